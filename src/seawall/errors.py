@@ -1,0 +1,52 @@
+"""The errors that Seawall raises on purpose, split by who can mend them.
+
+    SeawallError
+    ├── InputError      the user's: a spec, a flag, a file        exit code 2
+    ├── CheckFailed     a check or a promise did not hold         exit code 1
+    ├── ClusterError    Kubernetes refused or is away             exit code 3
+    ├── EngineError     a vLLM server failed or is away           exit code 3
+    └── SourceError     a hub, bucket or registry failed          exit code 3
+
+The CLI prints `message`, then `cure` as the next thing to do. Anything else that escapes is our bug
+and keeps its traceback. Nothing secret may be put into a message: it ends in logs.
+"""
+
+from __future__ import annotations
+
+
+class SeawallError(Exception):
+    """An error with a cure. `message` says what is wrong (with path and value), `cure` what to do."""
+
+    exit_code = 3
+
+    def __init__(self, message: str, cure: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.cure = cure
+
+    def __str__(self) -> str:
+        return f"{self.message} {self.cure}".strip()
+
+
+class InputError(SeawallError):
+    """The user's input cannot be used as it is."""
+
+    exit_code = 2
+
+
+class CheckFailed(SeawallError):
+    """A check ran and its answer is no."""
+
+    exit_code = 1
+
+
+class ClusterError(SeawallError):
+    """The Kubernetes API refused, timed out or is away."""
+
+
+class EngineError(SeawallError):
+    """An engine could not be installed, started or talked to."""
+
+
+class SourceError(SeawallError):
+    """A source of weights refused, timed out, or sent something other than the lockfile says."""
