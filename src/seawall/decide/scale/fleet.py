@@ -1,0 +1,183 @@
+"""How many replicas a fleet should have now: KEDA and the HPA as one decision, for local mode and simulator.
+
+Why: on a cluster a ScaledObject does this (activation and scale to zero by KEDA's loop, the rest by the HPA's).
+Here both loops run inside one pure function, so that one machine, a simulation and production decide alike.
+Forbidden: clocks, I/O, and reading metrics: the caller observes (`DemandSeen`) and acts.
+
+    state = {}
+    while True:
+        decision, state = decide(policy, seen, state, now)
+        ...act on decision.replicas; look again in decision.next_look_s seconds
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TypedDict
+
+from seawall.decide.scale import calc, hpa, keda
+from seawall.decide.scale.behavior import DEFAULT_UP, RatePolicy, Rules
+from seawall.domain.action import Plan, ScaleDecision
+from seawall.domain.spec import Fleet
+from seawall.domain.units import show_seconds
+
+FALLBACK_TARGET = 16.0
+"""Requests per replica when there is neither a target nor a plan: llm-d's default for a 32B model."""
+
+UP_POLICIES = (RatePolicy("Percent", 100, 60), RatePolicy("Pods", 4, 60))
+"""Double, or four more, per minute: whichever is more."""
+DOWN_POLICIES = (RatePolicy("Percent", 10, 120), RatePolicy("Pods", 1, 120))
+"""A tenth, or one, per two minutes: whichever is more. A replica that leaves too early costs a cold start."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DemandSeen:
+    """What a look at a fleet shows. Requests are counted once: `queued` is not yet in any replica."""
+
+    replicas: int
+    """Wanted now: the scale's spec.replicas."""
+    ready: int = 0
+    running: float = 0.0
+    """Being decoded, over all replicas."""
+    waiting: float = 0.0
+    """Inside engines, not scheduled yet."""
+    queued: float = 0.0
+    """Inside the gateway."""
+    fresh: bool = True
+    """False: the metrics could not be read. Then nothing is scaled, in either direction."""
+    arrivals_per_s: float | None = None
+    """Mean rate of new requests since the last look; None: not measured."""
+    kv_usage: float | None = None
+    """Highest share of KV cache in use over ready replicas, 0 to 1."""
+
+    @property
+    def demand(self) -> float:
+        return self.running + self.waiting + self.queued
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ScalePolicy:
+    """A fleet's scaling, resolved: bounds, target, and both loops' settings. Times are seconds."""
+
+    lowest: int
+    highest: int
+    target: float
+    """Requests (running + waiting + queued) per replica."""
+    up: Rules
+    down: Rules
+    idle_after_s: float = 300.0
+    polling_s: float = 15.0
+    activation: float = 0.0
+    """With no replicas: more demand than this starts one."""
+    sync_s: float = hpa.SYNC_S
+    tolerance: float = hpa.TOLERANCE
+
+
+class ScaleState(TypedDict, total=False):
+    """What is remembered between looks; JSON-able. `{}` is a fresh start."""
+
+    hpa: hpa.HpaState
+    created_s: float
+    last_active_s: float | None
+    next_poll_s: float
+    next_sync_s: float
+
+
+def target_of(fleet: Fleet, plan: Plan | None = None) -> float:
+    """Requests per replica: the spec's, else the plan's, else 0.7 of `max_num_seqs`, else llm-d's 16."""
+    if fleet.spec.scaling.target is not None:
+        return fleet.spec.scaling.target
+    if plan is not None and plan.saturating_concurrency > 0:
+        return max(1.0, plan.scaling_target)
+    seqs = fleet.spec.engine.max_num_seqs
+    return max(1.0, math.floor(0.7 * seqs)) if seqs else FALLBACK_TARGET
+
+
+def policy_of(fleet: Fleet, plan: Plan | None = None) -> ScalePolicy:
+    """The fleet's scaling with its defaults filled in; the renderer writes the same numbers into the ScaledObject."""
+    scaling = fleet.spec.scaling
+    return ScalePolicy(
+        lowest=min(scaling.min, scaling.max),
+        highest=scaling.max,
+        target=target_of(fleet, plan),
+        up=Rules(scaling.up_window, DEFAULT_UP.select, UP_POLICIES),
+        down=Rules(scaling.down_window, "Max", DOWN_POLICIES),
+        idle_after_s=scaling.idle_after,
+        polling_s=max(1.0, scaling.polling_interval),
+    )
+
+
+def decide(
+    policy: ScalePolicy, seen: DemandSeen, state: ScaleState, now: float
+) -> tuple[ScaleDecision, ScaleState]:
+    """One look at `now` -> (how many replicas and why, what to remember).
+
+    Between two loops' turns nothing changes; at zero replicas every look is a KEDA poll, so a caller that
+    knows of a request may ask at once.
+    """
+    after: ScaleState = {
+        "hpa": state.get("hpa", {}),
+        "created_s": state.get("created_s", now),
+        "last_active_s": state.get("last_active_s"),
+        "next_poll_s": state.get("next_poll_s", now),
+        "next_sync_s": state.get("next_sync_s", now),
+    }
+    replicas, reason = seen.replicas, ""
+    if now >= after["next_poll_s"] or seen.replicas == 0:
+        replicas, reason = _poll(policy, seen, after, now)
+    if now >= after["next_sync_s"]:
+        after["next_sync_s"] = now + policy.sync_s
+        if replicas == seen.replicas and replicas > 0:
+            replicas, reason = _sync(policy, seen, after, now)
+    look = max(0.0, min(after["next_poll_s"], after["next_sync_s"]) - now)
+    if not reason:
+        reason = f"{_load(seen)}; next look in {show_seconds(look)}"
+    return ScaleDecision(replicas=replicas, reason=reason, next_look_s=look), after
+
+
+def _load(seen: DemandSeen) -> str:
+    return f"{seen.demand:g} requests on {seen.replicas} replica{'' if seen.replicas == 1 else 's'}"
+
+
+def _poll(policy: ScalePolicy, seen: DemandSeen, after: ScaleState, now: float) -> tuple[int, str]:
+    """KEDA's turn: activation, and back to zero."""
+    after["next_poll_s"] = now + policy.polling_s
+    spec = keda.ScaleSpec(lowest=policy.lowest, cooldown_s=policy.idle_after_s)
+    active = seen.fresh and seen.demand > policy.activation
+    turn = keda.request_scale(
+        spec,
+        keda.Turn(
+            current=seen.replicas,
+            active=active,
+            error=not seen.fresh,
+            last_active_s=after["last_active_s"],
+            created_s=after["created_s"],
+            now=now,
+        ),
+    )
+    after["last_active_s"] = turn.last_active_s
+    if not turn.scaled:
+        return seen.replicas, ""
+    if turn.replicas > seen.replicas:
+        return turn.replicas, f"{_load(seen)}: starting {turn.replicas}"
+    return turn.replicas, f"no request for {show_seconds(policy.idle_after_s)}: scaled to {turn.replicas}"
+
+
+def _sync(policy: ScalePolicy, seen: DemandSeen, after: ScaleState, now: float) -> tuple[int, str]:
+    """The HPA's turn, on one External metric with an AverageValue target."""
+    if seen.fresh:
+        wanted = calc.per_pod(
+            seen.replicas,
+            round(policy.target * 1000),
+            min(round(seen.demand * 1000), calc.MAX_INT64),
+            calc.Tolerance(policy.tolerance, policy.tolerance),
+        ).replicas
+        per_replica = seen.demand / seen.replicas
+        detail = f"{per_replica:.3g} requests per replica, target {policy.target:g}: {wanted} wanted"
+        proposal = hpa.Proposal(metric="demand", replicas=wanted, detail=detail)
+    else:
+        proposal = hpa.Proposal(metric="demand", error="the metrics cannot be read")
+    spec = hpa.HpaSpec(lowest=max(1, policy.lowest), highest=policy.highest, up=policy.up, down=policy.down)
+    outcome, after["hpa"] = hpa.sync(spec, seen.replicas, [proposal], after["hpa"], now)
+    return outcome.replicas, outcome.reason
