@@ -15,6 +15,7 @@ from seawall import __version__
 from seawall.errors import SeawallError
 
 COMMANDS: dict[str, str] = {
+    "pull": "Download a model's weights, verified and pinned by a lockfile.",
     "schema": "Print the JSON Schema of a Fleet, for editors.",
 }
 

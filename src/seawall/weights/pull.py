@@ -1,0 +1,282 @@
+"""`seawall pull`: from a source to a directory that is whole, verified and says so. The marker is written last.
+
+directory/
+  model-00001-of-00002.safetensors, config.json, ...   under their names only when their hash is right
+  .seawall/complete.json     written last: the digest of the lock that the directory satisfies
+  .seawall/verified.jsonl    size, mtime and hash of files that were verified, so that a restart does not re-read
+  .seawall/*.data, *.map     files on their way in
+  .seawall/lease             one puller at a time
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from seawall.domain.units import show_bytes
+from seawall.errors import CheckFailed, InputError, SourceError
+from seawall.weights.fetch import Fetch, Policy, Watcher
+from seawall.weights.lease import Lease
+from seawall.weights.listing import Listing, RemoteFile, checked
+from seawall.weights.lockfile import Lock, LockedFile, read_lock, write_lock
+from seawall.weights.safetensors import check_header
+from seawall.weights.sources import Request, open_source
+
+_HIDDEN = ".seawall"
+
+
+@dataclass(frozen=True)
+class Order:
+    """What to pull, where to, and how strictly."""
+
+    uri: str
+    directory: Path
+    lock_file: Path
+    revision: str | None = None
+    allow_pickle: bool = False
+    policy: Policy | None = None
+
+
+@dataclass(frozen=True)
+class Pulled:
+    """What a pull did."""
+
+    lock: Lock
+    directory: Path
+    downloaded_bytes: int
+    already: bool
+    """Everything was there and verified before."""
+
+
+class Quiet:
+    """A watcher that counts and says nothing."""
+
+    def __init__(self) -> None:
+        self.total = 0
+        self._lock = threading.Lock()
+
+    def bytes_done(self, count: int) -> None:
+        with self._lock:
+            self.total += count
+
+    def note(self, text: str) -> None:
+        return
+
+
+def pull(
+    order: Order,
+    env: dict[str, str],
+    watcher: Watcher | None = None,
+    on_size: Callable[[int], None] | None = None,
+) -> Pulled:
+    """Downloads, verifies, writes the lock (or obeys the one that is there) and marks the directory complete.
+
+    Raises InputError, SourceError or CheckFailed; whatever happens, a file under its real name is whole.
+    """
+    watcher = watcher or Quiet()
+    hidden = _prepare(order.directory)
+    lock = read_lock(order.lock_file) if order.lock_file.exists() else None
+    if lock and order.revision and order.revision != lock.revision:
+        raise InputError(
+            f"{order.lock_file} pins revision {lock.revision}, you asked for {order.revision}.",
+            "Remove the lockfile to move to another revision.",
+        )
+
+    def waiting(seconds: float) -> None:
+        if int(seconds * 5) % 25 == 0:
+            assert watcher is not None
+            watcher.note(f"another pull is at work in {order.directory}; waiting")
+
+    with Lease(hidden, on_wait=waiting) as lease:
+        if lock and is_complete(order.directory, lock):
+            return Pulled(lock, order.directory, 0, already=True)
+        listing = checked(open_source(Request(order.uri, order.revision, lock, env)), order.allow_pickle)
+        files = _obey(listing, lock) if lock else list(listing.files)
+        if on_size:
+            on_size(sum(f.size for f in files))
+        seen = _Verified(order.directory)
+        here = [LockedFile(f.path, f.size, h) for f in files if (h := _already(order.directory, f, seen))]
+        watcher.bytes_done(sum(f.size for f in here))
+        names = {f.path for f in here}
+        todo = [f for f in files if f.path not in names]
+        fetch = Fetch(order.directory, lease, watcher, order.policy or Policy(), seen.add)
+        landed = fetch.run(todo) if todo else []
+        result = Lock(lock.source if lock else listing.source, listing.revision, tuple(here + landed))
+        if lock and result.digest != lock.digest:
+            raise SourceError(
+                "what arrived is not what the lockfile pins.",
+                f"See `seawall pull --check {order.directory}`.",
+            )
+        result = lock or result
+        if not lock:
+            write_lock(result, order.lock_file)
+        _mark(hidden, result)
+        _sweep(hidden)
+    return Pulled(result, order.directory, sum(f.size for f in landed), already=not todo)
+
+
+def is_complete(directory: Path, lock: Lock | None = None) -> bool:
+    """The marker is there, agrees with the lock, and every file has its size. Costs one stat per file."""
+    try:
+        mark = json.loads((directory / _HIDDEN / "complete.json").read_bytes())
+        if lock is not None:
+            return bool(mark["digest"] == lock.digest) and all(
+                (directory / f.path).stat().st_size == f.size for f in lock.files
+            )
+        return all((directory / path).stat().st_size == size for path, size in mark["files"].items())
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return False
+
+
+def check(directory: Path, lock: Lock, watcher: Watcher | None = None, workers: int = 4) -> None:
+    """Reads every file once and compares its hash. CheckFailed lists what is missing or wrong."""
+    watcher = watcher or Quiet()
+
+    def problem(f: LockedFile) -> str | None:
+        path = directory / f.path
+        try:
+            size = path.stat().st_size
+        except OSError:
+            return f"{f.path}: missing"
+        if size != f.size:
+            return f"{f.path}: {size} bytes, the lock says {f.size}"
+        if _hash(path, watcher) != f.sha256:
+            return f"{f.path}: wrong sha256"
+        if f.path.endswith(".safetensors"):
+            check_header(path, f.path)
+        return None
+
+    with ThreadPoolExecutor(workers) as pool:
+        bad = [p for p in pool.map(problem, lock.files) if p]
+    if bad:
+        raise CheckFailed(
+            f"{directory}: {len(bad)} of {len(lock.files)} files are not right:\n  " + "\n  ".join(bad[:20]),
+            "Pull again: only what is wrong is downloaded.",
+        )
+
+
+def _prepare(directory: Path) -> Path:
+    hidden = directory / _HIDDEN
+    try:
+        hidden.mkdir(parents=True, exist_ok=True)
+    except FileExistsError:
+        raise InputError(f"{directory}: is a file.", "Name a folder with --to.") from None
+    except OSError as e:
+        raise InputError(
+            f"{directory}: cannot be made ({e.strerror}).", "Name a folder you may write (--to)."
+        ) from None
+    return hidden
+
+
+def _obey(listing: Listing, lock: Lock) -> list[RemoteFile]:
+    """The listing's files with the lock's hashes; SourceError when the source has not exactly them."""
+    offered = {f.path: f for f in listing.files}
+    files = []
+    for pinned in lock.files:
+        f = offered.get(pinned.path)
+        if f is None:
+            raise SourceError(
+                f"{listing.source} no longer has {pinned.path}, which the lockfile pins.", _UNLOCK
+            )
+        if f.size != pinned.size or (f.sha256 and f.sha256 != pinned.sha256):
+            raise SourceError(f"{listing.source} has another {pinned.path} than the lockfile pins.", _UNLOCK)
+        files.append(RemoteFile(f.path, f.size, f.read, pinned.sha256, None, pinned.sha256))
+    return files
+
+
+_UNLOCK = "Nothing was downloaded. Remove the lockfile only if you mean to take the new weights."
+
+
+def _already(directory: Path, file: RemoteFile, seen: _Verified) -> str | None:
+    """sha256 of a file that lies here already and is the one wanted."""
+    path = directory / file.path
+    if not path.parent.resolve().is_relative_to(directory.resolve()):
+        raise InputError(f"{path.parent}: leads out of {directory}.", "Remove that symbolic link.")
+    if path.is_symlink() or not path.is_file() or path.stat().st_size != file.size:
+        return None
+    known = seen.lookup(file)
+    if file.sha256 is None and file.git_sha1 is None:
+        return known
+    sha256 = known or _hash(path, Quiet())
+    if file.sha256:
+        return sha256 if sha256 == file.sha256 else None
+    return sha256 if known or _git_sha1(path, file) == file.git_sha1 else None
+
+
+def _git_sha1(path: Path, file: RemoteFile) -> str | None:
+    if not file.git_sha1:
+        return None
+    h = hashlib.sha1(f"blob {file.size}\0".encode(), usedforsecurity=False)
+    h.update(path.read_bytes())
+    return h.hexdigest()
+
+
+def _hash(path: Path, watcher: Watcher) -> str:
+    h = hashlib.sha256()
+    with path.open("rb", buffering=0) as f:
+        while chunk := f.read(8 * 2**20):
+            h.update(chunk)
+            watcher.bytes_done(len(chunk))
+    return h.hexdigest()
+
+
+class _Verified:
+    """What earlier runs verified, a line a file: a file that changed here or at the source since is not in it."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self._file = directory / _HIDDEN / "verified.jsonl"
+        self._known: dict[str, list[object]] = {}
+        try:
+            for line in self._file.read_bytes().splitlines():
+                entry = json.loads(line)
+                self._known[entry[0]] = entry[1:]
+        except (OSError, ValueError, LookupError, TypeError):
+            self._file.unlink(missing_ok=True)
+
+    def lookup(self, file: RemoteFile) -> str | None:
+        known = self._known.get(file.path)
+        return str(known[-1]) if known and known[:-1] == self._facts(file) else None
+
+    def add(self, file: RemoteFile, sha256: str) -> None:
+        """Called from the workers, once per file that landed; one short append each."""
+        with self._file.open("a", encoding="utf-8") as f:
+            f.write(json.dumps([file.path, *self._facts(file), sha256]) + "\n")
+
+    def _facts(self, file: RemoteFile) -> list[object]:
+        stat = (self._directory / file.path).stat()
+        return [stat.st_size, stat.st_mtime_ns, file.identity]
+
+
+def _mark(hidden: Path, lock: Lock) -> None:
+    body = {"digest": lock.digest, "revision": lock.revision, "files": {f.path: f.size for f in lock.files}}
+    _replace(hidden / "complete.json", json.dumps(body, indent=1))
+
+
+def _replace(path: Path, text: str) -> None:
+    partial = path.with_name(f"{path.name}.{os.getpid()}")
+    with partial.open("w", encoding="utf-8") as f:
+        f.write(text)
+        f.flush()
+        os.fsync(f.fileno())
+    partial.replace(path)
+
+
+def _sweep(hidden: Path) -> None:
+    """What interrupted runs of other revisions left behind."""
+    for leftover in [*hidden.glob("*.data"), *hidden.glob("*.map"), *hidden.glob("*.json.*")]:
+        leftover.unlink(missing_ok=True)
+
+
+def told(pulled: Pulled) -> str:
+    """One line for a person."""
+    size, n = show_bytes(pulled.lock.total_bytes), len(pulled.lock.files)
+    if pulled.already:
+        return f"whole   {n} files, {size}, revision {pulled.lock.revision[:12]}; nothing to download"
+    return f"pulled  {n} files, {size}, revision {pulled.lock.revision[:12]}, every sha256 verified"

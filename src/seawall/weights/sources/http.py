@@ -1,0 +1,158 @@
+"""Ranged reads over HTTP for every source that speaks it. Turns statuses into Busy, NoRanges or a cured error."""
+
+from __future__ import annotations
+
+import email.utils
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+from urllib.parse import urlsplit
+
+import httpx
+
+from seawall.errors import InputError, SourceError
+from seawall.weights.listing import Busy, NoRanges, Read
+
+_CHUNK = 2**20
+
+
+def client(env: dict[str, str], headers: dict[str, str] | None = None) -> httpx.Client:
+    """A client that follows redirects (dropping Authorization across hosts) and trusts the system's CAs."""
+    limits = httpx.Limits(max_connections=64, max_keepalive_connections=64)
+    base = {"user-agent": "seawall", "accept-encoding": "identity", **(headers or {})}
+    stall = float(env.get("SEAWALL_STALL_TIMEOUT", "20"))
+    return httpx.Client(
+        follow_redirects=True,
+        timeout=httpx.Timeout(stall, connect=10.0),
+        limits=limits,
+        headers=base,
+        max_redirects=8,
+    )
+
+
+def get_json(http: httpx.Client, url: str, what: str, attempts: int = 5, **kw: Any) -> Any:
+    """A small JSON answer, with retries. Raises SourceError/InputError with the cure."""
+    response = get_small(http, url, what, attempts, **kw)
+    try:
+        return response.json()
+    except ValueError:
+        raise SourceError(
+            f"{what}: the answer is not JSON.", "Is a proxy or login page in between?"
+        ) from None
+
+
+def get_small(
+    http: httpx.Client, url: str, what: str, attempts: int = 5, limit: int = 32 * 2**20, **kw: Any
+) -> httpx.Response:
+    """A whole answer of at most `limit` bytes, with retries on 429, 5xx and broken connections."""
+    for attempt in range(attempts):
+        try:
+            with http.stream("GET", url, **kw) as response:
+                refuse(response, what)
+                body = bytearray()
+                for chunk in response.iter_bytes():
+                    body += chunk
+                    if len(body) > limit:
+                        raise SourceError(
+                            f"{what}: the answer is larger than {limit >> 20} MiB.", "Is the address right?"
+                        )
+                return httpx.Response(
+                    response.status_code, headers=_plain(response.headers), content=bytes(body)
+                )
+        except Busy as e:
+            last: Exception = e
+            wait = e.after_s
+        except httpx.TransportError as e:
+            last, wait = e, None
+        if attempt + 1 < attempts:
+            time.sleep(min(30.0, wait if wait is not None else 0.3 * 2.0**attempt))
+    raise SourceError(
+        f"{what}: {_why(last)}, {attempts} times.", "Check the network and the mirror; then pull again."
+    )
+
+
+def ranged(http: httpx.Client, url: str, what: str, headers: dict[str, str] | None = None) -> Read:
+    """A reader of byte ranges of `url`. (0, -1) reads the whole without a Range header."""
+
+    @contextmanager
+    def read(start: int, end: int) -> Iterator[Iterator[bytes]]:
+        wanted = dict(headers or {})
+        if end >= 0:
+            wanted["range"] = f"bytes={start}-{end - 1}"
+        try:
+            with http.stream("GET", url, headers=wanted) as response:
+                refuse(response, what)
+                if end >= 0:
+                    _same_range(response, start, what)
+                yield response.iter_raw(_CHUNK)
+        except httpx.TransportError as e:
+            raise Busy(_why(e)) from None
+        except httpx.InvalidURL:
+            raise SourceError(
+                f"{what}: was sent to an address that is none.", "Do not trust this source."
+            ) from None
+
+    return read
+
+
+def refuse(response: httpx.Response, what: str) -> None:
+    """Returns when the status is a success; raises what the status means otherwise."""
+    code = response.status_code
+    if code in (200, 206):
+        return
+    if code in (408, 425, 429) or code >= 500:
+        raise Busy(f"HTTP {code}", _retry_after(response.headers.get("retry-after")))
+    if code in (401, 403):
+        raise SourceError(
+            f"{what}: HTTP {code}: not allowed.",
+            "Set a token that may read it (for hf:// HF_TOKEN or HF_TOKEN_PATH), and accept the model's licence.",
+        )
+    if code == 404:
+        raise InputError(
+            f"{what}: not found (HTTP 404).", "Check the name and the revision; private ones need a token."
+        )
+    if code == 416:
+        raise SourceError(
+            f"{what}: shorter than it was said to be.", "It has changed; pull anew without the lock to see."
+        )
+    raise SourceError(f"{what}: HTTP {code}.", "Check the address.")
+
+
+def _same_range(response: httpx.Response, start: int, what: str) -> None:
+    if response.status_code == 200:
+        raise NoRanges
+    stated = response.headers.get("content-range", "")
+    if not stated.startswith(f"bytes {start}-"):
+        raise Busy(f"asked for byte {start}, got {stated[:60]!r}")
+
+
+def _retry_after(value: str | None) -> float | None:
+    if not value:
+        return None
+    if value.strip().isdigit():
+        return float(value[:9])
+    try:
+        return max(0.0, email.utils.parsedate_to_datetime(value).timestamp() - time.time())
+    except ValueError:
+        return None
+
+
+def _plain(headers: httpx.Headers) -> list[tuple[str, str]]:
+    return [
+        (k, v)
+        for k, v in headers.items()
+        if k not in ("content-encoding", "content-length", "transfer-encoding")
+    ]
+
+
+def _why(e: Exception) -> str:
+    if isinstance(e, httpx.TimeoutException):
+        return "the source stalled"
+    return str(e) if isinstance(e, Busy) else f"the connection broke ({type(e).__name__})"
+
+
+def host(url: str) -> str:
+    """Scheme and host only, for messages: queries of signed URLs are secrets."""
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.hostname or ''}"
