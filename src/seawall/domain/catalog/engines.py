@@ -23,7 +23,7 @@ _RENAMED = {
     "gpu_cache_usage_perc": "kv_cache_usage_perc",
     "gpu_prefix_cache_hits": "prefix_cache_hits",
     "gpu_prefix_cache_queries": "prefix_cache_queries",
-    "time_per_output_token_seconds": "request_time_per_output_token_seconds (per request) or vllm:inter_token_latency_seconds",
+    "time_per_output_token_seconds": "inter_token_latency_seconds",
     "time_in_queue_requests": "request_queue_time_seconds",
     "num_requests_swapped": "num_preemptions_total",
 }
