@@ -158,6 +158,8 @@ def per_pod(status_replicas: int, target_m: int, total_m: int, tolerance: Tolera
     replicas = (
         status_replicas if tolerance.holds(ratio) else ceil32(quotient(float(total_m), float(target_m)))
     )
+    if float(total_m) >= float(MAX_INT64):
+        return Calculated(replicas=replicas, usage_m=MAX_INT64)
     return Calculated(replicas=replicas, usage_m=ceil64(quotient(float(total_m), float(status_replicas))))
 
 
@@ -180,13 +182,13 @@ def by_pods(
     current: int,
     target_m: int,
     pods: Sequence[Pod],
-    samples: Mapping[str, Sample],
+    samples: Mapping[str, Sample] | None,
     tolerance: Tolerance,
     readiness: Readiness,
     resource: str = "",
 ) -> Calculated:
     """A per-pod metric against an AverageValue (`calcPlainMetricReplicas`), Pods or raw Resource."""
-    _require(pods)
+    samples = _required(pods, samples)
     groups = group_pods(pods, samples, resource, readiness)
     counted = _counted(samples, groups)
     usage = _truncated(sum(counted.values()), len(counted))
@@ -195,7 +197,7 @@ def by_pods(
     def again(filled: Mapping[str, int]) -> float:
         return _truncated(sum(filled.values()), len(filled)) / target_m
 
-    replicas = _rebalanced(current, ratio, counted, groups, tolerance, again, lambda _: target_m, True)
+    replicas = _rebalanced(current, ratio, counted, groups, tolerance, again, lambda _: target_m)
     return Calculated(replicas=replicas, usage_m=usage)
 
 
@@ -204,13 +206,13 @@ def by_utilization(
     target_pct: int,
     resource: str,
     pods: Sequence[Pod],
-    samples: Mapping[str, Sample],
+    samples: Mapping[str, Sample] | None,
     tolerance: Tolerance,
     readiness: Readiness,
     container: str = "",
 ) -> Calculated:
     """Resource (and ContainerResource) utilization of requests (`GetResourceReplicas`)."""
-    _require(pods)
+    samples = _required(pods, samples)
     groups = group_pods(pods, samples, resource, readiness)
     counted = _counted(samples, groups)
     requests: dict[str, int] = {}
@@ -230,18 +232,20 @@ def by_utilization(
     def when_missing(name: str) -> int:
         return _truncated(requests[name] * full, 100)
 
-    replicas = _rebalanced(current, ratio, counted, groups, tolerance, again, when_missing, False)
+    replicas = _rebalanced(current, ratio, counted, groups, tolerance, again, when_missing)
     return Calculated(replicas=replicas, usage_m=mean, utilization_pct=pct)
 
 
-def _require(pods: Sequence[Pod]) -> None:
+def _required(pods: Sequence[Pod], samples: Mapping[str, Sample] | None) -> Mapping[str, Sample]:
+    """None: the metrics API had nothing to say, which upstream finds out before it lists the pods."""
+    if samples is None:
+        raise MetricError("no_metrics", "no metrics returned from the metrics API")
     if not pods:
         raise MetricError("no_pods", "no pods returned by selector while calculating replica count")
+    return samples
 
 
 def _counted(samples: Mapping[str, Sample], groups: Grouped) -> dict[str, int]:
-    if not samples:
-        raise MetricError("no_metrics", "no metrics returned from the metrics API")
     out = groups.ignored | groups.unready
     counted = {name: s.value_m for name, s in samples.items() if name not in out}
     if not counted:
@@ -268,19 +272,15 @@ def _rebalanced(
     tolerance: Tolerance,
     again: Refit,
     when_missing: Fill,
-    zero_at_par: bool,
 ) -> int:
-    """The second look: fill in the samples that lack, in the direction that damps, and refuse to turn round.
-
-    `zero_at_par`: with a ratio of exactly 1, per-pod metrics count a missing pod as 0; Resource leaves it out.
-    """
+    """The second look: fill in the samples that lack, in the direction that damps, and refuse to turn round."""
     growing_unready = bool(groups.unready) and ratio > 1.0
     if not growing_unready and not groups.missing:
         return current if tolerance.holds(ratio) else ceil32(ratio * groups.ready_count)
     filled = dict(counted)
     if ratio < 1.0:
         filled |= {name: when_missing(name) for name in groups.missing}
-    elif ratio > 1.0 or zero_at_par:
+    elif ratio > 1.0:
         filled |= dict.fromkeys(groups.missing, 0)
     if growing_unready:
         filled |= dict.fromkeys(groups.unready, 0)
@@ -291,3 +291,42 @@ def _rebalanced(
     if (refit < 1.0 and replicas > current) or (refit > 1.0 and replicas < current):
         return current
     return replicas
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Container:
+    name: str
+    request_m: int | None = None
+    always: bool = False
+    """An init container that is a sidecar (restartPolicy Always)."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PodResources:
+    name: str
+    pod_level_m: int | None = None
+    containers: Sequence[Container] = ()
+    init_containers: Sequence[Container] = ()
+
+
+def requests_of(
+    pods: Sequence[PodResources], resource: str, container: str = "", pod_level: bool = True
+) -> dict[str, int]:
+    """`calculateRequests` -> {pod: milli}. Only sidecars among the init containers count."""
+    found = {}
+    for pod in pods:
+        if pod_level and pod.pod_level_m is not None and not container:
+            found[pod.name] = pod.pod_level_m
+            continue
+        counted = [*pod.containers, *(c for c in pod.init_containers if c.always)]
+        wanted = [c for c in counted if container in ("", c.name)]
+        if container and not wanted:
+            raise MetricError("container_not_found", f"container {container} not found in Pod {pod.name}")
+        total = 0
+        for c in wanted[:1] if container else wanted:
+            if c.request_m is None:
+                text = f"missing request for {resource} in container {c.name} of Pod {pod.name}"
+                raise MetricError("missing_request", text)
+            total += c.request_m
+        found[pod.name] = total
+    return found

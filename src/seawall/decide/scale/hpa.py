@@ -44,8 +44,10 @@ class HpaSpec:
     """Of the legacy path: the controller's downscale stabilisation flag."""
     up_factor: float = 2.0
     up_minimum: float = 4.0
-    scales_to_zero: bool = False
-    """The feature HPAScaleToZero with an object or external metric."""
+    scaled_to_zero: bool = False
+    """The condition ScaledToZero (gate HPAScaleToZero): the HPA itself went to 0 and may come back."""
+    external: bool = True
+    """There is an Object or External metric, the only kinds that can be read without a pod."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -88,7 +90,7 @@ def sync(
     log = _log(state["recommendations"]) if "recommendations" in state else (Recommendation(current, now),)
     ups, downs = _events(state.get("ups", [])), _events(state.get("downs", []))
 
-    if current == 0 and not (spec.scales_to_zero or spec.lowest == 0):
+    if current == 0 and not (spec.scaled_to_zero and (spec.lowest != 0 or spec.external)):
         outcome = Reconciled(
             replicas=0, rescale=False, reason="scaling is disabled: the target has 0 replicas"
         )
@@ -166,7 +168,7 @@ def _by_metrics(
             current, steady, spec.lowest, spec.highest, spec.up_factor, spec.up_minimum
         )
     wanted = bounded.replicas
-    if current == 0 and spec.lowest > 0 and spec.scales_to_zero and wanted < spec.lowest:
+    if current == 0 and spec.lowest > 0 and spec.scaled_to_zero and wanted < spec.lowest:
         wanted = spec.lowest
     return _told(current, top, steady, Bounded(wanted, bounded.reason)), log
 
