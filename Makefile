@@ -32,15 +32,15 @@ test-fast: $(STAMP) ## the tests that need no real engine
 	@$(BIN)/python -m pytest -m "not engine and not slow" $(PYTEST_ARGS)
 
 check: $(STAMP) ## lint, types, import order, docs
-	@$(BIN)/ruff format --check src tests bench
-	@$(BIN)/ruff check src tests bench
+	@$(BIN)/ruff format --check src tests $(wildcard bench)
+	@$(BIN)/ruff check src tests $(wildcard bench)
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports --no-logo
 	@$(BIN)/python scripts/check_docs.py
 
 fmt: $(STAMP) ## format the code
-	@$(BIN)/ruff format src tests bench scripts
-	@$(BIN)/ruff check --fix src tests bench
+	@$(BIN)/ruff format src tests $(wildcard bench) scripts
+	@$(BIN)/ruff check --fix src tests $(wildcard bench)
 
 bench: $(STAMP) ## the benchmarks, quick form, with their peers
 	@for b in bench/*.py; do echo "== $$b"; $(BIN)/python $$b --quick || exit 1; done

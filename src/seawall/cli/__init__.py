@@ -1,69 +1,46 @@
 """The command line: one file per verb; parse, call, print. No logic, and no heavy import before a verb runs.
 
-`COMMANDS` is the whole map; `--help` is printed from it without importing a single verb, which keeps
-`seawall --help` under 150 ms. A verb's file defines `command`, a click command.
+`COMMANDS` is the whole map, by life cycle. `seawall --help` is printed from it without importing click or a
+single verb, which keeps it under 150 ms; `seawall.cli.group` runs everything else. A verb's file defines
+`command`, a click command.
 """
 
 from __future__ import annotations
 
-import importlib
 import sys
-
-import click
-
-from seawall import __version__
-from seawall.errors import SeawallError
 
 COMMANDS: dict[str, str] = {
     "pull": "Download a model's weights, verified and pinned by a lockfile.",
+    "engine": "Install the engine's environment, or run a simulated engine.",
     "schema": "Print the JSON Schema of a Fleet, for editors.",
 }
 
-
-class _Verbs(click.Group):
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        return list(COMMANDS)
-
-    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
-        if name not in COMMANDS:
-            return None
-        command: click.Command = importlib.import_module(f"seawall.cli.{name.replace('-', '_')}").command
-        return command
-
-    def resolve_command(
-        self, ctx: click.Context, args: list[str]
-    ) -> tuple[str | None, click.Command | None, list[str]]:
-        if args and args[0] not in COMMANDS and not args[0].startswith("-"):
-            import difflib
-
-            near = difflib.get_close_matches(args[0], COMMANDS, 1)
-            hint = f" Did you mean `seawall {near[0]}`?" if near else " See `seawall --help`."
-            ctx.fail(f"there is no command {args[0]!r}.{hint}")
-        return super().resolve_command(ctx, args)
-
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        with formatter.section("Commands"):
-            formatter.write_dl(list(COMMANDS.items()))
+INTRO = "vLLM on Kubernetes that never drops a request."
+START = "Start here: `seawall up` serves a real model on this machine."
 
 
-@click.group(cls=_Verbs, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
-@click.version_option(__version__, prog_name="seawall")
-def seawall() -> None:
-    """vLLM on Kubernetes that never drops a request.
-
-    Start here: `seawall up` serves a real model on this machine.
-    """
+def help_text() -> str:
+    """What `seawall --help` prints."""
+    width = max(map(len, COMMANDS))
+    rows = "\n".join(f"  {name:{width}}  {what}" for name, what in COMMANDS.items())
+    return (
+        f"Usage: seawall COMMAND [OPTIONS] ...\n\n  {INTRO}\n\n  {START}\n\nCommands:\n{rows}\n\n"
+        "Options:\n  --version   Show the version.\n  -h, --help  Show this message; `seawall COMMAND --help` teaches "
+        "one command."
+    )
 
 
 def main() -> None:
-    """Entry point: our errors become one line and an exit code; bugs keep their traceback."""
-    try:
-        seawall(standalone_mode=True, prog_name="seawall")
-    except SeawallError as e:
-        click.echo(f"seawall: {e.message}", err=True)
-        if e.cure:
-            click.echo(f"  {e.cure}", err=True)
-        sys.exit(e.exit_code)
-    except BrokenPipeError:
-        sys.stderr.close()
-        sys.exit(1)
+    """Entry point. The three things a person types first need no import; the rest goes through click."""
+    args = sys.argv[1:]
+    if args in ([], ["--help"], ["-h"]):
+        print(help_text())
+        sys.exit(0)
+    if args == ["--version"]:
+        from seawall import __version__
+
+        print(f"seawall {__version__}")
+        sys.exit(0)
+    from seawall.cli.group import run
+
+    run()

