@@ -1,0 +1,402 @@
+"""The only Kubernetes client: lightkube finds the cluster and authenticates, plain JSON travels on top.
+
+Objects stay plain dicts (typed models of 10,000 Pods cost seconds and hundreds of MB); whoever lists many
+passes `keep`, which takes from each object what is needed before the next page is read. Every list is paged
+and selected by the server. A watch relists after every break and every `span_s` seconds, so that an event
+that the server never sent is healed within one span. No decision is taken here, and no object is logged.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+from urllib.parse import quote
+
+import httpx2 as httpx
+
+from seawall.errors import ClusterError, InputError
+
+FIELD_MANAGER = "seawall"
+PAGE = 500
+MAX_LINE = 8 * 2**20
+"""A watch line longer than this is no Kubernetes object (etcd stores at most 1.5 MiB)."""
+
+Object = dict[str, Any]
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of object as the API serves it. `Kube.kind_of` finds those of custom resources."""
+
+    api_version: str
+    name: str
+    plural: str
+    namespaced: bool = True
+
+    def path(self, namespace: str | None, name: str | None = None, sub: str | None = None) -> str:
+        """URL path of a collection, an object or a subresource."""
+        base = f"/api/{self.api_version}" if "/" not in self.api_version else f"/apis/{self.api_version}"
+        parts = [base]
+        if self.namespaced and namespace:
+            parts.append(f"namespaces/{quote(namespace, safe='')}")
+        parts.append(self.plural)
+        if name is not None:
+            parts.append(quote(name, safe=""))
+        return "/".join(parts) + (f"/{sub}" if sub else "")
+
+
+POD = Kind("v1", "Pod", "pods")
+NODE = Kind("v1", "Node", "nodes", namespaced=False)
+EVENT = Kind("v1", "Event", "events")
+NAMESPACE = Kind("v1", "Namespace", "namespaces", namespaced=False)
+SERVICE = Kind("v1", "Service", "services")
+CONFIG_MAP = Kind("v1", "ConfigMap", "configmaps")
+CLAIM = Kind("v1", "PersistentVolumeClaim", "persistentvolumeclaims")
+QUOTA = Kind("v1", "ResourceQuota", "resourcequotas")
+LIMIT_RANGE = Kind("v1", "LimitRange", "limitranges")
+DEPLOYMENT = Kind("apps/v1", "Deployment", "deployments")
+REPLICA_SET = Kind("apps/v1", "ReplicaSet", "replicasets")
+JOB = Kind("batch/v1", "Job", "jobs")
+BUDGET = Kind("policy/v1", "PodDisruptionBudget", "poddisruptionbudgets")
+AUTOSCALER = Kind("autoscaling/v2", "HorizontalPodAutoscaler", "horizontalpodautoscalers")
+SCALED_OBJECT = Kind("keda.sh/v1alpha1", "ScaledObject", "scaledobjects")
+ENDPOINT_SLICE = Kind("discovery.k8s.io/v1", "EndpointSlice", "endpointslices")
+STORAGE_CLASS = Kind("storage.k8s.io/v1", "StorageClass", "storageclasses", namespaced=False)
+CRD = Kind(
+    "apiextensions.k8s.io/v1", "CustomResourceDefinition", "customresourcedefinitions", namespaced=False
+)
+ACCESS_REVIEW = Kind(
+    "authorization.k8s.io/v1", "SelfSubjectAccessReview", "selfsubjectaccessreviews", namespaced=False
+)
+_KNOWN = {(k.api_version, k.name): k for k in list(globals().values()) if isinstance(k, Kind)}
+
+
+class Refused(ClusterError):
+    """The API server answered with a Status that is not success."""
+
+    def __init__(self, code: int, reason: str, message: str, cure: str = "") -> None:
+        super().__init__(message, cure)
+        self.code, self.reason = code, reason
+
+
+@dataclass(frozen=True)
+class Synced(Generic[T]):
+    """A complete picture: whatever is not in it is gone."""
+
+    items: dict[tuple[str, str], T]
+    """(namespace, name) -> what `keep` made of the object."""
+
+
+@dataclass(frozen=True)
+class Changed(Generic[T]):
+    """One object was added or changed (`item`), or is gone (None)."""
+
+    key: tuple[str, str]
+    item: T | None
+
+
+@dataclass(frozen=True)
+class Select:
+    """What to list or watch: one kind, in a namespace (None: all), narrowed by the server."""
+
+    kind: Kind
+    namespace: str | None = None
+    labels: str | None = None
+    fields: str | None = None
+
+    def params(self) -> dict[str, str]:
+        chosen = {"labelSelector": self.labels, "fieldSelector": self.fields}
+        return {k: v for k, v in chosen.items() if v}
+
+
+def connect(context: str | None = None, kubeconfig: str | None = None) -> Kube:
+    """The cluster of a kubeconfig context, or the one this Pod runs in. InputError when there is none."""
+    from lightkube.config.client_adapter import AsyncClient, ConnectionParams
+    from lightkube.config.kubeconfig import KubeConfig
+    from lightkube.core.exceptions import ConfigError
+
+    try:
+        config = (KubeConfig.from_file(kubeconfig) if kubeconfig else KubeConfig.from_env()).get(context)
+        assert config is not None
+        timeout = httpx.Timeout(30.0, connect=10.0)
+        return Kube(
+            AsyncClient(config, ConnectionParams(timeout=timeout)), config.namespace, config.context_name
+        )
+    except ConfigError as e:
+        raise InputError(f"no cluster: {e}.", "Set KUBECONFIG, or name a context with --context.") from None
+    except Exception as e:
+        # A kubeconfig is the user's file: whatever in it cannot be read ends here (missing keys, bad YAML, bad PEM).
+        raise InputError(
+            f"the kubeconfig cannot be used ({type(e).__name__}).", "Try it with: kubectl config view"
+        ) from None
+
+
+class Kube:
+    """One cluster. Use as `async with`; safe for concurrent tasks."""
+
+    def __init__(self, http: httpx.AsyncClient, namespace: str = "default", context: str = "") -> None:
+        self._http, self.namespace, self.context = http, namespace, context
+        self._found: dict[str, dict[str, Kind]] = {}
+        self.requests = 0
+        """Requests made so far: benchmarks and tests look at it."""
+
+    async def __aenter__(self) -> Kube:
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        await self._http.aclose()
+
+    async def request(
+        self,
+        method: str,
+        path: str,
+        params: dict[str, str] | None = None,
+        body: Any = None,
+        kind: str = "application/json",
+    ) -> Any:
+        """One call, retried while the server says that it is busy. Raises Refused or ClusterError."""
+        content = None if body is None else json.dumps(body)
+        for attempt in range(4):
+            self.requests += 1
+            try:
+                answer = await self._http.request(
+                    method,
+                    path,
+                    params=params,
+                    content=content,
+                    headers={"content-type": kind, "accept": "application/json"},
+                )
+            except httpx.HTTPError as e:
+                if attempt == 3 or method == "POST":
+                    raise _away(e) from None
+                await asyncio.sleep(0.2 * 2**attempt)
+                continue
+            if answer.status_code in (429, 502, 503, 504) and attempt < 3 and "retry-after" in answer.headers:
+                await asyncio.sleep(min(5.0, _number(answer.headers["retry-after"], 1.0)))
+                continue
+            if answer.status_code >= 400:
+                raise _refused(answer.status_code, answer.content)
+            if answer.headers.get("content-type", "").startswith("text/plain"):
+                return answer.text
+            return json.loads(answer.content or b"{}")
+        raise AssertionError("unreachable")
+
+    async def get(self, kind: Kind, namespace: str | None, name: str) -> Object | None:
+        """The object, or None where there is none."""
+        try:
+            found: Object = await self.request("GET", kind.path(namespace, name))
+            return found
+        except Refused as e:
+            if e.code == 404:
+                return None
+            raise
+
+    async def list(self, select: Select, keep: Callable[[Object], T]) -> dict[tuple[str, str], T]:
+        """(namespace, name) -> `keep(object)` of everything selected."""
+        return (await self._picture(select, keep))[0]
+
+    async def _picture(
+        self, select: Select, keep: Callable[[Object], T]
+    ) -> tuple[dict[tuple[str, str], T], str]:
+        """Everything selected and its resourceVersion, page by page; a continue token that has expired (410)
+        starts over from nothing, so that no object deleted meanwhile stays in the picture."""
+        path, token, restarts = select.kind.path(select.namespace), "", 0
+        kept: dict[tuple[str, str], T] = {}
+        while True:
+            params = {**select.params(), "limit": str(PAGE)} | ({"continue": token} if token else {})
+            try:
+                page = await self.request("GET", path, params)
+            except Refused as e:
+                if e.code != 410 or restarts >= 3:
+                    raise
+                kept, token, restarts = {}, "", restarts + 1
+                continue
+            kept.update((key_of(o), keep(o)) for o in page.get("items") or [])
+            meta = page.get("metadata") or {}
+            token = meta.get("continue") or ""
+            if not token:
+                return kept, str(meta.get("resourceVersion", ""))
+
+    async def apply(self, obj: Object, force: bool = False, dry_run: bool = False) -> Object:
+        """Server-side apply. Refused with code 409 names the fields that somebody else manages."""
+        kind = await self.kind_of(obj)
+        namespace, name = key_of(obj)
+        params = {"fieldManager": FIELD_MANAGER, "force": str(force).lower()} | (
+            {"dryRun": "All"} if dry_run else {}
+        )
+        path = kind.path(namespace or self.namespace, name)
+        done: Object = await self.request("PATCH", path, params, obj, "application/apply-patch+yaml")
+        return done
+
+    async def patch(
+        self, kind: Kind, namespace: str | None, name: str, body: Object, sub: str | None = None
+    ) -> Object:
+        """JSON merge patch of an object or a subresource."""
+        params = {"fieldManager": FIELD_MANAGER}
+        done: Object = await self.request(
+            "PATCH", kind.path(namespace, name, sub), params, body, "application/merge-patch+json"
+        )
+        return done
+
+    async def delete(self, kind: Kind, namespace: str | None, name: str) -> bool:
+        """False when it was not there."""
+        try:
+            await self.request("DELETE", kind.path(namespace, name), {"propagationPolicy": "Background"})
+            return True
+        except Refused as e:
+            if e.code == 404:
+                return False
+            raise
+
+    async def logs(
+        self, namespace: str, pod: str, container: str, previous: bool = False, lines: int = 200
+    ) -> str:
+        """The container's last lines; empty when there are none to be had."""
+        params = {"container": container, "tailLines": str(lines), "limitBytes": str(256 * 1024)}
+        try:
+            text = await self.request(
+                "GET", POD.path(namespace, pod, "log"), params | ({"previous": "true"} if previous else {})
+            )
+            return text if isinstance(text, str) else ""
+        except Refused:
+            return ""
+
+    async def may(self, verb: str, kind: Kind, namespace: str | None) -> bool:
+        """Whether the caller may do `verb` on `kind` (SelfSubjectAccessReview)."""
+        group = kind.api_version.partition("/")[0] if "/" in kind.api_version else ""
+        wanted = {"verb": verb, "group": group, "resource": kind.plural, "namespace": namespace or ""}
+        body = {
+            "apiVersion": ACCESS_REVIEW.api_version,
+            "kind": ACCESS_REVIEW.name,
+            "spec": {"resourceAttributes": {k: v for k, v in wanted.items() if v}},
+        }
+        answer = await self.request("POST", ACCESS_REVIEW.path(None), body=body)
+        return bool(answer.get("status", {}).get("allowed"))
+
+    async def kind_of(self, obj: Object) -> Kind:
+        """The Kind of any object, by discovery. InputError when the cluster does not serve it."""
+        version, name = str(obj.get("apiVersion")), str(obj.get("kind"))
+        if (version, name) in _KNOWN:
+            return _KNOWN[version, name]
+        if version not in self._found:
+            path = f"/api/{version}" if "/" not in version else f"/apis/{version}"
+            try:
+                resources = (await self.request("GET", path)).get("resources") or []
+            except Refused as e:
+                if e.code != 404:
+                    raise
+                resources = []
+            self._found[version] = {
+                r["kind"]: Kind(version, r["kind"], r["name"], bool(r.get("namespaced")))
+                for r in resources
+                if "/" not in r["name"]
+            }
+        kind = self._found[version].get(name)
+        if kind is None:
+            del self._found[version]
+            raise InputError(
+                f"the cluster does not serve {name} ({version}).",
+                "Install what provides it: `seawall render cluster-prereqs` shows the commands.",
+            )
+        return kind
+
+    async def watch(
+        self,
+        select: Select,
+        keep: Callable[[Object], T],
+        span_s: float = 240.0,
+        rng: random.Random | None = None,
+    ) -> AsyncIterator[Synced[T] | Changed[T]]:
+        """Lists, then follows changes, for ever. Begins with a Synced, and sends another after every break of
+        the watch (an error, 410 Gone, the end of a span): the picture heals whatever events were lost.
+
+        While the API server is away nothing is sent: the last picture stays good. Back-off 0.2 s to 10 s.
+        """
+        rng = rng or random.Random()
+        failures = 0
+        while True:
+            try:
+                picture, version = await self._picture(select, keep)
+                yield Synced(picture)
+                failures = 0
+                async for kind, obj in self._events(select, version, span_s * rng.uniform(0.8, 1.0)):
+                    yield Changed(key_of(obj), None if kind == "DELETED" else keep(obj))
+            except (ClusterError, httpx.HTTPError, ValueError):
+                failures += 1
+            if failures:
+                await asyncio.sleep(min(10.0, 0.2 * 2.0 ** min(failures, 8)) * rng.uniform(0.5, 1.0))
+
+    async def _events(self, select: Select, version: str, span_s: float) -> AsyncIterator[tuple[str, Object]]:
+        params = {
+            **select.params(),
+            "watch": "true",
+            "allowWatchBookmarks": "true",
+            "resourceVersion": version,
+            "timeoutSeconds": str(max(1, round(span_s))),
+        }
+        self.requests += 1
+        timeout = httpx.Timeout(10.0, read=span_s + 15.0)
+        path = select.kind.path(select.namespace)
+        async with self._http.stream("GET", path, params=params, timeout=timeout) as answer:
+            if answer.status_code != 200:
+                raise _refused(answer.status_code, await answer.aread())
+            buffer = bytearray()
+            async for chunk in answer.aiter_bytes():
+                buffer += chunk
+                *lines, rest = buffer.split(b"\n")
+                buffer = bytearray(rest)
+                if len(buffer) > MAX_LINE:
+                    raise ClusterError(f"a watch line of over {MAX_LINE} bytes.", "Is a proxy in between?")
+                for line in filter(None, lines):
+                    event = json.loads(line)
+                    if event["type"] == "ERROR":
+                        status = event["object"]
+                        raise Refused(
+                            int(status.get("code", 500)),
+                            str(status.get("reason")),
+                            str(status.get("message")),
+                        )
+                    if event["type"] != "BOOKMARK":
+                        yield event["type"], event["object"]
+
+
+def key_of(obj: Object) -> tuple[str, str]:
+    """(namespace, name); the namespace of a cluster-wide object is empty."""
+    meta = obj.get("metadata") or {}
+    return str(meta.get("namespace") or ""), str(meta.get("name") or "")
+
+
+def _number(text: str, default: float) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        return default
+
+
+def _away(e: Exception) -> ClusterError:
+    return ClusterError(
+        f"the Kubernetes API does not answer ({type(e).__name__}).",
+        "Check `kubectl cluster-info`, VPN and --context.",
+    )
+
+
+_CURES = {
+    401: "Log in again, or choose another --context.",
+    403: "Ask for the role; `seawall doctor` lists what is missing.",
+    404: "Install what provides it, or check the namespace.",
+    410: "Try again.",
+}
+
+
+def _refused(code: int, content: bytes) -> Refused:
+    try:
+        status = json.loads(content)
+        message, reason = str(status.get("message")), str(status.get("reason"))
+    except (ValueError, AttributeError):
+        message, reason = content[:200].decode(errors="replace") or f"HTTP {code}", ""
+    return Refused(code, reason, f"Kubernetes says {code} {reason}: {message[:600]}", _CURES.get(code, ""))

@@ -1,0 +1,410 @@
+"""A stateful Kubernetes API server in one process, for tests: lists, pages, watches, server-side apply, and the
+bad days of a real one (events that never come, 410 Gone, broken connections, conflicts, refusals).
+
+It keeps what it is given and checks nothing of a schema; no controller runs in it. Use from another thread or
+process over HTTP, with any client: `with KubeApi() as api: connect(kubeconfig=api.kubeconfig(tmp))`.
+"""
+
+from __future__ import annotations
+
+import base64
+import copy
+import json
+import threading
+import time
+from dataclasses import dataclass, field
+from http.server import ThreadingHTTPServer
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from seawall.testing.kube_apply import Conflict, apply
+
+Object = dict[str, Any]
+WINDOW = 1000
+"""Events that a watch may still ask for; older resourceVersions are 410 Gone."""
+
+_CORE = "pods nodes:c events namespaces:c services configmaps secrets persistentvolumeclaims serviceaccounts"
+_CORE += " resourcequotas limitranges endpoints replicationcontrollers persistentvolumes:c"
+SERVED: dict[str, str] = {
+    "v1": _CORE,
+    "apps/v1": "deployments replicasets statefulsets daemonsets controllerrevisions",
+    "batch/v1": "jobs cronjobs",
+    "policy/v1": "poddisruptionbudgets",
+    "autoscaling/v2": "horizontalpodautoscalers",
+    "discovery.k8s.io/v1": "endpointslices",
+    "coordination.k8s.io/v1": "leases",
+    "networking.k8s.io/v1": "networkpolicies ingresses",
+    "rbac.authorization.k8s.io/v1": "roles rolebindings clusterroles:c clusterrolebindings:c",
+    "storage.k8s.io/v1": "storageclasses:c",
+    "scheduling.k8s.io/v1": "priorityclasses:c",
+    "apiextensions.k8s.io/v1": "customresourcedefinitions:c",
+    "keda.sh/v1alpha1": "scaledobjects triggerauthentications",
+    "monitoring.coreos.com/v1": "podmonitors servicemonitors prometheusrules",
+    "gateway.networking.k8s.io/v1": "httproutes gateways",
+    "networking.istio.io/v1": "virtualservices destinationrules",
+    "inference.networking.k8s.io/v1": "inferencepools",
+    "leaderworkerset.x-k8s.io/v1": "leaderworkersets",
+    "seawall.dev/v1alpha1": "fleets models",
+}
+_IRREGULAR = {
+    "networkpolicies": "NetworkPolicy", "ingresses": "Ingress", "storageclasses": "StorageClass", "leases": "Lease",
+    "priorityclasses": "PriorityClass", "endpoints": "Endpoints", "configmaps": "ConfigMap",
+    "replicasets": "ReplicaSet",
+    "persistentvolumeclaims": "PersistentVolumeClaim", "serviceaccounts": "ServiceAccount", "limitranges": "LimitRange",
+    "resourcequotas": "ResourceQuota", "statefulsets": "StatefulSet", "daemonsets": "DaemonSet", "cronjobs": "CronJob",
+    "poddisruptionbudgets": "PodDisruptionBudget", "horizontalpodautoscalers": "HorizontalPodAutoscaler",
+    "endpointslices": "EndpointSlice", "rolebindings": "RoleBinding", "clusterroles": "ClusterRole",
+    "clusterrolebindings": "ClusterRoleBinding", "customresourcedefinitions": "CustomResourceDefinition",
+    "scaledobjects": "ScaledObject", "triggerauthentications": "TriggerAuthentication", "podmonitors": "PodMonitor",
+    "servicemonitors": "ServiceMonitor", "prometheusrules": "PrometheusRule", "httproutes": "HTTPRoute",
+    "virtualservices": "VirtualService", "destinationrules": "DestinationRule", "inferencepools": "InferencePool",
+    "leaderworkersets": "LeaderWorkerSet", "replicationcontrollers": "ReplicationController",
+    "persistentvolumes": "PersistentVolume", "controllerrevisions": "ControllerRevision",
+}  # fmt: skip
+
+
+def kind_name(plural: str) -> str:
+    """`pods` -> `Pod`, as the served table spells them."""
+    return _IRREGULAR.get(plural) or plural[:-1].capitalize()
+
+
+class Problem(Exception):
+    """An answer that is not success, as a Kubernetes Status."""
+
+    def __init__(self, code: int, reason: str, message: str, details: Object | None = None) -> None:
+        super().__init__(message)
+        self.code = code
+        self.status = {
+            "kind": "Status",
+            "apiVersion": "v1",
+            "status": "Failure",
+            "code": code,
+            "reason": reason,
+        }
+        self.status |= {"message": message, "details": details or {}}
+
+
+@dataclass
+class Faults:
+    """What goes wrong, set by a test at any moment."""
+
+    drop_deleted: bool = False
+    """DELETED events are never sent."""
+    gone: int = 0
+    """So many of the next watches are answered with 410."""
+    expire_continue: int = 0
+    """So many of the next continue tokens are refused with 410."""
+    fail: int = 0
+    """So many of the next requests are answered with 503."""
+    deny: set[str] = field(default_factory=set)
+    """`verb plural` pairs that SelfSubjectAccessReview denies, such as `list pods`."""
+    down: bool = False
+    """Every connection is closed without an answer."""
+
+
+class KubeApi:
+    """`with KubeApi() as api:`; `api.url` is the server. `put` and `remove` act as somebody else would."""
+
+    def __init__(self) -> None:
+        from seawall.testing.kube_http import Handler
+
+        self.faults = Faults()
+        self.served = dict(SERVED)
+        self.logs: dict[str, str] = {}
+        """`namespace/pod/container[/previous]` -> text."""
+        self.requests: list[str] = []
+        self.bytes_sent = 0
+        self.changed = threading.Condition(threading.RLock())
+        self._version = 1000
+        self._epoch = 0
+        self._forgotten = 0
+        """A watch from before this resourceVersion is answered with 410."""
+        self._store: dict[str, dict[tuple[str, str], Object]] = {}
+        self._events: dict[str, list[tuple[int, str, Object]]] = {}
+        api = self
+
+        class Bound(Handler):
+            pass
+
+        Bound.api = api
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Bound)
+        self.server.daemon_threads = True
+        self.url = f"http://127.0.0.1:{self.server.server_address[1]}"
+
+    def __enter__(self) -> KubeApi:
+        threading.Thread(target=self.server.serve_forever, args=(0.02,), daemon=True).start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, e: BaseException | None, tb: TracebackType | None
+    ) -> None:
+        self.break_watches()
+        self.server.shutdown()
+        self.server.server_close()
+
+    def kubeconfig(self, folder: Path, namespace: str = "default") -> str:
+        """Writes a kubeconfig for this server; its path."""
+        path = folder / "kubeconfig"
+        cluster = {"name": "double", "cluster": {"server": self.url}}
+        context = {"name": "double", "context": {"cluster": "double", "user": "u", "namespace": namespace}}
+        user = {"name": "u", "user": {"token": "not-a-secret"}}
+        whole = {
+            "apiVersion": "v1",
+            "kind": "Config",
+            "clusters": [cluster],
+            "contexts": [context],
+            "users": [user],
+        }
+        path.write_text(json.dumps({**whole, "current-context": "double"}))
+        return str(path)
+
+    # What the world does
+
+    def put(self, obj: Object, manager: str = "test") -> Object:
+        """Adds or replaces an object, status included, as a controller would."""
+        version, kind = obj["apiVersion"], obj["kind"]
+        plural = self.plural(version, kind)
+        with self.changed:
+            return self._write(f"{version}/{plural}", copy.deepcopy(obj), manager)
+
+    def remove(self, api_version: str, plural: str, name: str, namespace: str = "") -> None:
+        """Deletes an object at once, finalizers or not."""
+        with self.changed:
+            self._drop(f"{api_version}/{plural}", (namespace, name))
+
+    def break_watches(self) -> None:
+        """Every open watch ends as if the connection had been cut."""
+        with self.changed:
+            self._epoch += 1
+            self.changed.notify_all()
+
+    def forget_history(self) -> None:
+        """Every resourceVersion known so far becomes too old (410)."""
+        with self.changed:
+            self._version += 1
+            self._forgotten = self._version
+            self._epoch += 1
+            self.changed.notify_all()
+
+    def objects(self, api_version: str, plural: str) -> dict[tuple[str, str], Object]:
+        """(namespace, name) -> object, as stored."""
+        with self.changed:
+            return copy.deepcopy(self._store.get(f"{api_version}/{plural}", {}))
+
+    # What the server answers
+
+    def plural(self, api_version: str, kind: str) -> str:
+        for entry in self.served.get(api_version, "").split():
+            plural = entry.partition(":")[0]
+            if kind_name(plural) == kind:
+                return plural
+        raise Problem(404, "NotFound", f"the server does not serve {kind} in {api_version}")
+
+    def list_page(self, store: str, namespace: str, query: dict[str, str]) -> Object:
+        """One page of a list."""
+        with self.changed:
+            items = sorted(
+                (k, o) for k, o in self._store.get(store, {}).items() if not namespace or k[0] == namespace
+            )
+            version = self._version
+            after = ("", "")
+            if token := query.get("continue"):
+                if self.faults.expire_continue > 0:
+                    self.faults.expire_continue -= 1
+                    raise Problem(410, "Expired", "The provided continue parameter is too old")
+                decoded = json.loads(base64.b64decode(token))
+                version, after = decoded[0], (decoded[1], decoded[2])
+            chosen = [(k, o) for k, o in items if k > after and matches(o, query)]
+            limit = int(query.get("limit", 0)) or len(chosen)
+            meta: Object = {"resourceVersion": str(version)}
+            if len(chosen) > limit:
+                meta["continue"] = base64.b64encode(
+                    json.dumps([version, *chosen[limit - 1][0]]).encode()
+                ).decode()
+                meta["remainingItemCount"] = len(chosen) - limit
+            page = [o for _, o in chosen[:limit]]
+        version_name, _, plural = store.rpartition("/")
+        return {
+            "kind": f"{kind_name(plural)}List",
+            "apiVersion": version_name,
+            "metadata": meta,
+            "items": page,
+        }
+
+    def get(self, store: str, namespace: str, name: str) -> Object:
+        with self.changed:
+            found = self._store.get(store, {}).get((namespace, name))
+            if found is None:
+                plural = store.rpartition("/")[2]
+                raise Problem(404, "NotFound", f'{plural} "{name}" not found', {"name": name, "kind": plural})
+            return copy.deepcopy(found)
+
+    def create(self, store: str, namespace: str, obj: Object, manager: str, dry: bool) -> Object:
+        name = obj["metadata"].get("name") or obj["metadata"].get("generateName", "") + str(self._version)
+        obj["metadata"] |= {"name": name} | ({"namespace": namespace} if namespace else {})
+        with self.changed:
+            if (namespace, name) in self._store.get(store, {}):
+                raise Problem(409, "AlreadyExists", f'"{name}" already exists')
+            return obj if dry else self._write(store, obj, manager)
+
+    def replace(self, store: str, namespace: str, name: str, obj: Object, manager: str) -> Object:
+        with self.changed:
+            old = self.get(store, namespace, name)
+            asked = obj["metadata"].get("resourceVersion")
+            if asked and asked != old["metadata"]["resourceVersion"]:
+                raise Problem(
+                    409, "Conflict", f'the object "{name}" has been modified; please apply your changes'
+                )
+            return self._write(store, obj, manager)
+
+    def merge(self, store: str, namespace: str, name: str, patch: Object, manager: str) -> Object:
+        """RFC 7396."""
+        with self.changed:
+            return self._write(store, _merged(self.get(store, namespace, name), patch), manager)
+
+    def apply(
+        self, store: str, namespace: str, name: str, obj: Object, manager: str, force: bool, dry: bool
+    ) -> Object:
+        """Server-side apply: see kube_apply."""
+        with self.changed:
+            old = self._store.get(store, {}).get((namespace, name))
+            obj["metadata"] = {**obj.get("metadata", {}), "name": name} | (
+                {"namespace": namespace} if namespace else {}
+            )
+            try:
+                new = apply(copy.deepcopy(old), obj, manager, force)
+            except Conflict as e:
+                causes = [
+                    {"reason": "FieldManagerConflict", "message": f'conflict with "{m}"', "field": f}
+                    for f, m in e.fields
+                ]
+                fields = ", ".join(f"{f} (managed by {m})" for f, m in e.fields)
+                message = f"Apply failed with {len(causes)} conflicts: {fields}"
+                raise Problem(409, "Conflict", message, {"causes": causes}) from None
+            return new if dry else self._write(store, new, manager)
+
+    def delete(self, store: str, namespace: str, name: str) -> Object:
+        with self.changed:
+            obj = self.get(store, namespace, name)
+            if obj["metadata"].get("finalizers"):
+                obj["metadata"].setdefault(
+                    "deletionTimestamp", time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+                )
+                return self._write(store, obj, "")
+            self._drop(store, (namespace, name))
+            return {"kind": "Status", "apiVersion": "v1", "status": "Success"}
+
+    def events_after(
+        self, store: str, version: int, epoch: int, wait_s: float
+    ) -> list[tuple[int, str, Object]] | None:
+        """New events (waits for them), or None when the watch must break. Problem 410 when too old."""
+        with self.changed:
+            events = self._events.setdefault(store, [])
+            oldest = max(self._forgotten, events[0][0] - 1 if len(events) >= WINDOW else 0)
+            if version < oldest:
+                raise Problem(410, "Expired", f"too old resource version: {version} ({oldest})")
+            if self._epoch != epoch:
+                return None
+            fresh = [e for e in events if e[0] > version]
+            if not fresh:
+                self.changed.wait(wait_s)
+                if self._epoch != epoch:
+                    return None
+                fresh = [e for e in events if e[0] > version]
+            return fresh
+
+    @property
+    def epoch(self) -> int:
+        return self._epoch
+
+    @property
+    def version(self) -> int:
+        return self._version
+
+    def _write(self, store: str, obj: Object, manager: str) -> Object:
+        meta = obj.setdefault("metadata", {})
+        key = (meta.get("namespace") or "", meta["name"])
+        kept = self._store.setdefault(store, {})
+        old = kept.get(key)
+        if meta.get("deletionTimestamp") and not meta.get("finalizers"):
+            self._drop(store, key)
+            return obj
+        self._version += 1
+        meta["resourceVersion"] = str(self._version)
+        meta["uid"] = (old or obj)["metadata"].get("uid") or f"uid-{self._version}"
+        meta.setdefault("creationTimestamp", time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()))
+        same_spec = old is not None and old.get("spec") == obj.get("spec")
+        meta["generation"] = (old or {}).get("metadata", {}).get("generation", 0) + (0 if same_spec else 1)
+        kept[key] = obj
+        self._emit(store, "ADDED" if old is None else "MODIFIED", obj)
+        return copy.deepcopy(obj)
+
+    def _drop(self, store: str, key: tuple[str, str]) -> None:
+        obj = self._store.get(store, {}).pop(key, None)
+        if obj is not None:
+            self._version += 1
+            if not self.faults.drop_deleted:
+                self._emit(store, "DELETED", obj)
+
+    def _emit(self, store: str, what: str, obj: Object) -> None:
+        events = self._events.setdefault(store, [])
+        events.append((self._version, what, copy.deepcopy(obj)))
+        del events[:-WINDOW]
+        self.changed.notify_all()
+
+
+def matches(obj: Object, query: dict[str, str]) -> bool:
+    """labelSelector (=, !=, in, exists) and fieldSelector (=, !=) of a query."""
+    labels = obj.get("metadata", {}).get("labels") or {}
+    return all(_label(labels, t) for t in _terms(query.get("labelSelector", ""))) and all(
+        _field(obj, t) for t in query.get("fieldSelector", "").split(",") if t
+    )
+
+
+def _terms(selector: str) -> list[str]:
+    terms, depth, current = [], 0, ""
+    for c in selector + ",":
+        depth += (c == "(") - (c == ")")
+        if c == "," and depth == 0:
+            terms.append(current.strip())
+            current = ""
+        else:
+            current += c
+    return [t for t in terms if t]
+
+
+def _label(labels: dict[str, str], term: str) -> bool:
+    for word, wanted in ((" notin ", False), (" in ", True)):
+        if word in term:
+            key, _, values = term.partition(word)
+            allowed = [v.strip() for v in values.strip().strip("()").split(",")]
+            return (labels.get(key.strip()) in allowed) == wanted
+    if "!=" in term:
+        key, _, value = term.partition("!=")
+        return labels.get(key) != value
+    if "=" in term:
+        key, _, value = term.replace("==", "=").partition("=")
+        return labels.get(key) == value
+    return (term[1:] not in labels) if term.startswith("!") else term in labels
+
+
+def _field(obj: Object, term: str) -> bool:
+    negated = "!=" in term
+    path, _, wanted = term.partition("!=" if negated else "=")
+    value: Any = obj
+    for part in path.split("."):
+        value = value.get(part) if isinstance(value, dict) else None
+    return (str(value or "") == wanted.removeprefix("=")) != negated
+
+
+def _merged(base: Any, patch: Any) -> Any:
+    if not isinstance(patch, dict):
+        return patch
+    out = dict(base) if isinstance(base, dict) else {}
+    for key, value in patch.items():
+        if value is None:
+            out.pop(key, None)
+        else:
+            out[key] = _merged(out.get(key), value)
+    return out

@@ -1,0 +1,140 @@
+"""Server-side apply for the API double: who owns which field, and what happens when two want the same one.
+
+Paths are those of managedFields: maps by key, lists of named things by their merge key, other lists whole.
+Source: Kubernetes' "Server-Side Apply" reference and sigs.k8s.io/structured-merge-diff.
+"""
+
+from __future__ import annotations
+
+import copy
+import itertools
+from typing import Any
+
+Object = dict[str, Any]
+Path = tuple[str, ...]
+_MERGE_KEYS = {
+    "containers": "name", "initContainers": "name", "volumes": "name", "env": "name", "volumeMounts": "mountPath",
+    "ports": "containerPort", "ownerReferences": "uid", "conditions": "type", "imagePullSecrets": "name",
+    "topologySpreadConstraints": "topologyKey",
+}  # fmt: skip
+_OURS = ("apiVersion", "kind")
+_META = ("name", "namespace", "resourceVersion", "uid", "generation", "creationTimestamp", "managedFields")
+
+
+class Conflict(Exception):
+    """`fields`: (path, the manager who owns it)."""
+
+    def __init__(self, fields: list[tuple[str, str]]) -> None:
+        super().__init__(str(fields))
+        self.fields = fields
+
+
+def apply(old: Object | None, wanted: Object, manager: str, force: bool) -> Object:
+    """The object after `manager` applied `wanted`. Raises Conflict where others own a field of another value."""
+    new = (
+        copy.deepcopy(old)
+        if old
+        else {"apiVersion": wanted["apiVersion"], "kind": wanted["kind"], "metadata": {}}
+    )
+    owners: dict[str, dict[str, str]] = {
+        m["manager"]: dict.fromkeys(m["fieldsV1"]["paths"], "")
+        for m in new["metadata"].get("managedFields", [])
+    }
+    leaves = dict(_leaves(wanted, ()))
+    mine = {_show(p): p for p in leaves}
+    clashes = []
+    for text, path in mine.items():
+        if _at(new, path) != leaves[path]:
+            clashes += [(text, m) for m, fields in owners.items() if m != manager and text in fields]
+    if clashes and not force:
+        raise Conflict(clashes)
+    for text, m in clashes:
+        owners[m].pop(text, None)
+    others = {text for m, fields in owners.items() if m != manager for text in fields}
+    for text in owners.get(manager, {}):
+        if text not in mine and text not in others:
+            _remove(new, tuple(text.split("\x1f")))
+    for path, value in leaves.items():
+        _set(new, path, copy.deepcopy(value))
+    new["metadata"] |= {k: v for k, v in wanted.get("metadata", {}).items() if k in ("name", "namespace")}
+    owners[manager] = dict.fromkeys(mine, "")
+    new["metadata"]["managedFields"] = [
+        {"manager": m, "operation": "Apply", "fieldsType": "FieldsV1", "fieldsV1": {"paths": sorted(f)}}
+        for m, f in owners.items()
+        if f
+    ]
+    return new
+
+
+def _leaves(value: Any, path: Path) -> list[tuple[Path, Any]]:
+    if isinstance(value, dict) and value:
+        out = []
+        for key, inner in value.items():
+            if (not path and key in _OURS) or (path == ("metadata",) and key in _META):
+                continue
+            out += _leaves(inner, (*path, key))
+        return out
+    merge_key = _MERGE_KEYS.get(path[-1]) if path else None
+    if (
+        merge_key
+        and isinstance(value, list)
+        and value
+        and all(isinstance(v, dict) and merge_key in v for v in value)
+    ):
+        return [leaf for v in value for leaf in _leaves(v, (*path, f"[{merge_key}={v[merge_key]}]"))]
+    return [(path, value)]
+
+
+def _show(path: Path) -> str:
+    return "\x1f".join(path)
+
+
+def _entry(items: Any, part: str, make: bool) -> Any:
+    key, _, value = part[1:-1].partition("=")
+    if not isinstance(items, list):
+        return None
+    for item in items:
+        if str(item.get(key)) == value:
+            return item
+    if make:
+        items.append({key: value})
+        return items[-1]
+    return None
+
+
+def _at(obj: Any, path: Path) -> Any:
+    for part in path:
+        obj = (
+            _entry(obj, part, False)
+            if part.startswith("[")
+            else obj.get(part)
+            if isinstance(obj, dict)
+            else None
+        )
+        if obj is None:
+            return None
+    return obj
+
+
+def _set(obj: Any, path: Path, value: Any) -> None:
+    for part, following in itertools.pairwise(path):
+        if part.startswith("["):
+            obj = _entry(obj, part, True)
+        else:
+            empty: Any = [] if following.startswith("[") else {}
+            if not isinstance(obj.get(part), type(empty)):
+                obj[part] = empty
+            obj = obj[part]
+    obj[path[-1]] = value
+
+
+def _remove(obj: Any, path: Path) -> None:
+    parent = _at(obj, path[:-1])
+    if isinstance(parent, dict):
+        parent.pop(path[-1], None)
+        if not parent and len(path) > 1:
+            _remove(obj, path[:-1])
+    elif isinstance(parent, list):
+        entry = _entry(parent, path[-1], False)
+        if entry is not None and len(entry) <= 1:
+            parent.remove(entry)

@@ -1,0 +1,161 @@
+"""The HTTP face of the API double: paths, verbs, watches and its faults. State lives in `kube_api`."""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from http.server import BaseHTTPRequestHandler
+from typing import Any, ClassVar
+from urllib.parse import parse_qsl, unquote, urlsplit
+
+from seawall.testing.kube_api import KubeApi, Object, Problem, kind_name, matches
+
+_PATH = re.compile(
+    r"/(?:api/(?P<core>v1)|apis/(?P<group>[^/]+/[^/]+))"
+    r"(?:/namespaces/(?P<namespace>[^/]+)(?=/[^/]+))?(?:/(?P<plural>[^/]+)(?:/(?P<name>[^/]+)(?:/(?P<sub>[^/]+))?)?)?"
+)
+
+
+class Handler(BaseHTTPRequestHandler):
+    api: ClassVar[KubeApi]
+    protocol_version = "HTTP/1.1"
+
+    def log_message(self, format: str, *args: Any) -> None:
+        return
+
+    def do_GET(self) -> None:
+        self._serve()
+
+    do_POST = do_PUT = do_PATCH = do_DELETE = do_GET
+
+    def _serve(self) -> None:
+        api, faults = self.api, self.api.faults
+        length = int(self.headers.get("content-length") or 0)
+        body = json.loads(self.rfile.read(length)) if length else {}
+        if faults.down:
+            self.close_connection = True
+            return
+        api.requests.append(f"{self.command} {self.path}")
+        try:
+            if faults.fail > 0:
+                faults.fail -= 1
+                raise Problem(
+                    503, "ServiceUnavailable", "the server is currently unable to handle the request"
+                )
+            self._route(body)
+        except Problem as e:
+            self._send(e.code, e.status, {"Retry-After": "0"} if e.code == 503 else {})
+        except (BrokenPipeError, ConnectionResetError):
+            self.close_connection = True
+
+    def _route(self, body: Object) -> None:
+        parts = urlsplit(self.path)
+        if parts.path == "/version":
+            return self._send(200, {"major": "1", "minor": "36", "gitVersion": "v1.36.2"})
+        m = _PATH.fullmatch(parts.path)
+        if m is None:
+            raise Problem(404, "NotFound", "the server could not find the requested resource")
+        version = m["core"] or m["group"]
+        served = {p.partition(":")[0]: not p.endswith(":c") for p in self.api.served.get(version, "").split()}
+        if m["plural"] == "selfsubjectaccessreviews":
+            return self._review(body)
+        if not served:
+            raise Problem(404, "NotFound", "the server could not find the requested resource")
+        if m["plural"] is None:
+            named = [{"name": p, "kind": kind_name(p), "namespaced": n} for p, n in served.items()]
+            return self._send(200, {"kind": "APIResourceList", "groupVersion": version, "resources": named})
+        if m["plural"] not in served:
+            raise Problem(404, "NotFound", "the server could not find the requested resource")
+        query = dict(parse_qsl(parts.query, keep_blank_values=True))
+        namespace = unquote(m["namespace"] or "") if served[m["plural"]] else ""
+        return self._object(
+            f"{version}/{m['plural']}", namespace, unquote(m["name"] or ""), m["sub"], query, body
+        )
+
+    def _object(
+        self, store: str, namespace: str, name: str, sub: str | None, query: dict[str, str], body: Object
+    ) -> None:
+        api, manager, dry = self.api, query.get("fieldManager", "unknown"), query.get("dryRun") == "All"
+        if sub == "log":
+            key = f"{namespace}/{name}/{query.get('container', '')}" + (
+                "/previous" if query.get("previous") else ""
+            )
+            return self._send_text(api.logs.get(key, ""))
+        if sub == "eviction":
+            return self._send(201, api.delete(store, namespace, name))
+        if self.command == "GET" and not name:
+            if query.get("watch") in ("true", "1"):
+                return self._watch(store, namespace, query)
+            return self._send(200, api.list_page(store, namespace, query))
+        if self.command == "GET":
+            return self._send(200, api.get(store, namespace, name))
+        if self.command == "POST":
+            return self._send(201, api.create(store, namespace, body, manager, dry))
+        if self.command == "PUT":
+            return self._send(200, api.replace(store, namespace, name, body, manager))
+        if self.command == "DELETE":
+            return self._send(200, api.delete(store, namespace, name))
+        if "apply-patch" in self.headers.get("content-type", ""):
+            force = query.get("force") == "true"
+            return self._send(200, api.apply(store, namespace, name, body, manager, force, dry))
+        return self._send(200, api.merge(store, namespace, name, body, manager))
+
+    def _review(self, body: Object) -> None:
+        asked = body["spec"]["resourceAttributes"]
+        allowed = f"{asked['verb']} {asked['resource']}" not in self.api.faults.deny
+        self._send(201, {**body, "status": {"allowed": allowed}})
+
+    def _watch(self, store: str, namespace: str, query: dict[str, str]) -> None:
+        api = self.api
+        if api.faults.gone > 0:
+            api.faults.gone -= 1
+            raise Problem(410, "Expired", "too old resource version")
+        version = int(query.get("resourceVersion") or api.version)
+        end, epoch = time.monotonic() + float(query.get("timeoutSeconds", 300)), api.epoch
+        self.send_response(200)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Transfer-Encoding", "chunked")
+        self.end_headers()
+        seen: set[tuple[str, str]] = set()
+        while (left := end - time.monotonic()) > 0:
+            try:
+                events = api.events_after(store, version, epoch, min(left, 0.5))
+            except Problem as e:
+                self._chunk({"type": "ERROR", "object": e.status})
+                break
+            if events is None:
+                self.close_connection = True
+                return
+            for happened, what, obj in events:
+                version = happened
+                meta = obj["metadata"]
+                key = (meta.get("namespace") or "", meta["name"])
+                if namespace and key[0] != namespace:
+                    continue
+                if matches(obj, query):
+                    seen.add(key)
+                    self._chunk({"type": what, "object": obj})
+                elif key in seen:
+                    self._chunk({"type": "DELETED", "object": obj})
+        self.wfile.write(b"0\r\n\r\n")
+
+    def _chunk(self, event: Object) -> None:
+        line = json.dumps(event).encode() + b"\n"
+        self.api.bytes_sent += len(line)
+        self.wfile.write(f"{len(line):x}\r\n".encode() + line + b"\r\n")
+        self.wfile.flush()
+
+    def _send(self, code: int, body: Object, headers: dict[str, str] | None = None) -> None:
+        self._answer(code, json.dumps(body).encode(), "application/json", headers or {})
+
+    def _send_text(self, text: str) -> None:
+        self._answer(200, text.encode(), "text/plain", {})
+
+    def _answer(self, code: int, data: bytes, kind: str, headers: dict[str, str]) -> None:
+        self.send_response(code)
+        for key, value in {**headers, "Content-Type": kind, "Content-Length": str(len(data))}.items():
+            self.send_header(key, value)
+        self.end_headers()
+        self.api.bytes_sent += len(data)
+        self.wfile.write(data)
