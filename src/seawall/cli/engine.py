@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import importlib
+import sys
 
 import click
 
@@ -39,8 +39,20 @@ def install(find_links: tuple[str, ...], torch_index: str | None, offline: bool)
     click.echo("Next: seawall up")
 
 
-@command.command(context_settings={"ignore_unknown_options": True, "help_option_names": []})
-@click.argument("flags", nargs=-1, type=click.UNPROCESSED)
-def sim(flags: tuple[str, ...]) -> None:
-    """Run a simulated vLLM server (flags as `vllm serve` has them; --help lists them)."""
-    importlib.import_module("seawall.testing.engine").main(list(flags))
+@command.command(
+    context_settings={"ignore_unknown_options": True, "allow_extra_args": True, "help_option_names": []},
+    add_help_option=False,
+)
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
+def sim(arguments: tuple[str, ...]) -> None:
+    """Run the simulated vLLM server (no model, honest queue, every failure on command).
+
+    It takes vLLM's own flags and some of its own; `seawall engine sim --help` lists them.
+
+    \b
+    Example:
+      seawall engine sim --port 8001 --model-name smollm2 --max-num-seqs 64
+    """
+    from seawall.testing.engine.server import main
+
+    sys.exit(main(list(arguments)))
