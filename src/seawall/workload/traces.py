@@ -1,0 +1,134 @@
+"""Public traces of LLM traffic -> `Requests`: Azure LLM inference CSV, BurstGPT CSV, Mooncake JSONL.
+
+Why: a policy that wins on Poisson arrivals may lose on what people really send. Formats:
+
+    Azure     TIMESTAMP,ContextTokens,GeneratedTokens       (2023 code/conv, 2024 week; ISO times)
+    BurstGPT  Timestamp,Model,Request tokens,Response tokens,Total tokens,Log Type   (seconds)
+    Mooncake  {"timestamp": ms, "input_length": n, "output_length": n, "hash_ids": [...]} per line, one hash
+              per 512 tokens of prompt: what two requests share, a prefix cache can save
+
+Text in, arrays out: the caller opens the file. Broken lines are counted, and too many are an error.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Iterable, Iterator
+from datetime import UTC, datetime
+
+import numpy as np
+
+from seawall.errors import InputError
+from seawall.workload.arrivals import MAX_REQUESTS, Requests
+
+Row = tuple[float, int, int, int, int]
+"""Seconds, prompt tokens, output tokens, prefix group, tokens shared with that group."""
+
+MOONCAKE_BLOCK = 512
+MAX_TOKENS = 10_000_000
+
+
+def read_trace(lines: Iterable[str], name: str) -> Requests:
+    """A trace in any of the three formats, told by its first line; sorted, starting at 0 s. `name` is for messages."""
+    rest = iter(lines)
+    first = next((line for line in rest if line.strip()), "")
+    head = first.strip().lstrip("\ufeff").lower()
+    bad = [0]
+    if head.startswith("{"):
+        rows, kind = _mooncake(first, rest, bad), "Mooncake"
+    elif "contexttokens" in head:
+        rows, kind = _csv(first, rest, bad, ("timestamp", "contexttokens", "generatedtokens")), "Azure"
+    elif "request tokens" in head:
+        rows, kind = _csv(first, rest, bad, ("timestamp", "request tokens", "response tokens")), "BurstGPT"
+    else:
+        raise InputError(
+            f"{name}: this is no trace that I know.",
+            "Known: Azure LLM inference CSV, BurstGPT CSV, Mooncake JSONL (see docs/how-to/simulate.md).",
+        )
+    table = np.fromiter(_bounded(rows, name), dtype=np.dtype((np.float64, 5)))
+    if not len(table):
+        raise InputError(f"{name}: the {kind} trace holds no request.", "Check the file.")
+    if bad[0] > max(10, len(table) // 20):
+        raise InputError(f"{name}: {bad[0]} lines of this {kind} trace cannot be read.", "Check the file.")
+    table = table[np.argsort(table[:, 0], kind="stable")]
+    return Requests(
+        arrival=table[:, 0] - table[0, 0],
+        prompt=table[:, 1].astype(np.int32),
+        output=table[:, 2].astype(np.int32),
+        prefix=table[:, 3].astype(np.int32),
+        shared=table[:, 4].astype(np.int32),
+        source=f"{kind} trace {name}" + (f", {bad[0]} lines left out" if bad[0] else ""),
+    )
+
+
+def _bounded(rows: Iterator[Row], name: str) -> Iterator[Row]:
+    for i, row in enumerate(rows):
+        if i >= MAX_REQUESTS:
+            raise InputError(f"{name}: more than {MAX_REQUESTS:,} requests.", "Cut the trace.")
+        yield row
+
+
+def _seconds(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        # Azure writes seven decimals; datetime reads six.
+        whole, _, fraction = text.strip().replace("Z", "").replace("+00:00", "").partition(".")
+        moment = datetime.fromisoformat(whole).replace(tzinfo=UTC)
+        return moment.timestamp() + float(f"0.{fraction or 0}")
+
+
+def _tokens(value: object) -> int:
+    count = int(float(str(value)))
+    if not 0 <= count <= MAX_TOKENS:
+        raise ValueError(value)
+    return count
+
+
+def _csv(first: str, rest: Iterator[str], bad: list[int], columns: tuple[str, str, str]) -> Iterator[Row]:
+    names = [c.strip().lower().lstrip("\ufeff") for c in next(csv.reader([first]))]
+    try:
+        at, prompt, output = (names.index(c) for c in columns)
+    except ValueError:
+        raise InputError(f"the trace lacks one of the columns {', '.join(columns)}.") from None
+    for fields in csv.reader(rest):
+        if not fields:
+            continue
+        try:
+            row = (_seconds(fields[at]), _tokens(fields[prompt]), _tokens(fields[output]), -1, 0)
+        except (ValueError, IndexError):
+            bad[0] += 1
+            continue
+        if row[1] and row[2]:
+            # A response of no tokens is a failed request in BurstGPT: it asked for nothing that was served.
+            yield row
+
+
+def _mooncake(first: str, rest: Iterator[str], bad: list[int]) -> Iterator[Row]:
+    """Groups by the first block's hash; what is shared is the longest prefix seen before in that group."""
+    seen: dict[int, int] = {}
+    chains: set[tuple[int, int]] = set()
+    for line in _chain(first, rest):
+        if not line.strip():
+            continue
+        try:
+            raw = json.loads(line)
+            prompt, output = _tokens(raw["input_length"]), _tokens(raw["output_length"])
+            seconds = float(raw["timestamp"]) / 1000
+            hashes = [int(h) for h in raw.get("hash_ids", ())]
+        except (ValueError, KeyError, TypeError):
+            bad[0] += 1
+            continue
+        depth = 0
+        for i, h in enumerate(hashes):
+            if (i, h) in chains and depth == i:
+                depth = i + 1
+            chains.add((i, h))
+        group = seen.setdefault(hashes[0], len(seen)) if hashes else -1
+        yield seconds, max(1, prompt), max(1, output), group, min(depth * MOONCAKE_BLOCK, max(prompt - 1, 0))
+
+
+def _chain(first: str, rest: Iterator[str]) -> Iterator[str]:
+    yield first
+    yield from rest

@@ -1,0 +1,104 @@
+"""Workloads: rates as people write them, processes with the right mean and burstiness, public traces."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from seawall.errors import InputError
+from seawall.workload.arrivals import Phase, arrival_times, expected, lengths, parse_rate, synthetic
+from seawall.workload.traces import read_trace
+
+
+def rng(seed: int = 1) -> np.random.Generator:
+    return np.random.default_rng(seed)
+
+
+def test_rates_as_people_write_them() -> None:
+    assert parse_rate("10/s for 5m, 50/s for 10m") == [Phase(10, 300), Phase(50, 600)]
+    assert parse_rate("60/m to 10/s for 1m30s") == [Phase(1, 90, to=10)]
+    assert parse_rate("20/s +-15/s every 1h for 3h") == [Phase(20, 10800, swing=15, period_s=3600)]
+
+
+@pytest.mark.parametrize(
+    "text", ["", "fast", "10/s", "10/s for", "10/s for ever", "10/s for 0s", "-1/s for 5m"]
+)
+def test_a_rate_that_cannot_be_read_names_itself(text: str) -> None:
+    with pytest.raises(InputError, match="cannot be read"):
+        parse_rate(text)
+
+
+@pytest.mark.parametrize("burst", [1.0, 3.0])
+@pytest.mark.parametrize(
+    "text", ["50/s for 400s", "0/s to 100/s for 400s", "50/s +-40/s every 100s for 400s"]
+)
+def test_the_mean_is_kept_and_burst_is_the_variation_of_the_gaps(text: str, burst: float) -> None:
+    phases = parse_rate(text)
+    times = arrival_times(phases, rng(), burst)
+    assert expected(phases) == pytest.approx(20_000)
+    assert len(times) == pytest.approx(20_000, rel=0.03 * burst)
+    assert np.all(np.diff(times) >= 0)
+    if "to" not in text and "+-" not in text:
+        gaps = np.diff(times)
+        assert gaps.std() / gaps.mean() == pytest.approx(burst, rel=0.1)
+
+
+def test_a_silent_phase_brings_nothing() -> None:
+    times = arrival_times(parse_rate("5/s for 10s, 0/s for 100s, 5/s for 10s"), rng())
+    assert not np.any((times > 10) & (times < 110))
+
+
+@given(st.integers(0, 2**32), st.floats(1, 1000), st.floats(0, 3))
+def test_lengths_are_positive_and_bounded(seed: int, mean: float, cv: float) -> None:
+    drawn = lengths(mean, 100, np.random.default_rng(seed), cv, most=5000)
+    assert drawn.min() >= 1
+    assert drawn.max() <= 5000
+
+
+def test_the_same_seed_gives_the_same_workload() -> None:
+    phases = parse_rate("10/s for 60s")
+    a, b = (synthetic(phases, rng(7), 500, 100) for _ in range(2))
+    assert np.array_equal(a.arrival, b.arrival)
+    assert np.array_equal(a.prompt, b.prompt)
+    assert a.prompt.mean() == pytest.approx(500, rel=0.2)
+
+
+AZURE = """TIMESTAMP,ContextTokens,GeneratedTokens
+2023-11-16 18:17:03.9799600,4808,10
+2023-11-16 18:17:05.0000000,110,27
+"""
+BURST = """Timestamp,Model,Request tokens,Response tokens,Total tokens,Log Type
+5,ChatGPT,472,18,490,Conversation log
+45,GPT-4,100,0,100,API log
+118,ChatGPT,1087,230,1317,Conversation log
+"""
+MOON = """{"timestamp": 0, "input_length": 1100, "output_length": 5, "hash_ids": [1, 2, 3]}
+{"timestamp": 3000, "input_length": 1100, "output_length": 6, "hash_ids": [1, 2, 9]}
+"""
+
+
+def test_the_public_formats() -> None:
+    azure = read_trace(AZURE.splitlines(), "a.csv")
+    assert azure.arrival.tolist() == pytest.approx([0, 1.02004])
+    assert azure.prompt.tolist() == [4808, 110]
+    burst = read_trace(BURST.splitlines(), "b.csv")
+    assert burst.arrival.tolist() == [0, 113], "a response of no tokens was a failed request"
+    moon = read_trace(MOON.splitlines(), "m.jsonl")
+    assert moon.arrival.tolist() == [0, 3]
+    assert moon.prefix.tolist() == [0, 0]
+    assert moon.shared.tolist() == [0, 1024]
+
+
+def test_broken_lines_are_counted_and_too_many_are_an_error() -> None:
+    some = read_trace((AZURE + "nonsense,x,y\n").splitlines(), "a.csv")
+    assert "1 lines left out" in some.source
+    with pytest.raises(InputError, match="cannot be read"):
+        read_trace((AZURE + "nonsense\n" * 50).splitlines(), "a.csv")
+
+
+@pytest.mark.parametrize("text", ["", "a,b\n1,2", "{}\n", "TIMESTAMP,ContextTokens\n1,2\n"])
+def test_what_is_no_trace_is_refused(text: str) -> None:
+    with pytest.raises(InputError):
+        read_trace(text.splitlines(), "x")
