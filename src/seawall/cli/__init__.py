@@ -10,7 +10,6 @@ from __future__ import annotations
 import sys
 
 COMMANDS: dict[str, str] = {
-    "engine": "The engine that replicas run: real vLLM, or its simulation.",
     "pull": "Download a model's weights, verified and pinned by a lockfile.",
     "engine": "Install the engine's environment, or run a simulated engine.",
     "schema": "Print the JSON Schema of a Fleet, for editors.",
