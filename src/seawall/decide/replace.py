@@ -1,0 +1,72 @@
+"""Which replicas to start and which to let go: scaling and rolling restarts as one level-triggered decision.
+
+Looks only at what is (members) and what is wanted (a number and a generation), so it can be asked again at any
+moment, after any failure, and continues. While a rollout runs, at most `surge` processes more than wanted live,
+draining ones included (on one machine they share its memory), and no ready replica is let go unless as many as
+wanted stay ready. On Kubernetes the Deployment controller does this. Pure.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from seawall.decide.replica import Phase
+
+
+@dataclass(frozen=True, kw_only=True)
+class Member:
+    """One replica as this decision sees it."""
+
+    index: int
+    """Its number in the fleet: `smollm2-0` is 0."""
+    generation: int
+    """A rollout restart raises the wanted generation; a replica keeps the one it was started with."""
+    phase: Phase
+
+
+@dataclass(frozen=True, kw_only=True)
+class Start:
+    index: int
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Drain:
+    """Take no new work, finish what runs, then stop. One that is not ready stops at once."""
+
+    index: int
+    reason: str
+
+
+Move = Start | Drain
+
+
+def moves(members: Sequence[Member], wanted: int, generation: int, surge: int) -> list[Move]:
+    """What to do now. Empty: all is as wanted, or something must finish first."""
+    live = [m for m in members if m.phase is not Phase.STOPPED]
+    staying = [m for m in live if m.phase is not Phase.DRAINING]
+    new = [m for m in staying if m.generation == generation]
+    old = [m for m in staying if m.generation != generation]
+    drains = _let_go(new, old, wanted)
+    count = min(wanted - len(new), wanted + surge - len(live))
+    free = (i for i in itertools.count() if i not in {m.index for m in live})
+    why = "replaces one of an older generation" if old else f"{wanted} wanted, {len(new)} here"
+    return [*drains, *(Start(index=i, reason=why) for i in itertools.islice(free, max(0, count)))]
+
+
+def _let_go(new: list[Member], old: list[Member], wanted: int) -> list[Drain]:
+    drains: list[Drain] = []
+    # Scale down: first those that do not serve, then the highest number.
+    order = sorted(new, key=lambda m: (m.phase is Phase.READY, -m.index))
+    excess, kept = order[: max(0, len(new) - wanted)], order[max(0, len(new) - wanted) :]
+    drains += (Drain(index=m.index, reason=f"{wanted} wanted, {len(new)} here") for m in excess)
+    ready = sum(m.phase is Phase.READY for m in (*kept, *old))
+    for m in sorted(old, key=lambda m: (m.phase is Phase.READY, m.index)):
+        if m.phase is not Phase.READY:
+            drains.append(Drain(index=m.index, reason="of an older generation and not serving"))
+        elif ready > wanted:
+            ready -= 1
+            drains.append(Drain(index=m.index, reason=f"replaced: {ready} others are ready"))
+    return drains

@@ -1,0 +1,198 @@
+"""Processes that cannot be orphaned: the supervisor's side of the guardian.
+
+`Child.start` runs a command under a guardian (see `guardian.py`) in a session of its own, so a Ctrl-C in the
+terminal reaches only the supervisor. Signals go through the guardian's pipe: no pid is ever signalled that
+could have been reused. Nothing here knows what an engine is.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import socket
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from seawall.drivers import guardian
+from seawall.errors import EngineError
+
+OOM_SCORE = 300
+"""The kernel, short of memory, takes an engine before the supervisor."""
+SPAWN_S = 30.0
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What one child with all its descendants may use. None: no limit."""
+
+    memory_bytes: int | None = None
+    cpu_cores: float | None = None
+
+
+class Child:
+    """One command under a guardian. Make it with `start`; `await wait()` gives its exit code."""
+
+    def __init__(self, process: asyncio.subprocess.Process, pid: int, cgroups: list[Path]) -> None:
+        self._process = process
+        self._cgroups = cgroups
+        self.pid = pid
+        """The command's own pid (the group's leader is the guardian's anchor)."""
+        self.limited_by = "cgroup" if cgroups else "nothing"
+
+    @classmethod
+    async def start(
+        cls, argv: Sequence[str], env: Mapping[str, str], log: Path, limits: Limits | None = None
+    ) -> Child:
+        """Runs `argv` (absolute path first) with `env`, output appended to `log`. EngineError if it cannot."""
+        limits = limits or Limits()
+        cgroups = _cgroups(f"seawall-{os.getpid()}-{log.stem}-{time.monotonic_ns()}", limits)
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-I", "-S", str(guardian.__file__),
+            stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, start_new_session=True,
+            env={"PATH": os.environ.get("PATH", "")},
+        )  # fmt: skip
+        order = {
+            "argv": list(argv), "env": dict(env), "log": str(log), "oom_score": OOM_SCORE,
+            "cgroups": [str(c) for c in cgroups],
+        }  # fmt: skip
+        assert process.stdin is not None
+        assert process.stdout is not None
+        try:
+            process.stdin.write(json.dumps(order).encode() + b"\n")
+            await process.stdin.drain()
+            line = await asyncio.wait_for(process.stdout.readline(), SPAWN_S)
+            pid = int(json.loads(line)["pid"])
+        except (TimeoutError, ValueError, KeyError, OSError):
+            with contextlib.suppress(ProcessLookupError):
+                process.kill()
+            await process.wait()
+            raise EngineError(
+                f"{argv[0]} could not be started.", f"See {log} and the memory that is free."
+            ) from None
+        except asyncio.CancelledError:
+            with contextlib.suppress(ProcessLookupError):
+                process.kill()
+            raise
+        return cls(process, pid, cgroups)
+
+    @property
+    def guardian_pid(self) -> int:
+        return self._process.pid
+
+    @property
+    def exit_code(self) -> int | None:
+        """None while anything of it lives; else the command's code, 128 + signal when it was killed."""
+        code = self._process.returncode
+        return code if code is None or code >= 0 else 128 - code
+
+    def terminate(self) -> None:
+        """SIGTERM to the command alone: vLLM then drains."""
+        self._tell(b"term\n")
+
+    def kill(self) -> None:
+        """SIGKILL to the command and all its descendants."""
+        self._tell(b"kill\n")
+
+    async def wait(self) -> int:
+        """Until the command and all its descendants are gone."""
+        await self._process.wait()
+        if self.exit_code == 128 + signal.SIGKILL:
+            # Perhaps the guardian itself was killed; its anchor then kills the group within a moment.
+            await asyncio.sleep(0)
+        for folder in self._cgroups:
+            with contextlib.suppress(OSError):
+                folder.rmdir()
+        return self.exit_code or 0
+
+    def _tell(self, word: bytes) -> None:
+        stdin = self._process.stdin
+        if self._process.returncode is None and stdin is not None and not stdin.is_closing():
+            with contextlib.suppress(OSError, RuntimeError):
+                stdin.write(word)
+
+
+def free_port(host: str = "127.0.0.1") -> int:
+    """A port nobody listens on now. Another process may take it first: its user must cope with that."""
+    with socket.socket() as s:
+        s.bind((host, 0))
+        return int(s.getsockname()[1])
+
+
+def port_holder(port: int) -> str | None:
+    """Who listens on a TCP port: `python3 (pid 4121)`, `another process` when it may not be seen, None when free."""
+    import psutil
+
+    with socket.socket() as s:
+        s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            s.bind(("127.0.0.1", port))
+            return None
+        except PermissionError:
+            return "the system (ports below 1024 need root)"
+        except OSError:
+            pass
+    with contextlib.suppress(psutil.Error, OSError):
+        for c in psutil.net_connections("tcp"):
+            if c.status == psutil.CONN_LISTEN and c.laddr and c.laddr.port == port and c.pid:
+                with contextlib.suppress(psutil.Error):
+                    return f"{psutil.Process(c.pid).name()} (pid {c.pid})"
+    return "another process"
+
+
+def _cgroups(name: str, limits: Limits) -> list[Path]:
+    """Makes a control group per limit where this user may (v2 delegated, or v1 as root); [] where not."""
+    root = Path("/sys/fs/cgroup")
+    made: list[Path] = []
+    wanted: list[tuple[Path, str, str]] = []
+    quota = f"{round((limits.cpu_cores or 0) * 100_000)}"
+    if (root / "cgroup.controllers").exists():
+        own = root / _own_cgroup("0").lstrip("/")
+        if limits.memory_bytes:
+            wanted.append((own, "memory.max", str(limits.memory_bytes)))
+        if limits.cpu_cores:
+            wanted.append((own, "cpu.max", f"{quota} 100000"))
+    else:
+        if limits.memory_bytes:
+            wanted.append((root / "memory", "memory.limit_in_bytes", str(limits.memory_bytes)))
+        if limits.cpu_cores:
+            wanted.append((root / "cpu", "cpu.cfs_quota_us", quota))
+    for parent, file, value in wanted:
+        folder = parent / name
+        try:
+            folder.mkdir(exist_ok=True)
+            if folder not in made:
+                made.append(folder)
+            (folder / file).write_text(value)
+        except OSError:
+            with contextlib.suppress(OSError):
+                folder.rmdir()
+            made = [m for m in made if m != folder]
+    return made
+
+
+def _own_cgroup(controller: str) -> str:
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/self/cgroup").read_text().splitlines():
+            number, _, path = line.split(":", 2)
+            if number == controller:
+                return path
+    return "/"
+
+
+def resident_bytes(pid: int) -> int:
+    """Resident memory of a process and its descendants (shared pages counted for each)."""
+    import psutil
+
+    total = 0
+    with contextlib.suppress(psutil.Error):
+        root = psutil.Process(pid)
+        for p in (root, *root.children(recursive=True)):
+            with contextlib.suppress(psutil.Error):
+                total += p.memory_info().rss
+    return total

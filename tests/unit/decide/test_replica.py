@@ -1,0 +1,117 @@
+"""The life of a replica: the table, back-off, budgets and the pulse."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from seawall.decide.replica import (
+    TABLE,
+    Event,
+    Life,
+    LifePolicy,
+    LivenessPolicy,
+    Phase,
+    Pulse,
+    Verdict,
+    born,
+    can,
+    due,
+    feel,
+    probed,
+    step,
+)
+
+POLICY = LifePolicy(startup_s=100, backoff_first_s=1, backoff_max_s=8, stable_s=50)
+LIVE = LivenessPolicy(quiet_s=10, strikes=2)
+
+
+def go(life: Life, now: float, *events: Event) -> Life:
+    for event in events:
+        life = step(life, event, now, POLICY, "because")
+    return life
+
+
+def test_a_good_life() -> None:
+    life = go(born(0, "wanted"), 5, Event.LISTENS, Event.PROVED, Event.DRAIN, Event.EXITED)
+    assert life.phase is Phase.STOPPED
+    assert life.reason == "because"
+
+
+def test_crashes_wait_twice_as_long_each_time_up_to_a_bound() -> None:
+    life, waits, now = born(0, ""), [], 0.0
+    for _ in range(6):
+        life = go(life, now, Event.EXITED)
+        waits.append(life.retry_at_s - now)
+        assert due(life, life.retry_at_s - 0.01, POLICY) is None
+        now = life.retry_at_s
+        assert due(life, now, POLICY) is Event.RETRY
+        life = go(life, now, Event.RETRY)
+    assert waits == [1, 2, 4, 8, 8, 8]
+
+
+def test_a_stable_stretch_forgets_earlier_failures() -> None:
+    life = go(
+        born(0, ""), 1, Event.EXITED, Event.RETRY, Event.EXITED, Event.RETRY, Event.LISTENS, Event.PROVED
+    )
+    assert step(life, Event.STALLED, 10, POLICY, "").failures == 3
+    assert step(life, Event.STALLED, 60, POLICY, "").failures == 1
+
+
+def test_the_start_has_a_budget_that_each_retry_renews() -> None:
+    life = born(0, "")
+    assert due(life, 100, POLICY) is None
+    assert due(go(life, 50, Event.LISTENS), 101, POLICY) is Event.OVERDUE
+    again = go(life, 101, Event.OVERDUE, Event.RETRY)
+    assert due(again, 200, POLICY) is None
+
+
+def test_every_phase_but_the_last_can_end_and_every_phase_is_reached() -> None:
+    for phase in Phase:
+        assert phase is Phase.STOPPED or any(p is phase for p, _ in TABLE)
+        assert phase is Phase.STARTING or phase in TABLE.values()
+
+
+@given(st.lists(st.sampled_from(list(Event)), max_size=40))
+def test_whatever_happens_a_drain_always_leads_out(events: list[Event]) -> None:
+    life = born(0, "")
+    for n, event in enumerate(events):
+        if can(life, event):
+            life = step(life, event, float(n), POLICY, "")
+    if life.phase not in (Phase.DRAINING, Phase.STOPPED):
+        life = step(life, Event.DRAIN, 99, POLICY, "")
+    if life.phase is Phase.DRAINING:
+        life = step(life, Event.EXITED, 99, POLICY, "")
+    assert life.phase is Phase.STOPPED
+
+
+def test_a_replica_whose_counters_move_is_never_probed() -> None:
+    pulse = Pulse()
+    for now in range(0, 1000, 9):
+        verdict, pulse = feel(pulse, float(now), now, LIVE)
+        assert verdict is Verdict.FINE
+
+
+def test_quiet_then_two_unanswered_probes_is_dead() -> None:
+    _, pulse = feel(Pulse(), 5.0, 0, LIVE)
+    assert feel(pulse, 5.0, 9, LIVE)[0] is Verdict.FINE
+    assert feel(pulse, 5.0, 10, LIVE)[0] is Verdict.PROBE
+    pulse = probed(pulse, False, 20)
+    assert feel(pulse, None, 20, LIVE)[0] is Verdict.PROBE
+    pulse = probed(pulse, False, 30)
+    assert feel(pulse, None, 30, LIVE)[0] is Verdict.DEAD
+
+
+def test_a_slow_replica_that_still_decodes_is_not_dead() -> None:
+    """Its probe waits behind a full queue, but its counters advance."""
+    _, pulse = feel(Pulse(), 5.0, 0, LIVE)
+    pulse = probed(probed(pulse, False, 20), False, 40)
+    verdict, pulse = feel(pulse, 6.0, 40, LIVE)
+    assert verdict is Verdict.FINE
+    assert pulse.strikes == 0
+
+
+def test_an_answered_probe_buys_quiet() -> None:
+    _, pulse = feel(Pulse(), 5.0, 0, LIVE)
+    pulse = probed(pulse, True, 12)
+    assert feel(pulse, 5.0, 20, LIVE)[0] is Verdict.FINE
