@@ -10,6 +10,7 @@ from __future__ import annotations
 import sys
 
 COMMANDS: dict[str, str] = {
+    "plan": "Say what a fleet needs and will hold, before you deploy.",
     "pull": "Download a model's weights, verified and pinned by a lockfile.",
     "engine": "Install the engine's environment, or run a simulated engine.",
     "schema": "Print the JSON Schema of a Fleet, for editors.",

@@ -63,23 +63,31 @@ class Plan:
     fits: bool
     reason: str
     """One sentence: why it fits, or what is missing and the cure."""
+    verdict: str = "fits"
+    """fits; tight (within the forecast's margin); refused (max_model_len too long); oom; invalid (the split)."""
     gpu: str
     gpus_per_replica: int
     tensor_parallel: int
     pipeline_parallel: int = 1
     data_parallel: int = 1
     expert_parallel: bool = False
+    decode_context_parallel: int = 1
     nodes_per_replica: int = 1
     quantization: str | None = None
     dtype: str = "bfloat16"
     weights_bytes: int = 0
-    """On disk, all files."""
+    """Bytes of the weights as they are loaded: all files but drafts."""
+    parameters: int = 0
     weights_gib_per_gpu: float = 0.0
     activation_gib_per_gpu: float = 0.0
     non_torch_gib_per_gpu: float = 0.0
     cuda_graph_gib_per_gpu: float = 0.0
     kv_cache_gib_per_gpu: float = 0.0
     kv_cache_tokens: int = 0
+    """As vLLM prints it."""
+    kv_cache_blocks: int = 0
+    needed_kv_gib_per_gpu: float = 0.0
+    """What one request of max_model_len takes."""
     kv_bytes_per_token: int = 0
     """Per GPU."""
     block_size: int = 16

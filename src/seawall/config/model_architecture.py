@@ -1,0 +1,248 @@
+"""config.json of any shape -> `ModelConfig`. Only translation: nothing here plans, reads files or talks.
+
+Hugging Face names the same thing in many ways; the spellings are listed where they are read. What a
+config does not say is taken from the architecture's own defaults, or, for an architecture that is not
+known, from the general transformer formula, and then `known` is False and a note says so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from seawall.config.model_layers import layers_of, recurrent_of
+from seawall.config.model_quantization import quantization_of
+from seawall.config.model_vision import extra_parameters
+from seawall.domain.model import Experts, Indexer, Latent, ModelConfig
+from seawall.errors import InputError
+
+KNOWN = frozenset({
+    "llama", "llama4", "llama4_text", "mistral", "mistral3", "mistral4", "ministral", "ministral3",
+    "mixtral", "pixtral", "qwen2", "qwen2_moe", "qwen2_vl", "qwen2_5_vl", "qwen2_5_omni", "qwen3",
+    "qwen3_moe", "qwen3_next", "qwen3_vl", "qwen3_vl_moe", "qwen3_5", "qwen3_5_moe", "qwen3_5_text",
+    "qwen3_5_moe_text", "qwen2_vl_text", "qwen2_5_vl_text", "qwen3_vl_text", "qwen3_vl_moe_text", "gemma",
+    "gemma2", "gemma3", "gemma3_text", "gemma3n", "gemma3n_text", "gemma4", "gemma4_text", "phi", "phi3",
+    "phi3small", "phimoe", "phi4mm", "phi4_multimodal", "gpt_oss", "deepseek_v2", "deepseek_v3",
+    "deepseek_v32", "deepseek", "kimi_k2", "kimi_k25", "kimi_vl", "glm", "glm4", "glm4_moe",
+    "glm4_moe_lite", "glm5", "glm_moe_dsa", "glm4v", "glm4v_moe", "granite", "granitemoe",
+    "granitemoeshared", "granitemoehybrid", "llava", "llava_next", "llava_onevision", "cohere", "cohere2",
+    "cohere2_vision", "falcon", "falcon_h1", "stablelm", "starcoder2", "olmo", "olmo2", "olmo3", "olmoe",
+    "exaone", "exaone4", "minimax_m2", "minimax_text_01", "minimax", "internlm2", "internlm3", "baichuan",
+    "gpt2", "gpt_neox", "gptj", "gpt_bigcode", "bloom", "opt", "mpt", "smollm3", "nemotron", "nemotron_h",
+    "jamba", "bamba", "mamba", "mamba2", "zamba2", "hunyuan_v1_dense", "hunyuan_v1_moe", "ernie4_5",
+    "ernie4_5_moe", "dots1", "seed_oss", "apertus", "lfm2", "lfm2_moe", "internvl_chat", "idefics3",
+    "smolvlm", "mllama",
+})  # fmt: skip
+TIED_BY_DEFAULT = frozenset({
+    "gemma", "gemma2", "gemma3", "gemma3_text", "gemma3n", "gemma3n_text", "gemma4", "gemma4_text", "gpt2",
+    "gpt_bigcode", "cohere", "cohere2", "bloom", "falcon", "opt", "mpt", "smollm3", "starcoder2",
+    "cohere2_vision",
+})  # fmt: skip
+UNGATED = frozenset({
+    "phi", "gpt2", "gpt_neox", "gptj", "gpt_bigcode", "bloom", "opt", "mpt", "falcon", "starcoder2",
+    "nemotron", "nemotron_h", "apertus",
+})  # fmt: skip
+_NESTED = ("text_config", "llm_config", "language_config", "text_model_config")
+_MAX_LAYERS = 2048
+
+
+def parse_config(
+    raw: Mapping[str, Any], name: str = "", checkpoint_bytes: int | None = None, known_parameters: int = 0
+) -> ModelConfig:
+    """A config.json (already decoded) -> ModelConfig.
+
+    `checkpoint_bytes` is the safetensors index's `metadata.total_size`; `known_parameters` the published
+    parameter count, used to size towers that the config does not describe. Raises InputError when the
+    config lacks what every transformer needs (layers, hidden size, heads).
+    """
+    if not isinstance(raw, Mapping):
+        raise InputError("config.json is not a JSON object.", "Pass the model's own config.json.")
+    text = text_part(raw)
+    get = Getter(text)
+    model_type = str(text.get("model_type") or raw.get("model_type") or "unknown")
+    outer_type = str(raw.get("model_type") or model_type)
+    multimodal = text is not raw or any(k in raw for k in ("vision_config", "audio_config", "vision_tower"))
+    hidden = get.need("hidden_size", "n_embd", "d_model", "dim", "model_dim")
+    count = get.need("num_hidden_layers", "n_layer", "num_layers", "n_layers")
+    if not 0 < count <= _MAX_LAYERS:
+        raise InputError(f"config.json: num_hidden_layers {count} is not between 1 and {_MAX_LAYERS}.")
+    notes: list[str] = []
+    known = model_type in KNOWN or outer_type in KNOWN
+    if not known:
+        notes.append(
+            f"architecture {outer_type!r} is not known here: planned with the general transformer formula"
+        )
+    experts = experts_of(text)
+    latent = latent_of(text)
+    recurrent = recurrent_of(text, hidden)
+    layers = layers_of(text, model_type, count, hidden, experts is not None, latent, notes)
+    if any(layer.kind == "recurrent" for layer in layers) and recurrent is None:
+        notes.append("recurrent layers without sizes in the config: their state is counted as zero")
+    extra = extra_parameters(raw, text, hidden) if multimodal else 0
+    return ModelConfig(
+        name=name or str(raw.get("_name_or_path") or outer_type),
+        architecture=outer_type,
+        known=known,
+        layers=layers,
+        hidden=hidden,
+        vocab=get.integer(0, "vocab_size", "padded_vocab_size", "n_vocab") or 32000,
+        tied=_tied(raw, text, {model_type, outer_type}),
+        max_position=max_position(text),
+        dtype=_dtype(raw, text),
+        gated_mlp=_gated(text, model_type),
+        experts=experts,
+        latent=latent,
+        indexer=_indexer(text),
+        recurrent=recurrent,
+        quantization=quantization_of(raw, text),
+        multimodal=multimodal,
+        extra_parameters=extra,
+        draft_layers=get.integer(0, "num_nextn_predict_layers", "mtp_num_hidden_layers"),
+        checkpoint_bytes=checkpoint_bytes,
+        notes=tuple(notes),
+    )
+
+
+def text_part(raw: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The language model's part of a config; multimodal ones nest it, some under a `thinker_config`."""
+    for key in _NESTED:
+        nested = raw.get(key)
+        if isinstance(nested, Mapping) and nested:
+            filled = {k: v for k, v in raw.items() if not isinstance(v, Mapping) and k != "model_type"}
+            return {**filled, **nested}
+    thinker = raw.get("thinker_config")
+    if isinstance(thinker, Mapping):
+        return text_part(thinker)
+    return raw
+
+
+class Getter:
+    """Reads the first of several spellings; refuses what is not a sane number."""
+
+    def __init__(self, data: Mapping[str, Any]) -> None:
+        self.data = data
+
+    def integer(self, default: int, *names: str) -> int:
+        for name in names:
+            value = self.data.get(name)
+            if isinstance(value, list) and value and all(isinstance(v, int) for v in value):
+                value = max(value)
+            if isinstance(value, bool) or value is None:
+                continue
+            if isinstance(value, (int, float)) and 0 <= value < 1e12:
+                return int(value)
+            raise InputError(f"config.json: {name} is {value!r:.60}, not a number of sane size.")
+        return default
+
+    def need(self, *names: str) -> int:
+        value = self.integer(0, *names)
+        if value <= 0:
+            raise InputError(
+                f"config.json: has no {names[0]} (nor {', '.join(names[1:])}).",
+                "Pass the language model's own config.json; for a LoRA adapter pass its base model's.",
+            )
+        return value
+
+
+def experts_of(text: Mapping[str, Any]) -> Experts | None:
+    """The mixture of experts, under all the names it goes by."""
+    get = Getter(text)
+    count = get.integer(
+        0, "num_local_experts", "n_routed_experts", "num_experts", "moe_num_experts", "n_experts"
+    )
+    if count <= 1:
+        return None
+    # Llama 4, Mixtral, GPT-OSS and MiniMax M2 give the expert's width as intermediate_size.
+    width = get.integer(
+        0, "moe_intermediate_size", "expert_intermediate_size", "expert_ffn_hidden_size", "ffn_hidden_size"
+    ) or get.need("intermediate_size", "ffn_dim")
+    shared_count = get.integer(
+        0, "n_shared_experts", "num_shared_experts", "moe_num_shared_experts", "num_shared_expert"
+    )
+    shared = get.integer(
+        0,
+        "shared_expert_intermediate_size",
+        "shared_intermediate_size",
+        "moe_shared_expert_intermediate_size",
+    )
+    if not shared and shared_count:
+        shared = shared_count * width
+    if not shared and str(text.get("model_type", "")).startswith("llama4"):
+        shared = width
+    per_token = get.integer(
+        2,
+        "num_experts_per_tok",
+        "num_experts_per_token",
+        "moe_topk",
+        "moe_k",
+        "top_k_experts",
+        "num_selected_experts",
+    )
+    return Experts(count, per_token, width, shared)
+
+
+def latent_of(text: Mapping[str, Any]) -> Latent | None:
+    get = Getter(text)
+    rank = get.integer(0, "kv_lora_rank")
+    if not rank:
+        return None
+    return Latent(
+        rank,
+        get.integer(64, "qk_rope_head_dim"),
+        get.integer(128, "qk_nope_head_dim"),
+        get.integer(128, "v_head_dim"),
+        get.integer(0, "q_lora_rank"),
+    )
+
+
+def max_position(text: Mapping[str, Any]) -> int:
+    """The longest context as vLLM derives it (config/model.py: yarn multiplies the original length)."""
+    get = Getter(text)
+    own = get.integer(
+        0, "max_position_embeddings", "n_positions", "max_seq_len", "seq_length", "model_max_length",
+        "max_sequence_length", "max_target_positions", "n_ctx",
+    )  # fmt: skip
+    scaling = text.get("rope_scaling") or text.get("rope_parameters") or {}
+    if isinstance(scaling, Mapping):
+        kind = str(scaling.get("rope_type") or scaling.get("type") or "")
+        factor, original = scaling.get("factor"), scaling.get("original_max_position_embeddings")
+        if isinstance(factor, (int, float)) and 1 <= factor <= 1e4 and kind in ("yarn", "linear", "dynamic"):
+            if isinstance(original, int) and kind == "yarn":
+                own = int(original * factor)
+            elif own and original is None and kind in ("linear", "dynamic", "yarn"):
+                own = int(own * factor)
+    return own or 2048
+
+
+def _indexer(text: Mapping[str, Any]) -> Indexer | None:
+    dim = Getter(text).integer(0, "index_head_dim")
+    return Indexer(dim, Getter(text).integer(1, "index_n_heads")) if dim else None
+
+
+def _tied(raw: Mapping[str, Any], text: Mapping[str, Any], types: set[str]) -> bool:
+    for source in (text, raw):
+        value = source.get("tie_word_embeddings")
+        if isinstance(value, bool):
+            return value
+    return bool(types & TIED_BY_DEFAULT)
+
+
+def _dtype(raw: Mapping[str, Any], text: Mapping[str, Any]) -> str:
+    for source in (raw, text):
+        for key in ("dtype", "torch_dtype"):
+            value = str(source.get(key) or "").removeprefix("torch.")
+            if value in ("bfloat16", "float16", "float32"):
+                return value
+    return "bfloat16"
+
+
+def _gated(text: Mapping[str, Any], model_type: str) -> bool:
+    """Three matrices (gate, up, down) or two."""
+    if model_type in UNGATED:
+        return False
+    if model_type in KNOWN:
+        return True
+    act = str(
+        text.get("hidden_act") or text.get("activation_function") or text.get("hidden_activation") or "silu"
+    )
+    return not act.startswith(("relu", "gelu_new", "gelu_fast"))

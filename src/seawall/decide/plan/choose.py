@@ -1,0 +1,295 @@
+"""The cheapest way that fits, with every refusal's reason. Pure.
+
+Candidates are looked at in order of price. The first that starts, holds the context and (where the spec
+leaves room) the latency objectives is taken; what was looked at before and after it is in `rejected`.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+
+from seawall.decide.plan.candidates import Split, formats_for, gpus_for, setup_for, splits_for
+from seawall.decide.plan.cpu import plan_cpu
+from seawall.decide.plan.memory import Memory, margin_gib, spend
+from seawall.decide.plan.roofline import Speed, estimate, timing
+from seawall.decide.plan.setup import GIB, Setup
+from seawall.decide.plan.startup import host_needs, startup_budget
+from seawall.domain.action import Plan, Rejected, Timing
+from seawall.domain.catalog.gpus import Gpu
+from seawall.domain.catalog.prices import Prices
+from seawall.domain.model import ModelConfig
+from seawall.domain.spec import Fleet
+
+ENOUGH_CONTEXT = 8192
+"""With no maxContext, a context shortened below this (or four requests' length) does not count as fitting."""
+ENOUGH_REQUESTS = 2.0
+"""Where the count is open: a cache that holds less than two full contexts starts, and serves one client."""
+TARGET_SHARE = 0.7
+"""Scaling target over saturating concurrency: room for what arrives while a replica starts."""
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One way to run the model, judged."""
+
+    gpu: Gpu
+    split: Split
+    model: ModelConfig
+    quantization: str | None
+    setup: Setup
+    memory: Memory
+    speed: Speed | None
+    usd_per_hour: float | None
+
+    @property
+    def label(self) -> str:
+        name = f"{self.split.gpus} x {self.gpu.name}"
+        return f"{name} ({self.split})" + (f" {self.quantization}" if self.quantization else "")
+
+
+def plan(
+    fleet: Fleet,
+    model: ModelConfig,
+    *,
+    prices: Prices | None = None,
+    calibration: Timing | None = None,
+    shorten: bool = True,
+) -> Plan:
+    """What `fleet` needs: GPUs, split, cache, speed, budgets, cost, and why.
+
+    `calibration` replaces the roofline's step times with measured ones. With `shorten`, a spec without
+    maxContext gets the longest context that fits; without it the model's own limit is asked for, as
+    `vllm serve` without --max-model-len does. A plan that does not fit comes back with `fits` False and
+    the reason and cure; InputError is for what cannot be planned at all (an unknown GPU name).
+    """
+    prices = prices or Prices()
+    if fleet.spec.hardware.gpu.lower() == "cpu":
+        return plan_cpu(fleet, model, calibration)
+    candidates = _ordered(fleet, model, prices)
+    rejected: list[Rejected] = []
+    fallback: Candidate | None = None
+    best_refused: Candidate | None = None
+    open_choice = fleet.spec.hardware.gpu == "auto" or not _fixed(fleet)
+    for gpu, split, shaped, quantization in candidates:
+        made = _judge(fleet, shaped, gpu, split, quantization, prices, calibration, shorten)
+        if not made.memory.fits:
+            rejected.append(Rejected(choice=made.label, reason=made.memory.reason))
+            if best_refused is None or _nearness(made) > _nearness(best_refused):
+                best_refused = made
+            continue
+        assert made.speed is not None
+        if open_choice and not made.speed.meets_slo:
+            rejected.append(
+                Rejected(choice=made.label, reason=f"fits, but too slow: {made.speed.slo_reason}")
+            )
+            fallback = fallback or made
+            continue
+        if open_choice and made.memory.concurrency < ENOUGH_REQUESTS:
+            few = f"fits, but holds only {made.memory.concurrency:.1f} requests of {made.setup.max_model_len:,} tokens"
+            rejected.append(Rejected(choice=made.label, reason=few))
+            fallback = fallback or made
+            continue
+        rejected += _dearer(fleet, candidates, made, prices)
+        return _to_plan(fleet, made, prices, rejected)
+    if fallback is not None:
+        kept = [r for r in rejected if r.choice != fallback.label]
+        return _to_plan(fleet, fallback, prices, kept)
+    assert best_refused is not None
+    return _to_plan(fleet, best_refused, prices, [r for r in rejected if r.choice != best_refused.label])
+
+
+def _fixed(fleet: Fleet) -> bool:
+    hw = fleet.spec.hardware
+    return bool(hw.gpus_per_replica or hw.tensor_parallel or hw.pipeline_parallel)
+
+
+def _ordered(
+    fleet: Fleet, model: ModelConfig, prices: Prices
+) -> list[tuple[Gpu, Split, ModelConfig, str | None]]:
+    """All candidates, cheapest first; the user's own format before the smaller ones he allows."""
+    out: list[tuple[tuple[float, int, int, int], Gpu, Split, ModelConfig, str | None]] = []
+    for rank, (shaped, quantization) in enumerate(formats_for(fleet, model)):
+        for gpu in gpus_for(fleet):
+            each = prices.per_gpu_hour(gpu.name)
+            for order, split in enumerate(splits_for(fleet, model, gpu)):
+                cost = split.gpus * (each if each is not None else gpu.memory_gib / 20)
+                out.append(((cost, rank, split.gpus, order), gpu, split, shaped, quantization))
+    out.sort(key=lambda c: c[0])
+    return [c[1:] for c in out]
+
+
+def _judge(
+    fleet: Fleet,
+    model: ModelConfig,
+    gpu: Gpu,
+    split: Split,
+    quantization: str | None,
+    prices: Prices,
+    calibration: Timing | None,
+    shorten: bool,
+) -> Candidate:
+    asked = fleet.spec.traffic.max_context
+    setup = setup_for(fleet, model, gpu, split, asked or model.max_position)
+    memory = spend(model, setup)
+    if asked is None and shorten and memory.verdict in ("refused", "tight"):
+        longest = _longest_safely(model, setup, memory)
+        traffic = fleet.spec.traffic
+        least = max(ENOUGH_CONTEXT, 4 * (traffic.prompt_tokens + traffic.output_tokens))
+        if longest >= min(least, model.max_position):
+            setup = setup_for(fleet, model, gpu, split, longest)
+            memory = spend(model, setup)
+    speed = None
+    if memory.fits:
+        step = calibration or timing(model, setup, memory)
+        speed = estimate(setup, memory, fleet.spec.traffic, step)
+    each = prices.per_gpu_hour(gpu.name)
+    cost = None if each is None else each * split.gpus
+    return Candidate(gpu, split, model, quantization, setup, memory, speed, cost)
+
+
+def _longest_safely(model: ModelConfig, setup: Setup, memory: Memory) -> int:
+    """The longest context with the forecast's margin kept, in whole KiB of tokens."""
+    blocks = memory.layout.blocks((memory.kv_gib - 1.02 * margin_gib(setup)) * GIB)
+    longest = memory.layout.longest(
+        blocks, model.max_position, replace(setup, max_model_len=model.max_position)
+    )
+    return longest // 1024 * 1024 if longest >= 1024 else longest
+
+
+def _nearness(c: Candidate) -> tuple[int, float]:
+    order = {"tight": 4, "refused": 3, "oom": 2, "invalid": 1}
+    return order.get(c.memory.verdict, 0), c.memory.kv_gib - c.memory.needed_gib
+
+
+def _dearer(
+    fleet: Fleet,
+    candidates: list[tuple[Gpu, Split, ModelConfig, str | None]],
+    made: Candidate,
+    prices: Prices,
+) -> list[Rejected]:
+    """The other GPU types that `auto` did not need: why they were passed over."""
+    if fleet.spec.hardware.gpu != "auto" or made.usd_per_hour is None:
+        return []
+    out, seen = [], {made.gpu.name}
+    after = False
+    for gpu, split, _, _ in candidates:
+        after = after or (gpu is made.gpu and split == made.split)
+        each = prices.per_gpu_hour(gpu.name)
+        if after and gpu.name not in seen and each is not None:
+            seen.add(gpu.name)
+            out.append(
+                Rejected(
+                    choice=f"{split.gpus} x {gpu.name}",
+                    reason=f"not needed: ${each * split.gpus:.2f}/h against ${made.usd_per_hour:.2f}/h",
+                )
+            )
+    return out
+
+
+def _to_plan(fleet: Fleet, c: Candidate, prices: Prices, rejected: list[Rejected]) -> Plan:
+    setup, memory, speed = c.setup, c.memory, c.speed
+    startup, storage = startup_budget(fleet, setup, memory.weights.total)
+    host = host_needs(fleet, setup, memory)
+    per_node = fleet.spec.hardware.gpus_per_node or c.gpu.per_node
+    saturating = speed.concurrency if speed else 0
+    rate = speed.tokens_per_s / max(1, fleet.spec.traffic.output_tokens) if speed else 0.0
+    target = fleet.spec.scaling.target or max(1.0, round(TARGET_SHARE * saturating, 1))
+    queue = (speed.room if speed else 1) + max(8, math.ceil(rate * fleet.spec.traffic.slo.ttft))
+    usd = c.usd_per_hour
+    per_million = None
+    if usd is not None and speed and speed.tokens_per_s > 0:
+        per_million = usd / 3600 / (TARGET_SHARE * speed.tokens_per_s) * 1e6
+    return Plan(
+        fleet=fleet.name,
+        model=c.model.name,
+        fits=memory.fits,
+        verdict=memory.verdict,
+        reason=memory.reason if memory.fits else f"{memory.reason}; {_cure(memory, setup)}",
+        gpu=c.gpu.name,
+        gpus_per_replica=c.split.gpus,
+        tensor_parallel=setup.tp,
+        pipeline_parallel=setup.pp,
+        data_parallel=setup.dp,
+        expert_parallel=setup.ep,
+        decode_context_parallel=setup.dcp,
+        nodes_per_replica=math.ceil(c.split.gpus / per_node),
+        quantization=c.quantization,
+        dtype=c.model.dtype,
+        weights_bytes=memory.weights.total,
+        parameters=memory.weights.parameters,
+        weights_gib_per_gpu=memory.weights_gib,
+        activation_gib_per_gpu=memory.activation_gib,
+        non_torch_gib_per_gpu=memory.non_torch_gib,
+        cuda_graph_gib_per_gpu=memory.graphs_gib,
+        kv_cache_gib_per_gpu=max(0.0, memory.kv_gib),
+        kv_cache_tokens=memory.tokens,
+        kv_cache_blocks=memory.blocks,
+        kv_bytes_per_token=memory.layout.bytes_per_token,
+        needed_kv_gib_per_gpu=memory.needed_gib,
+        block_size=memory.layout.block,
+        max_model_len=setup.max_model_len,
+        max_model_len_limit=memory.longest,
+        max_concurrency=memory.concurrency,
+        max_num_seqs=setup.max_num_seqs,
+        max_num_batched_tokens=setup.batched_tokens,
+        gpu_memory_utilization=setup.utilization,
+        saturating_concurrency=saturating,
+        scaling_target=target,
+        engine_queue_bound=fleet.spec.engine.max_queued_requests or queue,
+        gateway_queue_bound=fleet.spec.gateway.max_queued
+        or max(8, math.ceil(60 * rate * max(1, fleet.spec.scaling.min))),
+        startup=startup,
+        host_memory_bytes=host.memory_bytes,
+        shm_bytes=host.shm_bytes,
+        ephemeral_bytes=host.ephemeral_bytes,
+        volume_bytes=host.volume_bytes,
+        **({"timing": speed.timing} if speed else {}),
+        ttft_s=speed.ttft_s if speed else 0.0,
+        tpot_s=speed.tpot_s if speed else 0.0,
+        tokens_per_s=speed.tokens_per_s if speed else 0.0,
+        bound=speed.bound if speed else "",
+        usd_per_hour=usd,
+        usd_per_million_tokens=per_million,
+        prices_as_of=prices.as_of if usd is not None else None,
+        rejected=tuple(rejected),
+        notes=_notes(fleet, c, storage),
+    )
+
+
+def _cure(memory: Memory, setup: Setup) -> str:
+    """What to change, by what is wrong."""
+    if memory.verdict == "refused" and memory.longest > 0:
+        return f"set maxContext to {memory.longest} or less, take more GPUs, or an fp8 KV cache"
+    if memory.verdict == "tight":
+        return "shorten maxContext a little, or take more GPUs"
+    if memory.verdict == "invalid":
+        return "use a power of two that divides the attention heads"
+    if "above the budget" in memory.reason:
+        return f"lower gpu_memory_utilization below {setup.utilization:g}, or enforce eager mode"
+    return "take more or larger GPUs, or allow a smaller format (allowQuantizations)"
+
+
+def _notes(fleet: Fleet, c: Candidate, storage: str) -> tuple[str, ...]:
+    notes = [*c.model.notes]
+    if c.gpu.assumed:
+        notes.append(c.gpu.assumed)
+    asked = fleet.spec.traffic.max_context
+    if asked is None and c.setup.max_model_len < c.model.max_position:
+        notes.append(
+            f"context shortened from the model's {c.model.max_position:,} to {c.setup.max_model_len:,} tokens to fit"
+        )
+    if asked is not None and asked > c.model.max_position:
+        notes.append(
+            f"maxContext {asked:,} is beyond the model's own {c.model.max_position:,}; vLLM refuses that"
+        )
+    if c.speed and not c.speed.meets_slo:
+        notes.append(f"the objective is not held: {c.speed.slo_reason}")
+    if c.speed:
+        notes.append(f"speed is a {c.speed.timing.source}; measure it with `seawall bench --calibrate`")
+    if c.quantization == "fp8" and c.gpu.capability and c.gpu.capability < 8.9:
+        notes.append(f"{c.gpu.name} has no fp8 arithmetic: weights are stored in fp8 and computed in 16 bit")
+    if c.setup.pp > 1:
+        notes.append("with pipeline parallelism throughput is estimated without overlap of the stages")
+    notes.append(f"weights arrive at the speed of: {storage}")
+    return tuple(notes)

@@ -1,0 +1,164 @@
+"""Planning for `gpu: cpu`: vLLM's CPU backend. Pure.
+
+Weights and cache lie in host memory; the cache's size is set by hand (`kvCacheMemory`), because the
+backend's default takes a share of the machine that a second replica then misses.
+"""
+
+from __future__ import annotations
+
+import math
+
+from seawall.decide.plan.kv import layout
+from seawall.decide.plan.memory import Memory
+from seawall.decide.plan.roofline import estimate
+from seawall.decide.plan.setup import GIB, Setup, parse_version
+from seawall.decide.plan.startup import host_needs, startup_budget
+from seawall.decide.plan.weights import DTYPE_BYTES, bytes_per_weight, weigh
+from seawall.domain.action import Plan, Timing
+from seawall.domain.catalog.gpus import Gpu
+from seawall.domain.model import ModelConfig
+from seawall.domain.spec import Fleet
+
+CPU = Gpu("cpu", 64.0, 20.0, 0.1, 0.1, 10.0, 0.0, per_node=1)
+DEFAULT_CACHE = 4 * GIB
+"""VLLM_CPU_KVCACHE_SPACE of old; a cache that serves small models well."""
+CORE_FLOPS = 60e9
+"""bf16 operations per second of one core that a small model reaches."""
+CORE_BANDWIDTH = 18e9
+BASE_S = 0.004
+
+
+def plan_cpu(fleet: Fleet, model: ModelConfig, calibration: Timing | None) -> Plan:
+    """A replica on this machine's CPU: sizes exactly, speed roughly."""
+    spec = fleet.spec
+    asked = spec.traffic.max_context or model.max_position
+    cache = spec.engine.kv_cache_memory or DEFAULT_CACHE
+    setup = Setup(
+        gpu=CPU,
+        version=parse_version(spec.engine.version),
+        utilization=1.0,
+        max_model_len=asked,
+        max_num_seqs=spec.engine.max_num_seqs or 16,
+        batched_tokens=spec.engine.max_num_batched_tokens or 2048,
+        eager=spec.engine.enforce_eager,
+        kv_memory=cache,
+        kv_dtype=spec.engine.kv_cache_dtype,
+    )
+    # vLLM's CPU backend has no kernels for GGUF: such a checkpoint is served from its 16 bit form.
+    plain = _dequantized(model) if model.quantization and model.quantization.method == "gguf" else model
+    weights = weigh(plain)
+    shape = layout(plain, setup)
+    blocks = shape.blocks(cache)
+    longest = shape.longest(blocks, model.max_position, setup)
+    if spec.traffic.max_context is None and longest < asked and longest >= 1024:
+        asked = longest // 1024 * 1024
+        setup = Setup(**{**setup.__dict__, "max_model_len": asked})
+    needed = shape.request_blocks(asked, setup) * shape.block_bytes / GIB
+    fits = needed <= cache / GIB
+    reason = (
+        f"{cache / GIB:.2f} GiB of KV cache, one request of {asked:,} tokens needs {needed:.2f} GiB"
+        if fits
+        else f"one request of {asked:,} tokens needs {needed:.2f} GiB of KV cache, kvCacheMemory gives "
+        f"{cache / GIB:.2f}; set maxContext to {longest} or raise kvCacheMemory"
+    )
+    memory = Memory(
+        weights=weights,
+        weights_gib=weights.per_gpu / GIB,
+        activation_gib=0.3,
+        non_torch_gib=1.9,
+        graphs_gib=0.0,
+        kv_gib=cache / GIB,
+        layout=shape,
+        blocks=blocks,
+        tokens=shape.tokens(blocks, asked, setup),
+        concurrency=shape.concurrency(blocks, asked, setup),
+        longest=longest,
+        needed_gib=needed,
+        verdict="fits" if fits else "refused",
+        reason=reason,
+    )
+    return _to_plan(fleet, plain, setup, memory, calibration)
+
+
+def _dequantized(model: ModelConfig) -> ModelConfig:
+    from dataclasses import replace
+
+    return replace(model, quantization=None, checkpoint_bytes=None)
+
+
+def _to_plan(
+    fleet: Fleet, model: ModelConfig, setup: Setup, memory: Memory, calibration: Timing | None
+) -> Plan:
+    spec, weights = fleet.spec, memory.weights
+    cores = spec.hardware.cpu or 1.0
+    per_token = 2 * weights.active_parameters / (cores * CORE_FLOPS)
+    step = calibration or Timing(
+        base_s=BASE_S,
+        prefill_token_s=per_token,
+        decode_seq_s=per_token,
+        weight_read_s=weights.per_gpu / (min(4.0, cores) * CORE_BANDWIDTH),
+        kv_token_s=memory.layout.bytes_per_token / CORE_BANDWIDTH,
+        source="rough estimate for one CPU",
+    )
+    speed = estimate(setup, memory, spec.traffic, step)
+    startup, storage = startup_budget(fleet, setup, weights.total)
+    host = host_needs(fleet, setup, memory)
+    # Without measured step times a CPU replica is run at its seats: what small machines can queue sensibly.
+    saturating = (
+        speed.concurrency
+        if calibration
+        else max(1, min(setup.max_num_seqs, int(memory.concurrency) or 1, 16))
+    )
+    rate = speed.tokens_per_s / max(1, spec.traffic.output_tokens)
+    notes = (
+        *model.notes,
+        f"speed is a {step.source}; measure it with `seawall bench --calibrate`",
+        f"weights arrive at the speed of: {storage}",
+    )
+    return Plan(
+        fleet=fleet.name,
+        model=model.name,
+        fits=memory.fits,
+        verdict=memory.verdict,
+        reason=memory.reason,
+        gpu="cpu",
+        gpus_per_replica=0,
+        tensor_parallel=1,
+        quantization=model.quantization.method if model.quantization else None,
+        dtype=model.dtype,
+        weights_bytes=int(
+            weights.parameters * bytes_per_weight(model.quantization, DTYPE_BYTES[model.dtype])
+        ),
+        parameters=weights.parameters,
+        weights_gib_per_gpu=memory.weights_gib,
+        activation_gib_per_gpu=memory.activation_gib,
+        non_torch_gib_per_gpu=memory.non_torch_gib,
+        kv_cache_gib_per_gpu=memory.kv_gib,
+        kv_cache_tokens=memory.tokens,
+        kv_cache_blocks=memory.blocks,
+        kv_bytes_per_token=memory.layout.bytes_per_token,
+        needed_kv_gib_per_gpu=memory.needed_gib,
+        block_size=memory.layout.block,
+        max_model_len=setup.max_model_len,
+        max_model_len_limit=memory.longest,
+        max_concurrency=memory.concurrency,
+        max_num_seqs=setup.max_num_seqs,
+        max_num_batched_tokens=setup.batched_tokens,
+        gpu_memory_utilization=spec.engine.gpu_memory_utilization or 0.92,
+        saturating_concurrency=saturating,
+        scaling_target=spec.scaling.target or max(1.0, round(0.7 * saturating, 1)),
+        engine_queue_bound=spec.engine.max_queued_requests or 2 * setup.max_num_seqs,
+        gateway_queue_bound=spec.gateway.max_queued
+        or max(64, math.ceil(60 * rate * max(1, spec.scaling.min))),
+        startup=startup,
+        host_memory_bytes=host.memory_bytes,
+        shm_bytes=host.shm_bytes,
+        ephemeral_bytes=host.ephemeral_bytes,
+        volume_bytes=host.volume_bytes,
+        timing=step,
+        ttft_s=speed.ttft_s,
+        tpot_s=speed.tpot_s,
+        tokens_per_s=speed.tokens_per_s,
+        bound=speed.bound,
+        notes=notes,
+    )

@@ -1,0 +1,191 @@
+"""The KV cache: how vLLM groups layers, how many blocks a pool gives, what one request takes. Pure.
+
+After v1/core/kv_cache_utils.py and v1/kv_cache_interface.py (0.11 to 0.32). Layers with one kind of cache
+form groups of equal size that share a pool of equal pages; a request takes blocks from every group.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from seawall.decide.plan.setup import Setup
+from seawall.decide.plan.weights import DTYPE_BYTES, stage_layers
+from seawall.domain.model import Layer, ModelConfig
+
+FP8_DS_MLA_BYTES = 656
+"""Per token and layer: 512 fp8 latents, 16 bytes of scales, 64 bf16 rope values."""
+INDEXER_EXTRA_BYTES = 4
+"""Scale beside one fp8 index key."""
+
+
+@dataclass(frozen=True)
+class Group:
+    """Layers that share one block table."""
+
+    kind: str
+    layers: int
+    window: int
+    block: int
+    """Tokens per block; for recurrent layers a block holds one state."""
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How the cache of one rank is cut up."""
+
+    groups: tuple[Group, ...]
+    block: int
+    """Tokens per block of full attention."""
+    block_bytes: int
+    """Bytes that one block id takes on this rank, over all layers that share the id."""
+    bytes_per_token: int
+    """What one more token of a long request costs on this rank: growing layers only."""
+    draft_blocks: int = 0
+
+    def blocks(self, cache_bytes: float) -> int:
+        return max(0, int(cache_bytes // self.block_bytes)) if self.block_bytes else 0
+
+    def request_blocks(self, length: int, setup: Setup) -> int:
+        """Blocks that one request of `length` tokens takes from the pool."""
+        return sum(_group_blocks(g, length, setup) for g in self.groups)
+
+    def tokens(self, blocks: int, length: int, setup: Setup) -> int:
+        """Tokens as vLLM prints them: before 0.20.2 one group's share, from then concurrency x length."""
+        if not self.groups:
+            return 0
+        if setup.version < (0, 20, 2):
+            smallest = min(g.block for g in self.groups)
+            return blocks // len(self.groups) * smallest * setup.dcp
+        return int(self.concurrency(blocks, length, setup) * length)
+
+    def concurrency(self, blocks: int, length: int, setup: Setup) -> float:
+        need = self.request_blocks(length, setup)
+        return blocks / need if need else float("inf")
+
+    def longest(self, blocks: int, ceiling: int, setup: Setup) -> int:
+        """The largest length whose request fits the pool, rounded down to what vLLM would say."""
+        if self.request_blocks(1, setup) > blocks:
+            return 0
+        low, high = 1, max(1, ceiling)
+        while low < high:
+            mid = (low + high + 1) // 2
+            if self.request_blocks(mid, setup) <= blocks:
+                low = mid
+            else:
+                high = mid - 1
+        return low
+
+
+def _group_blocks(group: Group, length: int, setup: Setup) -> int:
+    if group.kind == "recurrent":
+        # With prefix caching vLLM keeps the state at the last block boundary too ("align" mode).
+        return (2 if setup.prefix_caching and setup.version >= (0, 11, 1) else 1) + setup.draft_tokens
+    if group.kind == "sliding":
+        return math.ceil(min(group.window - 1 + setup.batched_tokens, length) / group.block) + 1
+    if group.kind == "chunked":
+        return math.ceil(min(group.window + setup.batched_tokens, length) / group.block)
+    return math.ceil(math.ceil(length / setup.dcp) / group.block)
+
+
+def element_bytes(model: ModelConfig, setup: Setup) -> float:
+    """Bytes of one cached element."""
+    if setup.kv_dtype.startswith("fp8"):
+        return 1
+    return DTYPE_BYTES[model.dtype]
+
+
+def layer_bytes(model: ModelConfig, layer: Layer, setup: Setup) -> int:
+    """Bytes per token that one attention layer caches on one rank."""
+    each = element_bytes(model, setup)
+    if model.latent is not None:
+        width = model.latent.kv_lora_rank + model.latent.rope_dim
+        if setup.version < (0, 8, 0):  # padded to 128 elements: 640 instead of 576
+            width = -(-width // 128) * 128
+        if model.indexer is not None and each == 1:
+            return FP8_DS_MLA_BYTES
+        return int(width * each)
+    heads = max(1, layer.kv_heads // setup.tp)
+    sides = layer.head_dim + layer.head_dim_v
+    return int(heads * sides * each)
+
+
+def layout(model: ModelConfig, setup: Setup, stage: int | None = None) -> Layout:
+    """The cache layout of one pipeline stage (None: the whole model, as on one rank)."""
+    layers = list(model.layers)
+    if stage is not None and setup.pp > 1:
+        sizes = stage_layers(len(layers), setup.pp)
+        begin = sum(sizes[:stage])
+        layers = layers[begin : begin + sizes[stage]]
+        if setup.draft_tokens and stage == setup.pp - 1:
+            layers += [model.layers[-1]] * max(1, model.draft_layers)
+    elif setup.draft_tokens:
+        layers += [_draft_layer(model)] * max(1, model.draft_layers)
+    caching = [layer for layer in layers if layer.kind in ("full", "sliding", "chunked")]
+    recurrent = [layer for layer in layers if layer.kind == "recurrent"]
+    block = _block_size(model, setup)
+    kinds: dict[tuple[str, int, int], int] = {}
+    for layer in caching:
+        key = (layer.kind, layer.window, layer_bytes(model, layer, setup))
+        kinds[key] = kinds.get(key, 0) + 1
+    indexer = model.indexer.head_dim + INDEXER_EXTRA_BYTES if model.indexer and model.latent else 0
+    state = _state_bytes(model, setup) if recurrent else 0
+    growing = sum(n * (b + indexer) for (kind, _, b), n in kinds.items() if kind == "full")
+    if not growing:
+        growing = sum(n * b for (_, _, b), n in kinds.items())
+    if not recurrent and len({(k, w) for k, w, _ in kinds}) <= 1:
+        # One kind of layer: a single group, whose block holds every layer's page.
+        per_token = sum(n * (b + indexer) for (_, _, b), n in kinds.items())
+        (kind, window) = next(iter({(k, w) for k, w, _ in kinds}), ("full", 0))
+        return Layout((Group(kind, len(caching), window, block),), block, per_token * block, growing)
+    return _hybrid(kinds, len(recurrent), state, block, growing, setup, model)
+
+
+def _hybrid(
+    kinds: dict[tuple[str, int, int], int],
+    recurrent: int,
+    state: int,
+    block: int,
+    growing: int,
+    setup: Setup,
+    model: ModelConfig,
+) -> Layout:
+    """Several kinds of layers: equal pages, groups of equal size (the smallest count, or the largest if near)."""
+    page_token = max((b for (_, _, b) in kinds), default=1)
+    if recurrent and state and kinds:
+        # Attention blocks grow until a page holds one recurrent state (platforms/interface.py).
+        step = 64 if model.latent is not None else 16
+        block = max(block, step * math.ceil(state / (step * min(b for (_, _, b) in kinds))))
+    page = max(block * page_token, state)
+    buckets = [(k, w, b, n) for (k, w, b), n in kinds.items()]
+    counts = [n for *_, n in buckets] + ([recurrent] if recurrent else [])
+    size = min(counts)
+    near = 1.25 if setup.version < (0, 20, 0) else 1.5
+    if max(counts) < size * near:
+        size = max(counts)
+    groups = []
+    for kind, window, b, n in buckets:
+        # A thinner layer gets longer blocks, so that all pages are equal.
+        longer = block * (page_token // b) if page_token % b == 0 else block
+        groups += [Group(kind, size, window, longer)] * math.ceil(n / size)
+    if recurrent:
+        groups += [Group("recurrent", size, 0, block)] * math.ceil(recurrent / size)
+    return Layout(tuple(groups), block, page * size, growing)
+
+
+def _draft_layer(model: ModelConfig) -> Layer:
+    return next((layer for layer in reversed(model.layers) if layer.kind == "full"), model.layers[-1])
+
+
+def _state_bytes(model: ModelConfig, setup: Setup) -> int:
+    """One recurrent layer's state on one rank (heads are split over TP)."""
+    r = model.recurrent
+    if r is None:
+        return 0
+    return (r.conv_elements * DTYPE_BYTES[model.dtype] + r.state_elements * r.state_bytes) // setup.tp
+
+
+def _block_size(model: ModelConfig, setup: Setup) -> int:
+    if model.latent is not None and setup.version >= (0, 9, 0):
+        return 64 if model.indexer is not None or setup.gpu.capability in (9.0, 10.0, 10.3) else 16
+    return 16
