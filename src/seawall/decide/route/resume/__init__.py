@@ -1,0 +1,19 @@
+"""Resuming a broken stream on another replica: `StreamSession` decides and rewrites, the gateway sends."""
+
+from seawall.decide.route.resume.policy import Decision, Finish, GiveUp, Policy, Retry, Usage
+from seawall.decide.route.resume.session import StreamSession
+from seawall.decide.route.resume.ways import TABLE, Ask, Row, way_of
+
+__all__ = [
+    "TABLE",
+    "Ask",
+    "Decision",
+    "Finish",
+    "GiveUp",
+    "Policy",
+    "Retry",
+    "Row",
+    "StreamSession",
+    "Usage",
+    "way_of",
+]

@@ -1,0 +1,159 @@
+"""The shapes of vLLM's stream events: reading, hiding what the gateway added, writing in the client's shape.
+
+Hiding works on bytes: a key such as `,"token_ids":[` cannot occur inside a JSON string (its quotes would be
+escaped), so cutting there leaves every other byte as the engine wrote it. Forbidden here: state.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import msgspec
+
+from seawall.decide.route.resume.policy import Usage
+from seawall.decide.route.resume.ways import Kind
+
+Doc = dict[str, Any]
+
+DONE = b"data: [DONE]\n\n"
+_PROMPT_KEY = b'"prompt_token_ids":['
+_TOKEN_IDS = re.compile(rb'"token_ids":\[[0-9, ]*\]')
+_FINGERPRINT = re.compile(rb',"system_fingerprint":"[^"]*"')
+
+_decode = msgspec.json.Decoder(dict[str, Any]).decode
+encode = msgspec.json.encode
+
+
+def read(payload: bytes) -> Doc:
+    """The event's JSON object. Raises msgspec.DecodeError."""
+    return _decode(payload)
+
+
+def write(doc: Doc) -> bytes:
+    return b"data: " + encode(doc) + b"\n\n"
+
+
+def cut_prompt_ids(event: bytes) -> tuple[bytes, bytes | None]:
+    """(event with `"prompt_token_ids":null`, the ids as they were written: b'1,2,3'), unparsed: it can be 1 MB."""
+    at = event.find(_PROMPT_KEY)
+    if at < 0:
+        return event, None
+    begin = at + len(_PROMPT_KEY)
+    end = event.find(b"]", begin)
+    if end < 0:
+        return event, None
+    return event[: begin - 1] + b"null" + event[end + 1 :], event[begin:end]
+
+
+def hide_token_ids(event: bytes) -> bytes:
+    return _TOKEN_IDS.sub(b'"token_ids":null', event)
+
+
+def fingerprint_of(event: bytes) -> bytes:
+    """`,"system_fingerprint":"..."` as written, or b''. vLLM moves it to the usage chunk when there is one."""
+    found = _FINGERPRINT.search(event)
+    return found.group() if found else b""
+
+
+def with_tail(event: bytes, tail: bytes) -> bytes:
+    """`event` with `tail` put before the closing brace of its JSON object."""
+    end = event.rfind(b"}")
+    return event[:end] + tail + event[end:] if tail and end >= 0 else event
+
+
+def is_error(doc: Doc) -> bool:
+    return "error" in doc and bool(doc["error"]) and not doc.get("choices")
+
+
+def error_code(doc: Doc) -> int:
+    """HTTP-like code of an error event; 500 where none is given."""
+    error = doc.get("error")
+    code = error.get("code") if isinstance(error, dict) else None
+    return code if isinstance(code, int) else 500
+
+
+def text_of(doc_choice: Doc) -> str:
+    """The plain text of one choice, of either route."""
+    delta = doc_choice.get("delta")
+    value = delta.get("content") if isinstance(delta, dict) else doc_choice.get("text")
+    return value if isinstance(value, str) else ""
+
+
+def usage_of(doc: Doc) -> Usage | None:
+    usage = doc.get("usage")
+    if not isinstance(usage, dict) or not isinstance(usage.get("prompt_tokens"), int):
+        return None
+    details = usage.get("prompt_tokens_details")
+    cached = details.get("cached_tokens") if isinstance(details, dict) else None
+    completion = usage.get("completion_tokens")
+    return Usage(
+        prompt_tokens=usage["prompt_tokens"],
+        completion_tokens=completion if isinstance(completion, int) else 0,
+        cached_tokens=cached if isinstance(cached, int) else None,
+    )
+
+
+def usage_doc(prompt: int, completion: int, like: Doc | None = None) -> Doc:
+    """vLLM's usage object, with the further keys of `like`."""
+    doc: Doc = {
+        "prompt_tokens": prompt,
+        "total_tokens": prompt + completion,
+        "completion_tokens": completion,
+    }
+    for key, value in (like or {}).items():
+        if key not in doc:
+            doc[key] = value
+    details = doc.get("prompt_tokens_details")
+    if isinstance(details, dict) and isinstance(details.get("cached_tokens"), int):
+        details["cached_tokens"] = min(details["cached_tokens"], prompt)
+    return doc
+
+
+def chunk_doc(kind: Kind, head: Doc, choice: Doc | None) -> Doc:
+    """A stream chunk with the identity (`id`, `created`, `model`) that the client already knows."""
+    return {
+        "id": head.get("id"),
+        "object": "chat.completion.chunk" if kind == "chat" else "text_completion",
+        "created": head.get("created"),
+        "model": head.get("model"),
+        "choices": [] if choice is None else [choice],
+    }
+
+
+def choice_doc(
+    kind: Kind,
+    text: str,
+    ids: list[int] | None,
+    finish: str | None,
+    stop_reason: Any = None,
+    logprobs: Any = None,
+) -> Doc:
+    """One choice in vLLM's order of keys."""
+    if kind != "chat":
+        return {
+            "index": 0,
+            "text": text,
+            "logprobs": logprobs,
+            "finish_reason": finish,
+            "stop_reason": stop_reason,
+            "prompt_token_ids": None,
+            "token_ids": ids,
+        }
+    doc: Doc = {"index": 0, "delta": {"content": text}, "logprobs": logprobs, "finish_reason": finish}
+    if finish is not None:
+        doc["stop_reason"] = stop_reason
+    doc["token_ids"] = ids
+    return doc
+
+
+def error_event(kind: Kind, message: str) -> bytes:
+    """The error event of a stream that is lost, in the shape the route's own clients read."""
+    if kind == "messages":
+        body = encode({"type": "error", "error": {"type": "api_error", "message": message}})
+        return b"event: error\ndata: " + body + b"\n\n"
+    if kind == "responses":
+        body = encode({"type": "error", "code": "server_error", "message": message, "param": None})
+        return b"event: error\ndata: " + body + b"\n\n"
+    error = {"message": message, "type": "upstream_lost", "param": None, "code": 502}
+    return write({"error": error})

@@ -1,0 +1,232 @@
+"""The *continue* way: records token ids while all is well, builds the request that goes on, and writes the
+engine's completion chunks in the shape the client began with. Forbidden here: I/O, and knowing about breaks."""
+
+from __future__ import annotations
+
+from array import array
+from typing import Any
+
+import msgspec
+
+from seawall.decide.route.resume import events
+from seawall.decide.route.resume.events import Doc
+from seawall.decide.route.resume.policy import Finish, Retry
+from seawall.decide.route.resume.stream import Stream
+from seawall.decide.route.resume.tokens import Mark, TokenLog
+from seawall.decide.route.resume.ways import CARRIED
+
+COMPLETIONS = "/v1/completions"
+
+
+def foreign(doc: Doc) -> bool:
+    """A delta that is more than plain text (reasoning, tool calls): token ids alone cannot rebuild it."""
+    for choice in doc.get("choices") or ():
+        delta = choice.get("delta")
+        if delta and any(value and key not in ("role", "content") for key, value in delta.items()):
+            return True
+    return False
+
+
+class Onward:
+    """One choice, continued from its token ids."""
+
+    __slots__ = (
+        "_due",
+        "_fresh",
+        "_mark",
+        "_offset_base",
+        "_offsets",
+        "_skip",
+        "_told",
+        "log",
+        "prompt_raw",
+        "stream",
+    )
+
+    def __init__(self, stream: Stream) -> None:
+        ask = stream.ask
+        hold = max((len(s) for s in ask.stop), default=1) - 1
+        lag = 0 if ask.get("include_stop_str_in_output") else hold
+        self.stream = stream
+        self.log = TokenLog(hold, lag, stream.policy.decoder)
+        self.prompt_raw: bytes | None = None
+        self._mark = Mark(0, 0)
+        self._due = ""
+        """Sent text that the present attempt generates again."""
+        self._skip = 0
+        """Tokens whose ids and logprobs the client already has and the present attempt repeats."""
+        self._told = 0
+        self._fresh = False
+        self._offsets = array("I")
+        """With logprobs: text_offset of each token, and the offset behind the last."""
+        self._offset_base = 0
+
+    @property
+    def prompt_tokens(self) -> int:
+        raw = self.prompt_raw
+        return raw.count(b",") + 1 if raw else 0
+
+    @property
+    def tokens(self) -> int:
+        return self.log.tokens
+
+    @property
+    def limit(self) -> int | None:
+        """Tokens that may be generated in all; None: up to the model's length, which we do not know."""
+        bounds = [self.stream.ask.max_tokens]
+        length = self.stream.policy.max_model_len
+        if length is not None and self.prompt_raw:
+            bounds.append(max(0, length - self.prompt_tokens))
+        known = [bound for bound in bounds if bound is not None]
+        return min(known) if known else None
+
+    def take(self, doc: Doc, event: bytes, hidden: bytes) -> bytes:
+        """One chunk of the engine -> what the client gets for it. `hidden`: `event` without prompt ids."""
+        return self._take_first(doc, event, hidden) if self.stream.attempt == 0 else self._take_next(doc)
+
+    def _take_first(self, doc: Doc, event: bytes, hidden: bytes) -> bytes:
+        stream = self.stream
+        out = event if stream.ask.wants_ids else events.hide_token_ids(hidden)
+        if doc.get("choices"):
+            choice = doc["choices"][0]
+            ids = choice.get("token_ids") or []
+            self.log.add(events.text_of(choice), ids)
+            self._note_offsets(choice.get("logprobs"))
+            if choice.get("finish_reason") is not None:
+                stream.finished.add(choice.get("index", 0))
+            elif choice.get("delta") == {} and not stream.ask.wants_ids:
+                return b""  # the engine writes it only because of return_token_ids
+        elif doc.get("usage"):
+            stream.usage_sent = True
+        return out
+
+    def _take_next(self, doc: Doc) -> bytes:
+        stream = self.stream
+        ask = stream.ask
+        if not doc.get("choices"):
+            return self._usage_chunk(doc)
+        choice = doc["choices"][0]
+        text, ids = events.text_of(choice), choice.get("token_ids") or []
+        finish = choice.get("finish_reason")
+        if text and self._fresh:
+            self._fresh = False
+            if not self._mark.sure and len(text) > self.log.lag + 64 + 32 * len(ids):
+                self.log.distrust(self._mark)
+                stream.failed = "the boundary lay inside a character"
+                return b""
+        self.log.add(text, ids)
+        new = self._new_text(text, finish is not None)
+        if stream.failed:
+            return b""
+        logprobs = self._new_logprobs(choice.get("logprobs"))
+        skipped = min(self._skip, len(ids))
+        self._skip -= skipped
+        if finish is not None:
+            stream.finished.add(0)
+        elif not new and not (ask.wants_ids and ids[skipped:]) and not logprobs:
+            return b""
+        shown = ids[skipped:] if ask.wants_ids else None
+        reason = choice.get("stop_reason")
+        out = events.chunk_doc(ask.kind, stream.head or {}, None)
+        out["choices"] = [events.choice_doc(ask.kind, new, shown, finish, reason, logprobs)]
+        if doc.get("usage"):
+            out["usage"] = events.usage_doc(self.prompt_tokens, self.tokens, self._usage_keys(doc))
+        if doc.get("system_fingerprint"):
+            out["system_fingerprint"] = doc["system_fingerprint"]
+        return events.write(out)
+
+    def _usage_keys(self, doc: Doc) -> Doc:
+        more = {key: value for key, value in doc["usage"].items() if not key.endswith("_tokens")}
+        if self.stream.ask.kind == "chat":
+            more.setdefault("completion_tokens_details", None)
+        return more
+
+    def _usage_chunk(self, doc: Doc) -> bytes:
+        stream = self.stream
+        if not doc.get("usage"):
+            return b""
+        out = events.chunk_doc(stream.ask.kind, stream.head or {}, None)
+        out["usage"] = events.usage_doc(self.prompt_tokens, self.tokens, doc["usage"])
+        if doc.get("system_fingerprint"):
+            out["system_fingerprint"] = doc["system_fingerprint"]
+        stream.usage_sent = True
+        return events.write(out)
+
+    def _new_text(self, text: str, ended: bool) -> str:
+        """`text` without what the client has. A difference fails the attempt, by policy."""
+        due = self._due
+        if not due:
+            return text
+        common = min(len(due), len(text))
+        if text[:common] != due[:common] and self.stream.mismatch("text"):
+            return ""
+        self._due = due[common:]
+        if ended and self._due and self.stream.mismatch("it ended earlier"):
+            return ""
+        return text[common:]
+
+    def _note_offsets(self, logprobs: Any) -> None:
+        if isinstance(logprobs, dict) and logprobs.get("text_offset"):
+            offsets = self._offsets
+            if offsets:
+                offsets.pop()
+            offsets.extend(at + self._offset_base for at in logprobs["text_offset"])
+            offsets.append(offsets[-1] + len(logprobs["tokens"][-1]))
+
+    def _new_logprobs(self, logprobs: Any) -> Any:
+        """Logprobs of the tokens the client has not heard of, at their place in the whole answer."""
+        if not isinstance(logprobs, dict) or not logprobs.get("text_offset"):
+            return None
+        self._note_offsets(logprobs)
+        skip = min(self._skip, len(logprobs["text_offset"]))
+        out = {key: (value[skip:] if isinstance(value, list) else value) for key, value in logprobs.items()}
+        out["text_offset"] = [at + self._offset_base for at in out["text_offset"]]
+        return out if out["text_offset"] else None
+
+    def resume(self, reason: str) -> Retry | Finish:
+        """The request that goes on, or the end if no token is missing. Needs `prompt_raw`."""
+        stream, log = self.stream, self.log
+        log.fold()
+        self._told = max(self._told, len(log.ids))
+        mark = log.boundary(stream.ask.greedy)
+        limit = self.limit
+        if limit is not None and mark.tokens >= limit and mark.chars <= len(log.sent):
+            return self._finish_here(reason)
+        self._mark = mark
+        self._due = log.rewind(mark)
+        self._skip = self._told - mark.tokens
+        self._fresh = True
+        if self._offsets:
+            del self._offsets[mark.tokens + 1 :]
+            self._offset_base = self._offsets[-1]
+        body = self._body(mark.tokens, limit)
+        again = f", {len(self._due)} characters compared" if self._due else ""
+        return Retry(
+            path=COMPLETIONS,
+            body=body,
+            reason=f"{reason}; continued from {mark.tokens} tokens{again}",
+        )
+
+    def _finish_here(self, reason: str) -> Finish:
+        stream = self.stream
+        ask = stream.ask
+        out = events.chunk_doc(ask.kind, stream.head or {}, None)
+        out["choices"] = [events.choice_doc(ask.kind, "", [] if ask.wants_ids else None, "length")]
+        stream.finished.add(0)
+        ending = stream.ending(self.prompt_tokens, self.tokens)
+        return Finish(event=events.write(out) + ending, reason=f"{reason}; the last token had been sent")
+
+    def _body(self, tokens: int, limit: int | None) -> bytes:
+        ask = self.stream.ask
+        ids = ",".join(map(str, self.log.ids)).encode()
+        prompt = b"[" + (self.prompt_raw or b"") + (b"," + ids if ids else b"") + b"]"
+        dropped = "logprobs" if ask.kind == "chat" else ""
+        doc: dict[str, Any] = {f: raw for f, raw in ask.fields.items() if f in CARRIED and f != dropped}
+        doc["prompt"] = msgspec.Raw(prompt)
+        doc["max_tokens"] = None if limit is None else limit - tokens
+        least = ask.whole("min_tokens")
+        if least:
+            doc["min_tokens"] = max(0, least - tokens)
+        doc["stream"] = True
+        doc["return_token_ids"] = True
+        return events.encode(doc)

@@ -1,0 +1,70 @@
+"""What a fleet promises about broken streams, and the decisions a session returns. Plain values only."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+
+class Decoder(Protocol):
+    """The one thing we need of a tokenizer (`tokenizers.Tokenizer` has it)."""
+
+    def decode(self, ids: Sequence[int], skip_special_tokens: bool = True) -> str: ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Policy:
+    """How a fleet resumes: from `spec.gateway.resume` and the engine's flags."""
+
+    mode: Literal["exact", "best-effort", "off"] = "exact"
+    """exact: a stream that cannot be continued exactly ends in an error event. best-effort: it goes on.
+    off: only streams of which the client has seen nothing yet are tried again."""
+    max_resumes: int = 3
+    """Breaks within `window_s` that one stream survives."""
+    window_s: float = 60.0
+    reasoning: bool = False
+    """The engine runs with --reasoning-parser: chat deltas are not plain text."""
+    usage: bool = True
+    """Ask for token counts even where the client did not (they are hidden again)."""
+    max_model_len: int | None = None
+    """Tokens of prompt and answer together, where known: the length limit of requests without max_tokens."""
+    decoder: Decoder | None = None
+    """With it, every token boundary is known exactly; without it, only single-token chunks are certain."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Retry:
+    """Send `body` to `path` on another replica and feed its stream to the same session."""
+
+    path: str
+    body: bytes
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finish:
+    """Nothing is missing but the end: send `event` to the client, and the stream is complete."""
+
+    event: bytes
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class GiveUp:
+    """The stream cannot be saved: send `event` (an error event in the route's own shape) and end."""
+
+    event: bytes
+    reason: str
+
+
+Decision = Retry | Finish | GiveUp
+
+
+@dataclass(frozen=True, kw_only=True)
+class Usage:
+    """Tokens of one request over all its attempts, as the client pays for them."""
+
+    prompt_tokens: int
+    completion_tokens: int
+    cached_tokens: int | None = None

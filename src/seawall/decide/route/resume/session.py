@@ -1,0 +1,411 @@
+"""One client's stream over as many replicas as it takes: bytes in, bytes out, decisions as values.
+
+    session = StreamSession("/v1/chat/completions", body, policy, rng)
+    send(replica, session.route, session.first_request())
+    for data in replica:                    client.write(session.feed(data))
+                                            if session.failed: stop reading this replica
+    on EOF, reset, stall, session.failed:   session.broken(reason, now) -> Retry | Finish | GiveUp
+    when session.done:                      the stream has ended; session.finish_ok says how
+
+`[DONE]` is believed only after every choice had a finish_reason other than abort, and no error event: a
+dying vLLM sends an error event and `[DONE]`, or a bare `[DONE]`. Forbidden here: I/O, clocks, global rng.
+Per chunk, while nothing is wrong, `feed` compares a prefix and a suffix and appends a few bytes: no JSON.
+"""
+
+from __future__ import annotations
+
+from random import Random
+
+import msgspec
+
+from seawall.decide.route import sse
+from seawall.decide.route.resume import events
+from seawall.decide.route.resume.events import Doc
+from seawall.decide.route.resume.onward import Onward, foreign
+from seawall.decide.route.resume.policy import Decision, Finish, GiveUp, Policy, Retry, Usage
+from seawall.decide.route.resume.replay import Replay
+from seawall.decide.route.resume.stream import Stream
+from seawall.decide.route.resume.ways import Ask, needs_seed, way_of
+
+_CHAT_OPEN = b'"delta":{"content":"'
+_TEXT_OPEN = b'"choices":[{"index":0,"text":"'
+_CHAT_IDS = b'"},"logprobs":null,"finish_reason":null,"token_ids":['
+_TEXT_IDS = b'","logprobs":null,"finish_reason":null,"stop_reason":null,"prompt_token_ids":null,"token_ids":['
+_END = b"]}]}\n\n"
+_HIDDEN_END = b"null}]}\n\n"
+
+
+class StreamSession:
+    """Relays one streamed request and knows how to go on when its replica is lost. See the module."""
+
+    __slots__ = (
+        "_breaks",
+        "_first",
+        "_head",
+        "_head_len",
+        "_mark",
+        "_mark_len",
+        "_onward",
+        "_plain_end",
+        "_quick",
+        "_replay",
+        "_splitter",
+        "_stream",
+        "done",
+        "policy",
+        "resumes",
+        "row",
+    )
+
+    def __init__(self, route: str, body: bytes, policy: Policy, rng: Random) -> None:
+        """`body`: the client's JSON, with `stream: true`. Raises msgspec.DecodeError if it is not an object."""
+        ask = Ask(route, body, policy)
+        self.policy = policy
+        self.row = way_of(ask)
+        """The line of the table that decides how this stream is resumed."""
+        self.resumes = 0
+        """Attempts that took over from a lost replica after the client had seen something."""
+        self.done = False
+        self._breaks: list[float] = []
+        self._splitter = sse.EventSplitter()
+        self._first = self._first_body(ask, rng)
+        self._begin(ask)
+
+    # -- requests ---------------------------------------------------------------------------------
+
+    def first_request(self) -> bytes:
+        """The body to send to the first replica, and again wherever nothing has reached the client yet."""
+        return self._first
+
+    @property
+    def route(self) -> str:
+        return self._stream.ask.route
+
+    def _records_ids(self) -> bool:
+        return self.row.way == "continue" and self.policy.mode != "off"
+
+    def _hides_usage(self, ask: Ask) -> bool:
+        if ask.kind not in ("chat", "completions") or self._records_ids():
+            return False
+        return self.policy.usage and ask.choices == 1 and not ask.wants_usage
+
+    def _first_body(self, ask: Ask, rng: Random) -> bytes:
+        added: Doc = {}
+        if self._records_ids() and not ask.wants_ids:
+            added["return_token_ids"] = True
+        if self._hides_usage(ask):
+            options = ask.get("stream_options", {})
+            options = dict(options) if isinstance(options, dict) else {}
+            added["stream_options"] = options | {"include_usage": True}
+            if options.get("continuous_usage_stats"):
+                added["stream_options"]["continuous_usage_stats"] = False
+        if self.policy.mode != "off" and needs_seed(ask, self.row.way):
+            added["seed"] = rng.getrandbits(48)
+        return _with_fields(ask, added)
+
+    def _begin(self, ask: Ask) -> None:
+        """A first attempt: nothing has reached the client."""
+        self._stream = Stream(ask, self.policy)
+        self._onward = Onward(self._stream) if self._records_ids() else None
+        self._replay: Replay | None = None
+        if self._onward is None:
+            records = self.row.way == "replay" and self.policy.mode != "off"
+            self._replay = self._make_replay(records, self._hides_usage(ask), hides_ids=False)
+        self._quick = False
+        self._head = b""
+        self._head_len = 0
+        chat = ask.kind == "chat"
+        self._mark = _CHAT_IDS if chat else _TEXT_IDS
+        self._mark_len = len(self._mark)
+        self._plain_end = self._mark[:-1] + _HIDDEN_END
+
+    def _make_replay(self, records: bool, hides_usage: bool, *, hides_ids: bool) -> Replay:
+        return Replay(
+            self._stream, self._first, records=records, hides_usage=hides_usage, hides_ids=hides_ids
+        )
+
+    # -- the stream -------------------------------------------------------------------------------
+
+    def feed(self, data: bytes) -> bytes:
+        """Bytes from the replica -> bytes for the client. Look at `done` and `failed` afterwards."""
+        if self._quick and not self._splitter.held and data.startswith(self._head):
+            out = self._feed_quick(data)
+            if out:
+                return out
+        if self.done or self._stream.failed:
+            return b""
+        try:
+            whole = self._splitter.feed(data)
+        except sse.EventTooLarge as error:
+            self._stream.failed = str(error)
+            return b""
+        if len(whole) == 1:
+            return self._event(whole[0])
+        return b"".join([self._event(event) for event in whole])
+
+    def _feed_quick(self, data: bytes) -> bytes:
+        """One ordinary text chunk, judged without reading it; b'' if it is anything else.
+
+        The mark cannot occur inside a JSON string (its quotes would be escaped), and the tail behind it must
+        be exactly the end of the event, so `data` is one event with one choice, unfinished, in vLLM's form.
+        """
+        begin = self._head_len
+        if self._onward is not None:
+            at = data.find(self._mark, begin)
+            if at < 0:
+                return b""
+            ids = at + self._mark_len
+            end = data.find(b"]", ids)
+            if data[end:] != _END or end == ids:
+                return b""
+            self._onward.log.add_raw(data[begin:at], data[ids:end])
+            if self._stream.ask.wants_ids:
+                return data
+            return data[: ids - 1] + _HIDDEN_END
+        if self._replay is not None and data.endswith(self._plain_end):
+            if data.find(b"\n\n") != len(data) - 2:
+                return b""
+            self._replay.add_raw(data[begin : -len(self._plain_end)])
+            return data
+        return b""
+
+    def _event(self, event: bytes) -> bytes:
+        stream = self._stream
+        if self.done or stream.failed:
+            return b""
+        if self._quick and event.startswith(self._head):
+            out = self._feed_quick(event)
+            if out:
+                return out
+        hidden, prompt = events.cut_prompt_ids(event)
+        payload = sse.data_of(hidden)
+        if payload is None:
+            return event
+        if payload == b"[DONE]":
+            return self._on_done(event)
+        if stream.ask.kind not in ("chat", "completions"):
+            return self._other(event, payload)
+        try:
+            doc = events.read(payload)
+        except msgspec.DecodeError:
+            stream.failed = "an event that is not JSON"
+            return b""
+        if events.is_error(doc):
+            return self._on_error(doc, event)
+        out = self._chunk(doc, event, hidden, prompt)
+        if out:
+            stream.sent = True
+        return out
+
+    def _chunk(self, doc: Doc, event: bytes, hidden: bytes, prompt: bytes | None) -> bytes:
+        stream = self._stream
+        choices = doc.get("choices") or []
+        if not all(isinstance(choice, dict) for choice in choices):
+            stream.failed = "an event in an unknown form"
+            return b""
+        if any(choice.get("finish_reason") in ("abort", "error") for choice in choices):
+            stream.failed = "the engine aborted it"
+            return b""
+        stream.head_of(doc)
+        self._note_usage(doc)
+        if self._onward is not None and foreign(doc):
+            self._give_way()
+        if self._onward is not None:
+            if prompt and stream.attempt == 0 and self._onward.prompt_raw is None:
+                self._onward.prompt_raw = prompt
+            out = self._onward.take(doc, event, hidden)
+        elif self._replay is not None:
+            out = self._replay.take(doc, event, hidden)
+        if stream.attempt == 0 and not self._quick and choices:
+            self._learn(event)
+        return out
+
+    def _learn(self, event: bytes) -> None:
+        """After a first ordinary chunk: the head that all further ones begin with."""
+        ask = self._stream.ask
+        opening = _CHAT_OPEN if ask.kind == "chat" else _TEXT_OPEN
+        at = event.find(opening)
+        if at < 0 or b'"index":0,' not in event[: at + 30] or not event.startswith(b"data: {"):
+            return
+        self._head = event[: at + len(opening)]
+        self._head_len = len(self._head)
+        self._quick = True
+
+    def _note_usage(self, doc: Doc) -> None:
+        if self._stream.attempt and self._onward is not None:
+            return
+        usage = events.usage_of(doc) if doc.get("usage") else None
+        if usage is not None and not doc.get("choices"):
+            self._stream.usage = usage
+
+    def _give_way(self) -> None:
+        """The answer is more than plain text, which the request did not tell: only a replay can rebuild it."""
+        onward, self._onward = self._onward, None
+        self._quick = False
+        assert onward is not None
+        onward.log.fold()
+        self._replay = self._make_replay(True, False, hides_ids=not self._stream.ask.wants_ids)
+        self._replay.adopt(onward.log.sent)
+
+    # -- ends -------------------------------------------------------------------------------------
+
+    @property
+    def failed(self) -> str:
+        """Why the present replica's stream is over without being complete; empty while all is well."""
+        return self._stream.failed
+
+    @property
+    def finish_ok(self) -> bool:
+        """The client has the whole answer."""
+        return self.done and (self._stream.complete or self._stream.answered)
+
+    def _on_done(self, event: bytes) -> bytes:
+        stream = self._stream
+        if stream.complete or stream.answered:
+            self.done = True
+            held = self._replay.release() if self._replay is not None else b""
+            return held + event
+        stream.failed = "[DONE] without a finish_reason"
+        return b""
+
+    def _on_error(self, doc: Doc, event: bytes) -> bytes:
+        """The client's own fault (4xx) is the answer; anything else is a break."""
+        if events.error_code(doc) < 500:
+            self._stream.answered = True
+            self._stream.sent = True
+            return event
+        self._stream.failed = "the engine sent an error event"
+        return b""
+
+    def _other(self, event: bytes, payload: bytes) -> bytes:
+        """Routes that are not resumed: pass on, and judge the end."""
+        kind = self._stream.ask.kind
+        name = sse.name_of(event)
+        if name == b"error" or payload.startswith((b'{"error"', b'{"type":"error"')):
+            self._stream.failed = "the engine sent an error event"
+            return b""
+        if name in (b"message_stop", b"response.completed", b"response.incomplete"):
+            self._stream.answered = True
+        elif name == b"response.failed":
+            self._stream.failed = "the engine failed"
+            return b""
+        elif kind == "other":
+            self._stream.answered = True
+        self._stream.sent = True
+        return event
+
+    def broken(self, reason: str, now: float) -> Decision:
+        """The replica's stream ended (EOF, reset, stall, `failed`) before `done`. `now`: seconds, any origin."""
+        stream = self._stream
+        reason = stream.failed or reason
+        stream.failed = ""
+        self._splitter.clear()
+        self._quick = False
+        if self.done or stream.answered:
+            self.done = True
+            return Finish(event=b"", reason="it had ended")
+        if not stream.sent:
+            if not self._may_retry(now):
+                return self._give_up(f"{reason}; no replica could begin it")
+            self._begin(stream.ask)
+            return Retry(path=stream.ask.route, body=self._first, reason=f"{reason}; nothing had been sent")
+        if stream.complete:
+            ended = self._finish(reason)
+            if ended is not None:
+                return ended
+        if stream.fatal or self.policy.mode == "off" or self.row.way == "refuse":
+            why = "" if stream.fatal else f"; it cannot be resumed ({self._why_not()})"
+            return self._give_up(reason + why)
+        if not self._may_retry(now):
+            return self._give_up(f"{reason}; it had been resumed {self.resumes} times already")
+        return self._resume(reason)
+
+    def _why_not(self) -> str:
+        return "resume: off" if self.policy.mode == "off" else self.row.why
+
+    def _may_retry(self, now: float) -> bool:
+        self._breaks = [at for at in self._breaks if now - at < self.policy.window_s]
+        self._breaks.append(now)
+        return len(self._breaks) <= self.policy.max_resumes
+
+    def _finish(self, reason: str) -> Finish | None:
+        """All choices had ended: only the end itself is missing. None: a replay must fetch the usage."""
+        stream = self._stream
+        if self._onward is not None and self._onward.prompt_raw is not None:
+            ending = stream.ending(self._onward.prompt_tokens, self._onward.tokens)
+        elif self._replay is not None and (not stream.ask.wants_usage or stream.usage_sent):
+            ending = self._replay.release() + events.DONE
+        else:
+            return None
+        self.done = True
+        return Finish(event=ending, reason=f"{reason}; only [DONE] was missing")
+
+    def _resume(self, reason: str) -> Decision:
+        stream = self._stream
+        if self._onward is not None and self._onward.prompt_raw is None:
+            self._give_way()  # the engine did not tell ids
+        decision: Decision
+        if self._onward is not None:
+            decision = self._onward.resume(reason)
+        else:
+            assert self._replay is not None
+            decision = self._replay.resume(reason)
+        self.resumes += 1
+        stream.attempt += 1
+        if isinstance(decision, Finish):
+            self.done = True
+        return decision
+
+    def _give_up(self, reason: str) -> GiveUp:
+        self.done = True
+        self._stream.finished.clear()
+        self._stream.answered = False
+        message = f"The replica that served this stream was lost: {reason}. Send the request again."
+        return GiveUp(event=events.error_event(self._stream.ask.kind, message), reason=reason)
+
+    # -- accounts ---------------------------------------------------------------------------------
+
+    @property
+    def started(self) -> bool:
+        """The client has received a part of the answer."""
+        return self._stream.sent
+
+    @property
+    def tokens_out(self) -> int:
+        """Tokens generated for the client so far; of a replayed stream without ids, an estimate until its end."""
+        if self._onward is not None:
+            return self._onward.tokens
+        usage = self._stream.usage
+        if usage is not None:
+            return usage.completion_tokens
+        return self._replay.tokens if self._replay is not None else 0
+
+    @property
+    def usage(self) -> Usage | None:
+        """What the whole request cost; None when neither ids nor a usage chunk told."""
+        known = self._stream.usage
+        if self._onward is None or self._onward.prompt_raw is None:
+            return known
+        return Usage(
+            prompt_tokens=self._onward.prompt_tokens,
+            completion_tokens=self._onward.tokens,
+            cached_tokens=known.cached_tokens if known is not None else None,
+        )
+
+    @property
+    def nbytes(self) -> int:
+        """Memory of the record, in bytes (without Python's own)."""
+        if self._onward is not None:
+            return self._onward.log.nbytes + len(self._onward.prompt_raw or b"")
+        return self._replay.nbytes if self._replay is not None else 0
+
+
+def _with_fields(ask: Ask, added: Doc) -> bytes:
+    """The client's body with `added`; its own bytes are kept where no field has to be replaced."""
+    if not added:
+        return ask.body
+    if any(name in ask.fields for name in added):
+        return events.encode({**ask.fields, **added})
+    end = ask.body.rstrip()
+    comma = b"," if ask.fields else b""
+    return end[:-1] + comma + events.encode(added)[1:]

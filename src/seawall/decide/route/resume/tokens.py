@@ -1,0 +1,124 @@
+"""The *continue* way: what the client has, as token ids, and where among them it is safe to go on.
+
+A boundary between tokens is *clean* when the text up to it is whole: vLLM holds back half characters, so a
+token that produced text ended on one. Ids behind the last clean boundary are generated again. With stop
+strings the engine holds back the last max(len)-1 characters too, and they die with it: the boundary must
+lie before the last *sent* character, and what the client already has is generated again, compared and
+swallowed. See docs/reference/resume.md. Forbidden here: I/O, clocks, the shapes of other routes.
+"""
+
+from __future__ import annotations
+
+from array import array
+from dataclasses import dataclass
+
+import msgspec
+
+from seawall.decide.route.resume.policy import Decoder
+
+MARKS = 64
+"""Clean boundaries kept: a rewind further than this starts at the prompt."""
+SURE_WITHIN = 16
+"""Tokens that may be generated again to begin at a boundary that is certain rather than likely."""
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """A boundary: after `tokens` generated tokens the decoded answer has `chars` characters."""
+
+    tokens: int
+    chars: int
+    sure: bool = True
+
+
+class TokenLog:
+    """Ids and text of one choice. Appending is bytes only (about 12 bytes a token); reading is for breaks."""
+
+    __slots__ = ("_ids_raw", "_text_raw", "decoder", "from_chars", "hold", "ids", "lag", "marks", "sent")
+
+    def __init__(self, hold: int, lag: int, decoder: Decoder | None) -> None:
+        """`hold`: characters by which a rewind must stay behind the sent text (longest stop string - 1).
+        `lag`: characters by which sent text stays behind decoded text (the same, or 0)."""
+        self.hold = hold
+        self.lag = lag
+        self.decoder = decoder
+        self.ids = array("I")
+        self.sent = ""
+        self.marks = [Mark(0, 0)]
+        self.from_chars = 0
+        self._ids_raw = bytearray()
+        self._text_raw = bytearray()
+
+    def add_raw(self, text: bytes, ids: bytes) -> None:
+        """One chunk: the text as the inside of a JSON string, the ids as b'1,2'."""
+        self._text_raw += text
+        self._text_raw += b"\n"
+        self._ids_raw += ids
+        self._ids_raw += b"\n"
+
+    def add(self, text: str, ids: list[int]) -> None:
+        self.add_raw(msgspec.json.encode(text)[1:-1], ",".join(map(str, ids)).encode())
+
+    @property
+    def tokens(self) -> int:
+        """Tokens generated so far, in all attempts."""
+        raw = self._ids_raw
+        return len(self.ids) + raw.count(b",") + sum(1 for line in raw.split(b"\n") if line)
+
+    @property
+    def nbytes(self) -> int:
+        return len(self._ids_raw) + len(self._text_raw) + 4 * len(self.ids) + len(self.sent)
+
+    def fold(self) -> None:
+        """Read what was appended since the last break: ids, text, clean boundaries."""
+        texts = self._text_raw.split(b"\n")[:-1]
+        groups = self._ids_raw.split(b"\n")[:-1]
+        self._text_raw = bytearray()
+        self._ids_raw = bytearray()
+        chars = self.from_chars
+        parts: list[str] = []
+        for raw_text, raw_ids in zip(texts, groups, strict=True):
+            text: str = msgspec.json.decode(b'"' + bytes(raw_text) + b'"')
+            new = [int(token) for token in raw_ids.split(b",") if token]
+            self.ids.extend(new)
+            if not text:
+                continue
+            parts.append(text)
+            chars += len(text)
+            self._mark(chars + self.lag, len(new))
+        generated = self.sent[: self.from_chars] + "".join(parts)
+        if len(generated) > len(self.sent):
+            self.sent = generated
+        self.from_chars = chars
+
+    def _mark(self, chars: int, width: int) -> None:
+        sure = width == 1
+        if self.decoder is not None:
+            if self.decoder.decode(list(self.ids[-8:])).endswith("�"):
+                return
+            sure = True
+        self.marks.append(Mark(len(self.ids), chars, sure))
+        if len(self.marks) > MARKS:
+            del self.marks[1]
+
+    def boundary(self, greedy: bool) -> Mark:
+        """Where to go on. Call `fold` first. `greedy`: generating some tokens again gives the same ones."""
+        limit = len(self.sent) - (0 if self.lag else self.hold)
+        fitting = [mark for mark in self.marks if mark.chars <= max(0, limit)]
+        last = fitting[-1]
+        if last.sure or not greedy:
+            return last
+        near = [mark for mark in fitting if mark.sure and last.tokens - mark.tokens <= SURE_WITHIN]
+        return near[-1] if near else last
+
+    def rewind(self, mark: Mark) -> str:
+        """Go on from `mark`: forget the tokens behind it. Returns the sent text that will come again."""
+        del self.ids[mark.tokens :]
+        self.marks = [m for m in self.marks if m.tokens <= mark.tokens]
+        self.from_chars = mark.chars
+        return self.sent[mark.chars :]
+
+    def distrust(self, mark: Mark) -> None:
+        """The boundary was not clean after all (a likely one that failed): never use it again."""
+        if mark.tokens:
+            self.marks = [m for m in self.marks if m.tokens < mark.tokens]

@@ -1,0 +1,263 @@
+"""Which way a broken stream is resumed: ONE table, read by the session and drawn in docs/reference/resume.md.
+
+*continue*: the generated token ids are sent as a prompt to another replica, which goes on where the first
+stopped. Costs one prefill. Exact for greedy decoding; an equally valid sample for sampling without a seed.
+*replay*: the same request again with the same seed; what the client has is checked and swallowed. Costs the
+whole generation again, works for everything that is deterministic.
+*refuse*: only before the client has seen anything.
+
+Facts behind the rows (vLLM 0.32): a grammar restarts with the prompt, so structured output cannot be
+continued; presence and frequency penalties count generated tokens only, repetition_penalty and bad_words
+count the prompt too; a seeded generator restarts. Forbidden here: I/O, and a second place that decides it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import msgspec
+
+from seawall.decide.route.resume.policy import Policy
+
+Kind = Literal["chat", "completions", "messages", "responses", "other"]
+Way = Literal["continue", "replay", "refuse"]
+
+ROUTES: dict[str, Kind] = {
+    "/v1/chat/completions": "chat",
+    "/v1/completions": "completions",
+    "/v1/messages": "messages",
+    "/v1/responses": "responses",
+}
+
+_CARRIED = (
+    "model temperature top_p top_k min_p repetition_penalty logit_bias stop stop_token_ids priority "
+    "user include_stop_str_in_output ignore_eos min_tokens skip_special_tokens "
+    "spaces_between_special_tokens bad_words allowed_token_ids cache_salt stream_options "
+    "stream_interval return_tokens_as_token_ids logprobs session_id "
+)
+CARRIED = frozenset(_CARRIED.split())
+"""Fields that mean the same in the continuing request to /v1/completions."""
+
+_SPENT = (
+    "messages prompt chat_template chat_template_kwargs documents add_generation_prompt "
+    "add_special_tokens continue_final_message truncate_prompt_tokens truncation_side tools tool_choice "
+    "parallel_tool_calls reasoning_effort metadata store service_tier max_tokens max_completion_tokens "
+    "n best_of stream seed return_token_ids top_logprobs presence_penalty frequency_penalty "
+    "response_format include_reasoning length_penalty use_beam_search echo suffix request_id "
+    "safety_identifier prompt_cache_key mm_processor_kwargs media_io_kwargs structured_outputs "
+)
+SPENT = frozenset(_SPENT.split())
+"""Fields that the prompt's token ids already contain, or that a row below has made sure are idle."""
+
+
+class Ask:
+    """A request body, read once: raw JSON per top-level field, decoded only where a question is asked."""
+
+    __slots__ = ("body", "fields", "kind", "policy", "route")
+
+    def __init__(self, route: str, body: bytes, policy: Policy) -> None:
+        """Raises msgspec.DecodeError when `body` is not a JSON object."""
+        self.route = route
+        self.kind: Kind = ROUTES.get(route, "other")
+        self.body = body
+        self.policy = policy
+        self.fields: dict[str, msgspec.Raw] = _fields.decode(body)
+
+    def get(self, name: str, default: Any = None) -> Any:
+        """The field's value; `default` when it is absent or null."""
+        raw = self.fields.get(name)
+        if raw is None:
+            return default
+        value = msgspec.json.decode(raw)
+        return default if value is None else value
+
+    def whole(self, name: str) -> int | None:
+        """The field as an integer; the engine also takes `"5"` and `5.0` for 5."""
+        try:
+            return int(self.get(name))
+        except (TypeError, ValueError, OverflowError):
+            return None
+
+    @property
+    def greedy(self) -> bool:
+        """Deterministic without a seed. An absent temperature is the model's own: taken for sampling."""
+        return bool(self.get("temperature") == 0)
+
+    @property
+    def seeded(self) -> bool:
+        return self.get("seed") is not None
+
+    @property
+    def choices(self) -> int:
+        """Streams within the stream: n, times the number of prompts."""
+        n = max(1, self.whole("n") or 1)
+        if self.kind == "completions":
+            prompt = self.get("prompt")
+            if isinstance(prompt, list) and prompt and not isinstance(prompt[0], int):
+                n *= len(prompt)
+        return n
+
+    @property
+    def stop(self) -> tuple[str, ...]:
+        stop = self.get("stop", [])
+        if isinstance(stop, str):
+            stop = [stop]
+        return tuple(s for s in stop if isinstance(s, str) and s) if isinstance(stop, list) else ()
+
+    @property
+    def max_tokens(self) -> int | None:
+        """The client's bound on generated tokens; None: up to the model's length."""
+        if self.kind == "chat":
+            asked = self.whole("max_completion_tokens")
+            return self.whole("max_tokens") if asked is None else asked
+        if "max_tokens" in self.fields:
+            return self.whole("max_tokens")
+        return 16  # OpenAI's and vLLM's default of /v1/completions
+
+    @property
+    def wants_usage(self) -> bool:
+        options = self.get("stream_options", {})
+        return isinstance(options, dict) and bool(options.get("include_usage"))
+
+    @property
+    def wants_ids(self) -> bool:
+        return bool(self.get("return_token_ids"))
+
+
+_fields = msgspec.json.Decoder(dict[str, msgspec.Raw])
+
+
+def _multimodal(ask: Ask) -> bool:
+    if ask.kind != "chat":
+        return False
+    raw = ask.fields.get("messages")
+    if raw is None or b'"type"' not in (blob := bytes(raw)):
+        return False
+    try:
+        messages = msgspec.json.decode(blob, type=list[dict[str, Any]])
+    except msgspec.ValidationError:
+        return True
+    parts = [p for m in messages if isinstance(m.get("content"), list) for p in m["content"]]
+    return any(not isinstance(p, dict) or p.get("type") not in ("text", "refusal") for p in parts)
+
+
+def _structured(ask: Ask) -> bool:
+    form = ask.get("response_format")
+    if isinstance(form, dict) and form.get("type") not in (None, "text"):
+        return True
+    return any(name.startswith("guided_") for name in ask.fields) or bool(ask.get("structured_outputs"))
+
+
+def _tools(ask: Ask) -> bool:
+    return bool(ask.get("functions")) or (bool(ask.get("tools")) and ask.get("tool_choice") != "none")
+
+
+def _tells_tokens(ask: Ask) -> bool:
+    return ask.wants_ids or (ask.get("logprobs") is not None and ask.get("logprobs") is not False)
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One line of the table: the first whose `when` holds decides."""
+
+    name: str
+    when: Callable[[Ask], bool]
+    way: Way
+    why: str
+
+
+TABLE: tuple[Row, ...] = (
+    Row(
+        "`/v1/messages`, `/v1/responses`, other routes",
+        lambda a: a.kind not in ("chat", "completions"),
+        "refuse",
+        "their events carry random ids and counters that another run does not repeat",
+    ),
+    Row(
+        "multimodal input",
+        _multimodal,
+        "replay",
+        "the prompt's ids hold placeholders for what is not text",
+    ),
+    Row(
+        "`n` > 1, or several prompts",
+        lambda a: a.choices > 1,
+        "replay",
+        "several streams in one; each choice is checked on its own",
+    ),
+    Row(
+        "tools",
+        _tools,
+        "replay",
+        "the engine's tool parser needs the answer from its first token",
+    ),
+    Row(
+        "structured output",
+        _structured,
+        "replay",
+        "the grammar would start anew behind a longer prompt",
+    ),
+    Row(
+        "reasoning parser on the fleet",
+        lambda a: a.kind == "chat" and (a.policy.reasoning or a.get("include_reasoning") is False),
+        "replay",
+        "the parser needs the answer from its first token",
+    ),
+    Row(
+        "`presence_penalty`, `frequency_penalty`",
+        lambda a: bool(a.get("presence_penalty")) or bool(a.get("frequency_penalty")),
+        "replay",
+        "they count generated tokens only; continued tokens would be a prompt",
+    ),
+    Row(
+        "chat `logprobs`",
+        lambda a: a.kind == "chat" and bool(a.get("logprobs")),
+        "replay",
+        "completions report them in another format, without bytes",
+    ),
+    Row(
+        "`echo`, `suffix`, `prompt_embeds`, `prompt_logprobs`, beam search",
+        lambda a: (
+            any(a.get(f) for f in ("echo", "suffix", "prompt_embeds", "use_beam_search"))
+            or a.get("prompt_logprobs") is not None
+        ),
+        "replay",
+        "the prompt is part of the answer, or has no token ids",
+    ),
+    Row(
+        "sampling with the client's `seed`",
+        lambda a: a.seeded and not a.greedy,
+        "replay",
+        "the seeded generator starts anew; only the same request draws the same tokens",
+    ),
+    Row(
+        "sampling with `stop`, `logprobs` or `return_token_ids`",
+        lambda a: not a.greedy and (bool(a.stop) or _tells_tokens(a)),
+        "replay",
+        "tokens behind the last sent text must come out the same, and sampling would draw others",
+    ),
+    Row(
+        "a field this table does not know",
+        lambda a: any(f not in CARRIED and f not in SPENT and a.get(f) is not None for f in a.fields),
+        "replay",
+        "what it does to a continued request is unknown",
+    ),
+    Row(
+        "everything else",
+        lambda a: True,
+        "continue",
+        "token ids say all there is to say: one prefill, and the stream goes on",
+    ),
+)
+
+
+def way_of(ask: Ask) -> Row:
+    """The row that decides how this request is resumed."""
+    return next(row for row in TABLE if row.when(ask))
+
+
+def needs_seed(ask: Ask, way: Way) -> bool:
+    """A random seed is added only where a replay would otherwise draw other tokens: seeds cost throughput."""
+    return way == "replay" and not ask.greedy and not ask.seeded
