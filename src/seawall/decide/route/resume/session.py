@@ -51,7 +51,7 @@ class StreamSession:
         "_replay",
         "_splitter",
         "_stream",
-        "done",
+        "_ended",
         "policy",
         "resumes",
         "row",
@@ -65,7 +65,7 @@ class StreamSession:
         """The line of the table that decides how this stream is resumed."""
         self.resumes = 0
         """Attempts that took over from a lost replica after the client had seen something."""
-        self.done = False
+        self._ended = False
         self._breaks: list[float] = []
         self._splitter = sse.EventSplitter()
         self._first = self._first_body(ask, rng)
@@ -132,7 +132,7 @@ class StreamSession:
             out = self._feed_quick(data)
             if out:
                 return out
-        if self.done or self._stream.failed:
+        if self._ended or self._stream.failed:
             return b""
         try:
             whole = self._splitter.feed(data)
@@ -171,7 +171,7 @@ class StreamSession:
 
     def _event(self, event: bytes) -> bytes:
         stream = self._stream
-        if self.done or stream.failed:
+        if self._ended or stream.failed:
             return b""
         if self._quick and event.startswith(self._head):
             out = self._feed_quick(event)
@@ -250,9 +250,14 @@ class StreamSession:
     # -- ends -------------------------------------------------------------------------------------
 
     @property
-    def failed(self) -> str:
-        """Why the present replica's stream is over without being complete; empty while all is well."""
-        return self._stream.failed
+    def failed(self) -> str | None:
+        """Why the present replica's stream is over without being complete; None while all is well."""
+        return self._stream.failed or None
+
+    @property
+    def done(self) -> bool:
+        """The stream may end here: `[DONE]` (or the route's own last event) was right, or it was given up."""
+        return self._ended or self._stream.answered
 
     @property
     def finish_ok(self) -> bool:
@@ -262,7 +267,7 @@ class StreamSession:
     def _on_done(self, event: bytes) -> bytes:
         stream = self._stream
         if stream.complete or stream.answered:
-            self.done = True
+            self._ended = True
             held = self._replay.release() if self._replay is not None else b""
             return held + event
         stream.failed = "[DONE] without a finish_reason"
@@ -301,8 +306,8 @@ class StreamSession:
         stream.failed = ""
         self._splitter.clear()
         self._quick = False
-        if self.done or stream.answered:
-            self.done = True
+        if self._ended or stream.answered:
+            self._ended = True
             return Finish(event=b"", reason="it had ended")
         if not stream.sent:
             if not self._may_retry(now):
@@ -337,7 +342,7 @@ class StreamSession:
             ending = self._replay.release() + events.DONE
         else:
             return None
-        self.done = True
+        self._ended = True
         return Finish(event=ending, reason=f"{reason}; only [DONE] was missing")
 
     def _resume(self, reason: str) -> Decision:
@@ -353,11 +358,11 @@ class StreamSession:
         self.resumes += 1
         stream.attempt += 1
         if isinstance(decision, Finish):
-            self.done = True
+            self._ended = True
         return decision
 
     def _give_up(self, reason: str) -> GiveUp:
-        self.done = True
+        self._ended = True
         self._stream.finished.clear()
         self._stream.answered = False
         message = f"The replica that served this stream was lost: {reason}. Send the request again."
