@@ -13,6 +13,7 @@ COMMANDS: dict[str, str] = {
     "plan": "Say what a fleet needs and will hold, before you deploy.",
     "pull": "Download a model's weights, verified and pinned by a lockfile.",
     "engine": "Install the engine's environment, or run a simulated engine.",
+    "gateway": "Serve fleets at one OpenAI-compatible address.",
     "schema": "Print the JSON Schema of a Fleet, for editors.",
 }
 

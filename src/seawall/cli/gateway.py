@@ -1,0 +1,76 @@
+"""`seawall gateway`: serve fleets."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+import click
+
+
+@click.command()
+@click.argument(
+    "specs", metavar="FLEET.yaml...", nargs=-1, required=True, type=click.Path(dir_okay=False, path_type=Path)
+)
+@click.option(
+    "--discovery",
+    default="kubernetes",
+    show_default=True,
+    metavar="WHERE",
+    help="Where replicas are found: file:PATH, static:URL,URL (or FLEET=URL), or kubernetes.",
+)
+@click.option(
+    "--listen",
+    default="127.0.0.1:8000",
+    show_default=True,
+    metavar="HOST:PORT",
+    help="For clients. Port 0: any free port.",
+)
+@click.option(
+    "--admin",
+    default="127.0.0.1:9090",
+    show_default=True,
+    metavar="HOST:PORT",
+    help="For /healthz /readyz /metrics /debug/state. Keep tenants away from it.",
+)
+@click.option(
+    "--grace",
+    "grace_s",
+    default=120.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="After SIGTERM: how long running requests may take to finish.",
+)
+def command(specs: tuple[Path, ...], discovery: str, listen: str, admin: str, grace_s: float) -> None:
+    """Serve fleets: one OpenAI-compatible address that loses no request.
+
+    \b
+    Example, in front of two vLLM servers that run already:
+      seawall gateway examples/smollm2.yaml --discovery static:http://127.0.0.1:8001,http://127.0.0.1:8002
+
+    The key that engines ask for (their --api-key) is read from SEAWALL_ENGINE_API_KEY. SIGHUP reads the specs
+    again; SIGTERM finishes what runs, then exits 0.
+    """
+    import logging
+
+    from seawall.gateway.server import Settings, run
+
+    logging.basicConfig(
+        stream=sys.stderr, level=logging.WARNING, format="%(asctime)s %(levelname)s %(message)s"
+    )
+    settings = Settings(
+        specs=specs,
+        discovery=discovery,
+        listen=listen,
+        admin=admin,
+        grace_s=grace_s,
+        engine_key=os.environ.get("SEAWALL_ENGINE_API_KEY") or None,
+    )
+
+    def ready(url: str, admin_url: str) -> None:
+        click.echo(f"seawall gateway serves {url}   admin {admin_url}")
+        click.echo(f"Next: curl {url}/v1/models")
+        sys.stdout.flush()
+
+    sys.exit(run(settings, ready))

@@ -1,0 +1,384 @@
+"""Which replica takes a request. Sans-IO and synchronous: the gateway and the simulator call the same object.
+
+A `Router` serves one fleet. It keeps a list of the replicas that may take work (ready, not draining, not
+evicted, below their cap), so that picking costs the same with 4 replicas and with 400. A pick weighs
+
+    outstanding tokens / weight  +  waiting tokens the replica reported (fading with age)  -  tokens it has cached
+
+Session keys go to the same replica through a hash ring, as long as that replica is not overloaded.
+Forbidden here: awaiting, clocks, the global rng. `now` is in seconds of any monotonic clock.
+"""
+
+from __future__ import annotations
+
+import zlib
+from bisect import bisect_left
+from collections.abc import Iterable, Sequence
+from random import Random
+from typing import Literal, NamedTuple
+
+from seawall.decide.route.prefix import PrefixIndex
+from seawall.domain.seen import Replica
+
+State = Literal["ready", "draining", "evicted", "probing"]
+
+SCAN_UP_TO = 8
+"""So many open replicas are all weighed; of more, a random few (power of d choices)."""
+CHOICES = 3
+FRESH_S = 2.0
+STALE_S = 10.0
+"""A load report counts fully until FRESH_S old, and not at all from STALE_S on."""
+RING_POINTS = 24
+OVERLOAD = 2.0
+"""A session's or prefix's replica is left when it has more than so many times the mean of requests, plus 2."""
+
+
+class Ask(NamedTuple):
+    """What a request needs of a replica."""
+
+    tokens: int = 0
+    """Prompt plus expected output."""
+    adapter: str | None = None
+    group: str | None = None
+    """`stable` or `canary`; None: any."""
+    session: str | None = None
+    blocks: Sequence[int] = ()
+    """Hashes of the prompt's leading blocks (`prefix.blocks_of`)."""
+    avoid: tuple[str, ...] = ()
+    """Replicas that failed this very request."""
+    urgent: bool = False
+    """A broken stream that is being resumed: may exceed the cap by a tenth (at least one)."""
+
+
+class Target:
+    """One replica with its counters. Only `Router` changes them."""
+
+    __slots__ = (
+        "cap",
+        "in_flight",
+        "kv_use",
+        "open_at",
+        "others",
+        "reason",
+        "replica",
+        "reported_at",
+        "resting",
+        "state",
+        "tokens",
+        "waiting",
+    )
+
+    def __init__(self, replica: Replica, cap: int) -> None:
+        self.replica = replica
+        self.cap = cap
+        self.in_flight = 0
+        self.others = 0
+        """In flight on this replica from other gateway processes of this machine."""
+        self.tokens = 0
+        self.waiting = 0.0
+        self.kv_use = 0.0
+        self.reported_at = -1e9
+        self.state: State = "ready"
+        self.reason = ""
+        self.open_at = -1
+        self.resting = False
+        """It said that it is full: nothing new until `wake`."""
+
+    @property
+    def name(self) -> str:
+        return self.replica.name
+
+
+class Picked(NamedTuple):
+    target: Target
+    reason: str
+
+
+class Changes(NamedTuple):
+    """What a discovery document changed."""
+
+    added: tuple[Target, ...] = ()
+    removed: tuple[Target, ...] = ()
+    drained: tuple[Target, ...] = ()
+    returned: tuple[Target, ...] = ()
+
+
+class Router:
+    """The replicas of one fleet and who is to take the next request."""
+
+    def __init__(self, cap: int, rng: Random, prefix_blocks: int = 32_768) -> None:
+        self.cap = max(1, cap)
+        self.targets: dict[str, Target] = {}
+        self.prefix = PrefixIndex(prefix_blocks)
+        self.in_flight = 0
+        self._rng = rng
+        self._open: dict[str, list[Target]] = {}
+        self._alive: dict[str, int] = {}
+        self._ring: list[tuple[int, str]] | None = None
+        self._turn = 0
+
+    def update(self, replicas: Iterable[Replica]) -> Changes:
+        """Takes the newest discovery. Who left is evicted (its requests run on until they end or break);
+        who is unchanged keeps its counters; who came back under the same name at another URL is new."""
+        wanted = {r.name: r for r in replicas}
+        added, drained, returned = [], [], []
+        removed = [t for n, t in self.targets.items() if n not in wanted or wanted[n].url != t.replica.url]
+        for t in removed:
+            self._close(t)
+            t.state, t.reason = "evicted", "left discovery"
+            del self.targets[t.name]
+        for name, replica in wanted.items():
+            known = self.targets.get(name)
+            if known is None:
+                known = self.targets[name] = Target(replica, self.cap)
+                added.append(known)
+            self._close(known)
+            before, known.replica = known.state, replica
+            if replica.draining or not replica.ready:
+                known.state = "draining"
+                known.reason = "draining" if replica.draining else "not ready"
+                if before != "draining" and known not in added:
+                    drained.append(known)
+            elif before == "draining":
+                known.state, known.reason = "ready", ""
+                returned.append(known)
+            self._reopen(known)
+        if added or removed:
+            self._ring = None
+            for t in removed:
+                self.prefix.forget(t.name)
+        self._count()
+        return Changes(tuple(added), tuple(removed), tuple(drained), tuple(returned))
+
+    def alive(self, group: str | None = None) -> int:
+        """Replicas that are ready, full or not."""
+        return self._alive.get(group, 0) if group else sum(self._alive.values())
+
+    def free(self) -> bool:
+        """Whether any replica may take one more request."""
+        return any(self._open.values())
+
+    def pick(self, ask: Ask, now: float) -> Picked | None:
+        """The replica for this request, or None when every one that could serve it is full, out or avoided."""
+        candidates = self._candidates(ask)
+        if not candidates:
+            return self._over_cap(ask)
+        if ask.session is not None and (chosen := self._by_session(ask, now)):
+            return Picked(chosen, "session")
+        cached = self.prefix.match(ask.blocks) if ask.blocks else None
+        if cached:
+            chosen, gain = self._by_prefix(ask, cached, now)
+            if chosen:
+                return Picked(chosen, f"prefix of {gain} blocks cached")
+        if len(candidates) <= SCAN_UP_TO:
+            return self._lightest(candidates, ask, now)
+        few: list[Target] = []
+        for _ in range(CHOICES * 3):
+            t = candidates[int(self._rng.random() * len(candidates))]
+            if self._fits(t, ask):
+                few.append(t)
+                if len(few) == CHOICES:
+                    break
+        return self._lightest(few, ask, now) if few else self._lightest(candidates, ask, now)
+
+    def start(self, target: Target, ask: Ask) -> None:
+        """A request goes to `target`. Call it in the same breath as `pick`."""
+        target.in_flight += 1
+        target.tokens += ask.tokens
+        self.in_flight += 1
+        if ask.blocks:
+            self.prefix.learn(ask.blocks, target.name)
+        if target.open_at >= 0 and target.in_flight + target.others >= target.cap:
+            self._close(target)
+
+    def end(self, target: Target, ask: Ask) -> None:
+        """The request left `target`, for whatever reason. Exactly once per `start`."""
+        target.in_flight -= 1
+        target.tokens -= ask.tokens
+        self.in_flight -= 1
+        if target.open_at < 0:
+            self._reopen(target)
+
+    def evict(self, target: Target, reason: str) -> bool:
+        """Stops routing to a replica on evidence that it is broken. False: it was out already."""
+        if target.state in ("evicted", "probing"):
+            return False
+        target.state, target.reason = "evicted", reason
+        self._close(target)
+        self.prefix.forget(target.name)
+        self._count()
+        return True
+
+    def probing(self, target: Target) -> None:
+        if target.state == "evicted" and target.name in self.targets:
+            target.state = "probing"
+
+    def restore(self, target: Target) -> bool:
+        """A real token came back from it. False: discovery has taken it out meanwhile."""
+        if self.targets.get(target.name) is not target or target.state not in ("evicted", "probing"):
+            return False
+        r = target.replica
+        target.state = "draining" if r.draining or not r.ready else "ready"
+        target.reason = ""
+        self._reopen(target)
+        self._count()
+        return target.state == "ready"
+
+    def rest(self, target: Target) -> None:
+        """It answered 503: alive, but full. The shell calls `wake` a moment later."""
+        target.resting = True
+        self._close(target)
+
+    def wake(self, target: Target) -> None:
+        target.resting = False
+        self._reopen(target)
+
+    def report(self, target: Target, waiting: float, kv_use: float, now: float) -> None:
+        """Load that the replica told us itself: requests waiting, share of KV cache in use (0..1)."""
+        target.waiting, target.kv_use, target.reported_at = waiting, kv_use, now
+
+    def set_others(self, target: Target, in_flight: int) -> None:
+        """How many requests other processes have on this replica."""
+        if in_flight != target.others:
+            target.others = in_flight
+            if target.in_flight + in_flight >= target.cap:
+                self._close(target)
+            elif target.open_at < 0:
+                self._reopen(target)
+
+    def load(self, target: Target, now: float) -> float:
+        """Outstanding tokens per unit of capacity, as this process knows or was told."""
+        tokens = float(target.tokens)
+        busy = target.in_flight + target.others
+        mean = tokens / target.in_flight if target.in_flight else 512.0
+        tokens += target.others * mean
+        age = now - target.reported_at
+        if age < STALE_S:
+            fresh = 1.0 if age <= FRESH_S else (STALE_S - age) / (STALE_S - FRESH_S)
+            tokens += fresh * target.waiting * mean
+            if target.kv_use > 0.9:
+                tokens += fresh * (target.kv_use - 0.9) * 10 * mean * max(1, busy)
+        return tokens / target.replica.weight if target.replica.weight > 0 else tokens * 1e6
+
+    def _candidates(self, ask: Ask) -> list[Target]:
+        groups = self._open
+        if ask.group is not None and self._alive.get(ask.group):
+            return groups.get(ask.group, [])
+        if len(groups) == 1:
+            return next(iter(groups.values()))
+        return [t for members in groups.values() for t in members]
+
+    def _fits(self, t: Target, ask: Ask) -> bool:
+        if ask.avoid and t.name in ask.avoid:
+            return False
+        has = t.replica.adapters
+        return ask.adapter is None or not has or ask.adapter in has
+
+    def _lightest(self, candidates: list[Target], ask: Ask, now: float) -> Picked | None:
+        best: Target | None = None
+        least = 0.0
+        n = len(candidates)
+        self._turn += 1
+        first = self._turn % n
+        plain = not ask.avoid and ask.adapter is None
+        for i in range(n):
+            t = candidates[(first + i) % n]
+            if plain or self._fits(t, ask):
+                load = self.load(t, now)
+                if best is None or load < least:
+                    best, least = t, load
+        return Picked(best, "least loaded") if best else None
+
+    def _over_cap(self, ask: Ask) -> Picked | None:
+        """A resumed stream does not queue behind new ones: it may take one place above the cap."""
+        if not ask.urgent:
+            return None
+        full = [
+            t
+            for t in self.targets.values()
+            if t.state == "ready"
+            and not t.resting
+            and t.in_flight < t.cap + max(1, t.cap // 10)
+            and self._fits(t, ask)
+        ]
+        best = min(full, key=lambda t: t.in_flight / max(t.replica.weight, 1e-6), default=None)
+        return Picked(best, "resumed above the cap") if best else None
+
+    def _by_session(self, ask: Ask, now: float) -> Target | None:
+        ring = self._ring
+        if ring is None:
+            ring = self._ring = sorted(
+                (zlib.crc32(f"{name}#{i}".encode()), name)
+                for name in self.targets
+                for i in range(RING_POINTS)
+            )
+        if not ring:
+            return None
+        at = bisect_left(ring, (zlib.crc32(str(ask.session).encode()), ""))
+        tried: set[str] = set()
+        for step in range(len(ring)):
+            name = ring[(at + step) % len(ring)][1]
+            if name in tried:
+                continue
+            tried.add(name)
+            t = self.targets[name]
+            if t.open_at >= 0 and (ask.group in (None, t.replica.group)) and self._fits(t, ask):
+                return t if self._not_overloaded(t) else None
+            if len(tried) > 4:
+                return None
+        return None
+
+    def _by_prefix(self, ask: Ask, cached: dict[str, int], now: float) -> tuple[Target | None, int]:
+        best: Target | None = None
+        gain = 0
+        for name, blocks in cached.items():
+            t = self.targets.get(name)
+            if t is None or t.open_at < 0 or not self._fits(t, ask):
+                continue
+            if ask.group not in (None, t.replica.group) or not self._not_overloaded(t):
+                continue
+            if blocks > gain or (
+                blocks == gain and best is not None and self.load(t, now) < self.load(best, now)
+            ):
+                best, gain = t, blocks
+        return best, gain
+
+    def _not_overloaded(self, t: Target) -> bool:
+        alive = max(1, self.alive())
+        return t.in_flight + t.others <= OVERLOAD * (self.in_flight / alive) + 2
+
+    def _reopen(self, t: Target) -> None:
+        if (
+            t.open_at < 0
+            and t.state == "ready"
+            and not t.resting
+            and t.in_flight + t.others < t.cap
+            and self.targets.get(t.replica.name) is t
+        ):
+            members = self._open.setdefault(t.replica.group, [])
+            t.open_at = len(members)
+            members.append(t)
+
+    def _close(self, t: Target) -> None:
+        if t.open_at >= 0:
+            members = self._open[t.replica.group]
+            last = members.pop()
+            if last is not t:
+                members[t.open_at] = last
+                last.open_at = t.open_at
+            t.open_at = -1
+            if not members:
+                del self._open[t.replica.group]
+
+    def _count(self) -> None:
+        alive: dict[str, int] = {}
+        for t in self.targets.values():
+            if t.state == "ready":
+                alive[t.replica.group] = alive.get(t.replica.group, 0) + 1
+        self._alive = alive
+
+
+def side(percent: int, key: str) -> Literal["stable", "canary"]:
+    """Which side of a canary split a key belongs to: the same key, the same side, and raising `percent`
+    moves keys only towards the canary."""
+    return "canary" if zlib.crc32(key.encode()) % 10_000 < percent * 100 else "stable"

@@ -1,0 +1,69 @@
+"""The admin port: health, readiness, metrics, state. For the operator's network only; it has no tenants."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from seawall.gateway.metrics import Line, exposition, state
+from seawall.gateway.wire import Refusal
+
+if TYPE_CHECKING:
+    from seawall.gateway.app import App
+    from seawall.gateway.client_side import Client, Request
+    from seawall.gateway.relay import Exchange
+
+TEXT = b"text/plain; charset=utf-8"
+EXPOSITION = b"text/plain; version=0.0.4; charset=utf-8"
+
+
+class Admin:
+    """Implements `client_side.Handler`."""
+
+    wanted = frozenset({b"host", b"content-length", b"transfer-encoding"})
+    max_body = 64 * 1024
+
+    def __init__(self, app: App, more: Callable[[], Iterable[Line]]) -> None:
+        self.app = app
+        self.clock = app.clock
+        self.closing = False
+        self.clients: set[Client] = set()
+        self._more = more
+
+    def early(self, client: Client, request: Request) -> Refusal | None:
+        request.path = request.url.partition(b"?")[0]
+        return None
+
+    def handle(self, client: Client, request: Request) -> None:
+        path, app = request.path, self.app
+        if request.method not in (b"GET", b"HEAD"):
+            client.decline(Refusal(405, "method_not_allowed", "Use GET."))
+        elif path == b"/healthz":
+            client.answer(200, TEXT, b"ok\n")
+        elif path == b"/readyz":
+            missing = not_ready(app)
+            client.answer(503 if missing else 200, TEXT, (missing or "ok").encode() + b"\n")
+        elif path == b"/metrics":
+            client.answer(200, EXPOSITION, exposition(app, self._more()))
+        elif path == b"/debug/state":
+            client.answer(200, b"application/json", msgspec.json.encode(state(app)) + b"\n")
+        else:
+            client.decline(Refusal(404, "unknown_route", "Known: /healthz /readyz /metrics /debug/state."))
+
+    def done(self, exchange: Exchange) -> None:
+        """Nothing is relayed here."""
+
+    def refused(self, client: Client, refusal: Refusal) -> None:
+        """Not counted: nobody's request."""
+
+
+def not_ready(app: App) -> str:
+    """Why traffic should not come here; empty when it should. A fleet without replicas does not make the
+    gateway unready: it queues for it, and the other fleets are served."""
+    if app.closing:
+        return "draining"
+    if not app.fleets:
+        return "no fleet is configured"
+    return ""

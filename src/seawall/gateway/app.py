@@ -1,0 +1,327 @@
+"""The application: which route, who asks, which fleet; then it makes an exchange. One per process.
+
+Everything here is synchronous and happens between two reads. Routes that tenants may use are in `ROUTES`;
+all others are 404, so that no admin route of an engine can be reached through the gateway.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import math
+import ssl
+from collections.abc import Callable, Iterable
+from random import Random
+from typing import NamedTuple
+
+import msgspec
+
+from seawall.decide.route.pick import Ask, Target, side
+from seawall.domain.seen import Replica, Replicas
+from seawall.domain.spec import Fleet
+from seawall.domain.units import parse_seconds
+from seawall.gateway.client_side import Client, Request
+from seawall.gateway.fleet import FleetRuntime
+from seawall.gateway.peek import Body, blocks, peek, prompt_of, tokens_of, with_model
+from seawall.gateway.relay import Exchange
+from seawall.gateway.session import PlainSession, Session
+from seawall.gateway.upstream import Pool
+from seawall.gateway.wire import Clock, Refusal
+
+ROUTES = {
+    b"/v1/chat/completions": "chat",
+    b"/v1/completions": "completions",
+    b"/v1/embeddings": "embeddings",
+    b"/v1/responses": "responses",
+    b"/v1/messages": "messages",
+    b"/v1/messages/count_tokens": "count",
+    b"/v1/rerank": "rerank",
+    b"/v2/rerank": "rerank",
+    b"/rerank": "rerank",
+    b"/v1/score": "score",
+    b"/score": "score",
+    b"/tokenize": "tokenize",
+    b"/detokenize": "tokenize",
+}
+MODELS = b"/v1/models"
+DEADLINE = b"x-seawall-deadline"
+PRIORITY = b"x-seawall-priority"
+WANTED = frozenset(
+    {
+        b"host",
+        b"authorization",
+        b"x-api-key",
+        b"content-type",
+        b"content-length",
+        b"transfer-encoding",
+        b"expect",
+        b"x-request-id",
+        b"traceparent",
+        b"tracestate",
+        DEADLINE,
+        PRIORITY,
+    }
+)
+ID_OK = frozenset(b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.:")
+ASK_LOAD = b"content-type: application/json\r\nendpoint-load-metrics-format: TEXT\r\n"
+
+
+class Served(NamedTuple):
+    """What one model name means."""
+
+    fleet: FleetRuntime
+    engine_name: str
+    """The name to send to the engine."""
+    adapter: str | None
+
+
+class App:
+    """See the module. Implements `client_side.Handler`."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, rng: Random, engine_key: str | None = None) -> None:
+        self.loop = loop
+        self.rng = rng
+        self.clock = Clock()
+        self.closing = False
+        self.max_body = 8 * 2**20
+        self.wanted = WANTED
+        self.clients: set[Client] = set()
+        self.fleets: dict[str, FleetRuntime] = {}
+        self.models: dict[str, Served] = {}
+        self.tasks: set[asyncio.Task[None]] = set()
+        self.refusals: dict[str, int] = {}
+        self.on_evicted: Callable[[FleetRuntime, Target], None] = lambda fleet, target: None
+        self.engine_tls: ssl.SSLContext | None = None
+        self._engine_key = engine_key
+        self._seen = Replicas()
+        self._models_body = b""
+        self._ids = itertools.count(rng.getrandbits(40))
+        self._id_prefix = f"req-{rng.getrandbits(32):08x}-".encode()
+
+    # -- configuration and discovery
+
+    def configure(self, fleets: Iterable[Fleet]) -> None:
+        """Takes the newest specs. What runs goes on; fleets that are gone take no new requests."""
+        wanted = {f.name: f for f in fleets}
+        for name in [n for n in self.fleets if n not in wanted]:
+            self.fleets.pop(name).close()
+        for name, fleet in wanted.items():
+            known = self.fleets.get(name)
+            if known is None:
+                self.fleets[name] = FleetRuntime(
+                    fleet, self.loop, self.rng, self._open_pool, lambda f, t: self.on_evicted(f, t)
+                )
+            else:
+                known.configure(fleet)
+        self.models = {}
+        headers = set(WANTED)
+        for runtime in self.fleets.values():
+            self._name_models(runtime)
+            headers.add(runtime.spec.session_header.lower().encode())
+            canary = runtime.fleet.spec.rollout.canary
+            if canary is not None and canary.sticky_header:
+                headers.add(canary.sticky_header.lower().encode())
+        self.wanted = frozenset(headers)
+        self.max_body = max((f.spec.max_body for f in self.fleets.values()), default=8 * 2**20)
+        self._models_body = msgspec.json.encode(
+            {
+                "object": "list",
+                "data": [
+                    {
+                        "id": name,
+                        "object": "model",
+                        "created": 0,
+                        "owned_by": "seawall",
+                        "root": s.engine_name,
+                    }
+                    for name, s in self.models.items()
+                ],
+            }
+        )
+        self.discovered(self._seen)
+
+    def _name_models(self, runtime: FleetRuntime) -> None:
+        fleet = runtime.fleet
+        names = fleet.served_names
+        for name in names:
+            self.models[name] = Served(runtime, name, None)
+        for adapter in fleet.spec.model.adapters:
+            self.models[adapter.name] = Served(runtime, adapter.name, adapter.name)
+        for alias, target in fleet.spec.gateway.aliases.items():
+            found = self.models.get(target)
+            if found is not None and found.fleet is runtime:
+                self.models[alias] = found
+            elif target == fleet.name:
+                self.models[alias] = Served(runtime, names[0], None)
+
+    def discovered(self, seen: Replicas) -> None:
+        """Takes the newest discovery document."""
+        self._seen = seen
+        by_fleet: dict[str, list[Replica]] = {}
+        for replica in seen.replicas:
+            by_fleet.setdefault(replica.fleet, []).append(replica)
+        for name, runtime in self.fleets.items():
+            runtime.discovered(by_fleet.get(name, []), seen.canary_weights.get(name, 0))
+
+    def _open_pool(self, url: str) -> Pool:
+        return Pool(url, self.loop, self.tasks, self._engine_key, self.engine_tls)
+
+    # -- requests
+
+    def early(self, client: Client, request: Request) -> Refusal | None:
+        """Before the body is read: what can be refused by the head alone."""
+        request.path = request.url.partition(b"?")[0]
+        given = request.headers.get(b"x-request-id", b"")
+        if given and len(given) <= 128 and ID_OK.issuperset(given):
+            request.id = given
+        else:
+            request.id = self._id_prefix + b"%x" % next(self._ids)
+        return None
+
+    def handle(self, client: Client, request: Request) -> None:
+        """A whole request has come in."""
+        path = request.path
+        route = ROUTES.get(path)
+        if route is None:
+            self._other(client, request, path)
+        elif request.method != b"POST":
+            client.decline(Refusal(405, "method_not_allowed", "Use POST for this route."))
+        else:
+            refusal = self._serve(client, request, route)
+            if refusal is not None:
+                client.decline(refusal)
+
+    def _other(self, client: Client, request: Request, path: bytes) -> None:
+        if request.method in (b"GET", b"HEAD"):
+            if path == MODELS:
+                client.answer(200, b"application/json", self._models_body)
+                return
+            if path.startswith(MODELS + b"/"):
+                self._one_model(client, path[len(MODELS) + 1 :].decode("latin-1"))
+                return
+            if path == b"/health":
+                client.answer(200, b"application/json", b"{}")
+                return
+        client.decline(Refusal(404, "unknown_route", "There is no such route here."))
+
+    def _one_model(self, client: Client, name: str) -> None:
+        if name in self.models:
+            model = {"id": name, "object": "model", "created": 0, "owned_by": "seawall"}
+            client.answer(200, b"application/json", msgspec.json.encode(model))
+        else:
+            client.decline(_unknown(name))
+
+    def _serve(self, client: Client, request: Request, route: str) -> Refusal | None:
+        body = peek(request.body)
+        if isinstance(body, Refusal):
+            return body
+        served = self._served(body)
+        if isinstance(served, Refusal):
+            return served
+        if self.closing:
+            return Refusal(503, "shutting_down", "The gateway is shutting down. Send it again.", 1)
+        runtime = served.fleet
+        name = body.model or served.engine_name
+        request.model = name
+        if request.size > runtime.spec.max_body:
+            limit = runtime.spec.max_body
+            return Refusal(413, "body_too_large", f"The body is larger than {limit} bytes (gateway.maxBody).")
+        deadline = self._deadline(request)
+        if isinstance(deadline, Refusal):
+            return deadline
+        payload = request.body if name == served.engine_name else with_model(request.body, served.engine_name)
+        request.extra = self._extra(request)
+        request.priority = self._priority(request)
+        ask = self._ask(runtime, served, request, body)
+        session = self._session(runtime, route, request, body, payload)
+        exchange = Exchange(client, request, runtime, session, ask, deadline)
+        client.serve(exchange)
+        exchange.begin()
+        return None
+
+    def _session(
+        self, runtime: FleetRuntime, route: str, request: Request, body: Body, payload: bytes
+    ) -> Session:
+        """The seam for resume: today every stream is passed through as it is."""
+        return PlainSession(payload)
+
+    def _served(self, body: Body) -> Served | Refusal:
+        if body.model is None:
+            if len(self.fleets) == 1:
+                return next(iter(self.models.values()))
+            return Refusal(
+                400, "no_model", "Name a model in `model`; GET /v1/models lists them.", param="model"
+            )
+        return self.models.get(body.model) or _unknown(body.model)
+
+    def _ask(self, runtime: FleetRuntime, served: Served, request: Request, body: Body) -> Ask:
+        headers = request.headers
+        session = headers.get(runtime.spec.session_header.lower().encode())
+        group = None
+        if runtime.canary_percent:
+            canary = runtime.fleet.spec.rollout.canary
+            sticky = (
+                headers.get(canary.sticky_header.lower().encode())
+                if canary and canary.sticky_header
+                else None
+            )
+            group = side(runtime.canary_percent, (sticky or session or request.id).decode("latin-1"))
+        return Ask(
+            tokens_of(body, request.size, runtime.typical_output),
+            served.adapter,
+            group,
+            session.decode("latin-1") if session else None,
+            blocks(body) if len(prompt_of(body)) >= 512 else (),
+        )
+
+    def _deadline(self, request: Request) -> float | Refusal:
+        given = request.headers.get(DEADLINE)
+        if given is None:
+            return math.inf
+        try:
+            return self.loop.time() + parse_seconds(given.decode("latin-1"))
+        except ValueError as e:
+            return Refusal(400, "invalid_deadline", f"The header {DEADLINE.decode()} is not right: {e}.")
+
+    def _priority(self, request: Request) -> int:
+        """A client may rank its own requests lower than its tenant's priority, never higher."""
+        given = request.headers.get(PRIORITY)
+        own = request.tenant.priority
+        return max(own, min(9, int(given))) if given is not None and given.isdigit() else own
+
+    def _extra(self, request: Request) -> bytes:
+        out = ASK_LOAD + b"x-request-id: " + request.id + b"\r\n"
+        trace = request.headers.get(b"traceparent")
+        if trace is not None:
+            out += b"traceparent: " + trace + b"\r\n"
+            state = request.headers.get(b"tracestate")
+            if state is not None:
+                out += b"tracestate: " + state + b"\r\n"
+        return out
+
+    def done(self, exchange: Exchange) -> None:
+        """An exchange is over: account for it."""
+
+    def refused(self, client: Client, refusal: Refusal) -> None:
+        self.refusals[refusal.code] = self.refusals.get(refusal.code, 0) + 1
+
+    # -- time
+
+    def sweep(self, now: float, every_exchange: bool) -> None:
+        for runtime in self.fleets.values():
+            runtime.sweep(now, every_exchange)
+
+    def sweep_clients(self, now: float) -> None:
+        self.clock.tick()
+        for client in list(self.clients):
+            client.check(now)
+
+
+def _unknown(name: str) -> Refusal:
+    shown = "".join(c if c.isprintable() else "?" for c in name[:100])
+    return Refusal(
+        404,
+        "model_not_found",
+        f"The model `{shown}` does not exist; GET /v1/models lists them.",
+        param="model",
+    )

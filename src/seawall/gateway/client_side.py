@@ -1,0 +1,449 @@
+"""The side that faces clients: strict HTTP/1.1 in, answers out, one protocol object per connection.
+
+llhttp (strict) does the parsing and refuses what smuggles: conflicting lengths, bare LF, obs-fold, control
+characters. Here are the limits: sizes, times, pipelining. While a request runs, bytes of the next one are
+kept (bounded), reading goes on so that a client that leaves is noticed at once.
+Nothing of a request may be logged here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from typing import Any, Protocol
+
+import httptools
+
+from seawall.gateway.relay import Exchange
+from seawall.gateway.tenants import ANYONE, Tenant
+from seawall.gateway.wire import CONTINUE, LAST_CHUNK, Clock, Refusal, chunk, error_body, head
+
+MAX_HEAD = 16 * 1024
+MAX_HEADERS = 100
+MAX_BACKLOG = 64 * 1024
+HIGH_WATER = 64 * 1024
+HEAD_S = 10.0
+"""From a request's first byte to the end of its head."""
+BODY_S = 30.0
+"""Between two reads of a body."""
+IDLE_S = 75.0
+KNOWN_METHODS = (b"GET", b"POST", b"HEAD", b"OPTIONS")
+
+
+class Request:
+    """One request as far as the gateway looks at it."""
+
+    __slots__ = (
+        "body",
+        "extra",
+        "headers",
+        "http10",
+        "id",
+        "keep",
+        "method",
+        "model",
+        "parts",
+        "path",
+        "priority",
+        "repeated",
+        "size",
+        "tenant",
+        "url",
+    )
+
+    def __init__(self) -> None:
+        self.method = b""
+        self.url = b""
+        self.path = b""
+        """The URL without its query."""
+        self.headers: dict[bytes, bytes] = {}
+        self.parts: list[bytes] = []
+        self.size = 0
+        self.body = b""
+        self.keep = True
+        self.http10 = False
+        self.id = b""
+        self.repeated = b""
+        """A header that must stand once and stands twice."""
+        self.model = ""
+        self.extra = b""
+        """Header lines for the replica."""
+        self.tenant: Tenant = ANYONE
+        self.priority = 5
+
+
+class Handler(Protocol):
+    """What serves requests: the application, or the admin pages."""
+
+    wanted: frozenset[bytes]
+    """Lower-case names of the headers to keep."""
+    max_body: int
+    clock: Clock
+    closing: bool
+    clients: set[Client]
+
+    def early(self, client: Client, request: Request) -> Refusal | None: ...
+
+    def handle(self, client: Client, request: Request) -> None: ...
+
+    def done(self, exchange: Exchange) -> None: ...
+
+    def refused(self, client: Client, refusal: Refusal) -> None: ...
+
+
+class Client(asyncio.Protocol):
+    """One connection of a client."""
+
+    __slots__ = (
+        "_backlog",
+        "_body_bytes",
+        "_busy",
+        "_head_bytes",
+        "_headers_seen",
+        "_in_head",
+        "_parser",
+        "_parsing",
+        "_queue",
+        "_read_paused",
+        "_refusing",
+        "exchange",
+        "full",
+        "handler",
+        "loop",
+        "peer",
+        "since",
+        "transport",
+    )
+
+    def __init__(self, handler: Handler, loop: asyncio.AbstractEventLoop) -> None:
+        self.handler = handler
+        self.loop = loop
+        self.transport: asyncio.Transport | None = None
+        self.exchange: Exchange | None = None
+        self.peer = ""
+        self.full = False
+        self.since = loop.time()
+        """When the present phase (idle, head, body read) began."""
+        self._parser: Any = httptools.HttpRequestParser(self)
+        self._parsing: Request | None = None
+        self._busy: Request | None = None
+        self._queue: deque[Request] = deque()
+        self._backlog: list[bytes] = []
+        self._head_bytes = 0
+        self._headers_seen = 0
+        self._in_head = False
+        self._refusing = False
+        self._read_paused = False
+        self._body_bytes = 0
+
+    # -- asyncio.Protocol
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = transport  # type: ignore[assignment]  # asyncio types it as the base class
+        transport.set_write_buffer_limits(high=HIGH_WATER)  # type: ignore[attr-defined]  # same
+        self.handler.clients.add(self)
+        peer = transport.get_extra_info("peername")
+        self.peer = str(peer[0]) if isinstance(peer, tuple) else ""
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.transport = None
+        self.handler.clients.discard(self)
+        exchange, self.exchange = self.exchange, None
+        self._queue.clear()
+        self._backlog.clear()
+        if exchange is not None:
+            exchange.client_gone()
+
+    def pause_writing(self) -> None:
+        self.full = True
+        if self.exchange is not None:
+            self.exchange.pause()
+
+    def resume_writing(self) -> None:
+        self.full = False
+        if self.exchange is not None:
+            self.exchange.resume()
+
+    def data_received(self, data: bytes) -> None:
+        if self._refusing:
+            return
+        if self._busy is not None or self._queue or self._backlog:
+            self._backlog.append(data)
+            self._body_bytes += len(data)
+            if self._body_bytes > MAX_BACKLOG and self.transport is not None:
+                self._read_paused = True
+                self.transport.pause_reading()
+            return
+        self._feed(data)
+
+    def _feed(self, data: bytes) -> None:
+        if self._in_head:
+            self._head_bytes += len(data)
+        elif self._parsing is None:
+            self.since = self.loop.time()
+        else:
+            self.since = self.loop.time()
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserUpgrade:
+            self.refuse_connection(Refusal(400, "upgrade", "Upgrades are not served here. Use HTTP/1.1."))
+        except (httptools.HttpParserError, httptools.HttpParserInvalidURLError):
+            self.refuse_connection(Refusal(400, "bad_request", "This is not a valid HTTP/1.1 request."))
+        else:
+            if self._in_head and self._head_bytes > MAX_HEAD:
+                self.refuse_connection(_TOO_LARGE_HEAD)
+
+    # -- httptools
+
+    def on_message_begin(self) -> None:
+        self._parsing = Request()
+        self._in_head = True
+        self._head_bytes = 0
+        self._headers_seen = 0
+
+    def on_url(self, url: bytes) -> None:
+        if self._parsing is not None:
+            self._parsing.url += url
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self._headers_seen += 1
+        name = name.lower()
+        request = self._parsing
+        if request is not None and self._in_head and name in self.handler.wanted:
+            if name in request.headers and name in _ONCE:
+                request.repeated = name
+            request.headers[name] = value
+
+    def on_headers_complete(self) -> None:
+        request, parser = self._parsing, self._parser
+        self._in_head = False
+        if request is None or self._refusing:
+            return
+        request.method = parser.get_method()
+        version = parser.get_http_version()
+        request.http10 = version == "1.0"
+        request.keep = parser.should_keep_alive()
+        headers = request.headers
+        refusal = None
+        if version not in ("1.1", "1.0"):
+            refusal = Refusal(400, "http_version", "Speak HTTP/1.1.")
+        elif len(request.url) > MAX_HEAD // 2 or self._headers_seen > MAX_HEADERS:
+            refusal = _TOO_LARGE_HEAD
+        elif b"transfer-encoding" in headers and (
+            request.http10 or headers[b"transfer-encoding"].lower() != b"chunked"
+        ):
+            refusal = Refusal(400, "transfer_encoding", "Only `Transfer-Encoding: chunked` is understood.")
+        elif request.repeated:
+            name = request.repeated.decode()
+            refusal = Refusal(400, "repeated_header", f"The header {name} stands twice.")
+        elif not request.http10 and b"host" not in headers:
+            refusal = Refusal(400, "no_host", "An HTTP/1.1 request needs a Host header.")
+        elif int(headers.get(b"content-length", b"0")) > self.handler.max_body:
+            refusal = self._too_large()
+        refusal = refusal or self.handler.early(self, request)
+        if refusal is not None:
+            self._refuse_parsing(refusal)
+        elif b"expect" in headers and self._busy is None and self.transport is not None:
+            self.transport.write(CONTINUE)
+
+    def on_body(self, data: bytes) -> None:
+        request = self._parsing
+        if request is None or self._refusing:
+            return
+        request.size += len(data)
+        if request.size > self.handler.max_body:
+            self._refuse_parsing(self._too_large())
+            return
+        request.parts.append(data)
+
+    def on_message_complete(self) -> None:
+        request, self._parsing = self._parsing, None
+        if request is None or self._refusing:
+            return
+        parts = request.parts
+        request.body = parts[0] if len(parts) == 1 else b"".join(parts)
+        request.parts = []
+        if self._busy is not None:
+            self._queue.append(request)
+            return
+        self._busy = request
+        self.handler.handle(self, request)
+
+    # -- answers: used by exchanges and handlers
+
+    def serve(self, exchange: Exchange) -> None:
+        self.exchange = exchange
+
+    def begin_stream(self, exchange: Exchange, data: bytes) -> None:
+        request = exchange.request
+        length = -1 if request.http10 else None
+        if request.http10:
+            request.keep = False
+        top = self._head(200, b"text/event-stream; charset=utf-8", length, b"cache-control: no-store\r\n")
+        if data:
+            self._write(top + (data if request.http10 else chunk(data)))
+        else:
+            self._write(top)
+
+    def write_stream(self, data: bytes) -> None:
+        transport, busy = self.transport, self._busy
+        if transport is not None and busy is not None:
+            transport.write(data if busy.http10 else b"%x\r\n%b\r\n" % (len(data), data))
+
+    def end_stream(self, data: bytes) -> None:
+        busy = self._busy
+        if busy is None or busy.http10:
+            self._write(data)
+        else:
+            self._write(chunk(data) + LAST_CHUNK if data else LAST_CHUNK)
+
+    def break_stream(self, event: bytes) -> None:
+        """The stream failed: say so in an event, then end the connection without the last chunk, so that
+        no client takes it for whole."""
+        self.write_stream(event)
+        if self._busy is not None:
+            self._busy.keep = False
+
+    def whole(self, exchange: Exchange, status: int, content_type: bytes, body: bytes) -> None:
+        self._write(self._head(status, content_type, len(body)) + body)
+
+    def begin_plain(self, exchange: Exchange, status: int, content_type: bytes, body: bytes) -> None:
+        """A huge answer: its length is not known to us any more, so it is chunked (or ends the connection)."""
+        http10 = exchange.request.http10
+        exchange.request.keep = exchange.request.keep and not http10
+        self._write(
+            self._head(status, content_type, -1 if http10 else None) + (body if http10 else chunk(body))
+        )
+
+    def write_plain(self, data: bytes) -> None:
+        if data:
+            self.write_stream(data)
+
+    def end_plain(self) -> None:
+        self.end_stream(b"")
+
+    def cut(self) -> None:
+        """An answer that broke in the middle: the connection ends without its proper end."""
+        if self.transport is not None:
+            self.transport.abort()
+
+    def refuse(self, exchange: Exchange, refusal: Refusal) -> None:
+        self.answer_refusal(refusal)
+
+    def answer_refusal(self, refusal: Refusal) -> None:
+        extra = b"" if refusal.retry_after_s is None else b"retry-after: %d\r\n" % refusal.retry_after_s
+        if refusal.status == 401:
+            extra += b"www-authenticate: Bearer\r\n"
+        body = error_body(refusal)
+        self._write(self._head(refusal.status, b"application/json", len(body), extra) + body)
+
+    def answer(self, status: int, content_type: bytes, body: bytes) -> None:
+        """A whole answer that needs no replica."""
+        request = self._busy
+        top = self._head(status, content_type, len(body))
+        self._write(top if request is not None and request.method == b"HEAD" else top + body)
+        self.next()
+
+    def decline(self, refusal: Refusal) -> None:
+        """A refusal before any exchange began."""
+        self.handler.refused(self, refusal)
+        self.answer_refusal(refusal)
+        self.next()
+
+    def over(self, exchange: Exchange) -> None:
+        self.exchange = None
+        self.handler.done(exchange)
+        self.next()
+
+    def next(self) -> None:
+        """The present request is answered: go on with the connection, or end it."""
+        request, self._busy = self._busy, None
+        transport = self.transport
+        if transport is None:
+            return
+        if request is None or not request.keep or self.handler.closing:
+            transport.close()
+            return
+        self.since = self.loop.time()
+        if self._queue or self._backlog:
+            self.loop.call_soon(self._go_on)
+
+    def _go_on(self) -> None:
+        if self._busy is not None or self.transport is None:
+            return
+        if self._queue:
+            self._busy = self._queue.popleft()
+            self.handler.handle(self, self._busy)
+            return
+        data, self._backlog = b"".join(self._backlog), []
+        self._body_bytes = 0
+        if self._read_paused:
+            self._read_paused = False
+            self.transport.resume_reading()
+        if data:
+            self._feed(data)
+
+    # -- refusals of the connection
+
+    def _refuse_parsing(self, refusal: Refusal) -> None:
+        """Before the body was read: answer, then close, for the rest of the body cannot be skipped safely."""
+        self.refuse_connection(refusal)
+
+    def refuse_connection(self, refusal: Refusal) -> None:
+        if self._refusing:
+            return
+        self._refusing = True
+        self.handler.refused(self, refusal)
+        if self._busy is None and self.transport is not None:
+            body = error_body(refusal)
+            top = head(
+                refusal.status,
+                b"application/json",
+                len(body),
+                date=self.handler.clock.date,
+                extra=b"www-authenticate: Bearer\r\n" if refusal.status == 401 else b"",
+                close=True,
+            )
+            self.transport.write(top + body)
+            self.transport.close()
+        elif self._busy is not None:
+            # Answers keep their order: the running one is finished first, then the connection ends.
+            self._busy.keep = False
+            self._queue.clear()
+
+    def check(self, now: float) -> None:
+        """The sweep's look at time limits: slow heads, slow bodies, idle connections."""
+        if self._busy is not None or self.transport is None:
+            return
+        waited = now - self.since
+        if self._in_head:
+            if waited > HEAD_S:
+                self.refuse_connection(Refusal(408, "slow_head", "The request's head took too long."))
+        elif self._parsing is not None:
+            if waited > BODY_S:
+                self.refuse_connection(Refusal(408, "slow_body", "The request's body took too long."))
+        elif waited > IDLE_S or self.handler.closing:
+            self.transport.close()
+
+    def _too_large(self) -> Refusal:
+        limit = self.handler.max_body
+        return Refusal(413, "body_too_large", f"The body is larger than {limit} bytes (gateway.maxBody).")
+
+    def _head(self, status: int, content_type: bytes, length: int | None, extra: bytes = b"") -> bytes:
+        request = self._busy
+        close = request is None or not request.keep or self.handler.closing
+        if request is not None and request.id:
+            extra += b"x-request-id: " + request.id + b"\r\n"
+        if request is not None and request.http10 and not close:
+            extra += b"connection: keep-alive\r\n"
+        return head(status, content_type, length, date=self.handler.clock.date, extra=extra, close=close)
+
+    def _write(self, data: bytes) -> None:
+        if self.transport is not None and data:
+            self.transport.write(data)
+
+
+_ONCE = frozenset({b"host", b"authorization", b"content-type", b"content-length", b"transfer-encoding"})
+_TOO_LARGE_HEAD = Refusal(
+    431, "head_too_large", f"The head is larger than {MAX_HEAD >> 10} KiB or has over {MAX_HEADERS} headers."
+)

@@ -1,0 +1,186 @@
+"""One fleet as the gateway runs it: its router, its waiting room, its pools and its counters.
+
+Who comes here: exchanges (admit, place, release), discovery (`discovered`), the sweep (`sweep`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Callable, Iterable
+from random import Random
+from typing import TYPE_CHECKING
+
+from seawall.decide.route.admit import Admission, Bounds, Ticket
+from seawall.decide.route.pick import Ask, Picked, Router, Target
+from seawall.domain.seen import Replica
+from seawall.domain.spec import Fleet
+from seawall.gateway.peek import DEFAULT_OUTPUT
+from seawall.gateway.stats import FleetStats
+from seawall.gateway.upstream import Pool
+
+if TYPE_CHECKING:
+    from seawall.gateway.relay import Exchange
+
+REST_S = 0.25
+_LOAD = re.compile(rb"(num_requests_waiting|kv_cache_usage_perc)[\"=: ]+([0-9.]+)")
+
+
+class FleetRuntime:
+    """Everything that lives as long as the fleet is served."""
+
+    def __init__(
+        self,
+        fleet: Fleet,
+        loop: asyncio.AbstractEventLoop,
+        rng: Random,
+        open_pool: Callable[[str], Pool],
+        on_evicted: Callable[[FleetRuntime, Target], None],
+    ) -> None:
+        self.loop = loop
+        self.stats = FleetStats()
+        self.active: set[Exchange] = set()
+        self.canary_percent = 0
+        self.typical_output = float(DEFAULT_OUTPUT)
+        self._open_pool = open_pool
+        self._on_evicted = on_evicted
+        self._pools: dict[Target, Pool] = {}
+        self._leaving: dict[Target, Pool] = {}
+        self._resting: dict[Target, float] = {}
+        self.router = Router(1, rng)
+        self.admission = Admission(Bounds())
+        self.configure(fleet)
+
+    def configure(self, fleet: Fleet) -> None:
+        """Takes a new spec; counters, queue and connections stay."""
+        self.fleet = fleet
+        self.name = fleet.name
+        self.spec = fleet.spec.gateway
+        cap = self.spec.max_in_flight or fleet.spec.engine.max_num_seqs or 256
+        self.router.cap = cap
+        for target in self.router.targets.values():
+            target.cap = cap
+        self.admission.bounds = Bounds(self.spec.max_queued, self.spec.max_queued_tokens)
+
+    def discovered(self, replicas: Iterable[Replica], canary_percent: int) -> None:
+        """The newest list of this fleet's replicas."""
+        self.canary_percent = canary_percent
+        changes = self.router.update(replicas)
+        for target in changes.added:
+            self._pools[target] = self._open_pool(target.replica.url)
+        for target in changes.removed:
+            pool = self._pools.pop(target)
+            pool.close()
+            if target.in_flight:
+                self._leaving[target] = pool
+        if changes.added or changes.returned:
+            self.pump()
+
+    def pool(self, target: Target) -> Pool:
+        return self._pools.get(target) or self._leaving[target]
+
+    @property
+    def targets(self) -> Iterable[Target]:
+        return self.router.targets.values()
+
+    def place(self, ask: Ask) -> Picked | None:
+        """Picks a replica. `avoid` is a wish: when nobody else is alive, the avoided one may try again."""
+        now = self.loop.time()
+        picked = self.router.pick(ask, now)
+        if picked is None and ask.avoid and self.router.alive() <= len(set(ask.avoid)):
+            picked = self.router.pick(ask._replace(avoid=()), now)
+        return picked
+
+    def left(self, target: Target, ask: Ask) -> None:
+        """A request left its replica: its place is free for who waits."""
+        self.router.end(target, ask)
+        if not target.in_flight:
+            self._leaving.pop(target, None)
+        if self.admission.queued:
+            self.loop.call_soon(self.pump)
+
+    def pump(self) -> None:
+        """Gives free places to those who wait, in the order of admission."""
+        admission, router = self.admission, self.router
+        stuck: list[Ticket] = []
+        now = self.loop.time()
+        while admission.queued and len(stuck) < 16:
+            if not router.free() and not admission.has_urgent:
+                break
+            ticket = admission.next()
+            if ticket is None:
+                break
+            picked = self.place(ticket.ask)
+            if picked is None:
+                stuck.append(ticket)
+                continue
+            exchange: Exchange = ticket.owner
+            self.stats.queue_wait.add(now - ticket.queued_at)
+            exchange.go(picked)
+        for ticket in reversed(stuck):
+            admission.put_back(ticket, now)
+
+    def evict(self, target: Target, reason: str) -> None:
+        """Stops routing to `target` on evidence, and has it probed."""
+        if self.router.evict(target, reason):
+            pool = self._pools.get(target)
+            if pool is not None:
+                pool.close_idle()
+                self._on_evicted(self, target)
+
+    def proven(self, target: Target) -> bool:
+        """A real token came back from an evicted replica."""
+        if not self.router.restore(target):
+            return False
+        pool = self._pools.get(target)
+        if pool is not None:
+            pool.errors_in_a_row = 0
+        self.pump()
+        return True
+
+    def rest(self, target: Target) -> None:
+        """It said 503: give it a quarter of a second."""
+        self._resting[target] = self.loop.time() + REST_S
+        self.router.rest(target)
+
+    def reported(self, target: Target, header: bytes, now: float) -> None:
+        """Reads an `endpoint-load-metrics` header."""
+        waiting = kv = 0.0
+        for name, value in _LOAD.findall(header[:512]):
+            try:
+                number = float(value)
+            except ValueError:
+                continue
+            if name == b"num_requests_waiting":
+                waiting = number
+            else:
+                kv = number
+        self.router.report(target, waiting, kv, now)
+
+    def learn_output(self, tokens: int) -> None:
+        """How long answers are here: what an unbounded request is reckoned at."""
+        self.typical_output += 0.05 * (min(tokens, 16_384) - self.typical_output)
+
+    def sweep(self, now: float, every_exchange: bool) -> None:
+        """Deadlines, rests, idle connections. Every 50 ms or so."""
+        admission = self.admission
+        if self._resting:
+            for target, until in list(self._resting.items()):
+                if now >= until:
+                    del self._resting[target]
+                    self.router.wake(target)
+        if admission.queued:
+            for ticket in admission.expire(now):
+                exchange: Exchange = ticket.owner
+                exchange.waited_too_long()
+            self.pump()
+        if every_exchange:
+            admission.tick(now)
+            for pool in self._pools.values():
+                pool.sweep(now)
+            for exchange in list(self.active):
+                exchange.check(now)
+
+    def close(self) -> None:
+        for pool in (*self._pools.values(), *self._leaving.values()):
+            pool.close()

@@ -1,0 +1,75 @@
+"""What the gateway reads of a request body: a few fields, in one pass, the rest untouched.
+
+Everything else stays raw bytes: unknown fields survive because they are never decoded. Sizes and depth are
+bounded before (max_body) and by msgspec (its recursion limit). Nothing read here may be logged.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from seawall.decide.route.prefix import blocks_of
+from seawall.gateway.wire import Refusal
+
+BYTES_PER_TOKEN = 4
+"""Of JSON-encoded English; only the order of magnitude matters to fairness and balance."""
+DEFAULT_OUTPUT = 256
+"""Tokens reckoned for an answer whose length nobody bounded."""
+
+
+class Body(msgspec.Struct, gc=False):
+    """The fields that routing, admission and accounting need. `Raw` is a view into the body."""
+
+    model: str | None = None
+    stream: bool | None = None
+    max_tokens: int | None = None
+    max_completion_tokens: int | None = None
+    max_output_tokens: int | None = None
+    n: int | None = None
+    prompt: msgspec.Raw = msgspec.Raw()
+    messages: msgspec.Raw = msgspec.Raw()
+    input: msgspec.Raw = msgspec.Raw()
+    temperature: float | None = None
+
+
+_decoder = msgspec.json.Decoder(Body)
+
+
+def peek(body: bytes) -> Body | Refusal:
+    """Reads the fields above, or says what is wrong in OpenAI's terms."""
+    try:
+        return _decoder.decode(body)
+    except msgspec.ValidationError as e:
+        return Refusal(400, "invalid_body", f"The request body is not right: {e}.")
+    except msgspec.DecodeError:
+        return Refusal(400, "invalid_json", "The request body is not JSON. Send a JSON object.")
+    except RecursionError:
+        return Refusal(400, "json_too_deep", "The request body is nested too deeply. Flatten it.")
+    except UnicodeDecodeError:
+        return Refusal(400, "invalid_json", "The request body is not UTF-8.")
+
+
+def prompt_of(body: Body) -> memoryview:
+    """The bytes of the prompt as the client wrote them; empty when there is none."""
+    raw = body.messages or body.prompt or body.input
+    return memoryview(raw)
+
+
+def tokens_of(body: Body, size: int, typical_output: float) -> int:
+    """Estimated cost of a request in tokens: prompt plus the output that is likely."""
+    bound = body.max_completion_tokens or body.max_tokens or body.max_output_tokens
+    output = typical_output if bound is None or bound <= 0 else min(bound, 4 * typical_output)
+    return max(1, size // BYTES_PER_TOKEN + int(output) * max(1, min(body.n or 1, 128)))
+
+
+def blocks(body: Body) -> list[int]:
+    return blocks_of(prompt_of(body))
+
+
+def with_model(body: bytes, model: str) -> bytes:
+    """The same body with another `model`; all other values keep their bytes."""
+    fields: dict[str, Any] = msgspec.json.decode(body, type=dict[str, msgspec.Raw])
+    fields["model"] = model
+    return msgspec.json.encode(fields)

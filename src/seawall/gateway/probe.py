@@ -1,0 +1,125 @@
+"""Evicted replicas are asked for one real token; only that brings them back.
+
+`/health` is no evidence (it says 200 while the engine hangs). First try at once, then with growing pauses up
+to MAX_PAUSE_S, until discovery takes the replica away.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from seawall.decide.route.pick import Target
+from seawall.gateway.fleet import FleetRuntime
+from seawall.gateway.upstream import Pool, Upstream
+
+if TYPE_CHECKING:
+    from seawall.gateway.app import App
+
+log = logging.getLogger("seawall.gateway.probe")
+FIRST_PAUSE_S = 0.1
+MAX_PAUSE_S = 2.0
+TIMEOUT_S = 10.0
+EXTRA = b"content-type: application/json\r\n"
+
+
+class _Asked:
+    """A `upstream.User` that waits for one whole answer."""
+
+    def __init__(self, request: bytes, answer: asyncio.Future[tuple[int, bytes]]) -> None:
+        self._request = request
+        self._answer = answer
+        self._body: list[bytes] = []
+        self._status = 0
+        self.conn: Upstream | None = None
+
+    def connected(self, conn: Upstream) -> None:
+        self.conn = conn
+        if self._answer.done():
+            conn.abort()
+            return
+        conn.send(self, self._request)
+
+    def connect_failed(self, reason: str) -> None:
+        self._end((0, reason.encode()))
+
+    def on_head(self, conn: Upstream) -> None:
+        self._status = conn.status
+
+    def on_body(self, data: bytes, complete: bool) -> None:
+        self._body.append(data)
+        if complete:
+            self.conn = None
+            self._end((self._status, b"".join(self._body)[:65536]))
+
+    def on_lost(self, reason: str, answered: bool) -> None:
+        self.conn = None
+        self._end((0, reason.encode()))
+
+    def _end(self, result: tuple[int, bytes]) -> None:
+        if not self._answer.done():
+            self._answer.set_result(result)
+
+
+async def ask(pool: Pool, path: bytes, body: bytes, method: bytes = b"POST") -> tuple[int, bytes]:
+    """One request on a fresh connection -> (status, body); status 0: no answer within TIMEOUT_S."""
+    answer: asyncio.Future[tuple[int, bytes]] = asyncio.get_running_loop().create_future()
+    asked = _Asked(pool.request(path, body, EXTRA, method), answer)
+    task = pool.connect(asked)
+    try:
+        async with asyncio.timeout(TIMEOUT_S):
+            return await answer
+    except TimeoutError:
+        return 0, b"no answer"
+    finally:
+        task.cancel()
+        if asked.conn is not None:
+            asked.conn.detach()
+
+
+async def serves(pool: Pool, model: str) -> bool:
+    """Whether one token (or, from a model that has none to give, one embedding) comes back."""
+    body = msgspec.json.encode({"model": model, "prompt": "a", "max_tokens": 1, "temperature": 0})
+    status, answer = await ask(pool, b"/v1/completions", body)
+    if status == 200:
+        return b'"choices"' in answer and b'"finish_reason":"abort"' not in answer
+    if status in (400, 404):
+        body = msgspec.json.encode({"model": model, "input": "a"})
+        status, answer = await ask(pool, b"/v1/embeddings", body)
+        return status == 200
+    return False
+
+
+class Prober:
+    """Keeps one probing task per evicted replica."""
+
+    def __init__(self, app: App) -> None:
+        self._app = app
+        self._tasks: dict[Target, asyncio.Task[None]] = {}
+
+    def evicted(self, fleet: FleetRuntime, target: Target) -> None:
+        log.warning("%s: evicted %s: %s", fleet.name, target.name, target.reason)
+        if target not in self._tasks:
+            task = asyncio.get_running_loop().create_task(self._probe(fleet, target))
+            self._tasks[target] = task
+            task.add_done_callback(lambda _: self._tasks.pop(target, None))
+
+    async def _probe(self, fleet: FleetRuntime, target: Target) -> None:
+        pause = FIRST_PAUSE_S
+        while target.state in ("evicted", "probing") and fleet.router.targets.get(target.name) is target:
+            fleet.router.probing(target)
+            if await serves(fleet.pool(target), fleet.fleet.served_names[0]):
+                if fleet.proven(target):
+                    log.warning("%s: %s gave a token: back in service", fleet.name, target.name)
+                return
+            await asyncio.sleep(pause)
+            pause = min(MAX_PAUSE_S, pause * 1.6)
+
+    async def close(self) -> None:
+        tasks = list(self._tasks.values())
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)

@@ -1,0 +1,248 @@
+"""One gateway process: sockets, signals, the sweep, and the order of coming up and going down.
+
+SIGTERM: readiness turns false, the listening socket closes, streams finish within the grace, exit 0.
+SIGHUP, or a changed spec file: the specs are read again and nothing in flight notices.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+import socket
+import ssl
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from random import Random
+
+from seawall.config.load import load_fleets
+from seawall.domain.spec import Fleet
+from seawall.errors import InputError
+from seawall.gateway.admin import Admin
+from seawall.gateway.app import App
+from seawall.gateway.client_side import Client
+from seawall.gateway.discovery import FileDiscovery, WatchedFile, static
+from seawall.gateway.metrics import Line
+from seawall.gateway.probe import Prober
+
+log = logging.getLogger("seawall.gateway")
+SWEEP_S = 0.05
+EVERY = 5
+"""Exchanges are looked at every fifth sweep, clients every twentieth."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """What the command line says. Addresses are HOST:PORT; port 0: any free one."""
+
+    specs: Sequence[Path]
+    discovery: str
+    listen: str = "127.0.0.1:8000"
+    admin: str = "127.0.0.1:0"
+    grace_s: float = 120.0
+    engine_key: str | None = None
+    tls: ssl.SSLContext | None = field(default=None, repr=False)
+
+
+def read_specs(paths: Iterable[Path]) -> list[Fleet]:
+    """All fleets of all files. InputError when two have one name, or two models do."""
+    fleets = [f for path in paths for f in load_fleets(path)]
+    names = [f.name for f in fleets]
+    if len(set(names)) != len(names):
+        raise InputError(
+            "two fleets have the same name.", "A gateway tells fleets apart by name: rename one."
+        )
+    taken: dict[str, str] = {}
+    for f in fleets:
+        for model in (*f.served_names, *(a.name for a in f.spec.model.adapters), *f.spec.gateway.aliases):
+            other = taken.setdefault(model, f.name)
+            if other != f.name:
+                raise InputError(
+                    f"the model name {model!r} belongs to {other} and to {f.name}.",
+                    "Change servedNames, an adapter or an alias of one.",
+                )
+    return fleets
+
+
+def bind(address: str, what: str) -> socket.socket:
+    """A listening socket with SO_REUSEPORT, so that a new gateway can take over from an old one."""
+    host, _, port = address.rpartition(":")
+    host = host.strip("[]") or "0.0.0.0"
+    if not port.isdigit() or int(port) > 65535:
+        raise InputError(f"{address!r} is not an address for {what}.", "Write HOST:PORT.")
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    sock = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if hasattr(socket, "SO_REUSEPORT"):
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        sock.bind((host, int(port)))
+        sock.listen(4096)
+    except OSError as e:
+        sock.close()
+        raise InputError(
+            f"cannot listen on {address} for {what}: {e.strerror}.",
+            "Choose another address, or stop who has it.",
+        ) from None
+    sock.setblocking(False)
+    return sock
+
+
+class Server:
+    """Everything of one process. `run` returns the exit code."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        ready: Callable[[str, str], None] = lambda url, admin: None,
+        signals: bool = True,
+    ) -> None:
+        self._signals = signals
+        self.settings = settings
+        self._ready = ready
+        self._stop = asyncio.Event()
+        self._config_errors = 0
+        self._discovery: FileDiscovery | None = None
+
+    async def run(self) -> int:
+        loop = asyncio.get_running_loop()
+        s = self.settings
+        self.app = app = App(loop, Random(), s.engine_key)
+        self.prober = Prober(app)
+        app.on_evicted = self.prober.evicted
+        app.configure(read_specs(s.specs))
+        self.admin = Admin(app, self.more_metrics)
+        listening = bind(s.listen, "clients")
+        admin = bind(s.admin, "the admin port")
+        if self._signals:
+            for sig in (signal.SIGTERM, signal.SIGINT):
+                loop.add_signal_handler(sig, self._stop.set)
+            loop.add_signal_handler(signal.SIGHUP, self.reload)
+        async with asyncio.TaskGroup() as background:
+            helpers = [background.create_task(self._sweep()), background.create_task(self._watch_specs())]
+            helpers += await self._discover(background)
+            front = await loop.create_server(lambda: Client(app, loop), sock=listening, ssl=s.tls)
+            back = await loop.create_server(lambda: Client(self.admin, loop), sock=admin)
+            self._ready(_url(listening, s.tls is not None), _url(admin, False))
+            await self._stop.wait()
+            code = await self._drain(front)
+            await self.prober.close()
+            back.close()
+            for helper in helpers:
+                helper.cancel()
+        for runtime in app.fleets.values():
+            runtime.close()
+        return code
+
+    def stop(self) -> None:
+        """As SIGTERM."""
+        self._stop.set()
+
+    async def _discover(self, background: asyncio.TaskGroup) -> list[asyncio.Task[None]]:
+        kind, _, rest = self.settings.discovery.partition(":")
+        app = self.app
+        if kind == "static":
+            app.discovered(static([u.strip() for u in rest.split(",") if u.strip()], list(app.fleets)))
+            return []
+        if kind == "file" and rest:
+            self._discovery = FileDiscovery(Path(rest), app.discovered)
+            return [background.create_task(self._discovery.run())]
+        raise InputError(
+            f"--discovery {self.settings.discovery!r} is not known.",
+            "Write file:PATH, static:URL,URL or kubernetes.",
+        )
+
+    async def _drain(self, front: asyncio.Server) -> int:
+        """Stops listening, lets what runs finish within the grace, tells clients to go elsewhere."""
+        app, loop = self.app, asyncio.get_running_loop()
+        app.closing = True
+        front.close()
+        until = loop.time() + self.settings.grace_s
+        app.sweep_clients(loop.time())
+        while any(f.active for f in app.fleets.values()) and loop.time() < until:
+            await asyncio.sleep(0.02)
+        left = [e for f in app.fleets.values() for e in f.active]
+        if left:
+            log.warning("grace of %g s is over: %d requests are cut off", self.settings.grace_s, len(left))
+        for exchange in left:
+            exchange.shut_down()
+        await asyncio.sleep(0)
+        for client in list(app.clients):
+            if client.transport is not None:
+                client.transport.close()
+        for _ in range(50):
+            if not app.clients:
+                break
+            await asyncio.sleep(0.02)
+        return 0
+
+    async def _sweep(self) -> None:
+        loop, n = asyncio.get_running_loop(), 0
+        while True:
+            await asyncio.sleep(SWEEP_S)
+            n += 1
+            now = loop.time()
+            self.app.sweep(now, n % EVERY == 0)
+            if n % 20 == 0:
+                self.app.sweep_clients(now)
+                for client in list(self.admin.clients):
+                    client.check(now)
+
+    async def _watch_specs(self) -> None:
+        changed = False
+
+        def note(_: bytes) -> None:
+            nonlocal changed
+            changed = True
+
+        files = [WatchedFile(p, note) for p in self.settings.specs]
+        for f in files:
+            f.look()
+        changed = False
+        while True:
+            await asyncio.sleep(0.5)
+            for f in files:
+                f.look()
+            if changed:
+                changed = False
+                self.reload()
+
+    def reload(self) -> None:
+        """Reads the specs again; a spec that cannot be read changes nothing."""
+        try:
+            fleets = read_specs(self.settings.specs)
+        except InputError as e:
+            self._config_errors += 1
+            log.error("the old configuration stays: %s", e)
+            return
+        self.app.configure(fleets)
+        log.warning("configuration read: %d fleets", len(fleets))
+
+    def more_metrics(self) -> list[Line]:
+        out: list[Line] = [("seawall_config_errors_total", {}, self._config_errors)]
+        if self._discovery is not None:
+            out.append(("seawall_discovery_errors_total", {}, self._discovery.errors))
+        return out
+
+
+def _url(sock: socket.socket, tls: bool) -> str:
+    host, port = sock.getsockname()[:2]
+    shown = f"[{host}]" if ":" in host else host
+    return f"{'https' if tls else 'http'}://{shown}:{port}"
+
+
+def run(settings: Settings, ready: Callable[[str, str], None]) -> int:
+    """Runs one gateway process to its end, on uvloop. Returns the exit code."""
+    import uvloop
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(_serve(settings, ready))
+
+
+async def _serve(settings: Settings, ready: Callable[[str, str], None]) -> int:
+    server = Server(settings, ready)
+    try:
+        return await server.run()
+    except* InputError as group:
+        raise group.exceptions[0] from None

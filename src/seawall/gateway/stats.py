@@ -1,0 +1,82 @@
+"""Counters of one fleet, as plain integers, and the histogram of times to first token. No exposition here."""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections import deque
+
+BUCKETS_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0)
+
+
+class Histogram:
+    """Cumulative at exposition, not here: `counts[i]` is of bucket i alone; the last is +Inf."""
+
+    __slots__ = ("counts", "total")
+
+    def __init__(self) -> None:
+        self.counts = [0] * (len(BUCKETS_S) + 1)
+        self.total = 0.0
+
+    def add(self, seconds: float) -> None:
+        self.counts[bisect_left(BUCKETS_S, seconds)] += 1
+        self.total += seconds
+
+
+class FleetStats:
+    """admitted = finished + failed + cancelled + pending, always."""
+
+    __slots__ = (
+        "admitted",
+        "cancelled",
+        "duration",
+        "failed",
+        "finished",
+        "queue_wait",
+        "rejected",
+        "resumed",
+        "retried",
+        "shadow_differed",
+        "shadowed",
+        "tokens_in",
+        "tokens_out",
+        "ttft",
+        "ttft_recent",
+    )
+
+    def __init__(self) -> None:
+        self.admitted = 0
+        self.finished = 0
+        self.failed = 0
+        self.cancelled = 0
+        self.rejected: dict[str, int] = {}
+        self.retried: dict[str, int] = {}
+        self.resumed = 0
+        self.shadowed = 0
+        self.shadow_differed = 0
+        self.tokens_in = 0
+        self.tokens_out = 0
+        self.ttft = Histogram()
+        self.duration = Histogram()
+        self.queue_wait = Histogram()
+        self.ttft_recent: deque[float] = deque(maxlen=512)
+
+    @property
+    def pending(self) -> int:
+        return self.admitted - self.finished - self.failed - self.cancelled
+
+    def first_token(self, seconds: float) -> None:
+        self.ttft.add(seconds)
+        self.ttft_recent.append(seconds)
+
+    def reject(self, reason: str) -> None:
+        self.rejected[reason] = self.rejected.get(reason, 0) + 1
+
+    def retry(self, reason: str) -> None:
+        self.retried[reason] = self.retried.get(reason, 0) + 1
+
+    def quantile(self, q: float) -> float | None:
+        """Of the last 512 times to first token."""
+        if not self.ttft_recent:
+            return None
+        ordered = sorted(self.ttft_recent)
+        return ordered[min(len(ordered) - 1, int(q * len(ordered)))]

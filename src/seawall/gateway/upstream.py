@@ -1,0 +1,291 @@
+"""Connections to replicas: one raw HTTP/1.1 client protocol and a pool of idle connections per replica.
+
+A connection serves one request at a time and hands what it reads to its `user` (an exchange or a probe), one
+call per read. Nothing here decides: breaks are reported with what was seen, the exchange judges them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections import deque
+from typing import Any, Protocol
+from urllib.parse import urlsplit
+
+import httptools
+
+from seawall.errors import InputError
+
+IDLE_S = 4.0
+"""Kept idle for so long; vLLM (uvicorn) closes idle connections after 5 s."""
+CONNECT_S = 2.0
+MAX_IDLE = 256
+MAX_HEAD = 64 * 1024
+
+
+class User(Protocol):
+    """Who is served by a connection."""
+
+    def connected(self, conn: Upstream) -> None: ...
+
+    def connect_failed(self, reason: str) -> None: ...
+
+    def on_head(self, conn: Upstream) -> None: ...
+
+    def on_body(self, data: bytes, complete: bool) -> None: ...
+
+    def on_lost(self, reason: str, answered: bool) -> None: ...
+
+
+class Upstream(asyncio.Protocol):
+    """One connection to one replica."""
+
+    __slots__ = (
+        "_complete",
+        "_head_bytes",
+        "_keep",
+        "_parser",
+        "_parts",
+        "answered",
+        "content_type",
+        "idle_since",
+        "length",
+        "load_header",
+        "paused",
+        "pool",
+        "retry_after",
+        "reused",
+        "status",
+        "transport",
+        "user",
+    )
+
+    def __init__(self, pool: Pool) -> None:
+        self.pool = pool
+        self.transport: asyncio.Transport | None = None
+        self.user: User | None = None
+        self.reused = False
+        self.paused = False
+        self.idle_since = 0.0
+        self._parser: Any = httptools.HttpResponseParser(self)
+        self._reset()
+
+    def _reset(self) -> None:
+        self.status = 0
+        self.content_type = b""
+        self.length: int | None = None
+        self.load_header: bytes | None = None
+        self.retry_after: bytes | None = None
+        self.answered = False
+        self._keep = True
+        self._complete = False
+        self._head_bytes = 0
+        self._parts: list[bytes] = []
+
+    # -- asyncio.Protocol
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = transport  # type: ignore[assignment]  # asyncio types it as the base class
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.transport = None
+        self.pool.forget(self)
+        user, self.user = self.user, None
+        if user is not None:
+            what = "connection reset" if exc else "connection closed"
+            user.on_lost(what, self.answered)
+
+    def eof_received(self) -> bool:
+        return False
+
+    def data_received(self, data: bytes) -> None:
+        user = self.user
+        if user is None:
+            # A pooled connection that speaks unasked cannot be trusted with the next request.
+            self.abort()
+            return
+        self.answered = True
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserError as e:
+            self._fail(f"malformed answer: {e}"[:120])
+            return
+        if not self.status:
+            self._head_bytes += len(data)
+            if self._head_bytes > MAX_HEAD:
+                self._fail("answer head larger than 64 KiB")
+            return
+        parts = self._parts
+        if self.user is user and (parts or self._complete):
+            body = parts[0] if len(parts) == 1 else b"".join(parts)
+            complete = self._complete
+            if complete:
+                self._release()
+            else:
+                parts.clear()
+            user.on_body(body, complete)
+
+    # -- httptools
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        name = name.lower()
+        if name == b"content-type":
+            self.content_type = value
+        elif name == b"content-length":
+            self.length = int(value)
+        elif name == b"connection":
+            self._keep = value.lower() != b"close"
+        elif name == b"endpoint-load-metrics":
+            self.load_header = value
+        elif name == b"retry-after":
+            self.retry_after = value
+
+    def on_headers_complete(self) -> None:
+        self.status = self._parser.get_status_code()
+        if self.status >= 200 and self.user is not None:
+            self._keep = self._keep and self._parser.should_keep_alive()
+            self.user.on_head(self)
+
+    def on_body(self, data: bytes) -> None:
+        self._parts.append(data)
+
+    def on_message_complete(self) -> None:
+        if self.status < 200:
+            self.status = 0
+        else:
+            self._complete = True
+
+    # -- for users
+
+    def send(self, user: User, request: bytes) -> None:
+        """Sends one request and serves `user` until its answer is complete or the connection breaks."""
+        self._reset()
+        self.user = user
+        assert self.transport is not None
+        self.transport.write(request)
+
+    def detach(self) -> None:
+        """The user wants no more: the replica sees a disconnect and frees the request."""
+        self.user = None
+        self.abort()
+
+    def abort(self) -> None:
+        if self.transport is not None:
+            self.transport.abort()
+
+    def pause(self) -> None:
+        if not self.paused and self.transport is not None:
+            self.paused = True
+            self.transport.pause_reading()
+
+    def resume(self) -> None:
+        if self.paused and self.transport is not None:
+            self.paused = False
+            self.transport.resume_reading()
+
+    def _fail(self, reason: str) -> None:
+        user, self.user = self.user, None
+        self.abort()
+        if user is not None:
+            user.on_lost(reason, True)
+
+    def _release(self) -> None:
+        self.user = None
+        if self.paused:
+            self.resume()
+        if self._keep and self.transport is not None and not self.transport.is_closing():
+            self.pool.put(self)
+        else:
+            self.abort()
+
+
+class Pool:
+    """Idle connections to one replica, newest first, and the constant part of every request's head."""
+
+    def __init__(
+        self,
+        url: str,
+        loop: asyncio.AbstractEventLoop,
+        tasks: set[asyncio.Task[None]],
+        api_key: str | None = None,
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
+        parts = urlsplit(url)
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise InputError(f"{url!r} is not a replica's URL.", "Write http://HOST:PORT.")
+        self.host = parts.hostname
+        self.port = parts.port or (443 if parts.scheme == "https" else 80)
+        self.tls = (tls or ssl.create_default_context()) if parts.scheme == "https" else None
+        self.last_event = 0.0
+        """When any stream of this replica last got data, in loop time."""
+        self.errors_in_a_row = 0
+        auth = f"authorization: Bearer {api_key}\r\n" if api_key else ""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        self._head = f" HTTP/1.1\r\nhost: {host}:{self.port}\r\n{auth}".encode()
+        self._loop = loop
+        self._tasks = tasks
+        self._idle: deque[Upstream] = deque()
+        self._all: set[Upstream] = set()
+        self.closed = False
+
+    def request(self, path: bytes, body: bytes, extra: bytes, method: bytes = b"POST") -> bytes:
+        """A whole request. `extra` is header lines, each ended by CRLF."""
+        return b"%b %b%bcontent-length: %d\r\n%b\r\n%b" % (method, path, self._head, len(body), extra, body)
+
+    def take(self) -> Upstream | None:
+        """The idle connection used last, or None."""
+        while self._idle:
+            conn = self._idle.pop()
+            if conn.transport is not None and not conn.transport.is_closing():
+                conn.reused = True
+                return conn
+        return None
+
+    def put(self, conn: Upstream) -> None:
+        if self.closed or len(self._idle) >= MAX_IDLE:
+            conn.abort()
+            return
+        conn.idle_since = self._loop.time()
+        self._idle.append(conn)
+
+    def forget(self, conn: Upstream) -> None:
+        self._all.discard(conn)
+
+    def connect(self, user: User) -> asyncio.Task[None]:
+        """Opens a connection for `user`, who is told when it stands or why it does not."""
+        task = self._loop.create_task(self._connect(user))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    async def _connect(self, user: User) -> None:
+        try:
+            async with asyncio.timeout(CONNECT_S):
+                _, conn = await self._loop.create_connection(
+                    lambda: Upstream(self), self.host, self.port, ssl=self.tls
+                )
+        except TimeoutError:
+            user.connect_failed(f"no connection within {CONNECT_S:g} s")
+            return
+        except ssl.SSLError as e:
+            user.connect_failed(f"TLS: {e.reason or 'handshake failed'}")
+            return
+        except OSError as e:
+            user.connect_failed((e.strerror or type(e).__name__).lower())
+            return
+        self._all.add(conn)
+        user.connected(conn)
+
+    def sweep(self, now: float) -> None:
+        """Closes what idled too long (oldest first)."""
+        while self._idle and now - self._idle[0].idle_since > IDLE_S:
+            self._idle.popleft().abort()
+
+    def close_idle(self) -> None:
+        while self._idle:
+            self._idle.pop().abort()
+
+    def close(self) -> None:
+        """No new connections are kept; requests in flight go on."""
+        self.closed = True
+        self.close_idle()

@@ -1,0 +1,127 @@
+"""The bytes of HTTP/1.1 answers: status lines, heads, OpenAI-shaped errors. No sockets, no decisions."""
+
+from __future__ import annotations
+
+import email.utils
+from typing import NamedTuple
+
+import msgspec
+
+REASONS = {
+    200: "OK",
+    400: "Bad Request",
+    401: "Unauthorized",
+    403: "Forbidden",
+    404: "Not Found",
+    405: "Method Not Allowed",
+    408: "Request Timeout",
+    413: "Content Too Large",
+    415: "Unsupported Media Type",
+    422: "Unprocessable Content",
+    429: "Too Many Requests",
+    431: "Request Header Fields Too Large",
+    499: "Client Closed Request",
+    500: "Internal Server Error",
+    501: "Not Implemented",
+    502: "Bad Gateway",
+    503: "Service Unavailable",
+    504: "Gateway Timeout",
+}
+STATUS = {code: f"HTTP/1.1 {code} {text}\r\n".encode() for code, text in REASONS.items()}
+TYPES = {
+    400: "invalid_request_error",
+    401: "authentication_error",
+    403: "permission_error",
+    404: "not_found_error",
+    408: "timeout_error",
+    413: "invalid_request_error",
+    429: "rate_limit_error",
+    503: "overloaded_error",
+    504: "timeout_error",
+}
+LAST_CHUNK = b"0\r\n\r\n"
+JSON = b"application/json"
+CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+
+
+class Refusal(NamedTuple):
+    """An answer that the gateway gives itself. `code` is stable, for programs; `message` names the cure."""
+
+    status: int
+    code: str
+    message: str
+    retry_after_s: int | None = None
+    param: str | None = None
+
+
+class Clock:
+    """The `Date` header, made once per second by the sweep."""
+
+    __slots__ = ("date",)
+
+    def __init__(self) -> None:
+        self.date = b""
+        self.tick()
+
+    def tick(self) -> None:
+        self.date = b"date: " + email.utils.formatdate(usegmt=True).encode() + b"\r\n"
+
+
+def status_line(status: int) -> bytes:
+    return STATUS.get(status) or f"HTTP/1.1 {status} Unknown\r\n".encode()
+
+
+def head(
+    status: int,
+    content_type: bytes,
+    length: int | None,
+    *,
+    date: bytes,
+    extra: bytes = b"",
+    close: bool = False,
+) -> bytes:
+    """An answer's head. `length` None: chunked; negative: the end of the connection is the end."""
+    framing = (
+        b"transfer-encoding: chunked\r\n"
+        if length is None
+        else b"content-length: %d\r\n" % length
+        if length >= 0
+        else b""
+    )
+    return b"".join(
+        (
+            status_line(status),
+            b"content-type: ",
+            content_type,
+            b"\r\n",
+            framing,
+            date,
+            extra,
+            b"connection: close\r\n\r\n" if close else b"\r\n",
+        )
+    )
+
+
+def error_body(refusal: Refusal) -> bytes:
+    """OpenAI's error shape."""
+    kind = TYPES.get(refusal.status, "invalid_request_error" if refusal.status < 500 else "server_error")
+    return msgspec.json.encode(
+        {
+            "error": {
+                "message": refusal.message,
+                "type": kind,
+                "param": refusal.param,
+                "code": refusal.code,
+            }
+        }
+    )
+
+
+def error_event(refusal: Refusal) -> bytes:
+    """The same inside a stream that has begun. No `[DONE]` follows: the stream did not succeed."""
+    return b"data: " + error_body(refusal) + b"\n\n"
+
+
+def chunk(data: bytes) -> bytes:
+    """One chunk of a chunked body."""
+    return b"%x\r\n%b\r\n" % (len(data), data)
