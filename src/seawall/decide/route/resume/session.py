@@ -14,6 +14,7 @@ Per chunk, while nothing is wrong, `feed` compares a prefix and a suffix and app
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from random import Random
 
 import msgspec
@@ -33,6 +34,8 @@ _CHAT_IDS = b'"},"logprobs":null,"finish_reason":null,"token_ids":['
 _TEXT_IDS = b'","logprobs":null,"finish_reason":null,"stop_reason":null,"prompt_token_ids":null,"token_ids":['
 _END = b"]}]}\n\n"
 _HIDDEN_END = b"null}]}\n\n"
+_WITH_IDS, _PLAIN = 1, 2
+"""What an ordinary chunk looks like: with token ids to hide and to record, or without."""
 
 
 class StreamSession:
@@ -40,18 +43,21 @@ class StreamSession:
 
     __slots__ = (
         "_breaks",
+        "_ended",
         "_first",
         "_head",
         "_head_len",
+        "_log_raw",
         "_mark",
         "_mark_len",
         "_onward",
+        "_ordinary",
+        "_partial",
         "_plain_end",
-        "_quick",
         "_replay",
+        "_shows_ids",
         "_splitter",
         "_stream",
-        "_ended",
         "policy",
         "resumes",
         "row",
@@ -108,12 +114,18 @@ class StreamSession:
         self._stream = Stream(ask, self.policy)
         self._onward = Onward(self._stream) if self._records_ids() else None
         self._replay: Replay | None = None
+        self._log_raw: Callable[..., None]
         if self._onward is None:
             records = self.row.way == "replay" and self.policy.mode != "off"
             self._replay = self._make_replay(records, self._hides_usage(ask), hides_ids=False)
-        self._quick = False
+            self._log_raw = self._replay.add_raw
+        else:
+            self._log_raw = self._onward.log.add_raw
+        self._ordinary = 0
+        self._partial = False
         self._head = b""
         self._head_len = 0
+        self._shows_ids = ask.wants_ids
         chat = ask.kind == "chat"
         self._mark = _CHAT_IDS if chat else _TEXT_IDS
         self._mark_len = len(self._mark)
@@ -128,10 +140,23 @@ class StreamSession:
 
     def feed(self, data: bytes) -> bytes:
         """Bytes from the replica -> bytes for the client. Look at `done` and `failed` afterwards."""
-        if self._quick and not self._splitter.held and data.startswith(self._head):
-            out = self._feed_quick(data)
-            if out:
-                return out
+        # One ordinary text chunk is judged without reading it. It begins with the head that all chunks of
+        # choice 0 share and ends with `"token_ids":[...]}]}`; between them lies the inside of one JSON
+        # string, which holds no newline and no quote that ends it.
+        ordinary = self._ordinary
+        if ordinary and not self._partial and data.startswith(self._head):
+            if ordinary is _WITH_IDS and data.endswith(_END):
+                ids = data.rfind(b"[") + 1
+                if data.endswith(self._mark, 0, ids):
+                    text = data[self._head_len : ids - self._mark_len]
+                    if b"\n" not in text and (b'"' not in text or _inside(text)):
+                        self._log_raw(text, data[ids:-6])
+                        return data if self._shows_ids else data[: ids - 1] + _HIDDEN_END
+            elif ordinary is _PLAIN and data.endswith(self._plain_end):
+                text = data[self._head_len : -len(self._plain_end)]
+                if b"\n" not in text and (b'"' not in text or _inside(text)):
+                    self._log_raw(text)
+                    return data
         if self._ended or self._stream.failed:
             return b""
         try:
@@ -139,44 +164,15 @@ class StreamSession:
         except sse.EventTooLarge as error:
             self._stream.failed = str(error)
             return b""
+        self._partial = self._splitter.held > 0
         if len(whole) == 1:
             return self._event(whole[0])
         return b"".join([self._event(event) for event in whole])
-
-    def _feed_quick(self, data: bytes) -> bytes:
-        """One ordinary text chunk, judged without reading it; b'' if it is anything else.
-
-        The mark cannot occur inside a JSON string (its quotes would be escaped), and the tail behind it must
-        be exactly the end of the event, so `data` is one event with one choice, unfinished, in vLLM's form.
-        """
-        begin = self._head_len
-        if self._onward is not None:
-            at = data.find(self._mark, begin)
-            if at < 0:
-                return b""
-            ids = at + self._mark_len
-            end = data.find(b"]", ids)
-            if data[end:] != _END or end == ids:
-                return b""
-            self._onward.log.add_raw(data[begin:at], data[ids:end])
-            if self._stream.ask.wants_ids:
-                return data
-            return data[: ids - 1] + _HIDDEN_END
-        if self._replay is not None and data.endswith(self._plain_end):
-            if data.find(b"\n\n") != len(data) - 2:
-                return b""
-            self._replay.add_raw(data[begin : -len(self._plain_end)])
-            return data
-        return b""
 
     def _event(self, event: bytes) -> bytes:
         stream = self._stream
         if self._ended or stream.failed:
             return b""
-        if self._quick and event.startswith(self._head):
-            out = self._feed_quick(event)
-            if out:
-                return out
         hidden, prompt = events.cut_prompt_ids(event)
         payload = sse.data_of(hidden)
         if payload is None:
@@ -216,7 +212,7 @@ class StreamSession:
             out = self._onward.take(doc, event, hidden)
         elif self._replay is not None:
             out = self._replay.take(doc, event, hidden)
-        if stream.attempt == 0 and not self._quick and choices:
+        if stream.attempt == 0 and not self._ordinary and choices:
             self._learn(event)
         return out
 
@@ -229,7 +225,7 @@ class StreamSession:
             return
         self._head = event[: at + len(opening)]
         self._head_len = len(self._head)
-        self._quick = True
+        self._ordinary = _WITH_IDS if self._onward is not None else _PLAIN
 
     def _note_usage(self, doc: Doc) -> None:
         if self._stream.attempt and self._onward is not None:
@@ -241,7 +237,7 @@ class StreamSession:
     def _give_way(self) -> None:
         """The answer is more than plain text, which the request did not tell: only a replay can rebuild it."""
         onward, self._onward = self._onward, None
-        self._quick = False
+        self._ordinary = 0
         assert onward is not None
         onward.log.fold()
         self._replay = self._make_replay(True, False, hides_ids=not self._stream.ask.wants_ids)
@@ -305,7 +301,8 @@ class StreamSession:
         reason = stream.failed or reason
         stream.failed = ""
         self._splitter.clear()
-        self._quick = False
+        self._partial = False
+        self._ordinary = 0
         if self._ended or stream.answered:
             self._ended = True
             return Finish(event=b"", reason="it had ended")
@@ -403,6 +400,14 @@ class StreamSession:
         if self._onward is not None:
             return self._onward.log.nbytes + len(self._onward.prompt_raw or b"")
         return self._replay.nbytes if self._replay is not None else 0
+
+
+def _inside(text: bytes) -> bool:
+    """No quote in `text` ends the string: the end of a member's value is followed by a comma or a brace.
+
+    May be False for escaped quotes too; such chunks are read as JSON.
+    """
+    return b'",' not in text and b'"}' not in text
 
 
 def _with_fields(ask: Ask, added: Doc) -> bytes:

@@ -34,7 +34,7 @@ class Mark:
 class TokenLog:
     """Ids and text of one choice. Appending is bytes only (about 12 bytes a token); reading is for breaks."""
 
-    __slots__ = ("_ids_raw", "_text_raw", "decoder", "from_chars", "hold", "ids", "lag", "marks", "sent")
+    __slots__ = ("_raw", "decoder", "from_chars", "hold", "ids", "lag", "marks", "sent")
 
     def __init__(self, hold: int, lag: int, decoder: Decoder | None) -> None:
         """`hold`: characters by which a rewind must stay behind the sent text (longest stop string - 1).
@@ -46,15 +46,16 @@ class TokenLog:
         self.sent = ""
         self.marks = [Mark(0, 0)]
         self.from_chars = 0
-        self._ids_raw = bytearray()
-        self._text_raw = bytearray()
+        self._raw = bytearray()
+        """One line per chunk: the inside of a JSON string (which has no raw tab or newline), a tab, ids."""
 
     def add_raw(self, text: bytes, ids: bytes) -> None:
         """One chunk: the text as the inside of a JSON string, the ids as b'1,2'."""
-        self._text_raw += text
-        self._text_raw += b"\n"
-        self._ids_raw += ids
-        self._ids_raw += b"\n"
+        raw = self._raw
+        raw += text
+        raw += b"\t"
+        raw += ids
+        raw += b"\n"
 
     def add(self, text: str, ids: list[int]) -> None:
         self.add_raw(msgspec.json.encode(text)[1:-1], ",".join(map(str, ids)).encode())
@@ -62,22 +63,21 @@ class TokenLog:
     @property
     def tokens(self) -> int:
         """Tokens generated so far, in all attempts."""
-        raw = self._ids_raw
-        return len(self.ids) + raw.count(b",") + sum(1 for line in raw.split(b"\n") if line)
+        groups = [line.partition(b"\t")[2] for line in self._raw.split(b"\n")]
+        return len(self.ids) + sum(group.count(b",") + 1 for group in groups if group)
 
     @property
     def nbytes(self) -> int:
-        return len(self._ids_raw) + len(self._text_raw) + 4 * len(self.ids) + len(self.sent)
+        return len(self._raw) + 4 * len(self.ids) + len(self.sent)
 
     def fold(self) -> None:
         """Read what was appended since the last break: ids, text, clean boundaries."""
-        texts = self._text_raw.split(b"\n")[:-1]
-        groups = self._ids_raw.split(b"\n")[:-1]
-        self._text_raw = bytearray()
-        self._ids_raw = bytearray()
+        lines = self._raw.split(b"\n")[:-1]
+        self._raw.clear()
         chars = self.from_chars
         parts: list[str] = []
-        for raw_text, raw_ids in zip(texts, groups, strict=True):
+        for line in lines:
+            raw_text, _, raw_ids = line.partition(b"\t")
             text: str = msgspec.json.decode(b'"' + bytes(raw_text) + b'"')
             new = [int(token) for token in raw_ids.split(b",") if token]
             self.ids.extend(new)
