@@ -12,6 +12,7 @@ import sys
 COMMANDS: dict[str, str] = {
     "plan": "Say what a fleet needs and will hold, before you deploy.",
     "pull": "Download a model's weights, verified and pinned by a lockfile.",
+    "render": "Turn a Fleet into Kubernetes objects: plain, kustomize, helm, argocd or flux.",
     "engine": "Install the engine's environment, or run a simulated engine.",
     "gateway": "Serve fleets at one OpenAI-compatible address.",
     "schema": "Print the JSON Schema of a Fleet, for editors.",

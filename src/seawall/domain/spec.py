@@ -194,7 +194,24 @@ class CanaryStep(Strict):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Candidate(Strict):
+    """What the canary side runs where it differs from the fleet. It is planned like the fleet itself."""
+
+    source: str | None = None
+    revision: str | None = None
+    image: str | None = None
+    version: str | None = None
+    """vLLM version of `image`."""
+    extra_args: list[str] | None = None
+    replicas: Positive = 1
+    weight: Annotated[int, Ge(0), Le(100)] | None = None
+    """Percent of requests that it gets now. Default: the first step's weight."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Canary(Strict):
+    candidate: Candidate | None = None
+    """Rendered as a second Deployment beside the fleet's. None: `seawall rollout` makes it when it is due."""
     steps: list[CanaryStep] = field(default_factory=lambda: [CanaryStep(weight=w) for w in (5, 25, 50)])
     sticky_header: str | None = None
     """Requests with the same value of this header go to the same side."""

@@ -1,0 +1,144 @@
+"""`seawall render`: one spec becomes Kubernetes objects that are right."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from seawall.domain.action import Plan
+    from seawall.domain.spec import Fleet
+    from seawall.render.inputs import Group
+
+PREREQS = "cluster-prereqs"
+
+
+@click.command()
+@click.argument("fleets", nargs=-1, required=True, metavar="FLEET.yaml...|cluster-prereqs")
+@click.option(
+    "--format",
+    "packaging",
+    type=click.Choice(["plain", "kustomize", "helm", "argocd", "flux"]),
+    default="plain",
+    show_default=True,
+)
+@click.option("-o", "--output", type=click.Path(path_type=Path), help="Folder to write to. Default: stdout.")
+@click.option(
+    "--lock", type=click.Path(path_type=Path), help="Lockfile of the weights. [FLEET.lock if it is there]"
+)
+@click.option("--gateway-name", default="", help="Name of the gateway. [FLEET-gateway]")
+@click.option(
+    "--repo", default="https://git.example.com/llm/deploy", help="Repository that argocd and flux read from."
+)
+@click.option("--repo-revision", default="main", show_default=True, help="Branch or tag in it.")
+@click.option("--repo-path", default="", help="Where the objects lie in it. [NAME/manifests]")
+def command(
+    fleets: tuple[str, ...],
+    packaging: str,
+    output: Path | None,
+    lock: Path | None,
+    gateway_name: str,
+    repo: str,
+    repo_revision: str,
+    repo_path: str,
+) -> None:
+    """Turn a Fleet into Kubernetes objects, or print what a cluster needs first (`cluster-prereqs`).
+
+    All fleets that are named together share one gateway. A spec that cannot work is refused with the path,
+    the value and the cure. The same spec gives the same bytes.
+
+    \b
+    seawall render examples/llama-70b-4xh100.yaml -o deploy/
+    seawall render examples/canary.yaml | kubectl apply --server-side -f -
+    seawall render examples/spot-gke.yaml --format helm -o chart/
+    """
+    from seawall.render.packaging import Repository, package
+
+    if fleets == (PREREQS,):
+        from seawall.render.prereqs import prerequisites
+
+        _write(prerequisites(), output, ())
+        return
+    group, notes_at = _group(fleets, lock, gateway_name), output
+    from seawall.render.everything import render
+
+    rendering = render(group)
+    where = Repository(url=repo, revision=repo_revision, path=repo_path)
+    files = package(rendering, packaging, where)
+    _write(files, output, rendering.notes if notes_at else ())
+    if output is None:
+        for note in rendering.notes:
+            click.echo(f"# {note}", err=True)
+        return
+    click.echo(f"\nNext: {_next(packaging, output)}")
+
+
+def _group(paths: tuple[str, ...], lock: Path | None, gateway_name: str) -> Group:
+    from seawall.config.load import dump_fleet, load_fleets
+    from seawall.errors import InputError
+    from seawall.render.inputs import Group, Wanted
+
+    members = []
+    for path in paths:
+        for fleet in load_fleets(path):
+            text = _lock_text(Path(path), fleet.name, lock)
+            members.append(Wanted(fleet=fleet, plan=_plan(fleet), document=dump_fleet(fleet), lock=text))
+    names = [m.name for m in members]
+    for name in sorted({n for n in names if names.count(n) > 1}):
+        raise InputError(f"two fleets are named {name}.", "Rename one.")
+    if lock and len(members) > 1:
+        raise InputError("--lock pins one fleet, these are several.", "Keep NAME.lock beside the specs.")
+    return Group(members=tuple(members), gateway_name=gateway_name)
+
+
+def _lock_text(path: Path, name: str, lock: Path | None) -> str | None:
+    """The lockfile's text, checked; the one beside the spec is found by the fleet's name."""
+    chosen = lock or path.with_name(f"{name}.lock")
+    if lock is None and not chosen.exists():
+        return None
+    from seawall.weights.lockfile import read_lock
+
+    return read_lock(chosen).text()
+
+
+def _plan(fleet: Fleet) -> Plan:
+    from seawall.config.model_config import resolve
+    from seawall.decide.plan import plan
+
+    return plan(fleet, resolve(fleet))
+
+
+def _write(files: dict[str, str], output: Path | None, notes: tuple[str, ...]) -> None:
+    from seawall.errors import InputError
+
+    if output is None:
+        if len(files) == 1:
+            click.echo(next(iter(files.values())), nl=False)
+            return
+        for name, text in files.items():
+            click.echo(f"# ==> {name}\n{text}", nl=not text.endswith("\n"))
+        return
+    try:
+        for name, text in files.items():
+            target = output / name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_text(text, "utf-8")
+    except OSError as e:
+        raise InputError(
+            f"{output}: {e.strerror or e}.", "Name a folder that can be written with -o."
+        ) from None
+    click.echo(f"wrote {len(files)} files to {output}")
+    for note in notes:
+        click.echo(f"  {note}")
+
+
+def _next(packaging: str, output: Path) -> str:
+    return {
+        "plain": f"kubectl apply --server-side -f {output}",
+        "kustomize": f"kubectl apply --server-side -k {output}/overlays/prod",
+        "helm": f"helm install NAME {output}",
+        "argocd": f"commit {output}, then kubectl apply -f {output}/application.yaml",
+        "flux": f"commit {output}, then kubectl apply -f {output}/flux.yaml",
+    }[packaging]

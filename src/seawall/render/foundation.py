@@ -1,0 +1,96 @@
+"""Namespace, ServiceAccounts and the engines' Services: what the rest stands on."""
+
+from __future__ import annotations
+
+from seawall.render.inputs import Group, Object, Wanted
+from seawall.render.names import (
+    ADMIN_PORT,
+    CANARY_WEIGHT,
+    GROUP,
+    HTTP_PORT,
+    fleet_meta,
+    gateway_selector,
+    labels,
+    meta,
+    selector,
+    short,
+)
+
+
+def psa_level(group: Group) -> str:
+    """`restricted`, unless weights come from a folder of the node: hostPath needs `privileged`."""
+    kinds = {w.fleet.spec.cache.kind for w in group.members if w.fleet.spec.engine.kind == "vllm"}
+    return "privileged" if kinds & {"node-local", "host-path"} else "restricted"
+
+
+def namespace(group: Group) -> Object | None:
+    """None for namespaces that are not ours to label."""
+    name = group.namespace
+    if name == "default" or name.startswith("kube-"):
+        return None
+    tags = {"app.kubernetes.io/part-of": "seawall"}
+    for mode in ("enforce", "warn", "audit"):
+        level = psa_level(group) if mode == "enforce" else "restricted"
+        tags[f"pod-security.kubernetes.io/{mode}"] = level
+    return {"apiVersion": "v1", "kind": "Namespace", "metadata": meta(name, None, tags)}
+
+
+def engine_account(wanted: Wanted) -> Object:
+    """Engines call no Kubernetes API: no token is mounted."""
+    return {
+        "apiVersion": "v1",
+        "kind": "ServiceAccount",
+        "metadata": fleet_meta(wanted, short(wanted.name, "-engine"), "engine"),
+        "automountServiceAccountToken": False,
+    }
+
+
+def engine_services(wanted: Wanted) -> list[Object]:
+    """Headless: the gateway watches its EndpointSlices, one address per ready replica. With a canary there is
+    one Service for each side, and the candidate's carries its weight as a label."""
+    sides: list[tuple[str, str | None, dict[str, str]]] = [(wanted.name, None, {})]
+    if wanted.canary:
+        weight = {CANARY_WEIGHT: str(wanted.canary_weight), GROUP: "canary"}
+        sides = [
+            (wanted.name, "stable", {GROUP: "stable"}),
+            (short(wanted.name, "-canary"), "canary", weight),
+        ]
+    out: list[Object] = []
+    for name, group, extra in sides:
+        metadata = fleet_meta(wanted, name, "engine")
+        metadata["labels"].update(extra)
+        spec: Object = {
+            "clusterIP": "None",
+            "selector": selector(wanted, group),
+            "ports": [{"name": "http", "port": HTTP_PORT, "targetPort": "http", "protocol": "TCP"}],
+        }
+        out.append({"apiVersion": "v1", "kind": "Service", "metadata": metadata, "spec": spec})
+    return out
+
+
+def gateway_services(group: Group) -> list[Object]:
+    """One for clients, one for the admin port. No other Service may list the admin port: KEDA sums over the
+    endpoints of a Service, and a second one would count every request twice."""
+    tags = labels(group.gateway, "gateway")
+    find = gateway_selector(group)
+    public: Object = {
+        "type": "ClusterIP",
+        "selector": find,
+        "ports": [
+            {"name": "http", "port": 80, "targetPort": "http", "protocol": "TCP", "appProtocol": "http"}
+        ],
+    }
+    admin: Object = {
+        "clusterIP": "None",
+        # A gateway that is starting or stopping still holds requests that count as demand.
+        "publishNotReadyAddresses": True,
+        "selector": find,
+        "ports": [{"name": "admin", "port": ADMIN_PORT, "targetPort": "admin", "protocol": "TCP"}],
+    }
+    return [
+        {"apiVersion": "v1", "kind": "Service", "metadata": meta(name, group.namespace, tag), "spec": spec}
+        for name, tag, spec in (
+            (group.gateway, tags, public),
+            (short(group.gateway, "-admin"), {**tags, "seawall.dev/port": "admin"}, admin),
+        )
+    ]

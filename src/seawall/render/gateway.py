@@ -1,0 +1,199 @@
+"""The gateway: Deployment, its configuration (the Fleet YAML itself), account and rights, its own HPA.
+
+It may read EndpointSlices and Pods of its own namespace and nothing else.
+"""
+
+from __future__ import annotations
+
+import math
+
+from seawall.render.images import gateway_image
+from seawall.render.inputs import Group, Object
+from seawall.render.names import (
+    ADMIN_PORT,
+    CONFIG_DIR,
+    HTTP_PORT,
+    fingerprint,
+    gateway_selector,
+    labels,
+    meta,
+    short,
+)
+from seawall.render.placement import spread
+from seawall.render.security import container_context, exactly, pod_context
+from seawall.render.yaml import dump
+
+PRE_STOP_S = 15
+DRAIN_MARGIN_S = 15
+MIN_REPLICAS = 2
+
+
+def config_name(group: Group) -> str:
+    return short(group.gateway, "-fleets")
+
+
+def fleet_files(group: Group) -> dict[str, str]:
+    return {f"{w.name}.yaml": dump(w.document) for w in group.members}
+
+
+def config_map(group: Group) -> Object:
+    return {
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": _meta(group, config_name(group)),
+        "data": fleet_files(group),
+    }
+
+
+def _meta(group: Group, name: str) -> Object:
+    return meta(name, group.namespace, labels(group.gateway, "gateway"))
+
+
+def access(group: Group) -> list[Object]:
+    """ServiceAccount, Role and RoleBinding."""
+    name = group.gateway
+    account = {
+        "apiVersion": "v1",
+        "kind": "ServiceAccount",
+        "metadata": _meta(group, name),
+        "automountServiceAccountToken": False,
+    }
+    verbs = ["get", "list", "watch"]
+    role = {
+        "apiVersion": "rbac.authorization.k8s.io/v1",
+        "kind": "Role",
+        "metadata": _meta(group, name),
+        "rules": [
+            {"apiGroups": ["discovery.k8s.io"], "resources": ["endpointslices"], "verbs": verbs},
+            {"apiGroups": [""], "resources": ["pods"], "verbs": verbs},
+        ],
+    }
+    binding = {
+        "apiVersion": "rbac.authorization.k8s.io/v1",
+        "kind": "RoleBinding",
+        "metadata": _meta(group, name),
+        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": name},
+        "subjects": [{"kind": "ServiceAccount", "name": name, "namespace": group.namespace}],
+    }
+    return [account, role, binding]
+
+
+def keys_secret(group: Group) -> str | None:
+    return next(
+        (w.fleet.spec.gateway.keys_secret for w in group.members if w.fleet.spec.gateway.keys_secret), None
+    )
+
+
+def drain_s(group: Group) -> int:
+    """A stopped gateway finishes what it has accepted: the longest wait in its queue and the longest drain of
+    an engine, and at least five minutes of streaming."""
+    spec = [w.fleet.spec for w in group.members]
+    return math.ceil(max(300.0, *(s.gateway.queue_timeout + s.rollout.drain for s in spec)))
+
+
+def deployment(group: Group) -> Object:
+    """No `replicas`: the HPA owns it. A changed Fleet rolls it, through the fingerprint annotation."""
+    pod: Object = {
+        "serviceAccountName": group.gateway,
+        "automountServiceAccountToken": True,
+        "enableServiceLinks": False,
+        "terminationGracePeriodSeconds": PRE_STOP_S + drain_s(group) + DRAIN_MARGIN_S,
+        "securityContext": pod_context(65532),
+        "topologySpreadConstraints": spread(gateway_selector(group)),
+        "containers": [container(group)],
+        "volumes": volumes(group),
+    }
+    tags = {**gateway_selector(group), "app.kubernetes.io/component": "gateway"}
+    annotations = {"seawall.dev/config": fingerprint(fleet_files(group))}
+    spec: Object = {
+        "revisionHistoryLimit": 5,
+        "minReadySeconds": 5,
+        "progressDeadlineSeconds": 600,
+        "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0}},
+        "selector": {"matchLabels": gateway_selector(group)},
+        "template": {"metadata": {"labels": tags, "annotations": annotations}, "spec": pod},
+    }
+    return {
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "metadata": _meta(group, group.gateway),
+        "spec": spec,
+    }
+
+
+def container(group: Group) -> Object:
+    fleets = [f"{CONFIG_DIR}/fleets/{name}" for name in fleet_files(group)]
+    args = [*fleets, "--discovery", "kubernetes"]
+    args += ["--listen", f"0.0.0.0:{HTTP_PORT}", "--admin", f"0.0.0.0:{ADMIN_PORT}"]
+    mounts: list[Object] = [
+        {"name": "fleets", "mountPath": f"{CONFIG_DIR}/fleets", "readOnly": True},
+        {"name": "tmp", "mountPath": "/tmp"},
+    ]
+    if keys_secret(group):
+        args += ["--keys", f"{CONFIG_DIR}/keys/keys"]
+        mounts.append({"name": "keys", "mountPath": f"{CONFIG_DIR}/keys", "readOnly": True})
+    field_env = [("POD_NAME", "metadata.name"), ("POD_NAMESPACE", "metadata.namespace")]
+    env: list[Object] = [
+        {"name": name, "valueFrom": {"fieldRef": {"apiVersion": "v1", "fieldPath": path}}}
+        for name, path in field_env
+    ]
+    env.append({"name": "HOME", "value": "/tmp"})
+    check = {"port": "admin", "scheme": "HTTP"}
+    return {
+        "name": "gateway",
+        "image": gateway_image(group),
+        "imagePullPolicy": "IfNotPresent",
+        "command": ["seawall", "gateway"],
+        "args": args,
+        "env": env,
+        "ports": [
+            {"name": "http", "containerPort": HTTP_PORT, "protocol": "TCP"},
+            {"name": "admin", "containerPort": ADMIN_PORT, "protocol": "TCP"},
+        ],
+        "resources": exactly("1", "1Gi", {"ephemeral-storage": "1Gi"}),
+        "securityContext": container_context(),
+        "lifecycle": {"preStop": {"sleep": {"seconds": PRE_STOP_S}}},
+        "startupProbe": _check({"path": "/healthz", **check}, period=2, failures=60),
+        "readinessProbe": _check({"path": "/readyz", **check}, period=3, failures=2),
+        "livenessProbe": _check({"path": "/healthz", **check}, period=10, failures=6),
+        "volumeMounts": mounts,
+    }
+
+
+def _check(get: Object, *, period: int, failures: int) -> Object:
+    return {"httpGet": get, "periodSeconds": period, "timeoutSeconds": 5, "failureThreshold": failures}
+
+
+def volumes(group: Group) -> list[Object]:
+    out: list[Object] = [
+        {"name": "fleets", "configMap": {"name": config_name(group), "defaultMode": 0o444}},
+        {"name": "tmp", "emptyDir": {"sizeLimit": "256Mi"}},
+    ]
+    secret = keys_secret(group)
+    if secret:
+        out.append({"name": "keys", "secret": {"secretName": secret, "defaultMode": 0o440}})
+    return out
+
+
+def autoscaler(group: Group) -> Object:
+    """The proxy is bound by CPU, so CPU is the right signal here (and only here)."""
+    low = max(MIN_REPLICAS, *(w.fleet.spec.gateway.replicas for w in group.members))
+    resource = {"name": "cpu", "target": {"type": "Utilization", "averageUtilization": 60}}
+    spec: Object = {
+        "scaleTargetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": group.gateway},
+        "minReplicas": low,
+        "maxReplicas": max(6, 3 * low),
+        "behavior": {
+            "scaleDown": {
+                "stabilizationWindowSeconds": 600,
+                "policies": [{"type": "Pods", "value": 1, "periodSeconds": 300}],
+            }
+        },
+        "metrics": [{"type": "Resource", "resource": resource}],
+    }
+    return {
+        "apiVersion": "autoscaling/v2",
+        "kind": "HorizontalPodAutoscaler",
+        "metadata": _meta(group, group.gateway),
+        "spec": spec,
+    }

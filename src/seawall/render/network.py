@@ -1,0 +1,108 @@
+"""NetworkPolicies: only the gateway (and Prometheus) reaches engines; engines reach nothing once weights are local.
+
+vLLM answers `/invocations`, `/sleep` and `/metrics` without its API key, so the network is what protects them.
+Engine probes run inside the container (exec), so they need no rule.
+"""
+
+from __future__ import annotations
+
+import re
+from urllib.parse import urlsplit
+
+from seawall.render.inputs import Group, Object, Wanted
+from seawall.render.names import (
+    ADMIN_PORT,
+    FLEET,
+    HTTP_PORT,
+    fleet_meta,
+    gateway_selector,
+    labels,
+    meta,
+    short,
+)
+from seawall.render.weights import loader_selector, needs_loader
+
+KEDA_NAMESPACE = "keda"
+DNS: Object = {
+    "to": [
+        {
+            "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "kube-system"}},
+        }
+    ],
+    "ports": [{"protocol": "UDP", "port": 53}, {"protocol": "TCP", "port": 53}],
+}
+NODE_LOCAL_DNS: Object = {
+    "to": [{"ipBlock": {"cidr": "169.254.20.10/32"}}],
+    "ports": [{"protocol": "UDP", "port": 53}, {"protocol": "TCP", "port": 53}],
+}
+
+
+def prometheus_namespace(address: str) -> str:
+    """`http://prometheus.monitoring.svc:9090` -> `monitoring`."""
+    parts = (urlsplit(address).hostname or "").split(".")
+    fits = len(parts) >= 2 and re.fullmatch(r"[a-z0-9]([a-z0-9-]*[a-z0-9])?", parts[1])
+    return parts[1] if fits else "monitoring"
+
+
+def from_namespace(name: str) -> Object:
+    return {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": name}}}
+
+
+def _policy(
+    metadata: Object, match: dict[str, str], ingress: list[Object], egress: list[Object] | None
+) -> Object:
+    spec: Object = {"podSelector": {"matchLabels": match}, "policyTypes": ["Ingress"], "ingress": ingress}
+    if egress is not None:
+        spec["policyTypes"] = ["Ingress", "Egress"]
+        spec["egress"] = egress
+    return {"apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy", "metadata": metadata, "spec": spec}
+
+
+def engine_policy(wanted: Wanted, group: Group) -> Object:
+    """Covers leaders and workers of multi-node replicas too: they may talk among themselves."""
+    spec = wanted.fleet.spec
+    callers: list[Object] = [{"podSelector": {"matchLabels": gateway_selector(group)}}]
+    if spec.monitoring.enabled:
+        callers.append(from_namespace(prometheus_namespace(spec.scaling.prometheus)))
+    if spec.gateway.route == "inference-pool":
+        callers.append({"podSelector": {"matchLabels": {"app.kubernetes.io/name": "epp"}}})
+    ingress: list[Object] = [{"from": callers, "ports": [{"protocol": "TCP", "port": HTTP_PORT}]}]
+    egress: list[Object] = []
+    match = {FLEET: wanted.name, "app.kubernetes.io/name": "vllm"}
+    if wanted.plan.nodes_per_replica > 1:
+        own = {"podSelector": {"matchLabels": match}}
+        ingress.append({"from": [own]})
+        egress += [{"to": [own]}, DNS, NODE_LOCAL_DNS]
+    if spec.cache.kind in ("stream", "node-local"):
+        egress += [*([] if egress else [DNS, NODE_LOCAL_DNS]), {"ports": [{"protocol": "TCP", "port": 443}]}]
+    return _policy(fleet_meta(wanted, short(wanted.name, "-engine"), "engine"), match, ingress, egress)
+
+
+def loader_policy(wanted: Wanted) -> Object | None:
+    """The loader Job is called by nobody. It may go out: hubs, buckets and mirrors live on any port."""
+    if not (needs_loader(wanted) or (wanted.canary and needs_loader(wanted.canary))):
+        return None
+    metadata = fleet_meta(wanted, short(wanted.name, "-weights"), "weights")
+    return _policy(metadata, loader_selector(wanted), [], [{}])
+
+
+def gateway_policy(group: Group) -> Object:
+    """Clients reach the request port; the admin port is for Prometheus and, where it asks there, KEDA."""
+    admins = sorted(
+        {
+            prometheus_namespace(w.fleet.spec.scaling.prometheus)
+            for w in group.members
+            if w.fleet.spec.monitoring.enabled
+        }
+        | {KEDA_NAMESPACE for w in group.members if w.fleet.spec.scaling.by == "keda-gateway"}
+    )
+    ingress: list[Object] = [{"ports": [{"protocol": "TCP", "port": HTTP_PORT}]}]
+    if admins:
+        ingress.append(
+            {
+                "from": [from_namespace(name) for name in admins],
+                "ports": [{"protocol": "TCP", "port": ADMIN_PORT}],
+            }
+        )
+    metadata = meta(group.gateway, group.namespace, labels(group.gateway, "gateway"))
+    return _policy(metadata, gateway_selector(group), ingress, None)

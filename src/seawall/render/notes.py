@@ -1,0 +1,61 @@
+"""What a person should know about rendered objects and cannot see in them: one sentence each."""
+
+from __future__ import annotations
+
+from seawall.render.gateway import keys_secret
+from seawall.render.inputs import Group, Wanted
+from seawall.render.lifecycle import spot_notice_s, start_budget_s, timing_of
+from seawall.render.weights import needs_loader
+
+
+def notes(group: Group) -> tuple[str, ...]:
+    out: list[str] = []
+    if not group.first.fleet.spec.gateway.image:
+        out.append(
+            "build the gateway's image from the Containerfile, push it, and name it in spec.gateway.image"
+        )
+    secret = keys_secret(group)
+    if secret:
+        out.append(f"you provide: Secret {group.namespace}/{secret} with the key `keys`")
+    for wanted in group.members:
+        out += [f"{wanted.name}: {text}" for text in _of_fleet(wanted)]
+    return tuple(dict.fromkeys(out))
+
+
+def _of_fleet(wanted: Wanted) -> list[str]:
+    spec = wanted.fleet.spec
+    out: list[str] = []
+    cache = spec.cache
+    if cache.token_secret:
+        out.append(f"you provide: Secret {wanted.namespace}/{cache.token_secret}")
+    if cache.kind == "pvc" and cache.claim:
+        out.append(f"you provide: PersistentVolumeClaim {wanted.namespace}/{cache.claim}")
+    if needs_loader(wanted) and wanted.lock is None:
+        out.append(
+            "weights are pinned by revision only; `seawall pull` writes a lockfile that pins every byte"
+        )
+    if cache.kind == "oci":
+        out.append("image volumes need Kubernetes 1.36; the node's disk holds the weights about twice")
+    if cache.kind in ("node-local", "host-path"):
+        out.append("hostPath volumes: the namespace enforces `privileged` instead of `restricted`")
+    if spec.hardware.spot:
+        fitted, whole = timing_of(wanted.fleet, spot=True), timing_of(wanted.fleet)
+        if fitted != whole:
+            out.append(
+                f"spot replicas drain {fitted.drain_s} s instead of {whole.drain_s} s: the notice is "
+                f"{spot_notice_s(wanted.fleet):g} s; longer streams are resumed elsewhere"
+            )
+    if spec.scaling.min == 0:
+        out.append(
+            f"from zero the first answer takes up to {start_budget_s(wanted.plan)} s and a node; the gateway holds "
+            f"requests for {spec.gateway.queue_timeout:g} s (spec.gateway.queueTimeout)"
+        )
+    if spec.scaling.min == 1 and not spec.hardware.spare_gpus:
+        out.append("one replica and no spare GPUs: a rollout stops serving until the new one is up")
+    if spec.scaling.by == "keda-gateway":
+        out.append(
+            "needs KEDA 2.20 or newer: older ones sum over the wrong endpoints, or do not wait for them"
+        )
+    if spec.gateway.route == "inference-pool":
+        out.append("an InferencePool routes past the gateway: no resume, no fair queueing, no tenants")
+    return out

@@ -1,0 +1,104 @@
+"""Where Pods may run: GPU labels, taints, spot or not, spread over zones and nodes."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from seawall.domain.catalog.clouds import CLOUDS, GFD_LABEL, Cloud, Taint
+from seawall.domain.catalog.gpus import find_gpu
+from seawall.render.inputs import Object, Wanted
+from seawall.render.names import selector
+
+Pool = Literal["any", "spot", "floor"]
+"""`any`: a fleet without spot. `spot` and `floor`: the two halves of a spot fleet."""
+
+
+def cloud_of(wanted: Wanted) -> Cloud:
+    return CLOUDS[wanted.fleet.spec.hardware.cloud]
+
+
+def node_affinity(wanted: Wanted, pool: Pool) -> Object | None:
+    """Required node affinity. The user's own labels replace the GPU labels, never the spot ones."""
+    wants = _gpu_terms(wanted)
+    spot = cloud_of(wanted).spot
+    if spot and pool == "spot":
+        wants.append({"key": spot[0], "operator": "In", "values": [spot[1]]})
+    if spot and pool == "floor":
+        wants.append({"key": spot[0], "operator": "NotIn", "values": [spot[1]]})
+    if not wants:
+        return None
+    terms = [{"matchExpressions": wants}]
+    return {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": terms}}}
+
+
+def _gpu_terms(wanted: Wanted) -> list[Object]:
+    hardware = wanted.fleet.spec.hardware
+    if hardware.node_labels:
+        return [
+            {"key": key, "operator": "In", "values": [value]} for key, value in hardware.node_labels.items()
+        ]
+    if wanted.plan.gpu == "cpu":
+        return []
+    cloud = cloud_of(wanted)
+    gpu = find_gpu(wanted.plan.gpu, near=False)
+    values = cloud.accelerators.get(wanted.plan.gpu, ())
+    if values:
+        return [{"key": cloud.accelerator_label, "operator": "In", "values": list(values)}]
+    if gpu and gpu.labels:
+        return [{"key": GFD_LABEL, "operator": "In", "values": list(gpu.labels)}]
+    # A GPU of which no label is known: the resource alone decides, and the plan whether it fits.
+    return []
+
+
+def tolerations(wanted: Wanted, pool: Pool) -> list[Object]:
+    cloud, hardware = cloud_of(wanted), wanted.fleet.spec.hardware
+    out: list[Object] = []
+    if wanted.plan.gpu != "cpu":
+        out += [_tolerate(taint) for taint in cloud.gpu_taints]
+        if hardware.resource != "nvidia.com/gpu":
+            out.append(_tolerate(Taint(key=hardware.resource)))
+    if pool == "spot":
+        out += [_tolerate(taint) for taint in cloud.spot_taints]
+    for own in hardware.tolerations:
+        item: Object = {"key": own.key, "operator": own.operator, "value": own.value, "effect": own.effect}
+        out.append({k: v for k, v in item.items() if v is not None})
+    return [item for n, item in enumerate(out) if item not in out[:n]]
+
+
+def _tolerate(taint: Taint) -> Object:
+    if taint.value is None:
+        return {"key": taint.key, "operator": "Exists", "effect": taint.effect}
+    return {"key": taint.key, "operator": "Equal", "value": taint.value, "effect": taint.effect}
+
+
+def spread(match: dict[str, str]) -> list[Object]:
+    """Even over zones and nodes where possible; never a reason to stay Pending: GPUs are rare."""
+    return [
+        {
+            "maxSkew": 1,
+            "topologyKey": key,
+            "whenUnsatisfiable": "ScheduleAnyway",
+            "labelSelector": {"matchLabels": match},
+            "matchLabelKeys": ["pod-template-hash"],
+        }
+        for key in ("topology.kubernetes.io/zone", "kubernetes.io/hostname")
+    ]
+
+
+def place(wanted: Wanted, pool: Pool, *, multi_node: bool = False) -> dict[str, Any]:
+    """The placing part of an engine's Pod spec."""
+    hardware = wanted.fleet.spec.hardware
+    out: dict[str, Any] = {}
+    affinity = node_affinity(wanted, pool)
+    if affinity:
+        out["affinity"] = affinity
+    tolerated = tolerations(wanted, pool)
+    if tolerated:
+        out["tolerations"] = tolerated
+    if not multi_node:
+        out["topologySpreadConstraints"] = spread(selector(wanted))
+    if hardware.runtime_class:
+        out["runtimeClassName"] = hardware.runtime_class
+    if hardware.priority_class:
+        out["priorityClassName"] = hardware.priority_class
+    return out

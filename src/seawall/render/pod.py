@@ -1,0 +1,188 @@
+"""The Pod that runs one vLLM server: container, volumes, probes, stop. Deployment and LeaderWorkerSet use it."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from seawall.render import engine_args, placement
+from seawall.render.images import engine_image
+from seawall.render.inputs import Object, Wanted
+from seawall.render.lifecycle import start_budget_s, timing_of
+from seawall.render.names import CONFIG_DIR, GROUP, HTTP_PORT, ROLE, STATE_DIR, selector, short
+from seawall.render.placement import Pool
+from seawall.render.probe_config import SCRIPT
+from seawall.render.security import container_context, exactly, pod_context
+from seawall.render.volumes import lock_name, needs_wait, pod_volumes, shm_bytes, weight_mounts
+from seawall.render.weights import node_pull
+
+STARTUP_PERIOD_S = 10
+GIB = 2**30
+CACHE_DIR = "/var/cache/engine"
+
+
+def template(wanted: Wanted, pool: Pool = "any", group: str = "stable", *, worker: bool = False) -> Object:
+    """PodTemplateSpec of one replica (of one node of it, for multi-node plans)."""
+    spot = pool == "spot"
+    multi = wanted.plan.nodes_per_replica > 1
+    pod: dict[str, Any] = {
+        "serviceAccountName": short(wanted.name, "-engine"),
+        "automountServiceAccountToken": False,
+        # A Service whose name begins with `vllm` would put VLLM_PORT=tcp://... into the environment, and
+        # vLLM's workers die of it.
+        "enableServiceLinks": False,
+        "terminationGracePeriodSeconds": timing_of(wanted.fleet, spot=spot).grace_s,
+        "securityContext": pod_context(),
+        **placement.place(wanted, pool, multi_node=multi),
+    }
+    inits = _init_containers(wanted)
+    if inits:
+        pod["initContainers"] = inits
+    pod["containers"] = [container(wanted, spot=spot, worker=worker)]
+    pod["volumes"] = pod_volumes(wanted)
+    labels = {**wanted.fleet.metadata.labels, **selector(wanted), GROUP: group, "seawall.dev/pool": pool}
+    labels["app.kubernetes.io/instance"] = wanted.name
+    labels["app.kubernetes.io/version"] = wanted.fleet.spec.engine.version
+    if multi:
+        labels[ROLE] = "engine-worker" if worker else "engine"
+        labels["seawall.dev/replica"] = wanted.name
+    annotations = {
+        **wanted.fleet.metadata.annotations,
+        "seawall.dev/model": wanted.fleet.served_names[0],
+        "cluster-autoscaler.kubernetes.io/safe-to-evict": "true",
+    }
+    return {"metadata": {"labels": labels, "annotations": annotations}, "spec": pod}
+
+
+def container(wanted: Wanted, *, spot: bool, worker: bool) -> Object:
+    out: Object = {
+        "name": "engine",
+        "image": engine_image(wanted),
+        "imagePullPolicy": "IfNotPresent",
+        "command": engine_args.command(wanted),
+        "args": engine_args.args(wanted, spot=spot, worker=worker),
+        "env": environment(wanted),
+    }
+    secret = wanted.fleet.spec.cache.token_secret
+    if secret and wanted.fleet.spec.cache.kind == "stream":
+        out["envFrom"] = [{"secretRef": {"name": secret}}]
+    if not worker:
+        out["ports"] = [{"name": "http", "containerPort": HTTP_PORT, "protocol": "TCP"}]
+    out["resources"] = resources(wanted)
+    out["securityContext"] = container_context()
+    out["lifecycle"] = {"preStop": {"sleep": {"seconds": timing_of(wanted.fleet, spot=spot).pre_stop_s}}}
+    if not worker:
+        out.update(probes(wanted))
+    out["volumeMounts"] = [
+        {"name": "probe", "mountPath": f"{CONFIG_DIR}/probe", "readOnly": True},
+        {"name": "state", "mountPath": STATE_DIR},
+        {"name": "cache", "mountPath": CACHE_DIR},
+        {"name": "tmp", "mountPath": "/tmp"},
+        {"name": "shm", "mountPath": "/dev/shm"},
+        *weight_mounts(wanted),
+    ]
+    return out
+
+
+def probes(wanted: Wanted) -> Object:
+    """startup: a token within the budget. readiness: cheap, leaves early. liveness: only a dead scheduler
+    dies, after two minutes of no token at all."""
+    budget = start_budget_s(wanted.plan)
+    return {
+        "startupProbe": {
+            "exec": {"command": ["python3", SCRIPT, "startup"]},
+            "periodSeconds": STARTUP_PERIOD_S,
+            "timeoutSeconds": 40,
+            "failureThreshold": math.ceil(budget / STARTUP_PERIOD_S),
+        },
+        "readinessProbe": {
+            "exec": {"command": ["python3", SCRIPT, "readiness"]},
+            "periodSeconds": 5,
+            "timeoutSeconds": 20,
+            "failureThreshold": 3,
+            "successThreshold": 1,
+        },
+        "livenessProbe": {
+            "exec": {"command": ["python3", SCRIPT, "liveness"]},
+            "periodSeconds": 30,
+            "timeoutSeconds": 40,
+            "failureThreshold": 4,
+        },
+    }
+
+
+def environment(wanted: Wanted) -> list[Object]:
+    """Offline, every cache on a volume, and the engine's own start-up timeout above the probe's budget:
+    vLLM gives up after 600 s by itself, whatever the probes allow."""
+    spec = wanted.fleet.spec
+    env = {
+        "HOME": CACHE_DIR,
+        "USER": "engine",
+        "HF_HUB_OFFLINE": "1",
+        "TRANSFORMERS_OFFLINE": "1",
+        "VLLM_NO_USAGE_STATS": "1",
+        "DO_NOT_TRACK": "1",
+        "VLLM_CACHE_ROOT": f"{CACHE_DIR}/vllm",
+        "XDG_CACHE_HOME": f"{CACHE_DIR}/xdg",
+        "TRITON_CACHE_DIR": f"{CACHE_DIR}/triton",
+        "TORCHINDUCTOR_CACHE_DIR": f"{CACHE_DIR}/inductor",
+        "VLLM_ENGINE_READY_TIMEOUT_S": str(start_budget_s(wanted.plan)),
+        "SEAWALL_MODEL": wanted.fleet.served_names[0],
+    }
+    if spec.engine.kind == "sim":
+        env = {k: v for k, v in env.items() if k.startswith(("HOME", "USER", "SEAWALL"))}
+    if wanted.plan.gpu == "cpu" and spec.engine.kind == "vllm":
+        env["VLLM_CPU_OMP_THREADS_BIND"] = "nobind"
+    env.update(spec.engine.env)
+    return [{"name": key, "value": value} for key, value in env.items()]
+
+
+def resources(wanted: Wanted) -> Object:
+    """GPU request = limit always. `guaranteed: false` leaves CPU open at the top so that loading may burst."""
+    hardware, plan = wanted.fleet.spec.hardware, wanted.plan
+    per_node = max(1, plan.gpus_per_replica // max(1, plan.nodes_per_replica))
+    cpu = hardware.cpu or (4.0 if plan.gpu == "cpu" else 4.0 + 2.0 * per_node)
+    memory = hardware.memory or host_memory_bytes(wanted)
+    disk = max(plan.ephemeral_bytes, 20 * GIB)
+    amounts = {"ephemeral-storage": _gib(disk)}
+    if plan.gpu != "cpu" and wanted.fleet.spec.engine.kind == "vllm":
+        amounts[hardware.resource] = str(per_node)
+    out = exactly(_cores(cpu), _gib(memory), amounts)
+    if not hardware.guaranteed:
+        del out["limits"]["cpu"]
+    return out
+
+
+def host_memory_bytes(wanted: Wanted) -> int:
+    """The plan's host memory, at least 8 GiB and room for /dev/shm, which counts into the limit."""
+    floor = 4 * GIB if wanted.plan.gpu == "cpu" else 8 * GIB
+    return max(wanted.plan.host_memory_bytes, floor) + shm_bytes(wanted)
+
+
+def _init_containers(wanted: Wanted) -> list[Object]:
+    if wanted.fleet.spec.engine.kind == "vllm" and wanted.fleet.spec.cache.kind == "node-local":
+        return node_pull(wanted)
+    if not needs_wait(wanted):
+        return []
+    lock = f"{CONFIG_DIR}/lock/seawall.lock"
+    mounts = [{"name": "probe", "mountPath": f"{CONFIG_DIR}/probe", "readOnly": True}, *weight_mounts(wanted)]
+    if lock_name(wanted):
+        mounts.append({"name": "lock", "mountPath": f"{CONFIG_DIR}/lock", "readOnly": True})
+    wait: Object = {
+        "name": "weights",
+        "image": engine_image(wanted),
+        "imagePullPolicy": "IfNotPresent",
+        "command": ["python3", SCRIPT, "wait", engine_args.model_path(wanted), lock],
+        "resources": exactly("100m", "128Mi"),
+        "securityContext": container_context(),
+        "volumeMounts": mounts,
+    }
+    return [wait]
+
+
+def _cores(cpu: float) -> str:
+    return f"{cpu:g}" if float(cpu).is_integer() else f"{math.ceil(cpu * 1000)}m"
+
+
+def _gib(count: int) -> str:
+    return f"{math.ceil(count / GIB)}Gi"

@@ -1,0 +1,153 @@
+"""What a cluster needs before the first fleet: Helm values and the commands, with pinned chart versions.
+
+Versions were looked up in August 2026 and belong together; change them here and nowhere else.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from seawall.render.demand import PENDING
+from seawall.render.inputs import Object
+from seawall.render.yaml import dump
+
+
+@dataclass(frozen=True, kw_only=True)
+class Chart:
+    release: str
+    namespace: str
+    repository: str
+    chart: str
+    version: str
+    values: Object
+    why: str
+    optional: bool = False
+
+
+def charts() -> tuple[Chart, ...]:
+    """In the order of installation."""
+    return (
+        Chart(
+            release="kube-prometheus-stack",
+            namespace="monitoring",
+            repository="https://prometheus-community.github.io/helm-charts",
+            chart="kube-prometheus-stack",
+            version="88.0.0",
+            why="Prometheus, Grafana, kube-state-metrics. It must see monitors and rules of all namespaces.",
+            values={
+                "prometheus": {
+                    "prometheusSpec": {
+                        "podMonitorSelectorNilUsesHelmValues": False,
+                        "serviceMonitorSelectorNilUsesHelmValues": False,
+                        "ruleSelectorNilUsesHelmValues": False,
+                        "probeSelectorNilUsesHelmValues": False,
+                        "retention": "15d",
+                    }
+                },
+                "grafana": {"sidecar": {"dashboards": {"enabled": True, "searchNamespace": "ALL"}}},
+            },
+        ),
+        Chart(
+            release="keda",
+            namespace="keda",
+            repository="https://kedacore.github.io/charts",
+            chart="keda",
+            version="2.20.2",
+            why="Scales fleets. Older than 2.20, its metrics-api trigger sums over the wrong endpoints.",
+            values={
+                "operator": {"replicaCount": 2},
+                "metricsServer": {"replicaCount": 2},
+                "prometheus": {
+                    "operator": {"enabled": True, "serviceMonitor": {"enabled": True}},
+                    "metricServer": {"enabled": True, "serviceMonitor": {"enabled": True}},
+                },
+                # Names unknown trigger parameters in the operator's log instead of ignoring them.
+                "env": [{"name": "KEDA_CHECK_UNEXPECTED_SCALERS_PARAMS", "value": "enabled"}],
+            },
+        ),
+        Chart(
+            release="gpu-operator",
+            namespace="gpu-operator",
+            repository="https://helm.ngc.nvidia.com/nvidia",
+            chart="gpu-operator",
+            version="v26.7.0",
+            why="Driver, device plugin, GPU feature discovery (the node labels we select by), DCGM. Choose this "
+            "or the device plugin below.",
+            values={
+                "gfd": {"enabled": True},
+                "dcgmExporter": {
+                    "enabled": True,
+                    "serviceMonitor": {"enabled": True, "interval": "15s", "honorLabels": True},
+                },
+            },
+        ),
+        Chart(
+            release="nvidia-device-plugin",
+            namespace="kube-system",
+            repository="https://nvidia.github.io/k8s-device-plugin",
+            chart="nvidia-device-plugin",
+            version="0.20.0",
+            why="Where nodes already have a driver (EKS and AKS images, k3s). gfd brings the labels; without them "
+            "the plugin's own DaemonSet has no node to run on. GKE has its own plugin: install neither.",
+            values={"gfd": {"enabled": True}},
+            optional=True,
+        ),
+        Chart(
+            release="dcgm-exporter",
+            namespace="monitoring",
+            repository="https://nvidia.github.io/dcgm-exporter/helm-charts",
+            chart="dcgm-exporter",
+            version="4.8.3",
+            why="GPU metrics, where the GPU operator does not run.",
+            values={"serviceMonitor": {"enabled": True, "interval": "15s", "honorLabels": True}},
+            optional=True,
+        ),
+    )
+
+
+def adapter_rules() -> Object:
+    """Rules of prometheus-adapter for fleets with `scaling.by: hpa`: the gateway's pending requests, which are
+    the whole demand when all traffic runs through the gateway."""
+    rule = {
+        "seriesQuery": f'{PENDING}{{namespace!="",fleet!=""}}',
+        "resources": {"overrides": {"namespace": {"resource": "namespace"}}},
+        "name": {"as": "seawall_demand"},
+        "metricsQuery": "sum(<<.Series>>{<<.LabelMatchers>>}) by (fleet)",
+    }
+    return {
+        "prometheus": {"url": "http://prometheus-operated.monitoring.svc", "port": 9090},
+        "rules": {"default": False, "external": [rule]},
+    }
+
+
+def commands() -> str:
+    lines = [
+        "#!/bin/sh",
+        "# What a cluster needs before the first fleet. Read it, then run it: each line can be run again.",
+        "set -eu",
+        'cd "$(dirname "$0")"',
+    ]
+    for c in charts():
+        lines += ["", f"# {c.why}"]
+        command = (
+            f"helm upgrade --install {c.release} {c.chart} --repo {c.repository} --version {c.version} \\\n"
+            f"  --namespace {c.namespace} --create-namespace --values values/{c.release}.yaml --wait"
+        )
+        lines.append("\n".join(f"# {x}" for x in command.split("\n")) if c.optional else command)
+    lines += [
+        "",
+        "# Only for models that span nodes:",
+        "# kubectl apply --server-side -f \\",
+        "#   https://github.com/kubernetes-sigs/lws/releases/download/v0.10.0/manifests.yaml",
+        "",
+        "# Only for fleets with `scaling.by: hpa`: prometheus-adapter with values/prometheus-adapter.yaml",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def prerequisites() -> dict[str, str]:
+    """install.sh and one values file for each chart."""
+    out = {"install.sh": commands()}
+    out |= {f"values/{c.release}.yaml": dump(c.values) for c in charts()}
+    out["values/prometheus-adapter.yaml"] = dump(adapter_rules())
+    return out

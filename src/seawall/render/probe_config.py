@@ -1,0 +1,29 @@
+"""The ConfigMap with the probe script, mounted into every engine Pod. The script itself is engine_probe.py."""
+
+from __future__ import annotations
+
+import functools
+from pathlib import Path
+
+from seawall.render.inputs import Object, Wanted
+from seawall.render.names import CONFIG_DIR, fleet_meta, short
+
+SCRIPT = f"{CONFIG_DIR}/probe/probe.py"
+
+
+@functools.cache
+def script() -> str:
+    return Path(__file__).with_name("engine_probe.py").read_text("utf-8")
+
+
+def config_name(fleet: str) -> str:
+    return short(fleet, "-probe")
+
+
+def config_map(wanted: Wanted) -> Object:
+    return {
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": fleet_meta(wanted, config_name(wanted.name), "engine"),
+        "data": {"probe.py": script()},
+    }

@@ -1,0 +1,38 @@
+"""Objects are valid for every supported Kubernetes, and they fit together."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from seawall.render.everything import render
+from seawall.render.inputs import Group
+from seawall.render.yaml import dump_all
+
+VARIANTS = {
+    "plain": "",
+    "canary": "  rollout: {canary: {candidate: {version: 0.31.0}}}\n"
+    "  gateway: {route: gateway-api, parentGateway: infra/web, hosts: [llm.example.com]}\n",
+    "istio": "  gateway: {route: istio, parentGateway: infra/web, hosts: [llm.example.com]}\n",
+    "pool": "  gateway: {route: inference-pool, parentGateway: infra/web}\n",
+    "ingress": "  gateway: {route: ingress, parentGateway: nginx, hosts: [llm.example.com], tlsSecret: tls}\n",
+    "tenants": "  gateway: {tenants: [{name: a}], keysSecret: keys}\n",
+    "host-path": "  cache: {kind: host-path}\n",
+    "node-local": "  cache: {kind: node-local, tokenSecret: hub}\n",
+    "oci": "  cache: {kind: oci, image: 'models/llama@sha256:0000'}\n",
+    "rox": "  cache: {accessMode: ReadOnlyMany, dataSource: snapshot/llama}\n",
+    "claim": "  cache: {claim: mine}\n",
+}
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_every_object_is_what_the_api_server_takes(
+    variant: str, group: Callable[..., Group], llama: str, valid: Callable[..., None]
+) -> None:
+    for obj in render(group(llama + VARIANTS[variant])).objects:
+        valid(obj)
+
+
+def test_the_same_fleet_gives_the_same_bytes(group: Callable[..., Group], llama: str) -> None:
+    assert dump_all(render(group(llama)).objects) == dump_all(render(group(llama)).objects)
