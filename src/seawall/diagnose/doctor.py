@@ -1,0 +1,356 @@
+"""Is this cluster able to serve this fleet? Facts of a cluster -> checks, each with why and the command that mends it.
+
+Pure: `collect.py` talks to the cluster. A fact that could not be read (RBAC, a missing API) is None, and its
+check says that it could not look: never a silent pass.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Literal
+
+from seawall.domain.action import Plan
+from seawall.domain.spec import Fleet
+from seawall.domain.units import show_bytes
+
+Verdict = Literal["ok", "warn", "fail"]
+OLDEST_MINOR = 30
+"""startup probes, native sidecars, preStop sleep and CEL are all there from here on."""
+
+
+@dataclass(frozen=True)
+class Check:
+    """One answer. `cure` is a command or an instruction; empty when all is well."""
+
+    name: str
+    verdict: Verdict
+    why: str
+    cure: str = ""
+
+
+@dataclass(frozen=True)
+class NodeFacts:
+    """What counts of one node."""
+
+    name: str
+    labels: dict[str, str]
+    taints: tuple[tuple[str, str, str], ...]
+    """(key, value, effect)"""
+    ready: bool
+    allocatable_gpus: int
+    used_gpus: int
+
+
+@dataclass(frozen=True)
+class ClusterFacts:
+    """What the doctor looks at. None: could not be read."""
+
+    version: str | None
+    nodes: tuple[NodeFacts, ...] | None
+    device_plugin: bool | None
+    """A device plugin or DRA driver runs."""
+    crds: dict[str, tuple[str, ...]] | None
+    """CRD name -> served versions."""
+    keda_ready: bool | None
+    prometheus: int | str | None
+    """Series that `up` returns through the configured address, or why it could not be asked."""
+    storage_classes: dict[str, dict[str, object]] | None
+    """Name -> provisioner, allowVolumeExpansion, volumeBindingMode, default."""
+    namespace_labels: dict[str, str] | None
+    """None when the namespace does not exist yet."""
+    quotas: dict[str, tuple[float, float]] | None
+    """`requests.nvidia.com/gpu` -> (used, hard)."""
+    denied: tuple[str, ...] = ()
+    """`verb resource` that the caller may not do."""
+    foreign_managers: dict[str, str] = field(default_factory=dict)
+    """Object -> the manager (Argo CD, Flux, kubectl) that owns fields that we render."""
+    limit_ranges: tuple[str, ...] = ()
+
+
+def examine(facts: ClusterFacts, fleet: Fleet, plan: Plan, kinds: frozenset[tuple[str, str]]) -> list[Check]:
+    """Every check, in the order in which a deployment would run into them. `kinds`: (apiVersion, kind) rendered."""
+    parts: list[Callable[[], Iterator[Check]]] = [
+        lambda: _version(facts),
+        lambda: _rights(facts),
+        lambda: _gpus(facts, fleet, plan),
+        lambda: _custom_resources(facts, kinds),
+        lambda: _scaling(facts, fleet),
+        lambda: _storage(facts, fleet),
+        lambda: _namespace(facts, fleet, plan),
+        lambda: _owners(facts),
+    ]
+    return [check for part in parts for check in part()]
+
+
+def _version(facts: ClusterFacts) -> Iterator[Check]:
+    m = re.match(r"v?1\.(\d+)", facts.version or "")
+    if m is None:
+        yield Check("Kubernetes version", "fail", "the API server did not say its version", "kubectl version")
+    elif int(m[1]) < OLDEST_MINOR:
+        yield Check(
+            "Kubernetes version",
+            "fail",
+            f"{facts.version} is older than 1.{OLDEST_MINOR}",
+            "Upgrade the cluster first.",
+        )
+    else:
+        yield Check("Kubernetes version", "ok", str(facts.version))
+
+
+def _rights(facts: ClusterFacts) -> Iterator[Check]:
+    if facts.denied:
+        yield Check(
+            "your rights",
+            "fail",
+            f"you may not: {', '.join(facts.denied)}",
+            "Ask an administrator for the role; kubectl auth can-i --list shows what you have.",
+        )
+    else:
+        yield Check("your rights", "ok", "everything that apply needs")
+
+
+def _gpus(facts: ClusterFacts, fleet: Fleet, plan: Plan) -> Iterator[Check]:
+    if fleet.spec.hardware.gpu == "cpu" or plan.gpus_per_replica == 0:
+        yield Check("GPU nodes", "ok", "this fleet runs on CPU")
+        return
+    if facts.nodes is None:
+        yield Check("GPU nodes", "warn", "nodes may not be listed", "kubectl auth can-i list nodes")
+        return
+    gpu_nodes = [n for n in facts.nodes if n.allocatable_gpus]
+    if not gpu_nodes:
+        scaled = "karpenter.sh" in str(facts.crds) or fleet.spec.hardware.cloud in (
+            "gke",
+            "eks",
+            "aks",
+            "karpenter",
+        )
+        yield Check(
+            "GPU nodes",
+            "warn" if scaled else "fail",
+            f"no node has allocatable {fleet.spec.hardware.resource}"
+            + ("; an autoscaler may bring one" if scaled else ""),
+            "seawall render cluster-prereqs shows how to install the device plugin with GPU feature discovery",
+        )
+        return
+    yield _device_plugin(facts)
+    product = [
+        n for n in gpu_nodes if n.labels.get("nvidia.com/gpu.product") or fleet.spec.hardware.node_labels
+    ]
+    if not product:
+        yield Check(
+            "GPU labels",
+            "fail",
+            f"none of {len(gpu_nodes)} GPU nodes has nvidia.com/gpu.product",
+            "Turn on GPU feature discovery (gfd.enabled=true), or name your labels in spec.hardware.nodeLabels.",
+        )
+        return
+    fitting = [n for n in gpu_nodes if _carries(n, fleet, plan)]
+    if not fitting:
+        have = sorted({n.labels.get("nvidia.com/gpu.product", "unlabelled") for n in gpu_nodes})
+        yield Check("GPU type", "fail", f"the plan wants {plan.gpu}; nodes have {', '.join(have)}", _REPLAN)
+        return
+    yield Check("GPU type", "ok", f"{len(fitting)} nodes carry {plan.gpu}")
+    yield from _room(fitting, fleet, plan)
+
+
+_REPLAN = "seawall plan with one of those in spec.hardware.gpu"
+
+
+def _device_plugin(facts: ClusterFacts) -> Check:
+    if facts.device_plugin is False:
+        return Check(
+            "device plugin",
+            "warn",
+            "no device plugin found, yet nodes have GPUs",
+            "kubectl get ds -A | grep -i nvidia",
+        )
+    return Check("device plugin", "ok", "GPUs are allocatable")
+
+
+def _carries(node: NodeFacts, fleet: Fleet, plan: Plan) -> bool:
+    wanted = fleet.spec.hardware.node_labels
+    if wanted:
+        return all(node.labels.get(k) == v for k, v in wanted.items())
+    words = re.findall(r"[A-Z]+\d+[A-Z]*", plan.gpu.upper())
+    product = node.labels.get("nvidia.com/gpu.product", "").upper()
+    return bool(words) and words[0] in product
+
+
+def _room(nodes: list[NodeFacts], fleet: Fleet, plan: Plan) -> Iterator[Check]:
+    need = plan.gpus_per_replica // max(1, plan.nodes_per_replica)
+    floor = max(1, fleet.spec.scaling.min)
+    slots = sum((n.allocatable_gpus - n.used_gpus) // need for n in nodes if n.ready)
+    wanted = (floor + (1 if fleet.spec.hardware.spare_gpus else 0)) * plan.nodes_per_replica
+    if slots >= wanted:
+        yield Check("free GPUs", "ok", f"room for {slots} x {need}, {wanted} wanted with the surge")
+    elif slots >= floor * plan.nodes_per_replica:
+        yield Check(
+            "free GPUs",
+            "warn",
+            f"room for {slots} x {need}: enough to serve, not for a rollout's surge replica",
+            "Add a node, or set spec.hardware.spareGpus: false (replicas are then replaced in place).",
+        )
+    else:
+        yield Check(
+            "free GPUs",
+            "fail",
+            f"room for {slots} x {need} GPUs, {wanted} wanted",
+            "Add nodes, or lower scaling.min.",
+        )
+    tolerated = {t.key for t in fleet.spec.hardware.tolerations} | {fleet.spec.hardware.resource}
+    spot = ("cloud.google.com/gke-spot", "kubernetes.azure.com/scalesetpriority")
+    for key, value, effect in sorted({t for n in nodes for t in n.taints}):
+        if (
+            effect != "PreferNoSchedule"
+            and key not in tolerated
+            and not key.startswith(("node.kubernetes.io/", *spot))
+        ):
+            yield Check(
+                "taints",
+                "fail" if all(any(t[0] == key for t in n.taints) for n in nodes) else "warn",
+                f"nodes carry the taint {key}={value}:{effect}, which the fleet does not tolerate",
+                f"Add to spec.hardware.tolerations: {{key: {key}, effect: {effect}}}",
+            )
+
+
+_PROVIDERS = {
+    "keda.sh": "KEDA",
+    "monitoring.coreos.com": "the Prometheus operator",
+    "gateway.networking.k8s.io": "the Gateway API",
+    "networking.istio.io": "Istio",
+    "inference.networking.k8s.io": "the Gateway API Inference Extension",
+    "leaderworkerset.x-k8s.io": "LeaderWorkerSet",
+    "argoproj.io": "Argo CD",
+}
+
+
+def _custom_resources(facts: ClusterFacts, kinds: frozenset[tuple[str, str]]) -> Iterator[Check]:
+    needed = sorted({v for v, _ in kinds if v.partition("/")[0] in _PROVIDERS})
+    if facts.crds is None:
+        if needed:
+            yield Check("custom resources", "warn", "CRDs may not be listed", "kubectl auth can-i list crds")
+        return
+    for api_version in needed:
+        group, _, version = api_version.partition("/")
+        served = {v for name, versions in facts.crds.items() if name.endswith(f".{group}") for v in versions}
+        if not served:
+            cure = "seawall render cluster-prereqs shows how to install it"
+            yield Check(_PROVIDERS[group], "fail", f"{group} is not installed", cure)
+        elif version not in served:
+            yield Check(
+                _PROVIDERS[group], "fail", f"serves {', '.join(sorted(served))}, not {version}", "Upgrade it."
+            )
+        else:
+            yield Check(_PROVIDERS[group], "ok", f"serves {api_version}")
+
+
+def _scaling(facts: ClusterFacts, fleet: Fleet) -> Iterator[Check]:
+    by = fleet.spec.scaling.by
+    if by.startswith("keda") and facts.keda_ready is False:
+        yield Check(
+            "KEDA operator",
+            "fail",
+            "its CRDs are there, its operator is not running",
+            "kubectl -n keda get pods",
+        )
+    if by == "keda-prometheus":
+        if isinstance(facts.prometheus, int) and facts.prometheus > 0:
+            yield Check("Prometheus", "ok", f"answers with {facts.prometheus} series")
+        else:
+            said = (
+                "answers with no data" if facts.prometheus == 0 else f"could not be asked: {facts.prometheus}"
+            )
+            yield Check(
+                "Prometheus",
+                "fail" if facts.prometheus == 0 else "warn",
+                f"{fleet.spec.scaling.prometheus} {said}",
+                "Correct spec.scaling.prometheus, or use spec.scaling.by: keda-gateway, which needs no Prometheus.",
+            )
+
+
+_RWX = re.compile(
+    r"efs|filestore|nfs|azurefile|file\.csi|cephfs|lustre|fsx|juicefs|weka|vast|longhorn|gcsfuse", re.I
+)
+
+
+def _storage(facts: ClusterFacts, fleet: Fleet) -> Iterator[Check]:
+    cache = fleet.spec.cache
+    if cache.kind != "pvc" or cache.claim:
+        return
+    if facts.storage_classes is None:
+        yield Check("StorageClass", "warn", "storage classes may not be listed", "kubectl get storageclass")
+        return
+    name = cache.storage_class or next(
+        (n for n, c in facts.storage_classes.items() if c.get("default")), None
+    )
+    if name is None or name not in facts.storage_classes:
+        have = ", ".join(sorted(facts.storage_classes)) or "none"
+        what = f"{name!r} does not exist" if name else "none is the default and the spec names none"
+        yield Check(
+            "StorageClass",
+            "fail",
+            f"{what}; there are: {have}",
+            "Set spec.cache.storageClass to one of them.",
+        )
+        return
+    known = facts.storage_classes[name]
+    provisioner = str(known.get("provisioner"))
+    if cache.access_mode == "ReadWriteMany" and not _RWX.search(provisioner):
+        yield Check(
+            "StorageClass",
+            "fail",
+            f"{name} ({provisioner}) makes disks for one node; {cache.access_mode} never binds on it",
+            "Use a shared file system (EFS, Filestore, Azure Files, NFS), or spec.cache.kind: oci, stream, node-local.",
+        )
+        return
+    grows = "" if known.get("allowVolumeExpansion") else "; its volumes cannot be enlarged later"
+    yield Check("StorageClass", "warn" if grows else "ok", f"{name} ({provisioner}){grows}")
+
+
+def _namespace(facts: ClusterFacts, fleet: Fleet, plan: Plan) -> Iterator[Check]:
+    level = (facts.namespace_labels or {}).get("pod-security.kubernetes.io/enforce")
+    if facts.namespace_labels is None:
+        yield Check("namespace", "ok", f"{fleet.metadata.namespace} will be made")
+    elif level == "restricted" and fleet.spec.cache.kind == "host-path":
+        yield Check(
+            "pod security",
+            "fail",
+            "the namespace enforces `restricted`, which forbids hostPath",
+            "Use another cache.kind.",
+        )
+    else:
+        yield Check("namespace", "ok", f"{fleet.metadata.namespace}, pod security {level or 'not enforced'}")
+    for resource, (used, hard) in (facts.quotas or {}).items():
+        if resource.endswith(fleet.spec.hardware.resource):
+            free, need = hard - used, plan.gpus_per_replica * max(1, fleet.spec.scaling.min)
+            enough = free >= need
+            why = f"{free:.0f} of {hard:.0f} GPUs left, {need} needed"
+            yield Check(
+                "quota", "ok" if enough else "fail", why, "" if enough else "Ask for a larger ResourceQuota."
+            )
+        elif resource in ("requests.memory", "limits.memory") and hard - used < plan.host_memory_bytes:
+            left = f"{show_bytes(hard - used)} of memory left, a replica asks for {show_bytes(plan.host_memory_bytes)}"
+            yield Check("quota", "fail", left, "Ask for a larger ResourceQuota.")
+    for text in facts.limit_ranges:
+        yield Check(
+            "LimitRange", "warn", text, "A default limit may be put on containers; ours state their own."
+        )
+
+
+def _owners(facts: ClusterFacts) -> Iterator[Check]:
+    for obj, manager in sorted(facts.foreign_managers.items()):
+        tool = (
+            "Argo CD"
+            if "argocd" in manager
+            else "Flux"
+            if manager.startswith(("kustomize-c", "helm-c"))
+            else manager
+        )
+        yield Check(
+            "ownership",
+            "warn",
+            f"{obj} is managed by {tool}, which would undo what we apply",
+            "Deploy through it (seawall render --format argocd or flux), or take it out of it first.",
+        )

@@ -1,0 +1,180 @@
+"""What `seawall status` shows of a cluster: fleets, replicas with phase and reason, queue, scaler, rollout.
+
+Few requests (one page of 500 Pods each), and of every Pod only a line is kept: 10,000 Pods fit in a few MB.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Any
+
+from seawall.diagnose.phase import phase_of
+from seawall.drivers.kube import (
+    AUTOSCALER,
+    DEPLOYMENT,
+    POD,
+    SCALED_OBJECT,
+    Kube,
+    Object,
+    Refused,
+    Select,
+    key_of,
+)
+from seawall.errors import ClusterError
+
+FLEET_LABEL = "seawall.dev/fleet"
+ADMIN_PORT = 9090
+SHOWN = 50
+"""Replicas that are listed one by one; the rest is counted by phase."""
+
+
+@dataclass(frozen=True)
+class ReplicaLine:
+    """One Pod in a line."""
+
+    name: str
+    phase: str
+    reason: str
+    node: str
+    group: str
+    restarts: int
+
+
+@dataclass
+class FleetView:
+    """One fleet as the cluster has it now."""
+
+    name: str
+    namespace: str
+    desired: int = 0
+    ready: int = 0
+    updated: int = 0
+    rollout: str = ""
+    scaler: str = ""
+    phases: Counter[str] = field(default_factory=Counter)
+    replicas: list[ReplicaLine] = field(default_factory=list)
+    """Those that are not simply ready first."""
+    queued: int | None = None
+    in_flight: int | None = None
+    ttft_p95_s: float | None = None
+
+
+async def look(kube: Kube, namespace: str | None, fleet: str | None = None) -> list[FleetView]:
+    """All fleets of a namespace (None: of the cluster), or one."""
+    labels = f"{FLEET_LABEL}={fleet}" if fleet else FLEET_LABEL
+    views: dict[tuple[str, str], FleetView] = {}
+    await kube.list(Select(DEPLOYMENT, namespace, labels=labels), lambda o: _deployment(o, views))
+    pods = await kube.list(Select(POD, namespace, labels=f"{labels},seawall.dev/role=engine"), _line)
+    for (where, _), (name, line) in sorted(pods.items()):
+        view = views.setdefault((where, name), FleetView(name, where))
+        view.phases[line.phase] += 1
+        view.replicas.append(line)
+    for view in views.values():
+        view.replicas.sort(key=lambda r: (r.phase == "ready", r.name))
+        del view.replicas[SHOWN:]
+    await _scalers(kube, namespace, labels, views)
+    await _gateways(kube, namespace, views)
+    return sorted(views.values(), key=lambda v: (v.namespace, v.name))
+
+
+def _fleet_of(obj: Object) -> str:
+    return str(((obj.get("metadata") or {}).get("labels") or {}).get(FLEET_LABEL, ""))
+
+
+def _deployment(obj: Object, views: dict[tuple[str, str], FleetView]) -> None:
+    labels = (obj.get("metadata") or {}).get("labels") or {}
+    if labels.get("seawall.dev/role", "engine") != "engine":
+        return
+    namespace, name = key_of(obj)
+    spec, status = obj.get("spec") or {}, obj.get("status") or {}
+    view = views.setdefault((namespace, _fleet_of(obj)), FleetView(_fleet_of(obj), namespace))
+    desired = int(spec.get("replicas", 1))
+    view.desired += desired
+    view.ready += int(status.get("readyReplicas") or 0)
+    view.updated += int(status.get("updatedReplicas") or 0)
+    conditions = {c.get("type"): c for c in status.get("conditions") or []}
+    progress = conditions.get("Progressing") or {}
+    if progress.get("reason") == "ProgressDeadlineExceeded":
+        view.rollout = f"{name} is stuck: {str(progress.get('message'))[:200]}"
+    elif int(status.get("updatedReplicas") or 0) < desired:
+        view.rollout = f"{name}: {status.get('updatedReplicas') or 0} of {desired} replicas are new"
+
+
+def _line(pod: Object) -> tuple[str, ReplicaLine]:
+    phase, reason = phase_of(pod)
+    labels = (pod.get("metadata") or {}).get("labels") or {}
+    restarts = sum(
+        int(c.get("restartCount") or 0) for c in (pod.get("status") or {}).get("containerStatuses") or []
+    )
+    node = str((pod.get("spec") or {}).get("nodeName") or "")
+    line = ReplicaLine(
+        key_of(pod)[1], phase, reason, node, str(labels.get("seawall.dev/group", "stable")), restarts
+    )
+    return _fleet_of(pod), line
+
+
+async def _scalers(
+    kube: Kube, namespace: str | None, labels: str, views: dict[tuple[str, str], FleetView]
+) -> None:
+    """The scaler's last word: the HPA's own condition messages, or why KEDA is not ready."""
+
+    def hpa(obj: Object) -> tuple[str, str]:
+        status = obj.get("status") or {}
+        for c in status.get("conditions") or []:
+            if c.get("type") in ("ScalingActive", "AbleToScale") and c.get("status") == "False":
+                return _fleet_of(obj), f"cannot scale: {str(c.get('message'))[:200]}"
+        current, desired = status.get("currentReplicas", 0), status.get("desiredReplicas", 0)
+        limited = [
+            c
+            for c in status.get("conditions") or []
+            if c.get("type") == "ScalingLimited" and c.get("status") == "True"
+        ]
+        why = f", {limited[0].get('message')}" if limited else ""
+        return _fleet_of(obj), f"{current} -> {desired} replicas{why}"
+
+    def keda(obj: Object) -> tuple[str, str]:
+        for c in (obj.get("status") or {}).get("conditions") or []:
+            if c.get("type") == "Ready" and c.get("status") == "False":
+                return _fleet_of(obj), f"KEDA is not ready: {str(c.get('message'))[:200]}"
+            if c.get("type") == "Fallback" and c.get("status") == "True":
+                return _fleet_of(obj), "blind: KEDA runs on its fallback"
+        return _fleet_of(obj), ""
+
+    for kind, told in ((AUTOSCALER, hpa), (SCALED_OBJECT, keda)):
+        try:
+            found = await kube.list(Select(kind, namespace, labels=labels), told)
+        except Refused:
+            continue
+        for (where, _), (fleet, text) in found.items():
+            view = views.get((where, fleet))
+            if view is not None and text:
+                view.scaler = f"{view.scaler}; {text}" if view.scaler else text
+
+
+async def _gateways(kube: Kube, namespace: str | None, views: dict[tuple[str, str], FleetView]) -> None:
+    """Queue and latency from every gateway Pod, through the API server's proxy; silent where it is not allowed."""
+    select = Select(
+        POD, namespace, labels="app.kubernetes.io/name=seawall-gateway", fields="status.phase=Running"
+    )
+    pods = list(await kube.list(select, key_of))
+
+    async def state(where: str, name: str) -> tuple[str, Any]:
+        try:
+            async with asyncio.timeout(5):
+                return where, await kube.request(
+                    "GET", POD.path(where, f"{name}:{ADMIN_PORT}", "proxy/debug/state")
+                )
+        except (ClusterError, TimeoutError, ValueError):
+            return where, {}
+
+    for where, answer in await asyncio.gather(*(state(*p) for p in pods)):
+        fleets = answer.get("fleets") if isinstance(answer, dict) else None
+        for fleet, numbers in (fleets or {}).items():
+            view = views.get((where, fleet))
+            if view is None:
+                continue
+            view.queued = (view.queued or 0) + int(numbers.get("queued") or 0)
+            view.in_flight = (view.in_flight or 0) + int(numbers.get("in_flight") or 0)
+            view.ttft_p95_s = max(view.ttft_p95_s or 0.0, float(numbers.get("ttft_p95_s") or 0.0))

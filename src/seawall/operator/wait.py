@@ -1,0 +1,103 @@
+"""Waits until an applied fleet serves, telling each step once: weights, scheduling, image, load, first token.
+
+Polls (a wait of minutes needs no watch), judges by `phase_of`, and gives up with the reason that a person needs.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+from seawall.diagnose.phase import phase_of
+from seawall.drivers.kube import DEPLOYMENT, JOB, POD, Kube, Object, Select, key_of
+from seawall.errors import CheckFailed
+from seawall.operator.status import FLEET_LABEL
+
+POLL_S = 2.0
+Tell = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where a fleet stands: `done`, or `failed` with why, or `step` is what it waits for now."""
+
+    step: str
+    done: bool = False
+    failed: bool = False
+
+
+def judge(deployments: list[Object], jobs: list[Object], pods: list[Object]) -> Progress:
+    """Pure: from the fleet's objects to where it stands."""
+    for job in jobs:
+        status = job.get("status") or {}
+        name = key_of(job)[1]
+        failed = [
+            c
+            for c in status.get("conditions") or []
+            if c.get("type") == "Failed" and c.get("status") == "True"
+        ]
+        if failed:
+            return Progress(f"weights: Job {name} failed: {failed[0].get('message')}", failed=True)
+        if not status.get("succeeded"):
+            return Progress(f"weights: Job {name} is loading them")
+    engines = [p for p in pods if ((p["metadata"].get("labels") or {}).get("seawall.dev/role")) == "engine"]
+    broken = [(key_of(p)[1], why) for p in engines for phase, why in [phase_of(p)] if phase == "failed"]
+    if broken:
+        return Progress(f"{broken[0][0]}: {broken[0][1]}", failed=True)
+    behind = [d for d in deployments if not _available(d)]
+    if not behind:
+        return Progress(
+            f"{len(deployments)} Deployments are available; every ready replica has generated a token",
+            done=True,
+        )
+    waiting = sorted((phase_of(p) for p in engines), key=lambda t: t[0] != "pending")
+    for phase, why in waiting:
+        if phase == "pending":
+            return Progress(f"scheduling: {why}")
+    for phase, why in waiting:
+        if phase in ("starting", "loading"):
+            return Progress(f"{phase}: {why}")
+    return Progress(f"waiting for {key_of(behind[0])[1]}")
+
+
+def _available(deployment: Object) -> bool:
+    spec, status, meta = deployment.get("spec") or {}, deployment.get("status") or {}, deployment["metadata"]
+    wanted = int(spec.get("replicas", 1))
+    seen = int(status.get("observedGeneration") or 0) >= int(meta.get("generation") or 0)
+    fresh = int(status.get("updatedReplicas") or 0) >= wanted
+    return seen and fresh and int(status.get("availableReplicas") or 0) >= wanted
+
+
+async def wait_until_served(
+    kube: Kube,
+    fleet: str,
+    namespace: str,
+    deadline_s: float,
+    tell: Tell,
+    clock: Callable[[], float],
+    sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+) -> None:
+    """Returns when the fleet serves. CheckFailed with the last step when it fails for good or time is over.
+
+    A crash loop is given three looks: the first crash may be a race that the restart mends.
+    """
+    labels = f"{FLEET_LABEL}={fleet}"
+    start, said, strikes = clock(), "", 0
+    while True:
+        deployments = list(
+            (await kube.list(Select(DEPLOYMENT, namespace, labels=labels), lambda o: o)).values()
+        )
+        jobs = list((await kube.list(Select(JOB, namespace, labels=labels), lambda o: o)).values())
+        pods = list((await kube.list(Select(POD, namespace, labels=labels), lambda o: o)).values())
+        progress = judge(deployments, jobs, pods)
+        if progress.step != said:
+            tell(f"{clock() - start:5.0f} s  {progress.step}")
+            said = progress.step
+        if progress.done:
+            return
+        strikes = strikes + 1 if progress.failed else 0
+        if strikes >= 3 or clock() - start > deadline_s:
+            why = progress.step if strikes >= 3 else f"not serving after {deadline_s:.0f} s: {progress.step}"
+            raise CheckFailed(why, f"seawall diagnose {fleet} --namespace {namespace}")
+        await sleep(POLL_S)
