@@ -223,7 +223,9 @@ class _Wire(asyncio.Protocol):
         elif outcome.finish_reason == "abort":
             self._end("aborted", "finish_reason abort")
         else:
-            self._end("no-finish", "the stream ended without " + ("[DONE]" if outcome.finish_reason else "a reason"))
+            self._end(
+                "no-finish", "the stream ended without " + ("[DONE]" if outcome.finish_reason else "a reason")
+            )
 
     def _event(self, data: bytes) -> None:
         outcome = self.outcome
@@ -242,7 +244,10 @@ class _Wire(asyncio.Protocol):
             outcome.error, outcome.detail = "error-event", str(event.error)[:300]
             return
         if event.usage is not None:
-            outcome.prompt_tokens, outcome.completion_tokens = event.usage.prompt_tokens, event.usage.completion_tokens
+            outcome.prompt_tokens, outcome.completion_tokens = (
+                event.usage.prompt_tokens,
+                event.usage.completion_tokens,
+            )
         for choice in event.choices:
             self._take(outcome, choice, now)
         if self.stop_after is not None and len(outcome.event_s) >= self.stop_after:
@@ -274,7 +279,10 @@ class _Wire(asyncio.Protocol):
             return
         outcome.first_s = self.clock()
         used = answer.get("usage") or {}
-        outcome.prompt_tokens, outcome.completion_tokens = used.get("prompt_tokens"), used.get("completion_tokens", 0)
+        outcome.prompt_tokens, outcome.completion_tokens = (
+            used.get("prompt_tokens"),
+            used.get("completion_tokens", 0),
+        )
         for choice in answer.get("choices", []):
             outcome.text.append(choice.get("text") or (choice.get("message") or {}).get("content") or "")
             outcome.ids.extend(choice.get("token_ids") or [])
@@ -373,7 +381,9 @@ class Client:
             return None
         return wire
 
-    async def _watch(self, wire: _Wire, outcome: Outcome, waiter: asyncio.Future[None], patience: Patience) -> None:
+    async def _watch(
+        self, wire: _Wire, outcome: Outcome, waiter: asyncio.Future[None], patience: Patience
+    ) -> None:
         """Waits for the end; wakes only to look whether the silence is too long."""
         while True:
             now = self.clock()
@@ -394,7 +404,8 @@ class Client:
         async with asyncio.timeout(timeout_s):
             reader, writer = await asyncio.open_connection(self.host, self.port, ssl=self._tls)
             try:
-                head = f"GET {self._prefix}{path} HTTP/1.1\r\nhost: {self._netloc}\r\n{self._auth}connection: close\r\n\r\n"
+                head = f"GET {self._prefix}{path} HTTP/1.1\r\nhost: {self._netloc}\r\n{self._auth}"
+                head += "connection: close\r\n\r\n"
                 writer.write(head.encode("latin-1"))
                 parsed = _Get()
                 parser = httptools.HttpResponseParser(parsed)

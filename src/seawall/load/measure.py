@@ -153,6 +153,8 @@ def at_most(failures: int, trials: int, confidence: float = 0.95) -> float:
 
 def _binomial_at_most(k: int, n: int, p: float) -> float:
     log_p, log_q = math.log(p), math.log1p(-p)
-    terms = (math.lgamma(n + 1) - math.lgamma(i + 1) - math.lgamma(n - i + 1) + i * log_p + (n - i) * log_q
-             for i in range(k + 1))
+    terms = (
+        math.lgamma(n + 1) - math.lgamma(i + 1) - math.lgamma(n - i + 1) + i * log_p + (n - i) * log_q
+        for i in range(k + 1)
+    )
     return sum(math.exp(t) for t in terms)

@@ -5,9 +5,9 @@ Stream faults break streams: `eof`, `reset` (half a chunk, then RST), `abort` (f
   {"kind": "eof"}                              now, every open stream
   {"kind": "eof", "after_tokens": 5}           the next request, after its fifth token
   {"kind": "eof", "after_tokens": 5, "count": 3}
-Process faults: `die` (kill -9), `engine-dead` (error events, then exit), `hang` (no step; /health stays 200),
-`black-hole` (nothing is answered), `refuse` (connections refused), `fail` (generation answers 500; /health 200),
-`slow` ({"factor": 10}). With `"seconds"` they end by themselves; `{"kind": "clear"}` ends them all.
+Process faults: `die` (kill -9), `engine-dead` (error events, then exit), `hang` (no step, /health 200),
+`black-hole` (nothing is answered), `blind` (/metrics answers 500), `refuse` (connections refused),
+`fail` (generation answers 500; /health 200), `slow` ({"factor": 10}). With `"seconds"` they end by themselves; `{"kind": "clear"}` ends them all.
 """
 
 from __future__ import annotations
@@ -17,7 +17,9 @@ from dataclasses import dataclass
 from seawall.testing.engine.asks import Json, Refused
 
 STREAM_KINDS = frozenset({"eof", "reset", "abort", "done-only", "error", "freeze"})
-PROCESS_KINDS = frozenset({"die", "engine-dead", "hang", "black-hole", "refuse", "fail", "slow", "clear"})
+PROCESS_KINDS = frozenset(
+    {"die", "engine-dead", "hang", "black-hole", "blind", "refuse", "fail", "slow", "clear"}
+)
 DEAD = "EngineCore encountered an issue. See stack trace (above) for the root cause."
 
 

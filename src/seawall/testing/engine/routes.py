@@ -131,6 +131,8 @@ class Routes:
 
     def metrics(self, connection: Connection, request: Request) -> None:
         e = self.engine
+        if e.armed.has("blind"):
+            raise Refused("simulated: no metrics", 500, "InternalServerError")
         c = e.scheduler.counters
         counters = {
             "prefix_cache_queries_total": c.prefix_queries,

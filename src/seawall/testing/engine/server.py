@@ -151,7 +151,7 @@ class Engine:
             self._spawn(self._die())
         else:
             self.armed.active[fault.kind] = fault
-            if fault.kind == "hang":
+            if fault.kind in ("hang", "black-hole"):
                 self.gauges()
                 self.thaw.clear()
             if fault.kind == "refuse":
@@ -161,7 +161,7 @@ class Engine:
 
     def _end(self, kind: str) -> None:
         self.armed.active.pop(kind, None)
-        if kind == "hang":
+        if kind in ("hang", "black-hole"):
             self.thaw.set()
         if kind == "refuse":
             self._spawn(self.listen())

@@ -1,0 +1,77 @@
+"""The fleet that is proven: the user's spec with what a proof must change, said out loud.
+
+Mechanisms stay as the spec has them, except those that `--without` switches off. What is shortened (time-outs, the
+pre-stop wait) is shortened so that a scenario fits in seconds; the proof's notes list it.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from seawall.errors import InputError
+from seawall.load.prove.scenarios import WITHOUT, Scenario
+
+STEP_S = 0.04
+"""A simulated step: 25 tokens per second and stream."""
+PROOF: dict[str, Any] = {
+    "gateway.stallTimeout": "2s",
+    "gateway.firstByteTimeout": "4s",
+    "rollout.preStop": "500ms",
+    "rollout.drain": "30s",
+}
+SIM: dict[str, Any] = {"engine.kind": "sim", "engine.maxNumSeqs": 128, "traffic.maxContext": 4096}
+
+
+def read(path: Path) -> dict[str, Any]:
+    """The first Fleet document of a file. InputError when there is none."""
+    try:
+        documents = list(yaml.safe_load_all(path.read_text()))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as e:
+        raise InputError(f"{path}: {e}", "Give a Fleet, as examples/smollm2.yaml.") from None
+    fleets = [d for d in documents if isinstance(d, dict) and d.get("kind") == "Fleet"]
+    if not fleets:
+        raise InputError(f"{path}: no document of kind Fleet.", "Give a Fleet, as examples/smollm2.yaml.")
+    if len(fleets) > 1:
+        raise InputError(f"{path}: {len(fleets)} Fleets.", "A proof takes one: split the file.")
+    return fleets[0]
+
+
+def put(document: dict[str, Any], path: str, value: Any) -> None:
+    """Sets `spec.<path>` (dotted)."""
+    at = document.setdefault("spec", {})
+    *heads, last = path.split(".")
+    for head in heads:
+        at = at.setdefault(head, {})
+    at[last] = value
+
+
+def derive(
+    document: Mapping[str, Any], scenario: Scenario, engine: str, without: Sequence[str] = ()
+) -> dict[str, Any]:
+    """The spec that `seawall up` gets for this scenario. InputError for an unknown mechanism."""
+    unknown = [w for w in without if w not in WITHOUT]
+    if unknown:
+        raise InputError(f"--without {unknown[0]}: no such mechanism.", f"One of: {', '.join(WITHOUT)}.")
+    derived = copy.deepcopy(dict(document))
+    changes = {**PROOF, "engine.kind": engine, **(SIM if engine == "sim" else {}), **scenario.settings}
+    changes["scaling.min"] = scenario.replicas
+    changes["scaling.max"] = scenario.most or scenario.replicas
+    for mechanism in without:
+        changes |= WITHOUT[mechanism]
+    for path, value in changes.items():
+        put(derived, path, value)
+    if engine == "sim":
+        extra = [
+            *derived["spec"]["engine"].get("extraArgs", []),
+            "--sim-step",
+            str(STEP_S),
+            "--sim-seed",
+            "1",
+        ]
+        derived["spec"]["engine"]["extraArgs"] = [*extra, *scenario.engine_args]
+    return derived
