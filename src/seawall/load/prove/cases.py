@@ -1,7 +1,7 @@
 """What is asked, and what must come: the requests of a proof with the answers a quiet engine gave to them.
 
 Every case is greedy, so its ids are known beforehand and each answer is compared token by token. The mix has
-both routes, streams and whole answers, text and token-id prompts, answers cut by length and answers that end by themselves.
+both routes, streams and whole answers, text and ids, answers cut by length and answers that end by themselves.
 """
 
 from __future__ import annotations

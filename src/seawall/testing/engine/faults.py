@@ -6,8 +6,9 @@ Stream faults break streams: `eof`, `reset` (half a chunk, then RST), `abort` (f
   {"kind": "eof", "after_tokens": 5}           the next request, after its fifth token
   {"kind": "eof", "after_tokens": 5, "count": 3}
 Process faults: `die` (kill -9), `engine-dead` (error events, then exit), `hang` (no step, /health 200),
-`black-hole` (nothing is answered), `blind` (/metrics answers 500), `refuse` (connections refused),
-`fail` (generation answers 500; /health 200), `slow` ({"factor": 10}). With `"seconds"` they end by themselves; `{"kind": "clear"}` ends them all.
+`black-hole` (nothing is answered), `blind` (/metrics answers 500), `refuse` (connections refused), `fail`
+(generation answers 500, /health 200), `slow` ({"factor": 10}). With `"seconds"` they end by themselves;
+`{"kind": "clear"}` ends them all.
 """
 
 from __future__ import annotations
