@@ -10,6 +10,10 @@ from __future__ import annotations
 import sys
 
 COMMANDS: dict[str, str] = {
+    "up": "Serve fleets on this machine: replicas, gateway, autoscaling.",
+    "status": "Show what `seawall up` is running.",
+    "rollout": "Restart or scale the replicas of a running fleet.",
+    "logs": "Show a replica's or the gateway's log.",
     "plan": "Say what a fleet needs and will hold, before you deploy.",
     "pull": "Download a model's weights, verified and pinned by a lockfile.",
     "render": "Turn a Fleet into Kubernetes objects: plain, kustomize, helm, argocd or flux.",

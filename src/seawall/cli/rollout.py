@@ -1,0 +1,110 @@
+"""`seawall rollout`: restart or scale the replicas of a running fleet."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import click
+
+_STATE = click.option(
+    "--state-dir", type=click.Path(file_okay=False, path_type=Path), help="Of that `seawall up`."
+)
+_TIMEOUT = click.option("--timeout", default=1800.0, show_default=True, help="Seconds to wait.")
+
+
+@click.group()
+def command() -> None:
+    """Restart or scale the replicas of a running fleet, without dropping a request."""
+
+
+@command.command()
+@click.argument("fleet", required=False)
+@_STATE
+@_TIMEOUT
+@click.option("--wait/--no-wait", default=True, show_default=True, help="Until every replica is replaced.")
+@click.option("--json", "as_json", is_flag=True)
+def restart(fleet: str | None, state_dir: Path | None, timeout: float, wait: bool, as_json: bool) -> None:
+    """Replace every replica: start one more, prove it, drain an old one, until none is old.
+
+    \b
+    $ seawall rollout restart
+    """
+    from seawall.local import control, session
+
+    folder = session.state_dir(state_dir)
+    began = control.ask(folder, do="restart", fleet=fleet)
+    say = (lambda line: None) if as_json else click.echo
+    say(f"{began['fleet']}: rolling restart, generation {began['generation']}")
+    if wait:
+        _follow(folder, began["fleet"], timeout, say)
+    if as_json:
+        click.echo(json.dumps(began | {"done": wait}))
+
+
+@command.command()
+@click.argument("replicas")
+@click.option("--fleet", help="Which, if several run.")
+@_STATE
+@_TIMEOUT
+@click.option("--wait/--no-wait", default=True, show_default=True, help="Until so many are ready.")
+@click.option("--json", "as_json", is_flag=True)
+def scale(
+    replicas: str, fleet: str | None, state_dir: Path | None, timeout: float, wait: bool, as_json: bool
+) -> None:
+    """Set the number of replicas by hand, or give it back to the autoscaler with `auto`.
+
+    \b
+    $ seawall rollout scale 2
+    $ seawall rollout scale auto
+    """
+    from seawall.errors import InputError
+    from seawall.local import control, session
+
+    folder = session.state_dir(state_dir)
+    if replicas != "auto" and not replicas.isdigit():
+        raise InputError(f"{replicas!r} is not a number of replicas.", "Write a number, or `auto`.")
+    count = None if replicas == "auto" else int(replicas)
+    answer = control.ask(folder, do="scale", fleet=fleet, replicas=count)
+    say = (lambda line: None) if as_json else click.echo
+    say(f"{answer['fleet']}: " + ("scaled by demand" if count is None else f"{count} replicas wanted"))
+    if wait and count is not None:
+        _follow(folder, answer["fleet"], timeout, say)
+    if as_json:
+        click.echo(json.dumps(answer))
+
+
+@command.command()
+@_STATE
+def gateway(state_dir: Path | None) -> None:
+    """Restart the gateway: it finishes what it has accepted, then a new one listens."""
+    from seawall.local import control, session
+
+    control.ask(session.state_dir(state_dir), do="restart-gateway")
+    click.echo("the gateway drains and starts again")
+
+
+def _follow(folder: Path, fleet: str, timeout: float, say: Any) -> None:
+    """Prints the events of the change as they come; returns when the fleet has settled."""
+    from seawall.errors import CheckFailed
+    from seawall.local import control, view
+
+    end, last = time.monotonic() + timeout, time.time()
+    while True:
+        status = control.ask(folder, do="status")
+        for e in status["events"]:
+            if e["at"] > last:
+                last = e["at"]
+                say("  " + view.event_line(e))
+        mine = next(f for f in status["fleets"] if f["name"] == fleet)
+        if mine["settled"]:
+            say(f"done: {mine['ready']} of {mine['wanted']} ready, generation {mine['generation']}")
+            return
+        if time.monotonic() > end:
+            raise CheckFailed(
+                f"{fleet} has not settled after {timeout:.0f} s.",
+                "See `seawall status`; it goes on by itself.",
+            )
+        time.sleep(0.5)

@@ -1,0 +1,136 @@
+"""The only speaker of vLLM's HTTP and metrics outside the gateway's data path: prove one token, read the load.
+
+Talks to one replica at a time, always with a timeout. Nothing here decides what an answer means for a
+replica's life.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from dataclasses import dataclass
+from typing import Any
+
+import httpx
+
+from seawall.errors import EngineError
+
+MAX_METRICS_BYTES = 4 * 2**20
+_GAUGES = {
+    "vllm:num_requests_running": "running",
+    "vllm:num_requests_waiting": "waiting",
+    "vllm:kv_cache_usage_perc": "kv_usage",
+}
+_TOKENS = ("vllm:prompt_tokens_total", "vllm:generation_tokens_total")
+
+
+@dataclass(frozen=True, kw_only=True)
+class EngineLoad:
+    """One look at a replica's /metrics, summed over its engines (`kv_usage`: the highest)."""
+
+    running: float = 0.0
+    waiting: float = 0.0
+    kv_usage: float = 0.0
+    """0 to 1."""
+    tokens: float = 0.0
+    """Prompt and generated tokens since it started: advances whenever it works."""
+
+
+def parse_load(text: str) -> EngineLoad:
+    """Prometheus text of a vLLM server -> its load. Lines it does not know, or cannot read, are skipped."""
+    found = {"running": 0.0, "waiting": 0.0, "kv_usage": 0.0, "tokens": 0.0}
+    for line in text.splitlines():
+        if not line.startswith("vllm:"):
+            continue
+        series, _, value = line.rpartition(" ")
+        name = series.partition("{")[0]
+        with contextlib.suppress(ValueError):
+            if name in _TOKENS:
+                found["tokens"] += float(value)
+            elif name == "vllm:kv_cache_usage_perc":
+                found["kv_usage"] = max(found["kv_usage"], float(value))
+            elif name in _GAUGES:
+                found[_GAUGES[name]] += float(value)
+    return EngineLoad(**found)
+
+
+class EngineClient:
+    """Asks one replica after another; holds no connection open between asks."""
+
+    def __init__(self) -> None:
+        # No proxy from the environment: a replica is a neighbour.
+        limits = httpx.Limits(max_keepalive_connections=0)
+        self._http = httpx.AsyncClient(trust_env=False, limits=limits, follow_redirects=False)
+
+    async def close(self) -> None:
+        await self._http.aclose()
+
+    async def listens(self, url: str, timeout_s: float = 2.0) -> bool:
+        """It answers on its port. vLLM listens only when its model is loaded."""
+        try:
+            answer = await self._http.get(f"{url}/v1/models", timeout=timeout_s)
+        except (httpx.HTTPError, OSError):
+            return False
+        return answer.status_code == 200
+
+    async def token(
+        self, url: str, model: str, timeout_s: float, headers: dict[str, str] | None = None
+    ) -> None:
+        """Generates one real token. EngineError says what came instead: the only proof that a replica serves."""
+        body: dict[str, Any] = {"model": model, "prompt": "Hi", "max_tokens": 1, "temperature": 0}
+        try:
+            answer = await self._http.post(
+                f"{url}/v1/completions",
+                json=body,
+                timeout=timeout_s,
+                headers={"x-request-id": "probe", **(headers or {})},
+            )
+        except httpx.TimeoutException:
+            raise EngineError(f"no token within {timeout_s:g} s") from None
+        except (httpx.HTTPError, OSError) as e:
+            raise EngineError(f"no answer ({type(e).__name__})") from None
+        if answer.status_code in (404, 405) and await self._embeds(url, model, timeout_s):
+            return
+        if answer.status_code != 200:
+            raise EngineError(f"asked for one token it answered {answer.status_code}: {answer.text[:200]}")
+        try:
+            choice = answer.json()["choices"][0]
+        except (ValueError, LookupError, TypeError):
+            raise EngineError(f"asked for one token it answered {answer.text[:200]!r}") from None
+        if choice.get("finish_reason") not in ("length", "stop"):
+            raise EngineError(f"its token ended with finish_reason {choice.get('finish_reason')!r}")
+
+    async def _embeds(self, url: str, model: str, timeout_s: float) -> bool:
+        """A replica of an embedding model has no completions; one embedding proves it."""
+        try:
+            answer = await self._http.post(
+                f"{url}/v1/embeddings", json={"model": model, "input": "Hi"}, timeout=timeout_s
+            )
+            return answer.status_code == 200 and bool(answer.json()["data"][0]["embedding"])
+        except (httpx.HTTPError, OSError, ValueError, LookupError, TypeError):
+            return False
+
+    async def load(self, url: str, timeout_s: float = 5.0) -> EngineLoad | None:
+        """Its load; None when /metrics does not answer in time, or with anything but a page of metrics."""
+        try:
+            answer = await self._http.get(f"{url}/metrics", timeout=timeout_s)
+        except (httpx.HTTPError, OSError):
+            return None
+        if answer.status_code != 200 or len(answer.content) > MAX_METRICS_BYTES:
+            return None
+        return parse_load(answer.text)
+
+    async def get_json(self, url: str, timeout_s: float = 2.0) -> dict[str, Any] | None:
+        """A JSON object from a neighbour's admin page; None when it does not come."""
+        try:
+            answer = await self._http.get(url, timeout=timeout_s)
+            data = answer.json() if answer.status_code == 200 else None
+        except (httpx.HTTPError, OSError, ValueError):
+            return None
+        return data if isinstance(data, dict) else None
+
+    async def ok(self, url: str, timeout_s: float = 2.0) -> bool:
+        """GET answers 200."""
+        try:
+            return (await self._http.get(url, timeout=timeout_s)).status_code == 200
+        except (httpx.HTTPError, OSError):
+            return False

@@ -1,0 +1,118 @@
+"""The control socket of `seawall up`: one JSON object a line in, one a line out, for this user alone.
+
+    {"do": "status"}  {"do": "restart", "fleet": "smollm2"}  {"do": "scale", "fleet": "smollm2", "replicas": 2}
+    {"do": "scale", "replicas": null}  {"do": "restart-gateway"}  {"do": "stop"}
+
+An answer is {"ok": true, ...} or {"ok": false, "error": "...", "cure": "..."}. It lies in the state folder,
+or, where that path is too long for a socket, under a short name in the temporary folder.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+import json
+import os
+import socket
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from seawall.errors import InputError
+
+if TYPE_CHECKING:
+    from seawall.local.supervisor import Supervisor
+
+MAX_LINE = 64 * 1024
+MAX_PATH = 100
+"""Linux holds 108 bytes of a socket's path."""
+IDLE_S = 60.0
+
+
+def socket_path(state_dir: Path) -> Path:
+    """Where the control socket of a state folder is."""
+    path = state_dir / "control.sock"
+    if len(os.fsencode(path)) <= MAX_PATH:
+        return path
+    key = hashlib.sha256(os.fsencode(state_dir)).hexdigest()[:16]
+    return Path(tempfile.gettempdir()) / f"seawall-{os.getuid()}-{key}.sock"
+
+
+async def serve(supervisor: Supervisor) -> asyncio.Server:
+    """Listens. The caller holds the state folder's lock, so a socket that lies there is a dead one's."""
+    path = socket_path(supervisor.setup.state_dir)
+    path.unlink(missing_ok=True)
+
+    async def session(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(OSError, TimeoutError, ValueError, asyncio.IncompleteReadError):
+            while line := await asyncio.wait_for(reader.readline(), IDLE_S):
+                writer.write(json.dumps(answer(supervisor, line)).encode() + b"\n")
+                await asyncio.wait_for(writer.drain(), IDLE_S)
+        writer.close()
+
+    before = os.umask(0o177)
+    try:
+        return await asyncio.start_unix_server(session, path, limit=MAX_LINE)
+    finally:
+        os.umask(before)
+
+
+def answer(supervisor: Supervisor, line: bytes) -> dict[str, Any]:
+    """Does what one line asks for."""
+    from seawall.local.snapshot import snapshot
+
+    try:
+        ask = json.loads(line)
+    except ValueError:
+        return _no("not JSON", 'Send {"do": "status"}.')
+    if not isinstance(ask, dict):
+        return _no("not a JSON object", 'Send {"do": "status"}.')
+    do = ask.get("do")
+    if do == "status":
+        return {"ok": True, **snapshot(supervisor)}
+    if do == "stop":
+        supervisor.stop()
+        return {"ok": True}
+    if do == "restart-gateway":
+        supervisor.restart_gateway()
+        return {"ok": True}
+    if do not in ("restart", "scale"):
+        return _no(f"{do!r} is not known", "Known: status, restart, scale, restart-gateway, stop.")
+    fleet = supervisor.fleet(ask.get("fleet"))
+    if fleet is None:
+        names = ", ".join(f.name for f in supervisor.fleets)
+        return _no(f"there is no fleet {ask.get('fleet')!r}", f"Running here: {names}.")
+    if do == "restart":
+        return {"ok": True, "fleet": fleet.name, "generation": fleet.restart()}
+    count = ask.get("replicas")
+    if count is not None and (not isinstance(count, int) or isinstance(count, bool) or not 0 <= count <= 64):
+        return _no(
+            f"{count!r} replicas is not a number of replicas", "Name 0 to 64, or null for the autoscaler."
+        )
+    fleet.pin(count)
+    return {"ok": True, "fleet": fleet.name, "wanted": fleet.wanted}
+
+
+def _no(error: str, cure: str) -> dict[str, Any]:
+    return {"ok": False, "error": error, "cure": cure}
+
+
+def ask(state_dir: Path, **request: Any) -> dict[str, Any]:
+    """One question to the `seawall up` of a state folder. InputError when none runs, or it says no."""
+    try:
+        with socket.socket(socket.AF_UNIX) as s:
+            s.settimeout(10)
+            s.connect(os.fspath(socket_path(state_dir)))
+            s.sendall(json.dumps(request).encode() + b"\n")
+            data = b""
+            while not data.endswith(b"\n") and (part := s.recv(1 << 20)):
+                data += part
+        reply: dict[str, Any] = json.loads(data)
+    except (OSError, ValueError):
+        raise InputError(
+            f"no `seawall up` runs with its state in {state_dir}.", "Start one: seawall up"
+        ) from None
+    if not reply.pop("ok", False):
+        raise InputError(f"{reply.get('error')}.", str(reply.get("cure", "")))
+    return reply

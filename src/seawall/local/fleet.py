@@ -1,0 +1,203 @@
+"""One fleet on this machine: its keepers, how many are wanted, and its rollouts. Acts on `decide/`'s answers.
+
+`tick` is level-triggered: it looks at what is and asks `decide.replace.moves` what to do, so it can be called
+at any time and after any failure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from seawall.decide import scale
+from seawall.decide.replace import Drain, Member, Start, moves
+from seawall.decide.replica import Phase
+from seawall.domain.seen import Replica
+from seawall.domain.spec import Fleet
+from seawall.drivers.engine import EngineClient
+from seawall.local.clock import Clock
+from seawall.local.keeper import Care, Keeper, Spawn
+from seawall.local.launch import Recipe
+from seawall.local.services import EngineService, GatewayService
+
+Note = Callable[[str, str], None]
+"""(subject, what happened and why)"""
+
+MEMORY_RETRY_S = 15.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Means:
+    """What a fleet's runner needs of the world."""
+
+    client: EngineClient
+    gateway: GatewayService
+    spawn: Spawn
+    clock: Clock
+    logs: Path
+    note: Note
+    free_memory: Callable[[], int]
+    """Bytes available now."""
+    launch: Callable[[Keeper], None]
+    """Runs a keeper's `run()` in a task that somebody awaits."""
+    publish: Callable[[], None]
+    """Writes the discovery document anew."""
+
+
+class FleetRunner:
+    """The keepers of one fleet."""
+
+    def __init__(self, recipe: Recipe, care: Care, means: Means, need_bytes: int) -> None:
+        self.recipe, self.care, self._means, self._need_bytes = recipe, care, means, need_bytes
+        self.fleet: Fleet = recipe.fleet
+        self.keepers: dict[int, Keeper] = {}
+        self.policy = scale.policy_of(self.fleet)
+        self.wanted = self.fleet.spec.scaling.min
+        self.generation = 0
+        self.pinned: int | None = None
+        """Set by hand; the autoscaler then rests."""
+        self.scale_reason = f"min {self.wanted}"
+        self.stopping = False
+        self._scale_state: scale.ScaleState = {}
+        self._memory_at = -MEMORY_RETRY_S
+        self._look_at = 0.0
+
+    @property
+    def name(self) -> str:
+        return self.fleet.name
+
+    def service(self, keeper: Keeper) -> EngineService:
+        assert isinstance(keeper.service, EngineService)
+        return keeper.service
+
+    def tick(self) -> None:
+        """Forgets the stopped, scales, then starts and drains what `moves` says."""
+        for index in [i for i, k in self.keepers.items() if k.life.phase is Phase.STOPPED]:
+            del self.keepers[index]
+        if not self.stopping:
+            self._scale()
+        members = [
+            Member(index=i, generation=k.generation, phase=k.life.phase) for i, k in self.keepers.items()
+        ]
+        wanted = 0 if self.stopping else self.wanted
+        for move in moves(members, wanted, self.generation, self.fleet.spec.rollout.max_surge):
+            match move:
+                case Start():
+                    self._start(move)
+                case Drain():
+                    self.keepers[move.index].drain("shutting down" if self.stopping else move.reason)
+
+    def restart(self) -> int:
+        """Begins a rolling restart; the generation that all replicas will have when it is done."""
+        self.generation += 1
+        self._means.note(self.name, f"rolling restart: generation {self.generation}")
+        return self.generation
+
+    def pin(self, count: int | None) -> None:
+        """Sets the number of replicas by hand; None gives it back to the autoscaler."""
+        self.pinned = count
+        if count is not None:
+            self.wanted = count
+            self.scale_reason = "set by hand"
+        self._means.note(
+            self.name, "scaled by demand again" if count is None else f"scaled to {count} by hand"
+        )
+
+    def settled(self) -> bool:
+        """As many ready replicas of the wanted generation as wanted, and no other."""
+        want = [(self.generation, Phase.READY)] * self.wanted
+        return sorted((k.generation, k.life.phase) for k in self.keepers.values()) == want
+
+    def discovered(self) -> list[Replica]:
+        """What the gateway may know of."""
+        out = []
+        for k in self.keepers.values():
+            if k.life.phase is Phase.READY or (k.life.phase is Phase.DRAINING and k.load is not None):
+                draining = k.life.phase is Phase.DRAINING
+                out.append(
+                    Replica(
+                        name=k.name,
+                        fleet=self.name,
+                        url=self.service(k).url,
+                        ready=not draining,
+                        draining=draining,
+                    )
+                )
+        return out
+
+    def seen(self) -> scale.DemandSeen:
+        """Demand as the autoscaler sees it; not fresh while the gateway does not answer."""
+        state = self._means.gateway.fleet(self.name)
+        ready = [k for k in self.keepers.values() if k.life.phase is Phase.READY]
+        loads = [k.load for k in ready if k.load is not None]
+        return scale.DemandSeen(
+            replicas=self.wanted,
+            ready=len(ready),
+            running=sum(load.running for load in loads),
+            waiting=sum(load.waiting for load in loads),
+            queued=float(state.get("queued", 0) or 0),
+            fresh=bool(state) and len(loads) == len(ready),
+            kv_usage=max((load.kv_usage for load in loads), default=None),
+        )
+
+    def _scale(self) -> None:
+        now = self._means.clock.now()
+        if self.pinned is not None or (now < self._look_at and self.wanted > 0):
+            return
+        decision, self._scale_state = scale.decide(self.policy, self.seen(), self._scale_state, now)
+        self._look_at = now + max(1.0, decision.next_look_s)
+        self.scale_reason = decision.reason
+        if decision.replicas != self.wanted:
+            self._means.note(self.name, f"{self.wanted} -> {decision.replicas} replicas: {decision.reason}")
+            self.wanted = decision.replicas
+
+    def _start(self, move: Start) -> None:
+        now, free = self._means.clock.now(), self._means.free_memory()
+        if self.keepers and free < self._need_bytes:
+            if now - self._memory_at >= MEMORY_RETRY_S:
+                self._memory_at = now
+                self._means.note(
+                    self.name,
+                    f"one more replica needs about {self._need_bytes >> 20} MiB and {free >> 20} MiB are free; waiting",
+                )
+            return
+        name = f"{self.name}-{move.index}"
+        keeper_of: list[Keeper] = []
+
+        def idle() -> bool | None:
+            return self._idle(keeper_of[0])
+
+        service = EngineService(self.recipe, self._means.client, idle)
+        keeper = Keeper(
+            name, service, self._means.logs / f"{name}.log", self.care,
+            spawn=self._means.spawn, clock=self._means.clock, changed=self._changed, generation=self.generation,
+        )  # fmt: skip
+        keeper_of.append(keeper)
+        self.keepers[move.index] = keeper
+        self._means.note(name, f"starting: {move.reason}")
+        self._means.launch(keeper)
+
+    def _idle(self, keeper: Keeper) -> bool | None:
+        """The gateway has evicted it and nothing is in flight to it."""
+        seen = self._means.gateway.replica(keeper.name, self.service(keeper).url)
+        if not seen:
+            return None
+        return seen.get("state") == "draining" and seen.get("in_flight") == 0
+
+    def _changed(self, keeper: Keeper, why: str) -> None:
+        self._means.publish()
+        self._means.note(keeper.name, f"{keeper.life.phase}: {why}")
+
+
+def care_of(fleet: Fleet, base: Care) -> Care:
+    """The fleet's own drain, notice and limits over the local defaults."""
+    from seawall.drivers.process import Limits
+
+    spec = fleet.spec
+    return replace(
+        base,
+        notice_s=spec.rollout.pre_stop,
+        drain_s=spec.rollout.drain + 10,
+        limits=Limits(memory_bytes=spec.hardware.memory, cpu_cores=spec.hardware.cpu),
+    )

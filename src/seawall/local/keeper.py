@@ -1,0 +1,297 @@
+"""Keeps one process alive and honest: start, prove, watch, restart with back-off, drain, stop.
+
+A replica and the gateway are kept the same way; what differs is the `Service`: its command, how it proves
+itself, what its pulse is. The phases are `decide/replica.py`'s table; this file only acts on them.
+Forbidden here: choosing how many there should be.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol, assert_never
+
+from seawall.decide.replica import (
+    Event,
+    Life,
+    LifePolicy,
+    LivenessPolicy,
+    Phase,
+    Pulse,
+    Verdict,
+    born,
+    can,
+    due,
+    feel,
+    probed,
+    step,
+)
+from seawall.drivers.engine import EngineLoad
+from seawall.drivers.process import Limits, resident_bytes
+from seawall.errors import SeawallError
+from seawall.local.causes import cause_of
+from seawall.local.clock import Clock
+
+SLICE_S = 0.2
+"""How late a keeper may notice that its process has gone."""
+MEMORY_LOOK_S = 5.0
+BURY_S = 60.0
+"""A killed family is gone in milliseconds; one in uninterruptible sleep is left to the kernel, loudly."""
+
+
+class Running(Protocol):
+    """A started process, as `drivers.process.Child`."""
+
+    pid: int
+    limited_by: str
+
+    @property
+    def guardian_pid(self) -> int: ...
+
+    @property
+    def exit_code(self) -> int | None: ...
+
+    def terminate(self) -> None: ...
+
+    def kill(self) -> None: ...
+
+    async def wait(self) -> int: ...
+
+
+Spawn = Callable[[Sequence[str], Mapping[str, str], Path, Limits | None], Awaitable[Running]]
+
+
+class Service(Protocol):
+    """What is kept: one vLLM server, one simulated one, or the gateway."""
+
+    def command(self) -> tuple[list[str], dict[str, str]]:
+        """argv and environment of a fresh start; picks a new port where it may."""
+        ...
+
+    async def listens(self) -> bool: ...
+
+    async def prove(self) -> str | None:
+        """None when it did real work just now; else what came instead."""
+        ...
+
+    async def load(self) -> EngineLoad | None:
+        """Its load; `tokens` is the counter whose advance is its pulse. None: it could not be read."""
+        ...
+
+    def idle(self) -> bool | None:
+        """Nothing is in flight to it, as far as the router knows; None: not known."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Care:
+    """How a keeper treats its process. Times are seconds."""
+
+    life: LifePolicy = field(default_factory=LifePolicy)
+    liveness: LivenessPolicy = field(default_factory=LivenessPolicy)
+    look_s: float = 1.0
+    """Between two looks at a ready one."""
+    notice_s: float = 15.0
+    """Between "route nothing here" and SIGTERM at most; less when the router says nothing is in flight."""
+    drain_s: float = 120.0
+    """It may go on so long after SIGTERM; then it is killed."""
+    limits: Limits = field(default_factory=Limits)
+
+
+class Keeper:
+    """One process and its life. `run()` returns when it is stopped for good."""
+
+    def __init__(
+        self,
+        name: str,
+        service: Service,
+        log: Path,
+        care: Care,
+        *,
+        spawn: Spawn,
+        clock: Clock,
+        changed: Callable[[Keeper, str], None],
+        generation: int = 0,
+    ) -> None:
+        self.name, self.service, self.log, self.care, self.generation = name, service, log, care, generation
+        self._spawn, self._clock, self._changed = spawn, clock, changed
+        self.life: Life = born(clock.now(), "wanted")
+        self.child: Running | None = None
+        self.load: EngineLoad | None = None
+        self.memory_bytes = 0
+        self.pulse = Pulse()
+        self._drain_why: str | None = None
+        self._hurry = False
+        self._memory_at = 0.0
+
+    def drain(self, why: str) -> None:
+        """Asks it to finish and stop. Idempotent."""
+        if self._drain_why is None:
+            self._drain_why = why
+
+    def hurry(self) -> None:
+        """Ends a drain at once: kill."""
+        self._hurry = True
+        self.drain("stopped at once")
+
+    async def run(self) -> None:
+        """Lives the life until it is over; on cancellation the process is killed, not left."""
+        try:
+            while True:
+                match self.life.phase:
+                    case Phase.STARTING:
+                        await self._starting()
+                    case Phase.PROVING:
+                        await self._proving()
+                    case Phase.READY:
+                        await self._ready()
+                    case Phase.FAILED:
+                        await self._failed()
+                    case Phase.DRAINING:
+                        await self._draining()
+                    case Phase.STOPPED:
+                        return
+                    case _:
+                        assert_never(self.life.phase)
+        finally:
+            await self._bury()
+
+    def _happen(self, event: Event, why: str) -> None:
+        self.life = step(self.life, event, self._clock.now(), self.care.life, why)
+        self._changed(self, why)
+
+    async def _pause(self, seconds: float) -> None:
+        """Waits, but not longer than until its process exits or a drain is asked for."""
+        end = self._clock.now() + seconds
+        while (left := end - self._clock.now()) > 0 and not self._interrupted():
+            await self._clock.sleep(min(SLICE_S, left))
+
+    def _interrupted(self) -> bool:
+        gone = self.child is not None and self.child.exit_code is not None
+        return gone or self._hurry or (self._drain_why is not None and self.life.phase is not Phase.DRAINING)
+
+    def _interruption(self) -> bool:
+        """Handles an exit, a drain or the start-up budget; True when the phase has changed."""
+        now = self._clock.now()
+        if self._drain_why is not None and can(self.life, Event.DRAIN):
+            self._happen(Event.DRAIN, self._drain_why)
+            return True
+        if (
+            self.child is not None
+            and (code := self.child.exit_code) is not None
+            and can(self.life, Event.EXITED)
+        ):
+            self._happen(Event.EXITED, cause_of(code, self.log))
+            return True
+        if due(self.life, now, self.care.life) is Event.OVERDUE:
+            self._happen(
+                Event.OVERDUE, f"not ready within its start-up budget of {self.care.life.startup_s:.0f} s"
+            )
+            return True
+        return False
+
+    async def _starting(self) -> None:
+        if self.child is None:
+            argv, env = self.service.command()
+            try:
+                self.child = await self._spawn(argv, env, self.log, self.care.limits)
+            except SeawallError as e:
+                self._happen(Event.EXITED, e.message)
+                return
+            self._changed(self, f"pid {self.child.pid}")
+        while not self._interruption():
+            if await self.service.listens():
+                self._happen(Event.LISTENS, "it listens")
+                return
+            await self._pause(0.5)
+
+    async def _proving(self) -> None:
+        while not self._interruption():
+            failed = await self.service.prove()
+            if failed is None:
+                now = self._clock.now()
+                self.pulse = Pulse(advanced_s=now)
+                self._happen(Event.PROVED, f"proved itself {now - self.life.born_s:.1f} s after its start")
+                return
+            await self._pause(0.5)
+
+    async def _ready(self) -> None:
+        while not self._interruption():
+            self.load = await self.service.load()
+            verdict, self.pulse = feel(
+                self.pulse, self.load.tokens if self.load else None, self._clock.now(), self.care.liveness
+            )
+            if verdict is Verdict.PROBE:
+                failed = await self.service.prove()
+                self.pulse = probed(self.pulse, failed is None, self._clock.now())
+                if failed is not None:
+                    self._changed(self, f"did not answer a probe: {failed}")
+            elif verdict is Verdict.DEAD:
+                quiet = self._clock.now() - self.pulse.advanced_s
+                self._happen(
+                    Event.STALLED, f"stalled: no counter advanced and no token came in {quiet:.0f} s"
+                )
+                return
+            if self._too_large():
+                self._happen(Event.STALLED, f"uses {self.memory_bytes >> 20} MiB, over its limit")
+                return
+            await self._pause(self.care.look_s)
+
+    def _too_large(self) -> bool:
+        """Only the fallback where the system enforces no limit."""
+        now, child = self._clock.now(), self.child
+        if child is None or now - self._memory_at < MEMORY_LOOK_S:
+            return False
+        self._memory_at = now
+        self.memory_bytes = resident_bytes(child.pid)
+        limit = self.care.limits.memory_bytes
+        return limit is not None and child.limited_by == "nothing" and self.memory_bytes > limit
+
+    async def _failed(self) -> None:
+        await self._bury()
+        self.load = None
+        while due(self.life, self._clock.now(), self.care.life) is not Event.RETRY:
+            if self._interruption():
+                return
+            await self._pause(min(1.0, max(0.01, self.life.retry_at_s - self._clock.now())))
+        self._happen(Event.RETRY, f"started again after {self.life.failures} failed start(s)")
+
+    async def _draining(self) -> None:
+        """Notice first (the router evicts), then SIGTERM (vLLM finishes its streams), then a bounded kill."""
+        began = self._clock.now()
+        was_ready = self.load is not None or self.pulse.advanced_s > 0
+        if was_ready and not self._hurry:
+            while self._clock.now() - began < self.care.notice_s and not self._exited() and not self._hurry:
+                if self.service.idle():
+                    break
+                await self._pause(SLICE_S)
+            if self.child is not None and not self._exited():
+                self.child.terminate()
+                end = self._clock.now() + self.care.drain_s
+                while self._clock.now() < end and not self._exited() and not self._hurry:
+                    await self._pause(SLICE_S)
+        whole = self._exited()
+        took = self._clock.now() - began
+        await self._bury()
+        self._happen(
+            Event.EXITED, f"stopped after {took:.1f} s" + ("" if whole or not was_ready else ", killed")
+        )
+
+    def _exited(self) -> bool:
+        return self.child is None or self.child.exit_code is not None
+
+    async def _bury(self) -> None:
+        """Kills what is left of the process and waits for it."""
+        child, self.child = self.child, None
+        if child is not None:
+            child.kill()
+            await asyncio.wait_for(asyncio.shield(child.wait()), BURY_S)
+
+
+def base_env() -> dict[str, str]:
+    """What every child inherits: the caller's environment without Python's and the virtual environment's own."""
+    drop = ("VIRTUAL_ENV", "PYTHONPATH", "PYTHONHOME", "PYTHONSTARTUP")
+    return {k: v for k, v in os.environ.items() if k not in drop}

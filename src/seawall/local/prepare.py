@@ -1,0 +1,107 @@
+"""Before anything starts: is the port free, is there memory, is the engine installed, are the weights here?
+
+Every "no" is one line with its cause and its cure. Downloads happen here, with progress, and only the first time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from seawall.decide.replica import LifePolicy
+from seawall.domain.spec import Fleet
+from seawall.domain.units import show_bytes
+from seawall.drivers.process import free_port, port_holder
+from seawall.errors import EngineError, InputError
+from seawall.local import engine_env, model
+from seawall.local.keeper import Care
+from seawall.local.launch import Recipe, own_vllm, sim_recipe, vllm_recipe
+from seawall.local.services import GatewayPlace
+from seawall.local.supervisor import Setup, free_memory
+
+Say = Callable[[str], None]
+
+ENGINE_BYTES = 2 * 2**30
+"""Resident memory of one vLLM CPU replica without weights and KV cache: three processes of 0.6-0.7 GB."""
+SIM_BYTES = 64 * 2**20
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wish:
+    """What the command line asks for."""
+
+    specs: tuple[Path, ...]
+    fleets: tuple[Fleet, ...]
+    state_dir: Path
+    cache: Path
+    engine: str | None = None
+    """Overrides every fleet's engine.kind."""
+    host: str = "127.0.0.1"
+    port: int = 8000
+    admin_port: int = 0
+    startup_s: float = 900.0
+    care: Care = field(default_factory=Care)
+
+
+def prepare(wish: Wish, say: Say) -> Setup:
+    """Checks, installs and downloads what is missing. SeawallError with the cure when something cannot be had."""
+    check_port(wish.port)
+    if wish.admin_port:
+        check_port(wish.admin_port, "--admin-port")
+    recipes = tuple(_recipe(f, wish, say) for f in wish.fleets)
+    need = {r.fleet.name: _need(r) for r in recipes}
+    check_memory(recipes, need, free_memory())
+    drain = max(f.spec.rollout.drain for f in wish.fleets)
+    place = GatewayPlace(
+        specs=tuple(p.absolute() for p in wish.specs),
+        discovery=wish.state_dir / "discovery.json",
+        host=wish.host,
+        port=wish.port or free_port(),
+        admin_port=wish.admin_port or free_port(),
+        grace_s=drain,
+    )
+    care = Care(
+        life=LifePolicy(startup_s=wish.startup_s), liveness=wish.care.liveness, look_s=wish.care.look_s
+    )
+    return Setup(recipes=recipes, place=place, state_dir=wish.state_dir, care=care, need_bytes=need)
+
+
+def check_port(port: int, flag: str = "--port") -> None:
+    """InputError names who listens there."""
+    if not 0 <= port < 65536:
+        raise InputError(f"{flag} {port} is not a port.", f"Use {flag} 8000.")
+    if port and (holder := port_holder(port)):
+        raise InputError(
+            f"port {port} is taken by {holder}.",
+            f"Use {flag} {port + 1 if port < 65535 else 8000}, or stop it.",
+        )
+
+
+def check_memory(recipes: Sequence[Recipe], need: dict[str, int], free: int) -> None:
+    """EngineError unless the fewest replicas of every fleet fit into the memory that is free."""
+    least = sum(max(1, r.fleet.spec.scaling.min) * need[r.fleet.name] for r in recipes)
+    if least > free:
+        raise EngineError(
+            f"the fewest replicas need about {show_bytes(least)} of memory, and {show_bytes(free)} are free.",
+            "Stop something, lower scaling.min or engine.kvCacheMemory, or try --engine sim.",
+        )
+
+
+def _recipe(fleet: Fleet, wish: Wish, say: Say) -> Recipe:
+    if (wish.engine or fleet.spec.engine.kind) == "sim":
+        return sim_recipe(fleet)
+    if fleet.spec.hardware.gpu == "cpu":
+        vllm = engine_env.install(wish.cache, say).vllm
+    else:
+        vllm = own_vllm()
+    return vllm_recipe(fleet, vllm, model.model_folder(fleet.spec.model, wish.cache, say), wish.cache)
+
+
+def _need(recipe: Recipe) -> int:
+    if recipe.engine == "sim":
+        return SIM_BYTES
+    weights = sum(f.stat().st_size for f in Path(recipe.program[-1]).glob("*.safetensors"))
+    if recipe.fleet.spec.hardware.gpu != "cpu":
+        return 2 * ENGINE_BYTES
+    return ENGINE_BYTES + weights + (recipe.fleet.spec.engine.kv_cache_memory or 4 * 2**30)

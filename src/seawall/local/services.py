@@ -1,0 +1,131 @@
+"""What is kept: one engine, or the gateway. How each is started, proves itself, and shows its pulse."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from seawall.drivers.engine import EngineClient, EngineLoad
+from seawall.drivers.process import free_port
+from seawall.errors import EngineError
+from seawall.local.keeper import base_env
+from seawall.local.launch import HOST, Recipe
+
+
+class EngineService:
+    """One replica. A fresh port at every start, so a port that somebody took costs one back-off."""
+
+    def __init__(
+        self, recipe: Recipe, client: EngineClient, idle: Callable[[], bool | None], probe_s: float = 20.0
+    ) -> None:
+        self.recipe, self._client, self._idle, self._probe_s = recipe, client, idle, probe_s
+        self.port = 0
+        self._key = os.environ.get("SEAWALL_ENGINE_API_KEY")
+
+    @property
+    def url(self) -> str:
+        return f"http://{HOST}:{self.port}"
+
+    def command(self) -> tuple[list[str], dict[str, str]]:
+        self.port = free_port(HOST)
+        argv, env = self.recipe.command(self.port)
+        return argv, env | {"SEAWALL_REPLICA_PORT": str(self.port)}
+
+    async def listens(self) -> bool:
+        return await self._client.listens(self.url)
+
+    async def prove(self) -> str | None:
+        headers = {"authorization": f"Bearer {self._key}"} if self._key else None
+        try:
+            await self._client.token(self.url, self.recipe.fleet.served_names[0], self._probe_s, headers)
+        except EngineError as e:
+            return e.message
+        return None
+
+    async def load(self) -> EngineLoad | None:
+        return await self._client.load(self.url)
+
+    def idle(self) -> bool | None:
+        return self._idle()
+
+
+@dataclass(frozen=True, kw_only=True)
+class GatewayPlace:
+    """Where the gateway listens and what it reads."""
+
+    specs: tuple[Path, ...]
+    discovery: Path
+    host: str
+    port: int
+    admin_port: int
+    grace_s: float
+
+    @property
+    def url(self) -> str:
+        host = HOST if self.host in ("0.0.0.0", "") else self.host
+        return f"http://{host}:{self.port}"
+
+    @property
+    def admin_url(self) -> str:
+        return f"http://{HOST}:{self.admin_port}"
+
+
+class GatewayService:
+    """The gateway as a kept process; its `/debug/state` is also the supervisor's eye on demand."""
+
+    def __init__(self, place: GatewayPlace, client: EngineClient) -> None:
+        self.place, self._client = place, client
+        self.state: dict[str, Any] | None = None
+        """The latest `/debug/state`; None while it does not answer."""
+        self._answered = 0
+
+    def command(self) -> tuple[list[str], dict[str, str]]:
+        p = self.place
+        argv = [sys.executable, "-m", "seawall", "gateway", *map(str, p.specs)]
+        argv += ["--discovery", f"file:{p.discovery}", "--listen", f"{p.host}:{p.port}"]
+        argv += ["--admin", f"{HOST}:{p.admin_port}", "--grace", f"{p.grace_s:g}"]
+        return argv, base_env()
+
+    async def listens(self) -> bool:
+        return await self._client.ok(f"{self.place.admin_url}/healthz")
+
+    async def prove(self) -> str | None:
+        return None if await self.listens() else "no 200 from /healthz"
+
+    async def load(self) -> EngineLoad | None:
+        """Its pulse is that it shows its state; the counter is the number of looks that were answered."""
+        self.state = await self._client.get_json(f"{self.place.admin_url}/debug/state")
+        if self.state is None:
+            return None
+        self._answered += 1
+        return EngineLoad(tokens=self._answered)
+
+    def idle(self) -> bool | None:
+        """It drains by itself on SIGTERM, and needs no notice first."""
+        return True
+
+    def fleet(self, name: str) -> dict[str, Any]:
+        """What it says of a fleet; {} while it says nothing."""
+        fleets = (self.state or {}).get("fleets", {})
+        found = fleets.get(name) if isinstance(fleets, dict) else None
+        return found if isinstance(found, dict) else {}
+
+    def replica(self, name: str, url: str) -> dict[str, Any]:
+        """What it says of a replica at this very address; {} while it says nothing."""
+        replicas = (self.state or {}).get("replicas", {})
+        found = replicas.get(name) if isinstance(replicas, dict) else None
+        return found if isinstance(found, dict) and found.get("url", url) == url else {}
+
+
+def read_json(path: Path) -> dict[str, Any] | None:
+    """A JSON object from a file; None when there is none."""
+    with contextlib.suppress(OSError, ValueError):
+        data = json.loads(path.read_text("utf-8"))
+        return data if isinstance(data, dict) else None
+    return None

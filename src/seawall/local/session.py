@@ -1,0 +1,143 @@
+"""One `seawall up` from its command to its last line: the state folder's lock, signals, and what is printed.
+
+Blocking; owns the event loop. What it prints goes to standard output, decision first.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import fcntl
+import importlib.resources
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from seawall.config.load import load_fleets
+from seawall.decide.replica import Phase
+from seawall.domain.spec import Fleet
+from seawall.drivers import cache
+from seawall.errors import InputError
+from seawall.local import view
+from seawall.local.prepare import Wish, prepare
+from seawall.local.services import read_json
+from seawall.local.snapshot import snapshot
+from seawall.local.supervisor import Happening, Supervisor
+
+_DEFAULT = "smollm2.yaml"
+
+
+def default_spec(root: Path) -> Path:
+    """examples/smollm2.yaml of a clone; of an installed package, its copy in the cache."""
+    clone = Path(__file__).resolve().parents[3] / "examples" / _DEFAULT
+    if clone.is_file():
+        return clone
+    text = importlib.resources.files("seawall.local").joinpath(_DEFAULT).read_text("utf-8")
+    path = cache.make_dir(root) / _DEFAULT
+    cache.write_atomic(path, text)
+    return path
+
+
+def state_dir(given: Path | None) -> Path:
+    """The folder given, `$SEAWALL_STATE`, or `up` in the cache."""
+    if given is None and (env := os.environ.get("SEAWALL_STATE")):
+        given = Path(env)
+    return given.expanduser().absolute() if given else cache.root() / "up"
+
+
+def load(paths: tuple[Path, ...]) -> tuple[Fleet, ...]:
+    """Every fleet of every file; InputError when two have one name."""
+    fleets = tuple(f for p in paths for f in load_fleets(p))
+    names = [f.name for f in fleets]
+    for name in names:
+        if names.count(name) > 1:
+            raise InputError(
+                f"two fleets are named {name}.", "On one machine every fleet needs a name of its own."
+            )
+    return fleets
+
+
+def run(wish: Wish, live: bool) -> None:
+    """Serves until Ctrl-C or SIGTERM; a second one kills. Returns when no process is left."""
+    with _sole(wish.state_dir):
+        say("seawall up: " + ", ".join(f.name for f in wish.fleets))
+        setup = prepare(wish, say)
+        if setup.recipes[0].engine == "sim":
+            say(view.SIM_WARNING)
+        say(f"gateway on {setup.place.url}; state and logs in {wish.state_dir}")
+        asyncio.run(_serve(Supervisor(setup, on_event=lambda e: None if live else _line(e)), live))
+        say("stopped; nothing is left running")
+
+
+def say(line: str) -> None:
+    """One line of progress, seen at once even through a pipe."""
+    with contextlib.suppress(BrokenPipeError):
+        print(line, flush=True)
+
+
+@contextlib.contextmanager
+def _sole(folder: Path) -> Iterator[None]:
+    """One `seawall up` per state folder; the kernel frees the lock when it dies."""
+    cache.make_dir(folder)
+    with (folder / "lock").open("a") as f:
+        try:
+            fcntl.flock(f, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            pid = (read_json(folder / "state.json") or {}).get("pid", "unknown")
+            raise InputError(
+                f"`seawall up` is running already (pid {pid}).",
+                "See `seawall status`, or use another --state-dir and --port.",
+            ) from None
+        yield
+
+
+def _line(e: Happening) -> None:
+    say(view.event_line({"at": e.at, "subject": e.subject, "text": e.text}))
+
+
+async def _serve(supervisor: Supervisor, live: bool) -> None:
+    loop = asyncio.get_running_loop()
+    for sig in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        loop.add_signal_handler(sig, supervisor.stop)
+    async with asyncio.TaskGroup() as group:
+        watch = group.create_task(_live(supervisor) if live else _plain(supervisor))
+        await supervisor.run()
+        watch.cancel()
+
+
+def _first_ready(supervisor: Supervisor) -> bool:
+    gateway = supervisor.gateway
+    up = gateway is not None and gateway.life.phase is Phase.READY
+    return up and any(k.life.phase is Phase.READY for f in supervisor.fleets for k in f.keepers.values())
+
+
+def _ready_text(supervisor: Supervisor) -> str:
+    url = supervisor.setup.place.url
+    return f"\nserving {url}. Try:\n\n{view.snippets(url, supervisor.fleets[0].fleet.served_names[0])}\n"
+
+
+async def _plain(supervisor: Supervisor) -> None:
+    while not _first_ready(supervisor):
+        await asyncio.sleep(0.3)
+    say(_ready_text(supervisor))
+
+
+async def _live(supervisor: Supervisor) -> None:
+    from rich.console import Console
+    from rich.live import Live
+
+    console = Console()
+    told = False
+
+    def picture() -> Any:
+        return view.screen(snapshot(supervisor), min(console.height, 30))
+
+    with Live(picture(), console=console, auto_refresh=False, redirect_stderr=False) as screen:
+        while True:
+            if not told and _first_ready(supervisor):
+                told = True
+                console.print(_ready_text(supervisor), highlight=False, markup=False)
+            screen.update(picture(), refresh=True)
+            await asyncio.sleep(0.5)

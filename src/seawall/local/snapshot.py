@@ -1,0 +1,94 @@
+"""What `seawall up` is doing, as plain JSON: state.json, `seawall status --json` and the live view are this.
+
+The shape is documented in docs/reference/local.md; names are only added.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from seawall.decide.replica import Phase
+
+_GATEWAY_SAYS = (
+    "queued", "in_flight", "pending", "ttft_p50_s", "ttft_p95_s", "finished_total", "rejected_total", "failed_total",
+    "resumed_total", "retried_total",
+)  # fmt: skip
+
+if TYPE_CHECKING:
+    from seawall.local.fleet import FleetRunner
+    from seawall.local.keeper import Keeper
+    from seawall.local.supervisor import Supervisor
+
+
+def snapshot(supervisor: Supervisor) -> dict[str, Any]:
+    """One look at everything; cheap, no I/O."""
+    from seawall.local.supervisor import fact_sheet
+
+    now = supervisor._clock.now()
+    place = supervisor.setup.place
+    gateway = supervisor.gateway
+    return {
+        **fact_sheet(supervisor),
+        "stopping": supervisor.stopping,
+        "gateway": {
+            "url": place.url,
+            "admin_url": place.admin_url,
+            **(_kept(gateway, now) if gateway else {"phase": Phase.STARTING}),
+        },
+        "fleets": [_fleet(f, supervisor) for f in supervisor.fleets],
+        "replicas": [_replica(f, k, supervisor, now) for f in supervisor.fleets for k in f.keepers.values()],
+        "events": [{"at": e.at, "subject": e.subject, "text": e.text} for e in list(supervisor.events)[-50:]],
+    }
+
+
+def _kept(keeper: Keeper, now: float) -> dict[str, Any]:
+    life, child = keeper.life, keeper.child
+    return {
+        "name": keeper.name,
+        "phase": str(life.phase),
+        "for_s": round(now - life.since_s, 1),
+        "reason": life.reason,
+        "pid": child.pid if child else None,
+        "guardian_pid": child.guardian_pid if child else None,
+        "generation": keeper.generation,
+        "failures": life.failures,
+        "retry_in_s": round(max(0.0, life.retry_at_s - now), 1) if life.phase is Phase.FAILED else None,
+        "log": str(keeper.log),
+    }
+
+
+def _replica(fleet: FleetRunner, keeper: Keeper, supervisor: Supervisor, now: float) -> dict[str, Any]:
+    service = fleet.service(keeper)
+    load = keeper.load
+    routed = supervisor.gateway_service.replica(keeper.name, service.url)
+    return {
+        **_kept(keeper, now),
+        "fleet": fleet.name,
+        "url": service.url,
+        "port": service.port,
+        "running": load.running if load else None,
+        "waiting": load.waiting if load else None,
+        "kv_usage": load.kv_usage if load else None,
+        "tokens": load.tokens if load else None,
+        "in_flight": routed.get("in_flight"),
+        "routed": routed.get("state"),
+        "memory_bytes": keeper.memory_bytes or None,
+        "limited_by": keeper.child.limited_by if keeper.child else None,
+    }
+
+
+def _fleet(fleet: FleetRunner, supervisor: Supervisor) -> dict[str, Any]:
+    seen = supervisor.gateway_service.fleet(fleet.name)
+    return {
+        "name": fleet.name,
+        "models": list(fleet.fleet.served_names),
+        "wanted": fleet.wanted,
+        "ready": sum(k.life.phase is Phase.READY for k in fleet.keepers.values()),
+        "min": fleet.policy.lowest,
+        "max": fleet.policy.highest,
+        "pinned": fleet.pinned,
+        "generation": fleet.generation,
+        "settled": fleet.settled(),
+        "scale_reason": fleet.scale_reason,
+        **{k: seen.get(k) for k in _GATEWAY_SAYS},
+    }

@@ -1,0 +1,244 @@
+"""`seawall up` at work: keeps the gateway and every fleet's replicas, publishes them, answers its control socket.
+
+Structure: one TaskGroup owns a task per keeper, the tick and the control socket; when it ends, no process of
+ours is left. Decisions come from `decide/`; what is decided here is only the order of a shutdown: the gateway
+drains first (it answers what it has accepted), then the replicas.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from seawall.decide.replica import Phase
+from seawall.domain.seen import Replicas
+from seawall.drivers import cache
+from seawall.drivers.engine import EngineClient
+from seawall.drivers.guardian import Log
+from seawall.drivers.process import Child
+from seawall.local.clock import Clock, WallClock
+from seawall.local.fleet import FleetRunner, Means, care_of
+from seawall.local.keeper import Care, Keeper, Spawn
+from seawall.local.launch import Recipe
+from seawall.local.services import GatewayPlace, GatewayService
+
+TICK_S = 0.5
+EVENTS = 200
+
+
+@dataclass(frozen=True)
+class Happening:
+    """One line of what happened, and why."""
+
+    at: float
+    """Unix time, seconds."""
+    subject: str
+    text: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Setup:
+    """What to run, and where its state goes."""
+
+    recipes: tuple[Recipe, ...]
+    place: GatewayPlace
+    state_dir: Path
+    care: Care
+    need_bytes: dict[str, int]
+    """Fleet -> memory that one more replica takes, for the check before a start."""
+
+
+class Supervisor:
+    """Everything that `seawall up` keeps."""
+
+    def __init__(
+        self,
+        setup: Setup,
+        *,
+        spawn: Spawn = Child.start,
+        clock: Clock | None = None,
+        on_event: Callable[[Happening], None] = lambda happening: None,
+    ) -> None:
+        self.setup = setup
+        self._clock = clock or WallClock()
+        self._spawn, self._on_event = spawn, on_event
+        self.client = EngineClient()
+        self.gateway_service = GatewayService(setup.place, self.client)
+        self.gateway: Keeper | None = None
+        self.events: deque[Happening] = deque(maxlen=EVENTS)
+        self._journal = Log(str(cache.make_dir(setup.state_dir) / "events.jsonl"))
+        self._logs = cache.make_dir(setup.state_dir / "logs")
+        self._version = 0
+        self._published = ""
+        self._group: asyncio.TaskGroup | None = None
+        self._stop = asyncio.Event()
+        self._fleets: list[FleetRunner] = []
+        self.started_at = time.time()
+
+    @property
+    def fleets(self) -> list[FleetRunner]:
+        return self._fleets
+
+    def stop(self) -> None:
+        """First call: drain and end. Second: kill and end."""
+        if not self._stop.is_set():
+            self._stop.set()
+            self.note("seawall", "stopping: draining; Ctrl-C again kills")
+            return
+        self.note("seawall", "killing")
+        for keeper in self.keepers():
+            keeper.hurry()
+
+    @property
+    def stopping(self) -> bool:
+        return self._stop.is_set()
+
+    def keepers(self) -> list[Keeper]:
+        mine = [self.gateway] if self.gateway else []
+        return mine + [k for f in self._fleets for k in f.keepers.values()]
+
+    def fleet(self, name: str | None) -> FleetRunner | None:
+        """By name; without a name, the only one."""
+        if name is None:
+            return self._fleets[0] if len(self._fleets) == 1 else None
+        return next((f for f in self._fleets if f.name == name), None)
+
+    async def run(self) -> None:
+        """Until `stop`, or the control socket's `stop`; returns when every process is gone."""
+        from seawall.local import control
+
+        self.publish()
+        try:
+            async with asyncio.TaskGroup() as group:
+                self._group = group
+                server = await control.serve(self)
+                self._start_gateway()
+                self._start_fleets()
+                while not self._stop.is_set():
+                    self._tick()
+                    await self._wait(TICK_S)
+                await self._shut_down()
+                server.close()
+        finally:
+            self._write_state(ended=True)
+            (self.setup.state_dir / "discovery.json").unlink(missing_ok=True)
+            await self.client.close()
+
+    def restart_gateway(self) -> None:
+        """Replaces the gateway: the old drains, then a new one starts on the same port."""
+        if self.gateway:
+            self.gateway.drain("restarted by hand")
+
+    def note(self, subject: str, text: str) -> None:
+        """Records what happened, for the view, `status` and the journal."""
+        happening = Happening(time.time(), subject, text)
+        self.events.append(happening)
+        self._journal.write(json.dumps(asdict(happening)).encode() + b"\n")
+        self._on_event(happening)
+
+    def publish(self) -> None:
+        """Writes the discovery document if it changed. Before anything is stopped, never after."""
+        replicas = sorted((r for f in self._fleets for r in f.discovered()), key=lambda r: r.name)
+        body = asdict(Replicas(replicas=tuple(replicas)))
+        if (text := json.dumps(body)) != self._published:
+            self._published = text
+            self._version += 1
+            cache.write_atomic(
+                self.setup.place.discovery, json.dumps(body | {"version": self._version}, indent=1)
+            )
+
+    def _start_gateway(self) -> None:
+        self.gateway = Keeper(
+            "gateway", self.gateway_service, self._logs / "gateway.log",
+            Care(life=self.setup.care.life, notice_s=0.0, drain_s=self.setup.place.grace_s + 5),
+            spawn=self._spawn, clock=self._clock, changed=self._gateway_changed,
+        )  # fmt: skip
+        self._launch(self.gateway)
+
+    def _start_fleets(self) -> None:
+        means = Means(
+            client=self.client, gateway=self.gateway_service, spawn=self._spawn, clock=self._clock, logs=self._logs,
+            note=self.note, free_memory=free_memory, launch=self._launch, publish=self.publish,
+        )  # fmt: skip
+        for recipe in self.setup.recipes:
+            care = care_of(recipe.fleet, self.setup.care)
+            self._fleets.append(
+                FleetRunner(recipe, care, means, self.setup.need_bytes.get(recipe.fleet.name, 0))
+            )
+
+    def _gateway_changed(self, keeper: Keeper, why: str) -> None:
+        if keeper.life.phase in (Phase.FAILED, Phase.STOPPED):
+            self.gateway_service.state = None
+        self.note("gateway", f"{keeper.life.phase}: {why}")
+
+    def _launch(self, keeper: Keeper) -> None:
+        assert self._group is not None
+        self._group.create_task(keeper.run(), name=keeper.name)
+
+    def _tick(self) -> None:
+        if self.gateway and self.gateway.life.phase is Phase.STOPPED:
+            self._start_gateway()
+        for fleet in self._fleets:
+            fleet.tick()
+        self.publish()
+        self._write_state()
+
+    async def _wait(self, seconds: float) -> None:
+        """A tick's pause that `stop` ends."""
+        end = self._clock.now() + seconds
+        while self._clock.now() < end and not self._stop.is_set():
+            await self._clock.sleep(min(0.1, seconds))
+
+    async def _shut_down(self) -> None:
+        for fleet in self._fleets:
+            for keeper in fleet.keepers.values():
+                if keeper.life.phase is not Phase.READY:
+                    keeper.drain("shutting down")
+        if self.gateway:
+            self.gateway.drain("shutting down")
+            while self.gateway.life.phase is not Phase.STOPPED:
+                self._write_state()
+                await self._clock.sleep(0.1)
+        for fleet in self._fleets:
+            fleet.stopping = True
+        while any(f.keepers for f in self._fleets):
+            for fleet in self._fleets:
+                fleet.tick()
+            self._write_state()
+            await self._clock.sleep(0.1)
+
+    def _write_state(self, ended: bool = False) -> None:
+        from seawall.local.snapshot import snapshot
+
+        try:
+            cache.write_atomic(
+                self.setup.state_dir / "state.json", json.dumps(snapshot(self) | {"ended": ended}, indent=1)
+            )
+        except OSError as e:
+            self.note("seawall", f"state.json cannot be written: {e.strerror}")
+
+
+def free_memory() -> int:
+    """Bytes that can be given to a new process without swapping."""
+    import psutil
+
+    return int(psutil.virtual_memory().available)
+
+
+def fact_sheet(supervisor: Supervisor) -> dict[str, Any]:
+    """What does not change while it runs."""
+    s = supervisor.setup
+    return {
+        "pid": os.getpid(),
+        "started_at": supervisor.started_at,
+        "state_dir": str(s.state_dir),
+        "engine": s.recipes[0].engine if s.recipes else "vllm",
+        "specs": [str(p) for p in s.place.specs],
+    }
