@@ -145,7 +145,10 @@ class FleetRunner:
         now = self._means.clock.now()
         if self.pinned is not None or (now < self._look_at and self.wanted > 0):
             return
-        decision, self._scale_state = scale.decide(self.policy, self.seen(), self._scale_state, now)
+        seen = self.seen()
+        if not seen.fresh and not self._scale_state:
+            return
+        decision, self._scale_state = scale.decide(self.policy, seen, self._scale_state, now)
         self._look_at = now + max(1.0, decision.next_look_s)
         self.scale_reason = decision.reason
         if decision.replicas != self.wanted:
@@ -179,7 +182,9 @@ class FleetRunner:
         self._means.launch(keeper)
 
     def _idle(self, keeper: Keeper) -> bool | None:
-        """The gateway has evicted it and nothing is in flight to it."""
+        """The gateway has evicted it and nothing is in flight to it, or the gateway has ended before it."""
+        if self.stopping:
+            return True
         seen = self._means.gateway.replica(keeper.name, self.service(keeper).url)
         if not seen:
             return None
