@@ -24,7 +24,7 @@ from seawall.gateway.client_side import Client, Request
 from seawall.gateway.fleet import FleetRuntime
 from seawall.gateway.peek import Body, blocks, peek, prompt_of, tokens_of, with_model
 from seawall.gateway.relay import Exchange
-from seawall.gateway.session import PlainSession, Session
+from seawall.gateway.seam import session
 from seawall.gateway.upstream import Pool
 from seawall.gateway.wire import Clock, Refusal
 
@@ -43,6 +43,7 @@ ROUTES = {
     b"/tokenize": "tokenize",
     b"/detokenize": "tokenize",
 }
+STREAMS = frozenset({"chat", "completions", "responses", "messages"})
 MODELS = b"/v1/models"
 DEADLINE = b"x-seawall-deadline"
 PRIORITY = b"x-seawall-priority"
@@ -233,17 +234,15 @@ class App:
         request.extra = self._extra(request)
         request.priority = self._priority(request)
         ask = self._ask(runtime, served, request, body)
-        session = self._session(runtime, route, request, body, payload)
-        exchange = Exchange(client, request, runtime, session, ask, deadline)
+        stream = (
+            session(request.path, payload, runtime.policy, self.rng)
+            if body.stream and route in STREAMS
+            else None
+        )
+        exchange = Exchange(client, request, runtime, stream, payload, ask, deadline)
         client.serve(exchange)
         exchange.begin()
         return None
-
-    def _session(
-        self, runtime: FleetRuntime, route: str, request: Request, body: Body, payload: bytes
-    ) -> Session:
-        """The seam for resume: today every stream is passed through as it is."""
-        return PlainSession(payload)
 
     def _served(self, body: Body) -> Served | Refusal:
         if body.model is None:

@@ -16,6 +16,7 @@ from seawall.decide.route.pick import Ask, Picked, Router, Target
 from seawall.domain.seen import Replica
 from seawall.domain.spec import Fleet
 from seawall.gateway.peek import DEFAULT_OUTPUT
+from seawall.gateway.seam import policy_of
 from seawall.gateway.stats import FleetStats
 from seawall.gateway.upstream import Pool
 
@@ -56,6 +57,7 @@ class FleetRuntime:
         self.fleet = fleet
         self.name = fleet.name
         self.spec = fleet.spec.gateway
+        self.policy = policy_of(fleet)
         cap = self.spec.max_in_flight or fleet.spec.engine.max_num_seqs or 256
         self.router.cap = cap
         for target in self.router.targets.values():

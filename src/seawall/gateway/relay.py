@@ -10,11 +10,14 @@ session says how to go on. Every path ends in exactly one of `_finished`, `_fail
 from __future__ import annotations
 
 from enum import IntEnum
+from time import monotonic
 from typing import TYPE_CHECKING
 
 from seawall.decide.route.admit import Admitted, Rejected, Ticket
 from seawall.decide.route.pick import Ask, Picked, Target
-from seawall.gateway.session import Over, Session, usage_in
+from seawall.decide.route.resume import Finish, GiveUp, StreamSession
+from seawall.gateway.judge import Verdict, judge
+from seawall.gateway.seam import Counted, usage_in
 from seawall.gateway.wire import Refusal, error_event
 
 if TYPE_CHECKING:
@@ -23,11 +26,9 @@ if TYPE_CHECKING:
     from seawall.gateway.upstream import Upstream
 
 HOLD = 1 << 20
+ERRORS_IN_A_ROW = 3
 """An answer that is not a stream is held whole up to this size, so that a break can still be retried."""
 SSE = b"text/event-stream"
-DRAINING = b"cannot schedule new futures after shutdown"
-ABORTED = b'"finish_reason":"abort"'
-DEAD = b"EngineDeadError"
 
 
 class Phase(IntEnum):
@@ -43,9 +44,9 @@ class Exchange:
     """See the module. Created once a request is authenticated and its fleet is known."""
 
     __slots__ = (
+        "_answer",
         "_avoid",
         "_body",
-        "_committed",
         "_conn",
         "_content_type",
         "_deadline",
@@ -53,15 +54,17 @@ class Exchange:
         "_last_event",
         "_path",
         "_picked",
-        "_plain_status",
         "_retries",
         "_sse",
+        "_usage",
         "client",
+        "committed",
         "first_token_at",
         "fleet",
         "outcome",
         "phase",
         "request",
+        "seconds",
         "session",
         "started",
         "status",
@@ -76,7 +79,8 @@ class Exchange:
         client: Client,
         request: Request,
         fleet: FleetRuntime,
-        session: Session,
+        session: StreamSession | None,
+        payload: bytes,
         ask: Ask,
         deadline: float,
     ) -> None:
@@ -85,7 +89,7 @@ class Exchange:
         self.fleet = fleet
         self.session = session
         self.phase = Phase.WAITING
-        self.started = fleet.loop.time()
+        self.started = monotonic()
         self.first_token_at = 0.0
         self.ticket = Ticket(
             ask,
@@ -98,17 +102,19 @@ class Exchange:
         self.target: Target | None = None
         self.status = 0
         self.outcome = ""
+        self.seconds = 0.0
         self.tokens_in = self.tokens_out = 0
         self._deadline = deadline
         self._path = request.path
-        self._body = b""
+        self._body = payload
         self._conn: Upstream | None = None
         self._retries = fleet.spec.retries
         self._avoid: tuple[str, ...] = ()
         self._held: list[bytes] = []
-        self._committed = False
+        self.committed = False
         self._sse = False
-        self._plain_status = 0
+        self._answer = 0
+        self._usage: Counted | None = None
         self._content_type = b""
         self._last_event = 0.0
         self._picked: Picked | None = None
@@ -129,7 +135,8 @@ class Exchange:
             return
         fleet.stats.admitted += 1
         fleet.active.add(self)
-        self._body = self.session.first_request()
+        if self.session is not None:
+            self._body = self.session.first_request()
         if isinstance(verdict, Admitted):
             picked = fleet.place(self.ticket.ask)
             if picked is not None:
@@ -159,7 +166,10 @@ class Exchange:
         self.phase = Phase.SENT
         self._last_event = self.fleet.loop.time()
         self._held.clear()
+        self._sse = False
         conn.send(self, conn.pool.request(self._path, self._body, self.request.extra))
+        if self.client.full:
+            conn.pause()
 
     def connect_failed(self, reason: str) -> None:
         if self.phase == Phase.CONNECTING and self.target is not None:
@@ -168,27 +178,69 @@ class Exchange:
     # -- what the replica says
 
     def on_head(self, conn: Upstream) -> None:
-        now = self.fleet.loop.time()
         assert self.target is not None
         if conn.load_header is not None:
-            self.fleet.reported(self.target, conn.load_header, now)
+            self.fleet.reported(self.target, conn.load_header, self.fleet.loop.time())
         self.phase = Phase.HOLDING
-        self._plain_status = conn.status
+        self._answer = conn.status
         self._content_type = conn.content_type or b"application/json"
-        self._sse = conn.status == 200 and conn.content_type.startswith(SSE)
-        if self._committed and not self._sse:
-            self._drop()
-            self._broke(f"answered {conn.status} to the continuation", evict=False, label="status")
+        self._sse = self.session is not None and conn.status == 200 and conn.content_type.startswith(SSE)
 
     def on_body(self, data: bytes, complete: bool) -> None:
         if complete:
             self._conn = None
-        if self.phase == Phase.STREAMING:
-            self._stream(data, complete)
-        elif self._sse:
-            self._first_event(data, complete)
-        else:
+        if not self._sse:
             self._hold(data, complete)
+            return
+        # The hot path: one read, one write.
+        session = self.session
+        assert session is not None
+        out = session.feed(data) if data else b""
+        if session.failed is not None or complete:
+            self._ended(session, out)
+            return
+        if out:
+            if self.phase == Phase.STREAMING:
+                self.client.write_stream(out)
+            else:
+                self._commit(out)
+        if not data.startswith(b":"):  # a keep-alive comment is no sign of life
+            self._last_event = self.fleet.loop.time()
+
+    def _commit(self, out: bytes) -> None:
+        """The first bytes of a stream, or of its continuation."""
+        self.phase = Phase.STREAMING
+        if self.committed:
+            self.client.write_stream(out)
+            return
+        self.committed = True
+        self.status = 200
+        self.first_token_at = monotonic()
+        self.client.begin_stream(self, out)
+
+    def _ended(self, session: StreamSession, out: bytes) -> None:
+        """The replica's stream is over: whole, or by its own word or ours broken."""
+        if out:
+            if self.phase == Phase.STREAMING:
+                self.client.write_stream(out)
+            else:
+                self._commit(out)
+        if session.failed is not None:
+            self._drop()
+            self._broke(session.failed, evict=True, label="stream")
+        elif not session.done:
+            self._broke("the stream ended early", evict=True, label="stream")
+        else:
+            self._end_stream(b"")
+
+    def _end_stream(self, out: bytes) -> None:
+        self._drop()
+        self._release()
+        if not self.committed:
+            self._commit(out)
+            out = b""
+        self.client.end_stream(out)
+        self._finished()
 
     def on_lost(self, reason: str, answered: bool) -> None:
         conn, self._conn = self._conn, None
@@ -198,92 +250,9 @@ class Exchange:
         race = conn is not None and conn.reused and not answered
         self._broke(reason, evict=not race, label="keepalive" if race else "reset")
 
-    def _first_event(self, data: bytes, complete: bool) -> None:
-        """Holds a stream until its first data event: a drain or a dead engine shows there."""
-        self._held.append(data)
-        text = data if len(self._held) == 1 else b"".join(self._held)
-        start = 0
-        while text.startswith(b":", start):
-            start = text.find(b"\n\n", start) + 2
-            if start < 2:
-                return
-        if not complete and text.find(b"\n\n", start) < 0 and len(text) < HOLD:
-            return
-        event = text[start : start + 4096]
-        bad = (
-            "error event"
-            if event.startswith((b'data: {"error"', b"event: error"))
-            else "empty stream"
-            if not event.strip() or event.startswith(b"data: [DONE]")
-            else "aborted"
-            if ABORTED in event.partition(b"\n\n")[0]
-            else ""
-        )
-        if bad:
-            self._drop()
-            self._broke(bad, evict=True, label="drain")
-            return
-        self._held.clear()
-        self.phase = Phase.STREAMING
-        if not self._committed:
-            self.first_token_at = self.fleet.loop.time()
-            self._commit_stream(text, complete)
-        else:
-            self._stream(text, complete)
-
-    def _commit_stream(self, data: bytes, complete: bool) -> None:
-        """The first bytes: head and first event in one write."""
-        out = self.session.feed(data)
-        if self.session.failed is None and not complete:
-            self._committed = True
-            self._last_event = self.first_token_at
-            client = self.client
-            self.status = 200
-            client.begin_stream(self, out)
-            return
-        self._committed = True
-        self.status = 200
-        self.client.begin_stream(self, b"")
-        self._after_feed(out, complete)
-
-    def _stream(self, data: bytes, complete: bool) -> None:
-        """The hot path: one read, one write."""
-        if data:
-            out = self.session.feed(data)
-            if self.session.failed is None and not complete:
-                if not data.startswith(b":"):
-                    self._last_event = self.fleet.loop.time()
-                if out:
-                    self.client.write_stream(out)
-                return
-        else:
-            out = b""
-        self._after_feed(out, complete)
-
-    def _after_feed(self, out: bytes, complete: bool) -> None:
-        failed = self.session.failed
-        if failed is not None:
-            if out:
-                self.client.write_stream(out)
-            self._drop()
-            self._broke(failed, evict=True, label="stream")
-        elif not self.session.done:
-            if out:
-                self.client.write_stream(out)
-            self._broke("the stream ended early", evict=True, label="stream")
-        else:
-            self._end_stream(out)
-
-    def _end_stream(self, out: bytes) -> None:
-        self._drop()
-        self._release()
-        self._account(self.session.usage)
-        self.client.end_stream(out)
-        self._finished()
-
     def _hold(self, data: bytes, complete: bool) -> None:
         """An answer that is not a stream: held whole if it is not huge, then judged and passed on."""
-        if self._committed:
+        if self.committed and self.session is None:
             self.client.write_plain(data)
             if complete:
                 self._release()
@@ -294,51 +263,54 @@ class Exchange:
         if not complete and sum(map(len, self._held)) <= HOLD:
             return
         body = self._held[0] if len(self._held) == 1 else b"".join(self._held)
-        status = self._plain_status
-        if status != 200 and self._refused(status, body):
-            return
-        if status == 200 and ABORTED in body[-4096:]:
-            self._drop()
-            self._broke("aborted", evict=True, label="drain")
-            return
         self._held.clear()
-        self.first_token_at = self.fleet.loop.time()
-        self._committed = True
-        self.status = status
-        if not complete:
-            self.client.begin_plain(self, status, self._content_type, body)
+        verdict = judge(self._answer, body)
+        if verdict is not Verdict.PASS:
+            self._refused(verdict)
             return
+        if self.committed:
+            self._drop()
+            refusal = Refusal(502, "upstream_lost", f"The continuation was answered with {self._answer}.")
+            self._failed(refusal, error_event(refusal))
+            return
+        self.first_token_at = monotonic()
+        self.committed = True
+        self.status = self._answer
+        if not complete:
+            self.client.begin_plain(self, self._answer, self._content_type, body)
+            return
+        if self._answer >= 500:
+            self._count_error()
+        elif self._answer == 200 and self.target is not None:
+            self.fleet.pool(self.target).errors_in_a_row = 0
+            self._usage = usage_in(body)
         self._release()
-        if status == 200:
-            self._account(usage_in(body))
-        self.client.whole(self, status, self._content_type, body)
+        self.client.whole(self, self._answer, self._content_type, body)
         self._finished()
 
-    def _refused(self, status: int, body: bytes) -> bool:
-        """Whether an error answer is dealt with here instead of being passed on."""
+    def _refused(self, verdict: Verdict) -> None:
+        """The answer shows the replica's state, not the request's result."""
         target = self.target
         assert target is not None
-        pool = self.fleet.pool(target)
-        if status == 503:
-            self._drop()
+        self._drop()
+        if verdict is Verdict.BUSY:
             self.fleet.rest(target)
             self._broke("answered 503", evict=False, label="503")
-            return True
-        if status in (401, 403):
-            self._drop()
-            self._failed(
-                Refusal(502, "upstream_auth", "The engine refuses the gateway's key. Tell the operator.")
-            )
-            return True
-        if status >= 500:
-            if DRAINING in body or DEAD in body:
-                self._drop()
-                self._broke("draining" if DRAINING in body else "engine dead", evict=True, label="drain")
-                return True
+        elif verdict is Verdict.LOCKED:
+            message = "The engine refuses the gateway's key. Tell the operator (SEAWALL_ENGINE_API_KEY)."
+            refusal = Refusal(502, "upstream_auth", message)
+            self._failed(refusal, error_event(refusal))
+        else:
+            self._broke(verdict.value, evict=True, label="drain")
+
+    def _count_error(self) -> None:
+        """5xx that may be the request's own fault: only a row of them speaks against the replica."""
+        target = self.target
+        if target is not None:
+            pool = self.fleet.pool(target)
             pool.errors_in_a_row += 1
-            if pool.errors_in_a_row >= 3:
-                self.fleet.evict(target, "three answers of 5xx in a row")
-        return False
+            if pool.errors_in_a_row >= ERRORS_IN_A_ROW:
+                self.fleet.evict(target, f"{ERRORS_IN_A_ROW} answers of 5xx in a row")
 
     # -- breaks
 
@@ -350,40 +322,41 @@ class Exchange:
     def _release(self) -> None:
         target, self.target = self.target, None
         if target is not None:
-            self.fleet.admission.finished(self.fleet.loop.time())
             self.fleet.left(target, self.ticket.ask)
 
     def _broke(self, reason: str, *, evict: bool, label: str) -> None:
         """The replica failed this request: mend it elsewhere, or give up."""
-        target, fleet = self.target, self.fleet
-        name = ""
+        fleet, target = self.fleet, self.target
         if target is not None:
-            name = target.name
             if evict:
                 fleet.evict(target, reason)
+            if label != "keepalive":
+                self._avoid = (*self._avoid[-7:], target.name)
             self._release()
         self._held.clear()
-        keepalive = label == "keepalive"
-        if not keepalive:
-            self._retries -= 1
+        fed = self.phase in (Phase.HOLDING, Phase.STREAMING) and self._sse
+        if fed and self.session is not None:
+            decision = self.session.broken(reason, fleet.loop.time())
+            if isinstance(decision, Finish):
+                self._end_stream(decision.event)
+                return
+            if isinstance(decision, GiveUp):
+                self._give_up(reason, decision.event)
+                return
+            self._path, self._body = decision.path.encode(), decision.body
+            if self.committed:
+                fleet.stats.resumed += 1
+                self._retries = fleet.spec.retries
+                self._again()
+                return
+        elif self.committed and self.session is None:
+            self._failed(Refusal(502, "upstream_lost", reason))
+            return
+        self._retries -= label != "keepalive"
         if self._retries < 0:
             self._give_up(reason)
             return
-        if self._committed:
-            if not self._sse:
-                self.client.cut()
-                self._failed(None)
-                return
-            go_on = self.session.broken(reason, fleet.loop.time())
-            if isinstance(go_on, Over):
-                self._failed(None, go_on.event)
-                return
-            fleet.stats.resumed += 1
-            self._path, self._body = go_on.path.encode(), go_on.body
-        else:
-            fleet.stats.retry(label)
-        if not keepalive:
-            self._avoid = (*self._avoid, name)
+        fleet.stats.retry(label)
         self._again()
 
     def _again(self) -> None:
@@ -397,40 +370,45 @@ class Exchange:
         else:
             self.fleet.admission.urgent(ticket, self.fleet.loop.time())
 
-    def _give_up(self, reason: str) -> None:
-        message = f"{len(set(self._avoid)) + 1} attempts failed, the last with: {reason}. Send it again."
-        if self._committed and self._sse:
-            self._failed(None, error_event(Refusal(502, "upstream_lost", message)))
-        elif self._committed:
-            self.client.cut()
-            self._failed(None)
-        elif reason == "answered 503":
+    def _give_up(self, reason: str, event: bytes | None = None) -> None:
+        attempts = max(1, len(self._avoid))
+        message = f"{attempts} replicas failed this request, the last with: {reason}. Send it again."
+        if reason == "answered 503" and not self.committed:
             wait = self.fleet.admission.retry_after()
             self._failed(Refusal(503, "overloaded", f"Every replica of {self.fleet.name} is full.", wait))
-        else:
-            self._failed(Refusal(502, "upstream_lost", message))
+            return
+        refusal = Refusal(502, "upstream_lost", message)
+        self._failed(refusal, event or error_event(refusal))
 
     # -- time and the client
 
     def check(self, now: float) -> None:
         """The sweep's look: deadlines and hangs."""
-        phase = self.phase
+        phase, conn, spec = self.phase, self._conn, self.fleet.spec
         if now >= self._deadline:
             self._late()
-        elif phase == Phase.STREAMING or (phase == Phase.HOLDING and self._committed):
-            conn = self._conn
-            if conn is not None and conn.paused:
-                self._last_event = now
-            elif now - self._last_event > self.fleet.spec.stall_timeout:
-                self._hung("no data event", self.fleet.spec.stall_timeout)
+            return
+        if conn is None:
+            return
+        if conn.paused:
+            self._last_event = now
+            return
+        if phase == Phase.STREAMING:
+            pool = conn.pool
+            pool.last_event = max(pool.last_event, self._last_event)
+            if now - self._last_event > spec.stall_timeout:
+                self._hung("no data event", spec.stall_timeout)
         elif phase in (Phase.SENT, Phase.HOLDING):
-            limit = self.fleet.spec.stall_timeout if self._committed else self.fleet.spec.first_byte_timeout
+            limit = spec.stall_timeout if self.committed else spec.first_byte_timeout
             if now - self._last_event > limit:
                 self._hung("no answer", limit)
 
     def _hung(self, what: str, seconds: float) -> None:
+        """Silence. The replica is suspected only if all its streams are silent: one may just be queued."""
+        conn = self._conn
+        alive = conn is not None and self.fleet.loop.time() - conn.pool.last_event < seconds
         self._drop()
-        self._broke(f"{what} for {seconds:g} s", evict=True, label="hang")
+        self._broke(f"{what} for {seconds:g} s", evict=not alive, label="hang")
 
     def _late(self) -> None:
         """The request's own deadline has passed."""
@@ -438,19 +416,15 @@ class Exchange:
         self._drop()
         self._release()
         refusal = Refusal(504, "deadline_exceeded", "The request's deadline has passed. Allow more time.")
-        if self._committed and not self._sse:
-            self.client.cut()
-            self._failed(None)
-        else:
-            self._failed(refusal, error_event(refusal) if self._committed else None)
+        self._failed(refusal, error_event(refusal))
 
     def waited_too_long(self) -> None:
         """The queue's deadline: nothing became free."""
         fleet = self.fleet
-        waited = f"waited {fleet.loop.time() - self.started:.0f} s"
-        if self._committed:
+        waited = f"waited {monotonic() - self.started:.0f} s"
+        if self.committed:
             refusal = Refusal(502, "upstream_lost", "The replica failed and no other took over in time.")
-            self._failed(None, error_event(refusal))
+            self._failed(refusal, error_event(refusal))
         elif fleet.router.alive():
             message = f"{fleet.name} is full: {waited} for a place."
             self._failed(Refusal(429, "queue_timeout", message, fleet.admission.retry_after()))
@@ -463,11 +437,7 @@ class Exchange:
         refusal = Refusal(503, "shutting_down", "The gateway is shutting down. Send it again.", 1)
         self.fleet.admission.cancel(self.ticket)
         self._drop()
-        if self._committed and not self._sse:
-            self.client.cut()
-            self._failed(None)
-        else:
-            self._failed(refusal, error_event(refusal) if self._committed else None)
+        self._failed(refusal, error_event(refusal))
 
     def client_gone(self) -> None:
         """Nobody listens any more: the replica is told at once."""
@@ -476,9 +446,9 @@ class Exchange:
         self.fleet.admission.cancel(self.ticket)
         self._drop()
         self._release()
-        self._account(self.session.usage)
+        self.status = 499
         self.fleet.stats.cancelled += 1
-        self._over("cancelled", 499)
+        self._over("cancelled")
 
     def pause(self) -> None:
         """The client reads slowly: stop reading from the replica."""
@@ -497,31 +467,35 @@ class Exchange:
         stats.finished += 1
         if self.status == 200:
             stats.first_token(self.first_token_at - self.started)
-        self._over("finished" if self.status < 400 else "refused", self.status)
+        self._over("finished" if self.status < 400 else "refused")
 
-    def _failed(self, refusal: Refusal | None, event: bytes | None = None) -> None:
+    def _failed(self, refusal: Refusal, event: bytes | None = None) -> None:
+        """Not answered whole. What has begun ends so that nobody takes it for whole."""
         self._release()
-        self._account(self.session.usage)
         self.fleet.stats.failed += 1
-        status = refusal.status if refusal else 502
-        if event is not None and self._committed:
-            self.client.break_stream(event)
-        elif refusal is not None:
-            self.client.refuse(self, refusal)
-        self._over("failed", status)
+        self.status = refusal.status
+        client = self.client
+        if not self.committed:
+            client.refuse(self, refusal)
+        elif self.session is None or event is None:
+            client.cut()
+        else:
+            client.break_stream(event)
+        self._over("failed")
 
-    def _over(self, outcome: str, status: int) -> None:
+    def _over(self, outcome: str) -> None:
         self.phase = Phase.OVER
         self.outcome = outcome
-        self.status = status
-        self.fleet.active.discard(self)
-        self.fleet.stats.duration.add(self.fleet.loop.time() - self.started)
+        fleet = self.fleet
+        fleet.active.discard(self)
+        usage = self._usage if self.session is None else self.session.usage
+        if usage is not None:
+            self.tokens_in, self.tokens_out = usage.prompt_tokens, usage.completion_tokens
+            fleet.stats.tokens_in += self.tokens_in
+            fleet.stats.tokens_out += self.tokens_out
+            if self.tokens_out:
+                fleet.learn_output(self.tokens_out)
+        self.seconds = monotonic() - self.started
+        fleet.stats.duration.add(self.seconds)
+        fleet.admission.finished(fleet.loop.time())
         self.client.over(self)
-
-    def _account(self, usage: object) -> None:
-        if usage is None:
-            return
-        self.tokens_in = getattr(usage, "prompt_tokens", 0)
-        self.tokens_out = getattr(usage, "completion_tokens", 0)
-        if self.tokens_out:
-            self.fleet.learn_output(self.tokens_out)

@@ -1,0 +1,39 @@
+"""What an engine's whole answer says about the replica. The table of vLLM's ways to refuse; nothing acts here.
+
+status  body says                                      verdict
+503     (queue full, or engine dead for 0.1 s)          BUSY: elsewhere now, here again in a moment
+500     cannot schedule new futures after shutdown      DRAINING: elsewhere, and out with the replica
+500     EngineDeadError                                 DEAD: the same
+200     finish_reason "abort"                           ABORTED: the same (a drain answers token prompts so)
+401/403                                                 LOCKED: the gateway's key is wrong; retrying is no use
+else                                                    PASS: the client's answer
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+
+
+class Verdict(Enum):
+    PASS = "the answer"
+    BUSY = "full"
+    DRAINING = "draining"
+    DEAD = "engine dead"
+    ABORTED = "aborted"
+    LOCKED = "key refused"
+
+
+def judge(status: int, body: bytes) -> Verdict:
+    """See the module. `"finish_reason":"abort"` cannot occur inside a JSON string: its quotes would be escaped."""
+    if status == 200:
+        return Verdict.ABORTED if b'"finish_reason":"abort"' in body else Verdict.PASS
+    if status == 503:
+        return Verdict.BUSY
+    if status in (401, 403):
+        return Verdict.LOCKED
+    if status >= 500:
+        if b"cannot schedule new futures after shutdown" in body:
+            return Verdict.DRAINING
+        if b"EngineDeadError" in body:
+            return Verdict.DEAD
+    return Verdict.PASS

@@ -1,0 +1,52 @@
+"""The seam to `decide/route/resume`: what the gateway asks of it, and which policy a fleet means.
+
+Every streamed request gets a `StreamSession`, also with `resume: off` (then it only judges the end and never
+continues). Answers that are not streams need none: they are held whole and retried.
+"""
+
+from __future__ import annotations
+
+from random import Random
+
+import msgspec
+
+from seawall.decide.route.resume import Policy, StreamSession
+from seawall.domain.spec import Fleet
+
+
+class Counted(msgspec.Struct, gc=False):
+    """Tokens of a whole answer, as the engine counted them."""
+
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+
+
+class _WithUsage(msgspec.Struct, gc=False):
+    usage: Counted | None = None
+
+
+_usage = msgspec.json.Decoder(_WithUsage)
+
+
+def usage_in(answer: bytes) -> Counted | None:
+    """`usage` of a whole JSON answer; None when it has none or is not JSON."""
+    try:
+        return _usage.decode(answer).usage
+    except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError):
+        return None
+
+
+def policy_of(fleet: Fleet) -> Policy:
+    """How a fleet's broken streams are resumed."""
+    spec = fleet.spec
+    return Policy(
+        mode=spec.gateway.resume,
+        max_resumes=spec.gateway.retries,
+        reasoning=any(a.startswith("--reasoning-parser") for a in spec.engine.extra_args),
+        max_model_len=spec.traffic.max_context,
+    )
+
+
+def session(path: bytes, payload: bytes, policy: Policy, rng: Random) -> StreamSession:
+    """One streamed request's session. `payload` is a JSON object (it has been peeked at)."""
+    return StreamSession(path.decode(), payload, policy, rng)
