@@ -130,7 +130,7 @@ def _next(prompt: list[int], made: list[int], body: dict[str, Any], index: int, 
     ids = prompt + made
     for half in _HALVES.values():  # a character that was begun is ended
         for cut in range(1, len(half)):
-            if made[-cut:] == half[:cut]:
+            if ids[-cut:] == half[:cut]:
                 return half[cut]
     if structured(body):  # a grammar of its own position: restarts with the request
         wanted = ["{", '"', " sea", '"', ",", " 1", "}"]

@@ -66,6 +66,17 @@ def is_error(doc: Doc) -> bool:
     return "error" in doc and bool(doc["error"]) and not doc.get("choices")
 
 
+def opens(doc: Doc) -> bool:
+    """A chunk before the first token: nothing but the role."""
+    choices = doc.get("choices") or ()
+    return bool(choices) and all(
+        choice.get("finish_reason") is None
+        and "role" in (delta := choice.get("delta") or {})
+        and not any(value for key, value in delta.items() if key != "role")
+        for choice in choices
+    )
+
+
 def error_code(doc: Doc) -> int:
     """HTTP-like code of an error event; 500 where none is given."""
     error = doc.get("error")

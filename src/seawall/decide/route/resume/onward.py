@@ -110,7 +110,7 @@ class Onward:
         finish = choice.get("finish_reason")
         if text and self._fresh:
             self._fresh = False
-            if not self._mark.sure and len(text) > self.log.lag + 64 + 32 * len(ids):
+            if not self._mark.sure and self._repeats_prompt(text, len(ids)):
                 self.log.distrust(self._mark)
                 stream.failed = "the boundary lay inside a character"
                 return b""
@@ -135,6 +135,11 @@ class Onward:
             out["system_fingerprint"] = doc["system_fingerprint"]
         return events.write(out)
 
+    def _repeats_prompt(self, text: str, tokens: int) -> bool:
+        """vLLM's detokenizer, begun inside a character, sends prompt and answer so far before the new text."""
+        sent = self.log.sent[: self._mark.chars]
+        return len(text) > self.log.lag + 32 * (tokens + 1) or (len(sent) >= 8 and sent in text)
+
     def _usage_keys(self, doc: Doc) -> Doc:
         more = {key: value for key, value in doc["usage"].items() if not key.endswith("_tokens")}
         if self.stream.ask.kind == "chat":
@@ -158,12 +163,19 @@ class Onward:
         if not due:
             return text
         common = min(len(due), len(text))
-        if text[:common] != due[:common] and self.stream.mismatch("text"):
+        if text[:common] != due[:common] and self._differs("text"):
             return ""
         self._due = due[common:]
-        if ended and self._due and self.stream.mismatch("it ended earlier"):
+        if ended and self._due and self._differs("it ended earlier"):
             return ""
         return text[common:]
+
+    def _differs(self, what: str) -> bool:
+        if not self._mark.sure:
+            self.log.distrust(self._mark)
+            self.stream.failed = "the boundary lay inside a character"
+            return True
+        return self.stream.mismatch(what)
 
     def _note_offsets(self, logprobs: Any) -> None:
         if isinstance(logprobs, dict) and logprobs.get("text_offset"):

@@ -142,7 +142,7 @@ class Replay:
         if not self.stream.ask.wants_ids:
             if "prompt_token_ids" in doc:
                 doc["prompt_token_ids"] = None
-            for choice in doc["choices"]:
+            for choice in doc.get("choices") or ():
                 if self.hides_ids and choice.get("token_ids") is not None:
                     choice["token_ids"] = None
         return doc

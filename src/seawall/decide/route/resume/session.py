@@ -34,6 +34,8 @@ _CHAT_IDS = b'"},"logprobs":null,"finish_reason":null,"token_ids":['
 _TEXT_IDS = b'","logprobs":null,"finish_reason":null,"stop_reason":null,"prompt_token_ids":null,"token_ids":['
 _END = b"]}]}\n\n"
 _HIDDEN_END = b"null}]}\n\n"
+_UNKNOWN_FORM = (KeyError, TypeError, AttributeError, ValueError, OverflowError, msgspec.DecodeError)
+"""What reading an engine's event raises when it is JSON, but no chunk of vLLM's."""
 _WITH_IDS, _PLAIN = 1, 2
 """What an ordinary chunk looks like: with token ids to hide and to record, or without."""
 
@@ -51,6 +53,7 @@ class StreamSession:
         "_mark",
         "_mark_len",
         "_onward",
+        "_opening",
         "_ordinary",
         "_partial",
         "_plain_end",
@@ -123,6 +126,7 @@ class StreamSession:
             self._log_raw = self._onward.log.add_raw
         self._ordinary = 0
         self._partial = False
+        self._opening = b""
         self._head = b""
         self._head_len = 0
         self._shows_ids = ask.wants_ids
@@ -188,10 +192,12 @@ class StreamSession:
             return b""
         if events.is_error(doc):
             return self._on_error(doc, event)
-        out = self._chunk(doc, event, hidden, prompt)
-        if out:
-            stream.sent = True
-        return out
+        try:
+            out = self._chunk(doc, event, hidden, prompt)
+        except _UNKNOWN_FORM:
+            stream.failed = "an event in an unknown form"
+            return b""
+        return self._send(out, doc)
 
     def _chunk(self, doc: Doc, event: bytes, hidden: bytes, prompt: bytes | None) -> bytes:
         stream = self._stream
@@ -215,6 +221,21 @@ class StreamSession:
         if stream.attempt == 0 and not self._ordinary and choices:
             self._learn(event)
         return out
+
+    def _send(self, out: bytes, doc: Doc) -> bytes:
+        """Opening chunks (the role) wait for the first token, which the engine writes with them.
+
+        So a stream that breaks before its first token has not begun for the client.
+        """
+        stream = self._stream
+        if stream.sent or not out:
+            return out
+        if stream.ask.kind == "chat" and events.opens(doc):
+            self._opening += out
+            return b""
+        stream.sent = True
+        opening, self._opening = self._opening, b""
+        return opening + out
 
     def _learn(self, event: bytes) -> None:
         """After a first ordinary chunk: the head that all further ones begin with."""
@@ -265,7 +286,8 @@ class StreamSession:
         if stream.complete or stream.answered:
             self._ended = True
             held = self._replay.release() if self._replay is not None else b""
-            return held + event
+            opening, self._opening = self._opening, b""
+            return opening + held + event
         stream.failed = "[DONE] without a finish_reason"
         return b""
 
@@ -273,8 +295,7 @@ class StreamSession:
         """The client's own fault (4xx) is the answer; anything else is a break."""
         if events.error_code(doc) < 500:
             self._stream.answered = True
-            self._stream.sent = True
-            return event
+            return self._send(event, doc)
         self._stream.failed = "the engine sent an error event"
         return b""
 
@@ -320,7 +341,10 @@ class StreamSession:
             return self._give_up(reason + why)
         if not self._may_retry(now):
             return self._give_up(f"{reason}; it had been resumed {self.resumes} times already")
-        return self._resume(reason)
+        try:
+            return self._resume(reason)
+        except _UNKNOWN_FORM:
+            return self._give_up(f"{reason}; what the engine had sent cannot be read")
 
     def _why_not(self) -> str:
         return "resume: off" if self.policy.mode == "off" else self.row.why

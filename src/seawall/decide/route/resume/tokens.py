@@ -58,6 +58,9 @@ class TokenLog:
         raw += b"\n"
 
     def add(self, text: str, ids: list[int]) -> None:
+        """The same from values. Raises ValueError if an id is not a token's."""
+        if not all(type(token) is int and 0 <= token < 2**32 for token in ids):
+            raise ValueError("token ids are whole numbers")
         self.add_raw(msgspec.json.encode(text)[1:-1], ",".join(map(str, ids)).encode())
 
     @property
@@ -71,7 +74,10 @@ class TokenLog:
         return len(self._raw) + 4 * len(self.ids) + len(self.sent)
 
     def fold(self) -> None:
-        """Read what was appended since the last break: ids, text, clean boundaries."""
+        """Read what was appended since the last break: ids, text, clean boundaries.
+
+        Raises ValueError, OverflowError or msgspec.DecodeError if the engine's JSON was not what it seemed.
+        """
         lines = self._raw.split(b"\n")[:-1]
         self._raw.clear()
         chars = self.from_chars
