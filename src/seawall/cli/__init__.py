@@ -19,6 +19,10 @@ COMMANDS: dict[str, str] = {
     "render": "Turn a Fleet into Kubernetes objects: plain, kustomize, helm, argocd or flux.",
     "engine": "Install the engine's environment, or run a simulated engine.",
     "gateway": "Serve fleets at one OpenAI-compatible address.",
+    "doctor": "Say whether a cluster can serve a fleet, and what mends it.",
+    "diff": "Show what apply would change in a cluster.",
+    "apply": "Apply fleets to a cluster and wait for the first token.",
+    "delete": "Delete what apply made, and nothing else.",
     "schema": "Print the JSON Schema of a Fleet, for editors.",
 }
 

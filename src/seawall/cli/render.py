@@ -3,14 +3,8 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
-
-if TYPE_CHECKING:
-    from seawall.domain.action import Plan
-    from seawall.domain.spec import Fleet
-    from seawall.render.inputs import Group
 
 PREREQS = "cluster-prereqs"
 
@@ -54,6 +48,7 @@ def command(
     seawall render examples/canary.yaml | kubectl apply --server-side -f -
     seawall render examples/spot-gke.yaml --format helm -o chart/
     """
+    from seawall.cli.fleets import group_of
     from seawall.render.packaging import Repository, package
 
     if fleets == (PREREQS,):
@@ -61,7 +56,7 @@ def command(
 
         _write(prerequisites(), output, ())
         return
-    group, notes_at = _group(fleets, lock, gateway_name), output
+    group, notes_at = group_of(fleets, lock, gateway_name), output
     from seawall.render.everything import render
 
     rendering = render(group)
@@ -73,41 +68,6 @@ def command(
             click.echo(f"# {note}", err=True)
         return
     click.echo(f"\nNext: {_next(packaging, output)}")
-
-
-def _group(paths: tuple[str, ...], lock: Path | None, gateway_name: str) -> Group:
-    from seawall.config.load import dump_fleet, load_fleets
-    from seawall.errors import InputError
-    from seawall.render.inputs import Group, Wanted
-
-    members = []
-    for path in paths:
-        for fleet in load_fleets(path):
-            text = _lock_text(Path(path), fleet.name, lock)
-            members.append(Wanted(fleet=fleet, plan=_plan(fleet), document=dump_fleet(fleet), lock=text))
-    names = [m.name for m in members]
-    for name in sorted({n for n in names if names.count(n) > 1}):
-        raise InputError(f"two fleets are named {name}.", "Rename one.")
-    if lock and len(members) > 1:
-        raise InputError("--lock pins one fleet, these are several.", "Keep NAME.lock beside the specs.")
-    return Group(members=tuple(members), gateway_name=gateway_name)
-
-
-def _lock_text(path: Path, name: str, lock: Path | None) -> str | None:
-    """The lockfile's text, checked; the one beside the spec is found by the fleet's name."""
-    chosen = lock or path.with_name(f"{name}.lock")
-    if lock is None and not chosen.exists():
-        return None
-    from seawall.weights.lockfile import read_lock
-
-    return read_lock(chosen).text()
-
-
-def _plan(fleet: Fleet) -> Plan:
-    from seawall.config.model_config import resolve
-    from seawall.decide.plan import plan
-
-    return plan(fleet, resolve(fleet))
 
 
 def _write(files: dict[str, str], output: Path | None, notes: tuple[str, ...]) -> None:

@@ -15,8 +15,10 @@ from typing import Any
 from seawall.drivers.kube import CONFIG_MAP, Kind, Kube, Object, Refused, key_of
 from seawall.errors import ClusterError
 
-NEVER_PRUNED = ("Namespace", "PersistentVolumeClaim", "CustomResourceDefinition")
-"""Deleting these loses what cannot be rendered again: `seawall delete --all` asks for them by name."""
+SHARED = ("Namespace", "CustomResourceDefinition")
+"""Never deleted: other people's objects go with them."""
+NEVER_PRUNED = (*SHARED, "PersistentVolumeClaim")
+"""Deleting these loses what cannot be rendered again: weights go only with `seawall delete --all`."""
 
 
 @dataclass(frozen=True, order=True)
@@ -112,12 +114,12 @@ async def apply(
 async def delete(
     kube: Kube, fleet: str, namespace: str, everything: bool, tell: Callable[[Ref, str], None]
 ) -> list[Ref]:
-    """Deletes what the inventory lists, the newest layer first; volumes and namespaces only with `everything`."""
+    """Deletes what the inventory lists; volumes only with `everything`. Returns what was kept."""
     refs = await inventory(kube, fleet, namespace)
-    kept = [r for r in refs if r.kind in NEVER_PRUNED and not everything]
+    kept = [r for r in refs if r.kind in (SHARED if everything else NEVER_PRUNED)]
     for ref in reversed([r for r in refs if r not in kept]):
         tell(ref, "deleted" if await _delete(kube, ref) else "already gone")
-    if kept:
+    if [r for r in kept if r.kind not in SHARED]:
         await _write_inventory(kube, fleet, namespace, set(kept))
     else:
         await kube.delete(CONFIG_MAP, namespace, _inventory_name(fleet))

@@ -20,6 +20,7 @@ _PATH = re.compile(
 class Handler(BaseHTTPRequestHandler):
     api: ClassVar[KubeApi]
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
 
     def log_message(self, format: str, *args: Any) -> None:
         return

@@ -76,9 +76,19 @@ async def test_apply_creates_changes_prunes_and_touches_nothing_else(api: KubeAp
     assert (NS, "somebody-elses") in api.objects("v1", "configmaps")
     kept = await delete(kube, "gw", NS, False, lambda ref, verb: None)
     assert [r.kind for r in kept] == ["Namespace"]
-    assert set(api.objects("v1", "configmaps")) == {(NS, "somebody-elses"), (NS, "gw-seawall-inventory")}
+    assert set(api.objects("v1", "configmaps")) == {(NS, "somebody-elses")}
+    assert api.objects("v1", "namespaces"), "others may live there"
+
+
+async def test_volumes_with_weights_go_only_when_asked_for(api: KubeApi, kube: Kube) -> None:
+    await apply(kube, [*FIRST, obj("PersistentVolumeClaim", "weights", spec={})], "gw", NS)
+    await apply(kube, FIRST, "gw", NS)
+    assert api.objects("v1", "persistentvolumeclaims"), "not pruned"
+    kept = await delete(kube, "gw", NS, False, lambda ref, verb: None)
+    assert sorted(r.kind for r in kept) == ["Namespace", "PersistentVolumeClaim"]
     await delete(kube, "gw", NS, True, lambda ref, verb: None)
-    assert not api.objects("v1", "namespaces")
+    assert not api.objects("v1", "persistentvolumeclaims")
+    assert not api.objects("v1", "configmaps")
 
 
 async def test_an_apply_that_is_cut_off_is_mended_by_the_next(api: KubeApi, kube: Kube) -> None:

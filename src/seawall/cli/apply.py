@@ -1,0 +1,120 @@
+"""`seawall apply`: rendered objects -> the cluster, and wait until a token comes out."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from seawall.cli.cluster import cluster_options, with_cluster
+
+if TYPE_CHECKING:
+    from seawall.drivers.kube import Kube
+    from seawall.operator.apply import Change
+
+
+@click.command()
+@click.argument("specs", nargs=-1, required=True, type=click.Path())
+@click.option("--yes", is_flag=True, help="Apply without showing the diff and asking.")
+@click.option("--dry-run", is_flag=True, help="Show what would change, asked of the server; change nothing.")
+@click.option("--force-conflicts", is_flag=True, help="Take over fields that somebody else manages.")
+@click.option("--wait/--no-wait", default=True, show_default=True, help="Wait until every replica serves.")
+@cluster_options
+def command(
+    specs: tuple[str, ...],
+    yes: bool,
+    dry_run: bool,
+    force_conflicts: bool,
+    wait: bool,
+    context: str | None,
+    kubeconfig: str | None,
+    namespace: str | None,
+    output: str,
+) -> None:
+    """Apply fleets to a cluster: diff first, server-side apply, prune, wait for the first token.
+
+    \b
+    seawall apply llama-70b.yaml                 shows the diff, asks, applies, waits
+    seawall apply llama-70b.yaml --yes           in a pipeline
+    """
+    import json
+    import sys
+
+    from seawall.cli.fleets import group_of
+    from seawall.errors import InputError
+    from seawall.operator.apply import apply, changes
+    from seawall.render.everything import render
+
+    group = group_of(specs, namespace=namespace)
+    objects = list(render(group).objects)
+    owner, where = group.gateway, group.namespace
+
+    async def look(kube: Kube) -> list[Change]:
+        return await changes(kube, objects, owner, where, force_conflicts)
+
+    found = with_cluster(context, kubeconfig, look) if dry_run or not yes else []
+    if dry_run or not yes:
+        show(found, output)
+    if dry_run:
+        return
+    if not yes:
+        if not any(c.verb != "keep" for c in found):
+            click.echo("nothing to change")
+        elif not sys.stdin.isatty():
+            raise InputError("nobody is here to be asked.", "Add --yes (or --dry-run to only look).")
+        elif not click.confirm("Apply this?"):
+            raise InputError("not applied.", "Nothing was changed.")
+
+    async def act(kube: Kube) -> None:
+        import time
+
+        from seawall.operator.wait import wait_until_served
+
+        await apply(
+            kube,
+            objects,
+            owner,
+            where,
+            force_conflicts,
+            lambda ref, verb: click.echo(f"  {verb:12} {ref}", err=output == "json"),
+        )
+        if wait:
+            for member in group.members:
+                deadline = member.plan.startup.total_s * 2 + 120
+                await wait_until_served(
+                    kube,
+                    member.name,
+                    where,
+                    deadline,
+                    lambda line: click.echo(line, err=output == "json"),
+                    time.monotonic,
+                )
+
+    with_cluster(context, kubeconfig, act)
+    if output == "json":
+        click.echo(json.dumps({"applied": len(objects), "namespace": where, "served": wait}))
+    else:
+        click.echo(f"\nNext: seawall status -n {where}")
+
+
+def show(found: list[Change], output: str) -> None:
+    """Prints changes as a diff or as JSON."""
+    import json
+
+    if output == "json":
+        click.echo(
+            json.dumps([{"object": str(c.ref), "verb": c.verb, "diff": c.diff} for c in found], indent=2)
+        )
+        return
+    for c in found:
+        if c.verb != "keep":
+            click.echo(f"{c.verb:7} {c.ref}")
+            if c.diff and c.verb == "change":
+                click.echo(c.diff)
+    kept = sum(c.verb == "keep" for c in found)
+    verbs = [
+        f"{sum(c.verb == v for c in found)} to {v}"
+        for v in ("create", "change", "prune")
+        if any(c.verb == v for c in found)
+    ]
+    click.echo(f"{', '.join(verbs) or 'no change'}, {kept} as they are")

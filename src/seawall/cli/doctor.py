@@ -1,0 +1,59 @@
+"""`seawall doctor`: is this cluster able to serve this fleet?"""
+
+from __future__ import annotations
+
+import click
+
+from seawall.cli.cluster import cluster_options, with_cluster
+
+_MARKS = {"ok": "ok  ", "warn": "warn", "fail": "FAIL"}
+
+
+@click.command()
+@click.argument("spec", type=click.Path())
+@cluster_options
+def command(
+    spec: str, context: str | None, kubeconfig: str | None, namespace: str | None, output: str
+) -> None:
+    """Say whether a cluster can serve a fleet, and mend what cannot.
+
+    Checks versions, rights, GPUs and their labels, taints, CRDs, KEDA and Prometheus, storage, quota, pod
+    security and who owns our fields. Exit code 1 when a check fails.
+
+    \b
+    seawall doctor llama-70b.yaml --context prod
+    """
+    import json
+    from dataclasses import asdict, replace
+
+    from seawall.cli.fleets import group_of
+    from seawall.diagnose.doctor import examine
+    from seawall.diagnose.examine_cluster import examine_cluster
+    from seawall.errors import CheckFailed
+    from seawall.render.everything import render
+
+    group = group_of((spec,))
+    kinds = frozenset((o["apiVersion"], o["kind"]) for o in render(group).objects)
+    checks = []
+    for wanted in group.members:
+        fleet = wanted.fleet
+        if namespace:
+            fleet = replace(fleet, metadata=replace(fleet.metadata, namespace=namespace))
+        facts = with_cluster(context, kubeconfig, lambda kube, fleet=fleet: examine_cluster(kube, fleet))  # type: ignore[misc]
+        checks += examine(facts, fleet, wanted.plan, kinds)
+    failed = [c for c in checks if c.verdict == "fail"]
+    if output == "json":
+        click.echo(json.dumps({"healthy": not failed, "checks": [asdict(c) for c in checks]}, indent=2))
+    else:
+        width = max(len(c.name) for c in checks)
+        for c in checks:
+            click.echo(f"{_MARKS[c.verdict]}  {c.name:{width}}  {c.why}")
+            if c.cure:
+                click.echo(f"      {'':{width}}  {c.cure}")
+    if failed:
+        raise CheckFailed(
+            f"{len(failed)} of {len(checks)} checks failed.",
+            "Mend them from the top; later ones may depend on earlier ones.",
+        )
+    if output == "text":
+        click.echo(f"\nNext: seawall apply {spec}")

@@ -1,0 +1,49 @@
+"""Specs on the command line -> planned fleets behind one gateway: what render, apply, diff and doctor begin with."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from seawall.render.inputs import Group
+
+
+def group_of(
+    paths: Sequence[str], lock: Path | None = None, gateway_name: str = "", namespace: str | None = None
+) -> Group:
+    """Loads, plans and groups. InputError for whatever in the files is not right."""
+    from dataclasses import replace
+
+    from seawall.config.load import dump_fleet, load_fleets
+    from seawall.config.model_config import resolve
+    from seawall.decide.plan import plan
+    from seawall.errors import InputError
+    from seawall.render.inputs import Group, Wanted
+
+    members = []
+    for path in paths:
+        for fleet in load_fleets(path):
+            if namespace:
+                fleet = replace(fleet, metadata=replace(fleet.metadata, namespace=namespace))
+            text = _lock_text(Path(path), fleet.name, lock)
+            members.append(
+                Wanted(fleet=fleet, plan=plan(fleet, resolve(fleet)), document=dump_fleet(fleet), lock=text)
+            )
+    names = [m.name for m in members]
+    for name in sorted({n for n in names if names.count(n) > 1}):
+        raise InputError(f"two fleets are named {name}.", "Rename one.")
+    if lock and len(members) > 1:
+        raise InputError("--lock pins one fleet, these are several.", "Keep NAME.lock beside the specs.")
+    return Group(members=tuple(members), gateway_name=gateway_name)
+
+
+def _lock_text(path: Path, name: str, lock: Path | None) -> str | None:
+    """The lockfile's text, checked; the one beside the spec is found by the fleet's name."""
+    chosen = lock or path.with_name(f"{name}.lock")
+    if lock is None and not chosen.exists():
+        return None
+    from seawall.weights.lockfile import read_lock
+
+    return read_lock(chosen).text()

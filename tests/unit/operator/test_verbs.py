@@ -1,0 +1,80 @@
+"""The cluster verbs as a person types them, for every example, against the API double."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from seawall.errors import SeawallError
+from seawall.testing.kube_api import KubeApi
+
+ROOT = Path(__file__).parents[3]
+EXAMPLES = sorted((ROOT / "examples").glob("*.yaml"))
+
+
+@pytest.fixture
+def api() -> Iterator[KubeApi]:
+    with KubeApi() as double:
+        yield double
+
+
+def seawall(kubeconfig: str, *args: str) -> subprocess.CompletedProcess[str]:
+    argv = [sys.executable, "-m", "seawall", *args, "--kubeconfig", kubeconfig]
+    return subprocess.run(argv, capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=60)
+
+
+def in_process(kubeconfig: str, verb: str, *args: str) -> tuple[int, str]:
+    """(exit code, stdout and the error's message) of a verb without the cost of a process."""
+    from click.testing import CliRunner
+
+    from seawall.cli.group import seawall as group
+
+    result = CliRunner().invoke(group, [verb, *args, "--kubeconfig", kubeconfig])
+    if isinstance(result.exception, SeawallError):
+        return result.exception.exit_code, result.output + str(result.exception)
+    assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
+    return result.exit_code, result.output
+
+
+@pytest.mark.parametrize("example", EXAMPLES, ids=lambda p: p.stem)
+def test_apply_then_diff_is_empty_then_delete_leaves_what_was_there(
+    api: KubeApi, tmp_path: Path, example: Path
+) -> None:
+    config, spec = api.kubeconfig(tmp_path), str(example)
+    code, said = in_process(config, "diff", spec)
+    assert code == 1
+    assert "create" in said
+    assert "nobody is here" in in_process(config, "apply", spec)[1]
+    code, said = in_process(config, "apply", spec, "--yes", "--no-wait")
+    assert code == 0, said
+    code, said = in_process(config, "diff", spec)
+    assert code == 0, said
+    assert in_process(config, "delete", spec, "--yes", "--all")[0] == 0
+    stores = [
+        f"{version}/{p.partition(':')[0]}" for version, plurals in api.served.items() for p in plurals.split()
+    ]
+    left = [s for s in stores if api.objects(*s.rsplit("/", 1))]
+    assert left in ([], ["v1/namespaces"]), left
+
+
+def test_doctor_says_what_fails_and_exits_1(api: KubeApi, tmp_path: Path) -> None:
+    config = api.kubeconfig(tmp_path)
+    told = seawall(config, "doctor", str(ROOT / "examples" / "llama-70b-4xh100.yaml"))
+    assert told.returncode == 1
+    assert "FAIL  GPU nodes" in told.stdout
+    as_json = seawall(config, "doctor", str(ROOT / "examples" / "smollm2.yaml"), "--output", "json")
+    assert json.loads(as_json.stdout)["healthy"] is False
+
+
+def test_a_cluster_that_is_away_is_one_line_and_exit_3(tmp_path: Path, api: KubeApi) -> None:
+    config = api.kubeconfig(tmp_path)
+    api.faults.down = True
+    told = seawall(config, "diff", str(ROOT / "examples" / "smollm2.yaml"))
+    assert told.returncode == 3
+    assert told.stderr.startswith("seawall: the Kubernetes API does not answer")
+    assert "Traceback" not in told.stderr
