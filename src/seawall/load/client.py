@@ -144,7 +144,7 @@ class _Wire(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.open = False
-        if self.outcome is not None and self.outcome.error is None and not self._complete():
+        if self.outcome is not None and not self._complete():
             kind = "reset" if isinstance(exc, ConnectionError) else "eof"
             self._end(kind, str(exc or "the connection closed in mid-answer"))
 
