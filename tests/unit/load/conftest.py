@@ -98,7 +98,7 @@ class Bare:
         return os.getpid()
 
     async def control(self, request: dict[str, Any], timeout_s: float) -> dict[str, Any]:
-        if request["do"] == "rollout":
+        if request["do"] == "restart":
             for old in list(self.seen):
                 await self.replica()
                 await self.retire(old)

@@ -72,7 +72,7 @@ class Pressure:
                 case.payload,
                 outcome=record.outcome,
                 patience=self.patience,
-                read_rate=6000.0 if behaviour == "slow-reader" else None,
+                read_rate=2000.0 if behaviour == "slow-reader" else None,
                 stop_after=rng.randint(2, 30) if behaviour == "leaver" else None,
             )
             self.open -= 1

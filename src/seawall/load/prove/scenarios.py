@@ -45,9 +45,7 @@ class Scenario:
 async def rolling_update(stage: Stage) -> None:
     before = {r.pid for r in await stage.ready()}
     stage.mark("rollout restart")
-    answer = await stage.deployment.control({"do": "rollout"}, 120.0)
-    if answer.get("error"):
-        stage.fail(f"the rollout failed: {answer['error']}")
+    await stage.order(do="restart")
 
     async def replaced() -> bool:
         now = {r.pid for r in await stage.ready()}
@@ -60,7 +58,7 @@ async def rolling_update(stage: Stage) -> None:
 async def scale(stage: Stage) -> None:
     for count in (4, 1):
         stage.mark(f"scale to {count}")
-        await stage.deployment.control({"do": "scale", "replicas": count}, 120.0)
+        await stage.order(do="scale", replicas=count)
         await stage.until_ready(count, 90.0)
         stage.mark(f"{count} ready")
         await asyncio.sleep(2.0)
@@ -147,7 +145,7 @@ async def overload(stage: Stage) -> None:
 async def gateway_restart(stage: Stage) -> None:
     before = set(await stage.deployment.gateway_pids())
     stage.mark("restart the gateway")
-    await stage.deployment.control({"do": "restart-gateway"}, 120.0)
+    await stage.order(do="restart-gateway")
 
     async def replaced() -> bool:
         now = set(await stage.deployment.gateway_pids())
@@ -165,7 +163,7 @@ async def slow_readers(stage: Stage) -> None:
 
 async def slow_weights(stage: Stage) -> None:
     stage.mark("scale to 3: the new replicas load for 6 s")
-    await stage.deployment.control({"do": "scale", "replicas": 3}, 120.0)
+    await stage.order(do="scale", replicas=3)
     await stage.until_ready(3, 60.0)
     stage.mark("3 ready")
     await asyncio.sleep(2.0)

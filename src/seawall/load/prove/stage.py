@@ -61,6 +61,12 @@ class Stage:
         """A promise that the streams themselves do not show is broken."""
         self.broken.append(text)
 
+    async def order(self, **request: Any) -> None:
+        """One request to the deployment's control; a refusal is a broken promise."""
+        answer = await self.deployment.control(request, 30.0)
+        if answer.get("ok") is False:
+            self.fail(f"{request['do']} was refused: {answer.get('error')}")
+
     async def ready(self) -> list[Seen]:
         return [r for r in await self.deployment.replicas() if r.ready]
 

@@ -46,7 +46,7 @@ class UpFleet:
         state_dir.mkdir(parents=True, exist_ok=True)
         log = state_dir / "up.log"
         port = free_port()
-        argv = ["-m", "seawall", "up", str(spec), "--engine", engine, "--port", str(port)]
+        argv = ["-m", "seawall", "up", str(spec), "--engine", engine, "--port", str(port), "--plain"]
         with log.open("wb") as out:
             process = await asyncio.create_subprocess_exec(
                 sys.executable, *argv, "--state-dir", str(state_dir),
@@ -61,7 +61,7 @@ class UpFleet:
                     f"seawall up ended with {process.returncode}: {fleet.last_words()}", f"Log: {log}"
                 )
             ready = [r for r in await fleet.replicas() if r.ready]
-            if len(ready) >= replicas and fleet._state.get("gateway", {}).get("ready", True):
+            if len(ready) >= replicas and fleet._state.get("gateway", {}).get("phase") == "ready":
                 return fleet
             await asyncio.sleep(0.1)
         words = fleet.last_words()
@@ -89,8 +89,7 @@ class UpFleet:
         return str(self._read()["gateway"]["admin_url"])
 
     async def replicas(self) -> list[Seen]:
-        found = self._read().get("replicas", [])
-        rows = found.values() if isinstance(found, dict) else found
+        rows = self._read().get("replicas", [])
         return [
             Seen(
                 name=r["name"],

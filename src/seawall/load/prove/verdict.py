@@ -82,7 +82,7 @@ def judge(
     wrong = sum(r.checked.wrong_tokens for r in whole if r.checked)
     usage = sum(r.checked.wrong_usage for r in whole if r.checked)
     stall = max((r.outcome.worst_gap_s for r in steady), default=0.0)
-    first = max((r.outcome.ttft_s or 0.0 for r in steady), default=0.0)
+    first = max((r.outcome.ttft_s or 0.0 for r in steady if r.case.streams), default=0.0)
     reasons = list(broken)
     if lost:
         reasons.append(f"{len(lost)} streams lost")
