@@ -1,4 +1,4 @@
-"""`seawall status`: what `seawall up` is running."""
+"""`seawall status`: what runs here, or on a cluster."""
 
 from __future__ import annotations
 
@@ -7,18 +7,83 @@ from pathlib import Path
 
 import click
 
+from seawall.cli.cluster import cluster_options, with_cluster
+
 
 @click.command()
+@click.argument("fleet", required=False)
 @click.option("--state-dir", type=click.Path(file_okay=False, path_type=Path), help="Of that `seawall up`.")
-@click.option("--json", "as_json", is_flag=True, help="Everything, as JSON.")
-@click.option("--events", default=5, show_default=True, help="How many of the latest events.")
-def command(state_dir: Path | None, as_json: bool, events: int) -> None:
-    """Show what `seawall up` is running: replicas, queue, latest events and their reasons.
+@click.option("--json", "as_json", is_flag=True, help="Everything, as JSON (the same as --output json).")
+@click.option("--events", default=5, show_default=True, help="How many of the latest events (here).")
+@click.option("-A", "--all-namespaces", is_flag=True, help="All fleets of the cluster.")
+@click.option("-w", "--watch", is_flag=True, help="Look again every two seconds, until Ctrl-C.")
+@cluster_options
+def command(
+    fleet: str | None,
+    state_dir: Path | None,
+    as_json: bool,
+    events: int,
+    all_namespaces: bool,
+    watch: bool,
+    context: str | None,
+    kubeconfig: str | None,
+    namespace: str | None,
+    output: str,
+) -> None:
+    """Show fleets: replicas with phase and reason, queue, TTFT, the scaler's last decision and why.
+
+    Without options it shows what `seawall up` runs on this machine; with --context, --namespace or -A it
+    shows a cluster.
 
     \b
-    $ seawall status
+    seawall status
+    seawall status llama-70b --namespace llm -w
     """
-    from seawall.local import control, session, view
+    as_json = as_json or output == "json"
+    on_cluster = bool(context or namespace or all_namespaces) and state_dir is None
 
-    answer = control.ask(session.state_dir(state_dir), do="status")
-    click.echo(json.dumps(answer, indent=2) if as_json else view.status_text(answer, events))
+    def show() -> str:
+        if on_cluster:
+            return _cluster(fleet, context, kubeconfig, namespace, all_namespaces, as_json)
+        from seawall.local import control, session, view
+
+        answer = control.ask(session.state_dir(state_dir), do="status")
+        return json.dumps(answer, indent=2) if as_json else view.status_text(answer, events)
+
+    if not watch:
+        click.echo(show())
+        return
+    import sys
+    import time
+
+    while True:
+        text = show()
+        if sys.stdout.isatty():
+            click.clear()
+        click.echo(text if sys.stdout.isatty() else f"{text}\n")
+        time.sleep(2.0)
+
+
+def _cluster(
+    fleet: str | None,
+    context: str | None,
+    kubeconfig: str | None,
+    namespace: str | None,
+    everywhere: bool,
+    as_json: bool,
+) -> str:
+    from dataclasses import asdict
+
+    from seawall.drivers.kube import Kube
+    from seawall.errors import InputError
+    from seawall.operator.show import status_text
+    from seawall.operator.status import FleetView, look
+
+    async def ask(kube: Kube) -> tuple[list[FleetView], str]:
+        where = None if everywhere else namespace or kube.namespace
+        return await look(kube, where, fleet), where or "the cluster"
+
+    views, where = with_cluster(context, kubeconfig, ask)
+    if fleet and not views:
+        raise InputError(f"no fleet {fleet!r} in {where}.", "seawall status -A lists them all.")
+    return json.dumps([asdict(v) for v in views], indent=2) if as_json else status_text(views, where)

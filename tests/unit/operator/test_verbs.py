@@ -78,3 +78,27 @@ def test_a_cluster_that_is_away_is_one_line_and_exit_3(tmp_path: Path, api: Kube
     assert told.returncode == 3
     assert told.stderr.startswith("seawall: the Kubernetes API does not answer")
     assert "Traceback" not in told.stderr
+
+
+def test_status_of_a_cluster_shows_what_needs_attention(api: KubeApi, tmp_path: Path) -> None:
+    config = api.kubeconfig(tmp_path)
+    spec = str(ROOT / "examples" / "llama-70b-4xh100.yaml")
+    assert in_process(config, "apply", spec, "--yes", "--no-wait")[0] == 0
+    why = "0/3 nodes are available: 3 Insufficient nvidia.com/gpu."
+    condition = {"type": "PodScheduled", "status": "False", "message": why}
+    labels = {"seawall.dev/fleet": "llama-70b", "seawall.dev/role": "engine"}
+    meta = {"name": "llama-70b-x", "namespace": "llm", "labels": labels}
+    pod = {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": meta,
+        "status": {"phase": "Pending", "conditions": [condition]},
+    }
+    api.put(pod)
+    code, said = in_process(config, "status", "--namespace", "llm")
+    assert code == 0
+    assert f"pending  llama-70b-x: {why}" in said
+    code, said = in_process(config, "status", "-A", "--output", "json")
+    assert json.loads(said)[0]["phases"] == {"pending": 1}
+    code, said = in_process(config, "status", "nobody", "--namespace", "llm")
+    assert code == 2
