@@ -16,6 +16,7 @@ COMMANDS: dict[str, str] = {
     "logs": "Show a replica's or the gateway's log.",
     "prove": "Prove that no stream is lost, token by token, while things go wrong.",
     "plan": "Say what a fleet needs and will hold, before you deploy.",
+    "simulate": "Run a fleet against a load in simulated time: latency, losses, cost.",
     "pull": "Download a model's weights, verified and pinned by a lockfile.",
     "render": "Turn a Fleet into Kubernetes objects: plain, kustomize, helm, argocd or flux.",
     "engine": "Install the engine's environment, or run a simulated engine.",

@@ -1,0 +1,326 @@
+"""`seawall simulate`: what a fleet would do under a load, in a second instead of an hour."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from seawall.domain.spec import Fleet
+    from seawall.sim.outcome import Outcome
+    from seawall.sim.setup import Happening
+    from seawall.sim.world import Progress
+    from seawall.workload.arrivals import Requests
+
+HELP = """Simulate FLEET.yaml under a load: latencies, queue, replicas, losses and dollars.
+
+The gateway's and the scaler's own code runs against simulated vLLM replicas with your cloud's delays; the same
+seed gives the same answer. Replicas' speed comes from the plan's roofline, or from --calibration.
+
+\b
+  seawall simulate fleet.yaml --rate '10/s for 5m, 50/s for 10m'
+  seawall simulate fleet.yaml --rate '30/s for 20m' --event '5m rollout' --event '10m node' --html report.html
+  seawall simulate fleet.yaml --trace AzureLLMInferenceTrace_conv.csv --policy slo
+  seawall simulate fleet.yaml --rate '50/s for 15m' --sweep scaling.target=8,16,32 policy=keda,guide
+"""
+
+
+@click.command(help=HELP)
+@click.argument("spec", type=click.Path(dir_okay=False))
+@click.argument("more", nargs=-1, metavar="[SETTING=VALUE,...]...")
+@click.option("--fleet", "name", help="Which fleet, when the file holds several.")
+@click.option(
+    "--rate", help="Load: '10/s for 5m, 50/s for 10m', '5/s to 40/s for 10m', '20/s +-15/s every 1h for 3h'."
+)
+@click.option("--trace", type=click.Path(dir_okay=False), help="Replay an Azure, BurstGPT or Mooncake trace.")
+@click.option(
+    "--speed", type=click.FloatRange(min=1e-6), default=1.0, help="Replay the trace so many times as fast."
+)
+@click.option(
+    "--burst", type=click.FloatRange(0.1, 20), default=1.0, help="Variation of the gaps: 1 is Poisson."
+)
+@click.option(
+    "--prompt", type=click.FloatRange(min=1), help="Mean prompt tokens. Default: spec.traffic.promptTokens."
+)
+@click.option(
+    "--output", type=click.FloatRange(min=1), help="Mean output tokens. Default: spec.traffic.outputTokens."
+)
+@click.option(
+    "--spread",
+    type=click.FloatRange(0, 10),
+    default=1.0,
+    help="Variation of lengths (lognormal); 0: all alike.",
+)
+@click.option(
+    "--policy", type=click.Choice(["keda", "slo", "guide", "fixed"]), help="Who scales. Default: the spec's."
+)
+@click.option("--replicas", type=click.IntRange(0, 100_000), help="Ready at the start. Default: scaling.min.")
+@click.option(
+    "--event", "events", multiple=True, help="'10m kill 2', '5m rollout', '8m node', '9m spot', '1m canary'."
+)
+@click.option(
+    "--spot-per-hour",
+    type=click.FloatRange(0, 0.999),
+    default=0.0,
+    help="Chance that a spot node is reclaimed.",
+)
+@click.option("--node-delay", help="Until a new GPU node runs pods. Default: the cloud's usual.")
+@click.option("--patience", help="Clients without a token after so long go away. Default: never.")
+@click.option(
+    "--calibration",
+    type=click.Path(dir_okay=False),
+    help="Measured step times (`seawall bench --calibrate`).",
+)
+@click.option("--seed", type=int, default=1, show_default=True)
+@click.option("--sweep", multiple=True, metavar="SETTING=VALUE,...", help="Try settings against each other.")
+@click.option("--html", type=click.Path(dir_okay=False), help="Write a report with charts, one file.")
+@click.option("--svg", type=click.Path(dir_okay=False), help="Write the charts alone.")
+@click.option("--png", type=click.Path(dir_okay=False), help="Write the charts as an image.")
+@click.option("--json", "as_json", is_flag=True, help="Print the answers as JSON.")
+def command(spec: str, more: tuple[str, ...], name: str | None, as_json: bool, **options: Any) -> None:
+    from seawall.sim.sweep import Variant, parse_settings, variants
+
+    fleet = _fleet(spec, name)
+    requests = _requests(fleet, options)
+    settings = parse_settings([*options["sweep"], *more])
+    tried = list(variants(fleet, settings)) if settings else [Variant(fleet.name, fleet, None, None)]
+    runs: list[tuple[str, Outcome]] = []
+    for variant in tried:
+        label = (
+            f"{variant.label} ({len(runs) + 1}/{len(tried)})" if settings else f"simulating {variant.label}"
+        )
+        runs.append((variant.label, _run(variant, requests, options, label)))
+    _write(fleet, runs, options)
+    if as_json:
+        import json
+
+        click.echo(json.dumps(_json(runs, bool(settings)), indent=2, allow_nan=False))
+    elif settings:
+        _print_sweep(fleet, runs)
+    else:
+        _print(fleet, runs[0][1], options)
+
+
+def _fleet(spec: str, name: str | None) -> Fleet:
+    from seawall.config.load import load_fleets
+    from seawall.errors import InputError
+
+    fleets = load_fleets(spec)
+    if name is None and len(fleets) > 1:
+        names = ", ".join(f.name for f in fleets)
+        raise InputError(f"{spec} holds {len(fleets)} fleets.", f"Say which with --fleet: {names}.")
+    for fleet in fleets:
+        if name in (None, fleet.name):
+            return fleet
+    raise InputError(f"{spec} holds no fleet {name!r}.", f"It holds {', '.join(f.name for f in fleets)}.")
+
+
+def _requests(fleet: Fleet, options: dict[str, Any]) -> Requests:
+    from dataclasses import replace
+
+    import numpy as np
+
+    from seawall.errors import InputError
+    from seawall.workload.arrivals import parse_rate, synthetic
+    from seawall.workload.traces import read_trace
+
+    if options["trace"] and options["rate"]:
+        raise InputError("--trace and --rate are two loads.", "Give one of them.")
+    if options["trace"]:
+        try:
+            with Path(options["trace"]).open(encoding="utf-8", errors="replace") as lines:
+                found = read_trace(lines, Path(options["trace"]).name)
+        except OSError as e:
+            raise InputError(f"{options['trace']}: {e.strerror}.", "Check the path.") from e
+        return replace(found, arrival=found.arrival / options["speed"])
+    traffic = fleet.spec.traffic
+    text = options["rate"] or (f"{traffic.rate:g}/s for 10m" if traffic.rate else "")
+    if not text:
+        raise InputError(
+            "there is no load to simulate.", "Give --rate '10/s for 5m', --trace FILE, or spec.traffic.rate."
+        )
+    found = synthetic(
+        parse_rate(text),
+        np.random.default_rng(options["seed"]),
+        options["prompt"] or traffic.prompt_tokens,
+        options["output"] or traffic.output_tokens,
+        options["burst"],
+        options["spread"],
+        most=max(1, (traffic.max_context or 131_072) // 2),
+    )
+    return replace(found, source=text)
+
+
+def _run(variant: Any, requests: Requests, options: dict[str, Any], label: str) -> Outcome:
+    from seawall.config.model_config import resolve
+    from seawall.decide.plan import plan
+    from seawall.domain.units import parse_seconds
+    from seawall.sim.calibration import read_timing
+    from seawall.sim.setup import setup_of
+    from seawall.sim.world import simulate
+
+    timing = read_timing(Path(options["calibration"])) if options["calibration"] else None
+    made = plan(variant.fleet, resolve(variant.fleet), calibration=timing)
+    setup = setup_of(
+        variant.fleet,
+        made,
+        timing=timing,
+        recipe=variant.recipe or options["policy"],
+        initial=options["replicas"] if variant.replicas is None else variant.replicas,
+        happenings=_happenings(options["events"]),
+        node_delay_s=None if options["node_delay"] is None else parse_seconds(options["node_delay"]),
+        spot_per_hour=options["spot_per_hour"],
+        patience_s=float("inf") if options["patience"] is None else parse_seconds(options["patience"]),
+        seed=options["seed"],
+    )
+    with _Bar(label, len(requests)) as bar:
+        return simulate(setup, requests, bar.moved)
+
+
+def _happenings(texts: tuple[str, ...]) -> tuple[Happening, ...]:
+    from seawall.sim.setup import parse_happening
+
+    return tuple(parse_happening(text) for text in texts)
+
+
+class _Bar:
+    """Progress on stderr: a bar on a terminal, a line every five seconds elsewhere."""
+
+    def __init__(self, label: str, total: int) -> None:
+        self.label, self.total = label, total
+        self.bar: Any = None
+        self.said = 0.0
+
+    def __enter__(self) -> _Bar:
+        import time
+
+        self.said = time.monotonic()
+        if sys.stderr.isatty() and self.total > 100_000:
+            from rich.console import Console
+            from rich.progress import Progress
+
+            self.bar = Progress(console=Console(stderr=True))
+            self.task = self.bar.add_task(self.label, total=self.total)
+            self.bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.bar is not None:
+            self.bar.stop()
+
+    @property
+    def moved(self) -> Progress:
+        def move(index: int, total: int, now: float) -> None:
+            import time
+
+            if self.bar is not None:
+                self.bar.update(self.task, completed=index)
+            elif time.monotonic() - self.said > 5:
+                self.said = time.monotonic()
+                click.echo(f"{self.label}: {index:,} of {total:,} requests", err=True)
+
+        return move
+
+
+def _write(fleet: Fleet, runs: list[tuple[str, Outcome]], options: dict[str, Any]) -> None:
+    from seawall.errors import InputError
+    from seawall.sim import report
+    from seawall.sim.raster import png
+
+    title = f"{fleet.name}: {runs[0][1].requests.source}"
+    try:
+        if options["html"]:
+            Path(options["html"]).write_text(report.html(title, runs), encoding="utf-8")
+        if options["svg"]:
+            Path(options["svg"]).write_text(report.picture(runs[0][1]), encoding="utf-8")
+        if options["png"]:
+            Path(options["png"]).write_bytes(png(report.charts_of(runs[0][1]), runs[0][1].end_s))
+    except OSError as e:
+        raise InputError(f"{e.filename}: {e.strerror}.", "Choose another path.") from e
+
+
+def _json(runs: list[tuple[str, Outcome]], sweep: bool) -> Any:
+    rows = []
+    marks = _front(runs)
+    for (label, outcome), best in zip(runs, marks, strict=True):
+        row = {"name": label, **outcome.summary()}
+        row["log"] = [{"t": round(t, 3), "text": text} for t, text in outcome.log[:1000]]
+        if sweep:
+            row["pareto"] = best
+        rows.append(row)
+    return {"runs": rows} if sweep else rows[0]
+
+
+def _front(runs: list[tuple[str, Outcome]]) -> list[bool]:
+    from seawall.sim.sweep import front
+
+    points = []
+    for _, outcome in runs:
+        s = outcome.summary()
+        points.append((s["gpu_hours"] if s["usd"] is None else s["usd"], s["slo_attainment"]))
+    return front(points)
+
+
+def _print(fleet: Fleet, outcome: Outcome, options: dict[str, Any]) -> None:
+    from seawall.domain.units import show_seconds
+    from seawall.sim.report import rows_of
+
+    s = outcome.summary()
+    setup = outcome.setup
+    click.echo(
+        f"{fleet.name}   {outcome.requests.source}   policy {setup.recipe}   {len(outcome.requests):,} requests in "
+        f"{show_seconds(outcome.end_s)}\n"
+    )
+    rows = rows_of(outcome)
+    width = max(len(k) for k, _ in rows)
+    for key, text in rows:
+        click.echo(f"  {key:{width}}  {text}")
+    if outcome.log:
+        click.echo("\n  what happened")
+        for t, text in outcome.log[:12]:
+            click.echo(f"    {show_seconds(t):>13}  {text}")
+        if len(outcome.log) > 12:
+            click.echo(f"    and {len(outcome.log) - 12} more: --html shows them all")
+    click.echo(
+        f"\n  speed     {setup.shape.timing.source}; see docs/reference/simulator-model.md for what is modelled"
+    )
+    met = s["slo_attainment"] >= fleet.spec.traffic.slo.availability
+    if not options["html"]:
+        click.echo(
+            "\nNext: add --html report.html for charts"
+            + ("" if met else ", or --sweep scaling.target=4,8,16")
+        )
+
+
+def _print_sweep(fleet: Fleet, runs: list[tuple[str, Outcome]]) -> None:
+    from seawall.sim.report import shown_number
+
+    head = ("", "setting", "good", "TTFT p95", "TPOT p95", "lost", "429", "most", "GPU-hours", "$")
+    table = [head]
+    for (label, outcome), best in zip(runs, _front(runs), strict=True):
+        s = outcome.summary()
+        table.append(
+            (
+                "*" if best else "",
+                label,
+                f"{s['slo_attainment']:.2%}",
+                shown_number(s["ttft_s"]["p95"]) + " s",
+                shown_number(None if s["tpot_s"]["p95"] is None else s["tpot_s"]["p95"] * 1000) + " ms",
+                f"{s['requests']['lost']:,}",
+                f"{s['requests']['rejected']:,}",
+                str(s["replicas"]["most"]),
+                shown_number(s["gpu_hours"]),
+                shown_number(s["usd"]),
+            )
+        )
+    widths = [max(len(row[i]) for row in table) for i in range(len(head))]
+    for row in table:
+        cells = [
+            c.ljust(w) if i < 2 else c.rjust(w) for i, (c, w) in enumerate(zip(row, widths, strict=True))
+        ]
+        click.echo("  ".join(cells).rstrip())
+    click.echo(f"\n* nothing else is both cheaper and better ({fleet.name}, {runs[0][1].requests.source})")
+    click.echo("Next: put the setting you like into the spec, and run `seawall render`")

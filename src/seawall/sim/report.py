@@ -1,0 +1,210 @@
+"""A simulation as a report: one HTML file with every chart on one timeline, SVG alone, or Markdown.
+
+Forbidden here: computing an answer that `Outcome.summary` does not give; scripts; anything fetched.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from html import escape
+from typing import Any
+
+from seawall.domain.units import show_seconds
+from seawall.sim.charts import HEIGHT, WIDTH, Chart, Line, number, svg
+from seawall.sim.outcome import Outcome, over_time
+
+STYLE = (
+    "body{font:15px/1.5 system-ui,sans-serif;max-width:1000px;margin:2em auto;padding:0 1em;color:#1a1a1a}"
+    "table{border-collapse:collapse;margin:1em 0}td,th{padding:.25em .9em .25em 0;text-align:left;"
+    "vertical-align:top}td.n{text-align:right;font-variant-numeric:tabular-nums}svg{max-width:100%;height:auto}"
+    "h2{margin-top:2em}small{color:#666}"
+)
+
+
+def charts_of(outcome: Outcome) -> list[Chart]:
+    """Requests, queue, replicas, TTFT, share within objectives, cost: all over the same time."""
+    by = over_time(outcome)
+    series, slo = outcome.series, outcome.setup.fleet.spec.traffic.slo
+    charts = [
+        Chart(
+            "Requests",
+            "per second",
+            by["t"],
+            (Line("arriving", by["rate"]), Line("turned away or lost", by["turned_away"])),
+        ),
+        Chart(
+            "Queue",
+            "requests",
+            series.t,
+            (
+                Line("in the gateway", [float(v) for v in series.queued]),
+                Line("waiting in engines", [float(v) for v in series.waiting]),
+            ),
+        ),
+        Chart(
+            "Replicas",
+            "",
+            series.t,
+            (
+                Line("wanted", [float(v) for v in series.wanted], step=True),
+                Line("ready", [float(v) for v in series.ready], step=True),
+            ),
+        ),
+        Chart(
+            "Time to first token",
+            "seconds, by arrival",
+            by["t"],
+            (Line("p50", by["ttft_p50"]), Line("p95", by["ttft_p95"])),
+            limit=slo.ttft,
+            limit_name=f"objective {show_seconds(slo.ttft)}",
+        ),
+        Chart(
+            "Within both objectives",
+            "share of arrivals",
+            by["t"],
+            (Line("good", by["good"]),),
+            limit=slo.availability,
+            limit_name="objective",
+        ),
+    ]
+    if outcome.setup.plan.usd_per_hour is not None:
+        charts.append(Chart("Cost", "$ per hour", series.t, (Line("nodes", series.usd_per_h, step=True),)))
+    return charts
+
+
+def rows_of(outcome: Outcome) -> list[tuple[str, str]]:
+    """The answers in words, most important first."""
+    s = outcome.summary()
+    counts, slo = s["requests"], outcome.setup.fleet.spec.traffic.slo
+    lost = f"{counts['lost']:,} lost"
+    if counts["reasons"]:
+        lost += " (" + "; ".join(f"{n:,}: {why}" for why, n in sorted(counts["reasons"].items())) + ")"
+    turned = [
+        f"{counts[k]:,} {name}"
+        for k, name in (
+            ("rejected", "rejected with 429"),
+            ("expired", "waited past their deadline"),
+            ("cancelled", "given up by the client"),
+            ("refused", "longer than the context"),
+            ("in_flight", "unfinished at the end"),
+        )
+        if counts[k]
+    ]
+    moved = [f"{counts[k]:,} {k}" for k in ("resumed", "retried", "preempted") if counts[k]]
+    rows = [
+        ("requests", f"{counts['done']:,} of {counts['arrived']:,} answered, {lost}"),
+        ("turned away", ", ".join(turned) or "none"),
+        (
+            "objectives",
+            f"{s['slo_attainment']:.2%} within TTFT {show_seconds(slo.ttft)} and TPOT "
+            f"{show_seconds(slo.tpot)} (wanted {slo.availability:.3%})",
+        ),
+        ("TTFT", _latency(s["ttft_s"])),
+        ("TPOT", _latency(s["tpot_s"])),
+        ("E2E", _latency(s["e2e_s"])),
+        (
+            "throughput",
+            f"{s['throughput_per_s']:.3g} requests/s, {s['output_tokens_per_s']:,.0f} output tokens/s, "
+            f"goodput {s['goodput_per_s']:.3g}/s",
+        ),
+        (
+            "replicas",
+            f"{s['replicas']['least']} to {s['replicas']['most']} wanted, "
+            f"{s['replicas']['mean_ready']:.3g} ready on average, {s['utilisation']:.0%} busy",
+        ),
+        ("longest queue", f"{s['longest_queue']:,} in the gateway"),
+        ("cost", cost_of(s)),
+    ]
+    if moved:
+        rows.insert(2, ("went on elsewhere", ", ".join(moved)))
+    return rows
+
+
+def cost_of(s: dict[str, Any]) -> str:
+    text = f"{s['gpu_hours']:.4g} GPU-hours"
+    if s["usd"] is not None:
+        text += f", ${s['usd']:,.2f}"
+    if s["usd_per_million_output_tokens"] is not None:
+        text += f", ${s['usd_per_million_output_tokens']:.3g} per million output tokens"
+    return text
+
+
+def _latency(p: dict[str, float | None]) -> str:
+    shown = [f"{k} {show_seconds(p[k] or 0.0)}" for k in ("p50", "p95", "p99") if p[k] is not None]
+    return "   ".join(shown) or "no request finished"
+
+
+def html(title: str, runs: Sequence[tuple[str, Outcome]]) -> str:
+    """One or several runs (name, outcome) as one self-contained page."""
+    end = max((o.end_s for _, o in runs), default=1.0)
+    body = [f"<h1>{escape(title)}</h1>"]
+    if len(runs) > 1:
+        body.append(_comparison(runs))
+    for name, outcome in runs:
+        body.append(
+            f"<h2>{escape(name)}</h2><p><small>{escape(outcome.requests.source)}; seed "
+            f"{outcome.setup.seed}; timing: {escape(outcome.setup.shape.timing.source)}</small></p>"
+        )
+        body.append(
+            "<table>"
+            + "".join(f"<tr><th>{escape(k)}</th><td>{escape(v)}</td></tr>" for k, v in rows_of(outcome))
+            + "</table>"
+        )
+        marks = [(t, f"{show_seconds(t)}: {text}") for t, text in outcome.log][:400]
+        body += [f"<p>{svg(chart, end, marks)}</p>" for chart in charts_of(outcome)]
+        body.append(
+            "<h3>What happened</h3><table>"
+            + "".join(
+                f'<tr><td class="n">{show_seconds(t)}</td><td>{escape(text)}</td></tr>'
+                for t, text in outcome.log[:200]
+            )
+            + "</table>"
+        )
+        if len(outcome.log) > 200:
+            body.append(f"<p><small>and {len(outcome.log) - 200} more</small></p>")
+    return (
+        f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{escape(title)}</title>'
+        f"<style>{STYLE}</style>{''.join(body)}</html>\n"
+    )
+
+
+def _comparison(runs: Sequence[tuple[str, Outcome]]) -> str:
+    all_rows = [dict(rows_of(o)) for _, o in runs]
+    head = "".join(f"<th>{escape(name)}</th>" for name, _ in runs)
+    keys = list(dict.fromkeys(k for rows in all_rows for k in rows))
+    lines = "".join(
+        f"<tr><th>{escape(k)}</th>"
+        + "".join(f"<td>{escape(rows.get(k, ''))}</td>" for rows in all_rows)
+        + "</tr>"
+        for k in keys
+    )
+    return f"<table><tr><th></th>{head}</tr>{lines}</table>"
+
+
+def picture(outcome: Outcome) -> str:
+    """All charts above each other as one SVG document, for docs."""
+    charts = charts_of(outcome)
+    marks = [(t, f"{show_seconds(t)}: {text}") for t, text in outcome.log][:400]
+    inner = "".join(
+        f'<g transform="translate(0 {i * HEIGHT})">{svg(chart, outcome.end_s, marks)}</g>'
+        for i, chart in enumerate(charts)
+    )
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT * len(charts)}" '
+        f'width="{WIDTH}" height="{HEIGHT * len(charts)}">{inner}</svg>\n'
+    )
+
+
+def markdown(runs: Sequence[tuple[str, Outcome]]) -> str:
+    """The comparison as a Markdown table."""
+    all_rows = [dict(rows_of(o)) for _, o in runs]
+    keys = list(dict.fromkeys(k for rows in all_rows for k in rows))
+    lines = ["| | " + " | ".join(name for name, _ in runs) + " |", "|---" * (len(runs) + 1) + "|"]
+    lines += [f"| {k} | " + " | ".join(rows.get(k, "") for rows in all_rows) + " |" for k in keys]
+    return "\n".join(lines) + "\n"
+
+
+def shown_number(value: float | None) -> str:
+    """For tables: three digits, or a dash."""
+    return "-" if value is None or not math.isfinite(value) else number(value)

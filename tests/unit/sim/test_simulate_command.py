@@ -1,0 +1,89 @@
+"""`seawall simulate` as a person uses it: words, JSON, reports, sweeps, and errors that name the cure."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from seawall.cli.simulate import command
+from seawall.errors import InputError
+
+FLEET = """
+apiVersion: seawall.dev/v1alpha1
+kind: Fleet
+metadata: {name: tiny}
+spec:
+  model: {source: hf://meta-llama/Llama-3.1-8B-Instruct}
+  hardware: {gpu: H100-80GB, cloud: gke}
+  traffic: {maxContext: 8k, promptTokens: 300, outputTokens: 60}
+  scaling: {min: 1, max: 4, target: 8}
+"""
+
+
+@pytest.fixture
+def spec(tmp_path: Path) -> str:
+    path = tmp_path / "tiny.yaml"
+    path.write_text(FLEET)
+    return str(path)
+
+
+def run(*arguments: str) -> Result:
+    return CliRunner().invoke(command, list(arguments), catch_exceptions=False)
+
+
+def test_the_answers_in_words(spec: str) -> None:
+    found = run(spec, "--rate", "2/s for 1m, 20/s for 2m")
+    assert found.exit_code == 0
+    for word in ("0 lost", "TTFT", "GPU-hours", "what happened", "Next:"):
+        assert word in found.output
+
+
+def test_json_holds_the_same_and_only_json(spec: str) -> None:
+    found = json.loads(run(spec, "--rate", "2/s for 1m", "--json").stdout)
+    assert found["requests"]["arrived"] == found["requests"]["done"]
+    assert {"ttft_s", "gpu_hours", "slo_attainment", "longest_queue", "log"} <= set(found)
+
+
+def test_a_sweep_marks_the_front(spec: str) -> None:
+    arguments = [spec, "--rate", "10/s for 2m", "--sweep", "scaling.target=4,16", "spot=true,false"]
+    rows = json.loads(run(*arguments, "--json").stdout)["runs"]
+    assert len(rows) == 4
+    assert any(row["pareto"] for row in rows)
+    assert "scaling.target=16 spot=false" in run(*arguments).output
+
+
+def test_reports_are_written(spec: str, tmp_path: Path) -> None:
+    paths = {kind: tmp_path / f"r.{kind}" for kind in ("html", "svg", "png")}
+    options = [word for kind, path in paths.items() for word in (f"--{kind}", str(path))]
+    assert run(spec, "--rate", "2/s for 1m", "--event", "30s kill", *options).exit_code == 0
+    assert all(path.stat().st_size > 1000 for path in paths.values())
+
+
+def test_a_trace_is_replayed(spec: str, tmp_path: Path) -> None:
+    trace = tmp_path / "t.csv"
+    rows = "".join(f"2023-11-16 18:17:{i:02d}.0000000,{100 + i},20\n" for i in range(60))
+    trace.write_text("TIMESTAMP,ContextTokens,GeneratedTokens\n" + rows)
+    found = json.loads(run(spec, "--trace", str(trace), "--speed", "2", "--json").stdout)
+    assert found["requests"]["arrived"] == 60
+    assert "Azure" in found["source"]
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        [],
+        ["--rate", "fast"],
+        ["--rate", "1/s for 1m", "--trace", "x"],
+        ["--trace", "absent.csv"],
+        ["--rate", "1/s for 1m", "--event", "never"],
+        ["--rate", "1/s for 1m", "--fleet", "other"],
+        ["--rate", "1/s for 1m", "--html", "/nowhere/at/all.html"],
+        ["--rate", "1/s for 1m", "--calibration", "absent.json"],
+    ],
+)
+def test_bad_input_is_an_input_error(spec: str, words: list[str]) -> None:
+    with pytest.raises(InputError):
+        run(spec, *words)
