@@ -6,7 +6,6 @@ Few requests (one page of 500 Pods each), and of every Pod only a line is kept: 
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -53,7 +52,7 @@ class FleetView:
     updated: int = 0
     rollout: str = ""
     scaler: str = ""
-    phases: Counter[str] = field(default_factory=Counter)
+    phases: dict[str, int] = field(default_factory=dict)
     replicas: list[ReplicaLine] = field(default_factory=list)
     """Those that are not simply ready first."""
     queued: int | None = None
@@ -69,7 +68,7 @@ async def look(kube: Kube, namespace: str | None, fleet: str | None = None) -> l
     pods = await kube.list(Select(POD, namespace, labels=f"{labels},seawall.dev/role=engine"), _line)
     for (where, _), (name, line) in sorted(pods.items()):
         view = views.setdefault((where, name), FleetView(name, where))
-        view.phases[line.phase] += 1
+        view.phases[line.phase] = view.phases.get(line.phase, 0) + 1
         view.replicas.append(line)
     for view in views.values():
         view.replicas.sort(key=lambda r: (r.phase == "ready", r.name))
