@@ -20,6 +20,7 @@ COMMANDS: dict[str, str] = {
     "pull": "Download a model's weights, verified and pinned by a lockfile.",
     "render": "Turn a Fleet into Kubernetes objects: plain, kustomize, helm, argocd or flux.",
     "engine": "Install the engine's environment, or run a simulated engine.",
+    "keys": "Make, list and revoke API keys of the gateway's tenants.",
     "gateway": "Serve fleets at one OpenAI-compatible address.",
     "doctor": "Say whether a cluster can serve a fleet, and what mends it.",
     "diff": "Show what apply would change in a cluster.",

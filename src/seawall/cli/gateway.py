@@ -8,6 +8,8 @@ from pathlib import Path
 
 import click
 
+PATH = click.Path(dir_okay=False, path_type=Path)
+
 
 @click.command()
 @click.argument(
@@ -42,7 +44,53 @@ import click
     metavar="SECONDS",
     help="After SIGTERM: how long running requests may take to finish.",
 )
-def command(specs: tuple[Path, ...], discovery: str, listen: str, admin: str, grace_s: float) -> None:
+@click.option(
+    "--keys",
+    default=None,
+    type=PATH,
+    metavar="FILE",
+    help="API keys (`seawall keys add`). Default: the specs' gateway.keysFile.",
+)
+@click.option(
+    "--audit", default=None, metavar="FILE|-", help="One JSON line per request; - is standard output."
+)
+@click.option(
+    "--usage", default=None, type=PATH, metavar="FILE", help="Keeps tenants' totals across restarts."
+)
+@click.option(
+    "--tls-cert",
+    default=None,
+    type=PATH,
+    metavar="FILE",
+    help="Serve TLS with this certificate (renewals are noticed).",
+)
+@click.option(
+    "--tls-key",
+    default=None,
+    type=PATH,
+    metavar="FILE",
+    help="The certificate's key, if it is not in the same file.",
+)
+@click.option(
+    "--engine-ca",
+    default=None,
+    type=PATH,
+    metavar="FILE",
+    help="CA of replicas that are spoken to over https.",
+)
+def command(
+    specs: tuple[Path, ...],
+    discovery: str,
+    listen: str,
+    admin: str,
+    grace_s: float,
+    keys: Path | None,
+    audit: str | None,
+    usage: Path | None,
+    tls_cert: Path | None,
+    tls_key: Path | None,
+    engine_ca: Path | None,
+) -> None:
     """Serve fleets: one OpenAI-compatible address that loses no request.
 
     \b
@@ -65,6 +113,12 @@ def command(specs: tuple[Path, ...], discovery: str, listen: str, admin: str, gr
         listen=listen,
         admin=admin,
         grace_s=grace_s,
+        keys=keys,
+        audit=audit,
+        usage=usage,
+        tls_cert=tls_cert,
+        tls_key=tls_key,
+        engine_ca=engine_ca,
         engine_key=os.environ.get("SEAWALL_ENGINE_API_KEY") or None,
     )
 

@@ -291,6 +291,10 @@ class Gateway(Strict):
     keys_file: str | None = None
     """File of hashed API keys (`seawall keys add`), watched and reloaded. On Kubernetes: from keys_secret."""
     keys_secret: str | None = None
+    prompt_price: Annotated[float, Ge(0)] | None = None
+    """USD per million prompt tokens, for the cost in audit lines and usage reports."""
+    completion_price: Annotated[float, Ge(0)] | None = None
+    """USD per million completion tokens."""
     aliases: dict[str, str] = field(default_factory=dict)
     """Other model names -> this fleet's name or an adapter's."""
     route: Literal["gateway-api", "istio", "inference-pool", "ingress", "service"] = "service"

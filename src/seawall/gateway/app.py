@@ -12,6 +12,7 @@ import math
 import ssl
 from collections.abc import Callable, Iterable
 from random import Random
+from time import time
 from typing import NamedTuple
 
 import msgspec
@@ -20,11 +21,14 @@ from seawall.decide.route.pick import Ask, Target, side
 from seawall.domain.seen import Replica, Replicas
 from seawall.domain.spec import Fleet
 from seawall.domain.units import parse_seconds
+from seawall.gateway.audit import Audit
 from seawall.gateway.client_side import Client, Request
 from seawall.gateway.fleet import FleetRuntime
+from seawall.gateway.keyring import Key, KeyRing
 from seawall.gateway.peek import Body, blocks, peek, prompt_of, tokens_of, with_model
 from seawall.gateway.relay import Exchange
 from seawall.gateway.seam import session
+from seawall.gateway.tenants import Tenant, pass_limits
 from seawall.gateway.upstream import Pool
 from seawall.gateway.wire import Clock, Refusal
 
@@ -92,6 +96,10 @@ class App:
         self.tasks: set[asyncio.Task[None]] = set()
         self.refusals: dict[str, int] = {}
         self.on_evicted: Callable[[FleetRuntime, Target], None] = lambda fleet, target: None
+        self.keys: KeyRing | None = None
+        """None: no keys file is configured."""
+        self.keys_for_all = False
+        self.audit: Audit | None = None
         self.engine_tls: ssl.SSLContext | None = None
         self._engine_key = engine_key
         self._seen = Replicas()
@@ -123,22 +131,9 @@ class App:
             if canary is not None and canary.sticky_header:
                 headers.add(canary.sticky_header.lower().encode())
         self.wanted = frozenset(headers)
+        self.keys_for_all = self.keys is not None
         self.max_body = max((f.spec.max_body for f in self.fleets.values()), default=8 * 2**20)
-        self._models_body = msgspec.json.encode(
-            {
-                "object": "list",
-                "data": [
-                    {
-                        "id": name,
-                        "object": "model",
-                        "created": 0,
-                        "owned_by": "seawall",
-                        "root": s.engine_name,
-                    }
-                    for name, s in self.models.items()
-                ],
-            }
-        )
+        self._models_body = _models_page(self.models)
         self.discovered(self._seen)
 
     def _name_models(self, runtime: FleetRuntime) -> None:
@@ -177,6 +172,13 @@ class App:
             request.id = given
         else:
             request.id = self._id_prefix + b"%x" % next(self._ids)
+        if self.keys is not None:
+            headers = request.headers
+            given = headers.get(b"authorization", b"")
+            given = given[7:].strip() if given[:7].lower() == b"bearer " else headers.get(b"x-api-key", b"")
+            request.key = self.keys.find(given, time()) if given else None
+            if request.key is None and self.keys_for_all:
+                return _NO_KEY
         return None
 
     def handle(self, client: Client, request: Request) -> None:
@@ -195,7 +197,11 @@ class App:
     def _other(self, client: Client, request: Request, path: bytes) -> None:
         if request.method in (b"GET", b"HEAD"):
             if path == MODELS:
-                client.answer(200, b"application/json", self._models_body)
+                if request.key is not None or self.closing:
+                    names = {n: s for n, s in self.models.items() if self._may_use(request.key, n, s)}
+                    client.answer(200, b"application/json", _models_page(names))
+                else:
+                    client.answer(200, b"application/json", self._models_body)
                 return
             if path.startswith(MODELS + b"/"):
                 self._one_model(client, path[len(MODELS) + 1 :].decode("latin-1"))
@@ -204,6 +210,10 @@ class App:
                 client.answer(200, b"application/json", b"{}")
                 return
         client.decline(Refusal(404, "unknown_route", "There is no such route here."))
+
+    def _may_use(self, key: Key | None, name: str, served: Served) -> bool:
+        tenant = served.fleet.tenants.of(key)
+        return tenant is not None and allowed(name, tenant, key)
 
     def _one_model(self, client: Client, name: str) -> None:
         if name in self.models:
@@ -224,6 +234,13 @@ class App:
         runtime = served.fleet
         name = body.model or served.engine_name
         request.model = name
+        tenant = runtime.tenants.of(request.key)
+        if tenant is None or (request.key is None and (runtime.tenants.required or self.keys_for_all)):
+            return _NO_KEY
+        request.tenant = tenant
+        if not allowed(name, tenant, request.key):
+            message = f"Your key may not use the model `{name[:100]}`."
+            return Refusal(403, "model_not_allowed", message, param="model")
         if request.size > runtime.spec.max_body:
             limit = runtime.spec.max_body
             return Refusal(413, "body_too_large", f"The body is larger than {limit} bytes (gateway.maxBody).")
@@ -234,6 +251,10 @@ class App:
         request.extra = self._extra(request)
         request.priority = self._priority(request)
         ask = self._ask(runtime, served, request, body)
+        meters = [m for m in (tenant.meter, runtime.tenants.meter_of(request.key)) if m is not None]
+        limited = pass_limits(meters, ask.tokens, self.loop.time())
+        if limited is not None:
+            return limited
         stream = (
             session(request.path, payload, runtime.policy, self.rng)
             if body.stream and route in STREAMS
@@ -300,6 +321,21 @@ class App:
 
     def done(self, exchange: Exchange) -> None:
         """An exchange is over: account for it."""
+        request, tenant = exchange.request, exchange.request.tenant
+        used = exchange.tokens_in + exchange.tokens_out
+        tenant.prompt += exchange.tokens_in
+        tenant.completion += exchange.tokens_out
+        tenant.cost_usd += exchange.cost_usd
+        tenant.outcomes[exchange.outcome] = tenant.outcomes.get(exchange.outcome, 0) + 1
+        estimated = exchange.ticket.ask.tokens
+        if not used and exchange.status == 200:
+            used = estimated
+        tenant.meter.settle(estimated, used)
+        own = exchange.fleet.tenants.meter_of(request.key)
+        if own is not None:
+            own.settle(estimated, used)
+        if self.audit is not None:
+            self.audit.note(exchange)
 
     def refused(self, client: Client, refusal: Refusal) -> None:
         self.refusals[refusal.code] = self.refusals.get(refusal.code, 0) + 1
@@ -314,6 +350,24 @@ class App:
         self.clock.tick()
         for client in list(self.clients):
             client.check(now)
+
+
+def allowed(model: str, tenant: Tenant, key: Key | None) -> bool:
+    """Whether both the tenant's and the key's list of models (empty: all) hold it."""
+    if tenant.models and model not in tenant.models:
+        return False
+    return key is None or not key.models or model in key.models
+
+
+def _models_page(models: dict[str, Served]) -> bytes:
+    rows = [
+        {"id": name, "object": "model", "created": 0, "owned_by": "seawall", "root": s.engine_name}
+        for name, s in models.items()
+    ]
+    return msgspec.json.encode({"object": "list", "data": rows})
+
+
+_NO_KEY = Refusal(401, "invalid_api_key", "No valid API key. Send `Authorization: Bearer KEY`.")
 
 
 def _unknown(name: str) -> Refusal:

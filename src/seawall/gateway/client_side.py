@@ -14,6 +14,7 @@ from typing import Any, Protocol
 
 import httptools
 
+from seawall.gateway.keyring import Key
 from seawall.gateway.relay import Exchange
 from seawall.gateway.tenants import ANYONE, Tenant
 from seawall.gateway.wire import CONTINUE, LAST_CHUNK, Clock, Refusal, chunk, error_body, head
@@ -40,6 +41,7 @@ class Request:
         "http10",
         "id",
         "keep",
+        "key",
         "method",
         "model",
         "parts",
@@ -68,6 +70,7 @@ class Request:
         self.model = ""
         self.extra = b""
         """Header lines for the replica."""
+        self.key: Key | None = None
         self.tenant: Tenant = ANYONE
         self.priority = 5
 

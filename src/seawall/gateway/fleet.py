@@ -18,6 +18,7 @@ from seawall.domain.spec import Fleet
 from seawall.gateway.peek import DEFAULT_OUTPUT
 from seawall.gateway.seam import policy_of
 from seawall.gateway.stats import FleetStats
+from seawall.gateway.tenants import Tenants
 from seawall.gateway.upstream import Pool
 
 if TYPE_CHECKING:
@@ -41,6 +42,7 @@ class FleetRuntime:
         self.loop = loop
         self.stats = FleetStats()
         self.active: set[Exchange] = set()
+        self.tenants = Tenants()
         self.canary_percent = 0
         self.typical_output = float(DEFAULT_OUTPUT)
         self._open_pool = open_pool
@@ -58,6 +60,7 @@ class FleetRuntime:
         self.name = fleet.name
         self.spec = fleet.spec.gateway
         self.policy = policy_of(fleet)
+        self.tenants.configure(self.spec.tenants)
         cap = self.spec.max_in_flight or fleet.spec.engine.max_num_seqs or 256
         self.router.cap = cap
         for target in self.router.targets.values():
@@ -158,6 +161,11 @@ class FleetRuntime:
             else:
                 kv = number
         self.router.report(target, waiting, kv, now)
+
+    def cost_usd(self, prompt: int, completion: int) -> float:
+        """Price of so many tokens, in USD."""
+        spec = self.spec
+        return (prompt * (spec.prompt_price or 0.0) + completion * (spec.completion_price or 0.0)) / 1e6
 
     def learn_output(self, tokens: int) -> None:
         """How long answers are here: what an unbounded request is reckoned at."""

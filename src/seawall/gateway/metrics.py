@@ -112,6 +112,13 @@ def exposition(app: App, more: Iterable[Line] = ()) -> bytes:
             labels = {"fleet": name, "replica": t.name}
             page.add("seawall_replica_up", int(t.state == "ready"), **labels, state=t.state)
             page.add("seawall_replica_in_flight", t.in_flight, **labels)
+        for tenant in runtime.tenants.all():
+            who = {"fleet": name, "tenant": tenant.name}
+            for outcome, count in tenant.outcomes.items():
+                page.add("seawall_tenant_requests_total", count, **who, outcome=outcome)
+            page.add("seawall_tenant_tokens_total", tenant.prompt, **who, kind="prompt")
+            page.add("seawall_tenant_tokens_total", tenant.completion, **who, kind="completion")
+            page.add("seawall_tenant_cost_usd_total", round(tenant.cost_usd, 6), **who)
     for code, count in app.refusals.items():
         page.add("seawall_refusals_total", count, code=code)
     page.add("seawall_client_connections", len(app.clients))

@@ -9,20 +9,18 @@ session says how to go on. Every path ends in exactly one of `_finished`, `_fail
 
 from __future__ import annotations
 
-from enum import IntEnum
 from time import monotonic
 from typing import TYPE_CHECKING
 
-from seawall.decide.route.admit import Admitted, Rejected, Ticket
-from seawall.decide.route.pick import Ask, Picked, Target
+from seawall.decide.route.admit import Admitted, Rejected
+from seawall.decide.route.pick import Picked
 from seawall.decide.route.resume import Finish, GiveUp, StreamSession
 from seawall.gateway.judge import Verdict, judge
-from seawall.gateway.seam import Counted, usage_in
+from seawall.gateway.record import Phase, Record
+from seawall.gateway.seam import usage_in
 from seawall.gateway.wire import Refusal, error_event
 
 if TYPE_CHECKING:
-    from seawall.gateway.client_side import Client, Request
-    from seawall.gateway.fleet import FleetRuntime
     from seawall.gateway.upstream import Upstream
 
 HOLD = 1 << 20
@@ -31,93 +29,10 @@ ERRORS_IN_A_ROW = 3
 SSE = b"text/event-stream"
 
 
-class Phase(IntEnum):
-    WAITING = 0
-    CONNECTING = 1
-    SENT = 2
-    HOLDING = 3
-    STREAMING = 4
-    OVER = 5
-
-
-class Exchange:
+class Exchange(Record):
     """See the module. Created once a request is authenticated and its fleet is known."""
 
-    __slots__ = (
-        "_answer",
-        "_avoid",
-        "_body",
-        "_conn",
-        "_content_type",
-        "_deadline",
-        "_held",
-        "_last_event",
-        "_path",
-        "_picked",
-        "_retries",
-        "_sse",
-        "_usage",
-        "client",
-        "committed",
-        "first_token_at",
-        "fleet",
-        "outcome",
-        "phase",
-        "request",
-        "seconds",
-        "session",
-        "started",
-        "status",
-        "target",
-        "ticket",
-        "tokens_in",
-        "tokens_out",
-    )
-
-    def __init__(
-        self,
-        client: Client,
-        request: Request,
-        fleet: FleetRuntime,
-        session: StreamSession | None,
-        payload: bytes,
-        ask: Ask,
-        deadline: float,
-    ) -> None:
-        self.client = client
-        self.request = request
-        self.fleet = fleet
-        self.session = session
-        self.phase = Phase.WAITING
-        self.started = monotonic()
-        self.first_token_at = 0.0
-        self.ticket = Ticket(
-            ask,
-            request.tenant.name,
-            request.tenant.weight,
-            request.priority,
-            min(deadline, self.started + fleet.spec.queue_timeout),
-            self,
-        )
-        self.target: Target | None = None
-        self.status = 0
-        self.outcome = ""
-        self.seconds = 0.0
-        self.tokens_in = self.tokens_out = 0
-        self._deadline = deadline
-        self._path = request.path
-        self._body = payload
-        self._conn: Upstream | None = None
-        self._retries = fleet.spec.retries
-        self._avoid: tuple[str, ...] = ()
-        self._held: list[bytes] = []
-        self.committed = False
-        self._sse = False
-        self._answer = 0
-        self._usage: Counted | None = None
-        self._content_type = b""
-        self._last_event = 0.0
-        self._picked: Picked | None = None
+    __slots__ = ()
 
     # -- the way to a replica
 
@@ -128,7 +43,7 @@ class Exchange:
         if isinstance(verdict, Rejected):
             fleet.stats.reject("queue_full")
             self.phase = Phase.OVER
-            self.outcome, self.status = "rejected", 429
+            self.outcome, self.status, self.code = "rejected", 429, "queue_full"
             message = f"{fleet.name} is full: {verdict.reason}. Try again after the time in Retry-After."
             self.client.refuse(self, Refusal(429, "queue_full", message, verdict.retry_after_s))
             self.client.over(self)
@@ -147,8 +62,8 @@ class Exchange:
     def go(self, picked: Picked) -> None:
         """Takes the place and sends the request there."""
         fleet = self.fleet
-        self._picked = picked
         self.target = picked.target
+        self.replica = picked.target.name
         fleet.router.start(picked.target, self.ticket.ask)
         self.phase = Phase.CONNECTING
         pool = fleet.pool(picked.target)
@@ -346,6 +261,7 @@ class Exchange:
             self._path, self._body = decision.path.encode(), decision.body
             if self.committed:
                 fleet.stats.resumed += 1
+                self.resumed += 1
                 self._retries = fleet.spec.retries
                 self._again()
                 return
@@ -357,6 +273,7 @@ class Exchange:
             self._give_up(reason)
             return
         fleet.stats.retry(label)
+        self.retried += 1
         self._again()
 
     def _again(self) -> None:
@@ -465,7 +382,7 @@ class Exchange:
     def _finished(self) -> None:
         stats = self.fleet.stats
         stats.finished += 1
-        if self.status == 200:
+        if self.session is not None and self.status == 200:
             stats.first_token(self.first_token_at - self.started)
         self._over("finished" if self.status < 400 else "refused")
 
@@ -473,7 +390,7 @@ class Exchange:
         """Not answered whole. What has begun ends so that nobody takes it for whole."""
         self._release()
         self.fleet.stats.failed += 1
-        self.status = refusal.status
+        self.status, self.code = refusal.status, refusal.code
         client = self.client
         if not self.committed:
             client.refuse(self, refusal)
@@ -484,18 +401,5 @@ class Exchange:
         self._over("failed")
 
     def _over(self, outcome: str) -> None:
-        self.phase = Phase.OVER
-        self.outcome = outcome
-        fleet = self.fleet
-        fleet.active.discard(self)
-        usage = self._usage if self.session is None else self.session.usage
-        if usage is not None:
-            self.tokens_in, self.tokens_out = usage.prompt_tokens, usage.completion_tokens
-            fleet.stats.tokens_in += self.tokens_in
-            fleet.stats.tokens_out += self.tokens_out
-            if self.tokens_out:
-                fleet.learn_output(self.tokens_out)
-        self.seconds = monotonic() - self.started
-        fleet.stats.duration.add(self.seconds)
-        fleet.admission.finished(fleet.loop.time())
+        self._close(outcome)
         self.client.over(self)

@@ -19,15 +19,19 @@ from random import Random
 from seawall.config.load import load_fleets
 from seawall.domain.spec import Fleet
 from seawall.errors import InputError
+from seawall.gateway import keyring, usage
 from seawall.gateway.admin import Admin
 from seawall.gateway.app import App
+from seawall.gateway.audit import Audit
 from seawall.gateway.client_side import Client
 from seawall.gateway.discovery import FileDiscovery, WatchedFile, static
+from seawall.gateway.keyring import KeyRing, Keys
 from seawall.gateway.metrics import Line
 from seawall.gateway.probe import Prober
 
 log = logging.getLogger("seawall.gateway")
 SWEEP_S = 0.05
+WATCH_S = 0.2
 EVERY = 5
 """Exchanges are looked at every fifth sweep, clients every twentieth."""
 
@@ -41,8 +45,14 @@ class Settings:
     listen: str = "127.0.0.1:8000"
     admin: str = "127.0.0.1:0"
     grace_s: float = 120.0
-    engine_key: str | None = None
-    tls: ssl.SSLContext | None = field(default=None, repr=False)
+    engine_key: str | None = field(default=None, repr=False)
+    engine_ca: Path | None = None
+    tls_cert: Path | None = None
+    tls_key: Path | None = None
+    keys: Path | None = None
+    audit: str | None = None
+    """A path, or `-`: standard output."""
+    usage: Path | None = None
 
 
 def read_specs(paths: Iterable[Path]) -> list[Fleet]:
@@ -89,6 +99,29 @@ def bind(address: str, what: str) -> socket.socket:
     return sock
 
 
+def server_context(cert: Path | None, key: Path | None) -> ssl.SSLContext:
+    """TLS for clients: 1.2 or newer. InputError when the files do not make a certificate."""
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.set_alpn_protocols(["http/1.1"])
+    try:
+        assert cert is not None
+        context.load_cert_chain(cert, key)
+    except (OSError, ssl.SSLError) as e:
+        why = e.reason if isinstance(e, ssl.SSLError) else e.strerror
+        raise InputError(f"--tls-cert {cert}: {why}.", "Name a PEM certificate and its key.") from None
+    return context
+
+
+def client_context(ca: Path) -> ssl.SSLContext:
+    """TLS towards replicas whose certificates `ca` signed."""
+    try:
+        return ssl.create_default_context(cafile=str(ca))
+    except (OSError, ssl.SSLError) as e:
+        why = e.reason if isinstance(e, ssl.SSLError) else e.strerror
+        raise InputError(f"--engine-ca {ca}: {why}.", "Name a PEM file of CA certificates.") from None
+
+
 class Server:
     """Everything of one process. `run` returns the exit code."""
 
@@ -104,6 +137,7 @@ class Server:
         self._stop = asyncio.Event()
         self._config_errors = 0
         self._discovery: FileDiscovery | None = None
+        self._key_files: list[Path] = []
 
     async def run(self) -> int:
         loop = asyncio.get_running_loop()
@@ -111,7 +145,12 @@ class Server:
         self.app = app = App(loop, Random(), s.engine_key)
         self.prober = Prober(app)
         app.on_evicted = self.prober.evicted
-        app.configure(read_specs(s.specs))
+        app.engine_tls = client_context(s.engine_ca) if s.engine_ca else None
+        app.audit = Audit(s.audit) if s.audit else None
+        self._read_config()
+        if s.usage:
+            usage.load(s.usage, app)
+        tls = server_context(s.tls_cert, s.tls_key) if s.tls_cert else None
         self.admin = Admin(app, self.more_metrics)
         listening = bind(s.listen, "clients")
         admin = bind(s.admin, "the admin port")
@@ -120,11 +159,11 @@ class Server:
                 loop.add_signal_handler(sig, self._stop.set)
             loop.add_signal_handler(signal.SIGHUP, self.reload)
         async with asyncio.TaskGroup() as background:
-            helpers = [background.create_task(self._sweep()), background.create_task(self._watch_specs())]
+            helpers = [background.create_task(self._sweep()), background.create_task(self._watch(tls))]
             helpers += await self._discover(background)
-            front = await loop.create_server(lambda: Client(app, loop), sock=listening, ssl=s.tls)
+            front = await loop.create_server(lambda: Client(app, loop), sock=listening, ssl=tls)
             back = await loop.create_server(lambda: Client(self.admin, loop), sock=admin)
-            self._ready(_url(listening, s.tls is not None), _url(admin, False))
+            self._ready(_url(listening, tls is not None), _url(admin, False))
             await self._stop.wait()
             code = await self._drain(front)
             await self.prober.close()
@@ -133,6 +172,10 @@ class Server:
                 helper.cancel()
         for runtime in app.fleets.values():
             runtime.close()
+        if s.usage:
+            usage.save(s.usage, app)
+        if app.audit is not None:
+            await app.audit.close()
         return code
 
     def stop(self) -> None:
@@ -184,45 +227,91 @@ class Server:
             n += 1
             now = loop.time()
             self.app.sweep(now, n % EVERY == 0)
+            if self.app.audit is not None:
+                self.app.audit.flush(loop)
+            if self.settings.usage and n % round(usage.SAVE_S / SWEEP_S) == 0:
+                usage.save(self.settings.usage, self.app)
             if n % 20 == 0:
                 self.app.sweep_clients(now)
                 for client in list(self.admin.clients):
                     client.check(now)
 
-    async def _watch_specs(self) -> None:
-        changed = False
+    async def _watch(self, tls: ssl.SSLContext | None) -> None:
+        """Follows every file of the configuration: specs, keys, certificates."""
+        s = self.settings
+        changed: set[Path] = set()
+        watched: dict[Path, WatchedFile] = {}
 
-        def note(_: bytes) -> None:
-            nonlocal changed
-            changed = True
+        def follow(path: Path) -> WatchedFile:
+            return WatchedFile(path, lambda _: changed.add(path))
 
-        files = [WatchedFile(p, note) for p in self.settings.specs]
-        for f in files:
-            f.look()
-        changed = False
         while True:
-            await asyncio.sleep(0.5)
-            for f in files:
-                f.look()
-            if changed:
-                changed = False
+            paths = {*s.specs, *self._key_files, *(p for p in (s.tls_cert, s.tls_key) if p)}
+            for path in paths - watched.keys():
+                watched[path] = follow(path)
+                watched[path].look()
+                changed.discard(path)
+            await asyncio.sleep(WATCH_S)
+            for file in watched.values():
+                file.look()
+            if tls is not None and s.tls_cert and changed & {s.tls_cert, s.tls_key}:
+                self._renew(tls)
+            if changed & {*s.specs, *self._key_files}:
                 self.reload()
+            changed.clear()
+
+    def _renew(self, tls: ssl.SSLContext) -> None:
+        """New certificates serve new connections; broken ones change nothing."""
+        s = self.settings
+        try:
+            server_context(s.tls_cert, s.tls_key)
+        except InputError as e:
+            self._config_errors += 1
+            log.error("the old certificate stays: %s", e)
+            return
+        assert s.tls_cert is not None
+        tls.load_cert_chain(s.tls_cert, s.tls_key)
+        log.warning("certificate read")
+
+    def _read_config(self) -> int:
+        """Specs and keys, all or nothing. Raises InputError."""
+        fleets = read_specs(self.settings.specs)
+        own = [Path(f.spec.gateway.keys_file) for f in fleets if f.spec.gateway.keys_file]
+        files = [self.settings.keys] if self.settings.keys else own
+        keys = tuple(k for path in files for k in keyring.read(path).keys)
+        self._key_files = files
+        if files:
+            ring = self.app.keys or KeyRing()
+            ring.replace(Keys(keys))
+            self.app.keys = ring
+        else:
+            self.app.keys = None
+        self.app.configure(fleets)
+        for f in fleets:
+            if f.spec.gateway.tenants and not files:
+                log.error(
+                    "%s lists tenants, but there is no keys file: every request is refused (--keys)", f.name
+                )
+        return len(fleets)
 
     def reload(self) -> None:
-        """Reads the specs again; a spec that cannot be read changes nothing."""
+        """Reads the configuration again; one that cannot be read changes nothing."""
         try:
-            fleets = read_specs(self.settings.specs)
+            count = self._read_config()
+            if self.app.audit is not None:
+                self.app.audit.reopen()
         except InputError as e:
             self._config_errors += 1
             log.error("the old configuration stays: %s", e)
             return
-        self.app.configure(fleets)
-        log.warning("configuration read: %d fleets", len(fleets))
+        log.warning("configuration read: %d fleets, %d keys", count, len(self.app.keys or ()))
 
     def more_metrics(self) -> list[Line]:
         out: list[Line] = [("seawall_config_errors_total", {}, self._config_errors)]
         if self._discovery is not None:
             out.append(("seawall_discovery_errors_total", {}, self._discovery.errors))
+        if self.app.audit is not None:
+            out.append(("seawall_audit_dropped_total", {}, self.app.audit.dropped))
         return out
 
 

@@ -1,20 +1,108 @@
-"""Who asks: tenants, their limits, and what they have used. Keys are never kept, only their hashes."""
+"""Who asks: tenants with their rights, rates and running totals. Keys are never here, only their ids."""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterable
+
+from seawall.decide.route.meter import Meter
+from seawall.domain import spec
+from seawall.gateway.keyring import Key
+from seawall.gateway.wire import Refusal
+
 
 class Tenant:
-    """One tenant with its rights and its running totals."""
+    """One tenant of one fleet."""
 
-    __slots__ = ("models", "name", "priority", "weight")
+    __slots__ = (
+        "completion",
+        "cost_usd",
+        "meter",
+        "models",
+        "name",
+        "outcomes",
+        "priority",
+        "prompt",
+        "weight",
+    )
 
-    def __init__(
-        self, name: str, weight: float = 1.0, priority: int = 5, models: frozenset[str] = frozenset()
-    ) -> None:
+    def __init__(self, name: str) -> None:
         self.name = name
-        self.weight = weight
-        self.priority = priority
-        self.models = models
+        self.weight = 1.0
+        self.priority = 5
+        self.models: frozenset[str] = frozenset()
+        self.meter = Meter()
+        self.prompt = self.completion = 0
+        self.cost_usd = 0.0
+        self.outcomes: dict[str, int] = {}
+
+    def configure(self, wanted: spec.Tenant) -> None:
+        self.weight, self.priority = wanted.weight, wanted.priority
+        self.models = frozenset(wanted.models)
+        self.meter.configure(wanted.requests_per_minute, wanted.tokens_per_minute, wanted.token_quota)
 
 
 ANYONE = Tenant("")
+
+
+class Tenants:
+    """The tenants of one fleet and the meters of keys that have limits of their own."""
+
+    def __init__(self) -> None:
+        self._by_name: dict[str, Tenant] = {}
+        self._listed: set[str] = set()
+        self._keys: dict[str, Meter] = {}
+
+    def configure(self, wanted: Iterable[spec.Tenant]) -> None:
+        """Takes a new spec; what was used stays used."""
+        wanted = list(wanted)
+        self._listed = {t.name for t in wanted}
+        for t in wanted:
+            self._by_name.setdefault(t.name, Tenant(t.name)).configure(t)
+
+    @property
+    def required(self) -> bool:
+        """The spec lists tenants: nobody else gets in."""
+        return bool(self._listed)
+
+    def named(self, name: str) -> Tenant:
+        """The tenant of that name, known or new."""
+        tenant = self._by_name.get(name)
+        if tenant is None:
+            tenant = self._by_name[name] = Tenant(name)
+        return tenant
+
+    def all(self) -> list[Tenant]:
+        return list(self._by_name.values())
+
+    def of(self, key: Key | None) -> Tenant | None:
+        """The tenant a key belongs to; None: not welcome here."""
+        name = key.tenant if key is not None else ""
+        if self._listed and name not in self._listed:
+            return None
+        return self.named(name)
+
+    def meter_of(self, key: Key | None) -> Meter | None:
+        """A key's own meter, if it has limits of its own."""
+        if key is None or (key.requests_per_minute or key.tokens_per_minute or key.token_quota) is None:
+            return None
+        meter = self._keys.get(key.id)
+        if meter is None:
+            meter = self._keys[key.id] = Meter()
+        meter.configure(key.requests_per_minute, key.tokens_per_minute, key.token_quota)
+        return meter
+
+
+def pass_limits(meters: Iterable[Meter], tokens: int, now: float) -> Refusal | None:
+    """Takes a request's tokens from all meters, or from none and says why."""
+    for meter in meters:
+        limited = meter.check(tokens, now)
+        if limited is not None:
+            if limited.wait_s == math.inf:
+                message = "Your token quota is used up. Ask the operator to raise it."
+                return Refusal(429, "insufficient_quota", message)
+            wait = max(1, math.ceil(limited.wait_s))
+            return Refusal(429, "rate_limited", f"Over your limit of {limited.what}. Wait {wait} s.", wait)
+    for meter in meters:
+        meter.take(tokens)
+    return None

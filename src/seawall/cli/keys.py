@@ -1,0 +1,101 @@
+"""`seawall keys`: API keys for the gateway's tenants."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import click
+
+FILE = click.option(
+    "--file",
+    "path",
+    required=True,
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="The keys file that the gateway watches (--keys FILE).",
+)
+
+
+@click.group()
+def command() -> None:
+    """Make, list and revoke API keys. The file holds hashes only; a key is shown once.
+
+    \b
+    Example:
+      seawall keys add team-a --file keys.json --models llama-70b --requests-per-minute 600
+      seawall gateway fleet.yaml --keys keys.json --discovery static:http://127.0.0.1:8001
+    """
+
+
+@command.command()
+@click.argument("tenant")
+@FILE
+@click.option("--models", default="", metavar="A,B", help="Models it may use. Default: all of its tenant.")
+@click.option("--requests-per-minute", type=click.IntRange(1), default=None)
+@click.option("--tokens-per-minute", type=click.IntRange(1), default=None)
+@click.option("--token-quota", type=click.IntRange(1), default=None, help="Tokens in all.")
+@click.option("--expires", default=None, metavar="DURATION", help="Such as 30d. Default: never.")
+@click.option("--note", default="", help="For you: what it is for.")
+@click.option("--json", "as_json", is_flag=True)
+def add(tenant: str, path: Path, models: str, expires: str | None, as_json: bool, **limits: object) -> None:
+    """Make a key for TENANT and show it, once."""
+    import json
+    import time
+
+    from seawall.domain.units import parse_seconds
+    from seawall.errors import InputError
+    from seawall.gateway import keyring
+
+    until = None
+    if expires is not None:
+        try:
+            until = int(time.time() + parse_seconds(expires))
+        except ValueError as e:
+            raise InputError(f"--expires {expires!r}: {e}.", "Such as 30d or 12h.") from None
+    allowed = tuple(m.strip() for m in models.split(",") if m.strip())
+    secret, key = keyring.make(tenant, models=allowed, expires=until, **limits)
+    keyring.change(path, add=key)
+    if as_json:
+        click.echo(json.dumps({"id": key.id, "tenant": tenant, "key": secret}))
+        return
+    click.echo(f"{secret}\n")
+    click.echo(f"Shown only this once: {path} keeps a hash. A running gateway knows it within a second.")
+    click.echo(f"Undo: seawall keys revoke {key.id} --file {path}")
+    click.echo("Next: curl -H 'Authorization: Bearer KEY' http://127.0.0.1:8000/v1/models")
+
+
+@command.command(name="list")
+@FILE
+@click.option("--json", "as_json", is_flag=True)
+def list_(path: Path, as_json: bool) -> None:
+    """List keys: ids, tenants and limits; the keys themselves are kept nowhere."""
+    import json
+    import time
+
+    from seawall.gateway import keyring
+
+    keys = keyring.read(path).keys
+    if as_json:
+        rows = [{n: getattr(k, n) for n in k.__struct_fields__ if n != "sha256"} for k in keys]
+        click.echo(json.dumps(rows))
+        return
+    for k in keys:
+        state = "expired" if k.expires and k.expires < time.time() else "valid"
+        made = time.strftime("%Y-%m-%d", time.gmtime(k.created))
+        models = ",".join(k.models) or "all models"
+        click.echo(f"{k.id}  {k.tenant:20}  {state:7}  {made}  {models}  {k.note}".rstrip())
+    if not keys:
+        click.echo(f"No key yet. Next: seawall keys add TENANT --file {path}")
+
+
+@command.command()
+@click.argument("ident", metavar="ID")
+@FILE
+def revoke(ident: str, path: Path) -> None:
+    """Revoke a key by its id (in `list`, in the audit log, and in the key itself)."""
+    from seawall.gateway import keyring
+
+    if keyring.change(path, revoke=ident) is None:
+        click.echo(f"seawall: no key has the id {ident}. See: seawall keys list --file {path}", err=True)
+        sys.exit(2)
+    click.echo(f"{ident} is revoked; a running gateway refuses it within a second.")

@@ -1,0 +1,129 @@
+"""API keys: a JSON file of hashes. The key itself is shown once, when it is made, and kept nowhere.
+
+A key is `sk-sw-<id>-<secret>`: the id (public, in logs) finds the entry, the secret's SHA-256 is compared in
+constant time. Secrets are 256 random bits, so a plain hash is enough: there is nothing to guess.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import hmac
+import os
+import secrets
+import time
+from pathlib import Path
+
+import msgspec
+
+from seawall.errors import InputError
+
+PREFIX = "sk-sw-"
+ID_CHARS = 10
+MAX_BYTES = 16 * 2**20
+
+
+class Key(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
+    """One entry of the file. Limits here are the key's own, beside its tenant's."""
+
+    id: str
+    tenant: str
+    sha256: str
+    created: int = 0
+    """Unix seconds."""
+    expires: int | None = None
+    note: str = ""
+    models: tuple[str, ...] = ()
+    requests_per_minute: int | None = None
+    tokens_per_minute: int | None = None
+    token_quota: int | None = None
+
+
+class Keys(msgspec.Struct, frozen=True):
+    keys: tuple[Key, ...] = ()
+    version: int = 1
+
+
+_decoder = msgspec.json.Decoder(Keys)
+
+
+def digest(secret: bytes) -> str:
+    return hashlib.sha256(secret).hexdigest()
+
+
+def parse(data: bytes) -> Keys:
+    """The file's content. InputError says what is wrong, never what is in it."""
+    try:
+        keys = _decoder.decode(data or b"{}")
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as e:
+        raise InputError(f"the keys file cannot be read: {e}.", "Make it with `seawall keys add`.") from None
+    if len({k.id for k in keys.keys}) != len(keys.keys):
+        raise InputError("the keys file has one id twice.", "Revoke it with `seawall keys revoke`.")
+    return keys
+
+
+def read(path: Path) -> Keys:
+    """The keys of a file; none when it does not exist."""
+    try:
+        if path.stat().st_size > MAX_BYTES:
+            raise InputError(f"{path}: larger than {MAX_BYTES >> 20} MiB.", "Is this the keys file?")
+        return parse(path.read_bytes())
+    except FileNotFoundError:
+        return Keys()
+    except OSError as e:
+        raise InputError(f"{path}: {e.strerror}.", "Check the path and its permissions.") from None
+
+
+def make(tenant: str, **limits: object) -> tuple[str, Key]:
+    """A new key and its entry -> (what the client must send, what is kept)."""
+    ident = secrets.token_hex(ID_CHARS // 2)
+    secret = secrets.token_urlsafe(32)
+    fields = {"id": ident, "tenant": tenant, "sha256": digest(secret.encode()), "created": int(time.time())}
+    return f"{PREFIX}{ident}-{secret}", msgspec.convert({**fields, **limits}, Key)
+
+
+def change(path: Path, add: Key | None = None, revoke: str | None = None) -> Key | None:
+    """Adds or revokes a key, atomically and safe against others who do the same. Returns the key concerned."""
+    lock = path.with_name(path.name + ".lock")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with lock.open("w") as held:
+            fcntl.flock(held, fcntl.LOCK_EX)
+            entries = {k.id: k for k in read(path).keys}
+            found = entries.pop(revoke, None) if revoke is not None else add
+            if found is None:
+                return None
+            if add is not None:
+                entries[add.id] = add
+            new = path.with_name(f".{path.name}.{os.getpid()}")
+            new.touch(0o600)
+            new.write_bytes(msgspec.json.format(msgspec.json.encode(Keys(tuple(entries.values()))), indent=1))
+            new.replace(path)
+            return found
+    except OSError as e:
+        raise InputError(f"{path}: {e.strerror}.", "Check the path and its permissions.") from None
+
+
+class KeyRing:
+    """The keys in force. `find` is on the path of every request."""
+
+    def __init__(self) -> None:
+        self._keys: dict[bytes, Key] = {}
+
+    def __len__(self) -> int:
+        return len(self._keys)
+
+    def replace(self, keys: Keys) -> None:
+        self._keys = {k.id.encode(): k for k in keys.keys}
+
+    def find(self, presented: bytes, now: float) -> Key | None:
+        """The key that `presented` proves; `now` is Unix seconds. None: unknown, wrong or expired."""
+        if not presented.startswith(b"sk-sw-") or len(presented) > 256:
+            return None
+        ident, _, secret = presented[len(PREFIX) :].partition(b"-")
+        key = self._keys.get(ident)
+        given = hashlib.sha256(secret).hexdigest()
+        expected = key.sha256 if key is not None else "0" * 64
+        if not hmac.compare_digest(given, expected) or key is None:
+            return None
+        return None if key.expires is not None and now >= key.expires else key

@@ -1,0 +1,132 @@
+"""What is known of one request while it is relayed, and its one ending. `relay.Exchange` acts on it."""
+
+from __future__ import annotations
+
+from enum import IntEnum
+from time import monotonic
+from typing import TYPE_CHECKING
+
+from seawall.decide.route.admit import Ticket
+from seawall.decide.route.pick import Ask, Target
+from seawall.decide.route.resume import StreamSession
+from seawall.gateway.seam import Counted
+
+if TYPE_CHECKING:
+    from seawall.gateway.client_side import Client, Request
+    from seawall.gateway.fleet import FleetRuntime
+    from seawall.gateway.upstream import Upstream
+
+
+class Phase(IntEnum):
+    WAITING = 0
+    CONNECTING = 1
+    SENT = 2
+    HOLDING = 3
+    STREAMING = 4
+    OVER = 5
+
+
+class Record:
+    """The data of an exchange."""
+
+    __slots__ = (
+        "_answer",
+        "_avoid",
+        "_body",
+        "_conn",
+        "_content_type",
+        "_deadline",
+        "_held",
+        "_last_event",
+        "_path",
+        "_retries",
+        "_sse",
+        "_usage",
+        "client",
+        "code",
+        "committed",
+        "cost_usd",
+        "first_token_at",
+        "fleet",
+        "outcome",
+        "phase",
+        "replica",
+        "request",
+        "resumed",
+        "retried",
+        "seconds",
+        "session",
+        "started",
+        "status",
+        "target",
+        "ticket",
+        "tokens_in",
+        "tokens_out",
+    )
+
+    def __init__(
+        self,
+        client: Client,
+        request: Request,
+        fleet: FleetRuntime,
+        session: StreamSession | None,
+        payload: bytes,
+        ask: Ask,
+        deadline: float,
+    ) -> None:
+        self.client = client
+        self.request = request
+        self.fleet = fleet
+        self.session = session
+        self.phase = Phase.WAITING
+        self.started = monotonic()
+        self.first_token_at = 0.0
+        self.ticket = Ticket(
+            ask,
+            request.tenant.name,
+            request.tenant.weight,
+            request.priority,
+            min(deadline, self.started + fleet.spec.queue_timeout),
+            self,
+        )
+        self.target: Target | None = None
+        self.status = 0
+        self.outcome = ""
+        self.code = ""
+        """Of the gateway's own refusal, if there was one."""
+        self.replica = ""
+        self.resumed = self.retried = 0
+        self.cost_usd = 0.0
+        self.seconds = 0.0
+        self.tokens_in = self.tokens_out = 0
+        self._deadline = deadline
+        self._path = request.path
+        self._body = payload
+        self._conn: Upstream | None = None
+        self._retries = fleet.spec.retries
+        self._avoid: tuple[str, ...] = ()
+        self._held: list[bytes] = []
+        self.committed = False
+        self._sse = False
+        self._answer = 0
+        self._usage: Counted | None = None
+        self._content_type = b""
+        self._last_event = 0.0
+
+    def _close(self, outcome: str) -> None:
+        """The one ending: counts what the request was and cost."""
+        self.phase = Phase.OVER
+        self.outcome = outcome
+        fleet = self.fleet
+        fleet.active.discard(self)
+        usage = self._usage if self.session is None else self.session.usage
+        if usage is not None:
+            self.tokens_in, self.tokens_out = usage.prompt_tokens, usage.completion_tokens
+            fleet.stats.tokens_in += self.tokens_in
+            fleet.stats.tokens_out += self.tokens_out
+            self.cost_usd = fleet.cost_usd(self.tokens_in, self.tokens_out)
+            if self.tokens_out:
+                fleet.learn_output(self.tokens_out)
+        self.seconds = monotonic() - self.started
+        fleet.stats.duration.add(self.seconds)
+        fleet.admission.finished(fleet.loop.time())
