@@ -2,21 +2,131 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
 import click
 
+if TYPE_CHECKING:
+    from seawall.config.plan_flags import PlanFlags
 
-@click.command()
+COUNT = click.IntRange(1, 1_000_000)
+TOKENS = click.IntRange(1, 2**31)
+
+
+@click.command(context_settings={"max_content_width": 110})
 @click.argument("spec", required=False, type=click.Path())
-@click.option("--json", "as_json", is_flag=True, help="Print the plan as JSON (docs/reference/plan-json.md).")
-def command(spec: str | None, as_json: bool) -> None:
-    """Say what a fleet needs and what it will hold. No GPU and no network is needed."""
-    import dataclasses
-    import json
+@click.option("--fleet", "only", metavar="NAME", help="Only this fleet of a file that holds several.")
+@click.option("--model-config", metavar="PATH", help="A config.json or its directory, or a known model's id.")
+@click.option(
+    "--gpu", default="auto", metavar="NAME", help="Catalogue name, nvidia.com/gpu.product label, cpu, auto."
+)
+@click.option("--gpus", type=COUNT, metavar="N", help="GPUs of one replica.")
+@click.option("--tensor-parallel", "-tp", type=COUNT, metavar="N")
+@click.option("--pipeline-parallel", "-pp", type=COUNT, metavar="N")
+@click.option("--data-parallel", "-dp", type=COUNT, metavar="N")
+@click.option("--decode-context-parallel", "-dcp", type=COUNT, metavar="N")
+@click.option("--expert-parallel", is_flag=True)
+@click.option(
+    "--max-model-len", type=TOKENS, metavar="N", help="Context in tokens. Default: the model's own."
+)
+@click.option("--gpu-memory-utilization", type=click.FloatRange(0, 1, min_open=True), metavar="X")
+@click.option("--max-num-seqs", type=COUNT, metavar="N")
+@click.option("--max-num-batched-tokens", type=TOKENS, metavar="N")
+@click.option("--kv-cache-dtype", default="auto", metavar="D", help="auto or fp8.")
+@click.option("--kv-cache-memory", metavar="SIZE", help="The cache's size, set by hand: 8Gi.")
+@click.option("--quantization", metavar="Q", help="fp8, int8, awq, gptq, mxfp4, nvfp4, bitsandbytes, gguf...")
+@click.option("--dtype", metavar="D", help="bfloat16, float16 or float32. Default: the checkpoint's.")
+@click.option("--enforce-eager", is_flag=True, help="No CUDA graphs.")
+@click.option("--vllm-version", metavar="V", help="Defaults differ between versions. Default: 0.32.0.")
+@click.option(
+    "--prices", type=click.Path(), metavar="FILE", help="Your prices: {as_of: DATE, gpus: {NAME: USD}}."
+)
+@click.option(
+    "--calibration", type=click.Path(), metavar="FILE", help="Measured step times, from `seawall bench`."
+)
+@click.option("--offline", is_flag=True, help="Never ask the hub for a config.json.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON (docs/reference/plan-json.md).")
+def command(
+    spec: str | None,
+    only: str | None,
+    prices: str | None,
+    calibration: str | None,
+    offline: bool,
+    as_json: bool,
+    **flags: Any,
+) -> None:
+    """Say what a fleet needs and what it will hold. No GPU is needed, and no network for a known model.
 
-    from seawall.config.load import load_fleets
-    from seawall.config.model_config import resolve
+    \b
+      seawall plan examples/smollm2.yaml
+      seawall plan --model-config meta-llama/Llama-3.1-70B --gpu H100-80GB --max-model-len 16384
+      seawall plan --model-config ./config.json --gpu NVIDIA-L40S --tensor-parallel 2 --json
+
+    Exit code 0 when it fits, 1 when it does not, 2 for bad input.
+    """
+    import sys
+
+    from seawall.config.plan_files import read_calibration, read_prices
     from seawall.decide.plan import plan
 
-    for fleet in load_fleets(spec or ""):
-        made = plan(fleet, resolve(fleet))
-        click.echo(json.dumps(dataclasses.asdict(made), indent=2))
+    book = read_prices(prices) if prices else None
+    measured = read_calibration(calibration) if calibration else None
+    plans = [
+        plan(fleet, model, prices=book, calibration=measured, shorten=spec is not None)
+        for fleet, model in _wanted(spec, only, offline, flags)
+    ]
+    if as_json:
+        _print_json(plans)
+    else:
+        from seawall.cli.plan_table import table
+
+        click.echo("\n\n".join(table(p, spec, sys.stdout.isatty()) for p in plans))
+    if not all(p.fits for p in plans):
+        sys.exit(1)
+
+
+def _wanted(spec: str | None, only: str | None, offline: bool, flags: dict[str, Any]) -> list[Any]:
+    """(fleet, model) of every fleet of the spec, or of the flags."""
+    from seawall.errors import InputError
+
+    if spec is None and flags["model_config"] is None:
+        raise InputError("give a Fleet file or --model-config.", "Try: seawall plan examples/smollm2.yaml")
+    if spec is None:
+        from seawall.config.plan_flags import from_flags
+
+        return [from_flags(_flags(flags))]
+    given = sorted(k for k, v in flags.items() if v not in (None, False, "auto"))
+    if given:
+        name = "--" + given[0].replace("_", "-")
+        raise InputError(
+            f"{name} goes with --model-config, not with a spec.", "Write it into the spec instead."
+        )
+    from seawall.config.load import load_fleets
+    from seawall.config.model_config import resolve
+
+    fleets = [f for f in load_fleets(spec) if only in (None, f.name)]
+    if not fleets:
+        raise InputError(f"{spec}: holds no fleet named {only!r}.", "Leave out --fleet to see all.")
+    return [(f, resolve(f, offline=offline)) for f in fleets]
+
+
+def _flags(flags: dict[str, Any]) -> PlanFlags:
+    from seawall.config.plan_flags import PlanFlags
+    from seawall.domain.units import parse_bytes
+    from seawall.errors import InputError
+
+    size = flags.pop("kv_cache_memory")
+    try:
+        cache = parse_bytes(size) if size else None
+    except ValueError as e:
+        raise InputError(f"--kv-cache-memory: {size!r:.60} is not right; {e}.") from e
+    return PlanFlags(kv_cache_memory=cache, **flags)
+
+
+def _print_json(plans: list[Any]) -> None:
+    import json
+
+    from seawall.cli.plan_table import as_json
+
+    data = [as_json(p) for p in plans]
+    click.echo(json.dumps(data[0] if len(data) == 1 else data, indent=2))

@@ -8,11 +8,13 @@ known, from the general transformer formula, and then `known` is False and a not
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from seawall.config.model_layers import layers_of, recurrent_of
 from seawall.config.model_quantization import quantization_of
 from seawall.config.model_vision import extra_parameters
+from seawall.decide.plan.weights import weigh
 from seawall.domain.model import Experts, Indexer, Latent, ModelConfig
 from seawall.errors import InputError
 
@@ -42,6 +44,11 @@ UNGATED = frozenset({
     "phi", "gpt2", "gpt_neox", "gptj", "gpt_bigcode", "bloom", "opt", "mpt", "falcon", "starcoder2",
     "nemotron", "nemotron_h", "apertus",
 })  # fmt: skip
+MULTIMODAL = frozenset({
+    "llama4", "mistral3", "pixtral", "gemma3", "gemma3n", "gemma4", "llava", "llava_next", "llava_onevision",
+    "kimi_vl", "qwen2_vl", "qwen2_5_vl", "qwen2_5_omni", "qwen3_vl", "qwen3_vl_moe", "glm4v", "glm4v_moe",
+    "internvl_chat", "idefics3", "smolvlm", "mllama", "phi4mm", "phi4_multimodal", "kimi_k25", "cohere2_vision",
+})  # fmt: skip
 _NESTED = ("text_config", "llm_config", "language_config", "text_model_config")
 _MAX_LAYERS = 2048
 
@@ -61,7 +68,11 @@ def parse_config(
     get = Getter(text)
     model_type = str(text.get("model_type") or raw.get("model_type") or "unknown")
     outer_type = str(raw.get("model_type") or model_type)
-    multimodal = text is not raw or any(k in raw for k in ("vision_config", "audio_config", "vision_tower"))
+    multimodal = (
+        text is not raw
+        or outer_type in MULTIMODAL
+        or any(k in raw for k in ("vision_config", "audio_config", "vision_tower"))
+    )
     hidden = get.need("hidden_size", "n_embd", "d_model", "dim", "model_dim")
     count = get.need("num_hidden_layers", "n_layer", "num_layers", "n_layers")
     if not 0 < count <= _MAX_LAYERS:
@@ -79,7 +90,8 @@ def parse_config(
     if any(layer.kind == "recurrent" for layer in layers) and recurrent is None:
         notes.append("recurrent layers without sizes in the config: their state is counted as zero")
     extra = extra_parameters(raw, text, hidden) if multimodal else 0
-    return ModelConfig(
+    extra += _per_layer_embedding(text, count)
+    config = ModelConfig(
         name=name or str(raw.get("_name_or_path") or outer_type),
         architecture=outer_type,
         known=known,
@@ -90,6 +102,8 @@ def parse_config(
         max_position=max_position(text),
         dtype=_dtype(raw, text),
         gated_mlp=_gated(text, model_type),
+        gated_attention=text.get("attn_output_gate", model_type.startswith(("qwen3_next", "qwen3_5")))
+        is True,
         experts=experts,
         latent=latent,
         indexer=_indexer(text),
@@ -97,10 +111,15 @@ def parse_config(
         quantization=quantization_of(raw, text),
         multimodal=multimodal,
         extra_parameters=extra,
+        rope_elements=rope_elements(text),
         draft_layers=get.integer(0, "num_nextn_predict_layers", "mtp_num_hidden_layers"),
         checkpoint_bytes=checkpoint_bytes,
         notes=tuple(notes),
     )
+    missing = known_parameters - weigh(config).parameters
+    if 0 < missing < 0.3 * known_parameters:  # a tower that the summary does not describe
+        return replace(config, extra_parameters=extra + missing)
+    return config
 
 
 def text_part(raw: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -196,22 +215,58 @@ def latent_of(text: Mapping[str, Any]) -> Latent | None:
 
 
 def max_position(text: Mapping[str, Any]) -> int:
-    """The longest context as vLLM derives it (config/model.py: yarn multiplies the original length)."""
+    """The longest context as vLLM derives it: YaRN and Llama 3 scaling are already in the number (config/model.py)."""
     get = Getter(text)
     own = get.integer(
         0, "max_position_embeddings", "n_positions", "max_seq_len", "seq_length", "model_max_length",
         "max_sequence_length", "max_target_positions", "n_ctx",
     )  # fmt: skip
     scaling = text.get("rope_scaling") or text.get("rope_parameters") or {}
-    if isinstance(scaling, Mapping):
+    if isinstance(scaling, Mapping) and "gemma3" not in str(text.get("model_type")):
         kind = str(scaling.get("rope_type") or scaling.get("type") or "")
-        factor, original = scaling.get("factor"), scaling.get("original_max_position_embeddings")
-        if isinstance(factor, (int, float)) and 1 <= factor <= 1e4 and kind in ("yarn", "linear", "dynamic"):
-            if isinstance(original, int) and kind == "yarn":
-                own = int(original * factor)
-            elif own and original is None and kind in ("linear", "dynamic", "yarn"):
-                own = int(own * factor)
-    return own or 2048
+        factor = scaling.get("factor")
+        if isinstance(factor, (int, float)) and 1 <= factor <= 1e4 and kind in ("linear", "dynamic"):
+            own = int(own * factor)
+    return own
+
+
+def rope_elements(text: Mapping[str, Any]) -> int:
+    """Elements of the rotary cos/sin tables: one row per position that the scaling can reach, one table per kind."""
+    get = Getter(text)
+    positions = get.integer(0, "max_position_embeddings", "n_positions")
+    heads = max(1, get.integer(1, "num_attention_heads", "n_head"))
+    width = get.integer(0, "qk_rope_head_dim", "head_dim") or get.integer(0, "hidden_size", "n_embd") // heads
+    share = text.get("partial_rotary_factor")
+    if isinstance(share, (int, float)) and 0 < share <= 1:
+        width = int(width * share)
+    scalings = text.get("rope_scaling") or text.get("rope_parameters") or {}
+    nested = [v for v in scalings.values() if isinstance(v, Mapping)] if isinstance(scalings, Mapping) else []
+    tables = nested or [scalings if isinstance(scalings, Mapping) else {}]
+    rows = [_rope_rows(scaling, positions) for scaling in tables]
+    if not nested and text.get("rope_local_base_freq"):
+        rows.append(positions)
+    return width * sum(rows)
+
+
+def _rope_rows(scaling: Mapping[str, Any], positions: int) -> int:
+    kind = str(scaling.get("rope_type") or scaling.get("type") or "")
+    factor, original = scaling.get("factor"), scaling.get("original_max_position_embeddings")
+    if not isinstance(factor, (int, float)) or not 1 <= factor <= 1e4:
+        return positions
+    if kind.startswith(("yarn", "deepseek_yarn")) and isinstance(original, int):
+        return int(original * factor)
+    return int(positions * factor) if kind in ("linear", "dynamic") else positions
+
+
+def _per_layer_embedding(text: Mapping[str, Any], count: int) -> int:
+    """Gemma 3n and 4: a small embedding of every token for every layer."""
+    get = Getter(text)
+    width = get.integer(0, "hidden_size_per_layer_input")
+    hidden = get.integer(0, "hidden_size")
+    rows = get.integer(0, "vocab_size_per_layer_input")
+    return (
+        width * count * (rows + 3 * hidden) if width else 0
+    )  # table, gate, projection back, model projection
 
 
 def _indexer(text: Mapping[str, Any]) -> Indexer | None:

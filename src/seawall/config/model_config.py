@@ -178,4 +178,7 @@ def quantization_override(config: ModelConfig, name: str) -> ModelConfig:
     own = config.quantization
     if own is not None and (own.method == named.method or "compressed" in name or "modelopt" in name):
         return config
+    if named.method == "nvfp4" and config.experts is not None:
+        # Published NVFP4 checkpoints of mixtures quantize the routed experts and leave the rest in 16 bit.
+        named = replace(named, attention=False, shared_experts=False, experts_only=True)
     return replace(config, quantization=named, checkpoint_bytes=None)

@@ -71,11 +71,10 @@ def layers_of(
     out = []
     for i in range(count):
         kind = kinds[i]
-        dim, kv, same = head_dim, kv_heads[i], False
+        dim, kv = head_dim, kv_heads[i]
         if kind == "full" and _first(text, "global_head_dim"):  # Gemma 4
             dim = _first(text, "global_head_dim")
             kv = _first(text, "num_global_key_value_heads") or kv
-            same = text.get("attention_k_eq_v") is True
         dim_v = dim
         if latent is not None and kind == "full":
             dim, dim_v = latent.kv_lora_rank + latent.rope_dim, 0
@@ -95,7 +94,6 @@ def layers_of(
                 window=window if kind == "sliding" else chunk if kind == "chunked" else 0,
                 experts=experts,
                 intermediate=0 if experts else width,
-                key_is_value=same,
             )
         )
     return tuple(_share_last(out, _first(text, "num_kv_shared_layers")))

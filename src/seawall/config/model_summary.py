@@ -17,7 +17,7 @@ def is_summary(config: Mapping[str, Any]) -> bool:
 
 def from_summary(summary: Mapping[str, Any]) -> tuple[dict[str, Any], int]:
     """The equivalent config.json and the published parameter count (0 when unknown)."""
-    out = {k: v for k, v in summary.items() if v is not None and not isinstance(v, Mapping)}
+    out = {k: v for k, v in summary.items() if v is not None and k not in ("moe", "mla", "sparse_indexer")}
     arch = str(summary.get("arch") or "unknown")
     out["model_type"] = re.split(r"[ /(]", arch)[0]
     for key in ("mla", "sparse_indexer"):
@@ -69,4 +69,3 @@ def _pattern(out: dict[str, Any], text: str) -> None:
         wide = re.search(r"full \((\d+) KV heads x (\d+)", text)
         if wide:
             out["num_global_key_value_heads"], out["global_head_dim"] = int(wide[1]), int(wide[2])
-            out["attention_k_eq_v"] = "K==V" in text

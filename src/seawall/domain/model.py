@@ -28,8 +28,6 @@ class Layer:
     """The MLP is a mixture of experts."""
     intermediate: int = 0
     """Width of the dense MLP; 0 when there is none."""
-    key_is_value: bool = False
-    """Keys double as values: one projection, one cached vector."""
 
 
 @dataclass(frozen=True)
@@ -105,8 +103,11 @@ class ModelConfig:
     vocab: int
     tied: bool
     max_position: int
+    """Longest context that the config states; 0 when it states none."""
     dtype: str
     gated_mlp: bool = True
+    gated_attention: bool = False
+    """A gate as wide as the queries beside them (Qwen3-Next, Qwen3.5)."""
     experts: Experts | None = None
     latent: Latent | None = None
     indexer: Indexer | None = None
@@ -115,11 +116,18 @@ class ModelConfig:
     multimodal: bool = False
     extra_parameters: int = 0
     """Vision or audio towers and projectors, in the model's dtype."""
+    rope_elements: int = 0
+    """Precomputed rotary tables (positions x rotary width), whole on every GPU. Large for very long contexts."""
     draft_layers: int = 0
     """Multi-token-prediction layers in the checkpoint; loaded only for speculative decoding."""
     checkpoint_bytes: int | None = None
     """Exact size of all weight files (the safetensors index's total_size), when known."""
     notes: tuple[str, ...] = ()
+
+    @property
+    def context(self) -> int:
+        """The context that vLLM takes without --max-model-len (2048 when the config states none)."""
+        return self.max_position or 2048
 
     @property
     def heads(self) -> int:

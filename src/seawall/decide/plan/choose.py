@@ -25,6 +25,8 @@ ENOUGH_CONTEXT = 8192
 """With no maxContext, a context shortened below this (or four requests' length) does not count as fitting."""
 ENOUGH_REQUESTS = 2.0
 """Where the count is open: a cache that holds less than two full contexts starts, and serves one client."""
+SECOND_NODE = 1.15
+"""A replica over several nodes has to be so much cheaper: two nodes fail twice as often and start together or not."""
 TARGET_SHARE = 0.7
 """Scaling target over saturating concurrency: room for what arrives while a replica starts."""
 
@@ -114,6 +116,8 @@ def _ordered(
             each = prices.per_gpu_hour(gpu.name)
             for order, split in enumerate(splits_for(fleet, model, gpu)):
                 cost = split.gpus * (each if each is not None else gpu.memory_gib / 20)
+                if split.gpus > (fleet.spec.hardware.gpus_per_node or gpu.per_node):
+                    cost *= SECOND_NODE
                 out.append(((cost, rank, split.gpus, order), gpu, split, shaped, quantization))
     out.sort(key=lambda c: c[0])
     return [c[1:] for c in out]
@@ -130,13 +134,13 @@ def _judge(
     shorten: bool,
 ) -> Candidate:
     asked = fleet.spec.traffic.max_context
-    setup = setup_for(fleet, model, gpu, split, asked or model.max_position)
+    setup = setup_for(fleet, model, gpu, split, asked or model.context)
     memory = spend(model, setup)
     if asked is None and shorten and memory.verdict in ("refused", "tight"):
         longest = _longest_safely(model, setup, memory)
         traffic = fleet.spec.traffic
         least = max(ENOUGH_CONTEXT, 4 * (traffic.prompt_tokens + traffic.output_tokens))
-        if longest >= min(least, model.max_position):
+        if longest >= min(least, model.context):
             setup = setup_for(fleet, model, gpu, split, longest)
             memory = spend(model, setup)
     speed = None
@@ -151,9 +155,7 @@ def _judge(
 def _longest_safely(model: ModelConfig, setup: Setup, memory: Memory) -> int:
     """The longest context with the forecast's margin kept, in whole KiB of tokens."""
     blocks = memory.layout.blocks((memory.kv_gib - 1.02 * margin_gib(setup)) * GIB)
-    longest = memory.layout.longest(
-        blocks, model.max_position, replace(setup, max_model_len=model.max_position)
-    )
+    longest = memory.layout.longest(blocks, model.context, replace(setup, max_model_len=model.context))
     return longest // 1024 * 1024 if longest >= 1024 else longest
 
 
@@ -275,14 +277,12 @@ def _notes(fleet: Fleet, c: Candidate, storage: str) -> tuple[str, ...]:
     if c.gpu.assumed:
         notes.append(c.gpu.assumed)
     asked = fleet.spec.traffic.max_context
-    if asked is None and c.setup.max_model_len < c.model.max_position:
+    if asked is None and c.setup.max_model_len < c.model.context:
         notes.append(
-            f"context shortened from the model's {c.model.max_position:,} to {c.setup.max_model_len:,} tokens to fit"
+            f"context shortened from the model's {c.model.context:,} to {c.setup.max_model_len:,} tokens to fit"
         )
-    if asked is not None and asked > c.model.max_position:
-        notes.append(
-            f"maxContext {asked:,} is beyond the model's own {c.model.max_position:,}; vLLM refuses that"
-        )
+    if asked is not None and 0 < c.model.max_position < asked:
+        notes.append(f"maxContext {asked:,} is beyond the model's own {c.model.context:,}; vLLM refuses that")
     if c.speed and not c.speed.meets_slo:
         notes.append(f"the objective is not held: {c.speed.slo_reason}")
     if c.speed:

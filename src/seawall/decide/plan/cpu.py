@@ -31,7 +31,7 @@ BASE_S = 0.004
 def plan_cpu(fleet: Fleet, model: ModelConfig, calibration: Timing | None) -> Plan:
     """A replica on this machine's CPU: sizes exactly, speed roughly."""
     spec = fleet.spec
-    asked = spec.traffic.max_context or model.max_position
+    asked = spec.traffic.max_context or model.context
     cache = spec.engine.kv_cache_memory or DEFAULT_CACHE
     setup = Setup(
         gpu=CPU,
@@ -49,7 +49,7 @@ def plan_cpu(fleet: Fleet, model: ModelConfig, calibration: Timing | None) -> Pl
     weights = weigh(plain)
     shape = layout(plain, setup)
     blocks = shape.blocks(cache)
-    longest = shape.longest(blocks, model.max_position, setup)
+    longest = shape.longest(blocks, model.context, setup)
     if spec.traffic.max_context is None and longest < asked and longest >= 1024:
         asked = longest // 1024 * 1024
         setup = Setup(**{**setup.__dict__, "max_model_len": asked})
@@ -103,12 +103,8 @@ def _to_plan(
     speed = estimate(setup, memory, spec.traffic, step)
     startup, storage = startup_budget(fleet, setup, weights.total)
     host = host_needs(fleet, setup, memory)
-    # Without measured step times a CPU replica is run at its seats: what small machines can queue sensibly.
-    saturating = (
-        speed.concurrency
-        if calibration
-        else max(1, min(setup.max_num_seqs, int(memory.concurrency) or 1, 16))
-    )
+    # Without measured step times the roofline's knee says little on a CPU: a replica is run at its seats.
+    saturating = speed.concurrency if calibration else speed.room
     rate = speed.tokens_per_s / max(1, spec.traffic.output_tokens)
     notes = (
         *model.notes,

@@ -82,9 +82,9 @@ def _group_blocks(group: Group, length: int, setup: Setup) -> int:
         # With prefix caching vLLM keeps the state at the last block boundary too ("align" mode).
         return (2 if setup.prefix_caching and setup.version >= (0, 11, 1) else 1) + setup.draft_tokens
     if group.kind == "sliding":
-        return math.ceil(min(group.window - 1 + setup.batched_tokens, length) / group.block) + 1
+        return math.ceil(min(group.window - 1 + setup.in_flight_tokens, length) / group.block) + 1
     if group.kind == "chunked":
-        return math.ceil(min(group.window + setup.batched_tokens, length) / group.block)
+        return math.ceil(min(group.window + setup.in_flight_tokens, length) / group.block)
     return math.ceil(math.ceil(length / setup.dcp) / group.block)
 
 

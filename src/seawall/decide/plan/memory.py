@@ -89,21 +89,23 @@ def non_torch_gib(setup: Setup) -> float:
     nvlink = setup.gpu.link_gbs >= 300
     if setup.version >= (0, 18, 0):
         return (2.05 if nvlink else 1.0) + 0.03 * math.log2(setup.tp * setup.dp)
-    return 0.55
+    # Before, only the all-reduce buffers of every peer; none without peer access.
+    return 0.13 + 0.21 * setup.tp * setup.dp if nvlink else 0.3
 
 
 def graphs_gib(model: ModelConfig, setup: Setup) -> float:
     """CUDA graphs: a pool that grows with layers and width, and with how many batch sizes are captured."""
-    if setup.eager or (setup.gpu.capability == 0 and setup.gpu.name == "cpu"):
+    if setup.eager:
         return 0.0
     layers = math.ceil(len(model.layers) / setup.pp)
     full = 0.38 + layers * (0.0064 + 0.00255 * model.hidden / 1024 / setup.tp)
     if model.experts is not None:
-        mxfp4 = model.quantization is not None and model.quantization.method == "mxfp4"
-        full += 1.1 if mxfp4 else 0.5
-    captured = min(2 * setup.max_num_seqs, 512) / 512
-    newer = 0.4 if setup.version >= (0, 30, 0) else 1.0
-    return full * newer * (0.25 + 0.75 * captured)
+        full += 0.5
+    largest = 1024 if model.architecture == "gpt_oss" else 512  # vLLM raises it for GPT-OSS
+    captured = min(2 * setup.max_num_seqs, largest) / 512
+    # V0 captured fewer sizes without piecewise graphs; the V2 runner (0.30) shares more of the pool.
+    engine = 0.4 if setup.version >= (0, 30, 0) else 0.5 if setup.version < (0, 8, 0) else 1.0
+    return full * engine * (0.25 + 0.75 * captured)
 
 
 def headroom_gib(model: ModelConfig, setup: Setup, graphs: float) -> float:
@@ -111,8 +113,8 @@ def headroom_gib(model: ModelConfig, setup: Setup, graphs: float) -> float:
     need = CONTEXT_GIB
     if setup.version < (0, 21, 0):
         need += graphs
-        if setup.tp > 1 and setup.gpu.link_gbs < 100 and setup.version < (0, 11, 0) and not setup.eager:
-            need += 0.6  # NCCL buffers that every captured graph keeps when there is no peer access
+        if setup.tp > 1 and setup.gpu.link_gbs < 100 and setup.version < (0, 18, 0) and not setup.eager:
+            need += 0.8  # NCCL buffers that every captured graph keeps when there is no peer access
         if model.quantization is not None and model.quantization.method == "mxfp4":
             need += 2.0  # repacked expert weights leave torch's pool fragmented
     return need
@@ -152,7 +154,7 @@ def spend(model: ModelConfig, setup: Setup) -> Memory:
     check_blocks = check.blocks(cache * GIB)
     need_blocks = check.request_blocks(setup.max_model_len, setup)
     needed = need_blocks * check.block_bytes / GIB
-    longest = check.longest(check_blocks, max(model.max_position, setup.max_model_len), setup)
+    longest = check.longest(check_blocks, max(model.context, setup.max_model_len), setup)
     verdict, reason = _verdict(
         model, setup, cache, needed, longest, headroom_gib(model, setup, graphs), weights
     )

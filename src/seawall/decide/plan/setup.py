@@ -10,6 +10,7 @@ from seawall.domain.catalog.gpus import Gpu
 GIB = 2**30
 Version = tuple[int, int, int]
 NEWEST: Version = (0, 32, 0)
+LAST_V0: Version = (0, 7, 9)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,17 +39,27 @@ class Setup:
     """--kv-cache-memory-bytes: the cache's size when it is set by hand."""
 
     @property
+    def in_flight_tokens(self) -> int:
+        """Tokens scheduled and not yet settled: with asynchronous scheduling (0.27) one batch more than stages."""
+        batches = self.pp + 1 if self.version >= (0, 27, 0) else 1
+        return batches * self.batched_tokens
+
+    @property
     def world(self) -> int:
         """GPUs of one replica."""
         return self.tp * self.pp * self.dp
 
 
 def parse_version(text: str | None) -> Version:
-    """The first `x.y.z` or `x.y` in a version string; the newest known when there is none."""
+    """The first `x.y.z` or `x.y` in a version string; the newest known when there is none.
+
+    A note that the old engine ran (`0.8.x V0 engine`) counts as the last release that had it by default.
+    """
     m = re.search(r"(\d+)\.(\d+|x)(?:\.(\d+))?", text or "")
     if m is None or m[2] == "x":
         return NEWEST
-    return int(m[1]), int(m[2]), int(m[3] or 0)
+    version = int(m[1]), int(m[2]), int(m[3] or 0)
+    return min(version, LAST_V0) if re.search(r"\bV0\b", text or "") else version
 
 
 def default_utilization(version: Version) -> float:
@@ -63,11 +74,11 @@ def default_batch(gpu: Gpu, version: Version, max_model_len: int) -> tuple[int, 
     """
     if version < (0, 8, 0):
         return 256, max(2048, max_model_len) if max_model_len <= 32768 else 2048
-    big = gpu.memory_gib >= 70 and not gpu.name.startswith("A100")
-    if big and gpu.memory_gib >= 160 and version >= (0, 22, 0):
+    big = gpu.memory_gib >= 70 and (not gpu.name.startswith("A100") or version < (0, 9, 0))
+    if version < (0, 8, 5):  # the first V1 releases: 1024 on every GPU
+        seqs, tokens = 1024, 8192 if big else 2048
+    elif gpu.memory_gib >= 160 and version >= (0, 22, 0):
         seqs, tokens = 1024, 16384
-    elif big and version >= (0, 8, 3):
-        seqs, tokens = (1024, 8192) if version >= (0, 9, 0) else (256, 8192)
     else:
-        seqs, tokens = 256, 2048
+        seqs, tokens = (1024, 8192) if big else (256, 2048)
     return seqs, max(1, min(tokens, seqs * max_model_len))

@@ -93,10 +93,10 @@ def attention_parameters(model: ModelConfig, layer: Layer, tp: int) -> tuple[flo
             )
         return down + up + out, down + (up + out) / tp
     dim = layer.head_dim
-    q_and_o = 2 * h * layer.heads * dim
+    q_and_o = (3 if model.gated_attention else 2) * h * layer.heads * dim
     if layer.kind == "shared":
         return q_and_o, q_and_o / tp
-    kv = h * layer.kv_heads * (dim if layer.key_is_value else dim + layer.head_dim_v)
+    kv = h * layer.kv_heads * (dim + layer.head_dim_v)
     kv_rank = kv / layer.kv_heads * max(1.0, layer.kv_heads / tp) if layer.kv_heads else 0.0
     return q_and_o + kv, q_and_o / tp + kv_rank
 
@@ -110,7 +110,8 @@ def _layer_parts(model: ModelConfig, layer: Layer, tp: int, expert_ranks: int) -
     parts = [_Part(2 * h, 2 * h, plain)]
     if layer.kind == "recurrent":
         if model.recurrent is not None:
-            parts.append(_Part(model.recurrent.parameters, model.recurrent.parameters / tp, linear))
+            each = linear if q is None or q.attention else plain
+            parts.append(_Part(model.recurrent.parameters, model.recurrent.parameters / tp, each))
     elif layer.kind != "none":
         whole, rank = attention_parameters(model, layer, tp)
         each = linear if q is None or q.attention else plain
@@ -137,6 +138,14 @@ def _layer_parts(model: ModelConfig, layer: Layer, tp: int, expert_ranks: int) -
         mlp = (3.0 if model.gated_mlp else 2.0) * h * layer.intermediate
         parts.append(_Part(mlp, mlp / tp, linear))
     return parts
+
+
+def _absorbed(model: ModelConfig, tp: int) -> float:
+    """Bytes per layer of MLA's up-projections kept a second time in 16 bit, for decoding in latent space."""
+    latent = model.latent
+    if latent is None:
+        return 0.0
+    return 2.0 * latent.kv_lora_rank * model.heads * (latent.nope_dim + latent.v_dim) / tp
 
 
 def weigh(model: ModelConfig, tp: int = 1, pp: int = 1, dp: int = 1, draft: bool = False) -> Weights:
@@ -176,7 +185,11 @@ def weigh(model: ModelConfig, tp: int = 1, pp: int = 1, dp: int = 1, draft: bool
             not 0.5 < scale < 2.0
         ):  # another model's index, or weights stored in a wider dtype than they are loaded in
             scale = 1.0
-    sizes = tuple(int(scale * sum(p.rank * p.bytes_each for p in parts)) for parts in stages)
+    tables = model.rope_elements * plain
+    sizes = tuple(
+        int(scale * sum(p.rank * p.bytes_each for p in parts) + tables + size * _absorbed(model, tp))
+        for parts, size in zip(stages, stage_layers(len(model.layers), pp), strict=True)
+    )
     read = max(sum(p.rank * p.bytes_each * p.used for p in parts) for parts in stages) * scale
     read += head.rank * head.bytes_each if model.tied else 0
     active = sum(p.whole * p.used for p in everything) + (vocab if model.tied else 0)

@@ -57,11 +57,11 @@ def _qwen3_moe(layers: int, hidden: int, heads: int, width: int, context: int, *
 
 
 def _deepseek(experts: int, heads: int, vocab: int, context: int, dense: int, **more: Any) -> Config:
+    more = {"quantization_config": {"quant_method": "fp8", "weight_block_size": [128, 128]}, **more}
     return _dense(
         "deepseek_v3", 61, 7168, heads, heads, 18432, vocab, context, kv_lora_rank=512, qk_rope_head_dim=64,
         qk_nope_head_dim=128, v_head_dim=128, q_lora_rank=1536, n_routed_experts=experts, num_experts_per_tok=8,
-        moe_intermediate_size=2048, n_shared_experts=1, first_k_dense_replace=dense,
-        quantization_config={"quant_method": "fp8", "weight_block_size": [128, 128]}, **more,
+        moe_intermediate_size=2048, n_shared_experts=1, first_k_dense_replace=dense, **more,
     )  # fmt: skip
 
 
@@ -81,19 +81,19 @@ def _gemma2(layers: int, hidden: int, heads: int, kv: int, inner: int, dim: int)
 
 
 def _gemma3(layers: int, hidden: int, heads: int, kv: int, inner: int, dim: int = 256) -> Config:
-    text = _dense(
-        "gemma3_text", layers, hidden, heads, kv, inner, 262208, 131072, head_dim=dim, sliding_window=1024
-    )
-    vision = {
-        "model_type": "siglip_vision_model",
-        "hidden_size": 1152,
-        "num_hidden_layers": 27,
-        "intermediate_size": 4304,
+    text = {
+        **_dense("gemma3_text", layers, hidden, heads, kv, inner, 262208, 131072),
+        "head_dim": dim,
+        "sliding_window": 1024,
+        "tie_word_embeddings": True,
+        "rope_local_base_freq": 10000.0,
+        "rope_scaling": {"rope_type": "linear", "factor": 8.0},
     }
+    vision = {"model_type": "siglip_vision_model", "hidden_size": 1152, "num_hidden_layers": 27}
     return {
         "model_type": "gemma3",
-        "text_config": {**text, "tie_word_embeddings": True},
-        "vision_config": vision,
+        "text_config": text,
+        "vision_config": {**vision, "intermediate_size": 4304},
     }
 
 
@@ -108,6 +108,31 @@ def _mistral_small() -> Config:
     return {"model_type": "mistral3", "text_config": text, "vision_config": vision, "torch_dtype": "bfloat16"}
 
 
+def _qwen35(layers: int, hidden: int, heads: int, kv: int, v_heads: int, inner: int, **more: Any) -> Config:
+    """Qwen 3.5 and later: three Gated DeltaNet layers, then one of full attention with a gate."""
+    return _dense(
+        "qwen3_5_moe" if "num_experts" in more else "qwen3_5", layers, hidden, heads, kv, inner, 248320, 262144,
+        head_dim=256, full_attention_interval=4, attn_output_gate=True, linear_num_key_heads=16,
+        linear_num_value_heads=v_heads, linear_key_head_dim=128, linear_value_head_dim=128, linear_conv_kernel_dim=4,
+        mamba_ssm_dtype="float32", vision_config=_SIGLIP, **more,
+    )  # fmt: skip
+
+
+_SIGLIP = {"model_type": "qwen3_vl", "hidden_size": 1152, "depth": 27, "intermediate_size": 4304}
+_MOE35 = {"num_experts": 256, "num_experts_per_tok": 8, "moe_intermediate_size": 512}
+_MOE35 |= {"shared_expert_intermediate_size": 512}
+_INT4_EXPERTS = {
+    "quantization_config": {
+        "quant_method": "compressed-tensors",
+        "config_groups": {"group_0": {"targets": ["Linear"], "weights": {"num_bits": 4, "group_size": 32}}},
+        "ignore": [
+            "lm_head",
+            "re:.*self_attn.*",
+            "re:.*shared_experts.*",
+            "re:.*mlp\\.(gate|up|down)_proj.*",
+        ],
+    }
+}
 _TIED = {"tie_word_embeddings": True}
 _LLAMA_8B = _llama(32, 4096, 32, 14336)
 _LLAMA_70B = _llama(80, 8192, 64, 28672)
@@ -200,6 +225,28 @@ CONFIGS: dict[str, Config] = {
     ),
     "moonshotai/Kimi-K2": _deepseek(384, 64, 163840, 131072, 1),
     "moonshotai/Kimi-K2-0905": _deepseek(384, 64, 163840, 262144, 1),
+    "moonshotai/Kimi-K2-Thinking": _deepseek(384, 64, 163840, 262144, 1, **_INT4_EXPERTS),
+    "moonshotai/Kimi-K2.5": _deepseek(384, 64, 163840, 262144, 1, **_INT4_EXPERTS),
+    "moonshotai/Kimi-K2.6": _deepseek(384, 64, 163840, 262144, 1, **_INT4_EXPERTS),
+    "Qwen/Qwen3.5-27B": _qwen35(64, 5120, 24, 4, 48, 17408),
+    "Qwen/Qwen3.6-27B": _qwen35(64, 5120, 24, 4, 48, 17408),
+    "Qwen/Qwen3.8-27B": _qwen35(64, 5120, 24, 4, 48, 17408),
+    "Qwen/Qwen3.5-35B-A3B": _qwen35(40, 2048, 16, 2, 32, 512, **_MOE35),
+    "Qwen/Qwen3.6-35B-A3B": _qwen35(40, 2048, 16, 2, 32, 512, **_MOE35),
+    "google/gemma-4-E4B": {
+        **_dense("gemma4", 42, 2560, 8, 2, 10240, 262144, 131072, head_dim=256, sliding_window=512),
+        **_TIED, "hidden_size_per_layer_input": 256, "vocab_size_per_layer_input": 262144, "num_kv_shared_layers": 18,
+        "global_head_dim": 512,
+    },
+    "google/gemma-4-31B": {
+        **_dense("gemma4", 60, 5376, 32, 16, 21504, 262144, 262144, head_dim=256, sliding_window=1024),
+        **_TIED, "global_head_dim": 512, "num_global_key_value_heads": 4,
+    },
+    "meta-llama/Llama-4-Scout-17B-16E": {
+        **_dense("llama4", 48, 5120, 40, 8, 8192, 202048, 10485760, head_dim=128, attention_chunk_size=8192),
+        "intermediate_size_mlp": 16384, "num_local_experts": 16, "num_experts_per_tok": 1,
+        "vision_config": {"model_type": "llama4_vision_model", "hidden_size": 1408, "num_hidden_layers": 34},
+    },
     "HuggingFaceTB/SmolLM2-135M": _dense("llama", 30, 576, 9, 3, 1536, 49152, 8192, **_TIED),
     "HuggingFaceTB/SmolLM2-360M": _dense("llama", 32, 960, 15, 5, 2560, 49152, 8192, **_TIED),
     "HuggingFaceTB/SmolLM2-1.7B": _dense("llama", 24, 2048, 32, 32, 8192, 49152, 8192, **_TIED),
@@ -243,11 +290,14 @@ def find_config(name: str) -> tuple[str, Config] | None:
     if suffix and base[: suffix.start()] in _BY_KEY:
         found = _BY_KEY[base[: suffix.start()]]
         how = re.sub(r"^quantized[-_.]?", "", suffix[1])
-        return found, {**CONFIGS[found], "quantization_config": _quantized(how)}
+        return found, {
+            **CONFIGS[found],
+            "quantization_config": _quantized(how, "num_experts" in CONFIGS[found]),
+        }
     return None
 
 
-def _quantized(how: str) -> dict[str, Any]:
+def _quantized(how: str, mixture: bool) -> dict[str, Any]:
     if how.startswith("w8a8"):
         return {"quant_method": "int8"}
     if how.startswith(("w4a16", "gptq")):
@@ -257,7 +307,9 @@ def _quantized(how: str) -> dict[str, Any]:
     if how.startswith("fp8"):
         return {"quant_method": "fp8"}
     if how.startswith("nvfp4"):
-        return {"quant_method": "modelopt", "quant_algo": "NVFP4"}
+        # Published NVFP4 mixtures quantize the routed experts and leave the rest in 16 bit.
+        rest = ["*attn*", "*shared_expert*"] if mixture else []
+        return {"quant_method": "modelopt", "quant_algo": "NVFP4", "exclude_modules": rest}
     if how.startswith("bnb"):
         return {"quant_method": "bitsandbytes", "load_in_4bit": True}
     return {"quant_method": "gguf", "type": how}

@@ -1,0 +1,215 @@
+"""How near the planner comes to vLLM's own start-up logs.
+
+Replays recorded runs (one JSON object per line) through the code path of `seawall plan --model-config`, and
+prints per run and in sum the error of weights, KV cache GiB and KV tokens, and how `fits` agrees with what
+happened. Fields that a run lists under `inferred` are not scored; null means "not printed".
+
+    python bench/plan_accuracy.py [RUNS.jsonl] [--models models.json] [--json] [--quick] [--all]
+
+The peer is vLLM itself. With `--leave-out PART` runs whose model contains PART are left out of the sums.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import sys
+import tempfile
+from collections import defaultdict
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from seawall.config.plan_flags import PlanFlags, from_flags
+from seawall.decide.plan import plan
+from seawall.domain.action import Plan
+from seawall.domain.catalog.models import find_config
+from seawall.errors import InputError
+
+HERE = Path(__file__).resolve().parent
+FALLBACKS = [HERE.parent.parent / "shared/data/vllm_runs.jsonl", HERE.parent / "shared/data/vllm_runs.jsonl"]
+Run = dict[str, Any]
+
+
+@dataclass
+class Result:
+    """One run beside its forecast. Errors are relative; None: not logged, or not to be scored."""
+
+    run: Run
+    plan: Plan | None
+    why: str = ""
+    weights: float | None = None
+    kv_gib: float | None = None
+    tokens: float | None = None
+    tokens_given_kv: float | None = None
+
+    @property
+    def predicted(self) -> str:
+        return "unplanned" if self.plan is None else self.plan.verdict
+
+
+def replay(run: Run, models: dict[str, Any], folder: Path) -> Result:
+    """Plan one run from its flags, as the command line would."""
+    if not run.get("gpu"):
+        return Result(run, None, "the log names no GPU")
+    config = models.get(run["model"])
+    if config is None:
+        return Result(run, None, "no config of this model")
+    path = folder / f"{abs(hash(run['model']))}.json"
+    known = find_config(run["model"].split(" (")[0])
+    filled = {**(known[1] if known else {}), **{k: v for k, v in config.items() if v is not None}}
+    if not config.get("hidden_size"):
+        return Result(run, None, "the model's config is incomplete")
+    path.write_text(json.dumps({**filled, "_name_or_path": run["model"]}))
+    flags = PlanFlags(
+        model_config=str(path),
+        gpu=run["gpu"],
+        tensor_parallel=run.get("tp") or run.get("gpu_count") or 1,
+        pipeline_parallel=run.get("pp") or 1,
+        data_parallel=run.get("dp") or 1,
+        expert_parallel=bool(run.get("ep")),
+        decode_context_parallel=run.get("dcp"),
+        max_model_len=run.get("max_model_len"),
+        gpu_memory_utilization=run.get("gpu_memory_utilization"),
+        max_num_seqs=run.get("max_num_seqs"),
+        max_num_batched_tokens=run.get("max_num_batched_tokens"),
+        kv_cache_dtype=run.get("kv_cache_dtype") or "auto",
+        quantization=run.get("quantization"),
+        dtype=run.get("dtype"),
+        enforce_eager=bool(run.get("enforce_eager")),
+        vllm_version=run.get("vllm_version"),
+    )
+    try:
+        fleet, model = from_flags(flags)
+        made = plan(fleet, model, shorten=False)
+    except InputError as e:
+        return Result(run, None, e.message)
+    return _score(Result(run, made))
+
+
+def _score(r: Result) -> Result:
+    assert r.plan is not None
+    r.weights = _error(r.run, "weights_gib_per_gpu", r.plan.weights_gib_per_gpu)
+    r.kv_gib = _error(r.run, "kv_cache_gib_per_gpu", r.plan.kv_cache_gib_per_gpu)
+    r.tokens = _error(r.run, "kv_cache_tokens", r.plan.kv_cache_tokens)
+    return r
+
+
+def _error(run: Run, key: str, forecast: float) -> float | None:
+    actual = run.get(key)
+    if actual is None or actual <= 0 or key in run.get("inferred", ()):
+        return None
+    return forecast / actual - 1
+
+
+def fully_logged(run: Run) -> bool:
+    """Weights, activation, KV GiB and tokens were all printed."""
+    keys = ("weights_gib_per_gpu", "activation_peak_gib", "kv_cache_gib_per_gpu", "kv_cache_tokens")
+    return all(run.get(k) is not None and k not in run.get("inferred", ()) for k in keys)
+
+
+def summary(results: list[Result]) -> dict[str, Any]:
+    """Errors and the confusion table, by run and with every model counting once."""
+    out: dict[str, Any] = {"runs": len(results), "planned": sum(r.plan is not None for r in results)}
+    for name in ("weights", "kv_gib", "tokens"):
+        for label, chosen in (("", results), ("_full_logs", [r for r in results if fully_logged(r.run)])):
+            errors = [(r.run["model"], abs(getattr(r, name))) for r in chosen if getattr(r, name) is not None]
+            out[name + label] = _statistics(errors)
+    table: dict[str, dict[str, int]] = defaultdict(lambda: defaultdict(int))
+    for r in results:
+        if r.plan is not None:
+            table[r.run["outcome"]][r.predicted] += 1
+    out["confusion"] = {k: dict(v) for k, v in table.items()}
+    out["false_fits"] = [r.run["id"] for r in results if r.predicted == "fits" and r.run["outcome"] != "fits"]
+    out["false_refusals"] = [
+        r.run["id"]
+        for r in results
+        if r.plan is not None and r.predicted != "fits" and r.run["outcome"] == "fits"
+    ]
+    return out
+
+
+def _statistics(errors: list[tuple[str, float]]) -> dict[str, float]:
+    if not errors:
+        return {"n": 0}
+    by_model: dict[str, list[float]] = defaultdict(list)
+    for model, e in errors:
+        by_model[model].append(e)
+    values = [e for _, e in errors]
+    within = [e <= 0.05 for e in values]
+    models_within = [statistics.fmean(float(e <= 0.05) for e in es) for es in by_model.values()]
+    return {
+        "n": len(values),
+        "median": statistics.median(values),
+        "worst": max(values),
+        "within_5_percent": sum(within) / len(within),
+        "models": len(by_model),
+        "models_within_5_percent": statistics.fmean(models_within),
+    }
+
+
+def _percent(x: float | None) -> str:
+    return "-" if x is None else f"{100 * x:+.1f}%"
+
+
+def print_table(results: list[Result], total: dict[str, Any]) -> None:
+    print(f"{'run':48} {'happened':12} {'forecast':10} {'weights':>8} {'KV GiB':>8} {'tokens':>8}")
+    for r in results:
+        full = "*" if fully_logged(r.run) else " "
+        tail = f"  {r.why}" if r.plan is None else ""
+        if r.plan is not None and (r.predicted == "fits") != (r.run["outcome"] == "fits"):
+            tail = f"  {r.plan.reason[:110]}"
+        print(
+            f"{full}{r.run['id'][:47]:47} {r.run['outcome']:12} {r.predicted:10} {_percent(r.weights):>8} "
+            f"{_percent(r.kv_gib):>8} {_percent(r.tokens):>8}{tail}"
+        )
+    print(f"\n{total['runs']} runs, {total['planned']} planned; * logs its memory fully. Absolute errors:")
+    print(
+        f"{'':28} {'n':>4} {'median':>8} {'worst':>8} {'<= 5%':>7} {'models':>7} {'<= 5%, each model once':>23}"
+    )
+    for name in ("weights", "kv_gib", "tokens", "weights_full_logs", "kv_gib_full_logs", "tokens_full_logs"):
+        s = total[name]
+        if s["n"]:
+            print(
+                f"{name:28} {s['n']:4} {100 * s['median']:7.2f}% {100 * s['worst']:7.1f}% "
+                f"{100 * s['within_5_percent']:6.1f}% {s['models']:7} {100 * s['models_within_5_percent']:22.1f}%"
+            )
+    columns = ["fits", "tight", "refused", "oom", "invalid"]
+    print(f"\n{'happened / forecast':20}" + "".join(f"{c:>9}" for c in columns))
+    for outcome, row in sorted(total["confusion"].items()):
+        print(f"{outcome:20}" + "".join(f"{row.get(c, 0):9}" for c in columns))
+    print(f'\n"fits" for a run that died: {len(total["false_fits"])} {total["false_fits"]}')
+    print(f"refused though it ran: {len(total['false_refusals'])} {total['false_refusals']}")
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("runs", nargs="?", type=Path, help="default: ../shared/data/vllm_runs.jsonl")
+    parser.add_argument("--models", type=Path, help="default: models.json beside the runs")
+    parser.add_argument("--leave-out", default="", help="leave out models whose name contains this")
+    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--quick", action="store_true", help="the same: it takes two seconds")
+    args = parser.parse_args()
+    path = args.runs or next((p for p in FALLBACKS if p.exists()), None)
+    if path is None:
+        print("plan_accuracy: no runs here; pass a file of recorded runs")
+        return 0
+    models = json.loads((args.models or path.parent / "models.json").read_text())
+    runs = [json.loads(line) for line in path.read_text().splitlines() if line.strip()]
+    if args.leave_out:
+        runs = [r for r in runs if args.leave_out.lower() not in r["model"].lower()]
+    with tempfile.TemporaryDirectory() as folder:
+        results = [replay(run, models, Path(folder)) for run in runs]
+    total = summary(results)
+    if args.json:
+        print(json.dumps(total, indent=2))
+    else:
+        print_table(results, total)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

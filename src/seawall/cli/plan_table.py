@@ -1,0 +1,136 @@
+"""A plan as a person reads it, and as JSON. The decision first, the reason beside it, the next command last."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from typing import Any
+
+from seawall.domain.action import Plan, Rejected
+from seawall.domain.units import show_bytes, show_seconds
+
+_SHOWN_REFUSALS = 6
+
+
+def as_json(plan: Plan) -> dict[str, Any]:
+    """The plan's fields by name; `startup_budget_s` beside the parts it is made of; infinities become null."""
+    data = dataclasses.asdict(plan)
+    data["startup_budget_s"] = plan.startup.total_s
+    return {k: _plain(v) for k, v in data.items()}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, float):
+        return round(value, 12) if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {k: _plain(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(v) for v in value]
+    return value
+
+
+def table(plan: Plan, spec: str | None, colour: bool) -> str:
+    """One screen of text, without a trailing newline."""
+    version = f"   {plan.quantization}" if plan.quantization else ""
+    lines = [f"{plan.fleet}   {plan.model}{version}   {plan.dtype}", ""]
+    lines.append(_row(_verdict(plan, colour), f"{_hardware(plan)} per replica"))
+    lines.append(_row("", plan.reason))
+    for refused in _telling(plan):
+        lines.append(_row("", f"not {refused.choice}: {refused.reason}"))
+    if len(plan.rejected) > _SHOWN_REFUSALS:
+        lines.append(_row("", f"and {len(plan.rejected) - _SHOWN_REFUSALS} more (--json)"))
+    lines += ["", _row("memory", _memory(plan))]
+    lines.append(
+        _row(
+            "holds",
+            f"{plan.kv_cache_tokens:,} tokens of KV cache: {plan.max_concurrency:.1f} requests of "
+            f"{plan.max_model_len:,} tokens; at most {plan.max_model_len_limit:,} tokens are accepted",
+        )
+    )
+    if plan.fits:
+        lines += _running(plan)
+    lines += [_row("note" if i == 0 else "", n) for i, n in enumerate(plan.notes)]
+    if spec is None:
+        after = "write a Fleet with these numbers: seawall schema"
+    elif plan.fits:
+        after = f"seawall render {spec} -o deploy/"
+    else:
+        after = f"change {spec} as the reason says, then: seawall plan {spec}"
+    return "\n".join([*lines, "", f"Next: {after}"])
+
+
+def _telling(plan: Plan) -> tuple[Rejected, ...]:
+    """The refusals that tell most: those nearest in price below the choice, then what was not needed."""
+    below = [r for r in plan.rejected if not r.reason.startswith("not needed")]
+    above = [r for r in plan.rejected if r.reason.startswith("not needed")]
+    keep = max(_SHOWN_REFUSALS - 2, _SHOWN_REFUSALS - len(above))
+    return tuple((below[-keep:] + above)[:_SHOWN_REFUSALS])
+
+
+def _row(label: str, text: str) -> str:
+    return f"  {label:8} {text}" if text else f"  {label}"
+
+
+def _verdict(plan: Plan, colour: bool) -> str:
+    word = "fits" if plan.fits else "no"
+    if not colour:
+        return word
+    code = 32 if plan.fits else 31
+    return f"\x1b[1;{code}m{word}\x1b[0m" + " " * (8 - len(word))
+
+
+def _hardware(plan: Plan) -> str:
+    if plan.gpu == "cpu":
+        return f"the CPU, {show_bytes(plan.host_memory_bytes)} of memory"
+    split = [f"tensor parallel {plan.tensor_parallel}"]
+    split += [f"pipeline parallel {plan.pipeline_parallel}"] if plan.pipeline_parallel > 1 else []
+    split += [f"data parallel {plan.data_parallel}"] if plan.data_parallel > 1 else []
+    split += ["expert parallel"] if plan.expert_parallel else []
+    nodes = f" on {plan.nodes_per_replica} nodes" if plan.nodes_per_replica > 1 else ""
+    return f"{plan.gpus_per_replica} x {plan.gpu}{nodes} ({', '.join(split)})"
+
+
+def _memory(plan: Plan) -> str:
+    return (
+        f"per GPU: weights {plan.weights_gib_per_gpu:.1f}   activations {plan.activation_gib_per_gpu:.1f}   "
+        f"non-torch {plan.non_torch_gib_per_gpu:.1f}   graphs {plan.cuda_graph_gib_per_gpu:.1f}   "
+        f"KV cache {plan.kv_cache_gib_per_gpu:.1f} GiB"
+    )
+
+
+def _running(plan: Plan) -> list[str]:
+    start = plan.startup
+    rows = [
+        _row(
+            "speed",
+            f"saturates near {plan.saturating_concurrency} requests ({plan.bound}): "
+            f"{plan.tokens_per_s:,.0f} output tokens/s, "
+            f"first token {show_seconds(plan.ttft_s)}, then {show_seconds(plan.tpot_s)} each",
+        ),
+        _row(
+            "start",
+            f"{show_seconds(start.total_s)} budget: image {show_seconds(start.image_s)} + weights "
+            f"{show_bytes(plan.weights_bytes)} {show_seconds(start.weights_s)} + load and graphs "
+            f"{show_seconds(start.load_s)}, x1.5",
+        ),
+        _row(
+            "node",
+            f"memory {show_bytes(plan.host_memory_bytes)}   /dev/shm {show_bytes(plan.shm_bytes)}   "
+            f"ephemeral {show_bytes(plan.ephemeral_bytes)}   volume {show_bytes(plan.volume_bytes)}",
+        ),
+        _row(
+            "scale",
+            f"at {plan.scaling_target:g} requests per replica; {plan.engine_queue_bound} at most in an engine, "
+            f"{plan.gateway_queue_bound} queued in the gateway, then 429",
+        ),
+    ]
+    if plan.usd_per_hour is not None:
+        million = plan.usd_per_million_tokens
+        each = f"   ${million:.2f} per million output tokens at 70% load" if million is not None else ""
+        rows.append(
+            _row(
+                "cost",
+                f"${plan.usd_per_hour:.2f}/h per replica on demand{each}   prices of {plan.prices_as_of}",
+            )
+        )
+    return rows
