@@ -23,10 +23,10 @@ def command(name: str | None, state_dir: Path | None, lines: int, follow: bool) 
     $ seawall logs smollm2-0 -f
     """
     from seawall.errors import InputError
-    from seawall.local import session
+    from seawall.local import control
     from seawall.local.causes import tail
 
-    folder = session.state_dir(state_dir) / "logs"
+    folder = control.state_dir(state_dir) / "logs"
     known = {p.stem: p for p in sorted(folder.glob("*.log"))}
     if name is None:
         if not known:

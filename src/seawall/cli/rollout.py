@@ -32,9 +32,9 @@ def restart(fleet: str | None, state_dir: Path | None, timeout: float, wait: boo
     \b
     $ seawall rollout restart
     """
-    from seawall.local import control, session
+    from seawall.local import control
 
-    folder = session.state_dir(state_dir)
+    folder = control.state_dir(state_dir)
     began = control.ask(folder, do="restart", fleet=fleet)
     say = (lambda line: None) if as_json else click.echo
     say(f"{began['fleet']}: rolling restart, generation {began['generation']}")
@@ -61,9 +61,9 @@ def scale(
     $ seawall rollout scale auto
     """
     from seawall.errors import InputError
-    from seawall.local import control, session
+    from seawall.local import control
 
-    folder = session.state_dir(state_dir)
+    folder = control.state_dir(state_dir)
     if replicas != "auto" and not replicas.isdigit():
         raise InputError(f"{replicas!r} is not a number of replicas.", "Write a number, or `auto`.")
     count = None if replicas == "auto" else int(replicas)
@@ -80,9 +80,9 @@ def scale(
 @_STATE
 def gateway(state_dir: Path | None) -> None:
     """Restart the gateway: it finishes what it has accepted, then a new one listens."""
-    from seawall.local import control, session
+    from seawall.local import control
 
-    control.ask(session.state_dir(state_dir), do="restart-gateway")
+    control.ask(control.state_dir(state_dir), do="restart-gateway")
     click.echo("the gateway drains and starts again")
 
 

@@ -45,9 +45,9 @@ def command(
     def show() -> str:
         if on_cluster:
             return _cluster(fleet, context, kubeconfig, namespace, all_namespaces, as_json)
-        from seawall.local import control, session, view
+        from seawall.local import control, view
 
-        answer = control.ask(session.state_dir(state_dir), do="status")
+        answer = control.ask(control.state_dir(state_dir), do="status")
         return json.dumps(answer, indent=2) if as_json else view.status_text(answer, events)
 
     if not watch:

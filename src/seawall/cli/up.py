@@ -42,12 +42,12 @@ def command(
     $ seawall up --engine sim
     """
     from seawall.drivers import cache
-    from seawall.local import session
+    from seawall.local import control, session
     from seawall.local.prepare import Wish
 
     paths = specs or (session.default_spec(cache.root()),)
     wish = Wish(
-        specs=paths, fleets=session.load(paths), state_dir=session.state_dir(state_dir), cache=cache.root(),
+        specs=paths, fleets=session.load(paths), state_dir=control.state_dir(state_dir), cache=cache.root(),
         engine=engine, host=host, port=port, admin_port=admin_port, startup_s=startup_budget,
     )  # fmt: skip
     session.run(wish, live=not plain and sys.stdout.isatty())

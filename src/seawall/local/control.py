@@ -19,6 +19,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from seawall.drivers import cache
 from seawall.errors import InputError
 
 if TYPE_CHECKING:
@@ -28,6 +29,13 @@ MAX_LINE = 64 * 1024
 MAX_PATH = 100
 """Linux holds 108 bytes of a socket's path."""
 IDLE_S = 60.0
+
+
+def state_dir(given: Path | None) -> Path:
+    """The folder given, `$SEAWALL_STATE`, or `up` in the cache."""
+    if given is None and (env := os.environ.get("SEAWALL_STATE")):
+        given = Path(env)
+    return given.expanduser().absolute() if given else cache.root() / "up"
 
 
 def socket_path(state_dir: Path) -> Path:

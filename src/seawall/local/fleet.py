@@ -171,7 +171,7 @@ class FleetRunner:
         def idle() -> bool | None:
             return self._idle(keeper_of[0])
 
-        service = EngineService(self.recipe, self._means.client, idle)
+        service = EngineService(self.recipe, self._means.client, idle, self.care.probe_s)
         keeper = Keeper(
             name, service, self._means.logs / f"{name}.log", self.care,
             spawn=self._means.spawn, clock=self._means.clock, changed=self._changed, generation=self.generation,

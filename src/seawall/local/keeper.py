@@ -94,6 +94,8 @@ class Care:
     liveness: LivenessPolicy = field(default_factory=LivenessPolicy)
     look_s: float = 1.0
     """Between two looks at a ready one."""
+    probe_s: float = 15.0
+    """How long one token may take."""
     notice_s: float = 15.0
     """Between "route nothing here" and SIGTERM at most; less when the router says nothing is in flight."""
     drain_s: float = 120.0

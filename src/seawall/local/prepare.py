@@ -6,7 +6,7 @@ Every "no" is one line with its cause and its cure. Downloads happen here, with 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from seawall.decide.replica import LifePolicy
@@ -41,7 +41,6 @@ class Wish:
     port: int = 8000
     admin_port: int = 0
     startup_s: float = 900.0
-    care: Care = field(default_factory=Care)
 
 
 def prepare(wish: Wish, say: Say) -> Setup:
@@ -61,9 +60,7 @@ def prepare(wish: Wish, say: Say) -> Setup:
         admin_port=wish.admin_port or free_port(),
         grace_s=drain,
     )
-    care = Care(
-        life=LifePolicy(startup_s=wish.startup_s), liveness=wish.care.liveness, look_s=wish.care.look_s
-    )
+    care = Care(life=LifePolicy(startup_s=wish.startup_s))
     return Setup(recipes=recipes, place=place, state_dir=wish.state_dir, care=care, need_bytes=need)
 
 

@@ -22,7 +22,7 @@ class EngineService:
     """One replica. A fresh port at every start, so a port that somebody took costs one back-off."""
 
     def __init__(
-        self, recipe: Recipe, client: EngineClient, idle: Callable[[], bool | None], probe_s: float = 20.0
+        self, recipe: Recipe, client: EngineClient, idle: Callable[[], bool | None], probe_s: float
     ) -> None:
         self.recipe, self._client, self._idle, self._probe_s = recipe, client, idle, probe_s
         self.port = 0

@@ -9,7 +9,6 @@ import asyncio
 import contextlib
 import fcntl
 import importlib.resources
-import os
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -38,13 +37,6 @@ def default_spec(root: Path) -> Path:
     path = cache.make_dir(root) / _DEFAULT
     cache.write_atomic(path, text)
     return path
-
-
-def state_dir(given: Path | None) -> Path:
-    """The folder given, `$SEAWALL_STATE`, or `up` in the cache."""
-    if given is None and (env := os.environ.get("SEAWALL_STATE")):
-        given = Path(env)
-    return given.expanduser().absolute() if given else cache.root() / "up"
 
 
 def load(paths: tuple[Path, ...]) -> tuple[Fleet, ...]:
