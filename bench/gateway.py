@@ -1,0 +1,352 @@
+"""The gateway against its peers: vllm-router (Rust), nginx and HAProxy, one worker each, on the same load.
+
+    bench/gateway.py [--quick] [--json] [--peers seawall,vllm-router,nginx,haproxy]
+
+Rounds are shuffled between peers. CPU is user+system of the proxy's process tree, from /proc. Ours runs with all
+it has switched on: token ids recorded, admission, metrics, audit lines. vllm-router comes from PyPI into a venv
+in the cache; nginx and HAProxy are Debian's (a missing one is installed when root, else skipped and said so).
+The upstream is canned and far cheaper than any proxy; for the kills it is the simulated engine.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import random
+import shutil
+import signal
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import psutil
+import uvloop
+
+sys.path.insert(0, str(Path(__file__).parent))
+import gateway_load as load
+
+BIN = Path(sys.executable).parent
+CACHE = Path(os.environ.get("SEAWALL_CACHE") or Path.home() / ".cache/seawall") / "bench"
+TICK = os.sysconf("SC_CLK_TCK")
+SPEC = """
+apiVersion: seawall.dev/v1alpha1
+kind: Fleet
+metadata: {name: m}
+spec:
+  model: {source: file:///none}
+  gateway: {maxInFlight: 4096}
+"""
+
+
+def free_port() -> int:
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return int(s.getsockname()[1])
+
+
+@contextmanager
+def process(argv: list[str], **more: object) -> Iterator[subprocess.Popen[str]]:
+    p = subprocess.Popen(
+        argv,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+        start_new_session=True,
+        **more,  # type: ignore[call-overload]
+    )
+    try:
+        yield p
+    finally:
+        p.terminate()
+        try:
+            p.wait(3)
+        except subprocess.TimeoutExpired:
+            os.killpg(p.pid, signal.SIGKILL)
+            p.wait()
+
+
+def cpu_s(pid: int) -> float:
+    """User and system seconds of a process tree, threads included."""
+    total = 0.0
+    for p in [psutil.Process(pid), *psutil.Process(pid).children(recursive=True)]:
+        fields = Path(f"/proc/{p.pid}/stat").read_text().rpartition(")")[2].split()
+        total += (int(fields[11]) + int(fields[12])) / TICK
+    return total
+
+
+def rss_mb(pid: int) -> float:
+    tree = [psutil.Process(pid), *psutil.Process(pid).children(recursive=True)]
+    return sum(p.memory_info().rss for p in tree) / 1e6
+
+
+def wait_http(port: int, path: str, seconds: float = 40) -> None:
+    until = time.monotonic() + seconds
+    while True:
+        try:
+            urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=1).read()
+            return
+        except OSError:
+            if time.monotonic() > until:
+                raise
+            time.sleep(0.1)
+
+
+def have(tool: str) -> str | None:
+    """Path of a Debian tool, installed if missing and root; None: skipped."""
+    env = {**os.environ, "PATH": os.environ.get("PATH", "") + ":/usr/sbin:/sbin"}
+    found = shutil.which(tool, path=env["PATH"])
+    if not found and os.geteuid() == 0:
+        subprocess.run(["apt-get", "install", "-y", "-q", tool], capture_output=True, check=False)
+        found = shutil.which(tool, path=env["PATH"])
+    return found
+
+
+def router_bin() -> str | None:
+    venv = CACHE / "vllm-router"
+    if not (venv / "bin/vllm-router").exists():
+        uv = str(BIN / "uv")
+        made = subprocess.run([uv, "venv", "-q", "--python", sys.executable, str(venv)], check=False)
+        if made.returncode == 0:
+            argv = [uv, "pip", "install", "-q", "--python", str(venv / "bin/python"), "vllm-router"]
+            subprocess.run(argv, check=False)
+    path = venv / "bin/vllm-router"
+    return str(path) if path.exists() else None
+
+
+class Peer:
+    """A running proxy."""
+
+    def __init__(self, name: str, port: int, pid: int) -> None:
+        self.name, self.port, self.pid = name, port, pid
+        self.cpu_request: list[float] = []
+        self.cpu_chunk: list[float] = []
+        self.p50: list[float] = []
+        self.p99: list[float] = []
+        self.rss_1000 = 0.0
+
+
+def start_seawall(stack: ExitStack, tmp: Path, upstreams: list[int]) -> Peer:
+    (tmp / "fleet.yaml").write_text(SPEC)
+    urls = ",".join(f"http://127.0.0.1:{p}" for p in upstreams)
+    argv = [str(BIN / "seawall"), "gateway", str(tmp / "fleet.yaml"), "--discovery", f"static:{urls}"]
+    argv += ["--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--audit", str(tmp / "audit.log")]
+    p = stack.enter_context(process(argv))
+    assert p.stdout is not None
+    port = int(p.stdout.readline().split()[3].rpartition(":")[2])
+    return Peer("seawall", port, p.pid)
+
+
+def start_router(stack: ExitStack, tmp: Path, upstreams: list[int]) -> Peer | None:
+    path = router_bin()
+    if path is None:
+        return None
+    port = free_port()
+    argv = [path, "--host", "127.0.0.1", "--port", str(port), "--policy", "power_of_two"]
+    argv += ["--prometheus-port", str(free_port()), "--log-level", "error"]
+    argv += ["--worker-urls", *(f"http://127.0.0.1:{p}" for p in upstreams)]
+    p = stack.enter_context(process(argv, env={**os.environ, "TOKIO_WORKER_THREADS": "1"}))
+    wait_http(port, "/health")
+    return Peer("vllm-router", port, p.pid)
+
+
+def start_nginx(stack: ExitStack, tmp: Path, upstreams: list[int]) -> Peer | None:
+    path = have("nginx")
+    if path is None:
+        return None
+    port = free_port()
+    servers = "".join(f"server 127.0.0.1:{p};" for p in upstreams)
+    (tmp / "nginx.conf").write_text(
+        f"daemon off; worker_processes 1; pid {tmp}/nginx.pid; error_log /dev/null;"
+        "events {worker_connections 8192;} http {access_log off; client_body_temp_path /tmp; "
+        f"upstream u {{least_conn; {servers} keepalive 1024;}}"
+        f"server {{listen 127.0.0.1:{port}; keepalive_requests 1000000; location / {{proxy_pass http://u;"
+        'proxy_http_version 1.1; proxy_set_header Connection ""; proxy_buffering off; proxy_read_timeout 300s;'
+        "client_max_body_size 32m;}}}"
+    )
+    p = stack.enter_context(process([path, "-c", str(tmp / "nginx.conf")]))
+    wait_http(port, "/")
+    return Peer("nginx", port, p.pid)
+
+
+def start_haproxy(stack: ExitStack, tmp: Path, upstreams: list[int]) -> Peer | None:
+    path = have("haproxy")
+    if path is None:
+        return None
+    port = free_port()
+    servers = "".join(f"  server s{i} 127.0.0.1:{p}\n" for i, p in enumerate(upstreams))
+    (tmp / "haproxy.cfg").write_text(
+        "global\n  nbthread 1\n  maxconn 8192\ndefaults\n  mode http\n  option http-no-delay\n"
+        "  http-reuse always\n  timeout connect 5s\n  timeout client 300s\n  timeout server 300s\n"
+        f"frontend f\n  bind 127.0.0.1:{port}\n  default_backend b\nbackend b\n  balance leastconn\n{servers}"
+    )
+    p = stack.enter_context(process([path, "-f", str(tmp / "haproxy.cfg")]))
+    wait_http(port, "/")
+    return Peer("haproxy", port, p.pid)
+
+
+STARTERS: dict[str, Callable[[ExitStack, Path, list[int]], Peer | None]] = {
+    "seawall": start_seawall,
+    "vllm-router": start_router,
+    "nginx": start_nginx,
+    "haproxy": start_haproxy,
+}
+
+
+async def one_round(peers: list[Peer], direct: int, seconds: float, rng: random.Random) -> None:
+    work = [(p, kind) for p in peers for kind in ("json", "stream", "latency")]
+    rng.shuffle(work)
+    for peer, kind in work:
+        before = cpu_s(peer.pid)
+        if kind == "json":
+            done, failed = await load.json_load(peer.port, seconds)
+            assert done and not failed, f"{peer.name}: {failed} failed"
+            peer.cpu_request.append((cpu_s(peer.pid) - before) / done * 1e6)
+        elif kind == "stream":
+            chunks, lost = await load.stream_load(peer.port, 64)
+            assert not lost, f"{peer.name}: {lost} streams lost"
+            peer.cpu_chunk.append((cpu_s(peer.pid) - before) / chunks * 1e6)
+        else:
+            base = await load.latencies(direct, seconds / 2)
+            mine = await load.latencies(peer.port, seconds)
+            peer.p50.append((load.quantile(mine, 0.5) - load.quantile(base, 0.5)) * 1e3)
+            peer.p99.append((load.quantile(mine, 0.99) - load.quantile(base, 0.99)) * 1e3)
+
+
+async def thousand_streams(peer: Peer) -> float:
+    """Resident MB while 1,000 streams run."""
+    running = asyncio.ensure_future(load.stream_load(peer.port, 1000))
+    most = 0.0
+    while not running.done():
+        await asyncio.sleep(0.2)
+        most = max(most, rss_mb(peer.pid))
+    _, lost = running.result()
+    assert not lost, f"{peer.name}: {lost} of 1,000 streams lost"
+    return most
+
+
+async def kill(tmp: Path, streams: int = 40) -> dict[str, int]:
+    """kill -9 of one of two simulated engines under streams and JSON -> what was lost."""
+    import httpx
+
+    with ExitStack() as stack:
+        ports, engines = [free_port(), free_port()], []
+        for port in ports:
+            argv = [str(BIN / "seawall"), "engine", "sim", "--port", str(port), "--served-model-name", "m"]
+            engines.append(stack.enter_context(process([*argv, "--sim-step", "0.01"])))
+        for port in ports:
+            wait_http(port, "/health")
+        peer = start_seawall(stack, tmp, ports)
+        async with httpx.AsyncClient(timeout=60) as client:
+            url = f"http://127.0.0.1:{peer.port}/v1/completions"
+
+            async def one(i: int, stream: bool) -> str | None:
+                body = {"model": "m", "prompt": f"kill {i}", "max_tokens": 120, "temperature": 0}
+                try:
+                    if not stream:
+                        r = await client.post(url, json=body)
+                        return str(r.json()["choices"][0]["text"]) if r.status_code == 200 else None
+                    text, ended = "", False
+                    async with client.stream("POST", url, json={**body, "stream": True}) as r:
+                        async for line in r.aiter_lines():
+                            if line == "data: [DONE]":
+                                ended = True
+                            elif line.startswith("data: "):
+                                doc = json.loads(line[6:])
+                                text += doc["choices"][0]["text"] if doc.get("choices") else ""
+                    return text if ended else None
+                except (httpx.HTTPError, ValueError, KeyError):
+                    return None
+
+            wanted = await asyncio.gather(*(one(i, False) for i in range(streams)))
+            running = [asyncio.ensure_future(one(i, i % 4 != 0)) for i in range(streams)]
+            await asyncio.sleep(0.6)
+            engines[0].kill()
+            got = await asyncio.gather(*running)
+            lost = [i for i in range(streams) if got[i] is None or got[i] != wanted[i]]
+            return {
+                "lost_streams_on_kill": sum(i % 4 != 0 for i in lost),
+                "failed_requests_on_kill": sum(i % 4 == 0 for i in lost),
+            }
+
+
+async def run(args: argparse.Namespace) -> dict[str, float]:
+    rng = random.Random(1)
+    with ExitStack() as stack:
+        tmp = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="seawall-bench-")))
+        ports = []
+        for _ in range(2):
+            p = stack.enter_context(process([sys.executable, str(Path(load.__file__)), "upstream"]))
+            assert p.stdout is not None
+            ports.append(int(p.stdout.readline()))
+        peers, skipped = [], []
+        for name in args.peers.split(","):
+            peer = STARTERS[name](stack, tmp, ports)
+            peers.append(peer) if peer else skipped.append(name)
+        for peer in peers:
+            await load.json_load(peer.port, 0.3)
+        for _ in range(2 if args.quick else 7):
+            await one_round(peers, ports[0], 0.8 if args.quick else 2.0, rng)
+        for peer in peers:
+            if peer.name == "seawall" or not args.quick:
+                peer.rss_1000 = await thousand_streams(peer)
+        killed = await kill(tmp) if "seawall" in args.peers else {}
+    return report(peers, skipped, killed)
+
+
+def report(peers: list[Peer], skipped: list[str], killed: dict[str, int]) -> dict[str, float]:
+    def mid(values: list[float]) -> float:
+        return statistics.median(values) if values else float("nan")
+
+    print(f"{'peer':12} {'us/request':>16} {'us/chunk 64@20':>18} {'added p50':>10} {'p99 ms':>8} {'MB at 1000':>11}",
+          file=sys.stderr)
+    for p in peers:
+        spread = [f"{mid(v):6.1f} [{min(v):.0f}-{max(v):.0f}]" for v in (p.cpu_request, p.cpu_chunk)]
+        rss = f"{p.rss_1000:.0f}" if p.rss_1000 else "-"
+        print(f"{p.name:12} {spread[0]:>16} {spread[1]:>18} {mid(p.p50):10.2f} {mid(p.p99):8.2f} {rss:>11}",
+              file=sys.stderr)
+    for name in skipped:
+        print(f"{name:12} skipped: it is not here and could not be installed", file=sys.stderr)
+    by = {p.name: p for p in peers}
+    us = by.get("seawall")
+    out: dict[str, float] = {}
+    if us is None:
+        return out
+    for name, p in by.items():
+        if p is not us:
+            key = name.replace("-", "_")
+            out[f"cpu_per_request_vs_{key}"] = round(mid(us.cpu_request) / mid(p.cpu_request), 3)
+            out[f"cpu_per_chunk_vs_{key}"] = round(mid(us.cpu_chunk) / mid(p.cpu_chunk), 3)
+    out |= {
+        "added_p50_ms": round(mid(us.p50), 3),
+        "added_p99_ms": round(mid(us.p99), 3),
+        "rss_mb_1000_streams": round(us.rss_1000, 1),
+        **killed,
+    }
+    return out
+
+
+def main() -> None:
+    args = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    args.add_argument("--quick", action="store_true", help="2 short rounds, within 60 s")
+    args.add_argument("--json", action="store_true", help="one JSON object on standard output")
+    args.add_argument("--peers", default=",".join(STARTERS))
+    parsed = args.parse_args()
+    result = uvloop.run(run(parsed))
+    if parsed.json:
+        print(json.dumps(result))
+    else:
+        for key, value in result.items():
+            print(f"{key:32} {value:g}")
+
+
+if __name__ == "__main__":
+    main()
