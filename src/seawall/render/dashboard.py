@@ -1,0 +1,191 @@
+"""The Grafana dashboard of a fleet, as the JSON that Grafana's sidecar reads from a ConfigMap.
+
+Rows: what clients feel, where requests are, what engines do, what GPUs do. Panels are made by small functions,
+because the dashboard model is plain JSON and we use five kinds of it.
+"""
+
+from __future__ import annotations
+
+import json
+
+from seawall.render.demand import IN_FLIGHT, QUEUED, demand, engine_labels, gateway_labels, quoted, target
+from seawall.render.inputs import Object, Wanted
+from seawall.render.names import fleet_meta, short
+from seawall.render.promql import parsed
+from seawall.render.rules import pods
+
+HEIGHT, WIDTH, COLUMNS = 8, 8, 3
+_SOURCE = {"type": "prometheus", "uid": "${datasource}"}
+
+
+def config_map(wanted: Wanted) -> Object:
+    metadata = fleet_meta(wanted, short(wanted.name, "-dashboard"), "monitoring")
+    metadata["labels"]["grafana_dashboard"] = "1"
+    text = json.dumps(dashboard(wanted), indent=1) + "\n"
+    return {
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": metadata,
+        "data": {f"seawall-{wanted.name}.json": text},
+    }
+
+
+def dashboard(wanted: Wanted) -> Object:
+    panels: list[Object] = []
+    y = 0
+    for title, rows in _rows(wanted):
+        panels.append(
+            {"type": "row", "title": title, "collapsed": False, "panels": [], "gridPos": _at(0, y, 24, 1)}
+        )
+        y += 1
+        for n, panel in enumerate(rows):
+            column, line = n % COLUMNS, n // COLUMNS
+            panel["gridPos"] = _at(column * WIDTH, y + line * HEIGHT, WIDTH, HEIGHT)
+            panels.append(panel)
+        y += HEIGHT * -(-len(rows) // COLUMNS)
+    for n, panel in enumerate(panels, 1):
+        panel["id"] = n
+    source = {"name": "datasource", "type": "datasource", "query": "prometheus", "label": "Prometheus"}
+    return {
+        "uid": f"seawall-{wanted.name}"[:40],
+        "title": f"Seawall / {wanted.name}",
+        "tags": ["seawall", "vllm"],
+        "timezone": "browser",
+        "schemaVersion": 41,
+        "refresh": "30s",
+        "time": {"from": "now-3h", "to": "now"},
+        "templating": {"list": [source]},
+        "panels": panels,
+    }
+
+
+def _at(x: int, y: int, w: int, h: int) -> Object:
+    return {"x": x, "y": y, "w": w, "h": h}
+
+
+def _lines(
+    title: str, unit: str, queries: dict[str, str], says: str = "", limit: float | None = None
+) -> Object:
+    """A time series; `queries` maps legend to PromQL, `limit` draws a red line."""
+    custom: Object = {"lineWidth": 1, "fillOpacity": 8, "showPoints": "never", "spanNulls": False}
+    defaults: Object = {"unit": unit, "min": 0, "custom": custom}
+    if limit is not None:
+        custom["thresholdsStyle"] = {"mode": "line"}
+        steps: list[Object] = [{"color": "green", "value": None}, {"color": "red", "value": limit}]
+        defaults["thresholds"] = {"mode": "absolute", "steps": steps}
+    targets = [
+        {"refId": chr(65 + n), "datasource": _SOURCE, "expr": parsed(query), "legendFormat": legend}
+        for n, (legend, query) in enumerate(queries.items())
+    ]
+    options = {"legend": {"displayMode": "list", "placement": "bottom"}, "tooltip": {"mode": "multi"}}
+    return {
+        "type": "timeseries",
+        "title": title,
+        "description": says,
+        "datasource": _SOURCE,
+        "fieldConfig": {"defaults": defaults, "overrides": []},
+        "options": options,
+        "targets": targets,
+    }
+
+
+def _quantiles(metric: str, tags: str) -> dict[str, str]:
+    return {
+        f"p{round(q * 100)}": f"histogram_quantile({q:g}, sum by (le) (rate({metric}_bucket{{{tags}}}[5m])))"
+        for q in (0.5, 0.95, 0.99)
+    }
+
+
+def _rows(wanted: Wanted) -> list[tuple[str, list[Object]]]:
+    out = [
+        ("Clients", _clients(wanted)),
+        ("Queue and replicas", _queue(wanted)),
+        ("Engines", _engines(wanted)),
+    ]
+    if wanted.fleet.spec.monitoring.dcgm and wanted.plan.gpu != "cpu":
+        out.append(("GPUs", _gpus(wanted)))
+    return out
+
+
+def _clients(wanted: Wanted) -> list[Object]:
+    g, slo = gateway_labels(wanted), wanted.fleet.spec.traffic.slo
+    outcomes = {
+        name: f"sum(rate(seawall_requests_{name}_total{{{g}}}[5m]))"
+        for name in ("finished", "failed", "cancelled", "rejected")
+    }
+    moved = {
+        "resumed streams": f"sum(increase(seawall_resumed_streams_total{{{g}}}[5m]))",
+        "retries, {{reason}}": f"sum by (reason) (increase(seawall_retries_total{{{g}}}[5m]))",
+    }
+    ttft = _quantiles("seawall_time_to_first_token_seconds", g)
+    tpot = _quantiles("vllm:request_time_per_output_token_seconds", engine_labels(wanted))
+    tokens = {"{{kind}}": f"sum by (kind) (rate(seawall_tokens_total{{{g}}}[5m]))"}
+    duration = _quantiles("seawall_request_duration_seconds", g)
+    return [
+        _lines("Requests", "reqps", outcomes),
+        _lines("Time to first token", "s", ttft, "From arrival at the gateway.", slo.ttft),
+        _lines("Time per output token", "s", tpot, "As engines measure it.", slo.tpot),
+        _lines("Saved from breaking", "short", moved, "In five minutes; clients saw no error."),
+        _lines("Tokens", "short", tokens, "Per second."),
+        _lines("Duration", "s", duration),
+    ]
+
+
+def _queue(wanted: Wanted) -> list[Object]:
+    g = gateway_labels(wanted)
+    where = {
+        "queued in the gateway": f"sum({QUEUED}{{{g}}})",
+        "at replicas": f"sum({IN_FLIGHT}{{{g}}})",
+        "demand (the scaler's)": demand(wanted),
+    }
+    replicas = {
+        "serving": f"max(sum by (pod) (seawall_replica_up{{{g}}}))",
+        "capacity in use": f"({demand(wanted)}) / {target(wanted):g}",
+    }
+    waits = _quantiles("seawall_queue_wait_seconds", g)
+    return [
+        _lines("Where requests are", "short", where),
+        _lines(
+            "Replicas", "short", replicas, "Capacity in use: demand divided by the target of one replica."
+        ),
+        _lines("Wait in the gateway's queue", "s", waits, "Of those that had to wait."),
+    ]
+
+
+def _engines(wanted: Wanted) -> list[Object]:
+    e = engine_labels(wanted)
+    load = {
+        "running {{pod}}": f"sum by (pod) (vllm:num_requests_running{{{e}}})",
+        "waiting {{pod}}": f"sum by (pod) (vllm:num_requests_waiting{{{e}}})",
+    }
+    cache = {"{{pod}}": f"max by (pod) (vllm:kv_cache_usage_perc{{{e}}})"}
+    hits = {
+        "hit rate": f"sum(rate(vllm:prefix_cache_hits_total{{{e}}}[5m])) / "
+        f"(sum(rate(vllm:prefix_cache_queries_total{{{e}}}[5m])) > 0)"
+    }
+    tokens = {"{{pod}}": f"sum by (pod) (rate(vllm:generation_tokens_total{{{e}}}[5m]))"}
+    preempted = {"{{pod}}": f"sum by (pod) (rate(vllm:num_preemptions_total{{{e}}}[5m]))"}
+    steps = {"{{pod}}": f"sum by (pod) (rate(vllm:iteration_tokens_total_count{{{e}}}[5m]))"}
+    return [
+        _lines("Running and waiting", "short", load),
+        _lines("KV cache", "percentunit", cache, limit=0.95),
+        _lines("Prefix cache", "percentunit", hits),
+        _lines("Output tokens per second", "short", tokens),
+        _lines("Preemptions per second", "short", preempted),
+        _lines("Steps per second", "short", steps, "Zero with requests running is a hung engine."),
+    ]
+
+
+def _gpus(wanted: Wanted) -> list[Object]:
+    tags = f"namespace={quoted(wanted.namespace)},pod=~{quoted(pods(wanted))}"
+    legend = "{{pod}} {{gpu}}"
+    return [
+        _lines(
+            "GPU busy",
+            "percent",
+            {legend: f"DCGM_FI_DEV_GPU_UTIL{{{tags}}}"},
+            "Busy is not the same as full.",
+        ),
+        _lines("GPU memory used", "mbytes", {legend: f"DCGM_FI_DEV_FB_USED{{{tags}}}"}, "Flat by design."),
+        _lines("Temperature", "celsius", {legend: f"DCGM_FI_DEV_GPU_TEMP{{{tags}}}"}, limit=87),
+    ]

@@ -1,0 +1,60 @@
+"""PodMonitors or ServiceMonitors for engines and the gateway: what Prometheus scrapes, how often."""
+
+from __future__ import annotations
+
+from seawall.render.inputs import Group, Object, Wanted
+from seawall.render.names import FLEET, fleet_meta, gateway_selector, labels, meta, selector
+
+INTERVAL = "15s"
+"""No longer: demand is read from these metrics, and a scale-up waits for a scrape."""
+
+
+def _endpoint(port: str) -> Object:
+    return {"port": port, "path": "/metrics", "interval": INTERVAL, "scrapeTimeout": "10s"}
+
+
+def engine_monitor(wanted: Wanted) -> Object:
+    monitoring = wanted.fleet.spec.monitoring
+    metadata = fleet_meta(wanted, wanted.name, "engine")
+    metadata["labels"].update(monitoring.labels)
+    if monitoring.kind == "pod-monitor":
+        spec: Object = {
+            "selector": {"matchLabels": selector(wanted)},
+            "podTargetLabels": [FLEET, "seawall.dev/group", "seawall.dev/pool"],
+            "podMetricsEndpoints": [_endpoint("http")],
+        }
+        return {
+            "apiVersion": "monitoring.coreos.com/v1",
+            "kind": "PodMonitor",
+            "metadata": metadata,
+            "spec": spec,
+        }
+    match = {FLEET: wanted.name, "app.kubernetes.io/component": "engine"}
+    return _service_monitor(metadata, match, "http")
+
+
+def gateway_monitor(group: Group) -> Object:
+    monitoring = group.first.fleet.spec.monitoring
+    metadata = meta(group.gateway, group.namespace, {**labels(group.gateway, "gateway"), **monitoring.labels})
+    if monitoring.kind == "pod-monitor":
+        spec: Object = {
+            "selector": {"matchLabels": gateway_selector(group)},
+            "podMetricsEndpoints": [_endpoint("admin")],
+        }
+        return {
+            "apiVersion": "monitoring.coreos.com/v1",
+            "kind": "PodMonitor",
+            "metadata": metadata,
+            "spec": spec,
+        }
+    return _service_monitor(metadata, {**gateway_selector(group), "seawall.dev/port": "admin"}, "admin")
+
+
+def _service_monitor(metadata: Object, match: dict[str, str], port: str) -> Object:
+    spec: Object = {"selector": {"matchLabels": match}, "endpoints": [_endpoint(port)]}
+    return {
+        "apiVersion": "monitoring.coreos.com/v1",
+        "kind": "ServiceMonitor",
+        "metadata": metadata,
+        "spec": spec,
+    }

@@ -1,0 +1,269 @@
+"""The PrometheusRule of a fleet: objectives, queue, cache, hung engines, replicas, scaler, weights, GPUs."""
+
+from __future__ import annotations
+
+import math
+import re
+
+from seawall.render.alerts import Alert
+from seawall.render.demand import IN_FLIGHT, QUEUED, engine_labels, gateway_labels, quoted
+from seawall.render.inputs import Object, Wanted
+from seawall.render.lifecycle import progress_deadline_s
+from seawall.render.names import fleet_meta
+from seawall.render.objectives import burn_alerts, recording_rules
+from seawall.render.weights import needs_loader
+from seawall.render.workload import halves, scaled
+
+HUNG_S = 180
+
+
+def prometheus_rule(wanted: Wanted) -> Object:
+    metadata = fleet_meta(wanted, wanted.name, "monitoring")
+    metadata["labels"].update(wanted.fleet.spec.monitoring.labels)
+    groups = [
+        {"name": f"seawall.{wanted.name}.objectives", "interval": "30s", "rules": recording_rules(wanted)},
+        {
+            "name": f"seawall.{wanted.name}.alerts",
+            "interval": "30s",
+            "rules": [alert.rule(wanted) for alert in alerts(wanted)],
+        },
+    ]
+    return {
+        "apiVersion": "monitoring.coreos.com/v1",
+        "kind": "PrometheusRule",
+        "metadata": metadata,
+        "spec": {"groups": groups},
+    }
+
+
+def alerts(wanted: Wanted) -> list[Alert]:
+    out = [*burn_alerts(wanted), *_traffic(wanted), *_engines(wanted), *_replicas(wanted), *_scaler(wanted)]
+    if needs_loader(wanted):
+        out.append(_weights(wanted))
+    if wanted.fleet.spec.monitoring.dcgm and wanted.plan.gpu != "cpu":
+        out += _gpus(wanted)
+    return out
+
+
+def pods(wanted: Wanted) -> str:
+    """Names of the fleet's engine Pods, as an anchored RE2: a fleet `a` does not match Pods of `a-b`."""
+    names = "|".join(re.escape(h.name).replace("\\-", "-") for h in halves(wanted))
+    tail = "[0-9]+(-[0-9]+)?" if wanted.plan.nodes_per_replica > 1 else "[a-z0-9]{6,10}-[a-z0-9]{5}"
+    return f"({names}|{wanted.name}-canary)-{tail}"
+
+
+def _traffic(wanted: Wanted) -> list[Alert]:
+    tags = gateway_labels(wanted)
+    bound = wanted.fleet.spec.gateway.max_queued or wanted.plan.gateway_queue_bound or 100
+    half = max(1, math.ceil(bound / 2))
+    admitted = f"sum(increase(seawall_requests_admitted_total{{{tags}}}[15m]))"
+    return [
+        Alert(
+            name="SeawallQueueGrows",
+            expr=f"sum({QUEUED}{{{tags}}}) > {half} and deriv(sum({QUEUED}{{{tags}}})[10m:1m]) > 0",
+            wait="5m",
+            severity="warning",
+            summary=f"{wanted.name}: {{{{ $value }}}} requests wait in the gateway and the queue grows",
+            why=f"More arrives than leaves. At {bound} waiting requests the gateway answers 429.",
+            do="Is the fleet at scaling.max? Raise it. Are replicas Pending? kubectl get pods, then seawall diagnose. "
+            "Is the scaler blind? See SeawallScalerBlind.",
+        ),
+        Alert(
+            name="SeawallRequestsRejected",
+            expr=f"sum(rate(seawall_requests_rejected_total{{{tags}}}[5m])) > "
+            f"0.01 * (sum(rate(seawall_requests_admitted_total{{{tags}}}[5m])) > 0)",
+            wait="5m",
+            severity="warning",
+            summary=f"{wanted.name}: more than 1% of requests are refused with 429",
+            why="The queue is full or a tenant is over its limit (label reason). Clients are told when to retry.",
+            do="By reason: sum by (reason) (rate(seawall_requests_rejected_total[5m])). queue_full: add capacity. "
+            "Tenant limits: tell the tenant, or raise the limit in the spec.",
+        ),
+        Alert(
+            name="SeawallStreamsBreak",
+            expr=f"sum(increase(seawall_resumed_streams_total{{{tags}}}[15m])) > 20 and "
+            f"sum(increase(seawall_resumed_streams_total{{{tags}}}[15m])) > 0.02 * {admitted}",
+            wait="0m",
+            severity="warning",
+            summary=f"{wanted.name}: {{{{ $value }}}} streams had to be resumed in 15 minutes",
+            why="Clients saw a pause, not an error: replicas die or are stopped faster than streams finish.",
+            do="kubectl get events for evictions and OOMKilled; spot reclaims are normal, restarts are not.",
+        ),
+    ]
+
+
+def _engines(wanted: Wanted) -> list[Alert]:
+    tags = engine_labels(wanted)
+    return [
+        Alert(
+            name="SeawallEngineHung",
+            expr=f"(vllm:num_requests_running{{{tags}}} + vllm:num_requests_waiting{{{tags}}}) > 0 "
+            f"and rate(vllm:iteration_tokens_total_count{{{tags}}}[{HUNG_S // 60}m]) == 0",
+            wait="1m",
+            severity="critical",
+            summary="{{ $labels.pod }} has requests and makes no progress",
+            why="/health still answers 200. The gateway resumes its streams elsewhere; liveness restarts it.",
+            do="kubectl exec POD -- py-spy dump --pid 1, if you want the cause; then kubectl delete pod. Xid errors "
+            "on its GPU? See SeawallGpuXid.",
+        ),
+        Alert(
+            name="SeawallKvCachePressure",
+            expr=f"avg(vllm:kv_cache_usage_perc{{{tags}}}) > 0.95",
+            wait="10m",
+            severity="warning",
+            summary=f"{wanted.name}: KV caches are {{{{ $value | humanizePercentage }}}} full",
+            why="Requests wait inside engines, and running ones are preempted and computed again.",
+            do="Prompts longer than planned? Lower scaling.target or maxContext, or use kvCacheDtype: fp8.",
+        ),
+        Alert(
+            name="SeawallPreemptions",
+            expr=f"sum by (pod) (rate(vllm:num_preemptions_total{{{tags}}}[10m])) > 0.2",
+            wait="10m",
+            severity="warning",
+            summary="{{ $labels.pod }} preempts {{ $value }} requests per second",
+            why="Each preempted request is computed again: throughput falls as load rises.",
+            do="Lower engine.maxNumSeqs or scaling.target until it stops; seawall plan shows what the cache holds.",
+        ),
+        Alert(
+            name="SeawallEngineRestarts",
+            expr="sum by (pod) (increase(kube_pod_container_status_restarts_total{"
+            f'namespace={quoted(wanted.namespace)},pod=~{quoted(pods(wanted))},container="engine"}}[1h])) > 2',
+            wait="0m",
+            severity="warning",
+            summary="{{ $labels.pod }} restarted {{ $value }} times in an hour",
+            why="A crash loop: the Pod serves in between, and breaks its streams each time.",
+            do="kubectl logs POD -c engine --previous; OOMKilled in kubectl describe pod means hardware.memory.",
+        ),
+    ]
+
+
+def _replicas(wanted: Wanted) -> list[Alert]:
+    where = f"namespace={quoted(wanted.namespace)}"
+    wait = f"{math.ceil(progress_deadline_s(wanted.plan) / 60)}m"
+    out: list[Alert] = []
+    if wanted.plan.nodes_per_replica == 1:
+        names = "|".join(h.name for h in halves(wanted))
+        tags = f"{where},deployment=~{quoted(names)}"
+        out.append(
+            Alert(
+                name="SeawallReplicasMissing",
+                expr=f"kube_deployment_status_replicas_available{{{tags}}} < kube_deployment_spec_replicas{{{tags}}}",
+                wait=wait,
+                severity="warning",
+                summary="{{ $labels.deployment }} has fewer replicas than wanted for longer than a start takes",
+                why="Capacity is missing. The start-up budget of the plan has passed.",
+                do="kubectl get pods; Pending: no GPU node fits (seawall diagnose names the reason); not ready: "
+                "kubectl logs -c engine; Init: the weights are not complete yet.",
+            )
+        )
+    none_ready = f"sum(seawall_replica_up{{{gateway_labels(wanted)}}}) == 0"
+    out.append(
+        Alert(
+            name="SeawallNoReplica",
+            expr=f"({none_ready} or absent(seawall_replica_up{{{gateway_labels(wanted)}}})) "
+            f"and on () sum({QUEUED}{{{gateway_labels(wanted)}}}) > 0",
+            wait="2m" if wanted.fleet.spec.scaling.min else wait,
+            severity="critical",
+            summary=f"{wanted.name}: requests wait and no replica serves",
+            why="The gateway holds requests until their deadline; then they fail.",
+            do="kubectl get pods -l seawall.dev/fleet=" + wanted.name + "; seawall diagnose " + wanted.name,
+        )
+    )
+    return out
+
+
+def _scaler(wanted: Wanted) -> list[Alert]:
+    half = scaled(wanted)
+    if half is None or wanted.fleet.spec.scaling.by == "none":
+        return []
+    where = f"namespace={quoted(wanted.namespace)}"
+    blind = f"absent({QUEUED}{{{gateway_labels(wanted)}}})"
+    if wanted.fleet.spec.scaling.by != "hpa":
+        tags = f"exported_namespace={quoted(wanted.namespace)},scaledObject={quoted(half.name)}"
+        errors = f"keda_scaler_detail_errors_total{{{tags}}}"
+        blind = f"{blind} or sum(increase({errors}[10m])) > 10"
+    hpa = f"{where},horizontalpodautoscaler={quoted(half.name)}"
+    seen = f"sum({IN_FLIGHT}{{{gateway_labels(wanted)}}}) > 0"
+    return [
+        Alert(
+            name="SeawallScalerBlind",
+            expr=blind,
+            wait="5m",
+            severity="critical",
+            summary=f"{wanted.name}: the scaler does not see demand",
+            why="The count of replicas is frozen, or falls back; it follows load no longer.",
+            do="kubectl describe scaledobject "
+            + half.name
+            + "; is the gateway scraped? Does spec.scaling.prometheus "
+            "name your Prometheus?",
+        ),
+        Alert(
+            name="SeawallAtMaximum",
+            expr=f"kube_horizontalpodautoscaler_status_desired_replicas{{{hpa}}} >= "
+            f"kube_horizontalpodautoscaler_spec_max_replicas{{{hpa}}} and on () {seen}",
+            wait="30m",
+            severity="warning",
+            summary=f"{wanted.name} has been at its maximum of replicas for half an hour",
+            why="More load would queue and then be refused.",
+            do="Raise scaling.max if there are GPUs; seawall simulate shows what the next replica brings.",
+        ),
+    ]
+
+
+def _weights(wanted: Wanted) -> Alert:
+    jobs = f"namespace={quoted(wanted.namespace)},job_name=~{quoted(wanted.folder + '(-canary)?-weights-[0-9a-f]{8}')}"
+    return Alert(
+        name="SeawallWeightsFailed",
+        expr=f"kube_job_status_failed{{{jobs}}} > 0 "
+        f"unless on (namespace, job_name) kube_job_status_succeeded{{{jobs}}} > 0",
+        wait="1m",
+        severity="critical",
+        summary="{{ $labels.job_name }} could not load the weights",
+        why="New replicas wait for weights that do not come; running ones go on serving.",
+        do="kubectl logs job/NAME: it says what is wrong (token, disk full, hash). Mend it, delete the Job, apply "
+        "again: it goes on where it stopped.",
+    )
+
+
+def _gpus(wanted: Wanted) -> list[Alert]:
+    tags = f"namespace={quoted(wanted.namespace)},pod=~{quoted(pods(wanted))}"
+    name = "GPU {{ $labels.gpu }} of {{ $labels.Hostname }}"
+    return [
+        Alert(
+            name="SeawallGpuXid",
+            expr=f"DCGM_FI_DEV_XID_ERRORS{{{tags}}} > 0",
+            wait="0m",
+            severity="critical",
+            summary=f"{name} reported Xid {{{{ $value }}}} under {{{{ $labels.pod }}}}",
+            why="13, 31, 43 and 45 are faults of the program; 48, 63, 64, 74, 79, 94, 95 are faults of the hardware.",
+            do="Hardware: kubectl cordon the node and delete the Pod; it starts elsewhere. Reset or replace the GPU.",
+        ),
+        Alert(
+            name="SeawallGpuHot",
+            expr=f"DCGM_FI_DEV_GPU_TEMP{{{tags}}} > 87",
+            wait="5m",
+            severity="warning",
+            summary=f"{name} is at {{{{ $value }}}} °C",
+            why="Near 90 °C clocks fall: this replica becomes slower than its plan.",
+            do="Look at DCGM_FI_DEV_SM_CLOCK and the node's cooling; move the Pod if it throttles.",
+        ),
+        Alert(
+            name="SeawallGpuMemoryFaults",
+            expr=f"DCGM_FI_DEV_ROW_REMAP_FAILURE{{{tags}}} > 0 or DCGM_FI_DEV_ECC_DBE_VOL_TOTAL{{{tags}}} > 0",
+            wait="0m",
+            severity="critical",
+            summary=f"{name} has memory that can no longer be trusted",
+            why="Uncorrectable errors: wrong tokens or a crash are next.",
+            do="kubectl cordon the node, delete the Pod, and have the GPU replaced.",
+        ),
+        Alert(
+            name="SeawallGpuMemoryFull",
+            expr=f"DCGM_FI_DEV_FB_FREE{{{tags}}} < 256",
+            wait="10m",
+            severity="warning",
+            summary=f"{name} has {{{{ $value }}}} MiB left",
+            why="vLLM takes its share at start; what is missing now is somebody else's, or a leak. An out-of-memory "
+            "error in a graph or a sampler is near.",
+            do="nvidia-smi on the node: who else uses it? Lower engine.gpuMemoryUtilization by 0.02.",
+        ),
+    ]

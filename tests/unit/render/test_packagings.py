@@ -1,0 +1,141 @@
+"""All examples in all packagings: the real tools accept them, and every object in them is valid."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from seawall.render.gitops import WAVE, Repository
+from seawall.render.inputs import Rendering
+from seawall.render.packaging import Packaging, package, stream
+
+REPOSITORY = Repository(url="https://git.example.com/llm/deploy")
+Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+
+def documents(text: str) -> list[Any]:
+    return [d for d in yaml.load_all(text, Loader=Loader) if d]
+
+
+def write(files: dict[str, str], folder: Path) -> Path:
+    for name, text in files.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(text)
+    return folder
+
+
+def keyed(objects: Any) -> dict[tuple[str, str], Any]:
+    out = {(o["kind"], o["metadata"]["name"]): o for o in objects}
+    assert len(out) == len(list(objects)), "two objects have one kind and name"
+    return out
+
+
+def pack(rendering: Rendering, packaging: Packaging) -> dict[str, str]:
+    return package(rendering, packaging, REPOSITORY)
+
+
+def test_plain_files_hold_every_object_and_are_valid(
+    rendering: Rendering, valid: Callable[..., None]
+) -> None:
+    objects = documents("".join(pack(rendering, "plain").values()))
+    assert keyed(objects) == keyed(rendering.objects)
+    assert documents(stream(rendering)) == list(rendering.objects)
+    for obj in objects:
+        valid(obj)
+
+
+def test_kustomize_builds_base_and_overlays(
+    rendering: Rendering, tmp_path: Path, run: Callable[..., str], valid: Callable[..., None]
+) -> None:
+    folder = write(pack(rendering, "kustomize"), tmp_path)
+    base = documents(run("kubectl", "kustomize", str(folder / "base")))
+    assert keyed(base) == keyed(rendering.objects)
+    for overlay in sorted((folder / "overlays").iterdir()):
+        built = keyed(documents(run("kubectl", "kustomize", str(overlay))))
+        for obj in built.values():
+            valid(obj, ("1.37",))
+        if overlay.name == "dev":
+            assert not any(kind == "PrometheusRule" for kind, _ in built)
+        if overlay.name == "prod":
+            pods = [o["spec"]["template"]["spec"] for (kind, _), o in built.items() if kind == "Deployment"]
+            assert all("priorityClassName" in pod for pod in pods)
+    assert {"dev", "prod"} <= {p.name for p in (folder / "overlays").iterdir()}
+
+
+def test_helm_chart_with_defaults_equals_the_plain_objects(
+    rendering: Rendering, tmp_path: Path, run: Callable[..., str]
+) -> None:
+    folder = write(pack(rendering, "helm"), tmp_path)
+    run("helm", "lint", "--strict", str(folder))
+    assert keyed(documents(run("helm", "template", "x", str(folder)))) == keyed(rendering.objects)
+
+
+def test_helm_knobs_turn_and_the_schema_refuses_wrong_ones(
+    llama: str, group: Callable[..., Any], tmp_path: Path, run: Callable[..., str]
+) -> None:
+    from seawall.render.everything import render
+
+    folder = write(pack(render(group(llama)), "helm"), tmp_path)
+    off = "fleets.llama-70b.autoscaling.enabled=false,fleets.llama-70b.replicas=5,monitoring.enabled=false"
+    image = "fleets.llama-70b.image=mirror/vllm:v0.32.0"
+    objects = keyed(documents(run("helm", "template", "x", str(folder), "--set", off, "--set", image)))
+    engine = objects["Deployment", "llama-70b"]["spec"]
+    assert engine["replicas"] == 5
+    assert engine["template"]["spec"]["containers"][0]["image"] == "mirror/vllm:v0.32.0"
+    kinds = {kind for kind, _ in objects}
+    assert not kinds & {"ScaledObject", "PrometheusRule", "PodMonitor"}
+    with pytest.raises(AssertionError, match="additional properties"):
+        run("helm", "template", "x", str(folder), "--set", "fleets.llama-70b.imgae=x")
+    with pytest.raises(AssertionError, match=r"got string, want integer|Invalid type"):
+        run("helm", "template", "x", str(folder), "--set", "gateway.min=many")
+
+
+def test_argocd_syncs_in_waves_and_leaves_replicas_alone(
+    rendering: Rendering, valid: Callable[..., None]
+) -> None:
+    files = pack(rendering, "argocd")
+    (application,) = documents(files["application.yaml"])
+    valid(application)
+    wave: dict[str, int] = {}
+    for name, text in files.items():
+        for obj in documents(text) if name.startswith("manifests/") else []:
+            valid(obj, ("1.37",))
+            wave[obj["kind"]] = int(obj["metadata"]["annotations"][WAVE])
+    assert wave.get("Namespace", -5) < wave["ConfigMap"] < wave["Deployment"]
+    assert wave.get("Job", -2) == wave.get("PersistentVolumeClaim", -2) < wave["Deployment"]
+    ignored = {(i["kind"], i["name"]) for i in application["spec"]["ignoreDifferences"]}
+    for obj in rendering.objects:
+        if obj["kind"] in ("ScaledObject", "HorizontalPodAutoscaler"):
+            ref = obj["spec"]["scaleTargetRef"]
+            assert (ref["kind"], ref["name"]) in ignored
+
+
+def test_flux_waits_for_the_rollout(rendering: Rendering, valid: Callable[..., None]) -> None:
+    files = pack(rendering, "flux")
+    source, kustomization = documents(files["flux.yaml"])
+    valid(source)
+    valid(kustomization)
+    assert kustomization["spec"]["sourceRef"] == {"kind": source["kind"], "name": source["metadata"]["name"]}
+    deployments = {o["metadata"]["name"] for o in rendering.objects if o["kind"] == "Deployment"}
+    assert {c["name"] for c in kustomization["spec"]["healthChecks"]} == deployments
+
+
+def test_flux_reads_oci_artifacts(llama: str, group: Callable[..., Any], valid: Callable[..., None]) -> None:
+    from seawall.render.everything import render
+
+    repository = Repository(url="oci://registry.example.com/deploy", revision="v1")
+    source, _ = documents(package(render(group(llama)), "flux", repository)["flux.yaml"])
+    valid(source)
+    assert source["kind"] == "OCIRepository"
+
+
+def test_values_say_no_more_than_the_schema_allows(rendering: Rendering) -> None:
+    files = pack(rendering, "helm")
+    import jsonschema
+
+    jsonschema.validate(yaml.safe_load(files["values.yaml"]), json.loads(files["values.schema.json"]))
