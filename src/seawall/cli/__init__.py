@@ -14,6 +14,7 @@ COMMANDS: dict[str, str] = {
     "status": "Show what `seawall up` is running.",
     "rollout": "Restart or scale the replicas of a running fleet.",
     "logs": "Show a replica's or the gateway's log.",
+    "bench": "Measure a server under load: latencies, goodput, capacity, calibration.",
     "prove": "Prove that no stream is lost, token by token, while things go wrong.",
     "plan": "Say what a fleet needs and will hold, before you deploy.",
     "simulate": "Run a fleet against a load in simulated time: latency, losses, cost.",

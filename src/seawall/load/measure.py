@@ -110,12 +110,14 @@ def summarise(
     )
     duration_s = max(duration_s, 1e-9)
     tokens = sum(o.tokens for o in outcomes)
+    due = [o.intended_s for o in outcomes]
+    span_s = max(due) - min(due) if len(due) > 1 else duration_s
     return Summary(
         requests=len(outcomes),
         finished=len(ok),
         good=good,
         duration_s=duration_s,
-        offered_rps=len(outcomes) / duration_s,
+        offered_rps=len(outcomes) / max(span_s, 1e-9),
         finished_rps=len(ok) / duration_s,
         goodput_rps=good / duration_s,
         prompt_tokens=sum(o.prompt_tokens or 0 for o in outcomes),

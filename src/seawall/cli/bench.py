@@ -1,0 +1,307 @@
+"""`seawall bench`: how fast is it, honestly?"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from seawall.load.drive import Driver, Run, Target
+    from seawall.load.measure import Objective, Summary
+    from seawall.load.prompts import Turn
+
+
+@click.command()
+@click.argument("target", metavar="URL|FLEET.yaml")
+@click.option("--model", help="Default: the server's first one.")
+@click.option("--rate", help="Open loop: '5/s for 30s', '1/s to 20/s for 2m', '20/s +-15/s every 1m for 5m'.")
+@click.option(
+    "--burst", default=1.0, show_default=True, help="Variation of the gaps: 1 Poisson, 3 bursty, 0 even."
+)
+@click.option(
+    "--trace",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="Open loop: times and lengths of an Azure, BurstGPT or Mooncake trace.",
+)
+@click.option("--concurrency", type=int, help="Closed loop: so many at a time.")
+@click.option("--requests", type=int, help="Closed loop: so many in all.  [default: 100]")
+@click.option("--duration", help="Closed loop: for so long, e.g. 30s.")
+@click.option("--prompt-tokens", default=128, show_default=True, help="Mean prompt length.")
+@click.option("--output-tokens", default=64, show_default=True, help="Mean of max_tokens.")
+@click.option(
+    "--spread", default=0.0, show_default=True, help="Variation of both lengths (lognormal); 0: fixed."
+)
+@click.option("--shared-prefix", default=0, help="Tokens that prompts share, within each of --groups groups.")
+@click.option("--groups", default=1, help="Different shared prefixes.")
+@click.option(
+    "--conversations",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="Prompts from a ShareGPT-like JSON or JSONL file.",
+)
+@click.option(
+    "--multi-turn", is_flag=True, help="Each conversation turn by turn, with all that was said before."
+)
+@click.option(
+    "--endpoint", type=click.Choice(["chat", "completions", "embeddings"]), default="chat", show_default=True
+)
+@click.option("--no-stream", is_flag=True, help="Whole answers.")
+@click.option("--ttft", default="2s", show_default=True, help="Objective: time to first token.")
+@click.option("--tpot", default="60ms", show_default=True, help="Objective: time per output token.")
+@click.option(
+    "--honour-429", is_flag=True, help="Wait for Retry-After and send again, as a good client does."
+)
+@click.option(
+    "--find-capacity", is_flag=True, help="Search the highest rate at which 95% of requests are good."
+)
+@click.option(
+    "--calibrate",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Measure the engine's step times alone and write them for `plan` and `simulate`.",
+)
+@click.option("--api-key", envvar="SEAWALL_API_KEY", help="Sent as a bearer token.")
+@click.option("--ignore-eos", is_flag=True, help="Ask vLLM for answers of exactly the asked length.")
+@click.option("--seed", default=0, show_default=True)
+@click.option("--json", "as_json", is_flag=True, help="The numbers as JSON on stdout.")
+@click.option(
+    "--html", "report", type=click.Path(dir_okay=False, path_type=Path), help="Write a report here."
+)
+def command(target: str, report: Path | None, as_json: bool, **o: Any) -> None:
+    """Measure a server under load: latency percentiles, goodput, errors by kind.
+
+    Open loop by default: requests are sent when they are due, whatever the server does, and latencies count from
+    then, so a stall is seen in all its length. The client's own CPU and lateness are part of the report.
+
+    \b
+    Examples:
+      seawall bench http://127.0.0.1:8000 --rate '5/s for 30s'
+      seawall bench http://127.0.0.1:8000 --concurrency 16 --requests 200 --html bench.html
+      seawall bench http://127.0.0.1:8000 --find-capacity --ttft 1s --tpot 50ms
+      seawall bench http://127.0.0.1:8001 --calibrate calibration.json
+    """
+    import asyncio
+
+    asyncio.run(_bench(target, report, as_json, o))
+
+
+async def _bench(target: str, report: Path | None, as_json: bool, o: dict[str, Any]) -> None:
+    from seawall.domain.units import parse_seconds
+    from seawall.load.measure import Objective
+
+    url, model = await _where(target, o["model"], o["api_key"])
+    from seawall.load.drive import Target
+
+    made = Target(
+        url=url, model=model, endpoint=o["endpoint"], stream=not o["no_stream"] and o["endpoint"] != "embeddings",
+        api_key=o["api_key"], honour_429=o["honour_429"], ignore_eos=o["ignore_eos"],
+    )  # fmt: skip
+    objective = Objective(ttft_s=parse_seconds(o["ttft"]), tpot_s=parse_seconds(o["tpot"]))
+    if o["calibrate"]:
+        await _calibrate(made, o["calibrate"], as_json)
+        return
+    facts: dict[str, Any] = {"url": url, "model": model, "objective": f"TTFT {o['ttft']}, TPOT {o['tpot']}"}
+    if o["find_capacity"]:
+        run, found = await _capacity(made, objective, o)
+        facts["capacity"] = f"{found:.2f} requests/s"
+    else:
+        run = await _once(made, o)
+        found = None
+    summary = run.summary(objective)
+    if report is not None:
+        from seawall.load.page import page
+
+        report.write_text(page(f"seawall bench {url}", summary, run.outcomes, facts))
+    if as_json:
+        click.echo(json.dumps({**facts, "capacity_rps": found, **summary.as_json()}))
+    else:
+        _print(summary, found, report)
+    if not summary.finished:
+        kinds = ", ".join(f"{k} x{v}" for k, v in summary.errors.items())
+        click.echo(f"seawall: no request finished ({kinds}).", err=True)
+        sys.exit(1)
+
+
+async def _where(target: str, model: str | None, api_key: str | None) -> tuple[str, str]:
+    """(URL, model) of what is benched: a URL, or the running `seawall up` of a Fleet."""
+    from seawall.errors import EngineError, InputError
+    from seawall.load.client import Client
+
+    url = target
+    if target.endswith((".yaml", ".yml")):
+        from seawall.config.load import load_fleets
+        from seawall.local import control, session
+
+        fleet = load_fleets(Path(target))[0]
+        state = control.ask(session.state_dir(None), do="status")
+        url, model = str(state["gateway"]["url"]), model or fleet.served_names[0]
+    if model is None:
+        try:
+            status, body = await Client(url, api_key=api_key).get("/v1/models")
+            found = json.loads(body)["data"][0]["id"] if status == 200 else None
+        except (OSError, TimeoutError, ValueError, LookupError) as e:
+            raise EngineError(
+                f"{url} does not answer /v1/models: {e}", "Is it up? Or name the --model."
+            ) from None
+        if found is None:
+            raise InputError(f"{url}/v1/models answered {status}.", "Give --api-key, or name the --model.")
+        model = str(found)
+    return url, model
+
+
+def _turns(o: dict[str, Any], count: int, drawn: tuple[Any, Any] | None = None) -> Iterator[Turn]:
+    import numpy as np
+
+    from seawall.load.prompts import Conversations, Synthetic, read_conversations
+    from seawall.workload.arrivals import lengths
+
+    if o["conversations"]:
+        talks = read_conversations(o["conversations"])
+        return iter(Conversations(talks, o["output_tokens"], o["multi_turn"], o["seed"]))
+    rng = np.random.default_rng(o["seed"])
+    names = ("prompt_tokens", "output_tokens")
+    prompt, output = drawn or [lengths(o[n], max(1, count), rng, o["spread"]).tolist() for n in names]
+    return iter(
+        Synthetic(prompt_tokens=prompt, output_tokens=output, seed=o["seed"], shared_prefix=o["shared_prefix"],
+                  groups=max(1, o["groups"]))
+    )  # fmt: skip
+
+
+async def _once(target: Target, o: dict[str, Any]) -> Run:
+    import numpy as np
+
+    from seawall.domain.units import parse_seconds
+    from seawall.errors import InputError
+    from seawall.load.drive import Driver
+    from seawall.workload.arrivals import arrival_times, parse_rate
+    from seawall.workload.traces import read_trace
+
+    ways = [name for name in ("rate", "trace", "concurrency") if o[name]]
+    if len(ways) > 1:
+        raise InputError(
+            f"--{ways[0]} and --{ways[1]} exclude each other.", "Open loop or closed loop: choose one."
+        )
+    if o["concurrency"]:
+        seconds = parse_seconds(o["duration"]) if o["duration"] else None
+        requests = o["requests"] or (None if seconds else 100)
+        driver = Driver(target, _turns(o, requests or 10_000))
+        return await _live(
+            driver, lambda: driver.closed_loop(o["concurrency"], seconds=seconds, requests=requests)
+        )
+    drawn = None
+    if o["trace"]:
+        with o["trace"].open(errors="replace") as lines:
+            trace = read_trace(lines, o["trace"].name)
+        arrivals, drawn = trace.arrival.tolist(), (trace.prompt.tolist(), trace.output.tolist())
+    else:
+        phases = parse_rate(o["rate"] or "2/s for 15s")
+        if o["burst"] > 0:
+            arrivals = arrival_times(phases, np.random.default_rng(o["seed"]), o["burst"]).tolist()
+        else:
+            arrivals = _even(phases)
+    driver = Driver(target, _turns(o, len(arrivals), drawn))
+    return await _live(driver, lambda: driver.open_loop(arrivals))
+
+
+def _even(phases: list[Any]) -> list[float]:
+    """Arrivals at equal distances within each phase."""
+    out, start = [], 0.0
+    for phase in phases:
+        out += [start + i / phase.rate for i in range(round(phase.rate * phase.seconds))]
+        start += phase.seconds
+    return out
+
+
+async def _live(driver: Driver, run: Any) -> Run:
+    """Runs it with a line of progress on a terminal."""
+    import asyncio
+
+    from seawall.load.drive import Live, watch
+
+    def show(live: Live) -> None:
+        of = f" of {live.planned:,}" if live.planned else ""
+        line = f"  sent {live.sent:,}{of}   open {live.open:,}   finished {live.finished:,}   failed {live.failed:,}"
+        click.echo(f"\r\x1b[K{line}", nl=False, err=True)
+
+    task = asyncio.ensure_future(watch(driver.live, show, 0.5)) if sys.stderr.isatty() else None
+    try:
+        result: Run = await run()
+        return result
+    finally:
+        if task is not None:
+            task.cancel()
+            click.echo("\r\x1b[K", nl=False, err=True)
+
+
+async def _capacity(target: Target, objective: Objective, o: dict[str, Any]) -> tuple[Run, float]:
+    from seawall.load.capacity import find_capacity
+
+    last: dict[float, Run] = {}
+
+    async def run_at(rate: float) -> Summary:
+        run = await _once(target, {**o, "rate": f"{rate:.4f}/s for 10s", "concurrency": None, "trace": None})
+        last[rate] = run
+        return run.summary(objective)
+
+    capacity, probes = await find_capacity(run_at, 2.0, say=lambda text: click.echo(f"  {text}", err=True))
+    best = max((p.rate for p in probes if p.held), default=probes[0].rate)
+    return last[best], capacity
+
+
+async def _calibrate(target: Target, path: Path, as_json: bool) -> None:
+    import dataclasses
+
+    from seawall import __version__
+    from seawall.load.capacity import calibrate
+
+    timing, seen = await calibrate(target)
+    document = {**dataclasses.asdict(timing), "model": target.model, "measured": seen, "seawall": __version__}
+    path.write_text(json.dumps(document, indent=1) + "\n")
+    if as_json:
+        click.echo(json.dumps(document))
+        return
+    click.echo(
+        f"  alone {seen['alone_tpot_s'] * 1000:.1f} ms/token   {seen['crowd']} together "
+        f"{seen['crowd_tpot_s'] * 1000:.1f} ms/token   prefill {seen['prefill_s'] * 1000:.0f} ms for "
+        f"{seen['prompt_tokens']:.0f} tokens"
+    )
+    click.echo(f"Written: {path}. Next: seawall simulate FLEET.yaml --calibration {path}")
+
+
+def _print(s: Summary, capacity: float | None, report: Path | None) -> None:
+    from seawall.load.page import rows_of
+
+    if capacity is not None:
+        held = (
+            f"{capacity:.2f} requests/s hold the objective"
+            if capacity
+            else "no rate that was tried holds the objective"
+        )
+        click.echo(f"  capacity   {held}")
+    errors = ", ".join(f"{k} x{v}" for k, v in s.errors.items()) or "none"
+    click.echo(
+        f"  requests   {s.requests:,} sent at {s.offered_rps:.2f}/s   {s.finished:,} finished   errors: {errors}"
+    )
+    click.echo(
+        f"  goodput    {s.goodput_rps:.2f}/s good ({s.good_share:.1%})   {s.output_tokens_per_s:,.0f} tokens/s"
+    )
+    click.echo(f"  {'ms':<9}{'p50':>10}{'p90':>10}{'p95':>10}{'p99':>10}{'max':>10}")
+    for name, spread in rows_of(s):
+        cells = "".join(f"{v * 1000:>10,.1f}" for v in (*spread.percentiles.values(), spread.max))
+        click.echo(f"  {name:<9}{cells}")
+    late = f"late by {s.late.percentiles['p99'] * 1000:.1f} ms at p99" if s.late else ""
+    cpu = (s.client_cpu_s or 0.0) / max(1, s.requests) * 1000
+    click.echo(
+        f"  client     {cpu:.2f} ms CPU per request, {(s.client_cpu_s or 0) / s.duration_s:.0%} of a core   {late}"
+    )
+    if s.retried_after_429:
+        click.echo(f"  429        {s.retried_after_429:,} honoured and sent again")
+    click.echo(
+        f"Report: {report}"
+        if report
+        else "Next: add --html bench.html for charts, --find-capacity for the limit."
+    )

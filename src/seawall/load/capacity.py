@@ -1,0 +1,129 @@
+"""The highest rate that holds the objective, and the step times that explain it: the calibration file.
+
+The rate is doubled until the objective breaks, then halved in between (at most `PROBES` probes). The timing fields come
+from three shapes of load, solved for Timing's step equation: alone (weights and overhead), many (compute per
+sequence), long prompts (compute per prompt token).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import statistics
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from seawall.domain.action import Timing
+from seawall.errors import EngineError
+from seawall.load.drive import Driver, Run, Target
+from seawall.load.measure import Summary
+from seawall.load.prompts import Synthetic, Turn
+
+PROBES = 12
+SATURATED = 1.15
+"""A crowd whose step is so many times longer than the lone one's is bound by compute."""
+ENOUGH = 0.08
+"""The search ends when the bracket is this narrow."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Probe:
+    """One rate that was tried."""
+
+    rate: float
+    held: bool
+    summary: Summary
+
+
+async def find_capacity(
+    run_at: Callable[[float], Awaitable[Summary]],
+    start_rate: float,
+    share: float = 0.95,
+    say: Callable[[str], None] = lambda _: None,
+) -> tuple[float, list[Probe]]:
+    """The highest rate at which at least `share` of the requests were good. (0, probes) when none was.
+
+    `run_at(rate)` runs the load at a rate; a rate that the server could not even finish does not hold.
+    """
+    probes: list[Probe] = []
+    low, high, rate = 0.0, float("inf"), start_rate
+    while len(probes) < PROBES:
+        summary = await run_at(rate)
+        held = summary.good_share >= share
+        probes.append(Probe(rate=rate, held=held, summary=summary))
+        say(f"{rate:.2f}/s: {summary.good_share:.1%} good, {'holds' if held else 'does not hold'}")
+        if held:
+            low = rate
+        else:
+            high = rate
+        if high == float("inf"):
+            rate = low * 2
+        elif low == 0.0:
+            rate = high / 2
+        else:
+            rate = (low + high) / 2
+            if (high - low) / low < ENOUGH:
+                break
+    return low, probes
+
+
+def solve(
+    alone_tpot_s: float, many: int, many_tpot_s: float, prompt_tokens: float, prefill_s: float, source: str
+) -> Timing:
+    """Timing from three observations (domain.action.Timing.step_s, with kv reads folded into the weights).
+
+    alone: base + weights; many: base + max(n x seq, weights); prefill: base + prompt x token.
+    A crowd that is not yet bound by compute only bounds the cost of a sequence: half that bound is taken.
+    A fifth of the lone step is taken for overhead: the split shifts cost between fields, not the total.
+    """
+    base = 0.2 * alone_tpot_s
+    read = 0.8 * alone_tpot_s
+    grown = max(0.0, many_tpot_s - base)
+    sequence = grown / many if grown > SATURATED * read else read / (2 * many)
+    token = max(0.0, prefill_s - base) / max(1.0, prompt_tokens)
+    return Timing(
+        base_s=base,
+        prefill_token_s=token,
+        decode_seq_s=sequence,
+        weight_read_s=read,
+        kv_token_s=0.0,
+        source=source,
+    )
+
+
+async def calibrate(target: Target, many: int = 64, long_prompt: int = 512) -> tuple[Timing, dict[str, Any]]:
+    """Measures the three shapes on a server that should serve nobody else. EngineError when it fails them."""
+
+    async def shape(concurrency: int, requests: int, prompt: int, output: int, seed: int) -> Run:
+        turns: Iterator[Turn] = iter(Synthetic(prompt_tokens=[prompt], output_tokens=[output], seed=seed))
+        sent = dataclasses.replace(target, ignore_eos=True)
+        return await Driver(sent, turns).closed_loop(concurrency, seconds=None, requests=requests)
+
+    await shape(1, 1, 16, 8, 1)
+    alone = await shape(1, 3, 16, 48, 2)
+    crowd = await shape(many, many * 2, 16, 48, 3)
+    short = await shape(1, 3, 16, 2, 4)
+    long = await shape(1, 3, long_prompt, 2, 5)
+    tpot, crowded = _median(alone, "tpot_s"), _median(crowd, "tpot_s")
+    difference = max(0.0, _median(long, "ttft_s") - _median(short, "ttft_s"))
+    counted = [o.prompt_tokens for o in long.outcomes if o.prompt_tokens]
+    tokens = statistics.median(counted) if counted else long_prompt
+    timing = solve(tpot, many, crowded, tokens - 16, difference + 0.2 * tpot, "seawall bench --calibrate")
+    seen = {
+        "alone_tpot_s": tpot,
+        "crowd": many,
+        "crowd_tpot_s": crowded,
+        "prompt_tokens": tokens,
+        "prefill_s": difference,
+    }
+    return timing, seen
+
+
+def _median(run: Run, name: str) -> float:
+    values = [float(v) for o in run.outcomes if o.ok and (v := getattr(o, name)) is not None]
+    if not values:
+        first: Sequence[str] = [f"{o.error}: {o.detail}" for o in run.outcomes if not o.ok][:1]
+        raise EngineError(
+            f"the server finished none of the calibration's requests ({''.join(first)}).", "Is it up?"
+        )
+    return statistics.median(values)
