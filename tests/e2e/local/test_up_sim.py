@@ -9,15 +9,13 @@ import socket
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import httpx
-import openai
 import pytest
-from tests.e2e.local.up_process import Up, fleet_file, seawall_up
+from tests.e2e.local.up_process import Load, Up, fleet_file, seawall_up
 
 
 @pytest.fixture(scope="module")
@@ -32,52 +30,6 @@ def seawall(*args: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "seawall", *args], capture_output=True, text=True, timeout=120
     )
-
-
-class Load:
-    """Light load from two threads; remembers every answer that was not a whole one."""
-
-    def __init__(self, up: Up) -> None:
-        self.bad: list[str] = []
-        self.good = 0
-        self._stop = threading.Event()
-        self._url, self._model = up.url, up.status()["fleets"][0]["models"][0]
-        self._threads = [threading.Thread(target=self._run, daemon=True) for _ in range(2)]
-
-    def __enter__(self) -> Load:
-        for t in self._threads:
-            t.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stop.set()
-        for t in self._threads:
-            t.join(60)
-
-    def _run(self) -> None:
-        client = openai.OpenAI(
-            base_url=f"{self._url}/v1",
-            api_key="none",
-            max_retries=0,
-            http_client=httpx.Client(trust_env=False),
-        )
-        while not self._stop.is_set():
-            try:
-                chunks = list(
-                    client.chat.completions.create(
-                        model=self._model,
-                        messages=[{"role": "user", "content": "Count."}],
-                        max_tokens=12,
-                        stream=True,
-                    )
-                )
-                if chunks[-1].choices[0].finish_reason in ("stop", "length"):
-                    self.good += 1
-                else:
-                    self.bad.append(f"ended with {chunks[-1]}")
-            except (openai.OpenAIError, httpx.HTTPError, IndexError) as e:
-                self.bad.append(repr(e))
-            time.sleep(0.05)
 
 
 def test_it_serves_and_says_so_loudly(up: Up) -> None:

@@ -8,12 +8,14 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import httpx
+import openai
 import psutil
 
 from seawall.errors import SeawallError
@@ -124,6 +126,53 @@ def seawall_up(folder: Path, *args: str, env: dict[str, str] | None = None) -> I
                 process.send_signal(sig)
                 with contextlib.suppress(subprocess.TimeoutExpired):
                     process.wait(patience)
+
+
+class Load:
+    """Light load from two threads; remembers every answer that was not a whole one."""
+
+    def __init__(self, up: Up, pause_s: float = 0.05) -> None:
+        self.bad: list[str] = []
+        self.good = 0
+        self._pause_s = pause_s
+        self._stop = threading.Event()
+        self._url, self._model = up.url, up.status()["fleets"][0]["models"][0]
+        self._threads = [threading.Thread(target=self._run, daemon=True) for _ in range(2)]
+
+    def __enter__(self) -> Load:
+        for t in self._threads:
+            t.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        for t in self._threads:
+            t.join(60)
+
+    def _run(self) -> None:
+        client = openai.OpenAI(
+            base_url=f"{self._url}/v1",
+            api_key="none",
+            max_retries=0,
+            http_client=httpx.Client(trust_env=False),
+        )
+        while not self._stop.is_set():
+            try:
+                chunks = list(
+                    client.chat.completions.create(
+                        model=self._model,
+                        messages=[{"role": "user", "content": "Count."}],
+                        max_tokens=12,
+                        stream=True,
+                    )
+                )
+                if chunks[-1].choices[0].finish_reason in ("stop", "length"):
+                    self.good += 1
+                else:
+                    self.bad.append(f"ended with {chunks[-1]}")
+            except (openai.OpenAIError, httpx.HTTPError, IndexError) as e:
+                self.bad.append(repr(e))
+            time.sleep(self._pause_s)
 
 
 def fleet_file(folder: Path, name: str = "tiny", low: int = 1, high: int = 1, load: float = 0.0) -> str:

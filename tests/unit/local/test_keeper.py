@@ -1,0 +1,166 @@
+"""Stories of one kept process, on a clock that jumps."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+from tests.unit.local.fakes import FakeService, JumpClock
+
+from seawall.decide.replica import LifePolicy, LivenessPolicy, Phase
+from seawall.local.keeper import Care, Keeper
+
+CARE = Care(
+    life=LifePolicy(startup_s=60, backoff_first_s=1, backoff_max_s=8),
+    liveness=LivenessPolicy(quiet_s=10, strikes=2), notice_s=15, drain_s=30,
+)  # fmt: skip
+
+
+class Story:
+    """A keeper with its service, and everything it said."""
+
+    def __init__(self, tmp_path: Path, care: Care = CARE) -> None:
+        self.clock = JumpClock()
+        self.service = FakeService(self.clock)
+        self.told: list[str] = []
+        self.keeper = Keeper(
+            "r-0", self.service, tmp_path / "log", care, spawn=self.service.spawn, clock=self.clock,
+            changed=lambda k, why: self.told.append(f"{k.life.phase}: {why}"),
+        )  # fmt: skip
+
+    def at(self, phase: Phase) -> bool:
+        return self.keeper.life.phase is phase
+
+    async def until(self, phase: Phase) -> None:
+        for _ in range(20_000):
+            if self.at(phase):
+                return
+            await asyncio.sleep(0)
+        raise AssertionError(f"never {phase}: {self.told}")
+
+    async def play(self, seconds: float) -> None:
+        end = self.clock.t + seconds
+        while self.clock.t < end:
+            await asyncio.sleep(0)
+
+    async def end(self, task: asyncio.Task[None]) -> None:
+        self.keeper.drain("done")
+        await asyncio.wait_for(task, 10)
+
+
+@pytest.fixture
+def story(tmp_path: Path) -> Story:
+    return Story(tmp_path)
+
+
+async def test_it_starts_proves_itself_and_serves(story: Story) -> None:
+    task = asyncio.create_task(story.keeper.run())
+    await story.until(Phase.READY)
+    assert [t.split(":")[0] for t in story.told] == ["starting", "proving", "ready"]
+    await story.end(task)
+    assert story.at(Phase.STOPPED)
+
+
+async def test_a_crash_is_restarted_after_a_back_off(story: Story) -> None:
+    task = asyncio.create_task(story.keeper.run())
+    await story.until(Phase.READY)
+    story.service.processes[0].die(137)
+    await story.until(Phase.FAILED)
+    assert story.told[-1] == "failed: killed by signal 9"
+    await story.until(Phase.READY)
+    assert len(story.service.processes) == 2
+    await story.end(task)
+
+
+async def test_one_that_never_loads_is_killed_when_its_budget_is_over(story: Story) -> None:
+    story.service.load_s = 1e9
+    task = asyncio.create_task(story.keeper.run())
+    await story.until(Phase.FAILED)
+    assert "start-up budget of 60 s" in story.told[-1]
+    await story.until(Phase.STARTING)
+    assert story.service.processes[0].said[0][0] == "kill"
+    await story.end(task)
+
+
+async def test_listening_is_not_serving(story: Story) -> None:
+    """/v1/models answers 200, but no token ever comes: it never becomes ready."""
+    story.service.proof = "asked for one token it answered 500"
+    task = asyncio.create_task(story.keeper.run())
+    await story.until(Phase.FAILED)
+    assert not any(t.startswith("ready") for t in story.told)
+    await story.end(task)
+
+
+async def test_a_hung_engine_whose_health_is_200_is_found_and_replaced(story: Story) -> None:
+    task = asyncio.create_task(story.keeper.run())
+    await story.until(Phase.READY)
+    story.service.moving, story.service.proof = False, "no token within 15 s"
+    await story.until(Phase.FAILED)
+    assert "stalled" in story.told[-1]
+    story.service.moving, story.service.proof = True, None
+    await story.until(Phase.READY)
+    assert ("kill" in [word for word, _ in story.service.processes[0].said]) is True
+    await story.end(task)
+
+
+async def test_an_idle_engine_that_answers_its_probe_is_left_alone(story: Story) -> None:
+    task = asyncio.create_task(story.keeper.run())
+    await story.until(Phase.READY)
+    story.service.moving = False
+    await story.play(300)
+    assert story.at(Phase.READY)
+    await story.end(task)
+
+
+async def test_a_drain_gives_notice_first_then_term_and_waits(story: Story) -> None:
+    task = asyncio.create_task(story.keeper.run())
+    await story.until(Phase.READY)
+    await story.play(2)
+    began = story.clock.t
+    story.keeper.drain("replaced")
+    await asyncio.wait_for(task, 10)
+    (word, at), (last, _) = story.service.processes[0].said
+    assert (word, last) == ("term", "kill")
+    assert at - began >= 15
+    assert "killed" not in story.told[-1]
+
+
+async def test_a_drain_is_quicker_when_the_gateway_says_nothing_is_in_flight(story: Story) -> None:
+    task = asyncio.create_task(story.keeper.run())
+    await story.until(Phase.READY)
+    await story.play(2)
+    story.service.quiet = True
+    began = story.clock.t
+    story.keeper.drain("replaced")
+    await asyncio.wait_for(task, 10)
+    assert story.service.processes[0].said[0][1] - began < 3
+
+
+async def test_a_drain_that_takes_too_long_ends_in_a_kill(story: Story) -> None:
+    story.service.drain_s = None
+    task = asyncio.create_task(story.keeper.run())
+    await story.until(Phase.READY)
+    await story.play(2)
+    story.keeper.drain("replaced")
+    await asyncio.wait_for(task, 10)
+    words = dict(story.service.processes[0].said)
+    assert words["kill"] - words["term"] >= 30
+    assert story.told[-1].endswith(", killed")
+
+
+async def test_one_that_still_loads_is_stopped_at_once(story: Story) -> None:
+    task = asyncio.create_task(story.keeper.run())
+    await story.play(1)
+    story.keeper.drain("not wanted any more")
+    await asyncio.wait_for(task, 10)
+    assert [word for word, _ in story.service.processes[0].said] == ["kill"]
+
+
+async def test_cancelled_it_leaves_no_process(story: Story) -> None:
+    task = asyncio.create_task(story.keeper.run())
+    await story.until(Phase.READY)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert story.service.processes[0].exit_code == 137

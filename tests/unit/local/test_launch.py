@@ -1,0 +1,153 @@
+"""Flags, causes, checks before a start, and what pip's settings become."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from seawall.config.load import load_fleet
+from seawall.domain.spec import Fleet
+from seawall.drivers import pip
+from seawall.drivers.engine import parse_load
+from seawall.errors import EngineError, InputError
+from seawall.local import engine_env
+from seawall.local.causes import cause_of, explain
+from seawall.local.launch import flags, own_vllm, sim_recipe, threads, vllm_recipe
+from seawall.local.prepare import check_memory, check_port
+
+
+@pytest.fixture
+def fleet() -> Fleet:
+    return load_fleet("examples/smollm2.yaml")
+
+
+def test_the_example_s_flags(fleet: Fleet) -> None:
+    args = flags(fleet)
+    pairs = dict(itertools.pairwise(args))
+    assert pairs["--max-model-len"] == "2048"
+    assert pairs["--kv-cache-memory-bytes"] == str(64 * 2**20)
+    assert pairs["--shutdown-timeout"] == "120"
+    assert pairs["--max-num-queued-reqs"] == "64"
+    assert "--enforce-eager" in args
+    assert "--gpu-memory-utilization" not in args
+
+
+def test_the_simulated_engine_takes_every_flag(fleet: Fleet) -> None:
+    from seawall.testing.engine import flags as sim
+
+    argv, _ = sim_recipe(fleet).command(9)
+    parsed = sim.parser().parse_args(argv[argv.index("sim") + 1 :])
+    assert parsed.port == 9
+
+
+def test_cpu_replicas_share_the_cores(fleet: Fleet) -> None:
+    assert threads(fleet, 8) == 4
+    assert threads(fleet, 1) == 1
+    env = vllm_recipe(fleet, Path("/venv/bin/vllm"), Path("/m"), Path("/c")).env
+    assert env["VLLM_CPU_OMP_THREADS_BIND"] == "nobind"
+    assert env["HF_HUB_OFFLINE"] == "1"
+    assert not any(k.startswith("VLLM_PORT") for k in env)
+
+
+def test_a_gpu_fleet_needs_a_vllm_of_its_own(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="SEAWALL_VLLM"):
+        own_vllm({"PATH": str(tmp_path)})
+    with pytest.raises(InputError, match="cannot be run"):
+        own_vllm({"SEAWALL_VLLM": str(tmp_path / "none")})
+
+
+@pytest.mark.parametrize(
+    ("log", "cause"),
+    [
+        ("OSError: [Errno 98] Address already in use", "its port was taken"),
+        ("api_server.py: error: unrecognized arguments: --disable-log-requests", "--disable-log-requests"),
+        ("Available memory on node 0 (1/2 GiB) is less than desired CPU memory utilization", "free memory"),
+        ("Traceback\nRuntimeError: Engine core initialization failed.", "RuntimeError: Engine core"),
+    ],
+)  # fmt: skip
+def test_the_log_tells_why(tmp_path: Path, log: str, cause: str) -> None:
+    (tmp_path / "log").write_text(log)
+    said = cause_of(1, tmp_path / "log")
+    assert said.startswith("exited with code 1: ")
+    assert cause in said
+
+
+def test_a_log_that_tells_nothing(tmp_path: Path) -> None:
+    assert explain("all is well") is None
+    assert cause_of(3, tmp_path / "missing") == "exited with code 3"
+    assert cause_of(137, tmp_path / "missing") == "killed by signal 9"
+
+
+def test_too_little_memory_is_said_before_anything_starts(fleet: Fleet) -> None:
+    recipe = sim_recipe(fleet)
+    check_memory([recipe], {"smollm2": 100}, 100)
+    with pytest.raises(EngineError, match="are free") as e:
+        check_memory([recipe], {"smollm2": 3 * 2**30}, 2**30)
+    assert "scaling.min" in e.value.cure
+
+
+def test_a_port_that_is_none() -> None:
+    with pytest.raises(InputError, match="not a port"):
+        check_port(70000)
+
+
+def test_metrics_become_a_load() -> None:
+    text = (
+        '# HELP x\nvllm:num_requests_running{engine="0"} 2.0\nvllm:num_requests_running{engine="1"} 1.0\n'
+        'vllm:num_requests_waiting{engine="0"} 4.0\nvllm:kv_cache_usage_perc{engine="0"} 0.5\n'
+        'vllm:num_requests_waiting_by_reason{reason="capacity"} 9.0\n'
+        'vllm:prompt_tokens_total{engine="0"} 10.0\nvllm:generation_tokens_total{engine="0"} 5.0\n'
+        "vllm:generation_tokens_total nonsense\n"
+    )
+    load = parse_load(text)
+    assert (load.running, load.waiting, load.kv_usage, load.tokens) == (3, 4, 0.5, 15)
+    assert parse_load("").tokens == 0
+
+
+def test_pip_s_settings_reach_uv(tmp_path: Path) -> None:
+    (tmp_path / "pip.conf").write_text(
+        "[global]\nfind-links = /wheels\nindex-url = https://mirror.example/simple\nextra-index-url = file:///part\n"
+    )
+    env = {
+        "HOME": str(tmp_path),
+        "PIP_CONFIG_FILE": str(tmp_path / "pip.conf"),
+        "XDG_CONFIG_DIRS": str(tmp_path),
+    }
+    found = pip.settings(env)
+    assert found.uv_args() == ["--find-links", "/wheels", "--index-url", "https://mirror.example/simple"]
+    assert pip.settings(env | {"PIP_FIND_LINKS": "/a /b"}).find_links == ("/a", "/b")
+    (tmp_path / "torch-2.13.0+cpu-cp311.whl").touch()
+    assert replace(found, find_links=(f"file://{tmp_path}",)).wheel("torch-2.13.0+cpu") is not None
+    assert found.wheel("torch") is None
+
+
+def test_a_half_made_engine_is_not_used(tmp_path: Path) -> None:
+    folder = engine_env.folder_of(tmp_path)
+    (folder / "bin").mkdir(parents=True)
+    (folder / "bin" / "vllm").touch()
+    (folder / "bin" / "python").touch()
+    assert engine_env.installed(tmp_path) is None
+    from seawall.drivers import cache
+
+    cache.seal(folder, {"version": "0.32.0"})
+    assert engine_env.installed(tmp_path) is not None
+
+
+def test_the_engine_lock_pins_by_hash_and_leaves_out_what_text_models_do_not_need() -> None:
+    lock = engine_env.lock_text()
+    names = {line.split("==")[0] for line in lock.splitlines() if "==" in line and not line.startswith(" ")}
+    assert {"vllm-cpu", "torch"} <= names
+    assert not names & set(engine_env.LEFT_OUT)
+    assert "://" not in lock
+    assert lock.count("--hash=sha256:") > len(names)
+
+
+def test_what_cannot_be_installed_says_why(tmp_path: Path) -> None:
+    with pytest.raises(EngineError, match="not installable here") as e:
+        engine_env._run(
+            ["/bin/sh", "-c", "echo 'error: dns error: failed to connect' >&2; exit 1"], print, "try"
+        )
+    assert "--engine sim" in e.value.cure
