@@ -1,0 +1,86 @@
+"""The matrix against two simulated engines over HTTP: the same kinds of request as against real vLLM."""
+
+from __future__ import annotations
+
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+
+import httpx
+import pytest
+
+from .over_http import CASES, MODEL, relay
+
+
+def free_port() -> int:
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return int(one.getsockname()[1])
+
+
+def start_engine(port: int, *flags: str) -> subprocess.Popen[bytes]:
+    """A simulated engine as a process; wait for it with `await_engine`."""
+    command = [sys.executable, "-m", "seawall", "engine", "sim", "--port", str(port)]
+    command += ["--served-model-name", MODEL, *flags]
+    return subprocess.Popen(command, stdout=subprocess.DEVNULL)
+
+
+def await_engine(url: str) -> None:
+    for _ in range(600):
+        try:
+            if httpx.get(url + "/health").status_code == 200:
+                return
+        except httpx.TransportError:
+            time.sleep(0.05)
+    raise AssertionError("the simulated engine did not start")
+
+
+@pytest.fixture(scope="module")
+def urls() -> Iterator[list[str]]:
+    ports = [free_port(), free_port()]
+    flags = (
+        "--sim-step",
+        "0.0005",
+        "--sim-seed",
+        "1",
+        "--enable-auto-tool-choice",
+        "--tool-call-parser",
+        "hermes",
+    )
+    running = [start_engine(port, *flags) for port in ports]
+    try:
+        found = [f"http://127.0.0.1:{port}" for port in ports]
+        for url in found:
+            await_engine(url)
+        yield found
+    finally:
+        for process in running:
+            process.kill()
+            process.wait()
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_a_lost_stream_of_the_simulated_engine_goes_on(urls: list[str], name: str) -> None:
+    route, body = CASES[name]
+    with httpx.Client(timeout=30) as http:
+        want = relay(http, urls[:1], route, body)
+        assert want.session.finish_ok
+        for cuts in ((0,), (1,), (2,), (3,), (5,), (8,), (11,), (4, 3), (5, 1, 2)):
+            got = relay(http, urls, route, body, cuts)
+            assert got.view.same_answer(want.view), (cuts, got.retries, got.raw, want.raw)
+            assert got.session.finish_ok
+            assert len(got.view.ids) == len(got.view.created) == 1
+
+
+@pytest.mark.parametrize("kind", ["eof", "reset", "abort", "done-only", "error"])
+def test_every_way_to_die_is_noticed(urls: list[str], kind: str) -> None:
+    route, body = CASES["chat"]
+    with httpx.Client(timeout=30) as http:
+        want = relay(http, urls, route, body)
+        for after in (0, 1, 5, 15):
+            http.post(urls[0] + "/sim/fault", json={"kind": kind, "after_tokens": after}).raise_for_status()
+            got = relay(http, urls, route, body)
+            assert got.view.same_answer(want.view), (got.retries, got.raw)
+            assert got.retries
