@@ -53,8 +53,7 @@ def event(i: int, ids: bool) -> bytes:
     }
     if last:
         choice["stop_reason"] = None
-    if ids or i == 0:
-        choice["token_ids"] = [1000 + i] if ids and i else None
+    choice["token_ids"] = [1000 + i] if ids and i else None
     doc = {
         "id": "chatcmpl-0123456789abcdef0123456789abcdef",
         "object": "chat.completion.chunk",

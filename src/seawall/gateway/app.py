@@ -251,10 +251,11 @@ class App:
         request.extra = self._extra(request)
         request.priority = self._priority(request)
         ask = self._ask(runtime, served, request, body)
-        meters = [m for m in (tenant.meter, runtime.tenants.meter_of(request.key)) if m is not None]
-        limited = pass_limits(meters, ask.tokens, self.loop.time())
-        if limited is not None:
-            return limited
+        if request.key is not None or tenant.meter.limits:
+            meters = [m for m in (tenant.meter, runtime.tenants.meter_of(request.key)) if m is not None]
+            limited = pass_limits(meters, ask.tokens, self.loop.time())
+            if limited is not None:
+                return limited
         stream = (
             session(request.path, payload, runtime.policy, self.rng)
             if body.stream and route in STREAMS
@@ -327,13 +328,14 @@ class App:
         tenant.completion += exchange.tokens_out
         tenant.cost_usd += exchange.cost_usd
         tenant.outcomes[exchange.outcome] = tenant.outcomes.get(exchange.outcome, 0) + 1
-        estimated = exchange.ticket.ask.tokens
-        if not used and exchange.status == 200:
-            used = estimated
-        tenant.meter.settle(estimated, used)
-        own = exchange.fleet.tenants.meter_of(request.key)
-        if own is not None:
-            own.settle(estimated, used)
+        if request.key is not None or tenant.meter.limits:
+            estimated = exchange.ticket.tokens
+            if not used and exchange.status == 200:
+                used = estimated
+            tenant.meter.settle(estimated, used)
+            own = exchange.fleet.tenants.meter_of(request.key)
+            if own is not None:
+                own.settle(estimated, used)
         if self.audit is not None:
             self.audit.note(exchange)
 

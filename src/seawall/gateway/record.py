@@ -116,6 +116,7 @@ class Record:
     def _close(self, outcome: str) -> None:
         """The one ending: counts what the request was and cost."""
         self.phase = Phase.OVER
+        self.ticket.owner = None  # no cycle is left for the collector
         self.outcome = outcome
         fleet = self.fleet
         fleet.active.discard(self)

@@ -7,6 +7,7 @@ SIGHUP, or a changed spec file: the specs are read again and nothing in flight n
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import signal
 import socket
@@ -18,6 +19,7 @@ from random import Random
 
 from seawall.config.load import load_fleets
 from seawall.domain.spec import Fleet
+from seawall.drivers.kube import connect
 from seawall.errors import InputError
 from seawall.gateway import keyring, usage
 from seawall.gateway.admin import Admin
@@ -26,6 +28,7 @@ from seawall.gateway.audit import Audit
 from seawall.gateway.client_side import Client
 from seawall.gateway.discovery import FileDiscovery, WatchedFile, static
 from seawall.gateway.keyring import KeyRing, Keys
+from seawall.gateway.kube_discovery import KubeDiscovery
 from seawall.gateway.metrics import Line
 from seawall.gateway.probe import Prober
 
@@ -163,6 +166,7 @@ class Server:
             helpers += await self._discover(background)
             front = await loop.create_server(lambda: Client(app, loop), sock=listening, ssl=tls)
             back = await loop.create_server(lambda: Client(self.admin, loop), sock=admin)
+            _calm_collector()
             self._ready(_url(listening, tls is not None), _url(admin, False))
             await self._stop.wait()
             code = await self._drain(front)
@@ -191,10 +195,17 @@ class Server:
         if kind == "file" and rest:
             self._discovery = FileDiscovery(Path(rest), app.discovered)
             return [background.create_task(self._discovery.run())]
+        if kind == "kubernetes":
+            spaces = {f.fleet.metadata.namespace for f in app.fleets.values()}
+            return [background.create_task(self._follow_cluster(spaces if not rest else {rest}))]
         raise InputError(
             f"--discovery {self.settings.discovery!r} is not known.",
             "Write file:PATH, static:URL,URL or kubernetes.",
         )
+
+    async def _follow_cluster(self, namespaces: set[str]) -> None:
+        async with connect() as kube:
+            await KubeDiscovery(kube, namespaces, self.app.discovered).run()
 
     async def _drain(self, front: asyncio.Server) -> int:
         """Stops listening, lets what runs finish within the grace, tells clients to go elsewhere."""
@@ -313,6 +324,13 @@ class Server:
         if self.app.audit is not None:
             out.append(("seawall_audit_dropped_total", {}, self.app.audit.dropped))
         return out
+
+
+def _calm_collector() -> None:
+    """Requests leave no cycles, so the collector need not look often, nor ever at what start-up made."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 50)
 
 
 def _url(sock: socket.socket, tls: bool) -> str:

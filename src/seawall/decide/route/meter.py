@@ -39,6 +39,11 @@ class Meter:
         """Takes new limits; what was used stays used."""
         self.per_minute, self.tokens_per_minute, self.quota = per_minute, tokens_per_minute, quota
 
+    @property
+    def limits(self) -> bool:
+        """Whether it limits anything."""
+        return not (self.per_minute is None and self.tokens_per_minute is None and self.quota is None)
+
     def check(self, tokens: int, now: float) -> Limited | None:
         """Whether a request of so many tokens may pass now. Takes nothing."""
         if self.quota is not None and self.used + tokens > self.quota:
