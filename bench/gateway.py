@@ -306,13 +306,17 @@ def report(peers: list[Peer], skipped: list[str], killed: dict[str, int]) -> dic
     def mid(values: list[float]) -> float:
         return statistics.median(values) if values else float("nan")
 
-    print(f"{'peer':12} {'us/request':>16} {'us/chunk 64@20':>18} {'added p50':>10} {'p99 ms':>8} {'MB at 1000':>11}",
-          file=sys.stderr)
+    print(
+        f"{'peer':12} {'us/request':>16} {'us/chunk 64@20':>18} {'added p50':>10} {'p99 ms':>8} {'MB at 1000':>11}",
+        file=sys.stderr,
+    )
     for p in peers:
         spread = [f"{mid(v):6.1f} [{min(v):.0f}-{max(v):.0f}]" for v in (p.cpu_request, p.cpu_chunk)]
         rss = f"{p.rss_1000:.0f}" if p.rss_1000 else "-"
-        print(f"{p.name:12} {spread[0]:>16} {spread[1]:>18} {mid(p.p50):10.2f} {mid(p.p99):8.2f} {rss:>11}",
-              file=sys.stderr)
+        print(
+            f"{p.name:12} {spread[0]:>16} {spread[1]:>18} {mid(p.p50):10.2f} {mid(p.p99):8.2f} {rss:>11}",
+            file=sys.stderr,
+        )
     for name in skipped:
         print(f"{name:12} skipped: it is not here and could not be installed", file=sys.stderr)
     by = {p.name: p for p in peers}
