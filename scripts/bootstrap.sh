@@ -15,7 +15,7 @@ if ! "$boot/bin/uv" --version >/dev/null 2>&1; then
   echo "installing uv (it makes the environment) into $boot"
   mkdir -p "$boot"
   awk '/^uv==/{on=1; print; next} on && /^ /{print; next} {on=0}' "$lock" > "$boot.txt"
-  "$python" -m pip install --quiet --disable-pip-version-check --upgrade --require-hashes --target "$boot" -r "$boot.txt" ||
+  "$python" -m pip install --quiet --disable-pip-version-check --upgrade --root-user-action=ignore --require-hashes --target "$boot" -r "$boot.txt" ||
     { echo "seawall: pip could not install uv. Does '$python -m pip --version' work, and is PyPI or your mirror reachable?" >&2; exit 1; }
 fi
 VIRTUAL_ENV=$PWD/$venv

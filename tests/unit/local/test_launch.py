@@ -151,3 +151,10 @@ def test_what_cannot_be_installed_says_why(tmp_path: Path) -> None:
             ["/bin/sh", "-c", "echo 'error: dns error: failed to connect' >&2; exit 1"], print, "try"
         )
     assert "--engine sim" in e.value.cure
+
+
+def test_an_installed_package_carries_the_example(tmp_path: Path) -> None:
+    import importlib.resources
+
+    carried = importlib.resources.files("seawall.local").joinpath("smollm2.yaml").read_text("utf-8")
+    assert carried == Path("examples/smollm2.yaml").read_text("utf-8")
