@@ -140,22 +140,23 @@ def _engines(wanted: Wanted) -> list[Alert]:
 def _replicas(wanted: Wanted) -> list[Alert]:
     where = f"namespace={quoted(wanted.namespace)}"
     wait = f"{math.ceil(progress_deadline_s(wanted.plan) / 60)}m"
-    out: list[Alert] = []
-    if wanted.plan.nodes_per_replica == 1:
-        names = "|".join(h.name for h in halves(wanted))
-        tags = f"{where},deployment=~{quoted(names)}"
-        out.append(
-            Alert(
-                name="SeawallReplicasMissing",
-                expr=f"kube_deployment_status_replicas_available{{{tags}}} < kube_deployment_spec_replicas{{{tags}}}",
-                wait=wait,
-                severity="warning",
-                summary="{{ $labels.deployment }} has fewer replicas than wanted for longer than a start takes",
-                why="Capacity is missing. The start-up budget of the plan has passed.",
-                do="kubectl get pods; Pending: no GPU node fits (seawall diagnose names the reason); not ready: "
-                "kubectl logs -c engine; Init: the weights are not complete yet.",
-            )
+    names = "|".join(h.name for h in halves(wanted))
+    # The leaders of a LeaderWorkerSet are one StatefulSet of the same name.
+    kind = "deployment" if wanted.plan.nodes_per_replica == 1 else "statefulset"
+    want = "kube_deployment_spec_replicas" if kind == "deployment" else "kube_statefulset_replicas"
+    tags = f"{where},{kind}=~{quoted(names)}"
+    out = [
+        Alert(
+            name="SeawallReplicasMissing",
+            expr=f"kube_{kind}_status_replicas_available{{{tags}}} < {want}{{{tags}}}",
+            wait=wait,
+            severity="warning",
+            summary=f"{{{{ $labels.{kind} }}}} has fewer replicas than wanted for longer than a start takes",
+            why="Capacity is missing. The start-up budget of the plan has passed.",
+            do="kubectl get pods; Pending: no GPU node fits (seawall diagnose names the reason); not ready: "
+            "kubectl logs -c engine; Init: the weights are not complete yet.",
         )
+    ]
     none_ready = f"sum(seawall_replica_up{{{gateway_labels(wanted)}}}) == 0"
     out.append(
         Alert(
@@ -179,9 +180,10 @@ def _scaler(wanted: Wanted) -> list[Alert]:
     where = f"namespace={quoted(wanted.namespace)}"
     blind = f"absent({QUEUED}{{{gateway_labels(wanted)}}})"
     if wanted.fleet.spec.scaling.by != "hpa":
-        tags = f"exported_namespace={quoted(wanted.namespace)},scaledObject={quoted(half.name)}"
-        errors = f"keda_scaler_detail_errors_total{{{tags}}}"
-        blind = f"{blind} or sum(increase({errors}[10m])) > 10"
+        # KEDA says which namespace it means in its own label; whether Prometheus keeps it depends on the monitor.
+        for label in ("namespace", "exported_namespace"):
+            tags = f"{label}={quoted(wanted.namespace)},scaledObject={quoted(half.name)}"
+            blind += f" or sum(increase(keda_scaler_detail_errors_total{{{tags}}}[10m])) > 10"
     hpa = f"{where},horizontalpodautoscaler={quoted(half.name)}"
     seen = f"sum({IN_FLIGHT}{{{gateway_labels(wanted)}}}) > 0"
     return [
