@@ -59,7 +59,7 @@ def replay(run: Run, models: dict[str, Any], folder: Path) -> Result:
     path = folder / f"{abs(hash(run['model']))}.json"
     known = find_config(run["model"].split(" (")[0])
     filled = {**(known[1] if known else {}), **{k: v for k, v in config.items() if v is not None}}
-    if not config.get("hidden_size"):
+    if not filled.get("hidden_size") and "text_config" not in filled:
         return Result(run, None, "the model's config is incomplete")
     path.write_text(json.dumps({**filled, "_name_or_path": run["model"]}))
     flags = PlanFlags(

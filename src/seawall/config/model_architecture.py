@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
+from seawall.config.model_defaults import defaults_of
 from seawall.config.model_layers import layers_of, recurrent_of
 from seawall.config.model_quantization import quantization_of
 from seawall.config.model_vision import extra_parameters
@@ -24,7 +25,7 @@ KNOWN = frozenset({
     "qwen3_moe", "qwen3_next", "qwen3_vl", "qwen3_vl_moe", "qwen3_5", "qwen3_5_moe", "qwen3_5_text",
     "qwen3_5_moe_text", "qwen2_vl_text", "qwen2_5_vl_text", "qwen3_vl_text", "qwen3_vl_moe_text", "gemma",
     "gemma2", "gemma3", "gemma3_text", "gemma3n", "gemma3n_text", "gemma4", "gemma4_text", "phi", "phi3",
-    "phi3small", "phimoe", "phi4mm", "phi4_multimodal", "gpt_oss", "deepseek_v2", "deepseek_v3",
+    "phi3small", "phimoe", "phi4mm", "phi4_multimodal", "gpt_oss", "kimi_linear", "deepseek_v2", "deepseek_v3",
     "deepseek_v32", "deepseek", "kimi_k2", "kimi_k25", "kimi_vl", "glm", "glm4", "glm4_moe",
     "glm4_moe_lite", "glm5", "glm_moe_dsa", "glm4v", "glm4v_moe", "granite", "granitemoe",
     "granitemoeshared", "granitemoehybrid", "llava", "llava_next", "llava_onevision", "cohere", "cohere2",
@@ -64,12 +65,14 @@ def parse_config(
     """
     if not isinstance(raw, Mapping):
         raise InputError("config.json is not a JSON object.", "Pass the model's own config.json.")
-    text = text_part(raw)
+    given = text_part(raw)
+    nested = given is not raw
+    text = _filled(given, str(given.get("model_type") or raw.get("model_type") or ""), nested)
     get = Getter(text)
     model_type = str(text.get("model_type") or raw.get("model_type") or "unknown")
     outer_type = str(raw.get("model_type") or model_type)
     multimodal = (
-        text is not raw
+        nested
         or outer_type in MULTIMODAL
         or any(k in raw for k in ("vision_config", "audio_config", "vision_tower"))
     )
@@ -133,6 +136,25 @@ def text_part(raw: Mapping[str, Any]) -> Mapping[str, Any]:
     if isinstance(thinker, Mapping):
         return text_part(thinker)
     return raw
+
+
+def _filled(text: Mapping[str, Any], model_type: str, nested: bool) -> Mapping[str, Any]:
+    """What transformers would fill in. A whole config (not a nested part) that lacks its very size is refused, not guessed."""
+    defaults = defaults_of(model_type)
+    aliases = {
+        "num_key_value_heads": ("num_kv_heads",),
+        "hidden_size": ("n_embd",),
+        "num_hidden_layers": ("n_layer",),
+    }
+    sizes = ("hidden_size", "num_hidden_layers", "num_attention_heads")
+    out = {}
+    for key, value in defaults.items():
+        if key in text or any(a in text for a in aliases.get(key, ())):
+            continue
+        if key in sizes and not nested:
+            continue
+        out[key] = value
+    return {**out, **text}
 
 
 class Getter:

@@ -15,7 +15,7 @@ from seawall.errors import InputError
 
 _KINDS: dict[str, LayerKind] = {
     "full_attention": "full", "attention": "full", "global": "full", "full": "full", "hybrid": "full",
-    "global_attention": "full", "*": "full", "parallel_hybrid": "full",
+    "global_attention": "full", "*": "full", "parallel_hybrid": "full", "indexed_attention": "full", "deepseek_sparse_attention": "full",
     "sliding_attention": "sliding", "sliding_window": "sliding", "local": "sliding", "local_attention": "sliding",
     "sliding_window_attention": "sliding", "chunked_attention": "chunked",
     "linear_attention": "recurrent", "mamba": "recurrent", "mamba2": "recurrent", "conv": "recurrent",
@@ -62,19 +62,21 @@ def layers_of(
         widths = [_first(text, "intermediate_size_mlp")] * count
     if widths is None or not any(widths):
         widths = [4 * hidden] * count
-    if model_type == "phimoe" or model_type == "mixtral":
-        widths = list(widths)
     moe = _moe_layers(text, model_type, count) if has_experts else [False] * count
     window = _first(text, "sliding_window", "sliding_window_size", "attention_window_size")
     chunk = _first(text, "attention_chunk_size")
     nemotron = text.get("hybrid_override_pattern")
+    own = text.get("per_layer_config")
     out = []
     for i in range(count):
         kind = kinds[i]
         dim, kv = head_dim, kv_heads[i]
         if kind == "full" and _first(text, "global_head_dim"):  # Gemma 4
             dim = _first(text, "global_head_dim")
-            kv = _first(text, "num_global_key_value_heads") or kv
+            if text.get("attention_k_eq_v") is not False:
+                kv = _first(text, "num_global_key_value_heads") or kv
+        if isinstance(own, Mapping) and isinstance(special := own.get(str(i), own.get(i)), Mapping):
+            dim, kv = _first(special, "head_dim") or dim, _first(special, "num_key_value_heads") or kv
         dim_v = dim
         if latent is not None and kind == "full":
             dim, dim_v = latent.kv_lora_rank + latent.rope_dim, 0
@@ -122,6 +124,11 @@ def _kinds(text: Mapping[str, Any], model_type: str, count: int, notes: list[str
     coded = text.get("attn_type_list")  # MiniMax: 0 linear, 1 full
     if isinstance(coded, list) and coded:
         return ([("full" if c else "recurrent") for c in coded] + ["full"] * count)[:count]
+    kda = text.get("linear_attn_config")
+    if isinstance(kda, Mapping) and isinstance(
+        kda.get("full_attn_layers"), list
+    ):  # Kimi Linear counts from 1
+        return ["full" if i + 1 in kda["full_attn_layers"] else "recurrent" for i in range(count)]
     by_index = text.get("attn_layer_indices") or text.get("full_attn_idxs")
     if isinstance(by_index, list):
         return ["full" if i in by_index else "recurrent" for i in range(count)]
@@ -220,6 +227,14 @@ def recurrent_of(text: Mapping[str, Any], hidden: int) -> Recurrent | None:
         kernel = _first(text, "linear_conv_kernel_dim") or 4
         weights = hidden * (conv + values + 2 * v_heads) + conv * kernel + values * hidden
         return Recurrent(conv * (kernel - 1), v_heads * k_dim * v_dim, ssm_bytes, weights)
+    kda = text.get("linear_attn_config")
+    if isinstance(
+        kda, Mapping
+    ):  # Kimi Delta Attention: queries, keys and values pass a short convolution each
+        kda_heads, dim = _first(kda, "num_heads") or 32, _first(kda, "head_dim") or 128
+        wide, kernel = kda_heads * dim, _first(kda, "short_conv_kernel_size") or 4
+        weights = hidden * wide * 4 + wide * (3 * kernel + 4 * dim)
+        return Recurrent(3 * wide * (kernel - 1), wide * dim, 4, weights)
     state = _first(text, "mamba_d_state", "ssm_state_size", "state_size", "mamba_state_dim")
     if not state:
         return None

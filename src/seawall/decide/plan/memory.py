@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 
 from seawall.decide.plan.kv import Layout, layout
 from seawall.decide.plan.setup import GIB, Setup
-from seawall.decide.plan.weights import DTYPE_BYTES, Weights, weigh
+from seawall.decide.plan.weights import DTYPE_BYTES, Weights, pad_vocab, weigh
 from seawall.domain.model import ModelConfig
 
 CONTEXT_GIB = 0.35
@@ -183,12 +183,38 @@ def invalid(model: ModelConfig, setup: Setup) -> str:
         return f"tensor parallel {tp} does not divide {heads} attention heads"
     if kv and model.latent is None and kv % tp and tp % kv:
         return f"tensor parallel {tp} and {kv} KV heads do not divide each other"
+    if pad_vocab(model.vocab) % tp:
+        return f"tensor parallel {tp} does not divide the vocabulary of {model.vocab}"
+    if problem := _uneven(model, setup):
+        return problem
     if setup.pp > len(model.layers):
         return f"{setup.pp} pipeline stages are more than {len(model.layers)} layers"
     if setup.dcp > 1 and tp % setup.dcp:
         return f"decode-context parallel {setup.dcp} does not divide tensor parallel {tp}"
     if setup.ep and model.experts is None:
         return "expert parallelism needs a mixture of experts"
+    return ""
+
+
+def _uneven(model: ModelConfig, setup: Setup) -> str:
+    """Why a rank's share of a matrix cannot be cut: sizes, and the blocks that share a scale."""
+    q, tp = model.quantization, setup.tp
+    block = 1
+    if q is not None and q.group > 1:
+        block = math.isqrt(q.group) if q.method == "fp8" else q.group
+    widths = {layer.intermediate for layer in model.layers if layer.intermediate}
+    if q is not None and q.experts_only:
+        widths = set()
+    if model.experts is not None and not setup.ep and not (q and q.method == "mxfp4"):
+        widths.add(model.experts.intermediate)
+    for width in sorted(widths):
+        if width % tp:
+            return f"tensor parallel {tp} does not divide the MLP's width of {width}"
+        if q is not None and q.method in ("fp8", "awq", "gptq") and tp > 1 and width // tp % block:
+            return (
+                f"tensor parallel {tp} cuts the MLP's width of {width} into {width // tp}, "
+                f"which is not a multiple of the {q.method} block of {block}"
+            )
     return ""
 
 

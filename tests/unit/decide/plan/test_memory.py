@@ -1,0 +1,129 @@
+"""Numbers that vLLM itself printed for public models: the planner has to come to the same."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from seawall.config.plan_flags import PlanFlags, from_flags
+from seawall.decide.plan import plan
+from seawall.domain.action import Plan
+
+H100_019 = {
+    "gpu": "H100-80GB-SXM",
+    "vllm_version": "0.19.0",
+    "gpu_memory_utilization": 0.95,
+    "max_model_len": 8192,
+}
+ON_H100 = {**H100_019, "max_num_seqs": 1024, "max_num_batched_tokens": 8192}
+
+
+def of(model: str, **flags: Any) -> Plan:
+    fleet, shape = from_flags(PlanFlags(model_config=model, **flags))
+    return plan(fleet, shape, shorten=False)
+
+
+@pytest.mark.parametrize(
+    ("model", "tp", "weights", "tokens"),
+    [
+        ("meta-llama/Llama-3.1-8B-Instruct", 1, 14.99, 476_016),
+        ("meta-llama/Llama-3.1-8B-Instruct", 4, 3.77, 2_209_792),
+        ("Qwen/Qwen2.5-7B-Instruct", 2, 7.12, 2_390_592),  # 4 KV heads
+        ("Qwen/Qwen3-30B-A3B", 1, 56.88, 168_288),  # mixture of experts
+        ("mistralai/Mixtral-8x7B-Instruct-v0.1", 2, 43.51, 465_936),
+        ("google/gemma-2-27b-it", 1, 50.72, 58_672),  # half of the layers see a window
+        ("google/gemma-3-12b-it", 1, 23.31, 130_304),  # five of six, and a vision tower
+        ("openai/gpt-oss-20b", 2, 7.01, 2_764_768),  # mxfp4 experts
+        ("meta-llama/Llama-4-Scout-17B-16E-Instruct", 4, 53.12, 365_968),  # chunks, 10M-row rotary table
+    ],
+)
+def test_cache_tokens_are_those_of_the_log(model: str, tp: int, weights: float, tokens: int) -> None:
+    made = of(model, tensor_parallel=tp, **ON_H100)
+    assert made.weights_gib_per_gpu == pytest.approx(weights, rel=0.01)
+    assert made.kv_cache_tokens == pytest.approx(tokens, rel=0.01)
+
+
+def test_mla_keeps_the_latent_on_every_rank() -> None:
+    one, two = (
+        of("deepseek-ai/DeepSeek-V2-Lite", gpu="H100-80GB", tensor_parallel=t, max_model_len=8192)
+        for t in (1, 2)
+    )
+    assert one.kv_bytes_per_token == two.kv_bytes_per_token == 27 * 576 * 2
+    assert (
+        of("deepseek-ai/DeepSeek-R1", gpu="B200", tensor_parallel=8, kv_cache_dtype="fp8").kv_bytes_per_token
+        == 61 * 576
+    )
+
+
+def test_sparse_attention_caches_packed_latents_and_index_keys() -> None:
+    made = of(
+        "deepseek-ai/DeepSeek-V3.2",
+        gpu="B200",
+        tensor_parallel=8,
+        kv_cache_dtype="fp8_ds_mla",
+        max_model_len=8192,
+    )
+    assert made.kv_bytes_per_token == 61 * (656 + 132)
+    assert made.block_size == 64
+
+
+def test_kv_heads_are_repeated_when_there_are_fewer_than_ranks() -> None:
+    four, eight = (
+        of("Qwen/Qwen3-30B-A3B", gpu="H100-80GB", tensor_parallel=t, max_model_len=8192) for t in (4, 8)
+    )
+    assert four.kv_bytes_per_token == eight.kv_bytes_per_token == 48 * 2 * 128 * 2
+
+
+def test_a_recurrent_state_sets_the_block_size() -> None:
+    moe = of("Qwen/Qwen3.6-35B-A3B-NVFP4", gpu="GB10", kv_cache_dtype="fp8_e4m3", vllm_version="0.20.0")
+    assert moe.block_size == 2096
+    dense = of(
+        "Qwen/Qwen3.6-27B", gpu="RTX 3090", tensor_parallel=2, kv_cache_dtype="fp8_e5m2", dtype="float16"
+    )
+    assert dense.block_size == 1568
+
+
+def test_decode_context_parallelism_multiplies_tokens() -> None:
+    flags = {"gpu": "H200", "tensor_parallel": 8, "max_model_len": 65536}
+    one = of("deepseek-ai/DeepSeek-R1", **flags)
+    four = of("deepseek-ai/DeepSeek-R1", decode_context_parallel=4, **flags)
+    assert four.kv_cache_tokens == pytest.approx(4 * one.kv_cache_tokens, rel=0.01)
+
+
+@pytest.mark.parametrize(
+    ("model", "flags", "verdict", "says"),
+    [
+        ("Qwen/Qwen3-14B", {"tensor_parallel": 5}, "invalid", "KV heads"),
+        ("meta-llama/Llama-3.1-70B", {"tensor_parallel": 6}, "invalid", "64 attention heads"),
+        ("Qwen/Qwen2.5-72B-AWQ", {"tensor_parallel": 8}, "invalid", "awq block of 128"),
+        ("Qwen/Qwen3-Coder-30B-A3B-Instruct-FP8", {"tensor_parallel": 4}, "invalid", "fp8 block of 128"),
+        ("deepseek-ai/DeepSeek-R1", {}, "oom", "weights alone take"),
+        ("Qwen/Qwen3-32B", {"max_model_len": 40960}, "refused", "tokens are accepted"),
+        (
+            "openai/gpt-oss-20b",
+            {"gpu_memory_utilization": 0.95, "vllm_version": "0.19.0"},
+            "oom",
+            "above the budget",
+        ),
+        ("Qwen/Qwen3-8B", {"gpu_memory_utilization": 1.0}, "oom", "above the budget"),
+    ],
+)
+def test_what_vllm_would_refuse(model: str, flags: dict[str, Any], verdict: str, says: str) -> None:
+    made = of(model, gpu="H100-80GB", **{"tensor_parallel": 1, **flags})
+    assert (made.verdict, made.fits) == (verdict, False)
+    assert says in made.reason
+
+
+def test_expert_parallelism_does_not_cut_experts() -> None:
+    flags = {"gpu": "H100-80GB", "tensor_parallel": 4, "max_model_len": 8192}
+    assert of("Qwen/Qwen3-Coder-30B-A3B-Instruct-FP8", expert_parallel=True, **flags).fits
+    dense = of("Qwen/Qwen3-8B", expert_parallel=True, **flags)
+    assert dense.verdict == "invalid" and "mixture of experts" in dense.reason
+
+
+def test_exact_checkpoint_bytes_win_over_the_formula() -> None:
+    fleet, shape = from_flags(PlanFlags(model_config="Qwen/Qwen3-8B", gpu="H100-80GB"))
+    exact = replace(shape, checkpoint_bytes=17_000_000_000)
+    assert plan(fleet, exact).weights_bytes == pytest.approx(17e9, rel=1e-6)
