@@ -139,7 +139,7 @@ def text_part(raw: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def _filled(text: Mapping[str, Any], model_type: str, nested: bool) -> Mapping[str, Any]:
-    """What transformers would fill in. A whole config (not a nested part) that lacks its very size is refused, not guessed."""
+    """What transformers would fill in. A whole config (no nested part) that lacks its very size is refused."""
     defaults = defaults_of(model_type)
     aliases = {
         "num_key_value_heads": ("num_kv_heads",),

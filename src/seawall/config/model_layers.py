@@ -15,7 +15,8 @@ from seawall.errors import InputError
 
 _KINDS: dict[str, LayerKind] = {
     "full_attention": "full", "attention": "full", "global": "full", "full": "full", "hybrid": "full",
-    "global_attention": "full", "*": "full", "parallel_hybrid": "full", "indexed_attention": "full", "deepseek_sparse_attention": "full",
+    "global_attention": "full", "*": "full", "parallel_hybrid": "full",
+    "indexed_attention": "full", "deepseek_sparse_attention": "full",
     "sliding_attention": "sliding", "sliding_window": "sliding", "local": "sliding", "local_attention": "sliding",
     "sliding_window_attention": "sliding", "chunked_attention": "chunked",
     "linear_attention": "recurrent", "mamba": "recurrent", "mamba2": "recurrent", "conv": "recurrent",

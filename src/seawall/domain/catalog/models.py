@@ -208,7 +208,8 @@ CONFIGS: dict[str, Config] = {
     "microsoft/phi-4": _dense("phi3", 40, 5120, 40, 10, 17920, 100352, 16384),
     "microsoft/Phi-4-mini-instruct": _dense("phi3", 32, 3072, 24, 8, 8192, 200064, 131072, **_TIED),
     "mistralai/Mistral-Small-4-119B-2603": _dense(
-        "mistral4", 36, 4096, 32, 32, 12288, 131072, 1048576, kv_lora_rank=256, qk_rope_head_dim=64, qk_nope_head_dim=64,
+        "mistral4", 36, 4096, 32, 32, 12288, 131072, 1048576, kv_lora_rank=256, qk_rope_head_dim=64,
+        qk_nope_head_dim=64,
         v_head_dim=128, q_lora_rank=1024, n_routed_experts=128, num_experts_per_tok=4, moe_intermediate_size=2048,
         n_shared_experts=1, first_k_dense_replace=0,
     ),
