@@ -1,0 +1,59 @@
+"""/metrics: the names, labels and kinds that scalers, dashboards and our own code read."""
+
+from __future__ import annotations
+
+import pytest
+from tests.contract.conftest import Server
+
+from seawall.testing.engine.metrics import HISTOGRAMS
+
+pytestmark = pytest.mark.timeout(700)
+GAUGES = ("num_requests_running", "num_requests_waiting", "kv_cache_usage_perc")
+COUNTERS = ("prefix_cache_queries_total", "prefix_cache_hits_total", "num_preemptions_total", "prompt_tokens_total",
+            "prompt_tokens_cached_total", "generation_tokens_total")  # fmt: skip
+
+
+def test_every_series_that_is_read_is_there(server: Server) -> None:
+    series = server.metrics()
+    labels = f'{{engine="0",model_name="{server.model}"}}'
+    for name in (*GAUGES, *COUNTERS):
+        assert f"vllm:{name}{labels}" in series, name
+    for reason in ("capacity", "deferred"):
+        key = (
+            f'vllm:num_requests_waiting_by_reason{{engine="0",model_name="{server.model}",reason="{reason}"}}'
+        )
+        assert key in series
+    for reason in ("stop", "length", "abort", "error", "repetition"):
+        key = (
+            f'vllm:request_success_total{{engine="0",finished_reason="{reason}",model_name="{server.model}"}}'
+        )
+        assert key in series
+    for reason in ("max_num_queued_reqs", "max_num_queued_tokens"):
+        assert f'vllm:admission_rejections_total{{model_name="{server.model}",reason="{reason}"}}' in series
+    assert any(k.startswith("vllm:cache_config_info{") and "num_gpu_blocks=" in k for k in series)
+
+
+def test_histograms_have_the_same_buckets(server: Server) -> None:
+    series = server.metrics()
+    for name, bounds in HISTOGRAMS.items():
+        for bound in bounds:
+            key = f'vllm:{name}_bucket{{engine="0",le="{float(bound)}",model_name="{server.model}"}}'
+            if name == "request_params_n" or name.startswith("request_params_max"):
+                continue
+            assert key in series, key
+        assert f'vllm:{name}_count{{engine="0",model_name="{server.model}"}}' in series
+
+
+def test_counters_count(server: Server) -> None:
+    before = {name: server.gauge(name) for name in COUNTERS}
+    usage = server.complete("A prompt that nobody has asked yet", max_tokens=9, ignore_eos=True).json["usage"]
+    after = {name: server.gauge(name) for name in COUNTERS}
+    assert after["prompt_tokens_total"] - before["prompt_tokens_total"] == usage["prompt_tokens"]
+    assert after["generation_tokens_total"] - before["generation_tokens_total"] == 9
+
+
+def test_http_requests_are_counted_by_class(server: Server) -> None:
+    key = 'http_requests_total{handler="/v1/completions",method="POST",status="4xx"}'
+    before = server.metrics().get(key, 0.0)
+    server.complete(max_tokens=0)
+    assert server.metrics()[key] == before + 1
