@@ -151,3 +151,17 @@ async def make_bare(tmp_path: Path) -> AsyncIterator[Any]:
     yield make
     for bare in made:
         await bare.stop()
+
+
+@pytest.fixture
+async def sim_engine() -> AsyncIterator[str]:
+    """The URL of a fast simulated engine."""
+    child = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "seawall", "engine", "sim", "--port", "0", "--model-name", "sim", "--sim-step", "0.005",
+        stdout=asyncio.subprocess.PIPE,
+    )  # fmt: skip
+    assert child.stdout is not None
+    line = await asyncio.wait_for(child.stdout.readline(), 30)
+    yield line.decode().split()[-1]
+    child.kill()
+    await child.wait()

@@ -1,0 +1,84 @@
+"""The load generator: schedules are kept, capacity is found, calibration gives back what the engine was made of."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from seawall.errors import InputError
+from seawall.load.capacity import find_capacity, solve
+from seawall.load.drive import Driver, Target
+from seawall.load.measure import Objective, Summary, summarise
+from seawall.load.page import page
+from seawall.load.prompts import Conversations, Synthetic, read_conversations
+from tests.unit.load.test_measure import finished
+
+
+def target(url: str) -> Target:
+    return Target(url=url, model="sim", ignore_eos=True)
+
+
+def test_prompts_are_different_and_share_what_they_are_told_to_share() -> None:
+    turns = iter(Synthetic(prompt_tokens=[50], output_tokens=[7], shared_prefix=20, groups=2))
+    texts = [next(turns).messages[0]["content"] for _ in range(20)]
+    assert len(set(texts)) == 20
+    assert len({t.split()[:20].__str__() for t in texts}) == 2
+    assert next(turns).max_tokens == 7
+
+
+def test_conversations_go_turn_by_turn(tmp_path: Path) -> None:
+    file = tmp_path / "share.json"
+    said = [{"from": w, "value": v} for w, v in (("human", "a"), ("gpt", "b c"), ("human", "d"), ("gpt", "e"))]
+    file.write_text(json.dumps([{"conversations": said}, {"conversations": [{"from": "gpt", "value": "x"}]}]))
+    talks = read_conversations(file)
+    assert len(talks) == 1
+    turns = iter(Conversations(talks, multi_turn=True))
+    assert [len(next(turns).messages) for _ in range(4)] == [1, 3, 1, 3]
+    file.write_text("{nonsense")
+    with pytest.raises(InputError, match="ShareGPT"):
+        read_conversations(file)
+
+
+async def test_an_open_loop_keeps_its_schedule(sim_engine: str) -> None:
+    turns = iter(Synthetic(prompt_tokens=[8], output_tokens=[10]))
+    run = await Driver(target(sim_engine), turns).open_loop([0.0, 0.1, 0.1, 0.3])
+    assert all(o.ok and o.tokens == 10 for o in run.outcomes)
+    due = sorted(o.intended_s for o in run.outcomes)
+    assert [round(d - due[0], 3) for d in due] == [0.0, 0.1, 0.1, 0.3]
+
+
+async def test_a_closed_loop_keeps_its_number(sim_engine: str) -> None:
+    turns = iter(Synthetic(prompt_tokens=[8], output_tokens=[4]))
+    run = await Driver(target(sim_engine), turns).closed_loop(3, seconds=None, requests=11)
+    assert len(run.outcomes) == 11
+    assert run.summary().finished == 11
+
+
+async def test_the_capacity_is_found_between_what_holds_and_what_does_not() -> None:
+    async def run_at(rate: float) -> Summary:
+        ttft = 0.1 if rate <= 13 else 9.0
+        return summarise([finished(0, 0, ttft, ttft + 1)], 1.0, Objective(ttft_s=1.0))
+
+    rate, probes = await find_capacity(run_at, 2.0)
+    assert 12 <= rate <= 13
+    assert len(probes) <= 12
+    none, _ = await find_capacity(run_at, 1e9)
+    assert none == 0 or none <= 13
+
+
+def test_calibration_explains_what_it_saw() -> None:
+    timing = solve(alone_tpot_s=0.02, many=64, many_tpot_s=0.1, prompt_tokens=1000, prefill_s=0.204, source="x")
+    assert timing.step_s(0, 1, 0) == pytest.approx(0.02)
+    assert timing.step_s(0, 64, 0) == pytest.approx(0.1, rel=0.01)
+    assert timing.step_s(1000, 0, 0) == pytest.approx(0.204, rel=0.01)
+
+
+def test_the_report_stands_alone() -> None:
+    outcomes = [finished(i, i, i + 0.1, i + 1) for i in range(5)]
+    text = page("<bench>", summarise(outcomes, 6), outcomes, {"url": "http://x"})
+    assert "<svg" in text
+    assert "&lt;bench&gt;" in text
+    assert "<script" not in text
+    assert "src=" not in text

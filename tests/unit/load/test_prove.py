@@ -1,0 +1,113 @@
+"""A proof that cannot fail proves nothing: each scenario is green, and red when its mechanism is switched off."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from seawall.errors import InputError
+from seawall.load.client import Outcome
+from seawall.load.prove import settings
+from seawall.load.prove.cases import Case, check
+from seawall.load.prove.run import Proof, _sim_answers, play
+from seawall.load.prove.scenarios import SCENARIOS, WITHOUT
+from seawall.load.prove.timeline import page
+from seawall.load.prove.verdict import Expectation, Verdict, judge, overall
+from tests.unit.load.conftest import FLEET
+
+CASE = Case(name="c", path="/v1/completions", payload={"stream": True, "return_token_ids": True}, ids=(5, 6, 7),
+            text="abc", finish_reason="length")  # fmt: skip
+
+
+def came(ids: list[int], text: str, finish: str = "length", used: int | None = None) -> Outcome:
+    return Outcome(intended_s=0, ids=ids, text=[text], finish_reason=finish, completion_tokens=used)
+
+
+def test_one_wrong_token_is_seen() -> None:
+    assert check(CASE, came([5, 6, 7], "abc", used=3)).wrong_tokens == 0
+    assert check(CASE, came([5, 9, 7], "abc")).wrong_tokens == 1
+    assert check(CASE, came([5, 6], "ab")).wrong_tokens == 1
+    assert check(CASE, came([5, 6, 7, 7], "abcc")).wrong_tokens == 1
+    assert check(CASE, came([5, 6, 7], "abX")).wrong_tokens == 1
+    assert check(CASE, came([5, 6, 7], "abc", "stop")).wrong_tokens == 1
+    assert check(CASE, came([5, 6, 7], "abc", used=9)).wrong_usage
+
+
+def verdict_of(*outcomes: Outcome, behaviour: str = "reader", **expected: Any) -> Verdict:
+    from seawall.load.prove.pressure import Record
+
+    records = [Record(0, CASE, o, check(CASE, o) if o.ok else None, behaviour) for o in outcomes]
+    return judge("x", "x", records, Expectation(**expected), duration_s=1, resumed=0, retried=0)
+
+
+def test_what_breaks_a_promise() -> None:
+    good = came([5, 6, 7], "abc")
+    assert verdict_of(good).kept
+    assert not verdict_of().kept
+    assert verdict_of(good, Outcome(intended_s=0, error="eof")).lost == 1
+    assert not verdict_of(good, came([5], "a")).kept
+    told = Outcome(intended_s=0, error="http-429", retry_after_s=2.0)
+    assert verdict_of(good, told, may_reject=True).kept
+    assert not verdict_of(good, told).kept
+    assert verdict_of(good, Outcome(intended_s=0, error="http-429"), may_reject=True).lost == 1
+    assert verdict_of(good, Outcome(intended_s=0, error="cancelled"), behaviour="leaver").left == 1
+    late = came([5, 6, 7], "abc")
+    late.event_s = [0.0, 20.0]
+    assert not verdict_of(late, worst_stall_s=12.0).kept
+    assert overall([verdict_of(good)] * 3)["lost_share_at_most"] == pytest.approx(1 - 0.05 ** (1 / 3))
+
+
+def test_the_spec_that_is_proven() -> None:
+    document = yaml.safe_load(FLEET)
+    derived = settings.derive(document, SCENARIOS["scale"], "sim", ["resume"])
+    assert derived["spec"]["scaling"] | {"min": 1, "max": 4} == derived["spec"]["scaling"]
+    assert derived["spec"]["gateway"]["resume"] == "off"
+    assert "resume" not in document["spec"].get("gateway", {})
+    with pytest.raises(InputError, match="no such mechanism"):
+        settings.derive(document, SCENARIOS["scale"], "sim", ["luck"])
+
+
+def test_every_mechanism_has_a_scenario_that_needs_it() -> None:
+    assert {m for s in SCENARIOS.values() for m in s.mechanisms} == set(WITHOUT)
+
+
+RED = [("kill", "resume"), ("reset", "resume"), ("hung", "stall-watch"), ("lying-health", "retry"),
+       ("rolling-update", "drain"), ("overload", "admission")]  # fmt: skip
+
+
+async def run(make_bare: Any, name: str, without: tuple[str, ...]) -> tuple[Verdict, list[Any]]:
+    scenario = dataclasses.replace(SCENARIOS[name], replicas=min(2, SCENARIOS[name].replicas))
+    document = settings.derive(yaml.safe_load(FLEET), scenario, "sim", without)
+    spec = document["spec"]
+    flags = ("--sim-step", "0.04", "--max-num-seqs", str(spec["engine"]["maxNumSeqs"]), "--sim-sigterm", "error",
+             "--shutdown-timeout", spec["rollout"]["drain"].rstrip("s"))  # fmt: skip
+    bare = await make_bare(scenario.replicas, yaml.safe_dump(document), flags)
+    cases = await _sim_answers("sim")
+    streams = 100 if name == "overload" else 16
+    proof = Proof(fleet=Path("x"), engine="sim", scenarios=[scenario], streams=streams, without=without)
+    return await play(proof, scenario, bare, cases)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "mechanism"), RED)
+async def test_red_without_its_mechanism(make_bare: Any, name: str, mechanism: str) -> None:
+    verdict, _ = await run(make_bare, name, (mechanism,))
+    assert not verdict.kept
+    assert verdict.lost or any("waited" in b for b in verdict.broken)
+
+
+@pytest.mark.slow
+async def test_green_when_streams_break_and_the_timeline_shows_it(make_bare: Any) -> None:
+    from seawall.load.prove.run import Result
+
+    verdict, records = await run(make_bare, "reset", ())
+    assert verdict.kept, verdict
+    assert verdict.resumed > 0
+    text = page(Result([verdict], {"reset": records}), "<proof>")
+    assert "<svg" in text
+    assert "&lt;proof&gt;" in text
+    assert "<script" not in text
