@@ -3,7 +3,7 @@
 import math
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from seawall.load.client import Outcome
@@ -18,6 +18,7 @@ def finished(due: float, sent: float, first: float, ended: float, tokens: int = 
     )  # fmt: skip
 
 
+@settings(deadline=None)
 @given(st.lists(st.floats(0, 1e6), min_size=1), st.floats(0.1, 100))
 def test_a_percentile_is_a_value_that_was_seen(values: list[float], p: float) -> None:
     ordered = sorted(values)
@@ -59,6 +60,7 @@ def test_no_loss_in_n_is_the_rule_of_three() -> None:
     assert at_most(5, 5) == 1.0
 
 
+@settings(deadline=None)
 @given(st.integers(1, 400), st.data())
 def test_the_bound_is_clopper_pearsons(n: int, data: st.DataObject) -> None:
     k = data.draw(st.integers(0, n - 1))

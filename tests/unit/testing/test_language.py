@@ -1,6 +1,6 @@
 """The simulated model's text: a pure function of the ids before it."""
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from seawall.testing.engine.language import Continuation, Sampling, answer, structured
@@ -22,6 +22,7 @@ def test_answers_hold_characters_of_several_tokens() -> None:
     assert "�" not in vocabulary().decode(ids[: broken[0] - 1])
 
 
+@settings(deadline=None)
 @given(st.integers(0, 119))
 def test_a_cut_answer_continues_to_the_same_end(cut: int) -> None:
     whole = answer(PROMPT, 120, LONG)
@@ -87,6 +88,7 @@ def test_json_that_fits_its_schema() -> None:
         jsonschema.validate(json.loads(text), schema)
 
 
+@settings(deadline=None)
 @given(st.text(max_size=20))
 def test_what_is_held_back_is_the_open_character(text: str) -> None:
     data = text.encode()

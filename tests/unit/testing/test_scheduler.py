@@ -1,6 +1,6 @@
 """Continuous batching: bounds hold, nothing is forgotten, preempted sequences say the same."""
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from seawall.domain.action import Timing
@@ -40,6 +40,7 @@ def run(scheduler: Scheduler, steps: int = 10_000) -> int:
     raise AssertionError("never finished")
 
 
+@settings(deadline=None)
 @given(
     st.lists(st.tuples(st.integers(1, 60), st.integers(1, 60)), min_size=1, max_size=12),
     st.integers(1, 4),
