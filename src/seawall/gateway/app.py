@@ -10,16 +10,16 @@ import asyncio
 import itertools
 import math
 import ssl
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from random import Random
 from time import time
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import msgspec
 
 from seawall.decide.route.pick import Ask, Target, side
 from seawall.domain.seen import Replica, Replicas
-from seawall.domain.spec import Fleet
+from seawall.domain.spec import Fleet, FleetSpec
 from seawall.domain.units import parse_seconds
 from seawall.gateway.audit import Audit
 from seawall.gateway.client_side import Client, Request
@@ -51,8 +51,11 @@ STREAMS = frozenset({"chat", "completions", "responses", "messages"})
 MODELS = b"/v1/models"
 DEADLINE = b"x-seawall-deadline"
 PRIORITY = b"x-seawall-priority"
+SIDE = b"x-seawall-group"
+"""A route that splits for a canary (HTTPRoute, Istio) says here which side it chose."""
 WANTED = frozenset(
     {
+        SIDE,
         b"host",
         b"authorization",
         b"x-api-key",
@@ -278,15 +281,9 @@ class App:
     def _ask(self, runtime: FleetRuntime, served: Served, request: Request, body: Body) -> Ask:
         headers = request.headers
         session = headers.get(runtime.spec.session_header.lower().encode())
-        group = None
-        if runtime.canary_percent:
-            canary = runtime.fleet.spec.rollout.canary
-            sticky = (
-                headers.get(canary.sticky_header.lower().encode())
-                if canary and canary.sticky_header
-                else None
-            )
-            group = side(runtime.canary_percent, (sticky or session or request.id).decode("latin-1"))
+        percent = runtime.canary_percent
+        spec = runtime.fleet.spec
+        group = canary_group(percent, spec, headers, session or request.id) if percent else None
         return Ask(
             tokens_of(body, request.size, runtime.typical_output),
             served.adapter,
@@ -359,6 +356,23 @@ def allowed(model: str, tenant: Tenant, key: Key | None) -> bool:
     if tenant.models and model not in tenant.models:
         return False
     return key is None or not key.models or model in key.models
+
+
+def canary_group(
+    percent: int, spec: FleetSpec, headers: Mapping[bytes, bytes], otherwise: bytes
+) -> Literal["stable", "canary"]:
+    """Which side of a canary serves a request: the route's word where a route splits, else our own share of
+    the sticky header's value, or of `otherwise`. Clients cannot choose: routes overwrite the header."""
+    if spec.gateway.route in ("gateway-api", "istio"):
+        told = headers.get(SIDE)
+        if told == b"canary":
+            return "canary"
+        if told == b"stable":
+            return "stable"
+    policy = spec.rollout.canary
+    name = policy.sticky_header if policy else None
+    sticky = headers.get(name.lower().encode()) if name else None
+    return side(percent, (sticky or otherwise).decode("latin-1"))
 
 
 def _models_page(models: dict[str, Served]) -> bytes:
