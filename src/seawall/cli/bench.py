@@ -134,10 +134,10 @@ async def _where(target: str, model: str | None, api_key: str | None) -> tuple[s
     url = target
     if target.endswith((".yaml", ".yml")):
         from seawall.config.load import load_fleets
-        from seawall.local import control, session
+        from seawall.local import control
 
         fleet = load_fleets(Path(target))[0]
-        state = control.ask(session.state_dir(None), do="status")
+        state = control.ask(control.state_dir(None), do="status")
         url, model = str(state["gateway"]["url"]), model or fleet.served_names[0]
     if model is None:
         try:

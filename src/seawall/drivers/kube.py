@@ -253,6 +253,18 @@ class Kube:
                 return False
             raise
 
+    async def evict(self, namespace: str, pod: str) -> bool:
+        """Asks the API server to evict a Pod; False when a disruption budget forbids it now."""
+        meta = {"name": pod, "namespace": namespace}
+        body = {"apiVersion": "policy/v1", "kind": "Eviction", "metadata": meta}
+        try:
+            await self.request("POST", POD.path(namespace, pod, "eviction"), body=body)
+            return True
+        except Refused as e:
+            if e.code in (404, 429):
+                return e.code == 404
+            raise
+
     async def logs(
         self, namespace: str, pod: str, container: str, previous: bool = False, lines: int = 200
     ) -> str:

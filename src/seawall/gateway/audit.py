@@ -59,16 +59,19 @@ class Audit:
         request = e.request
         first = e.first_token_at
         # By hand for the fields that cannot need escaping, which are most: this is on every request's way.
-        line = b'{"time":%.3f,"id":"%b","fleet":%b,"model":%b,"route":"%b","outcome":"%b","status":%d,"ms":%.1f%b}' % (
-            time.time(),
-            request.id,
-            self._quoted(e.fleet.name),
-            self._quoted(request.model),
-            request.path,
-            e.outcome.encode(),
-            e.status,
-            e.seconds * 1000,
-            self._rest(e, first),
+        line = (
+            b'{"time":%.3f,"id":"%b","fleet":%b,"model":%b,"route":"%b","outcome":"%b","status":%d,"ms":%.1f%b}'
+            % (
+                time.time(),
+                request.id,
+                self._quoted(e.fleet.name),
+                self._quoted(request.model),
+                request.path,
+                e.outcome.encode(),
+                e.status,
+                e.seconds * 1000,
+                self._rest(e, first),
+            )
         )
         if self._waiting > MAX_WAITING:
             self.dropped += 1

@@ -59,7 +59,9 @@ def pod_seen(pod: Mapping[str, Any]) -> PodSeen | None:
     address, fleet, port = status.get("podIP"), labels.get(FLEET), _port(pod, notes)
     if not address or not fleet or port is None or status.get("phase") in ("Succeeded", "Failed"):
         return None
-    ready = any(c.get("type") == "Ready" and c.get("status") == "True" for c in status.get("conditions") or ())
+    ready = any(
+        c.get("type") == "Ready" and c.get("status") == "True" for c in status.get("conditions") or ()
+    )
     host = f"[{address}]" if ":" in address else address
     group = labels.get(GROUP) or "stable"
     replica = Replica(

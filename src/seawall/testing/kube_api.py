@@ -113,6 +113,8 @@ class KubeApi:
         self.served = dict(SERVED)
         self.logs: dict[str, str] = {}
         """`namespace/pod/container[/previous]` -> text."""
+        self.proxies: dict[str, Object] = {}
+        """`namespace/pod:port` -> the JSON that its proxy answers, whatever the path."""
         self.requests: list[str] = []
         self.bytes_sent = 0
         self.changed = threading.Condition(threading.RLock())

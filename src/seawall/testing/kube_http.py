@@ -13,7 +13,7 @@ from seawall.testing.kube_api import KubeApi, Object, Problem, kind_name, matche
 
 _PATH = re.compile(
     r"/(?:api/(?P<core>v1)|apis/(?P<group>[^/]+/[^/]+))"
-    r"(?:/namespaces/(?P<namespace>[^/]+)(?=/[^/]+))?(?:/(?P<plural>[^/]+)(?:/(?P<name>[^/]+)(?:/(?P<sub>[^/]+))?)?)?"
+    r"(?:/namespaces/(?P<namespace>[^/]+)(?=/[^/]+))?(?:/(?P<plural>[^/]+)(?:/(?P<name>[^/]+)(?:/(?P<sub>[^/]+)(?:/.*)?)?)?)?"
 )
 
 
@@ -83,6 +83,11 @@ class Handler(BaseHTTPRequestHandler):
                 "/previous" if query.get("previous") else ""
             )
             return self._send_text(api.logs.get(key, ""))
+        if sub == "proxy":
+            answer = api.proxies.get(f"{namespace}/{name}")
+            if answer is None:
+                raise Problem(503, "ServiceUnavailable", "no endpoints available")
+            return self._send(200, answer)
         if sub == "eviction":
             return self._send(201, api.delete(store, namespace, name))
         if self.command == "GET" and not name:

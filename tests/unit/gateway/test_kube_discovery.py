@@ -48,7 +48,12 @@ def test_a_pod_becomes_a_replica() -> None:
 
 @pytest.mark.parametrize(
     "change",
-    [{"status": {}}, {"spec": {"containers": [{"ports": None}]}}, {"metadata": {"name": "x"}}, {"spec": None}],
+    [
+        {"status": {}},
+        {"spec": {"containers": [{"ports": None}]}},
+        {"metadata": {"name": "x"}},
+        {"spec": None},
+    ],
 )
 def test_what_cannot_serve_is_no_replica(change: dict[str, Any]) -> None:
     assert pod_seen({**pod("a", "10.0.0.7"), **change}) is None
@@ -64,7 +69,10 @@ def test_deletion_drains_at_once_and_an_unready_endpoint_is_not_used() -> None:
 
 
 def test_the_canary_weight_comes_from_the_canary_service_label() -> None:
-    slices = [slice_seen(endpoint_slice({}, **{"seawall.dev/canary-weight": "25"})), slice_seen(endpoint_slice({}))]
+    slices = [
+        slice_seen(endpoint_slice({}, **{"seawall.dev/canary-weight": "25"})),
+        slice_seen(endpoint_slice({})),
+    ]
     assert merge(1, [], slices).canary_weights == {"m": 25}
     wrong = slice_seen(endpoint_slice({}, **{"seawall.dev/canary-weight": "lots"}))
     assert merge(1, [], [wrong]).canary_weights == {}

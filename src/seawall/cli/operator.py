@@ -1,0 +1,71 @@
+"""`seawall operator`: keep Fleet objects of a cluster as they are meant to be."""
+
+from __future__ import annotations
+
+import click
+
+from seawall.cli.cluster import with_cluster
+
+
+@click.group()
+def command() -> None:
+    """Reconcile Fleet objects, drain replicas whose node is about to go. Optional: manifests work without it.
+
+    \b
+    seawall operator manifests | kubectl apply --server-side -f -
+    kubectl apply -f llama-70b.yaml && kubectl get fleets
+    """
+
+
+@command.command()
+@click.option("--namespace", default="seawall-system", show_default=True)
+@click.option("--image", help="Image of seawall. [this version's]")
+@click.option("--crd-only", is_flag=True, help="Only the CustomResourceDefinition.")
+def manifests(namespace: str, image: str | None, crd_only: bool) -> None:
+    """Print the operator's own objects: CRD, RBAC, Deployment."""
+    import yaml
+
+    from seawall.operator.crd import fleet_crd
+    from seawall.operator.manifests import operator_manifests
+
+    objects = [fleet_crd()] if crd_only else operator_manifests(namespace, image)
+    click.echo(yaml.safe_dump_all(objects, sort_keys=False, explicit_start=True), nl=False)
+
+
+@command.command()
+@click.option("--context", help="Context of the kubeconfig. [in the cluster]")
+@click.option("--kubeconfig", envvar="KUBECONFIG")
+@click.option("-n", "--namespace", help="Only this namespace. [the whole cluster]")
+@click.option(
+    "--lease-namespace", envvar="POD_NAMESPACE", default="default", help="Where the leader's Lease lies."
+)
+def run(context: str | None, kubeconfig: str | None, namespace: str | None, lease_namespace: str) -> None:
+    """Run until SIGTERM. Several may run: one leads, the others stand by."""
+    import asyncio
+    import logging
+    import os
+    import signal
+    import socket
+    import time
+
+    from seawall.drivers.kube import Kube
+    from seawall.operator.lease import Leader
+    from seawall.operator.loop import Operator
+    from seawall.operator.manifests import NAME
+
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    logging.getLogger("httpx2").setLevel(logging.WARNING)
+
+    async def work(kube: Kube) -> None:
+        identity = f"{socket.gethostname()}-{os.getpid()}"
+        leader = Leader(kube, lease_namespace, NAME, identity, time.monotonic)
+        task = asyncio.ensure_future(leader.run(Operator(kube, namespace, time.monotonic).run))
+        loop = asyncio.get_running_loop()
+        for sig in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(sig, task.cancel)
+        try:
+            await task
+        except asyncio.CancelledError:
+            await leader.release()
+
+    with_cluster(context, kubeconfig, work)

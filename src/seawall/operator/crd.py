@@ -1,0 +1,165 @@
+"""The CustomResourceDefinition of a Fleet, made from the one spec: structural schema, CEL rules, columns, status.
+
+Kubernetes' schemas are narrower than JSON Schema: no $ref, no `type` inside anyOf, boolean exclusive bounds.
+`structural` translates; a field that both systems can check is checked in both.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from seawall.config.load import json_schema
+from seawall.domain.spec import API_VERSION
+
+Schema = dict[str, Any]
+GROUP, VERSION = API_VERSION.split("/")
+
+RULES: dict[str, list[tuple[str, str]]] = {
+    "scaling": [
+        (
+            "(has(self.max) ? self.max : 1) >= (has(self.min) ? self.min : 1)",
+            "max must not be less than min",
+        )
+    ],
+    "model": [("self.source.contains('://')", "source needs a scheme, such as hf://org/name")],
+}
+"""spec.<field> -> (CEL rule, message): what no single field can know."""
+
+_COLUMNS = [
+    ("Model", "string", ".spec.model.source", 0),
+    ("GPU", "string", ".status.gpu", 0),
+    ("Ready", "integer", ".status.ready", 0),
+    ("Desired", "integer", ".status.desired", 0),
+    ("Phase", "string", ".status.phase", 0),
+    ("Why", "string", ".status.reason", 1),
+    ("Age", "date", ".metadata.creationTimestamp", 0),
+]
+
+
+def fleet_crd() -> Schema:
+    """The object that `kubectl apply` takes."""
+    whole = json_schema()
+    spec = structural(whole["properties"]["spec"], whole["$defs"])
+    for name, rules in RULES.items():
+        spec["properties"][name]["x-kubernetes-validations"] = [{"rule": r, "message": m} for r, m in rules]
+    version = {
+        "name": VERSION,
+        "served": True,
+        "storage": True,
+        "schema": {
+            "openAPIV3Schema": {
+                "type": "object",
+                "description": "One model served by N replicas of vLLM behind a gateway.",
+                "required": ["spec"],
+                "properties": {
+                    "apiVersion": {"type": "string"},
+                    "kind": {"type": "string"},
+                    "metadata": {"type": "object"},
+                    "spec": spec,
+                    "status": _status(),
+                },
+            }
+        },
+        "subresources": {"status": {}},
+        "additionalPrinterColumns": [
+            {"name": n, "type": t, "jsonPath": p, "priority": k} for n, t, p, k in _COLUMNS
+        ],
+    }
+    return {
+        "apiVersion": "apiextensions.k8s.io/v1",
+        "kind": "CustomResourceDefinition",
+        "metadata": {"name": f"fleets.{GROUP}"},
+        "spec": {
+            "group": GROUP,
+            "names": {"kind": "Fleet", "listKind": "FleetList", "plural": "fleets", "singular": "fleet"},
+            "scope": "Namespaced",
+            "versions": [version],
+        },
+    }
+
+
+def structural(schema: Schema, defs: dict[str, Schema]) -> Schema:
+    """JSON Schema (as pydantic writes it) -> structural schema of apiextensions.k8s.io/v1."""
+    if "$ref" in schema:
+        target = dict(defs[schema["$ref"].rsplit("/", 1)[-1]])
+        kept = {k: v for k, v in schema.items() if k == "description"}
+        return structural({**target, **kept}, defs)
+    if "allOf" in schema and len(schema["allOf"]) == 1:
+        return structural({**schema["allOf"][0], **{k: v for k, v in schema.items() if k != "allOf"}}, defs)
+    if "anyOf" in schema:
+        return _choice(schema, defs)
+    out: Schema = {}
+    for key in (
+        "type",
+        "description",
+        "enum",
+        "pattern",
+        "format",
+        "minimum",
+        "maximum",
+        "minLength",
+        "maxLength",
+    ):
+        if key in schema:
+            out[key] = schema[key]
+    if "const" in schema:
+        out["enum"], out["type"] = [schema["const"]], "string"
+    for bound, plain in (("exclusiveMinimum", "minimum"), ("exclusiveMaximum", "maximum")):
+        if bound in schema:
+            out[plain], out[bound] = schema[bound], True
+    if "properties" in schema:
+        out["properties"] = {k: structural(v, defs) for k, v in schema["properties"].items()}
+        if schema.get("required"):
+            out["required"] = list(schema["required"])
+    elif schema.get("type") == "object":
+        inner = schema.get("additionalProperties")
+        if isinstance(inner, dict) and inner:
+            out["additionalProperties"] = structural(inner, defs)
+        else:
+            out["x-kubernetes-preserve-unknown-fields"] = True
+    if "items" in schema:
+        out["items"] = structural(schema["items"], defs)
+    return out
+
+
+def _choice(schema: Schema, defs: dict[str, Schema]) -> Schema:
+    options = [o for o in schema["anyOf"] if o.get("type") != "null"]
+    nullable = len(options) < len(schema["anyOf"])
+    flat = [inner for o in options for inner in (o.get("anyOf", [o]))]
+    kinds = {o.get("type") for o in flat}
+    described = {k: v for k, v in schema.items() if k == "description"}
+    if len(flat) == 1:
+        out = structural({**flat[0], **described}, defs)
+    elif kinds == {"integer", "string"}:
+        out = {"x-kubernetes-int-or-string": True, **described}
+    else:
+        # A number or text (`2.5`, `2500ms`): structural schemas have no such type, so the gate is our own reader.
+        out = {"x-kubernetes-preserve-unknown-fields": True, **described}
+    return {**out, "nullable": True} if nullable else out
+
+
+def _status() -> Schema:
+    text, number = {"type": "string"}, {"type": "integer"}
+    condition = {
+        "type": "object",
+        "required": ["type", "status"],
+        "properties": {
+            **dict.fromkeys(("type", "status", "reason", "message"), text),
+            "lastTransitionTime": {"type": "string", "format": "date-time"},
+            "observedGeneration": {"type": "integer", "format": "int64"},
+        },
+    }
+    return {
+        "type": "object",
+        "properties": {
+            **dict.fromkeys(("phase", "reason", "gpu", "plan", "scaler", "applied"), text),
+            **dict.fromkeys(("ready", "desired", "queued", "inFlight"), number),
+            "observedGeneration": {"type": "integer", "format": "int64"},
+            "conditions": {
+                "type": "array",
+                "items": condition,
+                "x-kubernetes-list-type": "map",
+                "x-kubernetes-list-map-keys": ["type"],
+            },
+        },
+    }

@@ -1,0 +1,101 @@
+"""Leader election by a Lease: one operator acts, the others stand by. Safe when the clock or the API jumps.
+
+The holder stops acting `MARGIN_S` before anybody else may take over, measured on its own clock. Others judge by
+how long the Lease has not moved on *their* clock, so clocks need not agree.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
+
+from seawall.drivers.kube import Kind, Kube, Object, Refused
+from seawall.errors import ClusterError
+
+LEASE = Kind("coordination.k8s.io/v1", "Lease", "leases")
+HOLD_S = 15.0
+RENEW_S = 4.0
+MARGIN_S = 3.0
+
+
+class Leader:
+    """`await leader.run(work)`: runs `work` while this process is the leader, again after each election."""
+
+    def __init__(
+        self, kube: Kube, namespace: str, name: str, identity: str, clock: Callable[[], float]
+    ) -> None:
+        self._kube, self._namespace, self._name, self._identity = kube, namespace, name, identity
+        self._clock = clock
+        self._seen: tuple[str, float] = ("", 0.0)
+        self._renewed = -HOLD_S
+        self.leads = False
+
+    async def run(self, work: Callable[[], Awaitable[None]]) -> None:
+        """Never returns by itself. When the lease is lost, `work` is cancelled before another may begin."""
+        while True:
+            while not await self._try():
+                await asyncio.sleep(RENEW_S / 2)
+            self.leads = True
+            worker = asyncio.ensure_future(work())
+            try:
+                while not worker.done() and self._clock() - self._renewed < HOLD_S - MARGIN_S:
+                    await asyncio.wait([worker], timeout=RENEW_S)
+                    await self._try()
+            finally:
+                self.leads = False
+                worker.cancel()
+                with contextlib.suppress(asyncio.CancelledError):
+                    await worker
+
+    async def release(self) -> None:
+        """Lets the next one begin at once (on SIGTERM)."""
+        with contextlib.suppress(ClusterError):
+            held = await self._kube.get(LEASE, self._namespace, self._name)
+            if held and (held.get("spec") or {}).get("holderIdentity") == self._identity:
+                await self._write(
+                    {**held, "spec": {**held["spec"], "holderIdentity": "", "leaseDurationSeconds": 1}}
+                )
+
+    async def _try(self) -> bool:
+        try:
+            return await self._take()
+        except ClusterError:
+            return False
+
+    async def _take(self) -> bool:
+        start = self._clock()
+        held = await self._kube.get(LEASE, self._namespace, self._name)
+        if held is None:
+            body = {
+                "apiVersion": LEASE.api_version,
+                "kind": LEASE.name,
+                "metadata": {"name": self._name, "namespace": self._namespace},
+                "spec": self._spec(),
+            }
+            await self._kube.request("POST", LEASE.path(self._namespace), body=body)
+            self._renewed = start
+            return True
+        spec, version = held.get("spec") or {}, str(held["metadata"].get("resourceVersion"))
+        if spec.get("holderIdentity") != self._identity and spec.get("holderIdentity"):
+            if self._seen[0] != version:
+                self._seen = (version, self._clock())
+            if self._clock() - self._seen[1] < float(spec.get("leaseDurationSeconds") or HOLD_S):
+                return False
+        await self._write({**held, "spec": {**spec, **self._spec()}})
+        self._renewed = start
+        return True
+
+    async def _write(self, lease: Object) -> None:
+        """PUT with the resourceVersion that was read: of two that try, the API server lets one."""
+        try:
+            await self._kube.request("PUT", LEASE.path(self._namespace, self._name), body=lease)
+        except Refused as e:
+            if e.code == 409:
+                raise ClusterError("another operator was faster.") from None
+            raise
+
+    def _spec(self) -> Object:
+        now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+        return {"holderIdentity": self._identity, "leaseDurationSeconds": int(HOLD_S), "renewTime": now}

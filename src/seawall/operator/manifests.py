@@ -1,0 +1,121 @@
+"""The operator's own objects: CRD, the least rights that do, one Deployment of two Pods with one leader. Pure."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from seawall import __version__
+from seawall.operator.crd import GROUP, fleet_crd
+
+Object = dict[str, Any]
+NAME = "seawall-operator"
+
+_RULES: list[tuple[list[str], list[str], list[str]]] = [
+    ([GROUP], ["fleets"], ["get", "list", "watch"]),
+    ([GROUP], ["fleets/status"], ["get", "patch"]),
+    ([""], ["pods"], ["get", "list", "watch", "patch"]),
+    ([""], ["pods/eviction"], ["create"]),
+    ([""], ["pods/proxy"], ["get"]),
+    ([""], ["nodes"], ["get", "list", "watch"]),
+    (
+        [""],
+        ["services", "configmaps", "serviceaccounts", "persistentvolumeclaims"],
+        ["get", "create", "patch"],
+    ),
+    (["apps"], ["deployments"], ["get", "list", "create", "patch"]),
+    (["batch"], ["jobs"], ["get", "create", "patch"]),
+    (["policy"], ["poddisruptionbudgets"], ["get", "create", "patch"]),
+    (["autoscaling"], ["horizontalpodautoscalers"], ["get", "list", "create", "patch"]),
+    (["networking.k8s.io"], ["networkpolicies", "ingresses"], ["get", "create", "patch"]),
+    (["keda.sh"], ["scaledobjects", "triggerauthentications"], ["get", "list", "create", "patch"]),
+    (
+        ["monitoring.coreos.com"],
+        ["podmonitors", "servicemonitors", "prometheusrules"],
+        ["get", "create", "patch"],
+    ),
+    (["gateway.networking.k8s.io"], ["httproutes"], ["get", "create", "patch"]),
+    (["networking.istio.io"], ["virtualservices", "destinationrules"], ["get", "create", "patch"]),
+    (["inference.networking.k8s.io"], ["inferencepools"], ["get", "create", "patch"]),
+    (["leaderworkerset.x-k8s.io"], ["leaderworkersets"], ["get", "create", "patch"]),
+    (["rbac.authorization.k8s.io"], ["roles", "rolebindings"], ["get", "create", "patch"]),
+    # The Role that the gateway gets: the API server lets nobody grant what they do not have themselves.
+    (["discovery.k8s.io"], ["endpointslices"], ["get", "list", "watch"]),
+]
+
+
+def operator_manifests(namespace: str = "seawall-system", image: str | None = None) -> list[Object]:
+    """Everything that `kubectl apply --server-side` needs to run the operator."""
+    meta = {"name": NAME, "namespace": namespace, "labels": {"app.kubernetes.io/name": NAME}}
+    rules = [{"apiGroups": g, "resources": r, "verbs": v} for g, r, v in _RULES]
+    own = [
+        {"apiGroups": ["coordination.k8s.io"], "resources": ["leases"], "verbs": ["get", "create", "update"]},
+    ]
+    subject = [{"kind": "ServiceAccount", "name": NAME, "namespace": namespace}]
+    rbac = "rbac.authorization.k8s.io/v1"
+    role = {"apiGroup": "rbac.authorization.k8s.io", "name": NAME}
+    levels = {f"pod-security.kubernetes.io/{m}": "restricted" for m in ("enforce", "audit", "warn")}
+    return [
+        {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace, "labels": levels}},
+        fleet_crd(),
+        {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": meta},
+        {"apiVersion": rbac, "kind": "ClusterRole", "metadata": {"name": NAME}, "rules": rules},
+        {
+            "apiVersion": rbac,
+            "kind": "ClusterRoleBinding",
+            "metadata": {"name": NAME},
+            "roleRef": {**role, "kind": "ClusterRole"},
+            "subjects": subject,
+        },
+        {"apiVersion": rbac, "kind": "Role", "metadata": meta, "rules": own},
+        {
+            "apiVersion": rbac,
+            "kind": "RoleBinding",
+            "metadata": meta,
+            "roleRef": {**role, "kind": "Role"},
+            "subjects": subject,
+        },
+        _deployment(meta, image or f"ghcr.io/seawall-dev/seawall:{__version__}"),
+    ]
+
+
+def _deployment(meta: Object, image: str) -> Object:
+    container = {
+        "name": "operator",
+        "image": image,
+        "args": ["operator", "run"],
+        "env": [{"name": "POD_NAMESPACE", "valueFrom": {"fieldRef": {"fieldPath": "metadata.namespace"}}}],
+        "resources": {
+            "requests": {"cpu": "100m", "memory": "256Mi"},
+            "limits": {"memory": "512Mi"},
+        },
+        "securityContext": {
+            "allowPrivilegeEscalation": False,
+            "readOnlyRootFilesystem": True,
+            "capabilities": {"drop": ["ALL"]},
+        },
+        "volumeMounts": [{"name": "tmp", "mountPath": "/tmp"}],
+    }
+    pod = {
+        "serviceAccountName": NAME,
+        "enableServiceLinks": False,
+        "securityContext": {
+            "runAsNonRoot": True,
+            "runAsUser": 65532,
+            "runAsGroup": 65532,
+            "seccompProfile": {"type": "RuntimeDefault"},
+        },
+        "containers": [container],
+        "volumes": [{"name": "tmp", "emptyDir": {"sizeLimit": "64Mi"}}],
+        "terminationGracePeriodSeconds": 20,
+    }
+    labels = meta["labels"]
+    return {
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "metadata": meta,
+        "spec": {
+            "replicas": 2,
+            "selector": {"matchLabels": labels},
+            "template": {"metadata": {"labels": labels}, "spec": pod},
+        },
+    }

@@ -1,0 +1,155 @@
+"""One Fleet object -> what to apply and what its status should say. Pure but for planning, which reads no cluster.
+
+Level-triggered: it is given the Fleet and what is there now, never an event, so a lost event loses nothing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from seawall.config.load import dump_fleet, parse_document
+from seawall.config.model_config import resolve
+from seawall.config.yaml import Document
+from seawall.decide.plan import plan
+from seawall.domain.action import Plan
+from seawall.domain.spec import API_VERSION
+from seawall.drivers.kube import Kind, Object
+from seawall.errors import InputError, SeawallError
+from seawall.operator.status import FleetView
+from seawall.render.everything import render
+from seawall.render.inputs import Group, Wanted
+
+FLEET = Kind(API_VERSION, "Fleet", "fleets")
+_KEPT = ("Namespace", "PersistentVolumeClaim")
+"""Not owned by the Fleet: they outlive it, as weights and namespaces should."""
+
+
+@dataclass(frozen=True)
+class Desired:
+    """What a Fleet becomes. `problem` instead of objects when it cannot work."""
+
+    objects: tuple[Object, ...] = ()
+    plan: Plan | None = None
+    digest: str = ""
+    """Of the objects: unchanged objects are not applied again."""
+    problem: str = ""
+
+
+def desire(obj: Object) -> Desired:
+    """Plans and renders a Fleet object. Whatever is wrong with it becomes `problem`, never an exception."""
+    meta = obj.get("metadata") or {}
+    wanted = {"name": meta.get("name"), "namespace": meta.get("namespace")}
+    bare = {"apiVersion": obj.get("apiVersion"), "kind": "Fleet", "metadata": wanted, "spec": obj.get("spec")}
+    try:
+        fleet, problems = parse_document(Document(bare, 1, {}))
+        if fleet is None or problems:
+            raise InputError("; ".join(f"{p.path}: {p.message}" for p in problems[:3]))
+        made = plan(fleet, resolve(fleet))
+        member = Wanted(fleet=fleet, plan=made, document=dump_fleet(fleet))
+        objects = tuple(o for o in render(Group(members=(member,))).objects if o["kind"] != "Namespace")
+    except SeawallError as e:
+        return Desired(problem=str(e)[:1000])
+    owned = tuple(_owned(o, obj) for o in objects)
+    digest = hashlib.sha256(json.dumps(owned, sort_keys=True).encode()).hexdigest()[:16]
+    return Desired(owned, made, digest)
+
+
+def _owned(obj: Object, fleet: Object) -> Object:
+    """With an owner reference: deleting the Fleet deletes it, by the cluster's own garbage collection. No
+    finalizer is needed, so a namespace's deletion can never hang on us."""
+    if obj["kind"] in _KEPT:
+        return obj
+    meta = fleet["metadata"]
+    owner = {
+        "apiVersion": API_VERSION,
+        "kind": "Fleet",
+        "name": meta["name"],
+        "uid": meta["uid"],
+        "controller": True,
+    }
+    return {**obj, "metadata": {**obj["metadata"], "ownerReferences": [owner]}}
+
+
+def status_of(fleet: Object, desired: Desired, error: str, view: FleetView | None, now: str) -> Object:
+    """The status to write. Conditions keep their transition time while their status is the same."""
+    old: dict[str, Any] = fleet.get("status") or {}
+    generation = int(fleet["metadata"].get("generation") or 0)
+    facts = [
+        (
+            "Planned",
+            not desired.problem,
+            "Fits" if desired.plan and not desired.problem else "CannotWork",
+            _why(desired),
+        ),
+        (
+            "Applied",
+            not (desired.problem or error),
+            "Applied" if not error else "Refused",
+            error or "all objects applied",
+        ),
+        _ready(view),
+    ]
+    previous = {c.get("type"): c for c in old.get("conditions") or []}
+    conditions = []
+    for kind, good, reason, message in facts:
+        state = "True" if good else "False"
+        before = previous.get(kind) or {}
+        since = before.get("lastTransitionTime") if before.get("status") == state else None
+        conditions.append(
+            {
+                "type": kind,
+                "status": state,
+                "reason": reason,
+                "message": message[:1000],
+                "lastTransitionTime": since or now,
+                "observedGeneration": generation,
+            }
+        )
+    bad = next((c for c in conditions if c["status"] == "False"), None)
+    out: Object = {
+        "observedGeneration": generation,
+        "phase": "Ready"
+        if bad is None
+        else {"Planned": "Invalid", "Applied": "Refused"}.get(str(bad["type"]), "Progressing"),
+        "reason": bad["message"] if bad else _why(desired),
+        "conditions": conditions,
+        "applied": desired.digest if not (error or desired.problem) else old.get("applied", ""),
+        "ready": view.ready if view else 0,
+        "desired": view.desired if view else 0,
+    }
+    if desired.plan:
+        out |= {
+            "gpu": f"{desired.plan.gpus_per_replica} x {desired.plan.gpu}",
+            "plan": desired.plan.reason[:500],
+        }
+    if view and view.scaler:
+        out["scaler"] = view.scaler
+    if view and view.queued is not None:
+        out |= {"queued": view.queued, "inFlight": view.in_flight or 0}
+    return out
+
+
+def _why(desired: Desired) -> str:
+    return desired.problem or (desired.plan.reason if desired.plan else "")
+
+
+def _ready(view: FleetView | None) -> tuple[str, bool, str, str]:
+    if view is None:
+        return "Ready", False, "NotThere", "no Deployment yet"
+    troubled = next((r for r in view.replicas if r.phase not in ("ready", "draining")), None)
+    why = (
+        f"{troubled.name}: {troubled.phase}: {troubled.reason}"
+        if troubled
+        else f"{view.ready} of {view.desired} ready"
+    )
+    if view.rollout:
+        why = view.rollout
+    return (
+        "Ready",
+        view.ready >= max(1, view.desired) or view.desired == 0,
+        "Serving" if not troubled else "Waiting",
+        why,
+    )

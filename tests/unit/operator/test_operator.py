@@ -1,0 +1,291 @@
+"""The operator against the API double: what is wanted comes to be, whatever is lost on the way."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+import pytest_asyncio
+import yaml
+
+from seawall.decide.drain import (
+    ADVICE,
+    CONDITIONS,
+    TAINTS,
+    Drain,
+    NodeSeen,
+    ReplicaSeen,
+    Undrain,
+    decide,
+    deletion_costs,
+)
+from seawall.drivers.kube import Kube, connect
+from seawall.operator.crd import fleet_crd
+from seawall.operator.lease import Leader
+from seawall.operator.loop import COST, DRAINING, Operator
+from seawall.operator.manifests import operator_manifests
+from seawall.testing.kube_api import KubeApi
+
+ROOT = Path(__file__).parents[3]
+
+
+@pytest.fixture
+def api() -> Iterator[KubeApi]:
+    with KubeApi() as double:
+        yield double
+
+
+@pytest_asyncio.fixture
+async def kube(api: KubeApi, tmp_path: Path) -> AsyncIterator[Kube]:
+    async with connect(kubeconfig=api.kubeconfig(tmp_path, "llm")) as client:
+        yield client
+
+
+def example(name: str = "llama-70b-4xh100") -> dict[str, Any]:
+    data: dict[str, Any] = yaml.safe_load((ROOT / "examples" / f"{name}.yaml").read_text())
+    return data
+
+
+class Running:
+    """An operator at work while a test looks."""
+
+    def __init__(self, kube: Kube) -> None:
+        self._task = asyncio.ensure_future(Operator(kube, None, time.monotonic, resync_s=1.0).run())
+
+    async def __aenter__(self) -> Running:
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        self._task.cancel()
+        await asyncio.gather(self._task, return_exceptions=True)
+
+    async def until(self, what: Callable[[], object], within_s: float = 30.0) -> None:
+        async with asyncio.timeout(within_s):
+            while not what():
+                assert not self._task.done(), self._task
+                await asyncio.sleep(0.05)
+
+
+async def test_a_fleet_becomes_objects_and_its_status_says_so(api: KubeApi, kube: Kube) -> None:
+    fleet = api.put(example())
+    name, ns = fleet["metadata"]["name"], fleet["metadata"]["namespace"]
+
+    def status() -> dict[str, Any]:
+        found: dict[str, Any] = api.objects("seawall.dev/v1alpha1", "fleets")[ns, name].get("status", {})
+        return found
+
+    async with Running(kube) as op:
+        await op.until(lambda: status().get("phase") == "Progressing")
+        deployments = api.objects("apps/v1", "deployments")
+        assert (ns, name) in deployments
+        owner = deployments[ns, name]["metadata"]["ownerReferences"][0]
+        assert (owner["kind"], owner["uid"]) == ("Fleet", fleet["metadata"]["uid"])
+        claims = api.objects("v1", "persistentvolumeclaims").values()
+        assert claims and all("ownerReferences" not in c["metadata"] for c in claims), (
+            "weights outlive the fleet"
+        )
+        assert "finalizers" not in api.objects("seawall.dev/v1alpha1", "fleets")[ns, name]["metadata"]
+
+        changed = api.objects("seawall.dev/v1alpha1", "fleets")[ns, name]
+        changed["spec"]["scaling"] = {"min": 5, "max": 1}
+        api.put(changed)
+        await op.until(lambda: status().get("phase") == "Invalid")
+        assert "max" in status()["reason"]
+        changed = api.objects("seawall.dev/v1alpha1", "fleets")[ns, name]
+        changed["spec"]["scaling"] = {"min": 2, "max": 3}
+        api.put(changed)
+        await op.until(lambda: status().get("phase") == "Progressing")
+        for key, d in api.objects("apps/v1", "deployments").items():
+            d["status"] = {"readyReplicas": 9, "updatedReplicas": 9, "availableReplicas": 9}
+            d["spec"]["replicas"] = 2
+            assert key[0] == ns
+            api.put(d)
+        await op.until(lambda: status().get("phase") == "Ready")
+        assert {c["type"]: c["status"] for c in status()["conditions"]} == dict.fromkeys(
+            ("Planned", "Applied", "Ready"), "True"
+        )
+
+
+async def test_lost_events_and_refusals_are_healed(api: KubeApi, kube: Kube) -> None:
+    async with Running(kube) as op:
+        api.faults.fail = 6
+        api.faults.gone = 2
+        api.put(example())
+        await op.until(lambda: api.objects("apps/v1", "deployments"))
+        api.break_watches()
+        api.faults.drop_deleted = True
+        api.put({**example("scale-to-zero")})
+        await op.until(lambda: len(api.objects("apps/v1", "deployments")) >= 3)
+
+
+def pod(name: str, node: str = "n1", fleet: str = "llama-70b", **notes: str) -> dict[str, Any]:
+    labels = {"seawall.dev/fleet": fleet, "seawall.dev/role": "engine"}
+    meta = {
+        "name": name,
+        "namespace": "llm",
+        "labels": labels,
+        "annotations": notes,
+        "finalizers": ["test/hold"],
+    }
+    return {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": meta,
+        "spec": {"nodeName": node},
+        "status": {"phase": "Running"},
+    }
+
+
+def node(name: str, *taints: str) -> dict[str, Any]:
+    spec = {"taints": [{"key": t, "effect": "NoSchedule"} for t in taints]}
+    return {"apiVersion": "v1", "kind": "Node", "metadata": {"name": name}, "spec": spec}
+
+
+async def test_a_spot_notice_drains_and_replaces_the_replica_at_once(api: KubeApi, kube: Kube) -> None:
+    for n in ("n1", "n2"):
+        api.put(node(n))
+    api.put(pod("a", "n1"))
+    api.put(pod("b", "n2"))
+
+    def notes(name: str) -> dict[str, str]:
+        found: dict[str, str] = api.objects("v1", "pods")["llm", name]["metadata"].get("annotations", {})
+        return found
+
+    async with Running(kube) as op:
+        await op.until(lambda: sum("watch=true" in r and "/pods" in r for r in api.requests))
+        api.put(node("n1", "karpenter.sh/disrupted"))
+        await op.until(lambda: notes("a").get(DRAINING) == "true", within_s=5)
+        assert api.objects("v1", "pods")["llm", "a"]["metadata"]["deletionTimestamp"], (
+            "evicted: its replacement starts now"
+        )
+        assert DRAINING not in notes("b")
+        api.put(node("n2", ADVICE[0]))
+        await op.until(lambda: notes("b").get(DRAINING) == "true")
+        assert "deletionTimestamp" not in api.objects("v1", "pods")["llm", "b"]["metadata"], (
+            "advice may be withdrawn"
+        )
+        api.put(node("n2"))
+        await op.until(lambda: DRAINING not in notes("b"))
+
+
+@pytest.mark.parametrize("signal", [*TAINTS, *CONDITIONS])
+def test_every_signal_drains_and_only_its_own_node(signal: str) -> None:
+    one = NodeSeen("n1", frozenset({signal}), frozenset({signal}))
+    replicas = [ReplicaSeen("ns", "a", "f", "n1", False), ReplicaSeen("ns", "b", "f", "n2", False)]
+    (drain,) = decide({"n1": one, "n2": NodeSeen("n2", unschedulable=True)}, replicas)
+    assert isinstance(drain, Drain)
+    assert drain.name == "a"
+    assert "n1" in drain.reason
+    assert drain.replace == (signal not in ADVICE)
+
+
+def test_a_drain_is_taken_back_only_when_the_node_is_seen_well() -> None:
+    drained = [ReplicaSeen("ns", "a", "f", "n1", True)]
+    assert decide({}, drained) == []
+    assert isinstance(decide({"n1": NodeSeen("n1")}, drained)[0], Undrain)
+
+
+def test_deletion_costs_follow_streams_without_chatter() -> None:
+    assert deletion_costs({"a": 0, "b": 5, "c": 100}, {}) == {"b": 4, "c": 64}
+    assert deletion_costs({"b": 7, "c": 127}, {"b": 4, "c": 64}) == {}
+
+
+async def test_one_of_two_operators_leads_and_the_other_takes_over(api: KubeApi, kube: Kube) -> None:
+    now, at_work = [0.0], []
+
+    def leader(name: str) -> tuple[Leader, Callable[[], Any]]:
+        async def work() -> None:
+            at_work.append(name)
+            try:
+                await asyncio.sleep(1e6)
+            finally:
+                at_work.remove(name)
+
+        return Leader(kube, "llm", "op", name, lambda: now[0]), work
+
+    (a, work_a), (b, _) = leader("a"), leader("b")
+    task = asyncio.ensure_future(a.run(work_a))
+    async with asyncio.timeout(10):
+        while at_work != ["a"]:
+            await asyncio.sleep(0.02)
+    assert not await b._try()
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+    assert at_work == []
+    assert not await b._try(), "the lease still runs"
+    now[0] += 16
+    assert await b._try(), "it has not moved for its duration on our clock"
+    assert not await a._try()
+    await b.release()
+    assert await a._try(), "released: no waiting"
+
+
+def _untyped(schema: dict[str, Any], path: str) -> Iterator[str]:
+    free = schema.get("x-kubernetes-int-or-string") or schema.get("x-kubernetes-preserve-unknown-fields")
+    if "$ref" in schema or "anyOf" in schema or not (schema.get("type") or free):
+        yield path
+    for name, inner in schema.get("properties", {}).items():
+        yield from _untyped(inner, f"{path}.{name}")
+    if "items" in schema:
+        yield from _untyped(schema["items"], f"{path}[]")
+
+
+def test_the_crd_is_structural_and_takes_every_example() -> None:
+    schema = fleet_crd()["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
+    assert not list(_untyped(schema, "fleet"))
+
+    def plain(s: Any) -> Any:
+        """OpenAPI 3.0's dialect -> JSON Schema, for checking instances."""
+        if isinstance(s, list):
+            return [plain(x) for x in s]
+        if not isinstance(s, dict):
+            return s
+        out = {k: plain(v) for k, v in s.items() if not k.startswith(("x-", "nullable", "exclusive"))}
+        if s.get("x-kubernetes-int-or-string"):
+            out["type"] = ["integer", "string"]
+        if s.get("properties") and isinstance(s["properties"], dict) and s.get("type") == "object":
+            out["additionalProperties"] = False
+        return out
+
+    strict = plain(schema)
+    for path in (ROOT / "examples").glob("*.yaml"):
+        for doc in yaml.safe_load_all(path.read_text()):
+            doc["metadata"] = {}
+            jsonschema.validate(doc, {**strict, "properties": {**strict["properties"], "metadata": {}}})
+
+
+def test_the_operators_own_objects_validate_and_ask_for_no_more_than_they_use() -> None:
+    import kubernetes_validate
+
+    for obj in operator_manifests():
+        kubernetes_validate.validate(obj, "1.36", strict=True)
+    roles = [o for o in operator_manifests() if o["kind"] in ("ClusterRole", "Role")]
+    granted = {
+        (g, r, v)
+        for o in roles
+        for rule in o["rules"]
+        for g in rule["apiGroups"]
+        for r in rule["resources"]
+        for v in rule["verbs"]
+    }
+    assert not any("*" in part for grant in granted for part in grant)
+    assert ("", "secrets", "get") not in granted
+    assert not any(v == "delete" for _, _, v in granted)
+
+
+async def test_pod_deletion_costs_are_written_from_the_gateways_numbers(api: KubeApi, kube: Kube) -> None:
+    fleet = api.put(example())
+    ns = fleet["metadata"]["namespace"]
+    for name in ("a", "b"):
+        api.put({**pod(name), "metadata": {**pod(name)["metadata"], "namespace": ns}})
+    gateway = {"name": "g", "namespace": ns, "labels": {"app.kubernetes.io/name": "seawall-gateway"}}
+    api.put({"apiVersion": "v1", "kind": "Pod", "metadata": gateway, "status": {"phase": "Running"}})
+    api.proxies[f"{ns}/g:9090"] = {"replicas": {"a": {"in_flight": 9}, "b": {"in_flight": 0}}}
+    async with Running(kube) as op:
+        await op.until(lambda: api.objects("v1", "pods")[ns, "a"]["metadata"]["annotations"].get(COST) == "8")
+    assert COST not in api.objects("v1", "pods")[ns, "b"]["metadata"]["annotations"]
