@@ -111,8 +111,7 @@ class Onward:
         if text and self._fresh:
             self._fresh = False
             if not self._mark.sure and self._repeats_prompt(text, len(ids)):
-                self.log.distrust(self._mark)
-                stream.failed = "the boundary lay inside a character"
+                self._distrust()
                 return b""
         self.log.add(text, ids)
         new = self._new_text(text, finish is not None)
@@ -172,10 +171,14 @@ class Onward:
 
     def _differs(self, what: str) -> bool:
         if not self._mark.sure:
-            self.log.distrust(self._mark)
-            self.stream.failed = "the boundary lay inside a character"
+            self._distrust()
             return True
         return self.stream.mismatch(what)
+
+    def _distrust(self) -> None:
+        self.log.distrust(self._mark)
+        self.stream.failed = "the boundary lay inside a character"
+        self.stream.doubt = True
 
     def _note_offsets(self, logprobs: Any) -> None:
         if isinstance(logprobs, dict) and logprobs.get("text_offset"):

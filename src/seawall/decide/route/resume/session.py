@@ -20,13 +20,13 @@ from random import Random
 import msgspec
 
 from seawall.decide.route import sse
-from seawall.decide.route.resume import events
+from seawall.decide.route.resume import events, request
 from seawall.decide.route.resume.events import Doc
 from seawall.decide.route.resume.onward import Onward, foreign
 from seawall.decide.route.resume.policy import Decision, Finish, GiveUp, Policy, Retry, Usage
 from seawall.decide.route.resume.replay import Replay
 from seawall.decide.route.resume.stream import Stream
-from seawall.decide.route.resume.ways import Ask, needs_seed, way_of
+from seawall.decide.route.resume.ways import Ask, way_of
 
 _CHAT_OPEN = b'"delta":{"content":"'
 _TEXT_OPEN = b'"choices":[{"index":0,"text":"'
@@ -49,6 +49,7 @@ class StreamSession:
         "_first",
         "_head",
         "_head_len",
+        "_hides_usage",
         "_log_raw",
         "_mark",
         "_mark_len",
@@ -57,6 +58,7 @@ class StreamSession:
         "_ordinary",
         "_partial",
         "_plain_end",
+        "_records_ids",
         "_replay",
         "_shows_ids",
         "_splitter",
@@ -77,7 +79,9 @@ class StreamSession:
         self._ended = False
         self._breaks: list[float] = []
         self._splitter = sse.EventSplitter()
-        self._first = self._first_body(ask, rng)
+        self._records_ids = request.records_ids(ask, self.row)
+        self._hides_usage = request.hides_usage(ask, self.row)
+        self._first = request.first_body(ask, self.row, rng)
         self._begin(ask)
 
     # -- requests ---------------------------------------------------------------------------------
@@ -90,37 +94,15 @@ class StreamSession:
     def route(self) -> str:
         return self._stream.ask.route
 
-    def _records_ids(self) -> bool:
-        return self.row.way == "continue" and self.policy.mode != "off"
-
-    def _hides_usage(self, ask: Ask) -> bool:
-        if ask.kind not in ("chat", "completions") or self._records_ids():
-            return False
-        return self.policy.usage and ask.choices == 1 and not ask.wants_usage
-
-    def _first_body(self, ask: Ask, rng: Random) -> bytes:
-        added: Doc = {}
-        if self._records_ids() and not ask.wants_ids:
-            added["return_token_ids"] = True
-        if self._hides_usage(ask):
-            options = ask.get("stream_options", {})
-            options = dict(options) if isinstance(options, dict) else {}
-            added["stream_options"] = options | {"include_usage": True}
-            if options.get("continuous_usage_stats"):
-                added["stream_options"]["continuous_usage_stats"] = False
-        if self.policy.mode != "off" and needs_seed(ask, self.row.way):
-            added["seed"] = rng.getrandbits(48)
-        return _with_fields(ask, added)
-
     def _begin(self, ask: Ask) -> None:
         """A first attempt: nothing has reached the client."""
         self._stream = Stream(ask, self.policy)
-        self._onward = Onward(self._stream) if self._records_ids() else None
+        self._onward = Onward(self._stream) if self._records_ids else None
         self._replay: Replay | None = None
         self._log_raw: Callable[..., None]
         if self._onward is None:
             records = self.row.way == "replay" and self.policy.mode != "off"
-            self._replay = self._make_replay(records, self._hides_usage(ask), hides_ids=False)
+            self._replay = self._make_replay(records, self._hides_usage, hides_ids=False)
             self._log_raw = self._replay.add_raw
         else:
             self._log_raw = self._onward.log.add_raw
@@ -272,6 +254,11 @@ class StreamSession:
         return self._stream.failed or None
 
     @property
+    def blames_replica(self) -> bool:
+        """`failed` is evidence against the replica, not a difference between two good ones or our own doubt."""
+        return bool(self._stream.failed) and not self._stream.doubt
+
+    @property
     def done(self) -> bool:
         """The stream may end here: `[DONE]` (or the route's own last event) was right, or it was given up."""
         return self._ended or self._stream.answered
@@ -321,6 +308,7 @@ class StreamSession:
         stream = self._stream
         reason = stream.failed or reason
         stream.failed = ""
+        stream.doubt = False
         self._splitter.clear()
         self._partial = False
         self._ordinary = 0
@@ -432,14 +420,3 @@ def _inside(text: bytes) -> bool:
     May be False for escaped quotes too; such chunks are read as JSON.
     """
     return b'",' not in text and b'"}' not in text
-
-
-def _with_fields(ask: Ask, added: Doc) -> bytes:
-    """The client's body with `added`; its own bytes are kept where no field has to be replaced."""
-    if not added:
-        return ask.body
-    if any(name in ask.fields for name in added):
-        return events.encode({**ask.fields, **added})
-    end = ask.body.rstrip()
-    comma = b"," if ask.fields else b""
-    return end[:-1] + comma + events.encode(added)[1:]

@@ -15,6 +15,7 @@ class Stream:
         "answered",
         "ask",
         "attempt",
+        "doubt",
         "failed",
         "fatal",
         "finished",
@@ -38,6 +39,8 @@ class Stream:
         """Why the present attempt is over, once it is."""
         self.answered = False
         """The end has come in another form than finish_reasons: a 4xx error event, another route's last event."""
+        self.doubt = False
+        """`failed` because two attempts differ, not because this one is bad."""
         self.fatal = False
         """No further attempt can help."""
         self.usage: Usage | None = None
@@ -53,7 +56,7 @@ class Stream:
         if self.policy.mode == "best-effort":
             return False
         self.failed = f"the resumed stream differs from the one the client has ({what})"
-        self.fatal = True
+        self.fatal = self.doubt = True
         return True
 
     def head_of(self, doc: Doc) -> None:

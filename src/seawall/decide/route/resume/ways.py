@@ -51,11 +51,13 @@ _SPENT = (
 SPENT = frozenset(_SPENT.split())
 """Fields that the prompt's token ids already contain, or that a row below has made sure are idle."""
 
+KNOWN = CARRIED | SPENT
+
 
 class Ask:
     """A request body, read once: raw JSON per top-level field, decoded only where a question is asked."""
 
-    __slots__ = ("body", "fields", "kind", "policy", "route")
+    __slots__ = ("body", "fields", "greedy", "kind", "policy", "route")
 
     def __init__(self, route: str, body: bytes, policy: Policy) -> None:
         """Raises msgspec.DecodeError when `body` is not a JSON object."""
@@ -64,6 +66,8 @@ class Ask:
         self.body = body
         self.policy = policy
         self.fields: dict[str, msgspec.Raw] = _fields.decode(body)
+        self.greedy: bool = self.get("temperature") == 0
+        """Deterministic without a seed. An absent temperature is the model's own: taken for sampling."""
 
     def get(self, name: str, default: Any = None) -> Any:
         """The field's value; `default` when it is absent or null."""
@@ -73,17 +77,16 @@ class Ask:
         value = msgspec.json.decode(raw)
         return default if value is None else value
 
+    def any(self, *names: str) -> bool:
+        """One of the fields is there and neither null, false, zero nor empty."""
+        return not self.fields.keys().isdisjoint(names) and any(self.get(name) for name in names)
+
     def whole(self, name: str) -> int | None:
         """The field as an integer; the engine also takes `"5"` and `5.0` for 5."""
         try:
             return int(self.get(name))
         except (TypeError, ValueError, OverflowError):
             return None
-
-    @property
-    def greedy(self) -> bool:
-        """Deterministic without a seed. An absent temperature is the model's own: taken for sampling."""
-        return bool(self.get("temperature") == 0)
 
     @property
     def seeded(self) -> bool:
@@ -126,6 +129,8 @@ class Ask:
         return bool(self.get("return_token_ids"))
 
 
+_GUIDED = ("guided_json", "guided_regex", "guided_choice", "guided_grammar")
+"""Structured output's names before vLLM 0.12."""
 _fields = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
 
@@ -147,15 +152,16 @@ def _structured(ask: Ask) -> bool:
     form = ask.get("response_format")
     if isinstance(form, dict) and form.get("type") not in (None, "text"):
         return True
-    return any(name.startswith("guided_") for name in ask.fields) or bool(ask.get("structured_outputs"))
+    return ask.any("structured_outputs", *_GUIDED)
 
 
 def _tools(ask: Ask) -> bool:
-    return bool(ask.get("functions")) or (bool(ask.get("tools")) and ask.get("tool_choice") != "none")
+    return ask.any("functions") or (ask.any("tools") and ask.get("tool_choice") != "none")
 
 
 def _tells_tokens(ask: Ask) -> bool:
-    return ask.wants_ids or (ask.get("logprobs") is not None and ask.get("logprobs") is not False)
+    logprobs = ask.get("logprobs")
+    return ask.wants_ids or (logprobs is not None and logprobs is not False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,20 +213,20 @@ TABLE: tuple[Row, ...] = (
     ),
     Row(
         "`presence_penalty`, `frequency_penalty`",
-        lambda a: bool(a.get("presence_penalty")) or bool(a.get("frequency_penalty")),
+        lambda a: a.any("presence_penalty", "frequency_penalty"),
         "replay",
         "they count generated tokens only; continued tokens would be a prompt",
     ),
     Row(
         "chat `logprobs`",
-        lambda a: a.kind == "chat" and bool(a.get("logprobs")),
+        lambda a: a.kind == "chat" and a.any("logprobs"),
         "replay",
         "completions report them in another format, without bytes",
     ),
     Row(
         "`echo`, `suffix`, `prompt_embeds`, `prompt_logprobs`, beam search",
         lambda a: (
-            any(a.get(f) for f in ("echo", "suffix", "prompt_embeds", "use_beam_search"))
+            a.any("echo", "suffix", "prompt_embeds", "use_beam_search")
             or a.get("prompt_logprobs") is not None
         ),
         "replay",
@@ -240,7 +246,7 @@ TABLE: tuple[Row, ...] = (
     ),
     Row(
         "a field this table does not know",
-        lambda a: any(f not in CARRIED and f not in SPENT and a.get(f) is not None for f in a.fields),
+        lambda a: any(a.get(f) is not None for f in a.fields.keys() - KNOWN),
         "replay",
         "what it does to a continued request is unknown",
     ),
