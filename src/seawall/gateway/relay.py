@@ -142,7 +142,7 @@ class Exchange(Record):
                 self._commit(out)
         if session.failed is not None:
             self._drop()
-            self._broke(session.failed, evict=True, label="stream")
+            self._broke(session.failed, evict=session.blames_replica, label="stream")
         elif not session.done:
             self._broke("the stream ended early", evict=True, label="stream")
         else:
