@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
+from tests.unit.load.test_measure import finished
 
 from seawall.errors import InputError
 from seawall.load.capacity import find_capacity, solve
@@ -13,7 +14,6 @@ from seawall.load.drive import Driver, Target
 from seawall.load.measure import Objective, Summary, summarise
 from seawall.load.page import page
 from seawall.load.prompts import Conversations, Synthetic, read_conversations
-from tests.unit.load.test_measure import finished
 
 
 def target(url: str) -> Target:
@@ -30,7 +30,9 @@ def test_prompts_are_different_and_share_what_they_are_told_to_share() -> None:
 
 def test_conversations_go_turn_by_turn(tmp_path: Path) -> None:
     file = tmp_path / "share.json"
-    said = [{"from": w, "value": v} for w, v in (("human", "a"), ("gpt", "b c"), ("human", "d"), ("gpt", "e"))]
+    said = [
+        {"from": w, "value": v} for w, v in (("human", "a"), ("gpt", "b c"), ("human", "d"), ("gpt", "e"))
+    ]
     file.write_text(json.dumps([{"conversations": said}, {"conversations": [{"from": "gpt", "value": "x"}]}]))
     talks = read_conversations(file)
     assert len(talks) == 1
@@ -69,7 +71,9 @@ async def test_the_capacity_is_found_between_what_holds_and_what_does_not() -> N
 
 
 def test_calibration_explains_what_it_saw() -> None:
-    timing = solve(alone_tpot_s=0.02, many=64, many_tpot_s=0.1, prompt_tokens=1000, prefill_s=0.204, source="x")
+    timing = solve(
+        alone_tpot_s=0.02, many=64, many_tpot_s=0.1, prompt_tokens=1000, prefill_s=0.204, source="x"
+    )
     assert timing.step_s(0, 1, 0) == pytest.approx(0.02)
     assert timing.step_s(0, 64, 0) == pytest.approx(0.1, rel=0.01)
     assert timing.step_s(1000, 0, 0) == pytest.approx(0.204, rel=0.01)

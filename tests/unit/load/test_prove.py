@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import yaml
+from tests.unit.load.conftest import FLEET
 
 from seawall.errors import InputError
 from seawall.load.client import Outcome
@@ -17,7 +18,6 @@ from seawall.load.prove.run import Proof, _sim_answers, play
 from seawall.load.prove.scenarios import SCENARIOS, WITHOUT
 from seawall.load.prove.timeline import page
 from seawall.load.prove.verdict import Expectation, Verdict, judge, overall
-from tests.unit.load.conftest import FLEET
 
 CASE = Case(name="c", path="/v1/completions", payload={"stream": True, "return_token_ids": True}, ids=(5, 6, 7),
             text="abc", finish_reason="length")  # fmt: skip
