@@ -73,7 +73,7 @@ END = framed(b"data: [DONE]\n\n") + b"0\r\n\r\n"
 class Upstream(asyncio.Protocol):
     """Answers canned JSON at once, or a canned stream at a fixed pace. One shared ticker paces all streams."""
 
-    streams: set[Upstream] = set()
+    streams: ClassVar[set[Upstream]] = set()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = transport
