@@ -8,6 +8,7 @@ import json
 import statistics
 import sys
 import time
+from typing import ClassVar
 
 import uvloop
 
