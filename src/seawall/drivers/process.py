@@ -43,7 +43,8 @@ class Child:
         self._cgroups = cgroups
         self.pid = pid
         """The command's own pid (the group's leader is the guardian's anchor)."""
-        self.limited_by = "cgroup" if cgroups else "nothing"
+        self.limited_by = "cgroup" if any(map(_bounds_memory, cgroups)) else "nothing"
+        """Who enforces the memory limit."""
 
     @classmethod
     async def start(
@@ -159,9 +160,9 @@ def _cgroups(name: str, limits: Limits) -> list[Path]:
             wanted.append((own, "cpu.max", f"{quota} 100000"))
     else:
         if limits.memory_bytes:
-            wanted.append((root / "memory", "memory.limit_in_bytes", str(limits.memory_bytes)))
+            wanted.append((_v1(root, "memory"), "memory.limit_in_bytes", str(limits.memory_bytes)))
         if limits.cpu_cores:
-            wanted.append((root / "cpu", "cpu.cfs_quota_us", quota))
+            wanted.append((_v1(root, "cpu"), "cpu.cfs_quota_us", quota))
     for parent, file, value in wanted:
         folder = parent / name
         try:
@@ -176,11 +177,26 @@ def _cgroups(name: str, limits: Limits) -> list[Path]:
     return made
 
 
-def _own_cgroup(controller: str) -> str:
+def _bounds_memory(folder: Path) -> bool:
+    """A group of ours with a memory limit in force."""
+    for file in ("memory.max", "memory.limit_in_bytes"):
+        with contextlib.suppress(OSError, ValueError):
+            return int((folder / file).read_text()) < 2**62
+    return False
+
+
+def _v1(root: Path, controller: str) -> Path:
+    """Below our own group, so that no limit that holds for us is escaped; a container sees its group as the root."""
+    own = root / controller / _own_cgroup(controller).lstrip("/")
+    return own if own.is_dir() else root / controller
+
+
+def _own_cgroup(hierarchy: str) -> str:
+    """Our path in one hierarchy: a controller's name (v1), or `0` for v2."""
     with contextlib.suppress(OSError):
         for line in Path("/proc/self/cgroup").read_text().splitlines():
-            number, _, path = line.split(":", 2)
-            if number == controller:
+            number, controllers, path = line.split(":", 2)
+            if hierarchy == number or hierarchy in controllers.split(","):
                 return path
     return "/"
 

@@ -113,7 +113,7 @@ class FleetRunner:
         """What the gateway may know of."""
         out = []
         for k in self.keepers.values():
-            if k.life.phase is Phase.READY or (k.life.phase is Phase.DRAINING and k.load is not None):
+            if k.serving:
                 draining = k.life.phase is Phase.DRAINING
                 out.append(
                     Replica(

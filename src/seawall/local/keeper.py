@@ -124,6 +124,8 @@ class Keeper:
         self.child: Running | None = None
         self.load: EngineLoad | None = None
         self.memory_bytes = 0
+        self.serving = False
+        """It has proved itself since its last start: requests may be in flight to it."""
         self.pulse = Pulse()
         self._drain_why: str | None = None
         self._hurry = False
@@ -163,6 +165,8 @@ class Keeper:
 
     def _happen(self, event: Event, why: str) -> None:
         self.life = step(self.life, event, self._clock.now(), self.care.life, why)
+        if self.life.phase in (Phase.FAILED, Phase.STOPPED):
+            self.serving, self.load = False, None
         self._changed(self, why)
 
     async def _pause(self, seconds: float) -> None:
@@ -215,7 +219,7 @@ class Keeper:
             failed = await self.service.prove()
             if failed is None:
                 now = self._clock.now()
-                self.pulse = Pulse(advanced_s=now)
+                self.pulse, self.serving = Pulse(advanced_s=now), True
                 self._happen(Event.PROVED, f"proved itself {now - self.life.born_s:.1f} s after its start")
                 return
             await self._pause(0.5)
@@ -254,7 +258,6 @@ class Keeper:
 
     async def _failed(self) -> None:
         await self._bury()
-        self.load = None
         while due(self.life, self._clock.now(), self.care.life) is not Event.RETRY:
             if self._interruption():
                 return
@@ -264,8 +267,8 @@ class Keeper:
     async def _draining(self) -> None:
         """Notice first (the router evicts), then SIGTERM (vLLM finishes its streams), then a bounded kill."""
         began = self._clock.now()
-        was_ready = self.load is not None or self.pulse.advanced_s > 0
-        if was_ready and not self._hurry:
+        served = self.serving
+        if served and not self._hurry:
             while self._clock.now() - began < self.care.notice_s and not self._exited() and not self._hurry:
                 if self.service.idle():
                     break
@@ -279,7 +282,7 @@ class Keeper:
         took = self._clock.now() - began
         await self._bury()
         self._happen(
-            Event.EXITED, f"stopped after {took:.1f} s" + ("" if whole or not was_ready else ", killed")
+            Event.EXITED, f"stopped after {took:.1f} s" + ("" if whole or not served else ", killed")
         )
 
     def _exited(self) -> bool:
