@@ -20,6 +20,7 @@ COMMANDS: dict[str, str] = {
     "simulate": "Run a fleet against a load in simulated time: latency, losses, cost.",
     "pull": "Download a model's weights, verified and pinned by a lockfile.",
     "render": "Turn a Fleet into Kubernetes objects: plain, kustomize, helm, argocd or flux.",
+    "lint": "Find what will go wrong with vLLM manifests, before it does.",
     "engine": "Install the engine's environment, or run a simulated engine.",
     "keys": "Make, list and revoke API keys of the gateway's tenants.",
     "gateway": "Serve fleets at one OpenAI-compatible address.",

@@ -1,0 +1,136 @@
+"""`seawall lint`: what is wrong with anybody's vLLM manifests, and the fix."""
+
+from __future__ import annotations
+
+import sys
+
+import click
+
+from seawall.domain.catalog.engines import Version
+from seawall.domain.model import ModelConfig
+from seawall.errors import CheckFailed, InputError
+
+
+def _version(ctx: click.Context, param: click.Parameter, value: str | None) -> Version | None:
+    from seawall.domain.catalog.engines import parse_version
+
+    if value is None:
+        return None
+    found = parse_version(value)
+    if found is None:
+        raise click.BadParameter("write a version such as 1.34 or 0.32.0")
+    return found
+
+
+@click.command()
+@click.argument("paths", nargs=-1)
+@click.option(
+    "--format", "form", type=click.Choice(["text", "json", "sarif"]), default="text", show_default=True
+)
+@click.option("--json", "as_json", is_flag=True, help="The same as --format json.")
+@click.option(
+    "--fix", "do_fix", is_flag=True, help="Write the mechanical patches into the files (stdin: to stdout)."
+)
+@click.option("--explain", metavar="RULE", help="Tell the story of one rule; `all` lists them.")
+@click.option(
+    "--notes/--no-notes", default=True, show_default=True, help="Show notes besides errors and warnings."
+)
+@click.option(
+    "--target-version", default="1.34", show_default=True, callback=_version, help="Kubernetes version."
+)
+@click.option("--vllm-version", callback=_version, help="vLLM version of images whose tag names none.")
+def command(
+    paths: tuple[str, ...],
+    form: str,
+    as_json: bool,
+    do_fix: bool,
+    explain: str | None,
+    notes: bool,
+    target_version: Version,
+    vllm_version: Version | None,
+) -> None:
+    """Find what will go wrong with vLLM manifests, before it does.
+
+    Reads any Kubernetes YAML: files, folders, `-` for stdin, rendered charts. Looks at vLLM workloads however they
+    are written, and at the objects around them. Exit code 1 when there are errors.
+
+    \b
+      seawall lint deploy/
+      helm template my-release ./chart | seawall lint -
+      seawall lint --fix vllm.yaml
+      seawall lint --explain scale/averaged-twice
+    """
+    from seawall import __version__
+    from seawall.lint import report as out
+    from seawall.lint.run import Options, check, fix, write
+    from seawall.lint.source import read
+
+    if explain:
+        _explain(explain)
+        return
+    if not paths:
+        raise InputError(
+            "nothing to lint.", "Name YAML files or folders, or - for stdin: seawall lint deploy/"
+        )
+    sources = read(paths)
+    if not sources.texts:
+        raise InputError(f"no YAML in {', '.join(paths)}.", "Name files that end in .yaml or .yml.")
+    options = Options(target_version, vllm_version, _model)
+    if do_fix:
+        report, changed = fix(sources, options)
+        piped = changed.pop("<stdin>", sources.texts["<stdin>"] if "-" in paths else None)
+        write(changed)
+        if piped is not None:
+            click.echo(piped, nl=False)
+            click.echo(out.summary(report), err=True)
+            _leave(report.failed, report.unreadable)
+            return
+    else:
+        report = check(sources, options)
+    form = "json" if as_json else form
+    if form == "json":
+        click.echo(out.as_json(report))
+    elif form == "sarif":
+        click.echo(out.as_sarif(report, __version__))
+    else:
+        click.echo(out.text(report, notes=notes))
+    _leave(report.failed, report.unreadable)
+
+
+def _leave(failed: bool, unreadable: bool) -> None:
+    if unreadable:
+        sys.exit(InputError.exit_code)
+    if failed:
+        sys.exit(CheckFailed.exit_code)
+
+
+def _model(name: str, quantization: str | None) -> ModelConfig | None:
+    """The planner's catalogue: no file, no network."""
+    from seawall.config.model_config import parse, quantization_override
+    from seawall.domain.catalog.models import find_config
+
+    found = find_config(name)
+    if found is None:
+        return None
+    model = parse(found[1], found[0])
+    return quantization_override(model, quantization) if quantization else model
+
+
+def _explain(name: str) -> None:
+    import difflib
+
+    from seawall.lint.finding import RULES
+    from seawall.lint.report import explain
+    from seawall.lint.run import load_rules
+
+    load_rules()
+    if name == "all":
+        width = max(map(len, RULES))
+        for rule in sorted(RULES.values(), key=lambda r: r.id):
+            click.echo(f"{rule.id:{width}}  {rule.severity:7}  {rule.title}")
+        return
+    if name not in RULES:
+        near = difflib.get_close_matches(name, RULES, 1, 0.5)
+        hint = f"Did you mean {near[0]}?" if near else "`seawall lint --explain all` lists them."
+        raise InputError(f"there is no rule {name!r:.80}.", hint)
+    click.echo(explain(RULES[name]))

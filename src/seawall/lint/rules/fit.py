@@ -1,0 +1,248 @@
+"""Rules of arithmetic: whether the model fits the GPUs, by the planner's own sums."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+from seawall.decide.plan.memory import Memory, spend
+from seawall.decide.plan.setup import Setup, Version, default_batch, default_utilization
+from seawall.decide.plan.weights import weigh
+from seawall.domain.catalog.gpus import GPUS, Gpu, find_gpu
+from seawall.domain.model import ModelConfig
+from seawall.lint.finding import Finding, Say, rule
+from seawall.lint.node import Node
+from seawall.lint.size import model_of
+from seawall.lint.world import Container, Workload, World
+
+_GPU_KEYS = (
+    "nvidia.com/gpu.product",
+    "cloud.google.com/gke-accelerator",
+    "karpenter.k8s.aws/instance-gpu-name",
+    "gpu",
+    "gpu-type",
+    "accelerator",
+    "amd.com/gpu.product-name",
+)
+_INSTANCES = (
+    ("p6-b300", "B300"),
+    ("p6-b200", "B200"),
+    ("p5en", "H200"),
+    ("p5e", "H200"),
+    ("p5", "H100-80GB"),
+    ("p4de", "A100-80GB"),
+    ("p4d", "A100-40GB"),
+    ("g6e", "L40S"),
+    ("g6", "L4"),
+    ("g5", "A10G"),
+    ("g4dn", "T4"),
+    ("a3-ultra", "H200"),
+    ("a3-high", "H100-80GB"),
+    ("a3-mega", "H100-80GB"),
+    ("a2-ultra", "A100-80GB"),
+    ("a2-high", "A100-40GB"),
+    ("a4-high", "B200"),
+    ("g2-standard", "L4"),
+)
+
+
+def gpu_of(pod: Node) -> Gpu | None:
+    """The GPU that node selector or required affinity names; None when it is open."""
+    wanted: list[tuple[str, str]] = [(k, v.text()) for k, v in pod["nodeSelector"].items()]
+    terms = pod.at(
+        "affinity", "nodeAffinity", "requiredDuringSchedulingIgnoredDuringExecution", "nodeSelectorTerms"
+    )
+    for term in terms:
+        for e in term["matchExpressions"]:
+            values = [v.text() for v in e["values"]]
+            if e["operator"].text() == "In" and len(values) == 1:
+                wanted.append((e["key"].text(), values[0]))
+    for key, value in wanted:
+        if key in _GPU_KEYS and (found := find_gpu(value.removeprefix("nvidia-"), near=False)):
+            return found
+        if key in ("node.kubernetes.io/instance-type", "beta.kubernetes.io/instance-type"):
+            for start, name in _INSTANCES:
+                if value.startswith(start):
+                    return find_gpu(name)
+    return None
+
+
+def _setup(engine: Container, model: ModelConfig, gpu: Gpu) -> Setup:
+    c = engine.command
+    version: Version = (*engine.version, 0)
+    length = c.integer("--max-model-len") or model.max_position
+    seqs, tokens = default_batch(gpu, version, length)
+    try:
+        utilization = float(c.value("--gpu-memory-utilization") or "")
+    except ValueError:
+        utilization = default_utilization(version)
+    return Setup(
+        gpu=gpu,
+        tp=engine.tensor_parallel,
+        pp=c.integer("--pipeline-parallel-size") or 1,
+        dp=c.integer("--data-parallel-size") or 1,
+        ep=c.on("--enable-expert-parallel"),
+        version=version,
+        utilization=utilization,
+        max_model_len=length,
+        max_num_seqs=c.integer("--max-num-seqs") or seqs,
+        batched_tokens=c.integer("--max-num-batched-tokens") or tokens,
+        kv_dtype=c.value("--kv-cache-dtype") or "auto",
+        eager=c.on("--enforce-eager"),
+    )
+
+
+def _open(engine: Container) -> bool:
+    """True when the command line leaves out what the sum needs: a config file, variables, offloading, wrappers."""
+    c = engine.command
+    unsure = (
+        "--config",
+        "--cpu-offload-gb",
+        "--kv-cache-memory-bytes",
+        "--hf-overrides",
+        "--nnodes",
+        "--speculative-config",
+        "--offload-backend",
+    )
+    return (
+        not c.known_flags
+        or any(c.option(n) for n in unsure)
+        or any("$" in (o.value or "") for o in c.options)
+    )
+
+
+def _judged(world: World) -> Iterator[tuple[Workload, Container, ModelConfig, Gpu | None]]:
+    for workload in world.workloads:
+        for engine in workload.engines:
+            if workload.multi_node or workload.simulated or _open(engine):
+                continue
+            model = model_of(world, engine)
+            if model is not None:
+                yield workload, engine, model, gpu_of(workload.pod)
+
+
+def _holds(engine: Container, model: ModelConfig, gpu: Gpu, length: int | None = None) -> Memory:
+    setup = _setup(engine, model, gpu)
+    return spend(model, setup if length is None else replace(setup, max_model_len=length))
+
+
+def _smallest_split(engine: Container, model: ModelConfig, gpu: Gpu) -> int | None:
+    for tp in (1, 2, 4, 8):
+        setup = replace(_setup(engine, model, gpu), tp=tp, max_model_len=min(16384, model.max_position))
+        if tp <= gpu.per_node and spend(model, setup).verdict == "fits":
+            return tp
+    return None
+
+
+@rule(
+    "fit/does-not-fit",
+    "error",
+    "The model does not fit the GPUs",
+    story="""vLLM loads the weights, measures activations, and takes what is left of the GPU's memory x
+    --gpu-memory-utilization (0.92 since 0.30) as KV cache. A 70B model in bf16 is 131 GiB: on one H100 58
+    GiB are missing, on one H200 2 GiB; one B200 or MI300X holds it. vLLM dies with CUDA out of memory while
+    loading, again and again. When the manifest names no GPU, the verdict is a warning: it says which ones
+    would do.""",
+    cure="More tensor parallelism, a larger GPU, or a quantized checkpoint; `seawall plan` "
+    "names the cheapest.",
+)
+def does_not_fit(world: World, say: Say) -> Iterator[Finding]:
+    for workload, engine, model, gpu in _judged(world):
+        tp = engine.tensor_parallel
+        gib = weigh(model, tp, engine.command.integer("--pipeline-parallel-size") or 1).per_gpu / 2**30
+        if gpu is not None:
+            memory = _holds(engine, model, gpu, 2048)
+            if memory.verdict in ("oom", "invalid") or (memory.verdict == "refused" and memory.kv_gib <= 0):
+                tp_fits = _smallest_split(engine, model, gpu)
+                cure = (
+                    f"--tensor-parallel-size {tp_fits} fits on {gpu.name}."
+                    if tp_fits and tp_fits != tp
+                    else None
+                )
+                yield say(
+                    workload.obj,
+                    engine.model_node,
+                    f"{model.name} in {_format(model)} needs {gib:.0f} GiB of weights per GPU at tensor "
+                    f"parallel {tp}; "
+                    f"{gpu.name} has {gpu.memory_gib * _setup(engine, model, gpu).utilization:.0f} GiB "
+                    f"for everything: {memory.reason or 'out of memory'}.",
+                    cure,
+                )
+            continue
+        common = [g for g in GPUS if g.auto]
+        fitting = [
+            g.name
+            for g in common
+            if _holds(engine, model, g, min(8192, model.max_position)).verdict in ("fits", "tight")
+        ]
+        small = next(g for g in common if g.name.startswith("H100"))
+        if small.name not in fitting and gib > 40:
+            tp_fits = _smallest_split(engine, model, small)
+            hint = f"--tensor-parallel-size {tp_fits} fits on {small.name}; " if tp_fits else ""
+            where = f"only {', '.join(fitting)} hold it" if fitting else "no GPU of the catalogue holds it"
+            yield say(
+                workload.obj,
+                engine.model_node,
+                f"{model.name} in {_format(model)} is {gib:.0f} GiB of weights per GPU at tensor "
+                f"parallel {tp}: on 80 GB cards "
+                f"it dies with CUDA out of memory; {where}, and the manifest asks for none by name.",
+                f"{hint}an fp8 checkpoint needs half; `seawall plan` names the cheapest.",
+                severity="warning" if fitting else "error",
+            )
+
+
+@rule(
+    "fit/context-too-long",
+    "error",
+    "The KV cache does not hold one request",
+    story="""Without --max-model-len vLLM takes the model's own limit (131,072 tokens for Llama 3.1: 40 GiB
+    of KV cache for 70B) and refuses to start when the cache cannot hold one request of that length: `... is
+    larger than the maximum number of tokens that can be stored in KV cache`.""",
+    cure="Set --max-model-len to what your traffic needs.",
+)
+def context_too_long(world: World, say: Say) -> Iterator[Finding]:
+    for workload, engine, model, gpu in _judged(world):
+        if gpu is None:
+            continue
+        if _holds(engine, model, gpu, 2048).verdict in ("oom", "invalid"):
+            continue
+        memory = _holds(engine, model, gpu)
+        if memory.verdict == "refused" and memory.kv_gib > 0:
+            length = _setup(engine, model, gpu).max_model_len
+            option = engine.command.option("--max-model-len")
+            yield say(
+                workload.obj,
+                option.node if option else engine.model_node,
+                f"one request of {length:,} tokens needs {memory.needed_gib:.1f} GiB of KV cache and "
+                f"{max(0.0, memory.kv_gib):.1f} GiB are "
+                f"left on {gpu.name}: vLLM refuses to start.",
+                f"Set --max-model-len {memory.longest} or less." if memory.longest > 0 else None,
+            )
+
+
+@rule(
+    "fit/heads-do-not-divide",
+    "error",
+    "Tensor parallel does not divide the model",
+    story="""The attention heads are shared out among the ranks; vLLM refuses a size that does not divide
+    them: `Total number of attention heads must be divisible by tensor parallel size`.""",
+    cure="Use a power of two that divides the heads.",
+)
+def heads(world: World, say: Say) -> Iterator[Finding]:
+    for workload, engine, model, _ in _judged(world):
+        tp = engine.tensor_parallel
+        option = engine.command.option("--tensor-parallel-size")
+        if option is not None and model.heads and model.heads % tp:
+            yield say(
+                workload.obj,
+                option.node,
+                f"{model.heads} attention heads cannot be shared by {tp} ranks: vLLM refuses to start.",
+            )
+
+
+def _format(model: ModelConfig) -> str:
+    return (
+        model.quantization.method
+        if model.quantization
+        else {"bfloat16": "bf16", "float16": "fp16"}.get(model.dtype, model.dtype)
+    )

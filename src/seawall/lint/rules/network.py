@@ -1,0 +1,287 @@
+"""Rules about Services, monitors and policies around the engine."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from seawall.lint.finding import Finding, Say, rule
+from seawall.lint.node import Node
+from seawall.lint.patch import Patcher
+from seawall.lint.world import Obj, Workload, World
+
+_AROUND = (
+    "Service",
+    "ScaledObject",
+    "HorizontalPodAutoscaler",
+    "PodDisruptionBudget",
+    "PersistentVolumeClaim",
+    "Ingress",
+    "HTTPRoute",
+)
+_ROUTED = ("InferencePool", "InferenceService", "LLMInferenceService")
+
+
+def _whole(world: World) -> Iterator[Workload]:
+    """Servers with other objects around them in sight: what is missing is probably really missing."""
+    if any(world.kinds(*_AROUND)):
+        for workload in world.whole_servers:
+            if workload.obj.kind in ("Deployment", "StatefulSet"):
+                yield workload
+
+
+def _name(workload: Workload) -> Node:
+    return workload.obj.node.at("metadata", "name")
+
+
+@rule(
+    "network/service-links",
+    "warning",
+    "A Service can break the engine through its environment",
+    story="""For every Service of the namespace the kubelet injects variables such as NAME_PORT=tcp://...
+    into each Pod. A Service named `vllm` becomes VLLM_PORT, which vLLM reads as its own: the workers die
+    with `VLLM_PORT 'tcp://...' appears to be a URI` and the Pod crash-loops (seen on Kubernetes 1.36). The
+    Service may come later, from somebody else.""",
+    cure="Set enableServiceLinks: false in the Pod's spec.",
+    fixable=True,
+)
+def service_links(world: World, say: Say) -> Iterator[Finding]:
+    patch = Patcher(world.texts)
+    services = {(o.namespace, o.name) for o in world.kinds("Service")}
+    for workload in world.workloads:
+        node = workload.pod["enableServiceLinks"]
+        if workload.partial or node.value is False:
+            continue
+        edits = (
+            patch.replace(node, "false")
+            if node
+            else patch.add_key(workload.pod, ["enableServiceLinks: false"])
+        )
+        if (workload.obj.namespace, "vllm") in services:
+            yield say(
+                workload.obj,
+                node,
+                "the Service vllm sets VLLM_PORT=tcp://... in this Pod: vLLM takes it for its own "
+                "port and crash-loops.",
+                severity="error",
+                edits=edits,
+            )
+        else:
+            yield say(
+                workload.obj,
+                node,
+                "a Service named vllm in this namespace would set VLLM_PORT=tcp://... and crash-loop "
+                "this Pod.",
+                edits=edits,
+            )
+
+
+@rule(
+    "network/no-service",
+    "warning",
+    "Nothing leads to the engine",
+    story="""Without a Service (or InferencePool) that selects its Pods no client and no ServiceMonitor
+    reaches the engine. Reported when other objects around the workload are in sight.""",
+    cure="Add a Service that selects the Pod's labels and targets the port by name.",
+)
+def no_service(world: World, say: Say) -> Iterator[Finding]:
+    if any(world.kinds(*_ROUTED)):
+        return
+    for workload in _whole(world):
+        if not world.selecting(workload, "Service"):
+            yield say(
+                workload.obj,
+                _name(workload),
+                "no Service selects these Pods: no client reaches them by name.",
+            )
+
+
+@rule(
+    "network/no-monitor",
+    "warning",
+    "Nobody scrapes the metrics",
+    story="""Prometheus finds vLLM's /metrics through a PodMonitor, a ServiceMonitor or scrape annotations.
+    Without one, queries about this engine return nothing: KEDA reads that as 0, HPA shows <unknown>.""",
+    cure="Add a PodMonitor on the port named http, path /metrics.",
+)
+def no_monitor(world: World, say: Say) -> Iterator[Finding]:
+    for workload in _whole(world):
+        annotated = (
+            workload.obj.node.at("spec", "template", "metadata", "annotations", "prometheus.io/scrape").text()
+            == "true"
+        )
+        if annotated or world.selecting(workload, "PodMonitor") or any(world.kinds("ServiceMonitor")):
+            continue
+        prometheus = any("prometheus" in s.node.plain().__repr__() for s in world.scalers(workload))
+        if prometheus:
+            yield say(
+                workload.obj,
+                _name(workload),
+                "it is scaled on Prometheus metrics, and nothing here makes Prometheus scrape it: "
+                "the query returns nothing.",
+            )
+
+
+@rule(
+    "network/unnamed-port",
+    "warning",
+    "A port without a name",
+    story="""PodMonitors and ServiceMonitors choose ports by name. A container port without one cannot be
+    scraped by them, and every probe and Service repeats the number.""",
+    cure="Name it: {name: http, containerPort: 8000}.",
+    fixable=True,
+)
+def unnamed_port(world: World, say: Say) -> Iterator[Finding]:
+    patch = Patcher(world.texts)
+    for workload in world.whole_servers:
+        for port in workload.engine.node["ports"]:
+            if not port["name"] and len(workload.engine.node["ports"].elements or []) == 1:
+                yield say(
+                    workload.obj,
+                    port,
+                    "monitors choose ports by name: this one cannot be scraped.",
+                    edits=patch.add_key(port, ["name: http"]),
+                )
+
+
+@rule(
+    "network/port-nowhere",
+    "error",
+    "A port that leads nowhere",
+    story="""A Service's targetPort or a monitor's port names a port that the selected containers do not
+    have: connections are refused, the scrape target does not exist.""",
+    cure="Use the name of the container's port.",
+)
+def port_nowhere(world: World, say: Say) -> Iterator[Finding]:
+    for workload in world.whole_servers:
+        ports = [
+            p for c in [*workload.pod["containers"], *workload.pod["initContainers"]] for p in c["ports"]
+        ]
+        names = {p["name"].text() for p in ports if p["name"]}
+        listens = workload.engine.command.value("--port") or "8000"
+        sure = workload.engine.command.known_flags and len(workload.pod["containers"].elements or []) == 1
+        for service in world.selecting(workload, "Service"):
+            for port in service.spec["ports"]:
+                target = port["targetPort"] or port["port"]
+                text = target.text()
+                if text and not text.isdigit() and text not in names:
+                    yield say(
+                        service,
+                        target,
+                        f"the containers name no port {text!r}: connections to the Service are refused.",
+                    )
+                elif (
+                    text.isdigit()
+                    and sure
+                    and listens.isdigit()
+                    and text != listens
+                    and text not in {p["containerPort"].text() for p in ports}
+                ):
+                    yield say(
+                        service,
+                        target,
+                        f"nothing listens on {text} (vLLM on {listens}): connections to the Service are refused.",
+                    )
+        for monitor in world.selecting(workload, "PodMonitor"):
+            for endpoint in monitor.spec["podMetricsEndpoints"]:
+                name = endpoint["port"]
+                if name and name.text() not in names:
+                    yield say(
+                        monitor,
+                        name,
+                        f"the containers name no port {name.text()!r}: Prometheus gets no target and says nothing.",
+                    )
+
+
+@rule(
+    "network/selects-nothing",
+    "error",
+    "Selects no Pod",
+    story="""A selector with another value than the Pods' label fits nothing: a Service has no endpoints, a
+    budget protects nobody, a monitor scrapes nothing, all without an error. Reported when the only vLLM
+    workload of the namespace carries the same label key with another value.""",
+    cure="Make the selector and the Pod's labels agree.",
+)
+def selects_nothing(world: World, say: Say) -> Iterator[Finding]:
+    for obj in world.kinds("Service", "PodDisruptionBudget", "PodMonitor", "NetworkPolicy"):
+        mates = [w for w in world.workloads if w.obj.namespace == obj.namespace and not w.partial]
+        if len(mates) != 1 or any(obj in world.selecting(w, obj.kind) for w in mates) or _others(world, obj):
+            continue
+        wanted = (
+            obj.spec["selector"]
+            if obj.kind == "Service"
+            else obj.spec["podSelector" if obj.kind == "NetworkPolicy" else "selector"]["matchLabels"]
+        )
+        for key, node in wanted.items():
+            has = mates[0].labels.get(key)
+            if has is not None and has != node.text():
+                yield say(
+                    obj,
+                    node,
+                    f"{key}={node.text()} selects no Pod here; {mates[0].obj.shown} has {key}={has}.",
+                )
+
+
+def _others(world: World, obj: Obj) -> bool:
+    """True when other workloads of the namespace are in sight: the selector may be meant for one of them."""
+    kinds = ("Deployment", "StatefulSet", "DaemonSet", "Job", "Pod")
+    return sum(o.namespace == obj.namespace for o in world.kinds(*kinds)) > 1
+
+
+@rule(
+    "network/no-policy",
+    "note",
+    "Every Pod of the cluster can reach the engine",
+    story="""--api-key guards /v1, /v2 and /inference; /invocations (real inference), /metrics and the admin
+    routes answer without it. Without a NetworkPolicy every Pod of the cluster reaches them, and the engine
+    itself reaches everything.""",
+    cure="Add a NetworkPolicy: only the gateway reaches the engine's port, the engine reaches DNS only.",
+)
+def no_policy(world: World, say: Say) -> Iterator[Finding]:
+    for workload in _whole(world):
+        if not world.selecting(workload, "NetworkPolicy"):
+            yield say(
+                workload.obj,
+                _name(workload),
+                "any Pod of the cluster can use the model and its admin routes past the gateway.",
+            )
+
+
+@rule(
+    "network/exposed",
+    "warning",
+    "The engine itself faces the outside",
+    story="""A LoadBalancer, NodePort or Ingress straight to vLLM gives clients /metrics, /invocations
+    (without the API key) and no retries, no fair queue, no drain.""",
+    cure="Expose the gateway; keep the engine's Service of type ClusterIP.",
+)
+def exposed(world: World, say: Say) -> Iterator[Finding]:
+    for workload in world.whole_servers:
+        for service in world.selecting(workload, "Service"):
+            kind = service.spec["type"]
+            if kind.text() in ("LoadBalancer", "NodePort"):
+                yield say(
+                    service,
+                    kind,
+                    f"{kind.text()} straight to vLLM: /invocations answers without the API key, and a "
+                    "stopped replica's clients get errors.",
+                )
+
+
+@rule(
+    "network/namespace-missing",
+    "note",
+    "The namespace is not created here",
+    story="""`kubectl apply` refuses objects of a namespace that does not exist. Reported when several
+    objects of one namespace are in sight and none creates it.""",
+    cure="Add a Namespace (with Pod Security labels), or create it first.",
+)
+def namespace_missing(world: World, say: Say) -> Iterator[Finding]:
+    made = {o.name for o in world.kinds("Namespace")}
+    for workload in _whole(world):
+        node = workload.obj.node.at("metadata", "namespace")
+        if node and node.text() not in made | {"default"}:
+            yield say(
+                workload.obj,
+                node,
+                f"nothing here creates the namespace {node.text()}: a first `kubectl apply` fails.",
+            )

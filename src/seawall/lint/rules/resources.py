@@ -1,0 +1,138 @@
+"""Rules about CPU, memory and disk of the Pods."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from seawall.domain.units import parse_bytes
+from seawall.lint.finding import Finding, Say, rule
+from seawall.lint.node import Node
+from seawall.lint.patch import Patcher
+from seawall.lint.size import weights_bytes
+from seawall.lint.world import World
+
+
+def quantity(node: Node) -> int | None:
+    """A memory quantity in bytes; None when it is absent or odd."""
+    try:
+        return parse_bytes(node.value if isinstance(node.value, int) else node.text()) if node else None
+    except ValueError:
+        return None
+
+
+def cores(node: Node) -> float | None:
+    text = node.text()
+    try:
+        return float(text[:-1]) / 1000 if text.endswith("m") else float(text)
+    except ValueError:
+        return None
+
+
+@rule(
+    "resources/not-guaranteed",
+    "warning",
+    "Meant to be Guaranteed, but Burstable",
+    story="""A Pod is Guaranteed only when every container, init containers included, has limits for CPU and
+    memory and requests equal to them (kubelet qos.go). With one difference it is Burstable: evicted under
+    node pressure before Guaranteed ones, a higher OOM score, no exclusive CPUs. Reported when memory is
+    written as request = limit, which says what was meant.""",
+    cure="Make CPU request = limit as well, and give every init container resources.",
+    fixable=True,
+)
+def not_guaranteed(world: World, say: Say) -> Iterator[Finding]:
+    patch = Patcher(world.texts)
+    for workload in world.whole_servers:
+        engine, pod = workload.engine.node, workload.pod
+        want, limit = engine.at("resources", "requests"), engine.at("resources", "limits")
+        if pod["resources"] or not limit["memory"] or quantity(want["memory"]) != quantity(limit["memory"]):
+            continue
+        asked, most = want["cpu"], limit["cpu"]
+        if asked and most and cores(asked) != cores(most):
+            yield say(
+                workload.obj,
+                asked,
+                f"CPU request {asked.text()} is not its limit {most.text()}: the Pod is Burstable, "
+                "evicted under node pressure before Guaranteed ones.",
+                edits=patch.replace(asked, most.text()),
+            )
+        for init in pod["initContainers"]:
+            if not init.at("resources", "limits", "cpu") or not init.at("resources", "limits", "memory"):
+                yield say(
+                    workload.obj,
+                    init["resources"],
+                    f"the init container {init['name'].text()} has no CPU and memory limits: "
+                    "that alone makes the whole Pod Burstable.",
+                    "Give it requests = limits.",
+                )
+
+
+@rule(
+    "resources/no-ephemeral-storage",
+    "note",
+    "No ephemeral storage asked for",
+    story="""Images of 10 GB, compile caches and logs live on the node's disk. A Pod that asks for none is
+    the first to be evicted under DiskPressure, and the scheduler puts it on nodes whose disk is full.""",
+    cure="Request ephemeral-storage (20Gi and the caches on emptyDir).",
+)
+def no_ephemeral_storage(world: World, say: Say) -> Iterator[Finding]:
+    for workload in world.whole_servers:
+        resources = workload.engine.node["resources"]
+        if (
+            resources
+            and not resources.at("requests", "ephemeral-storage")
+            and not resources.at("limits", "ephemeral-storage")
+        ):
+            yield say(
+                workload.obj,
+                resources,
+                "evicted first when the node's disk fills up (images and caches live there).",
+            )
+
+
+@rule(
+    "resources/host-memory",
+    "note",
+    "As much host memory as the model is big",
+    story="""vLLM maps safetensors files and copies them to the GPU piece by piece; it does not hold the
+    model in host memory. Asking for the model's size only makes nodes hard to find and strands their
+    memory.""",
+    cure="Start with 16-32 GiB (plus /dev/shm and --kv-offloading-size) and watch "
+    "container_memory_working_set_bytes.",
+)
+def host_memory(world: World, say: Say) -> Iterator[Finding]:
+    for workload in world.whole_servers:
+        engine = workload.engine
+        node = engine.node.at("resources", "requests", "memory")
+        size, asked = weights_bytes(world, engine), quantity(node)
+        if size and asked and size > 40 * 2**30 and asked >= 0.9 * size and not workload.simulated:
+            if engine.command.option("--kv-offloading-size") or engine.command.option("--cpu-offload-gb"):
+                continue
+            yield say(
+                workload.obj,
+                node,
+                f"{node.text()} of host memory is not needed to load {size / 1e9:.0f} GB of weights "
+                "(they are mapped): fewer nodes fit.",
+            )
+
+
+@rule(
+    "resources/shm-eats-memory",
+    "error",
+    "/dev/shm as large as the memory limit",
+    story="""An emptyDir with medium Memory counts into the container's memory limit. One that may grow as
+    large as the limit ends in OOMKilled.""",
+    cure="Keep sizeLimit well below the memory limit (8Gi is plenty for NCCL).",
+)
+def shm_eats_memory(world: World, say: Say) -> Iterator[Finding]:
+    for workload in world.servers:
+        limit = quantity(workload.engine.node.at("resources", "limits", "memory"))
+        for mount, volume in workload.mounts(workload.engine.node):
+            size = volume.at("emptyDir", "sizeLimit")
+            used = quantity(size)
+            if mount["mountPath"].text() == "/dev/shm" and limit and used and used >= limit:
+                yield say(
+                    workload.obj,
+                    size,
+                    f"/dev/shm may take {size.text()}, all of the container's memory limit: OOMKilled "
+                    "under load.",
+                )

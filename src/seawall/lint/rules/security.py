@@ -1,0 +1,224 @@
+"""Rules about what a broken-into or misused replica could do."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from seawall.lint.finding import Finding, Say, rule
+from seawall.lint.patch import Patcher
+from seawall.lint.world import World
+
+_SECRET_ENV = re.compile(r"(TOKEN|SECRET|PASSWORD|API_KEY|ACCESS_KEY)$")
+_SECRET_VALUE = re.compile(
+    r"\b(hf_[A-Za-z0-9]{8,}|sk-[A-Za-z0-9_-]{8,}|AKIA[A-Z0-9]{12,}|ghp_[A-Za-z0-9]{20,})"
+)
+
+
+@rule(
+    "security/root",
+    "warning",
+    "Runs as root",
+    story="""The vLLM image runs as root unless the Pod says otherwise. A hole in a model's code or a parser
+    is root in a container that has GPUs and tokens. Namespaces with Pod Security `restricted` refuse the
+    Pod.""",
+    cure="Set securityContext: {runAsNonRoot: true, runAsUser: 1000, fsGroup: 1000}, and put "
+    "HOME and caches on volumes.",
+)
+def root(world: World, say: Say) -> Iterator[Finding]:
+    for workload in world.workloads:
+        if workload.partial:
+            continue
+        pod, mine = workload.pod["securityContext"], workload.engine.node["securityContext"]
+        user = (mine["runAsUser"] or pod["runAsUser"]).number()
+        if (mine["runAsNonRoot"] or pod["runAsNonRoot"]).value is not True and not user:
+            yield say(
+                workload.obj,
+                mine or pod,
+                "vLLM runs as root; namespaces with Pod Security `restricted` refuse the Pod.",
+            )
+
+
+@rule(
+    "security/privileges",
+    "warning",
+    "Privileges that serving does not need",
+    story="""allowPrivilegeEscalation is true and all default capabilities are kept unless the container
+    says otherwise; privileged containers and host namespaces give the node away.""",
+    cure="Set allowPrivilegeEscalation: false and capabilities: {drop: [ALL]} on every container.",
+)
+def privileges(world: World, say: Say) -> Iterator[Finding]:
+    for workload in world.workloads:
+        if workload.partial:
+            continue
+        context = workload.engine.node["securityContext"]
+        if context["privileged"].value is True:
+            yield say(
+                workload.obj,
+                context["privileged"],
+                "a privileged container owns its node.",
+                "Remove privileged: GPUs do not need it.",
+                severity="error",
+            )
+        elif context["allowPrivilegeEscalation"].value is not False:
+            yield say(
+                workload.obj,
+                context["allowPrivilegeEscalation"],
+                "a process may gain more privileges than vLLM has.",
+            )
+        for name in ("hostNetwork", "hostPID", "hostIPC"):
+            if workload.pod[name].value is True and not workload.multi_node:
+                cure = (
+                    "Mount an emptyDir {medium: Memory} at /dev/shm instead."
+                    if name == "hostIPC"
+                    else "Remove it."
+                )
+                yield say(
+                    workload.obj,
+                    workload.pod[name],
+                    f"{name}: the container shares the node's own namespace with everything on it.",
+                    cure,
+                )
+
+
+@rule(
+    "security/seccomp",
+    "note",
+    "No seccomp profile",
+    story="""Without seccompProfile RuntimeDefault the container may use every system call; Pod Security
+    `restricted` refuses the Pod.""",
+    cure="Set securityContext.seccompProfile: {type: RuntimeDefault}.",
+)
+def seccomp(world: World, say: Say) -> Iterator[Finding]:
+    for workload in world.workloads:
+        pod = workload.pod["securityContext"]
+        if (
+            workload.partial
+            or pod.at("seccompProfile", "type")
+            or workload.engine.node.at("securityContext", "seccompProfile", "type")
+        ):
+            continue
+        yield say(
+            workload.obj,
+            pod["seccompProfile"],
+            "every system call is allowed; Pod Security `restricted` refuses the Pod.",
+        )
+
+
+@rule(
+    "security/service-account-token",
+    "warning",
+    "A Kubernetes token inside the engine",
+    story="""vLLM never talks to the Kubernetes API, yet every Pod gets a token for it unless told
+    otherwise. Model code (--trust-remote-code, pickles, tool parsers) can read it.""",
+    cure="Set automountServiceAccountToken: false.",
+    fixable=True,
+)
+def service_account_token(world: World, say: Say) -> Iterator[Finding]:
+    patch = Patcher(world.texts)
+    off = {
+        (o.namespace, o.name)
+        for o in world.kinds("ServiceAccount")
+        if o.node["automountServiceAccountToken"].value is False
+    }
+    for workload in world.workloads:
+        node = workload.pod["automountServiceAccountToken"]
+        account = workload.pod["serviceAccountName"].text("default")
+        if workload.partial or node.value is False or ("Ray" in workload.obj.kind):
+            continue
+        if not node and (workload.obj.namespace, account) in off:
+            continue
+        edits = (
+            patch.replace(node, "false")
+            if node
+            else patch.add_key(workload.pod, ["automountServiceAccountToken: false"])
+        )
+        yield say(
+            workload.obj, node, "vLLM needs no Kubernetes token, and model code can read it.", edits=edits
+        )
+
+
+@rule(
+    "security/secret-in-clear",
+    "error",
+    "A secret in the manifest",
+    story="""A token or key written as a value is in Git, in `kubectl get -o yaml`, in every backup and, on
+    the command line, in the node's process list.""",
+    cure="Put it into a Secret and refer to it with valueFrom.secretKeyRef; then change it, it is known.",
+)
+def secret_in_clear(world: World, say: Say) -> Iterator[Finding]:
+    for workload in world.workloads:
+        for container in [*workload.pod["containers"], *workload.pod["initContainers"]]:
+            for item in container["env"]:
+                value = item["value"].text()
+                named = (
+                    _SECRET_ENV.search(item["name"].text().upper()) and len(value) >= 8 and "$" not in value
+                )
+                if (
+                    value
+                    and (named or _SECRET_VALUE.search(value))
+                    and not value.startswith(("/", "vault:", "<"))
+                ):
+                    yield say(
+                        workload.obj,
+                        item["value"],
+                        f"the value of {item['name'].text()} is a secret in clear text, for everybody who can "
+                        "read this file.",
+                    )
+        for engine in workload.engines:
+            for name in ("--api-key", "--hf-token"):
+                option = engine.command.option(name)
+                if option and option.value and "$" not in option.value and not option.value.startswith("<"):
+                    yield say(
+                        workload.obj,
+                        option.node,
+                        f"{name} with its value is in Git, in `kubectl get -o yaml` and in the node's process list.",
+                        "Use the environment variable VLLM_API_KEY (or HF_TOKEN) from a Secret.",
+                    )
+
+
+@rule(
+    "security/dev-mode",
+    "error",
+    "Development endpoints in production",
+    story="""VLLM_SERVER_DEV_MODE=1 opens /sleep, /pause, /collective_rpc, /reset_prefix_cache and
+    /update_weights without a key (--api-key guards /v1, /v2 and /inference only): anybody who reaches the
+    port can stop the server or replace its weights.""",
+    cure="Remove VLLM_SERVER_DEV_MODE, or let only the operator reach the port.",
+)
+def dev_mode(world: World, say: Say) -> Iterator[Finding]:
+    for workload in world.servers:
+        for engine in workload.engines:
+            item = engine.env("VLLM_SERVER_DEV_MODE")
+            if item and item["value"].text() not in ("", "0", "false"):
+                yield say(
+                    workload.obj,
+                    item["value"],
+                    "anybody who reaches the port can pause the server or replace its weights, without a key.",
+                )
+
+
+@rule(
+    "security/remote-code",
+    "warning",
+    "Runs the repository's Python",
+    story="""--trust-remote-code runs Python files of the model repository inside the engine. With a moving
+    revision that is whatever its owner pushes next.""",
+    cure="Remove it (vLLM supports most models itself), or pin --revision and --code-revision.",
+)
+def remote_code(world: World, say: Say) -> Iterator[Finding]:
+    for workload in world.workloads:
+        for engine in workload.engines:
+            option = engine.command.option("--trust-remote-code")
+            pinned = engine.command.option("--revision") and engine.command.option("--code-revision")
+            if (
+                option
+                and engine.command.on("--trust-remote-code")
+                and not pinned
+                and not (engine.model or "/").startswith("/")
+            ):
+                yield say(
+                    workload.obj,
+                    option.node,
+                    "the engine runs whatever Python the repository's owner pushes next.",
+                )

@@ -1,0 +1,202 @@
+"""Rules about the claims that hold the weights: access modes, who fills them, how fast they are."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from seawall.domain.units import show_seconds
+from seawall.lint.finding import Finding, Say, rule
+from seawall.lint.rules.resources import quantity
+from seawall.lint.rules.rollout import surge_of
+from seawall.lint.size import load_s, weights_bytes
+from seawall.lint.world import Obj, World, pod_specs
+
+# Class names (parts of them) whose volumes attach to one node only.
+_ONE_NODE = re.compile(
+    r"^(gp2|gp3|io1|io2|st1|sc1)\b|ebs|^managed(-csi)?(-premium)?$|^managed-premium|azuredisk|cinder|vsphere|^local-path$|topolvm|openebs-(lvm|zfs|local)"
+)
+_GCE_DISK = re.compile(r"premium-rwo|standard-rwo|^standard$|pd-|hyperdisk")
+_SLOW_S = 600.0
+
+
+def _modes(claim: Obj) -> list[str]:
+    return [n.text() for n in claim.spec["accessModes"]]
+
+
+def _source(claim: Obj) -> bool:
+    return any(claim.spec[key] for key in ("dataSource", "dataSourceRef", "volumeName"))
+
+
+@rule(
+    "storage/rox-unfilled",
+    "error",
+    "A read-only claim that nobody can fill",
+    story="""A ReadOnlyMany claim without a data source is an empty disk that every Pod mounts read-only. An
+    init container that is to download into it fails to write. What works: a loader Job on a ReadWriteMany
+    claim with read-only mounts, an OCI image volume, an object-store streamer, or a read-only disk made
+    from a snapshot (dataSource) that was filled before.""",
+    cure="Use ReadWriteMany with a loader Job, or give the claim a dataSource.",
+)
+def rox_unfilled(world: World, say: Say) -> Iterator[Finding]:
+    for claim in world.kinds("PersistentVolumeClaim"):
+        if _modes(claim) != ["ReadOnlyMany"] or _source(claim):
+            continue
+        writers = [
+            w
+            for w in world.workloads
+            for c, _, _ in world.claims_of(w)
+            if c is claim and w.pod["initContainers"]
+        ]
+        said = " (the init container that should fill it mounts it read-only)" if writers else ""
+        yield say(
+            claim,
+            claim.spec["accessModes"][0],
+            f"an empty disk that every Pod may only read: nobody can put the weights there{said}.",
+        )
+
+
+@rule(
+    "storage/access-mode",
+    "error",
+    "An access mode that the storage class does not have",
+    story="""EBS (gp3) and Azure disks attach to one node: ReadWriteOnce only. The claim stays Pending or
+    the second Pod gets a Multi-Attach error. GCE disks (premium-rwo is a GKE class, not Azure's) can be
+    ReadOnlyMany only when made from a filled source, and never ReadWriteMany as a file system.""",
+    cure="Use a file class (EFS, Filestore, Azure Files, CephFS, FSx), or ReadWriteOnce for one node.",
+)
+def access_mode(world: World, say: Say) -> Iterator[Finding]:
+    for claim in world.kinds("PersistentVolumeClaim"):
+        name = claim.spec["storageClassName"].text()
+        for mode in claim.spec["accessModes"]:
+            many = mode.text() in ("ReadOnlyMany", "ReadWriteMany")
+            if many and _ONE_NODE.search(name):
+                yield say(
+                    claim, mode, f"{name} volumes attach to one node: a {mode.text()} claim stays Pending."
+                )
+            elif mode.text() == "ReadWriteMany" and _GCE_DISK.search(name) and name != "standard":
+                yield say(
+                    claim,
+                    mode,
+                    f"{name} is a disk: it cannot be written from many nodes, the claim stays Pending.",
+                )
+
+
+@rule(
+    "storage/rwo-shared",
+    "error",
+    "A one-node volume for replicas on several nodes",
+    story="""A ReadWriteOnce volume attaches to one node. The second replica, or the surge Pod of a rollout,
+    lands on another node and waits for ever with `Multi-Attach error for volume`.""",
+    cure="Use ReadWriteMany or ReadOnlyMany storage, a StatefulSet with volumeClaimTemplates, "
+    "or a node-local cache.",
+)
+def rwo_shared(world: World, say: Say) -> Iterator[Finding]:
+    for workload in world.servers:
+        for claim, _, ref in world.claims_of(workload):
+            if not _modes(claim) or not set(_modes(claim)) <= {"ReadWriteOnce", "ReadWriteOncePod"}:
+                continue
+            low, scaled = world.min_replicas(workload), bool(world.scalers(workload))
+            rolling = workload.obj.spec.at("strategy", "type").text("RollingUpdate") == "RollingUpdate"
+            surge, _gone = surge_of(workload, max(low, 1))
+            if low > 1 or scaled:
+                yield say(
+                    workload.obj,
+                    ref,
+                    f"the claim {claim.name} is {_modes(claim)[0]}: a second replica on another node "
+                    "waits with a Multi-Attach error.",
+                )
+            elif workload.obj.kind == "Deployment" and rolling and surge:
+                yield say(
+                    workload.obj,
+                    ref,
+                    f"the claim {claim.name} is {_modes(claim)[0]}: the surge Pod of a rollout on another "
+                    "node waits with a Multi-Attach error.",
+                    "Use ReadWriteMany storage, or maxSurge 0.",
+                    severity="warning",
+                )
+
+
+@rule(
+    "storage/slow-class",
+    "warning",
+    "A storage class that loads for very long",
+    story="""Scaling out is as fast as the weights arrive. GKE's `standard` is a hard disk: 200 GiB of it
+    give about 24 MiB/s, 93 minutes for 141 GB. gp3 without provisioned throughput gives 125 MiB/s, 18
+    minutes. The numbers are the catalogue's (seawall plan shows them).""",
+    cure="Use a faster class, provisioned throughput, an object-store streamer (--load-format "
+    "runai_streamer), or node-local NVMe.",
+)
+def slow_class(world: World, say: Say) -> Iterator[Finding]:
+    for workload in world.servers:
+        load = load_s(world, workload, workload.engine)
+        for claim, _, _ in world.claims_of(workload):
+            name = claim.spec["storageClassName"]
+            if name and load is not None and load.source.endswith(name.text()) and load.total_s > _SLOW_S:
+                yield say(
+                    claim,
+                    name,
+                    f"about {load.bandwidth / 2**20:.0f} MiB/s: {load.weights_bytes / 1e9:.0f} GB of "
+                    "weights take "
+                    f"{show_seconds(load.total_s)}, at every start of a replica.",
+                )
+
+
+@rule(
+    "storage/too-small",
+    "error",
+    "A claim smaller than the weights",
+    story="""The download ends in `No space left on device`, and begins again at the next start.""",
+    cure="Ask for 1.2 times the weights.",
+)
+def too_small(world: World, say: Say) -> Iterator[Finding]:
+    for workload in world.servers:
+        size = weights_bytes(world, workload.engine)
+        for claim, volume, _ in world.claims_of(workload):
+            node = claim.spec.at("resources", "requests", "storage")
+            have = quantity(node)
+            used = any(v is volume for _, v in workload.mounts(workload.engine.node))
+            if (
+                size
+                and have
+                and used
+                and have < size
+                and size > 2**30
+                and "cache" not in claim.name.replace("hf-cache", "")
+            ):
+                yield say(
+                    claim,
+                    node,
+                    f"{node.text()} do not hold {size / 2**30:.0f} GiB of weights: the download ends in "
+                    "`No space left on device`.",
+                )
+
+
+@rule(
+    "storage/claim-missing",
+    "warning",
+    "A claim that is not here",
+    story="""The Pod stays Pending with `persistentvolumeclaim not found` until the claim exists. Reported
+    only when other claims of the namespace are in sight.""",
+    cure="Correct the claim's name or namespace.",
+)
+def claim_missing(world: World, say: Say) -> Iterator[Finding]:
+    claims = {(c.namespace, c.name) for c in world.kinds("PersistentVolumeClaim")}
+    for workload in world.workloads:
+        here = sorted(name for space, name in claims if space == workload.obj.namespace)
+        for volume in workload.pod["volumes"]:
+            ref = volume.at("persistentVolumeClaim", "claimName")
+            if ref and here and (workload.obj.namespace, ref.text()) not in claims:
+                used = {
+                    v.at("persistentVolumeClaim", "claimName").text()
+                    for o in world.objects
+                    for p, _ in pod_specs(o)
+                    for v in p["volumes"]
+                }
+                free = [name for name in here if name not in used]
+                if free:
+                    yield say(
+                        workload.obj,
+                        ref,
+                        f"there is no claim {ref.text()} here: the Pod stays Pending. Unused here: {', '.join(free)}.",
+                    )

@@ -1,0 +1,238 @@
+"""Files, folders and stdin -> Kubernetes objects with places. The linter's only reader; it judges nothing.
+
+Bounded: a file of more than MAX_BYTES is refused, and large documents of kinds that no rule reads (CRDs, dashboards)
+are passed over unparsed. Snippets without a kind (a bare `spec:`) are joined to the one vLLM object of their file.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from seawall.errors import InputError
+from seawall.lint.node import Key, Malformed, Node, parse, place
+from seawall.lint.world import Obj, pod_specs
+
+MAX_BYTES = 16 * 2**20
+MAX_FILES = 5000
+_BIG = 64 * 1024
+_SKIPPED_FOLDERS = {".git", "node_modules", ".venv", "venv", "__pycache__"}
+_READ_KINDS = re.compile(
+    r"Deployment|StatefulSet|DaemonSet|ReplicaSet|Job|CronJob|Pod|Rollout|LeaderWorkerSet|InferenceService|LLMInferenceService"
+    r"|RayService|RayCluster|List|\w+List|ScaledObject|HorizontalPodAutoscaler|PodDisruptionBudget|PersistentVolumeClaim"
+    r"|Service|Ingress|PodMonitor|ServiceMonitor|PrometheusRule|NetworkPolicy|Namespace|ServiceAccount|PriorityClass"
+    r"|InferencePool|HTTPRoute|StorageClass"
+)
+_KIND = re.compile(r"^kind:[ \t]*[\"']?(\w+)", re.M)
+_WORKLOAD_KEYS = {
+    "strategy",
+    "template",
+    "replicas",
+    "progressDeadlineSeconds",
+    "minReadySeconds",
+    "updateStrategy",
+}
+_POD_KEYS = {
+    "containers", "initContainers", "tolerations", "affinity", "nodeSelector", "volumes", "securityContext",
+    "priorityClassName", "terminationGracePeriodSeconds", "topologySpreadConstraints", "runtimeClassName",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Broken:
+    """A file or document that is not YAML that we can read."""
+
+    file: str
+    line: int
+    column: int
+    message: str
+
+
+@dataclass
+class Sources:
+    """What was read: objects, the texts (for fixes), and what could not be read."""
+
+    objects: list[Obj] = field(default_factory=list)
+    texts: dict[str, str] = field(default_factory=dict)
+    broken: list[Broken] = field(default_factory=list)
+    duplicates: list[tuple[Obj, str, Node]] = field(default_factory=list)
+    documents: int = 0
+    templates: int = 0
+    """Files of charts that are templates, not YAML."""
+
+
+def read(paths: Iterable[str]) -> Sources:
+    """Everything under the paths; `-` is stdin. InputError when a path cannot be read at all."""
+    sources = Sources()
+    for name, text in _texts(paths, sources):
+        add_text(sources, name, text)
+    return sources
+
+
+def add_text(sources: Sources, name: str, text: str) -> None:
+    """Reads one text into `sources`."""
+    text = text.removeprefix("\ufeff")
+    sources.texts[name] = text
+    whole: list[Obj] = []
+    fragments: list[Node] = []
+    try:
+        for root in parse(_without_big_strangers(text), name):
+            sources.documents += 1
+            for node in _unlisted(root):
+                obj = _object(node)
+                if obj is not None:
+                    whole.append(obj)
+                    sources.duplicates += [(obj, *d) for d in _duplicates(node)]
+                elif node.entries is not None and "kind" not in node:
+                    fragments.append(node)
+    except Malformed as e:
+        sources.broken.append(Broken(name, e.line, e.column, _explain(text, e)))
+    _join(whole, fragments)
+    sources.objects += whole
+
+
+def _texts(paths: Iterable[str], sources: Sources) -> Iterator[tuple[str, str]]:
+    count = 0
+    for given in paths:
+        if given == "-":
+            data = sys.stdin.buffer.read(MAX_BYTES + 1)
+            yield "<stdin>", _decoded("<stdin>", data)
+            continue
+        root = Path(given)
+        for path in _files(root, sources) if root.is_dir() else [root]:
+            count += 1
+            if count > MAX_FILES:
+                raise InputError(f"{given}: more than {MAX_FILES} YAML files.", "Name a smaller folder.")
+            try:
+                with path.open("rb") as f:
+                    data = f.read(MAX_BYTES + 1)
+            except OSError as e:
+                raise InputError(
+                    f"{path}: {e.strerror or e}.", "Name a YAML file, a folder, or - for stdin."
+                ) from None
+            yield str(path), _decoded(str(path), data)
+
+
+def _decoded(name: str, data: bytes) -> str:
+    if len(data) > MAX_BYTES:
+        raise InputError(f"{name}: larger than {MAX_BYTES >> 20} MiB.", "Lint it in parts.")
+    try:
+        return data.decode("utf-8")
+    except UnicodeDecodeError as e:
+        raise InputError(f"{name}: is not UTF-8 text (byte {e.start}).", "Save it as UTF-8.") from None
+
+
+def _files(root: Path, sources: Sources) -> Iterator[Path]:
+    for path in sorted(root.rglob("*.y*ml")):
+        relative = path.relative_to(root).parts
+        if path.suffix not in (".yaml", ".yml") or not path.is_file() or _SKIPPED_FOLDERS & set(relative):
+            continue
+        chart = next(
+            (p for p in path.parents if p.name == "templates" and (p.parent / "Chart.yaml").exists()), None
+        )
+        if chart is not None:
+            sources.templates += 1
+            continue
+        yield path
+
+
+def _without_big_strangers(text: str) -> str:
+    """Blanks large documents of kinds that no rule reads; every line keeps its number and offset."""
+    if len(text) < _BIG:
+        return text
+    parts = re.split(r"(?m)^(---(?:[ \t].*)?\n)", text)
+    for i, part in enumerate(parts):
+        kind = _KIND.search(part) if len(part) > _BIG else None
+        if kind is not None and not _READ_KINDS.fullmatch(kind[1]):
+            parts[i] = re.sub(r"[^\n]", " ", part)
+    return "".join(parts)
+
+
+def _explain(text: str, e: Malformed) -> str:
+    if re.search(r"\{\{.*\}\}", text):
+        return f"{e.message} (it is a template: render it first, `helm template ... | seawall lint -`)"
+    if "\t" in text and "\\t" in e.message:
+        return f"{e.message} (a tab: YAML is indented with spaces)"
+    return e.message
+
+
+def _unlisted(root: Node) -> Iterator[Node]:
+    if root["kind"].text().endswith("List") and root["items"].elements is not None:
+        yield from root["items"]
+    else:
+        yield root
+
+
+def _object(node: Node) -> Obj | None:
+    kind, api = node["kind"].text(), node["apiVersion"].text()
+    if not kind or not api:
+        return None
+    meta = node["metadata"]
+    name = meta["name"].text() or meta["generateName"].text()
+    return Obj(node, kind, api, name, meta["namespace"].text("default"))
+
+
+def _duplicates(root: Node) -> Iterator[tuple[str, Node]]:
+    stack = [root]
+    seen: set[int] = set()
+    while stack:
+        node = stack.pop()
+        if id(node) in seen:
+            continue
+        seen.add(id(node))
+        for key, span in node.duplicates:
+            yield key, Node((*node.path, key), span, node.file, value=key)
+        stack += [*node, *(n for _, n in node.items())]
+
+
+def _join(whole: list[Obj], fragments: list[Node]) -> None:
+    """Joins snippets to the only vLLM-like workload of the file, or keeps them as fragments of their own."""
+    targets = [o for o in whole if o.kind in ("Deployment", "StatefulSet") and next(pod_specs(o), None)]
+    for node in fragments:
+        lifted = _lift(node)
+        if lifted is None:
+            continue
+        if len(targets) == 1:
+            merge(targets[0].node, lifted)
+            place(targets[0].node, ())
+        else:
+            place(lifted, ())
+            whole.append(Obj(lifted, "Deployment", "apps/v1", "", "default", fragment=True))
+
+
+def _lift(node: Node) -> Node | None:
+    """A snippet as a (partial) Deployment: bare `spec:` blocks, pod specs, deployment specs."""
+    inner = node["spec"] if node["spec"].entries is not None else node
+    keys = set(inner.entries or {})
+    if keys & _WORKLOAD_KEYS:
+        return _under(inner, ("spec",))
+    if keys & _POD_KEYS:
+        return _under(inner, ("spec", "template", "spec"))
+    return None
+
+
+def _under(node: Node, path: tuple[Key, ...]) -> Node:
+    for key in reversed(path):
+        # `flow` keeps patches out of what does not stand in the text
+        node = Node(
+            (), node.span, node.file, entries={str(key): node}, key_spans={str(key): node.span}, flow=True
+        )
+    return node
+
+
+def merge(base: Node, over: Node) -> None:
+    """Puts the mapping `over` into `base`; what both have as mappings is joined, else `over` wins."""
+    stack = [(base, over)]
+    while stack:
+        into, new = stack.pop()
+        assert into.entries is not None
+        for key, node in new.items():
+            old = into.entries.get(key)
+            if old is not None and old.entries is not None and node.entries is not None:
+                stack.append((old, node))
+            else:
+                into.entries[key] = node
+                into.key_spans[key] = new.key_spans[key]

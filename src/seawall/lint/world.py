@@ -1,0 +1,309 @@
+"""What a set of files holds: objects, the vLLM workloads among them, and how they belong together. No rule here."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+from seawall.domain.catalog.engines import Version
+from seawall.domain.model import ModelConfig
+from seawall.lint.command import Command, default_version, image_version, read_command
+from seawall.lint.node import Key, Node
+
+SCALED = {"Deployment", "StatefulSet", "LeaderWorkerSet", "InferenceService", "LLMInferenceService"}
+
+# kind -> the pod templates in it (paths to what holds `metadata` and `spec`, or to a bare PodSpec).
+_TEMPLATES: dict[str, tuple[tuple[Key, ...], ...]] = {
+    "Deployment": (("spec", "template"),),
+    "StatefulSet": (("spec", "template"),),
+    "DaemonSet": (("spec", "template"),),
+    "ReplicaSet": (("spec", "template"),),
+    "Job": (("spec", "template"),),
+    "CronJob": (("spec", "jobTemplate", "spec", "template"),),
+    "Rollout": (("spec", "template"),),
+    "LeaderWorkerSet": (
+        ("spec", "leaderWorkerTemplate", "leaderTemplate"),
+        ("spec", "leaderWorkerTemplate", "workerTemplate"),
+    ),
+}
+_BARE_SPECS: dict[str, tuple[tuple[Key, ...], ...]] = {
+    "Pod": (("spec",),),
+    "InferenceService": (("spec", "predictor"),),
+    "LLMInferenceService": (("spec", "template"), ("spec", "worker")),
+}
+
+
+Models = Callable[[str, str | None], ModelConfig | None]
+
+
+def unknown_model(name: str, quantization: str | None) -> ModelConfig | None:
+    """Knows no model."""
+    return None
+
+
+@dataclass(eq=False)
+class Obj:
+    """One Kubernetes object. `fragment` marks a snippet without kind that was not joined to an object."""
+
+    node: Node
+    kind: str
+    api: str
+    name: str
+    namespace: str
+    fragment: bool = False
+
+    @property
+    def shown(self) -> str:
+        return f"{self.kind}/{self.name}" if self.name else self.kind
+
+    @property
+    def spec(self) -> Node:
+        return self.node["spec"]
+
+
+@dataclass(eq=False)
+class Container:
+    """One container of a pod that runs vLLM."""
+
+    node: Node
+    command: Command
+    version: Version
+    """Of the image's tag; the catalogue's default when the tag names none."""
+    pinned: bool
+
+    @property
+    def name(self) -> str:
+        return self.node["name"].text()
+
+    @property
+    def model(self) -> str | None:
+        """What vLLM is told to serve: a hub id or a path; None when unknown (a variable, a config file)."""
+        c = self.command
+        value = c.positional[0][0] if c.positional else c.value("--model")
+        return None if value is None or "$" in value else value
+
+    @property
+    def model_node(self) -> Node:
+        c = self.command
+        if c.positional:
+            return c.positional[0][1]
+        found = c.option("--model")
+        return found.value_node if found else c.node
+
+    @property
+    def tensor_parallel(self) -> int:
+        return self.command.integer("--tensor-parallel-size") or 1
+
+    @property
+    def gpus(self) -> tuple[int, Node]:
+        """GPUs of any vendor that the container is limited to, and where that stands."""
+        limits = self.node.at("resources", "limits")
+        for key, node in [*limits.items(), *self.node.at("resources", "requests").items()]:
+            if re.fullmatch(r"(nvidia|amd|gpu\.intel|habana)\.(com|ai)/(gpu|gaudi|i915|xe|mig-.*)", key):
+                return int(node.number(0) or 0), node
+        return 0, limits
+
+    def env(self, name: str) -> Node:
+        """The `env` item of that name, or a missing node."""
+        for item in self.node["env"]:
+            if item["name"].text() == name:
+                return item
+        return self.node["env"]["..."]
+
+    def env_value(self, name: str) -> str | None:
+        item = self.env(name)
+        return item["value"].text() if item and item["value"] else None
+
+
+@dataclass(eq=False)
+class Workload:
+    """A pod template that runs vLLM, and the object around it."""
+
+    obj: Obj
+    pod: Node
+    """The PodSpec."""
+    labels: dict[str, str]
+    engines: list[Container]
+    partial: bool = False
+    """A snippet: what is absent here may stand elsewhere, so only what is present is judged."""
+
+    @property
+    def engine(self) -> Container:
+        return self.engines[0]
+
+    @property
+    def serves(self) -> bool:
+        """A server that clients use, not a Job that runs once."""
+        return self.obj.kind not in ("Job", "CronJob") and self.engine.command.entry != "run-batch"
+
+    @property
+    def multi_node(self) -> bool:
+        return self.obj.kind == "LeaderWorkerSet" or "Ray" in self.obj.kind
+
+    @property
+    def replicas(self) -> Node:
+        if self.obj.kind == "InferenceService":
+            return self.obj.node.at("spec", "predictor", "minReplicas")
+        return self.obj.spec["replicas"]
+
+    @property
+    def simulated(self) -> bool:
+        """No GPU asked for and none of vLLM's GPU images: a CPU engine."""
+        return self.engine.gpus[0] == 0 and "cpu" in self.engine.node["image"].text()
+
+    def volume(self, name: str) -> Node:
+        for volume in self.pod["volumes"]:
+            if volume["name"].text() == name:
+                return volume
+        return self.pod["volumes"]["..."]
+
+    def mounts(self, container: Node) -> Iterator[tuple[Node, Node]]:
+        """(mount, its volume) of a container."""
+        for mount in container["volumeMounts"]:
+            yield mount, self.volume(mount["name"].text())
+
+
+@dataclass(eq=False)
+class World:
+    """Everything that was read, with the questions rules ask of it."""
+
+    objects: list[Obj]
+    target: Version = (1, 34)
+    """The Kubernetes version that the objects are meant for."""
+    engine_version: Version | None = None
+    """Of --vllm-version: judges images whose tag names no version."""
+    files: list[str] = field(default_factory=list)
+    texts: dict[str, str] = field(default_factory=dict)
+    """The files as they were read, for patches."""
+    cache: dict[str, Any] = field(default_factory=dict)
+    """What a family of rules has worked out once."""
+    models: Models = unknown_model
+    """(model name, quantization flag) -> its shape; the command line passes the planner's catalogue."""
+
+    def kinds(self, *kinds: str) -> Iterator[Obj]:
+        return (o for o in self.objects if o.kind in kinds and not o.fragment)
+
+    @cached_property
+    def workloads(self) -> list[Workload]:
+        return [w for o in self.objects for w in _workloads(o, self.engine_version or default_version())]
+
+    @property
+    def servers(self) -> list[Workload]:
+        return [w for w in self.workloads if w.serves]
+
+    @property
+    def whole_servers(self) -> list[Workload]:
+        """Servers of which everything is in sight: absence counts."""
+        return [w for w in self.servers if not w.partial]
+
+    def selecting(self, workload: Workload, *kinds: str) -> list[Obj]:
+        """Objects in the same namespace whose selector picks the workload's pods."""
+        return [
+            o
+            for o in self.kinds(*kinds)
+            if o.namespace == workload.obj.namespace and _selects(o, workload.labels)
+        ]
+
+    def scalers(self, workload: Workload) -> list[Obj]:
+        """HPAs and ScaledObjects that own the workload's replicas."""
+        return [
+            o
+            for o in self.kinds("HorizontalPodAutoscaler", "ScaledObject")
+            if o.namespace == workload.obj.namespace
+            and o.spec.at("scaleTargetRef", "name").text() == workload.obj.name
+            and o.spec.at("scaleTargetRef", "kind").text("Deployment") == workload.obj.kind
+        ]
+
+    def target_of(self, scaler: Obj) -> Workload | None:
+        return next((w for w in self.workloads if scaler in self.scalers(w)), None)
+
+    def min_replicas(self, workload: Workload) -> int:
+        """The fewest replicas that anything in sight asks for."""
+        for scaler in self.scalers(workload):
+            keda = scaler.kind == "ScaledObject"
+            value = scaler.spec["minReplicaCount" if keda else "minReplicas"].number(0 if keda else 1)
+            return int(value or 0)
+        return int(workload.replicas.number(1) or 0)
+
+    def claim(self, name: str, namespace: str) -> Obj | None:
+        return next(
+            (o for o in self.kinds("PersistentVolumeClaim") if (o.name, o.namespace) == (name, namespace)),
+            None,
+        )
+
+    def claims_of(self, workload: Workload) -> Iterator[tuple[Obj, Node, Node]]:
+        """(claim, volume, the `claimName` node) of the claims in sight that the pod mounts."""
+        for volume in workload.pod["volumes"]:
+            ref = volume.at("persistentVolumeClaim", "claimName")
+            found = self.claim(ref.text(), workload.obj.namespace) if ref else None
+            if found is not None:
+                yield found, volume, ref
+
+
+def _selects(obj: Obj, labels: dict[str, str]) -> bool:
+    selector = obj.spec["podSelector" if obj.kind == "NetworkPolicy" else "selector"]
+    wanted = selector if obj.kind == "Service" else selector["matchLabels"]
+    if obj.kind == "NetworkPolicy" and selector and not selector.entries:
+        return True
+    if obj.kind != "Service" and selector["matchExpressions"]:
+        return all(labels.get(k) == v.text() for k, v in wanted.items()) and all(
+            _expression(e, labels) for e in selector["matchExpressions"]
+        )
+    return bool(wanted.entries) and all(labels.get(k) == v.text() for k, v in wanted.items())
+
+
+def _expression(e: Node, labels: dict[str, str]) -> bool:
+    key, values = e["key"].text(), {v.text() for v in e["values"]}
+    match e["operator"].text():
+        case "In":
+            return labels.get(key) in values
+        case "NotIn":
+            return labels.get(key) not in values
+        case "Exists":
+            return key in labels
+        case _:
+            return key not in labels
+
+
+def _workloads(obj: Obj, default: Version) -> Iterator[Workload]:
+    for pod, labels in pod_specs(obj):
+        engines: list[Container] = []
+        for node in pod["containers"]:
+            command = read_command(node)
+            if command is not None:
+                tag = image_version(node["image"].text())
+                engines.append(Container(node, command, tag or default, tag is not None))
+        if not engines and obj.kind == "InferenceService":
+            engines = _kserve(pod, default)
+        if engines:
+            yield Workload(obj, pod, labels, engines, obj.fragment)
+
+
+def _kserve(predictor: Node, default: Version) -> list[Container]:
+    """The model server that KServe adds itself (`predictor.model`); its options are its own, plus vLLM's."""
+    model = predictor["model"]
+    kind = model.at("modelFormat", "name").text().lower()
+    if kind not in ("vllm", "huggingface") and "vllm" not in model["runtime"].text().lower():
+        return []
+    words = Command("wrapper", model, known_flags=False)
+    return [Container(model, words, default, pinned=False)]
+
+
+def pod_specs(obj: Obj) -> Iterator[tuple[Node, dict[str, str]]]:
+    """(PodSpec, labels) of every pod template in an object."""
+    node = obj.node
+    for path in _BARE_SPECS.get(obj.kind, ()):
+        pod = node.at(*path)
+        if pod:
+            yield pod, {k: v.text() for k, v in node.at("metadata", "labels").items()}
+    templates = [node.at(*path) for path in _TEMPLATES.get(obj.kind, ())]
+    cluster = node.at("spec", "rayClusterConfig") if obj.kind == "RayService" else node["spec"]
+    if obj.kind in ("RayCluster", "RayService"):
+        templates.append(cluster.at("headGroupSpec", "template"))
+        templates += [group["template"] for group in cluster["workerGroupSpecs"]]
+    for template in templates:
+        if template["spec"]:
+            yield template["spec"], {k: v.text() for k, v in template.at("metadata", "labels").items()}
