@@ -133,9 +133,11 @@ def _never_null(query: Query) -> bool:
     cure='Remove it, set ignoreNullValues: "false" and a fallback.',
 )
 def null_hidden(world: World, say: Say) -> Iterator[Finding]:
-    for obj, query, _ in _triggers(world):
-        zero = re.search(r"\bor\s+(on\s*\(\s*\)\s*)?vector\s*\(\s*0\s*\)\s*$", query.text.strip())
-        if zero and (obj.spec["minReplicaCount"].number(0) or 0) > 0:
+    seen = list(_triggers(world))
+    for obj, query, _ in seen:
+        # one query that fails on missing data is enough: HPA does not scale in while any metric fails
+        hidden = all(_never_null(q) for o, q, _ in seen if o is obj)
+        if hidden and (obj.spec["minReplicaCount"].number(0) or 0) > 0:
             yield say(obj, query.node, "missing data is made a 0: when scraping fails the fleet scales in.")
 
 
@@ -257,8 +259,8 @@ def keda_metric_name(world: World, say: Say) -> Iterator[Finding]:
     "note",
     "A setting without effect",
     story="""cooldownPeriod concerns only the step from one replica to zero; with minReplicaCount 1 or more
-    it does nothing, and neither does pollingInterval (the HPA asks every 15 s by itself). How fast a fleet
-    scales in is decided by `behavior`. KEDA's webhook warns about it.""",
+    it does nothing, and neither does pollingInterval without a fallback (the HPA
+    asks every 15 s by itself). How fast a fleet scales in is decided by `behavior`. KEDA's webhook warns about it.""",
     cure="Remove it; use behavior.scaleDown.",
     fixable=True,
 )
@@ -266,13 +268,15 @@ def keda_dead_setting(world: World, say: Say) -> Iterator[Finding]:
     patch = Patcher(world.texts)
     for obj in _scaled_objects(world):
         low = obj.spec["minReplicaCount"].number(0) or 0
-        cached = any(t["useCachedMetrics"].value is True for t in obj.spec["triggers"])
+        polled = obj.spec["fallback"] or any(
+            t["useCachedMetrics"].value is True for t in obj.spec["triggers"]
+        )
         for name in ("cooldownPeriod", "pollingInterval"):
             node = obj.spec[name]
             if (
                 node
                 and low >= 1
-                and not (cached and name == "pollingInterval")
+                and not (polled and name == "pollingInterval")
                 and not obj.spec["idleReplicaCount"]
             ):
                 yield say(

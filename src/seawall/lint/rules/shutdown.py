@@ -14,7 +14,7 @@ from seawall.lint.world import Container, World
 PRE_STOP_S = 15
 DRAIN_S = 90
 DEFAULT_GRACE_S = 30
-SLACK_S = 5
+SLACK_S = 2
 
 
 def pre_stop_s(container: Node) -> float | None:

@@ -172,7 +172,7 @@ def wrong_place(world: World, say: Say) -> Iterator[Finding]:
             if text and not uses_cache and at and f"{at}/" in text:
                 yield say(
                     workload.obj,
-                    mine,
+                    mine["mountPath"],
                     f"the init container writes below {at}, vLLM looks for models--{name.replace('/', '--')} "
                     "below "
                     f"{mine['mountPath'].text()}: it downloads everything again.",

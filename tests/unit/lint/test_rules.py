@@ -1,0 +1,233 @@
+"""One change to a good manifest at a time: the rule for it speaks, and no other error or warning does."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from seawall.lint.run import FAMILIES, Report, load_rules
+
+# rule -> (old text, new text) pairs that make the good manifest wrong in that one way
+MUTATIONS: dict[str, list[tuple[str, str]]] = {
+    "engine/removed-flag": [("--port=8000", "--swap-space=4")],
+    "engine/unknown-flag": [("--max-model-len=32768", "--max-modle-len=32768")],
+    "engine/flag-too-new": [("v0.32.0", "v0.31.0"), ("--port=8000", "--enable-shm-tensor-arena")],
+    "engine/deprecated-flag": [("--port=8000", "--disable-cascade-attn")],
+    "engine/deprecated-entrypoint": [
+        (
+            "[vllm, serve, /models/llama-3.1-70b-instruct]",
+            "[python3, -m, vllm.entrypoints.openai.api_server, --model, /models/llama-3.1-70b-instruct]",
+        )
+    ],
+    "engine/image-not-pinned": [(":v0.32.0", ":nightly")],
+    "engine/no-stats": [("--port=8000", "--disable-log-stats")],
+    "engine/unbounded-queue": [("        - --max-num-queued-reqs=300\n", "")],
+    "engine/parallel-exceeds-gpus": [("nvidia.com/gpu: 4", "nvidia.com/gpu: 2")],
+    "engine/no-shm": [("        - {name: shm, mountPath: /dev/shm}\n", "")],
+    "engine/no-gpu": [("nvidia.com/gpu: 4, ", "")],
+    "engine/no-compile-cache": [("        - {name: VLLM_CACHE_ROOT, value: /cache}\n", "")],
+    "shutdown/aborts-streams": [("        - --shutdown-timeout=110\n", "")],
+    "shutdown/no-prestop": [("        lifecycle:\n          preStop: {sleep: {seconds: 15}}\n", "")],
+    "shutdown/grace-too-short": [("GracePeriodSeconds: 140", "GracePeriodSeconds: 100")],
+    "shutdown/shell-swallows-sigterm": [
+        (
+            "command: [vllm, serve, /models/llama-3.1-70b-instruct]\n        args:",
+            'command: [sh, -c, "export A=1; vllm serve /models/llama-3.1-70b-instruct '
+            "--tensor-parallel-size 4 "
+            '--max-num-queued-reqs 9 --max-model-len 32768 --shutdown-timeout 110"]\n        '
+            "ports_unused:",
+        )
+    ],
+    "probes/startup-budget": [("failureThreshold: 180", "failureThreshold: 5")],
+    "probes/no-startup": [
+        (
+            "        startupProbe:\n          httpGet: {path: /health, port: http}\n          "
+            "periodSeconds: 10\n"
+            "          failureThreshold: 180\n",
+            "",
+        )
+    ],
+    "probes/no-readiness": [
+        (
+            "        readinessProbe:\n          httpGet: {path: /health, port: http}\n          "
+            "periodSeconds: 5\n",
+            "",
+        )
+    ],
+    "probes/no-liveness": [("livenessProbe:", "xProbe:")],
+    "probes/liveness-impatient": [
+        ("timeoutSeconds: 10\n          failureThreshold: 6", "failureThreshold: 2")
+    ],
+    "probes/initial-delay-dead": [
+        ("periodSeconds: 5\n", "periodSeconds: 5\n          initialDelaySeconds: 60\n")
+    ],
+    "probes/port-mismatch": [("--port=8000", "--port=8080")],
+    "probes/engine-gives-up": [
+        ('        - {name: VLLM_ENGINE_READY_TIMEOUT_S, value: "1800"}\n', ""),
+        ("storageClassName: fsx-lustre", "storageClassName: azurefile"),
+    ],
+    "probes/progress-deadline": [("progressDeadlineSeconds: 3600", "progressDeadlineSeconds: 900")],
+    "weights/renamed-repo": [("/models/llama-3.1-70b-instruct", "meta-llama/Meta-Llama-3.1-70B-Instruct")],
+    "storage/access-mode": [("storageClassName: fsx-lustre", "storageClassName: gp3")],
+    "storage/rwo-shared": [("ReadWriteMany", "ReadWriteOnce")],
+    "storage/rox-unfilled": [("ReadWriteMany", "ReadOnlyMany")],
+    "storage/slow-class": [
+        ("storageClassName: fsx-lustre", "storageClassName: azurefile"),
+    ],
+    "storage/too-small": [("storage: 200Gi", "storage: 100Gi")],
+    "storage/claim-missing": [("claimName: weights", "claimName: wieghts")],
+    "fit/does-not-fit": [("NVIDIA-H100-80GB-HBM3", "NVIDIA-L4")],
+    "fit/context-too-long": [
+        ("NVIDIA-H100-80GB-HBM3", "NVIDIA-B200"),
+        ("        - --max-model-len=32768\n", ""),
+        ("--tensor-parallel-size=4", "--tensor-parallel-size=1"),
+        ("nvidia.com/gpu: 4", "nvidia.com/gpu: 1"),
+    ],
+    "fit/heads-do-not-divide": [
+        ("--tensor-parallel-size=4", "--tensor-parallel-size=3"),
+        ("nvidia.com/gpu: 4", "nvidia.com/gpu: 3"),
+    ],
+    "rollout/surge-needs-gpu": [("  progressDeadlineSeconds: 3600\n", "")],
+    "rollout/recreate": [("rollingUpdate: {maxSurge: 1, maxUnavailable: 0}", "type: Recreate")],
+    "rollout/all-at-once": [("maxSurge: 1, maxUnavailable: 0", "maxSurge: 0, maxUnavailable: 2")],
+    "disruption/pdb-blocks-drain": [("maxUnavailable: 1\n", "minAvailable: 2\n")],
+    "disruption/unhealthy-stay": [("  unhealthyPodEvictionPolicy: AlwaysAllow\n", "")],
+    "disruption/no-pdb": [("kind: PodDisruptionBudget", "kind: Something")],
+    "scheduling/no-spread": [("topologySpreadConstraints:", "spread:")],
+    "scheduling/hand-label": [("nvidia.com/gpu.product: NVIDIA-H100-80GB-HBM3", "has-gpu: yes-it-has")],
+    "scheduling/no-gpu-toleration": [("- {key: nvidia.com/gpu, operator", "- {key: example.com/x, operator")],
+    "spot/unknown-taint": [
+        ("- {key: nvidia.com/gpu, operator: Exists", "- {key: node.kubernetes.io/spot, value: 'true'")
+    ],
+    "resources/not-guaranteed": [
+        ('requests: {nvidia.com/gpu: 4, cpu: "16"', 'requests: {nvidia.com/gpu: 4, cpu: "8"')
+    ],
+    "resources/no-ephemeral-storage": [(", ephemeral-storage: 30Gi", "")],
+    "resources/host-memory": [("memory: 64Gi", "memory: 160Gi")],
+    "resources/shm-eats-memory": [("sizeLimit: 8Gi", "sizeLimit: 64Gi")],
+    "security/root": [("runAsNonRoot: true\n        runAsUser: 1000", "runAsUser: 0")],
+    "security/privileges": [("allowPrivilegeEscalation: false", "allowPrivilegeEscalation: true")],
+    "security/seccomp": [("        seccompProfile: {type: RuntimeDefault}\n", "")],
+    "security/service-account-token": [("      automountServiceAccountToken: false\n", "")],
+    "security/secret-in-clear": [
+        ("- {name: HOME, value: /tmp}", "- {name: HF_TOKEN, value: hf_abcdefghijkl}")
+    ],
+    "security/dev-mode": [("- {name: HOME, value: /tmp}", '- {name: VLLM_SERVER_DEV_MODE, value: "1"}')],
+    "network/service-links": [("      enableServiceLinks: false\n", "")],
+    "network/port-nowhere": [("targetPort: http", "targetPort: web")],
+    "network/selects-nothing": [("selector: {app: chat}\n  ports", "selector: {app: caht}\n  ports")],
+    "network/no-service": [("kind: Service\nmetadata: {name: chat", "kind: Servus\nmetadata: {name: chat")],
+    "network/no-monitor": [("kind: PodMonitor", "kind: PodPonder")],
+    "network/no-policy": [("kind: NetworkPolicy", "kind: NetworkPolitics")],
+    "network/unnamed-port": [
+        ("- {name: http, containerPort: 8000}", "- {containerPort: 8000}"),
+        ("port: http}", "port: 8000}"),
+        ("targetPort: http", "targetPort: 8000"),
+        ("podMetricsEndpoints: [{port: 8000}]", "podMetricsEndpoints: []"),
+    ],
+    "network/exposed": [
+        ("selector: {app: chat}\n  ports", "type: LoadBalancer\n  selector: {app: chat}\n  ports")
+    ],
+    "network/namespace-missing": [("kind: Namespace", "kind: Nomenclature")],
+    "scale/averaged-twice": [("query: sum(vllm:kv", "query: avg(vllm:kv")],
+    "scale/many-series": [("query: sum(vllm:kv", "query: (vllm:kv")],
+    "scale/null-is-zero": [('threshold: "0.8"\n      ignoreNullValues: "false"', 'threshold: "0.8"')],
+    "scale/no-fallback": [("fallback: {", "fallbock: {")],
+    "scale/no-behavior": [("scaleDown:", "scaleUp:")],
+    "scale/replicas-owned": [("  progressDeadlineSeconds", "  replicas: 3\n  progressDeadlineSeconds")],
+    "scale/keda-metric-name": [('threshold: "40"', 'metricName: x\n      threshold: "40"')],
+    "scale/keda-dead-setting": [("maxReplicaCount: 8", "maxReplicaCount: 8\n  cooldownPeriod: 60")],
+    "scale/never-wakes": [("minReplicaCount: 2", "minReplicaCount: 0")],
+    "scale/idle-count": [("maxReplicaCount: 8", "maxReplicaCount: 8\n  idleReplicaCount: 1")],
+    "scale/bounds": [("maxReplicaCount: 8", "maxReplicaCount: 1")],
+    "scale/target-missing": [("scaleTargetRef: {name: chat}", "scaleTargetRef: {name: chatt}")],
+    "promql/syntax": [("query: sum(vllm:kv_cache", "query: sum((vllm:kv_cache")],
+    "promql/unknown-metric": [("vllm:num_requests_waiting{", "vllm:pending_requests{")],
+    "promql/gone-metric": [("sum(vllm:kv_cache_usage_perc", "sum(vllm:gpu_cache_usage_perc")],
+    "promql/rate-of-gauge": [
+        (
+            'sum(vllm:kv_cache_usage_perc{namespace="llm",model_name="chat"})',
+            'sum(rate(vllm:num_requests_running{namespace="llm",model_name="chat"}[1m]))',
+        )
+    ],
+    "promql/counter-as-gauge": [("sum(vllm:kv_cache_usage_perc{", "sum(vllm:prompt_tokens_total{")],
+    "promql/label": [
+        (
+            'kv_cache_usage_perc{namespace="llm",model_name=',
+            'kv_cache_usage_perc{namespace="llm",pod="chat",model=',
+        )
+    ],
+    "promql/unpinned": [('kv_cache_usage_perc{namespace="llm",', "kv_cache_usage_perc{")],
+    "api/removed": [("apiVersion: policy/v1\n", "apiVersion: policy/v1beta1\n")],
+    "api/duplicate-object": [
+        (
+            "metadata: {name: weights, namespace: llm}\nspec:",
+            "metadata: {name: weights, namespace: llm}\nspec:",
+        )
+    ],
+    "yaml/duplicate-key": [
+        (
+            "  progressDeadlineSeconds: 3600",
+            "  progressDeadlineSeconds: 3600\n  progressDeadlineSeconds: 3600",
+        )
+    ],
+}
+# rules that one broken thing sets off together
+TOGETHER = {
+    "weights/renamed-repo": {"weights/not-local", "weights/gated-no-token"},
+    "probes/engine-gives-up": {"storage/slow-class", "probes/startup-budget"},
+    "storage/slow-class": {"probes/startup-budget"},
+    "storage/access-mode": {"storage/slow-class"},
+    "rollout/surge-needs-gpu": {"probes/progress-deadline"},
+    "network/selects-nothing": {"network/no-service"},
+    "fit/heads-do-not-divide": {"fit/does-not-fit"},
+    "scale/target-missing": {"network/no-monitor", "scale/no-behavior", "rollout/all-at-once"},
+}
+OWN_TESTS = {
+    "yaml/malformed",
+    "weights/init-never-succeeds",
+    "weights/tool-missing",
+    "weights/single-file",
+    "weights/wrong-place",
+    "weights/not-local",
+    "weights/downloaded-each-start",
+    "weights/no-revision",
+    "weights/gated-no-token",
+    "scheduling/low-priority",
+    "security/remote-code",
+    "disruption/two-budgets",
+    "scale/two-scalers",
+    "scale/cpu",
+    "scale/null-hidden",
+    "promql/gpu-memory",
+    "api/duplicate-object",
+}
+
+
+@pytest.mark.parametrize("rule", [r for r in MUTATIONS if r not in OWN_TESTS])
+def test_one_fault_one_rule(rule: str, good: str, lint: Callable[[str], Report]) -> None:
+    text = good
+    for old, new in MUTATIONS[rule]:
+        assert old in text, old
+        text = text.replace(old, new)
+    report = lint(text)
+    said = {f.rule for f in report.findings}
+    assert rule in said
+    loud = {f.rule for f in report.findings if f.severity != "note"} - {rule}
+    assert loud <= TOGETHER.get(rule, set()), [f for f in report.findings if f.rule in loud]
+
+
+def test_the_good_manifest_is_silent(good: str, lint: Callable[[str], Report]) -> None:
+    report = lint(good)
+    assert report.findings == []
+    assert report.workloads == 1
+
+
+def test_every_rule_has_a_story_and_a_test() -> None:
+    load_rules()
+    from seawall.lint.finding import RULES
+
+    assert set(RULES) == set(MUTATIONS) | OWN_TESTS
+    assert all(len(r.story) > 40 and r.cure and r.title for r in RULES.values())
+    assert {r.split("/")[0] for r in RULES} - {"yaml", "spot"} == set(FAMILIES) - {"files"}
