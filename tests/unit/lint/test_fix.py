@@ -79,7 +79,8 @@ def test_each_patch_in_place(
 
 
 def test_a_flow_mapping_is_left_for_a_person(good: str, sources: Read, options: Options) -> None:
-    block = "spec:\n  maxUnavailable: 1\n  unhealthyPodEvictionPolicy: AlwaysAllow\n  selector: {matchLabels: {app: chat}}\n"
+    block = "spec:\n  maxUnavailable: 1\n  unhealthyPodEvictionPolicy: AlwaysAllow\n"
+    block += "  selector: {matchLabels: {app: chat}}\n"
     assert block in good
     text = good.replace(block, "spec: {maxUnavailable: 1, selector: {matchLabels: {app: chat}}}\n")
     report, after = fixed(text, sources, options)
