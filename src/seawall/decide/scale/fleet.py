@@ -14,9 +14,9 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TypedDict
+from typing import Literal, TypedDict
 
-from seawall.decide.scale import calc, hpa, keda
+from seawall.decide.scale import calc, hpa, keda, slo
 from seawall.decide.scale.behavior import DEFAULT_UP, RatePolicy, Rules
 from seawall.domain.action import Plan, ScaleDecision
 from seawall.domain.spec import Fleet
@@ -24,6 +24,10 @@ from seawall.domain.units import show_seconds
 
 FALLBACK_TARGET = 16.0
 """Requests per replica when there is neither a target nor a plan: llm-d's default for a 32B model."""
+
+SLO_SHARE = 0.75
+"""Of the target that the SLO policy fills a replica to when the spec names none: what it saves by not taking a
+backlog for demand, it spends on room (tests/unit/sim/test_slo.py holds it to equal GPU-hours)."""
 
 UP_POLICIES = (RatePolicy("Percent", 100, 60), RatePolicy("Pods", 4, 60))
 """Double, or four more, per minute: whichever is more."""
@@ -72,12 +76,16 @@ class ScalePolicy:
     """With no replicas: more demand than this starts one."""
     sync_s: float = hpa.SYNC_S
     tolerance: float = hpa.TOLERANCE
+    kind: Literal["hpa", "slo"] = "hpa"
+    startup_s: float = 300.0
+    """From a decision to a replica that serves: what the SLO policy looks ahead."""
 
 
 class ScaleState(TypedDict, total=False):
     """What is remembered between looks; JSON-able. `{}` is a fresh start."""
 
     hpa: hpa.HpaState
+    slo: slo.SloState
     created_s: float
     last_active_s: float | None
     next_poll_s: float
@@ -97,14 +105,19 @@ def target_of(fleet: Fleet, plan: Plan | None = None) -> float:
 def policy_of(fleet: Fleet, plan: Plan | None = None) -> ScalePolicy:
     """The fleet's scaling with its defaults filled in; the renderer writes the same numbers into the ScaledObject."""
     scaling = fleet.spec.scaling
+    target = target_of(fleet, plan)
+    if scaling.policy == "slo" and scaling.target is None:
+        target = max(1.0, SLO_SHARE * target)
     return ScalePolicy(
         lowest=min(scaling.min, scaling.max),
         highest=scaling.max,
-        target=target_of(fleet, plan),
+        target=target,
         up=Rules(scaling.up_window, DEFAULT_UP.select, UP_POLICIES),
         down=Rules(scaling.down_window, "Max", DOWN_POLICIES),
         idle_after_s=scaling.idle_after,
         polling_s=max(1.0, scaling.polling_interval),
+        kind=scaling.policy,
+        startup_s=plan.startup.total_s if plan is not None else 300.0,
     )
 
 
@@ -118,6 +131,7 @@ def decide(
     """
     after: ScaleState = {
         "hpa": state.get("hpa", {}),
+        "slo": state.get("slo", {}),
         "created_s": state.get("created_s", now),
         "last_active_s": state.get("last_active_s"),
         "next_poll_s": state.get("next_poll_s", now),
@@ -165,8 +179,14 @@ def _poll(policy: ScalePolicy, seen: DemandSeen, after: ScaleState, now: float) 
 
 
 def _sync(policy: ScalePolicy, seen: DemandSeen, after: ScaleState, now: float) -> tuple[int, str]:
-    """The HPA's turn, on one External metric with an AverageValue target."""
-    if seen.fresh:
+    """The HPA's turn, on one External metric with an AverageValue target; or the SLO policy's."""
+    if policy.kind == "slo" and seen.fresh and seen.arrivals_per_s is not None:
+        load = slo.Load(
+            seen.replicas, seen.running, seen.waiting + seen.queued, seen.arrivals_per_s, seen.kv_usage or 0.0
+        )
+        asked, after["slo"] = slo.wanted(load, policy.target, policy.startup_s, after["slo"], now)
+        proposal = hpa.Proposal(metric="forecast", replicas=asked.replicas, detail=asked.reason)
+    elif seen.fresh:
         wanted = calc.per_pod(
             seen.replicas,
             round(policy.target * 1000),
