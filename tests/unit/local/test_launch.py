@@ -147,9 +147,7 @@ def test_the_engine_lock_pins_by_hash_and_leaves_out_what_text_models_do_not_nee
 
 def test_what_cannot_be_installed_says_why(tmp_path: Path) -> None:
     with pytest.raises(EngineError, match="not installable here") as e:
-        engine_env._run(
-            ["/bin/sh", "-c", "echo 'error: dns error: failed to connect' >&2; exit 1"], print, "try"
-        )
+        engine_env._run(["/bin/sh", "-c", "echo 'error: dns error: failed to connect' >&2; exit 1"], "try")
     assert "--engine sim" in e.value.cure
 
 
