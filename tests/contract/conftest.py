@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from seawall.config.load import load_fleets
@@ -60,7 +61,7 @@ class Server:
     kind: str
     model: str
     port: int
-    process: subprocess.Popen[bytes]
+    process: Any
     open: list[http.client.HTTPConnection] = field(default_factory=list)
 
     def ask(self, method: str, path: str, body: Any = None, headers: dict[str, str] | None = None) -> Answer:
@@ -166,12 +167,31 @@ def stop(server: Server) -> None:
         server.process.wait()
 
 
+class Attached(psutil.Process):
+    """A server that was started by hand, as a Popen: SEAWALL_CONTRACT_VLLM=PORT:PID spares the minute it takes."""
+
+    returncode = None
+
+    def poll(self) -> int | None:
+        return None if self.is_running() else 0
+
+
+def attached(text: str) -> Server:
+    port, pid = text.split(":")
+    return Server("attached", "smollm2", int(port), Attached(int(pid)))
+
+
 @pytest.fixture(scope="session", params=["sim", pytest.param("vllm", marks=pytest.mark.engine)])
 def server(request: pytest.FixtureRequest) -> Iterator[Server]:
-    made = start_sim() if request.param == "sim" else start_vllm()
+    running = os.environ.get("SEAWALL_CONTRACT_VLLM")
+    if request.param == "sim":
+        made = start_sim()
+    else:
+        made = attached(running) if running else start_vllm()
     try:
-        wait_up(made, 30 if request.param == "sim" else 600)
+        wait_up(made, 30 if request.param == "sim" else 900)
         made.complete()
         yield made
     finally:
-        stop(made)
+        if made.kind != "attached":
+            stop(made)

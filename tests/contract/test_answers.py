@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from tests.contract.conftest import Server
 
-pytestmark = pytest.mark.timeout(700)
+pytestmark = pytest.mark.timeout(1000)
 COMPLETION = {"id", "object", "created", "model", "choices", "service_tier", "system_fingerprint", "usage",
               "kv_transfer_params", "ec_transfer_params", "metrics"}  # fmt: skip
 CHOICE = {"index", "text", "logprobs", "finish_reason", "stop_reason", "token_ids", "prompt_logprobs",

@@ -7,7 +7,7 @@ from tests.contract.conftest import Server
 
 from seawall.testing.engine.metrics import HISTOGRAMS
 
-pytestmark = pytest.mark.timeout(700)
+pytestmark = pytest.mark.timeout(1000)
 GAUGES = ("num_requests_running", "num_requests_waiting", "kv_cache_usage_perc")
 COUNTERS = ("prefix_cache_queries_total", "prefix_cache_hits_total", "num_preemptions_total", "prompt_tokens_total",
             "prompt_tokens_cached_total", "generation_tokens_total")  # fmt: skip

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from tests.contract.conftest import Answer, Server
 
-pytestmark = pytest.mark.timeout(700)
+pytestmark = pytest.mark.timeout(1000)
 
 
 def told(answer: Answer) -> tuple[int, str, str | None]:

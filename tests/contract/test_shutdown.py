@@ -9,7 +9,7 @@ import time
 import pytest
 from tests.contract.conftest import Server
 
-pytestmark = pytest.mark.timeout(700)
+pytestmark = pytest.mark.timeout(1000)
 
 
 def test_a_drain_finishes_what_runs(server: Server) -> None:

@@ -124,7 +124,7 @@ class Bare:
 
 async def up(url: str, path: str) -> None:
     client = Client(url)
-    for _ in range(200):
+    for _ in range(1200):
         with contextlib.suppress(OSError, TimeoutError):
             if (await client.get(path, 2.0))[0] == 200:
                 return
@@ -161,7 +161,7 @@ async def sim_engine() -> AsyncIterator[str]:
         stdout=asyncio.subprocess.PIPE,
     )  # fmt: skip
     assert child.stdout is not None
-    line = await asyncio.wait_for(child.stdout.readline(), 30)
+    line = await asyncio.wait_for(child.stdout.readline(), 90)
     yield line.decode().split()[-1]
     child.kill()
     await child.wait()

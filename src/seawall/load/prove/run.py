@@ -89,7 +89,7 @@ async def _sim_answers(model: str) -> list[Case]:
     process = await asyncio.create_subprocess_exec(sys.executable, *argv, stdout=asyncio.subprocess.PIPE)
     try:
         assert process.stdout is not None
-        line = (await asyncio.wait_for(process.stdout.readline(), 30)).decode()
+        line = (await asyncio.wait_for(process.stdout.readline(), 90)).decode()
         if "http://" not in line:
             raise EngineError("the reference engine did not start.", "Try: seawall engine sim --port 0")
         return await ask_reference(line.split()[-1], requests(model, SIM_TOKENS, 42))
@@ -114,7 +114,7 @@ async def _one(
     spec.write_text(
         yaml.safe_dump(settings.derive(document, scenario, proof.engine, proof.without), sort_keys=False)
     )
-    budget_s = 60.0 if proof.engine == "sim" else 900.0
+    budget_s = 120.0 if proof.engine == "sim" else 900.0
     up = await UpFleet.start(spec, proof.engine, place / "state", scenario.replicas, budget_s)
     try:
         if not cases:
