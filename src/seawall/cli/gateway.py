@@ -78,6 +78,14 @@ PATH = click.Path(dir_okay=False, path_type=Path)
     metavar="FILE",
     help="CA of replicas that are spoken to over https.",
 )
+@click.option(
+    "--workers",
+    default=1,
+    show_default=True,
+    type=click.IntRange(1, 64),
+    help="Processes that share the port, the caps and the queue bounds.",
+)
+@click.option("--board", default=None, type=PATH, hidden=True)
 def command(
     specs: tuple[Path, ...],
     discovery: str,
@@ -90,6 +98,8 @@ def command(
     tls_cert: Path | None,
     tls_key: Path | None,
     engine_ca: Path | None,
+    workers: int,
+    board: Path | None,
 ) -> None:
     """Serve fleets: one OpenAI-compatible address that loses no request.
 
@@ -107,6 +117,18 @@ def command(
     logging.basicConfig(
         stream=sys.stderr, level=logging.WARNING, format="%(asctime)s %(levelname)s %(message)s"
     )
+
+    def ready(url: str, admin_url: str) -> None:
+        click.echo(f"seawall gateway serves {url}   admin {admin_url}")
+        if board is None:
+            click.echo(f"Next: curl {url}/v1/models")
+        sys.stdout.flush()
+
+    if workers > 1 and board is None:
+        from seawall.gateway.workers import run_workers
+
+        sys.exit(run_workers(workers, sys.argv[1:], listen, admin, ready))
+    worker = int(os.environ.get("SEAWALL_GATEWAY_WORKER", "0")) if board else 0
     settings = Settings(
         specs=specs,
         discovery=discovery,
@@ -115,16 +137,14 @@ def command(
         grace_s=grace_s,
         keys=keys,
         audit=audit,
-        usage=usage,
+        usage=usage.with_name(f"{usage.name}.{worker}") if usage and board else usage,
+        board=board,
+        worker=worker,
+        workers=workers,
         tls_cert=tls_cert,
         tls_key=tls_key,
         engine_ca=engine_ca,
         engine_key=os.environ.get("SEAWALL_ENGINE_API_KEY") or None,
     )
-
-    def ready(url: str, admin_url: str) -> None:
-        click.echo(f"seawall gateway serves {url}   admin {admin_url}")
-        click.echo(f"Next: curl {url}/v1/models")
-        sys.stdout.flush()
 
     sys.exit(run(settings, ready))

@@ -12,8 +12,9 @@ from seawall.gateway.wire import Refusal
 
 if TYPE_CHECKING:
     from seawall.gateway.app import App
-    from seawall.gateway.client_side import Client, Request
+    from seawall.gateway.client_side import Client
     from seawall.gateway.relay import Exchange
+    from seawall.gateway.request import Request
 
 TEXT = b"text/plain; charset=utf-8"
 EXPOSITION = b"text/plain; version=0.0.4; charset=utf-8"

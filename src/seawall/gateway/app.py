@@ -22,11 +22,12 @@ from seawall.domain.seen import Replica, Replicas
 from seawall.domain.spec import Fleet, FleetSpec
 from seawall.domain.units import parse_seconds
 from seawall.gateway.audit import Audit
-from seawall.gateway.client_side import Client, Request
+from seawall.gateway.client_side import Client
 from seawall.gateway.fleet import FleetRuntime
 from seawall.gateway.keyring import Key, KeyRing
 from seawall.gateway.peek import Body, blocks, peek, prompt_of, tokens_of, with_model
 from seawall.gateway.relay import Exchange
+from seawall.gateway.request import Request
 from seawall.gateway.seam import session
 from seawall.gateway.tenants import Tenant, pass_limits
 from seawall.gateway.upstream import Pool
@@ -63,6 +64,7 @@ WANTED = frozenset(
         b"content-length",
         b"transfer-encoding",
         b"expect",
+        b"upgrade",
         b"x-request-id",
         b"traceparent",
         b"tracestate",
@@ -103,6 +105,7 @@ class App:
         """None: no keys file is configured."""
         self.keys_for_all = False
         self.audit: Audit | None = None
+        self.workers = 1
         self.engine_tls: ssl.SSLContext | None = None
         self._engine_key = engine_key
         self._seen = Replicas()
@@ -121,7 +124,12 @@ class App:
             known = self.fleets.get(name)
             if known is None:
                 self.fleets[name] = FleetRuntime(
-                    fleet, self.loop, self.rng, self._open_pool, lambda f, t: self.on_evicted(f, t)
+                    fleet,
+                    self.loop,
+                    self.rng,
+                    self._open_pool,
+                    lambda f, t: self.on_evicted(f, t),
+                    self.workers,
                 )
             else:
                 known.configure(fleet)

@@ -10,14 +10,13 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from typing import Any, Protocol
+from typing import Any
 
 import httptools
 
-from seawall.gateway.keyring import Key
 from seawall.gateway.relay import Exchange
-from seawall.gateway.tenants import ANYONE, Tenant
-from seawall.gateway.wire import CONTINUE, LAST_CHUNK, Clock, Refusal, chunk, error_body, head
+from seawall.gateway.request import Handler, Request
+from seawall.gateway.wire import CONTINUE, LAST_CHUNK, Refusal, chunk, error_body, head
 
 MAX_HEAD = 16 * 1024
 MAX_HEADERS = 100
@@ -29,69 +28,6 @@ BODY_S = 30.0
 """Between two reads of a body."""
 IDLE_S = 75.0
 KNOWN_METHODS = (b"GET", b"POST", b"HEAD", b"OPTIONS")
-
-
-class Request:
-    """One request as far as the gateway looks at it."""
-
-    __slots__ = (
-        "body",
-        "extra",
-        "headers",
-        "http10",
-        "id",
-        "keep",
-        "key",
-        "method",
-        "model",
-        "parts",
-        "path",
-        "priority",
-        "repeated",
-        "size",
-        "tenant",
-        "url",
-    )
-
-    def __init__(self) -> None:
-        self.method = b""
-        self.url = b""
-        self.path = b""
-        """The URL without its query."""
-        self.headers: dict[bytes, bytes] = {}
-        self.parts: list[bytes] = []
-        self.size = 0
-        self.body = b""
-        self.keep = True
-        self.http10 = False
-        self.id = b""
-        self.repeated = b""
-        """A header that must stand once and stands twice."""
-        self.model = ""
-        self.extra = b""
-        """Header lines for the replica."""
-        self.key: Key | None = None
-        self.tenant: Tenant = ANYONE
-        self.priority = 5
-
-
-class Handler(Protocol):
-    """What serves requests: the application, or the admin pages."""
-
-    wanted: frozenset[bytes]
-    """Lower-case names of the headers to keep."""
-    max_body: int
-    clock: Clock
-    closing: bool
-    clients: set[Client]
-
-    def early(self, client: Client, request: Request) -> Refusal | None: ...
-
-    def handle(self, client: Client, request: Request) -> None: ...
-
-    def done(self, exchange: Exchange) -> None: ...
-
-    def refused(self, client: Client, refusal: Refusal) -> None: ...
 
 
 class Client(asyncio.Protocol):
@@ -108,7 +44,9 @@ class Client(asyncio.Protocol):
         "_parsing",
         "_queue",
         "_read_paused",
+        "_reading_on",
         "_refusing",
+        "_upgrading",
         "exchange",
         "full",
         "handler",
@@ -138,6 +76,8 @@ class Client(asyncio.Protocol):
         self._refusing = False
         self._read_paused = False
         self._body_bytes = 0
+        self._upgrading: Request | None = None
+        self._reading_on: Request | None = None
 
     # -- asyncio.Protocol
 
@@ -188,24 +128,39 @@ class Client(asyncio.Protocol):
             self.since = self.loop.time()
         try:
             self._parser.feed_data(data)
-        except httptools.HttpParserUpgrade:
-            self.refuse_connection(Refusal(400, "upgrade", "Upgrades are not served here. Use HTTP/1.1."))
+        except httptools.HttpParserUpgrade as e:
+            self._ignore_upgrade(data[e.args[0] :])
         except (httptools.HttpParserError, httptools.HttpParserInvalidURLError):
             self.refuse_connection(Refusal(400, "bad_request", "This is not a valid HTTP/1.1 request."))
         else:
             if self._in_head and self._head_bytes > MAX_HEAD:
                 self.refuse_connection(_TOO_LARGE_HEAD)
 
+    def _ignore_upgrade(self, rest: bytes) -> None:
+        """An offer to upgrade is declined by answering in HTTP/1.1 (RFC 9110, 7.8). llhttp stops there, before
+        any body: a new parser reads on, told first of the body that is still due."""
+        self._parser = httptools.HttpRequestParser(self)
+        request, self._upgrading = self._upgrading, None
+        if request is not None:
+            length = request.headers.get(b"content-length")
+            framing = b"Content-Length: " + length if length else b"Transfer-Encoding: chunked"
+            self._reading_on = request
+            self._parser.feed_data(b"POST / HTTP/1.1\r\nHost: -\r\n" + framing + b"\r\n\r\n")
+        if rest:
+            self.data_received(rest)
+
     # -- httptools
 
     def on_message_begin(self) -> None:
+        if self._reading_on is not None:
+            return
         self._parsing = Request()
         self._in_head = True
         self._head_bytes = 0
         self._headers_seen = 0
 
     def on_url(self, url: bytes) -> None:
-        if self._parsing is not None:
+        if self._reading_on is None and self._parsing is not None:
             self._parsing.url += url
 
     def on_header(self, name: bytes, value: bytes) -> None:
@@ -218,6 +173,9 @@ class Client(asyncio.Protocol):
             request.headers[name] = value
 
     def on_headers_complete(self) -> None:
+        if self._reading_on is not None:
+            self._parsing, self._reading_on = self._reading_on, None
+            return
         request, parser = self._parsing, self._parser
         self._in_head = False
         if request is None or self._refusing:
@@ -262,6 +220,11 @@ class Client(asyncio.Protocol):
     def on_message_complete(self) -> None:
         request, self._parsing = self._parsing, None
         if request is None or self._refusing:
+            return
+        headers = request.headers
+        if b"upgrade" in headers and not request.parts and _has_body(headers):
+            self._upgrading = request
+            del headers[b"upgrade"]
             return
         parts = request.parts
         request.body = parts[0] if len(parts) == 1 else b"".join(parts)
@@ -444,6 +407,10 @@ class Client(asyncio.Protocol):
     def _write(self, data: bytes) -> None:
         if self.transport is not None and data:
             self.transport.write(data)
+
+
+def _has_body(headers: dict[bytes, bytes]) -> bool:
+    return b"transfer-encoding" in headers or bool(headers.get(b"content-length", b"0").strip(b"0"))
 
 
 _ONCE = frozenset({b"host", b"authorization", b"content-type", b"content-length", b"transfer-encoding"})

@@ -38,11 +38,12 @@ class FleetRuntime:
         rng: Random,
         open_pool: Callable[[str], Pool],
         on_evicted: Callable[[FleetRuntime, Target], None],
+        workers: int = 1,
     ) -> None:
         self.loop = loop
         self.stats = FleetStats()
         self.active: set[Exchange] = set()
-        self.tenants = Tenants()
+        self.tenants = Tenants(workers)
         self.canary_percent = 0
         self.typical_output = float(DEFAULT_OUTPUT)
         self._open_pool = open_pool

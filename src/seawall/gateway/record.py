@@ -12,8 +12,9 @@ from seawall.decide.route.resume import StreamSession
 from seawall.gateway.seam import Counted
 
 if TYPE_CHECKING:
-    from seawall.gateway.client_side import Client, Request
+    from seawall.gateway.client_side import Client
     from seawall.gateway.fleet import FleetRuntime
+    from seawall.gateway.request import Request
     from seawall.gateway.upstream import Upstream
 
 

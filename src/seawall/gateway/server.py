@@ -25,6 +25,7 @@ from seawall.gateway import keyring, usage
 from seawall.gateway.admin import Admin
 from seawall.gateway.app import App
 from seawall.gateway.audit import Audit
+from seawall.gateway.board import Board
 from seawall.gateway.client_side import Client
 from seawall.gateway.discovery import FileDiscovery, WatchedFile, static
 from seawall.gateway.keyring import KeyRing, Keys
@@ -56,6 +57,10 @@ class Settings:
     audit: str | None = None
     """A path, or `-`: standard output."""
     usage: Path | None = None
+    board: Path | None = None
+    """With several workers: the file they share."""
+    worker: int = 0
+    workers: int = 1
 
 
 def read_specs(paths: Iterable[Path]) -> list[Fleet]:
@@ -149,13 +154,16 @@ class Server:
         self.prober = Prober(app)
         app.on_evicted = self.prober.evicted
         app.engine_tls = client_context(s.engine_ca) if s.engine_ca else None
+        app.workers = s.workers
         app.audit = Audit(s.audit) if s.audit else None
         self._read_config()
         if s.usage:
             usage.load(s.usage, app)
-        tls = server_context(s.tls_cert, s.tls_key) if s.tls_cert else None
+        self._tls = tls = server_context(s.tls_cert, s.tls_key) if s.tls_cert else None
         self.admin = Admin(app, self.more_metrics)
         listening = bind(s.listen, "clients")
+        self._spare = listening.dup()
+        self._board = Board(s.board, s.worker, s.workers) if s.board else None
         admin = bind(s.admin, "the admin port")
         if self._signals:
             for sig in (signal.SIGTERM, signal.SIGINT):
@@ -174,6 +182,8 @@ class Server:
             back.close()
             for helper in helpers:
                 helper.cancel()
+        if self._board is not None:
+            self._board.close()
         for runtime in app.fleets.values():
             runtime.close()
         if s.usage:
@@ -212,6 +222,7 @@ class Server:
         app, loop = self.app, asyncio.get_running_loop()
         app.closing = True
         front.close()
+        await self._accept_rest()
         until = loop.time() + self.settings.grace_s
         app.sweep_clients(loop.time())
         while any(f.active for f in app.fleets.values()) and loop.time() < until:
@@ -231,6 +242,19 @@ class Server:
             await asyncio.sleep(0.02)
         return 0
 
+    async def _accept_rest(self) -> None:
+        """Connections that the kernel has accepted for us would be reset with the socket: serve them, too. A new
+        gateway on the same port (SO_REUSEPORT) gets all later ones."""
+        loop = asyncio.get_running_loop()
+        while True:
+            try:
+                sock, _ = self._spare.accept()
+            except OSError:
+                break
+            sock.setblocking(False)
+            await loop.connect_accepted_socket(lambda: Client(self.app, loop), sock, ssl=self._tls)
+        self._spare.close()
+
     async def _sweep(self) -> None:
         loop, n = asyncio.get_running_loop(), 0
         while True:
@@ -238,6 +262,8 @@ class Server:
             n += 1
             now = loop.time()
             self.app.sweep(now, n % EVERY == 0)
+            if self._board is not None:
+                self._board.exchange(self.app)
             if self.app.audit is not None:
                 self.app.audit.flush(loop)
             if self.settings.usage and n % round(usage.SAVE_S / SWEEP_S) == 0:

@@ -36,10 +36,11 @@ class Tenant:
         self.cost_usd = 0.0
         self.outcomes: dict[str, int] = {}
 
-    def configure(self, wanted: spec.Tenant) -> None:
+    def configure(self, wanted: spec.Tenant, workers: int) -> None:
         self.weight, self.priority = wanted.weight, wanted.priority
         self.models = frozenset(wanted.models)
-        self.meter.configure(wanted.requests_per_minute, wanted.tokens_per_minute, wanted.token_quota)
+        limits = (wanted.requests_per_minute, wanted.tokens_per_minute, wanted.token_quota)
+        self.meter.configure(*(_part(x, workers) for x in limits))
 
 
 ANYONE = Tenant("")
@@ -48,7 +49,9 @@ ANYONE = Tenant("")
 class Tenants:
     """The tenants of one fleet and the meters of keys that have limits of their own."""
 
-    def __init__(self) -> None:
+    def __init__(self, workers: int = 1) -> None:
+        self._workers = workers
+        """Processes that share the limits: each grants its part."""
         self._by_name: dict[str, Tenant] = {}
         self._listed: set[str] = set()
         self._keys: dict[str, Meter] = {}
@@ -58,7 +61,7 @@ class Tenants:
         wanted = list(wanted)
         self._listed = {t.name for t in wanted}
         for t in wanted:
-            self._by_name.setdefault(t.name, Tenant(t.name)).configure(t)
+            self._by_name.setdefault(t.name, Tenant(t.name)).configure(t, self._workers)
 
     @property
     def required(self) -> bool:
@@ -89,8 +92,13 @@ class Tenants:
         meter = self._keys.get(key.id)
         if meter is None:
             meter = self._keys[key.id] = Meter()
-        meter.configure(key.requests_per_minute, key.tokens_per_minute, key.token_quota)
+        limits = (key.requests_per_minute, key.tokens_per_minute, key.token_quota)
+        meter.configure(*(_part(x, self._workers) for x in limits))
         return meter
+
+
+def _part(limit: int | None, workers: int) -> int | None:
+    return None if limit is None else max(1, limit // workers)
 
 
 def pass_limits(meters: Iterable[Meter], tokens: int, now: float) -> Refusal | None:

@@ -24,6 +24,8 @@ class FakeEngine:
         self.always: str = ""
         self.tokens = 5
         self.pace_s = 0.0
+        self.pad = ""
+        """Makes events as large as wanted."""
         self.gate: asyncio.Event | None = None
         """Streams and answers wait here."""
         self.open = 0
@@ -136,7 +138,7 @@ class FakeEngine:
                 while True:
                     self._chunk(writer, b": ping\n\n")
                     await asyncio.sleep(0.05)
-            event = {"id": "x", "choices": [{"index": 0, "text": f"t{i} ", "finish_reason": None}]}
+            event = {"id": "x", "choices": [{"index": 0, "text": f"t{i} {self.pad}", "finish_reason": None}]}
             if i == self.tokens - 1:
                 event["choices"][0]["finish_reason"] = "stop"  # type: ignore[index]
             self._chunk(writer, b"data: " + json.dumps(event, separators=(",", ":")).encode() + b"\n\n")

@@ -94,11 +94,11 @@ async def test_a_stop_finishes_what_runs_and_refuses_new_connections(start: Any,
 
 async def test_a_slow_reader_stops_the_replica_instead_of_filling_memory(start: Any, engine: Any) -> None:
     gateway = await start(engine)
-    engine.tokens = 200_000
+    engine.tokens, engine.pad = 20_000, "x" * 4000
     _reader, writer = await asyncio.open_connection("127.0.0.1", gateway.port, limit=1024)
     body = b'{"model":"m","prompt":"x","stream":true}'
     writer.write(b"POST /v1/completions HTTP/1.1\r\nHost: g\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
-    await until(lambda: any(c.full for c in gateway.server.app.clients))
+    await until(lambda: any(c.full for c in gateway.server.app.clients), 20)
     client = next(c for c in gateway.server.app.clients if c.full)
     await asyncio.sleep(1.5)
     assert client.transport.get_write_buffer_size() < 512 * 1024
