@@ -1,0 +1,139 @@
+"""What the simulator says is what the local mode does: one trace through both gives one decision log.
+
+The simulator runs a fleet through a step of load and records what its scaler saw at every look. The local mode's
+runner is then shown the same demand, second by second under a clock that jumps, and must note the same changes
+at the same times for the same reasons. (The runner is the real one; its processes are never started.)
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from seawall.decide.scale import DemandSeen
+from seawall.domain.action import Plan, ScaleDecision, StartupBudget, Timing
+from seawall.domain.spec import Fleet, FleetSpec, Gateway, Hardware, Metadata, Model, Scaling
+from seawall.local.fleet import FleetRunner, Means
+from seawall.local.keeper import Care
+from seawall.local.launch import Recipe
+from seawall.sim.scaler import Scaler
+from seawall.sim.setup import setup_of
+from seawall.sim.world import World
+from seawall.workload.arrivals import parse_rate, synthetic
+
+TIMING = Timing(base_s=0.02, prefill_token_s=1e-4, decode_seq_s=1e-4, weight_read_s=0.01, kv_token_s=0)
+PLAN = Plan(
+    fleet="f",
+    model="m",
+    fits=True,
+    reason="",
+    gpu="cpu",
+    gpus_per_replica=1,
+    tensor_parallel=1,
+    kv_cache_tokens=100_000,
+    max_num_seqs=32,
+    timing=TIMING,
+    startup=StartupBudget(image_s=0, weights_s=5, load_s=25, total_s=45),
+)
+
+
+@dataclass
+class Recorder:
+    """Stands between the simulation and its scaler, and writes down what passes."""
+
+    inner: Scaler
+    seen: list[tuple[float, DemandSeen]] = field(default_factory=list)
+
+    def look(self, seen: DemandSeen, now: float) -> ScaleDecision:
+        self.seen.append((now, seen))
+        return self.inner.look(seen, now)
+
+
+@dataclass
+class JumpClock:
+    t: float = 0.0
+
+    def now(self) -> float:
+        return self.t
+
+    async def sleep(self, seconds: float) -> None:
+        self.t += seconds
+
+
+class ToldGateway:
+    """The gateway's state document, with the demand that the simulation saw last."""
+
+    def __init__(self, clock: JumpClock, seen: list[tuple[float, DemandSeen]]) -> None:
+        self.clock, self.seen_at = clock, seen
+
+    def fleet(self, name: str) -> dict[str, Any]:
+        demand = next((s.demand for t, s in reversed(self.seen_at) if t <= self.clock.t + 1e-9), 0.0)
+        return {"queued": demand}
+
+    def replica(self, name: str, url: str) -> dict[str, Any]:
+        return {}
+
+
+def fleet(scaling: Scaling) -> Fleet:
+    return Fleet(
+        metadata=Metadata(name="f"),
+        spec=FleetSpec(
+            model=Model(source="hf://a/b"),
+            hardware=Hardware(gpu="cpu", cloud="local"),
+            gateway=Gateway(max_queued=100_000, queue_timeout=3600),
+            scaling=scaling,
+        ),
+    )
+
+
+def simulated(wanted: Fleet, rate: str) -> tuple[list[tuple[float, str]], list[tuple[float, DemandSeen]]]:
+    world = World(
+        setup_of(wanted, PLAN, recipe="keda"),
+        synthetic(parse_rate(rate), np.random.default_rng(1), 200, 100),
+    )
+    recorder = Recorder(world.scaler)
+    world.scaler = recorder
+    found = world.run()
+    assert found.counts.lost == 0
+    return [(t, text) for t, text in found.log if " replicas: " in text], recorder.seen
+
+
+def played(wanted: Fleet, seen: list[tuple[float, DemandSeen]], tmp_path: Path) -> list[tuple[float, str]]:
+    clock, notes = JumpClock(), []
+    means: Any = Means(
+        client=None,  # type: ignore[arg-type]  # no process is ever started
+        gateway=ToldGateway(clock, seen),  # type: ignore[arg-type]
+        spawn=None,  # type: ignore[arg-type]
+        clock=clock,
+        logs=tmp_path,
+        note=lambda subject, text: notes.append((clock.t, subject, text)),
+        free_memory=lambda: 1 << 60,
+        launch=lambda keeper: None,
+        publish=lambda: None,
+    )
+    runner = FleetRunner(Recipe(fleet=wanted, engine="sim", program=("none",), env={}), Care(), means, 1)
+    for second in range(int(seen[-1][0]) + 1):
+        clock.t = float(second)
+        runner.tick()
+    return [(t, text) for t, subject, text in notes if subject == "f" and " replicas: " in text]
+
+
+@pytest.mark.parametrize(
+    ("scaling", "rate"),
+    [
+        (Scaling(min=1, max=8, target=6), "1/s for 3m, 12/s for 6m, 1/s for 20m"),
+        (
+            Scaling(min=2, max=4, target=10, down_window=60),
+            "2/s to 30/s for 5m, 30/s to 2/s for 5m, 2/s for 5m",
+        ),
+    ],
+)
+def test_one_trace_gives_one_decision_log(scaling: Scaling, rate: str, tmp_path: Path) -> None:
+    wanted = fleet(scaling)
+    decided, seen = simulated(wanted, rate)
+    assert len(decided) >= 3, "the trace must move the fleet up and down"
+    assert played(wanted, seen, tmp_path) == decided
