@@ -94,6 +94,7 @@ def parse_config(
         notes.append("recurrent layers without sizes in the config: their state is counted as zero")
     extra = extra_parameters(raw, text, hidden) if multimodal else 0
     extra += _per_layer_embedding(text, count)
+    stored = _dtype(raw, text)
     config = ModelConfig(
         name=name or str(raw.get("_name_or_path") or outer_type),
         architecture=outer_type,
@@ -103,7 +104,8 @@ def parse_config(
         vocab=get.integer(0, "vocab_size", "padded_vocab_size", "n_vocab") or 32000,
         tied=_tied(raw, text, {model_type, outer_type}),
         max_position=max_position(text),
-        dtype=_dtype(raw, text),
+        reach=_reach(given),
+        dtype="float16" if stored == "float16" else "bfloat16",  # vLLM loads 32 bit checkpoints in 16 bit
         gated_mlp=_gated(text, model_type),
         gated_attention=text.get("attn_output_gate", model_type.startswith(("qwen3_next", "qwen3_5")))
         is True,
@@ -116,7 +118,9 @@ def parse_config(
         extra_parameters=extra,
         rope_elements=rope_elements(text),
         draft_layers=get.integer(0, "num_nextn_predict_layers", "mtp_num_hidden_layers"),
-        checkpoint_bytes=checkpoint_bytes,
+        checkpoint_bytes=checkpoint_bytes // 2
+        if checkpoint_bytes and stored == "float32"
+        else checkpoint_bytes,
         notes=tuple(notes),
     )
     missing = known_parameters - weigh(config).parameters
@@ -261,13 +265,24 @@ def rope_elements(text: Mapping[str, Any]) -> int:
     share = text.get("partial_rotary_factor")
     if isinstance(share, (int, float)) and 0 < share <= 1:
         width = int(width * share)
-    scalings = text.get("rope_scaling") or text.get("rope_parameters") or {}
-    nested = [v for v in scalings.values() if isinstance(v, Mapping)] if isinstance(scalings, Mapping) else []
-    tables = nested or [scalings if isinstance(scalings, Mapping) else {}]
+    tables = _rope_tables(text)
     rows = [_rope_rows(scaling, positions) for scaling in tables]
-    if not nested and text.get("rope_local_base_freq"):
+    if len(tables) == 1 and text.get("rope_local_base_freq"):
         rows.append(positions)
     return width * sum(rows)
+
+
+def _reach(given: Mapping[str, Any]) -> int:
+    """The longest context that the config itself allows; 0 when only a class's default would say."""
+    own = max_position(given)
+    return max(own, *(_rope_rows(scaling, own) for scaling in _rope_tables(given))) if own else 0
+
+
+def _rope_tables(text: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """One scaling for the model, or one per kind of layer (transformers 5)."""
+    scalings = text.get("rope_scaling") or text.get("rope_parameters") or {}
+    nested = [v for v in scalings.values() if isinstance(v, Mapping)] if isinstance(scalings, Mapping) else []
+    return nested or [scalings if isinstance(scalings, Mapping) else {}]
 
 
 def _rope_rows(scaling: Mapping[str, Any], positions: int) -> int:
@@ -305,12 +320,13 @@ def _tied(raw: Mapping[str, Any], text: Mapping[str, Any], types: set[str]) -> b
 
 
 def _dtype(raw: Mapping[str, Any], text: Mapping[str, Any]) -> str:
+    """The checkpoint's dtype; empty when the config does not say."""
     for source in (raw, text):
         for key in ("dtype", "torch_dtype"):
             value = str(source.get(key) or "").removeprefix("torch.")
             if value in ("bfloat16", "float16", "float32"):
                 return value
-    return "bfloat16"
+    return ""
 
 
 def _gated(text: Mapping[str, Any], model_type: str) -> bool:

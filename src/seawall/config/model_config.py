@@ -176,7 +176,9 @@ def quantization_override(config: ModelConfig, name: str) -> ModelConfig:
     if named is None:
         return replace(config, quantization=None)
     own = config.quantization
-    if own is not None and (own.method == named.method or "compressed" in name or "modelopt" in name):
+    if own is not None and (
+        own.method == named.method or round(own.bits) == round(named.bits) or "compressed" in name
+    ):
         return config
     if named.method == "nvfp4" and config.experts is not None:
         # Published NVFP4 checkpoints of mixtures quantize the routed experts and leave the rest in 16 bit.

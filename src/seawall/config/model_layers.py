@@ -203,7 +203,7 @@ def _moe_layers(text: Mapping[str, Any], model_type: str, count: int) -> list[bo
     if isinstance(freq, int) and freq > 1:
         step = freq
     mlp_only = text.get("mlp_only_layers")
-    dense = set(mlp_only) if isinstance(mlp_only, list) else set()
+    dense = {i for i in mlp_only if isinstance(i, int)} if isinstance(mlp_only, list) else set()
     offset = _first(text, "expert_layer_offset")
     if offset or "expert_layer_period" in text:
         return [i % step == offset for i in range(count)]

@@ -34,7 +34,7 @@ def quantization_named(text: str) -> CheckpointQuantization | None:
     for method in ("awq", "gptq"):
         if method in t:
             return CheckpointQuantization(method, 8 if "8bit" in t or "8_bit" in t else 4, 128)
-    if any(word in t for word in ("int4", "4_bit", "4bit", "w4a16", "autoround", "auto_round")):
+    if any(word in t for word in ("int4", "4_bit", "4bit", "w4a", "wna16", "autoround", "auto_round", "hqq")):
         return CheckpointQuantization("gptq", 4, 128)
     if "fp8" in t:
         return CheckpointQuantization("fp8", 8, 0)
@@ -65,7 +65,8 @@ def _read(config: Mapping[str, Any]) -> CheckpointQuantization:
         return CheckpointQuantization("mxfp4", 4, 32, attention=False, experts_only=True)
     if method == "fp8":
         block = config.get("weight_block_size")
-        group = int(block[0]) * int(block[1]) if isinstance(block, list) and len(block) == 2 else 0
+        sides = [b for b in block if isinstance(b, int) and 0 < b <= 65536] if isinstance(block, list) else []
+        group = sides[0] * sides[1] if len(sides) == 2 else 0
         return CheckpointQuantization("fp8", 8, group, attention, shared_experts=shared)
     if method in (
         "awq",

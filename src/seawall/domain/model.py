@@ -104,6 +104,8 @@ class ModelConfig:
     tied: bool
     max_position: int
     """Longest context that the config states; 0 when it states none."""
+    reach: int
+    """Longest context that the config allows, scaling included; vLLM refuses more. 0: not stated."""
     dtype: str
     gated_mlp: bool = True
     gated_attention: bool = False

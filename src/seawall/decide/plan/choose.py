@@ -265,6 +265,8 @@ def _cure(memory: Memory, setup: Setup) -> str:
         return f"set maxContext to {memory.longest} or less, take more GPUs, or an fp8 KV cache"
     if memory.verdict == "tight":
         return "shorten maxContext a little, or take more GPUs"
+    if memory.verdict == "invalid" and "beyond" in memory.reason:
+        return "shorten maxContext, or give the model a rope_scaling"
     if memory.verdict == "invalid":
         return "use a power of two that divides the attention heads"
     if "above the budget" in memory.reason:
@@ -281,8 +283,6 @@ def _notes(fleet: Fleet, c: Candidate, storage: str) -> tuple[str, ...]:
         notes.append(
             f"context shortened from the model's {c.model.context:,} to {c.setup.max_model_len:,} tokens to fit"
         )
-    if asked is not None and 0 < c.model.max_position < asked:
-        notes.append(f"maxContext {asked:,} is beyond the model's own {c.model.context:,}; vLLM refuses that")
     if c.speed and not c.speed.meets_slo:
         notes.append(f"the objective is not held: {c.speed.slo_reason}")
     if c.speed:

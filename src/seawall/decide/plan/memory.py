@@ -228,6 +228,11 @@ def _verdict(
     weights: Weights,
 ) -> tuple[str, str]:
     gpu, own = setup.gpu, weights.per_gpu / GIB
+    if 0 < model.reach < setup.max_model_len:
+        return (
+            "invalid",
+            f"a context of {setup.max_model_len:,} tokens is beyond the model's own {model.reach:,}",
+        )
     if own > gpu.memory_gib - CONTEXT_GIB:
         return "oom", f"weights alone take {own:.1f} GiB of {gpu.memory_gib:.1f} GiB per GPU"
     if cache <= 0:

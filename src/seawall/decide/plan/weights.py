@@ -182,7 +182,7 @@ def weigh(model: ModelConfig, tp: int = 1, pp: int = 1, dp: int = 1, draft: bool
         with_draft = total + sum(p.whole * p.bytes_each for p in draft_parts)
         scale = model.checkpoint_bytes / with_draft
         if (
-            not 0.5 < scale < 2.0
+            not 0.6 < scale < 1.6
         ):  # another model's index, or weights stored in a wider dtype than they are loaded in
             scale = 1.0
     tables = model.rope_elements * plain

@@ -100,6 +100,7 @@ def test_decode_context_parallelism_multiplies_tokens() -> None:
         ("Qwen/Qwen2.5-72B-AWQ", {"tensor_parallel": 8}, "invalid", "awq block of 128"),
         ("Qwen/Qwen3-Coder-30B-A3B-Instruct-FP8", {"tensor_parallel": 4}, "invalid", "fp8 block of 128"),
         ("deepseek-ai/DeepSeek-R1", {}, "oom", "weights alone take"),
+        ("Qwen/Qwen3-0.6B", {"max_model_len": 65536}, "invalid", "beyond the model's own 40,960"),
         ("Qwen/Qwen3-32B", {"max_model_len": 40960}, "refused", "tokens are accepted"),
         (
             "openai/gpt-oss-20b",
