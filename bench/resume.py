@@ -22,6 +22,7 @@ from seawall.decide.route.resume import Policy, Retry, StreamSession
 
 CHAT = "/v1/chat/completions"
 TEXT = "/v1/completions"
+RNG = Random(1)
 WORDS = ["Hello", " there", ",", " how", " are", " you", " do", "ing", " to", "day", "?", "\\n", "海", " \\"]
 
 
@@ -53,7 +54,7 @@ def body(**more: object) -> bytes:
 
 def session(mode: str, **more: object) -> StreamSession:
     policy = Policy(mode="off" if mode == "off" else "exact", usage=False)
-    return StreamSession(CHAT, body(**more), policy, Random(1))
+    return StreamSession(CHAT, body(**more), policy, RNG)
 
 
 def per_chunk(make: Callable[[], Callable[[bytes], object]], events: list[bytes], rounds: int) -> float:
