@@ -79,11 +79,11 @@ def scale(
 @command.command()
 @_STATE
 def gateway(state_dir: Path | None) -> None:
-    """Restart the gateway: it finishes what it has accepted, then a new one listens."""
+    """Restart the gateway: a new one takes the port over, the old finishes what it has accepted."""
     from seawall.local import control
 
     control.ask(control.state_dir(state_dir), do="restart-gateway")
-    click.echo("the gateway drains and starts again")
+    click.echo("a new gateway takes over; the old one finishes what it has accepted")
 
 
 def _follow(folder: Path, fleet: str, timeout: float, say: Any) -> None:

@@ -32,7 +32,7 @@ class Means:
     """What a fleet's runner needs of the world."""
 
     client: EngineClient
-    gateway: GatewayService
+    gateway: Callable[[], GatewayService]
     spawn: Spawn
     clock: Clock
     logs: Path
@@ -128,7 +128,7 @@ class FleetRunner:
 
     def seen(self) -> scale.DemandSeen:
         """Demand as the autoscaler sees it; not fresh while the gateway does not answer."""
-        state = self._means.gateway.fleet(self.name)
+        state = self._means.gateway().fleet(self.name)
         ready = [k for k in self.keepers.values() if k.life.phase is Phase.READY]
         loads = [k.load for k in ready if k.load is not None]
         return scale.DemandSeen(
@@ -185,7 +185,7 @@ class FleetRunner:
         """The gateway has evicted it and nothing is in flight to it, or the gateway has ended before it."""
         if self.stopping:
             return True
-        seen = self._means.gateway.replica(keeper.name, self.service(keeper).url)
+        seen = self._means.gateway().replica(keeper.name, self.service(keeper).url)
         if not seen:
             return None
         return seen.get("state") == "draining" and seen.get("in_flight") == 0

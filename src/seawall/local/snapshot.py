@@ -27,6 +27,8 @@ def snapshot(supervisor: Supervisor) -> dict[str, Any]:
     now = supervisor._clock.now()
     place = supervisor.setup.place
     gateway = supervisor.gateway
+    if gateway:
+        place = supervisor.gateway_service.place
     return {
         **fact_sheet(supervisor),
         "stopping": supervisor.stopping,
@@ -60,7 +62,7 @@ def _kept(keeper: Keeper, now: float) -> dict[str, Any]:
 def _replica(fleet: FleetRunner, keeper: Keeper, supervisor: Supervisor, now: float) -> dict[str, Any]:
     service = fleet.service(keeper)
     load = keeper.load
-    routed = supervisor.gateway_service.replica(keeper.name, service.url)
+    routed = supervisor.gateway_service.replica(keeper.name, service.url) if supervisor.gateway else {}
     return {
         **_kept(keeper, now),
         "fleet": fleet.name,
@@ -78,7 +80,7 @@ def _replica(fleet: FleetRunner, keeper: Keeper, supervisor: Supervisor, now: fl
 
 
 def _fleet(fleet: FleetRunner, supervisor: Supervisor) -> dict[str, Any]:
-    seen = supervisor.gateway_service.fleet(fleet.name)
+    seen = supervisor.gateway_service.fleet(fleet.name) if supervisor.gateway else {}
     return {
         "name": fleet.name,
         "models": list(fleet.fleet.served_names),

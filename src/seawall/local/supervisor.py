@@ -13,7 +13,7 @@ import os
 import time
 from collections import deque
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from seawall.domain.seen import Replicas
 from seawall.drivers import cache
 from seawall.drivers.engine import EngineClient
 from seawall.drivers.guardian import Log
-from seawall.drivers.process import Child
+from seawall.drivers.process import Child, free_port
 from seawall.local.clock import Clock, WallClock
 from seawall.local.fleet import FleetRunner, Means, care_of
 from seawall.local.keeper import Care, Keeper, Spawn
@@ -70,8 +70,10 @@ class Supervisor:
         self._clock = clock or WallClock()
         self._spawn, self._on_event = spawn, on_event
         self.client = EngineClient()
-        self.gateway_service = GatewayService(setup.place, self.client)
         self.gateway: Keeper | None = None
+        self._next_gateway: Keeper | None = None
+        self._old_gateways: list[Keeper] = []
+        self._gateways = 0
         self.events: deque[Happening] = deque(maxlen=EVENTS)
         self._journal = Log(str(cache.make_dir(setup.state_dir) / "events.jsonl"))
         self._logs = cache.make_dir(setup.state_dir / "logs")
@@ -101,8 +103,15 @@ class Supervisor:
         return self._stop.is_set()
 
     def keepers(self) -> list[Keeper]:
-        mine = [self.gateway] if self.gateway else []
+        mine = [g for g in (self.gateway, self._next_gateway, *self._old_gateways) if g]
         return mine + [k for f in self._fleets for k in f.keepers.values()]
+
+    @property
+    def gateway_service(self) -> GatewayService:
+        """Of the gateway that clients reach now."""
+        assert self.gateway is not None
+        assert isinstance(self.gateway.service, GatewayService)
+        return self.gateway.service
 
     def fleet(self, name: str | None) -> FleetRunner | None:
         """By name; without a name, the only one."""
@@ -119,7 +128,7 @@ class Supervisor:
             async with asyncio.TaskGroup() as group:
                 self._group = group
                 server = await control.serve(self)
-                self._start_gateway()
+                self.gateway = self._new_gateway(self.setup.place)
                 self._start_fleets()
                 while not self._stop.is_set():
                     self._tick()
@@ -132,9 +141,10 @@ class Supervisor:
             await self.client.close()
 
     def restart_gateway(self) -> None:
-        """Replaces the gateway: the old drains, then a new one starts on the same port."""
-        if self.gateway:
-            self.gateway.drain("restarted by hand")
+        """A new gateway listens beside the old on the same port (SO_REUSEPORT); when it serves, the old drains."""
+        if self._next_gateway is None:
+            self.note("gateway", "restart: a new one starts beside the old")
+            self._next_gateway = self._new_gateway(replace(self.setup.place, admin_port=free_port()))
 
     def note(self, subject: str, text: str) -> None:
         """Records what happened, for the view, `status` and the journal."""
@@ -154,18 +164,34 @@ class Supervisor:
                 self.setup.place.discovery, json.dumps(body | {"version": self._version}, indent=1)
             )
 
-    def _start_gateway(self) -> None:
-        self.gateway = Keeper(
-            "gateway", self.gateway_service, self._logs / "gateway.log",
-            Care(life=self.setup.care.life, notice_s=0.0, drain_s=self.setup.place.grace_s + 5),
+    def _new_gateway(self, place: GatewayPlace) -> Keeper:
+        """Starts one; two logs take turns, so that an old and a new one never share a file."""
+        log = self._logs / ("gateway.log" if self._gateways % 2 == 0 else "gateway-b.log")
+        self._gateways += 1
+        keeper = Keeper(
+            "gateway", GatewayService(place, self.client), log,
+            Care(life=self.setup.care.life, notice_s=0.0, drain_s=place.grace_s + 5),
             spawn=self._spawn, clock=self._clock, changed=self._gateway_changed,
         )  # fmt: skip
-        self._launch(self.gateway)
+        self._launch(keeper)
+        return keeper
+
+    def _keep_gateway(self) -> None:
+        """Hands over to a new gateway that serves, and replaces one that has stopped."""
+        fresh = self._next_gateway
+        if fresh is not None and fresh.life.phase is Phase.READY:
+            if self.gateway:
+                self.gateway.drain("replaced by a new one")
+                self._old_gateways.append(self.gateway)
+            self.gateway, self._next_gateway = fresh, None
+        self._old_gateways = [g for g in self._old_gateways if g.life.phase is not Phase.STOPPED]
+        if self.gateway is None or self.gateway.life.phase is Phase.STOPPED:
+            self.gateway = self._new_gateway(self.setup.place)
 
     def _start_fleets(self) -> None:
         means = Means(
-            client=self.client, gateway=self.gateway_service, spawn=self._spawn, clock=self._clock, logs=self._logs,
-            note=self.note, free_memory=free_memory, launch=self._launch, publish=self.publish,
+            client=self.client, gateway=lambda: self.gateway_service, spawn=self._spawn, clock=self._clock,
+            logs=self._logs, note=self.note, free_memory=free_memory, launch=self._launch, publish=self.publish,
         )  # fmt: skip
         for recipe in self.setup.recipes:
             care = care_of(recipe.fleet, self.setup.care)
@@ -174,8 +200,8 @@ class Supervisor:
             )
 
     def _gateway_changed(self, keeper: Keeper, why: str) -> None:
-        if keeper.life.phase in (Phase.FAILED, Phase.STOPPED):
-            self.gateway_service.state = None
+        if keeper.life.phase in (Phase.FAILED, Phase.STOPPED) and isinstance(keeper.service, GatewayService):
+            keeper.service.state = None
         self.note("gateway", f"{keeper.life.phase}: {why}")
 
     def _launch(self, keeper: Keeper) -> None:
@@ -183,8 +209,7 @@ class Supervisor:
         self._group.create_task(keeper.run(), name=keeper.name)
 
     def _tick(self) -> None:
-        if self.gateway and self.gateway.life.phase is Phase.STOPPED:
-            self._start_gateway()
+        self._keep_gateway()
         for fleet in self._fleets:
             fleet.tick()
         self.publish()
@@ -201,11 +226,12 @@ class Supervisor:
             for keeper in fleet.keepers.values():
                 if keeper.life.phase is not Phase.READY:
                     keeper.drain("shutting down")
-        if self.gateway:
-            self.gateway.drain("shutting down")
-            while self.gateway.life.phase is not Phase.STOPPED:
-                self._write_state()
-                await self._clock.sleep(0.1)
+        gateways = [g for g in (self.gateway, self._next_gateway, *self._old_gateways) if g]
+        for gateway in gateways:
+            gateway.drain("shutting down")
+        while any(g.life.phase is not Phase.STOPPED for g in gateways):
+            self._write_state()
+            await self._clock.sleep(0.1)
         for fleet in self._fleets:
             fleet.stopping = True
         while any(f.keepers for f in self._fleets):

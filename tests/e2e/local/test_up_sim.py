@@ -110,6 +110,23 @@ def test_the_gateway_is_kept_too(up: Up) -> None:
     assert up.chat().status_code == 200
 
 
+def test_a_gateway_is_replaced_without_closing_the_port(up: Up) -> None:
+    pid = up.settled()["gateway"]["pid"]
+    stream = httpx.stream(
+        "POST", f"{up.url}/v1/completions", timeout=60, trust_env=False,
+        json={"model": "tiny", "prompt": "a", "max_tokens": 200, "stream": True, "ignore_eos": True},
+    )  # fmt: skip
+    with Load(up) as load, stream as answer:
+        lines = answer.iter_lines()
+        next(lines)
+        assert seawall("rollout", "gateway", "--state-dir", str(up.state_dir)).returncode == 0
+        up.until(lambda s: s["gateway"]["pid"] != pid and s["gateway"]["phase"] == "ready")
+        assert [line for line in lines if line][-1] == "data: [DONE]"
+        before = load.good
+        up.until(lambda s: load.good > before + 2)
+    assert load.bad == []
+
+
 def test_demand_starts_another_replica_within_the_bounds(up: Up) -> None:
     """Twelve long streams over two replicas with a target of 2 ask for six; the maximum is three."""
     up.settled()
