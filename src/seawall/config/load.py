@@ -37,12 +37,18 @@ def adapter() -> TypeAdapter[Fleet]:
 
 
 def load_fleets(path: Path | str) -> list[Fleet]:
-    """All fleets in a YAML file (several documents in one file are several fleets).
+    """All fleets in a YAML file (several documents in one file are several fleets), with `model://name`
+    replaced by what the registry beside the file pins.
 
     Raises InputError with one line per problem when anything in the file is not right.
     """
     path = Path(path)
-    return parse_fleets(read_text(path), str(path))
+    fleets = parse_fleets(read_text(path), str(path))
+    if any(f.spec.model.source.startswith("model://") for f in fleets):
+        from seawall.config.registry import folder_for, with_model
+
+        fleets = [with_model(f, folder_for(path)) for f in fleets]
+    return fleets
 
 
 def parse_fleets(text: str, name: str = "fleet.yaml") -> list[Fleet]:

@@ -1,0 +1,136 @@
+"""`seawall models`: the registry of weights that fleets refer to by name."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from seawall.weights.lockfile import Lock
+
+_REGISTRY = click.option(
+    "--registry", type=click.Path(file_okay=False, path_type=Path), default=Path("models"), show_default=True,
+    envvar="SEAWALL_MODELS", help="Folder of Model documents.",
+)  # fmt: skip
+
+
+@click.group()
+def command() -> None:
+    """Name weights once, pinned and verified; fleets then say `source: model://name`.
+
+    \b
+    seawall models add qwen3-8b hf://Qwen/Qwen3-8B --to /models/qwen3-8b
+    seawall models list
+    """
+
+
+@command.command("list")
+@_REGISTRY
+@click.option(
+    "--specs", type=click.Path(path_type=Path), default=Path(), help="Folder of specs: who uses what. [.]"
+)
+@click.option("--json", "as_json", is_flag=True)
+def list_models(registry: Path, specs: Path, as_json: bool) -> None:
+    """List models with size, licence, quantization and the fleets that use them."""
+    import json
+
+    from seawall.config.registry import read_models, users
+    from seawall.domain.units import show_bytes
+
+    models = read_models(registry)
+    used = users(models, sorted(specs.glob("*.yaml")))
+    if as_json:
+        rows = [
+            {"name": n, "source": m.spec.source, "size": m.spec.size, "usedBy": used[n]}
+            for n, m in models.items()
+        ]
+        click.echo(json.dumps(rows, indent=2))
+        return
+    if not models:
+        click.echo(f"no model in {registry}\n\nNext: seawall models add NAME SOURCE --to DIR")
+        return
+    lines = [("NAME", "SOURCE", "SIZE", "LICENCE", "QUANT", "USED BY")]
+    for name, m in models.items():
+        size = show_bytes(m.spec.size) if m.spec.size else "?"
+        facts = (m.spec.licence or "?", m.spec.quantization or "-", ", ".join(used[name]) or "-")
+        lines.append((name, m.spec.source, size, *facts))
+    widths = [max(len(row[i]) for row in lines) for i in range(5)]
+    for row in lines:
+        click.echo("  ".join([c.ljust(w) for c, w in zip(row, widths, strict=False)] + [row[5]]))
+
+
+@command.command()
+@click.argument("name")
+@_REGISTRY
+def show(name: str, registry: Path) -> None:
+    """Print one Model document."""
+    from seawall.config.registry import read_models
+    from seawall.errors import InputError
+
+    models = read_models(registry)
+    if name not in models:
+        raise InputError(f"{registry} has no model {name!r}.", "seawall models list")
+    click.echo((registry / f"{name}.yaml").read_text("utf-8"), nl=False)
+
+
+@command.command()
+@click.argument("name")
+@click.argument("source")
+@click.option(
+    "--to", "directory", type=click.Path(file_okay=False, path_type=Path), help="Pull and verify into here."
+)
+@click.option(
+    "--lock", type=click.Path(dir_okay=False, path_type=Path), help="Or take what this lockfile pins."
+)
+@click.option("--revision")
+@click.option("--licence", help="SPDX name, such as Apache-2.0.")
+@click.option("--quantization")
+@_REGISTRY
+def add(
+    name: str, source: str, directory: Path | None, lock: Path | None, revision: str | None, licence: str | None,
+    quantization: str | None, registry: Path,
+) -> None:  # fmt: skip
+    """Verify weights and enter them into the registry, with revision, size and lock digest.
+
+    \b
+    seawall models add qwen3-8b hf://Qwen/Qwen3-8B --to /models/qwen3-8b --licence Apache-2.0
+    """
+    import json
+
+    from seawall.config.registry import write_model
+    from seawall.domain.registry import ModelDocument, ModelFacts
+    from seawall.domain.spec import Metadata
+    from seawall.errors import InputError
+    from seawall.weights.lockfile import read_lock
+
+    if (directory is None) == (lock is None):
+        raise InputError(
+            "what shall be verified?", "Name --to DIR (pulls there) or --lock FILE, one of them."
+        )
+    config = None
+    if directory is not None:
+        pinned = _pull(source, directory, revision)
+        if (directory / "config.json").is_file():
+            config = json.loads((directory / "config.json").read_bytes())
+    else:
+        assert lock is not None
+        pinned = read_lock(lock)
+    facts = ModelFacts(
+        source=source, revision=pinned.revision, lock_digest=pinned.digest, size=pinned.total_bytes,
+        licence=licence, quantization=quantization, config=config,  # type: ignore[arg-type]  # checked when read
+    )  # fmt: skip
+    path = write_model(registry, ModelDocument(metadata=Metadata(name=name), spec=facts))
+    click.echo(f"wrote {path}\n\nNext: in a Fleet, model: {{source: model://{name}}}")
+
+
+def _pull(source: str, directory: Path, revision: str | None) -> Lock:
+    import os
+
+    from seawall.cli.progress import Progress
+    from seawall.weights.pull import Order, pull
+
+    with Progress("pulling", None) as progress:
+        order = Order(source, directory, directory / "seawall.lock", revision)
+        return pull(order, dict(os.environ), progress, progress.total).lock
