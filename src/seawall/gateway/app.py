@@ -25,6 +25,7 @@ from seawall.gateway.audit import Audit
 from seawall.gateway.client_side import Client
 from seawall.gateway.fleet import FleetRuntime
 from seawall.gateway.keyring import Key, KeyRing
+from seawall.gateway.otel import Spans
 from seawall.gateway.peek import Body, blocks, peek, prompt_of, tokens_of, with_model
 from seawall.gateway.relay import Exchange
 from seawall.gateway.request import Request
@@ -105,6 +106,7 @@ class App:
         """None: no keys file is configured."""
         self.keys_for_all = False
         self.audit: Audit | None = None
+        self.spans: Spans | None = None
         self.workers = 1
         self.engine_tls: ssl.SSLContext | None = None
         self._engine_key = engine_key
@@ -291,7 +293,7 @@ class App:
         session = headers.get(runtime.spec.session_header.lower().encode())
         percent = runtime.canary_percent
         spec = runtime.fleet.spec
-        group = canary_group(percent, spec, headers, session or request.id) if percent else None
+        group = canary_group(percent, spec, headers, session or request.id) if runtime.has_canary else None
         return Ask(
             tokens_of(body, request.size, runtime.typical_output),
             served.adapter,
@@ -343,6 +345,8 @@ class App:
                 own.settle(estimated, used)
         if self.audit is not None:
             self.audit.note(exchange)
+        if self.spans is not None:
+            self.spans.note(exchange)
 
     def refused(self, client: Client, refusal: Refusal) -> None:
         self.refusals[refusal.code] = self.refusals.get(refusal.code, 0) + 1

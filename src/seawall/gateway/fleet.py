@@ -17,6 +17,7 @@ from seawall.domain.seen import Replica
 from seawall.domain.spec import Fleet
 from seawall.gateway.peek import DEFAULT_OUTPUT
 from seawall.gateway.seam import policy_of
+from seawall.gateway.shadow import Shadow
 from seawall.gateway.stats import FleetStats
 from seawall.gateway.tenants import Tenants
 from seawall.gateway.upstream import Pool
@@ -45,6 +46,8 @@ class FleetRuntime:
         self.active: set[Exchange] = set()
         self.tenants = Tenants(workers)
         self.canary_percent = 0
+        self.has_canary = False
+        self.shadow: Shadow | None = None
         self.typical_output = float(DEFAULT_OUTPUT)
         self._open_pool = open_pool
         self._on_evicted = on_evicted
@@ -62,6 +65,12 @@ class FleetRuntime:
         self.spec = fleet.spec.gateway
         self.policy = policy_of(fleet)
         self.tenants.configure(self.spec.tenants)
+        canary = fleet.spec.rollout.canary
+        if canary is not None and canary.shadow:
+            self.shadow = self.shadow or Shadow(self)
+        elif self.shadow is not None:
+            self.shadow.close()
+            self.shadow = None
         cap = self.spec.max_in_flight or fleet.spec.engine.max_num_seqs or 256
         self.router.cap = cap
         for target in self.router.targets.values():
@@ -70,7 +79,9 @@ class FleetRuntime:
 
     def discovered(self, replicas: Iterable[Replica], canary_percent: int) -> None:
         """The newest list of this fleet's replicas."""
+        replicas = tuple(replicas)
         self.canary_percent = canary_percent
+        self.has_canary = any(r.group == "canary" for r in replicas)
         changes = self.router.update(replicas)
         for target in changes.added:
             self._pools[target] = self._open_pool(target.replica.url)
@@ -193,5 +204,7 @@ class FleetRuntime:
                 exchange.check(now)
 
     def close(self) -> None:
+        if self.shadow is not None:
+            self.shadow.close()
         for pool in (*self._pools.values(), *self._leaving.values()):
             pool.close()

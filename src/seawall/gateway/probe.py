@@ -13,16 +13,17 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from seawall.decide.route.pick import Target
-from seawall.gateway.fleet import FleetRuntime
 from seawall.gateway.upstream import Pool, Upstream
 
 if TYPE_CHECKING:
     from seawall.gateway.app import App
+    from seawall.gateway.fleet import FleetRuntime
 
 log = logging.getLogger("seawall.gateway.probe")
 FIRST_PAUSE_S = 0.1
 MAX_PAUSE_S = 2.0
 TIMEOUT_S = 10.0
+MAX_ANSWER = 2**20
 EXTRA = b"content-type: application/json\r\n"
 
 
@@ -34,6 +35,7 @@ class _Asked:
         self._answer = answer
         self._body: list[bytes] = []
         self._status = 0
+        self._size = 0
         self.conn: Upstream | None = None
 
     def connected(self, conn: Upstream) -> None:
@@ -50,10 +52,12 @@ class _Asked:
         self._status = conn.status
 
     def on_body(self, data: bytes, complete: bool) -> None:
-        self._body.append(data)
+        if self._size <= MAX_ANSWER:
+            self._body.append(data)
+            self._size += len(data)
         if complete:
             self.conn = None
-            self._end((self._status, b"".join(self._body)[:65536]))
+            self._end((self._status, b"".join(self._body)))
 
     def on_lost(self, reason: str, answered: bool) -> None:
         self.conn = None
@@ -64,13 +68,13 @@ class _Asked:
             self._answer.set_result(result)
 
 
-async def ask(pool: Pool, path: bytes, body: bytes, method: bytes = b"POST") -> tuple[int, bytes]:
-    """One request on a fresh connection -> (status, body); status 0: no answer within TIMEOUT_S."""
+async def ask(pool: Pool, path: bytes, body: bytes, timeout_s: float = TIMEOUT_S) -> tuple[int, bytes]:
+    """One request on a fresh connection -> (status, body, at most 1 MiB); status 0: no answer in time."""
     answer: asyncio.Future[tuple[int, bytes]] = asyncio.get_running_loop().create_future()
-    asked = _Asked(pool.request(path, body, EXTRA, method), answer)
+    asked = _Asked(pool.request(path, body, EXTRA), answer)
     task = pool.connect(asked)
     try:
-        async with asyncio.timeout(TIMEOUT_S):
+        async with asyncio.timeout(timeout_s):
             return await answer
     except TimeoutError:
         return 0, b"no answer"

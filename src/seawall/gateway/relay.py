@@ -155,6 +155,7 @@ class Exchange(Record):
             self._commit(out)
             out = b""
         self.client.end_stream(out)
+        self._shadow(None)
         self._finished()
 
     def on_lost(self, reason: str, answered: bool) -> None:
@@ -200,8 +201,15 @@ class Exchange(Record):
             self.fleet.pool(self.target).errors_in_a_row = 0
             self._usage = usage_in(body)
         self._release()
+        if self._answer == 200:
+            self._shadow(body)
         self.client.whole(self, self._answer, self._content_type, body)
         self._finished()
+
+    def _shadow(self, answer: bytes | None) -> None:
+        shadow = self.fleet.shadow
+        if shadow is not None and self.ticket.ask.group != "canary" and not self.resumed:
+            shadow.copy(self._path, self._body, answer)
 
     def _refused(self, verdict: Verdict) -> None:
         """The answer shows the replica's state, not the request's result."""

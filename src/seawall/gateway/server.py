@@ -21,7 +21,7 @@ from seawall.config.load import load_fleets
 from seawall.domain.spec import Fleet
 from seawall.drivers.kube import connect
 from seawall.errors import InputError
-from seawall.gateway import keyring, usage
+from seawall.gateway import keyring, otel, usage
 from seawall.gateway.admin import Admin
 from seawall.gateway.app import App
 from seawall.gateway.audit import Audit
@@ -156,6 +156,7 @@ class Server:
         app.engine_tls = client_context(s.engine_ca) if s.engine_ca else None
         app.workers = s.workers
         app.audit = Audit(s.audit) if s.audit else None
+        app.spans = otel.from_environment()
         self._read_config()
         if s.usage:
             usage.load(s.usage, app)
@@ -190,6 +191,8 @@ class Server:
             usage.save(s.usage, app)
         if app.audit is not None:
             await app.audit.close()
+        if app.spans is not None:
+            await loop.run_in_executor(None, app.spans.close)
         return code
 
     def stop(self) -> None:

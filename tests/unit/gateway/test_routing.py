@@ -1,0 +1,215 @@
+"""Canary, shadow, sessions, aliases, several workers, spans: what the shell adds to the picker."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+from collections import Counter
+from pathlib import Path
+from random import Random
+from types import SimpleNamespace as Some
+from typing import Any
+
+import pytest
+
+from seawall.decide.route.pick import Router
+from seawall.gateway import shadow
+from seawall.gateway.board import Board
+from seawall.gateway.metrics import METRICS
+from seawall.gateway.workers import add_metrics, add_states
+
+
+def document(stable: Any, canary: Any, percent: int) -> str:
+    replicas = [
+        {"name": "s", "fleet": "m", "url": stable.url},
+        {"name": "c", "fleet": "m", "url": canary.url, "group": "canary"},
+    ]
+    return json.dumps({"replicas": replicas, "canary_weights": {"m": percent}})
+
+
+async def eventually(condition: Any, seconds: float = 10.0) -> None:
+    for _ in range(int(seconds / 0.02)):
+        if condition():
+            return
+        await asyncio.sleep(0.02)
+    raise AssertionError("it never happened")
+
+
+async def test_a_canary_gets_its_share_and_the_same_user_the_same_side(
+    start: Any, engine: Any, other: Any, spec: str, tmp_path: Path
+) -> None:
+    file = tmp_path / "d.json"
+    file.write_text(document(engine, other, 30))
+    canary = "  rollout: {canary: {stickyHeader: x-user}}\n"
+    gateway = await start(spec=spec + canary, discovery=f"file:{file}")
+    sides: dict[int, set[bytes]] = {}
+    for n in (0, 1):
+        for user in range(60):
+            body = {"model": "m", "prompt": f"{n}"}
+            _, _, answer = await gateway.post("/v1/completions", body, x_user=f"u{user}")
+            sides.setdefault(user, set()).add(re.findall(b'"replica":"(.)"', answer)[0])
+    assert all(len(s) == 1 for s in sides.values())
+    share = Counter(next(iter(s)) for s in sides.values())
+    assert 8 <= share[b"b"] <= 30
+    file.write_text(document(engine, other, 0))
+    await eventually(lambda: gateway.server.app.fleets["m"].canary_percent == 0)
+    for _ in range(5):
+        assert b'"replica":"a"' in (await gateway.complete())[2], "a canary of 0 percent gets nothing"
+
+
+async def test_shadow_copies_are_compared_and_never_seen(
+    start: Any, engine: Any, other: Any, spec: str, tmp_path: Path
+) -> None:
+    file = tmp_path / "d.json"
+    file.write_text(document(engine, other, 0))
+    gateway = await start(spec=spec + "  rollout: {canary: {shadow: true}}\n", discovery=f"file:{file}")
+    stats = gateway.server.app.fleets["m"].stats
+    assert b'"replica":"a"' in (await gateway.complete(temperature=0))[2]
+    await eventually(lambda: stats.shadowed == 1 and not other.open)
+    other.faults = ["500"]
+    assert (await gateway.complete(temperature=0))[0] == 200
+    await eventually(lambda: stats.shadow_differed == 1)
+    assert (await gateway.complete(stream=True))[0] == 200
+    await eventually(lambda: stats.shadowed == 3)
+    router = gateway.server.app.fleets["m"].router
+    await eventually(lambda: len(other.log) == 3 and router.in_flight == 0)
+    assert other.log[0][2] == engine.log[0][2]
+    f = await gateway.reconciled()
+    assert f["finished_total"] == 3 and f["in_flight"] == 0
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "equal"),
+    [
+        (b'{"id":1,"choices":[{"text":"a"}]}', b'{"id":2,"choices":[{"text":"a"}]}', True),
+        (b'{"choices":[{"text":"a"}]}', b'{"choices":[{"text":"b"}]}', False),
+        (b'{"choices":[{"message":{"content":"a"}}]}', b'{"choices":[]}', False),
+        (b'{"choices":[{"text":"a"}]}', b"<html>", False),
+    ],
+)
+def test_shadow_answers_are_equal_when_they_say_the_same(one: bytes, other: bytes, equal: bool) -> None:
+    assert shadow.same(one, other) is equal
+    assert shadow.comparable(b'{"temperature":0}') and not shadow.comparable(b"{}")
+
+
+async def test_a_session_stays_with_its_replica(start: Any, engine: Any, other: Any) -> None:
+    gateway = await start(engine, other)
+    for s in range(6):
+        body = {"model": "m", "prompt": "x"}
+        answers = [(await gateway.post("/v1/completions", body, x_session_id=f"s{s}"))[2] for _ in range(4)]
+        assert len(set(answers)) == 1
+
+
+async def test_load_that_a_replica_reports_turns_requests_away(start: Any, engine: Any, other: Any) -> None:
+    gateway = await start(engine, other)
+    engine.load = "TEXT named_metrics.kv_cache_usage_perc=0.99, named_metrics.num_requests_waiting=40"
+    await asyncio.gather(*(gateway.complete() for _ in range(4)))
+    target = next(t for t in gateway.server.app.fleets["m"].targets if t.replica.url == engine.url)
+    assert (target.waiting, target.kv_use) == (40.0, 0.99)
+    before = len(engine.log)
+    for _ in range(6):
+        await gateway.complete()
+    assert len(engine.log) - before <= 1
+
+
+async def test_a_deadline_ends_a_request_wherever_it_is(start: Any, engine: Any) -> None:
+    gateway = await start(engine)
+    engine.gate = asyncio.Event()
+    body = {"model": "m", "prompt": "x"}
+    status, _, answer = await gateway.post("/v1/completions", body, x_seawall_deadline="300ms")
+    assert status == 504 and b"deadline_exceeded" in answer
+    _, headers, answer = await gateway.post(
+        "/v1/completions", {**body, "stream": True}, x_seawall_deadline="0.4"
+    )
+    assert headers["cut"] == "True" and b"deadline_exceeded" in answer
+    assert (await gateway.post("/v1/completions", body, x_seawall_deadline="soon"))[0] == 400
+    await eventually(lambda: engine.open == 0)
+    assert (await gateway.reconciled())["pending"] == 0
+
+
+async def test_a_changed_spec_is_followed_and_a_broken_one_changes_nothing(
+    start: Any, engine: Any, spec: str, tmp_path: Path
+) -> None:
+    gateway = await start(engine, spec=spec)
+    file = tmp_path / "fleet0.yaml"
+    file.write_text(spec.replace("gateway: {", "gateway: {aliases: {gpt-4: m}, "))
+    await eventually(lambda: "gpt-4" in gateway.server.app.models)
+    assert (await gateway.post("/v1/completions", {"model": "gpt-4", "prompt": "x"}))[0] == 200
+    assert engine.log[-1][2]["model"] == "m"
+    file.write_text("kind: nonsense")
+    await eventually(lambda: gateway.server._config_errors == 1)
+    assert (await gateway.complete())[0] == 200
+
+
+def test_workers_share_counts_through_the_board(tmp_path: Path) -> None:
+    boards = [Board(tmp_path / "b", i, 3) for i in range(3)]
+    for i, b in enumerate(boards):
+        b.put("r0", i + 1)
+    assert [b.others("r0") for b in boards] == [5, 4, 3]
+    router = Router(4, Random(1))
+    from seawall.domain.seen import Replica
+
+    router.update([Replica(name="r0", fleet="m", url="http://r:1")])
+    target = router.targets["r0"]
+    router.set_others(target, 4)
+    assert not router.free(), "full, though not through us"
+    router.set_others(target, 3)
+    assert router.free()
+    boards[2].close()
+    assert boards[0].others("r0") == 2
+    again = Board(tmp_path / "b", 0, 3)
+    assert boards[1].others("r0") == 0, "a worker that starts anew holds nothing"
+    for b in (boards[0], boards[1], again):
+        b.close()
+
+
+def test_pages_and_states_of_workers_add_up() -> None:
+    page = '# TYPE a counter\na{x="1 2"} 3\nseawall_replica_up{r="r"} 1\n'
+    assert add_metrics([page, page]) == '# TYPE a counter\na{x="1 2"} 6\nseawall_replica_up{r="r"} 1\n'
+    one = {
+        "draining": False,
+        "fleets": {"m": {"queued": 1, "ttft_p50_s": None}},
+        "replicas": {"r": {"state": "ready"}},
+    }
+    two = {
+        "draining": True,
+        "fleets": {"m": {"queued": 2, "ttft_p50_s": 0.5}},
+        "replicas": {"r": {"state": "evicted"}},
+    }
+    assert add_states([one, two]) == {
+        "draining": True,
+        "fleets": {"m": {"queued": 3, "ttft_p50_s": 0.5}},
+        "replicas": {"r": {"state": "evicted"}},
+    }
+
+
+def test_a_span_carries_the_request_and_its_parent() -> None:
+    from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+
+    from seawall.gateway.otel import Spans
+
+    exporter = InMemorySpanExporter()
+    spans = Spans(exporter)
+    trace, parent = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
+    headers = {b"traceparent": f"00-{trace}-{parent}-01".encode()}
+    request = Some(headers=headers, path=b"/v1/completions", model="m", id=b"r")
+    exchange = Some(
+        request=request, fleet=Some(name="m"), seconds=2.0, tokens_in=3, tokens_out=4, status=200,
+        outcome="finished", replica="r0", resumed=1, retried=0, first_token_at=1.5, started=1.0,
+    )  # fmt: skip
+    spans.note(exchange)  # type: ignore[arg-type]
+    spans.close()
+    (span,) = exporter.get_finished_spans()
+    assert f"{span.context.trace_id:032x}" == trace and f"{span.parent.span_id:016x}" == parent
+    assert span.attributes["gen_ai.usage.output_tokens"] == 4 and span.end_time - span.start_time == 2 * 10**9
+
+
+def test_every_metric_and_every_refusal_is_in_the_reference_page() -> None:
+    root = Path(__file__).parents[3]
+    page = (root / "docs/reference/gateway.md").read_text()
+    for name in METRICS:
+        assert f"`{name}`" in page
+    for source in (root / "src/seawall/gateway").glob("*.py"):
+        for code in re.findall(r'Refusal\(\s*\d+,\s*"(\w+)"', source.read_text()):
+            assert f"`{code}`" in page, f"{code} of {source.name}"

@@ -1,0 +1,164 @@
+"""Keys, tenants, rates, quotas, audit lines, usage."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from click.testing import CliRunner
+from hypothesis import given
+from hypothesis import strategies as st
+
+from seawall.cli.keys import command
+from seawall.decide.route.meter import Meter
+from seawall.errors import InputError
+from seawall.gateway import keyring
+from seawall.gateway.keyring import Key, KeyRing, Keys
+
+
+def cli(*args: str) -> Any:
+    return CliRunner().invoke(command, list(args))
+
+
+def test_a_key_is_shown_once_and_only_its_hash_is_kept(tmp_path: Path) -> None:
+    file = tmp_path / "keys.json"
+    made = json.loads(cli("add", "team-a", "--file", str(file), "--models", "m,n", "--json").output)
+    assert made["key"] not in file.read_text() and made["key"].rpartition("-")[2] not in file.read_text()
+    assert file.stat().st_mode & 0o077 == 0
+    listed = json.loads(cli("list", "--file", str(file), "--json").output)
+    assert listed[0]["tenant"] == "team-a" and listed[0]["models"] == ["m", "n"] and "sha256" not in listed[0]
+    assert cli("revoke", made["id"], "--file", str(file)).exit_code == 0
+    assert keyring.read(file).keys == () and cli("revoke", "nope", "--file", str(file)).exit_code == 2
+
+
+def test_only_the_right_secret_opens_and_not_after_it_expired() -> None:
+    ring = KeyRing()
+    secret, key = keyring.make("a", expires=1000)
+    ring.replace(Keys((key,)))
+    good = secret.encode()
+    assert ring.find(good, 999) == key and ring.find(good, 1000) is None
+    for bad in (
+        good[:-1],
+        good + b"x",
+        b"",
+        b"sk-sw-",
+        b"sk-sw-0-",
+        good.swapcase(),
+        b"\xff" * 40,
+        b"x" * 10_000,
+    ):
+        assert ring.find(bad, 0) is None
+
+
+@pytest.mark.parametrize("text", [b"[", b"[]", b'{"keys":[{"id":1}]}', b"\xff", b"[" * 5000])
+def test_a_broken_keys_file_is_refused_with_a_cure(text: bytes) -> None:
+    with pytest.raises(InputError, match="seawall keys"):
+        keyring.parse(text)
+
+
+@given(st.lists(st.tuples(st.floats(0, 30), st.integers(1, 500)), max_size=80))
+def test_a_meter_never_grants_more_than_a_burst_and_the_rate(asks: list[tuple[float, int]]) -> None:
+    meter, now, granted, tokens = Meter(10, 600), 0.0, 0, 0
+    for pause, cost in asks:
+        now += pause
+        limited = meter.check(cost, now)
+        if limited is None:
+            meter.take(cost)
+            granted, tokens = granted + 1, tokens + cost
+        else:
+            assert limited.wait_s > 0
+        assert granted <= 10 + now * 10 / 60 + 1e-6 and tokens <= 600 + now * 600 / 60 + 500
+
+
+def test_what_was_estimated_too_high_is_given_back() -> None:
+    meter = Meter(tokens_per_minute=1000, quota=1500)
+    assert meter.check(1000, 0.0) is None
+    meter.take(1000)
+    limited = meter.check(600, 0.0)
+    assert limited is not None and limited.what == "token quota"
+    meter.settle(1000, 100)
+    assert meter.check(600, 0.0) is None and meter.used == 100
+
+
+@pytest.fixture
+def tenants_spec(spec: str, tmp_path: Path) -> str:
+    tenants = (
+        "tenants: [{name: a, requestsPerMinute: 3}, {name: b, models: [other]}, {name: c, tokenQuota: 15}]"
+    )
+    prices = "promptPrice: 1, completionPrice: 10"
+    return spec.replace("gateway: {", f"gateway: {{{tenants}, {prices}, keysFile: {tmp_path}/keys.json, ")
+
+
+async def test_tenants_are_told_apart_limited_and_accounted(
+    start: Any, engine: Any, tenants_spec: str, tmp_path: Path
+) -> None:
+    file, audit = tmp_path / "keys.json", tmp_path / "audit.log"
+    keys = {}
+    for tenant in ("a", "b", "c", "stranger"):
+        keys[tenant], key = keyring.make(tenant)
+        keyring.change(file, add=key)
+    gateway = await start(engine, spec=tenants_spec, audit=str(audit), usage=tmp_path / "usage.json")
+
+    async def ask(tenant: str, **more: Any) -> tuple[int, str]:
+        headers = {"Authorization": f"Bearer {keys[tenant]}"} if tenant else {}
+        body = {"model": "m", "prompt": "a secret prompt", "max_tokens": 2, **more}
+        status, _, answer = await gateway.post("/v1/completions", body, **headers)
+        return status, json.loads(answer).get("error", {}).get("code", "")
+
+    assert await ask("") == (401, "invalid_api_key")
+    assert await ask("stranger") == (401, "invalid_api_key")
+    assert await ask("b") == (403, "model_not_allowed")
+    assert [(await ask("a"))[0] for _ in range(4)] == [200, 200, 200, 429]
+    assert await ask("c") == (429, "insufficient_quota"), "the estimate is over the quota of 15"
+    assert (await gateway.get("/v1/models"))[0] == 401
+    page = (await gateway.get("/metrics", admin=True))[2].decode()
+    assert 'seawall_tenant_tokens_total{fleet="m",tenant="a",kind="prompt"} 21' in page
+    assert 'seawall_tenant_cost_usd_total{fleet="m",tenant="a"} 0.000111' in page
+
+    assert keyring.change(file, revoke=keys["a"].split("-")[2]) is not None
+    for _ in range(100):
+        if await ask("a") == (401, "invalid_api_key"):
+            break
+        await asyncio.sleep(0.05)
+    else:
+        raise AssertionError("the revoked key still works")
+
+    gateway.server.stop()
+    await gateway.task
+    lines = [json.loads(x) for x in audit.read_text().splitlines()]
+    assert [(x["tenant"], x["outcome"], x["status"]) for x in lines] == [("a", "finished", 200)] * 3
+    assert {"id", "replica", "ms", "tokens_in", "tokens_out", "key", "model"} <= set(lines[0])
+    text = audit.read_text() + page
+    assert "secret prompt" not in text and not any(k in text for k in keys.values())
+    saved = json.loads((tmp_path / "usage.json").read_text())["m"]["a"]
+    assert saved["prompt"] == 21 and saved["completion"] == 9
+
+
+async def test_tenants_without_any_keys_file_let_nobody_in(start: Any, engine: Any, spec: str) -> None:
+    gateway = await start(engine, spec=spec.replace("gateway: {", "gateway: {tenants: [{name: a}], "))
+    assert (await gateway.complete())[0] == 401
+
+
+def test_audit_lines_are_json_whatever_the_names(tmp_path: Path) -> None:
+    from types import SimpleNamespace as Some
+
+    from seawall.gateway.audit import Audit
+
+    audit = Audit(str(tmp_path / "a"))
+    request = Some(
+        id=b"r", model='q"\\\n', path=b"/v1/x", tenant=Some(name='t"'), key=Key(id="k", tenant="t", sha256="")
+    )
+    exchange = Some(
+        request=request, fleet=Some(name="f"), outcome="finished", status=200, seconds=0.5, replica="r0",
+        session=object(), first_token_at=2.0, started=1.5, tokens_in=1, tokens_out=2, cost_usd=0.5, resumed=1,
+        retried=0, code="x",
+    )  # fmt: skip
+    audit.note(exchange)  # type: ignore[arg-type]
+    line = msgspec.json.decode(audit._lines[0])
+    assert line["model"] == 'q"\\\n' and line["first_ms"] == 500.0 and line["tenant"] == 't"'
+    assert abs(line["time"] - time.time()) < 60
