@@ -37,7 +37,7 @@ class Strict:
         "alias_generator": camel,
         "validate_by_name": False,
         "validate_by_alias": True,
-        "use_attribute_docstrings": True,
+        "use_attribute_docstrings": False,  # `seawall schema` switches it on for itself
     }
 
 
