@@ -78,4 +78,6 @@ def test_every_cut_point_gives_the_unbroken_answer(name: str, parser: bool) -> N
         assert len(got.view.ids) == len(got.view.created) == 1
         if got.end is None:  # what the gateway has to end itself lacks the engine's fingerprint
             assert got.view.fingerprint == want.view.fingerprint
-            assert got.session.usage == want.session.usage
+            usage, whole = got.session.usage, want.session.usage
+            assert usage is not None and whole is not None
+            assert usage == whole or (usage.estimated and whole.estimated)

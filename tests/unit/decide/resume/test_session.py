@@ -327,6 +327,10 @@ def test_messages_and_responses_are_judged_but_not_resumed() -> None:
     assert responses.feed(b'event: response.failed\ndata: {"type":"response.failed"}\n\n') == b""
     assert responses.failed
     done = b'event: response.completed\ndata: {"type":"response.completed"}\n\n'
+    usage = b'data: {"type":"message_delta","delta":{},"usage":{"input_tokens":31,"output_tokens":4}}\n\n'
+    assert good.feed(b"event: message_delta\n" + usage) and good.usage == Usage(
+        prompt_tokens=31, completion_tokens=4
+    )
     ended = session("/v1/responses")
     assert ended.feed(done) == done and ended.finish_ok
 
@@ -414,3 +418,17 @@ def test_the_record_is_small() -> None:
     assert ask.tokens_out == 10_000 and ask.usage == Usage(prompt_tokens=100_000, completion_tokens=10_000)
     assert (ask.nbytes - before) / 10_000 < 16
     assert before < 700_000
+
+
+def test_a_stream_that_nobody_counted_is_estimated() -> None:
+    """A client that leaves in the middle pays for what it has got."""
+    ask = session(seed=1, max_tokens=12)
+    assert ask.usage is None
+    for event in serve(CHAT, ask.first_request())[:6]:
+        ask.feed(event)
+    usage = ask.usage
+    assert usage is not None and usage.estimated
+    assert (
+        usage.completion_tokens == ask.tokens_out >= 4
+        and usage.prompt_tokens == len(json.dumps(MESSAGES)) // 4 + 7
+    )

@@ -105,6 +105,17 @@ def usage_of(doc: Doc) -> Usage | None:
     )
 
 
+def other_usage(doc: Doc) -> Usage | None:
+    """The usage in an event of `/v1/messages` or `/v1/responses`, wherever the event keeps it."""
+    for holder in (doc, doc.get("message"), doc.get("response")):
+        usage = holder.get("usage") if isinstance(holder, dict) else None
+        if isinstance(usage, dict):
+            prompt, completion = usage.get("input_tokens"), usage.get("output_tokens")
+            if type(prompt) is int and type(completion) is int:
+                return Usage(prompt_tokens=prompt, completion_tokens=completion)
+    return None
+
+
 def usage_doc(prompt: int, completion: int, like: Doc | None = None) -> Doc:
     """vLLM's usage object, with the further keys of `like`."""
     doc: Doc = {

@@ -68,3 +68,5 @@ class Usage:
     prompt_tokens: int
     completion_tokens: int
     cached_tokens: int | None = None
+    estimated: bool = False
+    """Nobody told: chunks counted as tokens, and four bytes of the request as one."""

@@ -108,6 +108,7 @@ class Replay:
                 self._flush()
             for choice in doc["choices"]:
                 self._record(choice)
+                self.tokens += "role" not in (choice.get("delta") or ())
             if self.hides_ids and _idle(doc["choices"]):
                 return b""
         else:
@@ -129,6 +130,7 @@ class Replay:
             self._record(choice)
             if worth:
                 kept.append(choice)
+        self.tokens += len(kept)
         if not kept:
             return b""
         doc["choices"] = kept
@@ -168,7 +170,6 @@ class Replay:
         index = choice.get("index", 0)
         if choice.get("finish_reason") is not None:
             self.stream.finished.add(index)
-        self.tokens += 1
         if not self.records:
             return
         known = self._choices.setdefault(index, Choice())

@@ -288,19 +288,27 @@ class StreamSession:
 
     def _other(self, event: bytes, payload: bytes) -> bytes:
         """Routes that are not resumed: pass on, and judge the end."""
-        kind = self._stream.ask.kind
+        stream = self._stream
         name = sse.name_of(event)
         if name == b"error" or payload.startswith((b'{"error"', b'{"type":"error"')):
-            self._stream.failed = "the engine sent an error event"
+            stream.failed = "the engine sent an error event"
             return b""
+        if name.endswith(b"delta") and self._replay is not None:
+            self._replay.tokens += 1
+        if b'"usage":{' in payload:
+            try:
+                stream.usage = events.other_usage(events.read(payload)) or stream.usage
+            except msgspec.DecodeError:
+                stream.failed = "an event that is not JSON"
+                return b""
         if name in (b"message_stop", b"response.completed", b"response.incomplete"):
-            self._stream.answered = True
+            stream.answered = True
         elif name == b"response.failed":
-            self._stream.failed = "the engine failed"
+            stream.failed = "the engine failed"
             return b""
-        elif kind == "other":
-            self._stream.answered = True
-        self._stream.sent = True
+        elif stream.ask.kind == "other":
+            stream.answered = True
+        stream.sent = True
         return event
 
     def broken(self, reason: str, now: float) -> Decision:
@@ -396,10 +404,14 @@ class StreamSession:
 
     @property
     def usage(self) -> Usage | None:
-        """What the whole request cost; None when neither ids nor a usage chunk told."""
+        """What the whole request cost; None when nothing has come yet."""
         known = self._stream.usage
         if self._onward is None or self._onward.prompt_raw is None:
-            return known
+            tokens = self.tokens_out
+            if known is not None or not tokens:
+                return known
+            prompt = len(self._stream.ask.body) // 4
+            return Usage(prompt_tokens=prompt, completion_tokens=tokens, estimated=True)
         return Usage(
             prompt_tokens=self._onward.prompt_tokens,
             completion_tokens=self._onward.tokens,

@@ -83,8 +83,9 @@ class Ask:
 
     def whole(self, name: str) -> int | None:
         """The field as an integer; the engine also takes `"5"` and `5.0` for 5."""
+        value = self.get(name)
         try:
-            return int(self.get(name))
+            return None if value is None else int(value)
         except (TypeError, ValueError, OverflowError):
             return None
 
