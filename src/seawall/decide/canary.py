@@ -1,0 +1,212 @@
+"""Is the canary worse than the baseline, as good, or not known yet? Sequential analysis. Pure.
+
+A rollout looks at its canary every few seconds, so a test that is made for one look would find a difference sooner
+or later even where there is none. The intervals here are confidence sequences: valid at all looks at once.
+
+    Waudby-Smith, Arbour, Sinha, Kennedy, Ramdas: "Time-uniform central limit theory and asymptotic confidence
+    sequences" (Annals of Statistics 2024), eq. (2):
+    mean +- s * sqrt(2 (n r^2 + 1) / (n^2 r^2) * log(sqrt(n r^2 + 1) / a))
+
+Four measures, each with a margin that the fleet's spec allows: errors, requests slower than the SLO (both as shares),
+time to first token and time per output token (as ratios of geometric means). Worse: one measure is surely beyond its
+margin. As good: every measure is surely within. A handful of requests proves neither.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from typing import Literal
+
+Measure = Literal["errors", "slow", "ttft", "tpot"]
+MIN_REQUESTS = 50
+"""Per side, before anything is concluded: the intervals are asymptotic."""
+_TIGHT_AT = 500.0
+"""The intervals are tightest near so many requests (r^2 = 1 / _TIGHT_AT, up to a logarithm)."""
+
+
+@dataclass(frozen=True)
+class Sums:
+    """Running sums of one number: enough for its mean and variance."""
+
+    n: int = 0
+    total: float = 0.0
+    squares: float = 0.0
+
+    def add(self, n: int, total: float, squares: float) -> Sums:
+        """With another batch of `n` observations."""
+        return Sums(self.n + n, self.total + total, self.squares + squares)
+
+    @property
+    def mean(self) -> float:
+        return self.total / self.n if self.n else 0.0
+
+    @property
+    def variance(self) -> float:
+        """Unbiased; 0 for fewer than two."""
+        if self.n < 2:
+            return 0.0
+        return max(0.0, (self.squares - self.total * self.total / self.n) / (self.n - 1))
+
+
+@dataclass(frozen=True)
+class Side:
+    """What one side of the split has done so far. Times enter as natural logarithms of seconds."""
+
+    requests: int = 0
+    errors: int = 0
+    slow: int = 0
+    """Requests whose TTFT or TPOT missed the SLO."""
+    log_ttft: Sums = Sums()
+    log_tpot: Sums = Sums()
+
+
+@dataclass(frozen=True)
+class Margins:
+    """How much worse the canary may be."""
+
+    error_rate: float = 0.01
+    """Of errors and of requests beyond the SLO, as a difference of shares."""
+    latency_ratio: float = 1.25
+    confidence: float = 0.95
+    """Of the verdict as a whole, over all measures and all looks."""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """`sure` is the confidence with which `kind` holds (for unknown: how near the likeliest answer is)."""
+
+    kind: Literal["worse", "as-good", "unknown"]
+    sure: float
+    reason: str
+    measure: Measure | None = None
+
+
+@dataclass(frozen=True)
+class _Gap:
+    """Canary minus baseline in one measure, and the margin it may not pass."""
+
+    measure: Measure
+    gap: float
+    margin: float
+    spread: tuple[tuple[float, int], tuple[float, int]]
+    """(variance, n) of either side."""
+
+    def radius(self, alpha: float) -> float:
+        """Half the width of the confidence sequence for the gap at error probability `alpha`."""
+        return math.sqrt(sum(_radius(v, n, alpha / 2) ** 2 for v, n in self.spread)) * _UNION
+
+    def worse(self, alpha: float) -> bool:
+        return self.gap - self.radius(alpha) > self.margin
+
+    def within(self, alpha: float) -> bool:
+        return self.gap + self.radius(alpha) < self.margin
+
+
+_UNION = math.sqrt(2.0)
+"""Both sides' intervals hold at once with 1 - alpha; two lengths add to at most sqrt(2) of their root sum of squares."""
+
+
+def _radius(variance: float, n: int, alpha: float) -> float:
+    r2 = 1.0 / _TIGHT_AT
+    return math.sqrt(
+        variance * 2.0 * (n * r2 + 1.0) / (n * n * r2) * math.log(math.sqrt(n * r2 + 1.0) / alpha)
+    )
+
+
+def compare(baseline: Side, canary: Side, margins: Margins) -> Verdict:
+    """The verdict on everything seen so far. Call it as often as you like: that is what the intervals are for."""
+    least = min(baseline.requests, canary.requests)
+    if least < MIN_REQUESTS:
+        return Verdict(
+            "unknown",
+            0.0,
+            f"{canary.requests} canary and {baseline.requests} baseline requests; {MIN_REQUESTS} each are needed",
+        )
+    gaps = _gaps(baseline, canary, margins)
+    alpha = (1.0 - margins.confidence) / len(gaps)
+    bad = [g for g in gaps if g.worse(alpha)]
+    if bad:
+        worst = max(bad, key=lambda g: (g.gap - g.margin) / max(g.margin, 1e-9))
+        sure = _sure(lambda a: worst.worse(a / len(gaps)))
+        return Verdict(
+            "worse", sure, f"{_told(worst, margins)} after {canary.requests} requests", worst.measure
+        )
+    if all(g.within(alpha) for g in gaps):
+        sure = _sure(lambda a: all(g.within(a / len(gaps)) for g in gaps))
+        return Verdict(
+            "as-good", sure, f"errors and latency within the margins after {canary.requests} requests"
+        )
+    open_ = next(g for g in gaps if not g.within(alpha))
+    return Verdict(
+        "unknown",
+        _sure(lambda a: all(g.within(a / len(gaps)) for g in gaps)),
+        f"not sure yet about {open_.measure}: {_told(open_, margins)}",
+        open_.measure,
+    )
+
+
+def merged(a: Side, b: Side) -> Side:
+    """Both sides' observations in one, as when counters of several gateways are added."""
+    return replace(
+        a,
+        requests=a.requests + b.requests,
+        errors=a.errors + b.errors,
+        slow=a.slow + b.slow,
+        log_ttft=a.log_ttft.add(b.log_ttft.n, b.log_ttft.total, b.log_ttft.squares),
+        log_tpot=a.log_tpot.add(b.log_tpot.n, b.log_tpot.total, b.log_tpot.squares),
+    )
+
+
+def _gaps(baseline: Side, canary: Side, margins: Margins) -> list[_Gap]:
+    out = []
+    shares: list[tuple[Measure, int, int]] = [
+        ("errors", baseline.errors, canary.errors),
+        ("slow", baseline.slow, canary.slow),
+    ]
+    for name, b, c in shares:
+        gap = c / canary.requests - b / baseline.requests
+        out.append(
+            _Gap(
+                name,
+                gap,
+                margins.error_rate,
+                (_bernoulli(b, baseline.requests), _bernoulli(c, canary.requests)),
+            )
+        )
+    times: list[tuple[Measure, Sums, Sums]] = [
+        ("ttft", baseline.log_ttft, canary.log_ttft),
+        ("tpot", baseline.log_tpot, canary.log_tpot),
+    ]
+    for name, before, after in times:
+        if min(before.n, after.n) >= MIN_REQUESTS:
+            spread = ((before.variance, before.n), (after.variance, after.n))
+            out.append(_Gap(name, after.mean - before.mean, math.log(margins.latency_ratio), spread))
+    return out
+
+
+def _bernoulli(hits: int, n: int) -> tuple[float, int]:
+    """(variance, n), with Laplace's estimate of the share: no errors so far is not proof of none ever."""
+    p = (hits + 1) / (n + 2)
+    return p * (1 - p), n
+
+
+def _sure(holds: object) -> float:
+    """The largest confidence at which `holds(alpha)` is true, to three digits."""
+    assert callable(holds)
+    low, high = 1e-9, 1.0
+    if not holds(high):
+        return 0.0
+    for _ in range(40):
+        middle = math.sqrt(low * high)
+        low, high = (low, middle) if holds(middle) else (middle, high)
+    return 1.0 - high
+
+
+def _told(g: _Gap, margins: Margins) -> str:
+    if g.measure in ("errors", "slow"):
+        what = "errors" if g.measure == "errors" else "requests beyond the SLO"
+        return f"{g.gap * 100:+.2f} points of {what} (allowed {margins.error_rate * 100:+.2f})"
+    return (
+        f"{g.measure.upper()} {math.exp(g.gap):.2f} x the baseline's (allowed {margins.latency_ratio:.2f} x)"
+    )

@@ -1,0 +1,208 @@
+"""A canary rollout as a state machine: one table, from which the picture in the docs is drawn. Pure.
+
+`decide(policy, seen, state, now) -> (decision, state)`; the state is plain JSON-able data and lives in the cluster, so
+a restart in the middle of a step goes on where it was. Every decision carries its reason.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any, Literal
+
+from seawall.decide.canary import Margins, Side, Sums, Verdict, compare
+from seawall.domain.spec import Canary
+
+Phase = Literal["stepping", "paused", "promoting", "rolling-back", "promoted", "rolled-back"]
+Event = Literal[
+    "look-worse",
+    "look-as-good",
+    "look-unknown",
+    "look-too-long",
+    "last-step",
+    "pause",
+    "resume",
+    "abort",
+    "undo",
+    "done",
+]
+ENDED = ("promoted", "rolled-back")
+PATIENCE = 6.0
+"""A step may last so many times its hold before a person is asked: too little traffic proves nothing."""
+
+TABLE: dict[tuple[Phase, Event], Phase] = {
+    ("stepping", "look-worse"): "rolling-back",
+    ("stepping", "look-as-good"): "stepping",
+    ("stepping", "look-unknown"): "stepping",
+    ("stepping", "look-too-long"): "paused",
+    ("stepping", "last-step"): "promoting",
+    ("stepping", "pause"): "paused",
+    ("stepping", "abort"): "rolling-back",
+    ("paused", "resume"): "stepping",
+    ("paused", "abort"): "rolling-back",
+    ("paused", "look-worse"): "rolling-back",
+    ("promoting", "done"): "promoted",
+    ("promoting", "abort"): "rolling-back",
+    ("rolling-back", "done"): "rolled-back",
+    ("promoted", "undo"): "rolling-back",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class RolloutPolicy:
+    """What the spec says of a canary."""
+
+    weights: tuple[int, ...]
+    holds_s: tuple[float, ...]
+    margins: Margins
+
+
+@dataclass(frozen=True, kw_only=True)
+class RolloutState:
+    """Where a rollout stands. `baseline` and `canary` are the counters at the beginning of the rollout."""
+
+    phase: Phase = "stepping"
+    step: int = 0
+    since: float = 0.0
+    """When this step or phase began (seconds)."""
+    baseline: Side = field(default_factory=Side)
+    canary: Side = field(default_factory=Side)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RolloutSeen:
+    """Counters of both sides since their gateways began, what a person asked for, whether the last action is done."""
+
+    baseline: Side
+    canary: Side
+    wish: Literal["pause", "resume", "abort", "undo"] | None = None
+    settled: bool = True
+    """The cluster has done what was decided last (promotion or rollback has finished)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RolloutDecision:
+    """The weight that the canary should have now, what to do besides, and why."""
+
+    weight: int
+    act: Literal["none", "promote", "roll-back"]
+    reason: str
+    next_look_s: float = 10.0
+    sure: float = 0.0
+
+
+def policy_of(canary: Canary) -> RolloutPolicy:
+    """From the spec."""
+    margins = Margins(canary.max_error_rate_increase, canary.max_latency_ratio, canary.confidence)
+    return RolloutPolicy(
+        weights=tuple(s.weight for s in canary.steps),
+        holds_s=tuple(s.hold for s in canary.steps),
+        margins=margins,
+    )
+
+
+def begin(seen: RolloutSeen, now: float) -> RolloutState:
+    """A new rollout: counters so far are not its own."""
+    return RolloutState(since=now, baseline=seen.baseline, canary=seen.canary)
+
+
+def move(phase: Phase, event: Event) -> Phase:
+    """The table, with events that mean nothing in a phase leaving it as it is."""
+    return TABLE.get((phase, event), phase)
+
+
+def decide(
+    policy: RolloutPolicy, seen: RolloutSeen, state: RolloutState, now: float
+) -> tuple[RolloutDecision, RolloutState]:
+    """The next decision. A wish of a person comes first, then what the counters say."""
+    if seen.wish and (state.phase, seen.wish) in TABLE:
+        state = _enter(state, move(state.phase, seen.wish), now)
+        return _decision(policy, state, f"asked to {seen.wish}"), state
+    if state.phase in ("promoting", "rolling-back"):
+        if seen.settled:
+            state = _enter(state, move(state.phase, "done"), now)
+            return _decision(policy, state, f"{state.phase}: the cluster has settled"), state
+        return _decision(policy, state, f"{state.phase}: under way"), state
+    if state.phase in ENDED:
+        return _decision(policy, state, state.phase), state
+    verdict = compare(since(seen.baseline, state.baseline), since(seen.canary, state.canary), policy.margins)
+    if verdict.kind == "worse":
+        state = _enter(state, move(state.phase, "look-worse"), now)
+        return _decision(policy, state, f"worse: {verdict.reason}", verdict), state
+    if state.phase == "paused":
+        return _decision(policy, state, f"paused; {verdict.reason}", verdict), state
+    return _step(policy, state, verdict, now)
+
+
+def _step(
+    policy: RolloutPolicy, state: RolloutState, verdict: Verdict, now: float
+) -> tuple[RolloutDecision, RolloutState]:
+    held, hold = now - state.since, policy.holds_s[state.step]
+    if held < hold:
+        reason = f"step {state.step + 1} of {len(policy.weights)}: {held:.0f} of {hold:.0f} s held; {verdict.reason}"
+        return _decision(policy, state, reason, verdict), state
+    if verdict.kind == "as-good":
+        if state.step + 1 == len(policy.weights):
+            state = _enter(state, move("stepping", "last-step"), now)
+            return _decision(policy, state, f"as good: {verdict.reason}", verdict), state
+        state = replace(state, step=state.step + 1, since=now)
+        reason = f"as good at {policy.weights[state.step - 1]}%: {verdict.reason}"
+        return _decision(policy, state, reason, verdict), state
+    if held > PATIENCE * hold:
+        state = _enter(state, move("stepping", "look-too-long"), now)
+        reason = f"paused for a person after {held:.0f} s: {verdict.reason}. resume, or abort"
+        return _decision(policy, state, reason, verdict), state
+    return _decision(policy, state, verdict.reason, verdict), state
+
+
+def since(now: Side, start: Side) -> Side:
+    """Counters from `start` to `now`. A gateway that restarted counts from zero again: then all of it is new."""
+    if now.requests < start.requests:
+        return now
+    ttft, tpot, t0, p0 = now.log_ttft, now.log_tpot, start.log_ttft, start.log_tpot
+    return Side(
+        requests=now.requests - start.requests,
+        errors=max(0, now.errors - start.errors),
+        slow=max(0, now.slow - start.slow),
+        log_ttft=ttft.add(-t0.n, -t0.total, -t0.squares),
+        log_tpot=tpot.add(-p0.n, -p0.total, -p0.squares),
+    )
+
+
+def _enter(state: RolloutState, phase: Phase, now: float) -> RolloutState:
+    return state if phase == state.phase else replace(state, phase=phase, since=now)
+
+
+def _decision(
+    policy: RolloutPolicy, state: RolloutState, reason: str, verdict: Verdict | None = None
+) -> RolloutDecision:
+    weight = {"promoting": 100, "promoted": 100, "rolling-back": 0, "rolled-back": 0}.get(
+        state.phase, policy.weights[state.step]
+    )
+    act: Literal["none", "promote", "roll-back"] = "none"
+    if state.phase == "promoting":
+        act = "promote"
+    elif state.phase == "rolling-back":
+        act = "roll-back"
+    return RolloutDecision(weight=weight, act=act, reason=reason, sure=verdict.sure if verdict else 0.0)
+
+
+def dump(state: RolloutState) -> dict[str, Any]:
+    """JSON-able."""
+    return asdict(state)
+
+
+def load(data: dict[str, Any]) -> RolloutState:
+    """What `dump` made. KeyError, TypeError or ValueError for anything else."""
+
+    def side(d: dict[str, Any]) -> Side:
+        return Side(d["requests"], d["errors"], d["slow"], Sums(**d["log_ttft"]), Sums(**d["log_tpot"]))
+
+    if data["phase"] not in {p for pair, p in TABLE.items() for p in (pair[0], p)}:
+        raise ValueError(f"phase {data['phase']!r}")
+    return RolloutState(
+        phase=data["phase"],
+        step=int(data["step"]),
+        since=float(data["since"]),
+        baseline=side(data["baseline"]),
+        canary=side(data["canary"]),
+    )
