@@ -175,6 +175,11 @@ class Attached(psutil.Process):
     def poll(self) -> int | None:
         return None if self.is_running() else 0
 
+    def wait(self, timeout: float | None = None) -> int:
+        psutil.wait_procs([self], timeout)
+        assert not self.is_running()
+        return 0
+
 
 def attached(text: str) -> Server:
     port, pid = text.split(":")

@@ -34,6 +34,6 @@ def judge(status: int, body: bytes) -> Verdict:
     if status >= 500:
         if b"cannot schedule new futures after shutdown" in body:
             return Verdict.DRAINING
-        if b"EngineDeadError" in body:
+        if b"EngineDeadError" in body or b"EngineCore encountered an issue" in body:
             return Verdict.DEAD
     return Verdict.PASS

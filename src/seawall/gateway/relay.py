@@ -24,8 +24,10 @@ if TYPE_CHECKING:
     from seawall.gateway.upstream import Upstream
 
 HOLD = 1 << 20
-ERRORS_IN_A_ROW = 3
 """An answer that is not a stream is held whole up to this size, so that a break can still be retried."""
+ERRORS_IN_A_ROW = 3
+SECOND_OPINIONS = 2
+"""A 5xx before the first byte is asked of so many others: what fails everywhere is the request's own fault."""
 SSE = b"text/event-stream"
 
 
@@ -183,6 +185,16 @@ class Exchange(Record):
         verdict = judge(self._answer, body)
         if verdict is not Verdict.PASS:
             self._refused(verdict)
+            return
+        if (
+            self._answer >= 500
+            and not self.committed
+            and self._retries > 0
+            and len(self._avoid) < SECOND_OPINIONS
+        ):
+            self._count_error()
+            self._drop()
+            self._broke(f"answered {self._answer}", evict=False, label="5xx")
             return
         if self.committed:
             self._drop()

@@ -224,6 +224,8 @@ class Server:
         """Stops listening, lets what runs finish within the grace, tells clients to go elsewhere."""
         app, loop = self.app, asyncio.get_running_loop()
         app.closing = True
+        for _ in range(3):  # connections that the kernel has taken already would be reset by the close
+            await asyncio.sleep(0)
         front.close()
         await self._accept_rest()
         until = loop.time() + self.settings.grace_s

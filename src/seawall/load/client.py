@@ -86,7 +86,8 @@ class Outcome:
     completion_tokens: int | None = None
     retry_after_s: float | None = None
     headers: dict[str, str] = field(default_factory=dict)
-    tag: str = ""
+    stale: int = 0
+    """How often a kept connection turned out to be closed, and the request was sent again on a new one."""
 
     @property
     def ok(self) -> bool:
@@ -137,6 +138,7 @@ class _Wire(asyncio.Protocol):
         self._sse = False
         self._body: list[bytes] = []
         self.reusable = True
+        self.used = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.Transport, transport)
@@ -152,7 +154,7 @@ class _Wire(asyncio.Protocol):
         return self.waiter is None or self.waiter.done()
 
     def begin(self, outcome: Outcome, waiter: asyncio.Future[None], request: bytes) -> None:
-        self.outcome, self.waiter = outcome, waiter
+        self.outcome, self.waiter, self.used = outcome, waiter, True
         self._parser = httptools.HttpResponseParser(self)
         self._buffer, self._sse, self._body = b"", False, []
         self.last_s = self.clock()
@@ -347,6 +349,7 @@ class Client:
         wire = await self._wire(outcome, patience)
         if wire is None:
             return outcome
+        kept = wire.used
         wire.read_rate, wire.stop_after = read_rate, stop_after
         waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         outcome.sent_s = self.clock()
@@ -356,6 +359,14 @@ class Client:
         finally:
             if not waiter.done():
                 wire.transport.abort()
+        if kept and outcome.error in ("eof", "reset") and outcome.status == 0:
+            # The server closed a kept connection as we used it: every HTTP client sends again (RFC 9112, 9.3.1).
+            outcome.error, outcome.detail, outcome.stale = None, "", outcome.stale + 1
+            self._idle.clear()
+            return await self.request(
+                path, body, patience=patience, read_rate=read_rate, stop_after=stop_after, headers=headers,
+                outcome=outcome,
+            )  # fmt: skip
         if wire.open and wire.reusable and outcome.error is None and read_rate is None:
             wire.outcome = None
             self._idle.append(wire)
