@@ -180,6 +180,8 @@ class Scaling(Strict):
     by: Literal["keda-prometheus", "keda-gateway", "hpa", "none"] = "keda-prometheus"
     """Who scales on Kubernetes: KEDA on Prometheus, KEDA on the gateway's own numbers, or a plain HPA."""
     prometheus: str = "http://prometheus-operated.monitoring.svc:9090"
+    prometheus_secret: str | None = None
+    """Secret whose key `token` is the bearer token that this Prometheus asks for."""
     idle_after: Seconds = 300.0
     """With min 0: scale to zero after so long without a request."""
     up_window: Seconds = 0.0

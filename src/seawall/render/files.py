@@ -14,7 +14,7 @@ FILES = (
     ("30-weights.yaml", {"PersistentVolumeClaim", "Job"}),
     ("40-network.yaml", {"NetworkPolicy", "Service"}),
     ("50-workloads.yaml", {"Deployment", "LeaderWorkerSet", "PodDisruptionBudget"}),
-    ("60-scaling.yaml", {"ScaledObject", "HorizontalPodAutoscaler"}),
+    ("60-scaling.yaml", {"TriggerAuthentication", "ScaledObject", "HorizontalPodAutoscaler"}),
     ("70-routes.yaml", {"HTTPRoute", "VirtualService", "DestinationRule", "InferencePool", "Ingress"}),
     ("80-monitoring.yaml", {"PodMonitor", "ServiceMonitor", "PrometheusRule"}),
 )

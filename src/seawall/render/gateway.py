@@ -125,6 +125,7 @@ def container(group: Group) -> Object:
     fleets = [f"{CONFIG_DIR}/fleets/{name}" for name in fleet_files(group)]
     args = [*fleets, "--discovery", "kubernetes"]
     args += ["--listen", f"0.0.0.0:{HTTP_PORT}", "--admin", f"0.0.0.0:{ADMIN_PORT}"]
+    args += ["--grace", str(drain_s(group))]
     mounts: list[Object] = [
         {"name": "fleets", "mountPath": f"{CONFIG_DIR}/fleets", "readOnly": True},
         {"name": "tmp", "mountPath": "/tmp"},

@@ -28,6 +28,10 @@ def _of_fleet(wanted: Wanted) -> list[str]:
     cache = spec.cache
     if cache.token_secret:
         out.append(f"you provide: Secret {wanted.namespace}/{cache.token_secret}")
+    if spec.scaling.prometheus_secret:
+        out.append(
+            f"you provide: Secret {wanted.namespace}/{spec.scaling.prometheus_secret} with the key `token`"
+        )
     if cache.kind == "pvc" and cache.claim:
         out.append(f"you provide: PersistentVolumeClaim {wanted.namespace}/{cache.claim}")
     if needs_loader(wanted) and wanted.lock is None:

@@ -10,7 +10,8 @@ import math
 
 from seawall.render import demand as d
 from seawall.render.inputs import Group, Object, Wanted
-from seawall.render.names import ADMIN_PORT, fleet_meta
+from seawall.render.names import ADMIN_PORT, fleet_meta, short
+from seawall.render.promql import parsed
 from seawall.render.workload import Half, kind_of, scaled
 
 UP_POLICIES = [
@@ -28,7 +29,22 @@ def scalers(wanted: Wanted, group: Group) -> list[Object]:
         return []
     if by == "hpa":
         return [horizontal(wanted, half)]
-    return [scaled_object(wanted, group, half)]
+    login = trigger_authentication(wanted)
+    return [*([login] if login else []), scaled_object(wanted, group, half)]
+
+
+def trigger_authentication(wanted: Wanted) -> Object | None:
+    """KEDA's way to a Prometheus that asks for a token; without `authModes` on the trigger it is ignored."""
+    scaling = wanted.fleet.spec.scaling
+    if scaling.prometheus_secret is None or scaling.by != "keda-prometheus":
+        return None
+    token = {"parameter": "bearerToken", "name": scaling.prometheus_secret, "key": "token"}
+    return {
+        "apiVersion": "keda.sh/v1alpha1",
+        "kind": "TriggerAuthentication",
+        "metadata": fleet_meta(wanted, short(wanted.name, "-prometheus"), "scaling"),
+        "spec": {"secretTargetRef": [token]},
+    }
 
 
 def floor_capacity(wanted: Wanted, half: Half) -> float:
@@ -64,12 +80,12 @@ def scaled_object(wanted: Wanted, group: Group, half: Half) -> Object:
     scaling = wanted.fleet.spec.scaling
     spec: Object = {
         "scaleTargetRef": _ref(wanted, half),
-        "pollingInterval": max(1, math.ceil(scaling.polling_interval)),
         "minReplicaCount": half.min,
         "maxReplicaCount": max(1, half.max),
     }
     if half.min == 0:
-        # Only the step from 1 to 0 waits for it; every other step is the HPA's business.
+        # Both belong to the step between 0 and 1; every other step is the HPA's business.
+        spec["pollingInterval"] = max(1, math.ceil(scaling.polling_interval))
         spec["cooldownPeriod"] = math.ceil(scaling.idle_after)
     spec["fallback"] = {
         "failureThreshold": 4,
@@ -105,22 +121,27 @@ def prometheus_triggers(wanted: Wanted, half: Half) -> list[Object]:
         ("waiting", d.waiting(wanted, half.name), d.WAITING_GUARD),
         ("kv-cache", d.kv_usage(wanted, half.name), d.KV_GUARD),
     )
-    address = wanted.fleet.spec.scaling.prometheus
-    return [
-        {
+    scaling = wanted.fleet.spec.scaling
+    out: list[Object] = []
+    for name, query, threshold in rows:
+        data = {
+            "serverAddress": scaling.prometheus,
+            "query": parsed(query),
+            "threshold": f"{threshold:g}",
+            "activationThreshold": "0",
+            "ignoreNullValues": "false",
+        }
+        trigger: Object = {
             "type": "prometheus",
             "name": name,
             "metricType": "AverageValue",
-            "metadata": {
-                "serverAddress": address,
-                "query": query,
-                "threshold": f"{threshold:g}",
-                "activationThreshold": "0",
-                "ignoreNullValues": "false",
-            },
+            "metadata": data,
         }
-        for name, query, threshold in rows
-    ]
+        if scaling.prometheus_secret:
+            data["authModes"] = "bearer"
+            trigger["authenticationRef"] = {"name": short(wanted.name, "-prometheus")}
+        out.append(trigger)
+    return out
 
 
 def gateway_trigger(wanted: Wanted, group: Group, half: Half) -> Object:

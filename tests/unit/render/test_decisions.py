@@ -91,6 +91,19 @@ def test_triggers_sum_and_never_take_missing_data_for_zero(rendering: Rendering)
                 assert data["aggregationType"] == "sum"
 
 
+def test_a_prometheus_that_asks_for_a_token_gets_it(
+    group: Callable[..., Group], llama: str, valid: Callable[..., None]
+) -> None:
+    text = llama.replace("max: 6}", "max: 6, prometheusSecret: prom}")
+    found = objects(group(text))
+    login = found["TriggerAuthentication", "llama-70b-prometheus"]
+    valid(login)
+    assert login["spec"]["secretTargetRef"][0]["name"] == "prom"
+    for trigger in found["ScaledObject", "llama-70b"]["spec"]["triggers"]:
+        assert trigger["authenticationRef"]["name"] == login["metadata"]["name"]
+        assert trigger["metadata"]["authModes"] == "bearer"
+
+
 def test_two_models_share_one_gateway(group: Callable[..., Group], llama: str) -> None:
     other = llama.replace("llama-70b", "small").replace("Llama-3.1-70B", "Llama-3.1-8B")
     found = objects(group(llama + "---\n" + other))
@@ -163,7 +176,7 @@ def test_a_default_namespace_is_not_ours_to_label(group: Callable[..., Group], l
 
 @pytest.mark.parametrize(
     ("cloud", "pre_stop", "drain"),
-    itertools.product(["gke", "eks", "aks", "karpenter"], [0, 15, 60], [1, 120, 900]),
+    list(itertools.product(["gke", "eks", "aks", "karpenter"], [0, 15, 60], [1, 120, 900])),
 )
 def test_a_stop_on_spot_always_fits_the_notice(
     cloud: str, pre_stop: int, drain: int, group: Callable[..., Group], llama: str
