@@ -16,6 +16,8 @@ from seawall.decide.plan.setup import GIB, Setup
 from seawall.decide.plan.weights import DTYPE_BYTES, Weights, pad_vocab, weigh
 from seawall.domain.model import ModelConfig
 
+GRAPHS_INSIDE = (0, 20, 2)
+"""From here CUDA graphs come out of the budget: 0.21, and the development builds that led to it."""
 CONTEXT_GIB = 0.35
 """CUDA context and driver: gone before vLLM looks at free memory."""
 MULTIMODAL_GIB = 0.13
@@ -98,7 +100,8 @@ def graphs_gib(model: ModelConfig, setup: Setup) -> float:
     if setup.eager:
         return 0.0
     layers = math.ceil(len(model.layers) / setup.pp)
-    full = 0.38 + layers * (0.0064 + 0.00255 * model.hidden / 1024 / setup.tp)
+    each = 0.0064 + 0.00255 * model.hidden / 1024 / setup.tp
+    full = 0.38 + layers * each * (1.8 if model.latent is not None else 1.0)  # MLA: more kernels per layer
     if model.experts is not None:
         full += 0.5
     largest = 1024 if model.architecture == "gpt_oss" else 512  # vLLM raises it for GPT-OSS
@@ -111,7 +114,7 @@ def graphs_gib(model: ModelConfig, setup: Setup) -> float:
 def headroom_gib(model: ModelConfig, setup: Setup, graphs: float) -> float:
     """What must stay free above the budget, or the process dies after its KV cache is allocated."""
     need = CONTEXT_GIB
-    if setup.version < (0, 21, 0):
+    if setup.version < GRAPHS_INSIDE:
         need += graphs
         if setup.tp > 1 and setup.gpu.link_gbs < 100 and setup.version < (0, 18, 0) and not setup.eager:
             need += 0.8  # NCCL buffers that every captured graph keeps when there is no peer access
@@ -132,7 +135,7 @@ def spend(model: ModelConfig, setup: Setup) -> Memory:
     weights = weigh(model, setup.tp, setup.pp, setup.dp, draft=setup.draft_tokens > 0)
     activation, outside = activation_gib(model, setup), non_torch_gib(setup)
     graphs = graphs_gib(model, setup)
-    inside = graphs if setup.version >= (0, 21, 0) else 0.0
+    inside = graphs if setup.version >= GRAPHS_INSIDE else 0.0
     worst: tuple[int, float, Layout] | None = None
     for stage in range(setup.pp):
         own = weights.stages[stage] / GIB
