@@ -18,6 +18,7 @@ from typing import Literal, NamedTuple
 import msgspec
 
 from seawall.decide.route.pick import Ask, Target, side
+from seawall.decide.route.prefix import BLOCK_BYTES
 from seawall.domain.seen import Replica, Replicas
 from seawall.domain.spec import Fleet, FleetSpec
 from seawall.domain.units import parse_seconds
@@ -26,7 +27,7 @@ from seawall.gateway.client_side import Client
 from seawall.gateway.fleet import FleetRuntime
 from seawall.gateway.keyring import Key, KeyRing
 from seawall.gateway.otel import Spans
-from seawall.gateway.peek import Body, blocks, peek, prompt_of, tokens_of, with_model
+from seawall.gateway.peek import Body, blocks, peek, tokens_of, with_model
 from seawall.gateway.relay import Exchange
 from seawall.gateway.request import Request
 from seawall.gateway.seam import session
@@ -257,9 +258,12 @@ class App:
         if request.size > runtime.spec.max_body:
             limit = runtime.spec.max_body
             return Refusal(413, "body_too_large", f"The body is larger than {limit} bytes (gateway.maxBody).")
-        deadline = self._deadline(request)
-        if isinstance(deadline, Refusal):
-            return deadline
+        deadline = math.inf
+        if DEADLINE in request.headers:
+            given = self._deadline(request.headers[DEADLINE])
+            if isinstance(given, Refusal):
+                return given
+            deadline = given
         payload = request.body if name == served.engine_name else with_model(request.body, served.engine_name)
         request.extra = self._extra(request)
         request.priority = self._priority(request)
@@ -290,22 +294,20 @@ class App:
 
     def _ask(self, runtime: FleetRuntime, served: Served, request: Request, body: Body) -> Ask:
         headers = request.headers
-        session = headers.get(runtime.spec.session_header.lower().encode())
-        percent = runtime.canary_percent
-        spec = runtime.fleet.spec
-        group = canary_group(percent, spec, headers, session or request.id) if runtime.has_canary else None
+        session = headers.get(runtime.session_key)
+        group = None
+        if runtime.has_canary:
+            spec = runtime.fleet.spec
+            group = canary_group(runtime.canary_percent, spec, headers, session or request.id)
         return Ask(
             tokens_of(body, request.size, runtime.typical_output),
             served.adapter,
             group,
             session.decode("latin-1") if session else None,
-            blocks(body) if len(prompt_of(body)) >= 512 else (),
+            blocks(body) if request.size >= BLOCK_BYTES else (),
         )
 
-    def _deadline(self, request: Request) -> float | Refusal:
-        given = request.headers.get(DEADLINE)
-        if given is None:
-            return math.inf
+    def _deadline(self, given: bytes) -> float | Refusal:
         try:
             return self.loop.time() + parse_seconds(given.decode("latin-1"))
         except ValueError as e:

@@ -64,6 +64,7 @@ class FleetRuntime:
         self.name = fleet.name
         self.spec = fleet.spec.gateway
         self.policy = policy_of(fleet)
+        self.session_key = self.spec.session_header.lower().encode()
         self.tenants.configure(self.spec.tenants)
         canary = fleet.spec.rollout.canary
         if canary is not None and canary.shadow:

@@ -60,8 +60,10 @@ def prompt_of(body: Body) -> memoryview:
 def tokens_of(body: Body, size: int, typical_output: float) -> int:
     """Estimated cost of a request in tokens: prompt plus the output that is likely."""
     bound = body.max_completion_tokens or body.max_tokens or body.max_output_tokens
-    output = typical_output if bound is None or bound <= 0 else min(bound, 4 * typical_output)
-    return max(1, size // BYTES_PER_TOKEN + int(output) * max(1, min(body.n or 1, 128)))
+    output = int(typical_output if bound is None or bound <= 0 else min(bound, 4 * typical_output))
+    if body.n is not None and body.n > 1:
+        output *= min(body.n, 128)
+    return size // BYTES_PER_TOKEN + output + 1
 
 
 def blocks(body: Body) -> list[int]:

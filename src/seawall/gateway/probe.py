@@ -51,10 +51,10 @@ class _Asked:
     def on_head(self, conn: Upstream) -> None:
         self._status = conn.status
 
-    def on_body(self, data: bytes, complete: bool) -> None:
+    def on_body(self, parts: list[bytes], complete: bool) -> None:
         if self._size <= MAX_ANSWER:
-            self._body.append(data)
-            self._size += len(data)
+            self._body += parts
+            self._size += sum(map(len, parts))
         if complete:
             self.conn = None
             self._end((self._status, b"".join(self._body)))

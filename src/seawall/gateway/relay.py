@@ -82,7 +82,7 @@ class Exchange(Record):
         self._conn = conn
         self.phase = Phase.SENT
         self._last_event = self.fleet.loop.time()
-        self._held.clear()
+        self._held = []
         self._sse = False
         conn.send(self, conn.pool.request(self._path, self._body, self.request.extra))
         if self.client.full:
@@ -103,16 +103,18 @@ class Exchange(Record):
         self._content_type = conn.content_type or b"application/json"
         self._sse = self.session is not None and conn.status == 200 and conn.content_type.startswith(SSE)
 
-    def on_body(self, data: bytes, complete: bool) -> None:
+    def on_body(self, parts: list[bytes], complete: bool) -> None:
+        """What one read brought: the contents of its HTTP chunks. An engine puts one event into each."""
         if complete:
             self._conn = None
         if not self._sse:
-            self._hold(data, complete)
+            self._hold(parts, complete)
             return
         # The hot path: one read, one write.
         session = self.session
         assert session is not None
-        out = session.feed(data) if data else b""
+        feed = session.feed
+        out = feed(parts[0]) if len(parts) == 1 else b"".join([feed(part) for part in parts])
         if session.failed is not None or complete:
             self._ended(session, out)
             return
@@ -121,7 +123,7 @@ class Exchange(Record):
                 self.client.write_stream(out)
             else:
                 self._commit(out)
-        if not data.startswith(b":"):  # a keep-alive comment is no sign of life
+        if not parts[-1].startswith(b":"):  # a keep-alive comment is no sign of life
             self._last_event = self.fleet.loop.time()
 
     def _commit(self, out: bytes) -> None:
@@ -168,20 +170,20 @@ class Exchange(Record):
         race = conn is not None and conn.reused and not answered
         self._broke(reason, evict=not race, label="keepalive" if race else "reset")
 
-    def _hold(self, data: bytes, complete: bool) -> None:
+    def _hold(self, parts: list[bytes], complete: bool) -> None:
         """An answer that is not a stream: held whole if it is not huge, then judged and passed on."""
         if self.committed and self.session is None:
-            self.client.write_plain(data)
+            self.client.write_plain(b"".join(parts))
             if complete:
                 self._release()
                 self.client.end_plain()
                 self._finished()
             return
-        self._held.append(data)
-        if not complete and sum(map(len, self._held)) <= HOLD:
+        held = self._held = self._held + parts if self._held else parts
+        if not complete and sum(map(len, held)) <= HOLD:
             return
-        body = self._held[0] if len(self._held) == 1 else b"".join(self._held)
-        self._held.clear()
+        body = held[0] if len(held) == 1 else b"".join(held)
+        self._held = []
         verdict = judge(self._answer, body)
         if verdict is not Verdict.PASS:
             self._refused(verdict)
@@ -268,7 +270,7 @@ class Exchange(Record):
             if label != "keepalive":
                 self._avoid = (*self._avoid[-7:], target.name)
             self._release()
-        self._held.clear()
+        self._held = []
         fed = self.phase in (Phase.HOLDING, Phase.STREAMING) and self._sse
         if fed and self.session is not None:
             decision = self.session.broken(reason, fleet.loop.time())

@@ -19,7 +19,6 @@ from random import Random
 
 from seawall.config.load import load_fleets
 from seawall.domain.spec import Fleet
-from seawall.drivers.kube import connect
 from seawall.errors import InputError
 from seawall.gateway import keyring, otel, usage
 from seawall.gateway.admin import Admin
@@ -29,7 +28,6 @@ from seawall.gateway.board import Board
 from seawall.gateway.client_side import Client
 from seawall.gateway.discovery import FileDiscovery, WatchedFile, static
 from seawall.gateway.keyring import KeyRing, Keys
-from seawall.gateway.kube_discovery import KubeDiscovery
 from seawall.gateway.metrics import Line
 from seawall.gateway.probe import Prober
 
@@ -217,6 +215,10 @@ class Server:
         )
 
     async def _follow_cluster(self, namespaces: set[str]) -> None:
+        # Only here: the client and its HTTP library cost 15 MB and a third of the start-up.
+        from seawall.drivers.kube import connect
+        from seawall.gateway.kube_discovery import KubeDiscovery
+
         async with connect() as kube:
             await KubeDiscovery(kube, namespaces, self.app.discovered).run()
 

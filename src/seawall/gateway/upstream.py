@@ -32,7 +32,7 @@ class User(Protocol):
 
     def on_head(self, conn: Upstream) -> None: ...
 
-    def on_body(self, data: bytes, complete: bool) -> None: ...
+    def on_body(self, parts: list[bytes], complete: bool) -> None: ...
 
     def on_lost(self, reason: str, answered: bool) -> None: ...
 
@@ -117,13 +117,11 @@ class Upstream(asyncio.Protocol):
             return
         parts = self._parts
         if self.user is user and (parts or self._complete):
-            body = parts[0] if len(parts) == 1 else b"".join(parts)
+            self._parts = []
             complete = self._complete
             if complete:
                 self._release()
-            else:
-                parts.clear()
-            user.on_body(body, complete)
+            user.on_body(parts, complete)
 
     # -- httptools
 

@@ -66,10 +66,12 @@ class Target:
         "state",
         "tokens",
         "waiting",
+        "weight",
     )
 
     def __init__(self, replica: Replica, cap: int) -> None:
         self.replica = replica
+        self.weight = max(replica.weight, 1e-6)
         self.cap = cap
         self.in_flight = 0
         self.others = 0
@@ -134,6 +136,7 @@ class Router:
                 added.append(known)
             self._close(known)
             before, known.replica = known.state, replica
+            known.weight = max(replica.weight, 1e-6)
             if replica.draining or not replica.ready:
                 known.state = "draining"
                 known.reason = "draining" if replica.draining else "not ready"
@@ -156,7 +159,7 @@ class Router:
 
     def free(self) -> bool:
         """Whether any replica may take one more request."""
-        return any(self._open.values())
+        return bool(self._open)
 
     def pick(self, ask: Ask, now: float) -> Picked | None:
         """The replica for this request, or None when every one that could serve it is full, out or avoided."""
@@ -258,7 +261,7 @@ class Router:
             tokens += fresh * target.waiting * mean
             if target.kv_use > 0.9:
                 tokens += fresh * (target.kv_use - 0.9) * 10 * mean * max(1, busy)
-        return tokens / target.replica.weight if target.replica.weight > 0 else tokens * 1e6
+        return tokens / target.weight
 
     def _candidates(self, ask: Ask) -> list[Target]:
         groups = self._open
@@ -284,7 +287,8 @@ class Router:
         for i in range(n):
             t = candidates[(first + i) % n]
             if plain or self._fits(t, ask):
-                load = self.load(t, now)
+                quiet = not t.others and now - t.reported_at >= STALE_S
+                load = t.tokens / t.weight if quiet else self.load(t, now)
                 if best is None or load < least:
                     best, least = t, load
         return Picked(best, "least loaded") if best else None
@@ -301,7 +305,7 @@ class Router:
             and t.in_flight < t.cap + max(1, t.cap // 10)
             and self._fits(t, ask)
         ]
-        best = min(full, key=lambda t: t.in_flight / max(t.replica.weight, 1e-6), default=None)
+        best = min(full, key=lambda t: t.in_flight / t.weight, default=None)
         return Picked(best, "resumed above the cap") if best else None
 
     def _by_session(self, ask: Ask, now: float) -> Target | None:
