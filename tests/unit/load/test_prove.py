@@ -75,8 +75,8 @@ def test_every_mechanism_has_a_scenario_that_needs_it() -> None:
     assert {m for s in SCENARIOS.values() for m in s.mechanisms} == set(WITHOUT)
 
 
-RED = [("kill", "resume"), ("reset", "resume"), ("hung", "stall-watch"), ("lying-health", "retry"),
-       ("rolling-update", "drain"), ("overload", "admission")]  # fmt: skip
+RED = [("reset", "resume"), ("hung", "stall-watch"), ("lying-health", "retry"), ("rolling-update", "drain"),
+       ("overload", "admission")]  # fmt: skip
 
 
 async def run(make_bare: Any, name: str, without: tuple[str, ...]) -> tuple[Verdict, list[Any]]:
@@ -87,12 +87,15 @@ async def run(make_bare: Any, name: str, without: tuple[str, ...]) -> tuple[Verd
              "--shutdown-timeout", spec["rollout"]["drain"].rstrip("s"))  # fmt: skip
     bare = await make_bare(scenario.replicas, yaml.safe_dump(document), flags)
     cases = await _sim_answers("sim")
-    streams = 100 if name == "overload" else 16
-    proof = Proof(fleet=Path("x"), engine="sim", scenarios=[scenario], streams=streams, without=without)
+    streams = 60 if name == "overload" else 16
+    proof = Proof(
+        fleet=Path("x"), engine="sim", scenarios=[scenario], streams=streams, without=without, stall_s=6.0
+    )
     return await play(proof, scenario, bare, cases)
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(240)
 @pytest.mark.parametrize(("name", "mechanism"), RED)
 async def test_red_without_its_mechanism(make_bare: Any, name: str, mechanism: str) -> None:
     verdict, _ = await run(make_bare, name, (mechanism,))
@@ -101,11 +104,12 @@ async def test_red_without_its_mechanism(make_bare: Any, name: str, mechanism: s
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(240)
 async def test_green_when_streams_break_and_the_timeline_shows_it(make_bare: Any) -> None:
     from seawall.load.prove.run import Result
 
     verdict, records = await run(make_bare, "reset", ())
-    assert verdict.kept, verdict
+    assert verdict.kept, (verdict.broken, verdict.notes)
     assert verdict.resumed > 0
     text = page(Result([verdict], {"reset": records}), "<proof>")
     assert "<svg" in text

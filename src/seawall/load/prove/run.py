@@ -45,6 +45,8 @@ class Proof:
     without: Sequence[str] = ()
     seed: int = 0
     keep_logs: Path | None = None
+    stall_s: float = 20.0
+    """A client takes a stream for lost after so long without an event. Longer than the gateway's own time-out."""
 
 
 @dataclass
@@ -143,7 +145,7 @@ async def play(
         cases=cases,
         streams=max(1, round(proof.streams * scenario.load)),
         seed=proof.seed,
-        patience=Patience(first_s=90 if slow else 45, stall_s=60 if slow else 20, total_s=300),
+        patience=Patience(first_s=90 if slow else 45, stall_s=60 if slow else proof.stall_s, total_s=300),
         slow_share=scenario.slow_share,
         leaving_share=scenario.leaving_share,
     )

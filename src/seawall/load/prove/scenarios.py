@@ -70,7 +70,7 @@ async def kill(stage: Stage) -> None:
         stage.mark(f"kill -9 {victim.name}")
         stage.signal(victim.pid, signal.SIGKILL)
         await asyncio.sleep(3.0)
-    await stage.until_ready(3)
+    await stage.until_ready(3, 30.0)
     stage.mark("3 ready again")
 
 
