@@ -29,6 +29,7 @@ COMMANDS: dict[str, str] = {
     "diff": "Show what apply would change in a cluster.",
     "apply": "Apply fleets to a cluster and wait for the first token.",
     "delete": "Delete what apply made, and nothing else.",
+    "diagnose": "Say why a fleet does not serve, surest cause first.",
     "operator": "Keep Fleet objects in a cluster as they are meant to be.",
     "schema": "Print the JSON Schema of a Fleet, for editors.",
 }

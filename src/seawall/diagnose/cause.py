@@ -1,0 +1,41 @@
+"""A cause, as a value: what is wrong, how sure that is, what shows it, what to do. Rules yield these."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Literal
+
+from seawall.diagnose.facts import Facts
+
+Certainty = Literal["certain", "likely", "possible"]
+ORDER: dict[str, int] = {"certain": 0, "likely": 1, "possible": 2}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cause:
+    """One explanation of what is seen."""
+
+    id: str
+    """Of the catalogue: `scheduling/taint`."""
+    certainty: Certainty
+    subject: str
+    """`Pod/llama-70b-6c9`."""
+    what: str
+    evidence: tuple[str, ...]
+    do: str
+    """The next command, or what to change."""
+    weight: int = 50
+    """Within one certainty: what stops serving (100) before what degrades it (10)."""
+    also: tuple[str, ...] = field(default=())
+    """Other subjects with the same cause."""
+
+
+Rule = Callable[[Facts], Iterator[Cause]]
+RULES: list[Rule] = []
+
+
+def rule(check: Rule) -> Rule:
+    """Registers a rule."""
+    RULES.append(check)
+    return check

@@ -1,0 +1,126 @@
+"""Why a container is never made: images that cannot be pulled, configuration that is not there. Pure rules."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from seawall.diagnose.cause import Cause, rule
+from seawall.diagnose.containers import statuses
+from seawall.diagnose.facts import Facts, name_of, part, shown
+
+_PULL = ("ImagePullBackOff", "ErrImagePull", "InvalidImageName", "ErrImageNeverPull", "RegistryUnavailable")
+
+
+@rule
+def images(facts: Facts) -> Iterator[Cause]:
+    """ImagePullBackOff is five different failures."""
+    for pod in facts.pods:
+        for status, spec, _ in statuses(pod):
+            waiting = part(status, "state", "waiting")
+            if waiting.get("reason") not in _PULL:
+                continue
+            failed = next(
+                (e for e in facts.events_of(pod, "Failed") if "pull" in str(e.get("message")).lower()), None
+            )
+            message = f"{(failed or {}).get('message') or ''} {waiting.get('message') or ''}"
+            image = str(spec.get("image") or status.get("image") or "")
+            yield _pull(
+                f"Pod/{name_of(pod)}", image, message, shown(failed) if failed else message.strip()[:240]
+            )
+
+
+def _pull(subject: str, image: str, message: str, evidence: str) -> Cause:
+    table = (
+        (
+            "image/rate-limited",
+            r"toomanyrequests|429 Too Many Requests|pull rate limit",
+            "the registry limits the rate of pulls",
+            "log in to the registry (imagePullSecrets) or use a mirror; pin a digest and pre-pull",
+        ),
+        (
+            "image/unauthorized",
+            r"unauthorized|401|403 Forbidden|denied|authentication required|no basic auth credentials",
+            "the registry wants a login (or the image does not exist: private registries answer the same)",
+            "imagePullSecrets in the Pod or its ServiceAccount; check the name",
+        ),
+        (
+            "image/not-found",
+            r"not found|manifest unknown|does not exist|404",
+            "there is no such image or tag",
+            "correct the tag; vLLM's are vllm/vllm-openai:v0.32.0",
+        ),
+        (
+            "image/platform",
+            r"no match for platform|exec format error",
+            "the image has no build for this node's CPU architecture",
+            "choose nodes by kubernetes.io/arch, or another image",
+        ),
+        (
+            "image/disk-full",
+            r"no space left on device",
+            "the node's disk is full while the image is unpacked (10 GB and more)",
+            "larger node disks; kubectl describe node (DiskPressure)",
+        ),
+        (
+            "image/network",
+            r"i/o timeout|no such host|connection refused|TLS handshake|x509|context deadline "
+            r"exceeded|EOF",
+            "the node does not reach the registry",
+            "DNS, proxy or firewall of the node; a mirror inside the network",
+        ),
+        (
+            "image/invalid-name",
+            r"InvalidImageName|couldn't parse image|invalid reference format",
+            "the image's name is not a valid reference",
+            "correct the name",
+        ),
+    )
+    for name, pattern, what, do in table:
+        if re.search(pattern, message, re.IGNORECASE):
+            return Cause(
+                id=name,
+                certainty="certain",
+                subject=subject,
+                what=f"{image}: {what}",
+                evidence=(evidence,),
+                do=do,
+                weight=95,
+            )
+    return Cause(
+        id="image/pull",
+        certainty="likely",
+        subject=subject,
+        what=f"{image} cannot be pulled",
+        evidence=(evidence,),
+        do="kubectl describe pod: the events say why",
+        weight=95,
+    )
+
+
+@rule
+def configuration(facts: Facts) -> Iterator[Cause]:
+    """Containers that cannot be made: a Secret, ConfigMap or user that is not there."""
+    for pod in facts.pods:
+        for status, _, _ in statuses(pod):
+            waiting = part(status, "state", "waiting")
+            reason, message = str(waiting.get("reason")), str(waiting.get("message") or "")
+            if reason in ("CreateContainerConfigError", "CreateContainerError", "RunContainerError"):
+                missing = re.search(
+                    r'(secret|configmap) "([^"]+)" not found|couldn\'t find key (\S+)', message
+                )
+                nonroot = "runAsNonRoot" in message
+                what = f"{missing[0]}" if missing else message[:160] or reason
+                yield Cause(
+                    id="container/missing-config" if missing else "container/cannot-start",
+                    certainty="certain",
+                    subject=f"Pod/{name_of(pod)}",
+                    weight=95,
+                    what="the image wants to run as root and the Pod forbids it (runAsNonRoot)"
+                    if nonroot
+                    else f"the container cannot be made: {what}",
+                    evidence=(f"{status.get('name')}: {reason}: {message[:200]}",),
+                    do="set runAsUser to a number above 0"
+                    if nonroot
+                    else "kubectl get secret,configmap; create what is missing (keys are case-sensitive)",
+                )

@@ -1,0 +1,277 @@
+"""What the last lines of a vLLM, loader or kubelet log give away: a table of true messages. Text in, matches out.
+
+The texts are those of vLLM 0.8 to 0.32, PyTorch, NCCL, CUDA, huggingface_hub and the Linux kernel.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Sign:
+    """One message and what it means. `what` may use the pattern's named groups."""
+
+    id: str
+    pattern: str
+    what: str
+    do: str
+    weight: int = 90
+    certain: bool = True
+
+
+# Ordered: an earlier sign explains a later one (a CUDA error follows a driver that is too old).
+SIGNS: tuple[Sign, ...] = (
+    Sign(
+        "engine/unknown-flag",
+        r"(?:unrecognized arguments|no such option): *(?P<flag>--?[\w.-]+[^\n]{0,120})",
+        "this vLLM does not know the option {flag}: it exits before it loads anything",
+        "seawall lint on the manifest names the replacement; remove the option or pin the image that has it",
+    ),
+    Sign(
+        "engine/bad-argument",
+        r"(?:vllm serve|api_server\.py|launcher\.py): error: (?P<why>[^\n]{5,200})",
+        "vLLM refuses its arguments: {why}",
+        "correct the argument; `vllm serve --help=all` lists them",
+    ),
+    Sign(
+        "engine/service-links",
+        r"VLLM_PORT '(?P<port>[^']*)' appears to be a URI",
+        "a Service named vllm sets VLLM_PORT={port} in the Pod, and vLLM takes it for its own port",
+        "set enableServiceLinks: false in the Pod's spec (seawall lint --fix does)",
+    ),
+    Sign(
+        "gpu/driver-too-old",
+        r"(?:NVIDIA driver on your system is too old|CUDA driver version is insufficient for "
+        r"CUDA runtime version"
+        r"|forward compatibility was attempted on non supported HW|unsatisfied condition: "
+        r"cuda>=(?P<cuda>[\d.]+))",
+        "the node's NVIDIA driver is too old for the image's CUDA",
+        "update the driver (GPU operator: driver.version) or pin an older image; nvidia-smi "
+        "on the node shows it",
+    ),
+    Sign(
+        "gpu/xid",
+        r"(?:NVRM: )?Xid \([^)]*\): (?P<xid>\d+)|Uncorrectable ECC error|CUDA error: "
+        r"(?:uncorrectable ECC error|unspecified launch failure|an illegal memory access)",
+        "the GPU itself failed (Xid {xid})",
+        "cordon the node and reset or replace the GPU: kubectl cordon NODE; dcgmi diag -r 3",
+        certain=False,
+    ),
+    Sign(
+        "gpu/not-visible",
+        r"Failed to infer device type|No CUDA GPUs are available|no NVIDIA GPU "
+        r"detected|nvidia-container-cli: initialization error",
+        "the container sees no GPU",
+        "ask for nvidia.com/gpu in limits; is the device plugin running? kubectl -n "
+        "kube-system get pods | grep nvidia",
+    ),
+    Sign(
+        "gpu/memory-taken",
+        r"Free memory on device [^\n]{0,60}\((?P<free>[\d.]+)/(?P<all>[\d.]+) "
+        r"GiB\)[^\n]{0,80}less than desired GPU memory utilization",
+        "something else holds the GPU's memory: {free} of {all} GiB were free at start",
+        "find the other process (nvidia-smi on the node; time-slicing or MPS?), or lower "
+        "--gpu-memory-utilization",
+    ),
+    Sign(
+        "engine/kv-too-small",
+        r"(?:max seq len \(?(?P<len>\d+)\)?[^\n]{0,120})?(?:larger than the (?:maximum number "
+        r"of tokens that can be stored in KV cache(?: \((?P<has>\d+)\))?"
+        r"|available KV cache memory \((?P<gib>[\d.]+) GiB\)))",
+        "one request of max_model_len does not fit into the KV cache",
+        "set --max-model-len lower (the log's last line names the largest), more GPUs, or "
+        "--kv-cache-dtype fp8; seawall plan does the sum",
+    ),
+    Sign(
+        "engine/no-kv-memory",
+        r"No available memory for the cache blocks",
+        "the weights leave no memory for the KV cache",
+        "more tensor parallelism, a larger GPU, or a quantized checkpoint; seawall plan names the cheapest",
+    ),
+    Sign(
+        "gpu/out-of-memory",
+        r"(?:torch\.(?:cuda\.)?OutOfMemoryError|CUDA out of memory|CUDA error: out of "
+        r"memory)(?:[^\n]{0,80}Tried to allocate (?P<size>[\d.]+ [KMG]iB))?",
+        "the GPU's memory ran out (CUDA, not the host's)",
+        "more tensor parallelism, lower --gpu-memory-utilization or --max-num-seqs; seawall "
+        "plan does the sum",
+    ),
+    Sign(
+        "engine/shm",
+        r"(?:NCCL WARN[^\n]{0,80}(?:shared memory "
+        r"segment|posix_fallocate)[^\n]{0,200}|/dev/shm[^\n]{0,100}No space left on "
+        r"device|Bus error[^\n]{0,60}|insufficient shared memory \(shm\))",
+        "/dev/shm is too small for NCCL (64 MiB in a Pod)",
+        "mount an emptyDir {{medium: Memory, sizeLimit: 8Gi}} at /dev/shm",
+    ),
+    Sign(
+        "engine/nccl",
+        r"(?:NCCL "
+        r"error[^\n]{0,120}|ncclSystemError[^\n]{0,120}|nccl(?:Internal|Remote)Error[^\n]{0,60}|Watchdog "
+        r"caught collective operation timeout)",
+        "the GPUs of a replica cannot talk to each other (NCCL)",
+        "set NCCL_DEBUG=INFO and look at the first WARN; /dev/shm, NCCL_SOCKET_IFNAME, "
+        "NVLink (nvidia-smi topo -m)",
+        certain=False,
+    ),
+    Sign(
+        "weights/offline",
+        r"(?:LocalEntryNotFoundError|OfflineModeIsEnabled|outgoing traffic has been "
+        r"disabled|HF_HUB_OFFLINE)[^\n]{0,160}",
+        "HF_HUB_OFFLINE is set and the files are not where vLLM looks",
+        "serve the local path; did the loader Job finish? kubectl get jobs",
+    ),
+    Sign(
+        "weights/unauthorized",
+        r"(?:GatedRepoError|Cannot access gated repo|trying to access a gated "
+        r"repo)[^\n]{0,160}|401 Client Error[^\n]{0,160}",
+        "the hub wants a token: the model is gated or private and HF_TOKEN is missing or wrong (401)",
+        "put a token of an account that accepted the licence into the Secret; better: "
+        "seawall pull once, then serve offline",
+    ),
+    Sign(
+        "weights/forbidden",
+        r"403 (?:Client Error|Forbidden)[^\n]{0,160}",
+        "the hub refuses this account (403): the licence is not accepted, or the token lacks the scope",
+        "accept the licence on the model's page with the token's account",
+    ),
+    Sign(
+        "weights/not-found",
+        r"(?:RepositoryNotFoundError|RevisionNotFoundError|EntryNotFoundError)[^\n]{0,160}|404 "
+        r"Client Error[^\n]{0,160}",
+        "the hub knows no such model, revision or file (404)",
+        "check the name and --revision; a private repository answers 404 without a token",
+    ),
+    Sign(
+        "weights/rate-limited",
+        r"429 (?:Client Error|Too Many Requests)[^\n]{0,160}|You have been rate limited|HTTP " r"Error 429",
+        "the hub limits the rate (429): many replicas download at once",
+        "download once into a shared volume (seawall pull), start replicas from it with HF_HUB_OFFLINE=1",
+    ),
+    Sign(
+        "weights/hub-unreachable",
+        r"(?:(?:Max retries exceeded with "
+        r"url|ReadTimeout|ConnectTimeout|ConnectionError|NameResolutionError|Temporary "
+        r"failure in name resolution)[^\n]{0,160}(?:huggingface|hf\.co)?)",
+        "the hub cannot be reached from the Pod (timeout, DNS or a NetworkPolicy)",
+        "kubectl exec into the Pod and resolve the host; serve from a local volume instead",
+        certain=False,
+    ),
+    Sign(
+        "weights/disk-full",
+        r"(?:No space left on device|OSError: \[Errno 28\]|Disk quota exceeded)[^\n]{0,120}",
+        "the disk that is written to is full",
+        "a larger claim (1.2 x the weights) or emptyDir, ephemeral-storage requests; df -h in the Pod",
+    ),
+    Sign(
+        "weights/corrupt",
+        r"(?:SafetensorError|safetensors_rust\.SafetensorError|HeaderTooLarge|InvalidHeaderDeserialization|MetadataIncompleteBuffer)[^\n]{0,120}",
+        "a weight file is broken or only half written",
+        "seawall pull verifies every hash and mends what is broken",
+    ),
+    Sign(
+        "weights/no-model",
+        r"(?:does not appear to have a file named config\.json|Invalid repository ID or local "
+        r"directory specified|is not a local folder and is not a valid model "
+        r"identifier)[^\n]{0,160}",
+        "there is no model at the path that vLLM was given",
+        "did the loader Job finish, and is the mount the one that vLLM reads? kubectl exec ls on the path",
+    ),
+    Sign(
+        "engine/permission",
+        r"PermissionError: \[Errno 13\] Permission denied: '(?P<path>[^']+)'|Read-only file "
+        r"system: '(?P<ro>[^']+)'",
+        "the engine may not write {path}{ro}",
+        "mount an emptyDir there, or set HOME, HF_HOME and VLLM_CACHE_ROOT to a writable "
+        "volume; fsGroup for claims",
+    ),
+    Sign(
+        "engine/ready-timeout",
+        r"Timed out waiting for (?:new )?engine core processes to start|Did not receive "
+        r"response from front-end process",
+        "the engine was not ready within VLLM_ENGINE_READY_TIMEOUT_S (600 s), and vLLM gave up by itself",
+        "raise VLLM_ENGINE_READY_TIMEOUT_S to the start-up budget, or load faster",
+    ),
+    Sign(
+        "engine/unsupported-gpu",
+        r"(?:Bfloat16 is only supported on GPUs with compute capability|no kernel image is "
+        r"available for execution on the device|compute capability[^\n]{0,60}(?:not "
+        r"supported|at least))[^\n]{0,160}",
+        "this GPU cannot run this model's format",
+        "use --dtype half on older GPUs, another quantization, or a newer GPU",
+    ),
+    Sign(
+        "engine/heads",
+        r"must be divisible by tensor parallel size[^\n]{0,60}",
+        "the tensor-parallel size does not divide the model's heads",
+        "use a power of two that divides the heads; seawall plan",
+    ),
+    Sign(
+        "engine/ranks",
+        r"World size \((?P<ranks>\d+)\) is larger than the number of",
+        "{ranks} ranks are asked for and the Pod has fewer GPUs",
+        "make the GPU limit equal to --tensor-parallel-size x --pipeline-parallel-size",
+    ),
+    Sign(
+        "engine/unsupported-model",
+        r"(?:Model architectures? \[[^\]]*\] (?:are|is) not supported|has no vLLM "
+        r"implementation|model type `?[\w-]+`? but Transformers does not "
+        r"recognize)[^\n]{0,160}",
+        "this vLLM does not know the model's architecture",
+        "pin a newer vLLM image",
+    ),
+    Sign(
+        "engine/port-taken",
+        r"(?:address already in use|\[Errno 98\])",
+        "the port is taken by another process in the Pod or on the host network",
+        "another --port, or no hostNetwork",
+    ),
+    Sign(
+        "engine/host-memory",
+        r"(?:Cannot allocate memory|DefaultCPUAllocator: can't allocate memory|std::bad_alloc)",
+        "the host memory of the container ran out",
+        "raise the memory limit; /dev/shm and KV offloading count into it",
+    ),
+    Sign(
+        "engine/died",
+        r"(?:EngineDeadError|Engine core initialization failed|EngineCore (?:encountered a "
+        r"fatal error|died unexpectedly))[^\n]{0,120}",
+        "the engine process died; the first error above it says why",
+        "kubectl logs --previous, read from the first ERROR on",
+        weight=40,
+        certain=False,
+    ),
+)
+
+
+@dataclass(frozen=True)
+class Said:
+    """A sign that was found, with the line that shows it."""
+
+    sign: Sign
+    what: str
+    line: str
+
+
+def read(text: str) -> Said | None:
+    """The first sign in the table's order that the text shows; None when it shows none."""
+    for sign in SIGNS:
+        m = re.search(sign.pattern, text, re.IGNORECASE)
+        if m is None:
+            continue
+        start = text.rfind("\n", 0, m.start()) + 1
+        end = text.find("\n", m.end())
+        line = text[start : end if end >= 0 else len(text)].strip()
+        groups = {k: (v or "").strip() for k, v in m.groupdict().items()}
+        what = re.sub(r" \(Xid \)", "", sign.what.format(**groups))
+        return Said(sign, what, redacted(line[:240]))
+    return None
+
+
+def redacted(line: str) -> str:
+    """Without tokens that a log may hold."""
+    return re.sub(
+        r"\b(hf_|sk-|ghp_|AKIA)[A-Za-z0-9_-]{6,}|(?<=[?&])(token|X-Amz-Signature)=[^&\s]+", r"\1...", line
+    )

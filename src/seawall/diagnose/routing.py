@@ -1,0 +1,134 @@
+"""Why requests do not reach a replica that runs: endpoints, Services, the gateway's own picture. Pure rules."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from seawall.diagnose.cause import Cause, rule
+from seawall.diagnose.facts import Facts, Object, condition, items, name_of, part
+
+
+def _ready(pod: Object) -> bool:
+    return condition(pod, "Ready").get("status") == "True" and not part(pod, "metadata").get(
+        "deletionTimestamp"
+    )
+
+
+@rule
+def services(facts: Facts) -> Iterator[Cause]:
+    """Services without endpoints: no Pod has the labels, or none is ready."""
+    for service in facts.services:
+        selector, name = part(service, "spec", "selector"), name_of(service)
+        slices = [
+            s
+            for s in facts.endpointslices
+            if part(s, "metadata", "labels").get("kubernetes.io/service-name") == name
+        ]
+        endpoints = [e for s in slices for e in items(s, "endpoints")]
+        serving = [e for e in endpoints if part(e, "conditions").get("ready") is not False]
+        if not selector or serving or not facts.pods:
+            continue
+        picked = [
+            p
+            for p in facts.pods
+            if all(part(p, "metadata", "labels").get(k) == v for k, v in selector.items())
+        ]
+        if not picked:
+            wanted = ", ".join(f"{k}={v}" for k, v in selector.items())
+            yield Cause(
+                id="route/selects-nothing",
+                certainty="certain",
+                subject=f"Service/{name}",
+                weight=82,
+                what=f"its selector {wanted} fits no Pod: clients get connection refused or 503",
+                evidence=(f"{len(facts.pods)} Pods in sight, 0 selected",),
+                do="kubectl get pods --show-labels; make selector and labels agree",
+            )
+        elif any(_ready(p) for p in picked):
+            yield Cause(
+                id="route/stale-endpoints",
+                certainty="likely",
+                subject=f"Service/{name}",
+                weight=70,
+                what="ready Pods are selected and the Service has no ready endpoint: a port name that "
+                "does not exist, or endpoints lag behind",
+                evidence=(f"{len(picked)} Pods selected",),
+                do=f"kubectl get endpointslices -l kubernetes.io/service-name={name} -o yaml; check "
+                "targetPort's name",
+            )
+        else:
+            yield Cause(
+                id="route/none-ready",
+                certainty="certain",
+                subject=f"Service/{name}",
+                weight=35,
+                what=f"it has no ready endpoint: none of its {len(picked)} Pods is ready",
+                evidence=(f"{len(endpoints)} endpoints, 0 ready",),
+                do="see the Pods' causes",
+            )
+
+
+@rule
+def gateway(facts: Facts) -> Iterator[Cause]:
+    """What the gateway itself says: no replica, all evicted, replicas that are gone."""
+    if not facts.gateway:
+        return
+    fleets, replicas = part(facts.gateway, "fleets"), part(facts.gateway, "replicas")
+    for fleet, state in fleets.items():
+        mine = {n: r for n, r in replicas.items() if isinstance(r, dict) and r.get("fleet") == fleet}
+        usable = [n for n, r in mine.items() if r.get("state") == "ready"]
+        queued = state.get("queued") or 0 if isinstance(state, dict) else 0
+        ready = [
+            p
+            for p in facts.pods
+            if _ready(p) and part(p, "metadata", "labels").get("seawall.dev/fleet") in (fleet, None)
+        ]
+        if usable:
+            continue
+        if not mine and ready:
+            what, certainty = (
+                f"the gateway knows no replica of {fleet}, and {len(ready)} Pods are ready: its "
+                "discovery is broken (RBAC, NetworkPolicy, labels)",
+                "certain",
+            )
+            do = (
+                "kubectl auth can-i watch endpointslices --as "
+                "system:serviceaccount:NAMESPACE:GATEWAY; kubectl logs deploy/GATEWAY"
+            )
+        elif mine:
+            states = ", ".join(f"{n} {r.get('state')}" for n, r in list(mine.items())[:4])
+            what, certainty, do = (
+                f"the gateway routes to none of the {len(mine)} replicas of {fleet} ({states})",
+                "likely",
+                "see the replicas' causes; it probes them and takes them back by itself",
+            )
+        else:
+            what, certainty, do = (
+                f"the gateway has no replica of {fleet}",
+                "likely",
+                "see the Pods' causes; scaled to zero wakes with the first request",
+            )
+        yield Cause(
+            id="route/gateway-no-endpoints",
+            certainty="certain" if certainty == "certain" else "likely",
+            subject=f"Fleet/{fleet}",
+            weight=84 if ready else 38,
+            what=what,
+            evidence=(f"/debug/state: {len(mine)} replicas, {queued} requests queued",),
+            do=do,
+        )
+    gone = {str(n) for n in replicas} - {name_of(p) for p in facts.pods}
+    if (
+        facts.pods
+        and gone
+        and any(isinstance(r, dict) and r.get("state") == "ready" and n in gone for n, r in replicas.items())
+    ):
+        yield Cause(
+            id="route/dead-replica",
+            certainty="likely",
+            subject="Gateway",
+            weight=80,
+            what=f"the gateway still routes to replicas that are gone: {', '.join(sorted(gone)[:4])}",
+            evidence=("in /debug/state as ready, not among the Pods",),
+            do="restart the gateway's Pod; its watch should have been relisted: report this",
+        )

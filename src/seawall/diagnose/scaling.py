@@ -1,0 +1,182 @@
+"""Why a fleet does not scale: KEDA's and the HPA's own conditions. Pure rules."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from seawall.diagnose.cause import Cause, rule
+from seawall.diagnose.facts import Facts, Object, condition, items, name_of, part, shown
+
+
+@rule
+def scaled_objects(facts: Facts) -> Iterator[Cause]:
+    """KEDA: not ready, paused, on its fallback, or blind without an error."""
+    for obj in facts.scaledobjects:
+        subject, ready = f"ScaledObject/{name_of(obj)}", condition(obj, "Ready")
+        failed = next(
+            facts.events_of(obj, "KEDAScalerFailed", "ScaledObjectCheckFailed", "KEDAMetricSourceFailed"),
+            None,
+        )
+        evidence = (
+            shown(failed) if failed else f"Ready={ready.get('status')}: {ready.get('message', '')}"[:240]
+        )
+        message = f"{(failed or {}).get('message') or ''} {ready.get('message') or ''}"
+        if ready and ready.get("status") == "False":
+            yield _not_ready(subject, message, evidence)
+        elif failed is not None:
+            yield Cause(
+                id="scale/trigger-fails",
+                certainty="certain",
+                subject=subject,
+                weight=70,
+                what="KEDA is Ready, and its trigger fails at every poll: " + _why(message),
+                evidence=(evidence,),
+                do="seawall doctor asks Prometheus the same query; kubectl logs -n keda deploy/keda-operator",
+            )
+        if condition(obj, "Fallback").get("status") == "True":
+            yield Cause(
+                id="scale/fallback",
+                certainty="certain",
+                subject=subject,
+                weight=65,
+                what="the metric cannot be read and KEDA holds the fallback's replicas",
+                evidence=(str(condition(obj, "Fallback").get("message") or "Fallback=True")[:240],),
+                do="is Prometheus up, and does the address in the trigger lead to it?",
+            )
+        if condition(obj, "Paused").get("status") == "True":
+            yield Cause(
+                id="scale/paused",
+                certainty="certain",
+                subject=subject,
+                weight=60,
+                what="autoscaling is paused by annotation",
+                evidence=("annotation autoscaling.keda.sh/paused",),
+                do="kubectl annotate scaledobject NAME autoscaling.keda.sh/paused-",
+            )
+        yield from _blind(facts, obj, subject)
+
+
+def _not_ready(subject: str, message: str, evidence: str) -> Cause:
+    missing = re.search(
+        r'(deployments|statefulsets)\S* "([^"]+)" not found|doesn\'t have correct scaleTargetRef', message
+    )
+    what = (
+        f"it scales something that does not exist: {missing[2] or ''}"
+        if missing
+        else "KEDA cannot use it: " + _why(message)
+    )
+    return Cause(
+        id="scale/not-ready",
+        certainty="certain",
+        subject=subject,
+        weight=72,
+        what=what.strip(),
+        evidence=(evidence,),
+        do="kubectl describe scaledobject; correct scaleTargetRef or the trigger, then seawall lint",
+    )
+
+
+def _why(message: str) -> str:
+    if "multiple elements" in message:
+        return "the query returns more than one series (wrap it in sum)"
+    if re.search(r"dial tcp|no such host|connection refused|i/o timeout|deadline exceeded", message):
+        return "Prometheus cannot be reached at the trigger's address"
+    if re.search(r"\b(400|parse error|bad_data)\b", message):
+        return "Prometheus refuses the query"
+    if re.search(r"\b(401|403)\b|unauthorized|forbidden", message, re.IGNORECASE):
+        return "Prometheus wants a login (TriggerAuthentication)"
+    if re.search(r"empty|returned no|null|'prometheus' .* result is empty|metric may be missing", message):
+        return "the query returns nothing: a metric or label that does not exist, or no Pod is scraped"
+    return " ".join(message.split())[:160] or "it does not say why"
+
+
+def _blind(facts: Facts, obj: Object, subject: str) -> Iterator[Cause]:
+    """ignoreNullValues (the default) over a query that returns nothing: 0, for ever, without an error."""
+    waiting = sum(facts.metrics.get("vllm:num_requests_waiting", {}).values())
+    for trigger in items(obj, "spec", "triggers"):
+        data = part(trigger, "metadata")
+        hides = str(data.get("ignoreNullValues", "true")).lower() != "false"
+        wrong = re.search(
+            r"vllm_\w+|vllm:pending\w*|vllm:\w*requests_total(?!\w)", str(data.get("query") or "")
+        )
+        external = [
+            part(m, "external", "current")
+            for h in _hpas(facts, obj)
+            for m in items(h, "status", "currentMetrics")
+        ]
+        zero = bool(external) and all(
+            str(v.get("averageValue") or v.get("value") or "0") == "0" for v in external
+        )
+        if hides and waiting > 0 and (zero or wrong):
+            yield Cause(
+                id="scale/blind",
+                certainty="certain" if wrong else "likely",
+                subject=subject,
+                weight=78,
+                what=f"{waiting:.0f} requests wait and the scaler sees 0: its query returns nothing, and "
+                "ignoreNullValues makes a 0 of it",
+                evidence=(
+                    f"query {str(data.get('query')).strip()[:160]}",
+                    f"vllm:num_requests_waiting is {waiting:.0f}",
+                ),
+                do='seawall lint on the ScaledObject; set ignoreNullValues: "false" and a fallback',
+            )
+            return
+
+
+def _hpas(facts: Facts, obj: Object) -> list[Object]:
+    name = part(obj, "status").get("hpaName") or f"keda-hpa-{name_of(obj)}"
+    return [h for h in facts.hpas if name_of(h) == name]
+
+
+@rule
+def hpas(facts: Facts) -> Iterator[Cause]:
+    """HPAs that cannot read, cannot scale, or have reached their limit."""
+    for hpa in facts.hpas:
+        subject = f"HorizontalPodAutoscaler/{name_of(hpa)}"
+        active, able, limited = (
+            condition(hpa, k) for k in ("ScalingActive", "AbleToScale", "ScalingLimited")
+        )
+        if active.get("status") == "False" and active.get("reason") != "ScalingDisabled":
+            message = str(active.get("message") or "")
+            api = re.search(
+                r"the server (is currently unable to handle|could not find the requested resource)|no "
+                r"matches for kind",
+                message,
+            )
+            what = (
+                "the external metrics API does not answer (KEDA's metrics server)"
+                if api
+                else "it cannot read its metric, shows <unknown> and scales nothing"
+            )
+            yield Cause(
+                id="scale/hpa-no-metric",
+                certainty="certain",
+                subject=subject,
+                weight=68,
+                what=what,
+                evidence=(f"{active.get('reason')}: {message}"[:260],),
+                do="kubectl get apiservice v1beta1.external.metrics.k8s.io; kubectl describe scaledobject",
+            )
+        if able.get("status") == "False":
+            yield Cause(
+                id="scale/hpa-target",
+                certainty="certain",
+                subject=subject,
+                weight=68,
+                what="it cannot scale its target",
+                evidence=(f"{able.get('reason')}: {able.get('message', '')}"[:240],),
+                do="does the target exist, and has it a scale subresource?",
+            )
+        at_max = part(hpa, "status").get("currentReplicas") == part(hpa, "spec").get("maxReplicas")
+        if limited.get("status") == "True" and limited.get("reason") == "TooManyReplicas" and at_max:
+            yield Cause(
+                id="scale/at-max",
+                certainty="certain",
+                subject=subject,
+                weight=45,
+                what=f"more replicas are wanted than maxReplicas ({part(hpa, 'spec').get('maxReplicas')}) allows",
+                evidence=(str(limited.get("message"))[:240],),
+                do="raise scaling.max if there are GPUs; clients get 429 meanwhile",
+            )

@@ -1,0 +1,398 @@
+"""Why a Pod is not placed: the scheduler's message, read against the nodes. Pure rules."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from seawall.diagnose.cause import Cause, rule
+from seawall.diagnose.facts import Facts, Object, condition, items, meta, name_of, part, shown
+
+
+def gpus_asked(pod: Object) -> tuple[str, int]:
+    """(resource, count) of the GPUs that a Pod's containers ask for."""
+    total, resource = 0, "nvidia.com/gpu"
+    for container in items(pod, "spec", "containers"):
+        for key, value in part(container, "resources", "limits").items():
+            if re.search(r"(/gpu|/mig-|/gaudi)", key):
+                resource = key
+                total += int(value) if str(value).isdigit() else 0
+    return resource, total
+
+
+def fits_selector(pod: Object, node: Object) -> tuple[bool, str]:
+    """Whether a node has the labels that a Pod demands; the first that it lacks."""
+    labels = part(node, "metadata", "labels")
+    for key, value in part(pod, "spec", "nodeSelector").items():
+        if labels.get(key) != value:
+            return False, f"{key}={value}"
+    required = part(pod, "spec", "affinity", "nodeAffinity", "requiredDuringSchedulingIgnoredDuringExecution")
+    terms = items(required, "nodeSelectorTerms")
+    lacking = ""
+    for term in terms:
+        missing = [e for e in items(term, "matchExpressions") if not _holds(e, labels)]
+        if not missing:
+            return True, ""
+        first = missing[0]
+        lacking = (
+            lacking
+            or f"{first.get('key')} {first.get('operator')} {', '.join(first.get('values') or [])}".strip()
+        )
+    return not terms, lacking
+
+
+def _holds(e: Object, labels: Object) -> bool:
+    value, values = labels.get(str(e.get("key"))), e.get("values") or []
+    match e.get("operator"):
+        case "In":
+            return value in values
+        case "NotIn":
+            return value not in values
+        case "Exists":
+            return value is not None
+        case "DoesNotExist":
+            return value is None
+        case "Gt" | "Lt" as op:
+            try:
+                a, b = int(str(value)), int(str(values[0]))
+            except (ValueError, IndexError):
+                return False
+            return a > b if op == "Gt" else a < b
+        case _:
+            return True
+
+
+def untolerated(pod: Object, node: Object) -> Object | None:
+    """The first NoSchedule or NoExecute taint of a node that a Pod does not tolerate."""
+    for taint in items(node, "spec", "taints"):
+        if taint.get("effect") == "PreferNoSchedule":
+            continue
+        if not any(_tolerates(t, taint) for t in items(pod, "spec", "tolerations")):
+            return taint
+    return None
+
+
+def _tolerates(toleration: Object, taint: Object) -> bool:
+    if toleration.get("effect") and toleration["effect"] != taint.get("effect"):
+        return False
+    if toleration.get("key") and toleration["key"] != taint.get("key"):
+        return False
+    return toleration.get("operator") == "Exists" or (toleration.get("value") or "") == (
+        taint.get("value") or ""
+    )
+
+
+def _pending(facts: Facts) -> Iterator[tuple[Object, str, str]]:
+    """(Pod, scheduler's message, evidence) of Pods that are not placed."""
+    for pod in facts.pods:
+        if part(pod, "spec").get("nodeName") or part(pod, "status").get("phase") not in (None, "Pending"):
+            continue
+        event = next(facts.events_of(pod, "FailedScheduling"), None)
+        scheduled = condition(pod, "PodScheduled")
+        message = str((event or {}).get("message") or scheduled.get("message") or "")
+        if message and (event or scheduled.get("status") == "False"):
+            yield pod, message, shown(event) if event else f"PodScheduled=False: {message[:240]}"
+
+
+@rule
+def not_placed(facts: Facts) -> Iterator[Cause]:
+    """Splits `0/12 nodes are available: ...` into its parts and names the one that keeps the GPU nodes away."""
+    for pod, message, evidence in _pending(facts):
+        resource, wanted = gpus_asked(pod)
+        gpu_nodes = [n for n in facts.nodes if _capacity(n, resource)]
+        subject = f"Pod/{name_of(pod)}"
+        yield from _volume(message, subject, evidence)
+        if facts.nodes and wanted and not gpu_nodes:
+            yield Cause(
+                id="scheduling/no-gpu-nodes",
+                certainty="certain",
+                subject=subject,
+                weight=100,
+                what=f"no node offers {resource}: the device plugin does not run there, or there is no GPU node",
+                evidence=(evidence, f"{len(facts.nodes)} nodes, none with {resource} in its capacity"),
+                do="kubectl get nodes -o custom-columns=N:.metadata.name,G:.status.allocatable; then "
+                "seawall doctor",
+            )
+            continue
+        yield from _gpu_nodes(facts, pod, gpu_nodes, message, evidence)
+
+
+def _gpu_nodes(
+    facts: Facts, pod: Object, nodes: list[Object], message: str, evidence: str
+) -> Iterator[Cause]:
+    subject, (resource, wanted) = f"Pod/{name_of(pod)}", gpus_asked(pod)
+    where = f"{len(nodes)} GPU node{'s' * (len(nodes) != 1)}" if nodes else "the nodes"
+    wrong = [(n, fits_selector(pod, n)[1]) for n in nodes if not fits_selector(pod, n)[0]]
+    fitting = [n for n in nodes if fits_selector(pod, n)[0]]
+    if "didn't match Pod's node affinity/selector" in message and not fitting:
+        lacking = wrong[0][1] if wrong else _demand(pod)
+        yield Cause(
+            id="scheduling/label",
+            certainty="certain" if wrong else "likely",
+            subject=subject,
+            weight=95,
+            what=f"no node carries the label that the Pod demands: {lacking}",
+            evidence=(evidence, f"{where}: none has it" if nodes else "node affinity of the Pod"),
+            do=f"kubectl get nodes --show-labels | grep {lacking.split('=')[0].split(' ')[0]}; use "
+            "nvidia.com/gpu.product (GPU feature discovery) instead of labels set by hand",
+        )
+        return
+    tainted = [(n, t) for n in fitting if (t := untolerated(pod, n))]
+    if "untolerated taint" in message and (len(tainted) == len(fitting)):
+        taint = tainted[0][1] if tainted else _taint_of(message)
+        said = f"{taint.get('key')}{'=' + str(taint['value']) if taint.get('value') else ''}"
+        tolerates = (
+            ", ".join(
+                str(t.get("key") or "everything")
+                for t in items(pod, "spec", "tolerations")
+                if not str(t.get("key")).startswith("node.kubernetes.io/")
+            )
+            or "none of them"
+        )
+        condition_taint = str(taint.get("key")).startswith("node.kubernetes.io/")
+        yield Cause(
+            id="scheduling/node-condition" if condition_taint else "scheduling/taint",
+            certainty="certain" if tainted else "likely",
+            subject=subject,
+            weight=95,
+            what=f"every GPU node that fits carries the taint {said}, and the Pod tolerates {tolerates}",
+            evidence=(
+                evidence,
+                f"{len(tainted)} of {where} tainted" if tainted else "the scheduler's message",
+            ),
+            do=f"kubectl describe node {name_of(tainted[0][0]) if tainted else 'NODE'} (Conditions)"
+            if condition_taint
+            else f"add tolerations: [{{key: {taint.get('key')}, operator: Exists}}] (seawall render does)",
+        )
+        return
+    if f"Insufficient {resource}" in message:
+        largest = max((_capacity(n, resource) for n in fitting), default=0)
+        if fitting and largest < wanted:
+            yield Cause(
+                id="scheduling/node-too-small",
+                certainty="certain",
+                subject=subject,
+                weight=95,
+                what=f"the Pod asks for {wanted} {resource} and the largest node that fits has {largest}",
+                evidence=(evidence,),
+                do="use fewer GPUs per replica (seawall plan), larger nodes, or a multi-node split",
+            )
+            return
+        if _surging(facts, pod):
+            return  # told by the rollout's rule
+        yield Cause(
+            id="scheduling/no-free-gpu",
+            certainty="certain",
+            subject=subject,
+            weight=90,
+            what=f"all GPUs are taken: the Pod needs {wanted} free {resource} on one node",
+            evidence=(evidence, f"{where} in sight"),
+            do="kubectl get pods -A -o wide --field-selector spec.nodeName=NODE; grow the GPU pool "
+            "or lower scaling.max",
+        )
+        return
+    for resource in ("cpu", "memory", "ephemeral-storage", "pods"):
+        if re.search(
+            rf"Insufficient {resource}\b|Too many pods"
+            if resource == "pods"
+            else rf"Insufficient {resource}\b",
+            message,
+        ):
+            yield Cause(
+                id="scheduling/no-host-resources",
+                certainty="certain",
+                subject=subject,
+                weight=85,
+                what=f"the GPU nodes have too little {resource} left for the Pod's request",
+                evidence=(evidence,),
+                do="lower the Pod's requests (140Gi of memory are not needed to load a 140 GB model), "
+                "or use larger nodes",
+            )
+            return
+
+
+def _volume(message: str, subject: str, evidence: str) -> Iterator[Cause]:
+    if re.search(
+        r"volume node affinity conflict|no available volume zone|had no available volume zone", message
+    ):
+        yield Cause(
+            id="scheduling/volume-zone",
+            certainty="certain",
+            subject=subject,
+            weight=95,
+            what="the volume lies in another zone than the nodes that fit",
+            evidence=(evidence,),
+            do="volumeBindingMode: WaitForFirstConsumer, a regional or file storage class, or nodes "
+            "in the volume's zone",
+        )
+    elif re.search(
+        r"unbound immediate PersistentVolumeClaims|persistentvolumeclaim \"[^\"]+\" not found", message
+    ):
+        yield Cause(
+            id="storage/claim-unbound",
+            certainty="certain",
+            subject=subject,
+            weight=80,
+            what="the Pod waits for a claim that is not bound or does not exist",
+            evidence=(evidence,),
+            do="kubectl get pvc; kubectl describe pvc NAME (is there a default StorageClass?)",
+        )
+
+
+def _demand(pod: Object) -> str:
+    return fits_selector(pod, {"metadata": {"labels": {}}})[1]
+
+
+def _taint_of(message: str) -> Object:
+    m = re.search(r"untolerated taint(?:\(s\))? \{([^:}]+): ?([^}]*)\}", message)
+    return {"key": m[1], "value": m[2]} if m else {"key": "(see the message)"}
+
+
+def _capacity(node: Object, resource: str) -> int:
+    value = (
+        part(node, "status", "allocatable").get(resource)
+        or part(node, "status", "capacity").get(resource)
+        or 0
+    )
+    return int(value) if str(value).isdigit() else 0
+
+
+def _surging(facts: Facts, pod: Object) -> bool:
+    """The Pod is the surge Pod of a rollout: its ReplicaSet is new and an older one still has Pods."""
+    owner = next(
+        (o.get("name") for o in items(pod, "metadata", "ownerReferences") if o.get("kind") == "ReplicaSet"),
+        None,
+    )
+    sets = [r for r in facts.replicasets if part(r, "status").get("replicas")]
+    mine = next((r for r in sets if name_of(r) == owner), None)
+    if mine is None:
+        return False
+    parent = [o.get("name") for o in items(mine, "metadata", "ownerReferences")]
+    return any(
+        r is not mine and [o.get("name") for o in items(r, "metadata", "ownerReferences")] == parent
+        for r in sets
+    )
+
+
+@rule
+def quota(facts: Facts) -> Iterator[Cause]:
+    """The namespace's quota, a LimitRange or Pod Security refuses Pods: told only in the ReplicaSet's events."""
+    for event in facts.events:
+        message = str(event.get("message") or "")
+        if event.get("reason") != "FailedCreate":
+            continue
+        about = part(event, "involvedObject")
+        subject = f"{about.get('kind', 'ReplicaSet')}/{about.get('name', '')}"
+        if "exceeded quota" in message:
+            m = re.search(r"exceeded quota: ([\w.-]+), requested: ([^,]+(?:,[^,]+)*?), used", message)
+            yield Cause(
+                id="scheduling/quota",
+                certainty="certain",
+                subject=subject,
+                weight=95,
+                what=f"the namespace's quota {m[1] if m else ''} is used up: no Pod is made at all".replace(
+                    "  ", " "
+                ),
+                evidence=(shown(event),),
+                do="kubectl describe resourcequota; raise it, or lower scaling.max",
+            )
+        elif "violates PodSecurity" in message:
+            yield Cause(
+                id="scheduling/pod-security",
+                certainty="certain",
+                subject=subject,
+                weight=95,
+                what="the namespace's Pod Security level refuses the Pod",
+                evidence=(shown(event),),
+                do="seawall render writes Pods that `restricted` admits; kubectl get ns --show-labels",
+            )
+        elif re.search(r"failed calling webhook|webhook .* denied", message):
+            down = "failed calling webhook" in message
+            yield Cause(
+                id="cluster/webhook",
+                certainty="certain",
+                subject=subject,
+                weight=95,
+                what="an admission webhook is down: nothing is admitted"
+                if down
+                else "an admission webhook refuses the Pod",
+                evidence=(shown(event),),
+                do="kubectl get validatingwebhookconfigurations,mutatingwebhookconfigurations; is its "
+                "Service up?",
+            )
+
+
+@rule
+def preempted(facts: Facts) -> Iterator[Cause]:
+    """Pods of ours that a higher priority pushed out."""
+    for event in facts.events:
+        if event.get("reason") in ("Preempted", "PreemptionByScheduler"):
+            about = part(event, "involvedObject")
+            yield Cause(
+                id="scheduling/preempted",
+                certainty="certain",
+                subject=f"Pod/{about.get('name', '')}",
+                weight=80,
+                what="a Pod of higher priority took its place",
+                evidence=(shown(event),),
+                do="give serving Pods a PriorityClass above batch work: kubectl get priorityclass",
+            )
+    for pod in facts.pods:
+        target = condition(pod, "DisruptionTarget")
+        if target.get("status") == "True" and target.get("reason") == "PreemptionByScheduler":
+            yield Cause(
+                id="scheduling/preempted",
+                certainty="certain",
+                subject=f"Pod/{name_of(pod)}",
+                weight=80,
+                what="a Pod of higher priority took its place",
+                evidence=(str(target.get("message"))[:240],),
+                do="give serving Pods a PriorityClass above batch work: kubectl get priorityclass",
+            )
+
+
+@rule
+def bad_nodes(facts: Facts) -> Iterator[Cause]:
+    """Nodes that push Pods away: not ready, under pressure, being drained or lost to spot."""
+    used = {str(part(p, "spec").get("nodeName")) for p in facts.pods} - {"None"}
+    for node in facts.nodes:
+        name = name_of(node)
+        if used and name not in used:
+            continue
+        for kind in ("DiskPressure", "MemoryPressure", "PIDPressure"):
+            if condition(node, kind).get("status") == "True":
+                yield Cause(
+                    id="node/pressure",
+                    certainty="certain",
+                    subject=f"Node/{name}",
+                    weight=85,
+                    what=f"the node is under {kind}: it evicts Pods and takes no new ones",
+                    evidence=(str(condition(node, kind).get("message") or kind)[:240],),
+                    do=f"kubectl describe node {name}; request ephemeral-storage, clean images and caches",
+                )
+        ready = condition(node, "Ready")
+        if ready and ready.get("status") != "True":
+            yield Cause(
+                id="node/not-ready",
+                certainty="certain",
+                subject=f"Node/{name}",
+                weight=90,
+                what="the node is not ready: its Pods are lost to the cluster",
+                evidence=(str(ready.get("message"))[:240],),
+                do=f"kubectl describe node {name}; replace it",
+            )
+        if meta(node).get("deletionTimestamp") or any(
+            "disrupted" in str(t.get("key"))
+            or ("spot" in str(t.get("key")) and "termination" in str(t.get("key")))
+            for t in items(node, "spec", "taints")
+        ):
+            yield Cause(
+                id="node/going",
+                certainty="certain",
+                subject=f"Node/{name}",
+                weight=60,
+                what="the node is being taken away (spot, consolidation or a drain): its streams move to "
+                "other replicas",
+                evidence=("taints: " + ", ".join(str(t.get("key")) for t in items(node, "spec", "taints")),),
+                do="nothing, if an on-demand floor serves; else raise hardware.spot.onDemandFloor",
+            )
