@@ -48,12 +48,16 @@ def engine_account(wanted: Wanted) -> Object:
 def engine_services(wanted: Wanted) -> list[Object]:
     """Headless: the gateway watches its EndpointSlices, one address per ready replica. With a canary there is
     one Service for each side, and the candidate's carries its weight as a label."""
-    sides: list[tuple[str, str | None, dict[str, str]]] = [(wanted.name, None, {})]
+    # LeaderWorkerSet makes a Service of its own name, by which the nodes of a replica find each other before
+    # they are ready. Ours must not stand in its place.
+    tail = "-http" if wanted.plan.nodes_per_replica > 1 else ""
+    name = short(wanted.name, tail)
+    sides: list[tuple[str, str | None, dict[str, str]]] = [(name, None, {})]
     if wanted.canary:
         weight = {CANARY_WEIGHT: str(wanted.canary_weight), GROUP: "canary"}
         sides = [
-            (wanted.name, "stable", {GROUP: "stable"}),
-            (short(wanted.name, "-canary"), "canary", weight),
+            (name, "stable", {GROUP: "stable"}),
+            (short(wanted.name, f"-canary{tail}"), "canary", weight),
         ]
     out: list[Object] = []
     for name, group, extra in sides:

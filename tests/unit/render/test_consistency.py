@@ -203,3 +203,9 @@ def test_engines_are_guaranteed_and_gpu_requests_equal_limits(rendering: Renderi
             continue
         for container in containers(template):
             assert container["resources"]["requests"] == container["resources"]["limits"], owner
+
+
+def test_no_service_takes_the_name_that_leader_worker_set_needs(rendering: Rendering) -> None:
+    """It makes a headless Service of its own name that resolves Pods before they are ready; if the name is
+    taken, the nodes of a replica never find each other."""
+    assert not set(named(rendering, "LeaderWorkerSet")) & set(named(rendering, "Service"))
