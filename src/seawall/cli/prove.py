@@ -41,10 +41,11 @@ def _line(v: Verdict) -> str:
 @click.option(
     "--keep-logs", type=click.Path(file_okay=False, path_type=Path), help="Keep logs and specs here."
 )
+@click.option("--jobs", default=1, show_default=True, help="Scenarios at once (simulated engines only).")
 @click.option("--seed", default=0, show_default=True)
 def command(
     fleet: Path, engine: str, names: tuple[str, ...], streams: int, without: tuple[str, ...], listing: bool,
-    as_json: bool, report: Path | None, keep_logs: Path | None, seed: int,
+    as_json: bool, report: Path | None, keep_logs: Path | None, jobs: int, seed: int,
 ) -> None:  # fmt: skip
     """Prove a fleet's promises: streams checked token by token while one thing after another goes wrong.
 

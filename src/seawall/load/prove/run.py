@@ -45,6 +45,8 @@ class Proof:
     without: Sequence[str] = ()
     seed: int = 0
     keep_logs: Path | None = None
+    jobs: int = 1
+    """Scenarios at the same time, each with a deployment of its own. Real engines run one at a time."""
     stall_s: float = 20.0
     """A client takes a stream for lost after so long without an event. Longer than the gateway's own time-out."""
 
@@ -71,14 +73,25 @@ async def prove(proof: Proof, say: Callable[[str], None], done: Callable[[Verdic
         if proof.engine == "sim":
             say("learning the right answers from a quiet engine")
             cases = await _sim_answers(str(served[0]))
-        for scenario in proof.scenarios:
-            say(f"{scenario.title}: starting {scenario.replicas} replica(s)")
-            verdict, records, cases = await _one(
-                proof, scenario, document, str(served[0]), cases, folder, say
-            )
-            result.verdicts.append(verdict)
-            result.records[scenario.name] = records
-            done(verdict)
+        places = asyncio.Semaphore(proof.jobs if proof.engine == "sim" else 1)
+
+        async def one(scenario: Scenario) -> None:
+            nonlocal cases
+            async with places:
+                say(f"{scenario.title}: starting {scenario.replicas} replica(s)")
+                run = await _one(proof, scenario, document, str(served[0]), cases, folder, say)
+                cases = run[2]
+            result.verdicts.append(run[0])
+            result.records[scenario.name] = run[1]
+            done(run[0])
+
+        tasks = [asyncio.ensure_future(one(scenario)) for scenario in proof.scenarios]
+        try:
+            await asyncio.gather(*tasks)
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
     finally:
         if proof.keep_logs is None:
             shutil.rmtree(folder, ignore_errors=True)

@@ -22,7 +22,7 @@ PROOF: dict[str, Any] = {
     "gateway.stallTimeout": "2s",
     "gateway.firstByteTimeout": "4s",
     "rollout.preStop": "500ms",
-    "rollout.drain": "30s",
+    "rollout.drain": "15s",
 }
 SIM: dict[str, Any] = {"engine.kind": "sim", "engine.maxNumSeqs": 128, "traffic.maxContext": 4096}
 
