@@ -99,7 +99,7 @@ def command(
     result = asyncio.run(
         prove(
             Proof(fleet=fleet, engine=engine, scenarios=chosen, streams=streams, without=without, seed=seed,
-                  keep_logs=keep_logs),
+                  keep_logs=keep_logs, jobs=max(1, jobs)),
             say, done,
         )
     )  # fmt: skip
