@@ -247,6 +247,26 @@ def test_chunks_of_many_tokens_without_a_tokenizer() -> None:
         assert got.view.same_answer(want.view), (cut, got.retries)
 
 
+def test_sampled_chunks_of_many_tokens_go_on_inside_a_character() -> None:
+    """No other draw is needed: what vLLM repeats of prompt and answer is recognized and left out."""
+    servers = [Server("a", width=3), Server("b", width=4)]
+    body = OPEN | {"max_tokens": 40, "ignore_eos": True}
+    saved = 0
+    for cut in range(2, 13):
+        for _ in range(4):
+            got = run(CHAT, body, cut_at(cut), servers=servers)
+            if isinstance(got.end, GiveUp):  # the answer was too short to be recognized
+                assert cut < 6
+                continue
+            retry = json.loads(got.retries[0].body)
+            inside = decode(retry["prompt"]).endswith("�")
+            saved += inside
+            sent = decode(retry["prompt"][5:]).rstrip("�")
+            assert got.view.text[0].startswith(sent) and "the sea 猫" not in got.view.text[0]
+            assert got.session.usage == Usage(prompt_tokens=5, completion_tokens=40)
+    assert saved
+
+
 def test_another_answer_is_an_error_when_exact_and_goes_on_when_best_effort() -> None:
     servers = [Server("a"), Server("b", quirk=1)]
     body = MESSAGES | FORM | {"seed": 3, "max_tokens": 20, "response_format": None, "tools": TOOLS["tools"]}

@@ -34,8 +34,10 @@ class Onward:
         "_due",
         "_fresh",
         "_mark",
+        "_now",
         "_offset_base",
         "_offsets",
+        "_prompt_tokens",
         "_skip",
         "_told",
         "log",
@@ -50,6 +52,9 @@ class Onward:
         self.stream = stream
         self.log = TokenLog(hold, lag, stream.policy.decoder)
         self.prompt_raw: bytes | None = None
+        self._prompt_tokens = 0
+        self._now = 0
+        """Tokens so far, counted along in a continuation (whose usage tells them in every chunk)."""
         self._mark = Mark(0, 0)
         self._due = ""
         """Sent text that the present attempt generates again."""
@@ -63,8 +68,9 @@ class Onward:
 
     @property
     def prompt_tokens(self) -> int:
-        raw = self.prompt_raw
-        return raw.count(b",") + 1 if raw else 0
+        if not self._prompt_tokens and self.prompt_raw:
+            self._prompt_tokens = self.prompt_raw.count(b",") + 1
+        return self._prompt_tokens
 
     @property
     def tokens(self) -> int:
@@ -111,9 +117,13 @@ class Onward:
         if text and self._fresh:
             self._fresh = False
             if not self._mark.sure and self._repeats_prompt(text, len(ids)):
-                self._distrust()
-                return b""
+                behind = self._behind_repeat(text)
+                if behind is None:
+                    self._distrust()
+                    return b""
+                text = behind
         self.log.add(text, ids)
+        self._now += len(ids)
         new = self._new_text(text, finish is not None)
         if stream.failed:
             return b""
@@ -129,7 +139,7 @@ class Onward:
         out = events.chunk_doc(ask.kind, stream.head or {}, None)
         out["choices"] = [events.choice_doc(ask.kind, new, shown, finish, reason, logprobs)]
         if doc.get("usage"):
-            out["usage"] = events.usage_doc(self.prompt_tokens, self.tokens, self._usage_keys(doc))
+            out["usage"] = events.usage_doc(self.prompt_tokens, self._now, self._usage_keys(doc))
         if doc.get("system_fingerprint"):
             out["system_fingerprint"] = doc["system_fingerprint"]
         return events.write(out)
@@ -138,6 +148,14 @@ class Onward:
         """vLLM's detokenizer, begun inside a character, sends prompt and answer so far before the new text."""
         sent = self.log.sent[: self._mark.chars]
         return len(text) > self.log.lag + 32 * (tokens + 1) or (len(sent) >= 8 and sent in text)
+
+    def _behind_repeat(self, text: str) -> str | None:
+        """What follows the repeated prompt and answer: the answer is known, and must occur once to be sure."""
+        sent = self.log.sent[: self._mark.chars]
+        at = text.find(sent)
+        if self.log.hold or len(sent) < 8 or at < 0 or text.find(sent, at + 1) >= 0:
+            return None  # with stop strings the engine would look for them in the prompt, too
+        return text[at + len(sent) :]
 
     def _usage_keys(self, doc: Doc) -> Doc:
         more = {key: value for key, value in doc["usage"].items() if not key.endswith("_tokens")}
@@ -150,7 +168,7 @@ class Onward:
         if not doc.get("usage"):
             return b""
         out = events.chunk_doc(stream.ask.kind, stream.head or {}, None)
-        out["usage"] = events.usage_doc(self.prompt_tokens, self.tokens, doc["usage"])
+        out["usage"] = events.usage_doc(self.prompt_tokens, self._now, doc["usage"])
         if doc.get("system_fingerprint"):
             out["system_fingerprint"] = doc["system_fingerprint"]
         stream.usage_sent = True
@@ -207,7 +225,7 @@ class Onward:
         limit = self.limit
         if limit is not None and mark.tokens >= limit and mark.chars <= len(log.sent):
             return self._finish_here(reason)
-        self._mark = mark
+        self._mark, self._now = mark, mark.tokens
         self._due = log.rewind(mark)
         self._skip = self._told - mark.tokens
         self._fresh = True

@@ -57,7 +57,7 @@ KNOWN = CARRIED | SPENT
 class Ask:
     """A request body, read once: raw JSON per top-level field, decoded only where a question is asked."""
 
-    __slots__ = ("body", "fields", "greedy", "kind", "policy", "route")
+    __slots__ = ("body", "choices", "fields", "greedy", "kind", "policy", "route")
 
     def __init__(self, route: str, body: bytes, policy: Policy) -> None:
         """Raises msgspec.DecodeError when `body` is not a JSON object."""
@@ -68,6 +68,17 @@ class Ask:
         self.fields: dict[str, msgspec.Raw] = _fields.decode(body)
         self.greedy: bool = self.get("temperature") == 0
         """Deterministic without a seed. An absent temperature is the model's own: taken for sampling."""
+        self.choices: int = max(1, self.whole("n") or 1) * self._prompts()
+        """Streams within the stream: n, times the number of prompts."""
+
+    def _prompts(self) -> int:
+        if self.kind != "completions":
+            return 1
+        start = bytes(memoryview(self.fields.get("prompt", b""))[:64]).translate(None, b" \t\r\n")
+        if not start.startswith(b"[") or start[1:2].isdigit():
+            return 1  # one text, or the ids of one: not decoded, they can be many
+        prompts = self.get("prompt")
+        return max(1, len(prompts)) if isinstance(prompts, list) else 1
 
     def get(self, name: str, default: Any = None) -> Any:
         """The field's value; `default` when it is absent or null."""
@@ -92,16 +103,6 @@ class Ask:
     @property
     def seeded(self) -> bool:
         return self.get("seed") is not None
-
-    @property
-    def choices(self) -> int:
-        """Streams within the stream: n, times the number of prompts."""
-        n = max(1, self.whole("n") or 1)
-        if self.kind == "completions":
-            prompt = self.get("prompt")
-            if isinstance(prompt, list) and prompt and not isinstance(prompt[0], int):
-                n *= len(prompt)
-        return n
 
     @property
     def stop(self) -> tuple[str, ...]:
