@@ -398,7 +398,7 @@ JSON = st.recursive(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=120, deadline=None)
 @given(
     st.lists(
         st.dictionaries(st.sampled_from(["id", "choices", "usage", "error", "created"]), JSON), max_size=6

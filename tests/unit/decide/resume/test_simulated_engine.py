@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import subprocess
 import sys
@@ -37,18 +38,21 @@ def await_engine(url: str) -> None:
     raise AssertionError("the simulated engine did not start")
 
 
-@pytest.fixture(scope="module")
-def urls() -> Iterator[list[str]]:
+FLAGS = (
+    "--sim-step",
+    "0.0005",
+    "--sim-seed",
+    "1",
+    "--enable-auto-tool-choice",
+    "--tool-call-parser",
+    "hermes",
+)
+
+
+@contextlib.contextmanager
+def engines(*flags: str) -> Iterator[list[str]]:
+    """Two simulated engines, as processes; their URLs."""
     ports = [free_port(), free_port()]
-    flags = (
-        "--sim-step",
-        "0.0005",
-        "--sim-seed",
-        "1",
-        "--enable-auto-tool-choice",
-        "--tool-call-parser",
-        "hermes",
-    )
     running = [start_engine(port, *flags) for port in ports]
     try:
         found = [f"http://127.0.0.1:{port}" for port in ports]
@@ -59,6 +63,29 @@ def urls() -> Iterator[list[str]]:
         for process in running:
             process.kill()
             process.wait()
+
+
+@pytest.fixture(scope="module")
+def urls() -> Iterator[list[str]]:
+    with engines(*FLAGS) as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def wide() -> Iterator[list[str]]:
+    """Chunks of three tokens: their boundaries may lie inside a character."""
+    with engines(*FLAGS, "--stream-interval", "3") as found:
+        yield found
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_chunks_of_several_tokens_go_on_too(wide: list[str], name: str) -> None:
+    route, body = CASES[name]
+    with httpx.Client(timeout=30) as http:
+        want = relay(http, wide[:1], route, body)
+        for cut in (1, 2, 3, 4, 5):
+            got = relay(http, wide, route, body, (cut,))
+            assert got.view.same_answer(want.view), (cut, got.retries, got.raw, want.raw)
 
 
 @pytest.mark.parametrize("name", CASES)
