@@ -9,10 +9,10 @@ TOOLS := .cache/tools/.ready
 PYTEST_ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help up test test-fast check bench lock clean fmt
+.PHONY: help up test test-fast check bench lock lock-engine clean fmt
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 $(RUN_STAMP): requirements/run.txt pyproject.toml scripts/bootstrap.sh
 	@scripts/bootstrap.sh $(PYTHON) $(VENV) requirements/run.txt
@@ -54,6 +54,9 @@ lock: $(STAMP) ## pin the dependencies anew, with hashes
 	@$(BIN)/uv pip compile -q pyproject.toml --universal --generate-hashes --no-header --no-emit-index-url --no-annotate -o requirements/run.txt
 	@$(BIN)/uv pip compile -q pyproject.toml --extra operator --extra otel --extra cloud --universal --generate-hashes --no-header --no-emit-index-url --no-annotate -o requirements/image.txt
 	@$(BIN)/uv pip compile -q pyproject.toml --extra dev --universal --generate-hashes --no-header --no-emit-index-url --no-annotate -o requirements/dev.txt
+
+lock-engine: $(STAMP) ## pin the engine's packages anew (vLLM for CPU), with hashes
+	@scripts/lock_engine.sh $(BIN)/uv
 
 clean: ## remove what this folder has built (not the caches in your home)
 	@rm -rf $(VENV) dist .mypy_cache .ruff_cache .pytest_cache .hypothesis

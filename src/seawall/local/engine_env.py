@@ -48,7 +48,7 @@ class EngineEnv:
 
 
 def lock_text() -> str:
-    """The pinned requirements with hashes (Linux x86_64, Python 3.11); `make lock` writes them."""
+    """The pinned requirements with hashes (Linux x86_64, Python 3.11); `make lock-engine` writes them."""
     return importlib.resources.files("seawall.local").joinpath("engine-requirements.txt").read_text("utf-8")
 
 
