@@ -1,4 +1,4 @@
-"""`seawall rollout`: restart or scale the replicas of a running fleet."""
+"""`seawall rollout`: restart or scale what `seawall up` runs; canaries on a cluster (rollout_canary.py)."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from typing import Any
 
 import click
 
+from seawall.cli.rollout_canary import add_to
+
 _STATE = click.option(
     "--state-dir", type=click.Path(file_okay=False, path_type=Path), help="Of that `seawall up`."
 )
@@ -17,7 +19,7 @@ _TIMEOUT = click.option("--timeout", default=1800.0, show_default=True, help="Se
 
 @click.group()
 def command() -> None:
-    """Restart or scale the replicas of a running fleet, without dropping a request."""
+    """Replace replicas without dropping a request: restart and scale here, canaries on a cluster."""
 
 
 @command.command()
@@ -108,3 +110,6 @@ def _follow(folder: Path, fleet: str, timeout: float, say: Any) -> None:
                 "See `seawall status`; it goes on by itself.",
             )
         time.sleep(0.5)
+
+
+add_to(command)

@@ -104,7 +104,7 @@ class _Gap:
 
 
 _UNION = math.sqrt(2.0)
-"""Both sides' intervals hold at once with 1 - alpha; two lengths add to at most sqrt(2) of their root sum of squares."""
+"""Both sides' intervals hold at once; their lengths add to at most sqrt(2) times the root of their squares' sum."""
 
 
 def _radius(variance: float, n: int, alpha: float) -> float:

@@ -25,6 +25,7 @@ Event = Literal[
     "undo",
     "done",
 ]
+Wish = Literal["pause", "resume", "abort", "undo"]
 ENDED = ("promoted", "rolled-back")
 PATIENCE = 6.0
 """A step may last so many times its hold before a person is asked: too little traffic proves nothing."""
@@ -74,14 +75,15 @@ class RolloutSeen:
 
     baseline: Side
     canary: Side
-    wish: Literal["pause", "resume", "abort", "undo"] | None = None
+    wish: Wish | None = None
     settled: bool = True
     """The cluster has done what was decided last (promotion or rollback has finished)."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class RolloutDecision:
-    """The weight that the canary should have now, what to do besides, and why."""
+    """The weight that the canary should have now, what to do besides, and why. While the fleet itself takes over the
+    candidate (`promote`) the canary keeps its last share; once it has, nothing is left for a canary."""
 
     weight: int
     act: Literal["none", "promote", "roll-back"]
@@ -175,15 +177,19 @@ def _enter(state: RolloutState, phase: Phase, now: float) -> RolloutState:
 def _decision(
     policy: RolloutPolicy, state: RolloutState, reason: str, verdict: Verdict | None = None
 ) -> RolloutDecision:
-    weight = {"promoting": 100, "promoted": 100, "rolling-back": 0, "rolled-back": 0}.get(
-        state.phase, policy.weights[state.step]
-    )
     act: Literal["none", "promote", "roll-back"] = "none"
     if state.phase == "promoting":
         act = "promote"
     elif state.phase == "rolling-back":
         act = "roll-back"
-    return RolloutDecision(weight=weight, act=act, reason=reason, sure=verdict.sure if verdict else 0.0)
+    return RolloutDecision(
+        weight=weight_of(policy, state), act=act, reason=reason, sure=verdict.sure if verdict else 0.0
+    )
+
+
+def weight_of(policy: RolloutPolicy, state: RolloutState) -> int:
+    """Percent of requests for the canary in this state."""
+    return 0 if state.phase in ("rolling-back", *ENDED) else policy.weights[state.step]
 
 
 def dump(state: RolloutState) -> dict[str, Any]:

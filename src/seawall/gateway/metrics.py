@@ -180,6 +180,7 @@ def state(app: App) -> dict[str, Any]:
                 "queue_limit": f.admission.limit(),
                 "drain_rate": round(f.admission.rate, 3),
                 "canary_percent": f.canary_percent,
+                "sides": {side: s.numbers() for side, s in f.stats.sides.items()},
             }
             for name, f in app.fleets.items()
         },

@@ -57,6 +57,7 @@ class Record:
         "retried",
         "seconds",
         "session",
+        "side",
         "started",
         "status",
         "target",
@@ -96,6 +97,8 @@ class Record:
         self.code = ""
         """Of the gateway's own refusal, if there was one."""
         self.replica = ""
+        self.side = "stable"
+        """Of a canary split: the group of the replica that was tried last."""
         self.resumed = self.retried = 0
         self.cost_usd = 0.0
         self.seconds = 0.0
@@ -130,5 +133,15 @@ class Record:
             if self.tokens_out:
                 fleet.learn_output(self.tokens_out)
         self.seconds = monotonic() - self.started
+        if fleet.canary_percent and outcome == "finished":
+            self._account_side()
         fleet.stats.duration.add(self.seconds)
         fleet.admission.finished(fleet.loop.time())
+
+    def _account_side(self) -> None:
+        """What the canary's analysis learns from an answer."""
+        slo = self.fleet.fleet.spec.traffic.slo
+        ttft = self.first_token_at - self.started if self.first_token_at else 0.0
+        rest = self.tokens_out - 1
+        tpot = (self.seconds - ttft) / rest if ttft > 0 and rest > 0 else 0.0
+        self.fleet.stats.sides[self.side].served(ttft, tpot, ttft > slo.ttft or tpot > slo.tpot)

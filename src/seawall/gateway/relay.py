@@ -66,6 +66,7 @@ class Exchange(Record):
         fleet = self.fleet
         self.target = picked.target
         self.replica = picked.target.name
+        self.side = "canary" if picked.target.replica.group == "canary" else "stable"
         fleet.router.start(picked.target, self.ticket.ask)
         self.phase = Phase.CONNECTING
         pool = fleet.pool(picked.target)
@@ -265,6 +266,8 @@ class Exchange(Record):
         """The replica failed this request: mend it elsewhere, or give up."""
         fleet, target = self.fleet, self.target
         if target is not None:
+            if fleet.canary_percent and label != "keepalive":
+                fleet.stats.sides[self.side].lost()
             if evict:
                 fleet.evict(target, reason)
             if label != "keepalive":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections import deque
+from math import log
 
 BUCKETS_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0)
 
@@ -22,6 +23,54 @@ class Histogram:
         self.total += seconds
 
 
+class SideStats:
+    """One side of a canary split, as `decide.canary` wants it: attempts, what failed, sums of logarithms."""
+
+    __slots__ = (
+        "errors",
+        "requests",
+        "slow",
+        "tpot_log",
+        "tpot_log2",
+        "tpot_n",
+        "ttft_log",
+        "ttft_log2",
+        "ttft_n",
+    )
+
+    def __init__(self) -> None:
+        self.requests = self.errors = self.slow = 0
+        self.ttft_n = self.tpot_n = 0
+        self.ttft_log = self.ttft_log2 = self.tpot_log = self.tpot_log2 = 0.0
+
+    def lost(self) -> None:
+        """An attempt that this side failed, even if another replica mended it and no client ever knew."""
+        self.requests += 1
+        self.errors += 1
+
+    def served(self, ttft_s: float, tpot_s: float, slow: bool) -> None:
+        """A request that this side answered; 0: not measured."""
+        self.requests += 1
+        self.slow += slow
+        if ttft_s > 0:
+            x = log(ttft_s)
+            self.ttft_n, self.ttft_log, self.ttft_log2 = (
+                self.ttft_n + 1,
+                self.ttft_log + x,
+                self.ttft_log2 + x * x,
+            )
+        if tpot_s > 0:
+            x = log(tpot_s)
+            self.tpot_n, self.tpot_log, self.tpot_log2 = (
+                self.tpot_n + 1,
+                self.tpot_log + x,
+                self.tpot_log2 + x * x,
+            )
+
+    def numbers(self) -> dict[str, float]:
+        return {name: getattr(self, name) for name in self.__slots__}
+
+
 class FleetStats:
     """admitted = finished + failed + cancelled + pending, always."""
 
@@ -37,6 +86,7 @@ class FleetStats:
         "retried",
         "shadow_differed",
         "shadowed",
+        "sides",
         "tokens_in",
         "tokens_out",
         "ttft",
@@ -59,6 +109,8 @@ class FleetStats:
         self.duration = Histogram()
         self.queue_wait = Histogram()
         self.ttft_recent: deque[float] = deque(maxlen=512)
+        self.sides = {"stable": SideStats(), "canary": SideStats()}
+        """Kept only while there is a canary."""
 
     @property
     def pending(self) -> int:

@@ -10,12 +10,15 @@ import asyncio
 import json
 import logging
 import random
+import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 
 from seawall.decide.drain import Drain, NodeSeen, ReplicaSeen, decide, deletion_costs
-from seawall.drivers.kube import NODE, POD, Changed, Kube, Object, Select, Synced, key_of
+from seawall.decide.rollout import ENDED
+from seawall.drivers.kube import CONFIG_MAP, NODE, POD, Changed, Kube, Object, Select, Synced, key_of
 from seawall.errors import SeawallError
+from seawall.operator import canary
 from seawall.operator.reconcile import FLEET, Desired, desire, status_of
 from seawall.operator.status import look
 
@@ -56,6 +59,7 @@ class Operator:
             tasks.create_task(self._watch_replicas())
             tasks.create_task(self._watch_nodes())
             tasks.create_task(self._work())
+            tasks.create_task(self._rollouts())
 
     async def _watch_fleets(self) -> None:
         async for news in self._kube.watch(Select(FLEET, self._namespace), lambda o: o, self._resync_s * 4):
@@ -127,6 +131,24 @@ class Operator:
                 )
             except SeawallError as e:
                 log.warning("%s/%s: cannot be marked: %s", action.namespace, action.name, e)
+
+    async def _rollouts(self) -> None:
+        """Drives every canary rollout that was begun, whoever began it."""
+        while True:
+            await asyncio.sleep(10.0)
+            try:
+                found = await self._kube.list(
+                    Select(CONFIG_MAP, self._namespace, labels=canary.LABEL), _rollout_of
+                )
+                for (namespace, _), (name, ended) in found.items():
+                    if not ended:
+                        told = await canary.tick(self._kube, namespace, name, time.time())
+                        if told and told.moved:
+                            log.info(
+                                "rollout %s/%s: %s: %s", namespace, name, told.phase, told.decision.reason
+                            )
+            except SeawallError as e:
+                log.warning("rollouts: %s", e)
 
     def _mark(self, *keys: Key) -> None:
         self._dirty |= set(keys)
@@ -217,6 +239,13 @@ class Operator:
                 for pod, numbers in (answer.get("replicas") or {}).items():
                     total[pod] = total.get(pod, 0) + int(numbers.get("in_flight") or 0)
         return total
+
+
+def _rollout_of(config: Object) -> tuple[str, bool]:
+    """(fleet, whether nothing is left to drive)."""
+    data, labels = config.get("data") or {}, (config.get("metadata") or {}).get("labels") or {}
+    ended = any(f'"phase": "{phase}"' in str(data.get("state")) for phase in ENDED) and not data.get("wish")
+    return str(labels.get(canary.LABEL, "")), ended
 
 
 def replica_seen(pod: Object) -> tuple[ReplicaSeen, int]:

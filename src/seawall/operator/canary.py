@@ -1,0 +1,269 @@
+"""Drives one canary rollout on a cluster: reads both sides' counters, asks `decide.rollout`, applies what follows.
+
+The rollout lives in a ConfigMap: the fleets as they were asked for, the state, the last decisions. Each tick is
+level-triggered and guarded by the ConfigMap's resourceVersion, so it may be driven by the command line, by the
+operator or by both, and a crash between two ticks loses nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+from dataclasses import dataclass, replace
+from typing import Any
+
+from seawall.config.load import dump_fleet, parse_document
+from seawall.config.model_config import resolve
+from seawall.config.yaml import Document
+from seawall.decide.canary import Side, Sums, merged
+from seawall.decide.plan import plan
+from seawall.decide.rollout import (
+    ENDED,
+    RolloutDecision,
+    RolloutSeen,
+    RolloutState,
+    Wish,
+    begin,
+    decide,
+    dump,
+    load,
+    policy_of,
+    weight_of,
+)
+from seawall.domain.spec import Fleet
+from seawall.drivers.kube import CONFIG_MAP, DEPLOYMENT, POD, Kube, Object, Refused, Select, key_of
+from seawall.errors import ClusterError, InputError
+from seawall.operator.apply import apply
+from seawall.operator.wait import judge
+from seawall.render.everything import render
+from seawall.render.inputs import Group, Wanted
+
+LABEL = "seawall.dev/rollout"
+ADMIN_PORT = 9090
+KEPT_DECISIONS = 50
+WISHES: tuple[Wish, ...] = ("pause", "resume", "abort", "undo")
+
+
+@dataclass(frozen=True)
+class Told:
+    """One tick's outcome, for a person."""
+
+    phase: str
+    step: int
+    decision: RolloutDecision
+    moved: bool
+    """The phase, the step or the weight changed."""
+
+
+def config_name(fleet: str) -> str:
+    return f"{fleet}-rollout"
+
+
+async def start(kube: Kube, group: Group, name: str, now: float) -> None:
+    """Records a rollout and applies its first step. InputError when there is nothing to roll out, or one runs."""
+    fleet = next((m.fleet for m in group.members if m.name == name), None)
+    if fleet is None or fleet.spec.rollout.canary is None or fleet.spec.rollout.canary.candidate is None:
+        raise InputError(
+            f"{name}: has no candidate.",
+            "Say in spec.rollout.canary.candidate what the new side runs differently.",
+        )
+    old = await kube.get(CONFIG_MAP, group.namespace, config_name(name))
+    if old is not None and load(json.loads(old["data"]["state"])).phase not in ENDED:
+        raise InputError(
+            f"{name}: a rollout is under way.", f"seawall rollout status {name} -n {group.namespace}"
+        )
+    baseline, other = await sides(kube, group.namespace, name)
+    seen = RolloutSeen(baseline=baseline, canary=other)
+    locks = {m.name: m.lock for m in group.members if m.lock and len(m.lock) < 200_000}
+    body = {
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": {"name": config_name(name), "namespace": group.namespace, "labels": {LABEL: name}},
+        "data": {
+            "fleets": json.dumps([dump_fleet(m.fleet) for m in group.members]),
+            "gateway": group.gateway_name,
+            "locks": json.dumps(locks),
+            "state": json.dumps(dump(begin(seen, now))),
+            "history": "[]",
+            "wish": "",
+            "applied": "",
+        },
+    }
+    await kube.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": group.namespace}})
+    await kube.apply(body, force=True)
+
+
+async def tick(kube: Kube, namespace: str, name: str, now: float) -> Told | None:
+    """One look and what follows from it. None when somebody else was faster. InputError when there is no rollout."""
+    stored = await kube.get(CONFIG_MAP, namespace, config_name(name))
+    if stored is None:
+        raise InputError(f"{name}: no rollout in {namespace}.", f"seawall rollout start {name}.yaml")
+    data, fleets, state = _read(stored)
+    fleet = next(f for f in fleets if f.name == name)
+    canary = fleet.spec.rollout.canary
+    assert canary is not None
+    wish = next((w for w in WISHES if w == data.get("wish")), None)
+    settled = data.get("applied") == _digest(wanted(fleets, name, state)) and await _settled(
+        kube, namespace, name
+    )
+    baseline, other = await sides(kube, namespace, name)
+    seen = RolloutSeen(baseline=baseline, canary=other, wish=wish, settled=settled)
+    decision, after = decide(policy_of(canary), seen, state, now)
+    desired = wanted(fleets, name, after)
+    moved = (after.phase, after.step) != (state.phase, state.step) or data.get("applied") == ""
+    history = json.loads(data.get("history") or "[]")
+    line: dict[str, Any] = {
+        "at": round(now, 1),
+        "phase": after.phase,
+        "step": after.step,
+        "weight": decision.weight,
+    }
+    line |= {"sure": round(decision.sure, 4), "reason": decision.reason}
+    if moved or not history:
+        history = [*history, line][-KEPT_DECISIONS:]
+    data |= {
+        "state": json.dumps(dump(after)),
+        "history": json.dumps(history),
+        "wish": "",
+        "last": json.dumps(line),
+    }
+    if not await _write(kube, stored, data):
+        return None
+    if data.get("applied") != _digest(desired):
+        await _apply(kube, desired, data)
+        fresh = await kube.get(CONFIG_MAP, namespace, config_name(name))
+        if fresh is not None:
+            await _write(kube, fresh, {**fresh["data"], "applied": _digest(desired)})
+    return Told(after.phase, after.step, decision, moved)
+
+
+async def wish(kube: Kube, namespace: str, name: str, what: str) -> None:
+    """A person's word; the next tick acts on it."""
+    if await kube.get(CONFIG_MAP, namespace, config_name(name)) is None:
+        raise InputError(f"{name}: no rollout in {namespace}.", "seawall rollout start FLEET.yaml")
+    await kube.patch(CONFIG_MAP, namespace, config_name(name), {"data": {"wish": what}})
+
+
+async def told(kube: Kube, namespace: str, name: str) -> dict[str, Any]:
+    """Phase, weight and the decisions so far, for `rollout status`."""
+    stored = await kube.get(CONFIG_MAP, namespace, config_name(name))
+    if stored is None:
+        raise InputError(f"{name}: no rollout in {namespace}.", "seawall rollout start FLEET.yaml")
+    data, _, state = _read(stored)
+    last = json.loads(data.get("last") or "{}")
+    return {
+        "fleet": name,
+        "phase": state.phase,
+        "step": state.step,
+        "last": last,
+        "history": json.loads(data["history"]),
+    }
+
+
+def wanted(fleets: list[Fleet], name: str, state: RolloutState) -> list[Fleet]:
+    """What should be rendered in this phase: a pure function, so a tick that was cut off is done again alike."""
+    return [_in_phase(f, state) if f.name == name else f for f in fleets]
+
+
+def _in_phase(fleet: Fleet, state: RolloutState) -> Fleet:
+    taken = state.phase in ("promoting", "promoted")
+    base = _promoted(fleet) if taken else fleet
+    canary = base.spec.rollout.canary
+    assert canary is not None
+    assert canary.candidate is not None
+    left = (
+        None
+        if state.phase in ENDED
+        else replace(canary.candidate, weight=weight_of(policy_of(canary), state))
+    )
+    rollout = replace(base.spec.rollout, canary=replace(canary, candidate=left))
+    return replace(base, spec=replace(base.spec, rollout=rollout))
+
+
+def _promoted(fleet: Fleet) -> Fleet:
+    """The fleet with its candidate's differences as its own."""
+    canary = Wanted(fleet=fleet, plan=plan(fleet, resolve(fleet)), document={}).canary
+    assert canary is not None
+    return canary.fleet
+
+
+async def sides(kube: Kube, namespace: str, fleet: str) -> tuple[Side, Side]:
+    """(baseline, canary): counters added over all gateways of the namespace."""
+    select = Select(
+        POD, namespace, labels="app.kubernetes.io/name=seawall-gateway", fields="status.phase=Running"
+    )
+    baseline, canary = Side(), Side()
+    for _, pod in await kube.list(select, key_of):
+        try:
+            async with asyncio.timeout(5):
+                answer = await kube.request(
+                    "GET", POD.path(namespace, f"{pod}:{ADMIN_PORT}", "proxy/debug/state")
+                )
+            found = answer["fleets"][fleet]["sides"]
+            stable, other = _side(found["stable"]), _side(found["canary"])
+        except (ClusterError, TimeoutError, LookupError, TypeError, ValueError):
+            continue
+        baseline, canary = merged(baseline, stable), merged(canary, other)
+    return baseline, canary
+
+
+def _side(d: dict[str, Any]) -> Side:
+    def sums(what: str) -> Sums:
+        return Sums(int(d[f"{what}_n"]), float(d[f"{what}_log"]), float(d[f"{what}_log2"]))
+
+    return Side(int(d["requests"]), int(d["errors"]), int(d["slow"]), sums("ttft"), sums("tpot"))
+
+
+def _read(stored: Object) -> tuple[dict[str, str], list[Fleet], RolloutState]:
+    data = stored.get("data") or {}
+    try:
+        fleets = []
+        for doc in json.loads(data["fleets"]):
+            fleet, problems = parse_document(Document(doc, 1, {}))
+            if fleet is None or problems:
+                raise ValueError("a fleet in it cannot be read")
+            fleets.append(fleet)
+        return dict(data), fleets, load(json.loads(data["state"]))
+    except (KeyError, TypeError, ValueError) as e:
+        name = key_of(stored)[1]
+        raise ClusterError(
+            f"ConfigMap {name} holds no rollout that can be read ({e}).", f"kubectl delete cm {name}"
+        ) from None
+
+
+async def _write(kube: Kube, stored: Object, data: dict[str, str]) -> bool:
+    """PUT with the resourceVersion that was read; False when somebody was faster."""
+    try:
+        namespace, name = key_of(stored)
+        meta = {k: v for k, v in stored["metadata"].items() if k != "managedFields"}
+        await kube.request(
+            "PUT", CONFIG_MAP.path(namespace, name), body={**stored, "metadata": meta, "data": data}
+        )
+        return True
+    except Refused as e:
+        if e.code == 409:
+            return False
+        raise
+
+
+async def _apply(kube: Kube, fleets: list[Fleet], data: dict[str, str]) -> None:
+    locks = json.loads(data.get("locks") or "{}")
+    members = tuple(
+        Wanted(fleet=f, plan=plan(f, resolve(f)), document=dump_fleet(f), lock=locks.get(f.name))
+        for f in fleets
+    )
+    group = Group(members=members, gateway_name=data.get("gateway", ""))
+    await apply(kube, list(render(group).objects), group.gateway, group.namespace, force=True)
+
+
+async def _settled(kube: Kube, namespace: str, name: str) -> bool:
+    labels = f"seawall.dev/fleet={name}"
+    deployments = list((await kube.list(Select(DEPLOYMENT, namespace, labels=labels), lambda o: o)).values())
+    return judge(deployments, [], []).done
+
+
+def _digest(fleets: list[Fleet]) -> str:
+    return hashlib.sha256(json.dumps([dump_fleet(f) for f in fleets], sort_keys=True).encode()).hexdigest()[
+        :16
+    ]
