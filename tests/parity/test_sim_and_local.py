@@ -104,9 +104,10 @@ def simulated(wanted: Fleet, rate: str) -> tuple[list[tuple[float, str]], list[t
 
 def played(wanted: Fleet, seen: list[tuple[float, DemandSeen]], tmp_path: Path) -> list[tuple[float, str]]:
     clock, notes = JumpClock(), []
+    told = ToldGateway(clock, seen)
     means: Any = Means(
         client=None,  # type: ignore[arg-type]  # no process is ever started
-        gateway=ToldGateway(clock, seen),  # type: ignore[arg-type]
+        gateway=lambda: told,  # type: ignore[arg-type,return-value]
         spawn=None,  # type: ignore[arg-type]
         clock=clock,
         logs=tmp_path,

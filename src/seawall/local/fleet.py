@@ -60,6 +60,8 @@ class FleetRunner:
         self.scale_reason = f"min {self.wanted}"
         self.stopping = False
         self._scale_state: scale.ScaleState = {}
+        self._admitted: tuple[float, int] | None = None
+        """When the gateway's count of admitted requests was read last, and what it was."""
         self._memory_at = -MEMORY_RETRY_S
         self._look_at = 0.0
 
@@ -139,7 +141,19 @@ class FleetRunner:
             queued=float(state.get("queued", 0) or 0),
             fresh=bool(state) and len(loads) == len(ready),
             kv_usage=max((load.kv_usage for load in loads), default=None),
+            arrivals_per_s=self._arrivals(state.get("admitted_total")),
         )
+
+    def _arrivals(self, admitted: object) -> float | None:
+        """New requests per second since the last look; None: not known, or the gateway began to count anew."""
+        now, before = self._means.clock.now(), self._admitted
+        if not isinstance(admitted, int):
+            self._admitted = None
+            return None
+        self._admitted = (now, admitted)
+        if before is None or now <= before[0] or admitted < before[1]:
+            return None
+        return (admitted - before[1]) / (now - before[0])
 
     def _scale(self) -> None:
         now = self._means.clock.now()
