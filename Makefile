@@ -52,7 +52,7 @@ bench: $(STAMP) ## the benchmarks, quick form, with their peers
 
 lock: $(STAMP) ## pin the dependencies anew, with hashes
 	@$(BIN)/uv pip compile -q pyproject.toml --universal --generate-hashes --no-header --no-emit-index-url --no-annotate -o requirements/run.txt
-	@$(BIN)/uv pip compile -q pyproject.toml --extra operator --extra otel --extra cloud --universal --generate-hashes --no-header --no-emit-index-url --no-annotate -o requirements/image.txt
+	@$(BIN)/uv pip compile -q pyproject.toml --extra otel --extra cloud --universal --generate-hashes --no-header --no-emit-index-url --no-annotate -o requirements/image.txt
 	@$(BIN)/uv pip compile -q pyproject.toml --extra dev --universal --generate-hashes --no-header --no-emit-index-url --no-annotate -o requirements/dev.txt
 
 lock-engine: $(STAMP) ## pin the engine's packages anew (vLLM for CPU), with hashes
