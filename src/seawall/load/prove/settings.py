@@ -24,6 +24,12 @@ PROOF: dict[str, Any] = {
     "rollout.preStop": "500ms",
     "rollout.drain": "15s",
 }
+REAL: dict[str, Any] = {
+    "gateway.stallTimeout": "20s",
+    "gateway.firstByteTimeout": "120s",
+    "rollout.drain": "60s",
+}
+"""A real engine on a busy CPU is slow without being hung."""
 SIM: dict[str, Any] = {"engine.kind": "sim", "engine.maxNumSeqs": 128, "traffic.maxContext": 4096}
 
 
@@ -58,7 +64,7 @@ def derive(
     if unknown:
         raise InputError(f"--without {unknown[0]}: no such mechanism.", f"One of: {', '.join(WITHOUT)}.")
     derived = copy.deepcopy(dict(document))
-    changes = {**PROOF, "engine.kind": engine, **(SIM if engine == "sim" else {}), **scenario.settings}
+    changes = {**PROOF, "engine.kind": engine, **(SIM if engine == "sim" else REAL), **scenario.settings}
     changes["scaling.min"] = scenario.replicas
     changes["scaling.max"] = scenario.most or scenario.replicas
     for mechanism in without:

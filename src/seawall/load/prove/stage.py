@@ -49,6 +49,8 @@ class Stage:
     """One scenario's run: its clock, its marks, and what it can do to the deployment."""
 
     deployment: Deployment
+    slow: bool = False
+    """Real engines: a replica takes minutes to come back, and nobody waits for it."""
     started_s: float = field(default_factory=time.monotonic)
     marks: list[Mark] = field(default_factory=list)
     broken: list[str] = field(default_factory=list)
