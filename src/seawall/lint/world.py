@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -201,24 +201,28 @@ class World:
 
     def selecting(self, workload: Workload, *kinds: str) -> list[Obj]:
         """Objects in the same namespace whose selector picks the workload's pods."""
-        return [
+        return _once(
             o
             for o in self.kinds(*kinds)
             if o.namespace == workload.obj.namespace and _selects(o, workload.labels)
-        ]
+        )
 
     def scalers(self, workload: Workload) -> list[Obj]:
         """HPAs and ScaledObjects that own the workload's replicas."""
-        return [
+        return _once(
             o
             for o in self.kinds("HorizontalPodAutoscaler", "ScaledObject")
             if o.namespace == workload.obj.namespace
             and o.spec.at("scaleTargetRef", "name").text() == workload.obj.name
             and o.spec.at("scaleTargetRef", "kind").text("Deployment") == workload.obj.kind
-        ]
+        )
 
     def target_of(self, scaler: Obj) -> Workload | None:
-        return next((w for w in self.workloads if scaler in self.scalers(w)), None)
+        key = (scaler.kind, scaler.namespace, scaler.name)
+        return next(
+            (w for w in self.workloads if key in {(s.kind, s.namespace, s.name) for s in self.scalers(w)}),
+            None,
+        )
 
     def min_replicas(self, workload: Workload) -> int:
         """The fewest replicas that anything in sight asks for."""
@@ -241,6 +245,11 @@ class World:
             found = self.claim(ref.text(), workload.obj.namespace) if ref else None
             if found is not None:
                 yield found, volume, ref
+
+
+def _once(objects: Iterable[Obj]) -> list[Obj]:
+    """Each object once: overlays of one object in several files are one."""
+    return list({(o.kind, o.namespace, o.name): o for o in objects}.values())
 
 
 def _selects(obj: Obj, labels: dict[str, str]) -> bool:

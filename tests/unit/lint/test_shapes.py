@@ -6,8 +6,8 @@ from collections.abc import Callable
 
 import pytest
 
-from seawall.lint.run import Report
-from seawall.lint.source import Sources
+from seawall.lint.run import Options, Report, check
+from seawall.lint.source import Sources, add_text
 from seawall.lint.world import World
 
 POD = """
@@ -232,3 +232,11 @@ def test_an_author_may_decide_otherwise(good: str, lint: Callable[[str], Report]
         "  annotations: {seawall.dev/lint-ignore: 'rollout/recreate'}\n  labels: &labels {app: chat}",
     )
     assert lint(quiet).findings == []
+
+
+def test_overlays_of_one_object_are_one(
+    good: str, sources: Callable[[str], Sources], options: Options
+) -> None:
+    both = sources(good)
+    add_text(both, "prod.yaml", good)
+    assert check(both, options).findings == []
