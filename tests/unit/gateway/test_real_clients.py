@@ -58,29 +58,33 @@ async def test_openai_client_sees_whole_streams_through_a_kill(start: Any, engin
     gateway = await start(*(url for _, url in engines), spec=SPEC)
     client = openai.AsyncOpenAI(base_url=f"{gateway.url}/v1", api_key="none", max_retries=0, timeout=30)
 
+    seen: dict[int, int] = {}
+
     async def ask(i: int, stream: bool) -> tuple[str, int]:
         messages: Any = [{"role": "user", "content": f"count {i}"}]
         if not stream:
             r = await client.chat.completions.create(
-                model="m", messages=messages, max_tokens=80, temperature=0
+                model="m", messages=messages, max_tokens=200, temperature=0
             )
             return r.choices[0].message.content or "", r.usage.completion_tokens if r.usage else 0
         text, used = "", 0
         async for c in await client.chat.completions.create(
             model="m",
             messages=messages,
-            max_tokens=80,
+            max_tokens=200,
             temperature=0,
             stream=True,
             stream_options={"include_usage": True},
         ):
             text += (c.choices[0].delta.content or "") if c.choices else ""
+            seen[i] = len(text)
             used = c.usage.completion_tokens if c.usage else used
         return text, used
 
     wanted = await asyncio.gather(*(ask(i, False) for i in range(8)))
     running = [asyncio.ensure_future(ask(i, True)) for i in range(8)]
-    await asyncio.sleep(0.4)
+    while len(seen) < 8 or min(seen.values()) < 5:
+        await asyncio.sleep(0.01)
     engines[0][0].kill()
     assert list(await asyncio.gather(*running)) == list(wanted)
     f = await gateway.reconciled()
