@@ -19,6 +19,7 @@ def group_of(
     from seawall.config.load import dump_fleet, load_fleets
     from seawall.config.model_config import resolve
     from seawall.decide.plan import plan
+    from seawall.decide.plan.bounds import bounded
     from seawall.errors import InputError
     from seawall.render.inputs import Group, Wanted
 
@@ -28,8 +29,9 @@ def group_of(
             if namespace:
                 fleet = replace(fleet, metadata=replace(fleet.metadata, namespace=namespace))
             text = _lock_text(Path(path), fleet.name, lock)
+            made = plan(fleet, resolve(fleet))
             members.append(
-                Wanted(fleet=fleet, plan=plan(fleet, resolve(fleet)), document=dump_fleet(fleet), lock=text)
+                Wanted(fleet=fleet, plan=made, document=dump_fleet(bounded(fleet, made)), lock=text)
             )
     names = [m.name for m in members]
     for name in sorted({n for n in names if names.count(n) > 1}):

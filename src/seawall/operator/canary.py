@@ -18,6 +18,7 @@ from seawall.config.model_config import resolve
 from seawall.config.yaml import Document
 from seawall.decide.canary import Side, Sums, merged
 from seawall.decide.plan import plan
+from seawall.decide.plan.bounds import bounded
 from seawall.decide.rollout import (
     ENDED,
     RolloutDecision,
@@ -249,11 +250,12 @@ async def _write(kube: Kube, stored: Object, data: dict[str, str]) -> bool:
 
 async def _apply(kube: Kube, fleets: list[Fleet], data: dict[str, str]) -> None:
     locks = json.loads(data.get("locks") or "{}")
-    members = tuple(
-        Wanted(fleet=f, plan=plan(f, resolve(f)), document=dump_fleet(f), lock=locks.get(f.name))
-        for f in fleets
-    )
-    group = Group(members=members, gateway_name=data.get("gateway", ""))
+    members = []
+    for fleet in fleets:
+        made = plan(fleet, resolve(fleet))
+        document = dump_fleet(bounded(fleet, made))
+        members.append(Wanted(fleet=fleet, plan=made, document=document, lock=locks.get(fleet.name)))
+    group = Group(members=tuple(members), gateway_name=data.get("gateway", ""))
     await apply(kube, list(render(group).objects), group.gateway, group.namespace, force=True)
 
 

@@ -14,6 +14,7 @@ from seawall.config.load import dump_fleet, parse_document
 from seawall.config.model_config import resolve
 from seawall.config.yaml import Document
 from seawall.decide.plan import plan
+from seawall.decide.plan.bounds import bounded
 from seawall.domain.action import Plan
 from seawall.domain.spec import API_VERSION
 from seawall.drivers.kube import Kind, Object
@@ -48,7 +49,7 @@ def desire(obj: Object) -> Desired:
         if fleet is None or problems:
             raise InputError("; ".join(f"{p.path}: {p.message}" for p in problems[:3]))
         made = plan(fleet, resolve(fleet))
-        member = Wanted(fleet=fleet, plan=made, document=dump_fleet(fleet))
+        member = Wanted(fleet=fleet, plan=made, document=dump_fleet(bounded(fleet, made)))
         objects = tuple(o for o in render(Group(members=(member,))).objects if o["kind"] != "Namespace")
     except SeawallError as e:
         return Desired(problem=str(e)[:1000])
