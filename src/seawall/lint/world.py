@@ -184,7 +184,27 @@ class World:
     """(model name, quantization flag) -> its shape; the command line passes the planner's catalogue."""
 
     def kinds(self, *kinds: str) -> Iterator[Obj]:
+        if len(kinds) == 1:
+            return iter(self._by_kind.get(kinds[0], ()))
         return (o for o in self.objects if o.kind in kinds and not o.fragment)
+
+    @cached_property
+    def _by_kind(self) -> dict[str, list[Obj]]:
+        table: dict[str, list[Obj]] = {}
+        for obj in self.objects:
+            if not obj.fragment:
+                table.setdefault(obj.kind, []).append(obj)
+        return table
+
+    @cached_property
+    def _scalers(self) -> dict[tuple[str, str, str], list[Obj]]:
+        """(kind, namespace, name) of a target -> what scales it."""
+        table: dict[tuple[str, str, str], list[Obj]] = {}
+        for o in self.kinds("HorizontalPodAutoscaler", "ScaledObject"):
+            ref = o.spec["scaleTargetRef"]
+            key = (ref["kind"].text("Deployment"), o.namespace, ref["name"].text())
+            table.setdefault(key, []).append(o)
+        return {key: _once(found) for key, found in table.items()}
 
     @cached_property
     def workloads(self) -> list[Workload]:
@@ -209,18 +229,18 @@ class World:
 
     def scalers(self, workload: Workload) -> list[Obj]:
         """HPAs and ScaledObjects that own the workload's replicas."""
-        return _once(
-            o
-            for o in self.kinds("HorizontalPodAutoscaler", "ScaledObject")
-            if o.namespace == workload.obj.namespace
-            and o.spec.at("scaleTargetRef", "name").text() == workload.obj.name
-            and o.spec.at("scaleTargetRef", "kind").text("Deployment") == workload.obj.kind
-        )
+        obj = workload.obj
+        return self._scalers.get((obj.kind, obj.namespace, obj.name), [])
 
     def target_of(self, scaler: Obj) -> Workload | None:
-        key = (scaler.kind, scaler.namespace, scaler.name)
+        ref = scaler.spec["scaleTargetRef"]
+        kind, name = ref["kind"].text("Deployment"), ref["name"].text()
         return next(
-            (w for w in self.workloads if key in {(s.kind, s.namespace, s.name) for s in self.scalers(w)}),
+            (
+                w
+                for w in self.workloads
+                if (w.obj.kind, w.obj.namespace, w.obj.name) == (kind, scaler.namespace, name)
+            ),
             None,
         )
 
