@@ -167,12 +167,12 @@ async def play(
     before = await stage.totals()
     load = asyncio.ensure_future(pressure.run())
     try:
-        await asyncio.sleep(SETTLE_S)
+        await asyncio.sleep(SETTLE_S * (6 if slow else 1))
         try:
             await scenario.play(stage)
         except (OSError, TimeoutError, EngineError, KeyError, ValueError) as e:
             stage.fail(f"the scenario itself failed: {type(e).__name__}: {e}")
-        await asyncio.sleep(0.5)
+        await asyncio.sleep(10.0 if slow else 0.5)
         pressure.stop()
         await asyncio.wait_for(load, 120 if not slow else 400)
     except TimeoutError:
