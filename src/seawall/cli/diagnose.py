@@ -5,10 +5,15 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
+from seawall.cli.cluster import cluster_options, with_cluster
 from seawall.errors import CheckFailed, InputError
+
+if TYPE_CHECKING:
+    from seawall.diagnose.facts import Facts
 
 
 @click.command()
@@ -17,14 +22,30 @@ from seawall.errors import CheckFailed, InputError
     "--facts", "facts_file", type=click.Path(dir_okay=False), help="Recorded facts, as JSON; - for stdin."
 )
 @click.option("--state-dir", type=click.Path(file_okay=False), help="Of a `seawall up` on this machine.")
-@click.option("--json", "as_json", is_flag=True, help="Causes as JSON.")
-def command(target: str, facts_file: str | None, state_dir: str | None, as_json: bool) -> None:
+@click.option(
+    "--record", type=click.Path(dir_okay=False), help="Write the facts of a cluster here, to read later."
+)
+@click.option("--json", "as_json", is_flag=True, help="Causes as JSON (the same as --output json).")
+@cluster_options
+def command(
+    target: str,
+    facts_file: str | None,
+    state_dir: str | None,
+    record: str | None,
+    as_json: bool,
+    context: str | None,
+    kubeconfig: str | None,
+    namespace: str | None,
+    output: str,
+) -> None:
     """Say why a fleet or a Pod does not serve, surest cause first.
 
-    TARGET narrows the answer to one fleet or Pod. Looks at recorded facts of a cluster, or at the `seawall up` of
-    this machine. Exit code 1 when a cause was found.
+    TARGET narrows the answer to one fleet or Pod. With --context or --namespace it looks at a cluster, with --facts
+    at recorded facts, else at the `seawall up` of this machine. Exit code 1 when a cause was found.
 
     \b
+      seawall diagnose llama-70b --namespace llm
+      seawall diagnose --namespace llm --record facts.json
       seawall diagnose --facts facts.json
       seawall diagnose --state-dir ~/.cache/seawall/up
     """
@@ -33,21 +54,42 @@ def command(target: str, facts_file: str | None, state_dir: str | None, as_json:
     from seawall.diagnose.machine import facts_of_state
     from seawall.local.control import state_dir as state_folder
 
-    if facts_file and state_dir:
-        raise InputError("both --facts and --state-dir are given.", "Name one.")
-    if state_dir:
+    on_cluster = bool(context or namespace or record)
+    if [bool(facts_file), bool(state_dir), on_cluster].count(True) > 1:
+        raise InputError(
+            "more than one place to look at is given.", "Name one: a cluster, --facts or --state-dir."
+        )
+    if on_cluster:
+        facts = _of_cluster(target, context, kubeconfig, namespace, record)
+    elif state_dir:
         facts = facts_of_state(Path(state_dir))
     elif facts_file:
         facts = parse_facts(_read(facts_file), facts_file)
     else:
         facts = facts_of_state(state_folder(None))
     causes = run.diagnose(facts, target)
-    if as_json:
+    if as_json or output == "json":
         click.echo(json.dumps({"causes": run.as_json(causes)}, indent=2))
     else:
         click.echo(run.as_text(causes, facts))
     if causes:
         sys.exit(CheckFailed.exit_code)
+
+
+def _of_cluster(
+    target: str, context: str | None, kubeconfig: str | None, namespace: str | None, record: str | None
+) -> Facts:
+    from seawall.diagnose.collect import collect
+    from seawall.diagnose.facts import parse_facts
+    from seawall.drivers.kube import Kube
+
+    async def ask(kube: Kube) -> str:
+        return json.dumps(await collect(kube, namespace or kube.namespace, target))
+
+    text = with_cluster(context, kubeconfig, ask)
+    if record:
+        Path(record).write_text(text, "utf-8")
+    return parse_facts(text, "the cluster's facts")
 
 
 def _read(name: str) -> str:

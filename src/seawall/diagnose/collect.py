@@ -1,0 +1,146 @@
+"""A cluster -> recorded facts, in the form that `facts.py` reads. Fills it from plain API objects and judges nothing.
+
+Bounded: one page of 500 objects at a time, without what no rule reads (managedFields, images of nodes); logs only of
+containers that are in trouble, metrics only of some replicas. What may not be read is left out.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import UTC, datetime
+from typing import Any
+
+from seawall.diagnose.facts import meta
+from seawall.diagnose.phase import phase_of
+from seawall.drivers.kube import (
+    AUTOSCALER,
+    BUDGET,
+    CLAIM,
+    DEPLOYMENT,
+    ENDPOINT_SLICE,
+    EVENT,
+    JOB,
+    NODE,
+    POD,
+    QUOTA,
+    REPLICA_SET,
+    SCALED_OBJECT,
+    SERVICE,
+    Kind,
+    Kube,
+    Object,
+    Refused,
+    Select,
+    key_of,
+)
+from seawall.errors import ClusterError
+
+LISTS: dict[str, Kind] = {
+    "pods": POD, "events": EVENT, "nodes": NODE, "claims": CLAIM, "budgets": BUDGET, "quotas": QUOTA,
+    "deployments": DEPLOYMENT, "replicasets": REPLICA_SET, "hpas": AUTOSCALER, "scaledobjects": SCALED_OBJECT,
+    "services": SERVICE, "endpointslices": ENDPOINT_SLICE, "jobs": JOB,
+}  # fmt: skip
+LOGGED_PODS = 30
+SCRAPED_PODS = 20
+MAX_METRICS = 4 * 2**20
+_SERIES = ("vllm:num_requests_running", "vllm:num_requests_waiting", "vllm:generation_tokens_total",
+           "vllm:kv_cache_usage_perc", "vllm:num_preemptions_total")  # fmt: skip
+
+
+async def collect(kube: Kube, namespace: str, fleet: str = "", pause_s: float = 5.0) -> dict[str, Any]:
+    """Facts of a namespace as JSON-able data. `pause_s` lies between the two looks at the metrics."""
+    facts: dict[str, Any] = {"taken_at": _now(), "namespace": namespace, "fleet": fleet}
+    for key, kind in LISTS.items():
+        try:
+            where = namespace if kind.namespaced else None
+            facts[key] = [o for o in (await kube.list(Select(kind, where), _lean)).values() if o]
+        except Refused:
+            facts[key] = None
+    pods = [p for p in facts["pods"] or [] if not fleet or _belongs(p, fleet)]
+    troubled = [p for p in pods if phase_of(p)[0] not in ("ready", "done") or _restarts(p)][:LOGGED_PODS]
+    facts["logs"] = await _logs(kube, namespace, troubled)
+    engines = [p for p in pods if (meta(p).get("labels") or {}).get("seawall.dev/role") == "engine"]
+    running = [p for p in engines if (p.get("status") or {}).get("phase") == "Running"][:SCRAPED_PODS]
+    facts["metrics_before"] = await _metrics(kube, namespace, running)
+    if any(facts["metrics_before"].values()):
+        await asyncio.sleep(pause_s)
+        facts["metrics"] = await _metrics(kube, namespace, running)
+    facts["gateway"] = await _gateway(kube, namespace, facts["pods"] or [])
+    facts["taken_at"] = _now()
+    return facts
+
+
+def _lean(obj: Object) -> Object:
+    slim = {**obj, "metadata": {k: v for k, v in meta(obj).items() if k != "managedFields"}}
+    status = obj.get("status")
+    if isinstance(status, dict) and "images" in status:
+        slim["status"] = {k: v for k, v in status.items() if k != "images"}
+    return slim
+
+
+def _belongs(pod: Object, fleet: str) -> bool:
+    labels = meta(pod).get("labels") or {}
+    return labels.get("seawall.dev/fleet") == fleet or key_of(pod)[1].startswith(fleet)
+
+
+def _restarts(pod: Object) -> bool:
+    return any(c.get("restartCount") for c in (pod.get("status") or {}).get("containerStatuses") or [])
+
+
+async def _logs(kube: Kube, namespace: str, pods: list[Object]) -> dict[str, str]:
+    texts: dict[str, str] = {}
+    for pod in pods:
+        status, name = pod.get("status") or {}, key_of(pod)[1]
+        states = [*(status.get("initContainerStatuses") or []), *(status.get("containerStatuses") or [])]
+        for state in states:
+            container = str(state.get("name"))
+            for previous in (True, False):
+                if previous and not state.get("restartCount"):
+                    continue
+                text = await kube.logs(namespace, name, container, previous)
+                if text:
+                    texts[f"{name}/{container}" + ("/previous" if previous else "")] = text
+    return texts
+
+
+async def _metrics(kube: Kube, namespace: str, pods: list[Object]) -> dict[str, dict[str, float]]:
+    found: dict[str, dict[str, float]] = {}
+
+    async def scrape(pod: str) -> tuple[str, str]:
+        try:
+            async with asyncio.timeout(5):
+                return pod, str(
+                    await kube.request("GET", POD.path(namespace, f"{pod}:8000", "proxy/metrics"))
+                )
+        except (ClusterError, TimeoutError, ValueError):
+            return pod, ""
+
+    for pod, text in await asyncio.gather(*(scrape(key_of(p)[1]) for p in pods)):
+        for line in text[:MAX_METRICS].splitlines():
+            name = line.partition("{")[0].partition(" ")[0]
+            if name in _SERIES:
+                try:
+                    value = float(line.rsplit(" ", 1)[-1])
+                except ValueError:
+                    continue
+                series = found.setdefault(name, {})
+                series[pod] = series.get(pod, 0.0) + value
+    return found
+
+
+async def _gateway(kube: Kube, namespace: str, pods: list[Object]) -> Object:
+    for pod in pods:
+        labels = meta(pod).get("labels") or {}
+        if labels.get("app.kubernetes.io/name") == "seawall-gateway" and phase_of(pod)[0] == "ready":
+            try:
+                async with asyncio.timeout(5):
+                    path = POD.path(namespace, f"{key_of(pod)[1]}:9090", "proxy/debug/state")
+                    state = await kube.request("GET", path)
+                    return state if isinstance(state, dict) else {}
+            except (ClusterError, TimeoutError, ValueError):
+                continue
+    return {}
+
+
+def _now() -> str:
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
