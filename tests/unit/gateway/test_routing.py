@@ -36,6 +36,23 @@ async def eventually(condition: Any, seconds: float = 10.0) -> None:
     raise AssertionError("it never happened")
 
 
+async def test_an_attempt_that_the_canary_failed_counts_against_it_even_when_it_was_mended(
+    start: Any, engine: Any, other: Any, spec: str, tmp_path: Path
+) -> None:
+    file = tmp_path / "d.json"
+    file.write_text(document(engine, other, 100))
+    gateway = await start(spec=spec + "  rollout: {canary: {}}\n", discovery=f"file:{file}")
+    sides = gateway.server.app.fleets["m"].stats.sides
+    for _ in range(3):
+        assert (await gateway.complete())[0] == 200
+    assert (sides["canary"].requests, sides["canary"].errors) == (3, 0)
+    await other.kill()
+    status, _, answer = await gateway.complete()
+    assert (status, b'"replica":"a"' in answer) == (200, True), "the client never knew"
+    assert sides["canary"].errors >= 1
+    assert sides["stable"].errors == 0
+
+
 async def test_a_canary_gets_its_share_and_the_same_user_the_same_side(
     start: Any, engine: Any, other: Any, spec: str, tmp_path: Path
 ) -> None:
