@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -17,6 +18,7 @@ import click
     type=click.Path(path_type=Path),
     help="Lockfile: obeyed if it exists, else written. [TO/seawall.lock]",
 )
+@click.option("--fleet", help="Which, if SOURCE is a YAML file of several.")
 @click.option("--revision", help="Commit, tag or branch (hf://, oci://).")
 @click.option(
     "--check", is_flag=True, help="Download nothing; read every file in --to and compare its sha256."
@@ -33,6 +35,7 @@ import click
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 def command(
     source: str | None,
+    fleet: str | None,
     directory: Path | None,
     lock: Path | None,
     revision: str | None,
@@ -59,62 +62,63 @@ def command(
     from seawall.cli.progress import Progress
     from seawall.errors import InputError
     from seawall.weights.fetch import Policy
-    from seawall.weights.lockfile import read_lock
-    from seawall.weights.pull import Order, is_complete, pull, told
-    from seawall.weights.pull import check as check_hashes
+    from seawall.weights.pull import Order, pull, told
 
     if source and source.endswith((".yaml", ".yml")) and "://" not in source:
-        source, revision = _of_fleet(source, revision)
+        source, revision = _of_fleet(source, fleet, revision)
     if directory is None:
         if check or verify_only or not source:
             raise InputError("which folder?", "Name it with --to DIR.")
         directory = Path("models") / _folder_name(source)
     lock = lock or directory / "seawall.lock"
     if check or verify_only:
-        pinned = read_lock(lock)
-        if verify_only:
-            if not is_complete(directory, pinned):
-                from seawall.errors import CheckFailed
-
-                raise CheckFailed(
-                    f"{directory}: not complete for {lock}.", f"seawall pull {pinned.source} --to {directory}"
-                )
-        else:
-            with Progress("checking", pinned.total_bytes) as progress:
-                check_hashes(directory, pinned, progress)
-        answer = {
-            "verified": True,
-            "directory": str(directory),
-            "files": len(pinned.files),
-            "bytes": pinned.total_bytes,
-        }
-        click.echo(json.dumps(answer) if as_json else f"whole   {len(pinned.files)} files in {directory}")
+        answer = _verify(directory, lock, check)
+        click.echo(json.dumps(answer) if as_json else f"whole   {answer['files']} files in {directory}")
         return
     if not source:
         raise InputError("what to pull?", "seawall pull hf://org/name --to DIR")
     with Progress("pulling", None) as progress:
         order = Order(source, directory, lock, revision, allow_pickle, Policy(workers=workers))
         done = pull(order, dict(os.environ), progress, progress.total)
-    if as_json:
-        body = {
-            "directory": str(directory),
-            "lock": str(lock),
-            "revision": done.lock.revision,
-            "files": len(done.lock.files),
-        }
-        click.echo(
-            json.dumps({**body, "bytes": done.lock.total_bytes, "downloaded_bytes": done.downloaded_bytes})
-        )
-        return
-    click.echo(
-        f"{told(done)}\n  in {directory}, pinned by {lock}\n\nNext: seawall pull --check --to {directory}"
-    )
+    body = {"directory": str(directory), "lock": str(lock), "revision": done.lock.revision}
+    body |= {
+        "files": len(done.lock.files),
+        "bytes": done.lock.total_bytes,
+        "downloaded_bytes": done.downloaded_bytes,
+    }
+    text = f"{told(done)}\n  in {directory}, pinned by {lock}\n\nNext: seawall pull --check --to {directory}"
+    click.echo(json.dumps(body) if as_json else text)
 
 
-def _of_fleet(path: str, revision: str | None) -> tuple[str, str | None]:
-    from seawall.config.load import load_fleet
+def _verify(directory: Path, lock: Path, every_byte: bool) -> dict[str, Any]:
+    from seawall.cli.progress import Progress
+    from seawall.errors import CheckFailed
+    from seawall.weights.lockfile import read_lock
+    from seawall.weights.pull import check, is_complete
 
-    model = load_fleet(path).spec.model
+    pinned = read_lock(lock)
+    if every_byte:
+        with Progress("checking", pinned.total_bytes) as progress:
+            check(directory, pinned, progress)
+    elif not is_complete(directory, pinned):
+        cure = f"seawall pull {pinned.source} --to {directory} --lock {lock}"
+        raise CheckFailed(f"{directory}: not complete for {lock}.", cure)
+    return {
+        "verified": True,
+        "directory": str(directory),
+        "files": len(pinned.files),
+        "bytes": pinned.total_bytes,
+    }
+
+
+def _of_fleet(path: str, name: str | None, revision: str | None) -> tuple[str, str | None]:
+    from seawall.config.load import load_fleets
+    from seawall.errors import InputError
+
+    fleets = {f.name: f.spec.model for f in load_fleets(path)}
+    if (name is None and len(fleets) > 1) or (name is not None and name not in fleets):
+        raise InputError(f"{path} holds {', '.join(fleets)}.", "Name one with --fleet.")
+    model = fleets[name or next(iter(fleets))]
     return model.source, revision or model.revision
 
 
