@@ -80,7 +80,7 @@ def command(
     with Progress("pulling", None) as progress:
         order = Order(source, directory, lock, revision, allow_pickle, Policy(workers=workers))
         done = pull(order, dict(os.environ), progress, progress.total)
-    body = {"directory": str(directory), "lock": str(lock), "revision": done.lock.revision}
+    body: dict[str, Any] = {"directory": str(directory), "lock": str(lock), "revision": done.lock.revision}
     body |= {
         "files": len(done.lock.files),
         "bytes": done.lock.total_bytes,
