@@ -30,6 +30,7 @@ COMMANDS: dict[str, str] = {
     "apply": "Apply fleets to a cluster and wait for the first token.",
     "delete": "Delete what apply made, and nothing else.",
     "diagnose": "Say why a fleet does not serve, surest cause first.",
+    "advise": "Say whether to scale up, out or in, from Prometheus, and the cost.",
     "operator": "Keep Fleet objects in a cluster as they are meant to be.",
     "schema": "Print the JSON Schema of a Fleet, for editors.",
 }

@@ -1,0 +1,146 @@
+"""What a fleet's past says: the questions to Prometheus, and their answers boiled down to three numbers each.
+
+Forbidden here: asking. `drivers/prometheus.py` asks; this file is text and arithmetic. Every query is pinned by
+namespace and model_name: without them a second fleet's numbers would be counted as this one's.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+Points = list[tuple[float, float]]
+"""(unix seconds, value), finite values only."""
+
+RATE = "5m"
+"""Window of every rate(): over four scrapes of the usual 15-60 s."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Summary:
+    """One signal over the window."""
+
+    p50: float
+    p95: float
+    max: float
+    samples: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class History:
+    """The whole fleet's signals over a window; None where Prometheus had no finite sample.
+
+    Counts are requests, rates are per second, latencies seconds, shares 0..1 unless said.
+    """
+
+    window_s: float
+    step_s: float
+    replicas: Summary | None = None
+    demand: Summary | None = None
+    """Running plus waiting."""
+    running: Summary | None = None
+    waiting: Summary | None = None
+    waiting_for_capacity: Summary | None = None
+    kv_usage: Summary | None = None
+    """Mean over replicas of kv_cache_usage_perc (1 = full)."""
+    kv_usage_worst: Summary | None = None
+    """The fullest replica's."""
+    preemptions: Summary | None = None
+    rejections: Summary | None = None
+    ttft_p95: Summary | None = None
+    tpot_p95: Summary | None = None
+    requests: Summary | None = None
+    """Finished requests per second."""
+    prompt_tokens: Summary | None = None
+    generation_tokens: Summary | None = None
+    gpu_util: Summary | None = None
+    """Percent."""
+    gpu_memory_mib: Summary | None = None
+    """Per GPU. Constant by design (vLLM takes its share at the start): shown, never judged by."""
+    gpu_power_w: Summary | None = None
+    """All the fleet's GPUs."""
+    dram_active: Summary | None = None
+
+    @property
+    def expected(self) -> int:
+        """Samples of a window without gaps."""
+        return max(1, int(self.window_s / self.step_s))
+
+    @property
+    def prompt_mean(self) -> float | None:
+        """Tokens of a usual prompt."""
+        return _ratio(self.prompt_tokens, self.requests)
+
+    @property
+    def output_mean(self) -> float | None:
+        """Tokens of a usual answer."""
+        return _ratio(self.generation_tokens, self.requests)
+
+
+def queries(namespace: str, model_name: str, fleet: str) -> dict[str, str]:
+    """History's field -> PromQL that answers with one series. Names: vLLM 0.32 and NVIDIA's DCGM exporter."""
+    who = f"namespace={_quoted(namespace)},model_name={_quoted(model_name)}"
+    pods = f"namespace={_quoted(namespace)},pod=~{_quoted(re.escape(fleet) + '-.+')}"
+
+    def total(metric: str) -> str:
+        return f"sum(vllm:{metric}{{{who}}})"
+
+    def rate(metric: str) -> str:
+        return f"sum(rate(vllm:{metric}{{{who}}}[{RATE}]))"
+
+    def p95(metric: str) -> str:
+        return f"histogram_quantile(0.95, sum by (le) (rate(vllm:{metric}_bucket{{{who}}}[{RATE}])))"
+
+    return {
+        "replicas": f"count(count by (pod, instance) (vllm:num_requests_running{{{who}}}))",
+        "demand": f"{total('num_requests_running')} + {total('num_requests_waiting')}",
+        "running": total("num_requests_running"),
+        "waiting": total("num_requests_waiting"),
+        "waiting_for_capacity": f'sum(vllm:num_requests_waiting_by_reason{{{who},reason="capacity"}})',
+        "kv_usage": f"avg(vllm:kv_cache_usage_perc{{{who}}})",
+        "kv_usage_worst": f"max(vllm:kv_cache_usage_perc{{{who}}})",
+        "preemptions": rate("num_preemptions_total"),
+        "rejections": rate("admission_rejections_total"),
+        "ttft_p95": p95("time_to_first_token_seconds"),
+        "tpot_p95": p95("request_time_per_output_token_seconds"),
+        "requests": rate("request_success_total"),
+        "prompt_tokens": rate("prompt_tokens_total"),
+        "generation_tokens": rate("generation_tokens_total"),
+        "gpu_util": f"avg(DCGM_FI_DEV_GPU_UTIL{{{pods}}})",
+        "gpu_memory_mib": f"avg(DCGM_FI_DEV_FB_USED{{{pods}}})",
+        "gpu_power_w": f"sum(DCGM_FI_DEV_POWER_USAGE{{{pods}}})",
+        "dram_active": f"avg(DCGM_FI_PROF_DRAM_ACTIVE{{{pods}}})",
+    }
+
+
+def summarise(series: Mapping[str, Iterable[tuple[float, float]]], window_s: float, step_s: float) -> History:
+    """Signals -> History. NaN and infinity (a histogram without requests) are no samples."""
+    known = set(History.__dataclass_fields__) - {"window_s", "step_s"}
+    found = {name: _summary(points) for name, points in series.items() if name in known}
+    return History(window_s=window_s, step_s=step_s, **found)
+
+
+def _summary(points: Iterable[tuple[float, float]]) -> Summary | None:
+    values = sorted(v for _, v in points if math.isfinite(v))
+    if not values:
+        return None
+    return Summary(
+        p50=_quantile(values, 0.5), p95=_quantile(values, 0.95), max=values[-1], samples=len(values)
+    )
+
+
+def _quantile(ordered: list[float], q: float) -> float:
+    """Nearest rank."""
+    return ordered[max(0, math.ceil(q * len(ordered)) - 1)]
+
+
+def _ratio(over: Summary | None, under: Summary | None) -> float | None:
+    return over.p50 / under.p50 if over and under and under.p50 > 0 else None
+
+
+def _quoted(text: str) -> str:
+    """A PromQL string: the escapes are Go's, which JSON's are a part of."""
+    return json.dumps(text)
