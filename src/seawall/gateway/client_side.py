@@ -254,7 +254,7 @@ class Client(asyncio.Protocol):
     def write_stream(self, data: bytes) -> None:
         transport, busy = self.transport, self._busy
         if transport is not None and busy is not None:
-            transport.write(data if busy.http10 else b"%x\r\n%b\r\n" % (len(data), data))
+            transport.write(data if busy.http10 else chunk(data))
 
     def end_stream(self, data: bytes) -> None:
         busy = self._busy

@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 import httptools
 
 from seawall.errors import InputError
+from seawall.gateway.wire import WHOLE
 
 IDLE_S = 4.0
 """Kept idle for so long; vLLM (uvicorn) closes idle connections after 5 s."""
@@ -41,6 +42,7 @@ class Upstream(asyncio.Protocol):
     """One connection to one replica."""
 
     __slots__ = (
+        "_between",
         "_complete",
         "_head_bytes",
         "_keep",
@@ -79,6 +81,8 @@ class Upstream(asyncio.Protocol):
         self.answered = False
         self._keep = True
         self._complete = False
+        self._between = False
+        """The parser stands between two chunks: a read that is one whole chunk need not pass through it."""
         self._head_bytes = 0
         self._parts: list[bytes] = []
 
@@ -104,6 +108,12 @@ class Upstream(asyncio.Protocol):
             # A pooled connection that speaks unasked cannot be trusted with the next request.
             self.abort()
             return
+        if self._between and len(data) < 4096:
+            # An engine writes one chunk per token, and it mostly arrives as one read.
+            line = WHOLE[len(data)]
+            if line and data[: len(line)] == line and data[-2:] == b"\r\n":
+                user.on_body([data[len(line) : -2]], False)
+                return
         self.answered = True
         try:
             self._parser.feed_data(data)
@@ -115,6 +125,8 @@ class Upstream(asyncio.Protocol):
             if self._head_bytes > MAX_HEAD:
                 self._fail("answer head larger than 64 KiB")
             return
+        # A size line that has begun holds no LF yet, one that has ended was told to us.
+        self._between = self._between and data.endswith(b"\n")
         parts = self._parts
         if self.user is user and (parts or self._complete):
             self._parts = []
@@ -146,6 +158,12 @@ class Upstream(asyncio.Protocol):
 
     def on_body(self, data: bytes) -> None:
         self._parts.append(data)
+
+    def on_chunk_header(self) -> None:
+        self._between = False
+
+    def on_chunk_complete(self) -> None:
+        self._between = True
 
     def on_message_complete(self) -> None:
         if self.status < 200:

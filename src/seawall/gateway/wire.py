@@ -122,6 +122,24 @@ def error_event(refusal: Refusal) -> bytes:
     return b"data: " + error_body(refusal) + b"\n\n"
 
 
+SIZES = tuple(b"%x\r\n" % n for n in range(4096))
+"""Size lines of chunks: what an engine writes per token is always this small."""
+
+
 def chunk(data: bytes) -> bytes:
     """One chunk of a chunked body."""
-    return b"%x\r\n%b\r\n" % (len(data), data)
+    size = len(data)
+    return b"".join((SIZES[size] if size < 4096 else b"%x\r\n" % size, data, b"\r\n"))
+
+
+def _size_line(read: int) -> bytes:
+    """How a read of `read` bytes begins if it is one whole chunk: its length leaves only one size possible."""
+    for digits in (1, 2, 3):
+        size = read - digits - 4
+        if 0 < size < 4096 and len(SIZES[size]) == digits + 2:
+            return SIZES[size]
+    return b""
+
+
+WHOLE = tuple(map(_size_line, range(4096)))
+"""By the length of a read: the size line that makes it exactly one chunk; empty where no chunk is so long."""

@@ -130,15 +130,16 @@ class StreamSession:
         # choice 0 share and ends with `"token_ids":[...]}]}`; between them lies the inside of one JSON
         # string, which holds no newline and no quote that ends it.
         ordinary = self._ordinary
-        if ordinary and not self._partial and data.startswith(self._head):
-            if ordinary is _WITH_IDS and data.endswith(_END):
+        # (Slices are compared because `startswith` and its kin parse their arguments anew for each call.)
+        if ordinary and not self._partial and data[: self._head_len] == self._head:
+            if ordinary is _WITH_IDS and data[-6:] == _END:
                 ids = data.rfind(b"[") + 1
-                if data.endswith(self._mark, 0, ids):
+                if data[ids - self._mark_len : ids] == self._mark:
                     text = data[self._head_len : ids - self._mark_len]
                     if b"\n" not in text and (b'"' not in text or _inside(text)):
                         self._log_raw(text, data[ids:-6])
                         return data if self._shows_ids else data[: ids - 1] + _HIDDEN_END
-            elif ordinary is _PLAIN and data.endswith(self._plain_end):
+            elif ordinary is _PLAIN and data[-len(self._plain_end) :] == self._plain_end:
                 text = data[self._head_len : -len(self._plain_end)]
                 if b"\n" not in text and (b'"' not in text or _inside(text)):
                     self._log_raw(text)

@@ -1,0 +1,116 @@
+"""Chunks of a replica's answer: however the network cuts them, the same content comes out, in order."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from seawall.gateway.upstream import Pool, Upstream
+from seawall.gateway.wire import WHOLE, chunk
+
+HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
+
+
+class Listener:
+    """What an exchange would be told."""
+
+    def __init__(self) -> None:
+        self.got = b""
+        self.ended = False
+        self.lost = ""
+
+    def connected(self, conn: Upstream) -> None: ...
+
+    def connect_failed(self, reason: str) -> None: ...
+
+    def on_head(self, conn: Upstream) -> None: ...
+
+    def on_body(self, parts: list[bytes], complete: bool) -> None:
+        assert not self.ended
+        self.got += b"".join(parts)
+        self.ended = complete
+
+    def on_lost(self, reason: str, answered: bool) -> None:
+        self.lost = reason
+
+
+class Wire(asyncio.Transport):
+    def __init__(self) -> None:
+        super().__init__()
+        self.closed = False
+
+    def write(self, data: object) -> None: ...
+
+    def is_closing(self) -> bool:
+        return self.closed
+
+    def abort(self) -> None:
+        self.closed = True
+
+
+def receive(reads: list[bytes]) -> Listener:
+    loop = asyncio.new_event_loop()
+    try:
+        conn, user = Upstream(Pool("http://127.0.0.1:1", loop, set())), Listener()
+        conn.connection_made(Wire())
+        conn.send(user, b"")
+        for data in reads:
+            if conn.user is not None:
+                conn.data_received(data)
+        return user
+    finally:
+        loop.close()
+
+
+def cut(data: bytes, at: list[int]) -> list[bytes]:
+    edges = sorted({0, len(data), *(i for i in at if i < len(data))})
+    return [data[a:b] for a, b in itertools.pairwise(edges)]
+
+
+contents = st.one_of(
+    st.binary(min_size=1, max_size=300),
+    st.sampled_from(
+        [b"\r\n", b"5\r\nhello\r\n", b"0\r\n\r\n", b"data: x\n\n", b"a" * 15, b"a" * 16, b"a" * 4095]
+    ),
+)
+
+
+@given(st.lists(contents, max_size=8), st.lists(st.integers(0, 3000), max_size=30), st.booleans())
+@example([b"ab", b"5\r\nhello\r\n", b"cd"], [], True)
+def test_any_cut_of_a_chunked_answer_gives_the_same_bytes(
+    parts: list[bytes], at: list[int], whole: bool
+) -> None:
+    framed = [HEAD, *map(chunk, parts), b"0\r\n\r\n"]
+    user = receive(framed if whole else cut(b"".join(framed), at))
+    assert (user.got, user.ended, user.lost) == (b"".join(parts), True, "")
+
+
+@given(st.integers(1, 24), st.sampled_from([b"7\r\nab\r\nxyz\r\n", b"b\r\n6\r\nwhole!\r\n\r\n"]))
+def test_what_looks_like_a_chunk_inside_a_chunk_is_content(at: int, inner: bytes) -> None:
+    framed = b"%x\r\n" % len(inner)
+    reads = [HEAD + chunk(b"first"), framed, inner, b"\r\n", chunk(b"last"), b"0\r\n\r\n"]
+    assert receive(reads).got == b"first" + inner + b"last"
+    joined = b"".join(reads)
+    assert receive([joined[: len(HEAD) + at], joined[len(HEAD) + at :]]).got == b"first" + inner + b"last"
+
+
+def test_other_spellings_of_a_size_are_read_too() -> None:
+    reads = [HEAD, chunk(b"one"), b"00A\r\n" + b"b" * 10 + b"\r\n", b"3;x=y\r\ntwo\r\n", b"0\r\n\r\n"]
+    assert receive(reads).got == b"one" + b"b" * 10 + b"two"
+
+
+def test_a_wrong_size_is_found_between_whole_chunks() -> None:
+    user = receive([HEAD, chunk(b"one"), b"4\r\ntwo\r\n\r\n", b"zz\r\n"])
+    assert "malformed" in user.lost
+
+
+def test_a_read_is_one_chunk_only_if_its_size_line_says_so() -> None:
+    for size in (1, 15, 16, 255, 256, 4000):
+        framed = chunk(b"x" * size)
+        assert framed.startswith(WHOLE[len(framed)])
+    assert (
+        WHOLE[5] == WHOLE[21] == WHOLE[262] == b""
+    )  # an empty chunk would be the last; no size fits the other
