@@ -33,6 +33,8 @@ _TEXT_OPEN = b'"choices":[{"index":0,"text":"'
 _CHAT_IDS = b'"},"logprobs":null,"finish_reason":null,"token_ids":['
 _TEXT_IDS = b'","logprobs":null,"finish_reason":null,"stop_reason":null,"prompt_token_ids":null,"token_ids":['
 _END = b"]}]}\n\n"
+_LF, _QUOTE = b'\n"'
+"""As numbers: `bytes in bytes` first tries its left side as a number, and makes an exception to drop it."""
 _HIDDEN_END = b"null}]}\n\n"
 _UNKNOWN_FORM = (KeyError, TypeError, AttributeError, ValueError, OverflowError, msgspec.DecodeError)
 """What reading an engine's event raises when it is JSON, but no chunk of vLLM's."""
@@ -136,12 +138,12 @@ class StreamSession:
                 ids = data.rfind(b"[") + 1
                 if data[ids - self._mark_len : ids] == self._mark:
                     text = data[self._head_len : ids - self._mark_len]
-                    if b"\n" not in text and (b'"' not in text or _inside(text)):
+                    if _LF not in text and (_QUOTE not in text or _inside(text)):
                         self._log_raw(text, data[ids:-6])
                         return data if self._shows_ids else data[: ids - 1] + _HIDDEN_END
             elif ordinary is _PLAIN and data[-len(self._plain_end) :] == self._plain_end:
                 text = data[self._head_len : -len(self._plain_end)]
-                if b"\n" not in text and (b'"' not in text or _inside(text)):
+                if _LF not in text and (_QUOTE not in text or _inside(text)):
                     self._log_raw(text)
                     return data
         if self._ended or self._stream.failed:
