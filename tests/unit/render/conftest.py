@@ -19,6 +19,7 @@ from referencing import Registry, Resource
 
 from seawall.cli.fleets import group_of as group_of_files
 from seawall.config.load import dump_fleet, parse_fleets
+from seawall.decide.plan.bounds import bounded
 from seawall.domain.action import Plan, StartupBudget
 from seawall.domain.spec import Fleet
 from seawall.render.everything import render
@@ -179,9 +180,11 @@ def plan_for(fleet: Fleet, **changes: Any) -> Plan:
 
 def group_of(text: str, lock: str | None = None, **changes: Any) -> Group:
     fleets = parse_fleets(text)
+    plans = {f.name: plan_for(f, **changes) for f in fleets}
     return Group(
         members=tuple(
-            Wanted(fleet=f, plan=plan_for(f, **changes), document=dump_fleet(f), lock=lock) for f in fleets
+            Wanted(fleet=f, plan=plans[f.name], document=dump_fleet(bounded(f, plans[f.name])), lock=lock)
+            for f in fleets
         )
     )
 

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from seawall.config.load import parse_fleets
+from seawall.decide.plan.bounds import bounded
 from seawall.render.inputs import Object, Rendering
 
 
@@ -134,10 +135,12 @@ def test_the_gateway_reads_endpoint_slices_and_pods_and_nothing_else(rendering: 
     assert not named(rendering, "ClusterRole")
 
 
-def test_the_gateway_reads_back_the_very_fleets_that_were_rendered(rendering: Rendering) -> None:
+def test_the_gateway_reads_back_the_fleets_that_were_rendered_with_the_plans_bounds(
+    rendering: Rendering,
+) -> None:
     (config,) = [o for n, o in named(rendering, "ConfigMap").items() if n.endswith("-fleets")]
     found = [f for _, text in sorted(config["data"].items()) for f in parse_fleets(text)]
-    assert found == sorted((w.fleet for w in rendering.group.members), key=lambda f: f.name)
+    assert found == sorted((bounded(w.fleet, w.plan) for w in rendering.group.members), key=lambda f: f.name)
 
 
 def test_only_one_service_lists_the_admin_port(rendering: Rendering) -> None:
