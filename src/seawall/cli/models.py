@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
 import click
+
+from seawall.domain.spec import Quantization
 
 if TYPE_CHECKING:
     from seawall.weights.lockfile import Lock
@@ -86,11 +88,11 @@ def show(name: str, registry: Path) -> None:
 )
 @click.option("--revision")
 @click.option("--licence", help="SPDX name, such as Apache-2.0.")
-@click.option("--quantization")
+@click.option("--quantization", type=click.Choice(get_args(Quantization)))
 @_REGISTRY
 def add(
     name: str, source: str, directory: Path | None, lock: Path | None, revision: str | None, licence: str | None,
-    quantization: str | None, registry: Path,
+    quantization: Quantization | None, registry: Path,
 ) -> None:  # fmt: skip
     """Verify weights and enter them into the registry, with revision, size and lock digest.
 
@@ -119,7 +121,7 @@ def add(
         pinned = read_lock(lock)
     facts = ModelFacts(
         source=source, revision=pinned.revision, lock_digest=pinned.digest, size=pinned.total_bytes,
-        licence=licence, quantization=quantization, config=config,  # type: ignore[arg-type]  # checked when read
+        licence=licence, quantization=quantization, config=config,
     )  # fmt: skip
     path = write_model(registry, ModelDocument(metadata=Metadata(name=name), spec=facts))
     click.echo(f"wrote {path}\n\nNext: in a Fleet, model: {{source: model://{name}}}")
