@@ -31,7 +31,7 @@ METRICS: dict[str, tuple[str, str]] = {
     "seawall_retries_total": ("counter", "Sent again before the first byte, by what was seen."),
     "seawall_resumed_streams_total": ("counter", "Broken streams that were continued elsewhere."),
     "seawall_shadow_requests_total": ("counter", "Copies sent to the canary."),
-    "seawall_shadow_differences_total": ("counter", "Copies whose answer at temperature 0 differed."),
+    "seawall_shadow_compared_total": ("counter", "Copies at temperature 0, by result: same, differs."),
     "seawall_tokens_total": ("counter", "Tokens the engines counted, by kind (prompt, completion)."),
     "seawall_time_to_first_token_seconds": ("histogram", "From a request's arrival to its first byte out."),
     "seawall_request_duration_seconds": ("histogram", "From arrival to the end."),
@@ -142,7 +142,8 @@ def _fleet(page: Page, name: str, s: FleetStats) -> None:
         page.add("seawall_retries_total", count, fleet=name, reason=reason)
     page.add("seawall_resumed_streams_total", s.resumed, fleet=name)
     page.add("seawall_shadow_requests_total", s.shadowed, fleet=name)
-    page.add("seawall_shadow_differences_total", s.shadow_differed, fleet=name)
+    page.add("seawall_shadow_compared_total", s.shadow_same, fleet=name, result="same")
+    page.add("seawall_shadow_compared_total", s.shadow_differed, fleet=name, result="differs")
     page.add("seawall_tokens_total", s.tokens_in, fleet=name, kind="prompt")
     page.add("seawall_tokens_total", s.tokens_out, fleet=name, kind="completion")
     page.histogram("seawall_time_to_first_token_seconds", s.ttft, fleet=name)
@@ -180,6 +181,7 @@ def state(app: App) -> dict[str, Any]:
                 "queue_limit": f.admission.limit(),
                 "drain_rate": round(f.admission.rate, 3),
                 "canary_percent": f.canary_percent,
+                "shadow": {"same": f.stats.shadow_same, "differs": f.stats.shadow_differed},
                 "sides": {side: s.numbers() for side, s in f.stats.sides.items()},
             }
             for name, f in app.fleets.items()

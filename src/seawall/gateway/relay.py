@@ -224,7 +224,7 @@ class Exchange(Record):
     def _shadow(self, answer: bytes | None) -> None:
         shadow = self.fleet.shadow
         if shadow is not None and self.ticket.ask.group != "canary" and not self.resumed:
-            shadow.copy(self._path, self._body, answer)
+            shadow.copy(self._path, self._body, answer, self.session)
 
     def _refused(self, verdict: Verdict) -> None:
         """The answer shows the replica's state, not the request's result."""

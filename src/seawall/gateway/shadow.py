@@ -1,19 +1,21 @@
 """Copies of finished requests go to the canary; its answers are discarded, and compared where that means something.
 
-An answer means something at temperature 0 without a stream: then the texts must be equal. Streams are copied
-too (the canary sees real load), but not compared. Copies never queue, never retry, and take at most half of a
-canary replica's places; a canary that fails them harms nobody.
+An answer means something at temperature 0: then the texts of both sides must be equal, of whole answers and of
+streams (unless `resume: off`, which records nothing, or the copy's answer is larger than 1 MiB). Copies never
+queue, never retry, and take at most half of a canary replica's places; a canary that fails them harms nobody.
 """
 
 from __future__ import annotations
 
 import asyncio
+from random import Random
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from seawall.decide.route.pick import Ask
-from seawall.gateway.probe import ask
+from seawall.decide.route.resume import StreamSession
+from seawall.gateway.probe import MAX_ANSWER, ask
 
 if TYPE_CHECKING:
     from seawall.gateway.fleet import FleetRuntime
@@ -23,9 +25,12 @@ TIMEOUT_S = 300.0
 
 
 class _Told(msgspec.Struct, gc=False):
-    """The parts of an answer that must be equal."""
+    """The parts of an answer that must be equal: of chats and completions, of messages, of responses."""
 
-    choices: list[dict[str, Any]] = []
+    choices: list[dict[str, Any]] | None = None
+    content: list[dict[str, Any]] | None = None
+    output: list[dict[str, Any]] | None = None
+    data: Any = None
 
 
 _told = msgspec.json.Decoder(_Told)
@@ -36,6 +41,8 @@ class _Asked(msgspec.Struct, gc=False):
 
 
 _asked = msgspec.json.Decoder(_Asked)
+_DRAWN = frozenset({"id", "call_id", "signature", "token_ids", "logprobs"})
+"""Keys whose values may differ between two answers that say the same: drawn at random, or rounded."""
 
 
 def comparable(body: bytes) -> bool:
@@ -49,15 +56,19 @@ def comparable(body: bytes) -> bool:
 def same(one: bytes, other: bytes) -> bool:
     """Whether two whole answers say the same; ids, times and usage do not count."""
     try:
-        pair = [[_said(c) for c in _told.decode(x).choices] for x in (one, other)]
+        pair = [_told.decode(x) for x in (one, other)]
     except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError):
         return False
-    return pair[0] == pair[1]
+    first, second = ([_said(part) for part in (t.choices, t.content, t.output, t.data)] for t in pair)
+    return first == second
 
 
-def _said(choice: dict[str, Any]) -> tuple[Any, ...]:
-    message = choice.get("message") or {}
-    return choice.get("text"), message.get("content"), message.get("tool_calls"), choice.get("finish_reason")
+def _said(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {k: said for k, v in value.items() if k not in _DRAWN and (said := _said(v)) is not None}
+    if isinstance(value, list):
+        return [_said(v) for v in value]
+    return value
 
 
 class Shadow:
@@ -67,15 +78,18 @@ class Shadow:
         self._fleet = fleet
         self._tasks: set[asyncio.Task[None]] = set()
 
-    def copy(self, path: bytes, body: bytes, answer: bytes | None) -> None:
-        """A request was answered by the stable side, with `answer` if it was no stream."""
+    def copy(self, path: bytes, body: bytes, answer: bytes | None, session: StreamSession | None) -> None:
+        """A request was answered by the stable side: whole with `answer`, or as the stream of `session`."""
         if len(self._tasks) >= AT_ONCE:
             return
-        task = asyncio.get_running_loop().create_task(self._copy(path, body, answer))
+        want: bytes | dict[str, str] | None = None
+        if comparable(body):
+            want = session.said() if session is not None else answer
+        task = asyncio.get_running_loop().create_task(self._copy(path, body, want))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _copy(self, path: bytes, body: bytes, answer: bytes | None) -> None:
+    async def _copy(self, path: bytes, body: bytes, want: bytes | dict[str, str] | None) -> None:
         fleet = self._fleet
         router, stats = fleet.router, fleet.stats
         wanted = Ask(tokens=1, group="canary")
@@ -88,8 +102,20 @@ class Shadow:
             status, got = await ask(fleet.pool(picked.target), path, body, timeout_s=TIMEOUT_S)
         finally:
             fleet.left(picked.target, wanted)
-        if answer is not None and comparable(body) and (status != 200 or not same(answer, got)):
+        if want is None or len(got) > MAX_ANSWER:
+            return
+        if status == 200 and (
+            same(want, got) if isinstance(want, bytes) else self._streamed(path, body, got) == want
+        ):
+            stats.shadow_same += 1
+        else:
             stats.shadow_differed += 1
+
+    def _streamed(self, path: bytes, body: bytes, answer: bytes) -> dict[str, str] | None:
+        """What a stream said; None if it did not end well."""
+        session = StreamSession(path.decode(), body, self._fleet.policy, Random(0))
+        session.feed(answer)
+        return session.said() if session.finish_ok else None
 
     def close(self) -> None:
         for task in self._tasks:

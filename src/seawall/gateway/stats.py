@@ -85,6 +85,7 @@ class FleetStats:
         "resumed",
         "retried",
         "shadow_differed",
+        "shadow_same",
         "shadowed",
         "sides",
         "tokens_in",
@@ -102,7 +103,7 @@ class FleetStats:
         self.retried: dict[str, int] = {}
         self.resumed = 0
         self.shadowed = 0
-        self.shadow_differed = 0
+        self.shadow_same = self.shadow_differed = 0
         self.tokens_in = 0
         self.tokens_out = 0
         self.ttft = Histogram()

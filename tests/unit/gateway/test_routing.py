@@ -96,9 +96,40 @@ async def test_shadow_copies_are_compared_and_never_seen(
     assert f["finished_total"] == 3 and f["in_flight"] == 0
 
 
+async def test_streams_of_both_sides_are_compared_at_temperature_0(
+    start: Any, engine: Any, other: Any, spec: str, tmp_path: Path
+) -> None:
+    file = tmp_path / "d.json"
+    file.write_text(document(engine, other, 0))
+    spec = spec.replace('resume: "off"', "resume: exact")
+    gateway = await start(spec=spec + "  rollout: {canary: {shadow: true}}\n", discovery=f"file:{file}")
+    stats = gateway.server.app.fleets["m"].stats
+    for more in ({}, {"presence_penalty": 1}):  # recorded as token ids, or for a replay
+        assert (await gateway.complete(stream=True, temperature=0, **more))[0] == 200
+    await eventually(lambda: (stats.shadow_same, stats.shadow_differed) == (2, 0))
+    other.pad = "something else"
+    assert (await gateway.complete(stream=True, temperature=0))[0] == 200
+    await eventually(lambda: (stats.shadow_same, stats.shadow_differed) == (2, 1))
+    other.pad, other.faults = "", ["cut_after_2"]
+    assert (await gateway.complete(stream=True, temperature=0))[0] == 200
+    await eventually(lambda: (stats.shadow_same, stats.shadow_differed) == (2, 2))
+    assert (await gateway.complete(stream=True, temperature=0.5))[0] == 200
+    await eventually(lambda: stats.shadowed == 5 and not other.open)
+    assert (await gateway.state())["fleets"]["m"]["shadow"] == {"same": 2, "differs": 2}
+    page = (await gateway.get("/metrics", admin=True))[2].decode()
+    assert 'seawall_shadow_compared_total{fleet="m",result="differs"} 2' in page
+
+
 @pytest.mark.parametrize(
     ("one", "other", "equal"),
     [
+        (b'{"content":[{"type":"text","text":"a"}]}', b'{"content":[{"type":"text","text":"b"}]}', False),
+        (
+            b'{"output":[{"id":"1","content":[{"text":"a"}]}]}',
+            b'{"output":[{"id":"2","content":[{"text":"a"}]}]}',
+            True,
+        ),
+        (b'{"output":[{"id":"1","content":[{"text":"a"}]}]}', b'{"output":[]}', False),
         (b'{"id":1,"choices":[{"text":"a"}]}', b'{"id":2,"choices":[{"text":"a"}]}', True),
         (b'{"choices":[{"text":"a"}]}', b'{"choices":[{"text":"b"}]}', False),
         (b'{"choices":[{"message":{"content":"a"}}]}', b'{"choices":[]}', False),

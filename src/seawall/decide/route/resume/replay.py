@@ -98,6 +98,16 @@ class Replay:
         lanes = (lane.tell() for choice in self._choices.values() for lane in choice.lanes.values())
         return len(self._raw) + sum(lanes)
 
+    def said(self) -> dict[str, str] | None:
+        """The text of every lane; None when nothing is recorded."""
+        if not self.records:
+            return None
+        self._flush()
+        lanes = (
+            (i, lane, text) for i, choice in self._choices.items() for lane, text in choice.lanes.items()
+        )
+        return {f"{i} {lane}": said for i, lane, text in lanes if (said := text.getvalue())}
+
     def take(self, doc: Doc, event: bytes, hidden: bytes) -> bytes:
         stream = self.stream
         if not doc.get("choices"):

@@ -421,6 +421,17 @@ class StreamSession:
             cached_tokens=known.cached_tokens if known is not None else None,
         )
 
+    def said(self) -> dict[str, str] | None:
+        """All text so far, by choice and lane (content, reasoning, arguments of tool calls), to compare two
+        answers of one request. None: nothing is recorded (`resume: off`), or it cannot be read."""
+        try:
+            if self._onward is not None:
+                lane = "content" if self._stream.ask.kind == "chat" else "text"
+                return {f"0 {lane}": self._onward.log.all_text()}
+            return self._replay.said() if self._replay is not None else None
+        except _UNKNOWN_FORM:
+            return None
+
     @property
     def nbytes(self) -> int:
         """Memory of the record, in bytes (without Python's own)."""

@@ -102,6 +102,11 @@ class TokenLog:
             self.sent = generated
         self.from_chars = chars
 
+    def all_text(self) -> str:
+        """The answer so far. Raises as `fold` does."""
+        self.fold()
+        return self.sent
+
     def _mark(self, clean: list[tuple[int, int, int]]) -> None:
         """Boundaries behind chunks with text, as (tokens, characters, tokens in the chunk)."""
         for tokens, chars, width in clean:
