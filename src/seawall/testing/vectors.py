@@ -55,29 +55,47 @@ def differences(expected: Json, found: Json, note: str = "") -> list[str]:
     return wrong
 
 
-def run_case(case: Json) -> list[str]:
-    """The case's differences; empty when it passes."""
+def run_case(case: Any) -> list[str]:
+    """The case's differences; empty when it passes. A case that cannot be run, or expects nothing, has not passed."""
+    if not isinstance(case, dict):
+        return [f"is not an object but {type(case).__name__}"]
+    parts = {key: case.get(key) for key in ("given", "expect", "derived")}
+    wrong = [
+        f"{key} is not an object but {type(part).__name__}"
+        for key, part in parts.items()
+        if not isinstance(part, dict) and (key == "given" or part is not None)
+    ]
+    if wrong:
+        return wrong
+    if not parts["expect"] and not parts["derived"]:
+        return ["expects nothing"]
     kind = kind_of(case)
     if kind not in KINDS:
         return [f"unknown function {kind!r}; known: {', '.join(sorted(KINDS))}"]
     try:
         found = KINDS[kind](case["given"])
+    except KeyError as e:
+        return [f"{kind}: the key {e} is missing"]
     except Exception as e:  # one broken case must not hide the others
         return [f"{kind} raised {type(e).__name__}: {e}"]
-    wrong = differences(case.get("expect", {}), found)
-    return wrong + differences(case.get("derived") or {}, found, " (derived)")
+    return differences(parts["expect"] or {}, found) + differences(
+        parts["derived"] or {}, found, " (derived)"
+    )
 
 
 def run_file(path: Path) -> Iterable[tuple[str, list[str]]]:
     """(case name, differences) per case; a file that cannot be read is one failing case."""
     try:
-        cases = json.loads(path.read_text())["cases"]
-        named = [(str(c.get("name", i)), c) for i, c in enumerate(cases)]
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as e:
-        yield "(file)", [f"is not a file of test vectors: {type(e).__name__}: {e}"]
+        whole = json.loads(path.read_text(encoding="utf-8-sig"))
+    except (OSError, ValueError, RecursionError) as e:
+        yield "(file)", [f"cannot be read as JSON: {type(e).__name__}: {e}"]
         return
-    for name, case in named:
-        yield name, run_case(case)
+    cases = whole.get("cases") if isinstance(whole, dict) else None
+    if not isinstance(cases, list) or not cases:
+        yield "(file)", ["is not a file of test vectors: it has no list of cases"]
+        return
+    for i, case in enumerate(cases):
+        yield str(case.get("name", i)) if isinstance(case, dict) else str(i), run_case(case)
 
 
 def main(arguments: list[str]) -> int:

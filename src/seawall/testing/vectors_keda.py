@@ -73,7 +73,7 @@ def request_scale(given: Json) -> Json:
         "paused": "True" if found.paused else None,
         "last_active_set": found.touched,
         "event": None if event is None else {"type": event.type, "reason": event.reason, "note": event.note},
-        "pause_replicas": found.pause_replicas,
+        "pause_replicas": None,  # RequestScale has the field and never sets it
     }
 
 
@@ -145,6 +145,7 @@ def formula(given: Json) -> Json:
             given["trigger_of_metric"],
             _fallback(given["fallback"]),
             _health(given["health"]),
+            given["target"],
         )
     except FormulaError as e:
         return {"error": True, "error_contains": str(e)}

@@ -1,9 +1,10 @@
 """The arithmetic of KEDA's `scalingModifiers.formula`: the part of expr-lang that scaling formulas use.
 
 Why: a composite metric decides the replicas, so a what-if must compute it. Covered: numbers, trigger names, nil,
-true, false, + - * / % ^ **, comparisons, and/or/not, `??`, `?:`, arrays, and abs ceil floor round min max sum
-mean median len. Not covered (an error says so): predicates such as count(..., {# > 1}), strings, pipes.
-Forbidden: eval().
+true, false, + - * / % ^ **, comparisons, and/or/not, `??`, `?:`, arrays, abs ceil floor round min max sum mean
+median len, and over arrays with a predicate (`{# > 1}`) count any all none one filter map sum. A trigger's value
+is a float and a literal without a point an integer: `%` takes integers only, as upstream.
+Not covered (an error says so): strings, pipes, `let`, ranges, `in`. Forbidden: eval().
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ Thunk: TypeAlias = Callable[[], Value]
 
 _TOKEN = re.compile(
     r"\s*(?:(?P<number>\d[\d_]*\.?\d*(?:[eE][+-]?\d+)?|\.\d+)|(?P<name>[A-Za-z_$][\w$]*)"
-    r"|(?P<op>\?\?|\*\*|&&|\|\||[<>=!]=|[-+*/%^<>!?:(),\[\]]))"
+    r"|(?P<op>\?\?|\*\*|&&|\|\||[<>=!]=|[-+*/%^<>!?:(),\[\]{}#]))"
 )
 _POWER = {"?:": 1, "??": 15, "||": 2, "or": 2, "&&": 3, "and": 3}
 _POWER |= dict.fromkeys(("==", "!=", "<", ">", "<=", ">="), 5)
@@ -33,18 +34,29 @@ class FormulaError(Exception):
 
 def evaluate(formula: str, variables: Mapping[str, float | None]) -> float:
     """The formula's number. A missing variable is nil; nil in arithmetic is an error, as in expr-lang."""
+    value = evaluated(formula, variables)
+    if value is None:
+        raise FormulaError("the formula gives nil, not a number")
+    return value
+
+
+def evaluated(formula: str, variables: Mapping[str, float | None]) -> float | None:
+    """The formula's number, or None where it gives nil."""
     if len(formula) > MAX_LENGTH:
         raise FormulaError(f"the formula is longer than {MAX_LENGTH} characters")
     parser = _Parser(formula, variables)
     try:
         value = parser.whole()()
-    except (RecursionError, OverflowError, ZeroDivisionError) as e:
+        if value is None:
+            return None
+        if isinstance(value, bool) or not isinstance(value, (int, float)):
+            raise FormulaError(f"the formula gives {_shown(value)}, not a number")
+        number = float(value)
+    except (RecursionError, OverflowError, ZeroDivisionError, ValueError) as e:
         raise FormulaError(f"the formula cannot be computed: {type(e).__name__}") from e
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise FormulaError(f"the formula gives {_shown(value)}, not a number")
-    if not math.isfinite(value):
-        raise FormulaError(f"the formula gives {value}")
-    return float(value)
+    if not math.isfinite(number):
+        raise FormulaError(f"the formula gives {number}")
+    return number
 
 
 def _shown(value: Value) -> str:
@@ -63,6 +75,18 @@ def _truth(value: Value, where: str) -> bool:
     return value
 
 
+def _equal(a: Value, b: Value) -> bool:
+    """true is not 1: a bool equals only a bool."""
+    return isinstance(a, bool) == isinstance(b, bool) and a == b
+
+
+def _modulo(a: float, b: float) -> float:
+    """Go's remainder, of integers only; a trigger's value is a float and refused."""
+    if not (isinstance(a, int) and isinstance(b, int)):
+        raise FormulaError("% takes integers; a trigger's value is a float")
+    return int(math.fmod(a, b))
+
+
 def _divided(a: float, b: float) -> float:
     """Go's float division: by zero gives an infinity or NaN, which `evaluate` then refuses."""
     return a / b if b else math.nan
@@ -73,7 +97,7 @@ _ARITHMETIC: dict[str, Callable[[float, float], float]] = {
     "-": lambda a, b: a - b,
     "*": lambda a, b: a * b,
     "/": _divided,
-    "%": math.fmod,
+    "%": _modulo,
     "**": math.pow,
     "^": math.pow,
 }
@@ -90,7 +114,6 @@ _FUNCTIONS: dict[str, Callable[[list[float]], float]] = {
     "round": lambda xs: math.copysign(math.floor(abs(xs[0]) + 0.5), xs[0]),
     "max": max,
     "min": min,
-    "sum": sum,
     "mean": statistics.fmean,
     "median": statistics.median,
     "len": len,
@@ -111,6 +134,8 @@ class _Parser:
             self.tokens.append((m.lastgroup, m[m.lastgroup]))
             at = m.end()
         self.at = 0
+        self.elements: list[Value] = []
+        """What `#` stands for; the innermost predicate's last."""
 
     def whole(self) -> Thunk:
         value = self.expression(0)
@@ -158,9 +183,9 @@ class _Parser:
         if op in ("&&", "and"):
             return lambda: _truth(left(), op) and _truth(right(), op)
         if op == "==":
-            return lambda: left() == right()
+            return lambda: _equal(left(), right())
         if op == "!=":
-            return lambda: left() != right()
+            return lambda: not _equal(left(), right())
         if op in _COMPARE:
             compare = _COMPARE[op]
             return lambda: compare(_number(left(), op), _number(right(), op))
@@ -183,8 +208,11 @@ class _Parser:
     def primary(self) -> Thunk:
         kind, text = self.take()
         if kind == "number":
-            number = float(text.replace("_", ""))
+            plain = text.replace("_", "")
+            number = int(plain) if plain.isdigit() else float(plain)
             return lambda: number
+        if text == "#":
+            return self.element
         if kind == "name":
             return self.named(text)
         if text == "(":
@@ -196,10 +224,47 @@ class _Parser:
             return lambda: [item() for item in items]
         raise FormulaError(f"unexpected {text!r}")
 
+    def element(self) -> Value:
+        if not self.elements:
+            raise FormulaError("# stands outside a predicate")
+        return self.elements[-1]
+
+    def over(self, name: str) -> Thunk:
+        """`count(array, {predicate})` and its kind; the braces may be left out."""
+        self.take("(")
+        array = self.expression(0)
+        if self.peek() == ")":
+            self.take(")")
+            return lambda: _reduced(name, _listed(name, array()), None)
+        self.take(",")
+        braces = self.peek() == "{"
+        if braces:
+            self.take("{")
+        body = self.expression(0)
+        if braces:
+            self.take("}")
+        self.take(")")
+
+        def reduced() -> Value:
+            items, found = _listed(name, array()), []
+            for item in items:
+                self.elements.append(item)
+                try:
+                    found.append(body())
+                finally:
+                    self.elements.pop()
+            return _reduced(name, items, found)
+
+        return reduced
+
     def named(self, name: str) -> Thunk:
+        if self.peek() == "(" and name in _PREDICATED:
+            return self.over(name)
         if self.peek() == "(":
             if name not in _FUNCTIONS:
-                raise FormulaError(f"the function {name!r} is not known here; known: {', '.join(_FUNCTIONS)}")
+                raise FormulaError(
+                    f"the function {name!r} is not known here; known: {', '.join((*_FUNCTIONS, *_PREDICATED))}"
+                )
             self.take("(")
             arguments, function = self.listed(")"), _FUNCTIONS[name]
             return lambda: function(_flat(name, [a() for a in arguments]))
@@ -216,6 +281,38 @@ class _Parser:
                 self.take(",")
         self.take(end)
         return items
+
+
+_PREDICATED = ("count", "any", "all", "none", "one", "filter", "map", "sum")
+
+
+def _listed(name: str, value: Value) -> list[Value]:
+    if not isinstance(value, list):
+        raise FormulaError(f"{name} takes an array, not {_shown(value)}")
+    return value
+
+
+def _reduced(name: str, items: list[Value], found: list[Value] | None) -> Value:
+    """What a function makes of its array and, per element, the predicate's value (None: it has none)."""
+    if found is None and name not in ("count", "sum"):
+        raise FormulaError(f"{name} takes an array and a predicate")
+    if name == "map":
+        return found
+    if name == "sum":
+        return sum(_number(v, name) for v in (items if found is None else found))
+    truths = [_truth(v, name) for v in (items if found is None else found)]
+    match name:
+        case "filter":
+            return [item for item, keep in zip(items, truths, strict=True) if keep]
+        case "any":
+            return any(truths)
+        case "all":
+            return all(truths)
+        case "none":
+            return not any(truths)
+        case "one":
+            return sum(truths) == 1
+    return sum(truths)
 
 
 def _flat(name: str, values: list[Value]) -> list[float]:

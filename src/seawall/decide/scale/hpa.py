@@ -13,7 +13,7 @@ forgets it when it restarts, and reseeds the log with the current count; an empt
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypedDict
 
 from seawall.decide.scale import behavior
@@ -170,7 +170,11 @@ def _by_metrics(
     wanted = bounded.replicas
     if current == 0 and spec.lowest > 0 and spec.scaled_to_zero and wanted < spec.lowest:
         wanted = spec.lowest
-    return _told(current, top, steady, Bounded(wanted, bounded.reason)), log
+    told = _told(current, top, steady, Bounded(wanted, bounded.reason))
+    if steady != top.replicas and not told.rescale:
+        grows = spec.up is not None and top.replicas >= current
+        told = replace(told, able_reason="ScaleUpStabilized" if grows else "ScaleDownStabilized")
+    return told, log
 
 
 def _told(current: int, top: Proposal, steady: int, bounded: Bounded) -> Reconciled:

@@ -114,7 +114,6 @@ class Scaled:
     active: Condition | None = None
     hpa_active: Condition | None = None
     paused: bool = False
-    pause_replicas: int | None = None
     event: Event | None = None
 
 
@@ -124,31 +123,11 @@ def request_scale(spec: ScaleSpec, turn: Turn) -> Scaled:
     if hpa_active is not None and not hpa_active.status:
         hpa_active = None
     if PAUSED_REPLICAS in spec.annotations or spec.flag(PAUSED):
-        return _paused(spec, turn)
+        # The count in the annotation is written when the ScaledObject is reconciled; here nothing moves.
+        return Scaled(replicas=turn.current, scaled=False, last_active_s=turn.last_active_s, paused=True)
     if turn.active or spec.flag(FORCED):
         return _active(spec, turn, hpa_active)
     return _inactive(spec, turn, hpa_active)
-
-
-def _paused(spec: ScaleSpec, turn: Turn) -> Scaled:
-    text = spec.annotations.get(PAUSED_REPLICAS)
-    if text is None:
-        return Scaled(replicas=turn.current, scaled=False, last_active_s=turn.last_active_s, paused=True)
-    if not text.lstrip("+-").isdigit():
-        return Scaled(
-            replicas=turn.current,
-            scaled=False,
-            last_active_s=turn.last_active_s,
-            ready=Condition("False", READY.reason, READY.message),
-        )
-    count = int(text)
-    return Scaled(
-        replicas=count,
-        scaled=count != turn.current,
-        last_active_s=turn.last_active_s,
-        paused=True,
-        pause_replicas=count,
-    )
 
 
 def _active(spec: ScaleSpec, turn: Turn, hpa_active: Condition | None) -> Scaled:

@@ -10,11 +10,15 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
-from seawall.decide.scale.formula import FormulaError, evaluate
+from seawall.decide.scale.formula import FormulaError, evaluated
 from seawall.decide.scale.keda import Fallback
+
+_T = TypeVar("_T", dict[str, object], list[object])
 
 COMPOSITE = "composite-metric"
 HAPPY, FAILING = "Happy", "Failing"
@@ -52,6 +56,11 @@ class Trigger:
     current_replicas: int | None = None
     ready_replicas: int | None = None
     uses_modifiers: bool = False
+
+
+def approximate(value_m: int) -> float:
+    """`Quantity.AsApproximateFloat64` of milli-units: multiplied by 1e-3, which rounds unlike a division."""
+    return value_m * 0.001
 
 
 def activates(value: float, activation: float = 0.0) -> bool:
@@ -121,7 +130,8 @@ def fallback_value_m(trigger: Trigger, fallback: Fallback) -> int | None:
         if not trigger.ready_replicas:
             return None
         replicas /= trigger.ready_replicas
-    return int(trigger.target_m / 1000 * 1000 * replicas)
+    target = trigger.target_m / 1000 if trigger.uses_modifiers else approximate(trigger.target_m)
+    return int(target * 1000 * replicas)
 
 
 class QueryError(Exception):
@@ -132,14 +142,10 @@ def prometheus_value(http_status: int, body: str, ignore_null: bool = True) -> f
     """`ExecutePromQuery` -> the value. Empty, infinite, NaN: 0 or an error, as `ignoreNullValues` says."""
     if not 200 <= http_status <= 299:
         raise QueryError(f"prometheus query api returned error. status: {http_status} response: {body[:200]}")
-    try:
-        answer = json.loads(body)
-        results = ((answer or {}).get("data") or {}).get("result") or []
-        values = (results[0] or {}).get("value") or [] if len(results) == 1 else []
-    except (ValueError, AttributeError, TypeError, KeyError) as e:
-        raise QueryError(f"prometheus' answer is not its query API's JSON: {e}") from e
+    results = _results(body)
     if len(results) > 1:
         raise QueryError("prometheus query returned multiple elements")
+    values = results[0] if results else []
     if not values:
         if ignore_null:
             return 0.0
@@ -150,14 +156,53 @@ def prometheus_value(http_status: int, body: str, ignore_null: bool = True) -> f
         return -1.0
     if not isinstance(values[1], str):
         raise QueryError(f"prometheus value {values[1]!r} is not a text")
-    try:
-        value = float(values[1].replace("_", "?"))
-    except ValueError as e:
-        raise QueryError(f"prometheus value {values[1]!r} is not a number") from e
+    value = _parsed(values[1])
     if math.isinf(value) or math.isnan(value):
         if ignore_null:
             return 0.0
         raise QueryError("prometheus query returns infinite or not-a-number value")
+    return value
+
+
+def _results(body: str) -> list[list[object]]:
+    """The answer's `data.result[].value`, decoded as strictly as Go does: null is empty, another type an error."""
+    try:
+        answer = json.loads(body, parse_constant=_no_constant)
+    except (ValueError, RecursionError) as e:
+        raise QueryError(f"prometheus' answer is not JSON: {e}") from e
+
+    def part(value: object, kind: type[_T], where: str) -> _T:
+        if value is None:
+            return kind()
+        if not isinstance(value, kind):
+            raise QueryError(f"prometheus' answer: {where} is a {type(value).__name__}")
+        return value
+
+    data = part(part(answer, dict, "the whole").get("data"), dict, "data")
+    results = part(data.get("result"), list, "data.result")
+    return [part(part(r, dict, "a result").get("value"), list, "a value") for r in results]
+
+
+def _no_constant(name: str) -> float:
+    raise ValueError(f"{name} is not JSON")
+
+
+_GO_FLOAT = re.compile(
+    r"[+-]?(?:inf(?:inity)?|nan|(?:\d+\.?\d*|\.\d+)(?:e[+-]?\d+)?|0x(?:[\da-f]+\.?[\da-f]*|\.[\da-f]+)p[+-]?\d+)",
+    re.ASCII | re.IGNORECASE,
+)
+
+
+def _parsed(text: str) -> float:
+    """strconv.ParseFloat: no blanks, no underscores, hexadecimal with an exponent; out of range is an error."""
+    if not _GO_FLOAT.fullmatch(text):
+        raise QueryError(f"prometheus value {text!r} is not a number")
+    try:
+        value = float.fromhex(text) if "x" in text.lower() else float(text)
+    except OverflowError:
+        value = math.inf
+    if math.isinf(value) and "inf" not in text.lower():
+        raise QueryError(f"prometheus value {text!r} is out of range")
     return value
 
 
@@ -177,12 +222,29 @@ def composite_value_m(
     variable_of: Mapping[str, str],
     fallback: Fallback | None,
     health: Mapping[str, Health] | None,
+    target: str | None = None,
 ) -> int:
-    """`calculateScalingModifiersFormula`: the composite metric's value, truncated to milli-units. FormulaError."""
+    """`calculateScalingModifiersFormula`: the composite metric's value, truncated to milli-units. FormulaError.
+
+    A formula that gives nil because its triggers fail (fallback `scalingModifiers`) stands for
+    `fallback.replicas` times `target`, the composite metric's target as written.
+    """
     data: dict[str, float | None] = {}
     for metric, value_m in metrics:
         usable = trigger_value_m(metric, value_m, fallback, health)
-        data[variable_of.get(metric, "")] = None if usable is None else usable / 1000
+        data[variable_of.get(metric, "")] = None if usable is None else approximate(usable)
     if formula is None:
         raise FormulaError("cached compiled formula is nil during its calculation")
-    return int(evaluate(formula, data) * 1000)
+    value = evaluated(formula, data)
+    if value is None:
+        if fallback is None or fallback.behavior != "scalingModifiers":
+            raise FormulaError("the formula gives nil, not a number")
+        value = fallback.replicas * _target(target)
+    return int(value * 1000)
+
+
+def _target(text: str | None) -> float:
+    try:
+        return float(text or "")
+    except ValueError:
+        raise FormulaError(f"the target {text!r} of scalingModifiers is not a number") from None

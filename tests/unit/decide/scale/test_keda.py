@@ -52,14 +52,17 @@ def test_pausing_forcing_and_what_does_not_parse_as_false() -> None:
         )
 
     held = keda.request_scale(spec(paused_replicas="4"), turn(1, active=True))
-    assert (held.replicas, held.paused, held.pause_replicas) == (4, True, 4)
+    assert (held.replicas, held.scaled, held.paused, held.active) == (1, False, True, None)
     assert keda.request_scale(spec(paused="yes"), turn(0, active=True)).paused
     assert keda.request_scale(spec(paused="False"), turn(0, active=True)).replicas == 1
     forced = keda.request_scale(spec(force_activation="true"), turn(0))
     assert forced.replicas == 1
     assert forced.event is not None
     assert "forced" in forced.event.note
-    assert keda.request_scale(spec(paused_replicas="four"), turn(1)).ready.status == "False"
+    assert keda.request_scale(spec(paused_replicas="four"), turn(1)).paused, (
+        "the annotation's presence pauses"
+    )
+    assert keda.request_scale(spec(force_activation="1"), turn(2, active=True)).active == keda.FORCED_ACTIVE
 
 
 def test_a_scaling_disabled_hpa_is_healthy_and_an_unreadable_one_changes_nothing() -> None:
@@ -111,6 +114,24 @@ def test_scaling_modifiers_fallback_leaves_a_placeholder_for_the_formula() -> No
     assert km.trigger_value_m("m", -1000, fall, failing(4)) is None
 
 
+def test_a_formula_of_failed_triggers_stands_for_the_fallback_replicas() -> None:
+    metrics, names = [("m", -1000), ("n", -1000)], {"m": "a", "n": "b"}
+    down = {"m": km.Health(5, km.FAILING), "n": km.Health(5, km.FAILING)}
+    fall = keda.Fallback(7, 3, "scalingModifiers")
+    assert km.composite_value_m("a ?? b", metrics, names, fall, down, "2") == 14000
+    assert km.composite_value_m("a ?? b ?? 3", metrics, names, fall, down, "2") == 3000
+    with pytest.raises(FormulaError, match="nil is no operand"):
+        km.composite_value_m("a + b", metrics, names, fall, down, "2")
+    with pytest.raises(FormulaError, match="target"):
+        km.composite_value_m("a", metrics, names, fall, down, None)
+    with pytest.raises(FormulaError, match="nil"):
+        km.composite_value_m("c", metrics, names, None, None, "2")
+
+
+def test_milli_units_become_floats_as_upstream_multiplies() -> None:
+    assert km.composite_value_m("a * 1000", [("m", 2300)], {"m": "a"}, None, None) == int(2300 * 0.001 * 1e6)
+
+
 def test_activation_is_strictly_above_and_values_are_cleaned() -> None:
     assert not km.activates(5, 5)
     assert km.activates(5.001, 5)
@@ -127,6 +148,18 @@ def test_activation_is_strictly_above_and_values_are_cleaned() -> None:
         ('{"data":{"result":[{"value":[1,"3"]},{"value":[1,"4"]}]}}', None, None),
         ('{"data":{"result":[{"value":[1,"three"]}]}}', None, None),
         ('{"data":{"result":{"value":5}}}', None, None),
+        ('{"data":{"result":[{"value":[1,null]}]}}', -1.0, -1.0),
+        ('{"data":null}', 0.0, None),
+        ("null", 0.0, None),
+        ('{"data":{"result":[{"value":[1,"1e400"]}]}}', None, None),
+        ('{"data":{"result":[{"value":[1,"1_0"]}]}}', None, None),
+        ('{"data":{"result":[{"value":[1," 1"]}]}}', None, None),
+        ('{"data":{"result":[{"value":[1,"0x1p4"]}]}}', 16.0, 16.0),
+        ('{"data":{"result":[{"value":[1,"-Inf"]}]}}', 0.0, None),
+        ('{"data":{"result":{}}}', None, None),
+        ('{"data":{"result":[{"value":[NaN,"1"]}]}}', None, None),
+        ("[]", None, None),
+        ("false", None, None),
         ("[1, 2]", None, None),
         ("not json", None, None),
     ],
@@ -154,6 +187,15 @@ def test_what_prometheus_answers(body: str, ignoring: float | None, strict: floa
         ("a < b and not (a == b) ? 1 : 0", 1.0),
         ("10 % 4 - 2 ^ 3", -6.0),
         ("round(2.5) + floor(-0.5)", 2.0),
+        ("count([a, b, 2], {# > 1}) > 1 ? 5 : 0", 5.0),
+        ("count([a, b], # > 1)", 1.0),
+        ("sum([a, b], {# * 2})", 8.0),
+        ("sum(filter([a, b, 9], {# < 5}))", 4.0),
+        ("max(map([a, b], {# + count([1, 2], {# > 1})}))", 4.0),
+        ("any([a, b], {# == 3}) and not all([a, b], {# == 3}) ? 1 : 2", 1.0),
+        ("one([a, b], {# == 3}) && none([a], {# > 1}) ? 1 : 2", 1.0),
+        ("true == 1 ? 1 : 2", 2.0),
+        ("7 % 4 / 2", 1.5),
     ],
 )
 def test_formulas(text: str, value: float) -> None:
@@ -161,7 +203,23 @@ def test_formulas(text: str, value: float) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["a +", "missing + 1", "a / 0", "nil", "true", "count(a)", "a b", "(((", "'x'", ""]
+    "text",
+    [
+        "a +",
+        "missing + 1",
+        "a / 0",
+        "nil",
+        "true",
+        "count(a)",
+        "count([a, b], {a})",
+        "a % 2",
+        "#",
+        "map([a])",
+        "a b",
+        "(((",
+        "'x'",
+        "",
+    ],
 )
 def test_formulas_that_cannot_be_computed_say_so(text: str) -> None:
     with pytest.raises(FormulaError):

@@ -14,7 +14,7 @@ OWN = Path(__file__).with_name("own.json")
 
 def test_it_counts_what_passed(capsys: pytest.CaptureFixture[str]) -> None:
     assert vectors.main([str(OWN)]) == 0
-    assert capsys.readouterr().out == "3 passed, 0 failed\n"
+    assert capsys.readouterr().out == "50 passed, 0 failed\n"
 
 
 def test_a_wrong_answer_is_named_with_both_values(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
@@ -26,24 +26,31 @@ def test_a_wrong_answer_is_named_with_both_values(capsys: pytest.CaptureFixture[
     out = capsys.readouterr().out
     assert "replicas: expected 4, found 5" in out
     assert "metric_name (derived): expected 'other'" in out
-    assert out.endswith("1 passed, 2 failed\n")
+    assert out.endswith("48 passed, 2 failed\n")
 
 
 @pytest.mark.parametrize(
     ("text", "says"),
     [
         (
-            '{"cases": [{"name": "x", "kind": "teleport", "given": {}, "expect": {}}]}',
+            '{"cases": [{"name": "x", "kind": "teleport", "given": {}, "expect": {"a": 1}}]}',
             "unknown function 'teleport'",
         ),
-        ('{"cases": [{"name": "x", "given": {"z": 1}, "expect": {}}]}', "unknown function ''"),
+        ('{"cases": [{"name": "x", "given": {"z": 1}, "expect": {"a": 1}}]}', "unknown function ''"),
         (
-            '{"cases": [{"name": "x", "kind": "limits", "given": {"direction": "up"}, "expect": {}}]}',
-            "raised KeyError",
+            '{"cases": [{"name": "x", "kind": "limits", "given": {"direction": "up"}, "expect": {"limit": 1}}]}',
+            "limits: the key 'scale_up_events' is missing",
         ),
         ("{}", "not a file of test vectors"),
         ("[1]", "not a file of test vectors"),
-        ("garbage", "not a file of test vectors"),
+        ('{"cases": []}', "not a file of test vectors"),
+        ('{"cases": {"a": 1}}', "not a file of test vectors"),
+        ('{"cases": [7]}', "is not an object but int"),
+        ('{"cases": [{"kind": "limits", "expect": {"limit": 1}}]}', "given is not an object"),
+        ('{"cases": [{"kind": "limits", "given": {}, "expect": [1]}]}', "expect is not an object but list"),
+        ('{"cases": [{"kind": "limits", "given": {}}]}', "expects nothing"),
+        ("garbage", "cannot be read as JSON"),
+        ("[" * 100_000, "cannot be read as JSON"),
     ],
 )
 def test_what_cannot_be_run_is_a_failure_that_says_so(
