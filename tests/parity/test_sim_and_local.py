@@ -7,24 +7,27 @@ at the same times for the same reasons. (The runner is the real one; its process
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from seawall.config.load import load_fleet
 from seawall.decide.scale import DemandSeen
 from seawall.domain.action import Plan, ScaleDecision, StartupBudget, Timing
 from seawall.domain.spec import Fleet, FleetSpec, Gateway, Hardware, Metadata, Model, Scaling
 from seawall.local.fleet import FleetRunner, Means
 from seawall.local.keeper import Care
 from seawall.local.launch import Recipe
-from seawall.sim.scaler import Scaler
+from seawall.local.prepare import planned
+from seawall.sim.scaler import FleetScaler, Scaler
 from seawall.sim.setup import setup_of
 from seawall.sim.world import World
 from seawall.workload.arrivals import parse_rate, synthetic
 
+EXAMPLE = Path(__file__).parents[2] / "examples" / "smollm2.yaml"
 TIMING = Timing(base_s=0.02, prefill_token_s=1e-4, decode_seq_s=1e-4, weight_read_s=0.01, kv_token_s=0)
 PLAN = Plan(
     fleet="f",
@@ -38,6 +41,8 @@ PLAN = Plan(
     max_num_seqs=32,
     timing=TIMING,
     startup=StartupBudget(image_s=0, weights_s=5, load_s=25, total_s=45),
+    saturating_concurrency=10,
+    scaling_target=7.0,
 )
 
 
@@ -116,17 +121,32 @@ def played(wanted: Fleet, seen: list[tuple[float, DemandSeen]], tmp_path: Path) 
         launch=lambda keeper: None,
         publish=lambda: None,
     )
-    runner = FleetRunner(Recipe(fleet=wanted, engine="sim", program=("none",), env={}), Care(), means, 1)
+    runner = FleetRunner(
+        Recipe(fleet=wanted, engine="sim", program=("none",), env={}, plan=PLAN), Care(), means, 1
+    )
     for second in range(int(seen[-1][0]) + 1):
         clock.t = float(second)
         runner.tick()
     return [(t, text) for t, subject, text in notes if subject == "f" and " replicas: " in text]
 
 
+def test_the_default_target_is_the_plans_in_the_local_mode_and_the_simulator() -> None:
+    wanted = load_fleet(EXAMPLE)
+    wanted = replace(wanted, spec=replace(wanted.spec, scaling=replace(wanted.spec.scaling, target=None)))
+    made = planned(wanted)
+    assert made is not None, "the example's model is in the catalogue"
+    simulated_by = FleetScaler(setup_of(wanted, made, recipe="keda")).policy
+    recipe = Recipe(fleet=wanted, engine="sim", program=("none",), env={}, plan=made)
+    idle: Any = None
+    assert FleetRunner(recipe, Care(), idle, 1).policy == simulated_by
+    assert simulated_by.target == made.scaling_target
+
+
 @pytest.mark.parametrize(
     ("scaling", "rate"),
     [
         (Scaling(min=1, max=8, target=6), "1/s for 3m, 12/s for 6m, 1/s for 20m"),
+        (Scaling(min=1, max=8), "1/s for 3m, 12/s for 6m, 1/s for 20m"),
         (
             Scaling(min=2, max=4, target=10, down_window=60),
             "2/s to 30/s for 5m, 30/s to 2/s for 5m, 2/s for 5m",

@@ -52,7 +52,7 @@ class FleetRunner:
         self.recipe, self.care, self._means, self._need_bytes = recipe, care, means, need_bytes
         self.fleet: Fleet = recipe.fleet
         self.keepers: dict[int, Keeper] = {}
-        self.policy = scale.policy_of(self.fleet)
+        self.policy = scale.policy_of(self.fleet, recipe.plan)
         self.wanted = self.fleet.spec.scaling.min
         self.generation = 0
         self.pinned: int | None = None

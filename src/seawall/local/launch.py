@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from seawall.domain.action import Plan
 from seawall.domain.spec import Fleet
 from seawall.errors import InputError
 from seawall.local.keeper import base_env
@@ -31,6 +32,8 @@ class Recipe:
     program: tuple[str, ...]
     """What comes before the flags, the model among it."""
     env: Mapping[str, str]
+    plan: Plan | None = None
+    """What the fleet scales by where its spec names no target; None: its model's shape is not known offline."""
 
     def command(self, port: int) -> tuple[list[str], dict[str, str]]:
         """argv and environment of a replica on `port`."""

@@ -6,14 +6,17 @@ Every "no" is one line with its cause and its cure. Downloads happen here, with 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+from seawall.config.model_config import resolve
+from seawall.decide.plan import plan
 from seawall.decide.replica import LifePolicy
+from seawall.domain.action import Plan
 from seawall.domain.spec import Fleet
 from seawall.domain.units import show_bytes
 from seawall.drivers.process import free_port, port_holder
-from seawall.errors import EngineError, InputError
+from seawall.errors import EngineError, InputError, SeawallError
 from seawall.local import engine_env, model
 from seawall.local.keeper import Care
 from seawall.local.launch import Recipe, own_vllm, sim_recipe, vllm_recipe
@@ -48,7 +51,7 @@ def prepare(wish: Wish, say: Say) -> Setup:
     check_port(wish.port)
     if wish.admin_port:
         check_port(wish.admin_port, "--admin-port")
-    recipes = tuple(_recipe(f, wish, say) for f in wish.fleets)
+    recipes = tuple(replace(_recipe(f, wish, say), plan=planned(f)) for f in wish.fleets)
     need = {r.fleet.name: _need(r) for r in recipes}
     check_memory(recipes, need, free_memory())
     drain = max(f.spec.rollout.drain for f in wish.fleets)
@@ -83,6 +86,14 @@ def check_memory(recipes: Sequence[Recipe], need: dict[str, int], free: int) -> 
             f"the fewest replicas need about {show_bytes(least)} of memory, and {show_bytes(free)} are free.",
             "Stop something, lower scaling.min or engine.kvCacheMemory, or try --engine sim.",
         )
+
+
+def planned(fleet: Fleet) -> Plan | None:
+    """The fleet's plan as the simulator and the renderer make it, so that all three scale by one target."""
+    try:
+        return plan(fleet, resolve(fleet, offline=True))
+    except SeawallError:
+        return None
 
 
 def _recipe(fleet: Fleet, wish: Wish, say: Say) -> Recipe:

@@ -9,6 +9,7 @@ import re
 from dataclasses import dataclass, field
 from typing import Literal
 
+from seawall.decide.plan.bounds import bounded
 from seawall.domain.action import Plan, Timing
 from seawall.domain.spec import Fleet
 from seawall.domain.units import parse_seconds
@@ -113,7 +114,8 @@ def setup_of(
     patience_s: float = float("inf"),
     seed: int = 1,
 ) -> Setup:
-    """A fleet and its plan -> a simulation with the cloud's delays filled in."""
+    """A fleet and its plan -> a simulation with the cloud's delays and the rendered gateway's bounds filled in."""
+    fleet = bounded(fleet, plan)
     hardware, scaling = fleet.spec.hardware, fleet.spec.scaling
     notice = hardware.spot.notice if hardware.spot is not None else None
     return Setup(
