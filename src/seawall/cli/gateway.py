@@ -8,6 +8,8 @@ from pathlib import Path
 
 import click
 
+from seawall.domain.switches import GATEWAY
+
 PATH = click.Path(dir_okay=False, path_type=Path)
 
 
@@ -86,6 +88,7 @@ PATH = click.Path(dir_okay=False, path_type=Path)
     help="Processes that share the port, the caps and the queue bounds.",
 )
 @click.option("--board", default=None, type=PATH, hidden=True)
+@click.option("--without", multiple=True, type=click.Choice(GATEWAY), hidden=True)
 def command(
     specs: tuple[Path, ...],
     discovery: str,
@@ -100,6 +103,7 @@ def command(
     engine_ca: Path | None,
     workers: int,
     board: Path | None,
+    without: tuple[str, ...],
 ) -> None:
     """Serve fleets: one OpenAI-compatible address that loses no request.
 
@@ -144,6 +148,7 @@ def command(
         tls_cert=tls_cert,
         tls_key=tls_key,
         engine_ca=engine_ca,
+        without=frozenset(without),
         engine_key=os.environ.get("SEAWALL_ENGINE_API_KEY") or None,
     )
 

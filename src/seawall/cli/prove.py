@@ -31,7 +31,7 @@ def _line(v: Verdict) -> str:
     "--without",
     multiple=True,
     metavar="MECHANISM",
-    help="Switch one off, to see its scenario break: resume, retry, drain, stall-watch, admission.",
+    help="Switch one off, to see its scenario break; --list names them.",
 )
 @click.option("--list", "listing", is_flag=True, help="Print the scenarios and what each one proves.")
 @click.option("--json", "as_json", is_flag=True, help="The verdicts as JSON on stdout.")
@@ -61,6 +61,7 @@ def command(
     import asyncio
 
     from seawall.errors import InputError
+    from seawall.load.prove.mechanisms import MECHANISMS, off
     from seawall.load.prove.run import Proof, prove
     from seawall.load.prove.scenarios import SCENARIOS
     from seawall.load.prove.timeline import page
@@ -70,9 +71,14 @@ def command(
         for s in SCENARIOS.values():
             proves = f"proves {', '.join(s.mechanisms)}" if s.mechanisms else ""
             click.echo(f"  {s.name:<16}{s.title:<36}{proves}{'   sim only' if s.sim_only else ''}")
+        click.echo()
+        for name, mechanism in MECHANISMS.items():
+            cover = f"   (and {', '.join(mechanism.covers)}, which would hide it)" if mechanism.covers else ""
+            click.echo(f"  --without {name:<15}{mechanism.what}{cover}")
         return
     if streams < 1:
         raise InputError("--streams must be at least 1.")
+    off(without)
     unknown = [n for n in names if n not in SCENARIOS]
     if unknown:
         raise InputError(f"there is no scenario {unknown[0]!r}.", f"One of: {', '.join(SCENARIOS)}.")

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import click
 
+from seawall.domain.switches import GATEWAY, LOCAL
+
 
 @click.command()
 @click.argument("specs", metavar="[FLEET.yaml]...", nargs=-1, type=click.Path(dir_okay=False, path_type=Path))
@@ -27,9 +29,10 @@ import click
     "--startup-budget", default=900.0, show_default=True, help="Seconds until a replica must serve."
 )
 @click.option("--plain", is_flag=True, help="Log lines instead of the live screen.")
+@click.option("--without", multiple=True, type=click.Choice([*LOCAL, *GATEWAY]), hidden=True)
 def command(
     specs: tuple[Path, ...], engine: str | None, port: int, host: str, admin_port: int, state_dir: Path | None,
-    startup_budget: float, plain: bool,
+    startup_budget: float, plain: bool, without: tuple[str, ...],
 ) -> None:  # fmt: skip
     """Serve fleets on this machine: replicas, gateway, autoscaling.
 
@@ -49,5 +52,6 @@ def command(
     wish = Wish(
         specs=paths, fleets=session.load(paths), state_dir=control.state_dir(state_dir), cache=cache.root(),
         engine=engine, host=host, port=port, admin_port=admin_port, startup_s=startup_budget,
+        without=frozenset(without),
     )  # fmt: skip
     session.run(wish, live=not plain and sys.stdout.isatty())

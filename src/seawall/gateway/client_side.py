@@ -39,6 +39,7 @@ class Client(asyncio.Protocol):
         "_busy",
         "_head_bytes",
         "_headers_seen",
+        "_high_water",
         "_in_head",
         "_parser",
         "_parsing",
@@ -56,8 +57,11 @@ class Client(asyncio.Protocol):
         "transport",
     )
 
-    def __init__(self, handler: Handler, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(
+        self, handler: Handler, loop: asyncio.AbstractEventLoop, high_water: int = HIGH_WATER
+    ) -> None:
         self.handler = handler
+        self._high_water = high_water
         self.loop = loop
         self.transport: asyncio.Transport | None = None
         self.exchange: Exchange | None = None
@@ -83,7 +87,7 @@ class Client(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = transport  # type: ignore[assignment]  # asyncio types it as the base class
-        transport.set_write_buffer_limits(high=HIGH_WATER)  # type: ignore[attr-defined]  # same
+        transport.set_write_buffer_limits(high=self._high_water)  # type: ignore[attr-defined]  # same
         self.handler.clients.add(self)
         peer = transport.get_extra_info("peername")
         self.peer = str(peer[0]) if isinstance(peer, tuple) else ""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -68,10 +69,12 @@ class _Asked:
             self._answer.set_result(result)
 
 
-async def ask(pool: Pool, path: bytes, body: bytes, timeout_s: float = TIMEOUT_S) -> tuple[int, bytes]:
+async def ask(
+    pool: Pool, path: bytes, body: bytes, timeout_s: float = TIMEOUT_S, method: bytes = b"POST"
+) -> tuple[int, bytes]:
     """One request on a fresh connection -> (status, body, at most 1 MiB); status 0: no answer in time."""
     answer: asyncio.Future[tuple[int, bytes]] = asyncio.get_running_loop().create_future()
-    asked = _Asked(pool.request(path, body, EXTRA), answer)
+    asked = _Asked(pool.request(path, body, EXTRA, method), answer)
     task = pool.connect(asked)
     try:
         async with asyncio.timeout(timeout_s):
@@ -97,11 +100,18 @@ async def serves(pool: Pool, model: str) -> bool:
     return False
 
 
-class Prober:
-    """Keeps one probing task per evicted replica."""
+async def healthy(pool: Pool, model: str) -> bool:
+    """What a proof puts in the place of `serves`, to show what that is good for: /health says 200."""
+    status, _ = await ask(pool, b"/health", b"", method=b"GET")
+    return status == 200
 
-    def __init__(self, app: App) -> None:
+
+class Prober:
+    """Keeps one probing task per evicted replica. `proof` says whether it serves again."""
+
+    def __init__(self, app: App, proof: Callable[[Pool, str], Awaitable[bool]] = serves) -> None:
         self._app = app
+        self._proof = proof
         self._tasks: dict[Target, asyncio.Task[None]] = {}
 
     def evicted(self, fleet: FleetRuntime, target: Target) -> None:
@@ -115,7 +125,7 @@ class Prober:
         pause = FIRST_PAUSE_S
         while target.state in ("evicted", "probing") and fleet.router.targets.get(target.name) is target:
             fleet.router.probing(target)
-            if await serves(fleet.pool(target), fleet.fleet.served_names[0]):
+            if await self._proof(fleet.pool(target), fleet.fleet.served_names[0]):
                 if fleet.proven(target):
                     log.warning("%s: %s gave a token: back in service", fleet.name, target.name)
                 return

@@ -25,11 +25,11 @@ from seawall.gateway.admin import Admin
 from seawall.gateway.app import App
 from seawall.gateway.audit import Audit
 from seawall.gateway.board import Board
-from seawall.gateway.client_side import Client
+from seawall.gateway.client_side import HIGH_WATER, Client
 from seawall.gateway.discovery import FileDiscovery, WatchedFile, static
 from seawall.gateway.keyring import KeyRing, Keys
 from seawall.gateway.metrics import Line
-from seawall.gateway.probe import Prober
+from seawall.gateway.probe import Prober, healthy, serves
 
 log = logging.getLogger("seawall.gateway")
 SWEEP_S = 0.05
@@ -59,6 +59,8 @@ class Settings:
     """With several workers: the file they share."""
     worker: int = 0
     workers: int = 1
+    without: frozenset[str] = frozenset()
+    """Mechanisms that a proof has switched off (domain.switches.GATEWAY)."""
 
 
 def read_specs(paths: Iterable[Path]) -> list[Fleet]:
@@ -149,7 +151,7 @@ class Server:
         loop = asyncio.get_running_loop()
         s = self.settings
         self.app = app = App(loop, Random(), s.engine_key)
-        self.prober = Prober(app)
+        self.prober = Prober(app, serves if "token-proof" not in s.without else healthy)
         app.on_evicted = self.prober.evicted
         app.engine_tls = client_context(s.engine_ca) if s.engine_ca else None
         app.workers = s.workers
@@ -171,7 +173,8 @@ class Server:
         async with asyncio.TaskGroup() as background:
             helpers = [background.create_task(self._sweep()), background.create_task(self._watch(tls))]
             helpers += await self._discover(background)
-            front = await loop.create_server(lambda: Client(app, loop), sock=listening, ssl=tls)
+            high = HIGH_WATER if "back-pressure" not in s.without else 2**30
+            front = await loop.create_server(lambda: Client(app, loop, high), sock=listening, ssl=tls)
             back = await loop.create_server(lambda: Client(self.admin, loop), sock=admin)
             _calm_collector()
             self._ready(_url(listening, tls is not None), _url(admin, False))

@@ -406,7 +406,8 @@ class Client:
                 outcome.detail = f"silent for {now - wire.last_s:.1f} s after {len(outcome.event_s)} events"
                 wire.transport.abort()
                 return
-            done, _ = await asyncio.wait([waiter], timeout=bound)
+            # Woken by nothing else, it would see a stall that follows the first event only after `first_s`.
+            done, _ = await asyncio.wait([waiter], timeout=min(bound, patience.stall_s))
             if done:
                 return
 

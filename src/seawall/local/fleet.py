@@ -139,7 +139,7 @@ class FleetRunner:
             running=sum(load.running for load in loads),
             waiting=sum(load.waiting for load in loads),
             queued=float(state.get("queued", 0) or 0),
-            fresh=bool(state) and len(loads) == len(ready),
+            fresh="scaler-hold" in self.care.without or (bool(state) and len(loads) == len(ready)),
             kv_usage=max((load.kv_usage for load in loads), default=None),
             arrivals_per_s=self._arrivals(state.get("admitted_total")),
         )

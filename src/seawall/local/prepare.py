@@ -12,6 +12,7 @@ from pathlib import Path
 from seawall.config.model_config import resolve
 from seawall.decide.plan import plan
 from seawall.decide.replica import LifePolicy
+from seawall.domain import switches
 from seawall.domain.action import Plan
 from seawall.domain.spec import Fleet
 from seawall.domain.units import show_bytes
@@ -44,6 +45,8 @@ class Wish:
     port: int = 8000
     admin_port: int = 0
     startup_s: float = 900.0
+    without: frozenset[str] = frozenset()
+    """Mechanisms that a proof has switched off (domain.switches)."""
 
 
 def prepare(wish: Wish, say: Say) -> Setup:
@@ -62,8 +65,9 @@ def prepare(wish: Wish, say: Say) -> Setup:
         port=wish.port or free_port(),
         admin_port=wish.admin_port or free_port(),
         grace_s=drain,
+        without=tuple(w for w in switches.GATEWAY if w in wish.without),
     )
-    care = Care(life=LifePolicy(startup_s=wish.startup_s))
+    care = Care(life=LifePolicy(startup_s=wish.startup_s), without=wish.without)
     return Setup(recipes=recipes, place=place, state_dir=wish.state_dir, care=care, need_bytes=need)
 
 

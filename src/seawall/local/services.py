@@ -65,6 +65,8 @@ class GatewayPlace:
     port: int
     admin_port: int
     grace_s: float
+    without: tuple[str, ...] = ()
+    """Mechanisms of `domain.switches.GATEWAY` that a proof has switched off."""
 
     @property
     def url(self) -> str:
@@ -90,7 +92,7 @@ class GatewayService:
         argv = [sys.executable, "-m", "seawall", "gateway", *map(str, p.specs)]
         argv += ["--discovery", f"file:{p.discovery}", "--listen", f"{p.host}:{p.port}"]
         argv += ["--admin", f"{HOST}:{p.admin_port}", "--grace", f"{p.grace_s:g}"]
-        return argv, base_env()
+        return [*argv, *(f"--without={name}" for name in p.without)], base_env()
 
     async def listens(self) -> bool:
         return await self._client.ok(f"{self.place.admin_url}/healthz")

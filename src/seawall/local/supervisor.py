@@ -142,7 +142,9 @@ class Supervisor:
 
     def restart_gateway(self) -> None:
         """A new gateway listens beside the old on the same port (SO_REUSEPORT); when it serves, the old drains."""
-        if self._next_gateway is None:
+        if "hand-over" in self.setup.care.without and self.gateway:
+            self.gateway.drain("restarted")
+        elif self._next_gateway is None:
             self.note("gateway", "restart: a new one starts beside the old")
             self._next_gateway = self._new_gateway(replace(self.setup.place, admin_port=free_port()))
 

@@ -21,6 +21,7 @@ from seawall.errors import EngineError
 from seawall.load.client import Client, Patience
 from seawall.load.prove import settings
 from seawall.load.prove.cases import Case, ask_reference, requests
+from seawall.load.prove.mechanisms import off
 from seawall.load.prove.pressure import Pressure, Record
 from seawall.load.prove.scenarios import Scenario
 from seawall.load.prove.stage import Stage
@@ -47,7 +48,7 @@ class Proof:
     keep_logs: Path | None = None
     jobs: int = 1
     """Scenarios at the same time, each with a deployment of its own. Real engines run one at a time."""
-    stall_s: float = 20.0
+    stall_s: float = 14.0
     """A client takes a stream for lost after so long without an event. Longer than the gateway's own time-out."""
 
 
@@ -132,7 +133,8 @@ async def _one(
         yaml.safe_dump(settings.derive(document, scenario, proof.engine, proof.without), sort_keys=False)
     )
     budget_s = 120.0 if proof.engine == "sim" else 900.0
-    up = await UpFleet.start(spec, proof.engine, place / "state", scenario.replicas, budget_s)
+    flags = off(proof.without).flags
+    up = await UpFleet.start(spec, proof.engine, place / "state", scenario.replicas, budget_s, flags)
     try:
         if not cases:
             say("learning the right answers from a replica that is still quiet")
@@ -159,7 +161,7 @@ async def play(
         cases=cases,
         streams=max(1, round(proof.streams * scenario.load)),
         seed=proof.seed,
-        patience=Patience(first_s=90 if slow else 45, stall_s=60 if slow else proof.stall_s, total_s=300),
+        patience=Patience(first_s=90 if slow else 30, stall_s=60 if slow else proof.stall_s, total_s=300),
         slow_share=scenario.slow_share,
         leaving_share=scenario.leaving_share,
     )

@@ -7,7 +7,12 @@ says what it does (`stage.mark`), never what its clients saw: that is the verdic
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import json
 import signal
+import socket
+import time
+import urllib.parse
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -32,6 +37,8 @@ class Scenario:
     settings: dict[str, Any] = field(default_factory=dict)
     """Dotted Fleet paths -> values, on top of the proof's own."""
     engine_args: tuple[str, ...] = ()
+    served_names: tuple[str, ...] = ()
+    """Further names of the model."""
     sim_only: bool = True
     """Needs a fault that only a simulated engine can be told to have."""
     load: float = 1.0
@@ -90,21 +97,35 @@ async def spot_notice(stage: Stage, notice_s: float = 1.5) -> None:
 
 
 async def hung(stage: Stage) -> None:
-    victim = await stage.victim()
-    stage.mark(f"SIGSTOP {victim.name}")
-    stage.signal(victim.pid, signal.SIGSTOP)
+    stopped = await stage.victim()
+    stage.mark(f"SIGSTOP {stopped.name}")
+    stage.signal(stopped.pid, signal.SIGSTOP)
     await asyncio.sleep(6.0)
-    victim = await stage.victim()
+    victim = await stage.victim(but=stopped.name)
     stage.mark(f"{victim.name} hangs while /health says 200")
-    await stage.fault(victim, kind="hang")
-    await asyncio.sleep(6.0)
+    await stage.fault(victim, kind="hang", seconds=6.0)
+    await asyncio.sleep(6.5)
+    stage.signal(stopped.pid, signal.SIGCONT)
 
 
 async def lying_health(stage: Stage) -> None:
     victim = await stage.victim()
     stage.mark(f"{victim.name} answers 500 to requests, 200 on /health")
-    await stage.fault(victim, kind="fail", seconds=5.0)
-    await asyncio.sleep(6.0)
+    await stage.fault(victim, kind="fail", seconds=6.0)
+    until_s = time.monotonic() + 5.0
+
+    async def out() -> bool:
+        known = (await stage.gateway_state()).get("replicas", {})
+        return bool(known.get(victim.name, {}).get("state", "ready") != "ready")
+
+    if await stage.until(f"{victim.name} out of service", out, 4.0):
+        stage.mark(f"{victim.name} is out of service")
+        while time.monotonic() < until_s:
+            if not await out():
+                stage.fail(f"{victim.name} was given requests again while it failed them")
+                break
+            await asyncio.sleep(0.05)
+    await asyncio.sleep(2.0)
 
 
 async def refused(stage: Stage) -> None:
@@ -132,17 +153,19 @@ async def black_hole(stage: Stage) -> None:
 
 
 async def overload(stage: Stage) -> None:
-    pids = await stage.deployment.gateway_pids()
-    before = sum(_resident_mib(p) for p in pids)
+    before = await _gateway_mib(stage)
     stage.mark("five clients for every place there is")
     deepest = 0.0
     for _ in range(16):
         await asyncio.sleep(0.5)
         deepest = max(deepest, (await stage.totals()).get("queued", 0.0))
-    after = sum(_resident_mib(p) for p in await stage.deployment.gateway_pids())
-    stage.notes.append(f"deepest queue {deepest:.0f}; the gateway grew by {after - before:.0f} MiB")
-    if after - before > 64:
-        stage.fail(f"the gateway grew by {after - before:.0f} MiB under overload")
+    grown = await _gateway_mib(stage) - before
+    bound = _OVERLOAD_SETTINGS["gateway.maxQueued"]
+    stage.notes.append(f"deepest queue {deepest:.0f}; the gateway grew by {grown:.0f} MiB")
+    if deepest > bound:
+        stage.fail(f"{deepest:.0f} requests were queued, more than the bound of {bound}")
+    if grown > 64:
+        stage.fail(f"the gateway grew by {grown:.0f} MiB under overload")
 
 
 async def gateway_restart(stage: Stage) -> None:
@@ -160,8 +183,30 @@ async def gateway_restart(stage: Stage) -> None:
 
 
 async def slow_readers(stage: Stage) -> None:
-    stage.mark("a third of the clients read slowly, a third leave in mid-stream")
-    await asyncio.sleep(8.0)
+    """Beside them, clients that ask for long answers in large events and never read one."""
+    before = await _gateway_mib(stage)
+    async with contextlib.AsyncExitStack() as held:
+        loop = asyncio.get_running_loop()
+        at = urllib.parse.urlsplit(stage.deployment.gateway_url)
+        for _ in range(STUCK):
+            sock = held.enter_context(socket.socket())
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            sock.setblocking(False)
+            await loop.sock_connect(sock, (at.hostname, at.port))
+            body = json.dumps({"model": LONG_NAME, "prompt": "a", "max_tokens": 4000, "temperature": 0,
+                               "ignore_eos": True, "stream": True}).encode()  # fmt: skip
+            head = (
+                f"POST /v1/completions HTTP/1.1\r\nhost: {at.netloc}\r\ncontent-length: {len(body)}\r\n\r\n"
+            )
+            await loop.sock_sendall(sock, head.encode() + body)
+        stage.mark(
+            f"{STUCK} clients never read; a third of the others read slowly, a third leave in mid-stream"
+        )
+        await asyncio.sleep(9.0)
+        grown = await _gateway_mib(stage) - before
+    stage.notes.append(f"the gateway grew by {grown:.0f} MiB")
+    if grown > 40:
+        stage.fail(f"the gateway grew by {grown:.0f} MiB for {STUCK} clients that do not read")
 
 
 async def slow_weights(stage: Stage) -> None:
@@ -173,11 +218,18 @@ async def slow_weights(stage: Stage) -> None:
 
 
 async def scaler_blind(stage: Stage) -> None:
-    count = len(await stage.ready())
+    """The load keeps three replicas busy; the autoscaler, let loose, must not take silence for idleness."""
+    count = 3
+    await stage.order(do="scale", replicas=count)
+    if not await stage.until_ready(count):
+        return
     stage.mark("no engine shows its metrics")
     for replica in await stage.ready():
-        await stage.fault(replica, kind="blind", seconds=6.0)
-    for _ in range(12):
+        await stage.fault(replica, kind="blind", seconds=13.0)
+    await asyncio.sleep(2.0)
+    stage.mark("the autoscaler looks")
+    await stage.order(do="scale", replicas=None)
+    for _ in range(18):
         await asyncio.sleep(0.5)
         now = len(await stage.ready())
         if now < count:
@@ -196,16 +248,21 @@ async def clock_jump(stage: Stage) -> None:
     await stage.until_ready(3)
 
 
-def _resident_mib(pid: int) -> float:
+async def _gateway_mib(stage: Stage) -> float:
+    """Resident memory of the gateway's processes."""
     import psutil
 
-    try:
-        return float(psutil.Process(pid).memory_info().rss) / 2**20
-    except psutil.Error:
-        return 0.0
+    mib = 0.0
+    for pid in await stage.deployment.gateway_pids():
+        with contextlib.suppress(psutil.Error):
+            mib += float(psutil.Process(pid).memory_info().rss) / 2**20
+    return mib
 
 
-_STALL = Expectation(worst_stall_s=12.0)
+_STALL = Expectation(worst_stall_s=9.0)
+STUCK = 10
+LONG_NAME = "a-long-name" + "-" * 60_000
+"""A model name of 60 kB is in every event of its answers: large events without a large model."""
 _OVERLOAD_SETTINGS: dict[str, Any] = {
     "engine.maxNumSeqs": 16,
     "gateway.maxInFlight": 16,
@@ -225,8 +282,9 @@ SCENARIOS: dict[str, Scenario] = {
         Scenario(name="spot-notice", title="a notice shorter than the streams", play=spot_notice,
                  expectation=_STALL, sim_only=False, mechanisms=("resume",)),
         Scenario(name="hung", title="hung engine, /health 200", play=hung, expectation=_STALL,
-                 mechanisms=("stall-watch", "resume")),
-        Scenario(name="lying-health", title="/health 200, requests fail", play=lying_health, mechanisms=("retry",)),
+                 mechanisms=("stall-watch",)),
+        Scenario(name="lying-health", title="/health 200, requests fail", play=lying_health,
+                 mechanisms=("retry", "token-proof")),
         Scenario(name="refused", title="connections refused", play=refused, mechanisms=("retry",)),
         Scenario(name="reset", title="streams reset, cut, aborted", play=reset, expectation=_STALL,
                  mechanisms=("resume",)),
@@ -236,21 +294,13 @@ SCENARIOS: dict[str, Scenario] = {
             expectation=Expectation(may_reject=True, worst_ttft_s=25.0), sim_only=False, mechanisms=("admission",),
         ),
         Scenario(name="gateway-restart", title="rolling restart of the gateway", play=gateway_restart,
-                 sim_only=False),
+                 sim_only=False, mechanisms=("hand-over",)),
         Scenario(name="slow-readers", title="slow readers, clients that leave", play=slow_readers, slow_share=0.33,
-                 leaving_share=0.33, sim_only=False),
+                 leaving_share=0.33, served_names=(LONG_NAME,), mechanisms=("back-pressure",)),
         Scenario(name="slow-weights", title="slow weights volume", play=slow_weights, replicas=1, most=3,
-                 engine_args=("--sim-load", "6")),
-        Scenario(name="scaler-blind", title="scaler blind", play=scaler_blind, most=4),
+                 engine_args=("--sim-load", "6"), mechanisms=("start-proof",)),
+        Scenario(name="scaler-blind", title="scaler blind", play=scaler_blind, replicas=1, most=3,
+                 settings={"scaling.target": 6, "scaling.downWindow": "0s"}, mechanisms=("scaler-hold",)),
         Scenario(name="clock-jump", title="clock jump of the supervisor", play=clock_jump, sim_only=False),
     )
 }  # fmt: skip
-
-WITHOUT: dict[str, dict[str, Any]] = {
-    "resume": {"gateway.resume": "off"},
-    "retry": {"gateway.retries": 0},
-    "drain": {"rollout.drain": "0s", "rollout.preStop": "0s", "gateway.resume": "off"},
-    "stall-watch": {"gateway.stallTimeout": "10m", "gateway.firstByteTimeout": "10m"},
-    "admission": {"gateway.maxQueued": 1_000_000, "gateway.queueTimeout": "10m"},
-}
-"""What `--without` changes in the Fleet. Without a drain, resume would hide what the drain is for."""

@@ -14,7 +14,8 @@ from typing import Any
 import yaml
 
 from seawall.errors import InputError
-from seawall.load.prove.scenarios import WITHOUT, Scenario
+from seawall.load.prove.mechanisms import off
+from seawall.load.prove.scenarios import Scenario
 
 STEP_S = 0.04
 """A simulated step: 25 tokens per second and stream."""
@@ -60,17 +61,16 @@ def derive(
     document: Mapping[str, Any], scenario: Scenario, engine: str, without: Sequence[str] = ()
 ) -> dict[str, Any]:
     """The spec that `seawall up` gets for this scenario. InputError for an unknown mechanism."""
-    unknown = [w for w in without if w not in WITHOUT]
-    if unknown:
-        raise InputError(f"--without {unknown[0]}: no such mechanism.", f"One of: {', '.join(WITHOUT)}.")
     derived = copy.deepcopy(dict(document))
     changes = {**PROOF, "engine.kind": engine, **(SIM if engine == "sim" else REAL), **scenario.settings}
-    changes["scaling.min"] = scenario.replicas
+    changes.setdefault("scaling.min", scenario.replicas)
     changes["scaling.max"] = scenario.most or scenario.replicas
-    for mechanism in without:
-        changes |= WITHOUT[mechanism]
+    changes |= off(without).fleet
     for path, value in changes.items():
         put(derived, path, value)
+    if scenario.served_names:
+        names = derived["spec"]["model"].get("servedNames") or [derived["metadata"]["name"]]
+        put(derived, "model.servedNames", [*names, *scenario.served_names])
     if engine == "sim":
         extra = [
             *derived["spec"]["engine"].get("extraArgs", []),

@@ -88,9 +88,9 @@ class Stage:
 
         return await self.until(f"{count} ready replicas", enough, timeout_s)
 
-    async def victim(self) -> Seen:
+    async def victim(self, but: str | None = None) -> Seen:
         """A ready replica, the busiest that the gateway knows of. EngineError if there is none."""
-        ready = {r.name: r for r in await self.ready()}
+        ready = {r.name: r for r in await self.ready() if r.name != but}
         if not ready:
             raise EngineError("no replica is ready.", "Look at the replicas' logs in the state directory.")
         known = (await self.gateway_state()).get("replicas", {})

@@ -13,6 +13,7 @@ import signal
 import socket
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -40,13 +41,19 @@ class UpFleet:
 
     @classmethod
     async def start(
-        cls, spec: Path, engine: str, state_dir: Path, replicas: int, timeout_s: float
+        cls,
+        spec: Path,
+        engine: str,
+        state_dir: Path,
+        replicas: int,
+        timeout_s: float,
+        flags: Sequence[str] = (),
     ) -> UpFleet:
         """Starts it and waits until `replicas` are ready. EngineError with the log's end when they are not."""
         state_dir.mkdir(parents=True, exist_ok=True)
         log = state_dir / "up.log"
         port = free_port()
-        argv = ["-m", "seawall", "up", str(spec), "--engine", engine, "--port", str(port), "--plain"]
+        argv = ["-m", "seawall", "up", str(spec), "--engine", engine, "--port", str(port), "--plain", *flags]
         with log.open("wb") as out:
             process = await asyncio.create_subprocess_exec(
                 sys.executable, *argv, "--state-dir", str(state_dir),

@@ -156,6 +156,8 @@ class Engine:
                 self.thaw.clear()
             if fault.kind == "refuse":
                 self._spawn(self._stop_listening())
+                for connection in list(self.connections):
+                    connection.leave()
             if fault.seconds is not None:
                 asyncio.get_running_loop().call_later(fault.seconds, self._end, fault.kind)
 

@@ -155,6 +155,12 @@ class Connection(asyncio.Protocol):
             self.transport.write(b"0\r\n\r\n")
         self._done()
 
+    def leave(self) -> None:
+        """Takes no further request: closes now, or when the running answer is whole."""
+        self._keep_alive = False
+        if not self.busy:
+            self.transport.close()
+
     def cut(self) -> None:
         """Ends the connection without the end of the stream: a bare EOF after what was written."""
         self.transport.close()

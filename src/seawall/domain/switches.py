@@ -1,0 +1,12 @@
+"""Mechanisms that can be switched off, so that `seawall prove --without NAME` can show what each is good for.
+
+Those that the Fleet itself can switch off (resume, retries, time-outs, queue bounds) are not here. Nothing but a proof
+may use these: the flags that carry them are hidden.
+"""
+
+GATEWAY = ("back-pressure", "token-proof")
+"""back-pressure: stop reading from a replica while the client does not read. token-proof: an evicted replica comes back
+when it gives a token; without, when its /health says 200."""
+LOCAL = ("hand-over", "start-proof", "scaler-hold")
+"""hand-over: a new gateway listens before the old one stops. start-proof: no replica is published before it gave a
+token. scaler-hold: nothing is scaled while the metrics cannot be read."""

@@ -1,0 +1,71 @@
+"""What `--without NAME` switches off: the mechanism's own switch, in the Fleet or a hidden flag of `seawall up`.
+
+Where another mechanism would hide the loss, it is switched off too (`covers`): the scenario must stay green without the
+cover alone, or its red would prove the wrong thing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from seawall.errors import InputError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Mechanism:
+    """One thing that keeps promises, and how to switch it off."""
+
+    what: str
+    fleet: Mapping[str, Any] = field(default_factory=dict)
+    """Dotted Fleet paths -> values."""
+    switch: str | None = None
+    """`seawall up --without`: see domain.switches."""
+    covers: tuple[str, ...] = ()
+    """Mechanisms that are switched off with it."""
+
+
+MECHANISMS: dict[str, Mechanism] = {
+    "resume": Mechanism(what="a broken stream goes on elsewhere", fleet={"gateway.resume": "off"}),
+    "retry": Mechanism(what="a request that failed before its first byte goes elsewhere",
+                       fleet={"gateway.retries": 0}),
+    "drain": Mechanism(what="a replica finishes its streams before it stops",
+                       fleet={"rollout.drain": "0s", "rollout.preStop": "0s"}, covers=("resume",)),
+    "stall-watch": Mechanism(what="silence is taken for a break",
+                             fleet={"gateway.stallTimeout": "10m", "gateway.firstByteTimeout": "10m"}),
+    "admission": Mechanism(what="a bounded queue, then 429",
+                           fleet={"gateway.maxQueued": 1_000_000, "gateway.queueTimeout": "10m"}),
+    "hand-over": Mechanism(what="a new gateway listens before the old one stops", switch="hand-over"),
+    "back-pressure": Mechanism(what="a client that does not read stops the reading of its stream",
+                               switch="back-pressure"),
+    "token-proof": Mechanism(what="a replica that failed comes back when it gives a token, not when /health says 200",
+                             switch="token-proof"),
+    "start-proof": Mechanism(what="a new replica gets requests when it has given a token", switch="start-proof",
+                             covers=("retry",)),
+    "scaler-hold": Mechanism(what="without metrics nothing is scaled", switch="scaler-hold"),
+}  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class Off:
+    """Everything that is off in a run."""
+
+    fleet: dict[str, Any]
+    flags: tuple[str, ...]
+    """Of `seawall up`."""
+
+
+def off(without: Sequence[str]) -> Off:
+    """The switches behind some names. InputError for one that is not known."""
+    fleet: dict[str, Any] = {}
+    flags: list[str] = []
+    names = list(without)
+    for name in names:
+        found = MECHANISMS.get(name)
+        if found is None:
+            raise InputError(f"--without {name}: no such mechanism.", f"One of: {', '.join(MECHANISMS)}.")
+        fleet |= found.fleet
+        flags += [f"--without={found.switch}"] if found.switch else []
+        names += [c for c in found.covers if c not in names]
+    return Off(fleet=fleet, flags=tuple(flags))
