@@ -85,6 +85,16 @@ class Server:
         body = {"model": self.model, "prompt": prompt, "temperature": 0, "max_tokens": 8, **fields}
         return self.post("/v1/completions", body)
 
+    def typed(self, path: str, **fields: Any) -> list[Any]:
+        """The events of a stream of /v1/messages or /v1/responses; each names itself twice."""
+        body = {"model": self.model, "temperature": 0, "stream": True, **fields}
+        events = []
+        for event in self.post(path, body).body.decode().split("\n\n")[:-1]:
+            name, _, data = event.partition("\n")
+            events.append(json.loads(data.removeprefix("data: ")))
+            assert name == f"event: {events[-1]['type']}"
+        return events
+
     def begin(self, **fields: Any) -> http.client.HTTPResponse:
         """A stream that stays open: its head is read, its body is not."""
         body = {"model": self.model, "prompt": "Once", "temperature": 0, "max_tokens": 1500, "ignore_eos": True,

@@ -17,8 +17,8 @@ from seawall.decide.route.pick import Picked
 from seawall.decide.route.resume import Finish, GiveUp, StreamSession
 from seawall.gateway.judge import Verdict, judge
 from seawall.gateway.record import Phase, Record
-from seawall.gateway.seam import usage_in
-from seawall.gateway.wire import Refusal, error_event
+from seawall.gateway.seam import error_event, usage_in
+from seawall.gateway.wire import Refusal
 
 if TYPE_CHECKING:
     from seawall.gateway.upstream import Upstream
@@ -202,7 +202,7 @@ class Exchange(Record):
         if self.committed:
             self._drop()
             refusal = Refusal(502, "upstream_lost", f"The continuation was answered with {self._answer}.")
-            self._failed(refusal, error_event(refusal))
+            self._failed(refusal)
             return
         self.first_token_at = monotonic()
         self.committed = True
@@ -237,7 +237,7 @@ class Exchange(Record):
         elif verdict is Verdict.LOCKED:
             message = "The engine refuses the gateway's key. Tell the operator (SEAWALL_ENGINE_API_KEY)."
             refusal = Refusal(502, "upstream_auth", message)
-            self._failed(refusal, error_event(refusal))
+            self._failed(refusal)
         else:
             self._broke(verdict.value, evict=True, label="drain")
 
@@ -320,7 +320,7 @@ class Exchange(Record):
             self._failed(Refusal(503, "overloaded", f"Every replica of {self.fleet.name} is full.", wait))
             return
         refusal = Refusal(502, "upstream_lost", message)
-        self._failed(refusal, event or error_event(refusal))
+        self._failed(refusal, event)
 
     # -- time and the client
 
@@ -358,7 +358,7 @@ class Exchange(Record):
         self._drop()
         self._release()
         refusal = Refusal(504, "deadline_exceeded", "The request's deadline has passed. Allow more time.")
-        self._failed(refusal, error_event(refusal))
+        self._failed(refusal)
 
     def waited_too_long(self) -> None:
         """The queue's deadline: nothing became free."""
@@ -366,7 +366,7 @@ class Exchange(Record):
         waited = f"waited {monotonic() - self.started:.0f} s"
         if self.committed:
             refusal = Refusal(502, "upstream_lost", "The replica failed and no other took over in time.")
-            self._failed(refusal, error_event(refusal))
+            self._failed(refusal)
         elif fleet.router.alive():
             message = f"{fleet.name} is full: {waited} for a place."
             self._failed(Refusal(429, "queue_timeout", message, fleet.admission.retry_after()))
@@ -379,7 +379,7 @@ class Exchange(Record):
         refusal = Refusal(503, "shutting_down", "The gateway is shutting down. Send it again.", 1)
         self.fleet.admission.cancel(self.ticket)
         self._drop()
-        self._failed(refusal, error_event(refusal))
+        self._failed(refusal)
 
     def client_gone(self) -> None:
         """Nobody listens any more: the replica is told at once."""
@@ -419,10 +419,10 @@ class Exchange(Record):
         client = self.client
         if not self.committed:
             client.refuse(self, refusal)
-        elif self.session is None or event is None:
+        elif self.session is None:
             client.cut()
         else:
-            client.break_stream(event)
+            client.break_stream(event or error_event(self.session, refusal))
         self._over("failed")
 
     def _over(self, outcome: str) -> None:

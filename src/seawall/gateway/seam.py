@@ -12,6 +12,7 @@ import msgspec
 
 from seawall.decide.route.resume import Policy, StreamSession
 from seawall.domain.spec import Fleet
+from seawall.gateway import wire
 
 
 class Counted(msgspec.Struct, gc=False):
@@ -50,3 +51,10 @@ def policy_of(fleet: Fleet) -> Policy:
 def session(path: bytes, payload: bytes, policy: Policy, rng: Random) -> StreamSession:
     """One streamed request's session. `payload` is a JSON object (it has been peeked at)."""
     return StreamSession(path.decode(), payload, policy, rng)
+
+
+def error_event(session: StreamSession, refusal: wire.Refusal) -> bytes:
+    """`refusal` inside a stream that has begun, in the shape the route's own clients read."""
+    if session.route in ("/v1/messages", "/v1/responses"):
+        return session.error_event(refusal.message, refusal.code, refusal.status)
+    return wire.error_event(refusal)

@@ -11,12 +11,13 @@ from typing import Any
 import msgspec
 from tokenizers.decoders import DecodeStream
 
-from seawall.testing.engine.asks import Ask
+from seawall.testing.engine.asks import Ask, Json
 from seawall.testing.engine.language import Continuation
 from seawall.testing.engine.tokens import Vocabulary
 
 _encode = msgspec.json.encode
 FINGERPRINT = "vllm-0.32.0-sim"
+DONE = "data: [DONE]\n\n"
 
 
 class Choice:
@@ -97,6 +98,22 @@ class Answer:
         self.first: set[int] = set()
         self.plain = not ask.return_token_ids and ask.logprobs is None and not ask.continuous_usage
         self.cached = 0
+
+    def greeting(self) -> str:
+        """What a stream says before it is scheduled."""
+        return ""
+
+    def end(self, choices: list[Choice]) -> str:
+        """The end of a stream that went well."""
+        return self.closing_usage(choices) + DONE
+
+    def bare_end(self) -> str:
+        """The end that a dying engine writes."""
+        return DONE
+
+    def error(self, body: Json) -> str:
+        """An error inside a stream, and its end."""
+        return f"data: {_encode(body).decode()}\n\n{DONE}"
 
     def opening(self, choice: Choice) -> str:
         """The chunk with the role that opens a chat stream; nothing for completions."""

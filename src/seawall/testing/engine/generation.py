@@ -26,7 +26,7 @@ class Generation:
         engine: Engine,
         connection: Connection,
         ask: Ask,
-        request_id: str,
+        answer: Answer,
         budgets: list[int],
         extra: str,
     ) -> None:
@@ -34,7 +34,7 @@ class Generation:
         self.connection = connection
         self.ask = ask
         self.extra = extra
-        self.answer = Answer(ask, request_id, engine.words)
+        self.answer = answer
         self.choices: list[Choice] = []
         self.sequences: list[Sequence] = []
         self.index: dict[Sequence, int] = {}
@@ -75,6 +75,7 @@ class Generation:
         self.engine.live.add(self)
         if self.ask.stream:
             self.connection.open_stream(self.extra)
+            self._write(self.answer.greeting())
         for sequence in self.sequences:
             self.engine.scheduler.add(sequence)
         self.engine.wake.set()
@@ -115,6 +116,8 @@ class Generation:
         return "".join(self.answer.opening(c) for c in self.choices)
 
     def _write(self, text: str) -> None:
+        if not text:
+            return
         self.connection.send(text)
         self.last_write_s = time.monotonic()
 
@@ -138,7 +141,7 @@ class Generation:
     def _finish(self) -> None:
         self._close_books()
         if self.ask.stream:
-            self.connection.send(self.answer.closing_usage(self.choices) + "data: [DONE]\n\n")
+            self._write(self.answer.end(self.choices))
             self.connection.end_stream()
         else:
             self.connection.respond(
@@ -174,7 +177,7 @@ class Generation:
         if not self.ask.stream:
             self.connection.respond(status, msgspec.json.encode(error.body()))
         else:
-            self.connection.send(f"data: {msgspec.json.encode(error.body()).decode()}\n\ndata: [DONE]\n\n")
+            self._write(self.answer.error(error.body()))
             self.connection.end_stream()
 
     def break_(self, fault: Fault) -> None:
@@ -193,7 +196,7 @@ class Generation:
         elif fault.kind == "done-only":
             self._stop_sequences()
             self._close_books()
-            self.connection.send("data: [DONE]\n\n")
+            self._write(self.answer.bare_end())
             self.connection.end_stream()
         else:
             self._cut(fault.kind == "reset")

@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from seawall.testing.engine import asks
-from seawall.testing.engine.answers import FINGERPRINT
+from seawall.testing.engine.answers import FINGERPRINT, Answer
 from seawall.testing.engine.asks import Json, Refused
 from seawall.testing.engine.faults import read_fault
 from seawall.testing.engine.generation import Generation
+from seawall.testing.engine.typed_answers import Messages, Responses, chat_of_messages, chat_of_response
 from seawall.testing.engine.wire import Connection, Request
 
 if TYPE_CHECKING:
@@ -53,8 +54,8 @@ class Routes:
         if pooling:
             self.table["/v1/embeddings"] = {"POST": self.embeddings}
         else:
-            self.table["/v1/completions"] = {"POST": lambda c, r: self.generate(c, r, False)}
-            self.table["/v1/chat/completions"] = {"POST": lambda c, r: self.generate(c, r, True)}
+            for path in ("/v1/completions", "/v1/chat/completions", "/v1/messages", "/v1/responses"):
+                self.table[path] = {"POST": self.generate}
 
     def handle(self, connection: Connection, request: Request) -> None:
         """Answers one request; every error becomes an answer."""
@@ -73,7 +74,7 @@ class Routes:
                 methods[request.method](connection, request)
             except Refused as e:
                 status = e.status
-                connection.respond(e.status, _encode(e.body()))
+                connection.respond(e.status, _encode(_refusal(request.path, e)))
         handler = request.path if methods and request.method in methods else "none"
         if handler not in ("/metrics", "/health", "/ping", "/load", "/version", "/sim/fault"):
             self.engine.metrics.answered(handler, request.method, status)
@@ -188,20 +189,33 @@ class Routes:
             asks.check_model(data.get("model"), self.engine.models)
         return data
 
-    def generate(self, connection: Connection, request: Request, chat: bool) -> None:
-        """/v1/completions and /v1/chat/completions."""
+    def generate(self, connection: Connection, request: Request) -> None:
+        """/v1/completions and /v1/chat/completions, and the two that are chats in other clothes."""
         e = self.engine
         data = self._body(request, model=False)
-        ask = asks.read(data, chat, e.words, e.models, e.rng)
+        chat = request.path != "/v1/completions"
+        asked = data
+        if request.path == "/v1/messages":
+            asked = chat_of_messages(data)
+        elif request.path == "/v1/responses":
+            asked = chat_of_response(data)
+        ask = asks.read(asked, chat, e.words, e.models, e.rng)
         self._admit(ask, connection, chat or isinstance(data.get("prompt"), str))
         if self._badly_drained(ask, connection):
             return
         budgets = [asks.fit(ask, prompt, e.max_model_len) for prompt in ask.prompts]
-        base = request.headers.get("x-request-id") or data.get("request_id") or secrets.token_hex(8)
+        base = str(request.headers.get("x-request-id") or data.get("request_id") or secrets.token_hex(8))
         extra = "" if ask.stream else self._load_header(request)
         if e.args.enable_request_id_headers:
             extra += f"X-Request-Id: {base}\r\n"
-        Generation(e, connection, ask, str(base), budgets, extra).start()
+        answer: Answer
+        if request.path == "/v1/messages":
+            answer = Messages(ask, base, e.words)
+        elif request.path == "/v1/responses":
+            answer = Responses(ask, base, e.words, data)
+        else:
+            answer = Answer(ask, base, e.words)
+        Generation(e, connection, ask, answer, budgets, extra).start()
 
     def _admit(self, ask: asks.Ask, connection: Connection, text: bool) -> None:
         e = self.engine
@@ -235,7 +249,8 @@ class Routes:
             connection.send("data: [DONE]\n\n")
             connection.end_stream()
             return True
-        generation = Generation(e, connection, ask, secrets.token_hex(8), [1] * len(ask.prompts), "")
+        answer = Answer(ask, secrets.token_hex(8), e.words)
+        generation = Generation(e, connection, ask, answer, [1] * len(ask.prompts), "")
         for choice in generation.choices:
             choice.finish_reason = "abort"
         connection.respond(200, _encode(generation.answer.whole(generation.choices)))
@@ -313,6 +328,13 @@ class Routes:
         connection.respond(
             200, _encode({"active": sorted(armed.active), "armed": [f.kind for f in armed.next]})
         )
+
+
+def _refusal(path: str, e: Refused) -> Json:
+    """Anthropic's shape on its route, except for what is refused before the route's own code runs."""
+    if path == "/v1/messages" and e.kind != "Bad Request":
+        return {"type": "error", "error": {"type": e.kind, "message": e.message}}
+    return e.body()
 
 
 def _vector(ids: list[int]) -> list[float]:

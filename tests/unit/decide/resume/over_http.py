@@ -56,6 +56,35 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "text-prompts": text(["1, 2, 3,", "A, B, C,"], **GREEDY, max_tokens=6),
 }
 
+HELLO = [{"role": "user", "content": "Say hello, then write three emoji."}]
+LISTED = {"include": ["message.output_text.logprobs"], "top_logprobs": 1}
+PLAIN_TOOL = {"name": "get_weather", "input_schema": SCHEMA}
+
+
+def message(**more: Any) -> tuple[str, dict[str, Any]]:
+    return "/v1/messages", {"model": MODEL, "stream": True, "messages": HELLO, "max_tokens": 16, **more}
+
+
+def response(**more: Any) -> tuple[str, dict[str, Any]]:
+    return "/v1/responses", {"model": MODEL, "stream": True, "input": HELLO, "max_output_tokens": 16, **more}
+
+
+TYPED: dict[str, tuple[str, dict[str, Any]]] = {
+    "message": message(**GREEDY),
+    "message-stop": message(**GREEDY, stop_sequences=["!", "ello"]),
+    "response": response(**GREEDY),
+    "response-seeded": response(temperature=0.9, **LISTED),
+}
+TYPED_TOOLS: dict[str, tuple[str, dict[str, Any]]] = {
+    "message-tool": message(**GREEDY, tools=[PLAIN_TOOL], tool_choice={"type": "any"}),
+    "response-tool": response(
+        **GREEDY,
+        tools=[{"type": "function", "name": "get_weather", "parameters": SCHEMA}],
+        tool_choice="required",
+    ),
+}
+"""Only against the real engine: the simulated one calls no tools on these routes."""
+
 
 def relay(
     http: httpx.Client,

@@ -333,30 +333,6 @@ def test_without_max_tokens_the_models_length_is_the_limit() -> None:
 # -- the other routes, and hostile bytes
 
 
-def test_messages_and_responses_are_judged_but_not_resumed() -> None:
-    start = b'event: message_start\ndata: {"type":"message_start"}\n\n'
-    stop = b'event: message_stop\ndata: {"type":"message_stop"}\n\n'
-    good = session("/v1/messages")
-    assert good.feed(start) == start and not good.done
-    assert good.feed(stop) == stop and good.done and good.finish_ok
-    lost = session("/v1/messages")
-    lost.feed(start)
-    decision = lost.broken("reset", 0.0)
-    assert isinstance(decision, GiveUp) and decision.event.startswith(b"event: error\ndata: ")
-    assert isinstance(session("/v1/messages").broken("reset", 0.0), Retry)
-    responses = session("/v1/responses")
-    responses.feed(b'event: response.created\ndata: {"type":"response.created"}\n\n')
-    assert responses.feed(b'event: response.failed\ndata: {"type":"response.failed"}\n\n') == b""
-    assert responses.failed
-    done = b'event: response.completed\ndata: {"type":"response.completed"}\n\n'
-    usage = b'data: {"type":"message_delta","delta":{},"usage":{"input_tokens":31,"output_tokens":4}}\n\n'
-    assert good.feed(b"event: message_delta\n" + usage) and good.usage == Usage(
-        prompt_tokens=31, completion_tokens=4
-    )
-    ended = session("/v1/responses")
-    assert ended.feed(done) == done and ended.finish_ok
-
-
 @given(st.lists(st.binary(max_size=80)))
 def test_no_bytes_make_it_raise(pieces: list[bytes]) -> None:
     for route in (CHAT, TEXT, "/v1/messages", "/v1/rerank"):

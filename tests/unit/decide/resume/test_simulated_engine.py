@@ -12,7 +12,8 @@ from collections.abc import Iterator
 import httpx
 import pytest
 
-from .over_http import CASES, MODEL, relay
+from .over_http import CASES, MODEL, TYPED, relay
+from .typed_client import story
 
 
 def free_port() -> int:
@@ -99,6 +100,34 @@ def test_a_lost_stream_of_the_simulated_engine_goes_on(urls: list[str], name: st
             assert got.view.same_answer(want.view), (cuts, got.retries, got.raw, want.raw)
             assert got.session.finish_ok
             assert len(got.view.ids) == len(got.view.created) == 1
+
+
+@pytest.mark.parametrize("name", TYPED)
+def test_messages_and_responses_go_on(urls: list[str], name: str) -> None:
+    route, body = TYPED[name]
+    with httpx.Client(timeout=30) as http:
+        want = relay(http, urls[:1], route, body)
+        assert want.session.finish_ok
+        for cuts in ((0,), (1,), (2,), (5,), (9,), (12,), (6, 3), (4, 8, 5)):
+            got = relay(http, urls, route, body, cuts)
+            assert story(got.raw) == story(want.raw), (cuts, got.retries)
+            assert got.session.usage == want.session.usage
+
+
+DEATHS = [(kind, "/v1/messages") for kind in ("eof", "reset", "abort", "done-only", "error")]
+DEATHS += [(kind, "/v1/responses") for kind in ("eof", "reset", "error")]
+"""An aborted response is called completed, by vLLM too: docs/critique.md."""
+
+
+@pytest.mark.parametrize(("kind", "route"), DEATHS)
+def test_every_way_to_die_is_noticed_on_these_routes_too(urls: list[str], kind: str, route: str) -> None:
+    body = next(body for path, body in TYPED.values() if path == route)
+    with httpx.Client(timeout=30) as http:
+        want = relay(http, urls, route, body)
+        for after in (0, 1, 7):
+            http.post(urls[0] + "/sim/fault", json={"kind": kind, "after_tokens": after}).raise_for_status()
+            got = relay(http, urls, route, body)
+            assert story(got.raw) == story(want.raw) and got.retries
 
 
 @pytest.mark.parametrize("kind", ["eof", "reset", "abort", "done-only", "error"])

@@ -169,13 +169,13 @@ def choice_doc(
     return doc
 
 
-def error_event(kind: Kind, message: str) -> bytes:
-    """The error event of a stream that is lost, in the shape the route's own clients read."""
+def error_event(kind: Kind, message: str, code: str, status: int, sent: int) -> bytes:
+    """The error event of a stream that is lost, in the shape the route's own clients read. `sent`: events before it."""
     if kind == "messages":
-        body = encode({"type": "error", "error": {"type": "api_error", "message": message}})
+        about = "overloaded_error" if status == 503 else "timeout_error" if status == 504 else "api_error"
+        body = encode({"type": "error", "error": {"type": about, "message": message}})
         return b"event: error\ndata: " + body + b"\n\n"
     if kind == "responses":
-        body = encode({"type": "error", "code": "server_error", "message": message, "param": None})
-        return b"event: error\ndata: " + body + b"\n\n"
-    error = {"message": message, "type": "upstream_lost", "param": None, "code": 502}
-    return write({"error": error})
+        doc = {"type": "error", "code": code, "message": message, "param": None, "sequence_number": sent}
+        return b"event: error\ndata: " + encode(doc) + b"\n\n"
+    return write({"error": {"message": message, "type": code, "param": None, "code": status}})

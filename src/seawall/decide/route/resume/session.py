@@ -26,6 +26,7 @@ from seawall.decide.route.resume.onward import Onward, foreign
 from seawall.decide.route.resume.policy import Decision, Finish, GiveUp, Policy, Retry, Usage
 from seawall.decide.route.resume.replay import Replay
 from seawall.decide.route.resume.stream import Stream
+from seawall.decide.route.resume.typed import Typed
 from seawall.decide.route.resume.ways import Ask, way_of
 
 _CHAT_OPEN = b'"delta":{"content":"'
@@ -38,6 +39,7 @@ _LF, _QUOTE = b'\n"'
 _HIDDEN_END = b"null}]}\n\n"
 _UNKNOWN_FORM = (KeyError, TypeError, AttributeError, ValueError, OverflowError, msgspec.DecodeError)
 """What reading an engine's event raises when it is JSON, but no chunk of vLLM's."""
+_STRANGE = "an event in an unknown form"
 _WITH_IDS, _PLAIN = 1, 2
 """What an ordinary chunk looks like: with token ids to hide and to record, or without."""
 
@@ -100,14 +102,16 @@ class StreamSession:
         """A first attempt: nothing has reached the client."""
         self._stream = Stream(ask, self.policy)
         self._onward = Onward(self._stream) if self._records_ids else None
-        self._replay: Replay | None = None
+        self._replay: Replay | Typed | None = None
         self._log_raw: Callable[..., None]
-        if self._onward is None:
-            records = self.row.way == "replay" and self.policy.mode != "off"
-            self._replay = self._make_replay(records, self._hides_usage, hides_ids=False)
-            self._log_raw = self._replay.add_raw
-        else:
+        records = self.row.way == "replay" and self.policy.mode != "off"
+        if self._onward is not None:
             self._log_raw = self._onward.log.add_raw
+        elif ask.kind in ("messages", "responses"):
+            self._replay = Typed(self._stream, self._first, records=records)
+        else:
+            self._replay = replay = self._make_replay(records, self._hides_usage, hides_ids=False)
+            self._log_raw = replay.add_raw
         self._ordinary = 0
         self._partial = False
         self._opening = b""
@@ -169,7 +173,7 @@ class StreamSession:
         if payload == b"[DONE]":
             return self._on_done(event)
         if stream.ask.kind not in ("chat", "completions"):
-            return self._other(event, payload)
+            return self._typed(event, payload)
         try:
             doc = events.read(payload)
         except msgspec.DecodeError:
@@ -180,15 +184,16 @@ class StreamSession:
         try:
             out = self._chunk(doc, event, hidden, prompt)
         except _UNKNOWN_FORM:
-            stream.failed = "an event in an unknown form"
+            stream.failed = _STRANGE
             return b""
-        return self._send(out, doc)
+        first = out and not stream.sent and stream.ask.kind == "chat"
+        return self._send(out, bool(first) and events.opens(doc))
 
     def _chunk(self, doc: Doc, event: bytes, hidden: bytes, prompt: bytes | None) -> bytes:
         stream = self._stream
         choices = doc.get("choices") or []
         if not all(isinstance(choice, dict) for choice in choices):
-            stream.failed = "an event in an unknown form"
+            stream.failed = _STRANGE
             return b""
         if any(choice.get("finish_reason") in ("abort", "error") for choice in choices):
             stream.failed = "the engine aborted it"
@@ -201,21 +206,21 @@ class StreamSession:
             if prompt and stream.attempt == 0 and self._onward.prompt_raw is None:
                 self._onward.prompt_raw = prompt
             out = self._onward.take(doc, event, hidden)
-        elif self._replay is not None:
+        elif isinstance(self._replay, Replay):
             out = self._replay.take(doc, event, hidden)
         if stream.attempt == 0 and not self._ordinary and choices:
             self._learn(event)
         return out
 
-    def _send(self, out: bytes, doc: Doc) -> bytes:
-        """Opening chunks (the role) wait for the first token, which the engine writes with them.
+    def _send(self, out: bytes, opens: bool) -> bytes:
+        """What opens a stream (the role) waits for the first token, with which the engine writes it.
 
         So a stream that breaks before its first token has not begun for the client.
         """
         stream = self._stream
         if stream.sent or not out:
             return out
-        if stream.ask.kind == "chat" and events.opens(doc):
+        if opens:
             self._opening += out
             return b""
         stream.sent = True
@@ -246,8 +251,8 @@ class StreamSession:
         self._ordinary = 0
         assert onward is not None
         onward.log.fold()
-        self._replay = self._make_replay(True, False, hides_ids=not self._stream.ask.wants_ids)
-        self._replay.adopt(onward.log.sent)
+        self._replay = replay = self._make_replay(True, False, hides_ids=not self._stream.ask.wants_ids)
+        replay.adopt(onward.log.sent)
 
     # -- ends -------------------------------------------------------------------------------------
 
@@ -285,34 +290,22 @@ class StreamSession:
         """The client's own fault (4xx) is the answer; anything else is a break."""
         if events.error_code(doc) < 500:
             self._stream.answered = True
-            return self._send(event, doc)
+            return self._send(event, False)
         self._stream.failed = "the engine sent an error event"
         return b""
 
-    def _other(self, event: bytes, payload: bytes) -> bytes:
-        """Routes that are not resumed: pass on, and judge the end."""
-        stream = self._stream
-        name = sse.name_of(event)
-        if name == b"error" or payload.startswith((b'{"error"', b'{"type":"error"')):
-            stream.failed = "the engine sent an error event"
+    def _typed(self, event: bytes, payload: bytes) -> bytes:
+        """Routes whose streams are typed events."""
+        stream, typed = self._stream, self._replay
+        if not isinstance(typed, Typed):
+            stream.answered = stream.sent = True
+            return event
+        try:
+            out, opens = typed.take(event, payload, sse.name_of(event))
+        except _UNKNOWN_FORM:
+            stream.failed = "an event that is not JSON" if not payload.startswith(b"{") else _STRANGE
             return b""
-        if name.endswith(b"delta") and self._replay is not None:
-            self._replay.tokens += 1
-        if b'"usage":{' in payload:
-            try:
-                stream.usage = events.other_usage(events.read(payload)) or stream.usage
-            except msgspec.DecodeError:
-                stream.failed = "an event that is not JSON"
-                return b""
-        if name in (b"message_stop", b"response.completed", b"response.incomplete"):
-            stream.answered = True
-        elif name == b"response.failed":
-            stream.failed = "the engine failed"
-            return b""
-        elif stream.ask.kind == "other":
-            stream.answered = True
-        stream.sent = True
-        return event
+        return self._send(out, opens)
 
     def broken(self, reason: str, now: float) -> Decision:
         """The replica's stream ended (EOF, reset, stall, `failed`) before `done`. `now`: seconds, any origin."""
@@ -358,12 +351,14 @@ class StreamSession:
         stream = self._stream
         if self._onward is not None and self._onward.prompt_raw is not None:
             ending = stream.ending(self._onward.prompt_tokens, self._onward.tokens)
+        elif isinstance(self._replay, Typed):
+            ending = self._replay.last_event()
         elif self._replay is not None and (not stream.ask.wants_usage or stream.usage_sent):
             ending = self._replay.release() + events.DONE
         else:
             return None
         self._ended = True
-        return Finish(event=ending, reason=f"{reason}; only [DONE] was missing")
+        return Finish(event=ending, reason=f"{reason}; only the end was missing")
 
     def _resume(self, reason: str) -> Decision:
         stream = self._stream
@@ -386,7 +381,12 @@ class StreamSession:
         self._stream.finished.clear()
         self._stream.answered = False
         message = f"The replica that served this stream was lost: {reason}. Send the request again."
-        return GiveUp(event=events.error_event(self._stream.ask.kind, message), reason=reason)
+        return GiveUp(event=self.error_event(message), reason=reason)
+
+    def error_event(self, message: str, code: str = "upstream_lost", status: int = 502) -> bytes:
+        """The event that ends a stream which is lost, in the shape the route's own clients read."""
+        sent = self._replay.sent if isinstance(self._replay, Typed) else 0
+        return events.error_event(self._stream.ask.kind, message, code, status, sent)
 
     # -- accounts ---------------------------------------------------------------------------------
 

@@ -166,6 +166,16 @@ def _tells_tokens(ask: Ask) -> bool:
     return ask.wants_ids or (logprobs is not None and logprobs is not False)
 
 
+def _held_by_one_replica(ask: Ask) -> bool:
+    if ask.kind != "responses":
+        return False
+    tools = ask.get("tools", [])
+    own = (
+        isinstance(tool, dict) and tool.get("type") in ("function", "custom", "namespace") for tool in tools
+    )
+    return ask.any("previous_response_id", "background") or not all(own)
+
+
 @dataclass(frozen=True, slots=True)
 class Row:
     """One line of the table: the first whose `when` holds decides."""
@@ -178,10 +188,28 @@ class Row:
 
 TABLE: tuple[Row, ...] = (
     Row(
-        "`/v1/messages`, `/v1/responses`, other routes",
+        "`/v1/responses` with `previous_response_id`, `background` or tools that the engine runs",
+        _held_by_one_replica,
+        "refuse",
+        "one replica keeps what they refer to, and a tool would run twice",
+    ),
+    Row(
+        "`/v1/messages` that samples (`temperature` is not 0)",
+        lambda a: a.kind == "messages" and not a.greedy,
+        "refuse",
+        "the route takes no seed, and its events tell no token ids",
+    ),
+    Row(
+        "`/v1/messages`, `/v1/responses`",
+        lambda a: a.kind in ("messages", "responses"),
+        "replay",
+        "their events tell no token ids; ids that are drawn at random stay those of the first run",
+    ),
+    Row(
+        "other routes",
         lambda a: a.kind not in ("chat", "completions"),
         "refuse",
-        "their events carry random ids and counters that another run does not repeat",
+        "nothing is known of their streams",
     ),
     Row(
         "multimodal input",
