@@ -1,4 +1,4 @@
-"""The only Kubernetes client: lightkube finds the cluster and authenticates, plain JSON travels on top.
+"""The only Kubernetes client. `kube_config` finds the cluster and says who asks; plain JSON travels here.
 
 Objects stay plain dicts (typed models of 10,000 Pods cost seconds and hundreds of MB); whoever lists many
 passes `keep`, which takes from each object what is needed before the next page is read. Every list is paged
@@ -18,10 +18,14 @@ from urllib.parse import quote
 
 import httpx2 as httpx
 
+from seawall.drivers.kube_refusal import Refused as Refused
+from seawall.drivers.kube_refusal import refused, warnings_of
 from seawall.errors import ClusterError, InputError
 
 FIELD_MANAGER = "seawall"
 PAGE = 500
+MOST_BYTES = 256 * 2**20
+"""Of one answer: a page of 500 objects of the largest size that etcd stores is below it in practice."""
 MAX_LINE = 8 * 2**20
 """A watch line longer than this is no Kubernetes object (etcd stores at most 1.5 MiB)."""
 
@@ -76,14 +80,6 @@ ACCESS_REVIEW = Kind(
 _KNOWN = {(k.api_version, k.name): k for k in list(globals().values()) if isinstance(k, Kind)}
 
 
-class Refused(ClusterError):
-    """The API server answered with a Status that is not success."""
-
-    def __init__(self, code: int, reason: str, message: str, cure: str = "") -> None:
-        super().__init__(message, cure)
-        self.code, self.reason = code, reason
-
-
 @dataclass(frozen=True)
 class Synced(Generic[T]):
     """A complete picture: whatever is not in it is gone."""
@@ -116,24 +112,12 @@ class Select:
 
 def connect(context: str | None = None, kubeconfig: str | None = None) -> Kube:
     """The cluster of a kubeconfig context, or the one this Pod runs in. InputError when there is none."""
-    from lightkube.config.client_adapter import AsyncClient, ConnectionParams
-    from lightkube.config.kubeconfig import KubeConfig
-    from lightkube.core.exceptions import ConfigError
+    import os
 
-    try:
-        config = (KubeConfig.from_file(kubeconfig) if kubeconfig else KubeConfig.from_env()).get(context)
-        assert config is not None
-        timeout = httpx.Timeout(30.0, connect=10.0)
-        return Kube(
-            AsyncClient(config, ConnectionParams(timeout=timeout)), config.namespace, config.context_name
-        )
-    except ConfigError as e:
-        raise InputError(f"no cluster: {e}.", "Set KUBECONFIG, or name a context with --context.") from None
-    except Exception as e:
-        # A kubeconfig is the user's file: whatever in it cannot be read ends here (missing keys, bad YAML, bad PEM).
-        raise InputError(
-            f"the kubeconfig cannot be used ({type(e).__name__}).", "Try it with: kubectl config view"
-        ) from None
+    from seawall.drivers.kube_config import client_of, find_access
+
+    access = find_access(kubeconfig, context, os.environ)
+    return Kube(client_of(access, httpx.Timeout(30.0, connect=10.0)), access.namespace, access.context)
 
 
 class Kube:
@@ -144,6 +128,8 @@ class Kube:
         self._found: dict[str, dict[str, Kind]] = {}
         self.requests = 0
         """Requests made so far: benchmarks and tests look at it."""
+        self.warnings: dict[str, None] = {}
+        """What the server warned of, each once (pod security, deprecated versions): shown to the user."""
 
     async def __aenter__(self) -> Kube:
         return self
@@ -158,32 +144,35 @@ class Kube:
         params: dict[str, str] | None = None,
         body: Any = None,
         kind: str = "application/json",
+        most: int = MOST_BYTES,
     ) -> Any:
-        """One call, retried while the server says that it is busy. Raises Refused or ClusterError."""
+        """One call, retried while the server is busy. JSON is decoded, plain text is text. Raises Refused when the
+        server says no, ClusterError when it is away, sends something else, or more than `most` bytes."""
         content = None if body is None else json.dumps(body)
+        headers = {"content-type": kind, "accept": "application/json, */*"}
         for attempt in range(4):
             self.requests += 1
             try:
-                answer = await self._http.request(
-                    method,
-                    path,
-                    params=params,
-                    content=content,
-                    headers={"content-type": kind, "accept": "application/json"},
+                request = self._http.build_request(
+                    method, path, params=params, content=content, headers=headers
                 )
+                answer = await self._http.send(request, stream=True)
+                try:
+                    data = await _read(answer, most)
+                finally:
+                    await answer.aclose()
             except httpx.HTTPError as e:
                 if attempt == 3 or method == "POST":
                     raise _away(e) from None
                 await asyncio.sleep(0.2 * 2**attempt)
                 continue
-            if answer.status_code in (429, 502, 503, 504) and attempt < 3 and "retry-after" in answer.headers:
-                await asyncio.sleep(min(5.0, _number(answer.headers["retry-after"], 1.0)))
-                continue
-            if answer.status_code >= 400:
-                raise _refused(answer.status_code, answer.content)
-            if answer.headers.get("content-type", "").startswith("text/plain"):
-                return answer.text
-            return json.loads(answer.content or b"{}")
+            self.warnings |= dict.fromkeys(warnings_of(answer.headers.get_list("warning")))
+            if answer.status_code < 400:
+                return _decoded(answer, data)
+            wait_s = _pause(answer, data, method, path, attempt)
+            if wait_s is None or attempt == 3:
+                raise refused(answer.status_code, data)
+            await asyncio.sleep(wait_s)
         raise AssertionError("unreachable")
 
     async def get(self, kind: Kind, namespace: str | None, name: str) -> Object | None:
@@ -356,7 +345,7 @@ class Kube:
         path = select.kind.path(select.namespace)
         async with self._http.stream("GET", path, params=params, timeout=timeout) as answer:
             if answer.status_code != 200:
-                raise _refused(answer.status_code, await answer.aread())
+                raise refused(answer.status_code, await _read(answer, MAX_LINE))
             buffer = bytearray()
             async for chunk in answer.aiter_bytes():
                 buffer += chunk
@@ -383,32 +372,54 @@ def key_of(obj: Object) -> tuple[str, str]:
     return str(meta.get("namespace") or ""), str(meta.get("name") or "")
 
 
+async def _read(answer: httpx.Response, most: int) -> bytes:
+    data = bytearray()
+    async for chunk in answer.aiter_bytes():
+        data += chunk
+        if len(data) > most:
+            raise ClusterError(
+                f"an answer of more than {most >> 20} MiB.", "Is a proxy in between? Check --context."
+            )
+    return bytes(data)
+
+
+def _decoded(answer: httpx.Response, data: bytes) -> Any:
+    if answer.headers.get("content-type", "").startswith("text/plain"):
+        return data.decode(errors="replace")
+    try:
+        return json.loads(data or b"{}")
+    except (ValueError, RecursionError):
+        raise ClusterError(
+            "the answer is no JSON: this is not a Kubernetes API.",
+            "Check the server in the kubeconfig (a login page or a proxy?).",
+        ) from None
+
+
+def _pause(answer: httpx.Response, data: bytes, method: str, path: str, attempt: int) -> float | None:
+    """Seconds until the same call is worth another try; None when it is not."""
+    code = answer.status_code
+    if code in (429, 503) and "retry-after" in answer.headers:
+        return min(10.0, _number(answer.headers["retry-after"], 1.0))
+    lost_leader = code == 500 and b"etcdserver" in data
+    if method != "POST" and "/proxy" not in path and (code in (429, 502, 503, 504) or lost_leader):
+        return 0.2 * 2.0**attempt
+    return None
+
+
 def _number(text: str, default: float) -> float:
     try:
-        return float(text)
+        return max(0.0, float(text))
     except ValueError:
         return default
 
 
 def _away(e: Exception) -> ClusterError:
+    if "CERTIFICATE_VERIFY_FAILED" in str(e):
+        return ClusterError(
+            "the API server's certificate is not signed by the kubeconfig's CA.",
+            "Make the kubeconfig anew; behind a proxy that re-signs TLS, give its CA as certificate-authority.",
+        )
     return ClusterError(
         f"the Kubernetes API does not answer ({type(e).__name__}).",
         "Check `kubectl cluster-info`, VPN and --context.",
     )
-
-
-_CURES = {
-    401: "Log in again, or choose another --context.",
-    403: "Ask for the role; `seawall doctor` lists what is missing.",
-    404: "Install what provides it, or check the namespace.",
-    410: "Try again.",
-}
-
-
-def _refused(code: int, content: bytes) -> Refused:
-    try:
-        status = json.loads(content)
-        message, reason = str(status.get("message")), str(status.get("reason"))
-    except (ValueError, AttributeError):
-        message, reason = content[:200].decode(errors="replace") or f"HTTP {code}", ""
-    return Refused(code, reason, f"Kubernetes says {code} {reason}: {message[:600]}", _CURES.get(code, ""))

@@ -10,6 +10,7 @@ from __future__ import annotations
 import base64
 import copy
 import json
+import ssl
 import threading
 import time
 from dataclasses import dataclass, field
@@ -106,7 +107,7 @@ class Faults:
 class KubeApi:
     """`with KubeApi() as api:`; `api.url` is the server. `put` and `remove` act as somebody else would."""
 
-    def __init__(self) -> None:
+    def __init__(self, tls: ssl.SSLContext | None = None) -> None:
         from seawall.testing.kube_http import Handler
 
         self.faults = Faults()
@@ -116,6 +117,10 @@ class KubeApi:
         self.proxies: dict[str, Object] = {}
         """`namespace/pod:port` -> the JSON that its proxy answers, whatever the path."""
         self.requests: list[str] = []
+        self.headers: list[dict[str, str]] = []
+        """Of every request, with names in lower case."""
+        self.let_in: set[str] | None = None
+        """Authorization headers that are let in; None: everybody is."""
         self.bytes_sent = 0
         self.changed = threading.Condition(threading.RLock())
         self._version = 1000
@@ -132,7 +137,9 @@ class KubeApi:
         Bound.api = api
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), Bound)
         self.server.daemon_threads = True
-        self.url = f"http://127.0.0.1:{self.server.server_address[1]}"
+        if tls is not None:
+            self.server.socket = tls.wrap_socket(self.server.socket, server_side=True)
+        self.url = f"{'https' if tls else 'http'}://127.0.0.1:{self.server.server_address[1]}"
 
     def __enter__(self) -> KubeApi:
         threading.Thread(target=self.server.serve_forever, args=(0.02,), daemon=True).start()

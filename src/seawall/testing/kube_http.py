@@ -38,7 +38,10 @@ class Handler(BaseHTTPRequestHandler):
             self.close_connection = True
             return
         api.requests.append(f"{self.command} {self.path}")
+        api.headers.append({k.lower(): v for k, v in self.headers.items()})
         try:
+            if api.let_in is not None and self.headers.get("authorization") not in api.let_in:
+                raise Problem(401, "Unauthorized", "Unauthorized")
             if faults.fail > 0:
                 faults.fail -= 1
                 raise Problem(

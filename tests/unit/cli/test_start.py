@@ -11,7 +11,7 @@ import pytest
 
 from seawall.cli import COMMANDS, help_text
 
-HEAVY = ("click", "pydantic", "rich", "httpx", "lightkube", "numpy", "yaml")
+HEAVY = ("click", "pydantic", "rich", "httpx", "httpx2", "numpy", "yaml")
 
 
 def test_help_imports_nothing_heavy() -> None:

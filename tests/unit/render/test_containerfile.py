@@ -51,7 +51,7 @@ def test_what_it_copies_is_there_and_not_ignored() -> None:
 
 def test_the_image_has_every_extra_that_its_commands_import() -> None:
     pins = (ROOT / "requirements" / "image.txt").read_text()
-    for package in ("boto3", "google-cloud-storage", "lightkube", "httptools"):
+    for package in ("boto3", "google-cloud-storage", "httpx2", "httptools"):
         assert re.search(rf"^{package}==", pins, re.MULTILINE), package
     assert seawall_image.__doc__ and pod_context()["runAsNonRoot"]
 

@@ -1,0 +1,98 @@
+"""What the API server says when it says no -> one line that a person can act on, with the cure for this very cause.
+
+The same code has many causes: 403 is a missing role, a quota, pod security, a webhook's veto or a namespace that is
+going away. The server's message is shown cut short, without the values that it quotes: they may be anybody's secret.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+from seawall.errors import ClusterError
+
+_RBAC = "Ask for the role; `seawall doctor` lists what is missing."
+_POLICY = "A policy of this cluster forbids it; its owner can say why."
+_CURES: list[tuple[int, str, str]] = [
+    (401, "", "Log in again, or choose another --context."),
+    (403, r"because it is being terminated", "Wait until the namespace is gone, then try again."),
+    (403, r"exceeded quota|must specify", "Ask for more quota, or for less of it: seawall plan FLEET.yaml"),
+    (403, r"violates PodSecurity", "Pod security of the namespace forbids it: seawall doctor FLEET.yaml"),
+    (403, r"(maximum|minimum) .* usage per", "A LimitRange of the namespace forbids it: kubectl get limitrange"),
+    (403, r"denied the request|ValidatingAdmissionPolicy", _POLICY),
+    (403, r"cannot \w+ resource|forbidden: User|not allowed to", _RBAC),
+    (403, "", "See the server's words; `seawall doctor` lists what your role lacks."),
+    (400, r"denied the request", _POLICY),
+    (404, r"^namespaces? ", "Create the namespace, or choose another with --namespace."),
+    (404, "", "Install what provides it, or check the namespace."),
+    (409, r"Apply failed", "Somebody else manages these fields; --force-conflicts takes them."),
+    (410, "", "Try again."),
+    (413, "", "The object is larger than the server takes (about 1.5 MiB)."),
+    (422, r"Too long: (must have|may not be more)", "The object is larger than the server takes (1 MiB)."),
+    (422, r"denied request|ValidatingAdmissionPolicy", _POLICY),
+    (429, "", "The server is busy, or a disruption budget forbids it now. Try again later."),
+    (500, r"failed calling webhook|webhook .*(timeout|refused|x509)", "One of this cluster's webhooks is down."),
+    (503, "", "Try again; if it stays: kubectl get --raw /readyz?verbose"),
+]  # fmt: skip
+IMMUTABLE = re.compile(
+    r"field is immutable|is immutable after creation|spec is immutable|cannot change roleRef|"
+    r"updates to \w+ spec for fields other than|Forbidden: (may not|can not|cannot) be (changed|less than)"
+)
+_QUOTED = re.compile(r"Invalid value: .*: ", re.S)
+"""Greedy: what is quoted may hold anything, and only what follows the last colon is the server's own word."""
+
+
+class Refused(ClusterError):
+    """The API server answered with a Status that is not success."""
+
+    def __init__(self, code: int, reason: str, message: str, cure: str = "", said: str = "") -> None:
+        super().__init__(message, cure)
+        self.code, self.reason = code, reason
+        self.said = said or message
+        """The server's own words, for telling causes apart; never shown whole."""
+
+    @property
+    def immutable(self) -> bool:
+        """The object would have to be made anew: something in it cannot change."""
+        return self.code == 422 and bool(IMMUTABLE.search(self.said))
+
+
+def refused(code: int, content: bytes) -> Refused:
+    """From an answer of 400 or more."""
+    try:
+        status = json.loads(content)
+        said, reason = str(status["message"]), str(status.get("reason") or "")
+        causes = (status.get("details") or {}).get("causes") or []
+    except (ValueError, KeyError, AttributeError, TypeError, RecursionError):
+        said, reason, causes = content[:300].decode(errors="replace").strip() or f"HTTP {code}", "", []
+    cure = next((c for at, pattern, c in _CURES if at == code and re.search(pattern, said)), "")
+    text = _invalid(said, causes) if code == 422 else said
+    return Refused(
+        code, reason, f"Kubernetes says {code} {reason}: {_short(text)}".replace(" :", ":"), cure, said
+    )
+
+
+def _invalid(said: str, causes: Any) -> str:
+    """Which fields are wrong and why. The server quotes whole Pod templates in front of three words."""
+    fields = {
+        f"{c.get('field')}: {_without_value(str(c.get('message')))}"
+        for c in causes
+        if isinstance(c, dict) and c.get("field")
+    }
+    return "; ".join(sorted(fields)) if fields else _without_value(said)
+
+
+def _without_value(text: str) -> str:
+    return _QUOTED.sub("Invalid value: ", text) if len(text) > 200 else text
+
+
+def _short(text: str) -> str:
+    flat = " ".join(text.split())
+    return flat if len(flat) <= 600 else f"{flat[:597]}..."
+
+
+def warnings_of(headers: list[str]) -> list[str]:
+    """The texts of `Warning: 299 - "text"` headers (RFC 7234): pod security, deprecated versions."""
+    found = (re.match(r'\s*299 \S+ "((?:[^"\\]|\\.)*)"', h) for h in headers)
+    return [re.sub(r"\\(.)", r"\1", m[1])[:400] for m in found if m]
