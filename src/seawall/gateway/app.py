@@ -33,7 +33,7 @@ from seawall.gateway.request import Request
 from seawall.gateway.seam import session
 from seawall.gateway.tenants import Tenant, pass_limits
 from seawall.gateway.upstream import Pool
-from seawall.gateway.wire import Clock, Refusal
+from seawall.gateway.wire import Clock, Refusal, poisonous
 
 ROUTES = {
     b"/v1/chat/completions": "chat",
@@ -258,6 +258,10 @@ class App:
         if request.size > runtime.spec.max_body:
             limit = runtime.spec.max_body
             return Refusal(413, "body_too_large", f"The body is larger than {limit} bytes (gateway.maxBody).")
+        if runtime.quarantine:
+            left = runtime.quarantine.left_s(request.path, request.body, self.loop.time())
+            if left:
+                return poisonous(left)
         deadline = math.inf
         if DEADLINE in request.headers:
             given = self._deadline(request.headers[DEADLINE])

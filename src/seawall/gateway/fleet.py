@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from seawall.decide.route.admit import Admission, Bounds, Ticket
 from seawall.decide.route.pick import Ask, Picked, Router, Target
+from seawall.decide.route.poison import Quarantine, blame
 from seawall.domain.seen import Replica
 from seawall.domain.spec import Fleet
 from seawall.gateway.peek import DEFAULT_OUTPUT
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from seawall.gateway.relay import Exchange
 
 REST_S = 0.25
+ERRORS_IN_A_ROW = 3
 _LOAD = re.compile(rb"(num_requests_waiting|kv_cache_usage_perc)[\"=: ]+([0-9.]+)")
 
 
@@ -48,6 +50,7 @@ class FleetRuntime:
         self.canary_percent = 0
         self.has_canary = False
         self.shadow: Shadow | None = None
+        self.quarantine = Quarantine()
         self.typical_output = float(DEFAULT_OUTPUT)
         self._open_pool = open_pool
         self._on_evicted = on_evicted
@@ -138,13 +141,34 @@ class FleetRuntime:
         for ticket in reversed(stuck):
             admission.put_back(ticket, now)
 
-    def evict(self, target: Target, reason: str) -> None:
-        """Stops routing to `target` on evidence, and has it probed."""
+    def evict(self, target: Target, reason: str, *, sudden: bool = False) -> None:
+        """Stops routing to `target` on evidence, and has it probed. `sudden`: it seems to have died."""
+        if sudden and target.state == "ready":
+            waiting = [e for e in self.active if e.target is target and e.awaits_token]
+            convict = blame(waiting)
+            if convict is not None:
+                convict.convicted = True
         if self.router.evict(target, reason):
             pool = self._pools.get(target)
             if pool is not None:
                 pool.close_idle()
                 self._on_evicted(self, target)
+
+    def erred(self, target: Target | None) -> None:
+        """A 5xx that may be the request's own fault: only a row of them speaks against the replica."""
+        if target is not None:
+            pool = self.pool(target)
+            pool.errors_in_a_row += 1
+            if pool.errors_in_a_row >= ERRORS_IN_A_ROW:
+                self.evict(target, f"{ERRORS_IN_A_ROW} answers of 5xx in a row")
+
+    def condemn(self, exchange: Exchange, dead: tuple[str, ...]) -> bool:
+        """Keeps a convict's request out, unless one of the replicas that died of it serves again."""
+        if any(t.name in dead and t.state == "ready" for t in self.targets):
+            return False
+        self.stats.poison += 1
+        self.quarantine.add(exchange.request.path, exchange.request.body, self.loop.time())
+        return True
 
     def proven(self, target: Target) -> bool:
         """A real token came back from an evicted replica."""

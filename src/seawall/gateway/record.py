@@ -37,6 +37,7 @@ class Record:
         "_conn",
         "_content_type",
         "_deadline",
+        "_fed",
         "_held",
         "_last_event",
         "_path",
@@ -46,7 +47,9 @@ class Record:
         "client",
         "code",
         "committed",
+        "convicted",
         "cost_usd",
+        "deaths",
         "first_token_at",
         "fleet",
         "outcome",
@@ -103,6 +106,9 @@ class Record:
         self.cost_usd = 0.0
         self.seconds = 0.0
         self.tokens_in = self.tokens_out = 0
+        self.deaths = 0
+        self.convicted = False
+        """Two deaths are laid to this request alone (decide/route/poison.py)."""
         self._deadline = deadline
         self._path = request.path
         self._body = payload
@@ -112,10 +118,17 @@ class Record:
         self._held: list[bytes] = []
         self.committed = False
         self._sse = False
+        self._fed = False
+        """The present replica has sent a part of the stream."""
         self._answer = 0
         self._usage: Counted | None = None
         self._content_type = b""
         self._last_event = 0.0
+
+    @property
+    def awaits_token(self) -> bool:
+        """At a replica, which has not given it a token."""
+        return self.phase in (Phase.SENT, Phase.HOLDING) and not self._held and not self._fed
 
     def _close(self, outcome: str) -> None:
         """The one ending: counts what the request was and cost."""

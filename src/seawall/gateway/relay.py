@@ -14,18 +14,21 @@ from typing import TYPE_CHECKING
 
 from seawall.decide.route.admit import Admitted, Rejected
 from seawall.decide.route.pick import Picked
+from seawall.decide.route.poison import DEATHS, QUARANTINE_S
 from seawall.decide.route.resume import Finish, GiveUp, StreamSession
 from seawall.gateway.judge import Verdict, judge
 from seawall.gateway.record import Phase, Record
 from seawall.gateway.seam import error_event, usage_in
-from seawall.gateway.wire import Refusal
+from seawall.gateway.wire import Refusal, poisonous
 
 if TYPE_CHECKING:
     from seawall.gateway.upstream import Upstream
 
 HOLD = 1 << 20
 """An answer that is not a stream is held whole up to this size, so that a break can still be retried."""
-ERRORS_IN_A_ROW = 3
+SUDDEN = frozenset({"reset", "stream", "dead"})
+"""Labels of breaks that look like a death."""
+VERDICT_S = 0.5
 SECOND_OPINIONS = 2
 """A 5xx before the first byte is asked of so many others: what fails everywhere is the request's own fault."""
 SSE = b"text/event-stream"
@@ -84,7 +87,7 @@ class Exchange(Record):
         self.phase = Phase.SENT
         self._last_event = self.fleet.loop.time()
         self._held = []
-        self._sse = False
+        self._sse = self._fed = False
         conn.send(self, conn.pool.request(self._path, self._body, self.request.extra))
         if self.client.full:
             conn.pause()
@@ -126,6 +129,7 @@ class Exchange(Record):
                 self._commit(out)
         if not parts[-1].startswith(b":"):  # a keep-alive comment is no sign of life
             self._last_event = self.fleet.loop.time()
+            self._fed = True
 
     def _commit(self, out: bytes) -> None:
         """The first bytes of a stream, or of its continuation."""
@@ -195,7 +199,7 @@ class Exchange(Record):
             and self._retries > 0
             and len(self._avoid) < SECOND_OPINIONS
         ):
-            self._count_error()
+            self.fleet.erred(self.target)
             self._drop()
             self._broke(f"answered {self._answer}", evict=False, label="5xx")
             return
@@ -211,7 +215,7 @@ class Exchange(Record):
             self.client.begin_plain(self, self._answer, self._content_type, body)
             return
         if self._answer >= 500:
-            self._count_error()
+            self.fleet.erred(self.target)
         elif self._answer == 200 and self.target is not None:
             self.fleet.pool(self.target).errors_in_a_row = 0
             self._usage = usage_in(body)
@@ -239,16 +243,7 @@ class Exchange(Record):
             refusal = Refusal(502, "upstream_auth", message)
             self._failed(refusal)
         else:
-            self._broke(verdict.value, evict=True, label="drain")
-
-    def _count_error(self) -> None:
-        """5xx that may be the request's own fault: only a row of them speaks against the replica."""
-        target = self.target
-        if target is not None:
-            pool = self.fleet.pool(target)
-            pool.errors_in_a_row += 1
-            if pool.errors_in_a_row >= ERRORS_IN_A_ROW:
-                self.fleet.evict(target, f"{ERRORS_IN_A_ROW} answers of 5xx in a row")
+            self._broke(verdict.value, evict=True, label="dead" if verdict is Verdict.DEAD else "drain")
 
     # -- breaks
 
@@ -269,7 +264,7 @@ class Exchange(Record):
             if fleet.canary_percent and label != "keepalive":
                 fleet.stats.sides[self.side].lost()
             if evict:
-                fleet.evict(target, reason)
+                fleet.evict(target, reason, sudden=label in SUDDEN)
             if label != "keepalive":
                 self._avoid = (*self._avoid[-7:], target.name)
             self._release()
@@ -301,7 +296,19 @@ class Exchange(Record):
         self.retried += 1
         self._again()
 
+    def _verdict(self) -> None:
+        """Both replicas have been probed by now: one that gave a token had not died."""
+        self.convicted = False
+        if self.phase != Phase.OVER and self.fleet.condemn(self, self._avoid[-DEATHS:]):
+            self._failed(poisonous(QUARANTINE_S))
+        elif self.phase != Phase.OVER:
+            self._again()
+
     def _again(self) -> None:
+        if self.convicted:
+            self.phase = Phase.WAITING
+            self.fleet.loop.call_later(VERDICT_S, self._verdict)
+            return
         ticket = self.ticket
         ticket.ask = ticket.ask._replace(avoid=self._avoid, urgent=True)
         ticket.deadline = min(self._deadline, self.fleet.loop.time() + self.fleet.spec.queue_timeout)

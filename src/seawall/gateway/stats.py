@@ -80,6 +80,7 @@ class FleetStats:
         "duration",
         "failed",
         "finished",
+        "poison",
         "queue_wait",
         "rejected",
         "resumed",
@@ -102,6 +103,7 @@ class FleetStats:
         self.rejected: dict[str, int] = {}
         self.retried: dict[str, int] = {}
         self.resumed = 0
+        self.poison = 0
         self.shadowed = 0
         self.shadow_same = self.shadow_differed = 0
         self.tokens_in = 0

@@ -54,6 +54,16 @@ class Refusal(NamedTuple):
     param: str | None = None
 
 
+def poisonous(seconds: float) -> Refusal:
+    """For a request that kills engines, and its copies. 422: clients' libraries do not send it again."""
+    what = "Two replicas died of this request, and of no other."
+    return Refusal(
+        422,
+        "poison_request",
+        f"{what} It is refused for {seconds:.0f} s more. Change it, and tell the operator.",
+    )
+
+
 class Clock:
     """The `Date` header, made once per second by the sweep."""
 
