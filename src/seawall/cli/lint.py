@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import sys
 
 import click
@@ -104,8 +105,9 @@ def _leave(failed: bool, unreadable: bool) -> None:
         sys.exit(CheckFailed.exit_code)
 
 
+@functools.cache
 def _model(name: str, quantization: str | None) -> ModelConfig | None:
-    """The planner's catalogue: no file, no network."""
+    """The planner's catalogue: no file, no network. Each model is worked out once, whoever serves it."""
     from seawall.config.model_config import parse, quantization_override
     from seawall.domain.catalog.models import find_config
 

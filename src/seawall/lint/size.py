@@ -40,8 +40,12 @@ def model_of(world: World, engine: Container) -> ModelConfig | None:
 
 def weights_bytes(world: World, engine: Container) -> int | None:
     """Bytes of all weight files; None for a model that the catalogue does not know."""
-    model = model_of(world, engine)
-    return None if model is None else model.checkpoint_bytes or weigh(model).total
+    key = f"weights {engine.model} {engine.command.value('--quantization')}"
+    if key not in world.cache:
+        model = model_of(world, engine)
+        world.cache[key] = None if model is None else model.checkpoint_bytes or weigh(model).total
+    found: int | None = world.cache[key]
+    return found
 
 
 def load_s(world: World, workload: Workload, engine: Container) -> Load | None:

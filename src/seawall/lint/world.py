@@ -221,11 +221,24 @@ class World:
 
     def selecting(self, workload: Workload, *kinds: str) -> list[Obj]:
         """Objects in the same namespace whose selector picks the workload's pods."""
-        return _once(
+        wanted = [None, *workload.labels.items()]
+        near = [
             o
-            for o in self.kinds(*kinds)
-            if o.namespace == workload.obj.namespace and _selects(o, workload.labels)
-        )
+            for kind in kinds
+            for label in wanted
+            for o in self._selectors.get((kind, workload.obj.namespace, label), ())
+        ]
+        return _once(o for o in near if _selects(o, workload.labels))
+
+    @cached_property
+    def _selectors(self) -> dict[tuple[str, str, tuple[str, str] | None], list[Obj]]:
+        """(kind, namespace, one label that its selector asks for, None if it asks for none) -> objects."""
+        table: dict[tuple[str, str, tuple[str, str] | None], list[Obj]] = {}
+        for obj in self.objects:
+            if not obj.fragment:
+                label = next(((k, v.text()) for k, v in _match_labels(obj).items()), None)
+                table.setdefault((obj.kind, obj.namespace, label), []).append(obj)
+        return table
 
     def scalers(self, workload: Workload) -> list[Obj]:
         """HPAs and ScaledObjects that own the workload's replicas."""
@@ -272,9 +285,14 @@ def _once(objects: Iterable[Obj]) -> list[Obj]:
     return list({(o.kind, o.namespace, o.name): o for o in objects}.values())
 
 
+def _match_labels(obj: Obj) -> Node:
+    selector = obj.spec["podSelector" if obj.kind == "NetworkPolicy" else "selector"]
+    return selector if obj.kind == "Service" else selector["matchLabels"]
+
+
 def _selects(obj: Obj, labels: dict[str, str]) -> bool:
     selector = obj.spec["podSelector" if obj.kind == "NetworkPolicy" else "selector"]
-    wanted = selector if obj.kind == "Service" else selector["matchLabels"]
+    wanted = _match_labels(obj)
     if obj.kind == "NetworkPolicy" and selector and not selector.entries:
         return True
     if obj.kind != "Service" and selector["matchExpressions"]:
