@@ -4,13 +4,193 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Callable, Coroutine
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 if TYPE_CHECKING:
+    from seawall.load.prove.run import Proof, Result
     from seawall.load.prove.verdict import Verdict
+
+PATH = click.Path(dir_okay=False, path_type=Path)
+
+
+@click.command()
+@click.argument("fleet", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option("--engine", type=click.Choice(["sim", "vllm"]), default="sim", show_default=True)
+@click.option("--scenario", "names", multiple=True, metavar="NAME", help="Only this one; repeat for more.")
+@click.option(
+    "--streams", default=100, show_default=True, type=click.IntRange(1, 10_000), help="Open at any time."
+)
+@click.option(
+    "--without",
+    multiple=True,
+    metavar="MECHANISM",
+    help="Switch one off, to see its scenario break; --list names them.",
+)
+@click.option("--list", "listing", is_flag=True, help="Print the scenarios and what each one proves.")
+@click.option("--json", "as_json", is_flag=True, help="The verdicts as JSON on stdout.")
+@click.option("--html", "report", type=PATH, help="Write a timeline here.")
+@click.option(
+    "--keep-logs", type=click.Path(file_okay=False, path_type=Path), help="Keep logs and specs here."
+)
+@click.option("--jobs", default=1, show_default=True, help="Scenarios at once (simulated engines only).")
+@click.option("--seed", default=0, show_default=True)
+@click.option("--context", help="Prove what a cluster runs, through this kubeconfig context.")
+@click.option("--kubeconfig", envvar="KUBECONFIG", help="With --context: kubeconfig file.")
+@click.option("-n", "--namespace", help="With --context: namespace.  [the Fleet's]")
+@click.option("--url", help="With --context: where clients reach the gateway.")
+@click.option("--api-key", envvar="SEAWALL_API_KEY", help="With --context: sent as a bearer token.")
+@click.option("--wait", default=1200.0, show_default=True, help="With --context: seconds for a new replica.")
+@click.option("--yes", is_flag=True, help="With --context: disturb the fleet without asking.")
+def command(fleet: Path, listing: bool, **o: Any) -> None:
+    """Prove a fleet's promises: streams checked token by token while one thing after another goes wrong.
+
+    It runs the fleet on this machine (as `seawall up` does, in a place of its own), keeps streams open, and breaks
+    things. Exit code 1 when a stream was lost, a token was wrong, or another promise did not hold.
+
+    With --context it disturbs a fleet that a cluster runs: evicts, kills, rolls and scales its Pods.
+
+    \b
+    Examples:
+      seawall prove examples/smollm2.yaml
+      seawall prove examples/smollm2.yaml --scenario kill --html prove.html
+      seawall prove examples/smollm2.yaml --scenario kill --without resume     (must fail)
+      seawall prove fleet.yaml --context staging --url https://llm.example.com
+    """
+    from seawall.load.prove.run import Proof
+
+    if listing:
+        _list()
+        return
+    proof = Proof(
+        fleet=fleet, engine=o["engine"], scenarios=_chosen(o["names"], o["engine"], o["context"]),
+        streams=o["streams"], without=o["without"], seed=o["seed"], keep_logs=o["keep_logs"],
+        jobs=max(1, o["jobs"]), api_key=o["api_key"],
+    )  # fmt: skip
+    result, whole = _run(proof, o)
+    _report(proof, result, whole, o["report"], o["as_json"])
+
+
+def _list() -> None:
+    from seawall.load.prove.cluster_run import CLUSTER
+    from seawall.load.prove.mechanisms import MECHANISMS
+    from seawall.load.prove.scenarios import SCENARIOS
+
+    for s in SCENARIOS.values():
+        proves = f"proves {', '.join(s.mechanisms)}" if s.mechanisms else ""
+        click.echo(f"  {s.name:<16}{s.title:<36}{proves}{'   sim only' if s.sim_only else ''}")
+    click.echo("\nWith --context:")
+    for s in CLUSTER.values():
+        click.echo(f"  {s.name:<16}{s.title}")
+    click.echo()
+    for name, mechanism in MECHANISMS.items():
+        cover = f"   (and {', '.join(mechanism.covers)}, which would hide it)" if mechanism.covers else ""
+        click.echo(f"  --without {name:<15}{mechanism.what}{cover}")
+
+
+def _chosen(names: tuple[str, ...], engine: str, context: str | None) -> list[Any]:
+    """The scenarios asked for; InputError for one that is not known, or not possible there."""
+    from seawall.errors import InputError
+    from seawall.load.prove.cluster_run import CLUSTER
+    from seawall.load.prove.scenarios import SCENARIOS
+
+    known = CLUSTER if context else SCENARIOS
+    unknown = [n for n in names if n not in known]
+    if unknown:
+        raise InputError(f"there is no scenario {unknown[0]!r}.", f"One of: {', '.join(known)}.")
+    chosen = [known[n] for n in names] or [
+        s for s in known.values() if context or engine == "sim" or not s.sim_only
+    ]
+    simulated = [s.name for s in chosen if s.sim_only]
+    if engine != "sim" and simulated and not context:
+        raise InputError(f"{simulated[0]} needs an engine that fails on command.", "Use --engine sim.")
+    return chosen
+
+
+def _run(proof: Proof, o: dict[str, Any]) -> tuple[Result, bool]:
+    """Runs it; Ctrl-C ends it early with what was seen so far, and False."""
+    import asyncio
+
+    from seawall.load.prove.mechanisms import off
+    from seawall.load.prove.run import Result, prove
+
+    on_terminal, as_json, result = sys.stderr.isatty(), o["as_json"], Result()
+
+    def say(text: str) -> None:
+        if on_terminal:
+            click.echo(f"\r\x1b[K  {text} ...", nl=False, err=True)
+
+    def done(v: Verdict) -> None:
+        if on_terminal:
+            click.echo("\r\x1b[K", nl=False, err=True)
+        click.echo(_line(v), err=as_json)
+        for why in (*v.broken, *(v.notes if not v.kept else ())):
+            click.echo(f"      {why}", err=as_json)
+
+    off(proof.without)
+    if o["context"]:
+        work = _on_cluster(proof, o, result, say, done)
+    else:
+        work = prove(proof, result, say, done)
+        if proof.engine == "sim":
+            click.echo("  engine: simulated. The gateway and the supervisor are the real ones.", err=as_json)
+    try:
+        asyncio.run(work)
+    except KeyboardInterrupt:
+        click.echo("\n  interrupted", err=True)
+        return result, False
+    return result, True
+
+
+def _on_cluster(
+    proof: Proof,
+    o: dict[str, Any],
+    result: Result,
+    say: Callable[[str], None],
+    done: Callable[[Verdict], None],
+) -> Coroutine[Any, Any, None]:
+    """The proof against a context, after its owner has agreed."""
+    from seawall.config.load import load_fleets
+    from seawall.drivers.kube import connect
+    from seawall.errors import InputError
+    from seawall.load.prove.cluster import ClusterFleet, find
+    from seawall.load.prove.cluster_run import prove_cluster
+
+    fleets = load_fleets(proof.fleet)
+    if len(fleets) != 1:
+        raise InputError(f"{proof.fleet}: {len(fleets)} Fleets.", "A proof takes one: split the file.")
+    fleet = fleets[0]
+    if not o["url"]:
+        raise InputError(
+            f"--context needs --url: the address at which clients reach the gateway of {fleet.name}.",
+            "An Ingress or load balancer's; or `kubectl port-forward svc/...` (which dies with its gateway Pod).",
+        )
+    if proof.without:
+        raise InputError(
+            "--without does not work on a cluster.", "Change the Fleet itself, on a test cluster."
+        )
+
+    async def work() -> None:
+        async with connect(o["context"], o["kubeconfig"]) as kube:
+            target = await find(kube, fleet.name, o["namespace"] or fleet.metadata.namespace)
+            verbs = ", ".join(s.name for s in proof.scenarios)
+            click.echo(
+                f"  {target.replicas} replicas of {target.fleet} in {target.namespace} (context {o['context']}) "
+                f"will be disturbed under {proof.streams} streams: {verbs}",
+                err=True,
+            )
+            if not o["yes"]:
+                if not sys.stdin.isatty():
+                    raise InputError("nobody to ask whether to disturb this fleet.", "Add --yes.")
+                if not click.confirm("  Go on?", err=True):
+                    raise InputError("nothing was touched.")
+            place = ClusterFleet(kube, target, o["url"])
+            await prove_cluster(proof, place, fleet.served_names[0], o["wait"], result, say, done)
+
+    return work()
 
 
 def _line(v: Verdict) -> str:
@@ -22,112 +202,30 @@ def _line(v: Verdict) -> str:
     )
 
 
-@click.command()
-@click.argument("fleet", type=click.Path(exists=True, dir_okay=False, path_type=Path))
-@click.option("--engine", type=click.Choice(["sim", "vllm"]), default="sim", show_default=True)
-@click.option("--scenario", "names", multiple=True, metavar="NAME", help="Only this one; repeat for more.")
-@click.option("--streams", default=100, show_default=True, help="Streams open at any time.")
-@click.option(
-    "--without",
-    multiple=True,
-    metavar="MECHANISM",
-    help="Switch one off, to see its scenario break; --list names them.",
-)
-@click.option("--list", "listing", is_flag=True, help="Print the scenarios and what each one proves.")
-@click.option("--json", "as_json", is_flag=True, help="The verdicts as JSON on stdout.")
-@click.option(
-    "--html", "report", type=click.Path(dir_okay=False, path_type=Path), help="Write a timeline here."
-)
-@click.option(
-    "--keep-logs", type=click.Path(file_okay=False, path_type=Path), help="Keep logs and specs here."
-)
-@click.option("--jobs", default=1, show_default=True, help="Scenarios at once (simulated engines only).")
-@click.option("--seed", default=0, show_default=True)
-def command(
-    fleet: Path, engine: str, names: tuple[str, ...], streams: int, without: tuple[str, ...], listing: bool,
-    as_json: bool, report: Path | None, keep_logs: Path | None, jobs: int, seed: int,
-) -> None:  # fmt: skip
-    """Prove a fleet's promises: streams checked token by token while one thing after another goes wrong.
-
-    It runs the fleet on this machine (as `seawall up` does, in a place of its own), keeps streams open, and breaks
-    things. Exit code 1 when a stream was lost, a token was wrong, or another promise did not hold.
-
-    \b
-    Examples:
-      seawall prove examples/smollm2.yaml
-      seawall prove examples/smollm2.yaml --scenario kill --html prove.html
-      seawall prove examples/smollm2.yaml --scenario kill --without resume     (must fail)
-    """
-    import asyncio
-
-    from seawall.errors import InputError
-    from seawall.load.prove.mechanisms import MECHANISMS, off
-    from seawall.load.prove.run import Proof, prove
-    from seawall.load.prove.scenarios import SCENARIOS
+def _report(proof: Proof, result: Result, whole: bool, report: Path | None, as_json: bool) -> None:
+    """The last line, the JSON, the page; exit code 1 for a broken promise, 130 for a proof that was cut short."""
     from seawall.load.prove.timeline import page
     from seawall.load.prove.verdict import overall
 
-    if listing:
-        for s in SCENARIOS.values():
-            proves = f"proves {', '.join(s.mechanisms)}" if s.mechanisms else ""
-            click.echo(f"  {s.name:<16}{s.title:<36}{proves}{'   sim only' if s.sim_only else ''}")
-        click.echo()
-        for name, mechanism in MECHANISMS.items():
-            cover = f"   (and {', '.join(mechanism.covers)}, which would hide it)" if mechanism.covers else ""
-            click.echo(f"  --without {name:<15}{mechanism.what}{cover}")
-        return
-    if streams < 1:
-        raise InputError("--streams must be at least 1.")
-    off(without)
-    unknown = [n for n in names if n not in SCENARIOS]
-    if unknown:
-        raise InputError(f"there is no scenario {unknown[0]!r}.", f"One of: {', '.join(SCENARIOS)}.")
-    chosen = [SCENARIOS[n] for n in names] or [
-        s for s in SCENARIOS.values() if engine == "sim" or not s.sim_only
-    ]
-    simulated = [s.name for s in chosen if s.sim_only]
-    if engine != "sim" and simulated:
-        raise InputError(f"{simulated[0]} needs an engine that fails on command.", "Use --engine sim.")
-
-    def say(text: str) -> None:
-        if sys.stderr.isatty():
-            click.echo(f"\r\x1b[K  {text} ...", nl=False, err=True)
-
-    def done(v: Verdict) -> None:
-        if sys.stderr.isatty():
-            click.echo("\r\x1b[K", nl=False, err=True)
-        click.echo(_line(v), err=as_json)
-        for why in (*v.broken, *(v.notes if not v.kept else ())):
-            click.echo(f"      {why}", err=as_json)
-
-    if engine == "sim":
-        click.echo("  engine: simulated. The gateway and the supervisor are the real ones.", err=as_json)
-    result = asyncio.run(
-        prove(
-            Proof(fleet=fleet, engine=engine, scenarios=chosen, streams=streams, without=without, seed=seed,
-                  keep_logs=keep_logs, jobs=max(1, jobs)),
-            say, done,
-        )
-    )  # fmt: skip
     total = overall(result.verdicts)
+    verdict = ("kept" if total["kept"] else "broken") if whole else "interrupted"
     if report is not None:
-        report.write_text(page(result, f"seawall prove {fleet.name}"))
+        report.write_text(page(result, f"seawall prove {proof.fleet.name}"))
     if as_json:
-        scenarios = [v.as_json() for v in result.verdicts]
-        verdict = "kept" if total["kept"] else "broken"
-        click.echo(json.dumps({"scenarios": scenarios, **total, "scenarios_run": len(scenarios),
-                               "without": list(without), "engine": engine, "verdict": verdict}
-                              | {"scenarios": scenarios}))  # fmt: skip
+        rows = [v.as_json() for v in result.verdicts]
+        facts = {"scenarios_run": len(rows), "without": list(proof.without), "engine": proof.engine}
+        click.echo(json.dumps({**total, **facts, "scenarios": rows, "verdict": verdict}))
     else:
         shown = f" Report: {report}" if report else ""
+        of = "" if whole else f" of {len(proof.scenarios)}"
         click.echo(
-            f"{total['scenarios']} scenarios, {total['streams']:,} streams, {total['lost']:,} lost "
+            f"{total['scenarios']}{of} scenarios, {total['streams']:,} streams, {total['lost']:,} lost "
             f"(< {total['lost_share_at_most']:.3%} at 95%), {total['wrong_tokens']:,} wrong tokens.{shown}"
         )
+    if not whole:
+        sys.exit(130)
     if not total["kept"]:
-        broken = ", ".join(v.name for v in result.verdicts if not v.kept)
-        click.echo(
-            f"Broken: {broken}. Next: seawall prove {fleet} --scenario {broken.split(',')[0]} --html prove.html",
-            err=as_json,
-        )
+        broken = [v.name for v in result.verdicts if not v.kept]
+        again = f"seawall prove {proof.fleet} --scenario {broken[0]} --html prove.html"
+        click.echo(f"Broken: {', '.join(broken)}. Next: {again}", err=as_json)
         sys.exit(1)

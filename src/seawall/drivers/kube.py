@@ -232,10 +232,13 @@ class Kube:
         )
         return done
 
-    async def delete(self, kind: Kind, namespace: str | None, name: str) -> bool:
-        """False when it was not there."""
+    async def delete(self, kind: Kind, namespace: str | None, name: str, grace_s: int | None = None) -> bool:
+        """False when it was not there. `grace_s` 0 kills a Pod; None: its own grace period."""
+        params = {"propagationPolicy": "Background"}
+        if grace_s is not None:
+            params["gracePeriodSeconds"] = str(grace_s)
         try:
-            await self.request("DELETE", kind.path(namespace, name), {"propagationPolicy": "Background"})
+            await self.request("DELETE", kind.path(namespace, name), params)
             return True
         except Refused as e:
             if e.code == 404:
@@ -267,10 +270,11 @@ class Kube:
         except Refused:
             return ""
 
-    async def may(self, verb: str, kind: Kind, namespace: str | None) -> bool:
-        """Whether the caller may do `verb` on `kind` (SelfSubjectAccessReview)."""
+    async def may(self, verb: str, kind: Kind, namespace: str | None, sub: str | None = None) -> bool:
+        """Whether the caller may do `verb` on `kind` or its subresource (SelfSubjectAccessReview)."""
         group = kind.api_version.partition("/")[0] if "/" in kind.api_version else ""
         wanted = {"verb": verb, "group": group, "resource": kind.plural, "namespace": namespace or ""}
+        wanted["subresource"] = sub or ""
         body = {
             "apiVersion": ACCESS_REVIEW.api_version,
             "kind": ACCESS_REVIEW.name,

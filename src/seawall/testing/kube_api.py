@@ -293,10 +293,13 @@ class KubeApi:
                 raise Problem(409, "Conflict", message, {"causes": causes}) from None
             return new if dry else self._write(store, new, manager)
 
-    def delete(self, store: str, namespace: str, name: str) -> Object:
+    def delete(self, store: str, namespace: str, name: str, at_once: bool = False) -> Object:
+        """A Pod on a node is only marked: its kubelet deletes it with a grace period of 0 when it has ended."""
         with self.changed:
             obj = self.get(store, namespace, name)
-            if obj["metadata"].get("finalizers"):
+            spec = obj.get("spec") or {}
+            runs = spec.get("nodeName") and spec.get("terminationGracePeriodSeconds") and not at_once
+            if obj["metadata"].get("finalizers") or runs:
                 obj["metadata"].setdefault(
                     "deletionTimestamp", time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
                 )
@@ -336,7 +339,8 @@ class KubeApi:
         key = (meta.get("namespace") or "", meta["name"])
         kept = self._store.setdefault(store, {})
         old = kept.get(key)
-        if meta.get("deletionTimestamp") and not meta.get("finalizers"):
+        running = store == "v1/pods" and obj.get("spec", {}).get("nodeName")
+        if meta.get("deletionTimestamp") and not meta.get("finalizers") and not running:
             self._drop(store, key)
             return obj
         self._version += 1

@@ -104,7 +104,8 @@ class Handler(BaseHTTPRequestHandler):
         if self.command == "PUT":
             return self._send(200, api.replace(store, namespace, name, body, manager))
         if self.command == "DELETE":
-            return self._send(200, api.delete(store, namespace, name))
+            at_once = query.get("gracePeriodSeconds") == "0"
+            return self._send(200, api.delete(store, namespace, name, at_once))
         if "apply-patch" in self.headers.get("content-type", ""):
             force = query.get("force") == "true"
             return self._send(200, api.apply(store, namespace, name, body, manager, force, dry))
@@ -112,7 +113,8 @@ class Handler(BaseHTTPRequestHandler):
 
     def _review(self, body: Object) -> None:
         asked = body["spec"]["resourceAttributes"]
-        allowed = f"{asked['verb']} {asked['resource']}" not in self.api.faults.deny
+        resource = "/".join(filter(None, (asked["resource"], asked.get("subresource"))))
+        allowed = f"{asked['verb']} {resource}" not in self.api.faults.deny
         self._send(201, {**body, "status": {"allowed": allowed}})
 
     def _watch(self, store: str, namespace: str, query: dict[str, str]) -> None:

@@ -95,9 +95,7 @@ async def run(make_bare: Any, name: str, without: tuple[str, ...]) -> tuple[Verd
     bare = await make_bare(scenario.replicas, yaml.safe_dump(document), flags)
     cases = await _sim_answers("sim")
     streams = 60 if name == "overload" else 16
-    proof = Proof(
-        fleet=Path("x"), engine="sim", scenarios=[scenario], streams=streams, without=without, stall_s=6.0
-    )
+    proof = Proof(fleet=Path("x"), engine="sim", scenarios=[scenario], streams=streams, without=without)
     return await play(proof, scenario, bare, cases)
 
 

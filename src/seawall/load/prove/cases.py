@@ -68,10 +68,13 @@ def requests(model: str, tokens: Sequence[int], count: int) -> list[tuple[str, s
 
 
 async def ask_reference(
-    url: str, wanted: Sequence[tuple[str, str, dict[str, Any]]], parallel: int = 4
+    url: str,
+    wanted: Sequence[tuple[str, str, dict[str, Any]]],
+    parallel: int = 4,
+    api_key: str | None = None,
 ) -> list[Case]:
     """Each request once, on an engine that does nothing else. Raises EngineError when it does not answer whole."""
-    client = Client(url)
+    client = Client(url, api_key=api_key)
     limit = asyncio.Semaphore(parallel)
 
     async def one(name: str, path: str, payload: dict[str, Any]) -> Case:

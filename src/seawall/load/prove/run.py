@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import shutil
 import signal
 import sys
@@ -17,22 +16,42 @@ from typing import Any
 
 import yaml
 
-from seawall.errors import EngineError
+from seawall.errors import EngineError, SeawallError
 from seawall.load.client import Client, Patience
 from seawall.load.prove import settings
 from seawall.load.prove.cases import Case, ask_reference, requests
 from seawall.load.prove.mechanisms import off
 from seawall.load.prove.pressure import Pressure, Record
 from seawall.load.prove.scenarios import Scenario
-from seawall.load.prove.stage import Stage
+from seawall.load.prove.stage import Deployment, Stage
 from seawall.load.prove.up import UpFleet
 from seawall.load.prove.verdict import Verdict, judge
 
 SIM_TOKENS = (60, 90, 120, 150, 75)
 """At 25 tokens/s: streams of 2.4 to 6 s."""
 VLLM_TOKENS = (24, 48, 64, 32)
-SETTLE_S = 1.5
-"""Full load before anything happens."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pace:
+    """How long a proof gives things, seconds."""
+
+    settle_s: float = 1.5
+    """Full load before anything happens."""
+    after_s: float = 0.5
+    """Full load after it is over."""
+    patience: Patience = field(default_factory=lambda: Patience(first_s=30, stall_s=14, total_s=300))
+    worst_stall_s: float | None = None
+    """Instead of the scenario's own."""
+    end_s: float = 120.0
+    """For the last streams to end."""
+
+
+QUICK = Pace()
+"""Simulated engines: streams of seconds, replicas that start at once."""
+REAL = Pace(settle_s=9.0, after_s=10.0, patience=Patience(first_s=90, stall_s=60, total_s=300), worst_stall_s=60.0,
+            end_s=400.0)  # fmt: skip
+"""Real engines on a busy CPU."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,8 +67,7 @@ class Proof:
     keep_logs: Path | None = None
     jobs: int = 1
     """Scenarios at the same time, each with a deployment of its own. Real engines run one at a time."""
-    stall_s: float = 14.0
-    """A client takes a stream for lost after so long without an event. Longer than the gateway's own time-out."""
+    api_key: str | None = None
 
 
 @dataclass
@@ -61,12 +79,13 @@ class Result:
     shortened: dict[str, Any] = field(default_factory=lambda: dict(settings.PROOF))
 
 
-async def prove(proof: Proof, say: Callable[[str], None], done: Callable[[Verdict], None]) -> Result:
-    """Runs every scenario. `say` hears progress, `done` each verdict as it falls."""
+async def prove(
+    proof: Proof, result: Result, say: Callable[[str], None], done: Callable[[Verdict], None]
+) -> None:
+    """Runs every scenario into `result`. `say` hears progress, `done` each verdict as it falls."""
     document = settings.read(proof.fleet)
     model = str(document.get("metadata", {}).get("name", "sim"))
     served = (document.get("spec") or {}).get("model", {}).get("servedNames") or [model]
-    result = Result()
     folder = proof.keep_logs or Path(tempfile.mkdtemp(prefix="seawall-prove-"))
     folder.mkdir(parents=True, exist_ok=True)
     cases: list[Case] = []
@@ -98,7 +117,6 @@ async def prove(proof: Proof, say: Callable[[str], None], done: Callable[[Verdic
     finally:
         if proof.keep_logs is None:
             shutil.rmtree(folder, ignore_errors=True)
-    return result
 
 
 async def _sim_answers(model: str) -> list[Case]:
@@ -150,35 +168,39 @@ async def _one(
 
 
 async def play(
-    proof: Proof, scenario: Scenario, deployment: Any, cases: Sequence[Case]
+    proof: Proof,
+    scenario: Scenario,
+    deployment: Deployment,
+    cases: Sequence[Case],
+    stage: Stage | None = None,
+    pace: Pace | None = None,
 ) -> tuple[Verdict, list[Record]]:
     """One scenario against a deployment that is ready: load, event, the end of every stream, verdict."""
-    client = Client(deployment.gateway_url)
-    slow = proof.engine == "vllm"
-    expectation = replace(scenario.expectation, worst_stall_s=60.0) if slow else scenario.expectation
+    pace = pace or (REAL if proof.engine == "vllm" else QUICK)
+    client = Client(deployment.gateway_url, api_key=proof.api_key)
     pressure = Pressure(
         client=client,
         cases=cases,
         streams=max(1, round(proof.streams * scenario.load)),
         seed=proof.seed,
-        patience=Patience(first_s=90 if slow else 30, stall_s=60 if slow else proof.stall_s, total_s=300),
+        patience=pace.patience,
         slow_share=scenario.slow_share,
         leaving_share=scenario.leaving_share,
     )
-    stage = Stage(deployment, slow)
+    stage = stage or Stage(deployment, slow=proof.engine == "vllm")
     before = await stage.totals()
     load = asyncio.ensure_future(pressure.run())
     try:
-        await asyncio.sleep(SETTLE_S * (6 if slow else 1))
+        await asyncio.sleep(pace.settle_s)
         try:
             await scenario.play(stage)
-        except (OSError, TimeoutError, EngineError, KeyError, ValueError) as e:
+        except (OSError, TimeoutError, SeawallError, KeyError, ValueError) as e:
             stage.fail(f"the scenario itself failed: {type(e).__name__}: {e}")
-        await asyncio.sleep(10.0 if slow else 0.5)
+        await asyncio.sleep(pace.after_s)
         pressure.stop()
-        await asyncio.wait_for(load, 120 if not slow else 400)
+        await asyncio.wait_for(load, pace.end_s)
     except TimeoutError:
-        stage.fail("streams were still open two minutes after the last one was started")
+        stage.fail(f"streams were still open {pace.end_s:.0f} s after the last one was started")
     finally:
         load.cancel()
         client.close()
@@ -187,18 +209,13 @@ async def play(
         scenario.name,
         scenario.title,
         pressure.records,
-        expectation,
+        replace(scenario.expectation, worst_stall_s=pace.worst_stall_s or scenario.expectation.worst_stall_s),
         duration_s=time.monotonic() - stage.started_s,
-        resumed=round(after.get("resumed_total", 0) - before.get("resumed_total", 0)),
-        retried=round(after.get("retried_total", 0) - before.get("retried_total", 0)),
+        # A gateway that was replaced counts from zero: then what it has counted itself is all that is known.
+        resumed=max(0, round(after.get("resumed_total", 0) - before.get("resumed_total", 0))),
+        retried=max(0, round(after.get("retried_total", 0) - before.get("retried_total", 0))),
         marks=stage.marks,
         broken=stage.broken,
         notes=stage.notes,
     )
     return verdict, pressure.records
-
-
-def cpu_s() -> float:
-    """CPU seconds of this process so far."""
-    times = os.times()
-    return times.user + times.system

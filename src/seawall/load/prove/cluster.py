@@ -1,0 +1,178 @@
+"""The deployment that `seawall prove --context` drives: a fleet on Kubernetes, by the verbs that any operator has.
+
+Only objects that carry the fleet's label (and the one gateway of its namespace) are touched; each is found by selector
+at the moment it is needed. Forbidden: creating, changing a spec beyond a restart annotation and a replica count.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from seawall.drivers.kube import DEPLOYMENT, POD, Kind, Kube, Object, Select
+from seawall.errors import ClusterError, InputError
+from seawall.load.prove.stage import Seen, Stage
+
+FLEET_LABEL, ROLE_LABEL = "seawall.dev/fleet", "seawall.dev/role"
+GATEWAYS = "app.kubernetes.io/name=seawall-gateway"
+RESTARTED = "kubectl.kubernetes.io/restartedAt"
+ADMIN_PORT = 9090
+NEEDS: tuple[tuple[str, Kind, str | None], ...] = (
+    ("list", POD, None), ("list", DEPLOYMENT, None), ("create", POD, "eviction"), ("delete", POD, None),
+    ("patch", DEPLOYMENT, None), ("patch", DEPLOYMENT, "scale"), ("get", POD, "proxy"),
+)  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class Target:
+    """What was found, before anything is disturbed."""
+
+    fleet: str
+    namespace: str
+    engine: str
+    """Name of the fleet's Deployment."""
+    gateway: str
+    """Name of the gateway's Deployment."""
+    replicas: int
+
+
+async def find(kube: Kube, fleet: str, namespace: str) -> Target:
+    """The fleet's Deployment and its gateway's. InputError when this context does not run the fleet, ClusterError when
+    a right is missing: before anything is touched."""
+    allowed = await asyncio.gather(*(kube.may(verb, kind, namespace, sub) for verb, kind, sub in NEEDS))
+    missing = [
+        f"{verb} {kind.plural}{'/' + sub if sub else ''}"
+        for (verb, kind, sub), yes in zip(NEEDS, allowed, strict=True)
+        if not yes
+    ]
+    if missing:
+        raise ClusterError(
+            f"not allowed in namespace {namespace}: {', '.join(missing)}.",
+            "Ask for the Role in docs/how-to/prove.md; nothing was touched.",
+        )
+    engines = await _names(kube, namespace, f"{FLEET_LABEL}={fleet},app.kubernetes.io/component=engine")
+    if not engines:
+        raise InputError(
+            f"context {kube.context} runs no Deployment of the fleet {fleet} in namespace {namespace}.",
+            "Name the --context and --namespace where it was applied: seawall status",
+        )
+    gateways = await _names(kube, namespace, GATEWAYS)
+    own = [g for g in gateways if g in (f"{fleet}-gateway",) or len(gateways) == 1]
+    if not own or len(engines) > 1:
+        found = ", ".join((*engines, *gateways))
+        raise InputError(
+            f"which objects serve {fleet} is not clear: {found}.", "A canary runs? Finish it first."
+        )
+    engine = next(iter(engines))
+    return Target(fleet=fleet, namespace=namespace, engine=engine, gateway=own[0], replicas=engines[engine])
+
+
+async def _names(kube: Kube, namespace: str, labels: str) -> dict[str, int]:
+    def replicas(obj: Object) -> int:
+        return int((obj.get("spec") or {}).get("replicas", 1))
+
+    found = await kube.list(Select(DEPLOYMENT, namespace, labels=labels), replicas)
+    return {name: count for (_, name), count in found.items()}
+
+
+def _pod(obj: Object) -> Seen:
+    meta, status = obj["metadata"], obj.get("status") or {}
+    ready = any(
+        c.get("type") == "Ready" and c.get("status") == "True" for c in status.get("conditions") or ()
+    )
+    return Seen(name=meta["name"], url="", pid=0, ready=ready and not meta.get("deletionTimestamp"))
+
+
+@dataclass
+class ClusterFleet:
+    """Implements `stage.Deployment`."""
+
+    kube: Kube
+    target: Target
+    url: str
+
+    @property
+    def gateway_url(self) -> str:
+        return self.url
+
+    @property
+    def admin_url(self) -> str:
+        return ""
+
+    async def replicas(self) -> list[Seen]:
+        t = self.target
+        labels = f"{FLEET_LABEL}={t.fleet},{ROLE_LABEL}=engine"
+        return list((await self.kube.list(Select(POD, t.namespace, labels=labels), _pod)).values())
+
+    async def gateways(self) -> list[str]:
+        """Names of the gateway's Pods."""
+        select = Select(
+            POD, self.target.namespace, labels=f"{GATEWAYS},app.kubernetes.io/instance={self.target.gateway}"
+        )
+        return [name for _, name in await self.kube.list(select, lambda o: None)]
+
+    async def gateway_pids(self) -> list[int]:
+        return []
+
+    async def supervisor_pid(self) -> int:
+        return 0
+
+    async def control(self, request: dict[str, Any], timeout_s: float) -> dict[str, Any]:
+        """`restart`, `scale`, `restart-gateway`, as the local supervisor takes them."""
+        t = self.target
+        async with asyncio.timeout(timeout_s):
+            if request["do"] == "scale":
+                body: Object = {"spec": {"replicas": request["replicas"]}}
+                await self.kube.patch(DEPLOYMENT, t.namespace, t.engine, body, "scale")
+            else:
+                name = t.engine if request["do"] == "restart" else t.gateway
+                at = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+                note = {"metadata": {"annotations": {RESTARTED: at}}}
+                await self.kube.patch(DEPLOYMENT, t.namespace, name, {"spec": {"template": note}})
+        return {}
+
+
+class ClusterStage(Stage):
+    """A stage whose victims are Pods."""
+
+    def __init__(self, fleet: ClusterFleet, wait_s: float) -> None:
+        super().__init__(fleet, slow=True)
+        self.fleet, self.wait_s = fleet, wait_s
+
+    async def gateway_state(self) -> dict[str, Any]:
+        """All gateway Pods' /debug/state as one, through the API server's proxy. What is away is left out."""
+        t, fleets, replicas = self.fleet.target, dict[str, Any](), dict[str, Any]()
+        for pod in await self.fleet.gateways():
+            path = POD.path(t.namespace, f"{pod}:{ADMIN_PORT}", "proxy/debug/state")
+            try:
+                state = await self.fleet.kube.request("GET", path)
+            except ClusterError:
+                continue
+            fleets[pod] = (state.get("fleets") or {}).get(t.fleet) or {}
+            for name, seen in (state.get("replicas") or {}).items():
+                sums = replicas.setdefault(name, {"in_flight": 0, "state": seen.get("state")})
+                sums["in_flight"] += int(seen.get("in_flight") or 0)
+        return {"fleets": fleets, "replicas": replicas}
+
+    async def evict(self, name: str) -> bool:
+        """Through the eviction API, as a drained node does; patient with a disruption budget."""
+        end = time.monotonic() + 60.0
+        while time.monotonic() < end:
+            if await self.fleet.kube.evict(self.fleet.target.namespace, name):
+                return True
+            await asyncio.sleep(1.0)
+        self.notes.append(f"the disruption budget forbade the eviction of {name} for a minute")
+        return False
+
+    async def replaced(self, gone: Sequence[str]) -> None:
+        """Waits until as many replicas as before are ready and none of `gone` is there."""
+
+        async def holds() -> bool:
+            pods = await self.fleet.replicas()
+            ready = sum(p.ready for p in pods)
+            return ready >= self.fleet.target.replicas and not {p.name for p in pods} & set(gone)
+
+        await self.until(f"a ready replica in the place of {', '.join(gone)}", holds, self.wait_s)

@@ -1,0 +1,140 @@
+"""A proof against a cluster: what happens there, and in which order. What may be touched is in `cluster`.
+
+A control run without any event comes first: engines whose greedy answers differ by themselves under load (kernels that
+round by batch size) are found there, and their tokens are then not held against a scenario.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+from collections.abc import Callable, Sequence
+from typing import cast
+
+from seawall.drivers.kube import POD
+from seawall.load.client import Patience
+from seawall.load.prove.cases import ask_reference, requests
+from seawall.load.prove.cluster import ClusterFleet, ClusterStage
+from seawall.load.prove.run import Pace, Proof, Result, play
+from seawall.load.prove.scenarios import Scenario
+from seawall.load.prove.stage import Stage
+from seawall.load.prove.verdict import Expectation, Verdict
+
+TOKENS = (64, 128, 192, 96)
+PACE = Pace(settle_s=3.0, after_s=3.0, patience=Patience(first_s=90, stall_s=60, total_s=600), end_s=400.0)
+
+
+async def _nothing(stage: Stage) -> None:
+    stage.mark("nothing happens")
+    await asyncio.sleep(2.0)
+
+
+async def _evict(stage: Stage) -> None:
+    on, victim = cast(ClusterStage, stage), await stage.victim()
+    stage.mark(f"evict {victim.name}")
+    if await on.evict(victim.name):
+        await on.replaced([victim.name])
+        stage.mark("replaced")
+
+
+async def _kill(stage: Stage) -> None:
+    on, victim = cast(ClusterStage, stage), await stage.victim()
+    stage.mark(f"delete {victim.name} with a grace period of 0")
+    target = on.fleet.target
+    await on.fleet.kube.delete(POD, target.namespace, victim.name, grace_s=0)
+    await on.replaced([victim.name])
+    stage.mark("replaced")
+
+
+async def _roll(stage: Stage) -> None:
+    on, before = cast(ClusterStage, stage), [r.name for r in await stage.ready()]
+    stage.mark("rollout restart")
+    await stage.order(do="restart")
+    await on.replaced(before)
+    stage.mark("all replaced")
+
+
+async def _scale(stage: Stage) -> None:
+    on = cast(ClusterStage, stage)
+    count = on.fleet.target.replicas
+    try:
+        stage.mark(f"scale to {count + 1}")
+        await stage.order(do="scale", replicas=count + 1)
+        await stage.until_ready(count + 1, on.wait_s)
+    finally:
+        stage.mark(f"scale to {count}")
+        await stage.order(do="scale", replicas=count)
+    await stage.until_ready(count, on.wait_s)
+
+
+async def _gateway(stage: Stage) -> None:
+    on = cast(ClusterStage, stage)
+    before = set(await on.fleet.gateways())
+    stage.mark("rollout restart of the gateway")
+    await stage.order(do="restart-gateway")
+
+    async def replaced() -> bool:
+        now = set(await on.fleet.gateways())
+        return bool(now) and not now & before
+
+    await stage.until("a new gateway", replaced, on.wait_s)
+    stage.mark("new gateway")
+
+
+_STALL = Expectation(worst_stall_s=60.0)
+CONTROL = Scenario(name="control", title="control: nothing happens", play=_nothing)
+CLUSTER: dict[str, Scenario] = {
+    s.name: s
+    for s in (
+        Scenario(name="evict", title="eviction of a replica", play=_evict, expectation=_STALL),
+        Scenario(name="kill", title="a Pod deleted with grace 0", play=_kill, expectation=_STALL),
+        Scenario(name="rolling-update", title="rolling update of all replicas", play=_roll, expectation=_STALL),
+        Scenario(name="scale", title="one replica more, one less", play=_scale, expectation=_STALL),
+        Scenario(name="gateway-restart", title="rolling restart of the gateway", play=_gateway,
+                 expectation=_STALL),
+    )
+}  # fmt: skip
+
+
+async def prove_cluster(
+    proof: Proof,
+    fleet: ClusterFleet,
+    model: str,
+    wait_s: float,
+    result: Result,
+    say: Callable[[str], None],
+    done: Callable[[Verdict], None],
+    pace: Pace = PACE,
+) -> None:
+    """The control, then each scenario, one at a time. Raises EngineError when the address gives no right answers."""
+    say(f"learning the right answers from {fleet.url}")
+    cases = await ask_reference(fleet.url, requests(model, TOKENS, 24), api_key=proof.api_key)
+    result.shortened = {}
+    exact = True
+    for scenario in (CONTROL, *proof.scenarios):
+        say(scenario.title)
+        verdict, records = await play(proof, scenario, fleet, cases, ClusterStage(fleet, wait_s), pace)
+        if scenario is CONTROL:
+            exact = not verdict.wrong_tokens
+        if not exact:
+            verdict = _forgive(verdict)
+        result.verdicts.append(verdict)
+        result.records[scenario.name] = records
+        done(verdict)
+        if scenario is CONTROL and not verdict.kept:
+            say("the control failed: nothing was disturbed")
+            return
+
+
+def _forgive(verdict: Verdict) -> Verdict:
+    """Tokens that differ without any event prove nothing about one."""
+    broken = tuple(b for b in verdict.broken if "wrong tokens" not in b)
+    note = f"{verdict.wrong_tokens} tokens differ, as they do without any event: not counted"
+    return dataclasses.replace(
+        verdict, wrong_tokens=0, broken=broken, kept=not broken, notes=(note, *verdict.notes)
+    )
+
+
+def chosen(names: Sequence[str]) -> list[Scenario]:
+    """By name; all without names. KeyError for one that is not known."""
+    return [CLUSTER[n] for n in names] or list(CLUSTER.values())

@@ -1,0 +1,124 @@
+"""`seawall prove --context`: kube verbs against the API double, whose evictions end real processes."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.e2e.small_cluster import NS, SmallCluster
+
+from seawall.testing.kube_api import KubeApi
+
+FLEET = """
+apiVersion: seawall.dev/v1alpha1
+kind: Fleet
+metadata: {name: sim, namespace: llm}
+spec:
+  model: {source: "file:///nowhere"}
+  engine: {kind: sim, maxNumSeqs: 64}
+  hardware: {gpu: cpu, cloud: local}
+  traffic: {maxContext: 4k}
+  scaling: {min: 2, max: 4}
+  gateway: {resume: RESUME}
+"""
+
+
+@pytest.fixture
+def api() -> Iterator[KubeApi]:
+    with KubeApi() as made:
+        yield made
+
+
+async def prove(spec: Path, kubeconfig: str, *flags: str) -> tuple[int, dict[str, Any], str]:
+    argv = [sys.executable, "-m", "seawall", "prove", str(spec), "--kubeconfig", kubeconfig, "--json", *flags]
+    child = await asyncio.create_subprocess_exec(
+        *argv,
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    out, said = await asyncio.wait_for(child.communicate(), 240)
+    print(said.decode())
+    return child.returncode or 0, json.loads(out or b"{}"), said.decode()
+
+
+def fleet(folder: Path, resume: str = "exact") -> Path:
+    path = folder / "fleet.yaml"
+    path.write_text(FLEET.replace("RESUME", f'"{resume}"'))
+    return path
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(280)
+async def test_evictions_kills_rollouts_and_scaling_of_a_cluster_lose_nothing(
+    api: KubeApi, tmp_path: Path
+) -> None:
+    spec = fleet(tmp_path)
+    async with SmallCluster(api, tmp_path, spec) as cluster:
+        code, result, said = await prove(
+            spec, cluster.kubeconfig, "--context", "double", "--url", cluster.url, "--yes", "--streams", "16"
+        )
+        left = {n for _, n in api.objects("v1", "pods")}
+    assert code == 0, said
+    assert [s["name"] for s in result["scenarios"]] == [
+        "control", "evict", "kill", "rolling-update", "scale", "gateway-restart",
+    ]  # fmt: skip
+    assert (result["lost"], result["wrong_tokens"]) == (0, 0)
+    assert result["scenarios"][2]["resumed"] > 0
+    assert not left & {"sim-0", "sim-1", "sim-gateway-2"}
+    asked = {r.partition("?")[0] for r in api.requests if not r.startswith("GET")}
+    assert any(r.endswith("/eviction") for r in asked)
+    assert all(f"/namespaces/{NS}/" in r or "selfsubjectaccessreviews" in r for r in asked)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(200)
+async def test_a_kill_without_resume_is_red_on_a_cluster_too(api: KubeApi, tmp_path: Path) -> None:
+    spec = fleet(tmp_path, "off")
+    async with SmallCluster(api, tmp_path, spec) as cluster:
+        code, result, _ = await prove(
+            spec, cluster.kubeconfig, "--context", "double", "--url", cluster.url, "--yes", "--streams", "16",
+            "--scenario", "kill",
+        )  # fmt: skip
+    assert code == 1
+    assert [s["kept"] for s in result["scenarios"]] == [True, False]
+    assert result["lost"] > 0
+
+
+@pytest.mark.parametrize(
+    ("flags", "deny", "words", "code"),
+    [
+        (("--yes",), (), "runs no Deployment of the fleet sim", 2),
+        (("--yes",), ("create pods/eviction", "delete pods"), "create pods/eviction, delete pods", 3),
+        (("--yes", "--scenario", "hung"), (), "there is no scenario 'hung'", 2),
+        (("--yes", "--without", "resume"), (), "--without does not work on a cluster", 2),
+    ],
+)
+async def test_it_touches_nothing_when_it_should_not(
+    api: KubeApi, tmp_path: Path, flags: tuple[str, ...], deny: tuple[str, ...], words: str, code: int
+) -> None:
+    api.faults.deny |= set(deny)
+    spec = fleet(tmp_path)
+    found, _, said = await prove(
+        spec, api.kubeconfig(tmp_path, NS), "--context", "double", "--url", "http://127.0.0.1:9", *flags
+    )
+    assert (found, words in said) == (code, True), said
+    assert not [r for r in api.requests if not r.startswith("GET") and "selfsubject" not in r]
+
+
+async def test_it_asks_before_it_disturbs(api: KubeApi, tmp_path: Path) -> None:
+    for name, labels in (("sim", {"seawall.dev/fleet": "sim", "app.kubernetes.io/component": "engine"}),
+                         ("sim-gateway", {"app.kubernetes.io/name": "seawall-gateway"})):  # fmt: skip
+        meta = {"name": name, "namespace": NS, "labels": labels}
+        api.put({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": meta, "spec": {"replicas": 2}})
+    code, _, said = await prove(
+        fleet(tmp_path), api.kubeconfig(tmp_path, NS), "--context", "double", "--url", "http://127.0.0.1:9"
+    )
+    assert code == 2
+    assert "2 replicas of sim in llm (context double) will be disturbed" in said
+    assert "Add --yes" in said
