@@ -363,8 +363,10 @@ class Client(asyncio.Protocol):
         if self._refusing:
             return
         self._refusing = True
+        if self.transport is None or self.transport.is_closing():
+            return  # bytes behind the last request of a connection: it has been answered
         self.handler.refused(self, refusal)
-        if self._busy is None and self.transport is not None:
+        if self._busy is None:
             body = error_body(refusal)
             top = head(
                 refusal.status,

@@ -351,6 +351,16 @@ def test_any_split_of_request_and_stream_gives_the_same_result(asks: list[int], 
 CORPUS = [*SMUGGLING.values(), *GOOD_BUT_ODD.values(), post(ASK) * 3, JSON_ANSWER, stream_answer(EVENTS)]
 
 
+def test_bytes_behind_the_last_request_of_a_connection_are_not_answered() -> None:
+    def script(b: Bench) -> None:
+        b.client.data_received(b"GET /health HTTP/1.0\r\nHost: g\r\n\r\n")
+        assert b.pipe.closed and b.pipe.out.count(b"HTTP/1.1 ") == 1
+        b.client.data_received(b"  ")
+        assert b.pipe.out.count(b"HTTP/1.1 ") == 1
+
+    with_bench(script)
+
+
 @settings(max_examples=150, deadline=None)
 @given(st.sampled_from(CORPUS), st.lists(st.tuples(st.integers(0, 400), st.binary(max_size=4)), max_size=6))
 def test_mutated_bytes_from_either_side_never_break_the_gateway(
