@@ -283,6 +283,8 @@ class Gateway(Strict):
     queue_timeout: Seconds = 60.0
     """A queued request's deadline when the client sets none."""
     first_byte_timeout: Seconds = 120.0
+    hedge_after: Seconds | None = None
+    """A stream without a first token for so long is sent to a second replica, too; the first token wins."""
     stall_timeout: Seconds = 20.0
     """A stream without a data event for so long is taken for hung and resumed elsewhere."""
     retries: Count = 3

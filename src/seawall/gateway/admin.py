@@ -13,7 +13,7 @@ from seawall.gateway.wire import Refusal
 if TYPE_CHECKING:
     from seawall.gateway.app import App
     from seawall.gateway.client_side import Client
-    from seawall.gateway.relay import Exchange
+    from seawall.gateway.record import Record
     from seawall.gateway.request import Request
 
 TEXT = b"text/plain; charset=utf-8"
@@ -53,7 +53,7 @@ class Admin:
         else:
             client.decline(Refusal(404, "unknown_route", "Known: /healthz /readyz /metrics /debug/state."))
 
-    def done(self, exchange: Exchange) -> None:
+    def done(self, exchange: Record) -> None:
         """Nothing is relayed here."""
 
     def refused(self, client: Client, refusal: Refusal) -> None:

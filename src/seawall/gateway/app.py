@@ -28,6 +28,7 @@ from seawall.gateway.fleet import FleetRuntime
 from seawall.gateway.keyring import Key, KeyRing
 from seawall.gateway.otel import Spans
 from seawall.gateway.peek import Body, blocks, peek, tokens_of, with_model
+from seawall.gateway.record import Record
 from seawall.gateway.relay import Exchange
 from seawall.gateway.request import Request
 from seawall.gateway.seam import session
@@ -333,7 +334,7 @@ class App:
                 out += b"tracestate: " + state + b"\r\n"
         return out
 
-    def done(self, exchange: Exchange) -> None:
+    def done(self, exchange: Record) -> None:
         """An exchange is over: account for it."""
         request, tenant = exchange.request, exchange.request.tenant
         used = exchange.tokens_in + exchange.tokens_out

@@ -19,7 +19,7 @@ import msgspec
 from seawall.errors import InputError
 
 if TYPE_CHECKING:
-    from seawall.gateway.relay import Exchange
+    from seawall.gateway.record import Record
 
 MAX_WAITING = 8 * 2**20
 
@@ -54,7 +54,7 @@ class Audit:
         if old >= 0:
             os.close(old)
 
-    def note(self, e: Exchange) -> None:
+    def note(self, e: Record) -> None:
         """A request is over. docs/reference/gateway.md describes each field."""
         request = e.request
         first = e.first_token_at
@@ -87,7 +87,7 @@ class Audit:
             known = self._strings[text] = _encode(text)
         return known
 
-    def _rest(self, e: Exchange, first: float) -> bytes:
+    def _rest(self, e: Record, first: float) -> bytes:
         """The fields that are left out when they say nothing."""
         request = e.request
         out = b',"replica":%b' % self._quoted(e.replica) if e.replica else b""

@@ -14,6 +14,7 @@ from typing import Any
 
 import httptools
 
+from seawall.gateway.record import Record
 from seawall.gateway.relay import Exchange
 from seawall.gateway.request import Handler, Request
 from seawall.gateway.wire import CONTINUE, LAST_CHUNK, Refusal, chunk, error_body, head
@@ -297,9 +298,6 @@ class Client(asyncio.Protocol):
         if self.transport is not None:
             self.transport.abort()
 
-    def refuse(self, exchange: Exchange, refusal: Refusal) -> None:
-        self.answer_refusal(refusal)
-
     def answer_refusal(self, refusal: Refusal) -> None:
         extra = b"" if refusal.retry_after_s is None else b"retry-after: %d\r\n" % refusal.retry_after_s
         if refusal.status == 401:
@@ -320,7 +318,7 @@ class Client(asyncio.Protocol):
         self.answer_refusal(refusal)
         self.next()
 
-    def over(self, exchange: Exchange) -> None:
+    def over(self, exchange: Record) -> None:
         self.exchange = None
         self.handler.done(exchange)
         self.next()

@@ -16,6 +16,7 @@ from seawall.decide.route.pick import Ask, Picked, Router, Target
 from seawall.decide.route.poison import Quarantine, blame
 from seawall.domain.seen import Replica
 from seawall.domain.spec import Fleet
+from seawall.gateway.hedge import Hedges
 from seawall.gateway.peek import DEFAULT_OUTPUT
 from seawall.gateway.seam import policy_of
 from seawall.gateway.shadow import Shadow
@@ -51,6 +52,8 @@ class FleetRuntime:
         self.has_canary = False
         self.shadow: Shadow | None = None
         self.quarantine = Quarantine()
+        self.hedges = Hedges(self)
+        self.rng = rng
         self.typical_output = float(DEFAULT_OUTPUT)
         self._open_pool = open_pool
         self._on_evicted = on_evicted
@@ -211,6 +214,7 @@ class FleetRuntime:
     def sweep(self, now: float, every_exchange: bool) -> None:
         """Deadlines, rests, idle connections. Every 50 ms or so."""
         admission = self.admission
+        self.hedges.sweep(now)
         if self._resting:
             for target, until in list(self._resting.items()):
                 if now >= until:

@@ -30,6 +30,7 @@ METRICS: dict[str, tuple[str, str]] = {
     "seawall_requests_rejected_total": ("counter", "Refused at the door with 429, by reason."),
     "seawall_retries_total": ("counter", "Sent again before the first byte, by what was seen."),
     "seawall_resumed_streams_total": ("counter", "Broken streams that were continued elsewhere."),
+    "seawall_hedges_total": ("counter", "Second attempts at a late first token, by result: won, lost."),
     "seawall_poison_requests_total": ("counter", "Requests that alone were on two replicas as they died."),
     "seawall_shadow_requests_total": ("counter", "Copies sent to the canary."),
     "seawall_shadow_compared_total": ("counter", "Copies at temperature 0, by result: same, differs."),
@@ -142,6 +143,8 @@ def _fleet(page: Page, name: str, s: FleetStats) -> None:
     for reason, count in (s.retried or {"reset": 0}).items():
         page.add("seawall_retries_total", count, fleet=name, reason=reason)
     page.add("seawall_resumed_streams_total", s.resumed, fleet=name)
+    page.add("seawall_hedges_total", s.hedges_won, fleet=name, result="won")
+    page.add("seawall_hedges_total", s.hedges_lost, fleet=name, result="lost")
     page.add("seawall_poison_requests_total", s.poison, fleet=name)
     page.add("seawall_shadow_requests_total", s.shadowed, fleet=name)
     page.add("seawall_shadow_compared_total", s.shadow_same, fleet=name, result="same")

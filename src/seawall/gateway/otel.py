@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from seawall.errors import InputError
 
 if TYPE_CHECKING:
-    from seawall.gateway.relay import Exchange
+    from seawall.gateway.record import Record
 
 VARIABLES = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
 
@@ -43,7 +43,7 @@ class Spans:
         self._tracer = self._provider.get_tracer("seawall.gateway")
         self._propagator = TraceContextTextMapPropagator()
 
-    def note(self, e: Exchange) -> None:
+    def note(self, e: Record) -> None:
         """A request is over."""
         headers = e.request.headers
         carrier = {

@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING
 from seawall.decide.route.admit import Ticket
 from seawall.decide.route.pick import Ask, Target
 from seawall.decide.route.resume import StreamSession
-from seawall.gateway.seam import Counted
+from seawall.gateway.seam import Counted, error_event
+from seawall.gateway.wire import Refusal
 
 if TYPE_CHECKING:
     from seawall.gateway.client_side import Client
     from seawall.gateway.fleet import FleetRuntime
+    from seawall.gateway.hedge import Hedge
     from seawall.gateway.request import Request
     from seawall.gateway.upstream import Upstream
 
@@ -52,7 +54,9 @@ class Record:
         "deaths",
         "first_token_at",
         "fleet",
+        "hedge",
         "outcome",
+        "payload",
         "phase",
         "replica",
         "request",
@@ -111,7 +115,9 @@ class Record:
         """Two deaths are laid to this request alone (decide/route/poison.py)."""
         self._deadline = deadline
         self._path = request.path
-        self._body = payload
+        self.payload = self._body = payload
+        self.hedge: Hedge | None = None
+        """A second attempt, while both wait for a first token."""
         self._conn: Upstream | None = None
         self._retries = fleet.spec.retries
         self._avoid: tuple[str, ...] = ()
@@ -130,9 +136,56 @@ class Record:
         """At a replica, which has not given it a token."""
         return self.phase in (Phase.SENT, Phase.HOLDING) and not self._held and not self._fed
 
+    def _drop(self) -> None:
+        conn, self._conn = self._conn, None
+        if conn is not None:
+            conn.detach()
+
+    def _release(self) -> None:
+        target, self.target = self.target, None
+        if target is not None:
+            self.fleet.left(target, self.ticket.ask)
+
+    def pause(self) -> None:
+        """The client reads slowly: stop reading from the replica."""
+        if self._conn is not None:
+            self._conn.pause()
+
+    def resume(self) -> None:
+        if self._conn is not None:
+            self._last_event = self.fleet.loop.time()
+            self._conn.resume()
+
+    def _finished(self) -> None:
+        stats = self.fleet.stats
+        stats.finished += 1
+        if self.session is not None and self.status == 200:
+            stats.first_token(self.first_token_at - self.started)
+        self._over("finished" if self.status < 400 else "refused")
+
+    def _failed(self, refusal: Refusal, event: bytes | None = None) -> None:
+        """Not answered whole. What has begun ends so that nobody takes it for whole."""
+        self._release()
+        self.fleet.stats.failed += 1
+        self.status, self.code = refusal.status, refusal.code
+        client = self.client
+        if not self.committed:
+            client.answer_refusal(refusal)
+        elif self.session is None:
+            client.cut()
+        else:
+            client.break_stream(event or error_event(self.session, refusal))
+        self._over("failed")
+
+    def _over(self, outcome: str) -> None:
+        self._close(outcome)
+        self.client.over(self)
+
     def _close(self, outcome: str) -> None:
         """The one ending: counts what the request was and cost."""
         self.phase = Phase.OVER
+        if self.hedge is not None:
+            self.hedge.drop()
         self.ticket.owner = None  # no cycle is left for the collector
         self.outcome = outcome
         fleet = self.fleet

@@ -18,10 +18,11 @@ from seawall.decide.route.poison import DEATHS, QUARANTINE_S
 from seawall.decide.route.resume import Finish, GiveUp, StreamSession
 from seawall.gateway.judge import Verdict, judge
 from seawall.gateway.record import Phase, Record
-from seawall.gateway.seam import error_event, usage_in
+from seawall.gateway.seam import usage_in
 from seawall.gateway.wire import Refusal, poisonous
 
 if TYPE_CHECKING:
+    from seawall.gateway.hedge import Hedge
     from seawall.gateway.upstream import Upstream
 
 HOLD = 1 << 20
@@ -50,7 +51,7 @@ class Exchange(Record):
             self.phase = Phase.OVER
             self.outcome, self.status, self.code = "rejected", 429, "queue_full"
             message = f"{fleet.name} is full: {verdict.reason}. Try again after the time in Retry-After."
-            self.client.refuse(self, Refusal(429, "queue_full", message, verdict.retry_after_s))
+            self.client.answer_refusal(Refusal(429, "queue_full", message, verdict.retry_after_s))
             self.client.over(self)
             return
         fleet.stats.admitted += 1
@@ -91,6 +92,9 @@ class Exchange(Record):
         conn.send(self, conn.pool.request(self._path, self._body, self.request.extra))
         if self.client.full:
             conn.pause()
+        after = self.fleet.spec.hedge_after
+        if after is not None and self.session is not None and not self.retried and not self.committed:
+            self.fleet.hedges.watch(self, after)
 
     def connect_failed(self, reason: str) -> None:
         if self.phase == Phase.CONNECTING and self.target is not None:
@@ -137,10 +141,33 @@ class Exchange(Record):
         if self.committed:
             self.client.write_stream(out)
             return
+        if self.hedge is not None:
+            self.hedge.drop()
         self.committed = True
         self.status = 200
         self.first_token_at = monotonic()
         self.client.begin_stream(self, out)
+
+    def overtaken(self, hedge: Hedge, out: bytes, complete: bool) -> None:
+        """The second attempt brought the first token."""
+        self._drop()
+        self._release()
+        self._become(hedge)
+        if complete:
+            self._ended(hedge.session, out)
+        else:
+            self._commit(out)
+
+    def _become(self, hedge: Hedge) -> None:
+        """Goes on with the second attempt, whatever has come of it."""
+        self.hedge = None
+        self.target, self.session, self._conn = hedge.target, hedge.session, hedge.conn
+        self.replica = hedge.target.name
+        self.side = "canary" if hedge.target.replica.group == "canary" else "stable"
+        self._body = hedge.session.first_request()
+        self.phase = Phase.HOLDING if hedge.streams else Phase.SENT if hedge.conn else Phase.CONNECTING
+        self._sse, self._last_event = hedge.streams, self.fleet.loop.time()
+        hedge.yields_to(self)
 
     def _ended(self, session: StreamSession, out: bytes) -> None:
         """The replica's stream is over: whole, or by its own word or ours broken."""
@@ -247,16 +274,6 @@ class Exchange(Record):
 
     # -- breaks
 
-    def _drop(self) -> None:
-        conn, self._conn = self._conn, None
-        if conn is not None:
-            conn.detach()
-
-    def _release(self) -> None:
-        target, self.target = self.target, None
-        if target is not None:
-            self.fleet.left(target, self.ticket.ask)
-
     def _broke(self, reason: str, *, evict: bool, label: str) -> None:
         """The replica failed this request: mend it elsewhere, or give up."""
         fleet, target = self.fleet, self.target
@@ -269,6 +286,10 @@ class Exchange(Record):
                 self._avoid = (*self._avoid[-7:], target.name)
             self._release()
         self._held = []
+        if self.hedge is not None:
+            self.hedge.promoted()
+            self._become(self.hedge)
+            return
         fed = self.phase in (Phase.HOLDING, Phase.STREAMING) and self._sse
         if fed and self.session is not None:
             decision = self.session.broken(reason, fleet.loop.time())
@@ -398,40 +419,3 @@ class Exchange(Record):
         self.status = 499
         self.fleet.stats.cancelled += 1
         self._over("cancelled")
-
-    def pause(self) -> None:
-        """The client reads slowly: stop reading from the replica."""
-        if self._conn is not None:
-            self._conn.pause()
-
-    def resume(self) -> None:
-        if self._conn is not None:
-            self._last_event = self.fleet.loop.time()
-            self._conn.resume()
-
-    # -- ends
-
-    def _finished(self) -> None:
-        stats = self.fleet.stats
-        stats.finished += 1
-        if self.session is not None and self.status == 200:
-            stats.first_token(self.first_token_at - self.started)
-        self._over("finished" if self.status < 400 else "refused")
-
-    def _failed(self, refusal: Refusal, event: bytes | None = None) -> None:
-        """Not answered whole. What has begun ends so that nobody takes it for whole."""
-        self._release()
-        self.fleet.stats.failed += 1
-        self.status, self.code = refusal.status, refusal.code
-        client = self.client
-        if not self.committed:
-            client.refuse(self, refusal)
-        elif self.session is None:
-            client.cut()
-        else:
-            client.break_stream(event or error_event(self.session, refusal))
-        self._over("failed")
-
-    def _over(self, outcome: str) -> None:
-        self._close(outcome)
-        self.client.over(self)

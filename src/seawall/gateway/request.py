@@ -13,7 +13,7 @@ from seawall.gateway.wire import Clock, Refusal
 
 if TYPE_CHECKING:
     from seawall.gateway.client_side import Client
-    from seawall.gateway.relay import Exchange
+    from seawall.gateway.record import Record
 
 
 class Request:
@@ -74,6 +74,6 @@ class Handler(Protocol):
 
     def handle(self, client: Client, request: Request) -> None: ...
 
-    def done(self, exchange: Exchange) -> None: ...
+    def done(self, exchange: Record) -> None: ...
 
     def refused(self, client: Client, refusal: Refusal) -> None: ...

@@ -80,6 +80,8 @@ class FleetStats:
         "duration",
         "failed",
         "finished",
+        "hedges_lost",
+        "hedges_won",
         "poison",
         "queue_wait",
         "rejected",
@@ -104,6 +106,7 @@ class FleetStats:
         self.retried: dict[str, int] = {}
         self.resumed = 0
         self.poison = 0
+        self.hedges_won = self.hedges_lost = 0
         self.shadowed = 0
         self.shadow_same = self.shadow_differed = 0
         self.tokens_in = 0

@@ -28,6 +28,11 @@ class FakeEngine:
         """Makes events as large as wanted."""
         self.gate: asyncio.Event | None = None
         """Streams and answers wait here."""
+        self.let_go = asyncio.Event()
+        """Ends the fault `late`."""
+        self.began = 0.0
+        self.gone = 0
+        """Clients that left during `late`."""
         self.open = 0
         self.cancelled = 0
         self.load: str | None = None
@@ -89,6 +94,13 @@ class FakeEngine:
         if fault == "reset":
             writer.transport.abort()
             raise ConnectionResetError
+        if fault == "late":
+            self.began = asyncio.get_running_loop().time()
+            try:
+                await self._or_gone(reader, self.let_go.wait())
+            except ConnectionResetError:
+                self.gone += 1
+                raise
         if fault == "hang":
             await asyncio.sleep(3600)
         if fault == "503":
