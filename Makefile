@@ -6,6 +6,9 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.dev
 RUN_STAMP := $(VENV)/.run
 TOOLS := .cache/tools/.ready
+# Two workers: the tests on real vLLM run one after another in one of them, all others in the other.
+WORKERS ?= 2
+PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup
 PYTEST_ARGS ?=
 
 .DEFAULT_GOAL := help
@@ -31,10 +34,10 @@ up: $(RUN_STAMP) ## serve a real model on real vLLM here, behind the gateway (Ct
 
 test: $(STAMP) $(TOOLS) ## all tests, real vLLM included
 	@$(BIN)/seawall engine install
-	@$(BIN)/python -m pytest $(PYTEST_ARGS)
+	@$(PYTEST) $(PYTEST_ARGS)
 
 test-fast: $(STAMP) $(TOOLS) ## the tests that need no real engine
-	@$(BIN)/python -m pytest -m "not engine and not slow" $(PYTEST_ARGS)
+	@$(PYTEST) -m "not engine and not slow" $(PYTEST_ARGS)
 
 check: $(STAMP) ## lint, types, import order, docs
 	@$(BIN)/ruff format --check src tests $(wildcard bench)

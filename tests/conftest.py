@@ -1,12 +1,22 @@
 """What all tests share: hypothesis without deadlines (a loaded machine is no failure), and in CI the same examples
-every time, so that a red run is about the change and not about luck. Locally every run explores anew."""
+every time, so that a red run is about the change and not about luck. Locally every run explores anew.
+
+With several workers (`make test`), a file's tests stay together, so that what a file sets up is set up once; all tests
+on real vLLM go to one worker, one after another, so that never two engines compete for this machine."""
 
 from __future__ import annotations
 
 import os
 
+import pytest
 from hypothesis import settings
 
 settings.register_profile("local", deadline=None)
 settings.register_profile("ci", deadline=None, derandomize=True)
 settings.load_profile("ci" if os.environ.get("CI") else "local")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        group = "engine" if item.get_closest_marker("engine") else f"{item.path.parent.name}/{item.path.name}"
+        item.add_marker(pytest.mark.xdist_group(group))

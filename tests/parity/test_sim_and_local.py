@@ -19,6 +19,7 @@ from seawall.decide.scale import DemandSeen
 from seawall.domain.action import Plan, ScaleDecision, StartupBudget, Timing
 from seawall.domain.spec import Fleet, FleetSpec, Gateway, Hardware, Metadata, Model, Scaling
 from seawall.local.fleet import FleetRunner, Means
+from seawall.local.gpus import Gpus
 from seawall.local.keeper import Care
 from seawall.local.launch import Recipe
 from seawall.local.prepare import planned
@@ -120,6 +121,7 @@ def played(wanted: Fleet, seen: list[tuple[float, DemandSeen]], tmp_path: Path) 
         free_memory=lambda: 1 << 60,
         launch=lambda keeper: None,
         publish=lambda: None,
+        gpus=Gpus(()),
     )
     runner = FleetRunner(
         Recipe(fleet=wanted, engine="sim", program=("none",), env={}, plan=PLAN), Care(), means, 1

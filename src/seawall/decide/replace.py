@@ -3,7 +3,8 @@
 Looks only at what is (members) and what is wanted (a number and a generation), so it can be asked again at any
 moment, after any failure, and continues. While a rollout runs, at most `surge` processes more than wanted live,
 draining ones included (on one machine they share its memory), and no ready replica is let go unless as many as
-wanted stay ready. On Kubernetes the Deployment controller does this. Pure.
+wanted stay ready; without room for one more (surge 0) one at a time leaves first, and its requests wait. On
+Kubernetes the Deployment controller does this. Pure.
 """
 
 from __future__ import annotations
@@ -50,6 +51,11 @@ def moves(members: Sequence[Member], wanted: int, generation: int, surge: int) -
     new = [m for m in staying if m.generation == generation]
     old = [m for m in staying if m.generation != generation]
     drains = _let_go(new, old, wanted)
+    ready = [m for m in live if m.phase is Phase.READY]
+    if surge == 0 and old and not drains and len(ready) == len(live) == wanted:
+        drains = [
+            Drain(index=min(m.index for m in old), reason="no room for one more: it leaves before its heir")
+        ]
     count = min(wanted - len(new), wanted + surge - len(live))
     free = (i for i in itertools.count() if i not in {m.index for m in live})
     why = "replaces one of an older generation" if old else f"{wanted} wanted, {len(new)} here"

@@ -17,6 +17,7 @@ from seawall.domain.seen import Replica
 from seawall.domain.spec import Fleet
 from seawall.drivers.engine import EngineClient
 from seawall.local.clock import Clock
+from seawall.local.gpus import VISIBLE, Gpus
 from seawall.local.keeper import Care, Keeper, Spawn
 from seawall.local.launch import Recipe
 from seawall.local.services import EngineService, GatewayService
@@ -24,7 +25,8 @@ from seawall.local.services import EngineService, GatewayService
 Note = Callable[[str, str], None]
 """(subject, what happened and why)"""
 
-MEMORY_RETRY_S = 15.0
+SHORT_S = 15.0
+"""Between two complaints about what one more replica lacks."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,6 +45,7 @@ class Means:
     """Runs a keeper's `run()` in a task that somebody awaits."""
     publish: Callable[[], None]
     """Writes the discovery document anew."""
+    gpus: Gpus
 
 
 class FleetRunner:
@@ -62,7 +65,7 @@ class FleetRunner:
         self._scale_state: scale.ScaleState = {}
         self._admitted: tuple[float, int] | None = None
         """When the gateway's count of admitted requests was read last, and what it was."""
-        self._memory_at = -MEMORY_RETRY_S
+        self._short_at = -SHORT_S
         self._look_at = 0.0
 
     @property
@@ -76,19 +79,27 @@ class FleetRunner:
     def tick(self) -> None:
         """Forgets the stopped, scales, then starts and drains what `moves` says."""
         for index in [i for i, k in self.keepers.items() if k.life.phase is Phase.STOPPED]:
-            del self.keepers[index]
+            self._means.gpus.give_back(self.keepers.pop(index).name)
         if not self.stopping:
             self._scale()
         members = [
             Member(index=i, generation=k.generation, phase=k.life.phase) for i, k in self.keepers.items()
         ]
         wanted = 0 if self.stopping else self.wanted
-        for move in moves(members, wanted, self.generation, self.fleet.spec.rollout.max_surge):
+        for move in moves(members, wanted, self.generation, self._surge(wanted)):
             match move:
                 case Start():
                     self._start(move)
                 case Drain():
                     self.keepers[move.index].drain("shutting down" if self.stopping else move.reason)
+
+    def _surge(self, wanted: int) -> int:
+        """The spec's surge, as far as there are spare GPUs for it."""
+        surge = self.fleet.spec.rollout.max_surge
+        if not (each := self.recipe.gpus):
+            return surge
+        spare = len(self.keepers) + len(self._means.gpus.free()) // each - wanted
+        return max(0, min(surge, spare))
 
     def restart(self) -> int:
         """Begins a rolling restart; the generation that all replicas will have when it is done."""
@@ -170,22 +181,23 @@ class FleetRunner:
             self.wanted = decision.replicas
 
     def _start(self, move: Start) -> None:
-        now, free = self._means.clock.now(), self._means.free_memory()
+        free = self._means.free_memory()
         if self.keepers and free < self._need_bytes:
-            if now - self._memory_at >= MEMORY_RETRY_S:
-                self._memory_at = now
-                self._means.note(
-                    self.name,
-                    f"one more replica needs about {self._need_bytes >> 20} MiB and {free >> 20} MiB are free; waiting",
-                )
+            self._wait(f"about {self._need_bytes >> 20} MiB and {free >> 20} MiB are free")
             return
-        name = f"{self.name}-{move.index}"
+        name, recipe = f"{self.name}-{move.index}", self.recipe
+        if each := recipe.gpus:
+            devices = self._means.gpus.take(name, each)
+            if devices is None:
+                self._wait(f"{each} GPUs and {len(self._means.gpus.free())} are free")
+                return
+            recipe = replace(recipe, env={**recipe.env, VISIBLE: ",".join(devices)})
         keeper_of: list[Keeper] = []
 
         def idle() -> bool | None:
             return self._idle(keeper_of[0])
 
-        service = EngineService(self.recipe, self._means.client, idle, self.care.probe_s)
+        service = EngineService(recipe, self._means.client, idle, self.care.probe_s)
         keeper = Keeper(
             name, service, self._means.logs / f"{name}.log", self.care,
             spawn=self._means.spawn, clock=self._means.clock, changed=self._changed, generation=self.generation,
@@ -194,6 +206,12 @@ class FleetRunner:
         self.keepers[move.index] = keeper
         self._means.note(name, f"starting: {move.reason}")
         self._means.launch(keeper)
+
+    def _wait(self, needs: str) -> None:
+        """Says what one more replica lacks, but not at every tick."""
+        if (now := self._means.clock.now()) - self._short_at >= SHORT_S:
+            self._short_at = now
+            self._means.note(self.name, f"one more replica needs {needs}; waiting")
 
     def _idle(self, keeper: Keeper) -> bool | None:
         """The gateway has evicted it and nothing is in flight to it, or the gateway has ended before it."""

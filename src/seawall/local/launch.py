@@ -16,6 +16,7 @@ from pathlib import Path
 from seawall.domain.action import Plan
 from seawall.domain.spec import Fleet
 from seawall.errors import InputError
+from seawall.local import gpus
 from seawall.local.keeper import base_env
 
 HOST = "127.0.0.1"
@@ -34,6 +35,8 @@ class Recipe:
     env: Mapping[str, str]
     plan: Plan | None = None
     """What the fleet scales by where its spec names no target; None: its model's shape is not known offline."""
+    gpus: int = 0
+    """Devices that each replica is to be given."""
 
     def command(self, port: int) -> tuple[list[str], dict[str, str]]:
         """argv and environment of a replica on `port`."""
@@ -112,6 +115,7 @@ def vllm_recipe(fleet: Fleet, vllm: Path, model: Path, cache: Path) -> Recipe:
         engine="vllm",
         program=(str(vllm), "serve", str(model)),
         env=env | fleet.spec.engine.env,
+        gpus=gpus.wanted(fleet),
     )
 
 

@@ -18,7 +18,7 @@ from seawall.domain.spec import Fleet
 from seawall.domain.units import show_bytes
 from seawall.drivers.process import free_port, port_holder
 from seawall.errors import EngineError, InputError, SeawallError
-from seawall.local import engine_env, model
+from seawall.local import engine_env, gpus, model
 from seawall.local.keeper import Care
 from seawall.local.launch import Recipe, own_vllm, sim_recipe, vllm_recipe
 from seawall.local.services import GatewayPlace
@@ -57,6 +57,7 @@ def prepare(wish: Wish, say: Say) -> Setup:
     recipes = tuple(replace(_recipe(f, wish, say), plan=planned(f)) for f in wish.fleets)
     need = {r.fleet.name: _need(r) for r in recipes}
     check_memory(recipes, need, free_memory())
+    devices = check_gpus(recipes, gpus.visible)
     drain = max(f.spec.rollout.drain for f in wish.fleets)
     place = GatewayPlace(
         specs=tuple(p.absolute() for p in wish.specs),
@@ -68,7 +69,9 @@ def prepare(wish: Wish, say: Say) -> Setup:
         without=tuple(w for w in switches.GATEWAY if w in wish.without),
     )
     care = Care(life=LifePolicy(startup_s=wish.startup_s), without=wish.without)
-    return Setup(recipes=recipes, place=place, state_dir=wish.state_dir, care=care, need_bytes=need)
+    return Setup(
+        recipes=recipes, place=place, state_dir=wish.state_dir, care=care, need_bytes=need, gpus=devices
+    )
 
 
 def check_port(port: int, flag: str = "--port") -> None:
@@ -98,6 +101,21 @@ def planned(fleet: Fleet) -> Plan | None:
         return plan(fleet, resolve(fleet, offline=True))
     except SeawallError:
         return None
+
+
+def check_gpus(recipes: Sequence[Recipe], visible: Callable[[], tuple[str, ...]]) -> tuple[str, ...]:
+    """This machine's GPUs, asked for only when a fleet wants some; EngineError when the fewest replicas lack one."""
+    least = sum(max(1, r.fleet.spec.scaling.min) * r.gpus for r in recipes)
+    if not least:
+        return ()
+    devices = visible()
+    if least > len(devices):
+        raise EngineError(
+            f"the fewest replicas need {least} GPUs, and {len(devices)} are visible here.",
+            "Lower scaling.min or hardware.gpusPerReplica, look at CUDA_VISIBLE_DEVICES and `nvidia-smi -L`, "
+            "or set hardware.gpu: cpu.",
+        )
+    return devices
 
 
 def _recipe(fleet: Fleet, wish: Wish, say: Say) -> Recipe:

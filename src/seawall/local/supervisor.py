@@ -25,6 +25,7 @@ from seawall.drivers.guardian import Log
 from seawall.drivers.process import Child, free_port
 from seawall.local.clock import Clock, WallClock
 from seawall.local.fleet import FleetRunner, Means, care_of
+from seawall.local.gpus import Gpus
 from seawall.local.keeper import Care, Keeper, Spawn
 from seawall.local.launch import Recipe
 from seawall.local.services import GatewayPlace, GatewayService
@@ -51,6 +52,8 @@ class Setup:
     place: GatewayPlace
     state_dir: Path
     care: Care
+    gpus: tuple[str, ...] = ()
+    """The devices that may be given to replicas."""
     need_bytes: dict[str, int]
     """Fleet -> memory that one more replica takes, for the check before a start."""
 
@@ -194,6 +197,7 @@ class Supervisor:
         means = Means(
             client=self.client, gateway=lambda: self.gateway_service, spawn=self._spawn, clock=self._clock,
             logs=self._logs, note=self.note, free_memory=free_memory, launch=self._launch, publish=self.publish,
+            gpus=Gpus(self.setup.gpus),
         )  # fmt: skip
         for recipe in self.setup.recipes:
             care = care_of(recipe.fleet, self.setup.care)

@@ -1,0 +1,65 @@
+"""Which of this machine's GPUs each replica holds: two engines on one GPU would each claim 90% of its memory and die.
+
+On Kubernetes the device plugin does this. A fleet whose `engine.env` sets CUDA_VISIBLE_DEVICES itself is left alone.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from seawall.domain.spec import Fleet
+
+VISIBLE = "CUDA_VISIBLE_DEVICES"
+QUERY = ("nvidia-smi", "--query-gpu=uuid", "--format=csv,noheader")
+
+
+@dataclass
+class Gpus:
+    """The ledger, shared by all fleets of one `seawall up`."""
+
+    devices: tuple[str, ...]
+    """As CUDA_VISIBLE_DEVICES names them: UUIDs, indices or MIG instances."""
+    _held: dict[str, tuple[str, ...]] = field(default_factory=dict)
+
+    def take(self, replica: str, count: int) -> tuple[str, ...] | None:
+        """`count` devices that no other replica holds; None while there are too few."""
+        free = self.free()
+        if len(free) < count:
+            return None
+        self._held[replica] = free[:count]
+        return self._held[replica]
+
+    def give_back(self, replica: str) -> None:
+        """Its process is gone. Harmless for one that holds nothing."""
+        self._held.pop(replica, None)
+
+    def free(self) -> tuple[str, ...]:
+        held = {d for devices in self._held.values() for d in devices}
+        return tuple(d for d in self.devices if d not in held)
+
+
+def wanted(fleet: Fleet) -> int:
+    """GPUs that one replica must be given; 0 on a CPU, or when the spec gives them itself."""
+    hardware = fleet.spec.hardware
+    if hardware.gpu == "cpu" or VISIBLE in fleet.spec.engine.env:
+        return 0
+    ranks = (
+        (hardware.tensor_parallel or 1) * (hardware.pipeline_parallel or 1) * (hardware.data_parallel or 1)
+    )
+    return hardware.gpus_per_replica or ranks
+
+
+def visible(env: Mapping[str, str] = os.environ) -> tuple[str, ...]:
+    """What the caller's CUDA_VISIBLE_DEVICES leaves, else every GPU that nvidia-smi lists; empty without either."""
+    if (given := env.get(VISIBLE)) is not None:
+        names = [name.strip() for name in given.split(",")]
+        # As CUDA reads it: what follows an invalid entry is not visible either.
+        return tuple(names[: next((i for i, n in enumerate(names) if n in ("", "-1")), len(names))])
+    try:
+        found = subprocess.run(QUERY, capture_output=True, text=True, timeout=30, check=True, env=dict(env))
+    except (OSError, subprocess.SubprocessError):
+        return ()
+    return tuple(line.strip() for line in found.stdout.splitlines() if line.strip())
