@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 import click
 
@@ -35,7 +35,11 @@ seed gives the same answer. Replicas' speed comes from the plan's roofline, or f
 @click.option(
     "--rate", help="Load: '10/s for 5m, 50/s for 10m', '5/s to 40/s for 10m', '20/s +-15/s every 1h for 3h'."
 )
-@click.option("--trace", type=click.Path(dir_okay=False), help="Replay an Azure, BurstGPT or Mooncake trace.")
+@click.option(
+    "--trace",
+    type=click.Path(dir_okay=False),
+    help="Replay an Azure, BurstGPT or Mooncake trace, also gzipped.",
+)
 @click.option(
     "--speed", type=click.FloatRange(min=1e-6), default=1.0, help="Replay the trace so many times as fast."
 )
@@ -59,7 +63,10 @@ seed gives the same answer. Replicas' speed comes from the plan's roofline, or f
 )
 @click.option("--replicas", type=click.IntRange(0, 100_000), help="Ready at the start. Default: scaling.min.")
 @click.option(
-    "--event", "events", multiple=True, help="'10m kill 2', '5m rollout', '8m node', '9m spot', '1m canary'."
+    "--event",
+    "events",
+    multiple=True,
+    help="'10m kill 2', '5m rollout', '8m node', '9m spot', '1m canary', '1m canary slower 1.4 errors 2%'.",
 )
 @click.option(
     "--spot-per-hour",
@@ -83,6 +90,7 @@ seed gives the same answer. Replicas' speed comes from the plan's roofline, or f
 def command(spec: str, more: tuple[str, ...], name: str | None, as_json: bool, **options: Any) -> None:
     from seawall.sim.sweep import Variant, parse_settings, variants
 
+    _writable(options)
     fleet = _fleet(spec, name)
     requests = _requests(fleet, options)
     settings = parse_settings([*options["sweep"], *more])
@@ -119,6 +127,7 @@ def _fleet(spec: str, name: str | None) -> Fleet:
 
 
 def _requests(fleet: Fleet, options: dict[str, Any]) -> Requests:
+    import zlib
     from dataclasses import replace
 
     import numpy as np
@@ -131,10 +140,12 @@ def _requests(fleet: Fleet, options: dict[str, Any]) -> Requests:
         raise InputError("--trace and --rate are two loads.", "Give one of them.")
     if options["trace"]:
         try:
-            with Path(options["trace"]).open(encoding="utf-8", errors="replace") as lines:
+            with _opened(Path(options["trace"])) as lines:
                 found = read_trace(lines, Path(options["trace"]).name)
-        except OSError as e:
-            raise InputError(f"{options['trace']}: {e.strerror}.", "Check the path.") from e
+        except (OSError, EOFError, zlib.error) as e:
+            raise InputError(
+                f"{options['trace']}: {getattr(e, 'strerror', None) or e}.", "Check the file."
+            ) from e
         return replace(found, arrival=found.arrival / options["speed"])
     traffic = fleet.spec.traffic
     text = options["rate"] or (f"{traffic.rate:g}/s for 10m" if traffic.rate else "")
@@ -154,10 +165,41 @@ def _requests(fleet: Fleet, options: dict[str, Any]) -> Requests:
     return replace(found, source=text)
 
 
+def _opened(path: Path) -> TextIO:
+    """A text file, also when gzip has packed it."""
+    import gzip
+
+    with path.open("rb") as file:
+        packed = file.read(2) == b"\x1f\x8b"
+    if packed:
+        return gzip.open(path, "rt", encoding="utf-8", errors="replace")
+    return path.open(encoding="utf-8", errors="replace")
+
+
+def _seconds(options: dict[str, Any], name: str, default: float | None) -> Any:
+    from seawall.domain.units import parse_seconds
+    from seawall.errors import InputError
+
+    text = options[name]
+    try:
+        return default if text is None else parse_seconds(text)
+    except ValueError as e:
+        raise InputError(f"--{name.replace('_', '-')} {text!r} is no duration: {e}.") from None
+
+
+def _writable(options: dict[str, Any]) -> None:
+    """Before minutes are spent: can the reports be written where they are wanted?"""
+    from seawall.errors import InputError
+
+    for kind in ("html", "svg", "png"):
+        path = options[kind]
+        if path and not Path(path).absolute().parent.is_dir():
+            raise InputError(f"--{kind} {path}: there is no such folder.", "Choose another path.")
+
+
 def _run(variant: Any, requests: Requests, options: dict[str, Any], label: str) -> Outcome:
     from seawall.config.model_config import resolve
     from seawall.decide.plan import plan
-    from seawall.domain.units import parse_seconds
     from seawall.sim.calibration import read_timing
     from seawall.sim.setup import setup_of
     from seawall.sim.world import simulate
@@ -171,9 +213,9 @@ def _run(variant: Any, requests: Requests, options: dict[str, Any], label: str) 
         recipe=variant.recipe or options["policy"],
         initial=options["replicas"] if variant.replicas is None else variant.replicas,
         happenings=_happenings(options["events"]),
-        node_delay_s=None if options["node_delay"] is None else parse_seconds(options["node_delay"]),
+        node_delay_s=_seconds(options, "node_delay", None),
         spot_per_hour=options["spot_per_hour"],
-        patience_s=float("inf") if options["patience"] is None else parse_seconds(options["patience"]),
+        patience_s=_seconds(options, "patience", float("inf")),
         seed=options["seed"],
     )
     with _Bar(label, len(requests)) as bar:

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Literal
 
 from seawall.decide.route.pick import side
 from seawall.domain.spec import Canary
-from seawall.sim.engine import Engine
-from seawall.sim.pods import Node, Nodes, Pod, victims
-from seawall.sim.setup import NODE_LOST_S, RESTART_S, Happening, Setup
+from seawall.sim.engine import Engine, slower
+from seawall.sim.pods import Group, Node, Nodes, Pod, victims
+from seawall.sim.setup import CANARY_LOOK_S, NODE_LOST_S, RESTART_S, Happening, Setup
+from seawall.sim.trial import Trial
 
 if TYPE_CHECKING:
     from seawall.sim.world import World
@@ -34,8 +35,13 @@ class Cluster:
         self.wanted = 0
         self.version = 1
         self.named = 0
-        self.canary_percent = 0
         self.rolling = False
+        self.shape, self.errors = setup.shape, 0.0
+        """What a pod of the fleet is, and the share of requests that it fails by itself."""
+        self.candidate = self.shape, self.errors
+        self.trial: Trial | None = None
+        self.canary_percent = 0
+        self.canary_wanted = 0
 
     # -- what others ask ------------------------------------------------------------------------------------
 
@@ -91,6 +97,8 @@ class Cluster:
 
     def _settle(self, now: float) -> None:
         """Deployment controller: as many standing pods as wanted, one more while a rollout replaces old ones."""
+        for _ in range(self.canary_wanted - len(self._standing("canary"))):
+            self._create(now, "canary")
         standing = self._standing()
         old = [p for p in standing if p.version != self.version]
         surge = self.setup.fleet.spec.rollout.max_surge if self.setup.fleet.spec.hardware.spare_gpus else 0
@@ -122,11 +130,13 @@ class Cluster:
         on_demand = sum(not p.node.spot for p in self.pods if p.phase != "draining")
         return on_demand >= spot.on_demand_floor
 
-    def _add(self, node: Node, now: float, ready_s: float, group: str) -> Pod:
+    def _add(self, node: Node, now: float, ready_s: float, group: Group) -> Pod:
         self.named += 1
+        shape, errors = self.candidate if group == "canary" else (self.shape, self.errors)
         pod = Pod(
             name=f"{self.setup.fleet.name}-{self.named}",
-            engine=Engine(self.setup.shape),
+            engine=Engine(shape),
+            errors=errors,
             node=node,
             version=self.version,
             group=group,
@@ -136,7 +146,7 @@ class Cluster:
         self.pods.append(pod)
         return pod
 
-    def _create(self, now: float, group: str) -> None:
+    def _create(self, now: float, group: Group) -> None:
         node, delay = self.nodes.acquire(self._next_is_spot(), now)
         pod = self._add(node, now, now + delay, group)
         self.world.at(pod.ready_s, lambda t: self._ready(pod, 0, t))
@@ -188,6 +198,9 @@ class Cluster:
     def _break(self, pod: Pod, now: float, seen_in_s: float, why: str) -> None:
         streams = pod.engine.halt(now)
         if streams:
+            if self.trial is not None and self.canary_percent:
+                for _ in streams:
+                    self.trial.lost(pod.group)
             self.world.log.append((now, f"{pod.name}: {len(streams)} requests broken: {why}"))
             self.world.broken(streams, now, seen_in_s, why)
 
@@ -216,11 +229,9 @@ class Cluster:
         self.world.log.append((now, f"{happening.kind} x{happening.count}"))
         match happening.kind:
             case "rollout":
-                self.version += 1
-                self.rolling = True
-                self._settle(now)
+                self._rollout(now)
             case "canary":
-                self._canary(now)
+                self._canary(now, happening)
             case kind:
                 ready = [p for p in self.pods if p.phase == "ready"]
                 pool = [p for p in ready if p.node.spot] or ready if kind == "spot" else ready
@@ -269,31 +280,47 @@ class Cluster:
             self._break(pod, now, 0.0, "the spot node was reclaimed")
             self._remove(pod, now, lost=True)
 
-    def _canary(self, now: float) -> None:
-        """A second Deployment of the next version takes a growing share, step by step; then all roll over."""
-        canary = self.setup.fleet.spec.rollout.canary or Canary()
+    def _canary(self, now: float, happening: Happening) -> None:
+        """A second Deployment of the candidate; the operator's analysis gives it a growing share, or takes it back.
+        The guide's recipe knows no such thing: there it is a rolling update."""
+        setup = self.setup
+        if setup.recipe == "guide":
+            self._rollout(now)
+            return
+        if self.trial is not None and not self.trial.over:
+            self.world.log.append((now, "a canary is under way already"))
+            return
+        canary = setup.fleet.spec.rollout.canary or Canary()
+        self.candidate = slower(self.shape, happening.slower), happening.errors
+        self.trial = Trial(canary, setup.fleet.spec.traffic.slo, now)
+        self.canary_percent = self.trial.weight
+        self.canary_wanted = canary.candidate.replicas if canary.candidate is not None else 1
+        self._settle(now)
+        self.world.at(now + CANARY_LOOK_S, self._look)
+
+    def _look(self, now: float) -> None:
+        """The operator's tick."""
+        trial = self.trial
+        assert trial is not None
+        if trial.state.phase == "promoting":
+            settled = not self.rolling
+        else:
+            settled = not self.canary_wanted and not any(p.group == "canary" for p in self.pods)
+        decision, moved = trial.look(settled, now)
+        self.canary_percent = decision.weight
+        if moved:
+            self.world.log.append((now, f"canary {trial.state.phase}, {decision.weight}%: {decision.reason}"))
+            if trial.state.phase == "promoting":
+                self.shape, self.errors = self.candidate
+                self._rollout(now)
+            elif trial.state.phase in ("rolling-back", "promoted"):
+                self.canary_wanted = 0
+                for pod in [p for p in self.pods if p.group == "canary"]:
+                    self.stop(pod, now)
+        if not trial.over:
+            self.world.at(now + decision.next_look_s, self._look)
+
+    def _rollout(self, now: float) -> None:
         self.version += 1
-        for pod in self._standing():
-            pod.version = self.version - 1
-        weights = [step.weight for step in canary.steps]
-        for _ in range(max(1, math.ceil(max(weights, default=5) / 100 * self.wanted))):
-            self._create(now, "canary")
-        waits = max((p.ready_s for p in self.pods if p.group == "canary"), default=now)
-        for step in canary.steps:
-            self.world.at(waits, lambda t, w=step.weight: self._weigh(w, t))  # type: ignore[misc]
-            waits += step.hold
-        self.world.at(waits, self._promote)
-
-    def _weigh(self, percent: int, now: float) -> None:
-        self.canary_percent = percent
-        self.world.log.append((now, f"canary takes {percent}%"))
-
-    def _promote(self, now: float) -> None:
-        self.canary_percent = 0
-        for pod in self.pods:
-            if pod.group == "canary":
-                pod.group = "stable"
         self.rolling = True
-        self.world.log.append((now, "the canary is promoted"))
-        self.world.discovered()
         self._settle(now)

@@ -14,7 +14,7 @@ Forbidden here: the gateway, the cluster, clocks. Times are seconds of simulated
 from __future__ import annotations
 
 from collections import OrderedDict, deque
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from heapq import heappop, heappush
 from math import sqrt
 from typing import Any
@@ -49,6 +49,13 @@ def shape_of(plan: Plan, timing: Timing | None = None, prefix_caching: bool = Tr
         max_model_len=plan.max_model_len or 2**31,
         prefix_caching=prefix_caching,
     )
+
+
+def slower(shape: Shape, factor: float) -> Shape:
+    """A replica all of whose steps take `factor` times as long."""
+    t = shape.timing
+    numbers = {f.name: getattr(t, f.name) * factor for f in fields(t) if f.name != "source"}
+    return replace(shape, timing=replace(t, **numbers)) if factor != 1 else shape
 
 
 class Seq:

@@ -63,15 +63,16 @@ class OurGateway:
 
     def arrive(self, seq: Seq, now: float) -> Target | str | None:
         router, ask = self.router, seq.ask
-        ticket = Ticket(ask, deadline=now + self.wait_s, owner=seq)
-        match self.admission.offer(ticket, router.free(), now):
-            case Admitted():
-                picked = router.pick(ask, now)
-                if picked is None:
-                    self.admission.force(ticket, now)
-                    return None
+        if not self.admission.queued and router.free():  # what `offer` says then, without a ticket
+            picked = router.pick(ask, now)
+            if picked is not None:
                 router.start(picked.target, ask)
                 return picked.target
+        ticket = Ticket(ask, deadline=now + self.wait_s, owner=seq)
+        match self.admission.offer(ticket, router.free(), now):
+            case Admitted():  # but no replica suits it: its group's are full
+                self.admission.force(ticket, now)
+                return None
             case Queued():
                 return None
             case rejected:

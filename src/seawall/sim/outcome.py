@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from seawall.sim.setup import Counts, Setup
+from seawall.sim.trial import Told
 from seawall.workload.arrivals import Floats, Requests
 
 DONE, REJECTED, EXPIRED, CANCELLED, REFUSED, LOST, OPEN = 1, 2, 3, 4, 5, 6, 0
@@ -60,6 +61,8 @@ class Outcome:
     ready_hours: float
     busy_hours: float
     peak_queue: int
+    canary: Told | None = None
+    """The last canary's end, or where it stood when the run ended."""
 
     @property
     def ttft(self) -> Floats:
@@ -130,6 +133,7 @@ class Outcome:
             "usd_per_million_output_tokens": None if usd is None or not tokens else usd / tokens * 1e6,
             "utilisation": self.busy_hours / self.ready_hours if self.ready_hours > 0 else 0.0,
             "longest_queue": self.peak_queue,
+            "canary": None if self.canary is None else self.canary.as_dict(),
             "events": self.events,
         }
 

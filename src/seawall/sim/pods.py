@@ -13,6 +13,7 @@ from typing import Literal
 from seawall.sim import setup as s
 from seawall.sim.engine import Engine
 
+Group = Literal["stable", "canary"]
 Phase = Literal["starting", "ready", "draining", "down", "gone"]
 
 
@@ -31,7 +32,7 @@ class Pod:
     engine: Engine
     node: Node
     version: int
-    group: str
+    group: Group
     created_s: float
     ready_s: float
     phase: Phase = "starting"
@@ -41,6 +42,8 @@ class Pod:
     gone_s: float = 0.0
     epoch: int = 0
     """Grows when it restarts: an event for an older epoch is void."""
+    errors: float = 0.0
+    """Share of the requests given to it that it fails before a token."""
 
 
 class Nodes:

@@ -13,6 +13,7 @@ from typing import Any
 from seawall.domain.units import show_seconds
 from seawall.sim.charts import HEIGHT, WIDTH, Chart, Line, number, svg
 from seawall.sim.outcome import Outcome, over_time
+from seawall.sim.trial import Told
 
 STYLE = (
     "body{font:15px/1.5 system-ui,sans-serif;max-width:1000px;margin:2em auto;padding:0 1em;color:#1a1a1a}"
@@ -116,9 +117,18 @@ def rows_of(outcome: Outcome) -> list[tuple[str, str]]:
         ("longest queue", f"{s['longest_queue']:,} in the gateway"),
         ("cost", cost_of(s)),
     ]
+    if outcome.canary is not None:
+        rows.insert(-3, ("canary", _canary(outcome.canary)))
     if moved:
         rows.insert(2, ("went on elsewhere", ", ".join(moved)))
     return rows
+
+
+def _canary(told: Told) -> str:
+    """How a canary ended, how long it took, and why."""
+    if told.ended_s is None:
+        return f"{told.phase} at {told.weight}% when the run ended: {told.reason}"
+    return f"{told.phase} {show_seconds(told.ended_s - told.began_s)} after its start: {told.reason}"
 
 
 def cost_of(s: dict[str, Any]) -> str:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 from seawall.decide.plan.bounds import bounded
 from seawall.domain.action import Plan, Timing
@@ -29,6 +29,8 @@ NODE_LOST_S = 340.0
 """Until a dead node's pods are replaced: 40 s of missed heartbeats and 300 s of default toleration."""
 BROKEN_SEEN_S = 0.1
 """Until the gateway has noticed a broken connection and picked another replica (measured: 0.08-0.13 s)."""
+CANARY_LOOK_S = 10.0
+"""How often the operator looks at a canary."""
 NODE_IDLE_S = 600.0
 """How long an empty node is kept (cluster-autoscaler's scale-down-unneeded-time)."""
 SPOT_PRICE = 0.4
@@ -42,27 +44,37 @@ SPOT_NOTICE_S = {"gke": 15.0, "eks": 120.0, "karpenter": 120.0, "aks": 30.0}
 @dataclass(frozen=True, slots=True)
 class Happening:
     """Something that happens at a time: `kill` (an engine's process), `node` (a node dies), `spot` (reclaimed
-    with notice), `rollout`, `canary`."""
+    with notice), `rollout`, `canary` (whose candidate may be slower, or fail a share of its requests)."""
 
     at_s: float
     kind: Literal["kill", "node", "spot", "rollout", "canary"]
     count: int = 1
+    slower: float = 1.0
+    errors: float = 0.0
 
 
-_HAPPENING = re.compile(r"(\S+)\s+(kill|node|spot|rollout|canary)(?:\s+x?(\d+))?")
+_HAPPENING = re.compile(
+    r"(\S+)\s+(?:(kill|node|spot)(?:\s+x?(\d{1,6}))?|(rollout)"
+    r"|(canary)(?:\s+slower\s+(\d+(?:\.\d+)?))?(?:\s+errors\s+(\d+(?:\.\d+)?)%)?)"
+)
 
 
 def parse_happening(text: str) -> Happening:
-    """`10m kill 2` -> Happening."""
+    """`10m kill 2`, `5m canary slower 1.4 errors 2%` -> Happening."""
     m = _HAPPENING.fullmatch(text.strip())
     try:
         if m is None:
             raise ValueError
-        return Happening(parse_seconds(m[1]), m[2], int(m[3] or 1))  # type: ignore[arg-type]  # the regex lists them
+        slower, errors = float(m[6] or 1), float(m[7] or 0) / 100
+        if not 0.01 <= slower <= 1000 or errors > 1:
+            raise ValueError
+        kind: Any = m[2] or m[4] or m[5]
+        return Happening(parse_seconds(m[1]), kind, int(m[3] or 1), slower, errors)
     except ValueError:
         raise InputError(
             f"the event {text!r} cannot be read.",
-            "Write a time and one of kill, node, spot, rollout, canary: '10m kill 2', '1h rollout'.",
+            "Write a time and one of kill, node, spot, rollout, canary: '10m kill 2', '1h rollout', "
+            "'5m canary slower 1.4 errors 2%'.",
         ) from None
 
 

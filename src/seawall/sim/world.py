@@ -175,12 +175,28 @@ class World:
     def _submit(self, seq: Seq, target: Any, now: float) -> None:
         seq.target = target
         pod = self.by_target[target]
+        if pod.errors and self.rng.random() < pod.errors:
+            self._failed_by(pod, seq, now)
+            return
         wake = pod.engine.submit(seq, now)
         if wake != NEVER:
             engine = pod.engine
             engine.version += 1
             self.order += 1
             heappush(self.heap, (wake, self.order, pod, engine.version))
+
+    def _failed_by(self, pod: Pod, seq: Seq, now: float) -> None:
+        """The replica answered with an error before any token: tried elsewhere, at once, as often as the spec says."""
+        trial = self.cluster.trial
+        if trial is not None and self.cluster.canary_percent:
+            trial.lost(pod.group)
+        self.front.left(seq, now)
+        seq.ask = seq.ask._replace(avoid=(*seq.ask.avoid, pod.name))
+        if not self.front.retries or len(seq.ask.avoid) > self.setup.fleet.spec.gateway.retries:
+            self._end_badly(seq, o.LOST, "the replicas' own errors")
+            return
+        self.counts.retried += 1
+        self.at(now, lambda t: self._again([seq], t))
 
     def _wake(self, pod: Pod, now: float, done: list[Seq]) -> None:
         engine = pod.engine
@@ -197,6 +213,8 @@ class World:
                 finish[rid] = now
                 status[rid] = o.DONE
                 front.left(seq, now)
+            if self.cluster.canary_percent:
+                self._account(pod, done, now)
             self.counts.done += len(done)
             self.counts.in_flight -= len(done)
             done.clear()
@@ -209,6 +227,15 @@ class World:
             engine.dropped.clear()
         if pod.phase == "draining" and wake == NEVER:
             self.cluster.drained(pod, now)
+
+    def _account(self, pod: Pod, done: list[Seq], now: float) -> None:
+        """What the canary's analysis learns from answers."""
+        trial, output = self.cluster.trial, self.requests.output
+        assert trial is not None
+        for seq in done:
+            rest = int(output[seq.rid]) - 1
+            tpot = (now - seq.first) / rest if rest > 0 else 0.0
+            trial.served(pod.group, seq.first - seq.arrived, tpot)
 
     def pump(self, now: float) -> None:
         for seq, target in self.front.pump(now):
@@ -357,6 +384,7 @@ class World:
             ready_hours=ready_s / 3600,
             busy_hours=busy_s / 3600,
             peak_queue=self.peak_queue,
+            canary=None if self.cluster.trial is None else self.cluster.trial.told,
         )
 
 

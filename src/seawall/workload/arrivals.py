@@ -64,13 +64,15 @@ class Requests:
     prefix: Ints = field(default_factory=lambda: np.zeros(0, np.int32))
     shared: Ints = field(default_factory=lambda: np.zeros(0, np.int32))
     source: str = "synthetic"
+    lasts_s: float = 0.0
+    """How long the load was meant to last; the quiet behind the last arrival belongs to it."""
 
     def __len__(self) -> int:
         return len(self.arrival)
 
     @property
     def duration_s(self) -> float:
-        return float(self.arrival[-1]) if len(self.arrival) else 0.0
+        return max(float(self.arrival[-1]) if len(self.arrival) else 0.0, self.lasts_s)
 
 
 def parse_rate(text: str) -> list[Phase]:
@@ -158,4 +160,5 @@ def synthetic(
         arrival=times,
         prompt=lengths(prompt_tokens, len(times), rng, spread, most),
         output=lengths(output_tokens, len(times), rng, spread, most),
+        lasts_s=sum(p.seconds for p in phases),
     )

@@ -27,6 +27,8 @@ Row = tuple[float, int, int, int, int]
 
 MOONCAKE_BLOCK = 512
 MAX_TOKENS = 10_000_000
+MAX_HASHES = 4_000_000
+"""Blocks remembered of a Mooncake trace: what is first seen behind them is taken for unshared. Bounds memory."""
 
 
 def read_trace(lines: Iterable[str], name: str) -> Requests:
@@ -37,9 +39,9 @@ def read_trace(lines: Iterable[str], name: str) -> Requests:
     bad = [0]
     if head.startswith("{"):
         rows, kind = _mooncake(first, rest, bad), "Mooncake"
-    elif "contexttokens" in head:
+    elif "contexttokens" in head or "generatedtokens" in head:
         rows, kind = _csv(first, rest, bad, ("timestamp", "contexttokens", "generatedtokens")), "Azure"
-    elif "request tokens" in head:
+    elif "request tokens" in head or "response tokens" in head:
         rows, kind = _csv(first, rest, bad, ("timestamp", "request tokens", "response tokens")), "BurstGPT"
     else:
         raise InputError(
@@ -48,7 +50,8 @@ def read_trace(lines: Iterable[str], name: str) -> Requests:
         )
     table = np.fromiter(_bounded(rows, name), dtype=np.dtype((np.float64, 5)))
     if not len(table):
-        raise InputError(f"{name}: the {kind} trace holds no request.", "Check the file.")
+        broken = f" ({bad[0]} lines cannot be read)" if bad[0] else ""
+        raise InputError(f"{name}: the {kind} trace holds no request{broken}.", "Check the file.")
     if bad[0] > max(10, len(table) // 20):
         raise InputError(f"{name}: {bad[0]} lines of this {kind} trace cannot be read.", "Check the file.")
     table = table[np.argsort(table[:, 0], kind="stable")]
@@ -71,12 +74,18 @@ def _bounded(rows: Iterator[Row], name: str) -> Iterator[Row]:
 
 def _seconds(text: str) -> float:
     try:
-        return float(text)
+        return _finite(float(text))
     except ValueError:
         # Azure writes seven decimals; datetime reads six.
         whole, _, fraction = text.strip().replace("Z", "").replace("+00:00", "").partition(".")
         moment = datetime.fromisoformat(whole).replace(tzinfo=UTC)
         return moment.timestamp() + float(f"0.{fraction or 0}")
+
+
+def _finite(seconds: float) -> float:
+    if not -1e12 < seconds < 1e12:
+        raise ValueError(seconds)
+    return seconds
 
 
 def _tokens(value: object) -> int:
@@ -91,13 +100,20 @@ def _csv(first: str, rest: Iterator[str], bad: list[int], columns: tuple[str, st
     try:
         at, prompt, output = (names.index(c) for c in columns)
     except ValueError:
-        raise InputError(f"the trace lacks one of the columns {', '.join(columns)}.") from None
-    for fields in csv.reader(rest):
-        if not fields:
-            continue
+        missing = ", ".join(c for c in columns if c not in names)
+        raise InputError(
+            f"the trace has no column {missing}.", f"Its columns are {', '.join(names)[:200]}."
+        ) from None
+    reader = csv.reader(rest)
+    while True:
         try:
+            fields = next(reader)
+            if not fields:
+                continue
             row = (_seconds(fields[at]), _tokens(fields[prompt]), _tokens(fields[output]), -1, 0)
-        except (ValueError, IndexError):
+        except StopIteration:
+            return
+        except (ValueError, IndexError, OverflowError, csv.Error):
             bad[0] += 1
             continue
         if row[1] and row[2]:
@@ -115,16 +131,17 @@ def _mooncake(first: str, rest: Iterator[str], bad: list[int]) -> Iterator[Row]:
         try:
             raw = json.loads(line)
             prompt, output = _tokens(raw["input_length"]), _tokens(raw["output_length"])
-            seconds = float(raw["timestamp"]) / 1000
+            seconds = _finite(float(raw["timestamp"]) / 1000)
             hashes = [int(h) for h in raw.get("hash_ids", ())]
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
             bad[0] += 1
             continue
         depth = 0
         for i, h in enumerate(hashes):
             if (i, h) in chains and depth == i:
                 depth = i + 1
-            chains.add((i, h))
+            elif len(chains) < MAX_HASHES:
+                chains.add((i, h))
         group = seen.setdefault(hashes[0], len(seen)) if hashes else -1
         yield seconds, max(1, prompt), max(1, output), group, min(depth * MOONCAKE_BLOCK, max(prompt - 1, 0))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 from pathlib import Path
 
@@ -87,3 +88,33 @@ def test_a_trace_is_replayed(spec: str, tmp_path: Path) -> None:
 def test_bad_input_is_an_input_error(spec: str, words: list[str]) -> None:
     with pytest.raises(InputError):
         run(spec, *words)
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["--node-delay", "banana"], "--node-delay 'banana' is no duration"),
+        (["--patience", "-5"], "--patience '-5' is no duration"),
+        (["--png", "/nowhere/at/all.png"], "there is no such folder"),
+    ],
+)
+def test_options_that_cannot_be_read_name_themselves(spec: str, words: list[str], says: str) -> None:
+    with pytest.raises(InputError, match=says):
+        run(spec, "--rate", "1/s for 1m", *words)
+
+
+def test_a_packed_trace_is_read_and_a_broken_one_refused(spec: str, tmp_path: Path) -> None:
+    text = "TIMESTAMP,ContextTokens,GeneratedTokens\n2023-11-16 18:17:03.98,100,20\n"
+    packed = gzip.compress(text.encode())
+    (tmp_path / "t.csv.gz").write_bytes(packed)
+    assert "1 requests" in run(spec, "--trace", str(tmp_path / "t.csv.gz")).output
+    (tmp_path / "cut.gz").write_bytes(packed[:-12])
+    with pytest.raises(InputError, match=r"cut\.gz"):
+        run(spec, "--trace", str(tmp_path / "cut.gz"))
+
+
+def test_a_load_of_nothing_still_costs_what_stands_there(spec: str) -> None:
+    found = json.loads(run(spec, "--rate", "0/s for 1h", "--json").stdout)
+    assert found["requests"]["arrived"] == 0
+    assert found["duration_s"] == pytest.approx(3600)
+    assert found["gpu_hours"] == pytest.approx(1, abs=0.01)

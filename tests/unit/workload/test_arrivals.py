@@ -102,3 +102,36 @@ def test_broken_lines_are_counted_and_too_many_are_an_error() -> None:
 def test_what_is_no_trace_is_refused(text: str) -> None:
     with pytest.raises(InputError):
         read_trace(text.splitlines(), "x")
+
+
+def test_times_that_are_no_times_are_left_out_and_the_rest_sorted() -> None:
+    lines = (AZURE + "nan,5,5\ninf,5,5\n2023-11-16 18:15:00,7,7\n1e400,5,5\n").splitlines()
+    found = read_trace(lines, "a.csv")
+    assert "3 lines left out" in found.source
+    assert found.prompt[0] == 7, "the earliest comes first"
+    assert np.isfinite(found.arrival).all() and (np.diff(found.arrival) >= 0).all()
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("TIMESTAMP,ContextTokens\n2023-11-16 18:15:00,7\n", "no column generatedtokens"),
+        ("TIMESTAMP,GeneratedTokens\n2023-11-16 18:15:00,7\n", "no column contexttokens"),
+        ("Timestamp,Response tokens\n1,7\n", "no column request tokens"),
+        ("TIMESTAMP,ContextTokens,GeneratedTokens\n", "holds no request"),
+        ("TIMESTAMP,ContextTokens,GeneratedTokens\n,,\n", r"holds no request \(1 lines cannot be read"),
+        ('{"timestamp": 1}\n', "holds no request"),
+        ('{"timestamp": NaN, "input_length": 5, "output_length": 5}\n', "holds no request"),
+        ("TIMESTAMP,ContextTokens,GeneratedTokens\n1," + "9" * 200_000 + ",1\n", "holds no request"),
+        ('{"timestamp": 1, "input_length": 1e999, "output_length": 5}\n', "holds no request"),
+    ],
+)
+def test_traces_say_what_they_lack(text: str, says: str) -> None:
+    with pytest.raises(InputError, match=says):
+        read_trace(text.splitlines(keepends=True), "t")
+
+
+def test_the_quiet_at_the_end_of_a_load_belongs_to_it() -> None:
+    rng = np.random.default_rng(1)
+    assert synthetic(parse_rate("5/s for 1m, 0/s for 10m"), rng, 10, 10).duration_s == 660
+    assert synthetic(parse_rate("0/s for 1h"), rng, 10, 10).duration_s == 3600
