@@ -275,7 +275,8 @@ class Admission:
     def retry_after(self) -> int:
         """Seconds until what waits now will have drained: 1..60."""
         waiting = self.queued + self.others
-        return max(1, min(60, math.ceil((waiting + 1) / self.rate))) if self.rate > 0 else 5
+        # After hours of standing still the rate is a denormal number, by which nothing can be divided.
+        return max(1, math.ceil(min(60.0, (waiting + 1) / self.rate))) if self.rate > 1e-9 else 5
 
     def _level(self, priority: int) -> _Level:
         level = self._levels.get(priority)

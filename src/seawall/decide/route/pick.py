@@ -265,11 +265,19 @@ class Router:
 
     def _candidates(self, ask: Ask) -> list[Target]:
         groups = self._open
-        if ask.group is not None and self._alive.get(ask.group):
+        if ask.group is not None and self._alive.get(ask.group) and not self._all_avoided(ask):
             return groups.get(ask.group, [])
         if len(groups) == 1:
             return next(iter(groups.values()))
         return [t for members in groups.values() for t in members]
+
+    def _all_avoided(self, ask: Ask) -> bool:
+        """Every live replica of the asked group has failed this request: then the other side may take it."""
+        return bool(ask.avoid) and all(
+            t.name in ask.avoid
+            for t in self.targets.values()
+            if t.state == "ready" and t.replica.group == ask.group
+        )
 
     def _fits(self, t: Target, ask: Ask) -> bool:
         if ask.avoid and t.name in ask.avoid:

@@ -156,3 +156,12 @@ def test_nothing_is_ever_forgotten_or_served_twice(ops: list[tuple[str, int]]) -
     while (last := a.next()) is not None:
         left.append(last)
     assert sorted(map(id, left)) == sorted(map(id, inside)) and a.queued == 0
+
+
+def test_after_hours_of_standing_still_retry_after_is_still_a_minute() -> None:
+    a = room(requests=1)
+    a.offer(ticket(), False, 0.0)
+    a.rate = 5e-324
+    assert a.retry_after() == 5
+    a.rate = 1e-6
+    assert a.retry_after() == 60

@@ -203,3 +203,14 @@ def test_prompts_share_exactly_the_blocks_of_their_common_beginning(a: bytes, b:
     common = next((i for i, (p, q) in enumerate(zip(a, b, strict=False)) if p != q), min(len(a), len(b)))
     for i in range(min(common // BLOCK_BYTES, len(x), len(y))):
         assert x[i] == y[i]
+
+
+def test_a_request_that_its_whole_side_has_failed_is_taken_by_the_other() -> None:
+    r = Router(4, Random(1))
+    r.update([replica("old"), replica("new", group="canary")])
+    asked = Ask(tokens=10, group="canary", avoid=("new",), urgent=True)
+    picked = r.pick(asked, 0.0)
+    assert picked is not None and picked.target.name == "old"
+    r.update([replica("old"), replica("new", group="canary"), replica("new2", group="canary")])
+    picked = r.pick(asked, 0.0)
+    assert picked is not None and picked.target.name == "new2", "as long as one of its side is left, that one"
