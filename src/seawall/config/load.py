@@ -8,6 +8,7 @@ from __future__ import annotations
 import difflib
 import functools
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
 from types import UnionType
@@ -144,6 +145,7 @@ def _semantic(fleet: Fleet) -> list[Problem]:
     tenants = [t.name for t in fleet.spec.gateway.tenants]
     for n in sorted({n for n in tenants if tenants.count(n) > 1}):
         out.append(Problem("spec.gateway.tenants", f"{n!r} stands twice; merge the two"))
+    out += _pool(fleet)
     canary = fleet.spec.rollout.canary
     if canary:
         weights = [s.weight for s in canary.steps]
@@ -152,6 +154,22 @@ def _semantic(fleet: Fleet) -> list[Problem]:
                 Problem("spec.rollout.canary.steps", f"weights {weights} must rise, such as 5, 25, 50")
             )
     return out
+
+
+def _pool(fleet: Fleet) -> Iterator[Problem]:
+    pool, hardware = fleet.spec.pool, fleet.spec.hardware
+    if pool is None:
+        return
+    if not _LABEL.fullmatch(pool.name):
+        yield Problem("spec.pool.name", f"{pool.name!r} is not a DNS label; use a-z, 0-9 and '-', at most 63")
+    if hardware.spot is not None:
+        yield Problem(
+            "spec.pool", "a pool has a fixed number of GPUs and spot has not; leave one of them out"
+        )
+    if pool.sleep and hardware.gpu == "cpu" and fleet.spec.engine.kind == "vllm":
+        yield Problem("spec.pool.sleep", "vLLM has no sleep mode on CPU; leave it out")
+    if fleet.spec.rollout.canary and fleet.spec.rollout.canary.candidate:
+        yield Problem("spec.pool", "a canary's candidate needs room of its own; roll out without a pool")
 
 
 def _line(doc: Document, path: list[str]) -> int | None:

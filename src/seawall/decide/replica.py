@@ -2,6 +2,7 @@
 
     starting --listens--> proving --proved--> ready --drain--> draining --exited--> stopped
         |                    |                  |
+        |                    |                  |   ready --doze--> dozing --slept--> asleep --wake--> proving
         +--exited, overdue---+---exited, stalled+--> failed --retry--> starting
 
 Pure: time is an argument, the caller (who runs processes or simulates them) acts on the phases.
@@ -22,6 +23,10 @@ class Phase(StrEnum):
     """It listens; it has not yet generated a token."""
     READY = "ready"
     DRAINING = "draining"
+    DOZING = "dozing"
+    """It finishes what runs, then sleeps."""
+    ASLEEP = "asleep"
+    """vLLM's sleep mode: the process lives, its GPU memory is given back."""
     FAILED = "failed"
     """Waiting out its back-off."""
     STOPPED = "stopped"
@@ -37,6 +42,9 @@ class Event(StrEnum):
     STALLED = "stalled"
     DRAIN = "drain"
     RETRY = "retry"
+    DOZE = "doze"
+    SLEPT = "slept"
+    WAKE = "wake"
 
 
 TABLE: dict[tuple[Phase, Event], Phase] = {
@@ -52,6 +60,14 @@ TABLE: dict[tuple[Phase, Event], Phase] = {
     (Phase.READY, Event.STALLED): Phase.FAILED,
     (Phase.READY, Event.DRAIN): Phase.DRAINING,
     (Phase.DRAINING, Event.EXITED): Phase.STOPPED,
+    (Phase.READY, Event.DOZE): Phase.DOZING,
+    (Phase.DOZING, Event.SLEPT): Phase.ASLEEP,
+    (Phase.DOZING, Event.EXITED): Phase.FAILED,
+    (Phase.DOZING, Event.STALLED): Phase.FAILED,
+    (Phase.DOZING, Event.DRAIN): Phase.DRAINING,
+    (Phase.ASLEEP, Event.WAKE): Phase.PROVING,
+    (Phase.ASLEEP, Event.EXITED): Phase.FAILED,
+    (Phase.ASLEEP, Event.DRAIN): Phase.DRAINING,
     (Phase.FAILED, Event.RETRY): Phase.STARTING,
     (Phase.FAILED, Event.DRAIN): Phase.STOPPED,
 }
@@ -80,7 +96,7 @@ class Life:
     """In a row."""
     retry_at_s: float = 0.0
     born_s: float = 0.0
-    """When the present start began."""
+    """When the present start, or waking, began."""
 
 
 def born(now: float, reason: str) -> Life:
@@ -101,7 +117,7 @@ def step(life: Life, event: Event, now: float, policy: LifePolicy, why: str) -> 
         failures = 1 if stable else life.failures + 1
         wait = min(policy.backoff_max_s, policy.backoff_first_s * 2 ** min(failures - 1, 30))
         return replace(after, failures=failures, retry_at_s=now + wait)
-    if phase is Phase.STARTING:
+    if phase is Phase.STARTING or event is Event.WAKE:
         return replace(after, born_s=now)
     return after
 

@@ -190,6 +190,27 @@ class Scaling(Strict):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Pool(Strict):
+    """A place that several fleets share, by turns: `seawall up` or the operator loads whoever has work.
+
+    Fleets of one namespace that name the same pool share it. Set scaling.min: 0, so that a fleet may leave it.
+    """
+
+    name: Name
+    capacity: Positive
+    """GPUs that all its fleets together may hold; replicas, where there are no GPUs. The same in each fleet."""
+    priority: Annotated[int, Ge(0), Le(9)] = 5
+    """0 is served first, and never waits for a higher number. Equals take turns."""
+    sleep: bool = False
+    """Put replicas to sleep (vLLM's sleep mode, level 1: weights in host memory) instead of stopping them. Needs
+    CUDA or ROCm, and on Kubernetes GPUs that Pods share (time-slicing): a sleeping Pod keeps its claim."""
+    residence: Seconds = 120.0
+    """A fleet that is ready stays at least so long, unless a higher priority needs the room."""
+    asleep_for: Seconds = 3600.0
+    """Asleep for so long, a replica is stopped."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class CanaryStep(Strict):
     weight: Annotated[int, Ge(1), Le(100)]
     hold: Seconds = 300.0
@@ -330,6 +351,7 @@ class FleetSpec(Strict):
     cache: Cache = field(default_factory=Cache)
     gateway: Gateway = field(default_factory=Gateway)
     monitoring: Monitoring = field(default_factory=Monitoring)
+    pool: Pool | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -119,6 +119,37 @@ class EngineClient:
             return None
         return parse_load(answer.text)
 
+    async def sleep(self, url: str, patience_s: float) -> None:
+        """vLLM's sleep mode, level 1: weights to host memory, KV cache dropped. What runs may finish for
+        `patience_s`, then it is aborted. EngineError when it does not sleep after that. Needs the engine's
+        VLLM_SERVER_DEV_MODE=1 and --enable-sleep-mode."""
+        for mode, timeout_s in (("wait", patience_s), ("abort", 60.0)):
+            try:
+                answer = await self._http.post(
+                    f"{url}/sleep", params={"level": "1", "mode": mode}, timeout=max(0.1, timeout_s)
+                )
+            except (httpx.HTTPError, OSError) as e:
+                if mode == "abort" or not isinstance(e, httpx.TimeoutException):
+                    raise EngineError(f"no answer to /sleep ({type(e).__name__})") from None
+                continue
+            if answer.status_code != 200:
+                raise EngineError(f"/sleep answered {answer.status_code}: {answer.text[:200]}")
+            return
+
+    async def wake(self, url: str, timeout_s: float = 120.0) -> None:
+        """Ends the sleep. EngineError says what came instead."""
+        try:
+            answer = await self._http.post(f"{url}/wake_up", timeout=timeout_s)
+        except (httpx.HTTPError, OSError) as e:
+            raise EngineError(f"no answer to /wake_up ({type(e).__name__})") from None
+        if answer.status_code != 200:
+            raise EngineError(f"/wake_up answered {answer.status_code}: {answer.text[:200]}")
+
+    async def sleeps(self, url: str) -> bool | None:
+        """Whether it sleeps; None when it does not say."""
+        answer = await self.get_json(f"{url}/is_sleeping")
+        return bool(answer["is_sleeping"]) if answer and "is_sleeping" in answer else None
+
     async def get_json(self, url: str, timeout_s: float = 2.0) -> dict[str, Any] | None:
         """A JSON object from a neighbour's admin page; None when it does not come."""
         try:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from seawall.decide import scale
+from seawall.decide.pool import FleetSeen, Turn, cost_of
 from seawall.decide.replace import Drain, Member, Start, moves
 from seawall.decide.replica import Phase
 from seawall.domain.seen import Replica
@@ -62,6 +63,8 @@ class FleetRunner:
         """Set by hand; the autoscaler then rests."""
         self.scale_reason = f"min {self.wanted}"
         self.stopping = False
+        self.turn: Turn | None = None
+        """What its pool allows now; nothing before the first look at a pool."""
         self._scale_state: scale.ScaleState = {}
         self._admitted: tuple[float, int] | None = None
         """When the gateway's count of admitted requests was read last, and what it was."""
@@ -78,23 +81,88 @@ class FleetRunner:
 
     def tick(self) -> None:
         """Forgets the stopped, scales, then starts and drains what `moves` says."""
+        self.look()
+        self.act()
+
+    def look(self) -> None:
+        """Forgets the stopped, and scales."""
         for index in [i for i, k in self.keepers.items() if k.life.phase is Phase.STOPPED]:
             self._means.gpus.give_back(self.keepers.pop(index).name)
         if not self.stopping:
             self._scale()
-        members = [
-            Member(index=i, generation=k.generation, phase=k.life.phase) for i, k in self.keepers.items()
-        ]
+
+    def act(self) -> None:
+        """Starts and drains what `moves` says, as far as the pool's turn allows."""
+        turn = None if self.stopping else self.turn
         wanted = 0 if self.stopping else self.wanted
-        for move in moves(members, wanted, self.generation, self._surge(wanted)):
+        if self.fleet.spec.pool is not None and not self.stopping:
+            wanted = min(wanted, turn.awake) if turn else 0
+        sleepers = [k for k in self.keepers.values() if k.life.phase is Phase.ASLEEP]
+        for keeper in sleepers[turn.asleep if turn else 0 :]:
+            keeper.drain("shutting down" if self.stopping else turn.reason if turn else "its pool is gone")
+        for move in moves(self._members(), wanted, self.generation, self._surge(wanted)):
             match move:
+                case Start() if any(k.generation == self.generation for k in sleepers):
+                    self._rouse(next(k for k in sleepers if k.generation == self.generation))
+                    return
                 case Start():
                     self._start(move)
                 case Drain():
-                    self.keepers[move.index].drain("shutting down" if self.stopping else move.reason)
+                    self._let_go(self.keepers[move.index], move.reason, turn)
+
+    def _members(self) -> list[Member]:
+        """What occupies room. Whoever dozes is on its way out of it."""
+        return [
+            Member(
+                index=i,
+                generation=k.generation,
+                phase=Phase.DRAINING if k.life.phase is Phase.DOZING else k.life.phase,
+            )
+            for i, k in self.keepers.items()
+            if k.life.phase is not Phase.ASLEEP
+        ]
+
+    def _rouse(self, keeper: Keeper) -> None:
+        """Wakes it; a new one takes its place where somebody else sits on its GPUs."""
+        if self._means.gpus.reclaim(keeper.name):
+            keeper.rouse()
+        else:
+            keeper.drain("its GPUs are taken; another one starts elsewhere")
+
+    def _let_go(self, keeper: Keeper, reason: str, turn: Turn | None) -> None:
+        """To sleep, where the pool lets it; else it drains and stops."""
+        resting = sum(k.life.phase in (Phase.DOZING, Phase.ASLEEP) for k in self.keepers.values())
+        fresh = keeper.generation == self.generation
+        if turn and resting < turn.asleep and fresh and keeper.life.phase is Phase.READY:
+            keeper.doze(turn.reason)
+        else:
+            why = turn.reason if turn and turn.move in ("unload", "sleep") else reason
+            keeper.drain("shutting down" if self.stopping else why)
+
+    def pooled(self) -> FleetSeen:
+        """This fleet as the decision about its pool sees it."""
+        pool = self.fleet.spec.pool
+        assert pool is not None
+        state = self._means.gateway().fleet(self.name)
+        phases = [k.life.phase for k in self.keepers.values()]
+        return FleetSeen(
+            name=self.name,
+            priority=pool.priority,
+            cost=cost_of(self.fleet),
+            wanted=self.wanted,
+            lowest=self.policy.lowest if self.pinned is None else self.pinned,
+            holds=sum(p not in (Phase.ASLEEP, Phase.STOPPED) for p in phases),
+            ready=Phase.READY in phases,
+            demand=float(state.get("pending", 0) or 0),
+            asleep=phases.count(Phase.ASLEEP),
+            can_sleep=pool.sleep,
+            startup_s=self.care.life.startup_s,
+        )
 
     def _surge(self, wanted: int) -> int:
-        """The spec's surge, as far as there are spare GPUs for it."""
+        """The spec's surge, as far as there are spare GPUs for it; none in a pool, whose room is others' too."""
+        if self.fleet.spec.pool is not None:
+            return 0
         surge = self.fleet.spec.rollout.max_surge
         if not (each := self.recipe.gpus):
             return surge
@@ -119,15 +187,16 @@ class FleetRunner:
 
     def settled(self) -> bool:
         """As many ready replicas of the wanted generation as wanted, and no other."""
-        want = [(self.generation, Phase.READY)] * self.wanted
-        return sorted((k.generation, k.life.phase) for k in self.keepers.values()) == want
+        allowed = self.turn.awake if self.turn else self.wanted
+        want = [(self.generation, Phase.READY)] * min(self.wanted, allowed)
+        return sorted((m.generation, m.phase) for m in self._members()) == want
 
     def discovered(self) -> list[Replica]:
         """What the gateway may know of."""
         out = []
         for k in self.keepers.values():
             if k.serving:
-                draining = k.life.phase is Phase.DRAINING
+                draining = k.life.phase in (Phase.DRAINING, Phase.DOZING)
                 out.append(
                     Replica(
                         name=k.name,
@@ -223,6 +292,8 @@ class FleetRunner:
         return seen.get("state") == "draining" and seen.get("in_flight") == 0
 
     def _changed(self, keeper: Keeper, why: str) -> None:
+        if keeper.life.phase is Phase.ASLEEP:
+            self._means.gpus.lend(keeper.name)
         self._means.publish()
         self._means.note(keeper.name, f"{keeper.life.phase}: {why}")
 

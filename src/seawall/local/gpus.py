@@ -23,6 +23,7 @@ class Gpus:
     devices: tuple[str, ...]
     """As CUDA_VISIBLE_DEVICES names them: UUIDs, indices or MIG instances."""
     _held: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    _lent: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
     def take(self, replica: str, count: int) -> tuple[str, ...] | None:
         """`count` devices that no other replica holds; None while there are too few."""
@@ -32,9 +33,24 @@ class Gpus:
         self._held[replica] = free[:count]
         return self._held[replica]
 
+    def lend(self, replica: str) -> None:
+        """It sleeps: its devices are for whoever is awake, until it takes them again."""
+        if replica in self._held:
+            self._lent[replica] = self._held.pop(replica)
+
+    def reclaim(self, replica: str) -> bool:
+        """It is to wake on the devices it was started with; False while somebody else holds one of them."""
+        devices = self._lent.get(replica, ())
+        if not set(devices) <= set(self.free()):
+            return False
+        if devices:
+            self._held[replica] = self._lent.pop(replica)
+        return True
+
     def give_back(self, replica: str) -> None:
         """Its process is gone. Harmless for one that holds nothing."""
         self._held.pop(replica, None)
+        self._lent.pop(replica, None)
 
     def free(self) -> tuple[str, ...]:
         held = {d for devices in self._held.values() for d in devices}

@@ -85,6 +85,14 @@ class Service(Protocol):
         """Nothing is in flight to it, as far as the router knows; None: not known."""
         ...
 
+    async def sleep(self, patience_s: float) -> str | None:
+        """Puts it to sleep, what runs ending first; None when it sleeps, else what came instead."""
+        ...
+
+    async def wake(self) -> str | None:
+        """None when it is awake, else what came instead."""
+        ...
+
 
 @dataclass(frozen=True, kw_only=True)
 class Care:
@@ -130,6 +138,7 @@ class Keeper:
         """It has proved itself since its last start: requests may be in flight to it."""
         self.pulse = Pulse()
         self._drain_why: str | None = None
+        self._sleep_why: str | None = None
         self._hurry = False
         self._memory_at = 0.0
 
@@ -137,6 +146,14 @@ class Keeper:
         """Asks it to finish and stop. Idempotent."""
         if self._drain_why is None:
             self._drain_why = why
+
+    def doze(self, why: str) -> None:
+        """Asks a ready one to finish what runs and sleep. Idempotent."""
+        self._sleep_why = self._sleep_why or why
+
+    def rouse(self) -> None:
+        """Asks a sleeping one to wake. Idempotent."""
+        self._sleep_why = None
 
     def hurry(self) -> None:
         """Ends a drain at once: kill."""
@@ -158,6 +175,10 @@ class Keeper:
                         await self._failed()
                     case Phase.DRAINING:
                         await self._draining()
+                    case Phase.DOZING:
+                        await self._dozing()
+                    case Phase.ASLEEP:
+                        await self._asleep()
                     case Phase.STOPPED:
                         return
                     case _:
@@ -168,7 +189,7 @@ class Keeper:
     def _happen(self, event: Event, why: str) -> None:
         self.life = step(self.life, event, self._clock.now(), self.care.life, why)
         if self.life.phase in (Phase.FAILED, Phase.STOPPED):
-            self.serving, self.load = False, None
+            self.serving, self.load, self._sleep_why = False, None, None
         self._changed(self, why)
 
     async def _pause(self, seconds: float) -> None:
@@ -228,6 +249,9 @@ class Keeper:
 
     async def _ready(self) -> None:
         while not self._interruption():
+            if self._sleep_why is not None:
+                self._happen(Event.DOZE, self._sleep_why)
+                return
             self.load = await self.service.load()
             verdict, self.pulse = feel(
                 self.pulse, self.load.tokens if self.load else None, self._clock.now(), self.care.liveness
@@ -257,6 +281,33 @@ class Keeper:
         self.memory_bytes = resident_bytes(child.pid)
         limit = self.care.limits.memory_bytes
         return limit is not None and child.limited_by == "nothing" and self.memory_bytes > limit
+
+    async def _dozing(self) -> None:
+        """The router has been told; what is in flight finishes, within the drain's time, and then it sleeps."""
+        began = self._clock.now()
+        while self._clock.now() - began < self.care.notice_s and not self.service.idle():
+            if self._interruption():
+                return
+            await self._pause(SLICE_S)
+        failed = await self.service.sleep(self.care.drain_s)
+        if self._interruption():
+            return
+        if failed is not None:
+            self._happen(Event.STALLED, f"could not be put to sleep: {failed}")
+            return
+        self.serving, self.load = False, None
+        self._happen(Event.SLEPT, f"asleep after {self._clock.now() - began:.1f} s")
+
+    async def _asleep(self) -> None:
+        while not self._interruption():
+            if self._sleep_why is None:
+                failed = await self.service.wake()
+                if failed is None:
+                    self._happen(Event.WAKE, "woken")
+                    return
+                self.drain(f"could not be woken: {failed}")
+                continue
+            await self._pause(self.care.look_s)
 
     async def _failed(self) -> None:
         await self._bury()

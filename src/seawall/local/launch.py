@@ -74,7 +74,16 @@ def flags(fleet: Fleet) -> list[str]:
     args.append("--enable-prefix-caching" if engine.prefix_caching else "--no-enable-prefix-caching")
     if engine.enforce_eager:
         args.append("--enforce-eager")
+    if spec.pool is not None and spec.pool.sleep:
+        args.append("--enable-sleep-mode")
     return [*args, *engine.extra_args]
+
+
+def switches(fleet: Fleet) -> dict[str, str]:
+    """Environment that opens the engine's own admin routes, only where the spec needs them. The engine listens on
+    the loopback address alone, and the gateway passes none of them on."""
+    pool = fleet.spec.pool
+    return {"VLLM_SERVER_DEV_MODE": "1"} if pool is not None and pool.sleep else {}
 
 
 def queue_bound(fleet: Fleet) -> int:
@@ -86,7 +95,9 @@ def queue_bound(fleet: Fleet) -> int:
 def sim_recipe(fleet: Fleet) -> Recipe:
     """The simulated engine, of this same Python."""
     program = (sys.executable, "-m", "seawall", "engine", "sim", fleet.name)
-    return Recipe(fleet=fleet, engine="sim", program=program, env=base_env() | fleet.spec.engine.env)
+    return Recipe(
+        fleet=fleet, engine="sim", program=program, env=base_env() | switches(fleet) | fleet.spec.engine.env
+    )
 
 
 def vllm_recipe(fleet: Fleet, vllm: Path, model: Path, cache: Path) -> Recipe:
@@ -114,7 +125,7 @@ def vllm_recipe(fleet: Fleet, vllm: Path, model: Path, cache: Path) -> Recipe:
         fleet=fleet,
         engine="vllm",
         program=(str(vllm), "serve", str(model)),
-        env=env | fleet.spec.engine.env,
+        env=env | switches(fleet) | fleet.spec.engine.env,
         gpus=gpus.wanted(fleet),
     )
 

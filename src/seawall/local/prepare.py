@@ -11,6 +11,7 @@ from pathlib import Path
 
 from seawall.config.model_config import resolve
 from seawall.decide.plan import plan
+from seawall.decide.pool import cost_of, policy_of
 from seawall.decide.replica import LifePolicy
 from seawall.domain import switches
 from seawall.domain.action import Plan
@@ -21,6 +22,7 @@ from seawall.errors import EngineError, InputError, SeawallError
 from seawall.local import engine_env, gpus, model
 from seawall.local.keeper import Care
 from seawall.local.launch import Recipe, own_vllm, sim_recipe, vllm_recipe
+from seawall.local.pools import by_pool
 from seawall.local.services import GatewayPlace
 from seawall.local.supervisor import Setup, free_memory
 
@@ -87,7 +89,13 @@ def check_port(port: int, flag: str = "--port") -> None:
 
 def check_memory(recipes: Sequence[Recipe], need: dict[str, int], free: int) -> None:
     """EngineError unless the fewest replicas of every fleet fit into the memory that is free."""
-    least = sum(max(1, r.fleet.spec.scaling.min) * need[r.fleet.name] for r in recipes)
+    least = sum(
+        max(1, r.fleet.spec.scaling.min) * need[r.fleet.name] for r in recipes if not r.fleet.spec.pool
+    )
+    for members in by_pool([r.fleet for r in recipes]).values():
+        # One after the other: as many of the largest as the pool holds at once.
+        places = policy_of(members).capacity // min(cost_of(f) for f in members)
+        least += sum(sorted((need[f.name] for f in members), reverse=True)[: max(1, places)])
     if least > free:
         raise EngineError(
             f"the fewest replicas need about {show_bytes(least)} of memory, and {show_bytes(free)} are free.",
@@ -105,7 +113,10 @@ def planned(fleet: Fleet) -> Plan | None:
 
 def check_gpus(recipes: Sequence[Recipe], visible: Callable[[], tuple[str, ...]]) -> tuple[str, ...]:
     """This machine's GPUs, asked for only when a fleet wants some; EngineError when the fewest replicas lack one."""
-    least = sum(max(1, r.fleet.spec.scaling.min) * r.gpus for r in recipes)
+    alone = [r for r in recipes if not r.fleet.spec.pool]
+    least = sum(max(1, r.fleet.spec.scaling.min) * r.gpus for r in alone)
+    for members in by_pool([r.fleet for r in recipes]).values():
+        least += max(r.gpus for r in recipes if r.fleet in members)
     if not least:
         return ()
     devices = visible()

@@ -54,6 +54,20 @@ class EngineService:
     def idle(self) -> bool | None:
         return self._idle()
 
+    async def sleep(self, patience_s: float) -> str | None:
+        try:
+            await self._client.sleep(self.url, patience_s)
+        except EngineError as e:
+            return e.message
+        return None
+
+    async def wake(self) -> str | None:
+        try:
+            await self._client.wake(self.url)
+        except EngineError as e:
+            return e.message
+        return None
+
 
 @dataclass(frozen=True, kw_only=True)
 class GatewayPlace:
@@ -111,6 +125,12 @@ class GatewayService:
     def idle(self) -> bool | None:
         """It drains by itself on SIGTERM, and needs no notice first."""
         return True
+
+    async def sleep(self, patience_s: float) -> str | None:
+        return "a gateway does not sleep"
+
+    async def wake(self) -> str | None:
+        return "a gateway does not sleep"
 
     def fleet(self, name: str) -> dict[str, Any]:
         """What it says of a fleet; {} while it says nothing."""

@@ -92,5 +92,7 @@ def _fleet(fleet: FleetRunner, supervisor: Supervisor) -> dict[str, Any]:
         "generation": fleet.generation,
         "settled": fleet.settled(),
         "scale_reason": fleet.scale_reason,
+        "pool": fleet.fleet.spec.pool.name if fleet.fleet.spec.pool else None,
+        "pool_reason": f"{fleet.turn.move}: {fleet.turn.reason}" if fleet.turn else None,
         **{k: seen.get(k) for k in _GATEWAY_SAYS},
     }

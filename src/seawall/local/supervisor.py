@@ -28,6 +28,7 @@ from seawall.local.fleet import FleetRunner, Means, care_of
 from seawall.local.gpus import Gpus
 from seawall.local.keeper import Care, Keeper, Spawn
 from seawall.local.launch import Recipe
+from seawall.local.pools import Pools
 from seawall.local.services import GatewayPlace, GatewayService
 
 TICK_S = 0.5
@@ -85,6 +86,7 @@ class Supervisor:
         self._group: asyncio.TaskGroup | None = None
         self._stop = asyncio.Event()
         self._fleets: list[FleetRunner] = []
+        self._pools = Pools(self._clock, self.note)
         self.started_at = time.time()
 
     @property
@@ -217,7 +219,10 @@ class Supervisor:
     def _tick(self) -> None:
         self._keep_gateway()
         for fleet in self._fleets:
-            fleet.tick()
+            fleet.look()
+        self._pools.turn(self._fleets)
+        for fleet in self._fleets:
+            fleet.act()
         self.publish()
         self._write_state()
 

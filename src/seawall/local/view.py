@@ -49,7 +49,8 @@ def fleet_line(f: Mapping[str, Any]) -> str:
         parts.append(
             f"{f['finished_total']} answered, {f['failed_total']} failed, {f['rejected_total']} rejected"
         )
-    return f"{f['name']}: " + "   ".join(parts) + f"\n  scale: {f['scale_reason']}"
+    pool = f"; pool {f['pool']}: {f['pool_reason']}" if f.get("pool_reason") else ""
+    return f"{f['name']}: " + "   ".join(parts) + f"\n  scale: {f['scale_reason']}{pool}"
 
 
 def table(rows: list[list[str]]) -> list[str]:

@@ -51,6 +51,15 @@ def test_a_rollout_whose_new_replica_keeps_failing_takes_nothing_away() -> None:
     assert moves([*ready(0, 1), Member(index=2, generation=1, phase=Phase.FAILED)], 2, 1, 1) == []
 
 
+def test_without_room_for_one_more_an_old_one_leaves_first_one_at_a_time() -> None:
+    (drain,) = moves(ready(0, 1), 2, 1, 0)
+    assert isinstance(drain, Drain)
+    draining = [Member(index=0, generation=0, phase=Phase.DRAINING), *ready(1)]
+    assert moves(draining, 2, 1, 0) == [], "its place is not free yet"
+    (start,) = moves(ready(1), 2, 1, 0)
+    assert isinstance(start, Start)
+
+
 def test_to_zero() -> None:
     assert {m.index for m in moves(ready(0, 1), 0, 0, 1)} == {0, 1}
     assert {m.index for m in moves(ready(0, 1), 0, 1, 1)} == {0, 1}

@@ -76,6 +76,8 @@ class FakeService:
         self.moving = True
         self.quiet: bool | None = None
         self._started = 0.0
+        self.asleep = False
+        self.refuses: str | None = None
 
     async def spawn(
         self, argv: Sequence[str], env: Mapping[str, str], log: Path, limits: Limits | None
@@ -103,3 +105,11 @@ class FakeService:
 
     def idle(self) -> bool | None:
         return self.quiet
+
+    async def sleep(self, patience_s: float) -> str | None:
+        self.asleep = self.refuses is None
+        return self.refuses
+
+    async def wake(self) -> str | None:
+        self.asleep = self.refuses is not None
+        return self.refuses

@@ -148,3 +148,14 @@ def test_too_few_gpus_are_refused_before_anything_starts() -> None:
         check_gpus([recipe], lambda: tuple("0123"))
     assert check_gpus([recipe], lambda: tuple("01234567")) == tuple("01234567")
     assert check_gpus([sim_recipe(fleet(2))], lambda: pytest.fail("not asked")) == ()
+
+
+def test_a_sleeper_lends_its_gpus_and_wakes_only_on_the_same_ones() -> None:
+    ledger = Gpus(("a", "b"))
+    assert ledger.take("one", 1) == ("a",)
+    ledger.lend("one")
+    assert ledger.take("two", 2) == ("a", "b")
+    assert not ledger.reclaim("one")
+    ledger.give_back("two")
+    assert ledger.reclaim("one")
+    assert ledger.free() == ("b",)

@@ -62,6 +62,50 @@ async def test_it_starts_proves_itself_and_serves(story: Story) -> None:
     assert story.at(Phase.STOPPED)
 
 
+async def test_it_finishes_what_runs_sleeps_wakes_and_proves_itself_again(story: Story) -> None:
+    task = asyncio.create_task(story.keeper.run())
+    await story.until(Phase.READY)
+    story.service.quiet = True
+    story.keeper.doze("somebody else needs the room")
+    await story.until(Phase.ASLEEP)
+    assert story.service.asleep
+    assert not story.keeper.serving
+    await story.play(500)
+    assert story.at(Phase.ASLEEP), "no liveness probe wakes or kills a sleeper"
+    story.keeper.rouse()
+    await story.until(Phase.READY)
+    assert not story.service.asleep
+    assert len(story.service.processes) == 1
+    await story.end(task)
+
+
+@pytest.mark.parametrize("asleep", [False, True])
+async def test_one_that_refuses_to_sleep_or_to_wake_is_stopped(story: Story, asleep: bool) -> None:
+    task = asyncio.create_task(story.keeper.run())
+    await story.until(Phase.READY)
+    story.service.quiet = True
+    if asleep:
+        story.keeper.doze("because")
+        await story.until(Phase.ASLEEP)
+    story.service.refuses = "it answered 500"
+    story.keeper.rouse() if asleep else story.keeper.doze("because")
+    await story.until(Phase.STOPPED if asleep else Phase.FAILED)
+    assert "it answered 500" in "".join(story.told)
+    story.service.refuses = None
+    await story.end(task)
+
+
+async def test_a_sleeper_that_dies_is_seen(story: Story) -> None:
+    task = asyncio.create_task(story.keeper.run())
+    await story.until(Phase.READY)
+    story.service.quiet = True
+    story.keeper.doze("because")
+    await story.until(Phase.ASLEEP)
+    story.service.processes[0].die(137)
+    await story.until(Phase.FAILED)
+    await story.end(task)
+
+
 async def test_a_crash_is_restarted_after_a_back_off(story: Story) -> None:
     task = asyncio.create_task(story.keeper.run())
     await story.until(Phase.READY)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -102,3 +103,8 @@ def length(text: str) -> int:
         return 4096
     scale = {"k": 1000, "K": 1024, "m": 10**6, "M": 2**20}.get(text[-1:], 1)
     return int(float(text[:-1] if scale > 1 else text) * scale)
+
+
+def switched_on(variable: str) -> bool:
+    """An environment variable that vLLM reads as a switch: 1 or true."""
+    return os.environ.get(variable, "0").strip().lower() in ("1", "true")

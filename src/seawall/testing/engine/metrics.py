@@ -103,7 +103,12 @@ class Metrics:
         self.http[key] = self.http.get(key, 0) + 1
 
     def text(
-        self, gauges: dict[str, float], counters: dict[str, float], finished: dict[str, int], cache: str
+        self,
+        gauges: dict[str, float],
+        counters: dict[str, float],
+        finished: dict[str, int],
+        cache: str,
+        asleep: str = "awake",
     ) -> str:
         """The exposition. `gauges` and `counters` are unlabelled vLLM names without the `vllm:` prefix."""
         out: list[str] = []
@@ -122,7 +127,7 @@ class Metrics:
             "gauge",
             [(f'{self.labels},reason="{reason}"', v) for reason, v in reasons],
         )
-        states = [("awake", 1.0), ("weights_offloaded", 0.0), ("discard_all", 0.0)]
+        states = [(s, float(s == asleep)) for s in ("awake", "weights_offloaded", "discard_all")]
         series(
             "vllm:engine_sleep_state",
             "gauge",

@@ -15,6 +15,7 @@ from seawall.testing.engine import asks
 from seawall.testing.engine.answers import FINGERPRINT, Answer
 from seawall.testing.engine.asks import Json, Refused
 from seawall.testing.engine.faults import read_fault
+from seawall.testing.engine.flags import switched_on
 from seawall.testing.engine.generation import Generation
 from seawall.testing.engine.typed_answers import Messages, Responses, chat_of_messages, chat_of_response
 from seawall.testing.engine.wire import Connection, Request
@@ -47,10 +48,15 @@ class Routes:
             "/v1/models": {"GET": self.models},
             "/tokenize": {"POST": self.tokenize},
             "/detokenize": {"POST": self.detokenize},
-            "/v1/load_lora_adapter": {"POST": self.load_adapter},
-            "/v1/unload_lora_adapter": {"POST": self.unload_adapter},
             "/sim/fault": {"POST": self.fault, "GET": self.faults},
         }
+        if switched_on("VLLM_ALLOW_RUNTIME_LORA_UPDATING"):
+            self.table["/v1/load_lora_adapter"] = {"POST": self.load_adapter}
+            self.table["/v1/unload_lora_adapter"] = {"POST": self.unload_adapter}
+        if switched_on("VLLM_SERVER_DEV_MODE"):
+            self.table["/sleep"] = {"POST": self.fall_asleep}
+            self.table["/wake_up"] = {"POST": self.wake_up}
+            self.table["/is_sleeping"] = {"GET": self.is_sleeping}
         if pooling:
             self.table["/v1/embeddings"] = {"POST": self.embeddings}
         else:
@@ -152,7 +158,9 @@ class Routes:
             f'block_size="{limits.block_size}",enable_prefix_caching="{limits.prefix_caching}",engine="0",'
             f'kv_cache_size_tokens="{limits.blocks * limits.block_size}",num_gpu_blocks="{limits.blocks}"'
         )
-        text = e.metrics.text(e.gauges(), {k: float(v) for k, v in counters.items()}, c.finished, cache)
+        text = e.metrics.text(
+            e.gauges(), {k: float(v) for k, v in counters.items()}, c.finished, cache, e.sleep.state
+        )
         connection.respond(200, text.encode(), kind="text/plain; version=1.0.0; charset=utf-8")
 
     def tokenize(self, connection: Connection, request: Request) -> None:
@@ -300,12 +308,25 @@ class Routes:
     def load_adapter(self, connection: Connection, request: Request) -> None:
         data = self._body(request, model=False)
         name, path = data.get("lora_name"), data.get("lora_path")
+        e = self.engine
         if not name or not path:
             raise Refused("Both 'lora_name' and 'lora_path' must be provided.", kind="InvalidUserInput")
-        if name in self.engine.adapters:
-            text = f"The lora adapter '{name}' has already been loaded."
+        if name in e.names:
+            text = f"The lora adapter '{name}' conflicts with a served base model."
             raise Refused(text, kind="InvalidUserInput")
-        self.engine.adapters[str(name)] = str(path)
+        if name in e.adapters and not data.get("load_inplace"):
+            text = (
+                f"The lora adapter '{name}' has already been loaded. If you want to load the adapter in place, "
+                "set 'load_inplace' to True."
+            )
+            raise Refused(text, kind="InvalidUserInput")
+        if not e.args.enable_lora:
+            raise Refused(
+                "LoRA is not enabled. Use --enable-lora to enable LoRA.", 500, "InternalServerError"
+            )
+        if str(path).startswith("missing"):
+            raise Refused(f"No adapter found for '{path}'", 404, "NotFoundError")
+        e.adapters[str(name)] = str(path)
         connection.respond(
             200, f"Success: LoRA adapter '{name}' added successfully.".encode(), kind="text/plain"
         )
@@ -317,6 +338,24 @@ class Routes:
         connection.respond(
             200, f"Success: LoRA adapter '{name}' removed successfully.".encode(), kind="text/plain"
         )
+
+    def fall_asleep(self, connection: Connection, request: Request) -> None:
+        level, mode = request.query.get("level", "1"), request.query.get("mode", "abort")
+        if level not in ("0", "1", "2") or mode not in ("abort", "wait", "keep"):
+            raise Refused("level is 0, 1 or 2, mode is abort, wait or keep", 422, "Unprocessable Entity")
+
+        async def asleep() -> None:
+            await self.engine.sleep.fall(int(level), mode)
+            connection.respond(200, _encode({"status": "sleeping", "level": int(level)}))
+
+        self.engine.spawn(asleep())
+
+    def wake_up(self, connection: Connection, request: Request) -> None:
+        self.engine.sleep.wake_up()
+        connection.respond(200, _encode({"status": "awake", "tags": None}))
+
+    def is_sleeping(self, connection: Connection, request: Request) -> None:
+        connection.respond(200, _encode({"is_sleeping": self.engine.scheduler.paused}))
 
     def fault(self, connection: Connection, request: Request) -> None:
         fault = read_fault(asks.decode(request.body))

@@ -105,6 +105,8 @@ class Scheduler:
         self.waiting: list[Sequence] = []
         self.running: list[Sequence] = []
         self.counters = Counters()
+        self.paused = False
+        """New sequences are taken and not started; those that run go on. As `PAUSED_NEW` in vLLM."""
 
     @property
     def busy(self) -> bool:
@@ -146,7 +148,8 @@ class Scheduler:
             if sequence in self.running if preempted else True:
                 chunks.append((sequence, want))
                 budget -= want
-        while self.waiting and not preempted and budget > 0 and len(self.running) < self.limits.max_num_seqs:
+        may_start = not preempted and not self.paused
+        while self.waiting and may_start and budget > 0 and len(self.running) < self.limits.max_num_seqs:
             sequence = self.waiting[0]
             if not self._start(sequence, budget, now):
                 break

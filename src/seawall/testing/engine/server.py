@@ -26,6 +26,7 @@ from seawall.testing.engine.generation import Generation
 from seawall.testing.engine.metrics import Metrics
 from seawall.testing.engine.routes import Routes
 from seawall.testing.engine.scheduler import Limits, Scheduler, Sequence
+from seawall.testing.engine.sleep import Sleep
 from seawall.testing.engine.tokens import vocabulary
 from seawall.testing.engine.wire import Connection
 
@@ -67,6 +68,7 @@ class Engine:
         self.exit_code = 0
         self.created = int(time.time())
         self.server: asyncio.Server | None = None
+        self.sleep = Sleep(self.scheduler, self.live, self.wake)
         self.routes = Routes(self)
         self._gauges: dict[str, float] = {}
         self._background: set[asyncio.Task[None]] = set()
@@ -130,7 +132,8 @@ class Engine:
             s = self.scheduler
             self._gauges = {
                 "num_requests_running": float(len(s.running)),
-                "num_requests_waiting": float(len(s.waiting)),
+                # A paused engine says that nobody waits: measured on vLLM 0.32.
+                "num_requests_waiting": 0.0 if s.paused else float(len(s.waiting)),
                 "kv_cache_usage_perc": s.pool.usage,
             }
         return self._gauges
@@ -148,14 +151,14 @@ class Engine:
         elif fault.kind == "die":
             os.kill(os.getpid(), signal.SIGKILL)
         elif fault.kind == "engine-dead":
-            self._spawn(self._die())
+            self.spawn(self._die())
         else:
             self.armed.active[fault.kind] = fault
             if fault.kind in ("hang", "black-hole"):
                 self.gauges()
                 self.thaw.clear()
             if fault.kind == "refuse":
-                self._spawn(self._stop_listening())
+                self.spawn(self._stop_listening())
                 for connection in list(self.connections):
                     connection.leave()
             if fault.seconds is not None:
@@ -166,7 +169,7 @@ class Engine:
         if kind in ("hang", "black-hole"):
             self.thaw.set()
         if kind == "refuse":
-            self._spawn(self.listen())
+            self.spawn(self.listen())
 
     def _clear(self) -> None:
         kinds = list(self.armed.active)
@@ -174,7 +177,7 @@ class Engine:
         for kind in kinds:
             self._end(kind)
 
-    def _spawn(self, work: Coroutine[None, None, None]) -> None:
+    def spawn(self, work: Coroutine[None, None, None]) -> None:
         task = asyncio.ensure_future(work)
         self._background.add(task)
         task.add_done_callback(self._background.discard)
@@ -211,7 +214,7 @@ class Engine:
         if self.draining or self.stopped.is_set():
             return
         self.draining = True
-        self._spawn(self._shut_down())
+        self.spawn(self._shut_down())
 
     async def _shut_down(self) -> None:
         if self.args.shutdown_timeout > 0:

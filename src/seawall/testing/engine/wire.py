@@ -11,6 +11,7 @@ import struct
 from collections.abc import Callable
 from http import HTTPStatus
 from typing import Any, cast
+from urllib.parse import parse_qsl
 
 import httptools
 
@@ -21,13 +22,12 @@ _STATUS = {s.value: f"HTTP/1.1 {s.value} {s.phrase}\r\nserver: uvicorn\r\n".enco
 class Request:
     """One parsed request. Header names are lower-case."""
 
-    __slots__ = ("body", "headers", "keep_alive", "method", "path")
+    __slots__ = ("body", "headers", "keep_alive", "method", "path", "query")
 
-    def __init__(
-        self, method: str, path: str, headers: dict[str, str], body: bytes, keep_alive: bool
-    ) -> None:
+    def __init__(self, method: str, url: str, headers: dict[str, str], body: bytes, keep_alive: bool) -> None:
         self.method = method
-        self.path = path
+        self.path, _, query = url.partition("?")
+        self.query = dict(parse_qsl(query)) if query else {}
         self.headers = headers
         self.body = body
         self.keep_alive = keep_alive
@@ -110,10 +110,10 @@ class Connection(asyncio.Protocol):
     def on_message_complete(self) -> None:
         if self.transport.is_closing():
             return
-        path = self._url.split(b"?", 1)[0].decode("latin-1")
+        url = self._url.decode("latin-1")
         method = self._parser.get_method().decode()
         keep = bool(self._parser.should_keep_alive())
-        self._waiting.append(Request(method, path, self._headers, b"".join(self._body), keep))
+        self._waiting.append(Request(method, url, self._headers, b"".join(self._body), keep))
         if not self.busy:
             self._next()
 
