@@ -11,10 +11,10 @@ from dataclasses import dataclass, replace
 
 from seawall.decide.plan.candidates import Split, formats_for, gpus_for, setup_for, splits_for
 from seawall.decide.plan.cpu import plan_cpu
+from seawall.decide.plan.draw import draw
 from seawall.decide.plan.memory import Memory, margin_gib, spend
 from seawall.decide.plan.roofline import Speed, estimate, timing
 from seawall.decide.plan.setup import GIB, Setup
-from seawall.decide.plan.startup import host_needs, startup_budget
 from seawall.domain.action import Plan, Rejected, Timing
 from seawall.domain.catalog.gpus import Gpu
 from seawall.domain.catalog.prices import Prices
@@ -190,72 +190,31 @@ def _dearer(
 
 
 def _to_plan(fleet: Fleet, c: Candidate, prices: Prices, rejected: list[Rejected]) -> Plan:
-    setup, memory, speed = c.setup, c.memory, c.speed
-    startup, storage = startup_budget(fleet, setup, memory.weights.total)
-    host = host_needs(fleet, setup, memory)
-    per_node = fleet.spec.hardware.gpus_per_node or c.gpu.per_node
+    spec, memory, speed = fleet.spec, c.memory, c.speed
+    drawn = draw(fleet, c.model, c.gpu.name, c.setup, memory, speed)
     saturating = speed.concurrency if speed else 0
-    rate = speed.tokens_per_s / max(1, fleet.spec.traffic.output_tokens) if speed else 0.0
-    target = fleet.spec.scaling.target or max(1.0, round(TARGET_SHARE * saturating, 1))
-    queue = (speed.room if speed else 1) + max(8, math.ceil(rate * fleet.spec.traffic.slo.ttft))
+    rate = speed.tokens_per_s / max(1, spec.traffic.output_tokens) if speed else 0.0
+    queue = (speed.room if speed else 1) + max(8, math.ceil(rate * spec.traffic.slo.ttft))
     usd = c.usd_per_hour
     per_million = None
     if usd is not None and speed and speed.tokens_per_s > 0:
         per_million = usd / 3600 / (TARGET_SHARE * speed.tokens_per_s) * 1e6
-    return Plan(
-        fleet=fleet.name,
-        model=c.model.name,
-        fits=memory.fits,
-        verdict=memory.verdict,
-        reason=memory.reason if memory.fits else f"{memory.reason}; {_cure(memory, setup)}",
-        gpu=c.gpu.name,
+    return replace(
+        drawn,
+        reason=memory.reason if memory.fits else f"{memory.reason}; {_cure(memory, c.setup)}",
         gpus_per_replica=c.split.gpus,
-        tensor_parallel=setup.tp,
-        pipeline_parallel=setup.pp,
-        data_parallel=setup.dp,
-        expert_parallel=setup.ep,
-        decode_context_parallel=setup.dcp,
-        nodes_per_replica=math.ceil(c.split.gpus / per_node),
+        nodes_per_replica=math.ceil(c.split.gpus / (spec.hardware.gpus_per_node or c.gpu.per_node)),
         quantization=c.quantization,
-        dtype=c.model.dtype,
-        weights_bytes=memory.weights.total,
-        parameters=memory.weights.parameters,
-        weights_gib_per_gpu=memory.weights_gib,
-        activation_gib_per_gpu=memory.activation_gib,
-        non_torch_gib_per_gpu=memory.non_torch_gib,
-        cuda_graph_gib_per_gpu=memory.graphs_gib,
-        kv_cache_gib_per_gpu=max(0.0, memory.kv_gib),
-        kv_cache_tokens=memory.tokens,
-        kv_cache_blocks=memory.blocks,
-        kv_bytes_per_token=memory.layout.bytes_per_token,
-        needed_kv_gib_per_gpu=memory.needed_gib,
-        block_size=memory.layout.block,
-        max_model_len=setup.max_model_len,
-        max_model_len_limit=memory.longest,
-        max_concurrency=memory.concurrency,
-        max_num_seqs=setup.max_num_seqs,
-        max_num_batched_tokens=setup.batched_tokens,
-        gpu_memory_utilization=setup.utilization,
         saturating_concurrency=saturating,
-        scaling_target=target,
-        engine_queue_bound=fleet.spec.engine.max_queued_requests or queue,
-        gateway_queue_bound=fleet.spec.gateway.max_queued
-        or max(8, math.ceil(60 * rate * max(1, fleet.spec.scaling.min))),
-        startup=startup,
-        host_memory_bytes=host.memory_bytes,
-        shm_bytes=host.shm_bytes,
-        ephemeral_bytes=host.ephemeral_bytes,
-        volume_bytes=host.volume_bytes,
-        **({"timing": speed.timing} if speed else {}),
-        ttft_s=speed.ttft_s if speed else 0.0,
-        tpot_s=speed.tpot_s if speed else 0.0,
-        tokens_per_s=speed.tokens_per_s if speed else 0.0,
-        bound=speed.bound if speed else "",
+        scaling_target=spec.scaling.target or max(1.0, round(TARGET_SHARE * saturating, 1)),
+        engine_queue_bound=spec.engine.max_queued_requests or queue,
+        gateway_queue_bound=spec.gateway.max_queued
+        or max(8, math.ceil(60 * rate * max(1, spec.scaling.min))),
         usd_per_hour=usd,
         usd_per_million_tokens=per_million,
         prices_as_of=prices.as_of if usd is not None else None,
         rejected=tuple(rejected),
-        notes=_notes(fleet, c, storage),
+        notes=(*_notes(fleet, c), *drawn.notes),
     )
 
 
@@ -274,7 +233,7 @@ def _cure(memory: Memory, setup: Setup) -> str:
     return "take more or larger GPUs, or allow a smaller format (allowQuantizations)"
 
 
-def _notes(fleet: Fleet, c: Candidate, storage: str) -> tuple[str, ...]:
+def _notes(fleet: Fleet, c: Candidate) -> tuple[str, ...]:
     notes = [*c.model.notes]
     if c.gpu.assumed:
         notes.append(c.gpu.assumed)
@@ -291,5 +250,4 @@ def _notes(fleet: Fleet, c: Candidate, storage: str) -> tuple[str, ...]:
         notes.append(f"{c.gpu.name} has no fp8 arithmetic: weights are stored in fp8 and computed in 16 bit")
     if c.setup.pp > 1:
         notes.append("with pipeline parallelism throughput is estimated without overlap of the stages")
-    notes.append(f"weights arrive at the speed of: {storage}")
     return tuple(notes)

@@ -7,12 +7,13 @@ backend's default takes a share of the machine that a second replica then misses
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
+from seawall.decide.plan.draw import draw
 from seawall.decide.plan.kv import layout
 from seawall.decide.plan.memory import Memory
 from seawall.decide.plan.roofline import estimate
 from seawall.decide.plan.setup import GIB, Setup, parse_version
-from seawall.decide.plan.startup import host_needs, startup_budget
 from seawall.decide.plan.weights import DTYPE_BYTES, bytes_per_weight, weigh
 from seawall.domain.action import Plan, Timing
 from seawall.domain.catalog.gpus import Gpu
@@ -52,7 +53,7 @@ def plan_cpu(fleet: Fleet, model: ModelConfig, calibration: Timing | None) -> Pl
     longest = shape.longest(blocks, model.context, setup)
     if spec.traffic.max_context is None and longest < asked and longest >= 1024:
         asked = longest // 1024 * 1024
-        setup = Setup(**{**setup.__dict__, "max_model_len": asked})
+        setup = replace(setup, max_model_len=asked)
     needed = shape.request_blocks(asked, setup) * shape.block_bytes / GIB
     fits = needed <= cache / GIB
     reason = (
@@ -81,8 +82,6 @@ def plan_cpu(fleet: Fleet, model: ModelConfig, calibration: Timing | None) -> Pl
 
 
 def _dequantized(model: ModelConfig) -> ModelConfig:
-    from dataclasses import replace
-
     return replace(model, quantization=None, checkpoint_bytes=None)
 
 
@@ -101,60 +100,24 @@ def _to_plan(
         source="rough estimate for one CPU",
     )
     speed = estimate(setup, memory, spec.traffic, step)
-    startup, storage = startup_budget(fleet, setup, weights.total)
-    host = host_needs(fleet, setup, memory)
     # Without measured step times the roofline's knee says little on a CPU: a replica is run at its seats.
     saturating = speed.concurrency if calibration else speed.room
     rate = speed.tokens_per_s / max(1, spec.traffic.output_tokens)
-    notes = (
-        *model.notes,
-        f"speed is a {step.source}; measure it with `seawall bench --calibrate`",
-        f"weights arrive at the speed of: {storage}",
-    )
-    return Plan(
-        fleet=fleet.name,
-        model=model.name,
-        fits=memory.fits,
-        verdict=memory.verdict,
-        reason=memory.reason,
-        gpu="cpu",
-        gpus_per_replica=0,
-        tensor_parallel=1,
+    drawn = draw(fleet, model, "cpu", setup, memory, speed)
+    weight_bytes = bytes_per_weight(model.quantization, DTYPE_BYTES[model.dtype])
+    return replace(
+        drawn,
         quantization=model.quantization.method if model.quantization else None,
-        dtype=model.dtype,
-        weights_bytes=int(
-            weights.parameters * bytes_per_weight(model.quantization, DTYPE_BYTES[model.dtype])
-        ),
-        parameters=weights.parameters,
-        weights_gib_per_gpu=memory.weights_gib,
-        activation_gib_per_gpu=memory.activation_gib,
-        non_torch_gib_per_gpu=memory.non_torch_gib,
-        kv_cache_gib_per_gpu=memory.kv_gib,
-        kv_cache_tokens=memory.tokens,
-        kv_cache_blocks=memory.blocks,
-        kv_bytes_per_token=memory.layout.bytes_per_token,
-        needed_kv_gib_per_gpu=memory.needed_gib,
-        block_size=memory.layout.block,
-        max_model_len=setup.max_model_len,
-        max_model_len_limit=memory.longest,
-        max_concurrency=memory.concurrency,
-        max_num_seqs=setup.max_num_seqs,
-        max_num_batched_tokens=setup.batched_tokens,
+        weights_bytes=int(weights.parameters * weight_bytes),
         gpu_memory_utilization=spec.engine.gpu_memory_utilization or 0.92,
         saturating_concurrency=saturating,
         scaling_target=spec.scaling.target or max(1.0, round(0.7 * saturating, 1)),
         engine_queue_bound=spec.engine.max_queued_requests or 2 * setup.max_num_seqs,
         gateway_queue_bound=spec.gateway.max_queued
         or max(64, math.ceil(60 * rate * max(1, spec.scaling.min))),
-        startup=startup,
-        host_memory_bytes=host.memory_bytes,
-        shm_bytes=host.shm_bytes,
-        ephemeral_bytes=host.ephemeral_bytes,
-        volume_bytes=host.volume_bytes,
-        timing=step,
-        ttft_s=speed.ttft_s,
-        tpot_s=speed.tpot_s,
-        tokens_per_s=speed.tokens_per_s,
-        bound=speed.bound,
-        notes=notes,
+        notes=(
+            *model.notes,
+            f"speed is a {step.source}; measure it with `seawall bench --calibrate`",
+            *drawn.notes,
+        ),
     )
