@@ -32,7 +32,7 @@ from seawall.gateway.record import Record
 from seawall.gateway.relay import Exchange
 from seawall.gateway.request import Request
 from seawall.gateway.seam import session
-from seawall.gateway.tenants import Tenant, pass_limits
+from seawall.gateway.tenants import Share, Tenant, pass_limits
 from seawall.gateway.upstream import Pool
 from seawall.gateway.wire import Clock, Refusal, poisonous
 
@@ -109,7 +109,8 @@ class App:
         self.keys_for_all = False
         self.audit: Audit | None = None
         self.spans: Spans | None = None
-        self.workers = 1
+        self.share: Share | None = None
+        """With several processes: the accounts that they keep together."""
         self.engine_tls: ssl.SSLContext | None = None
         self._engine_key = engine_key
         self._seen = Replicas()
@@ -133,7 +134,7 @@ class App:
                     self.rng,
                     self._open_pool,
                     lambda f, t: self.on_evicted(f, t),
-                    self.workers,
+                    self.share,
                 )
             else:
                 known.configure(fleet)

@@ -21,7 +21,7 @@ from seawall.gateway.peek import DEFAULT_OUTPUT
 from seawall.gateway.seam import policy_of
 from seawall.gateway.shadow import Shadow
 from seawall.gateway.stats import FleetStats
-from seawall.gateway.tenants import Tenants
+from seawall.gateway.tenants import Share, Tenants
 from seawall.gateway.upstream import Pool
 
 if TYPE_CHECKING:
@@ -42,12 +42,13 @@ class FleetRuntime:
         rng: Random,
         open_pool: Callable[[str], Pool],
         on_evicted: Callable[[FleetRuntime, Target], None],
-        workers: int = 1,
+        share: Share | None = None,
     ) -> None:
         self.loop = loop
         self.stats = FleetStats()
         self.active: set[Exchange] = set()
-        self.tenants = Tenants(workers)
+        of_fleet = f"{fleet.name} "
+        self.tenants = Tenants(share and (lambda name: share(of_fleet + name)))
         self.canary_percent = 0
         self.has_canary = False
         self.shadow: Shadow | None = None
@@ -227,6 +228,7 @@ class FleetRuntime:
             self.pump()
         if every_exchange:
             admission.tick(now)
+            self.tenants.look(now)
             for pool in self._pools.values():
                 pool.sweep(now)
             for exchange in list(self.active):

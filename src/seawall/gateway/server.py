@@ -154,7 +154,8 @@ class Server:
         self.prober = Prober(app, serves if "token-proof" not in s.without else healthy)
         app.on_evicted = self.prober.evicted
         app.engine_tls = client_context(s.engine_ca) if s.engine_ca else None
-        app.workers = s.workers
+        self._board = Board(s.board, s.worker, s.workers) if s.board else None
+        app.share = self._board.share if self._board else None
         app.audit = Audit(s.audit) if s.audit else None
         app.spans = otel.from_environment()
         self._read_config()
@@ -164,7 +165,6 @@ class Server:
         self.admin = Admin(app, self.more_metrics)
         listening = bind(s.listen, "clients")
         self._spare = listening.dup()
-        self._board = Board(s.board, s.worker, s.workers) if s.board else None
         admin = bind(s.admin, "the admin port")
         if self._signals:
             for sig in (signal.SIGTERM, signal.SIGINT):

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
-from seawall.decide.route.meter import Meter
+from seawall.decide.route.meter import Meter, Others
 from seawall.domain import spec
 from seawall.gateway.keyring import Key
 from seawall.gateway.wire import Refusal
@@ -36,22 +36,23 @@ class Tenant:
         self.cost_usd = 0.0
         self.outcomes: dict[str, int] = {}
 
-    def configure(self, wanted: spec.Tenant, workers: int) -> None:
+    def configure(self, wanted: spec.Tenant) -> None:
         self.weight, self.priority = wanted.weight, wanted.priority
         self.models = frozenset(wanted.models)
-        limits = (wanted.requests_per_minute, wanted.tokens_per_minute, wanted.token_quota)
-        self.meter.configure(*(_part(x, workers) for x in limits))
+        self.meter.configure(wanted.requests_per_minute, wanted.tokens_per_minute, wanted.token_quota)
 
 
 ANYONE = Tenant("")
+Share = Callable[[str], Others]
+"""An account's name -> the other processes that keep it."""
 
 
 class Tenants:
     """The tenants of one fleet and the meters of keys that have limits of their own."""
 
-    def __init__(self, workers: int = 1) -> None:
-        self._workers = workers
-        """Processes that share the limits: each grants its part."""
+    def __init__(self, share: Share | None = None) -> None:
+        self._share = share
+        """Where other processes keep the same accounts; None: there are none."""
         self._by_name: dict[str, Tenant] = {}
         self._listed: set[str] = set()
         self._keys: dict[str, Meter] = {}
@@ -61,7 +62,7 @@ class Tenants:
         wanted = list(wanted)
         self._listed = {t.name for t in wanted}
         for t in wanted:
-            self._by_name.setdefault(t.name, Tenant(t.name)).configure(t, self._workers)
+            self.named(t.name).configure(t)
 
     @property
     def required(self) -> bool:
@@ -73,6 +74,8 @@ class Tenants:
         tenant = self._by_name.get(name)
         if tenant is None:
             tenant = self._by_name[name] = Tenant(name)
+            if self._share is not None:
+                tenant.meter.share(self._share(f"tenant {name}"))
         return tenant
 
     def all(self) -> list[Tenant]:
@@ -85,6 +88,13 @@ class Tenants:
             return None
         return self.named(name)
 
+    def look(self, now: float) -> None:
+        """Every 250 ms or so, where other processes keep the same accounts."""
+        if self._share is not None:
+            for meter in (*(t.meter for t in self._by_name.values()), *self._keys.values()):
+                if meter.limits:
+                    meter.look(now)
+
     def meter_of(self, key: Key | None) -> Meter | None:
         """A key's own meter, if it has limits of its own."""
         if key is None or (key.requests_per_minute or key.tokens_per_minute or key.token_quota) is None:
@@ -92,13 +102,10 @@ class Tenants:
         meter = self._keys.get(key.id)
         if meter is None:
             meter = self._keys[key.id] = Meter()
-        limits = (key.requests_per_minute, key.tokens_per_minute, key.token_quota)
-        meter.configure(*(_part(x, self._workers) for x in limits))
+            if self._share is not None:
+                meter.share(self._share(f"key {key.id}"))
+        meter.configure(key.requests_per_minute, key.tokens_per_minute, key.token_quota)
         return meter
-
-
-def _part(limit: int | None, workers: int) -> int | None:
-    return None if limit is None else max(1, limit // workers)
 
 
 def pass_limits(meters: Iterable[Meter], tokens: int, now: float) -> Refusal | None:

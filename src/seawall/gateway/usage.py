@@ -49,7 +49,7 @@ def load(path: Path, app: App) -> None:
             tenant = runtime.tenants.named(name) if runtime is not None else None
             if tenant is not None:
                 tenant.prompt, tenant.completion, tenant.cost_usd = used.prompt, used.completion, used.usd
-                tenant.meter.used = used.used
+                tenant.meter.used = max(tenant.meter.used, used.used)
 
 
 def save(path: Path, app: App) -> None:

@@ -14,10 +14,12 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import httpx
 
+from seawall.gateway.board import Board
 from seawall.gateway.server import bind
 
 log = logging.getLogger("seawall.gateway.workers")
@@ -54,7 +56,10 @@ class Worker:
 class Parent:
     """Runs `count` workers until a signal; returns the exit code."""
 
-    def __init__(self, count: int, argv: Sequence[str], admin: str, ready: Callable[[str], None]) -> None:
+    def __init__(
+        self, count: int, argv: Sequence[str], admin: str, ready: Callable[[str], None], board: Path
+    ) -> None:
+        self._board = board
         self._workers = [Worker(i, argv) for i in range(count)]
         self._admin = admin
         self._ready = ready
@@ -86,6 +91,7 @@ class Parent:
                 return max(0, code)
             log.error("worker %d ended with %d: starting it again", worker.index, code)
             worker.admin = ""
+            Board(self._board, worker.index, len(self._workers)).close()  # it holds nothing any more
             await asyncio.sleep(BACK_OFF_S)
             with contextlib.suppress(ChildProcessError, TimeoutError):
                 await worker.start()
@@ -176,7 +182,6 @@ def run_workers(
 ) -> int:
     """Runs `seawall ARGUMENTS` `count` times on one address, to the end. Returns the exit code."""
     import tempfile
-    from pathlib import Path
 
     import uvloop
 
@@ -184,9 +189,10 @@ def run_workers(
         with bind(listen, "clients") as reserved:
             host, port = reserved.getsockname()[:2]
         address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-        own = ["--listen", address, "--admin", "127.0.0.1:0", "--board", str(Path(folder) / "board")]
+        board = Path(folder) / "board"
+        own = ["--listen", address, "--admin", "127.0.0.1:0", "--board", str(board)]
         argv = [sys.executable, "-m", "seawall", *arguments, *own]
-        parent = Parent(count, argv, admin, lambda url: ready(f"http://{address}", url))
+        parent = Parent(count, argv, admin, lambda url: ready(f"http://{address}", url), board)
         try:
             return uvloop.run(parent.run())
         except (ChildProcessError, TimeoutError) as e:

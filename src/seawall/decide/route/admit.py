@@ -160,6 +160,7 @@ class Admission:
         self.queued = 0
         self.queued_tokens = 0
         self.others = 0
+        self.others_tokens = 0
         """Waiting in other gateway processes of this machine."""
         self.rate = 0.0
         """Requests finished per second, smoothed."""
@@ -179,8 +180,9 @@ class Admission:
         if self.queued + self.others >= limit:
             return Rejected(self.retry_after(), f"{limit} requests are waiting already")
         tokens = self.bounds.tokens
-        if tokens is not None and self.queued and self.queued_tokens + ticket.tokens > tokens:
-            return Rejected(self.retry_after(), f"{self.queued_tokens} tokens are waiting already")
+        waiting = self.queued_tokens + self.others_tokens
+        if tokens is not None and waiting and waiting + ticket.tokens > tokens:
+            return Rejected(self.retry_after(), f"{waiting} tokens are waiting already")
         ahead = self.queued
         self._enter(ticket, now)
         self._level(ticket.priority).add(ticket)

@@ -1,13 +1,14 @@
 """Rates and quotas of one tenant or key: two token buckets and a total. Sans-IO; `now` in seconds, any origin.
 
 A bucket holds one minute's worth, so a burst of a minute's allowance passes and the mean never exceeds it.
-Tokens are taken as estimated when a request comes and corrected when it is over.
+Tokens are taken as estimated when a request comes and corrected when it is over. Several processes may keep one
+account: each tells what it took, and takes what the others took out of its own buckets (`Others`).
 """
 
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 
 class Limited(NamedTuple):
@@ -17,10 +18,42 @@ class Limited(NamedTuple):
     wait_s: float
 
 
+class Taken(NamedTuple):
+    """By other processes: requests and tokens since one last looked; tokens of the quota in all."""
+
+    requests: int
+    tokens: int
+    used: int
+
+
+class Others(Protocol):
+    """The other processes that keep the same account."""
+
+    def fresh(self) -> Taken: ...
+
+    def tell(self, requests: int, tokens: int, used: int) -> None:
+        """What this process took: requests and tokens since it began, tokens of the quota in all."""
+
+    def own_used(self) -> int:
+        """Tokens of the quota that this process, or the one before it in its place, had used."""
+        ...
+
+
 class Meter:
     """None: unlimited."""
 
-    __slots__ = ("_at", "_requests", "_tokens", "per_minute", "quota", "tokens_per_minute", "used")
+    __slots__ = (
+        "_at",
+        "_others",
+        "_requests",
+        "_requests_taken",
+        "_tokens",
+        "_tokens_taken",
+        "per_minute",
+        "quota",
+        "tokens_per_minute",
+        "used",
+    )
 
     def __init__(
         self,
@@ -33,11 +66,18 @@ class Meter:
         """Tokens in all, finished requests and estimates of running ones."""
         self._at = -math.inf
         self._requests = self._tokens = 0.0
+        self._requests_taken = self._tokens_taken = 0
+        self._others: Others | None = None
         self.configure(per_minute, tokens_per_minute, quota)
 
     def configure(self, per_minute: int | None, tokens_per_minute: int | None, quota: int | None) -> None:
         """Takes new limits; what was used stays used."""
         self.per_minute, self.tokens_per_minute, self.quota = per_minute, tokens_per_minute, quota
+
+    def share(self, others: Others) -> None:
+        """From now on other processes keep the account, too."""
+        self._others = others
+        self.used = max(self.used, others.own_used())
 
     @property
     def limits(self) -> bool:
@@ -46,11 +86,11 @@ class Meter:
 
     def check(self, tokens: int, now: float) -> Limited | None:
         """Whether a request of so many tokens may pass now. Takes nothing."""
-        if self.quota is not None and self.used + tokens > self.quota:
+        used = self.used + self.look(now)
+        if self.quota is not None and used + tokens > self.quota:
             return Limited("token quota", math.inf)
         if self.per_minute is None and self.tokens_per_minute is None:
             return None
-        self._refill(now)
         if self.per_minute is not None and self._requests < 1:
             return Limited("requests per minute", (1 - self._requests) * 60 / self.per_minute)
         if self.tokens_per_minute is not None:
@@ -59,16 +99,35 @@ class Meter:
                 return Limited("tokens per minute", (need - self._tokens) * 60 / self.tokens_per_minute)
         return None
 
+    def look(self, now: float) -> int:
+        """Refills the buckets and takes out what the others took; the tokens of the quota that they used.
+
+        A shared meter must look now and then: what others took refills as if it had been taken at the last look.
+        """
+        used = 0
+        if self._others is not None:
+            requests, tokens, used = self._others.fresh()
+            self._requests -= requests
+            self._tokens -= tokens
+        self._refill(now)
+        return used
+
     def take(self, tokens: int) -> None:
         """The request passes. Call right after a `check` that returned None."""
         self._requests -= 1
-        self._tokens -= tokens
-        self.used += tokens
+        self._requests_taken += 1
+        self._take_tokens(tokens)
 
     def settle(self, estimated: int, actual: int) -> None:
         """The request is over and cost `actual` tokens."""
-        self._tokens += estimated - actual
-        self.used += actual - estimated
+        self._take_tokens(actual - estimated)
+
+    def _take_tokens(self, tokens: int) -> None:
+        self._tokens -= tokens
+        self._tokens_taken += tokens
+        self.used += tokens
+        if self._others is not None:
+            self._others.tell(self._requests_taken, self._tokens_taken, self.used)
 
     def _refill(self, now: float) -> None:
         span = min(60.0, max(0.0, now - self._at))

@@ -1,0 +1,125 @@
+"""Several processes behind one port keep one account; a gateway is replaced under load and nobody notices."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from seawall.decide.route.meter import Meter
+from seawall.gateway import keyring
+from seawall.gateway.board import Board
+
+from .processes import ask, gateway_process
+
+
+@given(st.lists(st.tuples(st.integers(0, 2), st.floats(0, 10), st.integers(1, 300)), max_size=40))
+@settings(max_examples=30, deadline=None)
+def test_workers_together_grant_what_one_would(asks: list[tuple[int, float, int]]) -> None:
+    import tempfile
+
+    with tempfile.TemporaryDirectory() as folder:
+        boards = [Board(Path(folder) / "b", i, 3) for i in range(3)]
+        together = [Meter(10, 600, 3000) for _ in boards]
+        for meter, board in zip(together, boards, strict=True):
+            meter.share(board.share("tenant a"))
+        alone, now = Meter(10, 600, 3000), 0.0
+        for at, pause, tokens in asks:
+            now += pause
+            for meter in together:  # as each process does every 250 ms
+                meter.look(now)
+            wanted = alone.check(tokens, now)
+            got = together[at].check(tokens, now)
+            assert (got is None) == (wanted is None)
+            if wanted is None:
+                alone.take(tokens)
+                together[at].take(tokens)
+                alone.settle(tokens, tokens // 2)
+                together[at].settle(tokens, tokens // 2)
+        assert sum(m.used for m in together) == alone.used
+
+
+def test_a_worker_that_died_holds_no_place_but_what_it_used_stays_used(tmp_path: Path) -> None:
+    boards = [Board(tmp_path / "b", i, 2) for i in range(2)]
+    here, there = Meter(4, None, 100), Meter(4, None, 100)
+    here.share(boards[0].share("t"))
+    there.share(boards[1].share("t"))
+    boards[1].put("replica", 7)
+    for _ in range(2):
+        assert there.check(30, 0.0) is None
+        there.take(30)
+    assert here.check(30, 0.0) is None
+    again = Board(tmp_path / "b", 1, 2)  # worker 1 was killed and starts anew
+    assert boards[0].others("replica") == 0
+    new = Meter(4, None, 100)
+    new.share(again.share("t"))
+    assert new.used == 60, "its quota is remembered"
+    here.take(30)
+    limited = new.check(30, 0.0)
+    assert limited is not None and limited.what == "token quota"
+    new.quota = here.quota = None
+    assert here.check(1, 0.0) is None, "two of four by the dead one, one here: the restart gave nothing back"
+    here.take(1)
+    assert here.check(1, 0.0) is not None
+
+
+def test_every_name_has_a_column_of_its_own(tmp_path: Path) -> None:
+    boards = [Board(tmp_path / "b", i, 2) for i in range(2)]
+    names = [f"replica-{i}" for i in range(2000)]
+    for i, name in enumerate(names):
+        boards[i % 2].put(name, i)
+    assert [boards[1 - i % 2].others(name) for i, name in enumerate(names)] == list(range(2000))
+
+
+async def test_two_processes_keep_one_rate(engine: Any, spec: str, tmp_path: Path) -> None:
+    secret, key = keyring.make("a")
+    keyring.change(tmp_path / "keys.json", add=key)
+    file = tmp_path / "fleet.yaml"
+    more = f"tenants: [{{name: a, requestsPerMinute: 12}}], keysFile: {tmp_path}/keys.json, "
+    file.write_text(spec.replace("gateway: {", f"gateway: {{{more}"))
+    async with gateway_process(file, f"static:{engine.url}", "--workers", "2") as gateway:
+        statuses = [(await ask(gateway.port, secret))[0] for _ in range(24)]
+        # A minute's allowance at once; 5 s on a slow machine earn one more.
+        assert 12 <= statuses.count(200) <= 14 and statuses.count(429) == 24 - statuses.count(200)
+        assert statuses[:12] == [200] * 12, "no worker refuses while the tenant has something left"
+        state = await gateway.state()
+        assert state["fleets"]["m"]["finished_total"] == statuses.count(200)
+
+
+async def test_a_gateway_is_replaced_under_load_and_nobody_notices(
+    engine: Any, other: Any, spec: str, tmp_path: Path
+) -> None:
+    """50 streams run and new connections keep coming while a second gateway takes over the port: 0 lost, 0 refused."""
+    file = tmp_path / "fleet.yaml"
+    file.write_text(spec)
+    for e in (engine, other):
+        e.tokens, e.pace_s = 60, 0.03
+    discovery = f"static:{engine.url},{other.url}"
+    done, stop = [], asyncio.Event()
+
+    async def keep_asking() -> None:
+        while not stop.is_set():
+            done.append((await ask(port))[0])
+
+    async with gateway_process(file, discovery) as old:
+        port = old.port
+        streams = [asyncio.ensure_future(ask(port, stream=True)) for _ in range(50)]
+        while engine.open + other.open < 50:
+            await asyncio.sleep(0.01)
+        askers = [asyncio.ensure_future(keep_asking()) for _ in range(4)]
+        async with gateway_process(file, discovery, listen=f"127.0.0.1:{port}") as new:
+            before = len(done)
+            assert await old.stop() == 0
+            while len(done) < before + 50:
+                await asyncio.sleep(0.02)
+            stop.set()
+            await asyncio.gather(*askers)
+            answers = await asyncio.gather(*streams)
+            assert {status for status, _, _ in answers} == {200}
+            assert all(h["cut"] == "False" and b.endswith(b"data: [DONE]\n\n") for _, h, b in answers)
+            assert set(done) == {200}
+            fleet = (await new.state())["fleets"]["m"]
+            assert fleet["finished_total"] > 0 and fleet["failed_total"] == fleet["pending"] == 0
