@@ -4,12 +4,15 @@ vLLM. Numbers are printed."""
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from seawall.load.prove.mechanisms import MECHANISMS
@@ -69,6 +72,23 @@ def test_the_page_of_promises_names_the_scenarios_and_what_they_need() -> None:
         assert set(scenario.mechanisms) == {w.strip(" `") for w in named[scenario.name].split(",")} & set(
             MECHANISMS
         )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
+def test_a_proof_that_is_interrupted_says_what_it_saw_and_leaves_nothing_running(how: signal.Signals) -> None:
+    argv = [sys.executable, "-m", "seawall", "prove", str(ROOT / "examples/smollm2.yaml"), "--json"]
+    argv += ["--scenario", "clock-jump", "--streams", "5"]
+    with subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as child:
+        mine = psutil.Process(child.pid)
+        while len(family := mine.children(recursive=True)) < 4:
+            time.sleep(0.1)
+        child.send_signal(how)
+        out, said = child.communicate(timeout=80)
+    assert child.returncode == 130, said
+    assert json.loads(out)["verdict"] == "interrupted"
+    assert "Traceback" not in said
+    assert not [p for p in family if p.is_running() and p.status() != psutil.STATUS_ZOMBIE]
 
 
 @pytest.mark.engine

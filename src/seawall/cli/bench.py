@@ -12,9 +12,12 @@ import click
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from seawall.load.drive import Driver, Run, Target
+    from seawall.load.drive import Driver, Live, Run, Target
     from seawall.load.measure import Objective, Summary
     from seawall.load.prompts import Turn
+
+
+COUNT = click.IntRange(1, 10_000_000)
 
 
 @click.command()
@@ -29,11 +32,13 @@ if TYPE_CHECKING:
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     help="Open loop: times and lengths of an Azure, BurstGPT or Mooncake trace.",
 )
-@click.option("--concurrency", type=int, help="Closed loop: so many at a time.")
-@click.option("--requests", type=int, help="Closed loop: so many in all.  [default: 100]")
-@click.option("--duration", help="Closed loop: for so long, e.g. 30s.")
-@click.option("--prompt-tokens", default=128, show_default=True, help="Mean prompt length.")
-@click.option("--output-tokens", default=64, show_default=True, help="Mean of max_tokens.")
+@click.option("--concurrency", type=COUNT, help="Closed loop: so many at a time.")
+@click.option("--requests", type=COUNT, help="Closed loop: so many in all.  [default: 100]")
+@click.option(
+    "--duration", help="Closed loop: for so long, e.g. 30s. With --find-capacity: of each try.  [10s]"
+)
+@click.option("--prompt-tokens", default=128, type=COUNT, show_default=True, help="Mean prompt length.")
+@click.option("--output-tokens", default=64, type=COUNT, show_default=True, help="Mean of max_tokens.")
 @click.option(
     "--spread", default=0.0, show_default=True, help="Variation of both lengths (lognormal); 0: fixed."
 )
@@ -57,7 +62,9 @@ if TYPE_CHECKING:
     "--honour-429", is_flag=True, help="Wait for Retry-After and send again, as a good client does."
 )
 @click.option(
-    "--find-capacity", is_flag=True, help="Search the highest rate at which 95% of requests are good."
+    "--find-capacity",
+    is_flag=True,
+    help="Search the highest rate at which 95% of requests are good; with --calibrate it is written too.",
 )
 @click.option(
     "--calibrate",
@@ -86,31 +93,70 @@ def command(target: str, report: Path | None, as_json: bool, **o: Any) -> None:
     """
     import asyncio
 
-    asyncio.run(_bench(target, report, as_json, o))
+    from seawall.load.drive import Live
+
+    live = Live()
+    try:
+        asyncio.run(_bench(target, report, as_json, o, live))
+    except KeyboardInterrupt:
+        _interrupted(live, as_json, o)
 
 
-async def _bench(target: str, report: Path | None, as_json: bool, o: dict[str, Any]) -> None:
-    from seawall.domain.units import parse_seconds
+def _interrupted(live: Live, as_json: bool, o: dict[str, Any]) -> None:
+    """Ctrl-C: what was seen until then, and exit code 130."""
+    from seawall.load.drive import Run
+
+    ended = [x for x in live.outcomes if x.ended_s]
+    click.echo(f"\n  interrupted: {len(ended):,} requests had ended, {live.open:,} were open", err=True)
+    if ended:
+        first, last = min(x.intended_s for x in ended), max(x.ended_s for x in ended)
+        summary = Run(ended, last - first, live.cpu_s(), live.retried).summary(_objective(o))
+        if as_json:
+            click.echo(json.dumps({"interrupted": True, **summary.as_json()}))
+        else:
+            _print(summary, None, None)
+    sys.exit(130)
+
+
+def _objective(o: dict[str, Any]) -> Objective:
     from seawall.load.measure import Objective
 
-    url, model = await _where(target, o["model"], o["api_key"])
+    return Objective(ttft_s=_seconds(o, "ttft"), tpot_s=_seconds(o, "tpot"))
+
+
+def _seconds(o: dict[str, Any], name: str) -> float:
+    from seawall.domain.units import parse_seconds
+    from seawall.errors import InputError
+
+    try:
+        return parse_seconds(o[name])
+    except ValueError as e:
+        raise InputError(f"--{name} {o[name]}: no duration.", f"{e}.".capitalize()) from None
+
+
+async def _bench(target: str, report: Path | None, as_json: bool, o: dict[str, Any], live: Live) -> None:
     from seawall.load.drive import Target
 
+    objective = _objective(o)
+    url, model = await _where(target, o["model"], o["api_key"])
     made = Target(
         url=url, model=model, endpoint=o["endpoint"], stream=not o["no_stream"] and o["endpoint"] != "embeddings",
         api_key=o["api_key"], honour_429=o["honour_429"], ignore_eos=o["ignore_eos"],
     )  # fmt: skip
-    objective = Objective(ttft_s=parse_seconds(o["ttft"]), tpot_s=parse_seconds(o["tpot"]))
-    if o["calibrate"]:
-        await _calibrate(made, o["calibrate"], as_json)
-        return
     facts: dict[str, Any] = {"url": url, "model": model, "objective": f"TTFT {o['ttft']}, TPOT {o['tpot']}"}
+    document = await _calibration(made) if o["calibrate"] else None
+    found = None
     if o["find_capacity"]:
-        run, found = await _capacity(made, objective, o)
+        run, found = await _capacity(made, objective, o, live)
         facts["capacity"] = f"{found:.2f} requests/s"
+        if document is not None:
+            document |= {"capacity_rps": found, "objective": facts["objective"]}
+    if document is not None:
+        _write_calibration(o["calibrate"], document, as_json and found is None)
+        if found is None:
+            return
     else:
-        run = await _once(made, o)
-        found = None
+        run = await _once(made, o, live) if found is None else run
     summary = run.summary(objective)
     if report is not None:
         from seawall.load.page import page
@@ -171,10 +217,9 @@ def _turns(o: dict[str, Any], count: int, drawn: tuple[Any, Any] | None = None) 
     )  # fmt: skip
 
 
-async def _once(target: Target, o: dict[str, Any]) -> Run:
+async def _once(target: Target, o: dict[str, Any], live: Live) -> Run:
     import numpy as np
 
-    from seawall.domain.units import parse_seconds
     from seawall.errors import InputError
     from seawall.load.drive import Driver
     from seawall.workload.arrivals import arrival_times, parse_rate
@@ -186,9 +231,9 @@ async def _once(target: Target, o: dict[str, Any]) -> Run:
             f"--{ways[0]} and --{ways[1]} exclude each other.", "Open loop or closed loop: choose one."
         )
     if o["concurrency"]:
-        seconds = parse_seconds(o["duration"]) if o["duration"] else None
+        seconds = _seconds(o, "duration") if o["duration"] else None
         requests = o["requests"] or (None if seconds else 100)
-        driver = Driver(target, _turns(o, requests or 10_000))
+        driver = Driver(target, _turns(o, requests or 10_000), live)
         return await _live(
             driver, lambda: driver.closed_loop(o["concurrency"], seconds=seconds, requests=requests)
         )
@@ -198,12 +243,12 @@ async def _once(target: Target, o: dict[str, Any]) -> Run:
             trace = read_trace(lines, o["trace"].name)
         arrivals, drawn = trace.arrival.tolist(), (trace.prompt.tolist(), trace.output.tolist())
     else:
-        phases = parse_rate(o["rate"] or "2/s for 15s")
+        phases = parse_rate(o["rate"] or f"2/s for {o['duration'] or '15s'}")
         if o["burst"] > 0:
             arrivals = arrival_times(phases, np.random.default_rng(o["seed"]), o["burst"]).tolist()
         else:
             arrivals = _even(phases)
-    driver = Driver(target, _turns(o, len(arrivals), drawn))
+    driver = Driver(target, _turns(o, len(arrivals), drawn), live)
     return await _live(driver, lambda: driver.open_loop(arrivals))
 
 
@@ -220,7 +265,7 @@ async def _live(driver: Driver, run: Any) -> Run:
     """Runs it with a line of progress on a terminal."""
     import asyncio
 
-    from seawall.load.drive import Live, watch
+    from seawall.load.drive import watch
 
     def show(live: Live) -> None:
         of = f" of {live.planned:,}" if live.planned else ""
@@ -237,39 +282,58 @@ async def _live(driver: Driver, run: Any) -> Run:
             click.echo("\r\x1b[K", nl=False, err=True)
 
 
-async def _capacity(target: Target, objective: Objective, o: dict[str, Any]) -> tuple[Run, float]:
-    from seawall.load.capacity import find_capacity
+async def _capacity(target: Target, objective: Objective, o: dict[str, Any], live: Live) -> tuple[Run, float]:
+    """A short crowd says where to look; then open-loop tries, each of exactly rate x duration requests."""
+    import numpy as np
 
+    from seawall.load.capacity import CROWD, find_capacity
+    from seawall.load.drive import Driver
+
+    seconds = _seconds({"duration": o["duration"] or "10s"}, "duration")
     last: dict[float, Run] = {}
 
     async def run_at(rate: float) -> Summary:
-        run = await _once(target, {**o, "rate": f"{rate:.4f}/s for 10s", "concurrency": None, "trace": None})
-        last[rate] = run
-        return run.summary(objective)
+        count = max(1, round(rate * seconds))
+        rng = np.random.default_rng(o["seed"])
+        # Poisson arrivals, given their number: a search needs the rate that it names.
+        arrivals = np.sort(rng.uniform(0.0, count / rate, count)).tolist()
+        driver = Driver(target, _turns(o, count), live.anew())
+        last[rate] = await _live(driver, lambda: driver.open_loop(arrivals))
+        return last[rate].summary(objective)
 
-    capacity, probes = await find_capacity(run_at, 2.0, say=lambda text: click.echo(f"  {text}", err=True))
+    crowd = Driver(target, _turns(o, 10_000), live.anew())
+    first = await _live(crowd, lambda: crowd.closed_loop(CROWD, seconds=seconds, requests=None))
+    start = max(0.1, first.summary().finished_rps)
+    click.echo(f"  {CROWD} at a time: {start:.2f}/s finished", err=True)
+    capacity, probes = await find_capacity(run_at, start, say=lambda text: click.echo(f"  {text}", err=True))
     best = max((p.rate for p in probes if p.held), default=probes[0].rate)
     return last[best], capacity
 
 
-async def _calibrate(target: Target, path: Path, as_json: bool) -> None:
+async def _calibration(target: Target) -> dict[str, Any]:
+    """The calibration file's content."""
     import dataclasses
 
     from seawall import __version__
     from seawall.load.capacity import calibrate
 
     timing, seen = await calibrate(target)
-    document = {**dataclasses.asdict(timing), "model": target.model, "measured": seen, "seawall": __version__}
+    return {**dataclasses.asdict(timing), "model": target.model, "measured": seen, "seawall": __version__}
+
+
+def _write_calibration(path: Path, document: dict[str, Any], as_json: bool) -> None:
     path.write_text(json.dumps(document, indent=1) + "\n")
     if as_json:
         click.echo(json.dumps(document))
         return
+    seen = document["measured"]
     click.echo(
         f"  alone {seen['alone_tpot_s'] * 1000:.1f} ms/token   {seen['crowd']} together "
         f"{seen['crowd_tpot_s'] * 1000:.1f} ms/token   prefill {seen['prefill_s'] * 1000:.0f} ms for "
-        f"{seen['prompt_tokens']:.0f} tokens"
+        f"{seen['prompt_tokens']:.0f} tokens",
+        err=True,
     )
-    click.echo(f"Written: {path}. Next: seawall simulate FLEET.yaml --calibration {path}")
+    click.echo(f"Written: {path}. Next: seawall simulate FLEET.yaml --calibration {path}", err=True)
 
 
 def _print(s: Summary, capacity: float | None, report: Path | None) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import sys
 from collections.abc import Callable, Coroutine
 from pathlib import Path
@@ -137,9 +138,17 @@ def _run(proof: Proof, o: dict[str, Any]) -> tuple[Result, bool]:
         work = prove(proof, result, say, done)
         if proof.engine == "sim":
             click.echo("  engine: simulated. The gateway and the supervisor are the real ones.", err=as_json)
+
+    async def stoppable() -> None:
+        """SIGTERM ends it as Ctrl-C does: what was started is stopped, and what was seen is said."""
+        task = asyncio.current_task()
+        assert task is not None
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
+        await work
+
     try:
-        asyncio.run(work)
-    except KeyboardInterrupt:
+        asyncio.run(stoppable())
+    except (KeyboardInterrupt, asyncio.CancelledError):
         click.echo("\n  interrupted", err=True)
         return result, False
     return result, True

@@ -19,9 +19,11 @@ from seawall.load.drive import Driver, Run, Target
 from seawall.load.measure import Summary
 from seawall.load.prompts import Synthetic, Turn
 
+CROWD = 64
 PROBES = 12
 SATURATED = 1.15
 """A crowd whose step is so many times longer than the lone one's is bound by compute."""
+KEEPS_UP = 0.93
 ENOUGH = 0.08
 """The search ends when the bracket is this narrow."""
 
@@ -41,7 +43,9 @@ async def find_capacity(
     share: float = 0.95,
     say: Callable[[str], None] = lambda _: None,
 ) -> tuple[float, list[Probe]]:
-    """The highest rate at which at least `share` of the requests were good. (0, probes) when none was.
+    """The highest rate at which at least `share` of the requests were good and no backlog grew. (0, probes) when none was.
+
+    A short try of a rate that is too high can look good: the queue has not had the time to grow past the objective.
 
     `run_at(rate)` runs the load at a rate; a rate that the server could not even finish does not hold.
     """
@@ -49,7 +53,7 @@ async def find_capacity(
     low, high, rate = 0.0, float("inf"), start_rate
     while len(probes) < PROBES:
         summary = await run_at(rate)
-        held = summary.good_share >= share
+        held = summary.good_share >= share and (summary.kept_up is None or summary.kept_up >= KEEPS_UP)
         probes.append(Probe(rate=rate, held=held, summary=summary))
         say(f"{rate:.2f}/s: {summary.good_share:.1%} good, {'holds' if held else 'does not hold'}")
         if held:

@@ -49,6 +49,17 @@ class Live:
     failed: int = 0
     retried: int = 0
     planned: int | None = None
+    outcomes: list[Outcome] = field(default_factory=list)
+    began_cpu_s: float = field(default_factory=lambda: _cpu_s())
+
+    def cpu_s(self) -> float:
+        """Of this process since the run began."""
+        return _cpu_s() - self.began_cpu_s
+
+    def anew(self) -> Live:
+        """Forgets the last run: the next one begins."""
+        vars(self).update(vars(Live()))
+        return self
 
 
 @dataclass
@@ -74,7 +85,7 @@ class Driver:
         self.turns = turns
         self.live = live or Live()
         self.client = Client(target.url, api_key=target.api_key)
-        self.outcomes: list[Outcome] = []
+        self.outcomes = self.live.outcomes
 
     def _payload(self) -> dict[str, Any]:
         t, turn = self.target, next(self.turns)

@@ -14,6 +14,7 @@ from typing import Any
 
 from seawall.load.client import Outcome
 
+ENOUGH = 20
 PERCENTILES = (50.0, 90.0, 95.0, 99.0)
 
 
@@ -80,6 +81,9 @@ class Summary:
     errors: dict[str, int] = field(default_factory=dict)
     retried_after_429: int = 0
     client_cpu_s: float | None = None
+    kept_up: float | None = None
+    """Requests that ended for each that arrived, from the first end to the last arrival; below 1 a backlog grows. None:
+    too few to tell."""
 
     @property
     def good_share(self) -> float:
@@ -131,7 +135,19 @@ def summarise(
         errors=dict(Counter(o.error for o in outcomes if o.error is not None)),
         retried_after_429=retried,
         client_cpu_s=client_cpu_s,
+        kept_up=_kept_up(outcomes),
     )
+
+
+def _kept_up(outcomes: Sequence[Outcome]) -> float | None:
+    ends = sorted(o.ended_s for o in outcomes if o.ok)
+    due = [o.intended_s for o in outcomes]
+    if not ends:
+        return None
+    arrived = sum(d > ends[0] for d in due)
+    if arrived < ENOUGH:
+        return None
+    return sum(ends[0] < e <= max(due) for e in ends) / arrived
 
 
 def at_most(failures: int, trials: int, confidence: float = 0.95) -> float:

@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from seawall.errors import InputError
 
@@ -22,7 +22,10 @@ WORDS = re.findall(
     when we there can more if out so up time now over into than first also two new any these may our after most
     people water long way down day part could sound take only little work know place years live me back give""",
 )
-MAX_FILE = 512 * 2**20
+ROLES = {"human": "user", "user": "user", "gpt": "assistant", "assistant": "assistant", "system": "system"}
+MAX_TALKS = 20_000
+MAX_ENTRY = 16 * 2**20
+PIECE = 2**17
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,42 +103,65 @@ class Conversations:
 def read_conversations(path: Path) -> list[list[dict[str, str]]]:
     """A ShareGPT-like JSON or JSONL file: `conversations: [{from, value}]` or `messages: [{role, content}]`.
 
-    InputError names the first line that is neither; conversations without a user's turn are left out.
+    Read piece by piece, at most MAX_TALKS of it, so a file of any size takes bounded memory. InputError names the first
+    entry that is neither; conversations without a user's turn are left out.
     """
-    roles = {
-        "human": "user",
-        "user": "user",
-        "gpt": "assistant",
-        "assistant": "assistant",
-        "system": "system",
-    }
+    talks: list[list[dict[str, str]]] = []
     try:
-        if path.stat().st_size > MAX_FILE:
-            raise InputError(f"{path} is larger than 512 MiB.", "Take a part of it: head -c, or fewer lines.")
-        text = path.read_text(errors="replace")
-        rows = (
-            json.loads(text)
-            if text.lstrip().startswith("[")
-            else [json.loads(x) for x in text.splitlines() if x]
-        )
-    except (OSError, ValueError) as e:
+        with path.open(encoding="utf-8", errors="replace") as file:
+            for i, row in enumerate(_entries(file)):
+                talk = _talk(row, f"{path}: entry {i}")
+                if any(m["role"] == "user" for m in talk):
+                    talks.append(talk)
+                if len(talks) == MAX_TALKS:
+                    break
+    except (OSError, ValueError, RecursionError) as e:
         raise InputError(
             f"{path}: {e}", "Give a ShareGPT-like JSON list, or one JSON object a line."
         ) from None
-    talks: list[list[dict[str, str]]] = []
-    for i, row in enumerate(rows):
-        turns = row.get("conversations") or row.get("messages") if isinstance(row, dict) else row
-        if not isinstance(turns, list):
-            raise InputError(f"{path}: entry {i} has neither `conversations` nor `messages`.")
-        talk = []
-        for turn in turns:
-            if isinstance(turn, dict):
-                role = roles.get(str(turn.get("from") or turn.get("role")), "user")
-                content = str(turn.get("value") or turn.get("content") or "")
-                if content:
-                    talk.append({"role": role, "content": content})
-        if any(m["role"] == "user" for m in talk):
-            talks.append(talk)
     if not talks:
-        raise InputError(f"{path} holds no conversation with a user's turn.")
+        raise InputError(
+            f"{path} holds no conversation with a user's turn.", "Look at its first lines: head -c 500."
+        )
     return talks
+
+
+def _entries(file: TextIO) -> Iterator[Any]:
+    """The entries of a JSON list, or one JSON value after another. ValueError where it is neither."""
+    decoder, buffer, number, ended = json.JSONDecoder(), "", 0, False
+    while True:
+        buffer = buffer.lstrip(" \t\r\n,[\ufeff" if number == 0 else " \t\r\n,")
+        if buffer[:1] == "]" or (ended and not buffer):
+            return
+        try:
+            row, end = decoder.raw_decode(buffer)
+        except ValueError as e:
+            if ended or len(buffer) > MAX_ENTRY:
+                where = (
+                    f"entry {number} is not JSON"
+                    if ended
+                    else f"entry {number} is longer than {MAX_ENTRY >> 20} MiB"
+                )
+                raise ValueError(f"{where}: {buffer[:60]!r}") from e
+            piece = file.read(max(PIECE, len(buffer)))
+            buffer, ended = buffer + piece, not piece
+            continue
+        yield row
+        number += 1
+        buffer = buffer[end:]
+
+
+def _talk(row: Any, where: str) -> list[dict[str, str]]:
+    turns = row.get("conversations") or row.get("messages") if isinstance(row, dict) else row
+    if not isinstance(turns, list):
+        raise InputError(
+            f"{where} has neither `conversations` nor `messages`.", "See docs/how-to/bench.md for the format."
+        )
+    talk = []
+    for turn in turns:
+        if isinstance(turn, dict):
+            role = ROLES.get(str(turn.get("from") or turn.get("role")), "user")
+            content = str(turn.get("value") or turn.get("content") or "")
+            if content:
+                talk.append({"role": role, "content": content})
+    return talk

@@ -68,3 +68,11 @@ def test_the_bound_is_clopper_pearsons(n: int, data: st.DataObject) -> None:
     assert k / n <= p <= 1
     tail = sum(math.comb(n, i) * p**i * (1 - p) ** (n - i) for i in range(k + 1))
     assert tail == pytest.approx(0.05, rel=1e-3)
+
+
+def test_a_backlog_that_grows_is_seen_before_it_hurts() -> None:
+    keeps = [finished(i / 10, i / 10, i / 10 + 0.1, i / 10 + 0.2) for i in range(100)]
+    falls = [finished(i / 10, i / 10, i / 8 + 0.1, i / 8 + 0.2) for i in range(100)]
+    assert summarise(keeps, 10).kept_up == pytest.approx(1.0, abs=0.03)
+    assert summarise(falls, 10).kept_up == pytest.approx(0.8, abs=0.03)
+    assert summarise(keeps[:10], 1).kept_up is None

@@ -25,7 +25,7 @@ from seawall.load.prove.pressure import Pressure, Record
 from seawall.load.prove.scenarios import Scenario
 from seawall.load.prove.stage import Deployment, Stage
 from seawall.load.prove.up import UpFleet
-from seawall.load.prove.verdict import Verdict, judge
+from seawall.load.prove.verdict import Expectation, Verdict, judge
 
 SIM_TOKENS = (60, 90, 120, 150, 75)
 """At 25 tokens/s: streams of 2.4 to 6 s."""
@@ -49,7 +49,7 @@ class Pace:
 
 QUICK = Pace()
 """Simulated engines: streams of seconds, replicas that start at once."""
-REAL = Pace(settle_s=9.0, after_s=10.0, patience=Patience(first_s=90, stall_s=60, total_s=300), worst_stall_s=60.0,
+REAL = Pace(settle_s=4.0, after_s=2.0, patience=Patience(first_s=90, stall_s=60, total_s=300), worst_stall_s=60.0,
             end_s=400.0)  # fmt: skip
 """Real engines on a busy CPU."""
 
@@ -83,40 +83,92 @@ async def prove(
     proof: Proof, result: Result, say: Callable[[str], None], done: Callable[[Verdict], None]
 ) -> None:
     """Runs every scenario into `result`. `say` hears progress, `done` each verdict as it falls."""
-    document = settings.read(proof.fleet)
-    model = str(document.get("metadata", {}).get("name", "sim"))
-    served = (document.get("spec") or {}).get("model", {}).get("servedNames") or [model]
-    folder = proof.keep_logs or Path(tempfile.mkdtemp(prefix="seawall-prove-"))
-    folder.mkdir(parents=True, exist_ok=True)
-    cases: list[Case] = []
+    here = _Here(proof, result, say, done)
     try:
-        if proof.engine == "sim":
-            say("learning the right answers from a quiet engine")
-            cases = await _sim_answers(str(served[0]))
-        places = asyncio.Semaphore(proof.jobs if proof.engine == "sim" else 1)
+        await (here.simulated() if proof.engine == "sim" else here.real())
+    finally:
+        if proof.keep_logs is not None:
+            ignored = shutil.ignore_patterns("*.sock", "lock")
+            shutil.copytree(here.folder, proof.keep_logs, ignore=ignored, dirs_exist_ok=True)
+        shutil.rmtree(here.folder, ignore_errors=True)
+
+
+class _Here:
+    """A proof on this machine. Its folder is a short path, for the control sockets' sake."""
+
+    def __init__(
+        self, proof: Proof, result: Result, say: Callable[[str], None], done: Callable[[Verdict], None]
+    ) -> None:
+        self.proof, self.result, self.say, self.done = proof, result, say, done
+        self.document = settings.read(proof.fleet)
+        name = str(self.document.get("metadata", {}).get("name", "sim"))
+        self.model = str(((self.document.get("spec") or {}).get("model", {}).get("servedNames") or [name])[0])
+        self.folder = Path(tempfile.mkdtemp(prefix="seawall-prove-"))
+
+    async def simulated(self) -> None:
+        """Each scenario on a fleet of its own, `jobs` at the same time."""
+        self.say("learning the right answers from a quiet engine")
+        cases = await _sim_answers(self.model)
+        places = asyncio.Semaphore(self.proof.jobs)
 
         async def one(scenario: Scenario) -> None:
-            nonlocal cases
             async with places:
-                say(f"{scenario.title}: starting {scenario.replicas} replica(s)")
-                run = await _one(proof, scenario, document, str(served[0]), cases, folder, say)
-                cases = run[2]
-            result.verdicts.append(run[0])
-            result.records[scenario.name] = run[1]
-            done(run[0])
+                self.say(f"{scenario.title}: starting {scenario.replicas} replica(s)")
+                up = await self._up(scenario, 120.0)
+                try:
+                    self.say(f"{scenario.title}: running")
+                    verdict, records = await play(self.proof, scenario, up, cases)
+                finally:
+                    wrong = await up.stop()
+                self._told(verdict, records, wrong)
 
-        fewer = 2 if proof.engine == "vllm" else 99
-        chosen = [replace(s, replicas=min(s.replicas, fewer)) for s in proof.scenarios]
-        tasks = [asyncio.ensure_future(one(scenario)) for scenario in chosen]
         try:
-            await asyncio.gather(*tasks)
-        finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
-    finally:
-        if proof.keep_logs is None:
-            shutil.rmtree(folder, ignore_errors=True)
+            async with asyncio.TaskGroup() as group:
+                for scenario in self.proof.scenarios:
+                    group.create_task(one(scenario))
+        except* SeawallError as failed:
+            raise failed.exceptions[0] from None
+
+    async def real(self) -> None:
+        """All scenarios in turn on one fleet of two: a start takes a minute. One that scales has its own."""
+        cases: list[Case] = []
+        shared = [s for s in self.proof.scenarios if s.most is None]
+        groups = [shared] * bool(shared) + [[s] for s in self.proof.scenarios if s.most is not None]
+        for group in groups:
+            first = replace(group[0], replicas=min(2, group[0].replicas) if group[0].most else 2)
+            self.say(f"starting {first.replicas} real replica(s)")
+            up = await self._up(first, 900.0)
+            wrong: list[str] = []
+            try:
+                if not cases:
+                    self.say("learning the right answers from a replica that is still quiet")
+                    quiet = (await up.replicas())[0].url
+                    cases = await ask_reference(quiet, requests(self.model, VLLM_TOKENS, 10), parallel=1)
+                for scenario in group:
+                    self.say(f"{scenario.title}: running")
+                    scenario = replace(scenario, load=scenario.real_load or scenario.load)
+                    self._told(*await play(self.proof, scenario, up, cases), [])
+            finally:
+                wrong = await up.stop()
+            if wrong:
+                last = self.result.verdicts[-1]
+                self.result.verdicts[-1] = replace(last, kept=False, broken=(*last.broken, *wrong))
+
+    async def _up(self, scenario: Scenario, budget_s: float) -> UpFleet:
+        place = self.folder / scenario.name
+        place.mkdir(parents=True, exist_ok=True)
+        spec = place / "fleet.yaml"
+        derived = settings.derive(self.document, scenario, self.proof.engine, self.proof.without)
+        spec.write_text(yaml.safe_dump(derived, sort_keys=False))
+        flags = off(self.proof.without).flags
+        return await UpFleet.start(spec, self.proof.engine, place / "up", scenario.replicas, budget_s, flags)
+
+    def _told(self, verdict: Verdict, records: list[Record], wrong: Sequence[str]) -> None:
+        if wrong:
+            verdict = replace(verdict, kept=False, broken=(*verdict.broken, *wrong))
+        self.result.verdicts.append(verdict)
+        self.result.records[verdict.name] = records
+        self.done(verdict)
 
 
 async def _sim_answers(model: str) -> list[Case]:
@@ -133,38 +185,6 @@ async def _sim_answers(model: str) -> list[Case]:
         with contextlib.suppress(ProcessLookupError):
             process.send_signal(signal.SIGKILL)
         await process.wait()
-
-
-async def _one(
-    proof: Proof,
-    scenario: Scenario,
-    document: dict[str, Any],
-    model: str,
-    cases: list[Case],
-    folder: Path,
-    say: Callable[[str], None],
-) -> tuple[Verdict, list[Record], list[Case]]:
-    place = folder / scenario.name
-    place.mkdir(parents=True, exist_ok=True)
-    spec = place / "fleet.yaml"
-    spec.write_text(
-        yaml.safe_dump(settings.derive(document, scenario, proof.engine, proof.without), sort_keys=False)
-    )
-    budget_s = 120.0 if proof.engine == "sim" else 900.0
-    flags = off(proof.without).flags
-    up = await UpFleet.start(spec, proof.engine, place / "state", scenario.replicas, budget_s, flags)
-    try:
-        if not cases:
-            say("learning the right answers from a replica that is still quiet")
-            first = (await up.replicas())[0]
-            cases = await ask_reference(first.url, requests(model, VLLM_TOKENS, 12), parallel=1)
-        say(f"{scenario.title}: running")
-        verdict, records = await play(proof, scenario, up, cases)
-    finally:
-        wrong = await up.stop()
-    if wrong:
-        verdict = replace(verdict, kept=False, broken=(*verdict.broken, *wrong))
-    return verdict, records, cases
 
 
 async def play(
@@ -187,7 +207,9 @@ async def play(
         slow_share=scenario.slow_share,
         leaving_share=scenario.leaving_share,
     )
-    stage = stage or Stage(deployment, slow=proof.engine == "vllm")
+    if stage is None and proof.engine == "vllm":
+        stage = Stage(deployment, slow=True, queue_bound=settings.REAL["gateway.maxQueued"])
+    stage = stage or Stage(deployment)
     before = await stage.totals()
     load = asyncio.ensure_future(pressure.run())
     try:
@@ -209,7 +231,7 @@ async def play(
         scenario.name,
         scenario.title,
         pressure.records,
-        replace(scenario.expectation, worst_stall_s=pace.worst_stall_s or scenario.expectation.worst_stall_s),
+        _bounded(scenario.expectation, pace),
         duration_s=time.monotonic() - stage.started_s,
         # A gateway that was replaced counts from zero: then what it has counted itself is all that is known.
         resumed=max(0, round(after.get("resumed_total", 0) - before.get("resumed_total", 0))),
@@ -219,3 +241,11 @@ async def play(
         notes=stage.notes,
     )
     return verdict, pressure.records
+
+
+def _bounded(expectation: Expectation, pace: Pace) -> Expectation:
+    """A slow engine's bounds in the place of the scenario's."""
+    if pace.worst_stall_s is None:
+        return expectation
+    first = None if expectation.worst_ttft_s is None else pace.worst_stall_s
+    return replace(expectation, worst_stall_s=pace.worst_stall_s, worst_ttft_s=first)

@@ -26,9 +26,12 @@ PROOF: dict[str, Any] = {
     "rollout.drain": "15s",
 }
 REAL: dict[str, Any] = {
-    "gateway.stallTimeout": "20s",
+    "gateway.stallTimeout": "8s",
     "gateway.firstByteTimeout": "120s",
-    "rollout.drain": "60s",
+    "rollout.drain": "30s",
+    "engine.maxNumSeqs": 4,
+    "gateway.maxInFlight": 4,
+    "gateway.maxQueued": 8,
 }
 """A real engine on a busy CPU is slow without being hung."""
 SIM: dict[str, Any] = {"engine.kind": "sim", "engine.maxNumSeqs": 128, "traffic.maxContext": 4096}
@@ -62,7 +65,8 @@ def derive(
 ) -> dict[str, Any]:
     """The spec that `seawall up` gets for this scenario. InputError for an unknown mechanism."""
     derived = copy.deepcopy(dict(document))
-    changes = {**PROOF, "engine.kind": engine, **(SIM if engine == "sim" else REAL), **scenario.settings}
+    base = {**SIM, **scenario.settings} if engine == "sim" else REAL
+    changes = {**PROOF, "engine.kind": engine, **base}
     changes.setdefault("scaling.min", scenario.replicas)
     changes["scaling.max"] = scenario.most or scenario.replicas
     changes |= off(without).fleet

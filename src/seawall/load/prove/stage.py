@@ -15,6 +15,8 @@ from seawall.errors import EngineError
 from seawall.load.client import Client
 from seawall.load.prove.verdict import Mark
 
+QUEUE_BOUND = 32
+
 
 @dataclass(frozen=True, kw_only=True)
 class Seen:
@@ -51,6 +53,8 @@ class Stage:
     deployment: Deployment
     slow: bool = False
     """Real engines: a replica takes minutes to come back, and nobody waits for it."""
+    queue_bound: int = QUEUE_BOUND
+    """The gateway's, where overload is a scenario."""
     started_s: float = field(default_factory=time.monotonic)
     marks: list[Mark] = field(default_factory=list)
     broken: list[str] = field(default_factory=list)

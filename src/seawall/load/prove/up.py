@@ -21,6 +21,7 @@ from seawall.errors import EngineError
 from seawall.load.prove.stage import Seen
 
 STOP_S = 40.0
+KEEP = "Its logs stay with --keep-logs DIR."
 
 
 def free_port() -> int:
@@ -61,21 +62,25 @@ class UpFleet:
                 env={**os.environ, "PYTHONUNBUFFERED": "1"},
             )  # fmt: skip
         fleet = cls(process, state_dir, spec.stem, log)
+        try:
+            await fleet._until_ready(replicas, timeout_s)
+        except BaseException:
+            await fleet.stop()
+            raise
+        return fleet
+
+    async def _until_ready(self, replicas: int, timeout_s: float) -> None:
         end = time.monotonic() + timeout_s
         while time.monotonic() < end:
-            if process.returncode is not None:
-                raise EngineError(
-                    f"seawall up ended with {process.returncode}: {fleet.last_words()}", f"Log: {log}"
-                )
-            ready = [r for r in await fleet.replicas() if r.ready]
-            if len(ready) >= replicas and fleet._state.get("gateway", {}).get("phase") == "ready":
-                return fleet
+            if self.process.returncode is not None:
+                words = self.last_words()
+                raise EngineError(f"seawall up ended with {self.process.returncode}: {words}", KEEP)
+            ready = [r for r in await self.replicas() if r.ready]
+            if len(ready) >= replicas and self._state.get("gateway", {}).get("phase") == "ready":
+                return
             await asyncio.sleep(0.1)
-        words = fleet.last_words()
-        await fleet.stop()
-        raise EngineError(
-            f"{replicas} replicas were not ready after {timeout_s:.0f} s: {words}", f"Log: {log}"
-        )
+        words = self.last_words()
+        raise EngineError(f"{replicas} replicas were not ready after {timeout_s:.0f} s: {words}", KEEP)
 
     def last_words(self) -> str:
         with contextlib.suppress(OSError):
