@@ -1,10 +1,12 @@
 """The gateway against its peers: vllm-router (Rust), nginx and HAProxy, one worker each, on the same load.
 
-    bench/gateway.py [--quick] [--json] [--peers seawall,vllm-router,nginx,haproxy]
+    bench/gateway.py [--quick] [--json] [--peers seawall,bare,vllm-router,nginx,haproxy]
 
-Rounds are shuffled between peers. CPU is user+system of the proxy's process tree, from /proc. Ours runs with all
-it has switched on: token ids recorded, admission, metrics, audit lines. vllm-router comes from PyPI into a venv
-in the cache; nginx and HAProxy are Debian's (a missing one is installed when root, else skipped and said so).
+Rounds are shuffled between peers. CPU is user+system of the proxy's process tree, in ns, by the kernel's clock of
+each process. Ours runs with all it has switched on: token ids recorded, admission, metrics, audit lines. `bare` is
+bench/gateway_bare.py, the same building blocks without a single feature: the difference is what our features cost.
+vllm-router comes from PyPI into a venv in the cache; nginx and HAProxy are Debian's (a missing one is installed when
+root, else skipped and said so).
 The upstream is canned and far cheaper than any proxy; for the kills it is the simulated engine.
 """
 
@@ -36,7 +38,6 @@ import gateway_load as load
 
 BIN = Path(sys.executable).parent
 CACHE = Path(os.environ.get("SEAWALL_CACHE") or Path.home() / ".cache/seawall") / "bench"
-TICK = os.sysconf("SC_CLK_TCK")
 SPEC = """
 apiVersion: seawall.dev/v1alpha1
 kind: Fleet
@@ -75,12 +76,12 @@ def process(argv: list[str], **more: object) -> Iterator[subprocess.Popen[str]]:
 
 
 def cpu_s(pid: int) -> float:
-    """User and system seconds of a process tree, threads included."""
-    total = 0.0
-    for p in [psutil.Process(pid), *psutil.Process(pid).children(recursive=True)]:
-        fields = Path(f"/proc/{p.pid}/stat").read_text().rpartition(")")[2].split()
-        total += (int(fields[11]) + int(fields[12])) / TICK
-    return total
+    """User and system seconds of a process tree, threads included, also those that have ended.
+
+    The clock of another process: clock_getcpuclockid(3), which Python does not have, is `~pid << 3 | 2` on Linux.
+    """
+    tree = [psutil.Process(pid), *psutil.Process(pid).children(recursive=True)]
+    return sum(time.clock_gettime_ns(~p.pid << 3 | 2) for p in tree) / 1e9
 
 
 def rss_mb(pid: int) -> float:
@@ -145,6 +146,13 @@ def start_seawall(stack: ExitStack, tmp: Path, upstreams: list[int]) -> Peer:
     return Peer("seawall", port, p.pid)
 
 
+def start_bare(stack: ExitStack, tmp: Path, upstreams: list[int]) -> Peer:
+    urls = ",".join(f"http://127.0.0.1:{p}" for p in upstreams)
+    p = stack.enter_context(process([sys.executable, str(Path(__file__).with_name("gateway_bare.py")), urls]))
+    assert p.stdout is not None
+    return Peer("bare", int(p.stdout.readline()), p.pid)
+
+
 def start_router(stack: ExitStack, tmp: Path, upstreams: list[int]) -> Peer | None:
     path = router_bin()
     if path is None:
@@ -195,6 +203,7 @@ def start_haproxy(stack: ExitStack, tmp: Path, upstreams: list[int]) -> Peer | N
 
 STARTERS: dict[str, Callable[[ExitStack, Path, list[int]], Peer | None]] = {
     "seawall": start_seawall,
+    "bare": start_bare,
     "vllm-router": start_router,
     "nginx": start_nginx,
     "haproxy": start_haproxy,
