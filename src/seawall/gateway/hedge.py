@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from seawall.decide.route.pick import Ask, Target
 from seawall.gateway import seam
-from seawall.gateway.record import Phase
+from seawall.gateway.record import HOLDING, SENT
 
 if TYPE_CHECKING:
     from seawall.gateway.fleet import FleetRuntime
@@ -62,6 +62,9 @@ class Hedge:
 
     def on_head(self, conn: Upstream) -> None:
         self._sse = conn.status == 200 and conn.content_type.startswith(b"text/event-stream")
+
+    def on_chunk(self, data: bytes) -> None:
+        self.on_body([data], False)
 
     def on_body(self, parts: list[bytes], complete: bool) -> None:
         if complete:
@@ -141,7 +144,7 @@ class Hedges:
         due, fleet = self._due, self._fleet
         while due and due[0][0] <= now:
             exchange = due.popleft()[1]
-            late = exchange.phase in (Phase.SENT, Phase.HOLDING) and not exchange.committed
+            late = exchange.phase in (SENT, HOLDING) and not exchange.committed
             if not late or exchange.retried or exchange.hedge is not None or self._credit < 1:
                 continue
             if fleet.admission.queued or fleet.admission.others or exchange.target is None:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from enum import IntEnum
 from time import monotonic
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from seawall.decide.route.admit import Ticket
 from seawall.decide.route.pick import Ask, Target
@@ -20,13 +19,13 @@ if TYPE_CHECKING:
     from seawall.gateway.upstream import Upstream
 
 
-class Phase(IntEnum):
-    WAITING = 0
-    CONNECTING = 1
-    SENT = 2
-    HOLDING = 3
-    STREAMING = 4
-    OVER = 5
+# Phases of an exchange, in their order. Plain numbers: an enum's members are looked up anew at every use.
+WAITING: Final = 0
+CONNECTING: Final = 1
+SENT: Final = 2
+HOLDING: Final = 3
+STREAMING: Final = 4
+OVER: Final = 5
 
 
 class Record:
@@ -40,6 +39,7 @@ class Record:
         "_content_type",
         "_deadline",
         "_fed",
+        "_heard",
         "_held",
         "_last_event",
         "_path",
@@ -87,7 +87,7 @@ class Record:
         self.request = request
         self.fleet = fleet
         self.session = session
-        self.phase = Phase.WAITING
+        self.phase: int = WAITING
         self.started = monotonic()
         self.first_token_at = 0.0
         self.ticket = Ticket(
@@ -130,11 +130,13 @@ class Record:
         self._usage: Counted | None = None
         self._content_type = b""
         self._last_event = 0.0
+        self._heard = False
+        """Data came since the sweep's last look, which then says so in `_last_event`."""
 
     @property
     def awaits_token(self) -> bool:
         """At a replica, which has not given it a token."""
-        return self.phase in (Phase.SENT, Phase.HOLDING) and not self._held and not self._fed
+        return self.phase in (SENT, HOLDING) and not self._held and not self._fed
 
     def _drop(self) -> None:
         conn, self._conn = self._conn, None
@@ -183,7 +185,7 @@ class Record:
 
     def _close(self, outcome: str) -> None:
         """The one ending: counts what the request was and cost."""
-        self.phase = Phase.OVER
+        self.phase = OVER
         if self.hedge is not None:
             self.hedge.drop()
         self.ticket.owner = None  # no cycle is left for the collector

@@ -17,7 +17,15 @@ from seawall.decide.route.pick import Picked
 from seawall.decide.route.poison import DEATHS, QUARANTINE_S
 from seawall.decide.route.resume import Finish, GiveUp, StreamSession
 from seawall.gateway.judge import Verdict, judge
-from seawall.gateway.record import Phase, Record
+from seawall.gateway.record import (
+    CONNECTING,
+    HOLDING,
+    OVER,
+    SENT,
+    STREAMING,
+    WAITING,
+    Record,
+)
 from seawall.gateway.seam import usage_in
 from seawall.gateway.wire import Refusal, poisonous
 
@@ -48,7 +56,7 @@ class Exchange(Record):
         verdict = fleet.admission.offer(self.ticket, fleet.router.free(), self.started)
         if isinstance(verdict, Rejected):
             fleet.stats.reject("queue_full")
-            self.phase = Phase.OVER
+            self.phase = OVER
             self.outcome, self.status, self.code = "rejected", 429, "queue_full"
             message = f"{fleet.name} is full: {verdict.reason}. Try again after the time in Retry-After."
             self.client.answer_refusal(Refusal(429, "queue_full", message, verdict.retry_after_s))
@@ -72,7 +80,7 @@ class Exchange(Record):
         self.replica = picked.target.name
         self.side = "canary" if picked.target.replica.group == "canary" else "stable"
         fleet.router.start(picked.target, self.ticket.ask)
-        self.phase = Phase.CONNECTING
+        self.phase = CONNECTING
         pool = fleet.pool(picked.target)
         conn = pool.take()
         if conn is not None:
@@ -81,12 +89,13 @@ class Exchange(Record):
             pool.connect(self)
 
     def connected(self, conn: Upstream) -> None:
-        if self.phase != Phase.CONNECTING or self.target is None:
+        if self.phase != CONNECTING or self.target is None:
             conn.pool.put(conn)
             return
         self._conn = conn
-        self.phase = Phase.SENT
+        self.phase = SENT
         self._last_event = self.fleet.loop.time()
+        self._heard = False
         self._held = []
         self._sse = self._fed = False
         conn.send(self, conn.pool.request(self._path, self._body, self.request.extra))
@@ -97,7 +106,7 @@ class Exchange(Record):
             self.fleet.hedges.watch(self, after)
 
     def connect_failed(self, reason: str) -> None:
-        if self.phase == Phase.CONNECTING and self.target is not None:
+        if self.phase == CONNECTING and self.target is not None:
             self._broke(reason, evict=True, label="connect")
 
     # -- what the replica says
@@ -106,10 +115,21 @@ class Exchange(Record):
         assert self.target is not None
         if conn.load_header is not None:
             self.fleet.reported(self.target, conn.load_header, self.fleet.loop.time())
-        self.phase = Phase.HOLDING
+        self.phase = HOLDING
         self._answer = conn.status
         self._content_type = conn.content_type or b"application/json"
         self._sse = self.session is not None and conn.status == 200 and conn.content_type.startswith(SSE)
+
+    def on_chunk(self, data: bytes) -> None:
+        """The hot path: a read that was one whole HTTP chunk, which is how an engine writes each token."""
+        session = self.session
+        if session is not None and self.phase == STREAMING:
+            out = session.ordinary(data)
+            if out:
+                self._heard = True
+                self.client.write_stream(out)
+                return
+        self.on_body([data], False)
 
     def on_body(self, parts: list[bytes], complete: bool) -> None:
         """What one read brought: the contents of its HTTP chunks. An engine puts one event into each."""
@@ -118,7 +138,7 @@ class Exchange(Record):
         if not self._sse:
             self._hold(parts, complete)
             return
-        # The hot path: one read, one write.
+        # One read, one write.
         session = self.session
         assert session is not None
         feed = session.feed
@@ -127,17 +147,16 @@ class Exchange(Record):
             self._ended(session, out)
             return
         if out:
-            if self.phase == Phase.STREAMING:
+            if self.phase == STREAMING:
                 self.client.write_stream(out)
             else:
                 self._commit(out)
         if not parts[-1].startswith(b":"):  # a keep-alive comment is no sign of life
-            self._last_event = self.fleet.loop.time()
-            self._fed = True
+            self._heard = self._fed = True
 
     def _commit(self, out: bytes) -> None:
         """The first bytes of a stream, or of its continuation."""
-        self.phase = Phase.STREAMING
+        self.phase = STREAMING
         if self.committed:
             self.client.write_stream(out)
             return
@@ -165,14 +184,14 @@ class Exchange(Record):
         self.replica = hedge.target.name
         self.side = "canary" if hedge.target.replica.group == "canary" else "stable"
         self._body = hedge.session.first_request()
-        self.phase = Phase.HOLDING if hedge.streams else Phase.SENT if hedge.conn else Phase.CONNECTING
+        self.phase = HOLDING if hedge.streams else SENT if hedge.conn else CONNECTING
         self._sse, self._last_event = hedge.streams, self.fleet.loop.time()
         hedge.yields_to(self)
 
     def _ended(self, session: StreamSession, out: bytes) -> None:
         """The replica's stream is over: whole, or by its own word or ours broken."""
         if out:
-            if self.phase == Phase.STREAMING:
+            if self.phase == STREAMING:
                 self.client.write_stream(out)
             else:
                 self._commit(out)
@@ -196,7 +215,7 @@ class Exchange(Record):
 
     def on_lost(self, reason: str, answered: bool) -> None:
         conn, self._conn = self._conn, None
-        if self.phase == Phase.OVER:
+        if self.phase == OVER:
             return
         # An idle connection that the replica closed as we used it is no evidence against the replica.
         race = conn is not None and conn.reused and not answered
@@ -290,7 +309,7 @@ class Exchange(Record):
             self.hedge.promoted()
             self._become(self.hedge)
             return
-        fed = self.phase in (Phase.HOLDING, Phase.STREAMING) and self._sse
+        fed = self.phase in (HOLDING, STREAMING) and self._sse
         if fed and self.session is not None:
             decision = self.session.broken(reason, fleet.loop.time())
             if isinstance(decision, Finish):
@@ -320,20 +339,20 @@ class Exchange(Record):
     def _verdict(self) -> None:
         """Both replicas have been probed by now: one that gave a token had not died."""
         self.convicted = False
-        if self.phase != Phase.OVER and self.fleet.condemn(self, self._avoid[-DEATHS:]):
+        if self.phase != OVER and self.fleet.condemn(self, self._avoid[-DEATHS:]):
             self._failed(poisonous(QUARANTINE_S))
-        elif self.phase != Phase.OVER:
+        elif self.phase != OVER:
             self._again()
 
     def _again(self) -> None:
         if self.convicted:
-            self.phase = Phase.WAITING
+            self.phase = WAITING
             self.fleet.loop.call_later(VERDICT_S, self._verdict)
             return
         ticket = self.ticket
         ticket.ask = ticket.ask._replace(avoid=self._avoid, urgent=True)
         ticket.deadline = min(self._deadline, self.fleet.loop.time() + self.fleet.spec.queue_timeout)
-        self.phase = Phase.WAITING
+        self.phase = WAITING
         picked = self.fleet.place(ticket.ask)
         if picked is not None:
             self.go(picked)
@@ -360,15 +379,18 @@ class Exchange(Record):
             return
         if conn is None:
             return
+        if self._heard:
+            self._heard = False
+            self._last_event = now
         if conn.paused:
             self._last_event = now
             return
-        if phase == Phase.STREAMING:
+        if phase == STREAMING:
             pool = conn.pool
             pool.last_event = max(pool.last_event, self._last_event)
             if now - self._last_event > spec.stall_timeout:
                 self._hung("no data event", spec.stall_timeout)
-        elif phase in (Phase.SENT, Phase.HOLDING):
+        elif phase in (SENT, HOLDING):
             limit = spec.stall_timeout if self.committed else spec.first_byte_timeout
             if now - self._last_event > limit:
                 self._hung("no answer", limit)
@@ -411,7 +433,7 @@ class Exchange(Record):
 
     def client_gone(self) -> None:
         """Nobody listens any more: the replica is told at once."""
-        if self.phase == Phase.OVER:
+        if self.phase == OVER:
             return
         self.fleet.admission.cancel(self.ticket)
         self._drop()

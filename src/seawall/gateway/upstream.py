@@ -33,6 +33,8 @@ class User(Protocol):
 
     def on_head(self, conn: Upstream) -> None: ...
 
+    def on_chunk(self, data: bytes) -> None: ...
+
     def on_body(self, parts: list[bytes], complete: bool) -> None: ...
 
     def on_lost(self, reason: str, answered: bool) -> None: ...
@@ -112,7 +114,7 @@ class Upstream(asyncio.Protocol):
             # An engine writes one chunk per token, and it mostly arrives as one read.
             line = WHOLE[len(data)]
             if line and data[: len(line)] == line and data[-2:] == b"\r\n":
-                user.on_body([data[len(line) : -2]], False)
+                user.on_chunk(data[len(line) : -2])
                 return
         self.answered = True
         try:

@@ -28,6 +28,9 @@ class Listener:
 
     def on_head(self, conn: Upstream) -> None: ...
 
+    def on_chunk(self, data: bytes) -> None:
+        self.on_body([data], False)
+
     def on_body(self, parts: list[bytes], complete: bool) -> None:
         assert not self.ended
         self.got += b"".join(parts)

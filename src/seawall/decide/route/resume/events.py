@@ -17,6 +17,8 @@ from seawall.decide.route.resume.ways import Kind
 Doc = dict[str, Any]
 
 DONE = b"data: [DONE]\n\n"
+_CHAT_OPEN = b'"delta":{"content":"'
+_TEXT_OPEN = b'"choices":[{"index":0,"text":"'
 _PROMPT_KEY = b'"prompt_token_ids":['
 _TOKEN_IDS = re.compile(rb'"token_ids":\[[0-9, ]*\]')
 _FINGERPRINT = re.compile(rb',"system_fingerprint":"[^"]*"')
@@ -54,6 +56,23 @@ def fingerprint_of(event: bytes) -> bytes:
     """`,"system_fingerprint":"..."` as written, or b''. vLLM moves it to the usage chunk when there is one."""
     found = _FINGERPRINT.search(event)
     return found.group() if found else b""
+
+
+def text_begin(event: bytes, kind: Kind) -> bytes:
+    """`event` up to the text of its only choice, or b'' when it is no chunk of choice 0 in vLLM's form."""
+    opening = _CHAT_OPEN if kind == "chat" else _TEXT_OPEN
+    at = event.find(opening)
+    if at < 0 or b'"index":0,' not in event[: at + 30] or not event.startswith(b"data: {"):
+        return b""
+    return event[: at + len(opening)]
+
+
+def inside(text: bytes) -> bool:
+    """No quote in `text` ends the string: the end of a member's value is followed by a comma or a brace.
+
+    May be False for escaped quotes too; such chunks are read as JSON.
+    """
+    return b'",' not in text and b'"}' not in text
 
 
 def with_tail(event: bytes, tail: bytes) -> bytes:

@@ -14,7 +14,6 @@ Per chunk, while nothing is wrong, `feed` compares a prefix and a suffix and app
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from random import Random
 
 import msgspec
@@ -26,14 +25,12 @@ from seawall.decide.route.resume.onward import Onward, foreign
 from seawall.decide.route.resume.policy import Decision, Finish, GiveUp, Policy, Retry, Usage
 from seawall.decide.route.resume.replay import Replay
 from seawall.decide.route.resume.stream import Stream
+from seawall.decide.route.resume.tokens import END, FRESH
 from seawall.decide.route.resume.typed import Typed
 from seawall.decide.route.resume.ways import Ask, way_of
 
-_CHAT_OPEN = b'"delta":{"content":"'
-_TEXT_OPEN = b'"choices":[{"index":0,"text":"'
 _CHAT_IDS = b'"},"logprobs":null,"finish_reason":null,"token_ids":['
 _TEXT_IDS = b'","logprobs":null,"finish_reason":null,"stop_reason":null,"prompt_token_ids":null,"token_ids":['
-_END = b"]}]}\n\n"
 _LF, _QUOTE = b'\n"'
 """As numbers: `bytes in bytes` first tries its left side as a number, and makes an exception to drop it."""
 _HIDDEN_END = b"null}]}\n\n"
@@ -51,10 +48,10 @@ class StreamSession:
         "_breaks",
         "_ended",
         "_first",
+        "_fresh",
         "_head",
         "_head_len",
         "_hides_usage",
-        "_log_raw",
         "_mark",
         "_mark_len",
         "_onward",
@@ -103,15 +100,12 @@ class StreamSession:
         self._stream = Stream(ask, self.policy)
         self._onward = Onward(self._stream) if self._records_ids else None
         self._replay: Replay | Typed | None = None
-        self._log_raw: Callable[..., None]
-        records = self.row.way == "replay" and self.policy.mode != "off"
-        if self._onward is not None:
-            self._log_raw = self._onward.log.add_raw
-        elif ask.kind in ("messages", "responses"):
-            self._replay = Typed(self._stream, self._first, records=records)
-        else:
-            self._replay = replay = self._make_replay(records, self._hides_usage, hides_ids=False)
-            self._log_raw = replay.add_raw
+        if self._onward is None:
+            records = self.row.way == "replay" and self.policy.mode != "off"
+            if ask.kind in ("messages", "responses"):
+                self._replay = Typed(self._stream, self._first, records=records)
+            else:
+                self._replay = self._make_replay(records, self._hides_usage, hides_ids=False)
         self._ordinary = 0
         self._partial = False
         self._opening = b""
@@ -122,6 +116,10 @@ class StreamSession:
         self._mark = _CHAT_IDS if chat else _TEXT_IDS
         self._mark_len = len(self._mark)
         self._plain_end = self._mark[:-1] + _HIDDEN_END
+        self._fresh = bytearray()
+        if self._onward is not None:
+            self._onward.log.mark = self._mark
+            self._fresh = self._onward.log.fresh
 
     def _make_replay(self, records: bool, hides_usage: bool, *, hides_ids: bool) -> Replay:
         return Replay(
@@ -130,26 +128,42 @@ class StreamSession:
 
     # -- the stream -------------------------------------------------------------------------------
 
+    def ordinary(self, data: bytes) -> bytes:
+        """`feed` for one ordinary text chunk, which is judged without reading it; b'' for anything else.
+
+        It begins with the head that all chunks of choice 0 share and ends with `"token_ids":[...]}]}`; between them
+        lies the inside of a JSON string, without a newline or a quote that ends it."""
+        # (Slices are compared: `startswith` and its kin parse their arguments anew for each call.)
+        begin = self._head_len
+        if self._partial or data[:begin] != self._head:
+            return b""
+        if self._ordinary is _WITH_IDS:
+            end = data.find(b'"', begin)
+            ids = end + self._mark_len
+            if data[end:ids] != self._mark:
+                end = data.find(self._mark, begin)
+                ids = end + self._mark_len
+                if end < 0 or not events.inside(data[begin:end]):
+                    return b""
+            if data[-6:] != END or not data[ids:-6].isdigit() or _LF in data[begin:end]:
+                return b""
+            fresh = self._fresh
+            fresh += data[begin:]
+            if len(fresh) > FRESH and self._onward is not None:
+                self._onward.log.settle()
+            return data if self._shows_ids else data[: ids - 1] + _HIDDEN_END
+        replay = self._replay
+        if isinstance(replay, Replay) and data[-len(self._plain_end) :] == self._plain_end:
+            text = data[begin : -len(self._plain_end)]
+            if _LF not in text and (_QUOTE not in text or events.inside(text)):
+                replay.add_raw(text)
+                return data
+        return b""
+
     def feed(self, data: bytes) -> bytes:
         """Bytes from the replica -> bytes for the client. Look at `done` and `failed` afterwards."""
-        # One ordinary text chunk is judged without reading it. It begins with the head that all chunks of
-        # choice 0 share and ends with `"token_ids":[...]}]}`; between them lies the inside of one JSON
-        # string, which holds no newline and no quote that ends it.
-        ordinary = self._ordinary
-        # (Slices are compared because `startswith` and its kin parse their arguments anew for each call.)
-        if ordinary and not self._partial and data[: self._head_len] == self._head:
-            if ordinary is _WITH_IDS and data[-6:] == _END:
-                ids = data.rfind(b"[") + 1
-                if data[ids - self._mark_len : ids] == self._mark:
-                    text = data[self._head_len : ids - self._mark_len]
-                    if _LF not in text and (_QUOTE not in text or _inside(text)):
-                        self._log_raw(text, data[ids:-6])
-                        return data if self._shows_ids else data[: ids - 1] + _HIDDEN_END
-            elif ordinary is _PLAIN and data[-len(self._plain_end) :] == self._plain_end:
-                text = data[self._head_len : -len(self._plain_end)]
-                if _LF not in text and (_QUOTE not in text or _inside(text)):
-                    self._log_raw(text)
-                    return data
+        if self._ordinary and (out := self.ordinary(data)):
+            return out
         if self._ended or self._stream.failed:
             return b""
         try:
@@ -229,14 +243,10 @@ class StreamSession:
 
     def _learn(self, event: bytes) -> None:
         """After a first ordinary chunk: the head that all further ones begin with."""
-        ask = self._stream.ask
-        opening = _CHAT_OPEN if ask.kind == "chat" else _TEXT_OPEN
-        at = event.find(opening)
-        if at < 0 or b'"index":0,' not in event[: at + 30] or not event.startswith(b"data: {"):
-            return
-        self._head = event[: at + len(opening)]
+        self._head = events.text_begin(event, self._stream.ask.kind)
         self._head_len = len(self._head)
-        self._ordinary = _WITH_IDS if self._onward is not None else _PLAIN
+        if self._head:
+            self._ordinary = _WITH_IDS if self._onward is not None else _PLAIN
 
     def _note_usage(self, doc: Doc) -> None:
         if self._stream.attempt and self._onward is not None:
@@ -438,11 +448,3 @@ class StreamSession:
         if self._onward is not None:
             return self._onward.log.nbytes + len(self._onward.prompt_raw or b"")
         return self._replay.nbytes if self._replay is not None else 0
-
-
-def _inside(text: bytes) -> bool:
-    """No quote in `text` ends the string: the end of a member's value is followed by a comma or a brace.
-
-    May be False for escaped quotes too; such chunks are read as JSON.
-    """
-    return b'",' not in text and b'"}' not in text

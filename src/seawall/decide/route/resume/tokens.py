@@ -18,6 +18,10 @@ from seawall.decide.route.resume.policy import Decoder
 
 MARKS = 64
 """Clean boundaries kept: a rewind further than this starts at the prompt."""
+END = b"]}]}\n\n"
+"""How an ordinary chunk of one choice ends behind its token ids."""
+FRESH = 4096
+"""Bytes of whole chunk ends that are kept before they are shortened to text and ids."""
 SURE_WITHIN = 16
 """Tokens that may be generated again to begin at a boundary that is certain rather than likely."""
 
@@ -37,7 +41,19 @@ class Mark:
 class TokenLog:
     """Ids and text of one choice. Appending is bytes only (about 12 bytes a token); reading is for breaks."""
 
-    __slots__ = ("_raw", "decoder", "from_chars", "hold", "ids", "lag", "marks", "sent")
+    __slots__ = (
+        "_raw",
+        "_untold",
+        "decoder",
+        "fresh",
+        "from_chars",
+        "hold",
+        "ids",
+        "lag",
+        "mark",
+        "marks",
+        "sent",
+    )
 
     def __init__(self, hold: int, lag: int, decoder: Decoder | None) -> None:
         """`hold`: characters by which a rewind must stay behind the sent text (longest stop string - 1).
@@ -49,40 +65,51 @@ class TokenLog:
         self.sent = ""
         self.marks = [Mark(0, 0)]
         self.from_chars = 0
+        self.mark = b""
+        """What stands between text and id in `fresh`; set by whoever writes there."""
+        self.fresh = bytearray()
+        """The ends of ordinary chunks as they came: text, `mark`, one id, END. The writer calls `settle` when
+        it has grown to FRESH. One append per chunk is all the writing that a stream costs."""
         self._raw = bytearray()
         """One line per chunk: the inside of a JSON string (which has no raw tab or newline), a tab, ids."""
+        self._untold = 0
+        """Ids in `_raw`."""
 
-    def add_raw(self, text: bytes, ids: bytes) -> None:
-        """One chunk: the text as the inside of a JSON string, the ids as b'1,2'."""
-        raw = self._raw
-        raw += text
-        raw += b"\t"
-        raw += ids
-        raw += b"\n"
+    def settle(self) -> None:
+        """Move `fresh` into the record. Neither `mark` nor END can stand inside a JSON string."""
+        fresh = self.fresh
+        if fresh:
+            self._untold += fresh.count(END)
+            self._raw += fresh.replace(self.mark, b"\t").replace(END, b"\n")
+            fresh.clear()
 
     def add(self, text: str, ids: list[int]) -> None:
         """The same from values. Raises ValueError if an id is not a token's."""
         if not all(type(token) is int and 0 <= token < 2**32 for token in ids):
             raise ValueError("token ids are whole numbers")
-        self.add_raw(msgspec.json.encode(text)[1:-1], ",".join(map(str, ids)).encode())
+        self.settle()
+        self._raw += msgspec.json.encode(text)[1:-1] + b"\t" + ",".join(map(str, ids)).encode() + b"\n"
+        self._untold += len(ids)
 
     @property
     def tokens(self) -> int:
         """Tokens generated so far, in all attempts."""
-        groups = [line.partition(b"\t")[2] for line in self._raw.split(b"\n")]
-        return len(self.ids) + sum(group.count(b",") + 1 for group in groups if group)
+        self.settle()
+        return len(self.ids) + self._untold
 
     @property
     def nbytes(self) -> int:
-        return len(self._raw) + 4 * len(self.ids) + len(self.sent)
+        return len(self.fresh) + len(self._raw) + 4 * len(self.ids) + len(self.sent)
 
     def fold(self) -> None:
         """Read what was appended since the last break: ids, text, clean boundaries.
 
         Raises ValueError, OverflowError or msgspec.DecodeError if the engine's JSON was not what it seemed.
         """
+        self.settle()
         lines = [line.partition(b"\t") for line in self._raw.split(b"\n")[:-1]]
         self._raw.clear()
+        self._untold = 0
         if not lines:
             return
         # A replica's death breaks hundreds of streams at once: two decodes each, not two per chunk.
