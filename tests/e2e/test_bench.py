@@ -1,5 +1,5 @@
-"""`seawall bench` as a process: the capacity it finds is the one the engine's flags give it, and what it writes is read;
-what a stranger does to it ends in one line."""
+"""`seawall bench` as a process: the capacity it finds is that of the engine's flags, what it writes is read, and
+whatever a stranger does to it ends in one line."""
 
 from __future__ import annotations
 

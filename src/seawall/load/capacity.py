@@ -43,7 +43,7 @@ async def find_capacity(
     share: float = 0.95,
     say: Callable[[str], None] = lambda _: None,
 ) -> tuple[float, list[Probe]]:
-    """The highest rate at which at least `share` of the requests were good and no backlog grew. (0, probes) when none was.
+    """The highest rate at which `share` of the requests were good and no backlog grew. (0, probes) when none was.
 
     A short try of a rate that is too high can look good: the queue has not had the time to grow past the objective.
 

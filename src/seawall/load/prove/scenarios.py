@@ -299,7 +299,8 @@ SCENARIOS: dict[str, Scenario] = {
                  mechanisms=("resume",)),
         Scenario(name="black-hole", title="connections black-holed", play=black_hole, mechanisms=("stall-watch",)),
         Scenario(
-            name="overload", title="5x overload", play=overload, load=2.4, real_load=5.0, replicas=1, settings=_OVERLOAD_SETTINGS,
+            name="overload", title="5x overload",
+            play=overload, load=2.4, real_load=5.0, replicas=1, settings=_OVERLOAD_SETTINGS,
             expectation=Expectation(may_reject=True, worst_ttft_s=25.0), sim_only=False, mechanisms=("admission",),
         ),
         Scenario(name="gateway-restart", title="rolling restart of the gateway", play=gateway_restart,
