@@ -36,33 +36,14 @@ def layers_of(
     notes: list[str],
 ) -> tuple[Layer, ...]:
     """One `Layer` per decoder layer, in order."""
-    heads = _per_layer(text, count, "num_attention_heads", "n_head", "num_heads", "n_heads")
-    if heads is None or max(heads) <= 0:
-        if any(k in text for k in ("state_size", "ssm_state_size", "mamba_d_state")):
-            heads = [0] * count
-        else:
-            raise InputError(
-                "config.json: has no num_attention_heads.", "Pass the language model's own config.json."
-            )
-    kv_heads = _per_layer(
-        text, count, "num_key_value_heads", "num_kv_heads", "n_head_kv", "multi_query_group_num"
-    )
-    if kv_heads is None:
-        multi_query = text.get("multi_query") is True and not text.get("new_decoder_architecture")
-        kv_heads = [1] * count if multi_query else heads
+    heads, kv_heads = _heads(text, count)
     first = next((h for h in heads if h), 1)
     head_dim = (
         _first(text, "head_dim", "attention_head_size", "kv_channels", "attention_head_dim")
         or hidden // first
     )
     kinds = _kinds(text, model_type, count, notes)
-    widths = _per_layer(
-        text, count, "intermediate_size", "ffn_hidden_size", "n_inner", "ffn_dim", "ffn_hidden_dim"
-    )
-    if model_type.startswith("llama4") and _first(text, "intermediate_size_mlp"):
-        widths = [_first(text, "intermediate_size_mlp")] * count
-    if widths is None or not any(widths):
-        widths = [4 * hidden] * count
+    widths = _widths(text, model_type, count, hidden)
     moe = _moe_layers(text, model_type, count) if has_experts else [False] * count
     window = _first(text, "sliding_window", "sliding_window_size", "attention_window_size")
     chunk = _first(text, "attention_chunk_size")
@@ -100,6 +81,37 @@ def layers_of(
             )
         )
     return tuple(_share_last(out, _first(text, "num_kv_shared_layers")))
+
+
+def _heads(text: Mapping[str, Any], count: int) -> tuple[list[int], list[int]]:
+    """Query heads and key-value heads of each layer; a pure state-space model has none."""
+    heads = _per_layer(text, count, "num_attention_heads", "n_head", "num_heads", "n_heads")
+    if heads is None or max(heads) <= 0:
+        if any(k in text for k in ("state_size", "ssm_state_size", "mamba_d_state")):
+            heads = [0] * count
+        else:
+            raise InputError(
+                "config.json: has no num_attention_heads.", "Pass the language model's own config.json."
+            )
+    kv_heads = _per_layer(
+        text, count, "num_key_value_heads", "num_kv_heads", "n_head_kv", "multi_query_group_num"
+    )
+    if kv_heads is None:
+        multi_query = text.get("multi_query") is True and not text.get("new_decoder_architecture")
+        kv_heads = [1] * count if multi_query else heads
+    return heads, kv_heads
+
+
+def _widths(text: Mapping[str, Any], model_type: str, count: int, hidden: int) -> list[int]:
+    """The MLP's intermediate size in each layer; four times the hidden size where nothing is said."""
+    widths = _per_layer(
+        text, count, "intermediate_size", "ffn_hidden_size", "n_inner", "ffn_dim", "ffn_hidden_dim"
+    )
+    if model_type.startswith("llama4") and _first(text, "intermediate_size_mlp"):
+        widths = [_first(text, "intermediate_size_mlp")] * count
+    if widths is None or not any(widths):
+        widths = [4 * hidden] * count
+    return widths
 
 
 def _share_last(layers: list[Layer], shared: int) -> list[Layer]:
