@@ -34,6 +34,10 @@ def _of_fleet(wanted: Wanted) -> list[str]:
         )
     if cache.kind == "pvc" and cache.claim:
         out.append(f"you provide: PersistentVolumeClaim {wanted.namespace}/{cache.claim}")
+    if spec.hardware.priority_class and not spec.hardware.priority_class.startswith("system-"):
+        out.append(f"you provide: PriorityClass {spec.hardware.priority_class}; without it Pods are refused")
+    if spec.hardware.runtime_class:
+        out.append(f"you provide: RuntimeClass {spec.hardware.runtime_class}; without it Pods are refused")
     if needs_loader(wanted) and wanted.lock is None:
         out.append(
             "weights are pinned by revision only; `seawall pull` writes a lockfile that pins every byte"

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from seawall.domain.catalog.clouds import CLOUDS, GFD_LABEL, Cloud, Taint
-from seawall.domain.catalog.gpus import find_gpu
+from seawall.domain.catalog.clouds import AMD_LABEL, CLOUDS, GFD_LABEL, GFD_MEMORY, Cloud, Taint
+from seawall.domain.catalog.gpus import Gpu, find_gpu
 from seawall.render.inputs import Object, Wanted
 from seawall.render.names import selector
 
@@ -43,11 +43,23 @@ def _gpu_terms(wanted: Wanted) -> list[Object]:
     gpu = find_gpu(wanted.plan.gpu, near=False)
     values = cloud.accelerators.get(wanted.plan.gpu, ())
     if values:
-        return [{"key": cloud.accelerator_label, "operator": "In", "values": list(values)}]
+        product = {"key": cloud.accelerator_label, "operator": "In", "values": list(values)}
+        return [product, *_memory(cloud.memory_label, gpu)]
+    if gpu and gpu.labels and gpu.capability == 0:
+        return [{"key": AMD_LABEL, "operator": "In", "values": list(gpu.labels)}]
     if gpu and gpu.labels:
-        return [{"key": GFD_LABEL, "operator": "In", "values": list(gpu.labels)}]
+        product = {"key": GFD_LABEL, "operator": "In", "values": list(gpu.labels)}
+        return [product, *_memory(GFD_MEMORY, gpu)]
     # A GPU of which no label is known: the resource alone decides, and the plan whether it fits.
     return []
+
+
+def _memory(label: str | None, gpu: Gpu | None) -> list[Object]:
+    """At least the planned GPU's memory: one product name may stand for several sizes, and a slice of a GPU
+    may go by the whole one's name. 5% below, because drivers and providers count differently."""
+    if label is None or gpu is None:
+        return []
+    return [{"key": label, "operator": "Gt", "values": [str(int(0.95 * 1024 * gpu.memory_gib))]}]
 
 
 def tolerations(wanted: Wanted, pool: Pool) -> list[Object]:
@@ -101,4 +113,24 @@ def place(wanted: Wanted, pool: Pool, *, multi_node: bool = False) -> dict[str, 
         out["runtimeClassName"] = hardware.runtime_class
     if hardware.priority_class:
         out["priorityClassName"] = hardware.priority_class
+    return out
+
+
+def place_loader(wanted: Wanted) -> dict[str, Any]:
+    """The placing part of the loader's Pod spec. It may run on a GPU node, because a cluster may have no other.
+
+    A ReadWriteOnce volume is made in the zone of the Pod that mounts it first, so there the loader has to run
+    where engines can; otherwise it would rather leave GPU nodes alone.
+    """
+    out: dict[str, Any] = {}
+    terms = _gpu_terms(wanted)
+    if terms and wanted.fleet.spec.cache.access_mode == "ReadWriteOnce":
+        out["affinity"] = node_affinity(wanted, "any")
+    elif terms:
+        others = {"matchExpressions": [{**terms[0], "operator": "NotIn"}]}
+        preferred = [{"weight": 100, "preference": others}]
+        out["affinity"] = {"nodeAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": preferred}}
+    tolerated = tolerations(wanted, "any")
+    if tolerated:
+        out["tolerations"] = tolerated
     return out

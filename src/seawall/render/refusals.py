@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterator
 
 from seawall.domain.catalog.engines import check_flag, parse_version
+from seawall.domain.catalog.gpus import find_gpu
 from seawall.domain.spec import Fleet
 from seawall.render import engine_args
 from seawall.render.inputs import Group, Wanted
@@ -27,7 +28,7 @@ def refusals(group: Group) -> list[str]:
     """`fleet: spec.path: value and cure`, in the order of the spec; empty when everything can work."""
     out: list[str] = []
     for wanted in group.members:
-        for check in (_names, _plan, _engine, _images, _storage, _spot, _scaling, _route, _heads):
+        for check in (_names, _plan, _engine, _images, _storage, _spot, _scaling, _route, _heads, _vendor):
             out += [f"{wanted.name}: {text}" for text in check(wanted)]
         canary = wanted.canary
         if canary:
@@ -65,6 +66,16 @@ def _plan(wanted: Wanted) -> Iterator[str]:
         )
     if nodes > 1 and wanted.fleet.spec.engine.kind == "sim":
         yield "spec.engine.kind: the simulated engine runs on one node; use kind: vllm"
+
+
+def _vendor(wanted: Wanted) -> Iterator[str]:
+    hardware, gpu = wanted.fleet.spec.hardware, find_gpu(wanted.plan.gpu, near=False)
+    if gpu is None or gpu.capability != 0 or wanted.fleet.spec.engine.kind != "vllm":
+        return
+    if hardware.resource == "nvidia.com/gpu":
+        yield f"spec.hardware.resource: {gpu.name} is an AMD GPU, {hardware.resource} is NVIDIA's; write amd.com/gpu"
+    if wanted.fleet.spec.engine.image is None:
+        yield f"spec.engine.image: vLLM's default image is built for CUDA, {gpu.name} needs ROCm; name such an image"
 
 
 def _heads(wanted: Wanted) -> Iterator[str]:

@@ -112,7 +112,7 @@ def virtual_service(group: Group) -> Object:
     rule: Object = {
         "match": [{"uri": {"prefix": "/v1"}}],
         "route": route,
-        "timeout": "0s",
+        # No `timeout`: Istio's default is none, and its CRD refuses `0s`.
         # The gateway retries, and it alone knows what was already sent.
         "retries": {"attempts": 0},
     }

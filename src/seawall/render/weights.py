@@ -13,7 +13,7 @@ from seawall.render.engine_args import adapter_path, model_path
 from seawall.render.images import seawall_image
 from seawall.render.inputs import Object, Wanted
 from seawall.render.names import CONFIG_DIR, FLEET, fingerprint, fleet_meta, short
-from seawall.render.placement import cloud_of
+from seawall.render.placement import cloud_of, place_loader
 from seawall.render.security import container_context, exactly, pod_context
 from seawall.render.volumes import claim_name, lock_name
 
@@ -152,6 +152,7 @@ def loader(wanted: Wanted) -> Object | None:
         "automountServiceAccountToken": False,
         "enableServiceLinks": False,
         "securityContext": pod_context(),
+        **place_loader(wanted),
         "containers": pulls(wanted),
         "volumes": volumes,
     }

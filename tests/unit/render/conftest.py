@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import subprocess
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,9 @@ from seawall.decide.plan.bounds import bounded
 from seawall.domain.action import Plan, StartupBudget
 from seawall.domain.spec import Fleet
 from seawall.render.everything import render
+from seawall.render.gitops import Repository
 from seawall.render.inputs import Group, Object, Rendering, Wanted
+from seawall.render.packaging import Packaging, package
 
 ROOT = Path(__file__).resolve().parents[3]
 VERSIONS = ("1.34", "1.35", "1.36", "1.37")
@@ -253,3 +256,37 @@ def example(name: str) -> Rendering:
 def rendering(request: pytest.FixtureRequest) -> Rendering:
     """Every example in turn."""
     return example(request.param)
+
+
+@pytest.fixture(scope="session")
+def crds() -> dict[tuple[str, str], Any]:
+    """(apiVersion, kind) -> OpenAPI schema of every custom resource that we know, rules and defaults in it."""
+    return _crds()
+
+
+@functools.cache
+def _forms(name: str) -> dict[str, list[Object]]:
+    """Every packaging of an example as the objects that reach a cluster; kustomize's overlays are built."""
+    rendering, where = example(name), Repository(url="https://git.example.com/llm/deploy")
+    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+    out = {"plain and helm": list(rendering.objects)}
+    packagings: tuple[Packaging, ...] = ("argocd", "flux")
+    for packaging in packagings:
+        text = "\n---\n".join(package(rendering, packaging, where).values())
+        out[packaging] = [d for d in yaml.load_all(text, Loader=loader) if d and "metadata" in d]
+    with tempfile.TemporaryDirectory() as folder:
+        for path, text in package(rendering, "kustomize", where).items():
+            (Path(folder) / path).parent.mkdir(parents=True, exist_ok=True)
+            (Path(folder) / path).write_text(text)
+        for overlay in sorted((Path(folder) / "overlays").iterdir()):
+            done = subprocess.run(
+                [tool("kubectl"), "kustomize", str(overlay)], capture_output=True, text=True, check=True
+            )
+            out[f"kustomize {overlay.name}"] = [d for d in yaml.load_all(done.stdout, Loader=loader) if d]
+    return out
+
+
+@pytest.fixture(params=EXAMPLES)
+def forms(request: pytest.FixtureRequest) -> dict[str, list[Object]]:
+    """Every example in turn: packaging -> its objects. (Helm's are the plain ones: test_packagings.py.)"""
+    return _forms(request.param)

@@ -12,6 +12,10 @@ from dataclasses import dataclass, field
 Pair = tuple[str, str]
 
 GFD_LABEL = "nvidia.com/gpu.product"
+GFD_MEMORY = "nvidia.com/gpu.memory"
+"""MiB of one GPU, beside the product: an A100 or an RTX 4060 Ti comes in two sizes."""
+AMD_LABEL = "amd.com/gpu.product-name"
+"""Of AMD's node labeller, which stands where GPU feature discovery would."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,6 +41,8 @@ class Cloud:
     accelerators: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """Catalogue name -> values of `accelerator_label`, where that is the cloud's own label. GPU feature
     discovery's values stand with the GPUs (gpus.py)."""
+    memory_label: str | None = GFD_MEMORY
+    """The node label with the MiB of one GPU. None: `accelerator_label` already tells sizes apart."""
     shared_class: str | None = None
     """A storage class that really offers ReadWriteMany here, when the spec names none. None: the cluster's
     default class is used and has to offer it."""
@@ -78,6 +84,7 @@ CLOUDS: dict[str, Cloud] = {
             spot_notice_s=15,
             accelerator_label="cloud.google.com/gke-accelerator",
             accelerators=_GKE,
+            memory_label=None,
             shared_class="premium-rwx",
             note="Standard clusters from 1.35.0-gke.1171000 can extend the notice to 120 s: set hardware.spot.notice.",
         ),
@@ -93,6 +100,8 @@ CLOUDS: dict[str, Cloud] = {
             spot_notice_s=120,
             accelerator_label="karpenter.k8s.aws/instance-gpu-name",
             accelerators=_KARPENTER,
+            # a100 is a p4d (40 GB) or a p4de (80 GB).
+            memory_label="karpenter.k8s.aws/instance-gpu-memory",
             note="Karpenter needs --interruption-queue to see the notice at all.",
         ),
         Cloud(
