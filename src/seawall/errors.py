@@ -5,7 +5,8 @@
     ├── CheckFailed     a check or a promise did not hold         exit code 1
     ├── ClusterError    Kubernetes refused or is away             exit code 3
     ├── EngineError     a vLLM server failed or is away           exit code 3
-    └── SourceError     a hub, bucket or registry failed          exit code 3
+    ├── SourceError     a hub, bucket or registry failed          exit code 3
+    └── Stopped         Ctrl-C while something goes on elsewhere  exit code 130
 
 The CLI prints `message`, then `cure` as the next thing to do. Anything else that escapes is our bug
 and keeps its traceback. Nothing secret may be put into a message: it ends in logs.
@@ -23,6 +24,8 @@ class SeawallError(Exception):
         super().__init__(message)
         self.message = message
         self.cure = cure
+        self.told = False
+        """The verb has already printed its answer: with --output json, nothing more is put on stdout."""
 
     def __str__(self) -> str:
         return f"{self.message} {self.cure}".strip()
@@ -50,3 +53,9 @@ class EngineError(SeawallError):
 
 class SourceError(SeawallError):
     """A source of weights refused, timed out, or sent something other than the lockfile says."""
+
+
+class Stopped(SeawallError):
+    """The user stopped waiting (Ctrl-C); what was begun goes on, and the cure says how to look at it."""
+
+    exit_code = 130

@@ -10,7 +10,7 @@ from seawall.cli.cluster import cluster_options, with_cluster
 
 if TYPE_CHECKING:
     from seawall.drivers.kube import Kube
-    from seawall.operator.apply import Change
+    from seawall.operator.apply import Change, Ref
 
 
 @click.command()
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 @click.option("--yes", is_flag=True, help="Apply without showing the diff and asking.")
 @click.option("--dry-run", is_flag=True, help="Show what would change, asked of the server; change nothing.")
 @click.option("--force-conflicts", is_flag=True, help="Take over fields that somebody else manages.")
+@click.option("--skip-missing", is_flag=True, help="Leave out objects whose kind the cluster does not serve.")
 @click.option("--wait/--no-wait", default=True, show_default=True, help="Wait until every replica serves.")
 @cluster_options
 def command(
@@ -25,6 +26,7 @@ def command(
     yes: bool,
     dry_run: bool,
     force_conflicts: bool,
+    skip_missing: bool,
     wait: bool,
     context: str | None,
     kubeconfig: str | None,
@@ -41,8 +43,8 @@ def command(
     import sys
 
     from seawall.cli.fleets import group_of
-    from seawall.errors import InputError
-    from seawall.operator.apply import apply, changes
+    from seawall.errors import InputError, Stopped
+    from seawall.operator.apply import Ref, apply, changes, unserved
     from seawall.render.everything import render
 
     group = group_of(specs, namespace=namespace)
@@ -51,6 +53,11 @@ def command(
 
     async def look(kube: Kube) -> list[Change]:
         return await changes(kube, objects, owner, where, force_conflicts)
+
+    if not dry_run:
+        missing = with_cluster(context, kubeconfig, lambda kube: unserved(kube, objects))
+        objects = [o for o in objects if Ref.of(o) not in missing]
+        _tell_missing(missing, skip_missing)
 
     found = with_cluster(context, kubeconfig, look) if dry_run or not yes else []
     if dry_run or not yes:
@@ -90,11 +97,43 @@ def command(
                     time.monotonic,
                 )
 
-    with_cluster(context, kubeconfig, act)
+    try:
+        with_cluster(context, kubeconfig, act)
+    except KeyboardInterrupt:
+        raise Stopped(
+            "stopped. What was applied stays and goes on by itself.",
+            f"seawall status -n {where}, or apply again: it goes on where it was.",
+        ) from None
     if output == "json":
         click.echo(json.dumps({"applied": len(objects), "namespace": where, "served": wait}))
     else:
         click.echo(f"\nNext: seawall status -n {where}")
+
+
+def _tell_missing(missing: list[Ref], skip: bool) -> None:
+    """Nothing is begun that cannot be finished: kinds that are not served are told before anything is written."""
+    from seawall.errors import InputError
+
+    if not missing:
+        return
+    kinds = ", ".join(sorted({f"{r.kind} ({r.api_version})" for r in missing}))
+    if not skip:
+        raise InputError(
+            f"the cluster does not serve {kinds}; nothing was changed.",
+            "`seawall render cluster-prereqs` shows what to install; --skip-missing applies the rest without them.",
+        )
+    for ref in missing:
+        lost = _LOST.get(ref.kind, "")
+        click.echo(f"warning: left out {ref}{f': {lost}' if lost else ''}", err=True)
+
+
+_LOST = {
+    "ScaledObject": "nothing scales this fleet",
+    "PodMonitor": "Prometheus does not scrape it, and a scaler that asks Prometheus sees nothing",
+    "ServiceMonitor": "Prometheus does not scrape it",
+    "PrometheusRule": "there are no alerts",
+    "HTTPRoute": "no route leads to the gateway from outside",
+}
 
 
 def show(found: list[Change], output: str) -> None:
@@ -109,12 +148,12 @@ def show(found: list[Change], output: str) -> None:
     for c in found:
         if c.verb != "keep":
             click.echo(f"{c.verb:7} {c.ref}")
-            if c.diff and c.verb == "change":
+            if c.diff and c.verb in ("change", "replace"):
                 click.echo(c.diff)
     kept = sum(c.verb == "keep" for c in found)
     verbs = [
         f"{sum(c.verb == v for c in found)} to {v}"
-        for v in ("create", "change", "prune")
+        for v in ("create", "change", "replace", "prune", "missing")
         if any(c.verb == v for c in found)
     ]
     click.echo(f"{', '.join(verbs) or 'no change'}, {kept} as they are")

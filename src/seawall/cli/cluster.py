@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 F = TypeVar("F", bound=Callable[..., Any])
+_warned: set[str] = set()
+"""What the API server warned of and was shown: a verb that connects twice says it once."""
 
 
 def cluster_options(f: F) -> F:
@@ -30,11 +32,23 @@ def cluster_options(f: F) -> F:
 
 
 def with_cluster(context: str | None, kubeconfig: str | None, work: Callable[[Kube], Awaitable[T]]) -> T:
-    """Connects, runs `work`, closes."""
+    """Connects, runs `work`, closes. The API server's warnings go to stderr."""
     from seawall.drivers.kube import connect
 
     async def run() -> T:
         async with connect(context, kubeconfig) as kube:
-            return await work(kube)
+            try:
+                return await work(kube)
+            finally:
+                for text in kube.warnings:
+                    if text not in _warned:
+                        _warned.add(text)
+                        click.echo(f"warning: {text}", err=True)
 
     return asyncio.run(run())
+
+
+def means_cluster(*given: object) -> bool:
+    """Whether a verb that also looks at this machine is meant for a cluster: any cluster option was typed."""
+    source = click.get_current_context().get_parameter_source("kubeconfig")
+    return any(given) or source == click.core.ParameterSource.COMMANDLINE

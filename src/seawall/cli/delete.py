@@ -17,11 +17,13 @@ if TYPE_CHECKING:
 @click.argument("specs", nargs=-1, required=True, type=click.Path())
 @click.option("--all", "everything", is_flag=True, help="Also the volumes with the weights.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
+@click.option("--wait/--no-wait", default=True, show_default=True, help="Until all is gone, for a minute.")
 @cluster_options
 def command(
     specs: tuple[str, ...],
     everything: bool,
     yes: bool,
+    wait: bool,
     context: str | None,
     kubeconfig: str | None,
     namespace: str | None,
@@ -36,7 +38,7 @@ def command(
 
     from seawall.cli.fleets import group_of
     from seawall.errors import InputError
-    from seawall.operator.apply import delete
+    from seawall.operator.apply import delete, wait_until_gone
 
     group = group_of(specs, namespace=namespace)
     if not yes:
@@ -44,20 +46,27 @@ def command(
             raise InputError("nobody is here to be asked.", "Add --yes.")
         if not click.confirm(f"Delete {', '.join(m.name for m in group.members)} from {group.namespace}?"):
             raise InputError("not deleted.", "Nothing was changed.")
-    done: list[str] = []
+    done: list[Ref] = []
 
-    async def act(kube: Kube) -> list[Ref]:
+    async def act(kube: Kube) -> tuple[list[Ref], list[str]]:
         def tell(ref: Ref, verb: str) -> None:
-            done.append(str(ref))
+            done.append(ref)
             if output == "text":
                 click.echo(f"  {verb:12} {ref}")
 
-        return await delete(kube, group.gateway, group.namespace, everything, tell)
+        kept = await delete(kube, group.gateway, group.namespace, everything, tell)
+        return kept, await wait_until_gone(kube, done, 60.0) if wait else []
 
-    kept = with_cluster(context, kubeconfig, act)
+    kept, held = with_cluster(context, kubeconfig, act)
     if output == "json":
-        click.echo(json.dumps({"deleted": done, "kept": [str(r) for r in kept]}))
+        told = {"deleted": list(map(str, done)), "kept": list(map(str, kept)), "leaving": held}
+        click.echo(json.dumps(told))
+    elif not done and not kept:
+        click.echo(f"nothing of {group.gateway} was applied in {group.namespace}")
     elif kept:
         click.echo(
             f"kept {', '.join(map(str, kept))}" + ("" if everything else "; --all deletes volumes too")
         )
+    if output == "text":
+        for line in held:
+            click.echo(f"still leaving: {line}")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from seawall.cli.cluster import cluster_options, with_cluster
+from seawall.cli.cluster import cluster_options, means_cluster, with_cluster
 from seawall.errors import CheckFailed, InputError
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ def command(
     from seawall.diagnose.machine import facts_of_state
     from seawall.local.control import state_dir as state_folder
 
-    on_cluster = bool(context or namespace or record)
+    on_cluster = means_cluster(context, namespace, record)
     if [bool(facts_file), bool(state_dir), on_cluster].count(True) > 1:
         raise InputError(
             "more than one place to look at is given.", "Name one: a cluster, --facts or --state-dir."

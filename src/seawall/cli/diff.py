@@ -40,4 +40,6 @@ def command(
     show(found, output)
     changed = [c for c in found if c.verb != "keep"]
     if changed:
-        raise CheckFailed(f"{len(changed)} objects differ.", f"seawall apply {' '.join(specs)}")
+        answer = CheckFailed(f"{len(changed)} objects differ.", f"seawall apply {' '.join(specs)}")
+        answer.told = True
+        raise answer

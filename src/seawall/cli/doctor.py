@@ -51,9 +51,11 @@ def command(
             if c.cure:
                 click.echo(f"      {'':{width}}  {c.cure}")
     if failed:
-        raise CheckFailed(
+        answer = CheckFailed(
             f"{len(failed)} of {len(checks)} checks failed.",
             "Mend them from the top; later ones may depend on earlier ones.",
         )
+        answer.told = True
+        raise answer
     if output == "text":
         click.echo(f"\nNext: seawall apply {spec}")

@@ -48,14 +48,36 @@ def seawall() -> None:
 
 
 def run() -> None:
-    """Our errors become one line and an exit code; bugs keep their traceback."""
+    """Our errors become one line and an exit code, and with --json or --output json a JSON document on stdout as well;
+    bugs keep their traceback."""
+    as_json = _wants_json(sys.argv[1:])
     try:
-        seawall(standalone_mode=True, prog_name="seawall")
+        code = seawall(standalone_mode=False, prog_name="seawall")
+        sys.exit(code if isinstance(code, int) else 0)
     except SeawallError as e:
-        click.echo(f"seawall: {e.message}", err=True)
-        if e.cure:
-            click.echo(f"  {e.cure}", err=True)
-        sys.exit(e.exit_code)
+        _fail(e.message, e.cure, e.exit_code, as_json and not e.told)
+    except click.ClickException as e:
+        e.show()
+        _fail("", "", e.exit_code, False, e.format_message() if as_json else "")
+    except (KeyboardInterrupt, click.Abort):
+        _fail("stopped.", "", 130, as_json)
     except BrokenPipeError:
         sys.stderr.close()
         sys.exit(1)
+
+
+def _wants_json(argv: list[str]) -> bool:
+    pairs = zip(argv, [*argv[1:], ""], strict=True)
+    return any(a in ("--json", "--output=json") or (a == "--output" and b == "json") for a, b in pairs)
+
+
+def _fail(message: str, cure: str, code: int, as_json: bool, said: str = "") -> None:
+    if message:
+        click.echo(f"seawall: {message}", err=True)
+        if cure:
+            click.echo(f"  {cure}", err=True)
+    if as_json or said:
+        import json
+
+        click.echo(json.dumps({"error": {"message": message or said, "cure": cure, "exit_code": code}}))
+    sys.exit(code)

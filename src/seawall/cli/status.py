@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from seawall.cli.cluster import cluster_options, with_cluster
+from seawall.cli.cluster import cluster_options, means_cluster, with_cluster
 
 
 @click.command()
@@ -40,7 +40,7 @@ def command(
     seawall status llama-70b --namespace llm -w
     """
     as_json = as_json or output == "json"
-    on_cluster = bool(context or namespace or all_namespaces) and state_dir is None
+    on_cluster = state_dir is None and means_cluster(context, namespace, all_namespaces)
 
     def show() -> str:
         if on_cluster:

@@ -8,8 +8,10 @@ or later even where there is none. The intervals here are confidence sequences: 
     mean +- s * sqrt(2 (n r^2 + 1) / (n^2 r^2) * log(sqrt(n r^2 + 1) / a))
 
 Four measures, each with a margin that the fleet's spec allows: errors, requests slower than the SLO (both as shares),
-time to first token and time per output token (as ratios of geometric means). Worse: one measure is surely beyond its
-margin. As good: every measure is surely within. A handful of requests proves neither.
+time to first token and time per output token (as ratios of geometric means). Where requests are shadowed, a fifth:
+greedy answers that differ from what the client got, as a share, against the share in which the baseline differs from
+itself (batches round differently, so that is not zero). Worse: one measure is surely beyond its margin. As good: every
+measure is surely within. A handful of requests proves neither.
 """
 
 from __future__ import annotations
@@ -18,7 +20,7 @@ import math
 from dataclasses import dataclass, replace
 from typing import Literal
 
-Measure = Literal["errors", "slow", "ttft", "tpot"]
+Measure = Literal["errors", "slow", "ttft", "tpot", "outputs"]
 MIN_REQUESTS = 50
 """Per side, before anything is concluded: the intervals are asymptotic."""
 _TIGHT_AT = 500.0
@@ -59,6 +61,10 @@ class Side:
     """Requests whose TTFT or TPOT missed the SLO."""
     log_ttft: Sums = Sums()
     log_tpot: Sums = Sums()
+    compared: int = 0
+    """Greedy requests that this side answered a second time."""
+    differed: int = 0
+    """Of those, answers that are not what the client got from the baseline."""
 
 
 @dataclass(frozen=True)
@@ -68,6 +74,8 @@ class Margins:
     error_rate: float = 0.01
     """Of errors and of requests beyond the SLO, as a difference of shares."""
     latency_ratio: float = 1.25
+    outputs: float = 0.02
+    """Of greedy answers that differ, as a difference of shares."""
     confidence: float = 0.95
     """Of the verdict as a whole, over all measures and all looks."""
 
@@ -135,7 +143,9 @@ def compare(baseline: Side, canary: Side, margins: Margins) -> Verdict:
     if all(g.within(alpha) for g in gaps):
         sure = _sure(lambda a: all(g.within(a / len(gaps)) for g in gaps))
         return Verdict(
-            "as-good", sure, f"errors and latency within the margins after {canary.requests} requests"
+            "as-good",
+            sure,
+            f"errors and latency within the margins after {canary.requests} requests{_outputs(baseline, canary)}",
         )
     open_ = next(g for g in gaps if not g.within(alpha))
     return Verdict(
@@ -146,10 +156,20 @@ def compare(baseline: Side, canary: Side, margins: Margins) -> Verdict:
     )
 
 
+def _outputs(baseline: Side, canary: Side) -> str:
+    """What is known of the outputs, for the reason; nothing where nobody compares them."""
+    least = min(baseline.compared, canary.compared)
+    if least >= MIN_REQUESTS:
+        return f", outputs within theirs after {canary.compared} comparisons"
+    return f"; outputs not judged, {least} of {MIN_REQUESTS} comparisons" if canary.compared else ""
+
+
 def merged(a: Side, b: Side) -> Side:
     """Both sides' observations in one, as when counters of several gateways are added."""
     return replace(
         a,
+        compared=a.compared + b.compared,
+        differed=a.differed + b.differed,
         requests=a.requests + b.requests,
         errors=a.errors + b.errors,
         slow=a.slow + b.slow,
@@ -182,6 +202,13 @@ def _gaps(baseline: Side, canary: Side, margins: Margins) -> list[_Gap]:
         if min(before.n, after.n) >= MIN_REQUESTS:
             spread = ((before.variance, before.n), (after.variance, after.n))
             out.append(_Gap(name, after.mean - before.mean, math.log(margins.latency_ratio), spread))
+    if min(baseline.compared, canary.compared) >= MIN_REQUESTS:
+        gap = canary.differed / canary.compared - baseline.differed / baseline.compared
+        sides = (
+            _bernoulli(baseline.differed, baseline.compared),
+            _bernoulli(canary.differed, canary.compared),
+        )
+        out.append(_Gap("outputs", gap, margins.outputs, sides))
     return out
 
 
@@ -204,6 +231,10 @@ def _sure(holds: object) -> float:
 
 
 def _told(g: _Gap, margins: Margins) -> str:
+    if g.measure == "outputs":
+        return (
+            f"{g.gap * 100:+.2f} points of greedy answers that differ (allowed {margins.outputs * 100:+.2f})"
+        )
     if g.measure in ("errors", "slow"):
         what = "errors" if g.measure == "errors" else "requests beyond the SLO"
         return f"{g.gap * 100:+.2f} points of {what} (allowed {margins.error_rate * 100:+.2f})"

@@ -165,6 +165,8 @@ def since(now: Side, start: Side) -> Side:
         requests=now.requests - start.requests,
         errors=max(0, now.errors - start.errors),
         slow=max(0, now.slow - start.slow),
+        compared=max(0, now.compared - start.compared),
+        differed=max(0, now.differed - start.differed),
         log_ttft=ttft.add(-t0.n, -t0.total, -t0.squares),
         log_tpot=tpot.add(-p0.n, -p0.total, -p0.squares),
     )
@@ -201,7 +203,13 @@ def load(data: dict[str, Any]) -> RolloutState:
     """What `dump` made. KeyError, TypeError or ValueError for anything else."""
 
     def side(d: dict[str, Any]) -> Side:
-        return Side(d["requests"], d["errors"], d["slow"], Sums(**d["log_ttft"]), Sums(**d["log_tpot"]))
+        outputs = (
+            d.get("compared", 0),
+            d.get("differed", 0),
+        )  # a state from before they were compared has none
+        return Side(
+            d["requests"], d["errors"], d["slow"], Sums(**d["log_ttft"]), Sums(**d["log_tpot"]), *outputs
+        )
 
     if data["phase"] not in {p for pair, p in TABLE.items() for p in (pair[0], p)}:
         raise ValueError(f"phase {data['phase']!r}")

@@ -54,7 +54,9 @@ async def collect(kube: Kube, namespace: str, fleet: str = "", pause_s: float = 
         try:
             where = namespace if kind.namespaced else None
             facts[key] = [o for o in (await kube.list(Select(kind, where), _lean)).values() if o]
-        except Refused:
+        except Refused as e:
+            if e.code == 401 or key == "pods":
+                raise  # who sees no Pod has nothing to diagnose; silence would read as health
             facts[key] = None
     pods = [p for p in facts["pods"] or [] if not fleet or _belongs(p, fleet)]
     troubled = [p for p in pods if phase_of(p)[0] not in ("ready", "done") or _restarts(p)][:LOGGED_PODS]

@@ -77,7 +77,12 @@ CRD = Kind(
 ACCESS_REVIEW = Kind(
     "authorization.k8s.io/v1", "SelfSubjectAccessReview", "selfsubjectaccessreviews", namespaced=False
 )
-_KNOWN = {(k.api_version, k.name): k for k in list(globals().values()) if isinstance(k, Kind)}
+_KNOWN = {
+    (k.api_version, k.name): k
+    for k in list(globals().values())
+    if isinstance(k, Kind) and k is not SCALED_OBJECT
+}
+"""What every API server serves; all else is asked for."""
 
 
 @dataclass(frozen=True)

@@ -37,7 +37,8 @@ _CURES: list[tuple[int, str, str]] = [
 ]  # fmt: skip
 IMMUTABLE = re.compile(
     r"field is immutable|is immutable after creation|spec is immutable|cannot change roleRef|"
-    r"updates to \w+ spec for fields other than|Forbidden: (may not|can not|cannot) be (changed|less than)"
+    r"field can not be less than|updates to \w+ spec for fields other than|"
+    r"Forbidden: (may not|can not|cannot) be (changed|less than)"
 )
 _QUOTED = re.compile(r"Invalid value: .*: ", re.S)
 """Greedy: what is quoted may hold anything, and only what follows the last colon is the server's own word."""

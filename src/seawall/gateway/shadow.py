@@ -2,12 +2,16 @@
 
 An answer means something at temperature 0: then the texts of both sides must be equal, of whole answers and of
 streams (unless `resume: off`, which records nothing, or the copy's answer is larger than 1 MiB). Copies never
-queue, never retry, and take at most half of a canary replica's places; a canary that fails them harms nobody.
+queue, never retry, and take at most half of a replica's places; a canary that fails them harms nobody.
+
+Every second request that is compared is also asked of the stable side again: how often that differs from itself is
+what the canary is measured against (`decide/canary.py`).
 """
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Coroutine
 from random import Random
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +26,7 @@ if TYPE_CHECKING:
 
 AT_ONCE = 16
 TIMEOUT_S = 300.0
+CONTROL_EVERY = 2
 
 
 class _Told(msgspec.Struct, gc=False):
@@ -77,6 +82,7 @@ class Shadow:
     def __init__(self, fleet: FleetRuntime) -> None:
         self._fleet = fleet
         self._tasks: set[asyncio.Task[None]] = set()
+        self._compared = 0
 
     def copy(self, path: bytes, body: bytes, answer: bytes | None, session: StreamSession | None) -> None:
         """A request was answered by the stable side: whole with `answer`, or as the stream of `session`."""
@@ -85,31 +91,41 @@ class Shadow:
         want: bytes | dict[str, str] | None = None
         if comparable(body):
             want = session.said() if session is not None else answer
-        task = asyncio.get_running_loop().create_task(self._copy(path, body, want))
+        self._start(self._copy(path, body, want, "canary"))
+        if want is not None:
+            self._compared += 1
+            if self._compared % CONTROL_EVERY == 0:
+                self._start(self._copy(path, body, want, "stable"))
+
+    def _start(self, copy: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(copy)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _copy(self, path: bytes, body: bytes, want: bytes | dict[str, str] | None) -> None:
+    async def _copy(self, path: bytes, body: bytes, want: bytes | dict[str, str] | None, group: str) -> None:
         fleet = self._fleet
         router, stats = fleet.router, fleet.stats
-        wanted = Ask(tokens=1, group="canary")
-        picked = router.pick(wanted, fleet.loop.time()) if router.alive("canary") else None
+        wanted = Ask(tokens=1, group=group)
+        picked = router.pick(wanted, fleet.loop.time()) if router.alive(group) else None
         if picked is None or picked.target.in_flight * 2 >= picked.target.cap:
             return
         router.start(picked.target, wanted)
-        stats.shadowed += 1
+        stats.shadowed += group == "canary"
         try:
             status, got = await ask(fleet.pool(picked.target), path, body, timeout_s=TIMEOUT_S)
         finally:
             fleet.left(picked.target, wanted)
         if want is None or len(got) > MAX_ANSWER:
             return
-        if status == 200 and (
+        equal = status == 200 and (
             same(want, got) if isinstance(want, bytes) else self._streamed(path, body, got) == want
-        ):
-            stats.shadow_same += 1
-        else:
-            stats.shadow_differed += 1
+        )
+        side = stats.sides[group]
+        side.compared += 1
+        side.differed += not equal
+        if group == "canary":
+            stats.shadow_same += equal
+            stats.shadow_differed += not equal
 
     def _streamed(self, path: bytes, body: bytes, answer: bytes) -> dict[str, str] | None:
         """What a stream said; None if it did not end well."""

@@ -27,6 +27,8 @@ class SideStats:
     """One side of a canary split, as `decide.canary` wants it: attempts, what failed, sums of logarithms."""
 
     __slots__ = (
+        "compared",
+        "differed",
         "errors",
         "requests",
         "slow",
@@ -40,6 +42,8 @@ class SideStats:
 
     def __init__(self) -> None:
         self.requests = self.errors = self.slow = 0
+        self.compared = self.differed = 0
+        """Greedy requests that this side answered again, and those where it said something else."""
         self.ttft_n = self.tpot_n = 0
         self.ttft_log = self.ttft_log2 = self.tpot_log = self.tpot_log2 = 0.0
 

@@ -6,17 +6,22 @@ nothing else ever is. Deciding what to render is not done here.
 
 from __future__ import annotations
 
-import difflib
+import asyncio
 import json
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
 from seawall.drivers.kube import CONFIG_MAP, Kind, Kube, Object, Refused, key_of
-from seawall.errors import ClusterError
+from seawall.errors import ClusterError, InputError
+from seawall.operator.difference import diff_of
 
 SHARED = ("Namespace", "CustomResourceDefinition")
 """Never deleted: other people's objects go with them."""
+REMADE = ("Job", "RoleBinding", "ClusterRoleBinding")
+"""What may be deleted and made anew when it cannot change: nothing runs on them that would be lost."""
+GONE_S = 60
+"""Seconds that an object may take to leave before it is made again."""
 NEVER_PRUNED = (*SHARED, "PersistentVolumeClaim")
 """Deleting these loses what cannot be rendered again: weights go only with `seawall delete --all`."""
 
@@ -49,38 +54,71 @@ class Change:
 
     ref: Ref
     verb: str
-    """`create`, `change`, `keep` or `prune`."""
+    """`create`, `change`, `replace` (deleted and made anew), `keep`, `prune`, or `missing`: its kind is not served."""
     diff: str = ""
+
+
+Tell = Callable[[Ref, str], None]
+
+
+async def unserved(kube: Kube, objects: list[Object]) -> list[Ref]:
+    """Objects whose kind this cluster does not serve and that no CustomResourceDefinition among them brings."""
+    brought = {
+        (f"{spec.get('group')}/{v.get('name')}", (spec.get("names") or {}).get("kind"))
+        for o in objects
+        if o["kind"] == "CustomResourceDefinition"
+        for spec in [o.get("spec") or {}]
+        for v in spec.get("versions") or []
+    }
+    missing = []
+    for obj in objects:
+        if (obj["apiVersion"], obj["kind"]) not in brought and not await _served(kube, obj):
+            missing.append(Ref.of(obj))
+    return missing
+
+
+async def _served(kube: Kube, obj: Object) -> bool:
+    try:
+        await kube.kind_of(obj)
+        return True
+    except InputError:
+        return False
 
 
 async def changes(
     kube: Kube, objects: list[Object], fleet: str, namespace: str, force: bool = False
 ) -> list[Change]:
     """What `apply` would do, asked of the server by a dry run; nothing is written."""
-    found = []
-    for obj in objects:
-        ref = Ref.of(obj, namespace)
-        kind = await kube.kind_of(obj)
-        old = await kube.get(kind, ref.namespace, ref.name)
-        try:
-            new = await kube.apply(obj, force=force, dry_run=True)
-        except Refused as e:
-            if e.code == 404 and old is None:
-                new = obj  # its namespace comes with this very apply
-            else:
-                raise _explained(e, ref) from None
-        before, after = _lines(old), _lines(new)
-        if old is None:
-            found.append(Change(ref, "create", _diff(ref, [], _lines(obj))))
-        elif before == after:
-            found.append(Change(ref, "keep"))
-        else:
-            found.append(Change(ref, "change", _diff(ref, before, after)))
+    found = [await _change(kube, obj, namespace, force) for obj in objects]
     current = {Ref.of(o, namespace) for o in objects}
     gone = [
         r for r in await inventory(kube, fleet, namespace) if r not in current and r.kind not in NEVER_PRUNED
     ]
     return found + [Change(r, "prune") for r in gone]
+
+
+async def _change(kube: Kube, obj: Object, namespace: str, force: bool) -> Change:
+    ref = Ref.of(obj, namespace)
+    if not await _served(kube, obj):
+        return Change(ref, "missing", diff_of(ref, None, obj))
+    old = await kube.get(await kube.kind_of(obj), ref.namespace, ref.name)
+    if _leaving(old):
+        return Change(ref, "replace", diff_of(ref, None, obj))
+    try:
+        new = await kube.apply(obj, force=force, dry_run=True)
+    except Refused as e:
+        if e.code == 404 and old is None:
+            new = obj  # its namespace comes with this very apply
+        elif e.immutable and ref.kind in REMADE:
+            return Change(ref, "replace", diff_of(ref, old, obj))
+        elif _not_ours(e, ref):
+            return Change(ref, "keep")
+        else:
+            raise _explained(e, ref) from None
+    if old is None:
+        return Change(ref, "create", diff_of(ref, None, obj))
+    text = diff_of(ref, old, new)
+    return Change(ref, "change" if text else "keep", text)
 
 
 async def apply(
@@ -89,19 +127,20 @@ async def apply(
     fleet: str,
     namespace: str,
     force: bool = False,
-    tell: Callable[[Ref, str], None] = lambda ref, verb: None,
+    tell: Tell = lambda ref, verb: None,
 ) -> list[Ref]:
-    """Applies in the given order, then prunes. Safe to repeat after it was cut off at any object: the
-    inventory is widened before anything is made and narrowed after everything superfluous is gone."""
+    """Applies, then prunes. Namespaces come first, then CustomResourceDefinitions (waited for), then the rest in the
+    given order. Safe to repeat after it was cut off at any object: the inventory is widened before anything is made
+    and narrowed after everything superfluous is gone."""
     wanted = [Ref.of(o, namespace) for o in objects]
     before = await inventory(kube, fleet, namespace)
-    namespaces = [o for o in objects if o["kind"] == "Namespace"]
-    for obj in namespaces:
+    ordered = sorted(objects, key=lambda o: SHARED.index(o["kind"]) if o["kind"] in SHARED else len(SHARED))
+    widened = False
+    for obj in ordered:
+        if obj["kind"] != "Namespace" and not widened:
+            await _write_inventory(kube, fleet, namespace, {*before, *wanted})
+            widened = True
         await _apply_one(kube, obj, namespace, force, tell)
-    await _write_inventory(kube, fleet, namespace, {*before, *wanted})
-    for obj in objects:
-        if obj not in namespaces:
-            await _apply_one(kube, obj, namespace, force, tell)
     for ref in before:
         if ref not in wanted and ref.kind not in NEVER_PRUNED:
             tell(ref, "pruned" if await _delete(kube, ref) else "already gone")
@@ -111,9 +150,7 @@ async def apply(
     return wanted
 
 
-async def delete(
-    kube: Kube, fleet: str, namespace: str, everything: bool, tell: Callable[[Ref, str], None]
-) -> list[Ref]:
+async def delete(kube: Kube, fleet: str, namespace: str, everything: bool, tell: Tell) -> list[Ref]:
     """Deletes what the inventory lists; volumes only with `everything`. Returns what was kept."""
     refs = await inventory(kube, fleet, namespace)
     kept = [r for r in refs if r.kind in (SHARED if everything else NEVER_PRUNED)]
@@ -124,6 +161,24 @@ async def delete(
     else:
         await kube.delete(CONFIG_MAP, namespace, _inventory_name(fleet))
     return kept
+
+
+async def wait_until_gone(kube: Kube, refs: list[Ref], limit_s: float, poll_s: float = 1.0) -> list[str]:
+    """Waits for deleted objects to leave; what is still there after `limit_s`, each with what holds it."""
+    end = asyncio.get_running_loop().time() + limit_s
+    while True:
+        held = []
+        for ref in refs:
+            if not await _served(kube, ref.stub()):
+                continue
+            obj = await kube.get(await kube.kind_of(ref.stub()), ref.namespace, ref.name)
+            if _leaving(obj):
+                assert obj is not None
+                by = ", ".join(obj["metadata"].get("finalizers") or []) or "its grace period"
+                held.append(f"{ref} waits for {by}")
+        if not held or asyncio.get_running_loop().time() >= end:
+            return held
+        await asyncio.sleep(poll_s)
 
 
 async def inventory(kube: Kube, fleet: str, namespace: str) -> list[Ref]:
@@ -160,77 +215,88 @@ async def _write_inventory(kube: Kube, fleet: str, namespace: str, refs: Iterabl
     await kube.apply(obj, force=True)
 
 
-async def _apply_one(
-    kube: Kube, obj: Object, namespace: str, force: bool, tell: Callable[[Ref, str], None]
-) -> None:
+async def _apply_one(kube: Kube, obj: Object, namespace: str, force: bool, tell: Tell) -> None:
     ref = Ref.of(obj, namespace)
+    kind = await kube.kind_of(obj)
     try:
-        kind = await kube.kind_of(obj)
         old = await kube.get(kind, ref.namespace, ref.name)
+        if _leaving(old):
+            tell(ref, "leaving; waiting until it is gone")
+            await _wait_gone(kube, kind, ref)
+            old = None
         new = await kube.apply(obj, force=force)
     except Refused as e:
-        if _immutable_job(obj, e):
-            await _remake(kube, kind, ref, obj)
+        if e.immutable and ref.kind in REMADE:
+            await kube.delete(kind, ref.namespace, ref.name)
+            await _wait_gone(kube, kind, ref)
+            await kube.apply(obj)
             tell(ref, "made anew")
             return
-        raise _explained(e, ref) from None
-    tell(ref, "created" if old is None else "unchanged" if _lines(old) == _lines(new) else "changed")
-
-
-def _immutable_job(obj: Object, e: Refused) -> bool:
-    """A Job's template cannot change; ours (loading weights) can be run again at any time."""
-    return obj["kind"] == "Job" and e.code == 422
-
-
-async def _remake(kube: Kube, kind: Kind, ref: Ref, obj: Object) -> None:
-    await kube.delete(kind, ref.namespace, ref.name)
-    for _ in range(50):
-        try:
-            await kube.apply(obj)
+        if _not_ours(e, ref):
+            tell(ref, "left as it is (no right to change it)")
             return
-        except Refused as e:
-            if e.code not in (409, 422):
-                raise
-        import asyncio
+        raise _explained(e, ref) from None
+    tell(ref, "created" if old is None else "changed" if diff_of(ref, old, new) else "unchanged")
+    if ref.kind == "CustomResourceDefinition":
+        await _established(kube, kind, ref)
 
+
+def _leaving(obj: Object | None) -> bool:
+    """Being deleted: whatever is applied to it now goes with it."""
+    return bool(obj and (obj.get("metadata") or {}).get("deletionTimestamp"))
+
+
+def _not_ours(e: Refused, ref: Ref) -> bool:
+    """A user of one namespace may not touch the namespace itself; what is wrong with it shows at the next object."""
+    return ref.kind == "Namespace" and e.code == 403 and "cannot" in e.said
+
+
+async def _wait_gone(kube: Kube, kind: Kind, ref: Ref) -> None:
+    for _ in range(GONE_S * 5):
+        found = await kube.get(kind, ref.namespace, ref.name)
+        if found is None:
+            return
         await asyncio.sleep(0.2)
+    held = ", ".join((found or {}).get("metadata", {}).get("finalizers") or ["its grace period"])
     raise ClusterError(
-        f"{ref} is being deleted for 10 s.", f"See its finalizers: kubectl get job {ref.name} -o yaml"
+        f"{ref} has been leaving for {GONE_S} s, held by {held}.",
+        f"What uses it? kubectl describe {ref.kind.lower()} {ref.name} -n {ref.namespace}",
     )
 
 
+async def _established(kube: Kube, kind: Kind, ref: Ref) -> None:
+    """Until the API server serves the new kind: objects of it would be refused before."""
+    for _ in range(150):
+        found = await kube.get(kind, None, ref.name) or {}
+        conditions = {
+            c.get("type"): c.get("status") for c in (found.get("status") or {}).get("conditions") or []
+        }
+        if conditions.get("Established") == "True":
+            return
+        await asyncio.sleep(0.2)
+    raise ClusterError(f"{ref} is not established after 30 s.", f"kubectl describe crd {ref.name}")
+
+
 async def _delete(kube: Kube, ref: Ref) -> bool:
+    if not await _served(kube, ref.stub()):
+        return False  # the kind has left the cluster, and all its objects with it
     return await kube.delete(await kube.kind_of(ref.stub()), ref.namespace, ref.name)
 
 
 def _explained(e: Refused, ref: Ref) -> ClusterError:
-    if e.code == 409:
-        return ClusterError(
-            f"{ref}: {e.message}",
-            "Somebody else manages these fields. Give them up there, or take them with --force-conflicts.",
+    cure = e.cure
+    if e.immutable:
+        cure = _FIXED.get(
+            ref.kind, f"It cannot change in place. Delete it, then apply again: {_kubectl(ref)}"
         )
-    return ClusterError(f"{ref}: {e.message}", e.cure)
+    return ClusterError(f"{ref}: {e.message}", cure)
 
 
-_NOISE = ("managedFields", "resourceVersion", "generation", "uid", "creationTimestamp", "selfLink")
+def _kubectl(ref: Ref) -> str:
+    return f"kubectl delete {ref.kind.lower()} {ref.name} -n {ref.namespace}"
 
 
-def _lines(obj: Object | None) -> list[str]:
-    """The object as YAML lines without what the server adds; Secrets' values never show."""
-    import yaml
-
-    if obj is None:
-        return []
-    shown = {k: v for k, v in obj.items() if k != "status"}
-    shown["metadata"] = {k: v for k, v in (obj.get("metadata") or {}).items() if k not in _NOISE}
-    if obj.get("kind") == "Secret":
-        for field in ("data", "stringData"):
-            if field in shown:
-                shown[field] = dict.fromkeys(shown[field] or {}, "(hidden)")
-    return yaml.safe_dump(shown, sort_keys=True, width=10_000).splitlines()
-
-
-def _diff(ref: Ref, before: list[str], after: list[str]) -> str:
-    return "\n".join(
-        difflib.unified_diff(before, after, f"{ref} (cluster)", f"{ref} (rendered)", lineterm="", n=2)
-    )
+_FIXED = {
+    "PersistentVolumeClaim": "A volume only grows; class and access mode stay. Rename the fleet, or delete the claim.",
+    "Deployment": "Its selector stays. Rename the fleet and move traffic, or delete the Deployment (that stops it).",
+}  # fmt: skip

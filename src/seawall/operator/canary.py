@@ -33,7 +33,7 @@ from seawall.decide.rollout import (
     weight_of,
 )
 from seawall.domain.spec import Fleet
-from seawall.drivers.kube import CONFIG_MAP, DEPLOYMENT, POD, Kube, Object, Refused, Select, key_of
+from seawall.drivers.kube import CONFIG_MAP, DEPLOYMENT, NAMESPACE, POD, Kube, Object, Refused, Select, key_of
 from seawall.errors import ClusterError, InputError
 from seawall.operator.apply import apply
 from seawall.operator.wait import judge
@@ -91,7 +91,8 @@ async def start(kube: Kube, group: Group, name: str, now: float) -> None:
             "applied": "",
         },
     }
-    await kube.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": group.namespace}})
+    if await kube.get(NAMESPACE, None, group.namespace) is None:
+        await kube.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": group.namespace}})
     await kube.apply(body, force=True)
 
 
@@ -213,7 +214,8 @@ def _side(d: dict[str, Any]) -> Side:
     def sums(what: str) -> Sums:
         return Sums(int(d[f"{what}_n"]), float(d[f"{what}_log"]), float(d[f"{what}_log2"]))
 
-    return Side(int(d["requests"]), int(d["errors"]), int(d["slow"]), sums("ttft"), sums("tpot"))
+    outputs = (int(d.get("compared", 0)), int(d.get("differed", 0)))  # an older gateway does not compare
+    return Side(int(d["requests"]), int(d["errors"]), int(d["slow"]), sums("ttft"), sums("tpot"), *outputs)
 
 
 def _read(stored: Object) -> tuple[dict[str, str], list[Fleet], RolloutState]:

@@ -19,7 +19,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from seawall.testing.kube_apply import Conflict, apply
+from seawall.testing.kube_apply import Conflict, apply, updated
+from seawall.testing.kube_strict import CUSTOM, admit, establish
 
 Object = dict[str, Any]
 WINDOW = 1000
@@ -100,6 +101,10 @@ class Faults:
     """So many of the next requests are answered with 503."""
     deny: set[str] = field(default_factory=set)
     """`verb plural` pairs that SelfSubjectAccessReview denies, such as `list pods`."""
+    forbid: set[str] = field(default_factory=set)
+    """`METHOD plural` pairs that are answered with 403, such as `PATCH namespaces`."""
+    warn: str = ""
+    """A warning that comes with every write."""
     down: bool = False
     """Every connection is closed without an answer."""
 
@@ -107,11 +112,13 @@ class Faults:
 class KubeApi:
     """`with KubeApi() as api:`; `api.url` is the server. `put` and `remove` act as somebody else would."""
 
-    def __init__(self, tls: ssl.SSLContext | None = None) -> None:
+    def __init__(self, tls: ssl.SSLContext | None = None, strict: bool = False) -> None:
         from seawall.testing.kube_http import Handler
 
         self.faults = Faults()
-        self.served = dict(SERVED)
+        self.strict = strict
+        """Does to objects what a real server does: see kube_strict."""
+        self.served = {k: v for k, v in SERVED.items() if not (strict and k.startswith(CUSTOM))}
         self.logs: dict[str, str] = {}
         """`namespace/pod/container[/previous]` -> text."""
         self.proxies: dict[str, Object] = {}
@@ -255,7 +262,7 @@ class KubeApi:
         with self.changed:
             if (namespace, name) in self._store.get(store, {}):
                 raise Problem(409, "AlreadyExists", f'"{name}" already exists')
-            return obj if dry else self._write(store, obj, manager)
+            return self._take(store, namespace, None, obj, manager, dry)
 
     def replace(self, store: str, namespace: str, name: str, obj: Object, manager: str) -> Object:
         with self.changed:
@@ -265,12 +272,13 @@ class KubeApi:
                 raise Problem(
                     409, "Conflict", f'the object "{name}" has been modified; please apply your changes'
                 )
-            return self._write(store, obj, manager)
+            return self._take(store, namespace, old, obj, manager, False)
 
     def merge(self, store: str, namespace: str, name: str, patch: Object, manager: str) -> Object:
         """RFC 7396."""
         with self.changed:
-            return self._write(store, _merged(self.get(store, namespace, name), patch), manager)
+            old = self.get(store, namespace, name)
+            return self._take(store, namespace, old, _merged(old, patch), manager, False)
 
     def apply(
         self, store: str, namespace: str, name: str, obj: Object, manager: str, force: bool, dry: bool
@@ -291,7 +299,21 @@ class KubeApi:
                 fields = ", ".join(f"{f} (managed by {m})" for f, m in e.fields)
                 message = f"Apply failed with {len(causes)} conflicts: {fields}"
                 raise Problem(409, "Conflict", message, {"causes": causes}) from None
+            if self.strict:
+                admit(self, store, namespace, old, new)
+            if old is not None and not dry and _same(old, new):
+                return copy.deepcopy(old)  # a write that changes nothing is none
             return new if dry else self._write(store, new, manager)
+
+    def _take(
+        self, store: str, namespace: str, old: Object | None, new: Object, manager: str, dry: bool
+    ) -> Object:
+        """A write that is no apply: its fields belong to the manager's updates."""
+        if self.strict:
+            new = copy.deepcopy(new)
+            admit(self, store, namespace, old, new)
+            updated(old, new, manager)
+        return new if dry else self._write(store, new, manager)
 
     def delete(self, store: str, namespace: str, name: str, at_once: bool = False) -> Object:
         """A Pod on a node is only marked: its kubelet deletes it with a grace period of 0 when it has ended."""
@@ -351,6 +373,8 @@ class KubeApi:
         meta["generation"] = (old or {}).get("metadata", {}).get("generation", 0) + (0 if same_spec else 1)
         kept[key] = obj
         self._emit(store, "ADDED" if old is None else "MODIFIED", obj)
+        if self.strict and old is None and store.endswith("/customresourcedefinitions"):
+            threading.Timer(0.3, establish, (self, copy.deepcopy(obj))).start()
         return copy.deepcopy(obj)
 
     def _drop(self, store: str, key: tuple[str, str]) -> None:
@@ -409,6 +433,13 @@ def _field(obj: Object, term: str) -> bool:
     for part in path.split("."):
         value = value.get(part) if isinstance(value, dict) else None
     return (str(value or "") == wanted.removeprefix("=")) != negated
+
+
+def _same(old: Object, new: Object) -> bool:
+    def bare(obj: Object) -> Object:
+        return {**obj, "metadata": {k: v for k, v in obj["metadata"].items() if k != "managedFields"}}
+
+    return bare(old) == bare(new)
 
 
 def _merged(base: Any, patch: Any) -> Any:

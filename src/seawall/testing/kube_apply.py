@@ -36,34 +36,56 @@ def apply(old: Object | None, wanted: Object, manager: str, force: bool) -> Obje
         if old
         else {"apiVersion": wanted["apiVersion"], "kind": wanted["kind"], "metadata": {}}
     )
-    owners: dict[str, dict[str, str]] = {
-        m["manager"]: dict.fromkeys(m["fieldsV1"]["paths"], "")
-        for m in new["metadata"].get("managedFields", [])
-    }
+    owners = _owners(new)
+    me = (manager, "Apply")
     leaves = dict(_leaves(wanted, ()))
     mine = {_show(p): p for p in leaves}
     clashes = []
     for text, path in mine.items():
         if _at(new, path) != leaves[path]:
-            clashes += [(text, m) for m, fields in owners.items() if m != manager and text in fields]
+            clashes += [(text, m) for m, fields in owners.items() if m != me and text in fields]
     if clashes and not force:
-        raise Conflict(clashes)
+        raise Conflict([(text, m[0]) for text, m in clashes])
     for text, m in clashes:
         owners[m].pop(text, None)
-    others = {text for m, fields in owners.items() if m != manager for text in fields}
-    for text in owners.get(manager, {}):
+    others = {text for m, fields in owners.items() if m != me for text in fields}
+    for text in owners.get(me, {}):
         if text not in mine and text not in others:
             _remove(new, tuple(text.split("\x1f")))
     for path, value in leaves.items():
         _set(new, path, copy.deepcopy(value))
     new["metadata"] |= {k: v for k, v in wanted.get("metadata", {}).items() if k in ("name", "namespace")}
-    owners[manager] = dict.fromkeys(mine, "")
-    new["metadata"]["managedFields"] = [
-        {"manager": m, "operation": "Apply", "fieldsType": "FieldsV1", "fieldsV1": {"paths": sorted(f)}}
-        for m, f in owners.items()
+    owners[me] = dict.fromkeys(mine, "")
+    _keep(new, owners)
+    return new
+
+
+def updated(old: Object | None, new: Object, manager: str) -> None:
+    """Records in `new` that `manager` wrote, by create, replace or patch, what differs from `old`. The same manager's
+    applies are somebody else's: a field that it updated conflicts with its own next apply."""
+    owners = _owners(new)
+    before = dict(_leaves(old, ())) if old else {}
+    written = {_show(p) for p, v in _leaves(new, ()) if before.get(p) != v and p[0] != "status"}
+    for fields in owners.values():
+        for text in written:
+            fields.pop(text, None)
+    owners.setdefault((manager, "Update"), {}).update(dict.fromkeys(written, ""))
+    _keep(new, owners)
+
+
+def _owners(obj: Object) -> dict[tuple[str, str], dict[str, str]]:
+    return {
+        (m["manager"], m.get("operation", "Apply")): dict.fromkeys(m["fieldsV1"]["paths"], "")
+        for m in obj["metadata"].get("managedFields", [])
+    }
+
+
+def _keep(obj: Object, owners: dict[tuple[str, str], dict[str, str]]) -> None:
+    obj["metadata"]["managedFields"] = [
+        {"manager": m, "operation": how, "fieldsType": "FieldsV1", "fieldsV1": {"paths": sorted(f)}}
+        for (m, how), f in owners.items()
         if f
     ]
-    return new
 
 
 def _leaves(value: Any, path: Path) -> list[tuple[Path, Any]]:

@@ -71,6 +71,10 @@ class Handler(BaseHTTPRequestHandler):
             return self._send(200, {"kind": "APIResourceList", "groupVersion": version, "resources": named})
         if m["plural"] not in served:
             raise Problem(404, "NotFound", "the server could not find the requested resource")
+        if f"{self.command} {m['plural']}" in self.api.faults.forbid:
+            who = 'User "somebody" cannot patch resource'
+            text = f'{m["plural"]} is forbidden: {who} "{m["plural"]}" in API group "" at the cluster scope'
+            raise Problem(403, "Forbidden", text)
         query = dict(parse_qsl(parts.query, keep_blank_values=True))
         namespace = unquote(m["namespace"] or "") if served[m["plural"]] else ""
         return self._object(
@@ -165,6 +169,8 @@ class Handler(BaseHTTPRequestHandler):
 
     def _answer(self, code: int, data: bytes, kind: str, headers: dict[str, str]) -> None:
         self.send_response(code)
+        if self.api.faults.warn and self.command != "GET":
+            self.send_header("Warning", f"299 - {json.dumps(self.api.faults.warn)}")
         for key, value in {**headers, "Content-Type": kind, "Content-Length": str(len(data))}.items():
             self.send_header(key, value)
         self.end_headers()

@@ -115,7 +115,12 @@ async def test_streams_of_both_sides_are_compared_at_temperature_0(
     await eventually(lambda: (stats.shadow_same, stats.shadow_differed) == (2, 2))
     assert (await gateway.complete(stream=True, temperature=0.5))[0] == 200
     await eventually(lambda: stats.shadowed == 5 and not other.open)
-    assert (await gateway.state())["fleets"]["m"]["shadow"] == {"same": 2, "differs": 2}
+    told = (await gateway.state())["fleets"]["m"]
+    assert told["shadow"] == {"same": 2, "differs": 2}
+    counted = {side: (n["compared"], n["differed"]) for side, n in told["sides"].items()}
+    assert counted == {"stable": (2, 0), "canary": (4, 2)}, (
+        "the baseline is asked again to know its own noise"
+    )
     page = (await gateway.get("/metrics", admin=True))[2].decode()
     assert 'seawall_shadow_compared_total{fleet="m",result="differs"} 2' in page
 

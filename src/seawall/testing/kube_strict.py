@@ -1,0 +1,151 @@
+"""What a real API server does to an object on its way in: `KubeApi(strict=True)`.
+
+Namespaces must exist; kinds of custom resources are served once their definition is established; defaults are filled
+in and quantities put into their canonical form; some fields never change; a claim is protected while it is used.
+Texts are Kubernetes 1.36's. Not here: schemas, quota, and every default that none of our objects meets.
+"""
+
+from __future__ import annotations
+
+import copy
+import re
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from seawall.testing.kube_api import KubeApi
+
+Object = dict[str, Any]
+CUSTOM = ("keda.sh/", "monitoring.coreos.com/", "gateway.networking.k8s.io/", "networking.istio.io/",
+          "inference.networking.k8s.io/", "leaderworkerset.x-k8s.io/", "seawall.dev/")  # fmt: skip
+_FIXED: dict[str, list[tuple[tuple[str, ...], str]]] = {
+    "apps/v1/deployments": [(("spec", "selector"), "field is immutable")],
+    "batch/v1/jobs": [(("spec", "template"), "field is immutable"), (("spec", "selector"), "field is immutable")],
+    "rbac.authorization.k8s.io/v1/rolebindings": [(("roleRef",), "cannot change roleRef")],
+}  # fmt: skip
+_SUFFIX = {"n": Decimal("1e-9"), "u": Decimal("1e-6"), "m": Decimal("0.001"), "": Decimal(1)}
+_SUFFIX |= {s: Decimal(1000) ** n for n, s in enumerate("kMGTPE", 1)}
+_SUFFIX |= {f"{s}i": Decimal(1024) ** n for n, s in enumerate("KMGTPE", 1)}
+
+
+def admit(api: KubeApi, store: str, namespace: str, old: Object | None, new: Object) -> None:
+    """Changes `new` as the server would, or raises what it would refuse with."""
+    from seawall.testing.kube_api import Problem
+
+    plural = store.rpartition("/")[2]
+    if namespace and old is None:
+        home = api.objects("v1", "namespaces").get(("", namespace))
+        if home is None:
+            raise Problem(404, "NotFound", f'namespaces "{namespace}" not found')
+        if home["metadata"].get("deletionTimestamp"):
+            text = f"unable to create new content in namespace {namespace} because it is being terminated"
+            raise Problem(403, "Forbidden", f'{plural} "{new["metadata"]["name"]}" is forbidden: {text}')
+    _default(store, new, old)
+    if old is not None:
+        _unchanged(store, old, new)
+
+
+def _unchanged(store: str, old: Object, new: Object) -> None:
+    from seawall.testing.kube_api import Problem
+
+    wrong = [(".".join(p), why) for p, why in _FIXED.get(store, []) if _at(old, p) != _at(new, p)]
+    if store == "v1/persistentvolumeclaims":
+        ask = [_amount(_at(o, ("spec", "resources", "requests", "storage"))) for o in (old, new)]
+        rest = [{k: v for k, v in o["spec"].items() if k != "resources"} for o in (old, new)]
+        if ask[1] < ask[0]:
+            why = "Forbidden: field can not be less than status.capacity"
+            wrong.append(("spec.resources.requests.storage", why))
+        elif rest[0] != rest[1]:
+            why = "Forbidden: spec is immutable after creation except resources.requests and "
+            wrong.append(("spec", why + "volumeAttributesClassName for bound claims"))
+    if wrong:
+        quoted = "v1.PodTemplateSpec{" + repr(_at(new, ("spec", "template"))) + "}"
+        causes = [
+            {"field": f, "message": why if why[:2] == "Fo" else f"Invalid value: {quoted}: {why}"}
+            for f, why in wrong
+        ]
+        text = "; ".join(f"{c['field']}: {c['message']}" for c in causes)
+        name = new["metadata"]["name"]
+        raise Problem(422, "Invalid", f'{new["kind"]} "{name}" is invalid: {text}', {"causes": causes})
+
+
+def _default(store: str, obj: Object, old: Object | None) -> None:
+    spec: Any = obj.get("spec")
+    if store == "v1/persistentvolumeclaims":
+        spec.setdefault("volumeMode", "Filesystem")
+        obj["metadata"].setdefault("finalizers", ["kubernetes.io/pvc-protection"])
+    if store == "v1/services":
+        spec.setdefault("type", "ClusterIP")
+        spec.setdefault("sessionAffinity", "None")
+        spec.setdefault("clusterIP", (old or {}).get("spec", {}).get("clusterIP") or "10.96.0.7")
+        for port in spec.get("ports") or []:
+            port.setdefault("protocol", "TCP")
+            port.setdefault("targetPort", port.get("port"))
+    if store == "apps/v1/deployments":
+        for key, value in (("revisionHistoryLimit", 10), ("progressDeadlineSeconds", 600), ("replicas", 1)):
+            spec.setdefault(key, value)
+    if store == "batch/v1/jobs":
+        for key, value in (("completions", 1), ("parallelism", 1), ("suspend", False)):
+            spec.setdefault(key, value)
+    template = _at(obj, ("spec", "template", "spec"))
+    if isinstance(template, dict):
+        _default_pod(template)
+    _quantities(obj)
+
+
+def _default_pod(spec: Object) -> None:
+    usual = {"dnsPolicy": "ClusterFirst", "restartPolicy": "Always", "schedulerName": "default-scheduler"}
+    for key, value in {**usual, "securityContext": {}, "terminationGracePeriodSeconds": 30}.items():
+        spec.setdefault(key, value)
+    for container in [*(spec.get("initContainers") or []), *(spec.get("containers") or [])]:
+        container.setdefault("terminationMessagePath", "/dev/termination-log")
+        container.setdefault("imagePullPolicy", "IfNotPresent")
+        for port in container.get("ports") or []:
+            port.setdefault("protocol", "TCP")
+
+
+def _quantities(value: Any) -> None:
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            if key in ("requests", "limits") and isinstance(inner, dict):
+                value[key] = {k: canonical(v) for k, v in inner.items()}
+            elif key == "sizeLimit":
+                value[key] = canonical(inner)
+            else:
+                _quantities(inner)
+    elif isinstance(value, list):
+        for inner in value:
+            _quantities(inner)
+
+
+def _amount(text: Any) -> Decimal:
+    number = re.fullmatch(r"([0-9.]+)([A-Za-z]*)", str(text))
+    return Decimal(number[1]) * _SUFFIX[number[2]] if number else Decimal(0)
+
+
+def canonical(text: Any) -> str:
+    """`1000m` -> `1`, `2048Mi` -> `2Gi`, `0.5` -> `500m`: the largest suffix of its kind that leaves a whole number."""
+    amount, binary = _amount(text), str(text).endswith("i")
+    chosen = [s for s in _SUFFIX if s.endswith("i") == binary or s == ""]
+    for suffix in sorted(chosen, key=lambda s: _SUFFIX[s], reverse=True):
+        if amount % _SUFFIX[suffix] == 0 and amount:
+            return f"{int(amount / _SUFFIX[suffix])}{suffix}"
+    return "0"
+
+
+def establish(api: KubeApi, obj: Object) -> None:
+    """A moment later the definition's kinds are served."""
+    group, names = obj["spec"]["group"], obj["spec"]["names"]["plural"]
+    scope = "" if obj["spec"].get("scope", "Namespaced") == "Namespaced" else ":c"
+    for version in obj["spec"]["versions"]:
+        key = f"{group}/{version['name']}"
+        api.served[key] = f"{api.served.get(key, '')} {names}{scope}".strip()
+    made = copy.deepcopy(obj)
+    made["status"] = {"conditions": [{"type": "Established", "status": "True"}]}
+    api.put(made)
+
+
+def _at(obj: Any, path: tuple[str, ...]) -> Any:
+    for part in path:
+        obj = obj.get(part) if isinstance(obj, dict) else None
+    return obj
