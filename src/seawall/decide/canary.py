@@ -74,10 +74,10 @@ class Margins:
     error_rate: float = 0.01
     """Of errors and of requests beyond the SLO, as a difference of shares."""
     latency_ratio: float = 1.25
-    outputs: float = 0.02
-    """Of greedy answers that differ, as a difference of shares."""
     confidence: float = 0.95
     """Of the verdict as a whole, over all measures and all looks."""
+    outputs: float = 0.02
+    """Of greedy answers that differ, as a difference of shares."""
 
 
 @dataclass(frozen=True)

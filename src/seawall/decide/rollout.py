@@ -94,7 +94,11 @@ class RolloutDecision:
 
 def policy_of(canary: Canary) -> RolloutPolicy:
     """From the spec."""
-    margins = Margins(canary.max_error_rate_increase, canary.max_latency_ratio, canary.confidence)
+    margins = Margins(
+        error_rate=canary.max_error_rate_increase,
+        latency_ratio=canary.max_latency_ratio,
+        confidence=canary.confidence,
+    )
     return RolloutPolicy(
         weights=tuple(s.weight for s in canary.steps),
         holds_s=tuple(s.hold for s in canary.steps),

@@ -19,7 +19,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from seawall.testing.kube_apply import Conflict, apply, updated
+from seawall.testing.kube_apply import Conflict, apply, same, updated
 from seawall.testing.kube_strict import CUSTOM, admit, establish
 
 Object = dict[str, Any]
@@ -301,7 +301,7 @@ class KubeApi:
                 raise Problem(409, "Conflict", message, {"causes": causes}) from None
             if self.strict:
                 admit(self, store, namespace, old, new)
-            if old is not None and not dry and _same(old, new):
+            if old is not None and not dry and same(old, new):
                 return copy.deepcopy(old)  # a write that changes nothing is none
             return new if dry else self._write(store, new, manager)
 
@@ -433,13 +433,6 @@ def _field(obj: Object, term: str) -> bool:
     for part in path.split("."):
         value = value.get(part) if isinstance(value, dict) else None
     return (str(value or "") == wanted.removeprefix("=")) != negated
-
-
-def _same(old: Object, new: Object) -> bool:
-    def bare(obj: Object) -> Object:
-        return {**obj, "metadata": {k: v for k, v in obj["metadata"].items() if k != "managedFields"}}
-
-    return bare(old) == bare(new)
 
 
 def _merged(base: Any, patch: Any) -> Any:

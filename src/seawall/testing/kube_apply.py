@@ -73,6 +73,15 @@ def updated(old: Object | None, new: Object, manager: str) -> None:
     _keep(new, owners)
 
 
+def same(old: Object, new: Object) -> bool:
+    """Whether a write changed nothing but who owns what."""
+
+    def bare(obj: Object) -> Object:
+        return {**obj, "metadata": {k: v for k, v in obj["metadata"].items() if k != "managedFields"}}
+
+    return bare(old) == bare(new)
+
+
 def _owners(obj: Object) -> dict[tuple[str, str], dict[str, str]]:
     return {
         (m["manager"], m.get("operation", "Apply")): dict.fromkeys(m["fieldsV1"]["paths"], "")
