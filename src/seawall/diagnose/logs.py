@@ -31,8 +31,9 @@ SIGNS: tuple[Sign, ...] = (
     ),
     Sign(
         "engine/bad-argument",
-        r"(?:vllm serve|api_server\.py|launcher\.py): error: (?P<why>[^\n]{5,200})",
-        "vLLM refuses its arguments: {why}",
+        r"(?:vllm serve|api_server\.py|launcher\.py): error: (?P<why>[^\n]{5,200})|"
+        r"^[\w./ -]{1,60}: error: (?P<arg>(?:argument|the following arguments|ambiguous option)[^\n]{5,200})",
+        "vLLM refuses its arguments: {why}{arg}",
         "correct the argument; `vllm serve --help=all` lists them",
     ),
     Sign(
@@ -42,9 +43,22 @@ SIGNS: tuple[Sign, ...] = (
         "set enableServiceLinks: false in the Pod's spec (seawall lint --fix does)",
     ),
     Sign(
+        "engine/max-len",
+        r"max_model_len \(?(?P<len>\d+)\)? is (?:greater|larger) than the (?:derived|model's)[^\n]{0,160}",
+        "max_model_len {len} is longer than the model was made for",
+        "lower --max-model-len (spec.traffic.maxContext), or use a model with a longer context",
+    ),
+    Sign(
+        "gpu/fabric-manager",
+        r"Error 802|system not yet initialized",
+        "NVSwitch is not set up: the node's fabric manager does not run, or not in the driver's version",
+        "systemctl status nvidia-fabricmanager on the node (GPU operator: it comes with the driver)",
+    ),
+    Sign(
         "gpu/driver-too-old",
         r"(?:NVIDIA driver on your system is too old|CUDA driver version is insufficient for "
         r"CUDA runtime version"
+        r"|Error 803|unsupported display driver|PTX was compiled with an unsupported toolchain"
         r"|forward compatibility was attempted on non supported HW|unsatisfied condition: "
         r"cuda>=(?P<cuda>[\d.]+))",
         "the node's NVIDIA driver is too old for the image's CUDA",
@@ -61,6 +75,7 @@ SIGNS: tuple[Sign, ...] = (
     ),
     Sign(
         "gpu/not-visible",
+        r"libcuda\.so[.\d]*: cannot open shared object|Found no NVIDIA driver|"
         r"Failed to infer device type|No CUDA GPUs are available|no NVIDIA GPU "
         r"detected|nvidia-container-cli: initialization error",
         "the container sees no GPU",
@@ -86,7 +101,7 @@ SIGNS: tuple[Sign, ...] = (
     ),
     Sign(
         "engine/no-kv-memory",
-        r"No available memory for the cache blocks",
+        r"No available memory for the cache blocks|Available KV cache memory(?: is|:) -[\d.]+ GiB",
         "the weights leave no memory for the KV cache",
         "more tensor parallelism, a larger GPU, or a quantized checkpoint; seawall plan names the cheapest",
     ),
@@ -118,28 +133,29 @@ SIGNS: tuple[Sign, ...] = (
     ),
     Sign(
         "weights/offline",
-        r"(?:LocalEntryNotFoundError|OfflineModeIsEnabled|outgoing traffic has been "
-        r"disabled|HF_HUB_OFFLINE)[^\n]{0,160}",
+        r"(?:OfflineModeIsEnabled|outgoing traffic has been disabled|offline mode is enabled)[^\n]{0,160}",
         "HF_HUB_OFFLINE is set and the files are not where vLLM looks",
         "serve the local path; did the loader Job finish? kubectl get jobs",
     ),
     Sign(
+        "weights/forbidden",
+        r"403 Client Error[^\n]{0,160}|Client error '403[^\n]{0,160}|not in the authorized list|awaiting a review|"
+        r"403 Forbidden[^\n]{0,120}(?:gated|token|repo|url)",
+        "the hub refuses this account (403): the licence is not accepted, or the token lacks the scope",
+        "accept the licence on the model's page with the token's account",
+    ),
+    Sign(
         "weights/unauthorized",
         r"(?:GatedRepoError|Cannot access gated repo|trying to access a gated "
-        r"repo)[^\n]{0,160}|401 Client Error[^\n]{0,160}",
+        r"repo)[^\n]{0,160}|401 Client Error[^\n]{0,160}|"
+        r"Client error '401[^\n]{0,160}",
         "the hub wants a token: the model is gated or private and HF_TOKEN is missing or wrong (401)",
         "put a token of an account that accepted the licence into the Secret; better: "
         "seawall pull once, then serve offline",
     ),
     Sign(
-        "weights/forbidden",
-        r"403 (?:Client Error|Forbidden)[^\n]{0,160}",
-        "the hub refuses this account (403): the licence is not accepted, or the token lacks the scope",
-        "accept the licence on the model's page with the token's account",
-    ),
-    Sign(
         "weights/not-found",
-        r"(?:RepositoryNotFoundError|RevisionNotFoundError|EntryNotFoundError)[^\n]{0,160}|404 "
+        r"(?:RepositoryNotFoundError|RevisionNotFoundError|(?<!Local)EntryNotFoundError)[^\n]{0,160}|Client error '404|404 "
         r"Client Error[^\n]{0,160}",
         "the hub knows no such model, revision or file (404)",
         "check the name and --revision; a private repository answers 404 without a token",
@@ -152,6 +168,7 @@ SIGNS: tuple[Sign, ...] = (
     ),
     Sign(
         "weights/hub-unreachable",
+        r"LocalEntryNotFoundError|couldn't connect to 'https?://|Network is unreachable|certificate verify failed|"
         r"(?:(?:Max retries exceeded with "
         r"url|ReadTimeout|ConnectTimeout|ConnectionError|NameResolutionError|Temporary "
         r"failure in name resolution)[^\n]{0,160}(?:huggingface|hf\.co)?)",
@@ -173,7 +190,8 @@ SIGNS: tuple[Sign, ...] = (
     ),
     Sign(
         "weights/no-model",
-        r"(?:does not appear to have a file named config\.json|Invalid repository ID or local "
+        r"(?:No supported config format found|Cannot find any model weights|HFValidationError: Repo id must|"
+        r"does not appear to have a file named config\.json|Invalid repository ID or local "
         r"directory specified|is not a local folder and is not a valid model "
         r"identifier)[^\n]{0,160}",
         "there is no model at the path that vLLM was given",
@@ -196,7 +214,7 @@ SIGNS: tuple[Sign, ...] = (
     ),
     Sign(
         "engine/unsupported-gpu",
-        r"(?:Bfloat16 is only supported on GPUs with compute capability|no kernel image is "
+        r"(?:not supported for the current GPU|Bfloat16 is only supported on GPUs with compute capability|no kernel image is "
         r"available for execution on the device|compute capability[^\n]{0,60}(?:not "
         r"supported|at least))[^\n]{0,160}",
         "this GPU cannot run this model's format",
@@ -210,8 +228,8 @@ SIGNS: tuple[Sign, ...] = (
     ),
     Sign(
         "engine/ranks",
-        r"World size \((?P<ranks>\d+)\) is larger than the number of",
-        "{ranks} ranks are asked for and the Pod has fewer GPUs",
+        r"World size \(\d+\) is larger than the number of|required GPUs exceeds the total number of available GPUs",
+        "more ranks are asked for than the Pod has GPUs",
         "make the GPU limit equal to --tensor-parallel-size x --pipeline-parallel-size",
     ),
     Sign(
@@ -223,6 +241,12 @@ SIGNS: tuple[Sign, ...] = (
         "pin a newer vLLM image",
     ),
     Sign(
+        "engine/remote-code",
+        r"contains custom code which must be executed|pass the argument `trust_remote_code=True`",
+        "the model brings its own Python code, and vLLM was not told to trust it",
+        "read that code; then add --trust-remote-code (engine.extraArgs) and pin the revision",
+    ),
+    Sign(
         "engine/port-taken",
         r"(?:address already in use|\[Errno 98\])",
         "the port is taken by another process in the Pod or on the host network",
@@ -230,7 +254,7 @@ SIGNS: tuple[Sign, ...] = (
     ),
     Sign(
         "engine/host-memory",
-        r"(?:Cannot allocate memory|DefaultCPUAllocator: can't allocate memory|std::bad_alloc)",
+        r"(?:Failed core proc\(s\): \{[^}\n]*: -9\b|Cannot allocate memory|DefaultCPUAllocator: can't allocate memory|std::bad_alloc)",
         "the host memory of the container ran out",
         "raise the memory limit; /dev/shm and KV offloading count into it",
     ),
@@ -258,7 +282,7 @@ class Said:
 def read(text: str) -> Said | None:
     """The first sign in the table's order that the text shows; None when it shows none."""
     for sign in SIGNS:
-        m = re.search(sign.pattern, text, re.IGNORECASE)
+        m = re.search(sign.pattern, text, re.IGNORECASE | re.MULTILINE)
         if m is None:
             continue
         start = text.rfind("\n", 0, m.start()) + 1
@@ -272,6 +296,7 @@ def read(text: str) -> Said | None:
 
 def redacted(line: str) -> str:
     """Without tokens that a log may hold."""
+    line = re.sub(r"(?i)\b(bearer|basic) [\w.~+/=-]{8,}", r"\1 ...", line)
     return re.sub(
         r"\b(hf_|sk-|ghp_|AKIA)[A-Za-z0-9_-]{6,}|(?<=[?&])(token|X-Amz-Signature)=[^&\s]+", r"\1...", line
     )

@@ -1,0 +1,196 @@
+"""The same failures in other words: other versions of vLLM, Kubernetes, runtimes and hubs, cut logs, several causes."""
+
+# ruff: noqa: E501 - true messages stay on one line
+from __future__ import annotations
+
+import pytest
+
+from seawall.diagnose.facts import Facts
+from seawall.diagnose.logs import read, redacted
+from seawall.diagnose.run import diagnose
+
+from .test_catalogue import NO, RUNNING, TAINTED, died, event, node, pod, unplaced, waiting
+
+LOGS: list[tuple[str, str]] = [
+    ("engine/unknown-flag", "api_server.py: error: unrecognized arguments: --swap-space 4 --disable-log-requests"),
+    ("engine/unknown-flag", "Usage: vllm serve [OPTIONS]\nError: No such option: --num-scheduler-steps"),
+    ("engine/bad-argument", "vllm: error: argument --kv-cache-dtype: invalid choice: 'fp4' (choose from 'auto', 'fp8')"),
+    ("engine/bad-argument", "__main__.py: error: argument --max-model-len: invalid int value: '16k'"),
+    ("engine/max-len", "pydantic_core._pydantic_core.ValidationError: 1 validation error for ModelConfig\n  Value error, User-specified max_model_len (200000) is greater than the derived max_model_len (max_position_embeddings=131072 or model_max_length=None in model's config.json)."),
+    ("engine/kv-too-small", "ValueError: The model's max seq len (131072) is larger than the maximum number of tokens that can be stored in KV cache (26544). Try increasing `gpu_memory_utilization` or decreasing `max_model_len` when initializing the engine."),
+    ("engine/kv-too-small", "(EngineCore_DP0 pid=77) ValueError: To serve at least one request with the models's max seq len (32768), 6.0 GiB KV cache is needed, which is larger than the available KV cache memory (1.2 GiB)."),
+    ("engine/no-kv-memory", "ValueError: No available memory for the cache blocks. Try increasing `gpu_memory_utilization`"),
+    ("engine/no-kv-memory", "ValueError: Available KV cache memory is -3.21 GiB. Try increasing gpu_memory_utilization"),
+    ("gpu/out-of-memory", "RuntimeError: CUDA out of memory occurred when warming up sampler with 1024 dummy requests. Please try lowering `max_num_seqs` or `gpu_memory_utilization` when initializing the engine."),
+    ("gpu/out-of-memory", "torch.OutOfMemoryError: HIP out of memory. Tried to allocate 448.00 MiB. GPU 0 has a total capacity of 191.98 GiB"),
+    ("gpu/out-of-memory", "torch.AcceleratorError: CUDA error: out of memory\nRuntimeError: Engine core initialization failed. See root cause above."),
+    ("gpu/driver-too-old", "RuntimeError: Unexpected error from cudaGetDeviceCount(). Error 803: system has unsupported display driver / cuda driver combination"),
+    ("gpu/driver-too-old", "torch.AcceleratorError: CUDA error: the provided PTX was compiled with an unsupported toolchain."),
+    ("gpu/driver-too-old", "nvidia-container-cli: requirement error: unsatisfied condition: cuda>=12.9, please update your driver to a newer version"),
+    ("gpu/fabric-manager", "RuntimeError: Unexpected error from cudaGetDeviceCount(). Did you run some cuda functions before calling NumCudaDevices()? Error 802: system not yet initialized"),
+    ("gpu/not-visible", "ImportError: libcuda.so.1: cannot open shared object file: No such file or directory"),
+    ("gpu/not-visible", "RuntimeError: Found no NVIDIA driver on your system. Please check that you have an NVIDIA GPU"),
+    ("gpu/not-visible", "RuntimeError: No CUDA GPUs are available"),
+    ("gpu/xid", "torch.AcceleratorError: CUDA error: an illegal memory access was encountered\nCUDA kernel errors might be asynchronously reported"),
+    ("engine/shm", "nccl: NCCL WARN Error: failed to extend /dev/shm/nccl-u2XRiG to 33030532 bytes, error: No space left on device (28)"),
+    ("engine/shm", "RuntimeError: DataLoader worker (pid 411) is killed by signal: Bus error. It is possible that dataloader's workers are out of shared memory."),
+    ("engine/nccl", "torch.distributed.DistBackendError: NCCL error in: ProcessGroupNCCL.cpp:3356, unhandled cuda error\nncclUnhandledCudaError: Call to CUDA function failed."),
+    ("engine/nccl", "[rank1]:[E] [PG ID 2] Watchdog caught collective operation timeout: WorkNCCL(SeqNum=7, OpType=ALLREDUCE) ran for 600001 milliseconds"),
+    ("weights/unauthorized", "OSError: You are trying to access a gated repo.\nMake sure to have access to it at https://huggingface.co/meta-llama/Llama-3.1-70B-Instruct.\n401 Client Error."),
+    ("weights/unauthorized", "httpx.HTTPStatusError: Client error '401 Unauthorized' for url 'https://huggingface.co/api/models/meta-llama/x'"),
+    ("weights/forbidden", "huggingface_hub.errors.GatedRepoError: 403 Client Error. (Request ID: Root=1-6)\n\nCannot access gated repo for url https://huggingface.co/meta-llama/x/resolve/main/config.json.\nAccess to model meta-llama/x is restricted and you are not in the authorized list. Visit it to ask for access."),
+    ("weights/forbidden", "httpx.HTTPStatusError: Client error '403 Forbidden' for url 'https://huggingface.co/x'"),
+    ("weights/forbidden", "Your request to access model meta-llama/x is awaiting a review from the repo authors."),
+    ("weights/not-found", "OSError: meta-llama/Llama-3.1-70B is not a valid git identifier (branch name, tag name or commit id) that exists for this model name. RevisionNotFoundError: 404 Client Error."),
+    ("weights/rate-limited", "huggingface_hub.errors.HfHubHTTPError: Client error '429 Too Many Requests' for url 'https://huggingface.co/api/resolve-cache'"),
+    ("weights/hub-unreachable", "huggingface_hub.errors.LocalEntryNotFoundError: An error happened while trying to locate the file on the Hub and we cannot find the requested files in the local cache. Please check your connection and try again or make sure your Internet connection is on."),
+    ("weights/hub-unreachable", "OSError: We couldn't connect to 'https://huggingface.co' to load the files, and couldn't find them in the cached files."),
+    ("weights/hub-unreachable", "httpx.ConnectError: [Errno 101] Network is unreachable"),
+    ("weights/hub-unreachable", "requests.exceptions.SSLError: HTTPSConnectionPool(host='huggingface.co', port=443): certificate verify failed: self-signed certificate in certificate chain"),
+    ("weights/offline", "OSError: Offline mode is enabled: huggingface_hub.errors.OfflineModeIsEnabled: Cannot reach https://huggingface.co/api/models/x: offline mode is enabled. To disable it, please unset the `HF_HUB_OFFLINE` environment variable."),
+    ("weights/disk-full", "RuntimeError: Data processing error: CAS service error : IO Error: No space left on device (os error 28)"),
+    ("weights/corrupt", "safetensors_rust.SafetensorError: Error while deserializing header: incomplete metadata, file not fully covered"),
+    ("weights/no-model", "ValueError: No supported config format found in /models/llama-70b"),
+    ("weights/no-model", "RuntimeError: Cannot find any model weights with `/models/llama-70b`"),
+    ("weights/no-model", "huggingface_hub.errors.HFValidationError: Repo id must be in the form 'repo_name' or 'namespace/repo_name': '/models/llama-70b'. Use `repo_type` argument if needed."),
+    ("engine/ranks", "ValueError: The number of required GPUs exceeds the total number of available GPUs in the placement group."),
+    ("engine/ranks", "ValueError: World size (8) is larger than the number of available GPUs (4) in this node."),
+    ("engine/unsupported-gpu", "ValueError: The quantization method fp8 is not supported for the current GPU. Minimum capability: 80. Current capability: 75."),
+    ("engine/unsupported-gpu", "ValueError: Bfloat16 is only supported on GPUs with compute capability of at least 8.0. Your Tesla T4 GPU has compute capability 7.5."),
+    ("engine/unsupported-model", "ValueError: The checkpoint you are trying to load has model type `qwen3_next` but Transformers does not recognize this architecture."),
+    ("engine/unsupported-model", "ValueError: Model architectures ['Foo4ForCausalLM'] are not supported for now. Supported architectures: dict_keys([...])"),
+    ("engine/remote-code", "ValueError: The repository /models/x contains custom code which must be executed to correctly load the model. Please pass the argument `trust_remote_code=True` to allow custom code to be run."),
+    ("engine/host-memory", "RuntimeError: Engine core initialization failed. See root cause above. Failed core proc(s): {'EngineCore_DP0': -9}"),
+    ("engine/died", "RuntimeError: Engine core initialization failed. See root cause above. Failed core proc(s): {'EngineCore_DP0': 1}"),
+    ("engine/port-taken", "OSError: [Errno 98] error while attempting to bind on address ('0.0.0.0', 8000): address already in use"),
+    ("engine/ready-timeout", "RuntimeError: Timed out waiting for new engine core processes to start."),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("expected,text", LOGS, ids=lambda x: x[:60])
+def test_a_log_in_other_words_gives_the_same_cause(expected: str, text: str) -> None:
+    noise = "INFO 11-23 14:00:01 [api_server.py:1] vLLM API server version 0.32.0\nINFO non-default args: {'model': '/models/x'}\n"
+    trace = 'Traceback (most recent call last):\n  File "/usr/bin/vllm", line 8, in <module>\n'
+    for log in (text, noise + trace + text + "\n", ("x" * 400 + "\n") * 50 + text):
+        said = read(log)
+        assert said is not None, "nothing was read"
+        assert said.sign.id == expected, said
+    causes = diagnose(died(text, 2 if "argument" in text else 1))
+    assert causes[0].id == expected, [(c.id, c.what) for c in causes]
+
+
+@pytest.mark.parametrize("text", [
+    "INFO 11-23 14:00:01 [loader.py:447] Loading weights took 33.01 seconds\nINFO Available KV cache memory: 33.80 GiB\nINFO Application startup complete.",
+    "WARNING: HF_TOKEN is not set\nINFO: 10.0.0.1:401 - \"POST /v1/chat/completions HTTP/1.1\" 200 OK",
+    "INFO 10.0.0.1:40312 - \"GET /v1/models HTTP/1.1\" 404 Not Found\nINFO \"POST /v1/x\" 403 OK",
+    "INFO non-default args: {'trust_remote_code': True, 'max_model_len': 16384}\nINFO Using cache HF_HUB_OFFLINE=1",
+    "",
+])  # fmt: skip
+def test_a_healthy_log_says_nothing(text: str) -> None:
+    assert read(text) is None
+
+
+def test_the_first_error_explains_the_later_ones() -> None:
+    log = (
+        "torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2.00 GiB.\n"
+        "ncclSystemError: System call failed\nRuntimeError: Engine core initialization failed. See root cause above.\n"
+        "[rank0]: Watchdog caught collective operation timeout"
+    )
+    said = read(log)
+    assert said is not None
+    assert said.sign.id == "gpu/out-of-memory"
+
+
+PREEMPTION = " preemption: 0/3 nodes are available: 3 Preemption is not helpful for scheduling."
+PLACES: list[tuple[str, Facts]] = [
+    ("scheduling/taint", unplaced(NO + "1 node(s) had taint {nvidia.com/gpu: present}, that the pod didn't tolerate, 2 Insufficient nvidia.com/gpu.", [TAINTED])),
+    ("scheduling/taint", unplaced(NO + "3 node(s) had untolerated taint(s)." + PREEMPTION, [TAINTED])),
+    ("scheduling/label", unplaced(NO + "3 node(s) didn't match node selector.", [node()], nodeSelector={"hardware-type": "nvidia-gpu"})),
+    ("scheduling/label", unplaced(NO + "3 node(s) didn't match Pod's node affinity." + PREEMPTION, [node()], nodeSelector={"accelerator": "h100"})),
+    ("scheduling/no-free-gpu", unplaced(NO + "1 node(s) were unschedulable, 2 Insufficient nvidia.com/gpu. no new claims to deallocate, preemption: 0/3 nodes are available: 1 Preemption is not helpful for scheduling, 2 No preemption victims found for incoming pod.", [node()])),
+    ("scheduling/volume-zone", unplaced(NO + "3 node(s) had volume node affinity conflict." + PREEMPTION, [node()])),
+    ("scheduling/volume-zone", unplaced(NO + "3 node(s) didn't match PersistentVolume's node affinity." + PREEMPTION, [node()])),
+    ("storage/claim-unbound", unplaced(NO + 'persistentvolumeclaim "weights" not found.' + PREEMPTION, [node()])),
+    ("storage/claim-unbound", unplaced("running PreBind plugin \"VolumeBinding\": binding volumes: pod has unbound immediate PersistentVolumeClaims", [node()])),
+    ("scheduling/affinity", unplaced(NO + "3 node(s) didn't match pod anti-affinity rules." + PREEMPTION, [node()])),
+    ("scheduling/affinity", unplaced(NO + "3 node(s) didn't match pod topology spread constraints." + PREEMPTION, [node()])),
+    ("scheduling/no-host-resources", unplaced(NO + "3 Insufficient cpu, 3 Insufficient ephemeral-storage." + PREEMPTION, [node()])),
+    ("scheduling/no-host-resources", unplaced(NO + "3 Too many pods." + PREEMPTION, [node()])),
+    ("scheduling/gated", Facts(pods=[pod(spec={"schedulingGates": [{"name": "kueue.x-k8s.io/admission"}]}, status={"conditions": [{"type": "PodScheduled", "status": "False", "reason": "SchedulingGated", "message": "Scheduling is blocked due to non-empty scheduling gates"}]})])),
+    ("scheduling/dra", unplaced(NO + "3 cannot allocate all claims." + PREEMPTION, [node()])),
+    ("image/not-found", waiting("ErrImagePull", "reading manifest v0.99 in docker.io/vllm/vllm-openai: manifest unknown")),
+    ("image/not-found", waiting("ImagePullBackOff", 'Back-off pulling image "vllm/vllm-openai:v9": ErrImagePull: rpc error: code = NotFound desc = failed to pull and unpack image "docker.io/vllm/vllm-openai:v9": failed to resolve image: docker.io/vllm/vllm-openai:v9: not found')),
+    ("image/unauthorized", waiting("ErrImagePull", "pull access denied, repository does not exist or may require authorization: server message: insufficient_scope: authorization failed")),
+    ("image/unauthorized", waiting("ErrImagePull", "unexpected status from HEAD request to https://ghcr.io/v2/x/manifests/1: 403 Forbidden")),
+    ("image/network", waiting("ErrImagePull", "failed to do request: Head \"https://r/v2/\": tls: failed to verify certificate: x509: certificate signed by unknown authority")),
+    ("image/network", waiting("ErrImagePull", "pinging container registry r: Get \"https://r/v2/\": dial tcp 10.0.0.1:443: i/o timeout")),
+    ("image/disk-full", waiting("ErrImagePull", "failed to copy: write /var/lib/containerd/io.containerd.content.v1.content/ingest/x: no space left on device")),
+    ("image/invalid-name", waiting("InvalidImageName", "Failed to apply default image tag \"VLLM:latest\": couldn't parse image name")),
+    ("container/missing-config", waiting("CreateContainerConfigError", "couldn't find key token in Secret llm/hf-token")),
+    ("container/missing-config", waiting("CreateContainerConfigError", 'configmap "probe" not found')),
+    ("container/missing-config", Facts(pods=[pod(status={"containerStatuses": [{"name": "vllm", "state": {"waiting": {"reason": "ContainerCreating"}}}]})], events=[event("FailedMount", 'MountVolume.SetUp failed for volume "probe" : configmap "chat-probe" not found')])),
+    ("storage/multi-attach", Facts(pods=[pod()], events=[event("FailedAttachVolume", 'Multi-Attach error for volume "pvc-8f" Volume is already exclusively attached to one node and can\'t be attached to another')])),
+    ("memory/oom-killed", died("Loading safetensors checkpoint shards:  80%", 137, "OOMKilled")),
+    ("node/evicted", Facts(pods=[pod(status={"phase": "Failed", "reason": "Evicted", "message": "Usage of EmptyDir volume \"tmp\" exceeds the limit \"1Gi\". "})])),
+    ("scheduling/preempted", Facts(pods=[pod(status={"phase": "Failed", "reason": "Preempting", "conditions": [{"type": "DisruptionTarget", "status": "True", "reason": "PreemptionByScheduler", "message": "default-scheduler: preempting to accommodate a higher priority pod"}]})])),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("expected,facts", PLACES, ids=[f"{e}-{n}" for n, (e, _) in enumerate(PLACES)])
+def test_a_cluster_in_other_words_gives_the_same_cause(expected: str, facts: Facts) -> None:
+    causes = diagnose(facts)
+    assert causes, "no cause at all"
+    assert causes[0].id == expected, [(c.id, c.what) for c in causes]
+
+
+def test_events_of_the_newer_api_are_read_alike() -> None:
+    newer = {
+        "apiVersion": "events.k8s.io/v1",
+        "reason": "FailedScheduling",
+        "note": NO + "3 Insufficient nvidia.com/gpu.",
+        "regarding": {"kind": "Pod", "name": "chat-7d9f-abcde", "uid": "chat-7d9f-abcde"},
+        "eventTime": "2026-11-23T14:02:11.123456Z",
+        "series": {"count": 37, "lastObservedTime": "2026-11-23T14:09:00.000000Z"},
+        "deprecatedLastTimestamp": None,
+    }
+    (cause, *_) = diagnose(Facts(pods=[pod()], nodes=[node()], events=[newer]))
+    assert cause.id == "scheduling/no-free-gpu"
+    assert "(x37)" in cause.evidence[0]
+
+
+def test_two_failures_are_both_told_and_the_surer_one_first() -> None:
+    facts = died("ValueError: No available memory for the cache blocks.")
+    both = Facts(
+        pods=[*facts.pods, pod("chat-2", status={"phase": "Pending"})],
+        logs=facts.logs,
+        nodes=[node()],
+        events=[event("FailedScheduling", NO + "3 Insufficient nvidia.com/gpu.", "chat-2")],
+    )
+    assert {c.id for c in diagnose(both)} >= {"engine/no-kv-memory", "scheduling/no-free-gpu"}
+
+
+def test_restarts_of_long_ago_are_no_cause_of_a_ready_pod() -> None:
+    end = {
+        "exitCode": 137,
+        "reason": "OOMKilled",
+        "startedAt": "2026-11-20T00:00:00Z",
+        "finishedAt": "2026-11-20T01:00:00Z",
+    }
+    states = [
+        {
+            "name": "vllm",
+            "ready": True,
+            "started": True,
+            "restartCount": 1,
+            "state": {"running": {"startedAt": "2026-11-20T01:00:05Z"}},
+            "lastState": {"terminated": end},
+        }
+    ]
+    calm = Facts(taken_at="2026-11-23T14:10:00Z", pods=[pod(status={**RUNNING, "containerStatuses": states})])
+    assert [c.id for c in diagnose(calm) if c.certainty == "certain"] == []
+
+
+def test_no_token_of_any_kind_leaves_a_log() -> None:
+    for secret in ("hf_abcdefghijkl", "sk-proj-abcdefghijkl", "ghp_abcdefghijkl"):
+        assert secret not in redacted(f"401 Client Error: token {secret} is wrong")
+    assert "eyJ" not in redacted("Authorization: Bearer eyJhbGciOi.eyJzdWIi.c2ln")
