@@ -19,6 +19,8 @@ from seawall.diagnose.facts import (
 )
 from seawall.diagnose.logs import Said, read
 
+LONG_AGO_S = 3600.0
+
 
 def statuses(pod: Object) -> Iterator[tuple[Object, Object, bool]]:
     """(container status, container spec, init?) of every container of a Pod."""
@@ -49,8 +51,16 @@ def exits(facts: Facts) -> Iterator[Cause]:
             end = ended(status)
             if not end or (end.get("exitCode") == 0 and end.get("reason") != "OOMKilled"):
                 continue
+            if _recovered(facts, status, end):
+                continue
             said = read(facts.log(pod, str(status.get("name"))))
             yield from _ended(facts, pod, status, spec, init, end, said)
+
+
+def _recovered(facts: Facts, status: Object, end: Object) -> bool:
+    """It died, but long ago, and has been ready since: history, not a cause."""
+    ago = seconds_between(end.get("finishedAt"), facts.taken_at)
+    return bool(status.get("ready")) and ago is not None and ago > LONG_AGO_S
 
 
 def _ended(

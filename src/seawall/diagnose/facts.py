@@ -60,6 +60,10 @@ class Facts:
     gateway: Object = field(default_factory=dict)
     """The gateway's /debug/state; empty when it could not be asked."""
 
+    def __post_init__(self) -> None:
+        # Frozen for its readers; what events.k8s.io/v1 words otherwise is brought into one form, once.
+        object.__setattr__(self, "events", [_core(e) for e in self.events])
+
     def events_of(self, obj: Object, *reasons: str) -> Iterator[Object]:
         """Events about an object, newest first, of these reasons (all when none is given)."""
         uid, kind, name = meta(obj).get("uid"), obj.get("kind"), name_of(obj)
@@ -111,6 +115,21 @@ def parse_facts(text: str, name: str = "facts.json") -> Facts:
             if isinstance(pods, dict)
         }
     return Facts(**known)
+
+
+def _core(event: Object) -> Object:
+    """An Event of events.k8s.io/v1 in the words of core/v1."""
+    if "note" not in event and "regarding" not in event:
+        return event
+    series = part(event, "series")
+    seen = event.get("deprecatedLastTimestamp") or series.get("lastObservedTime") or event.get("eventTime")
+    return {
+        **event,
+        "message": event.get("note") or event.get("message") or "",
+        "involvedObject": part(event, "regarding") or part(event, "involvedObject"),
+        "lastTimestamp": event.get("lastTimestamp") or seen,
+        "count": event.get("count") or event.get("deprecatedCount") or series.get("count"),
+    }
 
 
 def meta(obj: Object) -> Object:

@@ -155,7 +155,8 @@ SIGNS: tuple[Sign, ...] = (
     ),
     Sign(
         "weights/not-found",
-        r"(?:RepositoryNotFoundError|RevisionNotFoundError|(?<!Local)EntryNotFoundError)[^\n]{0,160}|Client error '404|404 "
+        r"(?:RepositoryNotFoundError|RevisionNotFoundError|(?<!Local)EntryNotFoundError)[^\n]{0,160}|"
+        r"Client error '404|404 "
         r"Client Error[^\n]{0,160}",
         "the hub knows no such model, revision or file (404)",
         "check the name and --revision; a private repository answers 404 without a token",
@@ -214,7 +215,8 @@ SIGNS: tuple[Sign, ...] = (
     ),
     Sign(
         "engine/unsupported-gpu",
-        r"(?:not supported for the current GPU|Bfloat16 is only supported on GPUs with compute capability|no kernel image is "
+        r"(?:not supported for the current GPU|"
+        r"Bfloat16 is only supported on GPUs with compute capability|no kernel image is "
         r"available for execution on the device|compute capability[^\n]{0,60}(?:not "
         r"supported|at least))[^\n]{0,160}",
         "this GPU cannot run this model's format",
@@ -254,7 +256,8 @@ SIGNS: tuple[Sign, ...] = (
     ),
     Sign(
         "engine/host-memory",
-        r"(?:Failed core proc\(s\): \{[^}\n]*: -9\b|Cannot allocate memory|DefaultCPUAllocator: can't allocate memory|std::bad_alloc)",
+        r"(?:Failed core proc\(s\): \{[^}\n]*: -9\b|"
+        r"Cannot allocate memory|DefaultCPUAllocator: can't allocate memory|std::bad_alloc)",
         "the host memory of the container ran out",
         "raise the memory limit; /dev/shm and KV offloading count into it",
     ),

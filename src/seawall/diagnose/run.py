@@ -6,11 +6,11 @@ import textwrap
 from dataclasses import asdict, replace
 from typing import Any
 
-from seawall.diagnose import containers, images, rollouts, routing, scaling, scheduling, volumes
+from seawall.diagnose import constraints, containers, images, rollouts, routing, scaling, scheduling, volumes
 from seawall.diagnose.cause import ORDER, RULES, Cause
 from seawall.diagnose.facts import Facts
 
-FAMILIES = (scheduling, images, containers, volumes, rollouts, scaling, routing)
+FAMILIES = (scheduling, constraints, images, containers, volumes, rollouts, scaling, routing)
 
 
 def diagnose(facts: Facts, subject: str = "") -> list[Cause]:

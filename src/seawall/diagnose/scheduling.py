@@ -82,7 +82,7 @@ def _tolerates(toleration: Object, taint: Object) -> bool:
     )
 
 
-def _pending(facts: Facts) -> Iterator[tuple[Object, str, str]]:
+def pending(facts: Facts) -> Iterator[tuple[Object, str, str]]:
     """(Pod, scheduler's message, evidence) of Pods that are not placed."""
     for pod in facts.pods:
         if part(pod, "spec").get("nodeName") or part(pod, "status").get("phase") not in (None, "Pending"):
@@ -97,7 +97,7 @@ def _pending(facts: Facts) -> Iterator[tuple[Object, str, str]]:
 @rule
 def not_placed(facts: Facts) -> Iterator[Cause]:
     """Splits `0/12 nodes are available: ...` into its parts and names the one that keeps the GPU nodes away."""
-    for pod, message, evidence in _pending(facts):
+    for pod, message, evidence in pending(facts):
         resource, wanted = gpus_asked(pod)
         gpu_nodes = [n for n in facts.nodes if _capacity(n, resource)]
         subject = f"Pod/{name_of(pod)}"
@@ -124,7 +124,7 @@ def _gpu_nodes(
     where = f"{len(nodes)} GPU node{'s' * (len(nodes) != 1)}" if nodes else "the nodes"
     wrong = [(n, fits_selector(pod, n)[1]) for n in nodes if not fits_selector(pod, n)[0]]
     fitting = [n for n in nodes if fits_selector(pod, n)[0]]
-    if "didn't match Pod's node affinity/selector" in message and not fitting:
+    if re.search(r"didn't match (Pod's )?node (affinity|selector)", message) and not fitting:
         lacking = wrong[0][1] if wrong else _demand(pod)
         yield Cause(
             id="scheduling/label",
@@ -138,7 +138,7 @@ def _gpu_nodes(
         )
         return
     tainted = [(n, t) for n in fitting if (t := untolerated(pod, n))]
-    if "untolerated taint" in message and (len(tainted) == len(fitting)):
+    if re.search(r"untolerated taint|had taint", message) and (len(tainted) == len(fitting)):
         taint = tainted[0][1] if tainted else _taint_of(message)
         said = f"{taint.get('key')}{'=' + str(taint['value']) if taint.get('value') else ''}"
         tolerates = (
@@ -213,7 +213,8 @@ def _gpu_nodes(
 
 def _volume(message: str, subject: str, evidence: str) -> Iterator[Cause]:
     if re.search(
-        r"volume node affinity conflict|no available volume zone|had no available volume zone", message
+        r"volume node affinity conflict|no available volume zone|didn't match PersistentVolume's node affinity",
+        message,
     ):
         yield Cause(
             id="scheduling/volume-zone",
@@ -244,7 +245,7 @@ def _demand(pod: Object) -> str:
 
 
 def _taint_of(message: str) -> Object:
-    m = re.search(r"untolerated taint(?:\(s\))? \{([^:}]+): ?([^}]*)\}", message)
+    m = re.search(r"(?:untolerated|had) taint(?:\(s\))? \{([^:}]+): ?([^}]*)\}", message)
     return {"key": m[1], "value": m[2]} if m else {"key": "(see the message)"}
 
 

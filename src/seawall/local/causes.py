@@ -5,29 +5,18 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-_KV_FULL = r"larger than the maximum number of tokens that can be stored in KV cache|max seq len .* is larger"
+from seawall.diagnose.logs import read, redacted
 
-_KNOWN: tuple[tuple[str, str], ...] = (
+_HERE: tuple[tuple[str, str], ...] = (
     (r"address already in use|port \d+ is taken", "its port was taken by another process"),
     (
         r"less than desired (CPU|GPU) memory utilization",
         "not enough free memory; stop something, or set kvCacheMemory",
     ),
-    (r"No available memory for the cache blocks", "no memory is left for the KV cache; lower maxContext"),
-    (
-        _KV_FULL,
-        "one request of maxContext does not fit into the KV cache; lower maxContext or raise kvCacheMemory",
-    ),
-    (r"out of memory|Cannot allocate memory|MemoryError", "it ran out of memory"),
-    (r"No space left on device", "the disk is full"),
-    (r"unrecognized arguments: (?P<what>.*)", "engine.extraArgs has a flag this vLLM does not know: {what}"),
-    (
-        r"VLLM_PORT .* appears to be a URI",
-        "a Service named vllm sets VLLM_PORT; set enableServiceLinks: false",
-    ),
     (r"cannot run (?P<what>\S+)", "{what} cannot be run"),
-    (r"(?P<what>(?:\w+\.)*\w*(?:Error|Exception): .{3,200})", "{what}"),
 )
+"""What has another cure on this machine than on a cluster; all else is known to `diagnose.logs`."""
+_LAST_WORD = r"(?:\w+\.)*\w*(?:Error|Exception): .{3,200}"
 
 
 def cause_of(exit_code: int, log: Path) -> str:
@@ -39,11 +28,15 @@ def cause_of(exit_code: int, log: Path) -> str:
 
 def explain(text: str) -> str | None:
     """The cause that the log's text gives away; None when it gives none."""
-    for pattern, sentence in _KNOWN:
+    for pattern, sentence in _HERE:
         found = list(re.finditer(pattern, text, re.IGNORECASE))
         if found:
             return sentence.format(**found[-1].groupdict()).strip()[:300]
-    return None
+    said = read(text)
+    if said is not None and said.sign.id != "engine/died":
+        return said.what[:300]
+    words = re.findall(_LAST_WORD, text)
+    return redacted(words[-1].strip()[:300]) if words else None
 
 
 def tail(log: Path, size: int = 16384) -> str:
