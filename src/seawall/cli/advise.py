@@ -24,15 +24,34 @@ MOST_FILE = 64 * 2**20
 @click.option("--token-file", type=click.Path(dir_okay=False), help="Or SEAWALL_PROMETHEUS_TOKEN.")
 @click.option("--history", type=click.Path(dir_okay=False), help="Recorded answers instead of a server.")
 @click.option("--record", type=click.Path(dir_okay=False), help="Keep the answers in this file.")
+@click.option(
+    "--what-if",
+    "what_ifs",
+    multiple=True,
+    metavar="SETTING",
+    help="Simulate this too: replicas=4,gpu=H200,tp=2.",
+)
+@click.option(
+    "--simulate/--no-simulate", default=True, show_default=True, help="Try the advice on the observed load."
+)
 @click.option("--offline", is_flag=True, help="Never ask the hub for a config.json.")
 @click.option("--json", "as_json", is_flag=True)
-def command(spec: str, name: str | None, offline: bool, as_json: bool, **options: Any) -> None:
+def command(
+    spec: str,
+    name: str | None,
+    what_ifs: tuple[str, ...],
+    simulate: bool,
+    offline: bool,
+    as_json: bool,
+    **options: Any,
+) -> None:
     """Say whether a fleet should go up, out or in, what that costs or saves, and the numbers that say so.
 
     \b
     seawall advise llama-70b.yaml --prometheus http://localhost:9090 --since 7d
     seawall advise llama-70b.yaml --service monitoring/prometheus-operated:9090
     """
+    from seawall.cli import what_if
     from seawall.config.model_config import resolve
     from seawall.decide.advise import advise
     from seawall.decide.history import summarise
@@ -43,15 +62,29 @@ def command(spec: str, name: str | None, offline: bool, as_json: bool, **options
     history = summarise(series, window, step)
     model = resolve(fleet, offline=offline)
     made = plan(fleet, model)
-    found = advise(fleet, history, made, _options(fleet, made, model))
+    others = _options(fleet, made, model)
+    found = advise(fleet, history, made, others)
+    tried: list[dict[str, Any]] = []
+    load = None
+    if simulate or what_ifs:
+        load = what_if.observed(series, history, fleet, step)
+    if load is not None:
+        here = max(1, round(history.replicas.p50)) if history.replicas else fleet.spec.scaling.min
+        rows = what_if.neighbours(made, here, found, others) if simulate else []
+        rows += [what_if.parse_what_if(w, fleet, made, here, lambda f: plan(f, model)) for w in what_ifs]
+        tried = what_if.simulated(fleet, rows, load)
     if as_json:
         import json
         from dataclasses import asdict
 
         data = {"fleet": fleet.name, "advice": [asdict(a) for a in found], "history": asdict(history)}
+        data["what_if"] = {"load": load.source if load else None, "settings": tried}
         click.echo(json.dumps(data, indent=2, allow_nan=False))
         return
-    _print(fleet, history, found, spec, made.prices_as_of)
+    if what_ifs and load is None:
+        click.echo("nothing to simulate: no finished request was seen", err=True)
+    shown = ["", f"simulated on {load.source}:", *what_if.table_of(tried)] if load and tried else []
+    _print(fleet, history, found, spec, made.prices_as_of, shown)
 
 
 def _fleet(spec: str, name: str | None) -> Fleet:
@@ -204,7 +237,9 @@ def _options(fleet: Fleet, made: Any, model: Any) -> list[Option]:
     return found
 
 
-def _print(fleet: Fleet, history: History, found: list[Any], spec: str, prices_as_of: str | None) -> None:
+def _print(
+    fleet: Fleet, history: History, found: list[Any], spec: str, prices_as_of: str | None, shown: list[str]
+) -> None:
     from seawall.domain.units import show_seconds
 
     samples = history.running.samples if history.running else 0
@@ -217,6 +252,8 @@ def _print(fleet: Fleet, history: History, found: list[Any], spec: str, prices_a
             click.echo("   " + "  ".join(f"{k}={v:.4g}" for k, v in a.evidence.items()))
         if n > 1 and a.next_command:
             click.echo(f"   {a.next_command.replace('FLEET.yaml', spec)}")
+    for line in shown:
+        click.echo(line)
     if prices_as_of:
         click.echo(f"\nprices as of {prices_as_of}, on demand")
     click.echo(f"\nNext: {found[0].next_command.replace('FLEET.yaml', spec) or 'look again in a week'}")

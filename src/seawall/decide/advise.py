@@ -44,6 +44,8 @@ class Advice:
     """Of the whole fleet; None when a price is unknown."""
     replicas: int | None = None
     next_command: str = ""
+    change: str = ""
+    """Of the option that is advised, as it names itself; empty where the replica stays as it is."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -225,6 +227,7 @@ def _up(case: _Case, option: Option, why: str, evidence: dict[str, float]) -> Ad
     caution = f" {option.caution}" if option.caution else ""
     return Advice(
         kind="up",
+        change=option.change,
         reason=f"{why}{option.change}: {option.plan.kv_cache_tokens:,} KV tokens a replica instead of "
         f"{case.plan.kv_cache_tokens:,}.{caution}",
         evidence=evidence,

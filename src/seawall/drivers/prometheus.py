@@ -115,8 +115,10 @@ class Prometheus:
     async def _through(self, params: dict[str, str]) -> Any:
         assert self._kube is not None
         try:
-            return await self._kube.request("GET", self._path, params)
+            return await self._kube.request("GET", self._path, params, most=MOST_BYTES)
         except Refused as e:
+            if e.code == 401:
+                raise  # the API server's word, with its own cure
             raise SourceError(
                 f"{self.where} answered {e.code} through the API server.",
                 "Check the name and port, and that you may `get services/proxy` there.",

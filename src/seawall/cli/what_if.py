@@ -1,0 +1,157 @@
+"""The what-ifs of `seawall advise`: today's setting, the advised ones and their neighbours, simulated on the observed load.
+
+The load is the busiest stretch of the window as Prometheus saw it (finished requests per second, mean prompt and
+output), cut so that a table takes seconds. Replicas are held fixed: the question is what a setting does, not the scaler.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from seawall.errors import InputError
+
+if TYPE_CHECKING:
+    from seawall.decide.advise import Advice, Option
+    from seawall.decide.history import History
+    from seawall.domain.action import Plan
+    from seawall.domain.spec import Fleet
+    from seawall.workload.arrivals import Requests
+
+SPAN_S = 1800.0
+MOST_REQUESTS = 20_000
+MOST_ROWS = 8
+KEYS = ("replicas", "gpu", "tp")
+Points = Sequence[tuple[float, float]]
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One row: so many replicas of this plan."""
+
+    label: str
+    replicas: int
+    plan: Plan
+
+
+def parse_what_if(
+    text: str, fleet: Fleet, now: Plan, replicas: int, plan: Callable[[Fleet], Plan]
+) -> Setting:
+    """`replicas=4,gpu=H200,tp=2` -> Setting. InputError for what cannot be read or does not fit."""
+    given: dict[str, str] = {}
+    for pair in text.split(","):
+        key, equals, value = (x.strip() for x in pair.partition("="))
+        if key not in KEYS or not equals or not value or key in given:
+            raise InputError(
+                f"--what-if {text!r:.80} cannot be read.", "Write it like replicas=4,gpu=H200,tp=2."
+            )
+        given[key] = value
+    for key in ("replicas", "tp"):
+        if key in given and not (given[key].isdigit() and 1 <= int(given[key]) <= 10_000):
+            raise InputError(f"--what-if {key}={given[key]!r:.20} is no count.", "Write a number from 1.")
+    hardware = replace(
+        fleet.spec.hardware, gpu=given.get("gpu", now.gpu), gpus_per_replica=now.gpus_per_replica, tensor_parallel=now.tensor_parallel
+    )  # fmt: skip
+    if "tp" in given:
+        hardware = replace(hardware, gpus_per_replica=int(given["tp"]), tensor_parallel=int(given["tp"]))
+    made = now
+    if "gpu" in given or "tp" in given:
+        made = plan(replace(fleet, spec=replace(fleet.spec, hardware=hardware)))
+    if not made.fits:
+        raise InputError(f"--what-if {text}: {made.reason}", "seawall plan shows what fits.")
+    return Setting(text, int(given.get("replicas", replicas)), made)
+
+
+def neighbours(
+    now: Plan, replicas: int, advised: Sequence[Advice], options: Sequence[Option]
+) -> list[Setting]:
+    """Today, what is advised, and one replica fewer and more of the best advice. No setting twice."""
+    plans = {o.change: o.plan for o in options}
+    rows = [Setting("today", replicas, now)]
+    for n, advice in enumerate(a for a in advised[:4] if a.replicas):
+        assert advice.replicas is not None
+        made = plans.get(advice.change, now)
+        rows.append(Setting(advice.change or advice.kind, advice.replicas, made))
+        if n == 0:
+            rows += [Setting(advice.change or "", advice.replicas + d, made) for d in (-1, 1)]
+    seen: dict[tuple[str, int], Setting] = {}
+    for row in rows:
+        change = next((c for c, p in plans.items() if p is row.plan), "")
+        if row.replicas >= 1:
+            seen.setdefault((change, row.replicas), row)
+    return sorted(list(seen.values())[:MOST_ROWS], key=lambda r: r.label != "today")
+
+
+def observed(series: Mapping[str, Points], history: History, fleet: Fleet, step_s: float) -> Requests | None:
+    """The busiest stretch of the window as arrivals; None when no request was seen."""
+    import numpy as np
+
+    from seawall.workload.arrivals import parse_rate, synthetic
+
+    rates = [max(0.0, float(v)) for _, v in series.get("requests", ()) if np.isfinite(v)]
+    if not rates or not 0 < max(rates) <= MOST_REQUESTS:
+        return None  # nothing was served, or a number that no fleet serves
+    width = max(1, min(len(rates), int(SPAN_S / step_s)))
+    sums = np.convolve(rates, np.ones(width), "valid")
+    start = int(sums.argmax())
+    busiest = rates[start : start + width]
+    while sum(busiest) * step_s > MOST_REQUESTS and len(busiest) > 1:
+        busiest = busiest[: len(busiest) // 2]
+    each_s = max(1.0, min(step_s, MOST_REQUESTS / busiest[0])) if len(busiest) == 1 else step_s
+    text = ", ".join(f"{rate:.6f}/s for {each_s:g}s" for rate in busiest if rate >= 1e-6)
+    traffic = fleet.spec.traffic
+    found = synthetic(
+        parse_rate(text), np.random.default_rng(1), max(1.0, history.prompt_mean or traffic.prompt_tokens),
+        max(1.0, history.output_mean or traffic.output_tokens), most=max(1, (traffic.max_context or 131_072) // 2),
+    )  # fmt: skip
+    mean = sum(busiest) / len(busiest)
+    return replace(found, source=f"the busiest {len(busiest) * each_s / 60:.0f} min, {mean:.3g} requests/s")
+
+
+def simulated(fleet: Fleet, rows: Sequence[Setting], load: Requests) -> list[dict[str, Any]]:
+    """Every setting under the same load, JSON-able."""
+    from seawall.sim.setup import setup_of
+    from seawall.sim.world import simulate
+
+    out = []
+    for row in rows:
+        setup = setup_of(fleet, row.plan, recipe="fixed", initial=row.replicas)
+        s = simulate(setup, load).summary()
+        price = row.plan.usd_per_hour
+        out.append(
+            {
+                "setting": row.label, "replicas": row.replicas, "gpu": row.plan.gpu,
+                "gpus": row.replicas * row.plan.gpus_per_replica,
+                "ttft_p95_s": s["ttft_s"]["p95"], "tpot_p95_s": s["tpot_s"]["p95"], "within_slo": s["slo_attainment"],
+                "rejected": s["requests"]["rejected"], "gpu_hours": s["gpu_hours"],
+                "usd_per_hour": None if price is None else round(price * row.replicas, 4),
+            }
+        )  # fmt: skip
+    return out
+
+
+def table_of(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Aligned lines; `-` where a number is not known."""
+
+    def cell(value: Any, form: str, unit: str = "") -> str:
+        return "-" if value is None else f"{value:{form}}{unit}"
+
+    head = ("setting", "replicas", "GPUs", "TTFT p95", "TPOT p95", "in SLO", "429", "GPU-h", "USD/h")
+    body = [
+        (
+            str(r["setting"]) or "neighbour", str(r["replicas"]), f"{r['gpus']} x {r['gpu']}",
+            cell(r["ttft_p95_s"], ".2f", " s"),
+            cell(None if r["tpot_p95_s"] is None else r["tpot_p95_s"] * 1000, ".0f", " ms"), f"{r['within_slo']:.1%}",
+            str(r["rejected"]), f"{r['gpu_hours']:.2f}", cell(r["usd_per_hour"], ".2f"),
+        )
+        for r in rows
+    ]  # fmt: skip
+    widths = [max(len(line[i]) for line in (head, *body)) for i in range(len(head))]
+    return [
+        "  ".join(
+            c.ljust(w) if i in (0, 2) else c.rjust(w)
+            for i, (c, w) in enumerate(zip(line, widths, strict=True))
+        ).rstrip()
+        for line in (head, *body)
+    ]
