@@ -2,10 +2,12 @@
 
     python bench/sim_vs_real.py [--quick] [--json]
 
-One real vLLM replica of the embedded default fleet is started and measured for half a minute, alone and in small
-crowds: that gives the step times (the calibration). Then three loads, below, near and above saturation, go to the real
-replica; the same arrivals and lengths go through the simulator with those step times. Errors are sim / real - 1.
-Aim: medians within 15%, p95 within 25%. Run it on a quiet machine: the load generator shares its cores.
+One real vLLM replica of the embedded default fleet is started. Three loads, below, near and above saturation, go to it;
+before and behind each it is measured for some seconds, alone and in small crowds: that gives the step times (the
+calibration) of that very minute, so that a machine that is slower now than a minute ago is slower for both sides. The
+same arrivals and lengths then go through the simulator with those step times. Errors are sim / real - 1.
+Aim: medians within 15%, p95 within 25%. Requests are short, so that there are enough of them for a p95. Run it on a
+quiet machine: the load generator shares its cores.
 Needs the engine's environment: `seawall engine install`.
 """
 
@@ -46,8 +48,10 @@ from seawall.sim.world import simulate
 from seawall.workload.arrivals import Phase, Requests, arrival_times
 
 SPEC = Path(__file__).resolve().parent.parent / "examples" / "smollm2.yaml"
-PROMPT, OUTPUT = 64, 40
-CROWDS = (1, 4, 8, 16)
+PROMPT, OUTPUT = 16, 12
+"""Tokens on average; outputs are drawn evenly from half to one and a half times as many."""
+CROWDS = (1, 2, 4, 8, 16)
+LOADS = (0.5, 0.85, 1.3)
 
 
 def fleet() -> Fleet:
@@ -114,41 +118,79 @@ class Calibration:
     timing: Timing
     outside_s: float
     """What a request spends outside of steps: HTTP, tokenising, the client."""
-    capacity: float
-    """Requests per second at saturation, as the step times imply."""
+    steps: dict[int, float]
+    """Seconds per step, by crowd."""
 
 
-async def calibrate(target: Target, seqs: int) -> Calibration:
-    """Step time against crowd size (a line), and prefill against prompt length (another)."""
+def fitted(steps: dict[int, float]) -> tuple[float, float, float]:
+    """Step seconds by crowd -> (base, per sequence, weights) of `base + max(n x sequence, weights)`.
+
+    Flat up to one of the crowds, then a line: of all such bends the one with the least squared relative error.
+    """
+    crowds = sorted(steps)
+    n = np.array(crowds, float)
+    y = np.array([steps[c] for c in crowds])
+    best: tuple[float, tuple[float, float, float]] | None = None
+    for bend in crowds[:-1]:
+        above = np.maximum(n - bend, 0.0)
+        flat, slope = np.linalg.lstsq(np.stack([1 / y, above / y], axis=1), np.ones(len(y)), rcond=None)[0]
+        slope = max(float(slope), 1e-7)
+        base = float(flat) - bend * slope
+        if base < 0:
+            continue
+        error = float((((flat + slope * above) / y - 1) ** 2).sum())
+        if best is None or error < best[0]:
+            best = error, (base, slope, bend * slope)
+    if best is None:
+        slope = float((y / n).mean())
+        return 0.0, slope, 0.0
+    return best[1]
+
+
+async def calibrate(target: Target, seed: int) -> Calibration:
+    """Step time against crowd size, and prefill against prompt length."""
 
     async def closed(crowd: int, requests: int, prompt: int, output: int, seed: int) -> Run:
         return await Driver(target, turns(prompt, [output], seed)).closed_loop(
             crowd, seconds=None, requests=requests
         )
 
-    await closed(4, 8, 64, 16, 0)
     steps = {}
     for crowd in CROWDS:
-        steps[crowd] = median(await closed(crowd, max(3, crowd), 16, 64, crowd), "tpot_s")
-    slope, base = np.polyfit(list(steps), list(steps.values()), 1)
-    slope, base = max(float(slope), 1e-6), max(float(base), 1e-4)
-    short = await closed(1, 6, 16, 2, 100)
-    long = await closed(1, 6, 384, 2, 101)
+        steps[crowd] = median(await closed(crowd, max(2, crowd), 16, 32, seed + crowd), "tpot_s")
+    base, sequence, weights = fitted(steps)
+    short = await closed(1, 4, 16, 2, seed + 100)
+    long = await closed(1, 4, 256, 2, seed + 101)
     counted = [statistics.median(o.prompt_tokens or 0 for o in run.outcomes) for run in (short, long)]
     ttft = [median(run, "ttft_s") for run in (short, long)]
     prefill = max((ttft[1] - ttft[0]) / max(1.0, counted[1] - counted[0]), 1e-7)
-    outside = max(0.0, ttft[0] - base - counted[0] * prefill)
     timing = Timing(
         base_s=base,
         prefill_token_s=prefill,
-        decode_seq_s=slope,
-        weight_read_s=0.0,
+        decode_seq_s=sequence,
+        weight_read_s=weights,
         kv_token_s=0.0,
         source="bench/sim_vs_real.py",
     )
-    step = base + slope * seqs
-    # Per request: OUTPUT steps shared by `seqs`, and the prefill of PROMPT tokens that everybody waits for.
-    return Calibration(timing, outside, 1 / (OUTPUT * step / seqs + prefill * (PROMPT + 30)))
+    outside = max(0.0, ttft[0] - timing.step_s(counted[0], 0, 0))
+    return Calibration(timing, outside, steps)
+
+
+def between(before: Calibration, behind: Calibration) -> Calibration:
+    """What held in the minute between two calibrations: the geometric mean of the step times of both."""
+    steps = {n: float(np.sqrt(before.steps[n] * behind.steps[n])) for n in before.steps}
+    base, sequence, weights = fitted(steps)
+    prefill = (before.timing.prefill_token_s + behind.timing.prefill_token_s) / 2
+    timing = replace(
+        before.timing, base_s=base, decode_seq_s=sequence, weight_read_s=weights, prefill_token_s=prefill
+    )
+    return Calibration(timing, (before.outside_s + behind.outside_s) / 2, steps)
+
+
+def capacity(cal: Calibration, seqs: int) -> float:
+    """Requests per second at saturation: `seqs` sequences share every step, new prompts among them."""
+    step = cal.timing.step_s(seqs * (PROMPT + 30) / OUTPUT, seqs, 0)
+    return seqs / (OUTPUT * step)
 
 
 def in_simulation(wanted: Fleet, cal: Calibration, run: Run, times: np.ndarray) -> dict[str, Any]:
@@ -190,24 +232,30 @@ def errors(sim: dict[str, Any], real: dict[str, Any]) -> dict[str, float]:
     return found
 
 
-async def measure(url: str, wanted: Fleet, seconds: float) -> dict[str, Any]:
+async def measure(url: str, wanted: Fleet, requests: int, loads: tuple[float, ...]) -> dict[str, Any]:
     target = Target(url=url, model=wanted.served_names[0], endpoint="completions", ignore_eos=True)
-    cal = await calibrate(target, wanted.spec.engine.max_num_seqs or 16)
-    rows = []
-    for share in (0.5, 0.85, 1.3):
+    seqs = wanted.spec.engine.max_num_seqs or 16
+    await calibrate(target, 0)  # warms up
+    before = await calibrate(target, 1000)
+    rows, calibrations = [], [before]
+    for share in loads:
+        rate = share * capacity(before, seqs)
         rng = np.random.default_rng(round(share * 100))
-        times = arrival_times([Phase(share * cal.capacity, seconds)], rng)
-        outputs = [int(n) for n in rng.integers(OUTPUT // 2, OUTPUT * 3 // 2, len(times))]
+        times = arrival_times([Phase(rate, 2 * requests / rate)], rng)[:requests]
+        outputs = [int(n) for n in rng.integers(OUTPUT // 2, OUTPUT * 3 // 2 + 1, len(times))]
         run = await Driver(target, turns(PROMPT, outputs, 7)).open_loop(times.tolist())
+        behind = await calibrate(target, 2000 + round(share * 1000))
+        cal, before = between(before, behind), behind
+        calibrations.append(behind)
         real, sim = in_reality(run), in_simulation(wanted, cal, run, times)
-        rows.append({"load": share, "rate": share * cal.capacity, "requests": len(times),
-                     "failed": sum(not o.ok for o in run.outcomes), "real": real, "sim": sim,
-                     "error": errors(sim, real)})  # fmt: skip
+        rows.append({"load": rate / capacity(cal, seqs), "asked": share, "rate": rate, "requests": len(times),
+                     "failed": sum(not o.ok for o in run.outcomes), "timing": dataclasses.asdict(cal.timing),
+                     "outside_s": cal.outside_s, "real": real, "sim": sim, "error": errors(sim, real)})  # fmt: skip
+    alone = [c.steps[1] for c in calibrations]
     return {
-        "timing": dataclasses.asdict(cal.timing),
-        "outside_s": cal.outside_s,
-        "capacity_per_s": cal.capacity,
         "loads": rows,
+        "steps_s": [c.steps for c in calibrations],
+        "drift": max(alone) / min(alone) - 1,
         "within_aim": all(
             abs(e) <= (0.25 if name.endswith("p95") else 0.15)
             for row in rows
@@ -221,23 +269,21 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--quick", action="store_true", help="10 s per load instead of 40 s")
+    parser.add_argument("--quick", action="store_true", help="20 requests per load instead of 64")
+    parser.add_argument("--load", type=float, action="append", help=f"of saturation; default {LOADS}")
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--url", help="a vLLM server of this fleet that runs already and serves nobody else")
     options = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # the engine must not outlive this process
     wanted = fleet()
     with contextlib.nullcontext(options.url) if options.url else real_engine(wanted) as url:
-        found = asyncio.run(measure(url, wanted, 10.0 if options.quick else 40.0))
+        found = asyncio.run(measure(url, wanted, 20 if options.quick else 64, tuple(options.load or LOADS)))
     if options.json:
         print(json.dumps(found, indent=2))
         return
-    t = found["timing"]
-    step = f"{t['base_s'] * 1e3:.2f} ms + {t['decode_seq_s'] * 1e3:.3f} ms per sequence"
-    print(
-        f"one vLLM replica on CPU; a step takes {step} + {t['prefill_token_s'] * 1e3:.3f} ms per prompt token;"
-    )
-    print(f"saturates near {found['capacity_per_s']:.2f} requests/s")
+    print("one vLLM replica on CPU; seconds per step by running sequences, before and behind each load:")
+    for steps in found["steps_s"]:
+        print("  " + "   ".join(f"{n}: {v * 1e3:.1f} ms" for n, v in steps.items()))
     print(
         f"{'load':>6}{'':6}{'TTFT p50':>11}{'p95':>9}{'TPOT p50':>10}{'p95':>9}{'E2E p50':>10}{'p95':>9}{'req/s':>8}"
     )
@@ -251,7 +297,7 @@ def main() -> None:
             print(f"{row['load']:>6.0%}{side:>6}{text}{r['throughput']:>9.2f}")
         print(f"{'':6}{'error':>6}" + "".join(f"{e:>9.0%} " for e in row["error"].values()))
     print(f"within the aim (medians 15%, p95 25%): {'yes' if found['within_aim'] else 'no'}; "
-          f"load average {found['load_average']:.1f}")  # fmt: skip
+          f"step time alone drifted by {found['drift']:.0%}; load average {found['load_average']:.1f}")  # fmt: skip
 
 
 if __name__ == "__main__":
