@@ -251,6 +251,12 @@ class Exchange(Record):
             return
         if self.committed:
             self._drop()
+            full = self._answer == 400 and b"maximum context length" in body
+            if full and self.session is not None:
+                decision = self.session.broken("the model's length", self.fleet.loop.time(), full=True)
+                if isinstance(decision, Finish):
+                    self._end_stream(decision.event)
+                    return
             refusal = Refusal(502, "upstream_lost", f"The continuation was answered with {self._answer}.")
             self._failed(refusal)
             return

@@ -6,6 +6,7 @@ continues). Answers that are not streams need none: they are held whole and retr
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from random import Random
 
 import msgspec
@@ -24,6 +25,10 @@ class Counted(msgspec.Struct, gc=False):
 
 class _WithUsage(msgspec.Struct, gc=False):
     usage: Counted | None = None
+
+
+class _Generation(msgspec.Struct, gc=False):
+    max_new_tokens: int | None = None
 
 
 _usage = msgspec.json.Decoder(_WithUsage)
@@ -45,7 +50,21 @@ def policy_of(fleet: Fleet) -> Policy:
         max_resumes=spec.gateway.retries,
         reasoning=any(a.startswith("--reasoning-parser") for a in spec.engine.extra_args),
         max_model_len=spec.traffic.max_context,
+        default_tokens=default_tokens(spec.engine.extra_args),
     )
+
+
+def default_tokens(flags: Sequence[str]) -> int | None:
+    """`max_new_tokens` of `--override-generation-config JSON` among an engine's flags, if it is there."""
+    name = "--override-generation-config"
+    for flag, after in zip(flags, [*flags[1:], ""], strict=False):
+        if flag == name or flag.startswith(name + "="):
+            given = after if flag == name else flag.partition("=")[2]
+            try:
+                return msgspec.json.decode(given, type=_Generation).max_new_tokens
+            except msgspec.MsgspecError:
+                return None
+    return None
 
 
 def session(path: bytes, payload: bytes, policy: Policy, rng: Random) -> StreamSession:

@@ -21,6 +21,20 @@ async def test_a_failure_before_the_first_byte_is_retried_elsewhere(
     assert f["finished_total"] == 6 and f["failed_total"] == 0 and f["retried_total"] >= 1
 
 
+def test_the_engines_default_for_max_tokens_is_read_from_its_flags() -> None:
+    from seawall.gateway.seam import default_tokens
+
+    name = "--override-generation-config"
+    assert default_tokens(["--x", name, '{"max_new_tokens": 64}']) == 64
+    assert default_tokens([name + '={"max_new_tokens":32,"top_p":0.5}']) == 32
+    assert (
+        default_tokens(["--max-model-len", "5"])
+        is default_tokens([name])
+        is default_tokens([name, "{"])
+        is None
+    )
+
+
 @pytest.mark.parametrize("fault", ["bare_done", "error_event", "reset"])
 async def test_a_stream_that_fails_at_once_is_retried_elsewhere(
     start: Any, engine: Any, other: Any, fault: str

@@ -321,15 +321,6 @@ def test_an_engine_that_tells_no_ids_is_replayed() -> None:
         assert all(retry.path == CHAT for retry in got.retries)
 
 
-def test_without_max_tokens_the_models_length_is_the_limit() -> None:
-    servers = [Server("a", max_model_len=30), Server("b", max_model_len=30)]
-    body = MESSAGES | GREEDY | {"ignore_eos": True}
-    want = run(CHAT, body, servers=servers)
-    for policy in (Policy(), Policy(max_model_len=30)):
-        for cut in range(1, 20):
-            assert run(CHAT, body, cut_at(cut), policy, servers).view.same_answer(want.view)
-
-
 # -- the other routes, and hostile bytes
 
 

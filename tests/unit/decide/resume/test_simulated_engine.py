@@ -13,6 +13,7 @@ import httpx
 import pytest
 
 from .over_http import CASES, MODEL, TYPED, relay
+from .through_gateway import ALL, Front, check, front
 from .typed_client import story
 
 
@@ -128,6 +129,20 @@ def test_every_way_to_die_is_noticed_on_these_routes_too(urls: list[str], kind: 
             http.post(urls[0] + "/sim/fault", json={"kind": kind, "after_tokens": after}).raise_for_status()
             got = relay(http, urls, route, body)
             assert story(got.raw) == story(want.raw) and got.retries
+
+
+@pytest.fixture(scope="module")
+def town(urls: list[str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Front]:
+    with front(tmp_path_factory.mktemp("front"), *(int(url.rpartition(":")[2]) for url in urls)) as town:
+        yield town
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_a_cut_between_gateway_and_replica_is_not_seen(town: Front, name: str) -> None:
+    before = town.resumed()
+    for cuts in ((0,), (1,), (2,), (7,), (3, 2)):
+        check(town, name, *cuts)
+    assert town.resumed() > before
 
 
 @pytest.mark.parametrize("kind", ["eof", "reset", "abort", "done-only", "error"])

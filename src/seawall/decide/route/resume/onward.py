@@ -79,7 +79,8 @@ class Onward:
     @property
     def limit(self) -> int | None:
         """Tokens that may be generated in all; None: up to the model's length, which we do not know."""
-        bounds = [self.stream.ask.max_tokens]
+        asked = self.stream.ask.max_tokens
+        bounds = [self.stream.policy.default_tokens if asked is None else asked]
         length = self.stream.policy.max_model_len
         if length is not None and self.prompt_raw:
             bounds.append(max(0, length - self.prompt_tokens))
@@ -224,7 +225,7 @@ class Onward:
         mark = log.boundary(stream.ask.greedy)
         limit = self.limit
         if limit is not None and mark.tokens >= limit and mark.chars <= len(log.sent):
-            return self._finish_here(reason)
+            return self.finish_here(reason)
         self._mark, self._now = mark, mark.tokens
         self._due = log.rewind(mark)
         self._skip = self._told - mark.tokens
@@ -240,7 +241,8 @@ class Onward:
             reason=f"{reason}; continued from {mark.tokens} tokens{again}",
         )
 
-    def _finish_here(self, reason: str) -> Finish:
+    def finish_here(self, reason: str) -> Finish:
+        """The answer is as long as it may be: only its end is missing."""
         stream = self.stream
         ask = stream.ask
         out = events.chunk_doc(ask.kind, stream.head or {}, None)

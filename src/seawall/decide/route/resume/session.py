@@ -317,8 +317,9 @@ class StreamSession:
             return b""
         return self._send(out, opens)
 
-    def broken(self, reason: str, now: float) -> Decision:
-        """The replica's stream ended (EOF, reset, stall, `failed`) before `done`. `now`: seconds, any origin."""
+    def broken(self, reason: str, now: float, *, full: bool = False) -> Decision:
+        """The replica's stream ended (EOF, reset, stall, `failed`) before `done`. `now`: seconds, any origin.
+        `full`: a continuation was refused because prompt and answer fill the model's length."""
         stream = self._stream
         reason = stream.failed or reason
         stream.failed = ""
@@ -338,18 +339,18 @@ class StreamSession:
             ended = self._finish(reason)
             if ended is not None:
                 return ended
+        if full and self._onward is not None:
+            self._ended = True
+            return self._onward.finish_here(reason)
         if stream.fatal or self.policy.mode == "off" or self.row.way == "refuse":
-            why = "" if stream.fatal else f"; it cannot be resumed ({self._why_not()})"
-            return self._give_up(reason + why)
+            why = "resume: off" if self.policy.mode == "off" else self.row.why
+            return self._give_up(reason if stream.fatal else f"{reason}; it cannot be resumed ({why})")
         if not self._may_retry(now):
             return self._give_up(f"{reason}; it had been resumed {self.resumes} times already")
         try:
             return self._resume(reason)
         except _UNKNOWN_FORM:
             return self._give_up(f"{reason}; what the engine had sent cannot be read")
-
-    def _why_not(self) -> str:
-        return "resume: off" if self.policy.mode == "off" else self.row.why
 
     def _may_retry(self, now: float) -> bool:
         self._breaks = [at for at in self._breaks if now - at < self.policy.window_s]
