@@ -11,6 +11,7 @@ from seawall.cli.cluster import cluster_options, with_cluster
 if TYPE_CHECKING:
     from seawall.drivers.kube import Kube
     from seawall.operator.apply import Change, Ref
+    from seawall.render.inputs import Group
 
 
 @click.command()
@@ -59,6 +60,8 @@ def command(
         objects = [o for o in objects if Ref.of(o) not in missing]
         _tell_missing(missing, skip_missing)
 
+    if output == "json" and not (yes or dry_run):
+        raise InputError("--output json asks nobody.", "Add --yes (or --dry-run to only look).")
     found = with_cluster(context, kubeconfig, look) if dry_run or not yes else []
     if dry_run or not yes:
         show(found, output)
@@ -73,9 +76,6 @@ def command(
             raise InputError("not applied.", "Nothing was changed.")
 
     async def act(kube: Kube) -> None:
-        import time
-
-        from seawall.operator.wait import wait_until_served
 
         await apply(
             kube,
@@ -86,16 +86,7 @@ def command(
             lambda ref, verb: click.echo(f"  {verb:12} {ref}", err=output == "json"),
         )
         if wait:
-            for member in group.members:
-                deadline = member.plan.startup.total_s * 2 + 120
-                await wait_until_served(
-                    kube,
-                    member.name,
-                    where,
-                    deadline,
-                    lambda line: click.echo(line, err=output == "json"),
-                    time.monotonic,
-                )
+            await _wait(kube, group, output)
 
     try:
         with_cluster(context, kubeconfig, act)
@@ -108,6 +99,21 @@ def command(
         click.echo(json.dumps({"applied": len(objects), "namespace": where, "served": wait}))
     else:
         click.echo(f"\nNext: seawall status -n {where}")
+
+
+async def _wait(kube: Kube, group: Group, output: str) -> None:
+    """Every fleet until its replicas serve, then the gateway in front of them."""
+    import time
+
+    from seawall.operator.wait import wait_for_gateway, wait_until_served
+
+    def tell(line: str) -> None:
+        click.echo(line, err=output == "json")
+
+    for member in group.members:
+        limit_s = member.plan.startup.total_s * 2 + 120
+        await wait_until_served(kube, member.name, group.namespace, limit_s, tell, time.monotonic)
+    await wait_for_gateway(kube, group.gateway, group.namespace, 300.0, tell, time.monotonic)
 
 
 def _tell_missing(missing: list[Ref], skip: bool) -> None:

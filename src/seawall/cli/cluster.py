@@ -52,3 +52,19 @@ def means_cluster(*given: object) -> bool:
     """Whether a verb that also looks at this machine is meant for a cluster: any cluster option was typed."""
     source = click.get_current_context().get_parameter_source("kubeconfig")
     return any(given) or source == click.core.ParameterSource.COMMANDLINE
+
+
+async def known_namespace(kube: Kube, name: str) -> None:
+    """InputError when there is no such namespace: an empty answer would read as if all were well there."""
+    from seawall.drivers.kube import NAMESPACE, Refused
+    from seawall.errors import InputError
+
+    try:
+        found = await kube.get(NAMESPACE, None, name)
+    except Refused:
+        return  # who may not read namespaces may still have one
+    if found is None:
+        raise InputError(
+            f"there is no namespace {name!r} in {kube.context or 'this cluster'}.",
+            "Name another with --namespace; seawall status -A shows all fleets.",
+        )

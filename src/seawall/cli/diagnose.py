@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from seawall.cli.cluster import cluster_options, means_cluster, with_cluster
+from seawall.cli.cluster import cluster_options, known_namespace, means_cluster, with_cluster
 from seawall.errors import CheckFailed, InputError
 
 if TYPE_CHECKING:
@@ -84,7 +84,19 @@ def _of_cluster(
     from seawall.drivers.kube import Kube
 
     async def ask(kube: Kube) -> str:
-        return json.dumps(await collect(kube, namespace or kube.namespace, target))
+        where = namespace or kube.namespace
+        found = await collect(kube, where, target)
+        if not found["pods"] and not found["deployments"]:
+            await known_namespace(kube, where)
+        names = sorted(
+            {str(o["metadata"].get("name")) for key in ("pods", "deployments") for o in found[key] or []}
+        )
+        if target and not any(target in name for name in names):
+            raise InputError(
+                f"nothing in {where} is named {target}.",
+                f"There are {', '.join(names[:10])}." if names else f"Nothing runs in {where} at all.",
+            )
+        return json.dumps(found)
 
     text = with_cluster(context, kubeconfig, ask)
     if record:

@@ -71,7 +71,12 @@ def follow(
     async def work(kube: Kube) -> None:
         await _drive(kube, namespace or kube.namespace, fleet, output)
 
-    with_cluster(context, kubeconfig, work)
+    try:
+        with_cluster(context, kubeconfig, work)
+    except KeyboardInterrupt:
+        from seawall.errors import Stopped
+
+        raise Stopped(f"{fleet}: left where it is.", f"seawall rollout follow {fleet} goes on.") from None
 
 
 async def _drive(kube: Kube, namespace: str, name: str, output: str) -> None:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import click
 
-from seawall.cli.cluster import cluster_options, means_cluster, with_cluster
+from seawall.cli.cluster import cluster_options, known_namespace, means_cluster, with_cluster
 
 
 @click.command()
@@ -53,6 +54,13 @@ def command(
     if not watch:
         click.echo(show())
         return
+    from contextlib import suppress
+
+    with suppress(KeyboardInterrupt):  # that is how a look is ended
+        _watch(show)
+
+
+def _watch(show: Callable[[], str]) -> None:
     import sys
     import time
 
@@ -81,7 +89,10 @@ def _cluster(
 
     async def ask(kube: Kube) -> tuple[list[FleetView], str]:
         where = None if everywhere else namespace or kube.namespace
-        return await look(kube, where, fleet), where or "the cluster"
+        views = await look(kube, where, fleet)
+        if not views and where:
+            await known_namespace(kube, where)
+        return views, where or "the cluster"
 
     views, where = with_cluster(context, kubeconfig, ask)
     if fleet and not views:

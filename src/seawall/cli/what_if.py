@@ -1,7 +1,8 @@
-"""The what-ifs of `seawall advise`: today's setting, the advised ones and their neighbours, simulated on the observed load.
+"""The what-ifs of `seawall advise`: today's setting, the advised ones, their neighbours, on the observed load.
 
 The load is the busiest stretch of the window as Prometheus saw it (finished requests per second, mean prompt and
-output), cut so that a table takes seconds. Replicas are held fixed: the question is what a setting does, not the scaler.
+output), cut so that a table takes seconds. Replicas are held fixed: the question is what a setting does, and not
+what the scaler would.
 """
 
 from __future__ import annotations
@@ -51,8 +52,11 @@ def parse_what_if(
         if key in given and not (given[key].isdigit() and 1 <= int(given[key]) <= 10_000):
             raise InputError(f"--what-if {key}={given[key]!r:.20} is no count.", "Write a number from 1.")
     hardware = replace(
-        fleet.spec.hardware, gpu=given.get("gpu", now.gpu), gpus_per_replica=now.gpus_per_replica, tensor_parallel=now.tensor_parallel
-    )  # fmt: skip
+        fleet.spec.hardware,
+        gpu=given.get("gpu", now.gpu),
+        gpus_per_replica=now.gpus_per_replica,
+        tensor_parallel=now.tensor_parallel,
+    )
     if "tp" in given:
         hardware = replace(hardware, gpus_per_replica=int(given["tp"]), tensor_parallel=int(given["tp"]))
     made = now

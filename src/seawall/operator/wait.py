@@ -41,14 +41,16 @@ def judge(deployments: list[Object], jobs: list[Object], pods: list[Object]) -> 
             return Progress(f"weights: Job {name} failed: {failed[0].get('message')}", failed=True)
         if not status.get("succeeded"):
             return Progress(f"weights: Job {name} is loading them")
-    engines = [p for p in pods if ((p["metadata"].get("labels") or {}).get("seawall.dev/role")) == "engine"]
+    # The loader's Pods end by themselves: their Job speaks for them. The gateway's have no role.
+    roles = ("engine", None)
+    engines = [p for p in pods if ((p["metadata"].get("labels") or {}).get("seawall.dev/role")) in roles]
     broken = [(key_of(p)[1], why) for p in engines for phase, why in [phase_of(p)] if phase == "failed"]
     if broken:
         return Progress(f"{broken[0][0]}: {broken[0][1]}", failed=True)
     behind = [d for d in deployments if not _available(d)]
     if not behind:
         return Progress(
-            f"{len(deployments)} Deployments are available; every ready replica has generated a token",
+            f"{', '.join(sorted(key_of(d)[1] for d in deployments)) or 'nothing'} available: {_PROOF[_engines(engines)]}",
             done=True,
         )
     waiting = sorted((phase_of(p) for p in engines), key=lambda t: t[0] != "pending")
@@ -61,12 +63,33 @@ def judge(deployments: list[Object], jobs: list[Object], pods: list[Object]) -> 
     return Progress(f"waiting for {key_of(behind[0])[1]}")
 
 
+_PROOF = {True: "every ready replica has generated a token", False: "its Pods are ready"}
+
+
+def _engines(pods: list[Object]) -> bool:
+    return any((p["metadata"].get("labels") or {}).get("seawall.dev/role") == "engine" for p in pods)
+
+
 def _available(deployment: Object) -> bool:
     spec, status, meta = deployment.get("spec") or {}, deployment.get("status") or {}, deployment["metadata"]
     wanted = int(spec.get("replicas", 1))
     seen = int(status.get("observedGeneration") or 0) >= int(meta.get("generation") or 0)
     fresh = int(status.get("updatedReplicas") or 0) >= wanted
     return seen and fresh and int(status.get("availableReplicas") or 0) >= wanted
+
+
+async def wait_for_gateway(
+    kube: Kube,
+    gateway: str,
+    namespace: str,
+    deadline_s: float,
+    tell: Tell,
+    clock: Callable[[], float],
+    sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+) -> None:
+    """Returns when the gateway in front of the fleets is available; without it no client gets a token."""
+    labels = f"app.kubernetes.io/name=seawall-gateway,app.kubernetes.io/instance={gateway}"
+    await _wait(kube, gateway, labels, namespace, deadline_s, tell, clock, sleep)
 
 
 async def wait_until_served(
@@ -82,7 +105,19 @@ async def wait_until_served(
 
     A crash loop is given three looks: the first crash may be a race that the restart mends.
     """
-    labels = f"{FLEET_LABEL}={fleet}"
+    await _wait(kube, fleet, f"{FLEET_LABEL}={fleet}", namespace, deadline_s, tell, clock, sleep)
+
+
+async def _wait(
+    kube: Kube,
+    name: str,
+    labels: str,
+    namespace: str,
+    deadline_s: float,
+    tell: Tell,
+    clock: Callable[[], float],
+    sleep: Callable[[float], Awaitable[None]],
+) -> None:
     start, said, strikes = clock(), "", 0
     while True:
         deployments = list(
@@ -99,5 +134,5 @@ async def wait_until_served(
         strikes = strikes + 1 if progress.failed else 0
         if strikes >= 3 or clock() - start > deadline_s:
             why = progress.step if strikes >= 3 else f"not serving after {deadline_s:.0f} s: {progress.step}"
-            raise CheckFailed(why, f"seawall diagnose {fleet} --namespace {namespace}")
+            raise CheckFailed(why, f"seawall diagnose {name} --namespace {namespace}")
         await sleep(POLL_S)

@@ -327,3 +327,42 @@ async def test_an_apply_that_changes_nothing_wakes_nobody(api: KubeApi, kube: Ku
     await apply(kube, [obj("Namespace", NS), obj("ConfigMap", "c", data={"a": "1"})], "gw", NS)
     assert api.version == before
     assert await kube.get(CONFIG_MAP, NS, "c")
+
+
+async def test_the_wait_ends_with_the_gateway_and_not_before(api: KubeApi, kube: Kube) -> None:
+    from seawall.errors import CheckFailed
+    from seawall.operator.wait import wait_for_gateway
+
+    labels = {"app.kubernetes.io/name": "seawall-gateway", "app.kubernetes.io/instance": "gw"}
+    made = deployment()
+    made["metadata"]["labels"] = labels
+    await apply(kube, [obj("Namespace", NS), made], "gw", NS)
+    waiting = {"name": "gateway", "state": {"waiting": {"reason": "ImagePullBackOff"}}}
+    bad = obj("Pod", "gw-1", spec={}, status={"phase": "Pending", "containerStatuses": [waiting]})
+    bad["metadata"]["labels"] = labels
+    api.put(bad)
+
+    async def sleep(seconds: float) -> None:
+        return
+
+    with pytest.raises(CheckFailed, match="gateway: ImagePullBackOff"):
+        await wait_for_gateway(kube, "gw", NS, 600, lambda t: None, lambda: 0.0, sleep)
+    api.remove("v1", "pods", "gw-1", NS)
+    ready = api.objects("apps/v1", "deployments")[NS, "d"]
+    ready["status"] = {"observedGeneration": 99, "updatedReplicas": 1, "availableReplicas": 1}
+    api.put(ready)
+    told: list[str] = []
+    await wait_for_gateway(kube, "gw", NS, 600, told.append, lambda: 0.0, sleep)
+    assert "d available: its Pods are ready" in told[-1]
+
+
+def test_a_place_that_is_not_there_is_said_and_not_taken_for_health(api: KubeApi, tmp_path: Path) -> None:
+    for args in (["status", "-n", "nowhere"], ["diagnose", "-n", "nowhere"]):
+        told = seawall(api, tmp_path, *args)
+        assert told.returncode == 2, told.stdout
+        assert "there is no namespace 'nowhere'" in told.stderr
+    api.put(obj("Namespace", NS))
+    api.put(deployment())
+    told = seawall(api, tmp_path, "diagnose", "nobody", "-n", NS)
+    assert told.returncode == 2
+    assert "There are d." in told.stderr
