@@ -49,10 +49,8 @@ def judge(deployments: list[Object], jobs: list[Object], pods: list[Object]) -> 
         return Progress(f"{broken[0][0]}: {broken[0][1]}", failed=True)
     behind = [d for d in deployments if not _available(d)]
     if not behind:
-        return Progress(
-            f"{', '.join(sorted(key_of(d)[1] for d in deployments)) or 'nothing'} available: {_PROOF[_engines(engines)]}",
-            done=True,
-        )
+        names = ", ".join(sorted(key_of(d)[1] for d in deployments)) or "nothing"
+        return Progress(f"{names} available: {_PROOF[_engines(engines)]}", done=True)
     waiting = sorted((phase_of(p) for p in engines), key=lambda t: t[0] != "pending")
     for phase, why in waiting:
         if phase == "pending":
