@@ -193,3 +193,17 @@ def test_rate_limits_never_reverse_the_direction(
         assert current <= found <= max(asked, current) or current > 60
     else:
         assert min(asked, current) <= found <= current or asked < 1
+
+
+def test_a_count_that_a_window_holds_says_which_way_it_was_held() -> None:
+    up = behavior.Rules(60, "Max", behavior.DEFAULT_UP.policies)
+    seen = hpa.HpaState(recommendations=[[5, 90.0]], ups=[], downs=[])
+    wanted = [hpa.Proposal(metric="m", replicas=9)]
+    spec = hpa.HpaSpec(lowest=1, highest=20, up=up, down=behavior.DEFAULT_DOWN)
+    held, _ = hpa.sync(spec, 5, wanted, seen, 100.0)
+    assert (held.replicas, held.able_reason) == (5, "ScaleUpStabilized")
+    fewer = [hpa.Proposal(metric="m", replicas=2)]
+    held, _ = hpa.sync(spec, 5, fewer, seen, 100.0)
+    assert (held.replicas, held.able_reason) == (5, "ScaleDownStabilized")
+    held, _ = hpa.sync(hpa.HpaSpec(lowest=1, highest=20), 5, fewer, seen, 100.0)
+    assert (held.replicas, held.able_reason) == (5, "ScaleDownStabilized")
