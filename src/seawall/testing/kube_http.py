@@ -9,12 +9,52 @@ from http.server import BaseHTTPRequestHandler
 from typing import Any, ClassVar
 from urllib.parse import parse_qsl, unquote, urlsplit
 
+import yaml
+
 from seawall.testing.kube_api import KubeApi, Object, Problem, kind_name, matches
 
 _PATH = re.compile(
     r"/(?:api/(?P<core>v1)|apis/(?P<group>[^/]+/[^/]+))"
     r"(?:/namespaces/(?P<namespace>[^/]+)(?=/[^/]+))?(?:/(?P<plural>[^/]+)(?:/(?P<name>[^/]+)(?:/(?P<sub>[^/]+)(?:/.*)?)?)?)?"
 )
+
+
+_VERBS = ["create", "delete", "get", "list", "patch", "update", "watch"]
+
+
+def _read(content: bytes, kind: str) -> Object:
+    """A request's body: JSON, or YAML where an apply sends it; protobuf is not spoken here."""
+    if not content:
+        return {}
+    if "protobuf" in kind or "cbor" in kind:
+        raise Problem(415, "UnsupportedMediaType", "the body of the request was in an unknown format")
+    try:
+        found = yaml.safe_load(content) if "yaml" in kind and content[:1] != b"{" else json.loads(content)
+    except (ValueError, yaml.YAMLError):
+        found = None
+    if not isinstance(found, dict):
+        raise Problem(400, "BadRequest", "the object provided is unrecognized (must be of type Object)")
+    return found
+
+
+def api_served(api: KubeApi) -> list[str]:
+    """`v1`, `apps/v1`, ...: what discovery lists."""
+    return sorted(v for v, plurals in api.served.items() if plurals)
+
+
+def _groups(versions: list[str], path: str) -> Object | None:
+    """Discovery's answer at /api and /apis, as client-go reads it; None for every other path."""
+    if path == "/api":
+        return {"kind": "APIVersions", "versions": ["v1"]}
+    if path != "/apis":
+        return None
+    groups: dict[str, list[Object]] = {}
+    for version in versions:
+        group, _, short = version.rpartition("/")
+        if group:
+            groups.setdefault(group, []).append({"groupVersion": version, "version": short})
+    listed = [{"name": g, "versions": v, "preferredVersion": v[0]} for g, v in groups.items()]
+    return {"kind": "APIGroupList", "apiVersion": "v1", "groups": listed}
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -33,7 +73,7 @@ class Handler(BaseHTTPRequestHandler):
     def _serve(self) -> None:
         api, faults = self.api, self.api.faults
         length = int(self.headers.get("content-length") or 0)
-        body = json.loads(self.rfile.read(length)) if length else {}
+        content = self.rfile.read(length)
         if faults.down:
             self.close_connection = True
             return
@@ -47,7 +87,7 @@ class Handler(BaseHTTPRequestHandler):
                 raise Problem(
                     503, "ServiceUnavailable", "the server is currently unable to handle the request"
                 )
-            self._route(body)
+            self._route(_read(content, self.headers.get("content-type", "")))
         except Problem as e:
             self._send(e.code, e.status, {"Retry-After": "0"} if e.code == 503 else {})
         except (BrokenPipeError, ConnectionResetError):
@@ -57,6 +97,8 @@ class Handler(BaseHTTPRequestHandler):
         parts = urlsplit(self.path)
         if parts.path == "/version":
             return self._send(200, {"major": "1", "minor": "36", "gitVersion": "v1.36.2"})
+        if (found := _groups(api_served(self.api), parts.path)) is not None:
+            return self._send(200, found)
         m = _PATH.fullmatch(parts.path)
         if m is None:
             raise Problem(404, "NotFound", "the server could not find the requested resource")
@@ -67,7 +109,10 @@ class Handler(BaseHTTPRequestHandler):
         if not served:
             raise Problem(404, "NotFound", "the server could not find the requested resource")
         if m["plural"] is None:
-            named = [{"name": p, "kind": kind_name(p), "namespaced": n} for p, n in served.items()]
+            named = [
+                {"name": p, "singularName": "", "kind": kind_name(p), "namespaced": n, "verbs": _VERBS}
+                for p, n in served.items()
+            ]
             return self._send(200, {"kind": "APIResourceList", "groupVersion": version, "resources": named})
         if m["plural"] not in served:
             raise Problem(404, "NotFound", "the server could not find the requested resource")
