@@ -74,12 +74,12 @@ def command(
             "nothing to lint.", "Name YAML files or folders, or - for stdin: seawall lint deploy/"
         )
     sources = read(paths)
-    if not sources.texts:
+    if not sources.texts and not sources.broken:
         raise InputError(f"no YAML in {', '.join(paths)}.", "Name files that end in .yaml or .yml.")
     options = Options(target_version, vllm_version, _model)
     if do_fix:
         report, changed = fix(sources, options)
-        piped = changed.pop("<stdin>", sources.texts["<stdin>"] if "-" in paths else None)
+        piped = changed.pop("<stdin>", sources.texts.get("<stdin>"))
         write(changed)
         if piped is not None:
             click.echo(piped, nl=False)

@@ -1,8 +1,9 @@
 """YAML as a tree that knows where everything stands, for anybody's files. No rule lives here.
 
 Built from parse events with an explicit stack: no recursion to overflow, aliases are shared and counted, not
-copied, so hostile YAML costs no more than its bytes. A path that is not there gives a *missing* node, falsy,
-which still knows its path and the line of its nearest present ancestor: rules ask without checking.
+copied, values are counted as they come, so hostile YAML costs a bounded amount of memory. A path that is not there
+gives a *missing* node, falsy, which still knows its path and the line of its nearest present ancestor: rules ask
+without checking.
 """
 
 from __future__ import annotations
@@ -17,6 +18,10 @@ import yaml
 MAX_DEPTH = 100
 MAX_WEIGHT = 2_000_000
 """Nodes of one document, every alias counted as what it stands for."""
+MAX_VALUES = 400_000
+"""Nodes that are written in one text, about a kilobyte of memory each. etcd takes 1.5 MB for a whole object."""
+MAX_DUPLICATES = 20
+"""Of one mapping; the rest says nothing new."""
 
 Key = str | int
 _Base: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
@@ -25,11 +30,11 @@ _TRUE = {"yes", "true", "on"}
 
 
 class Malformed(Exception):
-    """The text is not YAML that we can read; line and column are 1-based."""
+    """The text is not YAML that we can read; line and column are 1-based. `over`: it is too large to go on."""
 
-    def __init__(self, message: str, line: int = 0, column: int = 0) -> None:
+    def __init__(self, message: str, line: int = 0, column: int = 0, *, over: bool = False) -> None:
         super().__init__(message)
-        self.message, self.line, self.column = message, line, column
+        self.message, self.line, self.column, self.over = message, line, column, over
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,6 +175,7 @@ class _Builder:
 
     def __init__(self, file: str) -> None:
         self.file = file
+        self.values = 0
         self.reset()
 
     def reset(self) -> None:
@@ -215,10 +221,15 @@ class _Builder:
             self.anchors[event.anchor] = node
 
     def _add(self, node: Node) -> None:
+        self.values += 1
+        if self.values > MAX_VALUES:
+            raise Malformed(f"more than {MAX_VALUES:,} values", node.span.line, node.span.column, over=True)
         self.weight += node.weight
         if self.weight > MAX_WEIGHT:
             raise Malformed(
-                f"more than {MAX_WEIGHT:,} values in one document", node.span.line, node.span.column
+                f"more than {MAX_WEIGHT:,} values in one document, aliases written out",
+                node.span.line,
+                node.span.column,
             )
         if not self.stack:
             self.root = node
@@ -245,6 +256,7 @@ class _Builder:
             name in parent.key_spans
             and name in parent.entries
             and parent.key_spans[name].start < key.span.start
+            and len(parent.duplicates) < MAX_DUPLICATES
         ):
             parent.duplicates.append((name, key.span))
         parent.entries[name] = node

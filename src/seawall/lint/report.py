@@ -27,7 +27,8 @@ def text(report: Report, *, width: int = 110, notes: bool = True) -> str:
 
 
 def _block(f: Finding, width: int) -> str:
-    head = f"{f.file}:{f.line}  {f.object or 'file'}  {f.rule}  {f.severity}  {f.path}".rstrip()
+    place = f"{f.line}:{f.column}" if f.rule.startswith("yaml/") else f"{f.line}"
+    head = f"{f.file}:{place}  {f.object or 'file'}  {f.rule}  {f.severity}  {f.path}".rstrip()
     body = f"{_sentence(f.message)} {f.cure}".strip()
     lines = textwrap.wrap(
         body, width - 2, initial_indent="  ", subsequent_indent="  ", break_long_words=False

@@ -179,8 +179,10 @@ def _of_files(sources: Sources) -> list[Finding]:
             column=b.column,
             object="",
             path="",
-            message=f"not YAML: {b.message}; kubectl refuses the whole file.",
-            cure="Mend the YAML there.",
+            message=f"{b.message}: not read from here on."
+            if b.too_large
+            else f"not YAML: {b.message}; kubectl applies nothing from here on.",
+            cure="Lint it in parts." if b.too_large else "Mend the YAML there.",
         )
         for b in sources.broken
     ]

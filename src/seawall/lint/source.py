@@ -1,7 +1,8 @@
 """Files, folders and stdin -> Kubernetes objects with places. The linter's only reader; it judges nothing.
 
-Bounded: a file of more than MAX_BYTES is refused, and large documents of kinds that no rule reads (CRDs, dashboards)
-are passed over unparsed. Snippets without a kind (a bare `spec:`) are joined to the one vLLM object of their file.
+Bounded: a file of more than MAX_BYTES is passed over, and so are large documents of kinds that no rule reads (CRDs,
+dashboards). What cannot be read is reported with its place, and reading goes on behind it.
+Snippets without a kind (a bare `spec:`) are joined to the one vLLM object of their file.
 """
 
 from __future__ import annotations
@@ -18,7 +19,10 @@ from seawall.lint.world import Obj, pod_specs
 
 MAX_BYTES = 16 * 2**20
 MAX_FILES = 5000
+MAX_BROKEN = 20
+"""Documents of one file that are reported as broken."""
 _BIG = 64 * 1024
+_SEPARATOR = re.compile(r"^---(?=[ \t\r\n]|\Z)", re.M)
 _SKIPPED_FOLDERS = {".git", "node_modules", ".venv", "venv", "__pycache__"}
 _READ_KINDS = re.compile(
     r"Deployment|StatefulSet|DaemonSet|ReplicaSet|Job|CronJob|Pod|Rollout|LeaderWorkerSet|InferenceService|LLMInferenceService"
@@ -43,12 +47,13 @@ _POD_KEYS = {
 
 @dataclass(frozen=True)
 class Broken:
-    """A file or document that is not YAML that we can read."""
+    """A file or document that is not YAML, or more than we read."""
 
     file: str
     line: int
     column: int
     message: str
+    too_large: bool = False
 
 
 @dataclass
@@ -78,28 +83,55 @@ def add_text(sources: Sources, name: str, text: str) -> None:
     sources.texts[name] = text
     whole: list[Obj] = []
     fragments: list[Node] = []
-    try:
-        for root in parse(_without_big_strangers(text), name):
-            sources.documents += 1
-            for node in _unlisted(root):
-                obj = _object(node)
-                if obj is not None:
-                    whole.append(obj)
-                    sources.duplicates += [(obj, *d) for d in _duplicates(node)]
-                elif node.entries is not None and "kind" not in node:
-                    fragments.append(node)
-    except Malformed as e:
-        sources.broken.append(Broken(name, e.line, e.column, _explain(text, e)))
+    for root in _roots(sources, name, text):
+        sources.documents += 1
+        for node in _unlisted(root):
+            obj = _object(node)
+            if obj is not None:
+                whole.append(obj)
+                sources.duplicates += [(obj, *d) for d in _duplicates(node)]
+            elif node.entries is not None and "kind" not in node:
+                fragments.append(node)
     _join(whole, fragments)
     sources.objects += whole
+
+
+def _roots(sources: Sources, name: str, text: str) -> Iterator[Node]:
+    """The documents of a text. Behind a broken one, reading goes on with the next."""
+    rest, start = _without_big_strangers(text), 0
+    for _ in range(MAX_BROKEN):
+        try:
+            yield from parse(rest, name)
+            return
+        except Malformed as e:
+            sources.broken.append(Broken(name, e.line, e.column, _explain(text, e), e.over))
+            following = _behind(rest, start, e)
+        if following is None or re.search(r"\{\{.*\}\}", text):
+            return
+        start = following
+        rest = _blank(rest[:start]) + rest[start:]
+
+
+def _behind(text: str, start: int, e: Malformed) -> int | None:
+    """Where the document after the broken one begins; None when there is none, or nobody knows."""
+    if not e.line or e.over:
+        return None
+    at = start
+    for _ in range(e.line - 1 - text.count("\n", 0, start)):
+        at = text.index("\n", at) + 1
+    found = _SEPARATOR.search(text, max(at, start + 1))
+    return found.start() if found else None
+
+
+def _blank(text: str) -> str:
+    return re.sub(r"[^\n]", " ", text)
 
 
 def _texts(paths: Iterable[str], sources: Sources) -> Iterator[tuple[str, str]]:
     count = 0
     for given in paths:
         if given == "-":
-            data = sys.stdin.buffer.read(MAX_BYTES + 1)
-            yield "<stdin>", _decoded("<stdin>", data)
+            yield from _decoded("<stdin>", sys.stdin.buffer.read(MAX_BYTES + 1), sources)
             continue
         root = Path(given)
         for path in _files(root, sources) if root.is_dir() else [root]:
@@ -113,16 +145,21 @@ def _texts(paths: Iterable[str], sources: Sources) -> Iterator[tuple[str, str]]:
                 raise InputError(
                     f"{path}: {e.strerror or e}.", "Name a YAML file, a folder, or - for stdin."
                 ) from None
-            yield str(path), _decoded(str(path), data)
+            yield from _decoded(str(path), data, sources)
 
 
-def _decoded(name: str, data: bytes) -> str:
+def _decoded(name: str, data: bytes, sources: Sources) -> Iterator[tuple[str, str]]:
+    """(name, text), or nothing and an entry in `broken`: the other files are still read."""
     if len(data) > MAX_BYTES:
-        raise InputError(f"{name}: larger than {MAX_BYTES >> 20} MiB.", "Lint it in parts.")
+        sources.broken.append(Broken(name, 1, 1, f"larger than {MAX_BYTES >> 20} MiB", too_large=True))
+        return
     try:
-        return data.decode("utf-8")
+        yield name, data.decode("utf-8")
     except UnicodeDecodeError as e:
-        raise InputError(f"{name}: is not UTF-8 text (byte {e.start}).", "Save it as UTF-8.") from None
+        before = data[: e.start]
+        line, column = before.count(b"\n") + 1, e.start - before.rfind(b"\n")
+        message = f"byte 0x{data[e.start]:02x} is not UTF-8 text, save the file as UTF-8"
+        sources.broken.append(Broken(name, line, column, message))
 
 
 def _files(root: Path, sources: Sources) -> Iterator[Path]:
@@ -143,12 +180,15 @@ def _without_big_strangers(text: str) -> str:
     """Blanks large documents of kinds that no rule reads; every line keeps its number and offset."""
     if len(text) < _BIG:
         return text
-    parts = re.split(r"(?m)^(---(?:[ \t].*)?\n)", text)
-    for i, part in enumerate(parts):
-        kind = _KIND.search(part) if len(part) > _BIG else None
+    parts, done, begin = [], 0, 0
+    for end in [*(m.start() for m in _SEPARATOR.finditer(text)), len(text)]:
+        kind = _KIND.search(text, begin, end) if end - begin > _BIG else None
         if kind is not None and not _READ_KINDS.fullmatch(kind[1]):
-            parts[i] = re.sub(r"[^\n]", " ", part)
-    return "".join(parts)
+            head = text.index("\n", begin) + 1 if text.startswith("---", begin) else begin
+            parts += [text[done:head], _blank(text[head:end])]
+            done = end
+        begin = end
+    return "".join([*parts, text[done:]])
 
 
 def _explain(text: str, e: Malformed) -> str:

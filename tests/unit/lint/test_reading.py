@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from seawall.errors import InputError
-from seawall.lint.node import Malformed, parse
-from seawall.lint.run import Report, lint_text
+from seawall.lint.node import MAX_VALUES, Malformed, parse
+from seawall.lint.run import Report, check, lint_text
 from seawall.lint.source import MAX_BYTES, read
 
 GOOD = Path(__file__).parent / "data" / "good.yaml"
@@ -79,11 +79,40 @@ def test_hostile_yaml_costs_little_and_breaks_nothing(text: str, lint: Callable[
     assert time.process_time() - before < 5
 
 
-def test_a_file_that_is_too_large_is_refused(tmp_path: Path) -> None:
-    path = tmp_path / "big.yaml"
-    path.write_bytes(b"#" * (MAX_BYTES + 1))
-    with pytest.raises(InputError, match="larger than 16 MiB"):
-        read([str(path)])
+def test_what_cannot_be_read_is_named_and_the_other_files_are_linted(tmp_path: Path, good: str) -> None:
+    (tmp_path / "a-big.yaml").write_bytes(b"#" * (MAX_BYTES + 1))
+    (tmp_path / "b-latin.yaml").write_bytes(b"a: b\nname: caf\xe9\n")
+    (tmp_path / "c-wide.yaml").write_text("a: [" + "1," * MAX_VALUES + "1]\n")
+    (tmp_path / "d-good.yaml").write_text(good.replace("minReplicaCount: 2", "minReplicaCount: 9"))
+    report = check(read([str(tmp_path)]))
+    found = [(Path(f.file).name, f.line, f.column) for f in report.findings if f.rule == "yaml/malformed"]
+    assert sorted(name for name, _, _ in found) == ["a-big.yaml", "b-latin.yaml", "c-wide.yaml"]
+    assert ("b-latin.yaml", 2, 10) in found
+    assert report.unreadable
+    assert any(f.file.endswith("d-good.yaml") and f.rule.startswith("scale/") for f in report.findings)
+
+
+@pytest.mark.parametrize("newline", ["\n", "\r\n"])
+@pytest.mark.parametrize("bom", ["", "\ufeff"])
+def test_behind_a_broken_document_reading_goes_on(
+    newline: str, bom: str, good: str, lint: Callable[[str], Report]
+) -> None:
+    wrong = good.replace("minReplicaCount: 2", "minReplicaCount: 9")
+    (alone,) = [f for f in lint(wrong).findings if f.severity != "note"]
+    broken = ["a: [1, 2", "---", "b:\n\tc: 1", "---", "d: 'open", "---"]
+    text = "\n".join([*broken, wrong, "---", "e: }"])
+    report = lint(bom + text.replace("\n", newline))
+    assert report.objects == lint(wrong).objects
+    places = [(f.line, f.column) for f in report.findings if f.rule == "yaml/malformed"]
+    assert places == [(2, 1), (4, 1), (7, 1), (text.count("\n") + 1, 4)]
+    (after,) = [f for f in report.findings if f.rule == alone.rule]
+    assert after.line == alone.line + "\n".join(broken).count("\n") + 1
+
+
+def test_a_template_is_told_once(lint: Callable[[str], Report]) -> None:
+    report = lint("a: {{- end }}\n---\nb: {{- end }}\n")
+    assert [f.line for f in report.findings] == [1]
+    assert "render it first" in report.findings[0].message
 
 
 def test_large_strangers_are_passed_over_unparsed(good: str, lint: Callable[[str], Report]) -> None:

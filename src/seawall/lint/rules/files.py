@@ -12,8 +12,8 @@ from seawall.lint.world import World
     "yaml/malformed",
     "error",
     "Not YAML",
-    story="""kubectl refuses the whole file, Argo CD and Flux stop at it. A chart's template has to be
-    rendered first: `helm template ... | seawall lint -`.""",
+    story="""kubectl applies nothing from there on, Argo CD and Flux stop at the file. Other documents
+    are still checked here. A chart's template has to be rendered first: `helm template ... | seawall lint -`.""",
     cure="Mend the YAML at that line and column.",
 )
 def malformed(world: World, say: Say) -> Iterator[Finding]:
