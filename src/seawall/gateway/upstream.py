@@ -119,7 +119,7 @@ class Upstream(asyncio.Protocol):
         self.answered = True
         try:
             self._parser.feed_data(data)
-        except httptools.HttpParserError as e:
+        except (httptools.HttpParserError, httptools.HttpParserUpgrade) as e:
             self._fail(f"malformed answer: {e}"[:120])
             return
         if not self.status:
@@ -138,6 +138,10 @@ class Upstream(asyncio.Protocol):
             user.on_body(parts, complete)
 
     # -- httptools
+
+    def on_message_begin(self) -> None:
+        if self._complete:
+            raise ValueError("a second answer to one request")
 
     def on_header(self, name: bytes, value: bytes) -> None:
         name = name.lower()

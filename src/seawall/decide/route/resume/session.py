@@ -34,7 +34,15 @@ _TEXT_IDS = b'","logprobs":null,"finish_reason":null,"stop_reason":null,"prompt_
 _LF, _QUOTE = b'\n"'
 """As numbers: `bytes in bytes` first tries its left side as a number, and makes an exception to drop it."""
 _HIDDEN_END = b"null}]}\n\n"
-_UNKNOWN_FORM = (KeyError, TypeError, AttributeError, ValueError, OverflowError, msgspec.DecodeError)
+_UNKNOWN_FORM = (
+    KeyError,
+    TypeError,
+    AttributeError,
+    ValueError,
+    OverflowError,
+    RecursionError,
+    msgspec.DecodeError,
+)
 """What reading an engine's event raises when it is JSON, but no chunk of vLLM's."""
 _STRANGE = "an event in an unknown form"
 _WITH_IDS, _PLAIN = 1, 2
@@ -190,7 +198,7 @@ class StreamSession:
             return self._typed(event, payload)
         try:
             doc = events.read(payload)
-        except msgspec.DecodeError:
+        except _UNKNOWN_FORM:
             stream.failed = "an event that is not JSON"
             return b""
         if events.is_error(doc):
@@ -313,7 +321,7 @@ class StreamSession:
         try:
             out, opens = typed.take(event, payload, sse.name_of(event))
         except _UNKNOWN_FORM:
-            stream.failed = "an event that is not JSON" if not payload.startswith(b"{") else _STRANGE
+            stream.failed = _STRANGE
             return b""
         return self._send(out, opens)
 
