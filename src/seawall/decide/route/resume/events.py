@@ -23,6 +23,10 @@ _PROMPT_KEY = b'"prompt_token_ids":['
 _TOKEN_IDS = re.compile(rb'"token_ids":\[[0-9, ]*\]')
 _FINGERPRINT = re.compile(rb',"system_fingerprint":"[^"]*"')
 
+_NO_JSON = (ValueError, RecursionError, msgspec.DecodeError)
+UNKNOWN_FORM = (KeyError, TypeError, AttributeError, OverflowError, *_NO_JSON)
+"""What reading an engine's event raises when it is no chunk of vLLM's."""
+
 _decode = msgspec.json.Decoder(dict[str, Any]).decode
 encode = msgspec.json.encode
 

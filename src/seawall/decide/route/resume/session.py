@@ -16,8 +16,6 @@ from __future__ import annotations
 
 from random import Random
 
-import msgspec
-
 from seawall.decide.route import sse
 from seawall.decide.route.resume import events, request
 from seawall.decide.route.resume.events import Doc
@@ -34,16 +32,6 @@ _TEXT_IDS = b'","logprobs":null,"finish_reason":null,"stop_reason":null,"prompt_
 _LF, _QUOTE = b'\n"'
 """As numbers: `bytes in bytes` first tries its left side as a number, and makes an exception to drop it."""
 _HIDDEN_END = b"null}]}\n\n"
-_UNKNOWN_FORM = (
-    KeyError,
-    TypeError,
-    AttributeError,
-    ValueError,
-    OverflowError,
-    RecursionError,
-    msgspec.DecodeError,
-)
-"""What reading an engine's event raises when it is JSON, but no chunk of vLLM's."""
 _STRANGE = "an event in an unknown form"
 _WITH_IDS, _PLAIN = 1, 2
 """What an ordinary chunk looks like: with token ids to hide and to record, or without."""
@@ -198,14 +186,14 @@ class StreamSession:
             return self._typed(event, payload)
         try:
             doc = events.read(payload)
-        except _UNKNOWN_FORM:
+        except events.UNKNOWN_FORM:
             stream.failed = "an event that is not JSON"
             return b""
         if events.is_error(doc):
             return self._on_error(doc, event)
         try:
             out = self._chunk(doc, event, hidden, prompt)
-        except _UNKNOWN_FORM:
+        except events.UNKNOWN_FORM:
             stream.failed = _STRANGE
             return b""
         first = out and not stream.sent and stream.ask.kind == "chat"
@@ -320,7 +308,7 @@ class StreamSession:
             return event
         try:
             out, opens = typed.take(event, payload, sse.name_of(event))
-        except _UNKNOWN_FORM:
+        except events.UNKNOWN_FORM:
             stream.failed = _STRANGE
             return b""
         return self._send(out, opens)
@@ -357,7 +345,7 @@ class StreamSession:
             return self._give_up(f"{reason}; it had been resumed {self.resumes} times already")
         try:
             return self._resume(reason)
-        except _UNKNOWN_FORM:
+        except events.UNKNOWN_FORM:
             return self._give_up(f"{reason}; what the engine had sent cannot be read")
 
     def _may_retry(self, now: float) -> bool:
@@ -448,7 +436,7 @@ class StreamSession:
                 lane = "content" if self._stream.ask.kind == "chat" else "text"
                 return {f"0 {lane}": self._onward.log.all_text()}
             return self._replay.said() if self._replay is not None else None
-        except _UNKNOWN_FORM:
+        except events.UNKNOWN_FORM:
             return None
 
     @property
