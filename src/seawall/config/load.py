@@ -146,6 +146,11 @@ def _semantic(fleet: Fleet) -> list[Problem]:
     for n in sorted({n for n in tenants if tenants.count(n) > 1}):
         out.append(Problem("spec.gateway.tenants", f"{n!r} stands twice; merge the two"))
     out += _pool(fleet)
+    slots, adapters = fleet.spec.model.adapter_slots, fleet.spec.model.adapters
+    if slots is not None and len(adapters) > slots:
+        out.append(
+            Problem("spec.model.adapterSlots", f"{slots} is less than the {len(adapters)} adapters; raise it")
+        )
     canary = fleet.spec.rollout.canary
     if canary:
         weights = [s.weight for s in canary.steps]

@@ -203,7 +203,8 @@ def _protected(policy: PoolPolicy, f: FleetSeen, memory: FleetMemory, now: float
 
 
 def _used(policy: PoolPolicy, f: FleetSeen, memory: FleetMemory, now: float) -> bool:
-    return f.demand > 0 or now - memory.get("used_s", -math.inf) < policy.quiet_s
+    """It has work; or it holds room and had work a moment ago, which alone gives nobody room that he has not."""
+    return f.demand > 0 or (f.holds > 0 and now - memory.get("used_s", -math.inf) < policy.quiet_s)
 
 
 def _ranked(policy: PoolPolicy, fleets: Sequence[FleetSeen], memory: PoolState, now: float) -> list[_Unit]:
@@ -306,7 +307,7 @@ def _displaced(
 def _waiting(policy: PoolPolicy, f: FleetSeen, target: int, fleets: Sequence[FleetSeen]) -> str:
     if f.cost > policy.capacity:
         return f"one replica needs {f.cost} and the pool {policy.name} has {policy.capacity}"
-    held = ", ".join(sorted(o.name for o in fleets if o.holds and o.name != f.name)) or "others waited longer"
+    held = ", ".join(sorted(o.name for o in fleets if o.holds and o.name != f.name)) or "others come first"
     if target > f.holds:
         return f"room is being made: {held} must leave first"
     return f"the pool {policy.name} of {policy.capacity} is full: {held}"

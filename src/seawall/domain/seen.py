@@ -4,7 +4,7 @@ The discovery document is the one contract between whoever runs replicas (the lo
 that a person wrote, the watcher of EndpointSlices) and the gateway that routes to them:
 
     {"version": 12, "replicas": [{"name": "smollm2-0", "fleet": "smollm2", "url": "http://127.0.0.1:18001",
-      "ready": true, "draining": false, "adapters": [], "group": "stable", "weight": 1.0}]}
+      "ready": true, "draining": false, "adapters": null, "group": "stable", "weight": 1.0}]}
 
 A replica that leaves the document is evicted at once; one that turns `draining` takes no new request.
 """
@@ -24,7 +24,8 @@ class Replica:
     """Scheme, host and port, no path: `http://10.0.0.7:8000`."""
     ready: bool = True
     draining: bool = False
-    adapters: tuple[str, ...] = ()
+    adapters: tuple[str, ...] | None = None
+    """LoRA adapters that it has loaded. None: not told, so it is taken to have all of the fleet's."""
     group: str = "stable"
     """`stable` or `canary`: which side of a split it serves."""
     weight: float = 1.0

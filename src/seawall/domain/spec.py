@@ -79,6 +79,9 @@ class Model(Strict):
     served_names: list[str] = field(default_factory=list)
     """Names that clients may use in `model`. Default: the fleet's name."""
     adapters: list[Adapter] = field(default_factory=list)
+    adapter_slots: Positive | None = None
+    """`--max-loras`: adapters are loaded and unloaded while replicas run, by the operator, at most so many. None:
+    adapters are part of the start-up command, and changing them is a rolling update."""
     licence: str | None = None
     allow_pickle: bool = False
     """Accept pickle weights (.bin, .pt), which can run code when loaded."""

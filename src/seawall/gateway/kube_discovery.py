@@ -9,6 +9,7 @@ server is away the last picture stays good: evidence from the data path still ev
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ log = logging.getLogger("seawall.gateway.discovery")
 FLEET, ROLE, GROUP = "seawall.dev/fleet", "seawall.dev/role", "seawall.dev/group"
 PORT, WEIGHT, SHARE = "seawall.dev/port", "seawall.dev/weight", "seawall.dev/canary-weight"
 DRAIN = "seawall.dev/draining"
+ADAPTERS = "seawall.dev/adapters"
 ENGINES = f"{ROLE}=engine,{FLEET}"
 T = TypeVar("T")
 KeyT = tuple[str, str]
@@ -72,6 +74,7 @@ def pod_seen(pod: Mapping[str, Any]) -> PodSeen | None:
         draining=bool(meta.get("deletionTimestamp")) or notes.get(DRAIN) == "true",
         group=str(group),
         weight=_number(notes.get(WEIGHT), 1.0),
+        adapters=_adapters(pod, notes),
     )
     return PodSeen(replica)
 
@@ -125,6 +128,19 @@ def _port(pod: Mapping[str, Any], notes: Mapping[str, str]) -> int | None:
             if port.get("name") == "http":
                 return int(port["containerPort"])
     return None
+
+
+def _adapters(pod: Mapping[str, Any], notes: Mapping[str, str]) -> tuple[str, ...] | None:
+    """What the operator has seen on this very life of the engine's container; None: nobody keeps account."""
+    if ADAPTERS not in notes:
+        return None
+    statuses = (pod.get("status") or {}).get("containerStatuses") or ()
+    life = next((str(c.get("containerID") or "") for c in statuses if c.get("name") == "engine"), "")
+    try:
+        told = json.loads(notes[ADAPTERS])
+        return tuple(str(n) for n in told["names"]) if told["life"] == life else ()
+    except (KeyError, TypeError, ValueError):
+        return ()
 
 
 def _number(text: object, default: float) -> float:

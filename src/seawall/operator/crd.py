@@ -155,6 +155,13 @@ def _status() -> Schema:
             **dict.fromkeys(("phase", "reason", "gpu", "plan", "scaler", "applied"), text),
             **dict.fromkeys(("ready", "desired", "queued", "inFlight"), number),
             "observedGeneration": {"type": "integer", "format": "int64"},
+            "pool": {
+                "type": "object",
+                "properties": {
+                    **dict.fromkeys(("move", "reason", "memory"), text),
+                    **dict.fromkeys(("awake", "asleep", "wanted", "replicas"), number),
+                },
+            },
             "conditions": {
                 "type": "array",
                 "items": condition,

@@ -7,25 +7,25 @@ an event is healed by its next relist; a Fleet whose reconciliation failed is tr
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 import random
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 
-from seawall.decide.drain import Drain, NodeSeen, ReplicaSeen, decide, deletion_costs
+from seawall.decide.drain import Drain, NodeSeen, decide, deletion_costs
 from seawall.decide.rollout import ENDED
+from seawall.drivers.engine import EngineClient
 from seawall.drivers.kube import CONFIG_MAP, NODE, POD, Changed, Kube, Object, Select, Synced, key_of
 from seawall.errors import SeawallError
-from seawall.operator import canary
+from seawall.operator import canary, gateways
+from seawall.operator.adapters import Adapters
+from seawall.operator.engines import COST, DRAINING, REASON, Engine, engine_seen
+from seawall.operator.pools import LOOK_S, Member, Pools
 from seawall.operator.reconcile import FLEET, Desired, desire, status_of
 from seawall.operator.status import look
 
 log = logging.getLogger("seawall.operator")
-DRAINING = "seawall.dev/draining"
-REASON = "seawall.dev/draining-reason"
-COST = "controller.kubernetes.io/pod-deletion-cost"
 ENGINES = "seawall.dev/role=engine"
 RESYNC_S = 30.0
 REAPPLY_S = 600.0
@@ -43,23 +43,31 @@ class Operator:
     ) -> None:
         self._kube, self._namespace, self._clock, self._resync_s = kube, namespace, clock, resync_s
         self._fleets: dict[Key, Object] = {}
-        self._replicas: dict[Key, tuple[ReplicaSeen, int]] = {}
+        self._engines: dict[Key, Engine] = {}
         self._nodes: dict[str, NodeSeen] = {}
         self._applied_at: dict[Key, tuple[str, float]] = {}
         self._failures: dict[Key, int] = {}
         self._not_before: dict[Key, float] = {}
+        self._reach = EngineClient()
+        self._desired: dict[Key, Desired] = {}
+        self._pools = Pools(kube, self._reach, FLEET, time.time)
+        self._adapters = Adapters(kube, self._reach, time.time)
         self._wake = asyncio.Event()
         self._dirty: set[Key] = set()
         self._rng = random.Random()
 
     async def run(self) -> None:
         """Until cancelled."""
-        async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(self._watch_fleets())
-            tasks.create_task(self._watch_replicas())
-            tasks.create_task(self._watch_nodes())
-            tasks.create_task(self._work())
-            tasks.create_task(self._rollouts())
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(self._watch_fleets())
+                tasks.create_task(self._watch_replicas())
+                tasks.create_task(self._watch_nodes())
+                tasks.create_task(self._work())
+                tasks.create_task(self._rollouts())
+                tasks.create_task(self._share())
+        finally:
+            await self._reach.close()
 
     async def _watch_fleets(self) -> None:
         async for news in self._kube.watch(Select(FLEET, self._namespace), lambda o: o, self._resync_s * 4):
@@ -82,20 +90,20 @@ class Operator:
 
     async def _watch_replicas(self) -> None:
         async for news in self._kube.watch(
-            Select(POD, self._namespace, labels=ENGINES), replica_seen, self._resync_s
+            Select(POD, self._namespace, labels=ENGINES), engine_seen, self._resync_s
         ):
             match news:
                 case Synced(items):
-                    self._replicas = dict(items)
-                    self._mark(*{(r.namespace, r.fleet) for r, _ in items.values()})
+                    self._engines = dict(items)
+                    self._mark(*{e.fleet for e in items.values()})
                 case Changed(key, None):
-                    gone = self._replicas.pop(key, None)
+                    gone = self._engines.pop(key, None)
                     if gone:
-                        self._mark((gone[0].namespace, gone[0].fleet))
+                        self._mark(gone.fleet)
                 case Changed(key, item):
                     assert item is not None
-                    self._replicas[key] = item
-                    self._mark((item[0].namespace, item[0].fleet))
+                    self._engines[key] = item
+                    self._mark(item.fleet)
             await self._drains()
 
     async def _watch_nodes(self) -> None:
@@ -112,7 +120,7 @@ class Operator:
 
     async def _drains(self) -> None:
         """Tells the gateway, through an annotation that its discovery watches, which replicas are about to go."""
-        for action in decide(self._nodes, [r for r, _ in self._replicas.values()]):
+        for action in decide(self._nodes, [e.replica for e in self._engines.values()]):
             drain = isinstance(action, Drain)
             notes = {DRAINING: "true" if drain else None, REASON: action.reason if drain else None}
             try:
@@ -150,6 +158,26 @@ class Operator:
             except SeawallError as e:
                 log.warning("rollouts: %s", e)
 
+    async def _share(self) -> None:
+        """Pools and adapters, every few seconds: demand and what engines serve are seen only by asking."""
+        while True:
+            await asyncio.sleep(min(LOOK_S, self._resync_s))
+            alive = {k: d for k, d in self._desired.items() if k in self._fleets}
+            members = [
+                Member(k, d.fleet, d.plan, self._fleets[k].get("status") or {})
+                for k, d in alive.items()
+                if d.fleet and d.plan and d.fleet.spec.pool and not _leaves(self._fleets[k])
+            ]
+            wanted = {k: d.adapters for k, d in alive.items() if d.adapters is not None}
+            before = dict(self._adapters.problems)
+            try:
+                await self._pools.tick(members, self._engines)
+                if wanted or before:
+                    await self._adapters.tick(wanted, self._engines)
+            except SeawallError as e:
+                log.warning("pools and adapters: %s", e)
+            self._mark(*(k for k, why in self._adapters.problems.items() if before.get(k) != why))
+
     def _mark(self, *keys: Key) -> None:
         self._dirty |= set(keys)
         self._wake.set()
@@ -186,26 +214,36 @@ class Operator:
     async def reconcile(self, key: Key) -> None:
         """Applies what changed, writes the status if it differs. Raises to be tried again."""
         fleet = self._fleets.get(key)
-        if fleet is None or fleet["metadata"].get("deletionTimestamp"):
+        if fleet is None or _leaves(fleet):
+            self._desired.pop(key, None)
             return
         desired = await asyncio.to_thread(desire, fleet)
+        if not desired.problem:
+            # What cannot work changes nothing: the last good spec goes on being served.
+            self._desired[key] = desired
         error = ""
         digest, at = self._applied_at.get(key, ("", 0.0))
         if not desired.problem and (digest != desired.digest or self._clock() - at > REAPPLY_S):
-            error = await self._apply(desired)
+            error = await self._apply(key, desired)
             if not error:
                 self._applied_at[key] = (desired.digest, self._clock())
         view = next(iter(await look(self._kube, *key)), None)
-        status = status_of(fleet, desired, error, view, datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"))
-        if status != fleet.get("status"):
+        fleet = self._fleets.get(key, fleet)
+        now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        status = status_of(fleet, desired, error, view, now, self._adapters.problems.get(key))
+        if status != {k: v for k, v in (fleet.get("status") or {}).items() if k != "pool"}:
             done = await self._kube.patch(FLEET, *key, {"status": status}, sub="status")
             self._fleets[key] = {**fleet, "status": done.get("status")}
         await self._costs(key)
         if error:
             raise SeawallError(error)
 
-    async def _apply(self, desired: Desired) -> str:
+    async def _apply(self, key: Key, desired: Desired) -> str:
+        pooled = desired.fleet is not None and desired.fleet.spec.pool is not None
         for obj in desired.objects:
+            if pooled and obj["kind"] == "Deployment" and key_of(obj)[1] == key[1]:
+                count = self._pools.replicas(key, self._fleets.get(key, {}).get("status") or {})
+                obj = {**obj, "spec": {**obj["spec"], "replicas": count}}
             try:
                 await self._kube.apply(obj, force=True)
             except SeawallError as e:
@@ -214,31 +252,16 @@ class Operator:
 
     async def _costs(self, key: Key) -> None:
         """Keeps pod-deletion-cost near the streams in flight, so that a scale-down takes the emptiest replica."""
-        mine = {k: v for k, v in self._replicas.items() if (v[0].namespace, v[0].fleet) == key}
-        if len(mine) < 2:
+        known = {e.replica.name: e.cost for e in self._engines.values() if e.fleet == key}
+        if len(known) < 2:
             return
-        flying = await self._in_flight(key[0])
-        known = {name: cost for (_, name), (_, cost) in mine.items()}
+        flying = (await gateways.ask(self._kube, key[0])).on_replica
         for name, cost in deletion_costs({n: flying.get(n, 0) for n in known}, known).items():
             await self._kube.patch(POD, key[0], name, {"metadata": {"annotations": {COST: str(cost)}}})
 
-    async def _in_flight(self, namespace: str) -> dict[str, int]:
-        """Pod -> streams in flight over all gateways, from their admin ports."""
-        total: dict[str, int] = {}
-        select = Select(
-            POD, namespace, labels="app.kubernetes.io/name=seawall-gateway", fields="status.phase=Running"
-        )
-        for _, name in await self._kube.list(select, key_of):
-            try:
-                async with asyncio.timeout(5):
-                    path = POD.path(namespace, f"{name}:9090", "proxy/debug/state")
-                    answer = await self._kube.request("GET", path)
-            except (SeawallError, TimeoutError, json.JSONDecodeError):
-                continue
-            if isinstance(answer, dict):
-                for pod, numbers in (answer.get("replicas") or {}).items():
-                    total[pod] = total.get(pod, 0) + int(numbers.get("in_flight") or 0)
-        return total
+
+def _leaves(fleet: Object) -> bool:
+    return bool(fleet["metadata"].get("deletionTimestamp"))
 
 
 def _rollout_of(config: Object) -> tuple[str, bool]:
@@ -246,25 +269,6 @@ def _rollout_of(config: Object) -> tuple[str, bool]:
     data, labels = config.get("data") or {}, (config.get("metadata") or {}).get("labels") or {}
     ended = any(f'"phase": "{phase}"' in str(data.get("state")) for phase in ENDED) and not data.get("wish")
     return str(labels.get(canary.LABEL, "")), ended
-
-
-def replica_seen(pod: Object) -> tuple[ReplicaSeen, int]:
-    """(replica, its pod-deletion-cost)."""
-    meta, status = pod.get("metadata") or {}, pod.get("status") or {}
-    labels, notes = meta.get("labels") or {}, meta.get("annotations") or {}
-    ready = any(
-        c.get("type") == "Ready" and c.get("status") == "True" for c in status.get("conditions") or []
-    )
-    cost = str(notes.get(COST, "0"))
-    seen = ReplicaSeen(
-        namespace=str(meta.get("namespace", "")),
-        name=str(meta.get("name", "")),
-        fleet=str(labels.get("seawall.dev/fleet", "")),
-        node=str((pod.get("spec") or {}).get("nodeName") or ""),
-        draining=notes.get(DRAINING) == "true",
-        ready=ready,
-    )
-    return seen, int(cost) if cost.lstrip("-").isdigit() else 0
 
 
 def node_seen(node: Object) -> NodeSeen:

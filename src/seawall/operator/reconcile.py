@@ -16,10 +16,11 @@ from seawall.config.yaml import Document
 from seawall.decide.plan import plan
 from seawall.decide.plan.bounds import bounded
 from seawall.domain.action import Plan
-from seawall.domain.spec import API_VERSION
+from seawall.domain.spec import API_VERSION, Fleet
 from seawall.drivers.kube import Kind, Object
 from seawall.errors import InputError, SeawallError
 from seawall.operator.status import FleetView
+from seawall.render.engine_args import adapter_path
 from seawall.render.everything import render
 from seawall.render.inputs import Group, Wanted
 
@@ -37,6 +38,9 @@ class Desired:
     digest: str = ""
     """Of the objects: unchanged objects are not applied again."""
     problem: str = ""
+    fleet: Fleet | None = None
+    adapters: dict[str, str] | None = None
+    """Adapter -> folder, for a fleet that loads them while it runs."""
 
 
 def desire(obj: Object) -> Desired:
@@ -55,7 +59,10 @@ def desire(obj: Object) -> Desired:
         return Desired(problem=str(e)[:1000])
     owned = tuple(_owned(o, obj) for o in objects)
     digest = hashlib.sha256(json.dumps(owned, sort_keys=True).encode()).hexdigest()[:16]
-    return Desired(owned, made, digest)
+    adapters = None
+    if fleet.spec.model.adapter_slots is not None:
+        adapters = {a.name: adapter_path(member, a) for a in fleet.spec.model.adapters}
+    return Desired(owned, made, digest, fleet=fleet, adapters=adapters)
 
 
 def _owned(obj: Object, fleet: Object) -> Object:
@@ -74,8 +81,11 @@ def _owned(obj: Object, fleet: Object) -> Object:
     return {**obj, "metadata": {**obj["metadata"], "ownerReferences": [owner]}}
 
 
-def status_of(fleet: Object, desired: Desired, error: str, view: FleetView | None, now: str) -> Object:
-    """The status to write. Conditions keep their transition time while their status is the same."""
+def status_of(
+    fleet: Object, desired: Desired, error: str, view: FleetView | None, now: str, adapters: str | None = None
+) -> Object:
+    """The status to write, but for what the pool writes itself. Conditions keep their transition time while their
+    status is the same. `adapters`: why one is missing, "" when none is, None where none is loaded at run time."""
     old: dict[str, Any] = fleet.get("status") or {}
     generation = int(fleet["metadata"].get("generation") or 0)
     facts = [
@@ -91,8 +101,12 @@ def status_of(fleet: Object, desired: Desired, error: str, view: FleetView | Non
             "Applied" if not error else "Refused",
             error or "all objects applied",
         ),
-        _ready(view),
+        _ready(view, int((old.get("pool") or {}).get("asleep") or 0)),
     ]
+    if adapters is not None:
+        facts.append(
+            ("Adapters", not adapters, "Missing" if adapters else "Loaded", adapters or "as the spec says")
+        )
     previous = {c.get("type"): c for c in old.get("conditions") or []}
     conditions = []
     for kind, good, reason, message in facts:
@@ -114,7 +128,9 @@ def status_of(fleet: Object, desired: Desired, error: str, view: FleetView | Non
         "observedGeneration": generation,
         "phase": "Ready"
         if bad is None
-        else {"Planned": "Invalid", "Applied": "Refused"}.get(str(bad["type"]), "Progressing"),
+        else {"Planned": "Invalid", "Applied": "Refused", "Adapters": "Ready"}.get(
+            str(bad["type"]), "Progressing"
+        ),
         "reason": bad["message"] if bad else _why(desired),
         "conditions": conditions,
         "applied": desired.digest if not (error or desired.problem) else old.get("applied", ""),
@@ -137,10 +153,13 @@ def _why(desired: Desired) -> str:
     return desired.problem or (desired.plan.reason if desired.plan else "")
 
 
-def _ready(view: FleetView | None) -> tuple[str, bool, str, str]:
+def _ready(view: FleetView | None, asleep: int = 0) -> tuple[str, bool, str, str]:
     if view is None:
         return "Ready", False, "NotThere", "no Deployment yet"
+    desired = view.desired - asleep
     troubled = next((r for r in view.replicas if r.phase not in ("ready", "draining")), None)
+    if asleep and view.ready >= desired:
+        troubled = None  # whoever sleeps is not ready, and that is as it should be
     why = (
         f"{troubled.name}: {troubled.phase}: {troubled.reason}"
         if troubled
@@ -150,7 +169,7 @@ def _ready(view: FleetView | None) -> tuple[str, bool, str, str]:
         why = view.rollout
     return (
         "Ready",
-        view.ready >= max(1, view.desired) or view.desired == 0,
+        view.ready >= max(1, desired) or desired <= 0,
         "Serving" if not troubled else "Waiting",
         why,
     )

@@ -9,7 +9,7 @@ from __future__ import annotations
 from seawall.domain.spec import Adapter
 from seawall.render.inputs import Wanted
 from seawall.render.lifecycle import timing_of
-from seawall.render.names import HTTP_PORT, MASTER_PORT
+from seawall.render.names import HTTP_PORT, MASTER_PORT, fingerprint
 
 
 def model_path(wanted: Wanted) -> str:
@@ -21,7 +21,12 @@ def model_path(wanted: Wanted) -> str:
 
 
 def adapter_path(wanted: Wanted, adapter: Adapter) -> str:
-    return f"{wanted.fleet.spec.cache.path.rstrip('/')}/{wanted.folder}-adapters/{adapter.name}"
+    """A folder that the loader fills. With slots its name changes with the source, so that a replica that has an
+    older version loaded is seen to have one."""
+    folder = f"{wanted.fleet.spec.cache.path.rstrip('/')}/{wanted.folder}-adapters/{adapter.name}"
+    if wanted.fleet.spec.model.adapter_slots is None:
+        return folder
+    return f"{folder}-{fingerprint([adapter.source, adapter.revision])}"
 
 
 def command(wanted: Wanted) -> list[str]:
@@ -58,6 +63,8 @@ def args(wanted: Wanted, *, spot: bool = False, worker: bool = False) -> list[st
     out.append("--enable-prefix-caching" if spec.engine.prefix_caching else "--no-enable-prefix-caching")
     if spec.engine.enforce_eager:
         out.append("--enforce-eager")
+    if spec.pool is not None and spec.pool.sleep:
+        out.append("--enable-sleep-mode")
     return out + list(spec.engine.extra_args)
 
 
@@ -119,6 +126,9 @@ def _memory(wanted: Wanted) -> list[str]:
 
 def _adapters(wanted: Wanted) -> list[str]:
     adapters = wanted.fleet.spec.model.adapters
+    slots = wanted.fleet.spec.model.adapter_slots
+    if slots is not None:
+        return ["--enable-lora", "--max-loras", str(slots)]
     if not adapters:
         return []
     modules = [f"{a.name}={adapter_path(wanted, a)}" for a in adapters]

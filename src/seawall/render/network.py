@@ -23,6 +23,8 @@ from seawall.render.names import (
 from seawall.render.weights import loader_selector, needs_loader
 
 KEDA_NAMESPACE = "keda"
+OPERATOR_NAMESPACE = "seawall-system"
+OPERATOR = {"app.kubernetes.io/name": "seawall-operator"}
 DNS: Object = {
     "to": [
         {
@@ -66,6 +68,8 @@ def engine_policy(wanted: Wanted, group: Group) -> Object:
         callers.append(from_namespace(prometheus_namespace(spec.scaling.prometheus)))
     if spec.gateway.route == "inference-pool":
         callers.append({"podSelector": {"matchLabels": {"app.kubernetes.io/name": "epp"}}})
+    if spec.model.adapter_slots is not None or (spec.pool is not None and spec.pool.sleep):
+        callers.append({**from_namespace(OPERATOR_NAMESPACE), "podSelector": {"matchLabels": OPERATOR}})
     ingress: list[Object] = [{"from": callers, "ports": [{"protocol": "TCP", "port": HTTP_PORT}]}]
     egress: list[Object] = []
     match = {FLEET: wanted.name, "app.kubernetes.io/name": "vllm"}

@@ -51,6 +51,9 @@ def template(wanted: Wanted, pool: Pool = "any", group: str = "stable", *, worke
         "seawall.dev/model": wanted.fleet.served_names[0],
         "cluster-autoscaler.kubernetes.io/safe-to-evict": "true",
     }
+    if wanted.fleet.spec.model.adapter_slots is not None:
+        # Until the operator has seen an adapter on it, it has none: nothing is routed on a guess.
+        annotations["seawall.dev/adapters"] = '{"life": "", "names": []}'
     return {"metadata": {"labels": labels, "annotations": annotations}, "spec": pod}
 
 
@@ -133,6 +136,12 @@ def environment(wanted: Wanted) -> list[Object]:
         env = {k: v for k, v in env.items() if k.startswith(("HOME", "USER", "SEAWALL"))}
     if wanted.plan.gpu == "cpu" and spec.engine.kind == "vllm":
         env["VLLM_CPU_OMP_THREADS_BIND"] = "nobind"
+    # Each opens admin routes of the engine, only where the operator needs them; the NetworkPolicy lets nobody but it
+    # and the gateway in, and the gateway passes them on to nobody.
+    if spec.pool is not None and spec.pool.sleep:
+        env["VLLM_SERVER_DEV_MODE"] = "1"
+    if spec.model.adapter_slots is not None:
+        env["VLLM_ALLOW_RUNTIME_LORA_UPDATING"] = "True"
     env.update(spec.engine.env)
     return [{"name": key, "value": value} for key, value in env.items()]
 

@@ -226,6 +226,10 @@ def _spot(wanted: Wanted) -> Iterator[str]:
 
 def _scaling(wanted: Wanted) -> Iterator[str]:
     scaling = wanted.fleet.spec.scaling
+    if wanted.fleet.spec.pool is not None:
+        if wanted.plan.nodes_per_replica > 1:
+            yield "spec.pool: a replica over several nodes cannot take turns; leave pool out, or use fewer GPUs"
+        return  # the operator scales it
     if scaling.min == 0 and scaling.by == "hpa":
         yield "spec.scaling.min: a plain HPA keeps at least 1; use by: keda-prometheus, or min: 1"
     if scaling.min == 0 and scaling.by == "none":

@@ -25,7 +25,7 @@ def scalers(wanted: Wanted, group: Group) -> list[Object]:
     """The objects that scale this fleet; empty with `by: none` and for a fleet whose size is fixed."""
     half = scaled(wanted)
     by = wanted.fleet.spec.scaling.by
-    if half is None or by == "none":
+    if half is None or by == "none" or wanted.fleet.spec.pool is not None:
         return []
     if by == "hpa":
         return [horizontal(wanted, half)]

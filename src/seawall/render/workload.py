@@ -35,6 +35,8 @@ def halves(wanted: Wanted) -> tuple[Half, ...]:
     fixed = scaling.by == "none"
     if hardware.spot is None:
         count = scaling.min if fixed else None
+        if wanted.fleet.spec.pool is not None:
+            count = 0  # the operator gives it its turns
         return (Half(name=wanted.name, pool="any", replicas=count, min=scaling.min, max=scaling.max),)
     floor = min(hardware.spot.on_demand_floor, scaling.max)
     low, high = max(0, scaling.min - floor), scaling.max - floor
@@ -98,7 +100,8 @@ def strategy(wanted: Wanted) -> Object:
     rollout, spec = wanted.fleet.spec.rollout, wanted.fleet.spec
     if spec.cache.kind == "pvc" and spec.cache.access_mode == "ReadWriteOnce" and spec.engine.kind == "vllm":
         return {"type": "Recreate"}
-    surge, gone = (rollout.max_surge, 0) if spec.hardware.spare_gpus else (0, 1)
+    room = spec.hardware.spare_gpus and spec.pool is None
+    surge, gone = (rollout.max_surge, 0) if room else (0, 1)
     return {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": surge, "maxUnavailable": gone}}
 
 

@@ -227,6 +227,17 @@ def test_a_large_fleet_is_not_starved_by_small_ones_that_come_and_go() -> None:
     assert t < 200
 
 
+def test_who_had_work_a_moment_ago_keeps_room_and_takes_none() -> None:
+    w = world(FleetSeen(name="a"), FleetSeen(name="b"))
+    w.ask("a", 1)
+    w.ask("b", 1)
+    w.run(30)
+    w.ask("b", 0, wanted=1)  # its client gave up waiting
+    w.run(100)
+    assert w.serves("a")
+    assert not w.displaced
+
+
 def test_nobody_is_loaded_who_has_no_work_and_a_floor_is_work() -> None:
     w = world(FleetSeen(name="a"))
     w.ask("a", 0, wanted=1)
@@ -277,6 +288,8 @@ def test_a_higher_priority_never_waits_for_a_lower(seen: list[FleetSeen], room: 
     """Whoever has work and lacks its first replica: what lower priorities keep would not make room for it."""
     decision, _ = decide(replace(ONE, capacity=room), seen, {}, 0.0)
     awake = {t.name: t.awake for t in decision.turns}
+    if any(f.holds > awake[f.name] for f in seen):
+        return  # room is being made: who gets it is seen when it is there
     for f in seen:
         if not (f.wanted and (f.demand or f.lowest)) or awake[f.name] or f.cost > room or f.holds:
             continue

@@ -26,8 +26,9 @@ from seawall.decide.drain import (
 )
 from seawall.drivers.kube import Kube, connect
 from seawall.operator.crd import fleet_crd
+from seawall.operator.engines import COST, DRAINING
 from seawall.operator.lease import Leader
-from seawall.operator.loop import COST, DRAINING, Operator
+from seawall.operator.loop import Operator
 from seawall.operator.manifests import operator_manifests
 from seawall.testing.kube_api import KubeApi
 

@@ -283,7 +283,7 @@ class Router:
         if ask.avoid and t.name in ask.avoid:
             return False
         has = t.replica.adapters
-        return ask.adapter is None or not has or ask.adapter in has
+        return ask.adapter is None or has is None or ask.adapter in has
 
     def _lightest(self, candidates: list[Target], ask: Ask, now: float) -> Picked | None:
         best: Target | None = None

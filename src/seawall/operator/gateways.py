@@ -1,0 +1,63 @@
+"""What the gateways of a namespace say of fleets and replicas: the sum over all of them, from their admin ports."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+from typing import Any
+
+from seawall.drivers.kube import POD, Kube, Select, key_of
+from seawall.errors import SeawallError
+
+ADMIN_PORT = 9090
+GATEWAYS = "app.kubernetes.io/name=seawall-gateway"
+ANSWER_S = 5.0
+
+
+@dataclass
+class Told:
+    """Requests, summed over the gateways that answered."""
+
+    queued: dict[str, int] = field(default_factory=dict)
+    """Fleet -> accepted and not sent yet."""
+    in_flight: dict[str, int] = field(default_factory=dict)
+    """Fleet -> sent to a replica and not finished."""
+    on_replica: dict[str, int] = field(default_factory=dict)
+    """Pod -> in flight."""
+    silent: int = 0
+    """Gateways that run and did not answer: the sums are too low by what they hold."""
+
+
+async def ask(kube: Kube, namespace: str) -> Told:
+    """One list, then one request to each gateway Pod that runs, all at once."""
+    select = Select(POD, namespace, labels=GATEWAYS, fields="status.phase=Running")
+    told = Told()
+
+    async def one(name: str) -> Any:
+        try:
+            async with asyncio.timeout(ANSWER_S):
+                path = POD.path(namespace, f"{name}:{ADMIN_PORT}", "proxy/debug/state")
+                return await kube.request("GET", path)
+        except (SeawallError, TimeoutError, ValueError):
+            return None
+
+    names = [name for _, name in await kube.list(select, key_of)]
+    for answer in await asyncio.gather(*map(one, names)):
+        if not isinstance(answer, dict):
+            told.silent += 1
+            continue
+        for fleet, numbers in _rows(answer.get("fleets")):
+            told.queued[fleet] = told.queued.get(fleet, 0) + _whole(numbers.get("queued"))
+            told.in_flight[fleet] = told.in_flight.get(fleet, 0) + _whole(numbers.get("in_flight"))
+        for pod, numbers in _rows(answer.get("replicas")):
+            told.on_replica[pod] = told.on_replica.get(pod, 0) + _whole(numbers.get("in_flight"))
+    return told
+
+
+def _rows(table: Any) -> list[tuple[str, dict[str, Any]]]:
+    rows = table.items() if isinstance(table, dict) else ()
+    return [(str(k), v) for k, v in rows if isinstance(v, dict)]
+
+
+def _whole(value: Any) -> int:
+    return int(value) if isinstance(value, (int, float)) else 0
