@@ -166,8 +166,8 @@ class Kube:
                     data = await _read(answer, most)
                 finally:
                     await answer.aclose()
-            except httpx.HTTPError as e:
-                if attempt == 3 or method == "POST":
+            except (httpx.HTTPError, OSError) as e:  # TLS alerts of a read come as they are
+                if attempt == 3 or method == "POST" or "CERTIFICATE" in str(e):
                     raise _away(e) from None
                 await asyncio.sleep(0.2 * 2**attempt)
                 continue
@@ -336,7 +336,7 @@ class Kube:
                 failures = 0
                 async for kind, obj in self._events(select, version, span_s * rng.uniform(0.8, 1.0)):
                     yield Changed(key_of(obj), None if kind == "DELETED" else keep(obj))
-            except (ClusterError, httpx.HTTPError, ValueError):
+            except (ClusterError, httpx.HTTPError, OSError, ValueError):
                 failures += 1
             if failures:
                 await asyncio.sleep(min(10.0, 0.2 * 2.0 ** min(failures, 8)) * rng.uniform(0.5, 1.0))
@@ -427,6 +427,10 @@ def _away(e: Exception) -> ClusterError:
         return ClusterError(
             "the API server's certificate is not signed by the kubeconfig's CA.",
             "Make the kubeconfig anew; behind a proxy that re-signs TLS, give its CA as certificate-authority.",
+        )
+    if "ALERT_CERTIFICATE" in str(e) or "ALERT_BAD_CERTIFICATE" in str(e):
+        return ClusterError(
+            "the API server does not answer without a client certificate that it knows.", "Log in again."
         )
     return ClusterError(
         f"the Kubernetes API does not answer ({type(e).__name__}).",

@@ -23,6 +23,7 @@ _CURES: list[tuple[int, str, str]] = [
     (403, r"denied the request|ValidatingAdmissionPolicy", _POLICY),
     (403, r"cannot \w+ resource|forbidden: User|not allowed to", _RBAC),
     (403, "", "See the server's words; `seawall doctor` lists what your role lacks."),
+    (400, r"not support dry run", "`seawall apply --yes` needs no dry run; the webhook should say sideEffects: None."),
     (400, r"denied the request", _POLICY),
     (404, r"^namespaces? ", "Create the namespace, or choose another with --namespace."),
     (404, "", "Install what provides it, or check the namespace."),

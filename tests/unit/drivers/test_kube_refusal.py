@@ -46,6 +46,7 @@ CONFLICT = (
         (403, LIMIT, "LimitRange"),
         (403, VETO, "policy"),
         (400, VETO, "policy"),
+        (400, 'admission webhook "m.x.io" does not support dry run', "apply --yes"),
         (404, 'namespaces "llm" not found', "Create the namespace"),
         (404, "the server could not find the requested resource", "Install"),
         (409, CONFLICT, "--force-conflicts"),
