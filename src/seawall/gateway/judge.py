@@ -5,6 +5,7 @@ status  body says                                      verdict
 500     cannot schedule new futures after shutdown      DRAINING: elsewhere, and out with the replica
 500     EngineDeadError                                 DEAD: the same
 200     finish_reason "abort"                           ABORTED: the same (a drain answers token prompts so)
+200     a message without stop_reason                   ABORTED: the same (what an abort becomes on /v1/messages)
 401/403                                                 LOCKED: the gateway's key is wrong; retrying is no use
 else                                                    PASS: the client's answer
 """
@@ -26,6 +27,8 @@ class Verdict(Enum):
 def judge(status: int, body: bytes) -> Verdict:
     """See the module. `"finish_reason":"abort"` cannot occur inside a JSON string: its quotes would be escaped."""
     if status == 200:
+        if b'"type":"message","role":' in body[:200] and b'"stop_reason":"' not in body:
+            return Verdict.ABORTED
         return Verdict.ABORTED if b'"finish_reason":"abort"' in body else Verdict.PASS
     if status == 503:
         return Verdict.BUSY
