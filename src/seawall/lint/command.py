@@ -70,9 +70,11 @@ class Command:
 
 
 def image_version(image: str) -> Version | None:
-    """The vLLM version that an image's tag names; None when it names none (latest, nightly, a digest alone)."""
+    """The vLLM version that an image's tag names; None when it names none (latest, nightly, a digest alone), and
+    for images that count their own versions (llm-d's, KServe's)."""
     name, _, tag = image.split("@", 1)[0].rpartition(":")
-    return parse_version(tag) if name and re.match(r"v?0\.\d", tag) else None
+    ours = "vllm" in name.rsplit("/", 1)[-1] and re.match(r"v?0\.\d", tag)
+    return parse_version(tag) if ours else None
 
 
 def default_version() -> Version:
@@ -107,6 +109,11 @@ def read_command(container: Node) -> Command | None:
     if texts and texts[0] == "serve":
         words = words[1:]
     return _read(Command("image", anchor), words)
+
+
+def read_args(args: Node, model: tuple[str, Node]) -> Command:
+    """Flags that somebody else's controller hands to `vllm serve MODEL`."""
+    return _read(Command("image", args, positional=[model]), [(n.text(), n) for n in args])
 
 
 def _from_script(script: Node, anchor: Node) -> Command | None:

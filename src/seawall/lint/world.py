@@ -10,7 +10,7 @@ from typing import Any
 
 from seawall.domain.catalog.engines import Version
 from seawall.domain.model import ModelConfig
-from seawall.lint.command import Command, default_version, image_version, read_command
+from seawall.lint.command import Command, default_version, image_version, read_args, read_command
 from seawall.lint.node import Key, Node
 
 SCALED = {"Deployment", "StatefulSet", "LeaderWorkerSet", "InferenceService", "LLMInferenceService"}
@@ -34,6 +34,9 @@ _BARE_SPECS: dict[str, tuple[tuple[Key, ...], ...]] = {
     "InferenceService": (("spec", "predictor"),),
     "LLMInferenceService": (("spec", "template"), ("spec", "worker")),
 }
+_OWN_KINDS = {*_TEMPLATES, *_BARE_SPECS, "RayCluster", "RayService"}
+"""Kinds whose pod templates stand where the tables say. Of other kinds only what is present is judged, and so of
+LLMInferenceService, into which KServe merges probes, hooks and security from its presets."""
 
 
 Models = Callable[[str, str | None], ModelConfig | None]
@@ -323,10 +326,28 @@ def _workloads(obj: Obj, default: Version) -> Iterator[Workload]:
             if command is not None:
                 tag = image_version(node["image"].text())
                 engines.append(Container(node, command, tag or default, tag is not None))
-        if not engines and obj.kind == "InferenceService":
-            engines = _kserve(pod, default)
+        engines = engines or _wrapped(obj, pod, default)
         if engines:
-            yield Workload(obj, pod, labels, engines, obj.fragment)
+            partial = obj.fragment or obj.kind not in _OWN_KINDS or obj.kind == "LLMInferenceService"
+            yield Workload(obj, pod, labels, engines, partial)
+    if obj.kind == "Model" and obj.api.startswith("kubeai.org/") and obj.spec["engine"].text() == "VLLM":
+        url = obj.spec["url"]
+        command = read_args(obj.spec["args"], (url.text().removeprefix("hf://"), url))
+        yield Workload(obj, obj.spec, {}, [Container(obj.spec, command, default, pinned=False)], partial=True)
+
+
+def _wrapped(obj: Obj, pod: Node, default: Version) -> list[Container]:
+    """Containers in which a controller starts vLLM by itself: their options are unknown, the rest is not."""
+    if obj.kind == "InferenceService":
+        return _kserve(pod, default)
+    llm = obj.kind == "LLMInferenceService" and pod.path[-1:] == ("template",)
+    serve = obj.node.at("spec", "serveConfigV2").text()
+    if not llm and not (obj.kind in ("RayService", "RayCluster") and re.search("ray.serve.llm|vllm", serve)):
+        return []
+    found = [
+        Container(n, Command("wrapper", n, known_flags=False), default, False) for n in pod["containers"]
+    ]
+    return [c for c in found if c.name == "main" or c.gpus[0]]
 
 
 def _kserve(predictor: Node, default: Version) -> list[Container]:
@@ -354,3 +375,21 @@ def pod_specs(obj: Obj) -> Iterator[tuple[Node, dict[str, str]]]:
     for template in templates:
         if template["spec"]:
             yield template["spec"], {k: v.text() for k, v in template.at("metadata", "labels").items()}
+    if obj.kind not in _OWN_KINDS:
+        yield from _somewhere(node)
+
+
+def _somewhere(root: Node) -> Iterator[tuple[Node, dict[str, str]]]:
+    """Pod templates inside kinds that we do not know (roles of a StormService, replicated jobs of a JobSet)."""
+    stack = [root]
+    seen: set[int] = set()
+    while stack:
+        node = stack.pop()
+        if id(node) in seen:
+            continue
+        seen.add(id(node))
+        spec = node["spec"]
+        if any(c["image"] for c in spec["containers"]):
+            yield spec, {k: v.text() for k, v in node.at("metadata", "labels").items()}
+            continue
+        stack += [n for n in (*node, *(n for _, n in node.items())) if n.value is None]

@@ -9,11 +9,12 @@ from __future__ import annotations
 import copy
 import json
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from seawall import __version__
 from seawall.render.files import by_file
+from seawall.render.images import gateway_image
 from seawall.render.inputs import Object, Rendering, Wanted
 from seawall.render.names import FLEET
 from seawall.render.workload import scaled
@@ -33,6 +34,16 @@ class Knob:
     values: tuple[str, ...]
     schema: str
     """JSON type."""
+    limits: Object = field(default_factory=dict)
+    """What JSON Schema asks of the value besides."""
+
+
+GATEWAY_IMAGE = ("gateway", "image")
+AMOUNT = {"pattern": r"^[0-9]+(\.[0-9]+)?(m|[kMGT]|[KMGT]i)?$"}
+PINNED = {
+    "pattern": r"(@sha256:[0-9a-f]{64}|:[A-Za-z0-9_][A-Za-z0-9._-]*)$",
+    "not": {"pattern": ":latest$"},
+}
 
 
 def chart_files(rendering: Rendering) -> dict[str, str]:
@@ -55,7 +66,7 @@ def chart_files(rendering: Rendering) -> dict[str, str]:
     out = {
         "Chart.yaml": _chart(rendering),
         "values.yaml": _values_text(values),
-        "values.schema.json": json.dumps(_schema(values), indent=2) + "\n",
+        "values.schema.json": json.dumps(_schema(values, knobs), indent=2) + "\n",
         "templates/NOTES.txt": _notes(rendering),
     }
     for name, objects in by_file(rendering.objects).items():
@@ -70,44 +81,80 @@ def _key(obj: Object) -> tuple[str, str]:
 
 def _knobs(rendering: Rendering) -> list[Knob]:
     out: list[Knob] = []
-
-    def add(obj: Object, place: Path, values: tuple[str, ...], schema: str) -> None:
-        kind, name = _key(obj)
-        if _get(obj, place) is not None:
-            out.append(Knob(kind=kind, name=name, place=place, values=values, schema=schema))
-
-    gateway = rendering.group.gateway
+    index = {_key(o): o for o in rendering.objects}
     for obj in rendering.objects:
-        kind = obj["kind"]
         fleet = obj["metadata"].get("labels", {}).get(FLEET)
         base: tuple[str, ...] = ("fleets", fleet) if fleet else ("gateway",)
-        side = "canary" if obj["metadata"].get("labels", {}).get("seawall.dev/group") == "canary" else ""
-        own = (*base, side) if side else base
-        if kind == "Deployment":
-            container: Path = ("spec", "template", "spec", "containers", 0)
-            add(obj, (*container, "image"), (*own, "image"), "string")
-            for what in ("cpu", "memory"):
-                for bound in ("requests", "limits"):
-                    add(obj, (*container, "resources", bound, what), (*own, "resources", what), "string")
-            for n, init in enumerate(obj["spec"]["template"]["spec"].get("initContainers", [])):
-                if init["name"] == "weights":
-                    place: Path = ("spec", "template", "spec", "initContainers", n, "image")
-                    add(obj, place, (*own, "image"), "string")
-            if "replicas" in obj["spec"] and fleet:
-                pool = obj["spec"]["selector"]["matchLabels"].get("seawall.dev/pool", "any")
-                values = (*own, "floor") if pool == "floor" and not side else (*own, "replicas")
-                add(obj, ("spec", "replicas"), values, "integer")
-        elif kind == "ScaledObject":
-            add(obj, ("spec", "minReplicaCount"), (*base, "autoscaling", "min"), "integer")
-            add(obj, ("spec", "maxReplicaCount"), (*base, "autoscaling", "max"), "integer")
-        elif kind == "HorizontalPodAutoscaler":
-            at = base if obj["metadata"]["name"] == gateway else (*base, "autoscaling")
-            add(obj, ("spec", "minReplicas"), (*at, "min"), "integer")
-            add(obj, ("spec", "maxReplicas"), (*at, "max"), "integer")
-        elif kind == "PersistentVolumeClaim":
-            add(obj, ("spec", "storageClassName"), (*base, "storage", "class"), "string")
-            add(obj, ("spec", "resources", "requests", "storage"), (*base, "storage", "size"), "string")
-    return out
+        match obj["kind"]:
+            case "Deployment":
+                found = _of_deployment(obj, base)
+            case "Job":
+                found = _of_pulls(obj, "containers")
+            case "ScaledObject" | "HorizontalPodAutoscaler":
+                found = _of_scaler(obj, base)
+            case "PersistentVolumeClaim":
+                at: Path = ("spec", "resources", "requests", "storage")
+                found = [
+                    _knob(obj, ("spec", "storageClassName"), (*base, "storage", "class")),
+                    _knob(obj, at, (*base, "storage", "size"), limits=AMOUNT),
+                ]
+            case _:
+                found = []
+        out += [k for k in found if _get(obj, k.place) is not None]
+    own = gateway_image(rendering.group)
+    return [k for k in out if k.values != GATEWAY_IMAGE or _get(index[k.kind, k.name], k.place) == own]
+
+
+def _knob(
+    obj: Object,
+    place: Path,
+    values: tuple[str, ...],
+    schema: str = "string",
+    limits: Object | None = None,
+) -> Knob:
+    kind, name = _key(obj)
+    return Knob(kind=kind, name=name, place=place, values=values, schema=schema, limits=limits or {})
+
+
+def _of_deployment(obj: Object, base: tuple[str, ...]) -> list[Knob]:
+    """The on-demand floor of a spot fleet is no knob: the scaler's query counts on it."""
+    labels, pod = obj["metadata"]["labels"], obj["spec"]["template"]["spec"]
+    own = (*base, "canary") if labels.get("seawall.dev/group") == "canary" else base
+    container: Path = ("spec", "template", "spec", "containers", 0)
+    out = [_knob(obj, (*container, "image"), (*own, "image"), limits=PINNED)]
+    for what in ("cpu", "memory"):
+        for bound in ("requests", "limits"):
+            place = (*container, "resources", bound, what)
+            out.append(_knob(obj, place, (*own, "resources", what), limits=AMOUNT))
+    for n, init in enumerate(pod.get("initContainers", [])):
+        if init["name"] == "weights":
+            at: Path = ("spec", "template", "spec", "initContainers", n, "image")
+            out.append(_knob(obj, at, (*own, "image"), limits=PINNED))
+    pool = obj["spec"]["selector"]["matchLabels"].get("seawall.dev/pool", "any")
+    if labels.get(FLEET) and (pool != "floor" or own != base):
+        out.append(_knob(obj, ("spec", "replicas"), (*own, "replicas"), "integer"))
+    return [*out, *_of_pulls(obj, "initContainers")]
+
+
+def _of_pulls(obj: Object, where: str) -> list[Knob]:
+    """`seawall pull` runs from the gateway's image: one registry to mirror it to, one place to name it."""
+    return [
+        _knob(obj, ("spec", "template", "spec", where, n, "image"), GATEWAY_IMAGE, limits=PINNED)
+        for n, container in enumerate(obj["spec"]["template"]["spec"].get(where, []))
+        if container.get("command") == ["seawall", "pull"]
+    ]
+
+
+def _of_scaler(obj: Object, base: tuple[str, ...]) -> list[Knob]:
+    """Scale to zero is a choice of the Fleet, not of a value: triggers and queue timeouts depend on it."""
+    keda, spec = obj["kind"] == "ScaledObject", obj["spec"]
+    at = (*base, "autoscaling") if base[0] == "fleets" else base
+    low, high = ("minReplicaCount", "maxReplicaCount") if keda else ("minReplicas", "maxReplicas")
+    least = 0 if spec[low] == 0 else 2 if base[0] == "gateway" else 1
+    return [
+        _knob(obj, ("spec", low), (*at, "min"), "integer", {"minimum": least}),
+        _knob(obj, ("spec", high), (*at, "max"), "integer", {"minimum": max(1, least)}),
+    ]
 
 
 def _get(obj: Any, place: Path) -> Any:
@@ -138,11 +185,25 @@ def _template(obj: Object, knobs: list[Knob], rendering: Rendering) -> str:
     for n, knob in enumerate(knobs):
         pipe = " | quote" if knob.schema == "string" else " | int"
         text = text.replace(f'"@@{n}@@"', "{{ " + _reference(knob.values) + pipe + " }}")
+    text = _own_name(obj, knobs, text)
     condition = _condition(obj)
     text = _own_replicas(obj, text, rendering)
     if condition:
         return f"{{{{- if {condition} }}}}\n---\n{text}{{{{- end }}}}\n"
     return f"---\n{text}"
+
+
+def _own_name(obj: Object, knobs: list[Knob], text: str) -> str:
+    """A Job cannot be changed: with another image it has another name."""
+    image = next((k for k in knobs if obj["kind"] == "Job"), None)
+    if image is None:
+        return text
+    name, value, default = obj["metadata"]["name"], _reference(image.values), _get(obj, image.place)
+    other = f'printf "%s-%s" {json.dumps(name[:56].rstrip("-"))} ({value} | sha256sum | trunc 6)'
+    chosen = (
+        f"{{{{ if eq {value} {json.dumps(default)} }}}}{name}{{{{ else }}}}{{{{ {other} }}}}{{{{ end }}}}"
+    )
+    return text.replace(f"\n  name: {name}\n", f"\n  name: {chosen}\n", 1)
 
 
 def _condition(obj: Object) -> str | None:
@@ -194,18 +255,19 @@ def _values_text(values: Object) -> str:
     return head + dump(values)
 
 
-def _schema(value: Any) -> Object:
+def _schema(value: Any, knobs: list[Knob], path: tuple[str, ...] = ()) -> Object:
     if isinstance(value, dict):
         return {
             "type": "object",
-            "properties": {k: _schema(v) for k, v in value.items()},
+            "properties": {k: _schema(v, knobs, (*path, k)) for k, v in value.items()},
             "additionalProperties": False,
         }
+    limits = next((k.limits for k in knobs if k.values == path), {})
     if isinstance(value, bool):
         return {"type": "boolean"}
     if isinstance(value, int):
-        return {"type": "integer", "minimum": 0}
-    return {"type": "string", "minLength": 1}
+        return {"type": "integer", "minimum": 0, **limits}
+    return {"type": "string", "minLength": 1, **limits}
 
 
 def _notes(rendering: Rendering) -> str:

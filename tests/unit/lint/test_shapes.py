@@ -240,3 +240,94 @@ def test_overlays_of_one_object_are_one(
     both = sources(good)
     add_text(both, "prod.yaml", good)
     assert check(both, options).findings == []
+
+
+KUBEAI = """
+apiVersion: kubeai.org/v1
+kind: Model
+metadata: {name: small}
+spec:
+  url: hf://Qwen/Qwen3-8B
+  engine: VLLM
+  args: [--max-model-len=16384, --swap-space=4]
+  resourceProfile: nvidia-gpu-l4:1
+"""
+STORM = """
+apiVersion: orchestration.aibrix.ai/v1alpha1
+kind: StormService
+metadata: {name: pd}
+spec:
+  template:
+    spec:
+      roles:
+      - name: decode
+        template:
+          metadata: {labels: {role: decode}}
+          spec:
+            containers:
+            - name: decode
+              image: vllm/vllm-openai:v0.32.0
+              command: [sh, -c]
+              args: ["exec vllm serve /models/x --swap-space 4"]
+"""
+LLM = """
+apiVersion: serving.kserve.io/v1alpha1
+kind: LLMInferenceService
+metadata: {name: small}
+spec:
+  model: {uri: "hf://Qwen/Qwen3-8B"}
+  template:
+    containers:
+    - name: main
+      image: vllm/vllm-openai:latest
+      resources: {limits: {nvidia.com/gpu: 1}}
+"""
+RAY = """
+apiVersion: ray.io/v1
+kind: RayService
+metadata: {name: small}
+spec:
+  serveConfigV2: |
+    applications: [{name: llm, import_path: "ray.serve.llm:build_openai_app"}]
+  rayClusterConfig:
+    headGroupSpec: {template: {spec: {containers: [{name: head, image: "rayproject/ray-llm:2.46.0"}]}}}
+    workerGroupSpecs:
+    - template:
+        spec:
+          containers:
+          - {name: worker, image: "rayproject/ray-llm:2.46.0", resources: {limits: {nvidia.com/gpu: 1}}}
+"""
+
+
+@pytest.mark.parametrize(
+    ("text", "finding"),
+    [
+        (KUBEAI, "engine/removed-flag"),
+        (STORM, "engine/removed-flag"),
+        (LLM, "engine/image-not-pinned"),
+        (RAY, "security/root"),
+    ],
+)
+def test_servers_that_a_controller_starts(text: str, finding: str, lint: Callable[[str], Report]) -> None:
+    report = lint(text)
+    assert report.workloads == 1
+    assert finding in {f.rule for f in report.findings}
+
+
+@pytest.mark.parametrize("text", [KUBEAI, STORM, LLM])
+def test_what_a_controller_adds_is_not_missed(text: str, lint: Callable[[str], Report]) -> None:
+    absent = (
+        "probes/no-",
+        "shutdown/no-",
+        "security/root",
+        "security/privileges",
+        "network/no-",
+        "scheduling/no-",
+    )
+    assert [f.rule for f in lint(text).findings if f.rule.startswith(absent)] == []
+
+
+def test_a_version_that_is_not_vllms_own_says_nothing_of_flags(lint: Callable[[str], Report]) -> None:
+    """llm-d counts its own releases: its v0.3.0 is not vLLM 0.3."""
+    report = lint(deployment("command: [vllm, serve, Qwen/Qwen3-8B]", "ghcr.io/llm-d/llm-d-cuda:v0.3.0"))
+    assert "shutdown/aborts-streams" in {f.rule for f in report.findings}

@@ -93,6 +93,40 @@ def test_helm_knobs_turn_and_the_schema_refuses_wrong_ones(
         run("helm", "template", "x", str(folder), "--set", "fleets.llama-70b.imgae=x")
     with pytest.raises(AssertionError, match=r"got string, want integer|Invalid type"):
         run("helm", "template", "x", str(folder), "--set", "gateway.min=many")
+    for wrong in (
+        "gateway.image=mirror/seawall:latest",
+        "fleets.llama-70b.image=mirror/vllm",
+        "fleets.llama-70b.autoscaling.min=0",
+        "fleets.llama-70b.resources.memory=lots",
+    ):
+        with pytest.raises(AssertionError, match=r"does not match pattern|minimum|not. failed"):
+            run("helm", "template", "x", str(folder), "--set", wrong)
+
+
+def test_a_mirrored_gateway_image_reaches_the_loader_as_another_job(
+    llama: str, group: Callable[..., Any], tmp_path: Path, run: Callable[..., str]
+) -> None:
+    """A Job cannot be changed, so `helm upgrade` with another image has to make another."""
+    from seawall.render.everything import render
+
+    rendering = render(group(llama))
+    folder = write(pack(rendering, "helm"), tmp_path)
+    image = "mirror.example.com:5000/seawall:1"
+    objects = documents(run("helm", "template", "x", str(folder), "--set", f"gateway.image={image}"))
+    (job,) = [o for o in objects if o["kind"] == "Job"]
+    assert {c["image"] for c in job["spec"]["template"]["spec"]["containers"]} == {image}
+    (before,) = [o for o in rendering.objects if o["kind"] == "Job"]
+    assert job["metadata"]["name"].startswith(before["metadata"]["name"] + "-")
+    assert len(job["metadata"]["name"]) <= 63
+
+
+def test_the_on_demand_floor_is_no_knob(llama: str, group: Callable[..., Any], tmp_path: Path) -> None:
+    """The scaler's query takes the floor's replicas off the demand: both come from the Fleet."""
+    from seawall.render.everything import render
+
+    text = llama.replace("cloud: gke", "cloud: gke, spot: {onDemandFloor: 1}")
+    values = pack(render(group(text)), "helm")["values.yaml"]
+    assert "floor" not in values
 
 
 def test_argocd_syncs_in_waves_and_leaves_replicas_alone(
