@@ -1,10 +1,11 @@
 """The gateway against its peers: vllm-router (Rust), nginx and HAProxy, one worker each, on the same load.
 
-    bench/gateway.py [--quick] [--json] [--peers seawall,bare,vllm-router,nginx,haproxy]
+    bench/gateway.py [--quick] [--json] [--peers seawall,resume-off,bare,vllm-router,nginx,haproxy]
 
 Rounds are shuffled between peers. CPU is user+system of the proxy's process tree, in ns, by the kernel's clock of
-each process. Ours runs with all it has switched on: token ids recorded, admission, metrics, audit lines. `bare` is
-bench/gateway_bare.py, the same building blocks without a single feature: the difference is what our features cost.
+each process. Ours runs with all it has switched on: token ids recorded, admission, metrics, audit lines; `resume-off`
+(only if named) keeps no record of streams. `bare` is bench/gateway_bare.py, the same building blocks without a
+single feature: the difference is what our features cost.
 vllm-router comes from PyPI into a venv in the cache; nginx and HAProxy are Debian's (a missing one is installed when
 root, else skipped and said so).
 The upstream is canned and far cheaper than any proxy; for the kills it is the simulated engine.
@@ -133,10 +134,11 @@ class Peer:
         self.p50: list[float] = []
         self.p99: list[float] = []
         self.rss_1000 = 0.0
+        self.deaf_mb = 0.0
 
 
-def start_seawall(stack: ExitStack, tmp: Path, upstreams: list[int]) -> Peer:
-    (tmp / "fleet.yaml").write_text(SPEC)
+def start_seawall(stack: ExitStack, tmp: Path, upstreams: list[int], more: str = "") -> Peer:
+    (tmp / "fleet.yaml").write_text(SPEC.replace("4096", "4096" + more))
     urls = ",".join(f"http://127.0.0.1:{p}" for p in upstreams)
     argv = [str(BIN / "seawall"), "gateway", str(tmp / "fleet.yaml"), "--discovery", f"static:{urls}"]
     argv += ["--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--audit", str(tmp / "audit.log")]
@@ -144,6 +146,14 @@ def start_seawall(stack: ExitStack, tmp: Path, upstreams: list[int]) -> Peer:
     assert p.stdout is not None
     port = int(p.stdout.readline().split()[3].rpartition(":")[2])
     return Peer("seawall", port, p.pid)
+
+
+def start_forgetful(stack: ExitStack, tmp: Path, upstreams: list[int]) -> Peer:
+    """Ours without a record of what streams have sent (`resume: off`)."""
+    (tmp / "off").mkdir()
+    peer = start_seawall(stack, tmp / "off", upstreams, ', resume: "off"')
+    peer.name = "resume-off"
+    return peer
 
 
 def start_bare(stack: ExitStack, tmp: Path, upstreams: list[int]) -> Peer:
@@ -203,6 +213,7 @@ def start_haproxy(stack: ExitStack, tmp: Path, upstreams: list[int]) -> Peer | N
 
 STARTERS: dict[str, Callable[[ExitStack, Path, list[int]], Peer | None]] = {
     "seawall": start_seawall,
+    "resume-off": start_forgetful,
     "bare": start_bare,
     "vllm-router": start_router,
     "nginx": start_nginx,
@@ -240,6 +251,16 @@ async def thousand_streams(peer: Peer) -> float:
     _, lost = running.result()
     assert not lost, f"{peer.name}: {lost} of 1,000 streams lost"
     return most
+
+
+async def not_reading(peer: Peer) -> float:
+    """MB that 20 clients cost who ask for 20 MB each and do not read."""
+    before = rss_mb(peer.pid)
+    conns = await load.deaf(peer.port, 20, 2.0)
+    grown = rss_mb(peer.pid) - before
+    for c in conns:
+        c.transport.abort()
+    return grown
 
 
 async def kill(tmp: Path, streams: int = 40) -> dict[str, int]:
@@ -303,10 +324,11 @@ async def run(args: argparse.Namespace) -> dict[str, float]:
         for peer in peers:
             await load.json_load(peer.port, 0.3)
         for _ in range(2 if args.quick else 7):
-            await one_round(peers, ports[0], 0.8 if args.quick else 2.0, rng)
+            await one_round(peers, ports[0], 0.5 if args.quick else 2.0, rng)
         for peer in peers:
             if peer.name == "seawall" or not args.quick:
                 peer.rss_1000 = await thousand_streams(peer)
+                peer.deaf_mb = await not_reading(peer)
         killed = await kill(tmp) if "seawall" in args.peers else {}
     return report(peers, skipped, killed)
 
@@ -316,14 +338,16 @@ def report(peers: list[Peer], skipped: list[str], killed: dict[str, int]) -> dic
         return statistics.median(values) if values else float("nan")
 
     print(
-        f"{'peer':12} {'us/request':>16} {'us/chunk 64@20':>18} {'added p50':>10} {'p99 ms':>8} {'MB at 1000':>11}",
+        f"{'peer':12} {'us/request':>16} {'us/chunk 64@20':>18} {'added p50':>10} {'p99 ms':>8} {'MB at 1000':>11}"
+        f" {'20 deaf':>8}",
         file=sys.stderr,
     )
     for p in peers:
         spread = [f"{mid(v):6.1f} [{min(v):.0f}-{max(v):.0f}]" for v in (p.cpu_request, p.cpu_chunk)]
         rss = f"{p.rss_1000:.0f}" if p.rss_1000 else "-"
         print(
-            f"{p.name:12} {spread[0]:>16} {spread[1]:>18} {mid(p.p50):10.2f} {mid(p.p99):8.2f} {rss:>11}",
+            f"{p.name:12} {spread[0]:>16} {spread[1]:>18} {mid(p.p50):10.2f} {mid(p.p99):8.2f} {rss:>11}"
+            f" {p.deaf_mb:8.1f}",
             file=sys.stderr,
         )
     for name in skipped:
@@ -342,6 +366,7 @@ def report(peers: list[Peer], skipped: list[str], killed: dict[str, int]) -> dic
         "added_p50_ms": round(mid(us.p50), 3),
         "added_p99_ms": round(mid(us.p99), 3),
         "rss_mb_1000_streams": round(us.rss_1000, 1),
+        "mb_20_clients_not_reading": round(us.deaf_mb, 1),
         **killed,
     }
     return out
@@ -351,7 +376,7 @@ def main() -> None:
     args = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     args.add_argument("--quick", action="store_true", help="2 short rounds, within 60 s")
     args.add_argument("--json", action="store_true", help="one JSON object on standard output")
-    args.add_argument("--peers", default=",".join(STARTERS))
+    args.add_argument("--peers", default="seawall,bare,vllm-router,nginx,haproxy")
     parsed = args.parse_args()
     result = uvloop.run(run(parsed))
     if parsed.json:

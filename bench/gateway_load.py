@@ -68,6 +68,9 @@ def event(i: int, ids: bool) -> bytes:
 
 
 EVENTS = {ids: [event(i, ids) for i in range(CHUNKS)] for ids in (False, True)}
+BLOCK = b"".join(EVENTS[True][1:-1])
+FLOOD = 800
+"""Blocks of a flood: 20 MB."""
 END = framed(b"data: [DONE]\n\n") + b"0\r\n\r\n"
 
 
@@ -81,6 +84,8 @@ class Upstream(asyncio.Protocol):
         self.held = b""
         self.at = 0
         self.ids = False
+        self.flood = 0
+        self.full = False
 
     def connection_lost(self, exc: Exception | None) -> None:
         Upstream.streams.discard(self)
@@ -101,12 +106,29 @@ class Upstream(asyncio.Protocol):
         body, self.held = self.held[top + 4 :], b""
         if not body or head.startswith(b"get"):
             self.transport.write(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}")
+        elif b'"user":"flood"' in body:
+            self.transport.write(STREAM_HEAD)
+            self.flood = FLOOD
+            self.pour()
         elif b'"stream":true' in body or b'"stream": true' in body:
             self.at, self.ids = 0, b"return_token_ids" in body
             self.transport.write(STREAM_HEAD)
             Upstream.streams.add(self)
         else:
             self.transport.write(JSON_ANSWER)
+
+    def pour(self) -> None:
+        """A flood: as fast as the reader takes it."""
+        while self.flood and not self.full:
+            self.flood -= 1
+            self.transport.write(BLOCK)
+
+    def pause_writing(self) -> None:
+        self.full = True
+
+    def resume_writing(self) -> None:
+        self.full = False
+        self.pour()
 
 
 async def tick() -> None:
@@ -137,7 +159,7 @@ class Caller(asyncio.Protocol):
         self.chunks = 0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self.transport = transport
+        self.transport: asyncio.Transport = transport  # type: ignore[assignment]  # typed as the base class
 
     def connection_lost(self, exc: Exception | None) -> None:
         if self.done is not None and not self.done.done():
@@ -214,6 +236,19 @@ async def stream_load(port: int, streams: int, rounds: int = 1) -> tuple[int, in
     for c in conns:
         c.transport.close()
     return sum(c.chunks for c in conns), lost
+
+
+async def deaf(port: int, clients: int, seconds: float) -> list[Caller]:
+    """So many clients ask for 20 MB each and read nothing for so long."""
+    conns = await callers(port, clients)
+    body = request(port, True).replace(b'"stream":true', b'"stream":true,"user":"flood"')
+    size = len(body.partition(b"\r\n\r\n")[2])
+    head, _, rest = body.partition(b"content-length: ")
+    for c in conns:
+        c.transport.pause_reading()
+        c.transport.write(head + b"content-length: %d\r\n" % size + rest.partition(b"\r\n")[2])
+    await asyncio.sleep(seconds)
+    return conns
 
 
 async def latencies(port: int, seconds: float, rate: float = 200.0) -> list[float]:
