@@ -9,6 +9,8 @@ Nothing of a request may be logged here.
 from __future__ import annotations
 
 import asyncio
+import fcntl
+import termios
 from collections import deque
 from typing import Any
 
@@ -28,6 +30,9 @@ HEAD_S = 10.0
 BODY_S = 30.0
 """Between two reads of a body."""
 IDLE_S = 75.0
+LINGER_S = 1.0
+"""A draining gateway closes a connection that is idle for so long: a client that is between two requests, or has just
+connected, sends its next one here and is told to close."""
 KNOWN_METHODS = (b"GET", b"POST", b"HEAD", b"OPTIONS")
 
 
@@ -42,6 +47,7 @@ class Client(asyncio.Protocol):
         "_headers_seen",
         "_high_water",
         "_in_head",
+        "_last",
         "_parser",
         "_parsing",
         "_queue",
@@ -78,6 +84,8 @@ class Client(asyncio.Protocol):
         self._head_bytes = 0
         self._headers_seen = 0
         self._in_head = False
+        self._last = False
+        """The head of the present answer said `connection: close`."""
         self._refusing = False
         self._read_paused = False
         self._body_bytes = 0
@@ -329,7 +337,7 @@ class Client(asyncio.Protocol):
         transport = self.transport
         if transport is None:
             return
-        if request is None or not request.keep or self.handler.closing:
+        if request is None or not request.keep or self._last:
             transport.close()
             return
         self.since = self.loop.time()
@@ -392,7 +400,7 @@ class Client(asyncio.Protocol):
         elif self._parsing is not None:
             if waited > BODY_S:
                 self.refuse_connection(Refusal(408, "slow_body", "The request's body took too long."))
-        elif waited > IDLE_S or self.handler.closing:
+        elif waited > (LINGER_S if self.handler.closing else IDLE_S) and not _unread(self.transport):
             self.transport.close()
 
     def _too_large(self) -> Refusal:
@@ -401,7 +409,7 @@ class Client(asyncio.Protocol):
 
     def _head(self, status: int, content_type: bytes, length: int | None, extra: bytes = b"") -> bytes:
         request = self._busy
-        close = request is None or not request.keep or self.handler.closing
+        close = self._last = request is None or not request.keep or self.handler.closing
         if request is not None and request.id:
             extra += b"x-request-id: " + request.id + b"\r\n"
         if request is not None and request.http10 and not close:
@@ -411,6 +419,12 @@ class Client(asyncio.Protocol):
     def _write(self, data: bytes) -> None:
         if self.transport is not None and data:
             self.transport.write(data)
+
+
+def _unread(transport: asyncio.Transport) -> bool:
+    """The kernel holds bytes that we have not read yet: a close would reset the request that they begin."""
+    sock = transport.get_extra_info("socket")
+    return sock is not None and any(fcntl.ioctl(sock.fileno(), termios.FIONREAD, bytes(4)))
 
 
 def _has_body(headers: dict[bytes, bytes]) -> bool:

@@ -7,11 +7,14 @@ SIGHUP, or a changed spec file: the specs are read again and nothing in flight n
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import ctypes
 import gc
 import logging
 import signal
 import socket
 import ssl
+import struct
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -32,6 +35,10 @@ from seawall.gateway.metrics import Line
 from seawall.gateway.probe import Prober, healthy, serves
 
 log = logging.getLogger("seawall.gateway")
+BACKLOG = 4096
+ATTACH_REUSEPORT_CBPF, BPF_RETURN = 51, 0x06
+HAND_OVER_S = 0.2
+"""Between giving new connections to the next gateway and closing: longer than a handshake."""
 SWEEP_S = 0.05
 WATCH_S = 0.2
 EVERY = 5
@@ -84,7 +91,8 @@ def read_specs(paths: Iterable[Path]) -> list[Fleet]:
 
 
 def bind(address: str, what: str) -> socket.socket:
-    """A listening socket with SO_REUSEPORT, so that a new gateway can take over from an old one."""
+    """A socket with SO_REUSEPORT, so that a new gateway can take over from an old one. It does not listen yet: who
+    listens before it serves would be given connections that wait."""
     host, _, port = address.rpartition(":")
     host = host.strip("[]") or "0.0.0.0"
     if not port.isdigit() or int(port) > 65535:
@@ -96,7 +104,6 @@ def bind(address: str, what: str) -> socket.socket:
         if hasattr(socket, "SO_REUSEPORT"):
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         sock.bind((host, int(port)))
-        sock.listen(4096)
     except OSError as e:
         sock.close()
         raise InputError(
@@ -105,6 +112,20 @@ def bind(address: str, what: str) -> socket.socket:
         ) from None
     sock.setblocking(False)
     return sock
+
+
+def steer_away(sock: socket.socket) -> None:
+    """From now on the kernel gives new connections to the other listener of this port, if there is one: the close of
+    a listening socket resets those that wait in its own queue.
+
+    A classic BPF program that returns 1, the newer of two; without a second listener the kernel ignores it. See
+    SO_ATTACH_REUSEPORT_CBPF in socket(7); `struct sock_filter` is (u16 code, u8 jt, u8 jf, u32 k).
+    """
+    program = ctypes.create_string_buffer(struct.pack("HBBI", BPF_RETURN, 0, 0, 1))
+    with contextlib.suppress(OSError):  # not Linux: the old race, no worse
+        sock.setsockopt(
+            socket.SOL_SOCKET, ATTACH_REUSEPORT_CBPF, struct.pack("HP", 1, ctypes.addressof(program))
+        )
 
 
 def server_context(cert: Path | None, key: Path | None) -> ssl.SSLContext:
@@ -174,7 +195,9 @@ class Server:
             helpers = [background.create_task(self._sweep()), background.create_task(self._watch(tls))]
             helpers += await self._discover(background)
             high = HIGH_WATER if "back-pressure" not in s.without else 2**30
-            front = await loop.create_server(lambda: Client(app, loop, high), sock=listening, ssl=tls)
+            front = await loop.create_server(
+                lambda: Client(app, loop, high), sock=listening, ssl=tls, backlog=BACKLOG
+            )
             back = await loop.create_server(lambda: Client(self.admin, loop), sock=admin)
             _calm_collector()
             self._ready(_url(listening, tls is not None), _url(admin, False))
@@ -229,13 +252,15 @@ class Server:
         """Stops listening, lets what runs finish within the grace, tells clients to go elsewhere."""
         app, loop = self.app, asyncio.get_running_loop()
         app.closing = True
-        for _ in range(3):  # connections that the kernel has taken already would be reset by the close
-            await asyncio.sleep(0)
+        until = loop.time() + self.settings.grace_s
+        if self._board is None:  # workers come and go one by one, and the others are many
+            steer_away(self._spare)
+        await asyncio.sleep(HAND_OVER_S)  # handshakes that began with us end with us
         front.close()
         await self._accept_rest()
-        until = loop.time() + self.settings.grace_s
-        app.sweep_clients(loop.time())
-        while any(f.active for f in app.fleets.values()) and loop.time() < until:
+        # A client may be sending its next request on an idle connection: only quiet ones are closed, again and again.
+        while (app.clients or any(f.active for f in app.fleets.values())) and loop.time() < until:
+            app.sweep_clients(loop.time())
             await asyncio.sleep(0.02)
         left = [e for f in app.fleets.values() for e in f.active]
         if left:

@@ -7,6 +7,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+from seawall.gateway.server import HAND_OVER_S
+
 
 async def until(condition: Any, seconds: float = 5.0) -> None:
     for _ in range(int(seconds / 0.01)):
@@ -78,7 +80,7 @@ async def test_a_stop_finishes_what_runs_and_refuses_new_connections(start: Any,
     asked = asyncio.ensure_future(gateway.complete(stream=True))
     await until(lambda: engine.open == 1)
     gateway.server.stop()
-    await asyncio.sleep(0.1)
+    await asyncio.sleep(2 * HAND_OVER_S)
     assert (await gateway.get("/readyz", admin=True))[0] == 503
     assert (await gateway.state())["draining"] is True
     try:
@@ -89,6 +91,26 @@ async def test_a_stop_finishes_what_runs_and_refuses_new_connections(start: Any,
     engine.gate.set()
     status, headers, body = await asked
     assert status == 200 and headers["cut"] == "False" and b"[DONE]" in body
+    assert await gateway.task == 0
+
+
+async def test_a_client_between_two_requests_is_answered_while_the_gateway_drains(
+    start: Any, engine: Any
+) -> None:
+    gateway = await start(engine)
+    reader, writer = await asyncio.open_connection("127.0.0.1", gateway.port)
+    body = b'{"model":"m","prompt":"x"}'
+    request = b"POST /v1/completions HTTP/1.1\r\nHost: g\r\nContent-Length: %d\r\n\r\n" % len(body) + body
+    for last in (False, True):
+        writer.write(request)
+        head = (await reader.readuntil(b"\r\n\r\n")).lower()
+        assert head.startswith(b"http/1.1 200")
+        assert (b"connection: close" in head) is last
+        await reader.readexactly(int(head.split(b"content-length: ")[1].split(b"\r\n")[0]))
+        if not last:
+            gateway.server.stop()
+            await asyncio.sleep(0.1)
+    assert await reader.read() == b""
     assert await gateway.task == 0
 
 

@@ -42,7 +42,7 @@ class Pipe:
         assert high <= 65536
 
     def get_extra_info(self, name: str) -> Any:
-        return ("127.0.0.1", 1)
+        return ("127.0.0.1", 1) if name == "peername" else None
 
     def is_closing(self) -> bool:
         return self.closed
