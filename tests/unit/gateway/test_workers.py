@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from pathlib import Path
 from typing import Any
 
@@ -81,9 +82,11 @@ async def test_two_processes_keep_one_rate(engine: Any, spec: str, tmp_path: Pat
     more = f"tenants: [{{name: a, requestsPerMinute: 12}}], keysFile: {tmp_path}/keys.json, "
     file.write_text(spec.replace("gateway: {", f"gateway: {{{more}"))
     async with gateway_process(file, f"static:{engine.url}", "--workers", "2") as gateway:
+        began = time.monotonic()
         statuses = [(await ask(gateway.port, secret))[0] for _ in range(24)]
-        # A minute's allowance at once; 5 s on a slow machine earn one more.
-        assert 12 <= statuses.count(200) <= 14 and statuses.count(429) == 24 - statuses.count(200)
+        earned = (time.monotonic() - began) * 12 / 60
+        assert 12 <= statuses.count(200) <= 13 + earned, "a minute's allowance, and what refills meanwhile"
+        assert statuses.count(429) == 24 - statuses.count(200)
         assert statuses[:12] == [200] * 12, "no worker refuses while the tenant has something left"
         state = await gateway.state()
         assert state["fleets"]["m"]["finished_total"] == statuses.count(200)
