@@ -116,3 +116,24 @@ def deletion_costs(in_flight: Mapping[str, int], known: Mapping[str, int]) -> di
     """
     wanted = {pod: 0 if n <= 0 else 1 << (n.bit_length() - 1) for pod, n in in_flight.items()}
     return {pod: cost for pod, cost in wanted.items() if known.get(pod, 0) != cost}
+
+
+@dataclass(frozen=True)
+class Surge:
+    """How many replicas a fleet should have at least while one that must leave may not."""
+
+    floor: int
+    reason: str
+
+
+def surge(stuck: Mapping[str, float], base: int, highest: int, notice_s: float, now: float) -> Surge | None:
+    """`stuck`: replicas on a leaving node whose eviction was refused, and since when they are to go. None: no need.
+
+    An eviction that is granted needs no surge: the replica's successor is made while it finishes its streams. A
+    disruption budget refuses when nobody may be missing; one replica more, and it grants. `base`: replicas when
+    the first of them got stuck, so that the successor, once it is there, does not raise the floor again.
+    """
+    waiting = sorted(name for name, since in stuck.items() if now - since < notice_s)
+    if not waiting or base >= highest:
+        return None
+    return Surge(base + 1, f"{waiting[0]} must leave and may not before another one serves")

@@ -24,6 +24,7 @@ from seawall.operator.engines import COST, DRAINING, REASON, Engine, engine_seen
 from seawall.operator.pools import LOOK_S, Member, Pools
 from seawall.operator.reconcile import FLEET, Desired, desire, status_of
 from seawall.operator.status import look
+from seawall.operator.surge import Surges
 
 log = logging.getLogger("seawall.operator")
 ENGINES = "seawall.dev/role=engine"
@@ -52,6 +53,7 @@ class Operator:
         self._desired: dict[Key, Desired] = {}
         self._pools = Pools(kube, self._reach, FLEET, time.time)
         self._adapters = Adapters(kube, self._reach, time.time)
+        self._surges = Surges(kube, clock)
         self._wake = asyncio.Event()
         self._dirty: set[Key] = set()
         self._rng = random.Random()
@@ -176,6 +178,11 @@ class Operator:
                     await self._adapters.tick(wanted, self._engines)
             except SeawallError as e:
                 log.warning("pools and adapters: %s", e)
+            await self._surges.tick(
+                {k: (d.fleet, d.objects) for k, d in alive.items() if d.fleet},
+                self._engines.values(),
+                self._nodes,
+            )
             self._mark(*(k for k, why in self._adapters.problems.items() if before.get(k) != why))
 
     def _mark(self, *keys: Key) -> None:

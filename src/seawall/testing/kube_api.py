@@ -105,6 +105,8 @@ class Faults:
     """`METHOD plural` pairs that are answered with 403, such as `PATCH namespaces`."""
     warn: str = ""
     """A warning that comes with every write."""
+    refuse_evictions: bool = False
+    """A disruption budget allows nothing: evictions are answered with 429."""
     down: bool = False
     """Every connection is closed without an answer."""
 

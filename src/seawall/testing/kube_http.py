@@ -140,6 +140,9 @@ class Handler(BaseHTTPRequestHandler):
             if answer is None:
                 raise Problem(503, "ServiceUnavailable", "no endpoints available")
             return self._send(200, answer)
+        if sub == "eviction" and api.faults.refuse_evictions:
+            message = "Cannot evict pod as it would violate the pod's disruption budget."
+            raise Problem(429, "TooManyRequests", message)
         if sub == "eviction":
             return self._send(201, api.delete(store, namespace, name))
         if self.command == "GET" and not name:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import jsonschema
 import pytest
-import pytest_asyncio
 import yaml
 
 from seawall.decide.drain import (
@@ -24,7 +23,7 @@ from seawall.decide.drain import (
     decide,
     deletion_costs,
 )
-from seawall.drivers.kube import Kube, connect
+from seawall.drivers.kube import Kube
 from seawall.operator.crd import fleet_crd
 from seawall.operator.engines import COST, DRAINING
 from seawall.operator.lease import Leader
@@ -33,18 +32,6 @@ from seawall.operator.manifests import operator_manifests
 from seawall.testing.kube_api import KubeApi
 
 ROOT = Path(__file__).parents[3]
-
-
-@pytest.fixture
-def api() -> Iterator[KubeApi]:
-    with KubeApi() as double:
-        yield double
-
-
-@pytest_asyncio.fixture
-async def kube(api: KubeApi, tmp_path: Path) -> AsyncIterator[Kube]:
-    async with connect(kubeconfig=api.kubeconfig(tmp_path, "llm")) as client:
-        yield client
 
 
 def example(name: str = "llama-70b-4xh100") -> dict[str, Any]:

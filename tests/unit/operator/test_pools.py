@@ -9,15 +9,13 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import AsyncIterator, Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import httpx
 import pytest
-import pytest_asyncio
 
-from seawall.drivers.kube import Kube, connect
+from seawall.drivers.kube import Kube
 from seawall.drivers.process import free_port
 from seawall.operator.engines import ADAPTERS, ASLEEP, DRAINING
 from seawall.operator.loop import Operator
@@ -32,12 +30,6 @@ def api() -> Iterator[KubeApi]:
         gateway = {"name": "g", "namespace": NS, "labels": {"app.kubernetes.io/name": "seawall-gateway"}}
         double.put({"apiVersion": "v1", "kind": "Pod", "metadata": gateway, "status": {"phase": "Running"}})
         yield double
-
-
-@pytest_asyncio.fixture
-async def kube(api: KubeApi, tmp_path: Path) -> AsyncIterator[Kube]:
-    async with connect(kubeconfig=api.kubeconfig(tmp_path, NS)) as client:
-        yield client
 
 
 def fleet(name: str, pool: dict[str, Any] | None = None, **model: Any) -> dict[str, Any]:

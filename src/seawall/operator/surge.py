@@ -1,0 +1,111 @@
+"""One replica more while a disruption budget keeps a replica on a node that is about to go.
+
+Whoever owns the count is asked through its floor: KEDA by `minReplicaCount`, an HPA by `minReplicas`, nobody by the
+Deployment's `replicas`; the scaler goes on scaling above it, so nothing fights. Nothing needs to be remembered: the
+rendered floor is what the next apply writes, and a new leader applies first.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable, Mapping
+
+from seawall.decide.drain import ADVICE, TAINTS, NodeSeen, leaving, surge
+from seawall.domain.spec import Fleet
+from seawall.drivers.kube import Kube, Object, key_of
+from seawall.errors import SeawallError
+from seawall.operator.engines import Engine
+
+log = logging.getLogger("seawall.operator")
+NOTICE_S = 120.0
+"""So long a floor stays up where the spec names no notice: the longest that a cloud gives for spot nodes."""
+FLOORS = {
+    "ScaledObject": ("minReplicaCount", "maxReplicaCount"),
+    "HorizontalPodAutoscaler": ("minReplicas", "maxReplicas"),
+    "Deployment": ("replicas", None),
+}
+"""Kind -> (field of the floor, field of the most): the first that a fleet has owns its count."""
+Key = tuple[str, str]
+_ADVICE = {TAINTS[key] for key in ADVICE}
+
+
+class Surges:
+    """Which replicas are stuck, and which floors are up."""
+
+    def __init__(self, kube: Kube, now: Callable[[], float]) -> None:
+        self._kube, self._now = kube, now
+        self._stuck: dict[Key, dict[str, float]] = {}
+        self._base: dict[Key, int] = {}
+        self.raised: dict[Key, int] = {}
+        """Fleet -> the floor that was set."""
+
+    async def tick(
+        self,
+        fleets: Mapping[Key, tuple[Fleet, tuple[Object, ...]]],
+        engines: Iterable[Engine],
+        nodes: Mapping[str, NodeSeen],
+    ) -> None:
+        """`fleets`: the spec and what was rendered of it. Tries refused evictions again, raises and lowers."""
+        engines = list(engines)
+        for key, (fleet, objects) in fleets.items():
+            mine = [e for e in engines if e.fleet == key and not e.terminating]
+            stuck = [e for e in mine if e.replica.draining and _certain(nodes.get(e.replica.node))]
+            try:
+                await self._fleet(key, fleet, objects, stuck, len(mine))
+            except SeawallError as e:
+                log.warning("%s/%s: surge: %s", *key, e)
+
+    async def _fleet(
+        self, key: Key, fleet: Fleet, objects: tuple[Object, ...], stuck: list[Engine], count: int
+    ) -> None:
+        if not stuck and key not in self.raised:
+            self._stuck.pop(key, None)
+            self._base.pop(key, None)
+            return
+        since = self._stuck.get(key, {})
+        self._stuck[key] = {e.replica.name: since.get(e.replica.name, self._now()) for e in stuck}
+        base = self._base.setdefault(key, count)
+        owner = owner_of(objects) if fleet.spec.pool is None else None
+        if owner is not None:
+            await self._set(key, fleet, owner, base)
+        for e in stuck:
+            await self._kube.evict(e.replica.namespace, e.replica.name)
+
+    async def _set(self, key: Key, fleet: Fleet, owner: Object, base: int) -> None:
+        floor, most = FLOORS[owner["kind"]]
+        own = int(owner["spec"].get(floor) or 0)
+        highest = int(owner["spec"][most]) if most else fleet.spec.scaling.max + fleet.spec.rollout.max_surge
+        spot = fleet.spec.hardware.spot
+        notice = spot.notice if spot and spot.notice else NOTICE_S
+        up = surge(self._stuck[key], max(base, own), highest, notice, self._now())
+        wanted = up.floor if up else own
+        if wanted == self.raised.get(key, own):
+            return
+        kind, (namespace, name) = await self._kube.kind_of(owner), key_of(owner)
+        await self._kube.patch(kind, namespace or key[0], name, {"spec": {floor: wanted}})
+        if up:
+            self.raised[key] = wanted
+            log.info("%s/%s: at least %d: %s", *key, wanted, up.reason)
+        else:
+            del self.raised[key]
+            log.info("%s/%s: at least %d again", *key, own)
+
+
+def owner_of(objects: tuple[Object, ...]) -> Object | None:
+    """What holds the fleet's count, of its rendered objects: its scaler, else its engines' Deployment."""
+    engines = [o for o in objects if o["kind"] in FLOORS and _of_engine(o)]
+    for kind in FLOORS:
+        found = [o for o in engines if o["kind"] == kind]
+        if found:
+            return found[-1]
+    return None
+
+
+def _of_engine(obj: Object) -> bool:
+    labels = obj["metadata"].get("labels") or {}
+    return labels.get("app.kubernetes.io/component") in ("engine", "scaling")
+
+
+def _certain(node: NodeSeen | None) -> bool:
+    why = leaving(node) if node is not None else ""
+    return bool(why) and why not in _ADVICE
