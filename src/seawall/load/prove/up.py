@@ -20,7 +20,8 @@ from typing import Any
 from seawall.errors import EngineError
 from seawall.load.prove.stage import Seen
 
-STOP_S = 40.0
+STOP_S = {"sim": 40.0, "vllm": 150.0}
+"""Engine -> seconds: longer than the drain of its proof."""
 KEEP = "Its logs stay with --keep-logs DIR."
 
 
@@ -38,6 +39,7 @@ class UpFleet:
         self.state_dir = state_dir
         self.fleet = fleet
         self.log = log
+        self.stop_s = STOP_S["sim"]
         self._state: dict[str, Any] = {}
 
     @classmethod
@@ -62,6 +64,7 @@ class UpFleet:
                 env={**os.environ, "PYTHONUNBUFFERED": "1"},
             )  # fmt: skip
         fleet = cls(process, state_dir, spec.stem, log)
+        fleet.stop_s = STOP_S[engine]
         try:
             await fleet._until_ready(replicas, timeout_s)
         except BaseException:
@@ -142,9 +145,9 @@ class UpFleet:
                 os.kill(self.process.pid, signal.SIGCONT)
                 self.process.send_signal(signal.SIGINT)
             try:
-                await asyncio.wait_for(self.process.wait(), STOP_S)
+                await asyncio.wait_for(self.process.wait(), self.stop_s)
             except TimeoutError:
-                wrong.append(f"seawall up did not stop within {STOP_S:.0f} s")
+                wrong.append(f"seawall up did not stop within {self.stop_s:.0f} s")
                 with contextlib.suppress(ProcessLookupError):
                     os.killpg(self.process.pid, signal.SIGKILL)
                 await self.process.wait()
