@@ -245,8 +245,6 @@ class App:
         served = self._served(body)
         if isinstance(served, Refusal):
             return served
-        if self.closing:
-            return Refusal(503, "shutting_down", "The gateway is shutting down. Send it again.", 1)
         runtime = served.fleet
         name = body.model or served.engine_name
         request.model = name
