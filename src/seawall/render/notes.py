@@ -34,6 +34,10 @@ def _of_fleet(wanted: Wanted) -> list[str]:
         )
     if cache.kind == "pvc" and cache.claim:
         out.append(f"you provide: PersistentVolumeClaim {wanted.namespace}/{cache.claim}")
+    if spec.scaling.by == "hpa":
+        out.append(
+            "needs prometheus-adapter, which cannot serve external metrics beside KEDA: one of them per cluster"
+        )
     if spec.hardware.priority_class and not spec.hardware.priority_class.startswith("system-"):
         out.append(f"you provide: PriorityClass {spec.hardware.priority_class}; without it Pods are refused")
     if spec.hardware.runtime_class:

@@ -102,6 +102,17 @@ def charts() -> tuple[Chart, ...]:
             values={"serviceMonitor": {"enabled": True, "interval": "15s", "honorLabels": True}},
             optional=True,
         ),
+        Chart(
+            release="prometheus-adapter",
+            namespace="monitoring",
+            repository="https://prometheus-community.github.io/helm-charts",
+            chart="prometheus-adapter",
+            version="5.4.0",
+            why="Only for fleets with `scaling.by: hpa`, and instead of KEDA: a cluster has one server of "
+            "external.metrics.k8s.io, and whichever is installed last takes it from the other.",
+            values=adapter_rules(),
+            optional=True,
+        ),
     )
 
 
@@ -139,8 +150,6 @@ def commands() -> str:
         "# Only for models that span nodes:",
         "# kubectl apply --server-side -f \\",
         "#   https://github.com/kubernetes-sigs/lws/releases/download/v0.10.0/manifests.yaml",
-        "",
-        "# Only for fleets with `scaling.by: hpa`: prometheus-adapter with values/prometheus-adapter.yaml",
     ]
     return "\n".join(lines) + "\n"
 
@@ -149,5 +158,4 @@ def prerequisites() -> dict[str, str]:
     """install.sh and one values file for each chart."""
     out = {"install.sh": commands()}
     out |= {f"values/{c.release}.yaml": dump(c.values) for c in charts()}
-    out["values/prometheus-adapter.yaml"] = dump(adapter_rules())
     return out

@@ -11,7 +11,7 @@ from seawall.render.inputs import Object, Wanted
 from seawall.render.lifecycle import progress_deadline_s
 from seawall.render.names import fleet_meta
 from seawall.render.objectives import burn_alerts, recording_rules
-from seawall.render.weights import needs_loader
+from seawall.render.weights import job_pattern, needs_loader
 from seawall.render.workload import halves, scaled
 
 HUNG_S = 180
@@ -213,7 +213,7 @@ def _scaler(wanted: Wanted) -> list[Alert]:
 
 
 def _weights(wanted: Wanted) -> Alert:
-    jobs = f"namespace={quoted(wanted.namespace)},job_name=~{quoted(wanted.folder + '(-canary)?-weights-[0-9a-f]{8}')}"
+    jobs = f"namespace={quoted(wanted.namespace)},job_name=~{quoted(job_pattern(wanted))}"
     return Alert(
         name="SeawallWeightsFailed",
         expr=f"kube_job_status_failed{{{jobs}}} > 0 "
@@ -229,7 +229,8 @@ def _weights(wanted: Wanted) -> Alert:
 
 def _gpus(wanted: Wanted) -> list[Alert]:
     tags = f"namespace={quoted(wanted.namespace)},pod=~{quoted(pods(wanted))}"
-    name = "GPU {{ $labels.gpu }} of {{ $labels.Hostname }}"
+    # The exporter says `hostname` from 4.8.3 on, and said `Hostname` before.
+    name = "GPU {{ $labels.gpu }} of {{ or $labels.hostname $labels.Hostname }}"
     return [
         Alert(
             name="SeawallGpuXid",

@@ -167,6 +167,15 @@ def loader(wanted: Wanted) -> Object | None:
     return {"apiVersion": "batch/v1", "kind": "Job", "metadata": metadata, "spec": spec}
 
 
+def job_pattern(wanted: Wanted) -> str:
+    """A regular expression for the names of this fleet's loader Jobs: any content, either side of a canary, and
+    the suffix that the Helm chart adds for another image."""
+    folders = [wanted.folder, *([wanted.canary.folder] if wanted.canary else [])]
+    tail = "-weights-00000000"
+    stems = sorted({short(folder, tail).removesuffix("00000000") for folder in folders})
+    return f"({'|'.join(stems)})[0-9a-f]+(-[0-9a-f]{{6}})?"
+
+
 def loader_selector(wanted: Wanted) -> dict[str, str]:
     return {FLEET: wanted.name, "seawall.dev/role": "loader"}
 

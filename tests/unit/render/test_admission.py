@@ -15,6 +15,7 @@ import pytest
 
 from seawall.render.everything import render
 from seawall.render.inputs import Group, Object
+from seawall.render.weights import job_pattern
 
 LABEL = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
 SUBDOMAIN = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
@@ -229,3 +230,18 @@ def test_a_fleet_with_the_longest_name_is_admitted(
 ) -> None:
     text = llama.replace("name: llama-70b", f"name: {'l' * 53}").replace(*CHANGES.get(variant, ("", "")))
     check_all(list(render(group(text + VARIANTS[variant])).objects))
+
+
+@pytest.mark.parametrize("name", ["l" * 53, "llama-70b"])
+def test_the_alert_on_weights_knows_every_loader_job(
+    name: str, group: Callable[..., Group], llama: str
+) -> None:
+    text = llama.replace("name: llama-70b", f"name: {name}") + VARIANTS["canary"]
+    found = group(text)
+    jobs = [o["metadata"]["name"] for o in render(found).objects if o["kind"] == "Job"]
+    assert len(jobs) == 2
+    for job in jobs:
+        # The second is what the Helm chart makes of it for another image.
+        for written in (job, f"{job[:56].rstrip('-')}-0a1b2c"):
+            assert re.fullmatch(job_pattern(found.first), written), written
+    assert not re.fullmatch(job_pattern(found.first), "another-weights-00000000")
