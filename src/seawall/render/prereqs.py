@@ -24,98 +24,6 @@ class Chart:
     optional: bool = False
 
 
-def charts() -> tuple[Chart, ...]:
-    """In the order of installation."""
-    return (
-        Chart(
-            release="kube-prometheus-stack",
-            namespace="monitoring",
-            repository="https://prometheus-community.github.io/helm-charts",
-            chart="kube-prometheus-stack",
-            version="88.0.0",
-            why="Prometheus, Grafana, kube-state-metrics. It must see monitors and rules of all namespaces.",
-            values={
-                "prometheus": {
-                    "prometheusSpec": {
-                        "podMonitorSelectorNilUsesHelmValues": False,
-                        "serviceMonitorSelectorNilUsesHelmValues": False,
-                        "ruleSelectorNilUsesHelmValues": False,
-                        "probeSelectorNilUsesHelmValues": False,
-                        "retention": "15d",
-                    }
-                },
-                "grafana": {"sidecar": {"dashboards": {"enabled": True, "searchNamespace": "ALL"}}},
-            },
-        ),
-        Chart(
-            release="keda",
-            namespace="keda",
-            repository="https://kedacore.github.io/charts",
-            chart="keda",
-            version="2.20.2",
-            why="Scales fleets. Older than 2.20, its metrics-api trigger sums over the wrong endpoints.",
-            values={
-                "operator": {"replicaCount": 2},
-                "metricsServer": {"replicaCount": 2},
-                "prometheus": {
-                    "operator": {"enabled": True, "serviceMonitor": {"enabled": True}},
-                    "metricServer": {"enabled": True, "serviceMonitor": {"enabled": True}},
-                },
-                # Names unknown trigger parameters in the operator's log instead of ignoring them.
-                "env": [{"name": "KEDA_CHECK_UNEXPECTED_SCALERS_PARAMS", "value": "enabled"}],
-            },
-        ),
-        Chart(
-            release="gpu-operator",
-            namespace="gpu-operator",
-            repository="https://helm.ngc.nvidia.com/nvidia",
-            chart="gpu-operator",
-            version="v26.7.0",
-            why="Driver, device plugin, GPU feature discovery (the node labels we select by), DCGM. Choose this "
-            "or the device plugin below.",
-            values={
-                "gfd": {"enabled": True},
-                "dcgmExporter": {
-                    "enabled": True,
-                    "serviceMonitor": {"enabled": True, "interval": "15s", "honorLabels": True},
-                },
-            },
-        ),
-        Chart(
-            release="nvidia-device-plugin",
-            namespace="kube-system",
-            repository="https://nvidia.github.io/k8s-device-plugin",
-            chart="nvidia-device-plugin",
-            version="0.20.0",
-            why="Where nodes already have a driver (EKS and AKS images, k3s). gfd brings the labels; without them "
-            "the plugin's own DaemonSet has no node to run on. GKE has its own plugin: install neither.",
-            values={"gfd": {"enabled": True}},
-            optional=True,
-        ),
-        Chart(
-            release="dcgm-exporter",
-            namespace="monitoring",
-            repository="https://nvidia.github.io/dcgm-exporter/helm-charts",
-            chart="dcgm-exporter",
-            version="4.8.3",
-            why="GPU metrics, where the GPU operator does not run.",
-            values={"serviceMonitor": {"enabled": True, "interval": "15s", "honorLabels": True}},
-            optional=True,
-        ),
-        Chart(
-            release="prometheus-adapter",
-            namespace="monitoring",
-            repository="https://prometheus-community.github.io/helm-charts",
-            chart="prometheus-adapter",
-            version="5.4.0",
-            why="Only for fleets with `scaling.by: hpa`, and instead of KEDA: a cluster has one server of "
-            "external.metrics.k8s.io, and whichever is installed last takes it from the other.",
-            values=adapter_rules(),
-            optional=True,
-        ),
-    )
-
-
 def adapter_rules() -> Object:
     """Rules of prometheus-adapter for fleets with `scaling.by: hpa`: the gateway's pending requests, which are
     the whole demand when all traffic runs through the gateway."""
@@ -131,6 +39,97 @@ def adapter_rules() -> Object:
     }
 
 
+CHARTS: tuple[Chart, ...] = (
+    Chart(
+        release="kube-prometheus-stack",
+        namespace="monitoring",
+        repository="https://prometheus-community.github.io/helm-charts",
+        chart="kube-prometheus-stack",
+        version="88.0.0",
+        why="Prometheus, Grafana, kube-state-metrics. It must see monitors and rules of all namespaces.",
+        values={
+            "prometheus": {
+                "prometheusSpec": {
+                    "podMonitorSelectorNilUsesHelmValues": False,
+                    "serviceMonitorSelectorNilUsesHelmValues": False,
+                    "ruleSelectorNilUsesHelmValues": False,
+                    "probeSelectorNilUsesHelmValues": False,
+                    "retention": "15d",
+                }
+            },
+            "grafana": {"sidecar": {"dashboards": {"enabled": True, "searchNamespace": "ALL"}}},
+        },
+    ),
+    Chart(
+        release="keda",
+        namespace="keda",
+        repository="https://kedacore.github.io/charts",
+        chart="keda",
+        version="2.20.2",
+        why="Scales fleets. Older than 2.20, its metrics-api trigger sums over the wrong endpoints.",
+        values={
+            "operator": {"replicaCount": 2},
+            "metricsServer": {"replicaCount": 2},
+            "prometheus": {
+                "operator": {"enabled": True, "serviceMonitor": {"enabled": True}},
+                "metricServer": {"enabled": True, "serviceMonitor": {"enabled": True}},
+            },
+            # Names unknown trigger parameters in the operator's log instead of ignoring them.
+            "env": [{"name": "KEDA_CHECK_UNEXPECTED_SCALERS_PARAMS", "value": "enabled"}],
+        },
+    ),
+    Chart(
+        release="gpu-operator",
+        namespace="gpu-operator",
+        repository="https://helm.ngc.nvidia.com/nvidia",
+        chart="gpu-operator",
+        version="v26.7.0",
+        why="Driver, device plugin, GPU feature discovery (the node labels we select by), DCGM. Choose this "
+        "or the device plugin below.",
+        values={
+            "gfd": {"enabled": True},
+            "dcgmExporter": {
+                "enabled": True,
+                "serviceMonitor": {"enabled": True, "interval": "15s", "honorLabels": True},
+            },
+        },
+    ),
+    Chart(
+        release="nvidia-device-plugin",
+        namespace="kube-system",
+        repository="https://nvidia.github.io/k8s-device-plugin",
+        chart="nvidia-device-plugin",
+        version="0.20.0",
+        why="Where nodes already have a driver (EKS and AKS images, k3s). gfd brings the labels; without them "
+        "the plugin's own DaemonSet has no node to run on. GKE has its own plugin: install neither.",
+        values={"gfd": {"enabled": True}},
+        optional=True,
+    ),
+    Chart(
+        release="dcgm-exporter",
+        namespace="monitoring",
+        repository="https://nvidia.github.io/dcgm-exporter/helm-charts",
+        chart="dcgm-exporter",
+        version="4.8.3",
+        why="GPU metrics, where the GPU operator does not run.",
+        values={"serviceMonitor": {"enabled": True, "interval": "15s", "honorLabels": True}},
+        optional=True,
+    ),
+    Chart(
+        release="prometheus-adapter",
+        namespace="monitoring",
+        repository="https://prometheus-community.github.io/helm-charts",
+        chart="prometheus-adapter",
+        version="5.4.0",
+        why="Only for fleets with `scaling.by: hpa`, and instead of KEDA: a cluster has one server of "
+        "external.metrics.k8s.io, and whichever is installed last takes it from the other.",
+        values=adapter_rules(),
+        optional=True,
+    ),
+)
+"""In the order of installation."""
+
+
 def commands() -> str:
     lines = [
         "#!/bin/sh",
@@ -138,7 +137,7 @@ def commands() -> str:
         "set -eu",
         'cd "$(dirname "$0")"',
     ]
-    for c in charts():
+    for c in CHARTS:
         lines += ["", f"# {c.why}"]
         command = (
             f"helm upgrade --install {c.release} {c.chart} --repo {c.repository} --version {c.version} \\\n"
@@ -157,5 +156,5 @@ def commands() -> str:
 def prerequisites() -> dict[str, str]:
     """install.sh and one values file for each chart."""
     out = {"install.sh": commands()}
-    out |= {f"values/{c.release}.yaml": dump(c.values) for c in charts()}
+    out |= {f"values/{c.release}.yaml": dump(c.values) for c in CHARTS}
     return out

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from seawall.render.prereqs import charts, prerequisites
+from seawall.render.prereqs import CHARTS, prerequisites
 
 ROOT = Path(__file__).resolve().parents[3]
 SPEC = str(ROOT / "examples" / "llama-70b-4xh100.yaml")
@@ -74,7 +74,7 @@ def test_prerequisites_are_pinned_and_their_script_is_a_script(tmp_path: Path) -
     assert done.returncode == 0
     subprocess.run(["sh", "-n", str(tmp_path / "install.sh")], check=True)
     script = (tmp_path / "install.sh").read_text()
-    for chart in charts():
+    for chart in CHARTS:
         assert re.fullmatch(r"v?\d+\.\d+\.\d+", chart.version)
         assert f"--version {chart.version}" in script
         assert yaml.safe_load((tmp_path / "values" / f"{chart.release}.yaml").read_text()) == chart.values
