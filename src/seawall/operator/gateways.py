@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,6 +13,7 @@ from seawall.errors import SeawallError
 ADMIN_PORT = 9090
 GATEWAYS = "app.kubernetes.io/name=seawall-gateway"
 ANSWER_S = 5.0
+AT_ONCE = 32
 
 
 @dataclass
@@ -33,9 +35,11 @@ async def ask(kube: Kube, namespace: str) -> Told:
     select = Select(POD, namespace, labels=GATEWAYS, fields="status.phase=Running")
     told = Told()
 
+    at_once = asyncio.Semaphore(AT_ONCE)
+
     async def one(name: str) -> Any:
         try:
-            async with asyncio.timeout(ANSWER_S):
+            async with at_once, asyncio.timeout(ANSWER_S):
                 path = POD.path(namespace, f"{name}:{ADMIN_PORT}", "proxy/debug/state")
                 return await kube.request("GET", path)
         except (SeawallError, TimeoutError, ValueError):
@@ -52,6 +56,22 @@ async def ask(kube: Kube, namespace: str) -> Told:
         for pod, numbers in _rows(answer.get("replicas")):
             told.on_replica[pod] = told.on_replica.get(pod, 0) + _whole(numbers.get("in_flight"))
     return told
+
+
+class Ears:
+    """Asks each namespace's gateways once for all who want to know, and remembers the answer for a while."""
+
+    def __init__(self, kube: Kube, clock: Callable[[], float]) -> None:
+        self._kube, self._clock = kube, clock
+        self._told: dict[str, tuple[float, Told]] = {}
+
+    async def told(self, namespace: str, age_s: float) -> Told:
+        """At most `age_s` seconds old."""
+        at, answer = self._told.get(namespace, (-age_s, Told()))
+        if namespace not in self._told or self._clock() - at >= age_s:
+            answer = await ask(self._kube, namespace)
+            self._told[namespace] = (self._clock(), answer)
+        return answer
 
 
 def _rows(table: Any) -> list[tuple[str, dict[str, Any]]]:

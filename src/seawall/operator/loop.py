@@ -23,7 +23,7 @@ from seawall.operator.adapters import Adapters
 from seawall.operator.engines import COST, DRAINING, REASON, Engine, engine_seen
 from seawall.operator.pools import LOOK_S, Member, Pools
 from seawall.operator.reconcile import FLEET, Desired, desire, status_of
-from seawall.operator.status import look
+from seawall.operator.status import FleetView, look
 from seawall.operator.surge import Surges
 
 log = logging.getLogger("seawall.operator")
@@ -32,6 +32,8 @@ RESYNC_S = 30.0
 REAPPLY_S = 600.0
 """Objects that did not change are applied again so often: it heals what somebody edited by hand."""
 BACK_OFF_S = (1.0, 120.0)
+MANY = 8
+"""Of so many fleets at once the cluster is looked at as a whole."""
 
 Key = tuple[str, str]
 
@@ -50,8 +52,11 @@ class Operator:
         self._failures: dict[Key, int] = {}
         self._not_before: dict[Key, float] = {}
         self._reach = EngineClient()
+        self._ears = gateways.Ears(kube, clock)
         self._desired: dict[Key, Desired] = {}
-        self._pools = Pools(kube, self._reach, FLEET, time.time)
+        self._made: dict[Key, tuple[object, Desired]] = {}
+        """Fleet -> its generation, and what came of planning and rendering that one."""
+        self._pools = Pools(kube, self._reach, self._ears, FLEET, time.time)
         self._adapters = Adapters(kube, self._reach, time.time)
         self._surges = Surges(kube, clock)
         self._wake = asyncio.Event()
@@ -163,7 +168,8 @@ class Operator:
     async def _share(self) -> None:
         """Pools and adapters, every few seconds: demand and what engines serve are seen only by asking."""
         while True:
-            await asyncio.sleep(min(LOOK_S, self._resync_s))
+            span = min(LOOK_S, self._resync_s)
+            await asyncio.sleep(span)
             alive = {k: d for k, d in self._desired.items() if k in self._fleets}
             members = [
                 Member(k, d.fleet, d.plan, self._fleets[k].get("status") or {})
@@ -173,7 +179,7 @@ class Operator:
             wanted = {k: d.adapters for k, d in alive.items() if d.adapters is not None}
             before = dict(self._adapters.problems)
             try:
-                await self._pools.tick(members, self._engines)
+                await self._pools.tick(members, self._engines, span / 2)
                 if wanted or before:
                     await self._adapters.tick(wanted, self._engines)
             except SeawallError as e:
@@ -204,12 +210,23 @@ class Operator:
             now = self._clock()
             due = {k for k in self._dirty if self._not_before.get(k, 0.0) <= now}
             self._dirty -= due
+            views = await self._views(due)
             for key in sorted(due):
-                await self._try(key)
+                await self._try(key, views)
 
-    async def _try(self, key: Key) -> None:
+    async def _views(self, due: set[Key]) -> dict[Key, FleetView] | None:
+        """Of many fleets at once: one paged list of each kind instead of one for each fleet. None: of few."""
+        if len(due) < MANY:
+            return None
         try:
-            await self.reconcile(key)
+            seen = await look(self._kube, self._namespace, ask_gateways=False)
+        except SeawallError:
+            return None
+        return {(v.namespace, v.name): v for v in seen}
+
+    async def _try(self, key: Key, views: dict[Key, FleetView] | None) -> None:
+        try:
+            await self.reconcile(key, views)
             self._failures.pop(key, None)
         except SeawallError as e:
             n = self._failures[key] = self._failures.get(key, 0) + 1
@@ -218,13 +235,19 @@ class Operator:
             self._dirty.add(key)
             log.warning("%s/%s: %s (again in %.0f s)", *key, e, wait)
 
-    async def reconcile(self, key: Key) -> None:
-        """Applies what changed, writes the status if it differs. Raises to be tried again."""
+    async def reconcile(self, key: Key, views: dict[Key, FleetView] | None = None) -> None:
+        """Applies what changed, writes the status if it differs. Raises to be tried again. `views`: what was seen of
+        all fleets a moment ago, for one whose objects need no apply now."""
         fleet = self._fleets.get(key)
         if fleet is None or _leaves(fleet):
             self._desired.pop(key, None)
+            self._made.pop(key, None)
             return
-        desired = await asyncio.to_thread(desire, fleet)
+        generation, desired = self._made.get(key, (None, None))
+        now_at = (fleet["metadata"].get("uid"), fleet["metadata"].get("generation"))
+        if desired is None or desired.problem or generation != now_at:
+            desired = await asyncio.to_thread(desire, fleet)
+            self._made[key] = (now_at, desired)
         if not desired.problem:
             # What cannot work changes nothing: the last good spec goes on being served.
             self._desired[key] = desired
@@ -234,7 +257,15 @@ class Operator:
             error = await self._apply(key, desired)
             if not error:
                 self._applied_at[key] = (desired.digest, self._clock())
-        view = next(iter(await look(self._kube, *key)), None)
+            views = None
+        if views is None:
+            view = next(iter(await look(self._kube, *key, ask_gateways=False)), None)
+        else:
+            view = views.get(key)
+        if view is not None:
+            told = await self._ears.told(key[0], self._resync_s)
+            if key[1] in told.queued:
+                view.queued, view.in_flight = told.queued[key[1]], told.in_flight.get(key[1], 0)
         fleet = self._fleets.get(key, fleet)
         now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
         status = status_of(fleet, desired, error, view, now, self._adapters.problems.get(key))
@@ -262,7 +293,7 @@ class Operator:
         known = {e.replica.name: e.cost for e in self._engines.values() if e.fleet == key}
         if len(known) < 2:
             return
-        flying = (await gateways.ask(self._kube, key[0])).on_replica
+        flying = (await self._ears.told(key[0], self._resync_s)).on_replica
         for name, cost in deletion_costs({n: flying.get(n, 0) for n in known}, known).items():
             await self._kube.patch(POD, key[0], name, {"metadata": {"annotations": {COST: str(cost)}}})
 

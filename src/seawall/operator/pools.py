@@ -59,26 +59,35 @@ class Memory:
 class Pools:
     """Every pool of the namespaces that are watched."""
 
-    def __init__(self, kube: Kube, reach: EngineClient, kind: Kind, now: Callable[[], float]) -> None:
-        self._kube, self._reach, self._kind, self._now = kube, reach, kind, now
+    def __init__(
+        self, kube: Kube, reach: EngineClient, ears: gateways.Ears, kind: Kind, now: Callable[[], float]
+    ) -> None:
+        self._kube, self._reach, self._ears, self._kind, self._now = kube, reach, ears, kind, now
         self._memory: dict[Key, Memory] = {}
 
     def replicas(self, key: Key, status: Mapping[str, Any]) -> int:
         """How many replicas the Deployment of a pooled fleet is to have until the next look."""
         return self._recall(key, status).replicas or 0
 
-    async def tick(self, members: Sequence[Member], engines: Mapping[Key, Engine]) -> None:
-        """One look at every pool. A namespace whose gateways cannot be asked stays as it is."""
-        for key in [k for k in self._memory if k not in {m.key for m in members}]:
+    async def tick(
+        self, members: Sequence[Member], engines: Mapping[Key, Engine], age_s: float = LOOK_S / 2
+    ) -> None:
+        """One look at every pool, at demand of at most `age_s` seconds ago. A namespace whose gateways cannot be asked
+        stays as it is."""
+        keys = {m.key for m in members}
+        for key in [k for k in self._memory if k not in keys]:
             del self._memory[key]
         for (namespace, name), fleets in _by_pool(members).items():
             try:
-                await self._look(namespace, fleets, engines)
+                await self._look(namespace, fleets, engines, age_s)
             except SeawallError as e:
                 log.warning("pool %s/%s: %s", namespace, name, e)
 
-    async def _look(self, namespace: str, members: list[Member], engines: Mapping[Key, Engine]) -> None:
-        told, now = await gateways.ask(self._kube, namespace), self._now()
+    async def _look(
+        self, namespace: str, members: list[Member], engines: Mapping[Key, Engine], age_s: float
+    ) -> None:
+        # Half a look's age: the pools of one namespace share one round of questions.
+        told, now = await self._ears.told(namespace, age_s), self._now()
         pods = {m.key: [e for e in engines.values() if e.fleet == m.key] for m in members}
         seen = [self._seen(m, pods[m.key], told, now) for m in members]
         state = {m.fleet.name: self._memory[m.key].pool for m in members}

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,6 +25,7 @@ from seawall.render.engine_args import adapter_path
 from seawall.render.everything import render
 from seawall.render.inputs import Group, Wanted
 
+log = logging.getLogger("seawall.operator")
 FLEET = Kind(API_VERSION, "Fleet", "fleets")
 _KEPT = ("Namespace", "PersistentVolumeClaim")
 """Not owned by the Fleet: they outlive it, as weights and namespaces should."""
@@ -55,9 +57,13 @@ def desire(obj: Object) -> Desired:
         made = plan(fleet, resolve(fleet))
         member = Wanted(fleet=fleet, plan=made, document=dump_fleet(bounded(fleet, made)))
         objects = tuple(o for o in render(Group(members=(member,))).objects if o["kind"] != "Namespace")
+        owned = tuple(_owned(o, obj) for o in objects)
     except SeawallError as e:
         return Desired(problem=str(e)[:1000])
-    owned = tuple(_owned(o, obj) for o in objects)
+    except Exception as e:
+        # Ours to mend, but one Fleet must not end the operator and with it the care for all others.
+        log.exception("%s/%s: cannot be planned", wanted["namespace"], wanted["name"])
+        return Desired(problem=f"a fault of Seawall ({type(e).__name__}); the operator's log has the details")
     digest = hashlib.sha256(json.dumps(owned, sort_keys=True).encode()).hexdigest()[:16]
     adapters = None
     if fleet.spec.model.adapter_slots is not None:

@@ -60,7 +60,9 @@ class FleetView:
     ttft_p95_s: float | None = None
 
 
-async def look(kube: Kube, namespace: str | None, fleet: str | None = None) -> list[FleetView]:
+async def look(
+    kube: Kube, namespace: str | None, fleet: str | None = None, ask_gateways: bool = True
+) -> list[FleetView]:
     """All fleets of a namespace (None: of the cluster), or one."""
     labels = f"{FLEET_LABEL}={fleet}" if fleet else FLEET_LABEL
     views: dict[tuple[str, str], FleetView] = {}
@@ -74,7 +76,8 @@ async def look(kube: Kube, namespace: str | None, fleet: str | None = None) -> l
         view.replicas.sort(key=lambda r: (r.phase == "ready", r.name))
         del view.replicas[SHOWN:]
     await _scalers(kube, namespace, labels, views)
-    await _gateways(kube, namespace, views)
+    if ask_gateways:
+        await _gateways(kube, namespace, views)
     return sorted(views.values(), key=lambda v: (v.namespace, v.name))
 
 
