@@ -10,6 +10,7 @@ import pytest
 from tests.e2e.local.up_process import seawall_up
 
 from .over_http import CASES, MODEL, TYPED, TYPED_TOOLS, relay
+from .through_gateway import Front, check, front
 from .typed_client import story
 
 FLEET = """
@@ -67,3 +68,21 @@ def test_lost_messages_and_responses_of_real_vllm_go_on(url: str, name: str) -> 
                 assert story(got.raw) == story(want.raw), (cuts, got.retries, got.raw, want.raw)
             assert got.session.finish_ok
             assert got.retries or cuts != (1,)
+
+
+@pytest.fixture(scope="module")
+def town(url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Front]:
+    """A gateway of its own, which believes in two replicas: one behind two proxies that cut."""
+    with front(tmp_path_factory.mktemp("front"), int(url.rpartition(":")[2])) as town:
+        yield town
+
+
+SAMPLE = ("chat", "chat-ids", "chat-logprobs", "chat-seeded", "chat-penalty", "chat-structured")
+
+
+@pytest.mark.engine
+@pytest.mark.timeout(1500)
+@pytest.mark.parametrize("name", SAMPLE)
+def test_a_cut_between_gateway_and_real_vllm_is_not_seen(town: Front, name: str) -> None:
+    check(town, name, 3)
+    assert town.unmended() <= 0
