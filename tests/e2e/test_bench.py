@@ -66,7 +66,7 @@ async def test_the_capacity_is_found_and_plan_and_simulate_read_the_file(
     print(said)
     assert code == 0, said
     found = json.loads(out)["capacity_rps"]
-    # Never more than the engine has. How much less depends on who else uses this machine: 8 to 73 of 80 were seen.
+    # Never more than the engine has; a busy machine finds less (8 to 73 of 80 were seen).
     assert 0 < found <= 1.15 * CAPACITY
     written = json.loads(file.read_text())
     assert written["capacity_rps"] == found
