@@ -1,8 +1,8 @@
 """What all tests share: hypothesis without deadlines (a loaded machine is no failure), and in CI the same examples
 every time, so that a red run is about the change and not about luck. Locally every run explores anew.
 
-With several workers (`make test WORKERS=2`), a file's tests stay together, so that what a file sets up is set up once; all tests
-on real vLLM go to one worker, one after another, so that never two engines compete for this machine."""
+With several workers (`make test WORKERS=2`), a file's tests stay together, so that what a file sets up is set up once;
+all tests on real vLLM go to one worker, one after another, so that never two engines compete for this machine."""
 
 from __future__ import annotations
 
