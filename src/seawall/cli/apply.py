@@ -11,7 +11,7 @@ from seawall.cli.cluster import cluster_options, with_cluster
 if TYPE_CHECKING:
     from seawall.drivers.kube import Kube
     from seawall.operator.apply import Change, Ref
-    from seawall.render.inputs import Group
+    from seawall.render.inputs import Group, Object
 
 
 @click.command()
@@ -41,11 +41,11 @@ def command(
     seawall apply llama-70b.yaml --yes           in a pipeline
     """
     import json
-    import sys
+    from functools import partial
 
     from seawall.cli.fleets import group_of
     from seawall.errors import InputError, Stopped
-    from seawall.operator.apply import Ref, apply, changes, unserved
+    from seawall.operator.apply import Ref, changes, unserved
     from seawall.render.everything import render
 
     group = group_of(specs, namespace=namespace)
@@ -60,36 +60,17 @@ def command(
         objects = [o for o in objects if Ref.of(o) not in missing]
         _tell_missing(missing, skip_missing)
 
-    if output == "json" and not (yes or dry_run):
-        raise InputError("--output json asks nobody.", "Add --yes (or --dry-run to only look).")
-    found = with_cluster(context, kubeconfig, look) if dry_run or not yes else []
     if dry_run or not yes:
+        if output == "json" and not dry_run:
+            raise InputError("--output json asks nobody.", "Add --yes (or --dry-run to only look).")
+        found = with_cluster(context, kubeconfig, look)
         show(found, output)
-    if dry_run:
-        return
-    if not yes:
-        if not any(c.verb != "keep" for c in found):
-            click.echo("nothing to change")
-        elif not sys.stdin.isatty():
-            raise InputError("nobody is here to be asked.", "Add --yes (or --dry-run to only look).")
-        elif not click.confirm("Apply this?"):
-            raise InputError("not applied.", "Nothing was changed.")
-
-    async def act(kube: Kube) -> None:
-
-        await apply(
-            kube,
-            objects,
-            owner,
-            where,
-            force_conflicts,
-            lambda ref, verb: click.echo(f"  {verb:12} {ref}", err=output == "json"),
-        )
-        if wait:
-            await _wait(kube, group, output)
+        if dry_run:
+            return
+        _ask(found)
 
     try:
-        with_cluster(context, kubeconfig, act)
+        with_cluster(context, kubeconfig, partial(_act, group, objects, force_conflicts, wait, output))
     except KeyboardInterrupt:
         raise Stopped(
             "stopped. What was applied stays and goes on by itself.",
@@ -99,6 +80,33 @@ def command(
         click.echo(json.dumps({"applied": len(objects), "namespace": where, "served": wait}))
     else:
         click.echo(f"\nNext: seawall status -n {where}")
+
+
+async def _act(
+    group: Group, objects: list[Object], force_conflicts: bool, wait: bool, output: str, kube: Kube
+) -> None:
+    from seawall.operator.apply import apply
+
+    def tell(ref: Ref, verb: str) -> None:
+        click.echo(f"  {verb:12} {ref}", err=output == "json")
+
+    await apply(kube, objects, group.gateway, group.namespace, force_conflicts, tell)
+    if wait:
+        await _wait(kube, group, output)
+
+
+def _ask(found: list[Change]) -> None:
+    """Returns when there is nothing to ask, or the answer was yes."""
+    import sys
+
+    from seawall.errors import InputError
+
+    if not any(c.verb != "keep" for c in found):
+        click.echo("nothing to change")
+    elif not sys.stdin.isatty():
+        raise InputError("nobody is here to be asked.", "Add --yes (or --dry-run to only look).")
+    elif not click.confirm("Apply this?"):
+        raise InputError("not applied.", "Nothing was changed.")
 
 
 async def _wait(kube: Kube, group: Group, output: str) -> None:

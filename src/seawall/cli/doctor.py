@@ -25,6 +25,7 @@ def command(
     """
     import json
     from dataclasses import asdict, replace
+    from functools import partial
 
     from seawall.cli.fleets import group_of
     from seawall.diagnose.doctor import examine
@@ -39,7 +40,7 @@ def command(
         fleet = wanted.fleet
         if namespace:
             fleet = replace(fleet, metadata=replace(fleet.metadata, namespace=namespace))
-        facts = with_cluster(context, kubeconfig, lambda kube, fleet=fleet: examine_cluster(kube, fleet))  # type: ignore[misc]
+        facts = with_cluster(context, kubeconfig, partial(examine_cluster, fleet=fleet))
         checks += examine(facts, fleet, wanted.plan, kinds)
     failed = [c for c in checks if c.verdict == "fail"]
     if output == "json":

@@ -122,16 +122,10 @@ def command(
         stream=sys.stderr, level=logging.WARNING, format="%(asctime)s %(levelname)s %(message)s"
     )
 
-    def ready(url: str, admin_url: str) -> None:
-        click.echo(f"seawall gateway serves {url}   admin {admin_url}")
-        if board is None:
-            click.echo(f"Next: curl {url}/v1/models")
-        sys.stdout.flush()
-
     if workers > 1 and board is None:
         from seawall.gateway.workers import run_workers
 
-        sys.exit(run_workers(workers, sys.argv[1:], listen, admin, ready))
+        sys.exit(run_workers(workers, sys.argv[1:], listen, admin, _announce))
     worker = int(os.environ.get("SEAWALL_GATEWAY_WORKER", "0")) if board else 0
     settings = Settings(
         specs=specs,
@@ -152,4 +146,15 @@ def command(
         engine_key=os.environ.get("SEAWALL_ENGINE_API_KEY") or None,
     )
 
-    sys.exit(run(settings, ready))
+    sys.exit(run(settings, _announce if board is None else _announce_worker))
+
+
+def _announce(url: str, admin_url: str) -> None:
+    _announce_worker(url, admin_url)
+    click.echo(f"Next: curl {url}/v1/models")
+    sys.stdout.flush()
+
+
+def _announce_worker(url: str, admin_url: str) -> None:
+    click.echo(f"seawall gateway serves {url}   admin {admin_url}")
+    sys.stdout.flush()

@@ -54,6 +54,9 @@ _NESTED = ("text_config", "llm_config", "language_config", "text_model_config")
 _MAX_LAYERS = 2048
 
 
+_GENERAL = "planned with the general transformer formula"
+
+
 def parse_config(
     raw: Mapping[str, Any], name: str = "", checkpoint_bytes: int | None = None, known_parameters: int = 0
 ) -> ModelConfig:
@@ -71,29 +74,21 @@ def parse_config(
     get = Getter(text)
     model_type = str(text.get("model_type") or raw.get("model_type") or "unknown")
     outer_type = str(raw.get("model_type") or model_type)
-    multimodal = (
-        nested
-        or outer_type in MULTIMODAL
-        or any(k in raw for k in ("vision_config", "audio_config", "vision_tower"))
-    )
+    towers = any(k in raw for k in ("vision_config", "audio_config", "vision_tower"))
+    multimodal = nested or towers or outer_type in MULTIMODAL
     hidden = get.need("hidden_size", "n_embd", "d_model", "dim", "model_dim")
     count = get.need("num_hidden_layers", "n_layer", "num_layers", "n_layers")
     if not 0 < count <= _MAX_LAYERS:
         raise InputError(f"config.json: num_hidden_layers {count} is not between 1 and {_MAX_LAYERS}.")
-    notes: list[str] = []
     known = model_type in KNOWN or outer_type in KNOWN
-    if not known:
-        notes.append(
-            f"architecture {outer_type!r} is not known here: planned with the general transformer formula"
-        )
+    notes = [] if known else [f"architecture {outer_type!r} is not known here: {_GENERAL}"]
     experts = experts_of(text)
     latent = latent_of(text)
     recurrent = recurrent_of(text, hidden)
     layers = layers_of(text, model_type, count, hidden, experts is not None, latent, notes)
     if any(layer.kind == "recurrent" for layer in layers) and recurrent is None:
         notes.append("recurrent layers without sizes in the config: their state is counted as zero")
-    extra = extra_parameters(raw, text, hidden) if multimodal else 0
-    extra += _per_layer_embedding(text, count)
+    outside = extra_parameters(raw, text, hidden) if multimodal else 0
     stored = _dtype(raw, text)
     config = ModelConfig(
         name=name or str(raw.get("_name_or_path") or outer_type),
@@ -107,25 +102,31 @@ def parse_config(
         reach=_reach(given),
         dtype="float16" if stored == "float16" else "bfloat16",  # vLLM loads 32 bit checkpoints in 16 bit
         gated_mlp=_gated(text, model_type),
-        gated_attention=text.get("attn_output_gate", model_type.startswith(("qwen3_next", "qwen3_5")))
-        is True,
+        gated_attention=_gated_attention(text, model_type),
         experts=experts,
         latent=latent,
         indexer=_indexer(text),
         recurrent=recurrent,
         quantization=quantization_of(raw, text),
         multimodal=multimodal,
-        extra_parameters=extra,
+        extra_parameters=outside + _per_layer_embedding(text, count),
         rope_elements=rope_elements(text),
         draft_layers=get.integer(0, "num_nextn_predict_layers", "mtp_num_hidden_layers"),
-        checkpoint_bytes=checkpoint_bytes // 2
-        if checkpoint_bytes and stored == "float32"
-        else checkpoint_bytes,
+        checkpoint_bytes=checkpoint_bytes and checkpoint_bytes // (2 if stored == "float32" else 1),
         notes=tuple(notes),
     )
+    return _with_tower(config, known_parameters)
+
+
+def _gated_attention(text: Mapping[str, Any], model_type: str) -> bool:
+    return text.get("attn_output_gate", model_type.startswith(("qwen3_next", "qwen3_5"))) is True
+
+
+def _with_tower(config: ModelConfig, known_parameters: int) -> ModelConfig:
+    """What the published count has more is a tower that the config does not describe, up to 30% of it."""
     missing = known_parameters - weigh(config).parameters
-    if 0 < missing < 0.3 * known_parameters:  # a tower that the summary does not describe
-        return replace(config, extra_parameters=extra + missing)
+    if 0 < missing < 0.3 * known_parameters:
+        return replace(config, extra_parameters=config.extra_parameters + missing)
     return config
 
 

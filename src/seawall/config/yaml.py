@@ -30,7 +30,7 @@ class Document:
     lines: dict[tuple[str | int, ...], int]
 
 
-class _Loader(_Base):  # type: ignore[misc]
+class _Loader(_Base):  # type: ignore[misc]  # the C loader, if PyYAML was built with it
     pass
 
 

@@ -99,41 +99,44 @@ def _ended(
             do=said.sign.do,
         )
         return
-    if (
-        killed is None
-        and end.get("exitCode") == 137
-        and part(pod, "metadata").get("deletionTimestamp") is None
-    ):
-        yield Cause(
+    if killed is None or init:
+        yield _unexplained(pod, status, end, init, probed=killed is not None, fact=fact)
+
+
+def _unexplained(pod: Object, status: Object, end: Object, init: bool, *, probed: bool, fact: str) -> Cause:
+    """What can be said of a death whose log says nothing: by its exit code and where it happened."""
+    logs = f"kubectl logs {name_of(pod)} -c {status.get('name')} --previous"
+    deleted = part(pod, "metadata").get("deletionTimestamp") is not None
+    if not probed and end.get("exitCode") == 137 and not deleted:
+        return Cause(
             id="container/killed",
             certainty="possible",
-            subject=subject,
+            subject=f"Pod/{name_of(pod)}",
             weight=60,
             what="it was killed with SIGKILL: the node's memory ran out, or a probe or grace period ended",
             evidence=(fact,),
             do="kubectl describe pod (events); dmesg on the node",
         )
-    elif init:
-        yield Cause(
+    if init:
+        return Cause(
             id="init/crash",
             certainty="certain",
-            subject=subject,
+            subject=f"Pod/{name_of(pod)}",
             weight=90,
             what=f"the init container {status.get('name')} fails, so vLLM never starts",
             evidence=(fact,),
-            do=f"kubectl logs {name_of(pod)} -c {status.get('name')} --previous",
+            do=logs,
         )
-    elif killed is None:
-        hint = " (argument error: vLLM refuses its command line)" if end.get("exitCode") == 2 else ""
-        yield Cause(
-            id="container/crash",
-            certainty="possible",
-            subject=subject,
-            weight=70,
-            what=f"it ends by itself{hint}; the log at hand does not say why",
-            evidence=(fact,),
-            do=f"kubectl logs {name_of(pod)} -c {status.get('name')} --previous",
-        )
+    hint = " (argument error: vLLM refuses its command line)" if end.get("exitCode") == 2 else ""
+    return Cause(
+        id="container/crash",
+        certainty="possible",
+        subject=f"Pod/{name_of(pod)}",
+        weight=70,
+        what=f"it ends by itself{hint}; the log at hand does not say why",
+        evidence=(fact,),
+        do=logs,
+    )
 
 
 def _by_probe(

@@ -30,53 +30,56 @@ def images(facts: Facts) -> Iterator[Cause]:
             )
 
 
+_PULLS = (
+    (
+        "image/rate-limited",
+        r"toomanyrequests|429 Too Many Requests|pull rate limit",
+        "the registry limits the rate of pulls",
+        "log in to the registry (imagePullSecrets) or use a mirror; pin a digest and pre-pull",
+    ),
+    (
+        "image/unauthorized",
+        r"unauthorized|401|403 Forbidden|denied|authentication required|no basic auth credentials",
+        "the registry wants a login (or the image does not exist: private registries answer the same)",
+        "imagePullSecrets in the Pod or its ServiceAccount; check the name",
+    ),
+    (
+        "image/not-found",
+        r"not found|manifest unknown|does not exist|404",
+        "there is no such image or tag",
+        "correct the tag; vLLM's are vllm/vllm-openai:v0.32.0",
+    ),
+    (
+        "image/platform",
+        r"no match for platform|exec format error",
+        "the image has no build for this node's CPU architecture",
+        "choose nodes by kubernetes.io/arch, or another image",
+    ),
+    (
+        "image/disk-full",
+        r"no space left on device",
+        "the node's disk is full while the image is unpacked (10 GB and more)",
+        "larger node disks; kubectl describe node (DiskPressure)",
+    ),
+    (
+        "image/network",
+        r"i/o timeout|no such host|connection refused|TLS handshake|x509|context deadline "
+        r"exceeded|EOF",
+        "the node does not reach the registry",
+        "DNS, proxy or firewall of the node; a mirror inside the network",
+    ),
+    (
+        "image/invalid-name",
+        r"InvalidImageName|couldn't parse image|invalid reference format",
+        "the image's name is not a valid reference",
+        "correct the name",
+    ),
+)
+"""Id, what the kubelet or the registry says, what it means, what to do; the first that matches is taken."""
+
+
 def _pull(subject: str, image: str, message: str, evidence: str) -> Cause:
-    table = (
-        (
-            "image/rate-limited",
-            r"toomanyrequests|429 Too Many Requests|pull rate limit",
-            "the registry limits the rate of pulls",
-            "log in to the registry (imagePullSecrets) or use a mirror; pin a digest and pre-pull",
-        ),
-        (
-            "image/unauthorized",
-            r"unauthorized|401|403 Forbidden|denied|authentication required|no basic auth credentials",
-            "the registry wants a login (or the image does not exist: private registries answer the same)",
-            "imagePullSecrets in the Pod or its ServiceAccount; check the name",
-        ),
-        (
-            "image/not-found",
-            r"not found|manifest unknown|does not exist|404",
-            "there is no such image or tag",
-            "correct the tag; vLLM's are vllm/vllm-openai:v0.32.0",
-        ),
-        (
-            "image/platform",
-            r"no match for platform|exec format error",
-            "the image has no build for this node's CPU architecture",
-            "choose nodes by kubernetes.io/arch, or another image",
-        ),
-        (
-            "image/disk-full",
-            r"no space left on device",
-            "the node's disk is full while the image is unpacked (10 GB and more)",
-            "larger node disks; kubectl describe node (DiskPressure)",
-        ),
-        (
-            "image/network",
-            r"i/o timeout|no such host|connection refused|TLS handshake|x509|context deadline "
-            r"exceeded|EOF",
-            "the node does not reach the registry",
-            "DNS, proxy or firewall of the node; a mirror inside the network",
-        ),
-        (
-            "image/invalid-name",
-            r"InvalidImageName|couldn't parse image|invalid reference format",
-            "the image's name is not a valid reference",
-            "correct the name",
-        ),
-    )
-    for name, pattern, what, do in table:
+    for name, pattern, what, do in _PULLS:
         if re.search(pattern, message, re.IGNORECASE):
             return Cause(
                 id=name,

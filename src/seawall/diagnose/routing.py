@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from seawall.diagnose.cause import Cause, rule
+from seawall.diagnose.cause import Cause, Certainty, rule
 from seawall.diagnose.facts import Facts, Object, condition, items, name_of, part
 
 
@@ -70,53 +70,58 @@ def services(facts: Facts) -> Iterator[Cause]:
 
 @rule
 def gateway(facts: Facts) -> Iterator[Cause]:
-    """What the gateway itself says: no replica, all evicted, replicas that are gone."""
-    if not facts.gateway:
-        return
-    fleets, replicas = part(facts.gateway, "fleets"), part(facts.gateway, "replicas")
-    for fleet, state in fleets.items():
+    """What the gateway itself says: no replica, or none that it would use."""
+    replicas = part(facts.gateway, "replicas")
+    for fleet, state in part(facts.gateway, "fleets").items():
         mine = {n: r for n, r in replicas.items() if isinstance(r, dict) and r.get("fleet") == fleet}
-        usable = [n for n, r in mine.items() if r.get("state") == "ready"]
-        queued = state.get("queued") or 0 if isinstance(state, dict) else 0
+        if any(r.get("state") == "ready" for r in mine.values()):
+            continue
         ready = [
             p
             for p in facts.pods
             if _ready(p) and part(p, "metadata", "labels").get("seawall.dev/fleet") in (fleet, None)
         ]
-        if usable:
-            continue
-        if not mine and ready:
-            what, certainty = (
-                f"the gateway knows no replica of {fleet}, and {len(ready)} Pods are ready: its "
-                "discovery is broken (RBAC, NetworkPolicy, labels)",
-                "certain",
-            )
-            do = (
-                "kubectl auth can-i watch endpointslices --as "
-                "system:serviceaccount:NAMESPACE:GATEWAY; kubectl logs deploy/GATEWAY"
-            )
-        elif mine:
-            states = ", ".join(f"{n} {r.get('state')}" for n, r in list(mine.items())[:4])
-            what, certainty, do = (
-                f"the gateway routes to none of the {len(mine)} replicas of {fleet} ({states})",
-                "likely",
-                "see the replicas' causes; it probes them and takes them back by itself",
-            )
-        else:
-            what, certainty, do = (
-                f"the gateway has no replica of {fleet}",
-                "likely",
-                "see the Pods' causes; scaled to zero wakes with the first request",
-            )
+        what, certainty, do = _why_none(fleet, mine, len(ready))
+        queued = state.get("queued") or 0 if isinstance(state, dict) else 0
         yield Cause(
             id="route/gateway-no-endpoints",
-            certainty="certain" if certainty == "certain" else "likely",
+            certainty=certainty,
             subject=f"Fleet/{fleet}",
             weight=84 if ready else 38,
             what=what,
             evidence=(f"/debug/state: {len(mine)} replicas, {queued} requests queued",),
             do=do,
         )
+
+
+def _why_none(fleet: str, mine: Object, ready: int) -> tuple[str, Certainty, str]:
+    """Why a gateway that knows the replicas `mine` uses none while `ready` Pods are: what, how sure, what to do."""
+    if not mine and ready:
+        return (
+            f"the gateway knows no replica of {fleet}, and {ready} Pods are ready: its "
+            "discovery is broken (RBAC, NetworkPolicy, labels)",
+            "certain",
+            "kubectl auth can-i watch endpointslices --as "
+            "system:serviceaccount:NAMESPACE:GATEWAY; kubectl logs deploy/GATEWAY",
+        )
+    if mine:
+        states = ", ".join(f"{n} {r.get('state')}" for n, r in list(mine.items())[:4])
+        return (
+            f"the gateway routes to none of the {len(mine)} replicas of {fleet} ({states})",
+            "likely",
+            "see the replicas' causes; it probes them and takes them back by itself",
+        )
+    return (
+        f"the gateway has no replica of {fleet}",
+        "likely",
+        "see the Pods' causes; scaled to zero wakes with the first request",
+    )
+
+
+@rule
+def dead_replica(facts: Facts) -> Iterator[Cause]:
+    """The gateway routes to a replica that is no Pod any more."""
+    replicas = part(facts.gateway, "replicas")
     gone = {str(n) for n in replicas} - {name_of(p) for p in facts.pods}
     if (
         facts.pods

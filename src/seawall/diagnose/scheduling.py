@@ -120,88 +120,106 @@ def not_placed(facts: Facts) -> Iterator[Cause]:
 def _gpu_nodes(
     facts: Facts, pod: Object, nodes: list[Object], message: str, evidence: str
 ) -> Iterator[Cause]:
-    subject, (resource, wanted) = f"Pod/{name_of(pod)}", gpus_asked(pod)
-    where = f"{len(nodes)} GPU node{'s' * (len(nodes) != 1)}" if nodes else "the nodes"
-    wrong = [(n, fits_selector(pod, n)[1]) for n in nodes if not fits_selector(pod, n)[0]]
+    """The first obstacle on the scheduler's way: labels, then taints, then free GPUs, then the rest of the node."""
+    resource, _ = gpus_asked(pod)
     fitting = [n for n in nodes if fits_selector(pod, n)[0]]
-    if re.search(r"didn't match (Pod's )?node (affinity|selector)", message) and not fitting:
-        lacking = wrong[0][1] if wrong else _demand(pod)
-        yield Cause(
-            id="scheduling/label",
-            certainty="certain" if wrong else "likely",
-            subject=subject,
-            weight=95,
-            what=f"no node carries the label that the Pod demands: {lacking}",
-            evidence=(evidence, f"{where}: none has it" if nodes else "node affinity of the Pod"),
-            do=f"kubectl get nodes --show-labels | grep {lacking.split('=')[0].split(' ')[0]}; use "
-            "nvidia.com/gpu.product (GPU feature discovery) instead of labels set by hand",
-        )
-        return
     tainted = [(n, t) for n in fitting if (t := untolerated(pod, n))]
-    if re.search(r"untolerated taint|had taint", message) and (len(tainted) == len(fitting)):
-        taint = tainted[0][1] if tainted else _taint_of(message)
-        said = f"{taint.get('key')}{'=' + str(taint['value']) if taint.get('value') else ''}"
-        tolerates = (
-            ", ".join(
-                str(t.get("key") or "everything")
-                for t in items(pod, "spec", "tolerations")
-                if not str(t.get("key")).startswith("node.kubernetes.io/")
-            )
-            or "none of them"
-        )
-        condition_taint = str(taint.get("key")).startswith("node.kubernetes.io/")
+    if re.search(r"didn't match (Pod's )?node (affinity|selector)", message) and not fitting:
+        yield _no_label(pod, nodes, evidence)
+    elif re.search(r"untolerated taint|had taint", message) and len(tainted) == len(fitting):
+        yield _tainted(pod, nodes, tainted, message, evidence)
+    elif f"Insufficient {resource}" in message:
+        yield from _no_gpu(facts, pod, nodes, fitting, evidence)
+    else:
+        yield from _host_is_full(pod, message, evidence)
+
+
+def _where(nodes: list[Object]) -> str:
+    return f"{len(nodes)} GPU node{'s' * (len(nodes) != 1)}" if nodes else "the nodes"
+
+
+def _no_label(pod: Object, nodes: list[Object], evidence: str) -> Cause:
+    lacking = fits_selector(pod, nodes[0])[1] if nodes else _demand(pod)
+    return Cause(
+        id="scheduling/label",
+        certainty="certain" if nodes else "likely",
+        subject=f"Pod/{name_of(pod)}",
+        weight=95,
+        what=f"no node carries the label that the Pod demands: {lacking}",
+        evidence=(evidence, f"{_where(nodes)}: none has it" if nodes else "node affinity of the Pod"),
+        do=f"kubectl get nodes --show-labels | grep {lacking.split('=')[0].split(' ')[0]}; use "
+        "nvidia.com/gpu.product (GPU feature discovery) instead of labels set by hand",
+    )
+
+
+def _tainted(
+    pod: Object, nodes: list[Object], tainted: list[tuple[Object, Object]], message: str, evidence: str
+) -> Cause:
+    taint = tainted[0][1] if tainted else _taint_of(message)
+    said = f"{taint.get('key')}{'=' + str(taint['value']) if taint.get('value') else ''}"
+    own = [t for t in items(pod, "spec", "tolerations") if not _of_condition(t)]
+    tolerates = ", ".join(str(t.get("key") or "everything") for t in own) or "none of them"
+    return Cause(
+        id="scheduling/node-condition" if _of_condition(taint) else "scheduling/taint",
+        certainty="certain" if tainted else "likely",
+        subject=f"Pod/{name_of(pod)}",
+        weight=95,
+        what=f"every GPU node that fits carries the taint {said}, and the Pod tolerates {tolerates}",
+        evidence=(
+            evidence,
+            f"{len(tainted)} of {_where(nodes)} tainted" if tainted else "the scheduler's message",
+        ),
+        do=f"kubectl describe node {name_of(tainted[0][0]) if tainted else 'NODE'} (Conditions)"
+        if _of_condition(taint)
+        else f"add tolerations: [{{key: {taint.get('key')}, operator: Exists}}] (seawall render does)",
+    )
+
+
+def _of_condition(taint: Object) -> bool:
+    """Kubernetes' own, set by the node's state."""
+    return str(taint.get("key")).startswith("node.kubernetes.io/")
+
+
+def _no_gpu(
+    facts: Facts, pod: Object, nodes: list[Object], fitting: list[Object], evidence: str
+) -> Iterator[Cause]:
+    resource, wanted = gpus_asked(pod)
+    largest = max((_capacity(n, resource) for n in fitting), default=0)
+    if fitting and largest < wanted:
         yield Cause(
-            id="scheduling/node-condition" if condition_taint else "scheduling/taint",
-            certainty="certain" if tainted else "likely",
-            subject=subject,
+            id="scheduling/node-too-small",
+            certainty="certain",
+            subject=f"Pod/{name_of(pod)}",
             weight=95,
-            what=f"every GPU node that fits carries the taint {said}, and the Pod tolerates {tolerates}",
-            evidence=(
-                evidence,
-                f"{len(tainted)} of {where} tainted" if tainted else "the scheduler's message",
-            ),
-            do=f"kubectl describe node {name_of(tainted[0][0]) if tainted else 'NODE'} (Conditions)"
-            if condition_taint
-            else f"add tolerations: [{{key: {taint.get('key')}, operator: Exists}}] (seawall render does)",
+            what=f"the Pod asks for {wanted} {resource} and the largest node that fits has {largest}",
+            evidence=(evidence,),
+            do="use fewer GPUs per replica (seawall plan), larger nodes, or a multi-node split",
         )
-        return
-    if f"Insufficient {resource}" in message:
-        largest = max((_capacity(n, resource) for n in fitting), default=0)
-        if fitting and largest < wanted:
-            yield Cause(
-                id="scheduling/node-too-small",
-                certainty="certain",
-                subject=subject,
-                weight=95,
-                what=f"the Pod asks for {wanted} {resource} and the largest node that fits has {largest}",
-                evidence=(evidence,),
-                do="use fewer GPUs per replica (seawall plan), larger nodes, or a multi-node split",
-            )
-            return
-        if _surging(facts, pod):
-            return  # told by the rollout's rule
+    elif not _surging(facts, pod):  # else it is told by the rollout's rule
         yield Cause(
             id="scheduling/no-free-gpu",
             certainty="certain",
-            subject=subject,
+            subject=f"Pod/{name_of(pod)}",
             weight=90,
             what=f"all GPUs are taken: the Pod needs {wanted} free {resource} on one node",
-            evidence=(evidence, f"{where} in sight"),
+            evidence=(evidence, f"{_where(nodes)} in sight"),
             do="kubectl get pods -A -o wide --field-selector spec.nodeName=NODE; grow the GPU pool "
             "or lower scaling.max",
         )
-        return
-    for resource in ("cpu", "memory", "ephemeral-storage", "pods"):
-        if re.search(
-            rf"Insufficient {resource}\b|Too many pods"
-            if resource == "pods"
-            else rf"Insufficient {resource}\b",
-            message,
-        ):
+
+
+def _host_is_full(pod: Object, message: str, evidence: str) -> Iterator[Cause]:
+    for resource, said in (
+        ("cpu", r"Insufficient cpu\b"),
+        ("memory", r"Insufficient memory\b"),
+        ("ephemeral-storage", r"Insufficient ephemeral-storage\b"),
+        ("pods", r"Insufficient pods\b|Too many pods"),
+    ):
+        if re.search(said, message):
             yield Cause(
                 id="scheduling/no-host-resources",
                 certainty="certain",
-                subject=subject,
+                subject=f"Pod/{name_of(pod)}",
                 weight=85,
                 what=f"the GPU nodes have too little {resource} left for the Pod's request",
                 evidence=(evidence,),

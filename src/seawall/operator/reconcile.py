@@ -113,22 +113,7 @@ def status_of(
         facts.append(
             ("Adapters", not adapters, "Missing" if adapters else "Loaded", adapters or "as the spec says")
         )
-    previous = {c.get("type"): c for c in old.get("conditions") or []}
-    conditions = []
-    for kind, good, reason, message in facts:
-        state = "True" if good else "False"
-        before = previous.get(kind) or {}
-        since = before.get("lastTransitionTime") if before.get("status") == state else None
-        conditions.append(
-            {
-                "type": kind,
-                "status": state,
-                "reason": reason,
-                "message": message[:1000],
-                "lastTransitionTime": since or now,
-                "observedGeneration": generation,
-            }
-        )
+    conditions = _conditions(facts, old.get("conditions") or [], generation, now)
     bad = next((c for c in conditions if c["status"] == "False"), None)
     out: Object = {
         "observedGeneration": generation,
@@ -153,6 +138,29 @@ def status_of(
     if view and view.queued is not None:
         out |= {"queued": view.queued, "inFlight": view.in_flight or 0}
     return out
+
+
+def _conditions(
+    facts: list[tuple[str, bool, str, str]], old: list[Object], generation: int, now: str
+) -> list[Object]:
+    """`facts`: type, whether it holds, reason, message. One that is as before keeps its transition time."""
+    previous = {c.get("type"): c for c in old}
+    conditions = []
+    for kind, good, reason, message in facts:
+        state = "True" if good else "False"
+        before = previous.get(kind) or {}
+        since = before.get("lastTransitionTime") if before.get("status") == state else None
+        conditions.append(
+            {
+                "type": kind,
+                "status": state,
+                "reason": reason,
+                "message": message[:1000],
+                "lastTransitionTime": since or now,
+                "observedGeneration": generation,
+            }
+        )
+    return conditions
 
 
 def _why(desired: Desired) -> str:

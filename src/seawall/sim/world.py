@@ -11,6 +11,7 @@ import gc
 from array import array
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from heapq import heappop, heappush
 from random import Random
 from typing import Any
@@ -88,7 +89,7 @@ class World:
         self.at(0.0, self._sample)
         self.at(SWEEP_S, self._sweep)
         for happening in sorted(setup.happenings, key=lambda h: h.at_s):
-            self.at(happening.at_s, lambda t, h=happening: self.cluster.happen(h, t))  # type: ignore[misc]
+            self.at(happening.at_s, partial(self.cluster.happen, happening))
         tracked = gc.isenabled()
         gc.disable()  # no cycles are made per request; the collector would only walk the living
         try:

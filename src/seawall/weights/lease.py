@@ -104,7 +104,7 @@ class Lease:
 
     def _mine(self) -> bool:
         try:
-            return json.loads(self._file.read_bytes()).get("id") == self._id  # type: ignore[no-any-return]
+            return bool(json.loads(self._file.read_bytes()).get("id") == self._id)
         except (OSError, ValueError):
             return False
 

@@ -169,7 +169,7 @@ CATALOGUE: dict[str, tuple[str, Facts]] = {
     "hub 429": ("weights/rate-limited", died("huggingface_hub.errors.HfHubHTTPError: 429 Client Error: Too Many Requests for url: https://huggingface.co/api/models/x")),
     "hub times out": ("weights/hub-unreachable", died("requests.exceptions.ConnectTimeout: HTTPSConnectionPool(host='huggingface.co', port=443): Max retries exceeded with url: /api/models/x")),
     "offline and not there": ("weights/offline", died("huggingface_hub.errors.LocalEntryNotFoundError: Cannot find an appropriate cached snapshot folder for the specified revision on the local disk and outgoing traffic has been disabled.")),
-    "disk full": ("weights/disk-full", died("OSError: [Errno 28] No space left on device: '/root/.cache/huggingface/hub/tmp'")),
+    "disk full": ("weights/disk-full", died("OSError: [Errno 28] No space left on device: '/models/hub/tmp'")),
     "half a weight file": ("weights/corrupt", died("safetensors_rust.SafetensorError: Error while deserializing header: MetadataIncompleteBuffer")),
     "the engine's own 600 s": ("engine/ready-timeout", died("TimeoutError: Timed out waiting for engine core processes to start. This is often caused by slow weight loading for large models.")),
     "GPU too old for the format": ("engine/unsupported-gpu", died("ValueError: Bfloat16 is only supported on GPUs with compute capability of at least 8.0. Your Tesla T4 GPU has compute capability 7.5.")),

@@ -3,23 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import pytest
 from click.testing import CliRunner
 
 from seawall.cli.diagnose import command
 from seawall.diagnose.collect import collect
 from seawall.drivers.kube import connect
 from seawall.testing.kube_api import KubeApi
-
-
-@pytest.fixture
-def api() -> Iterator[KubeApi]:
-    with KubeApi() as double:
-        yield double
 
 
 def pod(name: str, **status: Any) -> dict[str, Any]:

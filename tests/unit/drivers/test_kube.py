@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-import pytest_asyncio
 
 from seawall.drivers.kube import DEPLOYMENT, POD, Changed, Kube, Refused, Select, Synced, connect
 from seawall.errors import ClusterError, InputError
@@ -24,18 +23,6 @@ def pod(name: str, namespace: str = "llm", **labels: str) -> dict[str, Any]:
         "spec": {"nodeName": "n1"},
         "status": {"phase": "Running"},
     }
-
-
-@pytest.fixture
-def api() -> Iterator[KubeApi]:
-    with KubeApi() as double:
-        yield double
-
-
-@pytest_asyncio.fixture
-async def kube(api: KubeApi, tmp_path: Path) -> AsyncIterator[Kube]:
-    async with connect(kubeconfig=api.kubeconfig(tmp_path, "llm")) as client:
-        yield client
 
 
 def name_of(obj: dict[str, Any]) -> str:

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
-import pytest_asyncio
 
-from seawall.drivers.kube import Kube, connect
+from seawall.drivers.kube import Kube
 from seawall.errors import CheckFailed, ClusterError
 from seawall.operator.apply import Ref, apply, changes, delete, inventory
 from seawall.operator.status import look
@@ -37,18 +34,6 @@ FIRST = [
     obj("Service", "s", spec={"ports": []}),
     deployment(),
 ]
-
-
-@pytest.fixture
-def api() -> Iterator[KubeApi]:
-    with KubeApi() as double:
-        yield double
-
-
-@pytest_asyncio.fixture
-async def kube(api: KubeApi, tmp_path: Path) -> AsyncIterator[Kube]:
-    async with connect(kubeconfig=api.kubeconfig(tmp_path, NS)) as client:
-        yield client
 
 
 async def test_apply_creates_changes_prunes_and_touches_nothing_else(api: KubeApi, kube: Kube) -> None:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import pytest_asyncio
 
 from seawall.cli.fleets import group_of
-from seawall.drivers.kube import Kube, connect
+from seawall.drivers.kube import Kube
 from seawall.errors import InputError
 from seawall.operator import canary
 from seawall.testing.kube_api import KubeApi
@@ -27,12 +26,6 @@ def api() -> Iterator[KubeApi]:
         meta = {"name": "gw", "namespace": NS, "labels": labels}
         double.put({"apiVersion": "v1", "kind": "Pod", "metadata": meta, "status": {"phase": "Running"}})
         yield double
-
-
-@pytest_asyncio.fixture
-async def kube(api: KubeApi, tmp_path: Path) -> AsyncIterator[Kube]:
-    async with connect(kubeconfig=api.kubeconfig(tmp_path, NS)) as client:
-        yield client
 
 
 def traffic(api: KubeApi, stable: int, other: int, errors: int = 0, ttft: float = 0.3) -> None:

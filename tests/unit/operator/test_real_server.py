@@ -10,14 +10,13 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-import pytest_asyncio
 
-from seawall.drivers.kube import CONFIG_MAP, DEPLOYMENT, Kube, connect
+from seawall.drivers.kube import CONFIG_MAP, DEPLOYMENT, Kube
 from seawall.errors import ClusterError
 from seawall.operator.apply import apply, changes, delete, unserved, wait_until_gone
 from seawall.operator.difference import diff_of
@@ -65,12 +64,6 @@ def deployment(cpu: str = "1000m", **spec: Any) -> dict[str, Any]:
 def api() -> Iterator[KubeApi]:
     with KubeApi(strict=True) as double:
         yield double
-
-
-@pytest_asyncio.fixture
-async def kube(api: KubeApi, tmp_path: Path) -> AsyncIterator[Kube]:
-    async with connect(kubeconfig=api.kubeconfig(tmp_path, NS)) as client:
-        yield client
 
 
 def install(api: KubeApi) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -15,12 +14,6 @@ from seawall.testing.kube_api import KubeApi
 
 ROOT = Path(__file__).parents[3]
 EXAMPLES = sorted((ROOT / "examples").glob("*.yaml"))
-
-
-@pytest.fixture
-def api() -> Iterator[KubeApi]:
-    with KubeApi() as double:
-        yield double
 
 
 def seawall(kubeconfig: str, *args: str) -> subprocess.CompletedProcess[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -83,23 +83,16 @@ def judge(
     usage = sum(r.checked.wrong_usage for r in whole if r.checked)
     stall = max((r.outcome.worst_gap_s for r in steady), default=0.0)
     first = max((r.outcome.ttft_s or 0.0 for r in steady if r.case.streams), default=0.0)
-    reasons = list(broken)
+    reasons = [*broken]
     if lost:
         reasons.append(f"{len(lost)} streams lost")
     if wrong:
         reasons.append(f"{wrong} wrong tokens")
     if usage:
         reasons.append(f"{usage} answers with a wrong usage")
-    if rejected and not expectation.may_reject:
-        reasons.append(f"{len(rejected)} requests rejected though there was room")
-    if expectation.worst_stall_s is not None and stall > expectation.worst_stall_s:
-        reasons.append(f"a stall of {stall:.1f} s, more than {expectation.worst_stall_s:.0f} s")
-    if expectation.worst_ttft_s is not None and first > expectation.worst_ttft_s:
-        reasons.append(
-            f"an admitted request waited {first:.1f} s, more than {expectation.worst_ttft_s:.0f} s"
-        )
     if not whole:
         reasons.append("not one stream finished")
+    reasons += _beyond(expectation, len(rejected), stall, first)
     examples = [f"{r.case.name}: {r.outcome.error}: {r.outcome.detail}" for r in lost[:3]]
     examples += [f"{r.case.name}: {r.checked.note}" for r in whole if r.checked and r.checked.note][:3]
     return Verdict(
@@ -123,6 +116,16 @@ def judge(
         notes=(*notes, *examples),
         marks=tuple(marks),
     )
+
+
+def _beyond(expected: Expectation, rejected: int, stall_s: float, first_s: float) -> Iterator[str]:
+    """What the scenario does not allow: rejections, the worst stall, the worst wait for a first token."""
+    if rejected and not expected.may_reject:
+        yield f"{rejected} requests rejected though there was room"
+    if expected.worst_stall_s is not None and stall_s > expected.worst_stall_s:
+        yield f"a stall of {stall_s:.1f} s, more than {expected.worst_stall_s:.0f} s"
+    if expected.worst_ttft_s is not None and first_s > expected.worst_ttft_s:
+        yield f"an admitted request waited {first_s:.1f} s, more than {expected.worst_ttft_s:.0f} s"
 
 
 def overall(verdicts: Sequence[Verdict]) -> dict[str, Any]:

@@ -16,8 +16,11 @@ MODEL = "smol"
 GREEDY = {"temperature": 0}
 USAGE = {"stream_options": {"include_usage": True}}
 EACH = {"stream_options": {"include_usage": True, "continuous_usage_stats": True}}
-SCHEMA = {"type": "object", "properties": {"city": {"type": "string"}, "year": {"type": "integer"}}}
-SCHEMA["required"] = ["city", "year"]  # type: ignore[assignment]
+SCHEMA = {
+    "type": "object",
+    "properties": {"city": {"type": "string"}, "year": {"type": "integer"}},
+    "required": ["city", "year"],
+}
 FORM = {"response_format": {"type": "json_schema", "json_schema": {"name": "a", "schema": SCHEMA}}}
 TOOL = {"type": "function", "function": {"name": "get_weather", "parameters": SCHEMA}}
 

@@ -1,4 +1,4 @@
-"""An API double and a client of it."""
+"""What several rooms' tests need: an API double and a client of it."""
 
 from __future__ import annotations
 
