@@ -6,6 +6,7 @@ import asyncio
 from typing import Any
 
 import pytest
+from tests.unit.gateway.waiting import until
 
 HEDGE = "firstByteTimeout: 1s, hedgeAfter: 100ms"
 
@@ -13,14 +14,6 @@ HEDGE = "firstByteTimeout: 1s, hedgeAfter: 100ms"
 @pytest.fixture
 def hedging(spec: str) -> str:
     return spec.replace("firstByteTimeout: 1s", HEDGE.replace("1s", "10s"))
-
-
-async def until(condition: Any, seconds: float = 5.0) -> None:
-    for _ in range(int(seconds / 0.01)):
-        if condition():
-            return
-        await asyncio.sleep(0.01)
-    raise AssertionError("it never happened")
 
 
 def late_and_quick(*engines: Any) -> tuple[Any, Any]:

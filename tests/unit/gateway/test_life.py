@@ -7,15 +7,9 @@ import json
 from pathlib import Path
 from typing import Any
 
+from tests.unit.gateway.waiting import until
+
 from seawall.gateway.server import HAND_OVER_S
-
-
-async def until(condition: Any, seconds: float = 5.0) -> None:
-    for _ in range(int(seconds / 0.01)):
-        if condition():
-            return
-        await asyncio.sleep(0.01)
-    raise AssertionError("it never happened")
 
 
 async def test_a_client_that_leaves_frees_the_replica(start: Any, engine: Any) -> None:
