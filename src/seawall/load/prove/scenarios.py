@@ -238,11 +238,11 @@ async def scaler_blind(stage: Stage) -> None:
         return
     stage.mark("no engine shows its metrics")
     for replica in await stage.ready():
-        await stage.fault(replica, kind="blind", seconds=13.0)
+        await stage.fault(replica, kind="blind", seconds=22.0)
     await asyncio.sleep(2.0)
     stage.mark("the autoscaler looks")
     await stage.order(do="scale", replicas=None)
-    for _ in range(18):
+    for _ in range(36):  # longer than the 15 s between two looks of an HPA
         await asyncio.sleep(0.5)
         now = len(await stage.ready())
         if now < count:
