@@ -100,10 +100,12 @@ def test_a_streamed_response(server: Server) -> None:
 def test_seeds_and_logprobs_of_a_response(server: Server) -> None:
     fields = {"temperature": 1.0, "seed": 3, "include": ["message.output_text.logprobs"], "top_logprobs": 1}
     runs = [[e for e in response(server, **fields) if e["type"].endswith("text.delta")] for _ in range(2)]
-    said = [[(d["delta"], d["logprobs"]) for d in run] for run in runs]
-    assert said[0] == said[1]
-    assert 1 <= sum(len(logprobs) for _, logprobs in said[0]) <= 8, "tokens without text are not told"
-    assert said[0][0][1][0].keys() == {"token", "logprob", "top_logprobs"}
+    # A busy machine may put two tokens into one delta: the text and its tokens are what a seed repeats.
+    texts = ["".join(d["delta"] for d in run) for run in runs]
+    tokens = [[entry for d in run for entry in d["logprobs"]] for run in runs]
+    assert (texts[0], tokens[0]) == (texts[1], tokens[1])
+    assert 1 <= len(tokens[0]) <= 8, "tokens without text are not told"
+    assert tokens[0][0].keys() == {"token", "logprob", "top_logprobs"}
 
 
 def test_their_refusals(server: Server) -> None:
