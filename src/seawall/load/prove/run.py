@@ -27,8 +27,8 @@ from seawall.load.prove.stage import Deployment, Stage
 from seawall.load.prove.up import UpFleet
 from seawall.load.prove.verdict import Expectation, Verdict, judge
 
-SIM_TOKENS = (60, 90, 120, 150, 75)
-"""At 25 tokens/s: streams of 2.4 to 6 s."""
+SIM_TOKENS = (40, 50, 65, 80, 45)
+"""At 17 tokens/s: streams of 2.4 to 4.8 s."""
 VLLM_TOKENS = (24, 48, 64, 32)
 
 

@@ -302,7 +302,8 @@ SCENARIOS: dict[str, Scenario] = {
         Scenario(name="refused", title="connections refused", play=refused, mechanisms=("retry",)),
         Scenario(name="reset", title="streams reset, cut, aborted", play=reset, expectation=_STALL,
                  mechanisms=("resume",)),
-        Scenario(name="black-hole", title="connections black-holed", play=black_hole, mechanisms=("stall-watch",)),
+        Scenario(name="black-hole", title="connections black-holed", play=black_hole,
+                 expectation=Expectation(worst_stall_s=7.0), mechanisms=("stall-watch",)),
         Scenario(
             name="overload", title="5x overload",
             play=overload, load=2.4, real_load=5.0, replicas=1, settings=_OVERLOAD_SETTINGS,
@@ -311,7 +312,7 @@ SCENARIOS: dict[str, Scenario] = {
         Scenario(name="gateway-restart", title="rolling restart of the gateway", play=gateway_restart,
                  sim_only=False, mechanisms=("hand-over",)),
         Scenario(name="slow-readers", title="slow readers, clients that leave", play=slow_readers, slow_share=0.33,
-                 leaving_share=0.33, served_names=(LONG_NAME,), mechanisms=("back-pressure",)),
+                 leaving_share=0.33, served_names=(LONG_NAME,), engine_args=("--sim-step", "0.04"), mechanisms=("back-pressure",)),
         Scenario(name="slow-weights", title="slow weights volume", play=slow_weights, replicas=1, most=3,
                  engine_args=("--sim-load", "6"), mechanisms=("start-proof",)),
         Scenario(name="scaler-blind", title="scaler blind", play=scaler_blind, replicas=1, most=3,

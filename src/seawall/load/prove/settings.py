@@ -17,8 +17,8 @@ from seawall.errors import InputError
 from seawall.load.prove.mechanisms import off
 from seawall.load.prove.scenarios import Scenario
 
-STEP_S = 0.04
-"""A simulated step: 25 tokens per second and stream."""
+STEP_S = 0.06
+"""A simulated step: 17 tokens per second and stream, so that a hundred streams leave two cores to other scenarios."""
 PROOF: dict[str, Any] = {
     "gateway.stallTimeout": "2s",
     "gateway.firstByteTimeout": "4s",
