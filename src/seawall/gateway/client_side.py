@@ -103,6 +103,7 @@ class Client(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.transport = None
+        self._parser = None  # it holds our methods: a cycle, which the calmed collector would leave for hours
         self.handler.clients.discard(self)
         exchange, self.exchange = self.exchange, None
         self._queue.clear()

@@ -95,6 +95,7 @@ class Upstream(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.transport = None
+        self._parser = None  # it holds our methods: a cycle, which the calmed collector would leave for hours
         self.pool.forget(self)
         user, self.user = self.user, None
         if user is not None:
