@@ -378,6 +378,7 @@ def main() -> None:
     args.add_argument("--json", action="store_true", help="one JSON object on standard output")
     args.add_argument("--peers", default="seawall,bare,vllm-router,nginx,haproxy")
     parsed = args.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # the proxies must not outlive this process
     result = uvloop.run(run(parsed))
     if parsed.json:
         print(json.dumps(result))

@@ -20,6 +20,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import urllib.request
 from pathlib import Path
 from typing import Any
 
@@ -101,6 +102,7 @@ class Soak:
         )  # fmt: skip
         self.good = self.lost = self.wrong = self.kills = 0
         self.first_bad = ""
+        self.begin, self.early = time.monotonic(), 0
 
     @staticmethod
     def run(*args: str) -> subprocess.Popen[bytes]:
@@ -159,38 +161,47 @@ class Soak:
                 self.wrong += 1
                 self.first_bad = self.first_bad or f"{request(i)}: {got} is not {want[i % 24]}"
 
-    async def soak(self, requests: int, seconds: float, clients: int, every_s: float) -> dict[str, Any]:
+    async def soak(self, requests: int, seconds: float, clients: int, every_s: float) -> None:
         timeout = aiohttp.ClientTimeout(total=120)
         async with aiohttp.ClientSession(timeout=timeout, connector=aiohttp.TCPConnector(limit=0)) as http:
             await self.ready(http)
             want = [await self.ask(http, i) for i in range(24)]
             numbers = iter(range(requests))
             killer = asyncio.create_task(self.killer(http, every_s))
-            process = psutil.Process(self.gateway.pid)
-            begin, end = time.monotonic(), time.monotonic() + seconds
+            self.begin, end = time.monotonic(), time.monotonic() + seconds
             workers = [self.worker(http, want, numbers, end) for _ in range(clients)]
             running = asyncio.gather(*workers)
             await asyncio.wait([running], timeout=min(10.0, seconds / 4))
-            early = process.memory_info().rss
+            self.early = self.memory()
             await running
             killer.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await killer
-            state = (await self.state(http))["fleets"][MODEL]
-            return {
-                "streams": self.good + self.lost + self.wrong,
-                "whole_and_exact": self.good,
-                "lost": self.lost,
-                "wrong": self.wrong,
-                "kills": self.kills,
-                "resumed": state["resumed_total"],
-                "retried": state["retried_total"],
-                "pending_at_end": state["pending"],
-                "per_second": round((self.good + self.lost + self.wrong) / (time.monotonic() - begin), 1),
-                "rss_mb_early": round(early / 2**20, 1),
-                "rss_mb_end": round(process.memory_info().rss / 2**20, 1),
-                "first_bad": self.first_bad,
-            }
+
+    def memory(self) -> int:
+        """Resident bytes of the gateway."""
+        rss: int = psutil.Process(self.gateway.pid).memory_info().rss
+        return rss
+
+    def found(self) -> dict[str, Any]:
+        """What has been seen until now, also when it was interrupted. Exchanges whose clients left are over by then."""
+        with urllib.request.urlopen(self.admin + "/debug/state", timeout=10) as answer:
+            state = json.load(answer)["fleets"][MODEL]
+        streams = self.good + self.lost + self.wrong
+        return {
+            "streams": streams,
+            "whole_and_exact": self.good,
+            "lost": self.lost,
+            "wrong": self.wrong,
+            "kills": self.kills,
+            "resumed": state["resumed_total"],
+            "retried": state["retried_total"],
+            "pending_at_end": state["pending"],
+            "per_second": round(streams / (time.monotonic() - self.begin), 1),
+            "rss_mb_early": round(self.early / 2**20, 1),
+            "rss_mb_end": round(self.memory() / 2**20, 1),
+            "first_bad": self.first_bad,
+        }
 
     def stop(self) -> None:
         for process in (self.gateway, *self.engines):
@@ -205,11 +216,18 @@ def main() -> None:
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--seed", type=int, default=1)
     args = parser.parse_args()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     with tempfile.TemporaryDirectory() as folder:
         soak = Soak(Path(folder), random.Random(args.seed))
+        interrupted = False
         try:
             seconds = 35.0 if args.quick else 7200.0
-            found = asyncio.run(soak.soak(args.requests, seconds, 48, 3.0 if args.quick else 10.0))
+            try:
+                asyncio.run(soak.soak(args.requests, seconds, 48, 3.0 if args.quick else 10.0))
+            except KeyboardInterrupt:
+                interrupted = True
+                print("soak: interrupted; this is what was seen until then", file=sys.stderr)
+            found = soak.found()
         finally:
             soak.stop()
     if args.json:
@@ -217,6 +235,8 @@ def main() -> None:
     else:
         for name, value in found.items():
             print(f"{name.replace('_', ' '):<32}{value:>12}")
+    if interrupted:
+        sys.exit(130)
     sys.exit(0 if found["lost"] == found["wrong"] == found["pending_at_end"] == 0 else 1)
 
 

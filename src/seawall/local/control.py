@@ -53,7 +53,9 @@ async def serve(supervisor: Supervisor) -> asyncio.Server:
     path.unlink(missing_ok=True)
 
     async def session(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with contextlib.suppress(OSError, TimeoutError, ValueError, asyncio.IncompleteReadError):
+        # Cancelled: the supervisor stops. Python 3.11 reports a cancelled session as an error of its own.
+        ends = (OSError, TimeoutError, ValueError, asyncio.IncompleteReadError, asyncio.CancelledError)
+        with contextlib.suppress(*ends):
             while line := await asyncio.wait_for(reader.readline(), IDLE_S):
                 writer.write(json.dumps(answer(supervisor, line)).encode() + b"\n")
                 await asyncio.wait_for(writer.drain(), IDLE_S)
