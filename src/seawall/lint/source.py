@@ -118,7 +118,9 @@ def _behind(text: str, start: int, e: Malformed) -> int | None:
         return None
     at = start
     for _ in range(e.line - 1 - text.count("\n", 0, start)):
-        at = text.index("\n", at) + 1
+        at = text.find("\n", at) + 1
+        if not at:  # the place is behind the text's last line: it ended too early
+            return None
     found = _SEPARATOR.search(text, max(at, start + 1))
     return found.start() if found else None
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, Literal
 
 from seawall.domain.catalog.clouds import AMD_LABEL, CLOUDS, GFD_LABEL, GFD_MEMORY, Cloud, Taint
-from seawall.domain.catalog.gpus import Gpu, find_gpu
+from seawall.domain.catalog.gpus import find_gpu
 from seawall.render.inputs import Object, Wanted
 from seawall.render.names import selector
 
@@ -19,7 +19,7 @@ def cloud_of(wanted: Wanted) -> Cloud:
 
 def node_affinity(wanted: Wanted, pool: Pool) -> Object | None:
     """Required node affinity. The user's own labels replace the GPU labels, never the spot ones."""
-    wants = _gpu_terms(wanted)
+    wants, memory = _gpu_terms(wanted), _memory(wanted)
     spot = cloud_of(wanted).spot
     if spot and pool == "spot":
         wants.append({"key": spot[0], "operator": "In", "values": [spot[1]]})
@@ -27,7 +27,7 @@ def node_affinity(wanted: Wanted, pool: Pool) -> Object | None:
         wants.append({"key": spot[0], "operator": "NotIn", "values": [spot[1]]})
     if not wants:
         return None
-    terms = [{"matchExpressions": wants}]
+    terms = [{"matchExpressions": [*wants, said]} for said in memory] or [{"matchExpressions": wants}]
     return {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": terms}}}
 
 
@@ -43,23 +43,31 @@ def _gpu_terms(wanted: Wanted) -> list[Object]:
     gpu = find_gpu(wanted.plan.gpu, near=False)
     values = cloud.accelerators.get(wanted.plan.gpu, ())
     if values:
-        product = {"key": cloud.accelerator_label, "operator": "In", "values": list(values)}
-        return [product, *_memory(cloud.memory_label, gpu)]
+        return [{"key": cloud.accelerator_label, "operator": "In", "values": list(values)}]
     if gpu and gpu.labels and gpu.capability == 0:
         return [{"key": AMD_LABEL, "operator": "In", "values": list(gpu.labels)}]
     if gpu and gpu.labels:
-        product = {"key": GFD_LABEL, "operator": "In", "values": list(gpu.labels)}
-        return [product, *_memory(GFD_MEMORY, gpu)]
+        return [{"key": GFD_LABEL, "operator": "In", "values": list(gpu.labels)}]
     # A GPU of which no label is known: the resource alone decides, and the plan whether it fits.
     return []
 
 
-def _memory(label: str | None, gpu: Gpu | None) -> list[Object]:
-    """At least the planned GPU's memory: one product name may stand for several sizes, and a slice of a GPU
-    may go by the whole one's name. 5% below, because drivers and providers count differently."""
-    if label is None or gpu is None:
+def _memory(wanted: Wanted) -> list[Object]:
+    """Alternatives: a node that says at least the planned GPU's memory, or one that does not say it.
+
+    One product name may stand for several sizes, and a slice of a GPU may go by the whole one's name, so what a
+    node says counts (5% below, because drivers and providers count differently). A cloud's own labels come
+    together; beside GPU feature discovery's product, put there by hand, the memory may be missing.
+    """
+    cloud, gpu = cloud_of(wanted), find_gpu(wanted.plan.gpu, near=False)
+    if wanted.fleet.spec.hardware.node_labels or gpu is None:
         return []
-    return [{"key": label, "operator": "Gt", "values": [str(int(0.95 * 1024 * gpu.memory_gib))]}]
+    own = wanted.plan.gpu in cloud.accelerators
+    label = cloud.memory_label if own else GFD_MEMORY if gpu.labels and gpu.capability else None
+    if label is None:
+        return []
+    least = {"key": label, "operator": "Gt", "values": [str(int(0.95 * 1024 * gpu.memory_gib))]}
+    return [least] if own else [least, {"key": label, "operator": "DoesNotExist"}]
 
 
 def tolerations(wanted: Wanted, pool: Pool) -> list[Object]:

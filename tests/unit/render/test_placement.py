@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from seawall.diagnose.scheduling import fits_selector
 from seawall.errors import InputError
 from seawall.render.everything import render
 from seawall.render.inputs import Group, Object
@@ -25,10 +26,15 @@ def loader(group: Group) -> Object:
     return spec
 
 
-def required(pod: Object) -> list[tuple[str, str, str]]:
+def alternatives(pod: Object) -> list[Object]:
     rules = pod["affinity"]["nodeAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"]
-    (term,) = rules["nodeSelectorTerms"]
-    return [(e["key"], e["operator"], e["values"][0]) for e in term["matchExpressions"]]
+    found: list[Object] = rules["nodeSelectorTerms"]
+    return found
+
+
+def required(pod: Object) -> list[tuple[str, str, str]]:
+    """What the first alternative demands."""
+    return [(e["key"], e["operator"], e["values"][0]) for e in alternatives(pod)[0]["matchExpressions"]]
 
 
 @pytest.mark.parametrize(
@@ -49,6 +55,33 @@ def test_a_product_that_comes_in_two_sizes_is_chosen_by_its_memory(
     (_, product, _), (key, operator, least) = required(engine(group(text)))
     assert (product, key, operator) == ("In", label, "Gt")
     assert smaller <= int(least) < right
+
+
+@pytest.mark.parametrize(
+    ("cloud", "labels", "fits"),
+    [
+        (
+            "on-prem",
+            {"nvidia.com/gpu.product": "NVIDIA-A100-SXM4-80GB", "nvidia.com/gpu.memory": "81920"},
+            True,
+        ),
+        (
+            "on-prem",
+            {"nvidia.com/gpu.product": "NVIDIA-A100-SXM4-80GB", "nvidia.com/gpu.memory": "10240"},
+            False,
+        ),
+        ("on-prem", {"nvidia.com/gpu.product": "NVIDIA-A100-SXM4-80GB"}, True),
+        ("on-prem", {"nvidia.com/gpu.memory": "81920"}, False),
+        # Karpenter writes both of its labels, and would take a p4d for a node that does not say its memory.
+        ("karpenter", {"karpenter.k8s.aws/instance-gpu-name": "a100"}, False),
+    ],
+)
+def test_a_node_that_does_not_say_its_memory_is_taken_by_its_product(
+    cloud: str, labels: dict[str, str], fits: bool, group: Callable[..., Group], llama: str
+) -> None:
+    pod = engine(group(llama.replace(PLAIN, f"  hardware: {{gpu: A100-80GB, cloud: {cloud}}}\n")))
+    assert fits_selector({"spec": pod}, {"metadata": {"labels": labels}})[0] is fits
+    assert len(alternatives(pod)) == (1 if cloud == "karpenter" else 2)
 
 
 def test_gke_names_sizes_in_its_own_label(group: Callable[..., Group], llama: str) -> None:
