@@ -22,5 +22,5 @@ VIRTUAL_ENV=$PWD/$venv
 export VIRTUAL_ENV
 [ -x "$venv/bin/python" ] || "$boot/bin/uv" venv --quiet --python "$python" "$venv"
 echo "installing $(grep -c '==' "$lock") pinned packages into $venv"
-"$boot/bin/uv" pip sync --quiet --require-hashes "$lock"
+"$boot/bin/uv" pip sync --quiet --compile-bytecode --require-hashes "$lock"
 "$boot/bin/uv" pip install --quiet --no-deps -e .

@@ -98,7 +98,15 @@ def install(
             [uv, "venv", "--quiet", "--python", sys.executable, str(folder)],
             "make a virtual environment",
         )
-        command = [uv, "pip", "install", "--python", str(folder / "bin/python"), "--no-progress"]
+        command = [
+            uv,
+            "pip",
+            "install",
+            "--python",
+            str(folder / "bin/python"),
+            "--no-progress",
+            "--compile-bytecode",
+        ]
         if sys.stderr.isatty():
             command.remove("--no-progress")
         if offline:

@@ -21,7 +21,7 @@ from seawall.load.prove.stage import Stage
 from seawall.load.prove.verdict import Expectation, Verdict
 
 TOKENS = (64, 128, 192, 96)
-PACE = Pace(settle_s=2.0, after_s=1.0, patience=Patience(first_s=90, stall_s=60, total_s=600), end_s=400.0)
+PACE = Pace(settle_s=3.0, after_s=3.0, patience=Patience(first_s=90, stall_s=60, total_s=600), end_s=400.0)
 
 
 async def _nothing(stage: Stage) -> None:
