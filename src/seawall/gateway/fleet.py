@@ -9,6 +9,7 @@ import asyncio
 import re
 from collections.abc import Callable, Iterable
 from random import Random
+from time import monotonic
 from typing import TYPE_CHECKING
 
 from seawall.decide.route.admit import Admission, Bounds, Ticket
@@ -61,6 +62,7 @@ class FleetRuntime:
         self._pools: dict[Target, Pool] = {}
         self._leaving: dict[Target, Pool] = {}
         self._resting: dict[Target, float] = {}
+        self._proven_at: dict[Target, float] = {}
         self.router = Router(1, rng)
         self.admission = Admission(Bounds())
         self.configure(fleet)
@@ -95,6 +97,7 @@ class FleetRuntime:
             self._pools[target] = self._open_pool(target.replica.url)
         for target in changes.removed:
             pool = self._pools.pop(target)
+            self._proven_at.pop(target, None)
             pool.close()
             if target.in_flight:
                 self._leaving[target] = pool
@@ -167,9 +170,11 @@ class FleetRuntime:
                 self.evict(target, f"{ERRORS_IN_A_ROW} answers of 5xx in a row")
 
     def condemn(self, exchange: Exchange, dead: tuple[str, ...]) -> bool:
-        """Keeps a convict's request out, unless one of the replicas that died of it serves again."""
-        if any(t.name in dead and t.state == "ready" for t in self.targets):
-            return False
+        """Keeps a convict's request out, unless one of the replicas that died of it serves again, or did since the
+        request came and was given up once more: connections that break are no death, however often they do."""
+        for t in self.targets:
+            if t.name in dead and (t.state == "ready" or self._proven_at.get(t, 0.0) > exchange.started):
+                return False
         self.stats.poison += 1
         self.quarantine.add(exchange.request.path, exchange.request.body, self.loop.time())
         return True
@@ -178,6 +183,7 @@ class FleetRuntime:
         """A real token came back from an evicted replica."""
         if not self.router.restore(target):
             return False
+        self._proven_at[target] = monotonic()
         pool = self._pools.get(target)
         if pool is not None:
             pool.errors_in_a_row = 0
