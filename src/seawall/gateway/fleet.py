@@ -170,8 +170,8 @@ class FleetRuntime:
                 self.evict(target, f"{ERRORS_IN_A_ROW} answers of 5xx in a row")
 
     def condemn(self, exchange: Exchange, dead: tuple[str, ...]) -> bool:
-        """Keeps a convict's request out, unless one of the replicas that died of it serves again, or did since the
-        request came and was given up once more: connections that break are no death, however often they do."""
+        """Keeps a convict's request out, unless one of the replicas that died of it gave a token since the request
+        came: then only its connection had broken. It need not be ready now: another one may have broken since."""
         for t in self.targets:
             if t.name in dead and (t.state == "ready" or self._proven_at.get(t, 0.0) > exchange.started):
                 return False

@@ -98,17 +98,9 @@ def install(
             [uv, "venv", "--quiet", "--python", sys.executable, str(folder)],
             "make a virtual environment",
         )
-        command = [
-            uv,
-            "pip",
-            "install",
-            "--python",
-            str(folder / "bin/python"),
-            "--no-progress",
-            "--compile-bytecode",
-        ]
-        if sys.stderr.isatty():
-            command.remove("--no-progress")
+        command = [uv, "pip", "install", "--compile-bytecode", "--python", str(folder / "bin/python")]
+        if not sys.stderr.isatty():
+            command.append("--no-progress")
         if offline:
             command.append("--offline")
         sources = _sources(find_links, torch_index)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 from time import monotonic
-from types import SimpleNamespace
 from types import SimpleNamespace as Some
 from typing import Any
 
@@ -87,13 +86,13 @@ async def test_a_replica_that_gave_a_token_and_was_cut_off_again_is_no_death(
     """Under a storm of resets both may be out of service, for other cuts, as the verdict falls."""
     fleet = (await start(engine, other)).server.app.fleets["m"]
     first, second = fleet.targets
-    asked = SimpleNamespace(started=monotonic(), request=SimpleNamespace(path=b"/v1/completions", body=b"{}"))
+    asked = Some(started=monotonic(), request=Some(path=b"/v1/completions", body=b"{}"))
     for target in (first, second):
         fleet.evict(target, "reset")
     assert fleet.proven(first)
     fleet.evict(first, "reset")
     assert not fleet.condemn(asked, (first.name, second.name))
-    later = SimpleNamespace(started=monotonic(), request=asked.request)
+    later = Some(started=monotonic(), request=asked.request)
     assert fleet.condemn(later, (first.name, second.name))
 
 
