@@ -71,7 +71,7 @@ def _traffic(wanted: Wanted) -> list[Alert]:
         Alert(
             name="SeawallRequestsRejected",
             expr=f"sum(rate(seawall_requests_rejected_total{{{tags}}}[5m])) > "
-            f"0.01 * (sum(rate(seawall_requests_admitted_total{{{tags}}}[5m])) > 0)",
+            f"0.01 * sum(rate(seawall_requests_admitted_total{{{tags}}}[5m]))",
             wait="5m",
             severity="warning",
             summary=f"{wanted.name}: more than 1% of requests are refused with 429",
