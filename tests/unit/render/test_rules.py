@@ -62,7 +62,15 @@ STORIES: dict[str, tuple[int, list[dict[str, str]], list[dict[str, str]]]] = {
     "SeawallQueueGrows": (30, [{QUEUED: "0+20x60"}], [{QUEUED: "100x60"}, {QUEUED: "900-10x60"}]),
     "SeawallRequestsRejected": (
         30,
-        [{**BAD, f'seawall_requests_rejected_total{{{G},reason="queue_full"}}': "0+30x60"}],
+        [
+            {**BAD, f'seawall_requests_rejected_total{{{G},reason="queue_full"}}': "0+30x60"},
+            pair(
+                f"seawall_requests_admitted_total{{{G}}}",
+                "7x60",
+                f'seawall_requests_rejected_total{{{G},reason="queue_full"}}',
+                "0+30x60",
+            ),
+        ],
         [{**BAD, f'seawall_requests_rejected_total{{{G},reason="queue_full"}}': "0+3x60"}],
     ),
     "SeawallStreamsBreak": (
