@@ -12,6 +12,7 @@ WORKERS ?= 0
 unexport PYTHONDONTWRITEBYTECODE
 PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup
 PYTEST_ARGS ?=
+COMPILE := $(BIN)/python scripts/compile_gateway.py
 
 .DEFAULT_GOAL := help
 .PHONY: help up test test-fast check bench lock lock-engine clean fmt
@@ -32,13 +33,16 @@ $(TOOLS): $(STAMP) scripts/test_tools.sh requirements/tools.txt
 	@touch $@
 
 up: $(RUN_STAMP) ## serve a real model on real vLLM here, behind the gateway (Ctrl-C stops it)
+	@$(COMPILE)
 	@$(BIN)/seawall up
 
 test: $(STAMP) $(TOOLS) ## all tests, real vLLM included
+	@$(COMPILE)
 	@$(BIN)/seawall engine install
 	@$(PYTEST) $(PYTEST_ARGS)
 
 test-fast: $(STAMP) $(TOOLS) ## the tests that need no real engine
+	@$(COMPILE)
 	@$(PYTEST) -m "not engine and not slow" $(PYTEST_ARGS)
 
 check: $(STAMP) ## lint, types, import order, docs
@@ -53,12 +57,14 @@ fmt: $(STAMP) ## format the code
 	@$(BIN)/ruff check --fix src tests $(wildcard bench)
 
 bench: $(STAMP) ## the benchmarks, quick form, with their peers
+	@$(COMPILE)
 	@for b in $$(grep -l -e --quick bench/*.py); do echo "== $$b"; $(BIN)/python $$b --quick || exit 1; done
 
 lock: $(STAMP) ## pin the dependencies anew, with hashes
 	@$(BIN)/uv pip compile -q pyproject.toml --universal --generate-hashes --no-header --no-emit-index-url --no-annotate -o requirements/run.txt
 	@$(BIN)/uv pip compile -q pyproject.toml --extra otel --extra cloud --universal --generate-hashes --no-header --no-emit-index-url --no-annotate -o requirements/image.txt
 	@$(BIN)/uv pip compile -q pyproject.toml --extra dev --universal --generate-hashes --no-header --no-emit-index-url --no-annotate -o requirements/dev.txt
+	@$(BIN)/uv pip compile -q --group compile -c requirements/dev.txt --universal --generate-hashes --no-header --no-emit-index-url --no-annotate -o requirements/compile.txt
 
 lock-engine: $(STAMP) ## pin the engine's packages anew (vLLM for CPU), with hashes
 	@scripts/lock_engine.sh $(BIN)/uv

@@ -11,6 +11,10 @@ import os
 import pytest
 from hypothesis import settings
 
+from seawall.gateway import compiled
+
+# What users run is tested, if it has been made; tests/unit/gateway/test_compiled.py runs the plain form as well.
+compiled.use()
 settings.register_profile("local", deadline=None)
 settings.register_profile("ci", deadline=None, derandomize=True)
 settings.load_profile("ci" if os.environ.get("CI") else "local")

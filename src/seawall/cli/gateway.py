@@ -116,6 +116,9 @@ def command(
     """
     import logging
 
+    from seawall.gateway import compiled
+
+    compiled.use()
     from seawall.gateway.server import Settings, run
 
     logging.basicConfig(

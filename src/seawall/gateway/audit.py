@@ -121,7 +121,8 @@ class Audit:
         view = memoryview(data)
         try:
             while view:
-                view = view[os.write(self._fd, view) :]
+                written = os.write(self._fd, view)
+                view = view[written:]
         except OSError:
             self.dropped += 1
 

@@ -12,7 +12,8 @@ import asyncio
 import fcntl
 import termios
 from collections import deque
-from typing import Any
+from collections.abc import Callable
+from typing import Any, cast
 
 import httptools
 
@@ -36,8 +37,8 @@ connected, sends its next one here and is told to close."""
 KNOWN_METHODS = (b"GET", b"POST", b"HEAD", b"OPTIONS")
 
 
-class Client(asyncio.Protocol):
-    """One connection of a client."""
+class Client:
+    """One connection of a client: an `asyncio.Protocol` in all but its base (see `compiled`)."""
 
     __slots__ = (
         "_backlog",
@@ -110,6 +111,9 @@ class Client(asyncio.Protocol):
         self._backlog.clear()
         if exchange is not None:
             exchange.client_gone()
+
+    def eof_received(self) -> bool:
+        return False
 
     def pause_writing(self) -> None:
         self.full = True
@@ -420,6 +424,13 @@ class Client(asyncio.Protocol):
     def _write(self, data: bytes) -> None:
         if self.transport is not None and data:
             self.transport.write(data)
+
+
+def made(
+    handler: Handler, loop: asyncio.AbstractEventLoop, high_water: int = HIGH_WATER
+) -> Callable[[], asyncio.Protocol]:
+    """What a server calls for each connection."""
+    return cast("Callable[[], asyncio.Protocol]", lambda: Client(handler, loop, high_water))
 
 
 def _unread(transport: asyncio.Transport) -> bool:

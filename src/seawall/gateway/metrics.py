@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from seawall import __version__
+from seawall.gateway import compiled
 from seawall.gateway.stats import BUCKETS_S, FleetStats, Histogram
 
 if TYPE_CHECKING:
@@ -57,7 +58,10 @@ METRICS: dict[str, tuple[str, str]] = {
     "seawall_tenant_cost_usd_total": ("counter", "Tokens per tenant times the fleet's price."),
     "process_cpu_seconds_total": ("counter", "User and system CPU time."),
     "process_resident_memory_bytes": ("gauge", "Resident memory."),
-    "seawall_build_info": ("gauge", "1, with the version in a label."),
+    "seawall_build_info": (
+        "gauge",
+        "1, with the version, and the form (compiled or plain Python), in labels.",
+    ),
 }
 Line = tuple[str, dict[str, str], float]
 
@@ -129,7 +133,8 @@ def exposition(app: App, more: Iterable[Line] = ()) -> bytes:
     usage = resource.getrusage(resource.RUSAGE_SELF)
     page.add("process_cpu_seconds_total", round(usage.ru_utime + usage.ru_stime, 3))
     page.add("process_resident_memory_bytes", resident_bytes())
-    page.add("seawall_build_info", 1, version=__version__)
+    form = "compiled" if compiled.active() else "plain"
+    page.add("seawall_build_info", 1, version=__version__, form=form)
     return page.text()
 
 

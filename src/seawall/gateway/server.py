@@ -28,7 +28,7 @@ from seawall.gateway.admin import Admin
 from seawall.gateway.app import App
 from seawall.gateway.audit import Audit
 from seawall.gateway.board import Board
-from seawall.gateway.client_side import HIGH_WATER, Client
+from seawall.gateway.client_side import HIGH_WATER, made
 from seawall.gateway.discovery import FileDiscovery, WatchedFile, static
 from seawall.gateway.keyring import KeyRing, Keys
 from seawall.gateway.metrics import Line
@@ -195,10 +195,9 @@ class Server:
             helpers = [background.create_task(self._sweep()), background.create_task(self._watch(tls))]
             helpers += await self._discover(background)
             high = HIGH_WATER if "back-pressure" not in s.without else 2**30
-            front = await loop.create_server(
-                lambda: Client(app, loop, high), sock=listening, ssl=tls, backlog=BACKLOG
-            )
-            back = await loop.create_server(lambda: Client(self.admin, loop), sock=admin)
+            clients = made(app, loop, high)
+            front = await loop.create_server(clients, sock=listening, ssl=tls, backlog=BACKLOG)
+            back = await loop.create_server(made(self.admin, loop), sock=admin)
             _calm_collector()
             self._ready(_url(listening, tls is not None), _url(admin, False))
             await self._stop.wait()
@@ -287,7 +286,7 @@ class Server:
             except OSError:
                 break
             sock.setblocking(False)
-            await loop.connect_accepted_socket(lambda: Client(self.app, loop), sock, ssl=self._tls)
+            await loop.connect_accepted_socket(made(self.app, loop), sock, ssl=self._tls)
         self._spare.close()
 
     async def _sweep(self) -> None:

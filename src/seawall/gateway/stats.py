@@ -23,22 +23,25 @@ class Histogram:
         self.total += seconds
 
 
+SIDE_NUMBERS = (
+    "compared",
+    "differed",
+    "errors",
+    "requests",
+    "slow",
+    "tpot_log",
+    "tpot_log2",
+    "tpot_n",
+    "ttft_log",
+    "ttft_log2",
+    "ttft_n",
+)
+
+
 class SideStats:
     """One side of a canary split, as `decide.canary` wants it: attempts, what failed, sums of logarithms."""
 
-    __slots__ = (
-        "compared",
-        "differed",
-        "errors",
-        "requests",
-        "slow",
-        "tpot_log",
-        "tpot_log2",
-        "tpot_n",
-        "ttft_log",
-        "ttft_log2",
-        "ttft_n",
-    )
+    __slots__ = SIDE_NUMBERS
 
     def __init__(self) -> None:
         self.requests = self.errors = self.slow = 0
@@ -72,7 +75,7 @@ class SideStats:
             )
 
     def numbers(self) -> dict[str, float]:
-        return {name: getattr(self, name) for name in self.__slots__}
+        return {name: getattr(self, name) for name in SIDE_NUMBERS}
 
 
 class FleetStats:

@@ -9,7 +9,8 @@ from __future__ import annotations
 import asyncio
 import ssl
 from collections import deque
-from typing import Any, Protocol
+from collections.abc import Callable
+from typing import Any, Protocol, cast
 from urllib.parse import urlsplit
 
 import httptools
@@ -40,8 +41,8 @@ class User(Protocol):
     def on_lost(self, reason: str, answered: bool) -> None: ...
 
 
-class Upstream(asyncio.Protocol):
-    """One connection to one replica."""
+class Upstream:
+    """One connection to one replica: an `asyncio.Protocol` in all but its base (see `compiled`)."""
 
     __slots__ = (
         "_between",
@@ -104,6 +105,12 @@ class Upstream(asyncio.Protocol):
 
     def eof_received(self) -> bool:
         return False
+
+    def pause_writing(self) -> None:
+        """A request is sent whole, whatever the transport's buffer holds."""
+
+    def resume_writing(self) -> None:
+        """See `pause_writing`."""
 
     def data_received(self, data: bytes) -> None:
         user = self.user
@@ -284,9 +291,9 @@ class Pool:
     async def _connect(self, user: User) -> None:
         try:
             async with asyncio.timeout(CONNECT_S):
-                _, conn = await self._loop.create_connection(
-                    lambda: Upstream(self), self.host, self.port, ssl=self.tls
-                )
+                made = cast("Callable[[], asyncio.Protocol]", lambda: Upstream(self))
+                _, protocol = await self._loop.create_connection(made, self.host, self.port, ssl=self.tls)
+                conn = cast(Upstream, protocol)
         except TimeoutError:
             user.connect_failed(f"no connection within {CONNECT_S:g} s")
             return

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import json
+from math import inf
 from time import monotonic
 from types import SimpleNamespace as Some
 from typing import Any
 
 import pytest
 
+from seawall.decide.route.pick import Ask
 from seawall.decide.route.poison import MOST, QUARANTINE_S, Quarantine, blame
+from seawall.gateway.client_side import Client
+from seawall.gateway.relay import Exchange
+from seawall.gateway.request import Request
 
 from .conftest import FakeEngine
 
@@ -84,16 +89,17 @@ async def test_a_replica_that_gave_a_token_and_was_cut_off_again_is_no_death(
     start: Any, engine: Any, other: Any
 ) -> None:
     """Under a storm of resets both may be out of service, for other cuts, as the verdict falls."""
-    fleet = (await start(engine, other)).server.app.fleets["m"]
+    app = (await start(engine, other)).server.app
+    fleet = app.fleets["m"]
     first, second = fleet.targets
-    asked = Some(started=monotonic(), request=Some(path=b"/v1/completions", body=b"{}"))
+    asked = Exchange(Client(app, app.loop), Request(), fleet, None, b"", Ask(1), inf)
     for target in (first, second):
         fleet.evict(target, "reset")
     assert fleet.proven(first)
     fleet.evict(first, "reset")
     assert not fleet.condemn(asked, (first.name, second.name))
-    later = Some(started=monotonic(), request=asked.request)
-    assert fleet.condemn(later, (first.name, second.name))
+    asked.started = monotonic()
+    assert fleet.condemn(asked, (first.name, second.name))
 
 
 def test_of_a_crowd_nobody_is_convicted_until_one_alone_is_left() -> None:

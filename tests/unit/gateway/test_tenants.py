@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import json
 import time
+from math import inf
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import msgspec
@@ -16,9 +18,17 @@ from hypothesis import strategies as st
 
 from seawall.cli.keys import command
 from seawall.decide.route.meter import Meter
+from seawall.decide.route.pick import Ask
+from seawall.decide.route.resume import Policy
 from seawall.errors import InputError
 from seawall.gateway import keyring
+from seawall.gateway.audit import Audit
+from seawall.gateway.client_side import Client
 from seawall.gateway.keyring import Key, KeyRing, Keys
+from seawall.gateway.relay import Exchange
+from seawall.gateway.request import Request
+from seawall.gateway.seam import session
+from seawall.gateway.tenants import Tenant
 
 
 def cli(*args: str) -> Any:
@@ -144,21 +154,19 @@ async def test_tenants_without_any_keys_file_let_nobody_in(start: Any, engine: A
     assert (await gateway.complete())[0] == 401
 
 
-def test_audit_lines_are_json_whatever_the_names(tmp_path: Path) -> None:
-    from types import SimpleNamespace as Some
-
-    from seawall.gateway.audit import Audit
-
+async def test_audit_lines_are_json_whatever_the_names(start: Any, engine: Any, tmp_path: Path) -> None:
+    app = (await start(engine)).server.app
     audit = Audit(str(tmp_path / "a"))
-    request = Some(
-        id=b"r", model='q"\\\n', path=b"/v1/x", tenant=Some(name='t"'), key=Key(id="k", tenant="t", sha256="")
-    )
-    exchange = Some(
-        request=request, fleet=Some(name="f"), outcome="finished", status=200, seconds=0.5, replica="r0",
-        session=object(), first_token_at=2.0, started=1.5, tokens_in=1, tokens_out=2, cost_usd=0.5, resumed=1,
-        retried=0, code="x",
-    )  # fmt: skip
-    audit.note(exchange)  # type: ignore[arg-type]
+    request = Request()
+    request.id, request.model, request.path = b"r", 'q"\\\n', b"/v1/x"
+    request.tenant, request.key = Tenant('t"'), Key(id="k", tenant="t", sha256="")
+    stream = session(b"/v1/completions", b'{"stream":true}', Policy(), Random(1))
+    exchange = Exchange(Client(app, app.loop), request, app.fleets["m"], stream, b"", Ask(1), inf)
+    exchange.outcome, exchange.status, exchange.replica = "finished", 200, "r0"
+    exchange.started, exchange.first_token_at, exchange.seconds = 1.5, 2.0, 0.5
+    exchange.tokens_in, exchange.tokens_out, exchange.cost_usd = 1, 2, 0.5
+    exchange.resumed, exchange.retried, exchange.code = 1, 0, "x"
+    audit.note(exchange)
     line = msgspec.json.decode(audit._lines[0])
     assert line["model"] == 'q"\\\n' and line["first_ms"] == 500.0 and line["tenant"] == 't"'
     assert abs(line["time"] - time.time()) < 60

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from seawall.gateway import compiled
 from seawall.render.images import seawall_image
 from seawall.render.security import pod_context
 
@@ -38,6 +39,7 @@ def test_it_runs_as_a_numbered_user_and_installs_only_what_is_hashed() -> None:
         for part in re.split("&&", b)
         if " install " in part
     )
+    assert any("compile_gateway.py" in b for a, b in instructions() if a == "RUN")
     assert "vllm" not in (ROOT / "requirements" / "image.txt").read_text()
 
 
@@ -91,6 +93,15 @@ def test_its_steps_give_a_seawall_that_needs_no_writable_place(tmp_path: Path) -
         wheel,
     ]
     subprocess.run([str(s) for s in install], env=env, check=True, timeout=100)
+    where = [
+        str(venv / "bin/python"),
+        "-c",
+        "from seawall.gateway import compiled; print(compiled.folder().name)",
+    ]
+    key = subprocess.run(where, cwd=tmp_path, capture_output=True, text=True, check=True).stdout.strip()
+    assert key == compiled.folder().name, (
+        "what the build stage compiles from src is not what the wheel looks for"
+    )
     spec = ROOT / "examples" / "llama-70b-4xh100.yaml"
     bare = {"PATH": f"{venv}/bin:/usr/bin:/bin", "HOME": "/nonexistent", "PYTHONDONTWRITEBYTECODE": "1"}
     for args in (["--version"], ["render", str(spec)], ["gateway", "--help"], ["pull", "--help"]):

@@ -1,0 +1,77 @@
+"""The compiled form of the gateway's hot path: that it is what the tests run, and that plain Python does the same."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import os
+import runpy
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from seawall.gateway import compiled
+
+ROOT = Path(__file__).resolve().parents[3]
+STORIES = ("test_protocol.py", "test_failure.py", "test_cycles.py")
+"""What is run again on the plain form, or the compiled one: the wire, breaks, and what is left in memory."""
+
+
+def files(name: str) -> str:
+    return str(importlib.import_module(name).__file__)
+
+
+def test_every_hot_module_runs_in_the_form_that_was_made() -> None:
+    lacking = runpy.run_path(str(ROOT / "scripts" / "compile_gateway.py"))["missing"]()
+    if lacking or os.environ.get("SEAWALL_COMPILED") == "0":
+        assert not compiled.active()
+        pytest.skip(f"plain: {lacking or 'SEAWALL_COMPILED=0'}")
+    assert compiled.active(), "the sources have changed since: scripts/compile_gateway.py makes the form anew"
+    assert {Path(files(m)).suffix for m in compiled.MODULES} == {".so"}
+
+
+def test_a_changed_source_is_plain_python_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for room in compiled.READ:
+        shutil.copytree(compiled.ROOT / room, tmp_path / room, ignore=shutil.ignore_patterns("__pycache__"))
+    before = compiled.folder()
+    monkeypatch.setattr(compiled, "ROOT", tmp_path)
+    assert compiled.folder() == before
+    with (tmp_path / "seawall/domain/units.py").open("a") as source:
+        source.write("\n")
+    assert compiled.folder() != before
+
+
+@pytest.mark.parametrize("module", compiled.MODULES)
+def test_no_bound_of_a_slice_does_anything(module: str) -> None:
+    """mypyc 2.4 evaluates the bounds of a slice of something that is no list, str or bytes twice."""
+    source = (compiled.ROOT / f"{module.replace('.', '/')}.py").read_text("utf-8")
+    slices = [node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Slice)]
+    calls = [n for s in slices for n in ast.walk(s) if isinstance(n, ast.Call | ast.NamedExpr | ast.Await)]
+    harmless = {"len", "max", "min", "end", "find"}
+    names = {
+        getattr(c.func, "id", getattr(c.func, "attr", "")) if isinstance(c, ast.Call) else "" for c in calls
+    }
+    assert names <= harmless, f"{module}: give the bound a name first"
+
+
+@pytest.mark.slow
+def test_plain_python_passes_the_same_stories() -> None:
+    env: dict[str, Any] = {**os.environ, "SEAWALL_COMPILED": "0"}
+    here = Path(__file__).parent
+    argv = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-q",
+        "-n",
+        "0",
+        "-p",
+        "no:cacheprovider",
+        *(str(here / s) for s in STORIES),
+    ]
+    done = subprocess.run(argv, env=env, cwd=ROOT, capture_output=True, text=True, timeout=110, check=False)
+    assert done.returncode == 0, done.stdout[-4000:]
