@@ -331,6 +331,8 @@ class Gateway(Strict):
     """namespace/name of the Gateway (or Istio gateway) to attach to."""
     tls_secret: str | None = None
     max_body: Bytes = 8 * 2**20
+    allowed_origins: list[str] = field(default_factory=list)
+    """Web pages of these origins (`https://chat.example.org`; `*`: of any) may use the gateway from a browser."""
 
 
 @dataclass(frozen=True, kw_only=True)

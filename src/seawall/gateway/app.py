@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Mapping
 from random import Random
 from time import time
 from typing import Literal, NamedTuple
+from urllib.parse import unquote
 
 import msgspec
 
@@ -27,7 +28,7 @@ from seawall.gateway.client_side import Client
 from seawall.gateway.fleet import FleetRuntime
 from seawall.gateway.keyring import Key, KeyRing
 from seawall.gateway.otel import Spans
-from seawall.gateway.peek import Body, blocks, peek, tokens_of, with_model
+from seawall.gateway.peek import TOO_DEEP, Body, blocks, peek, tokens_of, with_model
 from seawall.gateway.record import Record
 from seawall.gateway.relay import Exchange
 from seawall.gateway.request import Request
@@ -53,6 +54,10 @@ ROUTES = {
 }
 STREAMS = frozenset({"chat", "completions", "responses", "messages"})
 MODELS = b"/v1/models"
+HEALTH = b"/health"
+"""Load balancers ask for it, and vLLM, too, answers it without a key."""
+ASKED_HEADERS = b"access-control-request-headers"
+PREFLIGHT = b"access-control-allow-methods: GET, POST\r\naccess-control-max-age: 600\r\n"
 DEADLINE = b"x-seawall-deadline"
 PRIORITY = b"x-seawall-priority"
 SIDE = b"x-seawall-group"
@@ -111,6 +116,8 @@ class App:
         self.spans: Spans | None = None
         self.share: Share | None = None
         """With several processes: the accounts that they keep together."""
+        self.origins: frozenset[str] = frozenset()
+        """Web pages of these origins may use the gateway; `*`: of all."""
         self.engine_tls: ssl.SSLContext | None = None
         self._engine_key = engine_key
         self._seen = Replicas()
@@ -146,6 +153,9 @@ class App:
             canary = runtime.fleet.spec.rollout.canary
             if canary is not None and canary.sticky_header:
                 headers.add(canary.sticky_header.lower().encode())
+        self.origins = frozenset(o for f in self.fleets.values() for o in f.spec.allowed_origins)
+        if self.origins:
+            headers |= {b"origin", ASKED_HEADERS}
         self.wanted = frozenset(headers)
         self.keys_for_all = self.keys is not None
         self.max_body = max((f.spec.max_body for f in self.fleets.values()), default=8 * 2**20)
@@ -182,7 +192,9 @@ class App:
 
     def early(self, client: Client, request: Request) -> Refusal | None:
         """Before the body is read: what can be refused by the head alone."""
-        request.path = request.url.partition(b"?")[0]
+        request.path = _path(request.url)
+        if self.origins:
+            request.cors = self._cors(request.headers, request.method == b"OPTIONS")
         given = request.headers.get(b"x-request-id", b"")
         if given and len(given) <= 128 and ID_OK.issuperset(given):
             request.id = given
@@ -193,15 +205,34 @@ class App:
             given = headers.get(b"authorization", b"")
             given = given[7:].strip() if given[:7].lower() == b"bearer " else headers.get(b"x-api-key", b"")
             request.key = self.keys.find(given, time()) if given else None
-            if request.key is None and self.keys_for_all:
+            if (
+                request.key is None
+                and self.keys_for_all
+                and request.path != HEALTH
+                and not _preflight(request)
+            ):
                 return _NO_KEY
         return None
+
+    def _cors(self, headers: Mapping[bytes, bytes], preflight: bool) -> bytes:
+        """The header lines that let a web page of an allowed origin read the answer."""
+        origin = headers.get(b"origin", b"")
+        every = "*" in self.origins
+        if not origin or not (every or origin.decode("latin-1") in self.origins):
+            return b""
+        lines = b"access-control-allow-origin: " + (b"*" if every else origin + b"\r\nvary: origin") + b"\r\n"
+        if preflight:
+            asked = headers.get(ASKED_HEADERS, b"authorization, content-type")
+            return lines + PREFLIGHT + b"access-control-allow-headers: " + asked + b"\r\n"
+        return lines + b"access-control-expose-headers: x-request-id, retry-after\r\n"
 
     def handle(self, client: Client, request: Request) -> None:
         """A whole request has come in."""
         path = request.path
         route = ROUTES.get(path)
-        if route is None:
+        if request.cors and _preflight(request):
+            client.answer(200, b"text/plain", b"")
+        elif route is None:
             self._other(client, request, path)
         elif request.method != b"POST":
             client.decline(Refusal(405, "method_not_allowed", "Use POST for this route."))
@@ -220,9 +251,9 @@ class App:
                     client.answer(200, b"application/json", self._models_body)
                 return
             if path.startswith(MODELS + b"/"):
-                self._one_model(client, path[len(MODELS) + 1 :].decode("latin-1"))
+                self._one_model(client, request, unquote(path[len(MODELS) + 1 :].decode("latin-1")))
                 return
-            if path == b"/health":
+            if path == HEALTH:
                 client.answer(200, b"application/json", b"{}")
                 return
         client.decline(Refusal(404, "unknown_route", "There is no such route here."))
@@ -231,10 +262,10 @@ class App:
         tenant = served.fleet.tenants.of(key)
         return tenant is not None and allowed(name, tenant, key)
 
-    def _one_model(self, client: Client, name: str) -> None:
-        if name in self.models:
-            model = {"id": name, "object": "model", "created": 0, "owned_by": "seawall"}
-            client.answer(200, b"application/json", msgspec.json.encode(model))
+    def _one_model(self, client: Client, request: Request, name: str) -> None:
+        served = self.models.get(name)
+        if served is not None and (request.key is None or self._may_use(request.key, name, served)):
+            client.answer(200, b"application/json", msgspec.json.encode(_card(name, served)))
         else:
             client.decline(_unknown(name))
 
@@ -277,11 +308,12 @@ class App:
             limited = pass_limits(meters, ask.tokens, self.loop.time())
             if limited is not None:
                 return limited
-        stream = (
-            session(request.path, payload, runtime.policy, self.rng)
-            if body.stream and route in STREAMS
-            else None
-        )
+        stream = None
+        if body.stream and route in STREAMS:
+            try:
+                stream = session(request.path, payload, runtime.policy, self.rng)
+            except RecursionError:  # a field that `peek` just managed to skip
+                return TOO_DEEP
         exchange = Exchange(client, request, runtime, stream, payload, ask, deadline)
         client.serve(exchange)
         exchange.begin()
@@ -321,7 +353,7 @@ class App:
         """A client may rank its own requests lower than its tenant's priority, never higher."""
         given = request.headers.get(PRIORITY)
         own = request.tenant.priority
-        return max(own, min(9, int(given))) if given is not None and given.isdigit() else own
+        return max(own, min(9, int(given[-4000:]))) if given is not None and given.isdigit() else own
 
     def _extra(self, request: Request) -> bytes:
         out = ASK_LOAD + b"x-request-id: " + request.id + b"\r\n"
@@ -394,11 +426,26 @@ def canary_group(
 
 
 def _models_page(models: dict[str, Served]) -> bytes:
-    rows = [
-        {"id": name, "object": "model", "created": 0, "owned_by": "seawall", "root": s.engine_name}
-        for name, s in models.items()
-    ]
-    return msgspec.json.encode({"object": "list", "data": rows})
+    return msgspec.json.encode({"object": "list", "data": [_card(n, s) for n, s in models.items()]})
+
+
+def _card(name: str, served: Served) -> dict[str, object]:
+    card = {"id": name, "object": "model", "created": 0, "owned_by": "seawall", "root": served.engine_name}
+    length = served.fleet.fleet.spec.traffic.max_context
+    return card if length is None else {**card, "max_model_len": length}
+
+
+def _path(target: bytes) -> bytes:
+    """The path of a request's target, which may be a whole URL (RFC 9112, 3.2.2), without its query."""
+    path = target.partition(b"?")[0]
+    if path[:1] != b"/" and path[:8].lower().startswith((b"http://", b"https://")):
+        return b"/" + path.partition(b"://")[2].partition(b"/")[2]
+    return path
+
+
+def _preflight(request: Request) -> bool:
+    """A browser asks whether a page may use the gateway, and it may."""
+    return request.method == b"OPTIONS" and bool(request.cors)
 
 
 _NO_KEY = Refusal(401, "invalid_api_key", "No valid API key. Send `Authorization: Bearer KEY`.")

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import fcntl
+import logging
 import termios
 from collections import deque
 from collections.abc import Callable
@@ -22,6 +23,7 @@ from seawall.gateway.relay import Exchange
 from seawall.gateway.request import Handler, Request
 from seawall.gateway.wire import CONTINUE, LAST_CHUNK, Refusal, chunk, error_body, head
 
+log = logging.getLogger("seawall.gateway")
 MAX_HEAD = 16 * 1024
 MAX_HEADERS = 100
 MAX_BACKLOG = 64 * 1024
@@ -34,7 +36,9 @@ IDLE_S = 75.0
 LINGER_S = 1.0
 """A draining gateway closes a connection that is idle for so long: a client that is between two requests, or has just
 connected, sends its next one here and is told to close."""
-KNOWN_METHODS = (b"GET", b"POST", b"HEAD", b"OPTIONS")
+SEND_S = 60.0
+"""A client that takes no byte of what waits for it for so long is cut off: it holds a place at a replica."""
+MESSAGES = b"/v1/messages"
 
 
 class Client:
@@ -55,6 +59,7 @@ class Client:
         "_read_paused",
         "_reading_on",
         "_refusing",
+        "_unsent",
         "_upgrading",
         "exchange",
         "full",
@@ -62,6 +67,7 @@ class Client:
         "loop",
         "peer",
         "since",
+        "taken_at",
         "transport",
     )
 
@@ -77,6 +83,9 @@ class Client:
         self.full = False
         self.since = loop.time()
         """When the present phase (idle, head, body read) began."""
+        self.taken_at = self.since
+        """When the client was last seen taking bytes, or to have taken all; looked at by the sweep."""
+        self._unsent = 0
         self._parser: Any = httptools.HttpRequestParser(self)
         self._parsing: Request | None = None
         self._busy: Request | None = None
@@ -129,32 +138,48 @@ class Client:
         if self._refusing:
             return
         if self._busy is not None or self._queue or self._backlog:
-            self._backlog.append(data)
-            self._body_bytes += len(data)
-            if self._body_bytes > MAX_BACKLOG and self.transport is not None:
-                self._read_paused = True
-                self.transport.pause_reading()
-            return
-        self._feed(data)
+            self._keep_back(data)
+        else:
+            self._feed(data)
+
+    def _keep_back(self, data: bytes) -> None:
+        """Bytes behind a request that is being answered, or waits to be: their turn comes in `_go_on`."""
+        self._backlog.append(data)
+        self._body_bytes += len(data)
+        if self._body_bytes > MAX_BACKLOG and self.transport is not None:
+            self._read_paused = True
+            self.transport.pause_reading()
 
     def _feed(self, data: bytes) -> None:
         if self._in_head:
             self._head_bytes += len(data)
-        elif self._parsing is None:
-            self.since = self.loop.time()
         else:
             self.since = self.loop.time()
+        view = memoryview(data)  # a client may offer thousands of upgrades in one read
         try:
-            self._parser.feed_data(data)
-        except httptools.HttpParserUpgrade as e:
-            self._ignore_upgrade(data[e.args[0] :])
+            while view and not self._refusing:
+                if self._busy is not None:
+                    self._keep_back(bytes(view))
+                    return
+                view = self._parse(view)
+        except httptools.HttpParserCallbackError as e:
+            self._bug(e.__context__)
         except (httptools.HttpParserError, httptools.HttpParserInvalidURLError):
             self.refuse_connection(Refusal(400, "bad_request", "This is not a valid HTTP/1.1 request."))
         else:
             if self._in_head and self._head_bytes > MAX_HEAD:
                 self.refuse_connection(_TOO_LARGE_HEAD)
 
-    def _ignore_upgrade(self, rest: bytes) -> None:
+    def _parse(self, view: memoryview) -> memoryview:
+        """Feeds the parser -> what it left, for it stops behind the head of a request that offers an upgrade."""
+        try:
+            self._parser.feed_data(view)
+        except httptools.HttpParserUpgrade as e:
+            self._ignore_upgrade()
+            return view[e.args[0] :]
+        return view[:0]
+
+    def _ignore_upgrade(self) -> None:
         """An offer to upgrade is declined by answering in HTTP/1.1 (RFC 9110, 7.8). llhttp stops there, before
         any body: a new parser reads on, told first of the body that is still due."""
         self._parser = httptools.HttpRequestParser(self)
@@ -164,8 +189,6 @@ class Client:
             framing = b"Content-Length: " + length if length else b"Transfer-Encoding: chunked"
             self._reading_on = request
             self._parser.feed_data(b"POST / HTTP/1.1\r\nHost: -\r\n" + framing + b"\r\n\r\n")
-        if rest:
-            self.data_received(rest)
 
     # -- httptools
 
@@ -217,12 +240,14 @@ class Client:
             refusal = Refusal(400, "repeated_header", f"The header {name} stands twice.")
         elif not request.http10 and b"host" not in headers:
             refusal = Refusal(400, "no_host", "An HTTP/1.1 request needs a Host header.")
-        elif int(headers.get(b"content-length", b"0")) > self.handler.max_body:
+        elif int(headers.get(b"content-length", b"0")[-20:]) > self.handler.max_body:
             refusal = self._too_large()
         refusal = refusal or self.handler.early(self, request)
         if refusal is not None:
             self._refuse_parsing(refusal)
-        elif b"expect" in headers and self._busy is None and self.transport is not None:
+        elif (
+            b"expect" in headers and not request.http10 and self._busy is None and self.transport is not None
+        ):
             self.transport.write(CONTINUE)
 
     def on_body(self, data: bytes) -> None:
@@ -315,8 +340,10 @@ class Client:
         extra = b"" if refusal.retry_after_s is None else b"retry-after: %d\r\n" % refusal.retry_after_s
         if refusal.status == 401:
             extra += b"www-authenticate: Bearer\r\n"
-        body = error_body(refusal)
-        self._write(self._head(refusal.status, b"application/json", len(body), extra) + body)
+        request = self._busy
+        body = error_body(refusal, request is not None and request.path.startswith(MESSAGES))
+        top = self._head(refusal.status, b"application/json", len(body), extra)
+        self._write(top if request is not None and request.method == b"HEAD" else top + body)
 
     def answer(self, status: int, content_type: bytes, body: bytes) -> None:
         """A whole answer that needs no replica."""
@@ -378,25 +405,49 @@ class Client:
             return  # bytes behind the last request of a connection: it has been answered
         self.handler.refused(self, refusal)
         if self._busy is None:
-            body = error_body(refusal)
+            request = self._parsing or self._upgrading
+            body = error_body(refusal, request is not None and request.path.startswith(MESSAGES))
+            extra = b"www-authenticate: Bearer\r\n" if refusal.status == 401 else b""
             top = head(
                 refusal.status,
                 b"application/json",
                 len(body),
                 date=self.handler.clock.date,
-                extra=b"www-authenticate: Bearer\r\n" if refusal.status == 401 else b"",
+                extra=extra + request.cors if request is not None else extra,
                 close=True,
             )
-            self.transport.write(top + body)
+            self.transport.write(top if request is not None and request.method == b"HEAD" else top + body)
             self.transport.close()
         elif self._busy is not None:
             # Answers keep their order: the running one is finished first, then the connection ends.
             self._busy.keep = False
             self._queue.clear()
 
+    def _bug(self, error: BaseException | None) -> None:
+        """We failed: say where, never with what (it is the client's), and leave nobody waiting."""
+        at = error.__traceback__ if error is not None else None
+        while at is not None and at.tb_next is not None:
+            at = at.tb_next
+        where = f"{at.tb_frame.f_code.co_filename}:{at.tb_lineno}" if at is not None else "unknown"
+        log.error("a request ended in %s at %s: a fault of the gateway", type(error).__name__, where)
+        if self.exchange is None:
+            self._busy = None
+            self.refuse_connection(Refusal(500, "internal_error", "The gateway failed. Tell the operator."))
+        else:
+            self.cut()
+
     def check(self, now: float) -> None:
-        """The sweep's look at time limits: slow heads, slow bodies, idle connections."""
-        if self._busy is not None or self.transport is None:
+        """The sweep's look at time limits: slow heads, slow bodies, idle connections, answers that nobody takes."""
+        if self.transport is None:
+            return
+        unsent = self.transport.get_write_buffer_size()
+        if not unsent or unsent < self._unsent or not (self.full or self._busy is None):
+            self.taken_at = now
+        elif now - self.taken_at > SEND_S:
+            self.transport.abort()
+            return
+        self._unsent = unsent
+        if self._busy is not None:
             return
         waited = now - self.since
         if self._in_head:
@@ -416,7 +467,7 @@ class Client:
         request = self._busy
         close = self._last = request is None or not request.keep or self.handler.closing
         if request is not None and request.id:
-            extra += b"x-request-id: " + request.id + b"\r\n"
+            extra += b"x-request-id: " + request.id + b"\r\n" + request.cors
         if request is not None and request.http10 and not close:
             extra += b"connection: keep-alive\r\n"
         return head(status, content_type, length, date=self.handler.clock.date, extra=extra, close=close)

@@ -161,13 +161,12 @@ class FleetRuntime:
                 pool.close_idle()
                 self._on_evicted(self, target)
 
-    def erred(self, target: Target | None) -> None:
+    def erred(self, target: Target) -> None:
         """A 5xx that may be the request's own fault: only a row of them speaks against the replica."""
-        if target is not None:
-            pool = self.pool(target)
-            pool.errors_in_a_row += 1
-            if pool.errors_in_a_row >= ERRORS_IN_A_ROW:
-                self.evict(target, f"{ERRORS_IN_A_ROW} answers of 5xx in a row")
+        pool = self.pool(target)
+        pool.errors_in_a_row += 1
+        if pool.errors_in_a_row >= ERRORS_IN_A_ROW:
+            self.evict(target, f"{ERRORS_IN_A_ROW} answers of 5xx in a row")
 
     def condemn(self, exchange: Exchange, dead: tuple[str, ...]) -> bool:
         """Keeps a convict's request out, unless one of the replicas that died of it gave a token since the request

@@ -19,6 +19,9 @@ DEFAULT_OUTPUT = 256
 """Tokens reckoned for an answer whose length nobody bounded."""
 
 
+TOO_DEEP = Refusal(400, "json_too_deep", "The request body is nested too deeply. Flatten it.")
+
+
 class Body(msgspec.Struct, gc=False):
     """The fields that routing, admission and accounting need. `Raw` is a view into the body."""
 
@@ -35,20 +38,57 @@ class Body(msgspec.Struct, gc=False):
 
 
 _decoder = msgspec.json.Decoder(Body)
+_fields = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
 
 def peek(body: bytes) -> Body | Refusal:
     """Reads the fields above, or says what is wrong in OpenAI's terms."""
     try:
-        return _decoder.decode(body)
+        if not body.isascii():
+            body.decode()  # msgspec does not look into what it skips
+        try:
+            return _decoder.decode(body)
+        except msgspec.ValidationError:
+            return _lenient(body)
     except msgspec.ValidationError as e:
         return Refusal(400, "invalid_body", f"The request body is not right: {e}.")
     except msgspec.DecodeError:
         return Refusal(400, "invalid_json", "The request body is not JSON. Send a JSON object.")
     except RecursionError:
-        return Refusal(400, "json_too_deep", "The request body is nested too deeply. Flatten it.")
+        return TOO_DEEP
     except UnicodeDecodeError:
         return Refusal(400, "invalid_json", "The request body is not UTF-8.")
+
+
+_RAW = ("prompt", "messages", "input")
+_WHOLE = ("max_tokens", "max_completion_tokens", "max_output_tokens", "n")
+_TRUE = frozenset({"1", "true", "t", "yes", "y", "on"})
+_FALSE = frozenset({"0", "false", "f", "no", "n", "off"})
+"""What pydantic, and so the engine, takes for a boolean, in any case."""
+
+
+def _lenient(body: bytes) -> Body | Refusal:
+    """The same of a body whose fields have other types. The engine reads `"5"` and `5.0` as 5 and `"true"` as true, so
+    these count here, too. What it will refuse itself counts for nothing, but for `model` and `stream`: we need them."""
+    fields = _fields.decode(body)
+    model, stream = (msgspec.json.decode(fields.get(name, b"null")) for name in ("model", "stream"))
+    if not isinstance(model, str | None):
+        return Refusal(400, "invalid_body", "`model` is a string.", param="model")
+    if not isinstance(stream, bool | None):
+        word = str(int(stream) if stream in (0, 1) else stream).lower()
+        if word not in _TRUE | _FALSE:
+            return Refusal(400, "invalid_body", "`stream` is true or false.", param="stream")
+        stream = word in _TRUE
+    found: dict[str, Any] = {name: fields[name] for name in _RAW if name in fields}
+    found |= {name: _whole(fields[name]) for name in _WHOLE if name in fields}
+    return Body(model=model, stream=stream, **found)
+
+
+def _whole(raw: msgspec.Raw) -> int | None:
+    try:
+        return int(msgspec.json.decode(raw, type=float, strict=False))
+    except (msgspec.ValidationError, ValueError, OverflowError):  # also infinity and NaN
+        return None
 
 
 def prompt_of(body: Body) -> memoryview:

@@ -162,6 +162,8 @@ class Exchange(Record):
             return
         if self.hedge is not None:
             self.hedge.drop()
+        if self.target is not None:
+            self.fleet.pool(self.target).errors_in_a_row = 0
         self.committed = True
         self.status = 200
         self.first_token_at = monotonic()
@@ -245,7 +247,7 @@ class Exchange(Record):
             and self._retries > 0
             and len(self._avoid) < SECOND_OPINIONS
         ):
-            self.fleet.erred(self.target)
+            self._erred()
             self._drop()
             self._broke(f"answered {self._answer}", evict=False, label="5xx")
             return
@@ -267,7 +269,7 @@ class Exchange(Record):
             self.client.begin_plain(self, self._answer, self._content_type, body)
             return
         if self._answer >= 500:
-            self.fleet.erred(self.target)
+            self._erred()
         elif self._answer == 200 and self.target is not None:
             self.fleet.pool(self.target).errors_in_a_row = 0
             self._usage = usage_in(body)
@@ -276,6 +278,11 @@ class Exchange(Record):
             self._shadow(body)
         self.client.whole(self, self._answer, self._content_type, body)
         self._finished()
+
+    def _erred(self) -> None:
+        """Counts once per replica: a request that fails wherever it is tried must not take its replicas out."""
+        if self.target is not None and self.target.name not in self._avoid:
+            self.fleet.erred(self.target)
 
     def _shadow(self, answer: bytes | None) -> None:
         shadow = self.fleet.shadow

@@ -21,6 +21,7 @@ class Request:
 
     __slots__ = (
         "body",
+        "cors",
         "extra",
         "headers",
         "http10",
@@ -52,6 +53,8 @@ class Request:
         self.id = b""
         self.repeated = b""
         """A header that must stand once and stands twice."""
+        self.cors = b""
+        """Header lines that let a web page read the answer."""
         self.model = ""
         self.extra = b""
         """Header lines for the replica."""

@@ -112,19 +112,11 @@ def head(
     )
 
 
-def error_body(refusal: Refusal) -> bytes:
-    """OpenAI's error shape."""
+def error_body(refusal: Refusal, messages: bool = False) -> bytes:
+    """OpenAI's error shape. `messages`: with what Anthropic's adds to it, for clients of that API."""
     kind = TYPES.get(refusal.status, "invalid_request_error" if refusal.status < 500 else "server_error")
-    return msgspec.json.encode(
-        {
-            "error": {
-                "message": refusal.message,
-                "type": kind,
-                "param": refusal.param,
-                "code": refusal.code,
-            }
-        }
-    )
+    error = {"message": refusal.message, "type": kind, "param": refusal.param, "code": refusal.code}
+    return msgspec.json.encode({"type": "error", "error": error} if messages else {"error": error})
 
 
 def error_event(refusal: Refusal) -> bytes:

@@ -127,3 +127,27 @@ async def test_full_replicas_answer_503_with_a_time_to_come_back(start: Any, eng
     engine.always = "503"
     status, headers, _ = await gateway.complete()
     assert status == 503 and int(headers["retry-after"]) >= 1
+
+
+async def test_one_request_that_fails_everywhere_takes_no_replica_out(start: Any, engine: Any) -> None:
+    """Three errors in a row speak against a replica, three tries of one request do not."""
+    gateway = await start(engine)
+
+    async def states() -> list[str]:
+        return [r["state"] for r in (await gateway.state())["replicas"].values()]
+
+    engine.always = "500"
+    for row in (1, 2):
+        assert (await gateway.complete())[0] == 500
+        assert await states() == ["ready"], row
+    engine.always = ""
+    assert (await gateway.complete(stream=True))[0] == 200
+    engine.always = "500"
+    for _ in range(2):
+        assert (await gateway.complete())[0] == 500
+        assert await states() == ["ready"]
+    waiting = asyncio.ensure_future(gateway.complete())
+    while await states() == ["ready"]:
+        await asyncio.sleep(0.01)
+    engine.always = ""
+    assert (await waiting)[0] == 200, "a token has brought the replica back"

@@ -6,6 +6,7 @@ import asyncio
 import json
 import re
 from collections import Counter
+from dataclasses import fields
 from pathlib import Path
 from random import Random
 from types import SimpleNamespace as Some
@@ -14,7 +15,9 @@ from typing import Any
 import pytest
 
 from seawall.decide.route.pick import Router
+from seawall.domain.spec import Gateway, Tenant
 from seawall.gateway import shadow
+from seawall.gateway.app import WANTED
 from seawall.gateway.board import Board
 from seawall.gateway.metrics import METRICS
 from seawall.gateway.workers import add_metrics, add_states
@@ -266,3 +269,13 @@ def test_every_metric_and_every_refusal_is_in_the_reference_page() -> None:
     for source in (root / "src/seawall/gateway").glob("*.py"):
         for code in re.findall(r'Refusal\(\s*\d+,\s*"(\w+)"', source.read_text()):
             assert f"`{code}`" in page, f"{code} of {source.name}"
+
+
+def test_every_header_and_every_key_of_the_spec_is_in_the_reference_page() -> None:
+    page = (Path(__file__).parents[3] / "docs/reference/gateway.md").read_text()
+    framing = {b"host", b"content-type", b"content-length", b"transfer-encoding"}
+    for header in WANTED - framing:
+        assert f"`{header.decode()}" in page.replace("Authorization", "authorization"), header
+    for field in (*fields(Gateway), *fields(Tenant)):
+        camel = re.sub(r"_(\w)", lambda m: m[1].upper(), field.name)
+        assert f"`{camel}`" in page, camel

@@ -13,6 +13,7 @@ count the prompt too; a seeded generator restarts. Forbidden here: I/O, and a se
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -85,7 +86,10 @@ class Ask:
         raw = self.fields.get(name)
         if raw is None:
             return default
-        value = msgspec.json.decode(raw)
+        try:
+            value = msgspec.json.decode(raw)
+        except msgspec.ValidationError:  # a number out of range, which Python, and so the engine, reads
+            value = json.loads(bytes(raw), parse_int=float)
         return default if value is None else value
 
     def any(self, *names: str) -> bool:
@@ -170,6 +174,8 @@ def _held_by_one_replica(ask: Ask) -> bool:
     if ask.kind != "responses":
         return False
     tools = ask.get("tools", [])
+    if not isinstance(tools, list):
+        return False  # the engine will refuse it
     own = (
         isinstance(tool, dict) and tool.get("type") in ("function", "custom", "namespace") for tool in tools
     )
