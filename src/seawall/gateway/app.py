@@ -10,6 +10,7 @@ import asyncio
 import itertools
 import math
 import ssl
+from codecs import BOM_UTF8
 from collections.abc import Callable, Iterable, Mapping
 from random import Random
 from time import time
@@ -271,6 +272,11 @@ class App:
 
     def _serve(self, client: Client, request: Request, route: str) -> Refusal | None:
         body = peek(request.body)
+        if isinstance(body, Refusal) and request.body.startswith(BOM_UTF8):
+            request.body = request.body.removeprefix(
+                BOM_UTF8
+            )  # Python's JSON takes it, and so does the engine
+            body = peek(request.body)
         if isinstance(body, Refusal):
             return body
         served = self._served(body)
@@ -320,7 +326,7 @@ class App:
         return None
 
     def _served(self, body: Body) -> Served | Refusal:
-        if body.model is None:
+        if not body.model:
             if len(self.fleets) == 1:
                 return next(iter(self.models.values()))
             return Refusal(

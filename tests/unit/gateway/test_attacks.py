@@ -111,6 +111,15 @@ def test_a_body_that_cannot_be_read_is_refused_here(body: bytes, code: str) -> N
     with_bench(script)
 
 
+def test_a_byte_order_mark_and_an_empty_model_are_what_they_are_to_the_engine() -> None:
+    def script(b: Bench) -> None:
+        body = b'{"model":"","prompt":"x"}'
+        b.client.data_received(post(b"\xef\xbb\xbf" + body))
+        assert bytes(b.up_pipe.out).endswith(b"\r\n\r\n" + body)
+
+    with_bench(script)
+
+
 def test_huge_numbers_in_headers_are_just_large() -> None:
     def script(b: Bench) -> None:
         b.client.data_received(post(ASK, b"x-seawall-priority: " + b"9" * 6000 + b"\r\n"))

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from seawall.decide.route.resume import Finish, GiveUp, Policy, Retry, StreamSession
 
-from .typed_client import message, parse, response, story
+from .typed_client import message, parse, plain, response, story
 
 GREEDY = {"model": "m", "stream": True, "temperature": 0}
 ENGINES: dict[str, Callable[..., list[bytes]]] = {"/v1/messages": message, "/v1/responses": response}
@@ -166,6 +166,43 @@ def test_a_cancelled_response_is_not_believed() -> None:
     s = session("/v1/responses")
     fed(s, response(1, 2, status="cancelled"))
     assert s.failed == "the engine aborted it"
+
+
+def test_a_response_that_was_aborted_and_is_called_completed_is_not_believed() -> None:
+    words = ["The", " sea", ",", " the", " sea", "."]
+    s = session("/v1/responses")
+    raw = fed(s, plain(1, words[:4], tokens=4))
+    assert s.failed and "as if aborted" in s.failed and not s.blames_replica
+    assert parse(raw)[-1]["type"] == "response.output_text.delta", "nor are the ends that came before it"
+    assert story(raw + resumed(s, plain(2, words, tokens=7))) == story(b"".join(plain(3, words, tokens=7)))
+    assert s.finish_ok
+
+
+@pytest.mark.parametrize(
+    ("tokens", "fields"),
+    [
+        (4, {}),
+        (9, {}),
+        (3, {"stop": ["."]}),
+        (3, {"include_stop_str_in_output": True}),
+        (3, {"background": True}),
+    ],
+)
+def test_a_response_that_may_have_ended_by_itself_is_believed(tokens: int, fields: dict[str, Any]) -> None:
+    """A last token without text, several tokens in one delta, a stop string that took text; or nobody to ask."""
+    s = session("/v1/responses", **fields)
+    events = plain(1, ["a", "b", "c"], tokens)
+    assert fed(s, events) == b"".join(events) and s.finish_ok
+
+
+def test_a_response_that_ends_so_twice_has_ended() -> None:
+    s = session("/v1/responses")
+    raw = fed(s, plain(1, ["a", "b"], tokens=2))
+    assert s.failed
+    assert story(raw + resumed(s, plain(2, ["a", "b"], tokens=2))) == story(
+        b"".join(plain(3, ["a", "b"], tokens=2))
+    )
+    assert s.finish_ok
 
 
 @routes

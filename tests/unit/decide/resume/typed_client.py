@@ -132,3 +132,27 @@ def response(seed: int, width: int, words: str = "The sea, 猫.", status: str = 
     ended = begun | {"output": output, "status": status, "usage": usage}
     docs.append({"type": "response.completed", "response": ended})
     return [write({**doc, "sequence_number": n}) for n, doc in enumerate(docs)]
+
+
+def plain(seed: int, words: list[str], tokens: int) -> list[bytes]:
+    """A response of plain text as vLLM 0.32 writes it, one delta per token, `completed` however it ended; the token
+    that ends an answer has no text, so that `tokens` is one more than the deltas unless it was aborted."""
+    rng = Random(seed)
+    begun = {"id": f"resp_{rng.getrandbits(64):x}", "created_at": 1700000000 + seed, "status": "in_progress"}
+    item = {"id": f"msg_{rng.getrandbits(64):x}", "type": "message"}
+    place = {"item_id": item["id"], "output_index": 0, "content_index": 0}
+    done = item | {"content": [{"type": "output_text", "text": "".join(words)}]}
+    ended = begun | {
+        "output": [done],
+        "status": "completed",
+        "usage": {"input_tokens": 9, "output_tokens": tokens},
+    }
+    docs: list[dict[str, Any]] = [
+        {"type": "response.created", "response": begun},
+        {"type": "response.output_item.added", "item": item, "output_index": 0},
+        *({"type": "response.output_text.delta", "delta": word, **place} for word in words),
+        {"type": "response.output_text.done", "text": "".join(words), **place},
+        {"type": "response.output_item.done", "item": done, "output_index": 0},
+        {"type": "response.completed", "response": ended},
+    ]
+    return [write({**doc, "sequence_number": n}) for n, doc in enumerate(docs)]

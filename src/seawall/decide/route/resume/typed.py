@@ -93,10 +93,13 @@ class Typed:
     __slots__ = (
         "_at",
         "_beats",
+        "_doubted",
         "_due",
         "_held",
         "_known",
+        "_plain",
         "_sent",
+        "_told",
         "_within",
         "body",
         "records",
@@ -117,8 +120,14 @@ class Typed:
         self._within = (0, 0)
         """Of the beat being repeated: characters and logprobs that have come."""
         self._known: dict[Any, Any] = {}
-        self._held: tuple[bytes, Doc] | None = None
-        """The end of a block, which vLLM also writes when it aborts: the next event tells."""
+        self._held: list[tuple[bytes, Doc]] = []
+        """Ends of blocks and items, which vLLM also writes when it aborts: the next event tells."""
+        self._told = 0
+        """Deltas with text in the present attempt."""
+        self._plain = True
+        """All of them are a response's plain text."""
+        self._doubted = 0
+        """Tokens of a run that seemed to end without its last one."""
 
     @property
     def nbytes(self) -> int:
@@ -142,7 +151,8 @@ class Typed:
     def resume(self, reason: str) -> Retry:
         """The same request; from now on what the client has is swallowed."""
         self._due, self._at, self._within = len(self._beats), 0, (0, 0)
-        self._known, self._held = {}, None
+        self._known, self._held = {}, []
+        self._told, self._plain = 0, True
         return Retry(path=self.stream.ask.route, body=self.body, reason=f"{reason}; replayed")
 
     def release(self) -> bytes:
@@ -170,11 +180,11 @@ class Typed:
         self._judge(kind, doc)
         if stream.failed:
             return b"", False
-        if kind == "content_block_stop":
-            self._held = (event, doc)
+        if kind == "content_block_stop" or kind.endswith(".done"):
+            self._held.append((event, doc))
             return b"", False
-        held, self._held = self._held, None
-        out = (self._pass(*held) if held is not None else b"") + self._pass(event, doc)
+        held, self._held = self._held, []
+        out = b"".join([self._pass(*one) for one in held]) + self._pass(event, doc)
         return (b"" if stream.failed else out), kind in OPENING
 
     def _pass(self, event: bytes, doc: Doc) -> bytes:
@@ -183,6 +193,9 @@ class Typed:
             return b""
         lane, key, holder = _lane(str(doc.get("type")), doc)
         self.tokens += bool(key)
+        if key and holder[key]:
+            self._told += 1
+            self._plain = self._plain and lane[-1] == "response.output_text.delta"
         if self.stream.attempt:
             out = self._again(doc, lane, key, holder)
         else:
@@ -210,10 +223,24 @@ class Typed:
         elif kind in ("response.completed", "response.incomplete"):
             if (doc.get("response") or {}).get("status") in ("cancelled", "failed"):
                 stream.failed = "the engine aborted it"
+            elif kind == "response.completed" and usage and self._lacks_end(usage.completion_tokens):
+                stream.failed = "it ended without a last token, as if aborted"
+                stream.doubt = True
             else:
                 stream.answered = True
         elif kind == "response.failed":
             stream.failed = "the engine failed"
+
+    def _lacks_end(self, tokens: int) -> bool:
+        """vLLM also calls a response `completed` that it aborted. One that ended by itself has a last token without
+        text; if every token came as text, it was cut short. Should another run end there too, that is its end."""
+        ask = self.stream.ask
+        if not self.records or not self._plain or not 0 < tokens <= self._told:
+            return False
+        if ask.any("stop", "include_stop_str_in_output") or self._doubted == tokens:
+            return False
+        self._doubted = tokens
+        return True
 
     def _record(self, doc: Doc, lane: Lane, key: str, holder: Doc) -> None:
         if not key:
