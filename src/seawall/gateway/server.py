@@ -28,7 +28,7 @@ from seawall.gateway.admin import Admin
 from seawall.gateway.app import App
 from seawall.gateway.audit import Audit
 from seawall.gateway.board import Board
-from seawall.gateway.client_side import HIGH_WATER, made
+from seawall.gateway.client_side import HEAD_S, HIGH_WATER, made
 from seawall.gateway.discovery import FileDiscovery, WatchedFile, static
 from seawall.gateway.keyring import KeyRing, Keys
 from seawall.gateway.metrics import Line
@@ -37,8 +37,6 @@ from seawall.gateway.probe import Prober, healthy, serves
 log = logging.getLogger("seawall.gateway")
 BACKLOG = 4096
 ATTACH_REUSEPORT_CBPF, BPF_RETURN = 51, 0x06
-HAND_OVER_S = 0.2
-"""Between giving new connections to the next gateway and closing: longer than a handshake."""
 SWEEP_S = 0.05
 WATCH_S = 0.2
 EVERY = 5
@@ -66,6 +64,8 @@ class Settings:
     """With several workers: the file they share."""
     worker: int = 0
     workers: int = 1
+    hand_over_s: float = 0.2
+    """Between giving new connections to the next gateway and closing: longer than a handshake."""
     without: frozenset[str] = frozenset()
     """Mechanisms that a proof has switched off (domain.switches.GATEWAY)."""
 
@@ -196,7 +196,10 @@ class Server:
             helpers += await self._discover(background)
             high = HIGH_WATER if "back-pressure" not in s.without else 2**30
             clients = made(app, loop, high)
-            front = await loop.create_server(clients, sock=listening, ssl=tls, backlog=BACKLOG)
+            shake = HEAD_S if tls else None
+            front = await loop.create_server(
+                clients, sock=listening, ssl=tls, backlog=BACKLOG, ssl_handshake_timeout=shake
+            )
             back = await loop.create_server(made(self.admin, loop), sock=admin)
             _calm_collector()
             self._ready(_url(listening, tls is not None), _url(admin, False))
@@ -254,7 +257,7 @@ class Server:
         until = loop.time() + self.settings.grace_s
         if self._board is None:  # workers come and go one by one, and the others are many
             steer_away(self._spare)
-        await asyncio.sleep(HAND_OVER_S)  # handshakes that began with us end with us
+        await asyncio.sleep(self.settings.hand_over_s)  # handshakes that began with us end with us
         front.close()
         await self._accept_rest()
         # A client may be sending its next request on an idle connection: only quiet ones are closed, again and again.
@@ -286,7 +289,9 @@ class Server:
             except OSError:
                 break
             sock.setblocking(False)
-            await loop.connect_accepted_socket(made(self.app, loop), sock, ssl=self._tls)
+            shake = HEAD_S if self._tls else None
+            clients = made(self.app, loop)
+            await loop.connect_accepted_socket(clients, sock, ssl=self._tls, ssl_handshake_timeout=shake)
         self._spare.close()
 
     async def _sweep(self) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import ssl
+import subprocess
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -36,12 +38,17 @@ class FakeEngine:
         self.open = 0
         self.cancelled = 0
         self.load: str | None = None
+        self.tls: ssl.SSLContext | None = None
+        self.key = ""
+        """Asked for, as by vLLM's --api-key; empty: none."""
         self._server: asyncio.Server | None = None
         self._writers: set[asyncio.StreamWriter] = set()
         self.port = 0
 
     async def start(self, port: int = 0) -> FakeEngine:
-        self._server = await asyncio.start_server(self._connection, "127.0.0.1", port or self.port)
+        self._server = await asyncio.start_server(
+            self._connection, "127.0.0.1", port or self.port, ssl=self.tls
+        )
         self.port = self._server.sockets[0].getsockname()[1]
         return self
 
@@ -62,7 +69,7 @@ class FakeEngine:
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
+        return f"https://localhost:{self.port}" if self.tls else f"http://127.0.0.1:{self.port}"
 
     async def _connection(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._writers.add(writer)
@@ -75,6 +82,9 @@ class FakeEngine:
                 path = line.split()[1]
                 data = json.loads(body) if body else None
                 self.log.append((path, headers, data))
+                if self.key and headers.get("authorization") != f"Bearer {self.key}":
+                    self._json(writer, 401, {"error": "Unauthorized"})
+                    continue
                 self.open += 1
                 try:
                     await self._answer(reader, writer, data or {})
@@ -282,6 +292,7 @@ async def start(tmp_path: Path) -> AsyncIterator[Start]:
             listen="127.0.0.1:0",
             admin="127.0.0.1:0",
             grace_s=more.pop("grace_s", 5.0),
+            hand_over_s=0.01,
             **more,
         )
         server = Server(settings, lambda url, admin: where.set_result((url, admin)), signals=False)
@@ -297,6 +308,22 @@ async def start(tmp_path: Path) -> AsyncIterator[Start]:
     for gateway in running:
         gateway.server.stop()
         assert await asyncio.wait_for(gateway.task, 15) == 0
+
+
+def make_certificate(folder: Path, name: str = "c") -> tuple[Path, Path]:
+    """A self-signed certificate of localhost and its key."""
+    cert, key = folder / f"{name}.pem", folder / f"{name}-key.pem"
+    subprocess.run(
+        ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2",
+         "-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost", "-keyout", key, "-out", cert],
+        check=True, capture_output=True,
+    )  # fmt: skip
+    return cert, key
+
+
+@pytest.fixture
+def certificate(tmp_path: Path) -> tuple[Path, Path]:
+    return make_certificate(tmp_path)
 
 
 @pytest.fixture

@@ -16,6 +16,7 @@ from seawall.decide.route.resume.ways import KNOWN
 from seawall.gateway.app import STREAMS
 from seawall.gateway.client_side import SEND_S
 from seawall.gateway.keyring import KeyRing
+from seawall.gateway.metrics import exposition
 from seawall.gateway.peek import Body, peek, tokens_of
 from seawall.gateway.seam import session
 
@@ -270,5 +271,36 @@ def test_only_pages_of_allowed_origins_may_read_answers() -> None:
             b"GET /health HTTP/1.1\r\nHost: g\r\n\r\nGET /v1/models HTTP/1.1\r\nHost: g\r\n\r\n"
         )
         assert re.findall(rb"HTTP/1.1 (\d+)", pipe.out) == [b"200", b"401"]
+
+    with_bench(script)
+
+
+def test_what_strangers_send_makes_no_new_series() -> None:
+    def script(b: Bench) -> None:
+        def series() -> set[bytes]:
+            return {line.rpartition(b" ")[0] for line in exposition(b.app, []).splitlines()}
+
+        ask = b'{"model":"model-%d"}'
+        b.client.data_received(post(ask % 0) + b"GET /0 HTTP/1.1\r\nHost: g\r\n\r\n")
+        before = series()
+        for n in range(1, 30):
+            extra = b"x-session-id: %d\r\nAuthorization: Bearer sk-sw-%d-x\r\nx-request-id: %d\r\n" % (
+                n,
+                n,
+                n,
+            )
+            client, _ = b.connect()
+            client.data_received(post(ask % n, extra) + b"GET /%d HTTP/1.1\r\nHost: g\r\n\r\n" % n)
+        assert series() == before
+
+    with_bench(script)
+
+
+def test_a_client_that_leaves_ends_its_request_at_the_replica_at_once() -> None:
+    def script(b: Bench) -> None:
+        b.client.data_received(post(ASK))
+        assert not b.up_pipe.closed
+        b.client.connection_lost(ConnectionResetError())
+        assert b.up_pipe.closed and b.fleet.stats.cancelled == 1, "in the same turn of the loop"
 
     with_bench(script)

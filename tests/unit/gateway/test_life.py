@@ -9,8 +9,6 @@ from typing import Any
 
 from tests.unit.gateway.waiting import until
 
-from seawall.gateway.server import HAND_OVER_S
-
 
 async def test_a_client_that_leaves_frees_the_replica(start: Any, engine: Any) -> None:
     gateway = await start(engine)
@@ -74,7 +72,8 @@ async def test_a_stop_finishes_what_runs_and_refuses_new_connections(start: Any,
     asked = asyncio.ensure_future(gateway.complete(stream=True))
     await until(lambda: engine.open == 1)
     gateway.server.stop()
-    await asyncio.sleep(2 * HAND_OVER_S)
+    await until(lambda: gateway.server.app.closing)
+    await asyncio.sleep(0.1)
     assert (await gateway.get("/readyz", admin=True))[0] == 503
     assert (await gateway.state())["draining"] is True
     try:

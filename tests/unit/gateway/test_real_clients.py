@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import json
-import subprocess
 import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import BaseModel
 
 SPEC = """
 apiVersion: seawall.dev/v1alpha1
@@ -92,7 +92,26 @@ async def test_openai_client_sees_whole_streams_through_a_kill(start: Any, engin
     with pytest.raises(openai.NotFoundError):
         await client.chat.completions.create(model="nope", messages=[{"role": "user", "content": "x"}])
     assert [m.id async for m in client.models.list()] == ["m"]
+    ask_it: Any = {
+        "model": "m",
+        "messages": [{"role": "user", "content": "x"}],
+        "max_tokens": 40,
+        "temperature": 0,
+    }
+    raw = await client.chat.completions.with_raw_response.create(**ask_it)
+    assert raw.request_id and raw.parse().choices[0].message.content
+    async with client.chat.completions.with_streaming_response.create(stream=True, **ask_it) as response:
+        assert [line async for line in response.iter_lines() if line][-1] == "data: [DONE]"
+    parsed = await client.chat.completions.parse(response_format=City, **ask_it)
+    assert isinstance(parsed.choices[0].message.parsed, City)
+    async with client.responses.stream(model="m", input="x", max_output_tokens=4, temperature=0) as events:
+        kinds = [event.type async for event in events]
+    assert kinds[0] == "response.created" and kinds[-1] == "response.completed"
     await client.close()
+
+
+class City(BaseModel):
+    city: str
 
 
 async def curl(*args: str) -> tuple[int, str]:
@@ -107,17 +126,6 @@ async def curl(*args: str) -> tuple[int, str]:
     )
     out, _ = await p.communicate()
     return p.returncode or 0, out.decode()
-
-
-@pytest.fixture
-def certificate(tmp_path: Path) -> tuple[Path, Path]:
-    cert, key = tmp_path / "c.pem", tmp_path / "k.pem"
-    subprocess.run(
-        ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2",
-         "-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost", "-keyout", key, "-out", cert],
-        check=True, capture_output=True,
-    )  # fmt: skip
-    return cert, key
 
 
 async def test_curl_over_tls_with_a_large_body_and_a_broken_stream(
@@ -139,3 +147,27 @@ async def test_curl_over_tls_with_a_large_body_and_a_broken_stream(
     code, out = await curl(*tls, f"{url}/v1/completions", "-d", '{"model":"m","prompt":"x","stream":true}')
     assert code != 0, "curl, too, sees that the stream is not whole"
     assert '"error"' in out and "[DONE]" not in out
+
+
+async def test_curl_speaks_whatever_it_likes(start: Any, engine: Any) -> None:
+    """HTTP/1.0, an offer of HTTP/2, a body in chunks, an expectation, HEAD: the same answers as from the engine."""
+    gateway = await start(engine)
+    url = f"{gateway.url}/v1/completions"
+    whole = ("-d", '{"model":"m","prompt":"x"}', "-H", "Content-Type: application/json")
+    stream = ("-d", '{"model":"m","prompt":"x","stream":true}', "-H", "Content-Type: application/json")
+    asked = {
+        ("-0", *whole): "hello",
+        ("-0", *stream): "[DONE]",
+        ("--http2", *whole): "hello",
+        ("--http2", *stream): "[DONE]",
+        ("-H", "Transfer-Encoding: chunked", *whole): "hello",
+        ("-H", "Expect: 100-continue", *whole): "hello",
+        ("--compressed", *stream): "[DONE]",
+        (url, *whole): "hello",
+        ("-I", f"{gateway.url}/v1/models"): "200 OK",
+        ("-F", "model=m"): "invalid_json",
+        ("--request-target", url, *whole): "hello",
+    }
+    answers = await asyncio.gather(*(curl(url, *args) for args in asked))
+    for (args, wanted), (code, out) in zip(asked.items(), answers, strict=True):
+        assert code == 0 and wanted in out, args
