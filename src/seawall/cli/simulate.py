@@ -25,13 +25,21 @@ seed gives the same answer. Replicas' speed comes from the plan's roofline, or f
   seawall simulate fleet.yaml --rate '30/s for 20m' --event '5m rollout' --event '10m node' --html report.html
   seawall simulate fleet.yaml --trace AzureLLMInferenceTrace_conv.csv --policy slo
   seawall simulate fleet.yaml --rate '50/s for 15m' --sweep scaling.target=8,16,32 policy=keda,guide
+  seawall simulate two-models.yaml --rate '20/s for 10m' --share chat=3,code=1
 """
+ONE_FLEET = ("sweep", "events", "calibration", "svg", "png")
+"""Options that are about one fleet, its model or its picture."""
 
 
 @click.command(help=HELP)
 @click.argument("spec", type=click.Path(dir_okay=False))
 @click.argument("more", nargs=-1, metavar="[SETTING=VALUE,...]...")
-@click.option("--fleet", "name", help="Which fleet, when the file holds several.")
+@click.option(
+    "--fleet", "name", help="One of the file's fleets. Default: all, each with its share of the load."
+)
+@click.option(
+    "--share", help="Of the load, per fleet: 'chat=3,code=1'. Default: as spec.traffic.rate, else alike."
+)
 @click.option(
     "--rate", help="Load: '10/s for 5m, 50/s for 10m', '5/s to 40/s for 10m', '20/s +-15/s every 1h for 3h'."
 )
@@ -91,7 +99,11 @@ def command(spec: str, more: tuple[str, ...], name: str | None, as_json: bool, *
     from seawall.sim.sweep import Variant, parse_settings, variants
 
     _writable(options)
-    fleet = _fleet(spec, name)
+    fleets = _fleets(spec, name)
+    if len(fleets) > 1:
+        _several(fleets, bool(more), as_json, options)
+        return
+    fleet = fleets[0]
     requests = _requests(fleet, options)
     settings = parse_settings([*options["sweep"], *more])
     tried = list(variants(fleet, settings)) if settings else [Variant(fleet.name, fleet, None, None)]
@@ -101,32 +113,85 @@ def command(spec: str, more: tuple[str, ...], name: str | None, as_json: bool, *
             f"{variant.label} ({len(runs) + 1}/{len(tried)})" if settings else f"simulating {variant.label}"
         )
         runs.append((variant.label, _run(variant, requests, options, label)))
-    _write(fleet, runs, options)
+    _write(f"{fleet.name}: {requests.source}", runs, options)
     if as_json:
-        import json
-
-        click.echo(json.dumps(_json(runs, bool(settings)), indent=2, allow_nan=False))
+        _echo_json({"runs": _rows(runs, _front(runs))} if settings else _rows(runs)[0])
     elif settings:
         _print_sweep(fleet, runs)
     else:
-        _print(fleet, runs[0][1], options)
+        _print(fleet, runs[0][1])
+        _print_next(fleet, runs[0][1], options)
 
 
-def _fleet(spec: str, name: str | None) -> Fleet:
+def _fleets(spec: str, name: str | None) -> list[Fleet]:
+    """The file's fleets, or the named one."""
     from seawall.config.load import load_fleets
     from seawall.errors import InputError
 
     fleets = load_fleets(spec)
-    if name is None and len(fleets) > 1:
-        names = ", ".join(f.name for f in fleets)
-        raise InputError(f"{spec} holds {len(fleets)} fleets.", f"Say which with --fleet: {names}.")
-    for fleet in fleets:
-        if name in (None, fleet.name):
-            return fleet
-    raise InputError(f"{spec} holds no fleet {name!r}.", f"It holds {', '.join(f.name for f in fleets)}.")
+    found = [fleet for fleet in fleets if name in (None, fleet.name)]
+    if not found:
+        raise InputError(f"{spec} holds no fleet {name!r}.", f"It holds {', '.join(f.name for f in fleets)}.")
+    pooled = [fleet.name for fleet in found if fleet.spec.pool is not None]
+    if pooled:
+        told = f"{', '.join(pooled)}: taking turns in a pool is not modelled"
+        if len(found) > 1:
+            raise InputError(f"{told}.", "Simulate one alone, as if the pool were its own: --fleet NAME.")
+        click.echo(f"seawall: {told}; simulated as if the pool were its own.", err=True)
+    return found
 
 
-def _requests(fleet: Fleet, options: dict[str, Any]) -> Requests:
+def _several(fleets: list[Fleet], more: bool, as_json: bool, options: dict[str, Any]) -> None:
+    """Each fleet under its share of the load: one report of all."""
+    from seawall.errors import InputError
+    from seawall.sim.outcome import together
+    from seawall.sim.sweep import Variant
+
+    names = ", ".join(f.name for f in fleets)
+    for option in ONE_FLEET:
+        if options[option] or (more and option == "sweep"):
+            flag = f"--{option.removesuffix('s')}"
+            raise InputError(f"{flag} is about one fleet, and here are {names}.", "Add --fleet NAME.")
+    loads = _shared_out(fleets, options)
+    runs: list[tuple[str, Outcome]] = []
+    for fleet, requests in zip(fleets, loads, strict=True):
+        label = f"simulating {fleet.name} ({len(runs) + 1}/{len(fleets)})"
+        runs.append((fleet.name, _run(Variant(fleet.name, fleet, None, None), requests, options, label)))
+    _write(", ".join(name for name, _ in runs), runs, options)
+    total = together([outcome for _, outcome in runs])
+    if as_json:
+        _echo_json({"fleets": _rows(runs), "total": total})
+        return
+    for fleet, (_, outcome) in zip(fleets, runs, strict=True):
+        _print(fleet, outcome)
+        click.echo()
+    _print_total(total, len(fleets))
+    if not options["html"]:
+        click.echo("\nNext: add --html report.html for charts of all, or --fleet NAME to try settings on one")
+
+
+def _shared_out(fleets: list[Fleet], options: dict[str, Any]) -> list[Requests]:
+    """Every fleet's part of the load; without --rate and --trace its own spec.traffic.rate."""
+    import numpy as np
+
+    from seawall.errors import InputError
+    from seawall.workload.arrivals import parse_shares, split
+
+    shares = parse_shares(options["share"], {f.name: f.spec.traffic.rate for f in fleets})
+    if options["trace"]:
+        return split(_requests(fleets[0], options), shares, np.random.default_rng(options["seed"]))
+    if options["share"] and not options["rate"]:
+        raise InputError("--share divides a load, and there is none.", "Give --rate or --trace.")
+    return [
+        _requests(fleet, options, share if options["rate"] else 1.0, [options["seed"], i])
+        for i, (fleet, share) in enumerate(zip(fleets, shares, strict=True))
+    ]
+
+
+def _requests(
+    fleet: Fleet, options: dict[str, Any], share: float = 1.0, seed: list[int] | None = None
+) -> Requests:
+    """The load, or this share of it."""
     import zlib
     from dataclasses import replace
 
@@ -151,18 +216,19 @@ def _requests(fleet: Fleet, options: dict[str, Any]) -> Requests:
     text = options["rate"] or (f"{traffic.rate:g}/s for 10m" if traffic.rate else "")
     if not text:
         raise InputError(
-            "there is no load to simulate.", "Give --rate '10/s for 5m', --trace FILE, or spec.traffic.rate."
+            f"{fleet.name}: there is no load to simulate.",
+            "Give --rate '10/s for 5m', --trace FILE, or spec.traffic.rate.",
         )
     found = synthetic(
-        parse_rate(text),
-        np.random.default_rng(options["seed"]),
+        [phase.times(share) for phase in parse_rate(text)],
+        np.random.default_rng(seed or options["seed"]),
         options["prompt"] or traffic.prompt_tokens,
         options["output"] or traffic.output_tokens,
         options["burst"],
         options["spread"],
         most=max(1, (traffic.max_context or 131_072) // 2),
     )
-    return replace(found, source=text)
+    return replace(found, source=text if share == 1 else f"{share:.3g} of {text}")
 
 
 def _opened(path: Path) -> TextIO:
@@ -199,12 +265,12 @@ def _writable(options: dict[str, Any]) -> None:
 
 def _run(variant: Any, requests: Requests, options: dict[str, Any], label: str) -> Outcome:
     from seawall.config.model_config import resolve
+    from seawall.config.plan_files import read_calibration
     from seawall.decide.plan import plan
-    from seawall.sim.calibration import read_timing
     from seawall.sim.setup import setup_of
     from seawall.sim.world import simulate
 
-    timing = read_timing(Path(options["calibration"])) if options["calibration"] else None
+    timing = read_calibration(options["calibration"]) if options["calibration"] else None
     made = plan(variant.fleet, resolve(variant.fleet), calibration=timing)
     setup = setup_of(
         variant.fleet,
@@ -267,12 +333,11 @@ class _Bar:
         return move
 
 
-def _write(fleet: Fleet, runs: list[tuple[str, Outcome]], options: dict[str, Any]) -> None:
+def _write(title: str, runs: list[tuple[str, Outcome]], options: dict[str, Any]) -> None:
     from seawall.errors import InputError
     from seawall.sim import report
     from seawall.sim.raster import png
 
-    title = f"{fleet.name}: {runs[0][1].requests.source}"
     try:
         if options["html"]:
             Path(options["html"]).write_text(report.html(title, runs), encoding="utf-8")
@@ -284,16 +349,22 @@ def _write(fleet: Fleet, runs: list[tuple[str, Outcome]], options: dict[str, Any
         raise InputError(f"{e.filename}: {e.strerror}.", "Choose another path.") from e
 
 
-def _json(runs: list[tuple[str, Outcome]], sweep: bool) -> Any:
+def _echo_json(found: dict[str, Any]) -> None:
+    import json
+
+    click.echo(json.dumps(found, indent=2, allow_nan=False))
+
+
+def _rows(runs: list[tuple[str, Outcome]], marks: list[bool] | None = None) -> list[dict[str, Any]]:
+    """Each run's answers; `marks`: whether it lies on the Pareto front."""
     rows = []
-    marks = _front(runs)
-    for (label, outcome), best in zip(runs, marks, strict=True):
+    for i, (label, outcome) in enumerate(runs):
         row = {"name": label, **outcome.summary()}
         row["log"] = [{"t": round(t, 3), "text": text} for t, text in outcome.log[:1000]]
-        if sweep:
-            row["pareto"] = best
+        if marks is not None:
+            row["pareto"] = marks[i]
         rows.append(row)
-    return {"runs": rows} if sweep else rows[0]
+    return rows
 
 
 def _front(runs: list[tuple[str, Outcome]]) -> list[bool]:
@@ -306,11 +377,10 @@ def _front(runs: list[tuple[str, Outcome]]) -> list[bool]:
     return front(points)
 
 
-def _print(fleet: Fleet, outcome: Outcome, options: dict[str, Any]) -> None:
+def _print(fleet: Fleet, outcome: Outcome) -> None:
     from seawall.domain.units import show_seconds
     from seawall.sim.report import rows_of
 
-    s = outcome.summary()
     setup = outcome.setup
     click.echo(
         f"{fleet.name}   {outcome.requests.source}   policy {setup.recipe}   {len(outcome.requests):,} requests in "
@@ -329,7 +399,25 @@ def _print(fleet: Fleet, outcome: Outcome, options: dict[str, Any]) -> None:
     click.echo(
         f"\n  speed     {setup.shape.timing.source}; see docs/reference/simulator-model.md for what is modelled"
     )
-    met = s["slo_attainment"] >= fleet.spec.traffic.slo.availability
+
+
+def _print_total(total: dict[str, Any], fleets: int) -> None:
+    from seawall.sim.report import cost_of
+
+    counts = total["requests"]
+    click.echo(
+        f"all {fleets} fleets   each simulated alone: nodes and a gateway that they share are not seen\n"
+    )
+    click.echo(
+        f"  requests  {counts['done']:,} of {counts['arrived']:,} answered, {counts['lost']:,} lost, "
+        f"{counts['rejected'] + counts['expired'] + counts['cancelled'] + counts['refused']:,} turned away; "
+        f"{total['slo_attainment']:.2%} within their fleet's objectives"
+    )
+    click.echo(f"  cost      {cost_of(total)}")
+
+
+def _print_next(fleet: Fleet, outcome: Outcome, options: dict[str, Any]) -> None:
+    met = outcome.summary()["slo_attainment"] >= fleet.spec.traffic.slo.availability
     if not options["html"]:
         click.echo(
             "\nNext: add --html report.html for charts"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import fields
+from dataclasses import MISSING, fields
 from pathlib import Path
 from typing import Any
 
@@ -49,8 +49,10 @@ def read_calibration(path: str | Path) -> Timing:
     for field in fields(Timing):
         if field.name == "source":
             continue
-        value = source.get(field.name)
+        value = source.get(field.name, None if field.default is MISSING else field.default)
         if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < 1e4:
             raise InputError(f"{path}: {field.name} is {value!r:.40}, not seconds.", "Calibrate again.")
         numbers[field.name] = float(value)
+    if numbers["base_s"] + numbers["weight_read_s"] + numbers["decode_seq_s"] <= 0:
+        raise InputError(f"{path}: a step takes no time at all.", "Calibrate again.")
     return Timing(**numbers, source=str(source.get("source") or "measured")[:200])

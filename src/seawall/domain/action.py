@@ -13,8 +13,9 @@ class Timing:
     """How long one engine step takes. The planner's roofline and `seawall bench`'s calibration file both
     have this form, and the simulator reads it:
 
-        step_s = base_s + max(prefill_tokens * prefill_token_s + decode_seqs * decode_seq_s, weight_read_s)
-                 + kv_tokens_read * kv_token_s
+        step_s = base_s + kv_tokens_read * kv_token_s + max(
+            prefill_tokens * prefill_token_s + prefill_pairs * prefill_pair_s + decode_seqs * decode_seq_s,
+            weight_read_s)
     """
 
     base_s: float
@@ -27,11 +28,19 @@ class Timing:
     """Reading all weights once."""
     kv_token_s: float
     """Reading one cached token's keys and values."""
+    prefill_pair_s: float = 0.0
+    """Attention of one prompt token to one token before it: what makes long prompts grow with their square."""
     source: str = "roofline estimate"
 
-    def step_s(self, prefill_tokens: float, decode_seqs: float, kv_tokens_read: float) -> float:
+    def step_s(
+        self, prefill_tokens: float, decode_seqs: float, kv_tokens_read: float, prefill_pairs: float = 0.0
+    ) -> float:
         """Seconds of one engine step that prefills, decodes and reads so much."""
-        compute = prefill_tokens * self.prefill_token_s + decode_seqs * self.decode_seq_s
+        compute = (
+            prefill_tokens * self.prefill_token_s
+            + prefill_pairs * self.prefill_pair_s
+            + decode_seqs * self.decode_seq_s
+        )
         return self.base_s + max(compute, self.weight_read_s) + kv_tokens_read * self.kv_token_s
 
 

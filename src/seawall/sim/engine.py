@@ -134,6 +134,7 @@ class Engine:
         "kv",
         "kv_s",
         "max_seqs",
+        "pair_s",
         "part",
         "preempted",
         "prefill_s",
@@ -156,6 +157,7 @@ class Engine:
         timing = shape.timing
         self.base = timing.base_s
         self.prefill_s = timing.prefill_token_s
+        self.pair_s = timing.prefill_pair_s
         self.decode_s = timing.decode_seq_s
         self.weight_s = timing.weight_read_s
         self.kv_s = timing.kv_token_s
@@ -271,12 +273,12 @@ class Engine:
     def _plan(self, now: float) -> float:
         """Decides the next step, or run of steps; -> when it ends."""
         n = len(self.running)
-        prefill = 0
+        prefill, pairs = 0, 0.0
         if self.waiting or self.part is not None:
-            prefill = self._schedule_prompts(n, now)
+            prefill, pairs = self._schedule_prompts(n, now)
         self.seg_t = now
         if prefill:
-            compute = prefill * self.prefill_s + n * self.decode_s
+            compute = prefill * self.prefill_s + pairs * self.pair_s + n * self.decode_s
             self.seg_a = self.base + max(compute, self.weight_s) + self.kv_s * self.kv
             self.seg_b = 0.0
             self.seg_m = 1
@@ -295,20 +297,22 @@ class Engine:
         self.seg_solo = True
         return self._end()
 
-    def _schedule_prompts(self, n: int, now: float) -> int:
-        """Fills the step's token budget with prompts; -> how many of their tokens it computes."""
+    def _schedule_prompts(self, n: int, now: float) -> tuple[int, float]:
+        """Fills the step's token budget with prompts; -> (how many of their tokens it computes, and to how many
+        tokens before them these attend, summed)."""
         budget = self.budget - n
         if budget <= 0:
-            return 0
-        prefill = 0
+            return 0, 0.0
+        prefill, pairs = 0, 0.0
         part = self.part
         if part is not None:
             take = min(part.todo, budget)
+            pairs = take * (part.size - part.todo + take * 0.5)
             part.todo -= take
             prefill += take
             budget -= take
             if part.todo:
-                return prefill
+                return prefill, pairs
             self.firsts.append(part)
             self.part = None
         waiting = self.waiting
@@ -329,6 +333,7 @@ class Engine:
             seq.todo = size - cached
             self.reserved += size
             take = min(seq.todo, budget)
+            pairs += take * (cached + take * 0.5)
             seq.todo -= take
             prefill += take
             budget -= take
@@ -336,7 +341,7 @@ class Engine:
                 self.part = seq
             else:
                 self.firsts.append(seq)
-        return prefill
+        return prefill, pairs
 
     def _preempt(self, n: int) -> int:
         """KV is full: the newest sequences give theirs back and will be computed again; -> how many run on."""

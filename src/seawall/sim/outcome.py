@@ -5,7 +5,8 @@ Forbidden here: running the simulation, printing. Times are seconds, NaN where t
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 import numpy as np
@@ -136,6 +137,32 @@ class Outcome:
             "canary": None if self.canary is None else self.canary.as_dict(),
             "events": self.events,
         }
+
+
+def together(outcomes: Sequence[Outcome]) -> dict[str, Any]:
+    """Several fleets' answers that may be summed: counts, throughput, hours and dollars."""
+    summaries = [outcome.summary() for outcome in outcomes]
+    counts = {f.name: 0 for f in fields(Counts) if f.name != "reasons"}
+    reasons: dict[str, int] = {}
+    for s in summaries:
+        for name in counts:
+            counts[name] += s["requests"][name]
+        for why, n in s["requests"]["reasons"].items():
+            reasons[why] = reasons.get(why, 0) + n
+    asked = sum(max(1, len(o.requests) - o.counts.refused) for o in outcomes)
+    good = sum(int(o.good().sum()) for o in outcomes)
+    tokens = sum(int(o.requests.output[o.status == DONE].sum()) for o in outcomes)
+    priced = [o.usd for o in outcomes]
+    usd = None if None in priced else sum(p or 0.0 for p in priced)
+    return {
+        "requests": {**counts, "reasons": reasons},
+        "slo_attainment": good / asked,
+        "throughput_per_s": sum(s["throughput_per_s"] for s in summaries),
+        "output_tokens_per_s": sum(s["output_tokens_per_s"] for s in summaries),
+        "gpu_hours": round(sum(o.gpu_hours for o in outcomes), 4),
+        "usd": None if usd is None else round(usd, 4),
+        "usd_per_million_output_tokens": None if usd is None or not tokens else usd / tokens * 1e6,
+    }
 
 
 def percentiles(values: Floats) -> dict[str, float | None]:

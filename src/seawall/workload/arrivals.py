@@ -12,7 +12,8 @@ from __future__ import annotations
 
 import math
 import re
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import TypeAlias
 
 import numpy as np
@@ -30,6 +31,7 @@ _RATE = r"(\d+(?:\.\d+)?)/(s|m|h)"
 _PHASE = re.compile(
     rf"{_RATE}(?:\s+to\s+{_RATE}|\s*(?:\+-|±)\s*{_RATE}\s+every\s+(\S+))?\s+for\s+(\S+)", re.IGNORECASE
 )
+_WEIGHT = re.compile(r"\d{1,9}(\.\d{1,9})?")
 _PER = {"s": 1.0, "m": 60.0, "h": 3600.0}
 
 
@@ -51,6 +53,11 @@ class Phase:
             turn = 2 * math.pi / self.period_s
             return self.rate * t + self.swing / turn * (1 - np.cos(turn * t))
         return self.rate * t
+
+    def times(self, factor: float) -> Phase:
+        """The same phase with a multiple of its rate."""
+        to = None if self.to is None else self.to * factor
+        return replace(self, rate=self.rate * factor, to=to, swing=self.swing * factor)
 
 
 @dataclass(frozen=True)
@@ -143,6 +150,53 @@ def lengths(mean: float, count: int, rng: np.random.Generator, cv: float = 1.0, 
     sigma2 = math.log(1 + cv * cv)
     drawn = rng.lognormal(math.log(max(mean, 1e-9)) - sigma2 / 2, math.sqrt(sigma2), count)
     return np.clip(np.rint(drawn), 1, most).astype(np.int32)
+
+
+def parse_shares(text: str | None, rates: Mapping[str, float | None]) -> list[float]:
+    """`chat=3,code=1` -> each fleet's share, summing to 1, in the order of `rates` (their specs' own rates). Without a
+    text: as those rates, or alike when one is missing. InputError names what cannot be read."""
+    if text is None:
+        own = [rate or 0.0 for rate in rates.values()]
+        weights = own if all(own) else [1.0] * len(own)
+    else:
+        found: dict[str, float] = {}
+        for part in text.split(","):
+            name, _, value = part.partition("=")
+            if name.strip() not in rates or name.strip() in found or not _WEIGHT.fullmatch(value.strip()):
+                raise InputError(
+                    f"--share: {part.strip()!r} cannot be read.",
+                    f"Write each fleet once with its weight: {','.join(f'{n}=1' for n in rates)}.",
+                )
+            found[name.strip()] = float(value)
+        weights = [found.get(name, 0.0) for name in rates]
+    total = sum(weights)
+    if not total:
+        raise InputError("--share gives every fleet nothing.", "Give one of them a weight above 0.")
+    return [weight / total for weight in weights]
+
+
+def split(requests: Requests, shares: Sequence[float], rng: np.random.Generator) -> list[Requests]:
+    """Gives each request to one of the shares by chance; what shares a prefix stays together."""
+    chosen = rng.choice(len(shares), len(requests), p=shares)
+    if len(requests.prefix):
+        groups = rng.choice(len(shares), int(requests.prefix.max(initial=0)) + 1, p=shares)
+        chosen = np.where(requests.prefix >= 0, groups[np.maximum(requests.prefix, 0)], chosen)
+    parts = []
+    for i, share in enumerate(shares):
+        own = chosen == i
+        parts.append(
+            replace(
+                requests,
+                arrival=requests.arrival[own],
+                prompt=requests.prompt[own],
+                output=requests.output[own],
+                prefix=requests.prefix[own] if len(requests.prefix) else requests.prefix,
+                shared=requests.shared[own] if len(requests.shared) else requests.shared,
+                source=f"{share:.3g} of {requests.source}",
+                lasts_s=requests.duration_s,
+            )
+        )
+    return parts
 
 
 def synthetic(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from random import Random
 
 import pytest
@@ -48,6 +49,22 @@ def test_one_request_is_one_prefill_step_and_a_step_per_further_token() -> None:
 def test_a_long_prompt_is_computed_in_chunks_of_the_token_budget() -> None:
     ends = run(engine(budget=400), [(0.0, Seq(0, 1000, 1, 0.0))])
     assert ends[0][0] == pytest.approx(3 * 0.01 + 1000 * 1e-4)
+
+
+@pytest.mark.parametrize("budget", [8192, 400])
+def test_attention_makes_a_long_prompt_grow_with_its_square_in_chunks_too(budget: int) -> None:
+    timing = replace(FLAT, base_s=0.0, prefill_pair_s=1e-7)
+    first = [run(engine(timing, budget=budget), [(0.0, Seq(0, n, 1, 0.0))])[0][0] for n in (1000, 4000)]
+    assert first == pytest.approx([1000 * 1e-4 + 0.5e6 * 1e-7, 4000 * 1e-4 + 8e6 * 1e-7])
+
+
+def test_a_cached_prefix_is_not_computed_but_attended_to() -> None:
+    e = engine(replace(FLAT, base_s=0.0, prefill_pair_s=1e-7))
+    again = Seq(1, 1000, 1, 5.0)
+    for seq in (warm := Seq(0, 1000, 1, 0.0), again):
+        seq.group, seq.shared = 7, 900
+    found = run(e, [(0.0, warm), (5.0, again)])
+    assert found[1][0] - 5.0 == pytest.approx(100 * 1e-4 + 100 * (900 + 50) * 1e-7)
 
 
 def test_a_newcomer_joins_at_the_next_step_and_slows_the_others_by_its_prefill() -> None:

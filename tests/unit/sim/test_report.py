@@ -12,10 +12,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from seawall.config.plan_files import read_calibration
 from seawall.domain.spec import Fleet, Scaling
 from seawall.errors import InputError
 from seawall.sim import report
-from seawall.sim.calibration import read_timing
 from seawall.sim.charts import Chart, Line, rounded_up, svg, time_ticks
 from seawall.sim.outcome import Outcome
 from seawall.sim.raster import png
@@ -115,7 +115,8 @@ GOOD = '{"timing": {"base_s": 0.01, "prefill_token_s": 1e-5, "decode_seq_s": 0, 
 def test_calibration_files(tmp_path: Path) -> None:
     path = tmp_path / "c.json"
     path.write_text(GOOD)
-    assert read_timing(path).base_s == 0.01
+    assert read_calibration(path).base_s == 0.01
+    assert read_calibration(path).prefill_pair_s == 0
     for text in (
         "",
         "[]",
@@ -126,6 +127,6 @@ def test_calibration_files(tmp_path: Path) -> None:
     ):
         path.write_text(text)
         with pytest.raises(InputError):
-            read_timing(path)
+            read_calibration(path)
     with pytest.raises(InputError):
-        read_timing(tmp_path / "absent.json")
+        read_calibration(tmp_path / "absent.json")

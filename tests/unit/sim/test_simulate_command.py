@@ -72,6 +72,45 @@ def test_a_trace_is_replayed(spec: str, tmp_path: Path) -> None:
     assert "Azure" in found["source"]
 
 
+def both(tmp_path: Path, extra: str = "") -> str:
+    path = tmp_path / "both.yaml"
+    path.write_text("---".join(FLEET.replace("tiny", name) + extra for name in ("a", "b")))
+    return str(path)
+
+
+def test_several_fleets_are_simulated_each_under_its_share(tmp_path: Path) -> None:
+    arguments = [both(tmp_path), "--rate", "20/s for 1m", "--share", "a=3,b=1"]
+    found = json.loads(run(*arguments, "--json").stdout)
+    a, b = (row["requests"] for row in found["fleets"])
+    assert [row["name"] for row in found["fleets"]] == ["a", "b"]
+    assert 2 < a["arrived"] / b["arrived"] < 4
+    assert found["total"]["requests"]["done"] == a["done"] + b["done"] == a["arrived"] + b["arrived"]
+    assert found["total"]["gpu_hours"] == pytest.approx(
+        sum(r["gpu_hours"] for r in found["fleets"]), abs=1e-3
+    )
+    text = run(*arguments, "--html", str(tmp_path / "r.html")).output
+    assert "\na   0.75 of 20/s" in f"\n{text}" and "all 2 fleets" in text
+    assert "<h2>b</h2>" in (tmp_path / "r.html").read_text()
+
+
+def test_what_is_about_one_fleet_asks_which(tmp_path: Path) -> None:
+    spec = both(tmp_path)
+    for words in (["--event", "1s kill"], ["--svg", str(tmp_path / "x.svg")], ["scaling.target=1,2"]):
+        with pytest.raises(InputError) as e:
+            run(spec, "--rate", "1/s for 1m", *words)
+        assert "--fleet" in e.value.cure
+    assert (
+        "1m   policy keda" in run(spec, "--rate", "1/s for 1m", "--fleet", "b", "--event", "1s kill").output
+    )
+
+
+def test_a_pool_is_not_simulated_as_if_it_had_room_for_all(tmp_path: Path) -> None:
+    spec = both(tmp_path, "  pool: {name: shared, capacity: 1}\n")
+    with pytest.raises(InputError, match="turns in a pool"):
+        run(spec, "--rate", "1/s for 1m")
+    assert "as if the pool were its own" in run(spec, "--rate", "1/s for 1m", "--fleet", "a").stderr
+
+
 @pytest.mark.parametrize(
     "words",
     [

@@ -8,7 +8,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from seawall.errors import InputError
-from seawall.workload.arrivals import Phase, arrival_times, expected, lengths, parse_rate, synthetic
+from seawall.workload.arrivals import (
+    Phase,
+    Requests,
+    arrival_times,
+    expected,
+    lengths,
+    parse_rate,
+    parse_shares,
+    split,
+    synthetic,
+)
 from seawall.workload.traces import read_trace
 
 
@@ -20,6 +30,31 @@ def test_rates_as_people_write_them() -> None:
     assert parse_rate("10/s for 5m, 50/s for 10m") == [Phase(10, 300), Phase(50, 600)]
     assert parse_rate("60/m to 10/s for 1m30s") == [Phase(1, 90, to=10)]
     assert parse_rate("20/s +-15/s every 1h for 3h") == [Phase(20, 10800, swing=15, period_s=3600)]
+
+
+def test_shares_are_as_written_else_as_the_specs_rates_else_alike() -> None:
+    assert parse_shares("b=1,a=3", {"a": None, "b": 9.0}) == [0.75, 0.25]
+    assert parse_shares(None, {"a": 1.0, "b": 4.0}) == [0.2, 0.8]
+    assert parse_shares(None, {"a": 1.0, "b": None}) == [0.5, 0.5]
+    for text in ("", "a", "a=x", "a=-1", "a=1,a=1", "c=1", "a=0", "a=1;b=1"):
+        with pytest.raises(InputError, match="--share"):
+            parse_shares(text, {"a": None, "b": None})
+
+
+def test_a_load_is_split_without_losing_a_request_or_tearing_a_prefix_apart() -> None:
+    whole = Requests(
+        arrival=np.arange(4000.0),
+        prompt=np.arange(4000, dtype=np.int32),
+        output=np.ones(4000, np.int32),
+        prefix=np.tile(np.array([-1, 0, 1, 2, 3, 4], np.int32), 667)[:4000],
+        shared=np.zeros(4000, np.int32),
+    )
+    parts = split(whole, [0.7, 0.3], rng())
+    assert sorted(np.concatenate([p.prompt for p in parts])) == list(range(4000))
+    groups = [set(p.prefix.tolist()) - {-1} for p in parts]
+    assert not groups[0] & groups[1] and groups[0] | groups[1] == {0, 1, 2, 3, 4}
+    assert 0.6 < (parts[0].prefix == -1).sum() / 667 < 0.8
+    assert all((np.diff(p.arrival) > 0).all() and p.duration_s == whole.duration_s for p in parts)
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from dataclasses import replace
 from seawall.decide.plan.draw import draw
 from seawall.decide.plan.kv import layout
 from seawall.decide.plan.memory import Memory
-from seawall.decide.plan.roofline import estimate
+from seawall.decide.plan.roofline import estimate, pair_flops
 from seawall.decide.plan.setup import GIB, Setup, parse_version
 from seawall.decide.plan.weights import DTYPE_BYTES, bytes_per_weight, weigh
 from seawall.domain.action import Plan, Timing
@@ -97,6 +97,7 @@ def _to_plan(
         decode_seq_s=per_token,
         weight_read_s=weights.per_gpu / (min(4.0, cores) * CORE_BANDWIDTH),
         kv_token_s=memory.layout.bytes_per_token / CORE_BANDWIDTH,
+        prefill_pair_s=pair_flops(model) / (cores * CORE_FLOPS),
         source="rough estimate for one CPU",
     )
     speed = estimate(setup, memory, spec.traffic, step)

@@ -1,6 +1,6 @@
 """How fast one replica is, from data sheets: prefill is bound by compute, decode by memory reads. Pure.
 
-An estimate, and it says so; `seawall bench --calibrate` measures the same five numbers. Efficiencies are
+An estimate, and it says so; `seawall bench --calibrate` measures the same numbers. Efficiencies are
 what served systems reach: 0.8 of the memory bandwidth (aiconfigurator's default), half of the dense FLOPS.
 """
 
@@ -39,7 +39,7 @@ class Speed:
 
 
 def timing(model: ModelConfig, setup: Setup, memory: Memory) -> Timing:
-    """The five numbers of an engine step, from the GPU's data sheet."""
+    """The numbers of an engine step, from the GPU's data sheet."""
     gpu, w = setup.gpu, memory.weights
     ranks = setup.tp * setup.dp
     eight_bit = model.quantization is not None and model.quantization.method in ("fp8", "int8", "nvfp4")
@@ -68,15 +68,35 @@ def timing(model: ModelConfig, setup: Setup, memory: Memory) -> Timing:
         decode_seq_s=per_token,
         weight_read_s=read / bandwidth,
         kv_token_s=kv / setup.dp / bandwidth,
+        prefill_pair_s=pair_flops(model) / ranks / (gpu.tflops * 1e12 * COMPUTE_SHARE),
         source="roofline estimate",
     )
+
+
+def pair_flops(model: ModelConfig) -> float:
+    """Operations of one token's attention to one other, over all layers that look back without a bound: a multiply
+    and an add per element for the scores and again for the values. Heads see the whole key in MLA's prefill too.
+    Sliding and chunked layers attend to so many tokens at most: they do not make long prompts quadratic. Sparse
+    attention does so only with its index."""
+    latent, indexer = model.latent, model.indexer
+    far = [layer for layer in model.layers if layer.kind in ("full", "shared")]
+    if indexer is not None:
+        return 2.0 * indexer.heads * indexer.head_dim * len(far)
+    if latent is not None:
+        return sum(2.0 * layer.heads * (latent.nope_dim + latent.rope_dim + latent.v_dim) for layer in far)
+    return sum(2.0 * layer.heads * (layer.head_dim + layer.head_dim_v) for layer in far)
+
+
+def prompt_s(t: Timing, tokens: float) -> float:
+    """Compute of one whole prompt."""
+    return tokens * t.prefill_token_s + tokens * tokens / 2 * t.prefill_pair_s
 
 
 def step_s(t: Timing, running: float, traffic: Traffic) -> float:
     """A steady step: every running request gets one token, and new prompts replace those that end."""
     prompts = running * traffic.prompt_tokens / max(1, traffic.output_tokens)
     held = running * (traffic.prompt_tokens + traffic.output_tokens / 2)
-    return t.step_s(prompts, running, held)
+    return t.step_s(prompts, running, held, prompts * traffic.prompt_tokens / 2)
 
 
 def estimate(setup: Setup, memory: Memory, traffic: Traffic, t: Timing) -> Speed:
@@ -94,10 +114,8 @@ def estimate(setup: Setup, memory: Memory, traffic: Traffic, t: Timing) -> Speed
     best = top / step_s(t, top, traffic)
     running = _smallest(top, lambda n: n / step_s(t, n, traffic) >= KNEE * best)
     tpot = step_s(t, running, traffic)
-    ttft = t.base_s + max(traffic.prompt_tokens * t.prefill_token_s, t.weight_read_s) + tpot
-    compute = running * (
-        traffic.prompt_tokens / max(1, traffic.output_tokens) * t.prefill_token_s + t.decode_seq_s
-    )
+    ttft = t.base_s + max(prompt_s(t, traffic.prompt_tokens), t.weight_read_s) + tpot
+    compute = running * (prompt_s(t, traffic.prompt_tokens) / max(1, traffic.output_tokens) + t.decode_seq_s)
     if running < top or (allowed == top and top < limit and compute > t.weight_read_s):
         bound = "compute" if compute > t.weight_read_s else "memory bandwidth"
     elif top < limit:

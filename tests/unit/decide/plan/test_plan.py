@@ -10,6 +10,7 @@ import pytest
 from seawall.config.load import load_fleets, parse_fleets
 from seawall.config.model_config import resolve
 from seawall.decide.plan import plan
+from seawall.decide.plan.roofline import COMPUTE_SHARE
 from seawall.domain.action import Plan
 from seawall.errors import InputError
 
@@ -45,6 +46,14 @@ def test_smollm2_on_a_cpu_is_sized_by_the_cache_it_was_given() -> None:
     assert made.fits and made.gpu == "cpu"
     assert made.kv_cache_tokens == 64 * 2**20 // (30 * 2 * 3 * 64 * 2 * 16) * 16
     assert made.parameters == pytest.approx(134.5e6, rel=0.001)
+
+
+def test_attention_to_the_whole_prompt_costs_what_its_heads_say() -> None:
+    full = planned("hf://meta-llama/Llama-3.1-8B-Instruct").timing
+    flops = 989e12 * COMPUTE_SHARE  # an H100's dense bf16
+    assert full.prefill_pair_s == pytest.approx(32 * 2 * 32 * (128 + 128) / flops, rel=0.01)
+    # At 57k tokens attention takes as long as all else: 2 x 7.5 G (no embedding) / (32 x 2 x 32 x 256 / 2).
+    assert 2 * full.prefill_token_s / full.prefill_pair_s == pytest.approx(57_300, rel=0.02)
 
 
 def test_an_unknown_gpu_is_an_input_error_with_the_known_ones() -> None:
