@@ -21,7 +21,7 @@ STEPS = [CanaryStep(weight=20, hold=60), CanaryStep(weight=50, hold=60)]
 PATIENT = Gateway(queue_timeout=600, max_queued=100_000)
 
 
-def run(make: Make, load: Load, event: str, rate: str = "20/s for 40m", **more: object) -> Outcome:
+def run(make: Make, load: Load, event: str, rate: str = "20/s for 20m", **more: object) -> Outcome:
     canary = Canary(steps=STEPS, candidate=Candidate(replicas=2))
     spec = {"rollout": Rollout(drain=30, pre_stop=5, canary=canary), "gateway": PATIENT}
     setup = make(Scaling(min=3, max=3), spec=spec, happenings=(parse_happening(event),), **more)

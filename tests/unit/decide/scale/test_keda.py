@@ -226,7 +226,7 @@ def test_formulas_that_cannot_be_computed_say_so(text: str) -> None:
         evaluate(text, {"a": 1.0})
 
 
-@given(st.text(max_size=40))
+@given(st.text("ab019.e_ +-*/%^?:!<>=&|()[]{}#,nilortud\\'\u00e9\n", max_size=40))
 def test_no_text_breaks_the_formula_reader(text: str) -> None:
     try:
         evaluate(text, {"a": 1.0})
