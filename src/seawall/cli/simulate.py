@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
@@ -29,6 +30,18 @@ seed gives the same answer. Replicas' speed comes from the plan's roofline, or f
 """
 ONE_FLEET = ("sweep", "events", "calibration", "svg", "png")
 """Options that are about one fleet, its model or its picture."""
+DRAWN = ("burst", "prompt", "output", "spread")
+"""Options of a load that is drawn; a trace brings its own."""
+
+
+class Finite(click.FloatRange):
+    """A range that nan and inf lie outside of."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        found: float = super().convert(value, param, ctx)
+        if not isfinite(found):
+            self.fail(f"{value} is no finite number.", param, ctx)
+        return found
 
 
 @click.command(help=HELP)
@@ -48,23 +61,14 @@ ONE_FLEET = ("sweep", "events", "calibration", "svg", "png")
     type=click.Path(dir_okay=False),
     help="Replay an Azure, BurstGPT or Mooncake trace, also gzipped.",
 )
-@click.option(
-    "--speed", type=click.FloatRange(min=1e-6), default=1.0, help="Replay the trace so many times as fast."
-)
-@click.option(
-    "--burst", type=click.FloatRange(0.1, 20), default=1.0, help="Variation of the gaps: 1 is Poisson."
-)
-@click.option(
-    "--prompt", type=click.FloatRange(min=1), help="Mean prompt tokens. Default: spec.traffic.promptTokens."
-)
-@click.option(
-    "--output", type=click.FloatRange(min=1), help="Mean output tokens. Default: spec.traffic.outputTokens."
-)
+@click.option("--speed", type=Finite(min=1e-6), help="Replay the trace so many times as fast. Default: 1.")
+@click.option("--burst", type=Finite(0.1, 20), help="Variation of the gaps. Default: 1, Poisson.")
+@click.option("--prompt", type=Finite(min=1), help="Mean prompt tokens. Default: spec.traffic.promptTokens.")
+@click.option("--output", type=Finite(min=1), help="Mean output tokens. Default: spec.traffic.outputTokens.")
 @click.option(
     "--spread",
-    type=click.FloatRange(0, 10),
-    default=1.0,
-    help="Variation of lengths (lognormal); 0: all alike.",
+    type=Finite(0, 10),
+    help="Variation of lengths (lognormal); 0: all alike. Default: 1.",
 )
 @click.option(
     "--policy", type=click.Choice(["keda", "slo", "guide", "fixed"]), help="Who scales. Default: the spec's."
@@ -78,7 +82,7 @@ ONE_FLEET = ("sweep", "events", "calibration", "svg", "png")
 )
 @click.option(
     "--spot-per-hour",
-    type=click.FloatRange(0, 0.999),
+    type=Finite(0, 0.999),
     default=0.0,
     help="Chance that a spot node is reclaimed.",
 )
@@ -89,7 +93,7 @@ ONE_FLEET = ("sweep", "events", "calibration", "svg", "png")
     type=click.Path(dir_okay=False),
     help="Measured step times (`seawall bench --calibrate`).",
 )
-@click.option("--seed", type=int, default=1, show_default=True)
+@click.option("--seed", type=click.IntRange(0), default=1, show_default=True)
 @click.option("--sweep", multiple=True, metavar="SETTING=VALUE,...", help="Try settings against each other.")
 @click.option("--html", type=click.Path(dir_okay=False), help="Write a report with charts, one file.")
 @click.option("--svg", type=click.Path(dir_okay=False), help="Write the charts alone.")
@@ -203,6 +207,11 @@ def _requests(
 
     if options["trace"] and options["rate"]:
         raise InputError("--trace and --rate are two loads.", "Give one of them.")
+    for name in DRAWN if options["trace"] else ("speed",):
+        if options[name] is not None:
+            raise InputError(
+                f"--{name} has no effect {'on' if options['trace'] else 'without'} a trace.", "Leave it out."
+            )
     if options["trace"]:
         try:
             with _opened(Path(options["trace"])) as lines:
@@ -211,7 +220,7 @@ def _requests(
             raise InputError(
                 f"{options['trace']}: {getattr(e, 'strerror', None) or e}.", "Check the file."
             ) from e
-        return replace(found, arrival=found.arrival / options["speed"])
+        return replace(found, arrival=found.arrival / (options["speed"] or 1.0))
     traffic = fleet.spec.traffic
     text = options["rate"] or (f"{traffic.rate:g}/s for 10m" if traffic.rate else "")
     if not text:
@@ -224,8 +233,8 @@ def _requests(
         np.random.default_rng(seed or options["seed"]),
         options["prompt"] or traffic.prompt_tokens,
         options["output"] or traffic.output_tokens,
-        options["burst"],
-        options["spread"],
+        options["burst"] or 1.0,
+        1.0 if options["spread"] is None else options["spread"],
         most=max(1, (traffic.max_context or 131_072) // 2),
     )
     return replace(found, source=text if share == 1 else f"{share:.3g} of {text}")
@@ -346,7 +355,7 @@ def _write(title: str, runs: list[tuple[str, Outcome]], options: dict[str, Any])
         if options["png"]:
             Path(options["png"]).write_bytes(png(report.charts_of(runs[0][1]), runs[0][1].end_s))
     except OSError as e:
-        raise InputError(f"{e.filename}: {e.strerror}.", "Choose another path.") from e
+        raise InputError(f"{e.filename or 'the report'}: {e.strerror}.", "Choose another path.") from e
 
 
 def _echo_json(found: dict[str, Any]) -> None:

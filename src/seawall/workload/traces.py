@@ -15,6 +15,7 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from datetime import UTC, datetime
 
 import numpy as np
@@ -31,12 +32,28 @@ MAX_HASHES = 4_000_000
 """Blocks remembered of a Mooncake trace: what is first seen behind them is taken for unshared. Bounds memory."""
 
 
+@dataclass
+class Bad:
+    """Lines that could not be read."""
+
+    count: int = 0
+    first: str = ""
+
+    def add(self, line: str) -> None:
+        self.first = self.first or line.strip()[:80]
+        self.count += 1
+
+    @property
+    def cure(self) -> str:
+        return f"Check the file; the first of them is {self.first!r}." if self.first else "Check the file."
+
+
 def read_trace(lines: Iterable[str], name: str) -> Requests:
     """A trace in any of the three formats, told by its first line; sorted, starting at 0 s. `name` is for messages."""
     rest = iter(lines)
     first = next((line for line in rest if line.strip()), "")
     head = first.strip().lstrip("\ufeff").lower()
-    bad = [0]
+    bad = Bad()
     if head.startswith("{"):
         rows, kind = _mooncake(first, rest, bad), "Mooncake"
     elif "contexttokens" in head or "generatedtokens" in head:
@@ -50,10 +67,10 @@ def read_trace(lines: Iterable[str], name: str) -> Requests:
         )
     table = np.fromiter(_bounded(rows, name), dtype=np.dtype((np.float64, 5)))
     if not len(table):
-        broken = f" ({bad[0]} lines cannot be read)" if bad[0] else ""
-        raise InputError(f"{name}: the {kind} trace holds no request{broken}.", "Check the file.")
-    if bad[0] > max(10, len(table) // 20):
-        raise InputError(f"{name}: {bad[0]} lines of this {kind} trace cannot be read.", "Check the file.")
+        broken = f" ({bad.count} lines cannot be read)" if bad.count else ""
+        raise InputError(f"{name}: the {kind} trace holds no request{broken}.", bad.cure)
+    if bad.count > max(10, len(table) // 20):
+        raise InputError(f"{name}: {bad.count} lines of this {kind} trace cannot be read.", bad.cure)
     table = table[np.argsort(table[:, 0], kind="stable")]
     return Requests(
         arrival=table[:, 0] - table[0, 0],
@@ -61,7 +78,7 @@ def read_trace(lines: Iterable[str], name: str) -> Requests:
         output=table[:, 2].astype(np.int32),
         prefix=table[:, 3].astype(np.int32),
         shared=table[:, 4].astype(np.int32),
-        source=f"{kind} trace {name}" + (f", {bad[0]} lines left out" if bad[0] else ""),
+        source=f"{kind} trace {name}" + (f", {bad.count} lines left out" if bad.count else ""),
     )
 
 
@@ -95,7 +112,7 @@ def _tokens(value: object) -> int:
     return count
 
 
-def _csv(first: str, rest: Iterator[str], bad: list[int], columns: tuple[str, str, str]) -> Iterator[Row]:
+def _csv(first: str, rest: Iterator[str], bad: Bad, columns: tuple[str, str, str]) -> Iterator[Row]:
     names = [c.strip().lower().lstrip("\ufeff") for c in next(csv.reader([first]))]
     try:
         at, prompt, output = (names.index(c) for c in columns)
@@ -106,6 +123,7 @@ def _csv(first: str, rest: Iterator[str], bad: list[int], columns: tuple[str, st
         ) from None
     reader = csv.reader(rest)
     while True:
+        fields: list[str] = []
         try:
             fields = next(reader)
             if not fields:
@@ -114,14 +132,14 @@ def _csv(first: str, rest: Iterator[str], bad: list[int], columns: tuple[str, st
         except StopIteration:
             return
         except (ValueError, IndexError, OverflowError, csv.Error):
-            bad[0] += 1
+            bad.add(",".join(fields))
             continue
         if row[1] and row[2]:
             # A response of no tokens is a failed request in BurstGPT: it asked for nothing that was served.
             yield row
 
 
-def _mooncake(first: str, rest: Iterator[str], bad: list[int]) -> Iterator[Row]:
+def _mooncake(first: str, rest: Iterator[str], bad: Bad) -> Iterator[Row]:
     """Groups by the first block's hash; what is shared is the longest prefix seen before in that group."""
     seen: dict[int, int] = {}
     chains: set[tuple[int, int]] = set()
@@ -134,7 +152,7 @@ def _mooncake(first: str, rest: Iterator[str], bad: list[int]) -> Iterator[Row]:
             seconds = _finite(float(raw["timestamp"]) / 1000)
             hashes = [int(h) for h in raw.get("hash_ids", ())]
         except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
-            bad[0] += 1
+            bad.add(line)
             continue
         depth = 0
         for i, h in enumerate(hashes):

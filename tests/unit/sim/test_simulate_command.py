@@ -122,6 +122,8 @@ def test_a_pool_is_not_simulated_as_if_it_had_room_for_all(tmp_path: Path) -> No
         ["--rate", "1/s for 1m", "--fleet", "other"],
         ["--rate", "1/s for 1m", "--html", "/nowhere/at/all.html"],
         ["--rate", "1/s for 1m", "--calibration", "absent.json"],
+        ["--rate", "1/s for 1m", "--speed", "2"],
+        ["--trace", "absent.csv", "--prompt", "9"],
     ],
 )
 def test_bad_input_is_an_input_error(spec: str, words: list[str]) -> None:
@@ -140,6 +142,12 @@ def test_bad_input_is_an_input_error(spec: str, words: list[str]) -> None:
 def test_options_that_cannot_be_read_name_themselves(spec: str, words: list[str], says: str) -> None:
     with pytest.raises(InputError, match=says):
         run(spec, "--rate", "1/s for 1m", *words)
+
+
+@pytest.mark.parametrize("words", [["--seed", "-1"], ["--prompt", "nan"], ["--speed", "inf"]])
+def test_numbers_that_are_none_are_refused(spec: str, words: list[str]) -> None:
+    found = CliRunner().invoke(command, [spec, "--rate", "1/s for 1m", *words])
+    assert found.exit_code == 2 and words[0] in found.output
 
 
 def test_a_packed_trace_is_read_and_a_broken_one_refused(spec: str, tmp_path: Path) -> None:

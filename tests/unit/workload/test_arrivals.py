@@ -129,8 +129,9 @@ def test_the_public_formats() -> None:
 def test_broken_lines_are_counted_and_too_many_are_an_error() -> None:
     some = read_trace((AZURE + "nonsense,x,y\n").splitlines(), "a.csv")
     assert "1 lines left out" in some.source
-    with pytest.raises(InputError, match="cannot be read"):
+    with pytest.raises(InputError, match="cannot be read") as e:
         read_trace((AZURE + "nonsense\n" * 50).splitlines(), "a.csv")
+    assert "'nonsense'" in e.value.cure
 
 
 @pytest.mark.parametrize("text", ["", "a,b\n1,2", "{}\n", "TIMESTAMP,ContextTokens\n1,2\n"])
