@@ -94,7 +94,9 @@ def _replicas(given: Json) -> Json:
         found = calc.by_pods(current, given["target_m"], pods, _samples(given), tolerance, _readiness(given))
     elif source in ("object", "external"):
         found = calc.by_value(current, given["target_m"], calc.summed(given["values_m"]), pods, tolerance)
-    elif source in ("object_per_pod", "external_per_pod"):
+    elif source == "external_per_pod":
+        found = calc.per_pod(current, given["target_m"], calc.summed_per_pod(given["values_m"]), tolerance)
+    elif source == "object_per_pod":
         found = calc.per_pod(current, given["target_m"], calc.summed(given["values_m"]), tolerance)
     else:
         raise ValueError(f"unknown metric_source {source!r}")

@@ -148,8 +148,23 @@ def _truncated(top: int, bottom: int) -> int:
 
 
 def summed(values_m: Sequence[int]) -> int:
-    """The sum of an external metric's values, saturating at int64."""
-    return min(sum(values_m), MAX_INT64)
+    """An external metric's values for a *Value* target (`GetExternalMetricReplicas`): the sum ends at int64's end."""
+    total = 0
+    for value in values_m:
+        if value > 0 and total > MAX_INT64 - value:
+            return MAX_INT64
+        total += value
+    return total
+
+
+def summed_per_pod(values_m: Sequence[int]) -> int:
+    """The same for an *AverageValue* target (`GetExternalPerPodMetricReplicas`): below zero is taken for an overflow."""
+    total = 0
+    for value in values_m:
+        total += value
+        if not 0 <= total <= MAX_INT64:
+            return MAX_INT64
+    return total
 
 
 def per_pod(status_replicas: int, target_m: int, total_m: int, tolerance: Tolerance) -> Calculated:
