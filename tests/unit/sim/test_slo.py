@@ -27,7 +27,12 @@ SHAPES = {
 
 
 @pytest.mark.slow
-def test_it_serves_more_requests_well_for_no_more_gpu_hours(make: Callable[..., Setup], plan: Plan) -> None:
+@pytest.mark.parametrize(
+    ("target", "seeds"), [(None, (3, 4, 5)), (11.0, (3, 4))], ids=["each its own target", "one target"]
+)
+def test_it_serves_more_requests_well_for_no_more_gpu_hours(
+    make: Callable[..., Setup], plan: Plan, target: float | None, seeds: tuple[int, ...]
+) -> None:
     small = replace(
         plan,
         max_num_seqs=16,
@@ -35,11 +40,11 @@ def test_it_serves_more_requests_well_for_no_more_gpu_hours(make: Callable[..., 
         scaling_target=11.0,
         startup=StartupBudget(image_s=60, weights_s=60, load_s=60, total_s=270),
     )
-    scaling = Scaling(min=1, max=20, by="keda-gateway")
+    scaling = Scaling(min=1, max=20, by="keda-gateway", target=target)
     spec = {"hardware": Hardware(gpu="H100-80GB", cloud="karpenter")}
     hours, bad = {"keda": 0.0, "slo": 0.0}, {"keda": 0, "slo": 0}
     for rate, burst in SHAPES.values():
-        for seed in (3, 4, 5):
+        for seed in seeds:
             work = synthetic(parse_rate(rate), np.random.default_rng(seed), 512, 200, burst)
             for recipe in hours:
                 found = simulate(make(scaling, plan=small, spec=spec, recipe=recipe, initial=2), work)
