@@ -100,6 +100,7 @@ class Finite(click.FloatRange):
 @click.option("--png", type=click.Path(dir_okay=False), help="Write the charts as an image.")
 @click.option("--json", "as_json", is_flag=True, help="Print the answers as JSON.")
 def command(spec: str, more: tuple[str, ...], name: str | None, as_json: bool, **options: Any) -> None:
+    from seawall.errors import InputError
     from seawall.sim.sweep import Variant, parse_settings, variants
 
     _writable(options)
@@ -107,6 +108,8 @@ def command(spec: str, more: tuple[str, ...], name: str | None, as_json: bool, *
     if len(fleets) > 1:
         _several(fleets, bool(more), as_json, options)
         return
+    if options["share"]:
+        raise InputError("--share divides a load between fleets, and here is one.", "Leave it out.")
     fleet = fleets[0]
     requests = _requests(fleet, options)
     settings = parse_settings([*options["sweep"], *more])

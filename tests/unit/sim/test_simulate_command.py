@@ -123,6 +123,7 @@ def test_a_pool_is_not_simulated_as_if_it_had_room_for_all(tmp_path: Path) -> No
         ["--rate", "1/s for 1m", "--html", "/nowhere/at/all.html"],
         ["--rate", "1/s for 1m", "--calibration", "absent.json"],
         ["--rate", "1/s for 1m", "--speed", "2"],
+        ["--rate", "1/s for 1m", "--share", "tiny=1"],
         ["--trace", "absent.csv", "--prompt", "9"],
     ],
 )
