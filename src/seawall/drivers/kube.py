@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import random
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
@@ -22,10 +23,13 @@ from seawall.drivers.kube_refusal import Refused as Refused
 from seawall.drivers.kube_refusal import refused, warnings_of
 from seawall.errors import ClusterError, InputError
 
+log = logging.getLogger("seawall.kube")
 FIELD_MANAGER = "seawall"
 PAGE = 500
 MOST_BYTES = 256 * 2**20
 """Of one answer: a page of 500 objects of the largest size that etcd stores is below it in practice."""
+HELD_S = 5.0
+"""A watch that lasted so long worked, whatever ended it."""
 MAX_LINE = 8 * 2**20
 """A watch line longer than this is no Kubernetes object (etcd stores at most 1.5 MiB)."""
 
@@ -110,6 +114,9 @@ class Select:
     labels: str | None = None
     fields: str | None = None
 
+    def __str__(self) -> str:
+        return f"{self.kind.plural} of {self.namespace or 'all namespaces'}"
+
     def params(self) -> dict[str, str]:
         chosen = {"labelSelector": self.labels, "fieldSelector": self.fields}
         return {k: v for k, v in chosen.items() if v}
@@ -150,12 +157,13 @@ class Kube:
         body: Any = None,
         kind: str = "application/json",
         most: int = MOST_BYTES,
+        tries: int = 4,
     ) -> Any:
         """One call, retried while the server is busy. JSON is decoded, plain text is text. Raises Refused when the
         server says no, ClusterError when it is away, sends something else, or more than `most` bytes."""
         content = None if body is None else json.dumps(body)
         headers = {"content-type": kind, "accept": "application/json, */*"}
-        for attempt in range(4):
+        for attempt in range(tries):
             self.requests += 1
             try:
                 request = self._http.build_request(
@@ -167,7 +175,7 @@ class Kube:
                 finally:
                     await answer.aclose()
             except (httpx.HTTPError, OSError) as e:  # TLS alerts of a read come as they are
-                if attempt == 3 or method == "POST" or "CERTIFICATE" in str(e):
+                if attempt == tries - 1 or method == "POST" or "CERTIFICATE" in str(e):
                     raise _away(e) from None
                 await asyncio.sleep(0.2 * 2**attempt)
                 continue
@@ -175,7 +183,7 @@ class Kube:
             if answer.status_code < 400:
                 return _decoded(answer, data)
             wait_s = _pause(answer, data, method, path, attempt)
-            if wait_s is None or attempt == 3:
+            if wait_s is None or attempt == tries - 1:
                 raise refused(answer.status_code, data)
             await asyncio.sleep(wait_s)
         raise AssertionError("unreachable")
@@ -255,7 +263,9 @@ class Kube:
         meta = {"name": pod, "namespace": namespace}
         body = {"apiVersion": "policy/v1", "kind": "Eviction", "metadata": meta}
         try:
-            await self.request("POST", POD.path(namespace, pod, "eviction"), body=body)
+            # A refusal is an answer, not a busy server, though it is a 429 too, at times with a Retry-After of 10 s:
+            # to wait here would hold up the other replicas of a node that is about to go.
+            await self.request("POST", POD.path(namespace, pod, "eviction"), body=body, tries=1)
             return True
         except Refused as e:
             if e.code in (404, 429):
@@ -328,16 +338,25 @@ class Kube:
         While the API server is away nothing is sent: the last picture stays good. Back-off 0.2 s to 10 s.
         """
         rng = rng or random.Random()
-        failures = 0
+        clock = asyncio.get_running_loop().time
+        failures, told, began = 0, "", clock()
         while True:
             try:
                 picture, version = await self._picture(select, keep)
                 yield Synced(picture)
-                failures = 0
+                began = clock()
                 async for kind, obj in self._events(select, version, span_s * rng.uniform(0.8, 1.0)):
+                    failures = 0
                     yield Changed(key_of(obj), None if kind == "DELETED" else keep(obj))
-            except (ClusterError, httpx.HTTPError, OSError, ValueError):
-                failures += 1
+                failures, told = 0, ""
+            except (ClusterError, httpx.HTTPError, OSError, ValueError) as e:
+                # A list that succeeds proves nothing of the watch: where only that is refused, or cut at once, listing
+                # everything without a pause would be the load that a server in trouble needs least.
+                failures = 1 if clock() - began > HELD_S else failures + 1
+                why = str(e) or type(e).__name__
+                if failures > 2 and why != told:
+                    log.warning("%s cannot be watched: %s", select, why)
+                    told = why
             if failures:
                 await asyncio.sleep(min(10.0, 0.2 * 2.0 ** min(failures, 8)) * rng.uniform(0.5, 1.0))
 
@@ -410,6 +429,8 @@ def _pause(answer: httpx.Response, data: bytes, method: str, path: str, attempt:
     if code in (429, 503) and "retry-after" in answer.headers:
         return min(10.0, _number(answer.headers["retry-after"], 1.0))
     lost_leader = code == 500 and b"etcdserver" in data
+    if method == "PATCH" and code == 409 and b"the object has been modified" in data:
+        return 0.05 * 2.0**attempt  # it says nothing of a version: others were faster, as often before
     if method != "POST" and "/proxy" not in path and (code in (429, 502, 503, 504) or lost_leader):
         return 0.2 * 2.0**attempt
     return None

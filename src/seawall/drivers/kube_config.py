@@ -18,6 +18,7 @@ from typing import Any
 
 import httpx2 as httpx
 
+from seawall import __version__
 from seawall.drivers.kube_auth import Basic, ExecPlugin, TokenFile, load_pair
 from seawall.errors import InputError
 
@@ -157,7 +158,7 @@ def client_of(access: Access, timeout: httpx.Timeout) -> httpx.AsyncClient:
             base_url=server,
             verify=True if context is None else context,
             auth=_auth(access, context),
-            headers=_impersonated(user),
+            headers=[("User-Agent", f"seawall/{__version__}"), *_impersonated(user)],
             proxy=str(cluster["proxy-url"]) if cluster.get("proxy-url") else None,
             timeout=timeout,
             event_hooks={"request": [rename]} if name else None,

@@ -12,11 +12,12 @@ from typing import Any
 
 from seawall.errors import ClusterError
 
+_ENDING = "because it is being terminated"
 _RBAC = "Ask for the role; `seawall doctor` lists what is missing."
 _POLICY = "A policy of this cluster forbids it; its owner can say why."
 _CURES: list[tuple[int, str, str]] = [
     (401, "", "Log in again, or choose another --context."),
-    (403, r"because it is being terminated", "Wait until the namespace is gone, then try again."),
+    (403, _ENDING, "Wait until the namespace is gone, then try again."),
     (403, r"exceeded quota|must specify", "Ask for more quota, or for less of it: seawall plan FLEET.yaml"),
     (403, r"violates PodSecurity", "Pod security of the namespace forbids it: seawall doctor FLEET.yaml"),
     (403, r"(maximum|minimum) .* usage per", "A LimitRange of the namespace forbids it: kubectl get limitrange"),
@@ -58,6 +59,11 @@ class Refused(ClusterError):
     def immutable(self) -> bool:
         """The object would have to be made anew: something in it cannot change."""
         return self.code == 422 and bool(IMMUTABLE.search(self.said))
+
+    @property
+    def ending(self) -> bool:
+        """Its namespace is being terminated: nothing is made there any more."""
+        return self.code == 403 and _ENDING in self.said
 
 
 def refused(code: int, content: bytes) -> Refused:

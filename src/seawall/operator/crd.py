@@ -162,6 +162,15 @@ def _status() -> Schema:
                     **dict.fromkeys(("awake", "asleep", "wanted", "replicas"), number),
                 },
             },
+            "objects": {
+                "type": "array",
+                "description": "What the Fleet owns, or is about to.",
+                "items": {
+                    "type": "object",
+                    "properties": dict.fromkeys(("apiVersion", "kind", "name"), text),
+                },
+                "x-kubernetes-list-type": "atomic",
+            },
             "conditions": {
                 "type": "array",
                 "items": condition,

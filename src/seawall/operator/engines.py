@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -71,6 +71,14 @@ def engine_seen(pod: Object) -> Engine:
         asleep=slept is not None and slept > 0,
         adapters=adapters_of(notes, life),
     )
+
+
+def by_fleet(engines: Iterable[Engine]) -> dict[tuple[str, str], list[Engine]]:
+    """Fleet -> its engines."""
+    out: dict[tuple[str, str], list[Engine]] = {}
+    for e in engines:
+        out.setdefault(e.fleet, []).append(e)
+    return out
 
 
 def life_of(pod: Mapping[str, Any]) -> str:

@@ -1,23 +1,29 @@
 """Leader election by a Lease: one operator acts, the others stand by. Safe when the clock or the API jumps.
 
-The holder stops acting `MARGIN_S` before anybody else may take over, measured on its own clock. Others judge by
-how long the Lease has not moved on *their* clock, so clocks need not agree.
+The holder stops acting `MARGIN_S` before anybody else may take over, measured on its own clock, however long the API
+server keeps it waiting. Others judge by how long the Lease has not moved on *their* clock, so clocks need not agree.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 
 from seawall.drivers.kube import Kind, Kube, Object, Refused
 from seawall.errors import ClusterError
 
+log = logging.getLogger("seawall.operator")
 LEASE = Kind("coordination.k8s.io/v1", "Lease", "leases")
 HOLD_S = 15.0
 RENEW_S = 4.0
 MARGIN_S = 3.0
+LOOK_S = 0.5
+"""The clock is looked at so often: it may jump, as a machine's does that was asleep."""
+ANSWER_S = 5.0
+"""An answer that takes longer is none: it is asked again."""
 
 
 class Leader:
@@ -30,6 +36,7 @@ class Leader:
         self._clock = clock
         self._seen: tuple[str, float] = ("", 0.0)
         self._renewed = -HOLD_S
+        self._told = ""
         self.leads = False
 
     async def run(self, work: Callable[[], Awaitable[None]]) -> None:
@@ -37,31 +44,45 @@ class Leader:
         while True:
             while not await self._try():
                 await asyncio.sleep(RENEW_S / 2)
+            log.info("%s leads (Lease %s/%s)", self._identity, self._namespace, self._name)
             self.leads = True
             worker = asyncio.ensure_future(work())
             try:
-                while not worker.done() and self._clock() - self._renewed < HOLD_S - MARGIN_S:
-                    await asyncio.wait([worker], timeout=RENEW_S)
-                    await self._try()
+                while not worker.done() and self._left() > 0:
+                    await asyncio.wait([worker], timeout=min(LOOK_S, self._left()))
+                    if not worker.done() and HOLD_S - MARGIN_S - RENEW_S >= self._left() > 0:
+                        await self._try(min(ANSWER_S, self._left()))
             finally:
                 self.leads = False
                 worker.cancel()
                 with contextlib.suppress(asyncio.CancelledError):
                     await worker
+            log.warning("%s leads no more", self._identity)
+
+    def _left(self) -> float:
+        """Seconds for which the lease is surely ours."""
+        return self._renewed + HOLD_S - MARGIN_S - self._clock()
 
     async def release(self) -> None:
         """Lets the next one begin at once (on SIGTERM)."""
-        with contextlib.suppress(ClusterError):
-            held = await self._kube.get(LEASE, self._namespace, self._name)
-            if held and (held.get("spec") or {}).get("holderIdentity") == self._identity:
-                await self._write(
-                    {**held, "spec": {**held["spec"], "holderIdentity": "", "leaseDurationSeconds": 1}}
-                )
+        with contextlib.suppress(ClusterError, TimeoutError):
+            async with asyncio.timeout(ANSWER_S):
+                held = await self._kube.get(LEASE, self._namespace, self._name)
+                if held and (held.get("spec") or {}).get("holderIdentity") == self._identity:
+                    spec = {**held["spec"], "holderIdentity": "", "leaseDurationSeconds": 1}
+                    await self._write({**held, "spec": spec})
 
-    async def _try(self) -> bool:
+    async def _try(self, within_s: float = ANSWER_S) -> bool:
         try:
-            return await self._take()
-        except ClusterError:
+            async with asyncio.timeout(within_s):
+                held = await self._take()
+            self._told = ""
+            return held
+        except (ClusterError, TimeoutError) as e:
+            # Told once: a missing right or namespace stays, and would else be a silent wait for ever.
+            if isinstance(e, Refused) and e.code != 409 and str(e) != self._told:
+                self._told = str(e)
+                log.warning("Lease %s/%s: %s", self._namespace, self._name, e)
             return False
 
     async def _take(self) -> bool:
@@ -72,7 +93,7 @@ class Leader:
                 "apiVersion": LEASE.api_version,
                 "kind": LEASE.name,
                 "metadata": {"name": self._name, "namespace": self._namespace},
-                "spec": self._spec(),
+                "spec": self._spec({}),
             }
             await self._kube.request("POST", LEASE.path(self._namespace), body=body)
             self._renewed = start
@@ -83,7 +104,7 @@ class Leader:
                 self._seen = (version, self._clock())
             if self._clock() - self._seen[1] < float(spec.get("leaseDurationSeconds") or HOLD_S):
                 return False
-        await self._write({**held, "spec": {**spec, **self._spec()}})
+        await self._write({**held, "spec": {**spec, **self._spec(spec)}})
         self._renewed = start
         return True
 
@@ -96,6 +117,12 @@ class Leader:
                 raise ClusterError("another operator was faster.") from None
             raise
 
-    def _spec(self) -> Object:
+    def _spec(self, old: Object) -> Object:
         now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
-        return {"holderIdentity": self._identity, "leaseDurationSeconds": int(HOLD_S), "renewTime": now}
+        spec = {"holderIdentity": self._identity, "leaseDurationSeconds": int(HOLD_S), "renewTime": now}
+        if old.get("holderIdentity") != self._identity:
+            spec |= {
+                "acquireTime": now,
+                "leaseTransitions": int(old.get("leaseTransitions") or 0) + bool(old),
+            }
+        return spec

@@ -10,17 +10,18 @@ import asyncio
 import logging
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 
 from seawall.decide.drain import Drain, NodeSeen, decide, deletion_costs
 from seawall.decide.rollout import ENDED
 from seawall.drivers.engine import EngineClient
-from seawall.drivers.kube import CONFIG_MAP, NODE, POD, Changed, Kube, Object, Select, Synced, key_of
+from seawall.drivers.kube import CONFIG_MAP, NODE, POD, Changed, Kube, Object, Refused, Select, Synced, key_of
 from seawall.errors import SeawallError
 from seawall.operator import canary, gateways
 from seawall.operator.adapters import Adapters
-from seawall.operator.engines import COST, DRAINING, REASON, Engine, engine_seen
+from seawall.operator.engines import COST, DRAINING, REASON, Engine, by_fleet, engine_seen
+from seawall.operator.owned import Converged, converge, listed, refs_of
 from seawall.operator.pools import LOOK_S, Member, Pools
 from seawall.operator.reconcile import FLEET, Desired, desire, status_of
 from seawall.operator.status import FleetView, look
@@ -34,6 +35,8 @@ REAPPLY_S = 600.0
 BACK_OFF_S = (1.0, 120.0)
 MANY = 8
 """Of so many fleets at once the cluster is looked at as a whole."""
+AT_ONCE = 8
+"""Fleets that are reconciled beside each other: one that waits (for a hub, a webhook) must not hold up the rest."""
 
 Key = tuple[str, str]
 
@@ -59,8 +62,14 @@ class Operator:
         self._pools = Pools(kube, self._reach, self._ears, FLEET, time.time)
         self._adapters = Adapters(kube, self._reach, time.time)
         self._surges = Surges(kube, clock)
+        self._ending: set[str] = set()
+        """uids of Fleets whose namespace is being terminated: that is never taken back."""
+        self._mine: dict[Key, list[Engine]] = {}
+        """Fleet -> its engines, as of this round of work."""
         self._wake = asyncio.Event()
         self._dirty: set[Key] = set()
+        self._busy: set[Key] = set()
+        """Being reconciled; a change meanwhile makes it dirty again."""
         self._rng = random.Random()
 
     async def run(self) -> None:
@@ -80,11 +89,12 @@ class Operator:
         async for news in self._kube.watch(Select(FLEET, self._namespace), lambda o: o, self._resync_s * 4):
             match news:
                 case Synced(items):
+                    gone = self._fleets.keys() - items.keys()
                     self._fleets = dict(items)
-                    self._mark(*items)
+                    self._mark(*items, *gone)
                 case Changed(key, None):
                     self._fleets.pop(key, None)
-                    self._applied_at.pop(key, None)
+                    self._mark(key)
                 case Changed(key, obj):
                     assert obj is not None
                     before = self._fleets.get(key)
@@ -103,6 +113,7 @@ class Operator:
                 case Synced(items):
                     self._engines = dict(items)
                     self._mark(*{e.fleet for e in items.values()})
+                    await self._drains(items.values())
                 case Changed(key, None):
                     gone = self._engines.pop(key, None)
                     if gone:
@@ -111,23 +122,25 @@ class Operator:
                     assert item is not None
                     self._engines[key] = item
                     self._mark(item.fleet)
-            await self._drains()
+                    await self._drains([item])
 
     async def _watch_nodes(self) -> None:
         async for news in self._kube.watch(Select(NODE), node_seen, self._resync_s * 4):
             match news:
                 case Synced(items):
                     self._nodes = {name: n for (_, name), n in items.items()}
+                    await self._drains(self._engines.values())
                 case Changed((_, name), None):
                     self._nodes.pop(name, None)
                 case Changed((_, name), node):
                     assert node is not None
-                    self._nodes[name] = node
-            await self._drains()
+                    if self._nodes.get(name) != node:  # most news of a node are its heartbeats
+                        self._nodes[name] = node
+                        await self._drains(e for e in self._engines.values() if e.replica.node == name)
 
-    async def _drains(self) -> None:
+    async def _drains(self, engines: Iterable[Engine]) -> None:
         """Tells the gateway, through an annotation that its discovery watches, which replicas are about to go."""
-        for action in decide(self._nodes, [e.replica for e in self._engines.values()]):
+        for action in decide(self._nodes, [e.replica for e in engines]):
             drain = isinstance(action, Drain)
             notes = {DRAINING: "true" if drain else None, REASON: action.reason if drain else None}
             try:
@@ -150,7 +163,7 @@ class Operator:
     async def _rollouts(self) -> None:
         """Drives every canary rollout that was begun, whoever began it."""
         while True:
-            await asyncio.sleep(10.0)
+            await asyncio.sleep(min(10.0, self._resync_s))
             try:
                 found = await self._kube.list(
                     Select(CONFIG_MAP, self._namespace, labels=canary.LABEL), _rollout_of
@@ -179,14 +192,14 @@ class Operator:
             wanted = {k: d.adapters for k, d in alive.items() if d.adapters is not None}
             before = dict(self._adapters.problems)
             try:
-                await self._pools.tick(members, self._engines, span / 2)
+                await self._pools.tick(members, by_fleet(self._engines.values()), span / 2)
                 if wanted or before:
                     await self._adapters.tick(wanted, self._engines)
             except SeawallError as e:
                 log.warning("pools and adapters: %s", e)
             await self._surges.tick(
                 {k: (d.fleet, d.objects) for k, d in alive.items() if d.fleet},
-                self._engines.values(),
+                by_fleet(self._engines.values()),
                 self._nodes,
             )
             self._mark(*(k for k, why in self._adapters.problems.items() if before.get(k) != why))
@@ -196,23 +209,25 @@ class Operator:
         self._wake.set()
 
     async def _work(self) -> None:
-        last = self._clock()
-        while True:
-            try:
-                async with asyncio.timeout(1.0):
-                    await self._wake.wait()
-            except TimeoutError:
-                pass
-            self._wake.clear()
-            if self._clock() - last > self._resync_s:
-                last = self._clock()
-                self._dirty |= set(self._fleets)
-            now = self._clock()
-            due = {k for k in self._dirty if self._not_before.get(k, 0.0) <= now}
-            self._dirty -= due
-            views = await self._views(due)
-            for key in sorted(due):
-                await self._try(key, views)
+        last, at_once = self._clock(), asyncio.Semaphore(AT_ONCE)
+        async with asyncio.TaskGroup() as tasks:
+            while True:
+                try:
+                    async with asyncio.timeout(1.0):
+                        await self._wake.wait()
+                except TimeoutError:
+                    pass
+                self._wake.clear()
+                if self._clock() - last > self._resync_s:
+                    last = self._clock()
+                    self._dirty |= set(self._fleets)
+                now = self._clock()
+                due = {k for k in self._dirty - self._busy if self._not_before.get(k, 0.0) <= now}
+                self._dirty -= due
+                self._busy |= due
+                views, self._mine = await self._views(due), by_fleet(self._engines.values())
+                for key in sorted(due):
+                    tasks.create_task(self._try(key, views, at_once))
 
     async def _views(self, due: set[Key]) -> dict[Key, FleetView] | None:
         """Of many fleets at once: one paged list of each kind instead of one for each fleet. None: of few."""
@@ -224,24 +239,34 @@ class Operator:
             return None
         return {(v.namespace, v.name): v for v in seen}
 
-    async def _try(self, key: Key, views: dict[Key, FleetView] | None) -> None:
+    async def _try(self, key: Key, views: dict[Key, FleetView] | None, at_once: asyncio.Semaphore) -> None:
         try:
-            await self.reconcile(key, views)
+            async with at_once:
+                await self.reconcile(key, views)
             self._failures.pop(key, None)
         except SeawallError as e:
+            if key not in self._fleets:
+                self._forget(key)
+                return
             n = self._failures[key] = self._failures.get(key, 0) + 1
             wait = min(BACK_OFF_S[1], BACK_OFF_S[0] * 2.0 ** min(n, 10)) * self._rng.uniform(0.5, 1.0)
             self._not_before[key] = self._clock() + wait
             self._dirty.add(key)
             log.warning("%s/%s: %s (again in %.0f s)", *key, e, wait)
+        finally:
+            self._busy.discard(key)
+
+    def _forget(self, key: Key) -> None:
+        """A Fleet that is gone, or goes, leaves nothing behind: its name may be given to another."""
+        for kept in (self._applied_at, self._failures, self._not_before, self._desired, self._made):
+            kept.pop(key, None)
 
     async def reconcile(self, key: Key, views: dict[Key, FleetView] | None = None) -> None:
         """Applies what changed, writes the status if it differs. Raises to be tried again. `views`: what was seen of
         all fleets a moment ago, for one whose objects need no apply now."""
         fleet = self._fleets.get(key)
-        if fleet is None or _leaves(fleet):
-            self._desired.pop(key, None)
-            self._made.pop(key, None)
+        if fleet is None or _leaves(fleet) or fleet["metadata"].get("uid") in self._ending:
+            self._forget(key)
             return
         generation, desired = self._made.get(key, (None, None))
         now_at = (fleet["metadata"].get("uid"), fleet["metadata"].get("generation"))
@@ -251,13 +276,25 @@ class Operator:
         if not desired.problem:
             # What cannot work changes nothing: the last good spec goes on being served.
             self._desired[key] = desired
-        error = ""
+        done = Converged()
         digest, at = self._applied_at.get(key, ("", 0.0))
         if not desired.problem and (digest != desired.digest or self._clock() - at > REAPPLY_S):
-            error = await self._apply(key, desired)
-            if not error:
-                self._applied_at[key] = (desired.digest, self._clock())
+            done = await self._apply(key, fleet, desired)
             views = None
+        view = await self._view(key, views)
+        now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        fleet = self._fleets.get(key, fleet)
+        await self._write(
+            key, status_of(fleet, desired, done.problem, view, now, self._adapters.problems.get(key))
+        )
+        await self._costs(key)
+        if done.ends:
+            self._ending.add(str(fleet["metadata"].get("uid")))
+            self._forget(key)
+        elif done.problem:
+            raise SeawallError(done.problem)
+
+    async def _view(self, key: Key, views: dict[Key, FleetView] | None) -> FleetView | None:
         if views is None:
             view = next(iter(await look(self._kube, *key, ask_gateways=False)), None)
         else:
@@ -266,36 +303,61 @@ class Operator:
             told = await self._ears.told(key[0], self._resync_s)
             if key[1] in told.queued:
                 view.queued, view.in_flight = told.queued[key[1]], told.in_flight.get(key[1], 0)
-        fleet = self._fleets.get(key, fleet)
-        now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-        status = status_of(fleet, desired, error, view, now, self._adapters.problems.get(key))
-        if status != {k: v for k, v in (fleet.get("status") or {}).items() if k != "pool"}:
-            done = await self._kube.patch(FLEET, *key, {"status": status}, sub="status")
-            self._fleets[key] = {**fleet, "status": done.get("status")}
-        await self._costs(key)
-        if error:
-            raise SeawallError(error)
+        return view
 
-    async def _apply(self, key: Key, desired: Desired) -> str:
-        pooled = desired.fleet is not None and desired.fleet.spec.pool is not None
-        for obj in desired.objects:
-            if pooled and obj["kind"] == "Deployment" and key_of(obj)[1] == key[1]:
-                count = self._pools.replicas(key, self._fleets.get(key, {}).get("status") or {})
-                obj = {**obj, "spec": {**obj["spec"], "replicas": count}}
-            try:
-                await self._kube.apply(obj, force=True)
-            except SeawallError as e:
-                return f"{obj['kind']}/{key_of(obj)[1]}: {e.message}"
-        return ""
+    async def _write(self, key: Key, fields: Object) -> None:
+        """Writes those fields of the status that differ; None takes one away. A Fleet that has gone is let go."""
+        known = self._fleets.get(key)
+        if known is None:
+            return
+        old = known.get("status") or {}
+        changed = {k: v for k, v in fields.items() if old.get(k) != v}
+        if not changed:
+            return
+        try:
+            done = await self._kube.patch(FLEET, *key, {"status": changed}, sub="status")
+        except Refused as e:
+            if e.code == 404:
+                return
+            raise
+        # Meanwhile the watch may have brought a newer spec, or the end: neither is undone.
+        now = self._fleets.get(key)
+        if now is not None and now["metadata"].get("uid") == known["metadata"].get("uid"):
+            self._fleets[key] = {**now, "status": done.get("status")}
+
+    async def _apply(self, key: Key, fleet: Object, desired: Desired) -> Converged:
+        """What is to be owned is listed in the status before it is made, so that nothing is ever forgotten."""
+        objects = list(desired.objects)
+        if desired.fleet is not None and desired.fleet.spec.pool is not None:
+            count = self._pools.replicas(key, fleet.get("status") or {})
+            objects = [
+                {**o, "spec": {**o["spec"], "replicas": count}}
+                if o["kind"] == "Deployment" and key_of(o)[1] == key[1]
+                else o
+                for o in objects
+            ]
+        old = (fleet.get("status") or {}).get("objects") or []
+        new = listed(objects)
+        await self._write(key, {"objects": new + [o for o in old if o not in new]})
+        before = refs_of({"objects": old}, key[0])
+        done = await converge(self._kube, objects, before, str(fleet["metadata"].get("uid")))
+        if not done.problem:
+            self._applied_at[key] = (desired.digest, self._clock())
+            await self._write(key, {"objects": new})
+        return done
 
     async def _costs(self, key: Key) -> None:
         """Keeps pod-deletion-cost near the streams in flight, so that a scale-down takes the emptiest replica."""
-        known = {e.replica.name: e.cost for e in self._engines.values() if e.fleet == key}
+        known = {e.replica.name: e.cost for e in self._mine.get(key, ())}
         if len(known) < 2:
             return
         flying = (await self._ears.told(key[0], self._resync_s)).on_replica
         for name, cost in deletion_costs({n: flying.get(n, 0) for n in known}, known).items():
-            await self._kube.patch(POD, key[0], name, {"metadata": {"annotations": {COST: str(cost)}}})
+            try:
+                await self._kube.patch(POD, key[0], name, {"metadata": {"annotations": {COST: str(cost)}}})
+            except Refused as e:
+                if e.code != 404:  # it went while we counted
+                    raise
 
 
 def _leaves(fleet: Object) -> bool:

@@ -10,6 +10,8 @@ from seawall.operator.crd import GROUP, fleet_crd
 Object = dict[str, Any]
 NAME = "seawall-operator"
 
+_MADE = ["get", "create", "patch", "delete"]
+"""Of what a Fleet owns: made, changed, and deleted when it is wanted no more. Of volumes never deleted."""
 _RULES: list[tuple[list[str], list[str], list[str]]] = [
     ([GROUP], ["fleets"], ["get", "list", "watch"]),
     ([GROUP], ["fleets/status"], ["get", "patch"]),
@@ -17,27 +19,24 @@ _RULES: list[tuple[list[str], list[str], list[str]]] = [
     ([""], ["pods/eviction"], ["create"]),
     ([""], ["pods/proxy"], ["get"]),
     ([""], ["nodes"], ["get", "list", "watch"]),
-    (
-        [""],
-        ["services", "configmaps", "serviceaccounts", "persistentvolumeclaims"],
-        ["get", "create", "patch"],
-    ),
-    (["apps"], ["deployments"], ["get", "list", "create", "patch"]),
-    (["batch"], ["jobs"], ["get", "create", "patch"]),
-    (["policy"], ["poddisruptionbudgets"], ["get", "create", "patch"]),
-    (["autoscaling"], ["horizontalpodautoscalers"], ["get", "list", "create", "patch"]),
-    (["networking.k8s.io"], ["networkpolicies", "ingresses"], ["get", "create", "patch"]),
-    (["keda.sh"], ["scaledobjects", "triggerauthentications"], ["get", "list", "create", "patch"]),
-    (
-        ["monitoring.coreos.com"],
-        ["podmonitors", "servicemonitors", "prometheusrules"],
-        ["get", "create", "patch"],
-    ),
-    (["gateway.networking.k8s.io"], ["httproutes"], ["get", "create", "patch"]),
-    (["networking.istio.io"], ["virtualservices", "destinationrules"], ["get", "create", "patch"]),
-    (["inference.networking.k8s.io"], ["inferencepools"], ["get", "create", "patch"]),
-    (["leaderworkerset.x-k8s.io"], ["leaderworkersets"], ["get", "create", "patch"]),
-    (["rbac.authorization.k8s.io"], ["roles", "rolebindings"], ["get", "create", "patch"]),
+    ([""], ["namespaces"], ["get"]),
+    # A rollout lies in a ConfigMap: found by its label, replaced with the version that was read.
+    ([""], ["configmaps"], [*_MADE, "list", "update"]),
+    ([""], ["services", "serviceaccounts"], _MADE),
+    ([""], ["persistentvolumeclaims"], ["get", "create", "patch"]),
+    (["apps"], ["deployments"], [*_MADE, "list"]),
+    (["batch"], ["jobs"], _MADE),
+    (["policy"], ["poddisruptionbudgets"], _MADE),
+    (["autoscaling"], ["horizontalpodautoscalers"], [*_MADE, "list"]),
+    (["networking.k8s.io"], ["networkpolicies", "ingresses"], _MADE),
+    (["keda.sh"], ["scaledobjects"], [*_MADE, "list"]),
+    (["keda.sh"], ["triggerauthentications"], _MADE),
+    (["monitoring.coreos.com"], ["podmonitors", "servicemonitors", "prometheusrules"], _MADE),
+    (["gateway.networking.k8s.io"], ["httproutes"], _MADE),
+    (["networking.istio.io"], ["virtualservices", "destinationrules"], _MADE),
+    (["inference.networking.k8s.io"], ["inferencepools"], _MADE),
+    (["leaderworkerset.x-k8s.io"], ["leaderworkersets"], _MADE),
+    (["rbac.authorization.k8s.io"], ["roles", "rolebindings"], _MADE),
     # The Role that the gateway gets: the API server lets nobody grant what they do not have themselves.
     (["discovery.k8s.io"], ["endpointslices"], ["get", "list", "watch"]),
 ]

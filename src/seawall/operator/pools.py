@@ -70,10 +70,10 @@ class Pools:
         return self._recall(key, status).replicas or 0
 
     async def tick(
-        self, members: Sequence[Member], engines: Mapping[Key, Engine], age_s: float = LOOK_S / 2
+        self, members: Sequence[Member], engines: Mapping[Key, Sequence[Engine]], age_s: float = LOOK_S / 2
     ) -> None:
-        """One look at every pool, at demand of at most `age_s` seconds ago. A namespace whose gateways cannot be asked
-        stays as it is."""
+        """One look at every pool, at the engines of each fleet and at demand of at most `age_s` seconds ago. A
+        namespace whose gateways cannot be asked stays as it is."""
         keys = {m.key for m in members}
         for key in [k for k in self._memory if k not in keys]:
             del self._memory[key]
@@ -84,11 +84,11 @@ class Pools:
                 log.warning("pool %s/%s: %s", namespace, name, e)
 
     async def _look(
-        self, namespace: str, members: list[Member], engines: Mapping[Key, Engine], age_s: float
+        self, namespace: str, members: list[Member], engines: Mapping[Key, Sequence[Engine]], age_s: float
     ) -> None:
         # Half a look's age: the pools of one namespace share one round of questions.
         told, now = await self._ears.told(namespace, age_s), self._now()
-        pods = {m.key: [e for e in engines.values() if e.fleet == m.key] for m in members}
+        pods = {m.key: list(engines.get(m.key, ())) for m in members}
         seen = [self._seen(m, pods[m.key], told, now) for m in members]
         state = {m.fleet.name: self._memory[m.key].pool for m in members}
         decision, after = pool.decide(pool.policy_of([m.fleet for m in members]), seen, state, now)

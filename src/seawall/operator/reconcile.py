@@ -90,8 +90,9 @@ def _owned(obj: Object, fleet: Object) -> Object:
 def status_of(
     fleet: Object, desired: Desired, error: str, view: FleetView | None, now: str, adapters: str | None = None
 ) -> Object:
-    """The status to write, but for what the pool writes itself. Conditions keep their transition time while their
-    status is the same. `adapters`: why one is missing, "" when none is, None where none is loaded at run time."""
+    """The status to write, but for the pool's part and the list of objects; what is None is taken away. Conditions keep
+    their transition time while their status is the same. `adapters`: why one is missing, "" when none is, None where
+    none is loaded at run time."""
     old: dict[str, Any] = fleet.get("status") or {}
     generation = int(fleet["metadata"].get("generation") or 0)
     facts = [
@@ -133,10 +134,12 @@ def status_of(
             "gpu": f"{desired.plan.gpus_per_replica} x {desired.plan.gpu}",
             "plan": desired.plan.reason[:500],
         }
-    if view and view.scaler:
-        out["scaler"] = view.scaler
-    if view and view.queued is not None:
-        out |= {"queued": view.queued, "inFlight": view.in_flight or 0}
+    told = view is not None and view.queued is not None
+    out |= {
+        "scaler": (view.scaler if view else "") or None,
+        "queued": view.queued if view and told else None,
+        "inFlight": (view.in_flight or 0) if view and told else None,
+    }
     return out
 
 

@@ -8,7 +8,7 @@ rendered floor is what the next apply writes, and a new leader applies first.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 from seawall.decide.drain import ADVICE, TAINTS, NodeSeen, leaving, surge
 from seawall.domain.spec import Fleet
@@ -42,13 +42,13 @@ class Surges:
     async def tick(
         self,
         fleets: Mapping[Key, tuple[Fleet, tuple[Object, ...]]],
-        engines: Iterable[Engine],
+        engines: Mapping[Key, Sequence[Engine]],
         nodes: Mapping[str, NodeSeen],
     ) -> None:
-        """`fleets`: the spec and what was rendered of it. Tries refused evictions again, raises and lowers."""
-        engines = list(engines)
+        """`fleets`: the spec and what was rendered of it; `engines`: those of each fleet. Tries refused evictions
+        again, raises and lowers."""
         for key, (fleet, objects) in fleets.items():
-            mine = [e for e in engines if e.fleet == key and not e.terminating]
+            mine = [e for e in engines.get(key, ()) if not e.terminating]
             stuck = [e for e in mine if e.replica.draining and _certain(nodes.get(e.replica.node))]
             try:
                 await self._fleet(key, fleet, objects, stuck, len(mine))

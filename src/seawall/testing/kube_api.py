@@ -13,6 +13,7 @@ import json
 import ssl
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from http.server import ThreadingHTTPServer
 from pathlib import Path
@@ -20,6 +21,7 @@ from types import TracebackType
 from typing import Any
 
 from seawall.testing.kube_apply import Conflict, apply, same, updated
+from seawall.testing.kube_rbac import Right
 from seawall.testing.kube_strict import CUSTOM, admit, establish
 
 Object = dict[str, Any]
@@ -74,9 +76,16 @@ def kind_name(plural: str) -> str:
 class Problem(Exception):
     """An answer that is not success, as a Kubernetes Status."""
 
-    def __init__(self, code: int, reason: str, message: str, details: Object | None = None) -> None:
+    def __init__(
+        self,
+        code: int,
+        reason: str,
+        message: str,
+        details: Object | None = None,
+        retry_after_s: int | None = None,
+    ) -> None:
         super().__init__(message)
-        self.code = code
+        self.code, self.retry_after_s = code, retry_after_s
         self.status = {
             "kind": "Status",
             "apiVersion": "v1",
@@ -106,7 +115,11 @@ class Faults:
     warn: str = ""
     """A warning that comes with every write."""
     refuse_evictions: bool = False
-    """A disruption budget allows nothing: evictions are answered with 429."""
+    """A disruption budget allows nothing: evictions are answered with 429 and a Retry-After of 10 s."""
+    conflict: int = 0
+    """So many of the next PATCH and PUT requests are answered with 409: somebody else was faster."""
+    meanwhile: Callable[[str], None] | None = None
+    """Called with `METHOD path` before each request is answered: what happens in the world at that moment."""
     down: bool = False
     """Every connection is closed without an answer."""
 
@@ -128,6 +141,8 @@ class KubeApi:
         self.requests: list[str] = []
         self.headers: list[dict[str, str]] = []
         """Of every request, with names in lower case."""
+        self.rights: frozenset[Right] | None = None
+        """What whoever asks may do (kube_rbac.rights_of); None: everything."""
         self.let_in: set[str] | None = None
         """Authorization headers that are let in; None: everybody is."""
         self.bytes_sent = 0
@@ -209,6 +224,10 @@ class KubeApi:
         """(namespace, name) -> object, as stored."""
         with self.changed:
             return copy.deepcopy(self._store.get(f"{api_version}/{plural}", {}))
+
+    def has(self, store: str, namespace: str, name: str) -> bool:
+        with self.changed:
+            return (namespace, name) in self._store.get(store, {})
 
     # What the server answers
 

@@ -49,9 +49,13 @@ def apply(old: Object | None, wanted: Object, manager: str, force: bool) -> Obje
     for text, m in clashes:
         owners[m].pop(text, None)
     others = {text for m, fields in owners.items() if m != me for text in fields}
-    for text in owners.get(me, {}):
-        if text not in mine and text not in others:
-            _remove(new, tuple(text.split("\x1f")))
+    dropped = [
+        tuple(text.split("\x1f")) for text in owners.get(me, {}) if text not in mine and text not in others
+    ]
+    for path in sorted(
+        dropped, key=_names_entry
+    ):  # what names an entry of a list goes last, and the entry with it
+        _remove(new, path[:-1] if _names_entry(path) else path)
     for path, value in leaves.items():
         _set(new, path, copy.deepcopy(value))
     new["metadata"] |= {k: v for k, v in wanted.get("metadata", {}).items() if k in ("name", "namespace")}
@@ -118,6 +122,10 @@ def _leaves(value: Any, path: Path) -> list[tuple[Path, Any]]:
 
 def _show(path: Path) -> str:
     return "\x1f".join(path)
+
+
+def _names_entry(path: Path) -> bool:
+    return len(path) > 1 and path[-2].startswith(f"[{path[-1]}=")
 
 
 def _entry(items: Any, part: str, make: bool) -> Any:

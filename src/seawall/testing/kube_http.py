@@ -12,6 +12,7 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 import yaml
 
 from seawall.testing.kube_api import KubeApi, Object, Problem, kind_name, matches
+from seawall.testing.kube_rbac import refusal, verb_of
 
 _PATH = re.compile(
     r"/(?:api/(?P<core>v1)|apis/(?P<group>[^/]+/[^/]+))"
@@ -82,14 +83,20 @@ class Handler(BaseHTTPRequestHandler):
         try:
             if api.let_in is not None and self.headers.get("authorization") not in api.let_in:
                 raise Problem(401, "Unauthorized", "Unauthorized")
+            if faults.meanwhile is not None:
+                faults.meanwhile(f"{self.command} {self.path}")
             if faults.fail > 0:
                 faults.fail -= 1
-                raise Problem(
-                    503, "ServiceUnavailable", "the server is currently unable to handle the request"
-                )
+                text = "the server is currently unable to handle the request"
+                raise Problem(503, "ServiceUnavailable", text, retry_after_s=0)
+            if faults.conflict > 0 and self.command in ("PATCH", "PUT"):
+                faults.conflict -= 1
+                text = "the object has been modified; please apply your changes to the latest version and try again"
+                raise Problem(409, "Conflict", f"Operation cannot be fulfilled: {text}")
             self._route(_read(content, self.headers.get("content-type", "")))
         except Problem as e:
-            self._send(e.code, e.status, {"Retry-After": "0"} if e.code == 503 else {})
+            wait = e.retry_after_s
+            self._send(e.code, e.status, {} if wait is None else {"Retry-After": str(wait)})
         except (BrokenPipeError, ConnectionResetError):
             self.close_connection = True
 
@@ -122,9 +129,23 @@ class Handler(BaseHTTPRequestHandler):
             raise Problem(403, "Forbidden", text)
         query = dict(parse_qsl(parts.query, keep_blank_values=True))
         namespace = unquote(m["namespace"] or "") if served[m["plural"]] else ""
+        self._authorize(m, version, namespace, query)
         return self._object(
             f"{version}/{m['plural']}", namespace, unquote(m["name"] or ""), m["sub"], query, body
         )
+
+    def _authorize(self, m: re.Match[str], version: str, namespace: str, query: dict[str, str]) -> None:
+        api, name = self.api, unquote(m["name"] or "")
+        if api.rights is None:
+            return
+        resource = "/".join(filter(None, (m["plural"], m["sub"])))
+        verbs = [verb_of(self.command, bool(name), query.get("watch") in ("true", "1"))]
+        applies = "apply-patch" in self.headers.get("content-type", "")
+        if applies and not api.has(f"{version}/{m['plural']}", namespace, name):
+            verbs.append("create")
+        for verb in verbs:
+            if said := refusal(api.rights, verb, version, resource, namespace, name):
+                raise Problem(403, "Forbidden", said)
 
     def _object(
         self, store: str, namespace: str, name: str, sub: str | None, query: dict[str, str], body: Object
@@ -142,7 +163,7 @@ class Handler(BaseHTTPRequestHandler):
             return self._send(200, answer)
         if sub == "eviction" and api.faults.refuse_evictions:
             message = "Cannot evict pod as it would violate the pod's disruption budget."
-            raise Problem(429, "TooManyRequests", message)
+            raise Problem(429, "TooManyRequests", message, retry_after_s=10)
         if sub == "eviction":
             return self._send(201, api.delete(store, namespace, name))
         if self.command == "GET" and not name:

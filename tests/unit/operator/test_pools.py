@@ -14,6 +14,7 @@ from typing import Any
 
 import httpx
 import pytest
+from tests.unit.operator.test_operator import RIGHTS
 
 from seawall.drivers.kube import Kube
 from seawall.drivers.process import free_port
@@ -103,13 +104,17 @@ class Controllers:
 class Cluster:
     """An operator and controllers at work while a test looks."""
 
-    def __init__(self, api: KubeApi, kube: Kube, ports: dict[str, int] | None = None) -> None:
-        self.api, self.kube = api, kube
+    def __init__(
+        self, api: KubeApi, kube: Kube, ports: dict[str, int] | None = None, resync_s: float = 0.5
+    ) -> None:
+        self.api, self.kube, self.resync_s = api, kube, resync_s
+        api.rights = RIGHTS
         self.controllers = Controllers(api, ports or {})
         self.start()
 
     def start(self) -> None:
-        self._operator = asyncio.ensure_future(Operator(self.kube, None, time.monotonic, resync_s=0.5).run())
+        operator = Operator(self.kube, None, time.monotonic, self.resync_s)
+        self._operator = asyncio.ensure_future(operator.run())
 
     async def stop(self) -> None:
         self._operator.cancel()
