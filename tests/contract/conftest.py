@@ -35,7 +35,11 @@ FLAGS = [
     "2048",
     "--max-num-seqs",
     "16",
+    "--enable-lora",
+    "--max-loras",
+    "2",
 ]
+OPENED = {"VLLM_ALLOW_RUNTIME_LORA_UPDATING": "True"}
 JSON = {"content-type": "application/json"}
 
 
@@ -123,7 +127,7 @@ class Server:
 def start_sim(*flags: str) -> Server:
     port = free_port("127.0.0.1")
     argv = [sys.executable, "-m", "seawall", "engine", "sim", "smollm2", "--served-model-name", "smollm2"]
-    process = subprocess.Popen([*argv, "--port", str(port), *FLAGS, *flags])
+    process = subprocess.Popen([*argv, "--port", str(port), *FLAGS, *flags], env=os.environ | OPENED)
     return Server("sim", "smollm2", port, process)
 
 
@@ -150,7 +154,11 @@ def start_vllm() -> Server:
     argv += ["--kv-cache-memory-bytes", "64M", "--enforce-eager"]
     with Path(os.environ.get("SEAWALL_CONTRACT_LOG", os.devnull)).open("wb") as log:
         process = subprocess.Popen(
-            argv, env={**env, "OMP_NUM_THREADS": "1"}, stdout=log, stderr=log, start_new_session=True
+            argv,
+            env={**env, **OPENED, "OMP_NUM_THREADS": "1"},
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
         )
     return Server("vllm", "smollm2", port, process)
 

@@ -97,29 +97,38 @@ class _Gap:
     measure: Measure
     gap: float
     margin: float
-    spread: tuple[tuple[float, int], tuple[float, int]]
-    """(variance, n) of either side."""
-
-    def radius(self, alpha: float) -> float:
-        """Half the width of the confidence sequence for the gap at error probability `alpha`."""
-        return math.sqrt(sum(_radius(v, n, alpha / 2) ** 2 for v, n in self.spread)) * _UNION
+    flat: float
+    slope: float
+    """The confidence sequence for the gap at error probability alpha: radius^2 = flat + slope * log(2 / alpha)."""
 
     def worse(self, alpha: float) -> bool:
-        return self.gap - self.radius(alpha) > self.margin
+        return self.surely(self.gap - self.margin) < alpha
 
     def within(self, alpha: float) -> bool:
-        return self.gap + self.radius(alpha) < self.margin
+        return self.surely(self.margin - self.gap) < alpha
+
+    def surely(self, distance: float) -> float:
+        """The smallest error probability at which the radius is below `distance`; 1 where none is that small."""
+        if distance <= 0.0:
+            return 1.0
+        room = distance * distance - self.flat
+        if self.slope <= 0.0:
+            return 0.0 if room > 0.0 else 1.0
+        return min(1.0, 2.0 * math.exp(-room / self.slope)) if room > 0.0 else 1.0
 
 
-_UNION = math.sqrt(2.0)
-"""Both sides' intervals hold at once; their lengths add to at most sqrt(2) times the root of their squares' sum."""
-
-
-def _radius(variance: float, n: int, alpha: float) -> float:
-    r2 = 1.0 / _TIGHT_AT
-    return math.sqrt(
-        variance * 2.0 * (n * r2 + 1.0) / (n * n * r2) * math.log(math.sqrt(n * r2 + 1.0) / alpha)
-    )
+def _between(
+    measure: Measure, gap: float, margin: float, spread: tuple[tuple[float, int], tuple[float, int]]
+) -> _Gap:
+    """`spread`: (variance, n) of either side. Both sides' intervals hold at once, each at half the error; their
+    lengths add to at most the root of twice their squares' sum."""
+    flat = slope = 0.0
+    for variance, n in spread:
+        wide = n / _TIGHT_AT + 1.0
+        part = 2.0 * variance * 2.0 * wide * _TIGHT_AT / (n * n)
+        flat += part * 0.5 * math.log(wide)
+        slope += part
+    return _Gap(measure, gap, margin, flat, slope)
 
 
 def compare(baseline: Side, canary: Side, margins: Margins) -> Verdict:
@@ -136,12 +145,12 @@ def compare(baseline: Side, canary: Side, margins: Margins) -> Verdict:
     bad = [g for g in gaps if g.worse(alpha)]
     if bad:
         worst = max(bad, key=lambda g: (g.gap - g.margin) / max(g.margin, 1e-9))
-        sure = _sure(lambda a: worst.worse(a / len(gaps)))
+        sure = _sure(len(gaps) * worst.surely(worst.gap - worst.margin))
         return Verdict(
             "worse", sure, f"{_told(worst, margins)} after {canary.requests} requests", worst.measure
         )
+    sure = _sure(len(gaps) * max(g.surely(g.margin - g.gap) for g in gaps))
     if all(g.within(alpha) for g in gaps):
-        sure = _sure(lambda a: all(g.within(a / len(gaps)) for g in gaps))
         return Verdict(
             "as-good",
             sure,
@@ -150,7 +159,7 @@ def compare(baseline: Side, canary: Side, margins: Margins) -> Verdict:
     open_ = next(g for g in gaps if not g.within(alpha))
     return Verdict(
         "unknown",
-        _sure(lambda a: all(g.within(a / len(gaps)) for g in gaps)),
+        sure,
         f"not sure yet about {open_.measure}: {_told(open_, margins)}",
         open_.measure,
     )
@@ -187,7 +196,7 @@ def _gaps(baseline: Side, canary: Side, margins: Margins) -> list[_Gap]:
     for name, b, c in shares:
         gap = c / canary.requests - b / baseline.requests
         out.append(
-            _Gap(
+            _between(
                 name,
                 gap,
                 margins.error_rate,
@@ -201,14 +210,14 @@ def _gaps(baseline: Side, canary: Side, margins: Margins) -> list[_Gap]:
     for name, before, after in times:
         if min(before.n, after.n) >= MIN_REQUESTS:
             spread = ((before.variance, before.n), (after.variance, after.n))
-            out.append(_Gap(name, after.mean - before.mean, math.log(margins.latency_ratio), spread))
+            out.append(_between(name, after.mean - before.mean, math.log(margins.latency_ratio), spread))
     if min(baseline.compared, canary.compared) >= MIN_REQUESTS:
         gap = canary.differed / canary.compared - baseline.differed / baseline.compared
         sides = (
             _bernoulli(baseline.differed, baseline.compared),
             _bernoulli(canary.differed, canary.compared),
         )
-        out.append(_Gap("outputs", gap, margins.outputs, sides))
+        out.append(_between("outputs", gap, margins.outputs, sides))
     return out
 
 
@@ -218,16 +227,9 @@ def _bernoulli(hits: int, n: int) -> tuple[float, int]:
     return p * (1 - p), n
 
 
-def _sure(holds: object) -> float:
-    """The largest confidence at which `holds(alpha)` is true, to three digits."""
-    assert callable(holds)
-    low, high = 1e-9, 1.0
-    if not holds(high):
-        return 0.0
-    for _ in range(40):
-        middle = math.sqrt(low * high)
-        low, high = (low, middle) if holds(middle) else (middle, high)
-    return 1.0 - high
+def _sure(error: float) -> float:
+    """The confidence that leaves this error probability; never quite certain."""
+    return 1.0 - max(1e-9, min(1.0, error))
 
 
 def _told(g: _Gap, margins: Margins) -> str:

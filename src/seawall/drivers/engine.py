@@ -150,34 +150,39 @@ class EngineClient:
         answer = await self.get_json(f"{url}/is_sleeping")
         return bool(answer["is_sleeping"]) if answer and "is_sleeping" in answer else None
 
-    async def adapters(self, url: str, timeout_s: float = 5.0) -> dict[str, str]:
+    async def adapters(self, url: str, timeout_s: float = 5.0, key: str | None = None) -> dict[str, str]:
         """LoRA adapter -> path, as /v1/models lists them now. EngineError when it does not say."""
-        page = await self.get_json(f"{url}/v1/models", timeout_s)
+        page = await self.get_json(f"{url}/v1/models", timeout_s, key)
         rows = page.get("data") if page else None
         if not isinstance(rows, list):
             raise EngineError("/v1/models does not answer")
         return {str(r.get("id")): str(r.get("root")) for r in rows if isinstance(r, dict) and r.get("parent")}
 
-    async def load_adapter(self, url: str, name: str, path: str, timeout_s: float = 120.0) -> None:
+    async def load_adapter(
+        self, url: str, name: str, path: str, timeout_s: float = 120.0, key: str | None = None
+    ) -> None:
         """EngineError says why it was not loaded. Needs VLLM_ALLOW_RUNTIME_LORA_UPDATING and --enable-lora."""
-        await self._lora(f"{url}/v1/load_lora_adapter", {"lora_name": name, "lora_path": path}, timeout_s)
+        body = {"lora_name": name, "lora_path": path}
+        await self._lora(f"{url}/v1/load_lora_adapter", body, timeout_s, key)
 
     async def unload_adapter(self, url: str, name: str, timeout_s: float = 30.0) -> None:
         """New requests for it are refused from now; those that run finish."""
         await self._lora(f"{url}/v1/unload_lora_adapter", {"lora_name": name}, timeout_s)
 
-    async def _lora(self, url: str, body: dict[str, str], timeout_s: float) -> None:
+    async def _lora(self, url: str, body: dict[str, str], timeout_s: float, key: str | None = None) -> None:
         try:
-            answer = await self._http.post(url, json=body, timeout=timeout_s)
+            answer = await self._http.post(url, json=body, timeout=timeout_s, headers=_bearer(key))
         except (httpx.HTTPError, OSError) as e:
             raise EngineError(f"no answer ({type(e).__name__})") from None
         if answer.status_code != 200:
             raise EngineError(f"it answered {answer.status_code}: {answer.text[:300]}")
 
-    async def get_json(self, url: str, timeout_s: float = 2.0) -> dict[str, Any] | None:
+    async def get_json(
+        self, url: str, timeout_s: float = 2.0, key: str | None = None
+    ) -> dict[str, Any] | None:
         """A JSON object from a neighbour's admin page; None when it does not come."""
         try:
-            answer = await self._http.get(url, timeout=timeout_s)
+            answer = await self._http.get(url, timeout=timeout_s, headers=_bearer(key))
             data = answer.json() if answer.status_code == 200 else None
         except (httpx.HTTPError, OSError, ValueError):
             return None
@@ -189,3 +194,7 @@ class EngineClient:
             return (await self._http.get(url, timeout=timeout_s)).status_code == 200
         except (httpx.HTTPError, OSError):
             return False
+
+
+def _bearer(key: str | None) -> dict[str, str]:
+    return {"authorization": f"Bearer {key}"} if key else {}

@@ -70,6 +70,8 @@ class FleetRunner:
         """When the gateway's count of admitted requests was read last, and what it was."""
         self._short_at = -SHORT_S
         self._look_at = 0.0
+        self._missing: dict[str, str] = {}
+        """Replica -> what was said of its adapters last."""
 
     @property
     def name(self) -> str:
@@ -88,8 +90,16 @@ class FleetRunner:
         """Forgets the stopped, and scales."""
         for index in [i for i, k in self.keepers.items() if k.life.phase is Phase.STOPPED]:
             self._means.gpus.give_back(self.keepers.pop(index).name)
+        for keeper in self.keepers.values():
+            self._miss(keeper.name, self.service(keeper).problem)
         if not self.stopping:
             self._scale()
+
+    def _miss(self, name: str, problem: str) -> None:
+        """Says once what a replica's adapters lack, and once that they lack it no more."""
+        if problem != self._missing.get(name, ""):
+            self._missing[name] = problem
+            self._means.note(name, f"adapters: {problem or 'all are loaded'}")
 
     def act(self) -> None:
         """Starts and drains what `moves` says, as far as the pool's turn allows."""
@@ -204,6 +214,7 @@ class FleetRunner:
                         url=self.service(k).url,
                         ready=not draining,
                         draining=draining,
+                        adapters=self.service(k).adapters,
                     )
                 )
         return out
@@ -266,7 +277,7 @@ class FleetRunner:
         def idle() -> bool | None:
             return self._idle(keeper_of[0])
 
-        service = EngineService(recipe, self._means.client, idle, self.care.probe_s)
+        service = EngineService(recipe, self._means.client, idle, self.care.probe_s, self._means.clock.now)
         keeper = Keeper(
             name, service, self._means.logs / f"{name}.log", self.care,
             spawn=self._means.spawn, clock=self._means.clock, changed=self._changed, generation=self.generation,

@@ -9,8 +9,8 @@ from __future__ import annotations
 import os
 import shutil
 import sys
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from seawall.domain.action import Plan
@@ -20,6 +20,8 @@ from seawall.local import gpus
 from seawall.local.keeper import base_env
 
 HOST = "127.0.0.1"
+RANKS = (16, 32, 64, 128, 256, 320, 512)
+"""vLLM's default for --max-lora-rank, and what else it takes (vllm/config/lora.py, 0.32)."""
 QUIET = "/health,/metrics,/v1/models,/ping"
 
 
@@ -37,13 +39,23 @@ class Recipe:
     """What the fleet scales by where its spec names no target; None: its model's shape is not known offline."""
     gpus: int = 0
     """Devices that each replica is to be given."""
+    adapters: Mapping[str, str] = field(default_factory=dict)
+    """LoRA adapter -> folder."""
+    lora_rank: int = 0
+    """The largest rank among the adapters; 0: not known."""
 
     def command(self, port: int) -> tuple[list[str], dict[str, str]]:
         """argv and environment of a replica on `port`."""
-        return [*self.program, "--host", HOST, "--port", str(port), *flags(self.fleet)], dict(self.env)
+        own = flags(self.fleet, lora_flags(self.fleet, self.adapters, self.lora_rank))
+        return [*self.program, "--host", HOST, "--port", str(port), *own], dict(self.env)
+
+    @property
+    def loads(self) -> bool:
+        """Adapters are loaded while it runs, not by its command line."""
+        return self.fleet.spec.model.adapter_slots is not None
 
 
-def flags(fleet: Fleet) -> list[str]:
+def flags(fleet: Fleet, lora: Sequence[str] = ()) -> list[str]:
     """The flags that the spec asks for. What is left out is vLLM's own default, but for three that keep promises:
     a drain on SIGTERM, a bounded queue, and no log line per health check."""
     spec, engine = fleet.spec, fleet.spec.engine
@@ -76,14 +88,31 @@ def flags(fleet: Fleet) -> list[str]:
         args.append("--enforce-eager")
     if spec.pool is not None and spec.pool.sleep:
         args.append("--enable-sleep-mode")
-    return [*args, *engine.extra_args]
+    return [*args, *lora, *engine.extra_args]
+
+
+def lora_flags(fleet: Fleet, adapters: Mapping[str, str], rank: int) -> list[str]:
+    """As rendered for a cluster; here the adapters' rank is known, and vLLM refuses one above its default of 16."""
+    slots = fleet.spec.model.adapter_slots
+    if slots is None and not adapters:
+        return []
+    args = ["--enable-lora", "--max-loras", str(slots or len(adapters))]
+    if rank > RANKS[0] and "--max-lora-rank" not in fleet.spec.engine.extra_args:
+        args += ["--max-lora-rank", str(next((r for r in RANKS if r >= rank), rank))]
+    if slots is None:
+        args += ["--lora-modules", *(f"{name}={path}" for name, path in adapters.items())]
+    return args
 
 
 def switches(fleet: Fleet) -> dict[str, str]:
     """Environment that opens the engine's own admin routes, only where the spec needs them. The engine listens on
     the loopback address alone, and the gateway passes none of them on."""
-    pool = fleet.spec.pool
-    return {"VLLM_SERVER_DEV_MODE": "1"} if pool is not None and pool.sleep else {}
+    pool, opened = fleet.spec.pool, {}
+    if pool is not None and pool.sleep:
+        opened["VLLM_SERVER_DEV_MODE"] = "1"
+    if fleet.spec.model.adapter_slots is not None:
+        opened["VLLM_ALLOW_RUNTIME_LORA_UPDATING"] = "True"
+    return opened
 
 
 def queue_bound(fleet: Fleet) -> int:
@@ -93,10 +122,13 @@ def queue_bound(fleet: Fleet) -> int:
 
 
 def sim_recipe(fleet: Fleet) -> Recipe:
-    """The simulated engine, of this same Python."""
-    program = (sys.executable, "-m", "seawall", "engine", "sim", fleet.name)
+    """The simulated engine, of this same Python. It takes any folder for an adapter."""
     return Recipe(
-        fleet=fleet, engine="sim", program=program, env=base_env() | switches(fleet) | fleet.spec.engine.env
+        fleet=fleet,
+        engine="sim",
+        program=(sys.executable, "-m", "seawall", "engine", "sim", fleet.name),
+        env=base_env() | switches(fleet) | fleet.spec.engine.env,
+        adapters={a.name: a.source for a in fleet.spec.model.adapters},
     )
 
 

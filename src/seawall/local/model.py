@@ -1,13 +1,14 @@
-"""A Fleet's model source -> a folder on this machine that vLLM can serve. Downloads once; then offline."""
+"""A Fleet's model or adapter source -> a folder on this machine that vLLM can serve. Downloads once; then offline."""
 
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 from collections.abc import Callable
 from pathlib import Path
 
-from seawall.domain.spec import Model
+from seawall.domain.spec import Adapter, Model
 from seawall.errors import InputError
 from seawall.weights import pypi
 
@@ -27,21 +28,48 @@ def model_folder(model: Model, root: Path, say: Say) -> Path:
                 "Name the folder that holds config.json and *.safetensors.",
             )
         return folder
-    return _pulled(model, root, say)
+    return _pulled(model.source, model.revision, model.allow_pickle, root, say)
 
 
-def _pulled(model: Model, root: Path, say: Say) -> Path:
+def adapter_folder(adapter: Adapter, allow_pickle: bool, root: Path, say: Say) -> Path:
+    """The folder with adapter_config.json and the adapter's weights. Raises as `model_folder`."""
+    scheme, _, rest = adapter.source.partition("://")
+    if scheme == "file":
+        folder = Path(rest).expanduser().absolute()
+    else:
+        folder = _pulled(adapter.source, adapter.revision, allow_pickle, root, say)
+    if not (folder / "adapter_config.json").is_file():
+        raise InputError(
+            f"spec.model.adapters: {adapter.name}: {folder} has no adapter_config.json.",
+            "Name the folder of a LoRA adapter as PEFT saves it.",
+        )
+    return folder
+
+
+def lora_rank(folder: Path) -> int:
+    """The largest rank of an adapter. InputError when its configuration does not say."""
+    try:
+        config = json.loads((folder / "adapter_config.json").read_text("utf-8"))
+        return max(int(config["r"]), *(int(r) for r in (config.get("rank_pattern") or {}).values()), 0)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as e:
+        raise InputError(
+            f"{folder / 'adapter_config.json'} does not say a rank ({type(e).__name__}).",
+            "Save the adapter again with PEFT.",
+        ) from None
+
+
+def _pulled(source: str, revision: str | None, allow_pickle: bool, root: Path, say: Say) -> Path:
     from seawall.weights.lockfile import read_lock
     from seawall.weights.pull import Order, is_complete, pull
 
-    tail = model.source.rstrip("/").rsplit("/", 1)[-1].partition("@")[0]
-    key = hashlib.sha256(f"{model.source}@{model.revision}".encode()).hexdigest()[:8]
+    tail = source.rstrip("/").rsplit("/", 1)[-1].partition("@")[0]
+    key = hashlib.sha256(f"{source}@{revision}".encode()).hexdigest()[:8]
     folder = root / "weights" / f"{tail}-{key}".lower()
     lock = folder.with_suffix(".lock.json")
     if lock.exists() and is_complete(folder, read_lock(lock)):
         return folder
     folder.mkdir(parents=True, exist_ok=True)
-    say(f"pulling {model.source} into {folder} (once)")
-    order = Order(model.source, folder, lock, model.revision, model.allow_pickle)
+    say(f"pulling {source} into {folder} (once)")
+    order = Order(source, folder, lock, revision, allow_pickle)
     pull(order, dict(os.environ))
     return folder

@@ -136,7 +136,14 @@ def _recipe(fleet: Fleet, wish: Wish, say: Say) -> Recipe:
         vllm = engine_env.install(wish.cache, say).vllm
     else:
         vllm = own_vllm()
-    return vllm_recipe(fleet, vllm, model.model_folder(fleet.spec.model, wish.cache, say), wish.cache)
+    wanted = fleet.spec.model
+    recipe = vllm_recipe(fleet, vllm, model.model_folder(wanted, wish.cache, say), wish.cache)
+    folders = {a.name: model.adapter_folder(a, wanted.allow_pickle, wish.cache, say) for a in wanted.adapters}
+    return replace(
+        recipe,
+        adapters={name: str(folder) for name, folder in folders.items()},
+        lora_rank=max((model.lora_rank(folder) for folder in folders.values()), default=0),
+    )
 
 
 def _need(recipe: Recipe) -> int:

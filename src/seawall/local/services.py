@@ -11,22 +11,38 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from seawall.decide.adapters import BACK_OFF_S, Failure, changes, failed
 from seawall.drivers.engine import EngineClient, EngineLoad
 from seawall.drivers.process import free_port
 from seawall.errors import EngineError
 from seawall.local.keeper import base_env
 from seawall.local.launch import HOST, Recipe
 
+LOOK_S = 30.0
+"""Between two looks at the adapters of a replica that has them all: somebody may have unloaded one by hand."""
+
 
 class EngineService:
     """One replica. A fresh port at every start, so a port that somebody took costs one back-off."""
 
     def __init__(
-        self, recipe: Recipe, client: EngineClient, idle: Callable[[], bool | None], probe_s: float
+        self,
+        recipe: Recipe,
+        client: EngineClient,
+        idle: Callable[[], bool | None],
+        probe_s: float,
+        now: Callable[[], float],
     ) -> None:
+        self._now = now
         self.recipe, self._client, self._idle, self._probe_s = recipe, client, idle, probe_s
         self.port = 0
         self._key = os.environ.get("SEAWALL_ENGINE_API_KEY")
+        self._tried: dict[str, Failure] = {}
+        self._again_s = 0.0
+        self.adapters: tuple[str, ...] | None = () if recipe.loads else None
+        """What it has loaded and requests may ask of it; None: all that the spec names, from its start."""
+        self.problem = ""
+        """Why an adapter is missing; empty when all are there."""
 
     @property
     def url(self) -> str:
@@ -34,6 +50,9 @@ class EngineService:
 
     def command(self) -> tuple[list[str], dict[str, str]]:
         self.port = free_port(HOST)
+        self._tried.clear()
+        if self.recipe.loads:
+            self.adapters, self._again_s = (), 0.0
         argv, env = self.recipe.command(self.port)
         return argv, env | {"SEAWALL_REPLICA_PORT": str(self.port)}
 
@@ -46,10 +65,36 @@ class EngineService:
             await self._client.token(self.url, self.recipe.fleet.served_names[0], self._probe_s, headers)
         except EngineError as e:
             return e.message
+        await self._adapt()
         return None
 
     async def load(self) -> EngineLoad | None:
+        await self._adapt()
         return await self._client.load(self.url)
+
+    async def _adapt(self) -> None:
+        """Loads what it lacks of the spec's adapters, by the decision that the operator acts on, too. The model serves
+        meanwhile, and without the one that cannot be loaded."""
+        now = self._now()
+        if self.adapters is None or now < self._again_s:
+            return
+        try:
+            todo = changes(
+                self.recipe.adapters, await self._client.adapters(self.url, key=self._key), self._tried, now
+            )
+            for new in todo.load:
+                try:
+                    await self._client.load_adapter(self.url, new.name, new.path, key=self._key)
+                    self._tried.pop(new.name, None)
+                except EngineError as e:
+                    self._tried[new.name] = failed(self._tried.get(new.name), new.path, e.message, now)
+            served = await self._client.adapters(self.url, key=self._key)
+        except EngineError as e:
+            self.problem, self._again_s = e.message, now + BACK_OFF_S[0]
+            return
+        after = changes(self.recipe.adapters, served, self._tried, now)
+        self.adapters, self.problem = after.routable, after.problem
+        self._again_s = min((f.again_s for f in self._tried.values()), default=now + LOOK_S)
 
     def idle(self) -> bool | None:
         return self._idle()

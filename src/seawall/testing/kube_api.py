@@ -8,7 +8,6 @@ process over HTTP, with any client: `with KubeApi() as api: connect(kubeconfig=a
 from __future__ import annotations
 
 import base64
-import copy
 import json
 import ssl
 import threading
@@ -20,7 +19,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from seawall.testing.kube_apply import Conflict, apply, same, updated
+from seawall.testing.kube_apply import Conflict, apply, copied, same, updated
 from seawall.testing.kube_rbac import Right
 from seawall.testing.kube_strict import CUSTOM, admit, establish
 
@@ -199,7 +198,7 @@ class KubeApi:
         version, kind = obj["apiVersion"], obj["kind"]
         plural = self.plural(version, kind)
         with self.changed:
-            return self._write(f"{version}/{plural}", copy.deepcopy(obj), manager)
+            return self._write(f"{version}/{plural}", copied(obj), manager)
 
     def remove(self, api_version: str, plural: str, name: str, namespace: str = "") -> None:
         """Deletes an object at once, finalizers or not."""
@@ -223,7 +222,7 @@ class KubeApi:
     def objects(self, api_version: str, plural: str) -> dict[tuple[str, str], Object]:
         """(namespace, name) -> object, as stored."""
         with self.changed:
-            return copy.deepcopy(self._store.get(f"{api_version}/{plural}", {}))
+            return copied(self._store.get(f"{api_version}/{plural}", {}))
 
     def has(self, store: str, namespace: str, name: str) -> bool:
         with self.changed:
@@ -275,7 +274,7 @@ class KubeApi:
             if found is None:
                 plural = store.rpartition("/")[2]
                 raise Problem(404, "NotFound", f'{plural} "{name}" not found', {"name": name, "kind": plural})
-            return copy.deepcopy(found)
+            return copied(found)
 
     def create(self, store: str, namespace: str, obj: Object, manager: str, dry: bool) -> Object:
         name = obj["metadata"].get("name") or obj["metadata"].get("generateName", "") + str(self._version)
@@ -311,7 +310,7 @@ class KubeApi:
                 {"namespace": namespace} if namespace else {}
             )
             try:
-                new = apply(copy.deepcopy(old), obj, manager, force)
+                new = apply(copied(old), obj, manager, force)
             except Conflict as e:
                 causes = [
                     {"reason": "FieldManagerConflict", "message": f'conflict with "{m}"', "field": f}
@@ -323,7 +322,7 @@ class KubeApi:
             if self.strict:
                 admit(self, store, namespace, old, new)
             if old is not None and not dry and same(old, new):
-                return copy.deepcopy(old)  # a write that changes nothing is none
+                return copied(old)  # a write that changes nothing is none
             return new if dry else self._write(store, new, manager)
 
     def _take(
@@ -331,7 +330,7 @@ class KubeApi:
     ) -> Object:
         """A write that is no apply: its fields belong to the manager's updates."""
         if self.strict:
-            new = copy.deepcopy(new)
+            new = copied(new)
             admit(self, store, namespace, old, new)
             updated(old, new, manager)
         return new if dry else self._write(store, new, manager)
@@ -395,8 +394,8 @@ class KubeApi:
         kept[key] = obj
         self._emit(store, "ADDED" if old is None else "MODIFIED", obj)
         if self.strict and old is None and store.endswith("/customresourcedefinitions"):
-            threading.Timer(0.3, establish, (self, copy.deepcopy(obj))).start()
-        return copy.deepcopy(obj)
+            threading.Timer(0.3, establish, (self, copied(obj))).start()
+        return copied(obj)
 
     def _drop(self, store: str, key: tuple[str, str]) -> None:
         obj = self._store.get(store, {}).pop(key, None)
@@ -407,7 +406,7 @@ class KubeApi:
 
     def _emit(self, store: str, what: str, obj: Object) -> None:
         events = self._events.setdefault(store, [])
-        events.append((self._version, what, copy.deepcopy(obj)))
+        events.append((self._version, what, copied(obj)))
         del events[:-WINDOW]
         self.changed.notify_all()
 

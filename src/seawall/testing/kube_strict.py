@@ -7,10 +7,11 @@ Texts are Kubernetes 1.36's. Not here: schemas, quota, and every default that no
 
 from __future__ import annotations
 
-import copy
 import re
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
+
+from seawall.testing.kube_apply import copied
 
 if TYPE_CHECKING:
     from seawall.testing.kube_api import KubeApi
@@ -140,7 +141,7 @@ def establish(api: KubeApi, obj: Object) -> None:
     for version in obj["spec"]["versions"]:
         key = f"{group}/{version['name']}"
         api.served[key] = f"{api.served.get(key, '')} {names}{scope}".strip()
-    made = copy.deepcopy(obj)
+    made = copied(obj)
     made["status"] = {"conditions": [{"type": "Established", "status": "True"}]}
     api.put(made)
 

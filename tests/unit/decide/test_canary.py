@@ -43,7 +43,7 @@ def drawn(rng: np.random.Generator, n: int, errors: float, ttft: float) -> Side:
     slow = int((logs > math.log(2.0)).sum())
 
     def sums(x: np.ndarray) -> Sums:
-        return Sums(n, float(x.sum()), float((x * x).sum()))
+        return Sums(n, float(x.sum()), float(x @ x))
 
     return Side(n, bad, slow, sums(logs), sums(per))
 

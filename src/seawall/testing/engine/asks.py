@@ -38,10 +38,24 @@ def parameter(message: str, name: str, value: Any = None) -> Refused:
 
 
 def invalid(kind: str, name: str, text: str, value: Any) -> Refused:
-    shown = f"<{type(value).__name__} of {len(value)} items>" if isinstance(value, list | dict) else value
-    details = {"type": kind, "loc": f"body.{name}" if name else "body", "msg": text, "input": shown}
-    loc = str(details["loc"])
-    return Refused(f"1 validation error:\n  {details}", kind="Bad Request", param=loc)
+    return _invalid([(kind, name, text, value)])
+
+
+def _invalid(found: list[tuple[str, str, str, Any]]) -> Refused:
+    rows = []
+    for kind, name, text, value in found:
+        shown = f"<{type(value).__name__} of {len(value)} items>" if isinstance(value, list | dict) else value
+        rows.append({"type": kind, "loc": f"body.{name}" if name else "body", "msg": text, "input": shown})
+    lines = "".join(f"\n  {row}" for row in rows)
+    many = "s" if len(rows) > 1 else ""
+    message = f"{len(rows)} validation error{many}:{lines}"
+    return Refused(message, kind="Bad Request", param=str(rows[0]["loc"]))
+
+
+def demand(data: Json, *names: str) -> None:
+    """Refuses a body that lacks one of these fields."""
+    if lacking := [("missing", n, "Field required", data) for n in names if n not in data]:
+        raise _invalid(list(lacking))
 
 
 @dataclass(kw_only=True)

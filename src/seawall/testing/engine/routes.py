@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from seawall.testing.engine import asks
+from seawall.testing.engine import adapters, asks
 from seawall.testing.engine.answers import FINGERPRINT, Answer
 from seawall.testing.engine.asks import Json, Refused
 from seawall.testing.engine.faults import read_fault
@@ -306,38 +306,10 @@ class Routes:
         connection.respond(200, _encode(answer))
 
     def load_adapter(self, connection: Connection, request: Request) -> None:
-        data = self._body(request, model=False)
-        name, path = data.get("lora_name"), data.get("lora_path")
-        e = self.engine
-        if not name or not path:
-            raise Refused("Both 'lora_name' and 'lora_path' must be provided.", kind="InvalidUserInput")
-        if name in e.names:
-            text = f"The lora adapter '{name}' conflicts with a served base model."
-            raise Refused(text, kind="InvalidUserInput")
-        if name in e.adapters and not data.get("load_inplace"):
-            text = (
-                f"The lora adapter '{name}' has already been loaded. If you want to load the adapter in place, "
-                "set 'load_inplace' to True."
-            )
-            raise Refused(text, kind="InvalidUserInput")
-        if not e.args.enable_lora:
-            raise Refused(
-                "LoRA is not enabled. Use --enable-lora to enable LoRA.", 500, "InternalServerError"
-            )
-        if str(path).startswith("missing"):
-            raise Refused(f"No adapter found for '{path}'", 404, "NotFoundError")
-        e.adapters[str(name)] = str(path)
-        connection.respond(
-            200, f"Success: LoRA adapter '{name}' added successfully.".encode(), kind="text/plain"
-        )
+        connection.respond(200, adapters.load(self.engine, self._body(request, model=False)), kind="")
 
     def unload_adapter(self, connection: Connection, request: Request) -> None:
-        name = str(self._body(request, model=False).get("lora_name"))
-        if self.engine.adapters.pop(name, None) is None:
-            raise Refused(f"The lora adapter '{name}' cannot be found.", 404, "NotFoundError")
-        connection.respond(
-            200, f"Success: LoRA adapter '{name}' removed successfully.".encode(), kind="text/plain"
-        )
+        connection.respond(200, adapters.unload(self.engine, self._body(request, model=False)), kind="")
 
     def fall_asleep(self, connection: Connection, request: Request) -> None:
         level, mode = request.query.get("level", "1"), request.query.get("mode", "abort")
