@@ -94,6 +94,8 @@ def _list() -> None:
 
 def _chosen(names: tuple[str, ...], engine: str, context: str | None) -> list[Any]:
     """The scenarios asked for; InputError for one that is not known, or not possible there."""
+    import difflib
+
     from seawall.errors import InputError
     from seawall.load.prove.cluster_run import CLUSTER
     from seawall.load.prove.scenarios import SCENARIOS
@@ -101,7 +103,9 @@ def _chosen(names: tuple[str, ...], engine: str, context: str | None) -> list[An
     known = CLUSTER if context else SCENARIOS
     unknown = [n for n in names if n not in known]
     if unknown:
-        raise InputError(f"there is no scenario {unknown[0]!r}.", f"One of: {', '.join(known)}.")
+        near = difflib.get_close_matches(unknown[0], known, 1)
+        hint = f"Did you mean {near[0]}?" if near else f"One of: {', '.join(known)}."
+        raise InputError(f"there is no scenario {unknown[0]!r}.", hint)
     chosen = [known[n] for n in names] or [
         s for s in known.values() if context or engine == "sim" or not s.sim_only
     ]

@@ -7,6 +7,7 @@ may use these: the flags that carry them are hidden.
 GATEWAY = ("back-pressure", "token-proof")
 """back-pressure: stop reading from a replica while the client does not read. token-proof: an evicted replica comes back
 when it gives a token; without, when its /health says 200."""
-LOCAL = ("hand-over", "start-proof", "scaler-hold")
+LOCAL = ("hand-over", "start-proof", "scaler-hold", "steady-clock")
 """hand-over: a new gateway listens before the old one stops. start-proof: no replica is published before it gave a
-token. scaler-hold: nothing is scaled while the metrics cannot be read."""
+token. scaler-hold: nothing is scaled while the metrics cannot be read. steady-clock: time-outs
+and pauses are counted by a clock that nobody can set."""

@@ -202,6 +202,8 @@ def state(app: App) -> dict[str, Any]:
                 "state": t.state,
                 "reason": t.reason,
                 "in_flight": t.in_flight,
+                "evictions": t.evictions,
+                "returns": t.returns,
                 "group": t.replica.group,
                 "url": t.replica.url,
             }

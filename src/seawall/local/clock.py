@@ -1,4 +1,4 @@
-"""Wall time behind a seam, so that a test can play a day of a supervisor in a second."""
+"""Time behind a seam, so that a test can play a day of a supervisor in a second."""
 
 from __future__ import annotations
 
@@ -15,11 +15,18 @@ class Clock(Protocol):
     async def sleep(self, seconds: float) -> None: ...
 
 
-class WallClock:
-    """The real one."""
+class SteadyClock:
+    """The real one: nobody can set it."""
 
     def now(self) -> float:
         return time.monotonic()
 
     async def sleep(self, seconds: float) -> None:
         await asyncio.sleep(seconds)
+
+
+class SettableClock(SteadyClock):
+    """What a proof puts in its place, to show what that is good for: the time of day, which NTP and people set."""
+
+    def now(self) -> float:
+        return time.time()

@@ -23,7 +23,7 @@ from seawall.drivers import cache
 from seawall.drivers.engine import EngineClient
 from seawall.drivers.guardian import Log
 from seawall.drivers.process import Child, free_port
-from seawall.local.clock import Clock, WallClock
+from seawall.local.clock import Clock, SettableClock, SteadyClock
 from seawall.local.fleet import FleetRunner, Means, care_of
 from seawall.local.gpus import Gpus
 from seawall.local.keeper import Care, Keeper, Spawn
@@ -71,7 +71,8 @@ class Supervisor:
         on_event: Callable[[Happening], None] = lambda happening: None,
     ) -> None:
         self.setup = setup
-        self._clock = clock or WallClock()
+        own = SettableClock if "steady-clock" in setup.care.without else SteadyClock
+        self._clock = clock or own()
         self._spawn, self._on_event = spawn, on_event
         self.client = EngineClient()
         self.gateway: Keeper | None = None

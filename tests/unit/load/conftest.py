@@ -97,6 +97,8 @@ class Bare:
     async def supervisor_pid(self) -> int:
         return os.getpid()
 
+    def set_clock(self, off_s: float) -> None: ...
+
     async def control(self, request: dict[str, Any], timeout_s: float) -> dict[str, Any]:
         if request["do"] == "restart":
             for old in list(self.seen):

@@ -55,6 +55,7 @@ class Target:
 
     __slots__ = (
         "cap",
+        "evictions",
         "in_flight",
         "kv_use",
         "open_at",
@@ -63,6 +64,7 @@ class Target:
         "replica",
         "reported_at",
         "resting",
+        "returns",
         "state",
         "tokens",
         "waiting",
@@ -83,6 +85,9 @@ class Target:
         self.state: State = "ready"
         self.reason = ""
         self.open_at = -1
+        self.evictions = 0
+        self.returns = 0
+        """How often it was evicted, and how often it came back."""
         self.resting = False
         """It said that it is full: nothing new until `wake`."""
 
@@ -207,6 +212,7 @@ class Router:
         if target.state in ("evicted", "probing"):
             return False
         target.state, target.reason = "evicted", reason
+        target.evictions += 1
         self._close(target)
         self.prefix.forget(target.name)
         self._count()
@@ -223,6 +229,7 @@ class Router:
         r = target.replica
         target.state = "draining" if r.draining or not r.ready else "ready"
         target.reason = ""
+        target.returns += 1
         self._reopen(target)
         self._count()
         return target.state == "ready"

@@ -120,6 +120,9 @@ class ClusterFleet:
     async def supervisor_pid(self) -> int:
         return 0
 
+    def set_clock(self, off_s: float) -> None:
+        """Nobody's clock is set on a cluster."""
+
     async def control(self, request: dict[str, Any], timeout_s: float) -> dict[str, Any]:
         """`restart`, `scale`, `restart-gateway`, as the local supervisor takes them."""
         t = self.target

@@ -44,6 +44,7 @@ MECHANISMS: dict[str, Mechanism] = {
     "start-proof": Mechanism(what="a new replica gets requests when it has given a token", switch="start-proof",
                              covers=("retry",)),
     "scaler-hold": Mechanism(what="without metrics nothing is scaled", switch="scaler-hold"),
+    "steady-clock": Mechanism(what="the supervisor counts time by a clock that nobody can set", switch="steady-clock"),
 }  # fmt: skip
 
 

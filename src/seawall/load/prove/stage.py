@@ -43,6 +43,10 @@ class Deployment(Protocol):
 
     async def supervisor_pid(self) -> int: ...
 
+    def set_clock(self, off_s: float) -> None:
+        """Sets the supervisor's time of day wrong by so much."""
+        ...
+
     async def control(self, request: dict[str, Any], timeout_s: float) -> dict[str, Any]: ...
 
 

@@ -17,11 +17,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from seawall.drivers import cache
 from seawall.errors import EngineError
 from seawall.load.prove.stage import Seen
 
 STOP_S = {"sim": 40.0, "vllm": 150.0}
 """Engine -> seconds: longer than the drain of its proof."""
+CLOCK = "clock"
+"""In the state directory: by how many seconds the supervisor's time of day is wrong."""
 KEEP = "Its logs stay with --keep-logs DIR."
 
 
@@ -56,7 +59,10 @@ class UpFleet:
         state_dir.mkdir(parents=True, exist_ok=True)
         log = state_dir / "up.log"
         port = free_port()
-        argv = ["-m", "seawall", "up", str(spec), "--engine", engine, "--port", str(port), "--plain", *flags]
+        clock = state_dir / CLOCK
+        cache.write_atomic(clock, "0")
+        argv = ["-m", "seawall.load.prove.set_clock", str(clock)]
+        argv += ["up", str(spec), "--engine", engine, "--port", str(port), "--plain", *flags]
         with log.open("wb") as out:
             process = await asyncio.create_subprocess_exec(
                 sys.executable, *argv, "--state-dir", str(state_dir),
@@ -121,6 +127,9 @@ class UpFleet:
 
     async def supervisor_pid(self) -> int:
         return self.process.pid
+
+    def set_clock(self, off_s: float) -> None:
+        cache.write_atomic(self.state_dir / CLOCK, f"{off_s}")
 
     async def control(self, request: dict[str, Any], timeout_s: float) -> dict[str, Any]:
         """One line to the control socket, one line back."""
