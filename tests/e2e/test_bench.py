@@ -102,28 +102,32 @@ async def test_the_capacity_is_found_and_plan_and_simulate_read_the_file(
     )
 
 
-async def test_ctrl_c_in_the_middle_gives_what_was_seen(engine: Engine) -> None:
-    child = await start("bench", engine.url, "--rate", "20/s for 60s", "--output-tokens", "8", "--json")
-    await asyncio.sleep(4.0)
+async def test_ctrl_c_in_the_middle_gives_what_was_seen(engine: Engine, tmp_path: Path) -> None:
+    report = tmp_path / "bench.html"
+    flags = ("--rate", "20/s for 60s", "--output-tokens", "8", "--json", "--html", str(report))
+    child = await start("bench", engine.url, *flags)
+    await asyncio.sleep(3.0)
     child.send_signal(signal.SIGINT)
     out, said = await asyncio.wait_for(child.communicate(), 30)
     assert child.returncode == 130, said
     seen = json.loads(out)
     assert seen["interrupted"] is True
     assert seen["finished"] > 5
+    assert "<circle" in report.read_text()
     assert "interrupted" in said.decode()
     assert "Traceback" not in said.decode()
 
 
 async def test_a_server_that_dies_in_the_middle_is_counted(engine: Engine) -> None:
-    child = await start("bench", engine.url, "--rate", "20/s for 6s", "--output-tokens", "8", "--json")
-    await asyncio.sleep(4.0)
+    child = await start("bench", engine.url, "--rate", "20/s for 5s", "--output-tokens", "8", "--json")
+    await asyncio.sleep(3.0)
     engine.process.kill()
     out, said = await asyncio.wait_for(child.communicate(), 30)
     seen = json.loads(out)
     assert child.returncode == 0, said
     assert 0 < seen["finished"] < seen["requests"]
     assert seen["errors"]["refused"] > 0
+    assert "the first " in said.decode()
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,12 +13,14 @@ import click
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from seawall.load.capacity import Found
     from seawall.load.drive import Driver, Live, Run, Target
     from seawall.load.measure import Objective, Summary
     from seawall.load.prompts import Turn
 
 
 COUNT = click.IntRange(1, 10_000_000)
+SHARE = click.FloatRange(0.0, 100.0)
 
 
 @click.command()
@@ -25,7 +28,11 @@ COUNT = click.IntRange(1, 10_000_000)
 @click.option("--model", help="Default: the server's first one.")
 @click.option("--rate", help="Open loop: '5/s for 30s', '1/s to 20/s for 2m', '20/s +-15/s every 1m for 5m'.")
 @click.option(
-    "--burst", default=1.0, show_default=True, help="Variation of the gaps: 1 Poisson, 3 bursty, 0 even."
+    "--burst",
+    default=1.0,
+    type=SHARE,
+    show_default=True,
+    help="Variation of the gaps: 1 Poisson, 3 bursty, 0 even.",
 )
 @click.option(
     "--trace",
@@ -40,10 +47,19 @@ COUNT = click.IntRange(1, 10_000_000)
 @click.option("--prompt-tokens", default=128, type=COUNT, show_default=True, help="Mean prompt length.")
 @click.option("--output-tokens", default=64, type=COUNT, show_default=True, help="Mean of max_tokens.")
 @click.option(
-    "--spread", default=0.0, show_default=True, help="Variation of both lengths (lognormal); 0: fixed."
+    "--spread",
+    default=0.0,
+    type=SHARE,
+    show_default=True,
+    help="Variation of both lengths (lognormal); 0: fixed.",
 )
-@click.option("--shared-prefix", default=0, help="Tokens that prompts share, within each of --groups groups.")
-@click.option("--groups", default=1, help="Different shared prefixes.")
+@click.option(
+    "--shared-prefix",
+    default=0,
+    type=click.IntRange(0, 10_000_000),
+    help="Tokens that prompts share, within each of --groups groups.",
+)
+@click.option("--groups", default=1, type=COUNT, help="Different shared prefixes.")
 @click.option(
     "--conversations",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
@@ -73,7 +89,11 @@ COUNT = click.IntRange(1, 10_000_000)
 )
 @click.option("--api-key", envvar="SEAWALL_API_KEY", help="Sent as a bearer token.")
 @click.option("--ignore-eos", is_flag=True, help="Ask vLLM for answers of exactly the asked length.")
-@click.option("--seed", default=0, show_default=True)
+@click.option(
+    "--seed",
+    type=int,
+    help="Of prompts and arrivals. Default: another one each time, so that no cache knows the prompts.",
+)
 @click.option("--json", "as_json", is_flag=True, help="The numbers as JSON on stdout.")
 @click.option(
     "--html", "report", type=click.Path(dir_okay=False, path_type=Path), help="Write a report here."
@@ -95,14 +115,44 @@ def command(target: str, report: Path | None, as_json: bool, **o: Any) -> None:
 
     from seawall.load.drive import Live
 
+    _exclude(o)
+    if o["seed"] is None:
+        o["seed"] = random.SystemRandom().randrange(2**31)
     live = Live()
     try:
         asyncio.run(_bench(target, report, as_json, o, live))
     except KeyboardInterrupt:
-        _interrupted(live, as_json, o)
+        _interrupted(live, report, as_json, target, o)
 
 
-def _interrupted(live: Live, as_json: bool, o: dict[str, Any]) -> None:
+def _exclude(o: dict[str, Any]) -> None:
+    """InputError for flags of which one would be ignored in silence."""
+    from seawall.errors import InputError
+
+    given = {name for name, value in o.items() if value}
+    searches = {"find_capacity", "calibrate"} & given
+    for name, others, why in (
+        ("rate", {"trace", "concurrency", "requests", "duration"}, "Open loop or closed loop: choose one."),
+        ("trace", {"concurrency", "requests", "duration"}, "The trace says when and how many."),
+        ("find_capacity", {"rate", "trace", "concurrency", "requests"}, "It chooses the load itself."),
+        (
+            "calibrate",
+            {"rate", "trace", "concurrency", "requests", "no_stream"},
+            "It chooses the load itself.",
+        ),
+    ):
+        if name in given and (both := sorted(others & given)):
+            a, b = (n.replace("_", "-") for n in (name, both[0]))
+            raise InputError(f"--{a} and --{b} exclude each other.", why)
+    if "requests" in given and "concurrency" not in given:
+        raise InputError("--requests is for a closed loop.", "Add --concurrency; or --rate '5/s for 30s'.")
+    if "multi_turn" in given and "conversations" not in given:
+        raise InputError("--multi-turn needs --conversations FILE.", "Name a ShareGPT-like file.")
+    if searches and o["endpoint"] == "embeddings" and "calibrate" in given:
+        raise InputError("--calibrate measures generated tokens.", "Use --endpoint chat or completions.")
+
+
+def _interrupted(live: Live, report: Path | None, as_json: bool, target: str, o: dict[str, Any]) -> None:
     """Ctrl-C: what was seen until then, and exit code 130."""
     from seawall.load.drive import Run
 
@@ -111,11 +161,20 @@ def _interrupted(live: Live, as_json: bool, o: dict[str, Any]) -> None:
     if ended:
         first, last = min(x.intended_s for x in ended), max(x.ended_s for x in ended)
         summary = Run(ended, last - first, live.cpu_s(), live.retried).summary(_objective(o))
+        facts = {"url": target, "interrupted": True, "seed": o["seed"]}
+        _write_page(report, summary, ended, facts)
         if as_json:
-            click.echo(json.dumps({"interrupted": True, **summary.as_json()}))
+            click.echo(json.dumps({**facts, **summary.as_json()}))
         else:
-            _print(summary, None, None)
+            _print(summary, None, report)
     sys.exit(130)
+
+
+def _write_page(report: Path | None, summary: Summary, outcomes: list[Any], facts: dict[str, Any]) -> None:
+    if report is not None:
+        from seawall.load.page import page
+
+        report.write_text(page(f"seawall bench {facts['url']}", summary, outcomes, facts))
 
 
 def _objective(o: dict[str, Any]) -> Objective:
@@ -143,32 +202,37 @@ async def _bench(target: str, report: Path | None, as_json: bool, o: dict[str, A
         url=url, model=model, endpoint=o["endpoint"], stream=not o["no_stream"] and o["endpoint"] != "embeddings",
         api_key=o["api_key"], honour_429=o["honour_429"], ignore_eos=o["ignore_eos"],
     )  # fmt: skip
-    facts: dict[str, Any] = {"url": url, "model": model, "objective": f"TTFT {o['ttft']}, TPOT {o['tpot']}"}
+    facts: dict[str, Any] = {"url": url, "model": model, "seed": o["seed"]}
+    facts["objective"] = f"TTFT {o['ttft']}, TPOT {o['tpot']}"
     document = await _calibration(made) if o["calibrate"] else None
-    found = None
-    if o["find_capacity"]:
-        run, found = await _capacity(made, objective, o, live)
-        facts["capacity"] = f"{found:.2f} requests/s"
+    found = await _capacity(made, objective, o, live) if o["find_capacity"] else None
+    if found is not None:
+        facts["capacity"] = f"{found.rate:.2f} requests/s"
         if document is not None:
-            document |= {"capacity_rps": found, "objective": facts["objective"]}
+            document |= {"capacity_rps": found.rate, "objective": facts["objective"]}
     if document is not None:
         _write_calibration(o["calibrate"], document, as_json and found is None)
         if found is None:
             return
-    else:
-        run = await _once(made, o, live) if found is None else run
+    run = found.run if found is not None else await _once(made, o, live)
     summary = run.summary(objective)
-    if report is not None:
-        from seawall.load.page import page
-
-        report.write_text(page(f"seawall bench {url}", summary, run.outcomes, facts))
+    _write_page(report, summary, run.outcomes, facts)
     if as_json:
-        click.echo(json.dumps({**facts, "capacity_rps": found, **summary.as_json()}))
+        searched = {
+            "capacity_rps": found.rate if found else None,
+            "probes": [p.as_json() for p in found.probes] if found else [],
+        }
+        click.echo(json.dumps({**facts, **searched, **summary.as_json()}))
     else:
-        _print(summary, found, report)
+        _print(summary, found.rate if found else None, report)
+    if summary.errors:
+        first = next(x for x in run.outcomes if x.error)
+        click.echo(
+            f"  the first {first.error}: {' '.join(first.detail.split())[:300] or 'no more was said'}",
+            err=True,
+        )
     if not summary.finished:
-        kinds = ", ".join(f"{k} x{v}" for k, v in summary.errors.items())
-        click.echo(f"seawall: no request finished ({kinds}).", err=True)
+        click.echo("seawall: no request finished.", err=True)
         sys.exit(1)
 
 
@@ -220,16 +284,10 @@ def _turns(o: dict[str, Any], count: int, drawn: tuple[Any, Any] | None = None) 
 async def _once(target: Target, o: dict[str, Any], live: Live) -> Run:
     import numpy as np
 
-    from seawall.errors import InputError
     from seawall.load.drive import Driver
     from seawall.workload.arrivals import arrival_times, parse_rate
     from seawall.workload.traces import read_trace
 
-    ways = [name for name in ("rate", "trace", "concurrency") if o[name]]
-    if len(ways) > 1:
-        raise InputError(
-            f"--{ways[0]} and --{ways[1]} exclude each other.", "Open loop or closed loop: choose one."
-        )
     if o["concurrency"]:
         seconds = _seconds(o, "duration") if o["duration"] else None
         requests = o["requests"] or (None if seconds else 100)
@@ -244,21 +302,9 @@ async def _once(target: Target, o: dict[str, Any], live: Live) -> Run:
         arrivals, drawn = trace.arrival.tolist(), (trace.prompt.tolist(), trace.output.tolist())
     else:
         phases = parse_rate(o["rate"] or f"2/s for {o['duration'] or '15s'}")
-        if o["burst"] > 0:
-            arrivals = arrival_times(phases, np.random.default_rng(o["seed"]), o["burst"]).tolist()
-        else:
-            arrivals = _even(phases)
+        arrivals = arrival_times(phases, np.random.default_rng(o["seed"]), o["burst"]).tolist()
     driver = Driver(target, _turns(o, len(arrivals), drawn), live)
     return await _live(driver, lambda: driver.open_loop(arrivals))
-
-
-def _even(phases: list[Any]) -> list[float]:
-    """Arrivals at equal distances within each phase."""
-    out, start = [], 0.0
-    for phase in phases:
-        out += [start + i / phase.rate for i in range(round(phase.rate * phase.seconds))]
-        start += phase.seconds
-    return out
 
 
 async def _live(driver: Driver, run: Any) -> Run:
@@ -282,32 +328,15 @@ async def _live(driver: Driver, run: Any) -> Run:
             click.echo("\r\x1b[K", nl=False, err=True)
 
 
-async def _capacity(target: Target, objective: Objective, o: dict[str, Any], live: Live) -> tuple[Run, float]:
-    """A short crowd says where to look; then open-loop tries, each of exactly rate x duration requests."""
-    import numpy as np
-
-    from seawall.load.capacity import CROWD, find_capacity
+async def _capacity(target: Target, objective: Objective, o: dict[str, Any], live: Live) -> Found:
+    from seawall.load.capacity import search
     from seawall.load.drive import Driver
 
+    def driver(count: int, turn: int) -> Driver:
+        return Driver(target, _turns({**o, "seed": o["seed"] + turn}, count), live.anew())
+
     seconds = _seconds({"duration": o["duration"] or "10s"}, "duration")
-    last: dict[float, Run] = {}
-
-    async def run_at(rate: float) -> Summary:
-        count = max(1, round(rate * seconds))
-        rng = np.random.default_rng(o["seed"])
-        # Poisson arrivals, given their number: a search needs the rate that it names.
-        arrivals = np.sort(rng.uniform(0.0, count / rate, count)).tolist()
-        driver = Driver(target, _turns(o, count), live.anew())
-        last[rate] = await _live(driver, lambda: driver.open_loop(arrivals))
-        return last[rate].summary(objective)
-
-    crowd = Driver(target, _turns(o, 10_000), live.anew())
-    first = await _live(crowd, lambda: crowd.closed_loop(CROWD, seconds=seconds, requests=None))
-    start = max(0.1, first.summary().finished_rps)
-    click.echo(f"  {CROWD} at a time: {start:.2f}/s finished", err=True)
-    capacity, probes = await find_capacity(run_at, start, say=lambda text: click.echo(f"  {text}", err=True))
-    best = max((p.rate for p in probes if p.held), default=probes[0].rate)
-    return last[best], capacity
+    return await search(driver, _live, objective, seconds, lambda text: click.echo(f"  {text}", err=True))
 
 
 async def _calibration(target: Target) -> dict[str, Any]:
@@ -353,8 +382,9 @@ def _print(s: Summary, capacity: float | None, report: Path | None) -> None:
     click.echo(
         f"  goodput    {s.goodput_rps:.2f}/s good ({s.good_share:.1%})   {s.output_tokens_per_s:,.0f} tokens/s"
     )
-    click.echo(f"  {'ms':<9}{'p50':>10}{'p90':>10}{'p95':>10}{'p99':>10}{'max':>10}")
-    for name, spread in rows_of(s):
+    if rows := rows_of(s):
+        click.echo(f"  {'ms':<9}{'p50':>10}{'p90':>10}{'p95':>10}{'p99':>10}{'max':>10}")
+    for name, spread in rows:
         cells = "".join(f"{v * 1000:>10,.1f}" for v in (*spread.percentiles.values(), spread.max))
         click.echo(f"  {name:<9}{cells}")
     late = f"late by {s.late.percentiles['p99'] * 1000:.1f} ms at p99" if s.late else ""
@@ -362,6 +392,8 @@ def _print(s: Summary, capacity: float | None, report: Path | None) -> None:
     click.echo(
         f"  client     {cpu:.2f} ms CPU per request, {(s.client_cpu_s or 0) / s.duration_s:.0%} of a core   {late}"
     )
+    if s.slow_client:
+        click.echo("             the client itself was the bottleneck: ask for less, or start more of them")
     if s.retried_after_429:
         click.echo(f"  429        {s.retried_after_429:,} honoured and sent again")
     click.echo(

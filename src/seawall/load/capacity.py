@@ -1,6 +1,7 @@
 """The highest rate that holds the objective, and the step times that explain it: the calibration file.
 
-The rate is doubled until the objective breaks, then halved in between (at most `PROBES` probes). The timing fields come
+One request at a time must hold the objective, or no rate does. A crowd says where to look; then the rate is doubled
+until the objective breaks, and halved in between (at most `PROBES` probes). The timing fields come
 from three shapes of load, solved for Timing's step equation: alone (weights and overhead), many (compute per
 sequence), long prompts (compute per prompt token).
 """
@@ -13,14 +14,20 @@ from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from seawall.domain.action import Timing
 from seawall.errors import EngineError
 from seawall.load.drive import Driver, Run, Target
-from seawall.load.measure import Summary
+from seawall.load.measure import Objective, Summary
 from seawall.load.prompts import Synthetic, Turn
 
 CROWD = 64
+LONE = 3
+"""Requests, one after another."""
 PROBES = 12
+FEWEST = 25
+"""Requests of a probe: of fewer, neither a share of 95% nor a backlog can be told."""
 SATURATED = 1.15
 """A crowd whose step is so many times longer than the lone one's is bound by compute."""
 KEEPS_UP = 0.93
@@ -35,6 +42,59 @@ class Probe:
     rate: float
     held: bool
     summary: Summary
+
+    def as_json(self) -> dict[str, Any]:
+        s = self.summary
+        return {"rate": self.rate, "held": self.held, "requests": s.requests, "good_share": s.good_share,
+                "kept_up": s.kept_up}  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class Found:
+    """What a search ended with."""
+
+    rate: float
+    """Requests a second; 0: none holds the objective."""
+    probes: list[Probe]
+    run: Run
+    """The best rate's; when none held, the first one's."""
+
+
+Ran = Callable[[Driver, Callable[[], Awaitable[Run]]], Awaitable[Run]]
+
+
+async def search(
+    driver: Callable[[int, int], Driver],
+    ran: Ran,
+    objective: Objective,
+    seconds: float,
+    say: Callable[[str], None],
+) -> Found:
+    """The capacity of a server, in tries of `seconds` each. `driver(count, turn)` makes one of `count` requests, whose
+    prompts no earlier turn has sent (a prefix cache would answer for the engine); `ran` runs what it is given."""
+    one = driver(LONE, 0)
+    alone = await ran(one, lambda: one.closed_loop(1, seconds=None, requests=LONE))
+    if not alone.summary(objective).good:
+        say("one request at a time misses the objective")
+        return Found(rate=0.0, probes=[], run=alone)
+    crowd = driver(10_000, 1)
+    together = await ran(crowd, lambda: crowd.closed_loop(CROWD, seconds=seconds, requests=None))
+    start = max(0.1, together.summary().finished_rps)
+    say(f"{CROWD} at a time: {start:.2f}/s finished")
+    runs: list[Run] = []
+
+    async def run_at(rate: float) -> Summary:
+        count = max(FEWEST, round(rate * seconds))
+        rng = np.random.default_rng(len(runs))
+        # Poisson arrivals, given their number: a search needs the rate that it names.
+        arrivals = np.sort(rng.uniform(0.0, count / rate, count)).tolist()
+        asks = driver(count, 2 + len(runs))
+        runs.append(await ran(asks, lambda: asks.open_loop(arrivals)))
+        return runs[-1].summary(objective)
+
+    rate, probes = await find_capacity(run_at, start, say=say)
+    held = [(p.rate, run) for p, run in zip(probes, runs, strict=True) if p.held]
+    return Found(rate=rate, probes=probes, run=max(held, key=lambda h: h[0])[1] if held else runs[0])
 
 
 async def find_capacity(
@@ -55,7 +115,8 @@ async def find_capacity(
         summary = await run_at(rate)
         held = summary.good_share >= share and (summary.kept_up is None or summary.kept_up >= KEEPS_UP)
         probes.append(Probe(rate=rate, held=held, summary=summary))
-        say(f"{rate:.2f}/s: {summary.good_share:.1%} good, {'holds' if held else 'does not hold'}")
+        slow = "" if held or not summary.slow_client else "; the client itself was the bottleneck"
+        say(f"{rate:.2f}/s: {summary.good_share:.1%} good, {'holds' if held else 'does not hold'}{slow}")
         if held:
             low = rate
         else:

@@ -26,6 +26,10 @@ WHOLE = frozenset({"stop", "length", "tool_calls", "function_call"})
 
 class _Delta(msgspec.Struct):
     content: str | None = None
+    reasoning: str | None = None
+    reasoning_content: str | None = None
+    """Until vLLM 0.11."""
+    tool_calls: list[Any] | None = None
 
 
 class _Choice(msgspec.Struct):
@@ -68,7 +72,7 @@ class Outcome:
     """When it should have been sent; latencies count from here (no coordinated omission)."""
     sent_s: float = 0.0
     first_s: float | None = None
-    """First event with text or token ids."""
+    """First event with text, reasoning, a tool call or token ids; the end of an answer that comes whole."""
     ended_s: float = 0.0
     status: int = 0
     error: str | None = None
@@ -110,10 +114,10 @@ class Outcome:
 
     @property
     def tpot_s(self) -> float | None:
-        """Seconds per output token after the first."""
-        if self.first_s is None or self.tokens < 2:
+        """Seconds per output token after the first; None for an answer that came whole."""
+        if not self.event_s or self.tokens < 2:
             return None
-        return (self.ended_s - self.first_s) / (self.tokens - 1)
+        return (self.event_s[-1] - self.event_s[0]) / (self.tokens - 1)
 
     @property
     def worst_gap_s(self) -> float:
@@ -257,9 +261,10 @@ class _Wire(asyncio.Protocol):
             self.transport.abort()
 
     def _take(self, outcome: Outcome, choice: _Choice, now: float) -> None:
-        text = choice.text if choice.delta is None else choice.delta.content
-        ids = choice.token_ids
-        if text or ids:
+        delta, ids = choice.delta, choice.token_ids
+        text = choice.text if delta is None else delta.content
+        other = delta and (delta.reasoning or delta.reasoning_content or delta.tool_calls)
+        if text or ids or other:
             if outcome.first_s is None:
                 outcome.first_s = now
             outcome.event_s.append(now)

@@ -15,6 +15,9 @@ from typing import Any
 from seawall.load.client import Outcome
 
 ENOUGH = 20
+BUSY = 0.8
+"""Of one core."""
+LATE_S = 0.1
 PERCENTILES = (50.0, 90.0, 95.0, 99.0)
 
 
@@ -86,6 +89,12 @@ class Summary:
     too few to tell."""
 
     @property
+    def slow_client(self) -> bool:
+        """The client may have been the bottleneck: it kept a core busy, or sent late."""
+        busy = (self.client_cpu_s or 0.0) / self.duration_s > BUSY
+        return busy or (self.late is not None and self.late.percentiles["p95"] > LATE_S)
+
+    @property
     def good_share(self) -> float:
         return self.good / self.requests if self.requests else 0.0
 
@@ -115,13 +124,13 @@ def summarise(
     duration_s = max(duration_s, 1e-9)
     tokens = sum(o.tokens for o in outcomes)
     due = [o.intended_s for o in outcomes]
-    span_s = max(due) - min(due) if len(due) > 1 else duration_s
+    span_s = max(due) - min(due) if due else 0.0
     return Summary(
         requests=len(outcomes),
         finished=len(ok),
         good=good,
         duration_s=duration_s,
-        offered_rps=len(outcomes) / max(span_s, 1e-9),
+        offered_rps=(len(due) - 1) / span_s if span_s else len(due) / duration_s,
         finished_rps=len(ok) / duration_s,
         goodput_rps=good / duration_s,
         prompt_tokens=sum(o.prompt_tokens or 0 for o in outcomes),

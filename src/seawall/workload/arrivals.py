@@ -115,15 +115,15 @@ def arrival_times(phases: list[Phase], rng: np.random.Generator, burst: float = 
     """Sorted arrival times of a Poisson (`burst` 1) or gamma renewal process with these rates.
 
     A unit-rate renewal process is drawn and mapped through the inverse of the cumulative rate, so ramps and
-    swings keep the burstiness. `burst` is the coefficient of variation of the gaps.
+    swings keep the burstiness. `burst` is the coefficient of variation of the gaps; 0: they are even.
     """
     total = expected(phases)
     if total > MAX_REQUESTS:
         raise InputError(
             f"this rate brings {total:,.0f} requests; at most {MAX_REQUESTS:,} fit.", "Shorten it."
         )
-    shape = 1.0 / (burst * burst)
-    marks = np.zeros(0)
+    shape = 1.0 / (burst * burst) if burst else 0.0
+    marks = np.zeros(0) if burst else np.arange(0.0, total + 1.0)
     while not len(marks) or marks[-1] < total:
         size = int((total - (marks[-1] if len(marks) else 0)) * 1.1) + 64
         gaps = rng.exponential(1.0, size) if burst == 1.0 else rng.gamma(shape, 1 / shape, size)

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import time
 from pathlib import Path
 
 import pytest
 from tests.unit.load.test_measure import finished
 
 from seawall.errors import InputError
-from seawall.load.capacity import find_capacity, solve
+from seawall.load.capacity import find_capacity, search, solve
+from seawall.load.client import Client
 from seawall.load.drive import Driver, Target
 from seawall.load.measure import Objective, Summary, summarise
 from seawall.load.page import page
@@ -56,6 +59,62 @@ async def test_a_closed_loop_keeps_its_number(sim_engine: str) -> None:
     run = await Driver(target(sim_engine), turns).closed_loop(3, seconds=None, requests=11)
     assert len(run.outcomes) == 11
     assert run.summary().finished == 11
+
+
+async def test_a_server_that_stalls_is_seen_by_every_request_that_was_due(sim_engine: str) -> None:
+    """Coordinated omission: a client that waited for the stalled one would have seen one late answer of forty."""
+    turns = iter(Synthetic(prompt_tokens=[8], output_tokens=[4]))
+    await Client(sim_engine).request("/sim/fault", {"kind": "hang", "seconds": 1.0})
+    run = await Driver(target(sim_engine), turns).open_loop([i * 0.025 for i in range(40)])
+    seen = run.summary()
+    assert seen.finished == 40
+    assert seen.ttft is not None and seen.late is not None
+    assert seen.ttft.max > 0.8
+    assert seen.ttft.percentiles["p50"] > 0.25
+    assert seen.late.percentiles["p50"] < 0.1
+
+
+@pytest.mark.parametrize("honour", [True, False])
+async def test_a_429_is_an_error_or_waited_out_as_asked(honour: bool) -> None:
+    asked: list[float] = []
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = await reader.readuntil(b"\r\n\r\n")
+        await reader.readexactly(int(head.lower().partition(b"content-length:")[2].split()[0]))
+        asked.append(time.monotonic())
+        body = json.dumps(
+            {"choices": [{"text": "a", "finish_reason": "stop"}], "usage": {"completion_tokens": 5}}
+        )
+        status = "429 Too Many Requests\r\nretry-after: 0.4" if len(asked) == 1 else "200 OK"
+        answer = f"HTTP/1.1 {status}\r\nconnection: close\r\ncontent-length: {len(body)}\r\n\r\n{body}"
+        writer.write(answer.encode())
+        await writer.drain()
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    async with server:
+        url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        wanted = Target(url=url, model="m", endpoint="completions", stream=False, honour_429=honour)
+        driver = Driver(wanted, iter(Synthetic(prompt_tokens=[4], output_tokens=[4])))
+        seen = (await driver.closed_loop(1, seconds=None, requests=1)).summary()
+    if not honour:
+        assert (seen.finished, seen.errors, len(asked)) == (0, {"http-429": 1}, 1)
+        return
+    assert (seen.finished, seen.retried_after_429) == (1, 1)
+    assert asked[1] - asked[0] >= 0.4
+    assert seen.ttft is not None and seen.ttft.max >= 0.4, "it counts from the first try"
+    assert seen.tpot is None, "an answer that comes whole has no time per token"
+
+
+async def test_a_server_too_slow_for_one_request_has_no_capacity(sim_engine: str) -> None:
+    said: list[str] = []
+
+    def driver(count: int, turn: int) -> Driver:
+        return Driver(target(sim_engine), iter(Synthetic(prompt_tokens=[8], output_tokens=[4], seed=turn)))
+
+    found = await search(driver, lambda _, go: go(), Objective(tpot_s=0.0001), 1.0, said.append)
+    assert (found.rate, found.probes) == (0.0, [])
+    assert said == ["one request at a time misses the objective"]
 
 
 async def test_the_capacity_is_found_between_what_holds_and_what_does_not() -> None:

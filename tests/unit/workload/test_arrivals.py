@@ -65,6 +65,14 @@ def test_a_rate_that_cannot_be_read_names_itself(text: str) -> None:
         parse_rate(text)
 
 
+def test_even_arrivals_follow_a_ramp() -> None:
+    times = arrival_times(parse_rate("0/s to 20/s for 10s"), rng(), burst=0)
+    gaps = np.diff(times)
+    assert len(times) == 100
+    assert (np.diff(gaps[1:]) < 1e-3).all()
+    assert gaps[-1] == pytest.approx(1 / 20, rel=0.02)
+
+
 @pytest.mark.parametrize("burst", [1.0, 3.0])
 @pytest.mark.parametrize(
     "text", ["50/s for 400s", "0/s to 100/s for 400s", "50/s +-40/s every 100s for 400s"]

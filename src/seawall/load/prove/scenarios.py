@@ -261,8 +261,8 @@ async def scaler_blind(stage: Stage) -> None:
 
 
 async def clock_jump(stage: Stage) -> None:
-    """Time-outs must neither fire nor wait by the time of day. A supervisor whose clock went back would look again in an
-    hour, and write no state till then: its own picture cannot show the successor of a replica that has died."""
+    """Time-outs must neither fire nor wait by the time of day. A supervisor whose clock went back would look again in
+    an hour, and write no state till then: its own picture cannot show the successor of a replica that has died."""
     count = len(await stage.ready())
     pid = await stage.deployment.supervisor_pid()
     stage.mark("the supervisor is stopped for 3 s, as with a machine that is suspended")
