@@ -1,8 +1,8 @@
 """What all tests share: hypothesis without deadlines (a loaded machine is no failure), and in CI the same examples
 every time, so that a red run is about the change and not about luck. Locally every run explores anew.
 
-With several workers (`make test WORKERS=2`), a file's tests stay together, so that what a file sets up is set up once;
-all tests on real vLLM go to one worker, one after another, so that never two engines compete for this machine."""
+With two workers (`make test WORKERS=2`), one runs what starts fleets, on real vLLM or simulated engines, one test after
+another, so that no two of them compete for this machine; the other runs the rest, a file's tests together."""
 
 from __future__ import annotations
 
@@ -22,5 +22,6 @@ settings.load_profile("ci" if os.environ.get("CI") else "local")
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
-        group = "engine" if item.get_closest_marker("engine") else f"{item.path.parent.name}/{item.path.name}"
+        fleets = item.get_closest_marker("engine") or "e2e" in item.path.parts
+        group = "fleets" if fleets else f"{item.path.parent.name}/{item.path.name}"
         item.add_marker(pytest.mark.xdist_group(group))

@@ -48,6 +48,7 @@ class Client:
         "_backlog",
         "_body_bytes",
         "_busy",
+        "_chunked",
         "_head_bytes",
         "_headers_seen",
         "_high_water",
@@ -94,6 +95,8 @@ class Client:
         self._head_bytes = 0
         self._headers_seen = 0
         self._in_head = False
+        self._chunked = True
+        """The running stream's answer is: all are but HTTP/1.0's."""
         self._last = False
         """The head of the present answer said `connection: close`."""
         self._refusing = False
@@ -285,6 +288,7 @@ class Client:
 
     def begin_stream(self, exchange: Exchange, data: bytes) -> None:
         request = exchange.request
+        self._chunked = not request.http10
         length = -1 if request.http10 else None
         if request.http10:
             request.keep = False
@@ -295,9 +299,9 @@ class Client:
             self._write(top)
 
     def write_stream(self, data: bytes) -> None:
-        transport, busy = self.transport, self._busy
-        if transport is not None and busy is not None:
-            transport.write(data if busy.http10 else chunk(data))
+        transport = self.transport
+        if transport is not None:
+            transport.write(chunk(data) if self._chunked else data)
 
     def end_stream(self, data: bytes) -> None:
         busy = self._busy
@@ -319,6 +323,7 @@ class Client:
     def begin_plain(self, exchange: Exchange, status: int, content_type: bytes, body: bytes) -> None:
         """A huge answer: its length is not known to us any more, so it is chunked (or ends the connection)."""
         http10 = exchange.request.http10
+        self._chunked = not http10
         exchange.request.keep = exchange.request.keep and not http10
         self._write(
             self._head(status, content_type, -1 if http10 else None) + (body if http10 else chunk(body))
