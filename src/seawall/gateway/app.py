@@ -12,6 +12,7 @@ import math
 import ssl
 from codecs import BOM_UTF8
 from collections.abc import Callable, Iterable, Mapping
+from operator import attrgetter
 from random import Random
 from time import time
 from typing import Literal, NamedTuple
@@ -55,6 +56,8 @@ ROUTES = {
 }
 STREAMS = frozenset({"chat", "completions", "responses", "messages"})
 MODELS = b"/v1/models"
+MAX_READING = 256 * 2**20
+"""Bytes of all bodies that are not whole yet. Over it, those that have taken the longest are given up."""
 HEALTH = b"/health"
 """Load balancers ask for it, and vLLM, too, answers it without a key."""
 ASKED_HEADERS = b"access-control-request-headers"
@@ -405,6 +408,12 @@ class App:
         self.clock.tick()
         for client in list(self.clients):
             client.check(now)
+        held = sum([client.reading for client in self.clients])
+        if held > MAX_READING:
+            for client in sorted(self.clients, key=attrgetter("body_since")):
+                if client.reading and held > MAX_READING:
+                    held -= client.reading
+                    client.refuse_connection(_TOO_MUCH)
 
 
 def allowed(model: str, tenant: Tenant, key: Key | None) -> bool:
@@ -454,6 +463,7 @@ def _preflight(request: Request) -> bool:
     return request.method == b"OPTIONS" and bool(request.cors)
 
 
+_TOO_MUCH = Refusal(503, "overloaded", "Too many large bodies are on their way. Send it again.", 1)
 _NO_KEY = Refusal(401, "invalid_api_key", "No valid API key. Send `Authorization: Bearer KEY`.")
 
 

@@ -32,12 +32,17 @@ HEAD_S = 10.0
 """From a request's first byte to the end of its head."""
 BODY_S = 30.0
 """Between two reads of a body."""
+BODY_RATE = 8 * 1024
+"""Bytes per second that a body must come at, but for its first BODY_S: it is held until it is whole."""
 IDLE_S = 75.0
 LINGER_S = 1.0
 """A draining gateway closes a connection that is idle for so long: a client that is between two requests, or has just
 connected, sends its next one here and is told to close."""
 SEND_S = 60.0
 """A client that takes no byte of what waits for it for so long is cut off: it holds a place at a replica."""
+REFUSED_S = 10.0
+"""A refused body is read on, and dropped, for so long."""
+_LINGERS = frozenset({401, 413})
 MESSAGES = b"/v1/messages"
 
 
@@ -62,6 +67,7 @@ class Client:
         "_refusing",
         "_unsent",
         "_upgrading",
+        "body_since",
         "exchange",
         "full",
         "handler",
@@ -87,6 +93,8 @@ class Client:
         self.taken_at = self.since
         """When the client was last seen taking bytes, or to have taken all; looked at by the sweep."""
         self._unsent = 0
+        self.body_since = 0.0
+        """When the head of the request that is being read had come."""
         self._parser: Any = httptools.HttpRequestParser(self)
         self._parsing: Request | None = None
         self._busy: Request | None = None
@@ -222,6 +230,7 @@ class Client:
             return
         request, parser = self._parsing, self._parser
         self._in_head = False
+        self.body_since = self.loop.time()
         if request is None or self._refusing:
             return
         request.method = parser.get_method()
@@ -422,7 +431,14 @@ class Client:
                 close=True,
             )
             self.transport.write(top if request is not None and request.method == b"HEAD" else top + body)
-            self.transport.close()
+            self._parsing = None
+            if request is None or refusal.status not in _LINGERS:
+                self.transport.close()
+                return
+            # The body is still coming: a close would reset the connection, and the answer with it.
+            self.since = self.loop.time()
+            if self.transport.can_write_eof():
+                self.transport.write_eof()
         elif self._busy is not None:
             # Answers keep their order: the running one is finished first, then the connection ends.
             self._busy.keep = False
@@ -454,15 +470,24 @@ class Client:
         self._unsent = unsent
         if self._busy is not None:
             return
+        if self._refusing:
+            if now - self.since > (LINGER_S if self.handler.closing else REFUSED_S):
+                self.transport.abort()
+            return
         waited = now - self.since
         if self._in_head:
             if waited > HEAD_S:
                 self.refuse_connection(Refusal(408, "slow_head", "The request's head took too long."))
         elif self._parsing is not None:
-            if waited > BODY_S:
+            if waited > BODY_S or now - self.body_since > BODY_S + self._parsing.size / BODY_RATE:
                 self.refuse_connection(Refusal(408, "slow_body", "The request's body took too long."))
         elif waited > (LINGER_S if self.handler.closing else IDLE_S) and not _unread(self.transport):
             self.transport.close()
+
+    @property
+    def reading(self) -> int:
+        """Bytes of a body that is not whole yet."""
+        return self._parsing.size if self._parsing is not None else 0
 
     def _too_large(self) -> Refusal:
         limit = self.handler.max_body

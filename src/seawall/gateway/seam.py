@@ -50,12 +50,13 @@ def policy_of(fleet: Fleet) -> Policy:
         max_resumes=spec.gateway.retries,
         reasoning=any(a.startswith("--reasoning-parser") for a in spec.engine.extra_args),
         max_model_len=spec.traffic.max_context,
-        default_tokens=default_tokens(spec.engine.extra_args),
+        most_tokens=most_tokens(spec.engine.extra_args),
     )
 
 
-def default_tokens(flags: Sequence[str]) -> int | None:
-    """`max_new_tokens` of `--override-generation-config JSON` among an engine's flags, if it is there."""
+def most_tokens(flags: Sequence[str]) -> int | None:
+    """`max_new_tokens` of `--override-generation-config JSON` among an engine's flags: vLLM bounds every answer by it,
+    whatever the request asks for. None: it is not there."""
     name = "--override-generation-config"
     for flag, after in zip(flags, [*flags[1:], ""], strict=False):
         if flag == name or flag.startswith(name + "="):

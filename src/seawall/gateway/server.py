@@ -11,6 +11,7 @@ import contextlib
 import ctypes
 import gc
 import logging
+import resource
 import signal
 import socket
 import ssl
@@ -408,6 +409,10 @@ def run(settings: Settings, ready: Callable[[str, str], None]) -> int:
     """Runs one gateway process to its end, on uvloop. Returns the exit code."""
     import uvloop
 
+    # A stream takes two descriptors, and a shell's soft limit is mostly 1,024.
+    most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    with contextlib.suppress(OSError, ValueError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         return runner.run(_serve(settings, ready))
 

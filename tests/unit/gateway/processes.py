@@ -36,9 +36,14 @@ class Process:
 
 @contextlib.asynccontextmanager
 async def gateway_process(
-    spec: Path, discovery: str, *args: str, listen: str = "127.0.0.1:0"
+    spec: Path, discovery: str, *args: str, listen: str = "127.0.0.1:0", shell: str = ":"
 ) -> AsyncIterator[Process]:
+    """`shell`: what a shell does before it becomes the gateway."""
     argv = [
+        "sh",
+        "-c",
+        f'{shell}; exec "$@"',
+        "sh",
         sys.executable,
         "-m",
         "seawall",

@@ -14,7 +14,7 @@ from tests.unit.gateway.scripted import ASK, JSON_ANSWER, Bench, Pipe, post, wit
 from seawall.decide.route.resume import Policy
 from seawall.decide.route.resume.ways import KNOWN
 from seawall.gateway.app import STREAMS
-from seawall.gateway.client_side import SEND_S
+from seawall.gateway.client_side import BODY_S, REFUSED_S, SEND_S
 from seawall.gateway.keyring import KeyRing
 from seawall.gateway.metrics import exposition
 from seawall.gateway.peek import Body, peek, tokens_of
@@ -302,5 +302,54 @@ def test_a_client_that_leaves_ends_its_request_at_the_replica_at_once() -> None:
         assert not b.up_pipe.closed
         b.client.connection_lost(ConnectionResetError())
         assert b.up_pipe.closed and b.fleet.stats.cancelled == 1, "in the same turn of the loop"
+
+    with_bench(script)
+
+
+def test_a_body_that_trickles_in_is_refused_though_it_never_stops() -> None:
+    def script(b: Bench) -> None:
+        b.client.data_received(post(ASK)[: -len(ASK)])
+        began = b.client.body_since
+        for second, n in ((10, 1), (25, 2), (29, 3)):
+            b.client.data_received(ASK[n : n + 1])
+            b.client.since = began + second
+            b.client.check(began + second)
+            assert not b.pipe.closed
+        b.client.check(began + BODY_S + 1)
+        assert b.pipe.closed and b.pipe.out.startswith(b"HTTP/1.1 408")
+
+    with_bench(script)
+
+
+def test_bodies_on_their_way_are_bounded_together_and_the_slowest_go_first() -> None:
+    def script(b: Bench) -> None:
+        b.app.max_body = 2**28
+        open_, part = [], bytes(2**26)
+        for n in range(5):
+            client, pipe = b.connect()
+            client.data_received(
+                b"POST /v1/completions HTTP/1.1\r\nHost: g\r\nContent-Length: %d\r\n\r\n" % 2**27
+            )
+            client.data_received(part)
+            client.body_since += n
+            open_.append(pipe)
+        b.app.sweep_clients(b.app.loop.time())
+        assert [pipe.closed for pipe in open_] == [True, False, False, False, False]
+        assert open_[0].out.startswith(b"HTTP/1.1 503") and b'"overloaded"' in open_[0].out
+
+    with_bench(script)
+
+
+def test_a_body_that_was_refused_is_read_to_its_end_so_that_the_answer_arrives() -> None:
+    def script(b: Bench) -> None:
+        head = b"POST /v1/completions HTTP/1.1\r\nHost: g\r\nContent-Length: 1000000\r\n\r\n"
+        b.client.data_received(head + b"x" * 1000)
+        answer = bytes(b.pipe.out)
+        assert answer.startswith(b"HTTP/1.1 413") and b"connection: close" in answer and not b.pipe.closed
+        b.client.data_received(b"x" * 1000 + post(ASK))
+        b.client.check(b.client.since + 5)
+        assert bytes(b.pipe.out) == answer and not b.up_pipe.out and not b.pipe.closed
+        b.client.check(b.client.since + REFUSED_S + 1)
+        assert b.pipe.closed
 
     with_bench(script)

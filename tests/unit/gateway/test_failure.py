@@ -33,18 +33,13 @@ def test_an_aborted_message_is_no_answer() -> None:
     assert judge(200, b'{"id":"resp_1","instructions":"' + b"x" * 200 + b'",' + response[1:]) is Verdict.PASS
 
 
-def test_the_engines_default_for_max_tokens_is_read_from_its_flags() -> None:
-    from seawall.gateway.seam import default_tokens
+def test_the_engines_bound_on_answers_is_read_from_its_flags() -> None:
+    from seawall.gateway.seam import most_tokens
 
     name = "--override-generation-config"
-    assert default_tokens(["--x", name, '{"max_new_tokens": 64}']) == 64
-    assert default_tokens([name + '={"max_new_tokens":32,"top_p":0.5}']) == 32
-    assert (
-        default_tokens(["--max-model-len", "5"])
-        is default_tokens([name])
-        is default_tokens([name, "{"])
-        is None
-    )
+    assert most_tokens(["--x", name, '{"max_new_tokens": 64}']) == 64
+    assert most_tokens([name + '={"max_new_tokens":32,"top_p":0.5}']) == 32
+    assert most_tokens(["--max-model-len", "5"]) is most_tokens([name]) is most_tokens([name, "{"]) is None
 
 
 @pytest.mark.parametrize("fault", ["bare_done", "error_event", "reset"])

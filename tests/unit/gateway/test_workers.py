@@ -126,3 +126,16 @@ async def test_a_gateway_is_replaced_under_load_and_nobody_notices(
             assert set(done) == {200}
             fleet = (await new.state())["fleets"]["m"]
             assert fleet["finished_total"] > 0 and fleet["failed_total"] == fleet["pending"] == 0
+
+
+async def test_a_shells_low_limit_of_descriptors_does_not_bound_the_clients(
+    engine: Any, spec: str, tmp_path: Path
+) -> None:
+    (tmp_path / "fleet.yaml").write_text(spec)
+    at = gateway_process(tmp_path / "fleet.yaml", f"static:{engine.url}", shell="ulimit -Sn 64")
+    async with at as gateway, asyncio.TaskGroup() as group:
+        opened = [group.create_task(asyncio.open_connection("127.0.0.1", gateway.port)) for _ in range(100)]
+        for reader, writer in [await one for one in opened]:
+            writer.write(b"GET /health HTTP/1.1\r\nHost: g\r\nConnection: close\r\n\r\n")
+            assert (await asyncio.wait_for(reader.read(), 10)).startswith(b"HTTP/1.1 200")
+            writer.close()

@@ -74,6 +74,8 @@ class Server:
     """Non-zero: other numerics; its greedy tokens differ from the third on."""
     reasoning: bool = False
     max_model_len: int = 400
+    most_tokens: int | None = None
+    """max_new_tokens of --override-generation-config: bounds every answer."""
 
 
 class _Stream:
@@ -204,7 +206,7 @@ def serve(path: str, raw: bytes, server: Server | None = None) -> list[bytes]:
     room = server.max_model_len - max(map(len, prompts))
     if (limit is not None and limit < 1) or room < 1:
         raise Refused(f"max_tokens={limit}, room {room}")
-    limit = room if limit is None else min(limit, room)
+    limit = min(bound for bound in (limit, room, server.most_tokens) if bound is not None)
     return list(_Writer(path, body, server, prompts, limit).events())
 
 

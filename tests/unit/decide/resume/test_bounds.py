@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from random import Random
 
+import pytest
+
 from seawall.decide.route.resume import Finish, Policy, Retry, StreamSession
 
 from .client import CHAT, cut_at, run, view
@@ -21,9 +23,13 @@ def test_without_max_tokens_the_models_length_is_the_limit() -> None:
             assert run(CHAT, body, cut_at(cut), policy, servers).view.same_answer(want.view)
 
 
-def test_the_engines_own_default_for_max_tokens_is_not_granted_anew() -> None:
-    body = MESSAGES | GREEDY | {"ignore_eos": True}
-    got = run(CHAT, body, cut_at(5), Policy(default_tokens=12, max_model_len=30))
+@pytest.mark.parametrize("asked", [{}, {"max_tokens": 20}])
+def test_the_engines_own_bound_is_not_granted_anew(asked: dict[str, int]) -> None:
+    """vLLM bounds by it what asks for more, too."""
+    body = MESSAGES | GREEDY | {"ignore_eos": True} | asked
+    servers = [Server("a", most_tokens=12), Server("b", most_tokens=12)]
+    got = run(CHAT, body, cut_at(5), Policy(most_tokens=12, max_model_len=30), servers)
+    assert got.view.same_answer(run(CHAT, body, servers=servers).view)
     assert len(got.retries) == 1
     asked = json.loads(got.retries[0].body)
     assert asked["max_tokens"] == 12 - (len(asked["prompt"]) - got.session.usage.prompt_tokens)  # type: ignore[union-attr]

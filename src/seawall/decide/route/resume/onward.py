@@ -79,8 +79,7 @@ class Onward:
     @property
     def limit(self) -> int | None:
         """Tokens that may be generated in all; None: up to the model's length, which we do not know."""
-        asked = self.stream.ask.max_tokens
-        bounds = [self.stream.policy.default_tokens if asked is None else asked]
+        bounds = [self.stream.ask.max_tokens, self.stream.policy.most_tokens]
         length = self.stream.policy.max_model_len
         if length is not None and self.prompt_raw:
             bounds.append(max(0, length - self.prompt_tokens))

@@ -29,8 +29,8 @@ class Policy:
     """Ask for token counts even where the client did not (they are hidden again)."""
     max_model_len: int | None = None
     """Tokens of prompt and answer together, where known: the length limit of requests without max_tokens."""
-    default_tokens: int | None = None
-    """The engine's bound on requests without max_tokens, where one is set (generation config's max_new_tokens)."""
+    most_tokens: int | None = None
+    """The engine's own bound on every answer, where one is set (max_new_tokens of `--override-generation-config`)."""
     decoder: Decoder | None = None
     """With it, every token boundary is known exactly; without it, only single-token chunks are certain."""
 
