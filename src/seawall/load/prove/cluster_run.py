@@ -6,27 +6,20 @@ round by batch size) are found there, and their tokens are then not held against
 
 from __future__ import annotations
 
-import asyncio
-import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import cast
 
 from seawall.drivers.kube import POD
 from seawall.load.client import Patience
 from seawall.load.prove.cases import ask_reference, requests
 from seawall.load.prove.cluster import ClusterFleet, ClusterStage
-from seawall.load.prove.run import Pace, Proof, Result, play
+from seawall.load.prove.run import CONTROL, Pace, Proof, Result, forgiven, play
 from seawall.load.prove.scenarios import Scenario
 from seawall.load.prove.stage import Stage
 from seawall.load.prove.verdict import Expectation, Verdict
 
 TOKENS = (64, 128, 192, 96)
 PACE = Pace(settle_s=3.0, after_s=3.0, patience=Patience(first_s=90, stall_s=60, total_s=600), end_s=400.0)
-
-
-async def _nothing(stage: Stage) -> None:
-    stage.mark("nothing happens")
-    await asyncio.sleep(2.0)
 
 
 async def _evict(stage: Stage) -> None:
@@ -82,7 +75,6 @@ async def _gateway(stage: Stage) -> None:
 
 
 _STALL = Expectation(worst_stall_s=60.0)
-CONTROL = Scenario(name="control", title="control: nothing happens", play=_nothing)
 CLUSTER: dict[str, Scenario] = {
     s.name: s
     for s in (
@@ -117,24 +109,10 @@ async def prove_cluster(
         if scenario is CONTROL:
             exact = not verdict.wrong_tokens
         if not exact:
-            verdict = _forgive(verdict)
+            verdict = forgiven(verdict)
         result.verdicts.append(verdict)
         result.records[scenario.name] = records
         done(verdict)
         if scenario is CONTROL and not verdict.kept:
             say("the control failed: nothing was disturbed")
             return
-
-
-def _forgive(verdict: Verdict) -> Verdict:
-    """Tokens that differ without any event prove nothing about one."""
-    broken = tuple(b for b in verdict.broken if "wrong tokens" not in b)
-    note = f"{verdict.wrong_tokens} tokens differ, as they do without any event: not counted"
-    return dataclasses.replace(
-        verdict, wrong_tokens=0, broken=broken, kept=not broken, notes=(note, *verdict.notes)
-    )
-
-
-def chosen(names: Sequence[str]) -> list[Scenario]:
-    """By name; all without names. KeyError for one that is not known."""
-    return [CLUSTER[n] for n in names] or list(CLUSTER.values())

@@ -73,7 +73,7 @@ class Pressure:
                 outcome=record.outcome,
                 patience=self.patience,
                 read_rate=2000.0 if behaviour == "slow-reader" else None,
-                stop_after=rng.randint(2, 30) if behaviour == "leaver" else None,
+                stop_after=rng.randint(2, 15) if behaviour == "leaver" else None,
             )
             self.open -= 1
             if record.outcome.ok:

@@ -30,6 +30,8 @@ class Scenario:
     name: str
     title: str
     play: Play
+    takes_s: float = 12.0
+    """About, with its last streams. Of several at once the long ones begin first."""
     replicas: int = 3
     most: int | None = None
     """scaling.max; None: as many as `replicas`."""
@@ -74,8 +76,6 @@ async def scale(stage: Stage) -> None:
 
 
 async def kill(stage: Stage) -> None:
-    if stage.slow:
-        await stage.until_ready(2, 900.0)
     count = len(await stage.ready())
     for _ in range(count - 1):
         victim = await stage.victim()
@@ -109,15 +109,15 @@ async def hung(stage: Stage) -> None:
     stopped = await stage.victim()
     stage.mark(f"SIGSTOP {stopped.name}")
     stage.signal(stopped.pid, signal.SIGSTOP)
-    await asyncio.sleep(26.0 if stage.slow else 6.0)
+    await asyncio.sleep(stage.stall_s + 4.0)
     if stage.slow:
         stage.signal(stopped.pid, signal.SIGCONT)
         stage.mark("and goes on")
         return
     victim = await stage.victim(but=stopped.name)
     stage.mark(f"{victim.name} hangs while /health says 200")
-    await stage.fault(victim, kind="hang", seconds=6.0)
-    await asyncio.sleep(6.5)
+    await stage.fault(victim, kind="hang", seconds=stage.stall_s + 3.0)
+    await asyncio.sleep(stage.stall_s + 3.5)
     stage.signal(stopped.pid, signal.SIGCONT)
 
 
@@ -311,7 +311,7 @@ SCENARIOS: dict[str, Scenario] = {
     for s in (
         Scenario(
             name="rolling-update", title="rolling update of all replicas", play=rolling_update, sim_only=False,
-            mechanisms=("drain",),
+            takes_s=20.0, mechanisms=("drain",),
         ),
         Scenario(name="scale", title="scale 1 -> 4 -> 1", play=scale, replicas=1, most=4, sim_only=False,
                  mechanisms=("drain",)),
@@ -319,28 +319,28 @@ SCENARIOS: dict[str, Scenario] = {
                  mechanisms=("resume",)),
         Scenario(name="spot-notice", title="a notice shorter than the streams", play=spot_notice,
                  expectation=_STALL, sim_only=False, mechanisms=("resume",)),
-        Scenario(name="hung", title="hung engine, /health 200", play=hung, expectation=_STALL,
+        Scenario(name="hung", title="hung engine, /health 200", play=hung, expectation=_STALL, takes_s=18.0,
                  sim_only=False, mechanisms=("stall-watch",)),
         Scenario(name="lying-health", title="/health 200, requests fail", play=lying_health,
                  mechanisms=("retry", "token-proof")),
         Scenario(name="refused", title="connections refused", play=refused, mechanisms=("retry",)),
-        Scenario(name="reset", title="streams reset, cut, aborted", play=reset, expectation=_STALL,
+        Scenario(name="reset", title="streams reset, cut, aborted", play=reset, expectation=_STALL, takes_s=18.0,
                  mechanisms=("resume",)),
         Scenario(name="black-hole", title="connections black-holed", play=black_hole,
                  expectation=Expectation(worst_stall_s=7.0), mechanisms=("stall-watch",)),
         Scenario(
             name="overload", title="5x overload",
-            play=overload, load=2.4, real_load=5.0, replicas=1, settings=_OVERLOAD_SETTINGS,
+            play=overload, load=2.4, real_load=5.0, replicas=1, settings=_OVERLOAD_SETTINGS, takes_s=22.0,
             expectation=Expectation(may_reject=True, worst_ttft_s=25.0), sim_only=False, mechanisms=("admission",),
         ),
         Scenario(name="gateway-restart", title="rolling restart of the gateway", play=gateway_restart,
                  sim_only=False, mechanisms=("hand-over",)),
         Scenario(name="slow-readers", title="slow readers, clients that leave", play=slow_readers, slow_share=0.33,
-                 leaving_share=0.33, served_names=(LONG_NAME,), engine_args=("--sim-step", "0.04"),
+                 leaving_share=0.33, takes_s=19.0, served_names=(LONG_NAME,), engine_args=("--sim-step", "0.04"),
                  mechanisms=("back-pressure",)),
         Scenario(name="slow-weights", title="slow weights volume", play=slow_weights, replicas=1, most=3,
                  engine_args=("--sim-load", "6"), mechanisms=("start-proof",)),
-        Scenario(name="scaler-blind", title="scaler blind", play=scaler_blind, replicas=1, most=3,
+        Scenario(name="scaler-blind", title="scaler blind", play=scaler_blind, replicas=1, most=3, takes_s=29.0,
                  settings={"scaling.target": 6, "scaling.downWindow": "0s"}, mechanisms=("scaler-hold",)),
         Scenario(name="clock-jump", title="clock jump of the supervisor", play=clock_jump, sim_only=False,
                  mechanisms=("steady-clock",)),

@@ -59,6 +59,8 @@ class Stage:
     """Real engines: a replica takes minutes to come back, and nobody waits for it."""
     queue_bound: int = QUEUE_BOUND
     """The gateway's, where overload is a scenario."""
+    stall_s: float = 2.0
+    """How long the gateway bears silence."""
     started_s: float = field(default_factory=time.monotonic)
     marks: list[Mark] = field(default_factory=list)
     broken: list[str] = field(default_factory=list)

@@ -23,6 +23,8 @@ from seawall.load.prove.stage import Seen
 
 STOP_S = {"sim": 40.0, "vllm": 150.0}
 """Engine -> seconds: longer than the drain of its proof."""
+HOPELESS = 3
+"""Failed starts in a row."""
 CLOCK = "clock"
 """In the state directory: by how many seconds the supervisor's time of day is wrong."""
 KEEP = "Its logs stay with --keep-logs DIR."
@@ -85,6 +87,9 @@ class UpFleet:
                 words = self.last_words()
                 raise EngineError(f"seawall up ended with {self.process.returncode}: {words}", KEEP)
             ready = [r for r in await self.replicas() if r.ready]
+            for row in self._state.get("replicas", []):
+                if row["failures"] >= HOPELESS:
+                    raise EngineError(f"{row['name']} does not start: {row['reason']}", KEEP)
             if len(ready) >= replicas and self._state.get("gateway", {}).get("phase") == "ready":
                 return
             await asyncio.sleep(0.1)
