@@ -1,6 +1,7 @@
 """A cluster small enough for a test: the API double, one "node" whose Pods are processes, two Deployments that roll.
 
-An eviction or a delete really ends the process behind the Pod: SIGTERM after the preStop's pause, SIGKILL with grace 0.
+An eviction or a delete really ends the process behind the Pod, as a kubelet does: SIGTERM after the preStop pause,
+SIGKILL after the grace period (2 s at least). A Pod deleted with grace 0 is forgotten, and runs on for a grace period.
 The gateway is the real one, finding its replicas in the API.
 """
 
@@ -21,6 +22,7 @@ from seawall.testing.kube_api import KubeApi
 
 NS = "llm"
 PRE_STOP_S = 0.4
+GRACE_S = 60
 
 
 @dataclass
@@ -97,7 +99,7 @@ class SmallCluster:
         pod, port, admin = f"{name}-{self.made}", free_port(), free_port()
         self.made += 1
         if name == "sim":
-            argv = ["engine", "sim", "--model-name", "sim", "--port", str(port), "--sim-step", "0.01",
+            argv = ["engine", "sim", "--model-name", "sim", "--port", str(port), "--sim-step", "0.03",
                     "--max-num-seqs", "64", "--shutdown-timeout", "20", "--sim-seed", "1"]  # fmt: skip
             labels = {"seawall.dev/fleet": "sim", "seawall.dev/role": "engine"}
         else:
@@ -122,7 +124,7 @@ class SmallCluster:
             "labels": labels,
             "annotations": {"seawall.dev/port": str(port)},
         }
-        spec = {"nodeName": "node-0", "terminationGracePeriodSeconds": 60}
+        spec = {"nodeName": "node-0", "terminationGracePeriodSeconds": GRACE_S}
         status = {"phase": "Running", "podIP": "127.0.0.1", "conditions": []}
         self.api.put({"apiVersion": "v1", "kind": "Pod", "metadata": meta, "spec": spec, "status": status})
 
@@ -134,12 +136,11 @@ class SmallCluster:
                 del self.pods[name]
                 if obj is not None:
                     self.api.delete("v1/pods", NS, name, at_once=True)
-            elif obj is None:
-                pod.process.kill()
-            elif obj["metadata"].get("deletionTimestamp"):
+            elif obj is None or obj["metadata"].get("deletionTimestamp"):
                 if not pod.ending:
                     pod.ending = True
-                    self._run(self._terminate(pod))
+                    grace_s = obj["metadata"]["deletionGracePeriodSeconds"] if obj else GRACE_S
+                    self._run(self._terminate(pod, grace_s))
             else:
                 await self._look(name, pod, obj)
 
@@ -155,7 +156,11 @@ class SmallCluster:
                 obj["status"]["conditions"] = [{"type": "Ready", "status": "True"}]
                 self.api.put(obj)
 
-    async def _terminate(self, pod: Running) -> None:
+    async def _terminate(self, pod: Running, grace_s: float) -> None:
         await asyncio.sleep(PRE_STOP_S)
         with contextlib.suppress(ProcessLookupError):
             pod.process.send_signal(signal.SIGTERM)
+            try:
+                await asyncio.wait_for(pod.process.wait(), max(grace_s, 2.0))
+            except TimeoutError:
+                pod.process.kill()

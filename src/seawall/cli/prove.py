@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from seawall.load.prove.run import Proof, Result
     from seawall.load.prove.verdict import Verdict
 
+SHORTEST_CONTEXT = 2048
+"""Tokens, where the Fleet does not say: models that people serve take more."""
 PATH = click.Path(dir_okay=False, path_type=Path)
 
 
@@ -201,7 +203,8 @@ def _on_cluster(
                 if not click.confirm("  Go on?", err=True):
                     raise InputError("nothing was touched.")
             place = ClusterFleet(kube, target, o["url"])
-            await prove_cluster(proof, place, fleet.served_names[0], o["wait"], result, say, done)
+            longest = fleet.spec.traffic.max_context or SHORTEST_CONTEXT
+            await prove_cluster(proof, place, fleet.served_names[0], o["wait"], longest, result, say, done)
 
     return work()
 

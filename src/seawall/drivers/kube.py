@@ -246,7 +246,8 @@ class Kube:
         return done
 
     async def delete(self, kind: Kind, namespace: str | None, name: str, grace_s: int | None = None) -> bool:
-        """False when it was not there. `grace_s` 0 kills a Pod; None: its own grace period."""
+        """False when it was not there. `grace_s` 1 kills a Pod soon; 0 forgets it at once while it runs on for its own
+        grace period; None: its own grace period."""
         params = {"propagationPolicy": "Background"}
         if grace_s is not None:
             params["gracePeriodSeconds"] = str(grace_s)

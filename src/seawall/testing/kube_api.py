@@ -335,7 +335,9 @@ class KubeApi:
             updated(old, new, manager)
         return new if dry else self._write(store, new, manager)
 
-    def delete(self, store: str, namespace: str, name: str, at_once: bool = False) -> Object:
+    def delete(
+        self, store: str, namespace: str, name: str, at_once: bool = False, grace_s: int | None = None
+    ) -> Object:
         """A Pod on a node is only marked: its kubelet deletes it with a grace period of 0 when it has ended."""
         with self.changed:
             obj = self.get(store, namespace, name)
@@ -345,6 +347,9 @@ class KubeApi:
                 obj["metadata"].setdefault(
                     "deletionTimestamp", time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
                 )
+                if runs:
+                    own = int(spec["terminationGracePeriodSeconds"])
+                    obj["metadata"]["deletionGracePeriodSeconds"] = own if grace_s is None else grace_s
                 return self._write(store, obj, "")
             self._drop(store, (namespace, name))
             return {"kind": "Status", "apiVersion": "v1", "status": "Success"}

@@ -177,8 +177,10 @@ class Handler(BaseHTTPRequestHandler):
         if self.command == "PUT":
             return self._send(200, api.replace(store, namespace, name, body, manager))
         if self.command == "DELETE":
-            at_once = query.get("gracePeriodSeconds") == "0"
-            return self._send(200, api.delete(store, namespace, name, at_once))
+            grace = query.get("gracePeriodSeconds")
+            return self._send(
+                200, api.delete(store, namespace, name, grace == "0", int(grace) if grace else None)
+            )
         if "apply-patch" in self.headers.get("content-type", ""):
             force = query.get("force") == "true"
             return self._send(200, api.apply(store, namespace, name, body, manager, force, dry))

@@ -20,6 +20,8 @@ FLEET_LABEL, ROLE_LABEL = "seawall.dev/fleet", "seawall.dev/role"
 GATEWAYS = "app.kubernetes.io/name=seawall-gateway"
 RESTARTED = "kubectl.kubernetes.io/restartedAt"
 ADMIN_PORT = 9090
+BUDGET_S = 120.0
+"""Patience with a disruption budget, which may wait for another Pod to be ready."""
 NEEDS: tuple[tuple[str, Kind, str | None], ...] = (
     ("list", POD, None), ("list", DEPLOYMENT, None), ("create", POD, "eviction"), ("delete", POD, None),
     ("patch", DEPLOYMENT, None), ("patch", DEPLOYMENT, "scale"), ("get", POD, "proxy"),
@@ -32,11 +34,17 @@ class Target:
 
     fleet: str
     namespace: str
-    engine: str
-    """Name of the fleet's Deployment."""
+    engines: tuple[str, ...]
+    """The fleet's Deployments: one, or a spot fleet's floor and spot (decision 51)."""
     gateway: str
     """Name of the gateway's Deployment."""
     replicas: int
+    """Of all of them together."""
+
+    @property
+    def scaled(self) -> str:
+        """The Deployment whose number of replicas may change."""
+        return next((e for e in self.engines if e == f"{self.fleet}-spot"), self.engines[0])
 
 
 async def find(kube: Kube, fleet: str, namespace: str) -> Target:
@@ -61,13 +69,19 @@ async def find(kube: Kube, fleet: str, namespace: str) -> Target:
         )
     gateways = await _names(kube, namespace, GATEWAYS)
     own = [g for g in gateways if g in (f"{fleet}-gateway",) or len(gateways) == 1]
-    if not own or len(engines) > 1:
+    spot = {f"{fleet}-floor", f"{fleet}-spot"}
+    if not own or (len(engines) > 1 and set(engines) != spot):
         found = ", ".join((*engines, *gateways))
         raise InputError(
             f"which objects serve {fleet} is not clear: {found}.", "A canary runs? Finish it first."
         )
-    engine = next(iter(engines))
-    return Target(fleet=fleet, namespace=namespace, engine=engine, gateway=own[0], replicas=engines[engine])
+    return Target(
+        fleet=fleet,
+        namespace=namespace,
+        engines=tuple(sorted(engines)),
+        gateway=own[0],
+        replicas=sum(engines.values()),
+    )
 
 
 async def _names(kube: Kube, namespace: str, labels: str) -> dict[str, int]:
@@ -107,6 +121,14 @@ class ClusterFleet:
         labels = f"{FLEET_LABEL}={t.fleet},{ROLE_LABEL}=engine"
         return list((await self.kube.list(Select(POD, t.namespace, labels=labels), _pod)).values())
 
+    async def wanted(self) -> dict[str, int]:
+        """Deployment -> replicas that its spec asks for now."""
+        t = self.target
+        found = await _names(
+            self.kube, t.namespace, f"{FLEET_LABEL}={t.fleet},app.kubernetes.io/component=engine"
+        )
+        return {name: count for name, count in found.items() if name in t.engines}
+
     async def gateways(self) -> list[str]:
         """Names of the gateway's Pods."""
         select = Select(
@@ -128,12 +150,13 @@ class ClusterFleet:
         t = self.target
         async with asyncio.timeout(timeout_s):
             if request["do"] == "scale":
-                body: Object = {"spec": {"replicas": request["replicas"]}}
-                await self.kube.patch(DEPLOYMENT, t.namespace, t.engine, body, "scale")
-            else:
-                name = t.engine if request["do"] == "restart" else t.gateway
-                at = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-                note = {"metadata": {"annotations": {RESTARTED: at}}}
+                others = sum(n for name, n in (await self.wanted()).items() if name != t.scaled)
+                body: Object = {"spec": {"replicas": request["replicas"] - others}}
+                await self.kube.patch(DEPLOYMENT, t.namespace, t.scaled, body, "scale")
+                return {}
+            at = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+            note = {"metadata": {"annotations": {RESTARTED: at}}}
+            for name in t.engines if request["do"] == "restart" else (t.gateway,):
                 await self.kube.patch(DEPLOYMENT, t.namespace, name, {"spec": {"template": note}})
         return {}
 
@@ -162,13 +185,25 @@ class ClusterStage(Stage):
 
     async def evict(self, name: str) -> bool:
         """Through the eviction API, as a drained node does; patient with a disruption budget."""
-        end = time.monotonic() + 60.0
+        patience_s = min(self.wait_s, BUDGET_S)
+        end = time.monotonic() + patience_s
         while time.monotonic() < end:
             if await self.fleet.kube.evict(self.fleet.target.namespace, name):
                 return True
             await asyncio.sleep(1.0)
-        self.notes.append(f"the disruption budget forbade the eviction of {name} for a minute")
+        self.fail(f"nothing was evicted: the disruption budget forbade {name} for {patience_s:.0f} s")
         return False
+
+    async def settled(self, count: int) -> None:
+        """Waits for so many ready replicas, unless somebody else (a scaler) asks for another number meanwhile."""
+
+        async def holds() -> bool:
+            wanted = sum((await self.fleet.wanted()).values())
+            if wanted != count:
+                self.notes.append(f"somebody else, a scaler perhaps, asks for {wanted} replicas, not {count}")
+            return wanted != count or len(await self.ready()) == count
+
+        await self.until(f"{count} ready replicas", holds, self.wait_s)
 
     async def replaced(self, gone: Sequence[str]) -> None:
         """Waits until as many replicas as before are ready and none of `gone` is there."""
