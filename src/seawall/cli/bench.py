@@ -208,6 +208,9 @@ async def _bench(target: str, report: Path | None, as_json: bool, o: dict[str, A
     found = await _capacity(made, objective, o, live) if o["find_capacity"] else None
     if found is not None:
         facts["capacity"] = f"{found.rate:.2f} requests/s"
+        facts["tried"] = ", ".join(
+            f"{p.rate:.2f}/s {'holds' if p.held else 'does not'}" for p in found.probes
+        )
         if document is not None:
             document |= {"capacity_rps": found.rate, "objective": facts["objective"]}
     if document is not None:
@@ -299,6 +302,7 @@ async def _once(target: Target, o: dict[str, Any], live: Live) -> Run:
     if o["trace"]:
         with o["trace"].open(errors="replace") as lines:
             trace = read_trace(lines, o["trace"].name)
+        click.echo(f"  {trace.source}: {len(trace):,} requests over {trace.duration_s:.0f} s", err=True)
         arrivals, drawn = trace.arrival.tolist(), (trace.prompt.tolist(), trace.output.tolist())
     else:
         phases = parse_rate(o["rate"] or f"2/s for {o['duration'] or '15s'}")

@@ -34,7 +34,9 @@ def page(result: Result, title: str) -> str:
     parts = [
         head,
         _table(result.verdicts),
-        f"<p class=note>Shortened for the proof: {html.escape(shortened)}.</p>",
+        f"<p class=note>Changed for the proof: {html.escape(shortened)}.</p>",
+        "<p class=note>Each bar is a stream in its client's lane. Green: whole and right; amber within it: silence of "
+        f"more than {STALL_S} s; violet: wrong tokens; light grey: 429; grey: the client left; red: lost.</p>",
     ]
     parts += [_scenario(v, result.records.get(v.name, [])) for v in result.verdicts]
     return (
