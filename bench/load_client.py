@@ -15,7 +15,6 @@ import asyncio
 import json
 import os
 import resource
-import statistics
 import subprocess
 import sys
 import time
@@ -37,23 +36,23 @@ Seen = tuple[int, dict[str, float]]
 
 
 async def ours(url: str, requests: int, concurrency: int) -> Seen:
-    from seawall.load.client import Client
+    from seawall.load.client import Client, Outcome
+    from seawall.load.measure import summarise
 
-    client, left, tokens = Client(url), iter(range(requests)), 0
-    first: list[float] = []
-    each: list[float] = []
+    client, left = Client(url), iter(range(requests))
+    outcomes: list[Outcome] = []
 
     async def lane() -> None:
-        nonlocal tokens
         for i in left:
             outcome = await client.request("/v1/chat/completions", body(i))
             assert outcome.ok, outcome
-            tokens += outcome.tokens
-            first.append((outcome.ttft_s or 0) * 1000)
-            each.append((outcome.tpot_s or 0) * 1000)
+            outcomes.append(outcome)
 
+    start = time.monotonic()
     await asyncio.gather(*(lane() for _ in range(concurrency)))
-    return tokens, {"ttft_ms": statistics.median(first), "tpot_ms": statistics.median(each)}
+    seen = summarise(outcomes, time.monotonic() - start)
+    spreads = {"ttft_ms": seen.ttft, "tpot_ms": seen.tpot, "itl_ms": seen.itl, "e2e_ms": seen.e2e}
+    return seen.output_tokens, {k: s.percentiles["p50"] * 1000 for k, s in spreads.items() if s}
 
 
 async def httpx_peer(url: str, requests: int, concurrency: int) -> Seen:
@@ -102,7 +101,8 @@ def tool_argv(tool: str, url: str, requests: int, concurrency: int, out: Path) -
                 "--endpoint", "/v1/chat/completions", "--model", "sim", "--tokenizer", str(weights[-1].parent),
                 "--dataset-name", "random", "--random-input-len", "16", "--random-output-len", str(TOKENS),
                 "--num-prompts", str(requests), "--max-concurrency", str(concurrency), "--ignore-eos",
-                "--disable-tqdm", "--save-result", "--result-dir", str(out.parent),
+                "--disable-tqdm", "--percentile-metrics", "ttft,tpot,itl,e2el",
+                "--save-result", "--result-dir", str(out.parent),
                 "--result-filename", out.name]  # fmt: skip
     program = folder / "bin" / tool
     if not program.exists():
@@ -121,11 +121,12 @@ def tool_argv(tool: str, url: str, requests: int, concurrency: int, out: Path) -
 
 
 def seen_by(tool: str, out: Path) -> dict[str, float]:
-    """Median TTFT and TPOT in ms as the tool's own report has them; {} when it left none."""
+    """Medians in ms as the tool's own report has them; {} when it left none."""
     try:
         report = json.loads(out.read_text())
         if tool == "vllm":
-            return {"ttft_ms": report["median_ttft_ms"], "tpot_ms": report["median_tpot_ms"]}
+            theirs = {"ttft_ms": "ttft", "tpot_ms": "tpot", "itl_ms": "itl", "e2e_ms": "e2el"}
+            return {k: report[f"median_{n}_ms"] for k, n in theirs.items()}
         metrics = report["benchmarks"][0]["metrics"]
         names = {"ttft_ms": "time_to_first_token_ms", "tpot_ms": "inter_token_latency_ms"}
         return {k: metrics[n]["successful"]["median"] for k, n in names.items()}
@@ -190,7 +191,7 @@ def main() -> None:
     print(f"{requests} streams of {TOKENS} tokens, {concurrency} at a time, one simulated server")
     print(
         f"{'client':<10}{'CPU ms/request':>16}{'CPU us/token':>14}{'one core ends at':>20}{'CPU, x ours':>13}"
-        f"{'TTFT ms':>10}{'TPOT ms (true: 20)':>20}"
+        f"{'TTFT ms':>10}{'TPOT ms (true: 20)':>20}{'ITL ms':>9}{'E2E ms':>9}"
     )
     for row in rows:
         if "failed" in row:
@@ -201,6 +202,7 @@ def main() -> None:
             f"{row['client']:<10}{row['cpu_ms_per_request']:>16.2f}{row['cpu_us_per_token']:>14.1f}"
             f"{row['bottleneck_at_rps']:>16.0f} r/s{ratio:>13.2f}"
             f"{row.get('ttft_ms', float('nan')):>10.1f}{row.get('tpot_ms', float('nan')):>20.2f}"
+            f"{row.get('itl_ms', float('nan')):>9.2f}{row.get('e2e_ms', float('nan')):>9.1f}"
         )
 
 
