@@ -12,6 +12,8 @@ from typing import Any
 import pytest
 from tests.e2e.small_cluster import NS, SmallCluster
 
+from seawall.drivers.kube import DEPLOYMENT, connect
+from seawall.load.prove.cluster import RESTARTED, ClusterFleet, ClusterStage, find
 from seawall.testing.kube_api import KubeApi
 
 FLEET = """
@@ -32,6 +34,16 @@ spec:
 def api() -> Iterator[KubeApi]:
     with KubeApi() as made:
         yield made
+
+
+def deployments(api: KubeApi, engines: dict[str, int], gateway: str) -> None:
+    for name, replicas in {**engines, gateway: 1}.items():
+        labels = {"seawall.dev/fleet": "sim", "app.kubernetes.io/component": "engine"}
+        labels = labels if name in engines else {"app.kubernetes.io/name": "seawall-gateway"}
+        meta = {"name": name, "namespace": NS, "labels": labels}
+        api.put(
+            {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": meta, "spec": {"replicas": replicas}}
+        )
 
 
 async def prove(spec: Path, kubeconfig: str, *flags: str) -> tuple[int, dict[str, Any], str]:
@@ -111,11 +123,40 @@ async def test_it_touches_nothing_when_it_should_not(
     assert not [r for r in api.requests if not r.startswith("GET") and "selfsubject" not in r]
 
 
+async def test_a_spot_fleet_is_restarted_whole_and_scaled_where_its_scaler_does(
+    api: KubeApi, tmp_path: Path
+) -> None:
+    def count(name: str) -> int:
+        return int(api.objects("apps/v1", "deployments")[NS, name]["spec"]["replicas"])
+
+    deployments(api, {"sim-floor": 2, "sim-spot": 1}, "sim-gateway")
+    async with connect("double", api.kubeconfig(tmp_path, NS)) as kube:
+        target = await find(kube, "sim", NS)
+        assert (target.engines, target.replicas) == (("sim-floor", "sim-spot"), 3)
+        stage = ClusterStage(ClusterFleet(kube, target, ""), 5.0)
+        await stage.order(do="scale", replicas=4)
+        assert (count("sim-floor"), count("sim-spot")) == (2, 2)
+        await stage.order(do="restart")
+        for name in target.engines:
+            template = api.objects("apps/v1", "deployments")[NS, name]["spec"]["template"]
+            assert RESTARTED in template["metadata"]["annotations"]
+        await kube.patch(DEPLOYMENT, NS, "sim-spot", {"spec": {"replicas": 7}}, "scale")
+        await stage.settled(4)
+        assert stage.notes == ["somebody else, a scaler perhaps, asks for 9 replicas, not 4"]
+        assert not stage.broken
+
+
+async def test_an_eviction_that_a_budget_forbids_is_no_proof(api: KubeApi, tmp_path: Path) -> None:
+    deployments(api, {"sim": 2}, "sim-gateway")
+    api.faults.refuse_evictions = True
+    async with connect("double", api.kubeconfig(tmp_path, NS)) as kube:
+        stage = ClusterStage(ClusterFleet(kube, await find(kube, "sim", NS), ""), 0.5)
+        assert not await stage.evict("sim-0")
+    assert "the disruption budget forbade sim-0" in stage.broken[0]
+
+
 async def test_it_asks_before_it_disturbs(api: KubeApi, tmp_path: Path) -> None:
-    for name, labels in (("sim", {"seawall.dev/fleet": "sim", "app.kubernetes.io/component": "engine"}),
-                         ("sim-gateway", {"app.kubernetes.io/name": "seawall-gateway"})):  # fmt: skip
-        meta = {"name": name, "namespace": NS, "labels": labels}
-        api.put({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": meta, "spec": {"replicas": 2}})
+    deployments(api, {"sim": 2}, "sim-gateway")
     code, _, said = await prove(
         fleet(tmp_path), api.kubeconfig(tmp_path, NS), "--context", "double", "--url", "http://127.0.0.1:9"
     )
