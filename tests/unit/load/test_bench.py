@@ -13,7 +13,7 @@ from tests.unit.load.test_measure import finished
 from seawall.errors import InputError
 from seawall.load.capacity import find_capacity, search, solve
 from seawall.load.client import Client
-from seawall.load.drive import Driver, Target
+from seawall.load.drive import Driver, Run, Target
 from seawall.load.measure import Objective, Summary, summarise
 from seawall.load.page import page
 from seawall.load.prompts import Conversations, Synthetic, read_conversations
@@ -115,6 +115,25 @@ async def test_a_server_too_slow_for_one_request_has_no_capacity(sim_engine: str
     found = await search(driver, lambda _, go: go(), Objective(tpot_s=0.0001), 1.0, said.append)
     assert (found.rate, found.probes) == (0.0, [])
     assert said == ["one request at a time misses the objective"]
+
+
+async def test_a_search_asks_nothing_twice_and_enough_to_tell() -> None:
+    asked: list[tuple[int, int]] = []
+
+    def driver(count: int, turn: int) -> Driver:
+        asked.append((count, turn))
+        return Driver(target("http://127.0.0.1:9"), iter(()))
+
+    async def ran(_: Driver, go: object) -> Run:
+        ttft = 0.1 if len(asked) < 5 else 9.0
+        return Run([finished(i, i, i + ttft, i + ttft + 1) for i in range(30)], 30.0, 0.1, 0)
+
+    found = await search(driver, ran, Objective(ttft_s=1.0), 2.0, lambda _: None)
+    turns = [turn for _, turn in asked]
+    assert len(set(turns)) == len(turns) > 4, "a prompt that was sent before is answered by the prefix cache"
+    assert min(count for count, turn in asked if turn > 1) == 25
+    assert found.rate == pytest.approx(2.0, rel=0.1), "30 of 30 in 30 s start the search at 1/s"
+    assert found.run.summary(Objective(ttft_s=1.0)).good == 30
 
 
 async def test_the_capacity_is_found_between_what_holds_and_what_does_not() -> None:

@@ -14,7 +14,7 @@ from seawall.load.prove import settings
 from seawall.load.prove.cases import Case, check
 from seawall.load.prove.mechanisms import MECHANISMS, off
 from seawall.load.prove.pressure import Record
-from seawall.load.prove.run import Result
+from seawall.load.prove.run import Result, forgiven
 from seawall.load.prove.scenarios import SCENARIOS
 from seawall.load.prove.timeline import page
 from seawall.load.prove.verdict import Expectation, Mark, Verdict, judge, overall
@@ -73,6 +73,24 @@ def test_the_spec_that_is_proven() -> None:
     assert "resume" not in document["spec"].get("gateway", {})
     with pytest.raises(InputError, match="no such mechanism"):
         settings.derive(document, SCENARIOS["scale"], "sim", ["luck"])
+
+
+def test_a_real_engine_on_a_cpu_is_made_to_answer_the_same_in_any_batch() -> None:
+    fleet = yaml.safe_load(FLEET)
+    fleet["spec"]["hardware"] = {"gpu": "cpu"}
+    spec = settings.derive(fleet, SCENARIOS["kill"], "vllm")["spec"]
+    assert (spec["model"]["dtype"], spec["engine"]["kind"]) == ("float32", "vllm")
+    assert "dtype" not in settings.derive(fleet, SCENARIOS["kill"], "sim")["spec"]["model"]
+    fleet["spec"]["model"]["dtype"] = "bfloat16"
+    assert not settings.exact(fleet), "what the Fleet says stays: a control run then judges its tokens"
+    assert settings.derive(fleet, SCENARIOS["kill"], "vllm")["spec"]["model"]["dtype"] == "bfloat16"
+
+
+def test_what_differs_without_any_event_is_not_held_against_one() -> None:
+    verdict = verdict_of(came([5, 6, 7], "abc"), came([5, 9, 7], "abc"), Outcome(intended_s=0, error="eof"))
+    after = forgiven(verdict)
+    assert (after.wrong_tokens, after.lost, after.kept) == (0, 1, False)
+    assert "not counted" in after.notes[0]
 
 
 def test_every_mechanism_has_a_scenario_that_needs_it() -> None:
