@@ -1,7 +1,7 @@
 """A cluster small enough for a test: the API double, one "node" whose Pods are processes, two Deployments that roll.
 
 An eviction or a delete really ends the process behind the Pod, as a kubelet does: SIGTERM after the preStop pause,
-SIGKILL after the grace period (2 s at least). A Pod deleted with grace 0 is forgotten, and runs on for a grace period.
+SIGKILL after the grace period. A Pod deleted with grace 0 is forgotten, and runs on for a grace period.
 The gateway is the real one, finding its replicas in the API.
 """
 
@@ -21,7 +21,7 @@ from seawall.load.prove.up import free_port
 from seawall.testing.kube_api import KubeApi
 
 NS = "llm"
-PRE_STOP_S = 0.4
+PRE_STOP_S = 0.2
 GRACE_S = 60
 
 
@@ -161,6 +161,6 @@ class SmallCluster:
         with contextlib.suppress(ProcessLookupError):
             pod.process.send_signal(signal.SIGTERM)
             try:
-                await asyncio.wait_for(pod.process.wait(), max(grace_s, 2.0))
+                await asyncio.wait_for(pod.process.wait(), grace_s)
             except TimeoutError:
                 pod.process.kill()

@@ -47,6 +47,12 @@ PATH = click.Path(dir_okay=False, path_type=Path)
 @click.option("--url", help="With --context: where clients reach the gateway.")
 @click.option("--api-key", envvar="SEAWALL_API_KEY", help="With --context: sent as a bearer token.")
 @click.option("--wait", default=1200.0, show_default=True, help="With --context: seconds for a new replica.")
+@click.option(
+    "--answer",
+    default="3s",
+    show_default=True,
+    help="With --context: how long an answer should take at least; longer than a killed Pod lives.",
+)
 @click.option("--yes", is_flag=True, help="With --context: disturb the fleet without asking.")
 def command(fleet: Path, listing: bool, **o: Any) -> None:
     """Prove a fleet's promises: streams checked token by token while one thing after another goes wrong.
@@ -169,10 +175,11 @@ def _on_cluster(
 ) -> Coroutine[Any, Any, None]:
     """The proof against a context, after its owner has agreed."""
     from seawall.config.load import load_fleets
+    from seawall.domain.units import parse_seconds
     from seawall.drivers.kube import connect
     from seawall.errors import InputError
     from seawall.load.prove.cluster import ClusterFleet, find
-    from seawall.load.prove.cluster_run import prove_cluster
+    from seawall.load.prove.cluster_run import Answers, prove_cluster
 
     fleets = load_fleets(proof.fleet)
     if len(fleets) != 1:
@@ -187,6 +194,11 @@ def _on_cluster(
         raise InputError(
             "--without does not work on a cluster.", "Change the Fleet itself, on a test cluster."
         )
+
+    try:
+        last_s = parse_seconds(o["answer"])
+    except ValueError as e:
+        raise InputError(f"--answer {o['answer']}: no duration.", f"{e}.".capitalize()) from None
 
     async def work() -> None:
         async with connect(o["context"], o["kubeconfig"]) as kube:
@@ -203,8 +215,8 @@ def _on_cluster(
                 if not click.confirm("  Go on?", err=True):
                     raise InputError("nothing was touched.")
             place = ClusterFleet(kube, target, o["url"])
-            longest = fleet.spec.traffic.max_context or SHORTEST_CONTEXT
-            await prove_cluster(proof, place, fleet.served_names[0], o["wait"], longest, result, say, done)
+            answers = Answers(last_s=last_s, context=fleet.spec.traffic.max_context or SHORTEST_CONTEXT)
+            await prove_cluster(proof, place, fleet.served_names[0], o["wait"], answers, result, say, done)
 
     return work()
 

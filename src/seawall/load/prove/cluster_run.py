@@ -7,7 +7,7 @@ round by batch size) are found there, and their tokens are then not held against
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import cast
 
 from seawall.drivers.kube import POD
@@ -20,9 +20,17 @@ from seawall.load.prove.scenarios import Scenario
 from seawall.load.prove.stage import Stage
 from seawall.load.prove.verdict import Expectation, Verdict
 
-STREAM_S = 3.0
-"""How long an answer should take: longer than a killed Pod lives (1 s, which the kubelet rounds up to 2)."""
-PACE = Pace(settle_s=3.0, after_s=3.0, patience=Patience(first_s=90, stall_s=60, total_s=600), end_s=400.0)
+PACE = Pace(settle_s=2.0, after_s=1.5, patience=Patience(first_s=90, stall_s=60, total_s=600), end_s=400.0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answers:
+    """What is asked of a cluster."""
+
+    last_s: float
+    """How long each should take at least: longer than a killed Pod lives (1 s, which its kubelet rounds up to 2)."""
+    context: int
+    """Tokens of a prompt and its answer that every replica takes."""
 
 
 async def _evict(stage: Stage) -> None:
@@ -97,17 +105,16 @@ async def prove_cluster(
     fleet: ClusterFleet,
     model: str,
     wait_s: float,
-    longest: int,
+    answers: Answers,
     result: Result,
     say: Callable[[str], None],
     done: Callable[[Verdict], None],
     pace: Pace = PACE,
 ) -> None:
-    """The control, then each scenario, one at a time. `longest`: tokens of a prompt and its answer at most. Raises
-    EngineError when the address gives no right answers."""
+    """The control, then each scenario, one at a time. Raises EngineError when the address gives no right answers."""
     say(f"learning the right answers from {fleet.url}")
-    tokens = await _tokens(proof, fleet.url, model, longest)
-    cases = await ask_reference(fleet.url, requests(model, tokens, 12), api_key=proof.api_key)
+    tokens = await _tokens(proof, fleet.url, model, answers)
+    cases = await ask_reference(fleet.url, requests(model, tokens, 8), api_key=proof.api_key)
     result.shortened = {}
     exact = True
     for scenario in (CONTROL, *proof.scenarios):
@@ -128,8 +135,8 @@ async def prove_cluster(
             return
 
 
-async def _tokens(proof: Proof, url: str, model: str, longest: int) -> tuple[int, ...]:
-    """Lengths of answers that take about STREAM_S each here, as one lone answer shows it."""
+async def _tokens(proof: Proof, url: str, model: str, answers: Answers) -> tuple[int, ...]:
+    """Lengths of answers that take so long here, as one lone answer shows it."""
     client = Client(url, api_key=proof.api_key)
     try:
         _, path, payload = requests(model, (32,), 1)[0]
@@ -138,5 +145,5 @@ async def _tokens(proof: Proof, url: str, model: str, longest: int) -> tuple[int
         client.close()
     if alone.tpot_s is None:
         raise EngineError(f"{url} gave no answer: {alone.error} {alone.detail}", "Try: seawall bench " + url)
-    whole = max(16, min(round(STREAM_S / max(alone.tpot_s, 1e-4)), longest // 4, 2048))
-    return whole // 2, whole, whole * 3 // 2, whole * 3 // 4
+    least = max(16, min(round(answers.last_s / max(alone.tpot_s, 1e-4)), answers.context // 4, 2048))
+    return least, least * 3 // 2, least * 2, least * 5 // 4
