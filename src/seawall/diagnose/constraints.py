@@ -45,6 +45,12 @@ def demands(facts: Facts) -> Iterator[Cause]:
             "kubectl get resourceslices,resourceclaims; does the DRA driver run on the GPU nodes?",
         ),
         (
+            "scheduling/volume-limit",
+            r"exceed max volume count",
+            "every node that fits has as many volumes attached as it may",
+            "kubectl get csinodes -o yaml (allocatable.count); larger nodes, or one shared volume for weights",
+        ),
+        (
             "scheduling/host-port",
             r"didn't have free ports for the requested pod ports",
             "every node that fits has the host port taken: one such Pod fits on a node",

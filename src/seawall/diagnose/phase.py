@@ -6,6 +6,18 @@ from typing import Any, Literal
 
 Object = dict[str, Any]
 Phase = Literal["pending", "starting", "loading", "ready", "draining", "failed", "done"]
+BROKEN = (
+    "CrashLoopBackOff",
+    "ImagePullBackOff",
+    "ErrImagePull",
+    "InvalidImageName",
+    "ErrImageNeverPull",
+    "RegistryUnavailable",
+    "CreateContainerConfigError",
+    "CreateContainerError",
+    "RunContainerError",
+)
+"""The kubelet's reasons for a container that waits and will not begin by waiting alone."""
 
 
 def phase_of(pod: Object) -> tuple[Phase, str]:
@@ -25,13 +37,7 @@ def phase_of(pod: Object) -> tuple[Phase, str]:
     for c in containers:
         waiting = (c.get("state") or {}).get("waiting") or {}
         reason = str(waiting.get("reason") or "")
-        if reason in (
-            "CrashLoopBackOff",
-            "ImagePullBackOff",
-            "ErrImagePull",
-            "CreateContainerConfigError",
-            "RunContainerError",
-        ):
+        if reason in BROKEN:
             last = ((c.get("lastState") or {}).get("terminated")) or {}
             died = f"; died with {last.get('reason')} (exit {last.get('exitCode')})" if last else ""
             return "failed", f"{c.get('name')}: {reason}{died}"

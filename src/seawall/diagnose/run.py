@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import textwrap
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, replace
 from typing import Any
 
 from seawall.diagnose import constraints, containers, images, rollouts, routing, scaling, scheduling, volumes
 from seawall.diagnose.cause import ORDER, RULES, Cause
-from seawall.diagnose.facts import Facts
+from seawall.diagnose.facts import Facts, name_of
 
 FAMILIES = (scheduling, constraints, images, containers, volumes, rollouts, scaling, routing)
 
@@ -24,7 +25,7 @@ def diagnose(facts: Facts, subject: str = "") -> list[Cause]:
                 found[key] = cause
             elif cause.subject != first.subject and cause.subject not in first.also:
                 found[key] = replace(first, also=(*first.also, cause.subject))
-    causes = list(found.values())
+    causes = [*found.values(), *_unexplained(facts, found.values())]
     if subject:
         named = [
             c for c in causes if any(s.split("/", 1)[-1].startswith(subject) for s in (c.subject, *c.also))
@@ -32,6 +33,23 @@ def diagnose(facts: Facts, subject: str = "") -> list[Cause]:
         causes = named or causes
     causes.sort(key=lambda c: (ORDER[c.certainty], -c.weight, c.subject))
     return causes
+
+
+def _unexplained(facts: Facts, causes: Iterable[Cause]) -> Iterator[Cause]:
+    """Pods that are not placed and of which no rule knows why: the scheduler's own words, rather than none."""
+    told = {s for c in causes for s in (c.subject, *c.also)}
+    surge = any(c.id == "rollout/no-surge-gpu" for c in causes)
+    for pod, _, evidence in scheduling.pending(facts):
+        if f"Pod/{name_of(pod)}" not in told and not surge:
+            yield Cause(
+                id="scheduling/unplaced",
+                certainty="possible",
+                subject=f"Pod/{name_of(pod)}",
+                weight=50,
+                what="the scheduler places it nowhere, for a reason that is not in the catalogue",
+                evidence=(evidence,),
+                do=f"kubectl describe pod {name_of(pod)}: the scheduler's message counts the nodes by obstacle",
+            )
 
 
 def as_text(causes: list[Cause], facts: Facts, width: int = 110) -> str:

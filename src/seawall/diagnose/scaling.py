@@ -130,6 +130,32 @@ def _hpas(facts: Facts, obj: Object) -> list[Object]:
     return [h for h in facts.hpas if name_of(h) == name]
 
 
+def _no_metric(reason: str, message: str) -> tuple[str, str, int]:
+    """(what, what to do, weight) of an HPA that cannot read its metric: three APIs may be behind it."""
+    away = re.search(
+        r"the server (is currently unable to handle|could not find the requested resource)|no matches for kind",
+        message,
+    )
+    if reason == "FailedGetResourceMetric" or "resource metrics API" in message:
+        if away:
+            return (
+                "metrics-server does not answer, or is not installed: CPU cannot be read, so it scales nothing",
+                "kubectl get apiservice v1beta1.metrics.k8s.io; kubectl top pods",
+                40,
+            )
+        return (
+            "it cannot read the CPU of its Pods: none is ready yet, or they ask for no CPU",
+            "kubectl top pods; its Pods' causes come first",
+            34,
+        )
+    what = (
+        "the external metrics API does not answer (KEDA's metrics server)"
+        if away
+        else "it cannot read its metric, shows <unknown> and scales nothing"
+    )
+    return what, "kubectl get apiservice v1beta1.external.metrics.k8s.io; kubectl describe scaledobject", 68
+
+
 @rule
 def hpas(facts: Facts) -> Iterator[Cause]:
     """HPAs that cannot read, cannot scale, or have reached their limit."""
@@ -139,25 +165,15 @@ def hpas(facts: Facts) -> Iterator[Cause]:
             condition(hpa, k) for k in ("ScalingActive", "AbleToScale", "ScalingLimited")
         )
         if active.get("status") == "False" and active.get("reason") != "ScalingDisabled":
-            message = str(active.get("message") or "")
-            api = re.search(
-                r"the server (is currently unable to handle|could not find the requested resource)|no "
-                r"matches for kind",
-                message,
-            )
-            what = (
-                "the external metrics API does not answer (KEDA's metrics server)"
-                if api
-                else "it cannot read its metric, shows <unknown> and scales nothing"
-            )
+            what, do, weight = _no_metric(str(active.get("reason")), str(active.get("message") or ""))
             yield Cause(
                 id="scale/hpa-no-metric",
                 certainty="certain",
                 subject=subject,
-                weight=68,
+                weight=weight,
                 what=what,
-                evidence=(f"{active.get('reason')}: {message}"[:260],),
-                do="kubectl get apiservice v1beta1.external.metrics.k8s.io; kubectl describe scaledobject",
+                evidence=(f"{active.get('reason')}: {active.get('message', '')}"[:260],),
+                do=do,
             )
         if able.get("status") == "False":
             yield Cause(

@@ -114,18 +114,19 @@ def not_placed(facts: Facts) -> Iterator[Cause]:
                 "seawall doctor",
             )
             continue
-        yield from _gpu_nodes(facts, pod, gpu_nodes, message, evidence)
+        yield from _obstacle(facts, pod, gpu_nodes if wanted else facts.nodes, message, evidence)
 
 
-def _gpu_nodes(
-    facts: Facts, pod: Object, nodes: list[Object], message: str, evidence: str
-) -> Iterator[Cause]:
-    """The first obstacle on the scheduler's way: labels, then taints, then free GPUs, then the rest of the node."""
+def _obstacle(facts: Facts, pod: Object, nodes: list[Object], message: str, evidence: str) -> Iterator[Cause]:
+    """The first obstacle on the scheduler's way: labels, cordons, taints, free GPUs, then the rest of the node.
+    `nodes`: those with GPUs for a Pod that wants some, else all."""
     resource, _ = gpus_asked(pod)
     fitting = [n for n in nodes if fits_selector(pod, n)[0]]
     tainted = [(n, t) for n in fitting if (t := untolerated(pod, n))]
     if re.search(r"didn't match (Pod's )?node (affinity|selector)", message) and not fitting:
         yield _no_label(pod, nodes, evidence)
+    elif "were unschedulable" in message and all(part(n, "spec").get("unschedulable") for n in fitting):
+        yield _cordoned(pod, fitting, evidence)
     elif re.search(r"untolerated taint|had taint", message) and len(tainted) == len(fitting):
         yield _tainted(pod, nodes, tainted, message, evidence)
     elif f"Insufficient {resource}" in message:
@@ -134,8 +135,25 @@ def _gpu_nodes(
         yield from _host_is_full(pod, message, evidence)
 
 
-def _where(nodes: list[Object]) -> str:
-    return f"{len(nodes)} GPU node{'s' * (len(nodes) != 1)}" if nodes else "the nodes"
+def _kind(pod: Object) -> str:
+    return "GPU node" if gpus_asked(pod)[1] else "node"
+
+
+def _where(pod: Object, nodes: list[Object]) -> str:
+    return f"{len(nodes)} {_kind(pod)}{'s' * (len(nodes) != 1)}" if nodes else "the nodes"
+
+
+def _cordoned(pod: Object, nodes: list[Object], evidence: str) -> Cause:
+    names = ", ".join(name_of(n) for n in nodes[:4]) or "NODE"
+    return Cause(
+        id="scheduling/cordoned",
+        certainty="certain" if nodes else "likely",
+        subject=f"Pod/{name_of(pod)}",
+        weight=95,
+        what=f"every {_kind(pod)} that fits is cordoned: it takes no new Pods",
+        evidence=(evidence, f"spec.unschedulable: {names}" if nodes else "the scheduler's message"),
+        do=f"is a drain or an upgrade under way? kubectl uncordon {names.split(',')[0]}, or add a node",
+    )
 
 
 def _no_label(pod: Object, nodes: list[Object], evidence: str) -> Cause:
@@ -146,7 +164,7 @@ def _no_label(pod: Object, nodes: list[Object], evidence: str) -> Cause:
         subject=f"Pod/{name_of(pod)}",
         weight=95,
         what=f"no node carries the label that the Pod demands: {lacking}",
-        evidence=(evidence, f"{_where(nodes)}: none has it" if nodes else "node affinity of the Pod"),
+        evidence=(evidence, f"{_where(pod, nodes)}: none has it" if nodes else "node affinity of the Pod"),
         do=f"kubectl get nodes --show-labels | grep {lacking.split('=')[0].split(' ')[0]}; use "
         "nvidia.com/gpu.product (GPU feature discovery) instead of labels set by hand",
     )
@@ -164,10 +182,10 @@ def _tainted(
         certainty="certain" if tainted else "likely",
         subject=f"Pod/{name_of(pod)}",
         weight=95,
-        what=f"every GPU node that fits carries the taint {said}, and the Pod tolerates {tolerates}",
+        what=f"every {_kind(pod)} that fits carries the taint {said}, and the Pod tolerates {tolerates}",
         evidence=(
             evidence,
-            f"{len(tainted)} of {_where(nodes)} tainted" if tainted else "the scheduler's message",
+            f"{len(tainted)} of {_where(pod, nodes)} tainted" if tainted else "the scheduler's message",
         ),
         do=f"kubectl describe node {name_of(tainted[0][0]) if tainted else 'NODE'} (Conditions)"
         if _of_condition(taint)
@@ -202,7 +220,7 @@ def _no_gpu(
             subject=f"Pod/{name_of(pod)}",
             weight=90,
             what=f"all GPUs are taken: the Pod needs {wanted} free {resource} on one node",
-            evidence=(evidence, f"{_where(nodes)} in sight"),
+            evidence=(evidence, f"{_where(pod, nodes)} in sight"),
             do="kubectl get pods -A -o wide --field-selector spec.nodeName=NODE; grow the GPU pool "
             "or lower scaling.max",
         )
@@ -221,10 +239,10 @@ def _host_is_full(pod: Object, message: str, evidence: str) -> Iterator[Cause]:
                 certainty="certain",
                 subject=f"Pod/{name_of(pod)}",
                 weight=85,
-                what=f"the GPU nodes have too little {resource} left for the Pod's request",
+                what=f"the {_kind(pod)}s have too little {resource} left for the Pod's request",
                 evidence=(evidence,),
                 do="lower the Pod's requests (140Gi of memory are not needed to load a 140 GB model), "
-                "or use larger nodes",
+                "or use larger or more nodes",
             )
             return
 

@@ -64,14 +64,17 @@ class Ears:
     def __init__(self, kube: Kube, clock: Callable[[], float]) -> None:
         self._kube, self._clock = kube, clock
         self._told: dict[str, tuple[float, Told]] = {}
+        self._asking: dict[str, asyncio.Lock] = {}
 
     async def told(self, namespace: str, age_s: float) -> Told:
         """At most `age_s` seconds old."""
-        at, answer = self._told.get(namespace, (-age_s, Told()))
-        if namespace not in self._told or self._clock() - at >= age_s:
-            answer = await ask(self._kube, namespace)
-            self._told[namespace] = (self._clock(), answer)
-        return answer
+        # Fleets are looked at beside each other: who comes second waits for the first one's answer.
+        async with self._asking.setdefault(namespace, asyncio.Lock()):
+            at, answer = self._told.get(namespace, (0.0, None))
+            if answer is None or self._clock() - at >= age_s:
+                answer = await ask(self._kube, namespace)
+                self._told[namespace] = (self._clock(), answer)
+            return answer
 
 
 def _rows(table: Any) -> list[tuple[str, dict[str, Any]]]:

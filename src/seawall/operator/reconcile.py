@@ -49,7 +49,7 @@ def desire(obj: Object) -> Desired:
     """Plans and renders a Fleet object. Whatever is wrong with it becomes `problem`, never an exception."""
     meta = obj.get("metadata") or {}
     wanted = {"name": meta.get("name"), "namespace": meta.get("namespace")}
-    bare = {"apiVersion": obj.get("apiVersion"), "kind": "Fleet", "metadata": wanted, "spec": obj.get("spec")}
+    bare = {"apiVersion": API_VERSION, "kind": "Fleet", "metadata": wanted, "spec": obj.get("spec")}
     try:
         fleet, problems = parse_document(Document(bare, 1, {}))
         if fleet is None or problems:

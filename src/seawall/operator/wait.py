@@ -44,14 +44,18 @@ def judge(deployments: list[Object], jobs: list[Object], pods: list[Object]) -> 
     # The loader's Pods end by themselves: their Job speaks for them. The gateway's have no role.
     roles = ("engine", None)
     engines = [p for p in pods if ((p["metadata"].get("labels") or {}).get("seawall.dev/role")) in roles]
-    broken = [(key_of(p)[1], why) for p in engines for phase, why in [phase_of(p)] if phase == "failed"]
+    newest = _newest(engines)
+    broken = [(key_of(p)[1], why) for p in newest for phase, why in [phase_of(p)] if phase == "failed"]
     if broken:
         return Progress(f"{broken[0][0]}: {broken[0][1]}", failed=True)
     behind = [d for d in deployments if not _available(d)]
+    if not deployments and not _all_ready(engines):
+        # A replica that spans nodes is a LeaderWorkerSet's: its Pods alone say how far it is.
+        return Progress(f"{sum(phase_of(p)[0] == 'ready' for p in engines)} of {len(engines)} Pods are ready")
     if not behind:
         names = ", ".join(sorted(key_of(d)[1] for d in deployments)) or "nothing"
         return Progress(f"{names} available: {_PROOF[_engines(engines)]}", done=True)
-    waiting = sorted((phase_of(p) for p in engines), key=lambda t: t[0] != "pending")
+    waiting = sorted((phase_of(p) for p in newest), key=lambda t: t[0] != "pending")
     for phase, why in waiting:
         if phase == "pending":
             return Progress(f"scheduling: {why}")
@@ -59,6 +63,29 @@ def judge(deployments: list[Object], jobs: list[Object], pods: list[Object]) -> 
         if phase in ("starting", "loading"):
             return Progress(f"{phase}: {why}")
     return Progress(f"waiting for {key_of(behind[0])[1]}")
+
+
+def _newest(pods: list[Object]) -> list[Object]:
+    """Without the Pods of a Deployment's older revisions: an apply that mends a crash loop must not end by the very
+    loop that it mends. The revision is that of the Pod made last."""
+    last: dict[str, tuple[str, str]] = {}
+    for pod in pods:
+        deployment, revision = _revision(pod)
+        made = str(pod["metadata"].get("creationTimestamp") or "")
+        last[deployment] = max(last.get(deployment, ("", "")), (made, revision))
+    return [p for p in pods for d, r in [_revision(p)] if not r or last[d][1] == r]
+
+
+def _revision(pod: Object) -> tuple[str, str]:
+    """(Deployment, its revision's hash), by the ReplicaSet that owns the Pod; empty where none does."""
+    meta = pod["metadata"]
+    revision = str((meta.get("labels") or {}).get("pod-template-hash") or "")
+    owner = next((str(o.get("name")) for o in meta.get("ownerReferences") or []), "")
+    return (owner.removesuffix(f"-{revision}"), revision) if revision and owner else ("", "")
+
+
+def _all_ready(pods: list[Object]) -> bool:
+    return bool(pods) and all(phase_of(p)[0] == "ready" for p in pods)
 
 
 _PROOF = {True: "every ready replica has generated a token", False: "its Pods are ready"}

@@ -261,6 +261,9 @@ class KubeApi:
                 meta["remainingItemCount"] = len(chosen) - limit
             page = [o for _, o in chosen[:limit]]
         version_name, _, plural = store.rpartition("/")
+        if not version_name.startswith(CUSTOM):
+            # Of its own kinds the server names the kind of the list, and not of each item.
+            page = [{k: v for k, v in o.items() if k not in ("kind", "apiVersion")} for o in page]
         return {
             "kind": f"{kind_name(plural)}List",
             "apiVersion": version_name,

@@ -3,6 +3,8 @@
 # ruff: noqa: E501 - true messages stay on one line
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from seawall.diagnose.facts import Facts
@@ -101,6 +103,14 @@ def test_the_first_error_explains_the_later_ones() -> None:
     assert said.sign.id == "gpu/out-of-memory"
 
 
+def on_cpu(message: str, **spec: Any) -> Facts:
+    """A Pod that wants no GPU, before a control plane with its taint and a worker."""
+    tainted = {"taints": [{"key": "node-role.kubernetes.io/control-plane", "effect": "NoSchedule"}]}
+    plain = {"containers": [{"name": "vllm", "resources": {"requests": {"cpu": "4"}}}], **spec}
+    nodes = [node("cp", gpus=0, spec=tainted), node("worker", gpus=0)]
+    return Facts(pods=[pod(spec=plain)], nodes=nodes, events=[event("FailedScheduling", message)])
+
+
 PREEMPTION = " preemption: 0/3 nodes are available: 3 Preemption is not helpful for scheduling."
 PLACES: list[tuple[str, Facts]] = [
     ("scheduling/taint", unplaced(NO + "1 node(s) had taint {nvidia.com/gpu: present}, that the pod didn't tolerate, 2 Insufficient nvidia.com/gpu.", [TAINTED])),
@@ -116,6 +126,11 @@ PLACES: list[tuple[str, Facts]] = [
     ("scheduling/affinity", unplaced(NO + "3 node(s) didn't match pod topology spread constraints." + PREEMPTION, [node()])),
     ("scheduling/no-host-resources", unplaced(NO + "3 Insufficient cpu, 3 Insufficient ephemeral-storage." + PREEMPTION, [node()])),
     ("scheduling/no-host-resources", unplaced(NO + "3 Too many pods." + PREEMPTION, [node()])),
+    ("scheduling/cordoned", unplaced(NO + "3 node(s) were unschedulable." + PREEMPTION, [node(spec={"unschedulable": True})])),
+    ("scheduling/volume-limit", unplaced(NO + "3 node(s) exceed max volume count." + PREEMPTION, [node()])),
+    ("scheduling/unplaced", unplaced(NO + "3 node(s) rejected by a plugin of ours." + PREEMPTION, [node()])),
+    ("scheduling/label", on_cpu(NO + "2 node(s) didn't match Pod's node affinity/selector." + PREEMPTION, nodeSelector={"disk": "nvme"})),
+    ("scheduling/no-host-resources", on_cpu(NO + "1 node(s) had untolerated taint(s), 1 Insufficient cpu. no new claims to deallocate," + PREEMPTION)),
     ("scheduling/gated", Facts(pods=[pod(spec={"schedulingGates": [{"name": "kueue.x-k8s.io/admission"}]}, status={"conditions": [{"type": "PodScheduled", "status": "False", "reason": "SchedulingGated", "message": "Scheduling is blocked due to non-empty scheduling gates"}]})])),
     ("scheduling/dra", unplaced(NO + "3 cannot allocate all claims." + PREEMPTION, [node()])),
     ("image/not-found", waiting("ErrImagePull", "reading manifest v0.99 in docker.io/vllm/vllm-openai: manifest unknown")),
@@ -156,6 +171,37 @@ def test_events_of_the_newer_api_are_read_alike() -> None:
     (cause, *_) = diagnose(Facts(pods=[pod()], nodes=[node()], events=[newer]))
     assert cause.id == "scheduling/no-free-gpu"
     assert "(x37)" in cause.evidence[0]
+
+
+def test_a_pod_without_gpus_is_told_of_its_own_nodes_and_their_taint() -> None:
+    facts = on_cpu(NO + "2 node(s) had untolerated taint(s)." + PREEMPTION)
+    (cause, *_) = diagnose(Facts(pods=facts.pods, nodes=facts.nodes[:1], events=facts.events))
+    assert cause.id == "scheduling/taint"
+    assert cause.what.startswith(
+        "every node that fits carries the taint node-role.kubernetes.io/control-plane"
+    )
+
+
+def test_an_hpa_on_cpu_without_metrics_server_does_not_blame_keda() -> None:
+    said = (
+        "the HPA was unable to compute the replica count: failed to get cpu utilization: unable to get metrics for "
+        "resource cpu: unable to fetch metrics from resource metrics API: the server could not find the requested "
+        "resource (get pods.metrics.k8s.io)"
+    )
+    active = {
+        "type": "ScalingActive",
+        "status": "False",
+        "reason": "FailedGetResourceMetric",
+        "message": said,
+    }
+    hpa = {"metadata": {"name": "gw"}, "status": {"conditions": [active]}}
+    (cause,) = diagnose(Facts(hpas=[hpa]))
+    assert "metrics-server" in cause.what
+    assert "KEDA" not in cause.what
+    external = {**active, "reason": "FailedGetExternalMetric", "message": said.replace("pods.", "external.").replace(
+        "resource metrics API", "external metrics API")}  # fmt: skip
+    (cause,) = diagnose(Facts(hpas=[{"metadata": {"name": "e"}, "status": {"conditions": [external]}}]))
+    assert "KEDA" in cause.what
 
 
 def test_two_failures_are_both_told_and_the_surer_one_first() -> None:

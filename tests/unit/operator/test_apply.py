@@ -183,6 +183,29 @@ async def test_wait_gives_up_on_a_crash_loop_with_the_reason(api: KubeApi, kube:
     assert "seawall diagnose llama" in e.value.cure
 
 
+def test_the_crash_loop_of_an_older_revision_does_not_end_the_wait_that_mends_it() -> None:
+    def of(revision: str, made: str, status: dict[str, Any]) -> dict[str, Any]:
+        found = engine_pod(f"llama-{revision}-x", **status)
+        found["metadata"]["labels"]["pod-template-hash"] = revision
+        found["metadata"] |= {"creationTimestamp": made, "ownerReferences": [{"name": f"llama-{revision}"}]}
+        return found
+
+    old = of("6c", "2026-11-26T10:00:00Z", CRASHED)
+    assert judge([deployment()], [], [old]).failed
+    step = judge([deployment()], [], [old, of("7d", "2026-11-26T10:05:00Z", LOADING)])
+    assert not step.failed
+    assert "loads the model" in step.step
+    assert judge([deployment()], [], [old, of("7d", "2026-11-26T10:05:00Z", CRASHED)]).failed
+
+
+def test_pods_without_a_deployment_speak_for_themselves() -> None:
+    """A replica that spans nodes belongs to a LeaderWorkerSet."""
+    pods = [engine_pod("a", **READY), engine_pod("b", **LOADING)]
+    assert not judge([], [], []).done
+    assert judge([], [], pods).step == "1 of 2 Pods are ready"
+    assert judge([], [], pods[:1]).done
+
+
 def test_a_failed_weights_job_ends_the_wait() -> None:
     job = obj(
         "Job",
