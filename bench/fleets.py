@@ -141,7 +141,7 @@ def measure(count: int, rest_s: float) -> dict[str, float]:
 
 def _measured(run: Run, count: int, rest_s: float) -> dict[str, float]:
     wall, cpu, requests, owned = run.until(count)
-    time.sleep(5)  # costs of the first look are written
+    time.sleep(40)  # a whole resync: what the first look found is written
     before, cpu_before = run.look()[0], run.cpu_s()
     time.sleep(rest_s)
     after, cpu_after = run.look()[0], run.cpu_s()

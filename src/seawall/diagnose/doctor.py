@@ -248,7 +248,8 @@ def _custom_resources(facts: ClusterFacts, kinds: frozenset[tuple[str, str]]) ->
 
 def _scaling(facts: ClusterFacts, fleet: Fleet) -> Iterator[Check]:
     by = fleet.spec.scaling.by
-    if by.startswith("keda") and facts.keda_ready is False:
+    installed = facts.crds is None or any(name.endswith(".keda.sh") for name in facts.crds)
+    if by.startswith("keda") and facts.keda_ready is False and installed:
         yield Check(
             "KEDA operator",
             "fail",

@@ -35,7 +35,8 @@ from seawall.decide.rollout import (
 from seawall.domain.spec import Fleet
 from seawall.drivers.kube import CONFIG_MAP, DEPLOYMENT, NAMESPACE, POD, Kube, Object, Refused, Select, key_of
 from seawall.errors import ClusterError, InputError
-from seawall.operator.apply import apply
+from seawall.operator.apply import Ref, apply, unserved
+from seawall.operator.reconcile import own
 from seawall.operator.wait import judge
 from seawall.render.everything import render
 from seawall.render.inputs import Group, Wanted
@@ -44,6 +45,39 @@ LABEL = "seawall.dev/rollout"
 ADMIN_PORT = 9090
 KEPT_DECISIONS = 50
 WISHES: tuple[Wish, ...] = ("pause", "resume", "abort", "undo")
+
+
+@dataclass(frozen=True)
+class Rollout:
+    """What the operator keeps of a rollout's ConfigMap."""
+
+    fleet: str
+    spec: str
+    """Digest of the fleet that it was begun with."""
+    state: RolloutState
+    weight: int
+    wished: bool
+
+    @property
+    def ended(self) -> bool:
+        """Nothing is left to drive."""
+        return self.state.phase in ENDED and not self.wished
+
+    def after(self, fleet: Fleet) -> Fleet:
+        """What this rollout has made of the fleet that it was begun with."""
+        return _in_phase(fleet, self.state)
+
+
+def rollout_seen(config: Object) -> Rollout | None:
+    """A rollout's ConfigMap; None for one that cannot be read."""
+    try:
+        data, fleets, state = _read(config)
+        name = str(config["metadata"]["labels"][LABEL])
+        last = json.loads(data.get("last") or "{}")
+        spec = digest_of([f for f in fleets if f.name == name])
+        return Rollout(name, spec, state, int(last.get("weight") or 0), bool(data.get("wish")))
+    except (ClusterError, LookupError, ValueError, TypeError):
+        return None
 
 
 @dataclass(frozen=True)
@@ -96,8 +130,9 @@ async def start(kube: Kube, group: Group, name: str, now: float) -> None:
     await kube.apply(body, force=True)
 
 
-async def tick(kube: Kube, namespace: str, name: str, now: float) -> Told | None:
-    """One look and what follows from it. None when somebody else was faster. InputError when there is no rollout."""
+async def tick(kube: Kube, namespace: str, name: str, now: float, owner: Object | None = None) -> Told | None:
+    """One look and what follows from it. None when somebody else was faster. InputError when there is no rollout.
+    `owner`: the Fleet object, where there is one; what is applied stays its own."""
     stored = await kube.get(CONFIG_MAP, namespace, config_name(name))
     if stored is None:
         raise InputError(f"{name}: no rollout in {namespace}.", f"seawall rollout start {name}.yaml")
@@ -106,7 +141,7 @@ async def tick(kube: Kube, namespace: str, name: str, now: float) -> Told | None
     canary = fleet.spec.rollout.canary
     assert canary is not None
     wish = next((w for w in WISHES if w == data.get("wish")), None)
-    settled = data.get("applied") == _digest(wanted(fleets, name, state)) and await _settled(
+    settled = data.get("applied") == digest_of(wanted(fleets, name, state)) and await _settled(
         kube, namespace, name
     )
     baseline, other = await sides(kube, namespace, name)
@@ -132,11 +167,11 @@ async def tick(kube: Kube, namespace: str, name: str, now: float) -> Told | None
     }
     if not await _write(kube, stored, data):
         return None
-    if data.get("applied") != _digest(desired):
-        await _apply(kube, desired, data)
+    if data.get("applied") != digest_of(desired):
+        await _apply(kube, desired, data, owner)
         fresh = await kube.get(CONFIG_MAP, namespace, config_name(name))
         if fresh is not None:
-            await _write(kube, fresh, {**fresh["data"], "applied": _digest(desired)})
+            await _write(kube, fresh, {**fresh["data"], "applied": digest_of(desired)})
     return Told(after.phase, after.step, decision, moved)
 
 
@@ -250,7 +285,8 @@ async def _write(kube: Kube, stored: Object, data: dict[str, str]) -> bool:
         raise
 
 
-async def _apply(kube: Kube, fleets: list[Fleet], data: dict[str, str]) -> None:
+async def _apply(kube: Kube, fleets: list[Fleet], data: dict[str, str], owner: Object | None) -> None:
+    """Of what the cluster serves: who deployed the fleet without a scaler or monitors has been told then."""
     locks = json.loads(data.get("locks") or "{}")
     members = []
     for fleet in fleets:
@@ -258,7 +294,12 @@ async def _apply(kube: Kube, fleets: list[Fleet], data: dict[str, str]) -> None:
         document = dump_fleet(bounded(fleet, made))
         members.append(Wanted(fleet=fleet, plan=made, document=document, lock=locks.get(fleet.name)))
     group = Group(members=tuple(members), gateway_name=data.get("gateway", ""))
-    await apply(kube, list(render(group).objects), group.gateway, group.namespace, force=True)
+    objects = list(render(group).objects)
+    missing = set(await unserved(kube, objects))
+    kept = [o for o in objects if Ref.of(o) not in missing]
+    if owner is not None:
+        kept = [own(o, owner) for o in kept if o["kind"] != "Namespace"]
+    await apply(kube, kept, group.gateway, group.namespace, force=True)
 
 
 async def _settled(kube: Kube, namespace: str, name: str) -> bool:
@@ -267,7 +308,7 @@ async def _settled(kube: Kube, namespace: str, name: str) -> bool:
     return judge(deployments, [], []).done
 
 
-def _digest(fleets: list[Fleet]) -> str:
+def digest_of(fleets: list[Fleet]) -> str:
     return hashlib.sha256(json.dumps([dump_fleet(f) for f in fleets], sort_keys=True).encode()).hexdigest()[
         :16
     ]

@@ -152,7 +152,7 @@ def _status() -> Schema:
     return {
         "type": "object",
         "properties": {
-            **dict.fromkeys(("phase", "reason", "gpu", "plan", "scaler", "applied"), text),
+            **dict.fromkeys(("phase", "reason", "gpu", "plan", "scaler", "applied", "rollout"), text),
             **dict.fromkeys(("ready", "desired", "queued", "inFlight"), number),
             "observedGeneration": {"type": "integer", "format": "int64"},
             "pool": {

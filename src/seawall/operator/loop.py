@@ -14,9 +14,8 @@ from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 
 from seawall.decide.drain import Drain, NodeSeen, decide, deletion_costs
-from seawall.decide.rollout import ENDED
 from seawall.drivers.engine import EngineClient
-from seawall.drivers.kube import CONFIG_MAP, NODE, POD, Changed, Kube, Object, Refused, Select, Synced, key_of
+from seawall.drivers.kube import NODE, POD, Changed, Kube, Object, Refused, Select, Synced, key_of
 from seawall.errors import SeawallError
 from seawall.operator import canary, gateways
 from seawall.operator.adapters import Adapters
@@ -24,12 +23,14 @@ from seawall.operator.engines import COST, DRAINING, REASON, Engine, by_fleet, e
 from seawall.operator.owned import Converged, converge, listed, refs_of
 from seawall.operator.pools import LOOK_S, Member, Pools
 from seawall.operator.reconcile import FLEET, Desired, desire, status_of
+from seawall.operator.rollouts import Rollouts
 from seawall.operator.status import FleetView, look
 from seawall.operator.surge import Surges
 
 log = logging.getLogger("seawall.operator")
 ENGINES = "seawall.dev/role=engine"
 RESYNC_S = 30.0
+ROLLOUTS_S = 10.0
 REAPPLY_S = 600.0
 """Objects that did not change are applied again so often: it heals what somebody edited by hand."""
 BACK_OFF_S = (1.0, 120.0)
@@ -62,6 +63,7 @@ class Operator:
         self._pools = Pools(kube, self._reach, self._ears, FLEET, time.time)
         self._adapters = Adapters(kube, self._reach, time.time)
         self._surges = Surges(kube, clock)
+        self._rollouts = Rollouts(kube, namespace)
         self._ending: set[str] = set()
         """uids of Fleets whose namespace is being terminated: that is never taken back."""
         self._mine: dict[Key, list[Engine]] = {}
@@ -80,7 +82,7 @@ class Operator:
                 tasks.create_task(self._watch_replicas())
                 tasks.create_task(self._watch_nodes())
                 tasks.create_task(self._work())
-                tasks.create_task(self._rollouts())
+                tasks.create_task(self._follow_rollouts())
                 tasks.create_task(self._share())
         finally:
             await self._reach.close()
@@ -160,23 +162,13 @@ class Operator:
             except SeawallError as e:
                 log.warning("%s/%s: cannot be marked: %s", action.namespace, action.name, e)
 
-    async def _rollouts(self) -> None:
-        """Drives every canary rollout that was begun, whoever began it."""
+    async def _follow_rollouts(self) -> None:
         while True:
-            await asyncio.sleep(min(10.0, self._resync_s))
             try:
-                found = await self._kube.list(
-                    Select(CONFIG_MAP, self._namespace, labels=canary.LABEL), _rollout_of
-                )
-                for (namespace, _), (name, ended) in found.items():
-                    if not ended:
-                        told = await canary.tick(self._kube, namespace, name, time.time())
-                        if told and told.moved:
-                            log.info(
-                                "rollout %s/%s: %s: %s", namespace, name, told.phase, told.decision.reason
-                            )
+                self._mark(*await self._rollouts.tick(self._fleets, self._desired, self._applied_at))
             except SeawallError as e:
                 log.warning("rollouts: %s", e)
+            await asyncio.sleep(min(ROLLOUTS_S, self._resync_s))
 
     async def _share(self) -> None:
         """Pools and adapters, every few seconds: demand and what engines serve are seen only by asking."""
@@ -222,6 +214,8 @@ class Operator:
                     last = self._clock()
                     self._dirty |= set(self._fleets)
                 now = self._clock()
+                if not self._rollouts.known:
+                    continue
                 due = {k for k in self._dirty - self._busy if self._not_before.get(k, 0.0) <= now}
                 self._dirty -= due
                 self._busy |= due
@@ -268,31 +262,42 @@ class Operator:
         if fleet is None or _leaves(fleet) or fleet["metadata"].get("uid") in self._ending:
             self._forget(key)
             return
-        generation, desired = self._made.get(key, (None, None))
-        now_at = (fleet["metadata"].get("uid"), fleet["metadata"].get("generation"))
-        if desired is None or desired.problem or generation != now_at:
-            desired = await asyncio.to_thread(desire, fleet)
-            self._made[key] = (now_at, desired)
+        desired = await self._planned(key, fleet)
+        rollout = self._rollouts.of(key)
         if not desired.problem:
             # What cannot work changes nothing: the last good spec goes on being served.
             self._desired[key] = desired
         done = Converged()
         digest, at = self._applied_at.get(key, ("", 0.0))
-        if not desired.problem and (digest != desired.digest or self._clock() - at > REAPPLY_S):
+        held = self._rollouts.holds(key)
+        if not (desired.problem or held) and (digest != desired.digest or self._clock() - at > REAPPLY_S):
             done = await self._apply(key, fleet, desired)
             views = None
         view = await self._view(key, views)
         now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
         fleet = self._fleets.get(key, fleet)
-        await self._write(
-            key, status_of(fleet, desired, done.problem, view, now, self._adapters.problems.get(key))
-        )
+        status = status_of(fleet, desired, done.problem, view, now, self._adapters.problems.get(key))
+        told = f"{rollout.state.phase}, {rollout.weight}% of requests" if rollout else None
+        await self._write(key, {**status, "rollout": told})
         await self._costs(key)
         if done.ends:
             self._ending.add(str(fleet["metadata"].get("uid")))
             self._forget(key)
         elif done.problem:
             raise SeawallError(done.problem)
+
+    async def _planned(self, key: Key, fleet: Object) -> Desired:
+        """Planned and rendered once for each spec, and once more when a rollout of it has ended."""
+        rollout, meta = self._rollouts.of(key), fleet["metadata"]
+        over = rollout if rollout is not None and rollout.ended else None
+        now_at = (meta.get("uid"), meta.get("generation"), over.state if over else None)
+        at, desired = self._made.get(key, (None, None))
+        if desired is None or desired.problem or at != now_at:
+            desired = await asyncio.to_thread(desire, fleet)
+            if over is not None and desired.fleet and over.spec == canary.digest_of([desired.fleet]):
+                desired = await asyncio.to_thread(desire, fleet, over.after)
+            self._made[key] = (now_at, desired)
+        return desired
 
     async def _view(self, key: Key, views: dict[Key, FleetView] | None) -> FleetView | None:
         if views is None:
@@ -362,13 +367,6 @@ class Operator:
 
 def _leaves(fleet: Object) -> bool:
     return bool(fleet["metadata"].get("deletionTimestamp"))
-
-
-def _rollout_of(config: Object) -> tuple[str, bool]:
-    """(fleet, whether nothing is left to drive)."""
-    data, labels = config.get("data") or {}, (config.get("metadata") or {}).get("labels") or {}
-    ended = any(f'"phase": "{phase}"' in str(data.get("state")) for phase in ENDED) and not data.get("wish")
-    return str(labels.get(canary.LABEL, "")), ended
 
 
 def node_seen(node: Object) -> NodeSeen:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -41,12 +42,15 @@ class Desired:
     """Of the objects: unchanged objects are not applied again."""
     problem: str = ""
     fleet: Fleet | None = None
+    member: Wanted | None = None
+    """The fleet as a thing to render."""
     adapters: dict[str, str] | None = None
     """Adapter -> folder, for a fleet that loads them while it runs."""
 
 
-def desire(obj: Object) -> Desired:
-    """Plans and renders a Fleet object. Whatever is wrong with it becomes `problem`, never an exception."""
+def desire(obj: Object, after: Callable[[Fleet], Fleet] | None = None) -> Desired:
+    """Plans and renders a Fleet object. Whatever is wrong with it becomes `problem`, never an exception. `after`: what
+    a rollout that has ended made of the spec; that is rendered, and `fleet` stays what the object says."""
     meta = obj.get("metadata") or {}
     wanted = {"name": meta.get("name"), "namespace": meta.get("namespace")}
     bare = {"apiVersion": API_VERSION, "kind": "Fleet", "metadata": wanted, "spec": obj.get("spec")}
@@ -54,10 +58,11 @@ def desire(obj: Object) -> Desired:
         fleet, problems = parse_document(Document(bare, 1, {}))
         if fleet is None or problems:
             raise InputError("; ".join(f"{p.path}: {p.message}" for p in problems[:3]))
-        made = plan(fleet, resolve(fleet))
-        member = Wanted(fleet=fleet, plan=made, document=dump_fleet(bounded(fleet, made)))
+        shown = after(fleet) if after else fleet
+        made = plan(shown, resolve(shown))
+        member = Wanted(fleet=shown, plan=made, document=dump_fleet(bounded(shown, made)))
         objects = tuple(o for o in render(Group(members=(member,))).objects if o["kind"] != "Namespace")
-        owned = tuple(_owned(o, obj) for o in objects)
+        owned = tuple(own(o, obj) for o in objects)
     except SeawallError as e:
         return Desired(problem=str(e)[:1000])
     except Exception as e:
@@ -68,10 +73,10 @@ def desire(obj: Object) -> Desired:
     adapters = None
     if fleet.spec.model.adapter_slots is not None:
         adapters = {a.name: adapter_path(member, a) for a in fleet.spec.model.adapters}
-    return Desired(owned, made, digest, fleet=fleet, adapters=adapters)
+    return Desired(owned, made, digest, fleet=fleet, member=member, adapters=adapters)
 
 
-def _owned(obj: Object, fleet: Object) -> Object:
+def own(obj: Object, fleet: Object) -> Object:
     """With an owner reference: deleting the Fleet deletes it, by the cluster's own garbage collection. No
     finalizer is needed, so a namespace's deletion can never hang on us."""
     if obj["kind"] in _KEPT:

@@ -363,3 +363,48 @@ def test_the_operator_has_every_right_that_it_grants() -> None:
                     ("", g, r, v) for g in rule["apiGroups"] for r in rule["resources"] for v in rule["verbs"]
                 }
                 assert granted <= RIGHTS, (path.name, granted - RIGHTS)
+
+
+async def test_a_fleets_candidate_is_rolled_out_and_the_fleet_stays_as_the_rollout_left_it(
+    api: KubeApi, kube: Kube
+) -> None:
+    fleet = plain("one")
+    fleet["spec"]["engine"] = {"kind": "sim", "env": {"SIDE": "old"}}
+    fleet["spec"]["rollout"]["canary"] = {
+        "steps": [{"weight": 10, "hold": 1}],
+        "candidate": {"extraArgs": ["--sim-seed", "7"]},
+    }
+    api.put({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NS}})
+    api.put(fleet)
+
+    def phase_of_rollout() -> str:
+        stored = api.objects("v1", "configmaps").get((NS, "one-rollout"))
+        return str(json.loads(stored["data"]["state"])["phase"]) if stored else ""
+
+    def args(name: str) -> list[str]:
+        found = api.objects(*DEPLOYMENTS).get((NS, name))
+        return list(found["spec"]["template"]["spec"]["containers"][0]["args"]) if found else []
+
+    async with Cluster(api, kube) as c:
+        await c.until(lambda: phase_of_rollout() == "stepping" and args("one-canary"))
+        await c.until(lambda: c.status("one").get("rollout") == "stepping, 10% of requests")
+        owners = api.objects(*DEPLOYMENTS)[NS, "one-canary"]["metadata"]["ownerReferences"]
+        assert owners[0]["name"] == "one", "what a rollout makes is the Fleet's own"
+        await canary.wish(kube, NS, "one", "abort")
+        await c.until(lambda: phase_of_rollout() == "rolling-back")
+        for d in api.objects(*DEPLOYMENTS).values():
+            n = d["spec"].get("replicas", 1)
+            done = {"updatedReplicas": n, "availableReplicas": n, "readyReplicas": n}
+            api.put({**d, "status": {"observedGeneration": 99, **done}})
+        await c.until(lambda: phase_of_rollout() == "rolled-back" and not args("one-canary"))
+        await c.until(lambda: c.status("one").get("rollout") == "rolled-back, 0% of requests")
+
+        await c.stop()  # another leader finds the candidate in the spec, and the end of its rollout beside it
+        c.start()
+        await asyncio.sleep(1.5)
+        assert not args("one-canary"), "rolled back is rolled back"
+        assert "--sim-seed" not in args("one")
+        changed = api.objects(*FLEETS)[NS, "one"]
+        changed["spec"]["rollout"]["canary"]["candidate"]["extraArgs"] = ["--sim-seed", "8"]
+        api.put(changed)
+        await c.until(lambda: phase_of_rollout() == "stepping" and "8" in args("one-canary"))
