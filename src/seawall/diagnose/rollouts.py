@@ -111,7 +111,17 @@ def missing_sets(facts: Facts) -> Iterator[Cause]:
         wanted = part(deployment, "spec").get("replicas")
         if wanted and not _pods_of(facts, deployment):
             failure = condition(deployment, "ReplicaFailure")
-            if failure.get("status") == "True":
+            if not part(deployment, "status").get("observedGeneration"):
+                yield Cause(
+                    id="rollout/no-controller",
+                    certainty="possible",
+                    subject=f"Deployment/{name_of(deployment)}",
+                    weight=60,
+                    what="no Pod is made: the Deployment controller has not looked at it",
+                    evidence=(f"{wanted} replicas wanted, no Pod, no status.observedGeneration",),
+                    do="made a moment ago? Else: kubectl get --raw /readyz?verbose; does kube-controller-manager run?",
+                )
+            elif failure.get("status") == "True":
                 yield Cause(
                     id="rollout/no-pods",
                     certainty="likely",

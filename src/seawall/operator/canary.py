@@ -57,6 +57,8 @@ class Rollout:
     state: RolloutState
     weight: int
     wished: bool
+    owner: str
+    """uid of the Fleet object that it belongs to; empty for one that was begun by hand."""
 
     @property
     def ended(self) -> bool:
@@ -75,7 +77,8 @@ def rollout_seen(config: Object) -> Rollout | None:
         name = str(config["metadata"]["labels"][LABEL])
         last = json.loads(data.get("last") or "{}")
         spec = digest_of([f for f in fleets if f.name == name])
-        return Rollout(name, spec, state, int(last.get("weight") or 0), bool(data.get("wish")))
+        owner = next((str(o["uid"]) for o in config["metadata"].get("ownerReferences") or []), "")
+        return Rollout(name, spec, state, int(last.get("weight") or 0), bool(data.get("wish")), owner)
     except (ClusterError, LookupError, ValueError, TypeError):
         return None
 
@@ -95,8 +98,9 @@ def config_name(fleet: str) -> str:
     return f"{fleet}-rollout"
 
 
-async def start(kube: Kube, group: Group, name: str, now: float) -> None:
-    """Records a rollout and applies its first step. InputError when there is nothing to roll out, or one runs."""
+async def start(kube: Kube, group: Group, name: str, now: float, owner: Object | None = None) -> None:
+    """Records a rollout; its first tick applies the first step. InputError when there is nothing to roll out, or one
+    runs. `owner`: the Fleet object that it ends with."""
     fleet = next((m.fleet for m in group.members if m.name == name), None)
     if fleet is None or fleet.spec.rollout.canary is None or fleet.spec.rollout.canary.candidate is None:
         raise InputError(
@@ -127,7 +131,7 @@ async def start(kube: Kube, group: Group, name: str, now: float) -> None:
     }
     if await kube.get(NAMESPACE, None, group.namespace) is None:
         await kube.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": group.namespace}})
-    await kube.apply(body, force=True)
+    await kube.apply(body if owner is None else own(body, owner), force=True)
 
 
 async def tick(kube: Kube, namespace: str, name: str, now: float, owner: Object | None = None) -> Told | None:

@@ -54,11 +54,12 @@ class Rollouts:
         changed = {k for k in seen.keys() | self._seen.keys() if seen.get(k) != self._seen.get(k)}
         self._seen, self.known = seen, True
         for key, rollout in seen.items():
-            if not rollout.ended:
+            # One whose Fleet is gone goes with it, and must make nothing anew meanwhile.
+            if not rollout.ended and rollout.owner in ("", _uid(fleets.get(key))):
                 await self._drive(key, fleets.get(key))
         for key, made in list(desired.items()):
             if key in applied and key in fleets:
-                await self._begin(key, made)
+                await self._begin(key, made, fleets[key])
         return changed
 
     async def _drive(self, key: Key, owner: Object | None) -> None:
@@ -70,7 +71,7 @@ class Rollouts:
         if told and told.moved:
             log.info("rollout %s/%s: %s: %s", *key, told.phase, told.decision.reason)
 
-    async def _begin(self, key: Key, desired: Desired) -> None:
+    async def _begin(self, key: Key, desired: Desired, owner: Object) -> None:
         """Once for each spec."""
         fleet, known = desired.fleet, self._seen.get(key)
         policy = fleet.spec.rollout.canary if fleet else None
@@ -80,5 +81,11 @@ class Rollouts:
             return
         if known is None or known.spec != canary.digest_of([fleet]):
             member = replace(desired.member, fleet=fleet)
-            await canary.start(self._kube, Group(members=(member,)), key[1], time.time())
+            await canary.start(self._kube, Group(members=(member,)), key[1], time.time(), owner)
             log.info("rollout %s/%s: begun for the Fleet's candidate", *key)
+
+
+def _uid(fleet: Object | None) -> str:
+    """Of a Fleet that is there and stays."""
+    meta = (fleet or {}).get("metadata") or {}
+    return "gone" if meta.get("deletionTimestamp") else str(meta.get("uid") or "gone")

@@ -126,6 +126,8 @@ PLACES: list[tuple[str, Facts]] = [
     ("scheduling/affinity", unplaced(NO + "3 node(s) didn't match pod topology spread constraints." + PREEMPTION, [node()])),
     ("scheduling/no-host-resources", unplaced(NO + "3 Insufficient cpu, 3 Insufficient ephemeral-storage." + PREEMPTION, [node()])),
     ("scheduling/no-host-resources", unplaced(NO + "3 Too many pods." + PREEMPTION, [node()])),
+    ("rollout/no-controller", Facts(deployments=[{"metadata": {"name": "chat"}, "spec": {"replicas": 1, "selector": {"matchLabels": {"app": "chat"}}}}])),
+    ("rollout/no-pods", Facts(deployments=[{"metadata": {"name": "chat"}, "spec": {"replicas": 1, "selector": {"matchLabels": {"app": "chat"}}}, "status": {"observedGeneration": 1, "conditions": [{"type": "ReplicaFailure", "status": "True", "reason": "FailedCreate", "message": "pods is forbidden"}]}}])),
     ("scheduling/cordoned", unplaced(NO + "3 node(s) were unschedulable." + PREEMPTION, [node(spec={"unschedulable": True})])),
     ("scheduling/volume-limit", unplaced(NO + "3 node(s) exceed max volume count." + PREEMPTION, [node()])),
     ("scheduling/unplaced", unplaced(NO + "3 node(s) rejected by a plugin of ours." + PREEMPTION, [node()])),

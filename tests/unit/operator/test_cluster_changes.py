@@ -408,3 +408,22 @@ async def test_a_fleets_candidate_is_rolled_out_and_the_fleet_stays_as_the_rollo
         changed["spec"]["rollout"]["canary"]["candidate"]["extraArgs"] = ["--sim-seed", "8"]
         api.put(changed)
         await c.until(lambda: phase_of_rollout() == "stepping" and "8" in args("one-canary"))
+
+
+async def test_a_rollout_ends_with_its_fleet(api: KubeApi, kube: Kube) -> None:
+    fleet = plain("one")
+    candidate = {"extraArgs": ["--sim-seed", "7"]}
+    fleet["spec"]["rollout"]["canary"] = {"steps": [{"weight": 10, "hold": 1}], "candidate": candidate}
+    api.put({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NS}})
+    uid = api.put(fleet)["metadata"]["uid"]
+    async with Cluster(api, kube) as c:
+        await c.until(lambda: (c.status("one").get("rollout") or "").startswith("stepping"))
+        stored = api.objects("v1", "configmaps")[NS, "one-rollout"]
+        assert [o["uid"] for o in stored["metadata"]["ownerReferences"]] == [uid]
+        await canary.wish(kube, NS, "one", "abort")  # something to do
+        api.remove(*FLEETS, "one", NS)
+        await asyncio.sleep(1)  # what was begun may end; it carries the owner reference that ends it
+        for _, name in api.objects(*DEPLOYMENTS):
+            api.remove(*DEPLOYMENTS, name, NS)  # the garbage collector begins
+        await asyncio.sleep(1.2)
+        assert not api.objects(*DEPLOYMENTS), "nothing is made anew"
