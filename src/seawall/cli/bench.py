@@ -130,7 +130,6 @@ def _exclude(o: dict[str, Any]) -> None:
     from seawall.errors import InputError
 
     given = {name for name, value in o.items() if value}
-    searches = {"find_capacity", "calibrate"} & given
     for name, others, why in (
         ("rate", {"trace", "concurrency", "requests", "duration"}, "Open loop or closed loop: choose one."),
         ("trace", {"concurrency", "requests", "duration"}, "The trace says when and how many."),
@@ -148,7 +147,7 @@ def _exclude(o: dict[str, Any]) -> None:
         raise InputError("--requests is for a closed loop.", "Add --concurrency; or --rate '5/s for 30s'.")
     if "multi_turn" in given and "conversations" not in given:
         raise InputError("--multi-turn needs --conversations FILE.", "Name a ShareGPT-like file.")
-    if searches and o["endpoint"] == "embeddings" and "calibrate" in given:
+    if "calibrate" in given and o["endpoint"] == "embeddings":
         raise InputError("--calibrate measures generated tokens.", "Use --endpoint chat or completions.")
 
 
@@ -204,7 +203,7 @@ async def _bench(target: str, report: Path | None, as_json: bool, o: dict[str, A
     )  # fmt: skip
     facts: dict[str, Any] = {"url": url, "model": model, "seed": o["seed"]}
     facts["objective"] = f"TTFT {o['ttft']}, TPOT {o['tpot']}"
-    document = await _calibration(made) if o["calibrate"] else None
+    document = await _calibration(made, o["seed"] + 1000) if o["calibrate"] else None
     found = await _capacity(made, objective, o, live) if o["find_capacity"] else None
     if found is not None:
         facts["capacity"] = f"{found.rate:.2f} requests/s"
@@ -343,14 +342,14 @@ async def _capacity(target: Target, objective: Objective, o: dict[str, Any], liv
     return await search(driver, _live, objective, seconds, lambda text: click.echo(f"  {text}", err=True))
 
 
-async def _calibration(target: Target) -> dict[str, Any]:
+async def _calibration(target: Target, seed: int) -> dict[str, Any]:
     """The calibration file's content."""
     import dataclasses
 
     from seawall import __version__
     from seawall.load.capacity import calibrate
 
-    timing, seen = await calibrate(target)
+    timing, seen = await calibrate(target, seed=seed)
     return {**dataclasses.asdict(timing), "model": target.model, "measured": seen, "seawall": __version__}
 
 

@@ -156,11 +156,15 @@ def solve(
     )
 
 
-async def calibrate(target: Target, many: int = 64, long_prompt: int = 512) -> tuple[Timing, dict[str, Any]]:
-    """Measures the three shapes on a server that should serve nobody else. EngineError when it fails them."""
+async def calibrate(
+    target: Target, many: int = 64, long_prompt: int = 512, seed: int = 0
+) -> tuple[Timing, dict[str, Any]]:
+    """Measures the three shapes on a server that should serve nobody else, and has not seen this seed's prompts.
+    EngineError when it fails them."""
 
-    async def shape(concurrency: int, requests: int, prompt: int, output: int, seed: int) -> Run:
-        turns: Iterator[Turn] = iter(Synthetic(prompt_tokens=[prompt], output_tokens=[output], seed=seed))
+    async def shape(concurrency: int, requests: int, prompt: int, output: int, turn: int) -> Run:
+        asks = Synthetic(prompt_tokens=[prompt], output_tokens=[output], seed=seed + turn)
+        turns: Iterator[Turn] = iter(asks)
         sent = dataclasses.replace(target, ignore_eos=True)
         return await Driver(sent, turns).closed_loop(concurrency, seconds=None, requests=requests)
 
