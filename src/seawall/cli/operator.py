@@ -50,7 +50,7 @@ def run(context: str | None, kubeconfig: str | None, namespace: str | None, leas
 
     from seawall.drivers.kube import Kube
     from seawall.operator.lease import Leader
-    from seawall.operator.loop import Operator
+    from seawall.operator.loop import operate
     from seawall.operator.manifests import NAME
 
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
@@ -59,7 +59,7 @@ def run(context: str | None, kubeconfig: str | None, namespace: str | None, leas
     async def work(kube: Kube) -> None:
         identity = f"{socket.gethostname()}-{os.getpid()}"
         leader = Leader(kube, lease_namespace, NAME, identity, time.monotonic)
-        task = asyncio.ensure_future(leader.run(Operator(kube, namespace, time.monotonic).run))
+        task = asyncio.ensure_future(leader.run(lambda: operate(kube, namespace)))
         loop = asyncio.get_running_loop()
         for sig in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(sig, task.cancel)

@@ -23,6 +23,8 @@ from seawall.drivers.kube_auth import Basic, ExecPlugin, TokenFile, load_pair
 from seawall.errors import InputError
 
 ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
+IN_CLUSTER = "in-cluster"
+"""What the context is called where a Pod's own account is used."""
 MOST_BYTES = 16 * 2**20
 _PATHS = ("certificate-authority", "client-certificate", "client-key", "tokenFile")
 Section = dict[str, Any]
@@ -70,7 +72,7 @@ def _in_cluster(env: Mapping[str, str], account: Path) -> Access:
             "Set automountServiceAccountToken: true, or KUBECONFIG.",
         ) from None
     cluster = {"server": server, "certificate-authority": str(account / "ca.crt")}
-    return Access("in-cluster", namespace, cluster, {"tokenFile": str(account / "token")})
+    return Access(IN_CLUSTER, namespace, cluster, {"tokenFile": str(account / "token")})
 
 
 def _merge(into: dict[str, Any], file: Path) -> None:

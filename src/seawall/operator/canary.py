@@ -33,7 +33,18 @@ from seawall.decide.rollout import (
     weight_of,
 )
 from seawall.domain.spec import Fleet
-from seawall.drivers.kube import CONFIG_MAP, DEPLOYMENT, NAMESPACE, POD, Kube, Object, Refused, Select, key_of
+from seawall.drivers.kube import (
+    CONFIG_MAP,
+    DEPLOYMENT,
+    NAMESPACE,
+    POD,
+    Kube,
+    Object,
+    Refused,
+    Select,
+    address_of,
+    key_of,
+)
 from seawall.errors import ClusterError, InputError
 from seawall.operator.apply import Ref, apply, unserved
 from seawall.operator.reconcile import own
@@ -235,12 +246,10 @@ async def sides(kube: Kube, namespace: str, fleet: str) -> tuple[Side, Side]:
         POD, namespace, labels="app.kubernetes.io/name=seawall-gateway", fields="status.phase=Running"
     )
     baseline, canary = Side(), Side()
-    for _, pod in await kube.list(select, key_of):
+    for (_, pod), address in (await kube.list(select, address_of)).items():
         try:
             async with asyncio.timeout(5):
-                answer = await kube.request(
-                    "GET", POD.path(namespace, f"{pod}:{ADMIN_PORT}", "proxy/debug/state")
-                )
+                answer = await kube.page(namespace, pod, address, ADMIN_PORT, "debug/state")
             found = answer["fleets"][fleet]["sides"]
             stable, other = _side(found["stable"]), _side(found["canary"])
         except (ClusterError, TimeoutError, LookupError, TypeError, ValueError):

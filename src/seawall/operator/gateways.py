@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from seawall.drivers.kube import POD, Kube, Select, key_of
+from seawall.drivers.kube import POD, Kube, Select, address_of
 from seawall.errors import SeawallError
 
 ADMIN_PORT = 9090
@@ -37,16 +37,15 @@ async def ask(kube: Kube, namespace: str) -> Told:
 
     at_once = asyncio.Semaphore(AT_ONCE)
 
-    async def one(name: str) -> Any:
+    async def one(name: str, address: str) -> Any:
         try:
             async with at_once, asyncio.timeout(ANSWER_S):
-                path = POD.path(namespace, f"{name}:{ADMIN_PORT}", "proxy/debug/state")
-                return await kube.request("GET", path)
+                return await kube.page(namespace, name, address, ADMIN_PORT, "debug/state")
         except (SeawallError, TimeoutError, ValueError):
             return None
 
-    names = [name for _, name in await kube.list(select, key_of)]
-    for answer in await asyncio.gather(*map(one, names)):
+    pods = [(name, address) for (_, name), address in (await kube.list(select, address_of)).items()]
+    for answer in await asyncio.gather(*(one(*pod) for pod in pods)):
         if not isinstance(answer, dict):
             told.silent += 1
             continue

@@ -365,6 +365,11 @@ class Operator:
                     raise
 
 
+async def operate(kube: Kube, namespace: str | None, resync_s: float = RESYNC_S) -> None:
+    """One term as the leader, with nothing remembered of an earlier one: others may have led in between."""
+    await Operator(kube, namespace, time.monotonic, resync_s).run()
+
+
 def _leaves(fleet: Object) -> bool:
     return bool(fleet["metadata"].get("deletionTimestamp"))
 

@@ -50,6 +50,9 @@ def from_namespace(name: str) -> Object:
     return {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": name}}}
 
 
+OPERATORS: Object = {**from_namespace(OPERATOR_NAMESPACE), "podSelector": {"matchLabels": OPERATOR}}
+
+
 def _policy(
     metadata: Object, match: dict[str, str], ingress: list[Object], egress: list[Object] | None
 ) -> Object:
@@ -69,7 +72,7 @@ def engine_policy(wanted: Wanted, group: Group) -> Object:
     if spec.gateway.route == "inference-pool":
         callers.append({"podSelector": {"matchLabels": {"app.kubernetes.io/name": "epp"}}})
     if spec.model.adapter_slots is not None or (spec.pool is not None and spec.pool.sleep):
-        callers.append({**from_namespace(OPERATOR_NAMESPACE), "podSelector": {"matchLabels": OPERATOR}})
+        callers.append(OPERATORS)
     ingress: list[Object] = [{"from": callers, "ports": [{"protocol": "TCP", "port": HTTP_PORT}]}]
     egress: list[Object] = []
     match = {FLEET: wanted.name, "app.kubernetes.io/name": "vllm"}
@@ -91,7 +94,7 @@ def loader_policy(wanted: Wanted) -> Object | None:
 
 
 def gateway_policy(group: Group) -> Object:
-    """Clients reach the request port; the admin port is for Prometheus and, where it asks there, KEDA."""
+    """Clients reach the request port; the admin port is for Prometheus, the operator and, where it asks there, KEDA."""
     admins = sorted(
         {
             prometheus_namespace(w.fleet.spec.scaling.prometheus)
@@ -100,13 +103,10 @@ def gateway_policy(group: Group) -> Object:
         }
         | {KEDA_NAMESPACE for w in group.members if w.fleet.spec.scaling.by == "keda-gateway"}
     )
-    ingress: list[Object] = [{"ports": [{"protocol": "TCP", "port": HTTP_PORT}]}]
-    if admins:
-        ingress.append(
-            {
-                "from": [from_namespace(name) for name in admins],
-                "ports": [{"protocol": "TCP", "port": ADMIN_PORT}],
-            }
-        )
+    callers = [*(from_namespace(name) for name in admins), OPERATORS]
+    ingress: list[Object] = [
+        {"ports": [{"protocol": "TCP", "port": HTTP_PORT}]},
+        {"from": callers, "ports": [{"protocol": "TCP", "port": ADMIN_PORT}]},
+    ]
     metadata = meta(group.gateway, group.namespace, labels(group.gateway, "gateway"))
     return _policy(metadata, gateway_selector(group), ingress, None)

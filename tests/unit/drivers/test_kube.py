@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Callable
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+import httpx2 as httpx
 import pytest
 
 from seawall.drivers.kube import DEPLOYMENT, POD, Changed, Kube, Refused, Select, Synced, connect
@@ -188,3 +191,30 @@ async def test_rbac_is_asked_not_guessed(api: KubeApi, kube: Kube) -> None:
     assert await kube.may("list", POD, "llm")
     api.faults.deny = {"list pods"}
     assert not await kube.may("list", POD, "llm")
+
+
+async def test_from_inside_a_pods_page_is_asked_of_the_pod_and_else_of_the_api_server(api: KubeApi) -> None:
+    class Page(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200 if self.path == "/debug/state" else 500)
+            self.end_headers()
+            self.wfile.write(b'{"from": "the Pod"}')
+
+        def log_message(self, format: str, *args: object) -> None:
+            return
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Page) as pod:
+        threading.Thread(target=pod.serve_forever, args=(0.02,), daemon=True).start()
+        port = pod.server_address[1]
+        api.proxies[f"llm/g:{port}"] = {"from": "the API server"}
+        for context, address, wanted in (
+            ("in-cluster", "127.0.0.1", "the Pod"),
+            ("in-cluster", "", "the API server"),
+            ("prod", "127.0.0.1", "the API server"),
+        ):
+            async with Kube(httpx.AsyncClient(base_url=api.url), "llm", context) as kube:
+                assert (await kube.page("llm", "g", address, port, "debug/state"))["from"] == wanted
+        pod.shutdown()
+    async with Kube(httpx.AsyncClient(base_url=api.url), "llm", "in-cluster") as kube:
+        answer = await kube.page("llm", "g", "127.0.0.1", port, "debug/state")
+        assert answer["from"] == "the API server", "what does not answer is asked the other way"

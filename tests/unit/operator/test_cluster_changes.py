@@ -20,7 +20,7 @@ from seawall.drivers.kube import ENDPOINT_SLICE, Kube, Select
 from seawall.operator import canary
 from seawall.operator.engines import COST
 from seawall.operator.lease import HOLD_S, MARGIN_S, Leader
-from seawall.operator.loop import Operator
+from seawall.operator.loop import Operator, operate
 from seawall.render.everything import render
 from seawall.testing.kube_api import KubeApi
 
@@ -427,3 +427,25 @@ async def test_a_rollout_ends_with_its_fleet(api: KubeApi, kube: Kube) -> None:
             api.remove(*DEPLOYMENTS, name, NS)  # the garbage collector begins
         await asyncio.sleep(1.2)
         assert not api.objects(*DEPLOYMENTS), "nothing is made anew"
+
+
+async def test_a_second_term_begins_anew(api: KubeApi, kube: Kube) -> None:
+    """Another may have led in between: what this one remembers of its first term counts for nothing."""
+    api.put(plain("one"))
+    now = [0.0]
+    lead = Leader(kube, NS, "op", "a", lambda: now[0])
+    task = asyncio.ensure_future(lead.run(lambda: operate(kube, None, 0.5)))
+    async with asyncio.timeout(20):
+        while not applied(api, "one"):
+            await asyncio.sleep(0.05)
+        api.faults.down = True
+        now[0] += HOLD_S  # the lease ends while the API server is away
+        while lead.leads:
+            await asyncio.sleep(0.05)
+        api.remove(*DEPLOYMENTS, "one", NS)
+        api.faults.down = False
+        while (NS, "one") not in api.objects(*DEPLOYMENTS):
+            assert not task.done(), task
+            await asyncio.sleep(0.05)
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
