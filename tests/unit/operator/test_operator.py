@@ -11,6 +11,7 @@ from typing import Any
 import jsonschema
 import pytest
 import yaml
+from tests.unit.render.test_cel import broken_rules
 
 from seawall.decide.drain import (
     ADVICE,
@@ -29,6 +30,7 @@ from seawall.operator.engines import COST, DRAINING
 from seawall.operator.lease import Leader
 from seawall.operator.loop import Operator
 from seawall.operator.manifests import operator_manifests
+from seawall.operator.reconcile import desire
 from seawall.testing.kube_api import KubeApi
 from seawall.testing.kube_rbac import rights_of
 
@@ -248,6 +250,29 @@ def test_the_crd_is_structural_and_takes_every_example() -> None:
         for doc in yaml.safe_load_all(path.read_text()):
             doc["metadata"] = {}
             jsonschema.validate(doc, {**strict, "properties": {**strict["properties"], "metadata": {}}})
+
+
+@pytest.mark.parametrize(
+    ("spec", "said"),
+    [
+        ({"scaling": {"min": 2, "max": 4}}, []),
+        ({"scaling": {"min": 0}}, []),
+        ({"scaling": {"min": 3, "max": 1}}, ["self.spec.scaling: max must not be less than min"]),
+        ({"scaling": {"min": 3}}, ["self.spec.scaling: max must not be less than min"]),
+        (
+            {"model": {"source": "meta-llama/x"}},
+            ["self.spec.model: source needs a scheme, such as hf://org/name"],
+        ),
+        ({}, []),
+    ],
+)
+def test_the_cel_rules_of_the_crd_say_what_our_own_reader_says(spec: dict[str, Any], said: list[str]) -> None:
+    fleet = example("smollm2")
+    fleet["spec"] |= spec
+    schema = fleet_crd()["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
+    assert list(broken_rules(schema, fleet)) == said
+    fleet["metadata"] |= {"namespace": "llm", "uid": "u"}
+    assert bool(desire(fleet).problem) == bool(said), desire(fleet).problem
 
 
 def test_the_operators_own_objects_validate_and_ask_for_no_more_than_they_use() -> None:
