@@ -59,7 +59,10 @@ class Rollouts:
                 await self._drive(key, fleets.get(key))
         for key, made in list(desired.items()):
             if key in applied and key in fleets:
-                await self._begin(key, made, fleets[key])
+                try:
+                    await self._begin(key, made, fleets[key])
+                except SeawallError as e:
+                    log.warning("rollout %s/%s cannot begin: %s", *key, e)
         return changed
 
     async def _drive(self, key: Key, owner: Object | None) -> None:

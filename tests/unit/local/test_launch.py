@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import itertools
+import json
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from seawall.config.load import load_fleet
-from seawall.domain.spec import Fleet
+from seawall.domain.spec import Adapter, Fleet
 from seawall.drivers import pip
 from seawall.drivers.engine import parse_load
 from seawall.errors import EngineError, InputError
 from seawall.local import engine_env
 from seawall.local.causes import cause_of, explain
-from seawall.local.launch import flags, own_vllm, sim_recipe, threads, vllm_recipe
+from seawall.local.launch import flags, lora_flags, own_vllm, sim_recipe, threads, vllm_recipe
+from seawall.local.model import adapter_folder, lora_rank
 from seawall.local.prepare import check_memory, check_port
+from seawall.testing.lora import random_adapter
 
 
 @pytest.fixture
@@ -41,6 +44,44 @@ def test_the_simulated_engine_takes_every_flag(fleet: Fleet) -> None:
     argv, _ = sim_recipe(fleet).command(9)
     parsed = sim.parser().parse_args(argv[argv.index("sim") + 1 :])
     assert parsed.port == 9
+
+
+@pytest.mark.parametrize(
+    ("slots", "rank", "wanted"),
+    [
+        (None, 8, "--enable-lora --max-loras 2 --lora-modules poet=/p sql=/s"),
+        (None, 17, "--enable-lora --max-loras 2 --max-lora-rank 32 --lora-modules poet=/p sql=/s"),
+        (4, 16, "--enable-lora --max-loras 4"),
+        (4, 300, "--enable-lora --max-loras 4 --max-lora-rank 320"),
+    ],
+)
+def test_adapters_come_by_the_command_line_or_into_slots(
+    fleet: Fleet, slots: int | None, rank: int, wanted: str
+) -> None:
+    from seawall.testing.engine import flags as sim
+
+    fleet = replace(fleet, spec=replace(fleet.spec, model=replace(fleet.spec.model, adapter_slots=slots)))
+    found = lora_flags(fleet, {"poet": "/p", "sql": "/s"}, rank)
+    assert " ".join(found) == wanted
+    parsed = sim.parser().parse_args(["m", *flags(fleet, found)])
+    assert parsed.lora_modules == ([] if slots else ["poet=/p", "sql=/s"])
+    assert ("VLLM_ALLOW_RUNTIME_LORA_UPDATING" in sim_recipe(fleet).env) == (slots is not None)
+
+
+def test_an_adapters_rank_is_read_and_a_folder_that_is_none_is_refused(tmp_path: Path) -> None:
+    shape = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2}
+    adapter = Adapter(name="poet", source=f"file://{tmp_path}")
+    with pytest.raises(InputError, match=r"has no adapter_config\.json"):
+        adapter_folder(adapter, False, tmp_path, print)
+    random_adapter(tmp_path, shape, rank=64)
+    folder = adapter_folder(adapter, False, tmp_path, print)
+    assert lora_rank(folder) == 64
+    config = json.loads((folder / "adapter_config.json").read_text())
+    (folder / "adapter_config.json").write_text(json.dumps(config | {"rank_pattern": {"q_proj": 128}}))
+    assert lora_rank(folder) == 128
+    (folder / "adapter_config.json").write_text("{}")
+    with pytest.raises(InputError, match="does not say a rank"):
+        lora_rank(folder)
 
 
 def test_cpu_replicas_share_the_cores(fleet: Fleet) -> None:
