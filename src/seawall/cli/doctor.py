@@ -40,7 +40,7 @@ def command(
         fleet = wanted.fleet
         if namespace:
             fleet = replace(fleet, metadata=replace(fleet.metadata, namespace=namespace))
-        facts = with_cluster(context, kubeconfig, partial(examine_cluster, fleet=fleet))
+        facts = with_cluster(context, kubeconfig, partial(examine_cluster, fleet=fleet, kinds=kinds))
         checks += examine(facts, fleet, wanted.plan, kinds)
     failed = [c for c in checks if c.verdict == "fail"]
     if output == "json":

@@ -16,13 +16,11 @@ from seawall.domain.spec import Fleet
 from seawall.drivers.kube import (
     CRD,
     DEPLOYMENT,
-    JOB,
     LIMIT_RANGE,
     NAMESPACE,
     NODE,
     POD,
     QUOTA,
-    SCALED_OBJECT,
     SERVICE,
     STORAGE_CLASS,
     Kind,
@@ -32,14 +30,18 @@ from seawall.drivers.kube import (
     Select,
     key_of,
 )
+from seawall.errors import InputError
 
 T = TypeVar("T")
+Kinds = frozenset[tuple[str, str]]
+"""(apiVersion, kind)"""
+AT_ONCE = 6
 DAEMON_SET = Kind("apps/v1", "DaemonSet", "daemonsets")
 _PLUGIN = re.compile(r"nvidia.*(device-plugin|dra)|gpu-device-plugin|amdgpu|kubelet-plugin", re.I)
 
 
-async def examine_cluster(kube: Kube, fleet: Fleet) -> ClusterFacts:
-    """All facts."""
+async def examine_cluster(kube: Kube, fleet: Fleet, kinds: Kinds) -> ClusterFacts:
+    """All facts. `kinds`: what the fleet is rendered to."""
     namespace, resource = fleet.metadata.namespace, fleet.spec.hardware.resource
     operator = Select(DEPLOYMENT, labels="app.kubernetes.io/part-of=keda-operator")
     plugin = Select(DAEMON_SET)
@@ -53,7 +55,7 @@ async def examine_cluster(kube: Kube, fleet: Fleet) -> ClusterFacts:
         storage_classes=await _maybe(_classes(kube)),
         namespace_labels=await _labels(kube, namespace),
         quotas=await _maybe(_quotas(kube, namespace)),
-        denied=await _denied(kube, namespace),
+        denied=await _denied(kube, namespace, kinds),
         foreign_managers=await _maybe(_foreign(kube, fleet)) or {},
         limit_ranges=await _maybe(_ranges(kube, namespace)) or (),
     )
@@ -195,19 +197,26 @@ async def _ranges(kube: Kube, namespace: str) -> tuple[str, ...]:
     return tuple(t for t in (await kube.list(Select(LIMIT_RANGE, namespace), told)).values() if t)
 
 
-_NEEDED: list[tuple[str, Kind]] = [
-    *[("patch", k) for k in (DEPLOYMENT, SERVICE, JOB, SCALED_OBJECT)],
-    *[("create", k) for k in (DEPLOYMENT, SERVICE, JOB)],
-    *[("list", k) for k in (POD, NODE)],
-]
+async def _denied(kube: Kube, namespace: str, kinds: Kinds) -> tuple[str, ...]:
+    """Of what an apply and the looks after it need: to create and patch each kind that is rendered and served. The
+    namespace itself may be somebody else's."""
+    needed = [("list", POD), ("list", NODE)]
+    for version, name in sorted(kinds):
+        try:
+            kind = await kube.kind_of({"apiVersion": version, "kind": name})
+        except InputError:
+            continue  # told by the check of custom resources
+        if kind != NAMESPACE:
+            needed += [("create", kind), ("patch", kind)]
+    at_once = asyncio.Semaphore(AT_ONCE)
 
+    async def may(verb: str, kind: Kind) -> bool:
+        async with at_once:
+            return await kube.may(verb, kind, namespace if kind.namespaced else None)
 
-async def _denied(kube: Kube, namespace: str) -> tuple[str, ...]:
-    answers = await asyncio.gather(
-        *(kube.may(verb, kind, namespace if kind.namespaced else None) for verb, kind in _NEEDED)
-    )
+    answers = await asyncio.gather(*(may(*right) for right in needed))
     return tuple(
-        f"{verb} {kind.plural}" for (verb, kind), may in zip(_NEEDED, answers, strict=True) if not may
+        f"{verb} {kind.plural}" for (verb, kind), may in zip(needed, answers, strict=True) if not may
     )
 
 

@@ -153,9 +153,16 @@ async def test_facts_come_from_a_cluster_in_few_requests(api: KubeApi, tmp_path:
     )
     managed = {"labels": {"seawall.dev/fleet": "llama"}, "managedFields": [{"manager": "argocd-controller"}]}
     put("apps/v1", "Deployment", "llama", "llm", meta=managed)
-    api.faults.deny = {"create jobs"}
+    api.faults.deny = {
+        "create jobs",
+        "patch poddisruptionbudgets",
+        "create namespaces",
+        "patch scaledobjects",
+    }
     async with connect(kubeconfig=api.kubeconfig(tmp_path)) as kube:
-        facts = await examine_cluster(kube, fleet())
+        kinds = {("batch/v1", "Job"), ("apps/v1", "Deployment"), ("policy/v1", "PodDisruptionBudget")}
+        kinds |= {("v1", "Namespace"), ("nobody.dev/v1", "Thing")}
+        facts = await examine_cluster(kube, fleet(), frozenset(kinds))
         assert kube.requests < 40
     assert facts.version == "v1.36.2"
     assert facts.nodes is not None
@@ -166,6 +173,6 @@ async def test_facts_come_from_a_cluster_in_few_requests(api: KubeApi, tmp_path:
     assert (facts.storage_classes or {})["gp3"]["default"] is True
     assert facts.namespace_labels == {"pod-security.kubernetes.io/enforce": "restricted"}
     assert facts.quotas == {"requests.memory": (512.0 * 2**20, 2.0**30)}
-    assert facts.denied == ("create jobs",)
+    assert facts.denied == ("create jobs", "patch poddisruptionbudgets"), "what this fleet needs, and no more"
     assert facts.foreign_managers == {"Deployment/llama": "argocd-controller"}
     assert isinstance(facts.prometheus, str)
