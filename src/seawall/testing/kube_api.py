@@ -123,6 +123,13 @@ class Faults:
     """Every connection is closed without an answer."""
 
 
+class Server(ThreadingHTTPServer):
+    """Takes many connections at once: with the usual backlog of 5 a crowd of clients is reset."""
+
+    daemon_threads = True
+    request_queue_size = 256
+
+
 class KubeApi:
     """`with KubeApi() as api:`; `api.url` is the server. `put` and `remove` act as somebody else would."""
 
@@ -158,8 +165,7 @@ class KubeApi:
             pass
 
         Bound.api = api
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Bound)
-        self.server.daemon_threads = True
+        self.server = Server(("127.0.0.1", 0), Bound)
         if tls is not None:
             self.server.socket = tls.wrap_socket(self.server.socket, server_side=True)
         self.url = f"{'https' if tls else 'http'}://127.0.0.1:{self.server.server_address[1]}"
