@@ -110,8 +110,8 @@ async def test_errors_of_the_request_itself_are_passed_on(start: Any, engine: An
     assert status == 400 and b'"bad"' in body
 
 
-async def test_without_any_replica_requests_wait_and_then_hear_503(start: Any) -> None:
-    gateway = await start("http://127.0.0.1:9")
+async def test_without_any_replica_requests_wait_and_then_hear_503(start: Any, spec: str) -> None:
+    gateway = await start("http://127.0.0.1:9", spec=spec.replace("queueTimeout: 2s", "queueTimeout: 500ms"))
     status, _headers, body = await gateway.complete()
     assert status in (502, 503) and b'"error"' in body
     await gateway.reconciled()
