@@ -10,6 +10,7 @@ from __future__ import annotations
 import base64
 import json
 import ssl
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -128,6 +129,10 @@ class Server(ThreadingHTTPServer):
 
     daemon_threads = True
     request_queue_size = 256
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        if not isinstance(sys.exception(), ConnectionError):  # a client that hangs up is no fault of ours
+            super().handle_error(request, client_address)
 
 
 class KubeApi:
