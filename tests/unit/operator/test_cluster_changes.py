@@ -449,3 +449,26 @@ async def test_a_second_term_begins_anew(api: KubeApi, kube: Kube) -> None:
             await asyncio.sleep(0.05)
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
+
+
+async def test_a_promoted_candidate_stays_what_the_fleet_runs(api: KubeApi, kube: Kube) -> None:
+    fleet = plain("one")
+    candidate = {"extraArgs": ["--sim-seed", "7"]}
+    fleet["spec"]["rollout"]["canary"] = {"steps": [{"weight": 10, "hold": 1}], "candidate": candidate}
+    api.put({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NS}})
+    api.put(fleet)
+
+    def args() -> list[str]:
+        found = api.objects(*DEPLOYMENTS)[NS, "one"]
+        return list(found["spec"]["template"]["spec"]["containers"][0]["args"])
+
+    async with Cluster(api, kube) as c:
+        await c.until(lambda: (c.status("one").get("rollout") or "").startswith("stepping"))
+        assert "--sim-seed" not in args()
+        stored = api.objects("v1", "configmaps")[NS, "one-rollout"]
+        state = json.loads(stored["data"]["state"]) | {"phase": "promoted"}
+        api.put({**stored, "data": {**stored["data"], "state": json.dumps(state)}})
+        await c.until(lambda: "--sim-seed" in args())
+        await c.until(lambda: (NS, "one-canary") not in api.objects(*DEPLOYMENTS))
+        change(api, "one", rollout={"drain": 5, "preStop": 1})  # the candidate left the spec unpromoted
+        await c.until(lambda: "--sim-seed" not in args())
