@@ -10,7 +10,7 @@ TOOLS := .cache/tools/.ready
 WORKERS ?= 0
 # Dozens of Python processes are started: each would compile what it imports anew.
 unexport PYTHONDONTWRITEBYTECODE
-PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup
+PYTEST := $(BIN)/python -m pytest -n $(WORKERS)
 PYTEST_ARGS ?=
 COMPILE := $(BIN)/python scripts/compile_gateway.py
 

@@ -7,21 +7,27 @@ another, so that no two of them compete for this machine; the other runs the res
 from __future__ import annotations
 
 import os
+from typing import Any
 
 import pytest
 from hypothesis import settings
+from xdist.scheduler import LoadScopeScheduling
 
 from seawall.gateway import compiled
 
 # What users run is tested, if it has been made; tests/unit/gateway/test_compiled.py runs the plain form as well.
 compiled.use()
+FLEETS = ("tests/contract/", "tests/e2e/", "tests/unit/decide/resume/test_real_engine.py")
 settings.register_profile("local", deadline=None)
 settings.register_profile("ci", deadline=None, derandomize=True)
 settings.load_profile("ci" if os.environ.get("CI") else "local")
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    for item in items:
-        fleets = item.get_closest_marker("engine") or "e2e" in item.path.parts
-        group = "fleets" if fleets else f"{item.path.parent.name}/{item.path.name}"
-        item.add_marker(pytest.mark.xdist_group(group))
+class Groups(LoadScopeScheduling):  # type: ignore[misc]  # xdist has no types
+    def _split_scope(self, nodeid: str) -> str:
+        file = nodeid.partition("::")[0]
+        return "fleets" if file.startswith(FLEETS) else file
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Groups:
+    return Groups(config, log)
