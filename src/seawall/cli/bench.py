@@ -204,6 +204,8 @@ async def _bench(target: str, report: Path | None, as_json: bool, o: dict[str, A
     facts: dict[str, Any] = {"url": url, "model": model, "seed": o["seed"]}
     facts["objective"] = f"TTFT {o['ttft']}, TPOT {o['tpot']}"
     document = await _calibration(made, o["seed"] + 1000) if o["calibrate"] else None
+    if document is not None:
+        _write_calibration(o["calibrate"], document, as_json and not o["find_capacity"])
     found = await _capacity(made, objective, o, live) if o["find_capacity"] else None
     if found is not None:
         facts["capacity"] = f"{found.rate:.2f} requests/s"
@@ -212,10 +214,9 @@ async def _bench(target: str, report: Path | None, as_json: bool, o: dict[str, A
         )
         if document is not None:
             document |= {"capacity_rps": found.rate, "objective": facts["objective"]}
-    if document is not None:
-        _write_calibration(o["calibrate"], document, as_json and found is None)
-        if found is None:
-            return
+            o["calibrate"].write_text(json.dumps(document, indent=1) + "\n")
+    elif document is not None:
+        return
     run = found.run if found is not None else await _once(made, o, live)
     summary = run.summary(objective)
     _write_page(report, summary, run.outcomes, facts)
