@@ -112,7 +112,7 @@ async def test_a_server_too_slow_for_one_request_has_no_capacity(sim_engine: str
     def driver(count: int, turn: int) -> Driver:
         return Driver(target(sim_engine), iter(Synthetic(prompt_tokens=[8], output_tokens=[4], seed=turn)))
 
-    found = await search(driver, lambda _, go: go(), Objective(tpot_s=0.0001), 1.0, said.append)
+    found = await search(driver, lambda _, go: go(), Objective(e2e_s=0.0001), 1.0, said.append)
     assert (found.rate, found.probes) == (0.0, [])
     assert said == ["one request at a time misses the objective"]
 
