@@ -85,8 +85,8 @@ class Summary:
     retried_after_429: int = 0
     client_cpu_s: float | None = None
     kept_up: float | None = None
-    """Requests that ended for each that arrived, from the first end to the last arrival, with what chance explains; below
-    1 a backlog grows. None: too few to tell."""
+    """Requests that ended for each that arrived, from the first end to the last arrival, with what chance explains.
+    Below 1 a backlog grows. None: too few to tell."""
 
     @property
     def slow_client(self) -> bool:
