@@ -30,6 +30,7 @@ FEWEST = 25
 """Requests of a probe: of fewer, neither a share of 95% nor a backlog can be told."""
 SATURATED = 1.15
 """A crowd whose step is so many times longer than the lone one's is bound by compute."""
+DISTURBED = 1.5
 KEEPS_UP = 0.93
 ENOUGH = 0.08
 """The search ends when the bracket is this narrow."""
@@ -140,7 +141,13 @@ def solve(
     alone: base + weights; many: base + max(n x seq, weights); prefill: base + prompt x token.
     A crowd that is not yet bound by compute only bounds the cost of a sequence: half that bound is taken.
     A fifth of the lone step is taken for overhead: the split shifts cost between fields, not the total.
+    EngineError when a lone stream was slower than the crowd, which no engine is by itself.
     """
+    if alone_tpot_s > DISTURBED * many_tpot_s:
+        raise EngineError(
+            f"a lone stream took {alone_tpot_s * 1000:.0f} ms a token, {many} together {many_tpot_s * 1000:.0f} ms.",
+            "Something else kept the machine or the engine busy: calibrate again when it is quiet.",
+        )
     base = 0.2 * alone_tpot_s
     read = 0.8 * alone_tpot_s
     grown = max(0.0, many_tpot_s - base)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from tests.unit.load.test_measure import finished
 
-from seawall.errors import InputError
+from seawall.errors import EngineError, InputError
 from seawall.load.capacity import find_capacity, search, solve
 from seawall.load.client import Client
 from seawall.load.drive import Driver, Run, Target
@@ -155,6 +155,11 @@ def test_calibration_explains_what_it_saw() -> None:
     assert timing.step_s(0, 1, 0) == pytest.approx(0.02)
     assert timing.step_s(0, 64, 0) == pytest.approx(0.1, rel=0.01)
     assert timing.step_s(1000, 0, 0) == pytest.approx(0.204, rel=0.01)
+
+
+def test_a_calibration_that_was_disturbed_is_refused() -> None:
+    with pytest.raises(EngineError, match="815 ms a token, 64 together 96 ms"):
+        solve(alone_tpot_s=0.815, many=64, many_tpot_s=0.096, prompt_tokens=500, prefill_s=0.2, source="x")
 
 
 def test_the_report_stands_alone() -> None:
