@@ -73,7 +73,7 @@ async def test_evictions_kills_rollouts_and_scaling_of_a_cluster_lose_nothing(
     spec = fleet(tmp_path)
     async with SmallCluster(api, tmp_path, spec) as cluster:
         code, result, said = await prove(
-            spec, cluster.kubeconfig, "--context", "double", "--url", cluster.url, "--yes", "--streams", "16",
+            spec, cluster.kubeconfig, "--context", "double", "--url", cluster.url, "--yes", "--streams", "24",
             "--answer", "2s",
         )  # fmt: skip
         left = {n for _, n in api.objects("v1", "pods")}
@@ -95,7 +95,7 @@ async def test_a_kill_without_resume_is_red_on_a_cluster_too(api: KubeApi, tmp_p
     spec = fleet(tmp_path, "off")
     async with SmallCluster(api, tmp_path, spec) as cluster:
         code, result, _ = await prove(
-            spec, cluster.kubeconfig, "--context", "double", "--url", cluster.url, "--yes", "--streams", "16",
+            spec, cluster.kubeconfig, "--context", "double", "--url", cluster.url, "--yes", "--streams", "24",
             "--scenario", "kill", "--answer", "2s",
         )  # fmt: skip
     assert code == 1
