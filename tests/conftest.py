@@ -1,7 +1,7 @@
 """What all tests share: hypothesis without deadlines (a loaded machine is no failure), and in CI the same examples
 every time, so that a red run is about the change and not about luck. Locally every run explores anew.
 
-With two workers (`make test WORKERS=2`), one runs what starts fleets, on real vLLM or simulated engines, one test after
+Of the two workers of `make test` one runs what starts fleets, on real vLLM or simulated engines, one test after
 another, so that no two of them compete for this machine; the other runs the rest, a file's tests together."""
 
 from __future__ import annotations

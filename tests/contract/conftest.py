@@ -151,7 +151,7 @@ def start_vllm() -> Server:
         "smollm2",
         *FLAGS,
     ]
-    argv += ["--kv-cache-memory-bytes", "64M", "--enforce-eager"]
+    argv += ["--kv-cache-memory-bytes", "128M", "--enforce-eager"]
     with Path(os.environ.get("SEAWALL_CONTRACT_LOG", os.devnull)).open("wb") as log:
         process = subprocess.Popen(
             argv,

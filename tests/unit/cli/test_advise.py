@@ -208,11 +208,9 @@ def test_through_the_api_servers_proxy(tmp_path: Path, monkeypatch: pytest.Monke
 
 def tool(name: str) -> str:
     """Debian's package prometheus, as scripts/test_tools.sh fetches it or as the machine has it."""
-    unpacked = sorted((ROOT / ".cache" / "tools" / "deb").glob(f"**/usr/bin/{name}"))
-    found = (
-        str(unpacked[0]) if unpacked else shutil.which(name) or str(ROOT / ".cache" / "tools" / "bin" / name)
-    )
-    assert Path(found).exists(), f"{name}: run scripts/test_tools.sh"
+    own = ROOT / ".cache" / "tools" / "bin" / name
+    found = str(own) if own.exists() else shutil.which(name)
+    assert found, f"{name} is missing: run scripts/test_tools.sh"
     return found
 
 

@@ -31,7 +31,8 @@ def test_the_example_s_flags(fleet: Fleet) -> None:
     args = flags(fleet)
     pairs = dict(itertools.pairwise(args))
     assert pairs["--max-model-len"] == "2048"
-    assert pairs["--kv-cache-memory-bytes"] == str(64 * 2**20)
+    assert pairs["--kv-cache-memory-bytes"] == str(128 * 2**20)
+    assert pairs["--dtype"] == "float32"
     assert pairs["--shutdown-timeout"] == "120"
     assert pairs["--max-num-queued-reqs"] == "64"
     assert "--enforce-eager" in args

