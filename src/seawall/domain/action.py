@@ -32,6 +32,13 @@ class Timing:
     """Attention of one prompt token to one token before it: what makes long prompts grow with their square."""
     source: str = "roofline estimate"
 
+    @property
+    def told(self) -> str:
+        """Where the numbers come from, and the cure where nobody has measured them."""
+        if "estimate" in self.source:
+            return f"speed is a {self.source}; measure it with `seawall bench --calibrate`"
+        return f"speed was measured: {self.source}"
+
     def step_s(
         self, prefill_tokens: float, decode_seqs: float, kv_tokens_read: float, prefill_pairs: float = 0.0
     ) -> float:

@@ -245,7 +245,7 @@ def _notes(fleet: Fleet, c: Candidate) -> tuple[str, ...]:
     if c.speed and not c.speed.meets_slo:
         notes.append(f"the objective is not held: {c.speed.slo_reason}")
     if c.speed:
-        notes.append(f"speed is a {c.speed.timing.source}; measure it with `seawall bench --calibrate`")
+        notes.append(c.speed.timing.told)
     if c.quantization == "fp8" and c.gpu.capability and c.gpu.capability < 8.9:
         notes.append(f"{c.gpu.name} has no fp8 arithmetic: weights are stored in fp8 and computed in 16 bit")
     if c.setup.pp > 1:

@@ -118,7 +118,7 @@ def _to_plan(
         or max(64, math.ceil(60 * rate * max(1, spec.scaling.min))),
         notes=(
             *model.notes,
-            f"speed is a {step.source}; measure it with `seawall bench --calibrate`",
+            step.told,
             *drawn.notes,
         ),
     )
