@@ -34,7 +34,7 @@ def prove(*flags: str, timeout_s: float) -> tuple[int, dict[str, Any], str]:
 @pytest.mark.timeout(900)
 def test_every_promise_holds_on_simulated_engines(tmp_path: Path) -> None:
     report = tmp_path / "prove.html"
-    code, result, said = prove("--jobs", "12", "--streams", "100", "--html", str(report), timeout_s=850)
+    code, result, said = prove("--jobs", "6", "--streams", "100", "--html", str(report), timeout_s=850)
     print(said)
     assert code == 0, said
     assert result["verdict"] == "kept"

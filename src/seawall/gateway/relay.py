@@ -37,7 +37,7 @@ HOLD = 1 << 20
 """An answer that is not a stream is held whole up to this size, so that a break can still be retried."""
 SUDDEN = frozenset({"reset", "stream", "dead"})
 """Labels of breaks that look like a death."""
-VERDICT_S = 0.5
+VERDICT_S = 1.0
 SECOND_OPINIONS = 2
 """A 5xx before the first byte is asked of so many others: what fails everywhere is the request's own fault."""
 SSE = b"text/event-stream"

@@ -63,9 +63,8 @@ async def test_what_is_wanted_no_more_is_deleted_and_nothing_that_is_not_its_own
         await c.until(lambda: applied(api, "one"))
         assert set(api.objects(*DEPLOYMENTS)) == before
         assert (NS, "one-canary") in api.objects("v1", "services"), "it is nobody's that we know"
-        listed = [o["kind"] for o in c.status("one")["objects"]]
-        assert "ScaledObject" not in listed
-        assert "Deployment" in listed
+        await c.until(lambda: "ScaledObject" not in [o["kind"] for o in c.status("one")["objects"]])
+        assert "Deployment" in [o["kind"] for o in c.status("one")["objects"]]
 
 
 async def test_a_kind_that_is_not_served_keeps_nothing_else_from_being_made(api: KubeApi, kube: Kube) -> None:
