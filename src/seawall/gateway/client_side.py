@@ -47,7 +47,7 @@ MESSAGES = b"/v1/messages"
 
 
 class Client:
-    """One connection of a client: an `asyncio.Protocol` in all but its base (see `compiled`)."""
+    """One connection of a client: an `asyncio.Protocol` in all but its base (decision 24)."""
 
     __slots__ = (
         "_backlog",

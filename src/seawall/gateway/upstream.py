@@ -42,7 +42,7 @@ class User(Protocol):
 
 
 class Upstream:
-    """One connection to one replica: an `asyncio.Protocol` in all but its base (see `compiled`)."""
+    """One connection to one replica: an `asyncio.Protocol` in all but its base (decision 24)."""
 
     __slots__ = (
         "_between",
