@@ -63,9 +63,6 @@ class Hedge:
     def on_head(self, conn: Upstream) -> None:
         self._sse = conn.status == 200 and conn.content_type.startswith(b"text/event-stream")
 
-    def on_chunk(self, data: bytes) -> None:
-        self.on_body([data], False)
-
     def on_body(self, parts: list[bytes], complete: bool) -> None:
         if complete:
             self.conn = None

@@ -52,9 +52,6 @@ class _Asked:
     def on_head(self, conn: Upstream) -> None:
         self._status = conn.status
 
-    def on_chunk(self, data: bytes) -> None:
-        self.on_body([data], False)
-
     def on_body(self, parts: list[bytes], complete: bool) -> None:
         if self._size <= MAX_ANSWER:
             self._body += parts

@@ -39,7 +39,6 @@ class Record:
         "_content_type",
         "_deadline",
         "_fed",
-        "_heard",
         "_held",
         "_last_event",
         "_path",
@@ -130,8 +129,7 @@ class Record:
         self._usage: Counted | None = None
         self._content_type = b""
         self._last_event = 0.0
-        self._heard = False
-        """Data came since the sweep's last look, which then says so in `_last_event`."""
+        """When data last came, in loop time, as seen by the sweep."""
 
     @property
     def awaits_token(self) -> bool:

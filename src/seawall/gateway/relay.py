@@ -95,7 +95,6 @@ class Exchange(Record):
         self._conn = conn
         self.phase = SENT
         self._last_event = self.fleet.loop.time()
-        self._heard = False
         self._held = []
         self._sse = self._fed = False
         conn.send(self, conn.pool.request(self._path, self._body, self.request.extra))
@@ -120,17 +119,6 @@ class Exchange(Record):
         self._content_type = conn.content_type or b"application/json"
         self._sse = self.session is not None and conn.status == 200 and conn.content_type.startswith(SSE)
 
-    def on_chunk(self, data: bytes) -> None:
-        """The hot path: a read that was one whole HTTP chunk, which is how an engine writes each token."""
-        session = self.session
-        if session is not None and self.phase == STREAMING:
-            out = session.ordinary(data)
-            if out:
-                self._heard = True
-                self.client.write_stream(out)
-                return
-        self.on_body([data], False)
-
     def on_body(self, parts: list[bytes], complete: bool) -> None:
         """What one read brought: the contents of its HTTP chunks. An engine puts one event into each."""
         if complete:
@@ -152,11 +140,15 @@ class Exchange(Record):
             else:
                 self._commit(out)
         if not parts[-1].startswith(b":"):  # a keep-alive comment is no sign of life
-            self._heard = self._fed = True
+            self._fed = True
+            if self._conn is not None:
+                self._conn.heard = True
 
     def _commit(self, out: bytes) -> None:
         """The first bytes of a stream, or of its continuation."""
         self.phase = STREAMING
+        if self._conn is not None and self.session is not None:
+            self._conn.relay(self.session, self.client)
         if self.committed:
             self.client.write_stream(out)
             return
@@ -392,8 +384,8 @@ class Exchange(Record):
             return
         if conn is None:
             return
-        if self._heard:
-            self._heard = False
+        if conn.heard:
+            conn.heard = False
             self._last_event = now
         if conn.paused:
             self._last_event = now

@@ -10,16 +10,25 @@ import asyncio
 import ssl
 from collections import deque
 from collections.abc import Callable
-from typing import Any, Protocol, cast
+from typing import TYPE_CHECKING, Any, Final, Protocol, cast
 from urllib.parse import urlsplit
 
 import httptools
 
+from seawall.decide.route.resume import StreamSession
 from seawall.errors import InputError
 from seawall.gateway.wire import WHOLE
 
-IDLE_S = 4.0
-"""Kept idle for so long; vLLM (uvicorn) closes idle connections after 5 s."""
+if TYPE_CHECKING:
+    from seawall.gateway.client_side import Client
+
+IDLE_S: Final = 60.0
+"""Kept idle for so long at most."""
+SURE_IDLE: Final = 0.8
+"""The share of the time after which a replica closes idle connections for which they are kept: one that it closes as
+we use it costs a second attempt. vLLM (uvicorn) closes them after 5 s, or what VLLM_HTTP_TIMEOUT_KEEP_ALIVE says."""
+LEAST_IDLE_S: Final = 2.0
+"""What ends sooner was not closed for being idle."""
 CONNECT_S = 2.0
 MAX_IDLE = 256
 MAX_HEAD = 64 * 1024
@@ -34,8 +43,6 @@ class User(Protocol):
 
     def on_head(self, conn: Upstream) -> None: ...
 
-    def on_chunk(self, data: bytes) -> None: ...
-
     def on_body(self, parts: list[bytes], complete: bool) -> None: ...
 
     def on_lost(self, reason: str, answered: bool) -> None: ...
@@ -46,13 +53,16 @@ class Upstream:
 
     __slots__ = (
         "_between",
+        "_client",
         "_complete",
         "_head_bytes",
         "_keep",
         "_parser",
         "_parts",
+        "_session",
         "answered",
         "content_type",
+        "heard",
         "idle_since",
         "length",
         "load_header",
@@ -88,6 +98,10 @@ class Upstream:
         """The parser stands between two chunks: a read that is one whole chunk need not pass through it."""
         self._head_bytes = 0
         self._parts: list[bytes] = []
+        self.heard = False
+        """Data came since the sweep's last look: of a stream its events, but for comments."""
+        self._session: StreamSession | None = None
+        self._client: Client | None = None
 
     # -- asyncio.Protocol
 
@@ -97,8 +111,9 @@ class Upstream:
     def connection_lost(self, exc: Exception | None) -> None:
         self.transport = None
         self._parser = None  # it holds our methods: a cycle, which the calmed collector would leave for hours
-        self.pool.forget(self)
-        user, self.user = self.user, None
+        self.pool.lost(self, exc is not None)
+        user = self.user
+        self.user = self._session = self._client = None
         if user is not None:
             what = "connection reset" if exc else "connection closed"
             user.on_lost(what, self.answered)
@@ -121,8 +136,16 @@ class Upstream:
         if self._between and len(data) < 4096:
             # An engine writes one chunk per token, and it mostly arrives as one read.
             line = WHOLE[len(data)]
-            if line and data[: len(line)] == line and data[-2:] == b"\r\n":
-                user.on_chunk(data[len(line) : -2])
+            if line and data.startswith(line) and data.endswith(b"\r\n"):
+                part = data[len(line) : len(data) - 2]
+                session, client = self._session, self._client
+                if session is not None and client is not None:
+                    out = session.ordinary(part)
+                    if out:
+                        self.heard = True
+                        client.write_stream(out)
+                        return
+                user.on_body([part], False)
                 return
         self.answered = True
         try:
@@ -194,9 +217,13 @@ class Upstream:
         assert self.transport is not None
         self.transport.write(request)
 
+    def relay(self, session: StreamSession, client: Client) -> None:
+        """The stream has begun: from now on `user` is spared its ordinary chunks, which is nearly all of them."""
+        self._session, self._client = session, client
+
     def detach(self) -> None:
         """The user wants no more: the replica sees a disconnect and frees the request."""
-        self.user = None
+        self.user = self._session = self._client = None
         self.abort()
 
     def abort(self) -> None:
@@ -214,13 +241,13 @@ class Upstream:
             self.transport.resume_reading()
 
     def _fail(self, reason: str) -> None:
-        user, self.user = self.user, None
-        self.abort()
+        user = self.user
+        self.detach()
         if user is not None:
             user.on_lost(reason, True)
 
     def _release(self) -> None:
-        self.user = None
+        self.user = self._session = self._client = None
         if self.paused:
             self.resume()
         if self._keep and self.transport is not None and not self.transport.is_closing():
@@ -255,6 +282,7 @@ class Pool:
         self._loop = loop
         self._tasks = tasks
         self._idle: deque[Upstream] = deque()
+        self._idle_s = IDLE_S
         self._all: set[Upstream] = set()
         self.closed = False
 
@@ -278,8 +306,14 @@ class Pool:
         conn.idle_since = self._loop.time()
         self._idle.append(conn)
 
-    def forget(self, conn: Upstream) -> None:
+    def lost(self, conn: Upstream, reset: bool) -> None:
+        """A connection has ended. One that the replica closed while it was idle tells how long it keeps them."""
         self._all.discard(conn)
+        if conn.user is None and conn in self._idle:
+            self._idle.remove(conn)
+            idle = self._loop.time() - conn.idle_since
+            if not reset and idle > LEAST_IDLE_S:
+                self._idle_s = min(self._idle_s, SURE_IDLE * idle)
 
     def connect(self, user: User) -> asyncio.Task[None]:
         """Opens a connection for `user`, who is told when it stands or why it does not."""
@@ -308,7 +342,7 @@ class Pool:
 
     def sweep(self, now: float) -> None:
         """Closes what idled too long (oldest first)."""
-        while self._idle and now - self._idle[0].idle_since > IDLE_S:
+        while self._idle and now - self._idle[0].idle_since > self._idle_s:
             self._idle.popleft().abort()
 
     def close_idle(self) -> None:

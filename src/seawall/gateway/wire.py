@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import email.utils
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 import msgspec
 
@@ -39,7 +39,7 @@ TYPES = {
     503: "overloaded_error",
     504: "timeout_error",
 }
-LAST_CHUNK = b"0\r\n\r\n"
+LAST_CHUNK: Final = b"0\r\n\r\n"
 JSON = b"application/json"
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
@@ -124,14 +124,14 @@ def error_event(refusal: Refusal) -> bytes:
     return b"data: " + error_body(refusal) + b"\n\n"
 
 
-SIZES = tuple(b"%x\r\n" % n for n in range(4096))
+SIZES: Final = tuple(b"%x\r\n" % n for n in range(4096))
 """Size lines of chunks: what an engine writes per token is always this small."""
 
 
 def chunk(data: bytes) -> bytes:
     """One chunk of a chunked body."""
     size = len(data)
-    return b"".join((SIZES[size] if size < 4096 else b"%x\r\n" % size, data, b"\r\n"))
+    return b"%b%b\r\n" % (SIZES[size] if size < 4096 else b"%x\r\n" % size, data)
 
 
 def _size_line(read: int) -> bytes:
@@ -143,5 +143,5 @@ def _size_line(read: int) -> bytes:
     return b""
 
 
-WHOLE = tuple(map(_size_line, range(4096)))
+WHOLE: Final = tuple(map(_size_line, range(4096)))
 """By the length of a read: the size line that makes it exactly one chunk; empty where no chunk is so long."""

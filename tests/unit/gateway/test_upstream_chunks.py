@@ -28,9 +28,6 @@ class Listener:
 
     def on_head(self, conn: Upstream) -> None: ...
 
-    def on_chunk(self, data: bytes) -> None:
-        self.on_body([data], False)
-
     def on_body(self, parts: list[bytes], complete: bool) -> None:
         assert not self.ended
         self.got += b"".join(parts)
@@ -117,3 +114,48 @@ def test_a_read_is_one_chunk_only_if_its_size_line_says_so() -> None:
     assert (
         WHOLE[5] == WHOLE[21] == WHOLE[262] == b""
     )  # an empty chunk would be the last; no size fits the other
+
+
+class Clock(asyncio.SelectorEventLoop):
+    """A loop whose time the test sets."""
+
+    now = 100.0
+
+    def time(self) -> float:
+        return self.now
+
+
+def kept_after(ends: list[tuple[float, Exception | None]], idle_s: float) -> bool:
+    """Whether a connection is kept so long, after others ended as told after so many seconds of idling."""
+    loop = Clock()
+    try:
+        pool = Pool("http://127.0.0.1:1", loop, set())
+        for after_s, reset in ends:
+            conn = idle(pool)
+            loop.now += after_s
+            conn.connection_lost(reset)
+            assert pool.take() is None
+        conn = idle(pool)
+        loop.now += idle_s
+        pool.sweep(loop.now)
+        return pool.take() is conn
+    finally:
+        loop.close()
+
+
+def idle(pool: Pool) -> Upstream:
+    conn = Upstream(pool)
+    conn.connection_made(Wire())
+    pool.put(conn)
+    return conn
+
+
+def test_a_replica_that_closes_idle_connections_teaches_how_long_to_keep_them() -> None:
+    assert kept_after([], 55)
+    assert not kept_after([], 65)
+    assert kept_after([(5.0, None)], 3.9)
+    assert not kept_after([(5.0, None)], 4.1)
+
+
+def test_an_end_for_other_reasons_teaches_nothing() -> None:
+    assert kept_after([(5.0, ConnectionResetError()), (0.5, None)], 55)

@@ -18,7 +18,7 @@ from __future__ import annotations
 import math
 from collections import OrderedDict, deque
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from seawall.decide.route.pick import Ask
 
@@ -44,6 +44,9 @@ class Admitted:
     """Go on: pick a replica now."""
 
     reason: str = "a replica is free"
+
+
+ADMITTED: Final = Admitted()
 
 
 @dataclass(frozen=True)
@@ -175,7 +178,7 @@ class Admission:
     def offer(self, ticket: Ticket, free: bool, now: float) -> Admitted | Queued | Rejected:
         """Admits at once when a place is free and nobody waits; queues within bounds; else refuses."""
         if free and not self.queued:
-            return Admitted()
+            return ADMITTED
         limit = self.limit()
         if self.queued + self.others >= limit:
             return Rejected(self.retry_after(), f"{limit} requests are waiting already")

@@ -41,6 +41,13 @@ class EventSplitter:
     def feed(self, data: bytes) -> list[bytes]:
         """The events that `data` completes, each with its terminator. Raises EventTooLarge."""
         held = self._held
+        if (
+            not held
+            and data.endswith(b"\n\n")
+            and data.find(b"\n\n") == len(data) - 2
+            and data.find(b"\r") < 0
+        ):
+            return [data]  # it is one event, as an engine writes them
         held += data
         if b"\r" not in held:
             events = self._split_lf(held)

@@ -12,7 +12,7 @@ from seawall.decide.route.resume import events
 from seawall.decide.route.resume.events import Doc
 from seawall.decide.route.resume.policy import Finish, Retry
 from seawall.decide.route.resume.stream import Stream
-from seawall.decide.route.resume.tokens import Mark, TokenLog
+from seawall.decide.route.resume.tokens import START, TokenLog
 from seawall.decide.route.resume.ways import CARRIED
 
 COMPLETIONS = "/v1/completions"
@@ -22,8 +22,10 @@ def foreign(doc: Doc) -> bool:
     """A delta that is more than plain text (reasoning, tool calls): token ids alone cannot rebuild it."""
     for choice in doc.get("choices") or ():
         delta = choice.get("delta")
-        if delta and any(value and key not in ("role", "content") for key, value in delta.items()):
-            return True
+        if delta:
+            for key, value in delta.items():
+                if value and key != "role" and key != "content":
+                    return True
     return False
 
 
@@ -47,7 +49,7 @@ class Onward:
 
     def __init__(self, stream: Stream) -> None:
         ask = stream.ask
-        hold = max((len(s) for s in ask.stop), default=1) - 1
+        hold = max([len(s) for s in ask.stop], default=1) - 1
         lag = 0 if ask.get("include_stop_str_in_output") else hold
         self.stream = stream
         self.log = TokenLog(hold, lag, stream.policy.decoder)
@@ -55,7 +57,7 @@ class Onward:
         self._prompt_tokens = 0
         self._now = 0
         """Tokens so far, counted along in a continuation (whose usage tells them in every chunk)."""
-        self._mark = Mark(0, 0)
+        self._mark = START
         self._due = ""
         """Sent text that the present attempt generates again."""
         self._skip = 0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Literal, NamedTuple, Protocol
 
 
 class Decoder(Protocol):
@@ -63,8 +63,7 @@ class GiveUp:
 Decision = Retry | Finish | GiveUp
 
 
-@dataclass(frozen=True, kw_only=True)
-class Usage:
+class Usage(NamedTuple):
     """Tokens of one request over all its attempts, as the client pays for them."""
 
     prompt_tokens: int

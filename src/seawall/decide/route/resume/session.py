@@ -15,6 +15,7 @@ Per chunk, while nothing is wrong, `feed` compares a prefix and a suffix and app
 from __future__ import annotations
 
 from random import Random
+from typing import Final
 
 from seawall.decide.route import sse
 from seawall.decide.route.resume import events, request
@@ -23,17 +24,25 @@ from seawall.decide.route.resume.onward import Onward, foreign
 from seawall.decide.route.resume.policy import Decision, Finish, GiveUp, Policy, Retry, Usage
 from seawall.decide.route.resume.replay import Replay
 from seawall.decide.route.resume.stream import Stream
-from seawall.decide.route.resume.tokens import END, FRESH
+from seawall.decide.route.resume.tokens import FRESH
 from seawall.decide.route.resume.typed import Typed
 from seawall.decide.route.resume.ways import Ask, way_of
 
-_CHAT_IDS = b'"},"logprobs":null,"finish_reason":null,"token_ids":['
-_TEXT_IDS = b'","logprobs":null,"finish_reason":null,"stop_reason":null,"prompt_token_ids":null,"token_ids":['
-_LF, _QUOTE = b'\n"'
-"""As numbers: `bytes in bytes` first tries its left side as a number, and makes an exception to drop it."""
-_HIDDEN_END = b"null}]}\n\n"
-_STRANGE = "an event in an unknown form"
-_WITH_IDS, _PLAIN = 1, 2
+_CHAT_IDS: Final = b'"},"logprobs":null,"finish_reason":null,"token_ids":['
+_TEXT_IDS: Final = (
+    b'","logprobs":null,"finish_reason":null,"stop_reason":null,"prompt_token_ids":null,"token_ids":['
+)
+_END: Final = b"]}]}\n\n"
+"""How an ordinary chunk of one choice ends behind its token ids."""
+_LF: Final = 0x0A
+_QUOTE: Final = 0x22
+_ZERO: Final = 0x30
+_NINE: Final = 0x39
+"""Bytes as numbers: `bytes in bytes` first tries its left side as a number, and makes an exception to drop it."""
+_HIDDEN_END: Final = b"null}]}\n\n"
+_STRANGE: Final = "an event in an unknown form"
+_WITH_IDS: Final = 1
+_PLAIN: Final = 2
 """What an ordinary chunk looks like: with token ids to hide and to record, or without."""
 
 
@@ -102,7 +111,7 @@ class StreamSession:
                 self._replay = Typed(self._stream, self._first, records=records)
             else:
                 self._replay = self._make_replay(records, self._hides_usage, hides_ids=False)
-        self._ordinary = 0
+        self._ordinary: int = 0
         self._partial = False
         self._opening = b""
         self._head = b""
@@ -112,9 +121,8 @@ class StreamSession:
         self._mark = _CHAT_IDS if chat else _TEXT_IDS
         self._mark_len = len(self._mark)
         self._plain_end = self._mark[:-1] + _HIDDEN_END
-        self._fresh = bytearray()
+        self._fresh: list[bytes] = []
         if self._onward is not None:
-            self._onward.log.mark = self._mark
             self._fresh = self._onward.log.fresh
 
     def _make_replay(self, records: bool, hides_usage: bool, *, hides_ids: bool) -> Replay:
@@ -129,29 +137,33 @@ class StreamSession:
 
         It begins with the head that all chunks of choice 0 share and ends with `"token_ids":[...]}]}`; between them
         lies the inside of a JSON string, without a newline or a quote that ends it."""
-        # (Slices are compared: `startswith` and its kin parse their arguments anew for each call.)
-        begin = self._head_len
-        if self._partial or data[:begin] != self._head:
+        kind = self._ordinary
+        if not kind or self._partial or not data.startswith(self._head):
             return b""
-        if self._ordinary is _WITH_IDS:
-            end = data.find(b'"', begin)
-            ids = end + self._mark_len
-            if data[end:ids] != self._mark:
-                end = data.find(self._mark, begin)
-                ids = end + self._mark_len
-                if end < 0 or not events.inside(data[begin:end]):
-                    return b""
-            if data[-6:] != END or not data[ids:-6].isdigit() or _LF in data[begin:end]:
+        begin = self._head_len
+        if kind == _WITH_IDS:
+            if not data.endswith(_END):
+                return b""
+            last = ids = len(data) - 6
+            while _ZERO <= data[ids - 1] <= _NINE:
+                ids -= 1
+            end = ids - self._mark_len
+            if ids == last or end < begin or data[end:ids] != self._mark:
+                return b""
+            text = data[begin:end]
+            if _LF in text or (_QUOTE in text and not events.inside(text)):
                 return b""
             fresh = self._fresh
-            fresh += data[begin:]
-            if len(fresh) > FRESH and self._onward is not None:
+            fresh.append(text)
+            fresh.append(data[ids:last])
+            if len(fresh) >= FRESH and self._onward is not None:
                 self._onward.log.settle()
             return data if self._shows_ids else data[: ids - 1] + _HIDDEN_END
         replay = self._replay
-        if isinstance(replay, Replay) and data[-len(self._plain_end) :] == self._plain_end:
-            text = data[begin : -len(self._plain_end)]
-            if _LF not in text and (_QUOTE not in text or events.inside(text)):
+        if isinstance(replay, Replay) and data.endswith(self._plain_end):
+            end = len(data) - len(self._plain_end)
+            text = data[begin:end]
+            if end >= begin and _LF not in text and (_QUOTE not in text or events.inside(text)):
                 replay.add_raw(text)
                 return data
         return b""

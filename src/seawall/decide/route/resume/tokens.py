@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from array import array
 from dataclasses import dataclass
+from typing import Final
 
 import msgspec
 
@@ -18,10 +19,8 @@ from seawall.decide.route.resume.policy import Decoder
 
 MARKS = 64
 """Clean boundaries kept: a rewind further than this starts at the prompt."""
-END = b"]}]}\n\n"
-"""How an ordinary chunk of one choice ends behind its token ids."""
-FRESH = 4096
-"""Bytes of whole chunk ends that are kept before they are shortened to text and ids."""
+FRESH: Final = 64
+"""Texts and ids, two for a chunk, that are kept apart before they are joined to the record."""
 SURE_WITHIN = 16
 """Tokens that may be generated again to begin at a boundary that is certain rather than likely."""
 
@@ -38,6 +37,9 @@ class Mark:
     sure: bool = True
 
 
+START: Final = Mark(0, 0)
+
+
 class TokenLog:
     """Ids and text of one choice. Appending is bytes only (about 12 bytes a token); reading is for breaks."""
 
@@ -50,7 +52,6 @@ class TokenLog:
         "hold",
         "ids",
         "lag",
-        "mark",
         "marks",
         "sent",
     )
@@ -63,32 +64,33 @@ class TokenLog:
         self.decoder = decoder
         self.ids = array("I")
         self.sent = ""
-        self.marks = [Mark(0, 0)]
+        self.marks = [START]
         self.from_chars = 0
-        self.mark = b""
-        """What stands between text and id in `fresh`; set by whoever writes there."""
-        self.fresh = bytearray()
-        """The ends of ordinary chunks as they came: text, `mark`, one id, END. The writer calls `settle` when
-        it has grown to FRESH. One append per chunk is all the writing that a stream costs."""
+        self.fresh: list[bytes] = []
+        """Of each ordinary chunk its text (the inside of a JSON string, which has no raw newline) and its only id, as
+        they were written. The writer calls `settle` when there are FRESH of them."""
         self._raw = bytearray()
-        """One line per chunk: the inside of a JSON string (which has no raw tab or newline), a tab, ids."""
+        """The same of all chunks before, each text and each list of ids a line."""
         self._untold = 0
         """Ids in `_raw`."""
 
     def settle(self) -> None:
-        """Move `fresh` into the record. Neither `mark` nor END can stand inside a JSON string."""
+        """Move `fresh` into the record."""
         fresh = self.fresh
         if fresh:
-            self._untold += fresh.count(END)
-            self._raw += fresh.replace(self.mark, b"\t").replace(END, b"\n")
+            self._untold += len(fresh) // 2
+            self._raw += b"\n".join(fresh) + b"\n"
             fresh.clear()
 
     def add(self, text: str, ids: list[int]) -> None:
         """The same from values. Raises ValueError if an id is not a token's."""
-        if not all(type(token) is int and 0 <= token < 2**32 for token in ids):
-            raise ValueError("token ids are whole numbers")
+        if not text and not ids:
+            return
+        for token in ids:
+            if type(token) is not int or not 0 <= token < 2**32:
+                raise ValueError("token ids are whole numbers")
         self.settle()
-        self._raw += msgspec.json.encode(text)[1:-1] + b"\t" + ",".join(map(str, ids)).encode() + b"\n"
+        self._raw += msgspec.json.encode(text)[1:-1] + b"\n" + ",".join(map(str, ids)).encode() + b"\n"
         self._untold += len(ids)
 
     @property
@@ -99,7 +101,7 @@ class TokenLog:
 
     @property
     def nbytes(self) -> int:
-        return len(self.fresh) + len(self._raw) + 4 * len(self.ids) + len(self.sent)
+        return sum(map(len, self.fresh)) + len(self._raw) + 4 * len(self.ids) + len(self.sent)
 
     def fold(self) -> None:
         """Read what was appended since the last break: ids, text, clean boundaries.
@@ -107,14 +109,14 @@ class TokenLog:
         Raises ValueError, OverflowError or msgspec.DecodeError if the engine's JSON was not what it seemed.
         """
         self.settle()
-        lines = [line.partition(b"\t") for line in self._raw.split(b"\n")[:-1]]
+        if not self._raw:
+            return
+        lines = self._raw[:-1].split(b"\n")
         self._raw.clear()
         self._untold = 0
-        if not lines:
-            return
         # A replica's death breaks hundreds of streams at once: two decodes each, not two per chunk.
-        texts = _texts(b'["' + b'","'.join([line[0] for line in lines]) + b'"]')
-        groups = _groups(b"[[" + b"],[".join([line[2] for line in lines]) + b"]]")
+        texts = _texts(b'["' + b'","'.join(lines[::2]) + b'"]')
+        groups = _groups(b"[[" + b"],[".join(lines[1::2]) + b"]]")
         chars, tokens = self.from_chars, len(self.ids)
         clean: list[tuple[int, int, int]] = []
         for text, new in zip(texts, groups, strict=True):
