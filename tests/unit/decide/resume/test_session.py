@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, reject, settings
 from hypothesis import strategies as st
 
 from seawall.decide.route.resume import Finish, GiveUp, Policy, Retry, StreamSession, Usage
@@ -63,6 +63,48 @@ def test_any_split_of_the_bytes_gives_the_same_bytes(name: str, cuts: list[int],
     assert got == other.feed(raw)
     assert got.startswith(b": keep-alive\n\n")
     assert (one.done, one.usage, one.tokens_out) == (other.done, other.usage, other.tokens_out)
+
+
+@settings(max_examples=1500, deadline=None)
+@given(
+    st.sampled_from(["greedy", "completions"]),
+    st.booleans(),
+    st.sampled_from([b'"content":"', b'"text":"', b'"token_ids":']),
+    st.integers(0, 12),
+    st.integers(0, 2),
+    st.one_of(
+        st.text('"\\\n,:]}[{0123 x', max_size=6),
+        st.sampled_from(
+            ["", '","":"', '","logprobs":"', '"},"x":{"":"', "\n\n: ", "\\n", "1,2", "[1]", " 7"]
+        ),
+    ),
+)
+def test_a_chunk_that_is_not_read_counts_as_one_that_is(
+    name: str, off: bool, behind: bytes, at: int, gone: int, put: str
+) -> None:
+    """One session gets each event whole, and passes ordinary ones on unread; the other in halves, and reads all."""
+    route, body = (CHAT, MESSAGES | GREEDY) if name == "greedy" else (TEXT, PROMPT | GREEDY)
+    policy = Policy(mode="off") if off else Policy()
+    unread, read = (StreamSession(route, json.dumps(body).encode(), policy, Random(1)) for _ in range(2))
+    events = list(serve(route, unread.first_request(), Server()))
+    assume(behind in events[4])
+    at += events[4].index(behind) + len(behind)
+    events[4] = events[4][:at] + put.encode() + events[4][at + gone :]
+    if b"\n" not in events[4][:-2]:  # of what is inside a line's text nothing is judged
+        try:
+            json.loads(events[4].removeprefix(b"data: "))
+        except ValueError:
+            reject()
+    for event in events[:6]:
+        if unread.failed:
+            break
+        assert unread.feed(event) == read.feed(event[:9]) + read.feed(event[9:])
+        assert (unread.failed, unread.tokens_out, unread.said()) == (
+            read.failed,
+            read.tokens_out,
+            read.said(),
+        )
+    assert unread.broken("lost", 0.0) == read.broken("lost", 0.0)
 
 
 def test_the_request_keeps_its_own_bytes() -> None:
