@@ -312,6 +312,11 @@ class Client:
         if transport is not None:
             transport.write(chunk(data) if self._chunked else data)
 
+    @property
+    def takes_chunks(self) -> Callable[[bytes], None] | None:
+        """What writes a whole chunk of the running stream; None where its answer is not chunked, or nobody listens."""
+        return self.transport.write if self.transport is not None and self._chunked else None
+
     def end_stream(self, data: bytes) -> None:
         busy = self._busy
         if busy is None or busy.http10:

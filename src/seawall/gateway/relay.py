@@ -147,9 +147,8 @@ class Exchange(Record):
     def _commit(self, out: bytes) -> None:
         """The first bytes of a stream, or of its continuation."""
         self.phase = STREAMING
-        if self._conn is not None and self.session is not None:
-            self._conn.relay(self.session, self.client)
         if self.committed:
+            self._relay()
             self.client.write_stream(out)
             return
         if self.hedge is not None:
@@ -160,6 +159,13 @@ class Exchange(Record):
         self.status = 200
         self.first_token_at = monotonic()
         self.client.begin_stream(self, out)
+        self._relay()
+
+    def _relay(self) -> None:
+        """From now on ordinary chunks go from the replica's connection straight to the client's."""
+        send = self.client.takes_chunks
+        if self._conn is not None and self.session is not None and send is not None:
+            self._conn.relay(self.session, send)
 
     def overtaken(self, hedge: Hedge, out: bytes, complete: bool) -> None:
         """The second attempt brought the first token."""

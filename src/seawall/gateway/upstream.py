@@ -10,17 +10,14 @@ import asyncio
 import ssl
 from collections import deque
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Final, Protocol, cast
+from typing import Any, Final, Protocol, cast
 from urllib.parse import urlsplit
 
 import httptools
 
 from seawall.decide.route.resume import StreamSession
 from seawall.errors import InputError
-from seawall.gateway.wire import WHOLE
-
-if TYPE_CHECKING:
-    from seawall.gateway.client_side import Client
+from seawall.gateway.wire import WHOLE, chunk
 
 IDLE_S: Final = 60.0
 """Kept idle for so long at most."""
@@ -53,12 +50,12 @@ class Upstream:
 
     __slots__ = (
         "_between",
-        "_client",
         "_complete",
         "_head_bytes",
         "_keep",
         "_parser",
         "_parts",
+        "_send",
         "_session",
         "answered",
         "content_type",
@@ -101,7 +98,7 @@ class Upstream:
         self.heard = False
         """Data came since the sweep's last look: of a stream its events, but for comments."""
         self._session: StreamSession | None = None
-        self._client: Client | None = None
+        self._send: Callable[[bytes], None] | None = None
 
     # -- asyncio.Protocol
 
@@ -113,7 +110,7 @@ class Upstream:
         self._parser = None  # it holds our methods: a cycle, which the calmed collector would leave for hours
         self.pool.lost(self, exc is not None)
         user = self.user
-        self.user = self._session = self._client = None
+        self.user = self._session = self._send = None
         if user is not None:
             what = "connection reset" if exc else "connection closed"
             user.on_lost(what, self.answered)
@@ -138,12 +135,12 @@ class Upstream:
             line = WHOLE[len(data)]
             if line and data.startswith(line) and data.endswith(b"\r\n"):
                 part = data[len(line) : len(data) - 2]
-                session, client = self._session, self._client
-                if session is not None and client is not None:
-                    out = session.ordinary(part)
-                    if out:
+                session, send = self._session, self._send
+                if session is not None and send is not None:
+                    known = session.ordinary(part)
+                    if known:
                         self.heard = True
-                        client.write_stream(out)
+                        send(chunk(part[:known], session.tail))
                         return
                 user.on_body([part], False)
                 return
@@ -217,13 +214,14 @@ class Upstream:
         assert self.transport is not None
         self.transport.write(request)
 
-    def relay(self, session: StreamSession, client: Client) -> None:
-        """The stream has begun: from now on `user` is spared its ordinary chunks, which is nearly all of them."""
-        self._session, self._client = session, client
+    def relay(self, session: StreamSession, send: Callable[[bytes], None]) -> None:
+        """The stream has begun, and its client is written to with `send`: from now on `user` is spared its ordinary
+        chunks, which is nearly all of them."""
+        self._session, self._send = session, send
 
     def detach(self) -> None:
         """The user wants no more: the replica sees a disconnect and frees the request."""
-        self.user = self._session = self._client = None
+        self.user = self._session = self._send = None
         self.abort()
 
     def abort(self) -> None:
@@ -247,7 +245,7 @@ class Upstream:
             user.on_lost(reason, True)
 
     def _release(self) -> None:
-        self.user = self._session = self._client = None
+        self.user = self._session = self._send = None
         if self.paused:
             self.resume()
         if self._keep and self.transport is not None and not self.transport.is_closing():

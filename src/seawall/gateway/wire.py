@@ -128,10 +128,10 @@ SIZES: Final = tuple(b"%x\r\n" % n for n in range(4096))
 """Size lines of chunks: what an engine writes per token is always this small."""
 
 
-def chunk(data: bytes) -> bytes:
-    """One chunk of a chunked body."""
-    size = len(data)
-    return b"%b%b\r\n" % (SIZES[size] if size < 4096 else b"%x\r\n" % size, data)
+def chunk(data: bytes, tail: bytes = b"") -> bytes:
+    """One chunk of a chunked body: `data` and `tail`."""
+    size = len(data) + len(tail)
+    return b"%b%b%b\r\n" % (SIZES[size] if size < 4096 else b"%x\r\n" % size, data, tail)
 
 
 def _size_line(read: int) -> bytes:

@@ -54,13 +54,13 @@ def cut_prompt_ids(event: bytes) -> tuple[bytes, bytes | None]:
 
 
 def hide_token_ids(event: bytes) -> bytes:
-    at = event.find(_IDS_KEY)
+    at = event.rfind(_IDS_KEY)  # they stand near the end
     while at >= 0:
         begin = at + len(_IDS_KEY)
         end = event.find(b"]", begin)
         if end >= 0 and not event[begin:end].translate(None, _IDS):
             event = event[: begin - 1] + b"null" + event[end + 1 :]
-        at = event.find(_IDS_KEY, begin)
+        at = event.rfind(_IDS_KEY, 0, at)
     return event
 
 

@@ -4,7 +4,7 @@ engine's completion chunks in the shape the client began with. Forbidden here: I
 from __future__ import annotations
 
 from array import array
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
@@ -16,16 +16,15 @@ from seawall.decide.route.resume.tokens import START, TokenLog
 from seawall.decide.route.resume.ways import CARRIED
 
 COMPLETIONS = "/v1/completions"
+_PLAIN: Final = frozenset({"role", "content"})
 
 
 def foreign(doc: Doc) -> bool:
     """A delta that is more than plain text (reasoning, tool calls): token ids alone cannot rebuild it."""
     for choice in doc.get("choices") or ():
         delta = choice.get("delta")
-        if delta:
-            for key, value in delta.items():
-                if value and key != "role" and key != "content":
-                    return True
+        if delta and not delta.keys() <= _PLAIN and any(delta[key] for key in delta.keys() - _PLAIN):
+            return True
     return False
 
 

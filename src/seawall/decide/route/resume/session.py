@@ -24,7 +24,6 @@ from seawall.decide.route.resume.onward import Onward, foreign
 from seawall.decide.route.resume.policy import Decision, Finish, GiveUp, Policy, Retry, Usage
 from seawall.decide.route.resume.replay import Replay
 from seawall.decide.route.resume.stream import Stream
-from seawall.decide.route.resume.tokens import FRESH
 from seawall.decide.route.resume.typed import Typed
 from seawall.decide.route.resume.ways import Ask, way_of
 
@@ -53,10 +52,10 @@ class StreamSession:
         "_breaks",
         "_ended",
         "_first",
-        "_fresh",
         "_head",
         "_head_len",
         "_hides_usage",
+        "_log",
         "_mark",
         "_mark_len",
         "_onward",
@@ -72,6 +71,7 @@ class StreamSession:
         "policy",
         "resumes",
         "row",
+        "tail",
     )
 
     def __init__(self, route: str, body: bytes, policy: Policy, rng: Random) -> None:
@@ -104,6 +104,7 @@ class StreamSession:
         """A first attempt: nothing has reached the client."""
         self._stream = Stream(ask, self.policy)
         self._onward = Onward(self._stream) if self._records_ids else None
+        self._log = self._onward.log if self._onward is not None else None
         self._replay: Replay | Typed | None = None
         if self._onward is None:
             records = self.row.way == "replay" and self.policy.mode != "off"
@@ -121,9 +122,8 @@ class StreamSession:
         self._mark = _CHAT_IDS if chat else _TEXT_IDS
         self._mark_len = len(self._mark)
         self._plain_end = self._mark[:-1] + _HIDDEN_END
-        self._fresh: list[bytes] = []
-        if self._onward is not None:
-            self._fresh = self._onward.log.fresh
+        self.tail = b""
+        """What follows, for the client, the part of a chunk that `ordinary` tells."""
 
     def _make_replay(self, records: bool, hides_usage: bool, *, hides_ids: bool) -> Replay:
         return Replay(
@@ -132,46 +132,45 @@ class StreamSession:
 
     # -- the stream -------------------------------------------------------------------------------
 
-    def ordinary(self, data: bytes) -> bytes:
-        """`feed` for one ordinary text chunk, which is judged without reading it; b'' for anything else.
+    def ordinary(self, data: bytes) -> int:
+        """`feed` for one ordinary text chunk, which is judged without reading it: of so many of its bytes, and `tail`
+        behind them, the client's chunk consists. 0: it is not ordinary.
 
         It begins with the head that all chunks of choice 0 share and ends with `"token_ids":[...]}]}`; between them
         lies the inside of a JSON string, without a newline or a quote that ends it."""
         kind = self._ordinary
         if not kind or self._partial or not data.startswith(self._head):
-            return b""
+            return 0
         begin = self._head_len
         if kind == _WITH_IDS:
-            if not data.endswith(_END):
-                return b""
+            log = self._log
+            if log is None or not data.endswith(_END):
+                return 0
             last = ids = len(data) - 6
             while _ZERO <= data[ids - 1] <= _NINE:
                 ids -= 1
             end = ids - self._mark_len
             if ids == last or end < begin or data[end:ids] != self._mark:
-                return b""
+                return 0
             text = data[begin:end]
             if _LF in text or (_QUOTE in text and not events.inside(text)):
-                return b""
-            fresh = self._fresh
-            fresh.append(text)
-            fresh.append(data[ids:last])
-            if len(fresh) >= FRESH and self._onward is not None:
-                self._onward.log.settle()
-            return data if self._shows_ids else data[: ids - 1] + _HIDDEN_END
+                return 0
+            log.add_one(text, data[ids:last])
+            return len(data) if self._shows_ids else ids - 1
         replay = self._replay
         if isinstance(replay, Replay) and data.endswith(self._plain_end):
             end = len(data) - len(self._plain_end)
             text = data[begin:end]
             if end >= begin and _LF not in text and (_QUOTE not in text or events.inside(text)):
                 replay.add_raw(text)
-                return data
-        return b""
+                return len(data)
+        return 0
 
     def feed(self, data: bytes) -> bytes:
         """Bytes from the replica -> bytes for the client. Look at `done` and `failed` afterwards."""
-        if self._ordinary and (out := self.ordinary(data)):
-            return out
+        known = self.ordinary(data)
+        if known:
+            return data[:known] + self.tail
         if self._ended or self._stream.failed:
             return b""
         try:
@@ -253,6 +252,7 @@ class StreamSession:
         """After a first ordinary chunk: the head that all further ones begin with."""
         self._head = events.text_begin(event, self._stream.ask.kind)
         self._head_len = len(self._head)
+        self.tail = b"" if self._onward is None or self._shows_ids else _HIDDEN_END
         if self._head:
             self._ordinary = _WITH_IDS if self._onward is not None else _PLAIN
 

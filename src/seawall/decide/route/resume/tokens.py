@@ -19,8 +19,6 @@ from seawall.decide.route.resume.policy import Decoder
 
 MARKS = 64
 """Clean boundaries kept: a rewind further than this starts at the prompt."""
-FRESH: Final = 64
-"""Texts and ids, two for a chunk, that are kept apart before they are joined to the record."""
 SURE_WITHIN = 16
 """Tokens that may be generated again to begin at a boundary that is certain rather than likely."""
 
@@ -47,7 +45,6 @@ class TokenLog:
         "_raw",
         "_untold",
         "decoder",
-        "fresh",
         "from_chars",
         "hold",
         "ids",
@@ -66,21 +63,15 @@ class TokenLog:
         self.sent = ""
         self.marks = [START]
         self.from_chars = 0
-        self.fresh: list[bytes] = []
-        """Of each ordinary chunk its text (the inside of a JSON string, which has no raw newline) and its only id, as
-        they were written. The writer calls `settle` when there are FRESH of them."""
         self._raw = bytearray()
-        """The same of all chunks before, each text and each list of ids a line."""
+        """Two lines per chunk: the inside of a JSON string (which has no raw newline), and ids."""
         self._untold = 0
         """Ids in `_raw`."""
 
-    def settle(self) -> None:
-        """Move `fresh` into the record."""
-        fresh = self.fresh
-        if fresh:
-            self._untold += len(fresh) // 2
-            self._raw += b"\n".join(fresh) + b"\n"
-            fresh.clear()
+    def add_one(self, text: bytes, token: bytes) -> None:
+        """What one chunk brought: text and its only id, both as they were written in JSON."""
+        self._raw += b"%b\n%b\n" % (text, token)
+        self._untold += 1
 
     def add(self, text: str, ids: list[int]) -> None:
         """The same from values. Raises ValueError if an id is not a token's."""
@@ -89,26 +80,23 @@ class TokenLog:
         for token in ids:
             if type(token) is not int or not 0 <= token < 2**32:
                 raise ValueError("token ids are whole numbers")
-        self.settle()
         self._raw += msgspec.json.encode(text)[1:-1] + b"\n" + ",".join(map(str, ids)).encode() + b"\n"
         self._untold += len(ids)
 
     @property
     def tokens(self) -> int:
         """Tokens generated so far, in all attempts."""
-        self.settle()
         return len(self.ids) + self._untold
 
     @property
     def nbytes(self) -> int:
-        return sum(map(len, self.fresh)) + len(self._raw) + 4 * len(self.ids) + len(self.sent)
+        return len(self._raw) + 4 * len(self.ids) + len(self.sent)
 
     def fold(self) -> None:
         """Read what was appended since the last break: ids, text, clean boundaries.
 
         Raises ValueError, OverflowError or msgspec.DecodeError if the engine's JSON was not what it seemed.
         """
-        self.settle()
         if not self._raw:
             return
         lines = self._raw[:-1].split(b"\n")
