@@ -2,10 +2,11 @@
 
     bench/gateway.py [--quick] [--json] [--peers seawall,resume-off,bare,vllm-router,nginx,haproxy]
 
-Rounds are shuffled between peers. CPU is user+system of the proxy's process tree, in ns, by the kernel's clock of
-each process. Ours runs with all it has switched on: token ids recorded, admission, metrics, audit lines; `resume-off`
-(only if named) keeps no record of streams. `bare` is bench/gateway_bare.py, the same building blocks without a
-single feature: the difference is what our features cost.
+Each round loads every peer, one after another in shuffled order, with one kind of load and then the next; a ratio is
+the median of the rounds' ratios, for a machine's speed drifts. CPU is user+system of the proxy's process tree, in ns,
+by the kernel's clock of each process. Ours runs with all it has switched on: token ids recorded, admission, metrics,
+audit lines; `resume-off` (only if named) keeps no record of streams. `bare` is bench/gateway_bare.py, the same
+building blocks without a single feature: the difference is what our features cost.
 vllm-router comes from PyPI into a venv in the cache; nginx and HAProxy are Debian's (a missing one is installed when
 root, else skipped and said so).
 The upstream is canned and far cheaper than any proxy; for the kills it is the simulated engine.
@@ -222,9 +223,9 @@ STARTERS: dict[str, Callable[[ExitStack, Path, list[int]], Peer | None]] = {
 
 
 async def one_round(peers: list[Peer], direct: int, seconds: float, rng: random.Random) -> None:
-    work = [(p, kind) for p in peers for kind in ("json", "stream", "latency")]
-    rng.shuffle(work)
-    for peer, kind in work:
+    kinds = ["json", "stream", "latency"]
+    rng.shuffle(kinds)
+    for peer, kind in [(p, kind) for kind in kinds for p in rng.sample(peers, len(peers))]:
         before = cpu_s(peer.pid)
         if kind == "json":
             done, failed = await load.json_load(peer.port, seconds)
@@ -337,6 +338,9 @@ def report(peers: list[Peer], skipped: list[str], killed: dict[str, int]) -> dic
     def mid(values: list[float]) -> float:
         return statistics.median(values) if values else float("nan")
 
+    def ratio(ours: list[float], theirs: list[float]) -> float:
+        return round(mid([a / b for a, b in zip(ours, theirs, strict=True)]), 3)
+
     print(
         f"{'peer':12} {'us/request':>16} {'us/chunk 64@20':>18} {'added p50':>10} {'p99 ms':>8} {'MB at 1000':>11}"
         f" {'20 deaf':>8}",
@@ -360,8 +364,8 @@ def report(peers: list[Peer], skipped: list[str], killed: dict[str, int]) -> dic
     for name, p in by.items():
         if p is not us:
             key = name.replace("-", "_")
-            out[f"cpu_per_request_vs_{key}"] = round(mid(us.cpu_request) / mid(p.cpu_request), 3)
-            out[f"cpu_per_chunk_vs_{key}"] = round(mid(us.cpu_chunk) / mid(p.cpu_chunk), 3)
+            out[f"cpu_per_request_vs_{key}"] = ratio(us.cpu_request, p.cpu_request)
+            out[f"cpu_per_chunk_vs_{key}"] = ratio(us.cpu_chunk, p.cpu_chunk)
     out |= {
         "added_p50_ms": round(mid(us.p50), 3),
         "added_p99_ms": round(mid(us.p99), 3),

@@ -398,9 +398,9 @@ class App:
 
     # -- time
 
-    def sweep(self, now: float, every_exchange: bool) -> None:
+    def sweep(self, now: float) -> None:
         for runtime in self.fleets.values():
-            runtime.sweep(now, every_exchange)
+            runtime.sweep(now)
 
     def sweep_clients(self, now: float) -> None:
         self.clock.tick()

@@ -1,8 +1,8 @@
 """What the gateway processes of one machine tell each other: a shared table of counts.
 
 Each process writes its own row and reads the others', without locks: requests in flight per replica and waiting per
-fleet at every sweep (50 ms), what tenants and keys took at every request. So caps and queue bounds hold for all
-workers together, give or take what one sweep admits, and rates and quotas give or take what is decided in the same
+fleet every 50 ms, what tenants and keys took at every request. So caps and queue bounds hold for all
+workers together, give or take what is admitted meanwhile, and rates and quotas give or take what is decided in the same
 microseconds. A process that starts in a row empties it (its predecessor holds nothing any more), except for what was
 used of quotas, which stays used. Columns are given to names once, under a file lock.
 """

@@ -136,6 +136,11 @@ class Hedges:
         """It has just been sent for the first time."""
         self._credit = min(BURST, self._credit + EARNED)
         self._due.append((self._fleet.loop.time() + after_s, exchange))
+        self._fleet.soon()
+
+    @property
+    def waiting(self) -> bool:
+        return bool(self._due)
 
     def sweep(self, now: float) -> None:
         due, fleet = self._due, self._fleet

@@ -70,8 +70,9 @@ class Exchange(Record):
             picked = fleet.place(self.ticket.ask)
             if picked is not None:
                 self.go(picked)
-            else:
-                fleet.admission.force(self.ticket, self.started)
+                return
+            fleet.admission.force(self.ticket, self.started)
+        fleet.soon()
 
     def go(self, picked: Picked) -> None:
         """Takes the place and sends the request there."""
@@ -369,6 +370,7 @@ class Exchange(Record):
             self.go(picked)
         else:
             self.fleet.admission.urgent(ticket, self.fleet.loop.time())
+            self.fleet.soon()
 
     def _give_up(self, reason: str, event: bytes | None = None) -> None:
         attempts = max(1, len(self._avoid))

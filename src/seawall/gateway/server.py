@@ -38,10 +38,12 @@ from seawall.gateway.probe import Prober, healthy, serves
 log = logging.getLogger("seawall.gateway")
 BACKLOG = 4096
 ATTACH_REUSEPORT_CBPF, BPF_RETURN = 51, 0x06
-SWEEP_S = 0.05
-WATCH_S = 0.2
-EVERY = 5
-"""Exchanges are looked at every fifth sweep, clients every twentieth."""
+SWEEP_S = 0.25
+CLIENTS_EVERY = 4
+"""Clients are looked at every fourth sweep."""
+EXCHANGE_S = 0.05
+"""Workers tell each other so often what they hold."""
+WATCH_S = 0.5
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -298,17 +300,20 @@ class Server:
     async def _sweep(self) -> None:
         loop, n = asyncio.get_running_loop(), 0
         while True:
-            await asyncio.sleep(SWEEP_S)
+            if self._board is None:
+                await asyncio.sleep(SWEEP_S)
+            else:
+                for _ in range(round(SWEEP_S / EXCHANGE_S)):
+                    await asyncio.sleep(EXCHANGE_S)
+                    self._board.exchange(self.app)
             n += 1
             now = loop.time()
-            self.app.sweep(now, n % EVERY == 0)
-            if self._board is not None:
-                self._board.exchange(self.app)
+            self.app.sweep(now)
             if self.app.audit is not None:
                 self.app.audit.flush(loop)
             if self.settings.usage and n % round(usage.SAVE_S / SWEEP_S) == 0:
                 usage.save(self.settings.usage, self.app)
-            if n % 20 == 0:
+            if n % CLIENTS_EVERY == 0:
                 self.app.sweep_clients(now)
                 for client in list(self.admin.clients):
                     client.check(now)
