@@ -35,22 +35,23 @@ class View:
     error: Any = None
     done: int = 0
 
-    def same_answer(self, other: View) -> bool:
+    def same_answer(self, other: View, logprob_error: float = 0.0) -> bool:
+        """`logprob_error`: by how much they may differ. A real engine computes a prompt and a decoded token apart."""
         keys = ["text", "reasoning", "finish", "token_ids", "usage", "roles", "error", "done"]
         calls = [{k: v for k, v in c.items() if k != "id"} for c in self.calls.values()]
         others = [{k: v for k, v in c.items() if k != "id"} for c in other.calls.values()]
         same = calls == others and all(getattr(self, key) == getattr(other, key) for key in keys)
-        return same and alike(self.logprobs, other.logprobs)
+        return same and alike(self.logprobs, other.logprobs, logprob_error)
 
 
-def alike(one: Any, other: Any) -> bool:
-    """Equal, but for the last digits of a logprob: a real engine computes a prompt and a decoded token apart."""
+def alike(one: Any, other: Any, error: float) -> bool:
+    """Equal, but for so much in numbers."""
     if isinstance(one, float) and isinstance(other, float):
-        return abs(one - other) < 1e-4
+        return abs(one - other) <= error
     if isinstance(one, dict) and isinstance(other, dict):
-        return one.keys() == other.keys() and all(alike(one[key], other[key]) for key in one)
+        return one.keys() == other.keys() and all(alike(one[key], other[key], error) for key in one)
     if isinstance(one, list | tuple) and isinstance(other, list | tuple):
-        return len(one) == len(other) and all(map(alike, one, other))
+        return len(one) == len(other) and all(alike(a, b, error) for a, b in zip(one, other, strict=True))
     return bool(one == other)
 
 

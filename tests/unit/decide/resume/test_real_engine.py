@@ -13,6 +13,9 @@ from .over_http import CASES, MODEL, TYPED, TYPED_TOOLS, relay
 from .through_gateway import Front, check, front
 from .typed_client import story
 
+LAST_DIGITS = 1e-4
+"""Of a logprob: they differ between a token of the prompt and the same one decoded."""
+
 FLEET = """
 apiVersion: seawall.dev/v1alpha1
 kind: Fleet
@@ -50,7 +53,7 @@ def test_a_lost_stream_of_real_vllm_goes_on(url: str, name: str) -> None:
         assert want.session.finish_ok
         for cuts in ((3,), (6, 2)):
             got = relay(http, [url], route, body, cuts)
-            assert got.view.same_answer(want.view), (cuts, got.retries, got.raw, want.raw)
+            assert got.view.same_answer(want.view, LAST_DIGITS), (cuts, got.retries, got.raw, want.raw)
             assert got.session.finish_ok
 
 
@@ -84,5 +87,5 @@ SAMPLE = ("chat", "chat-ids", "chat-logprobs", "chat-seeded", "chat-penalty", "c
 @pytest.mark.timeout(1500)
 @pytest.mark.parametrize("name", SAMPLE)
 def test_a_cut_between_gateway_and_real_vllm_is_not_seen(town: Front, name: str) -> None:
-    check(town, name, 3)
+    check(town, name, 3, logprob_error=LAST_DIGITS)
     assert town.unmended() <= 0

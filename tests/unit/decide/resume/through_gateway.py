@@ -125,12 +125,12 @@ def front(folder: Path, *ports: int) -> Iterator[Front]:
         made.close()
 
 
-def check(town: Front, name: str, *cuts: int) -> None:
+def check(town: Front, name: str, *cuts: int, logprob_error: float = 0.0) -> None:
     """A cut stream says what an uncut one says, under one id."""
     want, got = town.ask(name), town.ask(name, *cuts)
     if name in TYPED:
         assert story(got) == story(want), (name, cuts, got, want)
         return
     seen: View = view(got)
-    assert seen.same_answer(view(want)), (name, cuts, json.dumps(got.decode()), want)
+    assert seen.same_answer(view(want), logprob_error), (name, cuts, json.dumps(got.decode()), want)
     assert len(seen.ids) == len(seen.created) == 1
