@@ -20,7 +20,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 LOCK = ROOT / "requirements" / "compile.txt"
 OPTIMIZE = "1"
-"""-O2 takes three times as long to compile, and no benchmark saw a difference."""
+"""-O2 takes a half longer to compile, and no benchmark saw a difference."""
 
 
 def missing() -> str:

@@ -1,7 +1,8 @@
 """Connections to replicas: one raw HTTP/1.1 client protocol and a pool of idle connections per replica.
 
-A connection serves one request at a time and hands what it reads to its `user` (an exchange or a probe), one
-call per read. Nothing here decides: breaks are reported with what was seen, the exchange judges them.
+A connection serves one request at a time and hands what it reads to its `user` (an exchange or a probe), one call
+per read; only the ordinary chunks of a stream that has begun go straight on to the client (`relay`). Nothing here
+decides: breaks are reported with what was seen, the exchange judges them.
 """
 
 from __future__ import annotations

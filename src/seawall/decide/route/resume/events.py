@@ -7,7 +7,7 @@ escaped), so cutting there leaves every other byte as the engine wrote it. Forbi
 from __future__ import annotations
 
 import re
-from typing import Any, Final
+from typing import Any
 
 import msgspec
 
@@ -20,8 +20,7 @@ DONE = b"data: [DONE]\n\n"
 _CHAT_OPEN = b'"delta":{"content":"'
 _TEXT_OPEN = b'"choices":[{"index":0,"text":"'
 _PROMPT_KEY = b'"prompt_token_ids":['
-_IDS_KEY: Final = b'"token_ids":['
-_IDS: Final = b"0123456789, "
+_TOKEN_IDS = re.compile(rb'"token_ids":\[[0-9, ]*\]')
 _FINGERPRINT = re.compile(rb',"system_fingerprint":"[^"]*"')
 
 _NO_JSON = (ValueError, RecursionError, msgspec.DecodeError)
@@ -54,14 +53,7 @@ def cut_prompt_ids(event: bytes) -> tuple[bytes, bytes | None]:
 
 
 def hide_token_ids(event: bytes) -> bytes:
-    at = event.rfind(_IDS_KEY)  # they stand near the end
-    while at >= 0:
-        begin = at + len(_IDS_KEY)
-        end = event.find(b"]", begin)
-        if end >= 0 and not event[begin:end].translate(None, _IDS):
-            event = event[: begin - 1] + b"null" + event[end + 1 :]
-        at = event.rfind(_IDS_KEY, 0, at)
-    return event
+    return _TOKEN_IDS.sub(b'"token_ids":null', event)
 
 
 def fingerprint_of(event: bytes) -> bytes:

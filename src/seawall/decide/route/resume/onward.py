@@ -23,7 +23,7 @@ def foreign(doc: Doc) -> bool:
     """A delta that is more than plain text (reasoning, tool calls): token ids alone cannot rebuild it."""
     for choice in doc.get("choices") or ():
         delta = choice.get("delta")
-        if delta and not delta.keys() <= _PLAIN and any(delta[key] for key in delta.keys() - _PLAIN):
+        if delta and any(delta[key] for key in delta.keys() - _PLAIN):
             return True
     return False
 
@@ -48,7 +48,7 @@ class Onward:
 
     def __init__(self, stream: Stream) -> None:
         ask = stream.ask
-        hold = max([len(s) for s in ask.stop], default=1) - 1
+        hold = max((len(s) for s in ask.stop), default=1) - 1
         lag = 0 if ask.get("include_stop_str_in_output") else hold
         self.stream = stream
         self.log = TokenLog(hold, lag, stream.policy.decoder)

@@ -146,7 +146,7 @@ class StreamSession:
             log = self._log
             if log is None or not data.endswith(_END):
                 return 0
-            last = ids = len(data) - 6
+            last = ids = len(data) - len(_END)
             while _ZERO <= data[ids - 1] <= _NINE:
                 ids -= 1
             end = ids - self._mark_len
@@ -266,6 +266,7 @@ class StreamSession:
     def _give_way(self) -> None:
         """The answer is more than plain text, which the request did not tell: only a replay can rebuild it."""
         onward, self._onward = self._onward, None
+        self._log = None
         self._ordinary = 0
         assert onward is not None
         onward.log.fold()
