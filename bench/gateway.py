@@ -1,6 +1,6 @@
 """The gateway against its peers: vllm-router (Rust), nginx and HAProxy, one worker each, on the same load.
 
-    bench/gateway.py [--quick] [--json] [--peers seawall,resume-off,bare,vllm-router,nginx,haproxy]
+    [CHUNKS=100] bench/gateway.py [--quick] [--json] [--peers seawall,resume-off,bare,vllm-router,nginx,haproxy]
 
 Each round loads every peer, one after another in shuffled order, with one kind of load and then the next; a ratio is
 the median of the rounds' ratios, for a machine's speed drifts. CPU is user+system of the proxy's process tree, in ns,
@@ -9,7 +9,7 @@ audit lines; `resume-off` (only if named) keeps no record of streams. `bare` is 
 building blocks without a single feature: the difference is what our features cost.
 vllm-router comes from PyPI into a venv in the cache; nginx and HAProxy are Debian's (a missing one is installed when
 root, else skipped and said so).
-The upstream is canned and far cheaper than any proxy; for the kills it is the simulated engine.
+CHUNKS: in each stream. The upstream is canned and far cheaper than any proxy; for the kills it is the simulated engine.
 """
 
 from __future__ import annotations
@@ -222,8 +222,9 @@ STARTERS: dict[str, Callable[[ExitStack, Path, list[int]], Peer | None]] = {
 }
 
 
-async def one_round(peers: list[Peer], direct: int, seconds: float, rng: random.Random) -> None:
-    kinds = ["json", "stream", "latency"]
+async def one_round(peers: list[Peer], direct: int, seconds: float, streams: int, rng: random.Random) -> None:
+    """Each kind of load on all peers in turn. `streams`: how often theirs is run, whose CPU scatters the most."""
+    kinds = ["json", "latency", *["stream"] * streams]
     rng.shuffle(kinds)
     for peer, kind in [(p, kind) for kind in kinds for p in rng.sample(peers, len(peers))]:
         before = cpu_s(peer.pid)
@@ -325,7 +326,7 @@ async def run(args: argparse.Namespace) -> dict[str, float]:
         for peer in peers:
             await load.json_load(peer.port, 0.3)
         for _ in range(2 if args.quick else 7):
-            await one_round(peers, ports[0], 0.5 if args.quick else 2.0, rng)
+            await one_round(peers, ports[0], 0.5 if args.quick else 2.0, 1 if args.quick else 3, rng)
         for peer in peers:
             if peer.name == "seawall" or not args.quick:
                 peer.rss_1000 = await thousand_streams(peer)

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import statistics
 import sys
 import time
@@ -12,7 +13,7 @@ from typing import ClassVar
 
 import uvloop
 
-CHUNKS = 100
+CHUNKS = int(os.environ.get("CHUNKS", "100"))
 PACE_S = 0.02
 CREATED = 1_760_000_000
 JSON_BODY = json.dumps(

@@ -44,7 +44,7 @@ class EventSplitter:
         if (
             not held
             and data.endswith(b"\n\n")
-            and data.find(b"\n\n") == len(data) - 2
+            and (data.find(b"\n") == len(data) - 2 or data.find(b"\n\n") == len(data) - 2)
             and data.find(b"\r") < 0
         ):
             return [data]  # it is one event, as an engine writes them

@@ -7,7 +7,7 @@ escaped), so cutting there leaves every other byte as the engine wrote it. Forbi
 from __future__ import annotations
 
 import re
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
@@ -16,19 +16,20 @@ from seawall.decide.route.resume.ways import Kind
 
 Doc = dict[str, Any]
 
-DONE = b"data: [DONE]\n\n"
-_CHAT_OPEN = b'"delta":{"content":"'
-_TEXT_OPEN = b'"choices":[{"index":0,"text":"'
-_PROMPT_KEY = b'"prompt_token_ids":['
-_TOKEN_IDS = re.compile(rb'"token_ids":\[[0-9, ]*\]')
-_FINGERPRINT = re.compile(rb',"system_fingerprint":"[^"]*"')
+DONE: Final = b"data: [DONE]\n\n"
+_CHAT_OPEN: Final = b'"delta":{"content":"'
+_TEXT_OPEN: Final = b'"choices":[{"index":0,"text":"'
+_INDEX: Final = b'"index":0,'
+_PROMPT_KEY: Final = b'"prompt_token_ids":['
+_IDS_KEY: Final = b'"token_ids":['
+_FINGERPRINT: Final = re.compile(rb',"system_fingerprint":"[^"]*"')
 
 _NO_JSON = (ValueError, RecursionError, msgspec.DecodeError)
 UNKNOWN_FORM = (KeyError, TypeError, AttributeError, OverflowError, *_NO_JSON)
 """What reading an engine's event raises when it is no chunk of vLLM's."""
 
-_decode = msgspec.json.Decoder(dict[str, Any]).decode
-encode = msgspec.json.encode
+_decode: Final = msgspec.json.Decoder(dict[str, Any]).decode
+encode: Final = msgspec.json.encode
 
 
 def read(payload: bytes) -> Doc:
@@ -53,7 +54,16 @@ def cut_prompt_ids(event: bytes) -> tuple[bytes, bytes | None]:
 
 
 def hide_token_ids(event: bytes) -> bytes:
-    return _TOKEN_IDS.sub(b'"token_ids":null', event)
+    """The event with `null` for every list of `token_ids`."""
+    at = event.find(_IDS_KEY)
+    while at >= 0:
+        begin = at + len(_IDS_KEY) - 1
+        end = event.find(b"]", begin)
+        if end < 0:
+            break
+        event = event[:begin] + b"null" + event[end + 1 :]
+        at = event.find(_IDS_KEY, begin)
+    return event
 
 
 def fingerprint_of(event: bytes) -> bytes:
@@ -66,7 +76,7 @@ def text_begin(event: bytes, kind: Kind) -> bytes:
     """`event` up to the text of its only choice, or b'' when it is no chunk of choice 0 in vLLM's form."""
     opening = _CHAT_OPEN if kind == "chat" else _TEXT_OPEN
     at = event.find(opening)
-    if at < 0 or b'"index":0,' not in event[: at + 30] or not event.startswith(b"data: {"):
+    if at < 0 or event.find(_INDEX, 0, at + 30) < 0 or not event.startswith(b"data: {"):
         return b""
     return event[: at + len(opening)]
 
@@ -91,13 +101,15 @@ def is_error(doc: Doc) -> bool:
 
 def opens(doc: Doc) -> bool:
     """A chunk before the first token: nothing but the role."""
-    choices = doc.get("choices") or ()
-    return bool(choices) and all(
-        choice.get("finish_reason") is None
-        and "role" in (delta := choice.get("delta") or {})
-        and not any(value for key, value in delta.items() if key != "role")
-        for choice in choices
-    )
+    choices: list[Doc] = doc.get("choices") or []
+    for choice in choices:
+        delta = choice.get("delta") or {}
+        if choice.get("finish_reason") is not None or "role" not in delta:
+            return False
+        for key in delta:
+            if key != "role" and delta[key]:
+                return False
+    return bool(choices)
 
 
 def error_code(doc: Doc) -> int:

@@ -21,10 +21,12 @@ _PLAIN: Final = frozenset({"role", "content"})
 
 def foreign(doc: Doc) -> bool:
     """A delta that is more than plain text (reasoning, tool calls): token ids alone cannot rebuild it."""
-    for choice in doc.get("choices") or ():
-        delta = choice.get("delta")
-        if delta and any(delta[key] for key in delta.keys() - _PLAIN):
-            return True
+    choices: list[Doc] = doc.get("choices") or []
+    for choice in choices:
+        delta: Doc = choice.get("delta") or {}
+        for key in delta:
+            if key not in _PLAIN and delta[key]:
+                return True
     return False
 
 

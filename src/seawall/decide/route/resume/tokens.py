@@ -22,6 +22,7 @@ MARKS = 64
 SURE_WITHIN = 16
 """Tokens that may be generated again to begin at a boundary that is certain rather than likely."""
 
+_encode: Final = msgspec.json.encode
 _texts = msgspec.json.Decoder(list[str]).decode
 _groups = msgspec.json.Decoder(list[list[int]]).decode
 
@@ -80,7 +81,8 @@ class TokenLog:
         for token in ids:
             if type(token) is not int or not 0 <= token < 2**32:
                 raise ValueError("token ids are whole numbers")
-        self._raw += msgspec.json.encode(text)[1:-1] + b"\n" + ",".join(map(str, ids)).encode() + b"\n"
+        written = str(ids[0]) if len(ids) == 1 else ",".join(map(str, ids))
+        self._raw += b"%b\n%b\n" % (_encode(text)[1:-1], written.encode())
         self._untold += len(ids)
 
     @property

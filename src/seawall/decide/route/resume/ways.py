@@ -16,7 +16,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 import msgspec
 
@@ -25,7 +25,7 @@ from seawall.decide.route.resume.policy import Policy
 Kind = Literal["chat", "completions", "messages", "responses", "other"]
 Way = Literal["continue", "replay", "refuse"]
 
-ROUTES: dict[str, Kind] = {
+ROUTES: Final[dict[str, Kind]] = {
     "/v1/chat/completions": "chat",
     "/v1/completions": "completions",
     "/v1/messages": "messages",
@@ -52,7 +52,7 @@ _SPENT = (
 SPENT = frozenset(_SPENT.split())
 """Fields that the prompt's token ids already contain, or that a row below has made sure are idle."""
 
-KNOWN = CARRIED | SPENT
+KNOWN: Final = CARRIED | SPENT
 
 
 class Ask:
@@ -135,16 +135,16 @@ class Ask:
         return bool(self.get("return_token_ids"))
 
 
-_GUIDED = ("guided_json", "guided_regex", "guided_choice", "guided_grammar")
-"""Structured output's names before vLLM 0.12."""
-_fields = msgspec.json.Decoder(dict[str, msgspec.Raw])
+_STRUCTURED: Final = ("structured_outputs", "guided_json", "guided_regex", "guided_choice", "guided_grammar")
+"""Structured output's name, and those before vLLM 0.12."""
+_fields: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
 
 def _multimodal(ask: Ask) -> bool:
     if ask.kind != "chat":
         return False
     raw = ask.fields.get("messages")
-    if raw is None or b'"type"' not in (blob := bytes(raw)):
+    if raw is None or (blob := bytes(raw)).find(b'"type"') < 0:
         return False
     try:
         messages = msgspec.json.decode(blob, type=list[dict[str, Any]])
@@ -158,7 +158,7 @@ def _structured(ask: Ask) -> bool:
     form = ask.get("response_format")
     if isinstance(form, dict) and form.get("type") not in (None, "text"):
         return True
-    return ask.any("structured_outputs", *_GUIDED)
+    return ask.any(*_STRUCTURED)
 
 
 def _tools(ask: Ask) -> bool:
@@ -190,14 +190,17 @@ class Row:
     when: Callable[[Ask], bool]
     way: Way
     why: str
+    fields: str = ""
+    """It can only hold for a body that has one of these; none named: for any."""
 
 
-TABLE: tuple[Row, ...] = (
+TABLE: Final[tuple[Row, ...]] = (
     Row(
         "`/v1/responses` with `previous_response_id`, `background` or tools that the engine runs",
         _held_by_one_replica,
         "refuse",
         "one replica keeps what they refer to, and a tool would run twice",
+        "previous_response_id background tools",
     ),
     Row(
         "`/v1/messages` that samples (`temperature` is not 0)",
@@ -234,12 +237,14 @@ TABLE: tuple[Row, ...] = (
         _tools,
         "replay",
         "the engine's tool parser needs the answer from its first token",
+        "tools functions",
     ),
     Row(
         "structured output",
         _structured,
         "replay",
         "the grammar would start anew behind a longer prompt",
+        " ".join(("response_format", *_STRUCTURED)),
     ),
     Row(
         "reasoning parser on the fleet",
@@ -252,12 +257,14 @@ TABLE: tuple[Row, ...] = (
         lambda a: a.any("presence_penalty", "frequency_penalty"),
         "replay",
         "they count generated tokens only; continued tokens would be a prompt",
+        "presence_penalty frequency_penalty",
     ),
     Row(
         "chat `logprobs`",
         lambda a: a.kind == "chat" and a.any("logprobs"),
         "replay",
         "completions report them in another format, without bytes",
+        "logprobs",
     ),
     Row(
         "`echo`, `suffix`, `prompt_embeds`, `prompt_logprobs`, beam search",
@@ -267,22 +274,27 @@ TABLE: tuple[Row, ...] = (
         ),
         "replay",
         "the prompt is part of the answer, or has no token ids",
+        "echo suffix prompt_embeds use_beam_search prompt_logprobs",
     ),
     Row(
         "sampling with the client's `seed`",
         lambda a: a.seeded and not a.greedy,
         "replay",
         "the seeded generator starts anew; only the same request draws the same tokens",
+        "seed",
     ),
     Row(
         "sampling with `stop`, `logprobs` or `return_token_ids`",
         lambda a: not a.greedy and (bool(a.stop) or _tells_tokens(a)),
         "replay",
         "tokens behind the last sent text must come out the same, and sampling would draw others",
+        "stop logprobs return_token_ids",
     ),
     Row(
         "a field this table does not know",
-        lambda a: any(a.get(f) is not None for f in a.fields.keys() - KNOWN),
+        lambda a: (
+            not KNOWN.issuperset(a.fields) and any(a.get(f) is not None for f in a.fields.keys() - KNOWN)
+        ),
         "replay",
         "what it does to a continued request is unknown",
     ),
@@ -295,9 +307,17 @@ TABLE: tuple[Row, ...] = (
 )
 
 
+_ALWAYS: Final = tuple(row for row in TABLE if not row.fields)
+_QUIET: Final = KNOWN.difference(*(row.fields.split() for row in TABLE))
+"""Most requests have only fields of these."""
+
+
 def way_of(ask: Ask) -> Row:
     """The row that decides how this request is resumed."""
-    return next(row for row in TABLE if row.when(ask))
+    for row in _ALWAYS if _QUIET.issuperset(ask.fields) else TABLE:
+        if row.when(ask):
+            return row
+    raise AssertionError("the last row always holds")
 
 
 def needs_seed(ask: Ask, way: Way) -> bool:
