@@ -7,6 +7,8 @@ single verb, which keeps it under 150 ms; `seawall.cli.group` runs everything el
 
 from __future__ import annotations
 
+import errno
+import os
 import sys
 
 COMMANDS: dict[str, str] = {
@@ -51,7 +53,33 @@ def help_text() -> str:
 
 
 def main() -> None:
-    """Entry point. The three things a person types first need no import; the rest goes through click."""
+    """Entry point: runs the command, and says so in a line when its output or a file has no room."""
+    try:
+        try:
+            _run()
+        finally:
+            if sys.stdout is not None:
+                sys.stdout.flush()
+    except BrokenPipeError:
+        _drop_output()
+        sys.exit(1)
+    except OSError as e:
+        if e.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        _drop_output()
+        what = e.filename or "the output, or a file,"
+        print(f"seawall: {what} cannot be written: {e.strerror}.", file=sys.stderr)
+        print("  Make room there, or write elsewhere.", file=sys.stderr)
+        sys.exit(2)
+
+
+def _drop_output() -> None:
+    """What standard output still holds back must not be tried again at the exit."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+
+
+def _run() -> None:
+    """The three things a person types first need no import; the rest goes through click."""
     args = sys.argv[1:]
     if args in ([], ["--help"], ["-h"]):
         print(help_text())

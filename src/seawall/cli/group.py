@@ -61,9 +61,6 @@ def run() -> None:
         _fail("", "", e.exit_code, False, e.format_message() if as_json else "")
     except (KeyboardInterrupt, click.Abort):
         _fail("stopped.", "", 130, as_json)
-    except BrokenPipeError:
-        sys.stderr.close()
-        sys.exit(1)
 
 
 def _wants_json(argv: list[str]) -> bool:

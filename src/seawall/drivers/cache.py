@@ -7,6 +7,7 @@ thing is made again and never used. Nothing here knows what is cached, and nothi
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import hashlib
 import json
@@ -92,6 +93,15 @@ def write_atomic(path: Path, text: str) -> None:
         scratch.replace(path)
     finally:
         scratch.unlink(missing_ok=True)
+
+
+def write_in_place(path: Path, text: str) -> None:
+    """For a full disk: takes no new room where the file is as long already (blanks fill what it leaves). One write; a
+    reader that catches a half of it has to keep what it had. OSError when it does not fit."""
+    with path.open("r+b", buffering=0) as f:
+        data = text.encode().ljust(os.fstat(f.fileno()).st_size)
+        if f.write(data) != len(data):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
 
 
 def sha256(path: Path) -> str:

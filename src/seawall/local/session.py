@@ -64,8 +64,9 @@ def run(wish: Wish, live: bool) -> None:
 
 
 def say(line: str) -> None:
-    """One line of progress, seen at once even through a pipe."""
-    with contextlib.suppress(BrokenPipeError):
+    """One line of progress, seen at once even through a pipe. Whether anybody can read it (a closed pipe, a full disk)
+    is no reason to stop serving."""
+    with contextlib.suppress(OSError):
         print(line, flush=True)
 
 

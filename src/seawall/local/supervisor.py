@@ -84,6 +84,8 @@ class Supervisor:
         self._logs = cache.make_dir(setup.state_dir / "logs")
         self._version = 0
         self._published = ""
+        self._unwritable: set[str] = set()
+        """Names of files that could not be replaced the last time."""
         self._group: asyncio.TaskGroup | None = None
         self._stop = asyncio.Event()
         self._fleets: list[FleetRunner] = []
@@ -166,11 +168,29 @@ class Supervisor:
         replicas = sorted((r for f in self._fleets for r in f.discovered()), key=lambda r: r.name)
         body = asdict(Replicas(replicas=tuple(replicas)))
         if (text := json.dumps(body)) != self._published:
-            self._published = text
-            self._version += 1
-            cache.write_atomic(
-                self.setup.place.discovery, json.dumps(body | {"version": self._version}, indent=1)
-            )
+            document = json.dumps(body | {"version": self._version + 1}, indent=1)
+            if self._write(self.setup.place.discovery, document):
+                self._published = text
+                self._version += 1
+
+    def _write(self, path: Path, text: str) -> bool:
+        """Replaces a file that others read. A disk that is full is said once, and is no reason to stop serving: a text
+        that fits takes the place of the old one. False: it must be tried again."""
+        try:
+            cache.write_atomic(path, text)
+        except OSError as e:
+            if path.name not in self._unwritable:
+                self._unwritable.add(path.name)
+                self.note("seawall", f"{path.name} cannot be replaced: {e.strerror}")
+            try:
+                cache.write_in_place(path, text)
+            except OSError:
+                return False
+            return True
+        if path.name in self._unwritable:
+            self._unwritable.discard(path.name)
+            self.note("seawall", f"{path.name} can be replaced again")
+        return True
 
     def _new_gateway(self, place: GatewayPlace) -> Keeper:
         """Starts one; two logs take turns, so that an old and a new one never share a file."""
@@ -255,12 +275,9 @@ class Supervisor:
     def _write_state(self, ended: bool = False) -> None:
         from seawall.local.snapshot import snapshot
 
-        try:
-            cache.write_atomic(
-                self.setup.state_dir / "state.json", json.dumps(snapshot(self) | {"ended": ended}, indent=1)
-            )
-        except OSError as e:
-            self.note("seawall", f"state.json cannot be written: {e.strerror}")
+        self._write(
+            self.setup.state_dir / "state.json", json.dumps(snapshot(self) | {"ended": ended}, indent=1)
+        )
 
 
 def free_memory() -> int:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import psutil
 import pytest
 from tests.e2e.local.up_process import Load, Up, fleet_file, seawall_up
 
@@ -66,6 +67,30 @@ def test_a_killed_replica_comes_back_and_nobody_notices(up: Up, index: int) -> N
     assert before["fleets"][0]["wanted"] == 2
     killed = [e["text"] for e in up.status()["events"] if e["subject"] == victim["name"]]
     assert "failed: killed by signal 9" in killed
+
+
+def test_a_disk_that_takes_nothing_costs_no_request(up: Up) -> None:
+    """No file of the supervisor may grow, its own output included: it serves on, and catches up afterwards."""
+    up.settled()
+    victim, supervisor = up.replica(0), psutil.Process(up.process.pid)
+    _, hard = supervisor.rlimit(psutil.RLIMIT_FSIZE)
+    supervisor.rlimit(psutil.RLIMIT_FSIZE, (0, hard))
+    with Load(up) as load:
+        os.kill(victim["pid"], signal.SIGKILL)
+        up.until(
+            lambda s: (
+                any(r["name"] == victim["name"] and r["phase"] == "ready" for r in s["replicas"])
+                and victim["pid"] not in {r["pid"] for r in s["replicas"]}
+            )
+        )
+        supervisor.rlimit(psutil.RLIMIT_FSIZE, (hard, hard))
+        up.settled()
+    assert load.good > 0
+    assert load.bad == []
+    said = [e["text"] for e in up.status()["events"] if e["subject"] == "seawall"]
+    for file in ("discovery.json", "state.json"):
+        assert said.count(f"{file} cannot be replaced: File too large") == 1
+        assert said.count(f"{file} can be replaced again") == 1
 
 
 def test_a_replica_killed_while_it_loads_is_started_again(up: Up) -> None:

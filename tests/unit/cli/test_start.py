@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import subprocess
 import sys
+from pathlib import Path
 
 import click
 import pytest
@@ -45,3 +46,40 @@ def test_version() -> None:
 
     done = subprocess.run([sys.executable, "-m", "seawall", "--version"], capture_output=True, text=True)
     assert done.stdout == f"seawall {__version__}\n"
+
+
+SPEC = str(Path(__file__).parents[3] / "examples" / "smollm2.yaml")
+PRINTING = {
+    "--help": ["--help"],
+    "help of a verb": ["render", "--help"],
+    "plan": ["plan", SPEC],
+    "json": ["plan", SPEC, "--json"],
+    "render": ["render", SPEC],
+    "simulate": ["simulate", SPEC, "--rate", "1/s for 5s"],
+}
+
+
+@pytest.mark.parametrize("argv", PRINTING.values(), ids=PRINTING)
+def test_a_full_disk_is_said_in_a_line(argv: list[str]) -> None:
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "seawall", *argv], stdout=full, stderr=subprocess.PIPE, text=True
+        )
+    assert done.returncode == 2
+    assert done.stderr.splitlines()[-2:] == [
+        "seawall: the output, or a file, cannot be written: No space left on device.",
+        "  Make room there, or write elsewhere.",
+    ]
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("argv", PRINTING.values(), ids=PRINTING)
+def test_a_reader_that_has_seen_enough_ends_it_quietly(argv: list[str]) -> None:
+    running = subprocess.Popen(
+        [sys.executable, "-m", "seawall", *argv], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert running.stdout is not None and running.stderr is not None
+    running.stdout.close()
+    said = running.stderr.read()
+    assert running.wait() == 1
+    assert "Traceback" not in said and "Broken pipe" not in said
