@@ -9,7 +9,8 @@ audit lines; `resume-off` (only if named) keeps no record of streams. `bare` is 
 building blocks without a single feature: the difference is what our features cost.
 vllm-router comes from PyPI into a venv in the cache; nginx and HAProxy are Debian's (a missing one is installed when
 root, else skipped and said so).
-CHUNKS: in each stream. The upstream is canned and far cheaper than any proxy; for the kills it is the simulated engine.
+CHUNKS is the length of a stream. The upstream is canned, far cheaper than any proxy; for the kills it is the simulated
+engine.
 """
 
 from __future__ import annotations
