@@ -110,11 +110,12 @@ def simulated(wanted: Fleet, rate: str) -> tuple[list[tuple[float, str]], list[t
 
 def played(wanted: Fleet, seen: list[tuple[float, DemandSeen]], tmp_path: Path) -> list[tuple[float, str]]:
     clock, notes = JumpClock(), []
-    told = ToldGateway(clock, seen)
-    means: Any = Means(
-        client=None,  # type: ignore[arg-type]  # no process is ever started
-        gateway=lambda: told,  # type: ignore[arg-type,return-value]
-        spawn=None,  # type: ignore[arg-type]
+    told: Any = ToldGateway(clock, seen)
+    unused: Any = None  # no process is ever started
+    means = Means(
+        client=unused,
+        gateway=lambda: told,
+        spawn=unused,
         clock=clock,
         logs=tmp_path,
         note=lambda subject, text: notes.append((clock.t, subject, text)),

@@ -26,7 +26,7 @@ T = TypeVar("T")
 
 def copied(value: T) -> T:
     """A deep copy of plain data, ten times as fast as copy.deepcopy: the double copies whatever comes and goes."""
-    found: T = marshal.loads(marshal.dumps(value))  # type: ignore[arg-type]
+    found: T = marshal.loads(marshal.dumps(value))  # type: ignore[arg-type]  # T is plain data
     return found
 
 

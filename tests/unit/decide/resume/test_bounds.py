@@ -31,8 +31,9 @@ def test_the_engines_own_bound_is_not_granted_anew(asked: dict[str, int]) -> Non
     got = run(CHAT, body, cut_at(5), Policy(most_tokens=12, max_model_len=30), servers)
     assert got.view.same_answer(run(CHAT, body, servers=servers).view)
     assert len(got.retries) == 1
-    asked = json.loads(got.retries[0].body)
-    assert asked["max_tokens"] == 12 - (len(asked["prompt"]) - got.session.usage.prompt_tokens)  # type: ignore[union-attr]
+    again, usage = json.loads(got.retries[0].body), got.session.usage
+    assert usage is not None
+    assert again["max_tokens"] == 12 - (len(again["prompt"]) - usage.prompt_tokens)
     assert got.session.tokens_out == 12
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -11,8 +12,8 @@ from seawall.decide.route.admit import Admission, Admitted, Bounds, Queued, Reje
 from seawall.decide.route.pick import Ask
 
 
-def ticket(tenant: str = "a", tokens: int = 100, **more: object) -> Ticket:
-    return Ticket(Ask(tokens=tokens, urgent=bool(more.pop("urgent", False))), tenant, **more)  # type: ignore[arg-type]
+def ticket(tenant: str = "a", tokens: int = 100, urgent: bool = False, **more: Any) -> Ticket:
+    return Ticket(Ask(tokens=tokens, urgent=urgent), tenant, **more)
 
 
 def room(**more: int) -> Admission:
