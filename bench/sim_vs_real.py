@@ -36,7 +36,6 @@ from typing import Any
 import numpy as np
 
 from seawall.config.load import load_fleet
-from seawall.config.model_config import cache_root, resolve
 from seawall.decide.plan import plan
 from seawall.domain.action import Timing
 from seawall.domain.spec import Fleet, Gateway
@@ -45,6 +44,7 @@ from seawall.load.client import Outcome
 from seawall.load.drive import Driver, Run, Target
 from seawall.load.prompts import Synthetic, Turn
 from seawall.local.prepare import Wish, prepare
+from seawall.shapes.config import cache_root, resolve
 from seawall.sim.outcome import percentiles
 from seawall.sim.setup import setup_of
 from seawall.sim.world import simulate

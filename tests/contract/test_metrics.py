@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from tests.contract.conftest import Server
 
-from seawall.testing.engine.metrics import HISTOGRAMS
+from seawall.engines.sim.metrics import HISTOGRAMS
 
 pytestmark = pytest.mark.timeout(1000)
 GAUGES = ("num_requests_running", "num_requests_waiting", "kv_cache_usage_perc")

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from seawall.drivers.engine import EngineClient
-from seawall.load.prove.up import free_port
+from seawall.prove.up import free_port
 from seawall.testing.kube_api import KubeApi
 
 NS = "llm"

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from seawall.load.prove.up import free_port
+from seawall.prove.up import free_port
 
 FLEET = "examples/smollm2.yaml"
 STEP_S, SEQS, TOKENS = 0.01, 16, 20

@@ -15,8 +15,8 @@ from typing import Any
 import psutil
 import pytest
 
-from seawall.load.prove.mechanisms import MECHANISMS
-from seawall.load.prove.scenarios import SCENARIOS
+from seawall.prove.mechanisms import MECHANISMS
+from seawall.prove.scenarios import SCENARIOS
 
 ROOT = Path(__file__).parents[2]
 RED = [(s.name, mechanism) for s in SCENARIOS.values() for mechanism in s.mechanisms]

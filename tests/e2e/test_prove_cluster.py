@@ -13,7 +13,7 @@ import pytest
 from tests.e2e.small_cluster import NS, SmallCluster
 
 from seawall.drivers.kube import DEPLOYMENT, connect
-from seawall.load.prove.cluster import RESTARTED, ClusterFleet, ClusterStage, find
+from seawall.prove.cluster import RESTARTED, ClusterFleet, ClusterStage, find
 from seawall.testing.kube_api import KubeApi
 
 FLEET = """

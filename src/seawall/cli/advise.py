@@ -52,10 +52,10 @@ def command(
     seawall advise llama-70b.yaml --service monitoring/prometheus-operated:9090
     """
     from seawall.cli import what_if
-    from seawall.config.model_config import resolve
     from seawall.decide.advise import advise
     from seawall.decide.history import summarise
     from seawall.decide.plan import plan
+    from seawall.shapes.config import resolve
 
     fleet = _fleet(spec, name)
     series, window, step = _series(fleet, options)

@@ -53,6 +53,6 @@ def sim(arguments: tuple[str, ...]) -> None:
     Example:
       seawall engine sim --port 8001 --model-name smollm2 --max-num-seqs 64
     """
-    from seawall.testing.engine.server import main
+    from seawall.engines.sim.server import main
 
     sys.exit(main(list(arguments)))

@@ -17,11 +17,11 @@ def group_of(
     from dataclasses import replace
 
     from seawall.config.load import dump_fleet, load_fleets
-    from seawall.config.model_config import resolve
     from seawall.decide.plan import plan
     from seawall.decide.plan.bounds import bounded
     from seawall.errors import InputError
     from seawall.render.inputs import Group, Wanted
+    from seawall.shapes.config import resolve
 
     members = []
     for path in paths:

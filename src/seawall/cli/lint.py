@@ -108,8 +108,8 @@ def _leave(failed: bool, unreadable: bool) -> None:
 @functools.cache
 def _model(name: str, quantization: str | None) -> ModelConfig | None:
     """The planner's catalogue: no file, no network. Each model is worked out once, whoever serves it."""
-    from seawall.config.model_config import parse, quantization_override
     from seawall.domain.catalog.models import find_config
+    from seawall.shapes.config import parse, quantization_override
 
     found = find_config(name)
     if found is None:

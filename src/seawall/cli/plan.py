@@ -105,7 +105,7 @@ def _wanted(spec: str | None, only: str | None, offline: bool, flags: dict[str, 
             f"{name} goes with --model-config, not with a spec.", "Write it into the spec instead."
         )
     from seawall.config.load import load_fleets
-    from seawall.config.model_config import resolve
+    from seawall.shapes.config import resolve
 
     fleets = [f for f in load_fleets(spec) if only in (None, f.name)]
     if not fleets:

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
-    from seawall.load.prove.run import Proof, Result
-    from seawall.load.prove.verdict import Verdict
+    from seawall.prove.run import Proof, Result
+    from seawall.prove.verdict import Verdict
 
 SHORTEST_CONTEXT = 2048
 """Tokens, where the Fleet does not say: models that people serve take more."""
@@ -69,7 +69,7 @@ def command(fleet: Path, listing: bool, **o: Any) -> None:
       seawall prove examples/smollm2.yaml --scenario kill --without resume     (must fail)
       seawall prove fleet.yaml --context staging --url https://llm.example.com
     """
-    from seawall.load.prove.run import Proof
+    from seawall.prove.run import Proof
 
     if listing:
         _list()
@@ -84,9 +84,9 @@ def command(fleet: Path, listing: bool, **o: Any) -> None:
 
 
 def _list() -> None:
-    from seawall.load.prove.cluster_run import CLUSTER
-    from seawall.load.prove.mechanisms import MECHANISMS
-    from seawall.load.prove.scenarios import SCENARIOS
+    from seawall.prove.cluster_run import CLUSTER
+    from seawall.prove.mechanisms import MECHANISMS
+    from seawall.prove.scenarios import SCENARIOS
 
     for s in SCENARIOS.values():
         proves = f"proves {', '.join(s.mechanisms)}" if s.mechanisms else ""
@@ -105,8 +105,8 @@ def _chosen(names: tuple[str, ...], engine: str, context: str | None) -> list[An
     import difflib
 
     from seawall.errors import InputError
-    from seawall.load.prove.cluster_run import CLUSTER
-    from seawall.load.prove.scenarios import SCENARIOS
+    from seawall.prove.cluster_run import CLUSTER
+    from seawall.prove.scenarios import SCENARIOS
 
     known = CLUSTER if context else SCENARIOS
     unknown = [n for n in names if n not in known]
@@ -127,8 +127,8 @@ def _run(proof: Proof, o: dict[str, Any]) -> tuple[Result, bool]:
     """Runs it; Ctrl-C ends it early with what was seen so far, and False."""
     import asyncio
 
-    from seawall.load.prove.mechanisms import off
-    from seawall.load.prove.run import Result, prove
+    from seawall.prove.mechanisms import off
+    from seawall.prove.run import Result, prove
 
     on_terminal, as_json, result = sys.stderr.isatty(), o["as_json"], Result()
 
@@ -178,8 +178,8 @@ def _on_cluster(
     from seawall.domain.units import parse_seconds
     from seawall.drivers.kube import connect
     from seawall.errors import InputError
-    from seawall.load.prove.cluster import ClusterFleet, find
-    from seawall.load.prove.cluster_run import Answers, prove_cluster
+    from seawall.prove.cluster import ClusterFleet, find
+    from seawall.prove.cluster_run import Answers, prove_cluster
 
     fleets = load_fleets(proof.fleet)
     if len(fleets) != 1:
@@ -232,8 +232,8 @@ def _line(v: Verdict) -> str:
 
 def _report(proof: Proof, result: Result, whole: bool, report: Path | None, as_json: bool) -> None:
     """The last line, the JSON, the page; exit code 1 for a broken promise, 130 for a proof that was cut short."""
-    from seawall.load.prove.timeline import page
-    from seawall.load.prove.verdict import overall
+    from seawall.prove.timeline import page
+    from seawall.prove.verdict import overall
 
     total = overall(result.verdicts)
     verdict = ("kept" if total["kept"] else "broken") if whole else "interrupted"

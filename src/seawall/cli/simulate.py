@@ -276,9 +276,9 @@ def _writable(options: dict[str, Any]) -> None:
 
 
 def _run(variant: Any, requests: Requests, options: dict[str, Any], label: str) -> Outcome:
-    from seawall.config.model_config import resolve
     from seawall.config.plan_files import read_calibration
     from seawall.decide.plan import plan
+    from seawall.shapes.config import resolve
     from seawall.sim.setup import setup_of
     from seawall.sim.world import simulate
 

@@ -10,11 +10,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from seawall.config.model_config import parse, quantization_override, read_config
 from seawall.domain.catalog.models import find_config
 from seawall.domain.model import ModelConfig
 from seawall.domain.spec import Engine, Fleet, FleetSpec, Hardware, Metadata, Model, Scaling, Traffic
 from seawall.errors import InputError
+from seawall.shapes.config import parse, quantization_override, read_config
 
 KvDtype = Literal["auto", "fp8", "fp8_e4m3", "fp8_e5m2"]
 

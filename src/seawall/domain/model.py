@@ -1,6 +1,6 @@
 """What a model's config.json says, as the planner needs it. Plain frozen data, no I/O.
 
-`config/model_config.py` makes it from Hugging Face configs of any shape; `decide/plan` reads it. It is
+`shapes/config.py` makes it from Hugging Face configs of any shape; `decide/plan` reads it. It is
 per layer, because hybrid models, pipeline stages and KV-cache groups are: nothing here is an average.
 """
 

@@ -9,7 +9,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from seawall.config.model_config import resolve
 from seawall.decide.plan import plan
 from seawall.decide.pool import cost_of, policy_of
 from seawall.decide.replica import LifePolicy
@@ -25,6 +24,7 @@ from seawall.local.launch import Recipe, own_vllm, sim_recipe, vllm_recipe
 from seawall.local.pools import by_pool
 from seawall.local.services import GatewayPlace
 from seawall.local.supervisor import Setup, free_memory
+from seawall.shapes.config import resolve
 
 Say = Callable[[str], None]
 

@@ -14,7 +14,6 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from seawall.config.load import dump_fleet, parse_document
-from seawall.config.model_config import resolve
 from seawall.config.yaml import Document
 from seawall.decide.canary import Side, Sums, merged
 from seawall.decide.plan import plan
@@ -51,6 +50,7 @@ from seawall.operator.reconcile import own
 from seawall.operator.wait import judge
 from seawall.render.everything import render
 from seawall.render.inputs import Group, Wanted
+from seawall.shapes.config import resolve
 
 LABEL = "seawall.dev/rollout"
 ADMIN_PORT = 9090

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from seawall.config.load import dump_fleet, parse_document
-from seawall.config.model_config import resolve
 from seawall.config.yaml import Document
 from seawall.decide.plan import plan
 from seawall.decide.plan.bounds import bounded
@@ -25,6 +24,7 @@ from seawall.operator.status import FleetView
 from seawall.render.engine_args import adapter_path
 from seawall.render.everything import render
 from seawall.render.inputs import Group, Wanted
+from seawall.shapes.config import resolve
 
 log = logging.getLogger("seawall.operator")
 FLEET = Kind(API_VERSION, "Fleet", "fleets")

@@ -40,7 +40,7 @@ def test_the_example_s_flags(fleet: Fleet) -> None:
 
 
 def test_the_simulated_engine_takes_every_flag(fleet: Fleet) -> None:
-    from seawall.testing.engine import flags as sim
+    from seawall.engines.sim import flags as sim
 
     argv, _ = sim_recipe(fleet).command(9)
     parsed = sim.parser().parse_args(argv[argv.index("sim") + 1 :])
@@ -59,7 +59,7 @@ def test_the_simulated_engine_takes_every_flag(fleet: Fleet) -> None:
 def test_adapters_come_by_the_command_line_or_into_slots(
     fleet: Fleet, slots: int | None, rank: int, wanted: str
 ) -> None:
-    from seawall.testing.engine import flags as sim
+    from seawall.engines.sim import flags as sim
 
     fleet = replace(fleet, spec=replace(fleet.spec, model=replace(fleet.spec.model, adapter_slots=slots)))
     found = lora_flags(fleet, {"poet": "/p", "sql": "/s"}, rank)

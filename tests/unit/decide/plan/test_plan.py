@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 
 from seawall.config.load import load_fleets, parse_fleets
-from seawall.config.model_config import resolve
 from seawall.decide.plan import plan
 from seawall.decide.plan.roofline import COMPUTE_SHARE
 from seawall.domain.action import Plan
 from seawall.errors import InputError
+from seawall.shapes.config import resolve
 
 ROOT = Path(__file__).parents[4]
 

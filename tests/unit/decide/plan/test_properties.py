@@ -7,13 +7,13 @@ from dataclasses import replace
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from seawall.config.model_config import parse
 from seawall.decide.plan.memory import spend
 from seawall.decide.plan.setup import Setup
 from seawall.decide.plan.weights import stage_layers, weigh
 from seawall.domain.catalog.gpus import GPUS
 from seawall.domain.catalog.models import CONFIGS
 from seawall.domain.model import ModelConfig
+from seawall.shapes.config import parse
 
 MODELS = [parse(config, name) for name, config in CONFIGS.items()]
 VERSIONS = [(0, 7, 3), (0, 8, 3), (0, 11, 0), (0, 15, 0), (0, 19, 0), (0, 21, 0), (0, 30, 0), (0, 32, 0)]

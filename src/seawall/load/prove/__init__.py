@@ -1,1 +1,0 @@
-"""`seawall prove`: continuous verified streams while one thing after another goes wrong. See docs/promises.md."""

@@ -1,0 +1,93 @@
+"""The load of a proof: N clients, each starts its next stream when the last one has ended, none is ever excused."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from seawall.load.client import Client, Outcome, Patience
+from seawall.prove.cases import Case, Check, check
+
+
+@dataclass(slots=True)
+class Record:
+    """One stream: who asked, what, what came, whether it was right."""
+
+    lane: int
+    case: Case
+    outcome: Outcome
+    checked: Check | None = None
+    behaviour: str = "reader"
+    """reader, slow-reader or leaver: a leaver goes away on purpose and is not counted as lost."""
+
+
+@dataclass
+class Pressure:
+    """Keeps `streams` requests open until told to stop, then lets every one of them end."""
+
+    client: Client
+    cases: Sequence[Case]
+    streams: int
+    seed: int = 0
+    patience: Patience = field(default_factory=lambda: Patience(first_s=60, stall_s=45, total_s=300))
+    slow_share: float = 0.0
+    """Clients that read a few hundred bytes a second."""
+    leaving_share: float = 0.0
+    """Clients that leave in mid-stream."""
+    honour_retry_after: bool = True
+    ramp_s: float = 1.0
+    records: list[Record] = field(default_factory=list)
+    open: int = 0
+    _stop: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def stop(self) -> None:
+        """No new streams; `run` returns when the open ones have ended."""
+        self._stop.set()
+
+    async def run(self) -> None:
+        async with asyncio.TaskGroup() as group:
+            for lane in range(self.streams):
+                group.create_task(self._lane(lane))
+
+    async def _lane(self, lane: int) -> None:
+        rng = random.Random(f"{self.seed}/{lane}")
+        await asyncio.sleep(self.ramp_s * lane / max(1, self.streams))
+        at = lane
+        while not self._stop.is_set():
+            case = self.cases[at % len(self.cases)]
+            at += 7
+            draw = rng.random()
+            behaviour = "reader"
+            if case.streams and draw < self.slow_share:
+                behaviour = "slow-reader"
+            elif case.streams and draw < self.slow_share + self.leaving_share:
+                behaviour = "leaver"
+            self.open += 1
+            record = Record(lane, case, Outcome(intended_s=self.client.clock()), behaviour=behaviour)
+            self.records.append(record)
+            await self.client.request(
+                case.path,
+                case.payload,
+                outcome=record.outcome,
+                patience=self.patience,
+                read_rate=2000.0 if behaviour == "slow-reader" else None,
+                stop_after=rng.randint(2, 15) if behaviour == "leaver" else None,
+            )
+            self.open -= 1
+            if record.outcome.ok:
+                record.checked = check(case, record.outcome)
+            await self._breathe(record.outcome, rng)
+
+    async def _breathe(self, outcome: Outcome, rng: random.Random) -> None:
+        """After a failure a client waits as told, or a moment: it never hammers."""
+        if outcome.ok or outcome.error == "cancelled":
+            return
+        wait_s = rng.uniform(0.1, 0.3)
+        if outcome.error == "http-429" and self.honour_retry_after:
+            wait_s = min(5.0, outcome.retry_after_s or 1.0) * rng.uniform(0.8, 1.2)
+        try:
+            await asyncio.wait_for(self._stop.wait(), wait_s)
+        except TimeoutError:
+            return

@@ -1,0 +1,296 @@
+"""A proof from end to end: learn the right answers, then each scenario under full load, then the verdicts."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import shutil
+import signal
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from seawall.domain.units import parse_seconds
+from seawall.errors import EngineError, SeawallError
+from seawall.load.client import Client, Patience
+from seawall.prove import settings
+from seawall.prove.cases import Case, ask_reference, requests
+from seawall.prove.mechanisms import off
+from seawall.prove.pressure import Pressure, Record
+from seawall.prove.scenarios import Scenario
+from seawall.prove.stage import Deployment, Stage
+from seawall.prove.up import UpFleet
+from seawall.prove.verdict import Expectation, Verdict, judge
+
+SIM_TOKENS = (20, 25, 32, 40, 22)
+"""At 8 tokens/s: streams of 2.4 to 4.8 s."""
+VLLM_TOKENS = (24, 48, 64, 32)
+START_S = 900.0
+"""A real replica on a busy machine."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pace:
+    """How long a proof gives things, seconds."""
+
+    settle_s: float = 1.5
+    """Full load before anything happens."""
+    after_s: float = 0.5
+    """Full load after it is over."""
+    patience: Patience = field(default_factory=lambda: Patience(first_s=30, stall_s=14, total_s=300))
+    worst_stall_s: float | None = None
+    """Instead of the scenario's own."""
+    end_s: float = 120.0
+    """For the last streams to end."""
+
+
+QUICK = Pace()
+"""Simulated engines: streams of seconds, replicas that start at once."""
+REAL = Pace(settle_s=2.5, after_s=1.0, patience=Patience(first_s=90, stall_s=60, total_s=300), worst_stall_s=60.0,
+            end_s=400.0)  # fmt: skip
+"""Real engines on a busy CPU."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Proof:
+    """What the user asked for."""
+
+    fleet: Path
+    engine: str
+    scenarios: Sequence[Scenario]
+    streams: int = 100
+    without: Sequence[str] = ()
+    seed: int = 0
+    keep_logs: Path | None = None
+    jobs: int = 1
+    """Scenarios at the same time, each with a deployment of its own. Real engines run one at a time."""
+    api_key: str | None = None
+
+
+@dataclass
+class Result:
+    """Verdicts with the records that the timeline is drawn from."""
+
+    verdicts: list[Verdict] = field(default_factory=list)
+    records: dict[str, list[Record]] = field(default_factory=dict)
+    shortened: dict[str, Any] = field(default_factory=dict)
+
+
+async def prove(
+    proof: Proof, result: Result, say: Callable[[str], None], done: Callable[[Verdict], None]
+) -> None:
+    """Runs every scenario into `result`. `say` hears progress, `done` each verdict as it falls."""
+    here = _Here(proof, result, say, done)
+    try:
+        await (here.simulated() if proof.engine == "sim" else here.real())
+    finally:
+        if proof.keep_logs is not None:
+            ignored = shutil.ignore_patterns("*.sock", "lock")
+            shutil.copytree(here.folder, proof.keep_logs, ignore=ignored, dirs_exist_ok=True)
+        shutil.rmtree(here.folder, ignore_errors=True)
+
+
+class _Here:
+    """A proof on this machine. Its folder is a short path, for the control sockets' sake."""
+
+    def __init__(
+        self, proof: Proof, result: Result, say: Callable[[str], None], done: Callable[[Verdict], None]
+    ) -> None:
+        self.proof, self.result, self.say, self.done = proof, result, say, done
+        self.document = settings.read(proof.fleet)
+        name = str(self.document.get("metadata", {}).get("name", "sim"))
+        self.model = str(((self.document.get("spec") or {}).get("model", {}).get("servedNames") or [name])[0])
+        self.folder = Path(tempfile.mkdtemp(prefix="seawall-prove-"))
+        self._exact = True
+        result.shortened = settings.changed(self.document, proof.engine)
+
+    async def simulated(self) -> None:
+        """Each scenario on a fleet of its own, `jobs` at the same time."""
+        self.say("learning the right answers from a quiet engine")
+        cases = await _sim_answers(self.model)
+        places = asyncio.Semaphore(self.proof.jobs)
+
+        async def one(scenario: Scenario) -> None:
+            async with places:
+                self.say(f"{scenario.title}: starting {scenario.replicas} replica(s)")
+                up = await self._up(scenario, 120.0)
+                try:
+                    self.say(f"{scenario.title}: running")
+                    verdict, records = await play(self.proof, scenario, up, cases)
+                finally:
+                    wrong = await up.stop()
+                self._told(verdict, records, wrong)
+
+        try:
+            async with asyncio.TaskGroup() as group:
+                for scenario in self._in_order():
+                    group.create_task(one(scenario))
+        except* SeawallError as failed:
+            raise failed.exceptions[0] from None
+
+    def _in_order(self) -> list[Scenario]:
+        """As asked, or the longest first: the last to end decides."""
+        return sorted(self.proof.scenarios, key=lambda s: -s.takes_s if self.proof.jobs > 1 else 0.0)
+
+    async def real(self) -> None:
+        """All scenarios in turn on one fleet of two: a start takes a minute. One that scales has its own."""
+        cases: list[Case] = []
+        shared = [s for s in self.proof.scenarios if s.most is None]
+        groups = [shared] * bool(shared) + [[s] for s in self.proof.scenarios if s.most is not None]
+        for group in groups:
+            first = replace(group[0], replicas=min(2, group[0].replicas) if group[0].most else 2)
+            self.say(f"starting {first.replicas} real replica(s)")
+            up = await self._up(first, START_S)
+            wrong: list[str] = []
+            try:
+                if not cases:
+                    self.say("learning the right answers from replicas that are still quiet")
+                    cases = await self._real_answers(up)
+                    if not settings.exact(self.document):
+                        verdict, records = await play(self.proof, CONTROL, up, cases)
+                        self._told(verdict, records, [])
+                        self._exact = not verdict.wrong_tokens
+                for scenario in group:
+                    await self._whole(up, min(2, scenario.replicas), scenario.title)
+                    self.say(f"{scenario.title}: running")
+                    scenario = replace(scenario, load=scenario.real_load or scenario.load)
+                    self._told(*await play(self.proof, scenario, up, cases), [])
+            finally:
+                wrong = await up.stop()
+            if wrong:
+                last = self.result.verdicts[-1]
+                self.result.verdicts[-1] = replace(last, kept=False, broken=(*last.broken, *wrong))
+
+    async def _real_answers(self, up: UpFleet) -> list[Case]:
+        """From every replica its share, one after another: none answers two at a time."""
+        urls = [r.url for r in await up.replicas()]
+        wanted = requests(self.model, VLLM_TOKENS, 10)
+        shares = (ask_reference(url, wanted[i :: len(urls)], parallel=1) for i, url in enumerate(urls))
+        return [case for share in await asyncio.gather(*shares) for case in share]
+
+    async def _whole(self, up: UpFleet, count: int, title: str) -> None:
+        """Waits, without load, until what the scenario before took is there again."""
+        stage = Stage(up)
+        self.say(f"{title}: waiting for {count} replica(s)")
+        if not await stage.until_ready(count, START_S):
+            raise EngineError(f"before {title!r}: {stage.broken[0]}", "Look at the logs: --keep-logs DIR.")
+
+    async def _up(self, scenario: Scenario, budget_s: float) -> UpFleet:
+        place = self.folder / scenario.name
+        place.mkdir(parents=True, exist_ok=True)
+        spec = place / "fleet.yaml"
+        derived = settings.derive(self.document, scenario, self.proof.engine, self.proof.without)
+        spec.write_text(yaml.safe_dump(derived, sort_keys=False))
+        flags = off(self.proof.without).flags
+        return await UpFleet.start(spec, self.proof.engine, place / "up", scenario.replicas, budget_s, flags)
+
+    def _told(self, verdict: Verdict, records: list[Record], wrong: Sequence[str]) -> None:
+        if wrong:
+            verdict = replace(verdict, kept=False, broken=(*verdict.broken, *wrong))
+        if not self._exact:
+            verdict = forgiven(verdict)
+        self.result.verdicts.append(verdict)
+        self.result.records[verdict.name] = records
+        self.done(verdict)
+
+
+async def _sim_answers(model: str) -> list[Case]:
+    """From a simulated engine of its own, which takes no time for a step and serves nobody else."""
+    argv = ["-m", "seawall", "engine", "sim", "--port", "0", "--model-name", model, "--sim-step", "0"]
+    process = await asyncio.create_subprocess_exec(sys.executable, *argv, stdout=asyncio.subprocess.PIPE)
+    try:
+        assert process.stdout is not None
+        line = (await asyncio.wait_for(process.stdout.readline(), 90)).decode()
+        if "http://" not in line:
+            raise EngineError("the reference engine did not start.", "Try: seawall engine sim --port 0")
+        return await ask_reference(line.split()[-1], requests(model, SIM_TOKENS, 42))
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            process.send_signal(signal.SIGKILL)
+        await process.wait()
+
+
+async def play(
+    proof: Proof,
+    scenario: Scenario,
+    deployment: Deployment,
+    cases: Sequence[Case],
+    stage: Stage | None = None,
+    pace: Pace | None = None,
+) -> tuple[Verdict, list[Record]]:
+    """One scenario against a deployment that is ready: load, event, the end of every stream, verdict."""
+    pace = pace or (REAL if proof.engine == "vllm" else QUICK)
+    client = Client(deployment.gateway_url, api_key=proof.api_key)
+    pressure = Pressure(
+        client=client,
+        cases=cases,
+        streams=max(1, round(proof.streams * scenario.load)),
+        seed=proof.seed,
+        patience=pace.patience,
+        slow_share=scenario.slow_share,
+        leaving_share=scenario.leaving_share,
+    )
+    if stage is None and proof.engine == "vllm":
+        stall_s = parse_seconds(settings.REAL["gateway.stallTimeout"])
+        stage = Stage(deployment, slow=True, queue_bound=settings.REAL["gateway.maxQueued"], stall_s=stall_s)
+    stage = stage or Stage(deployment)
+    before = await stage.totals()
+    load = asyncio.ensure_future(pressure.run())
+    try:
+        await asyncio.sleep(pace.settle_s)
+        try:
+            await scenario.play(stage)
+        except (OSError, TimeoutError, SeawallError, KeyError, ValueError) as e:
+            stage.fail(f"the scenario itself failed: {type(e).__name__}: {e}")
+        await asyncio.sleep(pace.after_s)
+        pressure.stop()
+        await asyncio.wait_for(load, pace.end_s)
+    except TimeoutError:
+        stage.fail(f"streams were still open {pace.end_s:.0f} s after the last one was started")
+    finally:
+        load.cancel()
+        client.close()
+    after = await stage.totals()
+    verdict = judge(
+        scenario.name,
+        scenario.title,
+        pressure.records,
+        _bounded(scenario.expectation, pace),
+        duration_s=time.monotonic() - stage.started_s,
+        # A gateway that was replaced counts from zero: then what it has counted itself is all that is known.
+        resumed=max(0, round(after.get("resumed_total", 0) - before.get("resumed_total", 0))),
+        retried=max(0, round(after.get("retried_total", 0) - before.get("retried_total", 0))),
+        marks=stage.marks,
+        broken=stage.broken,
+        notes=stage.notes,
+    )
+    return verdict, pressure.records
+
+
+async def _nothing(stage: Stage) -> None:
+    stage.mark("nothing happens")
+    await asyncio.sleep(2.0)
+
+
+CONTROL = Scenario(name="control", title="control: nothing happens", play=_nothing)
+
+
+def forgiven(verdict: Verdict) -> Verdict:
+    """Tokens that differ without any event, as a control has shown, prove nothing about one."""
+    broken = tuple(b for b in verdict.broken if "wrong tokens" not in b)
+    note = f"{verdict.wrong_tokens} tokens differ, as they do without any event: not counted"
+    return replace(verdict, wrong_tokens=0, broken=broken, kept=not broken, notes=(note, *verdict.notes))
+
+
+def _bounded(expectation: Expectation, pace: Pace) -> Expectation:
+    """A slow engine's bounds in the place of the scenario's."""
+    if pace.worst_stall_s is None:
+        return expectation
+    first = None if expectation.worst_ttft_s is None else pace.worst_stall_s
+    return replace(expectation, worst_stall_s=pace.worst_stall_s, worst_ttft_s=first)

@@ -1,0 +1,103 @@
+"""The fleet that is proven: the user's spec with what a proof must change, said out loud.
+
+Mechanisms stay as the spec has them, except those that `--without` switches off. What is shortened (time-outs, the
+pre-stop wait) is shortened so that a scenario fits in seconds; the proof's notes list it.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from seawall.errors import InputError
+from seawall.prove.mechanisms import off
+from seawall.prove.scenarios import Scenario
+
+STEP_S = 0.12
+"""A simulated step: 8 tokens per second and stream, so that a hundred streams leave two cores to other scenarios."""
+PROOF: dict[str, Any] = {
+    "gateway.stallTimeout": "2s",
+    "gateway.firstByteTimeout": "4s",
+    "rollout.preStop": "500ms",
+    "rollout.drain": "15s",
+}
+REAL: dict[str, Any] = {
+    "gateway.stallTimeout": "15s",
+    "gateway.firstByteTimeout": "120s",
+    "rollout.drain": "120s",
+    "engine.maxNumSeqs": 4,
+    "gateway.maxInFlight": 4,
+    "gateway.maxQueued": 8,
+}
+"""A real engine on a busy CPU is slow without being hung."""
+EXACT: dict[str, Any] = {"model.dtype": "float32", "traffic.maxContext": 1024}
+"""Of a real engine on a CPU: half precision rounds by the number of requests in a batch (seen with AMX), so that greedy
+answers would differ without any event. It takes twice the KV cache per token."""
+SIM: dict[str, Any] = {"engine.kind": "sim", "engine.maxNumSeqs": 128, "traffic.maxContext": 4096}
+
+
+def read(path: Path) -> dict[str, Any]:
+    """The first Fleet document of a file. InputError when there is none."""
+    try:
+        documents = list(yaml.safe_load_all(path.read_text()))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as e:
+        raise InputError(f"{path}: {e}", "Give a Fleet, as examples/smollm2.yaml.") from None
+    fleets = [d for d in documents if isinstance(d, dict) and d.get("kind") == "Fleet"]
+    if not fleets:
+        raise InputError(f"{path}: no document of kind Fleet.", "Give a Fleet, as examples/smollm2.yaml.")
+    if len(fleets) > 1:
+        raise InputError(f"{path}: {len(fleets)} Fleets.", "A proof takes one: split the file.")
+    return fleets[0]
+
+
+def put(document: dict[str, Any], path: str, value: Any) -> None:
+    """Sets `spec.<path>` (dotted)."""
+    at = document.setdefault("spec", {})
+    *heads, last = path.split(".")
+    for head in heads:
+        at = at.setdefault(head, {})
+    at[last] = value
+
+
+def exact(document: Mapping[str, Any]) -> bool:
+    """Whether this fleet's real engine is made to answer the same whoever else asks."""
+    spec = document.get("spec") or {}
+    cpu = (spec.get("hardware") or {}).get("gpu") == "cpu"
+    return cpu and spec.get("model", {}).get("dtype", "auto") in ("auto", EXACT["model.dtype"])
+
+
+def changed(document: Mapping[str, Any], engine: str) -> dict[str, Any]:
+    """What every proof of this fleet changes, whatever the scenario."""
+    if engine == "sim":
+        return {**PROOF, "engine.kind": engine, **SIM}
+    return {**PROOF, "engine.kind": engine, **REAL, **(EXACT if exact(document) else {})}
+
+
+def derive(
+    document: Mapping[str, Any], scenario: Scenario, engine: str, without: Sequence[str] = ()
+) -> dict[str, Any]:
+    """The spec that `seawall up` gets for this scenario. InputError for an unknown mechanism."""
+    derived = copy.deepcopy(dict(document))
+    changes = changed(document, engine) | (scenario.settings if engine == "sim" else {})
+    changes.setdefault("scaling.min", scenario.replicas)
+    changes["scaling.max"] = scenario.most or scenario.replicas
+    changes |= off(without).fleet
+    for path, value in changes.items():
+        put(derived, path, value)
+    if scenario.served_names:
+        names = derived["spec"]["model"].get("servedNames") or [derived["metadata"]["name"]]
+        put(derived, "model.servedNames", [*names, *scenario.served_names])
+    if engine == "sim":
+        extra = [
+            *derived["spec"]["engine"].get("extraArgs", []),
+            "--sim-step",
+            str(STEP_S),
+            "--sim-seed",
+            "1",
+        ]
+        derived["spec"]["engine"]["extraArgs"] = [*extra, *scenario.engine_args]
+    return derived

@@ -1,0 +1,144 @@
+"""Where a scenario plays: the deployment under test, as far as a scenario needs to know it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from seawall.errors import EngineError
+from seawall.load.client import Client
+from seawall.prove.verdict import Mark
+
+QUEUE_BOUND = 32
+
+
+@dataclass(frozen=True, kw_only=True)
+class Seen:
+    """One replica as the deployment shows it."""
+
+    name: str
+    url: str
+    pid: int
+    ready: bool
+
+
+class Deployment(Protocol):
+    """A gateway with replicas behind it that can be told to change."""
+
+    @property
+    def gateway_url(self) -> str: ...
+
+    @property
+    def admin_url(self) -> str: ...
+
+    async def replicas(self) -> list[Seen]: ...
+
+    async def gateway_pids(self) -> list[int]: ...
+
+    async def supervisor_pid(self) -> int: ...
+
+    def set_clock(self, off_s: float) -> None:
+        """Sets the supervisor's time of day wrong by so much."""
+        ...
+
+    async def control(self, request: dict[str, Any], timeout_s: float) -> dict[str, Any]: ...
+
+
+@dataclass
+class Stage:
+    """One scenario's run: its clock, its marks, and what it can do to the deployment."""
+
+    deployment: Deployment
+    slow: bool = False
+    """Real engines: a replica takes minutes to come back, and nobody waits for it."""
+    queue_bound: int = QUEUE_BOUND
+    """The gateway's, where overload is a scenario."""
+    stall_s: float = 2.0
+    """How long the gateway bears silence."""
+    started_s: float = field(default_factory=time.monotonic)
+    marks: list[Mark] = field(default_factory=list)
+    broken: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+    def mark(self, text: str) -> None:
+        self.marks.append(Mark(at_s=round(time.monotonic() - self.started_s, 2), text=text))
+
+    def fail(self, text: str) -> None:
+        """A promise that the streams themselves do not show is broken."""
+        self.broken.append(text)
+
+    async def order(self, **request: Any) -> None:
+        """One request to the deployment's control; a refusal is a broken promise."""
+        answer = await self.deployment.control(request, 30.0)
+        if answer.get("ok") is False:
+            self.fail(f"{request['do']} was refused: {answer.get('error')}")
+
+    async def ready(self) -> list[Seen]:
+        return [r for r in await self.deployment.replicas() if r.ready]
+
+    async def until(self, what: str, holds: Callable[[], Awaitable[bool]], timeout_s: float = 60.0) -> bool:
+        """Waits until it holds; a scenario that waits in vain is a broken promise, not an error."""
+        end = time.monotonic() + timeout_s
+        while time.monotonic() < end:
+            if await holds():
+                return True
+            await asyncio.sleep(0.1)
+        self.fail(f"waited {timeout_s:.0f} s in vain for {what}")
+        return False
+
+    async def until_ready(self, count: int, timeout_s: float = 60.0) -> bool:
+        async def enough() -> bool:
+            return len(await self.ready()) == count
+
+        return await self.until(f"{count} ready replicas", enough, timeout_s)
+
+    async def victim(self, but: str | None = None) -> Seen:
+        """A ready replica, the busiest that the gateway knows of. EngineError if there is none."""
+        ready = {r.name: r for r in await self.ready() if r.name != but}
+        if not ready:
+            raise EngineError("no replica is ready.", "Look at the replicas' logs in the state directory.")
+        known = (await self.gateway_state()).get("replicas", {})
+        name = max(ready, key=lambda n: int(known.get(n, {}).get("in_flight", 0)))
+        return ready[name]
+
+    def signal(self, pid: int, number: signal.Signals) -> None:
+        try:
+            os.kill(pid, number)
+        except ProcessLookupError:
+            self.notes.append(f"pid {pid} was gone before {number.name}")
+
+    async def fault(self, replica: Seen, **order: Any) -> None:
+        """`POST /sim/fault` on a simulated replica."""
+        client = Client(replica.url)
+        outcome = await client.request("/sim/fault", order)
+        client.close()
+        if outcome.status != 200:
+            raise EngineError(
+                f"{replica.name} took no fault: {outcome.error} {outcome.detail}",
+                "This scenario needs simulated engines: use --engine sim.",
+            )
+
+    async def gateway_state(self) -> dict[str, Any]:
+        """The gateway's /debug/state, {} while it does not answer."""
+        client = Client(self.deployment.admin_url)
+        try:
+            status, body = await client.get("/debug/state", 5.0)
+            found = json.loads(body) if status == 200 else {}
+        except (OSError, TimeoutError, ValueError):
+            return {}
+        return found if isinstance(found, dict) else {}
+
+    async def totals(self) -> dict[str, float]:
+        """Sums over the gateway's fleets: resumed_total, retried_total, queued, in_flight ..."""
+        sums: dict[str, float] = {}
+        for fleet in (await self.gateway_state()).get("fleets", {}).values():
+            for key, value in fleet.items():
+                if isinstance(value, int | float) and not isinstance(value, bool):
+                    sums[key] = sums.get(key, 0.0) + value
+        return sums

@@ -1,0 +1,143 @@
+"""From records to a verdict: what was promised, what was seen, and how much a count of zero is worth."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from seawall.load.measure import at_most
+from seawall.prove.pressure import Record
+
+
+@dataclass(frozen=True, kw_only=True)
+class Expectation:
+    """What a scenario may do to its clients. Everything else is a broken promise."""
+
+    may_reject: bool = False
+    """Overload: 429 with Retry-After is the right answer."""
+    worst_stall_s: float | None = None
+    worst_ttft_s: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Mark:
+    """Something that happened, for the timeline. Seconds from the scenario's start."""
+
+    at_s: float
+    text: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verdict:
+    """One scenario's outcome."""
+
+    name: str
+    title: str
+    started: int
+    finished: int
+    resumed: int
+    retried: int
+    rejected: int
+    left: int
+    """Clients that left on purpose."""
+    lost: int
+    wrong_tokens: int
+    wrong_usage: int
+    worst_stall_s: float
+    worst_ttft_s: float
+    duration_s: float
+    kept: bool
+    broken: tuple[str, ...] = ()
+    """Why the promise is broken, one sentence each."""
+    losses: dict[str, int] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+    marks: tuple[Mark, ...] = ()
+
+    def as_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def judge(
+    name: str,
+    title: str,
+    records: Sequence[Record],
+    expectation: Expectation,
+    *,
+    duration_s: float,
+    resumed: int,
+    retried: int,
+    marks: Sequence[Mark] = (),
+    broken: Sequence[str] = (),
+    notes: Sequence[str] = (),
+) -> Verdict:
+    """A stream that started and did not end whole is lost, whatever the reason, unless it was told 429 with
+    Retry-After before its first byte, or its own client left."""
+    left = [r for r in records if r.behaviour == "leaver" and r.outcome.error == "cancelled"]
+    rejected = [r for r in records if r.outcome.error == "http-429" and r.outcome.retry_after_s is not None]
+    whole = [r for r in records if r.outcome.ok]
+    lost = [r for r in records if not r.outcome.ok and r not in left and r not in rejected]
+    steady = [r for r in whole if r.behaviour == "reader"]
+    wrong = sum(r.checked.wrong_tokens for r in whole if r.checked)
+    usage = sum(r.checked.wrong_usage for r in whole if r.checked)
+    stall = max((r.outcome.worst_gap_s for r in steady), default=0.0)
+    first = max((r.outcome.ttft_s or 0.0 for r in steady if r.case.streams), default=0.0)
+    reasons = [*broken]
+    if lost:
+        reasons.append(f"{len(lost)} streams lost")
+    if wrong:
+        reasons.append(f"{wrong} wrong tokens")
+    if usage:
+        reasons.append(f"{usage} answers with a wrong usage")
+    if not whole:
+        reasons.append("not one stream finished")
+    reasons += _beyond(expectation, len(rejected), stall, first)
+    examples = [f"{r.case.name}: {r.outcome.error}: {r.outcome.detail}" for r in lost[:3]]
+    examples += [f"{r.case.name}: {r.checked.note}" for r in whole if r.checked and r.checked.note][:3]
+    return Verdict(
+        name=name,
+        title=title,
+        started=len(records),
+        finished=len(whole),
+        resumed=resumed,
+        retried=retried,
+        rejected=len(rejected),
+        left=len(left),
+        lost=len(lost),
+        wrong_tokens=wrong,
+        wrong_usage=usage,
+        worst_stall_s=round(stall, 3),
+        worst_ttft_s=round(first, 3),
+        duration_s=round(duration_s, 1),
+        kept=not reasons,
+        broken=tuple(reasons),
+        losses=dict(Counter(str(r.outcome.error) for r in lost)),
+        notes=(*notes, *examples),
+        marks=tuple(marks),
+    )
+
+
+def _beyond(expected: Expectation, rejected: int, stall_s: float, first_s: float) -> Iterator[str]:
+    """What the scenario does not allow: rejections, the worst stall, the worst wait for a first token."""
+    if rejected and not expected.may_reject:
+        yield f"{rejected} requests rejected though there was room"
+    if expected.worst_stall_s is not None and stall_s > expected.worst_stall_s:
+        yield f"a stall of {stall_s:.1f} s, more than {expected.worst_stall_s:.0f} s"
+    if expected.worst_ttft_s is not None and first_s > expected.worst_ttft_s:
+        yield f"an admitted request waited {first_s:.1f} s, more than {expected.worst_ttft_s:.0f} s"
+
+
+def overall(verdicts: Sequence[Verdict]) -> dict[str, Any]:
+    """The last line: streams, lost, and the bound that the count supports at 95%."""
+    counted = sum(v.finished + v.lost for v in verdicts)
+    lost = sum(v.lost for v in verdicts)
+    return {
+        "kept": all(v.kept for v in verdicts) and bool(verdicts),
+        "scenarios": len(verdicts),
+        "streams": counted,
+        "lost": lost,
+        "wrong_tokens": sum(v.wrong_tokens for v in verdicts),
+        "lost_share_at_most": at_most(lost, counted),
+        "confidence": 0.95,
+    }

@@ -1,0 +1,186 @@
+"""Where a fleet's model shape comes from: the spec, a file, the catalogue, the cache, and last the hub.
+
+The order is the point: planning never needs the network for a popular model or one that is on disk.
+Nothing here plans. Secrets: a hub token is read by huggingface_hub itself and never appears in a message.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from seawall.domain.catalog.models import find_config
+from seawall.domain.model import ModelConfig
+from seawall.domain.spec import Fleet
+from seawall.errors import InputError, SourceError
+from seawall.shapes.architecture import parse_config
+from seawall.shapes.quantization import quantization_named
+from seawall.shapes.summary import from_summary, is_summary
+
+_MAX_CONFIG = 8 * 2**20
+_MAX_INDEX = 256 * 2**20
+
+
+def resolve(fleet: Fleet, *, offline: bool = False) -> ModelConfig:
+    """The shape of a fleet's model.
+
+    Looks at `spec.model.config`, then a `file://` directory, the built-in catalogue, the local cache, and
+    with `offline` False the hub. Raises InputError when there is nothing to plan from, SourceError when
+    the hub failed.
+    """
+    model = fleet.spec.model
+    if model.config is not None:
+        found = parse(model.config, name_of(model.source))
+    else:
+        found = _find(model.source, model.revision, offline)
+    if model.quantization == "none":
+        return replace(found, quantization=None, checkpoint_bytes=None)
+    if model.dtype != "auto" and model.dtype != found.dtype:
+        found = replace(found, dtype=model.dtype)
+    return found
+
+
+def parse(config: Mapping[str, Any], name: str = "", checkpoint_bytes: int | None = None) -> ModelConfig:
+    """A decoded config.json -> ModelConfig. Also takes an architecture summary (docs/how-to/plan.md)."""
+    if is_summary(config):
+        config, parameters = from_summary(config)
+        return parse_config(config, name, checkpoint_bytes, parameters)
+    return parse_config(config, name, checkpoint_bytes)
+
+
+def read_config(path: Path) -> ModelConfig:
+    """`config.json` (or the directory that holds it), with exact sizes from a safetensors index beside it."""
+    if path.is_dir():
+        path = path / "config.json"
+    data = _json(path, _MAX_CONFIG)
+    if not isinstance(data, dict):
+        raise InputError(f"{path}: is not a JSON object.", "Pass the model's config.json.")
+    name = str(data.get("_name_or_path") or "") or (
+        path.parent.name if path.name == "config.json" else path.stem
+    )
+    try:
+        return parse(data, name, _exact_bytes(path.parent) if path.name == "config.json" else None)
+    except InputError as e:
+        raise InputError(f"{path}: {e.message.removeprefix('config.json: ')}", e.cure) from e
+
+
+def name_of(source: str) -> str:
+    """`hf://org/name@rev` -> `org/name`; the last part of any other source."""
+    body = source.split("://", 1)[-1].split("@")[0]
+    if source.startswith("pypi://"):
+        return body.split("#")[-1].rsplit("/", 1)[-1]
+    return body if source.startswith("hf://") else body.rstrip("/").rsplit("/", 1)[-1]
+
+
+def _find(source: str, revision: str | None, offline: bool) -> ModelConfig:
+    scheme, _, body = source.partition("://")
+    if scheme == "file":
+        return read_config(Path(body))
+    cached = _cached(source)
+    if cached is not None:
+        return read_config(cached)
+    name = name_of(source)
+    entry = find_config(name)
+    if entry is not None:
+        return parse(entry[1], name)
+    if scheme == "hf":
+        if offline:
+            raise InputError(
+                f"spec.model.source: the shape of {name} is not in the catalogue nor in the local cache.",
+                "Put its config.json under spec.model.config, or plan with a network.",
+            )
+        return _from_hub(body, revision)
+    raise InputError(
+        f"spec.model.source: {source} cannot be looked into for planning.",
+        "Put the model's config.json under spec.model.config (or pass --model-config config.json).",
+    )
+
+
+def cache_root() -> Path:
+    return Path(os.environ.get("SEAWALL_CACHE") or Path.home() / ".cache" / "seawall")
+
+
+def _cached(source: str) -> Path | None:
+    """A config.json that an earlier pull left on this machine: ours, or the hub library's own cache."""
+    if not source.startswith("hf://"):
+        return None
+    repo = name_of(source)
+    ours = cache_root() / "models" / repo.replace("/", "--") / "config.json"
+    if ours.is_file():
+        return ours
+    home = Path(os.environ.get("HF_HOME") or Path.home() / ".cache" / "huggingface")
+    folder = home / "hub" / f"models--{repo.replace('/', '--')}" / "snapshots"
+    found = sorted(folder.glob("*/config.json"), key=lambda p: p.stat().st_mtime) if folder.is_dir() else []
+    return found[-1] if found else None
+
+
+def _from_hub(body: str, revision: str | None) -> ModelConfig:
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import EntryNotFoundError, GatedRepoError, RepositoryNotFoundError
+
+    repo, _, at = body.partition("@")
+    try:
+        path = hf_hub_download(repo, "config.json", revision=revision or at or None, etag_timeout=10)
+    except GatedRepoError as e:
+        raise InputError(
+            f"{repo} is gated.", "Accept its licence and set HF_TOKEN, or inline spec.model.config."
+        ) from e
+    except (RepositoryNotFoundError, EntryNotFoundError) as e:
+        raise InputError(
+            f"{repo}: no config.json there.", "Check the name, or inline spec.model.config."
+        ) from e
+    except Exception as e:  # the hub library raises httpx's and its own errors; all mean "not reachable"
+        kind = type(e).__name__
+        raise SourceError(
+            f"the hub did not give {repo}/config.json ({kind}).", "Inline it as spec.model.config."
+        ) from e
+    try:
+        hf_hub_download(
+            repo, "model.safetensors.index.json", revision=revision or at or None, etag_timeout=10
+        )
+    except Exception:  # a small model has no index; the size is then computed
+        return replace(read_config(Path(path)), name=repo)
+    return replace(read_config(Path(path)), name=repo)
+
+
+def _exact_bytes(folder: Path) -> int | None:
+    """Size of all weights: the safetensors index's total_size, or the size of a single file."""
+    index = folder / "model.safetensors.index.json"
+    if index.is_file():
+        data = _json(index, _MAX_INDEX)
+        total = data.get("metadata", {}).get("total_size") if isinstance(data, dict) else None
+        if isinstance(total, (int, float)) and 0 < total < 1e14:
+            return int(total)
+    single = folder / "model.safetensors"
+    return single.stat().st_size if single.is_file() and single.stat().st_size > 2**20 else None
+
+
+def _json(path: Path, limit: int) -> Any:
+    try:
+        if path.stat().st_size > limit:
+            raise InputError(f"{path}: is larger than {limit >> 20} MiB.", "This is not a config.json.")
+        return json.loads(path.read_text("utf-8"))
+    except OSError as e:
+        raise InputError(f"{path}: {e.strerror or e}.", "Pass a model's config.json or its directory.") from e
+    except (ValueError, RecursionError) as e:
+        raise InputError(f"{path}: is not JSON ({type(e).__name__}).", "Pass the model's config.json.") from e
+
+
+def quantization_override(config: ModelConfig, name: str) -> ModelConfig:
+    """Plan with a named method (`--quantization`), whatever the checkpoint says. A checkpoint's own wins in detail."""
+    named = quantization_named(name)
+    if named is None:
+        return replace(config, quantization=None)
+    own = config.quantization
+    if own is not None and (
+        own.method == named.method or round(own.bits) == round(named.bits) or "compressed" in name
+    ):
+        return config
+    if named.method == "nvfp4" and config.experts is not None:
+        # Published NVFP4 checkpoints of mixtures quantize the routed experts and leave the rest in 16 bit.
+        named = replace(named, attention=False, shared_experts=False, experts_only=True)
+    return replace(config, quantization=named, checkpoint_bytes=None)
