@@ -15,7 +15,7 @@ from typing import Any
 import psutil
 import pytest
 
-from seawall.render import engine_probe
+from seawall.render.replica import engine_probe
 
 pytestmark = pytest.mark.timeout(1200)
 

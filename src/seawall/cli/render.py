@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 if TYPE_CHECKING:
-    from seawall.render.packaging import Packaging
+    from seawall.render.packaging.package import Packaging
 
 PREREQS = "cluster-prereqs"
 
@@ -53,11 +53,11 @@ def command(
     seawall render examples/spot-gke.yaml --format helm -o chart/
     """
     from seawall.cli.fleets import group_of
-    from seawall.render.gitops import Repository
-    from seawall.render.packaging import package, stream
+    from seawall.render.packaging.gitops import Repository
+    from seawall.render.packaging.package import package, stream
 
     if fleets == (PREREQS,):
-        from seawall.render.prereqs import prerequisites
+        from seawall.render.packaging.prereqs import prerequisites
 
         _write(prerequisites(), output, ())
         return

@@ -3,21 +3,12 @@
 from __future__ import annotations
 
 from seawall.errors import InputError
-from seawall.render import (
-    disruption,
-    foundation,
-    gateway,
-    network,
-    probe_config,
-    routes,
-    scaling,
-    weights,
-    workload,
-)
+from seawall.render import disruption, foundation, gateway, network, routes, scaling
 from seawall.render.inputs import Group, Object, Rendering, Wanted
 from seawall.render.notes import notes
-from seawall.render.observe import observing
+from seawall.render.observe.everything import observing
 from seawall.render.refusals import refusals
+from seawall.render.replica import probe_config, weights, workload
 
 
 def render(group: Group) -> Rendering:

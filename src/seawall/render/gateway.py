@@ -19,7 +19,7 @@ from seawall.render.names import (
     meta,
     short,
 )
-from seawall.render.placement import spread
+from seawall.render.replica.placement import spread
 from seawall.render.security import container_context, exactly, pod_context
 from seawall.render.yaml import dump
 

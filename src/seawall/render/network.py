@@ -20,7 +20,7 @@ from seawall.render.names import (
     meta,
     short,
 )
-from seawall.render.weights import loader_selector, needs_loader
+from seawall.render.replica.weights import loader_selector, needs_loader
 
 KEDA_NAMESPACE = "keda"
 OPERATOR_NAMESPACE = "seawall-system"

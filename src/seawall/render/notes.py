@@ -5,7 +5,7 @@ from __future__ import annotations
 from seawall.render.gateway import keys_secret
 from seawall.render.inputs import Group, Wanted
 from seawall.render.lifecycle import spot_notice_s, start_budget_s, timing_of
-from seawall.render.weights import needs_loader
+from seawall.render.replica.weights import needs_loader
 
 
 def notes(group: Group) -> tuple[str, ...]:

@@ -12,7 +12,7 @@ from seawall.render import demand as d
 from seawall.render.inputs import Group, Object, Wanted
 from seawall.render.names import ADMIN_PORT, fleet_meta, short
 from seawall.render.promql import parsed
-from seawall.render.workload import Half, kind_of, scaled
+from seawall.render.replica.workload import Half, kind_of, scaled
 
 UP_POLICIES = [
     {"type": "Percent", "value": 100, "periodSeconds": 60},

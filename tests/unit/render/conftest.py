@@ -24,9 +24,9 @@ from seawall.decide.plan.bounds import bounded
 from seawall.domain.action import Plan, StartupBudget
 from seawall.domain.spec import Fleet
 from seawall.render.everything import render
-from seawall.render.gitops import Repository
 from seawall.render.inputs import Group, Object, Rendering, Wanted
-from seawall.render.packaging import Packaging, package
+from seawall.render.packaging.gitops import Repository
+from seawall.render.packaging.package import Packaging, package
 
 ROOT = Path(__file__).resolve().parents[3]
 VERSIONS = ("1.34", "1.35", "1.36", "1.37")

@@ -15,7 +15,7 @@ import pytest
 
 from seawall.render.everything import render
 from seawall.render.inputs import Group, Object
-from seawall.render.weights import job_pattern
+from seawall.render.replica.weights import job_pattern
 
 LABEL = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
 SUBDOMAIN = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from seawall.render.prereqs import CHARTS, prerequisites
+from seawall.render.packaging.prereqs import CHARTS, prerequisites
 
 ROOT = Path(__file__).resolve().parents[3]
 SPEC = str(ROOT / "examples" / "llama-70b-4xh100.yaml")

@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from seawall.render import engine_probe
+from seawall.render.replica import engine_probe
 
 SCRIPT = Path(engine_probe.__file__)
 

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 import yaml
 
-from seawall.render.gitops import WAVE, Repository
 from seawall.render.inputs import Rendering
-from seawall.render.packaging import Packaging, package, stream
+from seawall.render.packaging.gitops import WAVE, Repository
+from seawall.render.packaging.package import Packaging, package, stream
 
 REPOSITORY = Repository(url="https://git.example.com/llm/deploy")
 Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)

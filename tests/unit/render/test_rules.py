@@ -13,10 +13,10 @@ import yaml
 from seawall.domain.catalog.engines import find_metric
 from seawall.gateway.metrics import METRICS
 from seawall.gateway.stats import BUCKETS_S
-from seawall.render import objectives
 from seawall.render.everything import render
 from seawall.render.inputs import Group, Rendering
-from seawall.render.rules import alerts, prometheus_rule
+from seawall.render.observe import objectives
+from seawall.render.observe.rules import alerts, prometheus_rule
 
 NS = 'namespace="llm"'
 G = f'{NS},fleet="llama-70b"'

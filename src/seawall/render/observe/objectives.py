@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from seawall.render.alerts import Alert
 from seawall.render.demand import gateway_labels
 from seawall.render.inputs import Object, Wanted
+from seawall.render.observe.alerts import Alert
 from seawall.render.promql import parsed
 
 BUCKETS_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0)

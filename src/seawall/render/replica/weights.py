@@ -13,9 +13,9 @@ from seawall.render.engine_args import adapter_path, model_path
 from seawall.render.images import seawall_image
 from seawall.render.inputs import Object, Wanted
 from seawall.render.names import CONFIG_DIR, FLEET, fingerprint, fleet_meta, short
-from seawall.render.placement import cloud_of, place_loader
+from seawall.render.replica.placement import cloud_of, place_loader
+from seawall.render.replica.volumes import claim_name, lock_name
 from seawall.render.security import container_context, exactly, pod_context
-from seawall.render.volumes import claim_name, lock_name
 
 GIB = 2**30
 LOADER_MEMORY = "4Gi"

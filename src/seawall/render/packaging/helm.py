@@ -13,11 +13,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from seawall import __version__
-from seawall.render.files import by_file
 from seawall.render.images import gateway_image
 from seawall.render.inputs import Object, Rendering, Wanted
 from seawall.render.names import FLEET
-from seawall.render.workload import scaled
+from seawall.render.packaging.files import by_file
+from seawall.render.replica.workload import scaled
 from seawall.render.yaml import dump
 
 MONITORING = {"PodMonitor", "ServiceMonitor", "PrometheusRule"}

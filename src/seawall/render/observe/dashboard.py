@@ -11,8 +11,8 @@ import json
 from seawall.render.demand import IN_FLIGHT, QUEUED, demand, engine_labels, gateway_labels, quoted, target
 from seawall.render.inputs import Object, Wanted
 from seawall.render.names import fleet_meta, short
+from seawall.render.observe.rules import pods
 from seawall.render.promql import parsed
-from seawall.render.rules import pods
 
 HEIGHT, WIDTH, COLUMNS = 8, 8, 3
 _SOURCE = {"type": "prometheus", "uid": "${datasource}"}

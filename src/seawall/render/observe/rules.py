@@ -5,14 +5,14 @@ from __future__ import annotations
 import math
 import re
 
-from seawall.render.alerts import Alert
 from seawall.render.demand import IN_FLIGHT, QUEUED, engine_labels, gateway_labels, quoted
 from seawall.render.inputs import Object, Wanted
 from seawall.render.lifecycle import progress_deadline_s
 from seawall.render.names import fleet_meta
-from seawall.render.objectives import burn_alerts, recording_rules
-from seawall.render.weights import job_pattern, needs_loader
-from seawall.render.workload import halves, scaled
+from seawall.render.observe.alerts import Alert
+from seawall.render.observe.objectives import burn_alerts, recording_rules
+from seawall.render.replica.weights import job_pattern, needs_loader
+from seawall.render.replica.workload import halves, scaled
 
 HUNG_S = 180
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from seawall.render import pod
 from seawall.render.inputs import Object, Rendering
-from seawall.render.placement import cloud_of
-from seawall.render.workload import halves
+from seawall.render.replica import pod
+from seawall.render.replica.placement import cloud_of
+from seawall.render.replica.workload import halves
 from seawall.render.yaml import dump
 
 API = {"apiVersion": "kustomize.config.k8s.io/v1beta1", "kind": "Kustomization"}

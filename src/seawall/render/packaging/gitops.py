@@ -5,10 +5,10 @@ from __future__ import annotations
 import copy
 from dataclasses import dataclass
 
-from seawall.render.files import plain_files
 from seawall.render.inputs import Object, Rendering
 from seawall.render.lifecycle import progress_deadline_s
-from seawall.render.workload import kind_of, scaled
+from seawall.render.packaging.files import plain_files
+from seawall.render.replica.workload import kind_of, scaled
 from seawall.render.yaml import dump, dump_all
 
 WAVES = {

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from seawall.render import pod
 from seawall.render.inputs import Object, Wanted
 from seawall.render.lifecycle import progress_deadline_s
 from seawall.render.names import GROUP, fleet_meta, selector, short
-from seawall.render.placement import Pool
+from seawall.render.replica import pod
+from seawall.render.replica.placement import Pool
 
 
 @dataclass(frozen=True, kw_only=True)

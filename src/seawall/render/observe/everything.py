@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from seawall.render import dashboard, monitors, rules
 from seawall.render.inputs import Group, Object
+from seawall.render.observe import dashboard, monitors, rules
 
 
 def observing(group: Group) -> list[Object]:

@@ -5,16 +5,17 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from seawall.render import engine_args, placement
+from seawall.render import engine_args
 from seawall.render.images import engine_image
 from seawall.render.inputs import Object, Wanted
 from seawall.render.lifecycle import start_budget_s, timing_of
 from seawall.render.names import CONFIG_DIR, GROUP, HTTP_PORT, ROLE, STATE_DIR, selector, short
-from seawall.render.placement import Pool
-from seawall.render.probe_config import SCRIPT
+from seawall.render.replica import placement
+from seawall.render.replica.placement import Pool
+from seawall.render.replica.probe_config import SCRIPT
+from seawall.render.replica.volumes import lock_name, needs_wait, pod_volumes, shm_bytes, weight_mounts
+from seawall.render.replica.weights import node_pull
 from seawall.render.security import container_context, exactly, pod_context
-from seawall.render.volumes import lock_name, needs_wait, pod_volumes, shm_bytes, weight_mounts
-from seawall.render.weights import node_pull
 
 STARTUP_PERIOD_S = 10
 GIB = 2**30

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Literal, assert_never
 
-from seawall.render.files import plain_files
-from seawall.render.gitops import Repository, argocd_files, flux_files
-from seawall.render.helm import chart_files
 from seawall.render.inputs import Rendering
-from seawall.render.kustomize import kustomize_files
+from seawall.render.packaging.files import plain_files
+from seawall.render.packaging.gitops import Repository, argocd_files, flux_files
+from seawall.render.packaging.helm import chart_files
+from seawall.render.packaging.kustomize import kustomize_files
 from seawall.render.yaml import dump_all
 
 Packaging = Literal["plain", "kustomize", "helm", "argocd", "flux"]

@@ -7,7 +7,7 @@ from typing import Any
 
 from seawall.render.inputs import Object, Wanted
 from seawall.render.names import short
-from seawall.render.probe_config import config_name
+from seawall.render.replica.probe_config import config_name
 
 HOST_ROOT = "/var/lib/seawall/models"
 """With `node-local`: the folder on each node. Put the node's NVMe disk there."""
