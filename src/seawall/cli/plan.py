@@ -81,9 +81,11 @@ def command(
     if as_json:
         _print_json(plans)
     else:
+        from seawall.cli import terminal
         from seawall.cli.plan_table import table
 
-        click.echo("\n\n".join(table(p, spec, sys.stdout.isatty()) for p in plans))
+        wide = terminal.width()
+        click.echo("\n\n".join(table(p, spec, wide is not None, wide) for p in plans))
     if not all(p.fits for p in plans):
         sys.exit(1)
 

@@ -7,9 +7,12 @@ import math
 from typing import Any
 
 from seawall.domain.action import Plan, Rejected
+from seawall.domain.columns import parts_wrapped, wrapped
 from seawall.domain.units import show_bytes, show_seconds
 
 _SHOWN_REFUSALS = 6
+_HANG = " " * 11
+"""Where the text of a row begins, and its folded lines too."""
 
 
 def as_json(plan: Plan) -> dict[str, Any]:
@@ -29,11 +32,11 @@ def _plain(value: Any) -> Any:
     return value
 
 
-def table(plan: Plan, spec: str | None, colour: bool) -> str:
-    """One screen of text, without a trailing newline."""
+def table(plan: Plan, spec: str | None, colour: bool, width: int | None = None) -> str:
+    """One screen of text, without a trailing newline; folded between words where the terminal is narrower."""
     version = f"   {plan.quantization}" if plan.quantization else ""
     lines = [f"{plan.fleet}   {plan.model}{version}   {plan.dtype}", ""]
-    lines.append(_row(_verdict(plan, colour), f"{_hardware(plan)} per replica"))
+    lines.append(_row(_verdict(plan), f"{_hardware(plan)} per replica"))
     lines.append(_row("", plan.reason))
     for refused in _telling(plan):
         lines.append(_row("", f"not {refused.choice}: {refused.reason}"))
@@ -56,7 +59,16 @@ def table(plan: Plan, spec: str | None, colour: bool) -> str:
         after = f"seawall render {spec} -o deploy/"
     else:
         after = f"change {spec} as the reason says, then: seawall plan {spec}"
-    return "\n".join([*lines, "", f"Next: {after}"])
+    folded = [more for line in lines for more in _folded(line, width)]
+    if colour:
+        at = next(i for i, line in enumerate(folded) if line.startswith(_row(_verdict(plan), "")))
+        folded[at] = _coloured(folded[at], plan)
+    return "\n".join([*folded, "", *wrapped(f"Next: {after}", width, "", "  ")])
+
+
+def _folded(line: str, width: int | None) -> list[str]:
+    at = len(_HANG) if line.startswith("  ") else 0
+    return parts_wrapped(line[at:].split("   "), width, line[:at], _HANG[: at or 2])
 
 
 def _telling(plan: Plan) -> tuple[Rejected, ...]:
@@ -71,12 +83,13 @@ def _row(label: str, text: str) -> str:
     return f"  {label:8} {text}" if text else f"  {label}"
 
 
-def _verdict(plan: Plan, colour: bool) -> str:
-    word = "fits" if plan.fits else "no"
-    if not colour:
-        return word
-    code = 32 if plan.fits else 31
-    return f"\x1b[1;{code}m{word}\x1b[0m" + " " * (8 - len(word))
+def _verdict(plan: Plan) -> str:
+    return "fits" if plan.fits else "no"
+
+
+def _coloured(line: str, plan: Plan) -> str:
+    word, code = _verdict(plan), 32 if plan.fits else 31
+    return line.replace(word, f"\x1b[1;{code}m{word}\x1b[0m", 1)
 
 
 def _hardware(plan: Plan) -> str:

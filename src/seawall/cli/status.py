@@ -46,10 +46,13 @@ def command(
     def show() -> str:
         if on_cluster:
             return _cluster(fleet, context, kubeconfig, namespace, all_namespaces, as_json)
+        from seawall.cli import terminal
         from seawall.local import control, view
 
         answer = control.ask(control.state_dir(state_dir), do="status")
-        return json.dumps(answer, indent=2) if as_json else view.status_text(answer, events)
+        if fleet:
+            answer = view.only(answer, fleet)
+        return json.dumps(answer, indent=2) if as_json else view.status_text(answer, events, terminal.width())
 
     if not watch:
         click.echo(show())

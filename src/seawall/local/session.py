@@ -9,8 +9,10 @@ import asyncio
 import contextlib
 import fcntl
 import importlib.resources
+import shutil
 import signal
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -107,8 +109,34 @@ def _first_ready(supervisor: Supervisor) -> bool:
 
 
 def _ready_text(supervisor: Supervisor) -> str:
-    url = supervisor.setup.place.url
-    return f"\nserving {url}. Try:\n\n{view.snippets(url, supervisor.fleets[0].fleet.served_names[0])}\n"
+    url, fleet = supervisor.setup.place.url, supervisor.fleets[0].fleet
+    gateways = [f.fleet.spec.gateway for f in supervisor.fleets]
+    keyed = [g for g in gateways if g.keys_file or g.tenants]
+    lines = ["", f"serving {url}. Try:", ""]
+    if keyed:
+        keys, tenant = (
+            keyed[0].keys_file or "keys.json",
+            next((t.name for g in keyed for t in g.tenants), "me"),
+        )
+        lines += [f"# It asks for an API key. One more: {called()} keys add {tenant} --file {keys}",
+                  f"export {view.KEY_VARIABLE}=...   # as `keys add` shows it", ""]  # fmt: skip
+    lines.append(view.snippets(url, fleet.served_names[0], keyed=bool(keyed)))
+    if called() != "seawall":
+        lines += ["", f"In another shell here: {called()} status"]
+    return "\n".join([*lines, ""])
+
+
+def called(argv0: str | None = None, found: Callable[[str], str | None] = shutil.which) -> str:
+    """What a person types to run this program from where it was started: `seawall` where the shell finds it, else its
+    path."""
+    me = Path(argv0 or sys.argv[0])
+    if (there := found("seawall")) and Path(there).resolve() == me.resolve():
+        return "seawall"
+    if me.name != "seawall" or not me.is_file():
+        return "seawall" if there else f"{sys.executable} -m seawall"
+    with contextlib.suppress(ValueError):
+        return str(me.absolute().relative_to(Path.cwd()))
+    return str(me.absolute())
 
 
 async def _plain(supervisor: Supervisor) -> None:
@@ -118,19 +146,26 @@ async def _plain(supervisor: Supervisor) -> None:
 
 
 async def _live(supervisor: Supervisor) -> None:
+    """The screen while it starts; then, once, what to paste, as it is and not through the screen, which would fold it;
+    then the screen again below it."""
     from rich.console import Console
     from rich.live import Live
 
     console = Console()
-    told = False
 
     def picture() -> Any:
-        return view.screen(snapshot(supervisor), min(console.height, 30))
+        return view.screen(snapshot(supervisor), console.width, min(console.height, 40))
 
-    with Live(picture(), console=console, auto_refresh=False, redirect_stderr=False) as screen:
+    def screen() -> Live:
+        return Live(picture(), console=console, auto_refresh=False, redirect_stderr=False)
+
+    with screen() as starting:
+        while not _first_ready(supervisor):
+            starting.update(picture(), refresh=True)
+            await asyncio.sleep(0.5)
+        starting.transient = True
+    say(_ready_text(supervisor))
+    with screen() as serving:
         while True:
-            if not told and _first_ready(supervisor):
-                told = True
-                console.print(_ready_text(supervisor), highlight=False, markup=False)
-            screen.update(picture(), refresh=True)
+            serving.update(picture(), refresh=True)
             await asyncio.sleep(0.5)

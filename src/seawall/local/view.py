@@ -1,6 +1,7 @@
 """What a person sees of `seawall up` and `seawall status`: a snapshot as text, or as a live screen on a terminal.
 
-Snapshots in, lines out; nothing is asked or changed here.
+Snapshots in, lines out; nothing is asked or changed here. Everything takes the width it may use: what matters least
+is left out on a narrow terminal, and nothing is cut in the middle.
 """
 
 from __future__ import annotations
@@ -9,37 +10,57 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
+from seawall.domain.columns import ALWAYS, Column, Laid, lay_out, parts_wrapped, wrapped
 from seawall.domain.units import show_bytes, show_seconds
+from seawall.errors import InputError
 
 _STYLE = {"ready": "green", "failed": "red", "draining": "yellow", "starting": "cyan", "proving": "cyan"}
+_PHASE = 1
+
+COLUMNS = (
+    Column("NAME", ALWAYS), Column("PHASE", ALWAYS), Column("FOR", 80), Column("LOAD", 70), Column("MEMORY", 20),
+    Column("ADDRESS", 30), Column("PID", 40), Column("WHY", ALWAYS),
+)  # fmt: skip
+
+
+def only(snapshot: Mapping[str, Any], fleet: str) -> dict[str, Any]:
+    """The snapshot with one fleet, its replicas and their events. InputError when none is named so."""
+    names = [f["name"] for f in snapshot["fleets"]]
+    if fleet not in names:
+        raise InputError(f"there is no fleet {fleet!r} here.", f"Running: {', '.join(names)}.")
+    replicas = [r for r in snapshot["replicas"] if r["fleet"] == fleet]
+    mine = {fleet, *(r["name"] for r in replicas)}
+    return {
+        **snapshot,
+        "fleets": [f for f in snapshot["fleets"] if f["name"] == fleet],
+        "replicas": replicas,
+        "events": [e for e in snapshot["events"] if e["subject"] in mine],
+    }
 
 
 def replica_rows(snapshot: Mapping[str, Any]) -> list[list[str]]:
-    """One row per kept process: name, phase, for how long, load, address and pid, reason."""
-    rows = []
-    for r in [snapshot["gateway"], *snapshot["replicas"]]:
-        if "name" not in r:
-            continue
-        load = (
-            f"{r['running']:.0f} running, {r['waiting']:.0f} waiting" if r.get("running") is not None else ""
-        )
-        where = r.get("url") or ""
-        if r.get("phase") == "failed" and r.get("retry_in_s"):
-            load = f"again in {show_seconds(r['retry_in_s'])}"
-        memory = show_bytes(r["memory_bytes"]) if r.get("memory_bytes") else ""
-        age = show_seconds(round(r.get("for_s", 0)))
-        rows.append(
-            [r["name"], r["phase"], age, load, memory, where, str(r.get("pid") or ""), r.get("reason", "")]
-        )
-    return rows
+    """One row per kept process: name, phase, for how long, load, memory, address, pid, reason."""
+    return [_row(r) for r in [snapshot["gateway"], *snapshot["replicas"]] if "name" in r]
 
 
-HEADS = ["NAME", "PHASE", "FOR", "LOAD", "MEMORY", "ADDRESS", "PID", "WHY"]
+def _row(r: Mapping[str, Any]) -> list[str]:
+    load = f"{r['running']:.0f} running, {r['waiting']:.0f} waiting" if r.get("running") is not None else ""
+    if r.get("phase") == "failed" and r.get("retry_in_s"):
+        load = f"again in {show_seconds(r['retry_in_s'])}"
+    memory = show_bytes(r["memory_bytes"]) if r.get("memory_bytes") else ""
+    age = show_seconds(round(r.get("for_s", 0)))
+    why = r.get("reason", "")
+    return [r["name"], str(r["phase"]), age, load, memory, r.get("url") or "", str(r.get("pid") or ""), why]
 
 
-def fleet_line(f: Mapping[str, Any]) -> str:
-    """One fleet in one line."""
-    parts = [f"{f['ready']}/{f['wanted']} ready (min {f['min']}, max {f['max']})"]
+def table(rows: list[list[str]], width: int | None = None) -> Laid:
+    """The replicas' rows as a table of at most `width` characters."""
+    return lay_out(COLUMNS, rows, width)
+
+
+def fleet_lines(f: Mapping[str, Any], width: int | None = None) -> list[str]:
+    """One fleet: how many are ready, its load, and the scaler's last word."""
+    parts = [f"{f['name']}: {f['ready']}/{f['wanted']} ready (min {f['min']}, max {f['max']})"]
     if f.get("pending") is not None:
         parts.append(f"{f['in_flight']} in flight, {f['queued']} queued")
     if f.get("ttft_p50_s"):
@@ -50,69 +71,95 @@ def fleet_line(f: Mapping[str, Any]) -> str:
             f"{f['finished_total']} answered, {f['failed_total']} failed, {f['rejected_total']} rejected"
         )
     pool = f"; pool {f['pool']}: {f['pool_reason']}" if f.get("pool_reason") else ""
-    return f"{f['name']}: " + "   ".join(parts) + f"\n  scale: {f['scale_reason']}{pool}"
+    scale = wrapped(f"scale: {f['scale_reason']}{pool}", width, "  ", "    ")
+    return [*parts_wrapped(parts, width, "", "  "), *scale]
 
 
-def table(rows: list[list[str]]) -> list[str]:
-    """Aligned columns, the last one free."""
-    widths = [max(len(row[i]) for row in [HEADS, *rows]) for i in range(len(HEADS) - 1)]
-    return [
-        "  ".join([c.ljust(w) for c, w in zip(r, widths, strict=False)] + [r[-1]]).rstrip()
-        for r in [HEADS, *rows]
-    ]
-
-
-def status_text(snapshot: Mapping[str, Any], events: int = 5) -> str:
+def status_text(snapshot: Mapping[str, Any], events: int = 5, width: int | None = None) -> str:
     """`seawall status`."""
-    lines = [f"serving {snapshot['gateway']['url']}   engine {snapshot['engine']}   pid {snapshot['pid']}"]
+    head = [f"serving {snapshot['gateway']['url']}", f"engine {snapshot['engine']}", f"pid {snapshot['pid']}"]
+    lines = parts_wrapped(head, width)
     if snapshot["engine"] == "sim":
-        lines.append(SIM_WARNING)
-    lines += ["", *(fleet_line(f) for f in snapshot["fleets"]), "", *table(replica_rows(snapshot)), ""]
-    lines += [event_line(e) for e in list(snapshot["events"])[-events:]] if events else []
+        lines += wrapped(SIM_WARNING, width)
+    lines += ["", *(line for f in snapshot["fleets"] for line in fleet_lines(f, width))]
+    lines += ["", *table(replica_rows(snapshot), width).lines(), ""]
+    for e in list(snapshot["events"])[-events:] if events > 0 else []:
+        lines += event_lines(e, width)
     return "\n".join(lines)
 
 
 def event_line(e: Mapping[str, Any]) -> str:
     """`14:02:11  smollm2-0  ready: proved itself ...`"""
-    return f"{time.strftime('%H:%M:%S', time.localtime(e['at']))}  {e['subject']:<12} {e['text']}"
+    return event_lines(e, None)[0]
+
+
+def event_lines(e: Mapping[str, Any], width: int | None) -> list[str]:
+    """An event on as many lines as it needs, the later ones below its text."""
+    text = f"{time.strftime('%H:%M:%S', time.localtime(e['at']))}  {e['subject']:<12} {e['text']}"
+    return wrapped(text, width, "", " " * 10)
 
 
 SIM_WARNING = "SIMULATED ENGINE: no model runs, the text is made up. For the real one leave out --engine sim."
+KEY_VARIABLE = "SEAWALL_API_KEY"
+"""The environment variable that the printed snippets read a key from, where the gateway asks for one."""
 
 
-def snippets(url: str, model: str) -> str:
-    """What to paste first: curl, and the official openai client."""
+def snippets(url: str, model: str, keyed: bool = False) -> str:
+    """What to paste first: curl, and the official openai client. No line is so long that a terminal of 80 columns
+    folds it. `keyed`: the gateway asks for a key, which is read from the environment."""
+    bearer = f'  -H "authorization: Bearer ${KEY_VARIABLE}" \\\n' if keyed else ""
+    key = f'os.environ["{KEY_VARIABLE}"]' if keyed else '"none"'
+    imports, gap = ("import os\n", "\n    ") if keyed else ("", " ")
     return f"""\
-curl -sN {url}/v1/chat/completions -H 'content-type: application/json' -d '{{
-  "model": "{model}", "stream": true, "temperature": 0, "max_tokens": 40,
+curl -sN {url}/v1/chat/completions \\
+{bearer}  -H 'content-type: application/json' -d '{{
+  "model": "{model}",
+  "stream": true, "temperature": 0, "max_tokens": 40,
   "messages": [{{"role": "user", "content": "What is the capital of France?"}}]}}'
 
-from openai import OpenAI
-client = OpenAI(base_url="{url}/v1", api_key="none")
-for chunk in client.chat.completions.create(model="{model}", stream=True,
-        messages=[{{"role": "user", "content": "What is the capital of France?"}}]):
+{imports}from openai import OpenAI
+client = OpenAI(base_url="{url}/v1",{gap}api_key={key})
+answer = client.chat.completions.create(
+    model="{model}", stream=True,
+    messages=[{{"role": "user", "content": "What is the capital of France?"}}])
+for chunk in answer:
     print(chunk.choices[0].delta.content or "", end="")"""
 
 
-def screen(snapshot: Mapping[str, Any], height: int) -> Any:
-    """The live screen: where to send requests, fleets, replicas, and as many events as fit."""
-    from rich.console import Group
-    from rich.table import Table
+def screen(snapshot: Mapping[str, Any], width: int, height: int) -> Any:
+    """The live screen: where to send requests, fleets, replicas, and as many events as fit below them."""
     from rich.text import Text
 
-    grid = Table(box=None, pad_edge=False, expand=True)
-    for head in HEADS:
-        grid.add_column(head, no_wrap=True, ratio=1 if head == "WHY" else None, overflow="ellipsis")
-    for row in replica_rows(snapshot):
-        style = _STYLE.get(row[1], "")
-        grid.add_row(row[0], Text(row[1], style=style), *(Text(c) for c in row[2:]))
-    fleets = [Text(fleet_line(f), no_wrap=True, overflow="ellipsis") for f in snapshot["fleets"]]
-    room = max(3, height - len(grid.rows) - 2 * len(fleets) - 8)
-    events = [
-        Text(event_line(e), style="dim", no_wrap=True, overflow="ellipsis")
-        for e in snapshot["events"][-room:]
+    title = [f"seawall up   {snapshot['gateway']['url']}", "Ctrl-C drains and stops",
+             "`seawall status` in another shell"]  # fmt: skip
+    lines = [
+        Text(line, style="bold" if i == 0 else "dim") for i, line in enumerate(parts_wrapped(title, width))
     ]
-    title = Text(f"seawall up   {snapshot['gateway']['url']}", style="bold")
-    title.append("   Ctrl-C drains and stops; `seawall status` in another shell", style="dim")
-    warn = [Text(SIM_WARNING, style="bold black on yellow")] if snapshot["engine"] == "sim" else []
-    return Group(title, *warn, Text(""), *fleets, Text(""), grid, Text(""), *events)
+    if snapshot["engine"] == "sim":
+        lines += [Text(line, style="bold black on yellow") for line in wrapped(SIM_WARNING, width)]
+    lines.append(Text(""))
+    lines += [Text(line) for f in snapshot["fleets"] for line in fleet_lines(f, width)]
+    lines += [Text(""), *_coloured(table(replica_rows(snapshot), width)), Text("")]
+    room = height - len(lines) - 1
+    told: list[str] = []
+    for e in reversed(list(snapshot["events"])):
+        more = event_lines(e, width)
+        if len(told) + len(more) > room:
+            break
+        told = more + told
+    lines += [Text(line, style="dim") for line in told]
+    return Text("\n").join(lines[: max(1, height - 1)])
+
+
+def _coloured(laid: Laid) -> list[Any]:
+    from rich.text import Text
+
+    out = [Text("  ".join(laid.heads).rstrip(), style="bold")]
+    for cells, below in zip(laid.rows, laid.below, strict=True):
+        line = Text()
+        for i, (column, cell) in enumerate(zip(laid.kept, cells, strict=True)):
+            line.append("  " if i else "")
+            line.append(cell, style=_STYLE.get(cell.strip(), "") if column == _PHASE else "")
+        line.rstrip()
+        out += [line, *(Text(b) for b in below)]
+    return out

@@ -11,8 +11,12 @@ import pytest
 from click.testing import CliRunner, Result
 
 from seawall.cli.plan import command
+from seawall.cli.plan_table import table
+from seawall.config.load import load_fleets
+from seawall.decide.plan import plan
 from seawall.domain.catalog.gpus import GPUS, find_gpu
 from seawall.errors import InputError
+from seawall.shapes.config import resolve
 
 ROOT = Path(__file__).parents[3]
 LLAMA = ["--model-config", "meta-llama/Llama-3.1-8B"]
@@ -140,3 +144,14 @@ def test_the_process_imports_nothing_it_does_not_need() -> None:
     )
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert out.strip().endswith("[]"), out[-200:]
+
+
+@pytest.mark.parametrize("width", [60, 80, 100, 200])
+@pytest.mark.parametrize("spec", ["smollm2", "llama-70b-fp8-h200"])
+def test_a_narrow_terminal_breaks_no_word_and_loses_none(spec: str, width: int) -> None:
+    path = f"examples/{spec}.yaml"
+    fleet = load_fleets(path)[0]
+    made = plan(fleet, resolve(fleet, offline=True))
+    folded, whole = table(made, path, False, width), table(made, path, False)
+    assert max(map(len, folded.splitlines())) <= width
+    assert folded.split() == whole.split()

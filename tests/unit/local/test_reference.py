@@ -5,9 +5,11 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import pytest
+
 from seawall.decide.replica import TABLE
 from seawall.local.control import MAX_PATH, socket_path
-from seawall.local.view import HEADS, snippets, table
+from seawall.local.view import COLUMNS, snippets, table
 
 PAGE = Path("docs/reference/local.md").read_text("utf-8")
 
@@ -34,14 +36,19 @@ def test_a_state_folder_with_a_long_path_still_has_a_control_socket(tmp_path: Pa
 
 def test_columns_line_up() -> None:
     rows = [["a", "ready", "1 s", "", "", "", "1", "because"], ["longer", "x", "2 min", "", "", "", "22", ""]]
-    lines = table(rows)
+    lines = table(rows).lines()
     at = lines[0].index("PHASE")
     assert lines[1][at:].startswith("ready")
     assert lines[2][at:].startswith("x")
-    assert len(HEADS) == len(rows[0])
+    assert len(COLUMNS) == len(rows[0])
 
 
-def test_the_snippet_is_python() -> None:
-    code = snippets("http://h:1", "m").split("\n\n")[1]
+@pytest.mark.parametrize("keyed", [False, True])
+def test_the_snippet_is_python_and_fits_a_terminal(keyed: bool) -> None:
+    text = snippets("http://127.0.0.1:65535", "smollm2", keyed)
+    code = text.split("\n\n")[1]
     compile(code, "snippet", "exec")
-    assert 'base_url="http://h:1/v1"' in code
+    assert 'base_url="http://127.0.0.1:65535/v1"' in code
+    assert max(map(len, text.splitlines())) <= 80
+    assert ("SEAWALL_API_KEY" in text) == keyed
+    assert ('api_key="none"' in text) != keyed
