@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from tests.contract.conftest import Server
 
-from seawall.drivers.engine import EngineClient
+from seawall.engines.vllm.client import EngineClient
 from seawall.errors import EngineError
 from seawall.testing.lora import random_adapter
 

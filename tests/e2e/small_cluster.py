@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from seawall.drivers.engine import EngineClient
+from seawall.engines.vllm.client import EngineClient
 from seawall.prove.up import free_port
 from seawall.testing.kube_api import KubeApi
 

@@ -7,13 +7,13 @@ import sys
 
 import click
 
-from seawall.domain.catalog.engines import Version
 from seawall.domain.model import ModelConfig
+from seawall.engines.vllm.versions import Version
 from seawall.errors import CheckFailed, InputError
 
 
 def _version(ctx: click.Context, param: click.Parameter, value: str | None) -> Version | None:
-    from seawall.domain.catalog.engines import parse_version
+    from seawall.engines.vllm.versions import parse_version
 
     if value is None:
         return None

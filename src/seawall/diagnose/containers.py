@@ -17,7 +17,7 @@ from seawall.diagnose.facts import (
     shown,
     whole,
 )
-from seawall.diagnose.logs import Said, read
+from seawall.engines.vllm.signs import Said, read
 
 LONG_AGO_S = 3600.0
 

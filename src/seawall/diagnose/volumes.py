@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from seawall.diagnose.cause import Cause, rule
 from seawall.diagnose.facts import Facts, condition, items, name_of, part, shown
-from seawall.diagnose.logs import read
+from seawall.engines.vllm.signs import read
 
 
 @rule

@@ -9,7 +9,7 @@ import re
 import shlex
 from dataclasses import dataclass, field
 
-from seawall.domain.catalog.engines import DEFAULT_VERSION, Version, find_flag, parse_version
+from seawall.engines.vllm.versions import DEFAULT_VERSION, Version, find_flag, parse_version
 from seawall.lint.node import Node, Span
 
 _IMAGE = re.compile(r"(^|/)(vllm-openai|vllm-cpu|vllm-tpu|vllm-rocm|vllm-xpu|vllm|rhaiis)([-\w.]*)([:@]|$)")

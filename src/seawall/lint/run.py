@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from seawall.domain.catalog.engines import Version
+from seawall.engines.vllm.versions import Version
 from seawall.lint.finding import ORDER, RULES, Edit, Finding
 from seawall.lint.patch import apply
 from seawall.lint.source import Sources, add_text, read

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
-from seawall.domain.catalog.engines import Version
 from seawall.domain.model import ModelConfig
+from seawall.engines.vllm.versions import Version
 from seawall.lint.command import Command, default_version, image_version, read_args, read_command
 from seawall.lint.node import Key, Node
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from seawall.diagnose.logs import read, redacted
+from seawall.engines.vllm.signs import read, redacted
 
 _HERE: tuple[tuple[str, str], ...] = (
     (r"address already in use|port \d+ is taken", "its port was taken by another process"),
@@ -15,7 +15,7 @@ _HERE: tuple[tuple[str, str], ...] = (
     ),
     (r"cannot run (?P<what>\S+)", "{what} cannot be run"),
 )
-"""What has another cure on this machine than on a cluster; all else is known to `diagnose.logs`."""
+"""What has another cure on this machine than on a cluster; all else is known to `engines.vllm.signs`."""
 _LAST_WORD = r"(?:\w+\.)*\w*(?:Error|Exception): .{3,200}"
 
 

@@ -16,7 +16,7 @@ from seawall.decide.replace import Drain, Member, Start, moves
 from seawall.decide.replica import Phase
 from seawall.domain.seen import Replica
 from seawall.domain.spec import Fleet
-from seawall.drivers.engine import EngineClient
+from seawall.engines.vllm.client import EngineClient
 from seawall.local.clock import Clock
 from seawall.local.gpus import VISIBLE, Gpus
 from seawall.local.keeper import Care, Keeper, Spawn

@@ -29,8 +29,8 @@ from seawall.decide.replica import (
     probed,
     step,
 )
-from seawall.drivers.engine import EngineLoad
 from seawall.drivers.process import Limits, resident_bytes
+from seawall.engines.vllm.client import EngineLoad
 from seawall.errors import SeawallError
 from seawall.local.causes import cause_of
 from seawall.local.clock import Clock

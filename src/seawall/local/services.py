@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from seawall.decide.adapters import BACK_OFF_S, Failure, changes, failed
-from seawall.drivers.engine import EngineClient, EngineLoad
 from seawall.drivers.process import free_port
+from seawall.engines.vllm.client import EngineClient, EngineLoad
 from seawall.errors import EngineError
 from seawall.local.keeper import base_env
 from seawall.local.launch import HOST, Recipe

@@ -20,9 +20,9 @@ from typing import Any
 from seawall.decide.replica import Phase
 from seawall.domain.seen import Replicas
 from seawall.drivers import cache
-from seawall.drivers.engine import EngineClient
 from seawall.drivers.guardian import Log
 from seawall.drivers.process import Child, free_port
+from seawall.engines.vllm.client import EngineClient
 from seawall.local.clock import Clock, SettableClock, SteadyClock
 from seawall.local.fleet import FleetRunner, Means, care_of
 from seawall.local.gpus import Gpus

@@ -11,8 +11,8 @@ import logging
 from collections.abc import Callable, Mapping
 
 from seawall.decide.adapters import Changes, Failure, changes, failed
-from seawall.drivers.engine import EngineClient
 from seawall.drivers.kube import POD, Kube
+from seawall.engines.vllm.client import EngineClient
 from seawall.errors import EngineError, SeawallError
 from seawall.operator.engines import ADAPTERS, Engine
 

@@ -14,8 +14,8 @@ from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 
 from seawall.decide.drain import Drain, NodeSeen, decide, deletion_costs
-from seawall.drivers.engine import EngineClient
 from seawall.drivers.kube import NODE, POD, Changed, Kube, Object, Refused, Select, Synced, key_of
+from seawall.engines.vllm.client import EngineClient
 from seawall.errors import SeawallError
 from seawall.operator import canary, gateways
 from seawall.operator.adapters import Adapters

@@ -16,8 +16,8 @@ from typing import Any
 from seawall.decide import pool, scale
 from seawall.domain.action import Plan
 from seawall.domain.spec import Fleet
-from seawall.drivers.engine import EngineClient
 from seawall.drivers.kube import DEPLOYMENT, POD, Kind, Kube, Object, Refused
+from seawall.engines.vllm.client import EngineClient
 from seawall.errors import EngineError, SeawallError
 from seawall.operator import gateways
 from seawall.operator.engines import ASLEEP, DRAINING, REASON, Engine

@@ -8,9 +8,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from seawall.domain.catalog.engines import check_flag, parse_version
 from seawall.domain.catalog.gpus import find_gpu
 from seawall.domain.spec import Fleet
+from seawall.engines.vllm.versions import check_flag, parse_version
 from seawall.render import engine_args
 from seawall.render.inputs import Group, Wanted
 from seawall.render.lifecycle import STOP_MARGIN_S, spot_notice_s

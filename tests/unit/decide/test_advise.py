@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from seawall.decide.advise import Option, advise
 from seawall.decide.history import History, Summary, queries, summarise
 from seawall.domain.action import Plan
-from seawall.domain.catalog.engines import LATEST, find_metric
 from seawall.domain.spec import Fleet, FleetSpec, Metadata, Model, Scaling
+from seawall.engines.vllm.versions import LATEST, find_metric
 
 FLEET = Fleet(
     metadata=Metadata(name="chat", namespace="llm"),

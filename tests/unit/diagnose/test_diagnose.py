@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from seawall.cli.diagnose import command
 from seawall.diagnose.facts import LISTS, Facts, parse_facts
-from seawall.diagnose.logs import SIGNS, read
 from seawall.diagnose.run import as_text, diagnose
+from seawall.engines.vllm.signs import SIGNS, read
 from seawall.errors import InputError
 
 

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from seawall.diagnose.facts import Facts
-from seawall.diagnose.logs import read, redacted
 from seawall.diagnose.run import diagnose
+from seawall.engines.vllm.signs import read, redacted
 
 from .test_catalogue import NO, RUNNING, TAINTED, died, event, node, pod, unplaced, waiting
 

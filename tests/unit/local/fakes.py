@@ -6,8 +6,8 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from seawall.drivers.engine import EngineLoad
 from seawall.drivers.process import Limits
+from seawall.engines.vllm.client import EngineLoad
 from seawall.local.keeper import Running
 
 NO_SUCH_PID = 99_000_000

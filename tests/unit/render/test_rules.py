@@ -10,7 +10,7 @@ import promql_parser
 import pytest
 import yaml
 
-from seawall.domain.catalog.engines import find_metric
+from seawall.engines.vllm.versions import find_metric
 from seawall.gateway.metrics import METRICS
 from seawall.gateway.stats import BUCKETS_S
 from seawall.render.everything import render

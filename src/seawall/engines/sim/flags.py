@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from seawall.domain.action import Timing
-from seawall.domain.catalog import engines as catalogue
+from seawall.engines.vllm import versions as catalogue
 
 SIM_TIMING = Timing(
     base_s=0.004,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from seawall.domain.catalog.engines import check_flag
+from seawall.engines.vllm.versions import check_flag
 from seawall.lint.command import Option, is_vllm_image
 from seawall.lint.finding import Finding, Say, rule
 from seawall.lint.patch import Edits, Patcher

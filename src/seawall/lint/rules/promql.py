@@ -6,7 +6,7 @@ import difflib
 import re
 from collections.abc import Iterator
 
-from seawall.domain.catalog.engines import Metric, Version, find_metric, metrics, nearest, of_connector
+from seawall.engines.vllm.versions import Metric, Version, find_metric, metrics, nearest, of_connector
 from seawall.lint.command import default_version
 from seawall.lint.finding import Finding, Say, rule
 from seawall.lint.node import Node, Span

@@ -1,7 +1,7 @@
 """What each vLLM version accepts and reports: flags of `vllm serve`, metrics of `/metrics`. Plain data, no I/O.
 
 Versions above `LATEST` are judged as `LATEST`: new flags of a newer vLLM are not known here. The tables, and
-how they were made, are in `engine_tables.py`.
+how they were made, are in `tables.py`.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import re
 from dataclasses import dataclass
 from typing import Literal
 
-from seawall.domain.catalog import engine_tables as tables
+from seawall.engines.vllm import tables as tables
 
 Version = tuple[int, int]
 LATEST: Version = (0, 32)

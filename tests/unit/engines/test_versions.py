@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from seawall.domain.catalog.engines import (
+from seawall.engines.vllm.versions import (
     DEFAULT_VERSION,
     check_flag,
     find_flag,

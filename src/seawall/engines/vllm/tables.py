@@ -1,4 +1,4 @@
-"""The tables behind `engines.py`: flags and metrics of every vLLM version, as compact text. Data only.
+"""The tables behind `versions.py`: flags and metrics of every vLLM version, as compact text. Data only.
 
 Read off the real packages, not remembered: the 0.32 list is the argument parser of `vllm serve` itself
 (`vllm serve --help=all`); the version in which a flag or metric came or went was found by reading the
