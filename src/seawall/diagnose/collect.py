@@ -7,11 +7,14 @@ containers that are in trouble, metrics only of some replicas. What may not be r
 from __future__ import annotations
 
 import asyncio
+from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any
 
 from seawall.diagnose.facts import meta
 from seawall.diagnose.phase import phase_of
+from seawall.domain.labels import FLEET, ROLE
+from seawall.drivers import kube_gateways
 from seawall.drivers.kube import (
     AUTOSCALER,
     BUDGET,
@@ -61,13 +64,13 @@ async def collect(kube: Kube, namespace: str, fleet: str = "", pause_s: float = 
     pods = [p for p in facts["pods"] or [] if not fleet or _belongs(p, fleet)]
     troubled = [p for p in pods if phase_of(p)[0] not in ("ready", "done") or _restarts(p)][:LOGGED_PODS]
     facts["logs"] = await _logs(kube, namespace, troubled)
-    engines = [p for p in pods if (meta(p).get("labels") or {}).get("seawall.dev/role") == "engine"]
+    engines = [p for p in pods if (meta(p).get("labels") or {}).get(ROLE) == "engine"]
     running = [p for p in engines if (p.get("status") or {}).get("phase") == "Running"][:SCRAPED_PODS]
     facts["metrics_before"] = await _metrics(kube, namespace, running)
     if any(facts["metrics_before"].values()):
         await asyncio.sleep(pause_s)
         facts["metrics"] = await _metrics(kube, namespace, running)
-    facts["gateway"] = await _gateway(kube, namespace, facts["pods"] or [])
+    facts["gateway"] = await _gateway(kube, namespace)
     facts["taken_at"] = _now()
     return facts
 
@@ -82,7 +85,7 @@ def _lean(obj: Object) -> Object:
 
 def _belongs(pod: Object, fleet: str) -> bool:
     labels = meta(pod).get("labels") or {}
-    return labels.get("seawall.dev/fleet") == fleet or key_of(pod)[1].startswith(fleet)
+    return labels.get(FLEET) == fleet or key_of(pod)[1].startswith(fleet)
 
 
 def _restarts(pod: Object) -> bool:
@@ -130,18 +133,13 @@ async def _metrics(kube: Kube, namespace: str, pods: list[Object]) -> dict[str, 
     return found
 
 
-async def _gateway(kube: Kube, namespace: str, pods: list[Object]) -> Object:
-    for pod in pods:
-        labels = meta(pod).get("labels") or {}
-        if labels.get("app.kubernetes.io/name") == "seawall-gateway" and phase_of(pod)[0] == "ready":
-            try:
-                async with asyncio.timeout(5):
-                    path = POD.path(namespace, f"{key_of(pod)[1]}:9090", "proxy/debug/state")
-                    state = await kube.request("GET", path)
-                    return state if isinstance(state, dict) else {}
-            except (ClusterError, TimeoutError, ValueError):
-                continue
-    return {}
+async def _gateway(kube: Kube, namespace: str) -> Object:
+    """What the gateways tell, all of them as one; empty where none answers."""
+    try:
+        answers = await kube_gateways.ask(kube, namespace)
+    except ClusterError:
+        return {}
+    return asdict(answers.of(namespace)) if answers.states else {}
 
 
 def _now() -> str:

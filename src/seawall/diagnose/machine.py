@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from seawall.diagnose.facts import Facts, Object
+from seawall.domain.labels import FLEET
 from seawall.errors import InputError
 
 TAIL = 64 * 1024
@@ -65,7 +66,7 @@ def _pod(r: dict[str, Any], logs: dict[str, str]) -> Object:
         logs.pop(f"{r['name']}/engine/previous", None)
     return {
         "kind": "Pod",
-        "metadata": {"name": r["name"], "labels": {"seawall.dev/fleet": r.get("fleet")}},
+        "metadata": {"name": r["name"], "labels": {FLEET: r.get("fleet")}},
         "spec": {"containers": [{"name": "engine"}], "nodeName": "this machine"},
         "status": {
             "phase": "Running",

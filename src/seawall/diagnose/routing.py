@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from seawall.diagnose.cause import Cause, Certainty, rule
 from seawall.diagnose.facts import Facts, Object, condition, items, name_of, part
+from seawall.domain.labels import FLEET
+from seawall.domain.told import GatewayState, ReplicaState, read
 
 
 def _ready(pod: Object) -> bool:
     return condition(pod, "Ready").get("status") == "True" and not part(pod, "metadata").get(
         "deletionTimestamp"
     )
+
+
+def _told(facts: Facts) -> GatewayState:
+    """What the gateway told; an empty one where it told nothing that can be read."""
+    try:
+        return read(facts.gateway)
+    except ValueError:
+        return GatewayState()
 
 
 @rule
@@ -71,30 +81,27 @@ def services(facts: Facts) -> Iterator[Cause]:
 @rule
 def gateway(facts: Facts) -> Iterator[Cause]:
     """What the gateway itself says: no replica, or none that it would use."""
-    replicas = part(facts.gateway, "replicas")
-    for fleet, state in part(facts.gateway, "fleets").items():
-        mine = {n: r for n, r in replicas.items() if isinstance(r, dict) and r.get("fleet") == fleet}
-        if any(r.get("state") == "ready" for r in mine.values()):
+    told = _told(facts)
+    for fleet, state in told.fleets.items():
+        mine = told.of(fleet)
+        if any(r.state == "ready" for r in mine.values()):
             continue
         ready = [
-            p
-            for p in facts.pods
-            if _ready(p) and part(p, "metadata", "labels").get("seawall.dev/fleet") in (fleet, None)
+            p for p in facts.pods if _ready(p) and part(p, "metadata", "labels").get(FLEET) in (fleet, None)
         ]
         what, certainty, do = _why_none(fleet, mine, len(ready))
-        queued = state.get("queued") or 0 if isinstance(state, dict) else 0
         yield Cause(
             id="route/gateway-no-endpoints",
             certainty=certainty,
             subject=f"Fleet/{fleet}",
             weight=84 if ready else 38,
             what=what,
-            evidence=(f"/debug/state: {len(mine)} replicas, {queued} requests queued",),
+            evidence=(f"/debug/state: {len(mine)} replicas, {state.queued} requests queued",),
             do=do,
         )
 
 
-def _why_none(fleet: str, mine: Object, ready: int) -> tuple[str, Certainty, str]:
+def _why_none(fleet: str, mine: Mapping[str, ReplicaState], ready: int) -> tuple[str, Certainty, str]:
     """Why a gateway that knows the replicas `mine` uses none while `ready` Pods are: what, how sure, what to do."""
     if not mine and ready:
         return (
@@ -105,7 +112,7 @@ def _why_none(fleet: str, mine: Object, ready: int) -> tuple[str, Certainty, str
             "system:serviceaccount:NAMESPACE:GATEWAY; kubectl logs deploy/GATEWAY",
         )
     if mine:
-        states = ", ".join(f"{n} {r.get('state')}" for n, r in list(mine.items())[:4])
+        states = ", ".join(f"{n} {r.state}" for n, r in list(mine.items())[:4])
         return (
             f"the gateway routes to none of the {len(mine)} replicas of {fleet} ({states})",
             "likely",
@@ -121,13 +128,9 @@ def _why_none(fleet: str, mine: Object, ready: int) -> tuple[str, Certainty, str
 @rule
 def dead_replica(facts: Facts) -> Iterator[Cause]:
     """The gateway routes to a replica that is no Pod any more."""
-    replicas = part(facts.gateway, "replicas")
-    gone = {str(n) for n in replicas} - {name_of(p) for p in facts.pods}
-    if (
-        facts.pods
-        and gone
-        and any(isinstance(r, dict) and r.get("state") == "ready" and n in gone for n, r in replicas.items())
-    ):
+    replicas = _told(facts).replicas
+    gone = replicas.keys() - {name_of(p) for p in facts.pods}
+    if facts.pods and gone and any(replicas[n].state == "ready" for n in gone):
         yield Cause(
             id="route/dead-replica",
             certainty="likely",

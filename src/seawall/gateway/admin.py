@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
-import msgspec
-
+from seawall.domain.told import encoded
 from seawall.gateway.metrics import Line, exposition, state
 from seawall.gateway.wire import Refusal
 
@@ -49,7 +48,7 @@ class Admin:
         elif path == b"/metrics":
             client.answer(200, EXPOSITION, exposition(app, self._more()))
         elif path == b"/debug/state":
-            client.answer(200, b"application/json", msgspec.json.encode(state(app)) + b"\n")
+            client.answer(200, b"application/json", encoded(state(app)) + b"\n")
         else:
             client.decline(Refusal(404, "unknown_route", "Known: /healthz /readyz /metrics /debug/state."))
 

@@ -10,9 +10,12 @@ import resource
 import sys
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+import msgspec
 
 from seawall import __version__
+from seawall.domain.told import FleetState, GatewayState, ReplicaState, ShadowState, SideState
 from seawall.gateway import compiled
 from seawall.gateway.stats import BUCKETS_S, FleetStats, Histogram
 
@@ -170,44 +173,47 @@ def resident_bytes() -> int:
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * scale
 
 
-def state(app: App) -> dict[str, Any]:
-    """What `/debug/state` shows; the shape is a contract with the local mode and `status`."""
-    return {
-        "draining": app.closing,
-        "fleets": {
-            name: {
-                "queued": f.admission.queued,
-                "in_flight": f.router.in_flight,
-                "pending": f.stats.pending,
-                "admitted_total": f.stats.admitted,
-                "finished_total": f.stats.finished,
-                "rejected_total": sum(f.stats.rejected.values()),
-                "failed_total": f.stats.failed,
-                "cancelled_total": f.stats.cancelled,
-                "resumed_total": f.stats.resumed,
-                "retried_total": sum(f.stats.retried.values()),
-                "ttft_p50_s": f.stats.quantile(0.5),
-                "ttft_p95_s": f.stats.quantile(0.95),
-                "queue_limit": f.admission.limit(),
-                "drain_rate": round(f.admission.rate, 3),
-                "canary_percent": f.canary_percent,
-                "shadow": {"same": f.stats.shadow_same, "differs": f.stats.shadow_differed},
-                "sides": {side: s.numbers() for side, s in f.stats.sides.items()},
-            }
+def state(app: App) -> GatewayState:
+    """What `/debug/state` shows."""
+    return GatewayState(
+        draining=app.closing,
+        fleets={
+            name: FleetState(
+                queued=f.admission.queued,
+                in_flight=f.router.in_flight,
+                pending=f.stats.pending,
+                admitted_total=f.stats.admitted,
+                finished_total=f.stats.finished,
+                rejected_total=sum(f.stats.rejected.values()),
+                failed_total=f.stats.failed,
+                cancelled_total=f.stats.cancelled,
+                resumed_total=f.stats.resumed,
+                retried_total=sum(f.stats.retried.values()),
+                ttft_p50_s=f.stats.quantile(0.5),
+                ttft_p95_s=f.stats.quantile(0.95),
+                queue_limit=f.admission.limit(),
+                drain_rate=round(f.admission.rate, 3),
+                canary_percent=f.canary_percent,
+                shadow=ShadowState(same=f.stats.shadow_same, differs=f.stats.shadow_differed),
+                sides={
+                    side: msgspec.convert(s, SideState, from_attributes=True)
+                    for side, s in f.stats.sides.items()
+                },
+            )
             for name, f in app.fleets.items()
         },
-        "replicas": {
-            t.name: {
-                "fleet": name,
-                "state": t.state,
-                "reason": t.reason,
-                "in_flight": t.in_flight,
-                "evictions": t.evictions,
-                "returns": t.returns,
-                "group": t.replica.group,
-                "url": t.replica.url,
-            }
+        replicas={
+            t.name: ReplicaState(
+                fleet=name,
+                state=t.state,
+                reason=t.reason,
+                in_flight=t.in_flight,
+                evictions=t.evictions,
+                returns=t.returns,
+                group=t.replica.group,
+                url=t.replica.url,
+            )
             for name, f in app.fleets.items()
             for t in f.targets
         },
-    }
+    )

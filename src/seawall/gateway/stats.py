@@ -74,9 +74,6 @@ class SideStats:
                 self.tpot_log2 + x * x,
             )
 
-    def numbers(self) -> dict[str, float]:
-        return {name: getattr(self, name) for name in SIDE_NUMBERS}
-
 
 class FleetStats:
     """admitted = finished + failed + cancelled + pending, always."""

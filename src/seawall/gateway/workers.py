@@ -8,24 +8,22 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import logging
 import os
 import signal
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 import httpx
 
+from seawall.domain.told import encoded, merged, read
 from seawall.gateway.board import Board
 from seawall.gateway.server import bind
 
 log = logging.getLogger("seawall.gateway.workers")
 START_S = 60.0
 BACK_OFF_S = 1.0
-_NO_SUM = ("_s", "queue_limit", "canary_percent")
 MAX_OF = ("seawall_replica_up", "seawall_build_info")
 
 
@@ -135,7 +133,7 @@ class Parent:
             page = add_metrics([a.text for a in answers])
             return 200, "text/plain; version=0.0.4", page.encode()
         if path == "/debug/state":
-            return 200, "application/json", json.dumps(add_states([a.json() for a in answers])).encode()
+            return 200, "application/json", encoded(merged(read(a.json()) for a in answers))
         worst = max(answers, key=lambda a: a.status_code)
         return worst.status_code, "text/plain", worst.content
 
@@ -153,28 +151,6 @@ def add_metrics(pages: Sequence[str]) -> str:
             order[name] = new if old is None else max(old, new) if name.startswith(MAX_OF) else old + new
     lines = [k if v is None else f"{k} {int(v) if v == int(v) else v}" for k, v in order.items()]
     return "\n".join(lines) + "\n"
-
-
-def add_states(states: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Adds up `/debug/state` documents: counts are added, times and rates that are not counts take the largest,
-    a replica is shown in the state of the worker that trusts it least."""
-    out: dict[str, Any] = {}
-    for state in states:
-        for key, value in state.items():
-            old = out.get(key)
-            if isinstance(value, dict):
-                out[key] = add_states([old, value]) if isinstance(old, dict) else value
-            elif old is None:
-                out[key] = value
-            elif isinstance(value, bool):
-                out[key] = old or value
-            elif isinstance(value, int | float):
-                out[key] = max(old, value) if key.endswith(_NO_SUM) else old + value
-            elif key == "state":
-                out[key] = min(old, value, key=["evicted", "probing", "draining", "ready"].index)
-            elif value and not old:
-                out[key] = value
-    return out
 
 
 def run_workers(

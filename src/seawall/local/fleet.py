@@ -163,7 +163,7 @@ class FleetRunner:
             lowest=self.policy.lowest if self.pinned is None else self.pinned,
             holds=sum(p not in (Phase.ASLEEP, Phase.STOPPED) for p in phases),
             ready=Phase.READY in phases,
-            demand=float(state.get("pending", 0) or 0),
+            demand=float(state.pending if state else 0),
             asleep=phases.count(Phase.ASLEEP),
             can_sleep=pool.sleep,
             startup_s=self.care.life.startup_s,
@@ -229,10 +229,10 @@ class FleetRunner:
             ready=len(ready),
             running=sum(load.running for load in loads),
             waiting=sum(load.waiting for load in loads),
-            queued=float(state.get("queued", 0) or 0),
-            fresh="scaler-hold" in self.care.without or (bool(state) and len(loads) == len(ready)),
+            queued=float(state.queued if state else 0),
+            fresh="scaler-hold" in self.care.without or (state is not None and len(loads) == len(ready)),
             kv_usage=max((load.kv_usage for load in loads), default=None),
-            arrivals_per_s=self._arrivals(state.get("admitted_total")),
+            arrivals_per_s=self._arrivals(state.admitted_total if state else None),
         )
 
     def _arrivals(self, admitted: object) -> float | None:
@@ -298,9 +298,7 @@ class FleetRunner:
         if self.stopping:
             return True
         seen = self._means.gateway().replica(keeper.name, self.service(keeper).url)
-        if not seen:
-            return None
-        return seen.get("state") == "draining" and seen.get("in_flight") == 0
+        return None if seen is None else seen.state == "draining" and seen.in_flight == 0
 
     def _changed(self, keeper: Keeper, why: str) -> None:
         if keeper.life.phase is Phase.ASLEEP:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from seawall.decide.adapters import BACK_OFF_S, Failure, changes, failed
+from seawall.domain.told import FleetState, GatewayState, ReplicaState, read
 from seawall.drivers.process import free_port
 from seawall.engines.vllm.client import EngineClient, EngineLoad
 from seawall.errors import EngineError
@@ -142,8 +143,8 @@ class GatewayService:
 
     def __init__(self, place: GatewayPlace, client: EngineClient) -> None:
         self.place, self._client = place, client
-        self.state: dict[str, Any] | None = None
-        """The latest `/debug/state`; None while it does not answer."""
+        self.state: GatewayState | None = None
+        """What it told last; None while it does not answer."""
         self._answered = 0
 
     def command(self) -> tuple[list[str], dict[str, str]]:
@@ -161,7 +162,11 @@ class GatewayService:
 
     async def load(self) -> EngineLoad | None:
         """Its pulse is that it shows its state; the counter is the number of looks that were answered."""
-        self.state = await self._client.get_json(f"{self.place.admin_url}/debug/state")
+        page = await self._client.get_json(f"{self.place.admin_url}/debug/state")
+        try:
+            self.state = None if page is None else read(page)
+        except ValueError:
+            self.state = None
         if self.state is None:
             return None
         self._answered += 1
@@ -177,17 +182,14 @@ class GatewayService:
     async def wake(self) -> str | None:
         return "a gateway does not sleep"
 
-    def fleet(self, name: str) -> dict[str, Any]:
-        """What it says of a fleet; {} while it says nothing."""
-        fleets = (self.state or {}).get("fleets", {})
-        found = fleets.get(name) if isinstance(fleets, dict) else None
-        return found if isinstance(found, dict) else {}
+    def fleet(self, name: str) -> FleetState | None:
+        """What it tells of a fleet; None while it tells nothing."""
+        return self.state.fleets.get(name) if self.state else None
 
-    def replica(self, name: str, url: str) -> dict[str, Any]:
-        """What it says of a replica at this very address; {} while it says nothing."""
-        replicas = (self.state or {}).get("replicas", {})
-        found = replicas.get(name) if isinstance(replicas, dict) else None
-        return found if isinstance(found, dict) and found.get("url", url) == url else {}
+    def replica(self, name: str, url: str) -> ReplicaState | None:
+        """What it tells of a replica at this very address; None while it tells nothing."""
+        found = self.state.replicas.get(name) if self.state else None
+        return found if found is not None and found.url in (url, "") else None
 
 
 def read_json(path: Path) -> dict[str, Any] | None:

@@ -62,7 +62,7 @@ def _kept(keeper: Keeper, now: float) -> dict[str, Any]:
 def _replica(fleet: FleetRunner, keeper: Keeper, supervisor: Supervisor, now: float) -> dict[str, Any]:
     service = fleet.service(keeper)
     load = keeper.load
-    routed = supervisor.gateway_service.replica(keeper.name, service.url) if supervisor.gateway else {}
+    routed = supervisor.gateway_service.replica(keeper.name, service.url) if supervisor.gateway else None
     return {
         **_kept(keeper, now),
         "fleet": fleet.name,
@@ -72,15 +72,15 @@ def _replica(fleet: FleetRunner, keeper: Keeper, supervisor: Supervisor, now: fl
         "waiting": load.waiting if load else None,
         "kv_usage": load.kv_usage if load else None,
         "tokens": load.tokens if load else None,
-        "in_flight": routed.get("in_flight"),
-        "routed": routed.get("state"),
+        "in_flight": routed.in_flight if routed else None,
+        "routed": routed.state if routed else None,
         "memory_bytes": keeper.memory_bytes or None,
         "limited_by": keeper.child.limited_by if keeper.child else None,
     }
 
 
 def _fleet(fleet: FleetRunner, supervisor: Supervisor) -> dict[str, Any]:
-    seen = supervisor.gateway_service.fleet(fleet.name) if supervisor.gateway else {}
+    seen = supervisor.gateway_service.fleet(fleet.name) if supervisor.gateway else None
     return {
         "name": fleet.name,
         "models": list(fleet.fleet.served_names),
@@ -94,5 +94,5 @@ def _fleet(fleet: FleetRunner, supervisor: Supervisor) -> dict[str, Any]:
         "scale_reason": fleet.scale_reason,
         "pool": fleet.fleet.spec.pool.name if fleet.fleet.spec.pool else None,
         "pool_reason": f"{fleet.turn.move}: {fleet.turn.reason}" if fleet.turn else None,
-        **{k: seen.get(k) for k in _GATEWAY_SAYS},
+        **{k: getattr(seen, k, None) for k in _GATEWAY_SAYS},
     }

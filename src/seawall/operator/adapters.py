@@ -11,10 +11,11 @@ import logging
 from collections.abc import Callable, Mapping
 
 from seawall.decide.adapters import Changes, Failure, changes, failed
+from seawall.domain.labels import ADAPTERS
 from seawall.drivers.kube import POD, Kube
 from seawall.engines.vllm.client import EngineClient
 from seawall.errors import EngineError, SeawallError
-from seawall.operator.engines import ADAPTERS, Engine
+from seawall.operator.engines import Engine
 
 log = logging.getLogger("seawall.operator")
 Key = tuple[str, str]

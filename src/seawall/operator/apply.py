@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from seawall.domain.labels import FLEET, MANAGED_BY
 from seawall.drivers.kube import CONFIG_MAP, Kind, Kube, Object, Refused, key_of
 from seawall.errors import ClusterError, InputError
 from seawall.operator.difference import diff_of
@@ -208,7 +209,7 @@ async def _write_inventory(kube: Kube, fleet: str, namespace: str, refs: Iterabl
         "metadata": {
             "name": _inventory_name(fleet),
             "namespace": namespace,
-            "labels": {"app.kubernetes.io/managed-by": "seawall", "seawall.dev/fleet": fleet},
+            "labels": {MANAGED_BY: "seawall", FLEET: fleet},
         },
         "data": {"objects": json.dumps(rows)},
     }

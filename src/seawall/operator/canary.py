@@ -7,7 +7,6 @@ operator or by both, and a crash between two ticks loses nothing.
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import json
 from dataclasses import dataclass, replace
@@ -15,7 +14,7 @@ from typing import Any
 
 from seawall.config.load import dump_fleet, parse_document
 from seawall.config.yaml import Document
-from seawall.decide.canary import Side, Sums, merged
+from seawall.decide.canary import Side, Sums
 from seawall.decide.plan import plan
 from seawall.decide.plan.bounds import bounded
 from seawall.decide.rollout import (
@@ -31,17 +30,18 @@ from seawall.decide.rollout import (
     policy_of,
     weight_of,
 )
+from seawall.domain.labels import FLEET, ROLLOUT
 from seawall.domain.spec import Fleet
+from seawall.domain.told import SideState
+from seawall.drivers import kube_gateways
 from seawall.drivers.kube import (
     CONFIG_MAP,
     DEPLOYMENT,
     NAMESPACE,
-    POD,
     Kube,
     Object,
     Refused,
     Select,
-    address_of,
     key_of,
 )
 from seawall.errors import ClusterError, InputError
@@ -52,8 +52,6 @@ from seawall.render.everything import render
 from seawall.render.inputs import Group, Wanted
 from seawall.shapes.config import resolve
 
-LABEL = "seawall.dev/rollout"
-ADMIN_PORT = 9090
 KEPT_DECISIONS = 50
 WISHES: tuple[Wish, ...] = ("pause", "resume", "abort", "undo")
 
@@ -85,7 +83,7 @@ def rollout_seen(config: Object) -> Rollout | None:
     """A rollout's ConfigMap; None for one that cannot be read."""
     try:
         data, fleets, state = _read(config)
-        name = str(config["metadata"]["labels"][LABEL])
+        name = str(config["metadata"]["labels"][ROLLOUT])
         last = json.loads(data.get("last") or "{}")
         spec = digest_of([f for f in fleets if f.name == name])
         owner = next((str(o["uid"]) for o in config["metadata"].get("ownerReferences") or []), "")
@@ -129,7 +127,7 @@ async def start(kube: Kube, group: Group, name: str, now: float, owner: Object |
     body = {
         "apiVersion": "v1",
         "kind": "ConfigMap",
-        "metadata": {"name": config_name(name), "namespace": group.namespace, "labels": {LABEL: name}},
+        "metadata": {"name": config_name(name), "namespace": group.namespace, "labels": {ROLLOUT: name}},
         "data": {
             "fleets": json.dumps([dump_fleet(m.fleet) for m in group.members]),
             "gateway": group.gateway_name,
@@ -241,29 +239,15 @@ def _promoted(fleet: Fleet) -> Fleet:
 
 
 async def sides(kube: Kube, namespace: str, fleet: str) -> tuple[Side, Side]:
-    """(baseline, canary): counters added over all gateways of the namespace."""
-    select = Select(
-        POD, namespace, labels="app.kubernetes.io/name=seawall-gateway", fields="status.phase=Running"
-    )
-    baseline, canary = Side(), Side()
-    for (_, pod), address in (await kube.list(select, address_of)).items():
-        try:
-            async with asyncio.timeout(5):
-                answer = await kube.page(namespace, pod, address, ADMIN_PORT, "debug/state")
-            found = answer["fleets"][fleet]["sides"]
-            stable, other = _side(found["stable"]), _side(found["canary"])
-        except (ClusterError, TimeoutError, LookupError, TypeError, ValueError):
-            continue
-        baseline, canary = merged(baseline, stable), merged(canary, other)
-    return baseline, canary
+    """(baseline, canary): counters of all gateways of the namespace."""
+    told = (await kube_gateways.ask(kube, namespace)).of(namespace).fleets.get(fleet)
+    found = told.sides if told else {}
+    return _side(found.get("stable", SideState())), _side(found.get("canary", SideState()))
 
 
-def _side(d: dict[str, Any]) -> Side:
-    def sums(what: str) -> Sums:
-        return Sums(int(d[f"{what}_n"]), float(d[f"{what}_log"]), float(d[f"{what}_log2"]))
-
-    outputs = (int(d.get("compared", 0)), int(d.get("differed", 0)))  # an older gateway does not compare
-    return Side(int(d["requests"]), int(d["errors"]), int(d["slow"]), sums("ttft"), sums("tpot"), *outputs)
+def _side(s: SideState) -> Side:
+    ttft, tpot = Sums(s.ttft_n, s.ttft_log, s.ttft_log2), Sums(s.tpot_n, s.tpot_log, s.tpot_log2)
+    return Side(s.requests, s.errors, s.slow, ttft, tpot, s.compared, s.differed)
 
 
 def _read(stored: Object) -> tuple[dict[str, str], list[Fleet], RolloutState]:
@@ -316,7 +300,7 @@ async def _apply(kube: Kube, fleets: list[Fleet], data: dict[str, str], owner: O
 
 
 async def _settled(kube: Kube, namespace: str, name: str) -> bool:
-    labels = f"seawall.dev/fleet={name}"
+    labels = f"{FLEET}={name}"
     deployments = list((await kube.list(Select(DEPLOYMENT, namespace, labels=labels), lambda o: o)).values())
     return judge(deployments, [], []).done
 

@@ -8,15 +8,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from seawall.decide.drain import ReplicaSeen
+from seawall.domain.labels import ADAPTERS, ASLEEP, DELETION_COST, DRAINING, FLEET
 from seawall.drivers.kube import Object
-
-DRAINING = "seawall.dev/draining"
-REASON = "seawall.dev/draining-reason"
-COST = "controller.kubernetes.io/pod-deletion-cost"
-ASLEEP = "seawall.dev/asleep"
-"""Unix time since when it falls asleep, with a minus sign until it sleeps."""
-ADAPTERS = "seawall.dev/adapters"
-"""JSON: {"life": container ID, "names": [...]}; the gateway routes an adapter only to a life that has it."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +46,7 @@ def engine_seen(pod: Object) -> Engine:
     seen = ReplicaSeen(
         namespace=str(meta.get("namespace", "")),
         name=str(meta.get("name", "")),
-        fleet=str(labels.get("seawall.dev/fleet", "")),
+        fleet=str(labels.get(FLEET, "")),
         node=str(spec.get("nodeName") or ""),
         # Who dozes is drained for its pool's sake; its node has no say in when that ends.
         draining=notes.get(DRAINING) == "true" and slept is None,
@@ -62,7 +55,7 @@ def engine_seen(pod: Object) -> Engine:
     life = life_of(pod)
     return Engine(
         replica=seen,
-        cost=int(_number(notes.get(COST)) or 0),
+        cost=int(_number(notes.get(DELETION_COST)) or 0),
         url=_url(status, spec),
         uid=str(meta.get("uid", "")),
         life=life,

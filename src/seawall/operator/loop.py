@@ -14,12 +14,13 @@ from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 
 from seawall.decide.drain import Drain, NodeSeen, decide, deletion_costs
+from seawall.domain.labels import DELETION_COST, DRAINING, DRAINING_REASON, ENGINES
 from seawall.drivers.kube import NODE, POD, Changed, Kube, Object, Refused, Select, Synced, key_of
 from seawall.engines.vllm.client import EngineClient
 from seawall.errors import SeawallError
 from seawall.operator import canary, gateways
 from seawall.operator.adapters import Adapters
-from seawall.operator.engines import COST, DRAINING, REASON, Engine, by_fleet, engine_seen
+from seawall.operator.engines import Engine, by_fleet, engine_seen
 from seawall.operator.owned import Converged, converge, listed, refs_of
 from seawall.operator.pools import LOOK_S, Member, Pools
 from seawall.operator.reconcile import FLEET, Desired, desire, status_of
@@ -28,7 +29,6 @@ from seawall.operator.status import FleetView, look
 from seawall.operator.surge import Surges
 
 log = logging.getLogger("seawall.operator")
-ENGINES = "seawall.dev/role=engine"
 RESYNC_S = 30.0
 ROLLOUTS_S = 10.0
 REAPPLY_S = 600.0
@@ -56,11 +56,11 @@ class Operator:
         self._failures: dict[Key, int] = {}
         self._not_before: dict[Key, float] = {}
         self._reach = EngineClient()
-        self._ears = gateways.Ears(kube, clock)
+        self._gateways = gateways.GatewayPoller(kube, clock)
         self._desired: dict[Key, Desired] = {}
         self._made: dict[Key, tuple[object, Desired]] = {}
         """Fleet -> its generation, and what came of planning and rendering that one."""
-        self._pools = Pools(kube, self._reach, self._ears, FLEET, time.time)
+        self._pools = Pools(kube, self._reach, self._gateways, FLEET, time.time)
         self._adapters = Adapters(kube, self._reach, time.time)
         self._surges = Surges(kube, clock)
         self._rollouts = Rollouts(kube, namespace)
@@ -144,7 +144,7 @@ class Operator:
         """Tells the gateway, through an annotation that its discovery watches, which replicas are about to go."""
         for action in decide(self._nodes, [e.replica for e in engines]):
             drain = isinstance(action, Drain)
-            notes = {DRAINING: "true" if drain else None, REASON: action.reason if drain else None}
+            notes = {DRAINING: "true" if drain else None, DRAINING_REASON: action.reason if drain else None}
             try:
                 await self._kube.patch(
                     POD, action.namespace, action.name, {"metadata": {"annotations": notes}}
@@ -305,9 +305,9 @@ class Operator:
         else:
             view = views.get(key)
         if view is not None:
-            told = await self._ears.told(key[0], self._resync_s)
-            if key[1] in told.queued:
-                view.queued, view.in_flight = told.queued[key[1]], told.in_flight.get(key[1], 0)
+            told = (await self._gateways.heard(key[0], self._resync_s)).state.fleets.get(key[1])
+            if told is not None:
+                view.queued, view.in_flight = told.queued, told.in_flight
         return view
 
     async def _write(self, key: Key, fields: Object) -> None:
@@ -356,10 +356,13 @@ class Operator:
         known = {e.replica.name: e.cost for e in self._mine.get(key, ())}
         if len(known) < 2:
             return
-        flying = (await self._ears.told(key[0], self._resync_s)).on_replica
-        for name, cost in deletion_costs({n: flying.get(n, 0) for n in known}, known).items():
+        told = (await self._gateways.heard(key[0], self._resync_s)).state.replicas
+        flying = {n: told[n].in_flight if n in told else 0 for n in known}
+        for name, cost in deletion_costs(flying, known).items():
             try:
-                await self._kube.patch(POD, key[0], name, {"metadata": {"annotations": {COST: str(cost)}}})
+                await self._kube.patch(
+                    POD, key[0], name, {"metadata": {"annotations": {DELETION_COST: str(cost)}}}
+                )
             except Refused as e:
                 if e.code != 404:  # it went while we counted
                     raise

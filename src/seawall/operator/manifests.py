@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from seawall import __version__
+from seawall.domain.labels import APP, OPERATOR_APP
 from seawall.operator.crd import GROUP, fleet_crd
 
 Object = dict[str, Any]
-NAME = "seawall-operator"
+NAME = OPERATOR_APP
 
 _MADE = ["get", "create", "patch", "delete"]
 """Of what a Fleet owns: made, changed, and deleted when it is wanted no more. Of volumes never deleted."""
@@ -44,7 +45,7 @@ _RULES: list[tuple[list[str], list[str], list[str]]] = [
 
 def operator_manifests(namespace: str = "seawall-system", image: str | None = None) -> list[Object]:
     """Everything that `kubectl apply --server-side` needs to run the operator."""
-    meta = {"name": NAME, "namespace": namespace, "labels": {"app.kubernetes.io/name": NAME}}
+    meta = {"name": NAME, "namespace": namespace, "labels": {APP: NAME}}
     rules = [{"apiGroups": g, "resources": r, "verbs": v} for g, r, v in _RULES]
     own = [
         {"apiGroups": ["coordination.k8s.io"], "resources": ["leases"], "verbs": ["get", "create", "update"]},

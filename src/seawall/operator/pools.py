@@ -15,12 +15,13 @@ from typing import Any
 
 from seawall.decide import pool, scale
 from seawall.domain.action import Plan
+from seawall.domain.labels import ASLEEP, DRAINING, DRAINING_REASON
 from seawall.domain.spec import Fleet
 from seawall.drivers.kube import DEPLOYMENT, POD, Kind, Kube, Object, Refused
 from seawall.engines.vllm.client import EngineClient
 from seawall.errors import EngineError, SeawallError
 from seawall.operator import gateways
-from seawall.operator.engines import ASLEEP, DRAINING, REASON, Engine
+from seawall.operator.engines import Engine
 
 log = logging.getLogger("seawall.operator")
 LOOK_S = 5.0
@@ -60,9 +61,14 @@ class Pools:
     """Every pool of the namespaces that are watched."""
 
     def __init__(
-        self, kube: Kube, reach: EngineClient, ears: gateways.Ears, kind: Kind, now: Callable[[], float]
+        self,
+        kube: Kube,
+        reach: EngineClient,
+        poller: gateways.GatewayPoller,
+        kind: Kind,
+        now: Callable[[], float],
     ) -> None:
-        self._kube, self._reach, self._ears, self._kind, self._now = kube, reach, ears, kind, now
+        self._kube, self._reach, self._gateways, self._kind, self._now = kube, reach, poller, kind, now
         self._memory: dict[Key, Memory] = {}
 
     def replicas(self, key: Key, status: Mapping[str, Any]) -> int:
@@ -87,7 +93,7 @@ class Pools:
         self, namespace: str, members: list[Member], engines: Mapping[Key, Sequence[Engine]], age_s: float
     ) -> None:
         # Half a look's age: the pools of one namespace share one round of questions.
-        told, now = await self._ears.told(namespace, age_s), self._now()
+        told, now = await self._gateways.heard(namespace, age_s), self._now()
         pods = {m.key: list(engines.get(m.key, ())) for m in members}
         seen = [self._seen(m, pods[m.key], told, now) for m in members]
         state = {m.fleet.name: self._memory[m.key].pool for m in members}
@@ -102,9 +108,10 @@ class Pools:
             await self._tell(m, turn, now)
             await self._act(m, turn, pods[m.key], told, now)
 
-    def _seen(self, m: Member, pods: list[Engine], told: gateways.Told, now: float) -> pool.FleetSeen:
+    def _seen(self, m: Member, pods: list[Engine], told: gateways.Heard, now: float) -> pool.FleetSeen:
         memory = self._recall(m.key, m.status)
-        queued, flying = told.queued.get(m.fleet.name, 0), told.in_flight.get(m.fleet.name, 0)
+        mine = told.state.fleets.get(m.fleet.name)
+        queued, flying = (mine.queued, mine.in_flight) if mine else (0, 0)
         awake = [e for e in pods if not e.asleep]
         ready = [e for e in awake if e.replica.ready and not e.terminating and e.slept_s is None]
         demand = scale.DemandSeen(
@@ -112,7 +119,7 @@ class Pools:
             ready=len(ready),
             running=float(flying),
             queued=float(queued),
-            fresh=not told.silent and m.fleet.name in told.queued,
+            fresh=not told.silent and mine is not None,
         )
         if demand.fresh or memory.scale:
             policy = scale.policy_of(m.fleet, m.plan)
@@ -136,7 +143,7 @@ class Pools:
         )
 
     async def _act(
-        self, m: Member, turn: pool.Turn, pods: list[Engine], told: gateways.Told, now: float
+        self, m: Member, turn: pool.Turn, pods: list[Engine], told: gateways.Heard, now: float
     ) -> None:
         staying = [e for e in pods if not e.terminating]
         asleep = [e for e in staying if e.asleep]
@@ -147,11 +154,11 @@ class Pools:
         awake = [e for e in staying if e.slept_s is None and e.replica.ready]
         room = turn.asleep - len(asleep) - len(dozing)
         leaving = len(awake) + len(dozing) - turn.awake - len(dozing)
-        emptiest = sorted(awake, key=lambda e: (told.on_replica.get(e.replica.name, 0), e.replica.name))
+        emptiest = sorted(awake, key=lambda e: (_in_flight(told, e), e.replica.name))
         for e in emptiest[: max(0, min(room, leaving))]:
-            await self._note(e, {DRAINING: "true", REASON: turn.reason, ASLEEP: f"{-now:.0f}"})
+            await self._note(e, {DRAINING: "true", DRAINING_REASON: turn.reason, ASLEEP: f"{-now:.0f}"})
         for e in dozing:
-            await self._doze(m, e, told.on_replica.get(e.replica.name, 0), now)
+            await self._doze(m, e, _in_flight(told, e), now)
         await self._scale(m)
 
     async def _scale(self, m: Member) -> None:
@@ -187,7 +194,7 @@ class Pools:
             log.warning("%s/%s: %s; it is evicted instead", e.replica.namespace, e.replica.name, x.message)
             await self._kube.evict(e.replica.namespace, e.replica.name)
             return
-        await self._note(e, {ASLEEP: None, DRAINING: None, REASON: None})
+        await self._note(e, {ASLEEP: None, DRAINING: None, DRAINING_REASON: None})
 
     async def _note(self, e: Engine, notes: Mapping[str, str | None]) -> None:
         body = {"metadata": {"annotations": dict(notes)}}
@@ -218,6 +225,12 @@ class Pools:
             "memory": json.dumps({"scale": memory.scale, "pool": memory.pool}),
         }
         await self._kube.patch(self._kind, *m.key, {"status": {"pool": told}}, sub="status")
+
+
+def _in_flight(told: gateways.Heard, e: Engine) -> int:
+    """Requests at it; 0 where no gateway knows it."""
+    known = told.state.replicas.get(e.replica.name)
+    return known.in_flight if known else 0
 
 
 def _remembered(status: Mapping[str, Any]) -> Memory:

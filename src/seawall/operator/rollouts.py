@@ -12,6 +12,7 @@ import time
 from collections.abc import Container, Mapping
 from dataclasses import replace
 
+from seawall.domain.labels import ROLLOUT
 from seawall.drivers.kube import CONFIG_MAP, Kube, Object, Refused, Select
 from seawall.errors import SeawallError
 from seawall.operator import canary
@@ -45,7 +46,7 @@ class Rollouts:
         """One look and what follows. Fleets whose rollout is another than at the last look. Raises SeawallError."""
         try:
             found = await self._kube.list(
-                Select(CONFIG_MAP, self._namespace, labels=canary.LABEL), canary.rollout_seen
+                Select(CONFIG_MAP, self._namespace, labels=ROLLOUT), canary.rollout_seen
             )
         except Refused:
             self.known = True  # without the right to see any, there are none

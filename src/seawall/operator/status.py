@@ -5,11 +5,11 @@ Few requests (one page of 500 Pods each), and of every Pod only a line is kept: 
 
 from __future__ import annotations
 
-import asyncio
 from dataclasses import dataclass, field
-from typing import Any
 
 from seawall.diagnose.phase import phase_of
+from seawall.domain.labels import ENGINES, FLEET, GROUP, ROLE
+from seawall.drivers import kube_gateways
 from seawall.drivers.kube import (
     AUTOSCALER,
     DEPLOYMENT,
@@ -21,10 +21,7 @@ from seawall.drivers.kube import (
     Select,
     key_of,
 )
-from seawall.errors import ClusterError
 
-FLEET_LABEL = "seawall.dev/fleet"
-ADMIN_PORT = 9090
 SHOWN = 50
 """Replicas that are listed one by one; the rest is counted by phase."""
 
@@ -64,10 +61,10 @@ async def look(
     kube: Kube, namespace: str | None, fleet: str | None = None, ask_gateways: bool = True
 ) -> list[FleetView]:
     """All fleets of a namespace (None: of the cluster), or one."""
-    labels = f"{FLEET_LABEL}={fleet}" if fleet else FLEET_LABEL
+    labels = f"{FLEET}={fleet}" if fleet else FLEET
     views: dict[tuple[str, str], FleetView] = {}
     await kube.list(Select(DEPLOYMENT, namespace, labels=labels), lambda o: _deployment(o, views))
-    pods = await kube.list(Select(POD, namespace, labels=f"{labels},seawall.dev/role=engine"), _line)
+    pods = await kube.list(Select(POD, namespace, labels=f"{labels},{ENGINES}"), _line)
     for (where, _), (name, line) in sorted(pods.items()):
         view = views.setdefault((where, name), FleetView(name, where))
         view.phases[line.phase] = view.phases.get(line.phase, 0) + 1
@@ -82,12 +79,12 @@ async def look(
 
 
 def _fleet_of(obj: Object) -> str:
-    return str(((obj.get("metadata") or {}).get("labels") or {}).get(FLEET_LABEL, ""))
+    return str(((obj.get("metadata") or {}).get("labels") or {}).get(FLEET, ""))
 
 
 def _deployment(obj: Object, views: dict[tuple[str, str], FleetView]) -> None:
     labels = (obj.get("metadata") or {}).get("labels") or {}
-    if labels.get("seawall.dev/role", "engine") != "engine":
+    if labels.get(ROLE, "engine") != "engine":
         return
     namespace, name = key_of(obj)
     spec, status = obj.get("spec") or {}, obj.get("status") or {}
@@ -111,9 +108,7 @@ def _line(pod: Object) -> tuple[str, ReplicaLine]:
         int(c.get("restartCount") or 0) for c in (pod.get("status") or {}).get("containerStatuses") or []
     )
     node = str((pod.get("spec") or {}).get("nodeName") or "")
-    line = ReplicaLine(
-        key_of(pod)[1], phase, reason, node, str(labels.get("seawall.dev/group", "stable")), restarts
-    )
+    line = ReplicaLine(key_of(pod)[1], phase, reason, node, str(labels.get(GROUP, "stable")), restarts)
     return _fleet_of(pod), line
 
 
@@ -156,27 +151,10 @@ async def _scalers(
 
 
 async def _gateways(kube: Kube, namespace: str | None, views: dict[tuple[str, str], FleetView]) -> None:
-    """Queue and latency from every gateway Pod, through the API server's proxy; silent where it is not allowed."""
-    select = Select(
-        POD, namespace, labels="app.kubernetes.io/name=seawall-gateway", fields="status.phase=Running"
-    )
-    pods = list(await kube.list(select, key_of))
-
-    async def state(where: str, name: str) -> tuple[str, Any]:
-        try:
-            async with asyncio.timeout(5):
-                return where, await kube.request(
-                    "GET", POD.path(where, f"{name}:{ADMIN_PORT}", "proxy/debug/state")
-                )
-        except (ClusterError, TimeoutError, ValueError):
-            return where, {}
-
-    for where, answer in await asyncio.gather(*(state(*p) for p in pods)):
-        fleets = answer.get("fleets") if isinstance(answer, dict) else None
-        for fleet, numbers in (fleets or {}).items():
+    """Queue and latency, of all gateways; silent where it is not allowed to ask them."""
+    answers = await kube_gateways.ask(kube, namespace)
+    for where in {where for where, _ in views}:
+        for fleet, told in answers.of(where).fleets.items():
             view = views.get((where, fleet))
-            if view is None:
-                continue
-            view.queued = (view.queued or 0) + int(numbers.get("queued") or 0)
-            view.in_flight = (view.in_flight or 0) + int(numbers.get("in_flight") or 0)
-            view.ttft_p95_s = max(view.ttft_p95_s or 0.0, float(numbers.get("ttft_p95_s") or 0.0))
+            if view is not None:
+                view.queued, view.in_flight, view.ttft_p95_s = told.queued, told.in_flight, told.ttft_p95_s

@@ -11,6 +11,7 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 
 from seawall.decide.drain import ADVICE, TAINTS, NodeSeen, leaving, surge
+from seawall.domain.labels import COMPONENT
 from seawall.domain.spec import Fleet
 from seawall.drivers.kube import Kube, Object, key_of
 from seawall.errors import SeawallError
@@ -103,7 +104,7 @@ def owner_of(objects: tuple[Object, ...]) -> Object | None:
 
 def _of_engine(obj: Object) -> bool:
     labels = obj["metadata"].get("labels") or {}
-    return labels.get("app.kubernetes.io/component") in ("engine", "scaling")
+    return labels.get(COMPONENT) in ("engine", "scaling")
 
 
 def _certain(node: NodeSeen | None) -> bool:

@@ -10,9 +10,9 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from seawall.diagnose.phase import phase_of
+from seawall.domain.labels import FLEET, GATEWAYS, INSTANCE, ROLE
 from seawall.drivers.kube import DEPLOYMENT, JOB, POD, Kube, Object, Select, key_of
 from seawall.errors import CheckFailed
-from seawall.operator.status import FLEET_LABEL
 
 POLL_S = 2.0
 Tell = Callable[[str], None]
@@ -43,7 +43,7 @@ def judge(deployments: list[Object], jobs: list[Object], pods: list[Object]) -> 
             return Progress(f"weights: Job {name} is loading them")
     # The loader's Pods end by themselves: their Job speaks for them. The gateway's have no role.
     roles = ("engine", None)
-    engines = [p for p in pods if ((p["metadata"].get("labels") or {}).get("seawall.dev/role")) in roles]
+    engines = [p for p in pods if ((p["metadata"].get("labels") or {}).get(ROLE)) in roles]
     newest = _newest(engines)
     broken = [(key_of(p)[1], why) for p in newest for phase, why in [phase_of(p)] if phase == "failed"]
     if broken:
@@ -92,7 +92,7 @@ _PROOF = {True: "every ready replica has generated a token", False: "its Pods ar
 
 
 def _engines(pods: list[Object]) -> bool:
-    return any((p["metadata"].get("labels") or {}).get("seawall.dev/role") == "engine" for p in pods)
+    return any((p["metadata"].get("labels") or {}).get(ROLE) == "engine" for p in pods)
 
 
 def _available(deployment: Object) -> bool:
@@ -113,7 +113,7 @@ async def wait_for_gateway(
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
 ) -> None:
     """Returns when the gateway in front of the fleets is available; without it no client gets a token."""
-    labels = f"app.kubernetes.io/name=seawall-gateway,app.kubernetes.io/instance={gateway}"
+    labels = f"{GATEWAYS},{INSTANCE}={gateway}"
     await _wait(kube, gateway, labels, namespace, deadline_s, tell, clock, sleep)
 
 
@@ -130,7 +130,7 @@ async def wait_until_served(
 
     A crash loop is given three looks: the first crash may be a race that the restart mends.
     """
-    await _wait(kube, fleet, f"{FLEET_LABEL}={fleet}", namespace, deadline_s, tell, clock, sleep)
+    await _wait(kube, fleet, f"{FLEET}={fleet}", namespace, deadline_s, tell, clock, sleep)
 
 
 async def _wait(

@@ -9,17 +9,17 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
+from seawall.domain.labels import COMPONENT, ENGINES, FLEET, GATEWAYS, INSTANCE
+from seawall.domain.told import GatewayState
+from seawall.drivers import kube_gateways
 from seawall.drivers.kube import DEPLOYMENT, POD, Kind, Kube, Object, Select
 from seawall.errors import ClusterError, InputError
 from seawall.prove.stage import Seen, Stage
 
-FLEET_LABEL, ROLE_LABEL = "seawall.dev/fleet", "seawall.dev/role"
-GATEWAYS = "app.kubernetes.io/name=seawall-gateway"
 RESTARTED = "kubectl.kubernetes.io/restartedAt"
-ADMIN_PORT = 9090
 BUDGET_S = 120.0
 """Patience with a disruption budget, which may wait for another Pod to be ready."""
 NEEDS: tuple[tuple[str, Kind, str | None], ...] = (
@@ -61,7 +61,7 @@ async def find(kube: Kube, fleet: str, namespace: str) -> Target:
             f"not allowed in namespace {namespace}: {', '.join(missing)}.",
             "Ask for the Role in docs/how-to/prove.md; nothing was touched.",
         )
-    engines = await _names(kube, namespace, f"{FLEET_LABEL}={fleet},app.kubernetes.io/component=engine")
+    engines = await _names(kube, namespace, f"{FLEET}={fleet},{COMPONENT}=engine")
     if not engines:
         raise InputError(
             f"context {kube.context} runs no Deployment of the fleet {fleet} in namespace {namespace}.",
@@ -118,22 +118,18 @@ class ClusterFleet:
 
     async def replicas(self) -> list[Seen]:
         t = self.target
-        labels = f"{FLEET_LABEL}={t.fleet},{ROLE_LABEL}=engine"
+        labels = f"{FLEET}={t.fleet},{ENGINES}"
         return list((await self.kube.list(Select(POD, t.namespace, labels=labels), _pod)).values())
 
     async def wanted(self) -> dict[str, int]:
         """Deployment -> replicas that its spec asks for now."""
         t = self.target
-        found = await _names(
-            self.kube, t.namespace, f"{FLEET_LABEL}={t.fleet},app.kubernetes.io/component=engine"
-        )
+        found = await _names(self.kube, t.namespace, f"{FLEET}={t.fleet},{COMPONENT}=engine")
         return {name: count for name, count in found.items() if name in t.engines}
 
     async def gateways(self) -> list[str]:
         """Names of the gateway's Pods."""
-        select = Select(
-            POD, self.target.namespace, labels=f"{GATEWAYS},app.kubernetes.io/instance={self.target.gateway}"
-        )
+        select = Select(POD, self.target.namespace, labels=f"{GATEWAYS},{INSTANCE}={self.target.gateway}")
         return [name for _, name in await self.kube.list(select, lambda o: None)]
 
     async def gateway_pids(self) -> list[int]:
@@ -168,20 +164,11 @@ class ClusterStage(Stage):
         super().__init__(fleet, slow=True)
         self.fleet, self.wait_s = fleet, wait_s
 
-    async def gateway_state(self) -> dict[str, Any]:
-        """All gateway Pods' /debug/state as one, through the API server's proxy. What is away is left out."""
-        t, fleets, replicas = self.fleet.target, dict[str, Any](), dict[str, Any]()
-        for pod in await self.fleet.gateways():
-            path = POD.path(t.namespace, f"{pod}:{ADMIN_PORT}", "proxy/debug/state")
-            try:
-                state = await self.fleet.kube.request("GET", path)
-            except ClusterError:
-                continue
-            fleets[pod] = (state.get("fleets") or {}).get(t.fleet) or {}
-            for name, seen in (state.get("replicas") or {}).items():
-                sums = replicas.setdefault(name, {"in_flight": 0, "state": seen.get("state")})
-                sums["in_flight"] += int(seen.get("in_flight") or 0)
-        return {"fleets": fleets, "replicas": replicas}
+    async def gateway_state(self) -> GatewayState:
+        """All gateway Pods as one, of this fleet. Who is away is left out."""
+        t = self.fleet.target
+        state = (await kube_gateways.ask(self.fleet.kube, t.namespace, t.gateway)).of(t.namespace)
+        return replace(state, fleets={n: f for n, f in state.fleets.items() if n == t.fleet})
 
     async def evict(self, name: str) -> bool:
         """Through the eviction API, as a drained node does; patient with a disruption budget."""

@@ -264,8 +264,8 @@ async def play(
         _bounded(scenario.expectation, pace),
         duration_s=time.monotonic() - stage.started_s,
         # A gateway that was replaced counts from zero: then what it has counted itself is all that is known.
-        resumed=max(0, round(after.get("resumed_total", 0) - before.get("resumed_total", 0))),
-        retried=max(0, round(after.get("retried_total", 0) - before.get("retried_total", 0))),
+        resumed=max(0, after.resumed_total - before.resumed_total),
+        retried=max(0, after.retried_total - before.retried_total),
         marks=stage.marks,
         broken=stage.broken,
         notes=stage.notes,

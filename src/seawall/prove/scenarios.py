@@ -17,6 +17,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+from seawall.domain.told import ReplicaState
 from seawall.prove.stage import QUEUE_BOUND, Stage
 from seawall.prove.verdict import Expectation
 
@@ -102,8 +103,7 @@ async def spot_notice(stage: Stage, notice_s: float = 1.5) -> None:
 
 async def hung(stage: Stage) -> None:
     async def busy() -> bool:
-        known = (await stage.gateway_state()).get("replicas", {})
-        return any(int(r.get("in_flight", 0)) for r in known.values())
+        return any(r.in_flight for r in (await stage.gateway_state()).replicas.values())
 
     await stage.until("a stream to hang", busy)
     stopped = await stage.victim()
@@ -124,29 +124,28 @@ async def hung(stage: Stage) -> None:
 async def lying_health(stage: Stage) -> None:
     """Judged by what the gateway has counted, so that no absence is too short to be seen."""
 
-    async def counted(what: str) -> int:
-        known = (await stage.gateway_state()).get("replicas", {})
-        return int(known.get(victim.name, {}).get(what, 0))
+    async def counted() -> ReplicaState:
+        return (await stage.gateway_state()).replicas.get(victim.name) or ReplicaState()
 
     victim, seconds = await stage.victim(), 4.0
-    evictions, returns = await counted("evictions"), await counted("returns")
+    before = await counted()
     stage.mark(f"{victim.name} answers 500 to requests, 200 on /health")
     lies_until_s = time.monotonic() + seconds
     await stage.fault(victim, kind="fail", seconds=seconds)
     came_back = 0
     while time.monotonic() < lies_until_s:
-        now = await counted("returns") - returns
+        now = (await counted()).returns - before.returns
         if time.monotonic() < lies_until_s:
             came_back = now
         await asyncio.sleep(0.05)
     stage.mark(f"{victim.name} answers again")
-    if await counted("evictions") == evictions:
+    if (await counted()).evictions == before.evictions:
         stage.fail(f"{victim.name} was never out of service")
     if came_back:
         stage.fail(f"{victim.name} was given requests again {came_back} times while it failed them")
 
     async def back() -> bool:
-        return await counted("returns") > returns
+        return (await counted()).returns > before.returns
 
     await stage.until(f"{victim.name} in service again", back, 10.0)
 
@@ -178,15 +177,15 @@ async def black_hole(stage: Stage) -> None:
 async def overload(stage: Stage) -> None:
     before = await _gateway_mib(stage)
     stage.mark("five clients for every place there is")
-    deepest = 0.0
+    deepest = 0
     for _ in range(16):
         await asyncio.sleep(0.5)
-        deepest = max(deepest, (await stage.totals()).get("queued", 0.0))
+        deepest = max(deepest, (await stage.totals()).queued)
     grown = await _gateway_mib(stage) - before
     bound = stage.queue_bound
-    stage.notes.append(f"deepest queue {deepest:.0f}; the gateway grew by {grown:.0f} MiB")
+    stage.notes.append(f"deepest queue {deepest}; the gateway grew by {grown:.0f} MiB")
     if deepest > bound:
-        stage.fail(f"{deepest:.0f} requests were queued, more than the bound of {bound}")
+        stage.fail(f"{deepest} requests were queued, more than the bound of {bound}")
     if grown > 64:
         stage.fail(f"the gateway grew by {grown:.0f} MiB under overload")
 

@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from seawall.domain.told import FleetState, GatewayState, read, total
 from seawall.errors import EngineError
 from seawall.load.client import Client
 from seawall.prove.verdict import Mark
@@ -103,8 +104,8 @@ class Stage:
         ready = {r.name: r for r in await self.ready() if r.name != but}
         if not ready:
             raise EngineError("no replica is ready.", "Look at the replicas' logs in the state directory.")
-        known = (await self.gateway_state()).get("replicas", {})
-        name = max(ready, key=lambda n: int(known.get(n, {}).get("in_flight", 0)))
+        known = (await self.gateway_state()).replicas
+        name = max(ready, key=lambda n: known[n].in_flight if n in known else 0)
         return ready[name]
 
     def signal(self, pid: int, number: signal.Signals) -> None:
@@ -124,21 +125,15 @@ class Stage:
                 "This scenario needs simulated engines: use --engine sim.",
             )
 
-    async def gateway_state(self) -> dict[str, Any]:
-        """The gateway's /debug/state, {} while it does not answer."""
+    async def gateway_state(self) -> GatewayState:
+        """What the gateway tells; an empty one while it does not answer."""
         client = Client(self.deployment.admin_url)
         try:
             status, body = await client.get("/debug/state", 5.0)
-            found = json.loads(body) if status == 200 else {}
+            return read(json.loads(body)) if status == 200 else GatewayState()
         except (OSError, TimeoutError, ValueError):
-            return {}
-        return found if isinstance(found, dict) else {}
+            return GatewayState()
 
-    async def totals(self) -> dict[str, float]:
-        """Sums over the gateway's fleets: resumed_total, retried_total, queued, in_flight ..."""
-        sums: dict[str, float] = {}
-        for fleet in (await self.gateway_state()).get("fleets", {}).values():
-            for key, value in fleet.items():
-                if isinstance(value, int | float) and not isinstance(value, bool):
-                    sums[key] = sums.get(key, 0.0) + value
-        return sums
+    async def totals(self) -> FleetState:
+        """All fleets of the gateway as one."""
+        return total(await self.gateway_state())

@@ -20,7 +20,7 @@ from seawall.gateway import shadow
 from seawall.gateway.app import WANTED
 from seawall.gateway.board import Board
 from seawall.gateway.metrics import METRICS
-from seawall.gateway.workers import add_metrics, add_states
+from seawall.gateway.workers import add_metrics
 
 
 def document(stable: Any, canary: Any, percent: int) -> str:
@@ -220,24 +220,9 @@ def test_workers_share_counts_through_the_board(tmp_path: Path) -> None:
         b.close()
 
 
-def test_pages_and_states_of_workers_add_up() -> None:
+def test_pages_of_workers_add_up() -> None:
     page = '# TYPE a counter\na{x="1 2"} 3\nseawall_replica_up{r="r"} 1\n'
     assert add_metrics([page, page]) == '# TYPE a counter\na{x="1 2"} 6\nseawall_replica_up{r="r"} 1\n'
-    one = {
-        "draining": False,
-        "fleets": {"m": {"queued": 1, "ttft_p50_s": None}},
-        "replicas": {"r": {"state": "ready"}},
-    }
-    two = {
-        "draining": True,
-        "fleets": {"m": {"queued": 2, "ttft_p50_s": 0.5}},
-        "replicas": {"r": {"state": "evicted"}},
-    }
-    assert add_states([one, two]) == {
-        "draining": True,
-        "fleets": {"m": {"queued": 3, "ttft_p50_s": 0.5}},
-        "replicas": {"r": {"state": "evicted"}},
-    }
 
 
 def test_a_span_carries_the_request_and_its_parent() -> None:

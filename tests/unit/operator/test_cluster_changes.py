@@ -16,9 +16,9 @@ from tests.unit.operator.test_operator import RIGHTS
 from tests.unit.operator.test_pools import NS, Cluster
 
 from seawall.cli.fleets import group_of
+from seawall.domain.labels import DELETION_COST
 from seawall.drivers.kube import ENDPOINT_SLICE, Kube, Select
 from seawall.operator import canary
-from seawall.operator.engines import COST
 from seawall.operator.lease import HOLD_S, MARGIN_S, Leader
 from seawall.operator.loop import Operator, operate
 from seawall.render.everything import render
@@ -173,7 +173,7 @@ async def test_a_replica_that_went_while_it_was_counted_holds_nothing_up(
 
         def cost(name: str) -> str | None:
             pod = c.controllers.pods("one").get(name)
-            return pod["metadata"]["annotations"].get(COST) if pod else None
+            return pod["metadata"]["annotations"].get(DELETION_COST) if pod else None
 
         await c.until(lambda: cost(names[2]) == "4")
         assert cost(names[1]) == "4"

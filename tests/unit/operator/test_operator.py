@@ -24,9 +24,9 @@ from seawall.decide.drain import (
     decide,
     deletion_costs,
 )
+from seawall.domain.labels import DELETION_COST, DRAINING
 from seawall.drivers.kube import Kube
 from seawall.operator.crd import fleet_crd
-from seawall.operator.engines import COST, DRAINING
 from seawall.operator.lease import Leader
 from seawall.operator.loop import Operator
 from seawall.operator.manifests import operator_manifests
@@ -308,5 +308,7 @@ async def test_pod_deletion_costs_are_written_from_the_gateways_numbers(api: Kub
     api.put({"apiVersion": "v1", "kind": "Pod", "metadata": gateway, "status": {"phase": "Running"}})
     api.proxies[f"{ns}/g:9090"] = {"replicas": {"a": {"in_flight": 9}, "b": {"in_flight": 0}}}
     async with Running(api, kube) as op:
-        await op.until(lambda: api.objects("v1", "pods")[ns, "a"]["metadata"]["annotations"].get(COST) == "8")
-    assert COST not in api.objects("v1", "pods")[ns, "b"]["metadata"]["annotations"]
+        await op.until(
+            lambda: api.objects("v1", "pods")[ns, "a"]["metadata"]["annotations"].get(DELETION_COST) == "8"
+        )
+    assert DELETION_COST not in api.objects("v1", "pods")[ns, "b"]["metadata"]["annotations"]

@@ -1,0 +1,200 @@
+"""What a gateway tells of itself at `/debug/state`: the one shape, its one reader and its one adder.
+
+Written by the gateway; read by whoever scales, rolls out, drains, shows or proves, here and on a cluster. A name in
+here is a word on the wire: it may be added, never renamed or given another meaning, for gateways and their readers are
+of different ages. Nobody reads such a document by its keys, and nobody but `merged` adds two up. No I/O.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+import msgspec
+
+_TRUST = ("evicted", "probing", "draining", "ready")
+"""States of a replica, the least trusted first; one that is not in it comes before all."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SideState:
+    """One side of a canary split: attempts, what failed of them, sums of logarithms of times in seconds."""
+
+    requests: int = 0
+    errors: int = 0
+    slow: int = 0
+    ttft_n: int = 0
+    ttft_log: float = 0.0
+    ttft_log2: float = 0.0
+    tpot_n: int = 0
+    tpot_log: float = 0.0
+    tpot_log2: float = 0.0
+    compared: int = 0
+    differed: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShadowState:
+    """Answers of a shadow that were compared with those that clients got."""
+
+    same: int = 0
+    differs: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class FleetState:
+    """Requests of one fleet. `_total` counts since the gateway's start; the rest is now."""
+
+    queued: int = 0
+    """Accepted, waiting for a replica."""
+    in_flight: int = 0
+    """At a replica."""
+    pending: int = 0
+    """Accepted and not finished: queued plus in flight, and what is between two attempts."""
+    admitted_total: int = 0
+    finished_total: int = 0
+    rejected_total: int = 0
+    failed_total: int = 0
+    cancelled_total: int = 0
+    resumed_total: int = 0
+    retried_total: int = 0
+    ttft_p50_s: float | None = None
+    """None: nothing was measured yet."""
+    ttft_p95_s: float | None = None
+    queue_limit: int = 0
+    drain_rate: float = 0.0
+    """Requests that leave the queue, per second."""
+    canary_percent: int = 0
+    shadow: ShadowState = ShadowState()
+    sides: dict[str, SideState] = field(default_factory=dict)
+    """`stable` and `canary`; empty without a canary."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReplicaState:
+    """One replica as the gateway uses it."""
+
+    fleet: str = ""
+    state: str = ""
+    """`ready`, `draining`, `evicted` or `probing`; empty: not told."""
+    reason: str = ""
+    in_flight: int = 0
+    evictions: int = 0
+    returns: int = 0
+    group: str = "stable"
+    url: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class GatewayState:
+    """What one gateway tells, or several together."""
+
+    draining: bool = False
+    fleets: dict[str, FleetState] = field(default_factory=dict)
+    replicas: dict[str, ReplicaState] = field(default_factory=dict)
+
+    def of(self, fleet: str) -> dict[str, ReplicaState]:
+        """The replicas of one fleet."""
+        return {name: r for name, r in self.replicas.items() if r.fleet == fleet}
+
+
+def read(document: object) -> GatewayState:
+    """A decoded document of any age: what it lacks has its default, what is unknown is left out. ValueError when it is
+    none."""
+    try:
+        return msgspec.convert(_without_nulls(document), GatewayState, strict=False)
+    except msgspec.ValidationError as e:
+        raise ValueError(f"the gateway's /debug/state cannot be read: {e}") from None
+
+
+def _without_nulls(value: object) -> object:
+    """A null is a number that was not known: the same as none at all."""
+    if not isinstance(value, dict):
+        return value
+    return {k: _without_nulls(v) for k, v in value.items() if v is not None}
+
+
+def encoded(state: GatewayState) -> bytes:
+    """The JSON that goes over the wire."""
+    return msgspec.json.encode(state)
+
+
+def merged(states: Iterable[GatewayState]) -> GatewayState:
+    """Several gateways as one. Counts and rates are added; of times and limits the largest counts; a replica is in the
+    state of the gateway that trusts it least."""
+    draining, fleets, replicas = False, dict[str, FleetState](), dict[str, ReplicaState]()
+    for state in states:
+        draining = draining or state.draining
+        for name, fleet in state.fleets.items():
+            fleets[name] = _fleets(fleets[name], fleet) if name in fleets else fleet
+        for name, replica in state.replicas.items():
+            replicas[name] = _replicas(replicas[name], replica) if name in replicas else replica
+    return GatewayState(draining=draining, fleets=fleets, replicas=replicas)
+
+
+def total(state: GatewayState) -> FleetState:
+    """All fleets of a gateway as one."""
+    one = FleetState()
+    for fleet in state.fleets.values():
+        one = _fleets(one, fleet)
+    return one
+
+
+def _fleets(a: FleetState, b: FleetState) -> FleetState:
+    sides = dict(a.sides)
+    for name, side in b.sides.items():
+        sides[name] = _sides(sides[name], side) if name in sides else side
+    return FleetState(
+        queued=a.queued + b.queued,
+        in_flight=a.in_flight + b.in_flight,
+        pending=a.pending + b.pending,
+        admitted_total=a.admitted_total + b.admitted_total,
+        finished_total=a.finished_total + b.finished_total,
+        rejected_total=a.rejected_total + b.rejected_total,
+        failed_total=a.failed_total + b.failed_total,
+        cancelled_total=a.cancelled_total + b.cancelled_total,
+        resumed_total=a.resumed_total + b.resumed_total,
+        retried_total=a.retried_total + b.retried_total,
+        ttft_p50_s=_longest(a.ttft_p50_s, b.ttft_p50_s),
+        ttft_p95_s=_longest(a.ttft_p95_s, b.ttft_p95_s),
+        queue_limit=max(a.queue_limit, b.queue_limit),
+        drain_rate=a.drain_rate + b.drain_rate,
+        canary_percent=max(a.canary_percent, b.canary_percent),
+        shadow=ShadowState(same=a.shadow.same + b.shadow.same, differs=a.shadow.differs + b.shadow.differs),
+        sides=sides,
+    )
+
+
+def _sides(a: SideState, b: SideState) -> SideState:
+    return SideState(
+        requests=a.requests + b.requests,
+        errors=a.errors + b.errors,
+        slow=a.slow + b.slow,
+        ttft_n=a.ttft_n + b.ttft_n,
+        ttft_log=a.ttft_log + b.ttft_log,
+        ttft_log2=a.ttft_log2 + b.ttft_log2,
+        tpot_n=a.tpot_n + b.tpot_n,
+        tpot_log=a.tpot_log + b.tpot_log,
+        tpot_log2=a.tpot_log2 + b.tpot_log2,
+        compared=a.compared + b.compared,
+        differed=a.differed + b.differed,
+    )
+
+
+def _replicas(a: ReplicaState, b: ReplicaState) -> ReplicaState:
+    worse = min(a, b, key=lambda r: _TRUST.index(r.state) if r.state in _TRUST else -1)
+    return ReplicaState(
+        fleet=a.fleet or b.fleet,
+        state=worse.state,
+        reason=worse.reason or a.reason or b.reason,
+        in_flight=a.in_flight + b.in_flight,
+        evictions=a.evictions + b.evictions,
+        returns=a.returns + b.returns,
+        group=a.group,
+        url=a.url or b.url,
+    )
+
+
+def _longest(a: float | None, b: float | None) -> float | None:
+    known = [s for s in (a, b) if s is not None]
+    return max(known, default=None)

@@ -1,0 +1,106 @@
+"""What gateways tell: read whatever their age, and added up so that every field has a say."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+
+import pytest
+
+from seawall.domain.told import FleetState, GatewayState, ReplicaState, encoded, merged, read, total
+
+
+def test_what_is_written_is_read_again_and_every_field_is_on_the_wire() -> None:
+    whole = GatewayState(
+        draining=True,
+        fleets={"m": FleetState(queued=2, ttft_p50_s=0.25)},
+        replicas={"r": ReplicaState(fleet="m", state="evicted", reason="connection refused", in_flight=3)},
+    )
+    document = json.loads(encoded(whole))
+    assert document == dataclasses.asdict(whole)
+    assert read(document) == whole
+
+
+def test_an_older_gateway_lacks_fields_and_a_newer_one_has_more() -> None:
+    old = read({"fleets": {"m": {"queued": 1}}, "replicas": {"r": {"in_flight": 2}}})
+    assert old.fleets["m"] == FleetState(queued=1) and old.replicas["r"] == ReplicaState(in_flight=2)
+    new = read({"fleets": {"m": {"queued": 1, "prophecy": [1]}}, "peers": {"a": 1}})
+    assert new == GatewayState(fleets={"m": FleetState(queued=1)})
+    assert read({"replicas": {"r": {"fleet": "m", "state": None, "in_flight": None}}}).of("m") == {
+        "r": ReplicaState(fleet="m")
+    }
+    assert read({}) == GatewayState()
+
+
+@pytest.mark.parametrize(
+    "document",
+    [None, [], "ok", 3, {"fleets": []}, {"fleets": {"m": {"queued": "many"}}}, {"replicas": {"r": 1}}],
+)
+def test_what_is_no_such_document_is_refused_with_the_place(document: object) -> None:
+    with pytest.raises(ValueError, match=r"/debug/state cannot be read: .*(\$|got)"):
+        read(document)
+
+
+def test_counts_are_added_times_and_limits_are_not_and_the_least_trust_counts() -> None:
+    one = read(
+        {
+            "draining": False,
+            "fleets": {
+                "m": {"queued": 1, "ttft_p50_s": None, "queue_limit": 9, "sides": {"canary": {"errors": 1}}}
+            },
+            "replicas": {"r": {"fleet": "m", "state": "ready", "in_flight": 2, "url": "http://a"}},
+        }
+    )
+    two = read(
+        {
+            "draining": True,
+            "fleets": {"m": {"queued": 2, "ttft_p50_s": 0.5, "queue_limit": 4, "sides": {"canary": {"errors": 2}}},
+                       "n": {"queued": 7}},
+            "replicas": {"r": {"fleet": "m", "state": "evicted", "reason": "refused", "in_flight": 1}},
+        }
+    )  # fmt: skip
+    both = merged([one, two])
+    assert both.draining and both.fleets["n"].queued == 7
+    assert (both.fleets["m"].queued, both.fleets["m"].ttft_p50_s, both.fleets["m"].queue_limit) == (3, 0.5, 9)
+    assert both.fleets["m"].sides["canary"].errors == 3
+    assert both.replicas["r"] == ReplicaState(
+        fleet="m", state="evicted", reason="refused", in_flight=3, url="http://a"
+    )
+    assert merged([two, one]).replicas["r"].state == "evicted", "in whatever order they answer"
+    assert total(both).queued == 10
+
+
+def test_no_field_is_forgotten_when_gateways_are_added() -> None:
+    """Every number of two equal gateways is twice or once that of one, and none is lost."""
+
+    def filled(of: type) -> dict[str, object]:
+        out: dict[str, object] = {}
+        for f in dataclasses.fields(of):
+            kind = str(f.type)
+            if kind.startswith(("int", "float")):
+                out[f.name] = 5
+            elif kind == "str":
+                out[f.name] = f"some {f.name}"
+            elif kind == "ShadowState":
+                out[f.name] = {"same": 5, "differs": 5}
+            elif kind == "dict[str, SideState]":
+                from seawall.domain.told import SideState
+
+                out[f.name] = {"canary": filled(SideState)}
+            else:
+                raise AssertionError(f"{of.__name__}.{f.name}: {kind} is new here: say how it is added")
+        return out
+
+    document = {
+        "draining": True,
+        "fleets": {"m": filled(FleetState)},
+        "replicas": {"r": filled(ReplicaState)},
+    }
+    one = read(document)
+    assert merged([one]) == one
+    for name, value in dataclasses.asdict(merged([one, one]).fleets["m"]).items():
+        values = [value] if not isinstance(value, dict) else list(value.values())
+        values = [x for v in values for x in (v.values() if isinstance(v, dict) else [v])]
+        assert all(v in (5, 10) for v in values), name
+    replica = dataclasses.asdict(merged([one, one]).replicas["r"])
+    assert all(v == 10 if isinstance(v, int) else v == f"some {k}" for k, v in replica.items()), replica
