@@ -103,9 +103,9 @@ def _series(fleet: Fleet, options: dict[str, Any]) -> tuple[Any, float, float]:
     import time
     from pathlib import Path
 
-    from seawall.decide.history import queries
     from seawall.domain.units import parse_seconds
     from seawall.drivers.prometheus import step_for
+    from seawall.engines.vllm.history import queries
     from seawall.errors import InputError
 
     given = [n for n in ("url", "service", "history") if options[n]]

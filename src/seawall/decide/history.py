@@ -1,22 +1,16 @@
-"""What a fleet's past says: the questions to Prometheus, and their answers boiled down to three numbers each.
+"""A fleet's past, boiled down: every signal of a window as its median, 95th percentile and maximum.
 
-Forbidden here: asking. `drivers/prometheus.py` asks; this file is text and arithmetic. Every query is pinned by
-namespace and model_name: without them a second fleet's numbers would be counted as this one's.
+Forbidden here: asking, and PromQL. `engines/vllm/history.py` knows the questions, `drivers/prometheus.py` asks them.
 """
 
 from __future__ import annotations
 
-import json
 import math
-import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 Points = list[tuple[float, float]]
 """(unix seconds, value), finite values only."""
-
-RATE = "5m"
-"""Window of every rate(): over four scrapes of the usual 15-60 s."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,42 +74,6 @@ class History:
         return _ratio(self.generation_tokens, self.requests)
 
 
-def queries(namespace: str, model_name: str, fleet: str) -> dict[str, str]:
-    """History's field -> PromQL that answers with one series. Names: vLLM 0.32 and NVIDIA's DCGM exporter."""
-    who = f"namespace={_quoted(namespace)},model_name={_quoted(model_name)}"
-    pods = f"namespace={_quoted(namespace)},pod=~{_quoted(re.escape(fleet) + '-.+')}"
-
-    def total(metric: str) -> str:
-        return f"sum(vllm:{metric}{{{who}}})"
-
-    def rate(metric: str) -> str:
-        return f"sum(rate(vllm:{metric}{{{who}}}[{RATE}]))"
-
-    def p95(metric: str) -> str:
-        return f"histogram_quantile(0.95, sum by (le) (rate(vllm:{metric}_bucket{{{who}}}[{RATE}])))"
-
-    return {
-        "replicas": f"count(count by (pod, instance) (vllm:num_requests_running{{{who}}}))",
-        "demand": f"{total('num_requests_running')} + {total('num_requests_waiting')}",
-        "running": total("num_requests_running"),
-        "waiting": total("num_requests_waiting"),
-        "waiting_for_capacity": f'sum(vllm:num_requests_waiting_by_reason{{{who},reason="capacity"}})',
-        "kv_usage": f"avg(vllm:kv_cache_usage_perc{{{who}}})",
-        "kv_usage_worst": f"max(vllm:kv_cache_usage_perc{{{who}}})",
-        "preemptions": rate("num_preemptions_total"),
-        "rejections": rate("admission_rejections_total"),
-        "ttft_p95": p95("time_to_first_token_seconds"),
-        "tpot_p95": p95("request_time_per_output_token_seconds"),
-        "requests": rate("request_success_total"),
-        "prompt_tokens": rate("prompt_tokens_total"),
-        "generation_tokens": rate("generation_tokens_total"),
-        "gpu_util": f"avg(DCGM_FI_DEV_GPU_UTIL{{{pods}}})",
-        "gpu_memory_mib": f"avg(DCGM_FI_DEV_FB_USED{{{pods}}})",
-        "gpu_power_w": f"sum(DCGM_FI_DEV_POWER_USAGE{{{pods}}})",
-        "dram_active": f"avg(DCGM_FI_PROF_DRAM_ACTIVE{{{pods}}})",
-    }
-
-
 def summarise(series: Mapping[str, Iterable[tuple[float, float]]], window_s: float, step_s: float) -> History:
     """Signals -> History. NaN and infinity (a histogram without requests) are no samples."""
     known = set(History.__dataclass_fields__) - {"window_s", "step_s"}
@@ -139,8 +97,3 @@ def _quantile(ordered: list[float], q: float) -> float:
 
 def _ratio(over: Summary | None, under: Summary | None) -> float | None:
     return over.p50 / under.p50 if over and under and under.p50 > 0 else None
-
-
-def _quoted(text: str) -> str:
-    """A PromQL string: the escapes are Go's, which JSON's are a part of."""
-    return json.dumps(text)

@@ -36,6 +36,7 @@ from seawall.drivers.kube import (
     Select,
     key_of,
 )
+from seawall.engines.vllm import metrics as vllm
 from seawall.errors import ClusterError
 
 LISTS: dict[str, Kind] = {
@@ -46,8 +47,8 @@ LISTS: dict[str, Kind] = {
 LOGGED_PODS = 30
 SCRAPED_PODS = 20
 MAX_METRICS = 4 * 2**20
-_SERIES = ("vllm:num_requests_running", "vllm:num_requests_waiting", "vllm:generation_tokens_total",
-           "vllm:kv_cache_usage_perc", "vllm:num_preemptions_total")  # fmt: skip
+_SERIES = (vllm.RUNNING, vllm.WAITING, vllm.GENERATION_TOKENS,
+           vllm.KV_USAGE, vllm.PREEMPTIONS)  # fmt: skip
 
 
 async def collect(kube: Kube, namespace: str, fleet: str = "", pause_s: float = 5.0) -> dict[str, Any]:

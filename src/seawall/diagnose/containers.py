@@ -17,6 +17,7 @@ from seawall.diagnose.facts import (
     shown,
     whole,
 )
+from seawall.engines.vllm import metrics as vllm
 from seawall.engines.vllm.signs import Said, read
 
 LONG_AGO_S = 3600.0
@@ -254,13 +255,11 @@ def evicted(facts: Facts) -> Iterator[Cause]:
 def hung(facts: Facts) -> Iterator[Cause]:
     """Alive HTTP, dead scheduler: requests run, and no token counter moves."""
     running, tokens = (
-        facts.metrics.get("vllm:num_requests_running", {}),
-        facts.metrics.get("vllm:generation_tokens_total", {}),
+        facts.metrics.get(vllm.RUNNING, {}),
+        facts.metrics.get(vllm.GENERATION_TOKENS, {}),
     )
-    before = facts.metrics_before.get("vllm:generation_tokens_total", {})
-    prompt, prompt_before = (
-        m.get("vllm:prompt_tokens_total", {}) for m in (facts.metrics, facts.metrics_before)
-    )
+    before = facts.metrics_before.get(vllm.GENERATION_TOKENS, {})
+    prompt, prompt_before = (m.get(vllm.PROMPT_TOKENS, {}) for m in (facts.metrics, facts.metrics_before))
     for pod, busy in running.items():
         if (
             busy > 0
@@ -275,7 +274,7 @@ def hung(facts: Facts) -> Iterator[Cause]:
                 weight=95,
                 what=f"{busy:.0f} requests run and not one token was made since the sample before: the "
                 "engine hangs (its /health can still say 200)",
-                evidence=(f"vllm:generation_tokens_total stands at {tokens[pod]:.0f}",),
+                evidence=(f"{vllm.GENERATION_TOKENS} stands at {tokens[pod]:.0f}",),
                 do=f"kubectl delete pod {pod} (the gateway resumes its streams); py-spy dump before, if "
                 "you can",
             )
@@ -284,8 +283,8 @@ def hung(facts: Facts) -> Iterator[Cause]:
 @rule
 def overload(facts: Facts) -> Iterator[Cause]:
     """A queue, a full KV cache, preemptions: not broken, too small."""
-    cache = facts.metrics.get("vllm:kv_cache_usage_perc", {})
-    waiting = facts.metrics.get("vllm:num_requests_waiting", {})
+    cache = facts.metrics.get(vllm.KV_USAGE, {})
+    waiting = facts.metrics.get(vllm.WAITING, {})
     full = [p for p, v in cache.items() if v >= 0.95 and waiting.get(p, 0) > 0]
     if full:
         yield Cause(

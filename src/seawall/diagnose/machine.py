@@ -12,6 +12,7 @@ from typing import Any
 
 from seawall.diagnose.facts import Facts, Object
 from seawall.domain.labels import FLEET
+from seawall.engines.vllm import metrics as vllm
 from seawall.errors import InputError
 
 TAIL = 64 * 1024
@@ -31,9 +32,9 @@ def facts_of_state(folder: Path) -> Facts:
     kept = [*replicas, *([state["gateway"]] if (state.get("gateway") or {}).get("name") else [])]
     logs = {f"{r['name']}/engine/previous": _tail(folder, str(r.get("log") or "")) for r in kept}
     measured = {
-        "vllm:num_requests_running": "running",
-        "vllm:num_requests_waiting": "waiting",
-        "vllm:kv_cache_usage_perc": "kv_usage",
+        vllm.RUNNING: "running",
+        vllm.WAITING: "waiting",
+        vllm.KV_USAGE: "kv_usage",
     }
     return Facts(
         taken_at=str(state.get("at") or ""),

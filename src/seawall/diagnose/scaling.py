@@ -7,6 +7,8 @@ from collections.abc import Iterator
 
 from seawall.diagnose.cause import Cause, rule
 from seawall.diagnose.facts import Facts, Object, condition, items, name_of, part, shown
+from seawall.engines.vllm import metrics as vllm
+from seawall.engines.vllm.versions import find_metric, of_connector
 
 
 @rule
@@ -93,13 +95,11 @@ def _why(message: str) -> str:
 
 def _blind(facts: Facts, obj: Object, subject: str) -> Iterator[Cause]:
     """ignoreNullValues (the default) over a query that returns nothing: 0, for ever, without an error."""
-    waiting = sum(facts.metrics.get("vllm:num_requests_waiting", {}).values())
+    waiting = sum(facts.metrics.get(vllm.WAITING, {}).values())
     for trigger in items(obj, "spec", "triggers"):
         data = part(trigger, "metadata")
         hides = str(data.get("ignoreNullValues", "true")).lower() != "false"
-        wrong = re.search(
-            r"vllm_\w+|vllm:pending\w*|vllm:\w*requests_total(?!\w)", str(data.get("query") or "")
-        )
+        wrong = _unknown_metric(str(data.get("query") or ""))
         external = [
             part(m, "external", "current")
             for h in _hpas(facts, obj)
@@ -118,11 +118,19 @@ def _blind(facts: Facts, obj: Object, subject: str) -> Iterator[Cause]:
                 "ignoreNullValues makes a 0 of it",
                 evidence=(
                     f"query {str(data.get('query')).strip()[:160]}",
-                    f"vllm:num_requests_waiting is {waiting:.0f}",
+                    f"{vllm.WAITING} is {waiting:.0f}",
                 ),
                 do='seawall lint on the ScaledObject; set ignoreNullValues: "false" and a fallback',
             )
             return
+
+
+def _unknown_metric(query: str) -> str | None:
+    """The first series of vLLM's that no version of it reports, as `vllm_...` or `vllm:pending_requests`."""
+    for series in re.findall(r"\bvllm[:_]\w+", query):
+        if find_metric(series) is None and not of_connector(series):
+            return str(series)
+    return None
 
 
 def _hpas(facts: Facts, obj: Object) -> list[Object]:

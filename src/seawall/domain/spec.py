@@ -108,6 +108,16 @@ class Engine(Strict):
     max_queued_requests: Positive | None = None
     """`--max-num-queued-reqs`: waiting plus running. Default: from the plan."""
 
+    @property
+    def needs_weights(self) -> bool:
+        """Whether it reads model files; the simulated engine makes its answers up."""
+        return self.kind != "sim"
+
+    @property
+    def needs_gpu(self) -> bool:
+        """Whether it computes on the GPU that the plan names."""
+        return self.kind != "sim"
+
 
 @dataclass(frozen=True, kw_only=True)
 class Toleration(Strict):

@@ -9,6 +9,7 @@ result, and that is an error on purpose (`ignoreNullValues: "false"`).
 
 from __future__ import annotations
 
+from seawall.engines.vllm import metrics as vllm
 from seawall.render.inputs import Wanted
 from seawall.render.names import short
 
@@ -40,7 +41,7 @@ def queued(wanted: Wanted) -> str:
 
 def in_engines(wanted: Wanted) -> str:
     tags = engine_labels(wanted)
-    engines = f"sum(vllm:num_requests_running{{{tags}}}) + sum(vllm:num_requests_waiting{{{tags}}})"
+    engines = f"sum({vllm.RUNNING}{{{tags}}}) + sum({vllm.WAITING}{{{tags}}})"
     return f"({engines} or sum({IN_FLIGHT}{{{gateway_labels(wanted)}}}))"
 
 
@@ -60,13 +61,13 @@ def scaled_pods(wanted: Wanted, half_name: str) -> str:
 def waiting(wanted: Wanted, half_name: str) -> str:
     """Requests that wait inside engines; 0 when no engine runs: this guard has then no opinion."""
     tags = engine_labels(wanted, scaled_pods(wanted, half_name))
-    return f"sum(vllm:num_requests_waiting{{{tags}}}) or vector(0)"
+    return f"sum({vllm.WAITING}{{{tags}}}) or vector(0)"
 
 
 def kv_usage(wanted: Wanted, half_name: str) -> str:
     """Sum over replicas of the used share of the KV cache: divided by replicas, it is the mean."""
     tags = engine_labels(wanted, scaled_pods(wanted, half_name))
-    return f"sum(vllm:kv_cache_usage_perc{{{tags}}}) or vector(0)"
+    return f"sum({vllm.KV_USAGE}{{{tags}}}) or vector(0)"
 
 
 def target(wanted: Wanted) -> float:

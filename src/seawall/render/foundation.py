@@ -19,7 +19,7 @@ from seawall.render.names import (
 
 def psa_level(group: Group) -> str:
     """`restricted`, unless weights come from a folder of the node: hostPath needs `privileged`."""
-    kinds = {w.fleet.spec.cache.kind for w in group.members if w.fleet.spec.engine.kind == "vllm"}
+    kinds = {w.fleet.spec.cache.kind for w in group.members if w.fleet.spec.engine.needs_weights}
     return "privileged" if kinds & {"node-local", "host-path"} else "restricted"
 
 

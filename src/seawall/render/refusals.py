@@ -10,6 +10,7 @@ from collections.abc import Iterator
 
 from seawall.domain.catalog.gpus import find_gpu
 from seawall.domain.spec import Fleet
+from seawall.engines.vllm import environment
 from seawall.engines.vllm.versions import check_flag, parse_version
 from seawall.render import engine_args
 from seawall.render.inputs import Group, Wanted
@@ -70,7 +71,7 @@ def _plan(wanted: Wanted) -> Iterator[str]:
 
 def _vendor(wanted: Wanted) -> Iterator[str]:
     hardware, gpu = wanted.fleet.spec.hardware, find_gpu(wanted.plan.gpu, near=False)
-    if gpu is None or gpu.capability != 0 or wanted.fleet.spec.engine.kind != "vllm":
+    if gpu is None or gpu.capability != 0 or not wanted.fleet.spec.engine.needs_gpu:
         return
     if hardware.resource == "nvidia.com/gpu":
         yield f"spec.hardware.resource: {gpu.name} is an AMD GPU, {hardware.resource} is NVIDIA's; write amd.com/gpu"
@@ -105,10 +106,10 @@ def _engine(wanted: Wanted) -> Iterator[str]:
         if problem and problem.kind != "deprecated":
             yield f"spec.engine.version: {engine.version}: {problem.message}; use 0.32.0"
     yield from _extra(wanted, ours, version)
-    if "VLLM_PORT" in engine.env:
+    if environment.PORT in engine.env:
         yield "spec.engine.env.VLLM_PORT: vLLM's workers take it for their own; leave it out, --port is set"
     for name in engine.env:
-        if name == "VLLM_API_KEY" or name.endswith(("_TOKEN", "_SECRET", "_PASSWORD")):
+        if name == environment.API_KEY or name.endswith(("_TOKEN", "_SECRET", "_PASSWORD")):
             yield (
                 f"spec.engine.env.{name}: a secret would lie readable in the Deployment; the gateway "
                 "authenticates clients (gateway.keysSecret), sources have cache.tokenSecret"
@@ -147,7 +148,7 @@ def _images(wanted: Wanted) -> Iterator[str]:
 def _storage(wanted: Wanted) -> Iterator[str]:
     spec = wanted.fleet.spec
     cache, source = spec.cache, spec.model.source
-    if spec.engine.kind == "sim":
+    if not spec.engine.needs_weights:
         return
     if not cache.path.startswith("/") or ".." in cache.path.split("/"):
         yield f"spec.cache.path: {cache.path!r:.80} is not an absolute path; write /models"

@@ -19,7 +19,7 @@ import pytest
 from click.testing import CliRunner
 
 from seawall.cli.group import seawall
-from seawall.decide.history import queries
+from seawall.engines.vllm.history import queries
 from seawall.errors import SeawallError
 from seawall.testing.kube_api import KubeApi
 

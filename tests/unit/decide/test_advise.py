@@ -12,9 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from seawall.decide.advise import Option, advise
-from seawall.decide.history import History, Summary, queries, summarise
+from seawall.decide.history import History, Summary, summarise
 from seawall.domain.action import Plan
 from seawall.domain.spec import Fleet, FleetSpec, Metadata, Model, Scaling
+from seawall.engines.vllm.history import queries
 from seawall.engines.vllm.versions import LATEST, find_metric
 
 FLEET = Fleet(

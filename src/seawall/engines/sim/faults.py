@@ -21,7 +21,6 @@ STREAM_KINDS = frozenset({"eof", "reset", "abort", "done-only", "error", "freeze
 PROCESS_KINDS = frozenset(
     {"die", "engine-dead", "hang", "black-hole", "blind", "refuse", "fail", "slow", "clear"}
 )
-DEAD = "EngineCore encountered an issue. See stack trace (above) for the root cause."
 
 
 @dataclass(frozen=True, kw_only=True)

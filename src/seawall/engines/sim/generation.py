@@ -9,10 +9,11 @@ import msgspec
 
 from seawall.engines.sim.answers import Answer, Choice
 from seawall.engines.sim.asks import Ask, Refused
-from seawall.engines.sim.faults import DEAD, Fault
+from seawall.engines.sim.faults import Fault
 from seawall.engines.sim.language import Continuation, Sampling
 from seawall.engines.sim.scheduler import Sequence
 from seawall.engines.sim.wire import Connection
+from seawall.engines.vllm.phrases import DEAD_MESSAGE
 
 if TYPE_CHECKING:
     from seawall.engines.sim.server import Engine
@@ -186,7 +187,7 @@ class Generation:
         if self.over:
             return
         if fault.kind == "error":
-            self.fail(DEAD)
+            self.fail(DEAD_MESSAGE)
         elif fault.kind == "abort":
             self.abort()
         elif fault.kind == "freeze":

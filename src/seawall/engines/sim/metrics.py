@@ -9,6 +9,8 @@ import bisect
 import time
 from collections.abc import Iterable, Sequence
 
+from seawall.engines.vllm import metrics as vllm
+
 TTFT = (
     0.001,
     0.005,
@@ -123,27 +125,27 @@ class Metrics:
         waiting = gauges.get("num_requests_waiting", 0.0)
         reasons = [("capacity", waiting), ("deferred", 0.0)]
         series(
-            "vllm:num_requests_waiting_by_reason",
+            vllm.WAITING_BY_REASON,
             "gauge",
             [(f'{self.labels},reason="{reason}"', v) for reason, v in reasons],
         )
         states = [(s, float(s == asleep)) for s in ("awake", "weights_offloaded", "discard_all")]
         series(
-            "vllm:engine_sleep_state",
+            vllm.SLEEP_STATE,
             "gauge",
             [(f'{self.labels},sleep_state="{state}"', v) for state, v in states],
         )
         for name, value in counters.items():
             series(f"vllm:{name}", "counter", [(self.labels, value)])
         rows = [(f'engine="0",finished_reason="{r}",{self.model}', float(n)) for r, n in finished.items()]
-        series("vllm:request_success_total", "counter", rows)
+        series(vllm.FINISHED, "counter", rows)
         rejected = [(f'{self.model},reason="{reason}"', float(n)) for reason, n in self.rejected.items()]
-        series("vllm:admission_rejections_total", "counter", rejected)
+        series(vllm.REJECTIONS, "counter", rejected)
         for name, histogram in self.histograms.items():
             out.append(f"# HELP vllm:{name} Simulated vLLM.")
             out.append(f"# TYPE vllm:{name} histogram")
             out.extend(histogram.lines(f"vllm:{name}", self.labels))
-        series("vllm:cache_config_info", "gauge", [(cache, 1.0)])
+        series(vllm.CACHE_CONFIG, "gauge", [(cache, 1.0)])
         http = [(f'handler="{h}",method="{m}",status="{s}"', float(n)) for (h, m, s), n in self.http.items()]
         series("http_requests_total", "counter", http)
         series("process_start_time_seconds", "gauge", [])

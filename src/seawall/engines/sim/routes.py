@@ -19,6 +19,7 @@ from seawall.engines.sim.flags import switched_on
 from seawall.engines.sim.generation import Generation
 from seawall.engines.sim.typed_answers import Messages, Responses, chat_of_messages, chat_of_response
 from seawall.engines.sim.wire import Connection, Request
+from seawall.engines.vllm import environment, phrases
 
 if TYPE_CHECKING:
     from seawall.engines.sim.server import Engine
@@ -50,10 +51,10 @@ class Routes:
             "/detokenize": {"POST": self.detokenize},
             "/sim/fault": {"POST": self.fault, "GET": self.faults},
         }
-        if switched_on("VLLM_ALLOW_RUNTIME_LORA_UPDATING"):
+        if switched_on(environment.LORA_UPDATES):
             self.table["/v1/load_lora_adapter"] = {"POST": self.load_adapter}
             self.table["/v1/unload_lora_adapter"] = {"POST": self.unload_adapter}
-        if switched_on("VLLM_SERVER_DEV_MODE"):
+        if switched_on(environment.DEV_MODE):
             self.table["/sleep"] = {"POST": self.fall_asleep}
             self.table["/wake_up"] = {"POST": self.wake_up}
             self.table["/is_sleeping"] = {"GET": self.is_sleeping}
@@ -228,11 +229,11 @@ class Routes:
     def _admit(self, ask: asks.Ask, connection: Connection, text: bool) -> None:
         e = self.engine
         if e.dead:
-            raise Refused("EngineCore encountered an issue.", 500, "InternalServerError")
+            raise Refused(f"{phrases.DEAD_ANSWER}.", 500, "InternalServerError")
         if (fault := e.armed.active.get("fail")) is not None:
             raise Refused("simulated failure", fault.status, "InternalServerError")
         if e.draining and text:
-            raise Refused("cannot schedule new futures after shutdown", 500, "InternalServerError")
+            raise Refused(phrases.STOPPING_ANSWER, 500, "InternalServerError")
         queued = len(e.scheduler.waiting) + len(e.scheduler.running)
         bound = e.args.max_num_queued_reqs
         if bound is not None and queued + len(ask.prompts) * ask.n > bound:

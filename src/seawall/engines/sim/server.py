@@ -21,7 +21,7 @@ import uvloop
 
 from seawall.domain.action import Timing
 from seawall.engines.sim import flags
-from seawall.engines.sim.faults import DEAD, STREAM_KINDS, Armed, Fault, read_fault
+from seawall.engines.sim.faults import STREAM_KINDS, Armed, Fault, read_fault
 from seawall.engines.sim.generation import Generation
 from seawall.engines.sim.metrics import Metrics
 from seawall.engines.sim.routes import Routes
@@ -29,6 +29,8 @@ from seawall.engines.sim.scheduler import Limits, Scheduler, Sequence
 from seawall.engines.sim.sleep import Sleep
 from seawall.engines.sim.tokens import vocabulary
 from seawall.engines.sim.wire import Connection
+from seawall.engines.vllm import environment
+from seawall.engines.vllm.phrases import DEAD_MESSAGE
 
 
 class Engine:
@@ -187,9 +189,9 @@ class Engine:
         self.dead = True
         self.thaw.clear()
         for generation in list(self.live):
-            generation.fail(DEAD)
+            generation.fail(DEAD_MESSAGE)
         await asyncio.sleep(0.1)
-        if os.environ.get("VLLM_KEEP_ALIVE_ON_ENGINE_DEATH") != "1":
+        if os.environ.get(environment.KEEP_ALIVE_ON_ENGINE_DEATH) != "1":
             self.exit_code = 1
             self.stopped.set()
 
@@ -228,7 +230,7 @@ class Engine:
             if how == "random":
                 how = self.rng.choice(["hang", "hang", "hang", "error", "abort"])
             for generation in list(self.live) if how != "hang" else []:
-                generation.fail(DEAD) if how == "error" else generation.abort()
+                generation.fail(DEAD_MESSAGE) if how == "error" else generation.abort()
             if how == "hang":
                 await self._hang_open()
         await asyncio.sleep(0.05)

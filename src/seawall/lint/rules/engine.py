@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
+from seawall.engines.vllm import environment
 from seawall.engines.vllm.versions import check_flag
 from seawall.lint.command import Option, is_vllm_image
 from seawall.lint.finding import Finding, Say, rule
@@ -309,7 +310,7 @@ def no_gpu(world: World, say: Say) -> Iterator[Finding]:
             continue
         if workload.multi_node or workload.obj.kind in ("InferenceService", "LLMInferenceService"):
             continue
-        if engine.env("VLLM_TARGET_DEVICE") or engine.command.value("--device") == "cpu":
+        if engine.env(environment.TARGET_DEVICE) or engine.command.value("--device") == "cpu":
             continue
         if any(
             re.search(r"/(gpu|tpu|neuron\w*|gaudi|npu|accelerator)", k)
@@ -339,7 +340,7 @@ def no_compile_cache(world: World, say: Say) -> Iterator[Finding]:
             workload.partial
             or not workload.serves
             or engine.command.on("--enforce-eager")
-            or engine.env("VLLM_CACHE_ROOT")
+            or engine.env(environment.CACHE_ROOT)
         ):
             continue
         if workload.simulated or not engine.command.known_flags:

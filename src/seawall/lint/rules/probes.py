@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from seawall.engines.vllm import environment
 from seawall.lint.finding import Finding, Say, rule
 from seawall.lint.node import Node
 from seawall.lint.patch import Patcher
@@ -252,7 +253,7 @@ def engine_gives_up(world: World, say: Say) -> Iterator[Finding]:
     patch = Patcher(world.texts)
     for workload, engine in _engines(world):
         load = load_s(world, workload, engine)
-        if load is None or engine.env("VLLM_ENGINE_READY_TIMEOUT_S") or load.total_s <= ENGINE_TIMEOUT_S:
+        if load is None or engine.env(environment.READY_TIMEOUT_S) or load.total_s <= ENGINE_TIMEOUT_S:
             continue
         env = engine.node["env"]
         want = int(1.5 * load.total_s)

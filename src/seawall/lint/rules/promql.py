@@ -6,6 +6,7 @@ import difflib
 import re
 from collections.abc import Iterator
 
+from seawall.engines.vllm import metrics as vllm
 from seawall.engines.vllm.versions import Metric, Version, find_metric, metrics, nearest, of_connector
 from seawall.lint.command import default_version
 from seawall.lint.finding import Finding, Say, rule
@@ -72,7 +73,7 @@ def place_of(world: World, query: Query, needle: str) -> Node:
 def _nearest_metric(name: str, version: Version) -> str:
     bare = re.sub(r"^vllm[:_]|_total$", "", name)
     if re.search(r"pending|queue|backlog|waiting", bare) and not bare.endswith(("seconds", "time")):
-        return "vllm:num_requests_waiting"
+        return vllm.WAITING
     known = {m.name: m for m in metrics().values() if m.known_to(version)}
     near = difflib.get_close_matches("vllm:" + bare, known, 1, 0.6) or difflib.get_close_matches(
         f"vllm:{bare}_total", known, 1, 0.6

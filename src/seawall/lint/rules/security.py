@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
+from seawall.engines.vllm import environment
 from seawall.lint.finding import Finding, Say, rule
 from seawall.lint.patch import Patcher
 from seawall.lint.world import World
@@ -189,7 +190,7 @@ def secret_in_clear(world: World, say: Say) -> Iterator[Finding]:
 def dev_mode(world: World, say: Say) -> Iterator[Finding]:
     for workload in world.servers:
         for engine in workload.engines:
-            item = engine.env("VLLM_SERVER_DEV_MODE")
+            item = engine.env(environment.DEV_MODE)
             if item and item["value"].text() not in ("", "0", "false"):
                 yield say(
                     workload.obj,

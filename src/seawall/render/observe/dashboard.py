@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 
+from seawall.engines.vllm import metrics as vllm
 from seawall.render.demand import IN_FLIGHT, QUEUED, demand, engine_labels, gateway_labels, quoted, target
 from seawall.render.inputs import Object, Wanted
 from seawall.render.names import fleet_meta, short
@@ -118,7 +119,7 @@ def _clients(wanted: Wanted) -> list[Object]:
         "retries, {{reason}}": f"sum by (reason) (increase(seawall_retries_total{{{g}}}[5m]))",
     }
     ttft = _quantiles("seawall_time_to_first_token_seconds", g)
-    tpot = _quantiles("vllm:request_time_per_output_token_seconds", engine_labels(wanted))
+    tpot = _quantiles(vllm.TPOT, engine_labels(wanted))
     tokens = {"{{kind}}": f"sum by (kind) (rate(seawall_tokens_total{{{g}}}[5m]))"}
     duration = _quantiles("seawall_request_duration_seconds", g)
     return [
@@ -155,17 +156,17 @@ def _queue(wanted: Wanted) -> list[Object]:
 def _engines(wanted: Wanted) -> list[Object]:
     e = engine_labels(wanted)
     load = {
-        "running {{pod}}": f"sum by (pod) (vllm:num_requests_running{{{e}}})",
-        "waiting {{pod}}": f"sum by (pod) (vllm:num_requests_waiting{{{e}}})",
+        "running {{pod}}": f"sum by (pod) ({vllm.RUNNING}{{{e}}})",
+        "waiting {{pod}}": f"sum by (pod) ({vllm.WAITING}{{{e}}})",
     }
-    cache = {"{{pod}}": f"max by (pod) (vllm:kv_cache_usage_perc{{{e}}})"}
+    cache = {"{{pod}}": f"max by (pod) ({vllm.KV_USAGE}{{{e}}})"}
     hits = {
-        "hit rate": f"sum(rate(vllm:prefix_cache_hits_total{{{e}}}[5m])) / "
-        f"(sum(rate(vllm:prefix_cache_queries_total{{{e}}}[5m])) > 0)"
+        "hit rate": f"sum(rate({vllm.PREFIX_HITS}{{{e}}}[5m])) / "
+        f"(sum(rate({vllm.PREFIX_QUERIES}{{{e}}}[5m])) > 0)"
     }
-    tokens = {"{{pod}}": f"sum by (pod) (rate(vllm:generation_tokens_total{{{e}}}[5m]))"}
-    preempted = {"{{pod}}": f"sum by (pod) (rate(vllm:num_preemptions_total{{{e}}}[5m]))"}
-    steps = {"{{pod}}": f"sum by (pod) (rate(vllm:iteration_tokens_total_count{{{e}}}[5m]))"}
+    tokens = {"{{pod}}": f"sum by (pod) (rate({vllm.GENERATION_TOKENS}{{{e}}}[5m]))"}
+    preempted = {"{{pod}}": f"sum by (pod) (rate({vllm.PREEMPTIONS}{{{e}}}[5m]))"}
+    steps = {"{{pod}}": f"sum by (pod) (rate({vllm.STEPS}{{{e}}}[5m]))"}
     return [
         _lines("Running and waiting", "short", load),
         _lines("KV cache", "percentunit", cache, limit=0.95),

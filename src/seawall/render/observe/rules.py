@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 
+from seawall.engines.vllm import metrics as vllm
 from seawall.render.demand import IN_FLIGHT, QUEUED, engine_labels, gateway_labels, quoted
 from seawall.render.inputs import Object, Wanted
 from seawall.render.lifecycle import progress_deadline_s
@@ -97,8 +98,8 @@ def _engines(wanted: Wanted) -> list[Alert]:
     return [
         Alert(
             name="SeawallEngineHung",
-            expr=f"(vllm:num_requests_running{{{tags}}} + vllm:num_requests_waiting{{{tags}}}) > 0 "
-            f"and rate(vllm:iteration_tokens_total_count{{{tags}}}[{HUNG_S // 60}m]) == 0",
+            expr=f"({vllm.RUNNING}{{{tags}}} + {vllm.WAITING}{{{tags}}}) > 0 "
+            f"and rate({vllm.STEPS}{{{tags}}}[{HUNG_S // 60}m]) == 0",
             wait="1m",
             severity="critical",
             summary="{{ $labels.pod }} has requests and makes no progress",
@@ -108,7 +109,7 @@ def _engines(wanted: Wanted) -> list[Alert]:
         ),
         Alert(
             name="SeawallKvCachePressure",
-            expr=f"avg(vllm:kv_cache_usage_perc{{{tags}}}) > 0.95",
+            expr=f"avg({vllm.KV_USAGE}{{{tags}}}) > 0.95",
             wait="10m",
             severity="warning",
             summary=f"{wanted.name}: KV caches are {{{{ $value | humanizePercentage }}}} full",
@@ -117,7 +118,7 @@ def _engines(wanted: Wanted) -> list[Alert]:
         ),
         Alert(
             name="SeawallPreemptions",
-            expr=f"sum by (pod) (rate(vllm:num_preemptions_total{{{tags}}}[10m])) > 0.2",
+            expr=f"sum by (pod) (rate({vllm.PREEMPTIONS}{{{tags}}}[10m])) > 0.2",
             wait="10m",
             severity="warning",
             summary="{{ $labels.pod }} preempts {{ $value }} requests per second",

@@ -155,7 +155,7 @@ def resources(wanted: Wanted) -> Object:
     memory = hardware.memory or host_memory_bytes(wanted)
     disk = max(plan.ephemeral_bytes, 20 * GIB)
     amounts = {"ephemeral-storage": _gib(disk)}
-    if plan.gpu != "cpu" and wanted.fleet.spec.engine.kind == "vllm":
+    if plan.gpu != "cpu" and wanted.fleet.spec.engine.needs_gpu:
         amounts[hardware.resource] = str(per_node)
     out = exactly(_cores(cpu), _gib(memory), amounts)
     if not hardware.guaranteed:
@@ -170,7 +170,7 @@ def host_memory_bytes(wanted: Wanted) -> int:
 
 
 def _init_containers(wanted: Wanted) -> list[Object]:
-    if wanted.fleet.spec.engine.kind == "vllm" and wanted.fleet.spec.cache.kind == "node-local":
+    if wanted.fleet.spec.engine.needs_weights and wanted.fleet.spec.cache.kind == "node-local":
         return node_pull(wanted)
     if not needs_wait(wanted):
         return []

@@ -27,12 +27,12 @@ def lock_name(wanted: Wanted) -> str | None:
 
 def needs_wait(wanted: Wanted) -> bool:
     """Somebody else fills the volume, perhaps at this moment."""
-    return wanted.fleet.spec.engine.kind == "vllm" and wanted.fleet.spec.cache.kind in ("pvc", "host-path")
+    return wanted.fleet.spec.engine.needs_weights and wanted.fleet.spec.cache.kind in ("pvc", "host-path")
 
 
 def weight_mounts(wanted: Wanted) -> list[Object]:
     cache = wanted.fleet.spec.cache
-    if cache.kind == "stream" or wanted.fleet.spec.engine.kind == "sim":
+    if cache.kind == "stream" or not wanted.fleet.spec.engine.needs_weights:
         return []
     if cache.kind == "oci":
         path = f"{cache.path.rstrip('/')}/{wanted.folder}"
@@ -42,7 +42,7 @@ def weight_mounts(wanted: Wanted) -> list[Object]:
 
 def weight_volume(wanted: Wanted) -> Object | None:
     cache = wanted.fleet.spec.cache
-    if cache.kind == "stream" or wanted.fleet.spec.engine.kind == "sim":
+    if cache.kind == "stream" or not wanted.fleet.spec.engine.needs_weights:
         return None
     source: dict[str, Any]
     if cache.kind == "oci":

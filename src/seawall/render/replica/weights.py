@@ -42,7 +42,7 @@ def volume_bytes(wanted: Wanted) -> int:
 def claim(wanted: Wanted) -> Object | None:
     """The claim for the weights; None when the user has one or weights are elsewhere."""
     cache = wanted.fleet.spec.cache
-    if cache.kind != "pvc" or cache.claim or wanted.fleet.spec.engine.kind == "sim":
+    if cache.kind != "pvc" or cache.claim or not wanted.fleet.spec.engine.needs_weights:
         return None
     spec: Object = {"accessModes": [cache.access_mode]}
     storage_class = cache.storage_class
@@ -72,7 +72,7 @@ def data_source(text: str) -> Object:
 def needs_loader(wanted: Wanted) -> bool:
     cache = wanted.fleet.spec.cache
     return (
-        wanted.fleet.spec.engine.kind == "vllm"
+        wanted.fleet.spec.engine.needs_weights
         and cache.kind == "pvc"
         and cache.access_mode != "ReadOnlyMany"
         and not wanted.fleet.spec.model.source.startswith("file://")

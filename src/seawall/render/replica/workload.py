@@ -98,7 +98,7 @@ def strategy(wanted: Wanted) -> Object:
     """With spare GPUs: a new replica first. Without: an old one makes room. A volume that one node may mount
     allows neither."""
     rollout, spec = wanted.fleet.spec.rollout, wanted.fleet.spec
-    if spec.cache.kind == "pvc" and spec.cache.access_mode == "ReadWriteOnce" and spec.engine.kind == "vllm":
+    if spec.cache.kind == "pvc" and spec.cache.access_mode == "ReadWriteOnce" and spec.engine.needs_weights:
         return {"type": "Recreate"}
     room = spec.hardware.spare_gpus and spec.pool is None
     surge, gone = (rollout.max_surge, 0) if room else (0, 1)
