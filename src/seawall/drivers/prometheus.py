@@ -10,6 +10,9 @@ from __future__ import annotations
 import asyncio
 import json
 import math
+import os
+from collections.abc import Mapping
+from pathlib import Path
 from types import TracebackType
 from typing import Any
 from urllib.parse import urlsplit
@@ -30,6 +33,19 @@ AT_ONCE = 4
 def step_for(window_s: float) -> float:
     """Seconds between points: a minute, or as much as keeps a window under 1,500 points."""
     return max(60.0, math.ceil(window_s / 1500 / 60) * 60.0)
+
+
+def token_of(path: str | None) -> str:
+    """The bearer token in this file, or in SEAWALL_PROMETHEUS_TOKEN; empty: none. InputError for an unusable file."""
+    if path is None:
+        return os.environ.get("SEAWALL_PROMETHEUS_TOKEN", "").strip()
+    try:
+        text = Path(path).read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as e:
+        raise InputError(f"{path}: cannot be read ({type(e).__name__}).", "Check the path.") from None
+    if not text or len(text) > 8192 or not text.isascii() or not text.isprintable():
+        raise InputError(f"{path} holds no token.", "It must be one line of ASCII.")
+    return text
 
 
 class Prometheus:
@@ -67,6 +83,13 @@ class Prometheus:
     ) -> None:
         if self._kube is None:
             await self._http.aclose()
+
+    async def ranges(
+        self, queries: Mapping[str, str], start: float, end: float, step: float
+    ) -> dict[str, list[tuple[float, float]]]:
+        """Every query's answer, by its name; a few are asked at a time."""
+        answers = await asyncio.gather(*(self.range(q, start, end, step) for q in queries.values()))
+        return dict(zip(queries, answers, strict=True))
 
     async def range(self, query: str, start: float, end: float, step_s: float) -> list[tuple[float, float]]:
         """(unix s, value) of a query that answers with at most one series; [] when there is none.

@@ -1,24 +1,30 @@
-"""The what-ifs of `seawall advise`: today's setting, the advised ones, their neighbours, on the observed load.
+"""Advice and its what-ifs: today's setting, the advised ones and their neighbours, simulated on the load that was seen.
 
 The load is the busiest stretch of the window as Prometheus saw it (finished requests per second, mean prompt and
 output), cut so that a table takes seconds. Replicas are held fixed: the question is what a setting does, and not
-what the scaler would.
+what the scaler would. Forbidden here: asking Prometheus, and printing.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import numpy as np
+
+from seawall.decide.advise import Advice, Option, advise
+from seawall.decide.history import History, summarise
+from seawall.decide.options import options_of
+from seawall.decide.plan import plan
+from seawall.domain.action import Plan
+from seawall.domain.model import ModelConfig
+from seawall.domain.spec import Fleet
+from seawall.drivers.recorded import Recorded
 from seawall.errors import InputError
-
-if TYPE_CHECKING:
-    from seawall.decide.advise import Advice, Option
-    from seawall.decide.history import History
-    from seawall.domain.action import Plan
-    from seawall.domain.spec import Fleet
-    from seawall.workload.arrivals import Requests
+from seawall.sim.setup import setup_of
+from seawall.sim.world import simulate
+from seawall.workload.arrivals import Requests, parse_rate, synthetic
 
 SPAN_S = 1800.0
 MOST_REQUESTS = 20_000
@@ -36,8 +42,39 @@ class Setting:
     plan: Plan
 
 
+@dataclass(frozen=True, kw_only=True)
+class Advised:
+    """What was found, best first, and what the simulator says of it."""
+
+    plan: Plan
+    """Of today's replica."""
+    history: History
+    advice: list[Advice]
+    load: Requests | None
+    """What settings were tried on; None: nothing was tried, or no finished request was seen."""
+    tried: list[dict[str, Any]]
+
+
+def advised(
+    fleet: Fleet, model: ModelConfig, seen: Recorded, *, settings: Sequence[str] = (), neighbours: bool = True
+) -> Advised:
+    """Advice for a fleet with this past. `settings`: what-ifs of the user's; `neighbours`: try the advice, too."""
+    history = summarise(seen.series, seen.window_s, seen.step_s)
+    today = plan(fleet, model)
+    others = options_of(fleet, today, model)
+    found = advise(fleet, history, today, others)
+    load = observed(seen.series, history, fleet, seen.step_s) if neighbours or settings else None
+    tried: list[dict[str, Any]] = []
+    if load is not None:
+        here = max(1, round(history.replicas.p50)) if history.replicas else fleet.spec.scaling.min
+        rows = settings_near(today, here, found, others) if neighbours else []
+        rows += [parse_what_if(text, fleet, today, here, lambda f: plan(f, model)) for text in settings]
+        tried = simulated(fleet, rows, load)
+    return Advised(plan=today, history=history, advice=found, load=load, tried=tried)
+
+
 def parse_what_if(
-    text: str, fleet: Fleet, now: Plan, replicas: int, plan: Callable[[Fleet], Plan]
+    text: str, fleet: Fleet, now: Plan, replicas: int, planned: Callable[[Fleet], Plan]
 ) -> Setting:
     """`replicas=4,gpu=H200,tp=2` -> Setting. InputError for what cannot be read or does not fit."""
     given: dict[str, str] = {}
@@ -61,13 +98,13 @@ def parse_what_if(
         hardware = replace(hardware, gpus_per_replica=int(given["tp"]), tensor_parallel=int(given["tp"]))
     made = now
     if "gpu" in given or "tp" in given:
-        made = plan(replace(fleet, spec=replace(fleet.spec, hardware=hardware)))
+        made = planned(replace(fleet, spec=replace(fleet.spec, hardware=hardware)))
     if not made.fits:
         raise InputError(f"--what-if {text}: {made.reason}", "seawall plan shows what fits.")
     return Setting(text, int(given.get("replicas", replicas)), made)
 
 
-def neighbours(
+def settings_near(
     now: Plan, replicas: int, advised: Sequence[Advice], options: Sequence[Option]
 ) -> list[Setting]:
     """Today, what is advised, and one replica fewer and more of the best advice. No setting twice."""
@@ -89,10 +126,6 @@ def neighbours(
 
 def observed(series: Mapping[str, Points], history: History, fleet: Fleet, step_s: float) -> Requests | None:
     """The busiest stretch of the window as arrivals; None when no request was seen."""
-    import numpy as np
-
-    from seawall.workload.arrivals import parse_rate, synthetic
-
     rates = [max(0.0, float(v)) for _, v in series.get("requests", ()) if np.isfinite(v)]
     if not rates or not 0 < max(rates) <= MOST_REQUESTS:
         return None  # nothing was served, or a number that no fleet serves
@@ -115,9 +148,6 @@ def observed(series: Mapping[str, Points], history: History, fleet: Fleet, step_
 
 def simulated(fleet: Fleet, rows: Sequence[Setting], load: Requests) -> list[dict[str, Any]]:
     """Every setting under the same load, JSON-able."""
-    from seawall.sim.setup import setup_of
-    from seawall.sim.world import simulate
-
     out = []
     for row in rows:
         setup = setup_of(fleet, row.plan, recipe="fixed", initial=row.replicas)
@@ -133,29 +163,3 @@ def simulated(fleet: Fleet, rows: Sequence[Setting], load: Requests) -> list[dic
             }
         )  # fmt: skip
     return out
-
-
-def table_of(rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Aligned lines; `-` where a number is not known."""
-
-    def cell(value: Any, form: str, unit: str = "") -> str:
-        return "-" if value is None else f"{value:{form}}{unit}"
-
-    head = ("setting", "replicas", "GPUs", "TTFT p95", "TPOT p95", "in SLO", "429", "GPU-h", "USD/h")
-    body = [
-        (
-            str(r["setting"]) or "neighbour", str(r["replicas"]), f"{r['gpus']} x {r['gpu']}",
-            cell(r["ttft_p95_s"], ".2f", " s"),
-            cell(None if r["tpot_p95_s"] is None else r["tpot_p95_s"] * 1000, ".0f", " ms"), f"{r['within_slo']:.1%}",
-            str(r["rejected"]), f"{r['gpu_hours']:.2f}", cell(r["usd_per_hour"], ".2f"),
-        )
-        for r in rows
-    ]  # fmt: skip
-    widths = [max(len(line[i]) for line in (head, *body)) for i in range(len(head))]
-    return [
-        "  ".join(
-            c.ljust(w) if i in (0, 2) else c.rjust(w)
-            for i, (c, w) in enumerate(zip(line, widths, strict=True))
-        ).rstrip()
-        for line in (head, *body)
-    ]
