@@ -5,14 +5,16 @@ from __future__ import annotations
 import sys
 from math import isfinite
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, Any
 
 import click
 
 if TYPE_CHECKING:
     from seawall.domain.spec import Fleet
+    from seawall.sim.load import LoadWish
     from seawall.sim.outcome import Outcome
-    from seawall.sim.setup import Happening
+    from seawall.sim.run import Conditions
+    from seawall.sim.sweep import Variant
     from seawall.sim.world import Progress
     from seawall.workload.arrivals import Requests
 
@@ -100,8 +102,10 @@ class Finite(click.FloatRange):
 @click.option("--png", type=click.Path(dir_okay=False), help="Write the charts as an image.")
 @click.option("--json", "as_json", is_flag=True, help="Print the answers as JSON.")
 def command(spec: str, more: tuple[str, ...], name: str | None, as_json: bool, **options: Any) -> None:
+    from seawall.cli.simulate_table import rows, show, show_next, show_sweep
     from seawall.errors import InputError
-    from seawall.sim.sweep import Variant, parse_settings, variants
+    from seawall.sim.load import load_of
+    from seawall.sim.sweep import Variant, pareto, parse_settings, variants
 
     _writable(options)
     fleets = _fleets(spec, name)
@@ -111,7 +115,8 @@ def command(spec: str, more: tuple[str, ...], name: str | None, as_json: bool, *
     if options["share"]:
         raise InputError("--share divides a load between fleets, and here is one.", "Leave it out.")
     fleet = fleets[0]
-    requests = _requests(fleet, options)
+    requests = load_of(fleet, _load(options))
+    given = _conditions(options)
     settings = parse_settings([*options["sweep"], *more])
     tried = list(variants(fleet, settings)) if settings else [Variant(fleet.name, fleet, None, None)]
     runs: list[tuple[str, Outcome]] = []
@@ -119,15 +124,15 @@ def command(spec: str, more: tuple[str, ...], name: str | None, as_json: bool, *
         label = (
             f"{variant.label} ({len(runs) + 1}/{len(tried)})" if settings else f"simulating {variant.label}"
         )
-        runs.append((variant.label, _run(variant, requests, options, label)))
+        runs.append((variant.label, _run(variant, requests, given, label)))
     _write(f"{fleet.name}: {requests.source}", runs, options)
     if as_json:
-        _echo_json({"runs": _rows(runs, _front(runs))} if settings else _rows(runs)[0])
+        _echo_json({"runs": rows(runs, pareto([o for _, o in runs]))} if settings else rows(runs)[0])
     elif settings:
-        _print_sweep(fleet, runs)
+        show_sweep(fleet, runs)
     else:
-        _print(fleet, runs[0][1])
-        _print_next(fleet, runs[0][1], options)
+        show(fleet, runs[0][1])
+        show_next(fleet, runs[0][1], options)
 
 
 def _fleets(spec: str, name: str | None) -> list[Fleet]:
@@ -150,7 +155,9 @@ def _fleets(spec: str, name: str | None) -> list[Fleet]:
 
 def _several(fleets: list[Fleet], more: bool, as_json: bool, options: dict[str, Any]) -> None:
     """Each fleet under its share of the load: one report of all."""
+    from seawall.cli.simulate_table import rows, show, show_total
     from seawall.errors import InputError
+    from seawall.sim.load import shared_out
     from seawall.sim.outcome import together
     from seawall.sim.sweep import Variant
 
@@ -159,54 +166,29 @@ def _several(fleets: list[Fleet], more: bool, as_json: bool, options: dict[str, 
         if options[option] or (more and option == "sweep"):
             flag = f"--{option.removesuffix('s')}"
             raise InputError(f"{flag} is about one fleet, and here are {names}.", "Add --fleet NAME.")
-    loads = _shared_out(fleets, options)
+    loads = shared_out(fleets, _load(options), options["share"])
+    given = _conditions(options)
     runs: list[tuple[str, Outcome]] = []
     for fleet, requests in zip(fleets, loads, strict=True):
         label = f"simulating {fleet.name} ({len(runs) + 1}/{len(fleets)})"
-        runs.append((fleet.name, _run(Variant(fleet.name, fleet, None, None), requests, options, label)))
+        runs.append((fleet.name, _run(Variant(fleet.name, fleet, None, None), requests, given, label)))
     _write(", ".join(name for name, _ in runs), runs, options)
     total = together([outcome for _, outcome in runs])
     if as_json:
-        _echo_json({"fleets": _rows(runs), "total": total})
+        _echo_json({"fleets": rows(runs), "total": total})
         return
     for fleet, (_, outcome) in zip(fleets, runs, strict=True):
-        _print(fleet, outcome)
+        show(fleet, outcome)
         click.echo()
-    _print_total(total, len(fleets))
+    show_total(total, len(fleets))
     if not options["html"]:
         click.echo("\nNext: add --html report.html for charts of all, or --fleet NAME to try settings on one")
 
 
-def _shared_out(fleets: list[Fleet], options: dict[str, Any]) -> list[Requests]:
-    """Every fleet's part of the load; without --rate and --trace its own spec.traffic.rate."""
-    import numpy as np
-
+def _load(options: dict[str, Any]) -> LoadWish:
+    """The options of a load; InputError for two of which one would be ignored in silence."""
     from seawall.errors import InputError
-    from seawall.workload.arrivals import parse_shares, split
-
-    shares = parse_shares(options["share"], {f.name: f.spec.traffic.rate for f in fleets})
-    if options["trace"]:
-        return split(_requests(fleets[0], options), shares, np.random.default_rng(options["seed"]))
-    if options["share"] and not options["rate"]:
-        raise InputError("--share divides a load, and there is none.", "Give --rate or --trace.")
-    return [
-        _requests(fleet, options, share if options["rate"] else 1.0, [options["seed"], i])
-        for i, (fleet, share) in enumerate(zip(fleets, shares, strict=True))
-    ]
-
-
-def _requests(
-    fleet: Fleet, options: dict[str, Any], share: float = 1.0, seed: list[int] | None = None
-) -> Requests:
-    """The load, or this share of it."""
-    import zlib
-    from dataclasses import replace
-
-    import numpy as np
-
-    from seawall.errors import InputError
-    from seawall.workload.arrivals import parse_rate, synthetic
-    from seawall.workload.traces import read_trace
+    from seawall.sim.load import LoadWish
 
     if options["trace"] and options["rate"]:
         raise InputError("--trace and --rate are two loads.", "Give one of them.")
@@ -215,43 +197,24 @@ def _requests(
             raise InputError(
                 f"--{name} has no effect {'on' if options['trace'] else 'without'} a trace.", "Leave it out."
             )
-    if options["trace"]:
-        try:
-            with _opened(Path(options["trace"])) as lines:
-                found = read_trace(lines, Path(options["trace"]).name)
-        except (OSError, EOFError, zlib.error) as e:
-            raise InputError(
-                f"{options['trace']}: {getattr(e, 'strerror', None) or e}.", "Check the file."
-            ) from e
-        return replace(found, arrival=found.arrival / (options["speed"] or 1.0))
-    traffic = fleet.spec.traffic
-    text = options["rate"] or (f"{traffic.rate:g}/s for 10m" if traffic.rate else "")
-    if not text:
-        raise InputError(
-            f"{fleet.name}: there is no load to simulate.",
-            "Give --rate '10/s for 5m', --trace FILE, or spec.traffic.rate.",
-        )
-    found = synthetic(
-        [phase.times(share) for phase in parse_rate(text)],
-        np.random.default_rng(seed or options["seed"]),
-        options["prompt"] or traffic.prompt_tokens,
-        options["output"] or traffic.output_tokens,
-        options["burst"] or 1.0,
-        1.0 if options["spread"] is None else options["spread"],
-        most=max(1, (traffic.max_context or 131_072) // 2),
+    return LoadWish(**{k: options[k] for k in ("rate", "trace", "speed", "seed", *DRAWN)})
+
+
+def _conditions(options: dict[str, Any]) -> Conditions:
+    from seawall.config.plan_files import read_calibration
+    from seawall.sim.run import Conditions
+    from seawall.sim.setup import parse_happening
+
+    return Conditions(
+        timing=read_calibration(options["calibration"]) if options["calibration"] else None,
+        recipe=options["policy"],
+        replicas=options["replicas"],
+        happenings=tuple(parse_happening(text) for text in options["events"]),
+        node_delay_s=_seconds(options, "node_delay", None),
+        spot_per_hour=options["spot_per_hour"],
+        patience_s=_seconds(options, "patience", float("inf")),
+        seed=options["seed"],
     )
-    return replace(found, source=text if share == 1 else f"{share:.3g} of {text}")
-
-
-def _opened(path: Path) -> TextIO:
-    """A text file, also when gzip has packed it."""
-    import gzip
-
-    with path.open("rb") as file:
-        packed = file.read(2) == b"\x1f\x8b"
-    if packed:
-        return gzip.open(path, "rt", encoding="utf-8", errors="replace")
-    return path.open(encoding="utf-8", errors="replace")
 
 
 def _seconds(options: dict[str, Any], name: str, default: float | None) -> Any:
@@ -275,35 +238,11 @@ def _writable(options: dict[str, Any]) -> None:
             raise InputError(f"--{kind} {path}: there is no such folder.", "Choose another path.")
 
 
-def _run(variant: Any, requests: Requests, options: dict[str, Any], label: str) -> Outcome:
-    from seawall.config.plan_files import read_calibration
-    from seawall.decide.plan import plan
-    from seawall.shapes.config import resolve
-    from seawall.sim.setup import setup_of
-    from seawall.sim.world import simulate
+def _run(variant: Variant, requests: Requests, given: Conditions, label: str) -> Outcome:
+    from seawall.sim.run import simulated
 
-    timing = read_calibration(options["calibration"]) if options["calibration"] else None
-    made = plan(variant.fleet, resolve(variant.fleet), calibration=timing)
-    setup = setup_of(
-        variant.fleet,
-        made,
-        timing=timing,
-        recipe=variant.recipe or options["policy"],
-        initial=options["replicas"] if variant.replicas is None else variant.replicas,
-        happenings=_happenings(options["events"]),
-        node_delay_s=_seconds(options, "node_delay", None),
-        spot_per_hour=options["spot_per_hour"],
-        patience_s=_seconds(options, "patience", float("inf")),
-        seed=options["seed"],
-    )
     with _Bar(label, len(requests)) as bar:
-        return simulate(setup, requests, bar.moved)
-
-
-def _happenings(texts: tuple[str, ...]) -> tuple[Happening, ...]:
-    from seawall.sim.setup import parse_happening
-
-    return tuple(parse_happening(text) for text in texts)
+        return simulated(variant, requests, given, bar.moved)
 
 
 class _Bar:
@@ -365,104 +304,3 @@ def _echo_json(found: dict[str, Any]) -> None:
     import json
 
     click.echo(json.dumps(found, indent=2, allow_nan=False))
-
-
-def _rows(runs: list[tuple[str, Outcome]], marks: list[bool] | None = None) -> list[dict[str, Any]]:
-    """Each run's answers; `marks`: whether it lies on the Pareto front."""
-    rows = []
-    for i, (label, outcome) in enumerate(runs):
-        row = {"name": label, **outcome.summary()}
-        row["log"] = [{"t": round(t, 3), "text": text} for t, text in outcome.log[:1000]]
-        if marks is not None:
-            row["pareto"] = marks[i]
-        rows.append(row)
-    return rows
-
-
-def _front(runs: list[tuple[str, Outcome]]) -> list[bool]:
-    from seawall.sim.sweep import front
-
-    points = []
-    for _, outcome in runs:
-        s = outcome.summary()
-        points.append((s["gpu_hours"] if s["usd"] is None else s["usd"], s["slo_attainment"]))
-    return front(points)
-
-
-def _print(fleet: Fleet, outcome: Outcome) -> None:
-    from seawall.domain.units import show_seconds
-    from seawall.sim.report import rows_of
-
-    setup = outcome.setup
-    click.echo(
-        f"{fleet.name}   {outcome.requests.source}   policy {setup.recipe}   {len(outcome.requests):,} requests in "
-        f"{show_seconds(outcome.end_s)}\n"
-    )
-    rows = rows_of(outcome)
-    width = max(len(k) for k, _ in rows)
-    for key, text in rows:
-        click.echo(f"  {key:{width}}  {text}")
-    if outcome.log:
-        click.echo("\n  what happened")
-        for t, text in outcome.log[:12]:
-            click.echo(f"    {show_seconds(t):>13}  {text}")
-        if len(outcome.log) > 12:
-            click.echo(f"    and {len(outcome.log) - 12} more: --html shows them all")
-    click.echo(
-        f"\n  speed     {setup.shape.timing.source}; see docs/reference/simulator-model.md for what is modelled"
-    )
-
-
-def _print_total(total: dict[str, Any], fleets: int) -> None:
-    from seawall.sim.report import cost_of
-
-    counts = total["requests"]
-    click.echo(
-        f"all {fleets} fleets   each simulated alone: nodes and a gateway that they share are not seen\n"
-    )
-    click.echo(
-        f"  requests  {counts['done']:,} of {counts['arrived']:,} answered, {counts['lost']:,} lost, "
-        f"{counts['rejected'] + counts['expired'] + counts['cancelled'] + counts['refused']:,} turned away; "
-        f"{total['slo_attainment']:.2%} within their fleet's objectives"
-    )
-    click.echo(f"  cost      {cost_of(total)}")
-
-
-def _print_next(fleet: Fleet, outcome: Outcome, options: dict[str, Any]) -> None:
-    met = outcome.summary()["slo_attainment"] >= fleet.spec.traffic.slo.availability
-    if not options["html"]:
-        click.echo(
-            "\nNext: add --html report.html for charts"
-            + ("" if met else ", or --sweep scaling.target=4,8,16")
-        )
-
-
-def _print_sweep(fleet: Fleet, runs: list[tuple[str, Outcome]]) -> None:
-    from seawall.sim.report import shown_number
-
-    head = ("", "setting", "good", "TTFT p95", "TPOT p95", "lost", "429", "most", "GPU-hours", "$")
-    table = [head]
-    for (label, outcome), best in zip(runs, _front(runs), strict=True):
-        s = outcome.summary()
-        table.append(
-            (
-                "*" if best else "",
-                label,
-                f"{s['slo_attainment']:.2%}",
-                shown_number(s["ttft_s"]["p95"]) + " s",
-                shown_number(None if s["tpot_s"]["p95"] is None else s["tpot_s"]["p95"] * 1000) + " ms",
-                f"{s['requests']['lost']:,}",
-                f"{s['requests']['rejected']:,}",
-                str(s["replicas"]["most"]),
-                shown_number(s["gpu_hours"]),
-                shown_number(s["usd"]),
-            )
-        )
-    widths = [max(len(row[i]) for row in table) for i in range(len(head))]
-    for row in table:
-        cells = [
-            c.ljust(w) if i < 2 else c.rjust(w) for i, (c, w) in enumerate(zip(row, widths, strict=True))
-        ]
-        click.echo("  ".join(cells).rstrip())
-    click.echo(f"\n* nothing else is both cheaper and better ({fleet.name}, {runs[0][1].requests.source})")
-    click.echo("Next: put the setting you like into the spec, and run `seawall render`")

@@ -14,7 +14,8 @@ from typing import Any
 from seawall.config.load import dump_fleet, parse_fleets
 from seawall.domain.spec import Fleet
 from seawall.errors import InputError
-from seawall.sim.setup import RECIPES
+from seawall.sim.outcome import Outcome
+from seawall.sim.setup import RECIPES, Recipe
 
 MOST = 200
 
@@ -25,7 +26,7 @@ class Variant:
 
     label: str
     fleet: Fleet
-    recipe: str | None
+    recipe: Recipe | None
     replicas: int | None
 
 
@@ -58,14 +59,14 @@ def variants(fleet: Fleet, settings: Sequence[tuple[str, list[Any]]]) -> Iterato
         )
     for chosen in itertools.product(*(values for _, values in settings)):
         raw = dump_fleet(fleet)
-        recipe: str | None = None
+        recipe: Recipe | None = None
         replicas: int | None = None
         for (path, _), value in zip(settings, chosen, strict=True):
             match path:
                 case "policy":
-                    recipe = str(value)
-                    if recipe not in RECIPES:
-                        raise InputError(f"policy={recipe} is none of {', '.join(RECIPES)}.")
+                    recipe = next((r for r in RECIPES if r == str(value)), None)
+                    if recipe is None:
+                        raise InputError(f"policy={value} is none of {', '.join(RECIPES)}.")
                 case "replicas":
                     replicas = _count(value)
                 case "spot":
@@ -102,6 +103,15 @@ def _parsed(raw: dict[str, Any]) -> Fleet:
     import yaml
 
     return parse_fleets(yaml.safe_dump(raw), "the sweep")[0]
+
+
+def pareto(outcomes: Sequence[Outcome]) -> list[bool]:
+    """True for those of which no other is cheaper and better; cost is dollars, or GPU-hours without a price."""
+    points = []
+    for outcome in outcomes:
+        s = outcome.summary()
+        points.append((s["gpu_hours"] if s["usd"] is None else s["usd"], s["slo_attainment"]))
+    return front(points)
 
 
 def front(points: Sequence[tuple[float, float]]) -> list[bool]:
