@@ -13,7 +13,7 @@ from typing import Any
 
 from seawall.diagnose.facts import meta
 from seawall.diagnose.phase import phase_of
-from seawall.domain.labels import FLEET, ROLE
+from seawall.domain.labels import FLEET, HTTP_PORT, ROLE
 from seawall.drivers import kube_gateways
 from seawall.drivers.kube import (
     AUTOSCALER,
@@ -116,7 +116,7 @@ async def _metrics(kube: Kube, namespace: str, pods: list[Object]) -> dict[str, 
         try:
             async with asyncio.timeout(5):
                 return pod, str(
-                    await kube.request("GET", POD.path(namespace, f"{pod}:8000", "proxy/metrics"))
+                    await kube.request("GET", POD.path(namespace, f"{pod}:{HTTP_PORT}", "proxy/metrics"))
                 )
         except (ClusterError, TimeoutError, ValueError):
             return pod, ""

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 from seawall.diagnose.doctor import ClusterFacts, NodeFacts
+from seawall.domain.labels import FLEET, PART_OF
 from seawall.domain.spec import Fleet
 from seawall.drivers.kube import (
     CRD,
@@ -43,7 +44,7 @@ _PLUGIN = re.compile(r"nvidia.*(device-plugin|dra)|gpu-device-plugin|amdgpu|kube
 async def examine_cluster(kube: Kube, fleet: Fleet, kinds: Kinds) -> ClusterFacts:
     """All facts. `kinds`: what the fleet is rendered to."""
     namespace, resource = fleet.metadata.namespace, fleet.spec.hardware.resource
-    operator = Select(DEPLOYMENT, labels="app.kubernetes.io/part-of=keda-operator")
+    operator = Select(DEPLOYMENT, labels=f"{PART_OF}=keda-operator")
     plugin = Select(DAEMON_SET)
     return ClusterFacts(
         version=await _maybe(_version(kube)),
@@ -230,6 +231,6 @@ async def _foreign(kube: Kube, fleet: Fleet) -> dict[str, str]:
                 return name
         return ""
 
-    labels = f"seawall.dev/fleet={fleet.name}"
+    labels = f"{FLEET}={fleet.name}"
     found = await kube.list(Select(DEPLOYMENT, fleet.metadata.namespace, labels=labels), manager)
     return {f"Deployment/{name}": m for (_, name), m in found.items() if m}

@@ -15,14 +15,11 @@ from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
+from seawall.domain.labels import ADAPTERS, CANARY_WEIGHT, DRAINING, FLEET, GROUP, PORT, ROLE, WEIGHT
 from seawall.domain.seen import Replica, Replicas
 from seawall.drivers.kube import ENDPOINT_SLICE, POD, Changed, Select, Synced
 
 log = logging.getLogger("seawall.gateway.discovery")
-FLEET, ROLE, GROUP = "seawall.dev/fleet", "seawall.dev/role", "seawall.dev/group"
-PORT, WEIGHT, SHARE = "seawall.dev/port", "seawall.dev/weight", "seawall.dev/canary-weight"
-DRAIN = "seawall.dev/draining"
-ADAPTERS = "seawall.dev/adapters"
 ENGINES = f"{ROLE}=engine,{FLEET}"
 T = TypeVar("T")
 KeyT = tuple[str, str]
@@ -71,7 +68,7 @@ def pod_seen(pod: Mapping[str, Any]) -> PodSeen | None:
         fleet=str(fleet),
         url=f"http://{host}:{port}",
         ready=ready,
-        draining=bool(meta.get("deletionTimestamp")) or notes.get(DRAIN) == "true",
+        draining=bool(meta.get("deletionTimestamp")) or notes.get(DRAINING) == "true",
         group=str(group),
         weight=_number(notes.get(WEIGHT), 1.0),
         adapters=_adapters(pod, notes),
@@ -87,7 +84,7 @@ def slice_seen(obj: Mapping[str, Any]) -> SliceSeen:
         for address in endpoint.get("addresses") or ():
             ready[str(address)] = bool(usable)
     labels = (obj.get("metadata") or {}).get("labels") or {}
-    share = int(min(100.0, max(0.0, _number(labels.get(SHARE), 0.0))))
+    share = int(min(100.0, max(0.0, _number(labels.get(CANARY_WEIGHT), 0.0))))
     return SliceSeen(ready, str(labels.get(FLEET, "")), share)
 
 

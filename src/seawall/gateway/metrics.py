@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from seawall import __version__
+from seawall.domain import labels as names
 from seawall.domain.told import FleetState, GatewayState, ReplicaState, ShadowState, SideState
 from seawall.gateway import compiled
 from seawall.gateway.stats import BUCKETS_S, FleetStats, Histogram
@@ -23,45 +24,45 @@ if TYPE_CHECKING:
     from seawall.gateway.app import App
 
 METRICS: dict[str, tuple[str, str]] = {
-    "seawall_pending_requests": ("gauge", "Accepted and not yet finished: queued plus in flight."),
-    "seawall_queued_requests": ("gauge", "Accepted, waiting for a replica."),
-    "seawall_queued_tokens": ("gauge", "Estimated tokens of the requests that wait."),
-    "seawall_in_flight_requests": ("gauge", "At a replica."),
-    "seawall_requests_admitted_total": ("counter", "Accepted: finished + failed + cancelled + pending."),
-    "seawall_requests_finished_total": ("counter", "Answered whole, engine errors of the 4xx kind included."),
-    "seawall_requests_failed_total": ("counter", "Accepted and not answered whole."),
-    "seawall_requests_cancelled_total": ("counter", "The client left before the end."),
-    "seawall_requests_rejected_total": ("counter", "Refused at the door with 429, by reason."),
-    "seawall_retries_total": ("counter", "Sent again before the first byte, by what was seen."),
-    "seawall_resumed_streams_total": ("counter", "Broken streams that were continued elsewhere."),
-    "seawall_hedges_total": ("counter", "Second attempts at a late first token, by result: won, lost."),
-    "seawall_poison_requests_total": ("counter", "Requests that alone were on two replicas as they died."),
-    "seawall_shadow_requests_total": ("counter", "Copies sent to the canary."),
-    "seawall_shadow_compared_total": ("counter", "Copies at temperature 0, by result: same, differs."),
-    "seawall_tokens_total": ("counter", "Tokens the engines counted, by kind (prompt, completion)."),
-    "seawall_time_to_first_token_seconds": ("histogram", "From a request's arrival to its first byte out."),
-    "seawall_request_duration_seconds": ("histogram", "From arrival to the end."),
-    "seawall_queue_wait_seconds": ("histogram", "Of those that had to wait."),
-    "seawall_drain_rate": (
+    names.PENDING_REQUESTS: ("gauge", "Accepted and not yet finished: queued plus in flight."),
+    names.QUEUED_REQUESTS: ("gauge", "Accepted, waiting for a replica."),
+    names.QUEUED_TOKENS: ("gauge", "Estimated tokens of the requests that wait."),
+    names.IN_FLIGHT_REQUESTS: ("gauge", "At a replica."),
+    names.REQUESTS_ADMITTED_TOTAL: ("counter", "Accepted: finished + failed + cancelled + pending."),
+    names.REQUESTS_FINISHED_TOTAL: ("counter", "Answered whole, engine errors of the 4xx kind included."),
+    names.REQUESTS_FAILED_TOTAL: ("counter", "Accepted and not answered whole."),
+    names.REQUESTS_CANCELLED_TOTAL: ("counter", "The client left before the end."),
+    names.REQUESTS_REJECTED_TOTAL: ("counter", "Refused at the door with 429, by reason."),
+    names.RETRIES_TOTAL: ("counter", "Sent again before the first byte, by what was seen."),
+    names.RESUMED_STREAMS_TOTAL: ("counter", "Broken streams that were continued elsewhere."),
+    names.HEDGES_TOTAL: ("counter", "Second attempts at a late first token, by result: won, lost."),
+    names.POISON_REQUESTS_TOTAL: ("counter", "Requests that alone were on two replicas as they died."),
+    names.SHADOW_REQUESTS_TOTAL: ("counter", "Copies sent to the canary."),
+    names.SHADOW_COMPARED_TOTAL: ("counter", "Copies at temperature 0, by result: same, differs."),
+    names.TOKENS_TOTAL: ("counter", "Tokens the engines counted, by kind (prompt, completion)."),
+    names.TIME_TO_FIRST_TOKEN_SECONDS: ("histogram", "From a request's arrival to its first byte out."),
+    names.REQUEST_DURATION_SECONDS: ("histogram", "From arrival to the end."),
+    names.QUEUE_WAIT_SECONDS: ("histogram", "Of those that had to wait."),
+    names.DRAIN_RATE: (
         "gauge",
         "Requests leaving replicas per second, smoothed; Retry-After comes from it.",
     ),
-    "seawall_replica_up": (
+    names.REPLICA_UP: (
         "gauge",
         "1: takes requests. State in the label: ready, draining, evicted, probing.",
     ),
-    "seawall_replica_in_flight": ("gauge", "Requests of this gateway at the replica."),
-    "seawall_refusals_total": ("counter", "Answers the gateway gave itself, by code."),
-    "seawall_client_connections": ("gauge", "Open connections of clients."),
-    "seawall_discovery_errors_total": ("counter", "Discovery documents that could not be read."),
-    "seawall_config_errors_total": ("counter", "Specs or key files that could not be read on reload."),
-    "seawall_audit_dropped_total": ("counter", "Audit lines lost because their reader was too slow."),
-    "seawall_tenant_requests_total": ("counter", "Requests per tenant, by outcome."),
-    "seawall_tenant_tokens_total": ("counter", "Tokens per tenant, by kind."),
-    "seawall_tenant_cost_usd_total": ("counter", "Tokens per tenant times the fleet's price."),
+    names.REPLICA_IN_FLIGHT: ("gauge", "Requests of this gateway at the replica."),
+    names.REFUSALS_TOTAL: ("counter", "Answers the gateway gave itself, by code."),
+    names.CLIENT_CONNECTIONS: ("gauge", "Open connections of clients."),
+    names.DISCOVERY_ERRORS_TOTAL: ("counter", "Discovery documents that could not be read."),
+    names.CONFIG_ERRORS_TOTAL: ("counter", "Specs or key files that could not be read on reload."),
+    names.AUDIT_DROPPED_TOTAL: ("counter", "Audit lines lost because their reader was too slow."),
+    names.TENANT_REQUESTS_TOTAL: ("counter", "Requests per tenant, by outcome."),
+    names.TENANT_TOKENS_TOTAL: ("counter", "Tokens per tenant, by kind."),
+    names.TENANT_COST_USD_TOTAL: ("counter", "Tokens per tenant times the fleet's price."),
     "process_cpu_seconds_total": ("counter", "User and system CPU time."),
     "process_resident_memory_bytes": ("gauge", "Resident memory."),
-    "seawall_build_info": (
+    names.BUILD_INFO: (
         "gauge",
         "1, with the version, and the form (compiled or plain Python), in labels.",
     ),
@@ -112,56 +113,56 @@ def exposition(app: App, more: Iterable[Line] = ()) -> bytes:
     page = Page()
     for name, runtime in app.fleets.items():
         _fleet(page, name, runtime.stats)
-        page.add("seawall_pending_requests", runtime.stats.pending, fleet=name)
-        page.add("seawall_queued_requests", runtime.admission.queued, fleet=name)
-        page.add("seawall_queued_tokens", runtime.admission.queued_tokens, fleet=name)
-        page.add("seawall_in_flight_requests", runtime.router.in_flight, fleet=name)
-        page.add("seawall_drain_rate", round(runtime.admission.rate, 3), fleet=name)
+        page.add(names.PENDING_REQUESTS, runtime.stats.pending, fleet=name)
+        page.add(names.QUEUED_REQUESTS, runtime.admission.queued, fleet=name)
+        page.add(names.QUEUED_TOKENS, runtime.admission.queued_tokens, fleet=name)
+        page.add(names.IN_FLIGHT_REQUESTS, runtime.router.in_flight, fleet=name)
+        page.add(names.DRAIN_RATE, round(runtime.admission.rate, 3), fleet=name)
         for t in runtime.targets:
             labels = {"fleet": name, "replica": t.name}
-            page.add("seawall_replica_up", int(t.state == "ready"), **labels, state=t.state)
-            page.add("seawall_replica_in_flight", t.in_flight, **labels)
+            page.add(names.REPLICA_UP, int(t.state == "ready"), **labels, state=t.state)
+            page.add(names.REPLICA_IN_FLIGHT, t.in_flight, **labels)
         for tenant in runtime.tenants.all():
             who = {"fleet": name, "tenant": tenant.name}
             for outcome, count in tenant.outcomes.items():
-                page.add("seawall_tenant_requests_total", count, **who, outcome=outcome)
-            page.add("seawall_tenant_tokens_total", tenant.prompt, **who, kind="prompt")
-            page.add("seawall_tenant_tokens_total", tenant.completion, **who, kind="completion")
-            page.add("seawall_tenant_cost_usd_total", round(tenant.cost_usd, 6), **who)
+                page.add(names.TENANT_REQUESTS_TOTAL, count, **who, outcome=outcome)
+            page.add(names.TENANT_TOKENS_TOTAL, tenant.prompt, **who, kind="prompt")
+            page.add(names.TENANT_TOKENS_TOTAL, tenant.completion, **who, kind="completion")
+            page.add(names.TENANT_COST_USD_TOTAL, round(tenant.cost_usd, 6), **who)
     for code, count in app.refusals.items():
-        page.add("seawall_refusals_total", count, code=code)
-    page.add("seawall_client_connections", len(app.clients))
+        page.add(names.REFUSALS_TOTAL, count, code=code)
+    page.add(names.CLIENT_CONNECTIONS, len(app.clients))
     for metric, labels, value in more:
         page.add(metric, value, **labels)
     usage = resource.getrusage(resource.RUSAGE_SELF)
     page.add("process_cpu_seconds_total", round(usage.ru_utime + usage.ru_stime, 3))
     page.add("process_resident_memory_bytes", resident_bytes())
     form = "compiled" if compiled.active() else "plain"
-    page.add("seawall_build_info", 1, version=__version__, form=form)
+    page.add(names.BUILD_INFO, 1, version=__version__, form=form)
     return page.text()
 
 
 def _fleet(page: Page, name: str, s: FleetStats) -> None:
-    page.add("seawall_requests_admitted_total", s.admitted, fleet=name)
-    page.add("seawall_requests_finished_total", s.finished, fleet=name)
-    page.add("seawall_requests_failed_total", s.failed, fleet=name)
-    page.add("seawall_requests_cancelled_total", s.cancelled, fleet=name)
+    page.add(names.REQUESTS_ADMITTED_TOTAL, s.admitted, fleet=name)
+    page.add(names.REQUESTS_FINISHED_TOTAL, s.finished, fleet=name)
+    page.add(names.REQUESTS_FAILED_TOTAL, s.failed, fleet=name)
+    page.add(names.REQUESTS_CANCELLED_TOTAL, s.cancelled, fleet=name)
     for reason, count in (s.rejected or {"queue_full": 0}).items():
-        page.add("seawall_requests_rejected_total", count, fleet=name, reason=reason)
+        page.add(names.REQUESTS_REJECTED_TOTAL, count, fleet=name, reason=reason)
     for reason, count in (s.retried or {"reset": 0}).items():
-        page.add("seawall_retries_total", count, fleet=name, reason=reason)
-    page.add("seawall_resumed_streams_total", s.resumed, fleet=name)
-    page.add("seawall_hedges_total", s.hedges_won, fleet=name, result="won")
-    page.add("seawall_hedges_total", s.hedges_lost, fleet=name, result="lost")
-    page.add("seawall_poison_requests_total", s.poison, fleet=name)
-    page.add("seawall_shadow_requests_total", s.shadowed, fleet=name)
-    page.add("seawall_shadow_compared_total", s.shadow_same, fleet=name, result="same")
-    page.add("seawall_shadow_compared_total", s.shadow_differed, fleet=name, result="differs")
-    page.add("seawall_tokens_total", s.tokens_in, fleet=name, kind="prompt")
-    page.add("seawall_tokens_total", s.tokens_out, fleet=name, kind="completion")
-    page.histogram("seawall_time_to_first_token_seconds", s.ttft, fleet=name)
-    page.histogram("seawall_request_duration_seconds", s.duration, fleet=name)
-    page.histogram("seawall_queue_wait_seconds", s.queue_wait, fleet=name)
+        page.add(names.RETRIES_TOTAL, count, fleet=name, reason=reason)
+    page.add(names.RESUMED_STREAMS_TOTAL, s.resumed, fleet=name)
+    page.add(names.HEDGES_TOTAL, s.hedges_won, fleet=name, result="won")
+    page.add(names.HEDGES_TOTAL, s.hedges_lost, fleet=name, result="lost")
+    page.add(names.POISON_REQUESTS_TOTAL, s.poison, fleet=name)
+    page.add(names.SHADOW_REQUESTS_TOTAL, s.shadowed, fleet=name)
+    page.add(names.SHADOW_COMPARED_TOTAL, s.shadow_same, fleet=name, result="same")
+    page.add(names.SHADOW_COMPARED_TOTAL, s.shadow_differed, fleet=name, result="differs")
+    page.add(names.TOKENS_TOTAL, s.tokens_in, fleet=name, kind="prompt")
+    page.add(names.TOKENS_TOTAL, s.tokens_out, fleet=name, kind="completion")
+    page.histogram(names.TIME_TO_FIRST_TOKEN_SECONDS, s.ttft, fleet=name)
+    page.histogram(names.REQUEST_DURATION_SECONDS, s.duration, fleet=name)
+    page.histogram(names.QUEUE_WAIT_SECONDS, s.queue_wait, fleet=name)
 
 
 def resident_bytes() -> int:

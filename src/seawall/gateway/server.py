@@ -22,6 +22,7 @@ from pathlib import Path
 from random import Random
 
 from seawall.config.load import load_fleets
+from seawall.domain.labels import AUDIT_DROPPED_TOTAL, CONFIG_ERRORS_TOTAL, DISCOVERY_ERRORS_TOTAL
 from seawall.domain.spec import Fleet
 from seawall.errors import InputError
 from seawall.gateway import keyring, otel, usage
@@ -389,11 +390,11 @@ class Server:
         log.warning("configuration read: %d fleets, %d keys", count, len(self.app.keys or ()))
 
     def more_metrics(self) -> list[Line]:
-        out: list[Line] = [("seawall_config_errors_total", {}, self._config_errors)]
+        out: list[Line] = [(CONFIG_ERRORS_TOTAL, {}, self._config_errors)]
         if self._discovery is not None:
-            out.append(("seawall_discovery_errors_total", {}, self._discovery.errors))
+            out.append((DISCOVERY_ERRORS_TOTAL, {}, self._discovery.errors))
         if self.app.audit is not None:
-            out.append(("seawall_audit_dropped_total", {}, self.app.audit.dropped))
+            out.append((AUDIT_DROPPED_TOTAL, {}, self.app.audit.dropped))
         return out
 
 

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import httpx
 
+from seawall.domain.labels import BUILD_INFO, REPLICA_UP
 from seawall.domain.told import encoded, merged, read
 from seawall.gateway.board import Board
 from seawall.gateway.server import bind
@@ -24,7 +25,7 @@ from seawall.gateway.server import bind
 log = logging.getLogger("seawall.gateway.workers")
 START_S = 60.0
 BACK_OFF_S = 1.0
-MAX_OF = ("seawall_replica_up", "seawall_build_info")
+MAX_OF = (REPLICA_UP, BUILD_INFO)
 
 
 class Worker:

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from seawall.domain.labels import LINT_IGNORE
 from seawall.engines.vllm.versions import Version
 from seawall.lint.finding import ORDER, RULES, Edit, Finding
 from seawall.lint.patch import apply
@@ -31,7 +32,6 @@ FAMILIES = (
     "storage",
     "weights",
 )
-IGNORE = "seawall.dev/lint-ignore"
 """Annotation: rule ids, parted by commas, that an object's author has decided against."""
 
 
@@ -206,7 +206,7 @@ def _of_files(sources: Sources) -> list[Finding]:
 def _ignored(sources: Sources) -> set[tuple[str, str, str]]:
     out: set[tuple[str, str, str]] = set()
     for obj in sources.objects:
-        for name in obj.node.at("metadata", "annotations", IGNORE).text().split(","):
+        for name in obj.node.at("metadata", "annotations", LINT_IGNORE).text().split(","):
             if name.strip():
                 out.add((obj.node.file, obj.shown, name.strip()))
     return out

@@ -9,13 +9,11 @@ result, and that is an error on purpose (`ignoreNullValues: "false"`).
 
 from __future__ import annotations
 
+from seawall.domain.labels import IN_FLIGHT_REQUESTS, QUEUED_REQUESTS
 from seawall.engines.vllm import metrics as vllm
 from seawall.render.inputs import Wanted
 from seawall.render.names import short
 
-QUEUED = "seawall_queued_requests"
-IN_FLIGHT = "seawall_in_flight_requests"
-PENDING = "seawall_pending_requests"
 KV_GUARD = 0.8
 """Share of the KV cache above which a replica preempts instead of batching (llm-d and WVA use 0.8)."""
 WAITING_GUARD = 2
@@ -36,13 +34,13 @@ def gateway_labels(wanted: Wanted) -> str:
 
 
 def queued(wanted: Wanted) -> str:
-    return f"sum({QUEUED}{{{gateway_labels(wanted)}}})"
+    return f"sum({QUEUED_REQUESTS}{{{gateway_labels(wanted)}}})"
 
 
 def in_engines(wanted: Wanted) -> str:
     tags = engine_labels(wanted)
     engines = f"sum({vllm.RUNNING}{{{tags}}}) + sum({vllm.WAITING}{{{tags}}})"
-    return f"({engines} or sum({IN_FLIGHT}{{{gateway_labels(wanted)}}}))"
+    return f"({engines} or sum({IN_FLIGHT_REQUESTS}{{{gateway_labels(wanted)}}}))"
 
 
 def demand(wanted: Wanted, floor_capacity: float = 0.0) -> str:

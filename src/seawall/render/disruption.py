@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from seawall.domain.labels import FLEET, REPLICA
 from seawall.render.inputs import Group, Object, Wanted
-from seawall.render.names import FLEET, fleet_meta, gateway_selector, labels, meta, selector
+from seawall.render.names import fleet_meta, gateway_selector, labels, meta, selector
 
 
 def _budget(metadata: Object, match: dict[str, str]) -> Object:
@@ -23,7 +24,7 @@ def _budget(metadata: Object, match: dict[str, str]) -> Object:
 def engine_budget(wanted: Wanted) -> Object:
     match = selector(wanted)
     if wanted.plan.nodes_per_replica > 1:
-        match = {FLEET: wanted.name, "seawall.dev/replica": wanted.name}
+        match = {FLEET: wanted.name, REPLICA: wanted.name}
     return _budget(fleet_meta(wanted, wanted.name, "engine"), match)
 
 

@@ -6,10 +6,11 @@ an error here and not a crash loop in the cluster.
 
 from __future__ import annotations
 
+from seawall.domain.labels import HTTP_PORT, MASTER_PORT
 from seawall.domain.spec import Adapter
 from seawall.render.inputs import Wanted
 from seawall.render.lifecycle import timing_of
-from seawall.render.names import HTTP_PORT, MASTER_PORT, fingerprint
+from seawall.render.names import fingerprint
 
 
 def model_path(wanted: Wanted) -> str:

@@ -2,19 +2,9 @@
 
 from __future__ import annotations
 
+from seawall.domain.labels import ADMIN_PORT, CANARY_WEIGHT, GROUP, HTTP_PORT, PART_OF, PORT
 from seawall.render.inputs import Group, Object, Wanted
-from seawall.render.names import (
-    ADMIN_PORT,
-    CANARY_WEIGHT,
-    GROUP,
-    HTTP_PORT,
-    fleet_meta,
-    gateway_selector,
-    labels,
-    meta,
-    selector,
-    short,
-)
+from seawall.render.names import fleet_meta, gateway_selector, labels, meta, selector, short
 
 
 def psa_level(group: Group) -> str:
@@ -28,7 +18,7 @@ def namespace(group: Group) -> Object | None:
     name = group.namespace
     if name == "default" or name.startswith("kube-"):
         return None
-    tags = {"app.kubernetes.io/part-of": "seawall"}
+    tags = {PART_OF: "seawall"}
     for mode in ("enforce", "warn", "audit"):
         level = psa_level(group) if mode == "enforce" else "restricted"
         tags[f"pod-security.kubernetes.io/{mode}"] = level
@@ -95,6 +85,6 @@ def gateway_services(group: Group) -> list[Object]:
         {"apiVersion": "v1", "kind": "Service", "metadata": meta(name, group.namespace, tag), "spec": spec}
         for name, tag, spec in (
             (group.gateway, tags, public),
-            (short(group.gateway, "-admin"), {**tags, "seawall.dev/port": "admin"}, admin),
+            (short(group.gateway, "-admin"), {**tags, PORT: "admin"}, admin),
         )
     ]

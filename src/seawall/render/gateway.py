@@ -7,18 +7,10 @@ from __future__ import annotations
 
 import math
 
+from seawall.domain.labels import ADMIN_PORT, COMPONENT, CONFIG, HTTP_PORT
 from seawall.render.images import gateway_image
 from seawall.render.inputs import Group, Object
-from seawall.render.names import (
-    ADMIN_PORT,
-    CONFIG_DIR,
-    HTTP_PORT,
-    fingerprint,
-    gateway_selector,
-    labels,
-    meta,
-    short,
-)
+from seawall.render.names import CONFIG_DIR, fingerprint, gateway_selector, labels, meta, short
 from seawall.render.replica.placement import spread
 from seawall.render.security import container_context, exactly, pod_context
 from seawall.render.yaml import dump
@@ -103,8 +95,8 @@ def deployment(group: Group) -> Object:
         "containers": [container(group)],
         "volumes": volumes(group),
     }
-    tags = {**gateway_selector(group), "app.kubernetes.io/component": "gateway"}
-    annotations = {"seawall.dev/config": fingerprint(fleet_files(group))}
+    tags = {**gateway_selector(group), COMPONENT: "gateway"}
+    annotations = {CONFIG: fingerprint(fleet_files(group))}
     spec: Object = {
         "revisionHistoryLimit": 5,
         "minReadySeconds": 5,

@@ -6,21 +6,20 @@ import hashlib
 import json
 from typing import Any
 
+from seawall.domain.labels import (
+    APP,
+    COMPONENT,
+    ENGINE_APP,
+    FLEET,
+    GATEWAY_APP,
+    GROUP,
+    INSTANCE,
+    MANAGED_BY,
+    PART_OF,
+    POOL,
+    ROLE,
+)
 from seawall.render.inputs import Group, Object, Wanted
-
-HTTP_PORT = 8000
-"""Engines and the gateway serve requests here; the port is named `http` in every object."""
-ADMIN_PORT = 9090
-"""The gateway's health, metrics and state; named `admin`."""
-MASTER_PORT = 29500
-"""Where the nodes of a multi-node replica meet."""
-
-FLEET = "seawall.dev/fleet"
-GROUP = "seawall.dev/group"
-ROLE = "seawall.dev/role"
-CANARY_WEIGHT = "seawall.dev/canary-weight"
-"""Label of the canary's Service, copied by Kubernetes onto its EndpointSlices, where the gateway reads it:
-percent of requests for the `canary` group."""
 
 CONFIG_DIR = "/etc/seawall"
 STATE_DIR = "/run/seawall"
@@ -41,26 +40,26 @@ def fingerprint(value: Any) -> str:
 
 def selector(wanted: Wanted, group: str | None = None, pool: str | None = None) -> dict[str, str]:
     """Labels that find the fleet's engine Pods: all, one side of a canary, or one Deployment's."""
-    labels = {"app.kubernetes.io/name": "vllm", FLEET: wanted.name, ROLE: "engine"}
+    labels = {APP: ENGINE_APP, FLEET: wanted.name, ROLE: "engine"}
     if group:
         labels[GROUP] = group
     if pool:
-        labels["seawall.dev/pool"] = pool
+        labels[POOL] = pool
     return labels
 
 
 def gateway_selector(group: Group) -> dict[str, str]:
-    return {"app.kubernetes.io/name": "seawall-gateway", "app.kubernetes.io/instance": group.gateway}
+    return {APP: GATEWAY_APP, INSTANCE: group.gateway}
 
 
 def labels(instance: str, component: str, extra: dict[str, str] | None = None) -> dict[str, str]:
     """Recommended labels of an object that is not a Pod."""
     return {
-        "app.kubernetes.io/name": "vllm" if component != "gateway" else "seawall-gateway",
-        "app.kubernetes.io/instance": instance,
-        "app.kubernetes.io/component": component,
-        "app.kubernetes.io/part-of": "seawall",
-        "app.kubernetes.io/managed-by": "seawall",
+        APP: ENGINE_APP if component != "gateway" else GATEWAY_APP,
+        INSTANCE: instance,
+        COMPONENT: component,
+        PART_OF: "seawall",
+        MANAGED_BY: "seawall",
         **(extra or {}),
     }
 

@@ -9,22 +9,14 @@ from __future__ import annotations
 import re
 from urllib.parse import urlsplit
 
+from seawall.domain.labels import ADMIN_PORT, APP, ENGINE_APP, FLEET, HTTP_PORT, OPERATOR_APP
 from seawall.render.inputs import Group, Object, Wanted
-from seawall.render.names import (
-    ADMIN_PORT,
-    FLEET,
-    HTTP_PORT,
-    fleet_meta,
-    gateway_selector,
-    labels,
-    meta,
-    short,
-)
+from seawall.render.names import fleet_meta, gateway_selector, labels, meta, short
 from seawall.render.replica.weights import loader_selector, needs_loader
 
 KEDA_NAMESPACE = "keda"
 OPERATOR_NAMESPACE = "seawall-system"
-OPERATOR = {"app.kubernetes.io/name": "seawall-operator"}
+OPERATOR = {APP: OPERATOR_APP}
 DNS: Object = {
     "to": [
         {
@@ -70,12 +62,12 @@ def engine_policy(wanted: Wanted, group: Group) -> Object:
     if spec.monitoring.enabled:
         callers.append(from_namespace(prometheus_namespace(spec.scaling.prometheus)))
     if spec.gateway.route == "inference-pool":
-        callers.append({"podSelector": {"matchLabels": {"app.kubernetes.io/name": "epp"}}})
+        callers.append({"podSelector": {"matchLabels": {APP: "epp"}}})
     if spec.model.adapter_slots is not None or (spec.pool is not None and spec.pool.sleep):
         callers.append(OPERATORS)
     ingress: list[Object] = [{"from": callers, "ports": [{"protocol": "TCP", "port": HTTP_PORT}]}]
     egress: list[Object] = []
-    match = {FLEET: wanted.name, "app.kubernetes.io/name": "vllm"}
+    match = {FLEET: wanted.name, APP: ENGINE_APP}
     if wanted.plan.nodes_per_replica > 1:
         own = {"podSelector": {"matchLabels": match}}
         ingress.append({"from": [own]})

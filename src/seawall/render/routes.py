@@ -6,8 +6,9 @@ and the route says with a header which side it chose, so that streams of a canar
 
 from __future__ import annotations
 
+from seawall.domain.labels import HTTP_PORT
 from seawall.render.inputs import Group, Object, Wanted
-from seawall.render.names import HTTP_PORT, labels, meta, selector, short
+from seawall.render.names import labels, meta, selector, short
 
 SIDE_HEADER = "x-seawall-group"
 """Set by a route, believed by the gateway, removed from what clients send."""

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import math
 
+from seawall.domain.labels import ADMIN_PORT
 from seawall.render import demand as d
 from seawall.render.inputs import Group, Object, Wanted
-from seawall.render.names import ADMIN_PORT, fleet_meta, short
+from seawall.render.names import fleet_meta, short
 from seawall.render.promql import parsed
 from seawall.render.replica.workload import Half, kind_of, scaled
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
+from seawall.domain.labels import PENDING_REQUESTS
 from seawall.lint.finding import Finding, Say, rule
 from seawall.lint.node import Node
 from seawall.lint.patch import Edits, Patcher
@@ -294,7 +295,7 @@ def keda_dead_setting(world: World, say: Say) -> Iterator[Finding]:
     story="""With no replica there is no engine that reports vllm: metrics: the query returns nothing (or
     0), KEDA sees no activity, and the fleet stays at zero whatever clients send. Something that is there
     without replicas has to count the requests: a gateway that holds them.""",
-    cure="Scale from zero on the gateway's number (seawall_pending_requests), or keep minReplicaCount: 1.",
+    cure=f"Scale from zero on the gateway's number ({PENDING_REQUESTS}), or keep minReplicaCount: 1.",
 )
 def never_wakes(world: World, say: Say) -> Iterator[Finding]:
     for obj in _scaled_objects(world):

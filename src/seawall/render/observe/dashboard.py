@@ -8,8 +8,23 @@ from __future__ import annotations
 
 import json
 
+from seawall.domain.labels import (
+    IN_FLIGHT_REQUESTS,
+    QUEUE_WAIT_SECONDS,
+    QUEUED_REQUESTS,
+    REPLICA_UP,
+    REQUEST_DURATION_SECONDS,
+    REQUESTS_CANCELLED_TOTAL,
+    REQUESTS_FAILED_TOTAL,
+    REQUESTS_FINISHED_TOTAL,
+    REQUESTS_REJECTED_TOTAL,
+    RESUMED_STREAMS_TOTAL,
+    RETRIES_TOTAL,
+    TIME_TO_FIRST_TOKEN_SECONDS,
+    TOKENS_TOTAL,
+)
 from seawall.engines.vllm import metrics as vllm
-from seawall.render.demand import IN_FLIGHT, QUEUED, demand, engine_labels, gateway_labels, quoted, target
+from seawall.render.demand import demand, engine_labels, gateway_labels, quoted, target
 from seawall.render.inputs import Object, Wanted
 from seawall.render.names import fleet_meta, short
 from seawall.render.observe.rules import pods
@@ -111,17 +126,22 @@ def _rows(wanted: Wanted) -> list[tuple[str, list[Object]]]:
 def _clients(wanted: Wanted) -> list[Object]:
     g, slo = gateway_labels(wanted), wanted.fleet.spec.traffic.slo
     outcomes = {
-        name: f"sum(rate(seawall_requests_{name}_total{{{g}}}[5m]))"
-        for name in ("finished", "failed", "cancelled", "rejected")
+        name: f"sum(rate({metric}{{{g}}}[5m]))"
+        for name, metric in (
+            ("finished", REQUESTS_FINISHED_TOTAL),
+            ("failed", REQUESTS_FAILED_TOTAL),
+            ("cancelled", REQUESTS_CANCELLED_TOTAL),
+            ("rejected", REQUESTS_REJECTED_TOTAL),
+        )
     }
     moved = {
-        "resumed streams": f"sum(increase(seawall_resumed_streams_total{{{g}}}[5m]))",
-        "retries, {{reason}}": f"sum by (reason) (increase(seawall_retries_total{{{g}}}[5m]))",
+        "resumed streams": f"sum(increase({RESUMED_STREAMS_TOTAL}{{{g}}}[5m]))",
+        "retries, {{reason}}": f"sum by (reason) (increase({RETRIES_TOTAL}{{{g}}}[5m]))",
     }
-    ttft = _quantiles("seawall_time_to_first_token_seconds", g)
+    ttft = _quantiles(TIME_TO_FIRST_TOKEN_SECONDS, g)
     tpot = _quantiles(vllm.TPOT, engine_labels(wanted))
-    tokens = {"{{kind}}": f"sum by (kind) (rate(seawall_tokens_total{{{g}}}[5m]))"}
-    duration = _quantiles("seawall_request_duration_seconds", g)
+    tokens = {"{{kind}}": f"sum by (kind) (rate({TOKENS_TOTAL}{{{g}}}[5m]))"}
+    duration = _quantiles(REQUEST_DURATION_SECONDS, g)
     return [
         _lines("Requests", "reqps", outcomes),
         _lines("Time to first token", "s", ttft, "From arrival at the gateway.", slo.ttft),
@@ -135,15 +155,15 @@ def _clients(wanted: Wanted) -> list[Object]:
 def _queue(wanted: Wanted) -> list[Object]:
     g = gateway_labels(wanted)
     where = {
-        "queued in the gateway": f"sum({QUEUED}{{{g}}})",
-        "at replicas": f"sum({IN_FLIGHT}{{{g}}})",
+        "queued in the gateway": f"sum({QUEUED_REQUESTS}{{{g}}})",
+        "at replicas": f"sum({IN_FLIGHT_REQUESTS}{{{g}}})",
         "demand (the scaler's)": demand(wanted),
     }
     replicas = {
-        "serving": f"max(sum by (pod) (seawall_replica_up{{{g}}}))",
+        "serving": f"max(sum by (pod) ({REPLICA_UP}{{{g}}}))",
         "capacity in use": f"({demand(wanted)}) / {target(wanted):g}",
     }
-    waits = _quantiles("seawall_queue_wait_seconds", g)
+    waits = _quantiles(QUEUE_WAIT_SECONDS, g)
     return [
         _lines("Where requests are", "short", where),
         _lines(

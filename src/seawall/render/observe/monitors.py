@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from seawall.domain.labels import COMPONENT, FLEET, GROUP, POOL, PORT
 from seawall.render.inputs import Group, Object, Wanted
-from seawall.render.names import FLEET, fleet_meta, gateway_selector, labels, meta, selector
+from seawall.render.names import fleet_meta, gateway_selector, labels, meta, selector
 
 INTERVAL = "15s"
 """No longer: demand is read from these metrics, and a scale-up waits for a scrape."""
@@ -20,7 +21,7 @@ def engine_monitor(wanted: Wanted) -> Object:
     if monitoring.kind == "pod-monitor":
         spec: Object = {
             "selector": {"matchLabels": selector(wanted)},
-            "podTargetLabels": [FLEET, "seawall.dev/group", "seawall.dev/pool"],
+            "podTargetLabels": [FLEET, GROUP, POOL],
             "podMetricsEndpoints": [_endpoint("http")],
         }
         return {
@@ -29,7 +30,7 @@ def engine_monitor(wanted: Wanted) -> Object:
             "metadata": metadata,
             "spec": spec,
         }
-    match = {FLEET: wanted.name, "app.kubernetes.io/component": "engine"}
+    match = {FLEET: wanted.name, COMPONENT: "engine"}
     return _service_monitor(metadata, match, "http")
 
 
@@ -47,7 +48,7 @@ def gateway_monitor(group: Group) -> Object:
             "metadata": metadata,
             "spec": spec,
         }
-    return _service_monitor(metadata, {**gateway_selector(group), "seawall.dev/port": "admin"}, "admin")
+    return _service_monitor(metadata, {**gateway_selector(group), PORT: "admin"}, "admin")
 
 
 def _service_monitor(metadata: Object, match: dict[str, str], port: str) -> Object:

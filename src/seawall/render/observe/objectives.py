@@ -8,6 +8,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from seawall.domain.labels import (
+    QUEUED_REQUESTS,
+    REQUESTS_ADMITTED_TOTAL,
+    REQUESTS_FAILED_TOTAL,
+    RETRIES_TOTAL,
+    TIME_TO_FIRST_TOKEN_SECONDS,
+)
 from seawall.render.demand import gateway_labels
 from seawall.render.inputs import Object, Wanted
 from seawall.render.observe.alerts import Alert
@@ -50,17 +57,17 @@ def objectives(wanted: Wanted) -> tuple[Objective, Objective]:
     slo = wanted.fleet.spec.traffic.slo
     tags = gateway_labels(wanted)
     bound = bucket_for(slo.ttft)
-    total = f"sum(rate(seawall_requests_admitted_total{{{tags}}}[{{w}}]))"
-    counted = f"sum(rate(seawall_time_to_first_token_seconds_count{{{tags}}}[{{w}}]))"
-    good = f"sum(rate(seawall_time_to_first_token_seconds_bucket{{{tags},{bucket_matcher(bound)}}}[{{w}}]))"
+    total = f"sum(rate({REQUESTS_ADMITTED_TOTAL}{{{tags}}}[{{w}}]))"
+    counted = f"sum(rate({TIME_TO_FIRST_TOKEN_SECONDS}_count{{{tags}}}[{{w}}]))"
+    good = f"sum(rate({TIME_TO_FIRST_TOKEN_SECONDS}_bucket{{{tags},{bucket_matcher(bound)}}}[{{w}}]))"
     return (
         Objective(
             name="errors",
-            bad=f"sum(rate(seawall_requests_failed_total{{{tags}}}[{{w}}])) / ({total} > 0)",
+            bad=f"sum(rate({REQUESTS_FAILED_TOTAL}{{{tags}}}[{{w}}])) / ({total} > 0)",
             budget=1 - slo.availability,
             alert="SeawallErrorBudgetBurn",
             what=f"more than {1 - slo.availability:.3%} of the accepted requests are not answered whole",
-            do="Look at seawall_retries_total by reason and at replicas that come and go: kubectl get pods -w. "
+            do=f"Look at {RETRIES_TOTAL} by reason and at replicas that come and go: kubectl get pods -w. "
             "Engine errors: kubectl logs of the Pod with the most restarts, --previous.",
         ),
         Objective(
@@ -70,7 +77,7 @@ def objectives(wanted: Wanted) -> tuple[Objective, Objective]:
             alert="SeawallTTFTBudgetBurn",
             what=f"more than {1 - slo.availability:.3%} of the requests wait over {bound:g} s for their first token "
             f"(objective {slo.ttft:g} s)",
-            do="Is the queue long (seawall_queued_requests)? Then capacity is missing: see SeawallQueueGrows. Is it "
+            do=f"Is the queue long ({QUEUED_REQUESTS})? Then capacity is missing: see SeawallQueueGrows. Is it "
             "short? Then prompts are longer than planned: compare vllm:request_prompt_tokens with the spec.",
         ),
     )

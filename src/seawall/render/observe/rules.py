@@ -5,8 +5,17 @@ from __future__ import annotations
 import math
 import re
 
+from seawall.domain.labels import (
+    FLEET,
+    IN_FLIGHT_REQUESTS,
+    QUEUED_REQUESTS,
+    REPLICA_UP,
+    REQUESTS_ADMITTED_TOTAL,
+    REQUESTS_REJECTED_TOTAL,
+    RESUMED_STREAMS_TOTAL,
+)
 from seawall.engines.vllm import metrics as vllm
-from seawall.render.demand import IN_FLIGHT, QUEUED, engine_labels, gateway_labels, quoted
+from seawall.render.demand import engine_labels, gateway_labels, quoted
 from seawall.render.inputs import Object, Wanted
 from seawall.render.lifecycle import progress_deadline_s
 from seawall.render.names import fleet_meta
@@ -57,11 +66,11 @@ def _traffic(wanted: Wanted) -> list[Alert]:
     tags = gateway_labels(wanted)
     bound = wanted.fleet.spec.gateway.max_queued or wanted.plan.gateway_queue_bound or 100
     half = max(1, math.ceil(bound / 2))
-    admitted = f"sum(increase(seawall_requests_admitted_total{{{tags}}}[15m]))"
+    admitted = f"sum(increase({REQUESTS_ADMITTED_TOTAL}{{{tags}}}[15m]))"
     return [
         Alert(
             name="SeawallQueueGrows",
-            expr=f"sum({QUEUED}{{{tags}}}) > {half} and deriv(sum({QUEUED}{{{tags}}})[10m:1m]) > 0",
+            expr=f"sum({QUEUED_REQUESTS}{{{tags}}}) > {half} and deriv(sum({QUEUED_REQUESTS}{{{tags}}})[10m:1m]) > 0",
             wait="5m",
             severity="warning",
             summary=f"{wanted.name}: {{{{ $value }}}} requests wait in the gateway and the queue grows",
@@ -71,19 +80,19 @@ def _traffic(wanted: Wanted) -> list[Alert]:
         ),
         Alert(
             name="SeawallRequestsRejected",
-            expr=f"sum(rate(seawall_requests_rejected_total{{{tags}}}[5m])) > "
-            f"0.01 * sum(rate(seawall_requests_admitted_total{{{tags}}}[5m]))",
+            expr=f"sum(rate({REQUESTS_REJECTED_TOTAL}{{{tags}}}[5m])) > "
+            f"0.01 * sum(rate({REQUESTS_ADMITTED_TOTAL}{{{tags}}}[5m]))",
             wait="5m",
             severity="warning",
             summary=f"{wanted.name}: more than 1% of requests are refused with 429",
             why="The queue is full or a tenant is over its limit (label reason). Clients are told when to retry.",
-            do="By reason: sum by (reason) (rate(seawall_requests_rejected_total[5m])). queue_full: add capacity. "
+            do=f"By reason: sum by (reason) (rate({REQUESTS_REJECTED_TOTAL}[5m])). queue_full: add capacity. "
             "Tenant limits: tell the tenant, or raise the limit in the spec.",
         ),
         Alert(
             name="SeawallStreamsBreak",
-            expr=f"sum(increase(seawall_resumed_streams_total{{{tags}}}[15m])) > 20 and "
-            f"sum(increase(seawall_resumed_streams_total{{{tags}}}[15m])) > 0.02 * {admitted}",
+            expr=f"sum(increase({RESUMED_STREAMS_TOTAL}{{{tags}}}[15m])) > 20 and "
+            f"sum(increase({RESUMED_STREAMS_TOTAL}{{{tags}}}[15m])) > 0.02 * {admitted}",
             wait="0m",
             severity="warning",
             summary=f"{wanted.name}: {{{{ $value }}}} streams had to be resumed in 15 minutes",
@@ -158,17 +167,17 @@ def _replicas(wanted: Wanted) -> list[Alert]:
             "kubectl logs -c engine; Init: the weights are not complete yet.",
         )
     ]
-    none_ready = f"sum(seawall_replica_up{{{gateway_labels(wanted)}}}) == 0"
+    none_ready = f"sum({REPLICA_UP}{{{gateway_labels(wanted)}}}) == 0"
     out.append(
         Alert(
             name="SeawallNoReplica",
-            expr=f"({none_ready} or absent(seawall_replica_up{{{gateway_labels(wanted)}}})) "
-            f"and on () sum({QUEUED}{{{gateway_labels(wanted)}}}) > 0",
+            expr=f"({none_ready} or absent({REPLICA_UP}{{{gateway_labels(wanted)}}})) "
+            f"and on () sum({QUEUED_REQUESTS}{{{gateway_labels(wanted)}}}) > 0",
             wait="2m" if wanted.fleet.spec.scaling.min else wait,
             severity="critical",
             summary=f"{wanted.name}: requests wait and no replica serves",
             why="The gateway holds requests until their deadline; then they fail.",
-            do="kubectl get pods -l seawall.dev/fleet=" + wanted.name + "; seawall diagnose " + wanted.name,
+            do=f"kubectl get pods -l {FLEET}={wanted.name}; seawall diagnose {wanted.name}",
         )
     )
     return out
@@ -179,14 +188,14 @@ def _scaler(wanted: Wanted) -> list[Alert]:
     if half is None or wanted.fleet.spec.scaling.by == "none":
         return []
     where = f"namespace={quoted(wanted.namespace)}"
-    blind = f"absent({QUEUED}{{{gateway_labels(wanted)}}})"
+    blind = f"absent({QUEUED_REQUESTS}{{{gateway_labels(wanted)}}})"
     if wanted.fleet.spec.scaling.by != "hpa":
         # KEDA says which namespace it means in its own label; whether Prometheus keeps it depends on the monitor.
         for label in ("namespace", "exported_namespace"):
             tags = f"{label}={quoted(wanted.namespace)},scaledObject={quoted(half.name)}"
             blind += f" or sum(increase(keda_scaler_detail_errors_total{{{tags}}}[10m])) > 10"
     hpa = f"{where},horizontalpodautoscaler={quoted(half.name)}"
-    seen = f"sum({IN_FLIGHT}{{{gateway_labels(wanted)}}}) > 0"
+    seen = f"sum({IN_FLIGHT_REQUESTS}{{{gateway_labels(wanted)}}}) > 0"
     return [
         Alert(
             name="SeawallScalerBlind",

@@ -13,9 +13,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from seawall import __version__
+from seawall.domain.labels import FLEET, GROUP, POOL
 from seawall.render.images import gateway_image
 from seawall.render.inputs import Object, Rendering, Wanted
-from seawall.render.names import FLEET
 from seawall.render.packaging.files import by_file
 from seawall.render.replica.workload import scaled
 from seawall.render.yaml import dump
@@ -119,7 +119,7 @@ def _knob(
 def _of_deployment(obj: Object, base: tuple[str, ...]) -> list[Knob]:
     """The on-demand floor of a spot fleet is no knob: the scaler's query counts on it."""
     labels, pod = obj["metadata"]["labels"], obj["spec"]["template"]["spec"]
-    own = (*base, "canary") if labels.get("seawall.dev/group") == "canary" else base
+    own = (*base, "canary") if labels.get(GROUP) == "canary" else base
     container: Path = ("spec", "template", "spec", "containers", 0)
     out = [_knob(obj, (*container, "image"), (*own, "image"), limits=PINNED)]
     for what in ("cpu", "memory"):
@@ -130,7 +130,7 @@ def _of_deployment(obj: Object, base: tuple[str, ...]) -> list[Knob]:
         if init["name"] == "weights":
             at: Path = ("spec", "template", "spec", "initContainers", n, "image")
             out.append(_knob(obj, at, (*own, "image"), limits=PINNED))
-    pool = obj["spec"]["selector"]["matchLabels"].get("seawall.dev/pool", "any")
+    pool = obj["spec"]["selector"]["matchLabels"].get(POOL, "any")
     if labels.get(FLEET) and (pool != "floor" or own != base):
         out.append(_knob(obj, ("spec", "replicas"), (*own, "replicas"), "integer"))
     return [*out, *_of_pulls(obj, "initContainers")]

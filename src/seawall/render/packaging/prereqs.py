@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from seawall.render.demand import PENDING
+from seawall.domain.labels import PENDING_REQUESTS
 from seawall.render.inputs import Object
 from seawall.render.yaml import dump
 
@@ -28,7 +28,7 @@ def adapter_rules() -> Object:
     """Rules of prometheus-adapter for fleets with `scaling.by: hpa`: the gateway's pending requests, which are
     the whole demand when all traffic runs through the gateway."""
     rule = {
-        "seriesQuery": f'{PENDING}{{namespace!="",fleet!=""}}',
+        "seriesQuery": f'{PENDING_REQUESTS}{{namespace!="",fleet!=""}}',
         "resources": {"overrides": {"namespace": {"resource": "namespace"}}},
         "name": {"as": "seawall_demand"},
         "metricsQuery": "sum(<<.Series>>{<<.LabelMatchers>>}) by (fleet)",

@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from seawall.domain.labels import ADAPTERS, GROUP, HTTP_PORT, INSTANCE, MODEL, POOL, REPLICA, ROLE, VERSION
 from seawall.render import engine_args
 from seawall.render.images import engine_image
 from seawall.render.inputs import Object, Wanted
 from seawall.render.lifecycle import start_budget_s, timing_of
-from seawall.render.names import CONFIG_DIR, GROUP, HTTP_PORT, ROLE, STATE_DIR, selector, short
+from seawall.render.names import CONFIG_DIR, STATE_DIR, selector, short
 from seawall.render.replica import placement
 from seawall.render.replica.placement import Pool
 from seawall.render.replica.probe_config import SCRIPT
@@ -41,20 +42,20 @@ def template(wanted: Wanted, pool: Pool = "any", group: str = "stable", *, worke
         pod["initContainers"] = inits
     pod["containers"] = [container(wanted, spot=spot, worker=worker)]
     pod["volumes"] = pod_volumes(wanted)
-    labels = {**wanted.fleet.metadata.labels, **selector(wanted), GROUP: group, "seawall.dev/pool": pool}
-    labels["app.kubernetes.io/instance"] = wanted.name
-    labels["app.kubernetes.io/version"] = wanted.fleet.spec.engine.version
+    labels = {**wanted.fleet.metadata.labels, **selector(wanted), GROUP: group, POOL: pool}
+    labels[INSTANCE] = wanted.name
+    labels[VERSION] = wanted.fleet.spec.engine.version
     if multi:
         labels[ROLE] = "engine-worker" if worker else "engine"
-        labels["seawall.dev/replica"] = wanted.name
+        labels[REPLICA] = wanted.name
     annotations = {
         **wanted.fleet.metadata.annotations,
-        "seawall.dev/model": wanted.fleet.served_names[0],
+        MODEL: wanted.fleet.served_names[0],
         "cluster-autoscaler.kubernetes.io/safe-to-evict": "true",
     }
     if wanted.fleet.spec.model.adapter_slots is not None:
         # Until the operator has seen an adapter on it, it has none: nothing is routed on a guess.
-        annotations["seawall.dev/adapters"] = '{"life": "", "names": []}'
+        annotations[ADAPTERS] = '{"life": "", "names": []}'
     return {"metadata": {"labels": labels, "annotations": annotations}, "spec": pod}
 
 

@@ -9,10 +9,11 @@ from __future__ import annotations
 import math
 import re
 
+from seawall.domain.labels import APP, FLEET, PULL_APP, ROLE
 from seawall.render.engine_args import adapter_path, model_path
 from seawall.render.images import seawall_image
 from seawall.render.inputs import Object, Wanted
-from seawall.render.names import CONFIG_DIR, FLEET, fingerprint, fleet_meta, short
+from seawall.render.names import CONFIG_DIR, fingerprint, fleet_meta, short
 from seawall.render.replica.placement import cloud_of, place_loader
 from seawall.render.replica.volumes import claim_name, lock_name
 from seawall.render.security import container_context, exactly, pod_context
@@ -158,7 +159,7 @@ def loader(wanted: Wanted) -> Object | None:
     }
     name = short(wanted.folder, f"-weights-{fingerprint([pod, wanted.lock])}")
     metadata = fleet_meta(wanted, name, "weights")
-    labels = {"app.kubernetes.io/name": "seawall-pull", FLEET: wanted.name, "seawall.dev/role": "loader"}
+    labels = {APP: PULL_APP, FLEET: wanted.name, ROLE: "loader"}
     spec: Object = {
         "backoffLimit": 6,
         "activeDeadlineSeconds": 86400,
@@ -177,7 +178,7 @@ def job_pattern(wanted: Wanted) -> str:
 
 
 def loader_selector(wanted: Wanted) -> dict[str, str]:
-    return {FLEET: wanted.name, "seawall.dev/role": "loader"}
+    return {FLEET: wanted.name, ROLE: "loader"}
 
 
 def node_pull(wanted: Wanted) -> list[Object]:

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from seawall.domain.labels import GROUP
 from seawall.render.inputs import Object, Wanted
 from seawall.render.lifecycle import progress_deadline_s
-from seawall.render.names import GROUP, fleet_meta, selector, short
+from seawall.render.names import fleet_meta, selector, short
 from seawall.render.replica import pod
 from seawall.render.replica.placement import Pool
 
