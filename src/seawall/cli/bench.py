@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import random
 import sys
@@ -11,12 +12,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
+    from seawall.load.bench import Bench
     from seawall.load.capacity import Found
-    from seawall.load.drive import Driver, Live, Run, Target
+    from seawall.load.drive import Driver, Live, Run
     from seawall.load.measure import Objective, Summary
-    from seawall.load.prompts import Turn
 
 
 COUNT = click.IntRange(1, 10_000_000)
@@ -193,20 +192,14 @@ def _seconds(o: dict[str, Any], name: str) -> float:
 
 
 async def _bench(target: str, report: Path | None, as_json: bool, o: dict[str, Any], live: Live) -> None:
-    from seawall.load.drive import Target
-
     objective = _objective(o)
-    url, model = await _where(target, o["model"], o["api_key"])
-    made = Target(
-        url=url, model=model, endpoint=o["endpoint"], stream=not o["no_stream"] and o["endpoint"] != "embeddings",
-        api_key=o["api_key"], honour_429=o["honour_429"], ignore_eos=o["ignore_eos"],
-    )  # fmt: skip
-    facts: dict[str, Any] = {"url": url, "model": model, "seed": o["seed"]}
+    bench = await _asked(target, o, live)
+    facts: dict[str, Any] = {"url": bench.target.url, "model": bench.target.model, "seed": o["seed"]}
     facts["objective"] = f"TTFT {o['ttft']}, TPOT {o['tpot']}"
-    document = await _calibration(made, o["seed"] + 1000) if o["calibrate"] else None
+    document = await bench.calibration() if o["calibrate"] else None
     if document is not None:
         _write_calibration(o["calibrate"], document, as_json and not o["find_capacity"])
-    found = await _capacity(made, objective, o, live) if o["find_capacity"] else None
+    found = await bench.capacity(objective, _live, _say) if o["find_capacity"] else None
     if found is not None:
         facts["capacity"] = f"{found.rate:.2f} requests/s"
         facts["tried"] = ", ".join(
@@ -217,8 +210,14 @@ async def _bench(target: str, report: Path | None, as_json: bool, o: dict[str, A
             o["calibrate"].write_text(json.dumps(document, indent=1) + "\n")
     elif document is not None:
         return
-    run = found.run if found is not None else await _once(made, o, live)
-    summary = run.summary(objective)
+    run = found.run if found is not None else await bench.once(_live, _say)
+    _report(run, run.summary(objective), found, facts, report, as_json)
+
+
+def _report(
+    run: Run, summary: Summary, found: Found | None, facts: dict[str, Any], report: Path | None, as_json: bool
+) -> None:
+    """What was measured, as a page and on the screen. Exit code 1 when no request finished."""
     _write_page(report, summary, run.outcomes, facts)
     if as_json:
         searched = {
@@ -230,21 +229,22 @@ async def _bench(target: str, report: Path | None, as_json: bool, o: dict[str, A
         _print(summary, found.rate if found else None, report)
     if summary.errors:
         first = next(x for x in run.outcomes if x.error)
-        click.echo(
-            f"  the first {first.error}: {' '.join(first.detail.split())[:300] or 'no more was said'}",
-            err=True,
-        )
+        _say(f"the first {first.error}: {' '.join(first.detail.split())[:300] or 'no more was said'}")
     if not summary.finished:
         click.echo("seawall: no request finished.", err=True)
         sys.exit(1)
 
 
-async def _where(target: str, model: str | None, api_key: str | None) -> tuple[str, str]:
-    """(URL, model) of what is benched: a URL, or the running `seawall up` of a Fleet."""
-    from seawall.errors import EngineError, InputError
-    from seawall.load.client import Client
+def _say(text: str) -> None:
+    click.echo(f"  {text}", err=True)
 
-    url = target
+
+async def _asked(target: str, o: dict[str, Any], live: Live) -> Bench:
+    """What the options ask for: of a URL, or of the running `seawall up` of a Fleet file."""
+    from seawall.load.bench import Bench, Prompts, Schedule, first_model
+    from seawall.load.drive import Target
+
+    url, model = target, o["model"]
     if target.endswith((".yaml", ".yml")):
         from seawall.config.load import load_fleets
         from seawall.local import control
@@ -252,63 +252,17 @@ async def _where(target: str, model: str | None, api_key: str | None) -> tuple[s
         fleet = load_fleets(Path(target))[0]
         state = control.ask(control.state_dir(None), do="status")
         url, model = str(state["gateway"]["url"]), model or fleet.served_names[0]
-    if model is None:
-        try:
-            status, body = await Client(url, api_key=api_key).get("/v1/models")
-            found = json.loads(body)["data"][0]["id"] if status == 200 else None
-        except (OSError, TimeoutError, ValueError, LookupError) as e:
-            raise EngineError(
-                f"{url} does not answer /v1/models: {e}", "Is it up? Or name the --model."
-            ) from None
-        if found is None:
-            raise InputError(f"{url}/v1/models answered {status}.", "Give --api-key, or name the --model.")
-        model = str(found)
-    return url, model
-
-
-def _turns(o: dict[str, Any], count: int, drawn: tuple[Any, Any] | None = None) -> Iterator[Turn]:
-    import numpy as np
-
-    from seawall.load.prompts import Conversations, Synthetic, read_conversations
-    from seawall.workload.arrivals import lengths
-
-    if o["conversations"]:
-        talks = read_conversations(o["conversations"])
-        return iter(Conversations(talks, o["output_tokens"], o["multi_turn"], o["seed"]))
-    rng = np.random.default_rng(o["seed"])
-    names = ("prompt_tokens", "output_tokens")
-    prompt, output = drawn or [lengths(o[n], max(1, count), rng, o["spread"]).tolist() for n in names]
-    return iter(
-        Synthetic(prompt_tokens=prompt, output_tokens=output, seed=o["seed"], shared_prefix=o["shared_prefix"],
-                  groups=max(1, o["groups"]))
+    made = Target(
+        url=url, model=model or await first_model(url, o["api_key"]), endpoint=o["endpoint"],
+        stream=not o["no_stream"] and o["endpoint"] != "embeddings", api_key=o["api_key"],
+        honour_429=o["honour_429"], ignore_eos=o["ignore_eos"],
     )  # fmt: skip
-
-
-async def _once(target: Target, o: dict[str, Any], live: Live) -> Run:
-    import numpy as np
-
-    from seawall.load.drive import Driver
-    from seawall.workload.arrivals import arrival_times, parse_rate
-    from seawall.workload.traces import read_trace
-
-    if o["concurrency"]:
-        seconds = _seconds(o, "duration") if o["duration"] else None
-        requests = o["requests"] or (None if seconds else 100)
-        driver = Driver(target, _turns(o, requests or 10_000), live)
-        return await _live(
-            driver, lambda: driver.closed_loop(o["concurrency"], seconds=seconds, requests=requests)
-        )
-    drawn = None
-    if o["trace"]:
-        with o["trace"].open(errors="replace") as lines:
-            trace = read_trace(lines, o["trace"].name)
-        click.echo(f"  {trace.source}: {len(trace):,} requests over {trace.duration_s:.0f} s", err=True)
-        arrivals, drawn = trace.arrival.tolist(), (trace.prompt.tolist(), trace.output.tolist())
-    else:
-        phases = parse_rate(o["rate"] or f"2/s for {o['duration'] or '15s'}")
-        arrivals = arrival_times(phases, np.random.default_rng(o["seed"]), o["burst"]).tolist()
-    driver = Driver(target, _turns(o, len(arrivals), drawn), live)
-    return await _live(driver, lambda: driver.open_loop(arrivals))
+    prompts = Prompts(**{f.name: o[f.name] for f in dataclasses.fields(Prompts)})
+    schedule = Schedule(
+        rate=o["rate"], burst=o["burst"], trace=o["trace"], concurrency=o["concurrency"], requests=o["requests"],
+        duration_s=_seconds(o, "duration") if o["duration"] else None,
+    )  # fmt: skip
+    return Bench(target=made, prompts=prompts, schedule=schedule, live=live)
 
 
 async def _live(driver: Driver, run: Any) -> Run:
@@ -330,28 +284,6 @@ async def _live(driver: Driver, run: Any) -> Run:
         if task is not None:
             task.cancel()
             click.echo("\r\x1b[K", nl=False, err=True)
-
-
-async def _capacity(target: Target, objective: Objective, o: dict[str, Any], live: Live) -> Found:
-    from seawall.load.capacity import search
-    from seawall.load.drive import Driver
-
-    def driver(count: int, turn: int) -> Driver:
-        return Driver(target, _turns({**o, "seed": o["seed"] + turn}, count), live.anew())
-
-    seconds = _seconds({"duration": o["duration"] or "10s"}, "duration")
-    return await search(driver, _live, objective, seconds, lambda text: click.echo(f"  {text}", err=True))
-
-
-async def _calibration(target: Target, seed: int) -> dict[str, Any]:
-    """The calibration file's content."""
-    import dataclasses
-
-    from seawall import __version__
-    from seawall.load.capacity import calibrate
-
-    timing, seen = await calibrate(target, seed=seed)
-    return {**dataclasses.asdict(timing), "model": target.model, "measured": seen, "seawall": __version__}
 
 
 def _write_calibration(path: Path, document: dict[str, Any], as_json: bool) -> None:
