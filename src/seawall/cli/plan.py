@@ -74,9 +74,10 @@ def command(
 
         book = read_prices(prices) if prices else None
         measured = read_calibration(calibration) if calibration else None
+    wanted = _wanted(spec, only, offline, flags)
     plans = [
         plan(fleet, model, prices=book, calibration=measured, shorten=spec is not None)
-        for fleet, model in _wanted(spec, only, offline, flags)
+        for fleet, model in wanted
     ]
     if as_json:
         _print_json(plans)
@@ -85,9 +86,18 @@ def command(
         from seawall.cli.plan_table import table
 
         wide = terminal.width()
-        click.echo("\n\n".join(table(p, spec, wide is not None, wide) for p in plans))
+        pinned = [not fleet.needs_lock or _lock_beside(spec, fleet.name) for fleet, _ in wanted]
+        click.echo(
+            "\n\n".join(table(p, spec, wide is not None, wide, k) for p, k in zip(plans, pinned, strict=True))
+        )
     if not all(p.fits for p in plans):
         sys.exit(1)
+
+
+def _lock_beside(spec: str | None, name: str) -> bool:
+    from pathlib import Path
+
+    return spec is None or Path(spec).with_name(f"{name}.lock").exists()
 
 
 def _wanted(spec: str | None, only: str | None, offline: bool, flags: dict[str, Any]) -> list[Any]:

@@ -32,8 +32,9 @@ def _plain(value: Any) -> Any:
     return value
 
 
-def table(plan: Plan, spec: str | None, colour: bool, width: int | None = None) -> str:
-    """One screen of text, without a trailing newline; folded between words where the terminal is narrower."""
+def table(plan: Plan, spec: str | None, colour: bool, width: int | None = None, pinned: bool = True) -> str:
+    """One screen of text, without a trailing newline; folded between words where the terminal is narrower. `pinned`:
+    render will not ask for a lockfile."""
     version = f"   {plan.quantization}" if plan.quantization else ""
     lines = [f"{plan.fleet}   {plan.model}{version}   {plan.dtype}", ""]
     lines.append(_row(_verdict(plan), f"{_hardware(plan)} per replica"))
@@ -55,6 +56,10 @@ def table(plan: Plan, spec: str | None, colour: bool, width: int | None = None) 
     lines += [_row("note" if i == 0 else "", n) for i, n in enumerate(plan.notes)]
     if spec is None:
         after = "write a Fleet with these numbers: seawall schema"
+    elif plan.fits and not pinned:
+        after = (
+            f"seawall pull {spec} --lock-only   (pins the weights; then: seawall render {spec} -o deploy/)"
+        )
     elif plan.fits:
         after = f"seawall render {spec} -o deploy/"
     else:

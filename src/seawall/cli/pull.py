@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,12 @@ import click
 @click.option(
     "--lock",
     type=click.Path(path_type=Path),
-    help="Lockfile: obeyed if it exists, else written. [TO/seawall.lock]",
+    help="Lockfile: obeyed if it exists, else written. [TO/seawall.lock; of a Fleet NAME.lock beside it]",
+)
+@click.option(
+    "--lock-only",
+    is_flag=True,
+    help="Write the lockfile without downloading the weights: what `seawall render` needs.",
 )
 @click.option("--fleet", help="Which, if SOURCE is a YAML file of several.")
 @click.option("--revision", help="Commit, tag or branch (hf://, oci://).")
@@ -38,6 +44,7 @@ def command(
     fleet: str | None,
     directory: Path | None,
     lock: Path | None,
+    lock_only: bool,
     revision: str | None,
     check: bool,
     verify_only: bool,
@@ -55,30 +62,42 @@ def command(
     \b
     seawall pull hf://Qwen/Qwen3-8B --to models/qwen3-8b
     seawall pull --check --to models/qwen3-8b
+    seawall pull llama-70b.yaml --lock-only
     """
     import json
     import os
 
     from seawall.cli.progress import Progress
+    from seawall.domain.units import counted
     from seawall.errors import InputError
     from seawall.weights.fetch import Policy
-    from seawall.weights.pull import Order, pull, told
+    from seawall.weights.pull import LOCK_NAME, Order, check_command, pull, told
 
-    if source and source.endswith((".yaml", ".yml")) and "://" not in source:
-        source, revision = _of_fleet(source, fleet, revision)
+    wanted = _wanted(source, fleet, revision)
+    if lock_only:
+        if directory or check or verify_only:
+            raise InputError("--lock-only keeps no files.", "Leave out --to, --check and --verify-only.")
+        _pin(source, wanted, lock, allow_pickle, as_json)
+        return
+    if len(wanted) > 1:
+        raise InputError(f"{source} holds {', '.join(w.name for w in wanted)}.", "Name one with --fleet.")
+    what = wanted[0] if wanted else None
     if directory is None:
-        if check or verify_only or not source:
+        if check or verify_only or not what:
             raise InputError("which folder?", "Name it with --to DIR.")
-        directory = Path("models") / _folder_name(source)
-    lock = lock or directory / "seawall.lock"
+        directory = Path("models") / what.name
+    lock = lock or (what.lock if what and what.lock else directory / LOCK_NAME)
     if check or verify_only:
         answer = _verify(directory, lock, check)
-        click.echo(json.dumps(answer) if as_json else f"whole   {answer['files']} files in {directory}")
+        click.echo(
+            json.dumps(answer) if as_json else f"whole   {counted(answer['files'], 'file')} in {directory}"
+        )
         return
-    if not source:
+    if what is None:
         raise InputError("what to pull?", "seawall pull hf://org/name --to DIR")
     with Progress("pulling", None) as progress:
-        order = Order(source, directory, lock, revision, allow_pickle, Policy(workers=workers))
+        pickle = allow_pickle or what.allow_pickle
+        order = Order(what.source, directory, lock, what.revision, pickle, Policy(workers=workers))
         done = pull(order, dict(os.environ), progress, progress.total)
     body: dict[str, Any] = {"directory": str(directory), "lock": str(lock), "revision": done.lock.revision}
     body |= {
@@ -86,7 +105,7 @@ def command(
         "bytes": done.lock.total_bytes,
         "downloaded_bytes": done.downloaded_bytes,
     }
-    text = f"{told(done)}\n  in {directory}, pinned by {lock}\n\nNext: seawall pull --check --to {directory}"
+    text = f"{told(done)}\n  in {directory}, pinned by {lock}\n\nNext: {check_command(directory, lock)}"
     click.echo(json.dumps(body) if as_json else text)
 
 
@@ -94,15 +113,14 @@ def _verify(directory: Path, lock: Path, every_byte: bool) -> dict[str, Any]:
     from seawall.cli.progress import Progress
     from seawall.errors import CheckFailed
     from seawall.weights.lockfile import read_lock
-    from seawall.weights.pull import check, is_complete
+    from seawall.weights.pull import check, is_complete, pull_command
 
     pinned = read_lock(lock)
     if every_byte:
         with Progress("checking", pinned.total_bytes) as progress:
-            check(directory, pinned, progress)
+            check(directory, pinned, progress, cure=pull_command(pinned, directory, lock))
     elif not is_complete(directory, pinned):
-        cure = f"seawall pull {pinned.source} --to {directory} --lock {lock}"
-        raise CheckFailed(f"{directory}: not complete for {lock}.", cure)
+        raise CheckFailed(f"{directory}: not complete for {lock}.", pull_command(pinned, directory, lock))
     return {
         "verified": True,
         "directory": str(directory),
@@ -111,15 +129,87 @@ def _verify(directory: Path, lock: Path, every_byte: bool) -> dict[str, Any]:
     }
 
 
-def _of_fleet(path: str, name: str | None, revision: str | None) -> tuple[str, str | None]:
-    from seawall.config.load import load_fleets
+@dataclass(frozen=True)
+class _Wanted:
+    """Weights that a source or a Fleet names. `lock`: where a Fleet's lockfile belongs, beside its spec."""
+
+    name: str
+    source: str
+    revision: str | None
+    lock: Path | None = None
+    allow_pickle: bool = False
+
+
+def _wanted(source: str | None, fleet: str | None, revision: str | None) -> list[_Wanted]:
     from seawall.errors import InputError
 
-    fleets = {f.name: f.spec.model for f in load_fleets(path)}
-    if (name is None and len(fleets) > 1) or (name is not None and name not in fleets):
-        raise InputError(f"{path} holds {', '.join(fleets)}.", "Name one with --fleet.")
-    model = fleets[name or next(iter(fleets))]
-    return model.source, revision or model.revision
+    if not source:
+        return []
+    if "://" in source:
+        return [_Wanted(_folder_name(source), source, revision)]
+    if not source.endswith((".yaml", ".yml")) and source != "-":
+        hint = f"hf://{source}" if source.count("/") == 1 else f"file://{source}"
+        raise InputError(
+            f"{source!r:.120} is neither a source nor a Fleet's YAML file.", f"Did you mean {hint}?"
+        )
+    from seawall.config.load import load_fleets
+
+    fleets = load_fleets(source)
+    if fleet is not None and fleet not in [f.name for f in fleets]:
+        raise InputError(
+            f"{source} holds {', '.join(f.name for f in fleets)}.", "Name one of them with --fleet."
+        )
+    beside = Path(source).parent if source != "-" else Path()
+    return [
+        _Wanted(
+            f.name, f.spec.model.source, revision or f.spec.model.revision, beside / f"{f.name}.lock",
+            f.spec.model.allow_pickle,
+        )
+        for f in fleets
+        if fleet in (None, f.name)
+    ]  # fmt: skip
+
+
+def _pin(
+    source: str | None, wanted: list[_Wanted], lock: Path | None, allow_pickle: bool, as_json: bool
+) -> None:
+    """`--lock-only`: one lockfile per fleet, or one for the source."""
+    import json
+    import os
+
+    from seawall.domain.units import counted, show_bytes
+    from seawall.errors import InputError
+    from seawall.weights.pin import pin
+    from seawall.weights.pull import Order
+
+    if not wanted:
+        raise InputError("what to pin?", "seawall pull FLEET.yaml --lock-only, or hf://org/name --lock-only")
+    if lock and len(wanted) > 1:
+        raise InputError("--lock names one file, these are several fleets.", "Name one fleet with --fleet.")
+    rows = []
+    for w in wanted:
+        file = lock or w.lock or Path(f"{w.name}.lock")
+        made, already = pin(
+            Order(w.source, Path(), file, w.revision, allow_pickle or w.allow_pickle), dict(os.environ)
+        )
+        rows.append({"lock": str(file), "source": made.source, "revision": made.revision, "files": len(made.files),
+                     "bytes": made.total_bytes, "already": already})  # fmt: skip
+        if not as_json:
+            how = "agrees with" if already else "pins"
+            size = f"{counted(len(made.files), 'file')}, {show_bytes(made.total_bytes)}"
+            click.echo(
+                f"{file} {how} {made.source} at revision {made.revision}: {size}; no weights downloaded"
+            )
+    if as_json:
+        click.echo(json.dumps({"locks": rows}))
+        return
+    of_fleet = wanted[0].lock is not None
+    then = (
+        f"seawall render {source} -o deploy/"
+        if of_fleet
+        else f"seawall pull {source} --lock {rows[0]['lock']}"
+    )
+    click.echo(f"\nNext: {then}")
 
 
 def _folder_name(source: str) -> str:

@@ -386,3 +386,10 @@ class Fleet(Strict):
     def served_names(self) -> tuple[str, ...]:
         """Model names that reach the base model: the spec's, else the fleet's own name."""
         return tuple(self.spec.model.served_names) or (self.metadata.name,)
+
+    @property
+    def needs_lock(self) -> bool:
+        """Only a lockfile can say which weights a cluster downloads: the source moves, and no revision is named."""
+        spec = self.spec
+        moving = spec.model.source.startswith("hf://") and not spec.model.revision
+        return moving and spec.cache.kind in ("pvc", "node-local") and spec.engine.kind != "sim"

@@ -56,6 +56,11 @@ def parse_tokens(value: object) -> int:
     return round(float(m[1]) * scale[m[2]])
 
 
+def counted(n: int, what: str, many: str = "") -> str:
+    """`1 file`, `2 files`, `1,204 streams`; `many` where the plural is not the word with an s."""
+    return f"{n:,} {what if n == 1 else many or what + 's'}"
+
+
 def show_seconds(seconds: float) -> str:
     """Seconds -> the shortest text a person reads at a glance: `90 ms`, `2.5 s`, `6 min 40 s`, `2 h 5 min`."""
     if seconds < 1:

@@ -167,17 +167,13 @@ def _storage(wanted: Wanted) -> Iterator[str]:
             yield f"spec.model.source: {source!r:.120} cannot be streamed; use s3:// or gs://, or cache.kind: pvc"
         if spec.model.adapters:
             yield "spec.model.adapters: adapters are not streamed; use cache.kind: pvc"
-    if cache.kind in ("pvc", "node-local") and source.startswith("hf://") and not _pinned(wanted):
+    if wanted.lock is None and wanted.fleet.needs_lock:
         yield (
-            "spec.model.revision: nothing pins the weights; name a commit, or keep the lockfile that "
-            "`seawall pull` writes beside the spec"
+            "spec.model.revision: nothing pins the weights; name a commit, or write a lockfile beside the spec: "
+            "seawall pull FLEET.yaml --lock-only"
         )
     if wanted.lock is not None and len(wanted.lock) > MAX_LOCK:
         yield f"spec.model: its lockfile of {len(wanted.lock)} bytes is too large for a ConfigMap; use cache.kind: oci"
-
-
-def _pinned(wanted: Wanted) -> bool:
-    return wanted.lock is not None or bool(wanted.fleet.spec.model.revision)
 
 
 def _claim(wanted: Wanted) -> Iterator[str]:

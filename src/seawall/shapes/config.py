@@ -1,13 +1,14 @@
 """Where a fleet's model shape comes from: the spec, a file, the catalogue, the cache, and last the hub.
 
 The order is the point: planning never needs the network for a popular model or one that is on disk.
-Nothing here plans. Secrets: a hub token is read by huggingface_hub itself and never appears in a message.
+Nothing here plans, and only `drivers.hub` speaks to the hub.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import tempfile
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +17,7 @@ from typing import Any
 from seawall.domain.catalog.models import find_config
 from seawall.domain.model import ModelConfig
 from seawall.domain.spec import Fleet
+from seawall.drivers import cache
 from seawall.errors import InputError, SourceError
 from seawall.shapes.architecture import parse_config
 from seawall.shapes.quantization import quantization_named
@@ -80,7 +82,7 @@ def _find(source: str, revision: str | None, offline: bool) -> ModelConfig:
     scheme, _, body = source.partition("://")
     if scheme == "file":
         return read_config(Path(body))
-    cached = _cached(source)
+    cached = _cached(source, revision)
     if cached is not None:
         return read_config(cached)
     name = name_of(source)
@@ -101,50 +103,58 @@ def _find(source: str, revision: str | None, offline: bool) -> ModelConfig:
 
 
 def cache_root() -> Path:
-    return Path(os.environ.get("SEAWALL_CACHE") or Path.home() / ".cache" / "seawall")
+    return cache.root()
 
 
-def _cached(source: str) -> Path | None:
-    """A config.json that an earlier pull left on this machine: ours, or the hub library's own cache."""
+def _kept(repo: str, revision: str | None) -> Path:
+    """Where the shape of a repository's revision is kept once the hub has told it."""
+    return cache_root() / "models" / (repo.replace("/", "--") + (f"@{revision}" if revision else ""))
+
+
+def _cached(source: str, revision: str | None) -> Path | None:
+    """A config.json that is on this machine already: ours, or in the hub client's own cache."""
     if not source.startswith("hf://"):
         return None
     repo = name_of(source)
-    ours = cache_root() / "models" / repo.replace("/", "--") / "config.json"
+    revision = revision or source.partition("@")[2].split("/")[0] or None
+    ours = _kept(repo, revision) / "config.json"
     if ours.is_file():
         return ours
     home = Path(os.environ.get("HF_HOME") or Path.home() / ".cache" / "huggingface")
     folder = home / "hub" / f"models--{repo.replace('/', '--')}" / "snapshots"
-    found = sorted(folder.glob("*/config.json"), key=lambda p: p.stat().st_mtime) if folder.is_dir() else []
+    named = f"{revision or '*'}/config.json"
+    found = sorted(folder.glob(named), key=lambda p: p.stat().st_mtime) if folder.is_dir() else []
     return found[-1] if found else None
 
 
 def _from_hub(body: str, revision: str | None) -> ModelConfig:
-    from huggingface_hub import hf_hub_download
-    from huggingface_hub.errors import EntryNotFoundError, GatedRepoError, RepositoryNotFoundError
+    """The hub's config.json, kept in the cache beside the index that says the exact size, where there is one."""
+    from seawall.drivers import hub
 
     repo, _, at = body.partition("@")
+    env, wanted = dict(os.environ), revision or at.split("/")[0] or None
     try:
-        path = hf_hub_download(repo, "config.json", revision=revision or at or None, etag_timeout=10)
-    except GatedRepoError as e:
-        raise InputError(
-            f"{repo} is gated.", "Accept its licence and set HF_TOKEN, or inline spec.model.config."
-        ) from e
-    except (RepositoryNotFoundError, EntryNotFoundError) as e:
-        raise InputError(
-            f"{repo}: no config.json there.", "Check the name, or inline spec.model.config."
-        ) from e
-    except Exception as e:  # the hub library raises httpx's and its own errors; all mean "not reachable"
-        kind = type(e).__name__
-        raise SourceError(
-            f"the hub did not give {repo}/config.json ({kind}).", "Inline it as spec.model.config."
-        ) from e
+        config = hub.small_file(repo, "config.json", wanted, env, _MAX_CONFIG)
+        index = hub.small_file(repo, "model.safetensors.index.json", wanted, env, _MAX_INDEX)
+    except SourceError as e:
+        raise SourceError(e.message, f"Or put its config.json under spec.model.config. {e.cure}") from None
+    if config is None:
+        raise InputError(f"{repo}: no config.json there.", "Check the name, or inline spec.model.config.")
+    files = {"model.safetensors.index.json": index, "config.json": config}
     try:
-        hf_hub_download(
-            repo, "model.safetensors.index.json", revision=revision or at or None, etag_timeout=10
-        )
-    except Exception:  # a small model has no index; the size is then computed
-        return replace(read_config(Path(path)), name=repo)
-    return replace(read_config(Path(path)), name=repo)
+        folder = _write(_kept(repo, wanted), files)
+    except (OSError, InputError):  # a plan needs no cache that can be written
+        with tempfile.TemporaryDirectory() as scratch:
+            return replace(read_config(_write(Path(scratch), files)), name=repo)
+    return replace(read_config(folder), name=repo)
+
+
+def _write(folder: Path, files: Mapping[str, bytes | None]) -> Path:
+    cache.make_dir(folder)
+    for name, data in files.items():
+        if data is not None:
+            cache.write_atomic(folder / name, data.decode("utf-8", "replace"))
+    return folder
 
 
 def _exact_bytes(folder: Path) -> int | None:

@@ -128,7 +128,9 @@ class Fetch:
                     self._complete(partial)
             except Exception as e:
                 with self._lock:
-                    self._failure = self._failure or _told(e, self._dir)
+                    self._failure = self._failure or (
+                        told_of_disk(e, self._dir) if isinstance(e, OSError) else e
+                    )
                 self._finish()
                 return
 
@@ -237,15 +239,27 @@ class Fetch:
             self._finish()
 
 
-def _told(e: Exception, directory: Path) -> Exception:
-    if isinstance(e, OSError) and e.errno in (errno.ENOSPC, errno.EDQUOT):
-        free = shutil.disk_usage(directory).free
+def told_of_disk(e: OSError, directory: Path) -> Exception:
+    """What a file system that refuses means to a person; the error itself when it is of another kind."""
+    if e.errno in (errno.ENOSPC, errno.EDQUOT):
         return InputError(
-            f"{directory}: the disk is full ({show_bytes(free)} free) in the middle of the download.",
+            f"{directory}: the disk is full ({_free(directory)} free) in the middle of the download.",
             "Free some space and pull again: it goes on where it stopped. Nothing half-made is visible.",
         )
-    if isinstance(e, OSError) and e.errno in (errno.EACCES, errno.EROFS, errno.EPERM):
+    if e.errno == errno.EFBIG:
+        return InputError(
+            f"{directory}: a file is larger than this file system or a limit (ulimit -f) allows.",
+            "Pull to another place (--to).",
+        )
+    if e.errno in (errno.EACCES, errno.EROFS, errno.EPERM):
         return InputError(
             f"{directory}: cannot be written ({os.strerror(e.errno)}).", "Pull to another place (--to)."
         )
     return e
+
+
+def _free(directory: Path) -> str:
+    try:
+        return show_bytes(shutil.disk_usage(directory).free)
+    except OSError:
+        return "nothing"

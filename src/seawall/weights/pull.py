@@ -10,24 +10,27 @@ directory/
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
+import shlex
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from seawall.domain.units import show_bytes
+from seawall.domain.units import counted, show_bytes
 from seawall.errors import CheckFailed, InputError, SourceError
-from seawall.weights.fetch import Fetch, Policy, Watcher
+from seawall.weights.fetch import Fetch, Policy, Watcher, told_of_disk
 from seawall.weights.lease import Lease
 from seawall.weights.listing import Listing, RemoteFile, checked
 from seawall.weights.lockfile import Lock, LockedFile, read_lock, write_lock
 from seawall.weights.safetensors import check_header
 from seawall.weights.sources import Request, open_source
 
+LOCK_NAME = "seawall.lock"
 _HIDDEN = ".seawall"
 
 
@@ -80,7 +83,6 @@ def pull(
     Raises InputError, SourceError or CheckFailed; whatever happens, a file under its real name is whole.
     """
     watcher = watcher or Quiet()
-    hidden = _prepare(order.directory)
     lock = read_lock(order.lock_file) if order.lock_file.exists() else None
     if lock and order.revision and order.revision != lock.revision:
         raise InputError(
@@ -88,37 +90,74 @@ def pull(
             "Remove the lockfile to move to another revision.",
         )
 
+    missing = [d for d in (order.directory / _HIDDEN, *(order.directory / _HIDDEN).parents) if not d.exists()]
+    hidden = _prepare(order.directory)
+    try:
+        with Lease(hidden, on_wait=_waiting(watcher, order.directory)) as lease:
+            return _pull(order, lock, env, watcher, on_size or (lambda size: None), lease)
+    except OSError as e:
+        raise told_of_disk(e, order.directory) from None
+    finally:
+        for folder in missing:  # nothing came: a mistyped name leaves no folder behind
+            with contextlib.suppress(OSError):
+                folder.rmdir()
+
+
+def _waiting(watcher: Watcher, directory: Path) -> Callable[[float], None]:
     def waiting(seconds: float) -> None:
         if int(seconds * 5) % 25 == 0:
-            assert watcher is not None
-            watcher.note(f"another pull is at work in {order.directory}; waiting")
+            watcher.note(f"another pull is at work in {directory}; waiting")
 
-    with Lease(hidden, on_wait=waiting) as lease:
-        if lock and is_complete(order.directory, lock):
-            return Pulled(lock, order.directory, 0, already=True)
-        listing = checked(open_source(Request(order.uri, order.revision, lock, env)), order.allow_pickle)
-        files = _obey(listing, lock) if lock else list(listing.files)
-        if on_size:
-            on_size(sum(f.size for f in files))
-        seen = _Verified(order.directory)
-        here = [LockedFile(f.path, f.size, h) for f in files if (h := _already(order.directory, f, seen))]
-        watcher.bytes_done(sum(f.size for f in here))
-        names = {f.path for f in here}
-        todo = [f for f in files if f.path not in names]
-        fetch = Fetch(order.directory, lease, watcher, order.policy or Policy(), seen.add)
-        landed = fetch.run(todo) if todo else []
-        result = Lock(lock.source if lock else listing.source, listing.revision, tuple(here + landed))
-        if lock and result.digest != lock.digest:
-            raise SourceError(
-                "what arrived is not what the lockfile pins.",
-                f"See `seawall pull --check {order.directory}`.",
-            )
-        result = lock or result
-        if not lock:
-            write_lock(result, order.lock_file)
-        _mark(hidden, result)
-        _sweep(hidden)
-    return Pulled(result, order.directory, sum(f.size for f in landed), already=not todo)
+    return waiting
+
+
+def _pull(
+    order: Order,
+    lock: Lock | None,
+    env: dict[str, str],
+    watcher: Watcher,
+    on_size: Callable[[int], None],
+    lease: Lease,
+) -> Pulled:
+    """`pull`, alone in the directory."""
+    directory, hidden = order.directory, order.directory / _HIDDEN
+    seen = _Verified(directory)
+    if lock and is_complete(directory, lock) and all(seen.untouched(f) for f in lock.files):
+        return Pulled(lock, directory, 0, already=True)
+    listing = checked(open_source(Request(order.uri, order.revision, lock, env)), order.allow_pickle)
+    files = obeyed(listing, lock) if lock else list(listing.files)
+    on_size(sum(f.size for f in files))
+    here = [LockedFile(f.path, f.size, h) for f in files if (h := _already(directory, f, seen))]
+    watcher.bytes_done(sum(f.size for f in here))
+    names = {f.path for f in here}
+    todo = [f for f in files if f.path not in names]
+    fetch = Fetch(directory, lease, watcher, order.policy or Policy(), seen.add)
+    landed = fetch.run(todo) if todo else []
+    result = Lock(lock.source if lock else listing.source, listing.revision, tuple(here + landed))
+    if lock and result.digest != lock.digest:
+        raise SourceError(
+            "what arrived is not what the lockfile pins.", check_command(directory, order.lock_file)
+        )
+    result = lock or result
+    if not lock:
+        write_lock(result, order.lock_file)
+    for f in files:
+        seen.keep(f, next(r.sha256 for r in result.files if r.path == f.path))
+    _mark(hidden, result)
+    _sweep(hidden)
+    return Pulled(result, directory, sum(f.size for f in landed), already=not todo)
+
+
+def check_command(directory: Path, lock_file: Path) -> str:
+    """What reads every byte of a pulled directory again, as it is typed."""
+    lock = "" if lock_file == directory / LOCK_NAME else f" --lock {shlex.quote(str(lock_file))}"
+    return f"seawall pull --check --to {shlex.quote(str(directory))}{lock}"
+
+
+def pull_command(lock: Lock, directory: Path, lock_file: Path) -> str:
+    """What brings a directory to what its lock pins, as it is typed."""
+    named = "" if lock_file == directory / LOCK_NAME else f" --lock {shlex.quote(str(lock_file))}"
+    return f"seawall pull {shlex.quote(lock.source)} --to {shlex.quote(str(directory))}{named}"
 
 
 def is_complete(directory: Path, lock: Lock | None = None) -> bool:
@@ -134,8 +173,11 @@ def is_complete(directory: Path, lock: Lock | None = None) -> bool:
         return False
 
 
-def check(directory: Path, lock: Lock, watcher: Watcher | None = None, workers: int = 4) -> None:
-    """Reads every file once and compares its hash. CheckFailed lists what is missing or wrong."""
+def check(
+    directory: Path, lock: Lock, watcher: Watcher | None = None, workers: int = 4, cure: str = ""
+) -> None:
+    """Reads every file once and compares its hash. CheckFailed lists what is missing or wrong, and what was found
+    wrong is remembered: the next pull reads it again, though its size and time say nothing."""
     watcher = watcher or Quiet()
 
     def problem(f: LockedFile) -> str | None:
@@ -153,11 +195,19 @@ def check(directory: Path, lock: Lock, watcher: Watcher | None = None, workers: 
         return None
 
     with ThreadPoolExecutor(workers) as pool:
-        bad = [p for p in pool.map(problem, lock.files) if p]
-    if bad:
+        found = list(pool.map(problem, lock.files))
+    wrong = [f.path for f, said in zip(lock.files, found, strict=True) if said]
+    if wrong:
+        with contextlib.suppress(OSError):  # a volume that may only be read can only be judged
+            _Verified(directory).forget(wrong)
+            (directory / _HIDDEN / "complete.json").unlink(missing_ok=True)
+        bad = [said for said in found if said]
+        more = f"\n  and {len(bad) - 20} more" if len(bad) > 20 else ""
         raise CheckFailed(
-            f"{directory}: {len(bad)} of {len(lock.files)} files are not right:\n  " + "\n  ".join(bad[:20]),
-            "Pull again: only what is wrong is downloaded.",
+            f"{directory}: {len(bad)} of {len(lock.files)} files are not right:\n  "
+            + "\n  ".join(bad[:20])
+            + more,
+            f"Only what is wrong is downloaded by: {cure or pull_command(lock, directory, directory / LOCK_NAME)}",
         )
 
 
@@ -174,7 +224,7 @@ def _prepare(directory: Path) -> Path:
     return hidden
 
 
-def _obey(listing: Listing, lock: Lock) -> list[RemoteFile]:
+def obeyed(listing: Listing, lock: Lock) -> list[RemoteFile]:
     """The listing's files with the lock's hashes; SourceError when the source has not exactly them."""
     offered = {f.path: f for f in listing.files}
     files = []
@@ -237,21 +287,46 @@ class _Verified:
             for line in self._file.read_bytes().splitlines():
                 entry = json.loads(line)
                 self._known[entry[0]] = entry[1:]
+        except FileNotFoundError:
+            return
         except (OSError, ValueError, LookupError, TypeError):
-            self._file.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                self._file.unlink(missing_ok=True)
 
     def lookup(self, file: RemoteFile) -> str | None:
+        """The hash of a file that is as it was when it was verified, and is the one that is offered."""
         known = self._known.get(file.path)
-        return str(known[-1]) if known and known[:-1] == self._facts(file) else None
+        if not known or known[:2] != self._stat(file.path):
+            return None
+        return str(known[-1]) if known[2] == file.identity or known[-1] == file.sha256 else None
+
+    def untouched(self, pinned: LockedFile) -> bool:
+        """The file has the size and the time that it had when it was found to be what the lock pins."""
+        known = self._known.get(pinned.path)
+        return known is not None and known[:2] == self._stat(pinned.path) and known[-1] == pinned.sha256
 
     def add(self, file: RemoteFile, sha256: str) -> None:
         """Called from the workers, once per file that landed; one short append each."""
+        facts = [*self._stat(file.path), file.identity, sha256]
+        self._known[file.path] = facts
         with self._file.open("a", encoding="utf-8") as f:
-            f.write(json.dumps([file.path, *self._facts(file), sha256]) + "\n")
+            f.write(json.dumps([file.path, *facts]) + "\n")
 
-    def _facts(self, file: RemoteFile) -> list[object]:
-        stat = (self._directory / file.path).stat()
-        return [stat.st_size, stat.st_mtime_ns, file.identity]
+    def keep(self, file: RemoteFile, sha256: str) -> None:
+        """Like `add`, for a file that lay here; nothing is written when it is known already."""
+        if self.lookup(file) != sha256:
+            self.add(file, sha256)
+
+    def forget(self, paths: Sequence[str]) -> None:
+        """Takes files out: they must be read again."""
+        self._known = {path: facts for path, facts in self._known.items() if path not in set(paths)}
+        _replace(
+            self._file, "".join(json.dumps([path, *facts]) + "\n" for path, facts in self._known.items())
+        )
+
+    def _stat(self, path: str) -> list[object]:
+        stat = (self._directory / path).stat()
+        return [stat.st_size, stat.st_mtime_ns]
 
 
 def _mark(hidden: Path, lock: Lock) -> None:
@@ -276,7 +351,7 @@ def _sweep(hidden: Path) -> None:
 
 def told(pulled: Pulled) -> str:
     """One line for a person."""
-    size, n = show_bytes(pulled.lock.total_bytes), len(pulled.lock.files)
+    size, n = show_bytes(pulled.lock.total_bytes), counted(len(pulled.lock.files), "file")
     if pulled.already:
-        return f"whole   {n} files, {size}, revision {pulled.lock.revision[:12]}; nothing to download"
-    return f"pulled  {n} files, {size}, revision {pulled.lock.revision[:12]}, every sha256 verified"
+        return f"whole   {n}, {size}, revision {pulled.lock.revision}; nothing to download"
+    return f"pulled  {n}, {size}, revision {pulled.lock.revision}, every sha256 verified"

@@ -1,7 +1,7 @@
 """A server that plays the hub, a web folder and an OCI registry, and misbehaves on purpose.
 
 `Faults` are drawn per request from a seeded rng: stall, truncate, reset, 429 with Retry-After, 503, a wrong
-Content-Range, a length that lies. Everything it serves is kept in memory.
+Content-Range, a length that lies, a redirect to itself, a login page. Everything it serves is kept in memory.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import re
 import threading
 import time
 from collections import Counter
+from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
 from typing import Any, ClassVar
@@ -32,6 +33,10 @@ class HubDouble:
         self.tokens: set[str | None] = set()
         self.ranges = True
         self.slow_s = 0.0
+        self.served_bytes = 0
+        self.on_range: Callable[[int], object] | None = None
+        """Called with the count of ranged requests so far, before each is answered."""
+        self.ranged = 0
         double = self
 
         class Handler(_Handler):
@@ -86,6 +91,10 @@ class _Handler(BaseHTTPRequestHandler):
             hub.seen[fault or "ok"] += 1
         if fault in ("429", "503"):
             return self._send(int(fault), b"later", {"Retry-After": "0"})
+        if fault == "circle":
+            return self._send(302, b"", {"Location": self.path})
+        if fault == "login-page":
+            return self._send(200, b"<html>log in</html>", {"Content-Type": "text/html"})
         if path == "/api/models/org/model/revision/missing":
             return self._send(404, b"{}", {"X-Error-Code": "RevisionNotFound"})
         if path.startswith("/api/models/org/gated"):
@@ -96,9 +105,13 @@ class _Handler(BaseHTTPRequestHandler):
             return self._send(200, json.dumps(self._info()).encode(), {"Content-Type": "application/json"})
         if path.startswith("/v2/"):
             return self._registry(path, fault)
+        if self.headers.get("range") and hub.on_range:
+            with hub.lock:
+                hub.ranged += 1
+                hub.on_range(hub.ranged)
         m = re.fullmatch(r"(?:/org/model/resolve/[^/]+|/folder)/(.+)", path)
         if m is None or m[1] not in hub.files:
-            return self._send(404, b"no", {})
+            return self._send(404, b"no", {"X-Error-Code": "EntryNotFound" if m else "RepoNotFound"})
         return self._file(hub.files[m[1]], fault)
 
     def _info(self) -> dict[str, Any]:
@@ -134,7 +147,11 @@ class _Handler(BaseHTTPRequestHandler):
     def _file(self, data: bytes, fault: str | None) -> None:
         start, end, code = 0, len(data), 200
         headers: dict[str, str] = {}
-        headers |= {"ETag": f'"{len(data)}"', "X-Repo-Commit": REVISION, "X-Linked-Size": str(len(data))}
+        headers |= {
+            "ETag": f'"{hashlib.sha256(data).hexdigest()[:16]}"',
+            "X-Repo-Commit": REVISION,
+            "X-Linked-Size": str(len(data)),
+        }
         m = re.fullmatch(r"bytes=(\d+)-(\d+)", self.headers.get("range", ""))
         if m and self.hub.ranges:
             start, end, code = int(m[1]), min(int(m[2]) + 1, len(data)), 206
@@ -154,6 +171,8 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
         if self.command == "HEAD":
             return
+        with self.hub.lock:
+            self.hub.served_bytes += len(body)
         try:
             if fault in ("truncate", "lying-length", "stall"):
                 self.wfile.write(body[: len(body) // 2])

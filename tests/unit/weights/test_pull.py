@@ -170,7 +170,7 @@ def test_paths_from_the_network_never_leave_the_directory(tmp_path: Path, name: 
         pytest.raises(SourceError, match="leave the directory"),
     ):
         pull(order(tmp_path / "m"), env(hub, tmp_path))
-    assert [p.name for p in tmp_path.iterdir()] == ["m"]
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_link_that_leads_out_is_not_followed(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import email.utils
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -65,15 +66,24 @@ def get_small(
             wait = e.after_s
         except httpx.TransportError as e:
             last, wait = e, None
+        except (httpx.HTTPError, httpx.InvalidURL) as e:
+            raise lost(e, what) from None
         if attempt + 1 < attempts:
             time.sleep(min(30.0, wait if wait is not None else 0.3 * 2.0**attempt))
     raise SourceError(
-        f"{what}: {_why(last)}, {attempts} times.", "Check the network and the mirror; then pull again."
+        f"{what}: {why(last)}, {attempts} times.", "Check the network and the mirror; then pull again."
     )
 
 
-def ranged(http: httpx.Client, url: str, what: str, headers: dict[str, str] | None = None) -> Read:
-    """A reader of byte ranges of `url`. (0, -1) reads the whole without a Range header."""
+def ranged(
+    http: httpx.Client,
+    url: str,
+    what: str,
+    headers: dict[str, str] | None = None,
+    version: Version | None = None,
+) -> Read:
+    """A reader of byte ranges of `url`. (0, -1) reads the whole without a Range header. With `version` all pieces are
+    of that one, or SourceError says that it has changed: where no hash is known, two halves would make a whole."""
 
     @contextmanager
     def read(start: int, end: int) -> Iterator[Iterator[bytes]]:
@@ -83,17 +93,49 @@ def ranged(http: httpx.Client, url: str, what: str, headers: dict[str, str] | No
         try:
             with http.stream("GET", url, headers=wanted) as response:
                 refuse(response, what)
+                if version is not None and version_of(response).differs(version):
+                    raise SourceError(
+                        f"{what}: has changed at its source while it was pulled.",
+                        "Pull again, for what is there now.",
+                    )
                 if end >= 0:
                     _same_range(response, start, what)
                 yield response.iter_raw(_CHUNK)
         except httpx.TransportError as e:
-            raise Busy(_why(e)) from None
-        except httpx.InvalidURL:
-            raise SourceError(
-                f"{what}: was sent to an address that is none.", "Do not trust this source."
-            ) from None
+            raise Busy(why(e)) from None
+        except (httpx.HTTPError, httpx.InvalidURL) as e:
+            raise lost(e, what) from None
 
     return read
+
+
+@dataclass(frozen=True)
+class Version:
+    """What a server says of the version of a file: its ETag and its date, either may be empty."""
+
+    etag: str = ""
+    date: str = ""
+
+    def differs(self, other: Version) -> bool:
+        """Both say something, and nothing that both say is equal. (Servers behind one balancer may have ETags of their
+        own for one file; its date is then the same.)"""
+        pairs = [(a, b) for a, b in ((self.etag, other.etag), (self.date, other.date)) if a and b]
+        return bool(pairs) and all(a != b for a, b in pairs)
+
+
+def version_of(response: httpx.Response) -> Version:
+    """The version that an answer is of."""
+    etag = response.headers.get("etag", "").removeprefix("W/")
+    return Version(etag, response.headers.get("last-modified", ""))
+
+
+def lost(e: Exception, what: str) -> SourceError:
+    """An answer that leads nowhere, however often it is asked for."""
+    if isinstance(e, httpx.TooManyRedirects):
+        return SourceError(f"{what}: its source redirects in a circle.", "Check the address, or the mirror.")
+    if isinstance(e, httpx.InvalidURL):
+        return SourceError(f"{what}: was sent to an address that is none.", "Do not trust this source.")
+    return SourceError(f"{what}: the answer cannot be read ({type(e).__name__}).", "Is a proxy in between?")
 
 
 def refuse(response: httpx.Response, what: str) -> None:
@@ -146,7 +188,7 @@ def _plain(headers: httpx.Headers) -> list[tuple[str, str]]:
     ]
 
 
-def _why(e: Exception) -> str:
+def why(e: Exception) -> str:
     if isinstance(e, httpx.TimeoutException):
         return "the source stalled"
     return str(e) if isinstance(e, Busy) else f"the connection broke ({type(e).__name__})"

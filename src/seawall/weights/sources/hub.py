@@ -1,15 +1,12 @@
 """hf://org/name[@revision][/folder]: the Hugging Face hub or a mirror of it (HF_ENDPOINT).
 
-The hub's client lists and authorizes; the bytes come through our own ranged reader. Tokens come from
-HF_TOKEN, HF_TOKEN_PATH or the hub client's own login file, never from the command line.
+`drivers.hub` lists and authorizes; the bytes come through our own ranged reader.
 """
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Any
-
-from seawall.errors import InputError, SourceError
+from seawall.drivers import hub
+from seawall.errors import InputError
 from seawall.weights.listing import Listing, RemoteFile
 from seawall.weights.sources import Request, http
 
@@ -42,10 +39,8 @@ _IMAGES = (
 
 def open_listing(request: Request) -> Listing:
     repo, revision, folder = _parse(request)
-    endpoint = request.env.get("HF_ENDPOINT", "").rstrip("/") or None
-    token = _token(request.env)
-    api, url_of = _hub(endpoint, token)
-    info = _ask(api, repo, revision)
+    token = hub.token(request.env)
+    info = hub.repository(repo, revision, request.env)
     http_client = http.client(request.env, {"authorization": f"Bearer {token}"} if token else None)
     files = []
     for s in info.siblings or []:
@@ -56,7 +51,7 @@ def open_listing(request: Request) -> Listing:
             or path.lower().endswith(_IMAGES)
         ):
             continue
-        url = url_of(repo_id=repo, filename=path, revision=info.sha, endpoint=endpoint)
+        url = hub.file_url(repo, path, info.sha, request.env)
         sha256 = s.lfs.sha256 if s.lfs else None
         files.append(
             RemoteFile(
@@ -84,55 +79,3 @@ def _parse(request: Request) -> tuple[str, str | None, str]:
     if request.lock:
         revision = request.lock.revision
     return "/".join(parts[:2]), request.revision or revision, "/".join(folder) + "/" if any(folder) else ""
-
-
-def _token(env: dict[str, str]) -> str | None:
-    if env.get("HF_TOKEN"):
-        return env["HF_TOKEN"].strip()
-    path = env.get("HF_TOKEN_PATH") or str(
-        Path(env.get("HF_HOME", "~/.cache/huggingface")).expanduser() / "token"
-    )
-    try:
-        return Path(path).read_text("utf-8").strip() or None
-    except (OSError, UnicodeDecodeError):
-        return None
-
-
-def _hub(endpoint: str | None, token: str | None) -> tuple[Any, Any]:
-    from huggingface_hub import HfApi, hf_hub_url
-
-    return HfApi(endpoint=endpoint, token=token or False, library_name="seawall"), hf_hub_url
-
-
-def _ask(api: Any, repo: str, revision: str | None) -> Any:
-    import time
-
-    import httpx
-    from huggingface_hub import errors as hub
-
-    for attempt in range(5):
-        try:
-            return api.model_info(repo, revision=revision, files_metadata=True, timeout=20)
-        except hub.GatedRepoError:
-            raise SourceError(
-                f"{repo} is gated.",
-                "Accept its licence on its page, and set HF_TOKEN to a token of that account.",
-            ) from None
-        except (hub.RepositoryNotFoundError, hub.HFValidationError):
-            raise InputError(
-                f"{repo} is not on the hub, or is private.",
-                "Check the spelling; for a private one set HF_TOKEN.",
-            ) from None
-        except hub.RevisionNotFoundError:
-            raise InputError(
-                f"{repo} has no revision {revision!r}.", "Name a commit, tag or branch."
-            ) from None
-        except (hub.HfHubHTTPError, httpx.TransportError, hub.OfflineModeIsEnabled) as e:
-            status = getattr(getattr(e, "response", None), "status_code", None)
-            if attempt == 4 or (status and status < 500 and status != 429):
-                raise SourceError(
-                    f"the hub did not list {repo} ({f'HTTP {status}' if status else type(e).__name__}).",
-                    "Check the network; HF_ENDPOINT names a mirror; s3://, oci:// and pypi:// work without a hub.",
-                ) from None
-            time.sleep(0.3 * 2.0**attempt)
-    raise AssertionError("unreachable")

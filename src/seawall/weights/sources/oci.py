@@ -86,9 +86,9 @@ def _authorize(
     """Follows the registry's challenge: anonymous or configured credentials for a pull-only bearer token."""
     try:
         probe = client.head(f"{base}/manifests/{reference}", headers={"accept": _ACCEPT})
-    except httpx.TransportError as e:
+    except (httpx.HTTPError, httpx.InvalidURL) as e:
         raise SourceError(
-            f"{host} does not answer ({type(e).__name__}).", "Check the registry's name."
+            f"{host} does not answer ({http.why(e)}).", "Check the registry's name and the network."
         ) from None
     if probe.status_code != 401:
         return

@@ -5,6 +5,7 @@ Plain http:// is taken only from this machine (tests, a sidecar): anywhere else 
 
 from __future__ import annotations
 
+import time
 from urllib.parse import unquote, urljoin, urlsplit
 
 import httpx
@@ -41,8 +42,9 @@ def open_listing(request: Request) -> Listing:
         except (KeyError, TypeError, ValueError) as e:
             raise SourceError(f"the folder's seawall.lock is not sound ({e}).", "Publish it again.") from None
     name = unquote(parts.path.rsplit("/", 1)[-1])
-    size, identity = _head(client, request.uri, name)
-    read = http.ranged(client, request.uri, name)
+    size, version = _head(client, request.uri, name)
+    read = http.ranged(client, request.uri, name, version=version)
+    identity = version.etag or version.date or str(size)
     sha = next((f.sha256 for f in request.lock.files if f.path == name), None) if request.lock else None
     return Listing(request.uri, identity, (RemoteFile(name, size, read, sha256=sha, identity=identity),))
 
@@ -61,20 +63,24 @@ def _folder(request: Request, client: httpx.Client, lock: Lock) -> Listing:
     return Listing(request.uri, lock.revision, files)
 
 
-def _head(client: httpx.Client, url: str, name: str) -> tuple[int, str]:
+def _head(client: httpx.Client, url: str, name: str) -> tuple[int, http.Version]:
     for attempt in range(5):
         try:
             response = client.head(url)
             http.refuse(response, name)
             break
-        except (Busy, httpx.TransportError):
+        except (Busy, httpx.TransportError) as e:
             if attempt == 4:
                 raise SourceError(
-                    f"{name}: {http.host(url)} does not answer.", "Check the network."
+                    f"{name}: {http.host(url)} does not answer ({http.why(e)}).", "Check the network."
                 ) from None
+            after = e.after_s if isinstance(e, Busy) else None
+            time.sleep(min(30.0, after if after is not None else 0.3 * 2.0**attempt))
+        except (httpx.HTTPError, httpx.InvalidURL) as e:
+            raise http.lost(e, name) from None
     length = response.headers.get("content-length", "")
     if not length.isdigit():
         raise SourceError(
             f"{name}: the server does not say how long it is.", "Serve it with a Content-Length."
         )
-    return int(length), response.headers.get("etag") or response.headers.get("last-modified") or length
+    return int(length), http.version_of(response)
