@@ -143,6 +143,7 @@ def start_vllm() -> Server:
     _, env = recipe.command(port)
     argv = [
         *recipe.program,
+        recipe.model,
         "--host",
         "127.0.0.1",
         "--port",

@@ -18,6 +18,7 @@ from seawall.config.load import load_fleet
 from seawall.decide.scale import DemandSeen
 from seawall.domain.action import Plan, ScaleDecision, StartupBudget, Timing
 from seawall.domain.spec import Fleet, FleetSpec, Gateway, Hardware, Metadata, Model, Scaling
+from seawall.domain.told import FleetState
 from seawall.local.fleet import FleetRunner, Means
 from seawall.local.gpus import Gpus
 from seawall.local.keeper import Care
@@ -76,12 +77,12 @@ class ToldGateway:
     def __init__(self, clock: JumpClock, seen: list[tuple[float, DemandSeen]]) -> None:
         self.clock, self.seen_at = clock, seen
 
-    def fleet(self, name: str) -> dict[str, Any]:
+    def fleet(self, name: str) -> FleetState:
         demand = next((s.demand for t, s in reversed(self.seen_at) if t <= self.clock.t + 1e-9), 0.0)
-        return {"queued": demand}
+        return FleetState(queued=round(demand))
 
-    def replica(self, name: str, url: str) -> dict[str, Any]:
-        return {}
+    def replica(self, name: str, url: str) -> None:
+        return None
 
 
 def fleet(scaling: Scaling) -> Fleet:
@@ -125,7 +126,7 @@ def played(wanted: Fleet, seen: list[tuple[float, DemandSeen]], tmp_path: Path) 
         gpus=Gpus(()),
     )
     runner = FleetRunner(
-        Recipe(fleet=wanted, engine="sim", program=("none",), env={}, plan=PLAN), Care(), means, 1
+        Recipe(fleet=wanted, engine="sim", program=("none",), model="m", env={}, plan=PLAN), Care(), means, 1
     )
     for second in range(int(seen[-1][0]) + 1):
         clock.t = float(second)
@@ -139,7 +140,7 @@ def test_the_default_target_is_the_plans_in_the_local_mode_and_the_simulator() -
     made = planned(wanted)
     assert made is not None, "the example's model is in the catalogue"
     simulated_by = FleetScaler(setup_of(wanted, made, recipe="keda")).policy
-    recipe = Recipe(fleet=wanted, engine="sim", program=("none",), env={}, plan=made)
+    recipe = Recipe(fleet=wanted, engine="sim", program=("none",), model="m", env={}, plan=made)
     idle: Any = None
     assert FleetRunner(recipe, Care(), idle, 1).policy == simulated_by
     assert simulated_by.target == made.scaling_target

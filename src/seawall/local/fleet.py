@@ -158,7 +158,7 @@ class FleetRunner:
         return FleetSeen(
             name=self.name,
             priority=pool.priority,
-            cost=cost_of(self.fleet),
+            cost=cost_of(self.fleet, self.recipe.plan),
             wanted=self.wanted,
             lowest=self.policy.lowest if self.pinned is None else self.pinned,
             holds=sum(p not in (Phase.ASLEEP, Phase.STOPPED) for p in phases),

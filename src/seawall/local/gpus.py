@@ -7,13 +7,16 @@ from __future__ import annotations
 
 import os
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from seawall.domain.action import Plan
+from seawall.domain.catalog.gpus import find_gpu
 from seawall.domain.spec import Fleet
 
 VISIBLE = "CUDA_VISIBLE_DEVICES"
 QUERY = ("nvidia-smi", "--query-gpu=uuid", "--format=csv,noheader")
+NAMES = ("nvidia-smi", "--query-gpu=name", "--format=csv,noheader")
 
 
 @dataclass
@@ -57,11 +60,13 @@ class Gpus:
         return tuple(d for d in self.devices if d not in held)
 
 
-def wanted(fleet: Fleet) -> int:
-    """GPUs that one replica must be given; 0 on a CPU, or when the spec gives them itself."""
+def wanted(fleet: Fleet, plan: Plan | None = None) -> int:
+    """GPUs that one replica must be given: the plan's; 0 on a CPU, or when the spec gives them itself."""
     hardware = fleet.spec.hardware
     if hardware.gpu == "cpu" or VISIBLE in fleet.spec.engine.env:
         return 0
+    if plan is not None:
+        return plan.gpus_per_replica
     ranks = (
         (hardware.tensor_parallel or 1) * (hardware.pipeline_parallel or 1) * (hardware.data_parallel or 1)
     )
@@ -74,8 +79,19 @@ def visible(env: Mapping[str, str] = os.environ) -> tuple[str, ...]:
         names = [name.strip() for name in given.split(",")]
         # As CUDA reads it: what follows an invalid entry is not visible either.
         return tuple(names[: next((i for i, n in enumerate(names) if n in ("", "-1")), len(names))])
+    return _asked(QUERY, env)
+
+
+def model(env: Mapping[str, str] = os.environ) -> str | None:
+    """What the driver calls this machine's GPUs, the smallest where they differ; None when the catalogue has none."""
+    found = [(gpu.memory_gib, name) for name in _asked(NAMES, env) if (gpu := find_gpu(name)) is not None]
+    return min(found)[1] if found else None
+
+
+def _asked(query: Sequence[str], env: Mapping[str, str]) -> tuple[str, ...]:
+    """One answer of nvidia-smi for each GPU; none where there is no driver."""
     try:
-        found = subprocess.run(QUERY, capture_output=True, text=True, timeout=30, check=True, env=dict(env))
+        found = subprocess.run(query, capture_output=True, text=True, timeout=30, check=True, env=dict(env))
     except (OSError, subprocess.SubprocessError):
         return ()
     return tuple(line.strip() for line in found.stdout.splitlines() if line.strip())

@@ -1,7 +1,7 @@
-"""The command line of one replica: a Fleet's fields as `vllm serve` flags, for this machine.
+"""What a replica is started with on this machine: which program, which folder, which devices.
 
-Pure but for reading the CPU count. The simulated engine takes the same flags, so a fleet that starts under
-`--engine sim` starts with the flags that real vLLM will see.
+The flags are `engines/vllm/command.py`'s, as in a Pod. The simulated engine takes the same, so a fleet that starts
+under `--engine sim` starts with the flags that real vLLM will see. Forbidden here: a flag, and a number of the plan's.
 """
 
 from __future__ import annotations
@@ -9,20 +9,20 @@ from __future__ import annotations
 import os
 import shutil
 import sys
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from seawall.decide.plan.limits import Limits, limits_of
 from seawall.domain.action import Plan
 from seawall.domain.spec import Fleet
+from seawall.engines.vllm import environment
+from seawall.engines.vllm.command import Place, serve_command
 from seawall.errors import InputError
 from seawall.local import gpus
 from seawall.local.keeper import base_env
 
 HOST = "127.0.0.1"
-RANKS = (16, 32, 64, 128, 256, 320, 512)
-"""vLLM's default for --max-lora-rank, and what else it takes (vllm/config/lora.py, 0.32)."""
-QUIET = "/health,/metrics,/v1/models,/ping"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,12 +33,19 @@ class Recipe:
     engine: str
     """`vllm` or `sim`."""
     program: tuple[str, ...]
-    """What comes before the flags, the model among it."""
+    """What comes before the model."""
+    model: str
+    """The folder of the weights; for the simulated engine a name."""
     env: Mapping[str, str]
+    """This machine's part of the environment."""
     plan: Plan | None = None
-    """What the fleet scales by where its spec names no target; None: its model's shape is not known offline."""
+    """What it is started with and scales by; None: its model's shape is not known, and the spec alone speaks."""
+    ready_s: int | None = None
+    """Its start-up budget."""
     gpus: int = 0
     """Devices that each replica is to be given."""
+    cores: int = 1
+    """CPU cores that each replica computes with."""
     adapters: Mapping[str, str] = field(default_factory=dict)
     """LoRA adapter -> folder."""
     lora_rank: int = 0
@@ -46,8 +53,24 @@ class Recipe:
 
     def command(self, port: int) -> tuple[list[str], dict[str, str]]:
         """argv and environment of a replica on `port`."""
-        own = flags(self.fleet, lora_flags(self.fleet, self.adapters, self.lora_rank))
-        return [*self.program, "--host", HOST, "--port", str(port), *own], dict(self.env)
+        place = Place(
+            program=self.program,
+            model=self.model,
+            host=HOST,
+            port=port,
+            ready_s=self.ready_s,
+            adapters=self.adapters,
+            lora_rank=self.lora_rank,
+            cores=self.cores,
+            env=self.env,
+        )
+        made = serve_command(self.fleet, self.plan, place)
+        return made.argv, dict(made.env)
+
+    @property
+    def limits(self) -> Limits:
+        """The numbers that it is started with."""
+        return limits_of(self.fleet, self.plan)
 
     @property
     def loads(self) -> bool:
@@ -55,79 +78,15 @@ class Recipe:
         return self.fleet.spec.model.adapter_slots is not None
 
 
-def flags(fleet: Fleet, lora: Sequence[str] = ()) -> list[str]:
-    """The flags that the spec asks for. What is left out is vLLM's own default, but for three that keep promises:
-    a drain on SIGTERM, a bounded queue, and no log line per health check."""
-    spec, engine = fleet.spec, fleet.spec.engine
-    args = ["--served-model-name", *fleet.served_names]
-    args += ["--shutdown-timeout", str(round(spec.rollout.drain))]
-    args += ["--max-num-queued-reqs", str(engine.max_queued_requests or queue_bound(fleet))]
-    args += ["--disable-access-log-for-endpoints", QUIET]
-    single: dict[str, float | None] = {
-        "--max-model-len": spec.traffic.max_context,
-        "--max-num-seqs": engine.max_num_seqs,
-        "--max-num-batched-tokens": engine.max_num_batched_tokens,
-        "--kv-cache-memory-bytes": engine.kv_cache_memory,
-        "--tensor-parallel-size": spec.hardware.tensor_parallel or spec.hardware.gpus_per_replica,
-        "--pipeline-parallel-size": spec.hardware.pipeline_parallel,
-        "--data-parallel-size": spec.hardware.data_parallel,
-    }
-    if spec.hardware.gpu != "cpu":
-        single["--gpu-memory-utilization"] = engine.gpu_memory_utilization
-    for flag, value in single.items():
-        if value is not None:
-            args += [flag, str(value)]
-    if spec.model.dtype != "auto":
-        args += ["--dtype", spec.model.dtype]
-    if spec.model.quantization not in (None, "none"):
-        args += ["--quantization", str(spec.model.quantization)]
-    if engine.kv_cache_dtype != "auto":
-        args += ["--kv-cache-dtype", engine.kv_cache_dtype]
-    args.append("--enable-prefix-caching" if engine.prefix_caching else "--no-enable-prefix-caching")
-    if engine.enforce_eager:
-        args.append("--enforce-eager")
-    if spec.pool is not None and spec.pool.sleep:
-        args.append("--enable-sleep-mode")
-    return [*args, *lora, *engine.extra_args]
-
-
-def lora_flags(fleet: Fleet, adapters: Mapping[str, str], rank: int) -> list[str]:
-    """As rendered for a cluster; here the adapters' rank is known, and vLLM refuses one above its default of 16."""
-    slots = fleet.spec.model.adapter_slots
-    if slots is None and not adapters:
-        return []
-    args = ["--enable-lora", "--max-loras", str(slots or len(adapters))]
-    if rank > RANKS[0] and "--max-lora-rank" not in fleet.spec.engine.extra_args:
-        args += ["--max-lora-rank", str(next((r for r in RANKS if r >= rank), rank))]
-    if slots is None:
-        args += ["--lora-modules", *(f"{name}={path}" for name, path in adapters.items())]
-    return args
-
-
-def switches(fleet: Fleet) -> dict[str, str]:
-    """Environment that opens the engine's own admin routes, only where the spec needs them. The engine listens on
-    the loopback address alone, and the gateway passes none of them on."""
-    pool, opened = fleet.spec.pool, {}
-    if pool is not None and pool.sleep:
-        opened["VLLM_SERVER_DEV_MODE"] = "1"
-    if fleet.spec.model.adapter_slots is not None:
-        opened["VLLM_ALLOW_RUNTIME_LORA_UPDATING"] = "True"
-    return opened
-
-
-def queue_bound(fleet: Fleet) -> int:
-    """Waiting plus running that one engine accepts: four times what it decodes at once. The gateway sends less;
-    this is the second line, for whoever talks to the engine directly."""
-    return 4 * (fleet.spec.engine.max_num_seqs or 256)
-
-
 def sim_recipe(fleet: Fleet) -> Recipe:
     """The simulated engine, of this same Python. It takes any folder for an adapter."""
+    engine = replace(fleet.spec.engine, kind="sim")
     return Recipe(
-        fleet=fleet,
+        fleet=replace(fleet, spec=replace(fleet.spec, engine=engine)),
         engine="sim",
-        program=(sys.executable, "-m", "seawall", "engine", "sim", fleet.name),
-        env=base_env() | switches(fleet) | fleet.spec.engine.env,
+        program=(sys.executable, "-m", "seawall", "engine", "sim"),
+        model=fleet.name,
+        env=base_env(),
         adapters={a.name: a.source for a in fleet.spec.model.adapters},
     )
 
@@ -136,46 +95,27 @@ def vllm_recipe(fleet: Fleet, vllm: Path, model: Path, cache: Path) -> Recipe:
     """Real vLLM, from its own environment."""
     env = base_env() | {
         "PATH": f"{vllm.parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}",
-        "HF_HUB_OFFLINE": "1",
-        "TRANSFORMERS_OFFLINE": "1",
-        "VLLM_NO_USAGE_STATS": "1",
-        "DO_NOT_TRACK": "1",
-        "VLLM_CACHE_ROOT": str(cache / "vllm"),
+        environment.CACHE_ROOT: str(cache / "vllm"),
         "TOKENIZERS_PARALLELISM": "false",
     }
-    if fleet.spec.hardware.gpu == "cpu":
-        # nobind: replicas share the cores; a legacy VLLM_CPU_KVCACHE_SPACE would override --kv-cache-memory-bytes.
-        env.pop("VLLM_CPU_KVCACHE_SPACE", None)
-        env |= {
-            "VLLM_TARGET_DEVICE": "cpu",
-            "VLLM_CPU_OMP_THREADS_BIND": "nobind",
-            "OMP_NUM_THREADS": str(threads(fleet, os.cpu_count() or 1)),
-        }
-        if not is_parallel(fleet):
-            # The worker lives in the engine core's process. In one of its own the core spins while it waits for it:
-            # twice the CPU per token, 25 s more at the start, 400 MB more. vLLM's reason for it is thread binding.
-            env["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
-    for name in [n for n in env if n.startswith("VLLM_PORT")]:
+    if is_cpu(fleet):
+        # A legacy variable that would override --kv-cache-memory-bytes.
+        env.pop(environment.CPU_CACHE_GIB, None)
+    for name in [n for n in env if n.startswith(environment.PORT)]:
         del env[name]
     return Recipe(
         fleet=fleet,
         engine="vllm",
-        program=(str(vllm), "serve", str(model)),
-        env=env | switches(fleet) | fleet.spec.engine.env,
+        program=(str(vllm), "serve"),
+        model=str(model),
+        env=env,
         gpus=gpus.wanted(fleet),
+        cores=threads(fleet, os.cpu_count() or 1),
     )
 
 
-def is_parallel(fleet: Fleet) -> bool:
-    """Whether one replica runs in several workers."""
-    hardware = fleet.spec.hardware
-    sizes = (
-        hardware.tensor_parallel,
-        hardware.pipeline_parallel,
-        hardware.data_parallel,
-        hardware.gpus_per_replica,
-    )
-    return any((size or 1) > 1 for size in sizes)
+def is_cpu(fleet: Fleet) -> bool:
+    return fleet.spec.hardware.gpu.lower() == "cpu"
 
 
 def threads(fleet: Fleet, cores: int) -> int:

@@ -5,6 +5,7 @@ Every "no" is one line with its cause and its cure. Downloads happen here, with 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,11 +17,13 @@ from seawall.domain import switches
 from seawall.domain.action import Plan
 from seawall.domain.spec import Fleet
 from seawall.domain.units import show_bytes
+from seawall.drivers import cache
 from seawall.drivers.process import free_port, port_holder
 from seawall.errors import EngineError, InputError, SeawallError
 from seawall.local import engine_env, gpus, model
+from seawall.local.documents import Documents
 from seawall.local.keeper import Care
-from seawall.local.launch import Recipe, own_vllm, sim_recipe, vllm_recipe
+from seawall.local.launch import Recipe, is_cpu, own_vllm, sim_recipe, vllm_recipe
 from seawall.local.pools import by_pool
 from seawall.local.services import GatewayPlace
 from seawall.local.supervisor import Setup, free_memory
@@ -56,13 +59,24 @@ def prepare(wish: Wish, say: Say) -> Setup:
     check_port(wish.port)
     if wish.admin_port:
         check_port(wish.admin_port, "--admin-port")
-    recipes = tuple(replace(_recipe(f, wish, say), plan=planned(f)) for f in wish.fleets)
+    recipes = tuple(replace(_recipe(f, wish, say), ready_s=math.ceil(wish.startup_s)) for f in wish.fleets)
     need = {r.fleet.name: _need(r) for r in recipes}
     check_memory(recipes, need, free_memory())
     devices = check_gpus(recipes, gpus.visible)
     drain = max(f.spec.rollout.drain for f in wish.fleets)
+    documents = Documents(
+        [p.absolute() for p in wish.specs],
+        {r.fleet.name: r.plan for r in recipes},
+        cache.make_dir(wish.state_dir) / "fleets.yaml",
+    )
+    try:
+        documents.write(wish.fleets)
+    except OSError as e:
+        raise EngineError(
+            f"{documents.path} cannot be written: {e.strerror}.", "Make room, or use another --state-dir."
+        ) from None
     place = GatewayPlace(
-        specs=tuple(p.absolute() for p in wish.specs),
+        specs=(documents.path,),
         discovery=wish.state_dir / "discovery.json",
         host=wish.host,
         port=wish.port or free_port(),
@@ -72,8 +86,9 @@ def prepare(wish: Wish, say: Say) -> Setup:
     )
     care = Care(life=LifePolicy(startup_s=wish.startup_s), without=wish.without)
     return Setup(
-        recipes=recipes, place=place, state_dir=wish.state_dir, care=care, need_bytes=need, gpus=devices
-    )
+        recipes=recipes, place=place, documents=documents, state_dir=wish.state_dir, care=care, need_bytes=need,
+        gpus=devices,
+    )  # fmt: skip
 
 
 def check_port(port: int, flag: str = "--port") -> None:
@@ -94,7 +109,8 @@ def check_memory(recipes: Sequence[Recipe], need: dict[str, int], free: int) -> 
     )
     for members in by_pool([r.fleet for r in recipes]).values():
         # One after the other: as many of the largest as the pool holds at once.
-        places = policy_of(members).capacity // min(cost_of(f) for f in members)
+        plans = {r.fleet.name: r.plan for r in recipes}
+        places = policy_of(members).capacity // min(cost_of(f, plans[f.name]) for f in members)
         least += sum(sorted((need[f.name] for f in members), reverse=True)[: max(1, places)])
     if least > free:
         raise EngineError(
@@ -103,12 +119,32 @@ def check_memory(recipes: Sequence[Recipe], need: dict[str, int], free: int) -> 
         )
 
 
-def planned(fleet: Fleet) -> Plan | None:
-    """The fleet's plan as the simulator and the renderer make it, so that all three scale by one target."""
+def planned(fleet: Fleet, folder: Path | None = None, gpu: str | None = None) -> Plan | None:
+    """The fleet's plan as the simulator and the renderer make it, so that all start and scale it alike.
+
+    `folder`: where its weights lie already; `gpu`: what this machine has, for a fleet that leaves it open. None: the
+    model's shape is not known here.
+    """
+    spec = fleet.spec
+    if folder is not None and spec.model.config is None:
+        spec = replace(spec, model=replace(spec.model, source=f"file://{folder}"))
+    if gpu is not None and spec.hardware.gpu == "auto":
+        spec = replace(spec, hardware=replace(spec.hardware, gpu=gpu))
+    fleet = replace(fleet, spec=spec)
     try:
         return plan(fleet, resolve(fleet, offline=True))
     except SeawallError:
         return None
+
+
+def check_plan(fleet: Fleet, made: Plan | None) -> None:
+    """EngineError with the plan's own cure for what would crash and start for ever. `tight` may start: it is nearer
+    than the forecast's margin."""
+    if made is not None and not made.fits and made.verdict != "tight":
+        raise EngineError(
+            f"{fleet.name} does not fit: {made.reason}.",
+            "Change the spec, then look at it with `seawall plan`.",
+        )
 
 
 def check_gpus(recipes: Sequence[Recipe], visible: Callable[[], tuple[str, ...]]) -> tuple[str, ...]:
@@ -131,25 +167,42 @@ def check_gpus(recipes: Sequence[Recipe], visible: Callable[[], tuple[str, ...]]
 
 def _recipe(fleet: Fleet, wish: Wish, say: Say) -> Recipe:
     if (wish.engine or fleet.spec.engine.kind) == "sim":
-        return sim_recipe(fleet)
-    if fleet.spec.hardware.gpu == "cpu":
+        return replace(sim_recipe(fleet), plan=planned(fleet))
+    if is_cpu(fleet):
         vllm = engine_env.install(wish.cache, say).vllm
     else:
         vllm = own_vllm()
     wanted = fleet.spec.model
-    recipe = vllm_recipe(fleet, vllm, model.model_folder(wanted, wish.cache, say), wish.cache)
+    folder = model.model_folder(wanted, wish.cache, say)
+    made = _plan_here(fleet, folder)
+    check_plan(fleet, made)
+    if made is None:
+        say(f"{fleet.name}: no plan for this model: vLLM's own limits hold where the spec names none")
+    recipe = vllm_recipe(fleet, vllm, folder, wish.cache)
     folders = {a.name: model.adapter_folder(a, wanted.allow_pickle, wish.cache, say) for a in wanted.adapters}
     return replace(
         recipe,
+        plan=made,
+        gpus=gpus.wanted(fleet, made),
         adapters={name: str(folder) for name, folder in folders.items()},
         lora_rank=max((model.lora_rank(folder) for folder in folders.values()), default=0),
     )
 
 
+def _plan_here(fleet: Fleet, folder: Path) -> Plan | None:
+    """The plan on this machine. A fleet that leaves the GPU open is planned for the one that is here, never for one
+    that a cloud sells; where nobody can name it, there is no plan."""
+    if fleet.spec.hardware.gpu != "auto":
+        return planned(fleet, folder)
+    here = gpus.model()
+    return planned(fleet, folder, here) if here else None
+
+
 def _need(recipe: Recipe) -> int:
+    """Bytes of host memory that one replica takes."""
     if recipe.engine == "sim":
         return SIM_BYTES
-    weights = sum(f.stat().st_size for f in Path(recipe.program[-1]).glob("*.safetensors"))
-    if recipe.fleet.spec.hardware.gpu != "cpu":
+    if not is_cpu(recipe.fleet):
         return 2 * ENGINE_BYTES
-    return ENGINE_BYTES + weights + (recipe.fleet.spec.engine.kv_cache_memory or 4 * 2**30)
+    weights = sum(f.stat().st_size for f in Path(recipe.model).glob("*.safetensors"))
+    return ENGINE_BYTES + weights + (recipe.limits.kv_cache_bytes or 0)

@@ -24,6 +24,7 @@ from seawall.drivers.guardian import Log
 from seawall.drivers.process import Child, free_port
 from seawall.engines.vllm.client import EngineClient
 from seawall.local.clock import Clock, SettableClock, SteadyClock
+from seawall.local.documents import Documents
 from seawall.local.fleet import FleetRunner, Means, care_of
 from seawall.local.gpus import Gpus
 from seawall.local.keeper import Care, Keeper, Spawn
@@ -51,6 +52,8 @@ class Setup:
 
     recipes: tuple[Recipe, ...]
     place: GatewayPlace
+    documents: Documents
+    """What the gateway reads, from the specs that a person wrote."""
     state_dir: Path
     care: Care
     gpus: tuple[str, ...] = ()
@@ -239,6 +242,7 @@ class Supervisor:
 
     def _tick(self) -> None:
         self._keep_gateway()
+        self.setup.documents.follow(self.note)
         for fleet in self._fleets:
             fleet.look()
         self._pools.turn(self._fleets)
@@ -295,5 +299,5 @@ def fact_sheet(supervisor: Supervisor) -> dict[str, Any]:
         "started_at": supervisor.started_at,
         "state_dir": str(s.state_dir),
         "engine": s.recipes[0].engine if s.recipes else "vllm",
-        "specs": [str(p) for p in s.place.specs],
+        "specs": [str(p) for p in s.documents.specs],
     }

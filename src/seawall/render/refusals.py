@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from seawall.domain.catalog.gpus import find_gpu
 from seawall.domain.spec import Fleet
 from seawall.engines.vllm import environment
+from seawall.engines.vllm.command import OWNED
 from seawall.engines.vllm.versions import check_flag, parse_version
 from seawall.render import engine_args
 from seawall.render.inputs import Group, Wanted
@@ -20,7 +21,6 @@ from seawall.render.routes import hosts, parent
 _LABEL = re.compile(r"[a-z]([-a-z0-9]{0,51}[a-z0-9])?")
 _IMAGE_TAG = re.compile(r"[^@:]+(:[0-9]+/[^@:]+)?:([A-Za-z0-9_][A-Za-z0-9._-]{0,127})")
 _BLOCK_CLASSES = ("gp2", "gp3", "premium-rwo", "standard-rwo", "managed-csi", "managed-csi-premium", "pd-ssd")
-_OWNED = ("--port", "--host", "--headless", "--nnodes", "--node-rank", "--master-addr", "--shutdown-timeout")
 MAX_LOCK = 900_000
 """A ConfigMap holds 1 MiB."""
 
@@ -99,7 +99,7 @@ def _engine(wanted: Wanted) -> Iterator[str]:
     if version is None:
         yield f"spec.engine.version: {engine.version!r} is no version; write it like 0.32.0"
         return
-    ours = engine_args.args(wanted)
+    ours = list(engine_args.serve(wanted).args)
     ours = ours[: len(ours) - len(engine.extra_args)]
     for word in ours:
         problem = check_flag(word, version) if word.startswith("--") else None
@@ -131,7 +131,7 @@ def _extra(wanted: Wanted, ours: list[str], version: tuple[int, int]) -> Iterato
             yield f"{path}: {flag} puts a secret where every reader of Pods sees it; use gateway.keysSecret"
         elif flag == "--disable-log-stats":
             yield f"{path}: {flag} switches off the metrics that scaling and probes read; leave it out"
-        elif flag in _OWNED:
+        elif flag in OWNED:
             yield f"{path}: {flag} is set from the spec (rollout.drain, plan); leave it out"
 
 

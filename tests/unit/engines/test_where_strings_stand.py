@@ -58,11 +58,8 @@ ELSEWHERE = {
     "gateway/judge.py": "the gateway's table of answers",
     "gateway/seam.py": "reads two flags that a user added",
     "lint/": "rules look at commands that people wrote, for any version",
-    "local/launch.py": "the command line of a replica here",
-    "render/engine_args.py": "the command line of a replica on a cluster",
     "render/refusals.py": "flags that a user may not add",
     "render/replica/engine_probe.py": "runs inside vLLM's container, which has the standard library only",
-    "render/replica/pod.py": "the environment of a replica on a cluster",
 }
 """Where else such a string may stand, and why. To be shortened."""
 OURS = {"--port", "--host", "--model", "--revision", "--override"}

@@ -51,7 +51,7 @@ class Stage:
             publish=lambda: None,
             gpus=self.gpus,
         )
-        recipe = Recipe(fleet=wanted, engine="vllm", program=("none",), env={"A": "b"}, gpus=2)
+        recipe = Recipe(fleet=wanted, engine="vllm", program=("none",), model="m", env={"A": "b"}, gpus=2)
         self.runner = FleetRunner(recipe, Care(), means, 1)
 
     def tick(self) -> dict[str, str]:

@@ -16,9 +16,9 @@ from seawall.engines.vllm.client import parse_load
 from seawall.errors import EngineError, InputError
 from seawall.local import engine_env
 from seawall.local.causes import cause_of, explain
-from seawall.local.launch import flags, lora_flags, own_vllm, sim_recipe, threads, vllm_recipe
+from seawall.local.launch import own_vllm, sim_recipe, threads, vllm_recipe
 from seawall.local.model import adapter_folder, lora_rank
-from seawall.local.prepare import check_memory, check_port
+from seawall.local.prepare import check_memory, check_port, planned
 from seawall.testing.lora import random_adapter
 
 
@@ -27,14 +27,20 @@ def fleet() -> Fleet:
     return load_fleet("examples/smollm2.yaml")
 
 
-def test_the_example_s_flags(fleet: Fleet) -> None:
-    args = flags(fleet)
+def test_the_example_is_started_as_it_was_planned(fleet: Fleet) -> None:
+    recipe = replace(vllm_recipe(fleet, Path("/venv/bin/vllm"), Path("/m"), Path("/c")), plan=planned(fleet))
+    args, _ = recipe.command(18001)
+    assert args[:3] == ["/venv/bin/vllm", "serve", "/m"]
     pairs = dict(itertools.pairwise(args))
+    assert pairs["--host"] == "127.0.0.1"
+    assert pairs["--port"] == "18001"
     assert pairs["--max-model-len"] == "2048"
+    assert pairs["--max-num-seqs"] == "16"
+    assert pairs["--max-num-batched-tokens"] == "2048"
     assert pairs["--kv-cache-memory-bytes"] == str(128 * 2**20)
     assert pairs["--dtype"] == "float32"
     assert pairs["--shutdown-timeout"] == "120"
-    assert pairs["--max-num-queued-reqs"] == "64"
+    assert pairs["--max-num-queued-reqs"] == "32"
     assert "--enforce-eager" in args
     assert "--gpu-memory-utilization" not in args
 
@@ -62,11 +68,12 @@ def test_adapters_come_by_the_command_line_or_into_slots(
     from seawall.engines.sim import flags as sim
 
     fleet = replace(fleet, spec=replace(fleet.spec, model=replace(fleet.spec.model, adapter_slots=slots)))
-    found = lora_flags(fleet, {"poet": "/p", "sql": "/s"}, rank)
-    assert " ".join(found) == wanted
-    parsed = sim.parser().parse_args(["m", *flags(fleet, found)])
+    recipe = replace(sim_recipe(fleet), adapters={"poet": "/p", "sql": "/s"}, lora_rank=rank)
+    argv, env = recipe.command(9)
+    assert wanted in " ".join(argv)
+    parsed = sim.parser().parse_args(argv[argv.index("sim") + 1 :])
     assert parsed.lora_modules == ([] if slots else ["poet=/p", "sql=/s"])
-    assert ("VLLM_ALLOW_RUNTIME_LORA_UPDATING" in sim_recipe(fleet).env) == (slots is not None)
+    assert ("VLLM_ALLOW_RUNTIME_LORA_UPDATING" in env) == (slots is not None)
 
 
 def test_an_adapters_rank_is_read_and_a_folder_that_is_none_is_refused(tmp_path: Path) -> None:
@@ -88,7 +95,7 @@ def test_an_adapters_rank_is_read_and_a_folder_that_is_none_is_refused(tmp_path:
 def test_cpu_replicas_share_the_cores(fleet: Fleet) -> None:
     assert threads(fleet, 8) == 4
     assert threads(fleet, 1) == 1
-    env = vllm_recipe(fleet, Path("/venv/bin/vllm"), Path("/m"), Path("/c")).env
+    _, env = vllm_recipe(fleet, Path("/venv/bin/vllm"), Path("/m"), Path("/c")).command(9)
     assert env["VLLM_CPU_OMP_THREADS_BIND"] == "nobind"
     assert env["HF_HUB_OFFLINE"] == "1"
     assert not any(k.startswith("VLLM_PORT") for k in env)

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 API_KEY = "VLLM_API_KEY"
+CPU_CACHE_GIB = "VLLM_CPU_KVCACHE_SPACE"
+"""Of old; it would override --kv-cache-memory-bytes."""
+CPU_THREADS_BIND = "VLLM_CPU_OMP_THREADS_BIND"
 CACHE_ROOT = "VLLM_CACHE_ROOT"
 """Compiled kernels and graphs; without it they lie under the home folder."""
 DEV_MODE = "VLLM_SERVER_DEV_MODE"
 """Opens /sleep, /pause, /collective_rpc and the like, without a key."""
 LORA_UPDATES = "VLLM_ALLOW_RUNTIME_LORA_UPDATING"
 """Opens /v1/load_lora_adapter and its opposite."""
+NO_STATS = "VLLM_NO_USAGE_STATS"
+OWN_CORE_PROCESS = "VLLM_ENABLE_V1_MULTIPROCESSING"
+"""`0`: the engine core lives in its caller's process, and on a CPU the worker in the core's."""
 PORT = "VLLM_PORT"
 """Of its workers, not of its API; a Service named `vllm` sets it by accident."""
 READY_TIMEOUT_S = "VLLM_ENGINE_READY_TIMEOUT_S"

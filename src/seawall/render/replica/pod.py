@@ -20,7 +20,6 @@ from seawall.render.security import container_context, exactly, pod_context
 
 STARTUP_PERIOD_S = 10
 GIB = 2**30
-CACHE_DIR = "/var/cache/engine"
 
 
 def template(wanted: Wanted, pool: Pool = "any", group: str = "stable", *, worker: bool = False) -> Object:
@@ -60,13 +59,15 @@ def template(wanted: Wanted, pool: Pool = "any", group: str = "stable", *, worke
 
 
 def container(wanted: Wanted, *, spot: bool, worker: bool) -> Object:
+    serve = engine_args.serve(wanted, spot=spot, worker=worker)
+    env = {"SEAWALL_MODEL": wanted.fleet.served_names[0], **serve.env}  # for the probes
     out: Object = {
         "name": "engine",
         "image": engine_image(wanted),
         "imagePullPolicy": "IfNotPresent",
-        "command": engine_args.command(wanted),
-        "args": engine_args.args(wanted, spot=spot, worker=worker),
-        "env": environment(wanted),
+        "command": list(serve.program),
+        "args": list(serve.args),
+        "env": [{"name": key, "value": value} for key, value in env.items()],
     }
     secret = wanted.fleet.spec.cache.token_secret
     if secret and wanted.fleet.spec.cache.kind == "stream":
@@ -81,7 +82,7 @@ def container(wanted: Wanted, *, spot: bool, worker: bool) -> Object:
     out["volumeMounts"] = [
         {"name": "probe", "mountPath": f"{CONFIG_DIR}/probe", "readOnly": True},
         {"name": "state", "mountPath": STATE_DIR},
-        {"name": "cache", "mountPath": CACHE_DIR},
+        {"name": "cache", "mountPath": engine_args.CACHE_DIR},
         {"name": "tmp", "mountPath": "/tmp"},
         {"name": "shm", "mountPath": "/dev/shm"},
         *weight_mounts(wanted),
@@ -116,43 +117,11 @@ def probes(wanted: Wanted) -> Object:
     }
 
 
-def environment(wanted: Wanted) -> list[Object]:
-    """Offline, every cache on a volume, and the engine's own start-up timeout above the probe's budget:
-    vLLM gives up after 600 s by itself, whatever the probes allow."""
-    spec = wanted.fleet.spec
-    env = {
-        "HOME": CACHE_DIR,
-        "USER": "engine",
-        "HF_HUB_OFFLINE": "1",
-        "TRANSFORMERS_OFFLINE": "1",
-        "VLLM_NO_USAGE_STATS": "1",
-        "DO_NOT_TRACK": "1",
-        "VLLM_CACHE_ROOT": f"{CACHE_DIR}/vllm",
-        "XDG_CACHE_HOME": f"{CACHE_DIR}/xdg",
-        "TRITON_CACHE_DIR": f"{CACHE_DIR}/triton",
-        "TORCHINDUCTOR_CACHE_DIR": f"{CACHE_DIR}/inductor",
-        "VLLM_ENGINE_READY_TIMEOUT_S": str(start_budget_s(wanted.plan)),
-        "SEAWALL_MODEL": wanted.fleet.served_names[0],
-    }
-    if spec.engine.kind == "sim":
-        env = {k: v for k, v in env.items() if k.startswith(("HOME", "USER", "SEAWALL"))}
-    if wanted.plan.gpu == "cpu" and spec.engine.kind == "vllm":
-        env["VLLM_CPU_OMP_THREADS_BIND"] = "nobind"
-    # Each opens admin routes of the engine, only where the operator needs them; the NetworkPolicy lets nobody but it
-    # and the gateway in, and the gateway passes them on to nobody.
-    if spec.pool is not None and spec.pool.sleep:
-        env["VLLM_SERVER_DEV_MODE"] = "1"
-    if spec.model.adapter_slots is not None:
-        env["VLLM_ALLOW_RUNTIME_LORA_UPDATING"] = "True"
-    env.update(spec.engine.env)
-    return [{"name": key, "value": value} for key, value in env.items()]
-
-
 def resources(wanted: Wanted) -> Object:
     """GPU request = limit always. `guaranteed: false` leaves CPU open at the top so that loading may burst."""
     hardware, plan = wanted.fleet.spec.hardware, wanted.plan
     per_node = max(1, plan.gpus_per_replica // max(1, plan.nodes_per_replica))
-    cpu = hardware.cpu or (4.0 if plan.gpu == "cpu" else 4.0 + 2.0 * per_node)
+    cpu = engine_args.cpu_cores(wanted)
     memory = hardware.memory or host_memory_bytes(wanted)
     disk = max(plan.ephemeral_bytes, 20 * GIB)
     amounts = {"ephemeral-storage": _gib(disk)}

@@ -1,0 +1,62 @@
+"""The Fleets as this machine's gateway reads them: with the plan's bounds, as in a cluster's ConfigMap.
+
+Why: the engines are started with the plan's limits, so a gateway that knew only the spec would send more than they
+take. A spec that changes while they run is written anew; the plan stays the one that they were started with.
+Forbidden here: planning, and ending what serves: a spec that cannot be read leaves the last good one in place.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+
+from seawall.config.load import dump_fleet, load_fleets
+from seawall.decide.plan.bounds import bounded
+from seawall.domain.action import Plan
+from seawall.domain.spec import Fleet
+from seawall.drivers import cache
+from seawall.errors import SeawallError
+
+Mark = tuple[int, ...] | None
+
+
+class Documents:
+    """One file that follows several specs."""
+
+    def __init__(self, specs: Sequence[Path], plans: Mapping[str, Plan | None], path: Path) -> None:
+        self.specs, self.path = tuple(specs), path
+        self._plans = plans
+        self._seen = self._marks()
+
+    def write(self, fleets: Iterable[Fleet]) -> None:
+        """OSError when the file cannot be written."""
+        plans = ((f, self._plans.get(f.name)) for f in fleets)
+        shown = [dump_fleet(f if made is None else bounded(f, made)) for f, made in plans]
+        # JSON is YAML, too.
+        cache.write_atomic(self.path, "\n---\n".join(json.dumps(s, ensure_ascii=False) for s in shown) + "\n")
+
+    def follow(self, note: Callable[[str, str], None]) -> None:
+        """Writes anew when a spec has changed; what is wrong with it is said once for each change."""
+        if (seen := self._marks()) == self._seen:
+            return
+        try:
+            self.write([f for spec in self.specs for f in load_fleets(spec)])
+            note("gateway", "a spec has changed: it is read again; what runs is not")
+        except SeawallError as e:
+            note("gateway", f"a spec has changed and cannot be read; the old one stays: {e.message}")
+        except OSError as e:
+            note("gateway", f"{self.path.name} cannot be replaced: {e.strerror}")
+        self._seen = seen
+
+    def _marks(self) -> tuple[Mark, ...]:
+        return tuple(_mark(spec) for spec in self.specs)
+
+
+def _mark(path: Path) -> Mark:
+    """What changes when a file's content may have; None while there is no file."""
+    try:
+        st = path.stat()
+    except OSError:
+        return None
+    return st.st_ino, st.st_mtime_ns, st.st_size, st.st_dev
