@@ -16,7 +16,7 @@ from seawall.domain.spec import Engine, Fleet, FleetSpec, Hardware, Metadata, Mo
 from seawall.errors import InputError
 from seawall.shapes.config import parse, quantization_override, read_config
 
-KvDtype = Literal["auto", "fp8", "fp8_e4m3", "fp8_e5m2"]
+KvDtype = Literal["auto", "bfloat16", "fp8", "fp8_e4m3", "fp8_e5m2", "nvfp4"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,10 +112,15 @@ def _kv_dtype(text: str) -> KvDtype:
         return "fp8_e4m3"
     if "fp8" in low:
         return "fp8"
-    if low in ("", "auto", "bfloat16", "float16", "bf16", "fp16", "half", "none"):
+    if "nvfp4" in low:
+        return "nvfp4"
+    if low in ("", "auto", "none"):
         return "auto"
+    if low in ("bfloat16", "float16", "bf16", "fp16", "half"):
+        return "bfloat16"
     raise InputError(
-        f"--kv-cache-dtype: {text[:60]!r} is not known here.", "Use auto, fp8, fp8_e4m3 or fp8_e5m2."
+        f"--kv-cache-dtype: {text[:60]!r} is not known here.",
+        "Use auto, bfloat16, fp8, fp8_e4m3, fp8_e5m2 or nvfp4.",
     )
 
 

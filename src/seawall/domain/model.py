@@ -6,11 +6,13 @@ per layer, because hybrid models, pipeline stages and KV-cache groups are: nothi
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Literal
 
-LayerKind = Literal["full", "sliding", "chunked", "recurrent", "shared", "none"]
-"""`shared` attends to the cache of an earlier layer, `none` has no token mixer (an MLP-only block)."""
+LayerKind = Literal["full", "sliding", "chunked", "recurrent", "compressed", "shared", "none"]
+"""`compressed` keeps a window and one entry for several tokens (DeepSeek V4), `shared` attends to the cache of an
+earlier layer, `none` has no token mixer (an MLP-only block)."""
 
 
 @dataclass(frozen=True)
@@ -27,7 +29,11 @@ class Layer:
     experts: bool = False
     """The MLP is a mixture of experts."""
     intermediate: int = 0
-    """Width of the dense MLP; 0 when there is none."""
+    """Width of the dense MLP; 0 when there is none. Gemma 4's mixtures have both in one layer."""
+    indexed: bool = False
+    """Sparse attention's own index is kept here (some models share one between layers)."""
+    ratio: int = 0
+    """DeepSeek V4: so many tokens share one entry of the compressed cache; 0: the window is all there is."""
 
 
 @dataclass(frozen=True)
@@ -39,6 +45,10 @@ class Experts:
     intermediate: int
     shared_intermediate: int = 0
     """Width of all shared experts together."""
+    latent: int = 0
+    """Width that routed experts work in, where it is not the model's own (Nemotron 3, Kimi K3)."""
+    matrices: int = 3
+    """Gate, up and down; 2 without a gate."""
 
 
 @dataclass(frozen=True)
@@ -50,14 +60,29 @@ class Latent:
     nope_dim: int
     v_dim: int
     q_lora_rank: int = 0
+    gated: bool = False
+    """A gate as wide as the values beside the output projection (Kimi K3)."""
 
 
 @dataclass(frozen=True)
 class Indexer:
-    """Sparse attention's index cache (DSA): one fp8 key per token and layer."""
+    """Sparse attention's index: keys of its own, one per token (DSA) or per compressed entry (DeepSeek V4)."""
 
     head_dim: int
     heads: int
+    separate_query: bool = False
+    """Queries come from the hidden state, not from a low-rank query (MiniMax M3)."""
+
+
+@dataclass(frozen=True)
+class Compressed:
+    """DeepSeek V4's attention: one latent key for all heads, low-rank queries and outputs, a compressed cache."""
+
+    q_lora_rank: int
+    o_lora_rank: int
+    o_groups: int
+    streams: int = 1
+    """Residual streams that hyper-connections mix (hc_mult)."""
 
 
 @dataclass(frozen=True)
@@ -74,20 +99,53 @@ class Recurrent:
 
 
 @dataclass(frozen=True)
-class CheckpointQuantization:
-    """How the checkpoint's weights are stored."""
+class Format:
+    """How weights are stored, scales aside: `fp8` 8 bit, `nvfp4` 4 bit in groups of 16, ..."""
 
     method: str
-    """fp8, int8, awq, gptq, mxfp4, nvfp4, bitsandbytes, gguf."""
+    """fp8, mxfp8, int8, awq, gptq, mxfp4, nvfp4, bitsandbytes, gguf."""
     bits: float = 8
     group: int = 0
     """Weights that share a scale; 0: one scale per channel or tensor."""
-    attention: bool = True
-    """Attention projections are quantized too."""
-    experts_only: bool = False
-    shared_experts: bool = True
-    head: bool = False
-    """lm_head and embeddings are quantized too (GGUF)."""
+
+
+ATTENTION = frozenset({"q", "kv", "o", "q_a", "q_b", "kv_a", "kv_b", "o_a", "gate", "indexer", "state"})
+"""Parts of a layer that mix tokens."""
+PARTS = ATTENTION | {"mlp", "experts", "shared", "latent", "head", "embed"}
+"""Every part of a model whose weights may be stored in a format of their own."""
+
+
+@dataclass(frozen=True)
+class CheckpointQuantization:
+    """How the checkpoint's weights are stored: one format, the parts that keep 16 bit, and layers that differ."""
+
+    method: str
+    bits: float = 8
+    group: int = 0
+    kept: frozenset[str] = frozenset({"head", "embed"})
+    """Parts in the model's own dtype."""
+    others: Mapping[str, Format] = field(default_factory=dict)
+    """Parts in another format than the main one."""
+    layers: Mapping[int, Mapping[str, Format | None]] = field(default_factory=dict)
+    """Layers in which some parts are stored otherwise; None: in the model's own dtype."""
+
+    def format(self, part: str, layer: int | None = None) -> Format | None:
+        """The format of one part of one layer (None: of the model, as head and embedding); None: plain 16 bit."""
+        if layer is not None and part in (own := self.layers.get(layer, {})):
+            return own[part]
+        if part in self.others:
+            return self.others[part]
+        return None if part in self.kept else Format(self.method, self.bits, self.group)
+
+    @property
+    def attention(self) -> bool:
+        """Attention projections are quantized too."""
+        return not {"q", "o"} <= self.kept
+
+
+def experts_only(method: str, bits: float, group: int) -> CheckpointQuantization:
+    """Routed experts in a small format, all else in 16 bit: MXFP4 and most NVFP4 checkpoints of mixtures."""
+    return CheckpointQuantization(method, bits, group, kept=PARTS - {"experts"})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,11 +171,17 @@ class ModelConfig:
     experts: Experts | None = None
     latent: Latent | None = None
     indexer: Indexer | None = None
+    compressed: Compressed | None = None
     recurrent: Recurrent | None = None
     quantization: CheckpointQuantization | None = None
+    cache_dtype: str = "auto"
+    """KV cache that the checkpoint asks for: what vLLM takes under `--kv-cache-dtype auto`."""
     multimodal: bool = False
     extra_parameters: int = 0
     """Vision or audio towers and projectors, in the model's dtype."""
+    patches: int = 0
+    """Patches of the largest image, before merging, that a vision tower is profiled with; 0: not known."""
+    tower_hidden: int = 0
     rope_elements: int = 0
     """Precomputed rotary tables (positions x rotary width), whole on every GPU. Large for very long contexts."""
     draft_layers: int = 0

@@ -101,7 +101,8 @@ class Engine(Strict):
     max_num_seqs: Positive | None = None
     max_num_batched_tokens: Positive | None = None
     gpu_memory_utilization: Share | None = None
-    kv_cache_dtype: Literal["auto", "fp8", "fp8_e4m3", "fp8_e5m2"] = "auto"
+    kv_cache_dtype: Literal["auto", "bfloat16", "fp8", "fp8_e4m3", "fp8_e5m2", "nvfp4"] = "auto"
+    """auto: what a quantized checkpoint was calibrated for, else the model's own dtype."""
     kv_cache_memory: Bytes | None = None
     prefix_caching: bool = True
     enforce_eager: bool = False

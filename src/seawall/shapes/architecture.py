@@ -12,12 +12,16 @@ from dataclasses import replace
 from typing import Any
 
 from seawall.decide.plan.weights import weigh
-from seawall.domain.model import Experts, Indexer, Latent, ModelConfig
+from seawall.domain.model import ModelConfig
 from seawall.errors import InputError
 from seawall.shapes.defaults import defaults_of
-from seawall.shapes.layers import layers_of, recurrent_of
+from seawall.shapes.experts import compressed_of, experts_of, indexer_of, latent_of, layer_count
+from seawall.shapes.getter import Getter
+from seawall.shapes.layers import layers_of
 from seawall.shapes.quantization import quantization_of
-from seawall.shapes.vision import extra_parameters
+from seawall.shapes.recurrent import recurrent_of
+from seawall.shapes.rope import max_position, reach, rope_elements
+from seawall.shapes.vision import extra_parameters, patches_of, tower_hidden
 
 KNOWN = frozenset({
     "llama", "llama4", "llama4_text", "mistral", "mistral3", "mistral4", "ministral", "ministral3",
@@ -30,7 +34,9 @@ KNOWN = frozenset({
     "glm4_moe_lite", "glm5", "glm_moe_dsa", "glm4v", "glm4v_moe", "granite", "granitemoe",
     "granitemoeshared", "granitemoehybrid", "llava", "llava_next", "llava_onevision", "cohere", "cohere2",
     "cohere2_vision", "falcon", "falcon_h1", "stablelm", "starcoder2", "olmo", "olmo2", "olmo3", "olmoe",
-    "exaone", "exaone4", "minimax_m2", "minimax_text_01", "minimax", "internlm2", "internlm3", "baichuan",
+    "exaone", "exaone4", "minimax_m2", "minimax_m3", "minimax_m3_vl", "minimax_text_01", "minimax",
+    "deepseek_v4", "deepseek_ref", "kimi_k3", "mimo", "mimo_v2_flash", "step3p5", "step3p7", "nemotron-nas",
+    "internlm2", "internlm3", "baichuan",
     "gpt2", "gpt_neox", "gptj", "gpt_bigcode", "bloom", "opt", "mpt", "smollm3", "nemotron", "nemotron_h",
     "jamba", "bamba", "mamba", "mamba2", "zamba2", "hunyuan_v1_dense", "hunyuan_v1_moe", "ernie4_5",
     "ernie4_5_moe", "dots1", "seed_oss", "apertus", "lfm2", "lfm2_moe", "internvl_chat", "idefics3",
@@ -48,7 +54,8 @@ UNGATED = frozenset({
 MULTIMODAL = frozenset({
     "llama4", "mistral3", "pixtral", "gemma3", "gemma3n", "gemma4", "llava", "llava_next", "llava_onevision",
     "kimi_vl", "qwen2_vl", "qwen2_5_vl", "qwen2_5_omni", "qwen3_vl", "qwen3_vl_moe", "glm4v", "glm4v_moe",
-    "internvl_chat", "idefics3", "smolvlm", "mllama", "phi4mm", "phi4_multimodal", "kimi_k25", "cohere2_vision",
+    "internvl_chat", "idefics3", "smolvlm", "mllama", "phi4mm", "phi4_multimodal", "kimi_k25", "kimi_k3",
+    "cohere2_vision", "minimax_m3_vl",
 })  # fmt: skip
 _NESTED = ("text_config", "llm_config", "language_config", "text_model_config")
 _MAX_LAYERS = 2048
@@ -58,13 +65,17 @@ _GENERAL = "planned with the general transformer formula"
 
 
 def parse_config(
-    raw: Mapping[str, Any], name: str = "", checkpoint_bytes: int | None = None, known_parameters: int = 0
+    raw: Mapping[str, Any],
+    name: str = "",
+    checkpoint_bytes: int | None = None,
+    known_parameters: int = 0,
+    beside: Mapping[str, Any] | None = None,
 ) -> ModelConfig:
     """A config.json (already decoded) -> ModelConfig.
 
     `checkpoint_bytes` is the safetensors index's `metadata.total_size`; `known_parameters` the published
-    parameter count, used to size towers that the config does not describe. Raises InputError when the
-    config lacks what every transformer needs (layers, hidden size, heads).
+    parameter count, used to size towers that the config does not describe; `beside` the hf_quant_config.json.
+    Raises InputError when the config lacks what every transformer needs (layers, hidden size, heads).
     """
     if not isinstance(raw, Mapping):
         raise InputError("config.json is not a JSON object.", "Pass the model's own config.json.")
@@ -77,15 +88,17 @@ def parse_config(
     towers = any(k in raw for k in ("vision_config", "audio_config", "vision_tower"))
     multimodal = nested or towers or outer_type in MULTIMODAL
     hidden = get.need("hidden_size", "n_embd", "d_model", "dim", "model_dim")
-    count = get.need("num_hidden_layers", "n_layer", "num_layers", "n_layers")
+    count = layer_count(text)
     if not 0 < count <= _MAX_LAYERS:
         raise InputError(f"config.json: num_hidden_layers {count} is not between 1 and {_MAX_LAYERS}.")
     known = model_type in KNOWN or outer_type in KNOWN
     notes = [] if known else [f"architecture {outer_type!r} is not known here: {_GENERAL}"]
-    experts = experts_of(text)
+    gated = _gated(text, model_type)
+    experts = experts_of(text, gated)
     latent = latent_of(text)
     recurrent = recurrent_of(text, hidden)
     layers = layers_of(text, model_type, count, hidden, experts is not None, latent, notes)
+    quantization, cache = quantization_of(raw, text, count, model_type, beside)
     if any(layer.kind == "recurrent" for layer in layers) and recurrent is None:
         notes.append("recurrent layers without sizes in the config: their state is counted as zero")
     outside = extra_parameters(raw, text, hidden) if multimodal else 0
@@ -99,18 +112,22 @@ def parse_config(
         vocab=get.integer(0, "vocab_size", "padded_vocab_size", "n_vocab") or 32000,
         tied=_tied(raw, text, {model_type, outer_type}),
         max_position=max_position(text),
-        reach=_reach(given),
+        reach=reach(given),
         dtype="float16" if stored == "float16" else "bfloat16",  # vLLM loads 32 bit checkpoints in 16 bit
-        gated_mlp=_gated(text, model_type),
+        gated_mlp=gated,
         gated_attention=_gated_attention(text, model_type),
         experts=experts,
         latent=latent,
-        indexer=_indexer(text),
+        indexer=indexer_of(text),
+        compressed=compressed_of(text),
         recurrent=recurrent,
-        quantization=quantization_of(raw, text),
+        quantization=quantization,
+        cache_dtype=cache,
         multimodal=multimodal,
         extra_parameters=outside + _per_layer_embedding(text, count),
         rope_elements=rope_elements(text),
+        patches=patches_of(raw),
+        tower_hidden=tower_hidden(raw),
         draft_layers=get.integer(0, "num_nextn_predict_layers", "mtp_num_hidden_layers"),
         checkpoint_bytes=checkpoint_bytes and checkpoint_bytes // (2 if stored == "float32" else 1),
         notes=tuple(notes),
@@ -162,140 +179,6 @@ def _filled(text: Mapping[str, Any], model_type: str, nested: bool) -> Mapping[s
     return {**out, **text}
 
 
-class Getter:
-    """Reads the first of several spellings; refuses what is not a sane number."""
-
-    def __init__(self, data: Mapping[str, Any]) -> None:
-        self.data = data
-
-    def integer(self, default: int, *names: str) -> int:
-        for name in names:
-            value = self.data.get(name)
-            if isinstance(value, list) and value and all(isinstance(v, int) for v in value):
-                value = max(value)
-            if isinstance(value, bool) or value is None:
-                continue
-            if isinstance(value, (int, float)) and 0 <= value < 1e12:
-                return int(value)
-            raise InputError(f"config.json: {name} is {value!r:.60}, not a number of sane size.")
-        return default
-
-    def need(self, *names: str) -> int:
-        value = self.integer(0, *names)
-        if value <= 0:
-            raise InputError(
-                f"config.json: has no {names[0]} (nor {', '.join(names[1:])}).",
-                "Pass the language model's own config.json; for a LoRA adapter pass its base model's.",
-            )
-        return value
-
-
-def experts_of(text: Mapping[str, Any]) -> Experts | None:
-    """The mixture of experts, under all the names it goes by."""
-    get = Getter(text)
-    count = get.integer(
-        0, "num_local_experts", "n_routed_experts", "num_experts", "moe_num_experts", "n_experts"
-    )
-    if count <= 1:
-        return None
-    # Llama 4, Mixtral, GPT-OSS and MiniMax M2 give the expert's width as intermediate_size.
-    width = get.integer(
-        0, "moe_intermediate_size", "expert_intermediate_size", "expert_ffn_hidden_size", "ffn_hidden_size"
-    ) or get.need("intermediate_size", "ffn_dim")
-    shared_count = get.integer(
-        0, "n_shared_experts", "num_shared_experts", "moe_num_shared_experts", "num_shared_expert"
-    )
-    shared = get.integer(
-        0,
-        "shared_expert_intermediate_size",
-        "shared_intermediate_size",
-        "moe_shared_expert_intermediate_size",
-    )
-    if not shared and shared_count:
-        shared = shared_count * width
-    if not shared and str(text.get("model_type", "")).startswith("llama4"):
-        shared = width
-    per_token = get.integer(
-        2,
-        "num_experts_per_tok",
-        "num_experts_per_token",
-        "moe_topk",
-        "moe_k",
-        "top_k_experts",
-        "num_selected_experts",
-    )
-    return Experts(count, per_token, width, shared)
-
-
-def latent_of(text: Mapping[str, Any]) -> Latent | None:
-    get = Getter(text)
-    rank = get.integer(0, "kv_lora_rank")
-    if not rank:
-        return None
-    return Latent(
-        rank,
-        get.integer(64, "qk_rope_head_dim"),
-        get.integer(128, "qk_nope_head_dim"),
-        get.integer(128, "v_head_dim"),
-        get.integer(0, "q_lora_rank"),
-    )
-
-
-def max_position(text: Mapping[str, Any]) -> int:
-    """The longest context as vLLM derives it: YaRN and Llama 3 scaling are already in the number (config/model.py)."""
-    get = Getter(text)
-    own = get.integer(
-        0, "max_position_embeddings", "n_positions", "max_seq_len", "seq_length", "model_max_length",
-        "max_sequence_length", "max_target_positions", "n_ctx",
-    )  # fmt: skip
-    scaling = text.get("rope_scaling") or text.get("rope_parameters") or {}
-    if isinstance(scaling, Mapping) and "gemma3" not in str(text.get("model_type")):
-        kind = str(scaling.get("rope_type") or scaling.get("type") or "")
-        factor = scaling.get("factor")
-        if isinstance(factor, (int, float)) and 1 <= factor <= 1e4 and kind in ("linear", "dynamic"):
-            own = int(own * factor)
-    return own
-
-
-def rope_elements(text: Mapping[str, Any]) -> int:
-    """Elements of the rotary cos/sin tables: one row per position that the scaling can reach, one table per kind."""
-    get = Getter(text)
-    positions = get.integer(0, "max_position_embeddings", "n_positions")
-    heads = max(1, get.integer(1, "num_attention_heads", "n_head"))
-    width = get.integer(0, "qk_rope_head_dim", "head_dim") or get.integer(0, "hidden_size", "n_embd") // heads
-    share = text.get("partial_rotary_factor")
-    if isinstance(share, (int, float)) and 0 < share <= 1:
-        width = int(width * share)
-    tables = _rope_tables(text)
-    rows = [_rope_rows(scaling, positions) for scaling in tables]
-    if len(tables) == 1 and text.get("rope_local_base_freq"):
-        rows.append(positions)
-    return width * sum(rows)
-
-
-def _reach(given: Mapping[str, Any]) -> int:
-    """The longest context that the config itself allows; 0 when only a class's default would say."""
-    own = max_position(given)
-    return max(own, *(_rope_rows(scaling, own) for scaling in _rope_tables(given))) if own else 0
-
-
-def _rope_tables(text: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    """One scaling for the model, or one per kind of layer (transformers 5)."""
-    scalings = text.get("rope_scaling") or text.get("rope_parameters") or {}
-    nested = [v for v in scalings.values() if isinstance(v, Mapping)] if isinstance(scalings, Mapping) else []
-    return nested or [scalings if isinstance(scalings, Mapping) else {}]
-
-
-def _rope_rows(scaling: Mapping[str, Any], positions: int) -> int:
-    kind = str(scaling.get("rope_type") or scaling.get("type") or "")
-    factor, original = scaling.get("factor"), scaling.get("original_max_position_embeddings")
-    if not isinstance(factor, (int, float)) or not 1 <= factor <= 1e4:
-        return positions
-    if kind.startswith(("yarn", "deepseek_yarn")) and isinstance(original, int):
-        return int(original * factor)
-    return int(positions * factor) if kind in ("linear", "dynamic") else positions
-
-
 def _per_layer_embedding(text: Mapping[str, Any], count: int) -> int:
     """Gemma 3n and 4: a small embedding of every token for every layer."""
     get = Getter(text)
@@ -305,11 +188,6 @@ def _per_layer_embedding(text: Mapping[str, Any], count: int) -> int:
     return (
         width * count * (rows + 3 * hidden) if width else 0
     )  # table, gate, projection back, model projection
-
-
-def _indexer(text: Mapping[str, Any]) -> Indexer | None:
-    dim = Getter(text).integer(0, "index_head_dim")
-    return Indexer(dim, Getter(text).integer(1, "index_n_heads")) if dim else None
 
 
 def _tied(raw: Mapping[str, Any], text: Mapping[str, Any], types: set[str]) -> bool:

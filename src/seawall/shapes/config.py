@@ -20,7 +20,7 @@ from seawall.domain.spec import Fleet
 from seawall.drivers import cache
 from seawall.errors import InputError, SourceError
 from seawall.shapes.architecture import parse_config
-from seawall.shapes.quantization import quantization_named
+from seawall.shapes.quantization import quantization_named, quantized_experts
 from seawall.shapes.summary import from_summary, is_summary
 
 _MAX_CONFIG = 8 * 2**20
@@ -46,12 +46,20 @@ def resolve(fleet: Fleet, *, offline: bool = False) -> ModelConfig:
     return found
 
 
-def parse(config: Mapping[str, Any], name: str = "", checkpoint_bytes: int | None = None) -> ModelConfig:
-    """A decoded config.json -> ModelConfig. Also takes an architecture summary (docs/how-to/plan.md)."""
+def parse(
+    config: Mapping[str, Any],
+    name: str = "",
+    checkpoint_bytes: int | None = None,
+    beside: Mapping[str, Any] | None = None,
+) -> ModelConfig:
+    """A decoded config.json -> ModelConfig. Also takes an architecture summary (docs/how-to/plan.md).
+
+    `beside` is the decoded hf_quant_config.json of the same checkpoint.
+    """
     if is_summary(config):
         config, parameters = from_summary(config)
         return parse_config(config, name, checkpoint_bytes, parameters)
-    return parse_config(config, name, checkpoint_bytes)
+    return parse_config(config, name, checkpoint_bytes, beside=beside)
 
 
 def read_config(path: Path) -> ModelConfig:
@@ -64,8 +72,11 @@ def read_config(path: Path) -> ModelConfig:
     name = str(data.get("_name_or_path") or "") or (
         path.parent.name if path.name == "config.json" else path.stem
     )
+    whole = path.name == "config.json"
     try:
-        return parse(data, name, _exact_bytes(path.parent) if path.name == "config.json" else None)
+        return parse(
+            data, name, _exact_bytes(path.parent) if whole else None, _beside(path.parent) if whole else None
+        )
     except InputError as e:
         raise InputError(f"{path}: {e.message.removeprefix('config.json: ')}", e.cure) from e
 
@@ -136,11 +147,12 @@ def _from_hub(body: str, revision: str | None) -> ModelConfig:
     try:
         config = hub.small_file(repo, "config.json", wanted, env, _MAX_CONFIG)
         index = hub.small_file(repo, "model.safetensors.index.json", wanted, env, _MAX_INDEX)
+        stored = hub.small_file(repo, "hf_quant_config.json", wanted, env, _MAX_CONFIG)
     except SourceError as e:
         raise SourceError(e.message, f"Or put its config.json under spec.model.config. {e.cure}") from None
     if config is None:
         raise InputError(f"{repo}: no config.json there.", "Check the name, or inline spec.model.config.")
-    files = {"model.safetensors.index.json": index, "config.json": config}
+    files = {"model.safetensors.index.json": index, "hf_quant_config.json": stored, "config.json": config}
     try:
         folder = _write(_kept(repo, wanted), files)
     except (OSError, InputError):  # a plan needs no cache that can be written
@@ -155,6 +167,13 @@ def _write(folder: Path, files: Mapping[str, bytes | None]) -> Path:
         if data is not None:
             cache.write_atomic(folder / name, data.decode("utf-8", "replace"))
     return folder
+
+
+def _beside(folder: Path) -> Mapping[str, Any] | None:
+    """hf_quant_config.json: where ModelOpt says how weights are stored when config.json does not."""
+    path = folder / "hf_quant_config.json"
+    data = _json(path, _MAX_CONFIG) if path.is_file() else None
+    return data if isinstance(data, Mapping) else None
 
 
 def _exact_bytes(folder: Path) -> int | None:
@@ -192,5 +211,5 @@ def quantization_override(config: ModelConfig, name: str) -> ModelConfig:
         return config
     if named.method == "nvfp4" and config.experts is not None:
         # Published NVFP4 checkpoints of mixtures quantize the routed experts and leave the rest in 16 bit.
-        named = replace(named, attention=False, shared_experts=False, experts_only=True)
+        named = quantized_experts(named)
     return replace(config, quantization=named, checkpoint_bytes=None)

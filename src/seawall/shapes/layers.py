@@ -6,12 +6,14 @@ Only translation. The order of the rules matters: an explicit list (`layer_types
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
-from seawall.domain.model import Latent, Layer, LayerKind, Recurrent
+from seawall.domain.model import Latent, Layer, LayerKind
 from seawall.errors import InputError
+from seawall.shapes.experts import indexed_layers
+from seawall.shapes.getter import first
 
 _KINDS: dict[str, LayerKind] = {
     "full_attention": "full", "attention": "full", "global": "full", "full": "full", "hybrid": "full",
@@ -36,51 +38,135 @@ def layers_of(
     notes: list[str],
 ) -> tuple[Layer, ...]:
     """One `Layer` per decoder layer, in order."""
+    if isinstance(text.get("block_configs"), list):
+        return searched_layers(text, hidden)
     heads, kv_heads = _heads(text, count)
-    first = next((h for h in heads if h), 1)
-    head_dim = (
-        _first(text, "head_dim", "attention_head_size", "kv_channels", "attention_head_dim")
-        or hidden // first
-    )
+    some = next((h for h in heads if h), 1)
     kinds = _kinds(text, model_type, count, notes)
     widths = _widths(text, model_type, count, hidden)
     moe = _moe_layers(text, model_type, count) if has_experts else [False] * count
-    window = _first(text, "sliding_window", "sliding_window_size", "attention_window_size")
-    chunk = _first(text, "attention_chunk_size")
-    nemotron = text.get("hybrid_override_pattern")
+    indexed = indexed_layers(text, count)
+    ratios = text.get("compress_ratios")
     own = text.get("per_layer_config")
+    apart = _apart(text)
     out = []
     for i in range(count):
         kind = kinds[i]
-        dim, kv = head_dim, kv_heads[i]
-        if kind == "full" and _first(text, "global_head_dim"):  # Gemma 4
-            dim = _first(text, "global_head_dim")
-            if text.get("attention_k_eq_v") is not False:
-                kv = _first(text, "num_global_key_value_heads") or kv
+        size = _Size(heads[i], kv_heads[i], _head_dim(text, hidden, some), 0)
+        size = _sized(text, size, kind, latent)
         if isinstance(own, Mapping) and isinstance(special := own.get(str(i), own.get(i)), Mapping):
-            dim, kv = _first(special, "head_dim") or dim, _first(special, "num_key_value_heads") or kv
-        dim_v = dim
-        if latent is not None and kind == "full":
-            dim, dim_v = latent.kv_lora_rank + latent.rope_dim, 0
-            kv = 1
+            size = replace(
+                size,
+                dim=first(special, "head_dim") or size.dim,
+                dim_v=first(special, "head_dim") or size.dim_v,
+                kv=first(special, "num_key_value_heads") or size.kv,
+            )
         width, experts = widths[i], moe[i]
-        if isinstance(nemotron, str):  # Nemotron-H: attention, state and MLP are layers of their own
-            width, experts = (width, False) if kind == "none" else (0, False)
-            experts = nemotron[i : i + 1] == "E"
-            width = 0 if experts else width
+        if apart:  # Nemotron-H: attention, state and MLP are layers of their own
+            word = apart[i] if i < len(apart) else ""
+            experts = word in ("moe", "e")
+            width = width if word in ("mlp", "-") else 0
+        both = experts and text.get("enable_moe_block") is True
+        mixes = kind not in ("recurrent", "none")
         out.append(
             Layer(
                 kind=kind,
-                heads=heads[i] if kind not in ("recurrent", "none") else 0,
-                kv_heads=kv if kind not in ("recurrent", "none") else 0,
-                head_dim=dim,
-                head_dim_v=dim_v,
-                window=window if kind == "sliding" else chunk if kind == "chunked" else 0,
+                heads=size.heads if mixes else 0,
+                kv_heads=size.kv if mixes else 0,
+                head_dim=size.dim,
+                head_dim_v=size.dim_v,
+                window=_window(text, kind),
                 experts=experts,
-                intermediate=0 if experts else width,
+                intermediate=0 if experts and not both else width,
+                indexed=indexed[i] and mixes,
+                ratio=_ratio(ratios, i),
             )
         )
-    return tuple(_share_last(out, _first(text, "num_kv_shared_layers")))
+    return tuple(_share_last(out, first(text, "num_kv_shared_layers")))
+
+
+@dataclass(frozen=True)
+class _Size:
+    heads: int
+    kv: int
+    dim: int
+    dim_v: int
+
+
+def _head_dim(text: Mapping[str, Any], hidden: int, heads: int) -> int:
+    return (
+        first(text, "head_dim", "attention_head_size", "kv_channels", "attention_head_dim") or hidden // heads
+    )
+
+
+def _sized(text: Mapping[str, Any], size: _Size, kind: LayerKind, latent: Latent | None) -> _Size:
+    """Heads and head sizes of one layer, where windowed and full layers differ, or keys and values do."""
+    if latent is not None and kind == "full":
+        return replace(size, kv=1, dim=latent.kv_lora_rank + latent.rope_dim, dim_v=0)
+    dim, kv, heads = size.dim, size.kv, size.heads
+    dim_v = first(text, "v_head_dim") if latent is None else 0
+    if kind == "sliding" and first(text, "swa_head_dim", "swa_num_key_value_heads"):  # MiMo V2
+        dim = first(text, "swa_head_dim") or dim
+        dim_v = first(text, "swa_v_head_dim") or dim_v
+        kv = first(text, "swa_num_key_value_heads") or kv
+        heads = first(text, "swa_num_attention_heads") or heads
+    if kind == "full" and first(text, "global_head_dim"):  # Gemma 4
+        dim = first(text, "global_head_dim")
+        if text.get("attention_k_eq_v") is not False:
+            kv = first(text, "num_global_key_value_heads") or kv
+    return _Size(heads, kv, dim, dim_v or dim)
+
+
+def _window(text: Mapping[str, Any], kind: LayerKind) -> int:
+    if kind in ("sliding", "compressed"):
+        return first(text, "sliding_window", "sliding_window_size", "attention_window_size")
+    return first(text, "attention_chunk_size") if kind == "chunked" else 0
+
+
+def _ratio(ratios: Any, i: int) -> int:
+    value = ratios[i] if isinstance(ratios, list) and i < len(ratios) else 0
+    return value if isinstance(value, int) and not isinstance(value, bool) and 1 < value <= 4096 else 0
+
+
+def _apart(text: Mapping[str, Any]) -> list[str]:
+    """The words of a pattern in which every block is a layer of one kind; empty for usual models."""
+    pattern = text.get("hybrid_override_pattern") or text.get("layers_block_type")
+    if not isinstance(pattern, (str, list)) or str(text.get("model_type")) != "nemotron_h":
+        return []
+    return [str(word).lower() for word in pattern]
+
+
+def searched_layers(text: Mapping[str, Any], hidden: int) -> tuple[Layer, ...]:
+    """Nemotron's searched models (nemotron-nas): `block_configs` says for each layer what is left of it."""
+    heads = first(text, "num_attention_heads") or 1
+    dim = _head_dim(text, hidden, heads)
+    out = []
+    for block in text["block_configs"][:4096]:
+        attention = block.get("attention") if isinstance(block, Mapping) else None
+        ffn = block.get("ffn") if isinstance(block, Mapping) else None
+        attention = attention if isinstance(attention, Mapping) else {}
+        ffn = ffn if isinstance(ffn, Mapping) else {}
+        gone = attention.get("no_op") is True or attention.get("replace_with_linear") is True
+        shared_by = first(attention, "n_heads_in_group") or 1
+        factor = ffn.get("ffn_mult")
+        width = first(ffn, "intermediate_size")
+        if isinstance(factor, (int, float)) and not isinstance(factor, bool) and 0 < factor < 64:
+            width = -(-int(2 * factor * hidden / 3) // 256) * 256
+        window = first(attention, "window_length")
+        out.append(
+            Layer(
+                kind="none" if gone else "sliding" if window else "full",
+                heads=0 if gone else heads,
+                kv_heads=0 if gone else max(1, heads // shared_by),
+                head_dim=dim,
+                head_dim_v=dim,
+                window=0 if gone else window,
+                intermediate=0 if ffn.get("no_op") is True else width,
+            )
+        )
+    if not out:
+        raise InputError("config.json: block_configs is empty.", "Pass the model's own config.json.")
+    return tuple(out)
 
 
 def _heads(text: Mapping[str, Any], count: int) -> tuple[list[int], list[int]]:
@@ -107,8 +193,11 @@ def _widths(text: Mapping[str, Any], model_type: str, count: int, hidden: int) -
     widths = _per_layer(
         text, count, "intermediate_size", "ffn_hidden_size", "n_inner", "ffn_dim", "ffn_hidden_dim"
     )
-    if model_type.startswith("llama4") and _first(text, "intermediate_size_mlp"):
-        widths = [_first(text, "intermediate_size_mlp")] * count
+    dense = first(text, "dense_intermediate_size")  # MiniMax M3; Llama 4
+    if model_type.startswith("llama4"):
+        dense = first(text, "intermediate_size_mlp")
+    if dense:
+        widths = [dense] * count
     if widths is None or not any(widths):
         widths = [4 * hidden] * count
     return widths
@@ -116,15 +205,18 @@ def _widths(text: Mapping[str, Any], model_type: str, count: int, hidden: int) -
 
 def _share_last(layers: list[Layer], shared: int) -> list[Layer]:
     """Gemma 3n and 4: the last layers read the cache of earlier ones and keep none."""
-    from dataclasses import replace
-
     keep = len(layers) - min(shared, len(layers))
     return [layer if i < keep else replace(layer, kind="shared") for i, layer in enumerate(layers)]
 
 
 def _kinds(text: Mapping[str, Any], model_type: str, count: int, notes: list[str]) -> list[LayerKind]:
+    if isinstance(text.get("compress_ratios"), list) and first(text, "o_lora_rank"):
+        return ["compressed"] * count
+    coded = text.get("hybrid_layer_pattern")  # MiMo V2: 1 windowed, 0 full
+    if isinstance(coded, list) and coded:
+        return ([("sliding" if c else "full") for c in coded] + ["full"] * count)[:count]
     listed = text.get("layer_types") or text.get("layers_block_type") or text.get("hybrid_override_pattern")
-    window = _first(text, "sliding_window", "sliding_window_size", "attention_window_size")
+    window = first(text, "sliding_window", "sliding_window_size", "attention_window_size")
     if isinstance(listed, (list, str)) and listed:
         out: list[LayerKind] = []
         for item in list(listed)[:count]:
@@ -145,12 +237,12 @@ def _kinds(text: Mapping[str, Any], model_type: str, count: int, notes: list[str
     by_index = text.get("attn_layer_indices") or text.get("full_attn_idxs")
     if isinstance(by_index, list):
         return ["full" if i in by_index else "recurrent" for i in range(count)]
-    period = _first(text, "full_attention_interval")
-    if period and _first(text, "linear_num_value_heads"):
+    period = first(text, "full_attention_interval")
+    if period and first(text, "linear_num_value_heads"):
         return ["full" if (i + 1) % period == 0 else "recurrent" for i in range(count)]
-    period = _first(text, "attn_layer_period")
+    period = first(text, "attn_layer_period")
     if period:  # Jamba
-        offset = _first(text, "attn_layer_offset")
+        offset = first(text, "attn_layer_offset")
         return ["full" if i % period == offset % period else "recurrent" for i in range(count)]
     if model_type in ("mamba", "mamba2", "falcon_mamba"):
         return ["recurrent"] * count
@@ -159,11 +251,11 @@ def _kinds(text: Mapping[str, Any], model_type: str, count: int, notes: list[str
 
 def _attention_kinds(text: Mapping[str, Any], model_type: str, count: int, window: int) -> list[LayerKind]:
     full: list[LayerKind] = ["full"] * count
-    if model_type.startswith("llama4") and _first(text, "attention_chunk_size"):
+    if model_type.startswith("llama4") and first(text, "attention_chunk_size"):
         nope = text.get("no_rope_layers")
         if isinstance(nope, list) and len(nope) >= count:
             return ["chunked" if flag else "full" for flag in nope[:count]]
-        every = _first(text, "no_rope_layer_interval") or 4
+        every = first(text, "no_rope_layer_interval") or 4
         return ["full" if (i + 1) % every == 0 else "chunked" for i in range(count)]
     if not window or text.get("use_sliding_window") is False:
         return full
@@ -184,7 +276,7 @@ def _attention_kinds(text: Mapping[str, Any], model_type: str, count: int, windo
         # vLLM uses the window of Qwen 2 only when use_sliding_window says so, from max_window_layers on.
         if text.get("use_sliding_window") is not True:
             return full
-        since = _first(text, "max_window_layers") or count
+        since = first(text, "max_window_layers") or count
         return ["sliding" if i >= since else "full" for i in range(count)]
     if model_type.startswith(("mistral", "mixtral", "phi3", "starcoder2", "ministral", "phimoe", "llama")):
         return ["sliding"] * count
@@ -193,11 +285,11 @@ def _attention_kinds(text: Mapping[str, Any], model_type: str, count: int, windo
 
 def _moe_layers(text: Mapping[str, Any], model_type: str, count: int) -> list[bool]:
     """Which layers have experts."""
-    dense_first = _first(
+    dense_first = first(
         text, "first_k_dense_replace", "num_dense_layers", "moe_layer_start_index", "first_k_dense"
     )
     step = (
-        _first(
+        first(
             text,
             "decoder_sparse_step",
             "interleave_moe_layer_step",
@@ -216,72 +308,12 @@ def _moe_layers(text: Mapping[str, Any], model_type: str, count: int) -> list[bo
         step = freq
     mlp_only = text.get("mlp_only_layers")
     dense = {i for i in mlp_only if isinstance(i, int)} if isinstance(mlp_only, list) else set()
-    offset = _first(text, "expert_layer_offset")
+    offset = first(text, "expert_layer_offset")
     if offset or "expert_layer_period" in text:
         return [i % step == offset for i in range(count)]
     if model_type in ("deepseek_v2", "deepseek_v3", "deepseek_v32", "deepseek", "kimi_k2"):
         return [i >= dense_first and i % step == 0 and i not in dense for i in range(count)]
     return [i >= dense_first and (i + 1) % step == 0 and i not in dense for i in range(count)]
-
-
-def recurrent_of(text: Mapping[str, Any], hidden: int) -> Recurrent | None:
-    """Sizes of one recurrent layer's state and weights (vLLM: model_executor/layers/mamba/mamba_utils.py)."""
-    dtype = str(text.get("mamba_ssm_dtype") or text.get("mamba_ssm_cache_dtype") or "")
-    ssm_bytes = 4 if "32" in dtype else 2
-    v_heads = _first(text, "linear_num_value_heads")
-    if v_heads:  # Gated DeltaNet: Qwen3-Next, Qwen3.5
-        k_heads = _first(text, "linear_num_key_heads") or v_heads
-        k_dim, v_dim = (
-            _first(text, "linear_key_head_dim") or 128,
-            _first(text, "linear_value_head_dim") or 128,
-        )
-        keys, values = k_heads * k_dim, v_heads * v_dim
-        conv = 2 * keys + values
-        kernel = _first(text, "linear_conv_kernel_dim") or 4
-        weights = hidden * (conv + values + 2 * v_heads) + conv * kernel + values * hidden
-        return Recurrent(conv * (kernel - 1), v_heads * k_dim * v_dim, ssm_bytes, weights)
-    kda = text.get("linear_attn_config")
-    if isinstance(
-        kda, Mapping
-    ):  # Kimi Delta Attention: queries, keys and values pass a short convolution each
-        kda_heads, dim = _first(kda, "num_heads") or 32, _first(kda, "head_dim") or 128
-        wide, kernel = kda_heads * dim, _first(kda, "short_conv_kernel_size") or 4
-        weights = hidden * wide * 4 + wide * (3 * kernel + 4 * dim)
-        return Recurrent(3 * wide * (kernel - 1), wide * dim, 4, weights)
-    state = _first(text, "mamba_d_state", "ssm_state_size", "state_size", "mamba_state_dim")
-    if not state:
-        return None
-    kernel = _first(text, "mamba_d_conv", "conv_kernel", "mamba_conv_kernel", "conv_kernel_size") or 4
-    mamba_heads = _first(text, "mamba_n_heads", "mamba_num_heads", "n_mamba_heads")
-    if mamba_heads:  # Mamba 2
-        head = _first(text, "mamba_d_head", "mamba_head_dim", "mamba_headdim") or 64
-        inner = mamba_heads * head
-        groups = _first(text, "mamba_n_groups", "n_groups", "mamba_ngroups") or 1
-        conv = inner + 2 * groups * state
-        weights = hidden * (inner + conv + mamba_heads) + conv * kernel + inner * hidden
-        return Recurrent(conv * (kernel - 1), inner * state, ssm_bytes, weights)
-    expand = _first(text, "mamba_expand", "expand") or 2
-    inner = (
-        _first(text, "intermediate_size") if str(text.get("model_type")) in ("mamba", "falcon_mamba") else 0
-    )
-    inner = inner or expand * hidden
-    rank = _first(text, "mamba_dt_rank", "time_step_rank") or math.ceil(hidden / 16)
-    weights = (
-        hidden * 2 * inner
-        + inner * kernel
-        + inner * (rank + 2 * state)
-        + rank * inner
-        + inner * (state + hidden)
-    )
-    return Recurrent(inner * (kernel - 1), inner * state, ssm_bytes, weights)
-
-
-def _first(text: Mapping[str, Any], *names: str) -> int:
-    for name in names:
-        value = text.get(name)
-        if isinstance(value, int) and not isinstance(value, bool) and 0 < value < 10**12:
-            return value
-    return 0
 
 
 def _per_layer(text: Mapping[str, Any], count: int, *names: str) -> list[int] | None:

@@ -1,21 +1,207 @@
-"""`quantization_config` of a config.json -> how many bits which weights have. Only translation."""
+"""Quantized checkpoints as they are published -> which weights have how many bits, and which KV cache they ask for.
+
+The facts stand in `quantization_config` (or `compression_config`) of config.json, or in the file
+`hf_quant_config.json` beside it, which vLLM reads only when config.json says nothing. Only translation.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
 
-from seawall.domain.model import CheckpointQuantization
+from seawall.domain.model import PARTS, CheckpointQuantization, Format, experts_only
+from seawall.shapes.modules import Rules, compact
+
+Config = Mapping[str, Any]
 
 
-def quantization_of(raw: Mapping[str, Any], text: Mapping[str, Any]) -> CheckpointQuantization | None:
-    """The checkpoint's own quantization, or None for plain 16 or 32 bit weights."""
+def quantization_of(
+    raw: Config, text: Config, count: int, architecture: str, beside: Config | None = None
+) -> tuple[CheckpointQuantization | None, str]:
+    """(the checkpoint's own quantization or None for plain weights, the KV cache's dtype or `auto`).
+
+    `count` is the number of layers, `beside` the decoded hf_quant_config.json.
+    """
+    config = _found(raw, text, beside)
+    if config is None:
+        return None, "auto"
+    cache = cache_of(config)
+    if str(config.get("quant_method")).lower() == "gguf":
+        bits = gguf_bits(str(config.get("type", "")))
+        return CheckpointQuantization("gguf", bits, 32, kept=frozenset()), cache
+    rules = _rules(config)
+    if rules is None:
+        return quantization_named(str(config.get("quant_method") or "")), cache
+    small = str(text.get("expert_dtype") or raw.get("expert_dtype") or "").lower() in ("fp4", "mxfp4")
+    if small and not any("experts" in name for name, _ in rules.named):
+        rules.named.append(("re:.*(mlp|ffn).experts.*", Format("mxfp4", 4, 32)))
+    main, kept, others, odd = compact(rules.of_layers(count, architecture), rules.of_model())
+    if main.method == "none":
+        return None, cache
+    return CheckpointQuantization(main.method, main.bits, main.group, kept, others, odd), cache
+
+
+def _found(raw: Config, text: Config, beside: Config | None) -> Config | None:
     for source in (raw, text):
         for key in ("quantization_config", "compression_config"):
             config = source.get(key)
             if isinstance(config, Mapping) and config:
-                return _read(config)
+                return config
+    inner = beside.get("quantization") if isinstance(beside, Mapping) else None
+    return {"quant_method": "modelopt", **inner} if isinstance(inner, Mapping) and inner else None
+
+
+def cache_of(config: Config) -> str:
+    """The KV cache that a checkpoint was calibrated for: `kv_cache_scheme` or `kv_cache_quant_algo`."""
+    inner = config.get("quantization")
+    for source in (config, inner if isinstance(inner, Mapping) else {}):
+        scheme = source.get("kv_cache_scheme") or source.get("kv_cache_quant_algo")
+        if isinstance(scheme, Mapping):
+            bits, kind = _int(scheme, 16, "num_bits"), str(scheme.get("type", "float"))
+            return "fp8" if bits == 8 and kind == "float" else "nvfp4" if bits == 4 else "auto"
+        if isinstance(scheme, str) and scheme:
+            name = scheme.upper()
+            return "nvfp4" if "FP4" in name else "fp8" if "FP8" in name else "auto"
+    return "auto"
+
+
+def _rules(config: Config) -> Rules | None:
+    """The lists of one checkpoint; None for a method that says no more than its name."""
+    method = str(config.get("quant_method") or "").lower()
+    inner = config.get("quantization")
+    if isinstance(inner, Mapping) and "quant_algo" not in config:  # hf_quant_config.json inlined
+        config = {**config, **inner}
+    kept = _kept(config)
+    if method == "mxfp4":
+        return Rules(None, kept, [("re:.*experts.*", Format("mxfp4", 4, 32))])
+    if method in ("compressed-tensors", "compressed_tensors", "sparseml"):
+        return _groups(config, kept)
+    if method.startswith("modelopt") or "quant_algo" in config or "producer" in config:
+        return _modelopt(config, method, kept)
+    if "config_groups" in config:
+        return _groups(config, kept)
+    if method in ("fp8", "fbgemm_fp8", "fp_quant", "deepseek_v4_fp8", "finegrained_fp8"):
+        return Rules(_fp8(config), kept)
+    if "awq" in method or "gptq" in method or method in _AUTO_ROUND:
+        name = "awq" if "awq" in method else "gptq"
+        bits = _int(config, 4, "bits", "w_bit", "weight_bits")
+        base = Format(name, bits, max(0, _int(config, 128, "group_size", "q_group_size")))
+        return Rules(base, kept, _exceptions(config, base))
+    if method == "bitsandbytes":
+        return Rules(Format("bitsandbytes", 8 if config.get("load_in_8bit") is True else 4, 64), kept)
     return None
+
+
+_AUTO_ROUND = ("auto_round", "auto-round", "autoround", "intel/auto-round", "inc")
+
+
+def _fp8(config: Config) -> Format:
+    block = config.get("weight_block_size")
+    sides = [b for b in block if isinstance(b, int) and 0 < b <= 65536] if isinstance(block, list) else []
+    return Format("fp8", 8, sides[0] * sides[1] if len(sides) == 2 else 0)
+
+
+def _modelopt(config: Config, method: str, kept: list[str]) -> Rules:
+    """One algorithm for all but what is excluded, or MIXED_PRECISION: only what `quantized_layers` names."""
+    algo = str(config.get("quant_algo") or "").upper()
+    group = _int(config, 0, "group_size")
+    mixed = config.get("quantized_layers")
+    if isinstance(mixed, Mapping) and mixed:
+        named = [
+            (str(name), f)
+            for name, own in mixed.items()
+            if isinstance(own, Mapping)
+            and (f := _algorithm(str(own.get("quant_algo") or ""), _int(own, 0, "group_size"))) is not None
+        ]
+        # What is not named is plain, but where the file is an fp8 checkpoint with some layers redone.
+        base = _fp8(config) if method == "fp8" else None
+        return Rules(base, [k for k in kept if base is None], named)
+    return Rules(_algorithm(algo, group), kept)
+
+
+def _algorithm(algo: str, group: int) -> Format | None:
+    """A ModelOpt algorithm's name -> how its weights are stored."""
+    name = algo.upper()
+    if "MXFP4" in name:
+        return Format("mxfp4", 4, 32)
+    if "MXFP8" in name:
+        return Format("mxfp8", 8, 32)
+    if "FP4" in name:
+        return Format("nvfp4", 4, group or 16)
+    if name.startswith(("W4", "INT4")):
+        return Format("awq", 4, group or 128)
+    if "FP8" in name:
+        return Format("fp8", 8, 128 * 128 if "PB" in name else 0)
+    return Format("int8", 8, 0) if name else None
+
+
+def _groups(config: Config, kept: list[str]) -> Rules:
+    """compressed-tensors: every group names the modules (or `Linear`: all) that it is for."""
+    groups = config.get("config_groups")
+    base: Format | None = None
+    named: list[tuple[str, Format]] = []
+    for group in groups.values() if isinstance(groups, Mapping) else ():
+        if not isinstance(group, Mapping):
+            continue
+        stored = _group(group, config)
+        targets = group.get("targets")
+        targets = [str(t) for t in targets] if isinstance(targets, list) else ["Linear"]
+        for target in targets:
+            if target in ("Linear", "LinearBase", "ColumnParallelLinear", "RowParallelLinear"):
+                base = base or stored
+            elif target in ("FusedMoE", "MoE"):
+                named.append(("re:.*experts.*", stored))
+            else:
+                named.append((target, stored))
+    return Rules(base or (None if named else Format("int8", 8, 0)), kept, named)
+
+
+def _group(group: Config, config: Config) -> Format:
+    weights = group.get("weights")
+    weights = weights if isinstance(weights, Mapping) else {}
+    bits, size = _int(weights, 8, "num_bits"), max(0, _int(weights, 0, "group_size"))
+    block = weights.get("block_structure")
+    if isinstance(block, list) and len(block) == 2 and all(isinstance(b, int) and b > 0 for b in block):
+        size = block[0] * block[1]
+    form = str(group.get("format") or config.get("format") or "")
+    if form.startswith("mxfp4"):
+        return Format("mxfp4", 4, 32)
+    if str(weights.get("type", "int")).startswith("float"):
+        return Format("nvfp4", 4, size or 16) if bits == 4 else Format("fp8", 8, size)
+    name = "int8" if bits == 8 else "gptq" if weights.get("symmetric", True) is not False else "awq"
+    return Format(name, bits, size or (0 if bits == 8 else 128))
+
+
+def _exceptions(config: Config, base: Format) -> list[tuple[str, Format]]:
+    """AutoRound's `extra_config`: modules with bits of their own (those with 16 are in `_kept`)."""
+    extra = config.get("extra_config")
+    out = []
+    for name, own in extra.items() if isinstance(extra, Mapping) else ():
+        bits = _int(own, 16, "bits") if isinstance(own, Mapping) else 16
+        if bits < 16:
+            out.append((str(name), Format(base.method, bits, max(0, _int(own, base.group, "group_size")))))
+    if config.get("lm_head") is True:
+        out.append(("lm_head", base))
+    return out
+
+
+def _kept(config: Config) -> list[str]:
+    """Names and patterns of what stays in 16 bit, under the keys of all quantizers."""
+    out: list[str] = []
+    keys = ("ignore", "modules_to_not_convert", "exclude_modules", "ignored_layers", "llm_int8_skip_modules")
+    for key in keys:
+        value = config.get(key)
+        if isinstance(value, list):
+            out += [str(v) for v in value[:200_000]]
+    dynamic = config.get("dynamic")  # GPTQ: `-:regex` leaves modules out
+    if isinstance(dynamic, Mapping):
+        out += ["re:" + str(k)[2:] for k in dynamic if str(k).startswith("-:")]
+    extra = config.get("extra_config")  # AutoRound: 16 bits written out
+    if isinstance(extra, Mapping):
+        for name, own in extra.items():
+            if isinstance(own, Mapping) and _int(own, 0, "bits") >= 16:
+                out.append(str(name))
+    return out
 
 
 def quantization_named(text: str) -> CheckpointQuantization | None:
@@ -24,11 +210,11 @@ def quantization_named(text: str) -> CheckpointQuantization | None:
     if not t or t in ("none", "null"):
         return None
     if "mxfp4" in t:
-        return CheckpointQuantization("mxfp4", 4, 32, attention=False, experts_only=True)
+        return experts_only("mxfp4", 4, 32)
     if "fp4" in t:
         return CheckpointQuantization("nvfp4", 4, 16)
     if "gguf" in t:
-        return CheckpointQuantization("gguf", gguf_bits(t), 32, head=True)
+        return CheckpointQuantization("gguf", gguf_bits(t), 32, kept=frozenset())
     if "bitsandbytes" in t or "bnb" in t:
         return CheckpointQuantization("bitsandbytes", 8 if "8" in t else 4, 64)
     for method in ("awq", "gptq"):
@@ -41,108 +227,21 @@ def quantization_named(text: str) -> CheckpointQuantization | None:
     return CheckpointQuantization("int8", 8, 0)
 
 
+def quantized_experts(q: CheckpointQuantization) -> CheckpointQuantization:
+    """The same format on routed experts only, as published NVFP4 checkpoints of mixtures have it."""
+    return experts_only(q.method, q.bits, q.group) if q.kept != PARTS - {"experts"} else q
+
+
 def gguf_bits(name: str) -> float:
     """Bits per weight of a GGUF type, scales included (ggml's block sizes)."""
     table = {
-        "q8_0": 8.5,
-        "q6_k": 6.5625,
-        "q5_k": 5.5,
-        "q5_1": 6.0,
-        "q5_0": 5.5,
-        "q4_k": 4.83,
-        "q4_1": 5.0,
-        "q4_0": 4.5,
-    }
-    table |= {"q3_k": 3.9, "q2_k": 3.0, "iq4": 4.4, "iq3": 3.4, "f16": 16.0, "bf16": 16.0}
+        "q8_0": 8.5, "q6_k": 6.5625, "q5_k": 5.5, "q5_1": 6.0, "q5_0": 5.5, "q4_k": 4.83, "q4_1": 5.0, "q4_0": 4.5,
+        "q3_k": 3.9, "q2_k": 3.0, "iq4": 4.4, "iq3": 3.4, "f16": 16.0, "bf16": 16.0,
+    }  # fmt: skip
     return next((bits for key, bits in table.items() if key in name.lower()), 4.83)
 
 
-def _read(config: Mapping[str, Any]) -> CheckpointQuantization:
-    method = str(config.get("quant_method") or config.get("quant_algo") or "").lower()
-    skipped = _skipped(config)
-    attention, shared = not _skips_attention(skipped), not _skips(skipped, "shared_expert")
-    if method == "mxfp4":
-        return CheckpointQuantization("mxfp4", 4, 32, attention=False, experts_only=True)
-    if method == "fp8":
-        block = config.get("weight_block_size")
-        sides = [b for b in block if isinstance(b, int) and 0 < b <= 65536] if isinstance(block, list) else []
-        group = sides[0] * sides[1] if len(sides) == 2 else 0
-        return CheckpointQuantization("fp8", 8, group, attention, shared_experts=shared)
-    if method in (
-        "awq",
-        "gptq",
-        "auto_round",
-        "auto-round",
-        "autoround",
-        "awq_marlin",
-        "gptq_marlin",
-        "intel/auto-round",
-    ):
-        bits = _int(config, 4, "bits", "w_bit", "weight_bits")
-        name = "awq" if "awq" in method else "gptq"
-        return CheckpointQuantization(
-            name, bits, _int(config, 128, "group_size", "q_group_size"), attention, shared_experts=shared
-        )
-    if method == "bitsandbytes":
-        return CheckpointQuantization(
-            "bitsandbytes", 8 if config.get("load_in_8bit") is True else 4, 64, attention
-        )
-    if method.startswith("modelopt") or "quant_algo" in config or "producer" in config:
-        algo = str(config.get("quant_algo") or config.get("quantization", {})).upper()
-        if "FP4" in algo:
-            return CheckpointQuantization("nvfp4", 4, 16, attention, shared_experts=shared)
-        return CheckpointQuantization("fp8", 8, 0, attention, shared_experts=shared)
-    if method in ("compressed-tensors", "compressed_tensors", "sparseml") or "config_groups" in config:
-        return _compressed(config, attention, shared)
-    if method == "gguf":
-        return CheckpointQuantization("gguf", gguf_bits(str(config.get("type", ""))), 32, head=True)
-    return quantization_named(method) or CheckpointQuantization("int8", 8, 0, attention)
-
-
-def _compressed(config: Mapping[str, Any], attention: bool, shared: bool) -> CheckpointQuantization:
-    """compressed-tensors: the first config group's weights; `targets` may name experts only."""
-    groups = config.get("config_groups")
-    first: Any = next(iter(groups.values()), {}) if isinstance(groups, Mapping) else {}
-    weights = first.get("weights") if isinstance(first, Mapping) else None
-    weights = weights if isinstance(weights, Mapping) else {}
-    bits = _int(weights, 8, "num_bits")
-    is_float = str(weights.get("type", "int")).startswith("float")
-    group = _int(weights, 0, "group_size")
-    targets = str(first.get("targets", "")) if isinstance(first, Mapping) else ""
-    only = "expert" in targets and "Linear" not in targets
-    name = ("nvfp4" if bits == 4 else "fp8") if is_float else ("gptq" if bits == 4 else "int8")
-    if str(config.get("format", "")).startswith("mxfp4"):
-        name, group = "mxfp4", 32
-    if bits == 4 and not group:
-        group = 16 if is_float else 128
-    return CheckpointQuantization(name, bits, max(group, 0), attention and not only, only, shared)
-
-
-def _skipped(config: Mapping[str, Any]) -> list[str]:
-    for key in (
-        "ignore",
-        "modules_to_not_convert",
-        "exclude_modules",
-        "ignored_layers",
-        "llm_int8_skip_modules",
-    ):
-        value = config.get(key)
-        if isinstance(value, list):
-            return [str(v) for v in value[:20000]]
-    return []
-
-
-def _skips(skipped: list[str], word: str) -> bool:
-    return any(word in s for s in skipped)
-
-
-def _skips_attention(skipped: list[str]) -> bool:
-    """More than half of the layers keep their attention projections in 16 bit, or a pattern says all do."""
-    hits = [s for s in skipped if "attn" in s or "attention" in s]
-    return any(s.startswith("re:") or "*" in s for s in hits) or len(hits) >= 12
-
-
-def _int(config: Mapping[str, Any], default: int, *names: str) -> int:
+def _int(config: Config, default: int, *names: str) -> int:
     for name in names:
         value = config.get(name)
         if isinstance(value, int) and not isinstance(value, bool):

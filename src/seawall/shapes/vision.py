@@ -50,10 +50,33 @@ def _tower(tower: Mapping[str, Any], hidden: int) -> int:
         return 0
     merge = _first(tower, "spatial_merge_size") or 2
     patch = _first(tower, "patch_size") or 14
+    frames = _first(tower, "temporal_patch_size") or 1
     out = _first(tower, "out_hidden_size") or hidden
-    block = 4 * width * width + matrices * width * inner
-    projector = width * merge * merge * out + out * out
-    return layers * block + 3 * patch * patch * width + projector
+    inside = _first(tower, "qkv_hidden_size") or width
+    block = 4 * width * inside + matrices * width * inner
+    joined = width * merge * merge
+    mergers = 1
+    if kind.startswith(
+        ("qwen3", "qwen2_5_vl", "qwen2_vl")
+    ):  # merge in the merged width, once per tapped layer
+        deep = tower.get("deepstack_visual_indexes")
+        mergers += len(deep) if isinstance(deep, list) else 0
+        projector = joined * joined + joined * out
+    else:
+        projector = joined * out + out * out
+    positions = _first(tower, "num_position_embeddings", "position_embedding_size") * width
+    return layers * block + frames * 3 * patch * patch * width + mergers * projector + positions
+
+
+def patches_of(raw: Mapping[str, Any]) -> int:
+    """Patches of the largest image that a tower of this kind is profiled with; 0 where nothing is known."""
+    return 0
+
+
+def tower_hidden(raw: Mapping[str, Any]) -> int:
+    """Width of the vision tower; 0 without one."""
+    tower = raw.get("vision_config")
+    return _first(tower, "hidden_size", "embed_dim", "vt_hidden_size") if isinstance(tower, Mapping) else 0
 
 
 def _first(data: Mapping[str, Any], *names: str) -> int:

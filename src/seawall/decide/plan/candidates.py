@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 
 from seawall.decide.plan.setup import Setup, Version, default_batch, default_utilization, parse_version
 from seawall.domain.catalog.gpus import GPUS, Gpu, find_gpu, known_names
-from seawall.domain.model import CheckpointQuantization, ModelConfig
+from seawall.domain.model import CheckpointQuantization, ModelConfig, experts_only
 from seawall.domain.spec import Fleet
 from seawall.errors import InputError
 
@@ -116,12 +116,12 @@ def quantized(model: ModelConfig, name: str) -> ModelConfig:
         "int8": CheckpointQuantization("int8", 8),
         "awq": CheckpointQuantization("awq", 4, 128),
         "gptq": CheckpointQuantization("gptq", 4, 128),
-        "mxfp4": CheckpointQuantization(
-            "mxfp4", 4, 32, attention=False, experts_only=model.experts is not None
-        ),
+        "mxfp4": experts_only("mxfp4", 4, 32)
+        if model.experts is not None
+        else CheckpointQuantization("mxfp4", 4, 32),
         "nvfp4": CheckpointQuantization("nvfp4", 4, 16),
         "bitsandbytes": CheckpointQuantization("bitsandbytes", 4, 64),
-        "gguf": CheckpointQuantization("gguf", 4.83, 32, head=True),
+        "gguf": CheckpointQuantization("gguf", 4.83, 32, kept=frozenset()),
         "compressed-tensors": CheckpointQuantization("int8", 8),
     }
     return replace(model, quantization=table[name], checkpoint_bytes=None)

@@ -105,7 +105,9 @@ def _to_plan(
     saturating = speed.concurrency if calibration else speed.room
     rate = speed.tokens_per_s / max(1, spec.traffic.output_tokens)
     drawn = draw(fleet, model, "cpu", setup, memory, speed)
-    weight_bytes = bytes_per_weight(model.quantization, DTYPE_BYTES[model.dtype])
+    q = model.quantization
+    stored = q.format("mlp") if q is not None else None
+    weight_bytes = bytes_per_weight(stored, DTYPE_BYTES[model.dtype])
     return replace(
         drawn,
         quantization=model.quantization.method if model.quantization else None,

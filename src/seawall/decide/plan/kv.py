@@ -17,6 +17,11 @@ FP8_DS_MLA_BYTES = 656
 """Per token and layer: 512 fp8 latents, 16 bytes of scales, 64 bf16 rope values."""
 INDEXER_EXTRA_BYTES = 4
 """Scale beside one fp8 index key."""
+COMPRESSED_BLOCK = 256
+"""Tokens per block of DeepSeek V4's compressed cache (FlashMLA)."""
+COMPRESSED_ROW = 584
+"""Bytes of one of its entries: 448 fp8 values, 64 bf16 rope values, 8 scales."""
+ROW_ALIGNMENT = 576
 
 
 @dataclass(frozen=True)
@@ -81,22 +86,34 @@ def _group_blocks(group: Group, length: int, setup: Setup) -> int:
     if group.kind == "recurrent":
         # With prefix caching vLLM keeps the state at the last block boundary too ("align" mode).
         return (2 if setup.prefix_caching and setup.version >= (0, 11, 1) else 1) + setup.draft_tokens
-    if group.kind == "sliding":
+    if group.kind == "sliding":  # a window may begin inside a block: one more
         return math.ceil(min(group.window - 1 + setup.in_flight_tokens, length) / group.block) + 1
     if group.kind == "chunked":
         return math.ceil(min(group.window + setup.in_flight_tokens, length) / group.block)
     return math.ceil(math.ceil(length / setup.dcp) / group.block)
 
 
+CHECKPOINT_CACHE = (0, 12, 0)
+"""From here `--kv-cache-dtype auto` takes the cache that a quantized checkpoint was calibrated for."""
+
+
+def cache_dtype(model: ModelConfig, setup: Setup) -> str:
+    """`fp8`, `nvfp4` or the model's own: what the flag says, or under `auto` what the checkpoint says."""
+    if setup.kv_dtype != "auto":
+        return setup.kv_dtype
+    return model.cache_dtype if setup.version >= CHECKPOINT_CACHE else "auto"
+
+
 def element_bytes(model: ModelConfig, setup: Setup) -> float:
-    """Bytes of one cached element."""
-    if setup.kv_dtype.startswith("fp8"):
+    """Bytes of one cached element, scales included."""
+    dtype = cache_dtype(model, setup)
+    if dtype.startswith("fp8"):
         return 1
-    return DTYPE_BYTES[model.dtype]
+    return 0.5 + 1 / 16 if dtype == "nvfp4" else DTYPE_BYTES[model.dtype]
 
 
 def layer_bytes(model: ModelConfig, layer: Layer, setup: Setup) -> int:
-    """Bytes per token that one attention layer caches on one rank."""
+    """Bytes per token that one attention layer caches on one rank, its index aside."""
     each = element_bytes(model, setup)
     if model.latent is not None:
         width = model.latent.kv_lora_rank + model.latent.rope_dim
@@ -110,8 +127,41 @@ def layer_bytes(model: ModelConfig, layer: Layer, setup: Setup) -> int:
     return int(heads * sides * each)
 
 
+def index_bytes(model: ModelConfig, layer: Layer, setup: Setup) -> int:
+    """Bytes per token of one layer's index keys, whole on every rank."""
+    if model.indexer is None or not layer.indexed:
+        return 0
+    if model.latent is not None:
+        return model.indexer.head_dim + INDEXER_EXTRA_BYTES
+    return int(model.indexer.head_dim * element_bytes(model, setup))
+
+
 def layout(model: ModelConfig, setup: Setup, stage: int | None = None) -> Layout:
     """The cache layout of one pipeline stage (None: the whole model, as on one rank)."""
+    layers = _cached_layers(model, setup, stage)
+    if model.compressed is not None:
+        return _compressed_layout(model, layers)
+    caching = [layer for layer in layers if layer.kind in ("full", "sliding", "chunked")]
+    recurrent = [layer for layer in layers if layer.kind == "recurrent"]
+    block = _block_size(model, setup)
+    kinds: dict[tuple[str, int, int], int] = {}
+    for layer in caching:
+        key = (layer.kind, layer.window, layer_bytes(model, layer, setup))
+        kinds[key] = kinds.get(key, 0) + 1
+    index = sum(index_bytes(model, layer, setup) for layer in caching)
+    state = _state_bytes(model, setup) if recurrent else 0
+    growing = sum(n * b for (kind, _, b), n in kinds.items() if kind == "full") + index
+    if not growing:
+        growing = sum(n * b for (_, _, b), n in kinds.items())
+    if not recurrent and len({(k, w) for k, w, _ in kinds}) <= 1:
+        # One kind of layer: a single group, whose block holds every layer's page.
+        per_token = sum(n * b for (_, _, b), n in kinds.items()) + index
+        (kind, window) = next(iter({(k, w) for k, w, _ in kinds}), ("full", 0))
+        return Layout((Group(kind, len(caching), window, block),), block, per_token * block, growing)
+    return _hybrid(kinds, len(recurrent), state, block, growing, setup, model)
+
+
+def _cached_layers(model: ModelConfig, setup: Setup, stage: int | None) -> list[Layer]:
     layers = list(model.layers)
     if stage is not None and setup.pp > 1:
         sizes = stage_layers(len(layers), setup.pp)
@@ -121,24 +171,50 @@ def layout(model: ModelConfig, setup: Setup, stage: int | None = None) -> Layout
             layers += [model.layers[-1]] * max(1, model.draft_layers)
     elif setup.draft_tokens:
         layers += [_draft_layer(model)] * max(1, model.draft_layers)
-    caching = [layer for layer in layers if layer.kind in ("full", "sliding", "chunked")]
-    recurrent = [layer for layer in layers if layer.kind == "recurrent"]
-    block = _block_size(model, setup)
-    kinds: dict[tuple[str, int, int], int] = {}
-    for layer in caching:
-        key = (layer.kind, layer.window, layer_bytes(model, layer, setup))
-        kinds[key] = kinds.get(key, 0) + 1
-    indexer = model.indexer.head_dim + INDEXER_EXTRA_BYTES if model.indexer and model.latent else 0
-    state = _state_bytes(model, setup) if recurrent else 0
-    growing = sum(n * (b + indexer) for (kind, _, b), n in kinds.items() if kind == "full")
-    if not growing:
-        growing = sum(n * b for (_, _, b), n in kinds.items())
-    if not recurrent and len({(k, w) for k, w, _ in kinds}) <= 1:
-        # One kind of layer: a single group, whose block holds every layer's page.
-        per_token = sum(n * (b + indexer) for (_, _, b), n in kinds.items())
-        (kind, window) = next(iter({(k, w) for k, w, _ in kinds}), ("full", 0))
-        return Layout((Group(kind, len(caching), window, block),), block, per_token * block, growing)
-    return _hybrid(kinds, len(recurrent), state, block, growing, setup, model)
+    return layers
+
+
+def _compressed_layout(model: ModelConfig, layers: list[Layer]) -> Layout:
+    """DeepSeek V4 (vLLM: models/deepseek_v4, v1/core/kv_cache_utils.py).
+
+    One group of full length holds the compressed entries and their index; windows of 128 tokens, and the states
+    of compressors (fp32, 4 or 8 tokens per block), are groups beside it. All share slots of three page sizes.
+    """
+    dim = model.layers[0].head_dim
+    index = model.indexer.head_dim if model.indexer is not None else 0
+    by_ratio: dict[int, int] = {}
+    for layer in layers:
+        if layer.ratio:
+            by_ratio[layer.ratio] = by_ratio.get(layer.ratio, 0) + 1
+    pages = {_aligned(COMPRESSED_BLOCK // ratio * COMPRESSED_ROW) for ratio in by_ratio}
+    if index and 4 in by_ratio:
+        pages.add(_aligned(COMPRESSED_BLOCK // 4 * (index + INDEXER_EXTRA_BYTES)))
+    window = max((layer.window for layer in layers), default=128)
+    if not by_ratio:
+        pages = {_aligned(64 * COMPRESSED_ROW)}
+    counts = [max(by_ratio.values(), default=1), len(layers), *by_ratio.values()]
+    slots = _slots(counts)
+    groups = [Group("full", counts[0], 0, COMPRESSED_BLOCK)] if by_ratio else []
+    groups += [Group("sliding", slots, window, 64)] * math.ceil(len(layers) / slots)
+    for ratio, count in by_ratio.items():
+        tokens, reach = (4, 8) if ratio == 4 else (8, ratio)
+        groups += [Group("sliding", slots, reach, tokens)] * math.ceil(count / slots)
+    slot_count = max(counts[0], *(math.ceil(n / math.ceil(n / slots)) for n in counts[1:]))
+    growing = sum(
+        n * (COMPRESSED_ROW + (index + INDEXER_EXTRA_BYTES if ratio == 4 and index else 0)) / ratio
+        for ratio, n in by_ratio.items()
+    )
+    return Layout(tuple(groups), COMPRESSED_BLOCK, sum(pages) * slot_count, math.ceil(growing) or 2 * dim)
+
+
+def _aligned(size: int) -> int:
+    return -(-size // ROW_ALIGNMENT) * ROW_ALIGNMENT
+
+
+def _slots(counts: list[int]) -> int:
+    """The chunk, not below the first count, that pads the others least when they are rounded up to it; ties: larger."""
+    best = range(max(1, counts[0]), max(counts) + 1)
+    return min(best, key=lambda d: (sum(-n % d for n in counts), -d), default=max(1, counts[0]))
 
 
 def _hybrid(

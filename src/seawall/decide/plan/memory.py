@@ -206,7 +206,7 @@ def _uneven(model: ModelConfig, setup: Setup) -> str:
     if q is not None and q.group > 1:
         block = math.isqrt(q.group) if q.method == "fp8" else q.group
     widths = {layer.intermediate for layer in model.layers if layer.intermediate}
-    if q is not None and q.experts_only:
+    if q is not None and "mlp" in q.kept:
         widths = set()
     if model.experts is not None and not setup.ep and not (q and q.method == "mxfp4"):
         widths.add(model.experts.intermediate)

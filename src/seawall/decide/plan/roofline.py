@@ -81,7 +81,8 @@ def pair_flops(model: ModelConfig) -> float:
     latent, indexer = model.latent, model.indexer
     far = [layer for layer in model.layers if layer.kind in ("full", "shared")]
     if indexer is not None:
-        return 2.0 * indexer.heads * indexer.head_dim * len(far)
+        indexed = [max(1, layer.ratio) for layer in model.layers if layer.indexed]
+        return sum(2.0 * indexer.heads * indexer.head_dim / ratio for ratio in indexed)
     if latent is not None:
         return sum(2.0 * layer.heads * (latent.nope_dim + latent.rope_dim + latent.v_dim) for layer in far)
     return sum(2.0 * layer.heads * (layer.head_dim + layer.head_dim_v) for layer in far)

@@ -7,9 +7,9 @@ stages hold whole layers, the first one the embedding, the last one lm_head (vLL
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from seawall.domain.model import CheckpointQuantization, Layer, ModelConfig
+from seawall.domain.model import Format, Layer, ModelConfig
 
 DTYPE_BYTES = {"bfloat16": 2, "float16": 2, "float32": 4, "auto": 2}
 
@@ -26,19 +26,24 @@ class Weights:
     read_per_token: int
     """Bytes per GPU that one decode step reads at batch 1: all but unchosen experts."""
     active_parameters: int
-    """Parameters that one token passes through."""
+    """Parameters that one token passes through: no embedding, and only the experts that it is routed to."""
     parameters: int
+    embedding: int = 0
+    """Parameters of the input embedding where it is not the head too: what some model cards count as active."""
 
 
 @dataclass(frozen=True)
-class _Part:
-    """Parameters of one tensor group: whole, and as one rank holds them."""
+class Part:
+    """Parameters of one group of tensors: whole, and as one rank holds them."""
 
+    name: str
+    """One of `domain.model.PARTS`; empty: kept in the model's own dtype by every checkpoint."""
     whole: float
     rank: float
-    bytes_each: float
     used: float = 1.0
     """Share that one token reads."""
+    bytes_each: float = 0.0
+    """Not 0: stored like this whatever the checkpoint says (hyper-connections in 32 bit)."""
 
 
 def stage_layers(count: int, stages: int) -> list[int]:
@@ -49,22 +54,19 @@ def stage_layers(count: int, stages: int) -> list[int]:
     return sizes
 
 
-def bytes_per_weight(q: CheckpointQuantization | None, plain: int) -> float:
-    """Bytes of one quantized weight with its scales and zero points."""
-    if q is None:
+_SCALES = {
+    "awq": 2.5, "gptq": 2.1, "fp8": 4.0, "mxfp8": 1.0, "int8": 2.0, "mxfp4": 1.0, "nvfp4": 1.0, "bitsandbytes": 1.15,
+}  # fmt: skip
+"""Bytes of scale (and zero point) per group."""
+
+
+def bytes_per_weight(stored: Format | None, plain: int) -> float:
+    """Bytes of one weight with its scales and zero points; None: not quantized."""
+    if stored is None:
         return plain
-    scales = {
-        "awq": 2.5,
-        "gptq": 2.1,
-        "fp8": 4.0,
-        "int8": 2.0,
-        "mxfp4": 1.0,
-        "nvfp4": 1.0,
-        "bitsandbytes": 1.15,
-    }
-    if q.method == "gguf":
-        return q.bits / 8
-    return q.bits / 8 + (scales.get(q.method, 2.0) / q.group if q.group else 0.0)
+    if stored.method == "gguf":
+        return stored.bits / 8
+    return stored.bits / 8 + (_SCALES.get(stored.method, 2.0) / stored.group if stored.group else 0.0)
 
 
 def pad_vocab(vocab: int) -> int:
@@ -72,71 +74,108 @@ def pad_vocab(vocab: int) -> int:
     return -(-vocab // 64) * 64
 
 
-def attention_parameters(model: ModelConfig, layer: Layer, tp: int) -> tuple[float, float]:
-    """(whole, per rank) parameters of one layer's attention projections."""
+def attention_parts(model: ModelConfig, layer: Layer, tp: int) -> list[Part]:
+    """One layer's attention projections."""
     h = model.hidden
+    if layer.kind == "compressed" and model.compressed is not None:
+        return _compressed_parts(model, layer, tp)
     latent = model.latent
+    out = _index_parts(model, layer)
     if latent is not None and layer.kind in ("full", "shared"):
-        qk = latent.nope_dim + latent.rope_dim
+        qk, heads = latent.nope_dim + latent.rope_dim, layer.heads
         down = h * (latent.kv_lora_rank + latent.rope_dim)
-        up = latent.kv_lora_rank * layer.heads * (latent.nope_dim + latent.v_dim)
-        out = layer.heads * latent.v_dim * h
+        up = latent.kv_lora_rank * heads * (latent.nope_dim + latent.v_dim)
+        back = heads * latent.v_dim * h
+        out += [Part("kv_a", down, down), Part("kv_b", up, up / tp), Part("o", back, back / tp)]
+        if latent.gated:
+            out.append(Part("gate", back, back / tp))
         if latent.q_lora_rank:
-            down += h * latent.q_lora_rank
-            up += latent.q_lora_rank * layer.heads * qk
-        else:
-            up += h * layer.heads * qk
-        if model.indexer is not None:
-            q_in = latent.q_lora_rank or h
-            down += q_in * model.indexer.heads * model.indexer.head_dim + h * (
-                model.indexer.head_dim + model.indexer.heads
-            )
-        return down + up + out, down + (up + out) / tp
-    dim = layer.head_dim
-    q_and_o = (3 if model.gated_attention else 2) * h * layer.heads * dim
-    if layer.kind == "shared":
-        return q_and_o, q_and_o / tp
-    kv = h * layer.kv_heads * (dim + layer.head_dim_v)
-    kv_rank = kv / layer.kv_heads * max(1.0, layer.kv_heads / tp) if layer.kv_heads else 0.0
-    return q_and_o + kv, q_and_o / tp + kv_rank
+            q_down = h * latent.q_lora_rank
+            out.append(Part("q_a", q_down, q_down))
+        queries = (latent.q_lora_rank or h) * heads * qk
+        return [*out, Part("q_b" if latent.q_lora_rank else "q", queries, queries / tp)]
+    queries = (2 if model.gated_attention else 1) * h * layer.heads * layer.head_dim
+    back = h * layer.heads * (layer.head_dim_v or layer.head_dim)
+    out += [Part("q", queries, queries / tp), Part("o", back, back / tp)]
+    if layer.kind != "shared" and layer.kv_heads:
+        each = h * (layer.head_dim + layer.head_dim_v)
+        out.append(Part("kv", each * layer.kv_heads, each * max(1.0, layer.kv_heads / tp)))
+    return out
 
 
-def _layer_parts(model: ModelConfig, layer: Layer, tp: int, expert_ranks: int) -> list[_Part]:
-    plain = DTYPE_BYTES[model.dtype]
-    q = model.quantization
-    small = bytes_per_weight(q, plain)
-    linear = plain if q is not None and q.experts_only else small
+def _index_parts(model: ModelConfig, layer: Layer) -> list[Part]:
+    """Sparse attention's index: its queries, its keys and a weight per head, whole on every rank."""
+    index, h = model.indexer, model.hidden
+    if index is None or not layer.indexed:
+        return []
+    low = model.latent.q_lora_rank if model.latent is not None else 0
+    queries = (h if index.separate_query else low or h) * index.heads * index.head_dim
+    whole = queries + h * (index.head_dim + (0 if index.separate_query else index.heads))
+    return [Part("indexer", whole, whole)]
+
+
+def _compressed_parts(model: ModelConfig, layer: Layer, tp: int) -> list[Part]:
+    """DeepSeek V4: low-rank queries and outputs, one key for all heads, compressors in 16 bit and an index."""
+    own, h, dim = model.compressed, model.hidden, layer.head_dim
+    assert own is not None
+    wide = layer.heads * dim
+    q_down, q_up, keys = h * own.q_lora_rank, own.q_lora_rank * wide, h * dim
+    o_down, o_up = wide * own.o_lora_rank, own.o_groups * own.o_lora_rank * h
+    out = [
+        Part("q_a", q_down, q_down), Part("q_b", q_up, q_up / tp), Part("kv_a", keys, keys),
+        Part("o_a", o_down, o_down / tp), Part("o", o_up, o_up / tp),
+    ]  # fmt: skip
+    if layer.ratio:
+        # Keys and scores of every entry; those of 4 tokens overlap, and take two of each.
+        each = 2 * h * (2 if layer.ratio == 4 else 1)
+        out.append(Part("", each * dim, each * dim))
+        if model.indexer is not None and layer.indexed:
+            index = model.indexer
+            queries = own.q_lora_rank * index.heads * index.head_dim
+            rest = h * index.heads + each * index.head_dim
+            out += [Part("indexer", queries, queries), Part("", rest, rest)]
+    mixing = 2 * (2 + own.streams) * own.streams * own.streams * h if own.streams > 1 else 0
+    return [*out, Part("", mixing, mixing, 1.0, 4.0)]
+
+
+def _layer_parts(model: ModelConfig, layer: Layer, tp: int, expert_ranks: int) -> list[Part]:
     h = model.hidden
-    parts = [_Part(2 * h, 2 * h, plain)]
+    parts = [Part("", 2 * h, 2 * h)]
     if layer.kind == "recurrent":
         if model.recurrent is not None:
-            each = linear if q is None or q.attention else plain
-            parts.append(_Part(model.recurrent.parameters, model.recurrent.parameters / tp, each))
+            parts.append(Part("state", model.recurrent.parameters, model.recurrent.parameters / tp))
     elif layer.kind != "none":
-        whole, rank = attention_parameters(model, layer, tp)
-        each = linear if q is None or q.attention else plain
-        parts.append(_Part(whole, rank, each))
+        parts += attention_parts(model, layer, tp)
     if layer.experts and model.experts is not None:
-        moe = model.experts
-        width = float(h)
-        each = 3.0 * h * moe.intermediate
-        rank_each = each
-        if (
-            q is not None and q.method == "mxfp4"
-        ):  # Marlin pads both sides: hidden to 256, the rank's width to 128
-            ranks = 1 if expert_ranks != tp else tp
-            padded = -(-(moe.intermediate / ranks) // 128) * 128 * ranks
-            rank_each = 3.0 * (-(-width // 256) * 256) * padded
-        parts.append(
-            _Part(moe.count * each, moe.count * rank_each / expert_ranks, small, moe.per_token / moe.count)
-        )
-        parts.append(_Part(moe.count * h, moe.count * h, plain))
-        if moe.shared_intermediate:
-            shared = 3.0 * h * moe.shared_intermediate
-            parts.append(_Part(shared, shared / tp, linear if q is None or q.shared_experts else plain))
-    elif layer.intermediate:
+        parts += _expert_parts(model, tp, expert_ranks)
+    if layer.intermediate:
         mlp = (3.0 if model.gated_mlp else 2.0) * h * layer.intermediate
-        parts.append(_Part(mlp, mlp / tp, linear))
+        parts.append(Part("mlp", mlp, mlp / tp))
+    return parts
+
+
+def _expert_parts(model: ModelConfig, tp: int, expert_ranks: int) -> list[Part]:
+    moe, h, q = model.experts, model.hidden, model.quantization
+    assert moe is not None
+    width = moe.latent or h
+    each = float(moe.matrices * width * moe.intermediate)
+    rank_each = each
+    if (
+        q is not None and q.method == "mxfp4"
+    ):  # Marlin pads both sides: hidden to 256, the rank's width to 128
+        ranks = 1 if expert_ranks != tp else tp
+        padded = -(-(moe.intermediate / ranks) // 128) * 128 * ranks
+        rank_each = moe.matrices * float(-(-width // 256) * 256) * padded
+    used = moe.per_token / moe.count
+    parts = [
+        Part("experts", moe.count * each, moe.count * rank_each / expert_ranks, used),
+        Part("", moe.count * h, moe.count * h),  # the router
+    ]
+    if moe.latent:
+        parts.append(Part("latent", 2 * h * moe.latent, 2 * h * moe.latent))
+    if moe.shared_intermediate:
+        shared = float(moe.matrices * h * moe.shared_intermediate)
+        parts.append(Part("shared", shared, shared / tp))
     return parts
 
 
@@ -154,18 +193,19 @@ def weigh(model: ModelConfig, tp: int = 1, pp: int = 1, dp: int = 1, draft: bool
     When the checkpoint's exact size is known, the computed shares are scaled to it.
     """
     plain = DTYPE_BYTES[model.dtype]
-    q = model.quantization
-    head_bytes = bytes_per_weight(q, plain) if q is not None and q.head else plain
     vocab = pad_vocab(model.vocab) * model.hidden
-    expert_ranks = tp * dp
-    per_layer = [_layer_parts(model, layer, tp, expert_ranks) for layer in model.layers]
+    per_layer = [
+        [_priced(model, p, i, plain) for p in _layer_parts(model, layer, tp, tp * dp)]
+        for i, layer in enumerate(model.layers)
+    ]
+    embed = _priced(model, Part("embed", vocab, vocab / tp, 0.0), None, plain)
+    head = _priced(model, Part("head", vocab, vocab / tp), None, plain)
+    tower = Part("", model.extra_parameters, model.extra_parameters / tp, 0.0, plain)
     draft_parts = [p for _ in range(model.draft_layers) for p in (per_layer[-1] if per_layer else [])]
-    embed = _Part(vocab, vocab / tp, head_bytes, 0.0)
-    head = _Part(vocab, vocab / tp, head_bytes)
-    tower = _Part(model.extra_parameters, model.extra_parameters / tp, plain, 0.0)
     stages = []
     at = 0
-    for s, size in enumerate(stage_layers(len(model.layers), pp)):
+    sizes = stage_layers(len(model.layers), pp)
+    for s, size in enumerate(sizes):
         parts = [p for layer in per_layer[at : at + size] for p in layer]
         at += size
         if s == 0:
@@ -177,27 +217,38 @@ def weigh(model: ModelConfig, tp: int = 1, pp: int = 1, dp: int = 1, draft: bool
         stages.append(parts)
     everything = [p for layer in per_layer for p in layer] + [embed, tower] + ([] if model.tied else [head])
     total = sum(p.whole * p.bytes_each for p in everything)
-    scale = 1.0
-    if model.checkpoint_bytes:
-        with_draft = total + sum(p.whole * p.bytes_each for p in draft_parts)
-        scale = model.checkpoint_bytes / with_draft
-        if (
-            not 0.6 < scale < 1.6
-        ):  # another model's index, or weights stored in a wider dtype than they are loaded in
-            scale = 1.0
+    scale = _scale(model, total, sum(p.whole * p.bytes_each for p in draft_parts))
     tables = model.rope_elements * plain
-    sizes = tuple(
+    per_stage = tuple(
         int(scale * sum(p.rank * p.bytes_each for p in parts) + tables + size * _absorbed(model, tp))
-        for parts, size in zip(stages, stage_layers(len(model.layers), pp), strict=True)
+        for parts, size in zip(stages, sizes, strict=True)
     )
     read = max(sum(p.rank * p.bytes_each * p.used for p in parts) for parts in stages) * scale
     read += head.rank * head.bytes_each if model.tied else 0
     active = sum(p.whole * p.used for p in everything) + (vocab if model.tied else 0)
     return Weights(
         total=int(total * scale),
-        per_gpu=max(sizes),
-        stages=sizes,
+        per_gpu=max(per_stage),
+        stages=per_stage,
         read_per_token=int(read),
         active_parameters=int(active),
         parameters=int(sum(p.whole for p in everything)),
+        embedding=0 if model.tied else int(vocab),
     )
+
+
+def _priced(model: ModelConfig, part: Part, layer: int | None, plain: int) -> Part:
+    """The part with the bytes that each of its weights takes in this checkpoint."""
+    if part.bytes_each:
+        return part
+    stored = model.quantization.format(part.name, layer) if model.quantization and part.name else None
+    return replace(part, bytes_each=bytes_per_weight(stored, plain))
+
+
+def _scale(model: ModelConfig, total: float, drafts: float) -> float:
+    """Exact over computed size, where the checkpoint's index tells the exact one."""
+    if not model.checkpoint_bytes:
+        return 1.0
+    scale = model.checkpoint_bytes / (total + drafts)
+    # Else another model's index, or weights stored in a wider dtype than they are loaded in.
+    return scale if 0.6 < scale < 1.6 else 1.0

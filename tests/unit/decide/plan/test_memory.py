@@ -6,11 +6,14 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from tests.unit.shapes.published import published
 
 from seawall.config.plan_flags import PlanFlags, from_flags
 from seawall.decide.plan import plan
 from seawall.domain.action import Plan
+from seawall.shapes.config import parse
 
+PUBLISHED = published()
 H100_019 = {
     "gpu": "H100-80GB-SXM",
     "vllm_version": "0.19.0",
@@ -128,3 +131,27 @@ def test_exact_checkpoint_bytes_win_over_the_formula() -> None:
     fleet, shape = from_flags(PlanFlags(model_config="Qwen/Qwen3-8B", gpu="H100-80GB"))
     exact = replace(shape, checkpoint_bytes=17_000_000_000)
     assert plan(fleet, exact).weights_bytes == pytest.approx(17e9, rel=1e-6)
+
+
+def test_deepseek_v4_needs_what_vllm_asked_for_one_long_request() -> None:
+    # vLLM 0.22: "To serve at least one request with the model's max seq len (30000), 6.66 GiB KV cache is needed".
+    shape = parse(*PUBLISHED["deepseek-ai/DeepSeek-V4-Flash"][:1])
+    fleet, _ = from_flags(
+        PlanFlags(model_config="Qwen/Qwen3-8B", gpu="GH200-96GB", tensor_parallel=2, max_model_len=30_000,
+                  max_num_batched_tokens=16384, kv_cache_dtype="fp8", vllm_version="0.22.0")
+    )  # fmt: skip
+    made = plan(fleet, shape, shorten=False)
+    assert made.block_size == 256
+    assert made.needed_kv_gib_per_gpu == pytest.approx(6.66, abs=0.005)
+
+
+def test_a_calibrated_checkpoint_halves_its_cache_under_auto() -> None:
+    config, beside = PUBLISHED["nvidia/Gemma-4-31B-IT-NVFP4"]
+    shape = parse(config, beside=beside)
+    bytes_of = {}
+    for version, dtype in (("0.11.0", "auto"), ("0.19.1", "auto"), ("0.19.1", "fp8"), ("0.19.1", "bfloat16")):
+        flags = PlanFlags(model_config="Qwen/Qwen3-8B", gpu="RTX PRO 6000", max_model_len=4096,
+                          kv_cache_dtype=dtype, vllm_version=version)  # fmt: skip
+        bytes_of[version, dtype] = plan(from_flags(flags)[0], shape, shorten=False).kv_bytes_per_token
+    assert bytes_of["0.19.1", "auto"] == bytes_of["0.19.1", "fp8"]
+    assert bytes_of["0.11.0", "auto"] == bytes_of["0.19.1", "bfloat16"] == 2 * bytes_of["0.19.1", "auto"]

@@ -1,0 +1,63 @@
+"""Sizes of one recurrent layer's state and weights: Gated DeltaNet, Kimi Delta Attention, Mamba. Only translation."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from seawall.domain.model import Recurrent
+from seawall.shapes.getter import first
+
+
+def recurrent_of(text: Mapping[str, Any], hidden: int) -> Recurrent | None:
+    """Sizes of one recurrent layer's state and weights (vLLM: model_executor/layers/mamba/mamba_utils.py)."""
+    dtype = str(text.get("mamba_ssm_dtype") or text.get("mamba_ssm_cache_dtype") or "")
+    ssm_bytes = 4 if "32" in dtype else 2
+    v_heads = first(text, "linear_num_value_heads")
+    if v_heads:  # Gated DeltaNet: Qwen3-Next, Qwen3.5
+        k_heads = first(text, "linear_num_key_heads") or v_heads
+        k_dim, v_dim = (
+            first(text, "linear_key_head_dim") or 128,
+            first(text, "linear_value_head_dim") or 128,
+        )
+        keys, values = k_heads * k_dim, v_heads * v_dim
+        conv = 2 * keys + values
+        kernel = first(text, "linear_conv_kernel_dim") or 4
+        weights = hidden * (conv + values + 2 * v_heads) + conv * kernel + values * hidden
+        return Recurrent(conv * (kernel - 1), v_heads * k_dim * v_dim, ssm_bytes, weights)
+    kda = text.get("linear_attn_config")
+    if isinstance(
+        kda, Mapping
+    ):  # Kimi Delta Attention: queries, keys and values pass a short convolution each
+        kda_heads, dim = first(kda, "num_heads") or 32, first(kda, "head_dim") or 128
+        wide, kernel = kda_heads * dim, first(kda, "short_conv_kernel_size") or 4
+        gate = hidden * wide if kda.get("use_full_rank_gate") is True else dim * (hidden + wide)
+        weights = hidden * wide * 4 + gate + dim * (hidden + wide) + hidden * kda_heads + 3 * wide * kernel
+        return Recurrent(3 * wide * (kernel - 1), wide * dim, 4, weights)
+    state = first(text, "mamba_d_state", "ssm_state_size", "state_size", "mamba_state_dim")
+    if not state:
+        return None
+    kernel = first(text, "mamba_d_conv", "conv_kernel", "mamba_conv_kernel", "conv_kernel_size") or 4
+    mamba_heads = first(text, "mamba_n_heads", "mamba_num_heads", "n_mamba_heads")
+    if mamba_heads:  # Mamba 2
+        head = first(text, "mamba_d_head", "mamba_head_dim", "mamba_headdim") or 64
+        inner = mamba_heads * head
+        groups = first(text, "mamba_n_groups", "n_groups", "mamba_ngroups") or 1
+        conv = inner + 2 * groups * state
+        weights = hidden * (inner + conv + mamba_heads) + conv * kernel + inner * hidden
+        return Recurrent(conv * (kernel - 1), inner * state, ssm_bytes, weights)
+    expand = first(text, "mamba_expand", "expand") or 2
+    inner = (
+        first(text, "intermediate_size") if str(text.get("model_type")) in ("mamba", "falcon_mamba") else 0
+    )
+    inner = inner or expand * hidden
+    rank = first(text, "mamba_dt_rank", "time_step_rank") or math.ceil(hidden / 16)
+    weights = (
+        hidden * 2 * inner
+        + inner * kernel
+        + inner * (rank + 2 * state)
+        + rank * inner
+        + inner * (state + hidden)
+    )
+    return Recurrent(inner * (kernel - 1), inner * state, ssm_bytes, weights)
