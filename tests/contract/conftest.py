@@ -35,6 +35,8 @@ FLAGS = [
     "2048",
     "--max-num-seqs",
     "16",
+    "--max-num-batched-tokens",
+    "256",
     "--enable-lora",
     "--max-loras",
     "2",

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
+from concurrent import futures
+
 import pytest
 from tests.contract.conftest import Server
 
@@ -57,3 +61,40 @@ def test_http_requests_are_counted_by_class(server: Server) -> None:
     before = server.metrics().get(key, 0.0)
     server.complete(max_tokens=0)
     assert server.metrics()[key] == before + 1
+
+
+def test_what_a_client_abandons_is_counted_as_nothing(server: Server) -> None:
+    """Else a watcher that gives up its own ask would take that for a sign of life."""
+    key = 'vllm:request_success_total{{engine="0",finished_reason="{}",model_name="{}"}}'
+    keys = [key.format(reason, server.model) for reason in ("abort", "stop", "length", "error")]
+    before = server.metrics()
+    server.begin()
+    wait_until(lambda: server.gauge("num_requests_running") == 1)
+    server.hang_up()
+    wait_until(lambda: server.gauge("num_requests_running") == 0)
+    after = server.metrics()
+    assert [after[k] for k in keys] == [before[k] for k in keys]
+
+
+def test_a_prefill_moves_the_use_of_the_cache_and_no_counter(server: Server) -> None:
+    """All that a watcher sees of a long prompt before its first token, one step after another."""
+    of = f'{{engine="0",model_name="{server.model}"}}'
+    counters = [f"vllm:{n}{of}" for n in ("generation_tokens_total", "prompt_tokens_total")]
+    counters.append(f"vllm:iteration_tokens_total_count{of}")
+    before = server.metrics()
+    seen = set()
+    with futures.ThreadPoolExecutor(1) as pool:
+        asked = pool.submit(server.complete, [n % 900 + 50 for n in range(1900)], max_tokens=1)
+        while not asked.done():
+            now = server.metrics()
+            if all(now[name] == before[name] for name in counters):
+                seen.add(now[f"vllm:kv_cache_usage_perc{of}"])
+        assert asked.result().status == 200
+    assert len(seen) >= 3, "nothing, then more with each step"
+
+
+def wait_until(true: Callable[[], bool], seconds: float = 60.0) -> None:
+    end = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < end
+        time.sleep(0.02)

@@ -166,6 +166,7 @@ class Generation:
         for choice in self.choices:
             if choice.finish_reason is None:
                 choice.finish_reason = "abort"
+                self.engine.scheduler.counters.finished["abort"] += 1
                 if self.ask.stream and not self.connection.closed:
                     self._write(self._opening() + self.answer.chunk(choice))
         self._finish()

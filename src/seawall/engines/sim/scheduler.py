@@ -118,9 +118,11 @@ class Scheduler:
         bisect.insort(self.waiting, sequence, key=lambda s: s.order)
 
     def abort(self, sequence: Sequence) -> None:
-        """Frees a sequence whose client has gone. Nothing is delivered."""
+        """Frees a sequence whose client has gone. Nothing is delivered, and nothing counted: vLLM's API server has
+        forgotten the request by then (seen on 0.32)."""
         if sequence.finish_reason is None:
-            self._end(sequence, "abort")
+            sequence.finish_reason = "abort"
+            self._free(sequence)
             if sequence in self.running:
                 self.running.remove(sequence)
             elif sequence in self.waiting:

@@ -72,7 +72,8 @@ class Engine:
         self.server: asyncio.Server | None = None
         self.sleep = Sleep(self.scheduler, self.live, self.wake)
         self.routes = Routes(self)
-        self._gauges: dict[str, float] = {}
+        self._stepping = False
+        self._gauges = self._gauges_now()
         self._background: set[asyncio.Task[None]] = set()
 
     @property
@@ -87,17 +88,22 @@ class Engine:
             now = time.monotonic()
             step = self.scheduler.plan_step(now)
             if step is None:
+                self._stepping = False
                 self.wake.clear()
                 await self.wake.wait()
                 due = time.monotonic()
                 continue
+            self._stepping = True
             due = max(due, now - 0.05) + step.duration_s * self.armed.slowdown()
             await asyncio.sleep(max(0.0, due - time.monotonic()))
             await self.thaw.wait()
             now = time.monotonic()
             self._observe(step.chunks, now)
+            before = self.scheduler.counters.generation_tokens
             tokens = self.scheduler.finish_step(step, now)
-            self.metrics.observe("iteration_tokens_total", tokens)
+            self._gauges = self._gauges_now()
+            if self.scheduler.counters.generation_tokens > before:  # vLLM counts no step without an output
+                self.metrics.observe("iteration_tokens_total", tokens)
 
     def _observe(self, chunks: list[tuple[Sequence, int]], now: float) -> None:
         for sequence, tokens in chunks:
@@ -129,16 +135,19 @@ class Engine:
         observe("request_prefill_kv_computed_tokens", len(sequence.prompt) - sequence.cached)
 
     def gauges(self) -> dict[str, float]:
-        """Live values; frozen while the engine hangs."""
-        if self.thaw.is_set() or not self._gauges:
-            s = self.scheduler
-            self._gauges = {
-                "num_requests_running": float(len(s.running)),
-                # A paused engine says that nobody waits: measured on vLLM 0.32.
-                "num_requests_waiting": 0.0 if s.paused else float(len(s.waiting)),
-                "kv_cache_usage_perc": s.pool.usage,
-            }
+        """As of the end of the last step, as vLLM's scheduler tells them; frozen while the engine hangs."""
+        if not self._stepping and self.thaw.is_set():
+            self._gauges = self._gauges_now()
         return self._gauges
+
+    def _gauges_now(self) -> dict[str, float]:
+        s = self.scheduler
+        return {
+            "num_requests_running": float(len(s.running)),
+            # A paused engine says that nobody waits: measured on vLLM 0.32.
+            "num_requests_waiting": 0.0 if s.paused else float(len(s.waiting)),
+            "kv_cache_usage_perc": s.pool.usage,
+        }
 
     def inject(self, fault: Fault) -> None:
         """`POST /sim/fault`."""
