@@ -201,6 +201,23 @@ def _own_cgroup(hierarchy: str) -> str:
     return "/"
 
 
+def computing_cpu_s(pid: int) -> float | None:
+    """CPU time of a process's descendants, without its own: of what computes, not of what answers HTTP, which our own
+    looks keep busy. None: it has no descendants, or they cannot be seen."""
+    import psutil
+
+    try:
+        children = psutil.Process(pid).children(recursive=True)
+    except psutil.Error:
+        return None
+    used = []
+    for child in children:
+        with contextlib.suppress(psutil.Error):
+            times = child.cpu_times()
+            used.append(times.user + times.system)
+    return sum(used) if used else None
+
+
 def resident_bytes(pid: int) -> int:
     """Resident memory of a process and its descendants (shared pages counted for each)."""
     import psutil

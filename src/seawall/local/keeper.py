@@ -10,26 +10,13 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol, assert_never
 
-from seawall.decide.replica import (
-    Event,
-    Life,
-    LifePolicy,
-    LivenessPolicy,
-    Phase,
-    Pulse,
-    Verdict,
-    born,
-    can,
-    due,
-    feel,
-    probed,
-    step,
-)
-from seawall.drivers.process import Limits, resident_bytes
+from seawall.decide.replica import Event, Life, LifePolicy, Phase, born, can, due, step
+from seawall.decide.route.evidence import Opinion, Pace, Patience, Pulse, Sight, Verdict, look
+from seawall.drivers.process import Limits, computing_cpu_s, resident_bytes
 from seawall.engines.vllm.client import EngineLoad
 from seawall.errors import SeawallError
 from seawall.local.causes import cause_of
@@ -78,7 +65,16 @@ class Service(Protocol):
         ...
 
     async def load(self) -> EngineLoad | None:
-        """Its load; `tokens` is the counter whose advance is its pulse. None: it could not be read."""
+        """Its load; its `marks` are signs of life. None: it could not be read."""
+        ...
+
+    def pace(self) -> Pace:
+        """How fast it is planned to work: how long it may be silent."""
+        ...
+
+    @property
+    def computes(self) -> bool:
+        """Its work costs its child processes CPU time, so that none used means none done."""
         ...
 
     def idle(self) -> bool | None:
@@ -99,7 +95,7 @@ class Care:
     """How a keeper treats its process. Times are seconds."""
 
     life: LifePolicy = field(default_factory=LifePolicy)
-    liveness: LivenessPolicy = field(default_factory=LivenessPolicy)
+    patience: Patience = field(default_factory=Patience)
     look_s: float = 1.0
     """Between two looks at a ready one."""
     probe_s: float = 15.0
@@ -136,7 +132,9 @@ class Keeper:
         self.memory_bytes = 0
         self.serving = False
         """It has proved itself since its last start: requests may be in flight to it."""
-        self.pulse = Pulse()
+        self.pulse = Pulse(sign_s=clock.now())
+        self._ask: asyncio.Task[str | None] | None = None
+        """A direct ask for one token that is under way."""
         self._drain_why: str | None = None
         self._sleep_why: str | None = None
         self._hurry = False
@@ -185,6 +183,13 @@ class Keeper:
                         assert_never(self.life.phase)
         finally:
             await self._bury()
+            await self._stop_asking()
+
+    async def _stop_asking(self) -> None:
+        ask, self._ask = self._ask, None
+        if ask is not None:
+            ask.cancel()
+            await asyncio.gather(ask, return_exceptions=True)
 
     def _happen(self, event: Event, why: str) -> None:
         self.life = step(self.life, event, self._clock.now(), self.care.life, why)
@@ -242,7 +247,7 @@ class Keeper:
             failed = None if "start-proof" in self.care.without else await self.service.prove()
             if failed is None:
                 now = self._clock.now()
-                self.pulse, self.serving = Pulse(advanced_s=now), True
+                self.pulse, self.serving = Pulse(sign_s=now), True
                 self._happen(Event.PROVED, f"proved itself {now - self.life.born_s:.1f} s after its start")
                 return
             await self._pause(0.5)
@@ -253,24 +258,32 @@ class Keeper:
                 self._happen(Event.DOZE, self._sleep_why)
                 return
             self.load = await self.service.load()
-            verdict, self.pulse = feel(
-                self.pulse, self.load.tokens if self.load else None, self._clock.now(), self.care.liveness
-            )
-            if verdict is Verdict.PROBE:
-                failed = await self.service.prove()
-                self.pulse = probed(self.pulse, failed is None, self._clock.now())
-                if failed is not None:
-                    self._changed(self, f"did not answer a probe: {failed}")
-            elif verdict is Verdict.DEAD:
-                quiet = self._clock.now() - self.pulse.advanced_s
-                self._happen(
-                    Event.STALLED, f"stalled: no counter advanced and no token came in {quiet:.0f} s"
-                )
+            opinion = self._opinion()
+            if opinion.verdict is Verdict.DEAD:
+                self._happen(Event.STALLED, f"stalled: {opinion.reason}")
                 return
             if self._too_large():
                 self._happen(Event.STALLED, f"uses {self.memory_bytes >> 20} MiB, over its limit")
                 return
             await self._pause(self.care.look_s)
+
+    def _opinion(self) -> Opinion:
+        """One look at its signs of life; asks it for a token where that may tell more."""
+        answered, ask = None, self._ask
+        if ask is not None and ask.done():
+            failed, self._ask = ask.result(), None
+            answered = failed is None
+            if failed is not None and not self.pulse.unanswered:
+                self._changed(self, f"did not answer a probe: {failed}")
+        pace, load = self.service.pace(), self.load
+        if load is not None and load.prompt_token_s is not None:
+            pace = replace(pace, prompt_token_s=load.prompt_token_s, prompt_pair_s=0.0, seen=True)
+        cpu = computing_cpu_s(self.child.pid) if self.child is not None and self.service.computes else None
+        sight = Sight(marks=load.marks if load else None, answered=answered, cpu_s=cpu)
+        opinion, self.pulse = look(self.pulse, sight, pace, self.care.patience, self._clock.now())
+        if opinion.ask and self._ask is None:
+            self._ask = asyncio.create_task(self.service.prove(), name=f"{self.name} ask")
+        return opinion
 
     def _too_large(self) -> bool:
         """Only the fallback where the system enforces no limit."""
@@ -315,6 +328,7 @@ class Keeper:
             if self._interruption():
                 return
             await self._pause(min(1.0, max(0.01, self.life.retry_at_s - self._clock.now())))
+        await self._stop_asking()
         self._happen(Event.RETRY, f"started again after {self.life.failures} failed start(s)")
 
     async def _draining(self) -> None:

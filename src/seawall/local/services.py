@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from seawall.decide.adapters import BACK_OFF_S, Failure, changes, failed
+from seawall.decide.route.evidence import Pace
+from seawall.decide.route.pace import pace_of
 from seawall.domain.told import FleetState, GatewayState, ReplicaState, read
 from seawall.drivers.process import free_port
 from seawall.engines.vllm.client import EngineClient, EngineLoad
@@ -72,6 +74,14 @@ class EngineService:
     async def load(self) -> EngineLoad | None:
         await self._adapt()
         return await self._client.load(self.url)
+
+    def pace(self) -> Pace:
+        return pace_of(self.recipe.plan)
+
+    @property
+    def computes(self) -> bool:
+        """Not the simulated engine: it sleeps where a real one computes."""
+        return self.recipe.engine == "vllm"
 
     async def _adapt(self) -> None:
         """Loads what it lacks of the spec's adapters, by the decision that the operator acts on, too. The model serves
@@ -161,7 +171,7 @@ class GatewayService:
         return None if await self.listens() else "no 200 from /healthz"
 
     async def load(self) -> EngineLoad | None:
-        """Its pulse is that it shows its state; the counter is the number of looks that were answered."""
+        """Its sign of life is that it shows its state: the mark is the number of looks that were answered."""
         page = await self._client.get_json(f"{self.place.admin_url}/debug/state")
         try:
             self.state = None if page is None else read(page)
@@ -170,7 +180,15 @@ class GatewayService:
         if self.state is None:
             return None
         self._answered += 1
-        return EngineLoad(tokens=self._answered)
+        return EngineLoad(marks=(self._answered,))
+
+    def pace(self) -> Pace:
+        """It owes every look an answer."""
+        return Pace(prompt_token_s=0.0)
+
+    @property
+    def computes(self) -> bool:
+        return False
 
     def idle(self) -> bool | None:
         """It drains by itself on SIGTERM, and needs no notice first."""

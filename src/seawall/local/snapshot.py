@@ -71,7 +71,6 @@ def _replica(fleet: FleetRunner, keeper: Keeper, supervisor: Supervisor, now: fl
         "running": load.running if load else None,
         "waiting": load.waiting if load else None,
         "kv_usage": load.kv_usage if load else None,
-        "tokens": load.tokens if load else None,
         "in_flight": routed.in_flight if routed else None,
         "routed": routed.state if routed else None,
         "memory_bytes": keeper.memory_bytes or None,

@@ -10,20 +10,14 @@ from seawall.decide.replica import (
     Event,
     Life,
     LifePolicy,
-    LivenessPolicy,
     Phase,
-    Pulse,
-    Verdict,
     born,
     can,
     due,
-    feel,
-    probed,
     step,
 )
 
 POLICY = LifePolicy(startup_s=100, backoff_first_s=1, backoff_max_s=8, stable_s=50)
-LIVE = LivenessPolicy(quiet_s=10, strikes=2)
 
 
 def go(life: Life, now: float, *events: Event) -> Life:
@@ -83,35 +77,3 @@ def test_whatever_happens_a_drain_always_leads_out(events: list[Event]) -> None:
     if life.phase is Phase.DRAINING:
         life = step(life, Event.EXITED, 99, POLICY, "")
     assert life.phase is Phase.STOPPED
-
-
-def test_a_replica_whose_counters_move_is_never_probed() -> None:
-    pulse = Pulse()
-    for now in range(0, 1000, 9):
-        verdict, pulse = feel(pulse, float(now), now, LIVE)
-        assert verdict is Verdict.FINE
-
-
-def test_quiet_then_two_unanswered_probes_is_dead() -> None:
-    _, pulse = feel(Pulse(), 5.0, 0, LIVE)
-    assert feel(pulse, 5.0, 9, LIVE)[0] is Verdict.FINE
-    assert feel(pulse, 5.0, 10, LIVE)[0] is Verdict.PROBE
-    pulse = probed(pulse, False, 20)
-    assert feel(pulse, None, 20, LIVE)[0] is Verdict.PROBE
-    pulse = probed(pulse, False, 30)
-    assert feel(pulse, None, 30, LIVE)[0] is Verdict.DEAD
-
-
-def test_a_slow_replica_that_still_decodes_is_not_dead() -> None:
-    """Its probe waits behind a full queue, but its counters advance."""
-    _, pulse = feel(Pulse(), 5.0, 0, LIVE)
-    pulse = probed(probed(pulse, False, 20), False, 40)
-    verdict, pulse = feel(pulse, 6.0, 40, LIVE)
-    assert verdict is Verdict.FINE
-    assert pulse.strikes == 0
-
-
-def test_an_answered_probe_buys_quiet() -> None:
-    _, pulse = feel(Pulse(), 5.0, 0, LIVE)
-    pulse = probed(pulse, True, 12)
-    assert feel(pulse, 5.0, 20, LIVE)[0] is Verdict.FINE

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from seawall.decide.route.evidence import Pace
 from seawall.drivers.process import Limits
 from seawall.engines.vllm.client import EngineLoad
 from seawall.local.keeper import Running
@@ -74,6 +75,7 @@ class FakeService:
         self.proof: str | None = None
         self.tokens: float | None = 0.0
         self.moving = True
+        self.prompt_token_s = 0.0005
         self.quiet: bool | None = None
         self._started = 0.0
         self.asleep = False
@@ -101,7 +103,14 @@ class FakeService:
         if self.tokens is None:
             return None
         self.tokens += self.moving
-        return EngineLoad(tokens=self.tokens)
+        return EngineLoad(marks=(self.tokens,))
+
+    def pace(self) -> Pace:
+        return Pace(prompt_token_s=self.prompt_token_s, step_tokens=2048)
+
+    @property
+    def computes(self) -> bool:
+        return False
 
     def idle(self) -> bool | None:
         return self.quiet

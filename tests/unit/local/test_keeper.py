@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 from tests.unit.local.fakes import FakeService, JumpClock
 
-from seawall.decide.replica import LifePolicy, LivenessPolicy, Phase
+from seawall.decide.replica import LifePolicy, Phase
 from seawall.local.keeper import Care, Keeper
 
 CARE = Care(
     life=LifePolicy(startup_s=60, backoff_first_s=1, backoff_max_s=8),
-    liveness=LivenessPolicy(quiet_s=10, strikes=2), notice_s=15, drain_s=30,
+    notice_s=15, drain_s=30,
 )  # fmt: skip
 
 
@@ -145,6 +145,20 @@ async def test_a_hung_engine_whose_health_is_200_is_found_and_replaced(story: St
     story.service.moving, story.service.proof = True, None
     await story.until(Phase.READY)
     assert ("kill" in [word for word, _ in story.service.processes[0].said]) is True
+    await story.end(task)
+
+
+async def test_a_prefill_of_81_seconds_is_not_a_hang(story: Story) -> None:
+    """One prompt of 7,400 tokens on a CPU: no counter moves, no token comes, and the engine is well."""
+    story.service.prompt_token_s = 0.005
+    task = asyncio.create_task(story.keeper.run())
+    await story.until(Phase.READY)
+    story.service.moving, story.service.proof = False, "no token within 15 s"
+    await story.play(81)
+    story.service.moving, story.service.proof = True, None
+    await story.play(60)
+    assert story.at(Phase.READY), story.told
+    assert len(story.service.processes) == 1
     await story.end(task)
 
 

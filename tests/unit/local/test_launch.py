@@ -152,8 +152,15 @@ def test_metrics_become_a_load() -> None:
         "vllm:generation_tokens_total nonsense\n"
     )
     load = parse_load(text)
-    assert (load.running, load.waiting, load.kv_usage, load.tokens) == (3, 4, 0.5, 15)
-    assert parse_load("").tokens == 0
+    assert (load.running, load.waiting, load.kv_usage) == (3, 4, 0.5)
+    assert load.marks == (0, 5, 10, 0.5, 3, 4, 0)
+    assert set(parse_load("").marks) == {0}
+    assert load.prompt_token_s is None
+    text += (
+        'vllm:request_prefill_time_seconds_sum{engine="0"} 8.0\n'
+        'vllm:request_prefill_kv_computed_tokens_sum{engine="0"} 4000.0\n'
+    )
+    assert parse_load(text).prompt_token_s == 0.002
 
 
 def test_pip_s_settings_reach_uv(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import socket
@@ -17,7 +18,8 @@ from typing import Any
 
 import pytest
 
-from seawall.render.replica import engine_probe
+from seawall.engines.vllm import client
+from seawall.render.replica import engine_probe, probe_config
 
 SCRIPT = Path(engine_probe.__file__)
 
@@ -81,7 +83,7 @@ def engine() -> Iterator[Callable[..., Engine]]:
 
 
 class Probe:
-    def __init__(self, url: str, state: Path, boot: str = "1") -> None:
+    def __init__(self, url: str, state: Path, boot: str = "1", **more: str) -> None:
         self.env = {
             **os.environ,
             "SEAWALL_ENGINE_URL": url,
@@ -89,9 +91,12 @@ class Probe:
             "SEAWALL_ENGINE_BOOT": boot,
             "SEAWALL_MODEL": "m",
             "SEAWALL_PROBE_QUIET_S": "0.5",
-            "SEAWALL_PROBE_STUCK_S": "1",
-            "SEAWALL_PROBE_TOKEN_S": "3",
+            "SEAWALL_PROBE_STILL_S": "1",
+            "SEAWALL_PROBE_TOKEN_S": "1",
             "SEAWALL_PROBE_HTTP_S": "5",
+            "SEAWALL_PROMPT_TOKEN_S": "1e-6",
+            "SEAWALL_ENGINE_PID": "99999999",
+            **more,
         }
 
     def __call__(self, *what: str) -> tuple[bool, str]:
@@ -100,6 +105,15 @@ class Probe:
         )
         assert "Traceback" not in done.stderr, done.stderr
         return done.returncode == 0, done.stdout
+
+    def until_no(self, what: str, *others: str) -> str:
+        """What it says when it no longer says yes; `others` run beside it, as with the kubelet."""
+        end = time.monotonic() + 60
+        while (answer := self(what))[0]:
+            assert time.monotonic() < end, f"{what} still says yes"
+            for other in others:
+                self(other)
+        return answer[1]
 
 
 def test_a_replica_becomes_ready_by_generating_a_token(engine: Callable[..., Engine], tmp_path: Path) -> None:
@@ -142,27 +156,65 @@ def test_an_idle_engine_that_hangs_is_found_by_asking_for_a_token(
     assert probe("liveness")[0]
     sim.fault("hang")
     urllib.request.urlopen(sim.url + "/health", timeout=5).close()  # 200, as vLLM's
-    time.sleep(0.7)
-    ok, said = probe("liveness")
-    assert not ok
-    assert "no token within" in said
+    said = probe.until_no("liveness")
+    assert "for one token unanswered; its work explains 2 s" in said
+    assert not probe("liveness")[0], "and it stays dead until it is started again or shows a sign"
+    sim.fault("clear")
+    assert probe("liveness")[0]
 
 
 def test_an_engine_that_hangs_with_work_gets_no_new_requests(
     engine: Callable[..., Engine], tmp_path: Path
 ) -> None:
+    """Suspect comes before dead: not ready, but not killed yet."""
     sim = engine("--sim-step", "0.01")
-    probe = Probe(sim.url, tmp_path)
+    probe = Probe(sim.url, tmp_path, SEAWALL_PROBE_STILL_S="2")
     sim.until_up()
     assert probe("startup")[0]
     sim.generate(2000)
-    time.sleep(0.5)
     sim.fault("hang")
     assert probe("readiness")[0]  # too early to tell
-    time.sleep(1.3)
-    ok, said = probe("readiness")
-    assert not ok
-    assert "no progress" in said
+    assert "its work explains 4 s" in probe.until_no("readiness", "liveness")
+
+
+def test_our_own_asks_that_we_give_up_are_no_signs_of_life(
+    engine: Callable[..., Engine], tmp_path: Path
+) -> None:
+    """On a real cluster aborted asks renewed the record for ever, and a hung engine stayed Ready."""
+    sim = engine()
+    probe = Probe(sim.url, tmp_path)
+    sim.until_up()
+    assert probe("startup")[0]
+    sim.fault("hang")
+    stop = threading.Event()
+
+    def others() -> None:
+        body = {"model": "m", "prompt": "x", "max_tokens": 1}
+        while not stop.is_set():
+            with contextlib.suppress(OSError):
+                sim.post("/v1/completions", body, timeout_s=0.2)
+
+    asking = threading.Thread(target=others)
+    asking.start()
+    try:
+        probe.until_no("liveness", "readiness")
+    finally:
+        stop.set()
+        asking.join()
+
+
+def test_a_prefill_that_shows_nothing_for_as_long_as_it_was_planned_to_take_is_left_alone(
+    engine: Callable[..., Engine], tmp_path: Path
+) -> None:
+    """One step of four seconds: no counter moves, the token that is asked for waits behind it."""
+    sim = engine("--sim-step", "4")
+    planned = Probe(sim.url, tmp_path, SEAWALL_PROMPT_TOKEN_S="0.001")
+    sim.until_up()
+    asked = sim.generate(1)
+    (tmp_path / "probe.json").write_text(json.dumps({"boot": "1", "proved_at": 1.0}))
+    while asked.is_alive():
+        assert planned("liveness")[0]
+        assert planned("readiness")[0]
 
 
 def test_a_saturated_engine_is_left_alone(engine: Callable[..., Engine], tmp_path: Path) -> None:
@@ -188,10 +240,11 @@ def test_an_engine_whose_metrics_break_lives_as_long_as_it_generates(
     sim.until_up()
     assert probe("startup")[0]
     sim.fault("blind")
-    assert probe("liveness")[0]
-    assert probe("readiness")[0]
+    for _ in range(4):
+        assert probe("liveness")[0]
+        assert probe("readiness")[0]
     sim.fault("hang")
-    assert not probe("liveness")[0]
+    probe.until_no("liveness")
 
 
 def test_a_dead_engine_is_neither_ready_nor_alive(engine: Callable[..., Engine], tmp_path: Path) -> None:
@@ -203,6 +256,24 @@ def test_a_dead_engine_is_neither_ready_nor_alive(engine: Callable[..., Engine],
     sim.process.wait()
     assert not probe("readiness")[0]
     assert not probe("liveness")[0]
+
+
+def test_the_script_in_a_pod_runs_without_this_package(engine: Callable[..., Engine], tmp_path: Path) -> None:
+    """The ConfigMap's two files, and a Python that has nothing of ours."""
+    sim = engine()
+    (tmp_path / "probe.py").write_text(probe_config.script())
+    (tmp_path / "evidence.py").write_text(probe_config.decision())
+    sim.until_up()
+    probe = Probe(sim.url, tmp_path)
+    for what in ("startup", "readiness", "liveness"):
+        argv = [sys.executable, "-S", "-P", str(tmp_path / "probe.py"), what]
+        env = {**probe.env, "PYTHONPATH": str(tmp_path)}
+        done = subprocess.run(argv, env=env, capture_output=True, text=True, timeout=60)
+        assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+def test_the_script_reads_the_same_signs_as_the_supervisor() -> None:
+    assert engine_probe._MARKS == client._STEPS
 
 
 def test_a_half_written_state_file_is_no_proof(engine: Callable[..., Engine], tmp_path: Path) -> None:

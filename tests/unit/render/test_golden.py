@@ -27,7 +27,7 @@ def test_an_example_renders_to_its_golden_file(name: str, group: Callable[..., G
     objects = render(group(text, **changes)).objects
     for obj in objects:
         if "probe.py" in obj.get("data", {}):
-            obj["data"]["probe.py"] = "(engine_probe.py)"
+            obj["data"] = {"probe.py": "(engine_probe.py)", "evidence.py": "(evidence.py)"}
     got = dump_all(objects)
     golden = ROOT / "tests" / "golden" / f"{name}.yaml"
     if os.environ.get("SEAWALL_UPDATE_GOLDEN"):

@@ -15,12 +15,21 @@ import httpx
 from seawall.errors import EngineError
 
 MAX_METRICS_BYTES = 4 * 2**20
-_GAUGES = {
-    "vllm:num_requests_running": "running",
-    "vllm:num_requests_waiting": "waiting",
-    "vllm:kv_cache_usage_perc": "kv_usage",
-}
-_TOKENS = ("vllm:prompt_tokens_total", "vllm:generation_tokens_total")
+_STEPS = (
+    "vllm:iteration_tokens_total_count",
+    "vllm:generation_tokens_total",
+    "vllm:prompt_tokens_total",
+    "vllm:kv_cache_usage_perc",
+    "vllm:num_requests_running",
+    "vllm:num_requests_waiting",
+    "vllm:num_preemptions_total",
+)
+"""Written by the engine after a step, and by nothing else: signs of life (`decide.route.evidence`). A prefill moves
+only the use of the KV cache (seen on 0.32). `request_success_total` is not one: an API server alone can raise it."""
+_PREFILL_S = "vllm:request_prefill_time_seconds_sum"
+_PREFILLED = "vllm:request_prefill_kv_computed_tokens_sum"
+ENOUGH_TOKENS = 1000
+"""Prompt tokens from which on the seen pace counts."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,26 +40,34 @@ class EngineLoad:
     waiting: float = 0.0
     kv_usage: float = 0.0
     """0 to 1."""
-    tokens: float = 0.0
-    """Prompt and generated tokens since it started: advances whenever it works."""
+    marks: tuple[float, ...] = ()
+    """What it writes after each step, summed over its engines: changes whenever it works."""
+    prompt_token_s: float | None = None
+    """Seconds per prompt token that it has computed so far; None: too few to say."""
 
 
 def parse_load(text: str) -> EngineLoad:
     """Prometheus text of a vLLM server -> its load. Lines it does not know, or cannot read, are skipped."""
-    found = {"running": 0.0, "waiting": 0.0, "kv_usage": 0.0, "tokens": 0.0}
+    found = dict.fromkeys((*_STEPS, _PREFILL_S, _PREFILLED), 0.0)
+    kv_usage = 0.0
     for line in text.splitlines():
         if not line.startswith("vllm:"):
             continue
         series, _, value = line.rpartition(" ")
         name = series.partition("{")[0]
-        with contextlib.suppress(ValueError):
-            if name in _TOKENS:
-                found["tokens"] += float(value)
-            elif name == "vllm:kv_cache_usage_perc":
-                found["kv_usage"] = max(found["kv_usage"], float(value))
-            elif name in _GAUGES:
-                found[_GAUGES[name]] += float(value)
-    return EngineLoad(**found)
+        if name in found:
+            with contextlib.suppress(ValueError):
+                found[name] += float(value)
+                if name == "vllm:kv_cache_usage_perc":
+                    kv_usage = max(kv_usage, float(value))
+    computed = found[_PREFILLED]
+    return EngineLoad(
+        running=found["vllm:num_requests_running"],
+        waiting=found["vllm:num_requests_waiting"],
+        kv_usage=kv_usage,
+        marks=tuple(found[name] for name in _STEPS),
+        prompt_token_s=found[_PREFILL_S] / computed if computed >= ENOUGH_TOKENS else None,
+    )
 
 
 class EngineClient:

@@ -1,14 +1,14 @@
 """Probes of one vLLM server, run inside its own container by the kubelet. Standard library only.
 
     probe.py startup        one real token has been generated; remembered for this process
-    probe.py readiness      that proof holds for this very process, HTTP answers, the scheduler moves
-    probe.py liveness       the scheduler moves, or one token can still be generated
+    probe.py readiness      that proof holds for this very process, HTTP answers, it is neither suspect nor dead
+    probe.py liveness       it is not dead; asks for a token when only that tells more
     probe.py wait DIR LOCK  (init container) the weights are complete
 
-Why not `GET /health`: it answers 200 while the scheduler hangs, and slowly when the server is merely busy.
-A busy engine moves its counters, so it costs one scrape and is never killed; an idle or stuck one moves
-nothing, and only then a token is asked for. State lies in an emptyDir, which outlives the container: every
-record carries the start time of PID 1, so a restarted engine proves itself again.
+Why not `GET /health`: it answers 200 while the scheduler hangs, and slowly when the server is merely busy. What is
+evidence of life and of death is decided by `evidence.py`, the gateway's and the supervisor's own decision, which is
+mounted beside this script. State lies in an emptyDir, which outlives the container: every record carries the start
+time of PID 1, so a restarted engine proves itself again.
 Exit 0: yes. Exit 1: no, with one line that `kubectl describe pod` shows.
 """
 
@@ -21,25 +21,52 @@ import sys
 import time
 import urllib.error
 import urllib.request
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, NoReturn
 
+try:
+    from evidence import Opinion, Pace, Patience, Pulse, Sight, Verdict, look  # type: ignore[import-not-found]
+except ImportError:  # outside a Pod
+    from seawall.decide.route.evidence import Opinion, Pace, Patience, Pulse, Sight, Verdict, look
+
+
+def setting(name: str, default: float) -> float:
+    return float(os.environ.get(f"SEAWALL_{name}", default))
+
+
 BASE = os.environ.get("SEAWALL_ENGINE_URL", "http://127.0.0.1:8000")
 STATE = Path(os.environ.get("SEAWALL_STATE_DIR", "/run/seawall"))
-QUIET_S = float(os.environ.get("SEAWALL_PROBE_QUIET_S", "30"))
-"""Counters that stand still for so long are looked into."""
-STUCK_S = float(os.environ.get("SEAWALL_PROBE_STUCK_S", "60"))
-"""With work in the engine and no progress for so long, it gets no new requests."""
-TOKEN_TIMEOUT_S = float(os.environ.get("SEAWALL_PROBE_TOKEN_S", "20"))
-HTTP_TIMEOUT_S = float(os.environ.get("SEAWALL_PROBE_HTTP_S", "8"))
+PATIENCE = Patience(
+    quiet_s=setting("PROBE_QUIET_S", Patience.quiet_s), still_s=setting("PROBE_STILL_S", Patience.still_s)
+)
+PACE = Pace(
+    prompt_token_s=setting("PROMPT_TOKEN_S", 0.01),
+    prompt_pair_s=setting("PROMPT_PAIR_S", 0.0),
+    step_tokens=int(setting("STEP_TOKENS", 8192)),
+    context=int(setting("CONTEXT", 0)),
+)
+"""As planned; from the first prompts on the engine's own histograms say how fast it is."""
+TOKEN_TIMEOUT_S = setting("PROBE_TOKEN_S", 20)
+HTTP_TIMEOUT_S = setting("PROBE_HTTP_S", 8)
+ENGINE_PID = int(setting("ENGINE_PID", 1))
 _SAMPLE = re.compile(r"^(vllm:[a-z_]+)(\{[^}]*\})? ([0-9.eE+-]+)$", re.MULTILINE)
-_MOVES = (
+_MARKS = (
     "vllm:iteration_tokens_total_count",
     "vllm:generation_tokens_total",
     "vllm:prompt_tokens_total",
-    "vllm:request_success_total",
+    "vllm:kv_cache_usage_perc",
+    "vllm:num_requests_running",
+    "vllm:num_requests_waiting",
+    "vllm:num_preemptions_total",
 )
-_WORK = ("vllm:num_requests_running", "vllm:num_requests_waiting")
+"""Written by the engine after a step and by nothing else (engines/vllm/client.py has the same: a test compares)."""
+_PREFILL_S = "vllm:request_prefill_time_seconds_sum"
+_PREFILLED = "vllm:request_prefill_kv_computed_tokens_sum"
+ENOUGH_TOKENS = 1000
+
+
+ASLEEP = "the engine was put to sleep"
 
 
 def no(why: str) -> NoReturn:
@@ -104,27 +131,64 @@ def one_token() -> str | None:
     return None
 
 
-def scrape() -> tuple[list[float], float, bool]:
-    """(counters that move when the scheduler does, requests in the engine, put to sleep on purpose)."""
-    moves = dict.fromkeys(_MOVES, 0.0)
-    work, asleep = 0.0, False
+def scrape() -> tuple[tuple[float, ...], Pace, bool]:
+    """(what it writes after each step, its pace, whether it was put to sleep on purpose)."""
+    found = dict.fromkeys((*_MARKS, _PREFILL_S, _PREFILLED), 0.0)
+    asleep = False
     for name, labels, value in _SAMPLE.findall(request("/metrics", HTTP_TIMEOUT_S)):
-        if name in moves:
-            moves[name] += float(value)
-        elif name in _WORK:
-            work += float(value)
+        if name in found:
+            found[name] += float(value)
         elif name == "vllm:engine_sleep_state" and 'sleep_state="awake"' in labels and float(value) == 0:
             asleep = True
-    return list(moves.values()), work, asleep
+    pace, computed = PACE, found[_PREFILLED]
+    if computed >= ENOUGH_TOKENS:
+        pace = replace(PACE, prompt_token_s=found[_PREFILL_S] / computed, prompt_pair_s=0.0, seen=True)
+    return tuple(found[name] for name in _MARKS), pace, asleep
 
 
-def quiet_for(state: dict[str, Any], moves: list[float]) -> float:
-    """Seconds since the counters last moved; notes it when they just did."""
-    now = time.time()
-    if state.get("moves") != moves or not 0 <= now - state.get("moved_at", 0.0) < 86400:
-        save({**state, "moves": moves, "moved_at": now})
-        return 0.0
-    return float(now - state["moved_at"])
+def computing_cpu_s() -> float | None:
+    """CPU time of the engine's descendants: of what computes, not of the server that answers these probes. None: there
+    are none, as with an engine that is one process, or they cannot be seen."""
+    parents, used = {}, {}
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            fields = stat.read_text().rsplit(")", 1)[1].split()
+        except (OSError, IndexError):
+            continue
+        pid = int(stat.parent.name)
+        parents[pid] = int(fields[1])
+        used[pid] = int(fields[11]) + int(fields[12])
+    family = [pid for pid in parents if pid != ENGINE_PID and _descends(pid, parents)]
+    return sum(used[pid] for pid in family) / os.sysconf("SC_CLK_TCK") if family else None
+
+
+def _descends(pid: int, parents: dict[int, int]) -> bool:
+    for _ in parents:
+        pid = parents.get(pid, 0)
+        if pid in (0, ENGINE_PID):
+            break
+    return pid == ENGINE_PID
+
+
+def judge(answered: bool | None = None) -> Opinion:
+    """One look, remembered."""
+    marks, pace, asleep, gone = None, PACE, False, ""
+    try:
+        marks, pace, asleep = scrape()
+    except OSError as e:  # metrics that do not come prove nothing; a port that nobody listens on does
+        if isinstance(getattr(e, "reason", e), ConnectionRefusedError):
+            gone = "the engine refuses connections"
+    if asleep:
+        return Opinion(Verdict.ALIVE, ASLEEP)
+    state, now = load(), time.monotonic()
+    known = state.get("pulse")
+    pulse = Pulse(**{**known, "marks": tuple(known["marks"])}) if known else Pulse(sign_s=now)
+    if pulse.sign_s > now:
+        pulse = Pulse(sign_s=now)  # the node was started again
+    sight = Sight(gone=gone, marks=marks, answered=answered, cpu_s=computing_cpu_s())
+    opinion, pulse = look(pulse, sight, pace, PATIENCE, now)
+    save({**state, "pulse": asdict(pulse)})
+    return opinion
 
 
 def startup() -> None:
@@ -139,38 +203,26 @@ def startup() -> None:
 
 
 def readiness() -> None:
-    state = load()
-    if "proved_at" not in state:
+    if "proved_at" not in load():
         no("this engine has not generated a token yet")
     try:
         request("/health", HTTP_TIMEOUT_S)
-        moves, work, asleep = scrape()
     except urllib.error.HTTPError as e:
-        if "/health" in e.url:
-            no(f"/health answers {e.code}")
-        return  # it serves, only its metrics are broken: an alert's business
+        no(f"/health answers {e.code}")
     except OSError as e:
         no(f"HTTP does not answer: {e}")
-    if asleep:
-        no("the engine was put to sleep")
-    still = quiet_for(state, moves)
-    if work > 0 and still > STUCK_S:
-        no(f"{work:g} requests in the engine and no progress for {still:.0f} s")
+    opinion = judge()
+    if opinion.reason == ASLEEP or opinion.verdict is not Verdict.ALIVE:
+        no(opinion.reason)
 
 
 def liveness() -> None:
-    state = load()
-    moves = state.get("moves")
-    try:
-        moves, _, asleep = scrape()
-        if asleep or quiet_for(state, moves) < QUIET_S:
-            return
-    except OSError:
-        pass  # metrics alone prove nothing; a token does
-    why = one_token()
-    if why and "HTTP 4" not in why:
-        no(why)
-    save({**load(), "moves": moves, "moved_at": time.time()})
+    opinion = judge()
+    if opinion.ask:
+        why = one_token()
+        opinion = judge(answered=why is None or "HTTP 4" in why)
+    if opinion.verdict is Verdict.DEAD:
+        no(opinion.reason)
 
 
 def wait(folder: str, lock: str) -> None:

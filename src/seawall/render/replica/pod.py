@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from seawall.decide.route.pace import pace_of
 from seawall.domain.labels import ADAPTERS, GROUP, HTTP_PORT, INSTANCE, MODEL, POOL, REPLICA, ROLE, VERSION
 from seawall.render import engine_args
 from seawall.render.images import engine_image
@@ -60,7 +61,7 @@ def template(wanted: Wanted, pool: Pool = "any", group: str = "stable", *, worke
 
 def container(wanted: Wanted, *, spot: bool, worker: bool) -> Object:
     serve = engine_args.serve(wanted, spot=spot, worker=worker)
-    env = {"SEAWALL_MODEL": wanted.fleet.served_names[0], **serve.env}  # for the probes
+    env = {**_for_probes(wanted), **serve.env}
     out: Object = {
         "name": "engine",
         "image": engine_image(wanted),
@@ -90,6 +91,18 @@ def container(wanted: Wanted, *, spot: bool, worker: bool) -> Object:
     return out
 
 
+def _for_probes(wanted: Wanted) -> dict[str, str]:
+    """What the probe script asks for, and how fast the engine is planned to be: how long its silence is explained."""
+    pace = pace_of(wanted.plan)
+    return {
+        "SEAWALL_MODEL": wanted.fleet.served_names[0],
+        "SEAWALL_PROMPT_TOKEN_S": f"{pace.prompt_token_s:.3g}",
+        "SEAWALL_PROMPT_PAIR_S": f"{pace.prompt_pair_s:.3g}",
+        "SEAWALL_STEP_TOKENS": str(pace.step_tokens),
+        "SEAWALL_CONTEXT": str(pace.context),
+    }
+
+
 def probes(wanted: Wanted) -> Object:
     """startup: a token within the budget. readiness: cheap, leaves early. liveness: only a dead scheduler
     dies, after two minutes of no token at all."""
@@ -110,9 +123,9 @@ def probes(wanted: Wanted) -> Object:
         },
         "livenessProbe": {
             "exec": {"command": ["python3", SCRIPT, "liveness"]},
-            "periodSeconds": 30,
+            "periodSeconds": 15,
             "timeoutSeconds": 40,
-            "failureThreshold": 4,
+            "failureThreshold": 3,
         },
     }
 

@@ -1,4 +1,4 @@
-"""The ConfigMap with the probe script, mounted into every engine Pod. The script itself is engine_probe.py."""
+"""The ConfigMap with the probe script and its decision, mounted into every engine Pod: engine_probe.py, evidence.py."""
 
 from __future__ import annotations
 
@@ -16,6 +16,11 @@ def script() -> str:
     return Path(__file__).with_name("engine_probe.py").read_text("utf-8")
 
 
+@functools.cache
+def decision() -> str:
+    return (Path(__file__).parents[2] / "decide/route/evidence.py").read_text("utf-8")
+
+
 def config_name(fleet: str) -> str:
     return short(fleet, "-probe")
 
@@ -25,5 +30,5 @@ def config_map(wanted: Wanted) -> Object:
         "apiVersion": "v1",
         "kind": "ConfigMap",
         "metadata": fleet_meta(wanted, config_name(wanted.name), "engine"),
-        "data": {"probe.py": script()},
+        "data": {"probe.py": script(), "evidence.py": decision()},
     }
