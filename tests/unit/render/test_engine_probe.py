@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 
-from seawall.engines.vllm import client
+from seawall.engines.vllm import metrics
 from seawall.render.replica import engine_probe, probe_config
 
 SCRIPT = Path(engine_probe.__file__)
@@ -273,7 +273,7 @@ def test_the_script_in_a_pod_runs_without_this_package(engine: Callable[..., Eng
 
 
 def test_the_script_reads_the_same_signs_as_the_supervisor() -> None:
-    assert engine_probe._MARKS == client._STEPS
+    assert engine_probe.MARKS == metrics.MARKS
 
 
 def test_a_half_written_state_file_is_no_proof(engine: Callable[..., Engine], tmp_path: Path) -> None:

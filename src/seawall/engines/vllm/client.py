@@ -12,22 +12,10 @@ from typing import Any
 
 import httpx
 
+from seawall.engines.vllm import metrics as names
 from seawall.errors import EngineError
 
 MAX_METRICS_BYTES = 4 * 2**20
-_STEPS = (
-    "vllm:iteration_tokens_total_count",
-    "vllm:generation_tokens_total",
-    "vllm:prompt_tokens_total",
-    "vllm:kv_cache_usage_perc",
-    "vllm:num_requests_running",
-    "vllm:num_requests_waiting",
-    "vllm:num_preemptions_total",
-)
-"""Written by the engine after a step, and by nothing else: signs of life (`decide.route.evidence`). A prefill moves
-only the use of the KV cache (seen on 0.32). `request_success_total` is not one: an API server alone can raise it."""
-_PREFILL_S = "vllm:request_prefill_time_seconds_sum"
-_PREFILLED = "vllm:request_prefill_kv_computed_tokens_sum"
 ENOUGH_TOKENS = 1000
 """Prompt tokens from which on the seen pace counts."""
 
@@ -48,25 +36,25 @@ class EngineLoad:
 
 def parse_load(text: str) -> EngineLoad:
     """Prometheus text of a vLLM server -> its load. Lines it does not know, or cannot read, are skipped."""
-    found = dict.fromkeys((*_STEPS, _PREFILL_S, _PREFILLED), 0.0)
+    found = dict.fromkeys((*names.MARKS, names.PREFILL_S, names.PREFILLED_TOKENS), 0.0)
     kv_usage = 0.0
     for line in text.splitlines():
-        if not line.startswith("vllm:"):
+        if not line.startswith(names.PREFIX):
             continue
         series, _, value = line.rpartition(" ")
         name = series.partition("{")[0]
         if name in found:
             with contextlib.suppress(ValueError):
                 found[name] += float(value)
-                if name == "vllm:kv_cache_usage_perc":
+                if name == names.KV_USAGE:
                     kv_usage = max(kv_usage, float(value))
-    computed = found[_PREFILLED]
+    computed = found[names.PREFILLED_TOKENS]
     return EngineLoad(
-        running=found["vllm:num_requests_running"],
-        waiting=found["vllm:num_requests_waiting"],
+        running=found[names.RUNNING],
+        waiting=found[names.WAITING],
         kv_usage=kv_usage,
-        marks=tuple(found[name] for name in _STEPS),
-        prompt_token_s=found[_PREFILL_S] / computed if computed >= ENOUGH_TOKENS else None,
+        marks=tuple(found[name] for name in names.MARKS),
+        prompt_token_s=found[names.PREFILL_S] / computed if computed >= ENOUGH_TOKENS else None,
     )
 
 

@@ -28,3 +28,10 @@ TOKENS_PER_STEP = "vllm:iteration_tokens_total"
 STEPS = f"{TOKENS_PER_STEP}_count"
 TTFT = "vllm:time_to_first_token_seconds"
 TPOT = "vllm:request_time_per_output_token_seconds"
+PREFILL_S = "vllm:request_prefill_time_seconds_sum"
+PREFILLED_TOKENS = "vllm:request_prefill_kv_computed_tokens_sum"
+"""Prompt tokens that were computed, not found in the prefix cache."""
+
+MARKS = (STEPS, GENERATION_TOKENS, PROMPT_TOKENS, KV_USAGE, RUNNING, WAITING, PREEMPTIONS)
+"""Written by the engine after a step, and by nothing else: signs of life (`decide.route.evidence`). A prefill moves
+only the use of the KV cache (seen on 0.32). FINISHED is not one: an API server alone can raise it."""

@@ -51,7 +51,7 @@ TOKEN_TIMEOUT_S = setting("PROBE_TOKEN_S", 20)
 HTTP_TIMEOUT_S = setting("PROBE_HTTP_S", 8)
 ENGINE_PID = int(setting("ENGINE_PID", 1))
 _SAMPLE = re.compile(r"^(vllm:[a-z_]+)(\{[^}]*\})? ([0-9.eE+-]+)$", re.MULTILINE)
-_MARKS = (
+MARKS = (
     "vllm:iteration_tokens_total_count",
     "vllm:generation_tokens_total",
     "vllm:prompt_tokens_total",
@@ -60,7 +60,7 @@ _MARKS = (
     "vllm:num_requests_waiting",
     "vllm:num_preemptions_total",
 )
-"""Written by the engine after a step and by nothing else (engines/vllm/client.py has the same: a test compares)."""
+"""Written by the engine after a step and by nothing else (engines/vllm/metrics.py has the same: a test compares)."""
 _PREFILL_S = "vllm:request_prefill_time_seconds_sum"
 _PREFILLED = "vllm:request_prefill_kv_computed_tokens_sum"
 ENOUGH_TOKENS = 1000
@@ -133,7 +133,7 @@ def one_token() -> str | None:
 
 def scrape() -> tuple[tuple[float, ...], Pace, bool]:
     """(what it writes after each step, its pace, whether it was put to sleep on purpose)."""
-    found = dict.fromkeys((*_MARKS, _PREFILL_S, _PREFILLED), 0.0)
+    found = dict.fromkeys((*MARKS, _PREFILL_S, _PREFILLED), 0.0)
     asleep = False
     for name, labels, value in _SAMPLE.findall(request("/metrics", HTTP_TIMEOUT_S)):
         if name in found:
@@ -143,7 +143,7 @@ def scrape() -> tuple[tuple[float, ...], Pace, bool]:
     pace, computed = PACE, found[_PREFILLED]
     if computed >= ENOUGH_TOKENS:
         pace = replace(PACE, prompt_token_s=found[_PREFILL_S] / computed, prompt_pair_s=0.0, seen=True)
-    return tuple(found[name] for name in _MARKS), pace, asleep
+    return tuple(found[name] for name in MARKS), pace, asleep
 
 
 def computing_cpu_s() -> float | None:
