@@ -1,22 +1,38 @@
 """How a container starts vLLM: its command line read the way the shell and vLLM's parser read it.
 
-Knows `vllm serve`, the old module, bare args on a vLLM image, and both inside `sh -c`. It judges nothing.
+A container runs vLLM when its argv[0] is `vllm`, when Python runs one of vLLM's modules, when a shell script does one
+of both, or when the image does it by itself. An argument that happens to be `vllm` is not a command. It judges
+nothing; what cannot work as it is written (one string where a list belongs) is read as it was meant, and noted.
 """
 
 from __future__ import annotations
 
 import re
 import shlex
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from seawall.engines.vllm.versions import DEFAULT_VERSION, Version, find_flag, parse_version
+from seawall.lint import shell
+from seawall.lint.image import is_official, is_stand_in, is_vllm_image
 from seawall.lint.node import Node, Span
 
-_IMAGE = re.compile(r"(^|/)(vllm-openai|vllm-cpu|vllm-tpu|vllm-rocm|vllm-xpu|vllm|rhaiis)([-\w.]*)([:@]|$)")
-_ROUTER = re.compile(r"router|gateway|operator|proxy|controller|sidecar")
-_MODULE = re.compile(r"vllm\.entrypoints\.(openai\.)?api_server")
-_SHELLS = {"sh", "bash", "ash", "dash"}
-_START = re.compile(r"(^|[\s;&|(/])(vllm\s+(serve|run-batch)|python3?\s+-m\s+vllm\.entrypoints\S*)")
+_SERVER_MODULE = re.compile(r"vllm\.entrypoints\.(openai\.)?api_server|vllm\.entrypoints\.openai\.run_batch")
+_DYNAMO = "dynamo.vllm"
+_SHELLS = {"sh", "bash", "ash", "dash", "zsh"}
+_PYTHON = re.compile(r"python(3(\.\d+)?)?")
+# Programs that run the rest of their command line, and how many words of their own they take at most.
+_PREFIXES = {
+    "env", "exec", "tini", "dumb-init", "nohup", "numactl", "nice", "stdbuf", "time", "uv", "poetry", "catatonit",
+    "opentelemetry-instrument", "ddtrace-run", "nsys", "setsid", "taskset", "ionice", "mpirun", "sudo",
+}  # fmt: skip
+_START = re.compile(
+    r"(?P<lead>^|[\s;&|(/'\"`])(?P<what>vllm[ \t]+(?P<verb>serve|run-batch)(?=\s|\\|$)"
+    r"|python3?(\.\d+)?([ \t]+-[a-zA-Z]+)*[ \t]+-m[ \t]+"
+    r"(?P<module>vllm\.entrypoints[.\w]*|dynamo\.vllm(?![\w.]))([ \t]+serve\b)?)"
+)
+_TALK = re.compile(r"\b(echo|printf|pgrep|pkill|grep|which|kill|log|command -v)\b|^\s*#|\s#\s")
+SERVES = ("serve", "module", "image", "run-batch")
 
 
 @dataclass(frozen=True)
@@ -30,6 +46,10 @@ class Option:
     """Where the option stands: a list item, or a line inside a script."""
     value_node: Node
     negated: bool = False
+    open: bool = False
+    """Its value comes from a variable: unknown."""
+    given: bool = False
+    """A value was handed to it with `=`."""
 
 
 @dataclass
@@ -37,12 +57,20 @@ class Command:
     """A vLLM command line. `known_flags` is False for wrappers that take options of their own."""
 
     entry: str
-    """`serve`, `module`, `image` (args only), `run-batch` or `wrapper`."""
+    """`serve`, `module`, `image` (args only), `run-batch`, `dynamo`, `kwargs` (keys of some YAML) or `wrapper`."""
     node: Node
     options: list[Option] = field(default_factory=list)
     positional: list[tuple[str, Node]] = field(default_factory=list)
     known_flags: bool = True
     script: bool = False
+    glued: list[Node] = field(default_factory=list)
+    """Items that hold several words of the command line in one string; no shell takes them apart."""
+    one_string: bool = False
+    """The whole command is the name of one program: the container cannot start."""
+    doubled: Node | None = None
+    """A program name handed to an image whose entrypoint is the server already."""
+    lost: Node | None = None
+    """`sh -c` with its command as several items: only the first of them is run."""
 
     def option(self, name: str) -> Option | None:
         """The last one of that name: it wins."""
@@ -68,13 +96,16 @@ class Command:
         found = self.option(name)
         return found is not None and not self.on(name)
 
+    @property
+    def is_open(self) -> bool:
+        """True when words of the command line come from variables, so that more may be said than is seen."""
+        return any(o.open and o.name == o.word for o in self.options) or any(
+            "$" in w for w, _ in self.positional[1:]
+        )
 
-def image_version(image: str) -> Version | None:
-    """The vLLM version that an image's tag names; None when it names none (latest, nightly, a digest alone), and
-    for images that count their own versions (llm-d's, KServe's)."""
-    name, _, tag = image.split("@", 1)[0].rpartition(":")
-    ours = "vllm" in name.rsplit("/", 1)[-1] and re.match(r"v?0\.\d", tag)
-    return parse_version(tag) if ours else None
+
+Words = list[tuple[str, Node, bool]]
+"""(word, where it stands, whether a variable stands in it)."""
 
 
 def default_version() -> Version:
@@ -83,89 +114,226 @@ def default_version() -> Version:
     return version
 
 
-def is_vllm_image(image: str) -> bool:
-    return bool(_IMAGE.search(image)) and not _ROUTER.search(image.rsplit("/", 1)[-1])
-
-
 def read_command(container: Node) -> Command | None:
     """The vLLM command of a container; None when it runs something else."""
     image = container["image"].text()
-    words = [(n.text(), n) for n in [*container["command"], *container["args"]]]
-    anchor = container["args"] or container["command"] or container["image"] or container
-    if words and words[0][0].rsplit("/", 1)[-1] in _SHELLS:
-        script = next((n for w, n in words[1:] if not re.fullmatch(r"-\w+", w)), None)
-        return _from_script(script, anchor) if script is not None else None
-    texts = [w for w, _ in words]
-    names = [t.rsplit("/", 1)[-1] for t in texts]
-    for i, name in enumerate(names):
-        if name == "vllm" and i + 1 < len(names):
-            return _read(Command(texts[i + 1], words[i + 1][1]), words[i + 2 :])
-        if _MODULE.fullmatch(name):
-            return _read(Command("module", words[i][1]), words[i + 1 :])
-    if not is_vllm_image(image):
+    if is_stand_in(image):
         return None
-    if container["command"]:
-        return Command("wrapper", anchor, known_flags=False)
-    if texts and texts[0] == "serve":
+    own, extra = list(container["command"]), list(container["args"])
+    if container["args"].value is not None or container["command"].value is not None:
+        own, extra = _scalar(container["command"]) or own, _scalar(container["args"]) or extra
+    anchor = container["args"] or container["command"] or container["image"] or container
+    nodes = [*own, *extra]
+    words: Words = [(n.text(), n, "$" in n.text()) for n in nodes]
+    found = _program(words, anchor)
+    if found is not None:
+        if not own and is_official(image) and found.entry != "image":
+            found.doubled = nodes[0]
+        return found
+    if own or not is_vllm_image(image):
+        return Command("wrapper", anchor, known_flags=False) if own and _wraps(image, words) else None
+    command = Command("image", anchor, known_flags=True)
+    if words and words[0][0] == "serve":
+        if is_official(image):
+            command.doubled = nodes[0]
         words = words[1:]
-    return _read(Command("image", anchor), words)
+    return _read(command, words)
 
 
-def read_args(args: Node, model: tuple[str, Node]) -> Command:
+def _scalar(node: Node) -> list[Node]:
+    """`command: vllm serve X` written as a scalar where Kubernetes wants a list."""
+    return [node] if isinstance(node.value, str) else []
+
+
+def _wraps(image: str, words: Words) -> bool:
+    """True for a vLLM image whose own command is a script that we cannot see into; not for another program in it."""
+    if not is_vllm_image(image) or not words:
+        return False
+    name = words[0][0].rsplit("/", 1)[-1]
+    if name in _SHELLS:
+        script = _script_of(words)
+        text = script.text() if script is not None else ""
+        helper = re.search(r"ray start|multi-node-serving\.sh worker|sleep infinity|tail -f /dev/null", text)
+        return not helper and bool(re.search(r"\bvllm\b|serve|entrypoint|start", text))
+    return name.endswith(".sh") and "worker" not in name and "bench" not in name
+
+
+def read_args(args: Node, model: tuple[str, Node] | None) -> Command:
     """Flags that somebody else's controller hands to `vllm serve MODEL`."""
-    return _read(Command("image", args, positional=[model]), [(n.text(), n) for n in args])
+    command = Command("image", args, positional=[model] if model else [])
+    return _read(command, [(n.text(), n, "$" in n.text()) for n in args])
+
+
+def read_line(node: Node, text: str, entry: str = "image") -> Command:
+    """Flags of one line of text, as a shell would take it apart (an environment variable that a preset evaluates)."""
+    command = Command(entry, node, script=True)
+    return _read(command, [(w.text, _inside(node, text, w.offset), w.open) for w in shell.words(text, 0)])
+
+
+def read_keys(items: Iterable[tuple[str, Node]], node: Node, model: tuple[str, Node] | None) -> Command:
+    """Keys of somebody's YAML that become engine arguments: `tensor_parallel_size: 2`, `max-model-len: 8192`."""
+    command = Command("kwargs", node, positional=[model] if model else [], known_flags=False)
+    for key, value in items:
+        word = "--" + key.replace("_", "-")
+        flag = find_flag(word)
+        off = value.value is False
+        command.options.append(
+            Option(
+                word,
+                flag.name if flag else word,
+                value.text() or None,
+                value,
+                value,
+                off,
+                "$" in value.text(),
+            )
+        )
+    return command
+
+
+def _program(words: Words, anchor: Node) -> Command | None:
+    """The command whose argv[0] is vLLM, directly, through Python, behind a prefix or inside a shell."""
+    if not words:
+        return None
+    first = words[0][0].strip()
+    if len(first.split()) > 1 and _START.match(first):
+        command = _from_script(words[0][1], anchor)
+        if command is not None:
+            command.one_string = True
+            _read(command, words[1:])
+        return command
+    name = first.rsplit("/", 1)[-1]
+    if name in _SHELLS:
+        script = _script_of(words)
+        if script is None:
+            return None
+        command = _from_script(script, anchor)
+        return command or _lost(words, script, anchor)
+    if name == "vllm":
+        verb = words[1][0] if len(words) > 1 else ""
+        if verb in ("serve", "run-batch"):
+            return _read(Command(verb, words[1][1]), words[2:])
+        return None
+    if _PYTHON.fullmatch(name):
+        at = next((i for i, w in enumerate(words[:6]) if w[0] == "-m"), 0)
+        module = words[at + 1][0] if at and at + 1 < len(words) else ""
+        if _SERVER_MODULE.fullmatch(module):
+            entry = "run-batch" if module.endswith("run_batch") else "module"
+            return _read(Command(entry, words[at + 1][1]), words[at + 2 :])
+        if module == _DYNAMO:
+            return _read(Command("dynamo", words[at + 1][1], known_flags=False), words[at + 2 :])
+        if (
+            module.startswith("vllm.entrypoints.cli")
+            and words[at + 2 : at + 3]
+            and words[at + 2][0] == "serve"
+        ):
+            return _read(Command("serve", words[at + 2][1]), words[at + 3 :])
+        return None
+    if name in _PREFIXES:
+        for i, (word, _, _) in enumerate(words[1:8], 1):
+            if word.rsplit("/", 1)[-1] == "vllm" or _PYTHON.fullmatch(word.rsplit("/", 1)[-1]):
+                return _program(words[i:], anchor)
+    return None
+
+
+def _script_of(words: Words) -> Node | None:
+    """The script of `sh -c SCRIPT`; None for `sh file.sh`."""
+    flagged = False
+    for word, node, _ in words[1:]:
+        if re.fullmatch(r"[-+]\w+", word):
+            flagged = flagged or "c" in word
+            continue
+        return node if flagged or len(word.split()) > 1 else None
+    return None
+
+
+def _lost(words: Words, script: Node, anchor: Node) -> Command | None:
+    """`sh -c` with `vllm`, `serve`, ... as items of their own: the shell runs `vllm` alone."""
+    at = next((i for i, w in enumerate(words) if w[1] is script), 0)
+    if len(script.text().split()) > 1 or len(words) < at + 2:
+        return None
+    command = _program(words[at:], anchor)
+    if command is not None:
+        command.lost = script
+    return command
 
 
 def _from_script(script: Node, anchor: Node) -> Command | None:
     text = script.text()
-    m = _START.search(text)
-    if m is None:
-        return None
-    rest = text[m.end() :]
-    end = re.search(r"(?<!\\)\n|;|&&|\|\||(?<![0-9])[|]|$", rest)
-    tail = rest[: end.start() if end else len(rest)]
-    block = script.style in ("|", ">")
-    entry = "module" if "vllm.entrypoints" in m[0] else m[3]
-    command = Command(entry, _inside(script, text, m.start(2), block), script=True)
-    words: list[tuple[str, Node]] = []
-    at = m.end()
-    for line in tail.split("\n"):
-        try:
-            parts = shlex.split(line.rstrip().removesuffix("\\"), comments=True)
-        except ValueError:
-            parts = line.rstrip().removesuffix("\\").split()
-        words += [(part, _inside(script, text, at, block)) for part in parts]
-        at += len(line) + 1
-    return _read(command, words)
+    for m in _START.finditer(text):
+        line = text[text.rfind("\n", 0, m.start("what")) + 1 : m.start("what")]
+        behind = re.split(r"[;&|(]", line)[-1]
+        if _TALK.search(behind) or (m["lead"] in ("'", '"', "`") and not re.search(r"-l?c\s*['\"]$", line)):
+            continue
+        module = m["module"] or ""
+        entry = "dynamo" if module == _DYNAMO else "module" if module else m["verb"]
+        if module and entry == "module" and not _SERVER_MODULE.fullmatch(module.split()[0]):
+            continue
+        command = Command(
+            entry, _inside(script, text, m.start("what")), script=True, known_flags=entry != "dynamo"
+        )
+        rest = [(w.text, _inside(script, text, w.offset), w.open) for w in shell.words(text, m.end())]
+        return _read(command, rest)
+    return None
 
 
-def _inside(script: Node, text: str, offset: int, block: bool) -> Node:
+def _inside(script: Node, text: str, offset: int) -> Node:
     """A node for a line inside a script: it has a line of its own, and nothing of it can be edited."""
+    block = script.style in ("|", ">")
     line = script.span.line + (text.count("\n", 0, offset) + 1 if block else 0)
+    line = min(line, max(script.span.end_line, script.span.line))
     span = Span(line, script.span.column, 0, 0, line)
     return Node(script.path, span, script.file, value="")
 
 
-def _read(command: Command, words: list[tuple[str, Node]]) -> Command:
+def _apart(words: Words, command: Command) -> Words:
+    """The words with glued ones (`--port 8000` in one item) taken apart, and noted."""
+    out: Words = []
+    for word, node, is_open in words:
+        stripped = word.strip()
+        if (
+            not command.script
+            and re.match(r"--?[A-Za-z][\w.-]*\s+\S", stripped)
+            and "\n" not in stripped.split("=")[0]
+        ):
+            command.glued.append(node)
+            try:
+                parts = shlex.split(stripped)
+            except ValueError:
+                parts = stripped.split()
+            out += [(p, node, is_open) for p in parts]
+        else:
+            out.append((word, node, is_open))
+    return out
+
+
+def _read(command: Command, words: Words) -> Command:
+    words = _apart(words, command)
     i = 0
     while i < len(words):
-        word, node = words[i]
+        word, node, is_open = words[i]
         i += 1
         if not re.match(r"--?[A-Za-z]", word):
             command.positional.append((word, node))
             continue
         flag = find_flag(word)
         name = flag.name if flag else word.split("=", 1)[0]
-        negated = flag is not None and word.startswith("--no-") and flag.name != word
+        negated = flag is not None and word.startswith("--no-") and flag.name != word.split("=", 1)[0]
         if "=" in word:
-            command.options.append(Option(word, name, word.split("=", 1)[1], node, node, negated))
+            key, value = word.split("=", 1)
+            command.options.append(Option(key, name, value, node, node, negated, is_open, given=True))
             continue
         takes = flag is None or not flag.switch
-        value, value_node = None, node
+        found, value_node = None, node
+        if not takes and i < len(words) and words[i][0].lower() in ("true", "false"):
+            found, value_node, _ = words[i]
+            i += 1
         while takes and i < len(words) and not re.match(r"--?[A-Za-z]", words[i][0]):
-            value, value_node = words[i] if value is None else (f"{value} {words[i][0]}", value_node)
+            text, value_node, unknown = words[i]
+            found = text if found is None else f"{found} {text}"
+            is_open = is_open or unknown
             i += 1
             if flag is None or not flag.many:
                 break
-        command.options.append(Option(word.split("=", 1)[0], name, value, node, value_node, negated))
+        command.options.append(Option(word, name, found, node, value_node, negated, is_open))
     return command

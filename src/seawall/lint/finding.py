@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from seawall.lint.node import Node, show_path
-from seawall.lint.world import Obj, World
+from seawall.lint.objects import Obj
+from seawall.lint.world import World
 
 Severity = Literal["error", "warning", "note"]
 ORDER: dict[str, int] = {"error": 0, "warning": 1, "note": 2}

@@ -161,6 +161,41 @@ def parse(text: str, file: str) -> Iterator[Node]:
         raise Malformed(str(e).splitlines()[0] if str(e) else type(e).__name__) from None
 
 
+def embedded(scalar: Node) -> Node:
+    """The YAML inside a scalar (`serveConfigV2: |`), its lines those of the file; missing when there is none.
+
+    Nothing in it can be edited: its offsets are not the file's.
+    """
+    nothing = Node((*scalar.path, "..."), scalar.where, scalar.file, missing=True)
+    text = scalar.text()
+    if not text.strip():
+        return nothing
+    try:
+        root = next(parse(text, scalar.file), None)
+    except Malformed:
+        return nothing
+    if root is None:
+        return nothing
+    shift = scalar.span.line if scalar.style in ("|", ">") else scalar.span.line - 1
+    seen: dict[int, Node] = {}
+    stack = [root]
+    while stack:
+        node = stack.pop()
+        if id(node) in seen:
+            continue
+        seen[id(node)] = node
+        node.span, node.key = _moved(node.span, shift), None
+        node.key_spans = {k: _moved(s, shift) for k, s in node.key_spans.items()}
+        node.flow = True
+        stack += [*node, *(n for _, n in node.items())]
+    place(root, scalar.path)
+    return root
+
+
+def _moved(span: Span, lines: int) -> Span:
+    return Span(span.line + lines, span.column, 0, 0, span.line + lines)
+
+
 def _documents(text: str, file: str) -> Iterator[Node]:
     builder = _Builder(file)
     for event in yaml.parse(text, Loader=_Base):

@@ -9,7 +9,8 @@ from typing import Any
 import promql_parser as pq
 
 from seawall.lint.node import Node
-from seawall.lint.world import Obj, World
+from seawall.lint.objects import Obj
+from seawall.lint.world import World
 
 _RATES = {"rate", "irate", "increase"}
 

@@ -17,6 +17,9 @@ from seawall.lint.world import Models, World, unknown_model
 FAMILIES = (
     "files",
     "api",
+    "autoscale",
+    "command",
+    "devices",
     "disruption",
     "engine",
     "fit",
@@ -30,6 +33,7 @@ FAMILIES = (
     "security",
     "shutdown",
     "storage",
+    "values",
     "weights",
 )
 """Annotation: rule ids, parted by commas, that an object's author has decided against."""

@@ -14,8 +14,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from seawall.errors import InputError
+from seawall.lint.kinds import pod_specs
 from seawall.lint.node import Key, Malformed, Node, parse, place
-from seawall.lint.world import Obj, pod_specs
+from seawall.lint.objects import Obj
 
 MAX_BYTES = 16 * 2**20
 MAX_FILES = 5000

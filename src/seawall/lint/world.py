@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -10,34 +9,10 @@ from typing import Any
 
 from seawall.domain.model import ModelConfig
 from seawall.engines.vllm.versions import Version
-from seawall.lint.command import Command, default_version, image_version, read_args, read_command
-from seawall.lint.node import Key, Node
-
-SCALED = {"Deployment", "StatefulSet", "LeaderWorkerSet", "InferenceService", "LLMInferenceService"}
-
-# kind -> the pod templates in it (paths to what holds `metadata` and `spec`, or to a bare PodSpec).
-_TEMPLATES: dict[str, tuple[tuple[Key, ...], ...]] = {
-    "Deployment": (("spec", "template"),),
-    "StatefulSet": (("spec", "template"),),
-    "DaemonSet": (("spec", "template"),),
-    "ReplicaSet": (("spec", "template"),),
-    "Job": (("spec", "template"),),
-    "CronJob": (("spec", "jobTemplate", "spec", "template"),),
-    "Rollout": (("spec", "template"),),
-    "LeaderWorkerSet": (
-        ("spec", "leaderWorkerTemplate", "leaderTemplate"),
-        ("spec", "leaderWorkerTemplate", "workerTemplate"),
-    ),
-}
-_BARE_SPECS: dict[str, tuple[tuple[Key, ...], ...]] = {
-    "Pod": (("spec",),),
-    "InferenceService": (("spec", "predictor"),),
-    "LLMInferenceService": (("spec", "template"), ("spec", "worker")),
-}
-_OWN_KINDS = {*_TEMPLATES, *_BARE_SPECS, "RayCluster", "RayService"}
-"""Kinds whose pod templates stand where the tables say. Of other kinds only what is present is judged, and so of
-LLMInferenceService, into which KServe merges probes, hooks and security from its presets."""
-
+from seawall.lint.command import default_version
+from seawall.lint.kinds import workloads
+from seawall.lint.node import Node
+from seawall.lint.objects import Obj, Workload
 
 Models = Callable[[str, str | None], ModelConfig | None]
 
@@ -45,128 +20,6 @@ Models = Callable[[str, str | None], ModelConfig | None]
 def unknown_model(name: str, quantization: str | None) -> ModelConfig | None:
     """Knows no model."""
     return None
-
-
-@dataclass(eq=False)
-class Obj:
-    """One Kubernetes object. `fragment` marks a snippet without kind that was not joined to an object."""
-
-    node: Node
-    kind: str
-    api: str
-    name: str
-    namespace: str
-    fragment: bool = False
-
-    @property
-    def shown(self) -> str:
-        return f"{self.kind}/{self.name}" if self.name else self.kind
-
-    @property
-    def spec(self) -> Node:
-        return self.node["spec"]
-
-
-@dataclass(eq=False)
-class Container:
-    """One container of a pod that runs vLLM."""
-
-    node: Node
-    command: Command
-    version: Version
-    """Of the image's tag; the catalogue's default when the tag names none."""
-    pinned: bool
-
-    @property
-    def name(self) -> str:
-        return self.node["name"].text()
-
-    @property
-    def model(self) -> str | None:
-        """What vLLM is told to serve: a hub id or a path; None when unknown (a variable, a config file)."""
-        c = self.command
-        value = c.positional[0][0] if c.positional else c.value("--model")
-        return None if value is None or "$" in value else value
-
-    @property
-    def model_node(self) -> Node:
-        c = self.command
-        if c.positional:
-            return c.positional[0][1]
-        found = c.option("--model")
-        return found.value_node if found else c.node
-
-    @property
-    def tensor_parallel(self) -> int:
-        return self.command.integer("--tensor-parallel-size") or 1
-
-    @property
-    def gpus(self) -> tuple[int, Node]:
-        """GPUs of any vendor that the container is limited to, and where that stands."""
-        limits = self.node.at("resources", "limits")
-        for key, node in [*limits.items(), *self.node.at("resources", "requests").items()]:
-            if re.fullmatch(r"(nvidia|amd|gpu\.intel|habana)\.(com|ai)/(gpu|gaudi|i915|xe|mig-.*)", key):
-                return int(node.number(0) or 0), node
-        return 0, limits
-
-    def env(self, name: str) -> Node:
-        """The `env` item of that name, or a missing node."""
-        for item in self.node["env"]:
-            if item["name"].text() == name:
-                return item
-        return self.node["env"]["..."]
-
-    def env_value(self, name: str) -> str | None:
-        item = self.env(name)
-        return item["value"].text() if item and item["value"] else None
-
-
-@dataclass(eq=False)
-class Workload:
-    """A pod template that runs vLLM, and the object around it."""
-
-    obj: Obj
-    pod: Node
-    """The PodSpec."""
-    labels: dict[str, str]
-    engines: list[Container]
-    partial: bool = False
-    """A snippet: what is absent here may stand elsewhere, so only what is present is judged."""
-
-    @property
-    def engine(self) -> Container:
-        return self.engines[0]
-
-    @property
-    def serves(self) -> bool:
-        """A server that clients use, not a Job that runs once."""
-        return self.obj.kind not in ("Job", "CronJob") and self.engine.command.entry != "run-batch"
-
-    @property
-    def multi_node(self) -> bool:
-        return self.obj.kind == "LeaderWorkerSet" or "Ray" in self.obj.kind
-
-    @property
-    def replicas(self) -> Node:
-        if self.obj.kind == "InferenceService":
-            return self.obj.node.at("spec", "predictor", "minReplicas")
-        return self.obj.spec["replicas"]
-
-    @property
-    def simulated(self) -> bool:
-        """No GPU asked for and none of vLLM's GPU images: a CPU engine."""
-        return self.engine.gpus[0] == 0 and "cpu" in self.engine.node["image"].text()
-
-    def volume(self, name: str) -> Node:
-        for volume in self.pod["volumes"]:
-            if volume["name"].text() == name:
-                return volume
-        return self.pod["volumes"]["..."]
-
-    def mounts(self, container: Node) -> Iterator[tuple[Node, Node]]:
-        """(mount, its volume) of a container."""
-        for mount in container["volumeMounts"]:
-            yield mount, self.volume(mount["name"].text())
 
 
 @dataclass(eq=False)
@@ -211,7 +64,10 @@ class World:
 
     @cached_property
     def workloads(self) -> list[Workload]:
-        return [w for o in self.objects for w in _workloads(o, self.engine_version or default_version())]
+        found = [w for o in self.objects for w in workloads(o, self.engine_version or default_version())]
+        for engine in (e for w in found for e in w.engines if self.engine_version is not None):
+            engine.pinned = True
+        return found
 
     @property
     def servers(self) -> list[Workload]:
@@ -316,80 +172,3 @@ def _expression(e: Node, labels: dict[str, str]) -> bool:
             return key in labels
         case _:
             return key not in labels
-
-
-def _workloads(obj: Obj, default: Version) -> Iterator[Workload]:
-    for pod, labels in pod_specs(obj):
-        engines: list[Container] = []
-        for node in pod["containers"]:
-            command = read_command(node)
-            if command is not None:
-                tag = image_version(node["image"].text())
-                engines.append(Container(node, command, tag or default, tag is not None))
-        engines = engines or _wrapped(obj, pod, default)
-        if engines:
-            partial = obj.fragment or obj.kind not in _OWN_KINDS or obj.kind == "LLMInferenceService"
-            yield Workload(obj, pod, labels, engines, partial)
-    if obj.kind == "Model" and obj.api.startswith("kubeai.org/") and obj.spec["engine"].text() == "VLLM":
-        url = obj.spec["url"]
-        command = read_args(obj.spec["args"], (url.text().removeprefix("hf://"), url))
-        yield Workload(obj, obj.spec, {}, [Container(obj.spec, command, default, pinned=False)], partial=True)
-
-
-def _wrapped(obj: Obj, pod: Node, default: Version) -> list[Container]:
-    """Containers in which a controller starts vLLM by itself: their options are unknown, the rest is not."""
-    if obj.kind == "InferenceService":
-        return _kserve(pod, default)
-    llm = obj.kind == "LLMInferenceService" and pod.path[-1:] == ("template",)
-    serve = obj.node.at("spec", "serveConfigV2").text()
-    if not llm and not (obj.kind in ("RayService", "RayCluster") and re.search("ray.serve.llm|vllm", serve)):
-        return []
-    found = [
-        Container(n, Command("wrapper", n, known_flags=False), default, False) for n in pod["containers"]
-    ]
-    return [c for c in found if c.name == "main" or c.gpus[0]]
-
-
-def _kserve(predictor: Node, default: Version) -> list[Container]:
-    """The model server that KServe adds itself (`predictor.model`); its options are its own, plus vLLM's."""
-    model = predictor["model"]
-    kind = model.at("modelFormat", "name").text().lower()
-    if kind not in ("vllm", "huggingface") and "vllm" not in model["runtime"].text().lower():
-        return []
-    words = Command("wrapper", model, known_flags=False)
-    return [Container(model, words, default, pinned=False)]
-
-
-def pod_specs(obj: Obj) -> Iterator[tuple[Node, dict[str, str]]]:
-    """(PodSpec, labels) of every pod template in an object."""
-    node = obj.node
-    for path in _BARE_SPECS.get(obj.kind, ()):
-        pod = node.at(*path)
-        if pod:
-            yield pod, {k: v.text() for k, v in node.at("metadata", "labels").items()}
-    templates = [node.at(*path) for path in _TEMPLATES.get(obj.kind, ())]
-    cluster = node.at("spec", "rayClusterConfig") if obj.kind == "RayService" else node["spec"]
-    if obj.kind in ("RayCluster", "RayService"):
-        templates.append(cluster.at("headGroupSpec", "template"))
-        templates += [group["template"] for group in cluster["workerGroupSpecs"]]
-    for template in templates:
-        if template["spec"]:
-            yield template["spec"], {k: v.text() for k, v in template.at("metadata", "labels").items()}
-    if obj.kind not in _OWN_KINDS:
-        yield from _somewhere(node)
-
-
-def _somewhere(root: Node) -> Iterator[tuple[Node, dict[str, str]]]:
-    """Pod templates inside kinds that we do not know (roles of a StormService, replicated jobs of a JobSet)."""
-    stack = [root]
-    seen: set[int] = set()
-    while stack:
-        node = stack.pop()
-        if id(node) in seen:
-            continue
-        seen.add(id(node))
-        spec = node["spec"]
-        if any(c["image"] for c in spec["containers"]):
-            yield spec, {k: v.text() for k, v in node.at("metadata", "labels").items()}
-            continue
-        stack += [n for n in (*node, *(n for _, n in node.items())) if n.value is None]

@@ -23,7 +23,6 @@ AUDIT = {
     "the engine's own 600 s": ("probes/engine-gives-up", "- name: vllm-server"),
     "streams aborted on SIGTERM": ("shutdown/aborts-streams", "args:"),
     "no preStop delay": ("shutdown/no-prestop", "- name: vllm-server"),
-    "30 s of grace": ("shutdown/grace-too-short", ""),
     "a budget of 0": ("disruption/pdb-blocks-drain", "minAvailable: 1"),
     "unready Pods block drains": ("disruption/unhealthy-stay", "spec:"),
     "Burstable by CPU": ("resources/not-guaranteed", 'cpu: "2"'),

@@ -27,6 +27,49 @@ MUTATIONS: dict[str, list[tuple[str, str]]] = {
     "engine/no-shm": [("        - {name: shm, mountPath: /dev/shm}\n", "")],
     "engine/no-gpu": [("nvidia.com/gpu: 4, ", "")],
     "engine/no-compile-cache": [("        - {name: VLLM_CACHE_ROOT, value: /cache}\n", "")],
+    "autoscale/unknown-field": [("maxReplicaCount: 8", "maxReplicas: 8")],
+    "autoscale/trigger-metadata": [('threshold: "40"', "threshold: 40")],
+    "probes/always-succeeds": [
+        (
+            "readinessProbe:\n          httpGet: {path: /health, port: http}",
+            "readinessProbe:\n          exec: {command: [sh, -c, 'curl -f localhost:8000/health || true']}",
+        )
+    ],
+    "fit/beyond-the-model": [("--max-model-len=32768", "--max-model-len=262144")],
+    "command/one-string": [
+        (
+            "command: [vllm, serve, /models/llama-3.1-70b-instruct]",
+            "command: [vllm serve /models/llama-3.1-70b-instruct]",
+        )
+    ],
+    "command/space-in-argument": [("--max-model-len=32768", "--max-model-len 32768")],
+    "command/entrypoint-twice": [
+        (
+            "command: [vllm, serve, /models/llama-3.1-70b-instruct]\n        args:\n",
+            "args:\n        - serve\n        - /models/llama-3.1-70b-instruct\n",
+        )
+    ],
+    "command/shell-drops-arguments": [
+        (
+            "command: [vllm, serve, /models/llama-3.1-70b-instruct]\n        args:\n",
+            "command: [sh, -c]\n        args:\n        - vllm\n        - serve\n        "
+            "- /models/llama-3.1-70b-instruct\n",
+        )
+    ],
+    "command/not-a-string": [("- {name: HOME, value: /tmp}", "- {name: PORT, value: 8000}")],
+    "values/switch-with-value": [("--port=8000", "--enable-prefix-caching=true")],
+    "values/broken-json": [("--port=8000", "\"--kv-transfer-config={'kv_role':'kv_both'}\"")],
+    "values/unknown-parser": [("--port=8000", "--tool-call-parser=qwen25")],
+    "values/tool-choice-without-parser": [("--port=8000", "--enable-auto-tool-choice")],
+    "values/wrong-value": [("--port=8000", "--gpu-memory-utilization=90")],
+    "devices/capability": [("NVIDIA-H100-80GB-HBM3", "Tesla-V100-SXM2-32GB")],
+    "devices/gke-driver-path": [
+        (
+            "nvidia.com/gpu.product: NVIDIA-H100-80GB-HBM3",
+            "cloud.google.com/gke-accelerator: nvidia-h100-80gb",
+        ),
+        ("- {name: HOME, value: /tmp}", "- {name: LD_LIBRARY_PATH, value: /opt/lib}"),
+    ],
     "shutdown/aborts-streams": [("        - --shutdown-timeout=110\n", "")],
     "shutdown/no-prestop": [("        lifecycle:\n          preStop: {sleep: {seconds: 15}}\n", "")],
     "shutdown/grace-too-short": [("GracePeriodSeconds: 140", "GracePeriodSeconds: 100")],
@@ -175,6 +218,9 @@ MUTATIONS: dict[str, list[tuple[str, str]]] = {
 }
 # rules that one broken thing sets off together
 TOGETHER = {
+    "scale/no-fallback": {"autoscale/unknown-field"},
+    "devices/capability": {"fit/does-not-fit", "fit/context-too-long"},
+    "fit/beyond-the-model": {"fit/context-too-long"},
     "weights/renamed-repo": {"weights/not-local", "weights/gated-no-token"},
     "probes/engine-gives-up": {"storage/slow-class", "probes/startup-budget"},
     "storage/slow-class": {"probes/startup-budget"},
@@ -185,6 +231,7 @@ TOGETHER = {
     "scale/target-missing": {"network/no-monitor", "scale/no-behavior", "rollout/all-at-once"},
 }
 OWN_TESTS = {
+    "autoscale/hpa-target",
     "yaml/malformed",
     "weights/init-never-succeeds",
     "weights/tool-missing",

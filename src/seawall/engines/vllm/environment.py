@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+ALLOW_LONGER = "VLLM_ALLOW_LONG_MAX_MODEL_LEN"
+"""`1`: a context longer than the model's own is not refused."""
 API_KEY = "VLLM_API_KEY"
 CPU_CACHE_GIB = "VLLM_CPU_KVCACHE_SPACE"
 """Of old; it would override --kv-cache-memory-bytes."""

@@ -6,8 +6,9 @@ from collections.abc import Iterator
 
 from seawall.lint.finding import Finding, Say, rule
 from seawall.lint.node import Node
+from seawall.lint.objects import Obj, Workload
 from seawall.lint.patch import Edits, Patcher
-from seawall.lint.world import Obj, Workload, World
+from seawall.lint.world import World
 
 
 def _budgets(world: World) -> Iterator[tuple[Obj, Workload]]:

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import difflib
 import re
 from collections.abc import Iterator
 
 from seawall.engines.vllm import environment
-from seawall.engines.vllm.versions import check_flag
-from seawall.lint.command import Option, is_vllm_image
+from seawall.engines.vllm.versions import LATEST, OLDEST, FlagProblem, check_flag, find_flag
+from seawall.lint.command import Option
 from seawall.lint.finding import Finding, Say, rule
+from seawall.lint.image import MOVING, is_vllms_own
+from seawall.lint.objects import Container, Workload
 from seawall.lint.patch import Edits, Patcher
-from seawall.lint.world import Container, Workload, World
+from seawall.lint.world import World
+
+_NEAR = 0.85
+"""How alike a word and a real flag are when the one is a misspelling of the other."""
 
 
 def _engines(world: World) -> Iterator[tuple[Workload, Container]]:
@@ -19,24 +25,36 @@ def _engines(world: World) -> Iterator[tuple[Workload, Container]]:
             yield workload, engine
 
 
-def _flag_findings(world: World, say: Say, kind: str, effect: str) -> Iterator[Finding]:
-    patch = Patcher(world.texts)
+def is_sure(engine: Container) -> bool:
+    """The version is on the image and every option goes to vLLM's own parser: what it refuses, it refuses."""
+    return engine.pinned and engine.plain_flags
+
+
+def shown(option: Option, engine: Container) -> str:
+    """The option as its author wrote it: a flag, or a key of somebody's YAML."""
+    return option.word if engine.command.entry != "kwargs" else option.word[2:].replace("-", "_")
+
+
+def _problems(world: World, kind: str) -> Iterator[tuple[Workload, Container, Option, FlagProblem]]:
     for workload, engine in _engines(world):
-        if not engine.command.known_flags or engine.command.entry == "run-batch":
+        if engine.command.entry == "run-batch":
             continue
         for option in engine.command.options:
-            if option.word.startswith(("--$", "-$")) or "{" in option.word:
+            if (
+                option.word.startswith(("--$", "-$"))
+                or "{" in option.word
+                or (option.open and "$" in option.word)
+            ):
                 continue
             problem = check_flag(option.word, engine.version)
-            if problem is None or problem.kind != kind:
-                continue
-            cure = _instead(option.word, problem.instead)
-            edits: Edits = ()
-            if problem.instead.startswith("nothing"):
-                edits = _drop(patch, engine, option)
-            elif kind == "unknown" and problem.instead and "=" not in option.node.text():
-                edits = patch.replace(option.node, problem.instead)
-            yield say(workload.obj, option.node, f"{problem.message}{effect}", cure, edits=edits)
+            if problem is not None and problem.kind == kind:
+                yield workload, engine, option, problem
+
+
+def _edits(patch: Patcher, engine: Container, option: Option, instead: str) -> Edits:
+    if instead.startswith("nothing"):
+        return _drop(patch, engine, option)
+    return ()
 
 
 def _instead(word: str, instead: str) -> str:
@@ -66,7 +84,25 @@ def _drop(patch: Patcher, engine: Container, option: Option) -> Edits:
     fixable=True,
 )
 def removed_flag(world: World, say: Say) -> Iterator[Finding]:
-    yield from _flag_findings(world, say, "removed", ": vLLM exits with status 2 and the Pod crash-loops.")
+    patch = Patcher(world.texts)
+    for workload, engine, option, problem in _problems(world, "removed"):
+        flag = find_flag(option.word)
+        gone = flag.removed if flag else None
+        if engine.version < OLDEST and gone == OLDEST:
+            continue  # the table does not look further back
+        since = f"{gone[0]}.{gone[1]}" if gone else "a later release"
+        word = shown(option, engine)
+        cure = _instead(word, problem.instead)
+        edits = _edits(patch, engine, option, problem.instead)
+        if is_sure(engine):
+            message = f"{word} was removed in vLLM {since}: vLLM exits with status 2 and the Pod crash-loops."
+            yield say(workload.obj, option.node, message, cure, edits=edits)
+        else:
+            message = (
+                f"{word} was removed in vLLM {since}; the image names no version of vLLM, and {since} or a later one "
+                "refuses to start with it."
+            )
+            yield say(workload.obj, option.node, message, cure, severity="warning", edits=edits)
 
 
 @rule(
@@ -80,7 +116,25 @@ def removed_flag(world: World, say: Say) -> Iterator[Finding]:
     fixable=True,
 )
 def unknown_flag(world: World, say: Say) -> Iterator[Finding]:
-    yield from _flag_findings(world, say, "unknown", ": it exits with status 2 and the Pod crash-loops.")
+    patch = Patcher(world.texts)
+    for workload, engine, option, problem in _problems(world, "unknown"):
+        word = shown(option, engine)
+        near = problem.instead
+        alike = bool(near) and difflib.SequenceMatcher(None, word.split("=", 1)[0], near).ratio() >= _NEAR
+        plain, known = engine.plain_flags, OLDEST <= engine.version <= LATEST
+        if not alike and not (plain and known):
+            continue  # a fork's or a wrapper's own option, or one that came after our table
+        cure = f"Did you mean {near}?" if alike else f"Remove {word}, or pin an image whose vLLM has it."
+        if is_sure(engine) and known and is_vllms_own(engine.image):
+            fixed = near if alike and "=" not in option.node.text() else ""
+            message = f"{problem.message}: it exits with status 2 and the Pod crash-loops."
+            edits = patch.replace(option.node, fixed) if fixed else ()
+            yield say(workload.obj, option.node, message, cure, edits=edits)
+        else:
+            newest = f"{LATEST[0]}.{LATEST[1]}"
+            oldest = f"{OLDEST[0]}.{OLDEST[1]}"
+            message = f"no vLLM from {oldest} to {newest} knows {word}, and it refuses what it does not know."
+            yield say(workload.obj, option.node, message, cure, severity="warning")
 
 
 @rule(
@@ -92,7 +146,12 @@ def unknown_flag(world: World, say: Say) -> Iterator[Finding]:
     cure="Pin a newer image, or leave the flag out.",
 )
 def flag_too_new(world: World, say: Say) -> Iterator[Finding]:
-    yield from _flag_findings(world, say, "too new", ": it exits with status 2 and the Pod crash-loops.")
+    for workload, engine, option, problem in _problems(world, "too new"):
+        if is_sure(engine):
+            message = f"{problem.message}: it exits with status 2 and the Pod crash-loops."
+            cure = f"Pin a newer image, or leave {option.word} out."
+            own = is_vllms_own(engine.image)
+            yield say(workload.obj, option.node, message, cure, severity=None if own else "warning")
 
 
 @rule(
@@ -105,12 +164,16 @@ def flag_too_new(world: World, say: Say) -> Iterator[Finding]:
     fixable=True,
 )
 def deprecated_flag(world: World, say: Say) -> Iterator[Finding]:
-    yield from _flag_findings(world, say, "deprecated", ": a later vLLM will refuse to start.")
+    patch = Patcher(world.texts)
+    for workload, engine, option, problem in _problems(world, "deprecated"):
+        message = f"{problem.message}: a later vLLM will refuse to start."
+        edits = _edits(patch, engine, option, problem.instead) if is_sure(engine) else ()
+        yield say(workload.obj, option.node, message, _instead(option.word, problem.instead), edits=edits)
 
 
 @rule(
     "engine/deprecated-entrypoint",
-    "warning",
+    "note",
     "Started through the old API server module",
     story="""`python -m vllm.entrypoints.openai.api_server` is deprecated in favour of `vllm serve` (vLLM
     0.32 logs it). The day the module goes, the Pod crash-loops.""",
@@ -156,10 +219,10 @@ def image_not_pinned(world: World, say: Say) -> Iterator[Finding]:
     for workload in world.workloads:
         for node in [*workload.pod["containers"], *workload.pod["initContainers"]]:
             image = node["image"].text()
-            if not image or "@sha256:" in image or "$" in image:
+            if not image or "@sha256:" in image or "$" in image or "{" in image:
                 continue
             tag = image.rsplit("/", 1)[-1].partition(":")[2]
-            if tag in ("", "latest", "nightly", "main", "dev", "stable"):
+            if tag in MOVING:
                 shown = f":{tag}" if tag else "no tag at all"
                 yield say(
                     workload.obj,
@@ -176,7 +239,7 @@ def image_not_pinned(world: World, say: Say) -> Iterator[Finding]:
     "Metrics switched off",
     story="""`--disable-log-stats` does not only quiet the log: it stops the `vllm:` metrics from being
     updated. Autoscaling, dashboards and alerts go blind. It is often written in place of the removed
-    `--disable-log-requests`.""",
+    `--disable-log-requests`. A warning where nothing in sight reads the metrics.""",
     cure="Remove --disable-log-stats.",
     fixable=True,
 )
@@ -184,12 +247,14 @@ def no_stats(world: World, say: Say) -> Iterator[Finding]:
     patch = Patcher(world.texts)
     for workload, engine in _engines(world):
         option = engine.command.option("--disable-log-stats")
+        read = world.scalers(workload) or any(world.kinds("ServiceMonitor", "PodMonitor", "PrometheusRule"))
         if workload.serves and option is not None and engine.command.on("--disable-log-stats"):
             yield say(
                 workload.obj,
                 option.node,
                 "--disable-log-stats freezes every vllm: metric: autoscaling, dashboards and alerts "
                 "go blind.",
+                severity=None if read else "warning",
                 edits=_drop(patch, engine, option),
             )
 
@@ -208,7 +273,7 @@ def no_stats(world: World, say: Say) -> Iterator[Finding]:
 def unbounded_queue(world: World, say: Say) -> Iterator[Finding]:
     for workload, engine in _engines(world):
         command = engine.command
-        if not workload.serves or workload.partial or not command.known_flags or engine.version < (0, 29):
+        if not workload.serves or workload.partial or not engine.plain_flags or engine.version < (0, 29):
             continue
         if command.option("--max-num-queued-reqs") is None and command.option("--config") is None:
             yield say(
@@ -216,113 +281,8 @@ def unbounded_queue(world: World, say: Say) -> Iterator[Finding]:
                 engine.node["args"] or engine.node,
                 "under overload every request is accepted and waits without limit: all clients time "
                 "out instead of some getting 503.",
+                severity=None if engine.pinned else "note",
             )
-
-
-@rule(
-    "engine/parallel-exceeds-gpus",
-    "error",
-    "More tensor-parallel ranks than GPUs",
-    story="""tensor x pipeline (x data) parallel ranks each need a GPU. With fewer in the Pod vLLM fails at
-    start; with more, GPUs that you pay for are idle.""",
-    cure="Make the GPU limit equal to --tensor-parallel-size x --pipeline-parallel-size (x "
-    "--data-parallel-size).",
-)
-def parallel_exceeds_gpus(world: World, say: Say) -> Iterator[Finding]:
-    for workload, engine in _engines(world):
-        count, node = engine.gpus
-        command = engine.command
-        if not count or workload.multi_node or not command.known_flags or command.option("--config"):
-            continue
-        pp = command.integer("--pipeline-parallel-size") or 1
-        dp = command.integer("--data-parallel-size-local") or command.integer("--data-parallel-size") or 1
-        if command.option("--nnodes") is not None or any(
-            "$" in (o.value or "") for o in command.options if "parallel" in o.name
-        ):
-            continue
-        need = engine.tensor_parallel * pp * dp
-        if need > count:
-            yield say(
-                workload.obj,
-                node,
-                f"{need} ranks are asked for and the container gets {count} GPUs: vLLM fails at start.",
-            )
-        elif need < count:
-            yield say(
-                workload.obj,
-                node,
-                f"the container gets {count} GPUs and vLLM uses {need}: the others are paid for and idle.",
-                f"Add --tensor-parallel-size {count}, or ask for {need}.",
-                severity="warning",
-            )
-
-
-@rule(
-    "engine/no-shm",
-    "error",
-    "Tensor parallelism without /dev/shm",
-    story="""NCCL and the workers of one replica talk through /dev/shm, which is 64 MiB in a Pod. With
-    tensor-parallel size above 1 start-up dies with an NCCL error or a bus error. An emptyDir with medium
-    Memory mends it; it counts into the container's memory limit.""",
-    cure="Mount an emptyDir {medium: Memory, sizeLimit: 8Gi} at /dev/shm.",
-)
-def no_shm(world: World, say: Say) -> Iterator[Finding]:
-    for workload, engine in _engines(world):
-        if workload.partial or engine.tensor_parallel < 2 or workload.pod["hostIPC"].value is True:
-            continue
-        mounts = {m["mountPath"].text().rstrip("/"): v for m, v in workload.mounts(engine.node)}
-        volume = mounts.get("/dev/shm")
-        if volume is None:
-            yield say(
-                workload.obj,
-                engine.node["volumeMounts"],
-                f"tensor parallel {engine.tensor_parallel} with the default 64 MiB /dev/shm: NCCL "
-                "fails at start (bus error).",
-            )
-        elif "emptyDir" in volume and volume.at("emptyDir", "medium").text() != "Memory":
-            yield say(
-                workload.obj,
-                volume["emptyDir"],
-                "/dev/shm on disk: every exchange between the ranks goes through the file system.",
-                "Set medium: Memory.",
-                severity="warning",
-            )
-
-
-@rule(
-    "engine/no-gpu",
-    "error",
-    "A GPU image without a GPU",
-    story="""Without a GPU in its limits (or a DRA claim) the Pod is placed on any node and vLLM dies with
-    `Failed to infer device type`.""",
-    cure="Set resources.limits: {nvidia.com/gpu: N}.",
-)
-def no_gpu(world: World, say: Say) -> Iterator[Finding]:
-    for workload, engine in _engines(world):
-        image = engine.node["image"].text()
-        if workload.partial or not is_vllm_image(image) or "cpu" in image or "tpu" in image or engine.gpus[0]:
-            continue
-        if (
-            engine.node.at("resources", "claims")
-            or workload.pod["resourceClaims"]
-            or workload.pod["resources"]
-        ):
-            continue
-        if workload.multi_node or workload.obj.kind in ("InferenceService", "LLMInferenceService"):
-            continue
-        if engine.env(environment.TARGET_DEVICE) or engine.command.value("--device") == "cpu":
-            continue
-        if any(
-            re.search(r"/(gpu|tpu|neuron\w*|gaudi|npu|accelerator)", k)
-            for k, _ in engine.node.at("resources", "limits").items()
-        ):
-            continue
-        yield say(
-            workload.obj,
-            engine.node["resources"],
-            "no GPU is asked for: the Pod lands on any node and vLLM dies with `Failed to infer "
-            "device type`.",
-        )
 
 
 @rule(
@@ -343,7 +303,7 @@ def no_compile_cache(world: World, say: Say) -> Iterator[Finding]:
             or engine.env(environment.CACHE_ROOT)
         ):
             continue
-        if workload.simulated or not engine.command.known_flags:
+        if workload.simulated or not engine.plain_flags:
             continue
         paths = [m["mountPath"].text().rstrip("/") for m in engine.node["volumeMounts"]]
         if not any(p.endswith(("/.cache", "/.cache/vllm", "/.cache/torch")) for p in paths):

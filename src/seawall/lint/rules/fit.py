@@ -10,10 +10,12 @@ from seawall.decide.plan.setup import Setup, Version, default_batch, default_uti
 from seawall.decide.plan.weights import weigh
 from seawall.domain.catalog.gpus import GPUS, Gpu, find_gpu
 from seawall.domain.model import ModelConfig
+from seawall.engines.vllm import environment
 from seawall.lint.finding import Finding, Say, rule
 from seawall.lint.node import Node
+from seawall.lint.objects import Container, Workload
 from seawall.lint.size import model_of
-from seawall.lint.world import Container, Workload, World
+from seawall.lint.world import World
 
 _GPU_KEYS = (
     "nvidia.com/gpu.product",
@@ -46,6 +48,10 @@ _INSTANCES = (
 )
 
 
+_SURE = 1.2
+"""How far the need has to be above what is left before a refusal is called certain: the estimate errs by less."""
+
+
 def gpu_of(pod: Node) -> Gpu | None:
     """The GPU that node selector or required affinity names; None when it is open."""
     wanted: list[tuple[str, str]] = [(k, v.text()) for k, v in pod["nodeSelector"].items()]
@@ -75,6 +81,8 @@ def _setup(engine: Container, model: ModelConfig, gpu: Gpu) -> Setup:
     try:
         utilization = float(c.value("--gpu-memory-utilization") or "")
     except ValueError:
+        utilization = 0.0
+    if not 0 < utilization <= 1:
         utilization = default_utilization(version)
     return Setup(
         gpu=gpu,
@@ -103,9 +111,14 @@ def _open(engine: Container) -> bool:
         "--nnodes",
         "--speculative-config",
         "--offload-backend",
+        "--rope-scaling",
+        "--quantization-config",
+        "--limit-mm-per-prompt",
+        "--decode-context-parallel-size",
     )
     return (
-        not c.known_flags
+        (not c.known_flags and c.entry not in ("kwargs", "dynamo"))
+        or c.entry == "run-batch"
         or any(c.option(n) for n in unsure)
         or any("$" in (o.value or "") for o in c.options)
     )
@@ -118,7 +131,8 @@ def _judged(world: World) -> Iterator[tuple[Workload, Container, ModelConfig, Gp
                 continue
             model = model_of(world, engine)
             if model is not None:
-                yield workload, engine, model, gpu_of(workload.pod)
+                given = find_gpu(engine.given.gpu_name, near=False) if engine.given.gpu_name else None
+                yield workload, engine, model, given or gpu_of(workload.pod)
 
 
 def _holds(engine: Container, model: ModelConfig, gpu: Gpu, length: int | None = None) -> Memory:
@@ -139,10 +153,10 @@ def _smallest_split(engine: Container, model: ModelConfig, gpu: Gpu) -> int | No
     "error",
     "The model does not fit the GPUs",
     story="""vLLM loads the weights, measures activations, and takes what is left of the GPU's memory x
-    --gpu-memory-utilization (0.92 since 0.30) as KV cache. A 70B model in bf16 is 131 GiB: on one H100 58
-    GiB are missing, on one H200 2 GiB; one B200 or MI300X holds it. vLLM dies with CUDA out of memory while
-    loading, again and again. When the manifest names no GPU, the verdict is a warning: it says which ones
-    would do.""",
+    --gpu-memory-utilization (0.92 since 0.30) as KV cache. A 70B model in bf16 is 131 GiB: on one H100
+    58 GiB are missing, on one H200 2 GiB; one B200 or MI300X holds it. vLLM dies with CUDA out of
+    memory while loading, again and again. When the manifest names no GPU, the verdict is a warning: it
+    says which ones would do.""",
     cure="More tensor parallelism, a larger GPU, or a quantized checkpoint; `seawall plan` "
     "names the cheapest.",
 )
@@ -159,6 +173,7 @@ def does_not_fit(world: World, say: Say) -> Iterator[Finding]:
                     if tp_fits and tp_fits != tp
                     else None
                 )
+                certain = gib > gpu.memory_gib * _setup(engine, model, gpu).utilization
                 yield say(
                     workload.obj,
                     engine.model_node,
@@ -167,6 +182,7 @@ def does_not_fit(world: World, say: Say) -> Iterator[Finding]:
                     f"{gpu.name} has {gpu.memory_gib * _setup(engine, model, gpu).utilization:.0f} GiB "
                     f"for everything: {memory.reason or 'out of memory'}.",
                     cure,
+                    severity=None if certain else "warning",
                 )
             continue
         common = [g for g in GPUS if g.auto]
@@ -187,7 +203,7 @@ def does_not_fit(world: World, say: Say) -> Iterator[Finding]:
                 f"parallel {tp}: on 80 GB cards "
                 f"it dies with CUDA out of memory; {where}, and the manifest asks for none by name.",
                 f"{hint}an fp8 checkpoint needs half; `seawall plan` names the cheapest.",
-                severity="warning" if fitting else "error",
+                severity="warning",
             )
 
 
@@ -195,9 +211,9 @@ def does_not_fit(world: World, say: Say) -> Iterator[Finding]:
     "fit/context-too-long",
     "error",
     "The KV cache does not hold one request",
-    story="""Without --max-model-len vLLM takes the model's own limit (131,072 tokens for Llama 3.1: 40 GiB
-    of KV cache for 70B) and refuses to start when the cache cannot hold one request of that length: `... is
-    larger than the maximum number of tokens that can be stored in KV cache`.""",
+    story="""Without --max-model-len vLLM takes the model's own limit (131,072 tokens for Llama 3.1: 40
+    GiB of KV cache for 70B) and refuses to start when the cache cannot hold one request of that length:
+    `... is larger than the maximum number of tokens that can be stored in KV cache`.""",
     cure="Set --max-model-len to what your traffic needs.",
 )
 def context_too_long(world: World, say: Say) -> Iterator[Finding]:
@@ -209,14 +225,39 @@ def context_too_long(world: World, say: Say) -> Iterator[Finding]:
         memory = _holds(engine, model, gpu)
         if memory.verdict == "refused" and memory.kv_gib > 0:
             length = _setup(engine, model, gpu).max_model_len
+            certain = memory.needed_gib > _SURE * max(memory.kv_gib, 0.0)
             option = engine.command.option("--max-model-len")
             yield say(
                 workload.obj,
                 option.node if option else engine.model_node,
                 f"one request of {length:,} tokens needs {memory.needed_gib:.1f} GiB of KV cache and "
                 f"{max(0.0, memory.kv_gib):.1f} GiB are "
-                f"left on {gpu.name}: vLLM refuses to start.",
+                f"left on {gpu.name}: vLLM refuses to start"
+                + ("." if certain else ", if this estimate is no worse than usual."),
                 f"Set --max-model-len {memory.longest} or less." if memory.longest > 0 else None,
+                severity=None if certain else "warning",
+            )
+
+
+@rule(
+    "fit/beyond-the-model",
+    "error",
+    "A context longer than the model's own",
+    story="""--max-model-len above what the model's config allows is refused: `User-specified
+    max_model_len is greater than the derived max_model_len`. VLLM_ALLOW_LONG_MAX_MODEL_LEN=1 or scaled
+    positions (--hf-overrides) lift it, with answers of unknown quality.""",
+    cure="Set --max-model-len to the model's own limit or less, or extend it with --hf-overrides.",
+)
+def beyond_the_model(world: World, say: Say) -> Iterator[Finding]:
+    for workload, engine, model, _ in _judged(world):
+        length, option = engine.command.integer("--max-model-len"), engine.command.option("--max-model-len")
+        limit = model.max_position
+        allowed = engine.env_value(environment.ALLOW_LONGER) in ("1", "true", "True")
+        if option is not None and length and 0 < limit < length and not allowed:
+            yield say(
+                workload.obj,
+                option.value_node,
+                f"{model.name} has positions for {limit:,} tokens, {length:,} are asked for: vLLM refuses to start.",
             )
 
 
@@ -224,8 +265,8 @@ def context_too_long(world: World, say: Say) -> Iterator[Finding]:
     "fit/heads-do-not-divide",
     "error",
     "Tensor parallel does not divide the model",
-    story="""The attention heads are shared out among the ranks; vLLM refuses a size that does not divide
-    them: `Total number of attention heads must be divisible by tensor parallel size`.""",
+    story="""The attention heads are shared out among the ranks; vLLM refuses a size that does not
+    divide them: `Total number of attention heads must be divisible by tensor parallel size`.""",
     cure="Use a power of two that divides the heads.",
 )
 def heads(world: World, say: Say) -> Iterator[Finding]:

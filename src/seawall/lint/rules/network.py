@@ -6,8 +6,10 @@ from collections.abc import Iterator
 
 from seawall.lint.finding import Finding, Say, rule
 from seawall.lint.node import Node
+from seawall.lint.objects import Obj, Workload
 from seawall.lint.patch import Patcher
-from seawall.lint.world import Obj, Workload, World
+from seawall.lint.rules.probes import listens_alone
+from seawall.lint.world import World
 
 _AROUND = (
     "Service",
@@ -35,18 +37,22 @@ def _name(workload: Workload) -> Node:
 
 @rule(
     "network/service-links",
-    "warning",
+    "note",
     "A Service can break the engine through its environment",
     story="""For every Service of the namespace the kubelet injects variables such as NAME_PORT=tcp://...
     into each Pod. A Service named `vllm` becomes VLLM_PORT, which vLLM reads as its own: the workers die
-    with `VLLM_PORT 'tcp://...' appears to be a URI` and the Pod crash-loops (seen on Kubernetes 1.36). The
-    Service may come later, from somebody else.""",
+    with `VLLM_PORT 'tcp://...' appears to be a URI` and the Pod crash-loops (seen on Kubernetes 1.36): an error
+    where that Service is in sight. It may come later, from somebody else. Headless Services set nothing.""",
     cure="Set enableServiceLinks: false in the Pod's spec.",
     fixable=True,
 )
 def service_links(world: World, say: Say) -> Iterator[Finding]:
     patch = Patcher(world.texts)
-    services = {(o.namespace, o.name) for o in world.kinds("Service")}
+    services = {
+        (o.namespace, o.name)
+        for o in world.kinds("Service")
+        if o.spec["clusterIP"].text() != "None" and o.spec["type"].text() != "ExternalName"
+    }
     for workload in world.workloads:
         node = workload.pod["enableServiceLinks"]
         if workload.partial or node.value is False:
@@ -158,7 +164,7 @@ def port_nowhere(world: World, say: Say) -> Iterator[Finding]:
         ]
         names = {p["name"].text() for p in ports if p["name"]}
         listens = workload.engine.command.value("--port") or "8000"
-        sure = workload.engine.command.known_flags and len(workload.pod["containers"].elements or []) == 1
+        sure = listens_alone(workload, workload.engine)
         for service in world.selecting(workload, "Service"):
             for port in service.spec["ports"]:
                 target = port["targetPort"] or port["port"]

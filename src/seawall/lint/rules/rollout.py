@@ -6,8 +6,9 @@ from collections.abc import Iterator
 
 from seawall.lint.finding import Finding, Say, rule
 from seawall.lint.node import Node
+from seawall.lint.objects import Workload
 from seawall.lint.patch import Patcher
-from seawall.lint.world import Workload, World
+from seawall.lint.world import World
 
 
 def surge_of(workload: Workload, replicas: int) -> tuple[int, int]:

@@ -8,9 +8,10 @@ from collections.abc import Iterator
 from seawall.domain.labels import PENDING_REQUESTS
 from seawall.lint.finding import Finding, Say, rule
 from seawall.lint.node import Node
+from seawall.lint.objects import Obj
 from seawall.lint.patch import Edits, Patcher
 from seawall.lint.queries import Query, averages, queries, single
-from seawall.lint.world import Obj, World
+from seawall.lint.world import World
 
 _VLLM = ("vllm:", "vllm_")
 
@@ -117,6 +118,7 @@ def null_is_zero(world: World, say: Say) -> Iterator[Finding]:
             node,
             "a query that returns nothing counts as 0: the fleet stays at, or falls to, its "
             "minimum without any error.",
+            severity=None if (obj.spec["minReplicaCount"].number(0) or 0) > 0 else "warning",
             edits=edits,
         )
 
@@ -191,7 +193,7 @@ def no_behavior(world: World, say: Say) -> Iterator[Finding]:
 
 @rule(
     "scale/replicas-owned",
-    "error",
+    "warning",
     "Two owners of the replica count",
     story="""`replicas` in the manifest beside an autoscaler: every `kubectl apply` or GitOps sync sets the
     count back, and under load nine of ten replicas are stopped at once.""",

@@ -6,9 +6,11 @@ import re
 from collections.abc import Iterator
 
 from seawall.lint.finding import Finding, Say, rule
+from seawall.lint.kinds import pod_specs
 from seawall.lint.node import Node
+from seawall.lint.objects import Obj
 from seawall.lint.patch import Patcher
-from seawall.lint.world import Obj, World, pod_specs
+from seawall.lint.world import World
 
 # Taints that look like a provider's and are set by none.
 _NOBODYS = {
@@ -38,9 +40,32 @@ def _all_pods(world: World) -> Iterator[tuple[Obj, Node]]:
                 yield obj, pod
 
 
+_POOLS = re.compile(
+    r"NodePool|NodeGroup|Provisioner|ClusterConfig|MachineDeployment|MachinePool|ResourceFlavor|MachineSet"
+)
+
+
+def _made_here(world: World) -> set[str]:
+    """Label and taint keys that node pools in the same files set."""
+    cached: set[str] | None = world.cache.get("pool keys")
+    if cached is None:
+        cached = set()
+        for obj in world.objects:
+            if not _POOLS.search(obj.kind):
+                continue
+            stack = [obj.node]
+            while stack:
+                node = stack.pop()
+                cached |= set(node["labels"].entries or {}) | set(node["nodeLabels"].entries or {})
+                cached |= {t["key"].text() for t in node["taints"]}
+                stack += [*node, *(n for _, n in node.items())]
+        world.cache["pool keys"] = cached
+    return cached
+
+
 @rule(
     "spot/unknown-taint",
-    "error",
+    "warning",
     "Tolerates a taint that no cloud sets",
     story="""EKS and Karpenter do not taint spot nodes at all; GKE Autopilot taints
     cloud.google.com/gke-spot by itself, Standard only if you add it; AKS taints
@@ -53,18 +78,18 @@ def unknown_taint(world: World, say: Say) -> Iterator[Finding]:
     for obj, pod in _all_pods(world):
         for toleration in pod["tolerations"]:
             key = toleration["key"]
-            if key.text() in _NOBODYS:
+            if key.text() in _NOBODYS and key.text() not in _made_here(world):
                 yield say(
                     obj,
                     key,
-                    f"no node carries the taint {key.text()} ({_NOBODYS[key.text()]}): on a tainted spot "
-                    "node the Pod stays Pending.",
+                    f"no cloud sets the taint {key.text()} ({_NOBODYS[key.text()]}): where a spot pool is tainted, "
+                    "it carries another and the Pod stays Pending.",
                 )
 
 
 @rule(
     "scheduling/hand-label",
-    "warning",
+    "note",
     "Placed by a label that somebody has to set by hand",
     story="""A label that was set with `kubectl label node` is gone when the node is replaced, and an
     autoscaled node never has it: the Pod stays Pending with `didn't match Pod's node affinity/selector`
@@ -82,12 +107,12 @@ def hand_label(world: World, say: Say) -> Iterator[Finding]:
         for key, node in pod["nodeSelector"].items():
             keys.append(Node(node.path, pod["nodeSelector"].key_spans[key], node.file, value=key))
         for node in keys:
-            if not _KNOWN_LABELS.match(node.text()):
+            if not _KNOWN_LABELS.match(node.text()) and node.text() not in _made_here(world):
                 yield say(
                     obj,
                     node,
-                    f"only nodes that somebody labelled {node.text()} by hand: new and replaced nodes "
-                    "lack it, and the Pod stays Pending.",
+                    f"neither a cloud nor a device plugin sets the label {node.text()}: unless the node pool does, "
+                    "new and replaced nodes lack it, and the Pod stays Pending.",
                 )
 
 
@@ -96,23 +121,26 @@ def hand_label(world: World, say: Say) -> Iterator[Finding]:
     "note",
     "No toleration for tainted GPU nodes",
     story="""GPU pools usually carry a taint so that other Pods stay away: nvidia.com/gpu=present on GKE
-    (which adds the toleration itself to Pods that ask for GPUs), sku=gpu in AKS's docs, whatever the
-    NodePool says on Karpenter. Without a toleration the Pod stays Pending with `untolerated taint`.""",
-    cure="Tolerate {key: nvidia.com/gpu, operator: Exists, effect: NoSchedule}.",
+    (which adds the toleration itself to Pods that ask for GPUs), amd.com/gpu for AMD's, sku=gpu in AKS's
+    docs, whatever the NodePool says on Karpenter. Without a toleration the Pod stays Pending with
+    `untolerated taint`.""",
+    cure="Tolerate the taint that carries the resource's name, e.g. {key: nvidia.com/gpu, operator: Exists}.",
     fixable=True,
 )
 def no_gpu_toleration(world: World, say: Say) -> Iterator[Finding]:
     patch = Patcher(world.texts)
     for workload in world.whole_servers:
-        if not workload.engine.gpus[0] or workload.multi_node:
+        vendor = workload.engine.vendor
+        taint = {"nvidia": "nvidia.com/gpu", "amd": "amd.com/gpu", "intel": "gpu.intel.com"}.get(vendor)
+        if not workload.engine.gpus[0] or workload.multi_node or taint is None:
             continue
         keys = {t["key"].text() for t in workload.pod["tolerations"]}
-        if not any(
-            k in ("", "sku", "dedicated", "gpu") or "nvidia" in k or "amd.com" in k or "gpu" in k
-            for k in keys
-        ):
-            lines = ["tolerations:", "- key: nvidia.com/gpu", "  operator: Exists", "  effect: NoSchedule"]
-            edits = () if workload.pod["tolerations"] else patch.add_key(workload.pod, lines)
+        on_gke = any(k.startswith("cloud.google.com/") for k in workload.pod["nodeSelector"].entries or {})
+        if not on_gke and not any(k in ("", "sku", "dedicated") or vendor in k or "gpu" in k for k in keys):
+            lines = ["tolerations:", f"- key: {taint}", "  operator: Exists", "  effect: NoSchedule"]
+            if vendor == "intel":
+                lines = []
+            edits = () if workload.pod["tolerations"] or not lines else patch.add_key(workload.pod, lines)
             yield say(
                 workload.obj,
                 workload.pod["tolerations"],

@@ -16,6 +16,14 @@ _SECRET_VALUE = re.compile(
 )
 
 
+_PLACEHOLDER = re.compile(
+    r"your|replace|change[-_ ]?me|placeholder|example|dummy|insert|todo|xxx|\*\*\*|\.\.\.|<|>|\{"
+    r"|not[-_ ]?(needed|used|required)|^empty$"
+    r"|^none$|^test|^fake|^sk-(test|none|no-key|local|1234)|token[-_]?here|_here$|abc123",
+    re.I,
+)
+
+
 @rule(
     "security/root",
     "warning",
@@ -58,8 +66,10 @@ def privileges(world: World, say: Say) -> Iterator[Finding]:
                 workload.obj,
                 context["privileged"],
                 "a privileged container owns its node.",
-                "Remove privileged: GPUs do not need it.",
-                severity="error",
+                "Remove privileged: a device plugin hands out GPUs without it.",
+                severity="error"
+                if workload.engine.vendor == "nvidia" and not workload.multi_node
+                else "warning",
             )
         elif context["allowPrivilegeEscalation"].value is not False:
             yield say(
@@ -158,7 +168,8 @@ def secret_in_clear(world: World, say: Say) -> Iterator[Finding]:
                 if (
                     value
                     and (named or _SECRET_VALUE.search(value))
-                    and not value.startswith(("/", "vault:", "<"))
+                    and not value.startswith(("/", "vault:", "http"))
+                    and not _PLACEHOLDER.search(value)
                 ):
                     yield say(
                         workload.obj,
@@ -169,7 +180,12 @@ def secret_in_clear(world: World, say: Say) -> Iterator[Finding]:
         for engine in workload.engines:
             for name in ("--api-key", "--hf-token"):
                 option = engine.command.option(name)
-                if option and option.value and "$" not in option.value and not option.value.startswith("<"):
+                if (
+                    option
+                    and option.value
+                    and "$" not in option.value
+                    and not _PLACEHOLDER.search(option.value)
+                ):
                     yield say(
                         workload.obj,
                         option.node,

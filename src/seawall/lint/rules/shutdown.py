@@ -8,13 +8,16 @@ from collections.abc import Iterator
 
 from seawall.lint.finding import Finding, Say, rule
 from seawall.lint.node import Node
+from seawall.lint.objects import Container
 from seawall.lint.patch import Patcher
-from seawall.lint.world import Container, World
+from seawall.lint.world import World
 
 PRE_STOP_S = 15
 DRAIN_S = 90
 DEFAULT_GRACE_S = 30
 SLACK_S = 2
+_DRAINS_SINCE = (0, 18)
+"""The first release with --shutdown-timeout."""
 
 
 def pre_stop_s(container: Node) -> float | None:
@@ -58,14 +61,17 @@ def aborts_streams(world: World, say: Say) -> Iterator[Finding]:
     patch = Patcher(world.texts)
     for workload in world.whole_servers:
         engine = workload.engine
-        if not engine.command.known_flags or engine.command.option("--config") or engine.version < (0, 16):
+        if not engine.plain_flags or engine.command.option("--config") or engine.version < _DRAINS_SINCE:
+            continue
+        if engine.command.is_open:
             continue
         seconds = drain_s(engine)
         option = engine.command.option("--shutdown-timeout")
+        sure = engine.pinned and workload.obj.kind != "Pod"
         if option is None:
             edits = (
                 ()
-                if engine.command.script
+                if engine.command.script or not engine.pinned
                 else patch.add_items(engine.node["args"], ["--shutdown-timeout", str(DRAIN_S)])
             )
             yield say(
@@ -74,6 +80,7 @@ def aborts_streams(world: World, say: Say) -> Iterator[Finding]:
                 "on SIGTERM vLLM aborts what it is decoding (--shutdown-timeout is 0): every "
                 "rollout, scale-down and node drain "
                 "cuts or hangs all streams of a replica.",
+                severity=None if sure else "warning",
                 edits=edits,
             )
         elif seconds == 0:
@@ -93,7 +100,8 @@ def aborts_streams(world: World, say: Say) -> Iterator[Finding]:
     "No delay before SIGTERM",
     story="""Endpoints are removed and SIGTERM is sent at the same time. Routers need seconds to notice;
     requests that still arrive at a draining vLLM get HTTP 500 or an empty 200 with finish_reason "abort"
-    (its /health stays 200 meanwhile). A preStop sleep keeps the server whole until nobody routes to it.""",
+    (its /health stays 200 meanwhile). A preStop sleep keeps the server whole until nobody routes to it. A
+    warning where no Service in sight leads to the Pod.""",
     cure="Add lifecycle.preStop.sleep.seconds: 15 (GA in Kubernetes 1.34; before, an exec of `sleep 15`).",
     fixable=True,
 )
@@ -115,6 +123,7 @@ def no_pre_stop(world: World, say: Say) -> Iterator[Finding]:
                 node["lifecycle"],
                 "SIGTERM comes before the routers have noticed: requests that still arrive get 500 "
                 "or an empty answer marked `abort`.",
+                severity=None if world.selecting(workload, "Service") else "warning",
                 edits=() if node["lifecycle"] else patch.add_key(node, lines),
             )
         elif not node.at("lifecycle", "preStop", "httpGet"):
@@ -142,22 +151,19 @@ def grace_too_short(world: World, say: Say) -> Iterator[Finding]:
         wait, drain = pre_stop_s(engine.node) or 0.0, drain_s(engine)
         have = grace(pod)
         node = pod["terminationGracePeriodSeconds"]
-        if drain is None and wait < have and node:
-            continue
+        if drain is None and wait < have:
+            continue  # without a drain vLLM ends at once: what is lost is lost to that
         need = int(wait + (drain or 0) + SLACK_S)
-        if have >= need and (node or drain is not None):
-            continue
-        if not node and drain is None and (engine.version < (0, 16) or not engine.command.known_flags):
+        if have >= need:
             continue
         want = int((wait or PRE_STOP_S) + (drain if drain is not None else DRAIN_S) + 15)
         lines = [f"terminationGracePeriodSeconds: {want}"]
         edits = patch.replace(node, str(want)) if node else patch.add_key(pod, lines)
+        given = f"{have:g} s" if node else f"the default {have:g} s"
         said = (
-            f"preStop {wait:g} s + drain {drain:g} s need more than {have:g} s"
+            f"preStop {wait:g} s + drain {drain:g} s need more than {given}"
             if drain is not None
-            else (
-                f"{have:g} s (the default) for preStop and drain: no stream longer than that survives a stop"
-            )
+            else f"preStop alone takes {wait:g} s of {given}"
         )
         yield say(
             workload.obj,

@@ -7,10 +7,12 @@ from collections.abc import Iterator
 
 from seawall.domain.units import show_seconds
 from seawall.lint.finding import Finding, Say, rule
+from seawall.lint.kinds import pod_specs
+from seawall.lint.objects import Obj
 from seawall.lint.rules.resources import quantity
 from seawall.lint.rules.rollout import surge_of
 from seawall.lint.size import load_s, weights_bytes
-from seawall.lint.world import Obj, World, pod_specs
+from seawall.lint.world import World
 
 # Class names (parts of them) whose volumes attach to one node only.
 _ONE_NODE = re.compile(
@@ -132,13 +134,16 @@ def slow_class(world: World, say: Say) -> Iterator[Finding]:
         load = load_s(world, workload, workload.engine)
         for claim, _, _ in world.claims_of(workload):
             name = claim.spec["storageClassName"]
-            if name and load is not None and load.source.endswith(name.text()) and load.total_s > _SLOW_S:
+            if load is None or not name or not load.source.endswith(name.text()):
+                continue
+            reading = load.weights_bytes / load.bandwidth
+            if reading > _SLOW_S:
                 yield say(
                     claim,
                     name,
                     f"about {load.bandwidth / 2**20:.0f} MiB/s: {load.weights_bytes / 1e9:.0f} GB of "
                     "weights take "
-                    f"{show_seconds(load.total_s)}, at every start of a replica.",
+                    f"{show_seconds(reading)}, at every start of a replica.",
                 )
 
 

@@ -5,17 +5,26 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from seawall.lint.command import is_vllm_image
 from seawall.lint.finding import Finding, Say, rule
+from seawall.lint.image import is_vllm_image
 from seawall.lint.node import Node
+from seawall.lint.objects import Container, Workload
 from seawall.lint.patch import Edits, Patcher
 from seawall.lint.size import weights_bytes
-from seawall.lint.world import Container, Workload, World
+from seawall.lint.world import World
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 _GATED = re.compile(
-    r"^(meta-llama/|google/gemma|mistralai/(Mistral-Large|Codestral|Mixtral-8x22B)|CohereForAI/|CohereLabs/|black-forest-labs/)",
+    r"^(meta-llama/|google/gemma(?!-4)|mistralai/(Mistral-Large|Codestral|Mixtral-8x22B)|CohereForAI/|CohereLabs/|black-forest-labs/)",
     re.I,
+)
+_NO_TOKENS = (
+    "HUGGINGFACE_TOKEN",
+    "HF_API_TOKEN",
+    "HUGGINGFACE_API_TOKEN",
+    "HF_HUB_TOKEN",
+    "HUGGINGFACEHUB_API_TOKEN",
+    "TOKEN",
 )
 _TOOLS = re.compile(
     r"\b(git[- ]lfs|git clone|aria2c?|hf download|huggingface-cli|python3?|aws "
@@ -181,7 +190,7 @@ def wrong_place(world: World, say: Say) -> Iterator[Finding]:
 
 @rule(
     "weights/not-local",
-    "warning",
+    "note",
     "A volume for the weights, and still the hub is asked",
     story="""With a hub id and no HF_HUB_OFFLINE=1 vLLM asks the hub at every start, and downloads what it
     does not find. The hub's outage, rate limit (429) or a moved `main` becomes yours. --load-format
@@ -205,7 +214,8 @@ def not_local(world: World, say: Say) -> Iterator[Finding]:
         yield say(
             workload.obj,
             option.node if trap and option else engine.model_node,
-            f"{said}vLLM asks the hub at every start, and fails when it is away or limits the rate.",
+            f"{said}vLLM asks the hub at every start: its outage, its rate limit or a moved `main` becomes yours.",
+            severity="warning" if trap else None,
         )
 
 
@@ -324,9 +334,12 @@ def gated_no_token(world: World, say: Say) -> Iterator[Finding]:
             engine.env(n) for n in ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "HF_ENDPOINT")
         ) or engine.command.option("--hf-token"):
             continue
+        wrong = next((n for n in _NO_TOKENS if engine.env(n)), None)
         if not workload.obj.kind.endswith("InferenceService"):
             yield say(
                 workload.obj,
-                engine.model_node,
-                f"{name} is gated: without HF_TOKEN the download ends with 401 (GatedRepoError).",
+                engine.env(wrong) if wrong else engine.model_node,
+                f"{name} is gated"
+                + (f", and nothing reads {wrong}" if wrong else "")
+                + ": without HF_TOKEN the download ends with 401 (GatedRepoError).",
             )

@@ -1,0 +1,299 @@
+"""Rules about the accelerators a replica gets: how many, which, and how the driver is found."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from seawall.domain.catalog.gpus import find_gpu
+from seawall.engines.vllm import environment
+from seawall.lint.finding import Finding, Say, rule
+from seawall.lint.image import chips, is_official, is_vllm_image
+from seawall.lint.node import Node
+from seawall.lint.objects import Container, Workload
+from seawall.lint.rules.fit import gpu_of
+from seawall.lint.world import World
+
+_ELSEWHERE = (
+    "--nnodes", "--node-rank", "--master-addr", "--headless", "--data-parallel-rank", "--data-parallel-start-rank",
+    "--data-parallel-address", "--data-parallel-hybrid-lb", "--data-parallel-external-lb",
+)  # fmt: skip
+"""Flags of a replica whose ranks run in several containers that one manifest need not show together."""
+_NO_VOLTA_SINCE = (0, 9)
+"""The first release whose images carry no kernels for compute capability 7.0 (PyTorch 2.7 for CUDA 12.8)."""
+_GKE_PATH = "/usr/local/nvidia/lib64"
+_GKE_SINCE, _GKE_UNTIL = (0, 9), (0, 17)
+_NEEDS_SHM = (
+    "Deployment",
+    "StatefulSet",
+    "Pod",
+    "Job",
+    "DaemonSet",
+    "ReplicaSet",
+    "LeaderWorkerSet",
+    "Rollout",
+)
+
+
+def _engines(world: World) -> Iterator[tuple[Workload, Container]]:
+    for workload in world.workloads:
+        for engine in workload.engines:
+            yield workload, engine
+
+
+def _ranks(engine: Container) -> tuple[int, bool] | None:
+    """(ranks asked for, whether they are those of one Pod only); None when the command line leaves it open."""
+    c = engine.command
+    if c.entry in ("wrapper", "run-batch") and engine.given.tensor_parallel is None:
+        return None
+    parallel = [o for o in c.options if "parallel" in o.name]
+    if (
+        c.option("--config")
+        or any(o.open or "$" in (o.value or "") for o in parallel)
+        or (c.script and c.is_open)
+    ):
+        return None
+    local = c.integer("--data-parallel-size-local")
+    pipeline = c.integer("--pipeline-parallel-size") or 1
+    if local is not None:
+        return engine.tensor_parallel * pipeline * local, True
+    return engine.tensor_parallel * pipeline * (c.integer("--data-parallel-size") or 1), False
+
+
+@rule(
+    "engine/parallel-exceeds-gpus",
+    "error",
+    "More ranks than GPUs",
+    story="""tensor x pipeline (x data) parallel ranks each need a GPU: of the Pod, or of all Pods of
+    the group where a kind starts several together (LeaderWorkerSet, Ray, Dynamo's multinode, kthena's
+    roles). With fewer vLLM fails at start, or Ray waits for ever for a placement; with more, GPUs that
+    you pay for are idle.""",
+    cure="Make the GPUs equal to --tensor-parallel-size x --pipeline-parallel-size (x --data-parallel-size).",
+)
+def parallel_exceeds_gpus(world: World, say: Say) -> Iterator[Finding]:
+    for workload, engine in _engines(world):
+        vendor, count, node = engine.accelerators
+        ranks = _ranks(engine)
+        if ranks is None or not count or vendor in ("neuron", "other"):
+            continue
+        need, here = ranks
+        if workload.nodes == 1 and not here and any(engine.command.option(n) for n in _ELSEWHERE):
+            continue
+        if workload.nodes == 1 and engine.command.value("--distributed-executor-backend") == "ray":
+            continue
+        have = count
+        if workload.nodes > 1 and not here:
+            have = workload.total_gpus if workload.total_gpus is not None else count * workload.nodes
+        where = "the container gets" if have == count else f"the {workload.nodes} Pods of a group have"
+        if need > have:
+            ray = "Ray" in workload.obj.kind
+            effect = "Ray never places them" if ray else "vLLM fails at start"
+            yield say(workload.obj, node, f"{need} ranks are asked for and {where} {_gpus(have)}: {effect}.")
+        elif (
+            need < have and "Ray" not in workload.obj.kind and workload.serves and len(workload.engines) == 1
+        ):
+            yield say(
+                workload.obj,
+                node,
+                f"{where} {_gpus(have)} and vLLM uses {need}: the others are paid for and idle.",
+                f"Add --tensor-parallel-size, or ask for {need}.",
+                severity="warning",
+            )
+
+
+def _gpus(count: int) -> str:
+    return f"{count} GPU{'' if count == 1 else 's'}"
+
+
+@rule(
+    "engine/no-shm",
+    "error",
+    "Tensor parallelism without /dev/shm",
+    story="""The workers of one replica and NCCL (RCCL) talk through /dev/shm, which is 64 MiB in a Pod.
+    With more than one rank in the Pod start-up or the first large batch ends in an NCCL error or a bus
+    error. An emptyDir with medium Memory mends it; it counts into the container's memory limit.
+    KubeRay, Dynamo and KServe mount one by themselves.""",
+    cure="Mount an emptyDir {medium: Memory, sizeLimit: 8Gi} at /dev/shm.",
+)
+def no_shm(world: World, say: Say) -> Iterator[Finding]:
+    for workload, engine in _engines(world):
+        if workload.partial or engine.tensor_parallel < 2 or workload.obj.kind not in _NEEDS_SHM:
+            continue
+        if workload.pod["hostIPC"].value is True or engine.vendor in ("tpu", "cpu"):
+            continue
+        mounts = {m["mountPath"].text().rstrip("/"): v for m, v in workload.mounts(engine.node)}
+        volume = mounts.get("/dev/shm", mounts.get("/dev"))
+        if volume is None:
+            yield say(
+                workload.obj,
+                engine.node["volumeMounts"],
+                f"tensor parallel {engine.tensor_parallel} with the default 64 MiB /dev/shm: start-up or the first "
+                "large batch ends in an NCCL error or a bus error.",
+            )
+        elif "emptyDir" in volume and volume.at("emptyDir", "medium").text() != "Memory":
+            yield say(
+                workload.obj,
+                volume["emptyDir"],
+                "/dev/shm on disk: every exchange between the ranks goes through the file system.",
+                "Set medium: Memory.",
+                severity="warning",
+            )
+
+
+@rule(
+    "engine/no-gpu",
+    "error",
+    "A GPU image without a GPU",
+    story="""Without a GPU in its limits (or a DRA claim) the Pod is placed on any node and gets no
+    device: vLLM dies with `Failed to infer device type`. Where the nodes' own runtime hands every
+    container all GPUs (runtimeClassName nvidia, NVIDIA_VISIBLE_DEVICES) it starts, and shares them with
+    whoever else does so: a warning there.""",
+    cure="Set resources.limits: {nvidia.com/gpu: N}.",
+)
+def no_gpu(world: World, say: Say) -> Iterator[Finding]:
+    for workload, engine in _engines(world):
+        if (
+            workload.partial
+            or not is_vllm_image(engine.image)
+            or chips(engine.image)
+            or engine.asks_for_a_device
+        ):
+            continue
+        if workload.pod["resourceClaims"] or workload.pod["resources"] or workload.multi_node:
+            continue
+        if (
+            engine.env(environment.TARGET_DEVICE)
+            or engine.command.value("--device") == "cpu"
+            or engine.node["envFrom"]
+        ):
+            continue
+        shares = (
+            workload.pod["runtimeClassName"]
+            or engine.env("NVIDIA_VISIBLE_DEVICES")
+            or workload.pod["nodeName"]
+            or workload.pod["nodeSelector"]
+            or workload.pod.at("affinity", "nodeAffinity")
+        )
+        if shares or not is_official(engine.image):
+            yield say(
+                workload.obj,
+                engine.node["resources"],
+                "no GPU is asked for: where the node's runtime does not hand out its GPUs by itself, vLLM dies with "
+                "`Failed to infer device type`; where it does, Pods share a GPU without knowing.",
+                severity="warning",
+            )
+        else:
+            yield say(
+                workload.obj,
+                engine.node["resources"],
+                "no GPU is asked for: the Pod lands on any node and vLLM dies with `Failed to infer device type`.",
+            )
+
+
+_GPU_WORDS = re.compile(r"gpu|accelerator|instance-type|machine", re.I)
+
+
+def named_gpu(workload: Workload, engine: Container) -> tuple[str, float, Node] | None:
+    """(name, compute capability, where it stands) of the GPU that placement or a profile names; None when open."""
+    node: Node = engine.given.gpus_node or workload.pod
+    if engine.given.gpu_name:
+        found = find_gpu(engine.given.gpu_name, near=False)
+        return (found.name, found.capability, node) if found else None
+    gpu = gpu_of(workload.pod)
+    if gpu is not None:
+        return gpu.name, gpu.capability, workload.pod["nodeSelector"] or workload.pod["affinity"]
+    for key, value in workload.pod["nodeSelector"].items():
+        if _GPU_WORDS.search(key) and re.search(r"v100", value.text(), re.I):
+            return "V100", 7.0, value
+    terms = workload.pod.at(
+        "affinity", "nodeAffinity", "requiredDuringSchedulingIgnoredDuringExecution", "nodeSelectorTerms"
+    )
+    for term in terms:
+        for e in term["matchExpressions"]:
+            values = [v.text() for v in e["values"]]
+            if e["operator"].text() == "In" and values and all(re.search(r"v100", v, re.I) for v in values):
+                return "V100", 7.0, e["key"]
+    return None
+
+
+@rule(
+    "devices/capability",
+    "error",
+    "A GPU that this vLLM has no kernels for",
+    story="""vLLM's images carry kernels for the GPUs that their PyTorch was built for. Since 0.9 that
+    begins at compute capability 7.5: a V100 (7.0) ends with `no kernel image is available for execution
+    on the device`. bfloat16 needs 8.0: with --dtype bfloat16 a T4 or V100 ends with `Bfloat16 is only
+    supported on GPUs with compute capability of at least 8.0`.""",
+    cure="Use an image up to 0.8.5 or a build of your own for V100; --dtype half on T4 and V100.",
+)
+def capability(world: World, say: Say) -> Iterator[Finding]:
+    for workload, engine in _engines(world):
+        named = named_gpu(workload, engine)
+        if named is None or not named[1] or engine.vendor != "nvidia":
+            continue
+        name, level, node = named
+        if level < 7.5 and engine.version >= _NO_VOLTA_SINCE:
+            sure = engine.pinned and is_official(engine.image)
+            message = (
+                f"{name} has compute capability {level:g}, and images of vLLM 0.9 and later carry no kernels for it: "
+                "`no kernel image is available for execution on the device`."
+            )
+            yield say(workload.obj, node, message, severity=None if sure else "warning")
+        option = engine.command.option("--dtype")
+        if level < 8.0 and option is not None and option.value == "bfloat16":
+            yield say(
+                workload.obj,
+                option.value_node,
+                f"{name} has compute capability {level:g} and no bfloat16: vLLM refuses to start.",
+                "Use --dtype half.",
+            )
+
+
+@rule(
+    "devices/gke-driver-path",
+    "warning",
+    "The driver's libraries are not on the path",
+    story="""GKE's nodes mount the NVIDIA driver at /usr/local/nvidia. The CUDA 12 images of vLLM from
+    0.9 on no longer look there: libcuda.so.1 is not found, and vLLM dies with `Failed to infer device
+    type` although the Pod has a GPU. An LD_LIBRARY_PATH of your own without that folder hides the
+    driver in every version.""",
+    cure="Set LD_LIBRARY_PATH to /usr/local/nvidia/lib64:/usr/local/cuda/lib64.",
+)
+def gke_driver_path(world: World, say: Say) -> Iterator[Finding]:
+    for workload, engine in _engines(world):
+        on_gke = any(k.startswith("cloud.google.com/gke-") for k in _placement(workload.pod))
+        if not on_gke or engine.vendor != "nvidia" or not engine.asks_for_a_device or workload.partial:
+            continue
+        script = " ".join(n.text() for n in [*engine.node["command"], *engine.node["args"]])
+        if "ldconfig" in script or _GKE_PATH in script or workload.pod["runtimeClassName"]:
+            continue
+        path = engine.env("LD_LIBRARY_PATH")
+        if path and not path["valueFrom"] and _GKE_PATH not in path["value"].text():
+            yield say(
+                workload.obj,
+                path["value"] or path,
+                f"LD_LIBRARY_PATH without {_GKE_PATH}: on GKE libcuda.so.1 is not found and vLLM dies with "
+                "`Failed to infer device type`.",
+                severity="error",
+            )
+        elif (
+            not path
+            and engine.pinned
+            and _GKE_SINCE <= engine.version <= _GKE_UNTIL
+            and is_official(engine.image)
+        ):
+            yield say(
+                workload.obj,
+                engine.node["env"],
+                "vLLM's CUDA 12 images from 0.9 on do not look for GKE's driver: `Failed to infer device type`.",
+            )
+
+
+def _placement(pod: Node) -> Iterator[str]:
+    yield from (pod["nodeSelector"].entries or {})
+    terms = pod.at(
+        "affinity", "nodeAffinity", "requiredDuringSchedulingIgnoredDuringExecution", "nodeSelectorTerms"
+    )
+    for term in terms:
+        for e in term["matchExpressions"]:
+            yield e["key"].text()

@@ -1,0 +1,297 @@
+"""Kinds that start vLLM from YAML of their own are read: model, flags, GPUs, and the Pods of a group."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from seawall.lint.objects import Workload
+from seawall.lint.run import Report
+from seawall.lint.source import Sources, add_text
+from seawall.lint.world import World
+
+KSERVE = """
+apiVersion: serving.kserve.io/v1beta1
+kind: InferenceService
+metadata: {name: chat}
+spec:
+  predictor:
+    model:
+      modelFormat: {name: vLLM}
+      storageUri: hf://Qwen/Qwen3-8B
+      args: [--tensor-parallel-size=4, --swap-space=4]
+      resources: {limits: {nvidia.com/gpu: 2}}
+"""
+LLM = """
+apiVersion: serving.kserve.io/v1alpha1
+kind: LLMInferenceService
+metadata: {name: chat}
+spec:
+  model: {uri: "hf://Qwen/Qwen3-8B"}
+  parallelism: {tensor: 4}
+  template:
+    containers:
+    - name: main
+      env:
+      - name: VLLM_ADDITIONAL_ARGS
+        value: "--swap-space 4 --kv_transfer_config '{\\"kv_role\\":\\"kv_both\\"}'"
+      resources: {limits: {nvidia.com/gpu: "2"}}
+"""
+RAY = """
+apiVersion: ray.io/v1
+kind: RayService
+metadata: {name: chat}
+spec:
+  serveConfigV2: |
+    applications:
+    - name: llm
+      import_path: ray.serve.llm:build_openai_app
+      args:
+        llm_configs:
+        - model_loading_config: {model_id: chat, model_source: Qwen/Qwen3-8B}
+          accelerator_type: L4
+          engine_kwargs:
+            tensor_parallel_size: 4
+            swap_space: 4
+  rayClusterConfig:
+    headGroupSpec: {template: {spec: {containers: [{name: head, image: "rayproject/ray-llm:2.46.0"}]}}}
+    workerGroupSpecs:
+    - replicas: 1
+      maxReplicas: 2
+      template:
+        spec:
+          containers:
+          - {name: worker, image: "rayproject/ray-llm:2.46.0", resources: {limits: {nvidia.com/gpu: 1}}}
+"""
+DYNAMO_ALPHA = """
+apiVersion: nvidia.com/v1alpha1
+kind: DynamoGraphDeployment
+metadata: {name: chat}
+spec:
+  services:
+    Frontend:
+      componentType: frontend
+      extraPodSpec: {mainContainer: {image: "nvcr.io/nvidia/ai-dynamo/vllm-runtime:0.7.0"}}
+    decode:
+      componentType: worker
+      multinode: {nodeCount: 2}
+      resources: {limits: {gpu: "1"}}
+      extraPodSpec:
+        mainContainer:
+          image: nvcr.io/nvidia/ai-dynamo/vllm-runtime:0.7.0
+          command: [python3, -m, dynamo.vllm]
+          args: [--model, Qwen/Qwen3-8B, --is-prefill-worker, --tensor-parallel-size, "4", --swap-space, "4"]
+"""
+DYNAMO_BETA = """
+apiVersion: nvidia.com/v1beta1
+kind: DynamoGraphDeployment
+metadata: {name: chat}
+spec:
+  components:
+  - name: worker
+    type: worker
+    podTemplate:
+      spec:
+        containers:
+        - name: main
+          image: nvcr.io/nvidia/ai-dynamo/vllm-runtime:1.3.1
+          command: [/bin/sh, -c]
+          args:
+          - |
+            exec python3 -m dynamo.vllm --model Qwen/Qwen3-8B \\
+              --dyn-tool-call-parser hermes --tensor-parallel-size 4 --swap-space 4
+          resources: {limits: {nvidia.com/gpu: "2"}}
+"""
+KUBEAI = """
+apiVersion: kubeai.org/v1
+kind: Model
+metadata: {name: chat}
+spec:
+  url: hf://Qwen/Qwen3-8B
+  engine: VLLM
+  args: [--tensor-parallel-size=4, --swap-space=4]
+  env: {VLLM_USE_V1: "1"}
+  resourceProfile: nvidia-gpu-l4:2
+"""
+BOOSTER = """
+apiVersion: workload.serving.volcano.sh/v1alpha1
+kind: ModelBooster
+metadata: {name: chat}
+spec:
+  backend:
+    name: chat
+    type: vLLM
+    modelURI: hf://Qwen/Qwen3-8B
+    workers:
+    - type: server
+      image: ghcr.io/volcano-sh/vllm-openai:v0.20.0-cu128-nixl-v0.4.1-lmcache-0.3.2
+      resources: {limits: {nvidia.com/gpu: "2"}}
+      config: {tensor-parallel-size: 4, swap-space: 4}
+"""
+SERVING = """
+apiVersion: workload.serving.volcano.sh/v1alpha1
+kind: ModelServing
+metadata: {name: chat}
+spec:
+  template:
+    roles:
+    - name: chat
+      workerReplicas: 1
+      entryTemplate:
+        spec:
+          containers:
+          - name: leader
+            image: vllm/vllm-openai:v0.20.0
+            command: [sh, -c, "vllm serve Qwen/Qwen3-8B --tensor-parallel-size 4 --swap-space 4"]
+            resources: {limits: {nvidia.com/gpu: "1"}}
+      workerTemplate:
+        spec:
+          containers:
+          - {name: worker, image: "vllm/vllm-openai:v0.20.0", command: [sh, -c, ray start],
+             resources: {limits: {nvidia.com/gpu: "1"}}}
+"""
+LWS = """
+apiVersion: leaderworkerset.x-k8s.io/v1
+kind: LeaderWorkerSet
+metadata: {name: chat}
+spec:
+  leaderWorkerTemplate:
+    size: 2
+    leaderTemplate:
+      spec:
+        containers:
+        - name: leader
+          image: vllm/vllm-openai:v0.20.0
+          command: [sh, -c, "serve.sh leader; vllm serve Qwen/Qwen3-8B --tensor-parallel-size 4 --swap-space 4"]
+          resources: {limits: {nvidia.com/gpu: "1"}}
+    workerTemplate:
+      spec:
+        containers:
+        - {name: worker, image: "vllm/vllm-openai:v0.20.0", command: [sh, -c, multi-node-serving.sh worker],
+           resources: {limits: {nvidia.com/gpu: "1"}}}
+"""
+FLEET = """
+apiVersion: orchestration.aibrix.ai/v1alpha1
+kind: RayClusterFleet
+metadata: {name: chat}
+spec:
+  template:
+    spec:
+      headGroupSpec:
+        template:
+          spec:
+            containers:
+            - name: head
+              image: vllm/vllm-openai:v0.20.0
+              command: [bash, -c]
+              args: ["ray start --head & vllm serve Qwen/Qwen3-8B --tensor-parallel-size 4 --swap-space 4"]
+              resources: {limits: {nvidia.com/gpu: 1}}
+      workerGroupSpecs:
+      - replicas: 1
+        template:
+          spec:
+            containers:
+            - {name: worker, image: "vllm/vllm-openai:v0.20.0", command: [bash, -c, ray start],
+               resources: {limits: {nvidia.com/gpu: 1}}}
+"""
+RUNTIME = """
+apiVersion: production-stack.vllm.ai/v1alpha1
+kind: VLLMRuntime
+metadata: {name: chat}
+spec:
+  model: {modelURL: Qwen/Qwen3-8B}
+  vllmConfig: {tensorParallelSize: 4, extraArgs: [--swap-space=4]}
+  deploymentConfig: {resources: {gpu: "2"}}
+"""
+ALL = {
+    "InferenceService": KSERVE,
+    "LLMInferenceService": LLM,
+    "RayService": RAY,
+    "DynamoGraphDeployment v1alpha1": DYNAMO_ALPHA,
+    "DynamoGraphDeployment v1beta1": DYNAMO_BETA,
+    "KubeAI Model": KUBEAI,
+    "ModelBooster": BOOSTER,
+    "ModelServing": SERVING,
+    "LeaderWorkerSet": LWS,
+    "RayClusterFleet": FLEET,
+    "VLLMRuntime": RUNTIME,
+}
+
+
+def workloads(text: str) -> list[Workload]:
+    sources = Sources()
+    add_text(sources, "manifest.yaml", text)
+    return World(sources.objects).workloads
+
+
+@pytest.mark.parametrize("kind", ALL)
+def test_model_flags_and_gpus_are_read(kind: str, lint: Callable[[str], Report]) -> None:
+    text = ALL[kind]
+    (found,) = workloads(text)
+    assert found.engine.model == "Qwen/Qwen3-8B"
+    assert found.engine.tensor_parallel == 4
+    said = {f.rule: f for f in lint(text).findings}
+    assert "4 ranks" in said["engine/parallel-exceeds-gpus"].message
+    swap = said["engine/removed-flag"]
+    line = text.splitlines()[swap.line - 1]
+    assert "swap" in line or "VLLM_ADDITIONAL" in text, line
+    own_command = kind in ("ModelServing", "LeaderWorkerSet", "RayClusterFleet")
+    assert swap.severity == ("error" if own_command else "warning"), "certain of a pinned `vllm serve` only"
+
+
+@pytest.mark.parametrize("kind", ALL)
+def test_a_group_with_enough_gpus_is_left_alone(kind: str, lint: Callable[[str], Report]) -> None:
+    text = ALL[kind]
+    for old, new in (
+        ('nvidia.com/gpu: "1"', 'nvidia.com/gpu: "2"'),
+        ('nvidia.com/gpu: "2"', 'nvidia.com/gpu: "2"'),
+        ("nvidia.com/gpu: 1}", "nvidia.com/gpu: 2}"),
+        ('gpu: "1"', 'gpu: "2"'),
+    ):
+        text = text.replace(old, new)
+    if kind not in (
+        "RayService",
+        "DynamoGraphDeployment v1alpha1",
+        "ModelServing",
+        "LeaderWorkerSet",
+        "RayClusterFleet",
+    ):
+        text = text.replace("size: 4", "size: 2").replace("size=4", "size=2").replace("size 4", "size 2")
+        text = text.replace("tensor: 4", "tensor: 2").replace("Size: 4", "Size: 2")
+    assert "engine/parallel-exceeds-gpus" not in {f.rule for f in lint(text).findings}
+
+
+def test_what_another_engine_serves_is_left_alone() -> None:
+    assert not workloads(KSERVE.replace("vLLM", "sklearn"))
+    assert not workloads(DYNAMO_BETA.replace("dynamo.vllm", "dynamo.sglang"))
+    assert not workloads(KUBEAI.replace("engine: VLLM", "engine: OLlama"))
+    assert not workloads(BOOSTER.replace("type: vLLM", "type: SGLang"))
+
+
+def test_a_sidecar_that_names_vllm_is_no_engine() -> None:
+    head = "            - name: head\n"
+    side = "            - {name: side, image: aibrix/runtime:1, command: [runtime], args: [--engine, vllm, serve]}\n"
+    assert [[c.name for c in w.engines] for w in workloads(FLEET.replace(head, side + head))] == [["head"]]
+
+
+def test_kaito_reads_the_machine_size(lint: Callable[[str], Report]) -> None:
+    text = """
+apiVersion: kaito.sh/v1beta1
+kind: Workspace
+metadata: {name: big}
+resource: {instanceType: Standard_NC24ads_A100_v4}
+inference: {preset: {name: meta-llama/Llama-3.1-70B-Instruct}}
+"""
+    (found,) = workloads(text)
+    assert (found.engine.given.gpu_name, found.engine.given.gpus) == ("A100-80GB", 1)
+    assert "fit/does-not-fit" in {f.rule for f in lint(text).findings}
+
+
+def test_kaitos_config_map_is_read(lint: Callable[[str], Report]) -> None:
+    text = (
+        "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: c}\ndata:\n  inference_config.yaml: |\n"
+        "    vllm:\n      swap-space: 4\n      gpu-memory-utilization: 95\n"
+    )
+    found = {f.rule: f.line for f in lint(text).findings}
+    assert found == {"engine/removed-flag": 7, "values/wrong-value": 8}
