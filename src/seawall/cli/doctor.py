@@ -54,7 +54,7 @@ def command(
     if failed:
         answer = CheckFailed(
             f"{len(failed)} of {len(checks)} checks failed.",
-            "Mend them from the top; later ones may depend on earlier ones.",
+            "Begin at the top; later ones may depend on earlier ones.",
         )
         answer.told = True
         raise answer

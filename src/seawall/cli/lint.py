@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import functools
 import sys
+from typing import TYPE_CHECKING
 
 import click
 
 from seawall.domain.model import ModelConfig
 from seawall.engines.vllm.versions import Version
 from seawall.errors import CheckFailed, InputError
+
+if TYPE_CHECKING:
+    from seawall.lint.run import FleetProblem
+    from seawall.lint.source import Sources
 
 
 def _version(ctx: click.Context, param: click.Parameter, value: str | None) -> Version | None:
@@ -76,7 +81,8 @@ def command(
     sources = read(paths)
     if not sources.texts and not sources.broken:
         raise InputError(f"no YAML in {', '.join(paths)}.", "Name files that end in .yaml or .yml.")
-    options = Options(target_version, vllm_version, _model)
+    _something(paths, sources)
+    options = Options(target_version, vllm_version, _model, _fleet_problems)
     if do_fix:
         report, changed = fix(sources, options)
         piped = changed.pop("<stdin>", sources.texts.get("<stdin>"))
@@ -96,6 +102,50 @@ def command(
     else:
         click.echo(out.text(report, notes=notes))
     _leave(report.failed, report.unreadable)
+
+
+def _something(paths: tuple[str, ...], sources: Sources) -> None:
+    """InputError when there is nothing to judge: silence must not read as approval. A `helm template` that failed
+    leaves an empty pipe, a wrong path a folder of values files."""
+    piped = "-" in paths and not any(o.node.file == "<stdin>" for o in sources.objects)
+    if sources.broken or (sources.objects and not piped):
+        return
+    if piped:
+        paths = ("-",)
+        texts = [sources.texts.get("<stdin>", "")]
+    else:
+        texts = list(sources.texts.values())
+    what = "standard input" if paths == ("-",) else ", ".join(paths)
+    if not any(text.strip() for text in texts):
+        raise InputError(
+            f"{what} is empty: there is nothing to lint.",
+            "Look at the command before the pipe (set -o pipefail), or name files that hold objects.",
+        )
+    raise InputError(
+        f"{what} holds no Kubernetes object: nothing with apiVersion and kind.",
+        "Render charts first: helm template my-release ./chart | seawall lint -",
+    )
+
+
+def _fleet_problems(text: str, name: str) -> list[FleetProblem]:
+    """Our own spec is judged by who reads it for every other verb."""
+    from seawall.config.load import parse_document
+    from seawall.config.yaml import documents
+    from seawall.lint.run import FleetProblem
+
+    found = []
+    try:
+        docs = documents(text, name)
+    except InputError:
+        return []  # the linter's reader has said so, with its place
+    for doc in docs:
+        data = doc.data if isinstance(doc.data, dict) else {}
+        if data.get("kind") != "Fleet" or not str(data.get("apiVersion", "")).startswith("seawall.dev/"):
+            continue
+        meta = data.get("metadata")
+        called = str(meta.get("name", "")) if isinstance(meta, dict) else ""
+        found += [FleetProblem(called, p.path, p.line or doc.line, p.message) for p in parse_document(doc)[1]]
+    return found
 
 
 def _leave(failed: bool, unreadable: bool) -> None:

@@ -5,21 +5,22 @@ Every message has the file, the line, the path, the value and the cure. Nothing 
 
 from __future__ import annotations
 
-import difflib
 import functools
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from types import UnionType
-from typing import Any, Union, get_args, get_origin, get_type_hints
+from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
+from seawall.config import hints
 from seawall.config.yaml import Document, documents, read_text
-from seawall.domain.spec import API_VERSION, Fleet, Strict, camel
+from seawall.domain.catalog.gpus import ambiguous
+from seawall.domain.spec import API_VERSION, Fleet, Strict
 from seawall.errors import InputError
 
+MOST_PROBLEMS = 20
 _LABEL = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
 
 
@@ -92,10 +93,15 @@ def parse_document(doc: Document) -> tuple[Fleet | None, list[Problem]]:
         return None, [
             Problem("kind", f"{got} is not known here; write apiVersion: {API_VERSION}, kind: Fleet")
         ]
+    if wrong := [
+        Problem(".".join(path), f"{hints.shown(value)} is not right; write a number", _line(doc, list(path)))
+        for path, value in hints.bare_numbers(data)
+    ]:
+        return None, wrong[:MOST_PROBLEMS]
     try:
         fleet = adapter().validate_python(data)
     except ValidationError as e:
-        return None, [_problem(err, doc) for err in e.errors(include_url=False)][:20]
+        return None, [_problem(err, doc) for err in e.errors(include_url=False)][:MOST_PROBLEMS]
     return fleet, [Problem(p.path, p.message, _line(doc, p.path.split("."))) for p in _semantic(fleet)]
 
 
@@ -142,6 +148,8 @@ def _semantic(fleet: Fleet) -> list[Problem]:
         out.append(
             Problem("spec.model.servedNames", f"{n!r} names two things; every model name must be its own")
         )
+    if sizes := ambiguous(fleet.spec.hardware.gpu):
+        out.append(Problem("spec.hardware.gpu", f"{fleet.spec.hardware.gpu!r} is sold with {sizes}"))
     tenants = [t.name for t in fleet.spec.gateway.tenants]
     for n in sorted({n for n in tenants if tenants.count(n) > 1}):
         out.append(Problem("spec.gateway.tenants", f"{n!r} stands twice; merge the two"))
@@ -189,41 +197,8 @@ def _problem(err: Any, doc: Document) -> Problem:
     loc = [str(p) for p in err["loc"]]
     path, kind = ".".join(loc), err["type"]
     line = _line(doc, loc)
-    value = err.get("input")
-    shown = (
-        f"{value!r:.80}"
-        if isinstance(value, (str, int, float, bool)) or value is None
-        else type(value).__name__
-    )
     if kind in ("unexpected_keyword_argument", "extra_forbidden"):
-        known = _keys_at(loc[:-1])
-        near = difflib.get_close_matches(loc[-1], known, 1, 0.6) or [
-            k for k in known if k.lower() == loc[-1].replace("_", "").lower()
-        ]
-        hint = f"did you mean {near[0]}?" if near else f"known here: {', '.join(known)}"
-        return Problem(path, f"unknown key; {hint}", line)
+        return Problem(path, f"unknown key; {hints.of_key(loc)}", line)
     if kind in ("missing", "missing_keyword_only_argument", "missing_argument"):
         return Problem(path, "is required; add it", line)
-    if kind == "value_error":
-        return Problem(path, f"{shown} is not right; {err['ctx']['error']}", line)
-    return Problem(path, f"{shown} is not right; {err['msg'][0].lower()}{err['msg'][1:]}", line)
-
-
-def _keys_at(loc: list[str]) -> list[str]:
-    cls: Any = Fleet
-    for part in loc:
-        if part.isdigit():
-            continue
-        hints = get_type_hints(cls)
-        cls = next((_class_in(t) for n, t in hints.items() if camel(n) == part), None)
-        if cls is None:
-            return []
-    return [camel(f.name) for f in fields(cls)] if is_dataclass(cls) else []
-
-
-def _class_in(hint: Any) -> Any:
-    if is_dataclass(hint):
-        return hint
-    if get_origin(hint) in (list, Union, UnionType):
-        return next((c for c in map(_class_in, get_args(hint)) if c), None)
-    return None
+    return Problem(path, f"{hints.shown(err.get('input'))} is not right; {hints.of_value(err, loc)}", line)

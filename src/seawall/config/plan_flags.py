@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
+from seawall.domain.catalog.gpus import ambiguous
 from seawall.domain.catalog.models import find_config
 from seawall.domain.model import ModelConfig
 from seawall.domain.spec import Engine, Fleet, FleetSpec, Hardware, Metadata, Model, Scaling, Traffic
@@ -47,6 +48,8 @@ class PlanFlags:
 
 def from_flags(flags: PlanFlags) -> tuple[Fleet, ModelConfig]:
     """The fleet of one replica that these flags describe, and its model's shape."""
+    if sizes := ambiguous(flags.gpu):
+        raise InputError(f"--gpu: {flags.gpu!r} is sold with {sizes}.")
     model = model_of(flags.model_config)
     if flags.quantization:
         model = quantization_override(model, flags.quantization)

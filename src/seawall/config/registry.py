@@ -16,6 +16,7 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
+from seawall.config import hints
 from seawall.config.yaml import documents, read_text
 from seawall.domain.registry import ModelDocument
 from seawall.domain.spec import API_VERSION, Fleet
@@ -50,12 +51,20 @@ def read_models(folder: Path) -> dict[str, ModelDocument]:
                 first = e.errors(include_url=False)[0]
                 where = ".".join(str(p) for p in first["loc"])
                 raise InputError(
-                    f"{path}:{doc.line}: {where}: {first['msg']}.", "See docs/how-to/models.md."
+                    f"{path}:{doc.line}: {where}: {_said(first)}.", "See docs/how-to/models.md."
                 ) from None
             if model.name in found:
                 raise InputError(f"{path}:{doc.line}: there is another Model {model.name}.", "Rename one.")
             found[model.name] = model
     return found
+
+
+def _said(err: Any) -> str:
+    if err["type"] in ("unexpected_keyword_argument", "extra_forbidden"):
+        return "unknown key"
+    if err["type"].startswith("missing"):
+        return "is required; add it"
+    return f"{hints.shown(err.get('input'))} is not right; {hints.of_value(err)}"
 
 
 def with_model(fleet: Fleet, folder: Path) -> Fleet:

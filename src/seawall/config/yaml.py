@@ -84,13 +84,29 @@ def documents(text: str, name: str) -> list[Document]:
     except yaml.MarkedYAMLError as e:
         mark = e.problem_mark or e.context_mark
         at = f":{mark.line + 1}:{mark.column + 1}" if mark else ""
-        raise InputError(f"{name}{at}: {e.problem or e.context}.", "Mend the YAML there.") from None
+        raise InputError(f"{name}{at}: {_said(e, text)}.", _CURE) from None
     except yaml.YAMLError as e:
-        raise InputError(f"{name}: {e}".splitlines()[0], "Mend the YAML there.") from None
+        raise InputError(f"{name}: {e}".splitlines()[0], _CURE) from None
     except (RecursionError, ValueError) as e:
-        raise InputError(
-            f"{name}: cannot be read as YAML ({type(e).__name__}: {e}).", "Mend the YAML."
-        ) from None
+        raise InputError(f"{name}: cannot be read as YAML ({type(e).__name__}: {e}).", _CURE) from None
+
+
+_CURE = "Correct that line; the cause may be in the line before it."
+
+
+def _said(e: yaml.MarkedYAMLError, text: str) -> str:
+    """The parser's complaint, and what people do wrong there: a tab, a brace of a template, a colon in a text."""
+    mark, said = e.problem_mark or e.context_mark, str(e.problem or e.context)
+    lines = text.splitlines()
+    line = lines[mark.line] if mark and mark.line < len(lines) else ""
+    blanks = line[: len(line) - len(line.lstrip())]
+    if "\t" in blanks or (mark and line[mark.column : mark.column + 1] == "\t"):
+        return "a tab stands there, and YAML is indented with blanks only; replace the tab"
+    if "{{" in line:
+        return f"{said}: it looks like a template; render it first (helm template, kustomize build)"
+    if "mapping values are not allowed" in said:
+        return f"{said}: a text with a colon needs quotes, or the line is indented too far"
+    return said
 
 
 def _constructed(text: str) -> Iterator[tuple[yaml.Node, Any]]:

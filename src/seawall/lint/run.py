@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -67,6 +67,19 @@ def load_rules() -> None:
 
 
 @dataclass(frozen=True)
+class FleetProblem:
+    """One thing wrong with one of our own Fleets, as whoever reads specs says it."""
+
+    fleet: str
+    path: str
+    line: int
+    message: str
+
+
+FleetCheck = Callable[[str, str], Iterable[FleetProblem]]
+
+
+@dataclass(frozen=True)
 class Options:
     """What the checks are made for."""
 
@@ -76,6 +89,8 @@ class Options:
     """vLLM version of images whose tag names none."""
     models: Models = unknown_model
     """(name, quantization flag) -> the model's shape, for the planner's sums."""
+    fleets: FleetCheck = lambda text, name: ()
+    """(text, its name) -> what is wrong with the Fleets in it."""
 
 
 DEFAULTS = Options()
@@ -92,7 +107,7 @@ def check(sources: Sources, options: Options = DEFAULTS) -> Report:
         sources.texts,
         models=options.models,
     )
-    found = _of_files(sources)
+    found = _of_files(sources) + _of_fleets(sources, options.fleets)
     ignored = _ignored(sources)
     for rule in RULES.values():
         found += [f for f in rule.check(world) if (f.file, f.object, f.rule) not in ignored]
@@ -186,7 +201,7 @@ def _of_files(sources: Sources) -> list[Finding]:
             message=f"{b.message}: not read from here on."
             if b.too_large
             else f"not YAML: {b.message}; kubectl applies nothing from here on.",
-            cure="Lint it in parts." if b.too_large else "Mend the YAML there.",
+            cure="Lint it in parts." if b.too_large else "Correct the YAML there.",
         )
         for b in sources.broken
     ]
@@ -205,6 +220,27 @@ def _of_files(sources: Sources) -> list[Finding]:
             )
         )
     return found
+
+
+def _of_fleets(sources: Sources, judge: FleetCheck) -> list[Finding]:
+    ours = dict.fromkeys(
+        o.node.file for o in sources.objects if o.kind == "Fleet" and o.api.startswith("seawall.dev/")
+    )
+    return [
+        Finding(
+            rule="fleet/invalid",
+            severity="error",
+            file=name,
+            line=p.line,
+            column=1,
+            object=f"Fleet/{p.fleet}",
+            path=p.path,
+            message=f"{p.path}: {p.message}.",
+            cure="See `seawall schema`, or `seawall plan` on this file.",
+        )
+        for name in ours
+        for p in judge(sources.texts[name], name)
+    ]
 
 
 def _ignored(sources: Sources) -> set[tuple[str, str, str]]:

@@ -60,7 +60,7 @@ def test_what_is_wrong_is_told_with_a_cure(tmp_path: Path) -> None:
     for text, says in [
         ("kind: Pod", "is not a Model"),
         ("kind: Model\nspec: {typo: 1}", "models.md"),
-        ("{", "Mend the YAML"),
+        ("{", "Correct that line"),
     ]:
         (tmp_path / "models" / "x.yaml").write_text(text)
         with pytest.raises(InputError, match=says):

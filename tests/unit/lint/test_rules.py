@@ -233,6 +233,7 @@ TOGETHER = {
 OWN_TESTS = {
     "autoscale/hpa-target",
     "yaml/malformed",
+    "fleet/invalid",
     "weights/init-never-succeeds",
     "weights/tool-missing",
     "weights/single-file",
@@ -277,4 +278,4 @@ def test_every_rule_has_a_story_and_a_test() -> None:
 
     assert set(RULES) == set(MUTATIONS) | OWN_TESTS
     assert all(len(r.story) > 40 and r.cure and r.title for r in RULES.values())
-    assert {r.split("/")[0] for r in RULES} - {"yaml", "spot"} == set(FAMILIES) - {"files"}
+    assert {r.split("/")[0] for r in RULES} - {"yaml", "spot", "fleet"} == set(FAMILIES) - {"files"}

@@ -212,6 +212,16 @@ def find_gpu(text: str, near: bool = True) -> Gpu | None:
     return found
 
 
+def ambiguous(text: str) -> str:
+    """What must be asked when a name fits GPUs of several sizes: `A100` -> `40 or 80 GB; write A100-40GB or A100-80GB`.
+    Empty for a name that says enough. (A log or a label that says no more is read by `find_gpu`, which guesses.)"""
+    name = text.strip().lower()
+    sizes = {m[1]: g.name for g in GPUS if (m := re.fullmatch(re.escape(name) + r"-(\d+)gb", g.name.lower()))}
+    if len(sizes) < 2:
+        return ""
+    return f"{' or '.join(sizes)} GB; write {' or '.join(sizes.values())}"
+
+
 def _stated_gib(exact: re.Match[str] | None, sticker: re.Match[str] | None) -> float:
     """GiB from `23.7 GiB`, or from the sticker's GB less what the driver keeps."""
     if exact:

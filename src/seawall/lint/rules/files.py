@@ -14,7 +14,7 @@ from seawall.lint.world import World
     "Not YAML",
     story="""kubectl applies nothing from there on, Argo CD and Flux stop at the file. Other documents
     are still checked here. A chart's template has to be rendered first: `helm template ... | seawall lint -`.""",
-    cure="Mend the YAML at that line and column.",
+    cure="Correct the YAML at that line and column.",
 )
 def malformed(world: World, say: Say) -> Iterator[Finding]:
     yield from ()
@@ -29,4 +29,16 @@ def malformed(world: World, say: Say) -> Iterator[Finding]:
     cure="Keep one of them.",
 )
 def duplicate_key(world: World, say: Say) -> Iterator[Finding]:
+    yield from ()
+
+
+@rule(
+    "fleet/invalid",
+    "error",
+    "A Fleet that is not one",
+    story="""Every verb of seawall refuses it, the operator reports it in the Fleet's status and leaves what runs as it
+    is. The check is the same that `seawall plan` makes before it plans.""",
+    cure="Write what the message names.",
+)
+def invalid_fleet(world: World, say: Say) -> Iterator[Finding]:
     yield from ()

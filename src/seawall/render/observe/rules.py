@@ -232,7 +232,7 @@ def _weights(wanted: Wanted) -> Alert:
         severity="critical",
         summary="{{ $labels.job_name }} could not load the weights",
         why="New replicas wait for weights that do not come; running ones go on serving.",
-        do="kubectl logs job/NAME: it says what is wrong (token, disk full, hash). Mend it, delete the Job, apply "
+        do="kubectl logs job/NAME: it says what is wrong (token, disk full, hash). Correct it, delete the Job, apply "
         "again: it goes on where it stopped.",
     )
 

@@ -1,0 +1,232 @@
+"""What a wrong key or value of a spec was meant to be: by its meaning first, by its spelling last.
+
+People bring their words with them: a Deployment's `replicas`, KServe's `minReplicas`, vLLM's `--tensor-parallel-size`.
+A key that looks alike and means something else ("count" is not "cloud") is worse than no hint. Forbidden here: the
+validation itself, and pydantic's own words, which speak of Python.
+"""
+
+from __future__ import annotations
+
+import difflib
+import functools
+import types
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import fields, is_dataclass
+from typing import Any, Union, get_args, get_origin, get_type_hints
+
+from seawall.domain.spec import Fleet, camel
+
+MEANS: dict[str, str] = {
+    # Kubernetes, KServe, Ray, SkyPilot and others
+    "replicas": "spec.scaling.min", "replicacount": "spec.scaling.min", "numreplicas": "spec.scaling.min",
+    "minreplicas": "spec.scaling.min", "minreplicacount": "spec.scaling.min", "minscale": "spec.scaling.min",
+    "maxreplicas": "spec.scaling.max", "maxreplicacount": "spec.scaling.max", "maxscale": "spec.scaling.max",
+    "autoscaling": "spec.scaling", "targetconcurrency": "spec.scaling.target", "targetvalue": "spec.scaling.target",
+    "cooldownperiod": "spec.scaling.idleAfter", "scaledownwindow": "spec.scaling.downWindow",
+    "gpus": "spec.hardware.gpusPerReplica", "count": "spec.hardware.gpusPerReplica",
+    "gpucount": "spec.hardware.gpusPerReplica", "numgpus": "spec.hardware.gpusPerReplica",
+    "numgpu": "spec.hardware.gpusPerReplica", "gpusperpod": "spec.hardware.gpusPerReplica",
+    "gputype": "spec.hardware.gpu", "accelerator": "spec.hardware.gpu", "accelerators": "spec.hardware.gpu",
+    "gpuname": "spec.hardware.gpu", "gpumodel": "spec.hardware.gpu", "instancetype": "spec.hardware.gpu",
+    "nodeselector": "spec.hardware.nodeLabels", "affinity": "spec.hardware.nodeLabels",
+    "runtimeclassname": "spec.hardware.runtimeClass", "priorityclassname": "spec.hardware.priorityClass",
+    "resources": "spec.hardware", "limits": "spec.hardware", "requests": "spec.hardware",
+    "cpus": "spec.hardware.cpu", "ram": "spec.hardware.memory", "provider": "spec.hardware.cloud",
+    "usespot": "spec.hardware.spot", "preemptible": "spec.hardware.spot",
+    "storageclassname": "spec.cache.storageClass", "storage": "spec.cache.size", "pvcsize": "spec.cache.size",
+    "volume": "spec.cache", "modelcache": "spec.cache", "accessmodes": "spec.cache.accessMode",
+    "existingclaim": "spec.cache.claim", "pvc": "spec.cache.claim",
+    "terminationgraceperiodseconds": "spec.rollout.drain", "graceperiod": "spec.rollout.drain",
+    "strategy": "spec.rollout", "maxunavailable": "spec.rollout.maxSurge",
+    "ingress": "spec.gateway.route", "host": "spec.gateway.hosts", "hostname": "spec.gateway.hosts",
+    "timeout": "spec.gateway.queueTimeout", "apikeys": "spec.gateway.keysFile", "apikey": "spec.gateway.keysFile",
+    "cors": "spec.gateway.allowedOrigins",
+    "repo": "spec.model.source", "repository": "spec.model.source", "modelid": "spec.model.source",
+    "modelname": "spec.model.source", "modelpath": "spec.model.source", "modeluri": "spec.model.source",
+    "storageuri": "spec.model.source", "uri": "spec.model.source", "url": "spec.model.source",
+    "hfmodel": "spec.model.source", "path": "spec.model.source", "modelurl": "spec.model.source",
+    "alias": "spec.gateway.aliases", "lora": "spec.model.adapters", "loras": "spec.model.adapters",
+    "loramodules": "spec.model.adapters", "maxloras": "spec.model.adapterSlots", "branch": "spec.model.revision",
+    "license": "spec.model.licence", "quant": "spec.model.quantization", "precision": "spec.model.dtype",
+    "labels": "metadata.labels", "annotations": "metadata.annotations",
+    # vLLM's own words
+    "args": "spec.engine.extraArgs", "vllmargs": "spec.engine.extraArgs", "extraargs": "spec.engine.extraArgs",
+    "engineargs": "spec.engine.extraArgs", "additionalargs": "spec.engine.extraArgs", "flags": "spec.engine.extraArgs",
+    "command": "spec.engine.extraArgs", "vllm": "spec.engine", "runtime": "spec.engine", "backend": "spec.engine.kind",
+    "environment": "spec.engine.env", "envvars": "spec.engine.env", "vllmversion": "spec.engine.version",
+    "tag": "spec.engine.image", "container": "spec.engine.image",
+    "tp": "spec.hardware.tensorParallel", "tensorparallelsize": "spec.hardware.tensorParallel",
+    "pp": "spec.hardware.pipelineParallel", "pipelineparallelsize": "spec.hardware.pipelineParallel",
+    "dp": "spec.hardware.dataParallel", "dataparallelsize": "spec.hardware.dataParallel",
+    "enableexpertparallel": "spec.hardware.expertParallel", "ep": "spec.hardware.expertParallel",
+    "maxmodellen": "spec.traffic.maxContext", "contextlength": "spec.traffic.maxContext",
+    "context": "spec.traffic.maxContext", "maxlen": "spec.traffic.maxContext", "ctxsize": "spec.traffic.maxContext",
+    "numctx": "spec.traffic.maxContext", "maxtokens": "spec.traffic.maxContext",
+    "gpumemoryutilization": "spec.engine.gpuMemoryUtilization", "kvcachememorybytes": "spec.engine.kvCacheMemory",
+    "enableprefixcaching": "spec.engine.prefixCaching", "maxnumqueuedreqs": "spec.engine.maxQueuedRequests",
+    "servedmodelname": "spec.model.servedNames", "servedname": "spec.model.servedNames",
+    "maxconcurrency": "spec.engine.maxNumSeqs", "concurrency": "spec.engine.maxNumSeqs",
+    "rps": "spec.traffic.rate", "qps": "spec.traffic.rate",
+}  # fmt: skip
+"""A word of another tool, plain -> where a Fleet says that."""
+_NEAR = 0.65
+
+
+def plain(key: str) -> str:
+    """`--Max_model-len` -> `maxmodellen`: the same word in every spelling."""
+    return "".join(c for c in key.lower() if c.isalnum())
+
+
+def of_key(path: Sequence[str]) -> str:
+    """What to write instead of an unknown key, as the end of a sentence. `path` leads to it: ("spec", "gpus")."""
+    here, key = keys_at(path[:-1]), plain(path[-1])
+    same = [k for k in here if plain(k) == key]
+    if same:
+        return f"did you mean {same[0]}?"
+    if at := MEANS.get(key):
+        return f"write {_shown(at, path)}"
+    elsewhere = _index().get(key, ())
+    if len(elsewhere) == 1:
+        return f"it belongs in {elsewhere[0]}"
+    if elsewhere:
+        return f"did you mean one of {', '.join(elsewhere)}?"
+    near = difflib.get_close_matches(key, [plain(k) for k in here], 1, _NEAR)
+    if near:
+        return f"did you mean {next(k for k in here if plain(k) == near[0])}?"
+    far = difflib.get_close_matches(key, [*_index(), *MEANS], 1, 0.85)
+    if far:
+        return f"did you mean {_index().get(far[0], (MEANS.get(far[0], ''),))[0]}?"
+    return f"known here: {', '.join(here)}" if here else "nothing may stand there"
+
+
+def _shown(at: str, path: Sequence[str]) -> str:
+    """The last word alone where it belongs beside the wrong one."""
+    parent, _, last = at.rpartition(".")
+    return last if parent == ".".join(path[:-1]) else at
+
+
+@functools.cache
+def _index() -> dict[str, tuple[str, ...]]:
+    """Every key of a Fleet, plain -> the paths that end in it."""
+    found: dict[str, list[str]] = {}
+    for path in _paths(Fleet, ""):
+        found.setdefault(plain(path.rpartition(".")[2]), []).append(path)
+    return {k: tuple(v) for k, v in found.items()}
+
+
+def _paths(cls: Any, prefix: str) -> Iterator[str]:
+    for name, hint in get_type_hints(cls).items():
+        if name.startswith("_"):
+            continue
+        yield (at := f"{prefix}{camel(name)}")
+        inner = _class_in(hint)
+        if inner is not None:
+            yield from _paths(inner, f"{at}.")
+
+
+def keys_at(path: Sequence[str]) -> list[str]:
+    """The keys that may stand at a path of a Fleet; [] where anything may, or nothing."""
+    cls = class_at(path)
+    return [camel(f.name) for f in fields(cls)] if is_dataclass(cls) else []
+
+
+def class_at(path: Sequence[str]) -> Any:
+    """The dataclass that a path of a Fleet leads to, or None."""
+    cls: Any = Fleet
+    for part in path:
+        if part.isdigit():
+            continue
+        cls = next((_class_in(t) for n, t in get_type_hints(cls).items() if camel(n) == part), None)
+        if cls is None:
+            return None
+    return cls
+
+
+def _class_in(hint: Any) -> Any:
+    if is_dataclass(hint):
+        return hint
+    if get_origin(hint) in (list, Union, types.UnionType):
+        return next((c for c in map(_class_in, get_args(hint)) if c), None)
+    return None
+
+
+def bare_numbers(
+    data: Any, cls: Any = Fleet, path: tuple[str, ...] = ()
+) -> Iterator[tuple[tuple[str, ...], bool]]:
+    """Paths where true or false stands for a number, which Python would take for 1 or 0."""
+    if isinstance(data, list):
+        for i, item in enumerate(data):
+            yield from bare_numbers(item, cls, (*path, str(i)))
+    if not isinstance(data, dict) or not is_dataclass(cls):
+        return
+    hints = {camel(n): t for n, t in get_type_hints(cls, include_extras=True).items()}
+    for key, value in data.items():
+        hint = hints.get(str(key))
+        if isinstance(value, bool) and hint is not None and _is_number(hint):
+            yield (*path, str(key)), value
+        elif isinstance(value, (dict, list)) and (inner := _class_in(_bare(hint))) is not None:
+            yield from bare_numbers(value, inner, (*path, str(key)))
+
+
+def _bare(hint: Any) -> Any:
+    return get_args(hint)[0] if hasattr(hint, "__metadata__") else hint
+
+
+def _is_number(hint: Any) -> bool:
+    hint = _bare(hint)
+    if get_origin(hint) in (Union, types.UnionType):
+        return any(_is_number(h) for h in get_args(hint) if h is not type(None))
+    return hint in (int, float)
+
+
+def of_value(err: Mapping[str, Any], path: Sequence[str] = ()) -> str:
+    """One of pydantic's errors as people say it: what was expected, and an example where that helps."""
+    kind, ctx = str(err["type"]), err.get("ctx") or {}
+    if kind == "value_error":
+        return str(ctx["error"])
+    if kind == "literal_error":
+        return f"write {_either(str(ctx['expected']))}"
+    bound = next((b for b in ("ge", "gt", "le", "lt") if b in ctx), None)
+    if bound is not None:
+        words = {"ge": "at least", "gt": "more than", "le": "at most", "lt": "less than"}
+        return f"write a number that is {words[bound]} {ctx[bound]}"
+    if kind == "int_from_float":
+        return "write a whole number"
+    for start, words_ in _KINDS.items():
+        if kind.startswith(start):
+            return words_
+    if kind.startswith(("dataclass", "model", "dict", "mapping")):
+        known = keys_at(path)
+        some = ", ".join(known[:6]) + (", ..." if len(known) > 6 else "")
+        example = f"such as {{{known[0]}: ...}}; known there: {some}" if known else "such as {key: value}"
+        leave = "leave it out or " if err.get("input") is None else ""
+        return f"{leave}write a mapping, {example}"
+    if kind.endswith(("too_short", "too_long")):
+        least, most = ctx.get("min_length"), ctx.get("max_length")
+        return f"write at least {least}" if least is not None else f"write at most {most}"
+    return "see `seawall schema` for what may stand there"
+
+
+_KINDS = {
+    "int_": "write a whole number", "float_": "write a number", "bool_": "write true or false",
+    "string_type": "write a text, in quotes where YAML would take it for something else",
+    "string_too_short": "write at least one character", "string_too_long": "write a shorter text",
+    "list_": "write a list, such as [a, b]", "none_required": "leave it out",
+}  # fmt: skip
+
+
+def _either(expected: str) -> str:
+    return expected.replace("'", "")
+
+
+def shown(value: Any) -> str:
+    """A wrong value as its YAML has it."""
+    if value is None:
+        return "nothing (null)"
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, dict):
+        return "a mapping"
+    if isinstance(value, (list, tuple)):
+        return "a list"
+    return f"{value!r:.80}"
