@@ -14,6 +14,11 @@ PYTEST := $(BIN)/python -m pytest -n $(WORKERS)
 PYTEST_ARGS ?=
 COMPILE := $(BIN)/python scripts/compile_gateway.py
 
+# A Python that is named (make PYTHON=python3.12 test) is the one that .venv has from then on.
+ifneq ($(origin PYTHON),file)
+$(shell scripts/bootstrap.sh $(PYTHON) $(VENV) && rm -f $(STAMP) $(RUN_STAMP) && touch $(VENV)/.anew)
+endif
+
 .DEFAULT_GOAL := help
 .PHONY: help up test test-fast check bench lock lock-engine clean fmt
 

