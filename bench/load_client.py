@@ -36,11 +36,11 @@ Seen = tuple[int, dict[str, float]]
 
 
 async def ours(url: str, requests: int, concurrency: int) -> Seen:
-    from seawall.load.client import Client, Outcome
+    from seawall.load.client import LoadClient, RequestOutcome
     from seawall.load.measure import summarise
 
-    client, left = Client(url), iter(range(requests))
-    outcomes: list[Outcome] = []
+    client, left = LoadClient(url), iter(range(requests))
+    outcomes: list[RequestOutcome] = []
 
     async def lane() -> None:
         for i in left:

@@ -40,15 +40,15 @@ from seawall.decide.plan import plan
 from seawall.domain.action import Timing
 from seawall.domain.spec import Fleet, Gateway
 from seawall.drivers.process import free_port
-from seawall.load.client import Outcome
-from seawall.load.drive import Driver, Run, Target
-from seawall.load.prompts import Synthetic, Turn
+from seawall.load.client import RequestOutcome
+from seawall.load.drive import Driver, LoadTarget, Run
+from seawall.load.prompts import PromptTurn, Synthetic
 from seawall.local.prepare import Wish, prepare
 from seawall.shapes.config import cache_root, resolve
 from seawall.sim.outcome import percentiles
 from seawall.sim.setup import setup_of
 from seawall.sim.world import simulate
-from seawall.workload.arrivals import Floats, Phase, Requests, arrival_times
+from seawall.workload.arrivals import Floats, RatePhase, Requests, arrival_times
 
 SPEC = Path(__file__).resolve().parent.parent / "examples" / "smollm2.yaml"
 PROMPT, OUTPUT = 16, 12
@@ -111,7 +111,7 @@ def real_engine(wanted: Fleet) -> Iterator[tuple[str, int]]:
             os.killpg(process.pid, signal.SIGKILL)
 
 
-class Counted(Turn):
+class Counted(PromptTurn):
     """A turn that asks for token ids: a token without text (an end-of-text, half a character) is an event too."""
 
     def completion(self, model: str, extra: dict[str, Any]) -> dict[str, Any]:
@@ -132,7 +132,7 @@ def others_cpu_s(group: int) -> float:
     return total - own
 
 
-def turns(prompt: int, outputs: list[int], seed: int) -> Iterator[Turn]:
+def turns(prompt: int, outputs: list[int], seed: int) -> Iterator[PromptTurn]:
     for turn in Synthetic(prompt_tokens=[prompt], output_tokens=outputs, seed=seed):
         yield Counted(messages=turn.messages, max_tokens=turn.max_tokens)
 
@@ -188,7 +188,7 @@ def step_of(run: Run) -> float:
     return statistics.median((e[-1] - e[0]) / (len(e) - 1) for e in events if len(e) > 1)
 
 
-async def calibrate(target: Target, seed: int) -> Calibration:
+async def calibrate(target: LoadTarget, seed: int) -> Calibration:
     """Step time against crowd size, what a newcomer's prompt adds to a step, and what of its TTFT is no step."""
 
     def driver(prompt: int, output: int, seed: int) -> Driver:
@@ -250,7 +250,9 @@ Latencies = dict[str, "np.ndarray[Any, np.dtype[np.float64]]"]
 """ttft, tpot and e2e in seconds, one value per request, in the order of arrival."""
 
 
-def in_simulation(wanted: Fleet, cal: Calibration, outcomes: list[Outcome], times: Floats) -> Latencies:
+def in_simulation(
+    wanted: Fleet, cal: Calibration, outcomes: list[RequestOutcome], times: Floats
+) -> Latencies:
     """The real run's arrivals and lengths, simulated."""
     requests = Requests(
         arrival=times,
@@ -263,7 +265,7 @@ def in_simulation(wanted: Fleet, cal: Calibration, outcomes: list[Outcome], time
     return {"ttft": found.ttft + cal.outside_s, "tpot": found.tpot, "e2e": found.e2e + cal.outside_s}
 
 
-def in_reality(outcomes: list[Outcome]) -> Latencies:
+def in_reality(outcomes: list[RequestOutcome]) -> Latencies:
     return {
         "ttft": np.array([o.ttft_s for o in outcomes], float),
         "tpot": np.array([o.tpot_s for o in outcomes], float),
@@ -299,7 +301,7 @@ def errors(sim: Latencies, real: Latencies) -> tuple[dict[str, float], dict[str,
 async def measure(
     url: str, group: int, wanted: Fleet, load_s: float, loads: tuple[float, ...]
 ) -> dict[str, Any]:
-    target = Target(url=url, model=wanted.served_names[0], endpoint="completions", ignore_eos=True)
+    target = LoadTarget(url=url, model=wanted.served_names[0], endpoint="completions", ignore_eos=True)
     seqs = wanted.spec.engine.max_num_seqs or 16
     await calibrate(target, 0)  # warms up
     before = await calibrate(target, 1000)
@@ -309,7 +311,7 @@ async def measure(
         rate = share * capacity(before, seqs)
         requests = int(min(MOST, max(LEAST, rate * load_s)))
         rng = np.random.default_rng(round(share * 100))
-        times = arrival_times([Phase(rate, 2 * requests / rate)], rng)[:requests]
+        times = arrival_times([RatePhase(rate, 2 * requests / rate)], rng)[:requests]
         outputs = [int(n) for n in rng.integers(OUTPUT // 2, OUTPUT * 3 // 2 + 1, len(times))]
         others = others_cpu_s(group)
         run = await Driver(target, turns(PROMPT, outputs, round(share * 1000))).open_loop(times.tolist())

@@ -52,7 +52,7 @@ def ours(count: int, replicas: int) -> dict[str, float]:
     from seawall.domain.spec import Fleet, FleetSpec, Metadata, Model, Scaling
     from seawall.sim.setup import setup_of
     from seawall.sim.world import simulate
-    from seawall.workload.arrivals import Phase, synthetic
+    from seawall.workload.arrivals import RatePhase, synthetic
 
     fleet = Fleet(
         metadata=Metadata(name="bench"),
@@ -75,7 +75,7 @@ def ours(count: int, replicas: int) -> dict[str, float]:
         startup=StartupBudget(image_s=60, weights_s=60, load_s=60, total_s=270),
     )
     rate = RATE_PER_REPLICA * replicas
-    work = synthetic([Phase(rate, count / rate)], np.random.default_rng(1), PROMPT, OUTPUT)
+    work = synthetic([RatePhase(rate, count / rate)], np.random.default_rng(1), PROMPT, OUTPUT)
     start = time.process_time()
     found = simulate(setup_of(fleet, plan, recipe="keda"), work)
     spent = time.process_time() - start

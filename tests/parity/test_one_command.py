@@ -11,7 +11,7 @@ import pytest
 from seawall.config.load import load_fleets
 from seawall.decide.plan import plan
 from seawall.domain.action import Plan
-from seawall.domain.spec import Adapter, Fleet, Pool
+from seawall.domain.spec import Adapter, Fleet, PoolSpec
 from seawall.engines.vllm import command
 from seawall.engines.vllm.versions import check_flag
 from seawall.local.launch import sim_recipe, vllm_recipe
@@ -69,7 +69,7 @@ OTHERS = {
     "adapters": changed(LLAMA, model={"adapters": [POET]}),
     "adapter slots": changed(LLAMA, model={"adapters": [POET], "adapter_slots": 4}),
     "a pool that sleeps": replace(
-        LLAMA, spec=replace(LLAMA.spec, pool=Pool(name="p", capacity=8, sleep=True))
+        LLAMA, spec=replace(LLAMA.spec, pool=PoolSpec(name="p", capacity=8, sleep=True))
     ),
     "parallel in all ways": changed(
         LLAMA,

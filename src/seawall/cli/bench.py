@@ -13,7 +13,7 @@ import click
 
 if TYPE_CHECKING:
     from seawall.load.bench import Bench
-    from seawall.load.capacity import Found
+    from seawall.load.capacity import Capacity
     from seawall.load.drive import Driver, Live, Run
     from seawall.load.measure import Objective, Summary
 
@@ -215,7 +215,12 @@ async def _bench(target: str, report: Path | None, as_json: bool, o: dict[str, A
 
 
 def _report(
-    run: Run, summary: Summary, found: Found | None, facts: dict[str, Any], report: Path | None, as_json: bool
+    run: Run,
+    summary: Summary,
+    found: Capacity | None,
+    facts: dict[str, Any],
+    report: Path | None,
+    as_json: bool,
 ) -> None:
     """What was measured, as a page and on the screen. Exit code 1 when no request finished."""
     _write_page(report, summary, run.outcomes, facts)
@@ -242,7 +247,7 @@ def _say(text: str) -> None:
 async def _asked(target: str, o: dict[str, Any], live: Live) -> Bench:
     """What the options ask for: of a URL, or of the running `seawall up` of a Fleet file."""
     from seawall.load.bench import Bench, Prompts, Schedule, first_model
-    from seawall.load.drive import Target
+    from seawall.load.drive import LoadTarget
 
     url, model = target, o["model"]
     if target.endswith((".yaml", ".yml")):
@@ -252,7 +257,7 @@ async def _asked(target: str, o: dict[str, Any], live: Live) -> Bench:
         fleet = load_fleets(Path(target))[0]
         state = control.ask(control.state_dir(None), do="status")
         url, model = str(state["gateway"]["url"]), model or fleet.served_names[0]
-    made = Target(
+    made = LoadTarget(
         url=url, model=model or await first_model(url, o["api_key"]), endpoint=o["endpoint"],
         stream=not o["no_stream"] and o["endpoint"] != "embeddings", api_key=o["api_key"],
         honour_429=o["honour_429"], ignore_eos=o["ignore_eos"],

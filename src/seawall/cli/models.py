@@ -130,9 +130,9 @@ def add(
 def _pull(source: str, directory: Path, revision: str | None) -> Lock:
     import os
 
-    from seawall.cli.progress import Progress
+    from seawall.cli.progress import PullProgress
     from seawall.weights.pull import Order, pull
 
-    with Progress("pulling", None) as progress:
+    with PullProgress("pulling", None) as progress:
         order = Order(source, directory, directory / "seawall.lock", revision)
         return pull(order, dict(os.environ), progress, progress.total).lock

@@ -6,7 +6,7 @@ import dataclasses
 import math
 from typing import Any
 
-from seawall.domain.action import Plan, Rejected
+from seawall.domain.action import Plan, RejectedChoice
 from seawall.domain.columns import parts_wrapped, wrapped
 from seawall.domain.units import show_bytes, show_seconds
 
@@ -76,7 +76,7 @@ def _folded(line: str, width: int | None) -> list[str]:
     return parts_wrapped(line[at:].split("   "), width, line[:at], _HANG[: at or 2])
 
 
-def _telling(plan: Plan) -> tuple[Rejected, ...]:
+def _telling(plan: Plan) -> tuple[RejectedChoice, ...]:
     """The refusals that tell most: those nearest in price below the choice, then what was not needed."""
     below = [r for r in plan.rejected if not r.reason.startswith("not needed")]
     above = [r for r in plan.rejected if r.reason.startswith("not needed")]

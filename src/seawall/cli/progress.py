@@ -13,7 +13,7 @@ from seawall.domain.units import show_bytes, show_seconds
 _EVERY_S = 5.0
 
 
-class Progress:
+class PullProgress:
     """A `weights.fetch.Watcher` for people. Thread-safe."""
 
     def __init__(self, verb: str, total: int | None) -> None:
@@ -23,7 +23,7 @@ class Progress:
         self._bar: Any = None
         self._task: Any = None
 
-    def __enter__(self) -> Progress:
+    def __enter__(self) -> PullProgress:
         if sys.stderr.isatty():
             from rich.console import Console
             from rich.progress import (

@@ -13,7 +13,7 @@ import click
 
 if TYPE_CHECKING:
     from seawall.prove.run import Proof, Result
-    from seawall.prove.verdict import Verdict
+    from seawall.prove.verdict import ScenarioVerdict
 
 SHORTEST_CONTEXT = 2048
 """Tokens, where the Fleet does not say: models that people serve take more."""
@@ -136,7 +136,7 @@ def _run(proof: Proof, o: dict[str, Any]) -> tuple[Result, bool]:
         if on_terminal:
             click.echo(f"\r\x1b[K  {text} ...", nl=False, err=True)
 
-    def done(v: Verdict) -> None:
+    def done(v: ScenarioVerdict) -> None:
         if on_terminal:
             click.echo("\r\x1b[K", nl=False, err=True)
         click.echo(_line(v), err=as_json)
@@ -171,7 +171,7 @@ def _on_cluster(
     o: dict[str, Any],
     result: Result,
     say: Callable[[str], None],
-    done: Callable[[Verdict], None],
+    done: Callable[[ScenarioVerdict], None],
 ) -> Coroutine[Any, Any, None]:
     """The proof against a context, after its owner has agreed."""
     from seawall.config.load import load_fleets
@@ -179,7 +179,7 @@ def _on_cluster(
     from seawall.drivers.kube import connect
     from seawall.errors import InputError
     from seawall.prove.cluster import ClusterFleet, find
-    from seawall.prove.cluster_run import Answers, prove_cluster
+    from seawall.prove.cluster_run import ClusterQuestions, prove_cluster
 
     fleets = load_fleets(proof.fleet)
     if len(fleets) != 1:
@@ -215,13 +215,15 @@ def _on_cluster(
                 if not click.confirm("  Go on?", err=True):
                     raise InputError("nothing was touched.")
             place = ClusterFleet(kube, target, o["url"])
-            answers = Answers(last_s=last_s, context=fleet.spec.traffic.max_context or SHORTEST_CONTEXT)
+            answers = ClusterQuestions(
+                last_s=last_s, context=fleet.spec.traffic.max_context or SHORTEST_CONTEXT
+            )
             await prove_cluster(proof, place, fleet.served_names[0], o["wait"], answers, result, say, done)
 
     return work()
 
 
-def _line(v: Verdict) -> str:
+def _line(v: ScenarioVerdict) -> str:
     rest = f"   {v.rejected:,} rejected" if v.rejected else ""
     rest += f"   {v.left:,} left" if v.left else ""
     return (

@@ -67,10 +67,10 @@ def command(
     import json
     import os
 
-    from seawall.cli.progress import Progress
+    from seawall.cli.progress import PullProgress
     from seawall.domain.units import counted
     from seawall.errors import InputError
-    from seawall.weights.fetch import Policy
+    from seawall.weights.fetch import FetchPolicy
     from seawall.weights.pull import LOCK_NAME, Order, check_command, pull, told
 
     wanted = _wanted(source, fleet, revision)
@@ -95,9 +95,9 @@ def command(
         return
     if what is None:
         raise InputError("what to pull?", "seawall pull hf://org/name --to DIR")
-    with Progress("pulling", None) as progress:
+    with PullProgress("pulling", None) as progress:
         pickle = allow_pickle or what.allow_pickle
-        order = Order(what.source, directory, lock, what.revision, pickle, Policy(workers=workers))
+        order = Order(what.source, directory, lock, what.revision, pickle, FetchPolicy(workers=workers))
         done = pull(order, dict(os.environ), progress, progress.total)
     body: dict[str, Any] = {"directory": str(directory), "lock": str(lock), "revision": done.lock.revision}
     body |= {
@@ -110,14 +110,14 @@ def command(
 
 
 def _verify(directory: Path, lock: Path, every_byte: bool) -> dict[str, Any]:
-    from seawall.cli.progress import Progress
+    from seawall.cli.progress import PullProgress
     from seawall.errors import CheckFailed
     from seawall.weights.lockfile import read_lock
     from seawall.weights.pull import check, is_complete, pull_command
 
     pinned = read_lock(lock)
     if every_byte:
-        with Progress("checking", pinned.total_bytes) as progress:
+        with PullProgress("checking", pinned.total_bytes) as progress:
             check(directory, pinned, progress, cure=pull_command(pinned, directory, lock))
     elif not is_complete(directory, pinned):
         raise CheckFailed(f"{directory}: not complete for {lock}.", pull_command(pinned, directory, lock))

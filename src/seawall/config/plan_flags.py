@@ -13,7 +13,7 @@ from typing import Literal
 from seawall.domain.catalog.gpus import ambiguous
 from seawall.domain.catalog.models import find_config
 from seawall.domain.model import ModelConfig
-from seawall.domain.spec import Engine, Fleet, FleetSpec, Hardware, Metadata, Model, Scaling, Traffic
+from seawall.domain.spec import EngineSpec, Fleet, FleetSpec, Hardware, Metadata, Model, Scaling, Traffic
 from seawall.errors import InputError
 from seawall.shapes.config import parse, quantization_override, read_config
 
@@ -58,8 +58,8 @@ def from_flags(flags: PlanFlags) -> tuple[Fleet, ModelConfig]:
     extra = []
     if flags.decode_context_parallel and flags.decode_context_parallel > 1:
         extra = ["--decode-context-parallel-size", str(flags.decode_context_parallel)]
-    engine = Engine(
-        version=flags.vllm_version or Engine.version,
+    engine = EngineSpec(
+        version=flags.vllm_version or EngineSpec.version,
         max_num_seqs=flags.max_num_seqs,
         max_num_batched_tokens=flags.max_num_batched_tokens,
         gpu_memory_utilization=flags.gpu_memory_utilization,

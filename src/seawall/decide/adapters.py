@@ -29,13 +29,13 @@ class Failure:
 
 
 @dataclass(frozen=True)
-class Load:
+class LoadAdapter:
     name: str
     path: str
 
 
 @dataclass(frozen=True)
-class Unload:
+class UnloadAdapter:
     """`reason`: removed from the spec, or another version takes its name."""
 
     name: str
@@ -43,11 +43,11 @@ class Unload:
 
 
 @dataclass(frozen=True)
-class Changes:
+class AdapterChanges:
     """What to do on one replica, in this order: unloads make room for loads."""
 
-    unload: tuple[Unload, ...]
-    load: tuple[Load, ...]
+    unload: tuple[UnloadAdapter, ...]
+    load: tuple[LoadAdapter, ...]
     routable: tuple[str, ...]
     """Served as the spec wants them, and staying: requests may go there."""
     problem: str
@@ -56,14 +56,14 @@ class Changes:
 
 def changes(
     wanted: Mapping[str, str], served: Mapping[str, str], failures: Mapping[str, Failure], now: float
-) -> Changes:
+) -> AdapterChanges:
     """`wanted` and `served`: adapter -> path, from the spec and from the replica's /v1/models."""
     unload = [
-        Unload(n, "another version takes its name" if n in wanted else "no longer in the spec")
+        UnloadAdapter(n, "another version takes its name" if n in wanted else "no longer in the spec")
         for n, path in sorted(served.items())
         if wanted.get(n) != path
     ]
-    load: list[Load] = []
+    load: list[LoadAdapter] = []
     waits: list[str] = []
     for name, path in sorted(wanted.items()):
         if served.get(name) == path:
@@ -73,9 +73,9 @@ def changes(
             waits.append(f"{name}: {failed.why}")
             if now < failed.again_s:
                 continue
-        load.append(Load(name, path))
+        load.append(LoadAdapter(name, path))
     stays = tuple(n for n, path in sorted(served.items()) if wanted.get(n) == path)
-    return Changes(tuple(unload), tuple(load), stays, "; ".join(waits))
+    return AdapterChanges(tuple(unload), tuple(load), stays, "; ".join(waits))
 
 
 def failed(before: Failure | None, path: str, why: str, now: float) -> Failure:

@@ -15,7 +15,7 @@ from seawall.decide.history import History
 from seawall.domain.action import Plan
 from seawall.domain.spec import Fleet
 
-Kind = Literal["fix", "up", "out", "in", "stay"]
+AdviceKind = Literal["fix", "up", "out", "in", "stay"]
 
 FEWEST_SAMPLES = 30
 KV_FULL = 0.9
@@ -27,7 +27,7 @@ SPEED_USED = 0.7
 
 
 @dataclass(frozen=True, kw_only=True)
-class Option:
+class ReplicaOption:
     """Another way to run one replica: what to write into the spec, and its plan."""
 
     change: str
@@ -37,7 +37,7 @@ class Option:
 
 @dataclass(frozen=True, kw_only=True)
 class Advice:
-    kind: Kind
+    kind: AdviceKind
     reason: str
     evidence: dict[str, float] = field(default_factory=dict)
     usd_per_hour_change: float | None = None
@@ -53,7 +53,7 @@ class _Case:
     fleet: Fleet
     history: History
     plan: Plan
-    options: tuple[Option, ...]
+    options: tuple[ReplicaOption, ...]
     replicas: int
 
     @property
@@ -73,7 +73,7 @@ class _Case:
         return None if found is None else float(found.p95)
 
 
-def advise(fleet: Fleet, history: History, plan: Plan, options: Sequence[Option] = ()) -> list[Advice]:
+def advise(fleet: Fleet, history: History, plan: Plan, options: Sequence[ReplicaOption] = ()) -> list[Advice]:
     """What to do, best first: what is broken, then what holds the objectives for the least money."""
     if history.running is None or history.demand is None or history.replicas is None:
         return [
@@ -167,7 +167,7 @@ def _more_cache(case: _Case) -> Iterator[Advice]:
     yield _out(case, math.ceil(case.replicas * factor), why, evidence)
 
 
-def _cache(case: _Case, option: Option) -> dict[str, float]:
+def _cache(case: _Case, option: ReplicaOption) -> dict[str, float]:
     return {
         "kv_tokens_per_replica_now": case.plan.kv_cache_tokens,
         "kv_tokens_per_replica_then": option.plan.kv_cache_tokens,
@@ -221,7 +221,7 @@ def _slow_decode(case: _Case, tpot: float) -> Iterator[Advice]:
         yield made
 
 
-def _up(case: _Case, option: Option, why: str, evidence: dict[str, float]) -> Advice:
+def _up(case: _Case, option: ReplicaOption, why: str, evidence: dict[str, float]) -> Advice:
     now, then = case.plan.usd_per_hour, option.plan.usd_per_hour
     change = None if now is None or then is None else (then - now) * case.replicas
     caution = f" {option.caution}" if option.caution else ""

@@ -81,7 +81,7 @@ class Margins:
 
 
 @dataclass(frozen=True)
-class Verdict:
+class CanaryVerdict:
     """`sure` is the confidence with which `kind` holds (for unknown: how near the likeliest answer is)."""
 
     kind: Literal["worse", "as-good", "unknown"]
@@ -131,11 +131,11 @@ def _between(
     return _Gap(measure, gap, margin, flat, slope)
 
 
-def compare(baseline: Side, canary: Side, margins: Margins) -> Verdict:
+def compare(baseline: Side, canary: Side, margins: Margins) -> CanaryVerdict:
     """The verdict on everything seen so far. Call it as often as you like: that is what the intervals are for."""
     least = min(baseline.requests, canary.requests)
     if least < MIN_REQUESTS:
-        return Verdict(
+        return CanaryVerdict(
             "unknown",
             0.0,
             f"{canary.requests} canary and {baseline.requests} baseline requests; {MIN_REQUESTS} each are needed",
@@ -146,18 +146,18 @@ def compare(baseline: Side, canary: Side, margins: Margins) -> Verdict:
     if bad:
         worst = max(bad, key=lambda g: (g.gap - g.margin) / max(g.margin, 1e-9))
         sure = _sure(len(gaps) * worst.surely(worst.gap - worst.margin))
-        return Verdict(
+        return CanaryVerdict(
             "worse", sure, f"{_told(worst, margins)} after {canary.requests} requests", worst.measure
         )
     sure = _sure(len(gaps) * max(g.surely(g.margin - g.gap) for g in gaps))
     if all(g.within(alpha) for g in gaps):
-        return Verdict(
+        return CanaryVerdict(
             "as-good",
             sure,
             f"errors and latency within the margins after {canary.requests} requests{_outputs(baseline, canary)}",
         )
     open_ = next(g for g in gaps if not g.within(alpha))
-    return Verdict(
+    return CanaryVerdict(
         "unknown",
         sure,
         f"not sure yet about {open_.measure}: {_told(open_, margins)}",

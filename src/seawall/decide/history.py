@@ -14,7 +14,7 @@ Points = list[tuple[float, float]]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Summary:
+class SignalSummary:
     """One signal over the window."""
 
     p50: float
@@ -32,31 +32,31 @@ class History:
 
     window_s: float
     step_s: float
-    replicas: Summary | None = None
-    demand: Summary | None = None
+    replicas: SignalSummary | None = None
+    demand: SignalSummary | None = None
     """Running plus waiting."""
-    running: Summary | None = None
-    waiting: Summary | None = None
-    waiting_for_capacity: Summary | None = None
-    kv_usage: Summary | None = None
+    running: SignalSummary | None = None
+    waiting: SignalSummary | None = None
+    waiting_for_capacity: SignalSummary | None = None
+    kv_usage: SignalSummary | None = None
     """Mean over replicas of kv_cache_usage_perc (1 = full)."""
-    kv_usage_worst: Summary | None = None
+    kv_usage_worst: SignalSummary | None = None
     """The fullest replica's."""
-    preemptions: Summary | None = None
-    rejections: Summary | None = None
-    ttft_p95: Summary | None = None
-    tpot_p95: Summary | None = None
-    requests: Summary | None = None
+    preemptions: SignalSummary | None = None
+    rejections: SignalSummary | None = None
+    ttft_p95: SignalSummary | None = None
+    tpot_p95: SignalSummary | None = None
+    requests: SignalSummary | None = None
     """Finished requests per second."""
-    prompt_tokens: Summary | None = None
-    generation_tokens: Summary | None = None
-    gpu_util: Summary | None = None
+    prompt_tokens: SignalSummary | None = None
+    generation_tokens: SignalSummary | None = None
+    gpu_util: SignalSummary | None = None
     """Percent."""
-    gpu_memory_mib: Summary | None = None
+    gpu_memory_mib: SignalSummary | None = None
     """Per GPU. Constant by design (vLLM takes its share at the start): shown, never judged by."""
-    gpu_power_w: Summary | None = None
+    gpu_power_w: SignalSummary | None = None
     """All the fleet's GPUs."""
-    dram_active: Summary | None = None
+    dram_active: SignalSummary | None = None
 
     @property
     def expected(self) -> int:
@@ -81,11 +81,11 @@ def summarise(series: Mapping[str, Iterable[tuple[float, float]]], window_s: flo
     return History(window_s=window_s, step_s=step_s, **found)
 
 
-def _summary(points: Iterable[tuple[float, float]]) -> Summary | None:
+def _summary(points: Iterable[tuple[float, float]]) -> SignalSummary | None:
     values = sorted(v for _, v in points if math.isfinite(v))
     if not values:
         return None
-    return Summary(
+    return SignalSummary(
         p50=_quantile(values, 0.5), p95=_quantile(values, 0.95), max=values[-1], samples=len(values)
     )
 
@@ -95,5 +95,5 @@ def _quantile(ordered: list[float], q: float) -> float:
     return ordered[max(0, math.ceil(q * len(ordered)) - 1)]
 
 
-def _ratio(over: Summary | None, under: Summary | None) -> float | None:
+def _ratio(over: SignalSummary | None, under: SignalSummary | None) -> float | None:
     return over.p50 / under.p50 if over and under and under.p50 > 0 else None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from seawall.decide.advise import Option
+from seawall.decide.advise import ReplicaOption
 from seawall.decide.plan import plan
 from seawall.domain.action import Plan
 from seawall.domain.catalog.gpus import GPUS, find_gpu
@@ -13,7 +13,7 @@ from seawall.domain.model import ModelConfig
 from seawall.domain.spec import Fleet
 
 
-def options_of(fleet: Fleet, today: Plan, model: ModelConfig) -> list[Option]:
+def options_of(fleet: Fleet, today: Plan, model: ModelConfig) -> list[ReplicaOption]:
     """Other ways to run a replica: fp8 KV cache, twice the GPUs, and every bigger GPU that clouds sell."""
     here = find_gpu(today.gpu)
     if here is None:
@@ -25,11 +25,11 @@ def options_of(fleet: Fleet, today: Plan, model: ModelConfig) -> list[Option]:
         tensor_parallel=today.tensor_parallel,
     )
 
-    def option(change: str, caution: str = "", kv: Any = None, **other: Any) -> Option:
+    def option(change: str, caution: str = "", kv: Any = None, **other: Any) -> ReplicaOption:
         engine = replace(fleet.spec.engine, kv_cache_dtype=kv or fleet.spec.engine.kv_cache_dtype)
         traffic = replace(fleet.spec.traffic, max_context=today.max_model_len)
         spec = replace(fleet.spec, hardware=replace(hardware, **other), engine=engine, traffic=traffic)
-        return Option(change=change, plan=plan(replace(fleet, spec=spec), model), caution=caution)
+        return ReplicaOption(change=change, plan=plan(replace(fleet, spec=spec), model), caution=caution)
 
     found = []
     if fleet.spec.engine.kv_cache_dtype == "auto" and here.capability >= 8.9:

@@ -22,7 +22,7 @@ from seawall.domain.action import Plan
 from seawall.domain.spec import Fleet
 from seawall.domain.units import show_seconds
 
-Move = Literal["keep", "load", "wake", "sleep", "unload", "wait", "rest"]
+PoolMove = Literal["keep", "load", "wake", "sleep", "unload", "wait", "rest"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,7 +92,7 @@ class Turn:
     """Replicas that may occupy the pool. Fewer than it holds: let the rest go."""
     asleep: int
     """Replicas that may stay asleep, or be put to sleep instead of being stopped."""
-    move: Move
+    move: PoolMove
     reason: str
 
 
@@ -268,7 +268,7 @@ def _turn(
     asleep = (0 if old else f.asleep) + (leaving if f.can_sleep else 0)
     if grant > f.holds:
         woken = min(f.asleep, grant - f.holds)
-        move: Move = "wake" if woken else "load"
+        move: PoolMove = "wake" if woken else "load"
         why = f"{f.demand:g} requests wait" if f.demand else "its scaler wants it"
         return Turn(name=f.name, awake=grant, asleep=f.asleep - woken, move=move, reason=why)
     if leaving:

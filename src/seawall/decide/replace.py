@@ -17,7 +17,7 @@ from seawall.decide.replica import Phase
 
 
 @dataclass(frozen=True, kw_only=True)
-class Member:
+class SeenReplica:
     """One replica as this decision sees it."""
 
     index: int
@@ -34,17 +34,17 @@ class Start:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Drain:
+class Retire:
     """Take no new work, finish what runs, then stop. One that is not ready stops at once."""
 
     index: int
     reason: str
 
 
-Move = Start | Drain
+Move = Start | Retire
 
 
-def moves(members: Sequence[Member], wanted: int, generation: int, surge: int) -> list[Move]:
+def moves(members: Sequence[SeenReplica], wanted: int, generation: int, surge: int) -> list[Move]:
     """What to do now. Empty: all is as wanted, or something must finish first."""
     live = [m for m in members if m.phase is not Phase.STOPPED]
     staying = [m for m in live if m.phase is not Phase.DRAINING]
@@ -54,7 +54,7 @@ def moves(members: Sequence[Member], wanted: int, generation: int, surge: int) -
     ready = [m for m in live if m.phase is Phase.READY]
     if surge == 0 and old and not drains and len(ready) == len(live) == wanted:
         drains = [
-            Drain(index=min(m.index for m in old), reason="no room for one more: it leaves before its heir")
+            Retire(index=min(m.index for m in old), reason="no room for one more: it leaves before its heir")
         ]
     count = min(wanted - len(new), wanted + surge - len(live))
     free = (i for i in itertools.count() if i not in {m.index for m in live})
@@ -62,17 +62,17 @@ def moves(members: Sequence[Member], wanted: int, generation: int, surge: int) -
     return [*drains, *(Start(index=i, reason=why) for i in itertools.islice(free, max(0, count)))]
 
 
-def _let_go(new: list[Member], old: list[Member], wanted: int) -> list[Drain]:
-    drains: list[Drain] = []
+def _let_go(new: list[SeenReplica], old: list[SeenReplica], wanted: int) -> list[Retire]:
+    drains: list[Retire] = []
     # Scale down: first those that do not serve, then the highest number.
     order = sorted(new, key=lambda m: (m.phase is Phase.READY, -m.index))
     excess, kept = order[: max(0, len(new) - wanted)], order[max(0, len(new) - wanted) :]
-    drains += (Drain(index=m.index, reason=f"{wanted} wanted, {len(new)} here") for m in excess)
+    drains += (Retire(index=m.index, reason=f"{wanted} wanted, {len(new)} here") for m in excess)
     ready = sum(m.phase is Phase.READY for m in (*kept, *old))
     for m in sorted(old, key=lambda m: (m.phase is Phase.READY, m.index)):
         if m.phase is not Phase.READY:
-            drains.append(Drain(index=m.index, reason="of an older generation and not serving"))
+            drains.append(Retire(index=m.index, reason="of an older generation and not serving"))
         elif ready > wanted:
             ready -= 1
-            drains.append(Drain(index=m.index, reason=f"replaced: {ready} others are ready"))
+            drains.append(Retire(index=m.index, reason=f"replaced: {ready} others are ready"))
     return drains

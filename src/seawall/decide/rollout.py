@@ -9,11 +9,11 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
-from seawall.decide.canary import Margins, Side, Sums, Verdict, compare
+from seawall.decide.canary import CanaryVerdict, Margins, Side, Sums, compare
 from seawall.domain.spec import Canary
 
-Phase = Literal["stepping", "paused", "promoting", "rolling-back", "promoted", "rolled-back"]
-Event = Literal[
+RolloutPhase = Literal["stepping", "paused", "promoting", "rolling-back", "promoted", "rolled-back"]
+RolloutEvent = Literal[
     "look-worse",
     "look-as-good",
     "look-unknown",
@@ -25,12 +25,12 @@ Event = Literal[
     "undo",
     "done",
 ]
-Wish = Literal["pause", "resume", "abort", "undo"]
+RolloutWish = Literal["pause", "resume", "abort", "undo"]
 ENDED = ("promoted", "rolled-back")
 PATIENCE = 6.0
 """A step may last so many times its hold before a person is asked: too little traffic proves nothing."""
 
-TABLE: dict[tuple[Phase, Event], Phase] = {
+TABLE: dict[tuple[RolloutPhase, RolloutEvent], RolloutPhase] = {
     ("stepping", "look-worse"): "rolling-back",
     ("stepping", "look-as-good"): "stepping",
     ("stepping", "look-unknown"): "stepping",
@@ -61,7 +61,7 @@ class RolloutPolicy:
 class RolloutState:
     """Where a rollout stands. `baseline` and `canary` are the counters at the beginning of the rollout."""
 
-    phase: Phase = "stepping"
+    phase: RolloutPhase = "stepping"
     step: int = 0
     since: float = 0.0
     """When this step or phase began (seconds)."""
@@ -75,7 +75,7 @@ class RolloutSeen:
 
     baseline: Side
     canary: Side
-    wish: Wish | None = None
+    wish: RolloutWish | None = None
     settled: bool = True
     """The cluster has done what was decided last (promotion or rollback has finished)."""
 
@@ -111,7 +111,7 @@ def begin(seen: RolloutSeen, now: float) -> RolloutState:
     return RolloutState(since=now, baseline=seen.baseline, canary=seen.canary)
 
 
-def move(phase: Phase, event: Event) -> Phase:
+def move(phase: RolloutPhase, event: RolloutEvent) -> RolloutPhase:
     """The table, with events that mean nothing in a phase leaving it as it is."""
     return TABLE.get((phase, event), phase)
 
@@ -140,7 +140,7 @@ def decide(
 
 
 def _step(
-    policy: RolloutPolicy, state: RolloutState, verdict: Verdict, now: float
+    policy: RolloutPolicy, state: RolloutState, verdict: CanaryVerdict, now: float
 ) -> tuple[RolloutDecision, RolloutState]:
     held, hold = now - state.since, policy.holds_s[state.step]
     if held < hold:
@@ -176,12 +176,12 @@ def since(now: Side, start: Side) -> Side:
     )
 
 
-def _enter(state: RolloutState, phase: Phase, now: float) -> RolloutState:
+def _enter(state: RolloutState, phase: RolloutPhase, now: float) -> RolloutState:
     return state if phase == state.phase else replace(state, phase=phase, since=now)
 
 
 def _decision(
-    policy: RolloutPolicy, state: RolloutState, reason: str, verdict: Verdict | None = None
+    policy: RolloutPolicy, state: RolloutState, reason: str, verdict: CanaryVerdict | None = None
 ) -> RolloutDecision:
     act: Literal["none", "promote", "roll-back"] = "none"
     if state.phase == "promoting":

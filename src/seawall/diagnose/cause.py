@@ -31,11 +31,11 @@ class Cause:
     """Other subjects with the same cause."""
 
 
-Rule = Callable[[Facts], Iterator[Cause]]
-RULES: list[Rule] = []
+CauseRule = Callable[[Facts], Iterator[Cause]]
+RULES: list[CauseRule] = []
 
 
-def rule(check: Rule) -> Rule:
+def rule(check: CauseRule) -> CauseRule:
     """Registers a rule."""
     RULES.append(check)
     return check

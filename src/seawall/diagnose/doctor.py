@@ -15,17 +15,17 @@ from seawall.domain.action import Plan
 from seawall.domain.spec import Fleet
 from seawall.domain.units import show_bytes
 
-Verdict = Literal["ok", "warn", "fail"]
+CheckLevel = Literal["ok", "warn", "fail"]
 OLDEST_MINOR = 30
 """startup probes, native sidecars, preStop sleep and CEL are all there from here on."""
 
 
 @dataclass(frozen=True)
-class Check:
+class CheckResult:
     """One answer. `cure` is a command or an instruction; empty when all is well."""
 
     name: str
-    verdict: Verdict
+    verdict: CheckLevel
     why: str
     cure: str = ""
 
@@ -69,9 +69,11 @@ class ClusterFacts:
     limit_ranges: tuple[str, ...] = ()
 
 
-def examine(facts: ClusterFacts, fleet: Fleet, plan: Plan, kinds: frozenset[tuple[str, str]]) -> list[Check]:
+def examine(
+    facts: ClusterFacts, fleet: Fleet, plan: Plan, kinds: frozenset[tuple[str, str]]
+) -> list[CheckResult]:
     """Every check, in the order in which a deployment would run into them. `kinds`: (apiVersion, kind) rendered."""
-    parts: list[Callable[[], Iterator[Check]]] = [
+    parts: list[Callable[[], Iterator[CheckResult]]] = [
         lambda: _version(facts),
         lambda: _rights(facts),
         lambda: _gpus(facts, fleet, plan),
@@ -84,39 +86,41 @@ def examine(facts: ClusterFacts, fleet: Fleet, plan: Plan, kinds: frozenset[tupl
     return [check for part in parts for check in part()]
 
 
-def _version(facts: ClusterFacts) -> Iterator[Check]:
+def _version(facts: ClusterFacts) -> Iterator[CheckResult]:
     m = re.match(r"v?1\.(\d+)", facts.version or "")
     if m is None:
-        yield Check("Kubernetes version", "fail", "the API server did not say its version", "kubectl version")
+        yield CheckResult(
+            "Kubernetes version", "fail", "the API server did not say its version", "kubectl version"
+        )
     elif int(m[1]) < OLDEST_MINOR:
-        yield Check(
+        yield CheckResult(
             "Kubernetes version",
             "fail",
             f"{facts.version} is older than 1.{OLDEST_MINOR}",
             "Upgrade the cluster first.",
         )
     else:
-        yield Check("Kubernetes version", "ok", str(facts.version))
+        yield CheckResult("Kubernetes version", "ok", str(facts.version))
 
 
-def _rights(facts: ClusterFacts) -> Iterator[Check]:
+def _rights(facts: ClusterFacts) -> Iterator[CheckResult]:
     if facts.denied:
-        yield Check(
+        yield CheckResult(
             "your rights",
             "fail",
             f"you may not: {', '.join(facts.denied)}",
             "Ask an administrator for the role; kubectl auth can-i --list shows what you have.",
         )
     else:
-        yield Check("your rights", "ok", "everything that apply needs")
+        yield CheckResult("your rights", "ok", "everything that apply needs")
 
 
-def _gpus(facts: ClusterFacts, fleet: Fleet, plan: Plan) -> Iterator[Check]:
+def _gpus(facts: ClusterFacts, fleet: Fleet, plan: Plan) -> Iterator[CheckResult]:
     if fleet.spec.hardware.gpu == "cpu" or plan.gpus_per_replica == 0:
-        yield Check("GPU nodes", "ok", "this fleet runs on CPU")
+        yield CheckResult("GPU nodes", "ok", "this fleet runs on CPU")
         return
     if facts.nodes is None:
-        yield Check("GPU nodes", "warn", "nodes may not be listed", "kubectl auth can-i list nodes")
+        yield CheckResult("GPU nodes", "warn", "nodes may not be listed", "kubectl auth can-i list nodes")
         return
     gpu_nodes = [n for n in facts.nodes if n.allocatable_gpus]
     if not gpu_nodes:
@@ -126,7 +130,7 @@ def _gpus(facts: ClusterFacts, fleet: Fleet, plan: Plan) -> Iterator[Check]:
             "aks",
             "karpenter",
         )
-        yield Check(
+        yield CheckResult(
             "GPU nodes",
             "warn" if scaled else "fail",
             f"no node has allocatable {fleet.spec.hardware.resource}"
@@ -139,7 +143,7 @@ def _gpus(facts: ClusterFacts, fleet: Fleet, plan: Plan) -> Iterator[Check]:
         n for n in gpu_nodes if n.labels.get("nvidia.com/gpu.product") or fleet.spec.hardware.node_labels
     ]
     if not product:
-        yield Check(
+        yield CheckResult(
             "GPU labels",
             "fail",
             f"none of {len(gpu_nodes)} GPU nodes has nvidia.com/gpu.product",
@@ -149,24 +153,26 @@ def _gpus(facts: ClusterFacts, fleet: Fleet, plan: Plan) -> Iterator[Check]:
     fitting = [n for n in gpu_nodes if _carries(n, fleet, plan)]
     if not fitting:
         have = sorted({n.labels.get("nvidia.com/gpu.product", "unlabelled") for n in gpu_nodes})
-        yield Check("GPU type", "fail", f"the plan wants {plan.gpu}; nodes have {', '.join(have)}", _REPLAN)
+        yield CheckResult(
+            "GPU type", "fail", f"the plan wants {plan.gpu}; nodes have {', '.join(have)}", _REPLAN
+        )
         return
-    yield Check("GPU type", "ok", f"{len(fitting)} nodes carry {plan.gpu}")
+    yield CheckResult("GPU type", "ok", f"{len(fitting)} nodes carry {plan.gpu}")
     yield from _room(fitting, fleet, plan)
 
 
 _REPLAN = "seawall plan with one of those in spec.hardware.gpu"
 
 
-def _device_plugin(facts: ClusterFacts) -> Check:
+def _device_plugin(facts: ClusterFacts) -> CheckResult:
     if facts.device_plugin is False:
-        return Check(
+        return CheckResult(
             "device plugin",
             "warn",
             "no device plugin found, yet nodes have GPUs",
             "kubectl get ds -A | grep -i nvidia",
         )
-    return Check("device plugin", "ok", "GPUs are allocatable")
+    return CheckResult("device plugin", "ok", "GPUs are allocatable")
 
 
 def _carries(node: NodeFacts, fleet: Fleet, plan: Plan) -> bool:
@@ -178,22 +184,22 @@ def _carries(node: NodeFacts, fleet: Fleet, plan: Plan) -> bool:
     return bool(words) and words[0] in product
 
 
-def _room(nodes: list[NodeFacts], fleet: Fleet, plan: Plan) -> Iterator[Check]:
+def _room(nodes: list[NodeFacts], fleet: Fleet, plan: Plan) -> Iterator[CheckResult]:
     need = plan.gpus_per_replica // max(1, plan.nodes_per_replica)
     floor = max(1, fleet.spec.scaling.min)
     slots = sum((n.allocatable_gpus - n.used_gpus) // need for n in nodes if n.ready)
     wanted = (floor + (1 if fleet.spec.hardware.spare_gpus else 0)) * plan.nodes_per_replica
     if slots >= wanted:
-        yield Check("free GPUs", "ok", f"room for {slots} x {need}, {wanted} wanted with the surge")
+        yield CheckResult("free GPUs", "ok", f"room for {slots} x {need}, {wanted} wanted with the surge")
     elif slots >= floor * plan.nodes_per_replica:
-        yield Check(
+        yield CheckResult(
             "free GPUs",
             "warn",
             f"room for {slots} x {need}: enough to serve, not for a rollout's surge replica",
             "Add a node, or set spec.hardware.spareGpus: false (replicas are then replaced in place).",
         )
     else:
-        yield Check(
+        yield CheckResult(
             "free GPUs",
             "fail",
             f"room for {slots} x {need} GPUs, {wanted} wanted",
@@ -207,7 +213,7 @@ def _room(nodes: list[NodeFacts], fleet: Fleet, plan: Plan) -> Iterator[Check]:
             and key not in tolerated
             and not key.startswith(("node.kubernetes.io/", *spot))
         ):
-            yield Check(
+            yield CheckResult(
                 "taints",
                 "fail" if all(any(t[0] == key for t in n.taints) for n in nodes) else "warn",
                 f"nodes carry the taint {key}={value}:{effect}, which the fleet does not tolerate",
@@ -226,31 +232,33 @@ _PROVIDERS = {
 }
 
 
-def _custom_resources(facts: ClusterFacts, kinds: frozenset[tuple[str, str]]) -> Iterator[Check]:
+def _custom_resources(facts: ClusterFacts, kinds: frozenset[tuple[str, str]]) -> Iterator[CheckResult]:
     needed = sorted({v for v, _ in kinds if v.partition("/")[0] in _PROVIDERS})
     if facts.crds is None:
         if needed:
-            yield Check("custom resources", "warn", "CRDs may not be listed", "kubectl auth can-i list crds")
+            yield CheckResult(
+                "custom resources", "warn", "CRDs may not be listed", "kubectl auth can-i list crds"
+            )
         return
     for api_version in needed:
         group, _, version = api_version.partition("/")
         served = {v for name, versions in facts.crds.items() if name.endswith(f".{group}") for v in versions}
         if not served:
             cure = "seawall render cluster-prereqs shows how to install it"
-            yield Check(_PROVIDERS[group], "fail", f"{group} is not installed", cure)
+            yield CheckResult(_PROVIDERS[group], "fail", f"{group} is not installed", cure)
         elif version not in served:
-            yield Check(
+            yield CheckResult(
                 _PROVIDERS[group], "fail", f"serves {', '.join(sorted(served))}, not {version}", "Upgrade it."
             )
         else:
-            yield Check(_PROVIDERS[group], "ok", f"serves {api_version}")
+            yield CheckResult(_PROVIDERS[group], "ok", f"serves {api_version}")
 
 
-def _scaling(facts: ClusterFacts, fleet: Fleet) -> Iterator[Check]:
+def _scaling(facts: ClusterFacts, fleet: Fleet) -> Iterator[CheckResult]:
     by = fleet.spec.scaling.by
     installed = facts.crds is None or any(name.endswith(".keda.sh") for name in facts.crds)
     if by.startswith("keda") and facts.keda_ready is False and installed:
-        yield Check(
+        yield CheckResult(
             "KEDA operator",
             "fail",
             "its CRDs are there, its operator is not running",
@@ -258,12 +266,12 @@ def _scaling(facts: ClusterFacts, fleet: Fleet) -> Iterator[Check]:
         )
     if by == "keda-prometheus":
         if isinstance(facts.prometheus, int) and facts.prometheus > 0:
-            yield Check("Prometheus", "ok", f"answers with {facts.prometheus} series")
+            yield CheckResult("Prometheus", "ok", f"answers with {facts.prometheus} series")
         else:
             said = (
                 "answers with no data" if facts.prometheus == 0 else f"could not be asked: {facts.prometheus}"
             )
-            yield Check(
+            yield CheckResult(
                 "Prometheus",
                 "fail" if facts.prometheus == 0 else "warn",
                 f"{fleet.spec.scaling.prometheus} {said}",
@@ -276,12 +284,14 @@ _RWX = re.compile(
 )
 
 
-def _storage(facts: ClusterFacts, fleet: Fleet) -> Iterator[Check]:
+def _storage(facts: ClusterFacts, fleet: Fleet) -> Iterator[CheckResult]:
     cache = fleet.spec.cache
     if cache.kind != "pvc" or cache.claim:
         return
     if facts.storage_classes is None:
-        yield Check("StorageClass", "warn", "storage classes may not be listed", "kubectl get storageclass")
+        yield CheckResult(
+            "StorageClass", "warn", "storage classes may not be listed", "kubectl get storageclass"
+        )
         return
     name = cache.storage_class or next(
         (n for n, c in facts.storage_classes.items() if c.get("default")), None
@@ -289,7 +299,7 @@ def _storage(facts: ClusterFacts, fleet: Fleet) -> Iterator[Check]:
     if name is None or name not in facts.storage_classes:
         have = ", ".join(sorted(facts.storage_classes)) or "none"
         what = f"{name!r} does not exist" if name else "none is the default and the spec names none"
-        yield Check(
+        yield CheckResult(
             "StorageClass",
             "fail",
             f"{what}; there are: {have}",
@@ -299,7 +309,7 @@ def _storage(facts: ClusterFacts, fleet: Fleet) -> Iterator[Check]:
     known = facts.storage_classes[name]
     provisioner = str(known.get("provisioner"))
     if cache.access_mode == "ReadWriteMany" and not _RWX.search(provisioner):
-        yield Check(
+        yield CheckResult(
             "StorageClass",
             "fail",
             f"{name} ({provisioner}) makes disks for one node; {cache.access_mode} never binds on it",
@@ -307,40 +317,42 @@ def _storage(facts: ClusterFacts, fleet: Fleet) -> Iterator[Check]:
         )
         return
     grows = "" if known.get("allowVolumeExpansion") else "; its volumes cannot be enlarged later"
-    yield Check("StorageClass", "warn" if grows else "ok", f"{name} ({provisioner}){grows}")
+    yield CheckResult("StorageClass", "warn" if grows else "ok", f"{name} ({provisioner}){grows}")
 
 
-def _namespace(facts: ClusterFacts, fleet: Fleet, plan: Plan) -> Iterator[Check]:
+def _namespace(facts: ClusterFacts, fleet: Fleet, plan: Plan) -> Iterator[CheckResult]:
     level = (facts.namespace_labels or {}).get("pod-security.kubernetes.io/enforce")
     if facts.namespace_labels is None:
-        yield Check("namespace", "ok", f"{fleet.metadata.namespace} will be made")
+        yield CheckResult("namespace", "ok", f"{fleet.metadata.namespace} will be made")
     elif level == "restricted" and fleet.spec.cache.kind == "host-path":
-        yield Check(
+        yield CheckResult(
             "pod security",
             "fail",
             "the namespace enforces `restricted`, which forbids hostPath",
             "Use another cache.kind.",
         )
     else:
-        yield Check("namespace", "ok", f"{fleet.metadata.namespace}, pod security {level or 'not enforced'}")
+        yield CheckResult(
+            "namespace", "ok", f"{fleet.metadata.namespace}, pod security {level or 'not enforced'}"
+        )
     for resource, (used, hard) in (facts.quotas or {}).items():
         if resource.endswith(fleet.spec.hardware.resource):
             free, need = hard - used, plan.gpus_per_replica * max(1, fleet.spec.scaling.min)
             enough = free >= need
             why = f"{free:.0f} of {hard:.0f} GPUs left, {need} needed"
-            yield Check(
+            yield CheckResult(
                 "quota", "ok" if enough else "fail", why, "" if enough else "Ask for a larger ResourceQuota."
             )
         elif resource in ("requests.memory", "limits.memory") and hard - used < plan.host_memory_bytes:
             left = f"{show_bytes(hard - used)} of memory left, a replica asks for {show_bytes(plan.host_memory_bytes)}"
-            yield Check("quota", "fail", left, "Ask for a larger ResourceQuota.")
+            yield CheckResult("quota", "fail", left, "Ask for a larger ResourceQuota.")
     for text in facts.limit_ranges:
-        yield Check(
+        yield CheckResult(
             "LimitRange", "warn", text, "A default limit may be put on containers; ours state their own."
         )
 
 
-def _owners(facts: ClusterFacts) -> Iterator[Check]:
+def _owners(facts: ClusterFacts) -> Iterator[CheckResult]:
     for obj, manager in sorted(facts.foreign_managers.items()):
         tool = (
             "Argo CD"
@@ -349,7 +361,7 @@ def _owners(facts: ClusterFacts) -> Iterator[Check]:
             if manager.startswith(("kustomize-c", "helm-c"))
             else manager
         )
-        yield Check(
+        yield CheckResult(
             "ownership",
             "warn",
             f"{obj} is managed by {tool}, which would undo what we apply",

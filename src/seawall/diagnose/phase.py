@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, Literal
 
 Object = dict[str, Any]
-Phase = Literal["pending", "starting", "loading", "ready", "draining", "failed", "done"]
+PodPhase = Literal["pending", "starting", "loading", "ready", "draining", "failed", "done"]
 BROKEN = (
     "CrashLoopBackOff",
     "ImagePullBackOff",
@@ -20,7 +20,7 @@ BROKEN = (
 """The kubelet's reasons for a container that waits and will not begin by waiting alone."""
 
 
-def phase_of(pod: Object) -> tuple[Phase, str]:
+def phase_of(pod: Object) -> tuple[PodPhase, str]:
     """(phase, reason). `loading`: the container runs and its startup probe has not passed yet."""
     meta, status = pod.get("metadata") or {}, pod.get("status") or {}
     if meta.get("deletionTimestamp"):

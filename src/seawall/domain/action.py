@@ -63,7 +63,7 @@ class StartupBudget:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Rejected:
+class RejectedChoice:
     """A choice that the planner looked at and did not take."""
 
     choice: str
@@ -142,7 +142,7 @@ class Plan:
     """Per replica, on demand."""
     usd_per_million_tokens: float | None = None
     prices_as_of: str | None = None
-    rejected: tuple[Rejected, ...] = ()
+    rejected: tuple[RejectedChoice, ...] = ()
     notes: tuple[str, ...] = ()
 
 

@@ -20,7 +20,7 @@ API_VERSION = "seawall.dev/v1alpha1"
 Name = Annotated[str, Len(1, 63)]
 Count = Annotated[int, Ge(0)]
 Positive = Annotated[int, Ge(1)]
-Share = Annotated[float, Gt(0), Le(1)]
+Fraction = Annotated[float, Gt(0), Le(1)]
 
 
 def camel(name: str) -> str:
@@ -90,7 +90,7 @@ class Model(Strict):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Engine(Strict):
+class EngineSpec(Strict):
     kind: Literal["vllm", "sim"] = "vllm"
     version: str = "0.32.0"
     image: str | None = None
@@ -100,7 +100,7 @@ class Engine(Strict):
     env: dict[str, str] = field(default_factory=dict)
     max_num_seqs: Positive | None = None
     max_num_batched_tokens: Positive | None = None
-    gpu_memory_utilization: Share | None = None
+    gpu_memory_utilization: Fraction | None = None
     kv_cache_dtype: Literal["auto", "bfloat16", "fp8", "fp8_e4m3", "fp8_e5m2", "nvfp4"] = "auto"
     """auto: what a quantized checkpoint was calibrated for, else the model's own dtype."""
     kv_cache_memory: Bytes | None = None
@@ -204,7 +204,7 @@ class Scaling(Strict):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Pool(Strict):
+class PoolSpec(Strict):
     """A place that several fleets share, by turns: `seawall up` or the operator loads whoever has work.
 
     Fleets of one namespace that name the same pool share it. Set scaling.min: 0, so that a fleet may leave it.
@@ -231,7 +231,7 @@ class CanaryStep(Strict):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Candidate(Strict):
+class CandidateSpec(Strict):
     """What the canary side runs where it differs from the fleet. It is planned like the fleet itself."""
 
     source: str | None = None
@@ -247,20 +247,20 @@ class Candidate(Strict):
 
 @dataclass(frozen=True, kw_only=True)
 class Canary(Strict):
-    candidate: Candidate | None = None
+    candidate: CandidateSpec | None = None
     """Rendered as a second Deployment beside the fleet's. None: `seawall rollout` makes it when it is due."""
     steps: list[CanaryStep] = field(default_factory=lambda: [CanaryStep(weight=w) for w in (5, 25, 50)])
     sticky_header: str | None = None
     """Requests with the same value of this header go to the same side."""
     shadow: bool = False
     """Copy requests to the canary, discard its answers, compare outputs at temperature 0."""
-    max_error_rate_increase: Share = 0.01
+    max_error_rate_increase: Fraction = 0.01
     max_latency_ratio: Annotated[float, Gt(1)] = 1.25
     confidence: Annotated[float, Gt(0.5), Le(0.9999)] = 0.95
 
 
 @dataclass(frozen=True, kw_only=True)
-class Rollout(Strict):
+class RolloutSpec(Strict):
     max_surge: Positive = 1
     drain: Seconds = 120.0
     """`--shutdown-timeout`: how long a stopped replica may go on decoding its streams."""
@@ -292,7 +292,7 @@ class Cache(Strict):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Tenant(Strict):
+class TenantSpec(Strict):
     name: Name
     weight: Annotated[float, Gt(0)] = 1.0
     """Share under contention (deficit round robin on tokens)."""
@@ -325,7 +325,7 @@ class Gateway(Strict):
     retries: Count = 3
     resume: Literal["exact", "best-effort", "off"] = "exact"
     session_header: str = "x-session-id"
-    tenants: list[Tenant] = field(default_factory=list)
+    tenants: list[TenantSpec] = field(default_factory=list)
     """Empty: no API key is asked for."""
     keys_file: str | None = None
     """File of hashed API keys (`seawall keys add`), watched and reloaded. On Kubernetes: from keys_secret."""
@@ -359,15 +359,15 @@ class Monitoring(Strict):
 @dataclass(frozen=True, kw_only=True)
 class FleetSpec(Strict):
     model: Model
-    engine: Engine = field(default_factory=Engine)
+    engine: EngineSpec = field(default_factory=EngineSpec)
     hardware: Hardware = field(default_factory=Hardware)
     traffic: Traffic = field(default_factory=Traffic)
     scaling: Scaling = field(default_factory=Scaling)
-    rollout: Rollout = field(default_factory=Rollout)
+    rollout: RolloutSpec = field(default_factory=RolloutSpec)
     cache: Cache = field(default_factory=Cache)
     gateway: Gateway = field(default_factory=Gateway)
     monitoring: Monitoring = field(default_factory=Monitoring)
-    pool: Pool | None = None
+    pool: PoolSpec | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

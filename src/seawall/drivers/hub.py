@@ -24,7 +24,7 @@ ASKED_AGAIN = 2
 CONNECT_S, ANSWER_S, MAX_WAIT_S = 8.0, 20.0, 30.0
 _ELSEWHERE = "file:///folder, pypi://, s3:// and oci:// need no hub; HF_ENDPOINT names a mirror."
 
-Sleep = Callable[[float], None]
+SleepFor = Callable[[float], None]
 
 
 def endpoint(env: Mapping[str, str]) -> str:
@@ -50,7 +50,7 @@ def file_url(repo: str, path: str, revision: str, env: Mapping[str, str]) -> str
     return str(hf_hub_url(repo_id=repo, filename=path, revision=revision, endpoint=endpoint(env)))
 
 
-def repository(repo: str, revision: str | None, env: Mapping[str, str], sleep: Sleep = time.sleep) -> Any:
+def repository(repo: str, revision: str | None, env: Mapping[str, str], sleep: SleepFor = time.sleep) -> Any:
     """The hub's `ModelInfo` of a repository, with the sizes and hashes of its files.
 
     InputError when there is none, or it may not be seen; SourceError when the hub does not answer.
@@ -66,7 +66,12 @@ def repository(repo: str, revision: str | None, env: Mapping[str, str], sleep: S
 
 
 def small_file(
-    repo: str, path: str, revision: str | None, env: Mapping[str, str], limit: int, sleep: Sleep = time.sleep
+    repo: str,
+    path: str,
+    revision: str | None,
+    env: Mapping[str, str],
+    limit: int,
+    sleep: SleepFor = time.sleep,
 ) -> bytes | None:
     """A file of at most `limit` bytes; None when the repository has none of that name. Raises as `repository`."""
     import httpx
@@ -95,7 +100,7 @@ def small_file(
 
 
 def _asked(
-    ask: Callable[[], Any], repo: str, revision: str | None, env: Mapping[str, str], sleep: Sleep
+    ask: Callable[[], Any], repo: str, revision: str | None, env: Mapping[str, str], sleep: SleepFor
 ) -> Any:
     if env.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE"):
         raise SourceError(

@@ -28,7 +28,7 @@ SPAWN_S = 30.0
 
 
 @dataclass(frozen=True)
-class Limits:
+class ProcessLimits:
     """What one child with all its descendants may use. None: no limit."""
 
     memory_bytes: int | None = None
@@ -48,10 +48,10 @@ class Child:
 
     @classmethod
     async def start(
-        cls, argv: Sequence[str], env: Mapping[str, str], log: Path, limits: Limits | None = None
+        cls, argv: Sequence[str], env: Mapping[str, str], log: Path, limits: ProcessLimits | None = None
     ) -> Child:
         """Runs `argv` (absolute path first) with `env`, output appended to `log`. EngineError if it cannot."""
-        limits = limits or Limits()
+        limits = limits or ProcessLimits()
         cgroups = _cgroups(f"seawall-{os.getpid()}-{log.stem}-{time.monotonic_ns()}", limits)
         process = await asyncio.create_subprocess_exec(
             sys.executable, "-I", "-S", str(guardian.__file__),
@@ -146,7 +146,7 @@ def port_holder(port: int) -> str | None:
     return "another process"
 
 
-def _cgroups(name: str, limits: Limits) -> list[Path]:
+def _cgroups(name: str, limits: ProcessLimits) -> list[Path]:
     """Makes a control group per limit where this user may (v2 delegated, or v1 as root); [] where not."""
     root = Path("/sys/fs/cgroup")
     made: list[Path] = []

@@ -36,7 +36,7 @@ class Tenant:
         self.cost_usd = 0.0
         self.outcomes: dict[str, int] = {}
 
-    def configure(self, wanted: spec.Tenant) -> None:
+    def configure(self, wanted: spec.TenantSpec) -> None:
         self.weight, self.priority = wanted.weight, wanted.priority
         self.models = frozenset(wanted.models)
         self.meter.configure(wanted.requests_per_minute, wanted.tokens_per_minute, wanted.token_quota)
@@ -57,7 +57,7 @@ class Tenants:
         self._listed: set[str] = set()
         self._keys: dict[str, Meter] = {}
 
-    def configure(self, wanted: Iterable[spec.Tenant]) -> None:
+    def configure(self, wanted: Iterable[spec.TenantSpec]) -> None:
         """Takes a new spec; what was used stays used."""
         wanted = list(wanted)
         self._listed = {t.name for t in wanted}

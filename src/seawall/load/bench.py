@@ -16,15 +16,15 @@ import numpy as np
 
 from seawall import __version__
 from seawall.errors import EngineError, InputError
-from seawall.load.capacity import Found, Ran, calibrate, search
-from seawall.load.client import Client
-from seawall.load.drive import Driver, Live, Run, Target
+from seawall.load.capacity import Capacity, Ran, calibrate, search
+from seawall.load.client import LoadClient
+from seawall.load.drive import Driver, Live, LoadTarget, Run
 from seawall.load.measure import Objective
-from seawall.load.prompts import Conversations, Synthetic, Turn, read_conversations
+from seawall.load.prompts import Conversations, PromptTurn, Synthetic, read_conversations
 from seawall.workload.arrivals import arrival_times, lengths, parse_rate
 from seawall.workload.traces import read_trace
 
-Say = Callable[[str], None]
+TellUser = Callable[[str], None]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,7 +44,7 @@ class Prompts:
     multi_turn: bool = False
     seed: int = 0
 
-    def turns(self, count: int, drawn: tuple[list[int], list[int]] | None = None) -> Iterator[Turn]:
+    def turns(self, count: int, drawn: tuple[list[int], list[int]] | None = None) -> Iterator[PromptTurn]:
         """Prompts without an end, their lengths from `count` draws; `drawn`: the lengths that a trace brings."""
         if self.conversations:
             talks = read_conversations(self.conversations)
@@ -80,12 +80,12 @@ class Schedule:
 class Bench:
     """One thing that is measured, and how."""
 
-    target: Target
+    target: LoadTarget
     prompts: Prompts
     schedule: Schedule
     live: Live = field(default_factory=Live)
 
-    async def once(self, ran: Ran, say: Say) -> Run:
+    async def once(self, ran: Ran, say: TellUser) -> Run:
         """One run of the schedule."""
         when, asked, live = self.schedule, self.prompts, self.live
         if when.concurrency:
@@ -99,7 +99,7 @@ class Bench:
         opened = Driver(self.target, asked.turns(len(arrivals), drawn), live)
         return await ran(opened, lambda: opened.open_loop(arrivals))
 
-    def _arrivals(self, say: Say) -> tuple[list[float], tuple[list[int], list[int]] | None]:
+    def _arrivals(self, say: TellUser) -> tuple[list[float], tuple[list[int], list[int]] | None]:
         """(seconds from the start, lengths that come with them)."""
         when = self.schedule
         if when.trace is None:
@@ -111,7 +111,7 @@ class Bench:
         say(f"{trace.source}: {len(trace):,} requests over {trace.duration_s:.0f} s")
         return trace.arrival.tolist(), (trace.prompt.tolist(), trace.output.tolist())
 
-    async def capacity(self, objective: Objective, ran: Ran, say: Say) -> Found:
+    async def capacity(self, objective: Objective, ran: Ran, say: TellUser) -> Capacity:
         """The highest rate that holds the objective; each try lasts the schedule's duration, or 10 s."""
 
         def driver(count: int, turn: int) -> Driver:
@@ -130,7 +130,7 @@ class Bench:
 async def first_model(url: str, api_key: str | None) -> str:
     """The first model that the server lists. EngineError when it is away, InputError when it refuses."""
     try:
-        status, body = await Client(url, api_key=api_key).get("/v1/models")
+        status, body = await LoadClient(url, api_key=api_key).get("/v1/models")
         found = json.loads(body)["data"][0]["id"] if status == 200 else None
     except (OSError, TimeoutError, ValueError, LookupError) as e:
         raise EngineError(

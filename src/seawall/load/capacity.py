@@ -18,9 +18,9 @@ import numpy as np
 
 from seawall.domain.action import Timing
 from seawall.errors import EngineError
-from seawall.load.drive import Driver, Run, Target
+from seawall.load.drive import Driver, LoadTarget, Run
 from seawall.load.measure import Objective, Summary
-from seawall.load.prompts import Synthetic, Turn
+from seawall.load.prompts import PromptTurn, Synthetic
 
 CROWD = 64
 LONE = 3
@@ -51,7 +51,7 @@ class Probe:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Found:
+class Capacity:
     """What a search ended with."""
 
     rate: float
@@ -70,14 +70,14 @@ async def search(
     objective: Objective,
     seconds: float,
     say: Callable[[str], None],
-) -> Found:
+) -> Capacity:
     """The capacity of a server, in tries of `seconds` each. `driver(count, turn)` makes one of `count` requests, whose
     prompts no earlier turn has sent (a prefix cache would answer for the engine); `ran` runs what it is given."""
     one = driver(LONE, 0)
     alone = await ran(one, lambda: one.closed_loop(1, seconds=None, requests=LONE))
     if not alone.summary(objective).good:
         say("one request at a time misses the objective")
-        return Found(rate=0.0, probes=[], run=alone)
+        return Capacity(rate=0.0, probes=[], run=alone)
     crowd = driver(10_000, 1)
     together = await ran(crowd, lambda: crowd.closed_loop(CROWD, seconds=seconds, requests=None))
     start = max(0.1, together.summary().finished_rps)
@@ -95,7 +95,7 @@ async def search(
 
     rate, probes = await find_capacity(run_at, start, say=say)
     held = [(p.rate, run) for p, run in zip(probes, runs, strict=True) if p.held]
-    return Found(rate=rate, probes=probes, run=max(held, key=lambda h: h[0])[1] if held else runs[0])
+    return Capacity(rate=rate, probes=probes, run=max(held, key=lambda h: h[0])[1] if held else runs[0])
 
 
 async def find_capacity(
@@ -164,14 +164,14 @@ def solve(
 
 
 async def calibrate(
-    target: Target, many: int = 64, long_prompt: int = 512, seed: int = 0
+    target: LoadTarget, many: int = 64, long_prompt: int = 512, seed: int = 0
 ) -> tuple[Timing, dict[str, Any]]:
     """Measures the three shapes on a server that should serve nobody else, and has not seen this seed's prompts.
     EngineError when it fails them."""
 
     async def shape(concurrency: int, requests: int, prompt: int, output: int, turn: int) -> Run:
         asks = Synthetic(prompt_tokens=[prompt], output_tokens=[output], seed=seed + turn)
-        turns: Iterator[Turn] = iter(asks)
+        turns: Iterator[PromptTurn] = iter(asks)
         sent = dataclasses.replace(target, ignore_eos=True)
         return await Driver(sent, turns).closed_loop(concurrency, seconds=None, requests=requests)
 

@@ -20,7 +20,7 @@ import msgspec
 
 from seawall.errors import InputError
 
-Clock = Callable[[], float]
+ReadClock = Callable[[], float]
 WHOLE = frozenset({"stop", "length", "tool_calls", "function_call"})
 
 
@@ -45,17 +45,17 @@ class _Usage(msgspec.Struct):
     completion_tokens: int = 0
 
 
-class _Event(msgspec.Struct):
+class _SseEvent(msgspec.Struct):
     choices: list[_Choice] = []
     usage: _Usage | None = None
     error: Any = None
 
 
-_events: msgspec.json.Decoder[_Event] = msgspec.json.Decoder(_Event)
+_events: msgspec.json.Decoder[_SseEvent] = msgspec.json.Decoder(_SseEvent)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Patience:
+class ClientPatience:
     """Bounds in seconds."""
 
     connect_s: float = 10.0
@@ -65,7 +65,7 @@ class Patience:
 
 
 @dataclass(slots=True, kw_only=True)
-class Outcome:
+class RequestOutcome:
     """What one request was seen to do. Times are the client's clock, seconds."""
 
     intended_s: float
@@ -128,11 +128,11 @@ class Outcome:
 class _Wire(asyncio.Protocol):
     """One connection; one request at a time."""
 
-    def __init__(self, clock: Clock) -> None:
+    def __init__(self, clock: ReadClock) -> None:
         self.clock = clock
         self.transport: asyncio.Transport
         self.open = False
-        self.outcome: Outcome | None = None
+        self.outcome: RequestOutcome | None = None
         self.waiter: asyncio.Future[None] | None = None
         self.last_s = 0.0
         self.read_rate: float | None = None
@@ -157,7 +157,7 @@ class _Wire(asyncio.Protocol):
     def _complete(self) -> bool:
         return self.waiter is None or self.waiter.done()
 
-    def begin(self, outcome: Outcome, waiter: asyncio.Future[None], request: bytes) -> None:
+    def begin(self, outcome: RequestOutcome, waiter: asyncio.Future[None], request: bytes) -> None:
         self.outcome, self.waiter, self.used = outcome, waiter, True
         self._parser = httptools.HttpResponseParser(self)
         self._buffer, self._sse, self._body = b"", False, []
@@ -260,7 +260,7 @@ class _Wire(asyncio.Protocol):
             self._end("cancelled", "this client left on purpose")
             self.transport.abort()
 
-    def _take(self, outcome: Outcome, choice: _Choice, now: float) -> None:
+    def _take(self, outcome: RequestOutcome, choice: _Choice, now: float) -> None:
         delta, ids = choice.delta, choice.token_ids
         text = choice.text if delta is None else delta.content
         other = delta and (delta.reasoning or delta.reasoning_content or delta.tool_calls)
@@ -309,10 +309,10 @@ class _Wire(asyncio.Protocol):
             self.waiter.set_result(None)
 
 
-class Client:
+class LoadClient:
     """Requests to one server over kept connections."""
 
-    def __init__(self, url: str, *, api_key: str | None = None, clock: Clock = time.monotonic) -> None:
+    def __init__(self, url: str, *, api_key: str | None = None, clock: ReadClock = time.monotonic) -> None:
         parts = urllib.parse.urlsplit(url if "://" in url else f"http://{url}")
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise InputError(f"{url!r} is not an http(s) URL.", "Write http://HOST:PORT, without a path.")
@@ -332,20 +332,20 @@ class Client:
         payload: dict[str, Any] | bytes,
         *,
         intended_s: float | None = None,
-        patience: Patience | None = None,
+        patience: ClientPatience | None = None,
         read_rate: float | None = None,
         stop_after: int | None = None,
         headers: dict[str, str] | None = None,
-        outcome: Outcome | None = None,
-    ) -> Outcome:
+        outcome: RequestOutcome | None = None,
+    ) -> RequestOutcome:
         """Sends one request and follows its answer to the end. Never raises for what the server does.
 
         `read_rate` bytes/s makes a slow reader; `stop_after` events makes a client that leaves.
         """
         body = payload if isinstance(payload, bytes) else msgspec.json.encode(payload)
         now = self.clock()
-        outcome = outcome or Outcome(intended_s=now if intended_s is None else intended_s)
-        patience = patience or Patience()
+        outcome = outcome or RequestOutcome(intended_s=now if intended_s is None else intended_s)
+        patience = patience or ClientPatience()
         extra = "".join(f"{k}: {v}\r\n" for k, v in (headers or {}).items())
         head = (
             f"POST {self._prefix}{path} HTTP/1.1\r\nhost: {self._netloc}\r\ncontent-type: application/json\r\n"
@@ -379,7 +379,7 @@ class Client:
             wire.transport.close()
         return outcome
 
-    async def _wire(self, outcome: Outcome, patience: Patience) -> _Wire | None:
+    async def _wire(self, outcome: RequestOutcome, patience: ClientPatience) -> _Wire | None:
         while self._idle:
             wire = self._idle.pop()
             if wire.open and not wire.transport.is_closing():
@@ -398,7 +398,7 @@ class Client:
         return wire
 
     async def _watch(
-        self, wire: _Wire, outcome: Outcome, waiter: asyncio.Future[None], patience: Patience
+        self, wire: _Wire, outcome: RequestOutcome, waiter: asyncio.Future[None], patience: ClientPatience
     ) -> None:
         """Waits for the end; wakes only to look whether the silence is too long."""
         while True:

@@ -14,9 +14,9 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from seawall.load.client import Client, Outcome, Patience
+from seawall.load.client import ClientPatience, LoadClient, RequestOutcome
 from seawall.load.measure import Objective, Summary, summarise
-from seawall.load.prompts import Turn
+from seawall.load.prompts import PromptTurn
 
 Endpoint = Literal["chat", "completions", "embeddings"]
 PATHS = {"chat": "/v1/chat/completions", "completions": "/v1/completions", "embeddings": "/v1/embeddings"}
@@ -24,7 +24,7 @@ MAX_RETRIES = 5
 
 
 @dataclass(frozen=True, kw_only=True)
-class Target:
+class LoadTarget:
     """Where the load goes and how each request is made."""
 
     url: str
@@ -36,7 +36,7 @@ class Target:
     ignore_eos: bool = False
     honour_429: bool = False
     """Send again after Retry-After, as a well-behaved client; latencies then count from the first try."""
-    patience: Patience = field(default_factory=Patience)
+    patience: ClientPatience = field(default_factory=ClientPatience)
 
 
 @dataclass
@@ -49,7 +49,7 @@ class Live:
     failed: int = 0
     retried: int = 0
     planned: int | None = None
-    outcomes: list[Outcome] = field(default_factory=list)
+    outcomes: list[RequestOutcome] = field(default_factory=list)
     began_cpu_s: float = field(default_factory=lambda: _cpu_s())
 
     def cpu_s(self) -> float:
@@ -66,7 +66,7 @@ class Live:
 class Run:
     """One run's outcomes."""
 
-    outcomes: list[Outcome]
+    outcomes: list[RequestOutcome]
     duration_s: float
     cpu_s: float
     retried: int
@@ -80,11 +80,11 @@ class Run:
 class Driver:
     """Turns a stream of `Turn`s into requests."""
 
-    def __init__(self, target: Target, turns: Iterator[Turn], live: Live | None = None) -> None:
+    def __init__(self, target: LoadTarget, turns: Iterator[PromptTurn], live: Live | None = None) -> None:
         self.target = target
         self.turns = turns
         self.live = live or Live()
-        self.client = Client(target.url, api_key=target.api_key)
+        self.client = LoadClient(target.url, api_key=target.api_key)
         self.outcomes = self.live.outcomes
 
     def _payload(self) -> dict[str, Any]:
@@ -98,7 +98,7 @@ class Driver:
             extra["ignore_eos"] = True
         return turn.chat(t.model, extra) if t.endpoint == "chat" else turn.completion(t.model, extra)
 
-    async def one(self, intended_s: float) -> Outcome:
+    async def one(self, intended_s: float) -> RequestOutcome:
         """One request, with its 429s honoured if asked."""
         live, target = self.live, self.target
         payload = self._payload()

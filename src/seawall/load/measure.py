@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from seawall.load.client import Outcome
+from seawall.load.client import RequestOutcome
 
 ENOUGH = 20
 BUSY = 0.8
@@ -56,7 +56,7 @@ class Objective:
     tpot_s: float | None = None
     e2e_s: float | None = None
 
-    def met_by(self, o: Outcome) -> bool:
+    def met_by(self, o: RequestOutcome) -> bool:
         pairs = ((self.ttft_s, o.ttft_s), (self.tpot_s, o.tpot_s), (self.e2e_s, o.e2e_s))
         return o.ok and all(bound is None or value is None or value <= bound for bound, value in pairs)
 
@@ -105,7 +105,7 @@ class Summary:
 
 
 def summarise(
-    outcomes: Sequence[Outcome],
+    outcomes: Sequence[RequestOutcome],
     duration_s: float,
     objective: Objective | None = None,
     *,
@@ -148,7 +148,7 @@ def summarise(
     )
 
 
-def _kept_up(outcomes: Sequence[Outcome]) -> float | None:
+def _kept_up(outcomes: Sequence[RequestOutcome]) -> float | None:
     """The number in flight varies by its root without any backlog (Poisson): two deviations are granted."""
     ends = sorted(o.ended_s for o in outcomes if o.ok)
     due = [o.intended_s for o in outcomes]

@@ -6,7 +6,7 @@ import html
 from collections.abc import Sequence
 from typing import Any
 
-from seawall.load.client import Outcome
+from seawall.load.client import RequestOutcome
 from seawall.load.measure import Spread, Summary
 
 STYLE = """body{font:14px/1.45 system-ui,sans-serif;max-width:1000px;margin:2em auto;padding:0 1em;color:#1c2733}
@@ -16,7 +16,7 @@ td:first-child,th:first-child{text-align:left}svg{width:100%;background:#f7f9fb;
 WIDTH, HEIGHT = 960, 220
 
 
-def page(title: str, summary: Summary, outcomes: Sequence[Outcome], facts: dict[str, Any]) -> str:
+def page(title: str, summary: Summary, outcomes: Sequence[RequestOutcome], facts: dict[str, Any]) -> str:
     """The whole report."""
     told = "".join(f"<tr><td>{html.escape(str(k))}<td>{html.escape(str(v))}</tr>" for k, v in facts.items())
     charts: list[tuple[str, list[tuple[float, float | None]]]] = [

@@ -29,7 +29,7 @@ PIECE = 2**17
 
 
 @dataclass(frozen=True, kw_only=True)
-class Turn:
+class PromptTurn:
     """One request's content: its messages, and how many tokens it may answer with."""
 
     messages: tuple[dict[str, str], ...]
@@ -61,7 +61,7 @@ class Synthetic:
     shared_prefix: int = 0
     groups: int = 1
 
-    def __iter__(self) -> Iterator[Turn]:
+    def __iter__(self) -> Iterator[PromptTurn]:
         rng = random.Random(self.seed)
         prefixes = [words(self.shared_prefix, random.Random(f"{self.seed}/{g}")) for g in range(self.groups)]
         for i in itertools.count():
@@ -70,7 +70,7 @@ class Synthetic:
             if self.shared_prefix:
                 text = f"{prefixes[rng.randrange(self.groups)]} {text}"
             output = max(1, int(self.output_tokens[i % len(self.output_tokens)]))
-            yield Turn(messages=({"role": "user", "content": text},), max_tokens=output)
+            yield PromptTurn(messages=({"role": "user", "content": text},), max_tokens=output)
 
 
 @dataclass
@@ -83,7 +83,7 @@ class Conversations:
     seed: int = 0
     _order: list[int] = field(default_factory=list)
 
-    def __iter__(self) -> Iterator[Turn]:
+    def __iter__(self) -> Iterator[PromptTurn]:
         rng = random.Random(self.seed)
         while True:
             order = list(range(len(self.talks)))
@@ -97,7 +97,9 @@ class Conversations:
                         if end + 1 < len(talk)
                         else self.max_tokens
                     )
-                    yield Turn(messages=tuple(talk[: end + 1]), max_tokens=max(1, min(self.max_tokens, said)))
+                    yield PromptTurn(
+                        messages=tuple(talk[: end + 1]), max_tokens=max(1, min(self.max_tokens, said))
+                    )
 
 
 def read_conversations(path: Path) -> list[list[dict[str, str]]]:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from seawall.decide import scale
 from seawall.decide.pool import FleetSeen, Turn, cost_of
-from seawall.decide.replace import Drain, Member, Start, moves
+from seawall.decide.replace import Retire, SeenReplica, Start, moves
 from seawall.decide.replica import Phase
 from seawall.domain.seen import Replica
 from seawall.domain.spec import Fleet
@@ -117,13 +117,13 @@ class FleetRunner:
                     return
                 case Start():
                     self._start(move)
-                case Drain():
+                case Retire():
                     self._let_go(self.keepers[move.index], move.reason, turn)
 
-    def _members(self) -> list[Member]:
+    def _members(self) -> list[SeenReplica]:
         """What occupies room. Whoever dozes is on its way out of it."""
         return [
-            Member(
+            SeenReplica(
                 index=i,
                 generation=k.generation,
                 phase=Phase.DRAINING if k.life.phase is Phase.DOZING else k.life.phase,
@@ -309,12 +309,12 @@ class FleetRunner:
 
 def care_of(fleet: Fleet, base: Care) -> Care:
     """The fleet's own drain, notice and limits over the local defaults."""
-    from seawall.drivers.process import Limits
+    from seawall.drivers.process import ProcessLimits
 
     spec = fleet.spec
     return replace(
         base,
         notice_s=spec.rollout.pre_stop,
         drain_s=spec.rollout.drain + 10,
-        limits=Limits(memory_bytes=spec.hardware.memory, cpu_cores=spec.hardware.cpu),
+        limits=ProcessLimits(memory_bytes=spec.hardware.memory, cpu_cores=spec.hardware.cpu),
     )

@@ -16,7 +16,7 @@ from typing import Protocol, assert_never
 
 from seawall.decide.replica import Event, Life, LifePolicy, Phase, born, can, due, step
 from seawall.decide.route.evidence import Opinion, Pace, Patience, Pulse, Sight, Verdict, look
-from seawall.drivers.process import Limits, computing_cpu_s, resident_bytes
+from seawall.drivers.process import ProcessLimits, computing_cpu_s, resident_bytes
 from seawall.engines.vllm.client import EngineLoad
 from seawall.errors import SeawallError
 from seawall.local.causes import cause_of
@@ -48,7 +48,7 @@ class Running(Protocol):
     async def wait(self) -> int: ...
 
 
-Spawn = Callable[[Sequence[str], Mapping[str, str], Path, Limits | None], Awaitable[Running]]
+Spawn = Callable[[Sequence[str], Mapping[str, str], Path, ProcessLimits | None], Awaitable[Running]]
 
 
 class Service(Protocol):
@@ -104,7 +104,7 @@ class Care:
     """Between "route nothing here" and SIGTERM at most; less when the router says nothing is in flight."""
     drain_s: float = 120.0
     """It may go on so long after SIGTERM; then it is killed."""
-    limits: Limits = field(default_factory=Limits)
+    limits: ProcessLimits = field(default_factory=ProcessLimits)
     without: frozenset[str] = frozenset()
     """Mechanisms of `domain.switches.LOCAL` that a proof has switched off."""
 

@@ -10,7 +10,7 @@ import json
 import logging
 from collections.abc import Callable, Mapping
 
-from seawall.decide.adapters import Changes, Failure, changes, failed
+from seawall.decide.adapters import AdapterChanges, Failure, changes, failed
 from seawall.domain.labels import ADAPTERS
 from seawall.drivers.kube import POD, Kube
 from seawall.engines.vllm.client import EngineClient
@@ -57,7 +57,7 @@ class Adapters:
         await self._tell(e, todo.routable, since=todo.routable)
         return todo.problem
 
-    async def _do(self, e: Engine, todo: Changes, tried: dict[str, Failure]) -> None:
+    async def _do(self, e: Engine, todo: AdapterChanges, tried: dict[str, Failure]) -> None:
         for gone in todo.unload:
             log.info("%s/%s: unload %s: %s", e.replica.namespace, e.replica.name, gone.name, gone.reason)
             await self._reach.unload_adapter(e.url, gone.name)

@@ -22,7 +22,7 @@ from seawall.decide.rollout import (
     RolloutDecision,
     RolloutSeen,
     RolloutState,
-    Wish,
+    RolloutWish,
     begin,
     decide,
     dump,
@@ -53,7 +53,7 @@ from seawall.render.inputs import Group, Wanted
 from seawall.shapes.config import resolve
 
 KEPT_DECISIONS = 50
-WISHES: tuple[Wish, ...] = ("pause", "resume", "abort", "undo")
+WISHES: tuple[RolloutWish, ...] = ("pause", "resume", "abort", "undo")
 
 
 @dataclass(frozen=True)

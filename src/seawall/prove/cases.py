@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from seawall.errors import EngineError
-from seawall.load.client import Client, Outcome, Patience
+from seawall.load.client import ClientPatience, LoadClient, RequestOutcome
 
 TOPICS = (
     "the sea wall", "a storm from the north", "copper and oranges", "the harbour at night", "a leaking gate",
@@ -74,14 +74,14 @@ async def ask_reference(
     api_key: str | None = None,
 ) -> list[Case]:
     """Each request once, on an engine that does nothing else. Raises EngineError when it does not answer whole."""
-    client = Client(url, api_key=api_key)
+    client = LoadClient(url, api_key=api_key)
     limit = asyncio.Semaphore(parallel)
 
     async def one(name: str, path: str, payload: dict[str, Any]) -> Case:
         # Every answer is asked for with ids, as a stream, whatever the case asks for later.
         asked = {**payload, "stream": True, "return_token_ids": True}
         async with limit:
-            o = await client.request(path, asked, patience=Patience(first_s=120, stall_s=60))
+            o = await client.request(path, asked, patience=ClientPatience(first_s=120, stall_s=60))
         if not o.ok or o.finish_reason is None or not o.ids:
             raise EngineError(
                 f"the reference engine failed on {name}: {o.error} {o.detail}",
@@ -103,7 +103,7 @@ async def ask_reference(
 
 
 @dataclass(frozen=True, kw_only=True)
-class Check:
+class AnswerCheck:
     """One answer against what must come."""
 
     wrong_tokens: int
@@ -111,7 +111,7 @@ class Check:
     note: str = ""
 
 
-def check(case: Case, outcome: Outcome) -> Check:
+def check(case: Case, outcome: RequestOutcome) -> AnswerCheck:
     """Compares a whole answer; tokens missing, extra or different each count."""
     if case.payload.get("return_token_ids"):
         pairs = list(zip(case.ids, outcome.ids, strict=False))
@@ -139,4 +139,4 @@ def check(case: Case, outcome: Outcome) -> Check:
     wrong_usage = counted is not None and counted != len(case.ids)
     if wrong_usage and not note:
         note = f"usage says {counted} completion tokens, {len(case.ids)} came"
-    return Check(wrong_tokens=wrong, wrong_usage=wrong_usage, note=note)
+    return AnswerCheck(wrong_tokens=wrong, wrong_usage=wrong_usage, note=note)

@@ -29,7 +29,7 @@ NEEDS: tuple[tuple[str, Kind, str | None], ...] = (
 
 
 @dataclass(frozen=True, kw_only=True)
-class Target:
+class ClusterTarget:
     """What was found, before anything is disturbed."""
 
     fleet: str
@@ -47,7 +47,7 @@ class Target:
         return next((e for e in self.engines if e == f"{self.fleet}-spot"), self.engines[0])
 
 
-async def find(kube: Kube, fleet: str, namespace: str) -> Target:
+async def find(kube: Kube, fleet: str, namespace: str) -> ClusterTarget:
     """The fleet's Deployment and its gateway's. InputError when this context does not run the fleet, ClusterError when
     a right is missing: before anything is touched."""
     allowed = await asyncio.gather(*(kube.may(verb, kind, namespace, sub) for verb, kind, sub in NEEDS))
@@ -75,7 +75,7 @@ async def find(kube: Kube, fleet: str, namespace: str) -> Target:
         raise InputError(
             f"which objects serve {fleet} is not clear: {found}.", "A canary runs? Finish it first."
         )
-    return Target(
+    return ClusterTarget(
         fleet=fleet,
         namespace=namespace,
         engines=tuple(sorted(engines)),
@@ -105,7 +105,7 @@ class ClusterFleet:
     """Implements `stage.Deployment`."""
 
     kube: Kube
-    target: Target
+    target: ClusterTarget
     url: str
 
     @property

@@ -12,19 +12,21 @@ from typing import cast
 
 from seawall.drivers.kube import POD
 from seawall.errors import EngineError
-from seawall.load.client import Client, Patience
+from seawall.load.client import ClientPatience, LoadClient
 from seawall.prove.cases import ask_reference, requests
 from seawall.prove.cluster import ClusterFleet, ClusterStage
-from seawall.prove.run import CONTROL, Pace, Proof, Result, forgiven, play
+from seawall.prove.run import CONTROL, Proof, ProofPace, Result, forgiven, play
 from seawall.prove.scenarios import Scenario
 from seawall.prove.stage import Stage
-from seawall.prove.verdict import Expectation, Verdict
+from seawall.prove.verdict import Expectation, ScenarioVerdict
 
-PACE = Pace(settle_s=2.0, after_s=1.5, patience=Patience(first_s=90, stall_s=60, total_s=600), end_s=400.0)
+PACE = ProofPace(
+    settle_s=2.0, after_s=1.5, patience=ClientPatience(first_s=90, stall_s=60, total_s=600), end_s=400.0
+)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Answers:
+class ClusterQuestions:
     """What is asked of a cluster."""
 
     last_s: float
@@ -105,11 +107,11 @@ async def prove_cluster(
     fleet: ClusterFleet,
     model: str,
     wait_s: float,
-    answers: Answers,
+    answers: ClusterQuestions,
     result: Result,
     say: Callable[[str], None],
-    done: Callable[[Verdict], None],
-    pace: Pace = PACE,
+    done: Callable[[ScenarioVerdict], None],
+    pace: ProofPace = PACE,
 ) -> None:
     """The control, then each scenario, one at a time. Raises EngineError when the address gives no right answers."""
     say(f"learning the right answers from {fleet.url}")
@@ -135,9 +137,9 @@ async def prove_cluster(
             return
 
 
-async def _tokens(proof: Proof, url: str, model: str, answers: Answers) -> tuple[int, ...]:
+async def _tokens(proof: Proof, url: str, model: str, answers: ClusterQuestions) -> tuple[int, ...]:
     """Lengths of answers that take so long here, as one lone answer shows it."""
-    client = Client(url, api_key=proof.api_key)
+    client = LoadClient(url, api_key=proof.api_key)
     try:
         _, path, payload = requests(model, (32,), 1)[0]
         alone = await client.request(path, payload)

@@ -7,18 +7,18 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from seawall.load.client import Client, Outcome, Patience
-from seawall.prove.cases import Case, Check, check
+from seawall.load.client import ClientPatience, LoadClient, RequestOutcome
+from seawall.prove.cases import AnswerCheck, Case, check
 
 
 @dataclass(slots=True)
-class Record:
+class StreamRecord:
     """One stream: who asked, what, what came, whether it was right."""
 
     lane: int
     case: Case
-    outcome: Outcome
-    checked: Check | None = None
+    outcome: RequestOutcome
+    checked: AnswerCheck | None = None
     behaviour: str = "reader"
     """reader, slow-reader or leaver: a leaver goes away on purpose and is not counted as lost."""
 
@@ -27,18 +27,20 @@ class Record:
 class Pressure:
     """Keeps `streams` requests open until told to stop, then lets every one of them end."""
 
-    client: Client
+    client: LoadClient
     cases: Sequence[Case]
     streams: int
     seed: int = 0
-    patience: Patience = field(default_factory=lambda: Patience(first_s=60, stall_s=45, total_s=300))
+    patience: ClientPatience = field(
+        default_factory=lambda: ClientPatience(first_s=60, stall_s=45, total_s=300)
+    )
     slow_share: float = 0.0
     """Clients that read a few hundred bytes a second."""
     leaving_share: float = 0.0
     """Clients that leave in mid-stream."""
     honour_retry_after: bool = True
     ramp_s: float = 1.0
-    records: list[Record] = field(default_factory=list)
+    records: list[StreamRecord] = field(default_factory=list)
     open: int = 0
     _stop: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -65,7 +67,9 @@ class Pressure:
             elif case.streams and draw < self.slow_share + self.leaving_share:
                 behaviour = "leaver"
             self.open += 1
-            record = Record(lane, case, Outcome(intended_s=self.client.clock()), behaviour=behaviour)
+            record = StreamRecord(
+                lane, case, RequestOutcome(intended_s=self.client.clock()), behaviour=behaviour
+            )
             self.records.append(record)
             await self.client.request(
                 case.path,
@@ -80,7 +84,7 @@ class Pressure:
                 record.checked = check(case, record.outcome)
             await self._breathe(record.outcome, rng)
 
-    async def _breathe(self, outcome: Outcome, rng: random.Random) -> None:
+    async def _breathe(self, outcome: RequestOutcome, rng: random.Random) -> None:
         """After a failure a client waits as told, or a moment: it never hammers."""
         if outcome.ok or outcome.error == "cancelled":
             return

@@ -18,15 +18,15 @@ import yaml
 
 from seawall.domain.units import parse_seconds
 from seawall.errors import EngineError, SeawallError
-from seawall.load.client import Client, Patience
+from seawall.load.client import ClientPatience, LoadClient
 from seawall.prove import settings
 from seawall.prove.cases import Case, ask_reference, requests
 from seawall.prove.mechanisms import off
-from seawall.prove.pressure import Pressure, Record
+from seawall.prove.pressure import Pressure, StreamRecord
 from seawall.prove.scenarios import Scenario
 from seawall.prove.stage import Deployment, Stage
 from seawall.prove.up import UpFleet
-from seawall.prove.verdict import Expectation, Verdict, judge
+from seawall.prove.verdict import Expectation, ScenarioVerdict, judge
 
 SIM_TOKENS = (20, 25, 32, 40, 22)
 """At 8 tokens/s: streams of 2.4 to 4.8 s."""
@@ -36,24 +36,31 @@ START_S = 900.0
 
 
 @dataclass(frozen=True, kw_only=True)
-class Pace:
+class ProofPace:
     """How long a proof gives things, seconds."""
 
     settle_s: float = 1.5
     """Full load before anything happens."""
     after_s: float = 0.5
     """Full load after it is over."""
-    patience: Patience = field(default_factory=lambda: Patience(first_s=30, stall_s=14, total_s=300))
+    patience: ClientPatience = field(
+        default_factory=lambda: ClientPatience(first_s=30, stall_s=14, total_s=300)
+    )
     worst_stall_s: float | None = None
     """Instead of the scenario's own."""
     end_s: float = 120.0
     """For the last streams to end."""
 
 
-QUICK = Pace()
+QUICK = ProofPace()
 """Simulated engines: streams of seconds, replicas that start at once."""
-REAL = Pace(settle_s=2.5, after_s=1.0, patience=Patience(first_s=90, stall_s=60, total_s=300), worst_stall_s=60.0,
-            end_s=400.0)  # fmt: skip
+REAL = ProofPace(
+    settle_s=2.5,
+    after_s=1.0,
+    patience=ClientPatience(first_s=90, stall_s=60, total_s=300),
+    worst_stall_s=60.0,
+    end_s=400.0,
+)
 """Real engines on a busy CPU."""
 
 
@@ -77,13 +84,13 @@ class Proof:
 class Result:
     """Verdicts with the records that the timeline is drawn from."""
 
-    verdicts: list[Verdict] = field(default_factory=list)
-    records: dict[str, list[Record]] = field(default_factory=dict)
+    verdicts: list[ScenarioVerdict] = field(default_factory=list)
+    records: dict[str, list[StreamRecord]] = field(default_factory=dict)
     shortened: dict[str, Any] = field(default_factory=dict)
 
 
 async def prove(
-    proof: Proof, result: Result, say: Callable[[str], None], done: Callable[[Verdict], None]
+    proof: Proof, result: Result, say: Callable[[str], None], done: Callable[[ScenarioVerdict], None]
 ) -> None:
     """Runs every scenario into `result`. `say` hears progress, `done` each verdict as it falls."""
     here = _Here(proof, result, say, done)
@@ -100,7 +107,11 @@ class _Here:
     """A proof on this machine. Its folder is a short path, for the control sockets' sake."""
 
     def __init__(
-        self, proof: Proof, result: Result, say: Callable[[str], None], done: Callable[[Verdict], None]
+        self,
+        proof: Proof,
+        result: Result,
+        say: Callable[[str], None],
+        done: Callable[[ScenarioVerdict], None],
     ) -> None:
         self.proof, self.result, self.say, self.done = proof, result, say, done
         self.document = settings.read(proof.fleet)
@@ -190,7 +201,7 @@ class _Here:
         flags = off(self.proof.without).flags
         return await UpFleet.start(spec, self.proof.engine, place / "up", scenario.replicas, budget_s, flags)
 
-    def _told(self, verdict: Verdict, records: list[Record], wrong: Sequence[str]) -> None:
+    def _told(self, verdict: ScenarioVerdict, records: list[StreamRecord], wrong: Sequence[str]) -> None:
         if wrong:
             verdict = replace(verdict, kept=False, broken=(*verdict.broken, *wrong))
         if not self._exact:
@@ -222,11 +233,11 @@ async def play(
     deployment: Deployment,
     cases: Sequence[Case],
     stage: Stage | None = None,
-    pace: Pace | None = None,
-) -> tuple[Verdict, list[Record]]:
+    pace: ProofPace | None = None,
+) -> tuple[ScenarioVerdict, list[StreamRecord]]:
     """One scenario against a deployment that is ready: load, event, the end of every stream, verdict."""
     pace = pace or (REAL if proof.engine == "vllm" else QUICK)
-    client = Client(deployment.gateway_url, api_key=proof.api_key)
+    client = LoadClient(deployment.gateway_url, api_key=proof.api_key)
     pressure = Pressure(
         client=client,
         cases=cases,
@@ -281,14 +292,14 @@ async def _nothing(stage: Stage) -> None:
 CONTROL = Scenario(name="control", title="control: nothing happens", play=_nothing)
 
 
-def forgiven(verdict: Verdict) -> Verdict:
+def forgiven(verdict: ScenarioVerdict) -> ScenarioVerdict:
     """Tokens that differ without any event, as a control has shown, prove nothing about one."""
     broken = tuple(b for b in verdict.broken if "wrong tokens" not in b)
     note = f"{verdict.wrong_tokens} tokens differ, as they do without any event: not counted"
     return replace(verdict, wrong_tokens=0, broken=broken, kept=not broken, notes=(note, *verdict.notes))
 
 
-def _bounded(expectation: Expectation, pace: Pace) -> Expectation:
+def _bounded(expectation: Expectation, pace: ProofPace) -> Expectation:
     """A slow engine's bounds in the place of the scenario's."""
     if pace.worst_stall_s is None:
         return expectation

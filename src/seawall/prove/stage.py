@@ -13,8 +13,8 @@ from typing import Any, Protocol
 
 from seawall.domain.told import FleetState, GatewayState, read, total
 from seawall.errors import EngineError
-from seawall.load.client import Client
-from seawall.prove.verdict import Mark
+from seawall.load.client import LoadClient
+from seawall.prove.verdict import TimelineMark
 
 QUEUE_BOUND = 32
 
@@ -63,12 +63,12 @@ class Stage:
     stall_s: float = 2.0
     """How long the gateway bears silence."""
     started_s: float = field(default_factory=time.monotonic)
-    marks: list[Mark] = field(default_factory=list)
+    marks: list[TimelineMark] = field(default_factory=list)
     broken: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
     def mark(self, text: str) -> None:
-        self.marks.append(Mark(at_s=round(time.monotonic() - self.started_s, 2), text=text))
+        self.marks.append(TimelineMark(at_s=round(time.monotonic() - self.started_s, 2), text=text))
 
     def fail(self, text: str) -> None:
         """A promise that the streams themselves do not show is broken."""
@@ -116,7 +116,7 @@ class Stage:
 
     async def fault(self, replica: Seen, **order: Any) -> None:
         """`POST /sim/fault` on a simulated replica."""
-        client = Client(replica.url)
+        client = LoadClient(replica.url)
         outcome = await client.request("/sim/fault", order)
         client.close()
         if outcome.status != 200:
@@ -127,7 +127,7 @@ class Stage:
 
     async def gateway_state(self) -> GatewayState:
         """What the gateway tells; an empty one while it does not answer."""
-        client = Client(self.deployment.admin_url)
+        client = LoadClient(self.deployment.admin_url)
         try:
             status, body = await client.get("/debug/state", 5.0)
             return read(json.loads(body)) if status == 200 else GatewayState()

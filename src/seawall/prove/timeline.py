@@ -8,9 +8,9 @@ from __future__ import annotations
 import html
 from collections.abc import Sequence
 
-from seawall.prove.pressure import Record
+from seawall.prove.pressure import StreamRecord
 from seawall.prove.run import Result
-from seawall.prove.verdict import Verdict, overall
+from seawall.prove.verdict import ScenarioVerdict, overall
 
 WIDTH = 1000
 LANE = 4
@@ -45,7 +45,7 @@ def page(result: Result, title: str) -> str:
     )
 
 
-def _table(verdicts: Sequence[Verdict]) -> str:
+def _table(verdicts: Sequence[ScenarioVerdict]) -> str:
     names = ("streams", "whole", "resumed", "retried", "rejected", "left", "lost", "wrong", "worst stall")
     rows = []
     for v in verdicts:
@@ -58,13 +58,13 @@ def _table(verdicts: Sequence[Verdict]) -> str:
     return f"<table><tr><th>scenario{''.join(f'<th>{n}' for n in names)}</tr>{''.join(rows)}</table>"
 
 
-def _scenario(verdict: Verdict, records: Sequence[Record]) -> str:
+def _scenario(verdict: ScenarioVerdict, records: Sequence[StreamRecord]) -> str:
     why = "".join(f"<p class=broken>{html.escape(b)}</p>" for b in verdict.broken)
     notes = "".join(f"<p class=note>{html.escape(n)}</p>" for n in verdict.notes)
     return f"<h2>{html.escape(verdict.title)}</h2>{why}{_svg(verdict, records)}{notes}"
 
 
-def _svg(verdict: Verdict, records: Sequence[Record]) -> str:
+def _svg(verdict: ScenarioVerdict, records: Sequence[StreamRecord]) -> str:
     if not records:
         return ""
     start = min(r.outcome.intended_s for r in records)
@@ -98,7 +98,7 @@ def _svg(verdict: Verdict, records: Sequence[Record]) -> str:
     return f'<svg viewBox="0 0 {WIDTH} {height + 62}">{"".join(bars)}{"".join(marks)}</svg>'
 
 
-def _colour(record: Record) -> str:
+def _colour(record: StreamRecord) -> str:
     o = record.outcome
     if o.ok:
         right = record.checked is None or not (record.checked.wrong_tokens or record.checked.wrong_usage)

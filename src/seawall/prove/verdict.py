@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from seawall.load.measure import at_most
-from seawall.prove.pressure import Record
+from seawall.prove.pressure import StreamRecord
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,7 +22,7 @@ class Expectation:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Mark:
+class TimelineMark:
     """Something that happened, for the timeline. Seconds from the scenario's start."""
 
     at_s: float
@@ -30,7 +30,7 @@ class Mark:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Verdict:
+class ScenarioVerdict:
     """One scenario's outcome."""
 
     name: str
@@ -53,7 +53,7 @@ class Verdict:
     """Why the promise is broken, one sentence each."""
     losses: dict[str, int] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
-    marks: tuple[Mark, ...] = ()
+    marks: tuple[TimelineMark, ...] = ()
 
     def as_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -62,16 +62,16 @@ class Verdict:
 def judge(
     name: str,
     title: str,
-    records: Sequence[Record],
+    records: Sequence[StreamRecord],
     expectation: Expectation,
     *,
     duration_s: float,
     resumed: int,
     retried: int,
-    marks: Sequence[Mark] = (),
+    marks: Sequence[TimelineMark] = (),
     broken: Sequence[str] = (),
     notes: Sequence[str] = (),
-) -> Verdict:
+) -> ScenarioVerdict:
     """A stream that started and did not end whole is lost, whatever the reason, unless it was told 429 with
     Retry-After before its first byte, or its own client left."""
     left = [r for r in records if r.behaviour == "leaver" and r.outcome.error == "cancelled"]
@@ -95,7 +95,7 @@ def judge(
     reasons += _beyond(expectation, len(rejected), stall, first)
     examples = [f"{r.case.name}: {r.outcome.error}: {r.outcome.detail}" for r in lost[:3]]
     examples += [f"{r.case.name}: {r.checked.note}" for r in whole if r.checked and r.checked.note][:3]
-    return Verdict(
+    return ScenarioVerdict(
         name=name,
         title=title,
         started=len(records),
@@ -128,7 +128,7 @@ def _beyond(expected: Expectation, rejected: int, stall_s: float, first_s: float
         yield f"an admitted request waited {first_s:.1f} s, more than {expected.worst_ttft_s:.0f} s"
 
 
-def overall(verdicts: Sequence[Verdict]) -> dict[str, Any]:
+def overall(verdicts: Sequence[ScenarioVerdict]) -> dict[str, Any]:
     """The last line: streams, lost, and the bound that the count supports at 95%."""
     counted = sum(v.finished + v.lost for v in verdicts)
     lost = sum(v.lost for v in verdicts)

@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from seawall.decide.advise import Advice, Option, advise
-from seawall.decide.history import History, summarise
+from seawall.decide.advise import Advice, ReplicaOption, advise
+from seawall.decide.history import History, Points, summarise
 from seawall.decide.options import options_of
 from seawall.decide.plan import plan
 from seawall.domain.action import Plan
@@ -30,7 +30,6 @@ SPAN_S = 1800.0
 MOST_REQUESTS = 20_000
 MOST_ROWS = 8
 KEYS = ("replicas", "gpu", "tp")
-Points = Sequence[tuple[float, float]]
 
 
 @dataclass(frozen=True)
@@ -105,7 +104,7 @@ def parse_what_if(
 
 
 def settings_near(
-    now: Plan, replicas: int, advised: Sequence[Advice], options: Sequence[Option]
+    now: Plan, replicas: int, advised: Sequence[Advice], options: Sequence[ReplicaOption]
 ) -> list[Setting]:
     """Today, what is advised, and one replica fewer and more of the best advice. No setting twice."""
     plans = {o.change: o.plan for o in options}

@@ -73,7 +73,7 @@ def kind_name(plural: str) -> str:
     return _IRREGULAR.get(plural) or plural[:-1].capitalize()
 
 
-class Problem(Exception):
+class ApiProblem(Exception):
     """An answer that is not success, as a Kubernetes Status."""
 
     def __init__(
@@ -124,7 +124,7 @@ class Faults:
     """Every connection is closed without an answer."""
 
 
-class Server(ThreadingHTTPServer):
+class DoubleServer(ThreadingHTTPServer):
     """Takes many connections at once: with the usual backlog of 5 a crowd of clients is reset."""
 
     daemon_threads = True
@@ -139,7 +139,7 @@ class KubeApi:
     """`with KubeApi() as api:`; `api.url` is the server. `put` and `remove` act as somebody else would."""
 
     def __init__(self, tls: ssl.SSLContext | None = None, strict: bool = False) -> None:
-        from seawall.testing.kube_http import Handler
+        from seawall.testing.kube_http import KubeHandler
 
         self.faults = Faults()
         self.strict = strict
@@ -166,11 +166,11 @@ class KubeApi:
         self._events: dict[str, list[tuple[int, str, Object]]] = {}
         api = self
 
-        class Bound(Handler):
+        class Bound(KubeHandler):
             pass
 
         Bound.api = api
-        self.server = Server(("127.0.0.1", 0), Bound)
+        self.server = DoubleServer(("127.0.0.1", 0), Bound)
         if tls is not None:
             self.server.socket = tls.wrap_socket(self.server.socket, server_side=True)
         self.url = f"{'https' if tls else 'http'}://127.0.0.1:{self.server.server_address[1]}"
@@ -246,7 +246,7 @@ class KubeApi:
             plural = entry.partition(":")[0]
             if kind_name(plural) == kind:
                 return plural
-        raise Problem(404, "NotFound", f"the server does not serve {kind} in {api_version}")
+        raise ApiProblem(404, "NotFound", f"the server does not serve {kind} in {api_version}")
 
     def list_page(self, store: str, namespace: str, query: dict[str, str]) -> Object:
         """One page of a list."""
@@ -259,7 +259,7 @@ class KubeApi:
             if token := query.get("continue"):
                 if self.faults.expire_continue > 0:
                     self.faults.expire_continue -= 1
-                    raise Problem(410, "Expired", "The provided continue parameter is too old")
+                    raise ApiProblem(410, "Expired", "The provided continue parameter is too old")
                 decoded = json.loads(base64.b64decode(token))
                 version, after = decoded[0], (decoded[1], decoded[2])
             chosen = [(k, o) for k, o in items if k > after and matches(o, query)]
@@ -287,7 +287,9 @@ class KubeApi:
             found = self._store.get(store, {}).get((namespace, name))
             if found is None:
                 plural = store.rpartition("/")[2]
-                raise Problem(404, "NotFound", f'{plural} "{name}" not found', {"name": name, "kind": plural})
+                raise ApiProblem(
+                    404, "NotFound", f'{plural} "{name}" not found', {"name": name, "kind": plural}
+                )
             return copied(found)
 
     def create(self, store: str, namespace: str, obj: Object, manager: str, dry: bool) -> Object:
@@ -295,7 +297,7 @@ class KubeApi:
         obj["metadata"] |= {"name": name} | ({"namespace": namespace} if namespace else {})
         with self.changed:
             if (namespace, name) in self._store.get(store, {}):
-                raise Problem(409, "AlreadyExists", f'"{name}" already exists')
+                raise ApiProblem(409, "AlreadyExists", f'"{name}" already exists')
             return self._take(store, namespace, None, obj, manager, dry)
 
     def replace(self, store: str, namespace: str, name: str, obj: Object, manager: str) -> Object:
@@ -303,7 +305,7 @@ class KubeApi:
             old = self.get(store, namespace, name)
             asked = obj["metadata"].get("resourceVersion")
             if asked and asked != old["metadata"]["resourceVersion"]:
-                raise Problem(
+                raise ApiProblem(
                     409, "Conflict", f'the object "{name}" has been modified; please apply your changes'
                 )
             return self._take(store, namespace, old, obj, manager, False)
@@ -332,7 +334,7 @@ class KubeApi:
                 ]
                 fields = ", ".join(f"{f} (managed by {m})" for f, m in e.fields)
                 message = f"Apply failed with {len(causes)} conflicts: {fields}"
-                raise Problem(409, "Conflict", message, {"causes": causes}) from None
+                raise ApiProblem(409, "Conflict", message, {"causes": causes}) from None
             if self.strict:
                 admit(self, store, namespace, old, new)
             if old is not None and not dry and same(old, new):
@@ -376,7 +378,7 @@ class KubeApi:
             events = self._events.setdefault(store, [])
             oldest = max(self._forgotten, events[0][0] - 1 if len(events) >= WINDOW else 0)
             if version < oldest:
-                raise Problem(410, "Expired", f"too old resource version: {version} ({oldest})")
+                raise ApiProblem(410, "Expired", f"too old resource version: {version} ({oldest})")
             if self._epoch != epoch:
                 return None
             fresh = [e for e in events if e[0] > version]

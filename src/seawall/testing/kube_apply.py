@@ -11,7 +11,7 @@ import marshal
 from typing import Any, TypeVar
 
 Object = dict[str, Any]
-Path = tuple[str, ...]
+OwnedPath = tuple[str, ...]
 _MERGE_KEYS = {
     "containers": "name", "initContainers": "name", "volumes": "name", "env": "name", "volumeMounts": "mountPath",
     "ports": "containerPort", "ownerReferences": "uid", "conditions": "type", "imagePullSecrets": "name",
@@ -106,7 +106,7 @@ def _keep(obj: Object, owners: dict[tuple[str, str], dict[str, str]]) -> None:
     ]
 
 
-def _leaves(value: Any, path: Path) -> list[tuple[Path, Any]]:
+def _leaves(value: Any, path: OwnedPath) -> list[tuple[OwnedPath, Any]]:
     if isinstance(value, dict) and value:
         out = []
         for key, inner in value.items():
@@ -125,11 +125,11 @@ def _leaves(value: Any, path: Path) -> list[tuple[Path, Any]]:
     return [(path, value)]
 
 
-def _show(path: Path) -> str:
+def _show(path: OwnedPath) -> str:
     return "\x1f".join(path)
 
 
-def _names_entry(path: Path) -> bool:
+def _names_entry(path: OwnedPath) -> bool:
     return len(path) > 1 and path[-2].startswith(f"[{path[-1]}=")
 
 
@@ -146,7 +146,7 @@ def _entry(items: Any, part: str, make: bool) -> Any:
     return None
 
 
-def _at(obj: Any, path: Path) -> Any:
+def _at(obj: Any, path: OwnedPath) -> Any:
     for part in path:
         obj = (
             _entry(obj, part, False)
@@ -160,7 +160,7 @@ def _at(obj: Any, path: Path) -> Any:
     return obj
 
 
-def _set(obj: Any, path: Path, value: Any) -> None:
+def _set(obj: Any, path: OwnedPath, value: Any) -> None:
     for part, following in itertools.pairwise(path):
         if part.startswith("["):
             obj = _entry(obj, part, True)
@@ -172,7 +172,7 @@ def _set(obj: Any, path: Path, value: Any) -> None:
     obj[path[-1]] = value
 
 
-def _remove(obj: Any, path: Path) -> None:
+def _remove(obj: Any, path: OwnedPath) -> None:
     parent = _at(obj, path[:-1])
     if isinstance(parent, dict):
         parent.pop(path[-1], None)

@@ -11,7 +11,7 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 
 import yaml
 
-from seawall.testing.kube_api import KubeApi, Object, Problem, kind_name, matches
+from seawall.testing.kube_api import ApiProblem, KubeApi, Object, kind_name, matches
 from seawall.testing.kube_rbac import refusal, verb_of
 
 _PATH = re.compile(
@@ -28,13 +28,13 @@ def _read(content: bytes, kind: str) -> Object:
     if not content:
         return {}
     if "protobuf" in kind or "cbor" in kind:
-        raise Problem(415, "UnsupportedMediaType", "the body of the request was in an unknown format")
+        raise ApiProblem(415, "UnsupportedMediaType", "the body of the request was in an unknown format")
     try:
         found = yaml.safe_load(content) if "yaml" in kind and content[:1] != b"{" else json.loads(content)
     except (ValueError, yaml.YAMLError):
         found = None
     if not isinstance(found, dict):
-        raise Problem(400, "BadRequest", "the object provided is unrecognized (must be of type Object)")
+        raise ApiProblem(400, "BadRequest", "the object provided is unrecognized (must be of type Object)")
     return found
 
 
@@ -58,7 +58,7 @@ def _groups(versions: list[str], path: str) -> Object | None:
     return {"kind": "APIGroupList", "apiVersion": "v1", "groups": listed}
 
 
-class Handler(BaseHTTPRequestHandler):
+class KubeHandler(BaseHTTPRequestHandler):
     api: ClassVar[KubeApi]
     protocol_version = "HTTP/1.1"
     disable_nagle_algorithm = True
@@ -82,19 +82,19 @@ class Handler(BaseHTTPRequestHandler):
         api.headers.append({k.lower(): v for k, v in self.headers.items()})
         try:
             if api.let_in is not None and self.headers.get("authorization") not in api.let_in:
-                raise Problem(401, "Unauthorized", "Unauthorized")
+                raise ApiProblem(401, "Unauthorized", "Unauthorized")
             if faults.meanwhile is not None:
                 faults.meanwhile(f"{self.command} {self.path}")
             if faults.fail > 0:
                 faults.fail -= 1
                 text = "the server is currently unable to handle the request"
-                raise Problem(503, "ServiceUnavailable", text, retry_after_s=0)
+                raise ApiProblem(503, "ServiceUnavailable", text, retry_after_s=0)
             if faults.conflict > 0 and self.command in ("PATCH", "PUT"):
                 faults.conflict -= 1
                 text = "the object has been modified; please apply your changes to the latest version and try again"
-                raise Problem(409, "Conflict", f"Operation cannot be fulfilled: {text}")
+                raise ApiProblem(409, "Conflict", f"Operation cannot be fulfilled: {text}")
             self._route(_read(content, self.headers.get("content-type", "")))
-        except Problem as e:
+        except ApiProblem as e:
             wait = e.retry_after_s
             self._send(e.code, e.status, {} if wait is None else {"Retry-After": str(wait)})
         except (BrokenPipeError, ConnectionResetError):
@@ -108,13 +108,13 @@ class Handler(BaseHTTPRequestHandler):
             return self._send(200, found)
         m = _PATH.fullmatch(parts.path)
         if m is None:
-            raise Problem(404, "NotFound", "the server could not find the requested resource")
+            raise ApiProblem(404, "NotFound", "the server could not find the requested resource")
         version = m["core"] or m["group"]
         served = {p.partition(":")[0]: not p.endswith(":c") for p in self.api.served.get(version, "").split()}
         if m["plural"] == "selfsubjectaccessreviews":
             return self._review(body)
         if not served:
-            raise Problem(404, "NotFound", "the server could not find the requested resource")
+            raise ApiProblem(404, "NotFound", "the server could not find the requested resource")
         if m["plural"] is None:
             named = [
                 {"name": p, "singularName": "", "kind": kind_name(p), "namespaced": n, "verbs": _VERBS}
@@ -122,11 +122,11 @@ class Handler(BaseHTTPRequestHandler):
             ]
             return self._send(200, {"kind": "APIResourceList", "groupVersion": version, "resources": named})
         if m["plural"] not in served:
-            raise Problem(404, "NotFound", "the server could not find the requested resource")
+            raise ApiProblem(404, "NotFound", "the server could not find the requested resource")
         if f"{self.command} {m['plural']}" in self.api.faults.forbid:
             who = 'User "somebody" cannot patch resource'
             text = f'{m["plural"]} is forbidden: {who} "{m["plural"]}" in API group "" at the cluster scope'
-            raise Problem(403, "Forbidden", text)
+            raise ApiProblem(403, "Forbidden", text)
         query = dict(parse_qsl(parts.query, keep_blank_values=True))
         namespace = unquote(m["namespace"] or "") if served[m["plural"]] else ""
         self._authorize(m, version, namespace, query)
@@ -145,7 +145,7 @@ class Handler(BaseHTTPRequestHandler):
             verbs.append("create")
         for verb in verbs:
             if said := refusal(api.rights, verb, version, resource, namespace, name):
-                raise Problem(403, "Forbidden", said)
+                raise ApiProblem(403, "Forbidden", said)
 
     def _object(
         self, store: str, namespace: str, name: str, sub: str | None, query: dict[str, str], body: Object
@@ -159,11 +159,11 @@ class Handler(BaseHTTPRequestHandler):
         if sub == "proxy":
             answer = api.proxies.get(f"{namespace}/{name}")
             if answer is None:
-                raise Problem(503, "ServiceUnavailable", "no endpoints available")
+                raise ApiProblem(503, "ServiceUnavailable", "no endpoints available")
             return self._send(200, answer)
         if sub == "eviction" and api.faults.refuse_evictions:
             message = "Cannot evict pod as it would violate the pod's disruption budget."
-            raise Problem(429, "TooManyRequests", message, retry_after_s=10)
+            raise ApiProblem(429, "TooManyRequests", message, retry_after_s=10)
         if sub == "eviction":
             return self._send(201, api.delete(store, namespace, name))
         if self.command == "GET" and not name:
@@ -196,7 +196,7 @@ class Handler(BaseHTTPRequestHandler):
         api = self.api
         if api.faults.gone > 0:
             api.faults.gone -= 1
-            raise Problem(410, "Expired", "too old resource version")
+            raise ApiProblem(410, "Expired", "too old resource version")
         version = int(query.get("resourceVersion") or api.version)
         end, epoch = time.monotonic() + float(query.get("timeoutSeconds", 300)), api.epoch
         self.send_response(200)
@@ -207,7 +207,7 @@ class Handler(BaseHTTPRequestHandler):
         while (left := end - time.monotonic()) > 0:
             try:
                 events = api.events_after(store, version, epoch, min(left, 0.5))
-            except Problem as e:
+            except ApiProblem as e:
                 self._chunk({"type": "ERROR", "object": e.status})
                 break
             if events is None:

@@ -31,23 +31,23 @@ _SUFFIX |= {f"{s}i": Decimal(1024) ** n for n, s in enumerate("KMGTPE", 1)}
 
 def admit(api: KubeApi, store: str, namespace: str, old: Object | None, new: Object) -> None:
     """Changes `new` as the server would, or raises what it would refuse with."""
-    from seawall.testing.kube_api import Problem
+    from seawall.testing.kube_api import ApiProblem
 
     plural = store.rpartition("/")[2]
     if namespace and old is None:
         home = api.objects("v1", "namespaces").get(("", namespace))
         if home is None:
-            raise Problem(404, "NotFound", f'namespaces "{namespace}" not found')
+            raise ApiProblem(404, "NotFound", f'namespaces "{namespace}" not found')
         if home["metadata"].get("deletionTimestamp"):
             text = f"unable to create new content in namespace {namespace} because it is being terminated"
-            raise Problem(403, "Forbidden", f'{plural} "{new["metadata"]["name"]}" is forbidden: {text}')
+            raise ApiProblem(403, "Forbidden", f'{plural} "{new["metadata"]["name"]}" is forbidden: {text}')
     _default(store, new, old)
     if old is not None:
         _unchanged(store, old, new)
 
 
 def _unchanged(store: str, old: Object, new: Object) -> None:
-    from seawall.testing.kube_api import Problem
+    from seawall.testing.kube_api import ApiProblem
 
     wrong = [(".".join(p), why) for p, why in _FIXED.get(store, []) if _at(old, p) != _at(new, p)]
     if store == "v1/persistentvolumeclaims":
@@ -67,7 +67,7 @@ def _unchanged(store: str, old: Object, new: Object) -> None:
         ]
         text = "; ".join(f"{c['field']}: {c['message']}" for c in causes)
         name = new["metadata"]["name"]
-        raise Problem(422, "Invalid", f'{new["kind"]} "{name}" is invalid: {text}', {"causes": causes})
+        raise ApiProblem(422, "Invalid", f'{new["kind"]} "{name}" is invalid: {text}', {"causes": causes})
 
 
 def _default(store: str, obj: Object, old: Object | None) -> None:

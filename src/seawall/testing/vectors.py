@@ -17,9 +17,9 @@ from typing import Any
 from seawall.testing import vectors_hpa, vectors_keda
 
 Json = dict[str, Any]
-Check = Callable[[Json], Json]
+VectorRunner = Callable[[Json], Json]
 
-KINDS: dict[str, Check] = {**vectors_hpa.KINDS, **vectors_keda.KINDS}
+KINDS: dict[str, VectorRunner] = {**vectors_hpa.KINDS, **vectors_keda.KINDS}
 CONDITIONS = ("ready", "active", "hpa_active", "event")
 
 # Files that hold one table carry no `kind`: the keys of `given` tell which.

@@ -9,12 +9,12 @@ from collections.abc import Callable
 from typing import Any
 
 from seawall.decide.scale import behavior, calc, hpa
-from seawall.decide.scale.behavior import RatePolicy, Recommendation, Rules, ScaleEvent
+from seawall.decide.scale.behavior import DirectionRules, RatePolicy, Recommendation, ScaleEvent
 
 Json = dict[str, Any]
 
 
-def rules_of(raw: Json | None, default: Rules) -> Rules:
+def rules_of(raw: Json | None, default: DirectionRules) -> DirectionRules:
     """Rules as written, missing parts from `default`."""
     raw = raw or {}
     policies = raw.get("policies")
@@ -35,9 +35,9 @@ def _log(raw: list[Json]) -> tuple[Recommendation, ...]:
     return tuple(Recommendation(r["replicas"], r["at_s"]) for r in raw)
 
 
-def _pod(raw: Json) -> calc.Pod:
+def _pod(raw: Json) -> calc.CountedPod:
     ready = raw.get("ready")
-    return calc.Pod(
+    return calc.CountedPod(
         name=raw["name"],
         phase=raw.get("phase", "Running"),
         deleted=raw.get("deleted", False),
@@ -118,9 +118,9 @@ def group_pods(given: Json) -> Json:
 def calculate_requests(given: Json) -> Json:
     """Requests per pod."""
 
-    def containers(raw: list[Json]) -> list[calc.Container]:
+    def containers(raw: list[Json]) -> list[calc.ContainerRequests]:
         return [
-            calc.Container(
+            calc.ContainerRequests(
                 name=c["name"], request_m=c["request_m"], always=c.get("restart_policy") == "Always"
             )
             for c in raw
@@ -232,7 +232,9 @@ def tolerance(given: Json) -> Json:
     )
     long_ago = -1_000_000_000.0
     pods = [
-        calc.Pod(name=p["name"], start_s=long_ago, ready=calc.Ready(True, long_ago), request_m=p["request_m"])
+        calc.CountedPod(
+            name=p["name"], start_s=long_ago, ready=calc.Ready(True, long_ago), request_m=p["request_m"]
+        )
         for p in given["pods"]
     ]
     samples = {p["name"]: calc.Sample(p["usage_m"], 0, 60) for p in given["pods"]}

@@ -52,7 +52,7 @@ def request_scale(given: Json) -> Json:
         annotations=given["annotations"],
         target=f"{given['target_kind']} {given['namespace']}/{given['target_name']}",
     )
-    turn = keda.Turn(
+    turn = keda.Poll(
         current=given["current_replicas"],
         active=given["is_active"],
         error=given["is_error"],

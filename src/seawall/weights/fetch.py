@@ -29,7 +29,7 @@ from seawall.weights.safetensors import check_header
 MAX_WAIT_S = 60.0
 
 
-class Watcher(Protocol):
+class PullWatcher(Protocol):
     """Told of progress, from any thread."""
 
     def bytes_done(self, count: int) -> None: ...
@@ -37,7 +37,7 @@ class Watcher(Protocol):
 
 
 @dataclass
-class Policy:
+class FetchPolicy:
     workers: int = 8
     attempts: int = 8
     """Attempts without progress before a file is given up."""
@@ -53,8 +53,8 @@ class Fetch:
         self,
         directory: Path,
         lease: Lease,
-        watcher: Watcher,
-        policy: Policy,
+        watcher: PullWatcher,
+        policy: FetchPolicy,
         on_landed: Callable[[RemoteFile, str], None],
     ) -> None:
         self._dir, self._lease, self._watch, self._policy = directory, lease, watcher, policy

@@ -18,7 +18,7 @@ from typing import Any
 
 from seawall.errors import InputError
 
-Progress = Callable[[int, int], None]
+ConvertProgress = Callable[[int, int], None]
 
 _BLOCK = {
     "attn_norm": "input_layernorm", "ffn_norm": "post_attention_layernorm",
@@ -53,7 +53,7 @@ class Llama:
         return self.hidden // self.heads
 
 
-def convert(source: Path, out: Path, progress: Progress = lambda done, of: None) -> None:
+def convert(source: Path, out: Path, progress: ConvertProgress = lambda done, of: None) -> None:
     """Writes config.json, generation_config.json, model.safetensors, tokenizer.json, tokenizer_config.json and
     chat_template.jinja into the existing folder `out`. InputError when the file is not a llama GGUF we know."""
     reader = _open(source)
@@ -176,7 +176,7 @@ def _bf16(tensor: Any, heads: int | None) -> bytes:
     return bytes(rounded.astype("<u2").tobytes())
 
 
-def _safetensors(path: Path, tensors: list[tuple[str, Any, int | None]], progress: Progress) -> None:
+def _safetensors(path: Path, tensors: list[tuple[str, Any, int | None]], progress: ConvertProgress) -> None:
     header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
     offset = 0
     for name, tensor, _ in tensors:

@@ -13,12 +13,12 @@ from pathlib import Path
 
 from seawall.domain.units import show_bytes
 from seawall.errors import InputError, SourceError
-from seawall.weights.fetch import Fetch, Policy, told_of_disk
+from seawall.weights.fetch import Fetch, FetchPolicy, told_of_disk
 from seawall.weights.lease import Lease
 from seawall.weights.listing import RemoteFile, checked
 from seawall.weights.lockfile import Lock, LockedFile, read_lock, write_lock
 from seawall.weights.pull import Order, Quiet, obeyed
-from seawall.weights.sources import Request, open_source
+from seawall.weights.sources import ListingRequest, open_source
 
 MOST_READ = 256 * 2**20
 """Bytes that are read from a network for hashes that its source does not say."""
@@ -36,7 +36,7 @@ def pin(order: Order, env: dict[str, str], most_read: int = MOST_READ) -> tuple[
             f"{order.lock_file} pins revision {known.revision}, you asked for {order.revision}.",
             "Remove the lockfile to move to another revision.",
         )
-    request = Request(order.uri, order.revision, known, env)
+    request = ListingRequest(order.uri, order.revision, known, env)
     listing = checked(open_source(request), order.allow_pickle)
     if known:
         obeyed(listing, known)
@@ -69,7 +69,7 @@ def _read(files: list[RemoteFile], order: Order, most: int) -> list[LockedFile]:
         folder = Path(scratch)
         (folder / ".seawall").mkdir()
         with Lease(folder / ".seawall") as lease:
-            return Fetch(folder, lease, Quiet(), order.policy or Policy(), lambda f, h: None).run(files)
+            return Fetch(folder, lease, Quiet(), order.policy or FetchPolicy(), lambda f, h: None).run(files)
 
 
 def _hash(file: RemoteFile) -> str:

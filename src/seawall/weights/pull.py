@@ -23,12 +23,12 @@ from pathlib import Path
 
 from seawall.domain.units import counted, show_bytes
 from seawall.errors import CheckFailed, InputError, SourceError
-from seawall.weights.fetch import Fetch, Policy, Watcher, told_of_disk
+from seawall.weights.fetch import Fetch, FetchPolicy, PullWatcher, told_of_disk
 from seawall.weights.lease import Lease
 from seawall.weights.listing import Listing, RemoteFile, checked
 from seawall.weights.lockfile import Lock, LockedFile, read_lock, write_lock
 from seawall.weights.safetensors import check_header
-from seawall.weights.sources import Request, open_source
+from seawall.weights.sources import ListingRequest, open_source
 
 LOCK_NAME = "seawall.lock"
 _HIDDEN = ".seawall"
@@ -43,7 +43,7 @@ class Order:
     lock_file: Path
     revision: str | None = None
     allow_pickle: bool = False
-    policy: Policy | None = None
+    policy: FetchPolicy | None = None
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ class Quiet:
 def pull(
     order: Order,
     env: dict[str, str],
-    watcher: Watcher | None = None,
+    watcher: PullWatcher | None = None,
     on_size: Callable[[int], None] | None = None,
 ) -> Pulled:
     """Downloads, verifies, writes the lock (or obeys the one that is there) and marks the directory complete.
@@ -103,7 +103,7 @@ def pull(
                 folder.rmdir()
 
 
-def _waiting(watcher: Watcher, directory: Path) -> Callable[[float], None]:
+def _waiting(watcher: PullWatcher, directory: Path) -> Callable[[float], None]:
     def waiting(seconds: float) -> None:
         if int(seconds * 5) % 25 == 0:
             watcher.note(f"another pull is at work in {directory}; waiting")
@@ -115,7 +115,7 @@ def _pull(
     order: Order,
     lock: Lock | None,
     env: dict[str, str],
-    watcher: Watcher,
+    watcher: PullWatcher,
     on_size: Callable[[int], None],
     lease: Lease,
 ) -> Pulled:
@@ -124,14 +124,14 @@ def _pull(
     seen = _Verified(directory)
     if lock and is_complete(directory, lock) and all(seen.untouched(f) for f in lock.files):
         return Pulled(lock, directory, 0, already=True)
-    listing = checked(open_source(Request(order.uri, order.revision, lock, env)), order.allow_pickle)
+    listing = checked(open_source(ListingRequest(order.uri, order.revision, lock, env)), order.allow_pickle)
     files = obeyed(listing, lock) if lock else list(listing.files)
     on_size(sum(f.size for f in files))
     here = [LockedFile(f.path, f.size, h) for f in files if (h := _already(directory, f, seen))]
     watcher.bytes_done(sum(f.size for f in here))
     names = {f.path for f in here}
     todo = [f for f in files if f.path not in names]
-    fetch = Fetch(directory, lease, watcher, order.policy or Policy(), seen.add)
+    fetch = Fetch(directory, lease, watcher, order.policy or FetchPolicy(), seen.add)
     landed = fetch.run(todo) if todo else []
     result = Lock(lock.source if lock else listing.source, listing.revision, tuple(here + landed))
     if lock and result.digest != lock.digest:
@@ -174,7 +174,7 @@ def is_complete(directory: Path, lock: Lock | None = None) -> bool:
 
 
 def check(
-    directory: Path, lock: Lock, watcher: Watcher | None = None, workers: int = 4, cure: str = ""
+    directory: Path, lock: Lock, watcher: PullWatcher | None = None, workers: int = 4, cure: str = ""
 ) -> None:
     """Reads every file once and compares its hash. CheckFailed lists what is missing or wrong, and what was found
     wrong is remembered: the next pull reads it again, though its size and time say nothing."""
@@ -267,7 +267,7 @@ def _git_sha1(path: Path, file: RemoteFile) -> str | None:
     return h.hexdigest()
 
 
-def _hash(path: Path, watcher: Watcher) -> str:
+def _hash(path: Path, watcher: PullWatcher) -> str:
     h = hashlib.sha256()
     with path.open("rb", buffering=0) as f:
         while chunk := f.read(8 * 2**20):

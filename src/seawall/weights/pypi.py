@@ -136,7 +136,7 @@ def _verify(file: Path, expected: str | None, what: str) -> None:
         )
 
 
-def _every_quarter(say: Say) -> gguf.Progress:
+def _every_quarter(say: Say) -> gguf.ConvertProgress:
     def progress(done: int, of: int) -> None:
         if done * 4 // of != (done - 1) * 4 // of:
             say(f"  {done * 100 // of}% of {of} tensors")

@@ -36,7 +36,7 @@ _PER = {"s": 1.0, "m": 60.0, "h": 3600.0}
 
 
 @dataclass(frozen=True, slots=True)
-class Phase:
+class RatePhase:
     """A stretch of time with a rate (requests per second): constant, a ramp to `to`, or a sine of `swing`."""
 
     rate: float
@@ -54,7 +54,7 @@ class Phase:
             return self.rate * t + self.swing / turn * (1 - np.cos(turn * t))
         return self.rate * t
 
-    def times(self, factor: float) -> Phase:
+    def times(self, factor: float) -> RatePhase:
         """The same phase with a multiple of its rate."""
         to = None if self.to is None else self.to * factor
         return replace(self, rate=self.rate * factor, to=to, swing=self.swing * factor)
@@ -82,7 +82,7 @@ class Requests:
         return max(float(self.arrival[-1]) if len(self.arrival) else 0.0, self.lasts_s)
 
 
-def parse_rate(text: str) -> list[Phase]:
+def parse_rate(text: str) -> list[RatePhase]:
     """`10/s for 5m, 50/s for 10m` -> phases. InputError names the part that cannot be read."""
     phases = []
     for part in text.split(","):
@@ -102,16 +102,16 @@ def parse_rate(text: str) -> list[Phase]:
         rate = float(m[1]) / _PER[m[2].lower()]
         to = float(m[3]) / _PER[m[4].lower()] if m[3] else None
         swing = float(m[5]) / _PER[m[6].lower()] if m[5] else 0.0
-        phases.append(Phase(rate, seconds, to, min(swing, rate), period))
+        phases.append(RatePhase(rate, seconds, to, min(swing, rate), period))
     return phases
 
 
-def expected(phases: list[Phase]) -> float:
+def expected(phases: list[RatePhase]) -> float:
     """How many requests these phases bring on average."""
     return float(sum(p.mean_until(np.array([p.seconds]))[0] for p in phases))
 
 
-def arrival_times(phases: list[Phase], rng: np.random.Generator, burst: float = 1.0) -> Floats:
+def arrival_times(phases: list[RatePhase], rng: np.random.Generator, burst: float = 1.0) -> Floats:
     """Sorted arrival times of a Poisson (`burst` 1) or gamma renewal process with these rates.
 
     A unit-rate renewal process is drawn and mapped through the inverse of the cumulative rate, so ramps and
@@ -200,7 +200,7 @@ def split(requests: Requests, shares: Sequence[float], rng: np.random.Generator)
 
 
 def synthetic(
-    phases: list[Phase],
+    phases: list[RatePhase],
     rng: np.random.Generator,
     prompt_tokens: float,
     output_tokens: float,

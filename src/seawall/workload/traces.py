@@ -23,7 +23,7 @@ import numpy as np
 from seawall.errors import InputError
 from seawall.workload.arrivals import MAX_REQUESTS, Requests
 
-Row = tuple[float, int, int, int, int]
+TraceRow = tuple[float, int, int, int, int]
 """Seconds, prompt tokens, output tokens, prefix group, tokens shared with that group."""
 
 MOONCAKE_BLOCK = 512
@@ -82,7 +82,7 @@ def read_trace(lines: Iterable[str], name: str) -> Requests:
     )
 
 
-def _bounded(rows: Iterator[Row], name: str) -> Iterator[Row]:
+def _bounded(rows: Iterator[TraceRow], name: str) -> Iterator[TraceRow]:
     for i, row in enumerate(rows):
         if i >= MAX_REQUESTS:
             raise InputError(f"{name}: more than {MAX_REQUESTS:,} requests.", "Cut the trace.")
@@ -112,7 +112,7 @@ def _tokens(value: object) -> int:
     return count
 
 
-def _csv(first: str, rest: Iterator[str], bad: Bad, columns: tuple[str, str, str]) -> Iterator[Row]:
+def _csv(first: str, rest: Iterator[str], bad: Bad, columns: tuple[str, str, str]) -> Iterator[TraceRow]:
     names = [c.strip().lower().lstrip("\ufeff") for c in next(csv.reader([first]))]
     try:
         at, prompt, output = (names.index(c) for c in columns)
@@ -139,7 +139,7 @@ def _csv(first: str, rest: Iterator[str], bad: Bad, columns: tuple[str, str, str
             yield row
 
 
-def _mooncake(first: str, rest: Iterator[str], bad: Bad) -> Iterator[Row]:
+def _mooncake(first: str, rest: Iterator[str], bad: Bad) -> Iterator[TraceRow]:
     """Groups by the first block's hash; what is shared is the longest prefix seen before in that group."""
     seen: dict[int, int] = {}
     chains: set[tuple[int, int]] = set()

@@ -5,22 +5,22 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from seawall.decide.adapters import BACK_OFF_S, Failure, Load, Unload, changes, failed
+from seawall.decide.adapters import BACK_OFF_S, Failure, LoadAdapter, UnloadAdapter, changes, failed
 
 
 def test_what_is_missing_is_loaded_and_what_left_is_unloaded() -> None:
     c = changes({"a": "/a", "b": "/b"}, {"b": "/b", "c": "/c"}, {}, 0)
     assert (c.load, c.unload, c.routable) == (
-        (Load("a", "/a"),),
-        (Unload("c", "no longer in the spec"),),
+        (LoadAdapter("a", "/a"),),
+        (UnloadAdapter("c", "no longer in the spec"),),
         ("b",),
     )
 
 
 def test_a_new_version_leaves_routing_first() -> None:
     c = changes({"a": "/a-2"}, {"a": "/a-1"}, {}, 0)
-    assert c.unload == (Unload("a", "another version takes its name"),)
-    assert c.load == (Load("a", "/a-2"),)
+    assert c.unload == (UnloadAdapter("a", "another version takes its name"),)
+    assert c.load == (LoadAdapter("a", "/a-2"),)
     assert c.routable == ()
 
 
@@ -37,7 +37,7 @@ def test_a_failure_waits_longer_each_time_and_a_new_path_does_not() -> None:
     assert waits == sorted(waits)
     assert waits[-1] == BACK_OFF_S[1]
     assert f is not None
-    assert changes({"a": "/new"}, {}, {"a": f}, now - 1).load == (Load("a", "/new"),)
+    assert changes({"a": "/new"}, {}, {"a": f}, now - 1).load == (LoadAdapter("a", "/new"),)
     assert failed(f, "/new", "x", now).count == 1
 
 

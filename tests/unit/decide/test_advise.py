@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from seawall.decide.advise import Option, advise
-from seawall.decide.history import History, Summary, summarise
+from seawall.decide.advise import ReplicaOption, advise
+from seawall.decide.history import History, SignalSummary, summarise
 from seawall.domain.action import Plan
 from seawall.domain.spec import Fleet, FleetSpec, Metadata, Model, Scaling
 from seawall.engines.vllm.history import queries
@@ -36,14 +36,16 @@ PLAN = Plan(
     tokens_per_s=2000,
     usd_per_hour=4.0,
 )
-BIGGER = Option(
+BIGGER = ReplicaOption(
     change="hardware.gpu: H200", plan=replace(PLAN, gpu="H200", kv_cache_tokens=300_000, usd_per_hour=5.0)
 )
-FP8 = Option(change="engine.kvCacheDtype: fp8", plan=replace(PLAN, kv_cache_tokens=200_000), caution="Check.")
+FP8 = ReplicaOption(
+    change="engine.kvCacheDtype: fp8", plan=replace(PLAN, kv_cache_tokens=200_000), caution="Check."
+)
 
 
-def flat(value: float, samples: int = 1440) -> Summary:
-    return Summary(p50=value, p95=value, max=value, samples=samples)
+def flat(value: float, samples: int = 1440) -> SignalSummary:
+    return SignalSummary(p50=value, p95=value, max=value, samples=samples)
 
 
 def past(**signals: float) -> History:
@@ -68,8 +70,8 @@ def test_a_full_cache_asks_for_cache_cheapest_first_and_compares_it_with_replica
 
 def test_an_option_that_does_not_fit_or_is_too_small_is_not_offered() -> None:
     full = past(kv_usage=0.97, preemptions=0.4)
-    small = Option(change="small", plan=replace(PLAN, kv_cache_tokens=110_000))
-    broken = Option(change="broken", plan=replace(BIGGER.plan, fits=False))
+    small = ReplicaOption(change="small", plan=replace(PLAN, kv_cache_tokens=110_000))
+    broken = ReplicaOption(change="broken", plan=replace(BIGGER.plan, fits=False))
     assert [a.kind for a in advise(FLEET, full, PLAN, [small, broken])] == ["out"]
 
 
@@ -84,14 +86,14 @@ def test_late_first_tokens_with_an_empty_cache_ask_for_replicas_and_name_the_lim
 
 
 def test_a_prompt_too_long_for_one_replica_is_not_cured_by_replicas() -> None:
-    fast = Option(change="tp", plan=replace(PLAN, timing=replace(PLAN.timing, prefill_token_s=5e-6)))
+    fast = ReplicaOption(change="tp", plan=replace(PLAN, timing=replace(PLAN.timing, prefill_token_s=5e-6)))
     long = past(ttft_p95=5, kv_usage=0.4, prompt_tokens=200_000, requests=1)
     (only,) = advise(FLEET, long, PLAN, [fast])
     assert only.kind == "up" and only.evidence["prefill_s_then"] < 2 < only.evidence["prefill_s_now"]
 
 
 def test_slow_decoding_goes_up_or_runs_fewer_at_once() -> None:
-    quick = Option(
+    quick = ReplicaOption(
         change="tp",
         plan=replace(PLAN, usd_per_hour=8.0, timing=replace(PLAN.timing, base_s=0, weight_read_s=0.001)),
     )
@@ -108,7 +110,7 @@ def test_an_idle_fleet_goes_in_to_two_and_says_what_it_saves() -> None:
 
 def test_one_busy_moment_keeps_the_replicas() -> None:
     calm = past(running=3, kv_usage=0.02)
-    spiky = replace(calm, demand=Summary(p50=3, p95=5, max=79, samples=1440))
+    spiky = replace(calm, demand=SignalSummary(p50=3, p95=5, max=79, samples=1440))
     assert advise(FLEET, spiky, PLAN)[0].kind == "stay"
 
 

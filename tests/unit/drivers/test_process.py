@@ -14,7 +14,7 @@ import psutil
 import pytest
 
 from seawall.drivers.guardian import Log
-from seawall.drivers.process import Child, Limits, free_port, port_holder, resident_bytes
+from seawall.drivers.process import Child, ProcessLimits, free_port, port_holder, resident_bytes
 from seawall.errors import EngineError
 
 # An engine of three generations, like vLLM's: the server, its core, the core's worker. Each ignores SIGTERM but
@@ -152,7 +152,7 @@ async def test_a_log_that_cannot_be_written_is_an_error(tmp_path: Path) -> None:
 
 async def test_the_family_s_memory_is_summed(tmp_path: Path) -> None:
     child = await Child.start(
-        engine(tmp_path), ENV, tmp_path / "log", Limits(memory_bytes=2**30, cpu_cores=1)
+        engine(tmp_path), ENV, tmp_path / "log", ProcessLimits(memory_bytes=2**30, cpu_cores=1)
     )
     pids = await three_pids(tmp_path)
     assert resident_bytes(child.pid) > psutil.Process(pids[0]).memory_info().rss

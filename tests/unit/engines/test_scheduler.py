@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from seawall.domain.action import Timing
 from seawall.engines.sim.language import Continuation, Sampling, answer
-from seawall.engines.sim.scheduler import Limits, Scheduler, Sequence
+from seawall.engines.sim.scheduler import Scheduler, Sequence, StepLimits
 
 TICK = Timing(base_s=1.0, prefill_token_s=0, decode_seq_s=0, weight_read_s=0, kv_token_s=0)
 LONG = Sampling(ignore_eos=True)
@@ -51,7 +51,9 @@ def test_everything_that_came_in_is_answered(
     sizes: list[tuple[int, int]], seqs: int, budget: int, blocks: int
 ) -> None:
     scheduler = Scheduler(
-        Limits(max_num_seqs=seqs, max_num_batched_tokens=max(budget, seqs), blocks=blocks, max_model_len=128),
+        StepLimits(
+            max_num_seqs=seqs, max_num_batched_tokens=max(budget, seqs), blocks=blocks, max_model_len=128
+        ),
         TICK,
     )
     listener = Listener()
@@ -65,7 +67,7 @@ def test_everything_that_came_in_is_answered(
 
 
 def test_too_few_blocks_preempt_and_the_text_stays() -> None:
-    scheduler = Scheduler(Limits(max_num_seqs=4, blocks=8, max_model_len=128, prefix_caching=False), TICK)
+    scheduler = Scheduler(StepLimits(max_num_seqs=4, blocks=8, max_model_len=128, prefix_caching=False), TICK)
     listener = Listener()
     for key in range(3):
         scheduler.add(listener.sequence(key, [9, key + 5], 60))
@@ -76,7 +78,7 @@ def test_too_few_blocks_preempt_and_the_text_stays() -> None:
 
 
 def test_a_shared_prefix_is_computed_once() -> None:
-    scheduler = Scheduler(Limits(max_num_seqs=1), TICK)
+    scheduler = Scheduler(StepLimits(max_num_seqs=1), TICK)
     listener = Listener()
     prompt = list(range(10, 74))
     for key in range(3):
@@ -86,7 +88,7 @@ def test_a_shared_prefix_is_computed_once() -> None:
 
 
 def test_priority_goes_first_and_an_aborted_one_frees_its_blocks() -> None:
-    scheduler = Scheduler(Limits(max_num_seqs=1, by_priority=True), TICK)
+    scheduler = Scheduler(StepLimits(max_num_seqs=1, by_priority=True), TICK)
     listener = Listener()
     slow = listener.sequence(0, [5], 50, priority=5)
     urgent = listener.sequence(1, [6], 50, priority=0)

@@ -12,11 +12,11 @@ import pytest
 
 from seawall.engines.sim.language import Sampling, answer
 from seawall.engines.sim.tokens import vocabulary
-from seawall.load.client import Client, Outcome, Patience
+from seawall.load.client import ClientPatience, LoadClient, RequestOutcome
 
 BODY: dict[str, Any] = {"model": "sim", "prompt": "the tide", "temperature": 0, "max_tokens": 60, "ignore_eos": True,
                         "stream": True, "return_token_ids": True}  # fmt: skip
-SHORT = Patience(first_s=3.0, stall_s=1.5, total_s=30)
+SHORT = ClientPatience(first_s=3.0, stall_s=1.5, total_s=30)
 Start = Callable[..., Awaitable["Running"]]
 
 
@@ -24,8 +24,8 @@ class Running:
     def __init__(self, process: asyncio.subprocess.Process, url: str) -> None:
         self.process, self.url = process, url
 
-    async def stream(self, **fields: Any) -> Outcome:
-        client = Client(self.url)
+    async def stream(self, **fields: Any) -> RequestOutcome:
+        client = LoadClient(self.url)
         outcome = await client.request("/v1/completions", {**BODY, **fields}, patience=SHORT)
         client.close()
         return outcome
@@ -84,7 +84,7 @@ async def test_a_dead_engine_ends_its_streams_and_the_process(start: Start) -> N
     engine = await start()
     stream = asyncio.ensure_future(engine.stream(max_tokens=500))
     await asyncio.sleep(0.5)
-    client = Client(engine.url)
+    client = LoadClient(engine.url)
     await client.request("/sim/fault", {"kind": "engine-dead"})
     assert (await stream).error == "error-event"
     assert await asyncio.wait_for(engine.process.wait(), 20) == 1
@@ -93,7 +93,7 @@ async def test_a_dead_engine_ends_its_streams_and_the_process(start: Start) -> N
 async def test_keep_alive_comments_go_on_while_it_hangs(start: Start) -> None:
     engine = await start("--sse-keep-alive-interval", "0.2")
     host, port = engine.url.removeprefix("http://").split(":")
-    client = Client(engine.url)
+    client = LoadClient(engine.url)
     await client.request("/sim/fault", {"kind": "hang"})
     reader, writer = await asyncio.open_connection(host, int(port))
     body = b'{"model":"sim","prompt":"x","stream":true}'
@@ -109,7 +109,7 @@ async def test_keep_alive_comments_go_on_while_it_hangs(start: Start) -> None:
 
 async def test_an_order_that_is_not_understood_is_refused(start: Start) -> None:
     engine = await start()
-    client = Client(engine.url)
+    client = LoadClient(engine.url)
     for order in ({"kind": "earthquake"}, {"kind": "eof", "afterTokens": 3}):
         assert (await client.request("/sim/fault", order)).status == 400
     assert (await engine.stream(max_tokens=3)).ok
@@ -119,7 +119,7 @@ async def test_adapters_and_embeddings(start: Start) -> None:
     engine = await start("--lora-modules", "poet=/adapters/poet")
     plain, poet = await engine.stream(max_tokens=20), await engine.stream(model="poet", max_tokens=20)
     assert plain.ids != poet.ids
-    pooling = Client((await start("--runner", "pooling")).url)
+    pooling = LoadClient((await start("--runner", "pooling")).url)
     outcome = await pooling.request("/v1/embeddings", {"model": "sim", "input": ["a", "b"]})
     assert outcome.status == 200
 

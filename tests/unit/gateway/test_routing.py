@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from seawall.decide.route.pick import Router
-from seawall.domain.spec import Gateway, Tenant
+from seawall.domain.spec import Gateway, TenantSpec
 from seawall.gateway import shadow
 from seawall.gateway.app import WANTED
 from seawall.gateway.board import Board
@@ -261,6 +261,6 @@ def test_every_header_and_every_key_of_the_spec_is_in_the_reference_page() -> No
     framing = {b"host", b"content-type", b"content-length", b"transfer-encoding"}
     for header in WANTED - framing:
         assert f"`{header.decode()}" in page.replace("Authorization", "authorization"), header
-    for field in (*fields(Gateway), *fields(Tenant)):
+    for field in (*fields(Gateway), *fields(TenantSpec)):
         camel = re.sub(r"_(\w)", lambda m: m[1].upper(), field.name)
         assert f"`{camel}`" in page, camel

@@ -12,15 +12,15 @@ from tests.unit.load.test_measure import finished
 
 from seawall.errors import EngineError, InputError
 from seawall.load.capacity import find_capacity, search, solve
-from seawall.load.client import Client
-from seawall.load.drive import Driver, Run, Target
+from seawall.load.client import LoadClient
+from seawall.load.drive import Driver, LoadTarget, Run
 from seawall.load.measure import Objective, Summary, summarise
 from seawall.load.page import page
 from seawall.load.prompts import Conversations, Synthetic, read_conversations
 
 
-def target(url: str) -> Target:
-    return Target(url=url, model="sim", ignore_eos=True)
+def target(url: str) -> LoadTarget:
+    return LoadTarget(url=url, model="sim", ignore_eos=True)
 
 
 def test_prompts_are_different_and_share_what_they_are_told_to_share() -> None:
@@ -64,7 +64,7 @@ async def test_a_closed_loop_keeps_its_number(sim_engine: str) -> None:
 async def test_a_server_that_stalls_is_seen_by_every_request_that_was_due(sim_engine: str) -> None:
     """Coordinated omission: a client that waited for the stalled one would have seen one late answer of forty."""
     turns = iter(Synthetic(prompt_tokens=[8], output_tokens=[4]))
-    await Client(sim_engine).request("/sim/fault", {"kind": "hang", "seconds": 1.0})
+    await LoadClient(sim_engine).request("/sim/fault", {"kind": "hang", "seconds": 1.0})
     run = await Driver(target(sim_engine), turns).open_loop([i * 0.025 for i in range(40)])
     seen = run.summary()
     assert seen.finished == 40
@@ -94,7 +94,7 @@ async def test_a_429_is_an_error_or_waited_out_as_asked(honour: bool) -> None:
     server = await asyncio.start_server(serve, "127.0.0.1", 0)
     async with server:
         url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
-        wanted = Target(url=url, model="m", endpoint="completions", stream=False, honour_429=honour)
+        wanted = LoadTarget(url=url, model="m", endpoint="completions", stream=False, honour_429=honour)
         driver = Driver(wanted, iter(Synthetic(prompt_tokens=[4], output_tokens=[4])))
         seen = (await driver.closed_loop(1, seconds=None, requests=1)).summary()
     if not honour:

@@ -7,13 +7,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from seawall.load.capacity import KEEPS_UP
-from seawall.load.client import Outcome
+from seawall.load.client import RequestOutcome
 from seawall.load.measure import Objective, at_most, percentile, summarise
 
 
-def finished(due: float, sent: float, first: float, ended: float, tokens: int = 11) -> Outcome:
+def finished(due: float, sent: float, first: float, ended: float, tokens: int = 11) -> RequestOutcome:
     gap = (ended - first) / (tokens - 1)
-    return Outcome(
+    return RequestOutcome(
         intended_s=due, sent_s=sent, first_s=first, ended_s=ended, status=200, completion_tokens=tokens,
         event_s=[first + i * gap for i in range(tokens)], event_tokens=[1] * tokens, finish_reason="length",
     )  # fmt: skip
@@ -40,7 +40,7 @@ def test_latency_counts_from_when_a_request_was_due() -> None:
 def test_goodput_counts_what_was_whole_and_in_time() -> None:
     fast = finished(0, 0, 0.1, 1.1)
     slow = finished(0, 0, 3.0, 4.0)
-    broken = Outcome(intended_s=0, error="eof")
+    broken = RequestOutcome(intended_s=0, error="eof")
     summary = summarise([fast, slow, broken], 2.0, Objective(ttft_s=1.0, tpot_s=0.2))
     assert (summary.finished, summary.good, summary.errors) == (2, 1, {"eof": 1})
     assert summary.goodput_rps == pytest.approx(0.5)

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from seawall.decide.route.evidence import Pace
-from seawall.drivers.process import Limits
+from seawall.drivers.process import ProcessLimits
 from seawall.engines.vllm.client import EngineLoad
 from seawall.local.keeper import Running
 
@@ -82,7 +82,7 @@ class FakeService:
         self.refuses: str | None = None
 
     async def spawn(
-        self, argv: Sequence[str], env: Mapping[str, str], log: Path, limits: Limits | None
+        self, argv: Sequence[str], env: Mapping[str, str], log: Path, limits: ProcessLimits | None
     ) -> Running:
         self.processes.append(FakeProcess(NO_SUCH_PID + len(self.processes), self.clock, self.drain_s))
         self._started = self.clock.t

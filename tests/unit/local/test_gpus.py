@@ -12,7 +12,7 @@ from tests.unit.local.fakes import JumpClock
 
 from seawall.config.load import load_fleet
 from seawall.decide.replica import Event, Phase
-from seawall.domain.spec import Fleet, Rollout, Scaling
+from seawall.domain.spec import Fleet, RolloutSpec, Scaling
 from seawall.errors import EngineError
 from seawall.local import gpus
 from seawall.local.fleet import FleetRunner, Means
@@ -29,7 +29,7 @@ class NoGateway:
 
 def fleet(replicas: int, surge: int = 1) -> Fleet:
     base = load_fleet("examples/llama-70b-4xh100.yaml")
-    spec = replace(base.spec, scaling=Scaling(min=replicas, max=8), rollout=Rollout(max_surge=surge))
+    spec = replace(base.spec, scaling=Scaling(min=replicas, max=8), rollout=RolloutSpec(max_surge=surge))
     return replace(base, spec=spec)
 
 

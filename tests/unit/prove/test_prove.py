@@ -9,15 +9,15 @@ import yaml
 
 from seawall.domain.switches import GATEWAY, LOCAL
 from seawall.errors import InputError
-from seawall.load.client import Outcome
+from seawall.load.client import RequestOutcome
 from seawall.prove import settings
 from seawall.prove.cases import Case, check
 from seawall.prove.mechanisms import MECHANISMS, off
-from seawall.prove.pressure import Record
+from seawall.prove.pressure import StreamRecord
 from seawall.prove.run import Result, forgiven
 from seawall.prove.scenarios import SCENARIOS
 from seawall.prove.timeline import page
-from seawall.prove.verdict import Expectation, Mark, Verdict, judge, overall
+from seawall.prove.verdict import Expectation, ScenarioVerdict, TimelineMark, judge, overall
 
 FLEET = """
 kind: Fleet
@@ -29,8 +29,8 @@ CASE = Case(name="c", path="/v1/completions", payload={"stream": True, "return_t
             text="abc", finish_reason="length")  # fmt: skip
 
 
-def came(ids: list[int], text: str, finish: str = "length", used: int | None = None) -> Outcome:
-    return Outcome(intended_s=0, ids=ids, text=[text], finish_reason=finish, completion_tokens=used)
+def came(ids: list[int], text: str, finish: str = "length", used: int | None = None) -> RequestOutcome:
+    return RequestOutcome(intended_s=0, ids=ids, text=[text], finish_reason=finish, completion_tokens=used)
 
 
 def test_one_wrong_token_is_seen() -> None:
@@ -43,8 +43,8 @@ def test_one_wrong_token_is_seen() -> None:
     assert check(CASE, came([5, 6, 7], "abc", used=9)).wrong_usage
 
 
-def verdict_of(*outcomes: Outcome, behaviour: str = "reader", **expected: Any) -> Verdict:
-    records = [Record(0, CASE, o, check(CASE, o) if o.ok else None, behaviour) for o in outcomes]
+def verdict_of(*outcomes: RequestOutcome, behaviour: str = "reader", **expected: Any) -> ScenarioVerdict:
+    records = [StreamRecord(0, CASE, o, check(CASE, o) if o.ok else None, behaviour) for o in outcomes]
     return judge("x", "x", records, Expectation(**expected), duration_s=1, resumed=0, retried=0)
 
 
@@ -52,13 +52,13 @@ def test_what_breaks_a_promise() -> None:
     good = came([5, 6, 7], "abc")
     assert verdict_of(good).kept
     assert not verdict_of().kept
-    assert verdict_of(good, Outcome(intended_s=0, error="eof")).lost == 1
+    assert verdict_of(good, RequestOutcome(intended_s=0, error="eof")).lost == 1
     assert not verdict_of(good, came([5], "a")).kept
-    told = Outcome(intended_s=0, error="http-429", retry_after_s=2.0)
+    told = RequestOutcome(intended_s=0, error="http-429", retry_after_s=2.0)
     assert verdict_of(good, told, may_reject=True).kept
     assert not verdict_of(good, told).kept
-    assert verdict_of(good, Outcome(intended_s=0, error="http-429"), may_reject=True).lost == 1
-    assert verdict_of(good, Outcome(intended_s=0, error="cancelled"), behaviour="leaver").left == 1
+    assert verdict_of(good, RequestOutcome(intended_s=0, error="http-429"), may_reject=True).lost == 1
+    assert verdict_of(good, RequestOutcome(intended_s=0, error="cancelled"), behaviour="leaver").left == 1
     late = came([5, 6, 7], "abc")
     late.event_s = [0.0, 20.0]
     assert not verdict_of(late, worst_stall_s=12.0).kept
@@ -87,7 +87,9 @@ def test_a_real_engine_on_a_cpu_is_made_to_answer_the_same_in_any_batch() -> Non
 
 
 def test_what_differs_without_any_event_is_not_held_against_one() -> None:
-    verdict = verdict_of(came([5, 6, 7], "abc"), came([5, 9, 7], "abc"), Outcome(intended_s=0, error="eof"))
+    verdict = verdict_of(
+        came([5, 6, 7], "abc"), came([5, 9, 7], "abc"), RequestOutcome(intended_s=0, error="eof")
+    )
     after = forgiven(verdict)
     assert (after.wrong_tokens, after.lost, after.kept) == (0, 1, False)
     assert "not counted" in after.notes[0]
@@ -109,9 +111,9 @@ def test_what_would_hide_a_loss_is_switched_off_with_its_mechanism() -> None:
 def test_the_timeline_shows_streams_stalls_and_what_happened() -> None:
     late = came([5, 6, 7], "abc")
     late.event_s, late.ended_s = [0.5, 0.6, 2.6], 2.7
-    lost = Outcome(intended_s=0.1, ended_s=1.0, error="eof", detail="<cut>")
-    records = [Record(0, CASE, late, check(CASE, late)), Record(1, CASE, lost)]
-    marks = [Mark(at_s=0.7, text="kill -9 <a>")]
+    lost = RequestOutcome(intended_s=0.1, ended_s=1.0, error="eof", detail="<cut>")
+    records = [StreamRecord(0, CASE, late, check(CASE, late)), StreamRecord(1, CASE, lost)]
+    marks = [TimelineMark(at_s=0.7, text="kill -9 <a>")]
     verdict = judge("kill", "kill", records, Expectation(), duration_s=3, resumed=1, retried=0, marks=marks)
     text = page(Result([verdict], {"kill": records}), "<proof>")
     assert text.count("<rect") == 3

@@ -54,7 +54,7 @@ def test_it_serves_more_requests_well_for_no_more_gpu_hours(
     assert bad["slo"] < bad["keda"]
 
 
-def looks(loads: list[slo.Load], target: float = 10, startup_s: float = 120) -> list[slo.Wanted]:
+def looks(loads: list[slo.FleetLoad], target: float = 10, startup_s: float = 120) -> list[slo.Sized]:
     state, found = slo.SloState(), []
     for i, load in enumerate(loads):
         asked, state = slo.wanted(load, target, startup_s, state, 15.0 * i)
@@ -64,8 +64,8 @@ def looks(loads: list[slo.Load], target: float = 10, startup_s: float = 120) -> 
 
 def test_a_backlog_is_not_taken_for_demand() -> None:
     """1,000 waiting ask the HPA for 100 replicas; what drains them within a start-up is far less."""
-    calm = [slo.Load(2, 20, 0, 5.0, 0.3)] * 20
-    flood = [slo.Load(2, 20, 1000, 5.0, 0.3)]
+    calm = [slo.FleetLoad(2, 20, 0, 5.0, 0.3)] * 20
+    flood = [slo.FleetLoad(2, 20, 1000, 5.0, 0.3)]
     asked = looks(calm + flood)[-1]
     assert 2 < asked.replicas < 10
     assert "1000 waiting" in asked.reason
@@ -73,13 +73,13 @@ def test_a_backlog_is_not_taken_for_demand() -> None:
 
 def test_a_ramp_is_met_before_it_arrives() -> None:
     rates = [5.0 + 0.5 * i for i in range(20)]
-    ramp = looks([slo.Load(3, 4 * r, 0, r, 0.3) for r in rates])[-1]
+    ramp = looks([slo.FleetLoad(3, 4 * r, 0, r, 0.3) for r in rates])[-1]
     assert ramp.replicas > rates[-1] * 4 / 10
 
 
 def test_a_full_cache_asks_for_one_more() -> None:
-    assert looks([slo.Load(3, 20, 0, 5.0, 0.99)])[-1].replicas == 4
+    assert looks([slo.FleetLoad(3, 20, 0, 5.0, 0.99)])[-1].replicas == 4
 
 
 def test_before_anything_is_known_it_counts_requests_as_the_hpa_does() -> None:
-    assert looks([slo.Load(1, 10, 40, 0.0, 0.3)])[-1].replicas == 5
+    assert looks([slo.FleetLoad(1, 10, 40, 0.0, 0.3)])[-1].replicas == 5

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from seawall.domain.spec import Canary, CanaryStep, Candidate, Gateway, Rollout, Scaling
+from seawall.domain.spec import Canary, CanaryStep, CandidateSpec, Gateway, RolloutSpec, Scaling
 from seawall.errors import InputError
 from seawall.sim.outcome import Outcome
 from seawall.sim.report import rows_of
@@ -22,8 +22,8 @@ PATIENT = Gateway(queue_timeout=600, max_queued=100_000)
 
 
 def run(make: Make, load: Load, event: str, rate: str = "20/s for 20m", **more: object) -> Outcome:
-    canary = Canary(steps=STEPS, candidate=Candidate(replicas=2))
-    spec = {"rollout": Rollout(drain=30, pre_stop=5, canary=canary), "gateway": PATIENT}
+    canary = Canary(steps=STEPS, candidate=CandidateSpec(replicas=2))
+    spec = {"rollout": RolloutSpec(drain=30, pre_stop=5, canary=canary), "gateway": PATIENT}
     setup = make(Scaling(min=3, max=3), spec=spec, happenings=(parse_happening(event),), **more)
     return simulate(setup, load(rate, output=40))
 
@@ -59,7 +59,7 @@ def test_a_failing_candidate_is_rolled_back_and_no_client_notices(make: Make, lo
 
 def test_without_retries_a_failing_candidate_loses_requests_and_says_so(make: Make, load: Load) -> None:
     canary = Canary(steps=STEPS)
-    spec = {"rollout": Rollout(canary=canary), "gateway": Gateway(retries=0, queue_timeout=600)}
+    spec = {"rollout": RolloutSpec(canary=canary), "gateway": Gateway(retries=0, queue_timeout=600)}
     setup = make(Scaling(min=3, max=3), spec=spec, happenings=(parse_happening("2m canary errors 50%"),))
     found = simulate(setup, load("20/s for 10m", output=40))
     assert found.counts.reasons == {"the replicas' own errors": found.counts.lost}

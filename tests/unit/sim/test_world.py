@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from seawall.domain.action import Plan, Timing
-from seawall.domain.spec import Gateway, Hardware, Rollout, Scaling, Spot
+from seawall.domain.spec import Gateway, Hardware, RolloutSpec, Scaling, Spot
 from seawall.errors import InputError
 from seawall.sim import outcome as o
 from seawall.sim.setup import Counts, Happening, Setup, parse_happening
@@ -72,7 +72,7 @@ def test_nothing_is_lost_whatever_happens(make: Make, load: Load, kind: str) -> 
     spec = {
         "hardware": Hardware(gpu="H100-80GB", cloud="gke", spot=Spot(on_demand_floor=1)),
         "gateway": Gateway(queue_timeout=600, max_queued=100_000),
-        "rollout": Rollout(drain=5, pre_stop=5),
+        "rollout": RolloutSpec(drain=5, pre_stop=5),
     }
     setup = make(Scaling(min=3, max=6), spec=spec, happenings=(parse_happening(f"60s {kind}"),))
     found = simulate(setup, load("10/s for 700s", output=400))
@@ -91,7 +91,10 @@ def test_without_resume_the_broken_are_lost_and_said_why(make: Make, load: Load)
 
 
 def test_a_rollout_without_spare_gpus_goes_one_down_and_ends(make: Make, load: Load) -> None:
-    spec = {"hardware": Hardware(gpu="H100-80GB", spare_gpus=False), "rollout": Rollout(drain=60, pre_stop=1)}
+    spec = {
+        "hardware": Hardware(gpu="H100-80GB", spare_gpus=False),
+        "rollout": RolloutSpec(drain=60, pre_stop=1),
+    }
     setup = make(Scaling(min=3, max=3), spec=spec, happenings=(Happening(30, "rollout"),))
     found = simulate(setup, load("3/s for 900s"))
     assert any("is complete" in text for _, text in found.log)
@@ -207,7 +210,7 @@ def test_no_request_vanishes(
     happenings = tuple(parse_happening(f"{20 + 15 * i}s {k}") for i, k in enumerate(kinds))
     spec = {
         "hardware": Hardware(gpu="H100-80GB", cloud="karpenter", spot=Spot()),
-        "rollout": Rollout(drain=10, pre_stop=2),
+        "rollout": RolloutSpec(drain=10, pre_stop=2),
     }
     setup = make(
         Scaling(min=low, max=low + 3, target=5, idle_after=30),

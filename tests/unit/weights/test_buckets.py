@@ -15,7 +15,7 @@ import pytest
 from moto.server import ThreadedMotoServer
 
 from seawall.errors import InputError, SourceError
-from seawall.weights.fetch import Policy
+from seawall.weights.fetch import FetchPolicy
 from seawall.weights.pull import Order, pull
 
 from .test_pull import same
@@ -44,12 +44,14 @@ def test_s3(tmp_path: Path, s3: tuple[str, Any], model_files: dict[str, bytes]) 
     url, client = s3
     env = {"AWS_ENDPOINT_URL": url}
     to = tmp_path / "m"
-    order = Order("s3://weights/llama", to, to / "seawall.lock", policy=Policy(backoff_s=0.01))
+    order = Order("s3://weights/llama", to, to / "seawall.lock", policy=FetchPolicy(backoff_s=0.01))
     pull(order, env)
     same(to, model_files)
     assert pull(order, env).already
     client.put_object(Bucket="weights", Key="llama/config.json", Body=b'{"model_type": "LLAMA"}')
-    other = Order("s3://weights/llama", tmp_path / "n", to / "seawall.lock", policy=Policy(backoff_s=0.01))
+    other = Order(
+        "s3://weights/llama", tmp_path / "n", to / "seawall.lock", policy=FetchPolicy(backoff_s=0.01)
+    )
     with pytest.raises(SourceError, match=r"config\.json"):
         pull(other, env)
     with pytest.raises(InputError, match="not found"):
@@ -107,7 +109,7 @@ def test_gs(tmp_path: Path, model_files: dict[str, bytes]) -> None:
     try:
         env = {"STORAGE_EMULATOR_HOST": f"http://127.0.0.1:{server.server_address[1]}"}
         to = tmp_path / "m"
-        pull(Order("gs://weights/llama", to, to / "seawall.lock", policy=Policy(backoff_s=0.01)), env)
+        pull(Order("gs://weights/llama", to, to / "seawall.lock", policy=FetchPolicy(backoff_s=0.01)), env)
         same(to, model_files)
         with pytest.raises(InputError, match="not found"):
             pull(Order("gs://nobody/x", tmp_path / "n", tmp_path / "n.lock"), env)

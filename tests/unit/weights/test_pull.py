@@ -17,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from seawall.errors import CheckFailed, InputError, SourceError
-from seawall.weights.fetch import Policy
+from seawall.weights.fetch import FetchPolicy
 from seawall.weights.lockfile import read_lock
 from seawall.weights.pull import Order, check, is_complete, pull
 
@@ -28,7 +28,7 @@ HF = "hf://org/model"
 
 
 def order(to: Path, uri: str = HF, **kw: object) -> Order:
-    return Order(uri, to, to / "seawall.lock", policy=Policy(backoff_s=0.01), **kw)  # type: ignore[arg-type]
+    return Order(uri, to, to / "seawall.lock", policy=FetchPolicy(backoff_s=0.01), **kw)  # type: ignore[arg-type]
 
 
 def env(hub: HubDouble, tmp: Path, **more: str) -> dict[str, str]:
@@ -109,7 +109,9 @@ def test_with_a_lock_anything_else_is_refused(tmp_path: Path, model_files: dict[
     changed = {**model_files, "config.json": b'{"model_type": "LLAMA"}'}
     with HubDouble(changed) as hub:
         with pytest.raises(SourceError, match=r"config\.json"):
-            pull(Order(HF, other, to / "seawall.lock", policy=Policy(backoff_s=0.01)), env(hub, tmp_path))
+            pull(
+                Order(HF, other, to / "seawall.lock", policy=FetchPolicy(backoff_s=0.01)), env(hub, tmp_path)
+            )
         with pytest.raises(InputError, match="pins revision"):
             pull(Order(HF, other, to / "seawall.lock", revision="main"), env(hub, tmp_path))
     without = {k: v for k, v in model_files.items() if k != "config.json"}

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from seawall.errors import InputError
 from seawall.workload.arrivals import (
-    Phase,
+    RatePhase,
     Requests,
     arrival_times,
     expected,
@@ -27,9 +27,9 @@ def rng(seed: int = 1) -> np.random.Generator:
 
 
 def test_rates_as_people_write_them() -> None:
-    assert parse_rate("10/s for 5m, 50/s for 10m") == [Phase(10, 300), Phase(50, 600)]
-    assert parse_rate("60/m to 10/s for 1m30s") == [Phase(1, 90, to=10)]
-    assert parse_rate("20/s +-15/s every 1h for 3h") == [Phase(20, 10800, swing=15, period_s=3600)]
+    assert parse_rate("10/s for 5m, 50/s for 10m") == [RatePhase(10, 300), RatePhase(50, 600)]
+    assert parse_rate("60/m to 10/s for 1m30s") == [RatePhase(1, 90, to=10)]
+    assert parse_rate("20/s +-15/s every 1h for 3h") == [RatePhase(20, 10800, swing=15, period_s=3600)]
 
 
 def test_shares_are_as_written_else_as_the_specs_rates_else_alike() -> None:

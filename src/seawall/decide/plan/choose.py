@@ -15,7 +15,7 @@ from seawall.decide.plan.draw import draw
 from seawall.decide.plan.memory import Memory, margin_gib, spend
 from seawall.decide.plan.roofline import Speed, estimate, timing
 from seawall.decide.plan.setup import GIB, Setup
-from seawall.domain.action import Plan, Rejected, Timing
+from seawall.domain.action import Plan, RejectedChoice, Timing
 from seawall.domain.catalog.gpus import Gpu
 from seawall.domain.catalog.prices import Prices
 from seawall.domain.model import ModelConfig
@@ -69,27 +69,27 @@ def plan(
     if fleet.spec.hardware.gpu.lower() == "cpu":
         return plan_cpu(fleet, model, calibration)
     candidates = _ordered(fleet, model, prices)
-    rejected: list[Rejected] = []
+    rejected: list[RejectedChoice] = []
     fallback: Candidate | None = None
     best_refused: Candidate | None = None
     open_choice = fleet.spec.hardware.gpu == "auto" or not _fixed(fleet)
     for gpu, split, shaped, quantization in candidates:
         made = _judge(fleet, shaped, gpu, split, quantization, prices, calibration, shorten)
         if not made.memory.fits:
-            rejected.append(Rejected(choice=made.label, reason=made.memory.reason))
+            rejected.append(RejectedChoice(choice=made.label, reason=made.memory.reason))
             if best_refused is None or _nearness(made) > _nearness(best_refused):
                 best_refused = made
             continue
         assert made.speed is not None
         if open_choice and not made.speed.meets_slo:
             rejected.append(
-                Rejected(choice=made.label, reason=f"fits, but too slow: {made.speed.slo_reason}")
+                RejectedChoice(choice=made.label, reason=f"fits, but too slow: {made.speed.slo_reason}")
             )
             fallback = fallback or made
             continue
         if open_choice and made.memory.concurrency < ENOUGH_REQUESTS:
             few = f"fits, but holds only {made.memory.concurrency:.1f} requests of {made.setup.max_model_len:,} tokens"
-            rejected.append(Rejected(choice=made.label, reason=few))
+            rejected.append(RejectedChoice(choice=made.label, reason=few))
             fallback = fallback or made
             continue
         rejected += _dearer(fleet, candidates, made, prices)
@@ -169,7 +169,7 @@ def _dearer(
     candidates: list[tuple[Gpu, Split, ModelConfig, str | None]],
     made: Candidate,
     prices: Prices,
-) -> list[Rejected]:
+) -> list[RejectedChoice]:
     """The other GPU types that `auto` did not need: why they were passed over."""
     if fleet.spec.hardware.gpu != "auto" or made.usd_per_hour is None:
         return []
@@ -181,7 +181,7 @@ def _dearer(
         if after and gpu.name not in seen and each is not None:
             seen.add(gpu.name)
             out.append(
-                Rejected(
+                RejectedChoice(
                     choice=f"{split.gpus} x {gpu.name}",
                     reason=f"not needed: ${each * split.gpus:.2f}/h against ${made.usd_per_hour:.2f}/h",
                 )
@@ -189,7 +189,7 @@ def _dearer(
     return out
 
 
-def _to_plan(fleet: Fleet, c: Candidate, prices: Prices, rejected: list[Rejected]) -> Plan:
+def _to_plan(fleet: Fleet, c: Candidate, prices: Prices, rejected: list[RejectedChoice]) -> Plan:
     spec, memory, speed = fleet.spec, c.memory, c.speed
     drawn = draw(fleet, c.model, c.gpu.name, c.setup, memory, speed)
     saturating = speed.concurrency if speed else 0

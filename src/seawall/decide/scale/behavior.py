@@ -17,7 +17,7 @@ from typing import Literal
 MAX_INT32 = 2**31 - 1
 MIN_INT32 = -(2**31)
 
-Select = Literal["Max", "Min", "Disabled"]
+SelectPolicy = Literal["Max", "Min", "Disabled"]
 WITHIN, TOO_MANY, TOO_FEW = "DesiredWithinRange", "TooManyReplicas", "TooFewReplicas"
 UP_LIMIT, DOWN_LIMIT = "ScaleUpLimit", "ScaleDownLimit"
 
@@ -32,11 +32,11 @@ class RatePolicy:
 
 
 @dataclass(frozen=True, slots=True)
-class Rules:
+class DirectionRules:
     """One direction of `spec.behavior`. `select` picks among the policies' limits."""
 
     window_s: float
-    select: Select
+    select: SelectPolicy
     policies: tuple[RatePolicy, ...]
     tolerance: float | None = None
     """None: the controller's own (0.1)."""
@@ -65,19 +65,19 @@ class Bounded:
     reason: str
 
 
-DEFAULT_UP = Rules(0, "Max", (RatePolicy("Pods", 4, 15), RatePolicy("Percent", 100, 15)))
-DEFAULT_DOWN = Rules(300, "Max", (RatePolicy("Percent", 100, 15),))
+DEFAULT_UP = DirectionRules(0, "Max", (RatePolicy("Pods", 4, 15), RatePolicy("Percent", 100, 15)))
+DEFAULT_DOWN = DirectionRules(300, "Max", (RatePolicy("Percent", 100, 15),))
 
 
 def filled(
     window_s: float | None,
-    select: Select | None,
+    select: SelectPolicy | None,
     policies: tuple[RatePolicy, ...] | None,
     tolerance: float | None,
-    default: Rules,
-) -> Rules:
+    default: DirectionRules,
+) -> DirectionRules:
     """Missing parts of a written behaviour take the default's, key by key (apis/autoscaling/v2/defaults.go)."""
-    return Rules(
+    return DirectionRules(
         default.window_s if window_s is None else window_s,
         default.select if select is None else select,
         policies or default.policies,
@@ -96,7 +96,11 @@ def change_in(events: tuple[ScaleEvent, ...], period_s: float, now: float) -> in
 
 
 def up_limit(
-    current: int, ups: tuple[ScaleEvent, ...], downs: tuple[ScaleEvent, ...], rules: Rules, now: float
+    current: int,
+    ups: tuple[ScaleEvent, ...],
+    downs: tuple[ScaleEvent, ...],
+    rules: DirectionRules,
+    now: float,
 ) -> int:
     """`calculateScaleUpLimitWithScalingRules`: percentages round up, so that one replica can grow at all."""
     if rules.select == "Disabled":
@@ -111,7 +115,11 @@ def up_limit(
 
 
 def down_limit(
-    current: int, ups: tuple[ScaleEvent, ...], downs: tuple[ScaleEvent, ...], rules: Rules, now: float
+    current: int,
+    ups: tuple[ScaleEvent, ...],
+    downs: tuple[ScaleEvent, ...],
+    rules: DirectionRules,
+    now: float,
 ) -> int:
     """`calculateScaleDownLimitWithBehaviors`: percentages truncate; `Min` (the smallest change) : highest count."""
     if rules.select == "Disabled":
@@ -130,8 +138,8 @@ def rate_limited(
     desired: int,
     lowest: int,
     highest: int,
-    up: Rules,
-    down: Rules,
+    up: DirectionRules,
+    down: DirectionRules,
     ups: tuple[ScaleEvent, ...],
     downs: tuple[ScaleEvent, ...],
     now: float,
@@ -163,10 +171,10 @@ def legacy_limited(
     return Bounded(desired, WITHIN)
 
 
-Log = tuple[Recommendation, ...]
+Recommendations = tuple[Recommendation, ...]
 
 
-def _recorded(log: Log, old: int | None, desired: int, now: float) -> Log:
+def _recorded(log: Recommendations, old: int | None, desired: int, now: float) -> Recommendations:
     entry = Recommendation(desired, now)
     if old is None:
         return (*log, entry)
@@ -174,8 +182,8 @@ def _recorded(log: Log, old: int | None, desired: int, now: float) -> Log:
 
 
 def stabilized(
-    current: int, desired: int, log: Log, up_window_s: float, down_window_s: float, now: float
-) -> tuple[int, Log]:
+    current: int, desired: int, log: Recommendations, up_window_s: float, down_window_s: float, now: float
+) -> tuple[int, Recommendations]:
     """`stabilizeRecommendationWithBehaviors`: -> (stabilised count, log with the *unstabilised* one).
 
     A recommendation exactly one window old is out; one strictly older than both windows is overwritten
@@ -195,7 +203,9 @@ def stabilized(
     return result, _recorded(log, old, desired, now)
 
 
-def legacy_stabilized(desired: int, log: Log, window_s: float, now: float) -> tuple[int, Log]:
+def legacy_stabilized(
+    desired: int, log: Recommendations, window_s: float, now: float
+) -> tuple[int, Recommendations]:
     """`stabilizeRecommendation`: the highest recommendation of the window; one exactly as old still counts."""
     highest, old = desired, None
     for i, rec in enumerate(log):
@@ -209,7 +219,7 @@ def legacy_stabilized(desired: int, log: Log, window_s: float, now: float) -> tu
 Events = tuple[ScaleEvent, ...]
 
 
-def stored(events: Events, change: int, rules: Rules | None, now: float) -> Events:
+def stored(events: Events, change: int, rules: DirectionRules | None, now: float) -> Events:
     """`storeScaleEvent` for one direction: mark what no policy can see, overwrite the last such, else append.
 
     Without behaviour (`rules` None) nothing is stored and nothing is marked.

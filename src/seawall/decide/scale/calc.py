@@ -49,7 +49,7 @@ class Ready:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Pod:
+class CountedPod:
     name: str
     phase: Literal["Pending", "Running", "Succeeded", "Failed", "Unknown"] = "Running"
     deleted: bool = False
@@ -94,7 +94,7 @@ class Readiness:
 
 
 def group_pods(
-    pods: Sequence[Pod], samples: Mapping[str, Sample], resource: str, readiness: Readiness
+    pods: Sequence[CountedPod], samples: Mapping[str, Sample], resource: str, readiness: Readiness
 ) -> Grouped:
     """`groupPods`: whose samples count. Only for CPU does a young or unready pod's sample not count."""
     ready_count = 0
@@ -113,7 +113,7 @@ def group_pods(
     return Grouped(ready_count, frozenset(unready), frozenset(missing), frozenset(ignored))
 
 
-def _cpu_unready(pod: Pod, sample: Sample, readiness: Readiness) -> bool:
+def _cpu_unready(pod: CountedPod, sample: Sample, readiness: Readiness) -> bool:
     if pod.ready is None or pod.start_s is None:
         return True
     if pod.start_s + readiness.cpu_initialization_s > readiness.now:
@@ -179,7 +179,7 @@ def per_pod(status_replicas: int, target_m: int, total_m: int, tolerance: Tolera
 
 
 def by_value(
-    current: int, target_m: int, total_m: int, pods: Sequence[Pod], tolerance: Tolerance
+    current: int, target_m: int, total_m: int, pods: Sequence[CountedPod], tolerance: Tolerance
 ) -> Calculated:
     """External and Object metrics against a *Value* (`getUsageRatioReplicaCount`): multiplies the READY pods."""
     ratio = quotient(float(total_m), float(target_m))
@@ -196,7 +196,7 @@ def by_value(
 def by_pods(
     current: int,
     target_m: int,
-    pods: Sequence[Pod],
+    pods: Sequence[CountedPod],
     samples: Mapping[str, Sample] | None,
     tolerance: Tolerance,
     readiness: Readiness,
@@ -220,7 +220,7 @@ def by_utilization(
     current: int,
     target_pct: int,
     resource: str,
-    pods: Sequence[Pod],
+    pods: Sequence[CountedPod],
     samples: Mapping[str, Sample] | None,
     tolerance: Tolerance,
     readiness: Readiness,
@@ -251,7 +251,7 @@ def by_utilization(
     return Calculated(replicas=replicas, usage_m=mean, utilization_pct=pct)
 
 
-def _required(pods: Sequence[Pod], samples: Mapping[str, Sample] | None) -> Mapping[str, Sample]:
+def _required(pods: Sequence[CountedPod], samples: Mapping[str, Sample] | None) -> Mapping[str, Sample]:
     """None: the metrics API had nothing to say, which upstream finds out before it lists the pods."""
     if samples is None:
         raise MetricError("no_metrics", "no metrics returned from the metrics API")
@@ -309,7 +309,7 @@ def _rebalanced(
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Container:
+class ContainerRequests:
     name: str
     request_m: int | None = None
     always: bool = False
@@ -320,8 +320,8 @@ class Container:
 class PodResources:
     name: str
     pod_level_m: int | None = None
-    containers: Sequence[Container] = ()
-    init_containers: Sequence[Container] = ()
+    containers: Sequence[ContainerRequests] = ()
+    init_containers: Sequence[ContainerRequests] = ()
 
 
 def requests_of(

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import Literal, TypedDict
 
 from seawall.decide.scale import calc, hpa, keda, slo
-from seawall.decide.scale.behavior import DEFAULT_UP, RatePolicy, Rules
+from seawall.decide.scale.behavior import DEFAULT_UP, DirectionRules, RatePolicy
 from seawall.domain.action import Plan, ScaleDecision
 from seawall.domain.spec import Fleet
 from seawall.domain.units import show_seconds
@@ -68,8 +68,8 @@ class ScalePolicy:
     highest: int
     target: float
     """Requests (running + waiting + queued) per replica."""
-    up: Rules
-    down: Rules
+    up: DirectionRules
+    down: DirectionRules
     idle_after_s: float = 300.0
     polling_s: float = 15.0
     activation: float = 0.0
@@ -112,8 +112,8 @@ def policy_of(fleet: Fleet, plan: Plan | None = None) -> ScalePolicy:
         lowest=min(scaling.min, scaling.max),
         highest=scaling.max,
         target=target,
-        up=Rules(scaling.up_window, DEFAULT_UP.select, UP_POLICIES),
-        down=Rules(scaling.down_window, "Max", DOWN_POLICIES),
+        up=DirectionRules(scaling.up_window, DEFAULT_UP.select, UP_POLICIES),
+        down=DirectionRules(scaling.down_window, "Max", DOWN_POLICIES),
         idle_after_s=scaling.idle_after,
         polling_s=max(1.0, scaling.polling_interval),
         kind=scaling.policy,
@@ -161,7 +161,7 @@ def _poll(policy: ScalePolicy, seen: DemandSeen, after: ScaleState, now: float) 
     active = seen.fresh and seen.demand > policy.activation
     turn = keda.request_scale(
         spec,
-        keda.Turn(
+        keda.Poll(
             current=seen.replicas,
             active=active,
             error=not seen.fresh,
@@ -181,7 +181,7 @@ def _poll(policy: ScalePolicy, seen: DemandSeen, after: ScaleState, now: float) 
 def _sync(policy: ScalePolicy, seen: DemandSeen, after: ScaleState, now: float) -> tuple[int, str]:
     """The HPA's turn, on one External metric with an AverageValue target; or the SLO policy's."""
     if policy.kind == "slo" and seen.fresh and seen.arrivals_per_s is not None:
-        load = slo.Load(
+        load = slo.FleetLoad(
             seen.replicas, seen.running, seen.waiting + seen.queued, seen.arrivals_per_s, seen.kv_usage or 0.0
         )
         asked, after["slo"] = slo.wanted(load, policy.target, policy.startup_s, after["slo"], now)

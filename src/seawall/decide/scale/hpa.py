@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 from typing import TypedDict
 
 from seawall.decide.scale import behavior
-from seawall.decide.scale.behavior import Bounded, Recommendation, Rules, ScaleEvent
+from seawall.decide.scale.behavior import Bounded, DirectionRules, Recommendation, ScaleEvent
 
 SYNC_S = 15.0
 TOLERANCE = 0.1
@@ -38,8 +38,8 @@ class HpaSpec:
 
     lowest: int
     highest: int
-    up: Rules | None = None
-    down: Rules | None = None
+    up: DirectionRules | None = None
+    down: DirectionRules | None = None
     down_window_s: float = DOWN_WINDOW_S
     """Of the legacy path: the controller's downscale stabilisation flag."""
     up_factor: float = 2.0

@@ -54,7 +54,7 @@ class Fallback:
 
 
 @dataclass(frozen=True, slots=True)
-class Event:
+class KedaEvent:
     type: str
     reason: str
     note: str
@@ -89,7 +89,7 @@ class ScaleSpec:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Turn:
+class Poll:
     """One poll: what the triggers said, and what is remembered."""
 
     current: int
@@ -114,10 +114,10 @@ class Scaled:
     active: Condition | None = None
     hpa_active: Condition | None = None
     paused: bool = False
-    event: Event | None = None
+    event: KedaEvent | None = None
 
 
-def request_scale(spec: ScaleSpec, turn: Turn) -> Scaled:
+def request_scale(spec: ScaleSpec, turn: Poll) -> Scaled:
     """`RequestScale` -> the count to write (if `scaled`), the last time anything was active, the conditions."""
     hpa_active = None if turn.hpa is None else hpa_health(turn.hpa)
     if hpa_active is not None and not hpa_active.status:
@@ -130,7 +130,7 @@ def request_scale(spec: ScaleSpec, turn: Turn) -> Scaled:
     return _inactive(spec, turn, hpa_active)
 
 
-def _active(spec: ScaleSpec, turn: Turn, hpa_active: Condition | None) -> Scaled:
+def _active(spec: ScaleSpec, turn: Poll, hpa_active: Condition | None) -> Scaled:
     forced = spec.flag(FORCED)
     active = FORCED_ACTIVE if forced else ACTIVE
     idle = Scaled(
@@ -148,16 +148,16 @@ def _active(spec: ScaleSpec, turn: Turn, hpa_active: Condition | None) -> Scaled
             "caused by forced activation annotation" if forced else f"triggered by {';'.join(turn.triggers)}"
         )
         note = f"Scaled {spec.target} from {turn.current} to {wanted}, {cause}"
-        event = Event("Normal", "KEDAScaleTargetActivated", note)
+        event = KedaEvent("Normal", "KEDAScaleTargetActivated", note)
         return replace(idle, replicas=wanted, scaled=True, last_active_s=turn.now, touched=True, event=event)
     if turn.error:
         return replace(idle, ready=PARTIAL)
     return replace(idle, last_active_s=turn.now, touched=True)
 
 
-def _inactive(spec: ScaleSpec, turn: Turn, hpa_active: Condition | None) -> Scaled:
+def _inactive(spec: ScaleSpec, turn: Poll, hpa_active: Condition | None) -> Scaled:
     def result(
-        replicas: int, active: Condition = INACTIVE, ready: Condition = READY, event: Event | None = None
+        replicas: int, active: Condition = INACTIVE, ready: Condition = READY, event: KedaEvent | None = None
     ) -> Scaled:
         return Scaled(
             replicas=replicas,
@@ -180,13 +180,13 @@ def _inactive(spec: ScaleSpec, turn: Turn, hpa_active: Condition | None) -> Scal
             return result(turn.current, active=COOLING)
         wanted = spec.lowest if spec.idle is None else spec.idle
         note = f"Deactivated {spec.target} from {turn.current} to {wanted}"
-        return result(wanted, event=Event("Normal", "KEDAScaleTargetDeactivated", note))
+        return result(wanted, event=KedaEvent("Normal", "KEDAScaleTargetDeactivated", note))
     if spec.idle is None and turn.current < spec.lowest:
         return result(spec.lowest)
     return result(turn.current)
 
 
-def cooled(spec: ScaleSpec, turn: Turn) -> bool:
+def cooled(spec: ScaleSpec, turn: Poll) -> bool:
     """Strictly past the cooldown; never active yet: strictly past the initial cooldown since creation."""
     if turn.last_active_s is None:
         return turn.created_s + spec.initial_cooldown_s < turn.now

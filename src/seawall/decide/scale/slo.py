@@ -38,7 +38,7 @@ class SloState(TypedDict, total=False):
 
 
 @dataclass(frozen=True, slots=True)
-class Load:
+class FleetLoad:
     """What the policy sees: counts over the fleet, and the arrival rate."""
 
     replicas: int
@@ -49,14 +49,14 @@ class Load:
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class Sized:
     replicas: int
     reason: str
 
 
 def wanted(
-    load: Load, target: float, startup_s: float, state: SloState, now: float
-) -> tuple[Wanted, SloState]:
+    load: FleetLoad, target: float, startup_s: float, state: SloState, now: float
+) -> tuple[Sized, SloState]:
     """Replicas for one start-up ahead -> (before bounds, what to remember)."""
     rate = load.arrivals_per_s
     gap = max(1.0, now - state.get("last_s", now))
@@ -89,4 +89,4 @@ def wanted(
     if load.kv_usage > KV_FULL and count <= load.replicas:
         count, reason = load.replicas + 1, f"{reason}; a KV cache is {load.kv_usage:.0%} full"
     after = SloState(level=level, trend=trend, time_in_s=time_in, last_s=now)
-    return Wanted(count, f"{reason}: {count} wanted"), after
+    return Sized(count, f"{reason}: {count} wanted"), after

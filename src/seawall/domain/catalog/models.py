@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-Config = dict[str, Any]
+ConfigJson = dict[str, Any]
 
 
 def _dense(
@@ -22,7 +22,7 @@ def _dense(
     vocab: int,
     context: int,
     **more: Any,
-) -> Config:
+) -> ConfigJson:
     return {
         "model_type": model_type,
         "num_hidden_layers": layers,
@@ -38,25 +38,25 @@ def _dense(
     }
 
 
-def _llama(layers: int, hidden: int, heads: int, inner: int, **more: Any) -> Config:
+def _llama(layers: int, hidden: int, heads: int, inner: int, **more: Any) -> ConfigJson:
     """Llama 3 and what is made like it: 8 KV heads, 128k tokens of vocabulary and context."""
     return _dense("llama", layers, hidden, heads, 8, inner, 128256, 131072, **more)
 
 
-def _qwen25(layers: int, hidden: int, heads: int, kv: int, inner: int, **more: Any) -> Config:
+def _qwen25(layers: int, hidden: int, heads: int, kv: int, inner: int, **more: Any) -> ConfigJson:
     return _dense("qwen2", layers, hidden, heads, kv, inner, 152064, 32768, use_sliding_window=False, **more)
 
 
-def _qwen3(layers: int, hidden: int, heads: int, inner: int, **more: Any) -> Config:
+def _qwen3(layers: int, hidden: int, heads: int, inner: int, **more: Any) -> ConfigJson:
     return _dense("qwen3", layers, hidden, heads, 8, inner, 151936, 40960, head_dim=128, **more)
 
 
-def _qwen3_moe(layers: int, hidden: int, heads: int, width: int, context: int, **more: Any) -> Config:
+def _qwen3_moe(layers: int, hidden: int, heads: int, width: int, context: int, **more: Any) -> ConfigJson:
     moe = {"num_experts": 128, "num_experts_per_tok": 8, "moe_intermediate_size": width, "head_dim": 128}
     return _dense("qwen3_moe", layers, hidden, heads, 4, 3 * hidden, 151936, context, **moe, **more)
 
 
-def _deepseek(experts: int, heads: int, vocab: int, context: int, dense: int, **more: Any) -> Config:
+def _deepseek(experts: int, heads: int, vocab: int, context: int, dense: int, **more: Any) -> ConfigJson:
     more = {"quantization_config": {"quant_method": "fp8", "weight_block_size": [128, 128]}, **more}
     return _dense(
         "deepseek_v3", 61, 7168, heads, heads, 18432, vocab, context, kv_lora_rank=512, qk_rope_head_dim=64,
@@ -65,14 +65,14 @@ def _deepseek(experts: int, heads: int, vocab: int, context: int, dense: int, **
     )  # fmt: skip
 
 
-def _gpt_oss(layers: int, experts: int) -> Config:
+def _gpt_oss(layers: int, experts: int) -> ConfigJson:
     return _dense(
         "gpt_oss", layers, 2880, 64, 8, 2880, 201088, 131072, head_dim=64, sliding_window=128,
         num_local_experts=experts, num_experts_per_tok=4, quantization_config={"quant_method": "mxfp4"},
     )  # fmt: skip
 
 
-def _gemma2(layers: int, hidden: int, heads: int, kv: int, inner: int, dim: int) -> Config:
+def _gemma2(layers: int, hidden: int, heads: int, kv: int, inner: int, dim: int) -> ConfigJson:
     more = {"head_dim": dim, "sliding_window": 4096}
     return {
         **_dense("gemma2", layers, hidden, heads, kv, inner, 256000, 8192, **more),
@@ -80,7 +80,7 @@ def _gemma2(layers: int, hidden: int, heads: int, kv: int, inner: int, dim: int)
     }
 
 
-def _gemma3(layers: int, hidden: int, heads: int, kv: int, inner: int, dim: int = 256) -> Config:
+def _gemma3(layers: int, hidden: int, heads: int, kv: int, inner: int, dim: int = 256) -> ConfigJson:
     text = {
         **_dense("gemma3_text", layers, hidden, heads, kv, inner, 262208, 131072),
         "head_dim": dim,
@@ -97,7 +97,7 @@ def _gemma3(layers: int, hidden: int, heads: int, kv: int, inner: int, dim: int 
     }
 
 
-def _mistral_small() -> Config:
+def _mistral_small() -> ConfigJson:
     text = _dense("mistral", 40, 5120, 32, 8, 32768, 131072, 131072, head_dim=128)
     vision = {
         "model_type": "pixtral",
@@ -108,7 +108,9 @@ def _mistral_small() -> Config:
     return {"model_type": "mistral3", "text_config": text, "vision_config": vision, "torch_dtype": "bfloat16"}
 
 
-def _qwen35(layers: int, hidden: int, heads: int, kv: int, v_heads: int, inner: int, **more: Any) -> Config:
+def _qwen35(
+    layers: int, hidden: int, heads: int, kv: int, v_heads: int, inner: int, **more: Any
+) -> ConfigJson:
     """Qwen 3.5 and later: three Gated DeltaNet layers, then one of full attention with a gate."""
     return _dense(
         "qwen3_5_moe" if "num_experts" in more else "qwen3_5", layers, hidden, heads, kv, inner, 248320, 262144,
@@ -138,7 +140,7 @@ _LLAMA_8B = _llama(32, 4096, 32, 14336)
 _LLAMA_70B = _llama(80, 8192, 64, 28672)
 _FP8 = {"quantization_config": {"quant_method": "fp8", "weight_block_size": [128, 128]}}
 
-CONFIGS: dict[str, Config] = {
+CONFIGS: dict[str, ConfigJson] = {
     "meta-llama/Llama-3.1-8B": _LLAMA_8B,
     "meta-llama/Meta-Llama-3-8B": {**_LLAMA_8B, "max_position_embeddings": 8192},
     "meta-llama/Meta-Llama-3-70B": {**_LLAMA_70B, "max_position_embeddings": 8192},
@@ -281,7 +283,7 @@ def _key(name: str) -> str:
 _BY_KEY: dict[str, str] = {_key(name): name for name in CONFIGS} | {_key(a): n for a, n in ALIASES.items()}
 
 
-def find_config(name: str) -> tuple[str, Config] | None:
+def find_config(name: str) -> tuple[str, ConfigJson] | None:
     """The catalogue's entry for a model id or file name (organisation and `-Instruct` do not matter), or None.
 
     A GGUF file's type (`SmolLM2-135M-Instruct.Q4_1.gguf`) and a quantizer's suffix are taken into the config.

@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 from tokenizers.decoders import DecodeStream
 
-from seawall.engines.sim.asks import Ask, Json
+from seawall.engines.sim.asks import GenerationRequest, Json
 from seawall.engines.sim.language import Continuation
 from seawall.engines.sim.tokens import Vocabulary
 
@@ -20,11 +20,16 @@ FINGERPRINT = "vllm-0.32.0-sim"
 DONE = "data: [DONE]\n\n"
 
 
-class Choice:
+class SequenceText:
     """One sequence's text: detokenized as it comes, stop strings looked for, deltas handed out."""
 
     def __init__(
-        self, ask: Ask, index: int, prompt: list[int], words: Vocabulary, continuation: Continuation
+        self,
+        ask: GenerationRequest,
+        index: int,
+        prompt: list[int],
+        words: Vocabulary,
+        continuation: Continuation,
     ) -> None:
         self.ask = ask
         self.index = index
@@ -87,7 +92,7 @@ class Choice:
 class Answer:
     """One HTTP answer: the fixed parts of its id, model and time, and the functions that fill them."""
 
-    def __init__(self, ask: Ask, request_id: str, words: Vocabulary) -> None:
+    def __init__(self, ask: GenerationRequest, request_id: str, words: Vocabulary) -> None:
         self.ask = ask
         self.words = words
         self.created = int(time.time())
@@ -103,7 +108,7 @@ class Answer:
         """What a stream says before it is scheduled."""
         return ""
 
-    def end(self, choices: list[Choice]) -> str:
+    def end(self, choices: list[SequenceText]) -> str:
         """The end of a stream that went well."""
         return self.closing_usage(choices) + DONE
 
@@ -115,7 +120,7 @@ class Answer:
         """An error inside a stream, and its end."""
         return f"data: {_encode(body).decode()}\n\n{DONE}"
 
-    def opening(self, choice: Choice) -> str:
+    def opening(self, choice: SequenceText) -> str:
         """The chunk with the role that opens a chat stream; nothing for completions."""
         if not self.ask.chat:
             return ""
@@ -125,7 +130,7 @@ class Answer:
             f'"finish_reason":null}}],"prompt_token_ids":{prompt},"prompt_text":null{self._usage(choice, 0)}}}\n\n'
         )
 
-    def chunk(self, choice: Choice) -> str:
+    def chunk(self, choice: SequenceText) -> str:
         """The chunk of what has come since the last one."""
         text, ids, values = choice.delta()
         finish = choice.finish_reason
@@ -156,12 +161,12 @@ class Answer:
             mark = f',"system_fingerprint":"{FINGERPRINT}"'
         return f"{self._head}{body}]{mark}{self._usage(choice, len(choice.ids))}}}\n\n"
 
-    def _usage(self, choice: Choice, generated: int) -> str:
+    def _usage(self, choice: SequenceText, generated: int) -> str:
         if not self.ask.continuous_usage:
             return ""
         return f',"usage":{_encode(usage(len(choice.prompt), generated)).decode()}'
 
-    def closing_usage(self, choices: list[Choice]) -> str:
+    def closing_usage(self, choices: list[SequenceText]) -> str:
         """The chunk without choices that carries the usage, when it was asked for."""
         if not self.ask.include_usage:
             return ""
@@ -169,7 +174,7 @@ class Answer:
         counted = _encode(usage(prompt, generated)).decode()
         return f'{self._head}],"usage":{counted},"system_fingerprint":"{FINGERPRINT}"}}\n\n'
 
-    def _logprobs(self, choice: Choice, ids: list[int], values: list[float], opening: bool) -> str:
+    def _logprobs(self, choice: SequenceText, ids: list[int], values: list[float], opening: bool) -> str:
         names = [f"token_id:{i}" if self.ask.as_token_ids else self.words.decode([i], False) for i in ids]
         if self.ask.chat:
             top = self.ask.logprobs or 0
@@ -191,7 +196,7 @@ class Answer:
         choice.offset += sum(len(n) for n in names)
         return _encode(_completion_logprobs(names, list(values), start)).decode()
 
-    def whole(self, choices: list[Choice]) -> dict[str, Any]:
+    def whole(self, choices: list[SequenceText]) -> dict[str, Any]:
         """The answer of a request that does not stream."""
         prompt, generated = totals(choices, self.ask.n)
         common = {
@@ -224,7 +229,7 @@ class Answer:
             **rest,
         }
 
-    def _chat_choice(self, choice: Choice) -> dict[str, Any]:
+    def _chat_choice(self, choice: SequenceText) -> dict[str, Any]:
         text, ids, values = choice.delta()
         logprobs = (
             None
@@ -249,7 +254,7 @@ class Answer:
             "routed_experts": None,
         }
 
-    def _completion_choice(self, choice: Choice) -> dict[str, Any]:
+    def _completion_choice(self, choice: SequenceText) -> dict[str, Any]:
         text, ids, values = choice.delta()
         logprobs = (
             None
@@ -287,6 +292,6 @@ def usage(prompt: int, generated: int) -> dict[str, int]:
     return {"prompt_tokens": prompt, "total_tokens": prompt + generated, "completion_tokens": generated}
 
 
-def totals(choices: list[Choice], n: int) -> tuple[int, int]:
+def totals(choices: list[SequenceText], n: int) -> tuple[int, int]:
     """(prompt tokens, each prompt once; generated tokens of all choices)."""
     return sum(len(c.prompt) for c in choices[::n]), sum(len(c.ids) for c in choices)

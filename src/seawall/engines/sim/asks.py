@@ -17,7 +17,7 @@ from seawall.engines.sim.tokens import TURN_END, Vocabulary
 Json = dict[str, Any]
 
 
-class Refused(Exception):
+class ApiRefusal(Exception):
     """An answer other than 2xx: `{"error": {message, type, param, code}}`."""
 
     def __init__(
@@ -32,16 +32,16 @@ class Refused(Exception):
         }
 
 
-def parameter(message: str, name: str, value: Any = None) -> Refused:
+def parameter(message: str, name: str, value: Any = None) -> ApiRefusal:
     shown = f", value={value}" if value is not None else ""
-    return Refused(f"{message} (parameter={name}{shown})", param=name)
+    return ApiRefusal(f"{message} (parameter={name}{shown})", param=name)
 
 
-def invalid(kind: str, name: str, text: str, value: Any) -> Refused:
+def invalid(kind: str, name: str, text: str, value: Any) -> ApiRefusal:
     return _invalid([(kind, name, text, value)])
 
 
-def _invalid(found: list[tuple[str, str, str, Any]]) -> Refused:
+def _invalid(found: list[tuple[str, str, str, Any]]) -> ApiRefusal:
     rows = []
     for kind, name, text, value in found:
         shown = f"<{type(value).__name__} of {len(value)} items>" if isinstance(value, list | dict) else value
@@ -49,7 +49,7 @@ def _invalid(found: list[tuple[str, str, str, Any]]) -> Refused:
     lines = "".join(f"\n  {row}" for row in rows)
     many = "s" if len(rows) > 1 else ""
     message = f"{len(rows)} validation error{many}:{lines}"
-    return Refused(message, kind="Bad Request", param=str(rows[0]["loc"]))
+    return ApiRefusal(message, kind="Bad Request", param=str(rows[0]["loc"]))
 
 
 def demand(data: Json, *names: str) -> None:
@@ -59,7 +59,7 @@ def demand(data: Json, *names: str) -> None:
 
 
 @dataclass(kw_only=True)
-class Ask:
+class GenerationRequest:
     """One HTTP request to generate, checked."""
 
     chat: bool
@@ -90,7 +90,7 @@ def decode(body: bytes) -> Json:
     try:
         data = msgspec.json.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError) as e:
-        raise Refused(
+        raise ApiRefusal(
             "1 validation error:\n  {'type': 'json_invalid', 'loc': 'body', 'msg': 'JSON decode error', "
             f"'ctx': {{'error': '{e}'}}}}",
             kind="Bad Request",
@@ -163,7 +163,7 @@ def read_messages(data: Json) -> list[tuple[str, str]]:
     if not isinstance(messages, list):
         raise invalid("list_type", "messages", "Input should be a valid list", messages)
     if not messages:
-        raise Refused("Cannot apply chat template to an empty conversation. Provide at least one message.")
+        raise ApiRefusal("Cannot apply chat template to an empty conversation. Provide at least one message.")
     pairs: list[tuple[str, str]] = []
     for i, message in enumerate(messages):
         if not isinstance(message, dict) or "role" not in message:
@@ -177,7 +177,7 @@ def chat_prompt(data: Json, words: Vocabulary) -> str:
     prompt = bool(data.get("add_generation_prompt", True))
     if data.get("continue_final_message"):
         if prompt and "add_generation_prompt" in data:
-            raise Refused("Cannot set both `continue_final_message` and `add_generation_prompt` to True.")
+            raise ApiRefusal("Cannot set both `continue_final_message` and `add_generation_prompt` to True.")
         text = words.chat(messages, generation_prompt=False)
         return text.removesuffix("<|im_end|>\n")
     return words.chat(messages, generation_prompt=prompt)
@@ -192,7 +192,7 @@ def _prompts(data: Json, words: Vocabulary) -> tuple[list[list[int]], list[str]]
     if not isinstance(prompt, list):
         raise invalid("list_type", "prompt", "Input should be a valid list", prompt)
     if not prompt:
-        raise Refused("You must pass at least one prompt")
+        raise ApiRefusal("You must pass at least one prompt")
     if all(isinstance(p, int) and not isinstance(p, bool) for p in prompt):
         prompt = [prompt]
     lists: list[list[int]] = []
@@ -206,7 +206,7 @@ def _prompts(data: Json, words: Vocabulary) -> tuple[list[list[int]], list[str]]
             raise invalid("list_type", "prompt", "Input should be a valid list", one)
         for token in one:
             if not isinstance(token, int) or not 0 <= token < words.size:
-                raise Refused(f"Token id {token} is out of vocabulary")
+                raise ApiRefusal(f"Token id {token} is out of vocabulary")
         lists.append(list(one))
         texts.append(words.decode(one))
     return lists, texts
@@ -218,9 +218,9 @@ def _sampling(data: Json, words: Vocabulary, n: int, rng: random.Random) -> tupl
     seed = _integer(data, "seed")
     greedy = temperature is not None and temperature < 1e-5
     if n < 1:
-        raise Refused(f"n must be at least 1, got {n}.")
+        raise ApiRefusal(f"n must be at least 1, got {n}.")
     if greedy and n > 1:
-        raise Refused(f"n must be 1 when using greedy sampling, got {n}.")
+        raise ApiRefusal(f"n must be 1 when using greedy sampling, got {n}.")
     bias = {int(k): float(v) for k, v in (data.get("logit_bias") or {}).items()}
     penalised = bool(_number(data, "presence_penalty") or _number(data, "frequency_penalty"))
     salt = None if greedy else (seed if seed is not None else rng.getrandbits(63))
@@ -257,7 +257,9 @@ def _logprobs(data: Json, chat: bool) -> int | None:
     return count
 
 
-def read(data: Json, chat: bool, words: Vocabulary, models: list[str], rng: random.Random) -> Ask:
+def read(
+    data: Json, chat: bool, words: Vocabulary, models: list[str], rng: random.Random
+) -> GenerationRequest:
     """The body of /v1/completions or /v1/chat/completions -> Ask. Raises Refused."""
     stream = bool(data.get("stream"))
     options = data.get("stream_options") or {}
@@ -265,7 +267,7 @@ def read(data: Json, chat: bool, words: Vocabulary, models: list[str], rng: rand
         raise parameter("Stream options can only be defined when `stream=True`.", "stream_options")
     check_model(data.get("model"), models)
     if chat and data.get("tools") and data.get("tool_choice", "auto") == "auto":
-        raise Refused(
+        raise ApiRefusal(
             '"auto" tool choice requires --enable-auto-tool-choice and --tool-call-parser to be set'
         )
     logprobs = _logprobs(data, chat)
@@ -284,7 +286,7 @@ def read(data: Json, chat: bool, words: Vocabulary, models: list[str], rng: rand
     else:
         given = _integer(data, "max_tokens")
         max_tokens = 16 if given is None else given
-    return Ask(
+    return GenerationRequest(
         chat=chat,
         model=str(data.get("model") or models[0]),
         prompts=prompts,
@@ -312,12 +314,12 @@ def read(data: Json, chat: bool, words: Vocabulary, models: list[str], rng: rand
 def check_model(model: Any, models: list[str]) -> None:
     if model is not None and model not in models:
         aliases = ", ".join(models)
-        raise Refused(
+        raise ApiRefusal(
             f"The model `{model}` does not exist. Valid aliases: {aliases}.", 404, "NotFoundError", "model"
         )
 
 
-def fit(ask: Ask, prompt: list[int], max_model_len: int) -> int:
+def fit(ask: GenerationRequest, prompt: list[int], max_model_len: int) -> int:
     """max_tokens of one prompt, or vLLM's refusal when it cannot fit."""
     if len(prompt) > max_model_len - 1 or not prompt:
         seen = min(len(prompt), max_model_len + 1)
@@ -342,7 +344,7 @@ def fit(ask: Ask, prompt: list[int], max_model_len: int) -> int:
             wanted,
         )
     if ask.sampling.min_tokens > wanted:
-        raise Refused(
+        raise ApiRefusal(
             f"min_tokens must be less than or equal to max_tokens={wanted}, got {ask.sampling.min_tokens}."
         )
     if wanted > room:

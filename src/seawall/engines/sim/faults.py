@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from seawall.engines.sim.asks import Json, Refused
+from seawall.engines.sim.asks import ApiRefusal, Json
 
 STREAM_KINDS = frozenset({"eof", "reset", "abort", "done-only", "error", "freeze"})
 PROCESS_KINDS = frozenset(
@@ -39,11 +39,13 @@ def read_fault(data: Json) -> Fault:
     """Raises Refused when the order is not understood."""
     kind = data.get("kind")
     if kind not in STREAM_KINDS | PROCESS_KINDS:
-        raise Refused(f"kind must be one of {', '.join(sorted(STREAM_KINDS | PROCESS_KINDS))}; got {kind!r}")
+        raise ApiRefusal(
+            f"kind must be one of {', '.join(sorted(STREAM_KINDS | PROCESS_KINDS))}; got {kind!r}"
+        )
     known = {k: v for k, v in data.items() if k in ("after_tokens", "count", "seconds", "factor", "status")}
     unknown = set(data) - set(known) - {"kind"}
     if unknown:
-        raise Refused(f"unknown field of a fault: {sorted(unknown)[0]}")
+        raise ApiRefusal(f"unknown field of a fault: {sorted(unknown)[0]}")
     return Fault(kind=kind, **known)
 
 

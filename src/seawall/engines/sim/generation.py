@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from seawall.engines.sim.answers import Answer, Choice
-from seawall.engines.sim.asks import Ask, Refused
+from seawall.engines.sim.answers import Answer, SequenceText
+from seawall.engines.sim.asks import ApiRefusal, GenerationRequest
 from seawall.engines.sim.faults import Fault
 from seawall.engines.sim.language import Continuation, Sampling
 from seawall.engines.sim.scheduler import Sequence
@@ -16,7 +16,7 @@ from seawall.engines.sim.wire import Connection
 from seawall.engines.vllm.phrases import DEAD_MESSAGE
 
 if TYPE_CHECKING:
-    from seawall.engines.sim.server import Engine
+    from seawall.engines.sim.server import SimulatedEngine
 
 
 class Generation:
@@ -24,9 +24,9 @@ class Generation:
 
     def __init__(
         self,
-        engine: Engine,
+        engine: SimulatedEngine,
         connection: Connection,
-        ask: Ask,
+        ask: GenerationRequest,
         answer: Answer,
         budgets: list[int],
         extra: str,
@@ -36,7 +36,7 @@ class Generation:
         self.ask = ask
         self.extra = extra
         self.answer = answer
-        self.choices: list[Choice] = []
+        self.choices: list[SequenceText] = []
         self.sequences: list[Sequence] = []
         self.index: dict[Sequence, int] = {}
         self.fault: Fault | None = engine.armed.take()
@@ -65,7 +65,7 @@ class Generation:
             arrived_s=time.monotonic(),
             cache_salt=hash((adapter, self.ask.cache_salt)),
         )
-        self.choices.append(Choice(self.ask, index, prompt, self.engine.words, continuation))
+        self.choices.append(SequenceText(self.ask, index, prompt, self.engine.words, continuation))
         self.sequences.append(sequence)
         self.index[sequence] = index
 
@@ -98,7 +98,7 @@ class Generation:
             self._emit(choice)
         return stopped
 
-    def _emit(self, choice: Choice) -> None:
+    def _emit(self, choice: SequenceText) -> None:
         if self.ask.stream:
             if self.connection.paused:
                 return
@@ -175,7 +175,7 @@ class Generation:
         """An error event and [DONE] on a stream; a JSON error otherwise."""
         self._stop_sequences()
         self._close_books()
-        error = Refused(message, status, "InternalServerError")
+        error = ApiRefusal(message, status, "InternalServerError")
         if not self.ask.stream:
             self.connection.respond(status, msgspec.json.encode(error.body()))
         else:

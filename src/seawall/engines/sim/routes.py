@@ -13,16 +13,16 @@ import msgspec
 
 from seawall.engines.sim import adapters, asks
 from seawall.engines.sim.answers import FINGERPRINT, Answer
-from seawall.engines.sim.asks import Json, Refused
+from seawall.engines.sim.asks import ApiRefusal, Json
 from seawall.engines.sim.faults import read_fault
 from seawall.engines.sim.flags import switched_on
 from seawall.engines.sim.generation import Generation
 from seawall.engines.sim.typed_answers import Messages, Responses, chat_of_messages, chat_of_response
-from seawall.engines.sim.wire import Connection, Request
+from seawall.engines.sim.wire import Connection, HttpRequest
 from seawall.engines.vllm import environment, phrases
 
 if TYPE_CHECKING:
-    from seawall.engines.sim.server import Engine
+    from seawall.engines.sim.server import SimulatedEngine
 
 _encode = msgspec.json.encode
 _BUSY = (
@@ -31,16 +31,16 @@ _BUSY = (
 )
 _BACKLOG = "The engine has reached its prefill token backlog limit. Please try again later or on a different instance."
 _EMBEDDING_SIZE = 64
-Handler = Callable[[Connection, Request], None]
+RouteHandler = Callable[[Connection, HttpRequest], None]
 
 
 class Routes:
     """Dispatches; holds no state but the engine."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: SimulatedEngine) -> None:
         self.engine = engine
         pooling = engine.args.runner == "pooling"
-        self.table: dict[str, dict[str, Handler]] = {
+        self.table: dict[str, dict[str, RouteHandler]] = {
             "/health": {"GET": self.health},
             "/ping": {"GET": self.health, "POST": self.health},
             "/version": {"GET": self._fixed({"version": "0.32.0"})},
@@ -64,7 +64,7 @@ class Routes:
             for path in ("/v1/completions", "/v1/chat/completions", "/v1/messages", "/v1/responses"):
                 self.table[path] = {"POST": self.generate}
 
-    def handle(self, connection: Connection, request: Request) -> None:
+    def handle(self, connection: Connection, request: HttpRequest) -> None:
         """Answers one request; every error becomes an answer."""
         methods = self.table.get(request.path)
         status = 200
@@ -79,32 +79,32 @@ class Routes:
             try:
                 self._authorise(request)
                 methods[request.method](connection, request)
-            except Refused as e:
+            except ApiRefusal as e:
                 status = e.status
                 connection.respond(e.status, _encode(_refusal(request.path, e)))
         handler = request.path if methods and request.method in methods else "none"
         if handler not in ("/metrics", "/health", "/ping", "/load", "/version", "/sim/fault"):
             self.engine.metrics.answered(handler, request.method, status)
 
-    def _authorise(self, request: Request) -> None:
+    def _authorise(self, request: HttpRequest) -> None:
         key = self.engine.args.api_key
         if key is None or not request.path.startswith("/v1"):
             return
         given = request.headers.get("authorization", "")
         if not hmac.compare_digest(given.encode(), f"Bearer {key}".encode()):
-            raise Refused("Unauthorized", 401, "Unauthorized")
+            raise ApiRefusal("Unauthorized", 401, "Unauthorized")
 
-    def _fixed(self, answer: Json) -> Handler:
+    def _fixed(self, answer: Json) -> RouteHandler:
         body = _encode(answer)
         return lambda connection, request: connection.respond(200, body)
 
-    def health(self, connection: Connection, request: Request) -> None:
+    def health(self, connection: Connection, request: HttpRequest) -> None:
         connection.respond(503 if self.engine.dead else 200, b"", kind="")
 
-    def load(self, connection: Connection, request: Request) -> None:
+    def load(self, connection: Connection, request: HttpRequest) -> None:
         connection.respond(200, _encode({"server_load": len(self.engine.live)}))
 
-    def models(self, connection: Connection, request: Request) -> None:
+    def models(self, connection: Connection, request: HttpRequest) -> None:
         e = self.engine
         entries = []
         for name in e.models:
@@ -137,10 +137,10 @@ class Routes:
             )
         connection.respond(200, _encode({"object": "list", "data": entries}))
 
-    def metrics(self, connection: Connection, request: Request) -> None:
+    def metrics(self, connection: Connection, request: HttpRequest) -> None:
         e = self.engine
         if e.armed.has("blind"):
-            raise Refused("simulated: no metrics", 500, "InternalServerError")
+            raise ApiRefusal("simulated: no metrics", 500, "InternalServerError")
         c = e.scheduler.counters
         counters = {
             "prefix_cache_queries_total": c.prefix_queries,
@@ -164,7 +164,7 @@ class Routes:
         )
         connection.respond(200, text.encode(), kind="text/plain; version=1.0.0; charset=utf-8")
 
-    def tokenize(self, connection: Connection, request: Request) -> None:
+    def tokenize(self, connection: Connection, request: HttpRequest) -> None:
         data = self._body(request)
         words = self.engine.words
         text = asks.chat_prompt(data, words) if "messages" in data else data.get("prompt")
@@ -180,7 +180,7 @@ class Routes:
         }
         connection.respond(200, _encode(answer))
 
-    def detokenize(self, connection: Connection, request: Request) -> None:
+    def detokenize(self, connection: Connection, request: HttpRequest) -> None:
         data = self._body(request)
         ids = data.get("tokens")
         if not isinstance(ids, list) or not all(isinstance(i, int) and i >= 0 for i in ids):
@@ -188,17 +188,17 @@ class Routes:
         known = [i for i in ids if i < self.engine.words.size]
         connection.respond(200, _encode({"prompt": self.engine.words.decode(known, False)}))
 
-    def _body(self, request: Request, model: bool = True) -> Json:
+    def _body(self, request: HttpRequest, model: bool = True) -> Json:
         kind = request.headers.get("content-type", "").split(";")[0].strip().lower()
         if kind != "application/json":
             message = "1 validation error:\n  Unsupported Media Type: Only 'application/json' is allowed"
-            raise Refused(message, kind="Bad Request")
+            raise ApiRefusal(message, kind="Bad Request")
         data = asks.decode(request.body)
         if model:
             asks.check_model(data.get("model"), self.engine.models)
         return data
 
-    def generate(self, connection: Connection, request: Request) -> None:
+    def generate(self, connection: Connection, request: HttpRequest) -> None:
         """/v1/completions and /v1/chat/completions, and the two that are chats in other clothes."""
         e = self.engine
         data = self._body(request, model=False)
@@ -226,19 +226,19 @@ class Routes:
             answer = Answer(ask, base, e.words)
         Generation(e, connection, ask, answer, budgets, extra).start()
 
-    def _admit(self, ask: asks.Ask, connection: Connection, text: bool) -> None:
+    def _admit(self, ask: asks.GenerationRequest, connection: Connection, text: bool) -> None:
         e = self.engine
         if e.dead:
-            raise Refused(f"{phrases.DEAD_ANSWER}.", 500, "InternalServerError")
+            raise ApiRefusal(f"{phrases.DEAD_ANSWER}.", 500, "InternalServerError")
         if (fault := e.armed.active.get("fail")) is not None:
-            raise Refused("simulated failure", fault.status, "InternalServerError")
+            raise ApiRefusal("simulated failure", fault.status, "InternalServerError")
         if e.draining and text:
-            raise Refused(phrases.STOPPING_ANSWER, 500, "InternalServerError")
+            raise ApiRefusal(phrases.STOPPING_ANSWER, 500, "InternalServerError")
         queued = len(e.scheduler.waiting) + len(e.scheduler.running)
         bound = e.args.max_num_queued_reqs
         if bound is not None and queued + len(ask.prompts) * ask.n > bound:
             e.metrics.rejected["max_num_queued_reqs"] += 1
-            raise Refused(_BUSY, 503, "Service Unavailable")
+            raise ApiRefusal(_BUSY, 503, "Service Unavailable")
         tokens = e.args.max_num_queued_tokens
         if tokens is not None:
             pending = sum(
@@ -246,9 +246,9 @@ class Routes:
             )
             if pending >= tokens:
                 e.metrics.rejected["max_num_queued_tokens"] += 1
-                raise Refused(_BACKLOG, 503, "Service Unavailable")
+                raise ApiRefusal(_BACKLOG, 503, "Service Unavailable")
 
-    def _badly_drained(self, ask: asks.Ask, connection: Connection) -> bool:
+    def _badly_drained(self, ask: asks.GenerationRequest, connection: Connection) -> bool:
         """A token-id prompt during a drain: 200 with nothing in it."""
         e = self.engine
         if not e.draining:
@@ -265,7 +265,7 @@ class Routes:
         connection.respond(200, _encode(generation.answer.whole(generation.choices)))
         return True
 
-    def _load_header(self, request: Request) -> str:
+    def _load_header(self, request: HttpRequest) -> str:
         wanted = request.headers.get("endpoint-load-metrics-format", "").lower()
         gauges = self.engine.gauges()
         values = {k: gauges[k] for k in ("num_requests_waiting", "kv_cache_usage_perc")}
@@ -277,14 +277,14 @@ class Routes:
             return f'endpoint-load-metrics: JSON {{"named_metrics": {{{shown}}}}}\r\n'
         return ""
 
-    def embeddings(self, connection: Connection, request: Request) -> None:
+    def embeddings(self, connection: Connection, request: HttpRequest) -> None:
         """Unit vectors of 64 numbers, a pure function of the tokens."""
         data = self._body(request)
         given = data.get("input")
         single = isinstance(given, str) or (isinstance(given, list) and given and isinstance(given[0], int))
         inputs = [given] if single else given
         if not isinstance(inputs, list) or not inputs:
-            raise Refused("input must be a text, a list of token ids, or a list of these", param="input")
+            raise ApiRefusal("input must be a text, a list of token ids, or a list of these", param="input")
         rows, tokens = [], 0
         for i, one in enumerate(inputs):
             ids = self.engine.words.encode(one) if isinstance(one, str) else list(one)
@@ -306,16 +306,16 @@ class Routes:
         }
         connection.respond(200, _encode(answer))
 
-    def load_adapter(self, connection: Connection, request: Request) -> None:
+    def load_adapter(self, connection: Connection, request: HttpRequest) -> None:
         connection.respond(200, adapters.load(self.engine, self._body(request, model=False)), kind="")
 
-    def unload_adapter(self, connection: Connection, request: Request) -> None:
+    def unload_adapter(self, connection: Connection, request: HttpRequest) -> None:
         connection.respond(200, adapters.unload(self.engine, self._body(request, model=False)), kind="")
 
-    def fall_asleep(self, connection: Connection, request: Request) -> None:
+    def fall_asleep(self, connection: Connection, request: HttpRequest) -> None:
         level, mode = request.query.get("level", "1"), request.query.get("mode", "abort")
         if level not in ("0", "1", "2") or mode not in ("abort", "wait", "keep"):
-            raise Refused("level is 0, 1 or 2, mode is abort, wait or keep", 422, "Unprocessable Entity")
+            raise ApiRefusal("level is 0, 1 or 2, mode is abort, wait or keep", 422, "Unprocessable Entity")
 
         async def asleep() -> None:
             await self.engine.sleep.fall(int(level), mode)
@@ -323,26 +323,26 @@ class Routes:
 
         self.engine.spawn(asleep())
 
-    def wake_up(self, connection: Connection, request: Request) -> None:
+    def wake_up(self, connection: Connection, request: HttpRequest) -> None:
         self.engine.sleep.wake_up()
         connection.respond(200, _encode({"status": "awake", "tags": None}))
 
-    def is_sleeping(self, connection: Connection, request: Request) -> None:
+    def is_sleeping(self, connection: Connection, request: HttpRequest) -> None:
         connection.respond(200, _encode({"is_sleeping": self.engine.scheduler.paused}))
 
-    def fault(self, connection: Connection, request: Request) -> None:
+    def fault(self, connection: Connection, request: HttpRequest) -> None:
         fault = read_fault(asks.decode(request.body))
         connection.respond(200, _encode({"fault": fault.kind}))
         self.engine.inject(fault)
 
-    def faults(self, connection: Connection, request: Request) -> None:
+    def faults(self, connection: Connection, request: HttpRequest) -> None:
         armed = self.engine.armed
         connection.respond(
             200, _encode({"active": sorted(armed.active), "armed": [f.kind for f in armed.next]})
         )
 
 
-def _refusal(path: str, e: Refused) -> Json:
+def _refusal(path: str, e: ApiRefusal) -> Json:
     """Anthropic's shape on its route, except for what is refused before the route's own code runs."""
     if path == "/v1/messages" and e.kind != "Bad Request":
         return {"type": "error", "error": {"type": e.kind, "message": e.message}}

@@ -20,7 +20,7 @@ _arrivals = itertools.count()
 
 
 @dataclass(frozen=True, kw_only=True)
-class Limits:
+class StepLimits:
     """The flags of `vllm serve` that shape a step."""
 
     max_num_seqs: int = 256
@@ -98,7 +98,7 @@ class Counters:
 class Scheduler:
     """Waiting and running sequences of one engine."""
 
-    def __init__(self, limits: Limits, timing: Timing) -> None:
+    def __init__(self, limits: StepLimits, timing: Timing) -> None:
         self.limits = limits
         self.timing = timing
         self.pool = BlockPool(limits.blocks, limits.block_size, limits.prefix_caching)

@@ -25,7 +25,7 @@ from seawall.engines.sim.faults import STREAM_KINDS, Armed, Fault, read_fault
 from seawall.engines.sim.generation import Generation
 from seawall.engines.sim.metrics import Metrics
 from seawall.engines.sim.routes import Routes
-from seawall.engines.sim.scheduler import Limits, Scheduler, Sequence
+from seawall.engines.sim.scheduler import Scheduler, Sequence, StepLimits
 from seawall.engines.sim.sleep import Sleep
 from seawall.engines.sim.tokens import vocabulary
 from seawall.engines.sim.wire import Connection
@@ -33,7 +33,7 @@ from seawall.engines.vllm import environment
 from seawall.engines.vllm.phrases import DEAD_MESSAGE
 
 
-class Engine:
+class SimulatedEngine:
     """The API server and the engine core of one simulated replica."""
 
     def __init__(self, args: argparse.Namespace, timing: Timing) -> None:
@@ -46,7 +46,7 @@ class Engine:
         self.rng = random.Random(args.sim_seed)
         self.max_model_len = flags.length(args.max_model_len)
         self.scheduler = Scheduler(
-            Limits(
+            StepLimits(
                 max_num_seqs=args.max_num_seqs,
                 max_num_batched_tokens=args.max_num_batched_tokens,
                 max_model_len=self.max_model_len,
@@ -310,7 +310,7 @@ def main(argv: list[str]) -> int:
         return 1
 
     async def run() -> int:
-        return await Engine(args, flags.timing(args)).serve()
+        return await SimulatedEngine(args, flags.timing(args)).serve()
 
     code = uvloop.run(run())
     sys.stdout.flush()

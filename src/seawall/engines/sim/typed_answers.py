@@ -11,8 +11,8 @@ from typing import Any
 
 import msgspec
 
-from seawall.engines.sim.answers import Answer, Choice, totals
-from seawall.engines.sim.asks import Ask, Json, invalid
+from seawall.engines.sim.answers import Answer, SequenceText, totals
+from seawall.engines.sim.asks import GenerationRequest, Json, invalid
 from seawall.engines.sim.tokens import Vocabulary
 
 _STOPS = {"length": "max_tokens", "stop": "end_turn"}
@@ -61,7 +61,7 @@ def chat_of_response(data: Json) -> Json:
 class Messages(Answer):
     """Anthropic's events."""
 
-    def __init__(self, ask: Ask, request_id: str, words: Vocabulary) -> None:
+    def __init__(self, ask: GenerationRequest, request_id: str, words: Vocabulary) -> None:
         super().__init__(ask, request_id, words)
         self._block = False
 
@@ -69,11 +69,11 @@ class Messages(Answer):
         head = {"id": self.id, "type": "message", "role": "assistant", "content": content}
         return {**head, "model": self.ask.model, "stop_reason": stop, "stop_sequence": None, "usage": usage}
 
-    def opening(self, choice: Choice) -> str:
+    def opening(self, choice: SequenceText) -> str:
         usage = {"input_tokens": len(choice.prompt), "output_tokens": 0}
         return _event({"type": "message_start", "message": self._message([], None, usage)})
 
-    def chunk(self, choice: Choice) -> str:
+    def chunk(self, choice: SequenceText) -> str:
         text, _, _ = choice.delta()
         if not text:
             return ""
@@ -85,7 +85,7 @@ class Messages(Answer):
         delta = {"type": "text_delta", "text": text}
         return start + _event({"type": "content_block_delta", "delta": delta, "index": 0})
 
-    def end(self, choices: list[Choice]) -> str:
+    def end(self, choices: list[SequenceText]) -> str:
         stop = _event({"type": "content_block_stop", "index": 0}) if self._block else ""
         reason, sequence = _stopped(choices[0])
         prompt, generated = totals(choices, 1)
@@ -103,7 +103,7 @@ class Messages(Answer):
         error = {"type": "internal_error", "message": body["error"]["message"]}
         return _event({"type": "error", "error": error})
 
-    def whole(self, choices: list[Choice]) -> Json:
+    def whole(self, choices: list[SequenceText]) -> Json:
         text, _, _ = choices[0].delta()
         reason, sequence = _stopped(choices[0])
         prompt, generated = totals(choices, 1)
@@ -112,7 +112,7 @@ class Messages(Answer):
         return {k: v for k, v in doc.items() if v is not None}
 
 
-def _stopped(choice: Choice) -> tuple[str | None, str | None]:
+def _stopped(choice: SequenceText) -> tuple[str | None, str | None]:
     if choice.finish_reason == "stop" and isinstance(choice.stop_reason, str):
         return "stop_sequence", choice.stop_reason
     return _STOPS.get(choice.finish_reason or ""), None
@@ -121,7 +121,7 @@ def _stopped(choice: Choice) -> tuple[str | None, str | None]:
 class Responses(Answer):
     """OpenAI's events."""
 
-    def __init__(self, ask: Ask, request_id: str, words: Vocabulary, data: Json) -> None:
+    def __init__(self, ask: GenerationRequest, request_id: str, words: Vocabulary, data: Json) -> None:
         super().__init__(ask, request_id, words)
         self.id = str(data.get("request_id") or f"resp_{secrets.token_hex(8)}")
         self._data = data
@@ -163,13 +163,13 @@ class Responses(Answer):
             {"type": "response.in_progress", "response": response},
         )
 
-    def opening(self, choice: Choice) -> str:
+    def opening(self, choice: SequenceText) -> str:
         return ""
 
     def _place(self) -> Json:
         return {"content_index": 0, "item_id": self._item, "output_index": 0}
 
-    def chunk(self, choice: Choice) -> str:
+    def chunk(self, choice: SequenceText) -> str:
         text, ids, values = choice.delta()
         entries: list[Json] = []
         if self.ask.logprobs is not None:
@@ -198,7 +198,7 @@ class Responses(Answer):
     def _part(self) -> Json:
         return {"annotations": [], "text": self._said, "type": "output_text", "logprobs": self._logs or None}
 
-    def _done(self, choices: list[Choice]) -> Json:
+    def _done(self, choices: list[SequenceText]) -> Json:
         prompt, generated = totals(choices, 1)
         usage = {
             "input_tokens": prompt,
@@ -222,7 +222,7 @@ class Responses(Answer):
             status, [self._message([self._part()], "completed")] if self._said else [], usage
         )
 
-    def end(self, choices: list[Choice]) -> str:
+    def end(self, choices: list[SequenceText]) -> str:
         closed = ""
         if self._open:
             text = {"type": "response.output_text.done", **self._place(), "logprobs": [], "text": self._said}
@@ -240,6 +240,6 @@ class Responses(Answer):
     def error(self, body: Json) -> str:
         return ""
 
-    def whole(self, choices: list[Choice]) -> Any:
+    def whole(self, choices: list[SequenceText]) -> Any:
         self._said = choices[0].delta()[0]
         return self._done(choices)

@@ -19,7 +19,7 @@ MAX_BODY = 64 * 2**20
 _STATUS = {s.value: f"HTTP/1.1 {s.value} {s.phrase}\r\nserver: uvicorn\r\n".encode() for s in HTTPStatus}
 
 
-class Request:
+class HttpRequest:
     """One parsed request. Header names are lower-case."""
 
     __slots__ = ("body", "headers", "keep_alive", "method", "path", "query")
@@ -38,7 +38,7 @@ class Connection(asyncio.Protocol):
 
     def __init__(
         self,
-        handle: Callable[[Connection, Request], None],
+        handle: Callable[[Connection, HttpRequest], None],
         live: set[Connection],
         black_hole: Callable[[], bool] = lambda: False,
     ) -> None:
@@ -50,7 +50,7 @@ class Connection(asyncio.Protocol):
         self._headers: dict[str, str] = {}
         self._body: list[bytes] = []
         self._size = 0
-        self._waiting: list[Request] = []
+        self._waiting: list[HttpRequest] = []
         self._keep_alive = True
         self.busy = False
         self.paused = False
@@ -113,7 +113,7 @@ class Connection(asyncio.Protocol):
         url = self._url.decode("latin-1")
         method = self._parser.get_method().decode()
         keep = bool(self._parser.should_keep_alive())
-        self._waiting.append(Request(method, url, self._headers, b"".join(self._body), keep))
+        self._waiting.append(HttpRequest(method, url, self._headers, b"".join(self._body), keep))
         if not self.busy:
             self._next()
 

@@ -31,7 +31,7 @@ BURNS = (
 
 
 @dataclass(frozen=True, kw_only=True)
-class Objective:
+class ServiceObjective:
     name: str
     """`errors` or `ttft`; part of the recorded series' name."""
     bad: str
@@ -53,7 +53,7 @@ def bucket_matcher(bound: float) -> str:
     return f'le="{text}"' if "." in text else f'le=~"{text}|{text}[.]0"'
 
 
-def objectives(wanted: Wanted) -> tuple[Objective, Objective]:
+def objectives(wanted: Wanted) -> tuple[ServiceObjective, ServiceObjective]:
     slo = wanted.fleet.spec.traffic.slo
     tags = gateway_labels(wanted)
     bound = bucket_for(slo.ttft)
@@ -61,7 +61,7 @@ def objectives(wanted: Wanted) -> tuple[Objective, Objective]:
     counted = f"sum(rate({TIME_TO_FIRST_TOKEN_SECONDS}_count{{{tags}}}[{{w}}]))"
     good = f"sum(rate({TIME_TO_FIRST_TOKEN_SECONDS}_bucket{{{tags},{bucket_matcher(bound)}}}[{{w}}]))"
     return (
-        Objective(
+        ServiceObjective(
             name="errors",
             bad=f"sum(rate({REQUESTS_FAILED_TOTAL}{{{tags}}}[{{w}}])) / ({total} > 0)",
             budget=1 - slo.availability,
@@ -70,7 +70,7 @@ def objectives(wanted: Wanted) -> tuple[Objective, Objective]:
             do=f"Look at {RETRIES_TOTAL} by reason and at replicas that come and go: kubectl get pods -w. "
             "Engine errors: kubectl logs of the Pod with the most restarts, --previous.",
         ),
-        Objective(
+        ServiceObjective(
             name="ttft",
             bad=f"1 - {good} / ({counted} > 0)",
             budget=1 - slo.availability,
@@ -83,7 +83,7 @@ def objectives(wanted: Wanted) -> tuple[Objective, Objective]:
     )
 
 
-def recorded(wanted: Wanted, objective: Objective, window: str) -> str:
+def recorded(wanted: Wanted, objective: ServiceObjective, window: str) -> str:
     return f"seawall:{objective.name}:ratio_rate{window}"
 
 

@@ -21,7 +21,7 @@ from seawall.render.replica.workload import scaled
 from seawall.render.yaml import dump
 
 MONITORING = {"PodMonitor", "ServiceMonitor", "PrometheusRule"}
-Path = tuple[str | int, ...]
+FieldPath = tuple[str | int, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,7 +30,7 @@ class Knob:
 
     kind: str
     name: str
-    place: Path
+    place: FieldPath
     values: tuple[str, ...]
     schema: str
     """JSON type."""
@@ -93,7 +93,7 @@ def _knobs(rendering: Rendering) -> list[Knob]:
             case "ScaledObject" | "HorizontalPodAutoscaler":
                 found = _of_scaler(obj, base)
             case "PersistentVolumeClaim":
-                at: Path = ("spec", "resources", "requests", "storage")
+                at: FieldPath = ("spec", "resources", "requests", "storage")
                 found = [
                     _knob(obj, ("spec", "storageClassName"), (*base, "storage", "class")),
                     _knob(obj, at, (*base, "storage", "size"), limits=AMOUNT),
@@ -107,7 +107,7 @@ def _knobs(rendering: Rendering) -> list[Knob]:
 
 def _knob(
     obj: Object,
-    place: Path,
+    place: FieldPath,
     values: tuple[str, ...],
     schema: str = "string",
     limits: Object | None = None,
@@ -120,7 +120,7 @@ def _of_deployment(obj: Object, base: tuple[str, ...]) -> list[Knob]:
     """The on-demand floor of a spot fleet is no knob: the scaler's query counts on it."""
     labels, pod = obj["metadata"]["labels"], obj["spec"]["template"]["spec"]
     own = (*base, "canary") if labels.get(GROUP) == "canary" else base
-    container: Path = ("spec", "template", "spec", "containers", 0)
+    container: FieldPath = ("spec", "template", "spec", "containers", 0)
     out = [_knob(obj, (*container, "image"), (*own, "image"), limits=PINNED)]
     for what in ("cpu", "memory"):
         for bound in ("requests", "limits"):
@@ -128,7 +128,7 @@ def _of_deployment(obj: Object, base: tuple[str, ...]) -> list[Knob]:
             out.append(_knob(obj, place, (*own, "resources", what), limits=AMOUNT))
     for n, init in enumerate(pod.get("initContainers", [])):
         if init["name"] == "weights":
-            at: Path = ("spec", "template", "spec", "initContainers", n, "image")
+            at: FieldPath = ("spec", "template", "spec", "initContainers", n, "image")
             out.append(_knob(obj, at, (*own, "image"), limits=PINNED))
     pool = obj["spec"]["selector"]["matchLabels"].get(POOL, "any")
     if labels.get(FLEET) and (pool != "floor" or own != base):
@@ -157,7 +157,7 @@ def _of_scaler(obj: Object, base: tuple[str, ...]) -> list[Knob]:
     ]
 
 
-def _get(obj: Any, place: Path) -> Any:
+def _get(obj: Any, place: FieldPath) -> Any:
     for part in place:
         if isinstance(obj, dict) and part not in obj:
             return None
@@ -165,7 +165,7 @@ def _get(obj: Any, place: Path) -> Any:
     return obj
 
 
-def _set(obj: Any, place: tuple[str, ...] | Path, value: Any) -> None:
+def _set(obj: Any, place: tuple[str, ...] | FieldPath, value: Any) -> None:
     for part in place[:-1]:
         obj = obj.setdefault(part, {}) if isinstance(obj, dict) else obj[part]
     obj[place[-1]] = value

@@ -13,7 +13,7 @@ from seawall.render.yaml import dump
 
 
 @dataclass(frozen=True, kw_only=True)
-class Chart:
+class HelmChart:
     release: str
     namespace: str
     repository: str
@@ -39,8 +39,8 @@ def adapter_rules() -> Object:
     }
 
 
-CHARTS: tuple[Chart, ...] = (
-    Chart(
+CHARTS: tuple[HelmChart, ...] = (
+    HelmChart(
         release="kube-prometheus-stack",
         namespace="monitoring",
         repository="https://prometheus-community.github.io/helm-charts",
@@ -60,7 +60,7 @@ CHARTS: tuple[Chart, ...] = (
             "grafana": {"sidecar": {"dashboards": {"enabled": True, "searchNamespace": "ALL"}}},
         },
     ),
-    Chart(
+    HelmChart(
         release="keda",
         namespace="keda",
         repository="https://kedacore.github.io/charts",
@@ -78,7 +78,7 @@ CHARTS: tuple[Chart, ...] = (
             "env": [{"name": "KEDA_CHECK_UNEXPECTED_SCALERS_PARAMS", "value": "enabled"}],
         },
     ),
-    Chart(
+    HelmChart(
         release="gpu-operator",
         namespace="gpu-operator",
         repository="https://helm.ngc.nvidia.com/nvidia",
@@ -94,7 +94,7 @@ CHARTS: tuple[Chart, ...] = (
             },
         },
     ),
-    Chart(
+    HelmChart(
         release="nvidia-device-plugin",
         namespace="kube-system",
         repository="https://nvidia.github.io/k8s-device-plugin",
@@ -105,7 +105,7 @@ CHARTS: tuple[Chart, ...] = (
         values={"gfd": {"enabled": True}},
         optional=True,
     ),
-    Chart(
+    HelmChart(
         release="dcgm-exporter",
         namespace="monitoring",
         repository="https://nvidia.github.io/dcgm-exporter/helm-charts",
@@ -115,7 +115,7 @@ CHARTS: tuple[Chart, ...] = (
         values={"serviceMonitor": {"enabled": True, "interval": "15s", "honorLabels": True}},
         optional=True,
     ),
-    Chart(
+    HelmChart(
         release="prometheus-adapter",
         namespace="monitoring",
         repository="https://prometheus-community.github.io/helm-charts",

@@ -9,7 +9,7 @@ from seawall.domain.catalog.gpus import find_gpu
 from seawall.render.inputs import Object, Wanted
 from seawall.render.names import selector
 
-Pool = Literal["any", "spot", "floor"]
+NodePool = Literal["any", "spot", "floor"]
 """`any`: a fleet without spot. `spot` and `floor`: the two halves of a spot fleet."""
 
 
@@ -17,7 +17,7 @@ def cloud_of(wanted: Wanted) -> Cloud:
     return CLOUDS[wanted.fleet.spec.hardware.cloud]
 
 
-def node_affinity(wanted: Wanted, pool: Pool) -> Object | None:
+def node_affinity(wanted: Wanted, pool: NodePool) -> Object | None:
     """Required node affinity. The user's own labels replace the GPU labels, never the spot ones."""
     wants, memory = _gpu_terms(wanted), _memory(wanted)
     spot = cloud_of(wanted).spot
@@ -70,7 +70,7 @@ def _memory(wanted: Wanted) -> list[Object]:
     return [least] if own else [least, {"key": label, "operator": "DoesNotExist"}]
 
 
-def tolerations(wanted: Wanted, pool: Pool) -> list[Object]:
+def tolerations(wanted: Wanted, pool: NodePool) -> list[Object]:
     cloud, hardware = cloud_of(wanted), wanted.fleet.spec.hardware
     out: list[Object] = []
     if wanted.plan.gpu != "cpu":
@@ -105,7 +105,7 @@ def spread(match: dict[str, str]) -> list[Object]:
     ]
 
 
-def place(wanted: Wanted, pool: Pool, *, multi_node: bool = False) -> dict[str, Any]:
+def place(wanted: Wanted, pool: NodePool, *, multi_node: bool = False) -> dict[str, Any]:
     """The placing part of an engine's Pod spec."""
     hardware = wanted.fleet.spec.hardware
     out: dict[str, Any] = {}

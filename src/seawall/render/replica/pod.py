@@ -13,7 +13,7 @@ from seawall.render.inputs import Object, Wanted
 from seawall.render.lifecycle import start_budget_s, timing_of
 from seawall.render.names import CONFIG_DIR, STATE_DIR, selector, short
 from seawall.render.replica import placement
-from seawall.render.replica.placement import Pool
+from seawall.render.replica.placement import NodePool
 from seawall.render.replica.probe_config import SCRIPT
 from seawall.render.replica.volumes import lock_name, needs_wait, pod_volumes, shm_bytes, weight_mounts
 from seawall.render.replica.weights import node_pull
@@ -23,7 +23,9 @@ STARTUP_PERIOD_S = 10
 GIB = 2**30
 
 
-def template(wanted: Wanted, pool: Pool = "any", group: str = "stable", *, worker: bool = False) -> Object:
+def template(
+    wanted: Wanted, pool: NodePool = "any", group: str = "stable", *, worker: bool = False
+) -> Object:
     """PodTemplateSpec of one replica (of one node of it, for multi-node plans)."""
     spot = pool == "spot"
     multi = wanted.plan.nodes_per_replica > 1

@@ -14,7 +14,7 @@ from seawall.render.inputs import Object, Wanted
 from seawall.render.lifecycle import progress_deadline_s
 from seawall.render.names import fleet_meta, selector, short
 from seawall.render.replica import pod
-from seawall.render.replica.placement import Pool
+from seawall.render.replica.placement import NodePool
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,7 +22,7 @@ class Half:
     """One workload of a fleet: its name, where it runs, and how many (None: a scaler decides)."""
 
     name: str
-    pool: Pool
+    pool: NodePool
     replicas: int | None
     group: str = "stable"
     min: int = 0
@@ -73,7 +73,7 @@ def workloads(wanted: Wanted) -> list[Object]:
     if canary:
         policy = canary.fleet.spec.rollout.canary
         count = policy.candidate.replicas if policy and policy.candidate else 1
-        pool: Pool = "any" if wanted.fleet.spec.hardware.spot is None else "floor"
+        pool: NodePool = "any" if wanted.fleet.spec.hardware.spot is None else "floor"
         name = short(wanted.name, "-canary")
         out.append(build(canary, Half(name=name, pool=pool, replicas=count, group="canary")))
     return out

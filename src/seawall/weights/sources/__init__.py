@@ -22,7 +22,7 @@ SCHEMES = {
 
 
 @dataclass(frozen=True)
-class Request:
+class ListingRequest:
     """What to list. `lock`, when there is one, says which files and which revision."""
 
     uri: str
@@ -40,7 +40,7 @@ class Request:
         return self.uri.partition("://")[2]
 
 
-def open_source(request: Request) -> Listing:
+def open_source(request: ListingRequest) -> Listing:
     """Asks the source what it has. InputError for a URI that cannot be, SourceError when the source refuses."""
     if "://" not in request.uri or request.scheme not in SCHEMES:
         known = ", ".join(f"{s}://" for s in SCHEMES if s != "http")

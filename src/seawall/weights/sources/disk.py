@@ -10,10 +10,10 @@ from urllib.parse import unquote
 
 from seawall.errors import InputError
 from seawall.weights.listing import MAX_FILES, Listing, Read, RemoteFile
-from seawall.weights.sources import Request
+from seawall.weights.sources import ListingRequest
 
 
-def open_listing(request: Request) -> Listing:
+def open_listing(request: ListingRequest) -> Listing:
     root = Path(unquote(request.rest))
     if not root.is_absolute():
         root = Path.cwd() / root

@@ -9,12 +9,12 @@ from typing import Any
 
 from seawall.errors import InputError, SourceError
 from seawall.weights.listing import MAX_FILES, Busy, Listing, Read, RemoteFile
-from seawall.weights.sources import Request
+from seawall.weights.sources import ListingRequest
 
 _PIECE = 4 * 2**20
 
 
-def open_listing(request: Request) -> Listing:
+def open_listing(request: ListingRequest) -> Listing:
     bucket, _, prefix = request.rest.partition("/")
     if not bucket:
         raise InputError(f"{request.uri!r:.120} names no bucket.", "Write gs://bucket/folder.")
@@ -28,7 +28,7 @@ def open_listing(request: Request) -> Listing:
     return Listing(f"gs://{bucket}/{folder}".rstrip("/"), revision, tuple(files))
 
 
-def _blobs(request: Request, bucket: str, folder: str) -> list[Any]:
+def _blobs(request: ListingRequest, bucket: str, folder: str) -> list[Any]:
     try:
         from google.api_core.exceptions import Forbidden, GoogleAPIError, NotFound, Unauthorized
         from google.auth.credentials import AnonymousCredentials

@@ -80,7 +80,7 @@ def ranged(
     url: str,
     what: str,
     headers: dict[str, str] | None = None,
-    version: Version | None = None,
+    version: FileVersion | None = None,
 ) -> Read:
     """A reader of byte ranges of `url`. (0, -1) reads the whole without a Range header. With `version` all pieces are
     of that one, or SourceError says that it has changed: where no hash is known, two halves would make a whole."""
@@ -110,23 +110,23 @@ def ranged(
 
 
 @dataclass(frozen=True)
-class Version:
+class FileVersion:
     """What a server says of the version of a file: its ETag and its date, either may be empty."""
 
     etag: str = ""
     date: str = ""
 
-    def differs(self, other: Version) -> bool:
+    def differs(self, other: FileVersion) -> bool:
         """Both say something, and nothing that both say is equal. (Servers behind one balancer may have ETags of their
         own for one file; its date is then the same.)"""
         pairs = [(a, b) for a, b in ((self.etag, other.etag), (self.date, other.date)) if a and b]
         return bool(pairs) and all(a != b for a, b in pairs)
 
 
-def version_of(response: httpx.Response) -> Version:
+def version_of(response: httpx.Response) -> FileVersion:
     """The version that an answer is of."""
     etag = response.headers.get("etag", "").removeprefix("W/")
-    return Version(etag, response.headers.get("last-modified", ""))
+    return FileVersion(etag, response.headers.get("last-modified", ""))
 
 
 def lost(e: Exception, what: str) -> SourceError:

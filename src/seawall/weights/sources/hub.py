@@ -8,7 +8,7 @@ from __future__ import annotations
 from seawall.drivers import hub
 from seawall.errors import InputError
 from seawall.weights.listing import Listing, RemoteFile
-from seawall.weights.sources import Request, http
+from seawall.weights.sources import ListingRequest, http
 
 _NEEDLESS = (
     ".gitattributes",
@@ -37,7 +37,7 @@ _IMAGES = (
 )
 
 
-def open_listing(request: Request) -> Listing:
+def open_listing(request: ListingRequest) -> Listing:
     repo, revision, folder = _parse(request)
     token = hub.token(request.env)
     info = hub.repository(repo, revision, request.env)
@@ -66,7 +66,7 @@ def open_listing(request: Request) -> Listing:
     return Listing(f"hf://{repo}" + (f"/{folder.rstrip('/')}" if folder else ""), info.sha, tuple(files))
 
 
-def _parse(request: Request) -> tuple[str, str | None, str]:
+def _parse(request: ListingRequest) -> tuple[str, str | None, str]:
     """hf://org/name@revision/folder -> (org/name, revision, folder/)."""
     rest, _, tail = request.rest.partition("@")
     parts = [p for p in rest.strip("/").split("/") if p]

@@ -18,7 +18,7 @@ import httpx
 
 from seawall.errors import InputError, SourceError
 from seawall.weights.listing import Listing, RemoteFile
-from seawall.weights.sources import Request, http
+from seawall.weights.sources import ListingRequest, http
 
 _ACCEPT = (
     "application/vnd.oci.image.manifest.v1+json, application/vnd.oci.image.index.v1+json, "
@@ -31,7 +31,7 @@ _REFERENCE = re.compile(
 _CHALLENGE = re.compile(r'(\w+)="([^"]*)"')
 
 
-def open_listing(request: Request) -> Listing:
+def open_listing(request: ListingRequest) -> Listing:
     m = _REFERENCE.fullmatch(request.rest)
     if m is None:
         raise InputError(

@@ -10,11 +10,11 @@ import sys
 from seawall.drivers import cache
 from seawall.weights import pypi
 from seawall.weights.listing import Listing
-from seawall.weights.sources import Request
+from seawall.weights.sources import ListingRequest
 from seawall.weights.sources.disk import list_folder
 
 
-def open_listing(request: Request) -> Listing:
+def open_listing(request: ListingRequest) -> Listing:
     source = pypi.parse(request.uri)
     folder = pypi.model_folder(
         source, cache.root(request.env), lambda text: print(text, file=sys.stderr, flush=True)

@@ -10,7 +10,7 @@ from typing import Any
 
 from seawall.errors import InputError, SourceError
 from seawall.weights.listing import MAX_FILES, Busy, Listing, Read, RemoteFile
-from seawall.weights.sources import Request
+from seawall.weights.sources import ListingRequest
 
 _COME_BACK = (
     "SlowDown",
@@ -24,7 +24,7 @@ _COME_BACK = (
 )
 
 
-def open_listing(request: Request) -> Listing:
+def open_listing(request: ListingRequest) -> Listing:
     bucket, _, prefix = request.rest.partition("/")
     if not bucket:
         raise InputError(f"{request.uri!r:.120} names no bucket.", "Write s3://bucket/folder.")

@@ -13,10 +13,10 @@ import httpx
 from seawall.errors import InputError, SourceError
 from seawall.weights.listing import Busy, Listing, RemoteFile
 from seawall.weights.lockfile import Lock, parse_lock
-from seawall.weights.sources import Request, http
+from seawall.weights.sources import ListingRequest, http
 
 
-def open_listing(request: Request) -> Listing:
+def open_listing(request: ListingRequest) -> Listing:
     parts = urlsplit(request.uri)
     if parts.username or parts.password:
         raise InputError(
@@ -49,7 +49,7 @@ def open_listing(request: Request) -> Listing:
     return Listing(request.uri, identity, (RemoteFile(name, size, read, sha256=sha, identity=identity),))
 
 
-def _folder(request: Request, client: httpx.Client, lock: Lock) -> Listing:
+def _folder(request: ListingRequest, client: httpx.Client, lock: Lock) -> Listing:
     files = tuple(
         RemoteFile(
             f.path,
@@ -63,7 +63,7 @@ def _folder(request: Request, client: httpx.Client, lock: Lock) -> Listing:
     return Listing(request.uri, lock.revision, files)
 
 
-def _head(client: httpx.Client, url: str, name: str) -> tuple[int, http.Version]:
+def _head(client: httpx.Client, url: str, name: str) -> tuple[int, http.FileVersion]:
     for attempt in range(5):
         try:
             response = client.head(url)

@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from seawall.decide.scale import DemandSeen, ScalePolicy, ScaleState, decide, policy_of
-from seawall.decide.scale.behavior import Rules
+from seawall.decide.scale.behavior import DirectionRules
 from seawall.decide.scale.fleet import DOWN_POLICIES, UP_POLICIES
-from seawall.domain.spec import Engine, Fleet, FleetSpec, Metadata, Model, Scaling
+from seawall.domain.spec import EngineSpec, Fleet, FleetSpec, Metadata, Model, Scaling
 
 
 def fleet(scaling: Scaling) -> Fleet:
@@ -23,8 +23,8 @@ def policy(low: int = 1, high: int = 10, target: float = 10) -> ScalePolicy:
         lowest=low,
         highest=high,
         target=target,
-        up=Rules(0, "Max", UP_POLICIES),
-        down=Rules(300, "Max", DOWN_POLICIES),
+        up=DirectionRules(0, "Max", UP_POLICIES),
+        down=DirectionRules(300, "Max", DOWN_POLICIES),
     )
 
 
@@ -77,7 +77,7 @@ def test_the_target_comes_from_spec_then_engine_then_default() -> None:
     assert policy_of(fleet(Scaling())).target == 16
     sized = Fleet(
         metadata=Metadata(name="f"),
-        spec=FleetSpec(model=Model(source="hf://a/b"), engine=Engine(max_num_seqs=16)),
+        spec=FleetSpec(model=Model(source="hf://a/b"), engine=EngineSpec(max_num_seqs=16)),
     )
     assert policy_of(sized).target == 11
 

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from seawall.decide.scale import behavior, calc, hpa
-from seawall.decide.scale.behavior import RatePolicy, Recommendation, Rules, ScaleEvent
+from seawall.decide.scale.behavior import DirectionRules, RatePolicy, Recommendation, ScaleEvent
 
 TEN_PERCENT = calc.Tolerance(0.1, 0.1)
 
@@ -39,7 +39,7 @@ def test_a_recommendation_exactly_one_window_old_is_not_overwritten_yet() -> Non
 
 
 def test_an_event_is_outdated_only_when_strictly_older_and_the_last_such_is_overwritten() -> None:
-    rules = Rules(0, "Max", (RatePolicy("Pods", 1, 60), RatePolicy("Pods", 1, 30)))
+    rules = DirectionRules(0, "Max", (RatePolicy("Pods", 1, 60), RatePolicy("Pods", 1, 30)))
     kept = behavior.stored((ScaleEvent(1, -60.0),), 4, rules, now=0)
     assert [e.change for e in kept] == [1, 4]
     replaced = behavior.stored((ScaleEvent(1, -62.0), ScaleEvent(2, -61.0)), 4, rules, now=0)
@@ -52,21 +52,21 @@ def test_the_log_keeps_what_was_asked_not_what_was_given() -> None:
 
 
 def test_percent_rounds_up_when_growing_and_down_when_shrinking() -> None:
-    half = Rules(0, "Max", (RatePolicy("Percent", 50, 60),))
+    half = DirectionRules(0, "Max", (RatePolicy("Percent", 50, 60),))
     assert behavior.up_limit(1, (), (), half, 0) == 2
     assert behavior.down_limit(5, (), (), half, 0) == 2
 
 
 def test_disabled_keeps_the_count_and_min_picks_the_smallest_change() -> None:
-    off = Rules(0, "Disabled", (RatePolicy("Pods", 100, 60),))
+    off = DirectionRules(0, "Disabled", (RatePolicy("Pods", 100, 60),))
     assert behavior.up_limit(7, (), (), off, 0) == behavior.down_limit(7, (), (), off, 0) == 7
-    slow = Rules(0, "Min", (RatePolicy("Pods", 4, 60), RatePolicy("Pods", 1, 60)))
+    slow = DirectionRules(0, "Min", (RatePolicy("Pods", 4, 60), RatePolicy("Pods", 1, 60)))
     assert behavior.up_limit(7, (), (), slow, 0) == 8
     assert behavior.down_limit(7, (), (), slow, 0) == 6
 
 
 def test_when_the_bound_equals_the_rate_limit_the_bound_is_named() -> None:
-    rules = Rules(0, "Max", (RatePolicy("Pods", 2, 60),))
+    rules = DirectionRules(0, "Max", (RatePolicy("Pods", 2, 60),))
     up = behavior.rate_limited(4, 9, 1, 6, rules, rules, (), (), 0)
     assert (up.replicas, up.reason) == (6, behavior.TOO_MANY)
     down = behavior.rate_limited(4, 1, 2, 6, rules, rules, (), (), 0)
@@ -81,7 +81,7 @@ def test_the_legacy_path_allows_four_at_once_and_then_doubles() -> None:
 
 def test_rules_are_filled_in_key_by_key() -> None:
     filled = behavior.filled(None, "Min", None, None, behavior.DEFAULT_DOWN)
-    assert filled == Rules(300, "Min", behavior.DEFAULT_DOWN.policies)
+    assert filled == DirectionRules(300, "Min", behavior.DEFAULT_DOWN.policies)
 
 
 def test_from_zero_a_total_against_a_value_ignores_tolerance_and_pods() -> None:
@@ -91,14 +91,14 @@ def test_from_zero_a_total_against_a_value_ignores_tolerance_and_pods() -> None:
 
 
 def test_a_value_target_multiplies_ready_pods_only_so_warming_ones_are_shed() -> None:
-    ready = [calc.Pod(name=f"p{i}", ready=calc.Ready(True, 0)) for i in range(2)]
-    warming = [calc.Pod(name=f"w{i}", ready=calc.Ready(False, 0)) for i in range(6)]
+    ready = [calc.CountedPod(name=f"p{i}", ready=calc.Ready(True, 0)) for i in range(2)]
+    warming = [calc.CountedPod(name=f"w{i}", ready=calc.Ready(False, 0)) for i in range(6)]
     assert calc.by_value(8, 1000, 1500, ready + warming, TEN_PERCENT).replicas == 3
     assert calc.per_pod(8, 1000, 12000, TEN_PERCENT).replicas == 12
 
 
 def test_missing_pods_count_as_idle_on_the_way_up_and_as_full_on_the_way_down() -> None:
-    pods = [calc.Pod(name=f"p{i}", ready=calc.Ready(True, 0)) for i in range(4)]
+    pods = [calc.CountedPod(name=f"p{i}", ready=calc.Ready(True, 0)) for i in range(4)]
     hot = {"p0": calc.Sample(3000), "p1": calc.Sample(3000), "p2": calc.Sample(3000)}
     assert calc.by_pods(4, 1000, pods, hot, TEN_PERCENT, calc.Readiness()).replicas == 9
     cold = {"p0": calc.Sample(100), "p1": calc.Sample(100)}
@@ -106,8 +106,8 @@ def test_missing_pods_count_as_idle_on_the_way_up_and_as_full_on_the_way_down() 
 
 
 def test_unready_pods_count_as_idle_on_the_way_up() -> None:
-    pods = [calc.Pod(name=f"p{i}", ready=calc.Ready(True, 0)) for i in range(2)]
-    pods += [calc.Pod(name=f"n{i}", phase="Pending") for i in range(2)]
+    pods = [calc.CountedPod(name=f"p{i}", ready=calc.Ready(True, 0)) for i in range(2)]
+    pods += [calc.CountedPod(name=f"n{i}", phase="Pending") for i in range(2)]
     samples = {"p0": calc.Sample(3000), "p1": calc.Sample(3000)}
     assert calc.by_pods(4, 1000, pods, samples, TEN_PERCENT, calc.Readiness()).replicas == 6
 
@@ -187,7 +187,7 @@ def test_rate_limits_never_reverse_the_direction(
     current: int, asked: int, past: list[tuple[int, float]]
 ) -> None:
     events = tuple(ScaleEvent(n, at) for n, at in past)
-    rules = Rules(0, "Max", (RatePolicy("Percent", 50, 30), RatePolicy("Pods", 2, 60)))
+    rules = DirectionRules(0, "Max", (RatePolicy("Percent", 50, 30), RatePolicy("Pods", 2, 60)))
     found = behavior.rate_limited(current, asked, 1, 60, rules, rules, events, events, 0).replicas
     if asked >= current:
         assert current <= found <= max(asked, current) or current > 60
@@ -196,7 +196,7 @@ def test_rate_limits_never_reverse_the_direction(
 
 
 def test_a_count_that_a_window_holds_says_which_way_it_was_held() -> None:
-    up = behavior.Rules(60, "Max", behavior.DEFAULT_UP.policies)
+    up = behavior.DirectionRules(60, "Max", behavior.DEFAULT_UP.policies)
     seen = hpa.HpaState(recommendations=[[5, 90.0]], ups=[], downs=[])
     wanted = [hpa.Proposal(metric="m", replicas=9)]
     spec = hpa.HpaSpec(lowest=1, highest=20, up=up, down=behavior.DEFAULT_DOWN)

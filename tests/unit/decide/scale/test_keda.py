@@ -13,8 +13,8 @@ from seawall.decide.scale.formula import FormulaError, evaluate
 
 def turn(
     current: int, active: bool = False, error: bool = False, last: float | None = None, now: float = 1000
-) -> keda.Turn:
-    return keda.Turn(current=current, active=active, error=error, last_active_s=last, created_s=0, now=now)
+) -> keda.Poll:
+    return keda.Poll(current=current, active=active, error=error, last_active_s=last, created_s=0, now=now)
 
 
 def test_the_cooldown_must_be_strictly_over() -> None:

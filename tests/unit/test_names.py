@@ -1,0 +1,105 @@
+"""A name means one thing: no class or type of ours is called like another one that is something else.
+
+Two aliases of one meaning (`Object = dict[str, Any]`) are no clash; they are compared by what they stand for.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+
+SRC = Path(__file__).parents[2] / "src" / "seawall"
+
+STILL: dict[str, set[str]] = {
+    "Ask": {"decide/route/pick.py", "decide/route/resume/ways.py"},
+    "Clock": {"gateway/wire.py", "local/clock.py"},
+    "Decision": {"decide/route/resume/policy.py", "sim/outcome.py"},
+    "Engine": {"operator/engines.py", "sim/engine.py"},
+    "Group": {"decide/plan/kv.py", "render/inputs.py", "sim/pods.py"},
+    "Happening": {"local/supervisor.py", "sim/setup.py"},
+    "Histogram": {"engines/sim/metrics.py", "gateway/stats.py"},
+    "Key": {
+        "drivers/kube_gateways.py",
+        "gateway/keyring.py",
+        "lint/node.py",
+        "operator/adapters.py",
+        "operator/loop.py",
+        "operator/pools.py",
+        "operator/rollouts.py",
+        "operator/surge.py",
+    },
+    "Kind": {"decide/route/resume/ways.py", "drivers/kube.py"},
+    "Lane": {"decide/route/resume/replay.py", "decide/route/resume/typed.py"},
+    "Line": {"gateway/metrics.py", "sim/charts.py"},
+    "Mark": {"decide/route/resume/tokens.py", "local/documents.py"},
+    "Memory": {"decide/plan/memory.py", "operator/pools.py"},
+    "Node": {"lint/node.py", "sim/pods.py"},
+    "Nodes": {"engines/vllm/command.py", "sim/pods.py"},
+    "Phase": {"decide/replica.py", "sim/pods.py"},
+    "Pools": {"local/pools.py", "operator/pools.py"},
+    "Progress": {"operator/wait.py", "sim/world.py"},
+    "Recipe": {"local/launch.py", "sim/setup.py"},
+    "Say": {
+        "lint/finding.py",
+        "load/bench.py",
+        "local/engine_env.py",
+        "local/model.py",
+        "local/prepare.py",
+        "weights/pypi.py",
+    },
+    "Setup": {"decide/plan/setup.py", "local/supervisor.py", "sim/setup.py"},
+    "Tell": {"operator/apply.py", "operator/wait.py"},
+    "Told": {"operator/canary.py", "sim/trial.py"},
+    "Verdict": {"decide/route/evidence.py", "gateway/judge.py"},
+    "Version": {"decide/plan/setup.py", "engines/vllm/versions.py"},
+    "World": {"lint/world.py", "sim/world.py"},
+    "_Asked": {"gateway/probe.py", "gateway/shadow.py"},
+}
+"""Names that still mean more than one thing, and where. This list only gets shorter."""
+
+
+def meanings(root: Path) -> dict[str, set[str]]:
+    """Name -> the files that define it, where their definitions differ. A class differs from every other one."""
+    found: dict[str, dict[str, set[str]]] = {}
+    for path in sorted(root.rglob("*.py")):
+        file = path.relative_to(root).as_posix()
+        tree = ast.parse(path.read_text("utf-8"))
+        for node in ast.walk(tree):
+            if isinstance(node, ast.ClassDef):
+                found.setdefault(node.name, {}).setdefault(f"class in {file}", set()).add(file)
+        for statement in tree.body:
+            match statement:
+                case ast.Assign(targets=[ast.Name(id=name)], value=value) if re.match("[A-Z][a-z]", name):
+                    found.setdefault(name, {}).setdefault(ast.unparse(value), set()).add(file)
+    return {name: set.union(*by.values()) for name, by in found.items() if len(by) > 1}
+
+
+def test_a_name_means_one_thing() -> None:
+    now = meanings(SRC)
+    new = {name: files for name, files in now.items() if not files <= STILL.get(name, set())}
+    assert not new, f"already the name of something else; find a more exact one: {new}"
+    gone = {
+        name: files - now.get(name, set()) for name, files in STILL.items() if files - now.get(name, set())
+    }
+    assert not gone, f"these mean one thing now; take them off the list: {gone}"
+
+
+@pytest.mark.parametrize(
+    ("one", "two", "clash"),
+    [
+        ("class Ask: ...", "class Ask: ...", True),
+        ("class Ask: ...", "Ask = dict[str, int]", True),
+        ("Ask = dict[str, int]", "Ask = dict[str, int]", False),
+        ("Ask = dict[str, int]", "Ask = tuple[int]", True),
+        ("ASK = 1", "ASK = 2", False),
+        ("class Ask: ...", "class Question: ...", False),
+        ("def f():\n    class Ask: ...", "class Ask: ...", True),
+    ],
+)
+def test_what_counts_as_a_clash(one: str, two: str, clash: bool, tmp_path: Path) -> None:
+    (tmp_path / "one.py").write_text(one)
+    (tmp_path / "two.py").write_text(two)
+    assert bool(meanings(tmp_path)) == clash
