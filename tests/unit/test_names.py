@@ -44,7 +44,6 @@ STILL: dict[str, set[str]] = {
     "Recipe": {"local/launch.py", "sim/setup.py"},
     "Say": {
         "lint/finding.py",
-        "load/bench.py",
         "local/engine_env.py",
         "local/model.py",
         "local/prepare.py",
@@ -54,7 +53,6 @@ STILL: dict[str, set[str]] = {
     "Tell": {"operator/apply.py", "operator/wait.py"},
     "Told": {"operator/canary.py", "sim/trial.py"},
     "Verdict": {"decide/route/evidence.py", "gateway/judge.py"},
-    "Version": {"decide/plan/setup.py", "engines/vllm/versions.py"},
     "World": {"lint/world.py", "sim/world.py"},
     "_Asked": {"gateway/probe.py", "gateway/shadow.py"},
 }

@@ -24,7 +24,7 @@ ReadClock = Callable[[], float]
 WHOLE = frozenset({"stop", "length", "tool_calls", "function_call"})
 
 
-class _Delta(msgspec.Struct):
+class _StreamDelta(msgspec.Struct):
     content: str | None = None
     reasoning: str | None = None
     reasoning_content: str | None = None
@@ -32,10 +32,10 @@ class _Delta(msgspec.Struct):
     tool_calls: list[Any] | None = None
 
 
-class _Choice(msgspec.Struct):
+class _StreamChoice(msgspec.Struct):
     index: int = 0
     text: str | None = None
-    delta: _Delta | None = None
+    delta: _StreamDelta | None = None
     finish_reason: str | None = None
     token_ids: list[int] | None = None
 
@@ -46,7 +46,7 @@ class _Usage(msgspec.Struct):
 
 
 class _SseEvent(msgspec.Struct):
-    choices: list[_Choice] = []
+    choices: list[_StreamChoice] = []
     usage: _Usage | None = None
     error: Any = None
 
@@ -260,7 +260,7 @@ class _Wire(asyncio.Protocol):
             self._end("cancelled", "this client left on purpose")
             self.transport.abort()
 
-    def _take(self, outcome: RequestOutcome, choice: _Choice, now: float) -> None:
+    def _take(self, outcome: RequestOutcome, choice: _StreamChoice, now: float) -> None:
         delta, ids = choice.delta, choice.token_ids
         text = choice.text if delta is None else delta.content
         other = delta and (delta.reasoning or delta.reasoning_content or delta.tool_calls)

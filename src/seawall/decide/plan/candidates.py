@@ -7,7 +7,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-from seawall.decide.plan.setup import Setup, Version, default_batch, default_utilization, parse_version
+from seawall.decide.plan.setup import PatchVersion, Setup, default_batch, default_utilization, parse_version
 from seawall.domain.catalog.gpus import GPUS, Gpu, find_gpu, known_names
 from seawall.domain.model import CheckpointQuantization, ModelConfig, experts_only
 from seawall.domain.spec import Fleet
@@ -130,7 +130,7 @@ def quantized(model: ModelConfig, name: str) -> ModelConfig:
 def setup_for(fleet: Fleet, model: ModelConfig, gpu: Gpu, split: Split, length: int) -> Setup:
     """The flags of one candidate, with vLLM's defaults for what the spec leaves open."""
     engine = fleet.spec.engine
-    version: Version = parse_version(engine.version)
+    version: PatchVersion = parse_version(engine.version)
     seqs, tokens = default_batch(gpu, version, length)
     seqs, tokens = engine.max_num_seqs or seqs, engine.max_num_batched_tokens or tokens
     if version < (0, 8, 0) and model.multimodal and engine.max_num_batched_tokens is None:

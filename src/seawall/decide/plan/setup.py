@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from seawall.domain.catalog.gpus import Gpu
 
 GIB = 2**30
-Version = tuple[int, int, int]
-NEWEST: Version = (0, 32, 0)
-LAST_V0: Version = (0, 7, 9)
+PatchVersion = tuple[int, int, int]
+NEWEST: PatchVersion = (0, 32, 0)
+LAST_V0: PatchVersion = (0, 7, 9)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,7 +24,7 @@ class Setup:
     ep: bool = False
     dcp: int = 1
     """Decode-context parallel size."""
-    version: Version = NEWEST
+    version: PatchVersion = NEWEST
     utilization: float = 0.92
     max_model_len: int
     max_num_seqs: int
@@ -50,7 +50,7 @@ class Setup:
         return self.tp * self.pp * self.dp
 
 
-def parse_version(text: str | None) -> Version:
+def parse_version(text: str | None) -> PatchVersion:
     """The first `x.y.z` or `x.y` in a version string; the newest known when there is none.
 
     A note that the old engine ran (`0.8.x V0 engine`) counts as the last release that had it by default.
@@ -62,12 +62,12 @@ def parse_version(text: str | None) -> Version:
     return min(version, LAST_V0) if re.search(r"\bV0\b", text or "") else version
 
 
-def default_utilization(version: Version) -> float:
+def default_utilization(version: PatchVersion) -> float:
     """vLLM config/cache.py: 0.9 until 0.29, 0.92 from 0.30."""
     return 0.92 if version >= (0, 30, 0) else 0.9
 
 
-def default_batch(gpu: Gpu, version: Version, max_model_len: int) -> tuple[int, int]:
+def default_batch(gpu: Gpu, version: PatchVersion, max_model_len: int) -> tuple[int, int]:
     """(max_num_seqs, max_num_batched_tokens) of `vllm serve` without flags (engine/arg_utils.py).
 
     Before 0.8 the V0 engine without chunked prefill profiled a whole context at once.

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from seawall.decide.plan.memory import Memory, spend
-from seawall.decide.plan.setup import Setup, Version, default_batch, default_utilization
+from seawall.decide.plan.setup import PatchVersion, Setup, default_batch, default_utilization
 from seawall.decide.plan.weights import weigh
 from seawall.domain.catalog.gpus import GPUS, Gpu, find_gpu
 from seawall.domain.model import ModelConfig
@@ -75,7 +75,7 @@ def gpu_of(pod: Node) -> Gpu | None:
 
 def _setup(engine: Container, model: ModelConfig, gpu: Gpu) -> Setup:
     c = engine.command
-    version: Version = (*engine.version, 0)
+    version: PatchVersion = (*engine.version, 0)
     length = c.integer("--max-model-len") or model.max_position
     seqs, tokens = default_batch(gpu, version, length)
     try:
