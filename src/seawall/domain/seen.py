@@ -6,7 +6,8 @@ that a person wrote, the watcher of EndpointSlices) and the gateway that routes 
     {"version": 12, "replicas": [{"name": "smollm2-0", "fleet": "smollm2", "url": "http://127.0.0.1:18001",
       "ready": true, "draining": false, "adapters": null, "group": "stable", "weight": 1.0}]}
 
-A replica that leaves the document is evicted at once; one that turns `draining` takes no new request.
+A replica that leaves the document is evicted at once; one that turns `draining` takes no new request. `coming` names
+the fleets of which a replica is being started.
 """
 
 from __future__ import annotations
@@ -40,3 +41,5 @@ class Replicas:
     replicas: tuple[Replica, ...] = ()
     canary_weights: dict[str, int] = field(default_factory=dict)
     """Fleet -> percent of requests that go to its `canary` group."""
+    coming: tuple[str, ...] = ()
+    """Fleets of which somebody is starting a replica now: what waits for one is not given up meanwhile."""

@@ -20,6 +20,8 @@ from seawall.domain.seen import Replica, Replicas
 from seawall.drivers.kube import ENDPOINT_SLICE, POD, Changed, Select, Synced
 
 log = logging.getLogger("seawall.gateway.discovery")
+CRASH_LOOP = 4
+"""After so many failed starts in a row nothing waits for a replica any more."""
 ENGINES = f"{ROLE}=engine,{FLEET}"
 T = TypeVar("T")
 KeyT = tuple[str, str]
@@ -37,7 +39,11 @@ class Watcher(Protocol):
 class PodSeen:
     """What is kept of a Pod."""
 
-    replica: Replica
+    fleet: str
+    replica: Replica | None
+    """None: it has no address yet."""
+    coming: bool
+    """It is being started, and not in a crash loop."""
 
 
 @dataclass(frozen=True)
@@ -52,15 +58,20 @@ class SliceSeen:
 
 
 def pod_seen(pod: Mapping[str, Any]) -> PodSeen | None:
-    """A Pod of an engine -> its replica; None: it has no address yet, or has ended."""
+    """A Pod of an engine -> its replica; None: it serves nothing, or has ended."""
     meta, status = pod.get("metadata") or {}, pod.get("status") or {}
     labels, notes = meta.get("labels") or {}, meta.get("annotations") or {}
-    address, fleet, port = status.get("podIP"), labels.get(FLEET), _port(pod, notes)
-    if not address or not fleet or port is None or status.get("phase") in ("Succeeded", "Failed"):
+    fleet, port = labels.get(FLEET), _port(pod, notes)
+    if not fleet or port is None or status.get("phase") in ("Succeeded", "Failed"):
         return None
     ready = any(
         c.get("type") == "Ready" and c.get("status") == "True" for c in status.get("conditions") or ()
     )
+    draining = bool(meta.get("deletionTimestamp")) or notes.get(DRAINING) == "true"
+    coming = not ready and not draining and not _loops(status)
+    address = status.get("podIP")
+    if not address:
+        return PodSeen(str(fleet), None, coming) if status.get("phase") == "Pending" else None
     host = f"[{address}]" if ":" in address else address
     group = labels.get(GROUP) or "stable"
     replica = Replica(
@@ -68,12 +79,20 @@ def pod_seen(pod: Mapping[str, Any]) -> PodSeen | None:
         fleet=str(fleet),
         url=f"http://{host}:{port}",
         ready=ready,
-        draining=bool(meta.get("deletionTimestamp")) or notes.get(DRAINING) == "true",
+        draining=draining,
         group=str(group),
         weight=_number(notes.get(WEIGHT), 1.0),
         adapters=_adapters(pod, notes),
     )
-    return PodSeen(replica)
+    return PodSeen(str(fleet), replica, coming)
+
+
+def _loops(status: Mapping[str, Any]) -> bool:
+    """Its engine has failed so often that nobody should wait for it."""
+    for container in status.get("containerStatuses") or ():
+        if container.get("name") == "engine" and int(container.get("restartCount") or 0) > CRASH_LOOP:
+            return "waiting" in (container.get("state") or {})
+    return False
 
 
 def slice_seen(obj: Mapping[str, Any]) -> SliceSeen:
@@ -98,16 +117,23 @@ def merge(version: int, pods: Iterable[PodSeen | None], slices: Iterable[SliceSe
         if s.share and s.fleet:
             shares[s.fleet] = max(shares.get(s.fleet, 0), s.share)
     replicas = []
+    coming: set[str] = set()
     for seen in pods:
         if seen is None:
             continue
+        if seen.coming:
+            coming.add(seen.fleet)
         r = seen.replica
+        if r is None:
+            continue
         ip = r.url.removeprefix("http://").rpartition(":")[0].strip("[]")
         if ip in unusable and r.ready and not r.draining:
             r = Replica(**{**_fields(r), "ready": False})
         replicas.append(r)
     replicas.sort(key=lambda r: r.name)
-    return Replicas(version=version, replicas=tuple(replicas), canary_weights=shares)
+    return Replicas(
+        version=version, replicas=tuple(replicas), canary_weights=shares, coming=tuple(sorted(coming))
+    )
 
 
 def _fields(r: Replica) -> dict[str, Any]:

@@ -49,6 +49,10 @@ class Means:
     gpus: Gpus
 
 
+CRASH_LOOP = 4
+"""After so many failed starts in a row nothing waits for a replica any more."""
+
+
 class FleetRunner:
     """The keepers of one fleet."""
 
@@ -218,6 +222,13 @@ class FleetRunner:
                     )
                 )
         return out
+
+    @property
+    def coming(self) -> bool:
+        """A replica is being started, or will be as soon as its back-off is over; not in a crash loop."""
+        starts = (Phase.STARTING, Phase.PROVING, Phase.FAILED)
+        lives = [k.life for k in self.keepers.values()]
+        return any(life.phase in starts and life.failures <= CRASH_LOOP for life in lives)
 
     def seen(self) -> scale.DemandSeen:
         """Demand as the autoscaler sees it; not fresh while the gateway does not answer."""

@@ -169,7 +169,8 @@ class Supervisor:
     def publish(self) -> None:
         """Writes the discovery document if it changed. Before anything is stopped, never after."""
         replicas = sorted((r for f in self._fleets for r in f.discovered()), key=lambda r: r.name)
-        body = asdict(Replicas(replicas=tuple(replicas)))
+        coming = tuple(f.name for f in self._fleets if f.coming and not self.stopping)
+        body = asdict(Replicas(replicas=tuple(replicas), coming=coming))
         if (text := json.dumps(body)) != self._published:
             document = json.dumps(body | {"version": self._version + 1}, indent=1)
             if self._write(self.setup.place.discovery, document):

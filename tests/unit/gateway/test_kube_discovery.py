@@ -43,7 +43,12 @@ def test_a_pod_becomes_a_replica() -> None:
     seen = pod_seen(pod("a", "10.0.0.7"))
     assert seen is not None and seen.replica == Replica(name="a", fleet="m", url="http://10.0.0.7:8000")
     six = pod_seen(pod("b", "fd00::1", labels={"seawall.dev/group": "canary"}))
-    assert six is not None and six.replica.url == "http://[fd00::1]:8000" and six.replica.group == "canary"
+    assert (
+        six is not None
+        and six.replica is not None
+        and six.replica.url == "http://[fd00::1]:8000"
+        and six.replica.group == "canary"
+    )
 
 
 @pytest.mark.parametrize(
@@ -57,6 +62,33 @@ def test_a_pod_becomes_a_replica() -> None:
 )
 def test_what_cannot_serve_is_no_replica(change: dict[str, Any]) -> None:
     assert pod_seen({**pod("a", "10.0.0.7"), **change}) is None
+
+
+def engine(restarts: int, state: str) -> dict[str, Any]:
+    return {"name": "engine", "restartCount": restarts, "state": {state: {}}}
+
+
+@pytest.mark.parametrize(
+    ("change", "waited_for"),
+    [
+        ({}, False),
+        ({"phase": "Pending", "podIP": None, "conditions": []}, True),
+        ({"conditions": []}, True),
+        ({"phase": "Failed", "conditions": []}, False),
+        ({"conditions": [], "containerStatuses": [engine(2, "waiting")]}, True),
+        ({"conditions": [], "containerStatuses": [engine(9, "waiting")]}, False),
+        ({"conditions": [], "containerStatuses": [engine(9, "running")]}, True),
+    ],
+)  # fmt: skip
+def test_a_fleet_is_coming_back_while_a_pod_of_it_starts(change: dict[str, Any], waited_for: bool) -> None:
+    one = pod("a", "10.0.0.7")
+    one["status"] |= change
+    assert merge(1, [pod_seen(one)], []).coming == (("m",) if waited_for else ())
+
+
+def test_nobody_waits_for_a_pod_that_is_being_deleted() -> None:
+    leaving = pod("a", "10.0.0.1", ready=False, deletionTimestamp="2026-11-23T10:00:00Z")
+    assert merge(1, [pod_seen(leaving)], []).coming == ()
 
 
 def test_deletion_drains_at_once_and_an_unready_endpoint_is_not_used() -> None:
