@@ -54,7 +54,7 @@ def load_fleets(path: Path | str) -> list[Fleet]:
 
 
 def parse_fleets(text: str, name: str = "fleet.yaml") -> list[Fleet]:
-    """Like `load_fleets`, from text; `name` is what messages call it."""
+    """All fleets in a text; `name` is what messages call it. See `load_fleets`."""
     fleets: list[Fleet] = []
     for doc in documents(text, name):
         fleet, problems = parse_document(doc)

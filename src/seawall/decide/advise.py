@@ -41,11 +41,11 @@ class Advice:
     reason: str
     evidence: dict[str, float] = field(default_factory=dict)
     usd_per_hour_change: float | None = None
-    """Of the whole fleet; None when a price is unknown."""
+    """Dollars per hour more (or less) for the whole fleet; None when a price is unknown."""
     replicas: int | None = None
     next_command: str = ""
     change: str = ""
-    """Of the option that is advised, as it names itself; empty where the replica stays as it is."""
+    """The advised option's own name; empty where the replica stays as it is."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -64,7 +64,7 @@ class Side:
     compared: int = 0
     """Greedy requests that this side answered a second time."""
     differed: int = 0
-    """Of those, answers that are not what the client got from the baseline."""
+    """Answers among them that are not what the client got from the baseline."""
 
 
 @dataclass(frozen=True)
@@ -72,12 +72,12 @@ class Margins:
     """How much worse the canary may be."""
 
     error_rate: float = 0.01
-    """Of errors and of requests beyond the SLO, as a difference of shares."""
+    """Tolerated difference in the share of errors, and in the share of requests beyond the SLO."""
     latency_ratio: float = 1.25
     confidence: float = 0.95
-    """Of the verdict as a whole, over all measures and all looks."""
+    """Confidence of the verdict as a whole, over all measures and all looks."""
     outputs: float = 0.02
-    """Of greedy answers that differ, as a difference of shares."""
+    """Tolerated difference in the share of greedy answers that differ."""
 
 
 @dataclass(frozen=True)

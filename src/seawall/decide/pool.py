@@ -52,7 +52,7 @@ class FleetSeen:
     wanted: int = 0
     """Replicas that its scaler asks for; 0 when it has been idle for long."""
     lowest: int = 0
-    """So many of them count as needed although nobody asks."""
+    """Replicas that count as needed although nobody asks."""
     holds: int = 0
     """Replicas that occupy the pool: starting, ready, draining or waiting to start again."""
     ready: bool = False
@@ -62,18 +62,18 @@ class FleetSeen:
     asleep: int = 0
     can_sleep: bool = False
     startup_s: float = 300.0
-    """So long a start may take; after that it has had its turn although it never served."""
+    """Longest time that a start may take; after that it has had its turn although it never served."""
 
 
 class FleetMemory(TypedDict, total=False):
     """What is remembered of one fleet; JSON-able, seconds of the caller's clock."""
 
     asked_s: float
-    """It waits for room since then."""
+    """Since when the fleet waits for room."""
     began_s: float
-    """It holds room since then."""
+    """Since when the fleet holds room."""
     ready_s: float
-    """It serves since then."""
+    """Since when the fleet serves."""
     used_s: float
     """The last look that saw a request."""
     slept_s: float
@@ -203,7 +203,7 @@ def _protected(policy: PoolPolicy, f: FleetSeen, memory: FleetMemory, now: float
 
 
 def _used(policy: PoolPolicy, f: FleetSeen, memory: FleetMemory, now: float) -> bool:
-    """It has work; or it holds room and had work a moment ago, which alone gives nobody room that he has not."""
+    """Whether a fleet has work, or holds room and had work a moment ago (which alone wins it no room)."""
     return f.demand > 0 or (f.holds > 0 and now - memory.get("used_s", -math.inf) < policy.quiet_s)
 
 

@@ -21,7 +21,7 @@ class SeenReplica:
     """One replica as this decision sees it."""
 
     index: int
-    """Its number in the fleet: `smollm2-0` is 0."""
+    """Number in the fleet: `smollm2-0` is 0."""
     generation: int
     """A rollout restart raises the wanted generation; a replica keeps the one it was started with."""
     phase: Phase

@@ -20,11 +20,11 @@ class Phase(StrEnum):
 
     STARTING = "starting"
     PROVING = "proving"
-    """It listens; it has not yet generated a token."""
+    """Listens, and has not yet generated a token."""
     READY = "ready"
     DRAINING = "draining"
     DOZING = "dozing"
-    """It finishes what runs, then sleeps."""
+    """Finishes what runs, then sleeps."""
     ASLEEP = "asleep"
     """vLLM's sleep mode: the process lives, its GPU memory is given back."""
     FAILED = "failed"

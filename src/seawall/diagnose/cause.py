@@ -17,7 +17,7 @@ class Cause:
     """One explanation of what is seen."""
 
     id: str
-    """Of the catalogue: `scheduling/taint`."""
+    """The cause's name in the catalogue: `scheduling/taint`."""
     certainty: Certainty
     subject: str
     """`Pod/llama-70b-6c9`."""

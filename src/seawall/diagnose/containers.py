@@ -59,7 +59,7 @@ def exits(facts: Facts) -> Iterator[Cause]:
 
 
 def _recovered(facts: Facts, status: Object, end: Object) -> bool:
-    """It died, but long ago, and has been ready since: history, not a cause."""
+    """Whether a container died long ago and has been ready since: history, not a cause."""
     ago = seconds_between(end.get("finishedAt"), facts.taken_at)
     return bool(status.get("ready")) and ago is not None and ago > LONG_AGO_S
 

@@ -199,8 +199,8 @@ async def _ranges(kube: Kube, namespace: str) -> tuple[str, ...]:
 
 
 async def _denied(kube: Kube, namespace: str, kinds: Kinds) -> tuple[str, ...]:
-    """Of what an apply and the looks after it need: to create and patch each kind that is rendered and served. The
-    namespace itself may be somebody else's."""
+    """Rights that are missing of those that an apply and the looks after it need: to create and patch each kind
+    that is rendered and served. The namespace itself may be somebody else's."""
     needed = [("list", POD), ("list", NODE)]
     for version, name in sorted(kinds):
         try:

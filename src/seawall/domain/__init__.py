@@ -1,0 +1,4 @@
+"""Plain data that every room shares: wanted, seen, decided, told.
+
+Forbidden here: importing any room, and behaviour beyond arithmetic.
+"""

@@ -100,7 +100,7 @@ class Plan:
     cuda_graph_gib_per_gpu: float = 0.0
     kv_cache_gib_per_gpu: float = 0.0
     kv_cache_tokens: int = 0
-    """As vLLM prints it."""
+    """Tokens of KV cache, as vLLM prints them."""
     kv_cache_blocks: int = 0
     needed_kv_gib_per_gpu: float = 0.0
     """What one request of max_model_len takes."""

@@ -95,7 +95,7 @@ class Recurrent:
     state_bytes: int
     """Per element of the state: 2 or 4."""
     parameters: int
-    """Of one such mixer."""
+    """Parameters of one such mixer."""
 
 
 @dataclass(frozen=True)

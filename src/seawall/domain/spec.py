@@ -284,7 +284,7 @@ class Cache(Strict):
     claim: str | None = None
     """An existing claim to use instead of making one."""
     data_source: str | None = None
-    """For ReadOnlyMany: the pre-populated claim or snapshot to clone."""
+    """The source of a ReadOnlyMany claim: the pre-populated claim or snapshot to clone."""
     image: str | None = None
     """With kind oci: the image that carries the weights, by digest."""
     token_secret: str | None = None

@@ -1,0 +1,4 @@
+"""One speaker of each thing outside: Kubernetes, Prometheus, hubs, processes, the cache.
+
+Forbidden here: deciding what an answer means.
+"""

@@ -96,8 +96,9 @@ def write_atomic(path: Path, text: str) -> None:
 
 
 def write_in_place(path: Path, text: str) -> None:
-    """For a full disk: takes no new room where the file is as long already (blanks fill what it leaves). One write; a
-    reader that catches a half of it has to keep what it had. OSError when it does not fit."""
+    """Writes over a file on a full disk: needs no new room where the file is as long already (blanks fill the rest).
+
+    One write; a reader that sees half of it must keep what it had. OSError when it does not fit."""
     with path.open("r+b", buffering=0) as f:
         data = text.encode().ljust(os.fstat(f.fileno()).st_size)
         if f.write(data) != len(data):

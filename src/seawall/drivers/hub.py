@@ -18,8 +18,8 @@ from urllib.parse import urlsplit
 from seawall.errors import InputError, SeawallError, SourceError
 
 ATTEMPTS = 5
-"""Of a hub that answers but is busy. One that cannot be reached is asked twice: no name, no route and no listener
-do not mend in seconds, and a person waits."""
+"""Attempts at a hub that answers but is busy. One that cannot be reached is asked twice: no name, no route and no
+listener do not mend in seconds, and a person waits."""
 ASKED_AGAIN = 2
 CONNECT_S, ANSWER_S, MAX_WAIT_S = 8.0, 20.0, 30.0
 _ELSEWHERE = "file:///folder, pypi://, s3:// and oci:// need no hub; HF_ENDPOINT names a mirror."

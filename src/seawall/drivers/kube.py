@@ -29,7 +29,7 @@ log = logging.getLogger("seawall.kube")
 FIELD_MANAGER = "seawall"
 PAGE = 500
 MOST_BYTES = 256 * 2**20
-"""Of one answer: a page of 500 objects of the largest size that etcd stores is below it in practice."""
+"""Largest answer that is read: a page of 500 objects of the largest size that etcd stores is below it in practice."""
 NEAR_S = 2.0
 HELD_S = 5.0
 """A watch that lasted so long worked, whatever ended it."""

@@ -62,7 +62,7 @@ class Refused(ClusterError):
 
     @property
     def ending(self) -> bool:
-        """Its namespace is being terminated: nothing is made there any more."""
+        """Whether the namespace is being terminated: nothing is made there any more."""
         return self.code == 403 and _ENDING in self.said
 
 

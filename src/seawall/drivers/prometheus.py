@@ -23,7 +23,7 @@ from seawall.drivers.kube import Kube, Refused
 from seawall.errors import InputError, SourceError
 
 MOST_BYTES = 8 * 2**20
-"""Of one answer. 11,000 points, the most that Prometheus gives of one series, are under 0.5 MiB."""
+"""Largest answer that is read. 11,000 points, the most that Prometheus gives of one series, are under 0.5 MiB."""
 MOST_POINTS = 11_000
 TIMEOUT_S = 30.0
 AT_ONCE = 4

@@ -47,7 +47,7 @@ class Option:
     value_node: Node
     negated: bool = False
     open: bool = False
-    """Its value comes from a variable: unknown."""
+    """Whether the value comes from a variable, and so is unknown."""
     given: bool = False
     """A value was handed to it with `=`."""
 

@@ -21,7 +21,7 @@ MAX_WEIGHT = 2_000_000
 MAX_VALUES = 400_000
 """Nodes that are written in one text, about a kilobyte of memory each. etcd takes 1.5 MB for a whole object."""
 MAX_DUPLICATES = 20
-"""Of one mapping; the rest says nothing new."""
+"""Duplicate keys that are told of one mapping; the rest says nothing new."""
 
 Key = str | int
 _Base: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)

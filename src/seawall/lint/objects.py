@@ -63,7 +63,7 @@ class Given:
     gpus_node: Node | None = None
     vendor: str = ""
     gpu_name: str = ""
-    """As a profile or an instance type names it."""
+    """The GPU's name in a profile or an instance type."""
     tensor_parallel: int | None = None
 
 
@@ -74,7 +74,7 @@ class Container:
     node: Node
     command: Command
     version: Version
-    """Of the image's tag; the catalogue's default when the tag names none."""
+    """The version in the image's tag; the catalogue's default when the tag names none."""
     pinned: bool
     given: Given = field(default_factory=Given)
 
@@ -173,7 +173,7 @@ class Workload:
     nodes: int = 1
     """Pods that serve one model together."""
     total_gpus: int | None = None
-    """Of the whole group; None: nodes x the container's own, or unknown."""
+    """GPUs of the whole group; None: nodes x the container's own, or unknown."""
 
     @property
     def engine(self) -> Container:

@@ -15,7 +15,7 @@ class Word:
     text: str
     offset: int
     open: bool = False
-    """It holds a variable or a command in it that the shell fills in: its text is not known."""
+    """Whether the word holds a variable or a command that the shell fills in: its text is not known."""
 
 
 def words(script: str, start: int) -> list[Word]:

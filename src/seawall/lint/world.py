@@ -30,7 +30,7 @@ class World:
     target: Version = (1, 34)
     """The Kubernetes version that the objects are meant for."""
     engine_version: Version | None = None
-    """Of --vllm-version: judges images whose tag names no version."""
+    """The version that --vllm-version names: judges images whose tag names no version."""
     files: list[str] = field(default_factory=list)
     texts: dict[str, str] = field(default_factory=dict)
     """The files as they were read, for patches."""

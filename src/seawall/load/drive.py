@@ -53,7 +53,7 @@ class Live:
     began_cpu_s: float = field(default_factory=lambda: _cpu_s())
 
     def cpu_s(self) -> float:
-        """Of this process since the run began."""
+        """CPU seconds of this process since the run began."""
         return _cpu_s() - self.began_cpu_s
 
     def anew(self) -> Live:

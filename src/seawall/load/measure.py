@@ -16,7 +16,7 @@ from seawall.load.client import RequestOutcome
 
 ENOUGH = 20
 BUSY = 0.8
-"""Of one core."""
+"""Share of one core from which on the client counts as busy."""
 LATE_S = 0.1
 PERCENTILES = (50.0, 90.0, 95.0, 99.0)
 

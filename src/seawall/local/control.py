@@ -69,7 +69,7 @@ async def serve(supervisor: Supervisor) -> asyncio.Server:
 
 
 def answer(supervisor: Supervisor, line: bytes) -> dict[str, Any]:
-    """Does what one line asks for."""
+    """The answer to one line, when what it asks for is done."""
     from seawall.local.snapshot import snapshot
 
     try:

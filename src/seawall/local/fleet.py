@@ -144,7 +144,7 @@ class FleetRunner:
             keeper.drain("its GPUs are taken; another one starts elsewhere")
 
     def _let_go(self, keeper: Keeper, reason: str, turn: Turn | None) -> None:
-        """To sleep, where the pool lets it; else it drains and stops."""
+        """Puts a replica to sleep where the pool lets it; else it drains and stops."""
         resting = sum(k.life.phase in (Phase.DOZING, Phase.ASLEEP) for k in self.keepers.values())
         fresh = keeper.generation == self.generation
         if turn and resting < turn.asleep and fresh and keeper.life.phase is Phase.READY:
@@ -200,7 +200,7 @@ class FleetRunner:
         )
 
     def settled(self) -> bool:
-        """As many ready replicas of the wanted generation as wanted, and no other."""
+        """Whether there are as many ready replicas of the wanted generation as wanted, and no other."""
         allowed = self.turn.awake if self.turn else self.wanted
         want = [(self.generation, Phase.READY)] * min(self.wanted, allowed)
         return sorted((m.generation, m.phase) for m in self._members()) == want

@@ -24,7 +24,7 @@ class Gpus:
     """The ledger, shared by all fleets of one `seawall up`."""
 
     devices: tuple[str, ...]
-    """As CUDA_VISIBLE_DEVICES names them: UUIDs, indices or MIG instances."""
+    """Devices as CUDA_VISIBLE_DEVICES names them: UUIDs, indices or MIG instances."""
     _held: dict[str, tuple[str, ...]] = field(default_factory=dict)
     _lent: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
@@ -37,12 +37,12 @@ class Gpus:
         return self._held[replica]
 
     def lend(self, replica: str) -> None:
-        """It sleeps: its devices are for whoever is awake, until it takes them again."""
+        """Lends a sleeping replica's devices to whoever is awake, until it takes them again."""
         if replica in self._held:
             self._lent[replica] = self._held.pop(replica)
 
     def reclaim(self, replica: str) -> bool:
-        """It is to wake on the devices it was started with; False while somebody else holds one of them."""
+        """Takes back a sleeping replica's own devices; False while somebody else holds one of them."""
         devices = self._lent.get(replica, ())
         if not set(devices) <= set(self.free()):
             return False
@@ -51,7 +51,7 @@ class Gpus:
         return True
 
     def give_back(self, replica: str) -> None:
-        """Its process is gone. Harmless for one that holds nothing."""
+        """Frees the devices of a replica whose process is gone. Harmless for one that holds nothing."""
         self._held.pop(replica, None)
         self._lent.pop(replica, None)
 

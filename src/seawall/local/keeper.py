@@ -65,7 +65,7 @@ class Service(Protocol):
         ...
 
     async def load(self) -> EngineLoad | None:
-        """Its load; its `marks` are signs of life. None: it could not be read."""
+        """The service's load, whose `marks` are signs of life. None: it could not be read."""
         ...
 
     def pace(self) -> Pace:
@@ -74,7 +74,7 @@ class Service(Protocol):
 
     @property
     def computes(self) -> bool:
-        """Its work costs its child processes CPU time, so that none used means none done."""
+        """Whether work costs CPU time of its child processes, so that none used means none done."""
         ...
 
     def idle(self) -> bool | None:
@@ -103,7 +103,7 @@ class Care:
     notice_s: float = 15.0
     """Between "route nothing here" and SIGTERM at most; less when the router says nothing is in flight."""
     drain_s: float = 120.0
-    """It may go on so long after SIGTERM; then it is killed."""
+    """Seconds that the process may go on after SIGTERM; then it is killed."""
     limits: ProcessLimits = field(default_factory=ProcessLimits)
     without: frozenset[str] = frozenset()
     """Mechanisms of `domain.switches.LOCAL` that a proof has switched off."""
@@ -131,7 +131,7 @@ class Keeper:
         self.load: EngineLoad | None = None
         self.memory_bytes = 0
         self.serving = False
-        """It has proved itself since its last start: requests may be in flight to it."""
+        """Whether it has proved itself since its last start: requests may be in flight to it."""
         self.pulse = Pulse(sign_s=clock.now())
         self._ask: asyncio.Task[str | None] | None = None
         """A direct ask for one token that is under way."""

@@ -41,7 +41,7 @@ class Recipe:
     plan: Plan | None = None
     """What it is started with and scales by; None: its model's shape is not known, and the spec alone speaks."""
     ready_s: int | None = None
-    """Its start-up budget."""
+    """The start-up budget, seconds."""
     gpus: int = 0
     """Devices that each replica is to be given."""
     cores: int = 1

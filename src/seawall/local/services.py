@@ -80,7 +80,7 @@ class EngineService:
 
     @property
     def computes(self) -> bool:
-        """Not the simulated engine: it sleeps where a real one computes."""
+        """True for a real engine; the simulated one sleeps where a real one computes."""
         return self.recipe.engine == "vllm"
 
     async def _adapt(self) -> None:
@@ -171,7 +171,7 @@ class GatewayService:
         return None if await self.listens() else "no 200 from /healthz"
 
     async def load(self) -> EngineLoad | None:
-        """Its sign of life is that it shows its state: the mark is the number of looks that were answered."""
+        """The gateway's sign of life: the number of looks that it answered by showing its state."""
         page = await self._client.get_json(f"{self.place.admin_url}/debug/state")
         try:
             self.state = None if page is None else read(page)
@@ -183,7 +183,7 @@ class GatewayService:
         return EngineLoad(marks=(self._answered,))
 
     def pace(self) -> Pace:
-        """It owes every look an answer."""
+        """The gateway's pace: it has no long prompts to read, so it owes every look an answer."""
         return Pace(prompt_token_s=0.0)
 
     @property
@@ -191,7 +191,7 @@ class GatewayService:
         return False
 
     def idle(self) -> bool | None:
-        """It drains by itself on SIGTERM, and needs no notice first."""
+        """True: the gateway drains by itself on SIGTERM, and needs no notice first."""
         return True
 
     async def sleep(self, patience_s: float) -> str | None:

@@ -119,13 +119,13 @@ class Supervisor:
 
     @property
     def gateway_service(self) -> GatewayService:
-        """Of the gateway that clients reach now."""
+        """The service of the gateway that clients reach now."""
         assert self.gateway is not None
         assert isinstance(self.gateway.service, GatewayService)
         return self.gateway.service
 
     def fleet(self, name: str | None) -> FleetRunner | None:
-        """By name; without a name, the only one."""
+        """The fleet of this name; without a name, the only one."""
         if name is None:
             return self._fleets[0] if len(self._fleets) == 1 else None
         return next((f for f in self._fleets if f.name == name), None)

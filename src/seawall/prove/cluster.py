@@ -39,7 +39,7 @@ class ClusterTarget:
     gateway: str
     """Name of the gateway's Deployment."""
     replicas: int
-    """Of all of them together."""
+    """Replicas of all these Deployments together."""
 
     @property
     def scaled(self) -> str:

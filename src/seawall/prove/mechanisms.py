@@ -54,7 +54,7 @@ class Off:
 
     fleet: dict[str, Any]
     flags: tuple[str, ...]
-    """Of `seawall up`."""
+    """Flags of `seawall up` that switch them off."""
 
 
 def off(without: Sequence[str]) -> Off:

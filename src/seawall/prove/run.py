@@ -49,7 +49,7 @@ class ProofPace:
     worst_stall_s: float | None = None
     """Instead of the scenario's own."""
     end_s: float = 120.0
-    """For the last streams to end."""
+    """Seconds for the last streams to end."""
 
 
 QUICK = ProofPace()
@@ -146,7 +146,7 @@ class _Here:
             raise failed.exceptions[0] from None
 
     def _in_order(self) -> list[Scenario]:
-        """As asked, or the longest first: the last to end decides."""
+        """Scenarios as asked, or the longest first: the last to end decides."""
         return sorted(self.proof.scenarios, key=lambda s: -s.takes_s if self.proof.jobs > 1 else 0.0)
 
     async def real(self) -> None:

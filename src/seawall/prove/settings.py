@@ -35,8 +35,8 @@ REAL: dict[str, Any] = {
 }
 """A real engine on a busy CPU is slow without being hung."""
 EXACT: dict[str, Any] = {"model.dtype": "float32", "traffic.maxContext": 1024}
-"""Of a real engine on a CPU: half precision rounds by the number of requests in a batch (seen with AMX), so that greedy
-answers would differ without any event. It takes twice the KV cache per token."""
+"""Settings that make a real engine on a CPU exact: half precision rounds by the number of requests in a batch (seen
+with AMX), so that greedy answers would differ without any event. They take twice the KV cache per token."""
 SIM: dict[str, Any] = {"engine.kind": "sim", "engine.maxNumSeqs": 128, "traffic.maxContext": 4096}
 
 

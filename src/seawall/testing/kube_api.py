@@ -103,11 +103,11 @@ class Faults:
     drop_deleted: bool = False
     """DELETED events are never sent."""
     gone: int = 0
-    """So many of the next watches are answered with 410."""
+    """How many of the next watches are answered with 410."""
     expire_continue: int = 0
-    """So many of the next continue tokens are refused with 410."""
+    """How many of the next continue tokens are refused with 410."""
     fail: int = 0
-    """So many of the next requests are answered with 503."""
+    """How many of the next requests are answered with 503."""
     deny: set[str] = field(default_factory=set)
     """`verb plural` pairs that SelfSubjectAccessReview denies, such as `list pods`."""
     forbid: set[str] = field(default_factory=set)
@@ -117,7 +117,7 @@ class Faults:
     refuse_evictions: bool = False
     """A disruption budget allows nothing: evictions are answered with 429 and a Retry-After of 10 s."""
     conflict: int = 0
-    """So many of the next PATCH and PUT requests are answered with 409: somebody else was faster."""
+    """How many of the next PATCH and PUT requests are answered with 409: somebody else was faster."""
     meanwhile: Callable[[str], None] | None = None
     """Called with `METHOD path` before each request is answered: what happens in the world at that moment."""
     down: bool = False
@@ -143,7 +143,7 @@ class KubeApi:
 
         self.faults = Faults()
         self.strict = strict
-        """Does to objects what a real server does: see kube_strict."""
+        """Whether objects are checked and filled in as a real server does: see kube_strict."""
         self.served = {k: v for k, v in SERVED.items() if not (strict and k.startswith(CUSTOM))}
         self.logs: dict[str, str] = {}
         """`namespace/pod/container[/previous]` -> text."""
@@ -151,7 +151,7 @@ class KubeApi:
         """`namespace/pod:port` -> the JSON that its proxy answers, whatever the path."""
         self.requests: list[str] = []
         self.headers: list[dict[str, str]] = []
-        """Of every request, with names in lower case."""
+        """Headers of every request, with names in lower case."""
         self.rights: frozenset[Right] | None = None
         """What whoever asks may do (kube_rbac.rights_of); None: everything."""
         self.let_in: set[str] | None = None

@@ -30,7 +30,7 @@ MAX_WAIT_S = 60.0
 
 
 class PullWatcher(Protocol):
-    """Told of progress, from any thread."""
+    """The receiver of a pull's progress. Its methods are called from any thread."""
 
     def bytes_done(self, count: int) -> None: ...
     def note(self, text: str) -> None: ...
@@ -167,7 +167,7 @@ class Fetch:
                 self._pause(file.path, failures, why, after)
 
     def _whole(self, partial: Partial) -> None:
-        """For a source that cannot do ranges: segment 0 reads everything, the others have nothing to do."""
+        """Reads a file from a source without ranges: segment 0 reads everything, the others have nothing to do."""
         with partial.whole_lock:
             if partial.whole_done:
                 return

@@ -30,7 +30,7 @@ class Partial:
         self._lock = threading.Lock()
         self._hashing = threading.Lock()
         self.whole_lock, self.whole_done = threading.Lock(), False
-        """For sources without ranges."""
+        """A source without ranges is read whole, by the one worker that holds the lock."""
         self.retried = False
         self._data_fd = os.open(self.data, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
         self._map_fd = os.open(self._map, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)

@@ -313,7 +313,7 @@ class _Verified:
             f.write(json.dumps([file.path, *facts]) + "\n")
 
     def keep(self, file: RemoteFile, sha256: str) -> None:
-        """Like `add`, for a file that lay here; nothing is written when it is known already."""
+        """Notes a file that was here before the pull; nothing is written when it is known already."""
         if self.lookup(file) != sha256:
             self.add(file, sha256)
 

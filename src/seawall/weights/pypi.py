@@ -31,7 +31,7 @@ PINNED: dict[str, tuple[str, str]] = {
         "7ef915c9bf9d94d8d70211970476878352a5b95855c589ae987916d7a455242b",
     ),
 }
-"""For the packages that examples use: sha256 of the file inside, and of the model.safetensors made from it."""
+"""Packages that examples use: sha256 of the file inside, and of the model.safetensors made from it."""
 
 
 @dataclass(frozen=True)

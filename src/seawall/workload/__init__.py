@@ -1,0 +1,4 @@
+"""Loads: arrivals and lengths from a seeded generator, and public traces.
+
+Forbidden here: clocks, files, global chance.
+"""

@@ -19,7 +19,7 @@ class Weights:
     """Bytes of weights: in all (one copy of the model), and of the fullest GPU."""
 
     total: int
-    """Of the checkpoint's loaded tensors, drafts excluded."""
+    """Bytes of the checkpoint's loaded tensors, drafts excluded."""
     per_gpu: int
     stages: tuple[int, ...]
     """Per GPU of each pipeline stage."""
@@ -43,7 +43,7 @@ class Part:
     used: float = 1.0
     """Share that one token reads."""
     bytes_each: float = 0.0
-    """Not 0: stored like this whatever the checkpoint says (hyper-connections in 32 bit)."""
+    """Bytes of one number, where it is stored like this whatever the checkpoint says (hyper-connections in 32 bit)."""
 
 
 def stage_layers(count: int, stages: int) -> list[int]:

@@ -158,7 +158,7 @@ def summed(values_m: Sequence[int]) -> int:
 
 
 def summed_per_pod(values_m: Sequence[int]) -> int:
-    """For an *AverageValue* target (`GetExternalPerPodMetricReplicas`), where a sum below zero overflows too."""
+    """Sum for an *AverageValue* target (`GetExternalPerPodMetricReplicas`); one below zero overflows too."""
     total = 0
     for value in values_m:
         total += value

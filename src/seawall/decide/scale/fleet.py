@@ -26,7 +26,7 @@ FALLBACK_TARGET = 16.0
 """Requests per replica when there is neither a target nor a plan: llm-d's default for a 32B model."""
 
 SLO_SHARE = 0.75
-"""Of the target that the SLO policy fills a replica to when the spec names none: what it saves by not taking a
+"""Share of the target that the SLO policy fills a replica to when the spec names none: what it saves by not taking a
 backlog for demand, it spends on room (tests/unit/sim/test_slo.py holds it to equal GPU-hours)."""
 
 UP_POLICIES = (RatePolicy("Percent", 100, 60), RatePolicy("Pods", 4, 60))

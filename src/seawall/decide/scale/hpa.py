@@ -41,7 +41,7 @@ class HpaSpec:
     up: DirectionRules | None = None
     down: DirectionRules | None = None
     down_window_s: float = DOWN_WINDOW_S
-    """Of the legacy path: the controller's downscale stabilisation flag."""
+    """The window of the path without `behavior`: the controller's downscale stabilisation flag."""
     up_factor: float = 2.0
     up_minimum: float = 4.0
     scaled_to_zero: bool = False

@@ -15,7 +15,7 @@ GFD_LABEL = "nvidia.com/gpu.product"
 GFD_MEMORY = "nvidia.com/gpu.memory"
 """MiB of one GPU, beside the product: an A100 or an RTX 4060 Ti comes in two sizes."""
 AMD_LABEL = "amd.com/gpu.product-name"
-"""Of AMD's node labeller, which stands where GPU feature discovery would."""
+"""The label of AMD's node labeller, which stands where GPU feature discovery would."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -161,7 +161,7 @@ class Generation:
                 self.engine.scheduler.abort(sequence)
 
     def abort(self) -> None:
-        """As vLLM aborts: every open choice ends with finish_reason abort, then [DONE]."""
+        """Ends the answer as vLLM aborts one: every open choice ends with finish_reason abort, then [DONE]."""
         self._stop_sequences()
         for choice in self.choices:
             if choice.finish_reason is None:

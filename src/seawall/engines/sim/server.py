@@ -135,7 +135,7 @@ class SimulatedEngine:
         observe("request_prefill_kv_computed_tokens", len(sequence.prompt) - sequence.cached)
 
     def gauges(self) -> dict[str, float]:
-        """As of the end of the last step, as vLLM's scheduler tells them; frozen while the engine hangs."""
+        """Gauges as of the end of the last step, as vLLM's scheduler tells them; frozen while the engine hangs."""
         if not self._stepping and self.thaw.is_set():
             self._gauges = self._gauges_now()
         return self._gauges

@@ -70,7 +70,7 @@ class EngineClient:
         await self._http.aclose()
 
     async def listens(self, url: str, timeout_s: float = 2.0) -> bool:
-        """It answers on its port. vLLM listens only when its model is loaded."""
+        """Whether the replica answers on its port. vLLM listens only when its model is loaded."""
         try:
             answer = await self._http.get(f"{url}/v1/models", timeout=timeout_s)
         except (httpx.HTTPError, OSError):
@@ -115,7 +115,7 @@ class EngineClient:
             return False
 
     async def load(self, url: str, timeout_s: float = 5.0) -> EngineLoad | None:
-        """Its load; None when /metrics does not answer in time, or with anything but a page of metrics."""
+        """The replica's load; None when /metrics does not answer in time, or with anything but a page of metrics."""
         try:
             answer = await self._http.get(f"{url}/metrics", timeout=timeout_s)
         except (httpx.HTTPError, OSError):

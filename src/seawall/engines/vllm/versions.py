@@ -48,7 +48,7 @@ class Flag:
     many: bool
     """Takes one or more values, up to the next option."""
     optional: bool
-    """Its value may be left out."""
+    """Whether the flag's value may be left out."""
     since: Version
     removed: Version | None = None
     """The first version that refuses it."""

@@ -46,7 +46,7 @@ PACE = Pace(
     step_tokens=int(setting("STEP_TOKENS", 8192)),
     context=int(setting("CONTEXT", 0)),
 )
-"""As planned; from the first prompts on the engine's own histograms say how fast it is."""
+"""The engine's speed as planned; from the first prompts on its own histograms say how fast it is."""
 TOKEN_TIMEOUT_S = setting("PROBE_TOKEN_S", 20)
 HTTP_TIMEOUT_S = setting("PROBE_HTTP_S", 8)
 ENGINE_PID = int(setting("ENGINE_PID", 1))
