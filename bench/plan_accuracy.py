@@ -1,18 +1,22 @@
-"""How near the planner comes to vLLM's own start-up logs.
+"""How near the planner comes to vLLM's own start-up logs, and how often it is right about how sure it is.
 
-Replays recorded runs (one JSON object per line) through the code path of `seawall plan --model-config`, and
-prints per run and in sum the error of weights, KV cache GiB and KV tokens, and how `fits` agrees with what
-happened. Fields that a run lists under `inferred` are not scored; null means "not printed".
+Replays recorded runs (one JSON object per line) through the code path of `seawall plan --model-config`. Prints per
+run and in sum the error of weights, KV cache GiB and KV tokens, whether the forecast's range held, and how the verdict
+agrees with what happened. Fields that a run lists under `inferred` are not scored; null means "not printed".
 
-    python bench/plan_accuracy.py RUNS.jsonl [--models models.json] [--json]
+    python bench/plan_accuracy.py FOLDER|RUNS.jsonl [--models models.json] [--configs model_configs/] [--json]
 
-The peer is vLLM itself. With `--leave-out PART` runs whose model contains PART are left out of the sums.
+FOLDER holds `*runs*.jsonl`, and perhaps `models.json` and `model_configs/ORG--NAME/config.json`; a published config
+wins over a summary. The peer is vLLM itself. With `--leave-out PART` runs whose model contains PART are left out.
+The ranges' widths are checked with every family of models left out in turn: the factor that the other families would
+give them, and how many runs of the family it then holds.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import re
 import statistics
 import sys
 import tempfile
@@ -40,28 +44,74 @@ class Result:
     weights: float | None = None
     kv_gib: float | None = None
     tokens: float | None = None
-    tokens_given_kv: float | None = None
+    family: str = ""
+
+    @property
+    def stretch(self) -> float | None:
+        """The cache's error in units of the forecast's half-width: 1 lies on the edge. None: not logged."""
+        actual = self.run.get("kv_cache_gib_per_gpu")
+        if self.plan is None or actual is None or "kv_cache_gib_per_gpu" in self.run.get("inferred", ()):
+            return None
+        if self.run.get("gpu_memory_utilization") is None:
+            return None  # the flag that decides most was not recorded
+        low, high = self.plan.kv_cache_gib_range
+        half = max((high - low) / 2, high - self.plan.kv_cache_gib_per_gpu, 1e-6)
+        return abs(self.plan.kv_cache_gib_per_gpu - max(0.0, actual)) / half
+
+    @property
+    def sure(self) -> bool:
+        """The forecast's range of tokens is within 5% of it: the plan does not say that it is unsure."""
+        if self.plan is None or self.plan.verdict not in ("fits", "refused"):
+            return False
+        return self.plan.kv_cache_tokens_range[1] <= 1.05 * self.plan.kv_cache_tokens
 
     @property
     def predicted(self) -> str:
         return "unplanned" if self.plan is None else self.plan.verdict
 
 
-def replay(run: Run, models: dict[str, Any], folder: Path) -> Result:
+@dataclass(frozen=True)
+class Shapes:
+    """Where the configs of recorded models are."""
+
+    models: dict[str, Any]
+    configs: Path | None
+    scratch: Path
+
+    def of(self, model: str) -> Path | str:
+        """A path to plan from, or why there is none. A published config wins over a remembered summary."""
+        if self.configs is not None and (self.configs / model.replace("/", "--") / "config.json").is_file():
+            return self.configs / model.replace("/", "--")
+        summary, known = self.models.get(model), find_config(model.split(" (")[0])
+        if summary is None and known is None:
+            return self._relative(model) or "no config of this model"
+        filled = {
+            **(known[1] if known else {}),
+            **{k: v for k, v in (summary or {}).items() if v is not None},
+        }
+        if not filled.get("hidden_size") and "text_config" not in filled:
+            return "the model's config is incomplete"
+        path = self.scratch / f"{model.replace('/', '--').replace(' ', '_')[:150]}.json"
+        path.write_text(json.dumps({**filled, "_name_or_path": model}))
+        return path
+
+    def _relative(self, model: str) -> Path | None:
+        """The published config of the model that a quantizer's name ends with (`someone/MODEL-AWQ-4bit`)."""
+        tail = model.split("/")[-1]
+        folders = sorted(self.configs.iterdir(), key=lambda p: -len(p.name)) if self.configs else []
+        return next((p for p in folders if tail.startswith(p.name.split("--")[-1] + "-")), None)
+
+
+def replay(run: Run, shapes: Shapes) -> Result:
     """Plan one run from its flags, as the command line would."""
     if not run.get("gpu"):
         return Result(run, None, "the log names no GPU")
-    config = models.get(run["model"])
-    if config is None:
-        return Result(run, None, "no config of this model")
-    path = folder / f"{abs(hash(run['model']))}.json"
-    known = find_config(run["model"].split(" (")[0])
-    filled = {**(known[1] if known else {}), **{k: v for k, v in config.items() if v is not None}}
-    if not filled.get("hidden_size") and "text_config" not in filled:
-        return Result(run, None, "the model's config is incomplete")
-    path.write_text(json.dumps({**filled, "_name_or_path": run["model"]}))
+    config = shapes.of(run["model"])
+    if isinstance(config, str):
+        return Result(run, None, config)
+    offload = re.search(r"--cpu-offload-gb[= ](\d+)", run.get("notes") or "")
     flags = PlanFlags(
-        model_config=str(path),
+        model_config=str(config),
         gpu=run["gpu"],
         tensor_parallel=run.get("tp") or run.get("gpu_count") or 1,
         pipeline_parallel=run.get("pp") or 1,
@@ -72,18 +122,24 @@ def replay(run: Run, models: dict[str, Any], folder: Path) -> Result:
         gpu_memory_utilization=run.get("gpu_memory_utilization"),
         max_num_seqs=run.get("max_num_seqs"),
         max_num_batched_tokens=run.get("max_num_batched_tokens"),
-        kv_cache_dtype=run.get("kv_cache_dtype") or "auto",
+        kv_cache_dtype=(run.get("kv_cache_dtype") or "auto").split(" (")[0],
         quantization=run.get("quantization"),
         dtype=run.get("dtype"),
         enforce_eager=bool(run.get("enforce_eager")),
-        vllm_version=run.get("vllm_version"),
+        vllm_version=run.get("vllm_version") or "not stated",
+        vllm_args=("--cpu-offload-gb", offload[1]) if offload else (),
     )
     try:
         fleet, model = from_flags(flags)
         made = plan(fleet, model, shorten=False)
     except InputError as e:
         return Result(run, None, e.message)
-    return _score(Result(run, made))
+    return _score(Result(run, made, family=family_of(model.architecture)))
+
+
+def family_of(architecture: str) -> str:
+    """`qwen3_5_moe` -> `qwen`: what is left out together."""
+    return re.split(r"[\d_-]", architecture.removeprefix("kimi").lstrip("_") or "kimi")[0] or architecture
 
 
 def _score(r: Result) -> Result:
@@ -119,13 +175,35 @@ def summary(results: list[Result]) -> dict[str, Any]:
         if r.plan is not None:
             table[r.run["outcome"]][r.predicted] += 1
     out["confusion"] = {k: dict(v) for k, v in table.items()}
+    out["ranges"] = ranges(results)
+    sure = [(r.run["model"], abs(r.tokens)) for r in results if r.tokens is not None and r.sure]
+    out["tokens_sure"] = _statistics(sure)
     out["false_fits"] = [r.run["id"] for r in results if r.predicted == "fits" and r.run["outcome"] != "fits"]
     out["false_refusals"] = [
         r.run["id"]
         for r in results
-        if r.plan is not None and r.predicted != "fits" and r.run["outcome"] == "fits"
+        if r.predicted in ("oom", "refused", "invalid") and r.run["outcome"] == "fits"
     ]
     return out
+
+
+def ranges(results: list[Result]) -> dict[str, Any]:
+    """How often the range held; and with each family left out: the factor that the others would widen or narrow all
+    ranges by to hold 95% of their runs, and the share of the family's runs that such ranges hold."""
+    scored = [(r.family, s) for r in results if (s := r.stretch) is not None]
+    families = {}
+    for family in sorted({f for f, _ in scored}):
+        own = [s for f, s in scored if f == family]
+        others = sorted(s for f, s in scored if f != family)
+        factor = others[min(len(others) - 1, int(0.95 * len(others)))] if others else 1.0
+        families[family] = {
+            "runs": len(own),
+            "held": sum(s <= 1 for s in own) / len(own),
+            "factor": factor,
+            "held_by_others": sum(s <= max(factor, 0.0) for s in own) / len(own),
+        }
+    held = [s <= 1 for _, s in scored]
+    return {"runs": len(scored), "held": sum(held) / max(1, len(held)), "families": families}
 
 
 def _statistics(errors: list[tuple[str, float]]) -> dict[str, float]:
@@ -166,14 +244,32 @@ def print_table(results: list[Result], total: dict[str, Any]) -> None:
     print(
         f"{'':28} {'n':>4} {'median':>8} {'worst':>8} {'<= 5%':>7} {'models':>7} {'<= 5%, each model once':>23}"
     )
-    for name in ("weights", "kv_gib", "tokens", "weights_full_logs", "kv_gib_full_logs", "tokens_full_logs"):
+    for name in (
+        "weights",
+        "kv_gib",
+        "tokens",
+        "tokens_sure",
+        "weights_full_logs",
+        "kv_gib_full_logs",
+        "tokens_full_logs",
+    ):
         s = total[name]
         if s["n"]:
             print(
                 f"{name:28} {s['n']:4} {100 * s['median']:7.2f}% {100 * s['worst']:7.1f}% "
                 f"{100 * s['within_5_percent']:6.1f}% {s['models']:7} {100 * s['models_within_5_percent']:22.1f}%"
             )
-    columns = ["fits", "tight", "refused", "oom", "invalid"]
+    print("\ntokens_sure: the plan's own range is within 5%. The rest says why it is unsure.")
+    held = total["ranges"]
+    print(
+        f"\nRange of KV GiB held in {100 * held['held']:.0f}% of {held['runs']} runs that log it with its utilization:"
+    )
+    print(f"{'family':12} {'runs':>5} {'held':>6} {'x others':>9} {'held then':>10}")
+    for family, f in held["families"].items():
+        print(
+            f"{family:12} {f['runs']:5} {100 * f['held']:5.0f}% {f['factor']:9.2f} {100 * f['held_by_others']:9.0f}%"
+        )
+    columns = ["fits", "tight", "unknown", "refused", "oom", "invalid"]
     print(f"\n{'happened / forecast':20}" + "".join(f"{c:>9}" for c in columns))
     for outcome, row in sorted(total["confusion"].items()):
         print(f"{outcome:20}" + "".join(f"{row.get(c, 0):9}" for c in columns))
@@ -185,18 +281,27 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("runs", type=Path, help="recorded runs, one JSON object a line")
+    parser.add_argument("data", type=Path, help="recorded runs, one JSON object a line, or their folder")
     parser.add_argument("--models", type=Path, help="default: models.json beside the runs")
+    parser.add_argument("--configs", type=Path, help="default: model_configs beside the runs")
     parser.add_argument("--leave-out", default="", help="leave out models whose name contains this")
     parser.add_argument("--json", action="store_true")
     args = parser.parse_args()
-    path: Path = args.runs
-    models = json.loads((args.models or path.parent / "models.json").read_text())
-    runs = [json.loads(line) for line in path.read_text().splitlines() if line.strip()]
+    data: Path = args.data
+    files = sorted(data.glob("*runs*.jsonl")) if data.is_dir() else [data]
+    folder = data if data.is_dir() else data.parent
+    models = args.models or folder / "models.json"
+    configs = args.configs or folder / "model_configs"
+    runs = [json.loads(line) for f in files for line in f.read_text().splitlines() if line.strip()]
     if args.leave_out:
         runs = [r for r in runs if args.leave_out.lower() not in r["model"].lower()]
-    with tempfile.TemporaryDirectory() as folder:
-        results = [replay(run, models, Path(folder)) for run in runs]
+    with tempfile.TemporaryDirectory() as scratch:
+        shapes = Shapes(
+            json.loads(models.read_text()) if models.is_file() else {},
+            configs if configs.is_dir() else None,
+            Path(scratch),
+        )
+        results = [replay(run, shapes) for run in runs]
     total = summary(results)
     if args.json:
         print(json.dumps(total, indent=2))

@@ -37,6 +37,9 @@ TOKENS = click.IntRange(1, 2**31)
 @click.option("--quantization", metavar="Q", help="fp8, int8, awq, gptq, mxfp4, nvfp4, bitsandbytes, gguf...")
 @click.option("--dtype", metavar="D", help="bfloat16, float16 or float32. Default: the checkpoint's.")
 @click.option("--enforce-eager", is_flag=True, help="No CUDA graphs.")
+@click.option(
+    "--vllm-args", metavar="FLAGS", help="Further flags of `vllm serve` in one string: '--cpu-offload-gb 10'."
+)
 @click.option("--vllm-version", metavar="V", help="Defaults differ between versions. Default: 0.32.0.")
 @click.option(
     "--prices", type=click.Path(), metavar="FILE", help="Your prices: {as_of: DATE, gpus: {NAME: USD}}."
@@ -126,6 +129,8 @@ def _wanted(spec: str | None, only: str | None, offline: bool, flags: dict[str, 
 
 
 def _flags(flags: dict[str, Any]) -> PlanFlags:
+    import shlex
+
     from seawall.config.plan_flags import PlanFlags
     from seawall.domain.units import parse_bytes
     from seawall.errors import InputError
@@ -135,7 +140,14 @@ def _flags(flags: dict[str, Any]) -> PlanFlags:
         cache = parse_bytes(size) if size else None
     except ValueError as e:
         raise InputError(f"--kv-cache-memory: {size!r:.60} is not right; {e}.") from e
-    return PlanFlags(kv_cache_memory=cache, **flags)
+    words = flags.pop("vllm_args")
+    try:
+        further = tuple(shlex.split(words or ""))
+    except ValueError as e:
+        raise InputError(
+            f"--vllm-args: {words!r:.60} cannot be split into words ({e}).", "Close the quotes."
+        ) from e
+    return PlanFlags(kv_cache_memory=cache, vllm_args=further, **flags)
 
 
 def _print_json(plans: list[Any]) -> None:

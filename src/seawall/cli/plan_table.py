@@ -11,6 +11,7 @@ from seawall.domain.columns import parts_wrapped, wrapped
 from seawall.domain.units import show_bytes, show_seconds
 
 _SHOWN_REFUSALS = 6
+_SHOWN_DOUBTS = 3
 _HANG = " " * 11
 """Where the text of a row begins, and its folded lines too."""
 
@@ -51,6 +52,7 @@ def table(plan: Plan, spec: str | None, colour: bool, width: int | None = None, 
             f"{plan.max_model_len:,} tokens; at most {plan.max_model_len_limit:,} tokens are accepted",
         )
     )
+    lines += _range(plan)
     if plan.fits:
         lines += _running(plan)
     lines += [_row("note" if i == 0 else "", n) for i, n in enumerate(plan.notes)]
@@ -89,11 +91,11 @@ def _row(label: str, text: str) -> str:
 
 
 def _verdict(plan: Plan) -> str:
-    return "fits" if plan.fits else "no"
+    return plan.verdict if plan.verdict in ("fits", "tight", "unknown") else "no"
 
 
 def _coloured(line: str, plan: Plan) -> str:
-    word, code = _verdict(plan), 32 if plan.fits else 31
+    word, code = _verdict(plan), 32 if plan.fits else 33 if plan.verdict in ("tight", "unknown") else 31
     return line.replace(word, f"\x1b[1;{code}m{word}\x1b[0m", 1)
 
 
@@ -106,6 +108,16 @@ def _hardware(plan: Plan) -> str:
     split += ["expert parallel"] if plan.expert_parallel else []
     nodes = f" on {plan.nodes_per_replica} nodes" if plan.nodes_per_replica > 1 else ""
     return f"{plan.gpus_per_replica} x {plan.gpu}{nodes} ({', '.join(split)})"
+
+
+def _range(plan: Plan) -> list[str]:
+    """How sure the forecast is: where the cache may end up, and why the range is wide, when it is."""
+    low, high = plan.kv_cache_gib_range
+    few, many = plan.kv_cache_tokens_range
+    if plan.gpu == "cpu" or high <= 0:
+        return []
+    lines = [_row("sure", f"within {low:.1f} to {high:.1f} GiB of KV cache: {few:,} to {many:,} tokens")]
+    return lines + [_row("", f"unsure by {why}") for why in plan.unsure[:_SHOWN_DOUBTS]]
 
 
 def _memory(plan: Plan) -> str:

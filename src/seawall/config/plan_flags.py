@@ -15,7 +15,7 @@ from seawall.domain.catalog.models import find_config
 from seawall.domain.model import ModelConfig
 from seawall.domain.spec import EngineSpec, Fleet, FleetSpec, Hardware, Metadata, Model, Scaling, Traffic
 from seawall.errors import InputError
-from seawall.shapes.config import parse, quantization_override, read_config
+from seawall.shapes.config import parse, quantization_override, read_config, with_draft
 
 KvDtype = Literal["auto", "bfloat16", "fp8", "fp8_e4m3", "fp8_e5m2", "nvfp4"]
 
@@ -42,6 +42,8 @@ class PlanFlags:
     dtype: str | None = None
     enforce_eager: bool = False
     vllm_version: str | None = None
+    vllm_args: tuple[str, ...] = ()
+    """Further flags of `vllm serve`, as they would stand in `engine.extraArgs`."""
     prompt_tokens: int = 1024
     output_tokens: int = 256
 
@@ -55,9 +57,10 @@ def from_flags(flags: PlanFlags) -> tuple[Fleet, ModelConfig]:
         model = quantization_override(model, flags.quantization)
     if flags.dtype and flags.dtype != "auto":
         model = replace(model, dtype=_dtype(flags.dtype))
-    extra = []
+    model = with_draft(model, flags.vllm_args)
+    extra = list(flags.vllm_args)
     if flags.decode_context_parallel and flags.decode_context_parallel > 1:
-        extra = ["--decode-context-parallel-size", str(flags.decode_context_parallel)]
+        extra += ["--decode-context-parallel-size", str(flags.decode_context_parallel)]
     engine = EngineSpec(
         version=flags.vllm_version or EngineSpec.version,
         max_num_seqs=flags.max_num_seqs,

@@ -80,7 +80,8 @@ class Plan:
     reason: str
     """One sentence: why it fits, or what is missing and the cure."""
     verdict: str = "fits"
-    """fits; tight (within the forecast's margin); refused (max_model_len too long); oom; invalid (the split)."""
+    """fits; tight (nearer than the forecast is sure of); refused (max_model_len too long); oom; unknown (the
+    architecture or the GPU is a guess); invalid (the split)."""
     gpu: str
     gpus_per_replica: int
     tensor_parallel: int
@@ -94,13 +95,22 @@ class Plan:
     weights_bytes: int = 0
     """Bytes of the weights as they are loaded: all files but drafts."""
     parameters: int = 0
+    active_parameters: int = 0
+    """Parameters that one token passes through, input embedding included."""
+    parameters_range: tuple[int, int] = (0, 0)
+    """Wide where the architecture is not known; else both are `parameters`."""
     weights_gib_per_gpu: float = 0.0
     activation_gib_per_gpu: float = 0.0
     non_torch_gib_per_gpu: float = 0.0
     cuda_graph_gib_per_gpu: float = 0.0
     kv_cache_gib_per_gpu: float = 0.0
+    kv_cache_gib_range: tuple[float, float] = (0.0, 0.0)
+    """What the cache may be, by the known error of forecasts of this kind."""
     kv_cache_tokens: int = 0
     """Tokens of KV cache, as vLLM prints them."""
+    kv_cache_tokens_range: tuple[int, int] = (0, 0)
+    unsure: tuple[str, ...] = ()
+    """Why the range is as wide as it is: GiB per GPU and the reason, the largest first."""
     kv_cache_blocks: int = 0
     needed_kv_gib_per_gpu: float = 0.0
     """What one request of max_model_len takes."""

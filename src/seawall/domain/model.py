@@ -96,6 +96,23 @@ class Recurrent:
     """Per element of the state: 2 or 4."""
     parameters: int
     """Parameters of one such mixer."""
+    width: int = 0
+    """Elements that one token is projected to (keys, queries, values, gate)."""
+
+
+@dataclass(frozen=True)
+class Tower:
+    """A vision encoder for images of any size, as vLLM's profiling runs it: on the largest that it takes."""
+
+    patches: int
+    """Of the largest image."""
+    merged: int
+    """Patches that become one token."""
+    hidden: int
+    inner: int
+    """Elements that its MLP holds per patch, gate included."""
+    outputs: int = 1
+    """Hidden states per token that are handed to the language model (deepstack)."""
 
 
 @dataclass(frozen=True)
@@ -179,13 +196,18 @@ class ModelConfig:
     multimodal: bool = False
     extra_parameters: int = 0
     """Vision or audio towers and projectors, in the model's dtype."""
-    patches: int = 0
-    """Patches of the largest image, before merging, that a vision tower is profiled with; 0: not known."""
-    tower_hidden: int = 0
+    layer_embeddings: int = 0
+    """Parameters of the small embeddings that Gemma 3n and 4 keep for every layer."""
+    tower: Tower | None = None
+    """A vision encoder that takes images of any size; None: none, or one whose images are small."""
+    draft: ModelConfig | None = None
+    """The draft model that speculative decoding was given, when its shape is known."""
     rope_elements: int = 0
     """Precomputed rotary tables (positions x rotary width), whole on every GPU. Large for very long contexts."""
     draft_layers: int = 0
     """Multi-token-prediction layers in the checkpoint; loaded only for speculative decoding."""
+    assumed_format: bool = False
+    """The format was named, by a flag or a spec; which layers it leaves in 16 bit is a guess."""
     checkpoint_bytes: int | None = None
     """Exact size of all weight files (the safetensors index's total_size), when known."""
     notes: tuple[str, ...] = ()

@@ -21,7 +21,7 @@ from seawall.shapes.layers import layers_of
 from seawall.shapes.quantization import quantization_of
 from seawall.shapes.recurrent import recurrent_of
 from seawall.shapes.rope import max_position, reach, rope_elements
-from seawall.shapes.vision import extra_parameters, patches_of, tower_hidden
+from seawall.shapes.vision import extra_parameters, tower_of
 
 KNOWN = frozenset({
     "llama", "llama4", "llama4_text", "mistral", "mistral3", "mistral4", "ministral", "ministral3",
@@ -124,10 +124,10 @@ def parse_config(
         quantization=quantization,
         cache_dtype=cache,
         multimodal=multimodal,
-        extra_parameters=outside + _per_layer_embedding(text, count),
+        extra_parameters=outside,
+        layer_embeddings=_per_layer_embedding(text, count),
         rope_elements=rope_elements(text),
-        patches=patches_of(raw),
-        tower_hidden=tower_hidden(raw),
+        tower=tower_of(raw, outer_type),
         draft_layers=get.integer(0, "num_nextn_predict_layers", "mtp_num_hidden_layers"),
         checkpoint_bytes=checkpoint_bytes and checkpoint_bytes // (2 if stored == "float32" else 1),
         notes=tuple(notes),

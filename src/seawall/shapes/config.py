@@ -9,11 +9,12 @@ from __future__ import annotations
 import json
 import os
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from seawall.decide.plan.flags import read_flags
 from seawall.domain.catalog.models import find_config
 from seawall.domain.model import ModelConfig
 from seawall.domain.spec import Fleet
@@ -43,7 +44,22 @@ def resolve(fleet: Fleet, *, offline: bool = False) -> ModelConfig:
         return replace(found, quantization=None, checkpoint_bytes=None)
     if model.dtype != "auto" and model.dtype != found.dtype:
         found = replace(found, dtype=model.dtype)
-    return found
+    return with_draft(found, fleet.spec.engine.extra_args)
+
+
+def with_draft(found: ModelConfig, args: Sequence[str]) -> ModelConfig:
+    """The model with the shape of the draft model that `--speculative-config` names, when it is known without a hub."""
+    draft = read_flags(args).draft
+    if draft is None or not draft.model or draft.built_in:
+        return found
+    path = Path(draft.model)
+    if path.is_dir() and (path / "config.json").is_file():
+        return replace(found, draft=read_config(path))
+    cached = _cached(f"hf://{draft.model}", None)
+    if cached is not None:
+        return replace(found, draft=read_config(cached))
+    entry = find_config(draft.model)
+    return found if entry is None else replace(found, draft=parse(entry[1], draft.model))
 
 
 def parse(
@@ -209,7 +225,7 @@ def quantization_override(config: ModelConfig, name: str) -> ModelConfig:
         own.method == named.method or round(own.bits) == round(named.bits) or "compressed" in name
     ):
         return config
-    if named.method == "nvfp4" and config.experts is not None:
-        # Published NVFP4 checkpoints of mixtures quantize the routed experts and leave the rest in 16 bit.
+    if config.experts is not None and named.bits == 4:
+        # Published 4 bit checkpoints of mixtures quantize the experts, and leave most of the rest in 16 bit.
         named = quantized_experts(named)
-    return replace(config, quantization=named, checkpoint_bytes=None)
+    return replace(config, quantization=named, checkpoint_bytes=None, assumed_format=True)

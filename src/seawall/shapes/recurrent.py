@@ -25,7 +25,7 @@ def recurrent_of(text: Mapping[str, Any], hidden: int) -> Recurrent | None:
         conv = 2 * keys + values
         kernel = first(text, "linear_conv_kernel_dim") or 4
         weights = hidden * (conv + values + 2 * v_heads) + conv * kernel + values * hidden
-        return Recurrent(conv * (kernel - 1), v_heads * k_dim * v_dim, ssm_bytes, weights)
+        return Recurrent(conv * (kernel - 1), v_heads * k_dim * v_dim, ssm_bytes, weights, conv + values)
     kda = text.get("linear_attn_config")
     if isinstance(
         kda, Mapping
@@ -34,7 +34,7 @@ def recurrent_of(text: Mapping[str, Any], hidden: int) -> Recurrent | None:
         wide, kernel = kda_heads * dim, first(kda, "short_conv_kernel_size") or 4
         gate = hidden * wide if kda.get("use_full_rank_gate") is True else dim * (hidden + wide)
         weights = hidden * wide * 4 + gate + dim * (hidden + wide) + hidden * kda_heads + 3 * wide * kernel
-        return Recurrent(3 * wide * (kernel - 1), wide * dim, 4, weights)
+        return Recurrent(3 * wide * (kernel - 1), wide * dim, 4, weights, 4 * wide)
     state = first(text, "mamba_d_state", "ssm_state_size", "state_size", "mamba_state_dim")
     if not state:
         return None
@@ -46,7 +46,7 @@ def recurrent_of(text: Mapping[str, Any], hidden: int) -> Recurrent | None:
         groups = first(text, "mamba_n_groups", "n_groups", "mamba_ngroups") or 1
         conv = inner + 2 * groups * state
         weights = hidden * (inner + conv + mamba_heads) + conv * kernel + inner * hidden
-        return Recurrent(conv * (kernel - 1), inner * state, ssm_bytes, weights)
+        return Recurrent(conv * (kernel - 1), inner * state, ssm_bytes, weights, inner + conv)
     expand = first(text, "mamba_expand", "expand") or 2
     inner = (
         first(text, "intermediate_size") if str(text.get("model_type")) in ("mamba", "falcon_mamba") else 0
@@ -60,4 +60,4 @@ def recurrent_of(text: Mapping[str, Any], hidden: int) -> Recurrent | None:
         + rank * inner
         + inner * (state + hidden)
     )
-    return Recurrent(inner * (kernel - 1), inner * state, ssm_bytes, weights)
+    return Recurrent(inner * (kernel - 1), inner * state, ssm_bytes, weights, 2 * inner)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from seawall.domain.model import Tower
+
 _DEFAULTS = {  # hidden, layers, intermediate: what transformers fills in when a config leaves it out
     "pixtral": (1024, 24, 4096),
     "siglip_vision_model": (1152, 27, 4304),
@@ -54,6 +56,12 @@ def _tower(tower: Mapping[str, Any], hidden: int) -> int:
     out = _first(tower, "out_hidden_size") or hidden
     inside = _first(tower, "qkv_hidden_size") or width
     block = 4 * width * inside + matrices * width * inner
+    if kind.endswith("_audio"):  # conformers have a second MLP and a convolution
+        block = (
+            4 * width * width
+            + 4 * width * (_first(tower, "intermediate_size") or 4 * width)
+            + 3 * width * width
+        )
     joined = width * merge * merge
     mergers = 1
     if kind.startswith(
@@ -68,15 +76,26 @@ def _tower(tower: Mapping[str, Any], hidden: int) -> int:
     return layers * block + frames * 3 * patch * patch * width + mergers * projector + positions
 
 
-def patches_of(raw: Mapping[str, Any]) -> int:
-    """Patches of the largest image that a tower of this kind is profiled with; 0 where nothing is known."""
-    return 0
+_LARGEST_IMAGE = {"qwen2_vl": 65536, "qwen2_5_vl": 65536, "qwen3": 65536, "kimi": 16384}
+"""Patches of the largest image that a family's processor makes, by the beginning of its name."""
 
 
-def tower_hidden(raw: Mapping[str, Any]) -> int:
-    """Width of the vision tower; 0 without one."""
+def tower_of(raw: Mapping[str, Any], outer_type: str) -> Tower | None:
+    """The encoder, where its images may be so large that profiling with one decides how much memory is left."""
     tower = raw.get("vision_config")
-    return _first(tower, "hidden_size", "embed_dim", "vt_hidden_size") if isinstance(tower, Mapping) else 0
+    patches = next((n for start, n in _LARGEST_IMAGE.items() if outer_type.startswith(start)), 0)
+    if not isinstance(tower, Mapping) or not patches:
+        return None
+    kind = str(tower.get("model_type") or outer_type)
+    width0, _, inner0 = _DEFAULTS.get(kind, (1152, 27, 4304))
+    hidden = _first(tower, "hidden_size", "embed_dim", "vt_hidden_size") or width0
+    inner = _first(tower, "intermediate_size", "vt_intermediate_size") or inner0
+    merge = _first(tower, "spatial_merge_size") or 2
+    deep = tower.get("deepstack_visual_indexes")
+    if not 0 < merge <= 64 or max(hidden, inner) > 10**6:
+        return None
+    outputs = 1 + (len(deep) if isinstance(deep, list) else 0)
+    return Tower(patches, merge * merge, hidden, (3 if kind in _GATED else 2) * inner, outputs)
 
 
 def _first(data: Mapping[str, Any], *names: str) -> int:

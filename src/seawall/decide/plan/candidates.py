@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import math
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
+from seawall.decide.plan.flags import Extra, read_flags
 from seawall.decide.plan.setup import PatchVersion, Setup, default_batch, default_utilization, parse_version
 from seawall.domain.catalog.gpus import GPUS, Gpu, find_gpu, known_names
 from seawall.domain.model import CheckpointQuantization, ModelConfig, experts_only
@@ -124,13 +125,14 @@ def quantized(model: ModelConfig, name: str) -> ModelConfig:
         "gguf": CheckpointQuantization("gguf", 4.83, 32, kept=frozenset()),
         "compressed-tensors": CheckpointQuantization("int8", 8),
     }
-    return replace(model, quantization=table[name], checkpoint_bytes=None)
+    return replace(model, quantization=table[name], checkpoint_bytes=None, assumed_format=True)
 
 
 def setup_for(fleet: Fleet, model: ModelConfig, gpu: Gpu, split: Split, length: int) -> Setup:
     """The flags of one candidate, with vLLM's defaults for what the spec leaves open."""
     engine = fleet.spec.engine
     version: PatchVersion = parse_version(engine.version)
+    extra = _with_adapters(read_flags(engine.extra_args), fleet)
     seqs, tokens = default_batch(gpu, version, length)
     seqs, tokens = engine.max_num_seqs or seqs, engine.max_num_batched_tokens or tokens
     if version < (0, 8, 0) and model.multimodal and engine.max_num_batched_tokens is None:
@@ -141,7 +143,7 @@ def setup_for(fleet: Fleet, model: ModelConfig, gpu: Gpu, split: Split, length: 
         pp=split.pp,
         dp=split.dp,
         ep=fleet.spec.hardware.expert_parallel,
-        dcp=_int_flag(engine.extra_args, "--decode-context-parallel-size", "-dcp") or 1,
+        dcp=extra.dcp,
         version=version,
         utilization=engine.gpu_memory_utilization or default_utilization(version),
         max_model_len=length,
@@ -150,32 +152,16 @@ def setup_for(fleet: Fleet, model: ModelConfig, gpu: Gpu, split: Split, length: 
         kv_dtype=engine.kv_cache_dtype,
         eager=engine.enforce_eager,
         prefix_caching=engine.prefix_caching,
-        draft_tokens=_draft_tokens(engine.extra_args),
+        draft_tokens=extra.draft.tokens if extra.draft is not None and extra.draft.built_in else 0,
         kv_memory=engine.kv_cache_memory,
+        extra=extra,
+        version_stated=re.search(r"\d+\.\d", engine.version) is not None,
+        fork=re.search(r"fork|rc\d|dev|nightly|custom", engine.version) is not None,
     )
 
 
-def _flag(args: list[str], *names: str) -> str | None:
-    for i, arg in enumerate(args):
-        name, eq, value = arg.partition("=")
-        if name in names:
-            return value if eq else args[i + 1] if i + 1 < len(args) else None
-    return None
-
-
-def _int_flag(args: list[str], *names: str) -> int:
-    value = _flag(args, *names)
-    return int(value) if value and value.isdigit() else 0
-
-
-def _draft_tokens(args: list[str]) -> int:
-    value = _flag(args, "--speculative-config", "-sc")
-    if not value:
-        return 0
-    try:
-        config = json.loads(value)
-    except ValueError:
-        return 0
-    tokens = config.get("num_speculative_tokens") if isinstance(config, dict) else None
-    method = str(config.get("method", "")) if isinstance(config, dict) else ""
-    return min(tokens, 64) if isinstance(tokens, int) and tokens > 0 and "mtp" in method else 0
+def _with_adapters(extra: Extra, fleet: Fleet) -> Extra:
+    """The spec's own adapters, which rendering turns into flags."""
+    model = fleet.spec.model
+    slots = model.adapter_slots or len(model.adapters)
+    return replace(extra, adapters=max(extra.adapters, slots)) if slots else extra

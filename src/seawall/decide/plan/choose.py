@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from seawall.decide.plan.candidates import Split, formats_for, gpus_for, setup_for, splits_for
 from seawall.decide.plan.cpu import plan_cpu
 from seawall.decide.plan.draw import draw
-from seawall.decide.plan.memory import Memory, margin_gib, spend
+from seawall.decide.plan.memory import Memory, spend
 from seawall.decide.plan.roofline import Speed, estimate, timing
 from seawall.decide.plan.setup import GIB, Setup
 from seawall.domain.action import Plan, RejectedChoice, Timing
@@ -136,7 +136,7 @@ def _judge(
     asked = fleet.spec.traffic.max_context
     setup = setup_for(fleet, model, gpu, split, asked or model.context)
     memory = spend(model, setup)
-    if asked is None and shorten and memory.verdict in ("refused", "tight"):
+    if asked is None and shorten and memory.verdict in ("refused", "tight", "unknown"):
         longest = _longest_safely(model, setup, memory)
         traffic = fleet.spec.traffic
         least = max(ENOUGH_CONTEXT, 4 * (traffic.prompt_tokens + traffic.output_tokens))
@@ -154,13 +154,13 @@ def _judge(
 
 def _longest_safely(model: ModelConfig, setup: Setup, memory: Memory) -> int:
     """The longest context with the forecast's margin kept, in whole KiB of tokens."""
-    blocks = memory.layout.blocks((memory.kv_gib - 1.02 * margin_gib(setup)) * GIB)
+    blocks = memory.layout.blocks((memory.kv_gib - 1.02 * memory.off_gib) * GIB)
     longest = memory.layout.longest(blocks, model.context, replace(setup, max_model_len=model.context))
     return longest // 1024 * 1024 if longest >= 1024 else longest
 
 
 def _nearness(c: Candidate) -> tuple[int, float]:
-    order = {"tight": 4, "refused": 3, "oom": 2, "invalid": 1}
+    order = {"tight": 5, "unknown": 4, "refused": 3, "oom": 2, "invalid": 1}
     return order.get(c.memory.verdict, 0), c.memory.kv_gib - c.memory.needed_gib
 
 
@@ -222,14 +222,16 @@ def _cure(memory: Memory, setup: Setup) -> str:
     """What to change, by what is wrong."""
     if memory.verdict == "refused" and memory.longest > 0:
         return f"set maxContext to {memory.longest} or less, take more GPUs, or an fp8 KV cache"
+    if "above the budget" in memory.reason:
+        return f"lower gpu_memory_utilization below {setup.utilization:g}, or enforce eager mode"
+    if memory.verdict == "unknown":
+        return "try it, or give it more room"
     if memory.verdict == "tight":
         return "shorten maxContext a little, or take more GPUs"
     if memory.verdict == "invalid" and "beyond" in memory.reason:
         return "shorten maxContext, or give the model a rope_scaling"
     if memory.verdict == "invalid":
         return "use a power of two that divides the attention heads"
-    if "above the budget" in memory.reason:
-        return f"lower gpu_memory_utilization below {setup.utilization:g}, or enforce eager mode"
     return "take more or larger GPUs, or allow a smaller format (allowQuantizations)"
 
 

@@ -77,6 +77,7 @@ def plan_cpu(fleet: Fleet, model: ModelConfig, calibration: Timing | None) -> Pl
         needed_gib=needed,
         verdict="fits" if fits else "refused",
         reason=reason,
+        tokens_range=(shape.tokens(blocks, asked, setup),) * 2,
     )
     return _to_plan(fleet, plain, setup, memory, calibration)
 

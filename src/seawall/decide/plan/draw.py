@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from seawall.decide.plan.certainty import UNKNOWN_WEIGHTS
 from seawall.decide.plan.memory import Memory
 from seawall.decide.plan.roofline import Speed
 from seawall.decide.plan.setup import Setup
@@ -35,12 +36,20 @@ def draw(
         dtype=model.dtype,
         weights_bytes=memory.weights.total,
         parameters=memory.weights.parameters,
+        active_parameters=memory.weights.active_parameters + memory.weights.embedding,
+        parameters_range=_range(memory.weights.parameters, 0.0 if model.known else UNKNOWN_WEIGHTS),
         weights_gib_per_gpu=memory.weights_gib,
         activation_gib_per_gpu=memory.activation_gib,
         non_torch_gib_per_gpu=memory.non_torch_gib,
         cuda_graph_gib_per_gpu=memory.graphs_gib,
         kv_cache_gib_per_gpu=max(0.0, memory.kv_gib),
+        kv_cache_gib_range=(
+            max(0.0, memory.kv_gib - memory.off_gib),
+            max(0.0, memory.kv_gib + memory.off_gib),
+        ),
         kv_cache_tokens=memory.tokens,
+        kv_cache_tokens_range=memory.tokens_range,
+        unsure=tuple(f"{d.gib:.1f} GiB: {d.why}" for d in memory.doubts),
         kv_cache_blocks=memory.blocks,
         kv_bytes_per_token=memory.layout.bytes_per_token,
         needed_kv_gib_per_gpu=memory.needed_gib,
@@ -68,3 +77,7 @@ def draw(
         tokens_per_s=speed.tokens_per_s,
         bound=speed.bound,
     )
+
+
+def _range(value: int, share: float) -> tuple[int, int]:
+    return int(value * (1 - share)), int(value * (1 + share))

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from seawall.decide.plan.flags import Extra
 from seawall.domain.catalog.gpus import Gpu
 
 GIB = 2**30
 PatchVersion = tuple[int, int, int]
-NEWEST: PatchVersion = (0, 32, 0)
+NEWEST: PatchVersion = (0, 33, 0)
 LAST_V0: PatchVersion = (0, 7, 9)
 
 
@@ -37,12 +38,23 @@ class Setup:
     """Speculative tokens of a multi-token-prediction head; 0 without."""
     kv_memory: int | None = None
     """--kv-cache-memory-bytes: the cache's size when it is set by hand."""
+    extra: Extra = field(default_factory=Extra)
+    """What further flags mean for memory."""
+    version_stated: bool = True
+    """False: the newest was taken, because none was given."""
+    fork: bool = False
+    """A fork or a development build, planned as the release that it names."""
 
     @property
     def in_flight_tokens(self) -> int:
         """Tokens scheduled and not yet settled: with asynchronous scheduling (0.27) one batch more than stages."""
         batches = self.pp + 1 if self.version >= (0, 27, 0) else 1
         return batches * self.batched_tokens
+
+    @property
+    def nvlink(self) -> bool:
+        """Ranks of one tensor-parallel group reach each other over NVLink or its like, inside one node."""
+        return self.gpu.link_gbs >= 300 and self.tp <= self.gpu.per_node
 
     @property
     def world(self) -> int:

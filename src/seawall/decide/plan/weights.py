@@ -187,8 +187,12 @@ def _absorbed(model: ModelConfig, tp: int) -> float:
     return 2.0 * latent.kv_lora_rank * model.heads * (latent.nope_dim + latent.v_dim) / tp
 
 
-def weigh(model: ModelConfig, tp: int = 1, pp: int = 1, dp: int = 1, draft: bool = False) -> Weights:
+def weigh(
+    model: ModelConfig, tp: int = 1, pp: int = 1, dp: int = 1, *, draft: bool = False, towers: bool = True
+) -> Weights:
     """Bytes of weights for one split. Expert and tensor split of experts hold the same share per rank.
+
+    `draft`: with multi-token-prediction layers; `towers` False: without encoders.
 
     When the checkpoint's exact size is known, the computed shares are scaled to it.
     """
@@ -200,7 +204,9 @@ def weigh(model: ModelConfig, tp: int = 1, pp: int = 1, dp: int = 1, draft: bool
     ]
     embed = _priced(model, Part("embed", vocab, vocab / tp, 0.0), None, plain)
     head = _priced(model, Part("head", vocab, vocab / tp), None, plain)
-    tower = Part("", model.extra_parameters, model.extra_parameters / tp, 0.0, plain)
+    outside = model.extra_parameters if towers else 0
+    tower = Part("", outside, outside / tp, 0.0, plain)
+    small = Part("", model.layer_embeddings, model.layer_embeddings / tp, 0.0, plain)
     draft_parts = [p for _ in range(model.draft_layers) for p in (per_layer[-1] if per_layer else [])]
     stages = []
     at = 0
@@ -209,13 +215,15 @@ def weigh(model: ModelConfig, tp: int = 1, pp: int = 1, dp: int = 1, draft: bool
         parts = [p for layer in per_layer[at : at + size] for p in layer]
         at += size
         if s == 0:
-            parts += [embed, tower]
+            parts += [embed, small, tower]
         if s == pp - 1:
             parts += draft_parts if draft else []
             if not model.tied or pp > 1:
                 parts.append(head)
         stages.append(parts)
-    everything = [p for layer in per_layer for p in layer] + [embed, tower] + ([] if model.tied else [head])
+    everything = (
+        [p for layer in per_layer for p in layer] + [embed, small, tower] + ([] if model.tied else [head])
+    )
     total = sum(p.whole * p.bytes_each for p in everything)
     scale = _scale(model, total, sum(p.whole * p.bytes_each for p in draft_parts))
     tables = model.rope_elements * plain

@@ -40,6 +40,8 @@ class Gpu:
     """A candidate when a spec says `gpu: auto`."""
     assumed: str = ""
     """Why these numbers are a guess; empty for a GPU of the catalogue."""
+    unified: bool = False
+    """Shares the host's memory: how much of it CUDA may have depends on what else runs there."""
 
     @property
     def bf16(self) -> bool:
@@ -59,10 +61,11 @@ def _g(
     per_node: int = 8,
     tf4: float = 0.0,
     auto: bool = False,
+    unified: bool = False,
 ) -> Gpu:
     split = tuple(a.strip() for a in aliases.split("|") if a.strip())
     products = tuple(x for x in labels.split() if x)
-    return Gpu(name, gib, gbs, tf, tf8, link, cc, split, products, per_node, tf4, auto)
+    return Gpu(name, gib, gbs, tf, tf8, link, cc, split, products, per_node, tf4, auto, unified=unified)
 
 
 GPUS: tuple[Gpu, ...] = (
@@ -71,7 +74,7 @@ GPUS: tuple[Gpu, ...] = (
     _g("V100-32GB", 31.74, 900, 125, 125, 300, 7.0, "v100 32 | v100",
        "Tesla-V100-SXM2-32GB Tesla-V100-PCIE-32GB"),
     _g("A10", 22.06, 600, 125, 125, 64, 8.6, "a10", "NVIDIA-A10", 4),
-    _g("A10G", 22.06, 600, 70, 70, 64, 8.6, "a10g", "NVIDIA-A10G", 8, auto=True),
+    _g("A10G", 22.3, 600, 70, 70, 64, 8.6, "a10g", "NVIDIA-A10G", 8, auto=True),
     _g("A16", 14.6, 200, 18, 18, 64, 8.6, "a16", "NVIDIA-A16"),
     _g("A30", 23.5, 933, 165, 165, 200, 8.0, "a30", "NVIDIA-A30"),
     _g("A40", 44.4, 696, 150, 150, 112, 8.6, "a40", "NVIDIA-A40"),
@@ -108,7 +111,7 @@ GPUS: tuple[Gpu, ...] = (
     _g("RTX-5080", 15.47, 960, 225, 450, 64, 12.0, "5080", "NVIDIA-GeForce-RTX-5080"),
     _g("RTX-5090", 31.37, 1792, 210, 419, 128, 12.0, "5090",
        "NVIDIA-GeForce-RTX-5090 NVIDIA-GeForce-RTX-5090-D", 8, 838),
-    _g("GB10", 119.6, 273, 125, 250, 64, 12.1, "gb10 | dgx spark | spark", "NVIDIA-GB10", 1, 500),
+    _g("GB10", 121.69, 273, 125, 250, 64, 12.1, "gb10 | dgx spark | spark", "NVIDIA-GB10", 1, 500, unified=True),
     _g("H20", 95.1, 4000, 148, 296, 900, 9.0, "h20 96 | h20", "NVIDIA-H20"),
     _g("H20-3e", 139.72, 4800, 148, 296, 900, 9.0, "h20 3e | h20 141", "NVIDIA-H20-3e"),
     _g("H100-80GB", 79.19, 3350, 989, 1979, 900, 9.0, "h100 | h100 sxm | h100 80 | h100 80 sxm | h800",
@@ -185,7 +188,12 @@ def find_gpu(text: str, near: bool = True) -> Gpu | None:
             return gpu
     if "+" in text:
         parts = [g for g in (find_gpu(p, near) for p in text.split("+")) if g]
-        return min(parts, key=lambda g: g.memory_gib, default=None)
+        least = min(parts, key=lambda g: g.memory_gib, default=None)
+        if least is None or all(g.name == least.name for g in parts):
+            return least
+        return replace(
+            least, assumed=f"{text!r} is a mixture: planned as if all were {least.name}", auto=False
+        )
     slice_ = re.search(r"(\d)g\.(\d+)gb", text, re.I)
     if slice_:
         whole = find_gpu(re.sub(r"(?i)[-_ ]*(mig)?[-_ ]*\d+g\.\d+gb.*", "", text), near)

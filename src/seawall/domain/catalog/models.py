@@ -116,7 +116,7 @@ def _qwen35(
         "qwen3_5_moe" if "num_experts" in more else "qwen3_5", layers, hidden, heads, kv, inner, 248320, 262144,
         head_dim=256, full_attention_interval=4, attn_output_gate=True, linear_num_key_heads=16,
         linear_num_value_heads=v_heads, linear_key_head_dim=128, linear_value_head_dim=128, linear_conv_kernel_dim=4,
-        mamba_ssm_dtype="float32", vision_config=_SIGLIP, **more,
+        mamba_ssm_dtype="float32", vision_config=_SIGLIP, partial_rotary_factor=0.25, **more,
     )  # fmt: skip
 
 
@@ -213,7 +213,7 @@ CONFIGS: dict[str, ConfigJson] = {
         "mistral4", 36, 4096, 32, 32, 12288, 131072, 1048576, kv_lora_rank=256, qk_rope_head_dim=64,
         qk_nope_head_dim=64,
         v_head_dim=128, q_lora_rank=1024, n_routed_experts=128, num_experts_per_tok=4, moe_intermediate_size=2048,
-        n_shared_experts=1, first_k_dense_replace=0,
+        n_shared_experts=1, first_k_dense_replace=0, quantization_config={"quant_method": "fp8"},
     ),
     "openai/gpt-oss-20b": _gpt_oss(24, 32),
     "openai/gpt-oss-120b": _gpt_oss(36, 128),
@@ -245,6 +245,9 @@ CONFIGS: dict[str, ConfigJson] = {
         **_dense("gemma4", 42, 2560, 8, 2, 10240, 262144, 131072, head_dim=256, sliding_window=512),
         **_TIED, "hidden_size_per_layer_input": 256, "vocab_size_per_layer_input": 262144, "num_kv_shared_layers": 18,
         "global_head_dim": 512,
+        "vision_config": {"model_type": "gemma4_vision", "hidden_size": 768, "num_hidden_layers": 16,
+                          "intermediate_size": 3072},
+        "audio_config": {"model_type": "gemma4_audio", "hidden_size": 1024, "num_hidden_layers": 12},
     },
     "google/gemma-4-31B": {
         **_dense("gemma4", 60, 5376, 32, 16, 21504, 262144, 262144, head_dim=256, sliding_window=1024),

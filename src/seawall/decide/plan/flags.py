@@ -1,0 +1,161 @@
+"""What further `vllm serve` flags (`engine.extraArgs`) mean for memory. Pure; flags that do not are passed over.
+
+Names and shapes are vLLM's (0.8 to 0.33). Forbidden here: sizes in bytes, which `memory.py` works out, and saying
+that a flag is wrong, which rendering does.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+Graphs = Literal["full", "piecewise", "decode", "none"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Draft:
+    """Speculative decoding as the flags ask for it."""
+
+    method: str
+    tokens: int
+    model: str = ""
+    """The draft model's name; empty for methods that need none."""
+
+    @property
+    def built_in(self) -> bool:
+        """Drafts by the model's own multi-token-prediction layers."""
+        return "mtp" in self.method
+
+
+@dataclass(frozen=True, kw_only=True)
+class Extra:
+    """The flags that decide about memory, beyond those that a spec has fields for."""
+
+    dcp: int = 1
+    offload_gib: float = 0.0
+    """--cpu-offload-gb: weights of each GPU that lie in host memory."""
+    adapters: int = 0
+    """--max-loras, when LoRA is on."""
+    rank: int = 16
+    towers: bool = True
+    """False: encoders are not loaded (--language-model-only, or no image, video or audio per prompt)."""
+    profiles_towers: bool = True
+    graphs: Graphs = "full"
+    captured: tuple[int, ...] = ()
+    """--cudagraph-capture-sizes; empty: vLLM's own list."""
+    largest: int = 0
+    """--max-cudagraph-capture-size; 0: vLLM's own."""
+    draft: Draft | None = None
+    unread: tuple[str, ...] = field(default=())
+    """Flags that change memory in ways that are not worked out here."""
+
+
+_UNREAD = (
+    "--hf-overrides", "--offload-backend", "--kv-cache-dtype-skip-layers", "--num-gpu-blocks-override",
+    "--prefill-context-parallel-size", "--enable-eplb", "--config", "--model-loader-extra-config",
+)  # fmt: skip
+
+
+def read_flags(args: Sequence[str]) -> Extra:
+    """The list of `engine.extraArgs` -> what it means. Values that cannot be read are passed over."""
+    given = _options(args)
+    compilation = _json(given, "--compilation-config", "-cc")
+    graphs, captured, largest = _graphs(given, compilation)
+    limits = _json(given, "--limit-mm-per-prompt")
+    no_items = bool(limits) and all(v == 0 for v in limits.values())
+    on = "--enable-lora" in given
+    return Extra(
+        dcp=_number(given, "--decode-context-parallel-size", "-dcp") or 1,
+        offload_gib=min(10_000.0, _real(given, "--cpu-offload-gb")),
+        adapters=(_number(given, "--max-loras") or 1) if on else 0,
+        rank=_number(given, "--max-lora-rank") or 16,
+        towers=not (no_items or "--language-model-only" in given),
+        profiles_towers="--skip-mm-profiling" not in given,
+        graphs=graphs,
+        captured=captured,
+        largest=largest,
+        draft=_draft(_json(given, "--speculative-config", "-sc")),
+        unread=tuple(name for name in _UNREAD if name in given),
+    )
+
+
+def _options(args: Sequence[str]) -> dict[str, list[str]]:
+    """Flag -> its values, `--name=value` and `--name value` alike; `--json.key value` is put under its JSON flag."""
+    out: dict[str, list[str]] = {}
+    name = ""
+    for arg in args:
+        if arg.startswith("-") and not arg.lstrip("-")[:1].isdigit():
+            name, eq, value = arg.partition("=")
+            out[name] = [value] if eq else []
+        elif name:
+            out[name].append(arg)
+    return out
+
+
+def _number(given: dict[str, list[str]], *names: str) -> int:
+    text = next((given[n][0] for n in names if given.get(n)), "")
+    return min(int(text), 10**9) if text.isdigit() else 0
+
+
+def _real(given: dict[str, list[str]], name: str) -> float:
+    try:
+        return max(0.0, float((given.get(name) or ["0"])[0]))
+    except ValueError:
+        return 0.0
+
+
+def _json(given: dict[str, list[str]], *names: str) -> dict[str, Any]:
+    text = next((given[n][0] for n in names if given.get(n)), "")
+    try:
+        value = json.loads(text) if text else {}
+    except (ValueError, RecursionError):
+        return {}
+    found = value if isinstance(value, dict) else {}
+    for name in names:
+        prefix = name + "."
+        found |= {
+            k.removeprefix(prefix): _plain(v[0]) for k, v in given.items() if k.startswith(prefix) and v
+        }
+    return found
+
+
+def _plain(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return text
+
+
+def _graphs(given: dict[str, list[str]], compilation: dict[str, Any]) -> tuple[Graphs, tuple[int, ...], int]:
+    sizes = [int(s) for s in given.get("--cudagraph-capture-sizes", []) if s.isdigit()]
+    listed = compilation.get("cudagraph_capture_sizes")
+    if not sizes and isinstance(listed, list):
+        sizes = [s for s in listed if isinstance(s, int) and not isinstance(s, bool) and 0 < s < 10**6]
+    largest = _number(given, "--max-cudagraph-capture-size")
+    own = compilation.get("max_cudagraph_capture_size")
+    if not largest and isinstance(own, int) and not isinstance(own, bool) and 0 < own < 10**6:
+        largest = own
+    mode = str(compilation.get("cudagraph_mode", "")).upper()
+    level = compilation.get("mode", compilation.get("level"))
+    graphs: Graphs = "full"
+    if mode == "NONE" or "-O0" in given or level == 0:
+        graphs = "none"
+    elif mode == "PIECEWISE":
+        graphs = "piecewise"
+    elif mode in ("FULL_DECODE_ONLY", "FULL"):
+        graphs = "decode"
+    return graphs, tuple(sorted(set(sizes)))[:4096], largest
+
+
+def _draft(config: dict[str, Any]) -> Draft | None:
+    tokens = config.get("num_speculative_tokens")
+    method = str(config.get("method") or "").lower()[:40]
+    model = str(config.get("model") or "")[:200]
+    if not config or not (method or model):
+        return None
+    if not method:
+        method = "eagle3" if "eagle" in model.lower() else "draft_model"
+    count = tokens if isinstance(tokens, int) and not isinstance(tokens, bool) and 0 < tokens <= 64 else 1
+    return Draft(method=method, tokens=count, model="" if method in ("ngram", "suffix") else model)
