@@ -15,10 +15,12 @@ import numpy as np
 import pytest
 
 from seawall.config.load import load_fleet
+from seawall.decide.replica import Event, Phase
 from seawall.decide.scale import DemandSeen
 from seawall.domain.action import Plan, ScaleDecision, StartupBudget, Timing
 from seawall.domain.spec import Fleet, FleetSpec, Gateway, Hardware, Metadata, Model, Scaling
 from seawall.domain.told import FleetState
+from seawall.engines.vllm.client import EngineLoad
 from seawall.local.fleet import FleetRunner, Means
 from seawall.local.gpus import Gpus
 from seawall.local.keeper import Care
@@ -48,6 +50,10 @@ PLAN = Plan(
 )
 
 
+Log = list[tuple[float, str]]
+"""(time, which change and why)"""
+
+
 @dataclass
 class Recorder:
     """Stands between the simulation and its scaler, and writes down what passes."""
@@ -72,14 +78,17 @@ class JumpClock:
 
 
 class ToldGateway:
-    """The gateway's state document, with the demand that the simulation saw last."""
+    """The gateway's state document, with the queue that the simulation saw last."""
 
     def __init__(self, clock: JumpClock, seen: list[tuple[float, DemandSeen]]) -> None:
         self.clock, self.seen_at = clock, seen
 
+    def seen(self) -> DemandSeen:
+        past = (s for t, s in reversed(self.seen_at) if t <= self.clock.t + 1e-9)
+        return next(past, DemandSeen(replicas=0))
+
     def fleet(self, name: str) -> FleetState:
-        demand = next((s.demand for t, s in reversed(self.seen_at) if t <= self.clock.t + 1e-9), 0.0)
-        return FleetState(queued=round(demand))
+        return FleetState(queued=round(self.seen().queued))
 
     def replica(self, name: str, url: str) -> None:
         return None
@@ -97,9 +106,9 @@ def fleet(scaling: Scaling) -> Fleet:
     )
 
 
-def simulated(wanted: Fleet, rate: str) -> tuple[list[tuple[float, str]], list[tuple[float, DemandSeen]]]:
+def simulated(wanted: Fleet, rate: str, made: Plan = PLAN) -> tuple[Log, list[tuple[float, DemandSeen]]]:
     world = World(
-        setup_of(wanted, PLAN, recipe="keda"),
+        setup_of(wanted, made, recipe="keda"),
         synthetic(parse_rate(rate), np.random.default_rng(1), 200, 100),
     )
     recorder = Recorder(world.scaler)
@@ -109,7 +118,24 @@ def simulated(wanted: Fleet, rate: str) -> tuple[list[tuple[float, str]], list[t
     return [(t, text) for t, text in found.log if " replicas: " in text], recorder.seen
 
 
-def played(wanted: Fleet, seen: list[tuple[float, DemandSeen]], tmp_path: Path) -> list[tuple[float, str]]:
+def show(runner: FleetRunner, seen: DemandSeen) -> None:
+    """Every started replica serves at once, every drained one is gone, and together they show the engines' load."""
+    for keeper in runner.keepers.values():
+        if keeper.life.phase is Phase.STARTING:
+            for event in (Event.LISTENS, Event.PROVED):
+                keeper._happen(event, "so the story says")
+        if keeper._drain_why is not None and keeper.life.phase is Phase.READY:
+            for event in (Event.DRAIN, Event.EXITED):
+                keeper._happen(event, "so the story says")
+    ready = [k for k in runner.keepers.values() if k.life.phase is Phase.READY]
+    for keeper in ready:
+        share = len(ready)
+        keeper.load = EngineLoad(
+            running=seen.running / share, waiting=seen.waiting / share, kv_usage=(seen.kv_used or 0.0) / share
+        )
+
+
+def played(wanted: Fleet, seen: list[tuple[float, DemandSeen]], tmp_path: Path) -> Log:
     clock, notes = JumpClock(), []
     told: Any = ToldGateway(clock, seen)
     unused: Any = None  # no process is ever started
@@ -130,6 +156,7 @@ def played(wanted: Fleet, seen: list[tuple[float, DemandSeen]], tmp_path: Path) 
     )
     for second in range(int(seen[-1][0]) + 1):
         clock.t = float(second)
+        show(runner, told.seen())
         runner.tick()
     return [(t, text) for t, subject, text in notes if subject == "f" and " replicas: " in text]
 
@@ -161,4 +188,24 @@ def test_one_trace_gives_one_decision_log(scaling: Scaling, rate: str, tmp_path:
     wanted = fleet(scaling)
     decided, seen = simulated(wanted, rate)
     assert len(decided) >= 3, "the trace must move the fleet up and down"
+    assert played(wanted, seen, tmp_path) == decided
+
+
+@pytest.mark.parametrize(
+    ("made", "in_flight", "reason"),
+    [
+        (PLAN, 500, "wait inside engines, guard 2"),
+        (replace(PLAN, kv_cache_tokens=8_000, max_num_seqs=64), 26, "of the KV cache in use, guard 80%"),
+    ],
+    ids=["waiting", "kv-cache"],
+)
+def test_the_guards_speak_alike_where_the_target_is_wrong(
+    made: Plan, in_flight: int, reason: str, tmp_path: Path
+) -> None:
+    """A target that no traffic reaches: only the guards, which a cluster has, too, see the overload."""
+    wanted = fleet(Scaling(min=1, max=8, target=100_000))
+    gateway = replace(wanted.spec.gateway, max_in_flight=in_flight)
+    wanted = replace(wanted, spec=replace(wanted.spec, gateway=gateway))
+    decided, seen = simulated(wanted, "1/s for 3m, 30/s for 6m, 1/s for 20m", made)
+    assert any(reason in text for _, text in decided), decided
     assert played(wanted, seen, tmp_path) == decided

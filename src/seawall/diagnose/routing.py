@@ -112,7 +112,7 @@ def _why_none(fleet: str, mine: Mapping[str, ReplicaState], ready: int) -> tuple
             "system:serviceaccount:NAMESPACE:GATEWAY; kubectl logs deploy/GATEWAY",
         )
     if mine:
-        states = ", ".join(f"{n} {r.state}" for n, r in list(mine.items())[:4])
+        states = ", ".join(f"{n} {r.state or 'unknown to it'}" for n, r in list(mine.items())[:4])
         return (
             f"the gateway routes to none of the {len(mine)} replicas of {fleet} ({states})",
             "likely",

@@ -243,6 +243,7 @@ class FleetRunner:
             queued=float(state.queued if state else 0),
             fresh="scaler-hold" in self.care.without or (state is not None and len(loads) == len(ready)),
             kv_usage=max((load.kv_usage for load in loads), default=None),
+            kv_used=sum(load.kv_usage for load in loads),
             arrivals_per_s=self._arrivals(state.admitted_total if state else None),
         )
 

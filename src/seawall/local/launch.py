@@ -13,11 +13,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from seawall.decide.plan.limits import Limits, limits_of
+from seawall.decide.plan.limits import EngineLimits, limits_of
 from seawall.domain.action import Plan
 from seawall.domain.spec import Fleet
 from seawall.engines.vllm import environment
-from seawall.engines.vllm.command import Place, serve_command
+from seawall.engines.vllm.command import EnginePlace, serve_command
 from seawall.errors import InputError
 from seawall.local import gpus
 from seawall.local.keeper import base_env
@@ -53,7 +53,7 @@ class Recipe:
 
     def command(self, port: int) -> tuple[list[str], dict[str, str]]:
         """argv and environment of a replica on `port`."""
-        place = Place(
+        place = EnginePlace(
             program=self.program,
             model=self.model,
             host=HOST,
@@ -68,7 +68,7 @@ class Recipe:
         return made.argv, dict(made.env)
 
     @property
-    def limits(self) -> Limits:
+    def limits(self) -> EngineLimits:
         """The numbers that it is started with."""
         return limits_of(self.fleet, self.plan)
 

@@ -14,10 +14,6 @@ from seawall.engines.vllm import metrics as vllm
 from seawall.render.inputs import Wanted
 from seawall.render.names import short
 
-KV_GUARD = 0.8
-"""Share of the KV cache above which a replica preempts instead of batching (llm-d and WVA use 0.8)."""
-WAITING_GUARD = 2
-
 
 def quoted(text: str) -> str:
     return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
@@ -63,13 +59,10 @@ def waiting(wanted: Wanted, half_name: str) -> str:
 
 
 def kv_usage(wanted: Wanted, half_name: str) -> str:
-    """Sum over replicas of the used share of the KV cache: divided by replicas, it is the mean."""
+    """Sum over replicas of the used share of the KV cache: divided by replicas, it is the mean. A replica of several
+    engines (data parallel) counts once, by its fullest."""
     tags = engine_labels(wanted, scaled_pods(wanted, half_name))
-    return f"sum({vllm.KV_USAGE}{{{tags}}}) or vector(0)"
-
-
-def target(wanted: Wanted) -> float:
-    return wanted.fleet.spec.scaling.target or wanted.plan.scaling_target
+    return f"sum(max by (pod) ({vllm.KV_USAGE}{{{tags}}})) or vector(0)"
 
 
 def admin_host(gateway: str, namespace: str) -> str:

@@ -9,13 +9,13 @@ from __future__ import annotations
 from seawall.domain.labels import HTTP_PORT, MASTER_PORT
 from seawall.domain.spec import Adapter
 from seawall.engines.vllm import environment
-from seawall.engines.vllm.command import Nodes, Place, ServeCommand, serve_command
+from seawall.engines.vllm.command import EnginePlace, NodeFlags, ServeCommand, serve_command
 from seawall.render.inputs import Wanted
 from seawall.render.lifecycle import start_budget_s, timing_of
 from seawall.render.names import fingerprint
 
 CACHE_DIR = "/var/cache/engine"
-NODES = Nodes(
+NODES = NodeFlags(
     count="$(LWS_GROUP_SIZE)",
     rank="$(LWS_WORKER_INDEX)",
     address="$(LWS_LEADER_ADDRESS)",
@@ -50,7 +50,7 @@ def serve(wanted: Wanted, *, spot: bool = False, worker: bool = False) -> ServeC
     """
     spec, plan = wanted.fleet.spec, wanted.plan
     sim = spec.engine.kind == "sim"
-    place = Place(
+    place = EnginePlace(
         program=("seawall", "engine", "sim") if sim else ("vllm", "serve"),
         model=model_path(wanted),
         port=HTTP_PORT,

@@ -2,12 +2,17 @@
 
 Always a sum with an AverageValue target: the HPA divides by the replicas itself, an `avg` would be divided
 twice and scale down under overload. Missing data is an error and holds the count; it is never zero.
+Forbidden here: a number of its own. All are `decide.scale.policy_of`'s.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
+from seawall.decide import scale
+from seawall.decide.scale import ScaleMeasure, ScalePolicy
+from seawall.decide.scale.behavior import DirectionRules
 from seawall.domain.labels import ADMIN_PORT
 from seawall.render import demand as d
 from seawall.render.inputs import Group, Object, Wanted
@@ -15,11 +20,17 @@ from seawall.render.names import fleet_meta, short
 from seawall.render.promql import parsed
 from seawall.render.replica.workload import Half, kind_of, scaled
 
-UP_POLICIES = [
-    {"type": "Percent", "value": 100, "periodSeconds": 60},
-    {"type": "Pods", "value": 4, "periodSeconds": 60},
-]
-DOWN_POLICIES = [{"type": "Pods", "value": 1, "periodSeconds": 120}]
+QUERIES: dict[ScaleMeasure, Callable[[Wanted, Half], str]] = {
+    "demand": lambda wanted, half: d.demand(wanted, floor_capacity(wanted, half)),
+    "waiting": lambda wanted, half: d.waiting(wanted, half.name),
+    "kv-cache": lambda wanted, half: d.kv_usage(wanted, half.name),
+}
+"""How a Prometheus measures what a trigger is about."""
+
+
+def policy_of(wanted: Wanted) -> ScalePolicy:
+    """Every number in this file: what decides in the local mode and in the simulator, too."""
+    return scale.policy_of(wanted.fleet, wanted.plan)
 
 
 def scalers(wanted: Wanted, group: Group) -> list[Object]:
@@ -53,22 +64,20 @@ def floor_capacity(wanted: Wanted, half: Half) -> float:
     spot = wanted.fleet.spec.hardware.spot
     if spot is None or half.pool != "spot":
         return 0.0
-    return min(spot.on_demand_floor, wanted.fleet.spec.scaling.max) * d.target(wanted)
+    return min(spot.on_demand_floor, wanted.fleet.spec.scaling.max) * policy_of(wanted).target
 
 
-def behavior(wanted: Wanted) -> Object:
-    scaling = wanted.fleet.spec.scaling
+def behavior(policy: ScalePolicy) -> Object:
+    return {"scaleUp": _rules(policy.up), "scaleDown": _rules(policy.down)}
+
+
+def _rules(rules: DirectionRules) -> Object:
     return {
-        "scaleUp": {
-            "stabilizationWindowSeconds": math.ceil(scaling.up_window),
-            "selectPolicy": "Max",
-            "policies": [dict(p) for p in UP_POLICIES],
-        },
-        "scaleDown": {
-            "stabilizationWindowSeconds": min(3600, math.ceil(scaling.down_window)),
-            "selectPolicy": "Max",
-            "policies": [dict(p) for p in DOWN_POLICIES],
-        },
+        "stabilizationWindowSeconds": rules.window_s,
+        "selectPolicy": rules.select,
+        "policies": [
+            {"type": p.type, "value": p.value, "periodSeconds": round(p.period_s)} for p in rules.policies
+        ],
     }
 
 
@@ -78,7 +87,7 @@ def _ref(wanted: Wanted, half: Half) -> Object:
 
 
 def scaled_object(wanted: Wanted, group: Group, half: Half) -> Object:
-    scaling = wanted.fleet.spec.scaling
+    by, policy = wanted.fleet.spec.scaling.by, policy_of(wanted)
     spec: Object = {
         "scaleTargetRef": _ref(wanted, half),
         "minReplicaCount": half.min,
@@ -86,8 +95,8 @@ def scaled_object(wanted: Wanted, group: Group, half: Half) -> Object:
     }
     if half.min == 0:
         # Both belong to the step between 0 and 1; every other step is the HPA's business.
-        spec["pollingInterval"] = max(1, math.ceil(scaling.polling_interval))
-        spec["cooldownPeriod"] = math.ceil(scaling.idle_after)
+        spec["pollingInterval"] = policy.polling_s
+        spec["cooldownPeriod"] = policy.idle_after_s
     spec["fallback"] = {
         "failureThreshold": 4,
         "replicas": max(1, half.min),
@@ -95,20 +104,19 @@ def scaled_object(wanted: Wanted, group: Group, half: Half) -> Object:
     }
     spec["advanced"] = {
         "restoreToOriginalReplicaCount": False,
-        "horizontalPodAutoscalerConfig": {"name": half.name, "behavior": behavior(wanted)},
+        "horizontalPodAutoscalerConfig": {"name": half.name, "behavior": behavior(policy)},
     }
     floor = floor_capacity(wanted, half)
-    if scaling.by == "keda-gateway" and floor:
-        # fallback is only defined for a whole target here.
+    if by == "keda-gateway" and floor:
         spec["advanced"]["scalingModifiers"] = {
             "formula": f"max(demand - {floor:g}, 0)",
-            "target": f"{max(1, math.floor(d.target(wanted)))}",
-            "activationTarget": "0",
+            "target": number(policy.target),
+            "activationTarget": number(policy.activation),
             "metricType": "AverageValue",
         }
     spec["triggers"] = (
         prometheus_triggers(wanted, half)
-        if scaling.by == "keda-prometheus"
+        if by == "keda-prometheus"
         else [gateway_trigger(wanted, group, half)]
     )
     metadata = fleet_meta(wanted, half.name, "scaling")
@@ -116,25 +124,19 @@ def scaled_object(wanted: Wanted, group: Group, half: Half) -> Object:
 
 
 def prometheus_triggers(wanted: Wanted, half: Half) -> list[Object]:
-    """Demand decides; waiting and KV cache are guards for traffic that the target was not measured with."""
-    rows = (
-        ("demand", d.demand(wanted, floor_capacity(wanted, half)), d.target(wanted)),
-        ("waiting", d.waiting(wanted, half.name), d.WAITING_GUARD),
-        ("kv-cache", d.kv_usage(wanted, half.name), d.KV_GUARD),
-    )
-    scaling = wanted.fleet.spec.scaling
+    scaling, policy = wanted.fleet.spec.scaling, policy_of(wanted)
     out: list[Object] = []
-    for name, query, threshold in rows:
+    for measured in policy.triggers:
         data = {
             "serverAddress": scaling.prometheus,
-            "query": parsed(query),
-            "threshold": f"{threshold:g}",
-            "activationThreshold": "0",
+            "query": parsed(QUERIES[measured.measure](wanted, half)),
+            "threshold": number(measured.target),
+            "activationThreshold": number(policy.activation),
             "ignoreNullValues": "false",
         }
         trigger: Object = {
             "type": "prometheus",
-            "name": name,
+            "name": measured.measure,
             "metricType": "AverageValue",
             "metadata": data,
         }
@@ -148,6 +150,7 @@ def prometheus_triggers(wanted: Wanted, half: Half) -> list[Object]:
 def gateway_trigger(wanted: Wanted, group: Group, half: Half) -> Object:
     """Without Prometheus: KEDA (2.20 or newer) asks every gateway Pod and sums. All traffic runs through the
     gateway, so what it has accepted and not finished is the whole demand."""
+    policy = policy_of(wanted)
     url = f"http://{d.admin_host(group.gateway, group.namespace)}:{ADMIN_PORT}/debug/state"
     return {
         "type": "metrics-api",
@@ -157,8 +160,8 @@ def gateway_trigger(wanted: Wanted, group: Group, half: Half) -> Object:
             "url": url,
             "format": "json",
             "valueLocation": f"fleets.{wanted.name}.pending",
-            "targetValue": f"{d.target(wanted):g}",
-            "activationTargetValue": "0",
+            "targetValue": number(policy.target),
+            "activationTargetValue": number(policy.activation),
             "aggregateFromKubeServiceEndpoints": "true",
             "aggregationType": "sum",
         },
@@ -168,6 +171,7 @@ def gateway_trigger(wanted: Wanted, group: Group, half: Half) -> Object:
 def horizontal(wanted: Wanted, half: Half) -> Object:
     """A plain HPA on external metrics, served by prometheus-adapter (`seawall render cluster-prereqs` has the
     rules). It cannot go to zero before Kubernetes 1.37."""
+    policy = policy_of(wanted)
     metric = {
         "type": "External",
         "external": {
@@ -175,14 +179,14 @@ def horizontal(wanted: Wanted, half: Half) -> Object:
                 "name": "seawall_demand",
                 "selector": {"matchLabels": {"fleet": wanted.name}},
             },
-            "target": {"type": "AverageValue", "averageValue": quantity(d.target(wanted))},
+            "target": {"type": "AverageValue", "averageValue": quantity(policy.target)},
         },
     }
     spec: Object = {
         "scaleTargetRef": _ref(wanted, half),
         "minReplicas": max(1, half.min),
         "maxReplicas": max(1, half.max),
-        "behavior": behavior(wanted),
+        "behavior": behavior(policy),
         "metrics": [metric],
     }
     metadata = fleet_meta(wanted, half.name, "scaling")
@@ -192,6 +196,11 @@ def horizontal(wanted: Wanted, half: Half) -> Object:
         "metadata": metadata,
         "spec": spec,
     }
+
+
+def number(value: float) -> str:
+    """As KEDA reads it: whole, or with at most three decimals."""
+    return f"{value:.3f}".rstrip("0").rstrip(".")
 
 
 def quantity(value: float) -> str:

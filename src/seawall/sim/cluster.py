@@ -62,6 +62,10 @@ class Cluster:
     def kv_usage(self) -> float:
         return max((p.engine.kv_use for p in self.pods if p.phase == "ready"), default=0.0)
 
+    def kv_used(self) -> float:
+        """Replicas' worth of KV cache in use, as a scrape of every engine that serves would sum it."""
+        return sum(p.engine.kv_use for p in self.pods if p.phase in ("ready", "draining"))
+
     def billed_nodes(self, now: float) -> int:
         return sum(n.since_s <= now and (n.until_s is None or n.until_s > now) for n in self.nodes.all)
 

@@ -320,6 +320,7 @@ class World:
             queued=self.front.queued,
             arrivals_per_s=rate,
             kv_usage=self.cluster.kv_usage(),
+            kv_used=self.cluster.kv_used(),
         )
 
     def _look(self, now: float) -> None:

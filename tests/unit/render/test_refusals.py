@@ -59,6 +59,14 @@ WRONG: dict[str, tuple[str, str]] = {
     "secret in env": ("  engine: {env: {VLLM_API_KEY: x}}\n", r"spec.engine.env.VLLM_API_KEY: a secret"),
     "vllm port": ("  engine: {env: {VLLM_PORT: '1'}}\n", r"spec.engine.env.VLLM_PORT: .*leave it out"),
     "zero without scaler": ("  scaling: {min: 0, max: 2, by: none}\n", r"spec.scaling.min: .*min: 1"),
+    "forecasts on a cluster": (
+        "  scaling: {min: 1, max: 2, policy: slo}\n",
+        r"spec.scaling.policy: slo .*seawall simulate.*write policy: hpa",
+    ),
+    "forecasts in a pool": (
+        "  scaling: {min: 0, max: 1, policy: slo}\n  pool: {name: p, capacity: 8}\n",
+        r"spec.scaling.policy: slo",
+    ),
     "zero with hpa": ("  scaling: {min: 0, max: 2, by: hpa}\n", r"spec.scaling.min: .*keda-prometheus"),
     "prometheus": ("  scaling: {prometheus: prom}\n", r"spec.scaling.prometheus: 'prom' is no URL"),
     "route without gateway": (

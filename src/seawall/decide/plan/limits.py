@@ -18,7 +18,7 @@ SEQS_UNPLANNED = 256
 
 
 @dataclass(frozen=True, kw_only=True)
-class Limits:
+class EngineLimits:
     """The numbers of one engine. None: the engine's own default, because neither spec nor plan says."""
 
     tensor_parallel: int
@@ -44,14 +44,14 @@ class Limits:
         return self.tensor_parallel * self.pipeline_parallel * self.data_parallel > 1
 
 
-def limits_of(fleet: Fleet, plan: Plan | None) -> Limits:
+def limits_of(fleet: Fleet, plan: Plan | None) -> EngineLimits:
     """`plan` is the fleet's own; None: its model's shape is not known, and the spec alone speaks."""
     spec, engine, hardware = fleet.spec, fleet.spec.engine, fleet.spec.hardware
     cpu = hardware.gpu.lower() == "cpu"
     told = spec.model.quantization
     if plan is None:
         seqs = engine.max_num_seqs
-        return Limits(
+        return EngineLimits(
             tensor_parallel=hardware.tensor_parallel or hardware.gpus_per_replica or 1,
             pipeline_parallel=hardware.pipeline_parallel or 1,
             data_parallel=hardware.data_parallel or 1,
@@ -67,7 +67,7 @@ def limits_of(fleet: Fleet, plan: Plan | None) -> Limits:
         )
     cache = engine.kv_cache_memory or (round(plan.kv_cache_gib_per_gpu * GIB) if cpu else None)
     chosen = told and plan.quantization not in (None, "none")
-    return Limits(
+    return EngineLimits(
         tensor_parallel=plan.tensor_parallel,
         pipeline_parallel=plan.pipeline_parallel,
         data_parallel=plan.data_parallel,

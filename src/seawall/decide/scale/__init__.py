@@ -1,6 +1,24 @@
 """How many replicas, and why: HPA and KEDA to the letter (`behavior`, `calc`, `hpa`, `keda`), one fleet's decision
 on top (`fleet`). Pure: `now` is an argument, state is JSON-able data."""
 
-from seawall.decide.scale.fleet import DemandSeen, ScalePolicy, ScaleState, decide, policy_of, target_of
+from seawall.decide.scale.fleet import (
+    DemandSeen,
+    ScaleMeasure,
+    ScalePolicy,
+    ScaleState,
+    ScaleTrigger,
+    decide,
+    policy_of,
+    target_of,
+)
 
-__all__ = ["DemandSeen", "ScalePolicy", "ScaleState", "decide", "policy_of", "target_of"]
+__all__ = [
+    "DemandSeen",
+    "ScaleMeasure",
+    "ScalePolicy",
+    "ScaleState",
+    "ScaleTrigger",
+    "decide",
+    "policy_of",
+    "target_of",
+]

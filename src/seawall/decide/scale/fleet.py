@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal, TypedDict
+from typing import Literal, TypedDict, assert_never
 
 from seawall.decide.scale import calc, hpa, keda, slo
 from seawall.decide.scale.behavior import DEFAULT_UP, DirectionRules, RatePolicy
@@ -28,6 +28,13 @@ FALLBACK_TARGET = 16.0
 SLO_SHARE = 0.75
 """Share of the target that the SLO policy fills a replica to when the spec names none: what it saves by not taking a
 backlog for demand, it spends on room (tests/unit/sim/test_slo.py holds it to equal GPU-hours)."""
+
+WAITING_GUARD = 2.0
+"""Requests per replica that wait inside engines: traffic is heavier than that which the target was measured with."""
+KV_GUARD = 0.8
+"""Share of the KV cache above which a replica preempts instead of batching (llm-d and WVA use 0.8)."""
+LONGEST_WINDOW_S = 3600.0
+"""Kubernetes takes no longer stabilisation window."""
 
 UP_POLICIES = (RatePolicy("Percent", 100, 60), RatePolicy("Pods", 4, 60))
 """Double, or four more, per minute: whichever is more."""
@@ -54,10 +61,24 @@ class DemandSeen:
     """Mean rate of new requests since the last look; None: not measured."""
     kv_usage: float | None = None
     """Highest share of KV cache in use over ready replicas, 0 to 1."""
+    kv_used: float | None = None
+    """Sum of those shares over all replicas; None: not measured."""
 
     @property
     def demand(self) -> float:
         return self.running + self.waiting + self.queued
+
+
+ScaleMeasure = Literal["demand", "waiting", "kv-cache"]
+"""Requests in the system; those that wait inside engines; KV cache in use, in replicas."""
+
+
+@dataclass(frozen=True, slots=True)
+class ScaleTrigger:
+    """One measure, summed over the fleet, against what one replica takes of it (an AverageValue)."""
+
+    measure: ScaleMeasure
+    target: float
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -68,6 +89,8 @@ class ScalePolicy:
     highest: int
     target: float
     """Requests (running + waiting + queued) per replica."""
+    guards: tuple[ScaleTrigger, ...] = ()
+    """For traffic that the target was not measured with. The highest proposal of all decides."""
     up: DirectionRules
     down: DirectionRules
     idle_after_s: float = 300.0
@@ -79,6 +102,11 @@ class ScalePolicy:
     kind: Literal["hpa", "slo"] = "hpa"
     startup_s: float = 300.0
     """From a decision to a replica that serves: what the SLO policy looks ahead."""
+
+    @property
+    def triggers(self) -> tuple[ScaleTrigger, ...]:
+        """What is measured, demand first."""
+        return (ScaleTrigger("demand", self.target), *self.guards)
 
 
 class ScaleState(TypedDict, total=False):
@@ -92,6 +120,9 @@ class ScaleState(TypedDict, total=False):
     next_sync_s: float
 
 
+GUARDS = (ScaleTrigger("waiting", WAITING_GUARD), ScaleTrigger("kv-cache", KV_GUARD))
+
+
 def target_of(fleet: Fleet, plan: Plan | None = None) -> float:
     """Requests per replica: the spec's, else the plan's, else 0.7 of `max_num_seqs`, else llm-d's 16."""
     if fleet.spec.scaling.target is not None:
@@ -103,22 +134,35 @@ def target_of(fleet: Fleet, plan: Plan | None = None) -> float:
 
 
 def policy_of(fleet: Fleet, plan: Plan | None = None) -> ScalePolicy:
-    """The fleet's scaling with its defaults filled in; the renderer writes the same numbers into the ScaledObject."""
+    """The fleet's scaling with its defaults filled in: what decides here and in the simulator, and what the renderer
+    translates into a ScaledObject or an HPA. Whole seconds, because Kubernetes takes no fractions.
+
+    The guards need the engines' own numbers: whoever scales by the gateway's (or an adapter's of them) has none.
+    """
     scaling = fleet.spec.scaling
     target = target_of(fleet, plan)
     if scaling.policy == "slo" and scaling.target is None:
         target = max(1.0, SLO_SHARE * target)
+    spot = fleet.spec.hardware.spot
+    if scaling.by == "keda-gateway" and spot is not None and spot.on_demand_floor:
+        # The floor is taken off the demand by a formula, and KEDA falls back from a formula to a whole target only.
+        target = max(1.0, math.floor(target))
     return ScalePolicy(
         lowest=min(scaling.min, scaling.max),
         highest=scaling.max,
-        target=target,
-        up=DirectionRules(scaling.up_window, DEFAULT_UP.select, UP_POLICIES),
-        down=DirectionRules(scaling.down_window, "Max", DOWN_POLICIES),
-        idle_after_s=scaling.idle_after,
-        polling_s=max(1.0, scaling.polling_interval),
+        target=math.ceil(round(target * 1000, 6)) / 1000,  # what a quantity can say
+        guards=() if scaling.by in ("keda-gateway", "hpa") else GUARDS,
+        up=DirectionRules(_window(scaling.up_window), DEFAULT_UP.select, UP_POLICIES),
+        down=DirectionRules(_window(scaling.down_window), "Max", DOWN_POLICIES),
+        idle_after_s=math.ceil(scaling.idle_after),
+        polling_s=max(1, math.ceil(scaling.polling_interval)),
         kind=scaling.policy,
         startup_s=plan.startup.total_s if plan is not None else 300.0,
     )
+
+
+def _window(seconds: float) -> int:
+    return math.ceil(min(LONGEST_WINDOW_S, seconds))
 
 
 def decide(
@@ -179,25 +223,48 @@ def _poll(policy: ScalePolicy, seen: DemandSeen, after: ScaleState, now: float) 
 
 
 def _sync(policy: ScalePolicy, seen: DemandSeen, after: ScaleState, now: float) -> tuple[int, str]:
-    """The HPA's turn, on one External metric with an AverageValue target; or the SLO policy's."""
+    """The HPA's turn, on External metrics with AverageValue targets, the highest of which decides; or the SLO
+    policy's."""
     if policy.kind == "slo" and seen.fresh and seen.arrivals_per_s is not None:
         load = slo.FleetLoad(
             seen.replicas, seen.running, seen.waiting + seen.queued, seen.arrivals_per_s, seen.kv_usage or 0.0
         )
         asked, after["slo"] = slo.wanted(load, policy.target, policy.startup_s, after["slo"], now)
-        proposal = hpa.Proposal(metric="forecast", replicas=asked.replicas, detail=asked.reason)
+        proposals = [hpa.Proposal(metric="forecast", replicas=asked.replicas, detail=asked.reason)]
     elif seen.fresh:
-        wanted = calc.per_pod(
-            seen.replicas,
-            round(policy.target * 1000),
-            min(round(seen.demand * 1000), calc.MAX_INT64),
-            calc.Tolerance(policy.tolerance, policy.tolerance),
-        ).replicas
-        per_replica = seen.demand / seen.replicas
-        detail = f"{per_replica:.3g} requests per replica, target {policy.target:g}: {wanted} wanted"
-        proposal = hpa.Proposal(metric="demand", replicas=wanted, detail=detail)
+        proposals = [p for t in policy.triggers if (p := _proposal(t, seen, policy.tolerance)) is not None]
     else:
-        proposal = hpa.Proposal(metric="demand", error="the metrics cannot be read")
+        proposals = [hpa.Proposal(metric="demand", error="the metrics cannot be read")]
     spec = hpa.HpaSpec(lowest=max(1, policy.lowest), highest=policy.highest, up=policy.up, down=policy.down)
-    outcome, after["hpa"] = hpa.sync(spec, seen.replicas, [proposal], after["hpa"], now)
+    outcome, after["hpa"] = hpa.sync(spec, seen.replicas, proposals, after["hpa"], now)
     return outcome.replicas, outcome.reason
+
+
+def _proposal(trigger: ScaleTrigger, seen: DemandSeen, tolerance: float) -> hpa.Proposal | None:
+    """What one trigger asks for; None where nobody measures it."""
+    match trigger.measure:
+        case "demand":
+            total: float | None = seen.demand
+        case "waiting":
+            total = seen.waiting
+        case "kv-cache":
+            total = seen.kv_used
+        case _:
+            assert_never(trigger.measure)
+    if total is None:
+        return None
+    wanted = calc.per_pod(
+        seen.replicas,
+        round(trigger.target * 1000),
+        min(round(total * 1000), calc.MAX_INT64),
+        calc.Tolerance(tolerance, tolerance),
+    ).replicas
+    each, target = total / seen.replicas, trigger.target
+    told = {
+        "demand": f"{each:.3g} requests per replica, target {target:g}",
+        "waiting": f"{each:.3g} requests per replica wait inside engines, guard {target:g}",
+        "kv-cache": f"{each:.0%} of the KV cache in use, guard {target:.0%}",
+    }
+    return hpa.Proposal(
+        metric=trigger.measure, replicas=wanted, detail=f"{told[trigger.measure]}: {wanted} wanted"
+    )

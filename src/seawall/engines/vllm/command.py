@@ -1,7 +1,7 @@
 """`vllm serve`, spelt once: the command line and environment of one replica, on this machine and in a Pod.
 
 Why: when the local mode and the renderer each spelt it, they drifted, and what was planned was not what started.
-The numbers are the plan's (`decide/plan/limits.py`), the rest is the spec's; `Place` holds all that may differ between
+The numbers are the plan's (`decide/plan/limits.py`), the rest is the spec's; `EnginePlace` holds all that may differ between
 two places. The simulated engine takes the same flags. Forbidden here: choosing a number, and reading this machine.
 """
 
@@ -11,7 +11,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from seawall.decide.plan.limits import Limits, limits_of
+from seawall.decide.plan.limits import EngineLimits, limits_of
 from seawall.domain.action import Plan
 from seawall.domain.spec import Fleet
 from seawall.engines.vllm import environment
@@ -25,7 +25,7 @@ OWNED = ("--port", "--host", "--headless", "--nnodes", "--node-rank", "--master-
 
 
 @dataclass(frozen=True, kw_only=True)
-class Nodes:
+class NodeFlags:
     """How the nodes of a replica that spans several find each other."""
 
     count: str
@@ -35,7 +35,7 @@ class Nodes:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Place:
+class EnginePlace:
     """Where an engine runs: all of its command line that neither spec nor plan says."""
 
     program: tuple[str, ...]
@@ -57,7 +57,7 @@ class Place:
     """The largest rank among the adapters; 0: not known."""
     cores: int = 0
     """CPU cores of one replica, for an engine that computes on them."""
-    nodes: Nodes | None = None
+    nodes: NodeFlags | None = None
     headless: bool = False
     """A further node of a replica that spans several: it serves no HTTP."""
     env: Mapping[str, str] = field(default_factory=dict)
@@ -77,7 +77,7 @@ class ServeCommand:
         return [*self.program, *self.args]
 
 
-def serve_command(fleet: Fleet, plan: Plan | None, place: Place) -> ServeCommand:
+def serve_command(fleet: Fleet, plan: Plan | None, place: EnginePlace) -> ServeCommand:
     """The command of one replica; without a plan (nobody knows the model's shape) the spec alone speaks."""
     limits = limits_of(fleet, plan)
     spec = fleet.spec
@@ -99,7 +99,7 @@ def serve_command(fleet: Fleet, plan: Plan | None, place: Place) -> ServeCommand
     )
 
 
-def _serving(fleet: Fleet, limits: Limits, place: Place) -> list[str]:
+def _serving(fleet: Fleet, limits: EngineLimits, place: EnginePlace) -> list[str]:
     """A drain on SIGTERM and a bounded queue are promises. Nothing is asked of vLLM that the gateway does itself: with
     --enable-force-include-usage every chunk of every stream would carry a count."""
     drain = math.ceil(fleet.spec.rollout.drain) if place.drain_s is None else place.drain_s
@@ -109,7 +109,7 @@ def _serving(fleet: Fleet, limits: Limits, place: Place) -> list[str]:
     return [*out, "--disable-access-log-for-endpoints", QUIET]
 
 
-def _parallel(limits: Limits, place: Place) -> list[str]:
+def _parallel(limits: EngineLimits, place: EnginePlace) -> list[str]:
     out = ["--tensor-parallel-size", str(limits.tensor_parallel)]
     if limits.pipeline_parallel > 1:
         out += ["--pipeline-parallel-size", str(limits.pipeline_parallel)]
@@ -125,7 +125,7 @@ def _parallel(limits: Limits, place: Place) -> list[str]:
     return out
 
 
-def _memory(fleet: Fleet, limits: Limits) -> list[str]:
+def _memory(fleet: Fleet, limits: EngineLimits) -> list[str]:
     share = limits.gpu_memory_utilization
     rows = (
         ("--max-model-len", limits.max_model_len),
@@ -139,7 +139,7 @@ def _memory(fleet: Fleet, limits: Limits) -> list[str]:
     return out if dtype == "auto" else [*out, "--kv-cache-dtype", dtype]
 
 
-def _weights(fleet: Fleet, limits: Limits, place: Place) -> list[str]:
+def _weights(fleet: Fleet, limits: EngineLimits, place: EnginePlace) -> list[str]:
     """How the weights are read. Pickles can run code, so they are read only where the spec says so."""
     model, out = fleet.spec.model, []
     if limits.quantization is not None:
@@ -170,7 +170,7 @@ def lora_flags(fleet: Fleet, adapters: Mapping[str, str], rank: int) -> list[str
     return args
 
 
-def _environment(fleet: Fleet, limits: Limits, place: Place) -> dict[str, str]:
+def _environment(fleet: Fleet, limits: EngineLimits, place: EnginePlace) -> dict[str, str]:
     """Offline and silent; admin routes only where the spec needs them (nobody but the gateway's side reaches an
     engine, and the gateway passes them on to nobody)."""
     spec, env = fleet.spec, {}
@@ -193,7 +193,7 @@ def _environment(fleet: Fleet, limits: Limits, place: Place) -> dict[str, str]:
     return env
 
 
-def _on_cpu(limits: Limits, place: Place) -> dict[str, str]:
+def _on_cpu(limits: EngineLimits, place: EnginePlace) -> dict[str, str]:
     """Threads: as many as the replica's cores, bound to none, because replicas share them."""
     env = {
         environment.TARGET_DEVICE: "cpu",

@@ -24,11 +24,12 @@ from seawall.domain.labels import (
     TOKENS_TOTAL,
 )
 from seawall.engines.vllm import metrics as vllm
-from seawall.render.demand import demand, engine_labels, gateway_labels, quoted, target
+from seawall.render.demand import demand, engine_labels, gateway_labels, quoted
 from seawall.render.inputs import Object, Wanted
 from seawall.render.names import fleet_meta, short
 from seawall.render.observe.rules import pods
 from seawall.render.promql import parsed
+from seawall.render.scaling import number, policy_of
 
 HEIGHT, WIDTH, COLUMNS = 8, 8, 3
 _SOURCE = {"type": "prometheus", "uid": "${datasource}"}
@@ -161,7 +162,7 @@ def _queue(wanted: Wanted) -> list[Object]:
     }
     replicas = {
         "serving": f"max(sum by (pod) ({REPLICA_UP}{{{g}}}))",
-        "capacity in use": f"({demand(wanted)}) / {target(wanted):g}",
+        "capacity in use": f"({demand(wanted)}) / {number(policy_of(wanted).target)}",
     }
     waits = _quantiles(QUEUE_WAIT_SECONDS, g)
     return [

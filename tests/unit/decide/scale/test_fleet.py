@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -80,6 +81,37 @@ def test_the_target_comes_from_spec_then_engine_then_default() -> None:
         spec=FleetSpec(model=Model(source="hf://a/b"), engine=EngineSpec(max_num_seqs=16)),
     )
     assert policy_of(sized).target == 11
+
+
+def test_guards_see_what_the_target_was_not_measured_with() -> None:
+    p = replace(policy(), guards=policy_of(fleet(Scaling())).guards)
+    assert [t.measure for t in p.triggers] == ["demand", "waiting", "kv-cache"]
+
+    def ask(**seen: float) -> tuple[int, str]:
+        decision, _ = decide(p, DemandSeen(replicas=2, ready=2, **seen), {}, 0.0)
+        return decision.replicas, decision.reason
+
+    assert ask(running=18, kv_used=1.5)[0] == 2, "all is well"
+    assert ask(running=10, waiting=7) == (
+        4,
+        "3.5 requests per replica wait inside engines, guard 2: 4 wanted",
+    )
+    assert ask(running=18, kv_used=1.9) == (3, "95% of the KV cache in use, guard 80%: 3 wanted")
+    count, reason = ask(running=60, waiting=7, kv_used=1.9)
+    assert (count, reason.split(",")[1]) == (6, " target 10: 7 wanted"), (
+        "the highest decides, at the rate allowed"
+    )
+    assert ask(running=18)[0] == 2, "what nobody measures asks for nothing"
+
+
+def test_who_scales_by_the_gateway_s_numbers_has_no_guards() -> None:
+    for by in ("keda-gateway", "hpa"):
+        assert policy_of(fleet(Scaling(by=by))).guards == ()
+
+
+def test_windows_are_what_kubernetes_takes() -> None:
+    p = policy_of(fleet(Scaling(up_window=12.3, down_window=86400.0, target=1 / 3)))
+    assert (p.up.window_s, p.down.window_s, p.target) == (13, 3600, 0.334)
 
 
 loads = st.lists(st.floats(0, 10_000), min_size=1, max_size=30)
