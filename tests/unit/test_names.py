@@ -37,7 +37,6 @@ STILL: dict[str, set[str]] = {
     "Mark": {"decide/route/resume/tokens.py", "local/documents.py"},
     "Memory": {"decide/plan/memory.py", "operator/pools.py"},
     "Node": {"lint/node.py", "sim/pods.py"},
-    "Nodes": {"engines/vllm/command.py", "sim/pods.py"},
     "Phase": {"decide/replica.py", "sim/pods.py"},
     "Pools": {"local/pools.py", "operator/pools.py"},
     "Progress": {"operator/wait.py", "sim/world.py"},

@@ -1,8 +1,9 @@
 """`vllm serve`, spelt once: the command line and environment of one replica, on this machine and in a Pod.
 
 Why: when the local mode and the renderer each spelt it, they drifted, and what was planned was not what started.
-The numbers are the plan's (`decide/plan/limits.py`), the rest is the spec's; `EnginePlace` holds all that may differ between
-two places. The simulated engine takes the same flags. Forbidden here: choosing a number, and reading this machine.
+The numbers are the plan's (`decide/plan/limits.py`), the rest is the spec's; `EnginePlace` holds all that may differ
+between two places. The simulated engine takes the same flags. Forbidden here: choosing a number, and reading this
+machine.
 """
 
 from __future__ import annotations
