@@ -393,4 +393,4 @@ class Fleet(Strict):
         """Only a lockfile can say which weights a cluster downloads: the source moves, and no revision is named."""
         spec = self.spec
         moving = spec.model.source.startswith("hf://") and not spec.model.revision
-        return moving and spec.cache.kind in ("pvc", "node-local") and spec.engine.kind != "sim"
+        return moving and spec.cache.kind in ("pvc", "node-local") and spec.engine.needs_weights

@@ -86,6 +86,30 @@ def test_strings_of_vllm_stand_in_its_room_only() -> None:
     assert not strange, f"put these into {HOME} and name them there: {strange}"
 
 
+def test_what_may_stand_elsewhere_still_does() -> None:
+    gone = [known for known in ELSEWHERE if not any(f.startswith(known) for f in outside())]
+    assert not gone, f"nothing of vLLM's stands there any more; take these off the list: {gone}"
+
+
+BY_KIND = {
+    "config/load.py": "vLLM cannot sleep on a CPU, the simulated engine can",
+    "engines/vllm/command.py": "the environment of one, the flags of both",
+    "render/engine_args.py": "the program to execute",
+    "render/images.py": "the image that holds it",
+    "render/refusals.py": "flags are checked against vLLM's; the simulated engine runs on one node",
+}
+"""Where an engine's kind itself is the question. What it needs (weights, a GPU) is asked of the spec."""
+
+
+def test_what_an_engine_needs_is_not_concluded_from_its_kind() -> None:
+    asked = {
+        path.relative_to(SRC).as_posix()
+        for path in SRC.rglob("*.py")
+        if re.search(r"engine\.kind\s*(==|!=|in\b)", path.read_text("utf-8"))
+    }
+    assert asked == set(BY_KIND), "ask engine.needs_weights or engine.needs_gpu, or say here why not"
+
+
 @pytest.mark.parametrize(
     ("code", "found"),
     [

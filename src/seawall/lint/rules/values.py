@@ -7,10 +7,10 @@ import json
 import re
 from collections.abc import Iterator
 
+from seawall.engines.vllm.values import CHOICES, FLOATS, INTEGERS, JSON, MEANT, OPEN_LISTS, PARSERS, SINCE
 from seawall.engines.vllm.versions import LATEST, Version, find_flag
 from seawall.lint.command import Option
 from seawall.lint.finding import Finding, Say, Severity, rule
-from seawall.lint.known_values import CHOICES, FLOATS, INTEGERS, JSON, MEANT, OPEN_LISTS, PARSERS, SINCE
 from seawall.lint.objects import Container, Workload
 from seawall.lint.patch import Edits, Patcher
 from seawall.lint.rules.engine import is_sure, shown
