@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+from tests.engine_metrics import until
 
 from seawall.prove.up import free_port
 
@@ -19,6 +20,9 @@ FLEET = "examples/smollm2.yaml"
 STEP_S, SEQS, TOKENS = 0.01, 16, 20
 CAPACITY = SEQS / (TOKENS * STEP_S)
 """Requests a second: so many at a time, each so many steps."""
+
+WARMING = 10
+"""More than the requests that a bench asks before it measures."""
 
 
 class Engine:
@@ -106,7 +110,7 @@ async def test_ctrl_c_in_the_middle_gives_what_was_seen(engine: Engine, tmp_path
     report = tmp_path / "bench.html"
     flags = ("--rate", "20/s for 60s", "--output-tokens", "8", "--json", "--html", str(report))
     child = await start("bench", engine.url, *flags)
-    await asyncio.sleep(3.0)
+    await until(engine.url, "request_success_total", 6 + WARMING)
     child.send_signal(signal.SIGINT)
     out, said = await asyncio.wait_for(child.communicate(), 30)
     assert child.returncode == 130, said
@@ -119,8 +123,8 @@ async def test_ctrl_c_in_the_middle_gives_what_was_seen(engine: Engine, tmp_path
 
 
 async def test_a_server_that_dies_in_the_middle_is_counted(engine: Engine) -> None:
-    child = await start("bench", engine.url, "--rate", "20/s for 5s", "--output-tokens", "8", "--json")
-    await asyncio.sleep(3.0)
+    child = await start("bench", engine.url, "--rate", "20/s for 15s", "--output-tokens", "8", "--json")
+    await until(engine.url, "request_success_total", 1 + WARMING)
     engine.process.kill()
     out, said = await asyncio.wait_for(child.communicate(), 30)
     seen = json.loads(out)

@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 import pytest
+from tests.engine_metrics import until
 
 from seawall.engines.sim.language import Sampling, answer
 from seawall.engines.sim.tokens import vocabulary
@@ -16,7 +17,7 @@ from seawall.load.client import ClientPatience, LoadClient, RequestOutcome
 
 BODY: dict[str, Any] = {"model": "sim", "prompt": "the tide", "temperature": 0, "max_tokens": 60, "ignore_eos": True,
                         "stream": True, "return_token_ids": True}  # fmt: skip
-SHORT = ClientPatience(first_s=3.0, stall_s=1.5, total_s=30)
+SHORT = ClientPatience(first_s=30.0, stall_s=4.0, total_s=60)
 Start = Callable[..., Awaitable["Running"]]
 
 
@@ -65,8 +66,8 @@ async def test_what_it_says_is_the_pure_function(start: Start) -> None:
 )
 async def test_sigterm_without_a_drain(start: Start, how: str, error: str) -> None:
     engine = await start("--sim-sigterm", how)
-    stream = asyncio.ensure_future(engine.stream())
-    await asyncio.sleep(0.5)
+    stream = asyncio.ensure_future(engine.stream(max_tokens=500))
+    await until(engine.url, "generation_tokens_total", 1)
     engine.process.send_signal(signal.SIGTERM)
     assert (await stream).error == error
     assert await asyncio.wait_for(engine.process.wait(), 20) == 0
@@ -75,7 +76,7 @@ async def test_sigterm_without_a_drain(start: Start, how: str, error: str) -> No
 async def test_a_drain_that_is_too_short_hangs_its_streams(start: Start) -> None:
     engine = await start("--shutdown-timeout", "0.3")
     stream = asyncio.ensure_future(engine.stream(max_tokens=500))
-    await asyncio.sleep(0.5)
+    await until(engine.url, "generation_tokens_total", 1)
     engine.process.send_signal(signal.SIGTERM)
     assert (await stream).error == "stalled"
 
@@ -83,7 +84,7 @@ async def test_a_drain_that_is_too_short_hangs_its_streams(start: Start) -> None
 async def test_a_dead_engine_ends_its_streams_and_the_process(start: Start) -> None:
     engine = await start()
     stream = asyncio.ensure_future(engine.stream(max_tokens=500))
-    await asyncio.sleep(0.5)
+    await until(engine.url, "generation_tokens_total", 1)
     client = LoadClient(engine.url)
     await client.request("/sim/fault", {"kind": "engine-dead"})
     assert (await stream).error == "error-event"

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.engine_metrics import wait_until
 
 from seawall.engines.vllm import metrics
 from seawall.render.replica import engine_probe, probe_config
@@ -225,7 +226,7 @@ def test_a_saturated_engine_is_left_alone(engine: Callable[..., Engine], tmp_pat
     assert probe("startup")[0]
     for _ in range(20):
         sim.generate(1000)
-    time.sleep(0.5)
+    wait_until(sim.url, "num_requests_waiting", 18)
     for _ in range(3):
         assert probe("liveness") == (True, "")
         assert probe("readiness") == (True, "")
