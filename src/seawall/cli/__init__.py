@@ -35,8 +35,11 @@ COMMANDS: dict[str, str] = {
     "advise": "Say whether to scale up, out or in, from Prometheus, and the cost.",
     "operator": "Keep Fleet objects in a cluster as they are meant to be.",
     "schema": "Print the JSON Schema of a Fleet, for editors.",
+    "completion": "Print the completion script of bash, zsh or fish.",
 }
 
+BROKEN_PIPE = 128 + 13
+"""The exit code when the reader of our output went away: what SIGPIPE gives, never that of findings."""
 INTRO = "vLLM on Kubernetes that never drops a request."
 START = "Start here: `seawall up` serves a real model on this machine."
 
@@ -61,19 +64,19 @@ def main() -> None:
             if sys.stdout is not None:
                 sys.stdout.flush()
     except BrokenPipeError:
-        _drop_output()
-        sys.exit(1)
+        drop_output()
+        sys.exit(BROKEN_PIPE)
     except OSError as e:
         if e.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
-        _drop_output()
+        drop_output()
         what = e.filename or "the output, or a file,"
         print(f"seawall: {what} cannot be written: {e.strerror}.", file=sys.stderr)
         print("  Make room there, or write elsewhere.", file=sys.stderr)
         sys.exit(2)
 
 
-def _drop_output() -> None:
+def drop_output() -> None:
     """What standard output still holds back must not be tried again at the exit."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
 
@@ -81,6 +84,10 @@ def _drop_output() -> None:
 def _run() -> None:
     """The three things a person types first need no import; the rest goes through click."""
     args = sys.argv[1:]
+    if "_SEAWALL_COMPLETE" in os.environ:  # the shell asks for completions, and passes no arguments
+        from seawall.cli.group import run
+
+        run()
     if args in ([], ["--help"], ["-h"]):
         print(help_text())
         sys.exit(0)

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+
+from seawall.cli import output
+from seawall.cli.files import InputFile, writable
+from seawall.cli.output import output_option
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -22,7 +27,9 @@ if TYPE_CHECKING:
 @click.option("--context", help="With --service: context of the kubeconfig.")
 @click.option("--since", default="24h", show_default=True, help="How far back to look.")
 @click.option("--token-file", type=click.Path(dir_okay=False), help="Or SEAWALL_PROMETHEUS_TOKEN.")
-@click.option("--history", type=click.Path(dir_okay=False), help="Recorded answers instead of a server.")
+@click.option(
+    "--history", type=InputFile(".json", exists=False), help="Recorded answers instead of a server."
+)
 @click.option("--record", type=click.Path(dir_okay=False), help="Keep the answers in this file.")
 @click.option(
     "--what-if",
@@ -35,14 +42,14 @@ if TYPE_CHECKING:
     "--simulate/--no-simulate", default=True, show_default=True, help="Try the advice on the observed load."
 )
 @click.option("--offline", is_flag=True, help="Never ask the hub for a config.json.")
-@click.option("--json", "as_json", is_flag=True)
+@output_option
 def command(
     spec: str,
     name: str | None,
     what_ifs: tuple[str, ...],
     simulate: bool,
     offline: bool,
-    as_json: bool,
+    form: str,
     **options: Any,
 ) -> None:
     """Say whether a fleet should go up, out or in, what that costs or saves, and the numbers that say so.
@@ -54,12 +61,12 @@ def command(
     from seawall.shapes.config import resolve
     from seawall.sim.what_if import advised
 
+    writable(Path(options["record"]) if options["record"] else None, "--record")
     fleet = _fleet(spec, name)
     seen = _seen(fleet, options)
     model = resolve(fleet, offline=offline)
     found = advised(fleet, model, seen, settings=what_ifs, neighbours=simulate)
-    if as_json:
-        import json
+    if form:
         from dataclasses import asdict
 
         data = {
@@ -68,7 +75,7 @@ def command(
             "history": asdict(found.history),
         }
         data["what_if"] = {"load": found.load.source if found.load else None, "settings": found.tried}
-        click.echo(json.dumps(data, indent=2, allow_nan=False))
+        output.write(data, form)
         return
     if what_ifs and found.load is None:
         click.echo("nothing to simulate: no finished request was seen", err=True)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from seawall.cli import output
 from seawall.cli.cluster import cluster_options, with_cluster
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ def command(
     context: str | None,
     kubeconfig: str | None,
     namespace: str | None,
-    output: str,
+    form: str,
 ) -> None:
     """Apply fleets to a cluster: diff first, server-side apply, prune, wait for the first token.
 
@@ -40,7 +41,6 @@ def command(
     seawall apply llama-70b.yaml                 shows the diff, asks, applies, waits
     seawall apply llama-70b.yaml --yes           in a pipeline
     """
-    import json
     from functools import partial
 
     from seawall.cli.fleets import group_of
@@ -61,38 +61,38 @@ def command(
         _tell_missing(missing, skip_missing)
 
     if dry_run or not yes:
-        if output == "json" and not dry_run:
-            raise InputError("--output json asks nobody.", "Add --yes (or --dry-run to only look).")
+        if form and not dry_run:
+            raise InputError(f"-o {form} asks nobody.", "Add --yes (or --dry-run to only look).")
         found = with_cluster(context, kubeconfig, look)
-        show(found, output)
+        show(found, form)
         if dry_run:
             return
         _ask(found)
 
     try:
-        with_cluster(context, kubeconfig, partial(_act, group, objects, force_conflicts, wait, output))
+        with_cluster(context, kubeconfig, partial(_act, group, objects, force_conflicts, wait, form))
     except KeyboardInterrupt:
         raise Stopped(
             "stopped. What was applied stays and goes on by itself.",
             f"seawall status -n {where}, or apply again: it goes on where it was.",
         ) from None
-    if output == "json":
-        click.echo(json.dumps({"applied": len(objects), "namespace": where, "served": wait}))
+    if form:
+        output.write({"applied": len(objects), "namespace": where, "served": wait}, form)
     else:
         click.echo(f"\nNext: seawall status -n {where}")
 
 
 async def _act(
-    group: Group, objects: list[Object], force_conflicts: bool, wait: bool, output: str, kube: Kube
+    group: Group, objects: list[Object], force_conflicts: bool, wait: bool, form: str, kube: Kube
 ) -> None:
     from seawall.operator.apply import apply
 
     def tell(ref: Ref, verb: str) -> None:
-        click.echo(f"  {verb:12} {ref}", err=output == "json")
+        click.echo(f"  {verb:12} {ref}", err=bool(form))
 
     await apply(kube, objects, group.gateway, group.namespace, force_conflicts, tell)
     if wait:
-        await _wait(kube, group, output)
+        await _wait(kube, group, form)
 
 
 def _ask(found: list[Change]) -> None:
@@ -109,14 +109,14 @@ def _ask(found: list[Change]) -> None:
         raise InputError("not applied.", "Nothing was changed.")
 
 
-async def _wait(kube: Kube, group: Group, output: str) -> None:
+async def _wait(kube: Kube, group: Group, form: str) -> None:
     """Every fleet until its replicas serve, then the gateway in front of them."""
     import time
 
     from seawall.operator.wait import wait_for_gateway, wait_until_served
 
     def tell(line: str) -> None:
-        click.echo(line, err=output == "json")
+        click.echo(line, err=bool(form))
 
     for member in group.members:
         limit_s = member.plan.startup.total_s * 2 + 120
@@ -150,13 +150,13 @@ _LOST = {
 }
 
 
-def show(found: list[Change], output: str) -> None:
-    """Prints changes as a diff or as JSON."""
-    import json
-
-    if output == "json":
+def show(found: list[Change], form: str) -> None:
+    """Prints changes as a diff, or as data."""
+    if form:
         click.echo(
-            json.dumps([{"object": str(c.ref), "verb": c.verb, "diff": c.diff} for c in found], indent=2)
+            output.dumps(
+                {"changes": [{"object": str(c.ref), "verb": c.verb, "diff": c.diff} for c in found]}, form
+            )
         )
         return
     for c in found:

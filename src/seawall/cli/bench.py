@@ -11,6 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from seawall.cli import output
+from seawall.cli.files import InputFile, writable
+from seawall.cli.output import output_option
+
 if TYPE_CHECKING:
     from seawall.load.bench import Bench
     from seawall.load.capacity import Capacity
@@ -35,7 +39,7 @@ SHARE = click.FloatRange(0.0, 100.0)
 )
 @click.option(
     "--trace",
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    type=InputFile(".csv"),
     help="Open loop: times and lengths of an Azure, BurstGPT or Mooncake trace.",
 )
 @click.option("--concurrency", type=COUNT, help="Closed loop: so many at a time.")
@@ -61,7 +65,7 @@ SHARE = click.FloatRange(0.0, 100.0)
 @click.option("--groups", default=1, type=COUNT, help="Different shared prefixes.")
 @click.option(
     "--conversations",
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    type=InputFile(".json"),
     help="Prompts from a ShareGPT-like JSON or JSONL file.",
 )
 @click.option(
@@ -93,11 +97,11 @@ SHARE = click.FloatRange(0.0, 100.0)
     type=int,
     help="Of prompts and arrivals. Default: another one each time, so that no cache knows the prompts.",
 )
-@click.option("--json", "as_json", is_flag=True, help="The numbers as JSON on stdout.")
+@output_option
 @click.option(
     "--html", "report", type=click.Path(dir_okay=False, path_type=Path), help="Write a report here."
 )
-def command(target: str, report: Path | None, as_json: bool, **o: Any) -> None:
+def command(target: str, report: Path | None, form: str, **o: Any) -> None:
     """Measure a server under load: latency percentiles, goodput, errors by kind.
 
     Open loop by default: requests are sent when they are due, whatever the server does, and latencies count from
@@ -115,13 +119,15 @@ def command(target: str, report: Path | None, as_json: bool, **o: Any) -> None:
     from seawall.load.drive import Live
 
     _exclude(o)
+    writable(report, "--html")
+    writable(o["calibrate"], "--calibrate")
     if o["seed"] is None:
         o["seed"] = random.SystemRandom().randrange(2**31)
     live = Live()
     try:
-        asyncio.run(_bench(target, report, as_json, o, live))
+        asyncio.run(_bench(target, report, form, o, live))
     except KeyboardInterrupt:
-        _interrupted(live, report, as_json, target, o)
+        _interrupted(live, report, form, target, o)
 
 
 def _exclude(o: dict[str, Any]) -> None:
@@ -150,7 +156,7 @@ def _exclude(o: dict[str, Any]) -> None:
         raise InputError("--calibrate measures generated tokens.", "Use --endpoint chat or completions.")
 
 
-def _interrupted(live: Live, report: Path | None, as_json: bool, target: str, o: dict[str, Any]) -> None:
+def _interrupted(live: Live, report: Path | None, form: str, target: str, o: dict[str, Any]) -> None:
     """Ctrl-C: what was seen until then, and exit code 130."""
     from seawall.load.drive import Run
 
@@ -161,8 +167,8 @@ def _interrupted(live: Live, report: Path | None, as_json: bool, target: str, o:
         summary = Run(ended, last - first, live.cpu_s(), live.retried).summary(_objective(o))
         facts = {"url": target, "interrupted": True, "seed": o["seed"]}
         _write_page(report, summary, ended, facts)
-        if as_json:
-            click.echo(json.dumps({**facts, **summary.as_json()}))
+        if form:
+            output.write({**facts, **summary.as_json()}, form)
         else:
             _print(summary, None, report)
     sys.exit(130)
@@ -191,14 +197,14 @@ def _seconds(o: dict[str, Any], name: str) -> float:
         raise InputError(f"--{name} {o[name]}: no duration.", f"{e}.".capitalize()) from None
 
 
-async def _bench(target: str, report: Path | None, as_json: bool, o: dict[str, Any], live: Live) -> None:
+async def _bench(target: str, report: Path | None, form: str, o: dict[str, Any], live: Live) -> None:
     objective = _objective(o)
     bench = await _asked(target, o, live)
     facts: dict[str, Any] = {"url": bench.target.url, "model": bench.target.model, "seed": o["seed"]}
     facts["objective"] = f"TTFT {o['ttft']}, TPOT {o['tpot']}"
     document = await bench.calibration() if o["calibrate"] else None
     if document is not None:
-        _write_calibration(o["calibrate"], document, as_json and not o["find_capacity"])
+        _write_calibration(o["calibrate"], document, "" if o["find_capacity"] else form)
     found = await bench.capacity(objective, _live, _say) if o["find_capacity"] else None
     if found is not None:
         facts["capacity"] = f"{found.rate:.2f} requests/s"
@@ -211,7 +217,7 @@ async def _bench(target: str, report: Path | None, as_json: bool, o: dict[str, A
     elif document is not None:
         return
     run = found.run if found is not None else await bench.once(_live, _say)
-    _report(run, run.summary(objective), found, facts, report, as_json)
+    _report(run, run.summary(objective), found, facts, report, form)
 
 
 def _report(
@@ -220,16 +226,16 @@ def _report(
     found: Capacity | None,
     facts: dict[str, Any],
     report: Path | None,
-    as_json: bool,
+    form: str,
 ) -> None:
     """What was measured, as a page and on the screen. Exit code 1 when no request finished."""
     _write_page(report, summary, run.outcomes, facts)
-    if as_json:
+    if form:
         searched = {
             "capacity_rps": found.rate if found else None,
             "probes": [p.as_json() for p in found.probes] if found else [],
         }
-        click.echo(json.dumps({**facts, **searched, **summary.as_json()}))
+        output.write({**facts, **searched, **summary.as_json()}, form)
     else:
         _print(summary, found.rate if found else None, report)
     if summary.errors:
@@ -291,10 +297,10 @@ async def _live(driver: Driver, run: Any) -> Run:
             click.echo("\r\x1b[K", nl=False, err=True)
 
 
-def _write_calibration(path: Path, document: dict[str, Any], as_json: bool) -> None:
+def _write_calibration(path: Path, document: dict[str, Any], form: str) -> None:
     path.write_text(json.dumps(document, indent=1) + "\n")
-    if as_json:
-        click.echo(json.dumps(document))
+    if form:
+        output.write(document, form)
         return
     seen = document["measured"]
     click.echo(

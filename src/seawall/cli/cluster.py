@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from seawall.cli.output import output_option
+
 if TYPE_CHECKING:
     from seawall.drivers.kube import Kube
 
@@ -18,9 +20,9 @@ _warned: set[str] = set()
 
 
 def cluster_options(f: F) -> F:
-    """--context, --kubeconfig, --namespace, --output of every verb that talks to a cluster."""
+    """--context, --kubeconfig, --namespace, -o of every verb that talks to a cluster."""
     for option in (
-        click.option("--output", type=click.Choice(["text", "json"]), default="text", show_default=True),
+        output_option,
         click.option("-n", "--namespace", help="Namespace. Default: the Fleet's, else the context's."),
         click.option(
             "--kubeconfig", envvar="KUBECONFIG", help="Kubeconfig file. [~/.kube/config, or in the cluster]"

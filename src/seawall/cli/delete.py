@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from seawall.cli import output
 from seawall.cli.cluster import cluster_options, with_cluster
 
 if TYPE_CHECKING:
@@ -27,13 +28,12 @@ def command(
     context: str | None,
     kubeconfig: str | None,
     namespace: str | None,
-    output: str,
+    form: str,
 ) -> None:
     """Delete what `seawall apply` made for these fleets. Weights stay unless --all; the namespace always stays.
 
     Deletes by the inventory that apply keeps in the cluster: an object that somebody else made is never touched.
     """
-    import json
     import sys
 
     from seawall.cli.fleets import group_of
@@ -51,22 +51,22 @@ def command(
     async def act(kube: Kube) -> tuple[list[Ref], list[str]]:
         def tell(ref: Ref, verb: str) -> None:
             done.append(ref)
-            if output == "text":
+            if not form:
                 click.echo(f"  {verb:12} {ref}")
 
         kept = await delete(kube, group.gateway, group.namespace, everything, tell)
         return kept, await wait_until_gone(kube, done, 60.0) if wait else []
 
     kept, held = with_cluster(context, kubeconfig, act)
-    if output == "json":
+    if form:
         told = {"deleted": list(map(str, done)), "kept": list(map(str, kept)), "leaving": held}
-        click.echo(json.dumps(told))
+        output.write(told, form)
     elif not done and not kept:
         click.echo(f"nothing of {group.gateway} was applied in {group.namespace}")
     elif kept:
         click.echo(
             f"kept {', '.join(map(str, kept))}" + ("" if everything else "; --all deletes volumes too")
         )
-    if output == "text":
+    if not form:
         for line in held:
             click.echo(f"still leaving: {line}")

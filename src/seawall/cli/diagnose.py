@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from seawall.cli import output
 from seawall.cli.cluster import cluster_options, known_namespace, means_cluster, with_cluster
 from seawall.errors import CheckFailed, InputError
 
@@ -25,18 +26,16 @@ if TYPE_CHECKING:
 @click.option(
     "--record", type=click.Path(dir_okay=False), help="Write the facts of a cluster here, to read later."
 )
-@click.option("--json", "as_json", is_flag=True, help="Causes as JSON (the same as --output json).")
 @cluster_options
 def command(
     target: str,
     facts_file: str | None,
     state_dir: str | None,
     record: str | None,
-    as_json: bool,
+    form: str,
     context: str | None,
     kubeconfig: str | None,
     namespace: str | None,
-    output: str,
 ) -> None:
     """Say why a fleet or a Pod does not serve, surest cause first.
 
@@ -68,8 +67,8 @@ def command(
     else:
         facts = facts_of_state(state_folder(None))
     causes = run.diagnose(facts, target)
-    if as_json or output == "json":
-        click.echo(json.dumps({"causes": run.as_json(causes)}, indent=2))
+    if form:
+        output.write({"causes": run.as_json(causes)}, form)
     else:
         click.echo(run.as_text(causes, facts))
     if causes:

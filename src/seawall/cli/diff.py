@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 @click.argument("specs", nargs=-1, required=True, type=click.Path())
 @cluster_options
 def command(
-    specs: tuple[str, ...], context: str | None, kubeconfig: str | None, namespace: str | None, output: str
+    specs: tuple[str, ...], context: str | None, kubeconfig: str | None, namespace: str | None, form: str
 ) -> None:
     """Show what `seawall apply` would change. Exit code 1 when there is something.
 
@@ -37,7 +37,7 @@ def command(
         return await changes(kube, objects, group.gateway, group.namespace, force=True)
 
     found = with_cluster(context, kubeconfig, look)
-    show(found, output)
+    show(found, form)
     changed = [c for c in found if c.verb != "keep"]
     if changed:
         answer = CheckFailed(f"{len(changed)} objects differ.", f"seawall apply {' '.join(specs)}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from seawall.cli import output
 from seawall.cli.cluster import cluster_options, with_cluster
 
 _MARKS = {"ok": "ok  ", "warn": "warn", "fail": "FAIL"}
@@ -12,9 +13,7 @@ _MARKS = {"ok": "ok  ", "warn": "warn", "fail": "FAIL"}
 @click.command()
 @click.argument("spec", type=click.Path())
 @cluster_options
-def command(
-    spec: str, context: str | None, kubeconfig: str | None, namespace: str | None, output: str
-) -> None:
+def command(spec: str, context: str | None, kubeconfig: str | None, namespace: str | None, form: str) -> None:
     """Say whether a cluster can serve a fleet, and mend what cannot.
 
     Checks versions, rights, GPUs and their labels, taints, CRDs, KEDA and Prometheus, storage, quota, pod
@@ -23,7 +22,6 @@ def command(
     \b
     seawall doctor llama-70b.yaml --context prod
     """
-    import json
     from dataclasses import asdict, replace
     from functools import partial
 
@@ -43,8 +41,8 @@ def command(
         facts = with_cluster(context, kubeconfig, partial(examine_cluster, fleet=fleet, kinds=kinds))
         checks += examine(facts, fleet, wanted.plan, kinds)
     failed = [c for c in checks if c.verdict == "fail"]
-    if output == "json":
-        click.echo(json.dumps({"healthy": not failed, "checks": [asdict(c) for c in checks]}, indent=2))
+    if form:
+        output.write({"healthy": not failed, "checks": [asdict(c) for c in checks]}, form)
     else:
         width = max(len(c.name) for c in checks)
         for c in checks:
@@ -58,5 +56,5 @@ def command(
         )
         answer.told = True
         raise answer
-    if output == "text":
+    if not form:
         click.echo(f"\nNext: seawall apply {spec}")

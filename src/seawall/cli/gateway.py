@@ -8,15 +8,14 @@ from pathlib import Path
 
 import click
 
+from seawall.cli.files import InputFile
 from seawall.domain.switches import GATEWAY
 
 PATH = click.Path(dir_okay=False, path_type=Path)
 
 
 @click.command()
-@click.argument(
-    "specs", metavar="FLEET.yaml...", nargs=-1, required=True, type=click.Path(dir_okay=False, path_type=Path)
-)
+@click.argument("specs", metavar="FLEET.yaml...", nargs=-1, required=True, type=InputFile(exists=False))
 @click.option(
     "--discovery",
     default="kubernetes",

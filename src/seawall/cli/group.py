@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import importlib
 import sys
+from typing import Any
 
 import click
+from click.shell_completion import CompletionItem
 
 from seawall import __version__
-from seawall.cli import COMMANDS, INTRO, START, help_text
+from seawall.cli import BROKEN_PIPE, COMMANDS, INTRO, START, drop_output, help_text
 from seawall.errors import SeawallError
 
 
@@ -26,15 +28,56 @@ class _Verbs(click.Group):
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         if args and args[0] not in COMMANDS and not args[0].startswith("-"):
-            import difflib
-
-            near = difflib.get_close_matches(args[0], COMMANDS, 1)
-            hint = f" Did you mean `seawall {near[0]}`?" if near else " See `seawall --help`."
-            ctx.fail(f"there is no command {args[0]!r}.{hint}")
+            ctx.fail(f"there is no command {args[0]!r:.60}.{_meant(args[0])}")
         return super().resolve_command(ctx, args)
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """The verbs with their sentences, without loading one of them: a person waits for the Tab key."""
+        return [CompletionItem(n, help=what) for n, what in COMMANDS.items() if n.startswith(incomplete)]
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """A reader that closes its end (`| head`) ends the command as SIGPIPE does: click would exit with 1, which is
+        what findings exit with."""
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError:
+            drop_output()
+            sys.exit(BROKEN_PIPE)
 
     def get_help(self, ctx: click.Context) -> str:
         return help_text()
+
+
+def _meant(typed: str) -> str:
+    """What a verb that is not ours was meant to be: another tool's word first, then the spelling."""
+    import difflib
+
+    if (ours := ELSEWHERE.get(typed.lower())) and ours.split()[0] in COMMANDS:
+        return f" Did you mean `seawall {ours}`?"
+    near = difflib.get_close_matches(typed, COMMANDS, 1)
+    if not near and (far := difflib.get_close_matches(typed.lower(), ELSEWHERE, 1, 0.8)):
+        return f" Did you mean `seawall {ELSEWHERE[far[0]]}`?"
+    return f" Did you mean `seawall {near[0]}`?" if near else " See `seawall --help`."
+
+
+ELSEWHERE = {
+    "serve": "up", "run": "up", "start": "up", "launch": "up", "local": "up", "dev": "up", "server": "up",
+    "stop": "down", "kill": "down", "shutdown": "down", "ps": "status", "ls": "status", "list": "status",
+    "get": "status", "top": "status", "describe": "diagnose", "why": "diagnose", "debug": "diagnose",
+    "troubleshoot": "diagnose",
+    "restart": "rollout restart", "scale": "rollout scale", "canary": "rollout canary", "update": "rollout restart",
+    "deploy": "apply", "create": "apply", "install": "apply", "remove": "delete", "rm": "delete", "destroy": "delete",
+    "uninstall": "delete", "template": "render", "generate": "render", "manifests": "render", "build": "render",
+    "download": "pull", "fetch": "pull", "get-model": "pull", "validate": "lint", "check": "lint", "scan": "lint",
+    "benchmark": "bench", "perf": "bench", "load": "bench", "test": "prove", "chaos": "prove", "verify": "prove",
+    "estimate": "plan", "size": "plan", "fit": "plan", "calculate": "plan", "sim": "simulate", "cost": "plan",
+    "new": "init", "quickstart": "init", "setup": "init", "ask": "chat", "talk": "chat", "generate-text": "chat",
+    "repl": "chat", "complete": "completion", "completions": "completion", "autocomplete": "completion",
+    "preflight": "doctor", "health": "doctor", "log": "logs", "tail": "logs", "key": "keys", "token": "keys",
+    "proxy": "gateway", "router": "gateway", "controller": "operator", "prune": "cache prune", "clean": "cache prune",
+    "fields": "explain", "docs": "explain",
+}  # fmt: skip
+"""Words of other tools -> ours."""
 
 
 @click.group(
@@ -48,8 +91,8 @@ def seawall() -> None:
 
 
 def run() -> None:
-    """Our errors become one line and an exit code, and with --json or --output json a JSON document on stdout as well;
-    bugs keep their traceback."""
+    """Our errors become one line and an exit code, and with -o json or yaml a document on stdout as well; bugs keep
+    their traceback."""
     as_json = _wants_json(sys.argv[1:])
     try:
         code = seawall(standalone_mode=False, prog_name="seawall")
@@ -64,8 +107,11 @@ def run() -> None:
 
 
 def _wants_json(argv: list[str]) -> bool:
-    pairs = zip(argv, [*argv[1:], ""], strict=True)
-    return any(a in ("--json", "--output=json") or (a == "--output" and b == "json") for a, b in pairs)
+    """Data was asked for: JSON, or YAML, which every JSON document is."""
+    forms = ("json", "yaml")
+    whole = {"--json", *(f"{o}{f}" for o in ("-o", "-o=", "--output=", "--format=") for f in forms)}
+    pairs = zip(argv, [*argv[1:], ""], strict=False)
+    return any(a in whole or (a in ("-o", "--output", "--format") and b in forms) for a, b in pairs)
 
 
 def _fail(message: str, cure: str, code: int, as_json: bool, said: str = "") -> None:

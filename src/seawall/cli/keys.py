@@ -7,6 +7,9 @@ from pathlib import Path
 
 import click
 
+from seawall.cli import output
+from seawall.cli.output import output_option
+
 FILE = click.option(
     "--file",
     "path",
@@ -36,10 +39,9 @@ def command() -> None:
 @click.option("--token-quota", type=click.IntRange(1), default=None, help="Tokens in all.")
 @click.option("--expires", default=None, metavar="DURATION", help="Such as 30d. Default: never.")
 @click.option("--note", default="", help="For you: what it is for.")
-@click.option("--json", "as_json", is_flag=True)
-def add(tenant: str, path: Path, models: str, expires: str | None, as_json: bool, **limits: object) -> None:
+@output_option
+def add(tenant: str, path: Path, models: str, expires: str | None, form: str, **limits: object) -> None:
     """Make a key for TENANT and show it, once."""
-    import json
     import time
 
     from seawall.domain.units import parse_seconds
@@ -55,8 +57,8 @@ def add(tenant: str, path: Path, models: str, expires: str | None, as_json: bool
     allowed = tuple(m.strip() for m in models.split(",") if m.strip())
     secret, key = keyring.make(tenant, models=allowed, expires=until, **limits)
     keyring.change(path, add=key)
-    if as_json:
-        click.echo(json.dumps({"id": key.id, "tenant": tenant, "key": secret}))
+    if form:
+        output.write({"id": key.id, "tenant": tenant, "key": secret}, form)
         return
     click.echo(f"{secret}\n")
     click.echo(f"Shown only this once: {path} keeps a hash. A running gateway knows it within a second.")
@@ -66,18 +68,17 @@ def add(tenant: str, path: Path, models: str, expires: str | None, as_json: bool
 
 @command.command(name="list")
 @FILE
-@click.option("--json", "as_json", is_flag=True)
-def list_(path: Path, as_json: bool) -> None:
+@output_option
+def list_(path: Path, form: str) -> None:
     """List keys: ids, tenants and limits; the keys themselves are kept nowhere."""
-    import json
     import time
 
     from seawall.gateway import keyring
 
     keys = keyring.read(path).keys
-    if as_json:
+    if form:
         rows = [{n: getattr(k, n) for n in k.__struct_fields__ if n != "sha256"} for k in keys]
-        click.echo(json.dumps(rows))
+        output.write({"keys": rows}, form)
         return
     for k in keys:
         state = "expired" if k.expires and k.expires < time.time() else "valid"

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import functools
+import json
 import sys
 from typing import TYPE_CHECKING
 
 import click
 
+from seawall.cli import output
 from seawall.domain.model import ModelConfig
 from seawall.engines.vllm.versions import Version
 from seawall.errors import CheckFailed, InputError
@@ -31,9 +33,15 @@ def _version(ctx: click.Context, param: click.Parameter, value: str | None) -> V
 @click.command()
 @click.argument("paths", nargs=-1)
 @click.option(
-    "--format", "form", type=click.Choice(["text", "json", "sarif"]), default="text", show_default=True
+    "-o",
+    "--output",
+    "--format",
+    "form",
+    type=click.Choice(["text", "json", "yaml", "sarif"]),
+    default="text",
+    show_default=True,
 )
-@click.option("--json", "as_json", is_flag=True, help="The same as --format json.")
+@click.option("--json", "as_json", is_flag=True, help="The same as -o json.")
 @click.option(
     "--fix", "do_fix", is_flag=True, help="Write the mechanical patches into the files (stdin: to stdout)."
 )
@@ -97,6 +105,8 @@ def command(
     form = "json" if as_json else form
     if form == "json":
         click.echo(out.as_json(report))
+    elif form == "yaml":
+        output.write(json.loads(out.as_json(report)), form)
     elif form == "sarif":
         click.echo(out.as_sarif(report, __version__))
     else:

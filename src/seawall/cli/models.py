@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, get_args
 
 import click
 
+from seawall.cli import output
+from seawall.cli.output import output_option
 from seawall.domain.spec import Quantization
 
 if TYPE_CHECKING:
@@ -33,22 +35,21 @@ def command() -> None:
 @click.option(
     "--specs", type=click.Path(path_type=Path), default=Path(), help="Folder of specs: who uses what. [.]"
 )
-@click.option("--json", "as_json", is_flag=True)
-def list_models(registry: Path, specs: Path, as_json: bool) -> None:
+@output_option
+def list_models(registry: Path, specs: Path, form: str) -> None:
     """List models with size, licence, quantization and the fleets that use them."""
-    import json
 
     from seawall.config.registry import read_models, users
     from seawall.domain.units import show_bytes
 
     models = read_models(registry)
     used = users(models, sorted(specs.glob("*.yaml")))
-    if as_json:
+    if form:
         rows = [
             {"name": n, "source": m.spec.source, "size": m.spec.size, "usedBy": used[n]}
             for n, m in models.items()
         ]
-        click.echo(json.dumps(rows, indent=2))
+        output.write({"models": rows}, form)
         return
     if not models:
         click.echo(f"no model in {registry}\n\nNext: seawall models add NAME SOURCE --to DIR")

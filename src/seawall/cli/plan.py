@@ -6,6 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from seawall.cli import output
+from seawall.cli.output import output_option
+
 if TYPE_CHECKING:
     from seawall.config.plan_flags import PlanFlags
 
@@ -48,14 +51,14 @@ TOKENS = click.IntRange(1, 2**31)
     "--calibration", type=click.Path(), metavar="FILE", help="Measured step times, from `seawall bench`."
 )
 @click.option("--offline", is_flag=True, help="Never ask the hub for a config.json.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON (docs/reference/plan-json.md).")
+@output_option
 def command(
     spec: str | None,
     only: str | None,
     prices: str | None,
     calibration: str | None,
     offline: bool,
-    as_json: bool,
+    form: str,
     **flags: Any,
 ) -> None:
     """Say what a fleet needs and what it will hold. No GPU is needed, and no network for a known model.
@@ -82,8 +85,10 @@ def command(
         plan(fleet, model, prices=book, calibration=measured, shorten=spec is not None)
         for fleet, model in wanted
     ]
-    if as_json:
-        _print_json(plans)
+    if form:
+        from seawall.cli.plan_table import as_json
+
+        output.write({"plans": [as_json(p) for p in plans]}, form)
     else:
         from seawall.cli import terminal
         from seawall.cli.plan_table import table
@@ -148,12 +153,3 @@ def _flags(flags: dict[str, Any]) -> PlanFlags:
             f"--vllm-args: {words!r:.60} cannot be split into words ({e}).", "Close the quotes."
         ) from e
     return PlanFlags(kv_cache_memory=cache, vllm_args=further, **flags)
-
-
-def _print_json(plans: list[Any]) -> None:
-    import json
-
-    from seawall.cli.plan_table import as_json
-
-    data = [as_json(p) for p in plans]
-    click.echo(json.dumps(data[0] if len(data) == 1 else data, indent=2))

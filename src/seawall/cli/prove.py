@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import signal
 import sys
 from collections.abc import Callable, Coroutine
@@ -10,6 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+
+from seawall.cli import output
+from seawall.cli.files import InputFile, writable, writable_folder
+from seawall.cli.output import output_option
 
 if TYPE_CHECKING:
     from seawall.prove.run import Proof, Result
@@ -21,7 +24,7 @@ PATH = click.Path(dir_okay=False, path_type=Path)
 
 
 @click.command()
-@click.argument("fleet", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.argument("fleet", type=InputFile())
 @click.option("--engine", type=click.Choice(["sim", "vllm"]), default="sim", show_default=True)
 @click.option("--scenario", "names", multiple=True, metavar="NAME", help="Only this one; repeat for more.")
 @click.option(
@@ -34,7 +37,7 @@ PATH = click.Path(dir_okay=False, path_type=Path)
     help="Switch one off, to see its scenario break; --list names them.",
 )
 @click.option("--list", "listing", is_flag=True, help="Print the scenarios and what each one proves.")
-@click.option("--json", "as_json", is_flag=True, help="The verdicts as JSON on stdout.")
+@output_option
 @click.option("--html", "report", type=PATH, help="Write a timeline here.")
 @click.option(
     "--keep-logs", type=click.Path(file_okay=False, path_type=Path), help="Keep logs and specs here."
@@ -74,13 +77,15 @@ def command(fleet: Path, listing: bool, **o: Any) -> None:
     if listing:
         _list()
         return
+    writable(o["report"], "--html")
+    writable_folder(o["keep_logs"], "--keep-logs")
     proof = Proof(
         fleet=fleet, engine=o["engine"], scenarios=_chosen(o["names"], o["engine"], o["context"]),
         streams=o["streams"], without=o["without"], seed=o["seed"], keep_logs=o["keep_logs"],
         jobs=max(1, o["jobs"]), api_key=o["api_key"],
     )  # fmt: skip
     result, whole = _run(proof, o)
-    _report(proof, result, whole, o["report"], o["as_json"])
+    _report(proof, result, whole, o["report"], o["form"])
 
 
 def _list() -> None:
@@ -130,7 +135,7 @@ def _run(proof: Proof, o: dict[str, Any]) -> tuple[Result, bool]:
     from seawall.prove.mechanisms import off
     from seawall.prove.run import Result, prove
 
-    on_terminal, as_json, result = sys.stderr.isatty(), o["as_json"], Result()
+    on_terminal, form, result = sys.stderr.isatty(), o["form"], Result()
 
     def say(text: str) -> None:
         if on_terminal:
@@ -139,9 +144,9 @@ def _run(proof: Proof, o: dict[str, Any]) -> tuple[Result, bool]:
     def done(v: ScenarioVerdict) -> None:
         if on_terminal:
             click.echo("\r\x1b[K", nl=False, err=True)
-        click.echo(_line(v), err=as_json)
+        click.echo(_line(v), err=bool(form))
         for why in (*v.broken, *(v.notes if not v.kept else ())):
-            click.echo(f"      {why}", err=as_json)
+            click.echo(f"      {why}", err=bool(form))
 
     off(proof.without)
     if o["context"]:
@@ -149,7 +154,9 @@ def _run(proof: Proof, o: dict[str, Any]) -> tuple[Result, bool]:
     else:
         work = prove(proof, result, say, done)
         if proof.engine == "sim":
-            click.echo("  engine: simulated. The gateway and the supervisor are the real ones.", err=as_json)
+            click.echo(
+                "  engine: simulated. The gateway and the supervisor are the real ones.", err=bool(form)
+            )
 
     async def stoppable() -> None:
         """SIGTERM ends it as Ctrl-C does: what was started is stopped, and what was seen is said."""
@@ -232,7 +239,7 @@ def _line(v: ScenarioVerdict) -> str:
     )
 
 
-def _report(proof: Proof, result: Result, whole: bool, report: Path | None, as_json: bool) -> None:
+def _report(proof: Proof, result: Result, whole: bool, report: Path | None, form: str) -> None:
     """The last line, the JSON, the page; exit code 1 for a broken promise, 130 for a proof that was cut short."""
     from seawall.prove.timeline import page
     from seawall.prove.verdict import overall
@@ -241,10 +248,10 @@ def _report(proof: Proof, result: Result, whole: bool, report: Path | None, as_j
     verdict = ("kept" if total["kept"] else "broken") if whole else "interrupted"
     if report is not None:
         report.write_text(page(result, f"seawall prove {proof.fleet.name}"))
-    if as_json:
+    if form:
         rows = [v.as_json() for v in result.verdicts]
         facts = {"scenarios_run": len(rows), "without": list(proof.without), "engine": proof.engine}
-        click.echo(json.dumps({**total, **facts, "scenarios": rows, "verdict": verdict}))
+        output.write({**total, **facts, "scenarios": rows, "verdict": verdict}, form)
     else:
         shown = f" Report: {report}" if report else ""
         of = "" if whole else f" of {len(proof.scenarios)}"
@@ -257,5 +264,5 @@ def _report(proof: Proof, result: Result, whole: bool, report: Path | None, as_j
     if not total["kept"]:
         broken = [v.name for v in result.verdicts if not v.kept]
         again = f"seawall prove {proof.fleet} --scenario {broken[0]} --html prove.html"
-        click.echo(f"Broken: {', '.join(broken)}. Next: {again}", err=as_json)
+        click.echo(f"Broken: {', '.join(broken)}. Next: {again}", err=bool(form))
         sys.exit(1)

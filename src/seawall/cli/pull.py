@@ -8,6 +8,9 @@ from typing import Any
 
 import click
 
+from seawall.cli import output
+from seawall.cli.output import output_option
+
 
 @click.command()
 @click.argument("source", required=False)
@@ -38,7 +41,7 @@ import click
 @click.option(
     "--workers", type=click.IntRange(1, 64), default=8, show_default=True, help="Parallel ranged downloads."
 )
-@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+@output_option
 def command(
     source: str | None,
     fleet: str | None,
@@ -50,7 +53,7 @@ def command(
     verify_only: bool,
     allow_pickle: bool,
     workers: int,
-    as_json: bool,
+    form: str,
 ) -> None:
     """Download a model's weights, verify every byte, write a lockfile.
 
@@ -64,7 +67,6 @@ def command(
     seawall pull --check --to models/qwen3-8b
     seawall pull llama-70b.yaml --lock-only
     """
-    import json
     import os
 
     from seawall.cli.progress import PullProgress
@@ -77,7 +79,7 @@ def command(
     if lock_only:
         if directory or check or verify_only:
             raise InputError("--lock-only keeps no files.", "Leave out --to, --check and --verify-only.")
-        _pin(source, wanted, lock, allow_pickle, as_json)
+        _pin(source, wanted, lock, allow_pickle, form)
         return
     if len(wanted) > 1:
         raise InputError(f"{source} holds {', '.join(w.name for w in wanted)}.", "Name one with --fleet.")
@@ -90,7 +92,9 @@ def command(
     if check or verify_only:
         answer = _verify(directory, lock, check)
         click.echo(
-            json.dumps(answer) if as_json else f"whole   {counted(answer['files'], 'file')} in {directory}"
+            output.dumps(answer, form)
+            if form
+            else f"whole   {counted(answer['files'], 'file')} in {directory}"
         )
         return
     if what is None:
@@ -106,7 +110,7 @@ def command(
         "downloaded_bytes": done.downloaded_bytes,
     }
     text = f"{told(done)}\n  in {directory}, pinned by {lock}\n\nNext: {check_command(directory, lock)}"
-    click.echo(json.dumps(body) if as_json else text)
+    click.echo(output.dumps(body, form) if form else text)
 
 
 def _verify(directory: Path, lock: Path, every_byte: bool) -> dict[str, Any]:
@@ -170,11 +174,8 @@ def _wanted(source: str | None, fleet: str | None, revision: str | None) -> list
     ]  # fmt: skip
 
 
-def _pin(
-    source: str | None, wanted: list[_Wanted], lock: Path | None, allow_pickle: bool, as_json: bool
-) -> None:
+def _pin(source: str | None, wanted: list[_Wanted], lock: Path | None, allow_pickle: bool, form: str) -> None:
     """`--lock-only`: one lockfile per fleet, or one for the source."""
-    import json
     import os
 
     from seawall.domain.units import counted, show_bytes
@@ -194,14 +195,14 @@ def _pin(
         )
         rows.append({"lock": str(file), "source": made.source, "revision": made.revision, "files": len(made.files),
                      "bytes": made.total_bytes, "already": already})  # fmt: skip
-        if not as_json:
+        if not form:
             how = "agrees with" if already else "pins"
             size = f"{counted(len(made.files), 'file')}, {show_bytes(made.total_bytes)}"
             click.echo(
                 f"{file} {how} {made.source} at revision {made.revision}: {size}; no weights downloaded"
             )
-    if as_json:
-        click.echo(json.dumps({"locks": rows}))
+    if form:
+        output.write({"locks": rows}, form)
         return
     of_fleet = wanted[0].lock is not None
     then = (

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import time
 from pathlib import Path
 from typing import Any
 
 import click
 
+from seawall.cli import output
+from seawall.cli.output import output_option
 from seawall.cli.rollout_canary import add_to
 
 _STATE = click.option(
@@ -27,8 +28,8 @@ def command() -> None:
 @_STATE
 @_TIMEOUT
 @click.option("--wait/--no-wait", default=True, show_default=True, help="Until every replica is replaced.")
-@click.option("--json", "as_json", is_flag=True)
-def restart(fleet: str | None, state_dir: Path | None, timeout: float, wait: bool, as_json: bool) -> None:
+@output_option
+def restart(fleet: str | None, state_dir: Path | None, timeout: float, wait: bool, form: str) -> None:
     """Replace every replica: start one more, prove it, drain an old one, until none is old.
 
     \b
@@ -38,12 +39,12 @@ def restart(fleet: str | None, state_dir: Path | None, timeout: float, wait: boo
 
     folder = control.state_dir(state_dir)
     began = control.ask(folder, do="restart", fleet=fleet)
-    say = (lambda line: None) if as_json else click.echo
+    say = (lambda line: None) if form else click.echo
     say(f"{began['fleet']}: rolling restart, generation {began['generation']}")
     if wait:
         _follow(folder, began["fleet"], timeout, say)
-    if as_json:
-        click.echo(json.dumps(began | {"done": wait}))
+    if form:
+        output.write(began | {"done": wait}, form)
 
 
 @command.command()
@@ -52,9 +53,9 @@ def restart(fleet: str | None, state_dir: Path | None, timeout: float, wait: boo
 @_STATE
 @_TIMEOUT
 @click.option("--wait/--no-wait", default=True, show_default=True, help="Until so many are ready.")
-@click.option("--json", "as_json", is_flag=True)
+@output_option
 def scale(
-    replicas: str, fleet: str | None, state_dir: Path | None, timeout: float, wait: bool, as_json: bool
+    replicas: str, fleet: str | None, state_dir: Path | None, timeout: float, wait: bool, form: str
 ) -> None:
     """Set the number of replicas by hand, or give it back to the autoscaler with `auto`.
 
@@ -70,12 +71,12 @@ def scale(
         raise InputError(f"{replicas!r} is not a number of replicas.", "Write a number, or `auto`.")
     count = None if replicas == "auto" else int(replicas)
     answer = control.ask(folder, do="scale", fleet=fleet, replicas=count)
-    say = (lambda line: None) if as_json else click.echo
+    say = (lambda line: None) if form else click.echo
     say(f"{answer['fleet']}: " + ("scaled by demand" if count is None else f"{count} replicas wanted"))
     if wait and count is not None:
         _follow(folder, answer["fleet"], timeout, say)
-    if as_json:
-        click.echo(json.dumps(answer))
+    if form:
+        output.write(answer, form)
 
 
 @command.command()

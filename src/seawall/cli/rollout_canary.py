@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from seawall.cli import output
 from seawall.cli.cluster import cluster_options, with_cluster
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ def start(
     context: str | None,
     kubeconfig: str | None,
     namespace: str | None,
-    output: str,
+    form: str,
 ) -> None:
     """Begin a canary: the candidate gets the first step's share, and more only while it is as good.
 
@@ -55,7 +56,7 @@ def start(
             await canary.tick(kube, group.namespace, name, time.time())
             click.echo(f"{name}: begun\n\nNext: seawall rollout follow {name} -n {group.namespace}")
         else:
-            await _drive(kube, group.namespace, name, output)
+            await _drive(kube, group.namespace, name, form)
 
     with_cluster(context, kubeconfig, work)
 
@@ -63,13 +64,11 @@ def start(
 @click.command()
 @click.argument("fleet")
 @cluster_options
-def follow(
-    fleet: str, context: str | None, kubeconfig: str | None, namespace: str | None, output: str
-) -> None:
+def follow(fleet: str, context: str | None, kubeconfig: str | None, namespace: str | None, form: str) -> None:
     """Drive a canary that was begun, to its end. Ctrl-C leaves it where it is."""
 
     async def work(kube: Kube) -> None:
-        await _drive(kube, namespace or kube.namespace, fleet, output)
+        await _drive(kube, namespace or kube.namespace, fleet, form)
 
     try:
         with_cluster(context, kubeconfig, work)
@@ -79,9 +78,8 @@ def follow(
         raise Stopped(f"{fleet}: left where it is.", f"seawall rollout follow {fleet} goes on.") from None
 
 
-async def _drive(kube: Kube, namespace: str, name: str, output: str) -> None:
+async def _drive(kube: Kube, namespace: str, name: str, form: str) -> None:
     import asyncio
-    import json
     import time
 
     from seawall.decide.rollout import ENDED
@@ -91,9 +89,9 @@ async def _drive(kube: Kube, namespace: str, name: str, output: str) -> None:
     while True:
         told = await canary.tick(kube, namespace, name, time.time())
         if told is not None:
-            if output == "json":
+            if form:
                 line = {"phase": told.phase, "weight": told.decision.weight, "reason": told.decision.reason}
-                click.echo(json.dumps(line))
+                click.echo(output.line(line, form))
             elif told.moved:
                 click.echo(f"{told.phase:13} {told.decision.weight:3}%  {told.decision.reason}")
             if told.phase == "rolled-back":
@@ -102,7 +100,7 @@ async def _drive(kube: Kube, namespace: str, name: str, output: str) -> None:
                 )
             if told.phase in ENDED:
                 click.echo(
-                    f"{name}: promoted. Put the candidate's lines into the spec itself.", err=output == "json"
+                    f"{name}: promoted. Put the candidate's lines into the spec itself.", err=bool(form)
                 )
                 return
         await asyncio.sleep(told.decision.next_look_s if told else 2.0)
@@ -111,11 +109,8 @@ async def _drive(kube: Kube, namespace: str, name: str, output: str) -> None:
 @click.command()
 @click.argument("fleet")
 @cluster_options
-def status(
-    fleet: str, context: str | None, kubeconfig: str | None, namespace: str | None, output: str
-) -> None:
+def status(fleet: str, context: str | None, kubeconfig: str | None, namespace: str | None, form: str) -> None:
     """Show a canary: phase, share, and every decision with its reason."""
-    import json
     from datetime import datetime
 
     from seawall.operator import canary
@@ -124,8 +119,8 @@ def status(
         return await canary.told(kube, namespace or kube.namespace, fleet)
 
     answer = with_cluster(context, kubeconfig, work)
-    if output == "json":
-        click.echo(json.dumps(answer, indent=2))
+    if form:
+        output.write(answer, form)
         return
     last = answer["last"]
     sure = f" ({last['sure'] * 100:.1f}% sure)" if last.get("sure") else ""
@@ -149,7 +144,7 @@ def _wish(what: str) -> click.Command:
     @click.argument("fleet")
     @cluster_options
     def command(
-        fleet: str, context: str | None, kubeconfig: str | None, namespace: str | None, output: str
+        fleet: str, context: str | None, kubeconfig: str | None, namespace: str | None, form: str
     ) -> None:
         from seawall.operator import canary
 
@@ -161,7 +156,7 @@ def _wish(what: str) -> click.Command:
         where = with_cluster(context, kubeconfig, work)
         click.echo(
             f"{fleet}: asked to {what}\n\nNext: seawall rollout follow {fleet} -n {where}",
-            err=output == "json",
+            err=bool(form),
         )
 
     return command

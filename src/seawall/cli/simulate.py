@@ -9,6 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from seawall.cli import output
+from seawall.cli.files import InputFile, writable
+from seawall.cli.output import short_output_option
+
 if TYPE_CHECKING:
     from seawall.domain.spec import Fleet
     from seawall.sim.load import LoadWish
@@ -60,7 +64,7 @@ class Finite(click.FloatRange):
 )
 @click.option(
     "--trace",
-    type=click.Path(dir_okay=False),
+    type=InputFile(".csv", exists=False),
     help="Replay an Azure, BurstGPT or Mooncake trace, also gzipped.",
 )
 @click.option("--speed", type=Finite(min=1e-6), help="Replay the trace so many times as fast. Default: 1.")
@@ -100,17 +104,18 @@ class Finite(click.FloatRange):
 @click.option("--html", type=click.Path(dir_okay=False), help="Write a report with charts, one file.")
 @click.option("--svg", type=click.Path(dir_okay=False), help="Write the charts alone.")
 @click.option("--png", type=click.Path(dir_okay=False), help="Write the charts as an image.")
-@click.option("--json", "as_json", is_flag=True, help="Print the answers as JSON.")
-def command(spec: str, more: tuple[str, ...], name: str | None, as_json: bool, **options: Any) -> None:
+@short_output_option
+def command(spec: str, more: tuple[str, ...], name: str | None, form: str, **options: Any) -> None:
     from seawall.cli.simulate_table import rows, show, show_next, show_sweep
     from seawall.errors import InputError
     from seawall.sim.load import load_of
     from seawall.sim.sweep import Variant, pareto, parse_settings, variants
 
-    _writable(options)
+    for kind in ("html", "svg", "png"):
+        writable(Path(options[kind]) if options[kind] else None, f"--{kind}")
     fleets = _fleets(spec, name)
     if len(fleets) > 1:
-        _several(fleets, bool(more), as_json, options)
+        _several(fleets, bool(more), form, options)
         return
     if options["share"]:
         raise InputError("--share divides a load between fleets, and here is one.", "Leave it out.")
@@ -126,8 +131,10 @@ def command(spec: str, more: tuple[str, ...], name: str | None, as_json: bool, *
         )
         runs.append((variant.label, _run(variant, requests, given, label)))
     _write(f"{fleet.name}: {requests.source}", runs, options)
-    if as_json:
-        _echo_json({"runs": rows(runs, pareto([o for _, o in runs]))} if settings else rows(runs)[0])
+    if form:
+        _echo_json(
+            {"runs": rows(runs, pareto([o for _, o in runs]))} if settings else {"runs": rows(runs)}, form
+        )
     elif settings:
         show_sweep(fleet, runs)
     else:
@@ -153,7 +160,7 @@ def _fleets(spec: str, name: str | None) -> list[Fleet]:
     return found
 
 
-def _several(fleets: list[Fleet], more: bool, as_json: bool, options: dict[str, Any]) -> None:
+def _several(fleets: list[Fleet], more: bool, form: str, options: dict[str, Any]) -> None:
     """Each fleet under its share of the load: one report of all."""
     from seawall.cli.simulate_table import rows, show, show_total
     from seawall.errors import InputError
@@ -174,8 +181,8 @@ def _several(fleets: list[Fleet], more: bool, as_json: bool, options: dict[str, 
         runs.append((fleet.name, _run(Variant(fleet.name, fleet, None, None), requests, given, label)))
     _write(", ".join(name for name, _ in runs), runs, options)
     total = together([outcome for _, outcome in runs])
-    if as_json:
-        _echo_json({"fleets": rows(runs), "total": total})
+    if form:
+        _echo_json({"fleets": rows(runs), "total": total}, form)
         return
     for fleet, (_, outcome) in zip(fleets, runs, strict=True):
         show(fleet, outcome)
@@ -226,16 +233,6 @@ def _seconds(options: dict[str, Any], name: str, default: float | None) -> Any:
         return default if text is None else parse_seconds(text)
     except ValueError as e:
         raise InputError(f"--{name.replace('_', '-')} {text!r} is no duration: {e}.") from None
-
-
-def _writable(options: dict[str, Any]) -> None:
-    """Before minutes are spent: can the reports be written where they are wanted?"""
-    from seawall.errors import InputError
-
-    for kind in ("html", "svg", "png"):
-        path = options[kind]
-        if path and not Path(path).absolute().parent.is_dir():
-            raise InputError(f"--{kind} {path}: there is no such folder.", "Choose another path.")
 
 
 def _run(variant: Variant, requests: Requests, given: Conditions, label: str) -> Outcome:
@@ -300,7 +297,5 @@ def _write(title: str, runs: list[tuple[str, Outcome]], options: dict[str, Any])
         raise InputError(f"{e.filename or 'the report'}: {e.strerror}.", "Choose another path.") from e
 
 
-def _echo_json(found: dict[str, Any]) -> None:
-    import json
-
-    click.echo(json.dumps(found, indent=2, allow_nan=False))
+def _echo_json(found: dict[str, Any], form: str) -> None:
+    output.write(found, form)

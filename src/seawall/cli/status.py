@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 
 import click
 
+from seawall.cli import output
 from seawall.cli.cluster import cluster_options, known_namespace, means_cluster, with_cluster
 
 
 @click.command()
 @click.argument("fleet", required=False)
 @click.option("--state-dir", type=click.Path(file_okay=False, path_type=Path), help="Of that `seawall up`.")
-@click.option("--json", "as_json", is_flag=True, help="Everything, as JSON (the same as --output json).")
 @click.option("--events", default=5, show_default=True, help="How many of the latest events (here).")
 @click.option("-A", "--all-namespaces", is_flag=True, help="All fleets of the cluster.")
 @click.option("-w", "--watch", is_flag=True, help="Look again every two seconds, until Ctrl-C.")
@@ -22,14 +21,13 @@ from seawall.cli.cluster import cluster_options, known_namespace, means_cluster,
 def command(
     fleet: str | None,
     state_dir: Path | None,
-    as_json: bool,
+    form: str,
     events: int,
     all_namespaces: bool,
     watch: bool,
     context: str | None,
     kubeconfig: str | None,
     namespace: str | None,
-    output: str,
 ) -> None:
     """Show fleets: replicas with phase and reason, queue, TTFT, the scaler's last decision and why.
 
@@ -40,19 +38,18 @@ def command(
     seawall status
     seawall status llama-70b --namespace llm -w
     """
-    as_json = as_json or output == "json"
     on_cluster = state_dir is None and means_cluster(context, namespace, all_namespaces)
 
     def show() -> str:
         if on_cluster:
-            return _cluster(fleet, context, kubeconfig, namespace, all_namespaces, as_json)
+            return _cluster(fleet, context, kubeconfig, namespace, all_namespaces, form)
         from seawall.cli import terminal
         from seawall.local import control, view
 
         answer = control.ask(control.state_dir(state_dir), do="status")
         if fleet:
             answer = view.only(answer, fleet)
-        return json.dumps(answer, indent=2) if as_json else view.status_text(answer, events, terminal.width())
+        return output.dumps(answer, form) if form else view.status_text(answer, events, terminal.width())
 
     if not watch:
         click.echo(show())
@@ -81,7 +78,7 @@ def _cluster(
     kubeconfig: str | None,
     namespace: str | None,
     everywhere: bool,
-    as_json: bool,
+    form: str,
 ) -> str:
     from dataclasses import asdict
 
@@ -100,4 +97,4 @@ def _cluster(
     views, where = with_cluster(context, kubeconfig, ask)
     if fleet and not views:
         raise InputError(f"no fleet {fleet!r} in {where}.", "seawall status -A lists them all.")
-    return json.dumps([asdict(v) for v in views], indent=2) if as_json else status_text(views, where)
+    return output.dumps({"fleets": [asdict(v) for v in views]}, form) if form else status_text(views, where)

@@ -7,11 +7,12 @@ from pathlib import Path
 
 import click
 
+from seawall.cli.files import InputFile
 from seawall.domain.switches import GATEWAY, LOCAL
 
 
 @click.command()
-@click.argument("specs", metavar="[FLEET.yaml]...", nargs=-1, type=click.Path(dir_okay=False, path_type=Path))
+@click.argument("specs", metavar="[FLEET.yaml]...", nargs=-1, type=InputFile(exists=False))
 @click.option(
     "--engine",
     type=click.Choice(["vllm", "sim"]),

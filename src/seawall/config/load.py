@@ -45,7 +45,7 @@ def load_fleets(path: Path | str) -> list[Fleet]:
     Raises InputError with one line per problem when anything in the file is not right.
     """
     path = Path(path)
-    fleets = parse_fleets(read_text(path), str(path))
+    fleets = parse_fleets(read_text(path), "<stdin>" if str(path) == "-" else str(path))
     if any(f.spec.model.source.startswith("model://") for f in fleets):
         from seawall.config.registry import folder_for, with_model
 

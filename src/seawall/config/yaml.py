@@ -6,6 +6,7 @@ Messages carry file:line:column. It knows nothing of fleets.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -51,7 +52,9 @@ _Loader.add_constructor("tag:yaml.org,2002:map", _mapping)
 
 
 def read_text(path: Path) -> str:
-    """The file's text, bounded. InputError says what to do when it cannot be read."""
+    """The file's text, bounded; `-` is standard input. InputError says what to do when it cannot be read."""
+    if str(path) == "-":
+        return _stdin()
     try:
         if path.stat().st_size > MAX_BYTES:
             raise InputError(
@@ -66,6 +69,20 @@ def read_text(path: Path) -> str:
         raise InputError(f"{path}: is not UTF-8 text (byte {e.start}).", "Save it as UTF-8.") from None
     except OSError as e:
         raise InputError(f"{path}: {e.strerror or e}.", "Check the path and its permissions.") from None
+
+
+def _stdin() -> str:
+    data = sys.stdin.buffer.read(MAX_BYTES + 1)
+    if len(data) > MAX_BYTES:
+        raise InputError(f"standard input is larger than {MAX_BYTES >> 20} MiB.", "A spec is a page.")
+    if not data.strip():
+        raise InputError("standard input is empty.", "Look at the command before the pipe.")
+    try:
+        return data.decode("utf-8")
+    except UnicodeDecodeError as e:
+        raise InputError(
+            f"standard input is not UTF-8 text (byte {e.start}).", "Pipe a spec into it."
+        ) from None
 
 
 def documents(text: str, name: str) -> list[Document]:

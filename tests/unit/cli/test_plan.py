@@ -37,7 +37,7 @@ def test_the_decision_comes_first_and_the_next_command_last() -> None:
 
 def test_json_has_the_promised_keys() -> None:
     result = run(*LLAMA, "--gpu", "H100-80GB", "--gpus", "1", "--json")
-    data = json.loads(result.output)
+    (data,) = json.loads(result.output)["plans"]
     keys = (
         "fits reason tensor_parallel gpus_per_replica weights_gib_per_gpu kv_cache_gib_per_gpu kv_cache_tokens "
         "kv_bytes_per_token max_concurrency max_model_len_limit startup_budget_s usd_per_hour usd_per_million_tokens"
@@ -86,7 +86,7 @@ def test_prices_and_measured_times_replace_the_built_in_ones(tmp_path: Path) -> 
     }
     measured.write_text(json.dumps({**times, "source": "seawall bench, 2026-11-20", "gpu": "H100"}))
     args = [*LLAMA, "--gpu", "H100-80GB", "--gpus", "1", "--json"]
-    data = json.loads(run(*args, "--prices", str(prices), "--calibration", str(measured)).output)
+    (data,) = json.loads(run(*args, "--prices", str(prices), "--calibration", str(measured)).output)["plans"]
     assert data["usd_per_hour"] == 2.0 and data["prices_as_of"] == "2026-11-01"
     assert data["timing"]["base_s"] == 0.01
     assert any("seawall bench, 2026-11-20" in n for n in data["notes"])

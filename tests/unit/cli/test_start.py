@@ -10,7 +10,7 @@ from pathlib import Path
 import click
 import pytest
 
-from seawall.cli import COMMANDS, help_text
+from seawall.cli import BROKEN_PIPE, COMMANDS, help_text
 
 HEAVY = ("click", "pydantic", "rich", "httpx", "httpx2", "numpy", "yaml")
 
@@ -81,5 +81,5 @@ def test_a_reader_that_has_seen_enough_ends_it_quietly(argv: list[str]) -> None:
     assert running.stdout is not None and running.stderr is not None
     running.stdout.close()
     said = running.stderr.read()
-    assert running.wait() == 1
+    assert running.wait() == BROKEN_PIPE
     assert "Traceback" not in said and "Broken pipe" not in said

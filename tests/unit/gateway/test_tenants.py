@@ -40,7 +40,7 @@ def test_a_key_is_shown_once_and_only_its_hash_is_kept(tmp_path: Path) -> None:
     made = json.loads(cli("add", "team-a", "--file", str(file), "--models", "m,n", "--json").output)
     assert made["key"] not in file.read_text() and made["key"].rpartition("-")[2] not in file.read_text()
     assert file.stat().st_mode & 0o077 == 0
-    listed = json.loads(cli("list", "--file", str(file), "--json").output)
+    listed = json.loads(cli("list", "--file", str(file), "--json").output)["keys"]
     assert listed[0]["tenant"] == "team-a" and listed[0]["models"] == ["m", "n"] and "sha256" not in listed[0]
     assert cli("revoke", made["id"], "--file", str(file)).exit_code == 0
     assert keyring.read(file).keys == () and cli("revoke", "nope", "--file", str(file)).exit_code == 2

@@ -92,6 +92,6 @@ def test_status_of_a_cluster_shows_what_needs_attention(api: KubeApi, tmp_path: 
     assert code == 0
     assert f"pending  llama-70b-x: {why}" in said
     code, said = in_process(config, "status", "-A", "--output", "json")
-    assert json.loads(said)[0]["phases"] == {"pending": 1}
+    assert json.loads(said)["fleets"][0]["phases"] == {"pending": 1}
     code, said = in_process(config, "status", "nobody", "--namespace", "llm")
     assert code == 2

@@ -43,7 +43,7 @@ def test_the_answers_in_words(spec: str) -> None:
 
 
 def test_json_holds_the_same_and_only_json(spec: str) -> None:
-    found = json.loads(run(spec, "--rate", "2/s for 1m", "--json").stdout)
+    (found,) = json.loads(run(spec, "--rate", "2/s for 1m", "--json").stdout)["runs"]
     assert found["requests"]["arrived"] == found["requests"]["done"]
     assert {"ttft_s", "gpu_hours", "slo_attainment", "longest_queue", "log"} <= set(found)
 
@@ -67,7 +67,7 @@ def test_a_trace_is_replayed(spec: str, tmp_path: Path) -> None:
     trace = tmp_path / "t.csv"
     rows = "".join(f"2023-11-16 18:17:{i:02d}.0000000,{100 + i},20\n" for i in range(60))
     trace.write_text("TIMESTAMP,ContextTokens,GeneratedTokens\n" + rows)
-    found = json.loads(run(spec, "--trace", str(trace), "--speed", "2", "--json").stdout)
+    (found,) = json.loads(run(spec, "--trace", str(trace), "--speed", "2", "--json").stdout)["runs"]
     assert found["requests"]["arrived"] == 60
     assert "Azure" in found["source"]
 
@@ -162,7 +162,7 @@ def test_a_packed_trace_is_read_and_a_broken_one_refused(spec: str, tmp_path: Pa
 
 
 def test_a_load_of_nothing_still_costs_what_stands_there(spec: str) -> None:
-    found = json.loads(run(spec, "--rate", "0/s for 1h", "--json").stdout)
+    (found,) = json.loads(run(spec, "--rate", "0/s for 1h", "--json").stdout)["runs"]
     assert found["requests"]["arrived"] == 0
     assert found["duration_s"] == pytest.approx(3600)
     assert found["gpu_hours"] == pytest.approx(1, abs=0.01)

@@ -1,0 +1,85 @@
+"""`-` for standard input where a verb hands a file on (to a gateway, a prover, a reader of traces) instead of reading
+it itself, and the check that an output file can be written, made before the minutes of work whose result it is."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import click
+
+from seawall.errors import InputError
+
+MOST = 256 * 2**20
+
+
+class InputFile(click.Path):
+    """A file to read. `-` is copied from standard input into one that lives as long as the command."""
+
+    name = "file"
+
+    def __init__(self, suffix: str = ".yaml", exists: bool = True) -> None:
+        super().__init__(exists=exists, dir_okay=False, path_type=Path)
+        self._suffix = suffix
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if str(value) != "-":
+            return super().convert(value, param, ctx)
+        folder = Path(tempfile.mkdtemp(prefix="seawall-"))
+        if ctx is not None:
+            ctx.find_root().call_on_close(lambda: shutil.rmtree(folder, ignore_errors=True))
+        path = folder / f"stdin{self._suffix}"
+        with path.open("wb") as f:
+            done = 0
+            while part := sys.stdin.buffer.read(2**20):
+                done += len(part)
+                if done > MOST:
+                    raise InputError(
+                        f"standard input is longer than {MOST >> 20} MiB.", "Name a file instead."
+                    )
+                f.write(part)
+        if not done:
+            raise InputError("standard input is empty.", "Look at the command before the pipe.")
+        return path
+
+
+def writable(path: Path | None, flag: str) -> None:
+    """InputError when a file could not be written there. Nothing is changed: no folder made, no file emptied."""
+    if path is None:
+        return
+    parent = path.parent
+    if path.is_dir():
+        raise InputError(f"{flag} {path}: is a folder.", "Name a file in it.")
+    if not parent.is_dir():
+        raise InputError(f"{flag} {path}: there is no such folder.", f"Make it: mkdir -p {parent}")
+    target = path if path.exists() else parent
+    if not os.access(target, os.W_OK):
+        raise InputError(f"{flag} {path}: may not be written.", "Name a place of yours.")
+    _room(parent, flag, path)
+
+
+def writable_folder(path: Path | None, flag: str) -> None:
+    """InputError when a folder could not be made, or written into."""
+    if path is None:
+        return
+    there = path
+    while not there.exists() and there != there.parent:
+        there = there.parent
+    if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
+        what = "is no folder" if there.exists() and not there.is_dir() else "may not be written"
+        raise InputError(f"{flag} {path}: {there} {what}.", "Name a folder of yours.")
+    _room(there, flag, path)
+
+
+def _room(folder: Path, flag: str, path: Path) -> None:
+    """What no permission tells: a read-only or full file system, a quota."""
+    try:
+        with tempfile.NamedTemporaryFile(dir=folder, prefix=".seawall-") as f:
+            f.write(b"0" * 4096)
+            f.flush()
+    except OSError as e:
+        raise InputError(f"{flag} {path}: cannot be written ({e.strerror}).", "Name another place.") from None

@@ -1,0 +1,170 @@
+"""What programs read: one option for it on every verb, lists under one key, stdin by `-`, and honest exit codes."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+import pytest
+import yaml
+
+from seawall.cli import BROKEN_PIPE, COMMANDS
+from seawall.cli.group import ELSEWHERE
+
+SPEC = (Path(__file__).parents[3] / "examples" / "smollm2.yaml").read_text()
+
+
+def seawall(
+    *args: str, stdin: str | None = None, cwd: Path | None = None
+) -> subprocess.CompletedProcess[str]:
+    argv = [sys.executable, "-m", "seawall", *args]
+    return subprocess.run(argv, input=stdin, capture_output=True, text=True, cwd=cwd)
+
+
+def every_command() -> Iterator[tuple[str, click.Command]]:
+    for verb in COMMANDS:
+        command = importlib.import_module(f"seawall.cli.{verb.replace('-', '_')}").command
+        yield verb, command
+        if isinstance(command, click.Group):
+            for name, inner in command.commands.items():
+                yield f"{verb} {name}", inner
+
+
+def options(command: click.Command) -> dict[str, click.Option]:
+    return {flag: p for p in command.params if isinstance(p, click.Option) for flag in p.opts}
+
+
+def test_every_verb_that_prints_json_has_one_option_for_it_and_yaml_too() -> None:
+    shown = {name: options(c) for name, c in every_command()}
+    printing = {n: o for n, o in shown.items() if "--json" in o}
+    assert {
+        "plan",
+        "status",
+        "lint",
+        "models list",
+        "keys list",
+        "doctor",
+        "diff",
+        "diagnose",
+        "apply",
+    } <= set(printing)
+    for name, flags in printing.items():
+        kind = flags["-o"].type
+        assert isinstance(kind, click.Choice), name
+        assert {"text", "json", "yaml"} <= set(kind.choices), name
+
+
+@pytest.mark.parametrize(
+    ("args", "key"),
+    [(["plan", "-"], "plans"), (["models", "list", "--registry", "none"], "models"),
+     (["keys", "list", "--file", "keys.json"], "keys"), (["lint", "-"], "findings"),
+     (["simulate", "-", "--rate", "1/s for 5s"], "runs")],
+)  # fmt: skip
+def test_what_a_table_has_as_rows_is_a_list_under_one_key(tmp_path: Path, args: list[str], key: str) -> None:
+    forms = [
+        seawall(*args, *form, stdin=SPEC, cwd=tmp_path)
+        for form in (("-o", "json"), ("--json",), ("--output=yaml",) if key != "runs" else ("-o", "yaml"))
+    ]
+    assert all(f.returncode in (0, 1) for f in forms), forms[0].stderr
+    first, second, third = (
+        json.loads(forms[0].stdout),
+        json.loads(forms[1].stdout),
+        yaml.safe_load(forms[2].stdout),
+    )
+    assert isinstance(first[key], list)
+    assert first.keys() == second.keys() == third.keys()
+
+
+@pytest.mark.parametrize("form", [["-o", "json"], ["-o", "yaml"], ["--json"], ["--output=yaml"]])
+def test_an_error_is_data_too(tmp_path: Path, form: list[str]) -> None:
+    done = seawall("plan", "nothing.yaml", *form, cwd=tmp_path)
+    assert done.returncode == 2
+    assert yaml.safe_load(done.stdout)["error"]["exit_code"] == 2
+
+
+@pytest.mark.parametrize(
+    "args",
+    [["plan", "-"], ["render", "-"], ["simulate", "-", "--rate", "1/s for 5s"], ["lint", "-"],
+     ["pull", "-", "--lock-only"], ["prove", "-", "--list"]],
+    ids=lambda a: a[0],
+)  # fmt: skip
+def test_a_spec_comes_from_standard_input_and_an_empty_one_is_told(tmp_path: Path, args: list[str]) -> None:
+    if args[0] != "pull":
+        done = seawall(*args, stdin=SPEC, cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+    empty = seawall(*args, stdin="", cwd=tmp_path)
+    assert empty.returncode == 2
+    assert "empty" in empty.stderr
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_reader_that_goes_away_never_looks_like_findings(tmp_path: Path) -> None:
+    pod = "apiVersion: v1\nkind: Pod\nmetadata: {name: NAME}\nspec: {containers: [{name: v, image: vllm}]}\n"
+    many = "---\n".join(pod.replace("NAME", f"a{i}") for i in range(300))
+    (tmp_path / "many.yaml").write_text(many)
+    for args in (["lint", "many.yaml"], ["lint", "many.yaml", "--json"]):
+        read, write = os.pipe()
+        os.close(read)
+        argv = [sys.executable, "-m", "seawall", *args]
+        done = subprocess.run(argv, stdout=write, stderr=subprocess.PIPE, text=True, cwd=tmp_path)
+        os.close(write)
+        assert done.returncode == BROKEN_PIPE == 141
+        assert not done.stderr
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion_scripts_and_what_they_ask_for(shell: str) -> None:
+    assert "_SEAWALL_COMPLETE" in seawall("completion", shell).stdout
+    words = {"COMP_WORDS": "seawall pl", "COMP_CWORD": "pl" if shell == "fish" else "1"}
+    env = os.environ | words | {"_SEAWALL_COMPLETE": f"{shell}_complete"}
+    said = subprocess.run([sys.executable, "-m", "seawall"], env=env, capture_output=True, text=True).stdout
+    assert "plan" in said
+    assert "pull" not in said
+
+
+def test_bash_really_completes(tmp_path: Path) -> None:
+    script = seawall("completion", "bash").stdout
+    (tmp_path / "seawall").write_text(f'#!/bin/sh\nexec {sys.executable} -m seawall "$@"\n')
+    (tmp_path / "seawall").chmod(0o755)
+    ask = 'COMP_WORDS=(seawall plan --js); COMP_CWORD=2; _seawall_completion seawall; echo "${COMPREPLY[@]}"'
+    env = os.environ | {"PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    done = subprocess.run(["bash", "-c", f"{script}\n{ask}"], env=env, capture_output=True, text=True)
+    assert done.stdout.split() == ["--json"], done.stderr
+
+
+@pytest.mark.parametrize(
+    ("typed", "meant"), [("serve", "up"), ("ps", "status"), ("benchmark", "bench"), ("pul", "pull")]
+)
+def test_words_of_other_tools_lead_to_ours(typed: str, meant: str) -> None:
+    assert f"Did you mean `seawall {meant}`?" in seawall(typed).stderr
+
+
+def test_no_verb_of_ours_is_called_another_tools_word() -> None:
+    assert not set(ELSEWHERE) & set(COMMANDS)
+
+
+@pytest.mark.parametrize(
+    "args",
+    [["bench", "http://127.0.0.1:1", "--html", "PATH"], ["bench", "http://127.0.0.1:1", "--calibrate", "PATH"],
+     ["prove", "fleet.yaml", "--html", "PATH"], ["prove", "fleet.yaml", "--keep-logs", "PATH"],
+     ["simulate", "fleet.yaml", "--rate", "1/s for 5s", "--html", "PATH"]],
+    ids=lambda a: f"{a[0]} {a[-2]}",
+)  # fmt: skip
+@pytest.mark.parametrize("path", ["missing/out", "/proc/out", "file/out"])
+def test_a_place_that_cannot_be_written_is_told_before_the_work(
+    tmp_path: Path, args: list[str], path: str
+) -> None:
+    (tmp_path / "fleet.yaml").write_text(SPEC)
+    (tmp_path / "file").write_text("")
+    if path == "missing/out" and args[-2] == "--keep-logs":
+        return  # a folder is made
+    done = seawall(*[path if a == "PATH" else a for a in args], cwd=tmp_path)
+    assert done.returncode == 2, done.stderr
+    assert f"{args[-2]} {path}" in done.stderr
+    assert "Traceback" not in done.stderr
