@@ -26,7 +26,7 @@ class Cause:
     do: str
     """The next command, or what to change."""
     weight: int = 50
-    """Within one certainty: what stops serving (100) before what degrades it (10)."""
+    """Order among equally certain causes: what stops serving (100) before what degrades it (10)."""
     also: tuple[str, ...] = field(default=())
     """Other subjects with the same cause."""
 

@@ -105,7 +105,7 @@ def _ended(
 
 
 def _unexplained(pod: Object, status: Object, end: Object, init: bool, *, probed: bool, fact: str) -> Cause:
-    """What can be said of a death whose log says nothing: by its exit code and where it happened."""
+    """The cause of a death whose log says nothing, from its exit code and the place where it happened."""
     logs = f"kubectl logs {name_of(pod)} -c {status.get('name')} --previous"
     deleted = part(pod, "metadata").get("deletionTimestamp") is not None
     if not probed and end.get("exitCode") == 137 and not deleted:
@@ -253,7 +253,7 @@ def evicted(facts: Facts) -> Iterator[Cause]:
 
 @rule
 def hung(facts: Facts) -> Iterator[Cause]:
-    """Alive HTTP, dead scheduler: requests run, and no token counter moves."""
+    """Engines whose HTTP server answers while their scheduler hangs: requests run, and no token counter moves."""
     running, tokens = (
         facts.metrics.get(vllm.RUNNING, {}),
         facts.metrics.get(vllm.GENERATION_TOKENS, {}),
@@ -282,7 +282,7 @@ def hung(facts: Facts) -> Iterator[Cause]:
 
 @rule
 def overload(facts: Facts) -> Iterator[Cause]:
-    """A queue, a full KV cache, preemptions: not broken, too small."""
+    """Replicas that are not broken but too small: a queue, a full KV cache, preemptions."""
     cache = facts.metrics.get(vllm.KV_USAGE, {})
     waiting = facts.metrics.get(vllm.WAITING, {})
     full = [p for p, v in cache.items() if v >= 0.95 and waiting.get(p, 0) > 0]
@@ -302,7 +302,7 @@ def overload(facts: Facts) -> Iterator[Cause]:
 
 @rule
 def slow_death(facts: Facts) -> Iterator[Cause]:
-    """Terminating Pods that do not go: finalizers, a dead node, a long drain."""
+    """Pods that stay Terminating: finalizers, a dead node, a long drain."""
     for pod in facts.pods:
         told = part(pod, "metadata").get("deletionTimestamp")
         late = seconds_between(told, facts.taken_at)

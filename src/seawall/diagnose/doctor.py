@@ -32,7 +32,7 @@ class CheckResult:
 
 @dataclass(frozen=True)
 class NodeFacts:
-    """What counts of one node."""
+    """The facts about one node that checks look at."""
 
     name: str
     labels: dict[str, str]

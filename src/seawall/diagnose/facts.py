@@ -56,7 +56,7 @@ class Facts:
     metrics: dict[str, dict[str, float]] = field(default_factory=dict)
     """Series name -> Pod -> value."""
     metrics_before: dict[str, dict[str, float]] = field(default_factory=dict)
-    """The same some 15 s earlier: what does not move."""
+    """The same about 15 s earlier, to see what does not move."""
     gateway: Object = field(default_factory=dict)
     """The gateway's /debug/state; empty when it could not be asked."""
 

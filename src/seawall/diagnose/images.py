@@ -14,7 +14,7 @@ _PULL = ("ImagePullBackOff", "ErrImagePull", "InvalidImageName", "ErrImageNeverP
 
 @rule
 def images(facts: Facts) -> Iterator[Cause]:
-    """ImagePullBackOff is five different failures."""
+    """Images that cannot be pulled; ImagePullBackOff is five different failures."""
     for pod in facts.pods:
         for status, spec, _ in statuses(pod):
             waiting = part(status, "state", "waiting")

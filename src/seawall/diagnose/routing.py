@@ -17,7 +17,7 @@ def _ready(pod: Object) -> bool:
 
 
 def _told(facts: Facts) -> GatewayState:
-    """What the gateway told; an empty one where it told nothing that can be read."""
+    """The state that the gateway told; an empty one where nothing can be read."""
     try:
         return read(facts.gateway)
     except ValueError:

@@ -1,4 +1,4 @@
-"""Facts -> ranked causes. The front door; pure, nothing is fetched or printed here."""
+"""Facts -> ranked causes: the entry to this room. Pure; nothing is fetched or printed here."""
 
 from __future__ import annotations
 

@@ -29,7 +29,7 @@ TellUser = Callable[[str], None]
 
 @dataclass(frozen=True, kw_only=True)
 class Prompts:
-    """What is asked: drawn lengths, or conversations out of a file."""
+    """The prompts of a load: of drawn lengths, or conversations out of a file."""
 
     prompt_tokens: int = 128
     """Mean."""
@@ -45,7 +45,7 @@ class Prompts:
     seed: int = 0
 
     def turns(self, count: int, drawn: tuple[list[int], list[int]] | None = None) -> Iterator[PromptTurn]:
-        """Prompts without an end, their lengths from `count` draws; `drawn`: the lengths that a trace brings."""
+        """Endless prompts whose lengths come from `count` draws; `drawn`: the lengths that a trace brings."""
         if self.conversations:
             talks = read_conversations(self.conversations)
             return iter(Conversations(talks, self.output_tokens, self.multi_turn, self.seed))
@@ -64,7 +64,7 @@ class Prompts:
 
 @dataclass(frozen=True, kw_only=True)
 class Schedule:
-    """When it is asked: a rate or a trace (open loop), or so many at a time (closed loop)."""
+    """The times of a load: a rate or a trace (open loop), or a number of requests at a time (closed loop)."""
 
     rate: str | None = None
     """`5/s for 30s`. Default: 2/s for `duration_s`."""

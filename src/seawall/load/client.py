@@ -1,4 +1,4 @@
-"""A lean streaming client: llhttp on raw transports, one parse per server-sent event, no task per chunk.
+"""A streaming client that costs little: llhttp on raw transports, one parse per event, no task per chunk.
 
 It must not be the bottleneck of what it measures; `bench/load_client.py` says what a request costs it. Every wait is
 bounded: to connect, to the first event, between events, and in all.
@@ -91,7 +91,7 @@ class RequestOutcome:
     retry_after_s: float | None = None
     headers: dict[str, str] = field(default_factory=dict)
     stale: int = 0
-    """How often a kept connection turned out to be closed, and the request was sent again on a new one."""
+    """Times that a kept connection turned out to be closed and the request was sent again on a new one."""
 
     @property
     def ok(self) -> bool:

@@ -41,7 +41,7 @@ class LoadTarget:
 
 @dataclass
 class Live:
-    """What a live view shows while the load runs."""
+    """Counters of a running load, for a live view."""
 
     sent: int = 0
     open: int = 0

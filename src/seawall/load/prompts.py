@@ -1,4 +1,4 @@
-"""What the load asks: prompts of a given length, with shared prefixes, from a file of conversations, or turn by turn.
+"""Prompts for a load: of a given length, with shared prefixes, from a file of conversations, or turn by turn.
 
 Lengths are in tokens of a text whose common words are about one token each; the report gives what the server counted.
 """

@@ -15,7 +15,7 @@ _HERE: tuple[tuple[str, str], ...] = (
     ),
     (r"cannot run (?P<what>\S+)", "{what} cannot be run"),
 )
-"""What has another cure on this machine than on a cluster; all else is known to `engines.vllm.signs`."""
+"""Signs whose cure is another one on this machine than on a cluster. All others stand in `engines.vllm.signs`."""
 _LAST_WORD = r"(?:\w+\.)*\w*(?:Error|Exception): .{3,200}"
 
 

@@ -16,7 +16,7 @@ class Clock(Protocol):
 
 
 class SteadyClock:
-    """The real one: nobody can set it."""
+    """The monotonic clock, which nobody can set."""
 
     def now(self) -> float:
         return time.monotonic()
@@ -26,7 +26,7 @@ class SteadyClock:
 
 
 class SettableClock(SteadyClock):
-    """What a proof puts in its place, to show what that is good for: the time of day, which NTP and people set."""
+    """The time of day, which NTP and people set. A proof uses it to show what the steady clock is good for."""
 
     def now(self) -> float:
         return time.time()

@@ -48,7 +48,7 @@ def socket_path(state_dir: Path) -> Path:
 
 
 async def serve(supervisor: Supervisor) -> asyncio.Server:
-    """Listens. The caller holds the state folder's lock, so a socket that lies there is a dead one's."""
+    """Serves the socket. The caller holds the state folder's lock, so a socket that is there already is a leftover."""
     path = socket_path(supervisor.setup.state_dir)
     path.unlink(missing_ok=True)
 

@@ -30,7 +30,7 @@ class Documents:
         self._seen = self._marks()
 
     def write(self, fleets: Iterable[Fleet]) -> None:
-        """OSError when the file cannot be written."""
+        """Writes the document. OSError when it cannot be written."""
         plans = ((f, self._plans.get(f.name)) for f in fleets)
         shown = [dump_fleet(f if made is None else bounded(f, made)) for f, made in plans]
         # JSON is YAML, too.
@@ -54,7 +54,7 @@ class Documents:
 
 
 def _mark(path: Path) -> Mark:
-    """What changes when a file's content may have; None while there is no file."""
+    """A file's stamp, which changes whenever its content may have changed; None while there is no file."""
     try:
         st = path.stat()
     except OSError:

@@ -229,7 +229,7 @@ def _check_room(folder: Path) -> None:
 
 
 def _run(command: list[str], what: str, show: bool = False, version: Version = OWN_VERSION) -> None:
-    """Runs one step. `show`: its progress goes to the terminal; else what it said is in the error if it fails."""
+    """Runs one step. `show`: its output goes to the terminal; otherwise it is part of the error when the step fails."""
     done = subprocess.run(
         command, env=_outside(os.environ), stdin=subprocess.DEVNULL, stderr=None if show else subprocess.PIPE,
         stdout=subprocess.PIPE, text=True, errors="replace",

@@ -27,7 +27,7 @@ Note = Callable[[str, str], None]
 """(subject, what happened and why)"""
 
 SHORT_S = 15.0
-"""Between two complaints about what one more replica lacks."""
+"""Seconds between two complaints that one more replica has no room."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,7 +50,7 @@ class Means:
 
 
 CRASH_LOOP = 4
-"""After so many failed starts in a row nothing waits for a replica any more."""
+"""Failed starts in a row from which on nobody waits for the replica any more."""
 
 
 class FleetRunner:
@@ -125,7 +125,7 @@ class FleetRunner:
                     self._let_go(self.keepers[move.index], move.reason, turn)
 
     def _members(self) -> list[SeenReplica]:
-        """What occupies room. Whoever dozes is on its way out of it."""
+        """Replicas that are not asleep, as the decision sees them; one that is falling asleep counts as draining."""
         return [
             SeenReplica(
                 index=i,
@@ -137,7 +137,7 @@ class FleetRunner:
         ]
 
     def _rouse(self, keeper: Keeper) -> None:
-        """Wakes it; a new one takes its place where somebody else sits on its GPUs."""
+        """Wakes a sleeping replica; where another one uses its GPUs, a new replica takes its place."""
         if self._means.gpus.reclaim(keeper.name):
             keeper.rouse()
         else:
@@ -206,7 +206,7 @@ class FleetRunner:
         return sorted((m.generation, m.phase) for m in self._members()) == want
 
     def discovered(self) -> list[Replica]:
-        """What the gateway may know of."""
+        """Replicas that are published to the gateway."""
         out = []
         for k in self.keepers.values():
             if k.serving:
@@ -300,7 +300,7 @@ class FleetRunner:
         self._means.launch(keeper)
 
     def _wait(self, needs: str) -> None:
-        """Says what one more replica lacks, but not at every tick."""
+        """Says what one more replica needs and does not get, but not at every tick."""
         if (now := self._means.clock.now()) - self._short_at >= SHORT_S:
             self._short_at = now
             self._means.note(self.name, f"one more replica needs {needs}; waiting")
@@ -320,7 +320,7 @@ class FleetRunner:
 
 
 def care_of(fleet: Fleet, base: Care) -> Care:
-    """The fleet's own drain, notice and limits over the local defaults."""
+    """How this fleet's processes are kept: its own drain, notice and limits over the local defaults."""
     from seawall.drivers.process import ProcessLimits
 
     spec = fleet.spec

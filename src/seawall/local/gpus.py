@@ -1,4 +1,4 @@
-"""Which of this machine's GPUs each replica holds: two engines on one GPU would each claim 90% of its memory and die.
+"""This machine's GPUs and the replica that holds each: two engines on one GPU would each claim 90% of it and die.
 
 On Kubernetes the device plugin does this. A fleet whose `engine.env` sets CUDA_VISIBLE_DEVICES itself is left alone.
 """
@@ -74,7 +74,7 @@ def wanted(fleet: Fleet, plan: Plan | None = None) -> int:
 
 
 def visible(env: Mapping[str, str] = os.environ) -> tuple[str, ...]:
-    """What the caller's CUDA_VISIBLE_DEVICES leaves, else every GPU that nvidia-smi lists; empty without either."""
+    """GPUs that may be used: those in the caller's CUDA_VISIBLE_DEVICES, else all that nvidia-smi lists; maybe none."""
     if (given := env.get(VISIBLE)) is not None:
         names = [name.strip() for name in given.split(",")]
         # As CUDA reads it: what follows an invalid entry is not visible either.

@@ -26,7 +26,7 @@ SLICE_S = 0.2
 """How late a keeper may notice that its process has gone."""
 MEMORY_LOOK_S = 5.0
 BURY_S = 60.0
-"""A killed family is gone in milliseconds; one in uninterruptible sleep is left to the kernel, loudly."""
+"""Seconds until killed processes must be gone. One in uninterruptible sleep is left to the kernel, with a warning."""
 
 
 class Running(Protocol):
@@ -61,7 +61,7 @@ class Service(Protocol):
     async def listens(self) -> bool: ...
 
     async def prove(self) -> str | None:
-        """None when it did real work just now; else what came instead."""
+        """Asks for one piece of real work. None: it was done; else what came instead."""
         ...
 
     async def load(self) -> EngineLoad | None:
@@ -97,11 +97,11 @@ class Care:
     life: LifePolicy = field(default_factory=LifePolicy)
     patience: Patience = field(default_factory=Patience)
     look_s: float = 1.0
-    """Between two looks at a ready one."""
+    """Seconds between two looks at a ready process."""
     probe_s: float = 15.0
     """How long one token may take."""
     notice_s: float = 15.0
-    """Between "route nothing here" and SIGTERM at most; less when the router says nothing is in flight."""
+    """Longest time between "route nothing here" and SIGTERM; less when the router says that nothing is in flight."""
     drain_s: float = 120.0
     """Seconds that the process may go on after SIGTERM; then it is killed."""
     limits: ProcessLimits = field(default_factory=ProcessLimits)
@@ -141,16 +141,16 @@ class Keeper:
         self._memory_at = 0.0
 
     def drain(self, why: str) -> None:
-        """Asks it to finish and stop. Idempotent."""
+        """Asks the process to finish its requests and stop. Idempotent."""
         if self._drain_why is None:
             self._drain_why = why
 
     def doze(self, why: str) -> None:
-        """Asks a ready one to finish what runs and sleep. Idempotent."""
+        """Asks a ready process to finish its requests and sleep. Idempotent."""
         self._sleep_why = self._sleep_why or why
 
     def rouse(self) -> None:
-        """Asks a sleeping one to wake. Idempotent."""
+        """Asks a sleeping process to wake. Idempotent."""
         self._sleep_why = None
 
     def hurry(self) -> None:
@@ -159,7 +159,7 @@ class Keeper:
         self.drain("stopped at once")
 
     async def run(self) -> None:
-        """Lives the life until it is over; on cancellation the process is killed, not left."""
+        """Starts, proves and watches the process until it is stopped for good; on cancellation it is killed."""
         try:
             while True:
                 match self.life.phase:
@@ -198,7 +198,7 @@ class Keeper:
         self._changed(self, why)
 
     async def _pause(self, seconds: float) -> None:
-        """Waits, but not longer than until its process exits or a drain is asked for."""
+        """Waits, but ends at once when the process exits or a drain is asked for."""
         end = self._clock.now() + seconds
         while (left := end - self._clock.now()) > 0 and not self._interrupted():
             await self._clock.sleep(min(SLICE_S, left))
@@ -286,7 +286,7 @@ class Keeper:
         return opinion
 
     def _too_large(self) -> bool:
-        """Only the fallback where the system enforces no limit."""
+        """Whether the process uses more memory than it may, where the system itself enforces no limit."""
         now, child = self._clock.now(), self.child
         if child is None or now - self._memory_at < MEMORY_LOOK_S:
             return False
@@ -332,7 +332,7 @@ class Keeper:
         self._happen(Event.RETRY, f"started again after {self.life.failures} failed start(s)")
 
     async def _draining(self) -> None:
-        """Notice first (the router evicts), then SIGTERM (vLLM finishes its streams), then a bounded kill."""
+        """Drains in three steps: notice (the router evicts), SIGTERM (vLLM ends its streams), SIGKILL in the end."""
         began = self._clock.now()
         served = self.serving
         if served and not self._hurry:

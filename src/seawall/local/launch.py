@@ -1,4 +1,4 @@
-"""What a replica is started with on this machine: which program, which folder, which devices.
+"""The program, the folder and the devices that a replica is started with on this machine.
 
 The flags are `engines/vllm/command.py`'s, as in a Pod. The simulated engine takes the same, so a fleet that starts
 under `--engine sim` starts with the flags that real vLLM will see. Forbidden here: a flag, and a number of the plan's.
@@ -33,13 +33,13 @@ class Recipe:
     engine: str
     """`vllm` or `sim`."""
     program: tuple[str, ...]
-    """What comes before the model."""
+    """The words of the command before the model."""
     model: str
     """The folder of the weights; for the simulated engine a name."""
     env: Mapping[str, str]
     """This machine's part of the environment."""
     plan: Plan | None = None
-    """What it is started with and scales by; None: its model's shape is not known, and the spec alone speaks."""
+    """The plan that it is started and scaled by; None: the model's shape is not known, and the spec alone decides."""
     ready_s: int | None = None
     """The start-up budget, seconds."""
     gpus: int = 0

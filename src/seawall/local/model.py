@@ -1,4 +1,4 @@
-"""A Fleet's model or adapter source -> a folder on this machine that vLLM can serve. Downloads once; then offline."""
+"""A Fleet's model or adapter source -> a folder here that vLLM can serve. Downloads once, then works offline."""
 
 from __future__ import annotations
 

@@ -45,7 +45,7 @@ class Wish:
     state_dir: Path
     cache: Path
     engine: str | None = None
-    """Overrides every fleet's engine.kind."""
+    """The engine for every fleet, whatever its spec says; None: the spec's."""
     host: str = "127.0.0.1"
     port: int = 8000
     admin_port: int = 0
@@ -138,8 +138,8 @@ def planned(fleet: Fleet, folder: Path | None = None, gpu: str | None = None) ->
 
 
 def check_plan(fleet: Fleet, made: Plan | None) -> None:
-    """EngineError with the plan's own cure for what would crash and start for ever. `tight` may start: it is nearer
-    than the forecast's margin."""
+    """EngineError, with the plan's cure, for a fleet that would crash at every start. `tight` may start: the forecast
+    is not that exact."""
     if made is not None and not made.fits and made.verdict != "tight":
         raise EngineError(
             f"{fleet.name} does not fit: {made.reason}.",

@@ -1,4 +1,4 @@
-"""What is kept: one engine, or the gateway. How each is started, proves itself, and shows its pulse."""
+"""The two services that a keeper keeps, an engine and the gateway: how each is started, proved and watched."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ LOOK_S = 30.0
 
 
 class EngineService:
-    """One replica. A fresh port at every start, so a port that somebody took costs one back-off."""
+    """One replica. Every start takes a new port, so a port that somebody else took costs one retry."""
 
     def __init__(
         self,
@@ -149,7 +149,7 @@ class GatewayPlace:
 
 
 class GatewayService:
-    """The gateway as a kept process; its `/debug/state` is also the supervisor's eye on demand."""
+    """The gateway as a kept process. Its `/debug/state` also tells the supervisor how much is asked of each fleet."""
 
     def __init__(self, place: GatewayPlace, client: EngineClient) -> None:
         self.place, self._client = place, client

@@ -54,7 +54,7 @@ def load(paths: tuple[Path, ...]) -> tuple[Fleet, ...]:
 
 
 def run(wish: Wish, live: bool) -> None:
-    """Serves until Ctrl-C or SIGTERM; a second one kills. Returns when no process is left."""
+    """Serves until Ctrl-C or SIGTERM drains everything; a second one kills. Returns when no process is left."""
     with _sole(wish.state_dir):
         say("seawall up: " + ", ".join(f.name for f in wish.fleets))
         setup = prepare(wish, say)
@@ -74,7 +74,7 @@ def say(line: str) -> None:
 
 @contextlib.contextmanager
 def _sole(folder: Path) -> Iterator[None]:
-    """One `seawall up` per state folder; the kernel frees the lock when it dies."""
+    """The lock of a state folder: one `seawall up` at a time. The kernel frees it when the process dies."""
     cache.make_dir(folder)
     with (folder / "lock").open("a") as f:
         try:

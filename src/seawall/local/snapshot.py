@@ -1,4 +1,4 @@
-"""What `seawall up` is doing, as plain JSON: state.json, `seawall status --json` and the live view are this.
+"""The state of `seawall up` as plain JSON: the content of state.json, `seawall status --json` and the live view.
 
 The shape is documented in docs/reference/local.md; names are only added.
 """

@@ -100,7 +100,7 @@ class Supervisor:
         return self._fleets
 
     def stop(self) -> None:
-        """First call: drain and end. Second: kill and end."""
+        """Ends everything: the first call drains, the second one kills."""
         if not self._stop.is_set():
             self._stop.set()
             self.note("seawall", "stopping: draining; Ctrl-C again kills")
@@ -197,7 +197,7 @@ class Supervisor:
         return True
 
     def _new_gateway(self, place: GatewayPlace) -> Keeper:
-        """Starts one; two logs take turns, so that an old and a new one never share a file."""
+        """Starts a gateway. Two log files take turns, so that an old and a new gateway never share one."""
         log = self._logs / ("gateway.log" if self._gateways % 2 == 0 else "gateway-b.log")
         self._gateways += 1
         keeper = Keeper(
@@ -253,7 +253,7 @@ class Supervisor:
         self._write_state()
 
     async def _wait(self, seconds: float) -> None:
-        """A tick's pause that `stop` ends."""
+        """The pause between two ticks; `stop` ends it."""
         end = self._clock.now() + seconds
         while self._clock.now() < end and not self._stop.is_set():
             await self._clock.sleep(min(0.1, seconds))
@@ -293,7 +293,7 @@ def free_memory() -> int:
 
 
 def fact_sheet(supervisor: Supervisor) -> dict[str, Any]:
-    """What does not change while it runs."""
+    """Facts that do not change while it runs."""
     s = supervisor.setup
     return {
         "pid": os.getpid(),

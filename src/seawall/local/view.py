@@ -1,4 +1,4 @@
-"""What a person sees of `seawall up` and `seawall status`: a snapshot as text, or as a live screen on a terminal.
+"""A snapshot as text or as a live screen: what a person sees of `seawall up` and `seawall status`.
 
 Snapshots in, lines out; nothing is asked or changed here. Everything takes the width it may use: what matters least
 is left out on a narrow terminal, and nothing is cut in the middle.

@@ -1,4 +1,4 @@
-"""What is asked, and what must come: the requests of a proof with the answers a quiet engine gave to them.
+"""The requests of a proof, each with the answer that an otherwise idle engine gave to it.
 
 Every case is greedy, so its ids are known beforehand and each answer is compared token by token. The mix has
 both routes, streams and whole answers, text and ids, answers cut by length and answers that end by themselves.
@@ -73,7 +73,7 @@ async def ask_reference(
     parallel: int = 4,
     api_key: str | None = None,
 ) -> list[Case]:
-    """Each request once, on an engine that does nothing else. Raises EngineError when it does not answer whole."""
+    """Answers to each request from an engine that does nothing else. EngineError when one does not come whole."""
     client = LoadClient(url, api_key=api_key)
     limit = asyncio.Semaphore(parallel)
 

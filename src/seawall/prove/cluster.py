@@ -30,7 +30,7 @@ NEEDS: tuple[tuple[str, Kind, str | None], ...] = (
 
 @dataclass(frozen=True, kw_only=True)
 class ClusterTarget:
-    """What was found, before anything is disturbed."""
+    """The fleet as it was found, before anything is disturbed."""
 
     fleet: str
     namespace: str
@@ -139,7 +139,7 @@ class ClusterFleet:
         return 0
 
     def set_clock(self, off_s: float) -> None:
-        """Nobody's clock is set on a cluster."""
+        """Does nothing: nobody's clock is set on a cluster."""
 
     async def control(self, request: dict[str, Any], timeout_s: float) -> dict[str, Any]:
         """`restart`, `scale`, `restart-gateway`, as the local supervisor takes them."""
@@ -182,7 +182,7 @@ class ClusterStage(Stage):
         return False
 
     async def settled(self, count: int) -> None:
-        """Waits for so many ready replicas, unless somebody else (a scaler) asks for another number meanwhile."""
+        """Waits for this many ready replicas, unless somebody else (a scaler) asks for another number meanwhile."""
 
         async def holds() -> bool:
             wanted = sum((await self.fleet.wanted()).values())

@@ -27,7 +27,7 @@ PACE = ProofPace(
 
 @dataclass(frozen=True, kw_only=True)
 class ClusterQuestions:
-    """What is asked of a cluster."""
+    """The length of the questions that are asked of a cluster."""
 
     last_s: float
     """How long each should take at least: longer than a killed Pod lives (1 s, which its kubelet rounds up to 2)."""
@@ -138,7 +138,7 @@ async def prove_cluster(
 
 
 async def _tokens(proof: Proof, url: str, model: str, answers: ClusterQuestions) -> tuple[int, ...]:
-    """Lengths of answers that take so long here, as one lone answer shows it."""
+    """Answer lengths, in tokens, that take the wanted time here; measured by one answer on an idle fleet."""
     client = LoadClient(url, api_key=proof.api_key)
     try:
         _, path, payload = requests(model, (32,), 1)[0]

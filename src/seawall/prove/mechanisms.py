@@ -50,7 +50,7 @@ MECHANISMS: dict[str, Mechanism] = {
 
 @dataclass(frozen=True, kw_only=True)
 class Off:
-    """Everything that is off in a run."""
+    """All that is switched off in a run."""
 
     fleet: dict[str, Any]
     flags: tuple[str, ...]

@@ -1,4 +1,4 @@
-"""The load of a proof: N clients, each starts its next stream when the last one has ended, none is ever excused."""
+"""The load of a proof: N clients, each of which starts a stream when its last one has ended. Every stream counts."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ class Pressure:
             await self._breathe(record.outcome, rng)
 
     async def _breathe(self, outcome: RequestOutcome, rng: random.Random) -> None:
-        """After a failure a client waits as told, or a moment: it never hammers."""
+        """Waits after a failure, as the server says or for a moment, so that no client sends in a tight loop."""
         if outcome.ok or outcome.error == "cancelled":
             return
         wait_s = rng.uniform(0.1, 0.3)

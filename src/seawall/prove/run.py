@@ -37,12 +37,12 @@ START_S = 900.0
 
 @dataclass(frozen=True, kw_only=True)
 class ProofPace:
-    """How long a proof gives things, seconds."""
+    """The times that a proof allows for things to happen, seconds."""
 
     settle_s: float = 1.5
-    """Full load before anything happens."""
+    """Seconds of full load before anything is disturbed."""
     after_s: float = 0.5
-    """Full load after it is over."""
+    """Seconds of full load after the disturbance is over."""
     patience: ClientPatience = field(
         default_factory=lambda: ClientPatience(first_s=30, stall_s=14, total_s=300)
     )

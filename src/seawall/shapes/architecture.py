@@ -140,7 +140,7 @@ def _gated_attention(text: Mapping[str, Any], model_type: str) -> bool:
 
 
 def _with_tower(config: ModelConfig, known_parameters: int) -> ModelConfig:
-    """What the published count has more is a tower that the config does not describe, up to 30% of it."""
+    """The model with a tower that only the published count shows: what it has more, up to 30% of it."""
     missing = known_parameters - weigh(config).parameters
     if 0 < missing < 0.3 * known_parameters:
         return replace(config, extra_parameters=config.extra_parameters + missing)
@@ -161,7 +161,7 @@ def text_part(raw: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def _filled(text: Mapping[str, Any], model_type: str, nested: bool) -> Mapping[str, Any]:
-    """What transformers would fill in. A whole config (no nested part) that lacks its very size is refused."""
+    """The config with transformers' defaults filled in. A whole one (nothing nested) without a size is refused."""
     defaults = defaults_of(model_type)
     aliases = {
         "num_key_value_heads": ("num_kv_heads",),
@@ -209,7 +209,7 @@ def _dtype(raw: Mapping[str, Any], text: Mapping[str, Any]) -> str:
 
 
 def _gated(text: Mapping[str, Any], model_type: str) -> bool:
-    """Three matrices (gate, up, down) or two."""
+    """Whether the MLP has three matrices (gate, up, down) or two."""
     if model_type in UNGATED:
         return False
     if model_type in KNOWN:

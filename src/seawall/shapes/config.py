@@ -1,4 +1,4 @@
-"""Where a fleet's model shape comes from: the spec, a file, the catalogue, the cache, and last the hub.
+"""The shape of a fleet's model, from the spec, a file, the catalogue, the cache, and last the hub.
 
 The order is the point: planning never needs the network for a popular model or one that is on disk.
 Nothing here plans, and only `drivers.hub` speaks to the hub.
@@ -216,7 +216,7 @@ def _json(path: Path, limit: int) -> Any:
 
 
 def quantization_override(config: ModelConfig, name: str) -> ModelConfig:
-    """Plan with a named method (`--quantization`), whatever the checkpoint says. A checkpoint's own wins in detail."""
+    """The quantization for a method named by `--quantization`; where the checkpoint says more, its details are kept."""
     named = quantization_named(name)
     if named is None:
         return replace(config, quantization=None)

@@ -1,4 +1,4 @@
-"""Which format each part of each layer is stored in, from the name lists that quantizers write. Only translation.
+"""The storage format of each part of each layer, from the name lists that quantizers write. Only translation.
 
 A checkpoint names modules (`model.layers.3.self_attn.q_proj`, `re:.*shared_experts.*`, `*.mlp.gate`) that it
 leaves in 16 bit or stores in another format. Here the names become the parts of `domain.model.PARTS`, layer by

@@ -1,4 +1,4 @@
-"""How far a config reaches: its context, its scaled context, and the rotary tables' size. Only translation."""
+"""The reach of a config: its context, its scaled context, and the size of the rotary tables. Only translation."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _THREE_AXES = ("qwen2_vl", "qwen2_5_vl", "qwen3_vl", "qwen3_5", "glm4v", "qwen2_
 
 
 def max_position(text: Mapping[str, Any]) -> int:
-    """The longest context as vLLM derives it: YaRN and Llama 3 scaling are already in the number (config/model.py)."""
+    """The longest context as vLLM (config/model.py) derives it: YaRN and Llama 3 scaling are already in the number."""
     get = Getter(text)
     own = get.integer(
         0, "max_position_embeddings", "n_positions", "max_seq_len", "seq_length", "model_max_length",

@@ -1,4 +1,4 @@
-"""How large the towers beside a language model are (vision, audio, projector), from their configs. Only translation."""
+"""Sizes of the towers beside a language model (vision, audio, projector), from their configs. Only translation."""
 
 from __future__ import annotations
 

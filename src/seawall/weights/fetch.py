@@ -240,7 +240,7 @@ class Fetch:
 
 
 def told_of_disk(e: OSError, directory: Path) -> Exception:
-    """What a file system that refuses means to a person; the error itself when it is of another kind."""
+    """A file system's error in words that name the cure; the error itself when it is of another kind."""
     if e.errno in (errno.ENOSPC, errno.EDQUOT):
         return InputError(
             f"{directory}: the disk is full ({_free(directory)} free) in the middle of the download.",

@@ -67,7 +67,7 @@ class Lease:
             self._file.unlink(missing_ok=True)
 
     def check(self) -> None:
-        """Raises when another puller has taken over (this process was stopped for too long)."""
+        """Raises SourceError when another puller has taken over, because this process was stopped for too long."""
         if self.lost:
             raise SourceError(
                 "another pull took over this directory.", "Let it finish; then pull again to verify."

@@ -70,7 +70,7 @@ class Partial:
             return all(self._done)
 
     def hash_ahead(self) -> None:
-        """Hashes what is complete from the start, unless another thread is at it."""
+        """Hashes the part that is complete from the file's start on, unless another thread is doing so."""
         while self._hashed < self.segments and self._done[self._hashed]:
             if not self._hashing.acquire(blocking=False):
                 return

@@ -36,7 +36,7 @@ _HIDDEN = ".seawall"
 
 @dataclass(frozen=True)
 class Order:
-    """What to pull, where to, and how strictly."""
+    """One pull: what, where to, and how strictly."""
 
     uri: str
     directory: Path
@@ -48,7 +48,7 @@ class Order:
 
 @dataclass(frozen=True)
 class Pulled:
-    """What a pull did."""
+    """The result of a pull."""
 
     lock: Lock
     directory: Path
@@ -149,13 +149,13 @@ def _pull(
 
 
 def check_command(directory: Path, lock_file: Path) -> str:
-    """What reads every byte of a pulled directory again, as it is typed."""
+    """The command that reads every byte of a pulled directory again."""
     lock = "" if lock_file == directory / LOCK_NAME else f" --lock {shlex.quote(str(lock_file))}"
     return f"seawall pull --check --to {shlex.quote(str(directory))}{lock}"
 
 
 def pull_command(lock: Lock, directory: Path, lock_file: Path) -> str:
-    """What brings a directory to what its lock pins, as it is typed."""
+    """The command that brings a directory to what its lock pins."""
     named = "" if lock_file == directory / LOCK_NAME else f" --lock {shlex.quote(str(lock_file))}"
     return f"seawall pull {shlex.quote(lock.source)} --to {shlex.quote(str(directory))}{named}"
 
@@ -344,7 +344,7 @@ def _replace(path: Path, text: str) -> None:
 
 
 def _sweep(hidden: Path) -> None:
-    """What interrupted runs of other revisions left behind."""
+    """Removes what interrupted pulls of other revisions left behind."""
     for leftover in [*hidden.glob("*.data"), *hidden.glob("*.map"), *hidden.glob("*.json.*")]:
         leftover.unlink(missing_ok=True)
 

@@ -72,7 +72,7 @@ class Requests:
     shared: Ints = field(default_factory=lambda: np.zeros(0, np.int32))
     source: str = "synthetic"
     lasts_s: float = 0.0
-    """How long the load was meant to last; the quiet behind the last arrival belongs to it."""
+    """Seconds that the load was meant to last: longer than to the last arrival when it ends quietly."""
 
     def __len__(self) -> int:
         return len(self.arrival)

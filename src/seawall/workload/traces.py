@@ -34,7 +34,7 @@ MAX_HASHES = 4_000_000
 
 @dataclass
 class Bad:
-    """Lines that could not be read."""
+    """Count of lines that could not be read, and the first of them."""
 
     count: int = 0
     first: str = ""

@@ -1,4 +1,4 @@
-"""What the plan means for the gateway's bounds, where the spec leaves them open. Pure."""
+"""The gateway's bounds from the plan, where the spec leaves them open. Pure."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from seawall.domain.spec import Fleet
 
 
 def bounded(fleet: Fleet, plan: Plan) -> Fleet:
-    """The fleet as its gateway should read it.
+    """The fleet with its gateway's bounds filled in.
 
     In flight per replica: what the engine takes before it answers 503, never its `max_num_seqs` alone, which may be
     more than the KV cache holds (requests would then wait inside, past their SLO). Queued: the gateway learns the

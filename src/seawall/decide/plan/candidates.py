@@ -1,4 +1,4 @@
-"""Which ways of running a model are worth looking at: GPUs, counts, splits, formats. Pure; nothing is judged."""
+"""Ways of running a model that are worth looking at: GPUs, counts, splits, formats. Pure; nothing is judged."""
 
 from __future__ import annotations
 

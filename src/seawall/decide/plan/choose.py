@@ -22,11 +22,11 @@ from seawall.domain.model import ModelConfig
 from seawall.domain.spec import Fleet
 
 ENOUGH_CONTEXT = 8192
-"""With no maxContext, a context shortened below this (or four requests' length) does not count as fitting."""
+"""Tokens: without maxContext, a context that had to be shortened below this (or four requests' length) does not fit."""
 ENOUGH_REQUESTS = 2.0
-"""Where the count is open: a cache that holds less than two full contexts starts, and serves one client."""
+"""Requests of full length that the cache has to hold where the GPU count is open; with one, one client is served."""
 SECOND_NODE = 1.15
-"""A replica over several nodes has to be so much cheaper: two nodes fail twice as often and start together or not."""
+"""Factor on the price of a replica over several nodes: these fail more often, and start together or not at all."""
 TARGET_SHARE = 0.7
 """Scaling target over saturating concurrency: room for what arrives while a replica starts."""
 
@@ -170,7 +170,7 @@ def _dearer(
     made: Candidate,
     prices: Prices,
 ) -> list[RejectedChoice]:
-    """The other GPU types that `auto` did not need: why they were passed over."""
+    """The GPU types that `auto` passed over, each with its reason."""
     if fleet.spec.hardware.gpu != "auto" or made.usd_per_hour is None:
         return []
     out, seen = [], {made.gpu.name}
@@ -219,7 +219,7 @@ def _to_plan(fleet: Fleet, c: Candidate, prices: Prices, rejected: list[Rejected
 
 
 def _cure(memory: Memory, setup: Setup) -> str:
-    """What to change, by what is wrong."""
+    """The cure for what is wrong."""
     if memory.verdict == "refused" and memory.longest > 0:
         return f"set maxContext to {memory.longest} or less, take more GPUs, or an fp8 KV cache"
     if "above the budget" in memory.reason:

@@ -22,7 +22,7 @@ from seawall.domain.spec import Fleet
 
 CPU = Gpu("cpu", 64.0, 20.0, 0.1, 0.1, 10.0, 0.0, per_node=1)
 DEFAULT_CACHE = 4 * GIB
-"""VLLM_CPU_KVCACHE_SPACE of old; a cache that serves small models well."""
+"""Bytes of KV cache that serve small models well; older versions took them from VLLM_CPU_KVCACHE_SPACE."""
 CORE_FLOPS = 60e9
 """bf16 operations per second of one core that a small model reaches."""
 CORE_BANDWIDTH = 18e9

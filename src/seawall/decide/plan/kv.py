@@ -16,11 +16,11 @@ from seawall.domain.model import Layer, ModelConfig
 FP8_DS_MLA_BYTES = 656
 """Per token and layer: 512 fp8 latents, 16 bytes of scales, 64 bf16 rope values."""
 INDEXER_EXTRA_BYTES = 4
-"""Scale beside one fp8 index key."""
+"""Bytes of the scale beside one fp8 index key."""
 COMPRESSED_BLOCK = 256
 """Tokens per block of DeepSeek V4's compressed cache (FlashMLA)."""
 COMPRESSED_ROW = 584
-"""Bytes of one of its entries: 448 fp8 values, 64 bf16 rope values, 8 scales."""
+"""Bytes of one entry of that cache: 448 fp8 values, 64 bf16 rope values, 8 scales."""
 ROW_ALIGNMENT = 576
 
 
@@ -37,7 +37,7 @@ class Group:
 
 @dataclass(frozen=True)
 class Layout:
-    """How the cache of one rank is cut up."""
+    """The layout of one rank's cache: its groups of layers and their blocks."""
 
     groups: tuple[Group, ...]
     block: int
@@ -212,7 +212,7 @@ def _aligned(size: int) -> int:
 
 
 def _slots(counts: list[int]) -> int:
-    """The chunk, not below the first count, that pads the others least when they are rounded up to it; ties: larger."""
+    """Group size, at least the first count, that needs the least padding when the other counts are rounded up to it."""
     best = range(max(1, counts[0]), max(counts) + 1)
     return min(best, key=lambda d: (sum(-n % d for n in counts), -d), default=max(1, counts[0]))
 

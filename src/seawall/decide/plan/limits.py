@@ -1,4 +1,4 @@
-"""What one engine is to be started with: the plan's numbers, or the spec's where there is no plan. Pure.
+"""The limits that one engine is started with: the plan's, or the spec's where there is no plan. Pure.
 
 Why: the plan says "fits" of these very numbers. Whoever starts an engine with others (or leaves one to vLLM's own
 default) starts something that nobody planned. Forbidden here: how an engine spells them (`engines/vllm`).
@@ -30,7 +30,7 @@ class EngineLimits:
     max_num_seqs: int | None
     max_num_batched_tokens: int | None
     queue_bound: int
-    """Waiting plus running that the engine accepts."""
+    """Requests that the engine accepts, waiting and running together."""
     kv_cache_bytes: int | None
     """The KV cache's size where it is set by hand, as on every CPU: vLLM's own choice there is nearly all memory."""
     gpu_memory_utilization: float | None
@@ -45,7 +45,7 @@ class EngineLimits:
 
 
 def limits_of(fleet: Fleet, plan: Plan | None) -> EngineLimits:
-    """`plan` is the fleet's own; None: its model's shape is not known, and the spec alone speaks."""
+    """Limits of a fleet's engines. `plan` None: the model's shape is not known, and the spec alone decides."""
     spec, engine, hardware = fleet.spec, fleet.spec.engine, fleet.spec.hardware
     cpu = hardware.gpu.lower() == "cpu"
     told = spec.model.quantization

@@ -19,7 +19,7 @@ from seawall.decide.plan.weights import Weights, weigh
 from seawall.domain.model import ModelConfig
 
 GRAPHS_INSIDE = (0, 20, 2)
-"""From here CUDA graphs come out of the budget: 0.21, and the development builds that led to it."""
+"""The first version whose CUDA graphs come out of the budget: 0.21, and the development builds that led to it."""
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from seawall.domain.spec import Traffic
 BANDWIDTH_SHARE = 0.8
 COMPUTE_SHARE = 0.5
 KNEE = 0.9
-"""Saturation: so much of the best throughput within the limits."""
+"""Share of the best throughput at which a replica counts as saturated."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Speed:
     tokens_per_s: float
     bound: str
     room: int
-    """Requests that run at once at most: by KV cache and max_num_seqs."""
+    """Most requests that can run at once, by KV cache and max_num_seqs."""
     meets_slo: bool
     slo_reason: str
 
@@ -89,12 +89,12 @@ def pair_flops(model: ModelConfig) -> float:
 
 
 def prompt_s(t: Timing, tokens: float) -> float:
-    """Compute of one whole prompt."""
+    """Seconds of compute for one whole prompt."""
     return tokens * t.prefill_token_s + tokens * tokens / 2 * t.prefill_pair_s
 
 
 def step_s(t: Timing, running: float, traffic: Traffic) -> float:
-    """A steady step: every running request gets one token, and new prompts replace those that end."""
+    """Seconds of a steady step: every running request gets one token, and new prompts replace those that end."""
     prompts = running * traffic.prompt_tokens / max(1, traffic.output_tokens)
     held = running * (traffic.prompt_tokens + traffic.output_tokens / 2)
     return t.step_s(prompts, running, held, prompts * traffic.prompt_tokens / 2)

@@ -39,7 +39,7 @@ class Setup:
     kv_memory: int | None = None
     """--kv-cache-memory-bytes: the cache's size when it is set by hand."""
     extra: Extra = field(default_factory=Extra)
-    """What further flags mean for memory."""
+    """The effect of further flags on memory."""
     version_stated: bool = True
     """False: the newest was taken, because none was given."""
     fork: bool = False

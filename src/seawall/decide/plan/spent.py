@@ -1,4 +1,4 @@
-"""What a GPU spends beside weights and cache: activations, NCCL, CUDA graphs, adapters. Pure.
+"""Memory of a GPU beside weights and cache: activations, NCCL, CUDA graphs, adapters. Pure.
 
 Formulas and constants were read off start-up logs of vLLM 0.6 to 0.30 and its sources; what each one is for
 stands beside it. They are about tensors' shapes, not about single models.

@@ -50,7 +50,7 @@ def startup_budget(fleet: Fleet, setup: Setup, weights_bytes: int) -> tuple[Star
 
 
 def host_needs(fleet: Fleet, setup: Setup, memory: Memory) -> Host:
-    """Bytes on the node for one replica."""
+    """Memory and disk that one replica needs on its node, bytes."""
     disk = memory.weights.total
     shm = (2 * GIB + setup.world * GIB // 2) if setup.world > 1 else GIB // 4
     if setup.gpu.name == "cpu":

@@ -22,7 +22,7 @@ class Weights:
     """Bytes of the checkpoint's loaded tensors, drafts excluded."""
     per_gpu: int
     stages: tuple[int, ...]
-    """Per GPU of each pipeline stage."""
+    """Bytes per GPU, for each pipeline stage."""
     read_per_token: int
     """Bytes per GPU that one decode step reads at batch 1: all but unchosen experts."""
     active_parameters: int
@@ -41,7 +41,7 @@ class Part:
     whole: float
     rank: float
     used: float = 1.0
-    """Share that one token reads."""
+    """Share of these weights that one token reads."""
     bytes_each: float = 0.0
     """Bytes of one number, where it is stored like this whatever the checkpoint says (hyper-connections in 32 bit)."""
 
@@ -70,7 +70,7 @@ def bytes_per_weight(stored: Format | None, plain: int) -> float:
 
 
 def pad_vocab(vocab: int) -> int:
-    """vLLM pads the vocabulary to a multiple of 64."""
+    """The vocabulary's size as vLLM pads it: a multiple of 64."""
     return -(-vocab // 64) * 64
 
 
@@ -115,7 +115,7 @@ def _index_parts(model: ModelConfig, layer: Layer) -> list[Part]:
 
 
 def _compressed_parts(model: ModelConfig, layer: Layer, tp: int) -> list[Part]:
-    """DeepSeek V4: low-rank queries and outputs, one key for all heads, compressors in 16 bit and an index."""
+    """DeepSeek V4's attention: low-rank queries and outputs, one key for all heads, compressors and an index."""
     own, h, dim = model.compressed, model.hidden, layer.head_dim
     assert own is not None
     wide = layer.heads * dim

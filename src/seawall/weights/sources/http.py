@@ -124,13 +124,13 @@ class FileVersion:
 
 
 def version_of(response: httpx.Response) -> FileVersion:
-    """The version that an answer is of."""
+    """The version of the file that this answer belongs to."""
     etag = response.headers.get("etag", "").removeprefix("W/")
     return FileVersion(etag, response.headers.get("last-modified", ""))
 
 
 def lost(e: Exception, what: str) -> SourceError:
-    """An answer that leads nowhere, however often it is asked for."""
+    """The error for an answer that will not change however often it is asked for."""
     if isinstance(e, httpx.TooManyRedirects):
         return SourceError(f"{what}: its source redirects in a circle.", "Check the address, or the mirror.")
     if isinstance(e, httpx.InvalidURL):
