@@ -12,6 +12,16 @@ from seawall.cli.output import output_option
 if TYPE_CHECKING:
     from seawall.config.plan_flags import PlanFlags
 
+
+class Gpus(click.IntRange):
+    """A number of GPUs, or the word `any`: every kind of GPU, each with as many as it needs."""
+
+    name = "number or any"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        return value if value == "any" else super().convert(value, param, ctx)
+
+
 COUNT = click.IntRange(1, 1_000_000)
 TOKENS = click.IntRange(1, 2**31)
 
@@ -23,7 +33,12 @@ TOKENS = click.IntRange(1, 2**31)
 @click.option(
     "--gpu", default="auto", metavar="NAME", help="Catalogue name, nvidia.com/gpu.product label, cpu, auto."
 )
-@click.option("--gpus", type=COUNT, metavar="N", help="GPUs of one replica.")
+@click.option(
+    "--gpus",
+    type=Gpus(1, 1_000_000),
+    metavar="N",
+    help="GPUs of one replica; any: which GPUs hold it, one line each.",
+)
 @click.option("--tensor-parallel", "-tp", type=COUNT, metavar="N")
 @click.option("--pipeline-parallel", "-pp", type=COUNT, metavar="N")
 @click.option("--data-parallel", "-dp", type=COUNT, metavar="N")
@@ -63,9 +78,12 @@ def command(
 ) -> None:
     """Say what a fleet needs and what it will hold. No GPU is needed, and no network for a known model.
 
+    SPEC is a Fleet file, or the id of a model with vLLM's flags as options.
+
     \b
       seawall plan examples/smollm2.yaml
-      seawall plan --model-config meta-llama/Llama-3.1-70B --gpu H100-80GB --max-model-len 16384
+      seawall plan meta-llama/Llama-3.1-70B --gpus any
+      seawall plan meta-llama/Llama-3.1-70B --gpu H100-80GB --max-model-len 16384
       seawall plan --model-config ./config.json --gpu NVIDIA-L40S --tensor-parallel 2 --json
 
     Exit code 0 when it fits, 1 when it does not, 2 for bad input.
@@ -80,7 +98,21 @@ def command(
 
         book = read_prices(prices) if prices else None
         measured = read_calibration(calibration) if calibration else None
+    if spec is not None and flags["model_config"] is None and _names_a_model(spec):
+        spec, flags["model_config"] = None, spec
+    every = flags["gpus"] == "any"
+    if every:
+        flags["gpus"] = None
+        if flags["gpu"] != "auto":
+            from seawall.errors import InputError
+
+            raise InputError(
+                f"--gpu {flags['gpu']:.60} and --gpus any ask for two things.", "Leave one of them out."
+            )
     wanted = _wanted(spec, only, offline, flags)
+    if every:
+        _print_survey(wanted, book, measured, form)
+        return
     plans = [
         plan(fleet, model, prices=book, calibration=measured, shorten=spec is not None)
         for fleet, model in wanted
@@ -99,6 +131,35 @@ def command(
             "\n\n".join(table(p, spec, wide is not None, wide, k) for p, k in zip(plans, pinned, strict=True))
         )
     if not all(p.fits for p in plans):
+        sys.exit(1)
+
+
+def _names_a_model(spec: str) -> bool:
+    """An id such as `org/name`, not the path of a file."""
+    from pathlib import Path
+
+    from seawall.domain.catalog.models import find_config
+
+    path = Path(spec)
+    if path.exists() or path.suffix in (".yaml", ".yml", ".json"):
+        return False
+    return find_config(spec) is not None or (spec.count("/") == 1 and not spec.startswith((".", "/")))
+
+
+def _print_survey(wanted: list[Any], prices: Any, measured: Any, form: str) -> None:
+    import sys
+
+    from seawall.cli import terminal
+    from seawall.cli.plan_survey import survey_table
+    from seawall.cli.plan_table import as_json
+    from seawall.decide.plan.survey import survey
+
+    found = [survey(fleet, model, prices=prices, calibration=measured) for fleet, model in wanted]
+    if form:
+        output.write({"plans": [as_json(p) for plans in found for p in plans]}, form)
+    else:
+        click.echo("\n\n".join(survey_table(plans, terminal.width()) for plans in found))
+    if not all(any(p.fits for p in plans) for plans in found):
         sys.exit(1)
 
 

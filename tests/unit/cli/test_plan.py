@@ -155,3 +155,65 @@ def test_a_narrow_terminal_breaks_no_word_and_loses_none(spec: str, width: int) 
     folded, whole = table(made, path, False, width), table(made, path, False)
     assert max(map(len, folded.splitlines())) <= width
     assert folded.split() == whole.split()
+
+
+def test_any_asks_every_gpu_of_the_catalogue_and_answers_in_one_line_each() -> None:
+    result = run("meta-llama/Llama-3.1-8B-Instruct", "--gpus", "any", "--max-model-len", "16384")
+    lines = result.output.splitlines()
+    assert result.exit_code == 0
+    assert lines[0] == "meta-llama/Llama-3.1-8B-Instruct   bfloat16   8.0 billion parameters"
+    assert lines[2].split() == [
+        "GPUs",
+        "context",
+        "requests",
+        "tokens/s",
+        "first",
+        "each",
+        "$/h",
+        "$/M",
+        "tokens",
+    ]
+    rows = lines[3 : lines.index("", 3)]
+    cells = [[c for c in row.split("  ") if c.strip()] for row in rows]
+    priced = [float(c[6]) for c in cells if len(c) == 8]
+    assert priced == sorted(priced) and len(priced) > 10
+    assert all(row.count(" x ") == 1 and "16,384" in row for row in rows)
+    named = " ".join(lines)
+    assert all(gpu.name in named for gpu in GPUS)
+    assert lines[-1].startswith("Next: seawall plan meta-llama/Llama-3.1-8B-Instruct --gpu ")
+
+
+def test_any_as_json_is_a_plan_for_every_gpu() -> None:
+    data = json.loads(run("Qwen/Qwen3-0.6B", "--gpus", "any", "--json").output)["plans"]
+    assert {p["gpu"] for p in data} == {g.name for g in GPUS}
+    order = [p["verdict"] for p in data]
+    assert order == sorted(
+        order, key=lambda v: ["fits", "tight", "unknown"].index(v) if v in ("fits", "tight", "unknown") else 3
+    )
+
+
+def test_any_is_narrow_on_a_narrow_terminal() -> None:
+    from seawall.cli.plan_survey import survey_table
+    from seawall.config.plan_flags import PlanFlags, from_flags
+    from seawall.decide.plan.survey import survey
+
+    fleet, model = from_flags(PlanFlags(model_config="deepseek-ai/DeepSeek-V3"))
+    text = survey_table(survey(fleet, model), 80)
+    assert max(len(line) for line in text.splitlines()) <= 80
+    assert "only over more than 2 nodes: " in " ".join(text.split())
+
+
+def test_a_model_s_id_stands_where_a_file_would() -> None:
+    by_id = run("meta-llama/Llama-3.1-8B", "--gpu", "H100-80GB", "--gpus", "1", "--json").output
+    assert by_id == run(*LLAMA, "--gpu", "H100-80GB", "--gpus", "1", "--json").output
+    with pytest.raises(InputError, match=r"missing\.yaml"):
+        run("missing.yaml", "--gpus", "any")
+    with pytest.raises(InputError, match="--gpu L4 and --gpus any"):
+        run("meta-llama/Llama-3.1-8B", "--gpu", "L4", "--gpus", "any")
+
+
+def test_how_sure_the_plan_is_stands_below_what_it_holds() -> None:
+    sure = run(*LLAMA, "--gpu", "H100-80GB", "--gpus", "1").output
+    assert "  sure     within 5" in sure and "unsure by" not in sure
+    forked = run(*LLAMA, "--gpu", "H100-80GB", "--gpus", "1", "--vllm-version", "0.32.0 (fork)").output
+    assert "unsure by 2.4 GiB: a fork or development build" in forked
