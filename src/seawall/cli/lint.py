@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+import os
 import sys
 from typing import TYPE_CHECKING
 
@@ -15,6 +16,8 @@ from seawall.engines.vllm.versions import Version
 from seawall.errors import CheckFailed, InputError
 
 if TYPE_CHECKING:
+    from seawall.lint.finding import Severity
+    from seawall.lint.report import Show
     from seawall.lint.run import FleetProblem
     from seawall.lint.source import Sources
 
@@ -47,7 +50,11 @@ def _version(ctx: click.Context, param: click.Parameter, value: str | None) -> V
 )
 @click.option("--explain", metavar="RULE", help="Tell the story of one rule; `all` lists them.")
 @click.option(
-    "--notes/--no-notes", default=True, show_default=True, help="Show notes besides errors and warnings."
+    "--min-severity",
+    type=click.Choice(["error", "warning", "note"]),
+    default="note",
+    show_default=True,
+    help="Show findings of this severity and worse; the summary counts all.",
 )
 @click.option(
     "--target-version", default="1.34", show_default=True, callback=_version, help="Kubernetes version."
@@ -59,7 +66,7 @@ def command(
     as_json: bool,
     do_fix: bool,
     explain: str | None,
-    notes: bool,
+    min_severity: Severity,
     target_version: Version,
     vllm_version: Version | None,
 ) -> None:
@@ -104,13 +111,13 @@ def command(
         report = check(sources, options)
     form = "json" if as_json else form
     if form == "json":
-        click.echo(out.as_json(report))
+        click.echo(out.as_json(report, min_severity))
     elif form == "yaml":
-        output.write(json.loads(out.as_json(report)), form)
+        output.write(json.loads(out.as_json(report, min_severity)), form)
     elif form == "sarif":
-        click.echo(out.as_sarif(report, __version__))
+        click.echo(out.as_sarif(report, __version__, min_severity))
     else:
-        click.echo(out.text(report, notes=notes))
+        click.echo(out.text(report, _shown(min_severity)))
     _leave(report.failed, report.unreadable)
 
 
@@ -156,6 +163,18 @@ def _fleet_problems(text: str, name: str) -> list[FleetProblem]:
         called = str(meta.get("name", "")) if isinstance(meta, dict) else ""
         found += [FleetProblem(called, p.path, p.line or doc.line, p.message) for p in parse_document(doc)[1]]
     return found
+
+
+def _shown(least: Severity) -> Show:
+    """As wide as the terminal (at most 110 columns) and in colour on one; plain and 110 wide in a file or a pipe."""
+    from seawall.cli import terminal
+    from seawall.lint.report import Show
+
+    width = terminal.width()
+    if width is None:
+        return Show(least=least)
+    plain = "NO_COLOR" in os.environ or os.environ.get("TERM") == "dumb"
+    return Show(min(110, max(40, width)), colour=not plain, least=least)
 
 
 def _leave(failed: bool, unreadable: bool) -> None:

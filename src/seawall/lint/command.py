@@ -98,10 +98,9 @@ class Command:
 
     @property
     def is_open(self) -> bool:
-        """True when words of the command line come from variables, so that more may be said than is seen."""
-        return any(o.open and o.name == o.word for o in self.options) or any(
-            "$" in w for w, _ in self.positional[1:]
-        )
+        """True when whole words of the command line come from variables, so that more may be said than is seen."""
+        first = 0 if self.option("--model") or self.entry in ("module", "dynamo") else 1
+        return any("$" in o.word for o in self.options) or any("$" in w for w, _ in self.positional[first:])
 
 
 Words = list[tuple[str, Node, bool]]

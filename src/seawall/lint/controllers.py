@@ -33,6 +33,11 @@ def _engine(node: Node, command: Command, default: Version, given: Given | None 
     return Container(node, command, version or default, version is not None, given or Given())
 
 
+def _int(node: Node) -> int | None:
+    number = node.number()
+    return int(number) if number else None
+
+
 def _source(node: Node) -> tuple[str, Node] | None:
     """A model from `hf://org/name`, `pvc://claim/path`, `s3://...` or a bare name."""
     text = node.text()
@@ -55,8 +60,10 @@ def _inference_service(obj: Obj, default: Version) -> Iterator[Workload]:
     if "vllm" not in f"{kind} {runtime}":
         command.known_flags, command.entry = False, "wrapper"
     workers = predictor["workerSpec"]
-    split = workers["tensorParallelSize"].number()
-    given = Given(tensor_parallel=int(split) if split else None)
+    given = Given(
+        tensor_parallel=_int(workers["tensorParallelSize"]),
+        pipeline_parallel=_int(workers["pipelineParallelSize"]),
+    )
     labels = {k: v.text() for k, v in obj.node.at("metadata", "labels").items()}
     nodes = int(workers["pipelineParallelSize"].number(1) or 1)
     yield Workload(obj, predictor, labels, [_engine(model, command, default, given)], True, nodes)
@@ -74,8 +81,12 @@ def _llm_inference_service(obj: Obj, default: Version) -> Iterator[Workload]:
                 command = _preset_command(node, spec.at("model", "uri"))
                 if command is None:
                     continue
-                split = shape["tensor"].number()
-                given = Given(tensor_parallel=int(split) if split else None)
+                given = Given(
+                    tensor_parallel=_int(shape["tensor"]),
+                    pipeline_parallel=_int(shape["pipeline"]),
+                    data_parallel=_int(shape["data"]),
+                    data_local=_int(shape["dataLocal"]),
+                )
                 labels = {k: v.text() for k, v in obj.node.at("metadata", "labels").items()}
                 yield Workload(obj, part[name], labels, [_engine(node, command, default, given)], True, nodes)
 
@@ -249,9 +260,8 @@ def _vllm_runtime(obj: Obj, default: Version) -> Iterator[Workload]:
         return
     config, deployment = spec["vllmConfig"], spec["deploymentConfig"]
     command = read_args(config["extraArgs"] or config, _source(spec.at("model", "modelURL")))
-    split = config["tensorParallelSize"].number()
     gpus = deployment.at("resources", "gpu")
-    given = Given(int(gpus.number(0) or 0), gpus, tensor_parallel=int(split) if split else None)
+    given = Given(int(gpus.number(0) or 0), gpus, tensor_parallel=_int(config["tensorParallelSize"]))
     yield Workload(obj, deployment, {}, [_engine(deployment, command, default, given)], True)
 
 

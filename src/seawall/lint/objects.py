@@ -65,6 +65,10 @@ class Given:
     gpu_name: str = ""
     """The GPU's name in a profile or an instance type."""
     tensor_parallel: int | None = None
+    pipeline_parallel: int | None = None
+    data_parallel: int | None = None
+    data_local: int | None = None
+    """Data-parallel ranks in one Pod."""
 
 
 @dataclass(eq=False)

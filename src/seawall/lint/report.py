@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 import re
 import textwrap
+from dataclasses import dataclass
 from pathlib import PurePath
 from typing import Any
 
-from seawall.lint.finding import ORDER, RULES, Finding, Rule
+from seawall.lint.finding import ORDER, RULES, Finding, Rule, Severity
 from seawall.lint.run import Report, load_rules
 
 _SARIF_LEVEL = {"error": "error", "warning": "warning", "note": "note"}
@@ -19,19 +20,43 @@ def counted(n: int, noun: str) -> str:
     return f"{n} {noun}{'' if n == 1 else 's'}"
 
 
-def text(report: Report, *, width: int = 110, notes: bool = True) -> str:
-    """One block per finding, worst first within a line; the sum and the next command last."""
-    shown = [f for f in report.findings if notes or f.severity != "note"]
-    blocks = [_block(f, width) for f in shown]
-    return "\n".join([*blocks, summary(report, notes=notes)])
+_COLOURS = {"error": "31;1", "warning": "33", "note": "36"}
 
 
-def _block(f: Finding, width: int) -> str:
+@dataclass(frozen=True)
+class Show:
+    """How findings are shown: how wide, in colour or not, from which severity on."""
+
+    width: int = 110
+    colour: bool = False
+    least: Severity = "note"
+
+
+def wanted(report: Report, least: Severity) -> list[Finding]:
+    """The findings of at least that severity, worst first; within one severity in the order of files and lines."""
+    found = [f for f in report.findings if ORDER[f.severity] <= ORDER[least]]
+    return sorted(found, key=lambda f: ORDER[f.severity])
+
+
+def text(report: Report, show: Show | None = None) -> str:
+    """One block per finding, errors first; the sum and the next command last."""
+    show = show or Show()
+    blocks = [_block(f, show) for f in wanted(report, show.least)]
+    return "\n".join([*blocks, summary(report, show.least)])
+
+
+def _block(f: Finding, show: Show) -> str:
     place = f"{f.line}:{f.column}" if f.rule.startswith("yaml/") else f"{f.line}"
-    head = f"{f.file}:{place}  {f.object or 'file'}  {f.rule}  {f.severity}  {f.path}".rstrip()
+    severity = f"\x1b[{_COLOURS[f.severity]}m{f.severity}\x1b[0m" if show.colour else f.severity
+    head = f"{f.file}:{place}  {f.object or 'file'}  {f.rule}  {severity}  {f.path}".rstrip()
     body = f"{_sentence(f.message)} {f.cure}".strip()
     lines = textwrap.wrap(
-        body, width - 2, initial_indent="  ", subsequent_indent="  ", break_long_words=False
+        body,
+        show.width - 2,
+        initial_indent="  ",
+        subsequent_indent="  ",
+        break_long_words=False,
+        break_on_hyphens=False,
     )
     if f.edits:
         lines.append("  fixable: seawall lint --fix")
@@ -43,25 +68,25 @@ def _sentence(message: str) -> str:
     return message[:1].upper() + message[1:] if re.match(r"[a-z]+[ ,]", message) else message
 
 
-def summary(report: Report, *, notes: bool = True) -> str:
-    """The last lines: how many of what, and what to do next."""
-    counts = [(report.count(s), s) for s in ("error", "warning", "note")]
+def summary(report: Report, least: Severity = "note") -> str:
+    """The last lines: one with how many of what and where, and what to do next."""
     objects = counted(report.objects, "object")
+    workloads = counted(report.workloads, "vLLM workload") if report.workloads else "no vLLM workload"
     out: list[str] = []
     if report.fixed:
         out.append(f"{counted(report.fixed, 'finding')} fixed in {', '.join(report.written) or 'the text'}.")
     if not report.findings:
-        workloads = counted(report.workloads, "vLLM workload") if report.workloads else "no vLLM workload"
         out.append(f"no findings in {objects}, {workloads}.")
     else:
+        counts = [(report.count(s), s) for s in ORDER]
+        line = ", ".join(counted(n, s) for n, s in counts if n) + f" in {objects}, {workloads}."
         fixable = sum(bool(f.edits) for f in report.findings)
-        said = ", ".join(counted(n, s) for n, s in counts if n)
-        line = f"{said} in {objects}."
         if fixable:
-            line += f" {fixable} {'is' if fixable == 1 else 'are'} fixable."
+            line += f" {fixable} {'is' if fixable == 1 else 'are'} fixable (--fix)."
+        hidden = sum(n for n, s in counts if ORDER[s] > ORDER[least])
+        if hidden:
+            line += f" {hidden} below {least} not shown."
         out.append(line)
-        if not notes and counts[2][0]:
-            out.append(f"{counted(counts[2][0], 'note')} not shown (--notes).")
         worst = min(report.findings, key=lambda f: ORDER[f.severity])
         out.append(f"Next: seawall lint --explain {worst.rule}")
     if report.templates:
@@ -72,14 +97,14 @@ def summary(report: Report, *, notes: bool = True) -> str:
     return "\n".join(out)
 
 
-def as_json(report: Report) -> str:
-    """The findings as one JSON object."""
+def as_json(report: Report, least: Severity = "note") -> str:
+    """The findings of at least that severity as one JSON object; the counts are of all."""
     findings = [
         {
             "rule": f.rule, "severity": f.severity, "file": f.file, "line": f.line, "column": f.column,
             "object": f.object, "path": f.path, "message": f.message, "cure": f.cure, "fixable": bool(f.edits),
         }
-        for f in report.findings
+        for f in wanted(report, least)
     ]  # fmt: skip
     counts = {s: report.count(s) for s in ("error", "warning", "note")}
     body = {
@@ -92,10 +117,11 @@ def as_json(report: Report) -> str:
     return json.dumps(body, indent=2)
 
 
-def as_sarif(report: Report, version: str) -> str:
+def as_sarif(report: Report, version: str, least: Severity = "note") -> str:
     """SARIF 2.1.0, as code-scanning services read it."""
     load_rules()
-    used = sorted({f.rule for f in report.findings})
+    findings = wanted(report, least)
+    used = sorted({f.rule for f in findings})
     index = {name: i for i, name in enumerate(used)}
     run = {
         "tool": {
@@ -106,7 +132,7 @@ def as_sarif(report: Report, version: str) -> str:
             }
         },
         "columnKind": "unicodeCodePoints",
-        "results": [_sarif_result(f, index[f.rule]) for f in report.findings],
+        "results": [_sarif_result(f, index[f.rule]) for f in findings],
     }
     return json.dumps({"$schema": _SARIF_SCHEMA, "version": "2.1.0", "runs": [run]}, indent=2)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import jsonschema
@@ -10,7 +11,8 @@ import pytest
 from click.testing import CliRunner, Result
 
 from seawall.cli.lint import command
-from seawall.lint.report import reference
+from seawall.lint.report import Show, reference, text
+from seawall.lint.run import lint_text
 
 DATA = Path(__file__).parent / "data"
 POPULAR = str(DATA / "popular.yaml")
@@ -110,8 +112,31 @@ def test_nothing_to_say() -> None:
     assert (result.exit_code, result.output) == (0, "no findings in 9 objects, 1 vLLM workload.\n")
 
 
-def test_notes_can_be_left_out() -> None:
-    assert "  note" not in run("--no-notes", POPULAR).output
+@pytest.mark.parametrize(("least", "shown"), [("error", ["error"]), ("warning", ["error", "warning"])])
+def test_the_least_severity_is_chosen(least: str, shown: list[str]) -> None:
+    output = run("--min-severity", least, POPULAR).output
+    severities = [line.split("  ")[3] for line in output.splitlines() if line.startswith(POPULAR)]
+    assert list(dict.fromkeys(severities)) == shown
+    assert f"below {least} not shown" in output
+    body = json.loads(run("--json", "--min-severity", least, POPULAR).stdout)
+    assert list(dict.fromkeys(f["severity"] for f in body["findings"])) == shown
+    assert body["counts"]["note"] > 0
+
+
+def test_errors_stand_first_and_one_line_sums_up() -> None:
+    lines = run(POPULAR).output.splitlines()
+    order = [line.split("  ")[3] for line in lines if line.startswith(POPULAR)]
+    assert order == sorted(order, key=["error", "warning", "note"].index)
+    assert len([line for line in lines if " objects, " in line]) == 1
+
+
+def test_colour_is_for_terminals_only() -> None:
+    report = lint_text(Path(POPULAR).read_text(), "popular.yaml")
+    assert "\x1b[" not in text(report, Show())
+    coloured = text(report, Show(width=80, colour=True))
+    assert "\x1b[31;1merror\x1b[0m" in coloured
+    assert re.sub(r"\x1b\[[\d;]*m", "", coloured) == text(report, Show(width=80))
+    assert all(len(line) <= 80 for line in text(report, Show(width=80)).splitlines() if line.startswith("  "))
 
 
 def test_json_is_one_object() -> None:

@@ -118,6 +118,7 @@ MUTATIONS: dict[str, list[tuple[str, str]]] = {
     "storage/slow-class": [
         ("storageClassName: fsx-lustre", "storageClassName: azurefile"),
     ],
+    "storage/path-not-mounted": [("mountPath: /models, readOnly", "mountPath: /weights, readOnly")],
     "storage/too-small": [("storage: 200Gi", "storage: 100Gi")],
     "storage/claim-missing": [("claimName: weights", "claimName: wieghts")],
     "fit/does-not-fit": [("NVIDIA-H100-80GB-HBM3", "NVIDIA-L4")],

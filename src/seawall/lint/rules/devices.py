@@ -19,6 +19,12 @@ _ELSEWHERE = (
     "--data-parallel-address", "--data-parallel-hybrid-lb", "--data-parallel-external-lb",
 )  # fmt: skip
 """Flags of a replica whose ranks run in several containers that one manifest need not show together."""
+_RANKS = (
+    "--tensor-parallel-size",
+    "--pipeline-parallel-size",
+    "--data-parallel-size",
+    "--data-parallel-size-local",
+)
 _NO_VOLTA_SINCE = (0, 9)
 """The first release whose images carry no kernels for compute capability 7.0 (PyTorch 2.7 for CUDA 12.8)."""
 _GKE_PATH = "/usr/local/nvidia/lib64"
@@ -46,18 +52,16 @@ def _ranks(engine: Container) -> tuple[int, bool] | None:
     c = engine.command
     if c.entry in ("wrapper", "run-batch") and engine.given.tensor_parallel is None:
         return None
-    parallel = [o for o in c.options if "parallel" in o.name]
-    if (
-        c.option("--config")
-        or any(o.open or "$" in (o.value or "") for o in parallel)
-        or (c.script and c.is_open)
-    ):
+    open_ones = any((o.open or "$" in (o.value or "")) and o.name in _RANKS for o in c.options)
+    if c.option("--config") or open_ones or (c.script and c.is_open):
         return None
-    local = c.integer("--data-parallel-size-local")
-    pipeline = c.integer("--pipeline-parallel-size") or 1
+    given = engine.given
+    local = c.integer("--data-parallel-size-local") or given.data_local
+    pipeline = c.integer("--pipeline-parallel-size") or given.pipeline_parallel or 1
     if local is not None:
         return engine.tensor_parallel * pipeline * local, True
-    return engine.tensor_parallel * pipeline * (c.integer("--data-parallel-size") or 1), False
+    data = c.integer("--data-parallel-size") or given.data_parallel or 1
+    return engine.tensor_parallel * pipeline * data, False
 
 
 @rule(
@@ -84,7 +88,11 @@ def parallel_exceeds_gpus(world: World, say: Say) -> Iterator[Finding]:
         have = count
         if workload.nodes > 1 and not here:
             have = workload.total_gpus if workload.total_gpus is not None else count * workload.nodes
-        where = "the container gets" if have == count else f"the {workload.nodes} Pods of a group have"
+        where = (
+            "the container gets"
+            if workload.nodes == 1 or here
+            else f"the {workload.nodes} Pods of a group have"
+        )
         if need > have:
             ray = "Ray" in workload.obj.kind
             effect = "Ray never places them" if ray else "vLLM fails at start"

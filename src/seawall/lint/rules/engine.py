@@ -99,7 +99,7 @@ def removed_flag(world: World, say: Say) -> Iterator[Finding]:
             yield say(workload.obj, option.node, message, cure, edits=edits)
         else:
             message = (
-                f"{word} was removed in vLLM {since}; the image names no version of vLLM, and {since} or a later one "
+                f"{word} was removed in vLLM {since}; no version of vLLM is named here, and {since} or a later one "
                 "refuses to start with it."
             )
             yield say(workload.obj, option.node, message, cure, severity="warning", edits=edits)
@@ -122,7 +122,7 @@ def unknown_flag(world: World, say: Say) -> Iterator[Finding]:
         near = problem.instead
         alike = bool(near) and difflib.SequenceMatcher(None, word.split("=", 1)[0], near).ratio() >= _NEAR
         plain, known = engine.plain_flags, OLDEST <= engine.version <= LATEST
-        if not alike and not (plain and known):
+        if engine.command.entry == "dynamo" or (not alike and not (plain and known)):
             continue  # a fork's or a wrapper's own option, or one that came after our table
         cure = f"Did you mean {near}?" if alike else f"Remove {word}, or pin an image whose vLLM has it."
         if is_sure(engine) and known and is_vllms_own(engine.image):
@@ -303,7 +303,7 @@ def no_compile_cache(world: World, say: Say) -> Iterator[Finding]:
             or engine.env(environment.CACHE_ROOT)
         ):
             continue
-        if workload.simulated or not engine.plain_flags:
+        if workload.simulated or not engine.plain_flags or engine.version < (0, 8) or engine.vendor == "tpu":
             continue
         paths = [m["mountPath"].text().rstrip("/") for m in engine.node["volumeMounts"]]
         if not any(p.endswith(("/.cache", "/.cache/vllm", "/.cache/torch")) for p in paths):

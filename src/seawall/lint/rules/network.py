@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 from seawall.lint.finding import Finding, Say, rule
+from seawall.lint.kinds import pod_specs
 from seawall.lint.node import Node
 from seawall.lint.objects import Obj, Workload
 from seawall.lint.patch import Patcher
@@ -21,6 +23,7 @@ _AROUND = (
     "HTTPRoute",
 )
 _ROUTED = ("InferencePool", "InferenceService", "LLMInferenceService")
+_ROUTER = re.compile(r"router|gateway|proxy|envoy", re.I)
 
 
 def _whole(world: World) -> Iterator[Workload]:
@@ -83,14 +86,22 @@ def service_links(world: World, say: Say) -> Iterator[Finding]:
 
 @rule(
     "network/no-service",
-    "warning",
+    "note",
     "Nothing leads to the engine",
     story="""Without a Service (or InferencePool) that selects its Pods no client and no ServiceMonitor
-    reaches the engine. Reported when other objects around the workload are in sight.""",
+    reaches the engine. Reported when other objects around the workload are in sight, and no router that finds
+    its Pods by itself.""",
     cure="Add a Service that selects the Pod's labels and targets the port by name.",
 )
 def no_service(world: World, say: Say) -> Iterator[Finding]:
-    if any(world.kinds(*_ROUTED)):
+    routers = (
+        o
+        for o in world.kinds("Deployment", "StatefulSet")
+        for p, _ in pod_specs(o)
+        for c in p["containers"]
+        if _ROUTER.search(c["image"].text())
+    )
+    if any(world.kinds(*_ROUTED)) or any(routers):
         return
     for workload in _whole(world):
         if not world.selecting(workload, "Service"):

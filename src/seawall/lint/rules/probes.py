@@ -136,11 +136,17 @@ def no_readiness(world: World, say: Say) -> Iterator[Finding]:
             continue
         if engine.command.on("--headless"):
             continue
+        started = bool(engine.node["startupProbe"])  # until it succeeds the Pod is not ready either
+        loads = "the Pod is `ready` while the model loads: clients get connection refused"
         yield say(
             workload.obj,
             engine.node["readinessProbe"],
-            "the Pod is `ready` while the model loads: clients get connection refused, and a "
-            "rollout stops the old Pods meanwhile.",
+            "after its start the Pod stays `ready` whatever becomes of the engine."
+            if started
+            else f"{loads}, and a rollout stops the old Pods meanwhile."
+            if workload.obj.kind != "Pod"
+            else f"{loads}.",
+            severity="note" if started else "warning" if workload.obj.kind == "Pod" else None,
         )
 
 
@@ -281,7 +287,7 @@ def engine_gives_up(world: World, say: Say) -> Iterator[Finding]:
         load = load_s(world, workload, engine)
         if load is None or engine.env(environment.READY_TIMEOUT_S) or load.total_s <= ENGINE_TIMEOUT_S:
             continue
-        if engine.version < (0, 10):
+        if engine.version < (0, 10) or not engine.plain_flags:
             continue
         env = engine.node["env"]
         want = int(1.5 * load.total_s)

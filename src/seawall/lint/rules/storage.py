@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 from seawall.domain.units import show_seconds
 from seawall.lint.finding import Finding, Say, rule
+from seawall.lint.image import is_official
 from seawall.lint.kinds import pod_specs
 from seawall.lint.objects import Obj
 from seawall.lint.rules.resources import quantity
@@ -34,10 +35,10 @@ def _source(claim: Obj) -> bool:
     "storage/rox-unfilled",
     "error",
     "A read-only claim that nobody can fill",
-    story="""A ReadOnlyMany claim without a data source is an empty disk that every Pod mounts read-only. An
-    init container that is to download into it fails to write. What works: a loader Job on a ReadWriteMany
-    claim with read-only mounts, an OCI image volume, an object-store streamer, or a read-only disk made
-    from a snapshot (dataSource) that was filled before.""",
+    story="""A ReadOnlyMany claim without a data source is an empty disk that every Pod mounts
+    read-only. An init container that is to download into it fails to write. What works: a loader Job on
+    a ReadWriteMany claim with read-only mounts, an OCI image volume, an object-store streamer, or a
+    read-only disk made from a snapshot (dataSource) that was filled before.""",
     cure="Use ReadWriteMany with a loader Job, or give the claim a dataSource.",
 )
 def rox_unfilled(world: World, say: Say) -> Iterator[Finding]:
@@ -62,9 +63,9 @@ def rox_unfilled(world: World, say: Say) -> Iterator[Finding]:
     "storage/access-mode",
     "error",
     "An access mode that the storage class does not have",
-    story="""EBS (gp3) and Azure disks attach to one node: ReadWriteOnce only. The claim stays Pending or
-    the second Pod gets a Multi-Attach error. GCE disks (premium-rwo is a GKE class, not Azure's) can be
-    ReadOnlyMany only when made from a filled source, and never ReadWriteMany as a file system.""",
+    story="""EBS (gp3) and Azure disks attach to one node: ReadWriteOnce only. The claim stays Pending
+    or the second Pod gets a Multi-Attach error. GCE disks (premium-rwo is a GKE class, not Azure's) can
+    be ReadOnlyMany only when made from a filled source, and never ReadWriteMany as a file system.""",
     cure="Use a file class (EFS, Filestore, Azure Files, CephFS, FSx), or ReadWriteOnce for one node.",
 )
 def access_mode(world: World, say: Say) -> Iterator[Finding]:
@@ -88,8 +89,8 @@ def access_mode(world: World, say: Say) -> Iterator[Finding]:
     "storage/rwo-shared",
     "error",
     "A one-node volume for replicas on several nodes",
-    story="""A ReadWriteOnce volume attaches to one node. The second replica, or the surge Pod of a rollout,
-    lands on another node and waits for ever with `Multi-Attach error for volume`.""",
+    story="""A ReadWriteOnce volume attaches to one node. The second replica, or the surge Pod of a
+    rollout, lands on another node and waits for ever with `Multi-Attach error for volume`.""",
     cure="Use ReadWriteMany or ReadOnlyMany storage, a StatefulSet with volumeClaimTemplates, "
     "or a node-local cache.",
 )
@@ -123,9 +124,9 @@ def rwo_shared(world: World, say: Say) -> Iterator[Finding]:
     "storage/slow-class",
     "warning",
     "A storage class that loads for very long",
-    story="""Scaling out is as fast as the weights arrive. GKE's `standard` is a hard disk: 200 GiB of it
-    give about 24 MiB/s, 93 minutes for 141 GB. gp3 without provisioned throughput gives 125 MiB/s, 18
-    minutes. The numbers are the catalogue's (seawall plan shows them).""",
+    story="""Scaling out is as fast as the weights arrive. GKE's `standard` is a hard disk: 200 GiB of
+    it give about 24 MiB/s, 93 minutes for 141 GB. gp3 without provisioned throughput gives 125 MiB/s,
+    18 minutes. The numbers are the catalogue's (seawall plan shows them).""",
     cure="Use a faster class, provisioned throughput, an object-store streamer (--load-format "
     "runai_streamer), or node-local NVMe.",
 )
@@ -181,8 +182,8 @@ def too_small(world: World, say: Say) -> Iterator[Finding]:
     "storage/claim-missing",
     "warning",
     "A claim that is not here",
-    story="""The Pod stays Pending with `persistentvolumeclaim not found` until the claim exists. Reported
-    only when other claims of the namespace are in sight.""",
+    story="""The Pod stays Pending with `persistentvolumeclaim not found` until the claim exists.
+    Reported only when other claims of the namespace are in sight.""",
     cure="Correct the claim's name or namespace.",
 )
 def claim_missing(world: World, say: Say) -> Iterator[Finding]:
@@ -205,3 +206,32 @@ def claim_missing(world: World, say: Say) -> Iterator[Finding]:
                         ref,
                         f"there is no claim {ref.text()} here: the Pod stays Pending. Unused here: {', '.join(free)}.",
                     )
+
+
+@rule(
+    "storage/path-not-mounted",
+    "error",
+    "The model's folder is not in the container",
+    story="""vLLM is told to serve a local path, the image is vLLM's own, which carries no models, and
+    no volume of the container is mounted there or above. vLLM takes what is no folder for a
+    repository's name and ends with `Repo id must be in the form 'repo_name' or 'namespace/repo_name'`.""",
+    cure="Mount the volume that holds the model at its path.",
+)
+def path_not_mounted(world: World, say: Say) -> Iterator[Finding]:
+    for workload in world.workloads:
+        for engine in workload.engines:
+            model = (engine.model or "").rstrip("/")
+            plain = engine.plain_flags and is_official(engine.image) and not workload.partial
+            if not plain or not model.startswith("/") or engine.command.script:
+                continue
+            paths = [m["mountPath"].text().rstrip("/") for m in engine.node["volumeMounts"]]
+            if not any("$" in p or "{" in p for p in paths) and not _under_a_mount(model, paths):
+                yield say(
+                    workload.obj,
+                    engine.model_node,
+                    f"{model} is served, and nothing is mounted there: vLLM finds no model and ends.",
+                )
+
+
+def _under_a_mount(path: str, mounts: list[str]) -> bool:
+    return any(path == mount or path.startswith(mount + "/") for mount in mounts)
