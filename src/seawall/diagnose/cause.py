@@ -8,7 +8,7 @@ from typing import Literal
 
 from seawall.diagnose.facts import Facts
 
-Certainty = Literal["certain", "likely", "possible"]
+CauseCertainty = Literal["certain", "likely", "possible"]
 ORDER: dict[str, int] = {"certain": 0, "likely": 1, "possible": 2}
 
 
@@ -18,7 +18,7 @@ class Cause:
 
     id: str
     """The cause's name in the catalogue: `scheduling/taint`."""
-    certainty: Certainty
+    certainty: CauseCertainty
     subject: str
     """`Pod/llama-70b-6c9`."""
     what: str

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from seawall.diagnose.cause import Cause, Certainty, rule
+from seawall.diagnose.cause import Cause, CauseCertainty, rule
 from seawall.diagnose.facts import Facts, Object, condition, items, name_of, part
 from seawall.domain.labels import FLEET
 from seawall.domain.told import GatewayState, ReplicaState, read
@@ -101,7 +101,7 @@ def gateway(facts: Facts) -> Iterator[Cause]:
         )
 
 
-def _why_none(fleet: str, mine: Mapping[str, ReplicaState], ready: int) -> tuple[str, Certainty, str]:
+def _why_none(fleet: str, mine: Mapping[str, ReplicaState], ready: int) -> tuple[str, CauseCertainty, str]:
     """Why a gateway that knows the replicas `mine` uses none while `ready` Pods are: what, how sure, what to do."""
     if not mine and ready:
         return (

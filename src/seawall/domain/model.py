@@ -105,7 +105,7 @@ class Tower:
     """A vision encoder for images of any size, as vLLM's profiling runs it: on the largest that it takes."""
 
     patches: int
-    """Of the largest image."""
+    """Patches of the largest image."""
     merged: int
     """Patches that become one token."""
     hidden: int

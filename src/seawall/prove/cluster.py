@@ -139,7 +139,7 @@ class ClusterFleet:
         return 0
 
     def set_clock(self, off_s: float) -> None:
-        """Does nothing: nobody's clock is set on a cluster."""
+        """Nothing to do: nobody's clock is set on a cluster."""
 
     async def control(self, request: dict[str, Any], timeout_s: float) -> dict[str, Any]:
         """`restart`, `scale`, `restart-gateway`, as the local supervisor takes them."""

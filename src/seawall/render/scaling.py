@@ -199,7 +199,7 @@ def horizontal(wanted: Wanted, half: Half) -> Object:
 
 
 def number(value: float) -> str:
-    """As KEDA reads it: whole, or with at most three decimals."""
+    """A number as KEDA reads it: whole, or with at most three decimals."""
     return f"{value:.3f}".rstrip("0").rstrip(".")
 
 

@@ -53,7 +53,7 @@ def of_vllm(text: str) -> str | None:
 
 
 ELSEWHERE = {
-    "decide/plan/candidates.py": "the core lies below engines; it reads two flags that a user added",
+    "decide/plan/flags.py": "the core lies below engines; it reads what flags that a user added mean for memory",
     "engines/sim/flags.py": "the simulated engine takes vLLM's flags; its contract tests compare the two",
     "gateway/judge.py": "the gateway's table of answers",
     "gateway/seam.py": "reads two flags that a user added",

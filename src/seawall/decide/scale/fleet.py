@@ -90,7 +90,7 @@ class ScalePolicy:
     target: float
     """Requests (running + waiting + queued) per replica."""
     guards: tuple[ScaleTrigger, ...] = ()
-    """For traffic that the target was not measured with. The highest proposal of all decides."""
+    """Further triggers, for traffic that the target was not measured with. The highest proposal of all decides."""
     up: DirectionRules
     down: DirectionRules
     idle_after_s: float = 300.0
