@@ -11,8 +11,10 @@ from seawall.cli.cluster import cluster_options, with_cluster
 
 if TYPE_CHECKING:
     from seawall.drivers.kube import Kube
-    from seawall.operator.apply import Change, Ref
-    from seawall.render.inputs import Group, Object
+    from seawall.operator.apply import Change
+    from seawall.operator.intent import Intent
+    from seawall.operator.ledger import Ref
+    from seawall.render.inputs import Group
 
 
 @click.command()
@@ -37,6 +39,9 @@ def command(
 ) -> None:
     """Apply fleets to a cluster: diff first, server-side apply, prune, wait for the first token.
 
+    Your rights are asked for and every object is tried in a dry run before the first one is changed. A fleet that
+    an operator keeps is changed through its Fleet object.
+
     \b
     seawall apply llama-70b.yaml                 shows the diff, asks, applies, waits
     seawall apply llama-70b.yaml --yes           in a pipeline
@@ -45,54 +50,67 @@ def command(
 
     from seawall.cli.fleets import group_of
     from seawall.errors import InputError, Stopped
-    from seawall.operator.apply import Ref, changes, unserved
-    from seawall.render.everything import render
+    from seawall.operator.apply import insist
 
+    if form and not (dry_run or yes):
+        raise InputError(f"-o {form} asks nobody.", "Add --yes (or --dry-run to only look).")
     group = group_of(specs, namespace=namespace)
-    objects = list(render(group).objects)
-    owner, where = group.gateway, group.namespace
-
-    async def look(kube: Kube) -> list[Change]:
-        return await changes(kube, objects, owner, where, force_conflicts)
-
-    if not dry_run:
-        missing = with_cluster(context, kubeconfig, lambda kube: unserved(kube, objects))
-        objects = [o for o in objects if Ref.of(o) not in missing]
-        _tell_missing(missing, skip_missing)
-
+    look = partial(_look, group, force_conflicts, skip_missing or dry_run, dry_run)
+    intent, found = with_cluster(context, kubeconfig, look)
     if dry_run or not yes:
-        if form and not dry_run:
-            raise InputError(f"-o {form} asks nobody.", "Add --yes (or --dry-run to only look).")
-        found = with_cluster(context, kubeconfig, look)
         show(found, form)
-        if dry_run:
-            return
+    if dry_run:
+        return
+    insist(found)
+    if not yes:
         _ask(found)
-
     try:
-        with_cluster(context, kubeconfig, partial(_act, group, objects, force_conflicts, wait, form))
+        with_cluster(context, kubeconfig, partial(_act, group, intent, force_conflicts, wait, form))
     except KeyboardInterrupt:
         raise Stopped(
             "stopped. What was applied stays and goes on by itself.",
-            f"seawall status -n {where}, or apply again: it goes on where it was.",
+            f"seawall status -n {group.namespace}, or apply again: it goes on where it was.",
         ) from None
     if form:
-        output.write({"applied": len(objects), "namespace": where, "served": wait}, form)
+        told = {"applied": len(intent.objects), "namespace": group.namespace, "served": wait}
+        output.write(told, form)
     else:
-        click.echo(f"\nNext: seawall status -n {where}")
+        click.echo(f"\nNext: seawall status -n {group.namespace}")
 
 
-async def _act(
-    group: Group, objects: list[Object], force_conflicts: bool, wait: bool, form: str, kube: Kube
-) -> None:
-    from seawall.operator.apply import apply
+async def _look(
+    group: Group, force: bool, skip_missing: bool, dry_run: bool, kube: Kube
+) -> tuple[Intent, list[Change]]:
+    """What is to be applied and what it would change; nothing is written. Raises what would stop it half-way."""
+    from seawall.operator.apply import changes, unserved
+    from seawall.operator.intent import intent_of
+    from seawall.operator.ledger import Ref
+    from seawall.operator.preflight import missing_secrets, need_rights
+
+    intent = await intent_of(kube, group, force)
+    missing = await unserved(kube, intent.objects)
+    if not dry_run:
+        _tell_missing(missing, skip_missing)
+        intent = intent.without(missing)
+        await need_rights(kube, [Ref.of(o, group.namespace) for o in intent.objects])
+    found = await changes(kube, intent.objects, intent.inventory, group.namespace, force)
+    if not dry_run:
+        await need_rights(kube, (), [c.ref for c in found if c.verb == "prune"])
+    for what, command in await missing_secrets(kube, intent.objects, group.namespace):
+        click.echo(f"warning: {what} is not there, and Pods wait for it: {command}", err=True)
+    return intent, found
+
+
+async def _act(group: Group, intent: Intent, force: bool, wait: bool, form: str, kube: Kube) -> None:
+    from seawall.operator.converge import Manner, converge
 
     def tell(ref: Ref, verb: str) -> None:
         click.echo(f"  {verb:12} {ref}", err=bool(form))
 
-    await apply(kube, objects, group.gateway, group.namespace, force_conflicts, tell)
+    how = Manner(force=force, stop_at_first=True, tell=tell)
+    await converge(kube, intent.objects, intent.ledger(kube), group.namespace, how)
     if wait:
-        await _wait(kube, group, form)
+        await _wait(kube, group, intent, form)
 
 
 def _ask(found: list[Change]) -> None:
@@ -109,19 +127,23 @@ def _ask(found: list[Change]) -> None:
         raise InputError("not applied.", "Nothing was changed.")
 
 
-async def _wait(kube: Kube, group: Group, form: str) -> None:
-    """Every fleet until its replicas serve, then the gateway in front of them."""
-    import time
-
-    from seawall.operator.wait import wait_for_gateway, wait_until_served
+async def _wait(kube: Kube, group: Group, intent: Intent, form: str) -> None:
+    """Every fleet until its replicas serve, the gateways in front of them, and until these use all replicas."""
+    from seawall.operator.wait import Wait
 
     def tell(line: str) -> None:
         click.echo(line, err=bool(form))
 
+    wait = Wait(kube, group.namespace, tell)
     for member in group.members:
         limit_s = member.plan.startup.total_s * 2 + 120
-        await wait_until_served(kube, member.name, group.namespace, limit_s, tell, time.monotonic)
-    await wait_for_gateway(kube, group.gateway, group.namespace, 300.0, tell, time.monotonic)
+        if intent.kept:
+            await wait.for_operator(member.name, 60.0)
+        await wait.until_served(member.name, limit_s)
+    for gateway in intent.gateways(group):
+        await wait.for_gateway(gateway, 300.0)
+    for member in group.members:
+        await wait.until_used(member.name, 120.0)
 
 
 def _tell_missing(missing: list[Ref], skip: bool) -> None:
@@ -153,21 +175,24 @@ _LOST = {
 def show(found: list[Change], form: str) -> None:
     """Prints changes as a diff, or as data."""
     if form:
-        click.echo(
-            output.dumps(
-                {"changes": [{"object": str(c.ref), "verb": c.verb, "diff": c.diff} for c in found]}, form
-            )
-        )
+        rows = [
+            {"object": str(c.ref), "verb": c.verb, "diff": c.diff}
+            | ({"refusal": c.refusal.message, "cure": c.refusal.cure} if c.refusal else {})
+            for c in found
+        ]
+        output.write({"changes": rows}, form)
         return
     for c in found:
-        if c.verb != "keep":
+        if c.refusal is not None:
+            click.echo(f"{c.verb:7} {c.refusal}")
+        elif c.verb != "keep":
             click.echo(f"{c.verb:7} {c.ref}")
             if c.diff and c.verb in ("change", "replace"):
                 click.echo(c.diff)
     kept = sum(c.verb == "keep" for c in found)
     verbs = [
-        f"{sum(c.verb == v for c in found)} to {v}"
-        for v in ("create", "change", "replace", "prune", "missing")
+        f"{sum(c.verb == v for c in found)} {'' if v == 'refused' else 'to '}{v}"
+        for v in ("create", "change", "replace", "prune", "missing", "refused")
         if any(c.verb == v for c in found)
     ]
     click.echo(f"{', '.join(verbs) or 'no change'}, {kept} as they are")

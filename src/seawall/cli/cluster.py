@@ -33,12 +33,18 @@ def cluster_options(f: F) -> F:
     return f
 
 
-def with_cluster(context: str | None, kubeconfig: str | None, work: Callable[[Kube], Awaitable[T]]) -> T:
-    """Connects, runs `work`, closes. The API server's warnings go to stderr."""
-    from seawall.drivers.kube import connect
+def with_cluster(
+    context: str | None,
+    kubeconfig: str | None,
+    work: Callable[[Kube], Awaitable[T]],
+    manager: str | None = None,
+) -> T:
+    """Connects, runs `work`, closes. The API server's warnings go to stderr. `manager`: who writes; a person's verbs
+    where it is not given."""
+    from seawall.drivers.kube import FIELD_MANAGER, connect
 
     async def run() -> T:
-        async with connect(context, kubeconfig) as kube:
+        async with connect(context, kubeconfig, manager or FIELD_MANAGER) as kube:
             try:
                 return await work(kube)
             finally:

@@ -11,7 +11,7 @@ from seawall.cli.cluster import cluster_options, with_cluster
 
 if TYPE_CHECKING:
     from seawall.drivers.kube import Kube
-    from seawall.operator.apply import Ref
+    from seawall.operator.ledger import Ref
 
 
 @click.command()
@@ -39,6 +39,7 @@ def command(
     from seawall.cli.fleets import group_of
     from seawall.errors import InputError
     from seawall.operator.apply import delete, wait_until_gone
+    from seawall.operator.fleet_object import refuse_kept
 
     group = group_of(specs, namespace=namespace)
     if not yes:
@@ -50,10 +51,12 @@ def command(
 
     async def act(kube: Kube) -> tuple[list[Ref], list[str]]:
         def tell(ref: Ref, verb: str) -> None:
-            done.append(ref)
+            if verb in ("deleted", "already gone"):
+                done.append(ref)
             if not form:
                 click.echo(f"  {verb:12} {ref}")
 
+        await refuse_kept(kube, group)
         kept = await delete(kube, group.gateway, group.namespace, everything, tell)
         return kept, await wait_until_gone(kube, done, 60.0) if wait else []
 

@@ -15,26 +15,32 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("specs", nargs=-1, required=True, type=click.Path())
+@click.option("--force-conflicts", is_flag=True, help="As `apply --force-conflicts` would do it.")
 @cluster_options
 def command(
-    specs: tuple[str, ...], context: str | None, kubeconfig: str | None, namespace: str | None, form: str
+    specs: tuple[str, ...],
+    force_conflicts: bool,
+    context: str | None,
+    kubeconfig: str | None,
+    namespace: str | None,
+    form: str,
 ) -> None:
     """Show what `seawall apply` would change. Exit code 1 when there is something.
 
     The server itself computes the result (a dry run of server-side apply), so defaults and other people's
-    fields are not shown as changes. Nothing is written.
+    fields are not shown as changes, and what it would refuse is shown as refused. Nothing is written.
     """
     from seawall.cli.apply import show
     from seawall.cli.fleets import group_of
     from seawall.errors import CheckFailed
     from seawall.operator.apply import changes
-    from seawall.render.everything import render
+    from seawall.operator.intent import intent_of
 
     group = group_of(specs, namespace=namespace)
-    objects = list(render(group).objects)
 
     async def look(kube: Kube) -> list[Change]:
-        return await changes(kube, objects, group.gateway, group.namespace, force=True)
+        intent = await intent_of(kube, group, force_conflicts)
+        return await changes(kube, intent.objects, intent.inventory, group.namespace, force_conflicts)
 
     found = with_cluster(context, kubeconfig, look)
     show(found, form)

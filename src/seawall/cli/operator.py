@@ -46,9 +46,9 @@ def run(context: str | None, kubeconfig: str | None, namespace: str | None, leas
     import os
     import signal
     import socket
-    import time
 
-    from seawall.drivers.kube import Kube
+    from seawall.drivers.clock import SteadyClock
+    from seawall.drivers.kube import OPERATOR_MANAGER, Kube
     from seawall.operator.lease import Leader
     from seawall.operator.loop import operate
     from seawall.operator.manifests import NAME
@@ -57,9 +57,10 @@ def run(context: str | None, kubeconfig: str | None, namespace: str | None, leas
     logging.getLogger("httpx2").setLevel(logging.WARNING)
 
     async def work(kube: Kube) -> None:
+        clock = SteadyClock()
         identity = f"{socket.gethostname()}-{os.getpid()}"
-        leader = Leader(kube, lease_namespace, NAME, identity, time.monotonic)
-        task = asyncio.ensure_future(leader.run(lambda: operate(kube, namespace)))
+        leader = Leader(kube, lease_namespace, NAME, identity, clock)
+        task = asyncio.ensure_future(leader.run(lambda: operate(kube, namespace, clock)))
         loop = asyncio.get_running_loop()
         for sig in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(sig, task.cancel)
@@ -68,4 +69,4 @@ def run(context: str | None, kubeconfig: str | None, namespace: str | None, leas
         except asyncio.CancelledError:
             await leader.release()
 
-    with_cluster(context, kubeconfig, work)
+    with_cluster(context, kubeconfig, work, OPERATOR_MANAGER)

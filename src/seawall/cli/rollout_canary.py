@@ -44,6 +44,7 @@ def start(
     """
     from seawall.cli.fleets import group_of
     from seawall.operator import canary
+    from seawall.operator.fleet_object import fleet_object
 
     group = group_of((spec,), namespace=namespace)
     name = fleet or next((m.name for m in group.members if m.canary), group.first.name)
@@ -51,9 +52,10 @@ def start(
     async def work(kube: Kube) -> None:
         import time
 
-        await canary.start(kube, group, name, time.time())
+        owner = await fleet_object(kube, group.namespace, name)
+        await canary.start(kube, group, name, time.time(), owner)
         if detach:
-            await canary.tick(kube, group.namespace, name, time.time())
+            await canary.tick(kube, group.namespace, name, time.time(), owner)
             click.echo(f"{name}: begun\n\nNext: seawall rollout follow {name} -n {group.namespace}")
         else:
             await _drive(kube, group.namespace, name, form)
@@ -85,9 +87,11 @@ async def _drive(kube: Kube, namespace: str, name: str, form: str) -> None:
     from seawall.decide.rollout import ENDED
     from seawall.errors import CheckFailed
     from seawall.operator import canary
+    from seawall.operator.fleet_object import fleet_object
 
     while True:
-        told = await canary.tick(kube, namespace, name, time.time())
+        owner = await fleet_object(kube, namespace, name)
+        told = await canary.tick(kube, namespace, name, time.time(), owner)
         if told is not None:
             if form:
                 line = {"phase": told.phase, "weight": told.decision.weight, "reason": told.decision.reason}

@@ -60,16 +60,24 @@ def command(
         _watch(show)
 
 
-def _watch(show: Callable[[], str]) -> None:
+def _watch(show: Callable[[], str], sleep: Callable[[float], None] | None = None) -> None:
     import sys
     import time
 
+    from seawall.drivers.kube_refusal import passing
+    from seawall.errors import ClusterError
+
     while True:
-        text = show()
+        try:
+            text = show()
+        except ClusterError as e:
+            if not passing(e):
+                raise
+            text = f"{e.message} Looking again."
         if sys.stdout.isatty():
             click.clear()
         click.echo(text if sys.stdout.isatty() else f"{text}\n")
-        time.sleep(2.0)
+        (sleep or time.sleep)(2.0)
 
 
 def _cluster(

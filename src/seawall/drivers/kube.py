@@ -21,12 +21,15 @@ from urllib.parse import quote
 import httpx2 as httpx
 
 from seawall.drivers.kube_config import IN_CLUSTER, client_of, find_access
+from seawall.drivers.kube_refusal import Away, refused, warnings_of
 from seawall.drivers.kube_refusal import Refused as Refused
-from seawall.drivers.kube_refusal import refused, warnings_of
 from seawall.errors import ClusterError, InputError
 
 log = logging.getLogger("seawall.kube")
 FIELD_MANAGER = "seawall"
+"""Who a person's verbs are in the eyes of the API server."""
+OPERATOR_MANAGER = "seawall-operator"
+"""Who the operator is: of two managers of one name the later takes away what the earlier wrote, without a word."""
 PAGE = 500
 MOST_BYTES = 256 * 2**20
 """Largest answer that is read: a page of 500 objects of the largest size that etcd stores is below it in practice."""
@@ -125,17 +128,25 @@ class Select:
         return {k: v for k, v in chosen.items() if v}
 
 
-def connect(context: str | None = None, kubeconfig: str | None = None) -> Kube:
+def connect(context: str | None = None, kubeconfig: str | None = None, manager: str = FIELD_MANAGER) -> Kube:
     """The cluster of a kubeconfig context, or the one this Pod runs in. InputError when there is none."""
     access = find_access(kubeconfig, context, os.environ)
-    return Kube(client_of(access, httpx.Timeout(30.0, connect=10.0)), access.namespace, access.context)
+    return Kube(
+        client_of(access, httpx.Timeout(30.0, connect=10.0)), access.namespace, access.context, manager
+    )
 
 
 class Kube:
     """One cluster. Use as `async with`; safe for concurrent tasks."""
 
-    def __init__(self, http: httpx.AsyncClient, namespace: str = "default", context: str = "") -> None:
-        self._http, self.namespace, self.context = http, namespace, context
+    def __init__(
+        self,
+        http: httpx.AsyncClient,
+        namespace: str = "default",
+        context: str = "",
+        manager: str = FIELD_MANAGER,
+    ) -> None:
+        self._http, self.namespace, self.context, self.manager = http, namespace, context, manager
         self._found: dict[str, dict[str, Kind]] = {}
         self._near: httpx.AsyncClient | None = None
         self.requests = 0
@@ -226,11 +237,14 @@ class Kube:
             if not token:
                 return kept, str(meta.get("resourceVersion", ""))
 
-    async def apply(self, obj: Object, force: bool = False, dry_run: bool = False) -> Object:
-        """Server-side apply. Refused with code 409 names the fields that somebody else manages."""
+    async def apply(
+        self, obj: Object, force: bool = False, dry_run: bool = False, manager: str | None = None
+    ) -> Object:
+        """Server-side apply. Refused with code 409 names the fields that somebody else manages. `manager`: for whom,
+        where it is not the one who asks."""
         kind = await self.kind_of(obj)
         namespace, name = key_of(obj)
-        params = {"fieldManager": FIELD_MANAGER, "force": str(force).lower()} | (
+        params = {"fieldManager": manager or self.manager, "force": str(force).lower()} | (
             {"dryRun": "All"} if dry_run else {}
         )
         path = kind.path(namespace or self.namespace, name)
@@ -241,7 +255,7 @@ class Kube:
         self, kind: Kind, namespace: str | None, name: str, body: Object, sub: str | None = None
     ) -> Object:
         """JSON merge patch of an object or a subresource."""
-        params = {"fieldManager": FIELD_MANAGER}
+        params = {"fieldManager": self.manager}
         done: Object = await self.request(
             "PATCH", kind.path(namespace, name, sub), params, body, "application/merge-patch+json"
         )
@@ -476,7 +490,7 @@ def _away(e: Exception) -> ClusterError:
         return ClusterError(
             "the API server does not answer without a client certificate that it knows.", "Log in again."
         )
-    return ClusterError(
+    return Away(
         f"the Kubernetes API does not answer ({type(e).__name__}).",
         "Check `kubectl cluster-info`, VPN and --context.",
     )

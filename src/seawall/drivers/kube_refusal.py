@@ -66,6 +66,15 @@ class Refused(ClusterError):
         return self.code == 403 and _ENDING in self.said
 
 
+class Away(ClusterError):
+    """The API server cannot be reached now: it restarts, or the network to it is down."""
+
+
+def passing(e: ClusterError) -> bool:
+    """Whether it may be over in a moment: whoever waits or watches goes on."""
+    return isinstance(e, Away) or (isinstance(e, Refused) and (e.code == 429 or e.code >= 500))
+
+
 def refused(code: int, content: bytes) -> Refused:
     """From an answer of 400 or more."""
     try:

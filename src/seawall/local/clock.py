@@ -1,28 +1,11 @@
-"""Time behind a seam, so that a test can play a day of a supervisor in a second."""
+"""The supervisor's clock, and what a proof puts in its place."""
 
 from __future__ import annotations
 
-import asyncio
 import time
-from typing import Protocol
 
-
-class Clock(Protocol):
-    """Monotonic seconds, and waiting for them to pass."""
-
-    def now(self) -> float: ...
-
-    async def sleep(self, seconds: float) -> None: ...
-
-
-class SteadyClock:
-    """The monotonic clock, which nobody can set."""
-
-    def now(self) -> float:
-        return time.monotonic()
-
-    async def sleep(self, seconds: float) -> None:
-        await asyncio.sleep(seconds)
+from seawall.drivers.clock import Clock as Clock
+from seawall.drivers.clock import SteadyClock as SteadyClock
 
 
 class SettableClock(SteadyClock):

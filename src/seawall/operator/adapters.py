@@ -22,16 +22,17 @@ Key = tuple[str, str]
 
 
 class Adapters:
-    """What was tried on which replica, and what is missing per fleet."""
+    """What was tried on which replica."""
 
     def __init__(self, kube: Kube, reach: EngineClient, now: Callable[[], float]) -> None:
         self._kube, self._reach, self._now = kube, reach, now
         self._failures: dict[tuple[str, str], dict[str, Failure]] = {}
-        self.problems: dict[Key, str] = {}
-        """Fleet -> why an adapter is missing somewhere; empty when all are there."""
 
-    async def tick(self, wanted: Mapping[Key, Mapping[str, str]], engines: Mapping[Key, Engine]) -> None:
-        """`wanted`: fleet -> adapter -> path, of the fleets that load adapters while they run."""
+    async def tick(
+        self, wanted: Mapping[Key, Mapping[str, str]], engines: Mapping[Key, Engine]
+    ) -> dict[Key, str]:
+        """`wanted`: fleet -> adapter -> path, of the fleets that load adapters while they run. Of each of them: why an
+        adapter is missing somewhere, empty when all are there."""
         alive = {(e.uid, e.life) for e in engines.values()}
         self._failures = {k: v for k, v in self._failures.items() if k in alive}
         problems: dict[Key, list[str]] = {key: [] for key in wanted}
@@ -43,7 +44,7 @@ class Adapters:
                     problem = str(x)
                 if problem:
                     problems[e.fleet].append(f"{e.replica.name}: {problem}")
-        self.problems = {key: "; ".join(sorted(found))[:900] for key, found in problems.items()}
+        return {key: "; ".join(sorted(found))[:900] for key, found in problems.items()}
 
     async def _replica(self, e: Engine, wanted: Mapping[str, str]) -> str:
         served = await self._reach.adapters(e.url)

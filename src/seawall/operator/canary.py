@@ -37,7 +37,9 @@ from seawall.drivers import kube_gateways
 from seawall.drivers.kube import (
     CONFIG_MAP,
     DEPLOYMENT,
+    FIELD_MANAGER,
     NAMESPACE,
+    OPERATOR_MANAGER,
     Kube,
     Object,
     Refused,
@@ -45,7 +47,9 @@ from seawall.drivers.kube import (
     key_of,
 )
 from seawall.errors import ClusterError, InputError
-from seawall.operator.apply import Ref, apply, unserved
+from seawall.operator.apply import unserved
+from seawall.operator.converge import Manner, converge
+from seawall.operator.ledger import Inventory, Ref
 from seawall.operator.reconcile import own
 from seawall.operator.wait import judge
 from seawall.render.everything import render
@@ -294,9 +298,13 @@ async def _apply(kube: Kube, fleets: list[Fleet], data: dict[str, str], owner: O
     objects = list(render(group).objects)
     missing = set(await unserved(kube, objects))
     kept = [o for o in objects if Ref.of(o) not in missing]
+    ledger, manager = Inventory(kube, group.gateway, group.namespace, FIELD_MANAGER), FIELD_MANAGER
     if owner is not None:
-        kept = [own(o, owner) for o in kept if o["kind"] != "Namespace"]
-    await apply(kube, kept, group.gateway, group.namespace, force=True)
+        # Whoever drives it, what belongs to a Fleet object is written as the operator writes it.
+        kept, manager = [own(o, owner) for o in kept if o["kind"] != "Namespace"], OPERATOR_MANAGER
+        ledger = Inventory(kube, group.gateway, group.namespace, manager, str(owner["metadata"].get("uid")))
+    how = Manner(manager=manager, heir=owner is not None, stop_at_first=True)
+    await converge(kube, kept, ledger, group.namespace, how)
 
 
 async def _settled(kube: Kube, namespace: str, name: str) -> bool:

@@ -11,7 +11,9 @@ import contextlib
 import logging
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
+from typing import Any
 
+from seawall.drivers.clock import Clock, SteadyClock
 from seawall.drivers.kube import Kind, Kube, Object, Refused
 from seawall.errors import ClusterError
 
@@ -30,10 +32,10 @@ class Leader:
     """`await leader.run(work)`: runs `work` while this process is the leader, again after each election."""
 
     def __init__(
-        self, kube: Kube, namespace: str, name: str, identity: str, clock: Callable[[], float]
+        self, kube: Kube, namespace: str, name: str, identity: str, clock: Clock | None = None
     ) -> None:
         self._kube, self._namespace, self._name, self._identity = kube, namespace, name, identity
-        self._clock = clock
+        self._clock = clock or SteadyClock()
         self._seen: tuple[str, float] = ("", 0.0)
         self._renewed = -HOLD_S
         self._told = ""
@@ -43,13 +45,13 @@ class Leader:
         """Never returns by itself. When the lease is lost, `work` is cancelled before another may begin."""
         while True:
             while not await self._try():
-                await asyncio.sleep(RENEW_S / 2)
+                await self._clock.sleep(RENEW_S / 2)
             log.info("%s leads (Lease %s/%s)", self._identity, self._namespace, self._name)
             self.leads = True
             worker = asyncio.ensure_future(work())
             try:
                 while not worker.done() and self._left() > 0:
-                    await asyncio.wait([worker], timeout=min(LOOK_S, self._left()))
+                    await self._ended(worker, min(LOOK_S, self._left()))
                     if not worker.done() and HOLD_S - MARGIN_S - RENEW_S >= self._left() > 0:
                         await self._try(min(ANSWER_S, self._left()))
             finally:
@@ -59,9 +61,17 @@ class Leader:
                     await worker
             log.warning("%s leads no more", self._identity)
 
+    async def _ended(self, worker: asyncio.Future[Any], within_s: float) -> None:
+        """Returns when it has ended, or so much time has passed."""
+        pause = asyncio.ensure_future(self._clock.sleep(within_s))
+        try:
+            await asyncio.wait([worker, pause], return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            pause.cancel()
+
     def _left(self) -> float:
         """Seconds for which the lease is surely ours."""
-        return self._renewed + HOLD_S - MARGIN_S - self._clock()
+        return self._renewed + HOLD_S - MARGIN_S - self._clock.now()
 
     async def release(self) -> None:
         """Lets the next one begin at once (on SIGTERM)."""
@@ -74,8 +84,7 @@ class Leader:
 
     async def _try(self, within_s: float = ANSWER_S) -> bool:
         try:
-            async with asyncio.timeout(within_s):
-                held = await self._take()
+            held = await self._within(within_s)
             self._told = ""
             return held
         except (ClusterError, TimeoutError) as e:
@@ -85,8 +94,19 @@ class Leader:
                 log.warning("Lease %s/%s: %s", self._namespace, self._name, e)
             return False
 
+    async def _within(self, seconds: float) -> bool:
+        """The answer, or TimeoutError: by the clock that judges the lease, and by that alone."""
+        asked = asyncio.ensure_future(self._take())
+        try:
+            await self._ended(asked, seconds)
+            if not asked.done():
+                raise TimeoutError
+            return asked.result()
+        finally:
+            asked.cancel()
+
     async def _take(self) -> bool:
-        start = self._clock()
+        start = self._clock.now()
         held = await self._kube.get(LEASE, self._namespace, self._name)
         if held is None:
             body = {
@@ -101,8 +121,8 @@ class Leader:
         spec, version = held.get("spec") or {}, str(held["metadata"].get("resourceVersion"))
         if spec.get("holderIdentity") != self._identity and spec.get("holderIdentity"):
             if self._seen[0] != version:
-                self._seen = (version, self._clock())
-            if self._clock() - self._seen[1] < float(spec.get("leaseDurationSeconds") or HOLD_S):
+                self._seen = (version, self._clock.now())
+            if self._clock.now() - self._seen[1] < float(spec.get("leaseDurationSeconds") or HOLD_S):
                 return False
         await self._write({**held, "spec": {**spec, **self._spec(spec)}})
         self._renewed = start
@@ -118,7 +138,7 @@ class Leader:
             raise
 
     def _spec(self, old: Object) -> Object:
-        now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+        now = datetime.fromtimestamp(self._clock.time(), UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
         spec = {"holderIdentity": self._identity, "leaseDurationSeconds": int(HOLD_S), "renewTime": now}
         if old.get("holderIdentity") != self._identity:
             spec |= {

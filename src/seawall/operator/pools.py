@@ -38,7 +38,7 @@ class Member:
     key: Key
     fleet: Fleet
     plan: Plan
-    status: Mapping[str, Any]
+    memory: Memory
 
 
 @dataclass
@@ -69,20 +69,12 @@ class Pools:
         now: Callable[[], float],
     ) -> None:
         self._kube, self._reach, self._gateways, self._kind, self._now = kube, reach, poller, kind, now
-        self._memory: dict[Key, Memory] = {}
-
-    def replicas(self, key: Key, status: Mapping[str, Any]) -> int:
-        """How many replicas the Deployment of a pooled fleet is to have until the next look."""
-        return self._recall(key, status).replicas or 0
 
     async def tick(
         self, members: Sequence[Member], engines: Mapping[Key, Sequence[Engine]], age_s: float = LOOK_S / 2
     ) -> None:
         """One look at every pool, at the engines of each fleet and at demand of at most `age_s` seconds ago. A
         namespace whose gateways cannot be asked stays as it is."""
-        keys = {m.key for m in members}
-        for key in [k for k in self._memory if k not in keys]:
-            del self._memory[key]
         for (namespace, name), fleets in _by_pool(members).items():
             try:
                 await self._look(namespace, fleets, engines, age_s)
@@ -96,10 +88,10 @@ class Pools:
         told, now = await self._gateways.heard(namespace, age_s), self._now()
         pods = {m.key: list(engines.get(m.key, ())) for m in members}
         seen = [self._seen(m, pods[m.key], told, now) for m in members]
-        state = {m.fleet.name: self._memory[m.key].pool for m in members}
+        state = {m.fleet.name: m.memory.pool for m in members}
         decision, after = pool.decide(pool.policy_of([m.fleet for m in members]), seen, state, now)
         for m, turn in zip(members, decision.turns, strict=True):
-            memory = self._memory[m.key]
+            memory = m.memory
             memory.pool = after[m.fleet.name]
             memory.awake = turn.awake
             memory.replicas = _count(turn.awake + turn.asleep, pods[m.key])
@@ -109,7 +101,7 @@ class Pools:
             await self._act(m, turn, pods[m.key], told, now)
 
     def _seen(self, m: Member, pods: list[Engine], told: gateways.Heard, now: float) -> pool.FleetSeen:
-        memory = self._recall(m.key, m.status)
+        memory = m.memory
         mine = told.state.fleets.get(m.fleet.name)
         queued, flying = (mine.queued, mine.in_flight) if mine else (0, 0)
         awake = [e for e in pods if not e.asleep]
@@ -162,7 +154,7 @@ class Pools:
         await self._scale(m)
 
     async def _scale(self, m: Member) -> None:
-        memory = self._memory[m.key]
+        memory = m.memory
         if memory.replicas == memory.patched:
             return
         try:
@@ -200,14 +192,8 @@ class Pools:
         body = {"metadata": {"annotations": dict(notes)}}
         await self._kube.patch(POD, e.replica.namespace, e.replica.name, body)
 
-    def _recall(self, key: Key, status: Mapping[str, Any]) -> Memory:
-        """What is remembered; after a restart, what the status says."""
-        if key not in self._memory:
-            self._memory[key] = _remembered(status)
-        return self._memory[key]
-
     async def _tell(self, m: Member, turn: pool.Turn, now: float) -> None:
-        memory = self._memory[m.key]
+        memory = m.memory
         why = turn.reason if turn.move == "wait" else ""
         shown = (turn.move, why, turn.awake, turn.asleep, memory.wanted, memory.replicas)
         if shown == memory.shown and now - memory.written_s < KEEP_S:
@@ -233,7 +219,8 @@ def _in_flight(told: gateways.Heard, e: Engine) -> int:
     return known.in_flight if known else 0
 
 
-def _remembered(status: Mapping[str, Any]) -> Memory:
+def remembered(status: Mapping[str, Any]) -> Memory:
+    """What a Fleet's status says of its pool, after a restart or another's lead."""
     told = status.get("pool") or {}
     try:
         kept: Any = json.loads(told.get("memory") or "{}")

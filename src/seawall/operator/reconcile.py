@@ -18,8 +18,9 @@ from seawall.decide.plan import plan
 from seawall.decide.plan.bounds import bounded
 from seawall.domain.action import Plan
 from seawall.domain.spec import API_VERSION, Fleet
-from seawall.drivers.kube import Kind, Object
+from seawall.drivers.kube import Object
 from seawall.errors import InputError, SeawallError
+from seawall.operator.show import serving
 from seawall.operator.status import FleetView
 from seawall.render.engine_args import adapter_path
 from seawall.render.everything import render
@@ -27,7 +28,6 @@ from seawall.render.inputs import Group, Wanted
 from seawall.shapes.config import resolve
 
 log = logging.getLogger("seawall.operator")
-FLEET = Kind(API_VERSION, "Fleet", "fleets")
 _KEPT = ("Namespace", "PersistentVolumeClaim")
 """Not owned by the Fleet: they outlive it, as weights and namespaces should."""
 
@@ -114,6 +114,7 @@ def status_of(
             error or "all objects applied",
         ),
         _ready(view, int((old.get("pool") or {}).get("asleep") or 0)),
+        _current(view),
     ]
     if adapters is not None:
         facts.append(
@@ -131,7 +132,7 @@ def status_of(
         "reason": bad["message"] if bad else _why(desired),
         "conditions": conditions,
         "applied": desired.digest if not (error or desired.problem) else old.get("applied", ""),
-        "ready": view.ready if view else 0,
+        "ready": (view.ready if view.usable is None else view.usable) if view else 0,
         "desired": view.desired if view else 0,
     }
     if desired.plan:
@@ -176,22 +177,24 @@ def _why(desired: Desired) -> str:
 
 
 def _ready(view: FleetView | None, asleep: int = 0) -> tuple[str, bool, str, str]:
+    """Whether clients get answers from as many replicas as are wanted: what the gateways use, where they tell."""
     if view is None:
         return "Ready", False, "NotThere", "no Deployment yet"
-    desired = view.desired - asleep
+    wanted = view.desired - asleep
+    if wanted <= 0:
+        resting = f"{asleep} asleep" if asleep else "scaled to zero"
+        return "Ready", True, "Resting", f"{resting}: the first request starts a replica"
+    used = view.ready if view.usable is None else view.usable
+    if used >= wanted:
+        return "Ready", True, "Serving", serving(view)
     troubled = next((r for r in view.replicas if r.phase not in ("ready", "draining")), None)
-    if asleep and view.ready >= desired:
-        troubled = None  # whoever sleeps is not ready, and that is as it should be
-    why = (
-        f"{troubled.name}: {troubled.phase}: {troubled.reason}"
-        if troubled
-        else f"{view.ready} of {view.desired} ready"
-    )
-    if view.rollout:
-        why = view.rollout
-    return (
-        "Ready",
-        view.ready >= max(1, desired) or desired <= 0,
-        "Serving" if not troubled else "Waiting",
-        why,
-    )
+    if view.ready >= wanted or troubled is None:
+        return "Ready", False, "NotUsed" if view.ready >= wanted else "Waiting", serving(view)
+    return "Ready", False, "Waiting", f"{troubled.name}: {troubled.phase}: {troubled.reason}"
+
+
+def _current(view: FleetView | None) -> tuple[str, bool, str, str]:
+    """Whether every replica is of the present spec, and no older one is left."""
+    if view is None or not view.rollout:
+        return "UpToDate", view is not None, "RolledOut" if view else "NotThere", "no older replica is left"
+    return "UpToDate", False, "RollingOut", view.rollout

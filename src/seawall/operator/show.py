@@ -17,7 +17,7 @@ def status_text(views: list[FleetView], where: str) -> str:
 
 def _fleet(v: FleetView) -> str:
     phases = ", ".join(f"{n} {p}" for p, n in sorted(v.phases.items(), key=lambda t: -t[1])) or "no replica"
-    lines = [f"{v.namespace}/{v.name}   {v.ready} of {v.desired} ready   ({phases})"]
+    lines = [f"{v.namespace}/{v.name}   {serving(v)}   ({phases})"]
     if v.queued is not None:
         ttft = f", TTFT p95 {show_seconds(v.ttft_p95_s)}" if v.ttft_p95_s else ""
         lines.append(f"  demand   {v.queued} queued, {v.in_flight} in flight{ttft}")
@@ -30,9 +30,26 @@ def _fleet(v: FleetView) -> str:
     hidden = sum(n for p, n in v.phases.items() if p != "ready") - min(SHOWN, len(troubled))
     if hidden > 0:
         lines.append(f"  ... and {hidden} more that are not ready")
-    if any(r.phase == "failed" for r in troubled) or "stuck" in v.rollout:
+    cut_off = v.usable is not None and v.usable < v.ready
+    if cut_off or any(r.phase == "failed" for r in troubled) or "stuck" in v.rollout:
         lines.append(f"  Next: seawall diagnose {v.name} --namespace {v.namespace}")
     return "\n".join(lines)
+
+
+def serving(v: FleetView) -> str:
+    """How many replicas clients get answers from now, of how many are wanted."""
+    if v.usable is None:
+        asked = f" (the gateways could not be asked: {v.silent})" if v.silent else ""
+        return f"{v.ready} of {v.desired} ready{asked}"
+    if not v.desired:
+        return (
+            "scaled to zero: the first request starts a replica"
+            if not v.usable
+            else f"{v.usable} serving, 0 wanted"
+        )
+    why = f": {v.unused}" if v.unused and v.usable < v.desired else ""
+    ready = f", {v.ready} ready" if v.ready != v.usable else ""
+    return f"{v.usable} of {v.desired} used by the gateways{ready}{why}"
 
 
 def _replica(r: ReplicaLine) -> str:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 from seawall.diagnose.phase import phase_of
 from seawall.domain.labels import ENGINES, FLEET, GROUP, ROLE
+from seawall.domain.told import GatewayState
 from seawall.drivers import kube_gateways
 from seawall.drivers.kube import (
     AUTOSCALER,
@@ -22,6 +23,7 @@ from seawall.drivers.kube import (
     key_of,
 )
 
+UNSCALED = "nothing scales it: KEDA has not looked at its ScaledObject (is KEDA's operator running?)"
 SHOWN = 50
 """Replicas that are listed one by one; the rest is counted by phase."""
 
@@ -52,6 +54,14 @@ class FleetView:
     phases: dict[str, int] = field(default_factory=dict)
     replicas: list[ReplicaLine] = field(default_factory=list)
     """Those that are not simply ready first."""
+    usable: int | None = None
+    """Replicas that every gateway of the fleet uses now; None: the gateways could not be asked."""
+    silent: str = ""
+    """Why they could not."""
+    unused: str = ""
+    """Why a gateway does not use a replica, in its own words."""
+    unscaled: str = ""
+    """Why nothing scales the fleet; empty where something does, or should not."""
     queued: int | None = None
     in_flight: int | None = None
     ttft_p95_s: float | None = None
@@ -95,10 +105,15 @@ def _deployment(obj: Object, views: dict[tuple[str, str], FleetView]) -> None:
     view.updated += int(status.get("updatedReplicas") or 0)
     conditions = {c.get("type"): c for c in status.get("conditions") or []}
     progress = conditions.get("Progressing") or {}
+    updated = int(status.get("updatedReplicas") or 0)
+    generation = int((obj.get("metadata") or {}).get("generation") or 0)
+    seen = int(status.get("observedGeneration", generation)) >= generation
     if progress.get("reason") == "ProgressDeadlineExceeded":
         view.rollout = f"{name} is stuck: {str(progress.get('message'))[:200]}"
-    elif int(status.get("updatedReplicas") or 0) < desired:
-        view.rollout = f"{name}: {status.get('updatedReplicas') or 0} of {desired} replicas are new"
+    elif updated < desired or not seen:
+        view.rollout = f"{name}: {updated if seen else 0} of {desired} replicas are new"
+    elif (old := int(status.get("replicas") or 0) - updated) > 0:
+        view.rollout = f"{name}: all {updated} new replicas are made, {old} old ones still run"
 
 
 def _line(pod: Object) -> tuple[str, ReplicaLine]:
@@ -132,7 +147,10 @@ async def _scalers(
         return _fleet_of(obj), f"{current} -> {desired} replicas{why}"
 
     def keda(obj: Object) -> tuple[str, str]:
-        for c in (obj.get("status") or {}).get("conditions") or []:
+        conditions = (obj.get("status") or {}).get("conditions") or []
+        if not conditions:
+            return _fleet_of(obj), UNSCALED
+        for c in conditions:
             if c.get("type") == "Ready" and c.get("status") == "False":
                 return _fleet_of(obj), f"KEDA is not ready: {str(c.get('message'))[:200]}"
             if c.get("type") == "Fallback" and c.get("status") == "True":
@@ -148,13 +166,40 @@ async def _scalers(
             view = views.get((where, fleet))
             if view is not None and text:
                 view.scaler = f"{view.scaler}; {text}" if view.scaler else text
+                if text == UNSCALED:
+                    view.unscaled = text
 
 
 async def _gateways(kube: Kube, namespace: str | None, views: dict[tuple[str, str], FleetView]) -> None:
-    """Queue and latency, of all gateways; silent where it is not allowed to ask them."""
-    answers = await kube_gateways.ask(kube, namespace)
+    """Queue, latency and which replicas are used, of all gateways."""
+    try:
+        answers = await kube_gateways.ask(kube, namespace)
+    except Refused as e:
+        for view in views.values():
+            view.silent = e.message
+        return
     for where in {where for where, _ in views}:
-        for fleet, told in answers.of(where).fleets.items():
-            view = views.get((where, fleet))
-            if view is not None:
-                view.queued, view.in_flight, view.ttft_p95_s = told.queued, told.in_flight, told.ttft_p95_s
+        state = answers.of(where)
+        silent = next((f"{pod}: {why}" for (ns, pod), why in answers.silent.items() if ns == where), "")
+        for view in (v for v in views.values() if v.namespace == where):
+            heed(view, state, silent)
+
+
+def heed(view: FleetView, state: GatewayState, silent: str = "") -> None:
+    """Fills in what the gateways of the fleet's namespace tell. `silent`: why one of them told nothing."""
+    told, mine = state.fleets.get(view.name), state.of(view.name)
+    if told is not None:
+        view.queued, view.in_flight, view.ttft_p95_s = told.queued, told.in_flight, told.ttft_p95_s
+    if silent:
+        view.silent = silent
+        return
+    view.usable = sum(r.state == "ready" for r in mine.values())
+    unused = sorted((r.state == "draining", n, r) for n, r in mine.items() if r.state != "ready")
+    view.unused = ""
+    if told is None:
+        view.unused = "no gateway of this namespace serves it"
+    elif unused:
+        _, name, r = unused[0]
+        view.unused = f"{name} is {r.state}{f': {r.reason}' if r.reason else ''}"
+    elif view.usable < view.desired:
+        view.unused = "the gateway knows no more replicas"

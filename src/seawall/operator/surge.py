@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 from seawall.decide.drain import ADVICE, TAINTS, NodeSeen, leaving, surge
 from seawall.domain.labels import COMPONENT
@@ -30,65 +31,80 @@ Key = tuple[str, str]
 _ADVICE = {TAINTS[key] for key in ADVICE}
 
 
+@dataclass
+class Surge:
+    """What is remembered of one fleet."""
+
+    stuck: dict[str, float] = field(default_factory=dict)
+    """Pod -> since when it is kept on a node that goes."""
+    base: int | None = None
+    """Replicas when the first one got stuck."""
+    raised: int | None = None
+    """The floor that was set."""
+
+
+@dataclass(frozen=True)
+class Watched:
+    """One fleet: its spec, what was rendered of it, and what is remembered."""
+
+    key: Key
+    fleet: Fleet
+    objects: tuple[Object, ...]
+    surge: Surge
+
+
 class Surges:
-    """Which replicas are stuck, and which floors are up."""
+    """Raises and lowers the floors."""
 
     def __init__(self, kube: Kube, now: Callable[[], float]) -> None:
         self._kube, self._now = kube, now
-        self._stuck: dict[Key, dict[str, float]] = {}
-        self._base: dict[Key, int] = {}
-        self.raised: dict[Key, int] = {}
-        """Fleet -> the floor that was set."""
 
     async def tick(
         self,
-        fleets: Mapping[Key, tuple[Fleet, tuple[Object, ...]]],
+        fleets: Sequence[Watched],
         engines: Mapping[Key, Sequence[Engine]],
         nodes: Mapping[str, NodeSeen],
     ) -> None:
-        """`fleets`: the spec and what was rendered of it; `engines`: those of each fleet. Tries refused evictions
-        again, raises and lowers."""
-        for key, (fleet, objects) in fleets.items():
-            mine = [e for e in engines.get(key, ()) if not e.terminating]
+        """`engines`: those of each fleet. Tries refused evictions again, raises and lowers."""
+        for w in fleets:
+            mine = [e for e in engines.get(w.key, ()) if not e.terminating]
             stuck = [e for e in mine if e.replica.draining and _certain(nodes.get(e.replica.node))]
             try:
-                await self._fleet(key, fleet, objects, stuck, len(mine))
+                await self._fleet(w, stuck, len(mine))
             except SeawallError as e:
-                log.warning("%s/%s: surge: %s", *key, e)
+                log.warning("%s/%s: surge: %s", *w.key, e)
 
-    async def _fleet(
-        self, key: Key, fleet: Fleet, objects: tuple[Object, ...], stuck: list[Engine], count: int
-    ) -> None:
-        if not stuck and key not in self.raised:
-            self._stuck.pop(key, None)
-            self._base.pop(key, None)
+    async def _fleet(self, w: Watched, stuck: list[Engine], count: int) -> None:
+        s = w.surge
+        if not stuck and s.raised is None:
+            s.stuck, s.base = {}, None
             return
-        since = self._stuck.get(key, {})
-        self._stuck[key] = {e.replica.name: since.get(e.replica.name, self._now()) for e in stuck}
-        base = self._base.setdefault(key, count)
-        owner = owner_of(objects) if fleet.spec.pool is None else None
+        s.stuck = {e.replica.name: s.stuck.get(e.replica.name, self._now()) for e in stuck}
+        s.base = count if s.base is None else s.base
+        owner = owner_of(w.objects) if w.fleet.spec.pool is None else None
         if owner is not None:
-            await self._set(key, fleet, owner, base)
+            await self._set(w, owner, s.base)
         for e in stuck:
             await self._kube.evict(e.replica.namespace, e.replica.name)
 
-    async def _set(self, key: Key, fleet: Fleet, owner: Object, base: int) -> None:
+    async def _set(self, w: Watched, owner: Object, base: int) -> None:
+        key, fleet, s = w.key, w.fleet, w.surge
         floor, most = FLOORS[owner["kind"]]
         own = int(owner["spec"].get(floor) or 0)
         highest = int(owner["spec"][most]) if most else fleet.spec.scaling.max + fleet.spec.rollout.max_surge
         spot = fleet.spec.hardware.spot
         notice = spot.notice if spot and spot.notice else NOTICE_S
-        up = surge(self._stuck[key], max(base, own), highest, notice, self._now())
+        up = surge(s.stuck, max(base, own), highest, notice, self._now())
         wanted = up.floor if up else own
-        if wanted == self.raised.get(key, own):
+        if wanted == (own if s.raised is None else s.raised):
             return
         kind, (namespace, name) = await self._kube.kind_of(owner), key_of(owner)
         await self._kube.patch(kind, namespace or key[0], name, {"spec": {floor: wanted}})
         if up:
-            self.raised[key] = wanted
+            s.raised = wanted
             log.info("%s/%s: at least %d: %s", *key, wanted, up.reason)
         else:
-            del self.raised[key]
+            s.raised = None
             log.info("%s/%s: at least %d again", *key, own)
 
 

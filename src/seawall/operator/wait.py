@@ -1,18 +1,23 @@
 """Waits until an applied fleet serves, telling each step once: weights, scheduling, image, load, first token.
 
-Polls (a wait of minutes needs no watch), judges by `phase_of`, and gives up with the reason that a person needs.
+Polls (a wait of minutes needs no watch), judges by `phase_of` and by what the gateways tell, and gives up with the
+reason that a person needs. An API server that restarts meanwhile is waited for.
 """
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from seawall.diagnose.phase import phase_of
 from seawall.domain.labels import FLEET, GATEWAYS, INSTANCE, ROLE
-from seawall.drivers.kube import DEPLOYMENT, JOB, POD, Kube, Object, Select, key_of
-from seawall.errors import CheckFailed
+from seawall.drivers.clock import Clock, SteadyClock
+from seawall.drivers.kube import DEPLOYMENT, JOB, POD, Kind, Kube, Object, Select, key_of
+from seawall.drivers.kube_refusal import passing
+from seawall.errors import CheckFailed, ClusterError
+from seawall.operator.fleet_object import fleet_object, verdict_of
+from seawall.operator.show import serving
+from seawall.operator.status import look as look_at
 
 POLL_S = 2.0
 Tell = Callable[[str], None]
@@ -99,65 +104,87 @@ def _available(deployment: Object) -> bool:
     spec, status, meta = deployment.get("spec") or {}, deployment.get("status") or {}, deployment["metadata"]
     wanted = int(spec.get("replicas", 1))
     seen = int(status.get("observedGeneration") or 0) >= int(meta.get("generation") or 0)
-    fresh = int(status.get("updatedReplicas") or 0) >= wanted
-    return seen and fresh and int(status.get("availableReplicas") or 0) >= wanted
+    updated = int(status.get("updatedReplicas") or 0)
+    old = int(status.get("replicas") or 0) - updated
+    return seen and updated >= wanted and old <= 0 and int(status.get("availableReplicas") or 0) >= wanted
 
 
-async def wait_for_gateway(
-    kube: Kube,
-    gateway: str,
-    namespace: str,
-    deadline_s: float,
-    tell: Tell,
-    clock: Callable[[], float],
-    sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
-) -> None:
-    """Returns when the gateway in front of the fleets is available; without it no client gets a token."""
-    labels = f"{GATEWAYS},{INSTANCE}={gateway}"
-    await _wait(kube, gateway, labels, namespace, deadline_s, tell, clock, sleep)
+class Wait:
+    """One person's wait. Tells each step once, goes on while the API server is away, and gives up with the reason."""
 
+    def __init__(self, kube: Kube, namespace: str, tell: Tell, clock: Clock | None = None) -> None:
+        self._kube, self._namespace, self._tell = kube, namespace, tell
+        self._clock = clock or SteadyClock()
+        self._start = self._clock.now()
 
-async def wait_until_served(
-    kube: Kube,
-    fleet: str,
-    namespace: str,
-    deadline_s: float,
-    tell: Tell,
-    clock: Callable[[], float],
-    sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
-) -> None:
-    """Returns when the fleet serves. CheckFailed with the last step when it fails for good or time is over.
+    async def for_operator(self, fleet: str, deadline_s: float) -> None:
+        """Returns when the operator has taken what the Fleet object says now."""
 
-    A crash loop is given three looks: the first crash may be a race that the restart mends.
-    """
-    await _wait(kube, fleet, f"{FLEET}={fleet}", namespace, deadline_s, tell, clock, sleep)
+        async def look() -> Progress:
+            found = await fleet_object(self._kube, self._namespace, fleet)
+            if found is None:
+                return Progress(f"Fleet {fleet} is gone", failed=True)
+            verdict = verdict_of(found)
+            if verdict is None:
+                return Progress(f"the operator has taken Fleet {fleet}", done=True)
+            if verdict:
+                return Progress(f"Fleet {fleet}: {verdict}", failed=True)
+            return Progress(f"the operator has not looked at Fleet {fleet} yet (is one running?)")
 
+        await self._until(look, fleet, deadline_s)
 
-async def _wait(
-    kube: Kube,
-    name: str,
-    labels: str,
-    namespace: str,
-    deadline_s: float,
-    tell: Tell,
-    clock: Callable[[], float],
-    sleep: Callable[[float], Awaitable[None]],
-) -> None:
-    start, said, strikes = clock(), "", 0
-    while True:
-        deployments = list(
-            (await kube.list(Select(DEPLOYMENT, namespace, labels=labels), lambda o: o)).values()
-        )
-        jobs = list((await kube.list(Select(JOB, namespace, labels=labels), lambda o: o)).values())
-        pods = list((await kube.list(Select(POD, namespace, labels=labels), lambda o: o)).values())
-        progress = judge(deployments, jobs, pods)
-        if progress.step != said:
-            tell(f"{clock() - start:5.0f} s  {progress.step}")
-            said = progress.step
-        if progress.done:
-            return
-        strikes = strikes + 1 if progress.failed else 0
-        if strikes >= 3 or clock() - start > deadline_s:
-            why = progress.step if strikes >= 3 else f"not serving after {deadline_s:.0f} s: {progress.step}"
-            raise CheckFailed(why, f"seawall diagnose {name} --namespace {namespace}")
-        await sleep(POLL_S)
+    async def for_gateway(self, gateway: str, deadline_s: float) -> None:
+        """Returns when the gateway in front of the fleets is available; without it no client gets a token."""
+        await self._until(lambda: self._judged(f"{GATEWAYS},{INSTANCE}={gateway}"), gateway, deadline_s)
+
+    async def until_served(self, fleet: str, deadline_s: float) -> None:
+        """Returns when the fleet's replicas serve. CheckFailed with the last step when it fails for good or time is
+        over. A crash loop is given three looks: the first crash may be a race that the restart mends."""
+        await self._until(lambda: self._judged(f"{FLEET}={fleet}"), fleet, deadline_s)
+
+    async def until_used(self, fleet: str, deadline_s: float) -> None:
+        """Returns when the gateways use as many replicas as are wanted: a replica that serves and that no gateway
+        reaches serves nobody. Who may not ask the gateways is told so, once, and not kept waiting."""
+
+        async def look() -> Progress:
+            view = next(iter(await look_at(self._kube, self._namespace, fleet)), None)
+            if view is None or view.usable is None:
+                why = view.silent if view else "there is no fleet of this name"
+                return Progress(
+                    f"{fleet}: whether the gateways reach its replicas is not known: {why}", done=True
+                )
+            if view.usable >= view.desired:
+                scaler = f"; {view.unscaled}" if view.unscaled else ""
+                return Progress(f"{fleet}: {serving(view)}{scaler}", done=True)
+            return Progress(f"{fleet}: {serving(view)}")
+
+        await self._until(look, fleet, deadline_s)
+
+    async def _judged(self, labels: str) -> Progress:
+        async def listed(kind: Kind) -> list[Object]:
+            found = await self._kube.list(Select(kind, self._namespace, labels=labels), lambda o: o)
+            return list(found.values())
+
+        return judge(await listed(DEPLOYMENT), await listed(JOB), await listed(POD))
+
+    async def _until(self, look: Callable[[], Awaitable[Progress]], name: str, deadline_s: float) -> None:
+        start, said, strikes = self._clock.now(), "", 0
+        while True:
+            try:
+                progress = await look()
+            except ClusterError as e:
+                if not passing(e):
+                    raise
+                progress = Progress(f"{e.message.rstrip('.')}; looking again")
+            if progress.step != said:
+                self._tell(f"{self._clock.now() - self._start:5.0f} s  {progress.step}")
+                said = progress.step
+            if progress.done:
+                return
+            strikes = strikes + 1 if progress.failed else 0
+            if strikes >= 3 or self._clock.now() - start > deadline_s:
+                why = progress.step
+                if strikes < 3:
+                    why = f"not serving after {deadline_s:.0f} s: {progress.step}"
+                raise CheckFailed(why, f"seawall diagnose {name} --namespace {self._namespace}")
+            await self._clock.sleep(POLL_S)

@@ -239,6 +239,11 @@ class KubeApi:
         with self.changed:
             return (namespace, name) in self._store.get(store, {})
 
+    def next_request(self, seen: int, within_s: float) -> bool:
+        """Waits until more than `seen` requests have come; False: none came within so many seconds."""
+        with self.changed:
+            return self.changed.wait_for(lambda: len(self.requests) > seen, within_s)
+
     # What the server answers
 
     def plural(self, api_version: str, kind: str) -> str:
@@ -424,6 +429,21 @@ class KubeApi:
             self._version += 1
             if not self.faults.drop_deleted:
                 self._emit(store, "DELETED", obj)
+            if self.strict:
+                self._collect(str(obj["metadata"].get("uid")))
+
+    def _collect(self, uid: str) -> None:
+        """What the garbage collector does when an owner has gone: of several owners the last one takes it along."""
+        for store, kept in list(self._store.items()):
+            for key, obj in list(kept.items()):
+                owners = obj["metadata"].get("ownerReferences") or []
+                if not any(o.get("uid") == uid for o in owners):
+                    continue
+                left = [o for o in owners if o.get("uid") != uid]
+                if left:
+                    obj["metadata"]["ownerReferences"] = left
+                else:
+                    self._drop(store, key)
 
     def _emit(self, store: str, what: str, obj: Object) -> None:
         events = self._events.setdefault(store, [])

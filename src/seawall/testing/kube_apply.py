@@ -83,12 +83,12 @@ def updated(old: Object | None, new: Object, manager: str) -> None:
 
 
 def same(old: Object, new: Object) -> bool:
-    """Whether a write changed nothing but who owns what."""
+    """Whether a write changed nothing, who owns what included."""
 
     def bare(obj: Object) -> Object:
         return {**obj, "metadata": {k: v for k, v in obj["metadata"].items() if k != "managedFields"}}
 
-    return bare(old) == bare(new)
+    return bare(old) == bare(new) and _owners(old) == _owners(new)
 
 
 def _owners(obj: Object) -> dict[tuple[str, str], dict[str, str]]:

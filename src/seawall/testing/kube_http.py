@@ -79,6 +79,8 @@ class KubeHandler(BaseHTTPRequestHandler):
             self.close_connection = True
             return
         api.requests.append(f"{self.command} {self.path}")
+        with api.changed:
+            api.changed.notify_all()
         api.headers.append({k.lower(): v for k, v in self.headers.items()})
         try:
             if api.let_in is not None and self.headers.get("authorization") not in api.let_in:
@@ -189,7 +191,11 @@ class KubeHandler(BaseHTTPRequestHandler):
     def _review(self, body: Object) -> None:
         asked = body["spec"]["resourceAttributes"]
         resource = "/".join(filter(None, (asked["resource"], asked.get("subresource"))))
-        allowed = f"{asked['verb']} {resource}" not in self.api.faults.deny
+        denied = f"{asked['verb']} {resource}" in self.api.faults.deny
+        right = (asked.get("group", ""), resource, asked["verb"])
+        rights, where = self.api.rights, asked.get("namespace", "")
+        granted = rights is None or bool({("", *right), (where, *right)} & rights)
+        allowed = granted and not denied
         self._send(201, {**body, "status": {"allowed": allowed}})
 
     def _watch(self, store: str, namespace: str, query: dict[str, str]) -> None:

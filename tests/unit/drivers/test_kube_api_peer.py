@@ -13,7 +13,7 @@ import pytest
 
 from seawall.drivers.kube import connect
 from seawall.errors import ClusterError
-from seawall.operator.apply import apply, changes
+from seawall.operator.apply import apply, changes, insist
 from seawall.testing.kube_api import KubeApi
 
 ROOT = Path(__file__).parents[3]
@@ -61,7 +61,7 @@ async def test_kubectl_and_we_share_one_object(api: KubeApi, kubectl: Kubectl, t
     wanted["spec"]["sessionAffinity"] = "ClientIP"
     async with connect(kubeconfig=api.kubeconfig(tmp_path, "llm")) as kube:
         with pytest.raises(ClusterError, match="kubectl"):
-            await changes(kube, [wanted], "gw", "llm")
+            insist(await changes(kube, [wanted], "gw", "llm"))
         await apply(kube, [wanted], "gw", "llm", force=True)
     told = kubectl("apply", "--server-side", "--validate=false", "-f", "-", given=service(80))
     assert told.returncode != 0

@@ -23,8 +23,8 @@ from seawall.local.prepare import check_gpus
 
 
 class NoGateway:
-    def fleet(self, name: str) -> dict[str, Any]:
-        return {}
+    def fleet(self, name: str) -> None:
+        return None
 
 
 def fleet(replicas: int, surge: int = 1) -> Fleet:

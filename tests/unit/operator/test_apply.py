@@ -8,9 +8,11 @@ import pytest
 
 from seawall.drivers.kube import Kube
 from seawall.errors import CheckFailed, ClusterError
-from seawall.operator.apply import Ref, apply, changes, delete, inventory
+from seawall.operator.apply import apply, changes, delete, inventory
+from seawall.operator.ledger import Ref
 from seawall.operator.status import look
-from seawall.operator.wait import judge, wait_until_served
+from seawall.operator.wait import Wait, judge
+from seawall.testing.clock import JumpClock
 from seawall.testing.kube_api import KubeApi
 
 NS = "llm"
@@ -153,14 +155,9 @@ async def test_wait_tells_each_step_once_and_ends_with_a_token(api: KubeApi, kub
         lambda: api.put(engine_pod("p", **LOADING)),
         lambda: (api.put(engine_pod("p", **READY)), api.put(ready)),
     ]
-    now, told = [0.0], []
-
-    async def sleep(seconds: float) -> None:
-        now[0] += seconds
-        if acts:
-            acts.pop(0)()
-
-    await wait_until_served(kube, "llama", NS, 600, told.append, lambda: now[0], sleep)
+    told: list[str] = []
+    clock = JumpClock(lambda: acts.pop(0)() if acts else None)
+    await Wait(kube, NS, told.append, clock).until_served("llama", 600)
     text = "\n".join(told)
     for step in (
         "Job load is loading",
@@ -175,11 +172,8 @@ async def test_wait_gives_up_on_a_crash_loop_with_the_reason(api: KubeApi, kube:
     await apply(kube, [deployment()], "gw", NS)
     api.put(engine_pod("p", **CRASHED))
 
-    async def sleep(seconds: float) -> None:
-        return
-
     with pytest.raises(CheckFailed, match=r"OOMKilled \(exit 137\)") as e:
-        await wait_until_served(kube, "llama", NS, 600, lambda t: None, lambda: 0.0, sleep)
+        await Wait(kube, NS, lambda t: None, JumpClock()).until_served("llama", 600)
     assert "seawall diagnose llama" in e.value.cure
 
 

@@ -19,10 +19,12 @@ from seawall.cli.fleets import group_of
 from seawall.domain.labels import DELETION_COST
 from seawall.drivers.kube import ENDPOINT_SLICE, Kube, Select
 from seawall.operator import canary
-from seawall.operator.lease import HOLD_S, MARGIN_S, Leader
+from seawall.operator.lease import HOLD_S, Leader
 from seawall.operator.loop import Operator, operate
 from seawall.render.everything import render
+from seawall.testing.clock import StoryClock
 from seawall.testing.kube_api import KubeApi
+from seawall.testing.story import Story
 
 DEPLOYMENTS = "apps/v1", "deployments"
 EXAMPLES = Path(__file__).parents[3] / "examples"
@@ -84,7 +86,7 @@ async def test_a_right_that_is_missing_is_said_and_the_rest_is_made(api: KubeApi
     async with Cluster(api, kube) as c:
         api.rights = frozenset(r for r in RIGHTS if r[2] != "poddisruptionbudgets")
         await c.until(lambda: phase(api, "one") == "Refused")
-        assert 'cannot patch resource "poddisruptionbudgets"' in c.status("one")["reason"]
+        assert 'cannot get resource "poddisruptionbudgets"' in c.status("one")["reason"]
         assert (NS, "one") in api.objects(*DEPLOYMENTS)
 
 
@@ -98,12 +100,12 @@ async def test_a_fleet_deleted_while_it_is_applied_stays_deleted(api: KubeApi, k
     api.faults.meanwhile = at
     async with Cluster(api, kube) as c:
         await c.until(lambda: applied(api, "other"))
-        await asyncio.sleep(1)
+        await c.passes(5)
         assert (NS, "one") not in api.objects(*FLEETS)
         for o in api.objects(*DEPLOYMENTS).values():
             assert o["metadata"]["ownerReferences"], "the garbage collector has what it needs"
         asked = len([r for r in api.requests if r.startswith("PATCH") and "/one" in r])
-        await asyncio.sleep(1)
+        await c.passes(5)
         assert len([r for r in api.requests if r.startswith("PATCH") and "/one" in r]) == asked
         api.faults.meanwhile = None
         api.put(plain("one"))
@@ -145,9 +147,9 @@ async def test_an_ended_namespace_is_left_in_peace(api: KubeApi, kube: Kube) -> 
         change(api, "one", scaling={"min": 2, "max": 2, "by": "none"})
         await c.until(lambda: phase(api, "one") == "Refused")
         assert "being terminated" in c.status("one")["reason"]
-        await asyncio.sleep(0.7)
+        await c.passes(3.5)
         seen = len(api.requests)
-        await asyncio.sleep(2.0)
+        await c.passes(10)
         assert not [r for r in api.requests[seen:] if r.startswith(("PATCH", "POST", "PUT", "DELETE"))]
         assert "finalizers" not in api.objects(*FLEETS)[NS, "one"]["metadata"]
 
@@ -187,9 +189,9 @@ async def test_numbers_that_nobody_gives_any_more_leave_the_status(api: KubeApi,
         await c.until(lambda: c.status("one").get("queued") == 7)
         del api.proxies[f"{NS}/g:9090"]
         await c.until(lambda: "queued" not in c.status("one"))
-        await asyncio.sleep(0.7)
+        await c.passes(3.5)
         seen = len(api.requests)
-        await asyncio.sleep(1.2)
+        await c.passes(6)
         assert not [r for r in api.requests[seen:] if r.startswith("PATCH")], "at rest nothing is written"
 
 
@@ -210,14 +212,14 @@ async def test_the_api_server_restarts_and_nothing_is_lost(api: KubeApi, kube: K
         await c.until(lambda: applied(api, "one"))
         api.faults.down = True
         api.break_watches()
-        await asyncio.sleep(1.0)
+        await c.passes(5)
         api.remove(*FLEETS, "one", NS)
         api.put(plain("two"))
         api.forget_history()
         api.faults.down = False
         await c.until(lambda: applied(api, "two"))
         seen = len(api.requests)
-        await asyncio.sleep(1.2)
+        await c.passes(6)
         assert not [r for r in api.requests[seen:] if r.startswith("PATCH") and "/one" in r]
 
 
@@ -228,30 +230,38 @@ async def test_the_next_leader_finishes_what_the_last_left_half_applied(api: Kub
         ("seawall-system", "coordination.k8s.io", "leases", v) for v in ("get", "create", "update")
     }
     at_work: list[str] = []
+    clock = StoryClock()
+    story = Story(clock, api)
 
     def leader(name: str) -> asyncio.Task[None]:
         async def work() -> None:
             at_work.append(name)
             assert at_work == [name], "never two at once"
             try:
-                await Operator(kube, None, time.monotonic, resync_s=0.5).run()
+                await Operator(kube, None, clock, resync_s=0.5).run()
             finally:
                 at_work.remove(name)
 
-        lead = Leader(kube, "seawall-system", "op", name, lambda: time.monotonic() * 6)  # a lease of 2.5 s
+        lead = Leader(kube, "seawall-system", "op", name, clock)
         return asyncio.ensure_future(lead.run(work))
 
     first = leader("first")
-    async with asyncio.timeout(10):
-        while not any(r.startswith("PATCH") and "/serviceaccounts/" in r for r in api.requests):
-            await asyncio.sleep(0)
+    cut = asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    def at(request: str) -> None:
+        if request.startswith("PATCH") and "/serviceaccounts/" in request:
+            api.faults.meanwhile = None
+            loop.call_soon_threadsafe(first.cancel)  # in the middle of the call
+            loop.call_soon_threadsafe(cut.set)
+
+    api.faults.meanwhile = at
+    await story.until(cut.is_set)
     first.cancel()  # killed, without a release
     await asyncio.gather(first, return_exceptions=True)
     assert (NS, "one") not in api.objects(*DEPLOYMENTS)
     second = leader("second")
-    async with asyncio.timeout(20):
-        while not applied(api, "one"):
-            await asyncio.sleep(0.05)
+    await story.until(lambda: applied(api, "one"))
     assert at_work == ["second"]
     second.cancel()
     await asyncio.gather(second, return_exceptions=True)
@@ -261,34 +271,28 @@ async def test_the_next_leader_finishes_what_the_last_left_half_applied(api: Kub
 
 
 async def test_a_leader_stops_in_time_however_long_the_api_keeps_it_waiting(api: KubeApi, kube: Kube) -> None:
-    now, hangs = [0.0], asyncio.Event()
+    clock, hangs = StoryClock(), asyncio.Event()
 
     class Hanging(Kube):
         async def request(self, *args: Any, **kwargs: Any) -> Any:
             if hangs.is_set():
-                await asyncio.sleep(3600)
+                await asyncio.Event().wait()
             return await kube.request(*args, **kwargs)
 
     stopped: list[float] = []
 
     async def work() -> None:
         try:
-            await asyncio.sleep(3600)
+            await asyncio.Event().wait()
         finally:
-            stopped.append(now[0])
+            stopped.append(clock.now())
 
-    lead = Leader(Hanging(kube._http), NS, "op", "a", lambda: now[0])
+    lead = Leader(Hanging(kube._http), NS, "op", "a", clock)
     task = asyncio.ensure_future(lead.run(work))
-    async with asyncio.timeout(10):
-        while not lead.leads:
-            await asyncio.sleep(0.01)
-        now[0] = HOLD_S - MARGIN_S - 1.5  # it asks, and gets no answer
-        hangs.set()
-        began = time.monotonic()
-        while not stopped:
-            now[0] += time.monotonic() - began
-            began = time.monotonic()
-            await asyncio.sleep(0.02)
+    story = Story(clock, api)
+    await story.until(lambda: lead.leads)
+    hangs.set()  # it asks, and gets no answer
+    await story.until(lambda: stopped)
     assert stopped[0] < HOLD_S
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
@@ -298,7 +302,7 @@ async def test_a_leader_without_rights_says_so_once(
     api: KubeApi, kube: Kube, caplog: pytest.LogCaptureFixture
 ) -> None:
     api.rights = frozenset()
-    lead = Leader(kube, NS, "op", "a", time.monotonic)
+    lead = Leader(kube, NS, "op", "a")
     assert not await lead._try()
     assert not await lead._try()
     (line,) = [r.getMessage() for r in caplog.records]
@@ -400,7 +404,7 @@ async def test_a_fleets_candidate_is_rolled_out_and_the_fleet_stays_as_the_rollo
 
         await c.stop()  # another leader finds the candidate in the spec, and the end of its rollout beside it
         c.start()
-        await asyncio.sleep(1.5)
+        await c.passes(7.5)
         assert not args("one-canary"), "rolled back is rolled back"
         assert "--sim-seed" not in args("one")
         changed = api.objects(*FLEETS)[NS, "one"]
@@ -421,31 +425,27 @@ async def test_a_rollout_ends_with_its_fleet(api: KubeApi, kube: Kube) -> None:
         assert [o["uid"] for o in stored["metadata"]["ownerReferences"]] == [uid]
         await canary.wish(kube, NS, "one", "abort")  # something to do
         api.remove(*FLEETS, "one", NS)
-        await asyncio.sleep(1)  # what was begun may end; it carries the owner reference that ends it
+        await c.passes(5)  # what was begun may end; it carries the owner reference that ends it
         for _, name in api.objects(*DEPLOYMENTS):
             api.remove(*DEPLOYMENTS, name, NS)  # the garbage collector begins
-        await asyncio.sleep(1.2)
+        await c.passes(6)
         assert not api.objects(*DEPLOYMENTS), "nothing is made anew"
 
 
 async def test_a_second_term_begins_anew(api: KubeApi, kube: Kube) -> None:
     """Another may have led in between: what this one remembers of its first term counts for nothing."""
     api.put(plain("one"))
-    now = [0.0]
-    lead = Leader(kube, NS, "op", "a", lambda: now[0])
-    task = asyncio.ensure_future(lead.run(lambda: operate(kube, None, 0.5)))
-    async with asyncio.timeout(20):
-        while not applied(api, "one"):
-            await asyncio.sleep(0.05)
-        api.faults.down = True
-        now[0] += HOLD_S  # the lease ends while the API server is away
-        while lead.leads:
-            await asyncio.sleep(0.05)
-        api.remove(*DEPLOYMENTS, "one", NS)
-        api.faults.down = False
-        while (NS, "one") not in api.objects(*DEPLOYMENTS):
-            assert not task.done(), task
-            await asyncio.sleep(0.05)
+    clock = StoryClock()
+    story = Story(clock, api)
+    lead = Leader(kube, NS, "op", "a", clock)
+    task = asyncio.ensure_future(lead.run(lambda: operate(kube, None, clock, 0.5)))
+    await story.until(lambda: applied(api, "one"))
+    api.faults.down = True
+    await story.until(lambda: not lead.leads)  # the lease ends while the API server is away
+    api.remove(*DEPLOYMENTS, "one", NS)
+    api.faults.down = False
+    await story.until(lambda: (NS, "one") in api.objects(*DEPLOYMENTS))
+    assert not task.done(), task
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -31,8 +30,10 @@ from seawall.operator.lease import Leader
 from seawall.operator.loop import Operator
 from seawall.operator.manifests import operator_manifests
 from seawall.operator.reconcile import desire
+from seawall.testing.clock import StoryClock
 from seawall.testing.kube_api import KubeApi
 from seawall.testing.kube_rbac import rights_of
+from seawall.testing.story import Story
 
 ROOT = Path(__file__).parents[3]
 RIGHTS = rights_of(operator_manifests(), "seawall-operator", "seawall-system")
@@ -48,7 +49,12 @@ class Running:
 
     def __init__(self, api: KubeApi, kube: Kube) -> None:
         api.rights = RIGHTS
-        self._task = asyncio.ensure_future(Operator(kube, None, time.monotonic, resync_s=1.0).run())
+        clock = StoryClock()
+        self._task = asyncio.ensure_future(Operator(kube, None, clock, resync_s=1.0).run())
+        self.story = Story(clock, api, self._check)
+
+    def _check(self) -> None:
+        assert not self._task.done(), self._task
 
     async def __aenter__(self) -> Running:
         return self
@@ -58,10 +64,7 @@ class Running:
         await asyncio.gather(self._task, return_exceptions=True)
 
     async def until(self, what: Callable[[], object], within_s: float = 30.0) -> None:
-        async with asyncio.timeout(within_s):
-            while not what():
-                assert not self._task.done(), self._task
-                await asyncio.sleep(0.05)
+        await self.story.until(what, within_s)
 
 
 async def test_a_fleet_becomes_objects_and_its_status_says_so(api: KubeApi, kube: Kube) -> None:
@@ -98,9 +101,19 @@ async def test_a_fleet_becomes_objects_and_its_status_says_so(api: KubeApi, kube
             d["spec"]["replicas"] = 2
             assert key[0] == ns
             api.put(d)
+        await op.until(lambda: {c["type"]: c["reason"] for c in status()["conditions"]}["Ready"] == "NotUsed")
+        assert "no gateway of this namespace serves it" in status()["reason"]
+        gateway = {"name": "g", "namespace": ns, "labels": {"app.kubernetes.io/name": "seawall-gateway"}}
+        api.put({"apiVersion": "v1", "kind": "Pod", "metadata": gateway, "status": {"phase": "Running"}})
+        replica = {"fleet": name, "state": "ready"}
+        tell = {"fleets": {name: {}}, "replicas": {"a": replica, "b": {**replica, "state": "evicted"}}}
+        api.proxies[f"{ns}/g:9090"] = tell
+        await op.until(lambda: "b is evicted" in status()["reason"])
+        assert status()["ready"] == 1, "what clients get answers from"
+        api.proxies[f"{ns}/g:9090"] = {**tell, "replicas": {"a": replica, "b": replica}}
         await op.until(lambda: status().get("phase") == "Ready")
         assert {c["type"]: c["status"] for c in status()["conditions"]} == dict.fromkeys(
-            ("Planned", "Applied", "Ready"), "True"
+            ("Planned", "Applied", "Ready", "UpToDate"), "True"
         )
 
 
@@ -189,29 +202,28 @@ def test_deletion_costs_follow_streams_without_chatter() -> None:
 
 
 async def test_one_of_two_operators_leads_and_the_other_takes_over(api: KubeApi, kube: Kube) -> None:
-    now, at_work = [0.0], []
+    clock, at_work = StoryClock(), list[str]()
+    story = Story(clock, api)
 
     def leader(name: str) -> tuple[Leader, Callable[[], Any]]:
         async def work() -> None:
             at_work.append(name)
             try:
-                await asyncio.sleep(1e6)
+                await clock.sleep(1e6)
             finally:
                 at_work.remove(name)
 
-        return Leader(kube, "llm", "op", name, lambda: now[0]), work
+        return Leader(kube, "llm", "op", name, clock), work
 
     (a, work_a), (b, _) = leader("a"), leader("b")
     task = asyncio.ensure_future(a.run(work_a))
-    async with asyncio.timeout(10):
-        while at_work != ["a"]:
-            await asyncio.sleep(0.02)
+    await story.until(lambda: at_work == ["a"])
     assert not await b._try()
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
     assert at_work == []
     assert not await b._try(), "the lease still runs"
-    now[0] += 16
+    clock.advance(16)
     assert await b._try(), "it has not moved for its duration on our clock"
     assert not await a._try()
     await b.release()

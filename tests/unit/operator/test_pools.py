@@ -16,11 +16,13 @@ import httpx
 import pytest
 from tests.unit.operator.test_operator import RIGHTS
 
+from seawall.domain.labels import ADAPTERS, ASLEEP, DRAINING
 from seawall.drivers.kube import Kube
 from seawall.drivers.process import free_port
-from seawall.operator.engines import ADAPTERS, ASLEEP, DRAINING
 from seawall.operator.loop import Operator
+from seawall.testing.clock import StoryClock
 from seawall.testing.kube_api import KubeApi
+from seawall.testing.story import Story
 
 NS = "llm"
 
@@ -55,8 +57,8 @@ def fleet(name: str, pool: dict[str, Any] | None = None, **model: Any) -> dict[s
 class Controllers:
     """Makes and removes Pods as Deployments say; a Pod leaves some time after it was told to."""
 
-    def __init__(self, api: KubeApi, ports: dict[str, int]) -> None:
-        self.api, self.ports, self.most, self.made = api, ports, 0, 0
+    def __init__(self, api: KubeApi, ports: dict[str, int], clock: StoryClock) -> None:
+        self.api, self.ports, self.most, self.made, self.clock = api, ports, 0, 0, clock
         self._gone_at: dict[str, float] = {}
 
     def pods(self, name: str = "") -> dict[str, dict[str, Any]]:
@@ -80,9 +82,9 @@ class Controllers:
             order = sorted(live, key=lambda n: pods[n]["metadata"]["annotations"].get(ASLEEP, "") <= "0")
             for n in order[: max(0, len(live) - d["spec"].get("replicas", 1))]:
                 self.api.put({**pods[n], "metadata": {**pods[n]["metadata"], "deletionTimestamp": "now"}})
-                self._gone_at[n] = time.monotonic() + 1.5
+                self._gone_at[n] = self.clock.now() + 1.5
         for n, at in list(self._gone_at.items()):
-            if time.monotonic() > at:
+            if self.clock.now() > at:
                 del self._gone_at[n]
                 self.api.remove("v1", "pods", n, NS)
         awake = [p for p in self.pods().values() if not p["metadata"]["annotations"].get(ASLEEP, "-") > "0"]
@@ -109,11 +111,13 @@ class Cluster:
     ) -> None:
         self.api, self.kube, self.resync_s = api, kube, resync_s
         api.rights = RIGHTS
-        self.controllers = Controllers(api, ports or {})
+        self.clock = StoryClock()
+        self.controllers = Controllers(api, ports or {}, self.clock)
+        self.story = Story(self.clock, api, self._step)
         self.start()
 
     def start(self) -> None:
-        operator = Operator(self.kube, None, time.monotonic, self.resync_s)
+        operator = Operator(self.kube, None, self.clock, self.resync_s)
         self._operator = asyncio.ensure_future(operator.run())
 
     async def stop(self) -> None:
@@ -137,13 +141,16 @@ class Cluster:
         pods = self.controllers.pods(name).values()
         return [p for p in pods if "deletionTimestamp" not in p["metadata"]]
 
+    def _step(self) -> None:
+        assert not self._operator.done(), self._operator
+        self.controllers.step()
+
+    async def passes(self, seconds: float) -> None:
+        await self.story.passes(seconds)
+
     async def until(self, what: Callable[[], object], within_s: float = 60.0) -> None:
         try:
-            async with asyncio.timeout(within_s):
-                while not what():
-                    assert not self._operator.done(), self._operator
-                    self.controllers.step()
-                    await asyncio.sleep(0.05)
+            await self.story.until(what, within_s)
         except TimeoutError:
             fleets = self.api.objects("seawall.dev/v1alpha1", "fleets")
             raise AssertionError({name: self.status(name) for _, name in fleets}) from None
@@ -172,9 +179,7 @@ async def test_two_fleets_take_turns_through_their_deployments(api: KubeApi, kub
         await c.stop()  # another leader goes on from the status
         made = c.controllers.made
         c.start()
-        for _ in range(40):
-            c.controllers.step()
-            await asyncio.sleep(0.05)
+        await c.passes(20)
         assert len(c.live("two")) == 1
         assert c.controllers.made == made, "nothing was stopped or started by the change of leader"
 
@@ -188,9 +193,7 @@ async def test_a_higher_priority_takes_the_place_at_once_and_blind_gateways_chan
         c.demand(low=5, high=0)
         await c.until(lambda: len(c.live("low")) == 1)
         del api.proxies[f"{NS}/g:9090"]
-        for _ in range(40):
-            c.controllers.step()
-            await asyncio.sleep(0.05)
+        await c.passes(20)
         assert len(c.live("low")) == 1
         c.demand(low=5, high=1)
         await c.until(lambda: len(c.live("high")) == 1)

@@ -18,8 +18,9 @@ import pytest
 
 from seawall.drivers.kube import CONFIG_MAP, DEPLOYMENT, Kube
 from seawall.errors import ClusterError
-from seawall.operator.apply import apply, changes, delete, unserved, wait_until_gone
+from seawall.operator.apply import apply, changes, delete, insist, unserved, wait_until_gone
 from seawall.operator.difference import diff_of
+from seawall.testing.clock import JumpClock
 from seawall.testing.kube_api import KubeApi
 from seawall.testing.kube_strict import canonical
 
@@ -168,7 +169,7 @@ async def test_what_cannot_change_is_made_anew_or_refused_with_a_cure(api: KubeA
         (deployment(selector={"matchLabels": {"a": "c"}}), "selector stays"),
     ):
         with pytest.raises(ClusterError) as e:
-            await changes(kube, [wrong], "gw", NS)
+            insist(await changes(kube, [wrong], "gw", NS))
         assert cure in e.value.cure
         with pytest.raises(ClusterError):
             await apply(kube, [wrong], "gw", NS)
@@ -206,7 +207,7 @@ async def test_a_hand_that_edited_is_named_and_a_scaler_is_left_alone(api: KubeA
         "PATCH", path, {"fieldManager": "kube-controller-manager"}, scale, "application/merge-patch+json"
     )
     with pytest.raises(ClusterError, match="kubectl-edit") as e:
-        await changes(kube, [deployment(minReadySeconds=5)], "gw", NS)
+        insist(await changes(kube, [deployment(minReadySeconds=5)], "gw", NS))
     assert "--force-conflicts" in e.value.cure
     await apply(kube, [deployment(minReadySeconds=5)], "gw", NS, force=True)
     spec = api.objects("apps/v1", "deployments")[NS, "d"]["spec"]
@@ -324,7 +325,7 @@ async def test_an_apply_that_changes_nothing_wakes_nobody(api: KubeApi, kube: Ku
 
 async def test_the_wait_ends_with_the_gateway_and_not_before(api: KubeApi, kube: Kube) -> None:
     from seawall.errors import CheckFailed
-    from seawall.operator.wait import wait_for_gateway
+    from seawall.operator.wait import Wait
 
     labels = {"app.kubernetes.io/name": "seawall-gateway", "app.kubernetes.io/instance": "gw"}
     made = deployment()
@@ -335,17 +336,14 @@ async def test_the_wait_ends_with_the_gateway_and_not_before(api: KubeApi, kube:
     bad["metadata"]["labels"] = labels
     api.put(bad)
 
-    async def sleep(seconds: float) -> None:
-        return
-
     with pytest.raises(CheckFailed, match="gateway: ImagePullBackOff"):
-        await wait_for_gateway(kube, "gw", NS, 600, lambda t: None, lambda: 0.0, sleep)
+        await Wait(kube, NS, lambda t: None, JumpClock()).for_gateway("gw", 600)
     api.remove("v1", "pods", "gw-1", NS)
     ready = api.objects("apps/v1", "deployments")[NS, "d"]
     ready["status"] = {"observedGeneration": 99, "updatedReplicas": 1, "availableReplicas": 1}
     api.put(ready)
     told: list[str] = []
-    await wait_for_gateway(kube, "gw", NS, 600, told.append, lambda: 0.0, sleep)
+    await Wait(kube, NS, told.append, JumpClock()).for_gateway("gw", 600)
     assert "d available: its Pods are ready" in told[-1]
 
 

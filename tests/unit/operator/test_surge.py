@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,9 @@ from tests.unit.operator.test_operator import ROOT, node, pod
 from seawall.decide.drain import surge
 from seawall.drivers.kube import Kube
 from seawall.operator.loop import Operator
+from seawall.testing.clock import StoryClock
 from seawall.testing.kube_api import KubeApi
+from seawall.testing.story import Story
 
 
 def spec(by: str) -> dict[str, Any]:
@@ -52,19 +53,21 @@ async def test_the_floor_goes_up_until_the_eviction_is_granted(
         return found["spec"].get(floor) if found else None
 
     async def until(value: int) -> None:
-        async with asyncio.timeout(60):
-            while now() != value:
-                assert not task.done(), task
-                await asyncio.sleep(0.05)
+        await story.until(lambda: now() == value)
 
-    task = asyncio.ensure_future(Operator(kube, None, time.monotonic, resync_s=0.5).run())
+    def alive() -> None:
+        assert not task.done(), task
+
+    clock = StoryClock()
+    story = Story(clock, api, alive)
+    task = asyncio.ensure_future(Operator(kube, None, clock, resync_s=0.5).run())
     try:
         await until(2)
         api.put(node("n1", "karpenter.sh/disrupted"))
         await until(3)
         replacement = pod("new", "n2", fleet=name)
         api.put({**replacement, "metadata": {**replacement["metadata"], "namespace": ns}})
-        await asyncio.sleep(2)
+        await story.passes(10)
         assert now() == 3, "the successor does not raise the floor again"
         api.faults.refuse_evictions = False
         await until(2)

@@ -1,0 +1,138 @@
+"""What was made before, so that what is wanted no more can be taken away: the lists that `converge` works by.
+
+Two keep them: `seawall apply` in a ConfigMap beside the fleet, the operator in a Fleet's own status. A list is widened
+before anything is made and narrowed after everything superfluous is gone, so one that was cut off is mended by the
+next. Nothing is created or deleted here but the list itself.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from seawall.domain.labels import FLEET, MANAGED_BY
+from seawall.drivers.kube import CONFIG_MAP, Kube, Object, key_of
+from seawall.errors import ClusterError
+
+SHARED = ("Namespace", "CustomResourceDefinition")
+"""Never deleted: other people's objects go with them."""
+NEVER_PRUNED = (*SHARED, "PersistentVolumeClaim")
+"""Deleting these loses what cannot be rendered again: weights go only with `seawall delete --all`."""
+
+
+@dataclass(frozen=True, order=True)
+class Ref:
+    """Which object, without its content."""
+
+    api_version: str
+    kind: str
+    namespace: str
+    name: str
+
+    @classmethod
+    def of(cls, obj: Object, default_namespace: str = "") -> Ref:
+        namespace, name = key_of(obj)
+        return cls(str(obj["apiVersion"]), str(obj["kind"]), namespace or default_namespace, name)
+
+    def __str__(self) -> str:
+        return f"{self.kind}/{self.name}"
+
+    def stub(self) -> Object:
+        """Enough of an object to find its Kind by."""
+        meta = {"name": self.name} | ({"namespace": self.namespace} if self.namespace else {})
+        return {"apiVersion": self.api_version, "kind": self.kind, "metadata": meta}
+
+
+class Ledger(Protocol):
+    """One list of what was made."""
+
+    async def read(self) -> list[Ref]: ...
+
+    async def write(self, refs: Iterable[Ref]) -> None: ...
+
+    def owns(self, found: Object) -> bool:
+        """Whether this object, found under a name of the list, may be deleted."""
+        ...
+
+
+@dataclass(frozen=True)
+class Inventory:
+    """The list of `seawall apply`: a ConfigMap. `manager`: for whom it is written."""
+
+    kube: Kube
+    fleet: str
+    namespace: str
+    manager: str | None = None
+    owner_uid: str = ""
+    """Of the Fleet object for which it is kept, if for one."""
+
+    @property
+    def name(self) -> str:
+        return f"{self.fleet}-seawall-inventory"
+
+    async def read(self) -> list[Ref]:
+        """In order of application. Empty when nothing ever was."""
+        stored = await self.kube.get(CONFIG_MAP, self.namespace, self.name)
+        if stored is None:
+            return []
+        try:
+            rows: Any = json.loads((stored.get("data") or {})["objects"])
+            return [Ref(*(str(x) for x in row)) for row in rows]
+        except (KeyError, TypeError, ValueError):
+            raise ClusterError(
+                f"ConfigMap {self.namespace}/{self.name} is not an inventory that can be read.",
+                "Delete it and apply again; then nothing old is pruned.",
+            ) from None
+
+    async def write(self, refs: Iterable[Ref]) -> None:
+        rows = [[r.api_version, r.kind, r.namespace, r.name] for r in sorted(refs)]
+        obj = {
+            "apiVersion": "v1",
+            "kind": "ConfigMap",
+            "metadata": {
+                "name": self.name,
+                "namespace": self.namespace,
+                "labels": {MANAGED_BY: "seawall", FLEET: self.fleet},
+            },
+            "data": {"objects": json.dumps(rows)},
+        }
+        await self.kube.apply(obj, force=True, manager=self.manager)
+
+    async def forget(self) -> None:
+        await self.kube.delete(CONFIG_MAP, self.namespace, self.name)
+
+    def owns(self, found: Object) -> bool:
+        """All that it lists, but for what a Fleet object has taken over since."""
+        return keeper_of(found) in ("", self.owner_uid)
+
+
+@dataclass(frozen=True)
+class FleetObjects:
+    """The list in a Fleet's status. `told`: what the status lists; `tell` writes it."""
+
+    uid: str
+    namespace: str
+    told: tuple[Object, ...]
+    tell: Callable[[list[Object]], Awaitable[None]]
+
+    async def read(self) -> list[Ref]:
+        return [
+            Ref(str(o.get("apiVersion")), str(o.get("kind")), self.namespace, str(o.get("name")))
+            for o in self.told
+        ]
+
+    async def write(self, refs: Iterable[Ref]) -> None:
+        kept = sorted({r for r in refs if r.kind not in NEVER_PRUNED})
+        await self.tell([{"apiVersion": r.api_version, "kind": r.kind, "name": r.name} for r in kept])
+
+    def owns(self, found: Object) -> bool:
+        """Only what carries the Fleet's own owner reference."""
+        return keeper_of(found) == self.uid
+
+
+def keeper_of(obj: Object) -> str:
+    """uid of the Fleet object that an object belongs to; empty where it belongs to none."""
+    owners = (obj.get("metadata") or {}).get("ownerReferences") or []
+    return next((str(o.get("uid")) for o in owners if o.get("kind") == "Fleet"), "")

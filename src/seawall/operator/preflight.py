@@ -1,0 +1,112 @@
+"""What is asked of a cluster before anything is written: rights by object, Secrets that somebody has to make.
+
+Changes nothing. What cannot be asked (a right to ask is missing too) is no finding: the write itself will say it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+from seawall.drivers.kube import Kind, Kube, Object, Refused, key_of
+from seawall.errors import ClusterError
+from seawall.operator.converge import served
+from seawall.operator.ledger import Ref
+
+SECRET = Kind("v1", "Secret", "secrets")
+AT_ONCE = 8
+_MAKING, _TAKING = ("get", "create", "patch"), ("get", "delete")
+
+
+async def lacking(kube: Kube, making: Sequence[Ref], taking: Sequence[Ref] = ()) -> list[str]:
+    """Rights that the caller does not have and needs, as `create services in llm`; asked of the server, which changes
+    nothing. Kinds that are not served need none."""
+    asked: dict[tuple[str, Kind, str], None] = {}
+    for refs, verbs in ((making, _MAKING), (taking, _TAKING)):
+        for ref in refs:
+            kind = await served(kube, ref.stub())
+            if kind is not None and ref.kind != "Namespace":
+                asked |= dict.fromkeys(
+                    (verb, kind, ref.namespace if kind.namespaced else "") for verb in verbs
+                )
+    at_once = asyncio.Semaphore(AT_ONCE)
+
+    async def may(verb: str, kind: Kind, namespace: str) -> bool:
+        async with at_once:
+            try:
+                return await kube.may(verb, kind, namespace or None)
+            except Refused:
+                return True  # who may not even ask is told by the dry run
+
+    allowed = await asyncio.gather(*(may(*a) for a in asked))
+    return [
+        f"{verb} {kind.plural}{f' in {namespace}' if namespace else ''}"
+        for (verb, kind, namespace), yes in zip(asked, allowed, strict=True)
+        if not yes
+    ]
+
+
+async def need_rights(kube: Kube, making: Sequence[Ref], taking: Sequence[Ref] = ()) -> None:
+    """ClusterError with every right that is missing, before anything is written."""
+    missing = await lacking(kube, making, taking)
+    if missing:
+        raise ClusterError(
+            f"you may not {', '.join(missing)}; nothing was changed.",
+            "Ask for the role; `seawall doctor` lists what is missing.",
+        )
+
+
+async def missing_secrets(kube: Kube, objects: Sequence[Object], namespace: str) -> list[tuple[str, str]]:
+    """(what is missing, the command that makes it) of every Secret that these objects need and nobody has made."""
+    made = {key_of(o)[1] for o in objects if o["kind"] == "Secret"}
+    out = []
+    for name, keys in sorted(_secrets(objects).items()):
+        if name in made:
+            continue
+        try:
+            found = await kube.get(SECRET, namespace, name)
+        except Refused:
+            continue  # who may not read Secrets cannot be told
+        held = {**((found or {}).get("data") or {}), **((found or {}).get("stringData") or {})}
+        lost = sorted(keys - held.keys())
+        if found is None or lost:
+            which = f" ({', '.join(lost)})" if lost else ""
+            out.append((f"Secret {namespace}/{name}{which}", _making(name, namespace, keys)))
+    return out
+
+
+def _making(name: str, namespace: str, keys: set[str]) -> str:
+    if keys == {"tls.crt", "tls.key"}:
+        return f"kubectl create secret tls {name} -n {namespace} --cert=tls.crt --key=tls.key"
+    given = " ".join(f"--from-literal={k}=..." for k in sorted(keys)) or "--from-file=FILE"
+    return f"kubectl create secret generic {name} -n {namespace} {given}"
+
+
+def _secrets(value: object) -> dict[str, set[str]]:
+    """Secret -> the keys that are needed of it, of all that is not optional."""
+    out: dict[str, set[str]] = {}
+
+    def need(name: object, keys: Sequence[str] = ()) -> None:
+        out.setdefault(str(name), set()).update(keys)
+
+    def walk(found: object) -> None:
+        if isinstance(found, list):
+            for inner in found:
+                walk(inner)
+        elif isinstance(found, dict):
+            if found.get("optional"):
+                return
+            key, from_all, volume = found.get("secretKeyRef"), found.get("secretRef"), found.get("secret")
+            if isinstance(key, dict) and not key.get("optional"):
+                need(key.get("name"), [str(key.get("key"))])
+            if isinstance(from_all, dict) and not from_all.get("optional"):
+                need(from_all.get("name"))
+            if isinstance(volume, dict) and "secretName" in volume and not volume.get("optional"):
+                need(volume["secretName"], [str(i.get("key")) for i in volume.get("items") or []])
+            if isinstance(found.get("secretName"), str) and "hosts" in found:
+                need(found["secretName"], ["tls.crt", "tls.key"])
+            for inner in found.values():
+                walk(inner)
+
+    walk([o for o in value if o.get("kind") != "Secret"] if isinstance(value, (list, tuple)) else value)
+    return out

@@ -1,0 +1,198 @@
+"""Ready as a person means it: what the gateways use now, of what is wanted, of the present spec."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from tests.unit.operator.test_apply import LOADING, READY, deployment, engine_pod, obj
+
+from seawall.drivers.kube import Kube
+from seawall.errors import CheckFailed
+from seawall.operator.reconcile import Desired, status_of
+from seawall.operator.show import status_text
+from seawall.operator.status import FleetView, look
+from seawall.operator.wait import Wait, judge
+from seawall.testing.clock import JumpClock
+from seawall.testing.kube_api import KubeApi
+
+NS = "llm"
+
+
+def served(api: KubeApi, wanted: int = 3, **status: int) -> None:
+    """A Deployment whose Pods are all ready."""
+    made = deployment()
+    made["spec"]["replicas"] = wanted
+    full = {
+        "readyReplicas": wanted,
+        "updatedReplicas": wanted,
+        "availableReplicas": wanted,
+        "replicas": wanted,
+    }
+    made["status"] = {"observedGeneration": 99, **full, **status}
+    api.put(made)
+    for n in range(wanted):
+        api.put(engine_pod(f"p{n}", **READY))
+
+
+def gateway(api: KubeApi, name: str = "g", **states: str) -> None:
+    """A gateway that runs, and how it uses which replica."""
+    made = obj("Pod", name, status={"phase": "Running"})
+    made["metadata"]["labels"] = {"app.kubernetes.io/name": "seawall-gateway"}
+    api.put(made)
+    replicas = {
+        n: {"fleet": "llama", "state": s, "reason": "" if s == "ready" else "connection refused"}
+        for n, s in states.items()
+    }
+    api.proxies[f"{NS}/{name}:9090"] = {"fleets": {"llama": {"queued": 2}}, "replicas": replicas}
+
+
+async def view_of(kube: Kube) -> FleetView:
+    (view,) = await look(kube, NS)
+    return view
+
+
+async def test_replicas_that_no_gateway_reaches_are_not_serving(api: KubeApi, kube: Kube) -> None:
+    served(api)
+    gateway(api, p0="evicted", p1="evicted", p2="evicted")
+    text = status_text([await view_of(kube)], NS)
+    assert "0 of 3 used by the gateways, 3 ready: p0 is evicted: connection refused" in text
+    assert "Next: seawall diagnose llama" in text
+    gateway(api, p0="ready", p1="ready", p2="ready")
+    assert "3 of 3 used by the gateways" in status_text([await view_of(kube)], NS)
+    gateway(api, "h", p0="ready", p1="evicted", p2="ready")
+    assert "2 of 3 used by the gateways, 3 ready: p1 is evicted" in status_text([await view_of(kube)], NS), (
+        "a client may come to either gateway"
+    )
+
+
+async def test_a_gateway_that_cannot_be_asked_is_said_and_no_verdict(api: KubeApi, kube: Kube) -> None:
+    served(api)
+    gateway(api, p0="ready", p1="ready", p2="ready")
+    del api.proxies[f"{NS}/g:9090"]
+    text = status_text([await view_of(kube)], NS)
+    assert "3 of 3 ready (the gateways could not be asked: g: " in text
+    api.proxies[f"{NS}/g:9090"] = {"fleets": {"llama": {"queued": "many"}}}
+    assert "/debug/state cannot be read" in status_text([await view_of(kube)], NS)
+
+
+async def test_without_a_gateway_nobody_is_served(api: KubeApi, kube: Kube) -> None:
+    served(api)
+    assert "0 of 3 used by the gateways, 3 ready: no gateway of this namespace serves it" in status_text(
+        [await view_of(kube)], NS
+    )
+
+
+@pytest.mark.parametrize(
+    ("status", "said"),
+    [
+        ({"updatedReplicas": 1, "replicas": 4}, "1 of 3 replicas are new"),
+        ({"replicas": 4}, "all 3 new replicas are made, 1 old ones still run"),
+        ({"observedGeneration": 0}, "0 of 3 replicas are new"),
+    ],
+)
+async def test_a_rollout_that_is_not_over_is_said(
+    api: KubeApi, kube: Kube, status: dict[str, int], said: str
+) -> None:
+    served(api, **status)
+    gateway(api, p0="ready", p1="ready", p2="ready")
+    view = await view_of(kube)
+    assert said in view.rollout
+    (made,) = api.objects("apps/v1", "deployments").values()
+    assert not judge([made], [], []).done, "apply goes on waiting"
+    now = status_of({"metadata": {"generation": 1}}, Desired(), "", view, "now")
+    told = {c["type"]: c for c in now["conditions"]}
+    assert (told["Ready"]["status"], told["UpToDate"]["status"], now["phase"]) == (
+        "True",
+        "False",
+        "Progressing",
+    )
+    assert said in now["reason"]
+
+
+async def test_at_zero_it_is_ready_and_says_why_nothing_runs(api: KubeApi, kube: Kube) -> None:
+    served(api, wanted=0)
+    gateway(api)
+    view = await view_of(kube)
+    assert "scaled to zero: the first request starts a replica" in status_text([view], NS)
+    now = status_of({"metadata": {"generation": 1}}, Desired(), "", view, "now")
+    assert now["phase"] == "Ready"
+    ready = next(c for c in now["conditions"] if c["type"] == "Ready")
+    assert (ready["status"], ready["reason"]) == ("True", "Resting")
+    assert "first request" in ready["message"]
+
+
+async def test_a_scaler_that_nobody_has_looked_at_is_said(api: KubeApi, kube: Kube) -> None:
+    served(api)
+    gateway(api, p0="ready", p1="ready", p2="ready")
+    scaled = obj("ScaledObject", "llama", "keda.sh/v1alpha1", spec={})
+    scaled["metadata"]["labels"] = {"seawall.dev/fleet": "llama"}
+    api.put(scaled)
+    assert "nothing scales it: KEDA has not looked at its ScaledObject" in status_text(
+        [await view_of(kube)], NS
+    )
+    told: list[str] = []
+    await Wait(kube, NS, told.append, JumpClock()).until_used("llama", 60)
+    assert "nothing scales it" in told[-1]
+    api.put({**scaled, "status": {"conditions": [{"type": "Ready", "status": "True"}]}})
+    assert "nothing scales" not in status_text([await view_of(kube)], NS)
+
+
+async def test_apply_ends_when_the_gateways_use_what_is_wanted_and_not_before(
+    api: KubeApi, kube: Kube
+) -> None:
+    served(api)
+    gateway(api, p0="probing", p1="ready", p2="ready")
+    acts = [lambda: None, lambda: gateway(api, p0="ready", p1="ready", p2="ready")]
+    told: list[str] = []
+    clock = JumpClock(lambda: acts.pop(0)())
+    await Wait(kube, NS, told.append, clock).until_used("llama", 60)
+    assert "2 of 3 used by the gateways, 3 ready: p0 is probing" in told[0]
+    assert "3 of 3 used" in told[-1]
+    gateway(api, p0="evicted", p1="evicted", p2="evicted")
+    with pytest.raises(CheckFailed, match="0 of 3 used by the gateways") as e:
+        await Wait(kube, NS, told.append, JumpClock()).until_used("llama", 60)
+    assert "seawall diagnose llama" in e.value.cure
+
+
+async def test_an_api_server_that_restarts_is_waited_for(api: KubeApi, kube: Kube) -> None:
+    served(api)
+    api.put(engine_pod("p0", **LOADING))
+    (made,) = api.objects("apps/v1", "deployments").values()
+    api.put({**made, "status": {**made["status"], "availableReplicas": 2}})
+    told: list[str] = []
+
+    def back() -> None:
+        api.faults.down = False
+        api.put(made)
+
+    acts = [lambda: setattr(api.faults, "down", True), lambda: None, back]
+    clock = JumpClock(lambda: acts.pop(0)())
+    await Wait(kube, NS, told.append, clock).until_served("llama", 600)
+    assert [t for t in told if "does not answer" in t], told
+    assert "generated a token" in told[-1]
+    api.faults.forbid = {"GET deployments"}
+    with pytest.raises(Exception, match="cannot patch"):  # no right is no passing cloud
+        await Wait(kube, NS, told.append, JumpClock()).until_served("llama", 600)
+
+
+def test_status_w_goes_on_after_an_api_server_that_restarts(api: KubeApi, capsys: Any) -> None:
+    from seawall.cli import status
+    from seawall.drivers.kube_refusal import Away, Refused
+
+    answers: list[Any] = [Away("the Kubernetes API does not answer.", ""), "all is well", KeyboardInterrupt()]
+
+    def show() -> str:
+        answer = answers.pop(0)
+        if isinstance(answer, BaseException):
+            raise answer
+        return str(answer)
+
+    with pytest.raises(KeyboardInterrupt):
+        status._watch(show, lambda seconds: None)
+    said = capsys.readouterr().out
+    assert "does not answer. Looking again." in said
+    assert "all is well" in said
+    answers = [Refused(403, "Forbidden", "cannot list")]
+    with pytest.raises(Refused):
+        status._watch(show, lambda seconds: None)
