@@ -24,7 +24,7 @@ from seawall.engines.vllm.client import EngineLoad
 from seawall.local.fleet import FleetRunner, Means
 from seawall.local.gpus import Gpus
 from seawall.local.keeper import Care
-from seawall.local.launch import Recipe
+from seawall.local.launch import ReplicaRecipe
 from seawall.local.prepare import planned
 from seawall.sim.scaler import FleetScaler, Scaler
 from seawall.sim.setup import setup_of
@@ -152,7 +152,10 @@ def played(wanted: Fleet, seen: list[tuple[float, DemandSeen]], tmp_path: Path) 
         gpus=Gpus(()),
     )
     runner = FleetRunner(
-        Recipe(fleet=wanted, engine="sim", program=("none",), model="m", env={}, plan=PLAN), Care(), means, 1
+        ReplicaRecipe(fleet=wanted, engine="sim", program=("none",), model="m", env={}, plan=PLAN),
+        Care(),
+        means,
+        1,
     )
     for second in range(int(seen[-1][0]) + 1):
         clock.t = float(second)
@@ -167,7 +170,7 @@ def test_the_default_target_is_the_plans_in_the_local_mode_and_the_simulator() -
     made = planned(wanted)
     assert made is not None, "the example's model is in the catalogue"
     simulated_by = FleetScaler(setup_of(wanted, made, recipe="keda")).policy
-    recipe = Recipe(fleet=wanted, engine="sim", program=("none",), model="m", env={}, plan=made)
+    recipe = ReplicaRecipe(fleet=wanted, engine="sim", program=("none",), model="m", env={}, plan=made)
     idle: Any = None
     assert FleetRunner(recipe, Care(), idle, 1).policy == simulated_by
     assert simulated_by.target == made.scaling_target

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from seawall.config.plan_flags import PlanFlags
 
 
-class Gpus(click.IntRange):
+class GpuCount(click.IntRange):
     """A number of GPUs, or the word `any`: every kind of GPU, each with as many as it needs."""
 
     name = "number or any"
@@ -35,7 +35,7 @@ TOKENS = click.IntRange(1, 2**31)
 )
 @click.option(
     "--gpus",
-    type=Gpus(1, 1_000_000),
+    type=GpuCount(1, 1_000_000),
     metavar="N",
     help="GPUs of one replica; any: which GPUs hold it, one line each.",
 )

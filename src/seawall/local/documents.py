@@ -18,7 +18,7 @@ from seawall.domain.spec import Fleet
 from seawall.drivers import cache
 from seawall.errors import SeawallError
 
-Mark = tuple[int, ...] | None
+FileStamp = tuple[int, ...] | None
 
 
 class Documents:
@@ -49,11 +49,11 @@ class Documents:
             note("gateway", f"{self.path.name} cannot be replaced: {e.strerror}")
         self._seen = seen
 
-    def _marks(self) -> tuple[Mark, ...]:
+    def _marks(self) -> tuple[FileStamp, ...]:
         return tuple(_mark(spec) for spec in self.specs)
 
 
-def _mark(path: Path) -> Mark:
+def _mark(path: Path) -> FileStamp:
     """A file's stamp, which changes whenever its content may have changed; None while there is no file."""
     try:
         st = path.stat()

@@ -22,7 +22,7 @@ from pathlib import Path
 from seawall.drivers import cache, pip
 from seawall.errors import EngineError
 
-Say = Callable[[str], None]
+TellUser = Callable[[str], None]
 Version = tuple[int, int]
 
 VERSION = "0.32.0"
@@ -72,7 +72,7 @@ def installed(root: Path) -> EngineEnv | None:
 
 def install(
     root: Path,
-    say: Say,
+    say: TellUser,
     *,
     find_links: tuple[str, ...] = (),
     torch_index: str | None = None,

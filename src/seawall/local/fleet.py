@@ -20,7 +20,7 @@ from seawall.engines.vllm.client import EngineClient
 from seawall.local.clock import Clock
 from seawall.local.gpus import VISIBLE, Gpus
 from seawall.local.keeper import Care, Keeper, Spawn
-from seawall.local.launch import Recipe
+from seawall.local.launch import ReplicaRecipe
 from seawall.local.services import EngineService, GatewayService
 
 Note = Callable[[str, str], None]
@@ -56,7 +56,7 @@ CRASH_LOOP = 4
 class FleetRunner:
     """The keepers of one fleet."""
 
-    def __init__(self, recipe: Recipe, care: Care, means: Means, need_bytes: int) -> None:
+    def __init__(self, recipe: ReplicaRecipe, care: Care, means: Means, need_bytes: int) -> None:
         self.recipe, self.care, self._means, self._need_bytes = recipe, care, means, need_bytes
         self.fleet: Fleet = recipe.fleet
         self.keepers: dict[int, Keeper] = {}

@@ -26,7 +26,7 @@ HOST = "127.0.0.1"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Recipe:
+class ReplicaRecipe:
     """Everything a replica of one fleet is started with, but its port."""
 
     fleet: Fleet
@@ -78,10 +78,10 @@ class Recipe:
         return self.fleet.spec.model.adapter_slots is not None
 
 
-def sim_recipe(fleet: Fleet) -> Recipe:
+def sim_recipe(fleet: Fleet) -> ReplicaRecipe:
     """The simulated engine, of this same Python. It takes any folder for an adapter."""
     engine = replace(fleet.spec.engine, kind="sim")
-    return Recipe(
+    return ReplicaRecipe(
         fleet=replace(fleet, spec=replace(fleet.spec, engine=engine)),
         engine="sim",
         program=(sys.executable, "-m", "seawall", "engine", "sim"),
@@ -91,7 +91,7 @@ def sim_recipe(fleet: Fleet) -> Recipe:
     )
 
 
-def vllm_recipe(fleet: Fleet, vllm: Path, model: Path, cache: Path) -> Recipe:
+def vllm_recipe(fleet: Fleet, vllm: Path, model: Path, cache: Path) -> ReplicaRecipe:
     """Real vLLM, from its own environment."""
     env = base_env() | {
         "PATH": f"{vllm.parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}",
@@ -103,7 +103,7 @@ def vllm_recipe(fleet: Fleet, vllm: Path, model: Path, cache: Path) -> Recipe:
         env.pop(environment.CPU_CACHE_GIB, None)
     for name in [n for n in env if n.startswith(environment.PORT)]:
         del env[name]
-    return Recipe(
+    return ReplicaRecipe(
         fleet=fleet,
         engine="vllm",
         program=(str(vllm), "serve"),

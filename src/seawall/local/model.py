@@ -12,10 +12,10 @@ from seawall.domain.spec import Adapter, Model
 from seawall.errors import InputError
 from seawall.weights import pypi
 
-Say = Callable[[str], None]
+TellUser = Callable[[str], None]
 
 
-def model_folder(model: Model, root: Path, say: Say) -> Path:
+def model_folder(model: Model, root: Path, say: TellUser) -> Path:
     """The folder with config.json and the weights. InputError or SourceError with the cure when there is none."""
     scheme, _, rest = model.source.partition("://")
     if scheme == "pypi" and rest.endswith(".gguf"):
@@ -31,7 +31,7 @@ def model_folder(model: Model, root: Path, say: Say) -> Path:
     return _pulled(model.source, model.revision, model.allow_pickle, root, say)
 
 
-def adapter_folder(adapter: Adapter, allow_pickle: bool, root: Path, say: Say) -> Path:
+def adapter_folder(adapter: Adapter, allow_pickle: bool, root: Path, say: TellUser) -> Path:
     """The folder with adapter_config.json and the adapter's weights. Raises as `model_folder`."""
     scheme, _, rest = adapter.source.partition("://")
     if scheme == "file":
@@ -58,7 +58,7 @@ def lora_rank(folder: Path) -> int:
         ) from None
 
 
-def _pulled(source: str, revision: str | None, allow_pickle: bool, root: Path, say: Say) -> Path:
+def _pulled(source: str, revision: str | None, allow_pickle: bool, root: Path, say: TellUser) -> Path:
     from seawall.weights.lockfile import read_lock
     from seawall.weights.pull import Order, is_complete, pull
 

@@ -13,7 +13,7 @@ TOLD = ("load", "wake", "sleep", "unload", "wait")
 """Moves that a person wants to read about."""
 
 
-class Pools:
+class LocalPools:
     """Every pool that the fleets name, and what is remembered of each between ticks."""
 
     def __init__(self, clock: Clock, note: Callable[[str, str], None]) -> None:

@@ -23,13 +23,13 @@ from seawall.errors import EngineError, InputError, SeawallError
 from seawall.local import engine_env, gpus, model
 from seawall.local.documents import Documents
 from seawall.local.keeper import Care
-from seawall.local.launch import Recipe, is_cpu, own_vllm, sim_recipe, vllm_recipe
+from seawall.local.launch import ReplicaRecipe, is_cpu, own_vllm, sim_recipe, vllm_recipe
 from seawall.local.pools import by_pool
 from seawall.local.services import GatewayPlace
-from seawall.local.supervisor import Setup, free_memory
+from seawall.local.supervisor import UpSetup, free_memory
 from seawall.shapes.config import resolve
 
-Say = Callable[[str], None]
+TellUser = Callable[[str], None]
 
 ENGINE_BYTES = 2 * 2**30
 """Resident memory of one vLLM CPU replica without weights and KV cache: three processes of 0.6-0.7 GB."""
@@ -54,7 +54,7 @@ class Wish:
     """Mechanisms that a proof has switched off (domain.switches)."""
 
 
-def prepare(wish: Wish, say: Say) -> Setup:
+def prepare(wish: Wish, say: TellUser) -> UpSetup:
     """Checks, installs and downloads what is missing. SeawallError with the cure when something cannot be had."""
     check_port(wish.port)
     if wish.admin_port:
@@ -85,7 +85,7 @@ def prepare(wish: Wish, say: Say) -> Setup:
         without=tuple(w for w in switches.GATEWAY if w in wish.without),
     )
     care = Care(life=LifePolicy(startup_s=wish.startup_s), without=wish.without)
-    return Setup(
+    return UpSetup(
         recipes=recipes, place=place, documents=documents, state_dir=wish.state_dir, care=care, need_bytes=need,
         gpus=devices,
     )  # fmt: skip
@@ -102,7 +102,7 @@ def check_port(port: int, flag: str = "--port") -> None:
         )
 
 
-def check_memory(recipes: Sequence[Recipe], need: dict[str, int], free: int) -> None:
+def check_memory(recipes: Sequence[ReplicaRecipe], need: dict[str, int], free: int) -> None:
     """EngineError unless the fewest replicas of every fleet fit into the memory that is free."""
     least = sum(
         max(1, r.fleet.spec.scaling.min) * need[r.fleet.name] for r in recipes if not r.fleet.spec.pool
@@ -147,7 +147,7 @@ def check_plan(fleet: Fleet, made: Plan | None) -> None:
         )
 
 
-def check_gpus(recipes: Sequence[Recipe], visible: Callable[[], tuple[str, ...]]) -> tuple[str, ...]:
+def check_gpus(recipes: Sequence[ReplicaRecipe], visible: Callable[[], tuple[str, ...]]) -> tuple[str, ...]:
     """This machine's GPUs, asked for only when a fleet wants some; EngineError when the fewest replicas lack one."""
     alone = [r for r in recipes if not r.fleet.spec.pool]
     least = sum(max(1, r.fleet.spec.scaling.min) * r.gpus for r in alone)
@@ -165,7 +165,7 @@ def check_gpus(recipes: Sequence[Recipe], visible: Callable[[], tuple[str, ...]]
     return devices
 
 
-def _recipe(fleet: Fleet, wish: Wish, say: Say) -> Recipe:
+def _recipe(fleet: Fleet, wish: Wish, say: TellUser) -> ReplicaRecipe:
     if (wish.engine or fleet.spec.engine.kind) == "sim":
         return replace(sim_recipe(fleet), plan=planned(fleet))
     if is_cpu(fleet):
@@ -198,7 +198,7 @@ def _plan_here(fleet: Fleet, folder: Path) -> Plan | None:
     return planned(fleet, folder, here) if here else None
 
 
-def _need(recipe: Recipe) -> int:
+def _need(recipe: ReplicaRecipe) -> int:
     """Bytes of host memory that one replica takes."""
     if recipe.engine == "sim":
         return SIM_BYTES

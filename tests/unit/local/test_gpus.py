@@ -18,7 +18,7 @@ from seawall.local import gpus
 from seawall.local.fleet import FleetRunner, Means
 from seawall.local.gpus import Gpus
 from seawall.local.keeper import Care, Keeper
-from seawall.local.launch import Recipe, sim_recipe, vllm_recipe
+from seawall.local.launch import ReplicaRecipe, sim_recipe, vllm_recipe
 from seawall.local.prepare import check_gpus
 
 
@@ -51,7 +51,9 @@ class Stage:
             publish=lambda: None,
             gpus=self.gpus,
         )
-        recipe = Recipe(fleet=wanted, engine="vllm", program=("none",), model="m", env={"A": "b"}, gpus=2)
+        recipe = ReplicaRecipe(
+            fleet=wanted, engine="vllm", program=("none",), model="m", env={"A": "b"}, gpus=2
+        )
         self.runner = FleetRunner(recipe, Care(), means, 1)
 
     def tick(self) -> dict[str, str]:

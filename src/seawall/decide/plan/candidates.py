@@ -8,7 +8,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from seawall.decide.plan.flags import Extra, read_flags
-from seawall.decide.plan.setup import PatchVersion, Setup, default_batch, default_utilization, parse_version
+from seawall.decide.plan.setup import (
+    EngineSetup,
+    PatchVersion,
+    default_batch,
+    default_utilization,
+    parse_version,
+)
 from seawall.domain.catalog.gpus import GPUS, Gpu, find_gpu, known_names
 from seawall.domain.model import CheckpointQuantization, ModelConfig, experts_only
 from seawall.domain.spec import Fleet
@@ -128,7 +134,7 @@ def quantized(model: ModelConfig, name: str) -> ModelConfig:
     return replace(model, quantization=table[name], checkpoint_bytes=None, assumed_format=True)
 
 
-def setup_for(fleet: Fleet, model: ModelConfig, gpu: Gpu, split: Split, length: int) -> Setup:
+def setup_for(fleet: Fleet, model: ModelConfig, gpu: Gpu, split: Split, length: int) -> EngineSetup:
     """The flags of one candidate, with vLLM's defaults for what the spec leaves open."""
     engine = fleet.spec.engine
     version: PatchVersion = parse_version(engine.version)
@@ -137,7 +143,7 @@ def setup_for(fleet: Fleet, model: ModelConfig, gpu: Gpu, split: Split, length: 
     seqs, tokens = engine.max_num_seqs or seqs, engine.max_num_batched_tokens or tokens
     if version < (0, 8, 0) and model.multimodal and engine.max_num_batched_tokens is None:
         tokens = max(tokens, length)
-    return Setup(
+    return EngineSetup(
         gpu=gpu,
         tp=split.tp,
         pp=split.pp,

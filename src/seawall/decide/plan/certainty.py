@@ -11,7 +11,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from seawall.decide.plan.setup import GIB, Setup
+from seawall.decide.plan.setup import GIB, EngineSetup
 from seawall.decide.plan.spent import (
     adapters_gib,
     collectives_gib,
@@ -48,12 +48,12 @@ class Certainty:
     """False: the architecture or the GPU is a guess; nothing that depends on it is said to be impossible."""
 
 
-def margin_gib(setup: Setup) -> float:
+def margin_gib(setup: EngineSetup) -> float:
     """What separates two starts of the same thing: 2% of the GPU, 0.2 to 0.5 GiB."""
     return min(0.5, max(0.2, 0.02 * setup.gpu.memory_gib))
 
 
-def certainty(model: ModelConfig, setup: Setup, weights_gib: float) -> Certainty:
+def certainty(model: ModelConfig, setup: EngineSetup, weights_gib: float) -> Certainty:
     """How sure the forecast of one GPU's memory is."""
     found = [*_of_engine(model, setup), *_of_hardware(model, setup), *_of_model(model, setup, weights_gib)]
     doubts = tuple(sorted((d for d in found if d.gib >= 0.05), key=lambda d: -d.gib))
@@ -66,7 +66,7 @@ def certainty(model: ModelConfig, setup: Setup, weights_gib: float) -> Certainty
     )
 
 
-def _of_engine(model: ModelConfig, setup: Setup) -> Iterator[Doubt]:
+def _of_engine(model: ModelConfig, setup: EngineSetup) -> Iterator[Doubt]:
     total, version = setup.gpu.memory_gib, setup.version
     if not setup.version_stated:
         yield Doubt(0.02 * total + graphs_gib(model, setup), "no vLLM version given")
@@ -96,7 +96,7 @@ def _of_engine(model: ModelConfig, setup: Setup) -> Iterator[Doubt]:
         yield Doubt(0.05 * total, f"{flag} is not worked out")
 
 
-def _of_hardware(model: ModelConfig, setup: Setup) -> Iterator[Doubt]:
+def _of_hardware(model: ModelConfig, setup: EngineSetup) -> Iterator[Doubt]:
     gpu = setup.gpu
     if gpu.unified:
         yield Doubt(0.03 * gpu.memory_gib, "memory that is shared with the host")
@@ -109,7 +109,7 @@ def _of_hardware(model: ModelConfig, setup: Setup) -> Iterator[Doubt]:
         yield Doubt(0.5 + inside, "tensor parallel without NVLink")
 
 
-def _of_model(model: ModelConfig, setup: Setup, weights_gib: float) -> Iterator[Doubt]:
+def _of_model(model: ModelConfig, setup: EngineSetup, weights_gib: float) -> Iterator[Doubt]:
     if not model.known:
         doubt = UNKNOWN_WEIGHTS * weights_gib + 0.05 * setup.gpu.memory_gib
         yield Doubt(doubt, f"architecture {model.architecture!r} is not known here")

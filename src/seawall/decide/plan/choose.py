@@ -12,9 +12,9 @@ from dataclasses import dataclass, replace
 from seawall.decide.plan.candidates import Split, formats_for, gpus_for, setup_for, splits_for
 from seawall.decide.plan.cpu import plan_cpu
 from seawall.decide.plan.draw import draw
-from seawall.decide.plan.memory import Memory, spend
+from seawall.decide.plan.memory import GpuMemory, spend
 from seawall.decide.plan.roofline import Speed, estimate, timing
-from seawall.decide.plan.setup import GIB, Setup
+from seawall.decide.plan.setup import GIB, EngineSetup
 from seawall.domain.action import Plan, RejectedChoice, Timing
 from seawall.domain.catalog.gpus import Gpu
 from seawall.domain.catalog.prices import Prices
@@ -39,8 +39,8 @@ class Candidate:
     split: Split
     model: ModelConfig
     quantization: str | None
-    setup: Setup
-    memory: Memory
+    setup: EngineSetup
+    memory: GpuMemory
     speed: Speed | None
     usd_per_hour: float | None
 
@@ -152,7 +152,7 @@ def _judge(
     return Candidate(gpu, split, model, quantization, setup, memory, speed, cost)
 
 
-def _longest_safely(model: ModelConfig, setup: Setup, memory: Memory) -> int:
+def _longest_safely(model: ModelConfig, setup: EngineSetup, memory: GpuMemory) -> int:
     """The longest context with the forecast's margin kept, in whole KiB of tokens."""
     blocks = memory.layout.blocks((memory.kv_gib - 1.02 * memory.off_gib) * GIB)
     longest = memory.layout.longest(blocks, model.context, replace(setup, max_model_len=model.context))
@@ -218,7 +218,7 @@ def _to_plan(fleet: Fleet, c: Candidate, prices: Prices, rejected: list[Rejected
     )
 
 
-def _cure(memory: Memory, setup: Setup) -> str:
+def _cure(memory: GpuMemory, setup: EngineSetup) -> str:
     """The cure for what is wrong."""
     if memory.verdict == "refused" and memory.longest > 0:
         return f"set maxContext to {memory.longest} or less, take more GPUs, or an fp8 KV cache"

@@ -11,9 +11,9 @@ from dataclasses import replace
 
 from seawall.decide.plan.draw import draw
 from seawall.decide.plan.kv import layout
-from seawall.decide.plan.memory import Memory
+from seawall.decide.plan.memory import GpuMemory
 from seawall.decide.plan.roofline import estimate, pair_flops
-from seawall.decide.plan.setup import GIB, Setup, parse_version
+from seawall.decide.plan.setup import GIB, EngineSetup, parse_version
 from seawall.decide.plan.weights import DTYPE_BYTES, bytes_per_weight, weigh
 from seawall.domain.action import Plan, Timing
 from seawall.domain.catalog.gpus import Gpu
@@ -34,7 +34,7 @@ def plan_cpu(fleet: Fleet, model: ModelConfig, calibration: Timing | None) -> Pl
     spec = fleet.spec
     asked = spec.traffic.max_context or model.context
     cache = spec.engine.kv_cache_memory or DEFAULT_CACHE
-    setup = Setup(
+    setup = EngineSetup(
         gpu=CPU,
         version=parse_version(spec.engine.version),
         utilization=1.0,
@@ -62,7 +62,7 @@ def plan_cpu(fleet: Fleet, model: ModelConfig, calibration: Timing | None) -> Pl
         else f"one request of {asked:,} tokens needs {needed:.2f} GiB of KV cache, kvCacheMemory gives "
         f"{cache / GIB:.2f}; set maxContext to {longest} or raise kvCacheMemory"
     )
-    memory = Memory(
+    memory = GpuMemory(
         weights=weights,
         weights_gib=weights.per_gpu / GIB,
         activation_gib=0.3,
@@ -87,7 +87,7 @@ def _dequantized(model: ModelConfig) -> ModelConfig:
 
 
 def _to_plan(
-    fleet: Fleet, model: ModelConfig, setup: Setup, memory: Memory, calibration: Timing | None
+    fleet: Fleet, model: ModelConfig, setup: EngineSetup, memory: GpuMemory, calibration: Timing | None
 ) -> Plan:
     spec, weights = fleet.spec, memory.weights
     cores = spec.hardware.cpu or 1.0

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 
 from seawall.decide.plan.certainty import UNKNOWN_WEIGHTS
-from seawall.decide.plan.memory import Memory
+from seawall.decide.plan.memory import GpuMemory
 from seawall.decide.plan.roofline import Speed
-from seawall.decide.plan.setup import Setup
+from seawall.decide.plan.setup import EngineSetup
 from seawall.decide.plan.startup import host_needs, startup_budget
 from seawall.domain.action import Plan
 from seawall.domain.model import ModelConfig
@@ -15,7 +15,7 @@ from seawall.domain.spec import Fleet
 
 
 def draw(
-    fleet: Fleet, model: ModelConfig, gpu: str, setup: Setup, memory: Memory, speed: Speed | None
+    fleet: Fleet, model: ModelConfig, gpu: str, setup: EngineSetup, memory: GpuMemory, speed: Speed | None
 ) -> Plan:
     """The plan of one replica on `setup`; speed None: it does not fit. Price, bounds and scaling are the caller's."""
     startup, storage = startup_budget(fleet, setup, memory.weights.total)

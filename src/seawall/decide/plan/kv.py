@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from seawall.decide.plan.setup import Setup
+from seawall.decide.plan.setup import EngineSetup
 from seawall.decide.plan.weights import DTYPE_BYTES, stage_layers
 from seawall.domain.model import Layer, ModelConfig
 
@@ -25,7 +25,7 @@ ROW_ALIGNMENT = 576
 
 
 @dataclass(frozen=True)
-class Group:
+class LayerGroup:
     """Layers that share one block table."""
 
     kind: str
@@ -39,7 +39,7 @@ class Group:
 class Layout:
     """The layout of one rank's cache: its groups of layers and their blocks."""
 
-    groups: tuple[Group, ...]
+    groups: tuple[LayerGroup, ...]
     block: int
     """Tokens per block of full attention."""
     block_bytes: int
@@ -51,11 +51,11 @@ class Layout:
     def blocks(self, cache_bytes: float) -> int:
         return max(0, int(cache_bytes // self.block_bytes)) if self.block_bytes else 0
 
-    def request_blocks(self, length: int, setup: Setup) -> int:
+    def request_blocks(self, length: int, setup: EngineSetup) -> int:
         """Blocks that one request of `length` tokens takes from the pool."""
         return sum(_group_blocks(g, length, setup) for g in self.groups)
 
-    def tokens(self, blocks: int, length: int, setup: Setup) -> int:
+    def tokens(self, blocks: int, length: int, setup: EngineSetup) -> int:
         """Tokens as vLLM prints them: before 0.20.2 one group's share, from then concurrency x length."""
         if not self.groups:
             return 0
@@ -64,11 +64,11 @@ class Layout:
             return blocks // len(self.groups) * smallest * setup.dcp
         return int(self.concurrency(blocks, length, setup) * length)
 
-    def concurrency(self, blocks: int, length: int, setup: Setup) -> float:
+    def concurrency(self, blocks: int, length: int, setup: EngineSetup) -> float:
         need = self.request_blocks(length, setup)
         return blocks / need if need else float("inf")
 
-    def longest(self, blocks: int, ceiling: int, setup: Setup) -> int:
+    def longest(self, blocks: int, ceiling: int, setup: EngineSetup) -> int:
         """The largest length whose request fits the pool, rounded down to what vLLM would say."""
         if self.request_blocks(1, setup) > blocks:
             return 0
@@ -82,7 +82,7 @@ class Layout:
         return low
 
 
-def _group_blocks(group: Group, length: int, setup: Setup) -> int:
+def _group_blocks(group: LayerGroup, length: int, setup: EngineSetup) -> int:
     if group.kind == "recurrent":
         # With prefix caching vLLM keeps the state at the last block boundary too ("align" mode).
         return (2 if setup.prefix_caching and setup.version >= (0, 11, 1) else 1) + setup.draft_tokens
@@ -97,14 +97,14 @@ CHECKPOINT_CACHE = (0, 12, 0)
 """From here `--kv-cache-dtype auto` takes the cache that a quantized checkpoint was calibrated for."""
 
 
-def cache_dtype(model: ModelConfig, setup: Setup) -> str:
+def cache_dtype(model: ModelConfig, setup: EngineSetup) -> str:
     """`fp8`, `nvfp4` or the model's own: what the flag says, or under `auto` what the checkpoint says."""
     if setup.kv_dtype != "auto":
         return setup.kv_dtype
     return model.cache_dtype if setup.version >= CHECKPOINT_CACHE else "auto"
 
 
-def element_bytes(model: ModelConfig, setup: Setup) -> float:
+def element_bytes(model: ModelConfig, setup: EngineSetup) -> float:
     """Bytes of one cached element, scales included."""
     dtype = cache_dtype(model, setup)
     if dtype.startswith("fp8"):
@@ -112,7 +112,7 @@ def element_bytes(model: ModelConfig, setup: Setup) -> float:
     return 0.5 + 1 / 16 if dtype == "nvfp4" else DTYPE_BYTES[model.dtype]
 
 
-def layer_bytes(model: ModelConfig, layer: Layer, setup: Setup) -> int:
+def layer_bytes(model: ModelConfig, layer: Layer, setup: EngineSetup) -> int:
     """Bytes per token that one attention layer caches on one rank, its index aside."""
     each = element_bytes(model, setup)
     if model.latent is not None:
@@ -127,7 +127,7 @@ def layer_bytes(model: ModelConfig, layer: Layer, setup: Setup) -> int:
     return int(heads * sides * each)
 
 
-def index_bytes(model: ModelConfig, layer: Layer, setup: Setup) -> int:
+def index_bytes(model: ModelConfig, layer: Layer, setup: EngineSetup) -> int:
     """Bytes per token of one layer's index keys, whole on every rank."""
     if model.indexer is None or not layer.indexed:
         return 0
@@ -136,7 +136,7 @@ def index_bytes(model: ModelConfig, layer: Layer, setup: Setup) -> int:
     return int(model.indexer.head_dim * element_bytes(model, setup))
 
 
-def layout(model: ModelConfig, setup: Setup, stage: int | None = None) -> Layout:
+def layout(model: ModelConfig, setup: EngineSetup, stage: int | None = None) -> Layout:
     """The cache layout of one pipeline stage (None: the whole model, as on one rank)."""
     layers = _cached_layers(model, setup, stage)
     if model.compressed is not None:
@@ -157,11 +157,11 @@ def layout(model: ModelConfig, setup: Setup, stage: int | None = None) -> Layout
         # One kind of layer: a single group, whose block holds every layer's page.
         per_token = sum(n * b for (_, _, b), n in kinds.items()) + index
         (kind, window) = next(iter({(k, w) for k, w, _ in kinds}), ("full", 0))
-        return Layout((Group(kind, len(caching), window, block),), block, per_token * block, growing)
+        return Layout((LayerGroup(kind, len(caching), window, block),), block, per_token * block, growing)
     return _hybrid(kinds, len(recurrent), state, block, growing, setup, model)
 
 
-def _cached_layers(model: ModelConfig, setup: Setup, stage: int | None) -> list[Layer]:
+def _cached_layers(model: ModelConfig, setup: EngineSetup, stage: int | None) -> list[Layer]:
     layers = list(model.layers)
     if stage is not None and setup.pp > 1:
         sizes = stage_layers(len(layers), setup.pp)
@@ -194,11 +194,11 @@ def _compressed_layout(model: ModelConfig, layers: list[Layer]) -> Layout:
         pages = {_aligned(64 * COMPRESSED_ROW)}
     counts = [max(by_ratio.values(), default=1), len(layers), *by_ratio.values()]
     slots = _slots(counts)
-    groups = [Group("full", counts[0], 0, COMPRESSED_BLOCK)] if by_ratio else []
-    groups += [Group("sliding", slots, window, 64)] * math.ceil(len(layers) / slots)
+    groups = [LayerGroup("full", counts[0], 0, COMPRESSED_BLOCK)] if by_ratio else []
+    groups += [LayerGroup("sliding", slots, window, 64)] * math.ceil(len(layers) / slots)
     for ratio, count in by_ratio.items():
         tokens, reach = (4, 8) if ratio == 4 else (8, ratio)
-        groups += [Group("sliding", slots, reach, tokens)] * math.ceil(count / slots)
+        groups += [LayerGroup("sliding", slots, reach, tokens)] * math.ceil(count / slots)
     slot_count = max(counts[0], *(math.ceil(n / math.ceil(n / slots)) for n in counts[1:]))
     growing = sum(
         n * (COMPRESSED_ROW + (index + INDEXER_EXTRA_BYTES if ratio == 4 and index else 0)) / ratio
@@ -223,7 +223,7 @@ def _hybrid(
     state: int,
     block: int,
     growing: int,
-    setup: Setup,
+    setup: EngineSetup,
     model: ModelConfig,
 ) -> Layout:
     """Several kinds of layers: equal pages, groups of equal size (the smallest count, or the largest if near)."""
@@ -243,9 +243,9 @@ def _hybrid(
     for kind, window, b, n in buckets:
         # A thinner layer gets longer blocks, so that all pages are equal.
         longer = block * (page_token // b) if page_token % b == 0 else block
-        groups += [Group(kind, size, window, longer)] * math.ceil(n / size)
+        groups += [LayerGroup(kind, size, window, longer)] * math.ceil(n / size)
     if recurrent:
-        groups += [Group("recurrent", size, 0, block)] * math.ceil(recurrent / size)
+        groups += [LayerGroup("recurrent", size, 0, block)] * math.ceil(recurrent / size)
     return Layout(tuple(groups), block, page * size, growing)
 
 
@@ -253,7 +253,7 @@ def _draft_layer(model: ModelConfig) -> Layer:
     return next((layer for layer in reversed(model.layers) if layer.kind == "full"), model.layers[-1])
 
 
-def _state_bytes(model: ModelConfig, setup: Setup) -> int:
+def _state_bytes(model: ModelConfig, setup: EngineSetup) -> int:
     """One recurrent layer's state on one rank (heads are split over TP)."""
     r = model.recurrent
     if r is None:
@@ -261,7 +261,7 @@ def _state_bytes(model: ModelConfig, setup: Setup) -> int:
     return (r.conv_elements * DTYPE_BYTES[model.dtype] + r.state_elements * r.state_bytes) // setup.tp
 
 
-def _block_size(model: ModelConfig, setup: Setup) -> int:
+def _block_size(model: ModelConfig, setup: EngineSetup) -> int:
     if model.latent is not None and setup.version >= (0, 9, 0):
         return 64 if model.indexer is not None or setup.gpu.capability in (9.0, 10.0, 10.3) else 16
     return 16

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 from seawall.decide.plan.certainty import Doubt, certainty
 from seawall.decide.plan.kv import Layout, layout
-from seawall.decide.plan.setup import GIB, Setup
+from seawall.decide.plan.setup import GIB, EngineSetup
 from seawall.decide.plan.spent import activation_gib, adapters_gib, draft_gib, graphs_gib, non_torch_gib
 from seawall.decide.plan.verdict import CONTEXT_GIB, Budget, invalid, judge
 from seawall.decide.plan.weights import Weights, weigh
@@ -23,7 +23,7 @@ GRAPHS_INSIDE = (0, 20, 2)
 
 
 @dataclass(frozen=True)
-class Memory:
+class GpuMemory:
     """GiB per GPU and what the cache holds. `verdict`: fits, tight, refused, oom, unknown, or invalid."""
 
     weights: Weights
@@ -52,7 +52,7 @@ class Memory:
         return self.verdict == "fits"
 
 
-def headroom_gib(model: ModelConfig, setup: Setup, graphs: float) -> float:
+def headroom_gib(model: ModelConfig, setup: EngineSetup, graphs: float) -> float:
     """What must stay free above the budget, or the process dies after its KV cache is allocated."""
     need = CONTEXT_GIB
     if setup.version < GRAPHS_INSIDE:
@@ -64,7 +64,7 @@ def headroom_gib(model: ModelConfig, setup: Setup, graphs: float) -> float:
     return need
 
 
-def spend(model: ModelConfig, setup: Setup) -> Memory:
+def spend(model: ModelConfig, setup: EngineSetup) -> GpuMemory:
     """How one GPU's memory goes when vLLM starts like this, and whether it starts."""
     if reason := invalid(model, setup):
         return _nothing(model, setup, "invalid", reason)
@@ -111,7 +111,7 @@ def spend(model: ModelConfig, setup: Setup) -> Memory:
         int(shape.tokens(shape.blocks((cache + d) * GIB), setup.max_model_len, setup) * (1 + share))
         for d, share in ((-off, -sure.tokens), (off, sure.tokens))
     ]
-    return Memory(
+    return GpuMemory(
         weights=weights,
         weights_gib=held,
         activation_gib=activation,
@@ -132,9 +132,9 @@ def spend(model: ModelConfig, setup: Setup) -> Memory:
     )
 
 
-def _nothing(model: ModelConfig, setup: Setup, verdict: str, reason: str) -> Memory:
+def _nothing(model: ModelConfig, setup: EngineSetup, verdict: str, reason: str) -> GpuMemory:
     weights = weigh(model, 1, 1)
-    return Memory(
+    return GpuMemory(
         weights, weights.per_gpu / GIB / max(1, setup.world), 0, 0, 0, 0, layout(model, replace(setup, tp=1, pp=1)),
         0, 0, 0.0, 0, 0.0, verdict, reason,
     )  # fmt: skip

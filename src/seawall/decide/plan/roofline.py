@@ -10,8 +10,8 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from seawall.decide.plan.memory import Memory
-from seawall.decide.plan.setup import Setup
+from seawall.decide.plan.memory import GpuMemory
+from seawall.decide.plan.setup import EngineSetup
 from seawall.domain.action import Timing
 from seawall.domain.model import ModelConfig
 from seawall.domain.spec import Traffic
@@ -38,7 +38,7 @@ class Speed:
     slo_reason: str
 
 
-def timing(model: ModelConfig, setup: Setup, memory: Memory) -> Timing:
+def timing(model: ModelConfig, setup: EngineSetup, memory: GpuMemory) -> Timing:
     """The numbers of an engine step, from the GPU's data sheet."""
     gpu, w = setup.gpu, memory.weights
     ranks = setup.tp * setup.dp
@@ -100,7 +100,7 @@ def step_s(t: Timing, running: float, traffic: Traffic) -> float:
     return t.step_s(prompts, running, held, prompts * traffic.prompt_tokens / 2)
 
 
-def estimate(setup: Setup, memory: Memory, traffic: Traffic, t: Timing) -> Speed:
+def estimate(setup: EngineSetup, memory: GpuMemory, traffic: Traffic, t: Timing) -> Speed:
     """Saturating concurrency and what it gives, for the fleet's traffic shape."""
     per_request = traffic.prompt_tokens + traffic.output_tokens
     shape = min(per_request, setup.max_model_len)

@@ -15,7 +15,7 @@ LAST_V0: PatchVersion = (0, 7, 9)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Setup:
+class EngineSetup:
     """One way to run a model: the flags that decide how memory and time are spent."""
 
     gpu: Gpu

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 
-from seawall.decide.plan.setup import GIB, Setup
+from seawall.decide.plan.setup import GIB, EngineSetup
 from seawall.decide.plan.weights import DTYPE_BYTES, attention_parts
 from seawall.domain.model import Layer, ModelConfig
 
@@ -22,7 +22,7 @@ COLLECTIVE_MIB = 0.4
 """What one all-reduce costs in one captured graph, between nodes or between GPUs of compute capability 12."""
 
 
-def activation_gib(model: ModelConfig, setup: Setup) -> float:
+def activation_gib(model: ModelConfig, setup: EngineSetup) -> float:
     """Peak of the profiling run: the language model's pass beside what encoders left, or the encoder's own."""
     each = DTYPE_BYTES[model.dtype]
     language = _language_bytes(model, setup, each)
@@ -35,7 +35,7 @@ def activation_gib(model: ModelConfig, setup: Setup) -> float:
     return max(tower_gib(model, setup), (language + _outputs_bytes(model, setup, each)) / GIB)
 
 
-def tower_gib(model: ModelConfig, setup: Setup) -> float:
+def tower_gib(model: ModelConfig, setup: EngineSetup) -> float:
     """Peak of the vision encoder on as many of the largest images as one step may hold."""
     tower = model.tower
     if tower is None or not setup.extra.towers or not setup.extra.profiles_towers:
@@ -44,19 +44,19 @@ def tower_gib(model: ModelConfig, setup: Setup) -> float:
     return patches * DTYPE_BYTES[model.dtype] * (2 * tower.hidden + tower.inner) / GIB
 
 
-def _images(model: ModelConfig, setup: Setup) -> int:
+def _images(model: ModelConfig, setup: EngineSetup) -> int:
     assert model.tower is not None
     tokens = max(1, model.tower.patches // model.tower.merged)
     return max(1, min(setup.max_num_seqs, setup.batched_tokens // tokens))
 
 
-def _outputs_bytes(model: ModelConfig, setup: Setup, each: int) -> float:
+def _outputs_bytes(model: ModelConfig, setup: EngineSetup, each: int) -> float:
     assert model.tower is not None
     tokens = model.tower.patches // model.tower.merged * _images(model, setup)
     return float(tokens * model.hidden * each * model.tower.outputs)
 
 
-def sampler_bytes_per_logit(setup: Setup, dtype_bytes: int) -> float:
+def sampler_bytes_per_logit(setup: EngineSetup, dtype_bytes: int) -> float:
     """Bytes that sampling max_num_seqs x vocabulary logits peaks at.
 
     Up to 0.16 top-k/top-p sorted all logits (fp32 copies, int64 indices); from 0.17 it does not; the V2
@@ -71,7 +71,7 @@ def sampler_bytes_per_logit(setup: Setup, dtype_bytes: int) -> float:
     return base + (dtype_bytes - 2)
 
 
-def _language_bytes(model: ModelConfig, setup: Setup, each: int) -> float:
+def _language_bytes(model: ModelConfig, setup: EngineSetup, each: int) -> float:
     """The larger of sampler and forward pass, plus the experts' workspace."""
     tokens, h = setup.batched_tokens, model.hidden
     sampler = setup.max_num_seqs * model.vocab * sampler_bytes_per_logit(setup, each) + each * tokens * h
@@ -82,14 +82,14 @@ def _language_bytes(model: ModelConfig, setup: Setup, each: int) -> float:
     return peak
 
 
-def _forward_bytes(model: ModelConfig, setup: Setup, each: int) -> float:
+def _forward_bytes(model: ModelConfig, setup: EngineSetup, each: int) -> float:
     widest = max((layer.intermediate for layer in model.layers), default=0)
     if model.experts is not None:
         widest = max(widest, model.experts.shared_intermediate)
     return each * setup.batched_tokens * (3 * widest / setup.tp + 4.3 * model.hidden)
 
 
-def mixing_bytes(model: ModelConfig, setup: Setup) -> float:
+def mixing_bytes(model: ModelConfig, setup: EngineSetup) -> float:
     """What a recurrent layer's chunked pass holds: Gated DeltaNet and its like. Zero without such layers."""
     r = model.recurrent
     if r is None or not any(layer.kind == "recurrent" for layer in model.layers):
@@ -97,7 +97,7 @@ def mixing_bytes(model: ModelConfig, setup: Setup) -> float:
     return setup.batched_tokens * (MIXING_BYTES * r.width / setup.tp + MIXING_HIDDEN_BYTES * model.hidden)
 
 
-def non_torch_gib(setup: Setup) -> float:
+def non_torch_gib(setup: EngineSetup) -> float:
     """NCCL, custom all-reduce and kernel workspaces outside of torch's allocator."""
     if setup.tp * setup.dp == 1:
         return 0.25 if setup.version >= (0, 18, 0) else 0.13
@@ -107,7 +107,7 @@ def non_torch_gib(setup: Setup) -> float:
     return 0.13 + 0.21 * setup.tp * setup.dp if setup.nvlink else 0.3
 
 
-def largest_graph(model: ModelConfig, setup: Setup) -> int:
+def largest_graph(model: ModelConfig, setup: EngineSetup) -> int:
     """The largest batch that a CUDA graph is captured for."""
     extra = setup.extra
     if extra.captured:
@@ -116,7 +116,7 @@ def largest_graph(model: ModelConfig, setup: Setup) -> int:
     return min(2 * setup.max_num_seqs * (1 + setup.draft_tokens), extra.largest or own)
 
 
-def graph_count(model: ModelConfig, setup: Setup) -> int:
+def graph_count(model: ModelConfig, setup: EngineSetup) -> int:
     """How many batch sizes are captured: 1, 2, 4, then every eighth, from 256 every sixteenth."""
     if setup.extra.captured:
         return len(setup.extra.captured)
@@ -124,7 +124,7 @@ def graph_count(model: ModelConfig, setup: Setup) -> int:
     return sum(1 for n in (1, 2, 4) if n <= largest) + min(largest, 256) // 8 + max(0, largest - 256) // 16
 
 
-def graphs_gib(model: ModelConfig, setup: Setup) -> float:
+def graphs_gib(model: ModelConfig, setup: EngineSetup) -> float:
     """CUDA graphs: a pool that grows with layers and width, and with how many batch sizes are captured."""
     if setup.eager or setup.extra.graphs == "none":
         return 0.0
@@ -141,7 +141,7 @@ def graphs_gib(model: ModelConfig, setup: Setup) -> float:
     )
 
 
-def collectives_gib(model: ModelConfig, setup: Setup) -> float:
+def collectives_gib(model: ModelConfig, setup: EngineSetup) -> float:
     """All-reduces inside captured graphs, where ranks have neither NVLink nor vLLM's own all-reduce.
 
     Seen on RTX PRO 6000 and GB10 (4.8 and 5.1 GiB where the graphs alone are 1): 0.3 to 0.8 MiB each.
@@ -152,7 +152,7 @@ def collectives_gib(model: ModelConfig, setup: Setup) -> float:
     return COLLECTIVE_MIB / 1024 * 2 * math.ceil(len(model.layers) / setup.pp) * graphs
 
 
-def adapters_gib(model: ModelConfig, setup: Setup) -> float:
+def adapters_gib(model: ModelConfig, setup: EngineSetup) -> float:
     """Buffers for LoRA adapters: two thin matrices beside every linear layer, for each slot.
 
     The first matrix of column-parallel layers is whole on every rank, and the second of row-parallel ones.
@@ -179,7 +179,7 @@ def _adapter_width(model: ModelConfig, layer: Layer, tp: int) -> float:
     return width
 
 
-def draft_gib(model: ModelConfig, setup: Setup) -> float:
+def draft_gib(model: ModelConfig, setup: EngineSetup) -> float:
     """Weights of a separate draft model on one GPU: its own where its shape is known, else one layer of the target."""
     draft = setup.extra.draft
     if draft is None or draft.built_in or draft.method in ("ngram", "suffix"):

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from seawall.decide.plan.memory import Memory
-from seawall.decide.plan.setup import GIB, Setup
+from seawall.decide.plan.memory import GpuMemory
+from seawall.decide.plan.setup import GIB, EngineSetup
 from seawall.domain.action import StartupBudget
 from seawall.domain.catalog.storage import IMAGE_BYTES, image_bandwidth, weights_bandwidth
 from seawall.domain.spec import Fleet
@@ -30,7 +30,7 @@ class Host:
     volume_bytes: int
 
 
-def startup_budget(fleet: Fleet, setup: Setup, weights_bytes: int) -> tuple[StartupBudget, str]:
+def startup_budget(fleet: Fleet, setup: EngineSetup, weights_bytes: int) -> tuple[StartupBudget, str]:
     """Seconds until a replica serves, x 1.5, and where the storage's speed is from."""
     spec = fleet.spec
     if spec.cache.bandwidth:
@@ -49,7 +49,7 @@ def startup_budget(fleet: Fleet, setup: Setup, weights_bytes: int) -> tuple[Star
     return StartupBudget(image_s=image, weights_s=weights, load_s=load, total_s=total), source
 
 
-def host_needs(fleet: Fleet, setup: Setup, memory: Memory) -> Host:
+def host_needs(fleet: Fleet, setup: EngineSetup, memory: GpuMemory) -> Host:
     """Memory and disk that one replica needs on its node, bytes."""
     disk = memory.weights.total
     shm = (2 * GIB + setup.world * GIB // 2) if setup.world > 1 else GIB // 4

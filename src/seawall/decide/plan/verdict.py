@@ -10,7 +10,7 @@ import math
 from dataclasses import dataclass
 
 from seawall.decide.plan.certainty import Certainty
-from seawall.decide.plan.setup import Setup
+from seawall.decide.plan.setup import EngineSetup
 from seawall.decide.plan.weights import pad_vocab
 from seawall.domain.model import ModelConfig
 
@@ -36,7 +36,7 @@ class Budget:
     """What must stay free above the budget."""
 
 
-def judge(model: ModelConfig, setup: Setup, b: Budget, sure: Certainty) -> tuple[str, str]:
+def judge(model: ModelConfig, setup: EngineSetup, b: Budget, sure: Certainty) -> tuple[str, str]:
     """(verdict, reason)."""
     if 0 < model.reach < setup.max_model_len:
         return (
@@ -52,7 +52,7 @@ def judge(model: ModelConfig, setup: Setup, b: Budget, sure: Certainty) -> tuple
     return verdict, reason
 
 
-def _judged(setup: Setup, b: Budget) -> tuple[str, str]:
+def _judged(setup: EngineSetup, b: Budget) -> tuple[str, str]:
     gpu = setup.gpu
     if b.weights - b.off > gpu.memory_gib - CONTEXT_GIB:
         return "oom", f"weights alone take {b.weights:.1f} GiB of {gpu.memory_gib:.1f} GiB per GPU"
@@ -82,7 +82,7 @@ def _judged(setup: Setup, b: Budget) -> tuple[str, str]:
     )
 
 
-def invalid(model: ModelConfig, setup: Setup) -> str:
+def invalid(model: ModelConfig, setup: EngineSetup) -> str:
     """Why vLLM refuses the split whatever the memory; empty when it does not."""
     tp, heads, kv = setup.tp, model.heads, model.kv_heads
     if heads and heads % tp:
@@ -102,7 +102,7 @@ def invalid(model: ModelConfig, setup: Setup) -> str:
     return ""
 
 
-def _uneven(model: ModelConfig, setup: Setup) -> str:
+def _uneven(model: ModelConfig, setup: EngineSetup) -> str:
     """Why a rank's share of a matrix cannot be cut: sizes, and the blocks that share a scale."""
     q, tp = model.quantization, setup.tp
     block = 1

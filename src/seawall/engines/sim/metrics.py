@@ -61,7 +61,7 @@ HISTOGRAMS: dict[str, Sequence[float]] = {
 }
 
 
-class Histogram:
+class SimHistogram:
     """Cumulative on printing only: an observation is one bisect and two additions."""
 
     __slots__ = ("bounds", "counts", "total")
@@ -93,7 +93,7 @@ class Metrics:
         self.labels = f'engine="0",model_name="{model}"'
         self.model = f'model_name="{model}"'
         self.started = time.time()
-        self.histograms = {name: Histogram(bounds) for name, bounds in HISTOGRAMS.items()}
+        self.histograms = {name: SimHistogram(bounds) for name, bounds in HISTOGRAMS.items()}
         self.http: dict[tuple[str, str, str], int] = {}
         self.rejected = {"max_num_queued_reqs": 0, "max_num_queued_tokens": 0}
 

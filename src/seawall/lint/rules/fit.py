@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
-from seawall.decide.plan.memory import Memory, spend
-from seawall.decide.plan.setup import PatchVersion, Setup, default_batch, default_utilization
+from seawall.decide.plan.memory import GpuMemory, spend
+from seawall.decide.plan.setup import EngineSetup, PatchVersion, default_batch, default_utilization
 from seawall.decide.plan.weights import weigh
 from seawall.domain.catalog.gpus import GPUS, Gpu, find_gpu
 from seawall.domain.model import ModelConfig
@@ -73,7 +73,7 @@ def gpu_of(pod: Node) -> Gpu | None:
     return None
 
 
-def _setup(engine: Container, model: ModelConfig, gpu: Gpu) -> Setup:
+def _setup(engine: Container, model: ModelConfig, gpu: Gpu) -> EngineSetup:
     c = engine.command
     version: PatchVersion = (*engine.version, 0)
     length = c.integer("--max-model-len") or model.max_position
@@ -84,7 +84,7 @@ def _setup(engine: Container, model: ModelConfig, gpu: Gpu) -> Setup:
         utilization = 0.0
     if not 0 < utilization <= 1:
         utilization = default_utilization(version)
-    return Setup(
+    return EngineSetup(
         gpu=gpu,
         tp=engine.tensor_parallel,
         pp=c.integer("--pipeline-parallel-size") or 1,
@@ -135,7 +135,7 @@ def _judged(world: World) -> Iterator[tuple[Workload, Container, ModelConfig, Gp
                 yield workload, engine, model, given or gpu_of(workload.pod)
 
 
-def _holds(engine: Container, model: ModelConfig, gpu: Gpu, length: int | None = None) -> Memory:
+def _holds(engine: Container, model: ModelConfig, gpu: Gpu, length: int | None = None) -> GpuMemory:
     setup = _setup(engine, model, gpu)
     return spend(model, setup if length is None else replace(setup, max_model_len=length))
 

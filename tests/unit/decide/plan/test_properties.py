@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from seawall.decide.plan.memory import spend
-from seawall.decide.plan.setup import Setup
+from seawall.decide.plan.setup import EngineSetup
 from seawall.decide.plan.weights import stage_layers, weigh
 from seawall.domain.catalog.gpus import GPUS
 from seawall.domain.catalog.models import CONFIGS
@@ -20,8 +20,8 @@ VERSIONS = [(0, 7, 3), (0, 8, 3), (0, 11, 0), (0, 15, 0), (0, 19, 0), (0, 21, 0)
 
 
 @st.composite
-def setups(draw: st.DrawFn) -> Setup:
-    return Setup(
+def setups(draw: st.DrawFn) -> EngineSetup:
+    return EngineSetup(
         gpu=draw(st.sampled_from(GPUS)),
         tp=draw(st.sampled_from([1, 2, 4, 8])),
         pp=draw(st.sampled_from([1, 2, 3])),
@@ -41,7 +41,7 @@ models = st.sampled_from(MODELS)
 
 @settings(max_examples=100, deadline=None)
 @given(models, setups(), st.floats(1.0, 4.0))
-def test_more_memory_never_fits_less(model: ModelConfig, setup: Setup, more: float) -> None:
+def test_more_memory_never_fits_less(model: ModelConfig, setup: EngineSetup, more: float) -> None:
     small = spend(model, setup)
     large = spend(model, replace(setup, gpu=replace(setup.gpu, memory_gib=setup.gpu.memory_gib * more)))
     assert large.blocks >= small.blocks
@@ -52,7 +52,9 @@ def test_more_memory_never_fits_less(model: ModelConfig, setup: Setup, more: flo
 
 @settings(max_examples=70, deadline=None)
 @given(models, setups(), st.integers(1, 200_000))
-def test_a_longer_context_never_holds_more_requests(model: ModelConfig, setup: Setup, more: int) -> None:
+def test_a_longer_context_never_holds_more_requests(
+    model: ModelConfig, setup: EngineSetup, more: int
+) -> None:
     short = spend(model, setup)
     long = spend(model, replace(setup, max_model_len=setup.max_model_len + more))
     assert long.concurrency <= short.concurrency
@@ -73,7 +75,7 @@ def test_tensor_parallelism_splits_weights(model: ModelConfig, tp: int, pp: int)
 @settings(max_examples=100, deadline=None)
 @given(models, setups())
 def test_the_longest_accepted_context_is_accepted_and_one_more_block_is_not(
-    model: ModelConfig, setup: Setup
+    model: ModelConfig, setup: EngineSetup
 ) -> None:
     made = spend(model, setup)
     if made.longest and made.verdict != "invalid" and setup.pp == 1:
@@ -91,7 +93,7 @@ def test_pipeline_stages_hold_every_layer_once(layers: int, stages: int) -> None
 
 @settings(max_examples=60, deadline=None)
 @given(models, setups())
-def test_fp8_cache_holds_at_least_as_many_tokens(model: ModelConfig, setup: Setup) -> None:
+def test_fp8_cache_holds_at_least_as_many_tokens(model: ModelConfig, setup: EngineSetup) -> None:
     if setup.pp == 1 and model.recurrent is None:
         plain = spend(model, replace(setup, kv_dtype="auto"))
         small = spend(model, replace(setup, kv_dtype="fp8"))
