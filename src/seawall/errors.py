@@ -6,7 +6,7 @@
     ├── ClusterError    Kubernetes refused or is away             exit code 3
     ├── EngineError     a vLLM server failed or is away           exit code 3
     ├── SourceError     a hub, bucket or registry failed          exit code 3
-    └── Stopped         Ctrl-C while something goes on elsewhere  exit code 130
+    └── Stopped         Ctrl-C while what was begun goes on       exit code 130
 
 The CLI prints `message`, then `cure` as the next thing to do. Anything else that escapes is our bug
 and keeps its traceback. Nothing secret may be put into a message: it ends in logs.

@@ -277,23 +277,30 @@ async def _asked(target: str, o: dict[str, Any], live: Live) -> Bench:
 
 
 async def _live(driver: Driver, run: Any) -> Run:
-    """Runs it with a line of progress on a terminal."""
+    """Runs it with a line of progress that is rewritten on a terminal, and elsewhere a line every ten seconds."""
     import asyncio
+    import time
 
+    from seawall.cli.progress import STEPS_EVERY_S, left
     from seawall.load.drive import watch
+
+    on_terminal, began = sys.stderr.isatty(), time.monotonic()
 
     def show(live: Live) -> None:
         of = f" of {live.planned:,}" if live.planned else ""
-        line = f"  sent {live.sent:,}{of}   open {live.open:,}   finished {live.finished:,}   failed {live.failed:,}"
-        click.echo(f"\r\x1b[K{line}", nl=False, err=True)
+        ended = live.finished + live.failed
+        soon = left(time.monotonic() - began, ended, live.planned) if live.planned else ""
+        line = f"  sent {live.sent:,}{of}   open {live.open:,}   finished {live.finished:,}"
+        line += f"   failed {live.failed:,}{soon}"
+        click.echo(f"\r\x1b[K{line}" if on_terminal else line, nl=not on_terminal, err=True)
 
-    task = asyncio.ensure_future(watch(driver.live, show, 0.5)) if sys.stderr.isatty() else None
+    task = asyncio.ensure_future(watch(driver.live, show, 0.5 if on_terminal else STEPS_EVERY_S))
     try:
         result: Run = await run()
         return result
     finally:
-        if task is not None:
-            task.cancel()
+        task.cancel()
+        if on_terminal:
             click.echo("\r\x1b[K", nl=False, err=True)
 
 

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 import threading
 import time
+from collections.abc import Callable
 from types import TracebackType
 from typing import Any
 
 from seawall.domain.units import show_bytes, show_seconds
 
 _EVERY_S = 5.0
+STEPS_EVERY_S = 10.0
 
 
 class PullProgress:
@@ -80,3 +83,64 @@ class PullProgress:
             self._bar.console.print(text)
         else:
             print(f"{self._verb}: {text}", file=sys.stderr, flush=True)
+
+
+def left(spent_s: float, finished: int, of: int) -> str:
+    """`, about 4 min left`, if the rest goes as what is finished did; empty while nobody can tell."""
+    if not finished or finished >= of:
+        return ""
+    rest = spent_s / finished * (of - finished)
+    minutes = round(rest / 60)
+    return f", about {minutes} min left" if minutes >= 2 else f", about {max(10, round(rest, -1)):.0f} s left"
+
+
+class Steps:
+    """`3/15 scenarios, about 4 min left: kill: running`: one line that is rewritten on a terminal, and elsewhere (a CI
+    job's log) a line every ten seconds, so that nobody takes work for a hang. On stderr."""
+
+    def __init__(self, of: int, what: str, clock: Callable[[], float] = time.monotonic) -> None:
+        self._of, self._what, self._clock = of, what, clock
+        self._finished, self._text = 0, ""
+        self._began = self._said = clock()
+        self._terminal = sys.stderr.isatty()
+        self._over = threading.Event()
+
+    def __enter__(self) -> Steps:
+        if not self._terminal:
+            threading.Thread(target=self._tick, daemon=True).start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, e: BaseException | None, tb: TracebackType | None
+    ) -> None:
+        self._over.set()
+        self._wipe()
+
+    def say(self, text: str) -> None:
+        """What is being done now."""
+        self._text = text
+        if self._terminal:
+            room = shutil.get_terminal_size().columns - 1
+            line = f"  {self.line()} ..."
+            sys.stderr.write(f"\r\x1b[K{line if len(line) <= room else line[: room - 1] + '…'}")
+            sys.stderr.flush()
+
+    def done(self) -> None:
+        """One more is finished."""
+        self._finished += 1
+        self._wipe()
+
+    def line(self) -> str:
+        """The state of the whole, and what is being done."""
+        soon = left(self._clock() - self._began, self._finished, self._of)
+        counts = f"{self._finished}/{self._of} {self._what}{'' if self._of == 1 else 's'}"
+        return f"{counts}{soon}: {self._text}" if self._text else f"{counts}{soon}"
+
+    def _wipe(self) -> None:
+        if self._terminal:
+            sys.stderr.write("\r\x1b[K")
+            sys.stderr.flush()
+
+    def _tick(self) -> None:
+        while not self._over.wait(STEPS_EVERY_S):
+            print(self.line(), file=sys.stderr, flush=True)

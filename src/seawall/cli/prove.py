@@ -13,6 +13,8 @@ import click
 from seawall.cli import output
 from seawall.cli.files import InputFile, writable, writable_folder
 from seawall.cli.output import output_option
+from seawall.cli.progress import Steps
+from seawall.domain.units import counted
 
 if TYPE_CHECKING:
     from seawall.prove.run import Proof, Result
@@ -135,15 +137,14 @@ def _run(proof: Proof, o: dict[str, Any]) -> tuple[Result, bool]:
     from seawall.prove.mechanisms import off
     from seawall.prove.run import Result, prove
 
-    on_terminal, form, result = sys.stderr.isatty(), o["form"], Result()
+    form, result = o["form"], Result()
+    steps = Steps(len(proof.scenarios), "scenario")
 
     def say(text: str) -> None:
-        if on_terminal:
-            click.echo(f"\r\x1b[K  {text} ...", nl=False, err=True)
+        steps.say(text)
 
     def done(v: ScenarioVerdict) -> None:
-        if on_terminal:
-            click.echo("\r\x1b[K", nl=False, err=True)
+        steps.done()
         click.echo(_line(v), err=bool(form))
         for why in (*v.broken, *(v.notes if not v.kept else ())):
             click.echo(f"      {why}", err=bool(form))
@@ -166,7 +167,8 @@ def _run(proof: Proof, o: dict[str, Any]) -> tuple[Result, bool]:
         await work
 
     try:
-        asyncio.run(stoppable())
+        with steps:
+            asyncio.run(stoppable())
     except (KeyboardInterrupt, asyncio.CancelledError):
         click.echo("\n  interrupted", err=True)
         return result, False
@@ -254,9 +256,12 @@ def _report(proof: Proof, result: Result, whole: bool, report: Path | None, form
         output.write({**total, **facts, "scenarios": rows, "verdict": verdict}, form)
     else:
         shown = f" Report: {report}" if report else ""
-        of = "" if whole else f" of {len(proof.scenarios)}"
+        played = counted(total["scenarios"], "scenario")
+        if not whole:
+            played = f"{total['scenarios']} of {counted(len(proof.scenarios), 'scenario')}"
         click.echo(
-            f"{total['scenarios']}{of} scenarios, {total['streams']:,} streams, {total['lost']:,} lost "
+            f"{played}, "
+            f"{counted(total['streams'], 'stream')}, {total['lost']:,} lost "
             f"(< {total['lost_share_at_most']:.3%} at 95%), {total['wrong_tokens']:,} wrong tokens.{shown}"
         )
     if not whole:

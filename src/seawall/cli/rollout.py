@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +13,12 @@ import click
 from seawall.cli import output
 from seawall.cli.output import output_option
 from seawall.cli.rollout_canary import add_to
+from seawall.domain.units import counted
 
 _STATE = click.option(
     "--state-dir", type=click.Path(file_okay=False, path_type=Path), help="Of that `seawall up`."
 )
+_FLEET = click.option("--fleet", "named", help="Which, if several run.")
 _TIMEOUT = click.option("--timeout", default=1800.0, show_default=True, help="Seconds to wait.")
 
 
@@ -25,58 +29,81 @@ def command() -> None:
 
 @command.command()
 @click.argument("fleet", required=False)
+@_FLEET
 @_STATE
 @_TIMEOUT
 @click.option("--wait/--no-wait", default=True, show_default=True, help="Until every replica is replaced.")
 @output_option
-def restart(fleet: str | None, state_dir: Path | None, timeout: float, wait: bool, form: str) -> None:
+def restart(
+    fleet: str | None, named: str | None, state_dir: Path | None, timeout: float, wait: bool, form: str
+) -> None:
     """Replace every replica: start one more, prove it, drain an old one, until none is old.
 
     \b
     $ seawall rollout restart
+    $ seawall rollout restart llama-70b        when several fleets run
     """
     from seawall.local import control
 
     folder = control.state_dir(state_dir)
-    began = control.ask(folder, do="restart", fleet=fleet)
+    began = control.ask(folder, do="restart", fleet=_one(fleet, named))
     say = (lambda line: None) if form else click.echo
-    say(f"{began['fleet']}: rolling restart, generation {began['generation']}")
-    if wait:
-        _follow(folder, began["fleet"], timeout, say)
+    with _goes_on(began["fleet"], "the restart"):
+        say(f"{began['fleet']}: rolling restart, generation {began['generation']}")
+        if wait:
+            _settle(folder, began["fleet"], timeout, say)
     if form:
         output.write(began | {"done": wait}, form)
 
 
 @command.command()
-@click.argument("replicas")
-@click.option("--fleet", help="Which, if several run.")
+@click.argument("words", metavar="[FLEET] REPLICAS", nargs=-1, required=True)
+@_FLEET
 @_STATE
 @_TIMEOUT
 @click.option("--wait/--no-wait", default=True, show_default=True, help="Until so many are ready.")
 @output_option
 def scale(
-    replicas: str, fleet: str | None, state_dir: Path | None, timeout: float, wait: bool, form: str
+    words: tuple[str, ...], named: str | None, state_dir: Path | None, timeout: float, wait: bool, form: str
 ) -> None:
     """Set the number of replicas by hand, or give it back to the autoscaler with `auto`.
 
     \b
     $ seawall rollout scale 2
     $ seawall rollout scale auto
+    $ seawall rollout scale llama-70b 2        when several fleets run
     """
     from seawall.errors import InputError
     from seawall.local import control
 
     folder = control.state_dir(state_dir)
-    if replicas != "auto" and not replicas.isdigit():
-        raise InputError(f"{replicas!r} is not a number of replicas.", "Write a number, or `auto`.")
+    *fleets, replicas = words
+    if len(fleets) > 1:
+        raise InputError(
+            f"{' '.join(words)!r:.80}: too many words.", "Write: seawall rollout scale [FLEET] REPLICAS"
+        )
+    if replicas != "auto" and not (replicas.isascii() and replicas.isdigit()):
+        raise InputError(f"{replicas!r:.80} is not a number of replicas.", "Write a number, or `auto`.")
     count = None if replicas == "auto" else int(replicas)
-    answer = control.ask(folder, do="scale", fleet=fleet, replicas=count)
+    answer = control.ask(folder, do="scale", fleet=_one(*fleets, named), replicas=count)
     say = (lambda line: None) if form else click.echo
-    say(f"{answer['fleet']}: " + ("scaled by demand" if count is None else f"{count} replicas wanted"))
-    if wait and count is not None:
-        _follow(folder, answer["fleet"], timeout, say)
+    what = "scaled by demand" if count is None else f"{counted(count, 'replica')} wanted"
+    with _goes_on(answer["fleet"], "the change"):
+        say(f"{answer['fleet']}: {what}")
+        if wait and count is not None:
+            _settle(folder, answer["fleet"], timeout, say)
     if form:
         output.write(answer, form)
+
+
+def _one(*names: str | None) -> str | None:
+    """The fleet that was named, as a word or by --fleet."""
+    from seawall.errors import InputError
+
+    given = list(dict.fromkeys(n for n in names if n))
+    if len(given) > 1:
+        raise InputError(f"two fleets are named: {given[0]} and {given[1]}.", "Name one.")
+    return given[0] if given else None
 
 
 @command.command()
@@ -89,7 +116,21 @@ def gateway(state_dir: Path | None) -> None:
     click.echo("a new gateway takes over; the old one finishes what it has accepted")
 
 
-def _follow(folder: Path, fleet: str, timeout: float, say: Any) -> None:
+@contextmanager
+def _goes_on(fleet: str, what: str) -> Iterator[None]:
+    """Ctrl-C ends the looking, and says so: what was begun goes on."""
+    from seawall.errors import Stopped
+
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise Stopped(
+            f"no longer watching; {what} of {fleet} goes on by itself.",
+            f"Look at it: seawall status {fleet} -w",
+        ) from None
+
+
+def _settle(folder: Path, fleet: str, timeout: float, say: Any) -> None:
     """Prints the events of the change as they come; returns when the fleet has settled."""
     from seawall.errors import CheckFailed
     from seawall.local import control, view

@@ -89,16 +89,27 @@ def answer(supervisor: Supervisor, line: bytes) -> dict[str, Any]:
         return {"ok": True}
     if do not in ("restart", "scale"):
         return _no(f"{do!r} is not known", "Known: status, restart, scale, restart-gateway, stop.")
-    fleet = supervisor.fleet(ask.get("fleet"))
+    named = ask.get("fleet")
+    fleet = supervisor.fleet(named)
     if fleet is None:
-        names = ", ".join(f.name for f in supervisor.fleets)
-        return _no(f"there is no fleet {ask.get('fleet')!r}", f"Running here: {names}.")
+        names = [f.name for f in supervisor.fleets]
+        if named is None:
+            return _no(
+                f"{len(names)} fleets run here: {', '.join(names)}",
+                f"Say which: seawall rollout {do} {names[0]}",
+            )
+        return _no(f"there is no fleet {named!r:.80}", f"Running here: {', '.join(names)}.")
     if do == "restart":
         return {"ok": True, "fleet": fleet.name, "generation": fleet.restart()}
     count = ask.get("replicas")
     if count is not None and (not isinstance(count, int) or isinstance(count, bool) or not 0 <= count <= 64):
         return _no(
-            f"{count!r} replicas is not a number of replicas", "Name 0 to 64, or null for the autoscaler."
+            f"{count!r:.40} is not a number of replicas", "Name 0 to 64, or `auto` for the autoscaler."
+        )
+    if count is not None and count > fleet.policy.highest:
+        return _no(
+            f"{count} replicas are more than the spec of {fleet.name} allows ({fleet.policy.highest})",
+            "Raise spec.scaling.max and start `seawall up` again, or name fewer.",
         )
     fleet.pin(count)
     return {"ok": True, "fleet": fleet.name, "wanted": fleet.wanted}

@@ -16,6 +16,7 @@ from typing import Protocol, assert_never
 
 from seawall.decide.replica import Event, Life, LifePolicy, Phase, born, can, due, step
 from seawall.decide.route.evidence import Opinion, Pace, Patience, Pulse, Sight, Verdict, look
+from seawall.domain.units import counted
 from seawall.drivers.process import ProcessLimits, computing_cpu_s, resident_bytes
 from seawall.engines.vllm.client import EngineLoad
 from seawall.errors import SeawallError
@@ -329,7 +330,7 @@ class Keeper:
                 return
             await self._pause(min(1.0, max(0.01, self.life.retry_at_s - self._clock.now())))
         await self._stop_asking()
-        self._happen(Event.RETRY, f"started again after {self.life.failures} failed start(s)")
+        self._happen(Event.RETRY, f"started again after {counted(self.life.failures, 'failed start')}")
 
     async def _draining(self) -> None:
         """Drains in three steps: notice (the router evicts), SIGTERM (vLLM ends its streams), SIGKILL in the end."""

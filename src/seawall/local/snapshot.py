@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 def snapshot(supervisor: Supervisor) -> dict[str, Any]:
-    """One look at everything; cheap, no I/O."""
+    """One look at everything; cheap: at most the end of a starting replica's log is read."""
     from seawall.local.supervisor import fact_sheet
 
     now = supervisor._clock.now()
@@ -61,11 +61,15 @@ def _kept(keeper: Keeper, now: float) -> dict[str, Any]:
 
 def _replica(fleet: FleetRunner, keeper: Keeper, supervisor: Supervisor, now: float) -> dict[str, Any]:
     service = fleet.service(keeper)
-    load = keeper.load
+    load, life = keeper.load, keeper.life
+    if life.phase is Phase.READY and keeper.child is not None:
+        supervisor.loading.started(fleet.name, keeper.name, keeper.child.pid, life.since_s - life.born_s)
     routed = supervisor.gateway_service.replica(keeper.name, service.url) if supervisor.gateway else None
     return {
         **_kept(keeper, now),
         "fleet": fleet.name,
+        "stage": _stage(fleet, keeper, supervisor),
+        "usual_start_s": supervisor.loading.usual_s(fleet.name),
         "url": service.url,
         "port": service.port,
         "running": load.running if load else None,
@@ -76,6 +80,13 @@ def _replica(fleet: FleetRunner, keeper: Keeper, supervisor: Supervisor, now: fl
         "memory_bytes": keeper.memory_bytes or None,
         "limited_by": keeper.child.limited_by if keeper.child else None,
     }
+
+
+def _stage(fleet: FleetRunner, keeper: Keeper, supervisor: Supervisor) -> str | None:
+    """How far a start is; None when it is over, or the engine logs no stages."""
+    if keeper.life.phase is not Phase.STARTING or keeper.child is None or fleet.recipe.engine == "sim":
+        return None
+    return supervisor.loading.stage(keeper.name, keeper.child.pid, keeper.log)
 
 
 def _fleet(fleet: FleetRunner, supervisor: Supervisor) -> dict[str, Any]:

@@ -29,6 +29,7 @@ from seawall.local.fleet import FleetRunner, Means, care_of
 from seawall.local.gpus import Gpus
 from seawall.local.keeper import Care, Keeper, Spawn
 from seawall.local.launch import ReplicaRecipe
+from seawall.local.loading import Loading
 from seawall.local.pools import LocalPools
 from seawall.local.services import GatewayPlace, GatewayService
 
@@ -94,6 +95,7 @@ class Supervisor:
         self._fleets: list[FleetRunner] = []
         self._pools = LocalPools(self._clock, self.note)
         self.started_at = time.time()
+        self.loading = Loading(setup.state_dir / "starts.json")
 
     @property
     def fleets(self) -> list[FleetRunner]:

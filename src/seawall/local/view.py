@@ -50,6 +50,9 @@ def _row(r: Mapping[str, Any]) -> list[str]:
     memory = show_bytes(r["memory_bytes"]) if r.get("memory_bytes") else ""
     age = show_seconds(round(r.get("for_s", 0)))
     why = r.get("reason", "")
+    if r.get("stage"):
+        usual = r.get("usual_start_s")
+        why = r["stage"] + (f" (a start takes about {show_seconds(round(usual))} here)" if usual else "")
     return [r["name"], str(r["phase"]), age, load, memory, r.get("url") or "", str(r.get("pid") or ""), why]
 
 

@@ -27,7 +27,7 @@ class Mechanism:
 
 
 MECHANISMS: dict[str, Mechanism] = {
-    "resume": Mechanism(what="a broken stream goes on elsewhere", fleet={"gateway.resume": "off"}),
+    "resume": Mechanism(what="a broken stream is continued on another replica", fleet={"gateway.resume": "off"}),
     "retry": Mechanism(what="a request that failed before its first byte goes elsewhere",
                        fleet={"gateway.retries": 0}),
     "drain": Mechanism(what="a replica finishes its streams before it stops",

@@ -16,7 +16,7 @@ from typing import Any
 
 import yaml
 
-from seawall.domain.units import parse_seconds
+from seawall.domain.units import counted, parse_seconds
 from seawall.errors import EngineError, SeawallError
 from seawall.load.client import ClientPatience, LoadClient
 from seawall.prove import settings
@@ -129,7 +129,7 @@ class _Here:
 
         async def one(scenario: Scenario) -> None:
             async with places:
-                self.say(f"{scenario.title}: starting {scenario.replicas} replica(s)")
+                self.say(f"{scenario.title}: starting {counted(scenario.replicas, 'replica')}")
                 up = await self._up(scenario, 120.0)
                 try:
                     self.say(f"{scenario.title}: running")
@@ -156,7 +156,7 @@ class _Here:
         groups = [shared] * bool(shared) + [[s] for s in self.proof.scenarios if s.most is not None]
         for group in groups:
             first = replace(group[0], replicas=min(2, group[0].replicas) if group[0].most else 2)
-            self.say(f"starting {first.replicas} real replica(s)")
+            self.say(f"starting {counted(first.replicas, 'real replica')}")
             up = await self._up(first, START_S)
             wrong: list[str] = []
             try:
@@ -188,7 +188,7 @@ class _Here:
     async def _whole(self, up: UpFleet, count: int, title: str) -> None:
         """Waits, without load, until what the scenario before took is there again."""
         stage = Stage(up)
-        self.say(f"{title}: waiting for {count} replica(s)")
+        self.say(f"{title}: waiting for {counted(count, 'replica')}")
         if not await stage.until_ready(count, START_S):
             raise EngineError(f"before {title!r}: {stage.broken[0]}", "Look at the logs: --keep-logs DIR.")
 

@@ -120,7 +120,7 @@ def rows_of(outcome: Outcome) -> list[tuple[str, str]]:
     if outcome.canary is not None:
         rows.insert(-3, ("canary", _canary(outcome.canary)))
     if moved:
-        rows.insert(2, ("went on elsewhere", ", ".join(moved)))
+        rows.insert(2, ("continued on another replica", ", ".join(moved)))
     return rows
 
 

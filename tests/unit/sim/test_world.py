@@ -79,7 +79,7 @@ def test_nothing_is_lost_whatever_happens(make: Make, load: Load, kind: str) -> 
     assert found.counts.lost == 0
     assert found.counts.done == len(found.requests)
     if kind != "canary":
-        assert found.counts.resumed > 0, "some streams were cut and went on elsewhere"
+        assert found.counts.resumed > 0, "some streams were cut and continued elsewhere"
 
 
 def test_without_resume_the_broken_are_lost_and_said_why(make: Make, load: Load) -> None:

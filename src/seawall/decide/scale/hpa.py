@@ -170,16 +170,18 @@ def _by_metrics(
     wanted = bounded.replicas
     if current == 0 and spec.lowest > 0 and spec.scaled_to_zero and wanted < spec.lowest:
         wanted = spec.lowest
-    told = _told(current, top, steady, Bounded(wanted, bounded.reason))
+    told = _told(current, top, steady, Bounded(wanted, bounded.reason), spec.lowest)
     if steady != top.replicas and not told.rescale:
         grows = spec.up is not None and top.replicas >= current
         told = replace(told, able_reason="ScaleUpStabilized" if grows else "ScaleDownStabilized")
     return told, log
 
 
-def _told(current: int, top: Proposal, steady: int, bounded: Bounded) -> Reconciled:
+def _told(current: int, top: Proposal, steady: int, bounded: Bounded, lowest: int) -> Reconciled:
     parts = [top.detail or f"{top.metric} asks for {top.replicas}"]
-    if steady != top.replicas:
+    if top.replicas < steady == lowest:
+        parts.append(f"stays at the minimum of {lowest}")
+    elif steady != top.replicas:
         parts.append(f"held at {steady} by the stabilisation window")
     if bounded.replicas != steady:
         why = {

@@ -1,0 +1,87 @@
+"""`seawall rollout` with two fleets: it asks which, takes them one way, and a change outlives who watches it."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+
+import pytest
+from tests.e2e.local.terminal import in_terminal
+from tests.e2e.local.up_process import Up, fleet_file, seawall_up
+
+
+@pytest.fixture(scope="module")
+def up(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Up]:
+    folder = tmp_path_factory.mktemp("two")
+    files = [fleet_file(folder, name=n, low=1, high=2) for n in ("one", "two")]
+    with seawall_up(folder, *files) as up:
+        up.settled()
+        yield up
+
+
+def rollout(up: Up, *args: str) -> subprocess.CompletedProcess[str]:
+    argv = [sys.executable, "-m", "seawall", "rollout", *args, "--state-dir", str(up.state_dir)]
+    return subprocess.run(argv, capture_output=True, text=True, timeout=120)
+
+
+@pytest.mark.parametrize("args", [("restart",), ("scale", "2"), ("scale", "auto")])
+def test_with_several_fleets_it_asks_which(up: Up, args: tuple[str, ...]) -> None:
+    done = rollout(up, *args)
+    assert done.returncode == 2
+    assert "2 fleets run here: one, two" in done.stderr
+    assert f"Say which: seawall rollout {args[0]} one" in done.stderr
+    assert "None" not in done.stderr
+
+
+@pytest.mark.parametrize("args", [("scale", "two", "2"), ("scale", "2", "--fleet", "two")])
+def test_a_fleet_is_named_by_a_word_or_an_option(up: Up, args: tuple[str, ...]) -> None:
+    done = rollout(up, *args)
+    assert done.returncode == 0, done.stderr
+    assert "two: 2 replicas wanted" in done.stdout
+    assert rollout(up, "scale", "two", "auto").returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("args", "says"),
+    [
+        (("scale", "one", "99"), "99 is not a number of replicas. Name 0 to 64, or `auto`"),
+        (
+            ("scale", "one", "5"),
+            "5 replicas are more than the spec of one allows (2). Raise spec.scaling.max",
+        ),
+        (("scale", "one", "many"), "'many' is not a number of replicas. Write a number, or `auto`"),
+        (("scale", "a", "b", "2"), "too many words"),
+        (("scale", "one", "2", "--fleet", "two"), "two fleets are named: one and two"),
+        (("restart", "three"), "there is no fleet 'three'. Running here: one, two"),
+    ],
+)
+def test_what_cannot_be_has_its_words(up: Up, args: tuple[str, ...], says: str) -> None:
+    done = rollout(up, *args)
+    assert done.returncode == 2
+    assert says in " ".join(done.stderr.split())
+    assert "null" not in done.stderr
+
+
+def test_who_stops_watching_is_told_that_it_goes_on(up: Up) -> None:
+    args = ["rollout", "restart", "one", "--state-dir", str(up.state_dir)]
+    with in_terminal(args, columns=80) as terminal:
+        terminal.until("rolling restart")
+        terminal.types(b"\x03")
+        said = " ".join(terminal.rest().split())
+    assert "the restart of one goes on by itself" in said
+    assert "seawall status one" in said
+    assert terminal.process.returncode == 130
+    up.until(lambda s: all(f["settled"] for f in s["fleets"]) and s["fleets"][0]["generation"] >= 1)
+
+
+def test_status_of_one_fleet_shows_no_other(up: Up) -> None:
+    argv = [sys.executable, "-m", "seawall", "status", "two", "--state-dir", str(up.state_dir)]
+    text = subprocess.run(argv, capture_output=True, text=True).stdout
+    assert "two-0" in text
+    assert "one-0" not in text
+    data = json.loads(subprocess.run([*argv, "-o", "json"], capture_output=True, text=True).stdout)
+    assert {f["name"] for f in data["fleets"]} == {"two"}
+    argv[4] = "three"
+    assert subprocess.run(argv, capture_output=True, text=True).returncode == 2
