@@ -91,6 +91,8 @@ class Plan:
     decode_context_parallel: int = 1
     nodes_per_replica: int = 1
     quantization: str | None = None
+    converted: bool = False
+    """The checkpoint is not in this format by its own word: the engine has to be told."""
     dtype: str = "bfloat16"
     weights_bytes: int = 0
     """Bytes of the weights as they are loaded: all files but drafts."""

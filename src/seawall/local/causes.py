@@ -10,8 +10,8 @@ from seawall.engines.vllm.signs import read, redacted
 _HERE: tuple[tuple[str, str], ...] = (
     (r"address already in use|port \d+ is taken", "its port was taken by another process"),
     (
-        r"less than desired (CPU|GPU) memory utilization",
-        "not enough free memory; stop something, or set kvCacheMemory",
+        r"less than desired GPU memory utilization",
+        "something else holds the GPU's memory: stop it, or lower engine.gpuMemoryUtilization",
     ),
     (r"cannot run (?P<what>\S+)", "{what} cannot be run"),
 )

@@ -138,9 +138,9 @@ def planned(fleet: Fleet, folder: Path | None = None, gpu: str | None = None) ->
 
 
 def check_plan(fleet: Fleet, made: Plan | None) -> None:
-    """EngineError, with the plan's cure, for a fleet that would crash at every start. `tight` may start: the forecast
-    is not that exact."""
-    if made is not None and not made.fits and made.verdict != "tight":
+    """EngineError, with the plan's cure, for a fleet that would crash at every start. Where the forecast is not sure,
+    the engine is asked."""
+    if made is not None and made.verdict in ("refused", "oom", "invalid"):
         raise EngineError(
             f"{fleet.name} does not fit: {made.reason}.",
             "Change the spec, then look at it with `seawall plan`.",

@@ -94,6 +94,10 @@ def test_a_machine_of_its_own(tmp_path: Path) -> None:
     assert result.exit_code == 1
     assert "--disable-log-requests" in result.output
     assert "root:" not in result.output
+    state["replicas"].pop()
+    (tmp_path / "state.json").write_text(json.dumps(state))
+    result = CliRunner().invoke(command, ["--state-dir", str(tmp_path)])
+    assert "(a-0 unknown to it)" in result.output, "the gateway has not heard of a replica that never served"
     missing = CliRunner().invoke(command, ["--state-dir", str(tmp_path / "no")])
     assert isinstance(missing.exception, InputError)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from seawall.local import engine_env
 from seawall.local.causes import cause_of, explain
 from seawall.local.launch import own_vllm, sim_recipe, threads, vllm_recipe
 from seawall.local.model import adapter_folder, lora_rank
-from seawall.local.prepare import check_memory, check_port, planned
+from seawall.local.prepare import check_memory, check_plan, check_port, planned
 from seawall.testing.lora import random_adapter
 
 
@@ -113,7 +114,17 @@ def test_a_gpu_fleet_needs_a_vllm_of_its_own(tmp_path: Path) -> None:
     [
         ("OSError: [Errno 98] Address already in use", "its port was taken"),
         ("api_server.py: error: unrecognized arguments: --disable-log-requests", "--disable-log-requests"),
-        ("Available memory on node 0 (1/2 GiB) is less than desired CPU memory utilization", "free memory"),
+        (
+            "ValueError: Available memory on node 0 (13.6/23.42 GiB) on startup is less than desired CPU memory "
+            "utilization (0.92, 21.55 GiB). On the CPU backend, the `--gpu-memory-utilization` flag controls ...",
+            "wants 21.55 GiB of memory at once, and 13.6 of 23.42 GiB are free",
+        ),
+        (
+            "ValueError: Available memory on node 0 (3.1/23.42 GiB) on kv cache allocation is less than requested "
+            "memory for kv (4.0 GiB). Decrease --kv-cache-memory-bytes, VLLM_CPU_KVCACHE_SPACE, or reduce ...",
+            "wants 4.0 GiB of memory at once, and 3.1 of 23.42 GiB are free",
+        ),
+        ("GiB) on startup is less than desired GPU memory utilization (0.92", "lower engine.gpuMemoryUtilization"),
         ("Traceback\nRuntimeError: Engine core initialization failed.", "RuntimeError: Engine core"),
     ],
 )  # fmt: skip
@@ -136,6 +147,76 @@ def test_too_little_memory_is_said_before_anything_starts(fleet: Fleet) -> None:
     with pytest.raises(EngineError, match="are free") as e:
         check_memory([recipe], {"smollm2": 3 * 2**30}, 2**30)
     assert "scaling.min" in e.value.cure
+
+
+SIX_LINES = """
+apiVersion: seawall.dev/v1alpha1
+kind: Fleet
+metadata: {name: mine}
+spec:
+  model: {source: "file://%s"}
+  hardware: {gpu: cpu, cloud: local}
+"""
+SMOL = {
+    "architectures": ["LlamaForCausalLM"], "model_type": "llama", "torch_dtype": "bfloat16", "vocab_size": 49152,
+    "hidden_size": 576, "intermediate_size": 1536, "num_hidden_layers": 30, "num_attention_heads": 9,
+    "num_key_value_heads": 3, "max_position_embeddings": 8192, "tie_word_embeddings": True,
+}  # fmt: skip
+
+
+def own_model(tmp_path: Path, **spec: object) -> Fleet:
+    """The Fleet of six lines that docs/how-to/up.md begins with, with `engine` or `traffic` added."""
+    (tmp_path / "config.json").write_text(json.dumps(SMOL))
+    (tmp_path / "mine.yaml").write_text(
+        SIX_LINES % tmp_path + "".join(f"  {part}: {json.dumps(fields)}\n" for part, fields in spec.items())
+    )
+    return load_fleet(tmp_path / "mine.yaml")
+
+
+def test_an_own_model_on_a_cpu_is_started_with_what_its_plan_found_to_fit(tmp_path: Path) -> None:
+    """vLLM's own choice of a KV cache there is 92% of all memory; it dies where so much is not free."""
+    fleet = own_model(tmp_path)
+    made = planned(fleet, tmp_path)
+    check_plan(fleet, made)
+    recipe = replace(vllm_recipe(fleet, Path("/v/vllm"), tmp_path, Path("/c")), plan=made)
+    pairs = dict(itertools.pairwise(recipe.command(9)[0]))
+    assert pairs["--kv-cache-memory-bytes"] == str(4 * 2**30)
+    assert (pairs["--max-model-len"], pairs["--max-num-seqs"]) == ("8192", "16")
+    # As real vLLM 0.32 printed for this model and these flags (tests/e2e/local/test_up_own_model.py looks again).
+    assert made is not None and made.kv_cache_tokens == 186_368
+
+
+def test_less_cache_is_a_shorter_context_and_not_the_next_failure(tmp_path: Path) -> None:
+    """The cure of too little memory is less cache: what then starts holds at least one whole request."""
+    fleet = own_model(tmp_path, engine={"kvCacheMemory": "64Mi"})
+    made = planned(fleet, tmp_path)
+    check_plan(fleet, made)
+    recipe = replace(vllm_recipe(fleet, Path("/v/vllm"), tmp_path, Path("/c")), plan=made)
+    pairs = dict(itertools.pairwise(recipe.command(9)[0]))
+    assert (pairs["--kv-cache-memory-bytes"], pairs["--max-model-len"]) == (str(64 * 2**20), "2048")
+
+
+@pytest.mark.parametrize("context", [8192, 2900])
+def test_what_does_not_fit_is_refused_before_it_starts_and_the_cure_works(
+    tmp_path: Path, context: int
+) -> None:
+    """2,900 tokens lie in 23 blocks of 128, 64 MiB hold 22: a finer count would say that it fits."""
+    fleet = own_model(tmp_path, engine={"kvCacheMemory": "64Mi"}, traffic={"maxContext": context})
+    with pytest.raises(EngineError, match=r"mine does not fit: .* set maxContext to (\d+) or raise") as e:
+        check_plan(fleet, planned(fleet, tmp_path))
+    said = re.search(r"maxContext to (\d+)", e.value.message)
+    assert said is not None
+    cured = own_model(tmp_path, engine={"kvCacheMemory": "64Mi"}, traffic={"maxContext": int(said[1])})
+    check_plan(cured, planned(cured, tmp_path))
+
+
+def test_a_model_that_nobody_can_plan_does_not_get_all_memory(tmp_path: Path) -> None:
+    fleet = load_fleet("examples/smollm2.yaml")
+    fleet = replace(fleet, spec=replace(fleet.spec, engine=replace(fleet.spec.engine, kv_cache_memory=None)))
+    (tmp_path / "config.json").write_text("{}")
+    assert planned(fleet, tmp_path) is None
+    pairs = dict(itertools.pairwise(vllm_recipe(fleet, Path("/v"), tmp_path, tmp_path).command(9)[0]))
+    assert pairs["--kv-cache-memory-bytes"] == str(4 * 2**30)
 
 
 def test_a_port_that_is_none() -> None:

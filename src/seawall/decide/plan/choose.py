@@ -205,6 +205,7 @@ def _to_plan(fleet: Fleet, c: Candidate, prices: Prices, rejected: list[Rejected
         gpus_per_replica=c.split.gpus,
         nodes_per_replica=math.ceil(c.split.gpus / (spec.hardware.gpus_per_node or c.gpu.per_node)),
         quantization=c.quantization,
+        converted=c.quantization is not None and c.model.assumed_format,
         saturating_concurrency=saturating,
         scaling_target=spec.scaling.target or max(1.0, round(TARGET_SHARE * saturating, 1)),
         engine_queue_bound=spec.engine.max_queued_requests or queue,

@@ -262,6 +262,9 @@ def _state_bytes(model: ModelConfig, setup: EngineSetup) -> int:
 
 
 def _block_size(model: ModelConfig, setup: EngineSetup) -> int:
+    """vLLM's default: 128 on a CPU (platforms/cpu.py), but for latent attention there and for most on GPUs 16."""
+    if setup.gpu.name == "cpu" and model.latent is None:
+        return 128
     if model.latent is not None and setup.version >= (0, 9, 0):
         return 64 if model.indexer is not None or setup.gpu.capability in (9.0, 10.0, 10.3) else 16
     return 16

@@ -66,7 +66,7 @@ def limits_of(fleet: Fleet, plan: Plan | None) -> EngineLimits:
             quantization=told if told != "none" else None,
         )
     cache = engine.kv_cache_memory or (round(plan.kv_cache_gib_per_gpu * GIB) if cpu else None)
-    chosen = told and plan.quantization not in (None, "none")
+    say_format = (told or plan.converted) and plan.quantization not in (None, "none")
     return EngineLimits(
         tensor_parallel=plan.tensor_parallel,
         pipeline_parallel=plan.pipeline_parallel,
@@ -81,5 +81,5 @@ def limits_of(fleet: Fleet, plan: Plan | None) -> EngineLimits:
         gpu_memory_utilization=None
         if cache
         else engine.gpu_memory_utilization or plan.gpu_memory_utilization,
-        quantization=plan.quantization if chosen else None,
+        quantization=plan.quantization if say_format else None,
     )

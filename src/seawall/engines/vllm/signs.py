@@ -91,6 +91,15 @@ SIGNS: tuple[Sign, ...] = (
         "--gpu-memory-utilization",
     ),
     Sign(
+        "engine/cpu-memory",
+        r"Available memory on node \d+ \((?P<free>[\d.]+)/(?P<all>[\d.]+) GiB\) on (?:startup|kv cache "
+        r"allocation) is less than (?:desired CPU memory utilization \([\d.]+, (?P<share>[\d.]+) GiB\)"
+        r"|requested memory for kv \((?P<kv>[\d.]+)[^)]*GiB\))",
+        "on this CPU the engine wants {share}{kv} GiB of memory at once, and {free} of {all} GiB are free",
+        "set engine.kvCacheMemory (--kv-cache-memory-bytes) to less than what is free, or stop something; seawall plan "
+        "says which context still fits into it",
+    ),
+    Sign(
         "engine/kv-too-small",
         r"(?:max seq len \(?(?P<len>\d+)\)?[^\n]{0,120})?(?:larger than the (?:maximum number "
         r"of tokens that can be stored in KV cache(?: \((?P<has>\d+)\))?"
