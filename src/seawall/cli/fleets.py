@@ -16,12 +16,11 @@ def group_of(
     """Loads, plans and groups. InputError for whatever in the files is not right."""
     from dataclasses import replace
 
-    from seawall.config.load import dump_fleet, load_fleets
-    from seawall.decide.plan import plan
-    from seawall.decide.plan.bounds import bounded
+    from seawall.config.load import load_fleets
+    from seawall.config.planned import planned_fleet
+    from seawall.config.together import check_together
     from seawall.errors import InputError
     from seawall.render.inputs import Group, Wanted
-    from seawall.shapes.config import resolve
 
     members = []
     for path in paths:
@@ -29,13 +28,9 @@ def group_of(
             if namespace:
                 fleet = replace(fleet, metadata=replace(fleet.metadata, namespace=namespace))
             text = _lock_text(Path(path), fleet.name, lock)
-            made = plan(fleet, resolve(fleet))
-            members.append(
-                Wanted(fleet=fleet, plan=made, document=dump_fleet(bounded(fleet, made)), lock=text)
-            )
-    names = [m.name for m in members]
-    for name in sorted({n for n in names if names.count(n) > 1}):
-        raise InputError(f"two fleets are named {name}.", "Rename one.")
+            made = planned_fleet(fleet)
+            members.append(Wanted(fleet=fleet, plan=made.plan, document=made.document, lock=text))
+    check_together(m.fleet for m in members)
     if lock and len(members) > 1:
         raise InputError("--lock pins one fleet, these are several.", "Keep NAME.lock beside the specs.")
     return Group(members=tuple(members), gateway_name=gateway_name)

@@ -22,6 +22,7 @@ from pathlib import Path
 from random import Random
 
 from seawall.config.load import load_fleets
+from seawall.config.together import check_together
 from seawall.domain.labels import AUDIT_DROPPED_TOTAL, CONFIG_ERRORS_TOTAL, DISCOVERY_ERRORS_TOTAL
 from seawall.domain.spec import Fleet
 from seawall.errors import InputError
@@ -77,20 +78,7 @@ class Settings:
 def read_specs(paths: Iterable[Path]) -> list[Fleet]:
     """All fleets of all files. InputError when two have one name, or two models do."""
     fleets = [f for path in paths for f in load_fleets(path)]
-    names = [f.name for f in fleets]
-    if len(set(names)) != len(names):
-        raise InputError(
-            "two fleets have the same name.", "A gateway tells fleets apart by name: rename one."
-        )
-    taken: dict[str, str] = {}
-    for f in fleets:
-        for model in (*f.served_names, *(a.name for a in f.spec.model.adapters), *f.spec.gateway.aliases):
-            other = taken.setdefault(model, f.name)
-            if other != f.name:
-                raise InputError(
-                    f"the model name {model!r} belongs to {other} and to {f.name}.",
-                    "Change servedNames, an adapter or an alias of one.",
-                )
+    check_together(fleets)
     return fleets
 
 

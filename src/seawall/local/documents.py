@@ -11,8 +11,9 @@ import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
-from seawall.config.load import dump_fleet, load_fleets
-from seawall.decide.plan.bounds import bounded
+from seawall.config.load import load_fleets
+from seawall.config.planned import document_of
+from seawall.config.together import check_together
 from seawall.domain.action import Plan
 from seawall.domain.spec import Fleet
 from seawall.drivers import cache
@@ -31,8 +32,7 @@ class Documents:
 
     def write(self, fleets: Iterable[Fleet]) -> None:
         """Writes the document. OSError when it cannot be written."""
-        plans = ((f, self._plans.get(f.name)) for f in fleets)
-        shown = [dump_fleet(f if made is None else bounded(f, made)) for f, made in plans]
+        shown = [document_of(f, self._plans.get(f.name)) for f in fleets]
         # JSON is YAML, too.
         cache.write_atomic(self.path, "\n---\n".join(json.dumps(s, ensure_ascii=False) for s in shown) + "\n")
 
@@ -41,7 +41,9 @@ class Documents:
         if (seen := self._marks()) == self._seen:
             return
         try:
-            self.write([f for spec in self.specs for f in load_fleets(spec)])
+            fleets = [f for spec in self.specs for f in load_fleets(spec)]
+            check_together(fleets)
+            self.write(fleets)
             note("gateway", "a spec has changed: it is read again; what runs is not")
         except SeawallError as e:
             note("gateway", f"a spec has changed and cannot be read; the old one stays: {e.message}")

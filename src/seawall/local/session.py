@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from seawall.config.load import load_fleets
+from seawall.config.together import check_together
 from seawall.decide.replica import Phase
 from seawall.domain.spec import Fleet
 from seawall.drivers import cache
@@ -42,14 +43,9 @@ def default_spec(root: Path) -> Path:
 
 
 def load(paths: tuple[Path, ...]) -> tuple[Fleet, ...]:
-    """Every fleet of every file; InputError when two have one name."""
+    """Every fleet of every file; InputError when two have one name, or two models do."""
     fleets = tuple(f for p in paths for f in load_fleets(p))
-    names = [f.name for f in fleets]
-    for name in names:
-        if names.count(name) > 1:
-            raise InputError(
-                f"two fleets are named {name}.", "On one machine every fleet needs a name of its own."
-            )
+    check_together(fleets)
     return fleets
 
 

@@ -13,10 +13,9 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from seawall.config.load import dump_fleet, parse_document
+from seawall.config.planned import planned_fleet
 from seawall.config.yaml import Document
 from seawall.decide.canary import Side, Sums
-from seawall.decide.plan import plan
-from seawall.decide.plan.bounds import bounded
 from seawall.decide.rollout import (
     ENDED,
     RolloutDecision,
@@ -53,8 +52,7 @@ from seawall.operator.ledger import Inventory, Ref
 from seawall.operator.reconcile import own
 from seawall.operator.wait import judge
 from seawall.render.everything import render
-from seawall.render.inputs import Group, Wanted
-from seawall.shapes.config import resolve
+from seawall.render.inputs import Group, Wanted, candidate_of
 
 KEPT_DECISIONS = 50
 WISHES: tuple[RolloutWish, ...] = ("pause", "resume", "abort", "undo")
@@ -237,9 +235,9 @@ def _in_phase(fleet: Fleet, state: RolloutState) -> Fleet:
 
 def _promoted(fleet: Fleet) -> Fleet:
     """The fleet with its candidate's differences as its own."""
-    canary = Wanted(fleet=fleet, plan=plan(fleet, resolve(fleet)), document={}).canary
-    assert canary is not None
-    return canary.fleet
+    found = candidate_of(fleet)
+    assert found is not None
+    return found
 
 
 async def sides(kube: Kube, namespace: str, fleet: str) -> tuple[Side, Side]:
@@ -291,9 +289,9 @@ async def _apply(kube: Kube, fleets: list[Fleet], data: dict[str, str], owner: O
     locks = json.loads(data.get("locks") or "{}")
     members = []
     for fleet in fleets:
-        made = plan(fleet, resolve(fleet))
-        document = dump_fleet(bounded(fleet, made))
-        members.append(Wanted(fleet=fleet, plan=made, document=document, lock=locks.get(fleet.name)))
+        made = planned_fleet(fleet)
+        lock = locks.get(fleet.name)
+        members.append(Wanted(fleet=fleet, plan=made.plan, document=made.document, lock=lock))
     group = Group(members=tuple(members), gateway_name=data.get("gateway", ""))
     objects = list(render(group).objects)
     missing = set(await unserved(kube, objects))

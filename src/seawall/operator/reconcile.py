@@ -12,10 +12,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from seawall.config.load import dump_fleet, parse_document
+from seawall.config.load import parse_document
+from seawall.config.planned import planned_fleet
 from seawall.config.yaml import Document
-from seawall.decide.plan import plan
-from seawall.decide.plan.bounds import bounded
 from seawall.domain.action import Plan
 from seawall.domain.spec import API_VERSION, Fleet
 from seawall.drivers.kube import Object
@@ -25,7 +24,6 @@ from seawall.operator.status import FleetView
 from seawall.render.engine_args import adapter_path
 from seawall.render.everything import render
 from seawall.render.inputs import Group, Wanted
-from seawall.shapes.config import resolve
 
 log = logging.getLogger("seawall.operator")
 _KEPT = ("Namespace", "PersistentVolumeClaim")
@@ -59,8 +57,9 @@ def desire(obj: Object, after: Callable[[Fleet], Fleet] | None = None) -> Desire
         if fleet is None or problems:
             raise InputError("; ".join(f"{p.path}: {p.message}" for p in problems[:3]))
         shown = after(fleet) if after else fleet
-        made = plan(shown, resolve(shown))
-        member = Wanted(fleet=shown, plan=made, document=dump_fleet(bounded(shown, made)))
+        planned = planned_fleet(shown)
+        made = planned.plan
+        member = Wanted(fleet=shown, plan=made, document=planned.document)
         objects = tuple(o for o in render(Group(members=(member,))).objects if o["kind"] != "Namespace")
         owned = tuple(own(o, obj) for o in objects)
     except SeawallError as e:

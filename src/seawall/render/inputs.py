@@ -43,25 +43,11 @@ class Wanted:
     @property
     def canary(self) -> Wanted | None:
         """The fleet's candidate, as a thing to render; None without one."""
-        policy = self.fleet.spec.rollout.canary
-        new = policy.candidate if policy else None
-        if new is None or self.candidate:
+        fleet = None if self.candidate else candidate_of(self.fleet)
+        if fleet is None:
             return None
-        spec = self.fleet.spec
-        model = replace(
-            spec.model,
-            source=new.source or spec.model.source,
-            revision=new.revision or (None if new.source else spec.model.revision),
-            adapters=[] if new.source else spec.model.adapters,
-        )
-        engine = replace(
-            spec.engine,
-            image=new.image or (None if new.version else spec.engine.image),
-            version=new.version or spec.engine.version,
-            extra_args=spec.engine.extra_args if new.extra_args is None else new.extra_args,
-        )
-        own = (model.source, model.revision) != (spec.model.source, spec.model.revision)
-        fleet = replace(self.fleet, spec=replace(spec, model=model, engine=engine))
+        new, old = fleet.spec.model, self.fleet.spec.model
+        own = (new.source, new.revision) != (old.source, old.revision)
         return replace(self, fleet=fleet, candidate=True, own_weights=own, lock=None if own else self.lock)
 
     @property
@@ -71,6 +57,27 @@ class Wanted:
         if policy is None or policy.candidate is None:
             return 0
         return policy.steps[0].weight if policy.candidate.weight is None else policy.candidate.weight
+
+
+def candidate_of(fleet: Fleet) -> Fleet | None:
+    """The fleet with its canary's differences as its own; None without a candidate."""
+    spec, policy = fleet.spec, fleet.spec.rollout.canary
+    new = policy.candidate if policy else None
+    if new is None:
+        return None
+    model = replace(
+        spec.model,
+        source=new.source or spec.model.source,
+        revision=new.revision or (None if new.source else spec.model.revision),
+        adapters=[] if new.source else spec.model.adapters,
+    )
+    engine = replace(
+        spec.engine,
+        image=new.image or (None if new.version else spec.engine.image),
+        version=new.version or spec.engine.version,
+        extra_args=spec.engine.extra_args if new.extra_args is None else new.extra_args,
+    )
+    return replace(fleet, spec=replace(spec, model=model, engine=engine))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
+from seawall.decide.together import clashes
 from seawall.domain.catalog.gpus import find_gpu
 from seawall.domain.spec import Fleet
 from seawall.engines.vllm import environment
@@ -274,9 +275,9 @@ def _together(group: Group) -> Iterator[str]:
         "istio",
     ):
         yield "spec.rollout.canary: a route splits for one fleet at a time; finish one canary first"
-    names = [n for f in fleets for n in (*f.served_names, *(a.name for a in f.spec.model.adapters))]
-    for name in sorted({n for n in names if names.count(n) > 1}):
-        yield f"spec.model.servedNames: {name!r} is served by two fleets of one gateway; rename one"
+    for clash in clashes(fleets):
+        path = "metadata.name" if clash.kind == "fleet" else "spec.model.servedNames"
+        yield f"{path}: {clash}; {clash.cure[:1].lower()}{clash.cure[1:].rstrip('.')}"
     if first.spec.gateway.route == "ingress" and "/" in (parent(group)[0] or ""):
         yield "spec.gateway.parentGateway: for an Ingress this is the class's name alone"
     for name in hosts(group):
