@@ -71,7 +71,7 @@ async def collect(kube: Kube, namespace: str, fleet: str = "", pause_s: float = 
     if any(facts["metrics_before"].values()):
         await asyncio.sleep(pause_s)
         facts["metrics"] = await _metrics(kube, namespace, running)
-    facts["gateway"] = await _gateway(kube, namespace)
+    facts |= await _gateways(kube, namespace)
     facts["taken_at"] = _now()
     return facts
 
@@ -134,13 +134,19 @@ async def _metrics(kube: Kube, namespace: str, pods: list[Object]) -> dict[str, 
     return found
 
 
-async def _gateway(kube: Kube, namespace: str) -> Object:
-    """What the gateways tell, all of them as one; empty where none answers."""
+async def _gateways(kube: Kube, namespace: str) -> dict[str, Any]:
+    """What every gateway tells, by itself and all as one, and who told nothing; nothing at all where none runs."""
     try:
         answers = await kube_gateways.ask(kube, namespace)
     except ClusterError:
-        return {}
-    return asdict(answers.of(namespace)) if answers.states else {}
+        return {"gateway": {}}
+    return {
+        "gateway": asdict(answers.of(namespace)) if answers.states else {},
+        "gateways": {
+            pod: asdict(state) for (where, pod), state in answers.states.items() if where == namespace
+        },
+        "silent_gateways": {pod: why for (where, pod), why in answers.silent.items() if where == namespace},
+    }
 
 
 def _now() -> str:

@@ -14,34 +14,15 @@ from seawall.diagnose.facts import (
     name_of,
     part,
     seconds_between,
-    shown,
     whole,
 )
+from seawall.diagnose.hardware import refined
+from seawall.diagnose.probes import by_probe
+from seawall.diagnose.states import ended, statuses
 from seawall.engines.vllm import metrics as vllm
 from seawall.engines.vllm.signs import Said, read
 
 LONG_AGO_S = 3600.0
-
-
-def statuses(pod: Object) -> Iterator[tuple[Object, Object, bool]]:
-    """(container status, container spec, init?) of every container of a Pod."""
-    for key, specs, init in (
-        ("initContainerStatuses", "initContainers", True),
-        ("containerStatuses", "containers", False),
-    ):
-        by_name = {c.get("name"): c for c in items(pod, "spec", specs)}
-        for status in items(pod, "status", key):
-            yield status, by_name.get(status.get("name"), {}), init
-
-
-def ended(status: Object) -> Object:
-    """The last end of a container: `state.terminated`, else `lastState.terminated`."""
-    return part(status, "state", "terminated") or part(status, "lastState", "terminated")
-
-
-def probe_budget_s(probe: Object) -> float:
-    period = whole(probe.get("periodSeconds"), 10)
-    return whole(probe.get("initialDelaySeconds"), 0) + period * whole(probe.get("failureThreshold"), 3)
 
 
 @rule
@@ -50,12 +31,20 @@ def exits(facts: Facts) -> Iterator[Cause]:
     for pod in facts.pods:
         for status, spec, init in statuses(pod):
             end = ended(status)
-            if not end or (end.get("exitCode") == 0 and end.get("reason") != "OOMKilled"):
+            if not end or (end.get("exitCode") == 0 and not _comes_back(status, init)):
                 continue
             if _recovered(facts, status, end):
                 continue
             said = read(facts.log(pod, str(status.get("name"))))
             yield from _ended(facts, pod, status, spec, init, end, said)
+
+
+def _comes_back(status: Object, init: bool) -> bool:
+    """Whether an end with exit status 0 is none: a server that ends is started again, and backs off."""
+    waiting = part(status, "state", "waiting")
+    return not init and (
+        waiting.get("reason") == "CrashLoopBackOff" or ended(status).get("reason") == "OOMKilled"
+    )
 
 
 def _recovered(facts: Facts, status: Object, end: Object) -> bool:
@@ -84,24 +73,79 @@ def _ended(
             "offloading count into it",
         )
         return
-    killed = _by_probe(facts, pod, status, spec, end, fact)
+    program = no_program(str(end.get("message") or ""))
+    if program:
+        yield Cause(
+            id="container/no-program",
+            certainty="certain",
+            subject=subject,
+            weight=98,
+            what=program[0],
+            evidence=(fact, str(end.get("message"))[-240:]),
+            do=program[1],
+        )
+        return
+    killed = by_probe(facts, pod, status, spec, end, fact)
     if killed is not None:
         yield killed
         if said is None or said.sign.weight < 50:
             return
     if said is not None:
-        yield Cause(
-            id=said.sign.id,
-            certainty="certain" if said.sign.certain else "likely",
-            subject=subject,
-            weight=said.sign.weight,
-            what=said.what,
-            evidence=(fact, f"log: {said.line}"),
-            do=said.sign.do,
-        )
+        yield refined(facts, pod, spec, said, _from_log(subject, end, said, fact))
         return
     if killed is None or init:
         yield _unexplained(pod, status, end, init, probed=killed is not None, fact=fact)
+
+
+def _from_log(subject: str, end: Object, said: Said, fact: str) -> Cause:
+    """What the log says it died of; of a process that was killed from outside, a line is a hint only."""
+    by_signal = whole(end.get("exitCode")) in (137, 143) and said.sign.id not in _KILLS
+    return Cause(
+        id=said.sign.id,
+        certainty="certain" if said.sign.certain and not by_signal else "likely",
+        subject=subject,
+        weight=said.sign.weight,
+        what=said.what,
+        evidence=(fact, f"log: {said.line}"),
+        do=said.sign.do,
+    )
+
+
+_KILLS = ("engine/host-memory", "engine/shm", "gpu/xid")
+"""Signs of what does end a process by a signal."""
+
+
+def no_program(message: str) -> tuple[str, str] | None:
+    """(what, what to do) when the runtime found no program to start; None when the message says nothing of the kind."""
+    m = re.search(
+        r'exec: \\?"(?P<program>[^"]*?)\\?": (?P<why>executable file not found[^:\n]*|stat [^:\n]*: no such file[^:\n]*'
+        r"|permission denied|no such file or directory|exec format error)",
+        message,
+    )
+    if m is None:
+        return None
+    program, why = m["program"].rstrip("\\"), m["why"]
+    if " " in program.strip():
+        return (
+            f"the whole command line `{program[:80]}` stands in one string, and no program has that name",
+            'write one item per word (command: ["vllm", "serve", "MODEL"]), or ["sh", "-c", "exec ..."]; '
+            "seawall lint shows it",
+        )
+    if why == "permission denied":
+        return (
+            f"the program {program} may not be executed ({why})",
+            f"chmod +x {program} in the image, or call it with sh",
+        )
+    if why == "exec format error":
+        return (
+            f"the program {program} is for another CPU architecture ({why})",
+            "choose nodes by kubernetes.io/arch, or an image for this one",
+        )
+    return (
+        f"the image has no program {program} ({why})",
+        "correct `command`; the image may have vLLM elsewhere (python3 -m vllm.entrypoints.openai.api_server, "
+        "/opt/venv/bin/vllm)",
+    )
 
 
 def _unexplained(pod: Object, status: Object, end: Object, init: bool, *, probed: bool, fact: str) -> Cause:
@@ -128,6 +172,26 @@ def _unexplained(pod: Object, status: Object, end: Object, init: bool, *, probed
             evidence=(fact,),
             do=logs,
         )
+    if not init and end.get("exitCode") == 0:
+        return Cause(
+            id="container/no-server",
+            certainty="likely",
+            subject=f"Pod/{name_of(pod)}",
+            weight=80,
+            what="its command ends by itself without an error, so it is started again and again: it runs no server",
+            evidence=(fact,),
+            do=f"is it `vllm serve MODEL ...`, and do all words reach it? {logs}",
+        )
+    if end.get("exitCode") == 135:
+        return Cause(
+            id="engine/shm",
+            certainty="likely",
+            subject=f"Pod/{name_of(pod)}",
+            weight=88,
+            what="it died of a bus error (SIGBUS): /dev/shm is too small for the ranks of a replica (64 MiB in a Pod)",
+            evidence=(fact,),
+            do="mount an emptyDir {medium: Memory, sizeLimit: 8Gi} at /dev/shm",
+        )
     hint = " (argument error: vLLM refuses its command line)" if end.get("exitCode") == 2 else ""
     return Cause(
         id="container/crash",
@@ -140,95 +204,6 @@ def _unexplained(pod: Object, status: Object, end: Object, init: bool, *, probed
     )
 
 
-def _by_probe(
-    facts: Facts, pod: Object, status: Object, spec: Object, end: Object, fact: str
-) -> Cause | None:
-    """A container that a probe killed; for the startup probe, one that died at exactly its budget."""
-    events = list(facts.events_of(pod, "Unhealthy", "Killing"))
-    startup = next((e for e in events if "Startup probe failed" in str(e.get("message"))), None)
-    live = next((e for e in events if "Liveness probe failed" in str(e.get("message"))), None)
-    killing = next(
-        (e for e in events if re.search(r"failed (startup|liveness) probe", str(e.get("message")))), None
-    )
-    probe = part(spec, "startupProbe")
-    lived = seconds_between(end.get("startedAt"), end.get("finishedAt"))
-    budget = probe_budget_s(probe) if probe else None
-    at_budget = bool(
-        budget and lived and abs(lived - budget) <= max(30.0 + 10, 0.15 * budget) and lived >= budget - 15
-    )
-    subject = f"Pod/{name_of(pod)}"
-    if budget and (startup or (killing and "startup" in str(killing.get("message")))) and at_budget:
-        return Cause(
-            id="probe/startup-too-short",
-            certainty="certain",
-            subject=subject,
-            weight=98,
-            what=f"the startup probe killed it after {lived:.0f} s, its budget of {budget:.0f} s: the "
-            "model was still loading, and it begins again",
-            evidence=(fact, shown(startup or killing or {})),
-            do=f"raise startupProbe.failureThreshold to {int(2 * budget / whole(probe.get('periodSeconds'), 10))} "
-            "or more (seawall plan shows the start-up budget)",
-        )
-    if at_budget and end.get("exitCode") in (137, 143):
-        return Cause(
-            id="probe/startup-too-short",
-            certainty="likely",
-            subject=subject,
-            weight=95,
-            what=f"it died at its startup probe's budget of {budget:.0f} s: probably still loading",
-            evidence=(fact, f"lived {lived:.0f} s"),
-            do="raise startupProbe.failureThreshold (seawall plan shows the start-up budget)",
-        )
-    if live is not None and end.get("exitCode") in (137, 143, 0):
-        return Cause(
-            id="probe/liveness",
-            certainty="likely",
-            subject=subject,
-            weight=85,
-            what="the liveness probe killed it: hung, or too busy to answer in time",
-            evidence=(fact, shown(live)),
-            do="were counters moving before? If yes raise timeoutSeconds and failureThreshold; if "
-            "not it hung: look at the log",
-        )
-    return None
-
-
-@rule
-def probes(facts: Facts) -> Iterator[Cause]:
-    """Probes that ask the wrong port: refused for ever, while the log says that the server listens elsewhere."""
-    for pod in facts.pods:
-        for status, spec, init in statuses(pod):
-            event = next(
-                (
-                    e
-                    for e in facts.events_of(pod, "Unhealthy")
-                    if "connection refused" in str(e.get("message"))
-                ),
-                None,
-            )
-            if init or event is None:
-                continue
-            asked = re.search(
-                r":(\d+)/?\S*\": dial tcp [^ ]+:(\d+): connect: connection refused", str(event.get("message"))
-            )
-            log = facts.logs.get(f"{name_of(pod)}/{status.get('name')}", "")
-            listens = re.findall(
-                r"(?:Uvicorn running on|Starting vLLM(?: API)? server(?: \d+)? on) https?://[^:\s]+:(\d+)",
-                log,
-            )
-            if asked and listens and asked[1] != listens[-1]:
-                yield Cause(
-                    id="probe/port-mismatch",
-                    certainty="certain",
-                    subject=f"Pod/{name_of(pod)}",
-                    weight=95,
-                    what=f"the probe asks port {asked[1]} and vLLM listens on {listens[-1]}",
-                    evidence=(shown(event), f"log: listens on {listens[-1]}"),
-                    do="make the probe's port, the container port and --port agree (a named port once)",
-                )
-            del spec
-
-
 @rule
 def evicted(facts: Facts) -> Iterator[Cause]:
     """Pods that the kubelet pushed out."""
@@ -238,6 +213,7 @@ def evicted(facts: Facts) -> Iterator[Cause]:
             continue
         message = str(status.get("message") or "")
         what = re.search(r"low on resource: ([\w.-]+)", message)
+        replaced = _replaced(facts, pod)
         own, low = "exceed" in message, what[1] if what else "resources"
         yield Cause(
             id="node/evicted",
@@ -248,7 +224,18 @@ def evicted(facts: Facts) -> Iterator[Cause]:
             + ("it used more ephemeral storage than its limit" if own else f"the node ran low on {low}"),
             evidence=(message[:240],),
             do="request ephemeral-storage and memory equal to the limits (Guaranteed); put caches on volumes",
+            kind="risk" if replaced else "cause",
         )
+
+
+def _replaced(facts: Facts, pod: Object) -> bool:
+    """Whether a ready Pod of the same owner serves in its place: what is left of it is history."""
+    owners = {o.get("uid") or o.get("name") for o in items(pod, "metadata", "ownerReferences")} - {None}
+    return any(
+        condition(p, "Ready").get("status") == "True"
+        and owners & {o.get("uid") or o.get("name") for o in items(p, "metadata", "ownerReferences")}
+        for p in facts.pods
+    )
 
 
 @rule
@@ -320,41 +307,3 @@ def slow_death(facts: Facts) -> Iterator[Cause]:
                 ),
                 do="node gone: kubectl delete node NODE; a finalizer: who set it?",
             )
-
-
-@rule
-def gpu_faults(facts: Facts) -> Iterator[Cause]:
-    """Xid errors that node-problem detectors and DCGM report as events or conditions."""
-    for event in facts.events:
-        message = str(event.get("message") or "")
-        m = re.search(r"Xid[^\d]{0,30}(\d+)", message)
-        if m and part(event, "involvedObject").get("kind") != "Pod":
-            node = part(event, "involvedObject").get("name")
-            yield Cause(
-                id="gpu/xid",
-                certainty="certain",
-                subject=f"Node/{node}",
-                weight=95,
-                what=f"the GPU driver reports Xid {m[1]}: {_xid(int(m[1]))}",
-                evidence=(shown(event),),
-                do=f"kubectl cordon {node}; dcgmi diag -r 3; reset or replace the GPU",
-            )
-
-
-def _xid(number: int) -> str:
-    known = {
-        13: "a graphics engine exception (often software)",
-        31: "a memory page fault (often software)",
-        43: "the GPU stopped processing",
-        45: "preemptive cleanup after another error",
-        48: "a double-bit ECC error",
-        63: "row remapping pending: a reset is needed",
-        64: "row remapping failed: replace the GPU",
-        74: "an NVLink error",
-        79: "the GPU has fallen off the bus",
-        94: "a contained ECC error",
-        95: "an uncontained ECC error: reset the GPU",
-        119: "the GSP firmware timed out",
-        120: "the GSP firmware failed",
-    }
-    return known.get(number, "see NVIDIA's Xid catalogue")

@@ -7,7 +7,8 @@ The JSON that `seawall diagnose --facts FILE` reads and that a collector writes:
      "budgets": [PodDisruptionBudget, ...], "quotas": [ResourceQuota, ...], "deployments": [Deployment, ...],
      "replicasets": [...], "hpas": [...], "scaledobjects": [...], "services": [...], "endpointslices": [...],
      "jobs": [...], "logs": {"POD/CONTAINER": "text", "POD/CONTAINER/previous": "text"},
-     "metrics": {"vllm:num_requests_waiting": {"POD": 7}}, "metrics_before": {...}, "gateway": {/debug/state}}
+     "metrics": {"vllm:num_requests_waiting": {"POD": 7}}, "metrics_before": {...}, "gateway": {/debug/state},
+     "gateways": {"POD": {/debug/state}}, "silent_gateways": {"POD": "why it told nothing"}}
 
 Every list holds plain API objects, as `kubectl get -o json` prints them. A key that is missing or null could
 not be read: the rules say less, never something wrong. Logs need only their last 200 lines.
@@ -30,6 +31,12 @@ LISTS = (
     "services", "endpointslices", "jobs",
 )  # fmt: skip
 MAX_LOG = 256 * 1024
+_EXCUSE = re.compile(
+    r"\s*(unable to retrieve container logs|failed to try resolving symlinks in path|Error from server|"
+    r"previous terminated container \S+ in pod)",
+    re.I,
+)
+"""What the kubelet answers, with status 200, for a log that is gone: it says nothing of the container."""
 
 
 @dataclass(frozen=True)
@@ -58,11 +65,16 @@ class Facts:
     metrics_before: dict[str, dict[str, float]] = field(default_factory=dict)
     """The same about 15 s earlier, to see what does not move."""
     gateway: Object = field(default_factory=dict)
-    """The gateway's /debug/state; empty when it could not be asked."""
+    """The gateways' /debug/state, as one; empty when none could be asked."""
+    gateways: dict[str, Object] = field(default_factory=dict)
+    """Gateway Pod -> its own /debug/state."""
+    silent_gateways: dict[str, str] = field(default_factory=dict)
+    """Gateway Pod -> why it told nothing."""
 
     def __post_init__(self) -> None:
         # Frozen for its readers; what events.k8s.io/v1 words otherwise is brought into one form, once.
         object.__setattr__(self, "events", [_core(e) for e in self.events])
+        object.__setattr__(self, "logs", {k: v for k, v in self.logs.items() if not _EXCUSE.match(v)})
 
     def events_of(self, obj: Object, *reasons: str) -> Iterator[Object]:
         """Events about an object, newest first, of these reasons (all when none is given)."""
@@ -102,12 +114,14 @@ def parse_facts(text: str, name: str = "facts.json") -> Facts:
                 f"{name}: {key} is not a list of objects.", "Write what `kubectl get -o json` prints."
             )
         known[key] = items
-    for key in ("logs", "metrics", "metrics_before", "gateway"):
+    for key in ("logs", "metrics", "metrics_before", "gateway", "gateways", "silent_gateways"):
         value = {} if data.get(key) is None else data[key]
         if not isinstance(value, dict):
             raise InputError(f"{name}: {key} is not an object.", "See docs/how-to/diagnose.md for its form.")
         known[key] = value
-    known["logs"] = {str(k): str(v) for k, v in known["logs"].items()}
+    for key in ("logs", "silent_gateways"):
+        known[key] = {str(k): str(v) for k, v in known[key].items()}
+    known["gateways"] = {str(k): v for k, v in known["gateways"].items() if isinstance(v, dict)}
     for key in ("metrics", "metrics_before"):
         known[key] = {
             str(m): {str(p): float(v) for p, v in pods.items() if isinstance(v, (int, float))}

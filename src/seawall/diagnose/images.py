@@ -6,8 +6,9 @@ import re
 from collections.abc import Iterator
 
 from seawall.diagnose.cause import Cause, rule
-from seawall.diagnose.containers import statuses
+from seawall.diagnose.containers import no_program
 from seawall.diagnose.facts import Facts, name_of, part, shown
+from seawall.diagnose.states import statuses
 
 _PULL = ("ImagePullBackOff", "ErrImagePull", "InvalidImageName", "ErrImageNeverPull", "RegistryUnavailable")
 
@@ -108,7 +109,18 @@ def configuration(facts: Facts) -> Iterator[Cause]:
         for status, _, _ in statuses(pod):
             waiting = part(status, "state", "waiting")
             reason, message = str(waiting.get("reason")), str(waiting.get("message") or "")
-            if reason in ("CreateContainerConfigError", "CreateContainerError", "RunContainerError"):
+            program = no_program(message)
+            if program and reason in ("CreateContainerError", "RunContainerError"):
+                yield Cause(
+                    id="container/no-program",
+                    certainty="certain",
+                    subject=f"Pod/{name_of(pod)}",
+                    weight=98,
+                    what=program[0],
+                    evidence=(f"{status.get('name')}: {reason}: {message[-220:]}",),
+                    do=program[1],
+                )
+            elif reason in ("CreateContainerConfigError", "CreateContainerError", "RunContainerError"):
                 missing = re.search(
                     r'(secret|configmap) "([^"]+)" not found|couldn\'t find key (\S+)', message
                 )

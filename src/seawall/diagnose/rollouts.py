@@ -57,6 +57,7 @@ def stuck(facts: Facts) -> Iterator[Cause]:
                 ),
                 do="see the new Pods' causes; a Pod that only loads slowly needs a longer "
                 "progressDeadlineSeconds",
+                kind="symptom",
             )
 
 
@@ -101,6 +102,7 @@ def budgets(facts: Facts) -> Iterator[Cause]:
             do="use maxUnavailable: 1 with unhealthyPodEvictionPolicy: AlwaysAllow, and 2 replicas or more"
             if always
             else "wait for the unready Pods, or set unhealthyPodEvictionPolicy: AlwaysAllow",
+            kind="cause" if here else "risk",
         )
 
 
@@ -111,7 +113,8 @@ def missing_sets(facts: Facts) -> Iterator[Cause]:
         wanted = part(deployment, "spec").get("replicas")
         if wanted and not _pods_of(facts, deployment):
             failure = condition(deployment, "ReplicaFailure")
-            if not part(deployment, "status").get("observedGeneration"):
+            status = part(deployment, "status")
+            if not status.get("observedGeneration") and not status.get("conditions"):
                 yield Cause(
                     id="rollout/no-controller",
                     certainty="possible",

@@ -16,6 +16,16 @@ def _ready(pod: Object) -> bool:
     )
 
 
+def _each(facts: Facts) -> Iterator[tuple[str, GatewayState]]:
+    """(gateway's Pod, what it told) of every gateway; of a recording that holds only their sum, that."""
+    asked = facts.gateways or ({"the gateway": facts.gateway} if facts.gateway else {})
+    for name, document in asked.items():
+        try:
+            yield name, read(document)
+        except ValueError:
+            continue
+
+
 def _told(facts: Facts) -> GatewayState:
     """The state that the gateway told; an empty one where nothing can be read."""
     try:
@@ -75,6 +85,7 @@ def services(facts: Facts) -> Iterator[Cause]:
                 what=f"it has no ready endpoint: none of its {len(picked)} Pods is ready",
                 evidence=(f"{len(endpoints)} endpoints, 0 ready",),
                 do="see the Pods' causes",
+                kind="symptom",
             )
 
 
@@ -98,6 +109,7 @@ def gateway(facts: Facts) -> Iterator[Cause]:
             what=what,
             evidence=(f"/debug/state: {len(mine)} replicas, {state.queued} requests queued",),
             do=do,
+            kind="cause" if ready and not mine else "symptom",
         )
 
 
@@ -123,6 +135,58 @@ def _why_none(fleet: str, mine: Mapping[str, ReplicaState], ready: int) -> tuple
         "likely",
         "see the Pods' causes; scaled to zero wakes with the first request",
     )
+
+
+@rule
+def unreachable(facts: Facts) -> Iterator[Cause]:
+    """Gateways that do not reach engines which are Ready: every gateway is looked at, what one evicted is a fact."""
+    ready = {name_of(p) for p in facts.pods if _ready(p)}
+    lost: dict[str, list[str]] = {}
+    reasons: dict[str, str] = {}
+    gateways = list(_each(facts))
+    for name, told in gateways:
+        for replica, state in told.replicas.items():
+            if replica in ready and state.state in ("evicted", "probing"):
+                lost.setdefault(replica, []).append(name)
+                reasons.setdefault(replica, state.reason or state.state)
+    for replica, by in lost.items():
+        everyone = len(by) == len(gateways)
+        who = (
+            "no gateway reaches it"
+            if everyone and len(by) > 1
+            else f"{', '.join(sorted(by)[:4])} does not reach it"
+        )
+        yield Cause(
+            id="route/gateway-cannot-reach",
+            certainty="likely",
+            subject=f"Pod/{replica}",
+            weight=86,
+            what=f"Kubernetes calls it Ready and {who}: it gets no requests from there",
+            evidence=tuple(f"{g}: {reasons[replica]}" for g in sorted(by)[:3]),
+            do="a NetworkPolicy between them, the Pod network of that node, or an engine that answers the "
+            "kubelet's probe "
+            f"only: kubectl exec {sorted(by)[0] if facts.gateways else 'GATEWAY'} -- curl -m 5 "
+            "http://POD_IP:8000/health"
+            if everyone or len(gateways) == 1
+            else f"look at that gateway's node: the other {len(gateways) - len(by)} reach it; delete its Pod to "
+            "move it",
+        )
+
+
+@rule
+def silent_gateways(facts: Facts) -> Iterator[Cause]:
+    """Gateways that do not answer whoever diagnoses; their numbers are missing in every sum."""
+    for name, why in sorted(facts.silent_gateways.items()):
+        yield Cause(
+            id="route/gateway-silent",
+            certainty="possible",
+            subject=f"Pod/{name}",
+            weight=30,
+            what="the gateway does not say what it sees: asked through the API server it gives no answer",
+            evidence=(why[:200],),
+            do=f"kubectl logs {name}; a NetworkPolicy may keep the API server's proxy out (then this is harmless)",
+            kind="risk",
+        )
 
 
 @rule

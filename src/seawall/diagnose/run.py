@@ -7,15 +7,39 @@ from collections.abc import Iterable, Iterator
 from dataclasses import asdict, replace
 from typing import Any
 
-from seawall.diagnose import constraints, containers, images, rollouts, routing, scaling, scheduling, volumes
-from seawall.diagnose.cause import ORDER, RULES, Cause
+from seawall.diagnose import (
+    constraints,
+    containers,
+    hardware,
+    images,
+    probes,
+    rollouts,
+    routing,
+    scaling,
+    scheduling,
+    volumes,
+)
+from seawall.diagnose.cause import KINDS, ORDER, RULES, Cause
 from seawall.diagnose.facts import Facts, name_of
 
-FAMILIES = (scheduling, constraints, images, containers, volumes, rollouts, scaling, routing)
+FAMILIES = (
+    scheduling,
+    constraints,
+    images,
+    containers,
+    probes,
+    hardware,
+    volumes,
+    rollouts,
+    scaling,
+    routing,
+)
 
 
 def diagnose(facts: Facts, subject: str = "") -> list[Cause]:
-    """Causes, surest and gravest first; the same cause of many Pods is told once. `subject`: only of that name."""
+    """Causes before symptoms, surest and gravest first; the same cause of many Pods is told once.
+
+    `subject`: only those of that name."""
     found: dict[tuple[str, str], Cause] = {}
     for check in RULES:
         for cause in check(facts):
@@ -31,7 +55,7 @@ def diagnose(facts: Facts, subject: str = "") -> list[Cause]:
             c for c in causes if any(s.split("/", 1)[-1].startswith(subject) for s in (c.subject, *c.also))
         ]
         causes = named or causes
-    causes.sort(key=lambda c: (ORDER[c.certainty], -c.weight, c.subject))
+    causes.sort(key=lambda c: (KINDS[c.kind], ORDER[c.certainty], -c.weight, c.subject))
     return causes
 
 
@@ -61,7 +85,7 @@ def as_text(causes: list[Cause], facts: Facts, width: int = 110) -> str:
         more = f" (and {len(c.also)} more)" if c.also else ""
         indent = " " * 3
         out += textwrap.wrap(
-            f"{n}  ({c.certainty})  {c.subject}{more}: {c.what}", width, subsequent_indent=indent
+            f"{n}  ({_how_sure(c)})  {c.subject}{more}: {c.what}", width, subsequent_indent=indent
         )
         for i, line in enumerate(c.evidence):
             label = "   evidence   " if i == 0 else " " * 14
@@ -69,6 +93,10 @@ def as_text(causes: list[Cause], facts: Facts, width: int = 110) -> str:
         out += textwrap.wrap(c.do, width - 14, initial_indent="   do         ", subsequent_indent=" " * 14)
     out.append(f"{len(causes)} cause{'s' * (len(causes) != 1)} from {_seen(facts)}.")
     return "\n".join(out)
+
+
+def _how_sure(cause: Cause) -> str:
+    return cause.certainty if cause.kind == "cause" else f"{cause.certainty}, a {cause.kind}"
 
 
 def as_json(causes: list[Cause]) -> list[dict[str, Any]]:

@@ -182,6 +182,7 @@ def hpas(facts: Facts) -> Iterator[Cause]:
                 what=what,
                 evidence=(f"{active.get('reason')}: {active.get('message', '')}"[:260],),
                 do=do,
+                kind="symptom" if weight < 40 else "cause",
             )
         if able.get("status") == "False":
             yield Cause(
@@ -193,6 +194,7 @@ def hpas(facts: Facts) -> Iterator[Cause]:
                 evidence=(f"{able.get('reason')}: {able.get('message', '')}"[:240],),
                 do="does the target exist, and has it a scale subresource?",
             )
+        yield from _reads_zero(facts, hpa, subject)
         at_max = part(hpa, "status").get("currentReplicas") == part(hpa, "spec").get("maxReplicas")
         if limited.get("status") == "True" and limited.get("reason") == "TooManyReplicas" and at_max:
             yield Cause(
@@ -204,3 +206,31 @@ def hpas(facts: Facts) -> Iterator[Cause]:
                 evidence=(str(limited.get("message"))[:240],),
                 do="raise scaling.max if there are GPUs; clients get 429 meanwhile",
             )
+
+
+def _reads_zero(facts: Facts, hpa: Object, subject: str) -> Iterator[Cause]:
+    """An HPA whose metric is 0 while requests wait: its query, labels or adapter look past the engines."""
+    waiting = sum(facts.metrics.get(vllm.WAITING, {}).values())
+    if waiting <= 0 or any(hpa in _hpas(facts, o) for o in facts.scaledobjects):
+        return
+    values = [
+        (str(part(m, kind, "metric").get("name") or "its metric"), part(m, kind, "current"))
+        for m in items(hpa, "status", "currentMetrics")
+        for kind in ("external", "pods", "object")
+        if part(m, kind)
+    ]
+    zero = [
+        name for name, now in values if str(now.get("averageValue") or now.get("value") or "0") in ("0", "0m")
+    ]
+    if values and len(zero) == len(values):
+        yield Cause(
+            id="scale/hpa-reads-zero",
+            certainty="likely",
+            subject=subject,
+            weight=76,
+            what=f"{waiting:.0f} requests wait at the engines and the HPA reads 0 of {zero[0]}: it will not scale out",
+            evidence=(f"status.currentMetrics: {zero[0]} 0", f"{vllm.WAITING} is {waiting:.0f}"),
+            do="ask Prometheus the adapter's (or KEDA's) query: a label that no Pod carries, another metric's "
+            "name, a scrape that "
+            "misses the engines; seawall doctor asks the same",
+        )

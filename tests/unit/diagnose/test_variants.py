@@ -26,7 +26,7 @@ LOGS: list[tuple[str, str]] = [
     ("gpu/out-of-memory", "RuntimeError: CUDA out of memory occurred when warming up sampler with 1024 dummy requests. Please try lowering `max_num_seqs` or `gpu_memory_utilization` when initializing the engine."),
     ("gpu/out-of-memory", "torch.OutOfMemoryError: HIP out of memory. Tried to allocate 448.00 MiB. GPU 0 has a total capacity of 191.98 GiB"),
     ("gpu/out-of-memory", "torch.AcceleratorError: CUDA error: out of memory\nRuntimeError: Engine core initialization failed. See root cause above."),
-    ("gpu/driver-too-old", "RuntimeError: Unexpected error from cudaGetDeviceCount(). Error 803: system has unsupported display driver / cuda driver combination"),
+    ("gpu/driver-mismatch", "RuntimeError: Unexpected error from cudaGetDeviceCount(). Error 803: system has unsupported display driver / cuda driver combination"),
     ("gpu/driver-too-old", "torch.AcceleratorError: CUDA error: the provided PTX was compiled with an unsupported toolchain."),
     ("gpu/driver-too-old", "nvidia-container-cli: requirement error: unsatisfied condition: cuda>=12.9, please update your driver to a newer version"),
     ("gpu/fabric-manager", "RuntimeError: Unexpected error from cudaGetDeviceCount(). Did you run some cuda functions before calling NumCudaDevices()? Error 802: system not yet initialized"),

@@ -6,7 +6,7 @@ The texts are those of vLLM 0.8 to 0.32, PyTorch, NCCL, CUDA, huggingface_hub an
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True)
@@ -19,22 +19,31 @@ class Sign:
     do: str
     weight: int = 90
     certain: bool = True
+    any_level: bool = False
+    """It counts in lines that are logged as INFO or WARNING, too; there others are noise: a retry, an optional file."""
 
 
 # Ordered: an earlier sign explains a later one (a CUDA error follows a driver that is too old).
 SIGNS: tuple[Sign, ...] = (
     Sign(
         "engine/unknown-flag",
-        r"(?:unrecognized arguments|no such option): *(?P<flag>--?[\w.-]+[^\n]{0,120})",
-        "this vLLM does not know the option {flag}: it exits before it loads anything",
+        r"(?:unrecognized arguments|no such option): *(?P<flag>\S[^\n]{0,120})",
+        "this vLLM does not know the argument {flag}: it exits before it loads anything",
         "seawall lint on the manifest names the replacement; remove the option or pin the image that has it",
     ),
     Sign(
         "engine/bad-argument",
         r"(?:vllm serve|api_server\.py|launcher\.py): error: (?P<why>[^\n]{5,200})|"
-        r"^[\w./ -]{1,60}: error: (?P<arg>(?:argument|the following arguments|ambiguous option)[^\n]{5,200})",
+        r"^[\w./ ()=\[\]-]{1,80}: error: (?P<arg>(?:argument|the following arguments|ambiguous option)[^\n]{5,200})",
         "vLLM refuses its arguments: {why}{arg}",
         "correct the argument; `vllm serve --help=all` lists them",
+    ),
+    Sign(
+        "engine/unknown-parser",
+        r"(?P<why>invalid tool call parser: [\w.-]+|Reasoning parser '?[\w.-]+'? not found"
+        r"|--enable-auto-tool-choice requires --tool-call-parser)",
+        "vLLM has no such parser: {why}",
+        "use a name of the list in the message (seawall lint knows them by version)",
     ),
     Sign(
         "engine/service-links",
@@ -56,14 +65,22 @@ SIGNS: tuple[Sign, ...] = (
     ),
     Sign(
         "gpu/driver-too-old",
-        r"(?:NVIDIA driver on your system is too old|CUDA driver version is insufficient for "
-        r"CUDA runtime version"
-        r"|Error 803|unsupported display driver|PTX was compiled with an unsupported toolchain"
-        r"|forward compatibility was attempted on non supported HW|unsatisfied condition: "
-        r"cuda>=(?P<cuda>[\d.]+))",
+        r"(?:NVIDIA driver on your system is too old(?: \(found version (?P<found>\d+)\))?|CUDA driver version is "
+        r"insufficient for CUDA runtime version|PTX was compiled with an unsupported toolchain"
+        r"|unsatisfied condition: cuda>=(?P<cuda>[\d.]+))",
         "the node's NVIDIA driver is too old for the image's CUDA",
-        "update the driver (GPU operator: driver.version) or pin an older image; nvidia-smi "
-        "on the node shows it",
+        "update the driver (GPU operator: driver.version) or pin an older image; nvidia-smi on the node shows it",
+        any_level=True,
+    ),
+    Sign(
+        "gpu/driver-mismatch",
+        r"(?:Error 803|unsupported display driver|forward compatibility was attempted on non supported HW"
+        r"|Driver/library version mismatch)",
+        "the driver's library in the container and the driver of the node's kernel do not match",
+        "drop the image's own driver library (/usr/local/cuda/compat) from LD_LIBRARY_PATH and put the node's first; "
+        "after an update of the driver reboot the node; an older driver needs an update: nvidia-smi on the node "
+        "shows it",
+        any_level=True,
     ),
     Sign(
         "gpu/xid",
@@ -111,8 +128,11 @@ SIGNS: tuple[Sign, ...] = (
     Sign(
         "engine/no-kv-memory",
         r"No available memory for the cache blocks|Available KV cache memory(?: is|:) -[\d.]+ GiB",
-        "the weights leave no memory for the KV cache",
-        "more tensor parallelism, a larger GPU, or a quantized checkpoint; seawall plan names the cheapest",
+        "the weights and one step's activations leave no memory for the KV cache",
+        "lower --max-num-batched-tokens (and --max-num-seqs), or raise --gpu-memory-utilization; if the weights "
+        "alone fill "
+        "the GPU: more tensor parallelism, a larger GPU, or a quantized checkpoint (seawall plan names the cheapest)",
+        any_level=True,
     ),
     Sign(
         "gpu/out-of-memory",
@@ -124,11 +144,28 @@ SIGNS: tuple[Sign, ...] = (
     ),
     Sign(
         "engine/shm",
-        r"(?:NCCL WARN[^\n]{0,80}(?:shared memory "
-        r"segment|posix_fallocate)[^\n]{0,200}|/dev/shm[^\n]{0,100}No space left on "
-        r"device|Bus error[^\n]{0,60}|insufficient shared memory \(shm\))",
-        "/dev/shm is too small for NCCL (64 MiB in a Pod)",
+        r"(?:NCCL WARN[^\n]{0,80}(?:shared memory segment|posix_fallocate)[^\n]{0,200}"
+        r"|/dev/shm[^\n]{0,100}No space left on device"
+        r"|(?:shared_memory\.py|shm_broadcast|psm_\w+)[^\n]{0,200}(?:\n[^\n]{0,300}){0,6}?No space left on device"
+        r"|Bus error[^\n]{0,60}|SIGBUS|insufficient shared memory \(shm\))",
+        "/dev/shm is too small for the ranks of a replica (64 MiB in a Pod)",
         "mount an emptyDir {{medium: Memory, sizeLimit: 8Gi}} at /dev/shm",
+    ),
+    Sign(
+        "engine/no-nvcc",
+        r"(?P<line>Could not find nvcc|nvcc: not found|nvcc: No such file|No such file or directory: '[^'\n]*nvcc'"
+        r"|nvcc is not (?:found|available|installed))",
+        "the image has no CUDA compiler (nvcc), and a kernel is to be compiled at start",
+        "use an image with the CUDA toolkit (vllm/vllm-openai has it) and CUDA_HOME set to it, or switch off "
+        "what compiles: "
+        "VLLM_USE_FLASHINFER_SAMPLER=0, VLLM_USE_DEEP_GEMM=0",
+    ),
+    Sign(
+        "engine/no-compiler",
+        r"Failed to find C compiler|(?:gcc|cc1plus|x86_64-linux-gnu-gcc)[^\n]{0,40}(?:not found|No such file)"
+        r"|Python\.h: No such file",
+        "the image has no C compiler (or no Python headers), which Triton and torch.compile need at start",
+        "use an image that has gcc and python3-dev (vllm/vllm-openai has), or --enforce-eager",
     ),
     Sign(
         "engine/nccl",
@@ -271,6 +308,13 @@ SIGNS: tuple[Sign, ...] = (
         "raise the memory limit; /dev/shm and KV offloading count into it",
     ),
     Sign(
+        "engine/bad-config",
+        r"validation errors? for \w*(?:Config|Args)\b(?:\n[^\n]{0,200}){0,3}?\n\s*Value error, (?P<why>[^\n\[]{5,240})"
+        r"|Unknown quantization method: (?P<quantization>\S+)",
+        "vLLM refuses its configuration: {why}{quantization}",
+        "change what the message names; seawall lint and seawall plan check the same before",
+    ),
+    Sign(
         "engine/died",
         r"(?:EngineDeadError|Engine core initialization failed|EngineCore (?:encountered a "
         r"fatal error|died unexpectedly))[^\n]{0,120}",
@@ -289,20 +333,26 @@ class Said:
     sign: Sign
     what: str
     line: str
+    groups: dict[str, str] = field(default_factory=dict)
+    """What the message names: `cuda`, `found`, ..."""
+
+
+_QUIET = re.compile(r"(?:\([^)\n]{1,60}\) *)?(?:\[[^\]\n]{1,40}\] *)?(?:INFO|WARNING|DEBUG)\b")
+"""How a line begins that vLLM logs below the level of an error."""
 
 
 def read(text: str) -> Said | None:
     """The first sign in the table's order that the text shows; None when it shows none."""
     for sign in SIGNS:
-        m = re.search(sign.pattern, text, re.IGNORECASE | re.MULTILINE)
-        if m is None:
-            continue
-        start = text.rfind("\n", 0, m.start()) + 1
-        end = text.find("\n", m.end())
-        line = text[start : end if end >= 0 else len(text)].strip()
-        groups = {k: (v or "").strip() for k, v in m.groupdict().items()}
-        what = re.sub(r" \(Xid \)", "", sign.what.format(**groups))
-        return Said(sign, what, redacted(line[:240]))
+        for m in re.finditer(sign.pattern, text, re.IGNORECASE | re.MULTILINE):
+            start = text.rfind("\n", 0, m.start()) + 1
+            if not sign.any_level and _QUIET.match(text, start):
+                continue
+            end = text.find("\n", m.end())
+            line = text[start : end if end >= 0 else len(text)].strip()
+            groups = {k: (v or "").strip() for k, v in m.groupdict().items()}
+            what = re.sub(r" \(Xid \)", "", sign.what.format(**groups))
+            return Said(sign, what, redacted(" ".join(line.split())[:240]), groups)
     return None
 
 
