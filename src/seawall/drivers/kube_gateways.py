@@ -16,16 +16,16 @@ from seawall.errors import SeawallError
 
 ANSWER_S = 5.0
 AT_ONCE = 32
-Key = tuple[str, str]
+PodKey = tuple[str, str]
 
 
 @dataclass(frozen=True)
 class Answers:
     """What the gateways that run said."""
 
-    states: dict[Key, GatewayState] = field(default_factory=dict)
+    states: dict[PodKey, GatewayState] = field(default_factory=dict)
     """(namespace, Pod) -> what it told."""
-    silent: dict[Key, str] = field(default_factory=dict)
+    silent: dict[PodKey, str] = field(default_factory=dict)
     """(namespace, Pod) -> why it told nothing: sums are too low by what it holds."""
 
     def of(self, namespace: str) -> GatewayState:
@@ -43,7 +43,7 @@ async def ask(kube: Kube, namespace: str | None, gateway: str | None = None) -> 
     select = Select(POD, namespace, labels=labels, fields="status.phase=Running")
     at_once, answers = asyncio.Semaphore(AT_ONCE), Answers()
 
-    async def one(key: Key, address: str) -> None:
+    async def one(key: PodKey, address: str) -> None:
         try:
             async with at_once, asyncio.timeout(ANSWER_S):
                 page = await kube.page(*key, address, ADMIN_PORT, "debug/state")

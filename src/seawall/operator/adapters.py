@@ -18,7 +18,7 @@ from seawall.errors import EngineError, SeawallError
 from seawall.operator.engines import Engine
 
 log = logging.getLogger("seawall.operator")
-Key = tuple[str, str]
+FleetKey = tuple[str, str]
 
 
 class Adapters:
@@ -29,13 +29,13 @@ class Adapters:
         self._failures: dict[tuple[str, str], dict[str, Failure]] = {}
 
     async def tick(
-        self, wanted: Mapping[Key, Mapping[str, str]], engines: Mapping[Key, Engine]
-    ) -> dict[Key, str]:
+        self, wanted: Mapping[FleetKey, Mapping[str, str]], engines: Mapping[FleetKey, Engine]
+    ) -> dict[FleetKey, str]:
         """`wanted`: fleet -> adapter -> path, of the fleets that load adapters while they run. Of each of them: why an
         adapter is missing somewhere, empty when all are there."""
         alive = {(e.uid, e.life) for e in engines.values()}
         self._failures = {k: v for k, v in self._failures.items() if k in alive}
-        problems: dict[Key, list[str]] = {key: [] for key in wanted}
+        problems: dict[FleetKey, list[str]] = {key: [] for key in wanted}
         for e in engines.values():
             if e.fleet in wanted and e.url and e.replica.ready and not e.terminating and e.slept_s is None:
                 try:

@@ -15,8 +15,8 @@ from seawall.errors import ClusterError
 from seawall.operator.converge import (
     REMADE,
     Manner,
-    Sleep,
-    Tell,
+    Pause,
+    TellRef,
     converge,
     explained,
     leaving,
@@ -126,8 +126,8 @@ async def apply(
     fleet: str,
     namespace: str,
     force: bool = False,
-    tell: Tell = lambda ref, verb: None,
-    sleep: Sleep = asyncio.sleep,
+    tell: TellRef = lambda ref, verb: None,
+    sleep: Pause = asyncio.sleep,
 ) -> list[Ref]:
     """Applies, then prunes, and ends at the first refusal; the next apply goes on where it was."""
     how = Manner(force=force, stop_at_first=True, tell=tell, sleep=sleep)
@@ -135,7 +135,7 @@ async def apply(
     return [Ref.of(o, namespace) for o in objects]
 
 
-async def delete(kube: Kube, fleet: str, namespace: str, everything: bool, tell: Tell) -> list[Ref]:
+async def delete(kube: Kube, fleet: str, namespace: str, everything: bool, tell: TellRef) -> list[Ref]:
     """Deletes what the inventory lists; volumes only with `everything`. Returns what was kept."""
     ledger = Inventory(kube, fleet, namespace)
     refs = await ledger.read()
@@ -159,7 +159,7 @@ async def delete(kube: Kube, fleet: str, namespace: str, everything: bool, tell:
 
 
 async def wait_until_gone(
-    kube: Kube, refs: list[Ref], limit_s: float, poll_s: float = 1.0, sleep: Sleep = asyncio.sleep
+    kube: Kube, refs: list[Ref], limit_s: float, poll_s: float = 1.0, sleep: Pause = asyncio.sleep
 ) -> list[str]:
     """Waits for deleted objects to leave; what is still there after `limit_s`, each with what holds it."""
     left = limit_s

@@ -21,8 +21,8 @@ GONE_S = 60.0
 """Seconds that an object may take to leave before it is made again."""
 ESTABLISHED_S = 30.0
 LOOK_S = 0.2
-Tell = Callable[[Ref, str], None]
-Sleep = Callable[[float], Awaitable[None]]
+TellRef = Callable[[Ref, str], None]
+Pause = Callable[[float], Awaitable[None]]
 
 
 @dataclass(frozen=True)
@@ -48,8 +48,8 @@ class Manner:
     """Raise the first problem. Else what fails keeps nothing else from being made, and all problems are told."""
     patience_s: float = GONE_S
     """For an object that is leaving, until it can be made again."""
-    tell: Tell = lambda ref, verb: None
-    sleep: Sleep = asyncio.sleep
+    tell: TellRef = lambda ref, verb: None
+    sleep: Pause = asyncio.sleep
 
 
 async def converge(

@@ -28,7 +28,7 @@ from seawall.operator.ledger import FleetObjects
 from seawall.operator.picture import Picture
 from seawall.operator.pools import LOOK_S, Member, Memory, Pools, remembered
 from seawall.operator.reconcile import Desired, desire, status_of
-from seawall.operator.record import Key, Record
+from seawall.operator.record import FleetKey, FleetRecord
 from seawall.operator.rollouts import Rollouts
 from seawall.operator.status import FleetView, heed, look
 from seawall.operator.surge import Surges, Watched
@@ -114,19 +114,19 @@ class Operator:
             watched = [Watched(r.key, d.fleet, d.objects, r.surge) for r, d in alive if d.fleet]
             await self._surges.tick(watched, engines, self._picture.nodes)
 
-    def _member(self, record: Record, desired: Desired) -> list[Member]:
+    def _member(self, record: FleetRecord, desired: Desired) -> list[Member]:
         """The Fleet as a member of its pool, if it has one."""
         if not (desired.fleet and desired.plan and desired.fleet.spec.pool):
             record.pool = None
             return []
         return [Member(record.key, desired.fleet, desired.plan, self._memory(record))]
 
-    def _memory(self, record: Record) -> Memory:
+    def _memory(self, record: FleetRecord) -> Memory:
         if record.pool is None:
             record.pool = remembered((record.obj or {}).get("status") or {})
         return record.pool
 
-    async def _load_adapters(self, alive: list[tuple[Record, Desired]]) -> None:
+    async def _load_adapters(self, alive: list[tuple[FleetRecord, Desired]]) -> None:
         wanted = {r.key: d.adapters for r, d in alive if d.adapters is not None}
         known = any(r.adapters is not None for r, _ in alive)
         problems = await self._adapters.tick(wanted, self._picture.engines) if wanted or known else {}
@@ -153,7 +153,7 @@ class Operator:
                     mine = engines.get(record.key, [])
                     tasks.create_task(self._try(record, views, mine, at_once))
 
-    async def _views(self, due: list[Record]) -> dict[Key, FleetView] | None:
+    async def _views(self, due: list[FleetRecord]) -> dict[FleetKey, FleetView] | None:
         """Of many fleets at once: one paged list of each kind instead of one for each fleet. None: of few."""
         if len(due) < MANY:
             return None
@@ -165,8 +165,8 @@ class Operator:
 
     async def _try(
         self,
-        record: Record,
-        views: dict[Key, FleetView] | None,
+        record: FleetRecord,
+        views: dict[FleetKey, FleetView] | None,
         mine: list[Engine],
         at_once: asyncio.Semaphore,
     ) -> None:
@@ -191,7 +191,10 @@ class Operator:
                 self._picture.wake.set()
 
     async def reconcile(
-        self, record: Record, views: dict[Key, FleetView] | None = None, mine: list[Engine] | None = None
+        self,
+        record: FleetRecord,
+        views: dict[FleetKey, FleetView] | None = None,
+        mine: list[Engine] | None = None,
     ) -> None:
         """Applies what changed, writes the status if it differs. Raises to be tried again. `views`: what was seen of
         all fleets a moment ago, for one whose objects need no apply now; `mine`: its engines."""
@@ -222,11 +225,11 @@ class Operator:
         elif done.problem:
             raise SeawallError(done.problem)
 
-    def _needs_apply(self, record: Record, desired: Desired) -> bool:
+    def _needs_apply(self, record: FleetRecord, desired: Desired) -> bool:
         digest, at = record.applied or ("", 0.0)
         return digest != desired.digest or self._clock.now() - at > REAPPLY_S
 
-    async def _planned(self, record: Record, fleet: Object) -> Desired:
+    async def _planned(self, record: FleetRecord, fleet: Object) -> Desired:
         """Planned and rendered once for each spec, and once more when a rollout of it has ended."""
         rollout, meta = record.rollout, fleet["metadata"]
         over = rollout if rollout is not None and rollout.ended else None
@@ -239,7 +242,7 @@ class Operator:
             record.made = (now_at, desired)
         return desired
 
-    async def _view(self, record: Record, views: dict[Key, FleetView] | None) -> FleetView | None:
+    async def _view(self, record: FleetRecord, views: dict[FleetKey, FleetView] | None) -> FleetView | None:
         if views is None:
             view = next(iter(await look(self._kube, *record.key, ask_gateways=False)), None)
         else:
@@ -251,7 +254,7 @@ class Operator:
                 record.look_at = self._clock.now() + CATCH_UP_S
         return view
 
-    async def _write(self, record: Record, fields: Object) -> None:
+    async def _write(self, record: FleetRecord, fields: Object) -> None:
         """Writes those fields of the status that differ; None takes one away. A Fleet that has gone is let go."""
         known = record.obj
         if known is None:
@@ -271,7 +274,7 @@ class Operator:
         if now is not None and now["metadata"].get("uid") == known["metadata"].get("uid"):
             record.obj = {**now, "status": done.get("status")}
 
-    async def _apply(self, record: Record, fleet: Object, desired: Desired) -> Converged:
+    async def _apply(self, record: FleetRecord, fleet: Object, desired: Desired) -> Converged:
         """What is to be owned is listed in the status before it is made, so that nothing is ever forgotten."""
         objects = list(desired.objects)
         if desired.fleet is not None and desired.fleet.spec.pool is not None:
@@ -290,7 +293,7 @@ class Operator:
             record.applied = (desired.digest, self._clock.now())
         return done
 
-    async def _costs(self, key: Key, mine: list[Engine]) -> None:
+    async def _costs(self, key: FleetKey, mine: list[Engine]) -> None:
         """Keeps pod-deletion-cost near the streams in flight, so that a scale-down takes the emptiest replica."""
         known = {e.replica.name: e.cost for e in mine}
         if len(known) < 2:

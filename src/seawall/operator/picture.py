@@ -15,7 +15,7 @@ from seawall.drivers.kube import NODE, POD, Changed, Kube, Object, Select, Synce
 from seawall.errors import SeawallError
 from seawall.operator.engines import Engine, by_fleet, engine_seen
 from seawall.operator.fleet_object import FLEET
-from seawall.operator.record import Key, Records
+from seawall.operator.record import FleetKey, Records
 
 log = logging.getLogger("seawall.operator")
 
@@ -26,16 +26,16 @@ class Picture:
     def __init__(self, kube: Kube, namespace: str | None, resync_s: float) -> None:
         self._kube, self._namespace, self._resync_s = kube, namespace, resync_s
         self.records = Records()
-        self.engines: dict[Key, Engine] = {}
+        self.engines: dict[FleetKey, Engine] = {}
         self.nodes: dict[str, NodeSeen] = {}
         self.wake = asyncio.Event()
 
-    def mark(self, *keys: Key) -> None:
+    def mark(self, *keys: FleetKey) -> None:
         """These Fleets are to be reconciled."""
         self.records.mark(keys)
         self.wake.set()
 
-    def by_fleet(self) -> dict[Key, list[Engine]]:
+    def by_fleet(self) -> dict[FleetKey, list[Engine]]:
         return by_fleet(self.engines.values())
 
     async def watch_fleets(self) -> None:
@@ -78,7 +78,7 @@ class Picture:
                     self._mark_known({item.fleet})
                     await self.drain([item])
 
-    def _mark_known(self, keys: Iterable[Key]) -> None:
+    def _mark_known(self, keys: Iterable[FleetKey]) -> None:
         """Engines that no Fleet object made (`seawall apply` did) are drained, and that is all."""
         self.mark(*(k for k in keys if self.records.get(k) is not None))
 

@@ -28,14 +28,14 @@ LOOK_S = 5.0
 KEEP_S = 60.0
 """What is remembered is written at least so often while it changes; a decision is written at once."""
 
-Key = tuple[str, str]
+FleetKey = tuple[str, str]
 
 
 @dataclass(frozen=True)
 class Member:
     """A Fleet of a pool as it should be."""
 
-    key: Key
+    key: FleetKey
     fleet: Fleet
     plan: Plan
     memory: Memory
@@ -71,7 +71,10 @@ class Pools:
         self._kube, self._reach, self._gateways, self._kind, self._now = kube, reach, poller, kind, now
 
     async def tick(
-        self, members: Sequence[Member], engines: Mapping[Key, Sequence[Engine]], age_s: float = LOOK_S / 2
+        self,
+        members: Sequence[Member],
+        engines: Mapping[FleetKey, Sequence[Engine]],
+        age_s: float = LOOK_S / 2,
     ) -> None:
         """One look at every pool, at the engines of each fleet and at demand of at most `age_s` seconds ago. A
         namespace whose gateways cannot be asked stays as it is."""
@@ -82,7 +85,11 @@ class Pools:
                 log.warning("pool %s/%s: %s", namespace, name, e)
 
     async def _look(
-        self, namespace: str, members: list[Member], engines: Mapping[Key, Sequence[Engine]], age_s: float
+        self,
+        namespace: str,
+        members: list[Member],
+        engines: Mapping[FleetKey, Sequence[Engine]],
+        age_s: float,
     ) -> None:
         # Half a look's age: the pools of one namespace share one round of questions.
         told, now = await self._gateways.heard(namespace, age_s), self._now()

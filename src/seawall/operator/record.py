@@ -1,7 +1,7 @@
 """All that the operator knows of one Fleet, in one place: what it said, what came of it, and when to look again.
 
 A Fleet that is gone, or goes, leaves nothing behind, for its name may be given to another: whatever is remembered per
-Fleet is a field of its `Record` and nowhere else. Nothing here must outlive a restart; what must lies in the cluster.
+Fleet is a field of its `FleetRecord` and nowhere else. What must outlive a restart lies in the cluster, not here.
 """
 
 from __future__ import annotations
@@ -14,16 +14,16 @@ from seawall.drivers.kube import Object
 from seawall.operator.canary import Rollout
 from seawall.operator.pools import Memory
 from seawall.operator.reconcile import Desired
-from seawall.operator.surge import Surge
+from seawall.operator.surge import SurgeMemory
 
-Key = tuple[str, str]
+FleetKey = tuple[str, str]
 
 
 @dataclass
-class Record:
+class FleetRecord:
     """One Fleet."""
 
-    key: Key
+    key: FleetKey
     obj: Object | None = None
     """The Fleet object as it was seen last; None: it is gone, or never was."""
     rollout: Rollout | None = None
@@ -37,7 +37,7 @@ class Record:
     adapters: str | None = None
     """Why an adapter is missing somewhere; "" when none is, None where none is loaded at run time."""
     pool: Memory | None = None
-    surge: Surge = field(default_factory=lambda: Surge())
+    surge: SurgeMemory = field(default_factory=lambda: SurgeMemory())
     dirty: bool = False
     busy: bool = False
     """Being reconciled; a change meanwhile makes it dirty again."""
@@ -64,7 +64,7 @@ class Record:
 
     def forget(self) -> None:
         """What was remembered of an object that is gone, or goes."""
-        fresh = Record(self.key, obj=self.obj, rollout=self.rollout, busy=self.busy, dirty=self.dirty)
+        fresh = FleetRecord(self.key, obj=self.obj, rollout=self.rollout, busy=self.busy, dirty=self.dirty)
         self.__dict__.update(fresh.__dict__)
 
 
@@ -72,23 +72,23 @@ class Records:
     """Every Fleet that is known of."""
 
     def __init__(self) -> None:
-        self._all: dict[Key, Record] = {}
+        self._all: dict[FleetKey, FleetRecord] = {}
 
-    def __iter__(self) -> Iterator[Record]:
+    def __iter__(self) -> Iterator[FleetRecord]:
         return iter(list(self._all.values()))
 
-    def get(self, key: Key) -> Record | None:
+    def get(self, key: FleetKey) -> FleetRecord | None:
         return self._all.get(key)
 
-    def of(self, key: Key) -> Record:
+    def of(self, key: FleetKey) -> FleetRecord:
         """Of this Fleet, made where there is none yet."""
-        return self._all.setdefault(key, Record(key))
+        return self._all.setdefault(key, FleetRecord(key))
 
-    def drop(self, record: Record) -> None:
+    def drop(self, record: FleetRecord) -> None:
         """Nothing is left to know of it."""
         if record.obj is None and record.rollout is None and not record.dirty:
             self._all.pop(record.key, None)
 
-    def mark(self, keys: Iterable[Key]) -> None:
+    def mark(self, keys: Iterable[FleetKey]) -> None:
         for key in keys:
             self.of(key).dirty = True

@@ -16,7 +16,7 @@ from seawall.drivers.kube import CONFIG_MAP, Kube, Object, Refused, Select
 from seawall.errors import SeawallError
 from seawall.operator import canary
 from seawall.operator.reconcile import Desired
-from seawall.operator.record import Key, Record, Records
+from seawall.operator.record import FleetKey, FleetRecord, Records
 from seawall.render.inputs import Group
 
 log = logging.getLogger("seawall.operator")
@@ -30,7 +30,7 @@ class Rollouts:
         self.known = False
         """They have been looked at: before that, an apply could undo what a rollout has come to."""
 
-    async def tick(self, records: Records) -> set[Key]:
+    async def tick(self, records: Records) -> set[FleetKey]:
         """One look and what follows. Fleets whose rollout is another than at the last look. Raises SeawallError."""
         try:
             found = await self._kube.list(
@@ -60,7 +60,7 @@ class Rollouts:
                     log.warning("rollout %s/%s cannot begin: %s", *record.key, e)
         return changed
 
-    async def _drive(self, key: Key, owner: Object | None) -> None:
+    async def _drive(self, key: FleetKey, owner: Object | None) -> None:
         try:
             told = await canary.tick(self._kube, *key, self._clock.time(), owner)
         except SeawallError as e:
@@ -69,7 +69,7 @@ class Rollouts:
         if told and told.moved:
             log.info("rollout %s/%s: %s: %s", *key, told.phase, told.decision.reason)
 
-    async def _begin(self, record: Record, desired: Desired) -> None:
+    async def _begin(self, record: FleetRecord, desired: Desired) -> None:
         """Once for each spec."""
         fleet, known = desired.fleet, record.rollout
         policy = fleet.spec.rollout.canary if fleet else None

@@ -27,12 +27,12 @@ FLOORS = {
     "Deployment": ("replicas", None),
 }
 """Kind -> (field of the floor, field of the most): the first that a fleet has owns its count."""
-Key = tuple[str, str]
+FleetKey = tuple[str, str]
 _ADVICE = {TAINTS[key] for key in ADVICE}
 
 
 @dataclass
-class Surge:
+class SurgeMemory:
     """What is remembered of one fleet."""
 
     stuck: dict[str, float] = field(default_factory=dict)
@@ -47,10 +47,10 @@ class Surge:
 class Watched:
     """One fleet: its spec, what was rendered of it, and what is remembered."""
 
-    key: Key
+    key: FleetKey
     fleet: Fleet
     objects: tuple[Object, ...]
-    surge: Surge
+    surge: SurgeMemory
 
 
 class Surges:
@@ -62,7 +62,7 @@ class Surges:
     async def tick(
         self,
         fleets: Sequence[Watched],
-        engines: Mapping[Key, Sequence[Engine]],
+        engines: Mapping[FleetKey, Sequence[Engine]],
         nodes: Mapping[str, NodeSeen],
     ) -> None:
         """`engines`: those of each fleet. Tries refused evictions again, raises and lowers."""

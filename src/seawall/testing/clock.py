@@ -53,7 +53,7 @@ class StoryClock:
         await turn
 
     def advance(self, seconds: float) -> None:
-        """So many seconds pass; whose turn comes meanwhile is woken, each at its own moment's `now`."""
+        """Lets so many seconds pass. Whose turn comes meanwhile is woken, each at its own moment's `now`."""
         end = self.t + seconds
         while self._sleepers and self._sleepers[0][0] <= end:
             at, _, turn = heapq.heappop(self._sleepers)

@@ -33,7 +33,7 @@ class Story:
             await self._turn()
 
     async def passes(self, seconds: float) -> None:
-        """So much of the story's time passes."""
+        """Returns when so much of the story's time has passed."""
         end = self.clock.now() + seconds
         while self.clock.now() < end:
             await self._turn()
