@@ -48,10 +48,12 @@ OPERATORS: Object = {**from_namespace(OPERATOR_NAMESPACE), "podSelector": {"matc
 def _policy(
     metadata: Object, match: dict[str, str], ingress: list[Object], egress: list[Object] | None
 ) -> Object:
-    spec: Object = {"podSelector": {"matchLabels": match}, "policyTypes": ["Ingress"], "ingress": ingress}
+    """Allowed are these; `egress` None: whatever leaves. A type without a rule allows nothing, and an empty list of
+    rules is left out: the server drops it, and whoever applies the same bytes would be in conflict with it."""
+    spec: Object = {"podSelector": {"matchLabels": match}, "policyTypes": ["Ingress"]}
     if egress is not None:
         spec["policyTypes"] = ["Ingress", "Egress"]
-        spec["egress"] = egress
+    spec |= {name: rules for name, rules in (("ingress", ingress), ("egress", egress)) if rules}
     return {"apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy", "metadata": metadata, "spec": spec}
 
 

@@ -91,7 +91,62 @@ def _default(store: str, obj: Object, old: Object | None) -> None:
     template = _at(obj, ("spec", "template", "spec"))
     if isinstance(template, dict):
         _default_pod(template)
+    if not store.startswith(CUSTOM):
+        stored = kept(obj)
+        obj.clear()
+        obj.update(stored)
     _quantities(obj)
+
+
+EMPTY = {
+    "emptyDir", "podSelector", "namespaceSelector", "objectSelector", "securityContext", "resources", "strategy",
+    "status", "selector", "metadata", "spec", "template", "affinity", "sleep",
+}  # fmt: skip
+"""Fields of built-in kinds that are kept though they are `{}`: structures that are always written or that mean
+something by being there. Every other empty map, and every empty list, is gone once it has been stored."""
+ZERO = {
+    "initialDelaySeconds", "minReadySeconds", "periodSeconds", "timeoutSeconds", "hostPort", "readOnly", "tty", "stdin",
+    "hostNetwork", "hostPID", "hostIPC", "publishNotReadyAddresses", "subPath", "value", "clusterName", "nodeName",
+    "priorityClassName", "serviceAccountName", "restartPolicy", "observedGeneration", "paused", "weight", "immutable",
+}  # fmt: skip
+"""Fields of built-in kinds that are gone when they are 0, false or "": plain values that are written only when they
+are something. (`automountServiceAccountToken` and its like are pointers: false stays.)"""
+
+
+def kept(value: Any) -> Any:
+    """What the API server keeps of an object of a built-in kind, as its Go types write it back."""
+    if isinstance(value, list):
+        return [kept(inner) for inner in value]
+    if not isinstance(value, dict):
+        return value
+    return {k: kept(v) for k, v in value.items() if not _dropped(k, v)}
+
+
+def _dropped(key: str, value: Any) -> bool:
+    if value is None or value == [] or (value == {} and key not in EMPTY):
+        return True
+    return key in ZERO and value in (0, False, "")
+
+
+def rewritten(obj: Object) -> list[str]:
+    """Paths at which the API server would store something else than this object says. What it adds is left out."""
+    stored = copied(obj)
+    if not str(obj["apiVersion"]).startswith(CUSTOM):
+        stored = kept(stored)
+    _quantities(stored)
+    return sorted(_differ(obj, stored, ""))
+
+
+def _differ(a: Any, b: Any, path: str) -> list[str]:
+    if isinstance(a, dict) and isinstance(b, dict):
+        return [
+            p
+            for k in a
+            for p in (_differ(a[k], b[k], f"{path}.{k}") if k in b else [f"{path}.{k}: {a[k]!r}"])
+        ]
+    if isinstance(a, list) and isinstance(b, list) and len(a) == len(b):
+        return [p for n, (x, y) in enumerate(zip(a, b, strict=True)) for p in _differ(x, y, f"{path}[{n}]")]
+    return [] if a == b else [f"{path}: {a!r} becomes {b!r}"]
 
 
 def _default_pod(spec: Object) -> None:

@@ -1,0 +1,82 @@
+"""What is rendered is what is stored: nothing that the API server drops or writes in another way, so that whoever
+applies the same bytes is in conflict with nobody, and a diff shows what apply will do."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.unit.render.test_objects import VARIANTS
+
+from seawall.cli.fleets import group_of
+from seawall.drivers.kube import Kube
+from seawall.operator.apply import changes
+from seawall.render.everything import render
+from seawall.render.inputs import Group
+from seawall.testing.kube_api import SERVED, KubeApi
+from seawall.testing.kube_strict import rewritten
+
+EXAMPLES = sorted((Path(__file__).parents[3] / "examples").glob("*.yaml"))
+
+
+@pytest.mark.parametrize(
+    ("spec", "path"),
+    [
+        ({"egress": []}, [".spec.egress: []"]),
+        ({"egress": [{}]}, []),
+        ({"podSelector": {}}, []),
+        ({"nodeSelector": {}}, [".spec.nodeSelector: {}"]),
+        ({"minReadySeconds": 0}, [".spec.minReadySeconds: 0"]),
+        ({"containers": [{"env": [{"name": "A", "value": ""}]}]}, [".spec.containers[0].env[0].value: ''"]),
+        ({"limits": {"cpu": "1000m"}}, [".spec.limits.cpu: '1000m' becomes '1'"]),
+        ({"automountServiceAccountToken": False, "maxUnavailable": 0}, []),
+        ({"volumes": [{"name": "v", "emptyDir": {}}]}, []),
+    ],
+    ids=str,
+)
+def test_what_the_server_drops_or_rewrites(spec: dict[str, Any], path: list[str]) -> None:
+    obj = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "p"}, "spec": spec}
+    assert rewritten(obj) == path
+
+
+@pytest.mark.parametrize("example", EXAMPLES, ids=lambda p: p.stem)
+def test_no_example_holds_what_the_server_drops_or_rewrites(example: Path) -> None:
+    _as_stored(group_of((str(example),)))
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_no_variant_does(variant: str, group: Callable[..., Group], llama: str) -> None:
+    _as_stored(group(llama + VARIANTS[variant]))
+
+
+def _as_stored(group: Group) -> None:
+    found = {
+        f"{o['kind']}/{o['metadata']['name']}": paths
+        for o in render(group).objects
+        if (paths := rewritten(o))
+    }
+    assert not found
+
+
+@pytest.fixture
+def api() -> Iterator[KubeApi]:
+    with KubeApi(strict=True) as double:
+        double.served = dict(SERVED)
+        double.put({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "default"}})
+        yield double
+
+
+@pytest.mark.parametrize("example", EXAMPLES, ids=lambda p: p.stem)
+async def test_two_managers_that_apply_the_same_bytes_agree(api: KubeApi, kube: Kube, example: Path) -> None:
+    group = group_of((str(example),))
+    objects = list(render(group).objects)
+    for obj in objects:
+        await kube.apply(obj, manager="argocd")
+    found = await changes(kube, objects, group.gateway, group.namespace)
+    assert {(str(c.ref), c.verb, str(c.refusal)) for c in found} == {
+        (str(c.ref), "keep", "None") for c in found
+    }
+    for obj in objects:
+        await kube.apply(obj)
