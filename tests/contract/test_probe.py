@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -25,8 +26,10 @@ def hung(server: Any) -> Iterator[None]:
     """The scheduler stands still, HTTP does not: SIGSTOP for vLLM's engine processes, a fault for the simulation."""
     if server.kind == "sim":
         server.post("/sim/fault", {"kind": "hang"})
-        yield
-        server.post("/sim/fault", {"kind": "clear"})
+        try:
+            yield
+        finally:
+            server.post("/sim/fault", {"kind": "clear"})
         return
     stopped = psutil.Process(server.process.pid).children(recursive=True)
     for process in stopped:
@@ -75,7 +78,8 @@ def test_it_proves_a_start_finds_a_hang_and_leaves_a_busy_engine_alone(server: A
         end = time.monotonic() + 100
         while (said := probe("liveness"))[0]:
             assert time.monotonic() < end
-        # Of real vLLM the processes that compute are seen to use no CPU, however long its plan lets a step take.
-        assert ("its work explains 6 s" if server.kind == "sim" else "use no CPU") in said[1]
+        # Of real vLLM the processes that compute are seen to use no CPU, however long its plan lets a step take; of a
+        # simulated one the pace is known, which is slower where the machine is busy.
+        assert re.search(r"its work explains \d+ s" if server.kind == "sim" else "use no CPU", said[1])
     stuck = False
     assert probe("liveness") == (True, "")

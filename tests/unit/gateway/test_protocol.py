@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from tests.unit.gateway.scripted import ANSWER, ASK, JSON_ANSWER, Bench, post, with_bench
 
 from seawall.gateway.client_side import BODY_S, HEAD_S, IDLE_S, MAX_HEAD
+from seawall.gateway.peek import TOO_DEEP, peek
 
 UPGRADE = b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABkAAQAAP\r\n"
 GOOD_BUT_ODD = {
@@ -127,7 +128,6 @@ def test_secrets_and_hop_headers_of_the_client_do_not_reach_the_replica() -> Non
         (b"[]", 400, "invalid_body"),
         (b'{"model":1}', 400, "invalid_body"),
         (b'{"model":"m","stream":"maybe"}', 400, "invalid_body"),
-        (b'{"model":"m","x":' + b"[" * 950 + b"]" * 950 + b"}", 400, "json_too_deep"),
         (b'{"model":"\xff"}', 400, "invalid_json"),
         (b'{"model":"nope"}', 404, "model_not_found"),
         (b'{"model":"m","p":"' + b"x" * 3000 + b'"}', 413, "body_too_large"),
@@ -141,6 +141,11 @@ def test_bad_bodies_get_openai_errors(body: bytes, status: int, code: str) -> No
         assert json.loads(answer)["error"]["code"] == code
 
     with_bench(script)
+
+
+def test_a_body_that_is_nested_without_end_is_refused() -> None:
+    """How deep is too deep depends on the Python: 1,000 levels on 3.11, more on later ones."""
+    assert peek(b'{"model":"m","x":' + b"[" * 200_000 + b"]" * 200_000 + b"}") is TOO_DEEP
 
 
 @pytest.mark.parametrize(
