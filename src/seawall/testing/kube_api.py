@@ -21,6 +21,7 @@ from types import TracebackType
 from typing import Any
 
 from seawall.testing.kube_apply import Conflict, apply, copied, same, updated
+from seawall.testing.kube_problem import ApiProblem
 from seawall.testing.kube_rbac import Right
 from seawall.testing.kube_strict import CUSTOM, admit, establish
 
@@ -71,29 +72,6 @@ _IRREGULAR = {
 def kind_name(plural: str) -> str:
     """`pods` -> `Pod`, as the served table spells them."""
     return _IRREGULAR.get(plural) or plural[:-1].capitalize()
-
-
-class ApiProblem(Exception):
-    """An answer that is not success, as a Kubernetes Status."""
-
-    def __init__(
-        self,
-        code: int,
-        reason: str,
-        message: str,
-        details: Object | None = None,
-        retry_after_s: int | None = None,
-    ) -> None:
-        super().__init__(message)
-        self.code, self.retry_after_s = code, retry_after_s
-        self.status = {
-            "kind": "Status",
-            "apiVersion": "v1",
-            "status": "Failure",
-            "code": code,
-            "reason": reason,
-        }
-        self.status |= {"message": message, "details": details or {}}
 
 
 @dataclass

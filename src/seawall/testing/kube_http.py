@@ -11,7 +11,8 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 
 import yaml
 
-from seawall.testing.kube_api import ApiProblem, KubeApi, Object, kind_name, matches
+from seawall.testing.kube_api import KubeApi, Object, kind_name, matches
+from seawall.testing.kube_problem import ApiProblem
 from seawall.testing.kube_rbac import refusal, verb_of
 
 _PATH = re.compile(

@@ -8,13 +8,12 @@ Texts are Kubernetes 1.36's. Not here: schemas, quota, and every default that no
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from seawall.testing.kube_apply import copied
-
-if TYPE_CHECKING:
-    from seawall.testing.kube_api import KubeApi
+from seawall.testing.kube_problem import ApiProblem
 
 Object = dict[str, Any]
 CUSTOM = ("keda.sh/", "monitoring.coreos.com/", "gateway.networking.k8s.io/", "networking.istio.io/",
@@ -29,10 +28,17 @@ _SUFFIX |= {s: Decimal(1000) ** n for n, s in enumerate("kMGTPE", 1)}
 _SUFFIX |= {f"{s}i": Decimal(1024) ** n for n, s in enumerate("KMGTPE", 1)}
 
 
-def admit(api: KubeApi, store: str, namespace: str, old: Object | None, new: Object) -> None:
-    """Changes `new` as the server would, or raises what it would refuse with."""
-    from seawall.testing.kube_api import ApiProblem
+class Store(Protocol):
+    """The part of `kube_api.KubeApi` that is used here."""
 
+    served: dict[str, str]
+
+    def objects(self, version: str, plural: str) -> Mapping[tuple[str, str], Object]: ...
+    def put(self, obj: Object) -> Object: ...
+
+
+def admit(api: Store, store: str, namespace: str, old: Object | None, new: Object) -> None:
+    """Changes `new` as the server would, or raises what it would refuse with."""
     plural = store.rpartition("/")[2]
     if namespace and old is None:
         home = api.objects("v1", "namespaces").get(("", namespace))
@@ -47,8 +53,6 @@ def admit(api: KubeApi, store: str, namespace: str, old: Object | None, new: Obj
 
 
 def _unchanged(store: str, old: Object, new: Object) -> None:
-    from seawall.testing.kube_api import ApiProblem
-
     wrong = [(".".join(p), why) for p, why in _FIXED.get(store, []) if _at(old, p) != _at(new, p)]
     if store == "v1/persistentvolumeclaims":
         ask = [_amount(_at(o, ("spec", "resources", "requests", "storage"))) for o in (old, new)]
@@ -189,7 +193,7 @@ def canonical(text: Any) -> str:
     return "0"
 
 
-def establish(api: KubeApi, obj: Object) -> None:
+def establish(api: Store, obj: Object) -> None:
     """A moment later the definition's kinds are served."""
     group, names = obj["spec"]["group"], obj["spec"]["names"]["plural"]
     scope = "" if obj["spec"].get("scope", "Namespaced") == "Namespaced" else ":c"

@@ -5,13 +5,10 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from seawall.engines.sim import asks
 from seawall.engines.sim.asks import ApiRefusal, Json
-
-if TYPE_CHECKING:
-    from seawall.engines.sim.server import SimulatedEngine
+from seawall.engines.sim.core import SimulatedEngine
 
 DEFAULT_RANK = 16
 

@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING
 
 import msgspec
 
 from seawall.engines.sim.answers import Answer, SequenceText
 from seawall.engines.sim.asks import ApiRefusal, GenerationRequest
+from seawall.engines.sim.core import SimulatedEngine
 from seawall.engines.sim.faults import Fault
 from seawall.engines.sim.language import Continuation, Sampling
 from seawall.engines.sim.scheduler import Sequence
 from seawall.engines.sim.wire import Connection
 from seawall.engines.vllm.phrases import DEAD_MESSAGE
-
-if TYPE_CHECKING:
-    from seawall.engines.sim.server import SimulatedEngine
 
 
 class Generation:

@@ -7,22 +7,19 @@ import hmac
 import math
 import secrets
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 import msgspec
 
 from seawall.engines.sim import adapters, asks
 from seawall.engines.sim.answers import FINGERPRINT, Answer
 from seawall.engines.sim.asks import ApiRefusal, Json
+from seawall.engines.sim.core import SimulatedEngine
 from seawall.engines.sim.faults import read_fault
 from seawall.engines.sim.flags import switched_on
 from seawall.engines.sim.generation import Generation
 from seawall.engines.sim.typed_answers import Messages, Responses, chat_of_messages, chat_of_response
 from seawall.engines.sim.wire import Connection, HttpRequest
 from seawall.engines.vllm import environment, phrases
-
-if TYPE_CHECKING:
-    from seawall.engines.sim.server import SimulatedEngine
 
 _encode = msgspec.json.encode
 _BUSY = (

@@ -8,19 +8,24 @@ While it sleeps `/health` and `/v1/models` answer 200, new requests are taken an
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+from collections.abc import Collection
+from typing import Protocol
 
-if TYPE_CHECKING:
-    from seawall.engines.sim.generation import Generation
-    from seawall.engines.sim.scheduler import Scheduler
+from seawall.engines.sim.scheduler import Scheduler
 
 _STATES = ("awake", "weights_offloaded", "discard_all")
+
+
+class Abortable(Protocol):
+    """What runs, as far as it can be ended."""
+
+    def abort(self) -> None: ...
 
 
 class Sleep:
     """Whether one engine sleeps, and how deep."""
 
-    def __init__(self, scheduler: Scheduler, live: set[Generation], wake: asyncio.Event) -> None:
+    def __init__(self, scheduler: Scheduler, live: Collection[Abortable], wake: asyncio.Event) -> None:
         self._scheduler, self._live, self._wake = scheduler, live, wake
         self.state = _STATES[0]
 
