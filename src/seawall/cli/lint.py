@@ -166,7 +166,7 @@ def _fleet_problems(text: str, name: str) -> list[FleetProblem]:
 
 
 def _shown(least: Severity) -> Show:
-    """As wide as the terminal (at most 110 columns) and in colour on one; plain and 110 wide in a file or a pipe."""
+    """The output's form: on a terminal as wide as it is (at most 110 columns) and in colour; else plain, 110 wide."""
     from seawall.cli import terminal
     from seawall.lint.report import Show
 

@@ -19,12 +19,12 @@ from seawall.engines.sim.asks import GenerationRequest
 from seawall.engines.sim.faults import Armed, Fault
 from seawall.engines.sim.metrics import Metrics
 from seawall.engines.sim.scheduler import Scheduler, Sequence, StepLimits
-from seawall.engines.sim.sleep import Sleep
+from seawall.engines.sim.sleep import SleepMode
 from seawall.engines.sim.tokens import vocabulary
 from seawall.engines.sim.wire import Connection
 
 
-class Running(Protocol):
+class RunningRequest(Protocol):
     """One request that is being answered, as the core and the process see it."""
 
     ask: GenerationRequest
@@ -62,14 +62,14 @@ class SimulatedEngine(ABC):
         )
         self.metrics = Metrics(self.names[0])
         self.armed = Armed()
-        self.live: set[Running] = set()
+        self.live: set[RunningRequest] = set()
         self.wake = asyncio.Event()
         self.thaw = asyncio.Event()
         self.thaw.set()
         self.dead = False
         self.draining = False
         self.created = int(time.time())
-        self.sleep = Sleep(self.scheduler, self.live, self.wake)
+        self.sleep = SleepMode(self.scheduler, self.live, self.wake)
         self._stepping = False
         self._gauges = self._gauges_now()
         self._background: set[asyncio.Task[None]] = set()
@@ -113,7 +113,7 @@ class SimulatedEngine(ABC):
                 self.metrics.observe("time_to_first_token_seconds", now - sequence.arrived_s)
             sequence.last_token_s = now
 
-    def account(self, generation: Running, sequence: Sequence) -> None:
+    def account(self, generation: RunningRequest, sequence: Sequence) -> None:
         """A sequence is finished: the per-request histograms."""
         now = time.monotonic()
         observe, generated = self.metrics.observe, len(sequence.output)

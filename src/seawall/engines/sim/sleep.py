@@ -22,7 +22,7 @@ class Abortable(Protocol):
     def abort(self) -> None: ...
 
 
-class Sleep:
+class SleepMode:
     """Whether one engine sleeps, and how deep."""
 
     def __init__(self, scheduler: Scheduler, live: Collection[Abortable], wake: asyncio.Event) -> None:
