@@ -20,7 +20,7 @@ STILL: dict[str, set[str]] = {
     "Engine": {"operator/engines.py", "sim/engine.py"},
     "Group": {"render/inputs.py", "sim/pods.py"},
     "Key": {"gateway/keyring.py", "lint/node.py"},
-    "Kind": {"decide/route/resume/ways.py", "drivers/kube.py"},
+    "Kind": {"decide/route/resume/ways.py", "diagnose/cause.py", "drivers/kube.py"},
     "Lane": {"decide/route/resume/replay.py", "decide/route/resume/typed.py"},
     "Line": {"gateway/metrics.py", "sim/charts.py"},
     "Node": {"lint/node.py", "sim/pods.py"},

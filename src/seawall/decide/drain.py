@@ -119,7 +119,7 @@ def deletion_costs(in_flight: Mapping[str, int], known: Mapping[str, int]) -> di
 
 
 @dataclass(frozen=True)
-class SurgeReplica:
+class SurgeFloor:
     """How many replicas a fleet should have at least while one that must leave may not."""
 
     floor: int
@@ -128,7 +128,7 @@ class SurgeReplica:
 
 def surge(
     stuck: Mapping[str, float], base: int, highest: int, notice_s: float, now: float
-) -> SurgeReplica | None:
+) -> SurgeFloor | None:
     """`stuck`: replicas on a leaving node whose eviction was refused, and since when they are to go. None: no need.
 
     An eviction that is granted needs no surge: the replica's successor is made while it finishes its streams. A
@@ -138,4 +138,4 @@ def surge(
     waiting = sorted(name for name, since in stuck.items() if now - since < notice_s)
     if not waiting or base >= highest:
         return None
-    return SurgeReplica(base + 1, f"{waiting[0]} must leave and may not before another one serves")
+    return SurgeFloor(base + 1, f"{waiting[0]} must leave and may not before another one serves")

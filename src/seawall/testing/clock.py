@@ -53,11 +53,7 @@ class StoryClock:
         await turn
 
     def advance(self, seconds: float) -> None:
-<<<<<<< HEAD
         """Lets so many seconds pass. Whose turn comes meanwhile is woken, each at its own moment's `now`."""
-=======
-        """Lets seconds pass; whoever is due meanwhile is woken, each at its own moment's `now`."""
->>>>>>> 09c8ee2 (Four more names, three more docstrings)
         end = self.t + seconds
         while self._sleepers and self._sleepers[0][0] <= end:
             at, _, turn = heapq.heappop(self._sleepers)

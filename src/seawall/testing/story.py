@@ -33,11 +33,7 @@ class Story:
             await self._turn()
 
     async def passes(self, seconds: float) -> None:
-<<<<<<< HEAD
         """Returns when so much of the story's time has passed."""
-=======
-        """Lets this much of the story's time pass."""
->>>>>>> 09c8ee2 (Four more names, three more docstrings)
         end = self.clock.now() + seconds
         while self.clock.now() < end:
             await self._turn()

@@ -20,7 +20,7 @@ class Sign:
     weight: int = 90
     certain: bool = True
     any_level: bool = False
-    """It counts in lines that are logged as INFO or WARNING, too; there others are noise: a retry, an optional file."""
+    """Whether it also counts in lines logged as INFO or WARNING, where others are noise: a retry, an optional file."""
 
 
 # Ordered: an earlier sign explains a later one (a CUDA error follows a driver that is too old).
