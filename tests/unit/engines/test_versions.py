@@ -16,6 +16,7 @@ from seawall.engines.vllm.versions import (
 )
 
 V32 = (0, 32)
+V33 = (0, 33)
 
 
 @pytest.mark.parametrize(
@@ -80,12 +81,27 @@ def test_metrics_know_their_type_and_their_time() -> None:
 
 
 def test_versions_outside_the_tables_are_judged_by_the_nearest() -> None:
-    assert nearest((0, 99)) == V32
+    assert nearest((0, 99)) == V33
     assert nearest((0, 3)) == (0, 8)
-    assert parse_version(DEFAULT_VERSION) == V32
 
 
 def test_the_tables_are_whole() -> None:
     assert sum(f.known_to(V32) for f in {f.name: f for f in flags().values()}.values()) >= 300
     assert all(f.removed is None or f.removed >= f.since for f in flags().values())
     assert all(m.removed is None or m.removed > m.since for m in metrics().values())
+
+
+def test_0_33_only_adds_flags_and_still_takes_what_was_announced_to_go() -> None:
+    for word in ("--watchdog-config", "--sleep-mode-backend", "--monokernel"):
+        assert check_flag(word, V33) is None
+        before = check_flag(word, V32)
+        assert before is not None and before.kind == "too new"
+    for word in ("--log-config-file", "--disable-cascade-attn", "--mamba-cache-mode"):
+        told = check_flag(word, V33)
+        assert told is not None and told.kind == "deprecated"
+    assert all(f.known_to(V33) for f in flags().values() if f.known_to(V32))
+    assert all(m.known_to(V33) for m in metrics().values() if m.known_to(V32))
+
+
+def test_what_is_installed_by_default_is_the_newest_that_cpus_have() -> None:
+    assert parse_version(DEFAULT_VERSION) == V32

@@ -304,7 +304,7 @@ def read(
         logprobs=logprobs,
         stop=_strings(data.get("stop"), "stop"),
         include_stop=bool(data.get("include_stop_str_in_output")),
-        skip_special=bool(data.get("skip_special_tokens", True)),
+        skip_special=data.get("skip_special_tokens") is not False,  # 0.33: null means the model's default
         priority=_integer(data, "priority") or 0,
         cache_salt=str(data.get("cache_salt") or ""),
         stream_interval=max(1, _integer(data, "stream_interval") or 1),

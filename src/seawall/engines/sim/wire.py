@@ -15,7 +15,8 @@ from urllib.parse import parse_qsl
 
 import httptools
 
-MAX_BODY = 64 * 2**20
+MAX_BODY = 32 * 2**20
+"""The most bytes of a request's body: vLLM's VLLM_HTTP_MAX_REQUEST_BODY_SIZE as of 0.33."""
 _STATUS = {s.value: f"HTTP/1.1 {s.value} {s.phrase}\r\nserver: uvicorn\r\n".encode() for s in HTTPStatus}
 
 

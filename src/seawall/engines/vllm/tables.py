@@ -1,9 +1,9 @@
 """The tables behind `versions.py`: flags and metrics of every vLLM version, as compact text. Data only.
 
 Read off the real packages, not remembered: the 0.32 list is the argument parser of `vllm serve` itself
-(`vllm serve --help=all`); the version in which a flag or metric came or went was found by reading the
-parsers and metric loggers of the last patch release of every minor version from 0.8 to 0.32. "0.8" means
-"0.8 or earlier".
+(`vllm serve --help=all`), to which 0.33 only added; the version in which a flag or metric came or went was found
+by reading the parsers and metric loggers of the last patch release of every minor version from 0.8 to 0.33. "0.8"
+means "0.8 or earlier".
 """
 
 # First line of a group: the version the flags came with. `|` parts aliases; `!` a switch (also `--no-...`),
@@ -97,6 +97,7 @@ FLAGS = """
       --trust-request-mm-kwargs!
 0.32  --custom-histogram-buckets --enable-hc-sp! --enable-shm-tensor-arena! --grpc-port
       --sleep-mode-offload-cudagraph!
+0.33  --monokernel! --sleep-mode-backend --watchdog-config
 """
 
 # flag, version it went with, what to write instead.
@@ -159,8 +160,9 @@ REMOVED = """
 
 # flag, version it was deprecated in, what to write instead.
 DEPRECATED = """
---disable-cascade-attn  0.32  nothing: it has no effect and goes in 0.33
---log-config-file       0.32  --logging-config.pylogging_config_file; it goes in 0.33
+--disable-cascade-attn  0.32  nothing: it has no effect (announced to go in 0.33, which still takes it)
+--log-config-file       0.32  --logging-config.pylogging_config_file (announced to go in 0.33, which still takes it)
+--mamba-cache-mode      0.32  nothing: prefix caching decides (announced to go in 0.33, which still takes it)
 """
 
 # name without `vllm:` and without a counter's `_total`, type (g, c, h), first version, [version it went with].

@@ -15,7 +15,7 @@ from typing import Literal
 from seawall.engines.vllm import tables as tables
 
 Version = tuple[int, int]
-LATEST: Version = (0, 32)
+LATEST: Version = (0, 33)
 OLDEST: Version = (0, 8)
 DEFAULT_VERSION = "0.32.0"
 

@@ -79,7 +79,7 @@ def _drop(patch: Patcher, engine: Container, option: Option) -> Edits:
     "A flag that this vLLM no longer has",
     story="""vLLM's parser exits with status 2 on an argument it does not know, before it loads anything.
     The container restarts at once and ends in CrashLoopBackOff. Old blog posts and charts are full of flags
-    of the V0 engine. The table of flags was read off the parsers of vLLM 0.8 to 0.32.""",
+    of the V0 engine. The table of flags was read off the parsers of vLLM 0.8 to 0.33.""",
     cure="Remove the flag, or write what replaced it.",
     fixable=True,
 )

@@ -107,7 +107,7 @@ def syntax(world: World, say: Say) -> Iterator[Finding]:
     "A metric that vLLM does not have",
     story="""vLLM's metrics begin with `vllm:`, with a colon; none is called pending_requests. A query on a
     series that does not exist is no error: it returns nothing, KEDA makes 0 of it, and the fleet sits at
-    its minimum for ever, the alert never fires. The catalogue holds the metrics of vLLM 0.8 to 0.32, read
+    its minimum for ever, the alert never fires. The catalogue holds the metrics of vLLM 0.8 to 0.33, read
     off their sources.""",
     cure="Use a metric of this vLLM: vllm:num_requests_waiting, vllm:num_requests_running, "
     "vllm:kv_cache_usage_perc.",
