@@ -63,7 +63,21 @@ def add(tenant: str, path: Path, models: str, expires: str | None, form: str, **
     click.echo(f"{secret}\n")
     click.echo(f"Shown only this once: {path} keeps a hash. A running gateway knows it within a second.")
     click.echo(f"Undo: seawall keys revoke {key.id} --file {path}")
-    click.echo("Next: curl -H 'Authorization: Bearer KEY' http://127.0.0.1:8000/v1/models")
+    where = _serving()
+    click.echo(f"Next: curl -H 'Authorization: Bearer KEY' {where or 'ADDRESS'}/v1/models")
+    if where is None:
+        click.echo("      ADDRESS: what `seawall up` or `seawall gateway` has printed")
+
+
+def _serving() -> str | None:
+    """Where this machine's `seawall up` serves, if one runs."""
+    from seawall.errors import SeawallError
+    from seawall.local import control
+
+    try:
+        return str(control.ask(control.state_dir(None), do="status")["gateway"]["url"])
+    except (SeawallError, KeyError):
+        return None
 
 
 @command.command(name="list")
@@ -75,7 +89,7 @@ def list_(path: Path, form: str) -> None:
 
     from seawall.gateway import keyring
 
-    keys = keyring.read(path).keys
+    keys = keyring.read(path, new=True).keys
     if form:
         rows = [{n: getattr(k, n) for n in k.__struct_fields__ if n != "sha256"} for k in keys]
         output.write({"keys": rows}, form)

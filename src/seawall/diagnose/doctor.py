@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from seawall.domain.action import Plan
+from seawall.domain.catalog.clouds import weights_class
 from seawall.domain.spec import Fleet
 from seawall.domain.units import show_bytes
 
@@ -293,7 +294,7 @@ def _storage(facts: ClusterFacts, fleet: Fleet) -> Iterator[CheckResult]:
             "StorageClass", "warn", "storage classes may not be listed", "kubectl get storageclass"
         )
         return
-    name = cache.storage_class or next(
+    name = weights_class(fleet) or next(
         (n for n, c in facts.storage_classes.items() if c.get("default")), None
     )
     if name is None or name not in facts.storage_classes:

@@ -125,6 +125,10 @@ def free_port(host: str = "127.0.0.1") -> int:
         return int(s.getsockname()[1])
 
 
+NOT_ALLOWED = "ports below 1024 need root here"
+"""What `port_holder` says where nobody may hold the port but root."""
+
+
 def port_holder(port: int) -> str | None:
     """Who listens on a TCP port: `python3 (pid 4121)`, `another process` when it may not be seen, None when free."""
     import psutil
@@ -135,7 +139,7 @@ def port_holder(port: int) -> str | None:
             s.bind(("127.0.0.1", port))
             return None
         except PermissionError:
-            return "the system (ports below 1024 need root)"
+            return NOT_ALLOWED
         except OSError:
             pass
     with contextlib.suppress(psutil.Error, OSError):

@@ -62,14 +62,20 @@ def parse(data: bytes) -> Keys:
     return keys
 
 
-def read(path: Path) -> Keys:
-    """The keys of a file; none when it does not exist."""
+def read(path: Path, new: bool = False) -> Keys:
+    """The keys of a file. `new`: it may not exist yet, and then there are none; otherwise InputError says so, since a
+    gateway that asks for keys of which there are none lets nobody in."""
     try:
         if path.stat().st_size > MAX_BYTES:
             raise InputError(f"{path}: larger than {MAX_BYTES >> 20} MiB.", "Is this the keys file?")
         return parse(path.read_bytes())
     except FileNotFoundError:
-        return Keys()
+        if new:
+            return Keys()
+        raise InputError(
+            f"{path}: there is no such keys file.",
+            f"Make it with its first key: seawall keys add TENANT --file {path}",
+        ) from None
     except OSError as e:
         raise InputError(f"{path}: {e.strerror}.", "Check the path and its permissions.") from None
 
@@ -85,11 +91,12 @@ def make(tenant: str, **limits: object) -> tuple[str, Key]:
 def change(path: Path, add: Key | None = None, revoke: str | None = None) -> Key | None:
     """Adds or revokes a key, atomically and safe against others who do the same. Returns the key concerned."""
     lock = path.with_name(path.name + ".lock")
+    if add is None:
+        read(path)  # a mistyped path leaves no lock file behind
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
         with lock.open("w") as held:
             fcntl.flock(held, fcntl.LOCK_EX)
-            entries = {k.id: k for k in read(path).keys}
+            entries = {k.id: k for k in read(path, new=add is not None).keys}
             found = entries.pop(revoke, None) if revoke is not None else add
             if found is None:
                 return None
@@ -100,6 +107,10 @@ def change(path: Path, add: Key | None = None, revoke: str | None = None) -> Key
             new.write_bytes(msgspec.json.format(msgspec.json.encode(Keys(tuple(entries.values()))), indent=1))
             new.replace(path)
             return found
+    except FileNotFoundError:
+        raise InputError(
+            f"{path}: there is no folder {path.parent}.", f"Make it: mkdir -p {path.parent}"
+        ) from None
     except OSError as e:
         raise InputError(f"{path}: {e.strerror}.", "Check the path and its permissions.") from None
 

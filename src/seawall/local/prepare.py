@@ -18,7 +18,7 @@ from seawall.domain.action import Plan
 from seawall.domain.spec import Fleet
 from seawall.domain.units import show_bytes
 from seawall.drivers import cache
-from seawall.drivers.process import free_port, port_holder
+from seawall.drivers.process import NOT_ALLOWED, free_port, port_holder
 from seawall.errors import EngineError, InputError, SeawallError
 from seawall.local import engine_env, gpus, model
 from seawall.local.documents import Documents
@@ -56,6 +56,7 @@ class Wish:
 
 def prepare(wish: Wish, say: TellUser) -> UpSetup:
     """Checks, installs and downloads what is missing. SeawallError with the cure when something cannot be had."""
+    check_keys(wish.fleets)
     check_port(wish.port)
     if wish.admin_port:
         check_port(wish.admin_port, "--admin-port")
@@ -94,12 +95,33 @@ def prepare(wish: Wish, say: TellUser) -> UpSetup:
 def check_port(port: int, flag: str = "--port") -> None:
     """InputError names who listens there."""
     if not 0 <= port < 65536:
-        raise InputError(f"{flag} {port} is not a port.", f"Use {flag} 8000.")
-    if port and (holder := port_holder(port)):
+        raise InputError(f"{flag} {port} is not a port.", f"Use {flag} {_free(8000)}.")
+    if not port or not (holder := port_holder(port)):
+        return
+    if holder == NOT_ALLOWED:
         raise InputError(
-            f"port {port} is taken by {holder}.",
-            f"Use {flag} {port + 1 if port < 65535 else 8000}, or stop it.",
+            f"port {port} may not be used: {holder}.",
+            f"Use {flag} {_free(8000)}, and a proxy or a redirect for {port}.",
         )
+    raise InputError(
+        f"port {port} is taken by {holder}.", f"Use {flag} {_free(max(port + 1, 1024))}, or stop it."
+    )
+
+
+def _free(port: int) -> int:
+    """The first port from there on that nobody listens on: what is suggested must work."""
+    return next((p for p in range(port, min(port + 100, 65536)) if port_holder(p) is None), 8000)
+
+
+def check_keys(fleets: Sequence[Fleet]) -> None:
+    """InputError when a spec names a keys file that is not there: the gateway would let nobody in."""
+    for fleet in fleets:
+        file = fleet.spec.gateway.keys_file
+        if file and not Path(file).is_file():
+            raise InputError(
+                f"spec.gateway.keysFile of {fleet.name}: there is no file {file}.",
+                f"Make it with its first key: seawall keys add me --file {file}",
+            )
 
 
 def check_memory(recipes: Sequence[ReplicaRecipe], need: dict[str, int], free: int) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from seawall.render.gateway import keys_secret
+from seawall.render.images import gateway_image
 from seawall.render.inputs import Group, Wanted
 from seawall.render.lifecycle import spot_notice_s, start_budget_s, timing_of
 from seawall.render.replica.weights import needs_loader
@@ -11,15 +12,26 @@ from seawall.render.replica.weights import needs_loader
 def notes(group: Group) -> tuple[str, ...]:
     out: list[str] = []
     if not group.first.fleet.spec.gateway.image:
+        image = gateway_image(group)
+        pushed = f"REGISTRY/{image}"
         out.append(
-            "build the gateway's image from the Containerfile, push it, and name it in spec.gateway.image"
+            f"nobody has published the image {image}: docker build -f Containerfile -t {pushed} . && "
+            f"docker push {pushed}, then spec.gateway.image: {pushed}"
         )
     secret = keys_secret(group)
     if secret:
-        out.append(f"you provide: Secret {group.namespace}/{secret} with the key `keys`")
+        out.append(
+            f"you provide: Secret {group.namespace}/{secret} with the key `keys`: "
+            f"seawall keys add TENANT --file keys.json, "
+            f"then {_secret(group.namespace, secret)} --from-file=keys=keys.json"
+        )
     for wanted in group.members:
         out += [f"{wanted.name}: {text}" for text in _of_fleet(wanted)]
     return tuple(dict.fromkeys(out))
+
+
+def _secret(namespace: str, name: str) -> str:
+    return f"kubectl -n {namespace} create secret generic {name}"
 
 
 def _of_fleet(wanted: Wanted) -> list[str]:
@@ -27,10 +39,17 @@ def _of_fleet(wanted: Wanted) -> list[str]:
     out: list[str] = []
     cache = spec.cache
     if cache.token_secret:
-        out.append(f"you provide: Secret {wanted.namespace}/{cache.token_secret}")
+        hub = spec.model.source.startswith("hf://")
+        keys = ("token=$HF_TOKEN",) if hub else ("AWS_ACCESS_KEY_ID=...", "AWS_SECRET_ACCESS_KEY=...")
+        literals = " ".join(f"--from-literal={k}" for k in keys)
+        out.append(
+            f"you provide: Secret {wanted.namespace}/{cache.token_secret}: "
+            f"{_secret(wanted.namespace, cache.token_secret)} {literals}"
+        )
     if spec.scaling.prometheus_secret:
         out.append(
-            f"you provide: Secret {wanted.namespace}/{spec.scaling.prometheus_secret} with the key `token`"
+            f"you provide: Secret {wanted.namespace}/{spec.scaling.prometheus_secret} with the key `token`: "
+            f"{_secret(wanted.namespace, spec.scaling.prometheus_secret)} --from-literal=token=$PROMETHEUS_TOKEN"
         )
     if cache.kind == "pvc" and cache.claim:
         out.append(f"you provide: PersistentVolumeClaim {wanted.namespace}/{cache.claim}")

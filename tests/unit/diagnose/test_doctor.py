@@ -10,11 +10,15 @@ from typing import Any
 import pytest
 
 from seawall.config.load import parse_fleets
+from seawall.decide.plan import plan
 from seawall.diagnose.doctor import ClusterFacts, NodeFacts, examine
 from seawall.diagnose.examine_cluster import examine_cluster
 from seawall.domain.action import Plan
 from seawall.domain.spec import Fleet
 from seawall.drivers.kube import connect
+from seawall.render.everything import render
+from seawall.render.inputs import Group, Wanted
+from seawall.shapes.config import resolve
 from seawall.testing.kube_api import KubeApi
 
 SPEC = """
@@ -120,6 +124,27 @@ def test_each_fault_is_found_with_its_cure(
     assert mine[0].verdict == verdict
     assert says in mine[0].why
     assert mine[0].cure
+
+
+def test_the_storage_class_that_is_examined_is_the_one_that_render_names() -> None:
+    """GKE's default makes disks for one node, so render names its shared class: it is that which must be there."""
+    spec = SPEC.replace("cloud: on-prem", "cloud: gke").replace("  cache: {storageClass: shared}\n", "")
+    on_gke = parse_fleets(spec.replace("Instruct}", "Instruct, revision: abc}"))[0]
+    wanted = Wanted(fleet=on_gke, plan=plan(on_gke, resolve(on_gke, offline=True)), document={}, lock=None)
+    (rendered,) = {
+        o["spec"]["storageClassName"]
+        for o in render(Group(members=(wanted,))).objects
+        if o["kind"] == "PersistentVolumeClaim"
+    }
+
+    def verdict(facts: ClusterFacts) -> tuple[str, str]:
+        (found,) = [c for c in examine(facts, on_gke, PLAN, KINDS) if c.name == "StorageClass"]
+        return found.verdict, found.why
+
+    assert verdict(HEALTHY)[0] == "fail"
+    assert rendered in verdict(HEALTHY)[1]
+    classes = {rendered: {"provisioner": "filestore.csi.storage.gke.io", "allowVolumeExpansion": True}}
+    assert verdict(replace(HEALTHY, storage_classes=classes))[0] == "ok"
 
 
 @pytest.fixture

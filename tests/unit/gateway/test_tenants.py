@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import subprocess
+import sys
 import time
 from math import inf
 from pathlib import Path
@@ -44,6 +46,39 @@ def test_a_key_is_shown_once_and_only_its_hash_is_kept(tmp_path: Path) -> None:
     assert listed[0]["tenant"] == "team-a" and listed[0]["models"] == ["m", "n"] and "sha256" not in listed[0]
     assert cli("revoke", made["id"], "--file", str(file)).exit_code == 0
     assert keyring.read(file).keys == () and cli("revoke", "nope", "--file", str(file)).exit_code == 2
+
+
+def test_a_key_says_where_it_goes_and_a_mistyped_path_makes_nothing(tmp_path: Path) -> None:
+    file = tmp_path / "keys.json"
+    said = CliRunner(env={"SEAWALL_STATE": str(tmp_path / "none")}).invoke(
+        command, ["add", "a", "--file", str(file)]
+    )
+    assert "ADDRESS/v1/models" in said.output and "8000" not in said.output
+    for args in (["add", "a", "--file", "none/keys.json"], ["revoke", "x", "--file", "nokeys.json"]):
+        done = subprocess.run(
+            [sys.executable, "-m", "seawall", "keys", *args], cwd=tmp_path, capture_output=True, text=True
+        )
+        assert done.returncode == 2 and "there is no" in done.stderr, done.stderr
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["keys.json", "keys.json.lock"]
+
+
+def test_a_gateway_without_its_keys_file_does_not_start(tmp_path: Path) -> None:
+    spec = str(Path(__file__).parents[3] / "examples" / "smollm2.yaml")
+    args = [
+        "gateway",
+        spec,
+        "--keys",
+        "nope.json",
+        "--discovery",
+        "static:http://127.0.0.1:9",
+        "--listen",
+        "127.0.0.1:0",
+    ]
+    done = subprocess.run(
+        [sys.executable, "-m", "seawall", *args], cwd=tmp_path, capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 2
+    assert "nope.json: there is no such keys file" in done.stderr and "seawall keys add" in done.stderr
 
 
 def test_only_the_right_secret_opens_and_not_after_it_expired() -> None:

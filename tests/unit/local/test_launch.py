@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import json
 import re
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,7 +22,7 @@ from seawall.local import engine_env
 from seawall.local.causes import cause_of, explain
 from seawall.local.launch import own_vllm, sim_recipe, threads, vllm_recipe
 from seawall.local.model import adapter_folder, lora_rank
-from seawall.local.prepare import check_memory, check_plan, check_port, planned
+from seawall.local.prepare import check_keys, check_memory, check_plan, check_port, planned
 from seawall.testing.lora import random_adapter
 
 
@@ -293,3 +296,48 @@ def test_an_installed_package_carries_the_example(tmp_path: Path) -> None:
 
     carried = importlib.resources.files("seawall.local").joinpath("smollm2.yaml").read_text("utf-8")
     assert carried == Path("examples/smollm2.yaml").read_text("utf-8")
+
+
+def test_the_port_that_is_suggested_is_free() -> None:
+    import socket
+
+    with socket.socket() as a, socket.socket() as b:
+        a.bind(("127.0.0.1", 0))
+        a.listen()
+        port = a.getsockname()[1]
+        with contextlib.suppress(OSError):
+            b.bind(("127.0.0.1", port + 1))
+            b.listen()
+        with pytest.raises(InputError, match=f"port {port} is taken by") as e:
+            check_port(port)
+        suggested = int(e.value.cure.split()[2].rstrip(","))
+        assert suggested > port + 1
+        check_port(suggested)
+
+
+def test_a_port_below_1024_is_no_reason_to_suggest_the_next_one() -> None:
+    """As a user who may not: `--port 81` would fail as well."""
+    code = (
+        "import os, sys\n"
+        "os.getuid() or os.setuid(65534)\n"
+        "from seawall.local.prepare import check_port\n"
+        "from seawall.errors import InputError\n"
+        "try: check_port(80)\n"
+        "except InputError as e: print(e.message, '|', e.cure)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    if "may not be used" in done.stdout:  # where the system lets everybody take it, there is nothing to say
+        assert "ports below 1024 need root" in done.stdout
+        assert "Use --port 80" in done.stdout and "--port 81" not in done.stdout
+    else:
+        assert "--port 81" not in done.stdout
+
+
+def test_a_keys_file_that_is_not_there_is_told_before_the_start(tmp_path: Path, fleet: Fleet) -> None:
+    gateway = replace(fleet.spec.gateway, keys_file=str(tmp_path / "keys.json"))
+    wanting = replace(fleet, spec=replace(fleet.spec, gateway=gateway))
+    with pytest.raises(InputError, match="there is no file") as e:
+        check_keys([wanting])
+    assert "seawall keys add" in e.value.cure
+    (tmp_path / "keys.json").write_text("{}")
+    check_keys([wanting, fleet])

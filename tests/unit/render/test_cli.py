@@ -26,7 +26,11 @@ def test_objects_go_to_stdout_and_notes_to_stderr() -> None:
     done = seawall(SPEC)
     assert done.returncode == 0
     assert len(list(yaml.safe_load_all(done.stdout))) > 15
-    assert "you provide: Secret llm/hub" in done.stderr
+    assert (
+        "you provide: Secret llm/hub: kubectl -n llm create secret generic hub --from-literal=token="
+        in done.stderr
+    )
+    assert "docker build -f Containerfile -t REGISTRY/seawall:" in done.stderr
     assert done.stdout == seawall(SPEC).stdout
 
 

@@ -1,6 +1,6 @@
 """What each cloud does to a GPU Pod: labels, taints, the notice before a spot node dies, storage classes.
 
-Plain data, as of November 2026; a line that a provider changes is mended here and nowhere else. What users
+Plain data, as of November 2026; a line that a provider changes is corrected here and nowhere else. What users
 set themselves (their own labels and taints) belongs into the spec, not here.
 """
 
@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+
+from seawall.domain.spec import Fleet
 
 Pair = tuple[str, str]
 
@@ -116,3 +118,12 @@ CLOUDS: dict[str, Cloud] = {
         Cloud(name="local", spot=None),
     )
 }
+
+
+def weights_class(fleet: Fleet) -> str | None:
+    """The storage class that a fleet's volume for weights names: the spec's, or the cloud's shared one where many nodes
+    read it. None: none is named, and the cluster's default makes the volume."""
+    cache = fleet.spec.cache
+    if cache.storage_class or cache.access_mode != "ReadWriteMany":
+        return cache.storage_class
+    return CLOUDS[fleet.spec.hardware.cloud].shared_class

@@ -9,12 +9,13 @@ from __future__ import annotations
 import math
 import re
 
+from seawall.domain.catalog.clouds import weights_class
 from seawall.domain.labels import APP, FLEET, PULL_APP, ROLE
 from seawall.render.engine_args import adapter_path, model_path
 from seawall.render.images import seawall_image
 from seawall.render.inputs import Object, Wanted
 from seawall.render.names import CONFIG_DIR, fingerprint, fleet_meta, short
-from seawall.render.replica.placement import cloud_of, place_loader
+from seawall.render.replica.placement import place_loader
 from seawall.render.replica.volumes import claim_name, lock_name
 from seawall.render.security import container_context, exactly, pod_context
 
@@ -46,10 +47,7 @@ def claim(wanted: Wanted) -> Object | None:
     if cache.kind != "pvc" or cache.claim or not wanted.fleet.spec.engine.needs_weights:
         return None
     spec: Object = {"accessModes": [cache.access_mode]}
-    storage_class = cache.storage_class
-    if storage_class is None and cache.access_mode == "ReadWriteMany":
-        storage_class = cloud_of(wanted).shared_class
-    if storage_class:
+    if storage_class := weights_class(wanted.fleet):
         spec["storageClassName"] = storage_class
     if cache.data_source:
         spec["dataSource"] = data_source(cache.data_source)
