@@ -35,8 +35,6 @@ CANARY_WEIGHT = "seawall.dev/canary-weight"
 percent of requests for the `canary` group."""
 
 MODEL = "seawall.dev/model"
-CONFIG = "seawall.dev/config"
-"""Fingerprint of what a gateway cannot reload: another one makes new Pods."""
 WEIGHT = "seawall.dev/weight"
 """Relative capacity of a replica."""
 DRAINING = "seawall.dev/draining"

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import math
 
-from seawall.domain.labels import ADMIN_PORT, COMPONENT, CONFIG, HTTP_PORT
+from seawall.domain.labels import ADMIN_PORT, COMPONENT, HTTP_PORT
 from seawall.render.images import gateway_image
 from seawall.render.inputs import Group, Object
-from seawall.render.names import CONFIG_DIR, fingerprint, gateway_selector, labels, meta, short
+from seawall.render.names import CONFIG_DIR, gateway_selector, labels, meta, short
 from seawall.render.replica.placement import spread
 from seawall.render.security import container_context, exactly, pod_context
 from seawall.render.yaml import dump
@@ -84,7 +84,8 @@ def drain_s(group: Group) -> int:
 
 
 def deployment(group: Group) -> Object:
-    """No `replicas`: the HPA owns it. A changed Fleet rolls it, through the fingerprint annotation."""
+    """No `replicas`: the HPA owns it. A changed Fleet does not roll it: gateways read their files again by themselves,
+    and what they cannot take up that way (image, arguments, mounts) is in the template itself."""
     pod: Object = {
         "serviceAccountName": group.gateway,
         "automountServiceAccountToken": True,
@@ -96,14 +97,13 @@ def deployment(group: Group) -> Object:
         "volumes": volumes(group),
     }
     tags = {**gateway_selector(group), COMPONENT: "gateway"}
-    annotations = {CONFIG: fingerprint(fleet_files(group))}
     spec: Object = {
         "revisionHistoryLimit": 5,
         "minReadySeconds": 5,
         "progressDeadlineSeconds": 600,
         "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0}},
         "selector": {"matchLabels": gateway_selector(group)},
-        "template": {"metadata": {"labels": tags, "annotations": annotations}, "spec": pod},
+        "template": {"metadata": {"labels": tags}, "spec": pod},
     }
     return {
         "apiVersion": "apps/v1",
