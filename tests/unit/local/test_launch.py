@@ -213,6 +213,70 @@ def test_what_does_not_fit_is_refused_before_it_starts_and_the_cure_works(
     check_plan(cured, planned(cured, tmp_path))
 
 
+@pytest.mark.parametrize(
+    ("engine", "traffic", "hardware", "said"),
+    [
+        ({}, {"maxContext": 16384}, {}, "beyond the model's own 8,192; set maxContext to 8192"),
+        ({"maxNumSeqs": 64, "maxNumBatchedTokens": 32}, {}, {}, "raise maxNumBatchedTokens to 64"),
+        (
+            {"kvCacheMemory": "4Gi"},
+            {},
+            {"memory": "2Gi"},
+            "more than hardware.memory, 2.00 GiB; raise it to 6Gi",
+        ),
+        (
+            {},
+            {"maxContext": 8192},
+            {"memory": "1800Mi"},
+            "hardware.memory leaves 0.06; set maxContext to 2816",
+        ),
+    ],
+)
+def test_what_vllm_would_refuse_is_refused_with_a_cure(
+    engine: dict[str, object],
+    traffic: dict[str, object],
+    hardware: dict[str, object],
+    said: str,
+    tmp_path: Path,
+) -> None:
+    fleet = own_model(tmp_path, engine=engine, traffic=traffic)
+    text = (tmp_path / "mine.yaml").read_text()
+    more = "".join(f", {k}: {v}" for k, v in hardware.items())
+    (tmp_path / "mine.yaml").write_text(text.replace("cloud: local", f"cloud: local{more}"))
+    fleet = load_fleet(tmp_path / "mine.yaml")
+    with pytest.raises(EngineError) as e:
+        check_plan(fleet, planned(fleet, tmp_path))
+    assert said in e.value.message
+
+
+@pytest.mark.parametrize(
+    ("engine", "started"),
+    [
+        ({"maxNumSeqs": 4096}, ("4096", "4096")),
+        ({"maxNumBatchedTokens": 8}, ("8", "8")),
+        ({"maxNumSeqs": 4, "maxNumBatchedTokens": 512}, ("4", "512")),
+    ],
+)
+def test_a_batch_that_is_half_left_open_follows_the_other_half(
+    engine: dict[str, object], started: tuple[str, str], tmp_path: Path
+) -> None:
+    """vLLM dies of a batch with fewer tokens than sequences."""
+    fleet = own_model(tmp_path, engine=engine)
+    recipe = replace(vllm_recipe(fleet, Path("/v"), tmp_path, tmp_path), plan=planned(fleet, tmp_path))
+    pairs = dict(itertools.pairwise(recipe.command(9)[0]))
+    assert (pairs["--max-num-seqs"], pairs["--max-num-batched-tokens"]) == started
+
+
+def test_a_replica_s_own_limit_of_memory_leaves_so_much_cache(tmp_path: Path) -> None:
+    fleet = own_model(tmp_path)
+    text = (tmp_path / "mine.yaml").read_text()
+    (tmp_path / "mine.yaml").write_text(text.replace("cloud: local", "cloud: local, memory: 3Gi"))
+    fleet = load_fleet(tmp_path / "mine.yaml")
+    made = planned(fleet, tmp_path)
+    check_plan(fleet, made)
+    assert made is not None and 1.1 < made.kv_cache_gib_per_gpu < 1.4
+
+
 def test_a_model_that_nobody_can_plan_does_not_get_all_memory(tmp_path: Path) -> None:
     fleet = load_fleet("examples/smollm2.yaml")
     fleet = replace(fleet, spec=replace(fleet.spec, engine=replace(fleet.spec.engine, kv_cache_memory=None)))

@@ -11,6 +11,7 @@ from seawall.decide.plan.flags import Extra, read_flags
 from seawall.decide.plan.setup import (
     EngineSetup,
     PatchVersion,
+    batch_of,
     default_batch,
     default_utilization,
     parse_version,
@@ -140,7 +141,7 @@ def setup_for(fleet: Fleet, model: ModelConfig, gpu: Gpu, split: Split, length: 
     version: PatchVersion = parse_version(engine.version)
     extra = _with_adapters(read_flags(engine.extra_args), fleet)
     seqs, tokens = default_batch(gpu, version, length)
-    seqs, tokens = engine.max_num_seqs or seqs, engine.max_num_batched_tokens or tokens
+    seqs, tokens = batch_of(engine, seqs, tokens)
     if version < (0, 8, 0) and model.multimodal and engine.max_num_batched_tokens is None:
         tokens = max(tokens, length)
     return EngineSetup(
@@ -153,7 +154,7 @@ def setup_for(fleet: Fleet, model: ModelConfig, gpu: Gpu, split: Split, length: 
         version=version,
         utilization=engine.gpu_memory_utilization or default_utilization(version),
         max_model_len=length,
-        max_num_seqs=min(seqs, tokens) if engine.max_num_seqs is None else seqs,
+        max_num_seqs=seqs,
         batched_tokens=tokens,
         kv_dtype=engine.kv_cache_dtype,
         eager=engine.enforce_eager,

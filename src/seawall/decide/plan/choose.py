@@ -15,6 +15,7 @@ from seawall.decide.plan.draw import draw
 from seawall.decide.plan.memory import GpuMemory, spend
 from seawall.decide.plan.roofline import Speed, estimate, timing
 from seawall.decide.plan.setup import GIB, EngineSetup
+from seawall.decide.plan.verdict import starved
 from seawall.domain.action import Plan, RejectedChoice, Timing
 from seawall.domain.catalog.gpus import Gpu
 from seawall.domain.catalog.prices import Prices
@@ -231,6 +232,8 @@ def _cure(memory: GpuMemory, setup: EngineSetup) -> str:
         return "shorten maxContext a little, or take more GPUs"
     if memory.verdict == "invalid" and "beyond" in memory.reason:
         return "shorten maxContext, or give the model a rope_scaling"
+    if memory.verdict == "invalid" and starved(setup):
+        return f"raise maxNumBatchedTokens to {setup.max_num_seqs} or more, or leave it out"
     if memory.verdict == "invalid":
         return "use a power of two that divides the attention heads"
     return "take more or larger GPUs, or allow a smaller format (allowQuantizations)"

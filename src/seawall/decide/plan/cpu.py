@@ -13,7 +13,8 @@ from seawall.decide.plan.draw import draw
 from seawall.decide.plan.kv import layout
 from seawall.decide.plan.memory import GpuMemory
 from seawall.decide.plan.roofline import estimate, pair_flops
-from seawall.decide.plan.setup import GIB, EngineSetup, parse_version
+from seawall.decide.plan.setup import GIB, EngineSetup, batch_of, parse_version
+from seawall.decide.plan.verdict import starved
 from seawall.decide.plan.weights import DTYPE_BYTES, bytes_per_weight, weigh
 from seawall.domain.action import Plan, Timing
 from seawall.domain.catalog.gpus import Gpu
@@ -23,6 +24,11 @@ from seawall.domain.spec import Fleet
 CPU = Gpu("cpu", 64.0, 20.0, 0.1, 0.1, 10.0, 0.0, per_node=1)
 DEFAULT_CACHE = 4 * GIB
 """Bytes of KV cache that serve small models well; older versions took them from VLLM_CPU_KVCACHE_SPACE."""
+LEAST_CACHE = 64 * 2**20
+OWN_BYTES = int(1.5 * GIB)
+"""What vLLM itself takes of a replica's memory: 1.1 GiB were measured with one small model, and some is left for a
+request's own work."""
+SURELY_OWN_BYTES = GIB
 CORE_FLOPS = 60e9
 """bf16 operations per second of one core that a small model reaches."""
 CORE_BANDWIDTH = 18e9
@@ -33,21 +39,22 @@ def plan_cpu(fleet: Fleet, model: ModelConfig, calibration: Timing | None) -> Pl
     """A replica on this machine's CPU: sizes exactly, speed roughly."""
     spec = fleet.spec
     asked = spec.traffic.max_context or model.context
-    cache = spec.engine.kv_cache_memory or DEFAULT_CACHE
+    # vLLM's CPU backend has no kernels for GGUF: such a checkpoint is served from its 16 bit form.
+    plain = _dequantized(model) if model.quantization and model.quantization.method == "gguf" else model
+    weights = weigh(plain)
+    cache = cache_of(fleet, weights.total)
+    seqs, tokens = batch_of(spec.engine, 16, 2048)
     setup = EngineSetup(
         gpu=CPU,
         version=parse_version(spec.engine.version),
         utilization=1.0,
         max_model_len=asked,
-        max_num_seqs=spec.engine.max_num_seqs or 16,
-        batched_tokens=spec.engine.max_num_batched_tokens or 2048,
+        max_num_seqs=seqs,
+        batched_tokens=tokens,
         eager=spec.engine.enforce_eager,
         kv_memory=cache,
         kv_dtype=spec.engine.kv_cache_dtype,
     )
-    # vLLM's CPU backend has no kernels for GGUF: such a checkpoint is served from its 16 bit form.
-    plain = _dequantized(model) if model.quantization and model.quantization.method == "gguf" else model
-    weights = weigh(plain)
     shape = layout(plain, setup)
     blocks = shape.blocks(cache)
     longest = shape.longest(blocks, model.context, setup)
@@ -55,13 +62,7 @@ def plan_cpu(fleet: Fleet, model: ModelConfig, calibration: Timing | None) -> Pl
         asked = longest // 1024 * 1024
         setup = replace(setup, max_model_len=asked)
     needed = shape.request_blocks(asked, setup) * shape.block_bytes / GIB
-    fits = needed <= cache / GIB
-    reason = (
-        f"{cache / GIB:.2f} GiB of KV cache, one request of {asked:,} tokens needs {needed:.2f} GiB"
-        if fits
-        else f"one request of {asked:,} tokens needs {needed:.2f} GiB of KV cache, kvCacheMemory gives "
-        f"{cache / GIB:.2f}; set maxContext to {longest} or raise kvCacheMemory"
-    )
+    verdict, reason = _judged(fleet, plain, setup, cache, needed, longest, weights.total)
     memory = GpuMemory(
         weights=weights,
         weights_gib=weights.per_gpu / GIB,
@@ -75,11 +76,59 @@ def plan_cpu(fleet: Fleet, model: ModelConfig, calibration: Timing | None) -> Pl
         concurrency=shape.concurrency(blocks, asked, setup),
         longest=longest,
         needed_gib=needed,
-        verdict="fits" if fits else "refused",
+        verdict=verdict,
         reason=reason,
         tokens_range=(shape.tokens(blocks, asked, setup),) * 2,
     )
     return _to_plan(fleet, plain, setup, memory, calibration)
+
+
+def cache_of(fleet: Fleet, weights_bytes: int) -> int:
+    """Bytes of the KV cache: the spec's; else what is usual, as far as the replica's own memory limit leaves it."""
+    engine, limit = fleet.spec.engine, fleet.spec.hardware.memory
+    if engine.kv_cache_memory is not None or limit is None:
+        return engine.kv_cache_memory or DEFAULT_CACHE
+    return max(LEAST_CACHE, min(DEFAULT_CACHE, limit - weights_bytes - OWN_BYTES))
+
+
+def _judged(
+    fleet: Fleet,
+    model: ModelConfig,
+    setup: EngineSetup,
+    cache: int,
+    needed_gib: float,
+    longest: int,
+    weights_bytes: int,
+) -> tuple[str, str]:
+    """(verdict, reason with its cure)."""
+    asked, limit = setup.max_model_len, fleet.spec.hardware.memory
+    if 0 < model.reach < asked:
+        return "invalid", (
+            f"a context of {asked:,} tokens is beyond the model's own {model.reach:,}; set maxContext to {model.reach} "
+            "or less, or give the model a rope_scaling"
+        )
+    if problem := starved(setup):
+        return "invalid", f"{problem}; raise maxNumBatchedTokens to {setup.max_num_seqs}, or leave it out"
+    least = weights_bytes + SURELY_OWN_BYTES + cache
+    if limit is not None and least > limit:
+        return "oom", (
+            f"weights of {weights_bytes / GIB:.2f} GiB, a KV cache of {cache / GIB:.2f} and vLLM's own gigabyte are "
+            f"more than hardware.memory, {limit / GIB:.2f} GiB; raise it to {math.ceil(least / GIB + 0.5)}Gi"
+            + (", or lower kvCacheMemory" if cache > LEAST_CACHE else "")
+        )
+    if needed_gib > cache / GIB:
+        own = limit is None or fleet.spec.engine.kv_cache_memory is not None
+        gives, more = (
+            ("kvCacheMemory gives", "kvCacheMemory") if own else ("hardware.memory leaves", "hardware.memory")
+        )
+        return "refused", (
+            f"one request of {asked:,} tokens needs {needed_gib:.2f} GiB of KV cache, {gives} "
+            f"{cache / GIB:.2f}; set maxContext to {longest} or raise {more}"
+        )
+    return (
+        "fits",
+        f"{cache / GIB:.2f} GiB of KV cache, one request of {asked:,} tokens needs {needed_gib:.2f} GiB",
+    )
 
 
 def _dequantized(model: ModelConfig) -> ModelConfig:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from seawall.decide.plan.flags import Extra
 from seawall.domain.catalog.gpus import Gpu
+from seawall.domain.spec import EngineSpec
 
 GIB = 2**30
 PatchVersion = tuple[int, int, int]
@@ -77,6 +78,18 @@ def parse_version(text: str | None) -> PatchVersion:
 def default_utilization(version: PatchVersion) -> float:
     """vLLM config/cache.py: 0.9 until 0.29, 0.92 from 0.30."""
     return 0.92 if version >= (0, 30, 0) else 0.9
+
+
+def batch_of(engine: EngineSpec, seqs: int, tokens: int) -> tuple[int, int]:
+    """(max_num_seqs, max_num_batched_tokens) of a spec, from the defaults `seqs` and `tokens` where it leaves one open.
+
+    vLLM refuses a step that could not give each of its sequences a token, so the open one follows the other.
+    """
+    if engine.max_num_seqs is not None:
+        most = engine.max_num_seqs
+        return most, engine.max_num_batched_tokens or max(tokens, most)
+    tokens = engine.max_num_batched_tokens or tokens
+    return min(seqs, tokens), tokens
 
 
 def default_batch(gpu: Gpu, version: PatchVersion, max_model_len: int) -> tuple[int, int]:

@@ -99,7 +99,17 @@ def invalid(model: ModelConfig, setup: EngineSetup) -> str:
         return f"decode-context parallel {setup.dcp} does not divide tensor parallel {tp}"
     if setup.ep and model.experts is None:
         return "expert parallelism needs a mixture of experts"
-    return ""
+    return starved(setup)
+
+
+def starved(setup: EngineSetup) -> str:
+    """Why vLLM's scheduler refuses the batch; empty when it does not (vllm/config/scheduler.py)."""
+    if setup.batched_tokens >= setup.max_num_seqs:
+        return ""
+    return (
+        f"a batch of {setup.batched_tokens} tokens cannot give each of {setup.max_num_seqs} sequences its token "
+        "(maxNumBatchedTokens is below maxNumSeqs)"
+    )
 
 
 def _uneven(model: ModelConfig, setup: EngineSetup) -> str:
