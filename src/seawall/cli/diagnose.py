@@ -26,12 +26,16 @@ if TYPE_CHECKING:
 @click.option(
     "--record", type=click.Path(dir_okay=False), help="Write the facts of a cluster here, to read later."
 )
+@click.option(
+    "--explain", metavar="CAUSE", help="Tell what a cause means, and where to look; `all` lists them."
+)
 @cluster_options
 def command(
     target: str,
     facts_file: str | None,
     state_dir: str | None,
     record: str | None,
+    explain: str | None,
     form: str,
     context: str | None,
     kubeconfig: str | None,
@@ -47,7 +51,11 @@ def command(
       seawall diagnose --namespace llm --record facts.json
       seawall diagnose --facts facts.json
       seawall diagnose --state-dir ~/.cache/seawall/up
+      seawall diagnose --explain probe/startup-too-short
     """
+    if explain:
+        click.echo(_explained(explain))
+        return
     from seawall.diagnose import run
     from seawall.diagnose.facts import parse_facts
     from seawall.diagnose.machine import facts_of_state
@@ -73,6 +81,20 @@ def command(
         click.echo(run.as_text(causes, facts))
     if causes:
         sys.exit(CheckFailed.exit_code)
+
+
+def _explained(cause: str) -> str:
+    import difflib
+
+    from seawall.diagnose import stories
+
+    if cause == "all":
+        return "\n".join(stories.ids())
+    if cause not in stories.ids():
+        near = difflib.get_close_matches(cause, stories.ids(), 1, 0.5)
+        hint = f"Did you mean {near[0]}?" if near else "`seawall diagnose --explain all` lists them."
+        raise InputError(f"there is no cause {cause!r:.80}.", hint)
+    return stories.explain(cause)
 
 
 def _of_cluster(

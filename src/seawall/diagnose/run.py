@@ -92,6 +92,7 @@ def as_text(causes: list[Cause], facts: Facts, width: int = 110) -> str:
             out += textwrap.wrap(line, width - 14, initial_indent=label, subsequent_indent=" " * 14)
         out += textwrap.wrap(c.do, width - 14, initial_indent="   do         ", subsequent_indent=" " * 14)
     out.append(f"{len(causes)} cause{'s' * (len(causes) != 1)} from {_seen(facts)}.")
+    out.append(f"Next: seawall diagnose --explain {causes[0].id}")
     return "\n".join(out)
 
 

@@ -1,0 +1,265 @@
+"""What each cause means, how it shows and what mends it: the stories of `seawall diagnose --explain`. Text only.
+
+A cause in a diagnosis has one sentence; here is why it happens and where to look when the sentence is not enough. A
+test holds the table to the causes that the rules can give.
+"""
+
+from __future__ import annotations
+
+import re
+import textwrap
+
+from seawall.engines.vllm.signs import SIGNS
+
+_TEXT = """
+cluster/webhook
+  An admission webhook is registered and nobody answers it: the API server can then make no object of that kind.
+  Often an operator that was removed without its webhook configuration, or whose Pods do not run. Look at
+  kubectl get validatingwebhookconfigurations,mutatingwebhookconfigurations and at the Pods of their Services.
+container/crash
+  The container's process ended with an error, and the log at hand does not show one that is known. Exit status
+  2 is an argument that vLLM refuses, 1 an exception, 127 a missing program. Read the log from its first ERROR
+  on: what stands last is mostly the echo of it in another process.
+container/killed
+  SIGKILL without the kernel's OOM mark: a grace period or a probe ended, or memory ran out on the whole node,
+  where the kernel chooses a victim outside the container's own limit. The node's dmesg and the Pod's events
+  tell.
+container/missing-config
+  The Pod names a Secret, ConfigMap or key that is not in its namespace; the kubelet tries again for ever, and
+  starts the container as soon as it is there. Keys are case-sensitive.
+container/cannot-start
+  The runtime could not make the container; its message is the evidence. runAsNonRoot with an image whose user
+  is root (or a name instead of a number) is the usual one.
+container/no-program
+  The container runtime looked for the program that `command` names and found none, or may not execute it.
+  Kubernetes starts no shell: a whole command line in one string is looked for as one program of that name.
+container/no-server
+  The process ends with status 0, so nothing failed; a Deployment starts it again, and after some rounds the
+  kubelet backs off. The command printed a help text, ran `vllm` without `serve`, or started the server in the
+  background of a script that then ended.
+disruption/pdb-blocks-drain
+  Evictions are refused with 429 while a PodDisruptionBudget allows no disruption. minAvailable equal to the
+  replicas allows none ever; unready Pods count against it unless unhealthyPodEvictionPolicy is AlwaysAllow. A
+  risk until a node drains, a cause when one does.
+engine/hung
+  vLLM's HTTP server and its engine are two processes: /health may say 200 while the scheduler stands still. The
+  sign is requests that run and token counters that do not move between two looks. A long prefill moves the
+  prompt counter late, so both are compared.
+image/disk-full
+  The image is unpacked on the node's disk, and 10 GB compressed are more than 20 GB there.
+image/invalid-name
+  The reference is not one: an upper-case letter, a space, a tag and no name.
+image/network
+  The node itself (not the Pod) cannot reach the registry: DNS, proxy, firewall or a certificate.
+image/not-found
+  The registry answers, and knows no such repository or tag. vLLM's tags begin with v: v0.32.0.
+image/platform
+  The image has no build for the node's CPU architecture (arm64 on GB200 and GH200 nodes).
+image/pull
+  The image cannot be pulled, for a reason that the message does not give away.
+image/rate-limited
+  Docker Hub counts anonymous pulls per address: many nodes behind one NAT share a limit.
+image/unauthorized
+  The registry wants a login. Private registries answer the same for images that do not exist.
+init/crash
+  Init containers run one after the other before vLLM; one that fails is started again for ever, and vLLM never
+  is. Its log is its own: kubectl logs POD -c NAME.
+load/kv-full
+  Nothing is broken: the KV cache is full and requests wait, so more load came than these replicas hold.
+memory/oom-killed
+  The kernel killed the container at its memory limit. GPU memory has no part in it. What counts: the process,
+  /dev/shm (an emptyDir in memory), pinned buffers, KV offloading, and the page cache only as far as it cannot
+  go.
+node/evicted
+  The kubelet pushed the Pod out to save its node: disk or memory ran low, or the Pod exceeded its own ephemeral
+  storage. Guaranteed Pods go last. When a ready Pod of the same owner serves, what is left is history.
+node/going
+  The node is about to go: a spot notice, a scale-down or an upgrade marked it. Its Pods drain.
+node/not-ready
+  The kubelet of the node does not report: the machine, its network or the kubelet is gone. Pods there are
+  evicted after five minutes.
+node/pressure
+  The node reports that memory, disk or process ids run low: it evicts Pods and takes no new ones.
+pod/stuck-terminating
+  A Pod that was told to go stays: its node does not answer, a finalizer waits for its owner, or streams are
+  still drained within the grace period.
+probe/liveness
+  The liveness probe failed failureThreshold times and the kubelet restarted the container. A saturated server
+  answers late; a hung one not at all. Counters that moved before tell the two apart.
+probe/liveness-while-loading
+  Without a startupProbe the liveness probe judges from its initialDelaySeconds on, and a model that still loads
+  looks dead to it. It is killed, and loads again from the beginning.
+probe/port-mismatch
+  The probe is refused on one port while the log says that the server listens on another.
+probe/startup-too-short
+  The kubelet's event says that the startup probe failed and the container is restarted; whatever its exit
+  status (a server that stops cleanly on SIGTERM ends with 0). The budget is initialDelaySeconds + periodSeconds
+  x failureThreshold, and the model, with a first download, took longer.
+probe/wrong-path
+  The probe reaches the server and asks for a path that it does not have. vLLM's is /health.
+rollout/deadline
+  No new Pod became available within progressDeadlineSeconds. That is what is seen: why stands with the new
+  Pods. A Pod that only loads slowly needs a longer deadline, and nothing else.
+rollout/no-controller
+  The Deployment exists and nobody has looked at it: the controller manager does not run, or it was made a
+  moment ago.
+rollout/no-pods
+  The ReplicaSet may not make Pods: a quota, Pod Security or a webhook refuses each.
+rollout/no-surge-gpu
+  maxSurge 1 starts the new Pod first, and no GPU is free for it; maxUnavailable 0 keeps the old one. Neither
+  moves until somebody adds a node or lets an old Pod stop first.
+route/dead-replica
+  The gateway believes in a replica that is no Pod any more; its watch has missed something.
+route/gateway-cannot-reach
+  The kubelet reaches the engine (it is Ready) and a gateway does not: they take different ways. All gateways: a
+  NetworkPolicy on the engine, or a server bound to one address. One of several: that gateway's node.
+route/gateway-no-endpoints
+  A gateway has nobody to send to. With Ready Pods beside it, its discovery is broken (rights, labels); without,
+  it only shows what the Pods' causes explain.
+route/gateway-silent
+  A gateway did not tell its state to whoever diagnosed: its sums are missing. Often a policy keeps the API
+  server's proxy out, and clients notice nothing.
+route/none-ready
+  A Service shows only ready Pods. That none is ready is what clients see, and never why.
+route/selects-nothing
+  The Service's selector and the Pods' labels do not agree: no endpoint, without any error.
+route/stale-endpoints
+  Ready Pods are selected and yet no endpoint is ready: the targetPort names a port that no container has, or
+  the endpoint controller lags behind.
+scale/at-max
+  The autoscaler wants more than maxReplicas. The rest waits, or is refused with 429.
+scale/blind
+  KEDA makes a 0 of a query that returns nothing (ignoreNullValues is true by default). A metric's wrong name, a
+  label that no Pod carries or a scrape that misses them keep the fleet at its minimum without any error.
+scale/fallback
+  KEDA could not read its metric failureThreshold times and holds the fallback's replicas.
+scale/hpa-no-metric
+  The HPA asked one of three APIs (resource, custom, external metrics) and got no value. Without one it scales
+  nothing. For CPU of Pods that are not ready it is a symptom.
+scale/hpa-reads-zero
+  The metric is read and is 0, while the engines themselves report waiting requests: the adapter's query looks
+  past them (another label, another name, another Prometheus). An HPA at 0 of its target never scales out.
+scale/hpa-target
+  The HPA cannot read or set its target's scale: the target does not exist, or has no scale subresource.
+scale/not-ready
+  KEDA refused the ScaledObject: its target, a trigger or another HPA is in the way; it made no HPA.
+scale/paused
+  The annotation autoscaling.keda.sh/paused holds the replicas where they are.
+scale/trigger-fails
+  KEDA is Ready and every poll of the trigger fails; the HPA keeps the replicas that there are.
+scheduling/affinity
+  The Pod's own anti-affinity or spread rules leave no node. `required` and DoNotSchedule are walls.
+scheduling/cordoned
+  Nodes that would fit are marked unschedulable: somebody drains them, or forgot to uncordon.
+scheduling/dra
+  The Pod claims a device (ResourceClaim) that no driver offers, or that is allocated elsewhere.
+scheduling/gated
+  A scheduling gate holds the Pod back: a queue such as Kueue lets it go when there is quota.
+scheduling/host-port
+  hostPort or hostNetwork: only one such Pod fits on a node.
+scheduling/label
+  nodeSelector or required affinity ask for a label that no node carries. Labels set by hand are lost when a
+  node is replaced; the scheduler then says `didn't match Pod's node affinity/selector`.
+scheduling/no-free-gpu
+  There are GPU nodes, and all their GPUs are taken by Pods. An autoscaler may be adding one.
+scheduling/no-gpu-nodes
+  No node offers the resource: no GPU node, or the device plugin does not run on it (it tolerates no taint, or
+  its own selector fits nothing).
+scheduling/no-host-resources
+  CPU, memory or ephemeral storage of the fitting nodes is asked for already. Requests count, not use.
+scheduling/node-condition
+  The nodes that fit are tainted by their own state: not ready, unreachable, under pressure.
+scheduling/node-too-small
+  No single node has as many GPUs as the Pod asks for.
+scheduling/pod-security
+  The namespace enforces a Pod Security level that the Pod does not meet; the ReplicaSet's events name each
+  field.
+scheduling/preempted
+  A Pod of higher priority took the place. Serving Pods should rank above batch work.
+scheduling/quota
+  The namespace's ResourceQuota is used up.
+scheduling/taint
+  The nodes that fit carry a taint that the Pod does not tolerate. A toleration does not attract: it only
+  permits.
+scheduling/unplaced
+  The scheduler places the Pod nowhere, for a reason that is not in the catalogue.
+scheduling/volume-limit
+  A node attaches a limited number of volumes.
+scheduling/volume-zone
+  The volume lives in one zone, and the nodes that fit are in another.
+storage/claim-pending
+  The claim is not bound: no such class, no default class, or an access mode that it does not have.
+storage/claim-unbound
+  The Pod waits for its claim; why the claim waits stands in the claim's own events.
+storage/mount
+  The volume is attached and cannot be mounted: its driver's message is the evidence.
+storage/multi-attach
+  A ReadWriteOnce volume is attached to another node, where an old Pod still holds it.
+weights/job-failed
+  The Job that fills the volume failed, so there are no weights to serve.
+engine/shm
+  NCCL and the ranks of a replica exchange data through /dev/shm, and a Pod has 64 MiB of it. The signs are a
+  failing posix_fallocate, `No space left on device` from shared_memory, a bus error, or exit status 135
+  (SIGBUS) without a word.
+gpu/not-visible
+  vLLM found no device. Without a GPU in the limits none is handed out. With one, the container runtime must put
+  the node's driver into the container: runtimeClassName nvidia where that runtime is not the default, and on
+  GKE /usr/local/nvidia/lib64 on LD_LIBRARY_PATH for CUDA 12 images.
+gpu/driver-mismatch
+  Two parts of one driver of different age: the library in the container and the kernel's module. An image's own
+  cuda-compat library is older than a new driver (Error 803), or the node's driver was updated without a reboot
+  (`Driver/library version mismatch`). The node's labels nvidia.com/cuda.driver-version.* tell which side is
+  older.
+gpu/driver-too-old
+  The image's CUDA needs a newer driver than the node has. nvidia.com/cuda.runtime-version.* on the node is the
+  newest CUDA that its driver runs.
+engine/no-kv-memory
+  After the weights, the profile run measures the activations of the largest step (--max-num-batched-tokens,
+  --max-num-seqs, images); what is left of --gpu-memory-utilization is the KV cache. A negative number means
+  that the first two took it all: shrink the step or raise the share before buying GPUs.
+engine/unknown-flag
+  vLLM's parser ends with status 2 at the first argument that it does not know, behind its usage text. A removed
+  or misspelled flag, a flag and its value in one item, a value behind a switch, or a program name that the
+  image's entrypoint adds already.
+engine/died
+  The engine process is gone and says only that. The first error above it, often of another process (Worker,
+  EngineCore), is the cause.
+"""
+"""A cause's name, and below it, indented, its story."""
+
+STORIES: dict[str, str] = {
+    part.split("\n", 1)[0]: " ".join(part.split("\n", 1)[1].split())
+    for part in re.split(r"\n(?=\S)", _TEXT.strip())
+}
+
+
+def ids() -> list[str]:
+    """Every cause that can be explained."""
+    return sorted({*STORIES, *(s.id for s in SIGNS)})
+
+
+def explain(cause: str, width: int = 100) -> str:
+    """The story of one cause, as text."""
+    sign = next((s for s in SIGNS if s.id == cause), None)
+    parts = [STORIES.get(cause, "")]
+    if sign is not None:
+        parts += [
+            f"Read from the log of the container that died: {_plain(sign.what)}.",
+            f"To do: {_plain(sign.do)}.",
+        ]
+    lines = [cause]
+    for part in filter(None, parts):
+        lines += [
+            "",
+            *textwrap.wrap(
+                part, width - 2, initial_indent="  ", subsequent_indent="  ", break_on_hyphens=False
+            ),
+        ]
+    return "\n".join(lines)
+
+
+def _plain(text: str) -> str:
+    """A sign's sentence without the places that a message fills."""
+    return " ".join(
+        re.sub(r"[:=]?\s*(?<!\{)\{\w+\}(?!\})", " ...", text).replace("{{", "{").replace("}}", "}").split()
+    )
