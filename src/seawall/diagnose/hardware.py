@@ -117,6 +117,65 @@ def _no_device(pod: Object, spec: Object, cause: Cause) -> Cause:
 
 
 @rule
+def refused_devices(facts: Facts) -> Iterator[Cause]:
+    """Pods that the kubelet refused at its own door: the device plugin has no healthy device for them."""
+    for pod in facts.pods:
+        status = part(pod, "status")
+        message = str(status.get("message") or "")
+        if status.get("reason") == "UnexpectedAdmissionError" and re.search(r"(nvidia|amd)\.com/", message):
+            yield Cause(
+                id="gpu/device-plugin",
+                certainty="certain",
+                subject=f"Pod/{name_of(pod)}",
+                weight=92,
+                what="the node's device plugin has no healthy GPU for it, although the scheduler counted one",
+                evidence=(message[:240],),
+                do="kubectl -n kube-system (gpu-operator) logs of the node's device plugin; a lost GPU shows as "
+                "unhealthy "
+                "there; delete the failed Pod",
+            )
+
+
+@rule
+def runtimes(facts: Facts) -> Iterator[Cause]:
+    """Pods whose sandbox is never made: a runtime class that the cluster or the node does not know, or the network."""
+    for event in facts.events:
+        message = str(event.get("message") or "")
+        reason, about = event.get("reason"), part(event, "involvedObject")
+        unknown = re.search(
+            r'RuntimeClass "([^"]+)" not found|no runtime for "([^"]+)" is configured', message
+        )
+        if reason in ("FailedCreatePodSandBox", "FailedCreate") and unknown:
+            name = unknown[1] or unknown[2]
+            yield Cause(
+                id="container/runtime-class",
+                certainty="certain",
+                subject=f"{about.get('kind')}/{about.get('name')}",
+                weight=96,
+                what=f"the runtime class {name} is not there"
+                + (
+                    ": the cluster has no such object"
+                    if unknown[1]
+                    else ": containerd on the node has no such runtime"
+                ),
+                evidence=(shown(event),),
+                do="remove runtimeClassName, or install it: nvidia-ctk runtime configure on the node and a "
+                "RuntimeClass of "
+                "that name (the GPU operator does both)",
+            )
+        elif reason == "FailedCreatePodSandBox":
+            yield Cause(
+                id="container/sandbox",
+                certainty="likely",
+                subject=f"{about.get('kind')}/{about.get('name')}",
+                weight=90,
+                what="the node cannot set up the Pod itself (network plugin or runtime), before any container",
+                evidence=(shown(event),),
+                do="the message names the plugin; kubectl -n kube-system get pods -o wide on that node",
+            )
+
+
+@rule
 def gpu_faults(facts: Facts) -> Iterator[Cause]:
     """Xid errors that node-problem detectors and DCGM report as events or conditions."""
     for event in facts.events:

@@ -197,6 +197,14 @@ storage/multi-attach
   A ReadWriteOnce volume is attached to another node, where an old Pod still holds it.
 weights/job-failed
   The Job that fills the volume failed, so there are no weights to serve.
+container/runtime-class
+  runtimeClassName names a runtime that the cluster (no RuntimeClass object) or the node (no handler in containerd) does
+  not have. k3s and RKE2 bring one named nvidia; elsewhere the GPU operator or nvidia-ctk makes it.
+container/sandbox
+  The Pod's sandbox, its network above all, cannot be made: addresses ran out, or the network plugin does not run there.
+gpu/device-plugin
+  The scheduler counted a GPU on the node, and the kubelet found none healthy when the Pod came: the plugin was
+  restarted, a GPU failed, or two Pods raced. The Pod stays Failed; its owner makes another.
 engine/shm
   NCCL and the ranks of a replica exchange data through /dev/shm, and a Pod has 64 MiB of it. The signs are a
   failing posix_fallocate, `No space left on device` from shared_memory, a bus error, or exit status 135

@@ -367,3 +367,44 @@ def test_a_log_line_does_not_make_a_kill_certain() -> None:
         != "certain"
     )
     assert first(died(log, 137))[1] != "certain"
+
+
+@pytest.mark.parametrize(
+    ("expected", "it"),
+    [
+        (
+            "container/runtime-class",
+            event(
+                "FailedCreatePodSandBox",
+                'Failed to create pod sandbox: rpc error: code = Unknown desc = failed to get sandbox runtime: no runtime for "nvidia" is configured',
+            ),
+        ),
+        (
+            "container/runtime-class",
+            event(
+                "FailedCreate",
+                'Error creating: pods "chat-" is forbidden: pod rejected: RuntimeClass "nvidia" not found',
+                "chat-7d9f",
+                "ReplicaSet",
+            ),
+        ),
+        (
+            "container/sandbox",
+            event(
+                "FailedCreatePodSandBox",
+                'Failed to create pod sandbox: plugin type="aws-cni" name="aws-cni" failed (add): failed to assign an IP address to container',
+            ),
+        ),
+    ],
+)
+def test_a_sandbox_that_is_never_made(expected: str, it: Object) -> None:
+    assert first(Facts(pods=[pod()], events=[it]))[0] == expected
+
+
+def test_a_device_that_the_kubelet_does_not_find() -> None:
+    status = {
+        "phase": "Failed",
+        "reason": "UnexpectedAdmissionError",
+        "message": "Pod was rejected: Allocate failed due to requested number of devices unavailable for nvidia.com/gpu. Requested: 1, Available: 0, which is unexpected",
+    }
+    assert first(Facts(pods=[pod(status=status)])) == ("gpu/device-plugin", "certain")

@@ -66,6 +66,17 @@ LOGS: list[tuple[str, str]] = [
     ("engine/died", "RuntimeError: Engine core initialization failed. See root cause above. Failed core proc(s): {'EngineCore_DP0': 1}"),
     ("engine/port-taken", "OSError: [Errno 98] error while attempting to bind on address ('0.0.0.0', 8000): address already in use"),
     ("engine/ready-timeout", "RuntimeError: Timed out waiting for new engine core processes to start."),
+    ("gpu/lost", "pynvml.NVMLError_Unknown: Unknown Error"),
+    ("gpu/busy", "torch.AcceleratorError: CUDA error: CUDA-capable device(s) is/are busy or unavailable"),
+    ("engine/rendezvous", "torch.distributed.DistNetworkError: The client socket has timed out after 600000ms while trying to connect to (10.0.0.7, 29500)."),
+    ("engine/no-user", "KeyError: 'getpwuid(): uid not found: 1000690000'"),
+    ("engine/fork", "RuntimeError: Cannot re-initialize CUDA in forked subprocess. To use CUDA with multiprocessing, you must use the 'spawn' start method"),
+    ("engine/ranks", "ValueError: Cannot provide a placement group of placement_group_specs=[{'GPU': 1.0}] within 1800 seconds."),
+    ("weights/other-format", "ValueError: There is no module or parameter named 'model.visual' in Qwen2ForCausalLM"),
+    ("engine/import", "ModuleNotFoundError: No module named 'lmcache'"),
+    ("engine/import", "ImportError: /usr/local/lib/python3.12/site-packages/vllm/_C.abi3.so: undefined symbol: _ZN3c104cuda9SetDeviceEa"),
+    ("engine/bad-config", "ValueError: Unknown quantization method: int4. Must be one of ['awq', 'fp8']."),
+    ("engine/bad-config", "pydantic_core._pydantic_core.ValidationError: 1 validation error for CacheConfig\ngpu_memory_utilization\n  Value error, gpu memory utilization must be less than 1.0. Got 90.0. [type=value_error]"),
 ]  # fmt: skip
 
 

@@ -83,6 +83,20 @@ SIGNS: tuple[Sign, ...] = (
         any_level=True,
     ),
     Sign(
+        "gpu/lost",
+        r"Failed to initialize NVML: Unknown Error|NVMLError_Unknown: Unknown Error",
+        "the container lost its GPU while it ran: the runtime's device rules were reset (systemctl daemon-reload "
+        "on the node)",
+        "delete the Pod; NVIDIA container toolkit 1.17 or later with CDI, or the GPU operator, keeps the devices",
+        any_level=True,
+    ),
+    Sign(
+        "gpu/busy",
+        r"CUDA-capable device\(s\) is/are busy or unavailable|all CUDA-capable devices are busy",
+        "the GPU is held by another process, or is in exclusive mode",
+        "nvidia-smi on the node (compute mode, processes); time-slicing, MPS or MIG set up half?",
+    ),
+    Sign(
         "gpu/xid",
         r"(?:NVRM: )?Xid \([^)]*\): (?P<xid>\d+)|Uncorrectable ECC error|CUDA error: "
         r"(?:uncorrectable ECC error|unspecified launch failure|an illegal memory access)",
@@ -168,6 +182,15 @@ SIGNS: tuple[Sign, ...] = (
         "use an image that has gcc and python3-dev (vllm/vllm-openai has), or --enforce-eager",
     ),
     Sign(
+        "engine/rendezvous",
+        r"(?:DistNetworkError|DistStoreError|The client socket has (?:timed out|failed)"
+        r"|TCPStore[^\n]{0,60}(?:timed out|timeout)"
+        r"|Timed out[^\n]{0,40}waiting for clients)[^\n]{0,160}",
+        "the ranks of a replica do not find each other: the first rank's address and port do not answer",
+        "is the leader up, and does a NetworkPolicy let its workers in? --master-addr, NCCL_SOCKET_IFNAME, "
+        "GLOO_SOCKET_IFNAME name the Pod network's interface",
+    ),
+    Sign(
         "engine/nccl",
         r"(?:NCCL "
         r"error[^\n]{0,120}|ncclSystemError[^\n]{0,120}|nccl(?:Internal|Remote)Error[^\n]{0,60}|Watchdog "
@@ -231,7 +254,8 @@ SIGNS: tuple[Sign, ...] = (
     ),
     Sign(
         "weights/corrupt",
-        r"(?:SafetensorError|safetensors_rust\.SafetensorError|HeaderTooLarge|InvalidHeaderDeserialization|MetadataIncompleteBuffer)[^\n]{0,120}",
+        r"(?:SafetensorError|safetensors_rust\.SafetensorError|HeaderTooLarge|InvalidHeaderDeserialization"
+        r"|MetadataIncompleteBuffer)[^\n]{0,120}",
         "a weight file is broken or only half written",
         "seawall pull verifies every hash and mends what is broken",
     ),
@@ -251,6 +275,19 @@ SIGNS: tuple[Sign, ...] = (
         "the engine may not write {path}{ro}",
         "mount an emptyDir there, or set HOME, HF_HOME and VLLM_CACHE_ROOT to a writable "
         "volume; fsGroup for claims",
+    ),
+    Sign(
+        "engine/no-user",
+        r"getpwuid\(\): uid not found: (?P<uid>\d+)|no such user[^\n]{0,40}uid",
+        "the user {uid} that the container runs as is not in the image's passwd file",
+        "set USER and HOME (and TORCHINDUCTOR_CACHE_DIR) to a name and a writable folder, or run as a user of "
+        "the image",
+    ),
+    Sign(
+        "engine/fork",
+        r"Cannot re-initialize CUDA in forked subprocess",
+        "CUDA was touched before the workers were forked",
+        "set VLLM_WORKER_MULTIPROC_METHOD=spawn",
     ),
     Sign(
         "engine/ready-timeout",
@@ -276,7 +313,8 @@ SIGNS: tuple[Sign, ...] = (
     ),
     Sign(
         "engine/ranks",
-        r"World size \(\d+\) is larger than the number of|required GPUs exceeds the total number of available GPUs",
+        r"World size \(\d+\) is larger than the number of|required GPUs exceeds the total number of available GPUs"
+        r"|Cannot provide a placement group|Waiting for creating a placement group of specs",
         "more ranks are asked for than the Pod has GPUs",
         "make the GPU limit equal to --tensor-parallel-size x --pipeline-parallel-size",
     ),
@@ -308,9 +346,25 @@ SIGNS: tuple[Sign, ...] = (
         "raise the memory limit; /dev/shm and KV offloading count into it",
     ),
     Sign(
+        "weights/other-format",
+        r"There is no module or parameter named '?(?P<name>[\w.]+)"
+        r"|Following weights were not initialized from checkpoint"
+        r"|Unexpected key\(s\) in state_dict",
+        "the weight files are not those of the model that vLLM builds ({name})",
+        "is the folder one model's, whole and unmixed? A newer vLLM may know the format; seawall pull verifies files",
+        certain=False,
+    ),
+    Sign(
+        "engine/import",
+        r"(?:ModuleNotFoundError: No module named|ImportError: [^\n]{0,160}undefined symbol)[^\n]{0,120}",
+        "a Python package of the image is missing or was built against another version",
+        "use vLLM's own image unchanged, or install the package in a build of your own (not at start)",
+    ),
+    Sign(
         "engine/bad-config",
         r"validation errors? for \w*(?:Config|Args)\b(?:\n[^\n]{0,200}){0,3}?\n\s*Value error, (?P<why>[^\n\[]{5,240})"
-        r"|Unknown quantization method: (?P<quantization>\S+)",
+        r"|(?P<quantization>Unknown quantization method: \S+"
+        r"|Quantization method specified in the model config[^\n]{0,160})",
         "vLLM refuses its configuration: {why}{quantization}",
         "change what the message names; seawall lint and seawall plan check the same before",
     ),
