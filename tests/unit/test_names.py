@@ -19,16 +19,11 @@ STILL: dict[str, set[str]] = {
     "Decision": {"decide/route/resume/policy.py", "sim/outcome.py"},
     "Engine": {"operator/engines.py", "sim/engine.py"},
     "Group": {"render/inputs.py", "sim/pods.py"},
-    "Key": {"gateway/keyring.py", "lint/node.py"},
-    "Kind": {"decide/route/resume/ways.py", "diagnose/cause.py", "drivers/kube.py"},
     "Lane": {"decide/route/resume/replay.py", "decide/route/resume/typed.py"},
     "Line": {"gateway/metrics.py", "sim/charts.py"},
-    "Node": {"lint/node.py", "sim/pods.py"},
-    "Phase": {"decide/replica.py", "sim/pods.py"},
     "Progress": {"operator/wait.py", "sim/world.py"},
     "Told": {"operator/canary.py", "sim/trial.py"},
     "Verdict": {"decide/route/evidence.py", "gateway/judge.py"},
-    "World": {"lint/world.py", "sim/world.py"},
     "_Asked": {"gateway/probe.py", "gateway/shadow.py"},
 }
 """Names that still mean more than one thing, and where. This list only gets shorter."""

@@ -13,7 +13,7 @@ import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from seawall.decide.replica import Phase
+from seawall.decide.replica import ReplicaPhase
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,7 +24,7 @@ class SeenReplica:
     """Number in the fleet: `smollm2-0` is 0."""
     generation: int
     """A rollout restart raises the wanted generation; a replica keeps the one it was started with."""
-    phase: Phase
+    phase: ReplicaPhase
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,12 +46,12 @@ Move = Start | Retire
 
 def moves(members: Sequence[SeenReplica], wanted: int, generation: int, surge: int) -> list[Move]:
     """What to do now. Empty: all is as wanted, or something must finish first."""
-    live = [m for m in members if m.phase is not Phase.STOPPED]
-    staying = [m for m in live if m.phase is not Phase.DRAINING]
+    live = [m for m in members if m.phase is not ReplicaPhase.STOPPED]
+    staying = [m for m in live if m.phase is not ReplicaPhase.DRAINING]
     new = [m for m in staying if m.generation == generation]
     old = [m for m in staying if m.generation != generation]
     drains = _let_go(new, old, wanted)
-    ready = [m for m in live if m.phase is Phase.READY]
+    ready = [m for m in live if m.phase is ReplicaPhase.READY]
     if surge == 0 and old and not drains and len(ready) == len(live) == wanted:
         drains = [
             Retire(index=min(m.index for m in old), reason="no room for one more: it leaves before its heir")
@@ -65,12 +65,12 @@ def moves(members: Sequence[SeenReplica], wanted: int, generation: int, surge: i
 def _let_go(new: list[SeenReplica], old: list[SeenReplica], wanted: int) -> list[Retire]:
     drains: list[Retire] = []
     # Scale down: first those that do not serve, then the highest number.
-    order = sorted(new, key=lambda m: (m.phase is Phase.READY, -m.index))
+    order = sorted(new, key=lambda m: (m.phase is ReplicaPhase.READY, -m.index))
     excess, kept = order[: max(0, len(new) - wanted)], order[max(0, len(new) - wanted) :]
     drains += (Retire(index=m.index, reason=f"{wanted} wanted, {len(new)} here") for m in excess)
-    ready = sum(m.phase is Phase.READY for m in (*kept, *old))
-    for m in sorted(old, key=lambda m: (m.phase is Phase.READY, m.index)):
-        if m.phase is not Phase.READY:
+    ready = sum(m.phase is ReplicaPhase.READY for m in (*kept, *old))
+    for m in sorted(old, key=lambda m: (m.phase is ReplicaPhase.READY, m.index)):
+        if m.phase is not ReplicaPhase.READY:
             drains.append(Retire(index=m.index, reason="of an older generation and not serving"))
         elif ready > wanted:
             ready -= 1

@@ -15,7 +15,7 @@ from enum import StrEnum
 from typing import Literal
 
 
-class Phase(StrEnum):
+class ReplicaPhase(StrEnum):
     """Where a replica is in its life."""
 
     STARTING = "starting"
@@ -47,29 +47,29 @@ class Event(StrEnum):
     WAKE = "wake"
 
 
-TABLE: dict[tuple[Phase, Event], Phase] = {
-    (Phase.STARTING, Event.LISTENS): Phase.PROVING,
-    (Phase.STARTING, Event.EXITED): Phase.FAILED,
-    (Phase.STARTING, Event.OVERDUE): Phase.FAILED,
-    (Phase.STARTING, Event.DRAIN): Phase.DRAINING,
-    (Phase.PROVING, Event.PROVED): Phase.READY,
-    (Phase.PROVING, Event.EXITED): Phase.FAILED,
-    (Phase.PROVING, Event.OVERDUE): Phase.FAILED,
-    (Phase.PROVING, Event.DRAIN): Phase.DRAINING,
-    (Phase.READY, Event.EXITED): Phase.FAILED,
-    (Phase.READY, Event.STALLED): Phase.FAILED,
-    (Phase.READY, Event.DRAIN): Phase.DRAINING,
-    (Phase.DRAINING, Event.EXITED): Phase.STOPPED,
-    (Phase.READY, Event.DOZE): Phase.DOZING,
-    (Phase.DOZING, Event.SLEPT): Phase.ASLEEP,
-    (Phase.DOZING, Event.EXITED): Phase.FAILED,
-    (Phase.DOZING, Event.STALLED): Phase.FAILED,
-    (Phase.DOZING, Event.DRAIN): Phase.DRAINING,
-    (Phase.ASLEEP, Event.WAKE): Phase.PROVING,
-    (Phase.ASLEEP, Event.EXITED): Phase.FAILED,
-    (Phase.ASLEEP, Event.DRAIN): Phase.DRAINING,
-    (Phase.FAILED, Event.RETRY): Phase.STARTING,
-    (Phase.FAILED, Event.DRAIN): Phase.STOPPED,
+TABLE: dict[tuple[ReplicaPhase, Event], ReplicaPhase] = {
+    (ReplicaPhase.STARTING, Event.LISTENS): ReplicaPhase.PROVING,
+    (ReplicaPhase.STARTING, Event.EXITED): ReplicaPhase.FAILED,
+    (ReplicaPhase.STARTING, Event.OVERDUE): ReplicaPhase.FAILED,
+    (ReplicaPhase.STARTING, Event.DRAIN): ReplicaPhase.DRAINING,
+    (ReplicaPhase.PROVING, Event.PROVED): ReplicaPhase.READY,
+    (ReplicaPhase.PROVING, Event.EXITED): ReplicaPhase.FAILED,
+    (ReplicaPhase.PROVING, Event.OVERDUE): ReplicaPhase.FAILED,
+    (ReplicaPhase.PROVING, Event.DRAIN): ReplicaPhase.DRAINING,
+    (ReplicaPhase.READY, Event.EXITED): ReplicaPhase.FAILED,
+    (ReplicaPhase.READY, Event.STALLED): ReplicaPhase.FAILED,
+    (ReplicaPhase.READY, Event.DRAIN): ReplicaPhase.DRAINING,
+    (ReplicaPhase.DRAINING, Event.EXITED): ReplicaPhase.STOPPED,
+    (ReplicaPhase.READY, Event.DOZE): ReplicaPhase.DOZING,
+    (ReplicaPhase.DOZING, Event.SLEPT): ReplicaPhase.ASLEEP,
+    (ReplicaPhase.DOZING, Event.EXITED): ReplicaPhase.FAILED,
+    (ReplicaPhase.DOZING, Event.STALLED): ReplicaPhase.FAILED,
+    (ReplicaPhase.DOZING, Event.DRAIN): ReplicaPhase.DRAINING,
+    (ReplicaPhase.ASLEEP, Event.WAKE): ReplicaPhase.PROVING,
+    (ReplicaPhase.ASLEEP, Event.EXITED): ReplicaPhase.FAILED,
+    (ReplicaPhase.ASLEEP, Event.DRAIN): ReplicaPhase.DRAINING,
+    (ReplicaPhase.FAILED, Event.RETRY): ReplicaPhase.STARTING,
+    (ReplicaPhase.FAILED, Event.DRAIN): ReplicaPhase.STOPPED,
 }
 
 
@@ -89,7 +89,7 @@ class LifePolicy:
 class Life:
     """One replica's phase, since when, and why."""
 
-    phase: Phase
+    phase: ReplicaPhase
     since_s: float
     reason: str
     failures: int = 0
@@ -100,7 +100,7 @@ class Life:
 
 
 def born(now: float, reason: str) -> Life:
-    return Life(phase=Phase.STARTING, since_s=now, reason=reason, born_s=now)
+    return Life(phase=ReplicaPhase.STARTING, since_s=now, reason=reason, born_s=now)
 
 
 def can(life: Life, event: Event) -> bool:
@@ -112,20 +112,20 @@ def step(life: Life, event: Event, now: float, policy: LifePolicy, why: str) -> 
     """The life after `event`. KeyError when the table has no such row: a bug of the caller."""
     phase = TABLE[life.phase, event]
     after = replace(life, phase=phase, since_s=now, reason=why)
-    if phase is Phase.FAILED:
-        stable = life.phase is Phase.READY and now - life.since_s >= policy.stable_s
+    if phase is ReplicaPhase.FAILED:
+        stable = life.phase is ReplicaPhase.READY and now - life.since_s >= policy.stable_s
         failures = 1 if stable else life.failures + 1
         wait = min(policy.backoff_max_s, policy.backoff_first_s * 2 ** min(failures - 1, 30))
         return replace(after, failures=failures, retry_at_s=now + wait)
-    if phase is Phase.STARTING or event is Event.WAKE:
+    if phase is ReplicaPhase.STARTING or event is Event.WAKE:
         return replace(after, born_s=now)
     return after
 
 
 def due(life: Life, now: float, policy: LifePolicy) -> Literal[Event.OVERDUE, Event.RETRY] | None:
     """What the passing of time alone makes happen now."""
-    if life.phase in (Phase.STARTING, Phase.PROVING) and now - life.born_s > policy.startup_s:
+    if life.phase in (ReplicaPhase.STARTING, ReplicaPhase.PROVING) and now - life.born_s > policy.startup_s:
         return Event.OVERDUE
-    if life.phase is Phase.FAILED and now >= life.retry_at_s:
+    if life.phase is ReplicaPhase.FAILED and now >= life.retry_at_s:
         return Event.RETRY
     return None

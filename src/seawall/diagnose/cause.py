@@ -9,7 +9,7 @@ from typing import Literal
 from seawall.diagnose.facts import Facts
 
 CauseCertainty = Literal["certain", "likely", "possible"]
-Kind = Literal["cause", "symptom", "risk"]
+CauseKind = Literal["cause", "symptom", "risk"]
 KINDS: dict[str, int] = {"cause": 0, "symptom": 1, "risk": 2}
 ORDER: dict[str, int] = {"certain": 0, "likely": 1, "possible": 2}
 
@@ -31,7 +31,7 @@ class Cause:
     """Order among equally certain causes: what stops serving (100) before what degrades it (10)."""
     also: tuple[str, ...] = field(default=())
     """Other subjects with the same cause."""
-    kind: Kind = "cause"
+    kind: CauseKind = "cause"
     """`symptom`: what is seen because of something else; `risk`: what will hurt later. Neither stands before a cause,
     however certain it is."""
 

@@ -29,9 +29,9 @@ from seawall.drivers.kube import (
     REPLICA_SET,
     SCALED_OBJECT,
     SERVICE,
-    Kind,
     Kube,
     Object,
+    ObjectKind,
     Refused,
     Select,
     key_of,
@@ -39,7 +39,7 @@ from seawall.drivers.kube import (
 from seawall.engines.vllm import metrics as vllm
 from seawall.errors import ClusterError
 
-LISTS: dict[str, Kind] = {
+LISTS: dict[str, ObjectKind] = {
     "pods": POD, "events": EVENT, "nodes": NODE, "claims": CLAIM, "budgets": BUDGET, "quotas": QUOTA,
     "deployments": DEPLOYMENT, "replicasets": REPLICA_SET, "hpas": AUTOSCALER, "scaledobjects": SCALED_OBJECT,
     "services": SERVICE, "endpointslices": ENDPOINT_SLICE, "jobs": JOB,

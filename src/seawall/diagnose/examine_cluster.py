@@ -24,9 +24,9 @@ from seawall.drivers.kube import (
     QUOTA,
     SERVICE,
     STORAGE_CLASS,
-    Kind,
     Kube,
     Object,
+    ObjectKind,
     Refused,
     Select,
     key_of,
@@ -37,7 +37,7 @@ T = TypeVar("T")
 Kinds = frozenset[tuple[str, str]]
 """(apiVersion, kind)"""
 AT_ONCE = 6
-DAEMON_SET = Kind("apps/v1", "DaemonSet", "daemonsets")
+DAEMON_SET = ObjectKind("apps/v1", "DaemonSet", "daemonsets")
 _PLUGIN = re.compile(r"nvidia.*(device-plugin|dra)|gpu-device-plugin|amdgpu|kubelet-plugin", re.I)
 
 
@@ -211,7 +211,7 @@ async def _denied(kube: Kube, namespace: str, kinds: Kinds) -> tuple[str, ...]:
             needed += [("create", kind), ("patch", kind)]
     at_once = asyncio.Semaphore(AT_ONCE)
 
-    async def may(verb: str, kind: Kind) -> bool:
+    async def may(verb: str, kind: ObjectKind) -> bool:
         async with at_once:
             return await kube.may(verb, kind, namespace if kind.namespaced else None)
 

@@ -44,7 +44,7 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True)
-class Kind:
+class ObjectKind:
     """A kind of object as the API serves it. `Kube.kind_of` finds those of custom resources."""
 
     api_version: str
@@ -64,33 +64,33 @@ class Kind:
         return "/".join(parts) + (f"/{sub}" if sub else "")
 
 
-POD = Kind("v1", "Pod", "pods")
-NODE = Kind("v1", "Node", "nodes", namespaced=False)
-EVENT = Kind("v1", "Event", "events")
-NAMESPACE = Kind("v1", "Namespace", "namespaces", namespaced=False)
-SERVICE = Kind("v1", "Service", "services")
-CONFIG_MAP = Kind("v1", "ConfigMap", "configmaps")
-CLAIM = Kind("v1", "PersistentVolumeClaim", "persistentvolumeclaims")
-QUOTA = Kind("v1", "ResourceQuota", "resourcequotas")
-LIMIT_RANGE = Kind("v1", "LimitRange", "limitranges")
-DEPLOYMENT = Kind("apps/v1", "Deployment", "deployments")
-REPLICA_SET = Kind("apps/v1", "ReplicaSet", "replicasets")
-JOB = Kind("batch/v1", "Job", "jobs")
-BUDGET = Kind("policy/v1", "PodDisruptionBudget", "poddisruptionbudgets")
-AUTOSCALER = Kind("autoscaling/v2", "HorizontalPodAutoscaler", "horizontalpodautoscalers")
-SCALED_OBJECT = Kind("keda.sh/v1alpha1", "ScaledObject", "scaledobjects")
-ENDPOINT_SLICE = Kind("discovery.k8s.io/v1", "EndpointSlice", "endpointslices")
-STORAGE_CLASS = Kind("storage.k8s.io/v1", "StorageClass", "storageclasses", namespaced=False)
-CRD = Kind(
+POD = ObjectKind("v1", "Pod", "pods")
+NODE = ObjectKind("v1", "Node", "nodes", namespaced=False)
+EVENT = ObjectKind("v1", "Event", "events")
+NAMESPACE = ObjectKind("v1", "Namespace", "namespaces", namespaced=False)
+SERVICE = ObjectKind("v1", "Service", "services")
+CONFIG_MAP = ObjectKind("v1", "ConfigMap", "configmaps")
+CLAIM = ObjectKind("v1", "PersistentVolumeClaim", "persistentvolumeclaims")
+QUOTA = ObjectKind("v1", "ResourceQuota", "resourcequotas")
+LIMIT_RANGE = ObjectKind("v1", "LimitRange", "limitranges")
+DEPLOYMENT = ObjectKind("apps/v1", "Deployment", "deployments")
+REPLICA_SET = ObjectKind("apps/v1", "ReplicaSet", "replicasets")
+JOB = ObjectKind("batch/v1", "Job", "jobs")
+BUDGET = ObjectKind("policy/v1", "PodDisruptionBudget", "poddisruptionbudgets")
+AUTOSCALER = ObjectKind("autoscaling/v2", "HorizontalPodAutoscaler", "horizontalpodautoscalers")
+SCALED_OBJECT = ObjectKind("keda.sh/v1alpha1", "ScaledObject", "scaledobjects")
+ENDPOINT_SLICE = ObjectKind("discovery.k8s.io/v1", "EndpointSlice", "endpointslices")
+STORAGE_CLASS = ObjectKind("storage.k8s.io/v1", "StorageClass", "storageclasses", namespaced=False)
+CRD = ObjectKind(
     "apiextensions.k8s.io/v1", "CustomResourceDefinition", "customresourcedefinitions", namespaced=False
 )
-ACCESS_REVIEW = Kind(
+ACCESS_REVIEW = ObjectKind(
     "authorization.k8s.io/v1", "SelfSubjectAccessReview", "selfsubjectaccessreviews", namespaced=False
 )
 _KNOWN = {
     (k.api_version, k.name): k
     for k in list(globals().values())
-    if isinstance(k, Kind) and k is not SCALED_OBJECT
+    if isinstance(k, ObjectKind) and k is not SCALED_OBJECT
 }
 """What every API server serves; all else is asked for."""
 
@@ -115,7 +115,7 @@ class Changed(Generic[T]):
 class Select:
     """What to list or watch: one kind, in a namespace (None: all), narrowed by the server."""
 
-    kind: Kind
+    kind: ObjectKind
     namespace: str | None = None
     labels: str | None = None
     fields: str | None = None
@@ -147,7 +147,7 @@ class Kube:
         manager: str = FIELD_MANAGER,
     ) -> None:
         self._http, self.namespace, self.context, self.manager = http, namespace, context, manager
-        self._found: dict[str, dict[str, Kind]] = {}
+        self._found: dict[str, dict[str, ObjectKind]] = {}
         self._near: httpx.AsyncClient | None = None
         self.requests = 0
         """Requests made so far: benchmarks and tests look at it."""
@@ -201,7 +201,7 @@ class Kube:
             await asyncio.sleep(wait_s)
         raise AssertionError("unreachable")
 
-    async def get(self, kind: Kind, namespace: str | None, name: str) -> Object | None:
+    async def get(self, kind: ObjectKind, namespace: str | None, name: str) -> Object | None:
         """The object, or None where there is none."""
         try:
             found: Object = await self.request("GET", kind.path(namespace, name))
@@ -252,7 +252,7 @@ class Kube:
         return done
 
     async def patch(
-        self, kind: Kind, namespace: str | None, name: str, body: Object, sub: str | None = None
+        self, kind: ObjectKind, namespace: str | None, name: str, body: Object, sub: str | None = None
     ) -> Object:
         """JSON merge patch of an object or a subresource."""
         params = {"fieldManager": self.manager}
@@ -261,7 +261,9 @@ class Kube:
         )
         return done
 
-    async def delete(self, kind: Kind, namespace: str | None, name: str, grace_s: int | None = None) -> bool:
+    async def delete(
+        self, kind: ObjectKind, namespace: str | None, name: str, grace_s: int | None = None
+    ) -> bool:
         """False when it was not there. `grace_s` 1 kills a Pod soon; 0 forgets it at once while it runs on for its own
         grace period; None: its own grace period."""
         params = {"propagationPolicy": "Background"}
@@ -317,7 +319,7 @@ class Kube:
                 pass
         return await self.request("GET", POD.path(namespace, f"{pod}:{port}", f"proxy/{path}"))
 
-    async def may(self, verb: str, kind: Kind, namespace: str | None, sub: str | None = None) -> bool:
+    async def may(self, verb: str, kind: ObjectKind, namespace: str | None, sub: str | None = None) -> bool:
         """Whether the caller may do `verb` on `kind` or its subresource (SelfSubjectAccessReview)."""
         group = kind.api_version.partition("/")[0] if "/" in kind.api_version else ""
         wanted = {"verb": verb, "group": group, "resource": kind.plural, "namespace": namespace or ""}
@@ -330,7 +332,7 @@ class Kube:
         answer = await self.request("POST", ACCESS_REVIEW.path(None), body=body)
         return bool(answer.get("status", {}).get("allowed"))
 
-    async def kind_of(self, obj: Object) -> Kind:
+    async def kind_of(self, obj: Object) -> ObjectKind:
         """The Kind of any object, by discovery. InputError when the cluster does not serve it."""
         version, name = str(obj.get("apiVersion")), str(obj.get("kind"))
         if (version, name) in _KNOWN:
@@ -344,7 +346,7 @@ class Kube:
                     raise
                 resources = []
             self._found[version] = {
-                r["kind"]: Kind(version, r["kind"], r["name"], bool(r.get("namespaced")))
+                r["kind"]: ObjectKind(version, r["kind"], r["name"], bool(r.get("namespaced")))
                 for r in resources
                 if "/" not in r["name"]
             }

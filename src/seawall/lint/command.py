@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from seawall.engines.vllm.versions import DEFAULT_VERSION, Version, find_flag, parse_version
 from seawall.lint import shell
 from seawall.lint.image import is_official, is_stand_in, is_vllm_image
-from seawall.lint.node import Node, Span
+from seawall.lint.node import Span, YamlNode
 
 _SERVER_MODULE = re.compile(r"vllm\.entrypoints\.(openai\.)?api_server|vllm\.entrypoints\.openai\.run_batch")
 _DYNAMO = "dynamo.vllm"
@@ -42,9 +42,9 @@ class Option:
     word: str
     name: str
     value: str | None
-    node: Node
+    node: YamlNode
     """Where the option stands: a list item, or a line inside a script."""
-    value_node: Node
+    value_node: YamlNode
     negated: bool = False
     open: bool = False
     """Whether the value comes from a variable, and so is unknown."""
@@ -58,18 +58,18 @@ class Command:
 
     entry: str
     """`serve`, `module`, `image` (args only), `run-batch`, `dynamo`, `kwargs` (keys of some YAML) or `wrapper`."""
-    node: Node
+    node: YamlNode
     options: list[Option] = field(default_factory=list)
-    positional: list[tuple[str, Node]] = field(default_factory=list)
+    positional: list[tuple[str, YamlNode]] = field(default_factory=list)
     known_flags: bool = True
     script: bool = False
-    glued: list[Node] = field(default_factory=list)
+    glued: list[YamlNode] = field(default_factory=list)
     """Items that hold several words of the command line in one string; no shell takes them apart."""
     one_string: bool = False
     """The whole command is the name of one program: the container cannot start."""
-    doubled: Node | None = None
+    doubled: YamlNode | None = None
     """A program name handed to an image whose entrypoint is the server already."""
-    lost: Node | None = None
+    lost: YamlNode | None = None
     """`sh -c` with its command as several items: only the first of them is run."""
 
     def option(self, name: str) -> Option | None:
@@ -103,7 +103,7 @@ class Command:
         return any("$" in o.word for o in self.options) or any("$" in w for w, _ in self.positional[first:])
 
 
-Words = list[tuple[str, Node, bool]]
+Words = list[tuple[str, YamlNode, bool]]
 """(word, where it stands, whether a variable stands in it)."""
 
 
@@ -113,7 +113,7 @@ def default_version() -> Version:
     return version
 
 
-def read_command(container: Node) -> Command | None:
+def read_command(container: YamlNode) -> Command | None:
     """The vLLM command of a container; None when it runs something else."""
     image = container["image"].text()
     if is_stand_in(image):
@@ -139,7 +139,7 @@ def read_command(container: Node) -> Command | None:
     return _read(command, words)
 
 
-def _scalar(node: Node) -> list[Node]:
+def _scalar(node: YamlNode) -> list[YamlNode]:
     """`command: vllm serve X` written as a scalar where Kubernetes wants a list."""
     return [node] if isinstance(node.value, str) else []
 
@@ -157,19 +157,21 @@ def _wraps(image: str, words: Words) -> bool:
     return name.endswith(".sh") and "worker" not in name and "bench" not in name
 
 
-def read_args(args: Node, model: tuple[str, Node] | None) -> Command:
+def read_args(args: YamlNode, model: tuple[str, YamlNode] | None) -> Command:
     """Flags that somebody else's controller hands to `vllm serve MODEL`."""
     command = Command("image", args, positional=[model] if model else [])
     return _read(command, [(n.text(), n, "$" in n.text()) for n in args])
 
 
-def read_line(node: Node, text: str, entry: str = "image") -> Command:
+def read_line(node: YamlNode, text: str, entry: str = "image") -> Command:
     """Flags of one line of text, as a shell would take it apart (an environment variable that a preset evaluates)."""
     command = Command(entry, node, script=True)
     return _read(command, [(w.text, _inside(node, text, w.offset), w.open) for w in shell.words(text, 0)])
 
 
-def read_keys(items: Iterable[tuple[str, Node]], node: Node, model: tuple[str, Node] | None) -> Command:
+def read_keys(
+    items: Iterable[tuple[str, YamlNode]], node: YamlNode, model: tuple[str, YamlNode] | None
+) -> Command:
     """Keys of somebody's YAML that become engine arguments: `tensor_parallel_size: 2`, `max-model-len: 8192`."""
     command = Command("kwargs", node, positional=[model] if model else [], known_flags=False)
     for key, value in items:
@@ -190,7 +192,7 @@ def read_keys(items: Iterable[tuple[str, Node]], node: Node, model: tuple[str, N
     return command
 
 
-def _program(words: Words, anchor: Node) -> Command | None:
+def _program(words: Words, anchor: YamlNode) -> Command | None:
     """The command whose argv[0] is vLLM, directly, through Python, behind a prefix or inside a shell."""
     if not words:
         return None
@@ -235,7 +237,7 @@ def _program(words: Words, anchor: Node) -> Command | None:
     return None
 
 
-def _script_of(words: Words) -> Node | None:
+def _script_of(words: Words) -> YamlNode | None:
     """The script of `sh -c SCRIPT`; None for `sh file.sh`."""
     flagged = False
     for word, node, _ in words[1:]:
@@ -246,7 +248,7 @@ def _script_of(words: Words) -> Node | None:
     return None
 
 
-def _lost(words: Words, script: Node, anchor: Node) -> Command | None:
+def _lost(words: Words, script: YamlNode, anchor: YamlNode) -> Command | None:
     """`sh -c` with `vllm`, `serve`, ... as items of their own: the shell runs `vllm` alone."""
     at = next((i for i, w in enumerate(words) if w[1] is script), 0)
     if len(script.text().split()) > 1 or len(words) < at + 2:
@@ -257,7 +259,7 @@ def _lost(words: Words, script: Node, anchor: Node) -> Command | None:
     return command
 
 
-def _from_script(script: Node, anchor: Node) -> Command | None:
+def _from_script(script: YamlNode, anchor: YamlNode) -> Command | None:
     text = script.text()
     for m in _START.finditer(text):
         line = text[text.rfind("\n", 0, m.start("what")) + 1 : m.start("what")]
@@ -276,13 +278,13 @@ def _from_script(script: Node, anchor: Node) -> Command | None:
     return None
 
 
-def _inside(script: Node, text: str, offset: int) -> Node:
+def _inside(script: YamlNode, text: str, offset: int) -> YamlNode:
     """A node for a line inside a script: it has a line of its own, and nothing of it can be edited."""
     block = script.style in ("|", ">")
     line = script.span.line + (text.count("\n", 0, offset) + 1 if block else 0)
     line = min(line, max(script.span.end_line, script.span.line))
     span = Span(line, script.span.column, 0, 0, line)
-    return Node(script.path, span, script.file, value="")
+    return YamlNode(script.path, span, script.file, value="")
 
 
 def _apart(words: Words, command: Command) -> Words:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from seawall.engines.vllm.versions import Version
 from seawall.lint.command import Command, read_args, read_command, read_keys, read_line
 from seawall.lint.image import image_version, is_stand_in
-from seawall.lint.node import Node, embedded
+from seawall.lint.node import YamlNode, embedded
 from seawall.lint.objects import Container, Given, Obj, Workload
 
 _OTHER_ENGINES = re.compile(
@@ -28,17 +28,17 @@ def read(obj: Obj, default: Version) -> Iterator[Workload]:
         yield from reader(obj, default)
 
 
-def _engine(node: Node, command: Command, default: Version, given: Given | None = None) -> Container:
+def _engine(node: YamlNode, command: Command, default: Version, given: Given | None = None) -> Container:
     version = image_version(node["image"].text())
     return Container(node, command, version or default, version is not None, given or Given())
 
 
-def _int(node: Node) -> int | None:
+def _int(node: YamlNode) -> int | None:
     number = node.number()
     return int(number) if number else None
 
 
-def _source(node: Node) -> tuple[str, Node] | None:
+def _source(node: YamlNode) -> tuple[str, YamlNode] | None:
     """A model from `hf://org/name`, `pvc://claim/path`, `s3://...` or a bare name."""
     text = node.text()
     return (re.sub(r"^(hf|huggingface)://", "", text), node) if text else None
@@ -91,7 +91,7 @@ def _llm_inference_service(obj: Obj, default: Version) -> Iterator[Workload]:
                 yield Workload(obj, part[name], labels, [_engine(node, command, default, given)], True, nodes)
 
 
-def _preset_command(node: Node, uri: Node) -> Command | None:
+def _preset_command(node: YamlNode, uri: YamlNode) -> Command | None:
     image = node["image"].text()
     if (
         (node["name"].text() != "main" and not _asks_gpu(node))
@@ -114,7 +114,7 @@ def _preset_command(node: Node, uri: Node) -> Command | None:
     return command
 
 
-def _asks_gpu(node: Node) -> bool:
+def _asks_gpu(node: YamlNode) -> bool:
     return any(k.endswith("/gpu") for k, _ in node.at("resources", "limits").items())
 
 
@@ -143,7 +143,7 @@ def _ray(obj: Obj, default: Version) -> Iterator[Workload]:
         yield Workload(obj, pod, {}, [engine], False, *group(obj, pod))
 
 
-def _llm_configs(app: Node) -> Iterator[Node]:
+def _llm_configs(app: YamlNode) -> Iterator[YamlNode]:
     args = app["args"]
     for key in ("llm_configs", "models"):
         yield from (n for n in args[key] if n.entries is not None)
@@ -166,7 +166,7 @@ def _dynamo(obj: Obj, default: Version) -> Iterator[Workload]:
 
 
 def _dynamo_worker(
-    obj: Obj, part: Node, pod: Node, main: Node, given: Given, default: Version, name: str
+    obj: Obj, part: YamlNode, pod: YamlNode, main: YamlNode, given: Given, default: Version, name: str
 ) -> Iterator[Workload]:
     command = read_command(main) if main else None
     if command is None or command.entry != "dynamo":
@@ -193,7 +193,7 @@ def _kubeai(obj: Obj, default: Version) -> Iterator[Workload]:
     yield Workload(obj, spec, {}, [_engine(spec, command, default, given)], True)
 
 
-def roles(obj: Obj) -> Iterator[Node]:
+def roles(obj: Obj) -> Iterator[YamlNode]:
     """Roles of kthena's ModelServing and of AIBrix' StormService."""
     yield from obj.node.at("spec", "template", "roles")
     yield from obj.node.at("spec", "template", "spec", "roles")

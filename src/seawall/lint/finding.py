@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-from seawall.lint.node import Node, show_path
+from seawall.lint.node import YamlNode, show_path
 from seawall.lint.objects import Obj
-from seawall.lint.world import World
+from seawall.lint.world import Manifests
 
 Severity = Literal["error", "warning", "note"]
 ORDER: dict[str, int] = {"error": 0, "warning": 1, "note": 2}
@@ -52,12 +52,12 @@ class Rule:
     """What happens in production, and why; sources where they matter."""
     cure: str
     fixable: bool
-    check: Callable[[World], Iterator[Finding]]
+    check: Callable[[Manifests], Iterator[Finding]]
 
 
 RULES: dict[str, Rule] = {}
 
-Check = Callable[[World, "Say"], Iterator[Finding]]
+Check = Callable[[Manifests, "Say"], Iterator[Finding]]
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ class Say:
     def __call__(
         self,
         obj: Obj,
-        node: Node,
+        node: YamlNode,
         message: str,
         cure: str | None = None,
         *,

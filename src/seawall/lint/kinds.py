@@ -13,11 +13,11 @@ from seawall.engines.vllm.versions import Version
 from seawall.lint import controllers
 from seawall.lint.command import read_command
 from seawall.lint.image import image_version
-from seawall.lint.node import Key, Node
+from seawall.lint.node import YamlKey, YamlNode
 from seawall.lint.objects import Container, Obj, Workload
 
 # kind -> the pod templates in it (paths to what holds `metadata` and `spec`, or to a bare PodSpec).
-_TEMPLATES: dict[str, tuple[tuple[Key, ...], ...]] = {
+_TEMPLATES: dict[str, tuple[tuple[YamlKey, ...], ...]] = {
     "Deployment": (("spec", "template"),),
     "StatefulSet": (("spec", "template"),),
     "DaemonSet": (("spec", "template"),),
@@ -30,7 +30,7 @@ _TEMPLATES: dict[str, tuple[tuple[Key, ...], ...]] = {
         ("spec", "leaderWorkerTemplate", "workerTemplate"),
     ),
 }
-_BARE_SPECS: dict[str, tuple[tuple[Key, ...], ...]] = {
+_BARE_SPECS: dict[str, tuple[tuple[YamlKey, ...], ...]] = {
     "Pod": (("spec",),),
     "InferenceService": (("spec", "predictor"),),
     "LLMInferenceService": (
@@ -61,7 +61,7 @@ def workloads(obj: Obj, default: Version) -> Iterator[Workload]:
             yield Workload(obj, pod, labels, engines, partial, nodes, total)
 
 
-def _engines(pod: Node, default: Version) -> Iterator[Container]:
+def _engines(pod: YamlNode, default: Version) -> Iterator[Container]:
     for node in pod["containers"]:
         command = read_command(node)
         if command is not None:
@@ -69,7 +69,7 @@ def _engines(pod: Node, default: Version) -> Iterator[Container]:
             yield Container(node, command, version or default, version is not None)
 
 
-def group(obj: Obj, pod: Node) -> tuple[int, int | None]:
+def group(obj: Obj, pod: YamlNode) -> tuple[int, int | None]:
     """(Pods that serve one model together, their GPUs or None) of kinds that are made of groups."""
     if obj.kind == "LeaderWorkerSet":
         template = obj.spec["leaderWorkerTemplate"]
@@ -87,11 +87,11 @@ def group(obj: Obj, pod: Node) -> tuple[int, int | None]:
     return _role_group(obj, pod)
 
 
-def _most(group_spec: Node) -> int:
+def _most(group_spec: YamlNode) -> int:
     return int(max(group_spec["replicas"].number(1) or 0, group_spec["maxReplicas"].number(0) or 0))
 
 
-def _role_group(obj: Obj, pod: Node) -> tuple[int, int | None]:
+def _role_group(obj: Obj, pod: YamlNode) -> tuple[int, int | None]:
     """Roles with an entry and workers (kthena's ModelServing), and pods per worker (ModelBooster, podGroupSize)."""
     for role in controllers.roles(obj):
         entry, worker = role.at("entryTemplate", "spec"), role.at("workerTemplate", "spec")
@@ -104,7 +104,7 @@ def _role_group(obj: Obj, pod: Node) -> tuple[int, int | None]:
     return 1, None
 
 
-def ray_cluster(obj: Obj) -> Node:
+def ray_cluster(obj: Obj) -> YamlNode:
     """The RayCluster spec inside an object of any Ray kind (KubeRay's, AIBrix' fleets); missing in others."""
     for path in (
         ("spec", "rayClusterConfig"),
@@ -118,7 +118,7 @@ def ray_cluster(obj: Obj) -> Node:
     return obj.node["..."]
 
 
-def gpus_of(pod: Node) -> int:
+def gpus_of(pod: YamlNode) -> int:
     """Accelerators that all containers of a pod are limited to."""
     total = 0
     for container in pod["containers"]:
@@ -132,7 +132,7 @@ def gpus_of(pod: Node) -> int:
     return total
 
 
-def pod_specs(obj: Obj) -> Iterator[tuple[Node, dict[str, str]]]:
+def pod_specs(obj: Obj) -> Iterator[tuple[YamlNode, dict[str, str]]]:
     """(PodSpec, labels) of every pod template in an object."""
     node = obj.node
     for path in _BARE_SPECS.get(obj.kind, ()):
@@ -151,7 +151,7 @@ def pod_specs(obj: Obj) -> Iterator[tuple[Node, dict[str, str]]]:
         yield from _somewhere(node)
 
 
-def _somewhere(root: Node) -> Iterator[tuple[Node, dict[str, str]]]:
+def _somewhere(root: YamlNode) -> Iterator[tuple[YamlNode, dict[str, str]]]:
     """Pod templates inside kinds that we do not know (roles of a StormService, replicated jobs of a JobSet)."""
     stack = [root]
     seen: set[int] = set()

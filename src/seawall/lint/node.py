@@ -23,7 +23,7 @@ MAX_VALUES = 400_000
 MAX_DUPLICATES = 20
 """Duplicate keys that are told of one mapping; the rest says nothing new."""
 
-Key = str | int
+YamlKey = str | int
 _Base: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _RESOLVER: Any = yaml.resolver.Resolver()
 _TRUE = {"yes", "true", "on"}
@@ -52,15 +52,15 @@ NOWHERE = Span(0, 0, 0, 0, 0)
 
 
 @dataclass(eq=False, slots=True)
-class Node:
+class YamlNode:
     """One YAML node. Mappings have `entries`, sequences `elements`, scalars `value`; missing ones nothing."""
 
-    path: tuple[Key, ...]
+    path: tuple[YamlKey, ...]
     span: Span
     file: str = ""
     value: Any = None
-    entries: dict[str, Node] | None = None
-    elements: list[Node] | None = None
+    entries: dict[str, YamlNode] | None = None
+    elements: list[YamlNode] | None = None
     key: Span | None = None
     """Where its key stands, when it is a mapping's value."""
     key_spans: dict[str, Span] = field(default_factory=dict)
@@ -70,7 +70,7 @@ class Node:
     missing: bool = False
     weight: int = 1
 
-    def __getitem__(self, key: Key) -> Node:
+    def __getitem__(self, key: YamlKey) -> YamlNode:
         if isinstance(key, str) and self.entries is not None and key in self.entries:
             return self.entries[key]
         if (
@@ -79,9 +79,9 @@ class Node:
             and -len(self.elements) <= key < len(self.elements)
         ):
             return self.elements[key]
-        return Node((*self.path, key), self.where, self.file, missing=True)
+        return YamlNode((*self.path, key), self.where, self.file, missing=True)
 
-    def at(self, *keys: Key) -> Node:
+    def at(self, *keys: YamlKey) -> YamlNode:
         """The node at a path below; missing when any step is."""
         node = self
         for key in keys:
@@ -91,14 +91,14 @@ class Node:
     def __bool__(self) -> bool:
         return not self.missing
 
-    def __iter__(self) -> Iterator[Node]:
+    def __iter__(self) -> Iterator[YamlNode]:
         """The elements of a sequence; nothing for anything else."""
         return iter(self.elements or ())
 
     def __contains__(self, key: str) -> bool:
         return self.entries is not None and key in self.entries
 
-    def items(self) -> Iterator[tuple[str, Node]]:
+    def items(self) -> Iterator[tuple[str, YamlNode]]:
         """Key and node of a mapping; nothing for anything else."""
         return iter((self.entries or {}).items())
 
@@ -133,7 +133,7 @@ class Node:
         return self.value
 
 
-def show_path(path: tuple[Key, ...]) -> str:
+def show_path(path: tuple[YamlKey, ...]) -> str:
     """`("spec", "containers", 0)` -> `spec.containers[0]`."""
     out = ""
     for part in path:
@@ -146,7 +146,7 @@ def show_path(path: tuple[Key, ...]) -> str:
     return out
 
 
-def parse(text: str, file: str) -> Iterator[Node]:
+def parse(text: str, file: str) -> Iterator[YamlNode]:
     """Every non-empty document of `text`, lazily. Raises Malformed at the first place that is not YAML."""
     try:
         yield from _documents(text, file)
@@ -161,12 +161,12 @@ def parse(text: str, file: str) -> Iterator[Node]:
         raise Malformed(str(e).splitlines()[0] if str(e) else type(e).__name__) from None
 
 
-def embedded(scalar: Node) -> Node:
+def embedded(scalar: YamlNode) -> YamlNode:
     """The YAML inside a scalar (`serveConfigV2: |`), its lines those of the file; missing when there is none.
 
     Nothing in it can be edited: its offsets are not the file's.
     """
-    nothing = Node((*scalar.path, "..."), scalar.where, scalar.file, missing=True)
+    nothing = YamlNode((*scalar.path, "..."), scalar.where, scalar.file, missing=True)
     text = scalar.text()
     if not text.strip():
         return nothing
@@ -177,7 +177,7 @@ def embedded(scalar: Node) -> Node:
     if root is None:
         return nothing
     shift = scalar.span.line if scalar.style in ("|", ">") else scalar.span.line - 1
-    seen: dict[int, Node] = {}
+    seen: dict[int, YamlNode] = {}
     stack = [root]
     while stack:
         node = stack.pop()
@@ -196,7 +196,7 @@ def _moved(span: Span, lines: int) -> Span:
     return Span(span.line + lines, span.column, 0, 0, span.line + lines)
 
 
-def _documents(text: str, file: str) -> Iterator[Node]:
+def _documents(text: str, file: str) -> Iterator[YamlNode]:
     builder = _Builder(file)
     for event in yaml.parse(text, Loader=_Base):
         root = builder.feed(event)
@@ -214,20 +214,20 @@ class _Builder:
         self.reset()
 
     def reset(self) -> None:
-        self.root: Node | None = None
-        self.stack: list[tuple[Node, list[tuple[Node, str]]]] = []
-        self.keys: list[Node | None] = []
-        self.anchors: dict[str, Node] = {}
+        self.root: YamlNode | None = None
+        self.stack: list[tuple[YamlNode, list[tuple[YamlNode, str]]]] = []
+        self.keys: list[YamlNode | None] = []
+        self.anchors: dict[str, YamlNode] = {}
         self.weight = 0
 
-    def feed(self, event: Any) -> Node | None:
+    def feed(self, event: Any) -> YamlNode | None:
         """Takes one event; the document's root at its end."""
         if isinstance(event, yaml.DocumentEndEvent):
             root = self.root
             self.reset()
             return root
         if isinstance(event, yaml.ScalarEvent):
-            node = Node((), _span(event), self.file, value=_scalar(event), style=event.style or None)
+            node = YamlNode((), _span(event), self.file, value=_scalar(event), style=event.style or None)
             self._anchor(event, node)
             self._add(node)
         elif isinstance(event, yaml.AliasEvent):
@@ -237,7 +237,7 @@ class _Builder:
             self._add(target)
         elif isinstance(event, (yaml.MappingStartEvent, yaml.SequenceStartEvent)):
             mapping = isinstance(event, yaml.MappingStartEvent)
-            node = Node((), _span(event), self.file, flow=bool(event.flow_style))
+            node = YamlNode((), _span(event), self.file, flow=bool(event.flow_style))
             node.entries, node.elements = ({}, None) if mapping else (None, [])
             self._anchor(event, node)
             self.stack.append((node, []))
@@ -251,11 +251,11 @@ class _Builder:
             self._add(node)
         return None
 
-    def _anchor(self, event: Any, node: Node) -> None:
+    def _anchor(self, event: Any, node: YamlNode) -> None:
         if event.anchor:
             self.anchors[event.anchor] = node
 
-    def _add(self, node: Node) -> None:
+    def _add(self, node: YamlNode) -> None:
         self.values += 1
         if self.values > MAX_VALUES:
             raise Malformed(f"more than {MAX_VALUES:,} values", node.span.line, node.span.column, over=True)
@@ -308,7 +308,7 @@ def _span(event: Any) -> Span:
     return Span(a.line + 1, a.column + 1, a.index, b.index, end_line)
 
 
-def _close(node: Node, event: Any) -> None:
+def _close(node: YamlNode, event: Any) -> None:
     """The end of a block collection is the end of its last child: comments after it are not its own."""
     last: Span | None = None
     children = node.entries.values() if node.entries is not None else (node.elements or ())
@@ -322,7 +322,7 @@ def _close(node: Node, event: Any) -> None:
     node.span = Span(s.line, s.column, s.start, max(last.end, s.start), max(last.end_line, s.line))
 
 
-def place(root: Node, path: tuple[Key, ...]) -> None:
+def place(root: YamlNode, path: tuple[YamlKey, ...]) -> None:
     """Writes the path into every node (aliases keep the place where they are written first)."""
     stack = [(root, path)]
     seen: set[int] = set()

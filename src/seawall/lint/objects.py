@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from seawall.engines.vllm.versions import Version
 from seawall.lint.command import SERVES, Command
 from seawall.lint.image import chips
-from seawall.lint.node import Node
+from seawall.lint.node import YamlNode
 
 _GPU_KEYS = (
     ("nvidia", re.compile(r"nvidia\.com/(gpu(\.shared)?|mig-.*|[A-Z].*)")),
@@ -39,7 +39,7 @@ _NO_DEVICE = re.compile(
 class Obj:
     """One Kubernetes object. `fragment` marks a snippet without kind that was not joined to an object."""
 
-    node: Node
+    node: YamlNode
     kind: str
     api: str
     name: str
@@ -51,7 +51,7 @@ class Obj:
         return f"{self.kind}/{self.name}" if self.name else self.kind
 
     @property
-    def spec(self) -> Node:
+    def spec(self) -> YamlNode:
         return self.node["spec"]
 
 
@@ -60,7 +60,7 @@ class Given:
     """What a controller's own YAML says of an engine beside its command line."""
 
     gpus: int = 0
-    gpus_node: Node | None = None
+    gpus_node: YamlNode | None = None
     vendor: str = ""
     gpu_name: str = ""
     """The GPU's name in a profile or an instance type."""
@@ -75,7 +75,7 @@ class Given:
 class Container:
     """One container of a pod that runs vLLM."""
 
-    node: Node
+    node: YamlNode
     command: Command
     version: Version
     """The version in the image's tag; the catalogue's default when the tag names none."""
@@ -103,7 +103,7 @@ class Container:
         return None if value is None or "$" in value or "{" in value else value
 
     @property
-    def model_node(self) -> Node:
+    def model_node(self) -> YamlNode:
         c = self.command
         if c.positional:
             return c.positional[0][1]
@@ -116,7 +116,7 @@ class Container:
         return written or self.given.tensor_parallel or 1
 
     @property
-    def accelerators(self) -> tuple[str, int, Node]:
+    def accelerators(self) -> tuple[str, int, YamlNode]:
         """(vendor, how many, where that stands); ("", 0, the limits) when none is asked for."""
         if self.given.gpus:
             return self.given.vendor or "nvidia", self.given.gpus, self.given.gpus_node or self.node
@@ -128,7 +128,7 @@ class Container:
         return "", 0, limits
 
     @property
-    def gpus(self) -> tuple[int, Node]:
+    def gpus(self) -> tuple[int, YamlNode]:
         """Devices of any vendor that the container is limited to, and where that stands."""
         vendor, count, node = self.accelerators
         return (0, node) if vendor == "other" else (count, node)
@@ -148,7 +148,7 @@ class Container:
             self.given.gpus or resources["claims"] or any("/" in k and not _NO_DEVICE.search(k) for k in keys)
         )
 
-    def env(self, name: str) -> Node:
+    def env(self, name: str) -> YamlNode:
         """The `env` item of that name, or a missing node."""
         for item in self.node["env"]:
             if item["name"].text() == name:
@@ -168,7 +168,7 @@ class Workload:
     """A pod template that runs vLLM, and the object around it."""
 
     obj: Obj
-    pod: Node
+    pod: YamlNode
     """The PodSpec."""
     labels: dict[str, str]
     engines: list[Container]
@@ -193,7 +193,7 @@ class Workload:
         return self.nodes > 1 or self.obj.kind == "LeaderWorkerSet" or "Ray" in self.obj.kind
 
     @property
-    def replicas(self) -> Node:
+    def replicas(self) -> YamlNode:
         if self.obj.kind == "InferenceService":
             return self.obj.node.at("spec", "predictor", "minReplicas")
         return self.obj.spec["replicas"]
@@ -203,13 +203,13 @@ class Workload:
         """No GPU asked for and none of vLLM's GPU images: a CPU engine."""
         return self.engine.gpus[0] == 0 and chips(self.engine.image) == "cpu"
 
-    def volume(self, name: str) -> Node:
+    def volume(self, name: str) -> YamlNode:
         for volume in self.pod["volumes"]:
             if volume["name"].text() == name:
                 return volume
         return self.pod["volumes"]["..."]
 
-    def mounts(self, container: Node) -> Iterator[tuple[Node, Node]]:
+    def mounts(self, container: YamlNode) -> Iterator[tuple[YamlNode, YamlNode]]:
         """(mount, its volume) of a container."""
         for mount in container["volumeMounts"]:
             yield mount, self.volume(mount["name"].text())

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 
 from seawall.lint.finding import Edit
-from seawall.lint.node import Node, Span
+from seawall.lint.node import Span, YamlNode
 
 Edits = tuple[Edit, ...]
 
@@ -20,7 +20,7 @@ class Patcher:
     def __init__(self, texts: dict[str, str]) -> None:
         self.texts = texts
 
-    def replace(self, node: Node, new: str) -> Edits:
+    def replace(self, node: YamlNode, new: str) -> Edits:
         """A new value for a plain or quoted one-line scalar; quotes stay."""
         text = self.texts.get(node.file)
         span = node.span
@@ -38,7 +38,7 @@ class Patcher:
         quote = old[0] if old[:1] in ("'", '"') else ""
         return (Edit(node.file, span.start, span.end, f"{quote}{new}{quote}"),)
 
-    def substitute(self, node: Node, old: str, new: str) -> Edits:
+    def substitute(self, node: YamlNode, old: str, new: str) -> Edits:
         """Replaces the only occurrence of `old` inside a scalar's text (a query, a script)."""
         text = self.texts.get(node.file)
         if text is None or not node:
@@ -49,7 +49,7 @@ class Patcher:
         at = node.span.start + body.index(old)
         return (Edit(node.file, at, at + len(old), new),)
 
-    def remove_key(self, parent: Node, key: str) -> Edits:
+    def remove_key(self, parent: YamlNode, key: str) -> Edits:
         """Deletes `key: value` with all its lines from a block mapping."""
         text = self.texts.get(parent.file)
         span, child = parent.key_spans.get(key), parent[key]
@@ -60,7 +60,7 @@ class Patcher:
             return ()  # it stands behind a dash
         return (Edit(child.file, start, _after_line(text, max(_last(text, child.span), span.end)), ""),)
 
-    def add_key(self, parent: Node, lines: list[str]) -> Edits:
+    def add_key(self, parent: YamlNode, lines: list[str]) -> Edits:
         """Adds `lines` as further entries at the end of a block mapping, indented like its keys."""
         text = self.texts.get(parent.file)
         if text is None or parent.flow or not parent.entries or not parent.key_spans:
@@ -80,7 +80,7 @@ class Patcher:
                 last = max(last, _last(text, span))
         return self._insert(parent.file, text, last, lines, first.column - 1)
 
-    def add_items(self, sequence: Node, items: list[str]) -> Edits:
+    def add_items(self, sequence: YamlNode, items: list[str]) -> Edits:
         """Appends scalars to a list, block or flow, quoted as the list's own items are."""
         text = self.texts.get(sequence.file)
         if text is None or not sequence.elements or any(i.entries or i.elements for i in sequence):
@@ -97,7 +97,7 @@ class Patcher:
         indent = dash - _line_start(text, dash)
         return self._insert(sequence.file, text, last.span.end, [f"- {i}" for i in shown], indent)
 
-    def remove_items(self, sequence: Node, items: list[Node]) -> Edits:
+    def remove_items(self, sequence: YamlNode, items: list[YamlNode]) -> Edits:
         """Deletes items of a list, block or flow."""
         text = self.texts.get(sequence.file)
         elements = sequence.elements or []

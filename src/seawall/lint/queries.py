@@ -8,9 +8,9 @@ from typing import Any
 
 import promql_parser as pq
 
-from seawall.lint.node import Node
+from seawall.lint.node import YamlNode
 from seawall.lint.objects import Obj
-from seawall.lint.world import World
+from seawall.lint.world import Manifests
 
 _RATES = {"rate", "irate", "increase"}
 
@@ -33,16 +33,16 @@ class Query:
     """One PromQL expression and where it stands."""
 
     obj: Obj
-    node: Node
+    node: YamlNode
     text: str
-    trigger: Node | None = None
+    trigger: YamlNode | None = None
     """The ScaledObject's trigger, when it scales on the query."""
     tree: Any = None
     error: str = ""
     uses: list[Use] = field(default_factory=list)
 
 
-def queries(world: World) -> list[Query]:
+def queries(world: Manifests) -> list[Query]:
     """Every query of ScaledObjects and PrometheusRules, parsed once per world."""
     cached: list[Query] | None = world.cache.get("queries")
     if cached is None:
@@ -51,7 +51,7 @@ def queries(world: World) -> list[Query]:
     return cached
 
 
-def _found(world: World) -> Iterator[Query]:
+def _found(world: Manifests) -> Iterator[Query]:
     for obj in world.kinds("ScaledObject", "ScaledJob"):
         for trigger in obj.spec["triggers"]:
             node = trigger.at("metadata", "query")

@@ -12,7 +12,7 @@ from seawall.engines.vllm.versions import Version
 from seawall.lint.finding import ORDER, RULES, Edit, Finding
 from seawall.lint.patch import apply
 from seawall.lint.source import Sources, add_text, read
-from seawall.lint.world import Models, World, unknown_model
+from seawall.lint.world import Manifests, Models, unknown_model
 
 FAMILIES = (
     "files",
@@ -99,7 +99,7 @@ DEFAULTS = Options()
 def check(sources: Sources, options: Options = DEFAULTS) -> Report:
     """All findings, in the order of files and lines."""
     load_rules()
-    world = World(
+    world = Manifests(
         sources.objects,
         options.target,
         options.engine,

@@ -14,7 +14,7 @@ from seawall.domain.catalog.storage import weights_bandwidth
 from seawall.domain.model import ModelConfig
 from seawall.domain.units import show_seconds
 from seawall.lint.objects import Container, Workload
-from seawall.lint.world import World
+from seawall.lint.world import Manifests
 
 LOAD_S = 60.0
 """Imports, reading into the GPU, compiling, capturing graphs: what a large model usually takes beside its bytes."""
@@ -41,13 +41,13 @@ class Load:
     """The weights come from the hub first, at least at the first start."""
 
 
-def model_of(world: World, engine: Container) -> ModelConfig | None:
+def model_of(world: Manifests, engine: Container) -> ModelConfig | None:
     """The planner's shape of the model that a container serves, quantization flag taken in; None when unknown."""
     name = engine.model
     return world.models(name, engine.command.value("--quantization")) if name else None
 
 
-def weights_bytes(world: World, engine: Container) -> int | None:
+def weights_bytes(world: Manifests, engine: Container) -> int | None:
     """Bytes of all weight files; None for a model that the catalogue does not know."""
     key = f"weights {engine.model} {engine.command.value('--quantization')}"
     if key not in world.cache:
@@ -57,7 +57,7 @@ def weights_bytes(world: World, engine: Container) -> int | None:
     return found
 
 
-def load_s(world: World, workload: Workload, engine: Container) -> Load | None:
+def load_s(world: Manifests, workload: Workload, engine: Container) -> Load | None:
     """How long loading takes, the first download included where there is one; None for unknown or small models."""
     size = weights_bytes(world, engine)
     if size is None or size < SMALL:

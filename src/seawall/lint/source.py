@@ -15,7 +15,7 @@ from pathlib import Path
 
 from seawall.errors import InputError
 from seawall.lint.kinds import pod_specs
-from seawall.lint.node import Key, Malformed, Node, parse, place
+from seawall.lint.node import Malformed, YamlKey, YamlNode, parse, place
 from seawall.lint.objects import Obj
 
 MAX_BYTES = 16 * 2**20
@@ -64,7 +64,7 @@ class Sources:
     objects: list[Obj] = field(default_factory=list)
     texts: dict[str, str] = field(default_factory=dict)
     broken: list[Broken] = field(default_factory=list)
-    duplicates: list[tuple[Obj, str, Node]] = field(default_factory=list)
+    duplicates: list[tuple[Obj, str, YamlNode]] = field(default_factory=list)
     documents: int = 0
     templates: int = 0
     """Files of charts that are templates, not YAML."""
@@ -83,7 +83,7 @@ def add_text(sources: Sources, name: str, text: str) -> None:
     text = text.removeprefix("\ufeff")
     sources.texts[name] = text
     whole: list[Obj] = []
-    fragments: list[Node] = []
+    fragments: list[YamlNode] = []
     for root in _roots(sources, name, text):
         sources.documents += 1
         for node in _unlisted(root):
@@ -97,7 +97,7 @@ def add_text(sources: Sources, name: str, text: str) -> None:
     sources.objects += whole
 
 
-def _roots(sources: Sources, name: str, text: str) -> Iterator[Node]:
+def _roots(sources: Sources, name: str, text: str) -> Iterator[YamlNode]:
     """The documents of a text. Behind a broken one, reading goes on with the next."""
     rest, start = _without_big_strangers(text), 0
     for _ in range(MAX_BROKEN):
@@ -202,14 +202,14 @@ def _explain(text: str, e: Malformed) -> str:
     return e.message
 
 
-def _unlisted(root: Node) -> Iterator[Node]:
+def _unlisted(root: YamlNode) -> Iterator[YamlNode]:
     if root["kind"].text().endswith("List") and root["items"].elements is not None:
         yield from root["items"]
     else:
         yield root
 
 
-def _object(node: Node) -> Obj | None:
+def _object(node: YamlNode) -> Obj | None:
     kind, api = node["kind"].text(), node["apiVersion"].text()
     if not kind or not api:
         return None
@@ -218,7 +218,7 @@ def _object(node: Node) -> Obj | None:
     return Obj(node, kind, api, name, meta["namespace"].text("default"))
 
 
-def _duplicates(root: Node) -> Iterator[tuple[str, Node]]:
+def _duplicates(root: YamlNode) -> Iterator[tuple[str, YamlNode]]:
     stack = [root]
     seen: set[int] = set()
     while stack:
@@ -227,11 +227,11 @@ def _duplicates(root: Node) -> Iterator[tuple[str, Node]]:
             continue
         seen.add(id(node))
         for key, span in node.duplicates:
-            yield key, Node((*node.path, key), span, node.file, value=key)
+            yield key, YamlNode((*node.path, key), span, node.file, value=key)
         stack += [*node, *(n for _, n in node.items())]
 
 
-def _join(whole: list[Obj], fragments: list[Node]) -> None:
+def _join(whole: list[Obj], fragments: list[YamlNode]) -> None:
     """Joins snippets to the only vLLM-like workload of the file, or keeps them as fragments of their own."""
     targets = [o for o in whole if o.kind in ("Deployment", "StatefulSet") and next(pod_specs(o), None)]
     for node in fragments:
@@ -246,7 +246,7 @@ def _join(whole: list[Obj], fragments: list[Node]) -> None:
             whole.append(Obj(lifted, "Deployment", "apps/v1", "", "default", fragment=True))
 
 
-def _lift(node: Node) -> Node | None:
+def _lift(node: YamlNode) -> YamlNode | None:
     """A snippet as a (partial) Deployment: bare `spec:` blocks, pod specs, deployment specs."""
     inner = node["spec"] if node["spec"].entries is not None else node
     keys = set(inner.entries or {})
@@ -257,16 +257,16 @@ def _lift(node: Node) -> Node | None:
     return None
 
 
-def _under(node: Node, path: tuple[Key, ...]) -> Node:
+def _under(node: YamlNode, path: tuple[YamlKey, ...]) -> YamlNode:
     for key in reversed(path):
         # `flow` keeps patches out of what does not stand in the text
-        node = Node(
+        node = YamlNode(
             (), node.span, node.file, entries={str(key): node}, key_spans={str(key): node.span}, flow=True
         )
     return node
 
 
-def merge(base: Node, over: Node) -> None:
+def merge(base: YamlNode, over: YamlNode) -> None:
     """Puts the mapping `over` into `base`; what both have as mappings is joined, else `over` wins."""
     stack = [(base, over)]
     while stack:

@@ -11,7 +11,7 @@ from seawall.domain.model import ModelConfig
 from seawall.engines.vllm.versions import Version
 from seawall.lint.command import default_version
 from seawall.lint.kinds import workloads
-from seawall.lint.node import Node
+from seawall.lint.node import YamlNode
 from seawall.lint.objects import Obj, Workload
 
 Models = Callable[[str, str | None], ModelConfig | None]
@@ -23,7 +23,7 @@ def unknown_model(name: str, quantization: str | None) -> ModelConfig | None:
 
 
 @dataclass(eq=False)
-class World:
+class Manifests:
     """Everything that was read, with the questions rules ask of it."""
 
     objects: list[Obj]
@@ -130,7 +130,7 @@ class World:
             None,
         )
 
-    def claims_of(self, workload: Workload) -> Iterator[tuple[Obj, Node, Node]]:
+    def claims_of(self, workload: Workload) -> Iterator[tuple[Obj, YamlNode, YamlNode]]:
         """(claim, volume, the `claimName` node) of the claims in sight that the pod mounts."""
         for volume in workload.pod["volumes"]:
             ref = volume.at("persistentVolumeClaim", "claimName")
@@ -144,7 +144,7 @@ def _once(objects: Iterable[Obj]) -> list[Obj]:
     return list({(o.kind, o.namespace, o.name): o for o in objects}.values())
 
 
-def _match_labels(obj: Obj) -> Node:
+def _match_labels(obj: Obj) -> YamlNode:
     selector = obj.spec["podSelector" if obj.kind == "NetworkPolicy" else "selector"]
     return selector if obj.kind == "Service" else selector["matchLabels"]
 
@@ -161,7 +161,7 @@ def _selects(obj: Obj, labels: dict[str, str]) -> bool:
     return bool(wanted.entries) and all(labels.get(k) == v.text() for k, v in wanted.items())
 
 
-def _expression(e: Node, labels: dict[str, str]) -> bool:
+def _expression(e: YamlNode, labels: dict[str, str]) -> bool:
     key, values = e["key"].text(), {v.text() for v in e["values"]}
     match e["operator"].text():
         case "In":

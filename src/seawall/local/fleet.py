@@ -13,7 +13,7 @@ from pathlib import Path
 from seawall.decide import scale
 from seawall.decide.pool import FleetSeen, Turn, cost_of
 from seawall.decide.replace import Retire, SeenReplica, Start, moves
-from seawall.decide.replica import Phase
+from seawall.decide.replica import ReplicaPhase
 from seawall.domain.seen import Replica
 from seawall.domain.spec import Fleet
 from seawall.engines.vllm.client import EngineClient
@@ -92,7 +92,7 @@ class FleetRunner:
 
     def look(self) -> None:
         """Forgets the stopped, and scales."""
-        for index in [i for i, k in self.keepers.items() if k.life.phase is Phase.STOPPED]:
+        for index in [i for i, k in self.keepers.items() if k.life.phase is ReplicaPhase.STOPPED]:
             self._means.gpus.give_back(self.keepers.pop(index).name)
         for keeper in self.keepers.values():
             self._miss(keeper.name, self.service(keeper).problem)
@@ -111,7 +111,7 @@ class FleetRunner:
         wanted = 0 if self.stopping else self.wanted
         if self.fleet.spec.pool is not None and not self.stopping:
             wanted = min(wanted, turn.awake) if turn else 0
-        sleepers = [k for k in self.keepers.values() if k.life.phase is Phase.ASLEEP]
+        sleepers = [k for k in self.keepers.values() if k.life.phase is ReplicaPhase.ASLEEP]
         for keeper in sleepers[turn.asleep if turn else 0 :]:
             keeper.drain("shutting down" if self.stopping else turn.reason if turn else "its pool is gone")
         for move in moves(self._members(), wanted, self.generation, self._surge(wanted)):
@@ -130,10 +130,10 @@ class FleetRunner:
             SeenReplica(
                 index=i,
                 generation=k.generation,
-                phase=Phase.DRAINING if k.life.phase is Phase.DOZING else k.life.phase,
+                phase=ReplicaPhase.DRAINING if k.life.phase is ReplicaPhase.DOZING else k.life.phase,
             )
             for i, k in self.keepers.items()
-            if k.life.phase is not Phase.ASLEEP
+            if k.life.phase is not ReplicaPhase.ASLEEP
         ]
 
     def _rouse(self, keeper: Keeper) -> None:
@@ -145,9 +145,11 @@ class FleetRunner:
 
     def _let_go(self, keeper: Keeper, reason: str, turn: Turn | None) -> None:
         """Puts a replica to sleep where the pool lets it; else it drains and stops."""
-        resting = sum(k.life.phase in (Phase.DOZING, Phase.ASLEEP) for k in self.keepers.values())
+        resting = sum(
+            k.life.phase in (ReplicaPhase.DOZING, ReplicaPhase.ASLEEP) for k in self.keepers.values()
+        )
         fresh = keeper.generation == self.generation
-        if turn and resting < turn.asleep and fresh and keeper.life.phase is Phase.READY:
+        if turn and resting < turn.asleep and fresh and keeper.life.phase is ReplicaPhase.READY:
             keeper.doze(turn.reason)
         else:
             why = turn.reason if turn and turn.move in ("unload", "sleep") else reason
@@ -165,10 +167,10 @@ class FleetRunner:
             cost=cost_of(self.fleet, self.recipe.plan),
             wanted=self.wanted,
             lowest=self.policy.lowest if self.pinned is None else self.pinned,
-            holds=sum(p not in (Phase.ASLEEP, Phase.STOPPED) for p in phases),
-            ready=Phase.READY in phases,
+            holds=sum(p not in (ReplicaPhase.ASLEEP, ReplicaPhase.STOPPED) for p in phases),
+            ready=ReplicaPhase.READY in phases,
             demand=float(state.pending if state else 0),
-            asleep=phases.count(Phase.ASLEEP),
+            asleep=phases.count(ReplicaPhase.ASLEEP),
             can_sleep=pool.sleep,
             startup_s=self.care.life.startup_s,
         )
@@ -202,7 +204,7 @@ class FleetRunner:
     def settled(self) -> bool:
         """Whether there are as many ready replicas of the wanted generation as wanted, and no other."""
         allowed = self.turn.awake if self.turn else self.wanted
-        want = [(self.generation, Phase.READY)] * min(self.wanted, allowed)
+        want = [(self.generation, ReplicaPhase.READY)] * min(self.wanted, allowed)
         return sorted((m.generation, m.phase) for m in self._members()) == want
 
     def discovered(self) -> list[Replica]:
@@ -210,7 +212,7 @@ class FleetRunner:
         out = []
         for k in self.keepers.values():
             if k.serving:
-                draining = k.life.phase in (Phase.DRAINING, Phase.DOZING)
+                draining = k.life.phase in (ReplicaPhase.DRAINING, ReplicaPhase.DOZING)
                 out.append(
                     Replica(
                         name=k.name,
@@ -226,14 +228,14 @@ class FleetRunner:
     @property
     def coming(self) -> bool:
         """A replica is being started, or will be as soon as its back-off is over; not in a crash loop."""
-        starts = (Phase.STARTING, Phase.PROVING, Phase.FAILED)
+        starts = (ReplicaPhase.STARTING, ReplicaPhase.PROVING, ReplicaPhase.FAILED)
         lives = [k.life for k in self.keepers.values()]
         return any(life.phase in starts and life.failures <= CRASH_LOOP for life in lives)
 
     def seen(self) -> scale.DemandSeen:
         """Demand as the autoscaler sees it; not fresh while the gateway does not answer."""
         state = self._means.gateway().fleet(self.name)
-        ready = [k for k in self.keepers.values() if k.life.phase is Phase.READY]
+        ready = [k for k in self.keepers.values() if k.life.phase is ReplicaPhase.READY]
         loads = [k.load for k in ready if k.load is not None]
         return scale.DemandSeen(
             replicas=self.wanted,
@@ -313,7 +315,7 @@ class FleetRunner:
         return None if seen is None else seen.state == "draining" and seen.in_flight == 0
 
     def _changed(self, keeper: Keeper, why: str) -> None:
-        if keeper.life.phase is Phase.ASLEEP:
+        if keeper.life.phase is ReplicaPhase.ASLEEP:
             self._means.gpus.lend(keeper.name)
         self._means.publish()
         self._means.note(keeper.name, f"{keeper.life.phase}: {why}")

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol, assert_never
 
-from seawall.decide.replica import Event, Life, LifePolicy, Phase, born, can, due, step
+from seawall.decide.replica import Event, Life, LifePolicy, ReplicaPhase, born, can, due, step
 from seawall.decide.route.evidence import Opinion, Pace, Patience, Pulse, Sight, Verdict, look
 from seawall.domain.units import counted
 from seawall.drivers.process import ProcessLimits, computing_cpu_s, resident_bytes
@@ -164,21 +164,21 @@ class Keeper:
         try:
             while True:
                 match self.life.phase:
-                    case Phase.STARTING:
+                    case ReplicaPhase.STARTING:
                         await self._starting()
-                    case Phase.PROVING:
+                    case ReplicaPhase.PROVING:
                         await self._proving()
-                    case Phase.READY:
+                    case ReplicaPhase.READY:
                         await self._ready()
-                    case Phase.FAILED:
+                    case ReplicaPhase.FAILED:
                         await self._failed()
-                    case Phase.DRAINING:
+                    case ReplicaPhase.DRAINING:
                         await self._draining()
-                    case Phase.DOZING:
+                    case ReplicaPhase.DOZING:
                         await self._dozing()
-                    case Phase.ASLEEP:
+                    case ReplicaPhase.ASLEEP:
                         await self._asleep()
-                    case Phase.STOPPED:
+                    case ReplicaPhase.STOPPED:
                         return
                     case _:
                         assert_never(self.life.phase)
@@ -194,7 +194,7 @@ class Keeper:
 
     def _happen(self, event: Event, why: str) -> None:
         self.life = step(self.life, event, self._clock.now(), self.care.life, why)
-        if self.life.phase in (Phase.FAILED, Phase.STOPPED):
+        if self.life.phase in (ReplicaPhase.FAILED, ReplicaPhase.STOPPED):
             self.serving, self.load, self._sleep_why = False, None, None
         self._changed(self, why)
 
@@ -206,7 +206,11 @@ class Keeper:
 
     def _interrupted(self) -> bool:
         gone = self.child is not None and self.child.exit_code is not None
-        return gone or self._hurry or (self._drain_why is not None and self.life.phase is not Phase.DRAINING)
+        return (
+            gone
+            or self._hurry
+            or (self._drain_why is not None and self.life.phase is not ReplicaPhase.DRAINING)
+        )
 
     def _interruption(self) -> bool:
         """Handles an exit, a drain or the start-up budget; True when the phase has changed."""

@@ -18,7 +18,7 @@ from typing import Any
 
 from seawall.config.load import load_fleets
 from seawall.config.together import check_together
-from seawall.decide.replica import Phase
+from seawall.decide.replica import ReplicaPhase
 from seawall.domain.spec import Fleet
 from seawall.drivers import cache
 from seawall.errors import InputError
@@ -100,8 +100,10 @@ async def _serve(supervisor: Supervisor, live: bool) -> None:
 
 def _first_ready(supervisor: Supervisor) -> bool:
     gateway = supervisor.gateway
-    up = gateway is not None and gateway.life.phase is Phase.READY
-    return up and any(k.life.phase is Phase.READY for f in supervisor.fleets for k in f.keepers.values())
+    up = gateway is not None and gateway.life.phase is ReplicaPhase.READY
+    return up and any(
+        k.life.phase is ReplicaPhase.READY for f in supervisor.fleets for k in f.keepers.values()
+    )
 
 
 def _ready_text(supervisor: Supervisor) -> str:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from seawall.decide.replica import Phase
+from seawall.decide.replica import ReplicaPhase
 
 _GATEWAY_SAYS = (
     "queued", "in_flight", "pending", "ttft_p50_s", "ttft_p95_s", "finished_total", "rejected_total", "failed_total",
@@ -35,7 +35,7 @@ def snapshot(supervisor: Supervisor) -> dict[str, Any]:
         "gateway": {
             "url": place.url,
             "admin_url": place.admin_url,
-            **(_kept(gateway, now) if gateway else {"phase": Phase.STARTING}),
+            **(_kept(gateway, now) if gateway else {"phase": ReplicaPhase.STARTING}),
         },
         "fleets": [_fleet(f, supervisor) for f in supervisor.fleets],
         "replicas": [_replica(f, k, supervisor, now) for f in supervisor.fleets for k in f.keepers.values()],
@@ -54,7 +54,9 @@ def _kept(keeper: Keeper, now: float) -> dict[str, Any]:
         "guardian_pid": child.guardian_pid if child else None,
         "generation": keeper.generation,
         "failures": life.failures,
-        "retry_in_s": round(max(0.0, life.retry_at_s - now), 1) if life.phase is Phase.FAILED else None,
+        "retry_in_s": round(max(0.0, life.retry_at_s - now), 1)
+        if life.phase is ReplicaPhase.FAILED
+        else None,
         "log": str(keeper.log),
     }
 
@@ -62,7 +64,7 @@ def _kept(keeper: Keeper, now: float) -> dict[str, Any]:
 def _replica(fleet: FleetRunner, keeper: Keeper, supervisor: Supervisor, now: float) -> dict[str, Any]:
     service = fleet.service(keeper)
     load, life = keeper.load, keeper.life
-    if life.phase is Phase.READY and keeper.child is not None:
+    if life.phase is ReplicaPhase.READY and keeper.child is not None:
         supervisor.loading.started(fleet.name, keeper.name, keeper.child.pid, life.since_s - life.born_s)
     routed = supervisor.gateway_service.replica(keeper.name, service.url) if supervisor.gateway else None
     return {
@@ -84,7 +86,7 @@ def _replica(fleet: FleetRunner, keeper: Keeper, supervisor: Supervisor, now: fl
 
 def _stage(fleet: FleetRunner, keeper: Keeper, supervisor: Supervisor) -> str | None:
     """How far a start is; None when it is over, or the engine logs no stages."""
-    if keeper.life.phase is not Phase.STARTING or keeper.child is None or fleet.recipe.engine == "sim":
+    if keeper.life.phase is not ReplicaPhase.STARTING or keeper.child is None or fleet.recipe.engine == "sim":
         return None
     return supervisor.loading.stage(keeper.name, keeper.child.pid, keeper.log)
 
@@ -95,7 +97,7 @@ def _fleet(fleet: FleetRunner, supervisor: Supervisor) -> dict[str, Any]:
         "name": fleet.name,
         "models": list(fleet.fleet.served_names),
         "wanted": fleet.wanted,
-        "ready": sum(k.life.phase is Phase.READY for k in fleet.keepers.values()),
+        "ready": sum(k.life.phase is ReplicaPhase.READY for k in fleet.keepers.values()),
         "min": fleet.policy.lowest,
         "max": fleet.policy.highest,
         "pinned": fleet.pinned,

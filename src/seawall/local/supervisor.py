@@ -17,7 +17,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from seawall.decide.replica import Phase
+from seawall.decide.replica import ReplicaPhase
 from seawall.domain.seen import Replicas
 from seawall.drivers import cache
 from seawall.drivers.guardian import Log
@@ -213,13 +213,13 @@ class Supervisor:
     def _keep_gateway(self) -> None:
         """Hands over to a new gateway that serves, and replaces one that has stopped."""
         fresh = self._next_gateway
-        if fresh is not None and fresh.life.phase is Phase.READY:
+        if fresh is not None and fresh.life.phase is ReplicaPhase.READY:
             if self.gateway:
                 self.gateway.drain("replaced by a new one")
                 self._old_gateways.append(self.gateway)
             self.gateway, self._next_gateway = fresh, None
-        self._old_gateways = [g for g in self._old_gateways if g.life.phase is not Phase.STOPPED]
-        if self.gateway is None or self.gateway.life.phase is Phase.STOPPED:
+        self._old_gateways = [g for g in self._old_gateways if g.life.phase is not ReplicaPhase.STOPPED]
+        if self.gateway is None or self.gateway.life.phase is ReplicaPhase.STOPPED:
             self.gateway = self._new_gateway(self.setup.place)
 
     def _start_fleets(self) -> None:
@@ -235,7 +235,9 @@ class Supervisor:
             )
 
     def _gateway_changed(self, keeper: Keeper, why: str) -> None:
-        if keeper.life.phase in (Phase.FAILED, Phase.STOPPED) and isinstance(keeper.service, GatewayService):
+        if keeper.life.phase in (ReplicaPhase.FAILED, ReplicaPhase.STOPPED) and isinstance(
+            keeper.service, GatewayService
+        ):
             keeper.service.state = None
         self.note("gateway", f"{keeper.life.phase}: {why}")
 
@@ -263,12 +265,12 @@ class Supervisor:
     async def _shut_down(self) -> None:
         for fleet in self._fleets:
             for keeper in fleet.keepers.values():
-                if keeper.life.phase is not Phase.READY:
+                if keeper.life.phase is not ReplicaPhase.READY:
                     keeper.drain("shutting down")
         gateways = [g for g in (self.gateway, self._next_gateway, *self._old_gateways) if g]
         for gateway in gateways:
             gateway.drain("shutting down")
-        while any(g.life.phase is not Phase.STOPPED for g in gateways):
+        while any(g.life.phase is not ReplicaPhase.STOPPED for g in gateways):
             self._write_state()
             await self._clock.sleep(0.1)
         for fleet in self._fleets:

@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
-from seawall.drivers.kube import FIELD_MANAGER, Kind, Kube, Object, Refused
+from seawall.drivers.kube import FIELD_MANAGER, Kube, Object, ObjectKind, Refused
 from seawall.errors import ClusterError, InputError
 from seawall.operator.difference import diff_of
 from seawall.operator.ledger import NEVER_PRUNED, SHARED, Ledger, Ref
@@ -145,7 +145,7 @@ async def _prune(kube: Kube, ref: Ref, ledger: Ledger, how: Manner) -> None:
         how.tell(ref, "left as it is (somebody else keeps it now)")
 
 
-async def served(kube: Kube, obj: Object) -> Kind | None:
+async def served(kube: Kube, obj: Object) -> ObjectKind | None:
     """The Kind of an object; None where the cluster does not serve it."""
     try:
         return await kube.kind_of(obj)
@@ -163,7 +163,7 @@ def not_ours(e: Refused, ref: Ref) -> bool:
     return ref.kind == "Namespace" and e.code == 403 and "cannot" in e.said
 
 
-async def _wait_gone(kube: Kube, kind: Kind, ref: Ref, how: Manner) -> None:
+async def _wait_gone(kube: Kube, kind: ObjectKind, ref: Ref, how: Manner) -> None:
     left = how.patience_s
     while True:
         found = await kube.get(kind, ref.namespace, ref.name)
@@ -180,7 +180,7 @@ async def _wait_gone(kube: Kube, kind: Kind, ref: Ref, how: Manner) -> None:
     )
 
 
-async def _established(kube: Kube, kind: Kind, ref: Ref, how: Manner) -> None:
+async def _established(kube: Kube, kind: ObjectKind, ref: Ref, how: Manner) -> None:
     """Until the API server serves the new kind: objects of it would be refused before."""
     for _ in range(round(ESTABLISHED_S / LOOK_S)):
         found = await kube.get(kind, None, ref.name) or {}

@@ -12,12 +12,12 @@ from dataclasses import dataclass
 from seawall.config.load import dump_fleet, parse_document
 from seawall.config.yaml import Document
 from seawall.domain.spec import API_VERSION
-from seawall.drivers.kube import Kind, Kube, Object, Refused
+from seawall.drivers.kube import Kube, Object, ObjectKind, Refused
 from seawall.errors import InputError
 from seawall.operator.ledger import Ref
 from seawall.render.inputs import Group
 
-FLEET = Kind(API_VERSION, "Fleet", "fleets")
+FLEET = ObjectKind(API_VERSION, "Fleet", "fleets")
 
 
 async def fleet_object(kube: Kube, namespace: str, name: str) -> Object | None:

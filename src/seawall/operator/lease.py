@@ -14,11 +14,11 @@ from datetime import UTC, datetime
 from typing import Any
 
 from seawall.drivers.clock import Clock, SteadyClock
-from seawall.drivers.kube import Kind, Kube, Object, Refused
+from seawall.drivers.kube import Kube, Object, ObjectKind, Refused
 from seawall.errors import ClusterError
 
 log = logging.getLogger("seawall.operator")
-LEASE = Kind("coordination.k8s.io/v1", "Lease", "leases")
+LEASE = ObjectKind("coordination.k8s.io/v1", "Lease", "leases")
 HOLD_S = 15.0
 RENEW_S = 4.0
 MARGIN_S = 3.0

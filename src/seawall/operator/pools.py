@@ -17,7 +17,7 @@ from seawall.decide import pool, scale
 from seawall.domain.action import Plan
 from seawall.domain.labels import ASLEEP, DRAINING, DRAINING_REASON
 from seawall.domain.spec import Fleet
-from seawall.drivers.kube import DEPLOYMENT, POD, Kind, Kube, Object, Refused
+from seawall.drivers.kube import DEPLOYMENT, POD, Kube, Object, ObjectKind, Refused
 from seawall.engines.vllm.client import EngineClient
 from seawall.errors import EngineError, SeawallError
 from seawall.operator import gateways
@@ -65,7 +65,7 @@ class Pools:
         kube: Kube,
         reach: EngineClient,
         poller: gateways.GatewayPoller,
-        kind: Kind,
+        kind: ObjectKind,
         now: Callable[[], float],
     ) -> None:
         self._kube, self._reach, self._gateways, self._kind, self._now = kube, reach, poller, kind, now

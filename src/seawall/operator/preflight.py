@@ -8,12 +8,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 
-from seawall.drivers.kube import Kind, Kube, Object, Refused, key_of
+from seawall.drivers.kube import Kube, Object, ObjectKind, Refused, key_of
 from seawall.errors import ClusterError
 from seawall.operator.converge import served
 from seawall.operator.ledger import Ref
 
-SECRET = Kind("v1", "Secret", "secrets")
+SECRET = ObjectKind("v1", "Secret", "secrets")
 AT_ONCE = 8
 _MAKING, _TAKING = ("get", "create", "patch"), ("get", "delete")
 
@@ -21,7 +21,7 @@ _MAKING, _TAKING = ("get", "create", "patch"), ("get", "delete")
 async def lacking(kube: Kube, making: Sequence[Ref], taking: Sequence[Ref] = ()) -> list[str]:
     """Rights that the caller does not have and needs, as `create services in llm`; asked of the server, which changes
     nothing. Kinds that are not served need none."""
-    asked: dict[tuple[str, Kind, str], None] = {}
+    asked: dict[tuple[str, ObjectKind, str], None] = {}
     for refs, verbs in ((making, _MAKING), (taking, _TAKING)):
         for ref in refs:
             kind = await served(kube, ref.stub())
@@ -31,7 +31,7 @@ async def lacking(kube: Kube, making: Sequence[Ref], taking: Sequence[Ref] = ())
                 )
     at_once = asyncio.Semaphore(AT_ONCE)
 
-    async def may(verb: str, kind: Kind, namespace: str) -> bool:
+    async def may(verb: str, kind: ObjectKind, namespace: str) -> bool:
         async with at_once:
             try:
                 return await kube.may(verb, kind, namespace or None)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from seawall.diagnose.phase import phase_of
 from seawall.domain.labels import FLEET, GATEWAYS, INSTANCE, ROLE
 from seawall.drivers.clock import Clock, SteadyClock
-from seawall.drivers.kube import DEPLOYMENT, JOB, POD, Kind, Kube, Object, Select, key_of
+from seawall.drivers.kube import DEPLOYMENT, JOB, POD, Kube, Object, ObjectKind, Select, key_of
 from seawall.drivers.kube_refusal import passing
 from seawall.errors import CheckFailed, ClusterError
 from seawall.operator.fleet_object import fleet_object, verdict_of
@@ -161,7 +161,7 @@ class Wait:
         await self._until(look, fleet, deadline_s)
 
     async def _judged(self, labels: str) -> Progress:
-        async def listed(kind: Kind) -> list[Object]:
+        async def listed(kind: ObjectKind) -> list[Object]:
             found = await self._kube.list(Select(kind, self._namespace, labels=labels), lambda o: o)
             return list(found.values())
 

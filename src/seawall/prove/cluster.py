@@ -15,14 +15,14 @@ from typing import Any
 from seawall.domain.labels import COMPONENT, ENGINES, FLEET, GATEWAYS, INSTANCE
 from seawall.domain.told import GatewayState
 from seawall.drivers import kube_gateways
-from seawall.drivers.kube import DEPLOYMENT, POD, Kind, Kube, Object, Select
+from seawall.drivers.kube import DEPLOYMENT, POD, Kube, Object, ObjectKind, Select
 from seawall.errors import ClusterError, InputError
 from seawall.prove.stage import Seen, Stage
 
 RESTARTED = "kubectl.kubernetes.io/restartedAt"
 BUDGET_S = 120.0
 """Patience with a disruption budget, which may wait for another Pod to be ready."""
-NEEDS: tuple[tuple[str, Kind, str | None], ...] = (
+NEEDS: tuple[tuple[str, ObjectKind, str | None], ...] = (
     ("list", POD, None), ("list", DEPLOYMENT, None), ("create", POD, "eviction"), ("delete", POD, None),
     ("patch", DEPLOYMENT, None), ("patch", DEPLOYMENT, "scale"), ("get", POD, "proxy"),
 )  # fmt: skip

@@ -10,7 +10,7 @@ from seawall.decide.replica import (
     Event,
     Life,
     LifePolicy,
-    Phase,
+    ReplicaPhase,
     born,
     can,
     due,
@@ -28,7 +28,7 @@ def go(life: Life, now: float, *events: Event) -> Life:
 
 def test_a_good_life() -> None:
     life = go(born(0, "wanted"), 5, Event.LISTENS, Event.PROVED, Event.DRAIN, Event.EXITED)
-    assert life.phase is Phase.STOPPED
+    assert life.phase is ReplicaPhase.STOPPED
     assert life.reason == "because"
 
 
@@ -61,9 +61,9 @@ def test_the_start_has_a_budget_that_each_retry_renews() -> None:
 
 
 def test_every_phase_but_the_last_can_end_and_every_phase_is_reached() -> None:
-    for phase in Phase:
-        assert phase is Phase.STOPPED or any(p is phase for p, _ in TABLE)
-        assert phase is Phase.STARTING or phase in TABLE.values()
+    for phase in ReplicaPhase:
+        assert phase is ReplicaPhase.STOPPED or any(p is phase for p, _ in TABLE)
+        assert phase is ReplicaPhase.STARTING or phase in TABLE.values()
 
 
 @given(st.lists(st.sampled_from(list(Event)), max_size=40))
@@ -72,8 +72,8 @@ def test_whatever_happens_a_drain_always_leads_out(events: list[Event]) -> None:
     for n, event in enumerate(events):
         if can(life, event):
             life = step(life, event, float(n), POLICY, "")
-    if life.phase not in (Phase.DRAINING, Phase.STOPPED):
+    if life.phase not in (ReplicaPhase.DRAINING, ReplicaPhase.STOPPED):
         life = step(life, Event.DRAIN, 99, POLICY, "")
-    if life.phase is Phase.DRAINING:
+    if life.phase is ReplicaPhase.DRAINING:
         life = step(life, Event.EXITED, 99, POLICY, "")
-    assert life.phase is Phase.STOPPED
+    assert life.phase is ReplicaPhase.STOPPED

@@ -9,7 +9,7 @@ import pytest
 from seawall.lint.objects import Workload
 from seawall.lint.run import Report
 from seawall.lint.source import Sources, add_text
-from seawall.lint.world import World
+from seawall.lint.world import Manifests
 
 KSERVE = """
 apiVersion: serving.kserve.io/v1beta1
@@ -222,7 +222,7 @@ ALL = {
 def workloads(text: str) -> list[Workload]:
     sources = Sources()
     add_text(sources, "manifest.yaml", text)
-    return World(sources.objects).workloads
+    return Manifests(sources.objects).workloads
 
 
 @pytest.mark.parametrize("kind", ALL)

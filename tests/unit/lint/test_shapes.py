@@ -8,7 +8,7 @@ import pytest
 
 from seawall.lint.run import Options, Report, check
 from seawall.lint.source import Sources, add_text
-from seawall.lint.world import World
+from seawall.lint.world import Manifests
 
 POD = """
       containers:
@@ -57,7 +57,7 @@ def test_however_the_command_is_written(
     command: str, image: str, entry: str, lint: Callable[[str], Report], sources: Callable[[str], Sources]
 ) -> None:
     text = deployment(command, image)
-    world = World(sources(text).objects)
+    world = Manifests(sources(text).objects)
     assert [w.engine.command.entry for w in world.workloads] == [entry]
     removed = [f for f in lint(text).findings if f.rule == "engine/removed-flag"]
     assert len(removed) == 1

@@ -11,7 +11,7 @@ import pytest
 from tests.unit.local.fakes import JumpClock
 
 from seawall.config.load import load_fleet
-from seawall.decide.replica import Event, Phase
+from seawall.decide.replica import Event, ReplicaPhase
 from seawall.domain.spec import Fleet, RolloutSpec, Scaling
 from seawall.errors import EngineError
 from seawall.local import gpus
@@ -78,7 +78,7 @@ class Stage:
         for keeper in gone:
             keeper._happen(Event.DRAIN, "told to")
             keeper._happen(Event.EXITED, "gone")
-            assert keeper.life.phase is Phase.STOPPED
+            assert keeper.life.phase is ReplicaPhase.STOPPED
         return [k.name[-1] for k in gone]
 
 

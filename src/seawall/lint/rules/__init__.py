@@ -1,1 +1,4 @@
-"""The rules, one file per theme. Each yields findings for a `World`; none prints, reads files or asks another rule."""
+"""The rules, one file per theme. Each yields findings for the `Manifests` that were read.
+
+Forbidden here: printing, reading files, and asking another rule.
+"""

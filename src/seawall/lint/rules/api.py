@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from seawall.lint.finding import Finding, Say, rule
 from seawall.lint.patch import Patcher
-from seawall.lint.world import World
+from seawall.lint.world import Manifests
 
 # api version, kind ("*" is any), version that removed it, what to write, whether the object stays as it is.
 _REMOVED: tuple[tuple[str, str, tuple[int, int], str, bool], ...] = (
@@ -36,7 +36,7 @@ _REMOVED: tuple[tuple[str, str, tuple[int, int], str, bool], ...] = (
     cure="Write the version that replaced it.",
     fixable=True,
 )
-def removed(world: World, say: Say) -> Iterator[Finding]:
+def removed(world: Manifests, say: Say) -> Iterator[Finding]:
     patch = Patcher(world.texts)
     for obj in world.objects:
         for api, kind, gone, instead, same in _REMOVED:
@@ -72,7 +72,7 @@ def removed(world: World, say: Say) -> Iterator[Finding]:
     Argo CD refuse.""",
     cure="Keep one.",
 )
-def duplicate_object(world: World, say: Say) -> Iterator[Finding]:
+def duplicate_object(world: Manifests, say: Say) -> Iterator[Finding]:
     seen: dict[tuple[str, ...], int] = {}
     for obj in world.objects:
         if obj.fragment or not obj.node.at("metadata", "name"):

@@ -8,10 +8,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from seawall.lint.finding import Finding, Say, rule
-from seawall.lint.node import Node
+from seawall.lint.node import YamlNode
 from seawall.lint.objects import Obj
 from seawall.lint.patch import Patcher
-from seawall.lint.world import World
+from seawall.lint.world import Manifests
 
 _SCALED_OBJECT = {
     "scaleTargetRef", "pollingInterval", "cooldownPeriod", "initialCooldownPeriod", "idleReplicaCount",
@@ -42,12 +42,12 @@ _BLOCKS = {
 _FIELDS = {"Utilization": "averageUtilization", "Value": "value", "AverageValue": "averageValue"}
 
 
-def _unknown(node: Node, known: set[str]) -> Iterator[tuple[str, Node]]:
+def _unknown(node: YamlNode, known: set[str]) -> Iterator[tuple[str, YamlNode]]:
     for key, value in node.items():
         if key not in known and "{" not in key:
             yield (
                 key,
-                Node(
+                YamlNode(
                     (*node.path, key), node.key_spans.get(key, value.span), node.file or value.file, value=key
                 ),
             )
@@ -64,7 +64,7 @@ def _unknown(node: Node, known: set[str]) -> Iterator[tuple[str, Node]]:
     cure="Use the field's own name and place.",
     fixable=True,
 )
-def unknown_field(world: World, say: Say) -> Iterator[Finding]:
+def unknown_field(world: Manifests, say: Say) -> Iterator[Finding]:
     patch = Patcher(world.texts)
     for obj in world.kinds("ScaledObject", "HorizontalPodAutoscaler"):
         keda = obj.kind == "ScaledObject"
@@ -97,7 +97,7 @@ def unknown_field(world: World, say: Say) -> Iterator[Finding]:
     cure='Write serverAddress, query and threshold, each value in quotes: threshold: "5".',
     fixable=True,
 )
-def trigger_metadata(world: World, say: Say) -> Iterator[Finding]:
+def trigger_metadata(world: Manifests, say: Say) -> Iterator[Finding]:
     patch = Patcher(world.texts)
     for obj in world.kinds("ScaledObject", "ScaledJob"):
         for trigger in obj.spec["triggers"]:
@@ -116,7 +116,7 @@ def trigger_metadata(world: World, say: Say) -> Iterator[Finding]:
                 yield from _prometheus(obj, trigger, say)
 
 
-def _prometheus(obj: Obj, trigger: Node, say: Say) -> Iterator[Finding]:
+def _prometheus(obj: Obj, trigger: YamlNode, say: Say) -> Iterator[Finding]:
     meta = trigger["metadata"]
     for key in ("serverAddress", "query", "threshold"):
         if not meta[key] and not (key == "serverAddress" and trigger["authenticationRef"]):
@@ -153,7 +153,7 @@ def _prometheus(obj: Obj, trigger: Node, say: Say) -> Iterator[Finding]:
     target averageValue` or `unknown field`.""",
     cure="Use a target type that the metric takes, with its field.",
 )
-def hpa_target(world: World, say: Say) -> Iterator[Finding]:
+def hpa_target(world: Manifests, say: Say) -> Iterator[Finding]:
     for obj in world.kinds("HorizontalPodAutoscaler"):
         if obj.api not in ("autoscaling/v2", "autoscaling/v2beta2"):
             continue
@@ -181,7 +181,7 @@ def hpa_target(world: World, say: Say) -> Iterator[Finding]:
             yield from _target(obj, name, takes, body, say)
 
 
-def _target(obj: Obj, name: str, takes: tuple[str, ...], body: Node, say: Say) -> Iterator[Finding]:
+def _target(obj: Obj, name: str, takes: tuple[str, ...], body: YamlNode, say: Say) -> Iterator[Finding]:
     target = body["target"]
     old = [k for k in ("targetAverageValue", "targetAverageUtilization", "targetValue") if body[k]]
     if old:

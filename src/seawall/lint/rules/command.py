@@ -6,13 +6,13 @@ from collections.abc import Iterator
 
 from seawall.lint.finding import Finding, Say, rule
 from seawall.lint.image import is_official
-from seawall.lint.node import Node
+from seawall.lint.node import YamlNode
 from seawall.lint.objects import Container, Workload
 from seawall.lint.patch import Edits, Patcher
-from seawall.lint.world import World
+from seawall.lint.world import Manifests
 
 
-def _engines(world: World) -> Iterator[tuple[Workload, Container]]:
+def _engines(world: Manifests) -> Iterator[tuple[Workload, Container]]:
     for workload in world.workloads:
         for engine in workload.engines:
             yield workload, engine
@@ -28,7 +28,7 @@ def _engines(world: World) -> Iterator[tuple[Workload, Container]]:
     StartError.""",
     cure='Write one item per word: command: ["vllm", "serve", "X"], or ["sh", "-c", "exec vllm serve X ..."].',
 )
-def one_string(world: World, say: Say) -> Iterator[Finding]:
+def one_string(world: Manifests, say: Say) -> Iterator[Finding]:
     for workload, engine in _engines(world):
         if engine.command.one_string:
             node = next(iter(engine.node["command"]), None) or engine.node["command"] or engine.node["args"]
@@ -51,7 +51,7 @@ def one_string(world: World, say: Say) -> Iterator[Finding]:
     cure="Write `--flag=value`, or the flag and its value as two items.",
     fixable=True,
 )
-def space_in_argument(world: World, say: Say) -> Iterator[Finding]:
+def space_in_argument(world: Manifests, say: Say) -> Iterator[Finding]:
     patch = Patcher(world.texts)
     for workload, engine in _engines(world):
         for node in engine.command.glued:
@@ -84,7 +84,7 @@ def _short(text: str) -> str:
     cure="Put the program into `command`, or leave its name out of `args`.",
     fixable=True,
 )
-def entrypoint_twice(world: World, say: Say) -> Iterator[Finding]:
+def entrypoint_twice(world: Manifests, say: Say) -> Iterator[Finding]:
     patch = Patcher(world.texts)
     for workload, engine in _engines(world):
         node = engine.command.doubled
@@ -112,7 +112,7 @@ def entrypoint_twice(world: World, say: Say) -> Iterator[Finding]:
     usage and ends.""",
     cure='Write the script as one item, `args: ["exec vllm serve X ..."]`, or leave the shell out.',
 )
-def shell_drops(world: World, say: Say) -> Iterator[Finding]:
+def shell_drops(world: Manifests, say: Say) -> Iterator[Finding]:
     for workload, engine in _engines(world):
         if engine.command.lost is not None:
             yield say(
@@ -133,7 +133,7 @@ def shell_drops(world: World, say: Say) -> Iterator[Finding]:
     cure="Put it in quotes.",
     fixable=True,
 )
-def not_a_string(world: World, say: Say) -> Iterator[Finding]:
+def not_a_string(world: Manifests, say: Say) -> Iterator[Finding]:
     patch = Patcher(world.texts)
     for workload in world.workloads:
         containers = [
@@ -158,7 +158,7 @@ def not_a_string(world: World, say: Say) -> Iterator[Finding]:
                 )
 
 
-def _strings(container: Node) -> Iterator[Node]:
+def _strings(container: YamlNode) -> Iterator[YamlNode]:
     yield from container["command"]
     yield from container["args"]
     for item in container["env"]:

@@ -9,10 +9,10 @@ from seawall.domain.catalog.gpus import find_gpu
 from seawall.engines.vllm import environment
 from seawall.lint.finding import Finding, Say, rule
 from seawall.lint.image import chips, is_official, is_vllm_image
-from seawall.lint.node import Node
+from seawall.lint.node import YamlNode
 from seawall.lint.objects import Container, Workload
 from seawall.lint.rules.fit import gpu_of
-from seawall.lint.world import World
+from seawall.lint.world import Manifests
 
 _ELSEWHERE = (
     "--nnodes", "--node-rank", "--master-addr", "--headless", "--data-parallel-rank", "--data-parallel-start-rank",
@@ -41,7 +41,7 @@ _NEEDS_SHM = (
 )
 
 
-def _engines(world: World) -> Iterator[tuple[Workload, Container]]:
+def _engines(world: Manifests) -> Iterator[tuple[Workload, Container]]:
     for workload in world.workloads:
         for engine in workload.engines:
             yield workload, engine
@@ -74,7 +74,7 @@ def _ranks(engine: Container) -> tuple[int, bool] | None:
     you pay for are idle.""",
     cure="Make the GPUs equal to --tensor-parallel-size x --pipeline-parallel-size (x --data-parallel-size).",
 )
-def parallel_exceeds_gpus(world: World, say: Say) -> Iterator[Finding]:
+def parallel_exceeds_gpus(world: Manifests, say: Say) -> Iterator[Finding]:
     for workload, engine in _engines(world):
         vendor, count, node = engine.accelerators
         ranks = _ranks(engine)
@@ -123,7 +123,7 @@ def _gpus(count: int) -> str:
     KubeRay, Dynamo and KServe mount one by themselves.""",
     cure="Mount an emptyDir {medium: Memory, sizeLimit: 8Gi} at /dev/shm.",
 )
-def no_shm(world: World, say: Say) -> Iterator[Finding]:
+def no_shm(world: Manifests, say: Say) -> Iterator[Finding]:
     for workload, engine in _engines(world):
         if workload.partial or engine.tensor_parallel < 2 or workload.obj.kind not in _NEEDS_SHM:
             continue
@@ -158,7 +158,7 @@ def no_shm(world: World, say: Say) -> Iterator[Finding]:
     whoever else does so: a warning there.""",
     cure="Set resources.limits: {nvidia.com/gpu: N}.",
 )
-def no_gpu(world: World, say: Say) -> Iterator[Finding]:
+def no_gpu(world: Manifests, say: Say) -> Iterator[Finding]:
     for workload, engine in _engines(world):
         if (
             workload.partial
@@ -201,9 +201,9 @@ def no_gpu(world: World, say: Say) -> Iterator[Finding]:
 _GPU_WORDS = re.compile(r"gpu|accelerator|instance-type|machine", re.I)
 
 
-def named_gpu(workload: Workload, engine: Container) -> tuple[str, float, Node] | None:
+def named_gpu(workload: Workload, engine: Container) -> tuple[str, float, YamlNode] | None:
     """(name, compute capability, where it stands) of the GPU that placement or a profile names; None when open."""
-    node: Node = engine.given.gpus_node or workload.pod
+    node: YamlNode = engine.given.gpus_node or workload.pod
     if engine.given.gpu_name:
         found = find_gpu(engine.given.gpu_name, near=False)
         return (found.name, found.capability, node) if found else None
@@ -234,7 +234,7 @@ def named_gpu(workload: Workload, engine: Container) -> tuple[str, float, Node] 
     supported on GPUs with compute capability of at least 8.0`.""",
     cure="Use an image up to 0.8.5 or a build of your own for V100; --dtype half on T4 and V100.",
 )
-def capability(world: World, say: Say) -> Iterator[Finding]:
+def capability(world: Manifests, say: Say) -> Iterator[Finding]:
     for workload, engine in _engines(world):
         named = named_gpu(workload, engine)
         if named is None or not named[1] or engine.vendor != "nvidia":
@@ -267,7 +267,7 @@ def capability(world: World, say: Say) -> Iterator[Finding]:
     driver in every version.""",
     cure="Set LD_LIBRARY_PATH to /usr/local/nvidia/lib64:/usr/local/cuda/lib64.",
 )
-def gke_driver_path(world: World, say: Say) -> Iterator[Finding]:
+def gke_driver_path(world: Manifests, say: Say) -> Iterator[Finding]:
     for workload, engine in _engines(world):
         on_gke = any(k.startswith("cloud.google.com/gke-") for k in _placement(workload.pod))
         if not on_gke or engine.vendor != "nvidia" or not engine.asks_for_a_device or workload.partial:
@@ -297,7 +297,7 @@ def gke_driver_path(world: World, say: Say) -> Iterator[Finding]:
             )
 
 
-def _placement(pod: Node) -> Iterator[str]:
+def _placement(pod: YamlNode) -> Iterator[str]:
     yield from (pod["nodeSelector"].entries or {})
     terms = pod.at(
         "affinity", "nodeAffinity", "requiredDuringSchedulingIgnoredDuringExecution", "nodeSelectorTerms"

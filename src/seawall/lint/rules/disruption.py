@@ -5,19 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from seawall.lint.finding import Finding, Say, rule
-from seawall.lint.node import Node
+from seawall.lint.node import YamlNode
 from seawall.lint.objects import Obj, Workload
 from seawall.lint.patch import Edits, Patcher
-from seawall.lint.world import World
+from seawall.lint.world import Manifests
 
 
-def _budgets(world: World) -> Iterator[tuple[Obj, Workload]]:
+def _budgets(world: Manifests) -> Iterator[tuple[Obj, Workload]]:
     for workload in world.servers:
         for budget in world.selecting(workload, "PodDisruptionBudget"):
             yield budget, workload
 
 
-def _share(node: Node, replicas: int) -> int | None:
+def _share(node: YamlNode, replicas: int) -> int | None:
     """A count or a percentage of replicas, rounded up as Kubernetes does for budgets."""
     text = node.text()
     if text.endswith("%") and text[:-1].isdigit():
@@ -37,7 +37,7 @@ def _share(node: Node, replicas: int) -> int | None:
     cure="Use maxUnavailable: 1, and at least 2 replicas.",
     fixable=True,
 )
-def blocks_drain(world: World, say: Say) -> Iterator[Finding]:
+def blocks_drain(world: Manifests, say: Say) -> Iterator[Finding]:
     patch = Patcher(world.texts)
     for budget, workload in _budgets(world):
         low = world.min_replicas(workload)
@@ -54,7 +54,7 @@ def blocks_drain(world: World, say: Say) -> Iterator[Finding]:
             span = budget.spec.key_spans["minAvailable"]
             edits: Edits = ()
             if least.text().isdigit() and least.span.line == span.line:
-                key = Node((), span, budget.node.file, value="minAvailable")
+                key = YamlNode((), span, budget.node.file, value="minAvailable")
                 edits = (*patch.replace(key, "maxUnavailable"), *patch.replace(least, "1"))
             yield say(
                 budget,
@@ -75,7 +75,7 @@ def blocks_drain(world: World, say: Say) -> Iterator[Finding]:
     cure="Set unhealthyPodEvictionPolicy: AlwaysAllow.",
     fixable=True,
 )
-def unhealthy_stay(world: World, say: Say) -> Iterator[Finding]:
+def unhealthy_stay(world: Manifests, say: Say) -> Iterator[Finding]:
     patch = Patcher(world.texts)
     for budget, _ in _budgets(world):
         node = budget.spec["unhealthyPodEvictionPolicy"]
@@ -98,7 +98,7 @@ def unhealthy_stay(world: World, say: Say) -> Iterator[Finding]:
     workload are in sight and there are two replicas or more.""",
     cure="Add a PodDisruptionBudget with maxUnavailable: 1 and unhealthyPodEvictionPolicy: AlwaysAllow.",
 )
-def no_pdb(world: World, say: Say) -> Iterator[Finding]:
+def no_pdb(world: Manifests, say: Say) -> Iterator[Finding]:
     if not any(world.kinds("Service", "ScaledObject", "HorizontalPodAutoscaler")):
         return
     for workload in world.whole_servers:
@@ -118,7 +118,7 @@ def no_pdb(world: World, say: Say) -> Iterator[Finding]:
     PodDisruptionBudget, which the eviction subresource does not support`. Drains hang.""",
     cure="Keep one.",
 )
-def two_budgets(world: World, say: Say) -> Iterator[Finding]:
+def two_budgets(world: Manifests, say: Say) -> Iterator[Finding]:
     for workload in world.servers:
         budgets = world.selecting(workload, "PodDisruptionBudget")
         for budget in budgets[1:]:

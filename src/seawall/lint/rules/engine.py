@@ -13,13 +13,13 @@ from seawall.lint.finding import Finding, Say, rule
 from seawall.lint.image import MOVING, is_vllms_own
 from seawall.lint.objects import Container, Workload
 from seawall.lint.patch import Edits, Patcher
-from seawall.lint.world import World
+from seawall.lint.world import Manifests
 
 _NEAR = 0.85
 """How alike a word and a real flag are when the one is a misspelling of the other."""
 
 
-def _engines(world: World) -> Iterator[tuple[Workload, Container]]:
+def _engines(world: Manifests) -> Iterator[tuple[Workload, Container]]:
     for workload in world.workloads:
         for engine in workload.engines:
             yield workload, engine
@@ -35,7 +35,7 @@ def shown(option: Option, engine: Container) -> str:
     return option.word if engine.command.entry != "kwargs" else option.word[2:].replace("-", "_")
 
 
-def _problems(world: World, kind: str) -> Iterator[tuple[Workload, Container, Option, FlagProblem]]:
+def _problems(world: Manifests, kind: str) -> Iterator[tuple[Workload, Container, Option, FlagProblem]]:
     for workload, engine in _engines(world):
         if engine.command.entry == "run-batch":
             continue
@@ -83,7 +83,7 @@ def _drop(patch: Patcher, engine: Container, option: Option) -> Edits:
     cure="Remove the flag, or write what replaced it.",
     fixable=True,
 )
-def removed_flag(world: World, say: Say) -> Iterator[Finding]:
+def removed_flag(world: Manifests, say: Say) -> Iterator[Finding]:
     patch = Patcher(world.texts)
     for workload, engine, option, problem in _problems(world, "removed"):
         flag = find_flag(option.word)
@@ -115,7 +115,7 @@ def removed_flag(world: World, say: Say) -> Iterator[Finding]:
     cure="Correct the spelling.",
     fixable=True,
 )
-def unknown_flag(world: World, say: Say) -> Iterator[Finding]:
+def unknown_flag(world: Manifests, say: Say) -> Iterator[Finding]:
     patch = Patcher(world.texts)
     for workload, engine, option, problem in _problems(world, "unknown"):
         word = shown(option, engine)
@@ -145,7 +145,7 @@ def unknown_flag(world: World, say: Say) -> Iterator[Finding]:
     and the Pod crash-loops.""",
     cure="Pin a newer image, or leave the flag out.",
 )
-def flag_too_new(world: World, say: Say) -> Iterator[Finding]:
+def flag_too_new(world: Manifests, say: Say) -> Iterator[Finding]:
     for workload, engine, option, problem in _problems(world, "too new"):
         if is_sure(engine):
             message = f"{problem.message}: it exits with status 2 and the Pod crash-loops."
@@ -163,7 +163,7 @@ def flag_too_new(world: World, say: Say) -> Iterator[Finding]:
     cure="Write what replaces it now.",
     fixable=True,
 )
-def deprecated_flag(world: World, say: Say) -> Iterator[Finding]:
+def deprecated_flag(world: Manifests, say: Say) -> Iterator[Finding]:
     patch = Patcher(world.texts)
     for workload, engine, option, problem in _problems(world, "deprecated"):
         message = f"{problem.message}: a later vLLM will refuse to start."
@@ -180,7 +180,7 @@ def deprecated_flag(world: World, say: Say) -> Iterator[Finding]:
     cure='Start it with command: ["vllm", "serve"].',
     fixable=True,
 )
-def deprecated_entrypoint(world: World, say: Say) -> Iterator[Finding]:
+def deprecated_entrypoint(world: Manifests, say: Say) -> Iterator[Finding]:
     patch = Patcher(world.texts)
     for workload, engine in _engines(world):
         if engine.command.entry != "module":
@@ -215,7 +215,7 @@ def deprecated_entrypoint(world: World, say: Say) -> Iterator[Finding]:
     that refuses your flags. A rollback rolls back nothing.""",
     cure="Pin a version tag, better a digest: vllm/vllm-openai:v0.32.0@sha256:...",
 )
-def image_not_pinned(world: World, say: Say) -> Iterator[Finding]:
+def image_not_pinned(world: Manifests, say: Say) -> Iterator[Finding]:
     for workload in world.workloads:
         for node in [*workload.pod["containers"], *workload.pod["initContainers"]]:
             image = node["image"].text()
@@ -243,7 +243,7 @@ def image_not_pinned(world: World, say: Say) -> Iterator[Finding]:
     cure="Remove --disable-log-stats.",
     fixable=True,
 )
-def no_stats(world: World, say: Say) -> Iterator[Finding]:
+def no_stats(world: Manifests, say: Say) -> Iterator[Finding]:
     patch = Patcher(world.texts)
     for workload, engine in _engines(world):
         option = engine.command.option("--disable-log-stats")
@@ -270,7 +270,7 @@ def no_stats(world: World, say: Say) -> Iterator[Finding]:
     cure="Add --max-num-queued-reqs (it counts waiting plus running), e.g. 1.5 x the "
     "concurrency that meets your SLO.",
 )
-def unbounded_queue(world: World, say: Say) -> Iterator[Finding]:
+def unbounded_queue(world: Manifests, say: Say) -> Iterator[Finding]:
     for workload, engine in _engines(world):
         command = engine.command
         if not workload.serves or workload.partial or not engine.plain_flags or engine.version < (0, 29):
@@ -294,7 +294,7 @@ def unbounded_queue(world: World, say: Say) -> Iterator[Finding]:
     Pod-ready for a 32B model with a cache.""",
     cure="Mount a volume (PVC or hostPath) and set VLLM_CACHE_ROOT to it.",
 )
-def no_compile_cache(world: World, say: Say) -> Iterator[Finding]:
+def no_compile_cache(world: Manifests, say: Say) -> Iterator[Finding]:
     for workload, engine in _engines(world):
         if (
             workload.partial

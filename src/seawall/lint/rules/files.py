@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from seawall.lint.finding import Finding, Say, rule
-from seawall.lint.world import World
+from seawall.lint.world import Manifests
 
 
 @rule(
@@ -16,7 +16,7 @@ from seawall.lint.world import World
     are still checked here. A chart's template has to be rendered first: `helm template ... | seawall lint -`.""",
     cure="Correct the YAML at that line and column.",
 )
-def malformed(world: World, say: Say) -> Iterator[Finding]:
+def malformed(world: Manifests, say: Say) -> Iterator[Finding]:
     yield from ()
 
 
@@ -28,7 +28,7 @@ def malformed(world: World, say: Say) -> Iterator[Finding]:
     not what the cluster gets.""",
     cure="Keep one of them.",
 )
-def duplicate_key(world: World, say: Say) -> Iterator[Finding]:
+def duplicate_key(world: Manifests, say: Say) -> Iterator[Finding]:
     yield from ()
 
 
@@ -40,5 +40,5 @@ def duplicate_key(world: World, say: Say) -> Iterator[Finding]:
     is. The check is the same that `seawall plan` makes before it plans.""",
     cure="Write what the message names.",
 )
-def invalid_fleet(world: World, say: Say) -> Iterator[Finding]:
+def invalid_fleet(world: Manifests, say: Say) -> Iterator[Finding]:
     yield from ()

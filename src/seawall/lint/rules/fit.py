@@ -12,10 +12,10 @@ from seawall.domain.catalog.gpus import GPUS, Gpu, find_gpu
 from seawall.domain.model import ModelConfig
 from seawall.engines.vllm import environment
 from seawall.lint.finding import Finding, Say, rule
-from seawall.lint.node import Node
+from seawall.lint.node import YamlNode
 from seawall.lint.objects import Container, Workload
 from seawall.lint.size import model_of
-from seawall.lint.world import World
+from seawall.lint.world import Manifests
 
 _GPU_KEYS = (
     "nvidia.com/gpu.product",
@@ -52,7 +52,7 @@ _SURE = 1.2
 """How far the need has to be above what is left before a refusal is called certain: the estimate errs by less."""
 
 
-def gpu_of(pod: Node) -> Gpu | None:
+def gpu_of(pod: YamlNode) -> Gpu | None:
     """The GPU that node selector or required affinity names; None when it is open."""
     wanted: list[tuple[str, str]] = [(k, v.text()) for k, v in pod["nodeSelector"].items()]
     terms = pod.at(
@@ -124,7 +124,7 @@ def _open(engine: Container) -> bool:
     )
 
 
-def _judged(world: World) -> Iterator[tuple[Workload, Container, ModelConfig, Gpu | None]]:
+def _judged(world: Manifests) -> Iterator[tuple[Workload, Container, ModelConfig, Gpu | None]]:
     for workload in world.workloads:
         for engine in workload.engines:
             if workload.multi_node or workload.simulated or _open(engine):
@@ -160,7 +160,7 @@ def _smallest_split(engine: Container, model: ModelConfig, gpu: Gpu) -> int | No
     cure="More tensor parallelism, a larger GPU, or a quantized checkpoint; `seawall plan` "
     "names the cheapest.",
 )
-def does_not_fit(world: World, say: Say) -> Iterator[Finding]:
+def does_not_fit(world: Manifests, say: Say) -> Iterator[Finding]:
     for workload, engine, model, gpu in _judged(world):
         tp = engine.tensor_parallel
         gib = weigh(model, tp, engine.command.integer("--pipeline-parallel-size") or 1).per_gpu / 2**30
@@ -216,7 +216,7 @@ def does_not_fit(world: World, say: Say) -> Iterator[Finding]:
     `... is larger than the maximum number of tokens that can be stored in KV cache`.""",
     cure="Set --max-model-len to what your traffic needs.",
 )
-def context_too_long(world: World, say: Say) -> Iterator[Finding]:
+def context_too_long(world: Manifests, say: Say) -> Iterator[Finding]:
     for workload, engine, model, gpu in _judged(world):
         if gpu is None:
             continue
@@ -248,7 +248,7 @@ def context_too_long(world: World, say: Say) -> Iterator[Finding]:
     positions (--hf-overrides) lift it, with answers of unknown quality.""",
     cure="Set --max-model-len to the model's own limit or less, or extend it with --hf-overrides.",
 )
-def beyond_the_model(world: World, say: Say) -> Iterator[Finding]:
+def beyond_the_model(world: Manifests, say: Say) -> Iterator[Finding]:
     for workload, engine, model, _ in _judged(world):
         length, option = engine.command.integer("--max-model-len"), engine.command.option("--max-model-len")
         limit = model.max_position
@@ -269,7 +269,7 @@ def beyond_the_model(world: World, say: Say) -> Iterator[Finding]:
     divide them: `Total number of attention heads must be divisible by tensor parallel size`.""",
     cure="Use a power of two that divides the heads.",
 )
-def heads(world: World, say: Say) -> Iterator[Finding]:
+def heads(world: Manifests, say: Say) -> Iterator[Finding]:
     for workload, engine, model, _ in _judged(world):
         tp = engine.tensor_parallel
         option = engine.command.option("--tensor-parallel-size")

@@ -7,11 +7,11 @@ from collections.abc import Iterator
 
 from seawall.lint.finding import Finding, Say, rule
 from seawall.lint.kinds import pod_specs
-from seawall.lint.node import Node
+from seawall.lint.node import YamlNode
 from seawall.lint.objects import Obj, Workload
 from seawall.lint.patch import Patcher
 from seawall.lint.rules.probes import listens_alone
-from seawall.lint.world import World
+from seawall.lint.world import Manifests
 
 _AROUND = (
     "Service",
@@ -26,7 +26,7 @@ _ROUTED = ("InferencePool", "InferenceService", "LLMInferenceService")
 _ROUTER = re.compile(r"router|gateway|proxy|envoy", re.I)
 
 
-def _whole(world: World) -> Iterator[Workload]:
+def _whole(world: Manifests) -> Iterator[Workload]:
     """Servers with other objects around them in sight: what is missing is probably really missing."""
     if any(world.kinds(*_AROUND)):
         for workload in world.whole_servers:
@@ -34,7 +34,7 @@ def _whole(world: World) -> Iterator[Workload]:
                 yield workload
 
 
-def _name(workload: Workload) -> Node:
+def _name(workload: Workload) -> YamlNode:
     return workload.obj.node.at("metadata", "name")
 
 
@@ -49,7 +49,7 @@ def _name(workload: Workload) -> Node:
     cure="Set enableServiceLinks: false in the Pod's spec.",
     fixable=True,
 )
-def service_links(world: World, say: Say) -> Iterator[Finding]:
+def service_links(world: Manifests, say: Say) -> Iterator[Finding]:
     patch = Patcher(world.texts)
     services = {
         (o.namespace, o.name)
@@ -93,7 +93,7 @@ def service_links(world: World, say: Say) -> Iterator[Finding]:
     its Pods by itself.""",
     cure="Add a Service that selects the Pod's labels and targets the port by name.",
 )
-def no_service(world: World, say: Say) -> Iterator[Finding]:
+def no_service(world: Manifests, say: Say) -> Iterator[Finding]:
     routers = (
         o
         for o in world.kinds("Deployment", "StatefulSet")
@@ -120,7 +120,7 @@ def no_service(world: World, say: Say) -> Iterator[Finding]:
     Without one, queries about this engine return nothing: KEDA reads that as 0, HPA shows <unknown>.""",
     cure="Add a PodMonitor on the port named http, path /metrics.",
 )
-def no_monitor(world: World, say: Say) -> Iterator[Finding]:
+def no_monitor(world: Manifests, say: Say) -> Iterator[Finding]:
     for workload in _whole(world):
         annotated = (
             workload.obj.node.at("spec", "template", "metadata", "annotations", "prometheus.io/scrape").text()
@@ -147,7 +147,7 @@ def no_monitor(world: World, say: Say) -> Iterator[Finding]:
     cure="Name it: {name: http, containerPort: 8000}.",
     fixable=True,
 )
-def unnamed_port(world: World, say: Say) -> Iterator[Finding]:
+def unnamed_port(world: Manifests, say: Say) -> Iterator[Finding]:
     patch = Patcher(world.texts)
     for workload in world.whole_servers:
         for port in workload.engine.node["ports"]:
@@ -168,7 +168,7 @@ def unnamed_port(world: World, say: Say) -> Iterator[Finding]:
     have: connections are refused, the scrape target does not exist.""",
     cure="Use the name of the container's port.",
 )
-def port_nowhere(world: World, say: Say) -> Iterator[Finding]:
+def port_nowhere(world: Manifests, say: Say) -> Iterator[Finding]:
     for workload in world.whole_servers:
         ports = [
             p for c in [*workload.pod["containers"], *workload.pod["initContainers"]] for p in c["ports"]
@@ -218,7 +218,7 @@ def port_nowhere(world: World, say: Say) -> Iterator[Finding]:
     workload of the namespace carries the same label key with another value.""",
     cure="Make the selector and the Pod's labels agree.",
 )
-def selects_nothing(world: World, say: Say) -> Iterator[Finding]:
+def selects_nothing(world: Manifests, say: Say) -> Iterator[Finding]:
     for obj in world.kinds("Service", "PodDisruptionBudget", "PodMonitor", "NetworkPolicy"):
         mates = [w for w in world.workloads if w.obj.namespace == obj.namespace and not w.partial]
         if len(mates) != 1 or any(obj in world.selecting(w, obj.kind) for w in mates) or _others(world, obj):
@@ -238,7 +238,7 @@ def selects_nothing(world: World, say: Say) -> Iterator[Finding]:
                 )
 
 
-def _others(world: World, obj: Obj) -> bool:
+def _others(world: Manifests, obj: Obj) -> bool:
     """True when other workloads of the namespace are in sight: the selector may be meant for one of them."""
     kinds = ("Deployment", "StatefulSet", "DaemonSet", "Job", "Pod")
     return sum(o.namespace == obj.namespace for o in world.kinds(*kinds)) > 1
@@ -253,7 +253,7 @@ def _others(world: World, obj: Obj) -> bool:
     itself reaches everything.""",
     cure="Add a NetworkPolicy: only the gateway reaches the engine's port, the engine reaches DNS only.",
 )
-def no_policy(world: World, say: Say) -> Iterator[Finding]:
+def no_policy(world: Manifests, say: Say) -> Iterator[Finding]:
     for workload in _whole(world):
         if not world.selecting(workload, "NetworkPolicy"):
             yield say(
@@ -271,7 +271,7 @@ def no_policy(world: World, say: Say) -> Iterator[Finding]:
     (without the API key) and no retries, no fair queue, no drain.""",
     cure="Expose the gateway; keep the engine's Service of type ClusterIP.",
 )
-def exposed(world: World, say: Say) -> Iterator[Finding]:
+def exposed(world: Manifests, say: Say) -> Iterator[Finding]:
     for workload in world.whole_servers:
         for service in world.selecting(workload, "Service"):
             kind = service.spec["type"]
@@ -292,7 +292,7 @@ def exposed(world: World, say: Say) -> Iterator[Finding]:
     objects of one namespace are in sight and none creates it.""",
     cure="Add a Namespace (with Pod Security labels), or create it first.",
 )
-def namespace_missing(world: World, say: Say) -> Iterator[Finding]:
+def namespace_missing(world: Manifests, say: Say) -> Iterator[Finding]:
     made = {o.name for o in world.kinds("Namespace")}
     for workload in _whole(world):
         node = workload.obj.node.at("metadata", "namespace")

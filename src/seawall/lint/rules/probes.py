@@ -8,11 +8,11 @@ from collections.abc import Iterator
 from seawall.engines.vllm import environment
 from seawall.lint.finding import Finding, Say, Severity, rule
 from seawall.lint.image import is_official
-from seawall.lint.node import Node
+from seawall.lint.node import YamlNode
 from seawall.lint.objects import Container, Workload
 from seawall.lint.patch import Patcher
 from seawall.lint.size import load_s, show_load
-from seawall.lint.world import World
+from seawall.lint.world import Manifests
 
 PROBES = ("startupProbe", "readinessProbe", "livenessProbe")
 ENGINE_TIMEOUT_S = 600
@@ -21,7 +21,7 @@ UNKNOWN_S = 60.0
 """What a model of unknown size takes at least on a GPU: imports, compilation, graphs."""
 
 
-def budget_s(probe: Node) -> float:
+def budget_s(probe: YamlNode) -> float:
     """Seconds until a failing probe acts: initialDelay + period x failureThreshold (defaults 0, 10, 3)."""
     delay, period, threshold = (
         probe[key].number(default) or 0.0
@@ -30,7 +30,7 @@ def budget_s(probe: Node) -> float:
     return delay + period * threshold
 
 
-def _engines(world: World) -> Iterator[tuple[Workload, Container]]:
+def _engines(world: Manifests) -> Iterator[tuple[Workload, Container]]:
     for workload in world.whole_servers:
         if workload.obj.kind != "InferenceService":
             yield workload, workload.engine
@@ -63,7 +63,7 @@ def listens_alone(workload: Workload, engine: Container) -> bool:
     cure="Raise failureThreshold: the probe costs nothing once the server answers.",
     fixable=True,
 )
-def startup_budget(world: World, say: Say) -> Iterator[Finding]:
+def startup_budget(world: Manifests, say: Say) -> Iterator[Finding]:
     patch = Patcher(world.texts)
     for workload, engine in _engines(world):
         probe = engine.node["startupProbe"]
@@ -96,7 +96,7 @@ def startup_budget(world: World, say: Say) -> Iterator[Finding]:
     after start goes unseen for as long.""",
     cure="Add a startupProbe on /health with periodSeconds x failureThreshold above the slowest load.",
 )
-def no_startup(world: World, say: Say) -> Iterator[Finding]:
+def no_startup(world: Manifests, say: Say) -> Iterator[Finding]:
     for workload, engine in _engines(world):
         live = engine.node["livenessProbe"]
         if engine.node["startupProbe"] or not live:
@@ -130,7 +130,7 @@ def no_startup(world: World, say: Say) -> Iterator[Finding]:
     it requests while it loads, and a rolling update goes on as if it served.""",
     cure="Add a readinessProbe: httpGet /health on vLLM's port.",
 )
-def no_readiness(world: World, say: Say) -> Iterator[Finding]:
+def no_readiness(world: Manifests, say: Say) -> Iterator[Finding]:
     for workload, engine in _engines(world):
         if engine.node["readinessProbe"] or workload.multi_node or workload.obj.kind == "LLMInferenceService":
             continue
@@ -160,7 +160,7 @@ def no_readiness(world: World, say: Say) -> Iterator[Finding]:
     cure="Add a livenessProbe with a generous failureThreshold; best one that decodes a token "
     "or sees the counters advance.",
 )
-def no_liveness(world: World, say: Say) -> Iterator[Finding]:
+def no_liveness(world: Manifests, say: Say) -> Iterator[Finding]:
     for workload, engine in _engines(world):
         group = workload.obj.kind == "LeaderWorkerSet"
         if (
@@ -187,7 +187,7 @@ def no_liveness(world: World, say: Say) -> Iterator[Finding]:
     cure="Give it timeoutSeconds: 5 or more and failureThreshold x periodSeconds of a minute or more.",
     fixable=True,
 )
-def liveness_impatient(world: World, say: Say) -> Iterator[Finding]:
+def liveness_impatient(world: Manifests, say: Say) -> Iterator[Finding]:
     patch = Patcher(world.texts)
     for workload, engine in _engines(world):
         probe = engine.node["livenessProbe"]
@@ -217,7 +217,7 @@ def liveness_impatient(world: World, say: Say) -> Iterator[Finding]:
     cure="Remove initialDelaySeconds; the startupProbe does its work.",
     fixable=True,
 )
-def initial_delay_dead(world: World, say: Say) -> Iterator[Finding]:
+def initial_delay_dead(world: Manifests, say: Say) -> Iterator[Finding]:
     patch = Patcher(world.texts)
     for workload, engine in _engines(world):
         if not engine.node["startupProbe"]:
@@ -243,7 +243,7 @@ def initial_delay_dead(world: World, say: Say) -> Iterator[Finding]:
     it for ever.""",
     cure="Name the port once (`ports: [{name: http, containerPort: 8000}]`) and use the name in all probes.",
 )
-def port_mismatch(world: World, say: Say) -> Iterator[Finding]:
+def port_mismatch(world: Manifests, say: Say) -> Iterator[Finding]:
     for workload, engine in _engines(world):
         if not listens_alone(workload, engine):
             continue
@@ -281,7 +281,7 @@ def port_mismatch(world: World, say: Say) -> Iterator[Finding]:
     cure="Set the environment variable VLLM_ENGINE_READY_TIMEOUT_S to the start-up budget.",
     fixable=True,
 )
-def engine_gives_up(world: World, say: Say) -> Iterator[Finding]:
+def engine_gives_up(world: Manifests, say: Say) -> Iterator[Finding]:
     patch = Patcher(world.texts)
     for workload, engine in _engines(world):
         load = load_s(world, workload, engine)
@@ -312,7 +312,7 @@ def engine_gives_up(world: World, say: Say) -> Iterator[Finding]:
     cure="Set progressDeadlineSeconds above the start-up budget.",
     fixable=True,
 )
-def progress_deadline(world: World, say: Say) -> Iterator[Finding]:
+def progress_deadline(world: Manifests, say: Say) -> Iterator[Finding]:
     patch = Patcher(world.texts)
     for workload, engine in _engines(world):
         if workload.obj.kind != "Deployment":
@@ -343,7 +343,7 @@ _ALWAYS = re.compile(r"^(/(usr/)?bin/)?(true|echo|ls|date|:)\b")
 _SWALLOWED = re.compile(r"(\|\|\s*(true|exit 0|:)|;\s*(true|exit 0|echo [^;|&]*))\s*$")
 
 
-def always_succeeds(probe: Node) -> str:
+def always_succeeds(probe: YamlNode) -> str:
     """Why an exec probe succeeds whatever the engine does; empty when it can fail."""
     words = [n.text() for n in probe.at("exec", "command")]
     if not words:
@@ -380,7 +380,7 @@ def always_succeeds(probe: Node) -> str:
     budget at once, as a liveness probe it never restarts anything.""",
     cure="Use httpGet on /health, or `curl --fail`.",
 )
-def probe_always_succeeds(world: World, say: Say) -> Iterator[Finding]:
+def probe_always_succeeds(world: Manifests, say: Say) -> Iterator[Finding]:
     effects = {
         "startupProbe": "the start-up budget ends at once, and the liveness probe judges a model that loads",
         "readinessProbe": "clients are let in whatever state the engine is in",

@@ -10,10 +10,10 @@ from seawall.engines.vllm import metrics as vllm
 from seawall.engines.vllm.versions import Metric, Version, find_metric, metrics, nearest, of_connector
 from seawall.lint.command import default_version
 from seawall.lint.finding import Finding, Say, rule
-from seawall.lint.node import Node, Span
+from seawall.lint.node import Span, YamlNode
 from seawall.lint.patch import Patcher
 from seawall.lint.queries import Query, Use, queries
-from seawall.lint.world import World
+from seawall.lint.world import Manifests
 
 _RATES = {"rate", "irate", "increase"}
 _BACKLOG = re.compile(r"pending|waiting|queue[d_]|running|in_?flight|backlog|cache_usage|usage_perc")
@@ -35,12 +35,12 @@ _GPU_MEMORY = re.compile(
 )
 
 
-def _version(world: World) -> Version:
+def _version(world: Manifests) -> Version:
     found = [e.version for w in world.workloads for e in w.engines if e.pinned]
     return nearest(world.engine_version or (max(found) if found else default_version()))
 
 
-def _recorded(world: World) -> set[str]:
+def _recorded(world: Manifests) -> set[str]:
     return {
         r["record"].text()
         for o in world.kinds("PrometheusRule")
@@ -50,7 +50,7 @@ def _recorded(world: World) -> set[str]:
     }
 
 
-def _vllm_uses(world: World) -> Iterator[tuple[Query, Use]]:
+def _vllm_uses(world: Manifests) -> Iterator[tuple[Query, Use]]:
     recorded = _recorded(world)
     for query in queries(world):
         for use in query.uses:
@@ -58,7 +58,7 @@ def _vllm_uses(world: World) -> Iterator[tuple[Query, Use]]:
                 yield query, use
 
 
-def place_of(world: World, query: Query, needle: str) -> Node:
+def place_of(world: Manifests, query: Query, needle: str) -> YamlNode:
     """The line inside a query on which `needle` stands."""
     node = query.node
     text = world.texts.get(node.file, "")[node.span.start : node.span.end]
@@ -67,7 +67,7 @@ def place_of(world: World, query: Query, needle: str) -> Node:
         return node
     line = node.span.line + text.count("\n", 0, at)
     span = Span(line, node.span.column, node.span.start, node.span.end, node.span.end_line)
-    return Node(node.path, span, node.file, value=node.value, style=node.style)
+    return YamlNode(node.path, span, node.file, value=node.value, style=node.style)
 
 
 def _nearest_metric(name: str, version: Version) -> str:
@@ -95,7 +95,7 @@ def _types(metric: Metric | None, name: str) -> str:
     PrometheusRule is refused by the operator's webhook, or the whole group is dropped.""",
     cure="Correct the query.",
 )
-def syntax(world: World, say: Say) -> Iterator[Finding]:
+def syntax(world: Manifests, say: Say) -> Iterator[Finding]:
     for query in queries(world):
         if query.error:
             yield say(query.obj, query.node, f"Prometheus refuses this query: {query.error}.")
@@ -113,7 +113,7 @@ def syntax(world: World, say: Say) -> Iterator[Finding]:
     "vllm:kv_cache_usage_perc.",
     fixable=False,
 )
-def unknown_metric(world: World, say: Say) -> Iterator[Finding]:
+def unknown_metric(world: Manifests, say: Say) -> Iterator[Finding]:
     version = _version(world)
     for query, use in _vllm_uses(world):
         bare = use.name.removeprefix("vllm:")
@@ -149,7 +149,7 @@ def unknown_metric(world: World, say: Say) -> Iterator[Finding]:
     cure="Use what replaced it.",
     fixable=True,
 )
-def gone_metric(world: World, say: Say) -> Iterator[Finding]:
+def gone_metric(world: Manifests, say: Say) -> Iterator[Finding]:
     version, patch = _version(world), Patcher(world.texts)
     sure = world.engine_version is not None or any(e.pinned for w in world.workloads for e in w.engines)
     shown = f"{version[0]}.{version[1]}"
@@ -183,7 +183,7 @@ def gone_metric(world: World, say: Say) -> Iterator[Finding]:
     avg_over_time.""",
     cure="Read the gauge itself, or avg_over_time(...[1m]).",
 )
-def rate_of_gauge(world: World, say: Say) -> Iterator[Finding]:
+def rate_of_gauge(world: Manifests, say: Say) -> Iterator[Finding]:
     for query, use in _vllm_uses(world):
         if use.function in _RATES and _types(find_metric(use.name), use.name) == "gauge":
             yield say(
@@ -201,7 +201,7 @@ def rate_of_gauge(world: World, say: Say) -> Iterator[Finding]:
     ever, and averages of it say how old the Pods are.""",
     cure="Take rate(...[2m]) of it.",
 )
-def counter_as_gauge(world: World, say: Say) -> Iterator[Finding]:
+def counter_as_gauge(world: Manifests, say: Say) -> Iterator[Finding]:
     ranged = _RATES | {
         "resets",
         "changes",
@@ -239,7 +239,7 @@ def counter_as_gauge(world: World, say: Say) -> Iterator[Finding]:
     cure="Match on model_name.",
     fixable=True,
 )
-def label(world: World, say: Say) -> Iterator[Finding]:
+def label(world: Manifests, say: Say) -> Iterator[Finding]:
     patch = Patcher(world.texts)
     for query, use in _vllm_uses(world):
         for name in ("model", "served_model_name", "model_id"):
@@ -263,7 +263,7 @@ def label(world: World, say: Say) -> Iterator[Finding]:
     this Prometheus scrapes: another team's load scales your fleet.""",
     cure='Add {namespace="...", model_name="..."}.',
 )
-def unpinned(world: World, say: Say) -> Iterator[Finding]:
+def unpinned(world: Manifests, say: Say) -> Iterator[Finding]:
     for query in queries(world):
         uses = [u for u in query.uses if u.name.startswith(("vllm:", "vllm_"))]
         if query.trigger is None or not uses:
@@ -293,7 +293,7 @@ def _pinned(use: Use, name: str) -> bool:
     is constant by design and says nothing about load. What fills up is the KV cache.""",
     cure="Use vllm:kv_cache_usage_perc (1 = full) and vllm:num_requests_waiting.",
 )
-def gpu_memory(world: World, say: Say) -> Iterator[Finding]:
+def gpu_memory(world: Manifests, say: Say) -> Iterator[Finding]:
     for query in queries(world):
         for use in query.uses:
             if query.trigger is not None and _GPU_MEMORY.search(use.name):

@@ -6,13 +6,13 @@ from collections.abc import Iterator
 
 from seawall.domain.units import parse_bytes
 from seawall.lint.finding import Finding, Say, rule
-from seawall.lint.node import Node
+from seawall.lint.node import YamlNode
 from seawall.lint.patch import Patcher
 from seawall.lint.size import weights_bytes
-from seawall.lint.world import World
+from seawall.lint.world import Manifests
 
 
-def quantity(node: Node) -> int | None:
+def quantity(node: YamlNode) -> int | None:
     """A memory quantity in bytes; None when it is absent or odd."""
     try:
         return parse_bytes(node.value if isinstance(node.value, int) else node.text()) if node else None
@@ -20,7 +20,7 @@ def quantity(node: Node) -> int | None:
         return None
 
 
-def cores(node: Node) -> float | None:
+def cores(node: YamlNode) -> float | None:
     text = node.text()
     try:
         return float(text[:-1]) / 1000 if text.endswith("m") else float(text)
@@ -39,7 +39,7 @@ def cores(node: Node) -> float | None:
     cure="Make CPU request = limit as well, and give every init container resources.",
     fixable=True,
 )
-def not_guaranteed(world: World, say: Say) -> Iterator[Finding]:
+def not_guaranteed(world: Manifests, say: Say) -> Iterator[Finding]:
     patch = Patcher(world.texts)
     for workload in world.whole_servers:
         engine, pod = workload.engine.node, workload.pod
@@ -74,7 +74,7 @@ def not_guaranteed(world: World, say: Say) -> Iterator[Finding]:
     the first to be evicted under DiskPressure, and the scheduler puts it on nodes whose disk is full.""",
     cure="Request ephemeral-storage (20Gi and the caches on emptyDir).",
 )
-def no_ephemeral_storage(world: World, say: Say) -> Iterator[Finding]:
+def no_ephemeral_storage(world: Manifests, say: Say) -> Iterator[Finding]:
     for workload in world.whole_servers:
         resources = workload.engine.node["resources"]
         if (
@@ -99,7 +99,7 @@ def no_ephemeral_storage(world: World, say: Say) -> Iterator[Finding]:
     cure="Start with 16-32 GiB (plus /dev/shm and --kv-offloading-size) and watch "
     "container_memory_working_set_bytes.",
 )
-def host_memory(world: World, say: Say) -> Iterator[Finding]:
+def host_memory(world: Manifests, say: Say) -> Iterator[Finding]:
     for workload in world.whole_servers:
         engine = workload.engine
         node = engine.node.at("resources", "requests", "memory")
@@ -123,7 +123,7 @@ def host_memory(world: World, say: Say) -> Iterator[Finding]:
     large as the limit ends in OOMKilled.""",
     cure="Keep sizeLimit well below the memory limit (8Gi is plenty for NCCL).",
 )
-def shm_eats_memory(world: World, say: Say) -> Iterator[Finding]:
+def shm_eats_memory(world: Manifests, say: Say) -> Iterator[Finding]:
     for workload in world.servers:
         limit = quantity(workload.engine.node.at("resources", "limits", "memory"))
         for mount, volume in workload.mounts(workload.engine.node):

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from seawall.lint.finding import Finding, Say, rule
-from seawall.lint.node import Node
+from seawall.lint.node import YamlNode
 from seawall.lint.objects import Workload
 from seawall.lint.patch import Patcher
-from seawall.lint.world import World
+from seawall.lint.world import Manifests
 
 
 def surge_of(workload: Workload, replicas: int) -> tuple[int, int]:
@@ -21,7 +21,7 @@ def surge_of(workload: Workload, replicas: int) -> tuple[int, int]:
     return (surge, gone) if surge or gone else (0, 1)
 
 
-def _pods(node: Node, replicas: int, *, up: bool) -> int:
+def _pods(node: YamlNode, replicas: int, *, up: bool) -> int:
     text = node.text("25%")
     if text.endswith("%") and text[:-1].isdigit():
         exact = int(text[:-1]) * replicas
@@ -40,7 +40,7 @@ def _pods(node: Node, replicas: int, *, up: bool) -> int:
     cure="Keep one GPU set free (or an autoscaled pool) and set progressDeadlineSeconds; "
     "without spare GPUs use maxSurge 0, maxUnavailable 1.",
 )
-def surge_needs_gpu(world: World, say: Say) -> Iterator[Finding]:
+def surge_needs_gpu(world: Manifests, say: Say) -> Iterator[Finding]:
     for workload in world.servers:
         gpus, _ = workload.engine.gpus
         spec = workload.obj.spec
@@ -66,7 +66,7 @@ def surge_needs_gpu(world: World, say: Say) -> Iterator[Finding]:
     service at every change.""",
     cure="Use RollingUpdate; without spare GPUs maxSurge 0 and maxUnavailable 1.",
 )
-def recreate(world: World, say: Say) -> Iterator[Finding]:
+def recreate(world: Manifests, say: Say) -> Iterator[Finding]:
     for workload in world.servers:
         node = workload.obj.spec.at("strategy", "type")
         if node.text() == "Recreate":
@@ -88,7 +88,7 @@ def recreate(world: World, say: Say) -> Iterator[Finding]:
     cure="Set maxUnavailable: 0 with spare GPUs, or 1 with two replicas or more.",
     fixable=True,
 )
-def all_at_once(world: World, say: Say) -> Iterator[Finding]:
+def all_at_once(world: Manifests, say: Say) -> Iterator[Finding]:
     patch = Patcher(world.texts)
     for workload in world.whole_servers:
         node = workload.obj.spec.at("strategy", "rollingUpdate", "maxUnavailable")

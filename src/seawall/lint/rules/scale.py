@@ -7,16 +7,16 @@ from collections.abc import Iterator
 
 from seawall.domain.labels import PENDING_REQUESTS
 from seawall.lint.finding import Finding, Say, rule
-from seawall.lint.node import Node
+from seawall.lint.node import YamlNode
 from seawall.lint.objects import Obj
 from seawall.lint.patch import Edits, Patcher
 from seawall.lint.queries import Query, averages, queries, single
-from seawall.lint.world import World
+from seawall.lint.world import Manifests
 
 _VLLM = ("vllm:", "vllm_")
 
 
-def _scaled_objects(world: World) -> Iterator[Obj]:
+def _scaled_objects(world: Manifests) -> Iterator[Obj]:
     """ScaledObjects over a vLLM workload, or over vLLM's metrics."""
     for obj in world.kinds("ScaledObject"):
         if world.target_of(obj) is not None or any(q.obj is obj and _of_vllm(q) for q in queries(world)):
@@ -27,7 +27,7 @@ def _of_vllm(query: Query) -> bool:
     return any(u.name.startswith(_VLLM) for u in query.uses)
 
 
-def _triggers(world: World) -> Iterator[tuple[Obj, Query, Node]]:
+def _triggers(world: Manifests) -> Iterator[tuple[Obj, Query, YamlNode]]:
     mine = list(_scaled_objects(world))
     for query in queries(world):
         if query.trigger is not None and query.obj in mine:
@@ -44,7 +44,7 @@ def _triggers(world: World) -> Iterator[tuple[Obj, Query, Node]]:
     cure="Use sum(...): AverageValue divides by the replicas itself.",
     fixable=True,
 )
-def averaged_twice(world: World, say: Say) -> Iterator[Finding]:
+def averaged_twice(world: Manifests, say: Say) -> Iterator[Finding]:
     patch = Patcher(world.texts)
     for obj, query, trigger in _triggers(world):
         if trigger["metricType"].text("AverageValue") != "AverageValue" or query.tree is None:
@@ -77,7 +77,7 @@ def averaged_twice(world: World, say: Say) -> Iterator[Finding]:
     cure="Wrap it in sum(...), without `by`.",
     fixable=True,
 )
-def many_series(world: World, say: Say) -> Iterator[Finding]:
+def many_series(world: Manifests, say: Say) -> Iterator[Finding]:
     patch = Patcher(world.texts)
     for obj, query, _ in _triggers(world):
         if query.tree is None or single(query.tree):
@@ -105,7 +105,7 @@ def many_series(world: World, say: Say) -> Iterator[Finding]:
     cure='Set ignoreNullValues: "false", and a fallback.',
     fixable=True,
 )
-def null_is_zero(world: World, say: Say) -> Iterator[Finding]:
+def null_is_zero(world: Manifests, say: Say) -> Iterator[Finding]:
     patch = Patcher(world.texts)
     for obj, query, trigger in _triggers(world):
         meta = trigger["metadata"]
@@ -135,7 +135,7 @@ def _never_null(query: Query) -> bool:
     from an idle fleet: an outage of Prometheus' targets scales in.""",
     cure='Remove it, set ignoreNullValues: "false" and a fallback.',
 )
-def null_hidden(world: World, say: Say) -> Iterator[Finding]:
+def null_hidden(world: Manifests, say: Say) -> Iterator[Finding]:
     seen = list(_triggers(world))
     for obj, query, _ in seen:
         # one query that fails on missing data is enough: HPA does not scale in while any metric fails
@@ -153,7 +153,7 @@ def null_hidden(world: World, say: Say) -> Iterator[Finding]:
     currentReplicasIfHigher keeps more when there are more).""",
     cure="Add fallback: {failureThreshold: 3, replicas: N, behavior: currentReplicasIfHigher}.",
 )
-def no_fallback(world: World, say: Say) -> Iterator[Finding]:
+def no_fallback(world: Manifests, say: Say) -> Iterator[Finding]:
     for obj in _scaled_objects(world):
         if not obj.spec["fallback"] and any(t["type"].text() == "prometheus" for t in obj.spec["triggers"]):
             yield say(
@@ -171,7 +171,7 @@ def no_fallback(world: World, say: Say) -> Iterator[Finding]:
     window allows it. Each of those took minutes to load and carries streams.""",
     cure="Scale down slowly: stabilizationWindowSeconds 300 and one Pod per 120 s.",
 )
-def no_behavior(world: World, say: Say) -> Iterator[Finding]:
+def no_behavior(world: Manifests, say: Say) -> Iterator[Finding]:
     for obj in _scaled_objects(world):
         node = obj.spec.at("advanced", "horizontalPodAutoscalerConfig", "behavior")
         if not node["scaleDown"]:
@@ -200,7 +200,7 @@ def no_behavior(world: World, say: Say) -> Iterator[Finding]:
     cure="Remove spec.replicas (with Argo CD also add it to ignoreDifferences).",
     fixable=True,
 )
-def replicas_owned(world: World, say: Say) -> Iterator[Finding]:
+def replicas_owned(world: Manifests, say: Say) -> Iterator[Finding]:
     patch = Patcher(world.texts)
     for workload in world.servers:
         node = workload.obj.spec["replicas"]
@@ -223,7 +223,7 @@ def replicas_owned(world: World, say: Say) -> Iterator[Finding]:
     the count flaps between their answers. KEDA's webhook refuses some of these cases.""",
     cure="Keep one, with all metrics in it.",
 )
-def two_scalers(world: World, say: Say) -> Iterator[Finding]:
+def two_scalers(world: Manifests, say: Say) -> Iterator[Finding]:
     for workload in world.servers:
         for other in world.scalers(workload)[1:]:
             yield say(
@@ -243,7 +243,7 @@ def two_scalers(world: World, say: Say) -> Iterator[Finding]:
     cure="Remove metricName (name the trigger with `name:` instead).",
     fixable=True,
 )
-def keda_metric_name(world: World, say: Say) -> Iterator[Finding]:
+def keda_metric_name(world: Manifests, say: Say) -> Iterator[Finding]:
     patch = Patcher(world.texts)
     for obj in world.kinds("ScaledObject", "ScaledJob"):
         for trigger in obj.spec["triggers"]:
@@ -267,7 +267,7 @@ def keda_metric_name(world: World, say: Say) -> Iterator[Finding]:
     cure="Remove it; use behavior.scaleDown.",
     fixable=True,
 )
-def keda_dead_setting(world: World, say: Say) -> Iterator[Finding]:
+def keda_dead_setting(world: Manifests, say: Say) -> Iterator[Finding]:
     patch = Patcher(world.texts)
     for obj in _scaled_objects(world):
         low = obj.spec["minReplicaCount"].number(0) or 0
@@ -299,7 +299,7 @@ def keda_dead_setting(world: World, say: Say) -> Iterator[Finding]:
     without replicas has to count the requests: a gateway that holds them.""",
     cure=f"Scale from zero on the gateway's number ({PENDING_REQUESTS}), or keep minReplicaCount: 1.",
 )
-def never_wakes(world: World, say: Say) -> Iterator[Finding]:
+def never_wakes(world: Manifests, say: Say) -> Iterator[Finding]:
     for obj in _scaled_objects(world):
         node = obj.spec["minReplicaCount"]
         if (node.number(0) or 0) > 0 or obj.spec["idleReplicaCount"]:
@@ -331,7 +331,7 @@ def never_wakes(world: World, say: Say) -> Iterator[Finding]:
     story="""KEDA supports 0 only; other values are refused or ignored.""",
     cure="Use minReplicaCount, or idleReplicaCount: 0.",
 )
-def idle_count(world: World, say: Say) -> Iterator[Finding]:
+def idle_count(world: Manifests, say: Say) -> Iterator[Finding]:
     for obj in _scaled_objects(world):
         node = obj.spec["idleReplicaCount"]
         if node and node.number(0) != 0:
@@ -347,7 +347,7 @@ def idle_count(world: World, say: Say) -> Iterator[Finding]:
     cure="Scale on running + waiting requests (sum(vllm:num_requests_running) + "
     "sum(vllm:num_requests_waiting)).",
 )
-def cpu(world: World, say: Say) -> Iterator[Finding]:
+def cpu(world: Manifests, say: Say) -> Iterator[Finding]:
     for obj in world.kinds("HorizontalPodAutoscaler"):
         if world.target_of(obj) is None:
             continue
@@ -383,7 +383,7 @@ def cpu(world: World, say: Say) -> Iterator[Finding]:
     story="""A minimum above the maximum is refused by the API server.""",
     cure="Make the minimum smaller than the maximum.",
 )
-def bounds(world: World, say: Say) -> Iterator[Finding]:
+def bounds(world: Manifests, say: Say) -> Iterator[Finding]:
     for obj in world.kinds("ScaledObject", "HorizontalPodAutoscaler"):
         keda = obj.kind == "ScaledObject"
         low, high = (
@@ -407,7 +407,7 @@ def bounds(world: World, say: Say) -> Iterator[Finding]:
     namespace is in sight and has another name.""",
     cure="Name the workload, with its kind and apiVersion.",
 )
-def target_missing(world: World, say: Say) -> Iterator[Finding]:
+def target_missing(world: Manifests, say: Say) -> Iterator[Finding]:
     names = {
         (o.namespace, o.name)
         for o in world.objects

@@ -7,10 +7,10 @@ from collections.abc import Iterator
 
 from seawall.lint.finding import Finding, Say, rule
 from seawall.lint.kinds import pod_specs
-from seawall.lint.node import Node
+from seawall.lint.node import YamlNode
 from seawall.lint.objects import Obj
 from seawall.lint.patch import Patcher
-from seawall.lint.world import World
+from seawall.lint.world import Manifests
 
 # Taints that look like a provider's and are set by none.
 _NOBODYS = {
@@ -30,7 +30,7 @@ _KNOWN_LABELS = re.compile(
 )
 
 
-def _all_pods(world: World) -> Iterator[tuple[Obj, Node]]:
+def _all_pods(world: Manifests) -> Iterator[tuple[Obj, YamlNode]]:
     """PodSpecs of vLLM workloads, and snippets that were joined to none."""
     for workload in world.workloads:
         yield workload.obj, workload.pod
@@ -45,7 +45,7 @@ _POOLS = re.compile(
 )
 
 
-def _made_here(world: World) -> set[str]:
+def _made_here(world: Manifests) -> set[str]:
     """Label and taint keys that node pools in the same files set."""
     cached: set[str] | None = world.cache.get("pool keys")
     if cached is None:
@@ -74,7 +74,7 @@ def _made_here(world: World) -> set[str]:
     cure="GKE: cloud.google.com/gke-spot; AKS: kubernetes.azure.com/scalesetpriority=spot; "
     "EKS, Karpenter: the label, no toleration.",
 )
-def unknown_taint(world: World, say: Say) -> Iterator[Finding]:
+def unknown_taint(world: Manifests, say: Say) -> Iterator[Finding]:
     for obj, pod in _all_pods(world):
         for toleration in pod["tolerations"]:
             key = toleration["key"]
@@ -97,15 +97,15 @@ def unknown_taint(world: World, say: Say) -> Iterator[Finding]:
     discovery sets nvidia.com/gpu.product, .memory and .count by itself.""",
     cure="Use nvidia.com/gpu.product (GPU feature discovery) or the cloud's own label.",
 )
-def hand_label(world: World, say: Say) -> Iterator[Finding]:
+def hand_label(world: Manifests, say: Say) -> Iterator[Finding]:
     for obj, pod in _all_pods(world):
-        keys: list[Node] = []
+        keys: list[YamlNode] = []
         for term in pod.at(
             "affinity", "nodeAffinity", "requiredDuringSchedulingIgnoredDuringExecution", "nodeSelectorTerms"
         ):
             keys += [e["key"] for e in term["matchExpressions"]]
         for key, node in pod["nodeSelector"].items():
-            keys.append(Node(node.path, pod["nodeSelector"].key_spans[key], node.file, value=key))
+            keys.append(YamlNode(node.path, pod["nodeSelector"].key_spans[key], node.file, value=key))
         for node in keys:
             if not _KNOWN_LABELS.match(node.text()) and node.text() not in _made_here(world):
                 yield say(
@@ -127,7 +127,7 @@ def hand_label(world: World, say: Say) -> Iterator[Finding]:
     cure="Tolerate the taint that carries the resource's name, e.g. {key: nvidia.com/gpu, operator: Exists}.",
     fixable=True,
 )
-def no_gpu_toleration(world: World, say: Say) -> Iterator[Finding]:
+def no_gpu_toleration(world: Manifests, say: Say) -> Iterator[Finding]:
     patch = Patcher(world.texts)
     for workload in world.whole_servers:
         vendor = workload.engine.vendor
@@ -157,7 +157,7 @@ def no_gpu_toleration(world: World, say: Say) -> Iterator[Finding]:
     cure="Add topologySpreadConstraints over kubernetes.io/hostname and "
     "topology.kubernetes.io/zone (ScheduleAnyway).",
 )
-def no_spread(world: World, say: Say) -> Iterator[Finding]:
+def no_spread(world: Manifests, say: Say) -> Iterator[Finding]:
     for workload in world.whole_servers:
         pod = workload.pod
         many = world.min_replicas(workload) > 1 or world.scalers(workload)
@@ -183,7 +183,7 @@ def no_spread(world: World, say: Say) -> Iterator[Finding]:
     are chosen by labels, not by priority.""",
     cure="Give serving Pods a PriorityClass above batch work.",
 )
-def low_priority(world: World, say: Say) -> Iterator[Finding]:
+def low_priority(world: Manifests, say: Say) -> Iterator[Finding]:
     values = {o.name: o for o in world.kinds("PriorityClass")}
     for workload in world.servers:
         node = workload.pod["priorityClassName"]

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from seawall.engines.vllm import environment
 from seawall.lint.finding import Finding, Say, rule
 from seawall.lint.patch import Patcher
-from seawall.lint.world import World
+from seawall.lint.world import Manifests
 
 _SECRET_ENV = re.compile(r"(TOKEN|SECRET|PASSWORD|API_KEY|ACCESS_KEY)$")
 _SECRET_VALUE = re.compile(
@@ -34,7 +34,7 @@ _PLACEHOLDER = re.compile(
     cure="Set securityContext: {runAsNonRoot: true, runAsUser: 1000, fsGroup: 1000}, and put "
     "HOME and caches on volumes.",
 )
-def root(world: World, say: Say) -> Iterator[Finding]:
+def root(world: Manifests, say: Say) -> Iterator[Finding]:
     for workload in world.workloads:
         if workload.partial:
             continue
@@ -56,7 +56,7 @@ def root(world: World, say: Say) -> Iterator[Finding]:
     says otherwise; privileged containers and host namespaces give the node away.""",
     cure="Set allowPrivilegeEscalation: false and capabilities: {drop: [ALL]} on every container.",
 )
-def privileges(world: World, say: Say) -> Iterator[Finding]:
+def privileges(world: Manifests, say: Say) -> Iterator[Finding]:
     for workload in world.workloads:
         if workload.partial:
             continue
@@ -100,7 +100,7 @@ def privileges(world: World, say: Say) -> Iterator[Finding]:
     `restricted` refuses the Pod.""",
     cure="Set securityContext.seccompProfile: {type: RuntimeDefault}.",
 )
-def seccomp(world: World, say: Say) -> Iterator[Finding]:
+def seccomp(world: Manifests, say: Say) -> Iterator[Finding]:
     for workload in world.workloads:
         pod = workload.pod["securityContext"]
         if (
@@ -125,7 +125,7 @@ def seccomp(world: World, say: Say) -> Iterator[Finding]:
     cure="Set automountServiceAccountToken: false.",
     fixable=True,
 )
-def service_account_token(world: World, say: Say) -> Iterator[Finding]:
+def service_account_token(world: Manifests, say: Say) -> Iterator[Finding]:
     patch = Patcher(world.texts)
     off = {
         (o.namespace, o.name)
@@ -157,7 +157,7 @@ def service_account_token(world: World, say: Say) -> Iterator[Finding]:
     the command line, in the node's process list.""",
     cure="Put it into a Secret and refer to it with valueFrom.secretKeyRef; then change it, it is known.",
 )
-def secret_in_clear(world: World, say: Say) -> Iterator[Finding]:
+def secret_in_clear(world: Manifests, say: Say) -> Iterator[Finding]:
     for workload in world.workloads:
         for container in [*workload.pod["containers"], *workload.pod["initContainers"]]:
             for item in container["env"]:
@@ -203,7 +203,7 @@ def secret_in_clear(world: World, say: Say) -> Iterator[Finding]:
     port can stop the server or replace its weights.""",
     cure="Remove VLLM_SERVER_DEV_MODE, or let only the operator reach the port.",
 )
-def dev_mode(world: World, say: Say) -> Iterator[Finding]:
+def dev_mode(world: Manifests, say: Say) -> Iterator[Finding]:
     for workload in world.servers:
         for engine in workload.engines:
             item = engine.env(environment.DEV_MODE)
@@ -223,7 +223,7 @@ def dev_mode(world: World, say: Say) -> Iterator[Finding]:
     revision that is whatever its owner pushes next.""",
     cure="Remove it (vLLM supports most models itself), or pin --revision and --code-revision.",
 )
-def remote_code(world: World, say: Say) -> Iterator[Finding]:
+def remote_code(world: Manifests, say: Say) -> Iterator[Finding]:
     for workload in world.workloads:
         for engine in workload.engines:
             option = engine.command.option("--trust-remote-code")

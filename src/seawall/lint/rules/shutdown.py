@@ -7,10 +7,10 @@ import shlex
 from collections.abc import Iterator
 
 from seawall.lint.finding import Finding, Say, rule
-from seawall.lint.node import Node
+from seawall.lint.node import YamlNode
 from seawall.lint.objects import Container
 from seawall.lint.patch import Patcher
-from seawall.lint.world import World
+from seawall.lint.world import Manifests
 
 PRE_STOP_S = 15
 DRAIN_S = 90
@@ -20,7 +20,7 @@ _DRAINS_SINCE = (0, 18)
 """The first release with --shutdown-timeout."""
 
 
-def pre_stop_s(container: Node) -> float | None:
+def pre_stop_s(container: YamlNode) -> float | None:
     """Seconds that the preStop hook waits: `sleep`, or a `sleep N` in an exec; None without a hook, 0 when unknown."""
     hook = container.at("lifecycle", "preStop")
     if not hook:
@@ -41,7 +41,7 @@ def drain_s(engine: Container) -> float | None:
         return None
 
 
-def grace(pod: Node) -> float:
+def grace(pod: YamlNode) -> float:
     return pod["terminationGracePeriodSeconds"].number(DEFAULT_GRACE_S) or 0.0
 
 
@@ -57,7 +57,7 @@ def grace(pod: Node) -> float:
     "and a grace period above both.",
     fixable=True,
 )
-def aborts_streams(world: World, say: Say) -> Iterator[Finding]:
+def aborts_streams(world: Manifests, say: Say) -> Iterator[Finding]:
     patch = Patcher(world.texts)
     for workload in world.whole_servers:
         engine = workload.engine
@@ -105,7 +105,7 @@ def aborts_streams(world: World, say: Say) -> Iterator[Finding]:
     cure="Add lifecycle.preStop.sleep.seconds: 15 (GA in Kubernetes 1.34; before, an exec of `sleep 15`).",
     fixable=True,
 )
-def no_pre_stop(world: World, say: Say) -> Iterator[Finding]:
+def no_pre_stop(world: Manifests, say: Say) -> Iterator[Finding]:
     patch = Patcher(world.texts)
     for workload in world.whole_servers:
         node = workload.engine.node
@@ -144,7 +144,7 @@ def no_pre_stop(world: World, say: Say) -> Iterator[Finding]:
     cure="Set terminationGracePeriodSeconds above preStop + --shutdown-timeout, e.g. 120 for 15 + 90.",
     fixable=True,
 )
-def grace_too_short(world: World, say: Say) -> Iterator[Finding]:
+def grace_too_short(world: Manifests, say: Say) -> Iterator[Finding]:
     patch = Patcher(world.texts)
     for workload in world.whole_servers:
         pod, engine = workload.pod, workload.engine
@@ -182,7 +182,7 @@ def grace_too_short(world: World, say: Say) -> Iterator[Finding]:
     kubelet kills it after the whole grace period. `exec` replaces the shell by vLLM.""",
     cure="Write `exec vllm serve ...` as the script's last command.",
 )
-def shell_swallows(world: World, say: Say) -> Iterator[Finding]:
+def shell_swallows(world: Manifests, say: Say) -> Iterator[Finding]:
     for workload in world.servers:
         for engine in workload.engines:
             if not engine.command.script:

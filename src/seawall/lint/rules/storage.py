@@ -13,7 +13,7 @@ from seawall.lint.objects import Obj
 from seawall.lint.rules.resources import quantity
 from seawall.lint.rules.rollout import surge_of
 from seawall.lint.size import load_s, weights_bytes
-from seawall.lint.world import World
+from seawall.lint.world import Manifests
 
 # Class names (parts of them) whose volumes attach to one node only.
 _ONE_NODE = re.compile(
@@ -41,7 +41,7 @@ def _source(claim: Obj) -> bool:
     read-only disk made from a snapshot (dataSource) that was filled before.""",
     cure="Use ReadWriteMany with a loader Job, or give the claim a dataSource.",
 )
-def rox_unfilled(world: World, say: Say) -> Iterator[Finding]:
+def rox_unfilled(world: Manifests, say: Say) -> Iterator[Finding]:
     for claim in world.kinds("PersistentVolumeClaim"):
         if _modes(claim) != ["ReadOnlyMany"] or _source(claim):
             continue
@@ -68,7 +68,7 @@ def rox_unfilled(world: World, say: Say) -> Iterator[Finding]:
     be ReadOnlyMany only when made from a filled source, and never ReadWriteMany as a file system.""",
     cure="Use a file class (EFS, Filestore, Azure Files, CephFS, FSx), or ReadWriteOnce for one node.",
 )
-def access_mode(world: World, say: Say) -> Iterator[Finding]:
+def access_mode(world: Manifests, say: Say) -> Iterator[Finding]:
     for claim in world.kinds("PersistentVolumeClaim"):
         name = claim.spec["storageClassName"].text()
         for mode in claim.spec["accessModes"]:
@@ -94,7 +94,7 @@ def access_mode(world: World, say: Say) -> Iterator[Finding]:
     cure="Use ReadWriteMany or ReadOnlyMany storage, a StatefulSet with volumeClaimTemplates, "
     "or a node-local cache.",
 )
-def rwo_shared(world: World, say: Say) -> Iterator[Finding]:
+def rwo_shared(world: Manifests, say: Say) -> Iterator[Finding]:
     for workload in world.servers:
         for claim, _, ref in world.claims_of(workload):
             if not _modes(claim) or not set(_modes(claim)) <= {"ReadWriteOnce", "ReadWriteOncePod"}:
@@ -130,7 +130,7 @@ def rwo_shared(world: World, say: Say) -> Iterator[Finding]:
     cure="Use a faster class, provisioned throughput, an object-store streamer (--load-format "
     "runai_streamer), or node-local NVMe.",
 )
-def slow_class(world: World, say: Say) -> Iterator[Finding]:
+def slow_class(world: Manifests, say: Say) -> Iterator[Finding]:
     for workload in world.servers:
         load = load_s(world, workload, workload.engine)
         for claim, _, _ in world.claims_of(workload):
@@ -155,7 +155,7 @@ def slow_class(world: World, say: Say) -> Iterator[Finding]:
     story="""The download ends in `No space left on device`, and begins again at the next start.""",
     cure="Ask for 1.2 times the weights.",
 )
-def too_small(world: World, say: Say) -> Iterator[Finding]:
+def too_small(world: Manifests, say: Say) -> Iterator[Finding]:
     for workload in world.servers:
         size = weights_bytes(world, workload.engine)
         for claim, volume, _ in world.claims_of(workload):
@@ -186,7 +186,7 @@ def too_small(world: World, say: Say) -> Iterator[Finding]:
     Reported only when other claims of the namespace are in sight.""",
     cure="Correct the claim's name or namespace.",
 )
-def claim_missing(world: World, say: Say) -> Iterator[Finding]:
+def claim_missing(world: Manifests, say: Say) -> Iterator[Finding]:
     claims = {(c.namespace, c.name) for c in world.kinds("PersistentVolumeClaim")}
     for workload in world.workloads:
         here = sorted(name for space, name in claims if space == workload.obj.namespace)
@@ -217,7 +217,7 @@ def claim_missing(world: World, say: Say) -> Iterator[Finding]:
     repository's name and ends with `Repo id must be in the form 'repo_name' or 'namespace/repo_name'`.""",
     cure="Mount the volume that holds the model at its path.",
 )
-def path_not_mounted(world: World, say: Say) -> Iterator[Finding]:
+def path_not_mounted(world: Manifests, say: Say) -> Iterator[Finding]:
     for workload in world.workloads:
         for engine in workload.engines:
             model = (engine.model or "").rstrip("/")

@@ -14,7 +14,7 @@ from seawall.lint.finding import Finding, Say, Severity, rule
 from seawall.lint.objects import Container, Workload
 from seawall.lint.patch import Edits, Patcher
 from seawall.lint.rules.engine import is_sure, shown
-from seawall.lint.world import World
+from seawall.lint.world import Manifests
 
 _NO_BOOLEANS_BEFORE: Version = (0, 9)
 """Until 0.8 some switches took a value (`--enable-chunked-prefill=false`)."""
@@ -22,7 +22,7 @@ _NO_PAIRS_BEFORE: Version = (0, 12)
 """Until about then --limit-mm-per-prompt also took image=4."""
 
 
-def _options(world: World) -> Iterator[tuple[Workload, Container, Option]]:
+def _options(world: Manifests) -> Iterator[tuple[Workload, Container, Option]]:
     for workload in world.workloads:
         for engine in workload.engines:
             if engine.command.entry not in ("wrapper", "run-batch"):
@@ -53,7 +53,7 @@ def _grade(engine: Container, since: Version = (0, 0)) -> tuple[Severity, str]:
     cure="Write the switch alone, or its --no- form.",
     fixable=True,
 )
-def switch_with_value(world: World, say: Say) -> Iterator[Finding]:
+def switch_with_value(world: Manifests, say: Say) -> Iterator[Finding]:
     patch = Patcher(world.texts)
     for workload, engine, option in _options(world):
         flag = find_flag(option.word)
@@ -97,7 +97,7 @@ def switch_with_value(world: World, say: Say) -> Iterator[Finding]:
     loads value` or `Value ... cannot be converted`.""",
     cure="Write plain JSON: double quotes inside, and in YAML single quotes around the whole item only.",
 )
-def broken_json(world: World, say: Say) -> Iterator[Finding]:
+def broken_json(world: Manifests, say: Say) -> Iterator[Finding]:
     for workload, engine, option in _options(world):
         text = (option.value or "").strip()
         if option.name not in JSON or "." in option.word or not text or engine.command.entry == "kwargs":
@@ -139,7 +139,7 @@ def _not_json(text: str) -> str:
     A plugin (--tool-parser-plugin) may add names.""",
     cure="Use a name of this version's list (`vllm serve --help=tool-call-parser`, or vLLM's documentation).",
 )
-def unknown_parser(world: World, say: Say) -> Iterator[Finding]:
+def unknown_parser(world: Manifests, say: Say) -> Iterator[Finding]:
     for workload, engine, option in _options(world):
         names = PARSERS.get(option.name)
         plugin = engine.command.option("--tool-parser-plugin") or engine.command.option(
@@ -192,7 +192,7 @@ def _version(engine: Container) -> str:
     `--enable-auto-tool-choice requires --tool-call-parser`.""",
     cure="Add --tool-call-parser with the parser of the model's family.",
 )
-def tool_choice(world: World, say: Say) -> Iterator[Finding]:
+def tool_choice(world: Manifests, say: Say) -> Iterator[Finding]:
     for workload in world.workloads:
         for engine in workload.engines:
             c = engine.command
@@ -221,7 +221,7 @@ def tool_choice(world: World, say: Say) -> Iterator[Finding]:
     Either way the container ends before a model is loaded.""",
     cure="Use a value that this flag takes.",
 )
-def wrong_value(world: World, say: Say) -> Iterator[Finding]:
+def wrong_value(world: Manifests, say: Say) -> Iterator[Finding]:
     for workload, engine, option in _options(world):
         text = (option.value or "").strip()
         if not text or "." in option.word:

@@ -7,11 +7,11 @@ from collections.abc import Iterator
 
 from seawall.lint.finding import Finding, Say, rule
 from seawall.lint.image import is_vllm_image
-from seawall.lint.node import Node
+from seawall.lint.node import YamlNode
 from seawall.lint.objects import Container, Workload
 from seawall.lint.patch import Edits, Patcher
 from seawall.lint.size import weights_bytes
-from seawall.lint.world import World
+from seawall.lint.world import Manifests
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 _GATED = re.compile(
@@ -43,7 +43,7 @@ def offline(engine: Container) -> bool:
     return (engine.env_value("HF_HUB_OFFLINE") or "").lower() in ("1", "true", "yes", "on")
 
 
-def _script(container: Node) -> tuple[Node, str]:
+def _script(container: YamlNode) -> tuple[YamlNode, str]:
     words = [*container["command"], *container["args"]]
     if words and words[0].text().rsplit("/", 1)[-1] in ("sh", "bash", "ash"):
         for node in words[1:]:
@@ -52,13 +52,13 @@ def _script(container: Node) -> tuple[Node, str]:
     return container["args"], ""
 
 
-def _servers(world: World) -> Iterator[tuple[Workload, Container]]:
+def _servers(world: Manifests) -> Iterator[tuple[Workload, Container]]:
     for workload in world.servers:
         for engine in workload.engines:
             yield workload, engine
 
 
-def _shared_mounts(workload: Workload, engine: Container) -> Iterator[tuple[Node, Node, Node]]:
+def _shared_mounts(workload: Workload, engine: Container) -> Iterator[tuple[YamlNode, YamlNode, YamlNode]]:
     """(init container, its mount, the engine's mount) of volumes that both have."""
     mine = {m["name"].text(): m for m in engine.node["volumeMounts"]}
     for init in workload.pod["initContainers"]:
@@ -69,14 +69,14 @@ def _shared_mounts(workload: Workload, engine: Container) -> Iterator[tuple[Node
                 yield init, mount, mine[mount["name"].text()]
 
 
-def _at(script: Node, text: str, needle: str) -> Node:
+def _at(script: YamlNode, text: str, needle: str) -> YamlNode:
     """A node on the line of a script on which `needle` stands."""
     at = text.find(needle)
     if at < 0 or script.style not in ("|", ">"):
         return script
     line = script.span.line + 1 + text.count("\n", 0, at)
     span = type(script.span)(line, script.span.column, 0, 0, line)
-    return Node(script.path, span, script.file, value="")
+    return YamlNode(script.path, span, script.file, value="")
 
 
 @rule(
@@ -88,7 +88,7 @@ def _at(script: Node, text: str, needle: str) -> Node:
     in Init:CrashLoopBackOff.""",
     cure="Download for real: a Job that runs `seawall pull` with a lockfile into the volume.",
 )
-def init_never_succeeds(world: World, say: Say) -> Iterator[Finding]:
+def init_never_succeeds(world: Manifests, say: Say) -> Iterator[Finding]:
     for workload in world.workloads:
         for init in workload.pod["initContainers"]:
             node, text = _script(init)
@@ -114,7 +114,7 @@ def init_never_succeeds(world: World, say: Say) -> Iterator[Finding]:
     ends with `not found` (exit 127) and the Pod stays in Init:CrashLoopBackOff.""",
     cure="Use an image that has the tool, or `seawall pull`.",
 )
-def tool_missing(world: World, say: Say) -> Iterator[Finding]:
+def tool_missing(world: Manifests, say: Say) -> Iterator[Finding]:
     for workload in world.workloads:
         for init in workload.pod["initContainers"]:
             node, text = _script(init)
@@ -141,7 +141,7 @@ def tool_missing(world: World, say: Say) -> Iterator[Finding]:
     downloaded again, or the init container fails.""",
     cure="Check for model.safetensors.index.json, or better for the lockfile that `seawall pull` leaves.",
 )
-def single_file(world: World, say: Say) -> Iterator[Finding]:
+def single_file(world: Manifests, say: Say) -> Iterator[Finding]:
     for workload, engine in _servers(world):
         size = weights_bytes(world, engine)
         big = (size is not None and size > 10e9) or (
@@ -167,7 +167,7 @@ def single_file(world: World, say: Say) -> Iterator[Finding]:
     downloads everything again, from the internet, into the volume or the container's disk.""",
     cure="Serve the local path (`vllm serve /models/<name>`) with HF_HUB_OFFLINE=1.",
 )
-def wrong_place(world: World, say: Say) -> Iterator[Finding]:
+def wrong_place(world: Manifests, say: Say) -> Iterator[Finding]:
     for workload, engine in _servers(world):
         name = hub_id(engine)
         if name is None:
@@ -197,7 +197,7 @@ def wrong_place(world: World, say: Say) -> Iterator[Finding]:
     safetensors names a file format; it does not mean "from the volume".""",
     cure="Serve the local path, and set HF_HUB_OFFLINE=1.",
 )
-def not_local(world: World, say: Say) -> Iterator[Finding]:
+def not_local(world: Manifests, say: Say) -> Iterator[Finding]:
     for workload, engine in _servers(world):
         if (
             workload.partial
@@ -236,7 +236,7 @@ def _has_weight_volume(workload: Workload, engine: Container) -> bool:
     times the traffic; the hub answers 429.""",
     cure="Keep the weights on a shared volume, an OCI image volume, or stream them from your own bucket.",
 )
-def downloaded_each_start(world: World, say: Say) -> Iterator[Finding]:
+def downloaded_each_start(world: Manifests, say: Say) -> Iterator[Finding]:
     for workload, engine in _servers(world):
         name = hub_id(engine)
         if (
@@ -268,7 +268,7 @@ def downloaded_each_start(world: World, say: Say) -> Iterator[Finding]:
     different weights under one name, and a rollback brings nothing back.""",
     cure="Pin --revision to a commit; `seawall pull` locks every file's hash.",
 )
-def no_revision(world: World, say: Say) -> Iterator[Finding]:
+def no_revision(world: Manifests, say: Say) -> Iterator[Finding]:
     for workload, engine in _servers(world):
         if (
             hub_id(engine)
@@ -293,7 +293,7 @@ def no_revision(world: World, say: Say) -> Iterator[Finding]:
     cure="Use the new name.",
     fixable=True,
 )
-def renamed_repo(world: World, say: Say) -> Iterator[Finding]:
+def renamed_repo(world: Manifests, say: Say) -> Iterator[Finding]:
     patch = Patcher(world.texts)
     for workload, engine in _servers(world):
         name = engine.model or ""
@@ -319,7 +319,7 @@ def renamed_repo(world: World, say: Say) -> Iterator[Finding]:
     cure="Set HF_TOKEN from a Secret (on the loader Job only, if the weights are local), or "
     "serve from a local path.",
 )
-def gated_no_token(world: World, say: Say) -> Iterator[Finding]:
+def gated_no_token(world: Manifests, say: Say) -> Iterator[Finding]:
     for workload, engine in _servers(world):
         name = hub_id(engine)
         if (
