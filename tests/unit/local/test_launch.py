@@ -267,6 +267,27 @@ def test_a_batch_that_is_half_left_open_follows_the_other_half(
     assert (pairs["--max-num-seqs"], pairs["--max-num-batched-tokens"]) == started
 
 
+def test_flags_that_a_user_adds_are_planned_with(tmp_path: Path) -> None:
+    """They come last and win, so a plan without them would be of another engine."""
+    own = ["--max-model-len", "2K", "--max_num_seqs=4", "--kv-cache-memory-bytes", "64M"]
+    fleet = own_model(tmp_path, engine={"extraArgs": own, "maxNumSeqs": 512})
+    made = planned(fleet, tmp_path)
+    check_plan(fleet, made)
+    assert made is not None
+    assert (made.max_model_len, made.max_num_seqs, made.kv_cache_gib_per_gpu) == (2048, 4, 1 / 16)
+    argv, _ = replace(vllm_recipe(fleet, Path("/v"), tmp_path, tmp_path), plan=made).command(9)
+    assert argv[-len(own) :] == own
+    planned_part = dict(itertools.pairwise(argv[: -len(own)]))
+    assert planned_part["--max-num-seqs"] == "4", "the planned flag says the same"
+    fleet = own_model(tmp_path, engine={"extraArgs": ["--max-model-len", "16384"]})
+    with pytest.raises(EngineError, match="beyond the model's own"):
+        check_plan(fleet, planned(fleet, tmp_path))
+    for odd in ("auto", "-1", "", "many", "1e400", "0"):
+        fleet = own_model(tmp_path, engine={"extraArgs": [f"--max-model-len={odd}"]})
+        made = planned(fleet, tmp_path)
+        assert made is not None and made.max_model_len == 8192
+
+
 def test_a_replica_s_own_limit_of_memory_leaves_so_much_cache(tmp_path: Path) -> None:
     fleet = own_model(tmp_path)
     text = (tmp_path / "mine.yaml").read_text()

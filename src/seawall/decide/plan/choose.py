@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from seawall.decide.plan.candidates import Split, formats_for, gpus_for, setup_for, splits_for
 from seawall.decide.plan.cpu import plan_cpu
 from seawall.decide.plan.draw import draw
+from seawall.decide.plan.flags import absorbed
 from seawall.decide.plan.memory import GpuMemory, spend
 from seawall.decide.plan.roofline import Speed, estimate, timing
 from seawall.decide.plan.setup import GIB, EngineSetup
@@ -67,6 +68,7 @@ def plan(
     the reason and cure; InputError is for what cannot be planned at all (an unknown GPU name).
     """
     prices = prices or Prices()
+    fleet = absorbed(fleet)
     if fleet.spec.hardware.gpu.lower() == "cpu":
         return plan_cpu(fleet, model, calibration)
     candidates = _ordered(fleet, model, prices)

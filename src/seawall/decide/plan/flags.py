@@ -1,4 +1,4 @@
-"""What further `vllm serve` flags (`engine.extraArgs`) mean for memory. Pure; flags that do not are passed over.
+"""What further `vllm serve` flags (`engine.extraArgs`) mean for the plan. Pure; flags that do not are passed over.
 
 Names and shapes are vLLM's (0.8 to 0.33). Forbidden here: sizes in bytes, which `memory.py` works out, and saying
 that a flag is wrong, which rendering does.
@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
+
+from seawall.domain.spec import Fleet
 
 Graphs = Literal["full", "piecewise", "decode", "none"]
 
@@ -79,6 +81,64 @@ def read_flags(args: Sequence[str]) -> Extra:
         draft=_draft(_json(given, "--speculative-config", "-sc")),
         unread=tuple(name for name in _UNREAD if name in given),
     )
+
+
+_WHOLE: dict[str, tuple[str, str]] = {
+    "--max-model-len": ("traffic", "max_context"),
+    "--max-num-seqs": ("engine", "max_num_seqs"),
+    "--max-num-batched-tokens": ("engine", "max_num_batched_tokens"),
+    "--max-num-queued-reqs": ("engine", "max_queued_requests"),
+    "--kv-cache-memory-bytes": ("engine", "kv_cache_memory"),
+    "--tensor-parallel-size": ("hardware", "tensor_parallel"),
+    "-tp": ("hardware", "tensor_parallel"),
+    "--pipeline-parallel-size": ("hardware", "pipeline_parallel"),
+    "-pp": ("hardware", "pipeline_parallel"),
+    "--data-parallel-size": ("hardware", "data_parallel"),
+    "-dp": ("hardware", "data_parallel"),
+}
+"""Flags with a whole number for which a spec has a field -> that field."""
+_SWITCHES: dict[str, tuple[str, str, bool]] = {
+    "--enforce-eager": ("engine", "enforce_eager", True),
+    "--no-enforce-eager": ("engine", "enforce_eager", False),
+    "--enable-prefix-caching": ("engine", "prefix_caching", True),
+    "--no-enable-prefix-caching": ("engine", "prefix_caching", False),
+    "--enable-expert-parallel": ("hardware", "expert_parallel", True),
+    "-ep": ("hardware", "expert_parallel", True),
+}
+_SCALE = {"k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
+"""As vLLM reads numbers: `16k` is 16,000, `16K` is 16,384."""
+
+
+def absorbed(fleet: Fleet) -> Fleet:
+    """The fleet with its spec's fields as its `engine.extraArgs` will have them: those flags come last and win, so a
+    plan without them would be of another engine. Values that vLLM reads and we do not are passed over."""
+    new: dict[str, dict[str, Any]] = {}
+    given = {
+        name.replace("_", "-"): values for name, values in _options(fleet.spec.engine.extra_args).items()
+    }
+    for name, values in given.items():
+        if name in _WHOLE and values and (number := _whole(values[-1])):
+            part, field_name = _WHOLE[name]
+            new.setdefault(part, {})[field_name] = number
+        elif name in _SWITCHES:
+            part, field_name, on = _SWITCHES[name]
+            new.setdefault(part, {})[field_name] = on
+        elif name == "--gpu-memory-utilization" and 0 < (share := _real(given, name)) <= 1:
+            new.setdefault("engine", {})["gpu_memory_utilization"] = share
+    if not new:
+        return fleet
+    parts = {part: replace(getattr(fleet.spec, part), **fields) for part, fields in new.items()}
+    return replace(fleet, spec=replace(fleet.spec, **parts))
+
+
+def _whole(text: str) -> int:
+    """A positive whole number as vLLM reads it; 0: none."""
+    scale = _SCALE.get(text[-1:], 1)
+    try:
+        value = float(text[:-1] if scale > 1 else text) * scale
+    except ValueError:
+        return 0
+    return int(value) if 0 < value < 2**53 else 0
 
 
 def _options(args: Sequence[str]) -> dict[str, list[str]]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from seawall.decide.plan.cpu import DEFAULT_CACHE
+from seawall.decide.plan.flags import absorbed
 from seawall.decide.plan.setup import GIB
 from seawall.domain.action import Plan
 from seawall.domain.spec import Fleet
@@ -46,6 +47,7 @@ class EngineLimits:
 
 def limits_of(fleet: Fleet, plan: Plan | None) -> EngineLimits:
     """Limits of a fleet's engines. `plan` None: the model's shape is not known, and the spec alone decides."""
+    fleet = absorbed(fleet)
     spec, engine, hardware = fleet.spec, fleet.spec.engine, fleet.spec.hardware
     cpu = hardware.gpu.lower() == "cpu"
     told = spec.model.quantization
