@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from seawall.decide.plan.flags import absorbed
 from seawall.domain.action import Plan
 from seawall.domain.spec import Fleet
 
@@ -14,6 +15,7 @@ def bounded(fleet: Fleet, plan: Plan) -> Fleet:
     In flight per replica: what the engine takes before it answers 503, never its `max_num_seqs` alone, which may be
     more than the KV cache holds (requests would then wait inside, past their SLO). Queued: the gateway learns the
     fleet's rate and bounds its queue by it; a fleet that starts from zero has no rate yet, so the plan's is used.
+    Context: what the engine is started with, so that a continued answer ends where an unbroken one would have.
     """
     gateway = fleet.spec.gateway
     takes = [n for n in (plan.max_num_seqs, plan.engine_queue_bound) if n > 0]
@@ -23,4 +25,6 @@ def bounded(fleet: Fleet, plan: Plan) -> Fleet:
         max_queued=gateway.max_queued
         or (plan.gateway_queue_bound or None if fleet.spec.scaling.min == 0 else None),
     )
-    return replace(fleet, spec=replace(fleet.spec, gateway=gateway))
+    context = absorbed(fleet).spec.traffic.max_context or plan.max_model_len or None
+    traffic = replace(fleet.spec.traffic, max_context=context)
+    return replace(fleet, spec=replace(fleet.spec, gateway=gateway, traffic=traffic))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from seawall.config.load import parse_fleets
 from seawall.decide.plan.bounds import bounded
 from seawall.domain.action import Plan
@@ -35,3 +37,9 @@ def test_a_fleet_that_starts_from_zero_queues_by_the_plan_and_others_by_what_is_
     assert bounded(fleet("{min: 0, max: 2}"), plan()).spec.gateway.max_queued == 600
     assert bounded(fleet(), plan()).spec.gateway.max_queued is None
     assert bounded(fleet("{min: 0, max: 2}", "{maxQueued: 9}"), plan()).spec.gateway.max_queued == 9
+
+
+def test_the_gateway_knows_the_context_that_the_engine_is_started_with() -> None:
+    made = replace(plan(), max_model_len=30_720)
+    assert bounded(fleet(), made).spec.traffic.max_context == 30_720
+    assert bounded(fleet(), plan()).spec.traffic.max_context is None, "nobody knows it"
