@@ -128,7 +128,7 @@ def parse_config(
         layer_embeddings=_per_layer_embedding(text, count),
         rope_elements=rope_elements(text),
         tower=tower_of(raw, outer_type),
-        draft_layers=get.integer(0, "num_nextn_predict_layers", "mtp_num_hidden_layers"),
+        draft_layers=min(64, get.integer(0, "num_nextn_predict_layers", "mtp_num_hidden_layers")),
         checkpoint_bytes=checkpoint_bytes and checkpoint_bytes // (2 if stored == "float32" else 1),
         notes=tuple(notes),
     )

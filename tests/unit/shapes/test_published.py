@@ -5,10 +5,13 @@ from __future__ import annotations
 import re
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from tests.unit.shapes.published import published
 
 from seawall.decide.plan.weights import weigh
 from seawall.domain.model import ModelConfig
+from seawall.errors import InputError
 from seawall.shapes.config import parse
 
 PUBLISHED = published()
@@ -158,3 +161,43 @@ def test_layers_without_a_number_are_counted_from_their_list() -> None:
         layer.kind if layer.kind != "none" else "moe" if layer.experts else "mlp" for layer in ultra.layers
     ]
     assert {kind: kinds.count(kind) for kind in kinds} == {"recurrent": 48, "moe": 48, "full": 12}
+
+
+junk = st.sampled_from(
+    [
+        None,
+        True,
+        0,
+        -1,
+        3,
+        10**6,
+        10**13,
+        1.5,
+        float("nan"),
+        "x",
+        [],
+        [1],
+        [None],
+        {},
+        {"a": 1},
+        [0] * 3000,
+        "MEM*",
+    ]
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.sampled_from(sorted(PUBLISHED)), st.data())
+def test_any_value_in_a_published_config_gives_a_plan_or_an_input_error(
+    name: str, data: st.DataObject
+) -> None:
+    config, beside = PUBLISHED[name]
+    inner = [key for key, value in config.items() if isinstance(value, dict)]
+    where = data.draw(st.sampled_from(["", *inner]))
+    target = config[where] if where else config
+    key = data.draw(st.sampled_from(sorted(target)))
+    broken = {**target, key: data.draw(junk)}
+    try:
+        weigh(parse({**config, where: broken} if where else broken, beside=beside), 2, 2)
+    except InputError as e:
+        assert e.message
