@@ -80,8 +80,10 @@ class Shapes:
 
     def of(self, model: str) -> Path | str:
         """A path to plan from, or why there is none. A published config wins over a remembered summary."""
-        if self.configs is not None and (self.configs / model.replace("/", "--") / "config.json").is_file():
-            return self.configs / model.replace("/", "--")
+        names = [model.replace("/", "--"), "*--" + model.split("/")[-1]]  # people leave out whose copy it was
+        for name in names if self.configs is not None else ():
+            if found := sorted(self.configs.glob(f"{name}/config.json")):
+                return found[0].parent
         summary, known = self.models.get(model), find_config(model.split(" (")[0])
         if summary is None and known is None:
             return self._relative(model) or "no config of this model"

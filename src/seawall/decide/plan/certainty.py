@@ -104,6 +104,8 @@ def _of_hardware(model: ModelConfig, setup: EngineSetup) -> Iterator[Doubt]:
         yield Doubt(0.05 * gpu.memory_gib, "a GPU that is not in the catalogue")
     if gpu.capability == 0:
         yield Doubt(0.04 * gpu.memory_gib, "AMD: only NVIDIA's start-ups were recorded")
+    if setup.tp > 1 and setup.nvlink and 0 < gpu.capability < 9:
+        yield Doubt(0.5, "NCCL's share on GPUs before Hopper")
     if setup.tp > 1 and not setup.nvlink:
         inside = 0.0 if setup.eager else collectives_gib(model, setup)
         yield Doubt(0.5 + inside, "tensor parallel without NVLink")

@@ -102,6 +102,8 @@ def non_torch_gib(setup: EngineSetup) -> float:
     if setup.tp * setup.dp == 1:
         return 0.25 if setup.version >= (0, 18, 0) else 0.13
     if setup.version >= (0, 18, 0):
+        if setup.nvlink and 0 < setup.gpu.capability < 9:
+            return 0.3  # multicast buffers are Hopper's and later: an A100 of four was seen to keep 0.13
         return (2.05 if setup.nvlink else 1.0) + 0.03 * math.log2(setup.tp * setup.dp)
     # Before, only the all-reduce buffers of every peer; none without peer access.
     return 0.13 + 0.21 * setup.tp * setup.dp if setup.nvlink else 0.3
