@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from tests.unit.shapes.published import published
 
 from seawall.decide.plan.weights import weigh
+from seawall.domain.catalog.models import find_config
 from seawall.domain.model import ModelConfig
 from seawall.errors import InputError
 from seawall.shapes.config import parse
@@ -161,6 +162,23 @@ def test_layers_without_a_number_are_counted_from_their_list() -> None:
         layer.kind if layer.kind != "none" else "moe" if layer.experts else "mlp" for layer in ultra.layers
     ]
     assert {kind: kinds.count(kind) for kind in kinds} == {"recurrent": 48, "moe": 48, "full": 12}
+
+
+PARTIAL = ("glm-5.2-fp8",)  # a copy whose config leaves out which layers share an index
+
+
+@pytest.mark.parametrize("name", [n for n in PUBLISHED if find_config(n) is not None and n not in PARTIAL])
+def test_the_catalogue_has_the_shapes_that_were_published(name: str) -> None:
+    entry = find_config(name)
+    assert entry is not None
+    own, theirs = parse(entry[1], name), model(name)
+    assert weigh(own).parameters == pytest.approx(weigh(theirs).parameters, rel=0.01)
+    assert weigh(own).active_parameters == pytest.approx(weigh(theirs).active_parameters, rel=0.01)
+    assert [(x.kind, x.kv_heads, x.ratio, x.indexed) for x in own.layers] == [
+        (x.kind, x.kv_heads, x.ratio, x.indexed) for x in theirs.layers
+    ]
+    if not re.search("NVFP4|FP8", name):  # a suffix tells the format, not which layers it leaves out
+        assert weigh(own).total == pytest.approx(weigh(theirs).total, rel=0.01)
 
 
 junk = st.sampled_from(

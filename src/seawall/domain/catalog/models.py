@@ -9,6 +9,8 @@ from __future__ import annotations
 import re
 from typing import Any
 
+from seawall.domain.catalog.models_2026 import CONFIGS_2026
+
 ConfigJson = dict[str, Any]
 
 
@@ -251,7 +253,8 @@ CONFIGS: dict[str, ConfigJson] = {
     },
     "google/gemma-4-31B": {
         **_dense("gemma4", 60, 5376, 32, 16, 21504, 262144, 262144, head_dim=256, sliding_window=1024),
-        **_TIED, "global_head_dim": 512, "num_global_key_value_heads": 4,
+        **_TIED, "global_head_dim": 512, "num_global_key_value_heads": 4, "hidden_size_per_layer_input": 0,
+        "vision_config": CONFIGS_2026["google/gemma-4-26B-A4B"]["vision_config"],
     },
     "meta-llama/Llama-4-Scout-17B-16E": {
         **_dense("llama4", 48, 5120, 40, 8, 8192, 202048, 10485760, head_dim=128, attention_chunk_size=8192),
@@ -273,17 +276,27 @@ ALIASES: dict[str, str] = {
     "qwen3-4b-instruct-2507": "Qwen/Qwen3-4B",
 }
 
-_TAIL = re.compile(r"[-_.](instruct|chat|it|base|hf|thinking|pt)(?=$|[-_.])", re.I)
+CONFIGS |= CONFIGS_2026
+_TAIL = re.compile(r"[-_.](instruct|chat|it|base|hf|thinking|pt|bf16)(?=$|[-_.])", re.I)
+
+
+def _last(name: str) -> str:
+    """`moonshotai/Kimi-K2-Thinking` -> `kimi-k2-thinking`."""
+    return re.split(r"[/\\]", name.strip().rstrip("/"))[-1].lower()
 
 
 def _key(name: str) -> str:
     """`meta-llama/Llama-3.1-8B-Instruct`, `Meta-Llama-3.1-8B` -> `llama-3.1-8b`."""
-    name = re.split(r"[/\\]", name.strip().rstrip("/"))[-1].lower()
-    name = re.sub(r"\.(gguf|safetensors)$", "", name)
+    name = re.sub(r"\.(gguf|safetensors)$", "", _last(name))
     return _TAIL.sub("", name).removeprefix("meta-")
 
 
-_BY_KEY: dict[str, str] = {_key(name): name for name in CONFIGS} | {_key(a): n for a, n in ALIASES.items()}
+_BY_NAME: dict[str, str] = {_last(name): name for name in CONFIGS}
+_BY_KEY: dict[str, str] = {
+    **{_key(name): name for name in reversed(CONFIGS)},  # of names with one key the first listed is meant
+    **{_key(a): n for a, n in ALIASES.items()},
+}
+_EXPERTS = ("num_experts", "n_routed_experts", "num_local_experts")
 
 
 def find_config(name: str) -> tuple[str, ConfigJson] | None:
@@ -291,6 +304,8 @@ def find_config(name: str) -> tuple[str, ConfigJson] | None:
 
     A GGUF file's type (`SmolLM2-135M-Instruct.Q4_1.gguf`) and a quantizer's suffix are taken into the config.
     """
+    if _last(name) in _BY_NAME:
+        return _BY_NAME[_last(name)], CONFIGS[_BY_NAME[_last(name)]]
     base = _key(name)
     if base in _BY_KEY:
         return _BY_KEY[base], CONFIGS[_BY_KEY[base]]
@@ -303,9 +318,13 @@ def find_config(name: str) -> tuple[str, ConfigJson] | None:
         how = re.sub(r"^quantized[-_.]?", "", suffix[1])
         return found, {
             **CONFIGS[found],
-            "quantization_config": _quantized(how, "num_experts" in CONFIGS[found]),
+            "quantization_config": _quantized(how, _is_mixture(CONFIGS[found])),
         }
     return None
+
+
+def _is_mixture(config: ConfigJson) -> bool:
+    return any(key in {**config, **config.get("text_config", {})} for key in _EXPERTS)
 
 
 def _quantized(how: str, mixture: bool) -> dict[str, Any]:
