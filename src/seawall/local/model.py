@@ -27,8 +27,42 @@ def model_folder(model: Model, root: Path, say: TellUser) -> Path:
                 f"spec.model.source: {folder} has no config.json.",
                 "Name the folder that holds config.json and *.safetensors.",
             )
+        check_weights(folder, model.allow_pickle)
         return folder
     return _pulled(model.source, model.revision, model.allow_pickle, root, say)
+
+
+def check_weights(folder: Path, allow_pickle: bool) -> None:
+    """InputError for a folder whose weights vLLM would look for in vain after half a minute of starting."""
+    there = {path.name for path in folder.iterdir()}
+    index = folder / "model.safetensors.index.json"
+    if index.name in there:
+        try:
+            named = {str(file) for file in json.loads(index.read_text("utf-8"))["weight_map"].values()}
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as e:
+            raise InputError(
+                f"{index} cannot be read ({type(e).__name__}).",
+                "Fetch it again: `seawall pull` checks every file.",
+            ) from None
+        if missing := sorted(named - there):
+            more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
+            raise InputError(
+                f"spec.model.source: {folder} lacks {missing[0]}{more}, which its index names.",
+                "Fetch the rest: `seawall pull` goes on where a download ended.",
+            )
+    if any(name.endswith(".safetensors") for name in there):
+        return
+    pickles = sorted(name for name in there if name.endswith((".bin", ".pt", ".pth")))
+    if not pickles:
+        raise InputError(
+            f"spec.model.source: {folder} has a config.json and no weights.",
+            "Name the folder that holds *.safetensors, too.",
+        )
+    if not allow_pickle:
+        raise InputError(
+            f"spec.model.source: {folder} has pickle weights only ({pickles[0]}), which can run code when loaded.",
+            "Save them as safetensors, or set model.allowPickle: true if you trust who made them.",
+        )
 
 
 def adapter_folder(adapter: Adapter, allow_pickle: bool, root: Path, say: TellUser) -> Path:

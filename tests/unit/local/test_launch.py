@@ -21,7 +21,7 @@ from seawall.errors import EngineError, InputError
 from seawall.local import engine_env
 from seawall.local.causes import cause_of, explain
 from seawall.local.launch import own_vllm, sim_recipe, threads, vllm_recipe
-from seawall.local.model import adapter_folder, lora_rank
+from seawall.local.model import adapter_folder, lora_rank, model_folder
 from seawall.local.prepare import check_keys, check_memory, check_plan, check_port, planned
 from seawall.testing.lora import random_adapter
 
@@ -296,6 +296,39 @@ def test_a_replica_s_own_limit_of_memory_leaves_so_much_cache(tmp_path: Path) ->
     made = planned(fleet, tmp_path)
     check_plan(fleet, made)
     assert made is not None and 1.1 < made.kv_cache_gib_per_gpu < 1.4
+
+
+INDEX = json.dumps({"weight_map": {"a": "model-1.safetensors", "b": "model-2.safetensors"}})
+
+
+@pytest.mark.parametrize(
+    ("files", "said"),
+    [
+        ({}, "has a config.json and no weights"),
+        ({"model.safetensors": ""}, ""),
+        ({"pytorch_model.bin": ""}, r"pickle weights only \(pytorch_model.bin\)"),
+        (
+            {"model.safetensors.index.json": INDEX, "model-1.safetensors": ""},
+            "lacks model-2.safetensors, which",
+        ),
+        ({"model.safetensors.index.json": "{", "model-1.safetensors": ""}, "cannot be read"),
+        ({"model.safetensors.index.json": "[]", "model-1.safetensors": ""}, "cannot be read"),
+    ],
+)
+def test_a_folder_without_its_weights_is_refused_before_vllm_looks_for_them(
+    files: dict[str, str], said: str, tmp_path: Path
+) -> None:
+    for name, text in ({"config.json": "{}"} | files).items():
+        (tmp_path / name).write_text(text)
+    wanted = own_model(tmp_path).spec.model
+    if not said:
+        assert model_folder(wanted, tmp_path, print) == tmp_path
+        return
+    with pytest.raises(InputError, match=said) as e:
+        model_folder(wanted, tmp_path, print)
+    assert e.value.cure
+    if "pickle" in said:
+        assert model_folder(replace(wanted, allow_pickle=True), tmp_path, print) == tmp_path
 
 
 def test_a_model_that_nobody_can_plan_does_not_get_all_memory(tmp_path: Path) -> None:
