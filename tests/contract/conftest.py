@@ -221,3 +221,9 @@ def server(request: pytest.FixtureRequest) -> Iterator[Server]:
     finally:
         if made.kind != "attached":
             stop(made)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The test that ends the shared server comes last, whatever its file is called beside."""
+    items.sort(key=lambda item: item.path == Path(__file__).with_name("test_shutdown.py"))
