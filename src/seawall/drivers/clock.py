@@ -8,7 +8,7 @@ from typing import Protocol
 
 
 class Clock(Protocol):
-    """What whoever waits is given instead of the machine's clock."""
+    """The clock of those who wait: passed in, so that a test can pass another."""
 
     def now(self) -> float:
         """Steady seconds from an arbitrary start."""

@@ -46,7 +46,7 @@ class Log:
         self._size = os.fstat(self._file.fileno()).st_size
 
     def write(self, data: bytes) -> None:
-        """Never raises: a full disk costs log lines, not the engine."""
+        """Appends to the log; never raises: a full disk costs log lines, not the engine."""
         with contextlib.suppress(OSError):
             if self._size + len(data) > self._limit:
                 self._file.close()
@@ -131,7 +131,7 @@ class Guardian:
         self._gone_at: float | None = None
 
     def kill_all(self, sig: int) -> None:
-        """The whole group, or (to stop gently) its leader alone, which tells its own children."""
+        """Signals the whole group, or (to stop gently) its leader alone, which tells its own children."""
         with contextlib.suppress(OSError):
             if sig == signal.SIGTERM:
                 if self._code is None:
@@ -225,7 +225,7 @@ def main() -> int:
 
 
 def first_line() -> bytes:
-    """Byte by byte, so that no command behind it is swallowed by a buffer."""
+    """The first line, read byte by byte, so that no command behind it is lost in a buffer."""
     line = bytearray()
     while not line.endswith(b"\n"):
         byte = os.read(0, 1)

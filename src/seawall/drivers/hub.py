@@ -123,7 +123,7 @@ def _asked(
 
 
 def _cause(e: Exception, repo: str, revision: str | None, env: Mapping[str, str]) -> SeawallError | None:
-    """What asking again cannot mend; None when it may."""
+    """The reason why asking again is no use; None when it may help."""
     names = {c.__name__ for c in type(e).__mro__}
     response = _response(e)
     status = response.status_code if response is not None else None

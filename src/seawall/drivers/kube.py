@@ -27,15 +27,15 @@ from seawall.errors import ClusterError, InputError
 
 log = logging.getLogger("seawall.kube")
 FIELD_MANAGER = "seawall"
-"""Who a person's verbs are in the eyes of the API server."""
+"""The field manager of a person's verbs."""
 OPERATOR_MANAGER = "seawall-operator"
-"""Who the operator is: of two managers of one name the later takes away what the earlier wrote, without a word."""
+"""The field manager of the operator. Under one name the later silently takes fields away from the earlier."""
 PAGE = 500
 MOST_BYTES = 256 * 2**20
 """Largest answer that is read: a page of 500 objects of the largest size that etcd stores is below it in practice."""
 NEAR_S = 2.0
 HELD_S = 5.0
-"""A watch that lasted so long worked, whatever ended it."""
+"""Seconds after which a watch counts as one that worked, whatever ended it."""
 MAX_LINE = 8 * 2**20
 """A watch line longer than this is no Kubernetes object (etcd stores at most 1.5 MiB)."""
 
@@ -97,7 +97,7 @@ _KNOWN = {
 
 @dataclass(frozen=True)
 class Synced(Generic[T]):
-    """A complete picture: whatever is not in it is gone."""
+    """A complete list: what is not in it does not exist any more."""
 
     items: dict[tuple[str, str], T]
     """(namespace, name) -> what `keep` made of the object."""

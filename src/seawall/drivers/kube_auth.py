@@ -24,9 +24,9 @@ import httpx2 as httpx
 from seawall.errors import ClusterError, InputError
 
 REREAD_S = 60.0
-"""A token file is read again after so long, as client-go does: the kubelet rotates it."""
+"""Seconds after which a token file is read again, as client-go does: the kubelet rotates it."""
 PLUGIN_S = 300.0
-"""A plugin may wait for a person in a browser, but not for ever."""
+"""Seconds that a plugin may take: it may wait for a person in a browser, but not for ever."""
 _VERSIONS = ("v1", "v1beta1", "v1alpha1")
 _GROUP = "client.authentication.k8s.io"
 
@@ -50,7 +50,7 @@ class TokenFile(httpx.Auth):
 
     @classmethod
     def of(cls, token: str) -> TokenFile:
-        """A token that does not change."""
+        """The credentials for a token that does not change."""
         return cls(None, token)
 
     async def async_auth_flow(self, request: httpx.Request) -> AsyncGenerator[httpx.Request, httpx.Response]:

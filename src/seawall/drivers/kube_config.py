@@ -24,7 +24,7 @@ from seawall.errors import InputError
 
 ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 IN_CLUSTER = "in-cluster"
-"""What the context is called where a Pod's own account is used."""
+"""Name of the context where a Pod's own account is used."""
 MOST_BYTES = 16 * 2**20
 _PATHS = ("certificate-authority", "client-certificate", "client-key", "tokenFile")
 Section = dict[str, Any]
@@ -43,7 +43,7 @@ class Access:
 def find_access(
     kubeconfig: str | None, context: str | None, env: Mapping[str, str], account: Path = ACCOUNT
 ) -> Access:
-    """Where kubectl would go: the named files, else ~/.kube/config, else this Pod's service account."""
+    """The cluster and user that kubectl would take: the named files', else ~/.kube/config's, else this Pod's."""
     named = [p for p in (kubeconfig or env.get("KUBECONFIG") or "").split(os.pathsep) if p]
     home = Path(env.get("HOME") or "~").expanduser() / ".kube" / "config"
     if not named and context is None and not home.is_file() and env.get("KUBERNETES_SERVICE_HOST"):

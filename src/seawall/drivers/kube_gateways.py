@@ -21,7 +21,7 @@ PodKey = tuple[str, str]
 
 @dataclass(frozen=True)
 class Answers:
-    """What the gateways that run said."""
+    """The answers of the gateways that run."""
 
     states: dict[PodKey, GatewayState] = field(default_factory=dict)
     """(namespace, Pod) -> what it told."""
@@ -33,7 +33,7 @@ class Answers:
         return merged(s for (where, _), s in self.states.items() if where == namespace)
 
     def asked(self, namespace: str) -> bool:
-        """A gateway runs there."""
+        """Whether any gateway runs there."""
         return any(where == namespace for where, _ in (*self.states, *self.silent))
 
 

@@ -67,16 +67,16 @@ class Refused(ClusterError):
 
 
 class Away(ClusterError):
-    """The API server cannot be reached now: it restarts, or the network to it is down."""
+    """The error while the API server cannot be reached: it restarts, or the network to it is down."""
 
 
 def passing(e: ClusterError) -> bool:
-    """Whether it may be over in a moment: whoever waits or watches goes on."""
+    """Whether the trouble may be over in a moment, so that waiting and watching go on."""
     return isinstance(e, Away) or (isinstance(e, Refused) and (e.code == 429 or e.code >= 500))
 
 
 def refused(code: int, content: bytes) -> Refused:
-    """From an answer of 400 or more."""
+    """The error for an answer of 400 or more."""
     try:
         status = json.loads(content)
         said, reason = str(status["message"]), str(status.get("reason") or "")

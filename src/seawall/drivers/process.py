@@ -23,7 +23,7 @@ from seawall.drivers import guardian
 from seawall.errors import EngineError
 
 OOM_SCORE = 300
-"""The kernel, short of memory, takes an engine before the supervisor."""
+"""Adjustment by which the kernel, short of memory, kills an engine before the supervisor."""
 SPAWN_S = 30.0
 
 

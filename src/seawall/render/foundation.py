@@ -14,7 +14,7 @@ def psa_level(group: Group) -> str:
 
 
 def namespace(group: Group) -> Object | None:
-    """None for namespaces that are not ours to label."""
+    """The Namespace object; None for namespaces that are not ours to label."""
     name = group.namespace
     if name == "default" or name.startswith("kube-"):
         return None
@@ -26,7 +26,7 @@ def namespace(group: Group) -> Object | None:
 
 
 def engine_account(wanted: Wanted) -> Object:
-    """Engines call no Kubernetes API: no token is mounted."""
+    """The engines' ServiceAccount. They call no Kubernetes API, so no token is mounted."""
     return {
         "apiVersion": "v1",
         "kind": "ServiceAccount",
@@ -36,8 +36,9 @@ def engine_account(wanted: Wanted) -> Object:
 
 
 def engine_services(wanted: Wanted) -> list[Object]:
-    """Headless: the gateway watches its EndpointSlices, one address per ready replica. With a canary there is
-    one Service for each side, and the candidate's carries its weight as a label."""
+    """The engines' Service, headless: the gateway watches its EndpointSlices, one address per ready replica.
+
+    With a canary there is one Service for each side, and the candidate's carries its weight as a label."""
     # LeaderWorkerSet makes a Service of its own name, by which the nodes of a replica find each other before
     # they are ready. Ours must not stand in its place.
     tail = "-http" if wanted.plan.nodes_per_replica > 1 else ""
@@ -63,8 +64,10 @@ def engine_services(wanted: Wanted) -> list[Object]:
 
 
 def gateway_services(group: Group) -> list[Object]:
-    """One for clients, one for the admin port. No other Service may list the admin port: KEDA sums over the
-    endpoints of a Service, and a second one would count every request twice."""
+    """Services of the gateway: one for clients, one for the admin port.
+
+    No other Service may list the admin port: KEDA sums over the endpoints of a Service, and a second one would count
+    every request twice."""
     tags = labels(group.gateway, "gateway")
     find = gateway_selector(group)
     public: Object = {

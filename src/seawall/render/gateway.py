@@ -84,8 +84,10 @@ def drain_s(group: Group) -> int:
 
 
 def deployment(group: Group) -> Object:
-    """No `replicas`: the HPA owns it. A changed Fleet does not roll it: gateways read their files again by themselves,
-    and what they cannot take up that way (image, arguments, mounts) is in the template itself."""
+    """The Deployment, without `replicas`: the HPA owns that.
+
+    A changed Fleet does not roll it: gateways read their files again by themselves, and what they cannot take up so
+    (image, arguments, mounts) is in the template itself."""
     pod: Object = {
         "serviceAccountName": group.gateway,
         "automountServiceAccountToken": True,
@@ -169,7 +171,7 @@ def volumes(group: Group) -> list[Object]:
 
 
 def autoscaler(group: Group) -> Object:
-    """The proxy is bound by CPU, so CPU is the right signal here (and only here)."""
+    """The HPA of the gateway, by CPU: what bounds a proxy, and here (only here) the right signal."""
     low = max(MIN_REPLICAS, *(w.fleet.spec.gateway.replicas for w in group.members))
     resource = {"name": "cpu", "target": {"type": "Utilization", "averageUtilization": 60}}
     spec: Object = {

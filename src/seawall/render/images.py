@@ -1,4 +1,4 @@
-"""Which images run. Pinned by tag or digest, always: `latest` is refused before anything is rendered."""
+"""The images that run. Pinned by tag or digest, always: `latest` is refused before anything is rendered."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a renderer is given. Values only: no file is opened and nothing is planned in this room."""
+"""The input of every renderer. Values only: no file is opened and nothing is planned in this room."""
 
 from __future__ import annotations
 

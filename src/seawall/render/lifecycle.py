@@ -1,4 +1,4 @@
-"""How a replica starts and stops: one relation for probes, drains and grace periods.
+"""Start and stop of a replica: one relation for probes, drains and grace periods.
 
     stop    preStop sleep (routers learn of it) -> SIGTERM -> vLLM drains -> a margin -> SIGKILL
             pre_stop + drain + margin = terminationGracePeriodSeconds
@@ -22,12 +22,12 @@ from seawall.domain.spec import Fleet
 LOADED_NODE = 4.0
 MIN_START_S = 300
 STOP_MARGIN_S = 15
-"""vLLM needs a few seconds to tear down after its last stream."""
+"""Seconds between the end of the drain and SIGKILL: vLLM needs a few to tear down after its last stream."""
 SPOT_MARGIN_S = 3
 SPOT_PRE_STOP_S = 3
-"""The gateway watches EndpointSlices and evicts at once; slower routers pay on spot nodes."""
+"""preStop on spot nodes, seconds: the gateway evicts at once; slower routers lose what they send meanwhile."""
 NODE_PROVISION_S = 600
-"""What an autoscaler needs to bring a GPU node."""
+"""Seconds that an autoscaler needs to bring a GPU node."""
 
 
 @dataclass(frozen=True, kw_only=True)

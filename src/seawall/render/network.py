@@ -58,7 +58,7 @@ def _policy(
 
 
 def engine_policy(wanted: Wanted, group: Group) -> Object:
-    """Covers leaders and workers of multi-node replicas too: they may talk among themselves."""
+    """The engines' policy. Leaders and workers of multi-node replicas may talk among themselves."""
     spec = wanted.fleet.spec
     callers: list[Object] = [{"podSelector": {"matchLabels": gateway_selector(group)}}]
     if spec.monitoring.enabled:
@@ -80,7 +80,7 @@ def engine_policy(wanted: Wanted, group: Group) -> Object:
 
 
 def loader_policy(wanted: Wanted) -> Object | None:
-    """The loader Job is called by nobody. It may go out: hubs, buckets and mirrors live on any port."""
+    """The loader Job's policy: nobody calls it, and it may go out, for hubs, buckets and mirrors are on any port."""
     if not (needs_loader(wanted) or (wanted.canary and needs_loader(wanted.canary))):
         return None
     metadata = fleet_meta(wanted, short(wanted.name, "-weights"), "weights")
@@ -88,7 +88,7 @@ def loader_policy(wanted: Wanted) -> Object | None:
 
 
 def gateway_policy(group: Group) -> Object:
-    """Clients reach the request port; the admin port is for Prometheus, the operator and, where it asks there, KEDA."""
+    """The gateway's policy: the request port for clients; the admin port for Prometheus, the operator and KEDA."""
     admins = sorted(
         {
             prometheus_namespace(w.fleet.spec.scaling.prometheus)

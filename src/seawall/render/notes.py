@@ -1,4 +1,4 @@
-"""What a person should know about rendered objects and cannot see in them: one sentence each."""
+"""Notes for a person on what rendered objects do not show: one sentence each."""
 
 from __future__ import annotations
 

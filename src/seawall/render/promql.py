@@ -1,4 +1,4 @@
-"""Every PromQL expression passes through here: what does not parse is our bug and never reaches a cluster."""
+"""The check that every PromQL expression passes: one that does not parse is our bug and never reaches a cluster."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What cannot work is refused before anything is written: path, value, cure. Nothing here renders.
+"""Refusals, before anything is written, of what cannot work: path, value, cure. Nothing here renders.
 
 `refusals` returns every problem of a group at once, so that a person mends a spec in one go.
 """
@@ -23,7 +23,7 @@ _LABEL = re.compile(r"[a-z]([-a-z0-9]{0,51}[a-z0-9])?")
 _IMAGE_TAG = re.compile(r"[^@:]+(:[0-9]+/[^@:]+)?:([A-Za-z0-9_][A-Za-z0-9._-]{0,127})")
 _BLOCK_CLASSES = ("gp2", "gp3", "premium-rwo", "standard-rwo", "managed-csi", "managed-csi-premium", "pd-ssd")
 MAX_LOCK = 900_000
-"""A ConfigMap holds 1 MiB."""
+"""Largest lockfile: a ConfigMap holds 1 MiB."""
 
 
 def refusals(group: Group) -> list[str]:

@@ -1,4 +1,4 @@
-"""What an alert is: an expression, how long it must hold, and a runbook a person can follow at night."""
+"""An alert: an expression, how long it must hold, and a runbook that a person can follow at night."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ class Alert:
     severity: str
     summary: str
     why: str
-    """What it means for users."""
+    """The meaning for users."""
     do: str
-    """What to look at and what to run."""
+    """The runbook: what to look at, and what to run."""
 
     def rule(self, wanted: Wanted) -> Object:
         return {

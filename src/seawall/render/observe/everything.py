@@ -7,7 +7,7 @@ from seawall.render.observe import dashboard, monitors, rules
 
 
 def observing(group: Group) -> list[Object]:
-    """Nothing for fleets that switched monitoring off."""
+    """Everything that watches a group; nothing for fleets that switched monitoring off."""
     watched = [w for w in group.members if w.fleet.spec.monitoring.enabled]
     out: list[Object] = [monitors.gateway_monitor(group)] if watched else []
     for wanted in watched:

@@ -7,7 +7,7 @@ from seawall.render.inputs import Group, Object, Wanted
 from seawall.render.names import fleet_meta, gateway_selector, labels, meta, selector
 
 INTERVAL = "15s"
-"""No longer: demand is read from these metrics, and a scale-up waits for a scrape."""
+"""Scrape interval. Not longer: demand is read from these metrics, so a scale-up waits for a scrape."""
 
 
 def _endpoint(port: str) -> Object:

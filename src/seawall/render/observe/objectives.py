@@ -48,7 +48,7 @@ def bucket_for(seconds: float) -> float:
 
 
 def bucket_matcher(bound: float) -> str:
-    """Prometheus 3 writes le="5.0" where the page says le="5"."""
+    """Matcher of a bucket: Prometheus 3 writes le="5.0" where the page says le="5"."""
     text = f"{bound:g}"
     return f'le="{text}"' if "." in text else f'le=~"{text}|{text}[.]0"'
 

@@ -117,7 +117,7 @@ def _knob(
 
 
 def _of_deployment(obj: Object, base: tuple[str, ...]) -> list[Knob]:
-    """The on-demand floor of a spot fleet is no knob: the scaler's query counts on it."""
+    """Knobs of a Deployment. A spot fleet's on-demand floor is none: the scaler's query counts on it."""
     labels, pod = obj["metadata"]["labels"], obj["spec"]["template"]["spec"]
     own = (*base, "canary") if labels.get(GROUP) == "canary" else base
     container: FieldPath = ("spec", "template", "spec", "containers", 0)
@@ -137,7 +137,7 @@ def _of_deployment(obj: Object, base: tuple[str, ...]) -> list[Knob]:
 
 
 def _of_pulls(obj: Object, where: str) -> list[Knob]:
-    """`seawall pull` runs from the gateway's image: one registry to mirror it to, one place to name it."""
+    """Knobs of what runs `seawall pull`, from the gateway's image: one registry to mirror, one place to name it."""
     return [
         _knob(obj, ("spec", "template", "spec", where, n, "image"), GATEWAY_IMAGE, limits=PINNED)
         for n, container in enumerate(obj["spec"]["template"]["spec"].get(where, []))
@@ -146,7 +146,7 @@ def _of_pulls(obj: Object, where: str) -> list[Knob]:
 
 
 def _of_scaler(obj: Object, base: tuple[str, ...]) -> list[Knob]:
-    """Scale to zero is a choice of the Fleet, not of a value: triggers and queue timeouts depend on it."""
+    """Knobs of a scaler. Scale to zero is none but the Fleet's choice: triggers and queue timeouts depend on it."""
     keda, spec = obj["kind"] == "ScaledObject", obj["spec"]
     at = (*base, "autoscaling") if base[0] == "fleets" else base
     low, high = ("minReplicaCount", "maxReplicaCount") if keda else ("minReplicas", "maxReplicas")
@@ -194,7 +194,7 @@ def _template(obj: Object, knobs: list[Knob], rendering: Rendering) -> str:
 
 
 def _own_name(obj: Object, knobs: list[Knob], text: str) -> str:
-    """A Job cannot be changed: with another image it has another name."""
+    """Names a Job by its image: a Job cannot be changed, so another image makes another Job."""
     image = next((k for k in knobs if obj["kind"] == "Job"), None)
     if image is None:
         return text
@@ -221,7 +221,7 @@ def _condition(obj: Object) -> str | None:
 
 
 def _own_replicas(obj: Object, text: str, rendering: Rendering) -> str:
-    """With autoscaling switched off somebody has to say how many."""
+    """Writes `replicas` where autoscaling is switched off: then somebody has to say how many."""
     for wanted in rendering.group.members:
         half = scaled(wanted)
         if half and obj["kind"] in ("Deployment", "LeaderWorkerSet") and obj["metadata"]["name"] == half.name:

@@ -50,7 +50,7 @@ def _overlay(name: str, patches: list[Object], resources: tuple[str, ...] = ()) 
 
 
 def _dev(rendering: Rendering) -> dict[str, str]:
-    """One replica of everything, and nobody is woken up."""
+    """The overlay `dev`: one replica of everything, and no alert wakes anybody."""
     patches: list[Object] = []
     for obj in rendering.objects:
         kind, spec = obj["kind"], obj.get("spec", {})
@@ -78,7 +78,7 @@ def _dev(rendering: Rendering) -> dict[str, str]:
 
 
 def _prod(rendering: Rendering) -> dict[str, str]:
-    """A priority above batch work, and a third gateway so that one may be drained while another fails."""
+    """The overlay `prod`: a priority above batch work, and a third gateway: one may drain while another fails."""
     group = rendering.group
     name = f"{group.namespace}-{group.gateway}"
     priority: Object = {
@@ -104,8 +104,8 @@ def _prod(rendering: Rendering) -> dict[str, str]:
 
 
 def _spot(rendering: Rendering) -> dict[str, str]:
-    """Everything on spot nodes, for tests and batch. (For a floor on demand: spec.hardware.spot.) Left out
-    where the cloud has no spot label."""
+    """The overlay `spot`: everything on spot nodes, for tests and batch. (For a floor on demand:
+    spec.hardware.spot.) Left out where the cloud has no spot label."""
     patches: list[Object] = []
     known = False
     for wanted in rendering.group.members:

@@ -1,4 +1,4 @@
-"""What a cluster needs before the first fleet: Helm values and the commands, with pinned chart versions.
+"""Prerequisites of a cluster: Helm values and commands, with pinned chart versions.
 
 Versions were looked up in August 2026 and belong together; change them here and nowhere else.
 """
@@ -127,7 +127,7 @@ CHARTS: tuple[HelmChart, ...] = (
         optional=True,
     ),
 )
-"""In the order of installation."""
+"""The charts, in the order of installation."""
 
 
 def commands() -> str:

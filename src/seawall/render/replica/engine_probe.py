@@ -85,7 +85,7 @@ def boot() -> str:
 
 
 def load() -> dict[str, Any]:
-    """This life's record; empty when there is none or it is another life's."""
+    """The record of this life of the container; empty when there is none, or when it is an earlier life's."""
     try:
         state = json.loads((STATE / "probe.json").read_text())
     except (OSError, ValueError):
