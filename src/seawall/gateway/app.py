@@ -14,7 +14,7 @@ from codecs import BOM_UTF8
 from collections.abc import Callable, Iterable, Mapping
 from operator import attrgetter
 from random import Random
-from time import time
+from time import monotonic, time
 from typing import Literal, NamedTuple
 from urllib.parse import unquote
 
@@ -100,8 +100,15 @@ class Served(NamedTuple):
 class App:
     """See the module. Implements `client_side.Handler`."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, rng: Random, engine_key: str | None = None) -> None:
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        rng: Random,
+        engine_key: str | None = None,
+        now: Callable[[], float] = monotonic,
+    ) -> None:
         self.loop = loop
+        self.now = now
         self.rng = rng
         self.clock = Clock()
         self.closing = False
@@ -142,6 +149,7 @@ class App:
                 self.fleets[name] = FleetRuntime(
                     fleet,
                     self.loop,
+                    self.now,
                     self.rng,
                     self._open_pool,
                     lambda f, t: self.on_evicted(f, t),
@@ -297,7 +305,7 @@ class App:
             limit = runtime.spec.max_body
             return Refusal(413, "body_too_large", f"The body is larger than {limit} bytes (gateway.maxBody).")
         if runtime.quarantine:
-            left = runtime.quarantine.left_s(request.path, request.body, self.loop.time())
+            left = runtime.quarantine.left_s(request.path, request.body, self.now())
             if left:
                 return poisonous(left)
         deadline = math.inf
@@ -312,7 +320,7 @@ class App:
         ask = self._ask(runtime, served, request, body)
         if request.key is not None or tenant.meter.limits:
             meters = [m for m in (tenant.meter, runtime.tenants.meter_of(request.key)) if m is not None]
-            limited = pass_limits(meters, ask.tokens, self.loop.time())
+            limited = pass_limits(meters, ask.tokens, self.now())
             if limited is not None:
                 return limited
         stream = None
@@ -352,7 +360,7 @@ class App:
 
     def _deadline(self, given: bytes) -> float | Refusal:
         try:
-            return self.loop.time() + parse_seconds(given.decode("latin-1"))
+            return self.now() + parse_seconds(given.decode("latin-1"))
         except ValueError as e:
             return Refusal(400, "invalid_deadline", f"The header {DEADLINE.decode()} is not right: {e}.")
 

@@ -1,41 +1,34 @@
-"""Hedged first token (`gateway.hedgeAfter`): a second attempt elsewhere when the first is late (Dean & Barroso,
-The Tail at Scale, 2013). The first to bring a token serves the client; the other is cut at once.
+"""Hedged first token (`gateway.hedgeAfter`): a second attempt elsewhere when the first is late. The first to bring a
+token serves the client; the other is cut at once.
 
-Only streams, only before the first token, and never under load: not while anybody waits, only on a replica that is
-less than half full, and at most EARNED of the requests (a burst of BURST). Here is the second attempt; the first is
+Only streams, only before the first token; the desk says when (`Desk.tick`). Here is the second attempt; the first is
 the exchange itself, which becomes the second when that wins, or when its own replica breaks.
 """
 
 from __future__ import annotations
 
-from collections import deque
 from typing import TYPE_CHECKING
 
-from seawall.decide.route.pick import Ask, Target
+from seawall.decide.route.pick import Target
 from seawall.gateway import seam
-from seawall.gateway.record import HOLDING, SENT
 
 if TYPE_CHECKING:
-    from seawall.gateway.fleet import FleetRuntime
     from seawall.gateway.relay import Exchange
     from seawall.gateway.upstream import Upstream
-
-EARNED = 0.05
-BURST = 10.0
 
 
 class Hedge:
     """The second attempt of one exchange. An `upstream.User`."""
 
-    __slots__ = ("_ask", "_exchange", "_heir", "_over", "_sse", "conn", "session", "target")
+    __slots__ = ("_exchange", "_heir", "_over", "_sse", "conn", "session", "target")
 
-    def __init__(self, exchange: Exchange, target: Target, ask: Ask) -> None:
+    def __init__(self, exchange: Exchange, target: Target) -> None:
+        """The desk has given it a place at `target`."""
         fleet = exchange.fleet
-        self._exchange, self._ask, self.target = exchange, ask, target
+        self._exchange, self.target = exchange, target
         self._over = self._heir = self._sse = False
         self.conn: Upstream | None = None
         self.session = seam.session(exchange.request.path, exchange.payload, fleet.policy, fleet.rng)
-        fleet.router.start(target, ask)
         pool = fleet.pool(target)
         conn = pool.take()
         if conn is not None:
@@ -118,41 +111,5 @@ class Hedge:
             conn.detach()
         fleet = self._exchange.fleet
         fleet.stats.hedges_lost += 1
-        fleet.left(self.target, self._ask)
+        fleet.desk.drop_second(self._exchange.ticket)
         self._exchange.hedge = None
-
-
-class Hedges:
-    """Who of a fleet's requests gets a second attempt, and when."""
-
-    __slots__ = ("_credit", "_due", "_fleet")
-
-    def __init__(self, fleet: FleetRuntime) -> None:
-        self._fleet = fleet
-        self._credit = 1.0
-        self._due: deque[tuple[float, Exchange]] = deque()
-
-    def watch(self, exchange: Exchange, after_s: float) -> None:
-        """It has just been sent for the first time."""
-        self._credit = min(BURST, self._credit + EARNED)
-        self._due.append((self._fleet.loop.time() + after_s, exchange))
-        self._fleet.soon()
-
-    @property
-    def waiting(self) -> bool:
-        return bool(self._due)
-
-    def sweep(self, now: float) -> None:
-        due, fleet = self._due, self._fleet
-        while due and due[0][0] <= now:
-            exchange = due.popleft()[1]
-            late = exchange.phase in (SENT, HOLDING) and not exchange.committed
-            if not late or exchange.retried or exchange.hedge is not None or self._credit < 1:
-                continue
-            if fleet.admission.queued or fleet.admission.others or exchange.target is None:
-                continue
-            ask = exchange.ticket.ask._replace(avoid=(exchange.target.name,))
-            picked = fleet.router.pick(ask, now)
-            if picked is not None and picked.target.in_flight * 2 < picked.target.cap:
-                self._credit -= 1
-                exchange.hedge = Hedge(exchange, picked.target, ask)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from time import monotonic
 from typing import TYPE_CHECKING, Final
 
 from seawall.decide.route.admit import Ticket
@@ -33,12 +32,9 @@ class Record:
 
     __slots__ = (
         "_answer",
-        "_avoid",
         "_body",
         "_conn",
         "_content_type",
-        "_deadline",
-        "_fed",
         "_held",
         "_last_event",
         "_path",
@@ -48,9 +44,7 @@ class Record:
         "client",
         "code",
         "committed",
-        "convicted",
         "cost_usd",
-        "deaths",
         "first_token_at",
         "fleet",
         "hedge",
@@ -66,7 +60,6 @@ class Record:
         "side",
         "started",
         "status",
-        "target",
         "ticket",
         "tokens_in",
         "tokens_out",
@@ -87,17 +80,16 @@ class Record:
         self.fleet = fleet
         self.session = session
         self.phase: int = WAITING
-        self.started = monotonic()
+        self.started = fleet.now()
         self.first_token_at = 0.0
         self.ticket = Ticket(
             ask,
             request.tenant.name,
             request.tenant.weight,
             request.priority,
-            min(deadline, self.started + fleet.spec.queue_timeout),
+            deadline,
             self,
         )
-        self.target: Target | None = None
         self.status = 0
         self.outcome = ""
         self.code = ""
@@ -109,42 +101,30 @@ class Record:
         self.cost_usd = 0.0
         self.seconds = 0.0
         self.tokens_in = self.tokens_out = 0
-        self.deaths = 0
-        self.convicted = False
-        """Two deaths are laid to this request alone (decide/route/poison.py)."""
-        self._deadline = deadline
         self._path = request.path
         self.payload = self._body = payload
         self.hedge: Hedge | None = None
         """A second attempt, while both wait for a first token."""
         self._conn: Upstream | None = None
         self._retries = fleet.spec.retries
-        self._avoid: tuple[str, ...] = ()
         self._held: list[bytes] = []
         self.committed = False
         self._sse = False
-        self._fed = False
-        """The present replica has sent a part of the stream."""
         self._answer = 0
         self._usage: Counted | None = None
         self._content_type = b""
         self._last_event = 0.0
-        """When data last came, in loop time, as seen by the sweep."""
+        """When data last came, as seen by the sweep."""
 
     @property
-    def awaits_token(self) -> bool:
-        """At a replica, which has not given it a token."""
-        return self.phase in (SENT, HOLDING) and not self._held and not self._fed
+    def target(self) -> Target | None:
+        """The replica that it has a place at."""
+        return self.ticket.target
 
     def _drop(self) -> None:
         conn, self._conn = self._conn, None
         if conn is not None:
             conn.detach()
-
-    def _release(self) -> None:
-        target, self.target = self.target, None
-        if target is not None:
-            self.fleet.left(target, self.ticket.ask)
 
     def pause(self) -> None:
         """The client reads slowly: stop reading from the replica."""
@@ -153,7 +133,7 @@ class Record:
 
     def resume(self) -> None:
         if self._conn is not None:
-            self._last_event = self.fleet.loop.time()
+            self._last_event = self.fleet.now()
             self._conn.resume()
 
     def _finished(self) -> None:
@@ -165,7 +145,6 @@ class Record:
 
     def _failed(self, refusal: Refusal, event: bytes | None = None) -> None:
         """Not answered whole. What has begun ends so that nobody takes it for whole."""
-        self._release()
         self.fleet.stats.failed += 1
         self.status, self.code = refusal.status, refusal.code
         client = self.client
@@ -186,10 +165,10 @@ class Record:
         self.phase = OVER
         if self.hedge is not None:
             self.hedge.drop()
+        fleet = self.fleet
+        fleet.left(self.ticket)
         self.ticket.owner = None  # no cycle is left for the collector
         self.outcome = outcome
-        fleet = self.fleet
-        fleet.active.discard(self)
         usage = self._usage if self.session is None else self.session.usage
         if usage is not None:
             self.tokens_in, self.tokens_out = usage.prompt_tokens, usage.completion_tokens
@@ -198,11 +177,10 @@ class Record:
             self.cost_usd = fleet.cost_usd(self.tokens_in, self.tokens_out)
             if self.tokens_out:
                 fleet.learn_output(self.tokens_out)
-        self.seconds = monotonic() - self.started
+        self.seconds = fleet.now() - self.started
         if fleet.canary_percent and outcome == "finished":
             self._account_side()
         fleet.stats.duration.add(self.seconds)
-        fleet.admission.finished(fleet.loop.time())
 
     def _account_side(self) -> None:
         """What the canary's analysis learns from an answer."""

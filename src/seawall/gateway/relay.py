@@ -9,12 +9,12 @@ session says how to go on. Every path ends in exactly one of `_finished`, `_fail
 
 from __future__ import annotations
 
-from time import monotonic
 from typing import TYPE_CHECKING
 
-from seawall.decide.route.admit import Admitted, Rejected
+from seawall.decide.route.admit import Rejected
+from seawall.decide.route.breaks import Blame, Break
 from seawall.decide.route.pick import Picked
-from seawall.decide.route.poison import DEATHS, QUARANTINE_S
+from seawall.decide.route.poison import QUARANTINE_S
 from seawall.decide.route.resume import Finish, GiveUp, StreamSession
 from seawall.gateway.judge import Verdict, judge
 from seawall.gateway.record import (
@@ -35,8 +35,6 @@ if TYPE_CHECKING:
 
 HOLD = 1 << 20
 """An answer that is not a stream is held whole up to this size, so that a break can still be retried."""
-SUDDEN = frozenset({"reset", "stream", "dead"})
-"""Labels of breaks that look like a death."""
 VERDICT_S = 1.0
 SECOND_OPINIONS = 2
 """A 5xx before the first byte is asked of so many others: what fails everywhere is the request's own fault."""
@@ -53,7 +51,7 @@ class Exchange(Record):
     def begin(self) -> None:
         """Admission: go on, wait, or be refused."""
         fleet = self.fleet
-        verdict = fleet.admission.offer(self.ticket, fleet.router.free(), self.started)
+        verdict = fleet.desk.offer(self.ticket, self.started)
         if isinstance(verdict, Rejected):
             fleet.stats.reject("queue_full")
             self.phase = OVER
@@ -63,26 +61,21 @@ class Exchange(Record):
             self.client.over(self)
             return
         fleet.stats.admitted += 1
-        fleet.active.add(self)
         if self.session is not None:
             self._body = self.session.first_request()
-        if isinstance(verdict, Admitted):
-            picked = fleet.place(self.ticket.ask)
-            if picked is not None:
-                self.go(picked)
-                return
-            fleet.admission.force(self.ticket, self.started)
-        fleet.soon()
+        if isinstance(verdict, Picked):
+            self.go()
+        else:
+            fleet.soon()
 
-    def go(self, picked: Picked) -> None:
-        """Takes the place and sends the request there."""
-        fleet = self.fleet
-        self.target = picked.target
-        self.replica = picked.target.name
-        self.side = "canary" if picked.target.replica.group == "canary" else "stable"
-        fleet.router.start(picked.target, self.ticket.ask)
+    def go(self) -> None:
+        """It has a place: sends the request there."""
+        target = self.ticket.target
+        assert target is not None
+        self.replica = target.name
+        self.side = "canary" if target.replica.group == "canary" else "stable"
         self.phase = CONNECTING
-        pool = fleet.pool(picked.target)
+        pool = self.fleet.pool(target)
         conn = pool.take()
         if conn is not None:
             self.connected(conn)
@@ -95,26 +88,28 @@ class Exchange(Record):
             return
         self._conn = conn
         self.phase = SENT
-        self._last_event = self.fleet.loop.time()
+        self._last_event = self.fleet.now()
         self._held = []
-        self._sse = self._fed = False
+        self._sse = False
+        self.ticket.awaits = True
         conn.send(self, conn.pool.request(self._path, self._body, self.request.extra))
         if self.client.full:
             conn.pause()
-        after = self.fleet.spec.hedge_after
-        if after is not None and self.session is not None and not self.retried and not self.committed:
-            self.fleet.hedges.watch(self, after)
+        hedges = self.fleet.spec.hedge_after is not None and self.session is not None
+        if hedges and not self.retried and not self.committed:
+            self.fleet.desk.watch(self.ticket, self._last_event)
+            self.fleet.soon()
 
     def connect_failed(self, reason: str) -> None:
         if self.phase == CONNECTING and self.target is not None:
-            self._broke(reason, evict=True, label="connect")
+            self._broke(Break("connect", reason, Blame.BROKEN))
 
     # -- what the replica says
 
     def on_head(self, conn: Upstream) -> None:
         assert self.target is not None
         if conn.load_header is not None:
-            self.fleet.reported(self.target, conn.load_header, self.fleet.loop.time())
+            self.fleet.reported(self.target, conn.load_header, self.fleet.now())
         self.phase = HOLDING
         self._answer = conn.status
         self._content_type = conn.content_type or b"application/json"
@@ -141,7 +136,7 @@ class Exchange(Record):
             else:
                 self._commit(out)
         if not parts[-1].startswith(b":"):  # a keep-alive comment is no sign of life
-            self._fed = True
+            self.ticket.awaits = False
             if self._conn is not None:
                 self._conn.heard = True
 
@@ -155,10 +150,11 @@ class Exchange(Record):
         if self.hedge is not None:
             self.hedge.drop()
         if self.target is not None:
-            self.fleet.pool(self.target).errors_in_a_row = 0
+            self.fleet.desk.served(self.target)
+        self.ticket.awaits = False
         self.committed = True
         self.status = 200
-        self.first_token_at = monotonic()
+        self.first_token_at = self.fleet.now()
         self.client.begin_stream(self, out)
         self._relay()
 
@@ -171,7 +167,6 @@ class Exchange(Record):
     def overtaken(self, hedge: Hedge, out: bytes, complete: bool) -> None:
         """The second attempt brought the first token."""
         self._drop()
-        self._release()
         self._become(hedge)
         if complete:
             self._ended(hedge.session, out)
@@ -181,12 +176,14 @@ class Exchange(Record):
     def _become(self, hedge: Hedge) -> None:
         """Goes on with the second attempt, whatever has come of it."""
         self.hedge = None
-        self.target, self.session, self._conn = hedge.target, hedge.session, hedge.conn
+        self.fleet.desk.take_second(self.ticket)
+        self.session, self._conn = hedge.session, hedge.conn
+        self.ticket.awaits = hedge.conn is not None
         self.replica = hedge.target.name
         self.side = "canary" if hedge.target.replica.group == "canary" else "stable"
         self._body = hedge.session.first_request()
         self.phase = HOLDING if hedge.streams else SENT if hedge.conn else CONNECTING
-        self._sse, self._last_event = hedge.streams, self.fleet.loop.time()
+        self._sse, self._last_event = hedge.streams, self.fleet.now()
         hedge.yields_to(self)
 
     def _ended(self, session: StreamSession, out: bytes) -> None:
@@ -198,15 +195,15 @@ class Exchange(Record):
                 self._commit(out)
         if session.failed is not None:
             self._drop()
-            self._broke(session.failed, evict=session.blames_replica, label="stream")
+            blame = Blame.DEATH if session.blames_replica else Blame.ELSEWHERE
+            self._broke(Break("stream", session.failed, blame))
         elif not session.done:
-            self._broke("the stream ended early", evict=True, label="stream")
+            self._broke(Break("stream", "the stream ended early", Blame.DEATH))
         else:
             self._end_stream(b"")
 
     def _end_stream(self, out: bytes) -> None:
         self._drop()
-        self._release()
         if not self.committed:
             self._commit(out)
             out = b""
@@ -220,18 +217,21 @@ class Exchange(Record):
             return
         # An idle connection that the replica closed as we used it is no evidence against the replica.
         race = conn is not None and conn.reused and not answered
-        self._broke(reason, evict=not race, label="keepalive" if race else "reset")
+        self._broke(
+            Break("keepalive", reason, Blame.NOTHING) if race else Break("reset", reason, Blame.DEATH)
+        )
 
     def _hold(self, parts: list[bytes], complete: bool) -> None:
         """An answer that is not a stream: held whole if it is not huge, then judged and passed on."""
         if self.committed and self.session is None:
             self.client.write_plain(b"".join(parts))
             if complete:
-                self._release()
                 self.client.end_plain()
                 self._finished()
             return
         held = self._held = self._held + parts if self._held else parts
+        if held:
+            self.ticket.awaits = False
         if not complete and sum(map(len, held)) <= HOLD:
             return
         body = held[0] if len(held) == 1 else b"".join(held)
@@ -244,44 +244,43 @@ class Exchange(Record):
             self._answer >= 500
             and not self.committed
             and self._retries > 0
-            and len(self._avoid) < SECOND_OPINIONS
+            and len(self.ticket.ask.avoid) < SECOND_OPINIONS
         ):
-            self._erred()
             self._drop()
-            self._broke(f"answered {self._answer}", evict=False, label="5xx")
+            blame = Blame.ERROR if self._counts() else Blame.ELSEWHERE
+            self._broke(Break("5xx", f"answered {self._answer}", blame))
             return
         if self.committed:
             self._drop()
             full = self._answer == 400 and b"maximum context length" in body
             if full and self.session is not None:
-                decision = self.session.broken("the model's length", self.fleet.loop.time(), full=True)
+                decision = self.session.broken("the model's length", self.fleet.now(), full=True)
                 if isinstance(decision, Finish):
                     self._end_stream(decision.event)
                     return
             refusal = Refusal(502, "upstream_lost", f"The continuation was answered with {self._answer}.")
             self._failed(refusal)
             return
-        self.first_token_at = monotonic()
+        self.first_token_at = self.fleet.now()
         self.committed = True
         self.status = self._answer
         if not complete:
             self.client.begin_plain(self, self._answer, self._content_type, body)
             return
         if self._answer >= 500:
-            self._erred()
+            if self.target is not None and self._counts():
+                self.fleet.erred(self.target)
         elif self._answer == 200 and self.target is not None:
-            self.fleet.pool(self.target).errors_in_a_row = 0
+            self.fleet.desk.served(self.target)
             self._usage = usage_in(body)
-        self._release()
         if self._answer == 200:
             self._shadow(body)
         self.client.whole(self, self._answer, self._content_type, body)
         self._finished()
 
-    def _erred(self) -> None:
-        """Counts once per replica: a request that fails wherever it is tried must not take its replicas out."""
-        if self.target is not None and self.target.name not in self._avoid:
-            self.fleet.erred(self.target)
+    def _counts(self) -> bool:
+        """A 5xx counts once per replica: a request that fails wherever it is tried must not take its replicas out."""
+        return self.target is not None and self.target.name not in self.ticket.ask.avoid
 
     def _shadow(self, answer: bytes | None) -> None:
         shadow = self.fleet.shadow
@@ -290,32 +289,27 @@ class Exchange(Record):
 
     def _refused(self, verdict: Verdict) -> None:
         """The answer shows the replica's state, not the request's result."""
-        target = self.target
-        assert target is not None
         self._drop()
         if verdict is Verdict.BUSY:
-            self.fleet.rest(target)
-            self._broke("answered 503", evict=False, label="503")
+            self._broke(Break("503", "answered 503", Blame.FULL))
         elif verdict is Verdict.LOCKED:
             message = "The engine refuses the gateway's key. Tell the operator (SEAWALL_ENGINE_API_KEY)."
             refusal = Refusal(502, "upstream_auth", message)
             self._failed(refusal)
+        elif verdict is Verdict.DEAD:
+            self._broke(Break("dead", verdict.value, Blame.DEATH))
         else:
-            self._broke(verdict.value, evict=True, label="dead" if verdict is Verdict.DEAD else "drain")
+            self._broke(Break("drain", verdict.value, Blame.BROKEN))
 
     # -- breaks
 
-    def _broke(self, reason: str, *, evict: bool, label: str) -> None:
+    def _broke(self, what: Break) -> None:
         """The replica failed this request: mend it elsewhere, or give up."""
-        fleet, target = self.fleet, self.target
-        if target is not None:
+        fleet, label, reason = self.fleet, what.kind, what.reason
+        if self.target is not None:
             if fleet.canary_percent and label != "keepalive":
                 fleet.stats.sides[self.side].lost()
-            if evict:
-                fleet.evict(target, reason, sudden=label in SUDDEN)
-            if label != "keepalive":
-                self._avoid = (*self._avoid[-7:], target.name)
-            self._release()
+            fleet.broke(self.ticket, what)
         self._held = []
         if self.hedge is not None:
             self.hedge.promoted()
@@ -323,7 +317,7 @@ class Exchange(Record):
             return
         fed = self.phase in (HOLDING, STREAMING) and self._sse
         if fed and self.session is not None:
-            decision = self.session.broken(reason, fleet.loop.time())
+            decision = self.session.broken(reason, fleet.now())
             if isinstance(decision, Finish):
                 self._end_stream(decision.event)
                 return
@@ -348,32 +342,26 @@ class Exchange(Record):
         self.retried += 1
         self._again()
 
-    def _verdict(self) -> None:
+    def verdict(self) -> None:
         """Both replicas have been probed by now: one that gave a token had not died."""
-        self.convicted = False
-        if self.phase != OVER and self.fleet.condemn(self, self._avoid[-DEATHS:]):
+        self.ticket.convicted = False
+        if self.fleet.condemn(self.ticket, self.request.path, self.request.body, self.started):
             self._failed(poisonous(QUARANTINE_S))
-        elif self.phase != OVER:
+        else:
             self._again()
 
     def _again(self) -> None:
-        if self.convicted:
-            self.phase = WAITING
-            self.fleet.loop.call_later(VERDICT_S, self._verdict)
-            return
-        ticket = self.ticket
-        ticket.ask = ticket.ask._replace(avoid=self._avoid, urgent=True)
-        ticket.deadline = min(self._deadline, self.fleet.loop.time() + self.fleet.spec.queue_timeout)
         self.phase = WAITING
-        picked = self.fleet.place(ticket.ask)
-        if picked is not None:
-            self.go(picked)
+        if self.ticket.convicted:
+            self.fleet.desk.convict(self.ticket, self.fleet.now() + VERDICT_S)
+            self.fleet.soon()
+        elif self.fleet.desk.again(self.ticket, self.fleet.now()) is not None:
+            self.go()
         else:
-            self.fleet.admission.urgent(ticket, self.fleet.loop.time())
             self.fleet.soon()
 
     def _give_up(self, reason: str, event: bytes | None = None) -> None:
-        attempts = max(1, len(self._avoid))
+        attempts = max(1, len(self.ticket.ask.avoid))
         message = f"{attempts} replicas failed this request, the last with: {reason}. Send it again."
         if reason == "answered 503" and not self.committed:
             wait = self.fleet.admission.retry_after()
@@ -387,7 +375,7 @@ class Exchange(Record):
     def check(self, now: float) -> None:
         """The sweep's look: deadlines and hangs."""
         phase, conn, spec = self.phase, self._conn, self.fleet.spec
-        if now >= self._deadline:
+        if now >= self.ticket.until:
             self._late()
             return
         if conn is None:
@@ -411,22 +399,21 @@ class Exchange(Record):
     def _hung(self, what: str, seconds: float) -> None:
         """Silence. The replica is suspected only if all its streams are silent: one may just be queued."""
         conn = self._conn
-        alive = conn is not None and self.fleet.loop.time() - conn.pool.last_event < seconds
+        alive = conn is not None and self.fleet.now() - conn.pool.last_event < seconds
         self._drop()
-        self._broke(f"{what} for {seconds:g} s", evict=not alive, label="hang")
+        blame = Blame.ELSEWHERE if alive else Blame.BROKEN
+        self._broke(Break("hang", f"{what} for {seconds:g} s", blame))
 
     def _late(self) -> None:
         """The request's own deadline has passed."""
-        self.fleet.admission.cancel(self.ticket)
         self._drop()
-        self._release()
         refusal = Refusal(504, "deadline_exceeded", "The request's deadline has passed. Allow more time.")
         self._failed(refusal)
 
     def waited_too_long(self) -> None:
         """The queue's deadline: nothing became free."""
         fleet = self.fleet
-        waited = f"waited {monotonic() - self.started:.0f} s"
+        waited = f"waited {self.fleet.now() - self.started:.0f} s"
         if self.committed:
             refusal = Refusal(502, "upstream_lost", "The replica failed and no other took over in time.")
             self._failed(refusal)
@@ -440,7 +427,6 @@ class Exchange(Record):
     def shut_down(self) -> None:
         """The gateway's grace is over."""
         refusal = Refusal(503, "shutting_down", "The gateway is shutting down. Send it again.", 1)
-        self.fleet.admission.cancel(self.ticket)
         self._drop()
         self._failed(refusal)
 
@@ -448,9 +434,7 @@ class Exchange(Record):
         """Nobody listens any more: the replica is told at once."""
         if self.phase == OVER:
             return
-        self.fleet.admission.cancel(self.ticket)
         self._drop()
-        self._release()
         self.status = 499
         self.fleet.stats.cancelled += 1
         self._over("cancelled")

@@ -104,17 +104,17 @@ class Shadow:
 
     async def _copy(self, path: bytes, body: bytes, want: bytes | dict[str, str] | None, group: str) -> None:
         fleet = self._fleet
-        router, stats = fleet.router, fleet.stats
+        desk, stats = fleet.desk, fleet.stats
         wanted = Ask(tokens=1, group=group)
-        picked = router.pick(wanted, fleet.loop.time()) if router.alive(group) else None
-        if picked is None or picked.target.in_flight * 2 >= picked.target.cap:
+        picked = desk.lend(wanted, fleet.now()) if desk.router.alive(group) else None
+        if picked is None:
             return
-        router.start(picked.target, wanted)
         stats.shadowed += group == "canary"
         try:
             status, got = await ask(fleet.pool(picked.target), path, body, timeout_s=TIMEOUT_S)
         finally:
-            fleet.left(picked.target, wanted)
+            fleet.desk.give_back(picked.target, wanted)
+            fleet.pump()
         if want is None or len(got) > MAX_ANSWER:
             return
         equal = status == 200 and (

@@ -273,8 +273,7 @@ class Pool:
         self.port = parts.port or (443 if parts.scheme == "https" else 80)
         self.tls = (tls or ssl.create_default_context()) if parts.scheme == "https" else None
         self.last_event = 0.0
-        """When any stream of this replica last got data, in loop time."""
-        self.errors_in_a_row = 0
+        """When any stream of this replica last got data."""
         auth = f"authorization: Bearer {api_key}\r\n" if api_key else ""
         host = f"[{self.host}]" if ":" in self.host else self.host
         self._head = f" HTTP/1.1\r\nhost: {host}:{self.port}\r\n{auth}".encode()

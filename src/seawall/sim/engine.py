@@ -63,7 +63,7 @@ class Seq:
 
     __slots__ = (
         "arrived",
-        "ask",
+        "attempt",
         "end_step",
         "first",
         "group",
@@ -73,7 +73,7 @@ class Seq:
         "shared",
         "size",
         "span",
-        "target",
+        "ticket",
         "todo",
     )
 
@@ -92,8 +92,10 @@ class Seq:
         self.group = -1
         self.shared = 0
         self.patience = NEVER
-        self.target: Any = None
-        self.ask: Any = None
+        """When a client that has no token goes away."""
+        self.ticket: Any = None
+        self.attempt: Any = None
+        """What the front knows of it; nothing here looks at it."""
 
 
 class PrefixCache:

@@ -1,127 +1,139 @@
-"""What stands before the replicas: our gateway's own code, or the plain Service of the guide.
+"""What stands before the replicas: our gateway's own decisions, or the plain Service of the guide.
 
-Why: what the simulator says about queues, 429s and resumes must be what the gateway does, so it *is* the
-gateway's code: `decide.route.pick.Router` and `decide.route.admit.Admission`, called as the gateway calls them.
-Forbidden here: time, replicas' insides.
+Why: what the simulator says about queues, 429s, retries and resumes must be what the gateway does, so both drive the
+same objects: the desk (who goes where) and the attempt (what becomes of a request that its replica failed). Not here:
+hedged second attempts, for a simulated engine cannot give a request up.
+Forbidden here: rules of our own about any of this, time, replicas' insides.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from random import Random
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
-from seawall.decide.route.admit import Admission, Admitted, Bounds, Queued, Ticket
-from seawall.decide.route.pick import Ask, Router, Target
+from seawall.decide.route import resume
+from seawall.decide.route.admit import Bounds, Queued, Rejected, Ticket
+from seawall.decide.route.attempt import Attempt, Decision, Event, Limits, Verdict
+from seawall.decide.route.breaks import Break
+from seawall.decide.route.desk import Desk, Rules, Tick
+from seawall.decide.route.pick import Picked, Target
+from seawall.decide.route.resume import Breaks, GiveUp, Policy, Retry
 from seawall.domain.seen import Replica
-from seawall.sim.engine import Seq
+from seawall.sim.engine import NEVER, Seq
 from seawall.sim.setup import Setup
 
-Placed = tuple[Seq, Target]
+
+class Broken(NamedTuple):
+    """What a break comes to. `out`: the replica is out of service, and is asked for a proof."""
+
+    decision: Decision | None
+    """None: nobody mends it."""
+    out: bool
 
 
 class Front(Protocol):
     """A way from a request to a replica."""
 
-    resumes: bool
-    retries: bool
-
-    def discovered(self, replicas: Iterable[Replica]) -> None: ...
     def targets(self) -> dict[str, Target]: ...
-    def arrive(self, seq: Seq, now: float) -> Target | str | None:
-        """A target, a reason for refusing, or None: it waits."""
+    @property
+    def discovered(self) -> Callable[[Iterable[Replica]], object]: ...
+    @property
+    def offer(self) -> Callable[[Ticket, float], Picked | Queued | Rejected]: ...
+    def failed(self, seq: Seq, now: float) -> Break | None:
+        """Its replica answered with a 500. None: that is the answer."""
 
-    def again(self, seq: Seq, now: float) -> Target | None: ...
-    def left(self, seq: Seq, now: float) -> None: ...
-    def pump(self, now: float) -> list[Placed]: ...
-    def sweep(self, now: float) -> list[Seq]: ...
+    def broke(self, seq: Seq, what: Break, now: float) -> Broken: ...
+    def verdict(self, seq: Seq, now: float) -> Decision: ...
+    @property
+    def convict(self) -> Callable[[Ticket, float], None]: ...
+    @property
+    def again(self) -> Callable[[Ticket, float], Picked | None]: ...
+    @property
+    def proven(self) -> Callable[[Target, float], bool]: ...
+    @property
+    def served(self) -> Callable[[Target], None]: ...
+    @property
+    def left(self) -> Callable[[Ticket, float], None]: ...
+    @property
+    def tick(self) -> Callable[[float], Tick]: ...
     @property
     def queued(self) -> int: ...
 
 
+class SimStream:
+    """A stream of the simulator, as the attempt knows it: how often it may be broken, and no bytes."""
+
+    def __init__(self, seq: Seq, policy: Policy) -> None:
+        self._seq = seq
+        self._policy = policy
+        self._breaks = Breaks(policy)
+
+    def broken(self, reason: str, now: float, *, full: bool = False) -> resume.Decision:
+        """As `resume.StreamSession.broken`: within the bound it goes on elsewhere, unless `resume: off`."""
+        begun = self._seq.first >= 0
+        if (begun and self._policy.mode == "off") or not self._breaks.allow(now):
+            return GiveUp(event=b"", reason=reason)
+        return Retry(path="", body=b"", reason=reason)
+
+
 class OurGateway:
-    """The gateway: bounded queue, capacity-aware picks, retries and resumes."""
+    """The gateway: its desk, and an attempt for every request that broke."""
 
     def __init__(self, setup: Setup, rng: Random) -> None:
         spec = setup.fleet.spec.gateway
-        self.resumes = spec.resume != "off"
-        self.retries = spec.retries > 0
-        cap = spec.max_in_flight or setup.shape.max_num_seqs
-        self.router = Router(cap, rng)
-        self.admission = Admission(Bounds(spec.max_queued, spec.max_queued_tokens))
-        self.wait_s = min(spec.queue_timeout, setup.patience_s)
+        bounds = Bounds(spec.max_queued, spec.max_queued_tokens)
+        self.desk = desk = Desk(
+            Rules(spec.max_in_flight or setup.shape.max_num_seqs, bounds, spec.queue_timeout), rng
+        )
+        self.policy = Policy(mode=spec.resume, max_resumes=spec.retries)
+        self.offer = desk.offer
+        self.again = desk.again
+        self.left = desk.left
+        self.convict = desk.convict
+        self.tick = desk.tick
+        self.discovered = desk.discovered
+        self.proven = desk.proven
+        self.served = desk.served
+        self.limits = Limits(setup.fleet.name, spec.retries, spec.first_byte_timeout, spec.stall_timeout)
 
     @property
     def queued(self) -> int:
-        return self.admission.queued
-
-    def discovered(self, replicas: Iterable[Replica]) -> None:
-        self.router.update(replicas)
+        return self.desk.admission.queued
 
     def targets(self) -> dict[str, Target]:
-        return self.router.targets
+        return self.desk.router.targets
 
-    def arrive(self, seq: Seq, now: float) -> Target | str | None:
-        router, ask = self.router, seq.ask
-        if not self.admission.queued and router.free():  # what `offer` says then, without a ticket
-            picked = router.pick(ask, now)
-            if picked is not None:
-                router.start(picked.target, ask)
-                return picked.target
-        ticket = Ticket(ask, deadline=now + self.wait_s, owner=seq)
-        match self.admission.offer(ticket, router.free(), now):
-            case Admitted():  # but no replica suits it: its group's are full
-                self.admission.force(ticket, now)
-                return None
-            case Queued():
-                return None
-            case rejected:
-                return rejected.reason
+    def failed(self, seq: Seq, now: float) -> Break | None:
+        broke = self.attempt(seq).answered(Verdict.PASS, 500, False, now)
+        return broke if isinstance(broke, Break) else None
 
-    def again(self, seq: Seq, now: float) -> Target | None:
-        """A broken stream: at once if a replica has room (or a tenth above), else before everybody."""
-        seq.ask = seq.ask._replace(urgent=True)
-        picked = self.router.pick(seq.ask, now)
-        if picked is None:
-            self.admission.urgent(Ticket(seq.ask, owner=seq), now)
-            return None
-        self.router.start(picked.target, seq.ask)
-        return picked.target
+    def broke(self, seq: Seq, what: Break, now: float) -> Broken:
+        begun = seq.first >= 0
+        if begun:
+            seq.ticket.until = NEVER  # who has a token does not go away
+        out = self.desk.broke(seq.ticket, what, now)
+        attempt = self.attempt(seq)
+        for event in (Event.PLACED, Event.CONNECTED, *((Event.OPENED, Event.FLOWED) if begun else ())):
+            attempt.on(event)
+        attempt.begun = begun
+        return Broken(attempt.broke(what, now, self.desk.admission.retry_after()), out)
 
-    def left(self, seq: Seq, now: float) -> None:
-        self.router.end(seq.target, seq.ask)
-        self.admission.finished(now)
+    def attempt(self, seq: Seq) -> Attempt:
+        """Made when it is first asked: most requests need none."""
+        attempt: Attempt | None = seq.attempt
+        if attempt is None:
+            stream = SimStream(seq, self.policy)
+            attempt = seq.attempt = Attempt(seq.ticket, stream, "", b"", self.limits)
+        return attempt
 
-    def pump(self, now: float) -> list[Placed]:
-        admission, router = self.admission, self.router
-        placed: list[Placed] = []
-        stuck: list[Ticket] = []
-        while admission.queued and len(stuck) < 16:
-            if not router.free() and not admission.has_urgent:
-                break
-            ticket = admission.next()
-            if ticket is None:
-                break
-            picked = router.pick(ticket.ask, now)
-            if picked is None:
-                stuck.append(ticket)
-                continue
-            router.start(picked.target, ticket.ask)
-            placed.append((ticket.owner, picked.target))
-        for ticket in reversed(stuck):
-            admission.put_back(ticket, now)
-        return placed
-
-    def sweep(self, now: float) -> list[Seq]:
-        self.admission.tick(now)
-        return [ticket.owner for ticket in self.admission.expire(now)]
+    def verdict(self, seq: Seq, now: float) -> Decision:
+        return self.attempt(seq).verdict(self.desk.died_of(seq.ticket, seq.arrived))
 
 
 class PlainService:
     """A Kubernetes Service: kube-proxy picks any ready pod at random; no bound, no retry, no resume."""
 
-    resumes = False
-    retries = False
     queued = 0
 
     def __init__(self, rng: Random) -> None:
@@ -129,32 +141,44 @@ class PlainService:
         self.known: dict[str, Target] = {}
         self.ready: list[Target] = []
 
-    def discovered(self, replicas: Iterable[Replica]) -> None:
+    def discovered(self, replicas: Iterable[Replica]) -> object:
         wanted = {r.name: r for r in replicas}
         self.known = {n: self.known.get(n) or Target(r, 1 << 30) for n, r in wanted.items()}
         self.ready = [self.known[n] for n, r in wanted.items() if r.ready and not r.draining]
+        return None
 
     def targets(self) -> dict[str, Target]:
         return self.known
 
-    def arrive(self, seq: Seq, now: float) -> Target | str | None:
+    def offer(self, ticket: Ticket, now: float) -> Picked | Queued | Rejected:
         if not self.ready:
-            return "no endpoint is ready: connection refused"
-        return self.ready[int(self.rng.random() * len(self.ready))]
+            return Rejected(0, "no endpoint is ready: connection refused")
+        ticket.target = target = self.ready[int(self.rng.random() * len(self.ready))]
+        return Picked(target, "at random")
 
-    def again(self, seq: Seq, now: float) -> Target | None:
+    def failed(self, seq: Seq, now: float) -> Break | None:
         return None
 
-    def left(self, seq: Seq, now: float) -> None:
+    def broke(self, seq: Seq, what: Break, now: float) -> Broken:
+        return Broken(None, False)
+
+    def again(self, ticket: Ticket, now: float) -> Picked | None:
+        return None
+
+    def convict(self, ticket: Ticket, until: float) -> None:
+        raise AssertionError("a Service convicts nobody")
+
+    def verdict(self, seq: Seq, now: float) -> Decision:
+        raise AssertionError("a Service convicts nobody")
+
+    def proven(self, target: Target, now: float) -> bool:
+        return False
+
+    def served(self, target: Target) -> None:
         pass
 
-    def pump(self, now: float) -> list[Placed]:
-        return []
+    def left(self, ticket: Ticket, now: float) -> None:
+        ticket.target = None
 
-    def sweep(self, now: float) -> list[Seq]:
-        return []
-
-
-def ask_of(prompt: int, expected_output: int, group: str | None, blocks: tuple[int, ...]) -> Ask:
-    """What the gateway knows of a request before it is served."""
-    return Ask(prompt + expected_output, None, group, None, blocks)
+    def tick(self, now: float) -> Tick:
+        return Tick([], [], [], [])

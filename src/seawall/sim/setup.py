@@ -29,6 +29,9 @@ NODE_LOST_S = 340.0
 """Until a dead node's pods are replaced: 40 s of missed heartbeats and 300 s of default toleration."""
 BROKEN_SEEN_S = 0.1
 """Until the gateway has noticed a broken connection and picked another replica (measured: 0.08-0.13 s)."""
+PROOF_S = 0.1
+"""Until a replica that was taken out has been asked for a token; then after pauses that grow up to PROOF_MOST_S."""
+PROOF_MOST_S = 2.0
 CANARY_LOOK_S = 10.0
 """How often the operator looks at a canary."""
 NODE_IDLE_S = 600.0

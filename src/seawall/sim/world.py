@@ -18,16 +18,20 @@ from typing import Any
 
 import numpy as np
 
+from seawall.decide.route.admit import Queued, Ticket
+from seawall.decide.route.attempt import Decision, Fail, Send, Wait
+from seawall.decide.route.breaks import Blame, Break
+from seawall.decide.route.pick import Ask, Picked, Target
 from seawall.decide.scale import DemandSeen
 from seawall.domain.seen import Replica
 from seawall.errors import InputError
 from seawall.sim import outcome as o
 from seawall.sim.cluster import Cluster
 from seawall.sim.engine import NEVER, Seq
-from seawall.sim.front import Front, OurGateway, PlainService, ask_of
+from seawall.sim.front import Front, OurGateway, PlainService
 from seawall.sim.pods import Pod
 from seawall.sim.scaler import scaler_of
-from seawall.sim.setup import BROKEN_SEEN_S, Counts, Setup
+from seawall.sim.setup import BROKEN_SEEN_S, PROOF_MOST_S, PROOF_S, Counts, Setup
 from seawall.workload.arrivals import Requests
 
 Progress = Callable[[int, int, float], None]
@@ -63,7 +67,10 @@ class World:
         self.arrived_before = 0
         self.looked_at = 0.0
         self.scraped: DemandSeen | None = None
+        self.waiting: dict[int, Seq] = {}
         self.by_target: dict[Any, Pod] = {}
+        self.patience_s = setup.patience_s
+        self.expected = setup.fleet.spec.traffic.output_tokens
         self.over = False
         self.horizon = requests.duration_s
         self.cluster = Cluster(setup, self)
@@ -152,30 +159,35 @@ class World:
             counts.refused += 1
             self.status[rid] = o.REFUSED
             return
-        seq = Seq(rid, prompt, output, now)
-        seq.patience = now + self.setup.patience_s
         blocks: tuple[int, ...] = ()
+        group = shared = -1
         if len(self.requests.prefix):
             group = int(self.requests.prefix[rid])
             if group >= 0:
-                seq.group, seq.shared = group, int(self.requests.shared[rid])
-                blocks = tuple(group * 64 + i for i in range(min(32, max(1, seq.shared // 128))))
-        seq.ask = ask_of(prompt, self.setup.fleet.spec.traffic.output_tokens, self.cluster.side(rid), blocks)
-        target = self.front.arrive(seq, now)
-        if target is None:
+                shared = int(self.requests.shared[rid])
+                blocks = tuple(group * 64 + i for i in range(min(32, max(1, shared // 128))))
+        ask = Ask(prompt + self.expected, None, self.cluster.side(rid), None, blocks)
+        seq = Seq(rid, prompt, output, now)
+        seq.patience = patience = now + self.patience_s
+        seq.ticket = ticket = Ticket(ask, "", 1.0, 5, patience, rid)
+        if group >= 0:
+            seq.group, seq.shared = group, shared
+        found = self.front.offer(ticket, now)
+        if isinstance(found, Picked):
             counts.in_flight += 1
+            self._submit(seq, now)
+        elif isinstance(found, Queued):
+            counts.in_flight += 1
+            self.waiting[rid] = seq
             if self.front.queued > self.peak_queue:
                 self.peak_queue = self.front.queued
-        elif isinstance(target, str):
-            lost = self.setup.recipe == "guide"
-            self._end_badly(seq, o.LOST if lost else o.REJECTED, target, waiting=False)
         else:
-            counts.in_flight += 1
-            self._submit(seq, target, now)
+            lost = self.setup.recipe == "guide"
+            self._end_badly(seq, o.LOST if lost else o.REJECTED, found.reason, waiting=False)
 
-    def _submit(self, seq: Seq, target: Any, now: float) -> None:
-        seq.target = target
-        pod = self.by_target[target]
+    def _submit(self, seq: Seq, now: float) -> None:
+        """It has a place."""
+        pod = self.by_target[seq.ticket.target]
         if pod.errors and self.rng.random() < pod.errors:
             self._failed_by(pod, seq, now)
             return
@@ -187,17 +199,15 @@ class World:
             heappush(self.heap, (wake, self.order, pod, engine.version))
 
     def _failed_by(self, pod: Pod, seq: Seq, now: float) -> None:
-        """The replica answered with an error before any token: tried elsewhere, at once, as often as the spec says."""
+        """The replica answered with an error before any token."""
         trial = self.cluster.trial
         if trial is not None and self.cluster.canary_percent:
             trial.lost(pod.group)
-        self.front.left(seq, now)
-        seq.ask = seq.ask._replace(avoid=(*seq.ask.avoid, pod.name))
-        if not self.front.retries or len(seq.ask.avoid) > self.setup.fleet.spec.gateway.retries:
-            self._end_badly(seq, o.LOST, "the replicas' own errors")
-            return
-        self.counts.retried += 1
-        self.at(now, lambda t: self._again([seq], t))
+        what = self.front.failed(seq, now)
+        if what is None:
+            self._lost(seq, "the replicas' own errors", now)
+        else:
+            self._obey(seq, self._broke(seq, what, now), what.reason, now, now)
 
     def _wake(self, pod: Pod, now: float, done: list[Seq]) -> None:
         engine = pod.engine
@@ -213,9 +223,11 @@ class World:
                 first[rid] = seq.first
                 finish[rid] = now
                 status[rid] = o.DONE
-                front.left(seq, now)
+                front.left(seq.ticket, now)
             if self.cluster.canary_percent:
                 self._account(pod, done, now)
+            if pod.errors:
+                front.served(front.targets()[pod.name])
             self.counts.done += len(done)
             self.counts.in_flight -= len(done)
             done.clear()
@@ -223,7 +235,7 @@ class World:
                 self.pump(now)
         if engine.dropped:
             for seq in engine.dropped:
-                self.front.left(seq, now)
+                self.front.left(seq.ticket, now)
                 self._end_badly(seq, o.CANCELLED, "the client went away")
             engine.dropped.clear()
         if pod.phase == "draining" and wake == NEVER:
@@ -239,31 +251,87 @@ class World:
             trial.served(pod.group, seq.first - seq.arrived, tpot)
 
     def pump(self, now: float) -> None:
-        for seq, target in self.front.pump(now):
-            self._submit(seq, target, now)
+        """Places for who waits, and an end for who waited too long."""
+        tick = self.front.tick(now)
+        for placed in tick.placed:
+            self._submit(self.waiting.pop(placed.ticket.owner), now)
+        for ticket in tick.late:
+            seq = self.waiting.pop(ticket.owner)
+            if seq.first >= 0:
+                self._lost(seq, "no replica took over in time", now)
+            else:
+                self.front.left(seq.ticket, now)
+                gone = now - seq.arrived >= self.patience_s
+                self._end_badly(seq, o.CANCELLED if gone else o.EXPIRED, "waited too long")
+        for ticket in tick.verdicts:
+            seq = self.waiting.pop(ticket.owner)
+            decision = self.front.verdict(seq, now)
+            if isinstance(decision, Send):
+                self._again(seq, now)
+            else:
+                self._obey(seq, decision, "", now, now)
 
     def broken(self, seqs: list[Seq], now: float, seen_in_s: float, why: str) -> None:
-        """Streams whose replica is gone: resumed elsewhere, retried when nothing was sent yet, or lost."""
-        again = []
+        """Their replica is gone. It is noticed at once where its connections ended, and after silence where not."""
         for seq in seqs:
-            self.front.left(seq, now)
-            started = seq.first >= 0
-            if started and self.front.resumes:
-                self.counts.resumed += 1
-                again.append(seq)
-            elif not started and self.front.retries:
-                self.counts.retried += 1
-                again.append(seq)
-            else:
-                self._end_badly(seq, o.LOST, why)
-        if again:
-            self.at(now + max(seen_in_s, BROKEN_SEEN_S), lambda t: self._again(again, t))
+            seq.ticket.awaits = seq.first < 0
+        if seen_in_s:
+            what = Break("hang", why, Blame.BROKEN)
+            self.at(now + seen_in_s, lambda t: self._mend(seqs, what, t))
+        else:
+            self._mend(seqs, Break("reset", why, Blame.DEATH), now)
 
-    def _again(self, seqs: list[Seq], now: float) -> None:
+    def _mend(self, seqs: list[Seq], what: Break, now: float) -> None:
         for seq in seqs:
-            target = self.front.again(seq, now)
-            if target is not None:
-                self._submit(seq, target, now)
+            decision = self._broke(seq, what, now)
+            self._obey(seq, decision, what.reason, now, now + BROKEN_SEEN_S)
+
+    def _broke(self, seq: Seq, what: Break, now: float) -> Decision | None:
+        target = seq.ticket.target
+        broken = self.front.broke(seq, what, now)
+        if broken.out:
+            self.at(now + PROOF_S, lambda t: self._prove(target, PROOF_S, t))
+        return broken.decision
+
+    def _obey(self, seq: Seq, decision: Decision | None, why: str, now: float, then: float) -> None:
+        """Does what the attempt says. `then`: when another replica can have it at the earliest."""
+        match decision:
+            case Send(resumes=resumes):
+                self.counts.resumed += resumes
+                self.counts.retried += not resumes
+                self.at(then, lambda t: self._again(seq, t))
+            case Wait(seconds=seconds, resumes=resumes):
+                self.counts.resumed += resumes
+                self.counts.retried += not resumes
+                self.waiting[seq.rid] = seq
+                self.front.convict(seq.ticket, now + seconds)
+            case Fail(refusal=refusal):
+                self._lost(seq, why if refusal.code == "upstream_lost" else refusal.code, now)
+            case None:
+                self._lost(seq, why, now)
+            case _:
+                raise AssertionError(f"the simulator makes no streams that could {decision}")
+
+    def _again(self, seq: Seq, now: float) -> None:
+        if self.front.again(seq.ticket, now) is not None:
+            self._submit(seq, now)
+        else:
+            self.waiting[seq.rid] = seq
+
+    def _prove(self, target: Target, pause_s: float, now: float) -> None:
+        """A replica that is out is asked for a token."""
+        pod = self.by_target.get(target)
+        if pod is None or pod.phase != "ready":
+            return
+        if pod.errors and self.rng.random() < pod.errors:
+            pause_s = min(PROOF_MOST_S, pause_s * 1.6)
+            self.at(now + pause_s, lambda t: self._prove(target, pause_s, t))
+        elif self.front.proven(target, now):
+            self.pump(now)
+
+    def _lost(self, seq: Seq, why: str, now: float) -> None:
+        self.front.left(seq.ticket, now)
+        self._end_badly(seq, o.LOST, why)
 
     def _end_badly(self, seq: Seq, status: int, why: str, waiting: bool = True) -> None:
         counts = self.counts
@@ -284,12 +352,7 @@ class World:
     # -- what returns every so often ------------------------------------------------------------------------
 
     def _sweep(self, now: float) -> None:
-        patience = self.setup.patience_s
-        for seq in self.front.sweep(now):
-            gone = now - seq.arrived >= patience
-            self._end_badly(seq, o.CANCELLED if gone else o.EXPIRED, "waited too long")
-        if self.front.queued:
-            self.pump(now)
+        self.pump(now)
         self.at(now + SWEEP_S, self._sweep)
 
     def _sample(self, now: float) -> None:

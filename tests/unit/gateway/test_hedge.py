@@ -79,7 +79,7 @@ async def test_both_die_and_a_client_leaves_nothing_behind(
     assert fleet.router.in_flight == 0 and not fleet.active and fleet.stats.hedges_lost == 1
     engine.faults = other.faults = ["late", "late"]
     asked = asyncio.ensure_future(gateway.complete(stream=True))
-    fleet.hedges._credit = 5.0
+    fleet.desk.credit = 5.0
     await until(lambda: engine.open == other.open == 1)
     await engine.kill()
     await other.kill()
@@ -104,4 +104,4 @@ async def test_nothing_is_hedged_under_load_or_beyond_the_budget(
     other.let_go.set()
     assert [(await a)[0] for a in asked] == [200] * 4
     fleet = gateway.server.app.fleets["m"]
-    assert fleet.hedges._credit < 2, "four requests earn a fifth of a second attempt"
+    assert fleet.desk.credit < 2, "four requests earn a fifth of a second attempt"

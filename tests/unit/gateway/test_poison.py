@@ -97,9 +97,9 @@ async def test_a_replica_that_gave_a_token_and_was_cut_off_again_is_no_death(
         fleet.evict(target, "reset")
     assert fleet.proven(first)
     fleet.evict(first, "reset")
-    assert not fleet.condemn(asked, (first.name, second.name))
-    asked.started = monotonic()
-    assert fleet.condemn(asked, (first.name, second.name))
+    asked.ticket.ask = Ask(1, avoid=(first.name, second.name))
+    assert not fleet.condemn(asked.ticket, b"/p", b"x", asked.started)
+    assert fleet.condemn(asked.ticket, b"/p", b"x", monotonic())
 
 
 def test_of_a_crowd_nobody_is_convicted_until_one_alone_is_left() -> None:

@@ -20,6 +20,7 @@ from seawall.sim.setup import Counts, Happening, Setup, parse_happening
 from seawall.sim.world import simulate
 from seawall.workload.arrivals import Requests
 
+NOBODY = "no replica took over in time"
 Make = Callable[..., Setup]
 Load = Callable[..., Requests]
 
@@ -226,8 +227,31 @@ def test_no_request_vanishes(
     assert found.counts.in_flight == 0
     assert int((found.status == o.OPEN).sum()) == 0
     if recipe != "guide":
-        assert found.counts.lost == 0
+        assert found.counts.reasons.keys() <= {NOBODY}, "lost only where no replica was there to take over"
+        assert not found.counts.lost or not min(found.series.ready)
     assert max(found.series.wanted) <= max(low + 3, setup.initial)
+
+
+def test_streams_of_the_only_replica_end_when_nobody_takes_over(make: Make, load: Load) -> None:
+    """Its node died, and its successor comes long after the streams' time in the queue: as at the gateway, they fail
+    then. They once waited for ever."""
+    setup = make(Scaling(min=1, max=4), recipe="fixed", happenings=(Happening(20, "node"),))
+    found = simulate(setup, load("9/s for 60s"))
+    assert balanced(found.counts) and found.counts.in_flight == 0
+    assert (
+        found.counts.reasons == {NOBODY: found.counts.lost} and found.counts.lost == found.counts.resumed > 0
+    )
+    queue_s = setup.fleet.spec.gateway.queue_timeout
+    assert found.end_s < 20 + setup.fleet.spec.gateway.stall_timeout + queue_s + 60
+
+
+def test_a_replica_that_fails_every_request_is_taken_out_and_asked_for_a_proof(
+    make: Make, load: Load
+) -> None:
+    """As at the gateway: three errors in a row. Requests are tried elsewhere, and nobody is lost to one bad replica."""
+    setup = make(Scaling(min=3, max=3), recipe="fixed", happenings=(Happening(20, "canary", 1, 1.0, 1.0),))
+    found = simulate(setup, load("10/s for 400s"))
+    assert found.counts.retried > 0 and found.counts.lost == 0
 
 
 def test_the_more_that_arrives_the_more_replicas_are_used(make: Make, load: Load) -> None:

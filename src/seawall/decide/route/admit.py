@@ -20,7 +20,7 @@ from collections import OrderedDict, deque
 from dataclasses import dataclass
 from typing import Any, Final
 
-from seawall.decide.route.pick import Ask
+from seawall.decide.route.pick import Ask, Target
 
 QUANTUM = 2048
 """Tokens a tenant of weight 1 earns per round."""
@@ -62,9 +62,26 @@ class Rejected:
 
 
 class Ticket:
-    """One request's place. `owner` is whatever the shell wants back; nothing here looks at it."""
+    """One request at the desk: who asks for what, where it waits, where it is. `owner` is whatever the shell wants
+    back; nothing here looks at it."""
 
-    __slots__ = ("ask", "bucket", "deadline", "owner", "priority", "queued_at", "tenant", "tokens", "weight")
+    __slots__ = (
+        "ask",
+        "awaits",
+        "bucket",
+        "convicted",
+        "deadline",
+        "deaths",
+        "owner",
+        "priority",
+        "queued_at",
+        "second",
+        "target",
+        "tenant",
+        "tokens",
+        "until",
+        "weight",
+    )
 
     def __init__(
         self,
@@ -79,11 +96,23 @@ class Ticket:
         self.tenant = tenant
         self.weight = weight
         self.priority = priority
+        self.until = deadline
+        """The request's own deadline."""
         self.deadline = deadline
-        self.tokens = max(1, ask.tokens)
+        """How long it may wait in the queue."""
+        self.tokens = ask.tokens if ask.tokens > 1 else 1
         self.owner = owner
         self.queued_at = -1.0
         self.bucket = -1
+        self.target: Target | None = None
+        """The replica that it has a place at."""
+        self.second: Target | None = None
+        """The replica of its hedged attempt."""
+        self.awaits = False
+        """It has been sent to `target`, which has given it nothing yet."""
+        self.deaths = 0
+        self.convicted = False
+        """Two deaths are laid to this request alone (see `poison`)."""
 
 
 class _Line:

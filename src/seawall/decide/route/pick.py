@@ -51,15 +51,17 @@ class Ask(NamedTuple):
 
 
 class Target:
-    """One replica with its counters. Only `Router` changes them."""
+    """One replica with its counters. Only `Router` and `Desk` change them."""
 
     __slots__ = (
         "cap",
+        "errors",
         "evictions",
         "in_flight",
         "kv_use",
         "open_at",
         "others",
+        "proven_at",
         "reason",
         "replica",
         "reported_at",
@@ -90,6 +92,10 @@ class Target:
         """How often it was evicted, and how often it came back."""
         self.resting = False
         """It said that it is full: nothing new until `wake`."""
+        self.errors = 0
+        """Answers of 5xx in a row."""
+        self.proven_at = -1.0
+        """When it last gave a real token after an eviction."""
 
     @property
     def name(self) -> str:
@@ -123,6 +129,19 @@ class Router:
         self._alive: dict[str, int] = {}
         self._ring: list[tuple[int, str]] | None = None
         self._turn = 0
+
+    def recap(self, cap: int) -> None:
+        """Every replica takes so many requests at a time from now on."""
+        cap = max(1, cap)
+        if cap == self.cap:
+            return
+        self.cap = cap
+        for target in self.targets.values():
+            target.cap = cap
+            if target.in_flight + target.others >= cap:
+                self._close(target)
+            else:
+                self._reopen(target)
 
     def update(self, replicas: Iterable[Replica]) -> Changes:
         """Takes the newest discovery. Who left is evicted (its requests run on until they end or break);
@@ -162,6 +181,10 @@ class Router:
         """Replicas that are ready, full or not."""
         return self._alive.get(group, 0) if group else sum(self._alive.values())
 
+    def others_serve(self, ask: Ask) -> bool:
+        """Whether a live replica that did not fail this request could serve it, now or once it has room."""
+        return any(t.state == "ready" and self._fits(t, ask) for t in self.targets.values())
+
     def free(self) -> bool:
         """Whether any replica may take one more request."""
         return bool(self._open)
@@ -179,18 +202,20 @@ class Router:
             if chosen:
                 return Picked(chosen, f"prefix of {gain} blocks cached")
         if len(candidates) <= SCAN_UP_TO:
-            return self._lightest(candidates, ask, now)
+            return self._lightest(candidates, ask, now) or self._over_cap(ask)
         few: list[Target] = []
+        plain = not ask.avoid and ask.adapter is None
         for _ in range(CHOICES * 3):
             t = candidates[int(self._rng.random() * len(candidates))]
-            if self._fits(t, ask):
+            if plain or self._fits(t, ask):
                 few.append(t)
                 if len(few) == CHOICES:
                     break
-        return self._lightest(few, ask, now) if few else self._lightest(candidates, ask, now)
+        return self._lightest(few or candidates, ask, now) or self._over_cap(ask)
 
     def start(self, target: Target, ask: Ask) -> None:
         """A request goes to `target`. Call it in the same breath as `pick`."""
+        self._turn += 1  # here, not in `pick`: how often somebody looked in vain must not matter
         target.in_flight += 1
         target.tokens += ask.tokens
         self.in_flight += 1
@@ -296,7 +321,6 @@ class Router:
         best: Target | None = None
         least = 0.0
         n = len(candidates)
-        self._turn += 1
         first = self._turn % n
         plain = not ask.avoid and ask.adapter is None
         for i in range(n):

@@ -1,12 +1,13 @@
 """Resuming a broken stream on another replica: `StreamSession` decides and rewrites, the gateway sends."""
 
-from seawall.decide.route.resume.policy import Decision, Finish, GiveUp, Policy, Retry, Usage
+from seawall.decide.route.resume.policy import Breaks, Decision, Finish, GiveUp, Policy, Retry, Usage
 from seawall.decide.route.resume.session import StreamSession
 from seawall.decide.route.resume.ways import TABLE, Ask, Row, way_of
 
 __all__ = [
     "TABLE",
     "Ask",
+    "Breaks",
     "Decision",
     "Finish",
     "GiveUp",

@@ -35,6 +35,22 @@ class Policy:
     """With it, every token boundary is known exactly; without it, only single-token chunks are certain."""
 
 
+class Breaks:
+    """How often one stream has broken lately, against how often it may."""
+
+    __slots__ = ("_at", "_policy")
+
+    def __init__(self, policy: Policy) -> None:
+        self._policy = policy
+        self._at: list[float] = []
+
+    def allow(self, now: float) -> bool:
+        """Counts one more break at `now`, seconds of any origin: whether the stream may go on after it."""
+        self._at = [at for at in self._at if now - at < self._policy.window_s]
+        self._at.append(now)
+        return len(self._at) <= self._policy.max_resumes
+
+
 @dataclass(frozen=True, kw_only=True)
 class Retry:
     """Send `body` to `path` on another replica and feed its stream to the same session."""

@@ -21,7 +21,7 @@ from seawall.decide.route import sse
 from seawall.decide.route.resume import events, request
 from seawall.decide.route.resume.events import Doc
 from seawall.decide.route.resume.onward import Onward, foreign
-from seawall.decide.route.resume.policy import Decision, Finish, GiveUp, Policy, Retry, Usage
+from seawall.decide.route.resume.policy import Breaks, Decision, Finish, GiveUp, Policy, Retry, Usage
 from seawall.decide.route.resume.replay import Replay
 from seawall.decide.route.resume.stream import Stream
 from seawall.decide.route.resume.typed import Typed
@@ -83,7 +83,7 @@ class StreamSession:
         self.resumes = 0
         """Attempts that took over from a lost replica after the client had seen something."""
         self._ended = False
-        self._breaks: list[float] = []
+        self._breaks = Breaks(policy)
         self._splitter = sse.EventSplitter()
         self._records_ids = request.records_ids(ask, self.row)
         self._hides_usage = request.hides_usage(ask, self.row)
@@ -340,7 +340,7 @@ class StreamSession:
             self._ended = True
             return Finish(event=b"", reason="it had ended")
         if not stream.sent:
-            if not self._may_retry(now):
+            if not self._breaks.allow(now):
                 return self._give_up(f"{reason}; no replica could begin it")
             self._begin(stream.ask)
             return Retry(path=stream.ask.route, body=self._first, reason=f"{reason}; nothing had been sent")
@@ -354,17 +354,12 @@ class StreamSession:
         if stream.fatal or self.policy.mode == "off" or self.row.way == "refuse":
             why = "resume: off" if self.policy.mode == "off" else self.row.why
             return self._give_up(reason if stream.fatal else f"{reason}; it cannot be resumed ({why})")
-        if not self._may_retry(now):
+        if not self._breaks.allow(now):
             return self._give_up(f"{reason}; it had been resumed {self.resumes} times already")
         try:
             return self._resume(reason)
         except events.UNKNOWN_FORM:
             return self._give_up(f"{reason}; what the engine had sent cannot be read")
-
-    def _may_retry(self, now: float) -> bool:
-        self._breaks = [at for at in self._breaks if now - at < self.policy.window_s]
-        self._breaks.append(now)
-        return len(self._breaks) <= self.policy.max_resumes
 
     def _finish(self, reason: str) -> Finish | None:
         """All choices had ended: only the end itself is missing. None: a replay must fetch the usage."""

@@ -1,0 +1,310 @@
+"""The attempt: what happens to one request between its admission and its end, and what is done when a replica fails it.
+
+`TABLE` says which phase follows on which event; docs/reference/resume.md shows it as a picture, and a test compares
+the two. A break (`broke`) is answered with what to do:
+
+    Send      ask the desk for another place, and send this body there
+    Wait      two deaths are laid to this request: ask `verdict` after so many seconds
+    Switch    the hedged second attempt is under way: go on with it
+    Finish    nothing is missing but the end of the stream
+    Fail      give up, and tell the client so
+
+The gateway's exchange and the simulator obey it. Forbidden here: I/O, clocks, what a body says.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+from typing import Final, NamedTuple, Protocol
+
+from seawall.decide.route import resume
+from seawall.decide.route.admit import Ticket
+from seawall.decide.route.breaks import Blame, Break
+from seawall.decide.route.poison import QUARANTINE_S
+from seawall.decide.route.refusal import Refusal, poisonous
+
+VERDICT_S = 1.0
+"""A convict waits so long: both replicas have been asked for a proof by then."""
+SECOND_OPINIONS = 2
+"""A 5xx before the first byte is asked of so many others: what fails everywhere is the request's own fault."""
+NO_REPLICA_RETRY_S = 10
+
+
+class Phase(IntEnum):
+    """Where a request is."""
+
+    WAITING = 0
+    CONNECTING = 1
+    SENT = 2
+    HOLDING = 3
+    OPENED = 4
+    STREAMING = 5
+    OVER = 6
+
+
+class Event(IntEnum):
+    """What can happen to it."""
+
+    PLACED = 0
+    CONNECTED = 1
+    ANSWERED = 2
+    OPENED = 3
+    FLOWED = 4
+    BROKE = 5
+    ENDED = 6
+
+
+MEANING: Final = {
+    Phase.WAITING: "for a place",
+    Phase.CONNECTING: "it has a place at a replica, and no connection yet",
+    Phase.SENT: "the request is there; nothing has come back",
+    Phase.HOLDING: "the head of a whole answer has come; what follows is held",
+    Phase.OPENED: "the head of a stream has come; the client has nothing of this attempt",
+    Phase.STREAMING: "bytes go on to the client",
+    Phase.OVER: "answered, failed, or given up by its client",
+}
+
+TABLE: Final[dict[tuple[Phase, Event], Phase]] = {
+    (Phase.WAITING, Event.PLACED): Phase.CONNECTING,
+    (Phase.WAITING, Event.FLOWED): Phase.STREAMING,  # only the end of a stream was missing
+    (Phase.WAITING, Event.ENDED): Phase.OVER,
+    (Phase.CONNECTING, Event.CONNECTED): Phase.SENT,
+    (Phase.CONNECTING, Event.BROKE): Phase.WAITING,
+    (Phase.CONNECTING, Event.ENDED): Phase.OVER,
+    (Phase.SENT, Event.ANSWERED): Phase.HOLDING,
+    (Phase.SENT, Event.OPENED): Phase.OPENED,
+    (Phase.SENT, Event.BROKE): Phase.WAITING,
+    (Phase.SENT, Event.ENDED): Phase.OVER,
+    (Phase.HOLDING, Event.FLOWED): Phase.STREAMING,  # it is huge
+    (Phase.HOLDING, Event.BROKE): Phase.WAITING,
+    (Phase.HOLDING, Event.ENDED): Phase.OVER,
+    (Phase.OPENED, Event.FLOWED): Phase.STREAMING,
+    (Phase.OPENED, Event.BROKE): Phase.WAITING,
+    (Phase.OPENED, Event.ENDED): Phase.OVER,
+    (Phase.STREAMING, Event.BROKE): Phase.WAITING,
+    (Phase.STREAMING, Event.ENDED): Phase.OVER,
+}
+
+
+_NEXT: Final = [[TABLE.get((phase, event)) for event in Event] for phase in Phase]
+
+
+class Verdict(IntEnum):
+    """What a whole answer shows of its replica."""
+
+    PASS = 0
+    """The request's result."""
+    BUSY = 1
+    DRAINING = 2
+    DEAD = 3
+    ABORTED = 4
+    LOCKED = 5
+    """The gateway's own key is refused."""
+
+
+class Send(NamedTuple):
+    path: str
+    body: bytes
+    resumes: bool
+    """The client has a part of the stream: this continues it. Else it is a retry, of which the client knows nothing."""
+
+
+class Wait(NamedTuple):
+    seconds: float
+    resumes: bool
+
+
+class Switch(NamedTuple):
+    pass
+
+
+class Finish(NamedTuple):
+    event: bytes
+
+
+class Fail(NamedTuple):
+    refusal: Refusal
+    event: bytes = b""
+    """What ends a stream that has begun, if the stream knows better than the refusal."""
+
+
+Decision = Send | Wait | Switch | Finish | Fail
+
+
+class Stream(Protocol):
+    """A stream that knows how it goes on elsewhere: `resume.StreamSession`."""
+
+    def broken(self, reason: str, now: float, *, full: bool = False) -> resume.Decision: ...
+
+
+class Limits(NamedTuple):
+    """What a fleet's spec says about its requests."""
+
+    fleet: str
+    retries: int
+    """Further replicas that a request is tried at before the client has anything."""
+    first_byte_s: float
+    stall_s: float
+
+
+class Attempt:
+    """See the module. `stream` None: the answer is not a stream."""
+
+    __slots__ = (
+        "_left",
+        "begun",
+        "body",
+        "limits",
+        "path",
+        "phase",
+        "resumed",
+        "retried",
+        "stream",
+        "ticket",
+    )
+
+    def __init__(self, ticket: Ticket, stream: Stream | None, path: str, body: bytes, limits: Limits) -> None:
+        self.ticket = ticket
+        self.stream = stream
+        self.path = path
+        self.body = body
+        """What to send to the next replica, and where."""
+        self.limits = limits
+        self.phase = Phase.WAITING
+        self.begun = False
+        """The client has a part of the answer."""
+        self.resumed = self.retried = 0
+        self._left = limits.retries
+
+    def on(self, event: Event) -> None:
+        """Moves to the next phase. AssertionError: the table knows no such way."""
+        phase = _NEXT[self.phase][event]
+        assert phase is not None, f"{event.name} cannot happen to a request that is {self.phase.name}"
+        self.phase = phase
+
+    # -- breaks
+
+    def broke(self, what: Break, now: float, retry_after_s: int) -> Decision:
+        """A replica failed it, and the desk knows (`Desk.broke`). `retry_after_s`: for a client that finds all full."""
+        streams = self.phase is Phase.OPENED or self.phase is Phase.STREAMING
+        self.on(Event.BROKE)
+        if self.ticket.second is not None:
+            return Switch()
+        stream = self.stream
+        if streams and stream is not None:
+            match stream.broken(what.reason, now):
+                case resume.Finish(event=event):
+                    return Finish(event)
+                case resume.GiveUp(event=event):
+                    return Fail(self._lost(what, retry_after_s), event)
+                case resume.Retry(path=path, body=body):
+                    self.path, self.body = path, body
+            if self.begun:
+                self.resumed += 1
+                self._left = self.limits.retries
+                return self._send()
+        elif self.begun and stream is None:
+            return Fail(Refusal(502, "upstream_lost", what.reason))
+        if what.blame is not Blame.NOTHING:
+            self._left -= 1
+        if self._left < 0:
+            return Fail(self._lost(what, retry_after_s))
+        self.retried += 1
+        return self._send()
+
+    def _send(self) -> Decision:
+        if self.ticket.convicted:
+            return Wait(VERDICT_S, self.begun)
+        return Send(self.path, self.body, self.begun)
+
+    def verdict(self, guilty: bool) -> Decision:
+        """After `Wait`: whether the replicas died of it (`Desk.died_of`)."""
+        self.ticket.convicted = False
+        if guilty:
+            return Fail(poisonous(QUARANTINE_S))
+        return self._send()
+
+    def took_over(self, connected: bool, opened: bool) -> None:
+        """The second attempt is the one that counts from now on, as far as it has come."""
+        if self.phase is not Phase.WAITING:
+            self.on(Event.BROKE)
+        self.on(Event.PLACED)
+        if connected:
+            self.on(Event.CONNECTED)
+        if opened:
+            self.on(Event.OPENED)
+
+    def _lost(self, what: Break, retry_after_s: int) -> Refusal:
+        if what.kind == "503" and not self.begun:
+            message = f"Every replica of {self.limits.fleet} is full."
+            return Refusal(503, "overloaded", message, retry_after_s)
+        attempts = max(1, len(self.ticket.ask.avoid))
+        message = f"{attempts} replicas failed this request, the last with: {what.reason}. Send it again."
+        return Refusal(502, "upstream_lost", message)
+
+    # -- whole answers
+
+    def answered(self, verdict: Verdict, status: int, full: bool, now: float) -> Break | Finish | Fail | None:
+        """A whole answer has come. None: it is the client's. `full`: it says that prompt and answer together would be
+        longer than the model's context, which is the proper end of a stream that is continued."""
+        match verdict:
+            case Verdict.BUSY:
+                return Break("503", "answered 503", Blame.FULL)
+            case Verdict.DEAD:
+                return Break("dead", "engine dead", Blame.DEATH)
+            case Verdict.DRAINING:
+                return Break("drain", "draining", Blame.BROKEN)
+            case Verdict.ABORTED:
+                return Break("drain", "aborted", Blame.BROKEN)
+            case Verdict.LOCKED:
+                message = "The engine refuses the gateway's key. Tell the operator (SEAWALL_ENGINE_API_KEY)."
+                return Fail(Refusal(502, "upstream_auth", message))
+            case Verdict.PASS:
+                pass
+        if self.begun:
+            if full and self.stream is not None:
+                decision = self.stream.broken("the model's length", now, full=True)
+                if isinstance(decision, resume.Finish):
+                    return Finish(decision.event)
+            return Fail(Refusal(502, "upstream_lost", f"The continuation was answered with {status}."))
+        if status >= 500 and self._left > 0 and len(self.ticket.ask.avoid) < SECOND_OPINIONS:
+            return Break("5xx", f"answered {status}", Blame.ERROR if self.counts() else Blame.ELSEWHERE)
+        return None
+
+    def counts(self) -> bool:
+        """Whether a 5xx speaks against the replica: once per replica, for a request that fails wherever it is tried
+        must not take its replicas out."""
+        target = self.ticket.target
+        return target is not None and target.name not in self.ticket.ask.avoid
+
+    # -- time
+
+    def silent(self, quiet_s: float, replica_quiet_s: float) -> Break | None:
+        """Nothing came for `quiet_s`, and on no stream of its replica for `replica_quiet_s`: whether it hangs. The
+        replica is suspected only if all its streams are silent: one may just be queued."""
+        if self.phase is Phase.STREAMING:
+            limit, what = self.limits.stall_s, "no data event"
+        elif self.phase in (Phase.SENT, Phase.HOLDING, Phase.OPENED):
+            limit, what = self.limits.stall_s if self.begun else self.limits.first_byte_s, "no answer"
+        else:
+            return None
+        if quiet_s <= limit:
+            return None
+        blame = Blame.ELSEWHERE if replica_quiet_s < limit else Blame.BROKEN
+        return Break("hang", f"{what} for {limit:g} s", blame)
+
+    def too_late(self) -> Fail:
+        """The request's own deadline has passed."""
+        return Fail(Refusal(504, "deadline_exceeded", "The request's deadline has passed. Allow more time."))
+
+    def waited(self, seconds: float, alive: bool, retry_after_s: int) -> Fail:
+        """The queue's deadline has passed. `alive`: some replica is ready, and full."""
+        if self.begun:
+            message = "The replica failed and no other took over in time."
+            return Fail(Refusal(502, "upstream_lost", message))
+        fleet, waited = self.limits.fleet, f"waited {seconds:.0f} s"
+        if alive:
+            message = f"{fleet} is full: {waited} for a place."
+            return Fail(Refusal(429, "queue_timeout", message, retry_after_s))
+        message = f"No replica of {fleet} is ready ({waited}). Try again later."
+        return Fail(Refusal(503, "no_replica", message, NO_REPLICA_RETRY_S))

@@ -1,0 +1,40 @@
+"""Breaks: how a replica can fail a request, and what each way says about the replica. Plain values, no decisions.
+
+kind       what happened                                               blame
+connect    no connection within the time, refused, TLS                 BROKEN
+reset      the connection ended in the middle of an answer             DEATH
+keepalive  an idle connection was closed just as we used it            NOTHING
+stream     the stream ended early, or with an event of failure         DEATH (ELSEWHERE: two good ones differ)
+dead       the engine says that it is dead                             DEATH
+drain      the engine says that it is shutting down, or aborts         BROKEN
+503        the replica is full                                         FULL
+5xx        an error that may be the request's own fault                ERROR (ELSEWHERE: it has counted already)
+hang       silence for longer than the spec allows                     BROKEN (ELSEWHERE: others there get data)
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+from typing import Literal, NamedTuple
+
+Kind = Literal["connect", "reset", "keepalive", "stream", "dead", "drain", "503", "5xx", "hang"]
+"""Also the label `reason` of `seawall_retries_total`."""
+
+
+class Blame(Enum):
+    """What a break says about the replica."""
+
+    NOTHING = "nothing: it may be asked again at once"
+    ELSEWHERE = "nothing, but this request is asked elsewhere"
+    ERROR = "little: only several in a row speak against it"
+    FULL = "it is alive and full: it rests for a moment"
+    BROKEN = "it is broken: nothing goes there until it has proved itself"
+    DEATH = "the same, and one of the requests that waited there may have killed it"
+
+
+class Break(NamedTuple):
+    """One break. `reason` is for people: logs, states, error messages."""
+
+    kind: Kind
+    reason: str
+    blame: Blame

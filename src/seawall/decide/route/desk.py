@@ -1,0 +1,322 @@
+"""The desk of a fleet: who may come in, who waits, who goes to which replica, and which replicas are out.
+
+One sans-IO object that the gateway's lane and the simulator both drive, so that what the simulator says of queues,
+retries and evictions is what the gateway does. It knows every ticket from `offer` to `left`:
+
+    offer     a request comes: a place at a replica, a place in the queue, or a refusal
+    broke     its replica failed it: what that says about the replica is drawn, its place there is free again
+    again     it is to be tried elsewhere: a place at once, or the head of the queue
+    left      it is over, however it ended
+    tick      time has passed: places for who waits, tickets that waited too long, second attempts that are due
+    evict, proven, discovered     what is known about replicas from elsewhere
+
+Nothing is forgotten: `tickets` holds who was admitted and has not left. Forbidden here: awaiting, clocks, the global
+rng, and what a request says. `now` is in seconds of any monotonic clock, the same for all calls.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Iterable
+from random import Random
+from typing import NamedTuple
+
+from seawall.decide.route.admit import Admission, Bounds, Queued, Rejected, Ticket
+from seawall.decide.route.breaks import Blame, Break
+from seawall.decide.route.pick import Ask, Changes, Picked, Router, Target
+from seawall.decide.route.poison import DEATHS, Quarantine, blame
+from seawall.domain.seen import Replica
+
+REST_S = 0.25
+"""How long nothing goes to a replica that said 503."""
+ERRORS_IN_A_ROW = 3
+"""So many answers of 5xx from one replica, and none that was good: it is out."""
+STUCK = 16
+"""So many tickets that no free replica suits are passed over in one round."""
+AVOIDED = 8
+"""So many replicas that failed a request are remembered."""
+EARNED = 0.05
+BURST = 10.0
+"""Second attempts that each first one earns, and how many can be saved up."""
+
+
+class Rules(NamedTuple):
+    """What a fleet's spec says about its desk."""
+
+    cap: int
+    """Requests at one replica at a time."""
+    bounds: Bounds = Bounds()
+    queue_s: float = math.inf
+    """Seconds in the queue, at most."""
+    hedge_s: float | None = None
+    """Without a token for so long, a request may be asked of a second replica; None: never."""
+
+
+class Placed(NamedTuple):
+    """A ticket that waited has a place."""
+
+    ticket: Ticket
+    picked: Picked
+
+
+class Tick(NamedTuple):
+    """What time brought."""
+
+    placed: list[Placed]
+    late: list[Ticket]
+    """They waited too long. They are at the desk until they `left`."""
+    seconds: list[Placed]
+    """Second attempts: `ticket.second` holds a place from now on."""
+    verdicts: list[Ticket]
+    """Convicts whose time for a verdict has come (`died_of`)."""
+
+
+class Desk:
+    """See the module."""
+
+    def __init__(self, rules: Rules, rng: Random) -> None:
+        self.router = Router(rules.cap, rng)
+        self.admission = Admission(rules.bounds)
+        self.quarantine = Quarantine()
+        self.tickets: set[Ticket] = set()
+        self.credit = 1.0
+        """Second attempts that may be made now."""
+        self._due: deque[tuple[float, Ticket]] = deque()
+        self._resting: dict[Target, float] = {}
+        self._convicts: dict[Ticket, float] = {}
+        self.configure(rules)
+
+    def configure(self, rules: Rules) -> None:
+        """Takes new rules; who waits and who is at a replica stays there."""
+        self.rules = rules
+        self.admission.bounds = rules.bounds
+        self.router.recap(rules.cap)
+
+    # -- requests
+
+    def offer(self, ticket: Ticket, now: float) -> Picked | Queued | Rejected:
+        """A request comes."""
+        admission = self.admission
+        free = self.router.free()
+        if free and not admission.queued:
+            self.tickets.add(ticket)
+            picked = self.router.pick(ticket.ask, now)
+            if picked is None:
+                ticket.deadline = min(ticket.until, now + self.rules.queue_s)
+                admission.force(ticket, now)
+                return Queued(0, "no free replica suits it")
+            ticket.target = picked.target
+            self.router.start(picked.target, ticket.ask)
+            return picked
+        ticket.deadline = min(ticket.until, now + self.rules.queue_s)
+        verdict = admission.offer(ticket, free, now)
+        if isinstance(verdict, Rejected):
+            return verdict
+        assert isinstance(verdict, Queued)
+        self.tickets.add(ticket)
+        return verdict
+
+    def broke(self, ticket: Ticket, what: Break, now: float) -> bool:
+        """The replica of `ticket` failed it. True: the replica is out now, and must be asked for a proof."""
+        target = ticket.target
+        assert target is not None
+        out = False
+        match what.blame:
+            case Blame.BROKEN | Blame.DEATH:
+                out = self.evict(target, what.reason, sudden=what.blame is Blame.DEATH)
+            case Blame.ERROR:
+                out = self.erred(target)
+            case Blame.FULL:
+                self._resting[target] = now + REST_S
+                self.router.rest(target)
+            case _:
+                pass
+        ask = ticket.ask
+        if what.blame is not Blame.NOTHING:
+            ticket.ask = ask._replace(avoid=(*ask.avoid[1 - AVOIDED :], target.name))
+        self._leave(ticket)
+        return out
+
+    def again(self, ticket: Ticket, now: float) -> Picked | None:
+        """It is tried elsewhere: at once where a replica has room (or a tenth above), else before everybody."""
+        ticket.ask = ticket.ask._replace(urgent=True)
+        picked = self._place(ticket, now)
+        if picked is None:
+            ticket.deadline = min(ticket.until, now + self.rules.queue_s)
+            self.admission.urgent(ticket, now)
+        return picked
+
+    def convict(self, ticket: Ticket, until: float) -> None:
+        """It waits for a verdict until then: for the proofs of the replicas that it is said to have killed."""
+        self._convicts[ticket] = until
+
+    def left(self, ticket: Ticket, now: float) -> None:
+        """It is over: answered, failed, given up by its client, wherever it was."""
+        self.tickets.discard(ticket)
+        if ticket.bucket >= 0:
+            self.admission.cancel(ticket)
+        if ticket.second is not None:
+            self.drop_second(ticket)
+        if ticket.convicted:
+            self._convicts.pop(ticket, None)
+        target = ticket.target
+        if target is not None:
+            ticket.target = None
+            self.router.end(target, ticket.ask)
+        self.admission.finished(now)
+
+    def tick(self, now: float) -> Tick:
+        """Call it at least every half a second, and every 50 ms while anything `waits`."""
+        self.admission.tick(now)
+        seconds = self._seconds(now) if self._due else []
+        for target, until in list(self._resting.items()):
+            if now >= until:
+                del self._resting[target]
+                self.router.wake(target)
+        verdicts = [ticket for ticket, until in self._convicts.items() if now >= until]
+        for ticket in verdicts:
+            del self._convicts[ticket]
+        if not self.admission.queued:
+            return Tick([], [], seconds, verdicts)
+        late = self.admission.expire(now)
+        return Tick(self.pump(now), late, seconds, verdicts)
+
+    def pump(self, now: float) -> list[Placed]:
+        """Gives free places to those who wait, in the order of admission."""
+        admission, router = self.admission, self.router
+        placed: list[Placed] = []
+        stuck: list[Ticket] = []
+        while admission.queued and len(stuck) < STUCK:
+            if not router.free() and not admission.has_urgent:
+                break
+            ticket = admission.next()
+            if ticket is None:
+                break
+            picked = self._place(ticket, now)
+            if picked is None:
+                stuck.append(ticket)
+            else:
+                placed.append(Placed(ticket, picked))
+        for ticket in reversed(stuck):
+            admission.put_back(ticket, now)
+        return placed
+
+    @property
+    def waits(self) -> bool:
+        """Something waits for time to pass: a ticket, a replica that rests, a second attempt, a convict."""
+        return bool(self.admission.queued or self._resting or self._due or self._convicts)
+
+    def _place(self, ticket: Ticket, now: float) -> Picked | None:
+        """Takes a place. `avoid` is a wish: when nobody else could serve it, who failed it may try again."""
+        ask, router = ticket.ask, self.router
+        picked = router.pick(ask, now)
+        if picked is None:
+            if not ask.avoid or router.others_serve(ask):
+                return None
+            picked = router.pick(ask._replace(avoid=()), now)
+            if picked is None:
+                return None
+        router.start(picked.target, ask)
+        ticket.target = picked.target
+        return picked
+
+    def _leave(self, ticket: Ticket) -> None:
+        target = ticket.target
+        assert target is not None
+        ticket.target = None
+        ticket.awaits = False
+        self.router.end(target, ticket.ask)
+
+    # -- second attempts (Dean & Barroso, The Tail at Scale, 2013)
+
+    def watch(self, ticket: Ticket, now: float) -> None:
+        """It has just been sent for the first time, and may be hedged when its first token is late."""
+        if self.rules.hedge_s is not None:
+            self.credit = min(BURST, self.credit + EARNED)
+            self._due.append((now + self.rules.hedge_s, ticket))
+
+    def _seconds(self, now: float) -> list[Placed]:
+        """Never while anybody waits, only at a replica that is less than half full, within the budget."""
+        due, admission = self._due, self.admission
+        placed: list[Placed] = []
+        while due and due[0][0] <= now:
+            ticket = due.popleft()[1]
+            target = ticket.target
+            if target is None or not ticket.awaits or ticket.ask.avoid or ticket.second is not None:
+                continue
+            if self.credit < 1 or admission.queued or admission.others:
+                continue
+            picked = self.lend(ticket.ask._replace(avoid=(target.name,)), now)
+            if picked is not None:
+                self.credit -= 1
+                ticket.second = picked.target
+                placed.append(Placed(ticket, picked))
+        return placed
+
+    def drop_second(self, ticket: Ticket) -> None:
+        """The second attempt lost, or broke: its place is free."""
+        target, ticket.second = ticket.second, None
+        assert target is not None
+        self.router.end(target, ticket.ask)
+
+    def take_second(self, ticket: Ticket) -> None:
+        """The second attempt is the one that counts from now on; the first one's place, if it has one, is free."""
+        if ticket.target is not None:
+            self._leave(ticket)
+        ticket.target, ticket.second = ticket.second, None
+
+    # -- places for what is no request: copies to a canary
+
+    def lend(self, ask: Ask, now: float) -> Picked | None:
+        """A place at a replica that is less than half full, outside of all queues. Give it back."""
+        picked = self.router.pick(ask, now)
+        if picked is None or picked.target.in_flight * 2 >= picked.target.cap:
+            return None
+        self.router.start(picked.target, ask)
+        return picked
+
+    def give_back(self, target: Target, ask: Ask) -> None:
+        self.router.end(target, ask)
+
+    # -- replicas
+
+    def discovered(self, replicas: Iterable[Replica]) -> Changes:
+        """The newest list of this fleet's replicas. Who is added or returned may have room: `pump`."""
+        return self.router.update(replicas)
+
+    def evict(self, target: Target, reason: str, *, sudden: bool = False) -> bool:
+        """Stops routing to `target`. `sudden`: it seems to have died. False: it was out already."""
+        if sudden and target.state == "ready":
+            convict = blame([t for t in self.tickets if t.target is target and t.awaits])
+            if convict is not None:
+                convict.convicted = True
+        return self.router.evict(target, reason)
+
+    def erred(self, target: Target) -> bool:
+        """A 5xx that may be the request's own fault: only a row of them speaks against the replica. True: it is out."""
+        target.errors += 1
+        if target.errors < ERRORS_IN_A_ROW:
+            return False
+        return self.evict(target, f"{ERRORS_IN_A_ROW} answers of 5xx in a row")
+
+    def served(self, target: Target) -> None:
+        """It has answered well."""
+        target.errors = 0
+
+    def proven(self, target: Target, now: float) -> bool:
+        """A real token came from it after it was evicted. True: it is in service again, and has room: `pump`."""
+        if not self.router.restore(target):
+            return False
+        target.proven_at = now
+        target.errors = 0
+        return True
+
+    def died_of(self, ticket: Ticket, since: float) -> bool:
+        """Whether the replicas that a convict was on are dead still: none of those has given a token since `since`
+        (then only its connection had broken). It need not be ready now: another one may have broken meanwhile."""
+        dead = ticket.ask.avoid[-DEATHS:]
+        for target in self.router.targets.values():
+            if target.name in dead and (target.state == "ready" or target.proven_at > since):
+                return False
+        return True
