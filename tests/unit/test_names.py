@@ -17,12 +17,8 @@ STILL: dict[str, set[str]] = {
     "Ask": {"decide/route/pick.py", "decide/route/resume/ways.py"},
     "Clock": {"drivers/clock.py", "gateway/wire.py"},
     "Decision": {"decide/route/resume/policy.py", "sim/outcome.py"},
-    "Engine": {"operator/engines.py", "sim/engine.py"},
     "Group": {"render/inputs.py", "sim/pods.py"},
     "Lane": {"decide/route/resume/replay.py", "decide/route/resume/typed.py"},
-    "Line": {"gateway/metrics.py", "sim/charts.py"},
-    "Progress": {"operator/wait.py", "sim/world.py"},
-    "Told": {"operator/canary.py", "sim/trial.py"},
     "Verdict": {"decide/route/evidence.py", "gateway/judge.py"},
     "_Asked": {"gateway/probe.py", "gateway/shadow.py"},
 }

@@ -15,7 +15,7 @@ from seawall.domain.labels import ADAPTERS
 from seawall.drivers.kube import POD, Kube
 from seawall.engines.vllm.client import EngineClient
 from seawall.errors import EngineError, SeawallError
-from seawall.operator.engines import Engine
+from seawall.operator.engines import EnginePod
 
 log = logging.getLogger("seawall.operator")
 FleetKey = tuple[str, str]
@@ -29,7 +29,7 @@ class Adapters:
         self._failures: dict[tuple[str, str], dict[str, Failure]] = {}
 
     async def tick(
-        self, wanted: Mapping[FleetKey, Mapping[str, str]], engines: Mapping[FleetKey, Engine]
+        self, wanted: Mapping[FleetKey, Mapping[str, str]], engines: Mapping[FleetKey, EnginePod]
     ) -> dict[FleetKey, str]:
         """`wanted`: fleet -> adapter -> path, of the fleets that load adapters while they run. Of each of them: why an
         adapter is missing somewhere, empty when all are there."""
@@ -46,7 +46,7 @@ class Adapters:
                     problems[e.fleet].append(f"{e.replica.name}: {problem}")
         return {key: "; ".join(sorted(found))[:900] for key, found in problems.items()}
 
-    async def _replica(self, e: Engine, wanted: Mapping[str, str]) -> str:
+    async def _replica(self, e: EnginePod, wanted: Mapping[str, str]) -> str:
         served = await self._reach.adapters(e.url)
         tried = self._failures.setdefault((e.uid, e.life), {})
         todo = changes(wanted, served, tried, self._now())
@@ -58,7 +58,7 @@ class Adapters:
         await self._tell(e, todo.routable, since=todo.routable)
         return todo.problem
 
-    async def _do(self, e: Engine, todo: AdapterChanges, tried: dict[str, Failure]) -> None:
+    async def _do(self, e: EnginePod, todo: AdapterChanges, tried: dict[str, Failure]) -> None:
         for gone in todo.unload:
             log.info("%s/%s: unload %s: %s", e.replica.namespace, e.replica.name, gone.name, gone.reason)
             await self._reach.unload_adapter(e.url, gone.name)
@@ -70,7 +70,7 @@ class Adapters:
             except EngineError as x:
                 tried[new.name] = failed(tried.get(new.name), new.path, x.message, self._now())
 
-    async def _tell(self, e: Engine, names: tuple[str, ...], since: tuple[str, ...] | None = None) -> None:
+    async def _tell(self, e: EnginePod, names: tuple[str, ...], since: tuple[str, ...] | None = None) -> None:
         """`since`: told anew after a change, whatever the picture of before said."""
         if since is None and e.adapters == names:
             return

@@ -13,7 +13,7 @@ from seawall.drivers.kube import Object
 
 
 @dataclass(frozen=True)
-class Engine:
+class EnginePod:
     """One engine Pod."""
 
     replica: ReplicaSeen
@@ -35,7 +35,7 @@ class Engine:
         return self.replica.namespace, self.replica.fleet
 
 
-def engine_seen(pod: Object) -> Engine:
+def engine_seen(pod: Object) -> EnginePod:
     """A Pod labelled `seawall.dev/role=engine`."""
     meta, status, spec = pod.get("metadata") or {}, pod.get("status") or {}, pod.get("spec") or {}
     labels, notes = meta.get("labels") or {}, meta.get("annotations") or {}
@@ -53,7 +53,7 @@ def engine_seen(pod: Object) -> Engine:
         ready=ready,
     )
     life = life_of(pod)
-    return Engine(
+    return EnginePod(
         replica=seen,
         cost=int(_number(notes.get(DELETION_COST)) or 0),
         url=_url(status, spec),
@@ -66,9 +66,9 @@ def engine_seen(pod: Object) -> Engine:
     )
 
 
-def by_fleet(engines: Iterable[Engine]) -> dict[tuple[str, str], list[Engine]]:
+def by_fleet(engines: Iterable[EnginePod]) -> dict[tuple[str, str], list[EnginePod]]:
     """Fleet -> its engines."""
-    out: dict[tuple[str, str], list[Engine]] = {}
+    out: dict[tuple[str, str], list[EnginePod]] = {}
     for e in engines:
         out.setdefault(e.fleet, []).append(e)
     return out

@@ -22,7 +22,7 @@ from seawall.errors import SeawallError
 from seawall.operator import canary, gateways
 from seawall.operator.adapters import Adapters
 from seawall.operator.converge import Converged, Manner, converge
-from seawall.operator.engines import Engine
+from seawall.operator.engines import EnginePod
 from seawall.operator.fleet_object import FLEET
 from seawall.operator.ledger import FleetObjects
 from seawall.operator.picture import Picture
@@ -167,7 +167,7 @@ class Operator:
         self,
         record: FleetRecord,
         views: dict[FleetKey, FleetView] | None,
-        mine: list[Engine],
+        mine: list[EnginePod],
         at_once: asyncio.Semaphore,
     ) -> None:
         try:
@@ -194,7 +194,7 @@ class Operator:
         self,
         record: FleetRecord,
         views: dict[FleetKey, FleetView] | None = None,
-        mine: list[Engine] | None = None,
+        mine: list[EnginePod] | None = None,
     ) -> None:
         """Applies what changed, writes the status if it differs. Raises to be tried again. `views`: what was seen of
         all fleets a moment ago, for one whose objects need no apply now; `mine`: its engines."""
@@ -293,7 +293,7 @@ class Operator:
             record.applied = (desired.digest, self._clock.now())
         return done
 
-    async def _costs(self, key: FleetKey, mine: list[Engine]) -> None:
+    async def _costs(self, key: FleetKey, mine: list[EnginePod]) -> None:
         """Keeps pod-deletion-cost near the streams in flight, so that a scale-down takes the emptiest replica."""
         known = {e.replica.name: e.cost for e in mine}
         if len(known) < 2:

@@ -13,7 +13,7 @@ from seawall.decide.drain import Drain, NodeSeen, decide
 from seawall.domain.labels import DRAINING, DRAINING_REASON, ENGINES
 from seawall.drivers.kube import NODE, POD, Changed, Kube, Object, Select, Synced, key_of
 from seawall.errors import SeawallError
-from seawall.operator.engines import Engine, by_fleet, engine_seen
+from seawall.operator.engines import EnginePod, by_fleet, engine_seen
 from seawall.operator.fleet_object import FLEET
 from seawall.operator.record import FleetKey, Records
 
@@ -26,7 +26,7 @@ class Picture:
     def __init__(self, kube: Kube, namespace: str | None, resync_s: float) -> None:
         self._kube, self._namespace, self._resync_s = kube, namespace, resync_s
         self.records = Records()
-        self.engines: dict[FleetKey, Engine] = {}
+        self.engines: dict[FleetKey, EnginePod] = {}
         self.nodes: dict[str, NodeSeen] = {}
         self.wake = asyncio.Event()
 
@@ -35,7 +35,7 @@ class Picture:
         self.records.mark(keys)
         self.wake.set()
 
-    def by_fleet(self) -> dict[FleetKey, list[Engine]]:
+    def by_fleet(self) -> dict[FleetKey, list[EnginePod]]:
         return by_fleet(self.engines.values())
 
     async def watch_fleets(self) -> None:
@@ -96,7 +96,7 @@ class Picture:
                         self.nodes[name] = node
                         await self.drain(e for e in self.engines.values() if e.replica.node == name)
 
-    async def drain(self, engines: Iterable[Engine]) -> None:
+    async def drain(self, engines: Iterable[EnginePod]) -> None:
         """Tells the gateway, through an annotation that its discovery watches, which replicas are about to go."""
         for action in decide(self.nodes, [e.replica for e in engines]):
             drain, where = isinstance(action, Drain), (action.namespace, action.name)

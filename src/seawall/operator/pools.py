@@ -21,7 +21,7 @@ from seawall.drivers.kube import DEPLOYMENT, POD, Kube, Object, ObjectKind, Refu
 from seawall.engines.vllm.client import EngineClient
 from seawall.errors import EngineError, SeawallError
 from seawall.operator import gateways
-from seawall.operator.engines import Engine
+from seawall.operator.engines import EnginePod
 
 log = logging.getLogger("seawall.operator")
 LOOK_S = 5.0
@@ -73,7 +73,7 @@ class Pools:
     async def tick(
         self,
         members: Sequence[Member],
-        engines: Mapping[FleetKey, Sequence[Engine]],
+        engines: Mapping[FleetKey, Sequence[EnginePod]],
         age_s: float = LOOK_S / 2,
     ) -> None:
         """One look at every pool, at the engines of each fleet and at demand of at most `age_s` seconds ago. A
@@ -88,7 +88,7 @@ class Pools:
         self,
         namespace: str,
         members: list[Member],
-        engines: Mapping[FleetKey, Sequence[Engine]],
+        engines: Mapping[FleetKey, Sequence[EnginePod]],
         age_s: float,
     ) -> None:
         # Half a look's age: the pools of one namespace share one round of questions.
@@ -107,7 +107,7 @@ class Pools:
             await self._tell(m, turn, now)
             await self._act(m, turn, pods[m.key], told, now)
 
-    def _seen(self, m: Member, pods: list[Engine], told: gateways.Heard, now: float) -> pool.FleetSeen:
+    def _seen(self, m: Member, pods: list[EnginePod], told: gateways.Heard, now: float) -> pool.FleetSeen:
         memory = m.memory
         mine = told.state.fleets.get(m.fleet.name)
         queued, flying = (mine.queued, mine.in_flight) if mine else (0, 0)
@@ -142,7 +142,7 @@ class Pools:
         )
 
     async def _act(
-        self, m: Member, turn: pool.Turn, pods: list[Engine], told: gateways.Heard, now: float
+        self, m: Member, turn: pool.Turn, pods: list[EnginePod], told: gateways.Heard, now: float
     ) -> None:
         staying = [e for e in pods if not e.terminating]
         asleep = [e for e in staying if e.asleep]
@@ -172,7 +172,7 @@ class Pools:
             return  # it is not made yet; it will be made with this count
         memory.patched = memory.replicas
 
-    async def _doze(self, m: Member, e: Engine, in_flight: int, now: float) -> None:
+    async def _doze(self, m: Member, e: EnginePod, in_flight: int, now: float) -> None:
         """To sleep when nothing is in flight, or when the drain's time is over."""
         rollout = m.fleet.spec.rollout
         waited = now - (e.slept_s or now)
@@ -186,7 +186,7 @@ class Pools:
             return
         await self._note(e, {ASLEEP: f"{now:.0f}"})
 
-    async def _wake(self, e: Engine) -> None:
+    async def _wake(self, e: EnginePod) -> None:
         try:
             await self._reach.wake(e.url)
         except EngineError as x:
@@ -195,7 +195,7 @@ class Pools:
             return
         await self._note(e, {ASLEEP: None, DRAINING: None, DRAINING_REASON: None})
 
-    async def _note(self, e: Engine, notes: Mapping[str, str | None]) -> None:
+    async def _note(self, e: EnginePod, notes: Mapping[str, str | None]) -> None:
         body = {"metadata": {"annotations": dict(notes)}}
         await self._kube.patch(POD, e.replica.namespace, e.replica.name, body)
 
@@ -220,7 +220,7 @@ class Pools:
         await self._kube.patch(self._kind, *m.key, {"status": {"pool": told}}, sub="status")
 
 
-def _in_flight(told: gateways.Heard, e: Engine) -> int:
+def _in_flight(told: gateways.Heard, e: EnginePod) -> int:
     """Requests at it; 0 where no gateway knows it."""
     known = told.state.replicas.get(e.replica.name)
     return known.in_flight if known else 0
@@ -242,7 +242,7 @@ def remembered(status: Mapping[str, Any]) -> Memory:
         return Memory()
 
 
-def _count(total: int, pods: Sequence[Engine]) -> int:
+def _count(total: int, pods: Sequence[EnginePod]) -> int:
     """The Deployment's replicas: a place that a terminating Pod still holds is not given to a new one."""
     staying = sum(not e.terminating for e in pods)
     return max(min(total, staying), total - (len(pods) - staying))

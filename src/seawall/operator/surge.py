@@ -16,7 +16,7 @@ from seawall.domain.labels import COMPONENT
 from seawall.domain.spec import Fleet
 from seawall.drivers.kube import Kube, Object, key_of
 from seawall.errors import SeawallError
-from seawall.operator.engines import Engine
+from seawall.operator.engines import EnginePod
 
 log = logging.getLogger("seawall.operator")
 NOTICE_S = 120.0
@@ -62,7 +62,7 @@ class Surges:
     async def tick(
         self,
         fleets: Sequence[Watched],
-        engines: Mapping[FleetKey, Sequence[Engine]],
+        engines: Mapping[FleetKey, Sequence[EnginePod]],
         nodes: Mapping[str, NodeSeen],
     ) -> None:
         """`engines`: those of each fleet. Tries refused evictions again, raises and lowers."""
@@ -74,7 +74,7 @@ class Surges:
             except SeawallError as e:
                 log.warning("%s/%s: surge: %s", *w.key, e)
 
-    async def _fleet(self, w: Watched, stuck: list[Engine], count: int) -> None:
+    async def _fleet(self, w: Watched, stuck: list[EnginePod], count: int) -> None:
         s = w.surge
         if not stuck and s.raised is None:
             s.stuck, s.base = {}, None

@@ -24,7 +24,7 @@ Tell = Callable[[str], None]
 
 
 @dataclass(frozen=True)
-class Progress:
+class WaitProgress:
     """Where a fleet stands: `done`, or `failed` with why, or `step` is what it waits for now."""
 
     step: str
@@ -32,7 +32,7 @@ class Progress:
     failed: bool = False
 
 
-def judge(deployments: list[Object], jobs: list[Object], pods: list[Object]) -> Progress:
+def judge(deployments: list[Object], jobs: list[Object], pods: list[Object]) -> WaitProgress:
     """Pure: from the fleet's objects to where it stands."""
     for job in jobs:
         status = job.get("status") or {}
@@ -43,31 +43,33 @@ def judge(deployments: list[Object], jobs: list[Object], pods: list[Object]) -> 
             if c.get("type") == "Failed" and c.get("status") == "True"
         ]
         if failed:
-            return Progress(f"weights: Job {name} failed: {failed[0].get('message')}", failed=True)
+            return WaitProgress(f"weights: Job {name} failed: {failed[0].get('message')}", failed=True)
         if not status.get("succeeded"):
-            return Progress(f"weights: Job {name} is loading them")
+            return WaitProgress(f"weights: Job {name} is loading them")
     # The loader's Pods end by themselves: their Job speaks for them. The gateway's have no role.
     roles = ("engine", None)
     engines = [p for p in pods if ((p["metadata"].get("labels") or {}).get(ROLE)) in roles]
     newest = _newest(engines)
     broken = [(key_of(p)[1], why) for p in newest for phase, why in [phase_of(p)] if phase == "failed"]
     if broken:
-        return Progress(f"{broken[0][0]}: {broken[0][1]}", failed=True)
+        return WaitProgress(f"{broken[0][0]}: {broken[0][1]}", failed=True)
     behind = [d for d in deployments if not _available(d)]
     if not deployments and not _all_ready(engines):
         # A replica that spans nodes is a LeaderWorkerSet's: its Pods alone say how far it is.
-        return Progress(f"{sum(phase_of(p)[0] == 'ready' for p in engines)} of {len(engines)} Pods are ready")
+        return WaitProgress(
+            f"{sum(phase_of(p)[0] == 'ready' for p in engines)} of {len(engines)} Pods are ready"
+        )
     if not behind:
         names = ", ".join(sorted(key_of(d)[1] for d in deployments)) or "nothing"
-        return Progress(f"{names} available: {_PROOF[_engines(engines)]}", done=True)
+        return WaitProgress(f"{names} available: {_PROOF[_engines(engines)]}", done=True)
     waiting = sorted((phase_of(p) for p in newest), key=lambda t: t[0] != "pending")
     for phase, why in waiting:
         if phase == "pending":
-            return Progress(f"scheduling: {why}")
+            return WaitProgress(f"scheduling: {why}")
     for phase, why in waiting:
         if phase in ("starting", "loading"):
-            return Progress(f"{phase}: {why}")
-    return Progress(f"waiting for {key_of(behind[0])[1]}")
+            return WaitProgress(f"{phase}: {why}")
+    return WaitProgress(f"waiting for {key_of(behind[0])[1]}")
 
 
 def _newest(pods: list[Object]) -> list[Object]:
@@ -120,16 +122,16 @@ class Wait:
     async def for_operator(self, fleet: str, deadline_s: float) -> None:
         """Returns when the operator has taken what the Fleet object says now."""
 
-        async def look() -> Progress:
+        async def look() -> WaitProgress:
             found = await fleet_object(self._kube, self._namespace, fleet)
             if found is None:
-                return Progress(f"Fleet {fleet} is gone", failed=True)
+                return WaitProgress(f"Fleet {fleet} is gone", failed=True)
             verdict = verdict_of(found)
             if verdict is None:
-                return Progress(f"the operator has taken Fleet {fleet}", done=True)
+                return WaitProgress(f"the operator has taken Fleet {fleet}", done=True)
             if verdict:
-                return Progress(f"Fleet {fleet}: {verdict}", failed=True)
-            return Progress(f"the operator has not looked at Fleet {fleet} yet (is one running?)")
+                return WaitProgress(f"Fleet {fleet}: {verdict}", failed=True)
+            return WaitProgress(f"the operator has not looked at Fleet {fleet} yet (is one running?)")
 
         await self._until(look, fleet, deadline_s)
 
@@ -146,28 +148,28 @@ class Wait:
         """Returns when the gateways use as many replicas as are wanted: a replica that serves and that no gateway
         reaches serves nobody. Who may not ask the gateways is told so, once, and not kept waiting."""
 
-        async def look() -> Progress:
+        async def look() -> WaitProgress:
             view = next(iter(await look_at(self._kube, self._namespace, fleet)), None)
             if view is None or view.usable is None:
                 why = view.silent if view else "there is no fleet of this name"
-                return Progress(
+                return WaitProgress(
                     f"{fleet}: whether the gateways reach its replicas is not known: {why}", done=True
                 )
             if view.usable >= view.desired:
                 scaler = f"; {view.unscaled}" if view.unscaled else ""
-                return Progress(f"{fleet}: {serving(view)}{scaler}", done=True)
-            return Progress(f"{fleet}: {serving(view)}")
+                return WaitProgress(f"{fleet}: {serving(view)}{scaler}", done=True)
+            return WaitProgress(f"{fleet}: {serving(view)}")
 
         await self._until(look, fleet, deadline_s)
 
-    async def _judged(self, labels: str) -> Progress:
+    async def _judged(self, labels: str) -> WaitProgress:
         async def listed(kind: ObjectKind) -> list[Object]:
             found = await self._kube.list(Select(kind, self._namespace, labels=labels), lambda o: o)
             return list(found.values())
 
         return judge(await listed(DEPLOYMENT), await listed(JOB), await listed(POD))
 
-    async def _until(self, look: Callable[[], Awaitable[Progress]], name: str, deadline_s: float) -> None:
+    async def _until(self, look: Callable[[], Awaitable[WaitProgress]], name: str, deadline_s: float) -> None:
         start, said, strikes = self._clock.now(), "", 0
         while True:
             try:
@@ -175,7 +177,7 @@ class Wait:
             except ClusterError as e:
                 if not passing(e):
                     raise
-                progress = Progress(f"{e.message.rstrip('.')}; looking again")
+                progress = WaitProgress(f"{e.message.rstrip('.')}; looking again")
             if progress.step != said:
                 self._tell(f"{self._clock.now() - self._start:5.0f} s  {progress.step}")
                 said = progress.step

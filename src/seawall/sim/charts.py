@@ -20,7 +20,7 @@ COLORS = ("#0b6bcb", "#c8501e", "#2f8f4e", "#7a52b3")
 
 
 @dataclass(frozen=True)
-class Line:
+class ChartLine:
     """One series: NaN breaks it. `step`: holds its value until the next point."""
 
     name: str
@@ -35,7 +35,7 @@ class Chart:
     title: str
     unit: str
     t: Sequence[float]
-    lines: Sequence[Line]
+    lines: Sequence[ChartLine]
     limit: float | None = None
     limit_name: str = ""
 
@@ -121,7 +121,7 @@ def svg(chart: Chart, end: float, marks: Sequence[tuple[float, str]] = ()) -> st
     return "".join(parts)
 
 
-def path(t: Sequence[float], line: Line, x: Scale, y: Scale) -> str:
+def path(t: Sequence[float], line: ChartLine, x: Scale, y: Scale) -> str:
     """SVG path data; gaps where values are NaN."""
     out: list[str] = []
     pen_up = True

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from seawall.sim.setup import Counts, Setup
-from seawall.sim.trial import Told
+from seawall.sim.trial import TrialStanding
 from seawall.workload.arrivals import Floats, Requests
 
 DONE, REJECTED, EXPIRED, CANCELLED, REFUSED, LOST, OPEN = 1, 2, 3, 4, 5, 6, 0
@@ -62,7 +62,7 @@ class Outcome:
     ready_hours: float
     busy_hours: float
     peak_queue: int
-    canary: Told | None = None
+    canary: TrialStanding | None = None
     """The last canary's end, or where it stood when the run ended."""
 
     @property

@@ -11,9 +11,9 @@ from html import escape
 from typing import Any
 
 from seawall.domain.units import show_seconds
-from seawall.sim.charts import HEIGHT, WIDTH, Chart, Line, number, svg
+from seawall.sim.charts import HEIGHT, WIDTH, Chart, ChartLine, number, svg
 from seawall.sim.outcome import Outcome, over_time
-from seawall.sim.trial import Told
+from seawall.sim.trial import TrialStanding
 
 STYLE = (
     "body{font:15px/1.5 system-ui,sans-serif;max-width:1000px;margin:2em auto;padding:0 1em;color:#1a1a1a}"
@@ -32,15 +32,15 @@ def charts_of(outcome: Outcome) -> list[Chart]:
             "Requests",
             "per second",
             by["t"],
-            (Line("arriving", by["rate"]), Line("turned away or lost", by["turned_away"])),
+            (ChartLine("arriving", by["rate"]), ChartLine("turned away or lost", by["turned_away"])),
         ),
         Chart(
             "Queue",
             "requests",
             series.t,
             (
-                Line("in the gateway", [float(v) for v in series.queued]),
-                Line("waiting in engines", [float(v) for v in series.waiting]),
+                ChartLine("in the gateway", [float(v) for v in series.queued]),
+                ChartLine("waiting in engines", [float(v) for v in series.waiting]),
             ),
         ),
         Chart(
@@ -48,15 +48,15 @@ def charts_of(outcome: Outcome) -> list[Chart]:
             "",
             series.t,
             (
-                Line("wanted", [float(v) for v in series.wanted], step=True),
-                Line("ready", [float(v) for v in series.ready], step=True),
+                ChartLine("wanted", [float(v) for v in series.wanted], step=True),
+                ChartLine("ready", [float(v) for v in series.ready], step=True),
             ),
         ),
         Chart(
             "Time to first token",
             "seconds, by arrival",
             by["t"],
-            (Line("p50", by["ttft_p50"]), Line("p95", by["ttft_p95"])),
+            (ChartLine("p50", by["ttft_p50"]), ChartLine("p95", by["ttft_p95"])),
             limit=slo.ttft,
             limit_name=f"objective {show_seconds(slo.ttft)}",
         ),
@@ -64,13 +64,15 @@ def charts_of(outcome: Outcome) -> list[Chart]:
             "Within both objectives",
             "share of arrivals",
             by["t"],
-            (Line("good", by["good"]),),
+            (ChartLine("good", by["good"]),),
             limit=slo.availability,
             limit_name="objective",
         ),
     ]
     if outcome.setup.plan.usd_per_hour is not None:
-        charts.append(Chart("Cost", "$ per hour", series.t, (Line("nodes", series.usd_per_h, step=True),)))
+        charts.append(
+            Chart("Cost", "$ per hour", series.t, (ChartLine("nodes", series.usd_per_h, step=True),))
+        )
     return charts
 
 
@@ -124,7 +126,7 @@ def rows_of(outcome: Outcome) -> list[tuple[str, str]]:
     return rows
 
 
-def _canary(told: Told) -> str:
+def _canary(told: TrialStanding) -> str:
     """How a canary ended, how long it took, and why."""
     if told.ended_s is None:
         return f"{told.phase} at {told.weight}% when the run ended: {told.reason}"

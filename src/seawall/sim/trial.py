@@ -41,7 +41,7 @@ def _add(numbers: list[Any], seconds: float) -> None:
 
 
 @dataclass(frozen=True)
-class Told:
+class TrialStanding:
     """Where a canary stands at the end of a run."""
 
     phase: str
@@ -64,7 +64,7 @@ class Trial:
         self.tallies = {"stable": Tally(), "canary": Tally()}
         self.state = rollout.begin(self._seen(True), now)
         self.began_s = now
-        self.told = Told("stepping", self.weight, now, None, "no look yet")
+        self.told = TrialStanding("stepping", self.weight, now, None, "no look yet")
 
     @property
     def weight(self) -> int:

@@ -16,7 +16,7 @@ from seawall.config.plan_files import read_calibration
 from seawall.domain.spec import Fleet, Scaling
 from seawall.errors import InputError
 from seawall.sim import report
-from seawall.sim.charts import Chart, Line, rounded_up, svg, time_ticks
+from seawall.sim.charts import Chart, ChartLine, rounded_up, svg, time_ticks
 from seawall.sim.outcome import Outcome
 from seawall.sim.raster import png
 from seawall.sim.setup import Happening, Setup
@@ -64,7 +64,7 @@ def test_the_words_say_the_summary(outcome: Outcome) -> None:
 
 
 def test_gaps_in_a_series_break_the_line() -> None:
-    chart = Chart("t", "", [0, 1, 2, 3], (Line("a", [1, float("nan"), 2, 3]),))
+    chart = Chart("t", "", [0, 1, 2, 3], (ChartLine("a", [1, float("nan"), 2, 3]),))
     assert svg(chart, 3).count("M") == 2
 
 

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 from typing import Any
 
-Config = dict[str, Any]
+ConfigJson = dict[str, Any]
 
 _FP8 = {"quantization_config": {"quant_method": "fp8", "weight_block_size": [128, 128]}}
-_BF16: Config = {"torch_dtype": "bfloat16", "tie_word_embeddings": False}
+_BF16: ConfigJson = {"torch_dtype": "bfloat16", "tie_word_embeddings": False}
 
 
-def _qwen35(layers: int, hidden: int, heads: int, kv: int, v_heads: int, **more: Any) -> Config:
+def _qwen35(layers: int, hidden: int, heads: int, kv: int, v_heads: int, **more: Any) -> ConfigJson:
     """Qwen 3.5: three Gated DeltaNet layers, then one of full attention with a gate; it sees."""
     text = {
         "model_type": "qwen3_5_moe_text" if "num_experts" in more else "qwen3_5_text", "num_hidden_layers": layers,
@@ -28,7 +28,7 @@ def _qwen35(layers: int, hidden: int, heads: int, kv: int, v_heads: int, **more:
     return {"model_type": outer, "text_config": text, "vision_config": _sight(1152, 27, hidden, ())}
 
 
-def _sight(hidden: int, depth: int, out: int, taps: tuple[int, ...]) -> Config:
+def _sight(hidden: int, depth: int, out: int, taps: tuple[int, ...]) -> ConfigJson:
     """The vision encoder of Qwen3-VL and Qwen 3.5."""
     return {
         "model_type": "qwen3_vl", "hidden_size": hidden, "depth": depth, "out_hidden_size": out,
@@ -37,7 +37,9 @@ def _sight(hidden: int, depth: int, out: int, taps: tuple[int, ...]) -> Config:
     }  # fmt: skip
 
 
-def _qwen3_vl(layers: int, hidden: int, heads: int, kv: int, inner: int, small: bool, **more: Any) -> Config:
+def _qwen3_vl(
+    layers: int, hidden: int, heads: int, kv: int, inner: int, small: bool, **more: Any
+) -> ConfigJson:
     kind = "qwen3_vl_moe" if "num_experts" in more else "qwen3_vl"
     tied = small and hidden < 4096
     text = {
@@ -49,7 +51,7 @@ def _qwen3_vl(layers: int, hidden: int, heads: int, kv: int, inner: int, small: 
     return {"model_type": kind, "text_config": text, "tie_word_embeddings": tied, "vision_config": sight}
 
 
-def _glm5(context: int, **more: Any) -> Config:
+def _glm5(context: int, **more: Any) -> ConfigJson:
     return {
         "model_type": "glm_moe_dsa", "num_hidden_layers": 78, "hidden_size": 6144, "num_attention_heads": 64,
         "num_key_value_heads": 64, "intermediate_size": 12288, "moe_intermediate_size": 2048, "n_routed_experts": 256,
@@ -62,7 +64,7 @@ def _glm5(context: int, **more: Any) -> Config:
 
 def _deepseek_v4(
     layers: int, hidden: int, heads: int, inner: int, experts: int, rank: int, first: list[int]
-) -> Config:
+) -> ConfigJson:
     ratios = first + [4, 128] * layers
     return {
         "model_type": "deepseek_v4", "num_hidden_layers": layers, "hidden_size": hidden, "num_attention_heads": heads,
@@ -76,7 +78,7 @@ def _deepseek_v4(
 
 def _nemotron(
     pattern: str, hidden: int, inner: int, heads: int, states: int, context: int, **more: Any
-) -> Config:
+) -> ConfigJson:
     """Nemotron 3: Mamba 2 (M), attention (*) and mixtures of two-matrix experts (E) are layers of their own."""
     return {
         "model_type": "nemotron_h", "hybrid_override_pattern": pattern, "num_hidden_layers": len(pattern),
@@ -88,7 +90,7 @@ def _nemotron(
     }  # fmt: skip
 
 
-def _minimax_m2(**more: Any) -> Config:
+def _minimax_m2(**more: Any) -> ConfigJson:
     return {
         "model_type": "minimax_m2", "num_hidden_layers": 62, "hidden_size": 3072, "num_attention_heads": 48,
         "num_key_value_heads": 8, "head_dim": 128, "intermediate_size": 1536, "num_local_experts": 256,
@@ -98,7 +100,7 @@ def _minimax_m2(**more: Any) -> Config:
 
 
 _KIMI_FULL = [*range(4, 93, 4), 93]
-_MINIMAX_M3: Config = {
+_MINIMAX_M3: ConfigJson = {
     "model_type": "minimax_m3", "num_hidden_layers": 60, "hidden_size": 6144, "num_attention_heads": 64,
     "num_key_value_heads": 4, "head_dim": 128, "intermediate_size": 3072, "dense_intermediate_size": 12288,
     "moe_intermediate_size": 3072, "first_k_dense_replace": 3, "num_local_experts": 128, "n_shared_experts": 1,
@@ -109,7 +111,7 @@ _MINIMAX_M3: Config = {
         "sparse_attention_freq": [0] * 3 + [1] * 57,
     },
 }  # fmt: skip
-_KIMI_K3: Config = {
+_KIMI_K3: ConfigJson = {
     "model_type": "kimi_k3",
     "text_config": {
         "model_type": "kimi_linear", "num_hidden_layers": 93, "hidden_size": 7168, "num_attention_heads": 96,
@@ -130,7 +132,7 @@ _KIMI_K3: Config = {
     },
     "vision_config": {"vt_hidden_size": 1024, "vt_intermediate_size": 4096, "vt_num_hidden_layers": 27},
 }  # fmt: skip
-_MIMO: Config = {
+_MIMO: ConfigJson = {
     "model_type": "mimo_v2_flash", "num_hidden_layers": 48, "hidden_size": 4096, "num_attention_heads": 64,
     "num_key_value_heads": 4, "head_dim": 192, "v_head_dim": 128, "swa_num_attention_heads": 64,
     "swa_num_key_value_heads": 8, "swa_head_dim": 192, "swa_v_head_dim": 128, "sliding_window": 128,
@@ -138,7 +140,7 @@ _MIMO: Config = {
     "hybrid_layer_pattern": [0, 1, 1, 1, 1] + [0, 1, 1, 1, 1, 1] * 7 + [0],
     "moe_layer_freq": [0] + [1] * 47, "vocab_size": 152576, "max_position_embeddings": 262144, **_BF16, **_FP8,
 }  # fmt: skip
-_STEP: Config = {
+_STEP: ConfigJson = {
     "model_type": "step3p7", "num_hidden_layers": 45, "hidden_size": 4096, "num_attention_heads": 64,
     "num_key_value_heads": 8, "head_dim": 128, "intermediate_size": 11264, "sliding_window": 512,
     "layer_types": (["full_attention"] + ["sliding_attention"] * 3) * 11 + ["full_attention"],
@@ -146,7 +148,7 @@ _STEP: Config = {
     "share_expert_dim": 1280, "n_shared_experts": 1, "vocab_size": 128896, "max_position_embeddings": 65536,
     "num_nextn_predict_layers": 3, **_BF16,
 }  # fmt: skip
-_GEMMA4_MOE: Config = {
+_GEMMA4_MOE: ConfigJson = {
     "model_type": "gemma4", "tie_word_embeddings": True,
     "text_config": {
         "model_type": "gemma4_text", "num_hidden_layers": 30, "hidden_size": 2816, "num_attention_heads": 16,
@@ -170,7 +172,7 @@ _ULTRA = "MEMEMEM*EMEMEM*EMEMEMEM*EMEMEMEM*EMEMEM*EMEMEMEM*EMEMEMEM*EMEMEM*EMEME
 _NANO_MOE = {"n_routed_experts": 128, "num_experts_per_tok": 6}
 _LARGE_MOE = {"n_routed_experts": 512, "num_experts_per_tok": 22, "num_nextn_predict_layers": 1}
 
-CONFIGS_2026: dict[str, Config] = {
+CONFIGS_2026: dict[str, ConfigJson] = {
     "Qwen/Qwen3.5-9B": _qwen35(32, 4096, 16, 4, 32, intermediate_size=12288),
     "Qwen/Qwen3.5-122B-A10B": _qwen35(
         48, 3072, 32, 2, 64, num_experts=256, num_experts_per_tok=8, moe_intermediate_size=1024,
