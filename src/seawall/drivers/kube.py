@@ -248,7 +248,13 @@ class Kube:
             {"dryRun": "All"} if dry_run else {}
         )
         path = kind.path(namespace or self.namespace, name)
-        done: Object = await self.request("PATCH", path, params, obj, "application/apply-patch+yaml")
+        try:
+            done: Object = await self.request("PATCH", path, params, obj, "application/apply-patch+yaml")
+        except Refused as e:
+            if e.unserved:
+                self._found.pop(kind.api_version, None)
+                await self.kind_of(obj)  # says that it is served no more, unless it is back by now
+            raise
         return done
 
     async def patch(
@@ -333,31 +339,34 @@ class Kube:
         return bool(answer.get("status", {}).get("allowed"))
 
     async def kind_of(self, obj: Object) -> ObjectKind:
-        """The Kind of any object, by discovery. InputError when the cluster does not serve it."""
+        """The ObjectKind of any object, by discovery. InputError when the cluster does not serve it."""
         version, name = str(obj.get("apiVersion")), str(obj.get("kind"))
         if (version, name) in _KNOWN:
             return _KNOWN[version, name]
-        if version not in self._found:
-            path = f"/api/{version}" if "/" not in version else f"/apis/{version}"
-            try:
-                resources = (await self.request("GET", path)).get("resources") or []
-            except Refused as e:
-                if e.code != 404:
-                    raise
-                resources = []
-            self._found[version] = {
-                r["kind"]: ObjectKind(version, r["kind"], r["name"], bool(r.get("namespaced")))
-                for r in resources
-                if "/" not in r["name"]
-            }
-        kind = self._found[version].get(name)
+        kind = (self._found.get(version) or await self.kinds(version)).get(name)
         if kind is None:
-            del self._found[version]
+            self._found.pop(version, None)
             raise InputError(
                 f"the cluster does not serve {name} ({version}).",
                 "Install what provides it: `seawall render cluster-prereqs` shows the commands.",
             )
         return kind
+
+    async def kinds(self, version: str) -> dict[str, ObjectKind]:
+        """Every kind of an API version (`keda.sh/v1alpha1`) that is served now, asked anew; none where it is not."""
+        path = f"/api/{version}" if "/" not in version else f"/apis/{version}"
+        try:
+            resources = (await self.request("GET", path)).get("resources") or []
+        except Refused as e:
+            if e.code != 404:
+                raise
+            resources = []
+        self._found[version] = {
+            r["kind"]: ObjectKind(version, r["kind"], r["name"], bool(r.get("namespaced")))
+            for r in resources
+            if "/" not in r["name"]
+        }
+        return self._found[version]
 
     async def watch(
         self,

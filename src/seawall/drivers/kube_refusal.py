@@ -26,6 +26,8 @@ _CURES: list[tuple[int, str, str]] = [
     (403, "", "See the server's words; `seawall doctor` lists what your role lacks."),
     (400, r"not support dry run", "`seawall apply --yes` needs no dry run; the webhook should say sideEffects: None."),
     (400, r"denied the request", _POLICY),
+    (404, r"page not found|could not find the requested resource",
+     "Install what provides this kind: `seawall render cluster-prereqs` shows the commands."),
     (404, r"^namespaces? ", "Create the namespace, or choose another with --namespace."),
     (404, "", "Install what provides it, or check the namespace."),
     (409, r"Apply failed", "Somebody else manages these fields; --force-conflicts takes them."),
@@ -42,6 +44,7 @@ IMMUTABLE = re.compile(
     r"field can not be less than|updates to \w+ spec for fields other than|"
     r"Forbidden: (may not|can not|cannot) be (changed|less than)"
 )
+_NO_PATH = re.compile(r"page not found|could not find the requested resource")
 _QUOTED = re.compile(r"Invalid value: .*: ", re.S)
 """Greedy: what is quoted may hold anything, and only what follows the last colon is the server's own word."""
 
@@ -59,6 +62,11 @@ class Refused(ClusterError):
     def immutable(self) -> bool:
         """The object would have to be made anew: something in it cannot change."""
         return self.code == 422 and bool(IMMUTABLE.search(self.said))
+
+    @property
+    def unserved(self) -> bool:
+        """The kind itself is not there (any more), and not only an object of it."""
+        return self.code == 404 and bool(_NO_PATH.search(self.said))
 
     @property
     def ending(self) -> bool:

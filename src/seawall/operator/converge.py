@@ -71,7 +71,7 @@ async def converge(
         except (InputError, ObjectRefused) as e:
             if how.stop_at_first:
                 raise
-            problems.append(e.message)
+            problems.append(str(e) if isinstance(e, InputError) else e.message)
             if isinstance(e, ObjectRefused) and e.ending:
                 return Converged(problems[-1], ends=True)
     for ref in sorted(set(before) - set(wanted)):

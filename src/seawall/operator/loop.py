@@ -24,6 +24,7 @@ from seawall.operator.adapters import Adapters
 from seawall.operator.converge import Converged, Manner, converge
 from seawall.operator.engines import EnginePod
 from seawall.operator.fleet_object import FLEET
+from seawall.operator.kinds import OptionalKinds, optional
 from seawall.operator.ledger import FleetObjects
 from seawall.operator.picture import Picture
 from seawall.operator.pools import LOOK_S, Member, Memory, Pools, remembered
@@ -64,6 +65,7 @@ class Operator:
         self._pools = Pools(kube, self._reach, self._gateways, FLEET, self._clock.time)
         self._adapters = Adapters(kube, self._reach, self._clock.time)
         self._surges = Surges(kube, self._clock.now)
+        self._kinds = OptionalKinds(kube)
         self._rollouts = Rollouts(kube, namespace, self._clock)
         self._ending: set[str] = set()
         """uids of Fleets whose namespace is being terminated: that is never taken back."""
@@ -76,7 +78,7 @@ class Operator:
         try:
             async with asyncio.TaskGroup() as tasks:
                 for work in (picture.watch_fleets, picture.watch_replicas, picture.watch_nodes, self._tick,
-                             self._work, self._follow_rollouts, self._share):  # fmt: skip
+                             self._work, self._follow_rollouts, self._follow_kinds, self._share):  # fmt: skip
                     tasks.create_task(work())
         finally:
             await self._reach.close()
@@ -98,6 +100,17 @@ class Operator:
             except SeawallError as e:
                 log.warning("rollouts: %s", e)
             await self._clock.sleep(min(ROLLOUTS_S, self._resync_s))
+
+    async def _follow_kinds(self) -> None:
+        """Fleets whose optional kinds have come or gone are applied again."""
+        while True:
+            await self._clock.sleep(self._resync_s)
+            wanted = {r.key: optional(r.desired.objects) for r in self._records if r.desired is not None}
+            changed = await self._kinds.changed(set().union(*wanted.values()))
+            for key in (k for k, kinds in wanted.items() if kinds & changed):
+                record = self._records.of(key)
+                record.applied, record.not_before = None, 0.0
+                self._picture.mark(key)
 
     async def _share(self) -> None:
         """Pools and adapters, every few seconds: demand and what engines serve are seen only by asking."""
@@ -291,6 +304,7 @@ class Operator:
         done = await converge(self._kube, objects, ledger, record.key[0], self._how)
         if not done.problem:
             record.applied = (desired.digest, self._clock.now())
+            self._kinds.applied(objects)
         return done
 
     async def _costs(self, key: FleetKey, mine: list[EnginePod]) -> None:

@@ -194,6 +194,14 @@ class KubeApi:
         with self.changed:
             self._drop(f"{api_version}/{plural}", (namespace, name))
 
+    def unserve(self, api_version: str) -> str:
+        """Deletes its definitions, and all objects of its kinds with them. What `served` held of it, to put back."""
+        with self.changed:
+            for store in [s for s in self._store if s.startswith(f"{api_version}/")]:
+                for key in list(self._store[store]):
+                    self._drop(store, key)
+            return self.served.pop(api_version)
+
     def break_watches(self) -> None:
         """Every open watch ends as if the connection had been cut."""
         with self.changed:

@@ -117,7 +117,8 @@ class KubeHandler(BaseHTTPRequestHandler):
         if m["plural"] == "selfsubjectaccessreviews":
             return self._review(body)
         if not served:
-            raise ApiProblem(404, "NotFound", "the server could not find the requested resource")
+            # No Status: the server's own router has no such path.
+            return self._answer(404, b"404 page not found\n", "text/plain; charset=utf-8", {})
         if m["plural"] is None:
             named = [
                 {"name": p, "singularName": "", "kind": kind_name(p), "namespaced": n, "verbs": _VERBS}

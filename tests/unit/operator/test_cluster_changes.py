@@ -81,6 +81,41 @@ async def test_a_kind_that_is_not_served_keeps_nothing_else_from_being_made(api:
         assert (NS, "one") in api.objects(*DEPLOYMENTS)
 
 
+OPTIONAL = {
+    "keda": ("keda.sh/v1alpha1", "scaledobjects", {"scaling": {"min": 1, "max": 3, "by": "keda-prometheus"}}),
+    "monitors": ("monitoring.coreos.com/v1", "podmonitors", {}),
+    "route": (
+        "gateway.networking.k8s.io/v1",
+        "httproutes",
+        {"gateway": {"route": "gateway-api", "hosts": ["llm.example.org"], "parentGateway": "infra/public"}},
+    ),
+}
+
+
+@pytest.mark.parametrize(("version", "plural", "spec"), OPTIONAL.values(), ids=OPTIONAL)
+async def test_an_optional_kind_that_vanishes_and_comes_back_is_made_again_at_once(
+    api: KubeApi, kube: Kube, version: str, plural: str, spec: dict[str, Any]
+) -> None:
+    fleet = plain("one")
+    fleet["spec"] |= spec
+    api.put(fleet)
+    async with Cluster(api, kube, resync_s=5) as c:
+        await c.until(lambda: applied(api, "one"))
+        before = api.objects(version, plural)
+        assert before
+        served = api.unserve(version)
+        await c.until(lambda: phase(api, "one") == "Refused")
+        why = c.status("one")["reason"]
+        assert "the cluster does not serve" in why
+        assert "seawall render cluster-prereqs" in why
+        assert "page not found" not in why
+        began = c.clock.now()
+        api.served[version] = served
+        await c.until(lambda: api.objects(version, plural).keys() == before.keys())
+        await c.until(lambda: applied(api, "one"))
+        assert c.clock.now() - began < 90, "and not with the next apply of everything"
+
+
 async def test_a_right_that_is_missing_is_said_and_the_rest_is_made(api: KubeApi, kube: Kube) -> None:
     api.put(plain("one"))
     async with Cluster(api, kube) as c:
