@@ -57,7 +57,7 @@ def _inference_service(obj: Obj, default: Version) -> Iterator[Workload]:
     ):
         return
     command = read_args(model["args"] or model, _source(model["storageUri"]))
-    if "vllm" not in f"{kind} {runtime}":
+    if "vllm" not in runtime:  # another server with options of its own, or one that nobody names
         command.known_flags, command.entry = False, "wrapper"
     workers = predictor["workerSpec"]
     given = Given(

@@ -36,6 +36,25 @@ MUTATIONS: dict[str, list[tuple[str, str]]] = {
         )
     ],
     "fit/beyond-the-model": [("--max-model-len=32768", "--max-model-len=262144")],
+    "engine/no-such-tag": [("vllm/vllm-openai:v0.32.0", "vllm/vllm-openai:0.32.0")],
+    "resources/host-memory-too-small": [("memory: 64Gi", "memory: 2Gi")],
+    "security/nowhere-to-write": [
+        (
+            "allowPrivilegeEscalation: false\n",
+            "allowPrivilegeEscalation: false\n          readOnlyRootFilesystem: true\n",
+        )
+    ],
+    "command/missing-key": [
+        (
+            "- {name: HOME, value: /tmp}",
+            "- {name: HF_TOKEN, valueFrom: {secretKeyRef: {name: hub, key: Token}}}",
+        ),
+        (
+            "kind: Namespace\n",
+            "kind: Secret\nmetadata: {name: hub, namespace: llm}\ndata: {token: eA==}\n---\n"
+            "apiVersion: v1\nkind: Namespace\n",
+        ),
+    ],
     "command/one-string": [
         (
             "command: [vllm, serve, /models/llama-3.1-70b-instruct]",
@@ -219,6 +238,7 @@ MUTATIONS: dict[str, list[tuple[str, str]]] = {
 }
 # rules that one broken thing sets off together
 TOGETHER = {
+    "resources/host-memory-too-small": {"resources/shm-eats-memory"},
     "scale/no-fallback": {"autoscale/unknown-field"},
     "devices/capability": {"fit/does-not-fit", "fit/context-too-long"},
     "fit/beyond-the-model": {"fit/context-too-long"},

@@ -32,11 +32,15 @@ def one_string(world: Manifests, say: Say) -> Iterator[Finding]:
     for workload, engine in _engines(world):
         if engine.command.one_string:
             node = next(iter(engine.node["command"]), None) or engine.node["command"] or engine.node["args"]
+            named = bool(engine.node["command"]) or not is_official(engine.image)
             yield say(
                 workload.obj,
                 node,
                 "the whole command line is one item: no program has that name, the container never starts "
-                "(`executable file not found`).",
+                "(`executable file not found`)."
+                if named
+                else "the whole command line is one argument of the image's entrypoint: vLLM ends with `unrecognized "
+                "arguments`, or finds no such model.",
             )
 
 
@@ -88,7 +92,7 @@ def entrypoint_twice(world: Manifests, say: Say) -> Iterator[Finding]:
     patch = Patcher(world.texts)
     for workload, engine in _engines(world):
         node = engine.command.doubled
-        if node is None or not is_official(engine.image):
+        if node is None or not is_official(engine.image) or engine.command.one_string:
             continue
         args = engine.node["args"]
         words = [n.text() for n in args]
@@ -146,8 +150,10 @@ def not_a_string(world: Manifests, say: Say) -> Iterator[Finding]:
                 odd = node.entries is not None or isinstance(node.value, int | float)
                 if not node or not odd:
                     continue
-                text = "{...}" if node.entries is not None else node.text()
                 written = world.texts.get(node.file, "")[node.span.start : node.span.end]
+                if written.startswith("{{"):
+                    continue  # a template that nobody has rendered
+                text = "{...}" if node.entries is not None else node.text()
                 edits = patch.replace(node, f'"{written}"') if node.entries is None else ()
                 yield say(
                     workload.obj,
@@ -164,3 +170,37 @@ def _strings(container: YamlNode) -> Iterator[YamlNode]:
     for item in container["env"]:
         if item["value"]:
             yield item["value"]
+
+
+@rule(
+    "command/missing-key",
+    "error",
+    "A Secret or ConfigMap that has no such key",
+    story="""The container is not made until the key exists: `CreateContainerConfigError: couldn't find
+    key token in Secret llm/hub`. Keys are case-sensitive. Reported when the object itself stands in the
+    same files.""",
+    cure="Use a key that the object has, or mark the reference optional.",
+)
+def missing_key(world: Manifests, say: Say) -> Iterator[Finding]:
+    made = {
+        (o.kind, o.namespace, o.name): {
+            *(o.node["data"].entries or {}),
+            *(o.node["stringData"].entries or {}),
+        }
+        for o in world.kinds("Secret", "ConfigMap")
+    }
+    for workload in world.workloads:
+        for container in [*workload.pod["containers"], *workload.pod["initContainers"]]:
+            for item in container["env"]:
+                for ref, kind in (("secretKeyRef", "Secret"), ("configMapKeyRef", "ConfigMap")):
+                    node = item.at("valueFrom", ref)
+                    keys = made.get((kind, workload.obj.namespace, node["name"].text()))
+                    key = node["key"]
+                    if node and keys and key.text() not in keys and node["optional"].value is not True:
+                        yield say(
+                            workload.obj,
+                            key,
+                            f"{kind} {node['name'].text()} has no key {key.text()} (it has "
+                            f"{', '.join(sorted(keys)[:4])}): "
+                            "CreateContainerConfigError.",
+                        )

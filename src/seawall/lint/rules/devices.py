@@ -12,6 +12,7 @@ from seawall.lint.image import chips, is_official, is_vllm_image
 from seawall.lint.node import YamlNode
 from seawall.lint.objects import Container, Workload
 from seawall.lint.rules.fit import gpu_of
+from seawall.lint.size import model_of
 from seawall.lint.world import Manifests
 
 _ELSEWHERE = (
@@ -27,6 +28,8 @@ _RANKS = (
 )
 _NO_VOLTA_SINCE = (0, 9)
 """The first release whose images carry no kernels for compute capability 7.0 (PyTorch 2.7 for CUDA 12.8)."""
+_CASTS_SINCE = (0, 8)
+"""From about then on vLLM casts a bfloat16 model by itself where the GPU has none."""
 _GKE_PATH = "/usr/local/nvidia/lib64"
 _GKE_SINCE, _GKE_UNTIL = (0, 9), (0, 17)
 _NEEDS_SHM = (
@@ -50,7 +53,8 @@ def _engines(world: Manifests) -> Iterator[tuple[Workload, Container]]:
 def _ranks(engine: Container) -> tuple[int, bool] | None:
     """(ranks asked for, whether they are those of one Pod only); None when the command line leaves it open."""
     c = engine.command
-    if c.entry in ("wrapper", "run-batch") and engine.given.tensor_parallel is None:
+    named = c.option("--tensor-parallel-size") or engine.given.tensor_parallel is not None
+    if c.entry in ("wrapper", "run-batch") and not named:
         return None
     open_ones = any((o.open or "$" in (o.value or "")) and o.name in _RANKS for o in c.options)
     if c.option("--config") or open_ones or (c.script and c.is_open):
@@ -248,6 +252,24 @@ def capability(world: Manifests, say: Say) -> Iterator[Finding]:
             )
             yield say(workload.obj, node, message, severity=None if sure else "warning")
         option = engine.command.option("--dtype")
+        model = model_of(world, engine)
+        if (
+            level < 8.0
+            and option is None
+            and engine.pinned
+            and engine.version < _CASTS_SINCE
+            and model is not None
+            and model.dtype == "bfloat16"
+            and model.quantization is None
+        ):
+            yield say(
+                workload.obj,
+                node,
+                f"{name} has compute capability {level:g} and {model.name} is bfloat16: vLLM {engine.version[0]}."
+                f"{engine.version[1]} refuses to start without --dtype half.",
+                "Add --dtype=half.",
+                severity="warning",
+            )
         if level < 8.0 and option is not None and option.value == "bfloat16":
             yield say(
                 workload.obj,

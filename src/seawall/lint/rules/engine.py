@@ -10,7 +10,7 @@ from seawall.engines.vllm import environment
 from seawall.engines.vllm.versions import LATEST, OLDEST, FlagProblem, check_flag, find_flag
 from seawall.lint.command import Option
 from seawall.lint.finding import Finding, Say, rule
-from seawall.lint.image import MOVING, is_vllms_own
+from seawall.lint.image import MOVING, is_vllms_own, split
 from seawall.lint.objects import Container, Workload
 from seawall.lint.patch import Edits, Patcher
 from seawall.lint.world import Manifests
@@ -77,9 +77,9 @@ def _drop(patch: Patcher, engine: Container, option: Option) -> Edits:
     "engine/removed-flag",
     "error",
     "A flag that this vLLM no longer has",
-    story="""vLLM's parser exits with status 2 on an argument it does not know, before it loads anything.
-    The container restarts at once and ends in CrashLoopBackOff. Old blog posts and charts are full of flags
-    of the V0 engine. The table of flags was read off the parsers of vLLM 0.8 to 0.33.""",
+    story="""vLLM's parser exits with status 2 on an argument it does not know, before it loads
+    anything. The container restarts at once and ends in CrashLoopBackOff. Old blog posts and charts are
+    full of flags of the V0 engine. The table of flags was read off the parsers of vLLM 0.8 to 0.33.""",
     cure="Remove the flag, or write what replaced it.",
     fixable=True,
 )
@@ -109,9 +109,9 @@ def removed_flag(world: Manifests, say: Say) -> Iterator[Finding]:
     "engine/unknown-flag",
     "error",
     "A flag that no vLLM knows",
-    story="""A typo in a flag is fatal: vLLM exits with status 2 and the Pod crash-loops. (An unambiguous
-    beginning of a flag is accepted, as vLLM's parser does; flags newer than the newest version in our table
-    may be reported here.)""",
+    story="""A typo in a flag is fatal: vLLM exits with status 2 and the Pod crash-loops. (An
+    unambiguous beginning of a flag is accepted, as vLLM's parser does; flags newer than the newest
+    version in our table may be reported here.)""",
     cure="Correct the spelling.",
     fixable=True,
 )
@@ -141,8 +141,8 @@ def unknown_flag(world: Manifests, say: Say) -> Iterator[Finding]:
     "engine/flag-too-new",
     "error",
     "A flag that this vLLM does not have yet",
-    story="""The flag exists, but in a later vLLM than the image's tag names. The parser exits with status 2
-    and the Pod crash-loops.""",
+    story="""The flag exists, but in a later vLLM than the image's tag names. The parser exits with
+    status 2 and the Pod crash-loops.""",
     cure="Pin a newer image, or leave the flag out.",
 )
 def flag_too_new(world: Manifests, say: Say) -> Iterator[Finding]:
@@ -175,8 +175,8 @@ def deprecated_flag(world: Manifests, say: Say) -> Iterator[Finding]:
     "engine/deprecated-entrypoint",
     "note",
     "Started through the old API server module",
-    story="""`python -m vllm.entrypoints.openai.api_server` is deprecated in favour of `vllm serve` (vLLM
-    0.32 logs it). The day the module goes, the Pod crash-loops.""",
+    story="""`python -m vllm.entrypoints.openai.api_server` is deprecated in favour of `vllm serve`
+    (vLLM 0.32 logs it). The day the module goes, the Pod crash-loops.""",
     cure='Start it with command: ["vllm", "serve"].',
     fixable=True,
 )
@@ -211,8 +211,8 @@ def deprecated_entrypoint(world: Manifests, say: Say) -> Iterator[Finding]:
     "warning",
     "An image that changes under you",
     story="""`latest`, `nightly` or no tag: two replicas that start on different days run different vLLM
-    versions, with different flags, metrics and numerics; a node that comes up at night can bring a version
-    that refuses your flags. A rollback rolls back nothing.""",
+    versions, with different flags, metrics and numerics; a node that comes up at night can bring a
+    version that refuses your flags. A rollback rolls back nothing.""",
     cure="Pin a version tag, better a digest: vllm/vllm-openai:v0.32.0@sha256:...",
 )
 def image_not_pinned(world: Manifests, say: Say) -> Iterator[Finding]:
@@ -231,6 +231,32 @@ def image_not_pinned(world: Manifests, say: Say) -> Iterator[Finding]:
                     "and a restart "
                     "can bring one that refuses these flags.",
                 )
+
+
+@rule(
+    "engine/no-such-tag",
+    "error",
+    "A tag that vLLM does not publish",
+    story="""vLLM's releases on Docker Hub are tagged with a v: vllm/vllm-openai:v0.32.0. Without it
+    there is no such image: ErrImagePull, then ImagePullBackOff.""",
+    cure="Write the v.",
+    fixable=True,
+)
+def no_such_tag(world: Manifests, say: Say) -> Iterator[Finding]:
+    patch = Patcher(world.texts)
+    for workload, engine in _engines(world):
+        name, tag = split(engine.image)
+        hub = name in ("vllm/vllm-openai", "docker.io/vllm/vllm-openai", "index.docker.io/vllm/vllm-openai")
+        if hub and re.fullmatch(r"0\.\d+(\.\d+)?(\.post\d+)?", tag):
+            node = engine.node["image"]
+            edits = patch.substitute(node, f":{tag}", f":v{tag}")
+            yield say(
+                workload.obj,
+                node,
+                f"there is no vllm/vllm-openai:{tag}, only v{tag}: ImagePullBackOff.",
+                f"Write v{tag}.",
+                edits=edits,
+            )
 
 
 @rule(
@@ -263,10 +289,10 @@ def no_stats(world: Manifests, say: Say) -> Iterator[Finding]:
     "engine/unbounded-queue",
     "warning",
     "An unbounded queue",
-    story="""vLLM's queue has no bound and its requests have no timeout. Measured: at 50 requests/s of 256
-    tokens on a server that cannot follow, all 750 were accepted, 375 waited, and the median time to first
-    token rose to 7.7 s; with --max-num-queued-reqs 64 the surplus got 503 in 2.6 ms and the accepted ones
-    1.7 s. KV cache is preallocated: overload does not run out of memory, it queues.""",
+    story="""vLLM's queue has no bound and its requests have no timeout. Measured: at 50 requests/s of
+    256 tokens on a server that cannot follow, all 750 were accepted, 375 waited, and the median time to
+    first token rose to 7.7 s; with --max-num-queued-reqs 64 the surplus got 503 in 2.6 ms and the
+    accepted ones 1.7 s. KV cache is preallocated: overload does not run out of memory, it queues.""",
     cure="Add --max-num-queued-reqs (it counts waiting plus running), e.g. 1.5 x the "
     "concurrency that meets your SLO.",
 )
@@ -289,9 +315,9 @@ def unbounded_queue(world: Manifests, say: Say) -> Iterator[Finding]:
     "engine/no-compile-cache",
     "note",
     "Compiled kernels are thrown away",
-    story="""vLLM compiles kernels and graphs at start and keeps them under ~/.cache/vllm (VLLM_CACHE_ROOT).
-    In a container that is gone with the Pod: every scale-up compiles again. llm-d measured 135 s to 100 s
-    Pod-ready for a 32B model with a cache.""",
+    story="""vLLM compiles kernels and graphs at start and keeps them under ~/.cache/vllm
+    (VLLM_CACHE_ROOT). In a container that is gone with the Pod: every scale-up compiles again. llm-d
+    measured 135 s to 100 s Pod-ready for a 32B model with a cache.""",
     cure="Mount a volume (PVC or hostPath) and set VLLM_CACHE_ROOT to it.",
 )
 def no_compile_cache(world: Manifests, say: Say) -> Iterator[Finding]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import replace
 
@@ -48,6 +49,7 @@ _INSTANCES = (
 )
 
 
+_LONGER = re.compile(r"(?<!\d)(2[5-9]\d\d|\d{2,4}k|\d+m)(?![a-z0-9])|long|yarn|rope", re.I)
 _SURE = 1.2
 """How far the need has to be above what is left before a refusal is called certain: the estimate errs by less."""
 
@@ -252,6 +254,8 @@ def beyond_the_model(world: Manifests, say: Say) -> Iterator[Finding]:
     for workload, engine, model, _ in _judged(world):
         length, option = engine.command.integer("--max-model-len"), engine.command.option("--max-model-len")
         limit = model.max_position
+        if _LONGER.search(engine.model or ""):
+            continue  # a variant with a longer context than its family's
         allowed = engine.env_value(environment.ALLOW_LONGER) in ("1", "true", "True")
         if option is not None and length and 0 < limit < length and not allowed:
             yield say(

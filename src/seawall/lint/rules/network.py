@@ -150,6 +150,8 @@ def no_monitor(world: Manifests, say: Say) -> Iterator[Finding]:
 def unnamed_port(world: Manifests, say: Say) -> Iterator[Finding]:
     patch = Patcher(world.texts)
     for workload in world.whole_servers:
+        if workload.obj.kind == "InferenceService":
+            continue  # Knative gives port names a meaning of its own
         for port in workload.engine.node["ports"]:
             if not port["name"] and len(workload.engine.node["ports"].elements or []) == 1:
                 yield say(

@@ -32,10 +32,10 @@ def cores(node: YamlNode) -> float | None:
     "resources/not-guaranteed",
     "warning",
     "Meant to be Guaranteed, but Burstable",
-    story="""A Pod is Guaranteed only when every container, init containers included, has limits for CPU and
-    memory and requests equal to them (kubelet qos.go). With one difference it is Burstable: evicted under
-    node pressure before Guaranteed ones, a higher OOM score, no exclusive CPUs. Reported when memory is
-    written as request = limit, which says what was meant.""",
+    story="""A Pod is Guaranteed only when every container, init containers included, has limits for CPU
+    and memory and requests equal to them (kubelet qos.go). With one difference it is Burstable: evicted
+    under node pressure before Guaranteed ones, a higher OOM score, no exclusive CPUs. Reported when
+    memory is written as request = limit, which says what was meant.""",
     cure="Make CPU request = limit as well, and give every init container resources.",
     fixable=True,
 )
@@ -70,8 +70,9 @@ def not_guaranteed(world: Manifests, say: Say) -> Iterator[Finding]:
     "resources/no-ephemeral-storage",
     "note",
     "No ephemeral storage asked for",
-    story="""Images of 10 GB, compile caches and logs live on the node's disk. A Pod that asks for none is
-    the first to be evicted under DiskPressure, and the scheduler puts it on nodes whose disk is full.""",
+    story="""Images of 10 GB, compile caches and logs live on the node's disk. A Pod that asks for none
+    is the first to be evicted under DiskPressure, and the scheduler puts it on nodes whose disk is
+    full.""",
     cure="Request ephemeral-storage (20Gi and the caches on emptyDir).",
 )
 def no_ephemeral_storage(world: Manifests, say: Say) -> Iterator[Finding]:
@@ -119,8 +120,8 @@ def host_memory(world: Manifests, say: Say) -> Iterator[Finding]:
     "resources/shm-eats-memory",
     "error",
     "/dev/shm as large as the memory limit",
-    story="""An emptyDir with medium Memory counts into the container's memory limit. One that may grow as
-    large as the limit ends in OOMKilled.""",
+    story="""An emptyDir with medium Memory counts into the container's memory limit. One that may grow
+    as large as the limit ends in OOMKilled.""",
     cure="Keep sizeLimit well below the memory limit (8Gi is plenty for NCCL).",
 )
 def shm_eats_memory(world: Manifests, say: Say) -> Iterator[Finding]:
@@ -135,4 +136,37 @@ def shm_eats_memory(world: Manifests, say: Say) -> Iterator[Finding]:
                     size,
                     f"/dev/shm may take {size.text()}, all of the container's memory limit: OOMKilled "
                     "under load.",
+                )
+
+
+LEAST_HOST = 4 * 2**30
+"""What the API server, the engine and one worker take of host memory with CUDA loaded, seen on small models."""
+
+
+@rule(
+    "resources/host-memory-too-small",
+    "warning",
+    "Less host memory than vLLM itself takes",
+    story="""The API server, the engine core and each rank are processes of their own, with Python,
+    PyTorch and CUDA loaded: about 4 GiB together before any weight is read, plus /dev/shm and pinned
+    buffers. With a smaller limit the kernel kills the container (OOMKilled, exit 137) while it starts
+    or loads.""",
+    cure="Start with 16 GiB and watch container_memory_working_set_bytes.",
+)
+def host_memory_too_small(world: Manifests, say: Say) -> Iterator[Finding]:
+    for workload in world.workloads:
+        for engine in workload.engines:
+            node = engine.node.at("resources", "limits", "memory")
+            limit = quantity(node)
+            shm = sum(
+                quantity(v.at("emptyDir", "sizeLimit")) or 0
+                for m, v in workload.mounts(engine.node)
+                if v.at("emptyDir", "medium").text() == "Memory"
+            )
+            if limit is not None and engine.gpus[0] and limit < LEAST_HOST:
+                yield say(
+                    workload.obj,
+                    node,
+                    f"{node.text()} of host memory: vLLM's own processes take about 4 GiB, the kernel kills it "
+                    "(OOMKilled)" + (f"; /dev/shm of {shm / 2**30:.0f} GiB counts too." if shm else "."),
                 )

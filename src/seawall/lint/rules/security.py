@@ -28,9 +28,9 @@ _PLACEHOLDER = re.compile(
     "security/root",
     "warning",
     "Runs as root",
-    story="""The vLLM image runs as root unless the Pod says otherwise. A hole in a model's code or a parser
-    is root in a container that has GPUs and tokens. Namespaces with Pod Security `restricted` refuse the
-    Pod.""",
+    story="""The vLLM image runs as root unless the Pod says otherwise. A hole in a model's code or a
+    parser is root in a container that has GPUs and tokens. Namespaces with Pod Security `restricted`
+    refuse the Pod.""",
     cure="Set securityContext: {runAsNonRoot: true, runAsUser: 1000, fsGroup: 1000}, and put "
     "HOME and caches on volumes.",
 )
@@ -153,8 +153,8 @@ def service_account_token(world: Manifests, say: Say) -> Iterator[Finding]:
     "security/secret-in-clear",
     "error",
     "A secret in the manifest",
-    story="""A token or key written as a value is in Git, in `kubectl get -o yaml`, in every backup and, on
-    the command line, in the node's process list.""",
+    story="""A token or key written as a value is in Git, in `kubectl get -o yaml`, in every backup and,
+    on the command line, in the node's process list.""",
     cure="Put it into a Secret and refer to it with valueFrom.secretKeyRef; then change it, it is known.",
 )
 def secret_in_clear(world: Manifests, say: Say) -> Iterator[Finding]:
@@ -199,8 +199,8 @@ def secret_in_clear(world: Manifests, say: Say) -> Iterator[Finding]:
     "error",
     "Development endpoints in production",
     story="""VLLM_SERVER_DEV_MODE=1 opens /sleep, /pause, /collective_rpc, /reset_prefix_cache and
-    /update_weights without a key (--api-key guards /v1, /v2 and /inference only): anybody who reaches the
-    port can stop the server or replace its weights.""",
+    /update_weights without a key (--api-key guards /v1, /v2 and /inference only): anybody who reaches
+    the port can stop the server or replace its weights.""",
     cure="Remove VLLM_SERVER_DEV_MODE, or let only the operator reach the port.",
 )
 def dev_mode(world: Manifests, say: Say) -> Iterator[Finding]:
@@ -219,8 +219,8 @@ def dev_mode(world: Manifests, say: Say) -> Iterator[Finding]:
     "security/remote-code",
     "warning",
     "Runs the repository's Python",
-    story="""--trust-remote-code runs Python files of the model repository inside the engine. With a moving
-    revision that is whatever its owner pushes next.""",
+    story="""--trust-remote-code runs Python files of the model repository inside the engine. With a
+    moving revision that is whatever its owner pushes next.""",
     cure="Remove it (vLLM supports most models itself), or pin --revision and --code-revision.",
 )
 def remote_code(world: Manifests, say: Say) -> Iterator[Finding]:
@@ -238,4 +238,42 @@ def remote_code(world: Manifests, say: Say) -> Iterator[Finding]:
                     workload.obj,
                     option.node,
                     "the engine runs whatever Python the repository's owner pushes next.",
+                )
+
+
+@rule(
+    "security/nowhere-to-write",
+    "error",
+    "The engine may not write where it writes",
+    story="""vLLM, PyTorch, Triton and huggingface_hub write below $HOME/.cache and /tmp. With
+    readOnlyRootFilesystem and no volume there, or as a user who is not root while the caches are
+    mounted below /root (which only root may enter), start-up ends with `PermissionError` or `Read-only
+    file system`.""",
+    cure="Set HOME (and HF_HOME, VLLM_CACHE_ROOT) to a folder on an emptyDir or claim, and mount an emptyDir at /tmp.",
+)
+def nowhere_to_write(world: Manifests, say: Say) -> Iterator[Finding]:
+    for workload in world.whole_servers:
+        pod = workload.pod["securityContext"]
+        for engine in workload.engines:
+            mine, paths = (
+                engine.node["securityContext"],
+                [m["mountPath"] for m in engine.node["volumeMounts"]],
+            )
+            at = [p.text().rstrip("/") for p in paths]
+            if mine["readOnlyRootFilesystem"].value is True and not any(p in ("", "/tmp") for p in at):
+                yield say(
+                    workload.obj,
+                    mine["readOnlyRootFilesystem"],
+                    "the root file system is read-only and no volume is mounted at /tmp: the engine's start ends with "
+                    "`Read-only file system`.",
+                )
+            user = (mine["runAsUser"] or pod["runAsUser"]).number()
+            below = next((p for p in paths if re.match(r"/root(/|$)", p.text())), None)
+            home = engine.env("HOME") or engine.env("HF_HOME") or engine.env("HF_HUB_CACHE")
+            if user and below is not None and not home:
+                yield say(
+                    workload.obj,
+                    below,
+                    f"user {user:.0f} may not enter /root: what is mounted at {below.text()} is out of reach "
+                    "(`PermissionError`).",
                 )

@@ -224,6 +224,8 @@ def path_not_mounted(world: Manifests, say: Say) -> Iterator[Finding]:
             plain = engine.plain_flags and is_official(engine.image) and not workload.partial
             if not plain or not model.startswith("/") or engine.command.script:
                 continue
+            if workload.obj.kind == "InferenceService" or model.startswith("/vllm-workspace/"):
+                continue  # KServe mounts storageUri by itself; the image carries its own examples
             paths = [m["mountPath"].text().rstrip("/") for m in engine.node["volumeMounts"]]
             if not any("$" in p or "{" in p for p in paths) and not _under_a_mount(model, paths):
                 yield say(

@@ -326,6 +326,8 @@ def gated_no_token(world: Manifests, say: Say) -> Iterator[Finding]:
             name is None
             or workload.partial
             or not _GATED.match(name)
+            or engine.env_value("VLLM_USE_MODELSCOPE")
+            or re.search(r"HF_TOKEN|HUGGING_FACE_HUB_TOKEN", workload.obj.spec["serveConfigV2"].text())
             or offline(engine)
             or engine.node["envFrom"]
         ):
