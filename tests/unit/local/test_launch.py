@@ -199,16 +199,17 @@ def test_less_cache_is_a_shorter_context_and_not_the_next_failure(tmp_path: Path
     assert (pairs["--kv-cache-memory-bytes"], pairs["--max-model-len"]) == (str(64 * 2**20), "2048")
 
 
-@pytest.mark.parametrize("context", [8192, 2900])
+@pytest.mark.parametrize("context", [8192, 2816])
 def test_what_does_not_fit_is_refused_before_it_starts_and_the_cure_works(
     tmp_path: Path, context: int
 ) -> None:
-    """2,900 tokens lie in 23 blocks of 128, 64 MiB hold 22: a finer count would say that it fits."""
+    """2,816 tokens lie in 22 blocks of 128, and 64 MiB hold 22, of which vLLM 0.32 keeps one: it refused just that."""
     fleet = own_model(tmp_path, engine={"kvCacheMemory": "64Mi"}, traffic={"maxContext": context})
     with pytest.raises(EngineError, match=r"mine does not fit: .* set maxContext to (\d+) or raise") as e:
         check_plan(fleet, planned(fleet, tmp_path))
     said = re.search(r"maxContext to (\d+)", e.value.message)
     assert said is not None
+    assert said[1] == "2688", "what vLLM's own message named, too"
     cured = own_model(tmp_path, engine={"kvCacheMemory": "64Mi"}, traffic={"maxContext": int(said[1])})
     check_plan(cured, planned(cured, tmp_path))
 
@@ -222,13 +223,13 @@ def test_what_does_not_fit_is_refused_before_it_starts_and_the_cure_works(
             {"kvCacheMemory": "4Gi"},
             {},
             {"memory": "2Gi"},
-            "more than hardware.memory, 2.00 GiB; raise it to 6Gi",
+            "more than hardware.memory, 2 GiB; raise it to 6Gi",
         ),
         (
             {},
             {"maxContext": 8192},
             {"memory": "1800Mi"},
-            "hardware.memory leaves 0.06; set maxContext to 2816",
+            "hardware.memory gives 64 MiB, a block of which vLLM keeps; set maxContext to 2688",
         ),
     ],
 )

@@ -7,10 +7,10 @@ backend's default takes a share of the machine that a second replica then misses
 from __future__ import annotations
 
 import math
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from seawall.decide.plan.draw import draw
-from seawall.decide.plan.kv import layout
+from seawall.decide.plan.kv import kept_blocks, layout
 from seawall.decide.plan.memory import GpuMemory
 from seawall.decide.plan.roofline import estimate, pair_flops
 from seawall.decide.plan.setup import GIB, EngineSetup, batch_of, parse_version
@@ -20,6 +20,7 @@ from seawall.domain.action import Plan, Timing
 from seawall.domain.catalog.gpus import Gpu
 from seawall.domain.model import ModelConfig
 from seawall.domain.spec import Fleet
+from seawall.domain.units import show_bytes
 
 CPU = Gpu("cpu", 64.0, 20.0, 0.1, 0.1, 10.0, 0.0, per_node=1)
 DEFAULT_CACHE = 4 * GIB
@@ -57,12 +58,20 @@ def plan_cpu(fleet: Fleet, model: ModelConfig, calibration: Timing | None) -> Pl
     )
     shape = layout(plain, setup)
     blocks = shape.blocks(cache)
-    longest = shape.longest(blocks, model.context, setup)
+    usable = max(0, blocks - kept_blocks(setup))
+    longest = shape.longest(usable, model.context, setup)
     if spec.traffic.max_context is None and longest < asked and longest >= 1024:
         asked = longest // 1024 * 1024
         setup = replace(setup, max_model_len=asked)
     needed = shape.request_blocks(asked, setup) * shape.block_bytes / GIB
-    verdict, reason = _judged(fleet, plain, setup, cache, needed, longest, weights.total)
+    budget = CpuBudget(
+        weights=weights.total,
+        cache=cache,
+        needed=round(needed * GIB),
+        longest=longest,
+        short=shape.request_blocks(asked, setup) > usable,
+    )
+    verdict, reason = _judged(fleet, plain, setup, budget)
     memory = GpuMemory(
         weights=weights,
         weights_gib=weights.per_gpu / GIB,
@@ -91,15 +100,21 @@ def cache_of(fleet: Fleet, weights_bytes: int) -> int:
     return max(LEAST_CACHE, min(DEFAULT_CACHE, limit - weights_bytes - OWN_BYTES))
 
 
-def _judged(
-    fleet: Fleet,
-    model: ModelConfig,
-    setup: EngineSetup,
-    cache: int,
-    needed_gib: float,
-    longest: int,
-    weights_bytes: int,
-) -> tuple[str, str]:
+@dataclass(frozen=True, kw_only=True)
+class CpuBudget:
+    """Host memory of one replica, in bytes."""
+
+    weights: int
+    cache: int
+    needed: int
+    """Cache of one request of max_model_len."""
+    longest: int
+    """The longest context that the cache holds, in tokens."""
+    short: bool
+    """The cache does not hold one request."""
+
+
+def _judged(fleet: Fleet, model: ModelConfig, setup: EngineSetup, b: CpuBudget) -> tuple[str, str]:
     """(verdict, reason with its cure)."""
     asked, limit = setup.max_model_len, fleet.spec.hardware.memory
     if 0 < model.reach < asked:
@@ -109,26 +124,22 @@ def _judged(
         )
     if problem := starved(setup):
         return "invalid", f"{problem}; raise maxNumBatchedTokens to {setup.max_num_seqs}, or leave it out"
-    least = weights_bytes + SURELY_OWN_BYTES + cache
+    least = b.weights + SURELY_OWN_BYTES + b.cache
     if limit is not None and least > limit:
         return "oom", (
-            f"weights of {weights_bytes / GIB:.2f} GiB, a KV cache of {cache / GIB:.2f} and vLLM's own gigabyte are "
-            f"more than hardware.memory, {limit / GIB:.2f} GiB; raise it to {math.ceil(least / GIB + 0.5)}Gi"
-            + (", or lower kvCacheMemory" if cache > LEAST_CACHE else "")
+            f"weights of {show_bytes(b.weights)}, a KV cache of {show_bytes(b.cache)} and vLLM's own gigabyte are more "
+            f"than hardware.memory, {show_bytes(limit)}; raise it to {math.ceil(least / GIB + 0.5)}Gi"
+            + (", or lower kvCacheMemory" if b.cache > LEAST_CACHE else "")
         )
-    if needed_gib > cache / GIB:
+    needs = f"one request of {asked:,} tokens needs {show_bytes(b.needed)}"
+    if b.short:
         own = limit is None or fleet.spec.engine.kv_cache_memory is not None
-        gives, more = (
-            ("kvCacheMemory gives", "kvCacheMemory") if own else ("hardware.memory leaves", "hardware.memory")
-        )
+        what = "kvCacheMemory" if own else "hardware.memory"
         return "refused", (
-            f"one request of {asked:,} tokens needs {needed_gib:.2f} GiB of KV cache, {gives} "
-            f"{cache / GIB:.2f}; set maxContext to {longest} or raise {more}"
+            f"{needs} of KV cache, and {what} gives {show_bytes(b.cache)}, a block of which vLLM keeps; "
+            f"set maxContext to {b.longest} or raise {what}"
         )
-    return (
-        "fits",
-        f"{cache / GIB:.2f} GiB of KV cache, one request of {asked:,} tokens needs {needed_gib:.2f} GiB",
-    )
+    return "fits", f"{show_bytes(b.cache)} of KV cache, {needs}"
 
 
 def _dequantized(model: ModelConfig) -> ModelConfig:

@@ -261,6 +261,12 @@ def _state_bytes(model: ModelConfig, setup: EngineSetup) -> int:
     return (r.conv_elements * DTYPE_BYTES[model.dtype] + r.state_elements * r.state_bytes) // setup.tp
 
 
+def kept_blocks(setup: EngineSetup) -> int:
+    """Blocks of the pool that vLLM keeps for itself, and since 0.29 leaves out when it checks whether a request fits
+    (vllm/v1/core/kv_cache_utils.py)."""
+    return 1 if setup.version >= (0, 29, 0) else 0
+
+
 def _block_size(model: ModelConfig, setup: EngineSetup) -> int:
     """vLLM's default: 128 on a CPU (platforms/cpu.py), but for latent attention there and for most on GPUs 16."""
     if setup.gpu.name == "cpu" and model.latent is None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from seawall.decide.plan.certainty import Doubt, certainty
-from seawall.decide.plan.kv import Layout, layout
+from seawall.decide.plan.kv import Layout, kept_blocks, layout
 from seawall.decide.plan.setup import GIB, EngineSetup
 from seawall.decide.plan.spent import activation_gib, adapters_gib, draft_gib, graphs_gib, non_torch_gib
 from seawall.decide.plan.verdict import CONTEXT_GIB, Budget, invalid, judge
@@ -93,14 +93,15 @@ def spend(model: ModelConfig, setup: EngineSetup) -> GpuMemory:
         if setup.pp > 1 and (0, 13, 0) <= setup.version < (0, 16, 0)
         else shape
     )
-    check_blocks = check.blocks(cache * GIB)
+    kept = kept_blocks(setup)
+    check_blocks = max(0, check.blocks(cache * GIB) - kept)
     need_blocks = check.request_blocks(setup.max_model_len, setup)
     held = max(0.0, weights.per_gpu / GIB - setup.extra.offload_gib) + beside
     sure = certainty(model, setup, held)
     off = 0.0 if setup.kv_memory is not None else sure.gib
     budget = Budget(
         weights=held,
-        cache=cache,
+        cache=cache - kept * check.block_bytes / GIB,
         off=off,
         needed=need_blocks * check.block_bytes / GIB,
         longest=check.longest(check_blocks, max(model.context, setup.max_model_len), setup),
