@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from seawall.domain.labels import ADMIN_PORT, CANARY_WEIGHT, GROUP, HTTP_PORT, PART_OF, PORT
 from seawall.render.inputs import Group, Object, Wanted
-from seawall.render.names import fleet_meta, gateway_selector, labels, meta, selector, short
+from seawall.render.names import KEPT, fleet_meta, gateway_selector, labels, meta, selector, short
 
 
 def psa_level(group: Group) -> str:
@@ -14,7 +14,8 @@ def psa_level(group: Group) -> str:
 
 
 def namespace(group: Group) -> Object | None:
-    """The Namespace object; None for namespaces that are not ours to label."""
+    """The Namespace object; None for namespaces that are not ours to label. With it would go everything in it,
+    the weights' claim and the user's Secrets included, so no packaging takes it away again."""
     name = group.namespace
     if name == "default" or name.startswith("kube-"):
         return None
@@ -22,7 +23,7 @@ def namespace(group: Group) -> Object | None:
     for mode in ("enforce", "warn", "audit"):
         level = psa_level(group) if mode == "enforce" else "restricted"
         tags[f"pod-security.kubernetes.io/{mode}"] = level
-    return {"apiVersion": "v1", "kind": "Namespace", "metadata": meta(name, None, tags)}
+    return {"apiVersion": "v1", "kind": "Namespace", "metadata": meta(name, None, tags, dict(KEPT))}
 
 
 def engine_account(wanted: Wanted) -> Object:

@@ -21,6 +21,12 @@ from seawall.domain.labels import (
 )
 from seawall.render.inputs import Group, Object, Wanted
 
+KEPT = {
+    "helm.sh/resource-policy": "keep",
+    "argocd.argoproj.io/sync-options": "Prune=false,Delete=false",
+    "kustomize.toolkit.fluxcd.io/prune": "disabled",
+}
+"""Annotations of what holds more than we have put into it: Helm, Argo CD and Flux leave it where it is."""
 CONFIG_DIR = "/etc/seawall"
 STATE_DIR = "/run/seawall"
 

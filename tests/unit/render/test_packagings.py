@@ -72,7 +72,20 @@ def test_helm_chart_with_defaults_equals_the_plain_objects(
 ) -> None:
     folder = write(pack(rendering, "helm"), tmp_path)
     run("helm", "lint", "--strict", str(folder))
-    assert keyed(documents(run("helm", "template", "x", str(folder)))) == keyed(rendering.objects)
+    ours = ["--set", "createNamespace=true"]
+    assert keyed(documents(run("helm", "template", "x", str(folder), *ours))) == keyed(rendering.objects)
+    made = keyed(documents(run("helm", "template", "x", str(folder))))
+    assert made == {k: o for k, o in keyed(rendering.objects).items() if o["kind"] != "Namespace"}
+
+
+def test_no_packaging_takes_away_what_is_not_only_ours(rendering: Rendering) -> None:
+    """The namespace may hold the user's Secrets, the claim holds weights that were downloaded for hours."""
+    for obj in rendering.objects:
+        if obj["kind"] in ("Namespace", "PersistentVolumeClaim"):
+            notes = obj["metadata"]["annotations"]
+            assert notes["helm.sh/resource-policy"] == "keep"
+            assert notes["argocd.argoproj.io/sync-options"] == "Prune=false,Delete=false"
+            assert notes["kustomize.toolkit.fluxcd.io/prune"] == "disabled"
 
 
 def test_helm_knobs_turn_and_the_schema_refuses_wrong_ones(

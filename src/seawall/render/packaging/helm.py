@@ -49,7 +49,7 @@ PINNED = {
 def chart_files(rendering: Rendering) -> dict[str, str]:
     knobs = _knobs(rendering)
     values: Object = {
-        "createNamespace": True,
+        "createNamespace": False,
         "monitoring": {"enabled": True},
         "networkPolicies": {"enabled": True},
         "fleets": {},
@@ -210,7 +210,7 @@ def _condition(obj: Object) -> str | None:
     kind = obj["kind"]
     fleet = obj["metadata"].get("labels", {}).get(FLEET)
     if kind == "Namespace":
-        return ".Values.createNamespace"
+        return _namespace_stays(obj["metadata"]["name"])
     if kind in MONITORING or "grafana_dashboard" in obj["metadata"].get("labels", {}):
         return ".Values.monitoring.enabled"
     if kind == "NetworkPolicy":
@@ -218,6 +218,14 @@ def _condition(obj: Object) -> str | None:
     if kind in ("ScaledObject", "HorizontalPodAutoscaler") and fleet:
         return _reference(("fleets", fleet, "autoscaling", "enabled"))
     return None
+
+
+def _namespace_stays(name: str) -> str:
+    """A condition: the chart is to make the namespace, or this release has made it. What leaves a chart is deleted, and
+    with a namespace goes everything in it."""
+    found = f'(lookup "v1" "Namespace" "" {json.dumps(name)})'
+    maker = f'(dig "metadata" "annotations" "meta.helm.sh/release-name" "" {found})'
+    return f"(or .Values.createNamespace (eq {maker} .Release.Name))"
 
 
 def _own_replicas(obj: Object, text: str, rendering: Rendering) -> str:
@@ -250,7 +258,8 @@ def _chart(rendering: Rendering) -> str:
 def _values_text(values: Object) -> str:
     head = (
         "# The knobs that people turn. Everything else comes from the Fleet: change it there and render again.\n"
-        "# With these defaults `helm template` gives exactly what `seawall render` gives.\n"
+        "# With these defaults `helm template` gives exactly what `seawall render` gives, but for the namespace:\n"
+        "# `helm install --create-namespace` makes it; createNamespace does, with pod security labels, and keeps it.\n"
     )
     return head + dump(values)
 

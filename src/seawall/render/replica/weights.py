@@ -14,7 +14,7 @@ from seawall.domain.labels import APP, FLEET, PULL_APP, ROLE
 from seawall.render.engine_args import adapter_path, model_path
 from seawall.render.images import seawall_image
 from seawall.render.inputs import Object, Wanted
-from seawall.render.names import CONFIG_DIR, fingerprint, fleet_meta, short
+from seawall.render.names import CONFIG_DIR, KEPT, fingerprint, fleet_meta, short
 from seawall.render.replica.placement import place_loader
 from seawall.render.replica.volumes import claim_name, lock_name
 from seawall.render.security import container_context, exactly, pod_context
@@ -53,10 +53,7 @@ def claim(wanted: Wanted) -> Object | None:
         spec["dataSource"] = data_source(cache.data_source)
     spec["resources"] = {"requests": {"storage": f"{math.ceil(volume_bytes(wanted) / GIB)}Gi"}}
     metadata = fleet_meta(wanted, claim_name(wanted), "weights")
-    # Weights outlive a mistaken `kubectl delete -k`; Argo CD and Helm leave them alone.
-    metadata.setdefault("annotations", {}).update(
-        {"helm.sh/resource-policy": "keep", "argocd.argoproj.io/sync-options": "Prune=false,Delete=false"}
-    )
+    metadata.setdefault("annotations", {}).update(KEPT)
     return {"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": metadata, "spec": spec}
 
 
