@@ -24,8 +24,8 @@ from seawall.domain.model import ModelConfig
 
 UNKNOWN_WEIGHTS = 0.15
 """Share by which the general formula misses the parameters of architectures that it was not made for."""
-WINDOWED_TOKENS = 0.15
-"""Tokens of DeepSeek V4's cache: its groups are sized by release, kernels and block size."""
+WINDOWED_TOKENS = 0.1
+"""Tokens of DeepSeek V4's cache in releases whose layout no recorded start shows (0.24 to 0.30)."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,9 @@ def certainty(model: ModelConfig, setup: EngineSetup, weights_gib: float) -> Cer
     return Certainty(
         gib=margin_gib(setup) + extra,
         doubts=doubts,
-        tokens=WINDOWED_TOKENS if model.compressed is not None else 0.0,
+        tokens=WINDOWED_TOKENS
+        if model.compressed is not None and (0, 24, 0) <= setup.version < (0, 31, 0)
+        else 0.0,
         known=model.known and not setup.gpu.assumed,
     )
 

@@ -157,8 +157,9 @@ def _judge(
 
 def _longest_safely(model: ModelConfig, setup: EngineSetup, memory: GpuMemory) -> int:
     """The longest context with the forecast's margin kept, in whole KiB of tokens."""
-    blocks = memory.layout.blocks((memory.kv_gib - 1.02 * memory.off_gib) * GIB)
-    longest = memory.layout.longest(blocks, model.context, replace(setup, max_model_len=model.context))
+    shape = memory.layout.checked()
+    blocks = shape.blocks((memory.kv_gib - 1.02 * memory.off_gib) * GIB)
+    longest = shape.longest(blocks, model.context, replace(setup, max_model_len=model.context))
     return longest // 1024 * 1024 if longest >= 1024 else longest
 
 

@@ -7,7 +7,7 @@ form groups of equal size that share a pool of equal pages; a request takes bloc
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from seawall.decide.plan.setup import EngineSetup
 from seawall.decide.plan.weights import DTYPE_BYTES, stage_layers
@@ -33,6 +33,8 @@ class LayerGroup:
     window: int
     block: int
     """Tokens per block; for recurrent layers a block holds one state."""
+    page_bytes: int = 0
+    """Bytes of one block that its own layers fill; 0: all of them."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +49,8 @@ class Layout:
     bytes_per_token: int
     """What one more token of a long request costs on this rank: growing layers only."""
     draft_blocks: int = 0
+    padded_bytes: int = 0
+    """Bytes per block that vLLM's check for one long request counts, where they are more than `block_bytes`."""
 
     def blocks(self, cache_bytes: float) -> int:
         return max(0, int(cache_bytes // self.block_bytes)) if self.block_bytes else 0
@@ -65,8 +69,20 @@ class Layout:
         return int(self.concurrency(blocks, length, setup) * length)
 
     def concurrency(self, blocks: int, length: int, setup: EngineSetup) -> float:
+        """Requests of `length` tokens as vLLM prints them: by filled bytes, not by blocks taken, where they differ."""
         need = self.request_blocks(length, setup)
+        if self.groups and self.groups[0].page_bytes:
+            filled = sum(_group_blocks(g, length, setup) * g.page_bytes for g in self.groups)
+            need = math.ceil(filled / self.groups[0].page_bytes)
         return blocks / need if need else float("inf")
+
+    def room(self, blocks: int, length: int, setup: EngineSetup) -> float:
+        """Requests of `length` tokens that the pool does hold at once."""
+        return blocks / max(1, self.request_blocks(length, setup))
+
+    def checked(self) -> Layout:
+        """The layout as vLLM's check for one long request sees it."""
+        return replace(self, block_bytes=self.padded_bytes) if self.padded_bytes else self
 
     def longest(self, blocks: int, ceiling: int, setup: EngineSetup) -> int:
         """The largest length whose request fits the pool, rounded down to what vLLM would say."""
@@ -140,7 +156,7 @@ def layout(model: ModelConfig, setup: EngineSetup, stage: int | None = None) -> 
     """The cache layout of one pipeline stage (None: the whole model, as on one rank)."""
     layers = _cached_layers(model, setup, stage)
     if model.compressed is not None:
-        return _compressed_layout(model, layers)
+        return _compressed_layout(model, layers, setup)
     caching = [layer for layer in layers if layer.kind in ("full", "sliding", "chunked")]
     recurrent = [layer for layer in layers if layer.kind == "recurrent"]
     block = _block_size(model, setup)
@@ -174,37 +190,56 @@ def _cached_layers(model: ModelConfig, setup: EngineSetup, stage: int | None) ->
     return layers
 
 
-def _compressed_layout(model: ModelConfig, layers: list[Layer]) -> Layout:
+PACKED = (0, 23, 0)
+"""From here blocks of DeepSeek V4 hold fewer empty slots, though the check for one long request still counts them."""
+OVERLAID = (0, 27, 0)
+"""From here a block is as large as the largest group's pages, and counts whole (vLLM pull request 48993)."""
+
+
+def _compressed_layout(model: ModelConfig, layers: list[Layer], setup: EngineSetup) -> Layout:
     """DeepSeek V4 (vLLM: models/deepseek_v4, v1/core/kv_cache_utils.py).
 
     One group of full length holds the compressed entries and their index; windows of 128 tokens, and the states
     of compressors (fp32, 4 or 8 tokens per block), are groups beside it. All share slots of three page sizes.
     """
-    dim = model.layers[0].head_dim
     index = model.indexer.head_dim if model.indexer is not None else 0
     by_ratio: dict[int, int] = {}
     for layer in layers:
         if layer.ratio:
             by_ratio[layer.ratio] = by_ratio.get(layer.ratio, 0) + 1
-    pages = {_aligned(COMPRESSED_BLOCK // ratio * COMPRESSED_ROW) for ratio in by_ratio}
-    if index and 4 in by_ratio:
-        pages.add(_aligned(COMPRESSED_BLOCK // 4 * (index + INDEXER_EXTRA_BYTES)))
+    pages = {_aligned(COMPRESSED_BLOCK // ratio * COMPRESSED_ROW): n for ratio, n in by_ratio.items()}
+    large = max(pages, default=_aligned(64 * COMPRESSED_ROW))
+    keys = _aligned(COMPRESSED_BLOCK // 4 * (index + INDEXER_EXTRA_BYTES)) if index and 4 in by_ratio else 0
+    if keys:
+        pages[keys] = by_ratio[4]
     window = max((layer.window for layer in layers), default=128)
-    if not by_ratio:
-        pages = {_aligned(64 * COMPRESSED_ROW)}
-    counts = [max(by_ratio.values(), default=1), len(layers), *by_ratio.values()]
-    slots = _slots(counts)
-    groups = [LayerGroup("full", counts[0], 0, COMPRESSED_BLOCK)] if by_ratio else []
-    groups += [LayerGroup("sliding", slots, window, 64)] * math.ceil(len(layers) / slots)
+    slots = _slots([max(by_ratio.values(), default=1), len(layers), *by_ratio.values()])
+    full = sum(page * n for page, n in pages.items())
+    groups = [LayerGroup("full", max(by_ratio.values()), 0, COMPRESSED_BLOCK, full)] if by_ratio else []
+    groups += [LayerGroup("sliding", n, window, 64, n * large) for n in _shares(len(layers), slots)]
     for ratio, count in by_ratio.items():
         tokens, reach = (4, 8) if ratio == 4 else (8, ratio)
-        groups += [LayerGroup("sliding", slots, reach, tokens)] * math.ceil(count / slots)
-    slot_count = max(counts[0], *(math.ceil(n / math.ceil(n / slots)) for n in counts[1:]))
+        each = large + (keys if ratio == 4 else 0)
+        groups += [LayerGroup("sliding", n, reach, tokens, n * each) for n in _shares(count, slots)]
+    widest = max(g.layers for g in groups)
+    padded = sum({large, *pages}) * widest
+    packed = padded - sum(page * (widest - n) for page, n in pages.items() if page != large)
     growing = sum(
         n * (COMPRESSED_ROW + (index + INDEXER_EXTRA_BYTES if ratio == 4 and index else 0)) / ratio
         for ratio, n in by_ratio.items()
     )
-    return Layout(tuple(groups), COMPRESSED_BLOCK, sum(pages) * slot_count, math.ceil(growing) or 2 * dim)
+    per_token = math.ceil(growing) or 2 * model.layers[0].head_dim
+    if setup.version >= OVERLAID:
+        block = max(g.page_bytes for g in groups)
+        return Layout(tuple(replace(g, page_bytes=0) for g in groups), COMPRESSED_BLOCK, block, per_token)
+    block = packed if setup.version >= PACKED else padded
+    return Layout(tuple(groups), COMPRESSED_BLOCK, block, per_token, padded_bytes=padded)
+
+
+def _shares(count: int, most: int) -> list[int]:
+    """`count` layers in as few groups of at most `most` as there can be."""
+    groups = math.ceil(count / most)
+    return [(count + groups - 1 - i) // groups for i in range(groups)]
 
 
 def _aligned(size: int) -> int:

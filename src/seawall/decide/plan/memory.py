@@ -92,7 +92,7 @@ def spend(model: ModelConfig, setup: EngineSetup) -> GpuMemory:
         layout(model, replace(setup, pp=1))
         if setup.pp > 1 and (0, 13, 0) <= setup.version < (0, 16, 0)
         else shape
-    )
+    ).checked()
     kept = kept_blocks(setup)
     check_blocks = max(0, check.blocks(cache * GIB) - kept)
     need_blocks = check.request_blocks(setup.max_model_len, setup)

@@ -104,9 +104,7 @@ def estimate(setup: EngineSetup, memory: GpuMemory, traffic: Traffic, t: Timing)
     """Saturating concurrency and what it gives, for the fleet's traffic shape."""
     per_request = traffic.prompt_tokens + traffic.output_tokens
     shape = min(per_request, setup.max_model_len)
-    room = (
-        max(1, int(memory.layout.concurrency(memory.blocks, shape, setup) * setup.dp)) if memory.blocks else 1
-    )
+    room = max(1, int(memory.layout.room(memory.blocks, shape, setup) * setup.dp)) if memory.blocks else 1
     seats = setup.max_num_seqs * setup.dp
     limit = min(room, seats)
     allowed = _largest(limit, lambda n: step_s(t, n, traffic) <= traffic.slo.tpot)

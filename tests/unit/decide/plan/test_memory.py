@@ -145,6 +145,28 @@ def test_deepseek_v4_needs_what_vllm_asked_for_one_long_request() -> None:
     assert made.needed_kv_gib_per_gpu == pytest.approx(6.66, abs=0.005)
 
 
+@pytest.mark.parametrize(
+    ("version", "gpu", "length", "cache", "tokens"),
+    [
+        # Two recorded starts of vLLM 0.23.0 on two H200: "Available KV cache memory: 32.08 GiB".
+        ("0.23.0", "H200-141GB", 131_072, 32.084, 1_247_687),
+        ("0.23.0", "H200-141GB", 4_096, 32.084, 90_841),
+        # A build of vLLM 0.31.1 on eight H100: "GPU KV cache size: 1,728,531 tokens".
+        ("0.31.1", "H100-80GB", 262_144, 47.43, 1_728_531),
+    ],
+)
+def test_deepseek_v4_holds_the_tokens_that_vllm_printed(
+    version: str, gpu: str, length: int, cache: float, tokens: int
+) -> None:
+    shape = parse(*PUBLISHED["deepseek-ai/DeepSeek-V4-Flash"][:1])
+    fleet, _ = from_flags(
+        PlanFlags(model_config="Qwen/Qwen3-8B", gpu=gpu, tensor_parallel=2, max_model_len=length,
+                  max_num_batched_tokens=8192, kv_cache_dtype="fp8", kv_cache_memory=int(cache * 2**30),
+                  vllm_version=version)
+    )  # fmt: skip
+    assert plan(fleet, shape, shorten=False).kv_cache_tokens == pytest.approx(tokens, rel=2e-4)
+
+
 def test_a_calibrated_checkpoint_halves_its_cache_under_auto() -> None:
     config, beside = PUBLISHED["nvidia/Gemma-4-31B-IT-NVFP4"]
     shape = parse(config, beside=beside)
