@@ -32,6 +32,8 @@ _START = re.compile(
     r"(?P<module>vllm\.entrypoints[.\w]*|dynamo\.vllm(?![\w.]))([ \t]+serve\b)?)"
 )
 _TALK = re.compile(r"\b(echo|printf|pgrep|pkill|grep|which|kill|log|command -v)\b|^\s*#|\s#\s")
+_LIST = re.compile(r"\$[@*]|\[[@*]\]|\$[({]?\w*(ARGS|FLAGS|OPTS|OPTIONS|PARAMS|CMD)", re.I)
+"""A variable that holds several words of a command line."""
 SERVES = ("serve", "module", "image", "run-batch")
 
 
@@ -69,6 +71,8 @@ class Command:
     """The whole command is the name of one program: the container cannot start."""
     doubled: YamlNode | None = None
     """A program name handed to an image whose entrypoint is the server already."""
+    several: bool = False
+    """The script starts more than one engine; the first is read."""
     lost: YamlNode | None = None
     """`sh -c` with its command as several items: only the first of them is run."""
 
@@ -100,6 +104,8 @@ class Command:
     def is_open(self) -> bool:
         """True when whole words of the command line come from variables, so that more may be said than is seen."""
         first = 0 if self.option("--model") or self.entry in ("module", "dynamo") else 1
+        if self.positional and _LIST.search(self.positional[0][0]):
+            first = 0
         return any("$" in o.word for o in self.options) or any("$" in w for w, _ in self.positional[first:])
 
 
@@ -232,7 +238,8 @@ def _program(words: Words, anchor: YamlNode) -> Command | None:
         return None
     if name in _PREFIXES:
         for i, (word, _, _) in enumerate(words[1:8], 1):
-            if word.rsplit("/", 1)[-1] == "vllm" or _PYTHON.fullmatch(word.rsplit("/", 1)[-1]):
+            program = word.rsplit("/", 1)[-1]
+            if program == "vllm" or program in _SHELLS or _PYTHON.fullmatch(program):
                 return _program(words[i:], anchor)
     return None
 
@@ -273,6 +280,7 @@ def _from_script(script: YamlNode, anchor: YamlNode) -> Command | None:
         command = Command(
             entry, _inside(script, text, m.start("what")), script=True, known_flags=entry != "dynamo"
         )
+        command.several = _START.search(text, m.end()) is not None
         rest = [(w.text, _inside(script, text, w.offset), w.open) for w in shell.words(text, m.end())]
         return _read(command, rest)
     return None

@@ -8,6 +8,7 @@ without checking.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -118,11 +119,12 @@ class YamlNode:
         return ("true" if self.value else "false") if isinstance(self.value, bool) else str(self.value)
 
     def number(self, default: float | None = None) -> float | None:
-        """A scalar as a number, also when it is written as text; `default` when it is none."""
+        """A scalar as a finite number, also when it is written as text; `default` when it is none."""
         try:
-            return default if isinstance(self.value, bool) or self.value is None else float(self.value)
-        except (TypeError, ValueError):
+            value = None if isinstance(self.value, bool) or self.value is None else float(self.value)
+        except (TypeError, ValueError, OverflowError):
             return default
+        return value if value is not None and math.isfinite(value) else default
 
     def plain(self) -> Any:
         """Plain Python data (bounded by MAX_WEIGHT)."""

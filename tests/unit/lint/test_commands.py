@@ -138,3 +138,39 @@ def test_a_version_that_is_told_makes_findings_certain() -> None:
     assert severities(Options()) == ["warning"]
     assert severities(Options(engine=(0, 20))) == ["error"]
     assert severities(Options(engine=(0, 10))) == []
+
+
+@pytest.mark.parametrize(
+    ("script", "is_open"),
+    [
+        ('vllm serve "${ARGS[@]}"', True),
+        ("vllm serve $VLLM_ARGS", True),
+        ("vllm serve $MODEL --port 8000", False),
+        ("vllm serve org/m $EXTRA", True),
+        ('vllm serve org/m "$@"', True),
+        ("python3 -m vllm.entrypoints.openai.api_server --model org/m $EXTRA", True),
+    ],
+)
+def test_words_that_come_from_variables_leave_a_command_open(script: str, is_open: bool) -> None:
+    found = command(f"{{image: x, command: [sh, -c], args: ['{script}']}}")
+    assert found is not None
+    assert found.is_open == is_open
+
+
+def test_a_shell_behind_an_init_and_a_second_engine_are_seen() -> None:
+    found = command(
+        "{image: x, command: [tini, --, bash, -c, 'vllm serve a --port 1 & vllm serve b --port 2; wait']}"
+    )
+    assert found is not None
+    assert (found.positional[0][0], found.several) == ("a", True)
+
+
+@pytest.mark.parametrize("size", [".inf", ".nan", "1e400", "'x'", "-1", "[]"])
+def test_odd_numbers_break_nothing(size: str) -> None:
+    text = (
+        "apiVersion: leaderworkerset.x-k8s.io/v1\nkind: LeaderWorkerSet\nmetadata: {name: x}\nspec:\n"
+        f"  leaderWorkerTemplate:\n    size: {size}\n    workerTemplate:\n      spec:\n        containers:\n"
+        "        - {name: e, image: 'vllm/vllm-openai:v0.20.0', args: [/m, --tensor-parallel-size=2],\n"
+        f"           resources: {{limits: {{nvidia.com/gpu: {size}}}}}}}\n"
+    )
+    assert lint_text(text).workloads == 1

@@ -101,9 +101,7 @@ def parallel_exceeds_gpus(world: Manifests, say: Say) -> Iterator[Finding]:
             ray = "Ray" in workload.obj.kind
             effect = "Ray never places them" if ray else "vLLM fails at start"
             yield say(workload.obj, node, f"{need} ranks are asked for and {where} {_gpus(have)}: {effect}.")
-        elif (
-            need < have and "Ray" not in workload.obj.kind and workload.serves and len(workload.engines) == 1
-        ):
+        elif need < have and _alone(workload, engine):
             yield say(
                 workload.obj,
                 node,
@@ -111,6 +109,14 @@ def parallel_exceeds_gpus(world: Manifests, say: Say) -> Iterator[Finding]:
                 f"Add --tensor-parallel-size, or ask for {need}.",
                 severity="warning",
             )
+
+
+def _alone(workload: Workload, engine: Container) -> bool:
+    """Whether one engine is all that may use the GPUs: no second one in the script or the Pod, no choice of devices."""
+    words = [n.text() for n in [*engine.node["command"], *engine.node["args"]]]
+    chosen = engine.env("CUDA_VISIBLE_DEVICES") or any("VISIBLE_DEVICES" in w for w in words)
+    one = len(workload.engines) == 1 and not engine.command.several
+    return one and workload.serves and not chosen and "Ray" not in workload.obj.kind
 
 
 def _gpus(count: int) -> str:

@@ -219,7 +219,7 @@ def image_not_pinned(world: Manifests, say: Say) -> Iterator[Finding]:
     for workload in world.workloads:
         for node in [*workload.pod["containers"], *workload.pod["initContainers"]]:
             image = node["image"].text()
-            if not image or "@sha256:" in image or "$" in image or "{" in image:
+            if not image or "@sha256:" in image or re.search(r"[${<]", image):
                 continue
             tag = image.rsplit("/", 1)[-1].partition(":")[2]
             if tag in MOVING:

@@ -20,6 +20,8 @@ _ONE_NODE = re.compile(
     r"^(gp2|gp3|io1|io2|st1|sc1)\b|ebs|^managed(-csi)?(-premium)?$|^managed-premium|azuredisk|cinder|vsphere|^local-path$|topolvm|openebs-(lvm|zfs|local)"
 )
 _GCE_DISK = re.compile(r"premium-rwo|standard-rwo|^standard$|pd-|hyperdisk")
+_ONE_MACHINE = re.compile(r"^(local-path|hostpath|standard|microk8s-hostpath|local-storage)$")
+"""Classes of clusters that are often one machine, where a second replica finds the volume on its own node."""
 _SLOW_S = 600.0
 
 
@@ -108,6 +110,9 @@ def rwo_shared(world: Manifests, say: Say) -> Iterator[Finding]:
                     ref,
                     f"the claim {claim.name} is {_modes(claim)[0]}: a second replica on another node "
                     "waits with a Multi-Attach error.",
+                    severity="warning"
+                    if _ONE_MACHINE.search(claim.spec["storageClassName"].text())
+                    else None,
                 )
             elif workload.obj.kind == "Deployment" and rolling and surge:
                 yield say(

@@ -27,11 +27,7 @@ def _options(world: Manifests) -> Iterator[tuple[Workload, Container, Option]]:
         for engine in workload.engines:
             if engine.command.entry not in ("wrapper", "run-batch"):
                 for option in engine.command.options:
-                    if (
-                        not option.open
-                        and "$" not in (option.value or "")
-                        and "{{" not in (option.value or "")
-                    ):
+                    if not option.open and not re.search(r"\$|\{\{|<[\w -]+>", option.value or ""):
                         yield workload, engine, option
 
 
