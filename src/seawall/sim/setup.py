@@ -116,6 +116,14 @@ class Setup:
         return cold, cold - s.image_s
 
 
+def own_recipe(fleet: Fleet) -> Recipe:
+    """Who scales the fleet where it will run: with `by: none` nobody does on a cluster, and on one machine we do."""
+    scaling = fleet.spec.scaling
+    if scaling.by == "none" and fleet.spec.hardware.cloud != "local":
+        return "fixed"
+    return "slo" if scaling.policy == "slo" else "keda"
+
+
 def setup_of(
     fleet: Fleet,
     plan: Plan,
@@ -137,7 +145,7 @@ def setup_of(
         fleet=fleet,
         plan=plan,
         shape=shape_of(plan, timing, fleet.spec.engine.prefix_caching),
-        recipe=recipe or ("slo" if scaling.policy == "slo" else "keda"),
+        recipe=recipe or own_recipe(fleet),
         initial=max(scaling.min, 0) if initial is None else initial,
         happenings=happenings,
         scrape_s=0.0 if scaling.by == "keda-gateway" or hardware.cloud == "local" else 15.0,

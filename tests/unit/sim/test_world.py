@@ -104,6 +104,15 @@ def test_a_rollout_without_spare_gpus_goes_one_down_and_ends(make: Make, load: L
     assert found.counts.lost == 0
 
 
+def test_a_fleet_that_nobody_scales_keeps_its_size(make: Make, load: Load) -> None:
+    """`by: none` renders a fixed size; on this machine there is no Kubernetes to ask who scales."""
+    scaling = Scaling(min=2, max=8, by="none")
+    found = simulate(make(scaling, recipe=None), load("30/s for 120s"))
+    assert set(found.series.wanted) == {2}
+    spec = {"hardware": Hardware(gpu="cpu", cloud="local")}
+    assert make(scaling, spec=spec, recipe=None).recipe == "keda"
+
+
 def test_a_full_queue_says_429_and_long_waits_expire(make: Make, load: Load) -> None:
     spec = {"gateway": Gateway(max_queued=50, max_in_flight=4, queue_timeout=20)}
     found = simulate(make(Scaling(min=1, max=1), spec=spec), load("40/s for 120s"))
