@@ -12,12 +12,16 @@ import os
 import sys
 
 COMMANDS: dict[str, str] = {
-    "up": "Serve fleets on this machine: replicas, gateway, autoscaling.",
+    "up": "Serve fleets, or a model, on this machine: replicas, gateway, autoscaling.",
+    "chat": "Talk to a served model in the terminal.",
     "status": "Show what `seawall up` is running.",
     "rollout": "Restart or scale the replicas of a running fleet.",
     "logs": "Show a replica's or the gateway's log.",
+    "down": "End the `seawall up` of this machine.",
     "bench": "Measure a server under load: latencies, goodput, capacity, calibration.",
     "prove": "Prove that no stream is lost, token by token, while things go wrong.",
+    "init": "Write a commented Fleet to start from.",
+    "explain": "Say what a field of a Fleet means.",
     "plan": "Say what a fleet needs and will hold, before you deploy.",
     "simulate": "Run a fleet against a load in simulated time: latency, losses, cost.",
     "pull": "Download a model's weights, verified and pinned by a lockfile.",
@@ -25,6 +29,7 @@ COMMANDS: dict[str, str] = {
     "render": "Turn a Fleet into Kubernetes objects: plain, kustomize, helm, argocd or flux.",
     "lint": "Find what will go wrong with vLLM manifests, before it does.",
     "engine": "Install the engine's environment, or run a simulated engine.",
+    "cache": "Show and free what is kept on this machine.",
     "keys": "Make, list and revoke API keys of the gateway's tenants.",
     "gateway": "Serve fleets at one OpenAI-compatible address.",
     "doctor": "Say whether a cluster can serve a fleet, and what mends it.",

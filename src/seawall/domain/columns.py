@@ -55,7 +55,7 @@ def lay_out(columns: Sequence[Column], rows: Sequence[Sequence[str]], width: int
     if width is not None:
         _narrow(columns, kept, wide, width)
     span = _span(kept, wide)
-    room = wide[free] if width is None else width - span - len(_GAP)
+    room = max(1, wide[free] if width is None else width - span - len(_GAP))
     beside = room >= min(wide[free], _LEAST_BESIDE)
     cells, below = [], []
     for row in rows:
