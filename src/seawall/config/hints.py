@@ -150,22 +150,36 @@ def _class_in(hint: Any) -> Any:
     return None
 
 
-def bare_numbers(
-    data: Any, cls: Any = Fleet, path: tuple[str, ...] = ()
-) -> Iterator[tuple[tuple[str, ...], bool]]:
+def bare_numbers(data: Any) -> Iterator[tuple[tuple[str, ...], bool]]:
     """Paths where true or false stands for a number, which Python would take for 1 or 0."""
+    for path, value, hint in _scalars(data, Fleet, ()):
+        if isinstance(value, bool) and _is_number(hint):
+            yield path, value
+
+
+def loose_booleans(data: Any) -> Iterator[tuple[tuple[str, ...], Any]]:
+    """Paths where a number or a text ("yes", 1) stands for true or false, which the cluster's schema does not take."""
+    for path, value, hint in _scalars(data, Fleet, ()):
+        if isinstance(value, (str, int, float)) and not isinstance(value, bool) and _bare(hint) is bool:
+            yield path, value
+
+
+def _scalars(data: Any, cls: Any, path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], Any, Any]]:
+    """(path, value, type hint) of every field of a Fleet document that is no mapping and no list."""
     if isinstance(data, list):
         for i, item in enumerate(data):
-            yield from bare_numbers(item, cls, (*path, str(i)))
+            yield from _scalars(item, cls, (*path, str(i)))
     if not isinstance(data, dict) or not is_dataclass(cls):
         return
     hints = {camel(n): t for n, t in get_type_hints(cls, include_extras=True).items()}
     for key, value in data.items():
         hint = hints.get(str(key))
-        if isinstance(value, bool) and hint is not None and _is_number(hint):
-            yield (*path, str(key)), value
-        elif isinstance(value, (dict, list)) and (inner := _class_in(_bare(hint))) is not None:
-            yield from bare_numbers(value, inner, (*path, str(key)))
+        if hint is None:
+            continue
+        if not isinstance(value, (dict, list)):
+            yield (*path, str(key)), value, hint
+        elif (inner := _class_in(_bare(hint))) is not None:
+            yield from _scalars(value, inner, (*path, str(key)))
 
 
 def _bare(hint: Any) -> Any:

@@ -96,6 +96,11 @@ def parse_document(doc: Document) -> tuple[Fleet | None, list[Problem]]:
     if wrong := [
         Problem(".".join(path), f"{hints.shown(value)} is not right; write a number", _line(doc, list(path)))
         for path, value in hints.bare_numbers(data)
+    ] + [
+        Problem(
+            ".".join(path), f"{hints.shown(value)} is not right; write true or false", _line(doc, list(path))
+        )
+        for path, value in hints.loose_booleans(data)
     ]:
         return None, wrong[:MOST_PROBLEMS]
     try:

@@ -40,7 +40,7 @@ def parse_bytes(value: object) -> int:
     if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
         return value
     m = _NUMBER_SUFFIX.fullmatch(str(value).strip())
-    if m is None or m[2] not in _BYTES:
+    if m is None or m[2] not in _BYTES or _broken(value):
         raise ValueError("write a size such as 200Gi, 64Mi or 10G")
     return round(float(m[1]) * _BYTES[m[2]])
 
@@ -51,9 +51,14 @@ def parse_tokens(value: object) -> int:
         return value
     m = _NUMBER_SUFFIX.fullmatch(str(value).strip())
     scale = {"": 1, "k": 1024, "K": 1024, "m": 1024**2, "M": 1024**2}
-    if m is None or m[2] not in scale:
+    if m is None or m[2] not in scale or _broken(value):
         raise ValueError("write tokens such as 16k, 131072 or 1M")
     return round(float(m[1]) * scale[m[2]])
+
+
+def _broken(value: object) -> bool:
+    """A bare number that is not whole: there is no half of a byte or of a token."""
+    return isinstance(value, float) and not value.is_integer()
 
 
 def counted(n: int, what: str, many: str = "") -> str:

@@ -1,7 +1,8 @@
 """The CustomResourceDefinition of a Fleet, made from the one spec: structural schema, CEL rules, columns, status.
 
 Kubernetes' schemas are narrower than JSON Schema: no $ref, no `type` inside anyOf, boolean exclusive bounds.
-`structural` translates; a field that both systems can check is checked in both.
+`structural` translates. Our reader judges what a Fleet may say, here as on the command line: the schema refuses nothing
+that the reader takes (numbers as text, explicit nulls), and what it can say exactly it refuses at once.
 """
 
 from __future__ import annotations
@@ -17,13 +18,17 @@ GROUP, VERSION = API_VERSION.split("/")
 RULES: dict[str, list[tuple[str, str]]] = {
     "scaling": [
         (
-            "(has(self.max) ? self.max : 1) >= (has(self.min) ? self.min : 1)",
+            "(has(self.max) ? double(self.max) : 1.0) >= (has(self.min) ? double(self.min) : 1.0)",
             "max must not be less than min",
         )
     ],
     "model": [("self.source.contains('://')", "source needs a scheme, such as hf://org/name")],
 }
 """spec.<field> -> (CEL rule, message): what no single field can know."""
+KEYED = {"gateway.tenants": "name"}
+"""List below spec -> the key by which its entries are told apart: none stands twice."""
+WHOLE = r"^[0-9]+(\.0+)?$"
+"""A whole number that is written as text."""
 
 _COLUMNS = [
     ("Model", "string", ".spec.model.source", 0),
@@ -40,6 +45,11 @@ def fleet_crd() -> Schema:
     """The object that `kubectl apply` takes."""
     whole = json_schema()
     spec = structural(whole["properties"]["spec"], whole["$defs"])
+    for path, key in KEYED.items():
+        at = spec
+        for part in path.split("."):
+            at = at["properties"][part]
+        at |= {"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": [key]}
     for name, rules in RULES.items():
         spec["properties"][name]["x-kubernetes-validations"] = [{"rule": r, "message": m} for r, m in rules]
     version = {
@@ -107,6 +117,14 @@ def structural(schema: Schema, defs: dict[str, Schema]) -> Schema:
     for bound, plain in (("exclusiveMinimum", "minimum"), ("exclusiveMaximum", "maximum")):
         if bound in schema:
             out[plain], out[bound] = schema[bound], True
+    if schema.get("type") == "integer":
+        del out["type"]
+        out |= {"x-kubernetes-int-or-string": True, "pattern": WHOLE}
+    if schema.get("type") == "number":
+        # A number, or the same as text: structural schemas have no such type, so the gate is our own reader.
+        out = {"x-kubernetes-preserve-unknown-fields": True} | {
+            k: out[k] for k in ("description",) if k in out
+        }
     if "properties" in schema:
         out["properties"] = {k: structural(v, defs) for k, v in schema["properties"].items()}
         if schema.get("required"):
@@ -123,19 +141,17 @@ def structural(schema: Schema, defs: dict[str, Schema]) -> Schema:
 
 
 def _choice(schema: Schema, defs: dict[str, Schema]) -> Schema:
+    # Not `nullable`: the server drops a null where a field is not, which means what leaving it out means; and where it
+    # is kept, no enum takes it.
     options = [o for o in schema["anyOf"] if o.get("type") != "null"]
-    nullable = len(options) < len(schema["anyOf"])
     flat = [inner for o in options for inner in (o.get("anyOf", [o]))]
     kinds = {o.get("type") for o in flat}
     described = {k: v for k, v in schema.items() if k == "description"}
     if len(flat) == 1:
-        out = structural({**flat[0], **described}, defs)
-    elif kinds == {"integer", "string"}:
-        out = {"x-kubernetes-int-or-string": True, **described}
-    else:
-        # A number or text (`2.5`, `2500ms`): structural schemas have no such type, so the gate is our own reader.
-        out = {"x-kubernetes-preserve-unknown-fields": True, **described}
-    return {**out, "nullable": True} if nullable else out
+        return structural({**flat[0], **described}, defs)
+    if kinds == {"integer", "string"}:
+        return {"x-kubernetes-int-or-string": True, **described}
+    return {"x-kubernetes-preserve-unknown-fields": True, **described}  # `2.5`, `2500ms`: as for numbers
 
 
 def _status() -> Schema:

@@ -2,7 +2,8 @@
 
 Namespaces must exist; kinds of custom resources are served once their definition is established; defaults are filled
 in and quantities put into their canonical form; some fields never change; a claim is protected while it is used.
-Texts are Kubernetes 1.36's. Not here: schemas, quota, and every default that none of our objects meets.
+Custom resources are what the schema of their definition says (kube_schema). Texts are Kubernetes 1.36's. Not here:
+schemas of built-in kinds, quota, and every default that none of our objects meets.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from typing import Any, Protocol
 
 from seawall.testing.kube_apply import copied
 from seawall.testing.kube_problem import ApiProblem
+from seawall.testing.kube_schema import violations, without_nulls
 
 Object = dict[str, Any]
 CUSTOM = ("keda.sh/", "monitoring.coreos.com/", "gateway.networking.k8s.io/", "networking.istio.io/",
@@ -47,9 +49,28 @@ def admit(api: Store, store: str, namespace: str, old: Object | None, new: Objec
         if home["metadata"].get("deletionTimestamp"):
             text = f"unable to create new content in namespace {namespace} because it is being terminated"
             raise ApiProblem(403, "Forbidden", f'{plural} "{new["metadata"]["name"]}" is forbidden: {text}')
+    _by_definition(api, store, new)
     _default(store, new, old)
     if old is not None:
         _unchanged(store, old, new)
+
+
+def _by_definition(api: Store, store: str, new: Object) -> None:
+    """A custom resource whose definition was applied is what the schema says, or it is refused."""
+    version, _, plural = store.rpartition("/")
+    group, _, short = version.partition("/")
+    made = api.objects("apiextensions.k8s.io/v1", "customresourcedefinitions").get(("", f"{plural}.{group}"))
+    versions = {v["name"]: v for v in ((made or {}).get("spec") or {}).get("versions") or []}
+    schema = ((versions.get(short) or {}).get("schema") or {}).get("openAPIV3Schema")
+    if not schema:
+        return
+    spec = without_nulls(schema, {k: v for k, v in new.items() if k not in ("metadata", "status")})
+    new.update(spec)
+    wrong = violations(schema, spec)
+    if wrong:
+        told = "; ".join(w.lstrip(".") for w in wrong)
+        text = f'{new["kind"]}.{group} "{new["metadata"]["name"]}" is invalid: {told}'
+        raise ApiProblem(422, "Invalid", text, {"causes": [{"field": "spec", "message": told}]})
 
 
 def _unchanged(store: str, old: Object, new: Object) -> None:
