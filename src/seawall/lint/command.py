@@ -248,6 +248,8 @@ def _script_of(words: Words) -> YamlNode | None:
     """The script of `sh -c SCRIPT`; None for `sh file.sh`."""
     flagged = False
     for word, node, _ in words[1:]:
+        if word == "--":
+            continue
         if re.fullmatch(r"[-+]\w+", word):
             flagged = flagged or "c" in word
             continue

@@ -56,9 +56,16 @@ def workloads(obj: Obj, default: Version) -> Iterator[Workload]:
             continue
         engines = list(_engines(pod, default))
         if engines:
-            partial = obj.fragment or obj.kind not in _OWN_KINDS or obj.kind in _PARTIAL
+            partial = (
+                obj.fragment or obj.kind not in _OWN_KINDS or obj.kind in _PARTIAL or _is_patch(obj, labels)
+            )
             nodes, total = group(obj, pod)
             yield Workload(obj, pod, labels, engines, partial, nodes, total)
+
+
+def _is_patch(obj: Obj, labels: dict[str, str]) -> bool:
+    """True for what cannot stand alone (no selector, no labels): a patch that Kustomize lays over the real object."""
+    return obj.kind in ("Deployment", "StatefulSet", "DaemonSet") and not obj.spec["selector"] and not labels
 
 
 def _engines(pod: YamlNode, default: Version) -> Iterator[Container]:

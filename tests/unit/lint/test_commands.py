@@ -35,6 +35,11 @@ def command(text: str) -> Command | None:
             "module",
             None,
         ),
+        (
+            "{image: acme/llm:1, command: [/bin/bash, -lc, --], args: ['ulimit -n 9; $RAY; vllm serve org/m']}",
+            "serve",
+            "org/m",
+        ),
         ("{image: acme/llm:1, command: [sh, -c, 'python3 -m dynamo.vllm --model org/m']}", "dynamo", None),
         ("{image: 'vllm/vllm-openai:v0.20.0', args: [org/m]}", "image", "org/m"),
         ("{image: 'vllm/vllm-openai:v0.20.0', args: ['--model=org/m --port 8000']}", "image", None),

@@ -295,3 +295,53 @@ def test_kaitos_config_map_is_read(lint: Callable[[str], Report]) -> None:
     )
     found = {f.rule: f.line for f in lint(text).findings}
     assert found == {"engine/removed-flag": 7, "values/wrong-value": 8}
+
+
+PATCH = """
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: decode}
+spec:
+  replicas: 4
+  template:
+    spec:
+      containers:
+      - name: modelserver
+        command: [vllm, serve]
+        args: [org/model, --tensor-parallel-size=4, --swap-space=4]
+        resources: {limits: {nvidia.com/gpu: "4"}}
+"""
+
+
+def test_a_patch_is_judged_by_what_it_says_only(lint: Callable[[str], Report]) -> None:
+    """Kustomize lays it over an object that has the selector, the labels, the image and the rest."""
+    assert {f.rule for f in lint(PATCH).findings} == {"engine/removed-flag"}
+
+
+def test_two_cores_of_a_tpu_chip_are_two_devices(lint: Callable[[str], Report]) -> None:
+    text = (
+        PATCH.replace("nvidia.com/gpu", "google.com/tpu")
+        .replace("size=4", "size=8")
+        .replace(", --swap-space=4", "")
+    )
+    assert lint(text).findings == []
+    assert "engine/parallel-exceeds-gpus" in {
+        f.rule for f in lint(text.replace("size=8", "size=16")).findings
+    }
+
+
+def test_an_explicit_port_outweighs_the_services(lint: Callable[[str], Report]) -> None:
+    service = "---\napiVersion: v1\nkind: Service\nmetadata: {name: vllm}\nspec: {selector: {app: x}}\n"
+    whole = PATCH.replace(
+        "  template:\n",
+        "  selector: {matchLabels: {app: x}}\n  template:\n    metadata: {labels: {app: x}}\n",
+    )
+
+    def severity(text: str) -> str:
+        return next(f.severity for f in lint(text).findings if f.rule == "network/service-links")
+
+    assert severity(whole + service) == "error"
+    by_hand = whole.replace(
+        "        resources", '        env: [{name: VLLM_PORT, value: "29500"}]\n        resources'
+    )
+    assert severity(by_hand + service) == "note"

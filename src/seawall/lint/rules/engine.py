@@ -15,6 +15,8 @@ from seawall.lint.objects import Container, Workload
 from seawall.lint.patch import Edits, Patcher
 from seawall.lint.world import Manifests
 
+_PLACEHOLDER = re.compile(r"[${<]|^[A-Z_]+$|YOUR|REPLACE|PLACEHOLDER|your[-_]|example\.com/your")
+"""An image that its reader is to fill in."""
 _NEAR = 0.85
 """How alike a word and a real flag are when the one is a misspelling of the other."""
 
@@ -219,7 +221,7 @@ def image_not_pinned(world: Manifests, say: Say) -> Iterator[Finding]:
     for workload in world.workloads:
         for node in [*workload.pod["containers"], *workload.pod["initContainers"]]:
             image = node["image"].text()
-            if not image or "@sha256:" in image or re.search(r"[${<]", image):
+            if not image or "@sha256:" in image or _PLACEHOLDER.search(image):
                 continue
             tag = image.rsplit("/", 1)[-1].partition(":")[2]
             if tag in MOVING:

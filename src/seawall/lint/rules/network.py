@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
+from seawall.engines.vllm import environment
 from seawall.lint.finding import Finding, Say, rule
 from seawall.lint.kinds import pod_specs
 from seawall.lint.node import YamlNode
@@ -65,7 +66,8 @@ def service_links(world: Manifests, say: Say) -> Iterator[Finding]:
             if node
             else patch.add_key(workload.pod, ["enableServiceLinks: false"])
         )
-        if (workload.obj.namespace, "vllm") in services:
+        set_by_hand = any(e.env(environment.PORT) for e in workload.engines)
+        if (workload.obj.namespace, "vllm") in services and not set_by_hand:
             yield say(
                 workload.obj,
                 node,
