@@ -22,6 +22,8 @@ from seawall.decide.plan.spent import (
 )
 from seawall.domain.model import ModelConfig
 
+GRAPH_PASS_BYTES = 128 * 1024
+"""Per batched token: what vLLM 0.26 to 0.29 counted as CUDA graphs of Gated DeltaNet (vLLM issue 50780)."""
 UNKNOWN_WEIGHTS = 0.15
 """Share by which the general formula misses the parameters of architectures that it was not made for."""
 WINDOWED_TOKENS = 0.1
@@ -78,6 +80,9 @@ def _of_engine(model: ModelConfig, setup: EngineSetup) -> Iterator[Doubt]:
         yield Doubt(0.03 * total, "vLLM before 0.10")
     if (0, 19, 1) <= version < (0, 21, 0):
         yield Doubt(graphs_gib(model, setup), "CUDA graphs moved into the budget between vLLM 0.19 and 0.21")
+    if (0, 21, 0) <= version < (0, 30, 0):
+        # One card and one set of flags were seen to give 0.62, 0.86, 1.59 and, once, 7.3 GiB.
+        yield Doubt(0.5 * graphs_gib(model, setup), "vLLM's own estimate of CUDA graphs, which varies")
     if (0, 8, 0) <= version < (0, 9, 0) and setup.max_num_seqs > 256:
         # vLLM 0.8 fell back to the V0 engine for much that the V1 engine could not do yet.
         gap = (setup.max_num_seqs - 256) * model.vocab * 38.4 / GIB
@@ -121,6 +126,9 @@ def _of_model(model: ModelConfig, setup: EngineSetup, weights_gib: float) -> Ite
         yield Doubt(0.06 * weights_gib, "which layers are quantized is assumed")
     if mixing := mixing_bytes(model, setup) / GIB:
         yield Doubt(0.3 * mixing, "workspace of recurrent layers")
+        if (0, 26, 0) <= setup.version < (0, 30, 0) and not setup.eager:
+            passing = GRAPH_PASS_BYTES * setup.batched_tokens / setup.tp / GIB
+            yield Doubt(passing, "vLLM 0.26 to 0.29 may count a pass of recurrent layers as CUDA graphs")
     if tower := tower_gib(model, setup):
         yield Doubt(0.3 * tower, "the vision encoder's largest image")
     if model.compressed is not None:

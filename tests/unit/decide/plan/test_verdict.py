@@ -146,3 +146,23 @@ def test_the_checkpoint_s_own_shape_has_no_doubt_about_its_format() -> None:
     config, beside = PUBLISHED["nvidia/Llama-3.1-70B-Instruct-FP8"]
     assert not parse(config, beside=beside).assumed_format
     assert not replace(parse(config), quantization=None).assumed_format
+
+
+def test_what_vllm_itself_estimates_badly_is_a_doubt() -> None:
+    # vLLM 0.21 to 0.29 took its own, varying estimate of CUDA graphs out of the budget; four starts of one model on
+    # an RTX 4090 differed by a gigabyte, and 4,096 tokens were served once and refused twice.
+    made = of("Qwen/Qwen2.5-32B-Instruct-AWQ", gpu="RTX-4090", max_model_len=4096, gpu_memory_utilization=0.9,
+              vllm_version="0.23.0")  # fmt: skip
+    assert made.verdict == "tight" and any("varies" in why for why in made.unsure)
+    low, high = made.kv_cache_gib_range
+    assert low < 0.54 < 0.58 < high
+    eager = of("Qwen/Qwen3-8B", vllm_version="0.23.0", enforce_eager=True)
+    assert not any("CUDA graphs" in why for why in eager.unsure)
+
+
+def test_hybrids_of_vllm_0_26_may_lose_a_pass_to_the_graphs() -> None:
+    def doubts(version: str) -> str:
+        return " ".join(of("Qwen/Qwen3.5-27B", gpu="H200-141GB", vllm_version=version).unsure)
+
+    assert "pass of recurrent layers" in doubts("0.27.0")
+    assert "pass of recurrent layers" not in doubts("0.25.0") + doubts("0.31.0")
