@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from seawall.config.load import load_fleet
-from seawall.decide.replica import Event, ReplicaPhase
+from seawall.decide.replica import LifeEvent, ReplicaPhase
 from seawall.decide.scale import DemandSeen
 from seawall.domain.action import Plan, ScaleDecision, StartupBudget, Timing
 from seawall.domain.spec import Fleet, FleetSpec, Gateway, Hardware, Metadata, Model, Scaling
@@ -122,10 +122,10 @@ def show(runner: FleetRunner, seen: DemandSeen) -> None:
     """Every started replica serves at once, every drained one is gone, and together they show the engines' load."""
     for keeper in runner.keepers.values():
         if keeper.life.phase is ReplicaPhase.STARTING:
-            for event in (Event.LISTENS, Event.PROVED):
+            for event in (LifeEvent.LISTENS, LifeEvent.PROVED):
                 keeper._happen(event, "so the story says")
         if keeper._drain_why is not None and keeper.life.phase is ReplicaPhase.READY:
-            for event in (Event.DRAIN, Event.EXITED):
+            for event in (LifeEvent.DRAIN, LifeEvent.EXITED):
                 keeper._happen(event, "so the story says")
     ready = [k for k in runner.keepers.values() if k.life.phase is ReplicaPhase.READY]
     for keeper in ready:

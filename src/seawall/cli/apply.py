@@ -129,12 +129,12 @@ def _ask(found: list[Change]) -> None:
 
 async def _wait(kube: Kube, group: Group, intent: Intent, form: str) -> None:
     """Every fleet until its replicas serve, the gateways in front of them, and until these use all replicas."""
-    from seawall.operator.wait import Wait
+    from seawall.operator.wait import FleetWait
 
     def tell(line: str) -> None:
         click.echo(line, err=bool(form))
 
-    wait = Wait(kube, group.namespace, tell)
+    wait = FleetWait(kube, group.namespace, tell)
     for member in group.members:
         limit_s = member.plan.startup.total_s * 2 + 120
         if intent.kept:

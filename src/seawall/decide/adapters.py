@@ -20,7 +20,7 @@ class Failure:
     at_s: float
     why: str
     path: str = ""
-    """Another path is another adapter: it is tried at once."""
+    """Path of the adapter that failed; another path is another adapter, and is tried at once."""
 
     @property
     def again_s(self) -> float:
@@ -49,7 +49,7 @@ class AdapterChanges:
     unload: tuple[UnloadAdapter, ...]
     load: tuple[LoadAdapter, ...]
     routable: tuple[str, ...]
-    """Served as the spec wants them, and staying: requests may go there."""
+    """Adapters that are served as the spec wants them and stay: requests may go there."""
     problem: str
     """Why something wanted is not there yet; empty when all is."""
 
@@ -79,6 +79,6 @@ def changes(
 
 
 def failed(before: Failure | None, path: str, why: str, now: float) -> Failure:
-    """One more failure; another path begins to count anew."""
+    """The record with one more failure; another path begins to count anew."""
     count = before.count + 1 if before is not None and before.path == path else 1
     return Failure(count, now, why, path)

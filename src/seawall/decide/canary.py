@@ -22,7 +22,7 @@ from typing import Literal
 
 Measure = Literal["errors", "slow", "ttft", "tpot", "outputs"]
 MIN_REQUESTS = 50
-"""Per side, before anything is concluded: the intervals are asymptotic."""
+"""Requests on either side before anything is concluded: the intervals are asymptotic."""
 _TIGHT_AT = 500.0
 """The intervals are tightest near so many requests (r^2 = 1 / _TIGHT_AT, up to a logarithm)."""
 
@@ -36,7 +36,7 @@ class Sums:
     squares: float = 0.0
 
     def add(self, n: int, total: float, squares: float) -> Sums:
-        """With another batch of `n` observations."""
+        """The sums with another batch of `n` observations."""
         return Sums(self.n + n, self.total + total, self.squares + squares)
 
     @property
@@ -45,7 +45,7 @@ class Sums:
 
     @property
     def variance(self) -> float:
-        """Unbiased; 0 for fewer than two."""
+        """The unbiased variance; 0 for fewer than two observations."""
         if self.n < 2:
             return 0.0
         return max(0.0, (self.squares - self.total * self.total / self.n) / (self.n - 1))
@@ -69,7 +69,7 @@ class Side:
 
 @dataclass(frozen=True)
 class Margins:
-    """How much worse the canary may be."""
+    """Margins by which the canary may be worse."""
 
     error_rate: float = 0.01
     """Tolerated difference in the share of errors, and in the share of requests beyond the SLO."""
@@ -166,7 +166,7 @@ def compare(baseline: Side, canary: Side, margins: Margins) -> CanaryVerdict:
 
 
 def _outputs(baseline: Side, canary: Side) -> str:
-    """What is known of the outputs, for the reason; nothing where nobody compares them."""
+    """The outputs' part of the reason; empty where nobody compares them."""
     least = min(baseline.compared, canary.compared)
     if least >= MIN_REQUESTS:
         return f", outputs within theirs after {canary.compared} comparisons"

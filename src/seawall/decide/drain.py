@@ -34,7 +34,7 @@ CONDITIONS: dict[str, str] = {
 
 @dataclass(frozen=True)
 class NodeSeen:
-    """What counts of a node."""
+    """The facts about a node that matter here."""
 
     name: str
     taints: frozenset[str] = frozenset()
@@ -89,7 +89,7 @@ def leaving(node: NodeSeen) -> str:
 
 
 def decide(nodes: Mapping[str, NodeSeen], replicas: list[ReplicaSeen]) -> list[Drain | Undrain]:
-    """What to change. A node that is not seen is taken for staying: its replicas die or recover by themselves.
+    """Drains and their withdrawals. A node that is not seen is taken for staying: its replicas die or recover alone.
 
     A drain is taken back only when its node is seen without any signal (a rebalance recommendation that was
     withdrawn); never because the picture lacks the node.
@@ -120,7 +120,7 @@ def deletion_costs(in_flight: Mapping[str, int], known: Mapping[str, int]) -> di
 
 @dataclass(frozen=True)
 class SurgeFloor:
-    """How many replicas a fleet should have at least while one that must leave may not."""
+    """The fewest replicas that a fleet should have while one that must leave is not allowed to."""
 
     floor: int
     reason: str

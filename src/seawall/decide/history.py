@@ -34,14 +34,14 @@ class History:
     step_s: float
     replicas: SignalSummary | None = None
     demand: SignalSummary | None = None
-    """Running plus waiting."""
+    """Requests running plus waiting."""
     running: SignalSummary | None = None
     waiting: SignalSummary | None = None
     waiting_for_capacity: SignalSummary | None = None
     kv_usage: SignalSummary | None = None
     """Mean over replicas of kv_cache_usage_perc (1 = full)."""
     kv_usage_worst: SignalSummary | None = None
-    """The fullest replica's."""
+    """KV cache use of the fullest replica."""
     preemptions: SignalSummary | None = None
     rejections: SignalSummary | None = None
     ttft_p95: SignalSummary | None = None
@@ -55,7 +55,7 @@ class History:
     gpu_memory_mib: SignalSummary | None = None
     """Per GPU. Constant by design (vLLM takes its share at the start): shown, never judged by."""
     gpu_power_w: SignalSummary | None = None
-    """All the fleet's GPUs."""
+    """Watts of all the fleet's GPUs together."""
     dram_active: SignalSummary | None = None
 
     @property
@@ -91,7 +91,7 @@ def _summary(points: Iterable[tuple[float, float]]) -> SignalSummary | None:
 
 
 def _quantile(ordered: list[float], q: float) -> float:
-    """Nearest rank."""
+    """The quantile by nearest rank."""
     return ordered[max(0, math.ceil(q * len(ordered)) - 1)]
 
 

@@ -31,13 +31,13 @@ class PoolPolicy:
 
     name: str
     capacity: int
-    """In the units of `FleetSeen.cost`: GPUs, or replicas where there are none."""
+    """Size of the pool in the units of `FleetSeen.cost`: GPUs, or replicas where there are none."""
     residence_s: float = 120.0
-    """A fleet that is ready stays so long, unless a higher priority needs the room."""
+    """Seconds that a ready fleet keeps its room, unless a higher priority needs it."""
     quiet_s: float = 15.0
-    """Without a request for so long a fleet counts as idle."""
+    """Seconds without a request after which a fleet counts as idle."""
     asleep_s: float = 3600.0
-    """Asleep for so long, a replica is unloaded: it holds host memory."""
+    """Seconds asleep after which a replica is unloaded, because it holds host memory."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,7 +56,7 @@ class FleetSeen:
     holds: int = 0
     """Replicas that occupy the pool: starting, ready, draining or waiting to start again."""
     ready: bool = False
-    """At least one of them serves."""
+    """Whether at least one of them serves."""
     demand: float = 0.0
     """Requests accepted and not finished."""
     asleep: int = 0
@@ -168,7 +168,7 @@ class _Unit:
 
 
 def _remember(policy: PoolPolicy, f: FleetSeen, old: FleetMemory, now: float) -> FleetMemory:
-    """What this look adds to what was known."""
+    """The memory with what this look adds."""
     new: FleetMemory = {}
     if f.holds:
         new["began_s"] = old.get("began_s", now)
@@ -186,7 +186,7 @@ def _remember(policy: PoolPolicy, f: FleetSeen, old: FleetMemory, now: float) ->
 
 
 def _noted(f: FleetSeen, grant: int, memory: FleetMemory, now: float) -> FleetMemory:
-    """Whoever has work and gets no room waits from now; whoever serves waits no more."""
+    """The memory with who waits: work without room waits from now on, a fleet that serves waits no more."""
     if grant == 0 and f.wanted and (f.demand > 0 or f.lowest):
         memory.setdefault("asked_s", now)
     elif grant and f.ready:
@@ -262,7 +262,7 @@ def _turn(
     fleets: Sequence[FleetSeen],
     now: float,
 ) -> Turn:
-    """The grant as something to do, and why."""
+    """The turn that this grant means, with its reason."""
     leaving = max(0, f.holds - grant)
     old = f.asleep and now - memory.get("slept_s", now) >= policy.asleep_s
     asleep = (0 if old else f.asleep) + (leaving if f.can_sleep else 0)

@@ -45,7 +45,7 @@ Move = Start | Retire
 
 
 def moves(members: Sequence[SeenReplica], wanted: int, generation: int, surge: int) -> list[Move]:
-    """What to do now. Empty: all is as wanted, or something must finish first."""
+    """Moves to make now. Empty: all is as wanted, or something must finish first."""
     live = [m for m in members if m.phase is not ReplicaPhase.STOPPED]
     staying = [m for m in live if m.phase is not ReplicaPhase.DRAINING]
     new = [m for m in staying if m.generation == generation]

@@ -28,12 +28,12 @@ class ReplicaPhase(StrEnum):
     ASLEEP = "asleep"
     """vLLM's sleep mode: the process lives, its GPU memory is given back."""
     FAILED = "failed"
-    """Waiting out its back-off."""
+    """Waits until its back-off is over."""
     STOPPED = "stopped"
 
 
-class Event(StrEnum):
-    """What can happen to a replica."""
+class LifeEvent(StrEnum):
+    """An event in a replica's life."""
 
     LISTENS = "listens"
     PROVED = "proved"
@@ -47,42 +47,42 @@ class Event(StrEnum):
     WAKE = "wake"
 
 
-TABLE: dict[tuple[ReplicaPhase, Event], ReplicaPhase] = {
-    (ReplicaPhase.STARTING, Event.LISTENS): ReplicaPhase.PROVING,
-    (ReplicaPhase.STARTING, Event.EXITED): ReplicaPhase.FAILED,
-    (ReplicaPhase.STARTING, Event.OVERDUE): ReplicaPhase.FAILED,
-    (ReplicaPhase.STARTING, Event.DRAIN): ReplicaPhase.DRAINING,
-    (ReplicaPhase.PROVING, Event.PROVED): ReplicaPhase.READY,
-    (ReplicaPhase.PROVING, Event.EXITED): ReplicaPhase.FAILED,
-    (ReplicaPhase.PROVING, Event.OVERDUE): ReplicaPhase.FAILED,
-    (ReplicaPhase.PROVING, Event.DRAIN): ReplicaPhase.DRAINING,
-    (ReplicaPhase.READY, Event.EXITED): ReplicaPhase.FAILED,
-    (ReplicaPhase.READY, Event.STALLED): ReplicaPhase.FAILED,
-    (ReplicaPhase.READY, Event.DRAIN): ReplicaPhase.DRAINING,
-    (ReplicaPhase.DRAINING, Event.EXITED): ReplicaPhase.STOPPED,
-    (ReplicaPhase.READY, Event.DOZE): ReplicaPhase.DOZING,
-    (ReplicaPhase.DOZING, Event.SLEPT): ReplicaPhase.ASLEEP,
-    (ReplicaPhase.DOZING, Event.EXITED): ReplicaPhase.FAILED,
-    (ReplicaPhase.DOZING, Event.STALLED): ReplicaPhase.FAILED,
-    (ReplicaPhase.DOZING, Event.DRAIN): ReplicaPhase.DRAINING,
-    (ReplicaPhase.ASLEEP, Event.WAKE): ReplicaPhase.PROVING,
-    (ReplicaPhase.ASLEEP, Event.EXITED): ReplicaPhase.FAILED,
-    (ReplicaPhase.ASLEEP, Event.DRAIN): ReplicaPhase.DRAINING,
-    (ReplicaPhase.FAILED, Event.RETRY): ReplicaPhase.STARTING,
-    (ReplicaPhase.FAILED, Event.DRAIN): ReplicaPhase.STOPPED,
+TABLE: dict[tuple[ReplicaPhase, LifeEvent], ReplicaPhase] = {
+    (ReplicaPhase.STARTING, LifeEvent.LISTENS): ReplicaPhase.PROVING,
+    (ReplicaPhase.STARTING, LifeEvent.EXITED): ReplicaPhase.FAILED,
+    (ReplicaPhase.STARTING, LifeEvent.OVERDUE): ReplicaPhase.FAILED,
+    (ReplicaPhase.STARTING, LifeEvent.DRAIN): ReplicaPhase.DRAINING,
+    (ReplicaPhase.PROVING, LifeEvent.PROVED): ReplicaPhase.READY,
+    (ReplicaPhase.PROVING, LifeEvent.EXITED): ReplicaPhase.FAILED,
+    (ReplicaPhase.PROVING, LifeEvent.OVERDUE): ReplicaPhase.FAILED,
+    (ReplicaPhase.PROVING, LifeEvent.DRAIN): ReplicaPhase.DRAINING,
+    (ReplicaPhase.READY, LifeEvent.EXITED): ReplicaPhase.FAILED,
+    (ReplicaPhase.READY, LifeEvent.STALLED): ReplicaPhase.FAILED,
+    (ReplicaPhase.READY, LifeEvent.DRAIN): ReplicaPhase.DRAINING,
+    (ReplicaPhase.DRAINING, LifeEvent.EXITED): ReplicaPhase.STOPPED,
+    (ReplicaPhase.READY, LifeEvent.DOZE): ReplicaPhase.DOZING,
+    (ReplicaPhase.DOZING, LifeEvent.SLEPT): ReplicaPhase.ASLEEP,
+    (ReplicaPhase.DOZING, LifeEvent.EXITED): ReplicaPhase.FAILED,
+    (ReplicaPhase.DOZING, LifeEvent.STALLED): ReplicaPhase.FAILED,
+    (ReplicaPhase.DOZING, LifeEvent.DRAIN): ReplicaPhase.DRAINING,
+    (ReplicaPhase.ASLEEP, LifeEvent.WAKE): ReplicaPhase.PROVING,
+    (ReplicaPhase.ASLEEP, LifeEvent.EXITED): ReplicaPhase.FAILED,
+    (ReplicaPhase.ASLEEP, LifeEvent.DRAIN): ReplicaPhase.DRAINING,
+    (ReplicaPhase.FAILED, LifeEvent.RETRY): ReplicaPhase.STARTING,
+    (ReplicaPhase.FAILED, LifeEvent.DRAIN): ReplicaPhase.STOPPED,
 }
 
 
 @dataclass(frozen=True, kw_only=True)
 class LifePolicy:
-    """How patient to be. Times are seconds."""
+    """Limits of each phase. Times are seconds."""
 
     startup_s: float = 900.0
-    """From start to the first token. vLLM took 31-95 s on a quiet machine and over 300 s on a busy one."""
+    """Longest time from start to the first token. vLLM took 31-95 s on a quiet machine and over 300 s on a busy one."""
     backoff_first_s: float = 1.0
     backoff_max_s: float = 60.0
     stable_s: float = 120.0
-    """Ready for so long, earlier failures are forgotten."""
+    """Seconds of being ready after which earlier failures are forgotten."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,22 +93,22 @@ class Life:
     since_s: float
     reason: str
     failures: int = 0
-    """In a row."""
+    """Failures in a row."""
     retry_at_s: float = 0.0
     born_s: float = 0.0
-    """When the present start, or waking, began."""
+    """Time at which the present start, or waking, began."""
 
 
 def born(now: float, reason: str) -> Life:
     return Life(phase=ReplicaPhase.STARTING, since_s=now, reason=reason, born_s=now)
 
 
-def can(life: Life, event: Event) -> bool:
-    """The table has a row for it."""
+def can(life: Life, event: LifeEvent) -> bool:
+    """Whether the table has a row for this event."""
     return (life.phase, event) in TABLE
 
 
-def step(life: Life, event: Event, now: float, policy: LifePolicy, why: str) -> Life:
+def step(life: Life, event: LifeEvent, now: float, policy: LifePolicy, why: str) -> Life:
     """The life after `event`. KeyError when the table has no such row: a bug of the caller."""
     phase = TABLE[life.phase, event]
     after = replace(life, phase=phase, since_s=now, reason=why)
@@ -117,15 +117,15 @@ def step(life: Life, event: Event, now: float, policy: LifePolicy, why: str) -> 
         failures = 1 if stable else life.failures + 1
         wait = min(policy.backoff_max_s, policy.backoff_first_s * 2 ** min(failures - 1, 30))
         return replace(after, failures=failures, retry_at_s=now + wait)
-    if phase is ReplicaPhase.STARTING or event is Event.WAKE:
+    if phase is ReplicaPhase.STARTING or event is LifeEvent.WAKE:
         return replace(after, born_s=now)
     return after
 
 
-def due(life: Life, now: float, policy: LifePolicy) -> Literal[Event.OVERDUE, Event.RETRY] | None:
-    """What the passing of time alone makes happen now."""
+def due(life: Life, now: float, policy: LifePolicy) -> Literal[LifeEvent.OVERDUE, LifeEvent.RETRY] | None:
+    """The event that the passing of time alone causes now; None: none."""
     if life.phase in (ReplicaPhase.STARTING, ReplicaPhase.PROVING) and now - life.born_s > policy.startup_s:
-        return Event.OVERDUE
+        return LifeEvent.OVERDUE
     if life.phase is ReplicaPhase.FAILED and now >= life.retry_at_s:
-        return Event.RETRY
+        return LifeEvent.RETRY
     return None

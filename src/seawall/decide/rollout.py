@@ -28,7 +28,7 @@ RolloutEvent = Literal[
 RolloutWish = Literal["pause", "resume", "abort", "undo"]
 ENDED = ("promoted", "rolled-back")
 PATIENCE = 6.0
-"""A step may last so many times its hold before a person is asked: too little traffic proves nothing."""
+"""Multiples of a step's hold before a person is asked: too little traffic proves nothing."""
 
 TABLE: dict[tuple[RolloutPhase, RolloutEvent], RolloutPhase] = {
     ("stepping", "look-worse"): "rolling-back",
@@ -50,7 +50,7 @@ TABLE: dict[tuple[RolloutPhase, RolloutEvent], RolloutPhase] = {
 
 @dataclass(frozen=True, kw_only=True)
 class RolloutPolicy:
-    """What the spec says of a canary."""
+    """The canary's part of a spec."""
 
     weights: tuple[int, ...]
     holds_s: tuple[float, ...]
@@ -64,7 +64,7 @@ class RolloutState:
     phase: RolloutPhase = "stepping"
     step: int = 0
     since: float = 0.0
-    """When this step or phase began (seconds)."""
+    """Time at which this step or phase began, seconds."""
     baseline: Side = field(default_factory=Side)
     canary: Side = field(default_factory=Side)
 
@@ -93,7 +93,7 @@ class RolloutDecision:
 
 
 def policy_of(canary: Canary) -> RolloutPolicy:
-    """From the spec."""
+    """The policy in a spec."""
     margins = Margins(
         error_rate=canary.max_error_rate_increase,
         latency_ratio=canary.max_latency_ratio,
@@ -199,12 +199,12 @@ def weight_of(policy: RolloutPolicy, state: RolloutState) -> int:
 
 
 def dump(state: RolloutState) -> dict[str, Any]:
-    """JSON-able."""
+    """The state as JSON-able data."""
     return asdict(state)
 
 
 def load(data: dict[str, Any]) -> RolloutState:
-    """What `dump` made. KeyError, TypeError or ValueError for anything else."""
+    """The state that `dump` wrote. KeyError, TypeError or ValueError for anything else."""
 
     def side(d: dict[str, Any]) -> Side:
         outputs = (

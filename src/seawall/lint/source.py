@@ -47,7 +47,7 @@ _POD_KEYS = {
 
 
 @dataclass(frozen=True)
-class Broken:
+class BrokenText:
     """A file or document that is not YAML, or more than we read."""
 
     file: str
@@ -63,7 +63,7 @@ class Sources:
 
     objects: list[Obj] = field(default_factory=list)
     texts: dict[str, str] = field(default_factory=dict)
-    broken: list[Broken] = field(default_factory=list)
+    broken: list[BrokenText] = field(default_factory=list)
     duplicates: list[tuple[Obj, str, YamlNode]] = field(default_factory=list)
     documents: int = 0
     templates: int = 0
@@ -105,7 +105,7 @@ def _roots(sources: Sources, name: str, text: str) -> Iterator[YamlNode]:
             yield from parse(rest, name)
             return
         except Malformed as e:
-            sources.broken.append(Broken(name, e.line, e.column, _explain(text, e), e.over))
+            sources.broken.append(BrokenText(name, e.line, e.column, _explain(text, e), e.over))
             following = _behind(rest, start, e)
         if following is None or re.search(r"\{\{.*\}\}", text):
             return
@@ -154,7 +154,7 @@ def _texts(paths: Iterable[str], sources: Sources) -> Iterator[tuple[str, str]]:
 def _decoded(name: str, data: bytes, sources: Sources) -> Iterator[tuple[str, str]]:
     """(name, text), or nothing and an entry in `broken`: the other files are still read."""
     if len(data) > MAX_BYTES:
-        sources.broken.append(Broken(name, 1, 1, f"larger than {MAX_BYTES >> 20} MiB", too_large=True))
+        sources.broken.append(BrokenText(name, 1, 1, f"larger than {MAX_BYTES >> 20} MiB", too_large=True))
         return
     try:
         yield name, data.decode("utf-8")
@@ -162,7 +162,7 @@ def _decoded(name: str, data: bytes, sources: Sources) -> Iterator[tuple[str, st
         before = data[: e.start]
         line, column = before.count(b"\n") + 1, e.start - before.rfind(b"\n")
         message = f"byte 0x{data[e.start]:02x} is not UTF-8 text, save the file as UTF-8"
-        sources.broken.append(Broken(name, line, column, message))
+        sources.broken.append(BrokenText(name, line, column, message))
 
 
 def _files(root: Path, sources: Sources) -> Iterator[Path]:

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol, assert_never
 
-from seawall.decide.replica import Event, Life, LifePolicy, ReplicaPhase, born, can, due, step
+from seawall.decide.replica import Life, LifeEvent, LifePolicy, ReplicaPhase, born, can, due, step
 from seawall.decide.route.evidence import Opinion, Pace, Patience, Pulse, Sight, Verdict, look
 from seawall.domain.units import counted
 from seawall.drivers.process import ProcessLimits, computing_cpu_s, resident_bytes
@@ -192,7 +192,7 @@ class Keeper:
             ask.cancel()
             await asyncio.gather(ask, return_exceptions=True)
 
-    def _happen(self, event: Event, why: str) -> None:
+    def _happen(self, event: LifeEvent, why: str) -> None:
         self.life = step(self.life, event, self._clock.now(), self.care.life, why)
         if self.life.phase in (ReplicaPhase.FAILED, ReplicaPhase.STOPPED):
             self.serving, self.load, self._sleep_why = False, None, None
@@ -215,19 +215,19 @@ class Keeper:
     def _interruption(self) -> bool:
         """Handles an exit, a drain or the start-up budget; True when the phase has changed."""
         now = self._clock.now()
-        if self._drain_why is not None and can(self.life, Event.DRAIN):
-            self._happen(Event.DRAIN, self._drain_why)
+        if self._drain_why is not None and can(self.life, LifeEvent.DRAIN):
+            self._happen(LifeEvent.DRAIN, self._drain_why)
             return True
         if (
             self.child is not None
             and (code := self.child.exit_code) is not None
-            and can(self.life, Event.EXITED)
+            and can(self.life, LifeEvent.EXITED)
         ):
-            self._happen(Event.EXITED, cause_of(code, self.log))
+            self._happen(LifeEvent.EXITED, cause_of(code, self.log))
             return True
-        if due(self.life, now, self.care.life) is Event.OVERDUE:
+        if due(self.life, now, self.care.life) is LifeEvent.OVERDUE:
             self._happen(
-                Event.OVERDUE, f"not ready within its start-up budget of {self.care.life.startup_s:.0f} s"
+                LifeEvent.OVERDUE, f"not ready within its start-up budget of {self.care.life.startup_s:.0f} s"
             )
             return True
         return False
@@ -238,12 +238,12 @@ class Keeper:
             try:
                 self.child = await self._spawn(argv, env, self.log, self.care.limits)
             except SeawallError as e:
-                self._happen(Event.EXITED, e.message)
+                self._happen(LifeEvent.EXITED, e.message)
                 return
             self._changed(self, f"pid {self.child.pid}")
         while not self._interruption():
             if "start-proof" in self.care.without or await self.service.listens():
-                self._happen(Event.LISTENS, "it listens")
+                self._happen(LifeEvent.LISTENS, "it listens")
                 return
             await self._pause(0.5)
 
@@ -253,22 +253,24 @@ class Keeper:
             if failed is None:
                 now = self._clock.now()
                 self.pulse, self.serving = Pulse(sign_s=now), True
-                self._happen(Event.PROVED, f"proved itself {now - self.life.born_s:.1f} s after its start")
+                self._happen(
+                    LifeEvent.PROVED, f"proved itself {now - self.life.born_s:.1f} s after its start"
+                )
                 return
             await self._pause(0.5)
 
     async def _ready(self) -> None:
         while not self._interruption():
             if self._sleep_why is not None:
-                self._happen(Event.DOZE, self._sleep_why)
+                self._happen(LifeEvent.DOZE, self._sleep_why)
                 return
             self.load = await self.service.load()
             opinion = self._opinion()
             if opinion.verdict is Verdict.DEAD:
-                self._happen(Event.STALLED, f"stalled: {opinion.reason}")
+                self._happen(LifeEvent.STALLED, f"stalled: {opinion.reason}")
                 return
             if self._too_large():
-                self._happen(Event.STALLED, f"uses {self.memory_bytes >> 20} MiB, over its limit")
+                self._happen(LifeEvent.STALLED, f"uses {self.memory_bytes >> 20} MiB, over its limit")
                 return
             await self._pause(self.care.look_s)
 
@@ -311,17 +313,17 @@ class Keeper:
         if self._interruption():
             return
         if failed is not None:
-            self._happen(Event.STALLED, f"could not be put to sleep: {failed}")
+            self._happen(LifeEvent.STALLED, f"could not be put to sleep: {failed}")
             return
         self.serving, self.load = False, None
-        self._happen(Event.SLEPT, f"asleep after {self._clock.now() - began:.1f} s")
+        self._happen(LifeEvent.SLEPT, f"asleep after {self._clock.now() - began:.1f} s")
 
     async def _asleep(self) -> None:
         while not self._interruption():
             if self._sleep_why is None:
                 failed = await self.service.wake()
                 if failed is None:
-                    self._happen(Event.WAKE, "woken")
+                    self._happen(LifeEvent.WAKE, "woken")
                     return
                 self.drain(f"could not be woken: {failed}")
                 continue
@@ -329,12 +331,12 @@ class Keeper:
 
     async def _failed(self) -> None:
         await self._bury()
-        while due(self.life, self._clock.now(), self.care.life) is not Event.RETRY:
+        while due(self.life, self._clock.now(), self.care.life) is not LifeEvent.RETRY:
             if self._interruption():
                 return
             await self._pause(min(1.0, max(0.01, self.life.retry_at_s - self._clock.now())))
         await self._stop_asking()
-        self._happen(Event.RETRY, f"started again after {counted(self.life.failures, 'failed start')}")
+        self._happen(LifeEvent.RETRY, f"started again after {counted(self.life.failures, 'failed start')}")
 
     async def _draining(self) -> None:
         """Drains in three steps: notice (the router evicts), SIGTERM (vLLM ends its streams), SIGKILL in the end."""
@@ -354,7 +356,7 @@ class Keeper:
         took = self._clock.now() - began
         await self._bury()
         self._happen(
-            Event.EXITED, f"stopped after {took:.1f} s" + ("" if whole or not served else ", killed")
+            LifeEvent.EXITED, f"stopped after {took:.1f} s" + ("" if whole or not served else ", killed")
         )
 
     def _exited(self) -> bool:

@@ -111,7 +111,7 @@ def _available(deployment: Object) -> bool:
     return seen and updated >= wanted and old <= 0 and int(status.get("availableReplicas") or 0) >= wanted
 
 
-class Wait:
+class FleetWait:
     """One person's wait. Tells each step once, goes on while the API server is away, and gives up with the reason."""
 
     def __init__(self, kube: Kube, namespace: str, tell: Tell, clock: Clock | None = None) -> None:

@@ -57,7 +57,7 @@ _SPELLINGS = ("{}", "model.{}", "model.language_model.{}", "language_model.model
 
 
 @dataclass
-class Rules:
+class ModuleRules:
     """The lists of one checkpoint. `base` is what a module that is not named is stored in; None: plain 16 bit."""
 
     base: Format | None

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from seawall.domain.model import PARTS, CheckpointQuantization, Format, experts_only
-from seawall.shapes.modules import Rules, compact
+from seawall.shapes.modules import ModuleRules, compact
 
 Config = Mapping[str, Any]
 
@@ -65,7 +65,7 @@ def cache_of(config: Config) -> str:
     return "auto"
 
 
-def _rules(config: Config) -> Rules | None:
+def _rules(config: Config) -> ModuleRules | None:
     """The lists of one checkpoint; None for a method that says no more than its name."""
     method = str(config.get("quant_method") or "").lower()
     inner = config.get("quantization")
@@ -73,7 +73,7 @@ def _rules(config: Config) -> Rules | None:
         config = {**config, **inner}
     kept = _kept(config)
     if method == "mxfp4":
-        return Rules(None, kept, [("re:.*experts.*", Format("mxfp4", 4, 32))])
+        return ModuleRules(None, kept, [("re:.*experts.*", Format("mxfp4", 4, 32))])
     if method in ("compressed-tensors", "compressed_tensors", "sparseml"):
         return _groups(config, kept)
     if method.startswith("modelopt") or "quant_algo" in config or "producer" in config:
@@ -81,14 +81,14 @@ def _rules(config: Config) -> Rules | None:
     if "config_groups" in config:
         return _groups(config, kept)
     if method in ("fp8", "fbgemm_fp8", "fp_quant", "deepseek_v4_fp8", "finegrained_fp8"):
-        return Rules(_fp8(config), kept)
+        return ModuleRules(_fp8(config), kept)
     if "awq" in method or "gptq" in method or method in _AUTO_ROUND:
         name = "awq" if "awq" in method else "gptq"
         bits = _int(config, 4, "bits", "w_bit", "weight_bits")
         base = Format(name, bits, max(0, _int(config, 128, "group_size", "q_group_size")))
-        return Rules(base, kept, _exceptions(config, base))
+        return ModuleRules(base, kept, _exceptions(config, base))
     if method == "bitsandbytes":
-        return Rules(Format("bitsandbytes", 8 if config.get("load_in_8bit") is True else 4, 64), kept)
+        return ModuleRules(Format("bitsandbytes", 8 if config.get("load_in_8bit") is True else 4, 64), kept)
     return None
 
 
@@ -101,7 +101,7 @@ def _fp8(config: Config) -> Format:
     return Format("fp8", 8, sides[0] * sides[1] if len(sides) == 2 else 0)
 
 
-def _modelopt(config: Config, method: str, kept: list[str]) -> Rules:
+def _modelopt(config: Config, method: str, kept: list[str]) -> ModuleRules:
     """One algorithm for all but what is excluded, or MIXED_PRECISION: only what `quantized_layers` names."""
     algo = str(config.get("quant_algo") or "").upper()
     group = _int(config, 0, "group_size")
@@ -115,8 +115,8 @@ def _modelopt(config: Config, method: str, kept: list[str]) -> Rules:
         ]
         # What is not named is plain, but where the file is an fp8 checkpoint with some layers redone.
         base = _fp8(config) if method == "fp8" else None
-        return Rules(base, [k for k in kept if base is None], named)
-    return Rules(_algorithm(algo, group), kept)
+        return ModuleRules(base, [k for k in kept if base is None], named)
+    return ModuleRules(_algorithm(algo, group), kept)
 
 
 def _algorithm(algo: str, group: int) -> Format | None:
@@ -135,7 +135,7 @@ def _algorithm(algo: str, group: int) -> Format | None:
     return Format("int8", 8, 0) if name else None
 
 
-def _groups(config: Config, kept: list[str]) -> Rules:
+def _groups(config: Config, kept: list[str]) -> ModuleRules:
     """compressed-tensors: every group names the modules (or `Linear`: all) that it is for."""
     groups = config.get("config_groups")
     base: Format | None = None
@@ -153,7 +153,7 @@ def _groups(config: Config, kept: list[str]) -> Rules:
                 named.append(("re:.*experts.*", stored))
             else:
                 named.append((target, stored))
-    return Rules(base or (None if named else Format("int8", 8, 0)), kept, named)
+    return ModuleRules(base or (None if named else Format("int8", 8, 0)), kept, named)
 
 
 def _group(group: Config, config: Config) -> Format:

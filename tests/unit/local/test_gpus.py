@@ -11,7 +11,7 @@ import pytest
 from tests.unit.local.fakes import JumpClock
 
 from seawall.config.load import load_fleet
-from seawall.decide.replica import Event, ReplicaPhase
+from seawall.decide.replica import LifeEvent, ReplicaPhase
 from seawall.domain.spec import Fleet, RolloutSpec, Scaling
 from seawall.errors import EngineError
 from seawall.local import gpus
@@ -67,7 +67,7 @@ class Stage:
         assert recipe.env["A"] == "b"
         return recipe.env[gpus.VISIBLE]
 
-    def all(self, *events: Event) -> None:
+    def all(self, *events: LifeEvent) -> None:
         for keeper in self.runner.keepers.values():
             for event in events:
                 keeper._happen(event, "so the story says")
@@ -76,8 +76,8 @@ class Stage:
         """Those that were told to go have gone."""
         gone = [k for k in self.runner.keepers.values() if k._drain_why is not None]
         for keeper in gone:
-            keeper._happen(Event.DRAIN, "told to")
-            keeper._happen(Event.EXITED, "gone")
+            keeper._happen(LifeEvent.DRAIN, "told to")
+            keeper._happen(LifeEvent.EXITED, "gone")
             assert keeper.life.phase is ReplicaPhase.STOPPED
         return [k.name[-1] for k in gone]
 
@@ -96,7 +96,7 @@ def test_one_too_many_waits_and_says_what_for(tmp_path: Path) -> None:
 def test_a_rollout_with_a_spare_starts_the_heir_first(tmp_path: Path) -> None:
     stage = Stage(fleet(1), "0123", tmp_path)
     stage.tick()
-    stage.all(Event.LISTENS, Event.PROVED)
+    stage.all(LifeEvent.LISTENS, LifeEvent.PROVED)
     stage.runner.restart()
     assert stage.tick() == {"0": "0,1", "1": "2,3"}
     assert stage.drained() == []
@@ -105,7 +105,7 @@ def test_a_rollout_with_a_spare_starts_the_heir_first(tmp_path: Path) -> None:
 def test_a_rollout_without_a_spare_lets_one_go_first_and_arrives(tmp_path: Path) -> None:
     stage = Stage(fleet(2), "0123", tmp_path)
     stage.tick()
-    stage.all(Event.LISTENS, Event.PROVED)
+    stage.all(LifeEvent.LISTENS, LifeEvent.PROVED)
     generation = stage.runner.restart()
     for leaver in "01":
         stage.tick()
@@ -115,7 +115,7 @@ def test_a_rollout_without_a_spare_lets_one_go_first_and_arrives(tmp_path: Path)
         assert heir.generation == generation
         stage.tick()
         assert stage.drained() == [], "nobody else leaves before the heir serves"
-        for event in (Event.LISTENS, Event.PROVED):
+        for event in (LifeEvent.LISTENS, LifeEvent.PROVED):
             heir._happen(event, "so the story says")
     stage.tick()
     assert stage.drained() == []

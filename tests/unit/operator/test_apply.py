@@ -11,7 +11,7 @@ from seawall.errors import CheckFailed, ClusterError
 from seawall.operator.apply import apply, changes, delete, inventory
 from seawall.operator.ledger import Ref
 from seawall.operator.status import look
-from seawall.operator.wait import Wait, judge
+from seawall.operator.wait import FleetWait, judge
 from seawall.testing.clock import JumpClock
 from seawall.testing.kube_api import KubeApi
 
@@ -157,7 +157,7 @@ async def test_wait_tells_each_step_once_and_ends_with_a_token(api: KubeApi, kub
     ]
     told: list[str] = []
     clock = JumpClock(lambda: acts.pop(0)() if acts else None)
-    await Wait(kube, NS, told.append, clock).until_served("llama", 600)
+    await FleetWait(kube, NS, told.append, clock).until_served("llama", 600)
     text = "\n".join(told)
     for step in (
         "Job load is loading",
@@ -173,7 +173,7 @@ async def test_wait_gives_up_on_a_crash_loop_with_the_reason(api: KubeApi, kube:
     api.put(engine_pod("p", **CRASHED))
 
     with pytest.raises(CheckFailed, match=r"OOMKilled \(exit 137\)") as e:
-        await Wait(kube, NS, lambda t: None, JumpClock()).until_served("llama", 600)
+        await FleetWait(kube, NS, lambda t: None, JumpClock()).until_served("llama", 600)
     assert "seawall diagnose llama" in e.value.cure
 
 

@@ -12,7 +12,7 @@ from seawall.errors import CheckFailed
 from seawall.operator.reconcile import Desired, status_of
 from seawall.operator.show import status_text
 from seawall.operator.status import FleetView, look
-from seawall.operator.wait import Wait, judge
+from seawall.operator.wait import FleetWait, judge
 from seawall.testing.clock import JumpClock
 from seawall.testing.kube_api import KubeApi
 
@@ -132,7 +132,7 @@ async def test_a_scaler_that_nobody_has_looked_at_is_said(api: KubeApi, kube: Ku
         [await view_of(kube)], NS
     )
     told: list[str] = []
-    await Wait(kube, NS, told.append, JumpClock()).until_used("llama", 60)
+    await FleetWait(kube, NS, told.append, JumpClock()).until_used("llama", 60)
     assert "nothing scales it" in told[-1]
     api.put({**scaled, "status": {"conditions": [{"type": "Ready", "status": "True"}]}})
     assert "nothing scales" not in status_text([await view_of(kube)], NS)
@@ -146,12 +146,12 @@ async def test_apply_ends_when_the_gateways_use_what_is_wanted_and_not_before(
     acts = [lambda: None, lambda: gateway(api, p0="ready", p1="ready", p2="ready")]
     told: list[str] = []
     clock = JumpClock(lambda: acts.pop(0)())
-    await Wait(kube, NS, told.append, clock).until_used("llama", 60)
+    await FleetWait(kube, NS, told.append, clock).until_used("llama", 60)
     assert "2 of 3 used by the gateways, 3 ready: p0 is probing" in told[0]
     assert "3 of 3 used" in told[-1]
     gateway(api, p0="evicted", p1="evicted", p2="evicted")
     with pytest.raises(CheckFailed, match="0 of 3 used by the gateways") as e:
-        await Wait(kube, NS, told.append, JumpClock()).until_used("llama", 60)
+        await FleetWait(kube, NS, told.append, JumpClock()).until_used("llama", 60)
     assert "seawall diagnose llama" in e.value.cure
 
 
@@ -168,12 +168,12 @@ async def test_an_api_server_that_restarts_is_waited_for(api: KubeApi, kube: Kub
 
     acts = [lambda: setattr(api.faults, "down", True), lambda: None, back]
     clock = JumpClock(lambda: acts.pop(0)())
-    await Wait(kube, NS, told.append, clock).until_served("llama", 600)
+    await FleetWait(kube, NS, told.append, clock).until_served("llama", 600)
     assert [t for t in told if "does not answer" in t], told
     assert "generated a token" in told[-1]
     api.faults.forbid = {"GET deployments"}
     with pytest.raises(Exception, match="cannot patch"):  # no right is no passing cloud
-        await Wait(kube, NS, told.append, JumpClock()).until_served("llama", 600)
+        await FleetWait(kube, NS, told.append, JumpClock()).until_served("llama", 600)
 
 
 def test_status_w_goes_on_after_an_api_server_that_restarts(api: KubeApi, capsys: Any) -> None:

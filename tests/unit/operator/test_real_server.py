@@ -325,7 +325,7 @@ async def test_an_apply_that_changes_nothing_wakes_nobody(api: KubeApi, kube: Ku
 
 async def test_the_wait_ends_with_the_gateway_and_not_before(api: KubeApi, kube: Kube) -> None:
     from seawall.errors import CheckFailed
-    from seawall.operator.wait import Wait
+    from seawall.operator.wait import FleetWait
 
     labels = {"app.kubernetes.io/name": "seawall-gateway", "app.kubernetes.io/instance": "gw"}
     made = deployment()
@@ -337,13 +337,13 @@ async def test_the_wait_ends_with_the_gateway_and_not_before(api: KubeApi, kube:
     api.put(bad)
 
     with pytest.raises(CheckFailed, match="gateway: ImagePullBackOff"):
-        await Wait(kube, NS, lambda t: None, JumpClock()).for_gateway("gw", 600)
+        await FleetWait(kube, NS, lambda t: None, JumpClock()).for_gateway("gw", 600)
     api.remove("v1", "pods", "gw-1", NS)
     ready = api.objects("apps/v1", "deployments")[NS, "d"]
     ready["status"] = {"observedGeneration": 99, "updatedReplicas": 1, "availableReplicas": 1}
     api.put(ready)
     told: list[str] = []
-    await Wait(kube, NS, told.append, JumpClock()).for_gateway("gw", 600)
+    await FleetWait(kube, NS, told.append, JumpClock()).for_gateway("gw", 600)
     assert "d available: its Pods are ready" in told[-1]
 
 

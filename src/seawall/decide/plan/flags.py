@@ -106,7 +106,7 @@ _SWITCHES: dict[str, tuple[str, str, bool]] = {
     "-ep": ("hardware", "expert_parallel", True),
 }
 _SCALE = {"k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
-"""As vLLM reads numbers: `16k` is 16,000, `16K` is 16,384."""
+"""A number as vLLM reads it: `16k` is 16,000, `16K` is 16,384."""
 
 
 def absorbed(fleet: Fleet) -> Fleet:

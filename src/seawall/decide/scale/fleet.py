@@ -44,17 +44,17 @@ DOWN_POLICIES = (RatePolicy("Percent", 10, 120), RatePolicy("Pods", 1, 120))
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DemandSeen:
-    """What a look at a fleet shows. Requests are counted once: `queued` is not yet in any replica."""
+    """One look at a fleet. Requests are counted once: `queued` is not yet in any replica."""
 
     replicas: int
     """Wanted now: the scale's spec.replicas."""
     ready: int = 0
     running: float = 0.0
-    """Being decoded, over all replicas."""
+    """Requests being decoded, over all replicas."""
     waiting: float = 0.0
-    """Inside engines, not scheduled yet."""
+    """Requests inside engines that are not scheduled yet."""
     queued: float = 0.0
-    """Inside the gateway."""
+    """Requests that wait in the gateway."""
     fresh: bool = True
     """False: the metrics could not be read. Then nothing is scaled, in either direction."""
     arrivals_per_s: float | None = None
@@ -105,7 +105,7 @@ class ScalePolicy:
 
     @property
     def triggers(self) -> tuple[ScaleTrigger, ...]:
-        """What is measured, demand first."""
+        """All triggers, demand first."""
         return (ScaleTrigger("demand", self.target), *self.guards)
 
 
@@ -241,7 +241,7 @@ def _sync(policy: ScalePolicy, seen: DemandSeen, after: ScaleState, now: float) 
 
 
 def _proposal(trigger: ScaleTrigger, seen: DemandSeen, tolerance: float) -> hpa.Proposal | None:
-    """What one trigger asks for; None where nobody measures it."""
+    """Replicas that one trigger asks for; None where nobody measures it."""
     match trigger.measure:
         case "demand":
             total: float | None = seen.demand
