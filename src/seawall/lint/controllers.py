@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 from seawall.engines.vllm.versions import Version
 from seawall.lint.command import Command, read_args, read_command, read_keys, read_line
@@ -253,16 +254,37 @@ def _kaito_config(obj: Obj, default: Version) -> Iterator[Workload]:
         yield Workload(obj, keys, {}, [_engine(keys, command, default)], True)
 
 
+_RUNTIME_FIELDS = {
+    "enableTool": "enable-auto-tool-choice", "toolCallParser": "tool-call-parser", "maxModelLen": "max-model-len",
+    "dtype": "dtype", "maxNumSeqs": "max-num-seqs", "gpuMemoryUtilization": "gpu-memory-utilization",
+}  # fmt: skip
+"""Fields of production-stack's operator and the flags it writes for them; it leaves out what is empty or zero."""
+
+
 def _vllm_runtime(obj: Obj, default: Version) -> Iterator[Workload]:
     """production-stack's VLLMRuntime."""
     spec = obj.spec
     if not obj.api.startswith("production-stack.vllm.ai/"):
         return
-    config, deployment = spec["vllmConfig"], spec["deploymentConfig"]
-    command = read_args(config["extraArgs"] or config, _source(spec.at("model", "modelURL")))
+    config, model, deployment = spec["vllmConfig"], spec["model"], spec["deploymentConfig"]
+    fields = [
+        (flag, (config if field in config else model)[field]) for field, flag in _RUNTIME_FIELDS.items()
+    ]
+    command = read_args(config["extraArgs"] or config, _source(model["modelURL"]))
+    said = read_keys(
+        [(flag, node) for flag, node in fields if node.text() not in ("", "0", "false")], spec, None
+    )
+    command.options[:0] = [
+        replace(o, value=None) if o.name == "--enable-auto-tool-choice" else o for o in said.options
+    ]
     gpus = deployment.at("resources", "gpu")
-    given = Given(int(gpus.number(0) or 0), gpus, tensor_parallel=_int(config["tensorParallelSize"]))
-    yield Workload(obj, deployment, {}, [_engine(deployment, command, default, given)], True)
+    vendor = {"nvidia": "nvidia", "amd": "amd"}.get(
+        deployment.at("resources", "gpuType").text().split(".")[0], ""
+    )
+    given = Given(int(gpus.number(0) or 0), gpus, vendor, tensor_parallel=_int(config["tensorParallelSize"]))
+    version = image_version(deployment.at("image", "name").text())
+    engine = Container(deployment, command, version or default, version is not None, given)
+    yield Workload(obj, deployment, {}, [engine], True)
 
 
 _READERS: dict[str, Callable[[Obj, Version], Iterator[Workload]]] = {

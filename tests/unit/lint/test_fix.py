@@ -112,3 +112,14 @@ def test_stdin_is_patched_to_stdout(popular: str) -> None:
     assert result.stdout.startswith("# Manifests as they are copied around")
     assert "--disable-log-requests" not in result.stdout
     assert "fixed" in result.stderr
+
+
+def test_the_toleration_is_for_the_cards_vendor(good: str, sources: Read, options: Options) -> None:
+    line = "- {key: nvidia.com/gpu, operator: Exists, effect: NoSchedule}"
+    bare = good.replace(f"      tolerations:\n      {line}\n", "").replace(
+        "nvidia.com/gpu: 4", "amd.com/gpu: 4"
+    )
+    assert bare.count("amd.com/gpu: 4") == 2
+    _, patched = fixed(bare, sources, options)
+    assert "- key: amd.com/gpu" in patched
+    assert "key: nvidia.com/gpu" not in patched

@@ -345,3 +345,24 @@ def test_an_explicit_port_outweighs_the_services(lint: Callable[[str], Report]) 
         "        resources", '        env: [{name: VLLM_PORT, value: "29500"}]\n        resources'
     )
     assert severity(by_hand + service) == "note"
+
+
+def test_the_fields_of_a_vllm_runtime_are_flags(lint: Callable[[str], Report]) -> None:
+    text = """
+apiVersion: production-stack.vllm.ai/v1alpha1
+kind: VLLMRuntime
+metadata: {name: chat}
+spec:
+  model: {modelURL: Qwen/Qwen3-8B, enableTool: true, toolCallParser: "", maxModelLen: 131072, maxNumSeqs: 0}
+  vllmConfig: {tensorParallelSize: 1, gpuMemoryUtilization: "1.4", v1: true}
+  deploymentConfig:
+    image: {registry: docker.io, name: "vllm/vllm-openai:v0.10.2"}
+    resources: {gpu: "1", gpuType: nvidia.com/gpu}
+"""
+    (found,) = workloads(text)
+    assert found.engine.version == (0, 10)
+    assert found.engine.command.integer("--max-model-len") == 131072
+    assert found.engine.command.option("--max-num-seqs") is None, "zero is left out"
+    said = {f.rule for f in lint(text).findings}
+    assert {"values/tool-choice-without-parser", "values/wrong-value", "fit/beyond-the-model"} <= said, said
+    assert "values/switch-with-value" not in said
