@@ -85,7 +85,7 @@ async def _look(
     from seawall.operator.apply import changes, unserved
     from seawall.operator.intent import intent_of
     from seawall.operator.ledger import Ref
-    from seawall.operator.preflight import missing_secrets, need_rights
+    from seawall.operator.preflight import need_rights
 
     intent = await intent_of(kube, group, force)
     missing = await unserved(kube, intent.objects)
@@ -96,9 +96,16 @@ async def _look(
     found = await changes(kube, intent.objects, intent.inventory, group.namespace, force)
     if not dry_run:
         await need_rights(kube, (), [c.ref for c in found if c.verb == "prune"])
-    for what, command in await missing_secrets(kube, intent.objects, group.namespace):
-        click.echo(f"warning: {what} is not there, and Pods wait for it: {command}", err=True)
+    await tell_secrets(kube, intent, group.namespace)
     return intent, found
+
+
+async def tell_secrets(kube: Kube, intent: Intent, namespace: str) -> None:
+    """Warns of Secrets that somebody has to make, with the command that does."""
+    from seawall.operator.preflight import missing_secrets
+
+    for what, command in await missing_secrets(kube, intent.objects, namespace):
+        click.echo(f"warning: {what} is not there, and Pods wait for it: {command}", err=True)
 
 
 async def _act(group: Group, intent: Intent, force: bool, wait: bool, form: str, kube: Kube) -> None:

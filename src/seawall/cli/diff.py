@@ -30,7 +30,7 @@ def command(
     The server itself computes the result (a dry run of server-side apply), so defaults and other people's
     fields are not shown as changes, and what it would refuse is shown as refused. Nothing is written.
     """
-    from seawall.cli.apply import show
+    from seawall.cli.apply import show, tell_secrets
     from seawall.cli.fleets import group_of
     from seawall.errors import CheckFailed
     from seawall.operator.apply import changes
@@ -40,6 +40,7 @@ def command(
 
     async def look(kube: Kube) -> list[Change]:
         intent = await intent_of(kube, group, force_conflicts)
+        await tell_secrets(kube, intent, group.namespace)
         return await changes(kube, intent.objects, intent.inventory, group.namespace, force_conflicts)
 
     found = with_cluster(context, kubeconfig, look)

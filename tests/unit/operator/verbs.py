@@ -22,6 +22,9 @@ class Said:
 
     code: int
     text: str
+    """Everything that was printed, and the error."""
+    out: str = ""
+    """Standard output alone."""
 
 
 @dataclass
@@ -43,9 +46,9 @@ class Person:
             self.api.rights = rights
         e = result.exception
         if isinstance(e, SeawallError):
-            return Said(e.exit_code, f"{result.output}{e}")
+            return Said(e.exit_code, f"{result.output}{e}", result.stdout)
         assert e is None or isinstance(e, SystemExit), e
-        return Said(result.exit_code, result.output)
+        return Said(result.exit_code, result.output, result.stdout)
 
     def writes(self, *fleets: dict[str, Any], name: str = "fleet.yaml") -> str:
         path = self.folder / name
