@@ -29,10 +29,12 @@ def command(spec: str, context: str | None, kubeconfig: str | None, namespace: s
     from seawall.diagnose.doctor import examine
     from seawall.diagnose.examine_cluster import examine_cluster
     from seawall.errors import CheckFailed
+    from seawall.operator.preflight import secrets_check
     from seawall.render.everything import render
 
     group = group_of((spec,))
-    kinds = frozenset((o["apiVersion"], o["kind"]) for o in render(group).objects)
+    objects = render(group).objects
+    kinds = frozenset((o["apiVersion"], o["kind"]) for o in objects)
     checks = []
     for wanted in group.members:
         fleet = wanted.fleet
@@ -40,6 +42,8 @@ def command(spec: str, context: str | None, kubeconfig: str | None, namespace: s
             fleet = replace(fleet, metadata=replace(fleet.metadata, namespace=namespace))
         facts = with_cluster(context, kubeconfig, partial(examine_cluster, fleet=fleet, kinds=kinds))
         checks += examine(facts, fleet, wanted.plan, kinds)
+    look = partial(secrets_check, objects=objects, namespace=namespace or group.namespace)
+    checks += with_cluster(context, kubeconfig, look)
     failed = [c for c in checks if c.verdict == "fail"]
     if form:
         output.write({"healthy": not failed, "checks": [asdict(c) for c in checks]}, form)

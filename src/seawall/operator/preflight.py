@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 
+from seawall.diagnose.doctor import CheckResult
 from seawall.drivers.kube import Kube, Object, ObjectKind, Refused, key_of
 from seawall.errors import ClusterError
 from seawall.operator.converge import served
@@ -73,6 +74,17 @@ async def missing_secrets(kube: Kube, objects: Sequence[Object], namespace: str)
             which = f" ({', '.join(lost)})" if lost else ""
             out.append((f"Secret {namespace}/{name}{which}", _making(name, namespace, keys)))
     return out
+
+
+async def secrets_check(kube: Kube, objects: Sequence[Object], namespace: str) -> list[CheckResult]:
+    """The doctor's answer about Secrets: one line for each that is missing, or one for all; none where none is needed.
+
+    A Fleet is not served without them, and they can be made at any time: Pods wait until they are there."""
+    missing = await missing_secrets(kube, objects, namespace)
+    if missing:
+        return [CheckResult("Secrets", "fail", f"{what} is not there", command) for what, command in missing]
+    needed = sorted(_secrets(objects))
+    return [CheckResult("Secrets", "ok", ", ".join(needed))] if needed else []
 
 
 def _making(name: str, namespace: str, keys: set[str]) -> str:

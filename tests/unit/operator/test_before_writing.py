@@ -155,6 +155,25 @@ def test_secrets_that_nobody_made_are_named_with_the_command_that_makes_them(
     assert "kubectl create secret" not in person.type("apply", file, "--yes", "--no-wait").text
 
 
+def test_the_doctor_finds_them_too(api: KubeApi, person: Person) -> None:
+    fleet = plain("one")
+    fleet["spec"]["gateway"] = {"tenants": [{"name": "a"}], "keysSecret": "keys"}
+    file = person.writes(fleet)
+    said = person.type("doctor", file, "-o", "json")
+    rows = [c for c in json.loads(said.out)["checks"] if c["name"] == "Secrets"]
+    assert [(c["verdict"], c["cure"].partition(" --")[0]) for c in rows] == [
+        ("fail", "kubectl create secret generic keys -n llm")
+    ]
+    meta = {"name": "keys", "namespace": NS}
+    api.put({"apiVersion": "v1", "kind": "Secret", "metadata": meta, "data": {"keys": "eA=="}})
+    rows = [
+        c
+        for c in json.loads(person.type("doctor", file, "-o", "json").out)["checks"]
+        if c["name"] == "Secrets"
+    ]
+    assert [(c["verdict"], c["why"]) for c in rows] == [("ok", "keys")]
+
+
 async def test_a_secret_that_lacks_a_key_or_cannot_be_read(api: KubeApi, kube: Kube) -> None:
     env = [{"name": "T", "valueFrom": {"secretKeyRef": {"name": "hub", "key": "token"}}}]
     maybe = [{"name": "U", "valueFrom": {"secretKeyRef": {"name": "other", "key": "x", "optional": True}}}]
