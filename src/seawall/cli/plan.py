@@ -66,6 +66,14 @@ TOKENS = click.IntRange(1, 2**31)
     "--calibration", type=click.Path(), metavar="FILE", help="Measured step times, from `seawall bench`."
 )
 @click.option("--offline", is_flag=True, help="Never ask the hub for a config.json.")
+@click.option(
+    "-w",
+    "--write",
+    "file",
+    type=click.Path(dir_okay=False),
+    metavar="FILE",
+    help="Of a model: write the planned Fleet here.",
+)
 @output_option
 def command(
     spec: str | None,
@@ -73,6 +81,7 @@ def command(
     prices: str | None,
     calibration: str | None,
     offline: bool,
+    file: str | None,
     form: str,
     **flags: Any,
 ) -> None:
@@ -83,7 +92,7 @@ def command(
     \b
       seawall plan examples/smollm2.yaml
       seawall plan meta-llama/Llama-3.1-70B --gpus any
-      seawall plan meta-llama/Llama-3.1-70B --gpu H100-80GB --max-model-len 16384
+      seawall plan meta-llama/Llama-3.1-70B --gpu H100-80GB --max-model-len 16384 --write fleet.yaml
       seawall plan --model-config ./config.json --gpu NVIDIA-L40S --tensor-parallel 2 --json
 
     Exit code 0 when it fits, 1 when it does not, 2 for bad input.
@@ -101,6 +110,11 @@ def command(
     if spec is not None and flags["model_config"] is None and _names_a_model(spec):
         spec, flags["model_config"] = None, spec
     every = flags["gpus"] == "any"
+    named = flags["model_config"]
+    if file and (named is None or every):
+        from seawall.errors import InputError
+
+        raise InputError("--write makes a Fleet of one planned model.", "Name a model, and no --gpus any.")
     if every:
         flags["gpus"] = None
         if flags["gpu"] != "auto":
@@ -127,11 +141,51 @@ def command(
 
         wide = terminal.width()
         pinned = [not fleet.needs_lock or _lock_beside(spec, fleet.name) for fleet, _ in wanted]
-        click.echo(
-            "\n\n".join(table(p, spec, wide is not None, wide, k) for p, k in zip(plans, pinned, strict=True))
+        text = "\n\n".join(
+            table(p, spec, wide is not None, wide, k) for p, k in zip(plans, pinned, strict=True)
         )
+        click.echo(text.rpartition("\n\nNext:")[0] if file and plans[0].fits else text)
     if not all(p.fits for p in plans):
         sys.exit(1)
+    if file:
+        needs_lock = _write(file, wanted[0][0], plans[0], named)
+        after = f"seawall pull {file} --lock-only" if needs_lock else f"seawall render {file} -o deploy/"
+        click.echo(f"\nwrote {file}\n\nNext: {after}", err=bool(form))
+
+
+def _write(file: str, fleet: Any, made: Any, model: str) -> bool:
+    """The Fleet with what was planned for it; whether its weights are still to be pinned. InputError when there is such
+    a file, or none can be made."""
+    from dataclasses import replace
+    from pathlib import Path
+
+    import yaml
+
+    from seawall.config.from_model import source_of
+    from seawall.config.load import dump_fleet
+    from seawall.drivers import cache
+    from seawall.errors import InputError
+
+    path, given = Path(file), Path(model)
+    if path.exists():
+        raise InputError(f"{file} is there already.", "Name another, or remove it.")
+    spec = fleet.spec
+    source = source_of(str(given.parent) if given.name == "config.json" else model)
+    hardware = replace(
+        spec.hardware, gpu=made.gpu, gpus_per_replica=made.gpus_per_replica or None,
+        tensor_parallel=spec.hardware.tensor_parallel or (made.tensor_parallel if made.tensor_parallel > 1 else None),
+    )  # fmt: skip
+    traffic = replace(spec.traffic, max_context=made.max_model_len)
+    whole = replace(
+        fleet,
+        spec=replace(spec, model=replace(spec.model, source=source), hardware=hardware, traffic=traffic),
+    )
+    head = f"# Planned: {made.reason}\n# `seawall explain spec.scaling` tells what a field does.\n"
+    try:
+        cache.write_atomic(path, head + yaml.safe_dump(dump_fleet(whole), sort_keys=False))
+    except OSError as e:
+        raise InputError(f"{file}: {e.strerror}.", "Name another place with --write.") from None
+    return bool(whole.needs_lock)
 
 
 def _names_a_model(spec: str) -> bool:

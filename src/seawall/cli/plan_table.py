@@ -57,7 +57,7 @@ def table(plan: Plan, spec: str | None, colour: bool, width: int | None = None, 
         lines += _running(plan)
     lines += [_row("note" if i == 0 else "", n) for i, n in enumerate(plan.notes)]
     if spec is None:
-        after = "write a Fleet with these numbers: seawall schema"
+        after = "the same with --write fleet.yaml"
     elif plan.fits and not pinned:
         after = (
             f"seawall pull {spec} --lock-only   (pins the weights; then: seawall render {spec} -o deploy/)"

@@ -46,8 +46,11 @@ class Metadata(Strict):
     name: Name
     """DNS label; names the fleet, its objects, and (by default) the model that clients ask for."""
     namespace: Name = "default"
+    """The Kubernetes namespace of its objects."""
     labels: dict[str, str] = field(default_factory=dict)
+    """Labels that every rendered object gets."""
     annotations: dict[str, str] = field(default_factory=dict)
+    """Annotations that every rendered object gets."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,8 +58,11 @@ class Adapter(Strict):
     """A LoRA adapter, served under its own model name."""
 
     name: Name
+    """The model name that clients ask for."""
     source: str
+    """Where it is, as for a model: hf://, s3://, file://..."""
     revision: str | None = None
+    """Commit, tag or branch of its source."""
 
 
 Quantization = Literal[
@@ -76,6 +82,7 @@ class Model(Strict):
     allow_quantizations: list[Quantization] = field(default_factory=list)
     """What the planner may choose from when `quantization` is left out and the model does not fit."""
     dtype: Literal["auto", "bfloat16", "float16", "float32"] = "auto"
+    """Number format of the computation. auto: as the checkpoint says."""
     served_names: list[str] = field(default_factory=list)
     """Names that clients may use in `model`. Default: the fleet's name."""
     adapters: list[Adapter] = field(default_factory=list)
@@ -83,6 +90,7 @@ class Model(Strict):
     """`--max-loras`: adapters are loaded and unloaded while replicas run, by the operator, at most so many. None:
     adapters are part of the start-up command, and changing them is a rolling update."""
     licence: str | None = None
+    """SPDX name, for people; nothing is decided by it."""
     allow_pickle: bool = False
     """Accept pickle weights (.bin, .pt), which can run code when loaded."""
     config: dict[str, Any] | None = None
@@ -92,20 +100,29 @@ class Model(Strict):
 @dataclass(frozen=True, kw_only=True)
 class EngineSpec(Strict):
     kind: Literal["vllm", "sim"] = "vllm"
+    """What a replica runs: vllm, or sim, the simulated vLLM."""
     version: str = "0.32.0"
+    """vLLM version: which flags exist, what their defaults are, and which image is used."""
     image: str | None = None
     """Pinned by tag or digest, never `latest`. Default: vllm/vllm-openai:v<version>."""
     extra_args: list[str] = field(default_factory=list)
     """Further `vllm serve` flags, checked against the version's flags when rendering."""
     env: dict[str, str] = field(default_factory=dict)
+    """Environment variables of the engine."""
     max_num_seqs: Positive | None = None
+    """`--max-num-seqs`: requests that are computed at once. Default: planned."""
     max_num_batched_tokens: Positive | None = None
+    """`--max-num-batched-tokens`: tokens of one step. Default: planned."""
     gpu_memory_utilization: Fraction | None = None
+    """Share of the GPU's memory that vLLM takes. Default: the version's own."""
     kv_cache_dtype: Literal["auto", "bfloat16", "fp8", "fp8_e4m3", "fp8_e5m2", "nvfp4"] = "auto"
     """auto: what a quantized checkpoint was calibrated for, else the model's own dtype."""
     kv_cache_memory: Bytes | None = None
+    """The cache's size, set by hand. Default: what is left beside the weights."""
     prefix_caching: bool = True
+    """Keep the cache of prompts that begin alike."""
     enforce_eager: bool = False
+    """No compilation and no CUDA graphs: starts sooner, decodes slower."""
     max_queued_requests: Positive | None = None
     """`--max-num-queued-reqs`: waiting plus running. Default: from the plan."""
 
@@ -123,9 +140,13 @@ class EngineSpec(Strict):
 @dataclass(frozen=True, kw_only=True)
 class Toleration(Strict):
     key: str | None = None
+    """The taint's key. None: any."""
     operator: Literal["Exists", "Equal"] = "Exists"
+    """Exists, or Equal to `value`."""
     value: str | None = None
+    """The taint's value, with Equal."""
     effect: Literal["NoSchedule", "NoExecute", "PreferNoSchedule"] | None = None
+    """The taint's effect. None: any."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -141,20 +162,31 @@ class Hardware(Strict):
     gpu: str = "auto"
     """A catalogue name such as H100-80GB, `cpu`, or `auto`: the cheapest that holds the SLO."""
     gpus_per_replica: Positive | None = None
+    """GPUs of one replica. Default: planned."""
     tensor_parallel: Positive | None = None
+    """`--tensor-parallel-size`. Default: planned."""
     pipeline_parallel: Positive | None = None
+    """`--pipeline-parallel-size`. Default: planned."""
     data_parallel: Positive | None = None
+    """`--data-parallel-size`. Default: 1."""
     expert_parallel: bool = False
+    """Spread a mixture's experts over the GPUs."""
     gpus_per_node: Positive | None = None
+    """GPUs of one node; a replica that needs more spans nodes. Default: the GPU's usual number."""
     cloud: Literal["gke", "eks", "karpenter", "aks", "on-prem", "local"] = "on-prem"
+    """Whose node labels, taints, spot notice and storage classes hold."""
     spot: Spot | None = None
+    """Run replicas beyond a floor on spot nodes. None: on demand only."""
     spare_gpus: bool = True
     """There are free GPUs for one more replica during a rollout. False: replace in place."""
     node_labels: dict[str, str] = field(default_factory=dict)
     """Your own node labels instead of the GPU-feature-discovery ones."""
     tolerations: list[Toleration] = field(default_factory=list)
+    """Further tolerations of the Pods, beside those for GPU and spot nodes."""
     runtime_class: str | None = None
+    """RuntimeClass of the Pods, such as nvidia."""
     priority_class: str | None = None
+    """PriorityClass of the Pods."""
     cpu: Annotated[float, Gt(0)] | None = None
     """CPU cores of one replica."""
     memory: Bytes | None = None
@@ -162,12 +194,15 @@ class Hardware(Strict):
     guaranteed: bool = True
     """Guaranteed QoS: CPU and memory requests equal limits, init containers too."""
     resource: str = "nvidia.com/gpu"
+    """The extended resource that a GPU is asked for by."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Slo(Strict):
     ttft: Seconds = 2.0
+    """Time to first token, 95th percentile."""
     tpot: Seconds = 0.06
+    """Time per output token, 95th percentile."""
     availability: Annotated[float, Gt(0), Le(0.99999)] = 0.999
     """Share of requests that must succeed within the latency objectives."""
 
@@ -179,28 +214,37 @@ class Traffic(Strict):
     prompt_tokens: Tokens = 1024
     """Mean prompt length, for planning and simulation."""
     output_tokens: Tokens = 256
+    """Mean answer length, for planning and simulation."""
     rate: Annotated[float, Gt(0)] | None = None
     """Expected requests per second, for `plan` and `simulate`."""
     slo: Slo = field(default_factory=Slo)
+    """What clients may expect; plans, scaling and alerts are made for it."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Scaling(Strict):
     min: Count = 1
+    """Replicas at least; 0: none while nobody asks."""
     max: Positive = 1
+    """Replicas at most."""
     target: Annotated[float, Gt(0)] | None = None
     """Running + waiting + queued requests per replica. Default: 0.7 x the plan's saturating concurrency."""
     policy: Literal["hpa", "slo"] = "hpa"
+    """hpa: the HPA's arithmetic; slo: as many as hold the latency objectives."""
     by: Literal["keda-prometheus", "keda-gateway", "hpa", "none"] = "keda-prometheus"
     """Who scales on Kubernetes: KEDA on Prometheus, KEDA on the gateway's own numbers, or a plain HPA."""
     prometheus: str = "http://prometheus-operated.monitoring.svc:9090"
+    """Where KEDA and `seawall advise` ask."""
     prometheus_secret: str | None = None
     """Secret whose key `token` is the bearer token that this Prometheus asks for."""
     idle_after: Seconds = 300.0
     """With min 0: scale to zero after so long without a request."""
     up_window: Seconds = 0.0
+    """The least demand of so long counts when scaling up."""
     down_window: Seconds = 300.0
+    """The greatest demand of so long counts when scaling down."""
     polling_interval: Seconds = 15.0
+    """Time between two looks at the demand."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -211,6 +255,7 @@ class PoolSpec(Strict):
     """
 
     name: Name
+    """The pool's name; fleets that name the same share it."""
     capacity: Positive
     """GPUs that all its fleets together may hold; replicas, where there are no GPUs. The same in each fleet."""
     priority: Annotated[int, Ge(0), Le(9)] = 5
@@ -227,7 +272,9 @@ class PoolSpec(Strict):
 @dataclass(frozen=True, kw_only=True)
 class CanaryStep(Strict):
     weight: Annotated[int, Ge(1), Le(100)]
+    """Percent of requests that the canary gets."""
     hold: Seconds = 300.0
+    """How long this step is watched before the next."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -235,12 +282,17 @@ class CandidateSpec(Strict):
     """What the canary side runs where it differs from the fleet. It is planned like the fleet itself."""
 
     source: str | None = None
+    """Another model. None: the fleet's."""
     revision: str | None = None
+    """Another revision."""
     image: str | None = None
+    """Another engine image."""
     version: str | None = None
     """vLLM version of `image`."""
     extra_args: list[str] | None = None
+    """Other `vllm serve` flags, instead of the fleet's."""
     replicas: Positive = 1
+    """Replicas of the canary side."""
     weight: Annotated[int, Ge(0), Le(100)] | None = None
     """Percent of requests that it gets now. Default: the first step's weight."""
 
@@ -250,23 +302,29 @@ class Canary(Strict):
     candidate: CandidateSpec | None = None
     """Rendered as a second Deployment beside the fleet's. None: `seawall rollout` makes it when it is due."""
     steps: list[CanaryStep] = field(default_factory=lambda: [CanaryStep(weight=w) for w in (5, 25, 50)])
+    """Shares of the traffic, rising; each is judged before the next."""
     sticky_header: str | None = None
     """Requests with the same value of this header go to the same side."""
     shadow: bool = False
     """Copy requests to the canary, discard its answers, compare outputs at temperature 0."""
     max_error_rate_increase: Fraction = 0.01
+    """More errors than the stable side by so much end it."""
     max_latency_ratio: Annotated[float, Gt(1)] = 1.25
+    """Latency over the stable side's by so much ends it."""
     confidence: Annotated[float, Gt(0.5), Le(0.9999)] = 0.95
+    """How sure a verdict must be."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class RolloutSpec(Strict):
     max_surge: Positive = 1
+    """Replicas that may start before an old one stops."""
     drain: Seconds = 120.0
     """`--shutdown-timeout`: how long a stopped replica may go on decoding its streams."""
     pre_stop: Seconds = 15.0
     """Between "stop routing here" and SIGTERM: longer than the slowest router needs to notice."""
     canary: Canary | None = None
+    """Send a share of requests to a changed fleet first. None: replace at once."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -274,13 +332,18 @@ class Cache(Strict):
     """Where weights live on Kubernetes."""
 
     kind: Literal["pvc", "oci", "stream", "node-local", "host-path"] = "pvc"
+    """pvc: a shared volume; oci: an image volume; stream: straight from a bucket; node-local: each node's disk;
+    host-path: what lies there."""
     storage_class: str | None = None
+    """StorageClass of the volume. Default: the cloud's shared one."""
     access_mode: Literal["ReadWriteMany", "ReadOnlyMany", "ReadWriteOnce"] = "ReadWriteMany"
+    """How many nodes mount the volume."""
     size: Bytes | None = None
     """Default: 1.2 x the weights."""
     bandwidth: Bytes | None = None
     """Bytes per second one replica reads from it. Default: the storage class's, from the catalogue."""
     path: str = "/models"
+    """Where the weights are mounted."""
     claim: str | None = None
     """An existing claim to use instead of making one."""
     data_source: str | None = None
@@ -294,12 +357,15 @@ class Cache(Strict):
 @dataclass(frozen=True, kw_only=True)
 class TenantSpec(Strict):
     name: Name
+    """Whom keys are made for: `seawall keys add NAME`."""
     weight: Annotated[float, Gt(0)] = 1.0
     """Share under contention (deficit round robin on tokens)."""
     models: list[str] = field(default_factory=list)
     """Models it may use. Empty: all."""
     requests_per_minute: Positive | None = None
+    """More get 429."""
     tokens_per_minute: Positive | None = None
+    """More get 429, prompt and answer counted."""
     token_quota: Positive | None = None
     """Tokens in all, until the quota is raised."""
     priority: Annotated[int, Ge(0), Le(9)] = 5
@@ -309,27 +375,36 @@ class TenantSpec(Strict):
 @dataclass(frozen=True, kw_only=True)
 class Gateway(Strict):
     replicas: Positive = 2
+    """Gateway Pods."""
     image: str | None = None
+    """The gateway's image, built from the Containerfile."""
     max_queued: Positive | None = None
     """Requests that may wait in the gateway. More get 429 with Retry-After. Default: 60 s of the fleet's work."""
     max_queued_tokens: Positive | None = None
+    """Prompt tokens that may wait in the gateway. Default: no bound of its own."""
     max_in_flight: Positive | None = None
     """Requests in flight per replica. Default: the engine's max_num_seqs."""
     queue_timeout: Seconds = 60.0
     """A queued request's deadline when the client sets none."""
     first_byte_timeout: Seconds = 120.0
+    """A replica that has said nothing for so long is given up, and another is tried."""
     hedge_after: Seconds | None = None
     """A stream without a first token for so long is sent to a second replica, too; the first token wins."""
     stall_timeout: Seconds = 20.0
     """A stream without a data event for so long is taken for hung and resumed elsewhere."""
     retries: Count = 3
+    """Attempts at other replicas before a request fails."""
     resume: Literal["exact", "best-effort", "off"] = "exact"
+    """exact: continue a broken stream token for token, or fail it; best-effort: continue it in any case; off: fail
+    it."""
     session_header: str = "x-session-id"
+    """Requests with the same value of this header prefer one replica."""
     tenants: list[TenantSpec] = field(default_factory=list)
     """Empty: no API key is asked for."""
     keys_file: str | None = None
     """File of hashed API keys (`seawall keys add`), watched and reloaded. On Kubernetes: from keys_secret."""
     keys_secret: str | None = None
+    """Secret whose key `keys` is the keys file, on Kubernetes."""
     prompt_price: Annotated[float, Ge(0)] | None = None
     """USD per million prompt tokens, for the cost in audit lines and usage reports."""
     completion_price: Annotated[float, Ge(0)] | None = None
@@ -337,11 +412,15 @@ class Gateway(Strict):
     aliases: dict[str, str] = field(default_factory=dict)
     """Other model names -> this fleet's name or an adapter's."""
     route: Literal["gateway-api", "istio", "inference-pool", "ingress", "service"] = "service"
+    """How clients outside reach the gateway."""
     hosts: list[str] = field(default_factory=list)
+    """Host names of that route."""
     parent_gateway: str | None = None
     """namespace/name of the Gateway (or Istio gateway) to attach to."""
     tls_secret: str | None = None
+    """Secret with the route's certificate."""
     max_body: Bytes = 8 * 2**20
+    """The largest request body."""
     allowed_origins: list[str] = field(default_factory=list)
     """Web pages of these origins (`https://chat.example.org`; `*`: of any) may use the gateway from a browser."""
 
@@ -349,25 +428,39 @@ class Gateway(Strict):
 @dataclass(frozen=True, kw_only=True)
 class Monitoring(Strict):
     enabled: bool = True
+    """Render monitors, rules and the dashboard."""
     kind: Literal["pod-monitor", "service-monitor"] = "pod-monitor"
+    """Which of the Prometheus operator's kinds is rendered."""
     labels: dict[str, str] = field(default_factory=dict)
     """Labels that your Prometheus selects monitors and rules by."""
     dcgm: bool = True
+    """Show GPU metrics of NVIDIA's exporter in the dashboard."""
     dashboard: bool = True
+    """Render the Grafana dashboard."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class FleetSpec(Strict):
     model: Model
+    """What is served."""
     engine: EngineSpec = field(default_factory=EngineSpec)
+    """What serves it."""
     hardware: Hardware = field(default_factory=Hardware)
+    """Where it is served."""
     traffic: Traffic = field(default_factory=Traffic)
+    """What is expected of it."""
     scaling: Scaling = field(default_factory=Scaling)
+    """How many replicas there are."""
     rollout: RolloutSpec = field(default_factory=RolloutSpec)
+    """How replicas are replaced."""
     cache: Cache = field(default_factory=Cache)
+    """Where its weights lie on Kubernetes."""
     gateway: Gateway = field(default_factory=Gateway)
+    """How requests reach it."""
     monitoring: Monitoring = field(default_factory=Monitoring)
+    """How it is watched."""
     pool: PoolSpec | None = None
+    """A place that it shares with other fleets by turns. None: it has its own."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -375,9 +468,13 @@ class Fleet(Strict):
     """One model served by N replicas."""
 
     metadata: Metadata
+    """Its name, and where its objects live."""
     spec: FleetSpec
+    """What is wanted."""
     api_version: Literal["seawall.dev/v1alpha1"] = "seawall.dev/v1alpha1"
+    """Always seawall.dev/v1alpha1."""
     kind: Literal["Fleet"] = "Fleet"
+    """Always Fleet."""
 
     @property
     def name(self) -> str:

@@ -217,3 +217,19 @@ def test_how_sure_the_plan_is_stands_below_what_it_holds() -> None:
     assert "  sure     within 5" in sure and "unsure by" not in sure
     forked = run(*LLAMA, "--gpu", "H100-80GB", "--gpus", "1", "--vllm-version", "0.32.0 (fork)").output
     assert "unsure by 2.4 GiB: a fork or development build" in forked
+
+
+def test_what_was_planned_for_a_model_is_written_as_a_fleet_that_plans_alike(tmp_path: Path) -> None:
+    file = tmp_path / "fleet.yaml"
+    args = ["meta-llama/Llama-3.1-70B", "--gpu", "H100-80GB", "--max-model-len", "16384"]
+    said = run(*args, "--write", str(file))
+    assert said.output.rstrip().endswith(f"Next: seawall pull {file} --lock-only"), said.output
+    assert said.output.count("Next:") == 1
+    (first,) = json.loads(run(*args, "--json").output)["plans"]
+    (again,) = json.loads(run(str(file), "--offline", "--json").output)["plans"]
+    same = ("gpu", "gpus_per_replica", "tensor_parallel", "max_model_len", "kv_cache_tokens", "weights_bytes")
+    assert {k: first[k] for k in same} == {k: again[k] for k in same}
+    with pytest.raises(InputError, match="is there already"):
+        run(*args, "--write", str(file))
+    with pytest.raises(InputError, match="one planned model"):
+        run(str(file), "--write", str(tmp_path / "other.yaml"))

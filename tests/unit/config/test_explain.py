@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from seawall.config.explain import every, explained
 from seawall.config.load import parse_document
+from seawall.config.reference import page
 from seawall.config.yaml import documents
 from seawall.errors import InputError
 
@@ -61,3 +63,13 @@ def test_it_is_printed_with_the_fields_below_and_the_next_command() -> None:
     )
     assert "target   a number, more than 0: Running + waiting + queued" in done.stdout
     assert "Next: seawall explain spec.scaling.min" in done.stdout
+
+
+def test_every_field_has_a_sentence_and_an_example() -> None:
+    assert [f.path for f in FIELDS if not f.meaning] == []
+    assert [f.path for f in FIELDS if not f.example] == []
+
+
+def test_the_reference_page_is_the_spec() -> None:
+    page_file = Path("docs/reference/fleet.md")
+    assert page_file.read_text("utf-8") == page(), f"run: python -m seawall.config.reference > {page_file}"
