@@ -25,7 +25,9 @@ def recurrent_of(text: Mapping[str, Any], hidden: int) -> Recurrent | None:
         conv = 2 * keys + values
         kernel = first(text, "linear_conv_kernel_dim") or 4
         weights = hidden * (conv + values + 2 * v_heads) + conv * kernel + values * hidden
-        return Recurrent(conv * (kernel - 1), v_heads * k_dim * v_dim, ssm_bytes, weights, conv + values)
+        return Recurrent(
+            conv * (kernel - 1), v_heads * k_dim * v_dim, ssm_bytes, weights, conv + values, kernel - 1
+        )
     kda = text.get("linear_attn_config")
     if isinstance(
         kda, Mapping
@@ -46,7 +48,7 @@ def recurrent_of(text: Mapping[str, Any], hidden: int) -> Recurrent | None:
         groups = first(text, "mamba_n_groups", "n_groups", "mamba_ngroups") or 1
         conv = inner + 2 * groups * state
         weights = hidden * (inner + conv + mamba_heads) + conv * kernel + inner * hidden
-        return Recurrent(conv * (kernel - 1), inner * state, ssm_bytes, weights, inner + conv)
+        return Recurrent(conv * (kernel - 1), inner * state, ssm_bytes, weights, inner + conv, kernel - 1)
     expand = first(text, "mamba_expand", "expand") or 2
     inner = (
         first(text, "intermediate_size") if str(text.get("model_type")) in ("mamba", "falcon_mamba") else 0

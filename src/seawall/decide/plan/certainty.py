@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from seawall.decide.plan.setup import GIB, EngineSetup
 from seawall.decide.plan.spent import (
+    ESTIMATED,
     adapters_gib,
     collectives_gib,
     draft_gib,
@@ -78,9 +79,9 @@ def _of_engine(model: ModelConfig, setup: EngineSetup) -> Iterator[Doubt]:
         yield Doubt(0.03 * total, "a fork or development build")
     if version < (0, 10, 0):
         yield Doubt(0.03 * total, "vLLM before 0.10")
-    if (0, 19, 1) <= version < (0, 21, 0):
-        yield Doubt(graphs_gib(model, setup), "CUDA graphs moved into the budget between vLLM 0.19 and 0.21")
-    if (0, 21, 0) <= version < (0, 30, 0):
+    if (0, 19, 1) <= version < (0, 20, 0):
+        yield Doubt(graphs_gib(model, setup), "CUDA graphs moved into the budget between vLLM 0.19 and 0.20")
+    if ESTIMATED[0] <= version < ESTIMATED[1]:
         # One card and one set of flags were seen to give 0.62, 0.86, 1.59 and, once, 7.3 GiB.
         yield Doubt(0.5 * graphs_gib(model, setup), "vLLM's own estimate of CUDA graphs, which varies")
     if (0, 8, 0) <= version < (0, 9, 0) and setup.max_num_seqs > 256:

@@ -293,7 +293,10 @@ def _state_bytes(model: ModelConfig, setup: EngineSetup) -> int:
     r = model.recurrent
     if r is None:
         return 0
-    return (r.conv_elements * DTYPE_BYTES[model.dtype] + r.state_elements * r.state_bytes) // setup.tp
+    drafts = r.conv_elements // r.taps * setup.draft_tokens if r.taps else 0
+    return (
+        (r.conv_elements + drafts) * DTYPE_BYTES[model.dtype] + r.state_elements * r.state_bytes
+    ) // setup.tp
 
 
 def kept_blocks(setup: EngineSetup) -> int:

@@ -14,10 +14,12 @@ from seawall.domain.model import Layer, ModelConfig
 
 MULTIMODAL_GIB = 0.13
 """Encoder cache and a small tower's own activations at start-up (V1)."""
-MIXING_BYTES = 10.2
+MIXING_BYTES = 12.5
 """Per element that a Gated DeltaNet layer projects to, and token: its chunked kernels keep several copies."""
-MIXING_HIDDEN_BYTES = 39.5
+MIXING_HIDDEN_BYTES = 12.0
 """Per element of the hidden state, and token, around such a layer."""
+ESTIMATED = (0, 20, 0), (0, 30, 0)
+"""From and to: vLLM takes its own estimate of CUDA graphs, of two captures per kind, out of the budget."""
 COLLECTIVE_MIB = 0.4
 """What one all-reduce costs in one captured graph, between nodes or between GPUs of compute capability 12."""
 
@@ -122,7 +124,10 @@ def graph_count(model: ModelConfig, setup: EngineSetup) -> int:
     """How many batch sizes are captured: 1, 2, 4, then every eighth, from 256 every sixteenth."""
     if setup.extra.captured:
         return len(setup.extra.captured)
-    largest = largest_graph(model, setup)
+    return _sizes(largest_graph(model, setup))
+
+
+def _sizes(largest: int) -> int:
     return sum(1 for n in (1, 2, 4) if n <= largest) + min(largest, 256) // 8 + max(0, largest - 256) // 16
 
 
@@ -138,9 +143,10 @@ def graphs_gib(model: ModelConfig, setup: EngineSetup) -> float:
     # V0 captured fewer sizes without piecewise graphs; the V2 runner (0.30) shares more of the pool.
     engine = 0.4 if setup.version >= (0, 30, 0) else 0.5 if setup.version < (0, 8, 0) else 1.0
     mode = 1.0 if setup.extra.graphs == "full" else 0.6
-    return full * engine * mode * (0.25 + 0.75 * graph_count(model, setup) / 51) + collectives_gib(
-        model, setup
-    )
+    count = graph_count(model, setup)
+    if ESTIMATED[0] <= setup.version < ESTIMATED[1]:  # whole-model graphs weigh most, and end at max_num_seqs
+        count = min(count, _sizes(setup.max_num_seqs * (1 + setup.draft_tokens)))
+    return full * engine * mode * (0.25 + 0.75 * count / 51) + collectives_gib(model, setup)
 
 
 def collectives_gib(model: ModelConfig, setup: EngineSetup) -> float:

@@ -11,7 +11,7 @@ from tests.unit.shapes.published import published
 from seawall.config.plan_flags import PlanFlags, from_flags
 from seawall.decide.plan import plan
 from seawall.domain.action import Plan
-from seawall.shapes.config import parse
+from seawall.shapes.config import parse, with_draft
 
 PUBLISHED = published()
 H100_019 = {
@@ -177,3 +177,18 @@ def test_a_calibrated_checkpoint_halves_its_cache_under_auto() -> None:
         bytes_of[version, dtype] = plan(from_flags(flags)[0], shape, shorten=False).kv_bytes_per_token
     assert bytes_of["0.19.1", "auto"] == bytes_of["0.19.1", "fp8"]
     assert bytes_of["0.11.0", "auto"] == bytes_of["0.19.1", "bfloat16"] == 2 * bytes_of["0.19.1", "auto"]
+
+
+def test_draft_tokens_lengthen_the_state_of_recurrent_layers() -> None:
+    # A start on GB10 (vLLM 0.23.1, two draft tokens): "Setting attention block size to 1600 tokens", 48.6 GiB of cache.
+    drafts = ("--speculative-config", '{"method":"mtp","num_speculative_tokens":2}')
+    config, beside = PUBLISHED["nvidia/Qwen3.6-27B-NVFP4"]
+    shape = with_draft(parse(config, beside=beside), drafts)
+    fleet, _ = from_flags(
+        PlanFlags(model_config="Qwen/Qwen3-8B", gpu="GB10", tensor_parallel=1, max_model_len=262_144, max_num_seqs=8,
+                  max_num_batched_tokens=65_536, kv_cache_dtype="fp8", kv_cache_memory=int(48.6 * 2**30),
+                  vllm_version="0.23.1", vllm_args=drafts)
+    )  # fmt: skip
+    made = plan(fleet, shape, shorten=False)
+    assert made.block_size == 1600
+    assert made.kv_cache_tokens == pytest.approx(1_394_129, rel=1e-3)

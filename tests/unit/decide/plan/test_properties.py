@@ -7,6 +7,7 @@ from dataclasses import replace
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from seawall.decide.plan.kv import kept_blocks
 from seawall.decide.plan.memory import spend
 from seawall.decide.plan.setup import EngineSetup
 from seawall.decide.plan.weights import stage_layers, weigh
@@ -79,9 +80,10 @@ def test_the_longest_accepted_context_is_accepted_and_one_more_block_is_not(
 ) -> None:
     made = spend(model, setup)
     if made.longest and made.verdict != "invalid" and setup.pp == 1:
-        assert made.layout.request_blocks(made.longest, setup) <= made.blocks
-        if made.longest < max(model.context, setup.max_model_len):
-            assert made.layout.request_blocks(made.longest + 1, setup) > made.blocks
+        usable = made.blocks - kept_blocks(setup)
+        assert made.layout.request_blocks(made.longest, setup) <= usable
+        if made.longest < max(model.context, setup.max_model_len) and not made.layout.padded_bytes:
+            assert made.layout.request_blocks(made.longest + 1, setup) > usable
 
 
 @given(st.integers(1, 300), st.integers(1, 16))

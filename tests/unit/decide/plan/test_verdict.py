@@ -72,7 +72,7 @@ def test_a_forecast_that_ends_near_the_edge_is_tight_and_says_by_how_much() -> N
     [
         ("meta-llama/Llama-3.1-70B", {"gpu": "L40S", "tensor_parallel": 4}, "without NVLink"),
         ("meta-llama/Llama-3.1-8B", {"vllm_version": "0.9.2"}, "before 0.10"),
-        ("meta-llama/Llama-3.1-8B", {"vllm_version": "0.20.0"}, "moved into the budget"),
+        ("meta-llama/Llama-3.1-8B", {"vllm_version": "0.19.1"}, "moved into the budget"),
         ("meta-llama/Llama-3.1-8B", {"vllm_version": "0.21.1rc3 (fork)"}, "fork"),
         ("meta-llama/Llama-3.1-8B", {"vllm_version": "no idea"}, "no vLLM version"),
         ("meta-llama/Llama-3.1-8B", {"gpu": "GB10"}, "shared with the host"),
