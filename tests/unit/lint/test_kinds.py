@@ -366,3 +366,34 @@ spec:
     said = {f.rule for f in lint(text).findings}
     assert {"values/tool-choice-without-parser", "values/wrong-value", "fit/beyond-the-model"} <= said, said
     assert "values/switch-with-value" not in said
+
+
+@pytest.mark.parametrize(
+    ("port", "args", "where"),
+    [
+        ("", "", "8080, as the container names no port"),
+        ("ports: [{containerPort: 8080}]", "", "8080; vLLM listens on 8000"),
+        ("ports: [{containerPort: 8000}]", "", ""),
+        ("", ", --port=8080", ""),
+        ("", ", --port=$(PORT)", ""),
+    ],
+)
+def test_kserve_asks_the_containers_first_port(
+    port: str, args: str, where: str, lint: Callable[[str], Report]
+) -> None:
+    text = f"""
+apiVersion: serving.kserve.io/v1beta1
+kind: InferenceService
+metadata: {{name: judge}}
+spec:
+  predictor:
+    containers:
+    - name: kserve-container
+      image: vllm/vllm-openai:v0.18.2
+      args: [--model=Qwen/Qwen3-8B{args}]
+      {port}
+      resources: {{limits: {{nvidia.com/gpu: 1}}}}
+"""
+    said = [f.message for f in lint(text).findings if f.rule == "network/port-nowhere"]
+    assert bool(said) == bool(where)
+    assert where in "".join(said)

@@ -169,8 +169,10 @@ def unnamed_port(world: Manifests, say: Say) -> Iterator[Finding]:
     "error",
     "A port that leads nowhere",
     story="""A Service's targetPort or a monitor's port names a port that the selected containers do not
-    have: connections are refused, the scrape target does not exist.""",
-    cure="Use the name of the container's port.",
+    have: connections are refused, the scrape target does not exist. KServe (and Knative under it) asks and
+    routes to the first port of a predictor's container, 8080 where it names none; vLLM listens on 8000 unless
+    --port says otherwise.""",
+    cure="Use the name of the container's port; in an InferenceService name vLLM's port, or set --port=8080.",
 )
 def port_nowhere(world: Manifests, say: Say) -> Iterator[Finding]:
     for workload in world.whole_servers:
@@ -180,6 +182,14 @@ def port_nowhere(world: Manifests, say: Say) -> Iterator[Finding]:
         names = {p["name"].text() for p in ports if p["name"]}
         listens = workload.engine.command.value("--port") or "8000"
         sure = listens_alone(workload, workload.engine)
+        asked = _kserve_port(workload)
+        if sure and listens.isdigit() and asked is not None and asked.text("8080") != listens:
+            yield say(
+                workload.obj,
+                asked,
+                f"KServe asks and routes to {asked.text() or '8080, as the container names no port'}; "
+                f"vLLM listens on {listens}: the predictor never gets ready.",
+            )
         for service in world.selecting(workload, "Service"):
             for port in service.spec["ports"]:
                 target = port["targetPort"] or port["port"]
@@ -211,6 +221,13 @@ def port_nowhere(world: Manifests, say: Say) -> Iterator[Finding]:
                         name,
                         f"the containers name no port {name.text()!r}: Prometheus gets no target and says nothing.",
                     )
+
+
+def _kserve_port(workload: Workload) -> YamlNode | None:
+    """The port of a predictor's own container that KServe asks; missing where it takes 8080. None: not such a one."""
+    if workload.obj.kind != "InferenceService" or not workload.obj.api.startswith("serving.kserve.io/"):
+        return None
+    return workload.engine.node["ports"][0]["containerPort"]
 
 
 @rule(
