@@ -16,13 +16,14 @@ from tests.unit.gateway.scripted import JSON_ANSWER, Pipe, post
 from tests.unit.sim.conftest import PLAN, fleet_of
 
 from seawall.decide.route.admit import Rejected, Ticket
-from seawall.decide.route.attempt import Fail, Send, Wait
+from seawall.decide.route.attempt import AwaitVerdict, Fail, Send
 from seawall.decide.route.breaks import Blame, Break
 from seawall.decide.route.pick import Ask
 from seawall.domain.seen import Replica, Replicas
 from seawall.domain.spec import Gateway, Scaling
 from seawall.gateway.app import App
 from seawall.gateway.client_side import Client
+from seawall.gateway.relay import Exchange
 from seawall.gateway.upstream import Upstream
 from seawall.sim.engine import Seq
 from seawall.sim.front import OurGateway
@@ -80,7 +81,9 @@ class ByGateway(Script):
 
     def happen(self, rid: int, what: str) -> None:
         self._top_up()
-        conn = self.clients[rid][0].exchange._conn  # type: ignore[union-attr]
+        exchange = self.clients[rid][0].exchange
+        assert isinstance(exchange, Exchange)
+        conn = exchange._conn
         assert conn is not None
         if what == "reset":
             conn.answered = True  # a byte had come: no race with an idle connection
@@ -102,6 +105,7 @@ class ByGateway(Script):
         client, pipe = self.clients[rid]
         if client.exchange is None:
             return {b"200": "answered", b"429": "refused"}.get(bytes(pipe.out[9:12]), "failed")
+        assert isinstance(client.exchange, Exchange)
         target = client.exchange.target
         return target.name if target is not None else "waits"
 
@@ -149,7 +153,7 @@ class BySimulator(Script):
         match decision:
             case Send():
                 self.front.again(self.seqs[rid].ticket, self.now)
-            case Wait(seconds=seconds):
+            case AwaitVerdict(seconds=seconds):
                 self.front.convict(self.seqs[rid].ticket, self.now + seconds)
             case Fail():
                 self._end(rid, "failed")

@@ -12,8 +12,8 @@ SRC = Path(__file__).parents[2] / "src"
 STILL = frozenset(
     f"seawall.{name}"
     for name in (
-        "gateway.app", "gateway.audit", "gateway.client_side", "gateway.fleet", "gateway.hedge", "gateway.otel",
-        "gateway.probe", "gateway.record", "gateway.relay", "gateway.request", "gateway.shadow",
+        "gateway.app", "gateway.client_side", "gateway.fleet", "gateway.hedge",
+        "gateway.probe", "gateway.relay", "gateway.request", "gateway.shadow",
         "sim.cluster", "sim.world",
     )
 )  # fmt: skip

@@ -16,15 +16,9 @@ SRC = Path(__file__).parents[2] / "src" / "seawall"
 STILL: dict[str, set[str]] = {
     "Ask": {"decide/route/pick.py", "decide/route/resume/ways.py"},
     "Clock": {"drivers/clock.py", "gateway/wire.py"},
-    "Decision": {"decide/route/attempt.py", "decide/route/resume/policy.py", "sim/outcome.py"},
-    "Finish": {"decide/route/attempt.py", "decide/route/resume/policy.py"},
+    "Decision": {"decide/route/resume/policy.py", "sim/outcome.py"},
     "Group": {"render/inputs.py", "sim/pods.py"},
-    "Kind": {"decide/route/breaks.py", "decide/route/resume/ways.py"},
     "Lane": {"decide/route/resume/replay.py", "decide/route/resume/typed.py"},
-    "Phase": {"decide/route/attempt.py", "sim/pods.py"},
-    "Refusal": {"decide/route/refusal.py", "gateway/wire.py"},
-    "Stream": {"decide/route/attempt.py", "decide/route/resume/stream.py"},
-    "Verdict": {"decide/route/attempt.py", "decide/route/evidence.py", "gateway/judge.py"},
     "_Asked": {"gateway/probe.py", "gateway/shadow.py"},
 }
 """Names that still mean more than one thing, and where. This list only gets shorter."""

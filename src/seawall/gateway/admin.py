@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
+from seawall.decide.route.refusal import Refusal
 from seawall.domain.told import encoded
 from seawall.gateway.metrics import Line, exposition, state
-from seawall.gateway.wire import Refusal
 
 if TYPE_CHECKING:
     from seawall.gateway.app import App
     from seawall.gateway.client_side import Client
-    from seawall.gateway.record import Record
     from seawall.gateway.request import Request
 
 TEXT = b"text/plain; charset=utf-8"
@@ -51,9 +50,6 @@ class Admin:
             client.answer(200, b"application/json", encoded(state(app)) + b"\n")
         else:
             client.decline(Refusal(404, "unknown_route", "Known: /healthz /readyz /metrics /debug/state."))
-
-    def done(self, exchange: Record) -> None:
-        """Nothing is relayed here."""
 
     def refused(self, client: Client, refusal: Refusal) -> None:
         """Not counted: nobody's request."""

@@ -22,22 +22,23 @@ import msgspec
 
 from seawall.decide.route.pick import Ask, Target, side
 from seawall.decide.route.prefix import BLOCK_BYTES
+from seawall.decide.route.refusal import Refusal, poisonous
 from seawall.domain.seen import Replica, Replicas
 from seawall.domain.spec import Fleet, FleetSpec
 from seawall.domain.units import parse_seconds
 from seawall.gateway.audit import Audit
 from seawall.gateway.client_side import Client
+from seawall.gateway.ended import Ended, settle
 from seawall.gateway.fleet import FleetRuntime
 from seawall.gateway.keyring import Key, KeyRing
 from seawall.gateway.otel import Spans
 from seawall.gateway.peek import TOO_DEEP, Body, blocks, peek, tokens_of, with_model
-from seawall.gateway.record import Record
 from seawall.gateway.relay import Exchange
 from seawall.gateway.request import Request
 from seawall.gateway.seam import session
 from seawall.gateway.tenants import Share, Tenant, pass_limits
 from seawall.gateway.upstream import Pool
-from seawall.gateway.wire import Clock, Refusal, poisonous
+from seawall.gateway.wire import Clock
 
 ROUTES = {
     b"/v1/chat/completions": "chat",
@@ -153,6 +154,7 @@ class App:
                     self.rng,
                     self._open_pool,
                     lambda f, t: self.on_evicted(f, t),
+                    self.done,
                     self.share,
                 )
             else:
@@ -380,26 +382,15 @@ class App:
                 out += b"tracestate: " + state + b"\r\n"
         return out
 
-    def done(self, exchange: Record) -> None:
-        """An exchange is over: account for it."""
-        request, tenant = exchange.request, exchange.request.tenant
-        used = exchange.tokens_in + exchange.tokens_out
-        tenant.prompt += exchange.tokens_in
-        tenant.completion += exchange.tokens_out
-        tenant.cost_usd += exchange.cost_usd
-        tenant.outcomes[exchange.outcome] = tenant.outcomes.get(exchange.outcome, 0) + 1
-        if request.key is not None or tenant.meter.limits:
-            estimated = exchange.ticket.tokens
-            if not used and exchange.status == 200:
-                used = estimated
-            tenant.meter.settle(estimated, used)
-            own = exchange.fleet.tenants.meter_of(request.key)
-            if own is not None:
-                own.settle(estimated, used)
+    def done(self, ended: Ended) -> None:
+        """A request is over: account for it."""
+        runtime = self.fleets.get(ended.fleet)
+        if runtime is not None:
+            settle(runtime.tenants, ended)
         if self.audit is not None:
-            self.audit.note(exchange)
+            self.audit.note(ended)
         if self.spans is not None:
-            self.spans.note(exchange)
+            self.spans.note(ended)
 
     def refused(self, client: Client, refusal: Refusal) -> None:
         self.refusals[refusal.code] = self.refusals.get(refusal.code, 0) + 1

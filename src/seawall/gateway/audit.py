@@ -19,7 +19,7 @@ import msgspec
 from seawall.errors import InputError
 
 if TYPE_CHECKING:
-    from seawall.gateway.record import Record
+    from seawall.gateway.ended import Ended
 
 MAX_WAITING = 8 * 2**20
 
@@ -54,23 +54,22 @@ class Audit:
         if old >= 0:
             os.close(old)
 
-    def note(self, e: Record) -> None:
+    def note(self, e: Ended) -> None:
         """A request is over. docs/reference/gateway.md describes each field."""
         request = e.request
-        first = e.first_token_at
         # By hand for the fields that cannot need escaping, which are most: this is on every request's way.
         line = (
             b'{"time":%.3f,"id":"%b","fleet":%b,"model":%b,"route":"%b","outcome":"%b","status":%d,"ms":%.1f%b}'
             % (
                 time.time(),
                 request.id,
-                self._quoted(e.fleet.name),
+                self._quoted(e.fleet),
                 self._quoted(request.model),
                 request.path,
                 e.outcome.encode(),
                 e.status,
                 e.seconds * 1000,
-                self._rest(e, first),
+                self._rest(e),
             )
         )
         if self._waiting > MAX_WAITING:
@@ -87,7 +86,7 @@ class Audit:
             known = self._strings[text] = _encode(text)
         return known
 
-    def _rest(self, e: Record, first: float) -> bytes:
+    def _rest(self, e: Ended) -> bytes:
         """The fields that are left out when they say nothing."""
         request = e.request
         out = b',"replica":%b' % self._quoted(e.replica) if e.replica else b""
@@ -95,10 +94,10 @@ class Audit:
             out += b',"tenant":%b' % self._quoted(request.tenant.name)
         if request.key is not None:
             out += b',"key":%b' % self._quoted(request.key.id)
-        if e.session is not None:
+        if e.streamed:
             out += b',"stream":true'
-            if first:
-                out += b',"first_ms":%.1f' % ((first - e.started) * 1000)
+            if e.first_s:
+                out += b',"first_ms":%.1f' % (e.first_s * 1000)
         if e.tokens_in or e.tokens_out:
             out += b',"tokens_in":%d,"tokens_out":%d' % (e.tokens_in, e.tokens_out)
         if e.cost_usd:

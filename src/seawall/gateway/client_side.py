@@ -18,10 +18,10 @@ from typing import Any, cast
 
 import httptools
 
-from seawall.gateway.record import Record
-from seawall.gateway.relay import Exchange
+from seawall.decide.route.refusal import Refusal
 from seawall.gateway.request import Handler, Request
-from seawall.gateway.wire import CONTINUE, LAST_CHUNK, Refusal, chunk, error_body, head
+from seawall.gateway.sink import EVENT_STREAM, Source
+from seawall.gateway.wire import CONTINUE, LAST_CHUNK, chunk, error_body, head
 
 log = logging.getLogger("seawall.gateway")
 MAX_HEAD = 16 * 1024
@@ -65,6 +65,7 @@ class Client:
         "_read_paused",
         "_reading_on",
         "_refusing",
+        "_started",
         "_unsent",
         "_upgrading",
         "body_since",
@@ -85,7 +86,8 @@ class Client:
         self._high_water = high_water
         self.loop = loop
         self.transport: asyncio.Transport | None = None
-        self.exchange: Exchange | None = None
+        self.exchange: Source | None = None
+        """Who answers the present request, if a replica does."""
         self.peer = ""
         self.full = False
         self.since = loop.time()
@@ -105,6 +107,8 @@ class Client:
         self._in_head = False
         self._chunked = True
         """The running stream's answer is: all are but HTTP/1.0's."""
+        self._started = False
+        """The head of the present answer is out."""
         self._last = False
         """The head of the present answer said `connection: close`."""
         self._refusing = False
@@ -290,70 +294,68 @@ class Client:
         self._busy = request
         self.handler.handle(self, request)
 
-    # -- answers: used by exchanges and handlers
+    # -- the sink of the present request
 
-    def serve(self, exchange: Exchange) -> None:
-        self.exchange = exchange
+    def serve(self, source: Source) -> None:
+        """From now on `source` answers the present request."""
+        self.exchange = source
 
-    def begin_stream(self, exchange: Exchange, data: bytes) -> None:
-        request = exchange.request
-        self._chunked = not request.http10
-        length = -1 if request.http10 else None
-        if request.http10:
-            request.keep = False
-        top = self._head(200, b"text/event-stream; charset=utf-8", length, b"cache-control: no-store\r\n")
+    def start(self, status: int, content_type: bytes, data: bytes) -> None:
+        request = self._busy
+        http10 = request is not None and request.http10
+        self._started = True
+        self._chunked = not http10
+        if http10 and request is not None:
+            request.keep = False  # the end of the connection is the end of the answer
+        extra = b"cache-control: no-store\r\n" if content_type is EVENT_STREAM else b""
+        top = self._head(status, content_type, -1 if http10 else None, extra)
         if data:
-            self._write(top + (data if request.http10 else chunk(data)))
+            self._write(top + (data if http10 else chunk(data)))
         else:
             self._write(top)
 
-    def write_stream(self, data: bytes) -> None:
+    def write(self, data: bytes) -> None:
         transport = self.transport
         if transport is not None:
             transport.write(chunk(data) if self._chunked else data)
 
     @property
-    def takes_chunks(self) -> Callable[[bytes], None] | None:
+    def chunks(self) -> Callable[[bytes], None] | None:
         """What writes a whole chunk of the running stream; None where its answer is not chunked, or nobody listens."""
         return self.transport.write if self.transport is not None and self._chunked else None
 
-    def end_stream(self, data: bytes) -> None:
+    def end(self, data: bytes) -> None:
         busy = self._busy
         if busy is None or busy.http10:
             self._write(data)
         else:
             self._write(chunk(data) + LAST_CHUNK if data else LAST_CHUNK)
 
-    def break_stream(self, event: bytes) -> None:
-        """The stream failed: say so in an event, then end the connection without the last chunk, so that
-        no client takes it for whole."""
-        self.write_stream(event)
-        if self._busy is not None:
-            self._busy.keep = False
-
-    def whole(self, exchange: Exchange, status: int, content_type: bytes, body: bytes) -> None:
+    def whole(self, status: int, content_type: bytes, body: bytes) -> None:
         self._write(self._head(status, content_type, len(body)) + body)
 
-    def begin_plain(self, exchange: Exchange, status: int, content_type: bytes, body: bytes) -> None:
-        """A huge answer: its length is not known to us any more, so it is chunked (or ends the connection)."""
-        http10 = exchange.request.http10
-        self._chunked = not http10
-        exchange.request.keep = exchange.request.keep and not http10
-        self._write(
-            self._head(status, content_type, -1 if http10 else None) + (body if http10 else chunk(body))
-        )
+    def fail(self, refusal: Refusal, event: bytes) -> None:
+        """A stream says so in an event and ends without its last chunk, any other answer that has begun is cut."""
+        if not self._started:
+            self.answer_refusal(refusal)
+        elif event:
+            self.write(event)
+            if self._busy is not None:
+                self._busy.keep = False
+        else:
+            self.cut()
 
-    def write_plain(self, data: bytes) -> None:
-        if data:
-            self.write_stream(data)
-
-    def end_plain(self) -> None:
-        self.end_stream(b"")
+    def done(self) -> None:
+        self.exchange = None
+        self._started = False
+        self.next()
 
     def cut(self) -> None:
-        """An answer that broke in the middle: the connection ends without its proper end."""
+        """The connection ends, without the proper end of an answer that has begun."""
         if self.transport is not None:
             self.transport.abort()
+
+    # -- answers of our own
 
     def answer_refusal(self, refusal: Refusal) -> None:
         extra = b"" if refusal.retry_after_s is None else b"retry-after: %d\r\n" % refusal.retry_after_s
@@ -375,11 +377,6 @@ class Client:
         """A refusal before any exchange began."""
         self.handler.refused(self, refusal)
         self.answer_refusal(refusal)
-        self.next()
-
-    def over(self, exchange: Record) -> None:
-        self.exchange = None
-        self.handler.done(exchange)
         self.next()
 
     def next(self) -> None:

@@ -20,8 +20,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 """The folder that holds the package."""
-GATEWAY = "app audit client_side fleet judge record relay request stats tenants upstream wire"
-ROUTE = "admit attempt desk pick sse"
+GATEWAY = "app audit client_side ended fleet judge relay request stats tenants upstream wire"
+ROUTE = "admit attempt breaks desk pick refusal sse"
 RESUME = "events onward policy replay request session stream tokens typed ways"
 MODULES = (
     *(f"seawall.gateway.{name}" for name in GATEWAY.split()),

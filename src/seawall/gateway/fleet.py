@@ -13,12 +13,14 @@ from random import Random
 from typing import TYPE_CHECKING
 
 from seawall.decide.route.admit import Admission, Bounds, Ticket
+from seawall.decide.route.attempt import Limits
 from seawall.decide.route.breaks import Break
-from seawall.decide.route.desk import Desk, Rules
+from seawall.decide.route.desk import Desk, DeskRules
 from seawall.decide.route.pick import Router, Target
 from seawall.decide.route.poison import Quarantine
 from seawall.domain.seen import Replica
 from seawall.domain.spec import Fleet
+from seawall.gateway.ended import Ended
 from seawall.gateway.hedge import Hedge
 from seawall.gateway.peek import DEFAULT_OUTPUT
 from seawall.gateway.seam import policy_of
@@ -45,11 +47,14 @@ class FleetRuntime:
         rng: Random,
         open_pool: Callable[[str], Pool],
         on_evicted: Callable[[FleetRuntime, Target], None],
+        tell: Callable[[Ended], None],
         share: Share | None = None,
     ) -> None:
         self.loop = loop
         self.now = now
         """Seconds of a monotonic clock: the one that everything here goes by."""
+        self.tell = tell
+        """Takes what is known of a request that is over."""
         self.stats = FleetStats()
         of_fleet = f"{fleet.name} "
         self.tenants = Tenants(share and (lambda name: share(of_fleet + name)))
@@ -72,6 +77,10 @@ class FleetRuntime:
         self.name = fleet.name
         self.spec = fleet.spec.gateway
         self.policy = policy_of(fleet)
+        self.limits = Limits(
+            fleet.name, self.spec.retries, self.spec.first_byte_timeout, self.spec.stall_timeout
+        )
+        self.hedges = self.spec.hedge_after is not None
         self.session_key = self.spec.session_header.lower().encode()
         self.tenants.configure(self.spec.tenants)
         canary = fleet.spec.rollout.canary
@@ -250,10 +259,10 @@ class FleetRuntime:
             pool.close()
 
 
-def rules_of(fleet: Fleet) -> Rules:
+def rules_of(fleet: Fleet) -> DeskRules:
     """What a fleet's spec says about its desk."""
     spec = fleet.spec.gateway
-    return Rules(
+    return DeskRules(
         spec.max_in_flight or fleet.spec.engine.max_num_seqs or 256,
         Bounds(spec.max_queued, spec.max_queued_tokens),
         spec.queue_timeout,

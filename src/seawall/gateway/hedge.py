@@ -93,7 +93,7 @@ class Hedge:
         self._heir = True
         if self.conn is not None:
             self.conn.user = exchange
-            if exchange.client.full:
+            if exchange.sink.full:
                 self.conn.pause()
 
     def promoted(self) -> None:

@@ -12,31 +12,22 @@ else                                                    PASS: the client's answe
 
 from __future__ import annotations
 
-from enum import Enum
+from seawall.decide.route.attempt import Judgement
 
 
-class Verdict(Enum):
-    PASS = "the answer"
-    BUSY = "full"
-    DRAINING = "draining"
-    DEAD = "engine dead"
-    ABORTED = "aborted"
-    LOCKED = "key refused"
-
-
-def judge(status: int, body: bytes) -> Verdict:
+def judge(status: int, body: bytes) -> Judgement:
     """See the module. `"finish_reason":"abort"` cannot occur inside a JSON string: its quotes would be escaped."""
     if status == 200:
         if b'"type":"message","role":' in body[:200] and b'"stop_reason":"' not in body:
-            return Verdict.ABORTED
-        return Verdict.ABORTED if b'"finish_reason":"abort"' in body else Verdict.PASS
+            return Judgement.ABORTED
+        return Judgement.ABORTED if b'"finish_reason":"abort"' in body else Judgement.PASS
     if status == 503:
-        return Verdict.BUSY
+        return Judgement.BUSY
     if status in (401, 403):
-        return Verdict.LOCKED
+        return Judgement.LOCKED
     if status >= 500:
         if b"cannot schedule new futures after shutdown" in body:
-            return Verdict.DRAINING
+            return Judgement.DRAINING
         if b"EngineDeadError" in body or b"EngineCore encountered an issue" in body:
-            return Verdict.DEAD
-    return Verdict.PASS
+            return Judgement.DEAD
+    return Judgement.PASS

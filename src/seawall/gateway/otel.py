@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from seawall.errors import InputError
 
 if TYPE_CHECKING:
-    from seawall.gateway.record import Record
+    from seawall.gateway.ended import Ended
 
 VARIABLES = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
 
@@ -43,7 +43,7 @@ class Spans:
         self._tracer = self._provider.get_tracer("seawall.gateway")
         self._propagator = TraceContextTextMapPropagator()
 
-    def note(self, e: Record) -> None:
+    def note(self, e: Ended) -> None:
         """A request is over."""
         headers = e.request.headers
         carrier = {
@@ -53,7 +53,7 @@ class Spans:
         }
         end = time.time_ns()
         span = self._tracer.start_span(
-            f"{e.request.path.decode('latin-1')} {e.fleet.name}",
+            f"{e.request.path.decode('latin-1')} {e.fleet}",
             context=self._propagator.extract(carrier),
             start_time=end - int(e.seconds * 1e9),
             attributes={
@@ -68,10 +68,8 @@ class Spans:
                 "seawall.request_id": e.request.id.decode("latin-1"),
             },
         )
-        if e.first_token_at:
-            span.add_event(
-                "first token", timestamp=end - int((e.seconds - (e.first_token_at - e.started)) * 1e9)
-            )
+        if e.first_s:
+            span.add_event("first token", timestamp=end - int((e.seconds - e.first_s) * 1e9))
         span.end(end)
 
     def close(self) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 
 from seawall.decide.route.prefix import blocks_of
-from seawall.gateway.wire import Refusal
+from seawall.decide.route.refusal import Refusal
 
 BYTES_PER_TOKEN = 4
 """Of JSON-encoded English; only the order of magnitude matters to fairness and balance."""

@@ -1,50 +1,125 @@
-"""One request from admission to its last byte: the state machine between a client and its replicas.
+"""One request from admission to its last byte: what stands between a client's sink and the replicas.
 
-    waiting -> connecting -> sent -> holding -> streaming -> over
-       ^___________|___________|________|___________|      (a break leads back while it can be mended)
-
-Before the first byte reached the client a break means: the same request on another replica. After it, the
-session says how to go on. Every path ends in exactly one of `_finished`, `_failed`, `_cancelled`.
+What becomes of it is decided elsewhere: the desk says where it goes (decide/route/desk.py), the attempt what happens
+after a break (decide/route/attempt.py), the session what the bytes of a stream mean (decide/route/resume). Here their
+decisions are obeyed. Every path ends in exactly one of `_finished`, `_failed`, `client_gone`.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final, assert_never
 
-from seawall.decide.route.admit import Rejected
-from seawall.decide.route.breaks import Blame, Break
-from seawall.decide.route.pick import Picked
-from seawall.decide.route.poison import QUARANTINE_S
-from seawall.decide.route.resume import Finish, GiveUp, StreamSession
-from seawall.gateway.judge import Verdict, judge
-from seawall.gateway.record import (
-    CONNECTING,
-    HOLDING,
-    OVER,
-    SENT,
-    STREAMING,
-    WAITING,
-    Record,
+from seawall.decide.route.admit import Rejected, Ticket
+from seawall.decide.route.attempt import (
+    Attempt,
+    AttemptEvent,
+    AttemptPhase,
+    AwaitVerdict,
+    Fail,
+    Judgement,
+    Next,
+    Send,
+    Switch,
 )
-from seawall.gateway.seam import usage_in
-from seawall.gateway.wire import Refusal, poisonous
+from seawall.decide.route.breaks import Blame, Break
+from seawall.decide.route.pick import Ask, Picked, Target
+from seawall.decide.route.refusal import Refusal
+from seawall.decide.route.resume import Finish, StreamSession
+from seawall.gateway.ended import Ended
+from seawall.gateway.judge import judge
+from seawall.gateway.seam import Counted, error_event, usage_in
+from seawall.gateway.sink import EVENT_STREAM, Sink
 
 if TYPE_CHECKING:
+    from seawall.gateway.fleet import FleetRuntime
     from seawall.gateway.hedge import Hedge
+    from seawall.gateway.request import Request
     from seawall.gateway.upstream import Upstream
 
 HOLD = 1 << 20
 """An answer that is not a stream is held whole up to this size, so that a break can still be retried."""
-VERDICT_S = 1.0
-SECOND_OPINIONS = 2
-"""A 5xx before the first byte is asked of so many others: what fails everywhere is the request's own fault."""
 SSE = b"text/event-stream"
+# Members of an enum are looked up anew at every use; these are not.
+CONNECTING: Final = AttemptPhase.CONNECTING
+HOLDING: Final = AttemptPhase.HOLDING
+STREAMING: Final = AttemptPhase.STREAMING
+OVER: Final = AttemptPhase.OVER
+PLACED: Final = AttemptEvent.PLACED
+CONNECTED: Final = AttemptEvent.CONNECTED
+ANSWERED: Final = AttemptEvent.ANSWERED
+OPENED: Final = AttemptEvent.OPENED
+FLOWED: Final = AttemptEvent.FLOWED
+PASS: Final = Judgement.PASS
 
 
-class Exchange(Record):
+class Exchange:
     """See the module. Created once a request is authenticated and its fleet is known."""
 
-    __slots__ = ()
+    __slots__ = (
+        "_answer",
+        "_conn",
+        "_content_type",
+        "_held",
+        "_last_event",
+        "_usage",
+        "attempt",
+        "code",
+        "first_token_at",
+        "fleet",
+        "hedge",
+        "payload",
+        "replica",
+        "request",
+        "session",
+        "side",
+        "sink",
+        "started",
+        "status",
+        "ticket",
+    )
+
+    def __init__(
+        self,
+        sink: Sink,
+        request: Request,
+        fleet: FleetRuntime,
+        session: StreamSession | None,
+        payload: bytes,
+        ask: Ask,
+        deadline: float,
+    ) -> None:
+        """`payload`: the body for the engine. `deadline`: the request's own, by the fleet's clock."""
+        self.sink = sink
+        self.request = request
+        self.fleet = fleet
+        self.session = session
+        self.payload = payload
+        self.started = fleet.now()
+        tenant = request.tenant
+        self.ticket = Ticket(ask, tenant.name, tenant.weight, request.priority, deadline, self)
+        body = payload if session is None else session.first_request()
+        self.attempt = Attempt(self.ticket, session, request.path, body, fleet.limits)
+        self.hedge: Hedge | None = None
+        """A second attempt, while both wait for a first token."""
+        self.first_token_at = 0.0
+        self.status = 0
+        self.code = ""
+        """Of the gateway's own refusal, if there was one."""
+        self.replica = ""
+        self.side = "stable"
+        """Of a canary split: the group of the replica that was tried last."""
+        self._conn: Upstream | None = None
+        self._held: list[bytes] = []
+        self._answer = 0
+        self._usage: Counted | None = None
+        self._content_type = b""
+        self._last_event = 0.0
+        """When data last came, as seen by the sweep."""
+
+    @property
+    def target(self) -> Target | None:
+        """The replica that it has a place at."""
+        return self.ticket.target
 
     # -- the way to a replica
 
@@ -54,15 +129,13 @@ class Exchange(Record):
         verdict = fleet.desk.offer(self.ticket, self.started)
         if isinstance(verdict, Rejected):
             fleet.stats.reject("queue_full")
-            self.phase = OVER
-            self.outcome, self.status, self.code = "rejected", 429, "queue_full"
+            self.status, self.code = 429, "queue_full"
             message = f"{fleet.name} is full: {verdict.reason}. Try again after the time in Retry-After."
-            self.client.answer_refusal(Refusal(429, "queue_full", message, verdict.retry_after_s))
-            self.client.over(self)
+            self.sink.fail(Refusal(429, "queue_full", message, verdict.retry_after_s), b"")
+            self.attempt.on(AttemptEvent.ENDED)
+            self._tell("rejected", 0, 0, 0.0, 0.0)
             return
         fleet.stats.admitted += 1
-        if self.session is not None:
-            self._body = self.session.first_request()
         if isinstance(verdict, Picked):
             self.go()
         else:
@@ -74,7 +147,7 @@ class Exchange(Record):
         assert target is not None
         self.replica = target.name
         self.side = "canary" if target.replica.group == "canary" else "stable"
-        self.phase = CONNECTING
+        self.attempt.on(PLACED)
         pool = self.fleet.pool(target)
         conn = pool.take()
         if conn is not None:
@@ -83,84 +156,87 @@ class Exchange(Record):
             pool.connect(self)
 
     def connected(self, conn: Upstream) -> None:
-        if self.phase != CONNECTING or self.target is None:
+        attempt = self.attempt
+        if attempt.phase is not CONNECTING or self.ticket.target is None:
             conn.pool.put(conn)
             return
         self._conn = conn
-        self.phase = SENT
+        attempt.on(CONNECTED)
         self._last_event = self.fleet.now()
         self._held = []
-        self._sse = False
         self.ticket.awaits = True
-        conn.send(self, conn.pool.request(self._path, self._body, self.request.extra))
-        if self.client.full:
+        conn.send(self, conn.pool.request(attempt.path, attempt.body, self.request.extra))
+        if self.sink.full:
             conn.pause()
-        hedges = self.fleet.spec.hedge_after is not None and self.session is not None
-        if hedges and not self.retried and not self.committed:
+        if self.fleet.hedges and self.session is not None and not attempt.retried and not attempt.begun:
             self.fleet.desk.watch(self.ticket, self._last_event)
             self.fleet.soon()
 
     def connect_failed(self, reason: str) -> None:
-        if self.phase == CONNECTING and self.target is not None:
+        if self.attempt.phase is CONNECTING and self.ticket.target is not None:
             self._broke(Break("connect", reason, Blame.BROKEN))
 
     # -- what the replica says
 
     def on_head(self, conn: Upstream) -> None:
-        assert self.target is not None
+        target = self.ticket.target
+        assert target is not None
         if conn.load_header is not None:
-            self.fleet.reported(self.target, conn.load_header, self.fleet.now())
-        self.phase = HOLDING
+            self.fleet.reported(target, conn.load_header, self.fleet.now())
         self._answer = conn.status
         self._content_type = conn.content_type or b"application/json"
-        self._sse = self.session is not None and conn.status == 200 and conn.content_type.startswith(SSE)
+        streams = self.session is not None and conn.status == 200 and conn.content_type.startswith(SSE)
+        self.attempt.on(OPENED if streams else ANSWERED)
 
     def on_body(self, parts: list[bytes], complete: bool) -> None:
         """What one read brought: the contents of its HTTP chunks. An engine puts one event into each."""
         if complete:
             self._conn = None
-        if not self._sse:
-            self._hold(parts, complete)
+        session, phase = self.session, self.attempt.phase
+        if session is None or phase is HOLDING:
+            if phase is STREAMING:
+                self._pass_on(parts, complete)
+            else:
+                self._hold(parts, complete)
             return
         # One read, one write.
-        session = self.session
-        assert session is not None
         feed = session.feed
         out = feed(parts[0]) if len(parts) == 1 else b"".join([feed(part) for part in parts])
         if session.failed is not None or complete:
-            self._ended(session, out)
+            self._stream_over(session, out)
             return
         if out:
-            if self.phase == STREAMING:
-                self.client.write_stream(out)
-            else:
-                self._commit(out)
+            self._flow(out)
         if not parts[-1].startswith(b":"):  # a keep-alive comment is no sign of life
             self.ticket.awaits = False
             if self._conn is not None:
                 self._conn.heard = True
 
-    def _commit(self, out: bytes) -> None:
-        """The first bytes of a stream, or of its continuation."""
-        self.phase = STREAMING
-        if self.committed:
+    def _flow(self, out: bytes) -> None:
+        """Bytes of a stream for the client."""
+        attempt = self.attempt
+        if attempt.phase is STREAMING:
+            self.sink.write(out)
+            return
+        attempt.on(FLOWED)
+        self.ticket.awaits = False
+        if attempt.begun:
             self._relay()
-            self.client.write_stream(out)
+            self.sink.write(out)
             return
         if self.hedge is not None:
             self.hedge.drop()
-        if self.target is not None:
-            self.fleet.desk.served(self.target)
-        self.ticket.awaits = False
-        self.committed = True
+        if self.ticket.target is not None:
+            self.fleet.desk.served(self.ticket.target)
+        attempt.begun = True
         self.status = 200
         self.first_token_at = self.fleet.now()
-        self.client.begin_stream(self, out)
+        self.sink.start(200, EVENT_STREAM, out)
         self._relay()
 
     def _relay(self) -> None:
         """From now on ordinary chunks go from the replica's connection straight to the client's."""
-        send = self.client.takes_chunks
+        send = self.sink.chunks
         if self._conn is not None and self.session is not None and send is not None:
             self._conn.relay(self.session, send)
 
@@ -169,30 +245,27 @@ class Exchange(Record):
         self._drop()
         self._become(hedge)
         if complete:
-            self._ended(hedge.session, out)
+            self._stream_over(hedge.session, out)
         else:
-            self._commit(out)
+            self._flow(out)
 
     def _become(self, hedge: Hedge) -> None:
         """Goes on with the second attempt, whatever has come of it."""
         self.hedge = None
         self.fleet.desk.take_second(self.ticket)
         self.session, self._conn = hedge.session, hedge.conn
-        self.ticket.awaits = hedge.conn is not None
         self.replica = hedge.target.name
         self.side = "canary" if hedge.target.replica.group == "canary" else "stable"
-        self._body = hedge.session.first_request()
-        self.phase = HOLDING if hedge.streams else SENT if hedge.conn else CONNECTING
-        self._sse, self._last_event = hedge.streams, self.fleet.now()
+        self.ticket.awaits = hedge.conn is not None
+        self.attempt.stream, self.attempt.body = hedge.session, hedge.session.first_request()
+        self.attempt.took_over(hedge.streams or hedge.conn is not None, hedge.streams)
+        self._last_event = self.fleet.now()
         hedge.yields_to(self)
 
-    def _ended(self, session: StreamSession, out: bytes) -> None:
+    def _stream_over(self, session: StreamSession, out: bytes) -> None:
         """The replica's stream is over: whole, or by its own word or ours broken."""
         if out:
-            if self.phase == STREAMING:
-                self.client.write_stream(out)
-            else:
-                self._commit(out)
+            self._flow(out)
         if session.failed is not None:
             self._drop()
             blame = Blame.DEATH if session.blames_replica else Blame.ELSEWHERE
@@ -204,16 +277,16 @@ class Exchange(Record):
 
     def _end_stream(self, out: bytes) -> None:
         self._drop()
-        if not self.committed:
-            self._commit(out)
+        if not self.attempt.begun:
+            self._flow(out)
             out = b""
-        self.client.end_stream(out)
+        self.sink.end(out)
         self._shadow(None)
         self._finished()
 
     def on_lost(self, reason: str, answered: bool) -> None:
         conn, self._conn = self._conn, None
-        if self.phase == OVER:
+        if self.attempt.phase is OVER:
             return
         # An idle connection that the replica closed as we used it is no evidence against the replica.
         race = conn is not None and conn.reused and not answered
@@ -221,14 +294,19 @@ class Exchange(Record):
             Break("keepalive", reason, Blame.NOTHING) if race else Break("reset", reason, Blame.DEATH)
         )
 
+    # -- answers that are not streams
+
+    def _pass_on(self, parts: list[bytes], complete: bool) -> None:
+        """More of a huge answer."""
+        data = b"".join(parts)
+        if complete:
+            self.sink.end(data)
+            self._finished()
+        elif data:
+            self.sink.write(data)
+
     def _hold(self, parts: list[bytes], complete: bool) -> None:
-        """An answer that is not a stream: held whole if it is not huge, then judged and passed on."""
-        if self.committed and self.session is None:
-            self.client.write_plain(b"".join(parts))
-            if complete:
-                self.client.end_plain()
-                self._finished()
-            return
+        """Held whole if it is not huge, then judged and passed on."""
         held = self._held = self._held + parts if self._held else parts
         if held:
             self.ticket.awaits = False
@@ -236,147 +314,104 @@ class Exchange(Record):
             return
         body = held[0] if len(held) == 1 else b"".join(held)
         self._held = []
-        verdict = judge(self._answer, body)
-        if verdict is not Verdict.PASS:
-            self._refused(verdict)
-            return
-        if (
-            self._answer >= 500
-            and not self.committed
-            and self._retries > 0
-            and len(self.ticket.ask.avoid) < SECOND_OPINIONS
-        ):
-            self._drop()
-            blame = Blame.ERROR if self._counts() else Blame.ELSEWHERE
-            self._broke(Break("5xx", f"answered {self._answer}", blame))
-            return
-        if self.committed:
-            self._drop()
-            full = self._answer == 400 and b"maximum context length" in body
-            if full and self.session is not None:
-                decision = self.session.broken("the model's length", self.fleet.now(), full=True)
-                if isinstance(decision, Finish):
-                    self._end_stream(decision.event)
-                    return
-            refusal = Refusal(502, "upstream_lost", f"The continuation was answered with {self._answer}.")
-            self._failed(refusal)
-            return
+        status, attempt = self._answer, self.attempt
+        verdict = judge(status, body)
+        if status != 200 or attempt.begun or verdict is not PASS:
+            full = status == 400 and b"maximum context length" in body
+            decision = attempt.answered(verdict, status, full, self.fleet.now())
+            if decision is not None:
+                self._drop()
+                if isinstance(decision, Break):
+                    self._broke(decision)
+                else:
+                    self._obey(decision, "")
+                return
+        self._deliver(status, body, complete)
+
+    def _deliver(self, status: int, body: bytes, complete: bool) -> None:
+        """The answer is the client's."""
+        attempt, target = self.attempt, self.ticket.target
         self.first_token_at = self.fleet.now()
-        self.committed = True
-        self.status = self._answer
+        attempt.begun = True
+        self.status = status
         if not complete:
-            self.client.begin_plain(self, self._answer, self._content_type, body)
+            attempt.on(FLOWED)
+            self.session = attempt.stream = None  # whatever was asked for, it is no stream
+            self.sink.start(status, self._content_type, body)
             return
-        if self._answer >= 500:
-            if self.target is not None and self._counts():
-                self.fleet.erred(self.target)
-        elif self._answer == 200 and self.target is not None:
-            self.fleet.desk.served(self.target)
-            self._usage = usage_in(body)
-        if self._answer == 200:
+        if target is not None:
+            if status >= 500:
+                if attempt.counts():
+                    self.fleet.erred(target)
+            elif status == 200:
+                self.fleet.desk.served(target)
+                self._usage = usage_in(body)
+        if status == 200:
             self._shadow(body)
-        self.client.whole(self, self._answer, self._content_type, body)
+        self.sink.whole(status, self._content_type, body)
         self._finished()
 
-    def _counts(self) -> bool:
-        """A 5xx counts once per replica: a request that fails wherever it is tried must not take its replicas out."""
-        return self.target is not None and self.target.name not in self.ticket.ask.avoid
-
     def _shadow(self, answer: bytes | None) -> None:
-        shadow = self.fleet.shadow
-        if shadow is not None and self.ticket.ask.group != "canary" and not self.resumed:
-            shadow.copy(self._path, self._body, answer, self.session)
-
-    def _refused(self, verdict: Verdict) -> None:
-        """The answer shows the replica's state, not the request's result."""
-        self._drop()
-        if verdict is Verdict.BUSY:
-            self._broke(Break("503", "answered 503", Blame.FULL))
-        elif verdict is Verdict.LOCKED:
-            message = "The engine refuses the gateway's key. Tell the operator (SEAWALL_ENGINE_API_KEY)."
-            refusal = Refusal(502, "upstream_auth", message)
-            self._failed(refusal)
-        elif verdict is Verdict.DEAD:
-            self._broke(Break("dead", verdict.value, Blame.DEATH))
-        else:
-            self._broke(Break("drain", verdict.value, Blame.BROKEN))
+        shadow, attempt = self.fleet.shadow, self.attempt
+        if shadow is not None and self.ticket.ask.group != "canary" and not attempt.resumed:
+            shadow.copy(attempt.path, attempt.body, answer, self.session)
 
     # -- breaks
 
     def _broke(self, what: Break) -> None:
-        """The replica failed this request: mend it elsewhere, or give up."""
-        fleet, label, reason = self.fleet, what.kind, what.reason
-        if self.target is not None:
-            if fleet.canary_percent and label != "keepalive":
+        """The replica failed this request: the desk judges the replica, the attempt says what to do."""
+        fleet = self.fleet
+        if self.ticket.target is not None:
+            if fleet.canary_percent and what.kind != "keepalive":
                 fleet.stats.sides[self.side].lost()
             fleet.broke(self.ticket, what)
         self._held = []
-        if self.hedge is not None:
-            self.hedge.promoted()
-            self._become(self.hedge)
-            return
-        fed = self.phase in (HOLDING, STREAMING) and self._sse
-        if fed and self.session is not None:
-            decision = self.session.broken(reason, fleet.now())
-            if isinstance(decision, Finish):
-                self._end_stream(decision.event)
-                return
-            if isinstance(decision, GiveUp):
-                self._give_up(reason, decision.event)
-                return
-            self._path, self._body = decision.path.encode(), decision.body
-            if self.committed:
-                fleet.stats.resumed += 1
-                self.resumed += 1
-                self._retries = fleet.spec.retries
-                self._again()
-                return
-        elif self.committed and self.session is None:
-            self._failed(Refusal(502, "upstream_lost", reason))
-            return
-        self._retries -= label != "keepalive"
-        if self._retries < 0:
-            self._give_up(reason)
-            return
-        fleet.stats.retry(label)
-        self.retried += 1
-        self._again()
+        self._obey(self.attempt.broke(what, fleet.now(), fleet.admission.retry_after()), what.kind)
 
     def verdict(self) -> None:
-        """Both replicas have been probed by now: one that gave a token had not died."""
-        self.ticket.convicted = False
-        if self.fleet.condemn(self.ticket, self.request.path, self.request.body, self.started):
-            self._failed(poisonous(QUARANTINE_S))
-        else:
-            self._again()
+        """The time to say whether the replicas died of this request."""
+        request = self.request
+        guilty = self.fleet.condemn(self.ticket, request.path, request.body, self.started)
+        self._obey(self.attempt.verdict(guilty), "")
 
-    def _again(self) -> None:
-        self.phase = WAITING
-        if self.ticket.convicted:
-            self.fleet.desk.convict(self.ticket, self.fleet.now() + VERDICT_S)
-            self.fleet.soon()
-        elif self.fleet.desk.again(self.ticket, self.fleet.now()) is not None:
-            self.go()
-        else:
-            self.fleet.soon()
+    def _obey(self, decision: Next, kind: str) -> None:
+        """Does what the attempt has decided. `kind`: of the break that led to it; empty: it has been counted."""
+        match decision:
+            case Send(resumes=resumes):
+                self._count(kind, resumes)
+                if self.fleet.desk.again(self.ticket, self.fleet.now()) is not None:
+                    self.go()
+                else:
+                    self.fleet.soon()
+            case AwaitVerdict(seconds=seconds, resumes=resumes):
+                self._count(kind, resumes)
+                self.fleet.desk.convict(self.ticket, self.fleet.now() + seconds)
+                self.fleet.soon()
+            case Switch():
+                assert self.hedge is not None
+                self.hedge.promoted()
+                self._become(self.hedge)
+            case Finish(event=event):
+                self._end_stream(event)
+            case Fail():
+                self._failed(decision)
+            case _:
+                assert_never(decision)
 
-    def _give_up(self, reason: str, event: bytes | None = None) -> None:
-        attempts = max(1, len(self.ticket.ask.avoid))
-        message = f"{attempts} replicas failed this request, the last with: {reason}. Send it again."
-        if reason == "answered 503" and not self.committed:
-            wait = self.fleet.admission.retry_after()
-            self._failed(Refusal(503, "overloaded", f"Every replica of {self.fleet.name} is full.", wait))
-            return
-        refusal = Refusal(502, "upstream_lost", message)
-        self._failed(refusal, event)
+    def _count(self, kind: str, resumes: bool) -> None:
+        if kind and resumes:
+            self.fleet.stats.resumed += 1
+        elif kind:
+            self.fleet.stats.retry(kind)
 
     # -- time and the client
 
     def check(self, now: float) -> None:
         """The sweep's look: deadlines and hangs."""
-        phase, conn, spec = self.phase, self._conn, self.fleet.spec
+        conn = self._conn
         if now >= self.ticket.until:
-            self._late()
+            self._drop()
+            self._failed(self.attempt.too_late())
             return
         if conn is None:
             return
@@ -386,55 +421,121 @@ class Exchange(Record):
         if conn.paused:
             self._last_event = now
             return
-        if phase == STREAMING:
-            pool = conn.pool
+        pool = conn.pool
+        if self.attempt.phase is STREAMING:
             pool.last_event = max(pool.last_event, self._last_event)
-            if now - self._last_event > spec.stall_timeout:
-                self._hung("no data event", spec.stall_timeout)
-        elif phase in (SENT, HOLDING):
-            limit = spec.stall_timeout if self.committed else spec.first_byte_timeout
-            if now - self._last_event > limit:
-                self._hung("no answer", limit)
-
-    def _hung(self, what: str, seconds: float) -> None:
-        """Silence. The replica is suspected only if all its streams are silent: one may just be queued."""
-        conn = self._conn
-        alive = conn is not None and self.fleet.now() - conn.pool.last_event < seconds
-        self._drop()
-        blame = Blame.ELSEWHERE if alive else Blame.BROKEN
-        self._broke(Break("hang", f"{what} for {seconds:g} s", blame))
-
-    def _late(self) -> None:
-        """The request's own deadline has passed."""
-        self._drop()
-        refusal = Refusal(504, "deadline_exceeded", "The request's deadline has passed. Allow more time.")
-        self._failed(refusal)
+        what = self.attempt.silent(now - self._last_event, now - pool.last_event)
+        if what is not None:
+            self._drop()
+            self._broke(what)
 
     def waited_too_long(self) -> None:
         """The queue's deadline: nothing became free."""
         fleet = self.fleet
-        waited = f"waited {self.fleet.now() - self.started:.0f} s"
-        if self.committed:
-            refusal = Refusal(502, "upstream_lost", "The replica failed and no other took over in time.")
-            self._failed(refusal)
-        elif fleet.router.alive():
-            message = f"{fleet.name} is full: {waited} for a place."
-            self._failed(Refusal(429, "queue_timeout", message, fleet.admission.retry_after()))
-        else:
-            message = f"No replica of {fleet.name} is ready ({waited}). Try again later."
-            self._failed(Refusal(503, "no_replica", message, 10))
+        waited = fleet.now() - self.started
+        self._failed(self.attempt.waited(waited, fleet.router.alive() > 0, fleet.admission.retry_after()))
 
     def shut_down(self) -> None:
         """The gateway's grace is over."""
         refusal = Refusal(503, "shutting_down", "The gateway is shutting down. Send it again.", 1)
         self._drop()
-        self._failed(refusal)
+        self._failed(Fail(refusal))
 
     def client_gone(self) -> None:
         """Nobody listens any more: the replica is told at once."""
-        if self.phase == OVER:
+        if self.attempt.phase is OVER:
             return
         self._drop()
         self.status = 499
         self.fleet.stats.cancelled += 1
         self._over("cancelled")
+
+    def pause(self) -> None:
+        """The client reads slowly: stop reading from the replica."""
+        if self._conn is not None:
+            self._conn.pause()
+
+    def resume(self) -> None:
+        if self._conn is not None:
+            self._last_event = self.fleet.now()
+            self._conn.resume()
+
+    # -- the one ending
+
+    def _drop(self) -> None:
+        conn, self._conn = self._conn, None
+        if conn is not None:
+            conn.detach()
+
+    def _finished(self) -> None:
+        stats = self.fleet.stats
+        stats.finished += 1
+        if self.session is not None and self.status == 200:
+            stats.first_token(self.first_token_at - self.started)
+        self._over("finished" if self.status < 400 else "refused")
+
+    def _failed(self, fail: Fail) -> None:
+        """Not answered whole. What has begun ends so that nobody takes it for whole."""
+        refusal, event = fail.refusal, b""
+        self.fleet.stats.failed += 1
+        self.status, self.code = refusal.status, refusal.code
+        if self.attempt.begun and self.session is not None:
+            event = fail.event or error_event(self.session, refusal)
+        self.sink.fail(refusal, event)
+        self._over("failed")
+
+    def _over(self, outcome: str) -> None:
+        """Counts what the request was and cost, and gives its place back."""
+        self.attempt.on(AttemptEvent.ENDED)
+        if self.hedge is not None:
+            self.hedge.drop()
+        fleet = self.fleet
+        fleet.left(self.ticket)
+        tokens_in = tokens_out = 0
+        cost_usd = 0.0
+        session = self.session
+        usage = self._usage if session is None else session.usage
+        if usage is not None:
+            tokens_in, tokens_out = usage.prompt_tokens, usage.completion_tokens
+            fleet.stats.tokens_in += tokens_in
+            fleet.stats.tokens_out += tokens_out
+            cost_usd = fleet.cost_usd(tokens_in, tokens_out)
+            if tokens_out:
+                fleet.learn_output(tokens_out)
+        seconds = fleet.now() - self.started
+        if fleet.canary_percent and outcome == "finished":
+            self._account_side(seconds, tokens_out)
+        fleet.stats.duration.add(seconds)
+        self._tell(outcome, tokens_in, tokens_out, cost_usd, seconds)
+
+    def _tell(self, outcome: str, tokens_in: int, tokens_out: int, cost_usd: float, seconds: float) -> None:
+        self.ticket.owner = None  # no cycle is left for the collector
+        request, attempt, first = self.request, self.attempt, self.first_token_at
+        self.fleet.tell(
+            Ended(
+                request,
+                self.fleet.name,
+                outcome,
+                self.status,
+                self.code,
+                self.replica,
+                seconds,
+                first - self.started if first else 0.0,
+                tokens_in,
+                tokens_out,
+                cost_usd,
+                attempt.resumed,
+                attempt.retried,
+                self.session is not None,
+                self.ticket.tokens,
+            )
+        )
+        self.sink.done()
+
+    def _account_side(self, seconds: float, tokens_out: int) -> None:
+        """What the canary's analysis learns from an answer."""
+        slo = self.fleet.fleet.spec.traffic.slo
+        ttft = self.first_token_at - self.started if self.first_token_at else 0.0
+        rest = tokens_out - 1
+        tpot = (seconds - ttft) / rest if ttft > 0 and rest > 0 else 0.0
+        self.fleet.stats.sides[self.side].served(ttft, tpot, ttft > slo.ttft or tpot > slo.tpot)

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol
 
+from seawall.decide.route.refusal import Refusal
 from seawall.gateway.keyring import Key
 from seawall.gateway.tenants import ANYONE, Tenant
-from seawall.gateway.wire import Clock, Refusal
+from seawall.gateway.wire import Clock
 
 if TYPE_CHECKING:
     from seawall.gateway.client_side import Client
-    from seawall.gateway.record import Record
 
 
 class Request:
@@ -76,7 +76,5 @@ class Handler(Protocol):
     def early(self, client: Client, request: Request) -> Refusal | None: ...
 
     def handle(self, client: Client, request: Request) -> None: ...
-
-    def done(self, exchange: Record) -> None: ...
 
     def refused(self, client: Client, refusal: Refusal) -> None: ...

@@ -11,6 +11,7 @@ from random import Random
 
 import msgspec
 
+from seawall.decide.route.refusal import Refusal
 from seawall.decide.route.resume import Policy, StreamSession
 from seawall.domain.spec import Fleet
 from seawall.gateway import wire
@@ -73,7 +74,7 @@ def session(path: bytes, payload: bytes, policy: Policy, rng: Random) -> StreamS
     return StreamSession(path.decode(), payload, policy, rng)
 
 
-def error_event(session: StreamSession, refusal: wire.Refusal) -> bytes:
+def error_event(session: StreamSession, refusal: Refusal) -> bytes:
     """`refusal` inside a stream that has begun, in the shape the route's own clients read."""
     if session.route in ("/v1/messages", "/v1/responses"):
         return session.error_event(refusal.message, refusal.code, refusal.status)

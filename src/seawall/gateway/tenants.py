@@ -6,9 +6,9 @@ import math
 from collections.abc import Callable, Iterable
 
 from seawall.decide.route.meter import Meter, Others
+from seawall.decide.route.refusal import Refusal
 from seawall.domain import spec
 from seawall.gateway.keyring import Key
-from seawall.gateway.wire import Refusal
 
 
 class Tenant:

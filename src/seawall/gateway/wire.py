@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import email.utils
-from typing import Final, NamedTuple
+from typing import Final
 
 import msgspec
+
+from seawall.decide.route.refusal import Refusal
 
 REASONS = {
     200: "OK",
@@ -42,26 +44,6 @@ TYPES = {
 LAST_CHUNK: Final = b"0\r\n\r\n"
 JSON = b"application/json"
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
-
-
-class Refusal(NamedTuple):
-    """An answer that the gateway gives itself. `code` is stable, for programs; `message` names the cure."""
-
-    status: int
-    code: str
-    message: str
-    retry_after_s: int | None = None
-    param: str | None = None
-
-
-def poisonous(seconds: float) -> Refusal:
-    """For a request that kills engines, and its copies. 422: clients' libraries do not send it again."""
-    what = "Two replicas died of this request, and of no other."
-    return Refusal(
-        422,
-        "poison_request",
-        f"{what} It is refused for {seconds:.0f} s more. Change it, and tell the operator.",
-    )
 
 
 class Clock:

@@ -14,9 +14,9 @@ from typing import NamedTuple, Protocol
 
 from seawall.decide.route import resume
 from seawall.decide.route.admit import Bounds, Queued, Rejected, Ticket
-from seawall.decide.route.attempt import Attempt, Decision, Event, Limits, Verdict
+from seawall.decide.route.attempt import Attempt, AttemptEvent, Judgement, Limits, Next
 from seawall.decide.route.breaks import Break
-from seawall.decide.route.desk import Desk, Rules, Tick
+from seawall.decide.route.desk import Desk, DeskRules, Tick
 from seawall.decide.route.pick import Picked, Target
 from seawall.decide.route.resume import Breaks, GiveUp, Policy, Retry
 from seawall.domain.seen import Replica
@@ -24,10 +24,10 @@ from seawall.sim.engine import NEVER, Seq
 from seawall.sim.setup import Setup
 
 
-class Broken(NamedTuple):
+class Mended(NamedTuple):
     """What a break comes to. `out`: the replica is out of service, and is asked for a proof."""
 
-    decision: Decision | None
+    decision: Next | None
     """None: nobody mends it."""
     out: bool
 
@@ -43,8 +43,8 @@ class Front(Protocol):
     def failed(self, seq: Seq, now: float) -> Break | None:
         """Its replica answered with a 500. None: that is the answer."""
 
-    def broke(self, seq: Seq, what: Break, now: float) -> Broken: ...
-    def verdict(self, seq: Seq, now: float) -> Decision: ...
+    def broke(self, seq: Seq, what: Break, now: float) -> Mended: ...
+    def verdict(self, seq: Seq, now: float) -> Next: ...
     @property
     def convict(self) -> Callable[[Ticket, float], None]: ...
     @property
@@ -84,7 +84,7 @@ class OurGateway:
         spec = setup.fleet.spec.gateway
         bounds = Bounds(spec.max_queued, spec.max_queued_tokens)
         self.desk = desk = Desk(
-            Rules(spec.max_in_flight or setup.shape.max_num_seqs, bounds, spec.queue_timeout), rng
+            DeskRules(spec.max_in_flight or setup.shape.max_num_seqs, bounds, spec.queue_timeout), rng
         )
         self.policy = Policy(mode=spec.resume, max_resumes=spec.retries)
         self.offer = desk.offer
@@ -105,29 +105,33 @@ class OurGateway:
         return self.desk.router.targets
 
     def failed(self, seq: Seq, now: float) -> Break | None:
-        broke = self.attempt(seq).answered(Verdict.PASS, 500, False, now)
+        broke = self.attempt(seq).answered(Judgement.PASS, 500, False, now)
         return broke if isinstance(broke, Break) else None
 
-    def broke(self, seq: Seq, what: Break, now: float) -> Broken:
+    def broke(self, seq: Seq, what: Break, now: float) -> Mended:
         begun = seq.first >= 0
         if begun:
             seq.ticket.until = NEVER  # who has a token does not go away
         out = self.desk.broke(seq.ticket, what, now)
         attempt = self.attempt(seq)
-        for event in (Event.PLACED, Event.CONNECTED, *((Event.OPENED, Event.FLOWED) if begun else ())):
+        for event in (
+            AttemptEvent.PLACED,
+            AttemptEvent.CONNECTED,
+            *((AttemptEvent.OPENED, AttemptEvent.FLOWED) if begun else ()),
+        ):
             attempt.on(event)
         attempt.begun = begun
-        return Broken(attempt.broke(what, now, self.desk.admission.retry_after()), out)
+        return Mended(attempt.broke(what, now, self.desk.admission.retry_after()), out)
 
     def attempt(self, seq: Seq) -> Attempt:
         """Made when it is first asked: most requests need none."""
         attempt: Attempt | None = seq.attempt
         if attempt is None:
             stream = SimStream(seq, self.policy)
-            attempt = seq.attempt = Attempt(seq.ticket, stream, "", b"", self.limits)
+            attempt = seq.attempt = Attempt(seq.ticket, stream, b"", b"", self.limits)
         return attempt
 
-    def verdict(self, seq: Seq, now: float) -> Decision:
+    def verdict(self, seq: Seq, now: float) -> Next:
         return self.attempt(seq).verdict(self.desk.died_of(seq.ticket, seq.arrived))
 
 
@@ -159,8 +163,8 @@ class PlainService:
     def failed(self, seq: Seq, now: float) -> Break | None:
         return None
 
-    def broke(self, seq: Seq, what: Break, now: float) -> Broken:
-        return Broken(None, False)
+    def broke(self, seq: Seq, what: Break, now: float) -> Mended:
+        return Mended(None, False)
 
     def again(self, ticket: Ticket, now: float) -> Picked | None:
         return None
@@ -168,7 +172,7 @@ class PlainService:
     def convict(self, ticket: Ticket, until: float) -> None:
         raise AssertionError("a Service convicts nobody")
 
-    def verdict(self, seq: Seq, now: float) -> Decision:
+    def verdict(self, seq: Seq, now: float) -> Next:
         raise AssertionError("a Service convicts nobody")
 
     def proven(self, target: Target, now: float) -> bool:

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from seawall.decide.route.admit import Queued, Ticket
-from seawall.decide.route.attempt import Decision, Fail, Send, Wait
+from seawall.decide.route.attempt import AwaitVerdict, Fail, Next, Send
 from seawall.decide.route.breaks import Blame, Break
 from seawall.decide.route.pick import Ask, Picked, Target
 from seawall.decide.scale import DemandSeen
@@ -286,21 +286,21 @@ class World:
             decision = self._broke(seq, what, now)
             self._obey(seq, decision, what.reason, now, now + BROKEN_SEEN_S)
 
-    def _broke(self, seq: Seq, what: Break, now: float) -> Decision | None:
+    def _broke(self, seq: Seq, what: Break, now: float) -> Next | None:
         target = seq.ticket.target
         broken = self.front.broke(seq, what, now)
         if broken.out:
             self.at(now + PROOF_S, lambda t: self._prove(target, PROOF_S, t))
         return broken.decision
 
-    def _obey(self, seq: Seq, decision: Decision | None, why: str, now: float, then: float) -> None:
+    def _obey(self, seq: Seq, decision: Next | None, why: str, now: float, then: float) -> None:
         """Does what the attempt says. `then`: when another replica can have it at the earliest."""
         match decision:
             case Send(resumes=resumes):
                 self.counts.resumed += resumes
                 self.counts.retried += not resumes
                 self.at(then, lambda t: self._again(seq, t))
-            case Wait(seconds=seconds, resumes=resumes):
+            case AwaitVerdict(seconds=seconds, resumes=resumes):
                 self.counts.resumed += resumes
                 self.counts.retried += not resumes
                 self.waiting[seq.rid] = seq

@@ -22,15 +22,18 @@ async def test_a_failure_before_the_first_byte_is_retried_elsewhere(
 
 
 def test_an_aborted_message_is_no_answer() -> None:
-    from seawall.gateway.judge import Verdict, judge
+    from seawall.decide.route.attempt import Judgement
+    from seawall.gateway.judge import judge
 
     aborted = (
         b'{"id":"chatcmpl-1","type":"message","role":"assistant","content":[{"type":"text","text":"a"}]}'
     )
-    assert judge(200, aborted) is Verdict.ABORTED
-    assert judge(200, aborted[:-1] + b',"stop_reason":"end_turn"}') is Verdict.PASS
+    assert judge(200, aborted) is Judgement.ABORTED
+    assert judge(200, aborted[:-1] + b',"stop_reason":"end_turn"}') is Judgement.PASS
     response = b'{"id":"resp_1","output":[{"type":"message","role":"assistant","content":[]}]}'
-    assert judge(200, b'{"id":"resp_1","instructions":"' + b"x" * 200 + b'",' + response[1:]) is Verdict.PASS
+    assert (
+        judge(200, b'{"id":"resp_1","instructions":"' + b"x" * 200 + b'",' + response[1:]) is Judgement.PASS
+    )
 
 
 def test_the_engines_bound_on_answers_is_read_from_its_flags() -> None:

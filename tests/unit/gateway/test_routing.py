@@ -236,8 +236,8 @@ def test_a_span_carries_the_request_and_its_parent() -> None:
     headers = {b"traceparent": f"00-{trace}-{parent}-01".encode()}
     request = Some(headers=headers, path=b"/v1/completions", model="m", id=b"r")
     exchange = Some(
-        request=request, fleet=Some(name="m"), seconds=2.0, tokens_in=3, tokens_out=4, status=200,
-        outcome="finished", replica="r0", resumed=1, retried=0, first_token_at=1.5, started=1.0,
+        request=request, fleet="m", seconds=2.0, tokens_in=3, tokens_out=4, status=200,
+        outcome="finished", replica="r0", resumed=1, retried=0, first_s=0.5,
     )  # fmt: skip
     spans.note(exchange)  # type: ignore[arg-type]
     spans.close()

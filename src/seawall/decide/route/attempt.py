@@ -1,13 +1,13 @@
 """The attempt: what happens to one request between its admission and its end, and what is done when a replica fails it.
 
-`TABLE` says which phase follows on which event; docs/reference/resume.md shows it as a picture, and a test compares
+`TABLE` says which phase follows on which event; docs/reference/gateway.md shows it as a picture, and a test compares
 the two. A break (`broke`) is answered with what to do:
 
-    Send      ask the desk for another place, and send this body there
-    Wait      two deaths are laid to this request: ask `verdict` after so many seconds
-    Switch    the hedged second attempt is under way: go on with it
-    Finish    nothing is missing but the end of the stream
-    Fail      give up, and tell the client so
+    Send           ask the desk for another place, and send this body there
+    AwaitVerdict   two deaths are laid to this request: ask `verdict` after so many seconds
+    Switch         the hedged second attempt is under way: go on with it
+    Finish         nothing is missing but the end of the stream
+    Fail           give up, and tell the client so
 
 The gateway's exchange and the simulator obey it. Forbidden here: I/O, clocks, what a body says.
 """
@@ -30,7 +30,7 @@ SECOND_OPINIONS = 2
 NO_REPLICA_RETRY_S = 10
 
 
-class Phase(IntEnum):
+class AttemptPhase(IntEnum):
     """Where a request is."""
 
     WAITING = 0
@@ -42,7 +42,7 @@ class Phase(IntEnum):
     OVER = 6
 
 
-class Event(IntEnum):
+class AttemptEvent(IntEnum):
     """What can happen to it."""
 
     PLACED = 0
@@ -55,41 +55,44 @@ class Event(IntEnum):
 
 
 MEANING: Final = {
-    Phase.WAITING: "for a place",
-    Phase.CONNECTING: "it has a place at a replica, and no connection yet",
-    Phase.SENT: "the request is there; nothing has come back",
-    Phase.HOLDING: "the head of a whole answer has come; what follows is held",
-    Phase.OPENED: "the head of a stream has come; the client has nothing of this attempt",
-    Phase.STREAMING: "bytes go on to the client",
-    Phase.OVER: "answered, failed, or given up by its client",
+    AttemptPhase.WAITING: "for a place",
+    AttemptPhase.CONNECTING: "it has a place at a replica, and no connection yet",
+    AttemptPhase.SENT: "the request is there; nothing has come back",
+    AttemptPhase.HOLDING: "the head of a whole answer has come; what follows is held",
+    AttemptPhase.OPENED: "the head of a stream has come; the client has nothing of this attempt",
+    AttemptPhase.STREAMING: "bytes go on to the client",
+    AttemptPhase.OVER: "answered, failed, or given up by its client",
 }
 
-TABLE: Final[dict[tuple[Phase, Event], Phase]] = {
-    (Phase.WAITING, Event.PLACED): Phase.CONNECTING,
-    (Phase.WAITING, Event.FLOWED): Phase.STREAMING,  # only the end of a stream was missing
-    (Phase.WAITING, Event.ENDED): Phase.OVER,
-    (Phase.CONNECTING, Event.CONNECTED): Phase.SENT,
-    (Phase.CONNECTING, Event.BROKE): Phase.WAITING,
-    (Phase.CONNECTING, Event.ENDED): Phase.OVER,
-    (Phase.SENT, Event.ANSWERED): Phase.HOLDING,
-    (Phase.SENT, Event.OPENED): Phase.OPENED,
-    (Phase.SENT, Event.BROKE): Phase.WAITING,
-    (Phase.SENT, Event.ENDED): Phase.OVER,
-    (Phase.HOLDING, Event.FLOWED): Phase.STREAMING,  # it is huge
-    (Phase.HOLDING, Event.BROKE): Phase.WAITING,
-    (Phase.HOLDING, Event.ENDED): Phase.OVER,
-    (Phase.OPENED, Event.FLOWED): Phase.STREAMING,
-    (Phase.OPENED, Event.BROKE): Phase.WAITING,
-    (Phase.OPENED, Event.ENDED): Phase.OVER,
-    (Phase.STREAMING, Event.BROKE): Phase.WAITING,
-    (Phase.STREAMING, Event.ENDED): Phase.OVER,
+TABLE: Final[dict[tuple[AttemptPhase, AttemptEvent], AttemptPhase]] = {
+    (AttemptPhase.WAITING, AttemptEvent.PLACED): AttemptPhase.CONNECTING,
+    (
+        AttemptPhase.WAITING,
+        AttemptEvent.FLOWED,
+    ): AttemptPhase.STREAMING,  # only the end of a stream was missing
+    (AttemptPhase.WAITING, AttemptEvent.ENDED): AttemptPhase.OVER,
+    (AttemptPhase.CONNECTING, AttemptEvent.CONNECTED): AttemptPhase.SENT,
+    (AttemptPhase.CONNECTING, AttemptEvent.BROKE): AttemptPhase.WAITING,
+    (AttemptPhase.CONNECTING, AttemptEvent.ENDED): AttemptPhase.OVER,
+    (AttemptPhase.SENT, AttemptEvent.ANSWERED): AttemptPhase.HOLDING,
+    (AttemptPhase.SENT, AttemptEvent.OPENED): AttemptPhase.OPENED,
+    (AttemptPhase.SENT, AttemptEvent.BROKE): AttemptPhase.WAITING,
+    (AttemptPhase.SENT, AttemptEvent.ENDED): AttemptPhase.OVER,
+    (AttemptPhase.HOLDING, AttemptEvent.FLOWED): AttemptPhase.STREAMING,  # it is huge
+    (AttemptPhase.HOLDING, AttemptEvent.BROKE): AttemptPhase.WAITING,
+    (AttemptPhase.HOLDING, AttemptEvent.ENDED): AttemptPhase.OVER,
+    (AttemptPhase.OPENED, AttemptEvent.FLOWED): AttemptPhase.STREAMING,
+    (AttemptPhase.OPENED, AttemptEvent.BROKE): AttemptPhase.WAITING,
+    (AttemptPhase.OPENED, AttemptEvent.ENDED): AttemptPhase.OVER,
+    (AttemptPhase.STREAMING, AttemptEvent.BROKE): AttemptPhase.WAITING,
+    (AttemptPhase.STREAMING, AttemptEvent.ENDED): AttemptPhase.OVER,
 }
 
 
-_NEXT: Final = [[TABLE.get((phase, event)) for event in Event] for phase in Phase]
+_NEXT: Final = [[TABLE.get((phase, event)) for event in AttemptEvent] for phase in AttemptPhase]
 
 
-class Verdict(IntEnum):
+class Judgement(IntEnum):
     """What a whole answer shows of its replica."""
 
     PASS = 0
@@ -103,13 +106,13 @@ class Verdict(IntEnum):
 
 
 class Send(NamedTuple):
-    path: str
+    path: bytes
     body: bytes
     resumes: bool
     """The client has a part of the stream: this continues it. Else it is a retry, of which the client knows nothing."""
 
 
-class Wait(NamedTuple):
+class AwaitVerdict(NamedTuple):
     seconds: float
     resumes: bool
 
@@ -118,20 +121,16 @@ class Switch(NamedTuple):
     pass
 
 
-class Finish(NamedTuple):
-    event: bytes
-
-
 class Fail(NamedTuple):
     refusal: Refusal
     event: bytes = b""
     """What ends a stream that has begun, if the stream knows better than the refusal."""
 
 
-Decision = Send | Wait | Switch | Finish | Fail
+Next = Send | AwaitVerdict | Switch | resume.Finish | Fail
 
 
-class Stream(Protocol):
+class Mendable(Protocol):
     """A stream that knows how it goes on elsewhere: `resume.StreamSession`."""
 
     def broken(self, reason: str, now: float, *, full: bool = False) -> resume.Decision: ...
@@ -163,20 +162,22 @@ class Attempt:
         "ticket",
     )
 
-    def __init__(self, ticket: Ticket, stream: Stream | None, path: str, body: bytes, limits: Limits) -> None:
+    def __init__(
+        self, ticket: Ticket, stream: Mendable | None, path: bytes, body: bytes, limits: Limits
+    ) -> None:
         self.ticket = ticket
         self.stream = stream
         self.path = path
         self.body = body
         """What to send to the next replica, and where."""
         self.limits = limits
-        self.phase = Phase.WAITING
+        self.phase = AttemptPhase.WAITING
         self.begun = False
         """The client has a part of the answer."""
         self.resumed = self.retried = 0
         self._left = limits.retries
 
-    def on(self, event: Event) -> None:
+    def on(self, event: AttemptEvent) -> None:
         """Moves to the next phase. AssertionError: the table knows no such way."""
         phase = _NEXT[self.phase][event]
         assert phase is not None, f"{event.name} cannot happen to a request that is {self.phase.name}"
@@ -184,21 +185,21 @@ class Attempt:
 
     # -- breaks
 
-    def broke(self, what: Break, now: float, retry_after_s: int) -> Decision:
+    def broke(self, what: Break, now: float, retry_after_s: int) -> Next:
         """A replica failed it, and the desk knows (`Desk.broke`). `retry_after_s`: for a client that finds all full."""
-        streams = self.phase is Phase.OPENED or self.phase is Phase.STREAMING
-        self.on(Event.BROKE)
+        streams = self.phase is AttemptPhase.OPENED or self.phase is AttemptPhase.STREAMING
+        self.on(AttemptEvent.BROKE)
         if self.ticket.second is not None:
             return Switch()
         stream = self.stream
         if streams and stream is not None:
             match stream.broken(what.reason, now):
-                case resume.Finish(event=event):
-                    return Finish(event)
+                case resume.Finish() as finish:
+                    return finish
                 case resume.GiveUp(event=event):
                     return Fail(self._lost(what, retry_after_s), event)
                 case resume.Retry(path=path, body=body):
-                    self.path, self.body = path, body
+                    self.path, self.body = path.encode(), body
             if self.begun:
                 self.resumed += 1
                 self._left = self.limits.retries
@@ -212,13 +213,13 @@ class Attempt:
         self.retried += 1
         return self._send()
 
-    def _send(self) -> Decision:
+    def _send(self) -> Next:
         if self.ticket.convicted:
-            return Wait(VERDICT_S, self.begun)
+            return AwaitVerdict(VERDICT_S, self.begun)
         return Send(self.path, self.body, self.begun)
 
-    def verdict(self, guilty: bool) -> Decision:
-        """After `Wait`: whether the replicas died of it (`Desk.died_of`)."""
+    def verdict(self, guilty: bool) -> Next:
+        """After `AwaitVerdict`: whether the replicas died of it (`Desk.died_of`)."""
         self.ticket.convicted = False
         if guilty:
             return Fail(poisonous(QUARANTINE_S))
@@ -226,13 +227,13 @@ class Attempt:
 
     def took_over(self, connected: bool, opened: bool) -> None:
         """The second attempt is the one that counts from now on, as far as it has come."""
-        if self.phase is not Phase.WAITING:
-            self.on(Event.BROKE)
-        self.on(Event.PLACED)
+        if self.phase is not AttemptPhase.WAITING:
+            self.on(AttemptEvent.BROKE)
+        self.on(AttemptEvent.PLACED)
         if connected:
-            self.on(Event.CONNECTED)
+            self.on(AttemptEvent.CONNECTED)
         if opened:
-            self.on(Event.OPENED)
+            self.on(AttemptEvent.OPENED)
 
     def _lost(self, what: Break, retry_after_s: int) -> Refusal:
         if what.kind == "503" and not self.begun:
@@ -244,28 +245,30 @@ class Attempt:
 
     # -- whole answers
 
-    def answered(self, verdict: Verdict, status: int, full: bool, now: float) -> Break | Finish | Fail | None:
+    def answered(
+        self, verdict: Judgement, status: int, full: bool, now: float
+    ) -> Break | resume.Finish | Fail | None:
         """A whole answer has come. None: it is the client's. `full`: it says that prompt and answer together would be
         longer than the model's context, which is the proper end of a stream that is continued."""
         match verdict:
-            case Verdict.BUSY:
+            case Judgement.BUSY:
                 return Break("503", "answered 503", Blame.FULL)
-            case Verdict.DEAD:
+            case Judgement.DEAD:
                 return Break("dead", "engine dead", Blame.DEATH)
-            case Verdict.DRAINING:
+            case Judgement.DRAINING:
                 return Break("drain", "draining", Blame.BROKEN)
-            case Verdict.ABORTED:
+            case Judgement.ABORTED:
                 return Break("drain", "aborted", Blame.BROKEN)
-            case Verdict.LOCKED:
+            case Judgement.LOCKED:
                 message = "The engine refuses the gateway's key. Tell the operator (SEAWALL_ENGINE_API_KEY)."
                 return Fail(Refusal(502, "upstream_auth", message))
-            case Verdict.PASS:
+            case Judgement.PASS:
                 pass
         if self.begun:
             if full and self.stream is not None:
                 decision = self.stream.broken("the model's length", now, full=True)
                 if isinstance(decision, resume.Finish):
-                    return Finish(decision.event)
+                    return decision
             return Fail(Refusal(502, "upstream_lost", f"The continuation was answered with {status}."))
         if status >= 500 and self._left > 0 and len(self.ticket.ask.avoid) < SECOND_OPINIONS:
             return Break("5xx", f"answered {status}", Blame.ERROR if self.counts() else Blame.ELSEWHERE)
@@ -282,9 +285,9 @@ class Attempt:
     def silent(self, quiet_s: float, replica_quiet_s: float) -> Break | None:
         """Nothing came for `quiet_s`, and on no stream of its replica for `replica_quiet_s`: whether it hangs. The
         replica is suspected only if all its streams are silent: one may just be queued."""
-        if self.phase is Phase.STREAMING:
+        if self.phase is AttemptPhase.STREAMING:
             limit, what = self.limits.stall_s, "no data event"
-        elif self.phase in (Phase.SENT, Phase.HOLDING, Phase.OPENED):
+        elif self.phase in (AttemptPhase.SENT, AttemptPhase.HOLDING, AttemptPhase.OPENED):
             limit, what = self.limits.stall_s if self.begun else self.limits.first_byte_s, "no answer"
         else:
             return None

@@ -17,7 +17,7 @@ from __future__ import annotations
 from enum import Enum
 from typing import Literal, NamedTuple
 
-Kind = Literal["connect", "reset", "keepalive", "stream", "dead", "drain", "503", "5xx", "hang"]
+BreakKind = Literal["connect", "reset", "keepalive", "stream", "dead", "drain", "503", "5xx", "hang"]
 """Also the label `reason` of `seawall_retries_total`."""
 
 
@@ -35,6 +35,6 @@ class Blame(Enum):
 class Break(NamedTuple):
     """One break. `reason` is for people: logs, states, error messages."""
 
-    kind: Kind
+    kind: BreakKind
     reason: str
     blame: Blame

@@ -41,7 +41,7 @@ BURST = 10.0
 """Second attempts that each first one earns, and how many can be saved up."""
 
 
-class Rules(NamedTuple):
+class DeskRules(NamedTuple):
     """What a fleet's spec says about its desk."""
 
     cap: int
@@ -75,7 +75,7 @@ class Tick(NamedTuple):
 class Desk:
     """See the module."""
 
-    def __init__(self, rules: Rules, rng: Random) -> None:
+    def __init__(self, rules: DeskRules, rng: Random) -> None:
         self.router = Router(rules.cap, rng)
         self.admission = Admission(rules.bounds)
         self.quarantine = Quarantine()
@@ -87,7 +87,7 @@ class Desk:
         self._convicts: dict[Ticket, float] = {}
         self.configure(rules)
 
-    def configure(self, rules: Rules) -> None:
+    def configure(self, rules: DeskRules) -> None:
         """Takes new rules; who waits and who is at a replica stays there."""
         self.rules = rules
         self.admission.bounds = rules.bounds
