@@ -140,9 +140,9 @@ def _command(talk: Talk, line: str) -> None:
 
 def _answer(talk: Talk, question: str, resumed: _Resumed | None) -> None:
     """Prints the answer as it comes; on a keyboard also how it came. Ctrl-C ends it there."""
-    from seawall.local.talk import Timing
+    from seawall.local.talk import TalkTiming
 
-    timing, talking = Timing(), resumed is not None or sys.stdin.isatty()
+    timing, talking = TalkTiming(), resumed is not None or sys.stdin.isatty()
     pieces = talk.ask(question, timing)
     try:
         with contextlib.closing(pieces):  # type: ignore[type-var]  # a generator: closing it ends the request

@@ -167,7 +167,7 @@ def _default(field: Field[Any], hint: Any) -> str:
 
 
 def _duration(seconds: float) -> str:
-    """As a spec writes it: `5m`, `90s`, `0.06s`."""
+    """A duration as a spec writes it: `5m`, `90s`, `0.06s`."""
     for size, unit in ((3600, "h"), (60, "m")):
         if seconds and seconds % size == 0:
             return f"{seconds / size:g}{unit}"

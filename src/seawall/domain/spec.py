@@ -468,7 +468,7 @@ class Fleet(Strict):
     """One model served by N replicas."""
 
     metadata: Metadata
-    """Its name, and where its objects live."""
+    """The fleet's name, and the namespace of its objects."""
     spec: FleetSpec
     """What is wanted."""
     api_version: Literal["seawall.dev/v1alpha1"] = "seawall.dev/v1alpha1"

@@ -20,7 +20,7 @@ MAX_LINE = 4 * 2**20
 
 
 @dataclass
-class Timing:
+class TalkTiming:
     """How an answer came: seconds to its first token, seconds in all, tokens (None: the server did not say)."""
 
     ttft_s: float | None = None
@@ -78,7 +78,7 @@ class Talk:
                 f"{self.url} is not an OpenAI API.", "Name the gateway's address with --url."
             ) from None
 
-    def ask(self, text: str, timing: Timing, now: Callable[[], float] = time.monotonic) -> Iterator[str]:
+    def ask(self, text: str, timing: TalkTiming, now: Callable[[], float] = time.monotonic) -> Iterator[str]:
         """The pieces of the answer as they come. The question and what was answered stay in the conversation, an answer
         that was interrupted too. Raises InputError or EngineError."""
         question = {"role": "user", "content": text}
@@ -115,7 +115,7 @@ class Talk:
         return {"authorization": f"Bearer {self.key}"} if self.key else {}
 
 
-def _pieces(answer: httpx.Response, timing: Timing) -> Iterator[str]:
+def _pieces(answer: httpx.Response, timing: TalkTiming) -> Iterator[str]:
     for line in answer.iter_lines():
         if len(line) > MAX_LINE:
             raise EngineError("the server sent a line of more than 4 MiB.", "Is the address right?")
