@@ -192,3 +192,12 @@ def test_draft_tokens_lengthen_the_state_of_recurrent_layers() -> None:
     made = plan(fleet, shape, shorten=False)
     assert made.block_size == 1600
     assert made.kv_cache_tokens == pytest.approx(1_394_129, rel=1e-3)
+
+
+def test_vllm_caches_no_prefixes_of_hybrids_unless_asked() -> None:
+    # A start of vLLM 0.20: "Maximum concurrency for 4,096 tokens per request: 36.91x" in 6.56 GiB.
+    flags = {"gpu": "RTX-5090", "max_model_len": 4096, "vllm_version": "0.20.0", "tensor_parallel": 1,
+             "kv_cache_memory": int(6.56 * 2**30)}  # fmt: skip
+    assert of("Qwen/Qwen3.5-9B", **flags).max_concurrency == pytest.approx(36.91, rel=5e-3)
+    asked = of("Qwen/Qwen3.5-9B", vllm_args=("--enable-prefix-caching",), **flags)
+    assert asked.max_concurrency < 30  # a second state for each request
