@@ -71,7 +71,10 @@ def _inference_service(obj: Obj, default: Version) -> Iterator[Workload]:
 
 
 def _llm_inference_service(obj: Obj, default: Version) -> Iterator[Workload]:
-    """`vllm serve` as KServe's presets start it: the model, the parallelism and VLLM_ADDITIONAL_ARGS."""
+    """`vllm serve` as KServe's presets start it: the model, the parallelism and VLLM_ADDITIONAL_ARGS.
+
+    Without `worker` the presets hand on no `pipeline` (kserve#6044, open at 0.20).
+    """
     spec = obj.spec
     for part, pods in ((spec, ("template", "worker")), (spec["prefill"], ("template", "worker"))):
         shape = part["parallelism"]
@@ -84,7 +87,7 @@ def _llm_inference_service(obj: Obj, default: Version) -> Iterator[Workload]:
                     continue
                 given = Given(
                     tensor_parallel=_int(shape["tensor"]),
-                    pipeline_parallel=_int(shape["pipeline"]),
+                    pipeline_parallel=_int(shape["pipeline"]) if part["worker"] else None,
                     data_parallel=_int(shape["data"]),
                     data_local=_int(shape["dataLocal"]),
                 )

@@ -397,3 +397,12 @@ spec:
     said = [f.message for f in lint(text).findings if f.rule == "network/port-nowhere"]
     assert bool(said) == bool(where)
     assert where in "".join(said)
+
+
+def test_kserve_hands_no_pipeline_to_a_single_pod(lint: Callable[[str], Report]) -> None:
+    text = LLM.replace("{tensor: 4}", "{tensor: 2, pipeline: 2}")
+    assert "engine/parallel-exceeds-gpus" not in {f.rule for f in lint(text).findings}
+    idle = lint(text.replace('gpu: "2"', 'gpu: "4"')).findings
+    (found,) = [f for f in idle if f.rule == "engine/parallel-exceeds-gpus"]
+    assert found.severity == "warning"
+    assert "4 GPUs and vLLM uses 2" in found.message

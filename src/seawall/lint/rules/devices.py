@@ -75,7 +75,8 @@ def _ranks(engine: Container) -> tuple[int, bool] | None:
     story="""tensor x pipeline (x data) parallel ranks each need a GPU: of the Pod, or of all Pods of
     the group where a kind starts several together (LeaderWorkerSet, Ray, Dynamo's multinode, kthena's
     roles). With fewer vLLM fails at start, or Ray waits for ever for a placement; with more, GPUs that
-    you pay for are idle.""",
+    you pay for are idle. (An LLMInferenceService without `worker` hands on `parallelism.tensor` since KServe
+    0.20, and `parallelism.pipeline` in no version yet.)""",
     cure="Make the GPUs equal to --tensor-parallel-size x --pipeline-parallel-size (x --data-parallel-size).",
 )
 def parallel_exceeds_gpus(world: Manifests, say: Say) -> Iterator[Finding]:
@@ -102,6 +103,10 @@ def parallel_exceeds_gpus(world: Manifests, say: Say) -> Iterator[Finding]:
         if need > have:
             ray = "Ray" in workload.obj.kind
             effect = "Ray never places them" if ray else "vLLM fails at start"
+            if workload.obj.kind == "LLMInferenceService" and not engine.command.option(
+                "--tensor-parallel-size"
+            ):
+                effect += " (KServe before 0.20 hands no tensor parallelism to a single Pod: one GPU is used)"
             yield say(workload.obj, node, f"{need} ranks are asked for and {where} {_gpus(have)}: {effect}.")
         elif need < have and _alone(workload, engine):
             yield say(
