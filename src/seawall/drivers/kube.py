@@ -8,7 +8,6 @@ that the server never sent is healed within one span. No decision is taken here,
 
 from __future__ import annotations
 
-import asyncio
 import json
 import logging
 import os
@@ -20,6 +19,7 @@ from urllib.parse import quote
 
 import httpx2 as httpx
 
+from seawall.drivers.clock import Clock, SteadyClock
 from seawall.drivers.kube_config import IN_CLUSTER, client_of, find_access
 from seawall.drivers.kube_refusal import Away, refused, warnings_of
 from seawall.drivers.kube_refusal import Refused as Refused
@@ -145,8 +145,11 @@ class Kube:
         namespace: str = "default",
         context: str = "",
         manager: str = FIELD_MANAGER,
+        clock: Clock | None = None,
     ) -> None:
         self._http, self.namespace, self.context, self.manager = http, namespace, context, manager
+        self.clock = clock or SteadyClock()
+        """The clock by which it waits between two tries."""
         self._found: dict[str, dict[str, ObjectKind]] = {}
         self._near: httpx.AsyncClient | None = None
         self.requests = 0
@@ -190,7 +193,7 @@ class Kube:
             except (httpx.HTTPError, OSError) as e:  # TLS alerts of a read come as they are
                 if attempt == tries - 1 or method == "POST" or "CERTIFICATE" in str(e):
                     raise _away(e) from None
-                await asyncio.sleep(0.2 * 2**attempt)
+                await self.clock.sleep(0.2 * 2**attempt)
                 continue
             self.warnings |= dict.fromkeys(warnings_of(answer.headers.get_list("warning")))
             if answer.status_code < 400:
@@ -198,7 +201,7 @@ class Kube:
             wait_s = _pause(answer, data, method, path, attempt)
             if wait_s is None or attempt == tries - 1:
                 raise refused(answer.status_code, data)
-            await asyncio.sleep(wait_s)
+            await self.clock.sleep(wait_s)
         raise AssertionError("unreachable")
 
     async def get(self, kind: ObjectKind, namespace: str | None, name: str) -> Object | None:
@@ -381,7 +384,7 @@ class Kube:
         While the API server is away nothing is sent: the last picture stays good. Back-off 0.2 s to 10 s.
         """
         rng = rng or random.Random()
-        clock = asyncio.get_running_loop().time
+        clock = self.clock.now
         failures, told, began = 0, "", clock()
         while True:
             try:
@@ -401,7 +404,7 @@ class Kube:
                     log.warning("%s cannot be watched: %s", select, why)
                     told = why
             if failures:
-                await asyncio.sleep(min(10.0, 0.2 * 2.0 ** min(failures, 8)) * rng.uniform(0.5, 1.0))
+                await self.clock.sleep(min(10.0, 0.2 * 2.0 ** min(failures, 8)) * rng.uniform(0.5, 1.0))
 
     async def _events(self, select: Select, version: str, span_s: float) -> AsyncIterator[tuple[str, Object]]:
         params = {

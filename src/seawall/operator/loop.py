@@ -264,7 +264,11 @@ class Operator:
             heard = await self._gateways.heard(record.key[0], min(CATCH_UP_S, self._resync_s))
             heed(view, heard.state, f"{heard.silent} gateways do not answer" if heard.silent else "")
             if view.usable is not None and view.usable < min(view.ready, view.desired):
-                record.look_at = self._clock.now() + CATCH_UP_S
+                # Ever more rarely: where a gateway never reaches a replica, every resync is often enough.
+                wait_s = min(self._resync_s, CATCH_UP_S * 2.0 ** min(record.looks, 10))
+                record.look_at, record.looks = self._clock.now() + wait_s, record.looks + 1
+            else:
+                record.looks = 0
         return view
 
     async def _write(self, record: FleetRecord, fields: Object) -> None:

@@ -45,6 +45,8 @@ class FleetRecord:
     not_before: float = 0.0
     look_at: float = math.inf
     """Something is expected that no event tells: look again then."""
+    looks: int = 0
+    """Looks so far at what is expected and has not come."""
 
     @property
     def leaves(self) -> bool:

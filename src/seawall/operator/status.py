@@ -54,6 +54,8 @@ class FleetView:
     phases: dict[str, int] = field(default_factory=dict)
     replicas: list[ReplicaLine] = field(default_factory=list)
     """Those that are not simply ready first."""
+    deployed: bool = False
+    """A Deployment of the fleet's engines says how many replicas are wanted."""
     usable: int | None = None
     """Replicas that every gateway of the fleet uses now; None: the gateways could not be asked."""
     silent: str = ""
@@ -80,6 +82,9 @@ async def look(
         view.phases[line.phase] = view.phases.get(line.phase, 0) + 1
         view.replicas.append(line)
     for view in views.values():
+        if not view.deployed:
+            # A replica that spans nodes belongs to a LeaderWorkerSet: its leaders, which are there, say how many.
+            view.desired, view.ready = sum(view.phases.values()), view.phases.get("ready", 0)
         view.replicas.sort(key=lambda r: (r.phase == "ready", r.name))
         del view.replicas[SHOWN:]
     await _scalers(kube, namespace, labels, views)
@@ -100,6 +105,7 @@ def _deployment(obj: Object, views: dict[tuple[str, str], FleetView]) -> None:
     spec, status = obj.get("spec") or {}, obj.get("status") or {}
     view = views.setdefault((namespace, _fleet_of(obj)), FleetView(_fleet_of(obj), namespace))
     desired = int(spec.get("replicas", 1))
+    view.deployed = True
     view.desired += desired
     view.ready += int(status.get("readyReplicas") or 0)
     view.updated += int(status.get("updatedReplicas") or 0)

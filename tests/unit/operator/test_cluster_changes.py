@@ -362,11 +362,12 @@ async def test_a_watch_that_is_forbidden_lists_ever_more_rarely_and_says_why(
         async for _ in kube.watch(Select(ENDPOINT_SLICE, NS), lambda o: o):
             pass
 
+    kube.clock = clock = StoryClock()
     task = asyncio.ensure_future(follow())
-    await asyncio.sleep(3)
+    await Story(clock, api).passes(30)
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
-    assert len([r for r in api.requests if "limit=" in r]) < 7
+    assert 2 < len([r for r in api.requests if "limit=" in r]) < 12, "0.2 s to 10 s between two looks"
     (line,) = [r.getMessage() for r in caplog.records if r.levelno >= logging.WARNING]
     assert 'cannot watch resource "endpointslices"' in line
 

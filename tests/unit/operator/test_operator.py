@@ -49,7 +49,7 @@ class Running:
 
     def __init__(self, api: KubeApi, kube: Kube) -> None:
         api.rights = RIGHTS
-        clock = StoryClock()
+        clock = kube.clock = StoryClock()
         self._task = asyncio.ensure_future(Operator(kube, None, clock, resync_s=1.0).run())
         self.story = Story(clock, api, self._check)
 

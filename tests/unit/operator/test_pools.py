@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import subprocess
 import sys
-import time
 import urllib.request
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -111,7 +111,7 @@ class Cluster:
     ) -> None:
         self.api, self.kube, self.resync_s = api, kube, resync_s
         api.rights = RIGHTS
-        self.clock = StoryClock()
+        self.clock = kube.clock = StoryClock()
         self.controllers = Controllers(api, ports or {}, self.clock)
         self.story = Story(self.clock, api, self._step)
         self.start()
@@ -222,7 +222,8 @@ def engine() -> Iterator[Callable[..., int]]:
                 urllib.request.urlopen(f"http://127.0.0.1:{port}/health")
                 return port
             except OSError:
-                time.sleep(0.1)
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    processes[-1].wait(0.1)  # or until it has died
         raise AssertionError("the simulated engine does not start")
 
     yield begin

@@ -122,6 +122,19 @@ async def test_at_zero_it_is_ready_and_says_why_nothing_runs(api: KubeApi, kube:
     assert "first request" in ready["message"]
 
 
+async def test_replicas_that_span_nodes_are_counted_by_their_leaders(api: KubeApi, kube: Kube) -> None:
+    api.put(engine_pod("p0", **READY))
+    api.put(engine_pod("p1", **LOADING))
+    gateway(api, p0="ready")
+    view = await view_of(kube)
+    assert (view.ready, view.desired, view.usable) == (1, 2, 1)
+    assert "1 of 2 used by the gateways" in status_text([view], NS)
+    ready = {
+        c["type"]: c["status"] for c in status_of({"metadata": {}}, Desired(), "", view, "now")["conditions"]
+    }
+    assert ready["Ready"] == "False"
+
+
 async def test_a_scaler_that_nobody_has_looked_at_is_said(api: KubeApi, kube: Kube) -> None:
     served(api)
     gateway(api, p0="ready", p1="ready", p2="ready")

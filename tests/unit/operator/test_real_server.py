@@ -9,7 +9,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -76,7 +75,12 @@ def install(api: KubeApi) -> None:
         api.put(definition("keda.sh", "v1alpha1", plural, kind))
     for plural, kind in (("podmonitors", "PodMonitor"), ("prometheusrules", "PrometheusRule")):
         api.put(definition("monitoring.coreos.com", "v1", plural, kind))
-    time.sleep(0.6)
+    with api.changed:
+        assert api.changed.wait_for(
+            lambda: {"keda.sh/v1alpha1", "monitoring.coreos.com/v1"} <= api.served.keys(), 30
+        )
+        both = {"keda.sh/v1alpha1": 2, "monitoring.coreos.com/v1": 2}
+        assert api.changed.wait_for(lambda: all(len(api.served[v].split()) == n for v, n in both.items()), 30)
 
 
 def seawall(api: KubeApi, tmp_path: Path, *args: str) -> subprocess.CompletedProcess[str]:

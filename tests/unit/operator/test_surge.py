@@ -58,7 +58,7 @@ async def test_the_floor_goes_up_until_the_eviction_is_granted(
     def alive() -> None:
         assert not task.done(), task
 
-    clock = StoryClock()
+    clock = kube.clock = StoryClock()
     story = Story(clock, api, alive)
     task = asyncio.ensure_future(Operator(kube, None, clock, resync_s=0.5).run())
     try:
