@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from seawall.config.explain import explained
 from seawall.config.load import json_schema
 from seawall.domain.spec import API_VERSION
 
@@ -45,6 +46,7 @@ def fleet_crd() -> Schema:
     """The object that `kubectl apply` takes."""
     whole = json_schema()
     spec = structural(whole["properties"]["spec"], whole["$defs"])
+    _describe(spec, ["spec"])
     for path, key in KEYED.items():
         at = spec
         for part in path.split("."):
@@ -86,6 +88,15 @@ def fleet_crd() -> Schema:
             "versions": [version],
         },
     }
+
+
+def _describe(schema: Schema, path: list[str]) -> None:
+    """Gives every field its sentence, for `kubectl explain`: that of `seawall explain` where it has none of its own."""
+    schema.setdefault("description", explained(".".join(path)).meaning)
+    for name, inner in schema.get("properties", {}).items():
+        _describe(inner, [*path, name])
+    for name, inner in schema.get("items", {}).get("properties", {}).items():
+        _describe(inner, [*path, name])
 
 
 def structural(schema: Schema, defs: dict[str, Schema]) -> Schema:

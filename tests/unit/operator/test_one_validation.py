@@ -156,6 +156,19 @@ def test_no_field_of_any_value_is_refused_by_the_server_and_taken_by_the_reader(
     assert not stricter
 
 
+def test_kubectl_explain_has_a_sentence_for_every_field() -> None:
+    def silent(schema: dict[str, Any], path: str) -> Iterator[str]:
+        for name, inner in [
+            *schema.get("properties", {}).items(), *schema.get("items", {}).get("properties", {}).items()
+        ]:  # fmt: skip
+            if len(str(inner.get("description") or "")) < 12:
+                yield f"{path}.{name}"
+            yield from silent(inner, f"{path}.{name}")
+
+    assert not list(silent(SCHEMA["properties"]["spec"], "spec"))
+    assert SCHEMA["properties"]["spec"]["description"]
+
+
 @pytest.fixture
 def api() -> Iterator[KubeApi]:
     with KubeApi(strict=True) as double:
