@@ -145,3 +145,24 @@ async def test_apply_waits_for_the_operator_and_tells_what_it_refuses(
     said = await person.types("apply", person.writes(plain("one")), "--yes")
     assert said.code == 1
     assert "Fleet one: it does not fit" in said.text
+
+
+async def test_a_canary_that_a_person_begins_stays_the_fleets_own(
+    api: KubeApi, kube: Kube, person: Person
+) -> None:
+    fleet = plain("one")
+    candidate = {"extraArgs": ["--sim-seed", "7"], "weight": 10}
+    fleet["spec"]["rollout"]["canary"] = {"steps": [{"weight": 10, "hold": 1}], "candidate": candidate}
+    uid = api.put(fleet)["metadata"]["uid"]
+    async with Cluster(api, kube) as c:
+        await c.until(lambda: applied(api, "one"))
+        del candidate["weight"]
+        said = await person.types("rollout", "start", person.writes(fleet), "--detach")
+        assert said.code == 0, said.text
+        for name in ("one", "one-canary"):
+            made = api.objects(*DEPLOYMENTS)[NS, name]
+            assert [o["uid"] for o in made["metadata"]["ownerReferences"]] == [uid]
+            assert managers(made) == {OPERATOR_MANAGER}
+    api.rights = None
+    await kube.request("DELETE", f"/apis/{FLEETS[0]}/namespaces/{NS}/fleets/one")
+    assert not ours(api), "and goes with it"
