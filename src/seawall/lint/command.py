@@ -158,7 +158,7 @@ def _wraps(image: str, words: Words) -> bool:
     if name in _SHELLS:
         script = _script_of(words)
         text = script.text() if script is not None else ""
-        helper = re.search(r"ray start|multi-node-serving\.sh worker|sleep infinity|tail -f /dev/null", text)
+        helper = re.search(r"ray start|\.sh['\"]?\s+worker\b|sleep infinity|tail -f /dev/null", text)
         return not helper and bool(re.search(r"\bvllm\b|serve|entrypoint|start", text))
     return name.endswith(".sh") and "worker" not in name and "bench" not in name
 

@@ -40,6 +40,11 @@ class Load:
     download: bool = False
     """The weights come from the hub first, at least at the first start."""
 
+    @property
+    def prudent_s(self) -> float:
+        """Time to allow for: half as much again for a download, whose speed is the least sure of all."""
+        return self.total_s * (1.5 if self.download else 1.0)
+
 
 def model_of(world: Manifests, engine: Container) -> ModelConfig | None:
     """The planner's shape of the model that a container serves, quantization flag taken in; None when unknown."""

@@ -179,3 +179,19 @@ def test_odd_numbers_break_nothing(size: str) -> None:
         f"           resources: {{limits: {{nvidia.com/gpu: {size}}}}}}}\n"
     )
     assert lint_text(text).workloads == 1
+
+
+@pytest.mark.parametrize("role", ["worker", "leader"])
+def test_the_workers_script_is_no_server(role: str, options: Options) -> None:
+    text = f"""
+apiVersion: v1
+kind: Pod
+metadata: {{name: one}}
+spec:
+  containers:
+  - name: ray
+    image: registry.example/ray-vllm:v0.9.1
+    command: [sh, -c, "/vllm-workspace/ray_init.sh {role} --ray_address=$(LWS_LEADER_ADDRESS)"]
+    resources: {{limits: {{nvidia.com/gpu: "8"}}}}
+"""
+    assert bool(lint_text(text, "pod.yaml", options).findings) == (role == "leader")

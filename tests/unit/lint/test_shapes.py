@@ -331,3 +331,23 @@ def test_a_version_that_is_not_vllms_own_says_nothing_of_flags(lint: Callable[[s
     """llm-d counts its own releases: its v0.3.0 is not vLLM 0.3."""
     report = lint(deployment("command: [vllm, serve, Qwen/Qwen3-8B]", "ghcr.io/llm-d/llm-d-cuda:v0.3.0"))
     assert "shutdown/aborts-streams" in {f.rule for f in report.findings}
+
+
+@pytest.mark.parametrize(("threshold", "expected"), [(30, ["warning"]), (60, [])])
+def test_a_download_needs_time_to_spare(
+    threshold: int, expected: list[str], lint: Callable[[str], Report]
+) -> None:
+    """16 GB from the hub: 150 s would do on a good day, and people's Pods were killed over and over with it."""
+    text = f"""
+apiVersion: v1
+kind: Pod
+metadata: {{name: ds}}
+spec:
+  containers:
+  - name: vllm
+    image: vllm/vllm-openai:v0.7.1
+    command: [python3, -m, vllm.entrypoints.openai.api_server, --model, Qwen/Qwen3-8B]
+    resources: {{limits: {{nvidia.com/gpu: 1}}}}
+    startupProbe: {{httpGet: {{path: /health, port: 8000}}, failureThreshold: {threshold}, periodSeconds: 5}}
+"""
+    assert [f.severity for f in lint(text).findings if f.rule == "probes/startup-budget"] == expected

@@ -59,7 +59,7 @@ def listens_alone(workload: Workload, engine: Container) -> bool:
     need 0.94 GB/s for the weights alone. Budget for the slowest case: a cold page cache, a busy node
     (86 s quiet, more than 5 minutes busy were measured for one model), compilation, and at the first
     start the download: 1.5 x (weights / bandwidth + 60 s). An error when not even the fastest disk and
-    network would do, a warning when the usual ones do not.""",
+    network would do, a warning when the usual ones do not (a download with no time to spare counts as such).""",
     cure="Raise failureThreshold: the probe costs nothing once the server answers.",
     fixable=True,
 )
@@ -71,7 +71,7 @@ def startup_budget(world: Manifests, say: Say) -> Iterator[Finding]:
             continue
         load = load_s(world, workload, engine)
         have = budget_s(probe)
-        if load is not None and have < load.total_s:
+        if load is not None and have < load.prudent_s:
             period = probe["periodSeconds"].number(10) or 10
             threshold = int(1.5 * load.total_s / period) + 1
             node = probe["failureThreshold"]
@@ -102,15 +102,16 @@ def no_startup(world: Manifests, say: Say) -> Iterator[Finding]:
         if engine.node["startupProbe"] or not live:
             continue
         load = load_s(world, workload, engine)
-        need = load.total_s if load else UNKNOWN_S
+        need = load.prudent_s if load else UNKNOWN_S
         have = budget_s(live)
         if have < need and engine.vendor != "cpu":
             certain = load is not None and have < load.floor_s
             what = show_load(load) if load else "loading and compiling take a minute or more"
+            kills = "may kill" if load is not None and have >= load.total_s else "kills"
             yield say(
                 workload.obj,
                 live,
-                f"the liveness probe kills the container {have:g} s after its start, and it begins again: {what}.",
+                f"the liveness probe {kills} the container {have:g} s after its start, and it begins again: {what}.",
                 severity="error" if certain else "warning",
             )
         else:
