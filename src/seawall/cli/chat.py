@@ -65,19 +65,24 @@ def command(
         _answer(talk, question, None)
 
 
-def _running(state_dir: str | None) -> str | None:
+def _status(state_dir: str | None) -> dict[str, Any] | None:
+    """What the `seawall up` of this machine says; None where none runs. An explicit folder must have one."""
     from pathlib import Path
 
     from seawall.errors import SeawallError
     from seawall.local import control
 
     try:
-        status = control.ask(control.state_dir(Path(state_dir) if state_dir else None), do="status")
+        return control.ask(control.state_dir(Path(state_dir) if state_dir else None), do="status")
     except SeawallError:
         if state_dir:
             raise
         return None
-    return str(status["gateway"]["url"])
+
+
+def _running(state_dir: str | None) -> str | None:
+    status = _status(state_dir)
+    return str(status["gateway"]["url"]) if status else None
 
 
 def _chosen(wanted: str | None, names: list[str]) -> str:
@@ -160,25 +165,27 @@ def _answer(talk: Talk, question: str, resumed: _Resumed | None) -> None:
 
 
 class _Resumed:
-    """Whether the gateway resumed streams of this model's fleet while an answer came."""
+    """Whether the gateway resumed streams of this model's fleet while an answer came: its own count, asked before and
+    after (what `status` shows may be a second old)."""
 
     def __init__(self, state_dir: str | None, model: str) -> None:
-        self._state_dir, self._model = state_dir, model
+        self._address = self._fleet = None
+        status = _status(state_dir)
+        if status is not None:
+            self._address = f"{status['gateway']['admin_url']}/debug/state"
+            self._fleet = next((f["name"] for f in status["fleets"] if model in f["models"]), None)
         self._before = self._count()
 
     def _count(self) -> int | None:
-        from pathlib import Path
+        import httpx
 
-        from seawall.errors import SeawallError
-        from seawall.local import control
-
-        try:
-            status: dict[str, Any] = control.ask(
-                control.state_dir(Path(self._state_dir) if self._state_dir else None), do="status"
-            )
-        except SeawallError:
+        if self._address is None or self._fleet is None:
             return None
-        return next((f["resumed_total"] for f in status["fleets"] if self._model in f["models"]), None)
+        try:
+            page = httpx.get(self._address, timeout=2, trust_env=False).json()
+            return int(page["fleets"][self._fleet]["resumed_total"])
+        except (httpx.HTTPError, ValueError, KeyError, TypeError):
+            return None
 
     def told(self) -> str:
         """`; a replica failed meanwhile, another continued 1 stream`; empty when none was resumed."""

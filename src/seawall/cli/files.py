@@ -7,6 +7,7 @@ import os
 import shutil
 import sys
 import tempfile
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -27,24 +28,30 @@ class InputFile(click.Path):
         self._suffix = suffix
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        if str(value) != "-":
+        given = Path(str(value))
+        pipe = given.exists() and not given.is_file() and not given.is_dir()  # `<(...)` can be read only once
+        if str(value) != "-" and not pipe:
             return super().convert(value, param, ctx)
         folder = Path(tempfile.mkdtemp(prefix="seawall-"))
         if ctx is not None:
             ctx.find_root().call_on_close(lambda: shutil.rmtree(folder, ignore_errors=True))
         path = folder / f"stdin{self._suffix}"
-        with path.open("wb") as f:
+        with path.open("wb") as f, given.open("rb") if pipe else nullcontext(sys.stdin.buffer) as source:
             done = 0
-            while part := sys.stdin.buffer.read(2**20):
+            while part := source.read(2**20):
                 done += len(part)
                 if done > MOST:
                     raise InputError(
-                        f"standard input is longer than {MOST >> 20} MiB.", "Name a file instead."
+                        f"{_called(given)} is longer than {MOST >> 20} MiB.", "Name a file instead."
                     )
                 f.write(part)
         if not done:
-            raise InputError("standard input is empty.", "Look at the command before the pipe.")
+            raise InputError(f"{_called(given)} is empty.", "Look at the command before the pipe.")
         return path
+
+
+def _called(given: Path) -> str:
+    return "standard input" if str(given) == "-" else str(given)
 
 
 def writable(path: Path | None, flag: str) -> None:

@@ -41,8 +41,10 @@ class FleetWish:
 
 
 def is_spec(word: str) -> bool:
-    """The word names a Fleet file and not a model: `fleet.yaml`, `-`."""
-    return word == "-" or word.endswith((".yaml", ".yml"))
+    """The word names a Fleet file and not a model: `fleet.yaml`, `-`, what a shell makes of `<(...)`."""
+    path = Path(word)
+    there = bool(word) and "\0" not in word and path.exists() and not path.is_dir() and path.suffix != ".gguf"
+    return word == "-" or word.endswith((".yaml", ".yml")) or there
 
 
 def source_of(model: str) -> str:

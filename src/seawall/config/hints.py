@@ -198,6 +198,8 @@ def of_value(err: Mapping[str, Any], path: Sequence[str] = ()) -> str:
     kind, ctx = str(err["type"]), err.get("ctx") or {}
     if kind == "value_error":
         return str(ctx["error"])
+    if kind == "invalid_key":
+        return "a key is a text: put it in quotes, or remove it"
     if kind == "literal_error":
         return f"write {_either(str(ctx['expected']))}"
     bound = next((b for b in ("ge", "gt", "le", "lt") if b in ctx), None)

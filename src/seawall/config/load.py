@@ -85,9 +85,7 @@ def load_fleet(path: Path | str) -> Fleet:
 def parse_document(doc: Document) -> tuple[Fleet | None, list[Problem]]:
     data = doc.data
     if not isinstance(data, dict):
-        return None, [
-            Problem("document", f"is a {type(data).__name__}, not a Fleet; start with `kind: Fleet`")
-        ]
+        return None, [Problem("document", f"is {hints.shown(data)}, not a Fleet; start with `kind: Fleet`")]
     if data.get("kind") != "Fleet" or data.get("apiVersion") != API_VERSION:
         got = f"{data.get('apiVersion')!s:.80}/{data.get('kind')!s:.80}"
         return None, [

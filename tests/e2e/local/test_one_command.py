@@ -81,6 +81,9 @@ def test_an_answer_that_was_resumed_says_so(tmp_path: Path) -> None:
         with in_terminal(args, columns=80, env={"SEAWALL_CACHE": str(tmp_path)}) as terminal:
             terminal.until("> ")
             terminal.types(b"Tell me a story.\n")
+            terminal.until(
+                "Tell me a story.\n "
+            )  # its first token: from here on a stream is resumed, not begun anew
             busy = up.until(
                 lambda s: next((r for r in s["replicas"] if r["in_flight"] or r["running"]), None)
             )

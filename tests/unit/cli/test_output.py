@@ -168,3 +168,20 @@ def test_a_place_that_cannot_be_written_is_told_before_the_work(
     assert done.returncode == 2, done.stderr
     assert f"{args[-2]} {path}" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_what_a_shell_makes_of_a_substitution_is_read_as_a_file(tmp_path: Path) -> None:
+    """`seawall plan <(helm template ...)`: a pipe with a name, which can be read only once."""
+    (tmp_path / "spec").write_text(SPEC)
+    for verb in ("plan", "render", "prove --list"):
+        command = f"{sys.executable} -m seawall {verb} <(cat spec)"
+        done = subprocess.run(["bash", "-c", command], cwd=tmp_path, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+    done = subprocess.run(
+        ["bash", "-c", f"{sys.executable} -m seawall up <(true)"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 2
+    assert "is empty" in done.stderr
