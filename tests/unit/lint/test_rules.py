@@ -81,6 +81,8 @@ MUTATIONS: dict[str, list[tuple[str, str]]] = {
     "values/unknown-parser": [("--port=8000", "--tool-call-parser=qwen25")],
     "values/tool-choice-without-parser": [("--port=8000", "--enable-auto-tool-choice")],
     "values/wrong-value": [("--port=8000", "--gpu-memory-utilization=90")],
+    "resources/device-count": [("limits: {nvidia.com/gpu: 4,", "limits: {nvidia.com/gpu: 4.5,")],
+    "network/only-localhost": [("--port=8000", "--host=127.0.0.1")],
     "devices/capability": [("NVIDIA-H100-80GB-HBM3", "Tesla-V100-SXM2-32GB")],
     "devices/gke-driver-path": [
         (
@@ -248,7 +250,6 @@ TOGETHER = {
     "storage/access-mode": {"storage/slow-class"},
     "rollout/surge-needs-gpu": {"probes/progress-deadline"},
     "network/selects-nothing": {"network/no-service"},
-    "fit/heads-do-not-divide": {"fit/does-not-fit"},
     "scale/target-missing": {"network/no-monitor", "scale/no-behavior", "rollout/all-at-once"},
 }
 OWN_TESTS = {
@@ -300,3 +301,19 @@ def test_every_rule_has_a_story_and_a_test() -> None:
     assert set(RULES) == set(MUTATIONS) | OWN_TESTS
     assert all(len(r.story) > 40 and r.cure and r.title for r in RULES.values())
     assert {r.split("/")[0] for r in RULES} - {"yaml", "spot", "fleet"} == set(FAMILIES) - {"files"}
+
+
+def test_requests_of_devices_equal_their_limits(good: str, lint: Callable[[str], Report]) -> None:
+    text = good.replace("requests: {nvidia.com/gpu: 4", "requests: {nvidia.com/gpu: 2")
+    said = [f.message for f in lint(text).findings if f.rule == "resources/device-count"]
+    assert said == [
+        "2 nvidia.com/gpu requested and 4 as the limit: they must be equal, the object is refused."
+    ]
+
+
+@pytest.mark.parametrize(
+    ("value", "wrong"), [("32,768", True), ("32k", False), ("auto", False), ("4 096", True)]
+)
+def test_tokens_are_a_number(value: str, wrong: bool, good: str, lint: Callable[[str], Report]) -> None:
+    text = good.replace("- --max-model-len=32768", f'- "--max-model-len={value}"')
+    assert ("values/wrong-value" in {f.rule for f in lint(text).findings}) == wrong

@@ -176,6 +176,8 @@ def does_not_fit(world: Manifests, say: Say) -> Iterator[Finding]:
                     else None
                 )
                 certain = gib > gpu.memory_gib * _setup(engine, model, gpu).utilization
+                if memory.verdict == "invalid" and not certain:
+                    continue  # a split that cannot be: fit/heads-do-not-divide says so
                 yield say(
                     workload.obj,
                     engine.model_node,

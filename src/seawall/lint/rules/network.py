@@ -223,6 +223,25 @@ def port_nowhere(world: Manifests, say: Say) -> Iterator[Finding]:
                     )
 
 
+@rule(
+    "network/only-localhost",
+    "error",
+    "vLLM listens to its own Pod only",
+    story="""With --host 127.0.0.1 (or localhost) vLLM answers inside its Pod and nowhere else: the kubelet's
+    probes ask the Pod's address and are refused, and so is every Service. Not said where another container of
+    the Pod may pass requests on.""",
+    cure="Remove --host, or write --host=0.0.0.0.",
+)
+def only_localhost(world: Manifests, say: Say) -> Iterator[Finding]:
+    for workload in world.servers:
+        option = workload.engine.command.option("--host")
+        if option is None or option.value not in ("127.0.0.1", "localhost", "::1"):
+            continue
+        if listens_alone(workload, workload.engine):
+            text = f"vLLM listens on {option.value}: probes and Services get connection refused."
+            yield say(workload.obj, option.value_node, text)
+
+
 def _kserve_port(workload: Workload) -> YamlNode | None:
     """The port of a predictor's own container that KServe asks; missing where it takes 8080. None: not such a one."""
     if workload.obj.kind != "InferenceService" or not workload.obj.api.startswith("serving.kserve.io/"):

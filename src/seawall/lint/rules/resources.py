@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 from seawall.domain.units import parse_bytes
@@ -170,3 +171,34 @@ def host_memory_too_small(world: Manifests, say: Say) -> Iterator[Finding]:
                     f"{node.text()} of host memory: vLLM's own processes take about 4 GiB, the kernel kills it "
                     "(OOMKilled)" + (f"; /dev/shm of {shm / 2**30:.0f} GiB counts too." if shm else "."),
                 )
+
+
+@rule(
+    "resources/device-count",
+    "error",
+    "A number of devices that Kubernetes refuses",
+    story="""Devices (nvidia.com/gpu, amd.com/gpu, google.com/tpu) are extended resources: whole numbers,
+    and limits equal to requests. The API server refuses `0.5` (`must be an integer`) and requests that
+    differ from the limits. Parts of a GPU come from MIG or time slicing, by resource names of their own.""",
+    cure="Write the same whole number under limits and requests, or under limits alone.",
+)
+def device_count(world: Manifests, say: Say) -> Iterator[Finding]:
+    for workload in world.workloads:
+        for engine in workload.engines:
+            resources = engine.node["resources"]
+            for key, node in resources["limits"].items():
+                if not _DEVICE.fullmatch(key):
+                    continue
+                text, asked = node.text(), resources.at("requests", key)
+                if re.fullmatch(r"\d*\.\d*[1-9]\d*|\d+m", text) and not text.endswith("000m"):
+                    yield say(
+                        workload.obj,
+                        node,
+                        f"{text} {key}: only whole ones can be had, the object is refused.",
+                    )
+                elif asked.text().isdigit() and text.isdigit() and int(asked.text()) != int(text):
+                    said = f"{asked.text()} {key} requested and {text} as the limit: they must be equal, "
+                    yield say(workload.obj, asked, said + "the object is refused.")
+
+
+_DEVICE = re.compile(r"(nvidia|amd)\.com/gpu|google\.com/tpu")

@@ -236,10 +236,16 @@ def wrong_value(world: Manifests, say: Say) -> Iterator[Finding]:
             yield from _batch_below_seqs(workload, engine, say)
 
 
+_TOKENS = ("--max-model-len", "--max-num-batched-tokens")
+"""Flags that take 32768 and 32k (and -1 or auto)."""
+
+
 def _wrong(name: str, text: str) -> tuple[str, bool]:
     """(what the flag takes when `text` is not it, whether that is certain)."""
     if name in INTEGERS and not re.fullmatch(r"[-+]?\d+", text):
         return "a whole number", True
+    if name in _TOKENS and not re.fullmatch(r"-1|auto|\d+(\.\d+)?[kmgtKMGT]?", text):
+        return "a number of tokens", True
     if name in FLOATS:
         try:
             value = float(text)
