@@ -75,10 +75,18 @@ def command(
     else:
         facts = facts_of_state(state_folder(None))
     causes = run.diagnose(facts, target)
+    on_machine = not on_cluster and not facts_file
+    if on_machine:
+        from seawall.diagnose.here import here
+
+        causes = here(causes)
     if form:
         output.write({"causes": run.as_json(causes)}, form)
     else:
-        click.echo(run.as_text(causes, facts))
+        text = run.as_text(causes, facts)
+        click.echo(
+            text.replace(" Pods, ", " processes, ").replace(" Pod, ", " process, ") if on_machine else text
+        )
     if causes:
         sys.exit(CheckFailed.exit_code)
 

@@ -1,0 +1,42 @@
+"""Causes of a `seawall up`, in the words of this machine: replicas, processes, files and the spec, no Pods and kubectl.
+
+The catalogue is written for clusters; here the same signs have other handles. Forbidden here: finding causes.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import replace
+
+from seawall.diagnose.cause import Cause
+
+_CURES = {
+    "engine/unknown-flag": "take the option out of spec.engine.extraArgs, or use a vLLM that knows it (SEAWALL_VLLM)",
+}
+"""What mends a cause here, where the catalogue's cure is a cluster's."""
+_OF_CLUSTERS = re.compile(
+    r"kubectl|manifest|\bPods?\b|\bnodes?\b|Secret|initContainer|\bimage\b|Deployment|probe", re.I
+)
+
+
+def here(causes: Iterable[Cause]) -> list[Cause]:
+    """The same causes with this machine's names and cures."""
+    return [_here(c) for c in causes]
+
+
+def _here(cause: Cause) -> Cause:
+    do = _CURES.get(cause.id, cause.do)
+    if _OF_CLUSTERS.search(do):
+        name = cause.subject.rpartition("/")[2]
+        log = (
+            f"seawall logs {name} shows it whole"
+            if cause.subject.startswith("Pod/")
+            else "seawall status tells more"
+        )
+        do = f"{log}; what the spec says wrong, change there, and start `seawall up` again"
+    return replace(cause, subject=_named(cause.subject), do=do, also=tuple(_named(a) for a in cause.also))
+
+
+def _named(subject: str) -> str:
+    return f"replica {subject.removeprefix('Pod/')}" if subject.startswith("Pod/") else subject
