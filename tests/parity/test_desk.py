@@ -21,10 +21,10 @@ from seawall.decide.route.breaks import Blame, Break
 from seawall.decide.route.pick import Ask
 from seawall.domain.seen import Replica, Replicas
 from seawall.domain.spec import Gateway, Scaling
-from seawall.gateway.app import App
-from seawall.gateway.client_side import Client
-from seawall.gateway.relay import Exchange
-from seawall.gateway.upstream import Upstream
+from seawall.gateway.edge.client_side import Client
+from seawall.gateway.exchange.exchange import Exchange
+from seawall.gateway.intake.app import App
+from seawall.gateway.replicas.upstream import Upstream
 from seawall.sim.engine import Seq
 from seawall.sim.front import OurGateway
 from seawall.sim.setup import setup_of

@@ -19,7 +19,7 @@ STILL: dict[str, set[str]] = {
     "Decision": {"decide/route/resume/policy.py", "sim/outcome.py"},
     "Group": {"render/inputs.py", "sim/pods.py"},
     "Lane": {"decide/route/resume/replay.py", "decide/route/resume/typed.py"},
-    "_Asked": {"gateway/probe.py", "gateway/shadow.py"},
+    "_Asked": {"gateway/exchange/shadow.py", "gateway/replicas/probe.py"},
 }
 """Names that still mean more than one thing, and where. This list only gets shorter."""
 

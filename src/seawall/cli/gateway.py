@@ -118,14 +118,14 @@ def command(
     from seawall.gateway import compiled
 
     compiled.use()
-    from seawall.gateway.server import Settings, run
+    from seawall.gateway.process.server import Settings, run
 
     logging.basicConfig(
         stream=sys.stderr, level=logging.WARNING, format="%(asctime)s %(levelname)s %(message)s"
     )
 
     if workers > 1 and board is None:
-        from seawall.gateway.workers import run_workers
+        from seawall.gateway.process.workers import run_workers
 
         sys.exit(run_workers(workers, sys.argv[1:], listen, admin, _announce))
     worker = int(os.environ.get("SEAWALL_GATEWAY_WORKER", "0")) if board else 0

@@ -46,7 +46,7 @@ def add(tenant: str, path: Path, models: str, expires: str | None, form: str, **
 
     from seawall.domain.units import parse_seconds
     from seawall.errors import InputError
-    from seawall.gateway import keyring
+    from seawall.gateway.tell import keyring
 
     until = None
     if expires is not None:
@@ -87,7 +87,7 @@ def list_(path: Path, form: str) -> None:
     """List keys: ids, tenants and limits; the keys themselves are kept nowhere."""
     import time
 
-    from seawall.gateway import keyring
+    from seawall.gateway.tell import keyring
 
     keys = keyring.read(path, new=True).keys
     if form:
@@ -108,7 +108,7 @@ def list_(path: Path, form: str) -> None:
 @FILE
 def revoke(ident: str, path: Path) -> None:
     """Revoke a key by its id (in `list`, in the audit log, and in the key itself)."""
-    from seawall.gateway import keyring
+    from seawall.gateway.tell import keyring
 
     if keyring.change(path, revoke=ident) is None:
         click.echo(f"seawall: no key has the id {ident}. See: seawall keys list --file {path}", err=True)

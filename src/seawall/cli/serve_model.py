@@ -113,7 +113,7 @@ def _pin_context(path: Path, tokens: int) -> None:
 
 
 def _make_key(file: Path) -> None:
-    from seawall.gateway import keyring
+    from seawall.gateway.tell import keyring
 
     secret, key = keyring.make("me", note="seawall up --api-key")
     keyring.change(file, add=key)

@@ -20,7 +20,10 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 """The folder that holds the package."""
-GATEWAY = "app audit client_side ended fleet judge relay request stats tenants upstream wire"
+GATEWAY = (
+    "edge.client_side edge.request edge.sink exchange.exchange exchange.judge exchange.lane intake.app "
+    "replicas.upstream tell.audit tell.ended tell.stats tell.tenants wire"
+)
 ROUTE = "admit attempt breaks desk pick refusal sse"
 RESUME = "events onward policy replay request session stream tokens typed ways"
 MODULES = (

@@ -7,25 +7,40 @@ as a request can feel it. Forbidden here: requests' order and time, which are th
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Literal
+from collections.abc import Callable
+from random import Random
+from typing import Literal, Protocol
 
 from seawall.decide.route.pick import side
 from seawall.domain.spec import Canary
-from seawall.sim.engine import Engine, slower
+from seawall.sim.engine import Engine, Seq, slower
 from seawall.sim.pods import Group, Node, Nodes, Pod, victims
 from seawall.sim.setup import CANARY_LOOK_S, NODE_LOST_S, RESTART_S, Happening, Setup
 from seawall.sim.trial import Trial
 
-if TYPE_CHECKING:
-    from seawall.sim.world import World
-
 DRAIN_POLL_S = 1.0
+
+
+class Around(Protocol):
+    """What surrounds a cluster: time, chance, a log, and the requests that feel what happens here."""
+
+    rng: Random
+    log: list[tuple[float, str]]
+    horizon: float
+
+    def at(self, t: float, action: Callable[[float], None]) -> None: ...
+
+    def discovered(self) -> None: ...
+
+    def pump(self, now: float) -> None: ...
+
+    def broken(self, seqs: list[Seq], now: float, seen_in_s: float, why: str) -> None: ...
 
 
 class Cluster:
     """One Deployment (and, during a canary, a second one)."""
 
-    def __init__(self, setup: Setup, world: World) -> None:
+    def __init__(self, setup: Setup, world: Around) -> None:
         self.setup = setup
         self.world = world
         self.nodes = Nodes(setup, world.rng)

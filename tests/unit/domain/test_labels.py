@@ -80,7 +80,7 @@ def test_no_port_is_typed_a_second_time() -> None:
 
 
 def test_every_metric_of_the_gateway_has_its_name_from_there() -> None:
-    from seawall.gateway.metrics import METRICS
+    from seawall.gateway.process.metrics import METRICS
 
     own = {name for name in METRICS if name.startswith("seawall_")}
     assert own == {value for value in DEFINED if value.startswith("seawall_")}

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from seawall.gateway.server import Server, Settings
+from seawall.gateway.process.server import Server, Settings
 
 
 class FakeEngine:

@@ -8,10 +8,10 @@ from random import Random
 from typing import Any
 
 from seawall.config.load import parse_fleets
-from seawall.gateway.app import App
-from seawall.gateway.client_side import Client
-from seawall.gateway.discovery import static
-from seawall.gateway.upstream import Upstream
+from seawall.gateway.edge.client_side import Client
+from seawall.gateway.intake.app import App
+from seawall.gateway.replicas.discovery import static
+from seawall.gateway.replicas.upstream import Upstream
 
 SPEC = """
 apiVersion: seawall.dev/v1alpha1

@@ -13,12 +13,12 @@ from tests.unit.gateway.scripted import ASK, JSON_ANSWER, Bench, Pipe, post, wit
 
 from seawall.decide.route.resume import Policy
 from seawall.decide.route.resume.ways import KNOWN
-from seawall.gateway.app import STREAMS
-from seawall.gateway.client_side import BODY_S, REFUSED_S, SEND_S
-from seawall.gateway.keyring import KeyRing
-from seawall.gateway.metrics import exposition
-from seawall.gateway.peek import Body, peek, tokens_of
-from seawall.gateway.seam import session
+from seawall.gateway.edge.client_side import BODY_S, REFUSED_S, SEND_S
+from seawall.gateway.exchange.seam import session
+from seawall.gateway.intake.app import STREAMS
+from seawall.gateway.intake.peek import Body, peek, tokens_of
+from seawall.gateway.process.metrics import exposition
+from seawall.gateway.tell.keyring import KeyRing
 
 ANY = [
     b"null", b"true", b"0", b"-1", b"1.5", b'"x"', b"[]", b"{}", b"[1]", b"[null]", b"[{}]", b'{"type":[]}',

@@ -7,7 +7,7 @@ import gc
 
 from tests.unit.gateway.conftest import FakeEngine
 
-from seawall.gateway.upstream import Pool, Upstream
+from seawall.gateway.replicas.upstream import Pool, Upstream
 
 
 async def test_a_lost_connection_leaves_no_cycle() -> None:

@@ -23,7 +23,7 @@ async def test_a_failure_before_the_first_byte_is_retried_elsewhere(
 
 def test_an_aborted_message_is_no_answer() -> None:
     from seawall.decide.route.attempt import Judgement
-    from seawall.gateway.judge import judge
+    from seawall.gateway.exchange.judge import judge
 
     aborted = (
         b'{"id":"chatcmpl-1","type":"message","role":"assistant","content":[{"type":"text","text":"a"}]}'
@@ -37,7 +37,7 @@ def test_an_aborted_message_is_no_answer() -> None:
 
 
 def test_the_engines_bound_on_answers_is_read_from_its_flags() -> None:
-    from seawall.gateway.seam import most_tokens
+    from seawall.gateway.exchange.seam import most_tokens
 
     name = "--override-generation-config"
     assert most_tokens(["--x", name, '{"max_new_tokens": 64}']) == 64

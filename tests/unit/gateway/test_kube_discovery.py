@@ -10,7 +10,7 @@ import pytest
 
 from seawall.domain.seen import Replica, Replicas
 from seawall.drivers.kube import connect
-from seawall.gateway.kube_discovery import KubeDiscovery, merge, pod_seen, slice_seen
+from seawall.gateway.replicas.kube_discovery import KubeDiscovery, merge, pod_seen, slice_seen
 from seawall.testing.kube_api import KubeApi
 
 

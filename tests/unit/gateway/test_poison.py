@@ -13,9 +13,9 @@ import pytest
 
 from seawall.decide.route.pick import Ask
 from seawall.decide.route.poison import MOST, QUARANTINE_S, Quarantine, blame
-from seawall.gateway.client_side import Client
-from seawall.gateway.relay import Exchange
-from seawall.gateway.request import Request
+from seawall.gateway.edge.client_side import Client
+from seawall.gateway.edge.request import Request
+from seawall.gateway.exchange.exchange import Exchange
 
 from .conftest import FakeEngine
 

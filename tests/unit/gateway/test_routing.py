@@ -16,11 +16,11 @@ import pytest
 
 from seawall.decide.route.pick import Router
 from seawall.domain.spec import Gateway, TenantSpec
-from seawall.gateway import shadow
-from seawall.gateway.app import WANTED
-from seawall.gateway.board import Board
-from seawall.gateway.metrics import METRICS
-from seawall.gateway.workers import add_metrics
+from seawall.gateway.exchange import shadow
+from seawall.gateway.intake.app import WANTED
+from seawall.gateway.process.board import Board
+from seawall.gateway.process.metrics import METRICS
+from seawall.gateway.process.workers import add_metrics
 
 
 def document(stable: Any, canary: Any, percent: int) -> str:
@@ -228,15 +228,15 @@ def test_pages_of_workers_add_up() -> None:
 def test_a_span_carries_the_request_and_its_parent() -> None:
     from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
-    from seawall.gateway.otel import Spans
+    from seawall.gateway.tell.otel import Spans
 
     exporter = InMemorySpanExporter()
     spans = Spans(exporter)
     trace, parent = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
     headers = {b"traceparent": f"00-{trace}-{parent}-01".encode()}
-    request = Some(headers=headers, path=b"/v1/completions", model="m", id=b"r")
     exchange = Some(
-        request=request, fleet="m", seconds=2.0, tokens_in=3, tokens_out=4, status=200,
+        headers=headers, path=b"/v1/completions", model="m", id=b"r", fleet="m", seconds=2.0,
+        tokens_in=3, tokens_out=4, status=200,
         outcome="finished", replica="r0", resumed=1, retried=0, first_s=0.5,
     )  # fmt: skip
     spans.note(exchange)  # type: ignore[arg-type]
@@ -251,7 +251,7 @@ def test_every_metric_and_every_refusal_is_in_the_reference_page() -> None:
     page = (root / "docs/reference/gateway.md").read_text()
     for name in METRICS:
         assert f"`{name}`" in page
-    for source in (root / "src/seawall/gateway").glob("*.py"):
+    for source in (root / "src/seawall/gateway").rglob("*.py"):
         for code in re.findall(r'Refusal\(\s*\d+,\s*"(\w+)"', source.read_text()):
             assert f"`{code}`" in page, f"{code} of {source.name}"
 

@@ -19,12 +19,11 @@ from hypothesis import strategies as st
 from seawall.cli.keys import command
 from seawall.decide.route.meter import Meter
 from seawall.errors import InputError
-from seawall.gateway import keyring
-from seawall.gateway.audit import Audit
-from seawall.gateway.ended import Ended
-from seawall.gateway.keyring import Key, KeyRing, Keys
-from seawall.gateway.request import Request
-from seawall.gateway.tenants import Tenant
+from seawall.gateway.tell import keyring
+from seawall.gateway.tell.audit import Audit
+from seawall.gateway.tell.ended import Ended
+from seawall.gateway.tell.keyring import Key, KeyRing, Keys
+from seawall.gateway.tell.tenants import Tenant
 
 
 def cli(*args: str) -> Any:
@@ -185,10 +184,9 @@ async def test_tenants_without_any_keys_file_let_nobody_in(start: Any, engine: A
 
 async def test_audit_lines_are_json_whatever_the_names(tmp_path: Path) -> None:
     audit = Audit(str(tmp_path / "a"))
-    request = Request()
-    request.id, request.model, request.path = b"r", 'q"\\\n', b"/v1/x"
-    request.tenant, request.key = Tenant('t"'), Key(id="k", tenant="t", sha256="")
-    audit.note(Ended(request, "m", "finished", 200, "x", "r0", 1.0, 0.5, 1, 2, 0.5, 1, 0, True, 3))
+    who = Tenant('t"'), Key(id="k", tenant="t", sha256="")
+    how = "finished", 200, "x", "r0", 1.0, 0.5, 1, 2, 0.5, 1, 0, True, 3
+    audit.note(Ended(b"r", b"/v1/x", 'q"\\\n', *who, {}, "m", *how))
     line = msgspec.json.decode(audit._lines[0])
     assert line["model"] == 'q"\\\n' and line["first_ms"] == 500.0 and line["tenant"] == 't"'
     assert abs(line["time"] - time.time()) < 60

@@ -8,7 +8,7 @@ import itertools
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from seawall.gateway.upstream import Pool, Upstream
+from seawall.gateway.replicas.upstream import Pool, Upstream
 from seawall.gateway.wire import WHOLE, chunk
 
 HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"

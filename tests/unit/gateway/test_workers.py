@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from seawall.decide.route.meter import Meter
-from seawall.gateway import keyring
-from seawall.gateway.board import Board
+from seawall.gateway.process.board import Board
+from seawall.gateway.tell import keyring
 
 from .processes import ask, gateway_process
 

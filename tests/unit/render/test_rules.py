@@ -11,8 +11,8 @@ import pytest
 import yaml
 
 from seawall.engines.vllm.versions import find_metric
-from seawall.gateway.metrics import METRICS
-from seawall.gateway.stats import BUCKETS_S
+from seawall.gateway.process.metrics import METRICS
+from seawall.gateway.tell.stats import BUCKETS_S
 from seawall.render.everything import render
 from seawall.render.inputs import Group, Rendering
 from seawall.render.observe import objectives

@@ -1,19 +1,12 @@
-"""One client's request as far as the gateway looks at it, and who handles it. Data and a protocol, no acts.
+"""One client's request as far as the gateway looks at it. Data, no acts.
 
 Nothing of a request may be logged from here.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
-
-from seawall.decide.route.refusal import Refusal
-from seawall.gateway.keyring import Key
-from seawall.gateway.tenants import ANYONE, Tenant
-from seawall.gateway.wire import Clock
-
-if TYPE_CHECKING:
-    from seawall.gateway.client_side import Client
+from seawall.gateway.tell.keyring import Key
+from seawall.gateway.tell.tenants import ANYONE, Tenant
 
 
 class Request:
@@ -61,20 +54,3 @@ class Request:
         self.key: Key | None = None
         self.tenant: Tenant = ANYONE
         self.priority = 5
-
-
-class Handler(Protocol):
-    """What serves requests: the application, or the admin pages."""
-
-    wanted: frozenset[bytes]
-    """Lower-case names of the headers to keep."""
-    max_body: int
-    clock: Clock
-    closing: bool
-    clients: set[Client]
-
-    def early(self, client: Client, request: Request) -> Refusal | None: ...
-
-    def handle(self, client: Client, request: Request) -> None: ...
-
-    def refused(self, client: Client, refusal: Refusal) -> None: ...

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 from seawall.decide.route.meter import Meter, Others
 from seawall.decide.route.refusal import Refusal
 from seawall.domain import spec
-from seawall.gateway.keyring import Key
+from seawall.gateway.tell.keyring import Key
 
 
 class Tenant:

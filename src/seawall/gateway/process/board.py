@@ -14,12 +14,9 @@ import mmap
 import os
 from hashlib import blake2b
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from seawall.decide.route.meter import Taken
-
-if TYPE_CHECKING:
-    from seawall.gateway.app import App
+from seawall.gateway.intake.app import App
 
 COLUMNS = 16_384
 """Names; the last ones share a column, which only makes their limits stricter."""

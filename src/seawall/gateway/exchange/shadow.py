@@ -11,18 +11,18 @@ what the canary is measured against (`decide/canary.py`).
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from random import Random
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import msgspec
 
-from seawall.decide.route.pick import Ask
-from seawall.decide.route.resume import StreamSession
-from seawall.gateway.probe import MAX_ANSWER, ask
-
-if TYPE_CHECKING:
-    from seawall.gateway.fleet import FleetRuntime
+from seawall.decide.route.desk import Desk
+from seawall.decide.route.pick import Ask, Target
+from seawall.decide.route.resume import Policy, StreamSession
+from seawall.gateway.replicas.probe import MAX_ANSWER, ask
+from seawall.gateway.replicas.upstream import Pool
+from seawall.gateway.tell.stats import FleetStats
 
 AT_ONCE = 16
 TIMEOUT_S = 300.0
@@ -76,10 +76,25 @@ def _said(value: Any) -> Any:
     return value
 
 
+class Shadowed(Protocol):
+    """The part of a fleet (`lane.FleetLane`) that its copies need."""
+
+    desk: Desk
+    stats: FleetStats
+    policy: Policy
+
+    @property
+    def now(self) -> Callable[[], float]: ...
+
+    def pool(self, target: Target) -> Pool: ...
+
+    def pump(self) -> None: ...
+
+
 class Shadow:
     """The copies of one fleet."""
 
-    def __init__(self, fleet: FleetRuntime) -> None:
+    def __init__(self, fleet: Shadowed) -> None:
         self._fleet = fleet
         self._tasks: set[asyncio.Task[None]] = set()
         self._compared = 0

@@ -7,7 +7,7 @@ decisions are obeyed. Every path ends in exactly one of `_finished`, `_failed`, 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, assert_never
+from typing import Final, assert_never
 
 from seawall.decide.route.admit import Rejected, Ticket
 from seawall.decide.route.attempt import (
@@ -25,16 +25,14 @@ from seawall.decide.route.breaks import Blame, Break
 from seawall.decide.route.pick import Ask, Picked, Target
 from seawall.decide.route.refusal import Refusal
 from seawall.decide.route.resume import Finish, StreamSession
-from seawall.gateway.ended import Ended
-from seawall.gateway.judge import judge
-from seawall.gateway.seam import Counted, error_event, usage_in
-from seawall.gateway.sink import EVENT_STREAM, Sink
-
-if TYPE_CHECKING:
-    from seawall.gateway.fleet import FleetRuntime
-    from seawall.gateway.hedge import Hedge
-    from seawall.gateway.request import Request
-    from seawall.gateway.upstream import Upstream
+from seawall.gateway.edge.request import Request
+from seawall.gateway.edge.sink import EVENT_STREAM, Sink
+from seawall.gateway.exchange.hedge import Hedge
+from seawall.gateway.exchange.judge import judge
+from seawall.gateway.exchange.lane import FleetLane
+from seawall.gateway.exchange.seam import Counted, error_event, usage_in
+from seawall.gateway.replicas.upstream import Upstream
+from seawall.gateway.tell.ended import Ended
 
 HOLD = 1 << 20
 """An answer that is not a stream is held whole up to this size, so that a break can still be retried."""
@@ -82,7 +80,7 @@ class Exchange:
         self,
         sink: Sink,
         request: Request,
-        fleet: FleetRuntime,
+        fleet: FleetLane,
         session: StreamSession | None,
         payload: bytes,
         ask: Ask,
@@ -239,6 +237,10 @@ class Exchange:
         send = self.sink.chunks
         if self._conn is not None and self.session is not None and send is not None:
             self._conn.relay(self.session, send)
+
+    def hedged(self, target: Target) -> None:
+        """The desk has given it a second place, at `target`."""
+        self.hedge = Hedge(self, target)
 
     def overtaken(self, hedge: Hedge, out: bytes, complete: bool) -> None:
         """The second attempt brought the first token."""
@@ -513,7 +515,12 @@ class Exchange:
         request, attempt, first = self.request, self.attempt, self.first_token_at
         self.fleet.tell(
             Ended(
-                request,
+                request.id,
+                request.path,
+                request.model,
+                request.tenant,
+                request.key,
+                request.headers,
                 self.fleet.name,
                 outcome,
                 self.status,

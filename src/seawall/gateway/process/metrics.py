@@ -10,7 +10,6 @@ import resource
 import sys
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -18,10 +17,8 @@ from seawall import __version__
 from seawall.domain import labels as names
 from seawall.domain.told import FleetState, GatewayState, ReplicaState, ShadowState, SideState
 from seawall.gateway import compiled
-from seawall.gateway.stats import BUCKETS_S, FleetStats, Histogram
-
-if TYPE_CHECKING:
-    from seawall.gateway.app import App
+from seawall.gateway.intake.app import App
+from seawall.gateway.tell.stats import BUCKETS_S, FleetStats, Histogram
 
 METRICS: dict[str, tuple[str, str]] = {
     names.PENDING_REQUESTS: ("gauge", "Accepted and not yet finished: queued plus in flight."),

@@ -10,16 +10,13 @@ from __future__ import annotations
 import logging
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import msgspec
 
 from seawall.errors import InputError
+from seawall.gateway.intake.app import App
 
-if TYPE_CHECKING:
-    from seawall.gateway.app import App
-
-log = logging.getLogger("seawall.gateway.usage")
+log = logging.getLogger("seawall.gateway.process.usage")
 SAVE_S = 5.0
 
 

@@ -5,33 +5,22 @@ Accounts, audit lines and spans are made of it. Never a prompt, an answer or a k
 
 from __future__ import annotations
 
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
-from seawall.gateway.keyring import Key
-from seawall.gateway.tenants import Tenant, Tenants
-
-
-class Asked(Protocol):
-    """The part of a request that may be told."""
-
-    @property
-    def id(self) -> bytes: ...
-    @property
-    def path(self) -> bytes: ...
-    @property
-    def model(self) -> str: ...
-    @property
-    def headers(self) -> dict[bytes, bytes]: ...
-    @property
-    def tenant(self) -> Tenant: ...
-    @property
-    def key(self) -> Key | None: ...
+from seawall.gateway.tell.keyring import Key
+from seawall.gateway.tell.tenants import Tenant, Tenants
 
 
 class Ended(NamedTuple):
     """See the module. Times are seconds."""
 
-    request: Asked
+    id: bytes
+    path: bytes
+    model: str
+    tenant: Tenant
+    key: Key | None
+    headers: dict[bytes, bytes]
+    """Of the request; traces are continued from them."""
     fleet: str
     outcome: str
     """finished, refused, failed, cancelled, rejected: docs/reference/gateway.md."""
@@ -56,7 +45,7 @@ class Ended(NamedTuple):
 
 def settle(tenants: Tenants, ended: Ended) -> None:
     """Books what a request really took, instead of what it was reckoned at."""
-    key, tenant = ended.request.key, ended.request.tenant
+    key, tenant = ended.key, ended.tenant
     used = ended.tokens_in + ended.tokens_out
     tenant.prompt += ended.tokens_in
     tenant.completion += ended.tokens_out

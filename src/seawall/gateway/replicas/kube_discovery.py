@@ -19,7 +19,7 @@ from seawall.domain.labels import ADAPTERS, CANARY_WEIGHT, DRAINING, FLEET, GROU
 from seawall.domain.seen import Replica, Replicas
 from seawall.drivers.kube import ENDPOINT_SLICE, POD, Changed, Select, Synced
 
-log = logging.getLogger("seawall.gateway.discovery")
+log = logging.getLogger("seawall.gateway.replicas.discovery")
 CRASH_LOOP = 4
 """After so many failed starts in a row nothing waits for a replica any more."""
 ENGINES = f"{ROLE}=engine,{FLEET}"

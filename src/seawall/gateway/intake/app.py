@@ -26,18 +26,18 @@ from seawall.decide.route.refusal import Refusal, poisonous
 from seawall.domain.seen import Replica, Replicas
 from seawall.domain.spec import Fleet, FleetSpec
 from seawall.domain.units import parse_seconds
-from seawall.gateway.audit import Audit
-from seawall.gateway.client_side import Client
-from seawall.gateway.ended import Ended, settle
-from seawall.gateway.fleet import FleetRuntime
-from seawall.gateway.keyring import Key, KeyRing
-from seawall.gateway.otel import Spans
-from seawall.gateway.peek import TOO_DEEP, Body, blocks, peek, tokens_of, with_model
-from seawall.gateway.relay import Exchange
-from seawall.gateway.request import Request
-from seawall.gateway.seam import session
-from seawall.gateway.tenants import Share, Tenant, pass_limits
-from seawall.gateway.upstream import Pool
+from seawall.gateway.edge.client_side import Client
+from seawall.gateway.edge.request import Request
+from seawall.gateway.exchange.exchange import Exchange
+from seawall.gateway.exchange.lane import FleetLane
+from seawall.gateway.exchange.seam import session
+from seawall.gateway.intake.peek import TOO_DEEP, Body, blocks, peek, tokens_of, with_model
+from seawall.gateway.replicas.upstream import Pool
+from seawall.gateway.tell.audit import Audit
+from seawall.gateway.tell.ended import Ended, settle
+from seawall.gateway.tell.keyring import Key, KeyRing
+from seawall.gateway.tell.otel import Spans
+from seawall.gateway.tell.tenants import Share, Tenant, pass_limits
 from seawall.gateway.wire import Clock
 
 ROUTES = {
@@ -92,7 +92,7 @@ ASK_LOAD = b"content-type: application/json\r\nendpoint-load-metrics-format: TEX
 class Served(NamedTuple):
     """What one model name means."""
 
-    fleet: FleetRuntime
+    fleet: FleetLane
     engine_name: str
     """The name to send to the engine."""
     adapter: str | None
@@ -116,11 +116,11 @@ class App:
         self.max_body = 8 * 2**20
         self.wanted = WANTED
         self.clients: set[Client] = set()
-        self.fleets: dict[str, FleetRuntime] = {}
+        self.fleets: dict[str, FleetLane] = {}
         self.models: dict[str, Served] = {}
         self.tasks: set[asyncio.Task[None]] = set()
         self.refusals: dict[str, int] = {}
-        self.on_evicted: Callable[[FleetRuntime, Target], None] = lambda fleet, target: None
+        self.on_evicted: Callable[[FleetLane, Target], None] = lambda fleet, target: None
         self.keys: KeyRing | None = None
         """None: no keys file is configured."""
         self.keys_for_all = False
@@ -147,7 +147,7 @@ class App:
         for name, fleet in wanted.items():
             known = self.fleets.get(name)
             if known is None:
-                self.fleets[name] = FleetRuntime(
+                self.fleets[name] = FleetLane(
                     fleet,
                     self.loop,
                     self.now,
@@ -176,7 +176,7 @@ class App:
         self._models_body = _models_page(self.models)
         self.discovered(self._seen)
 
-    def _name_models(self, runtime: FleetRuntime) -> None:
+    def _name_models(self, runtime: FleetLane) -> None:
         fleet = runtime.fleet
         names = fleet.served_names
         for name in names:
@@ -345,7 +345,7 @@ class App:
             )
         return self.models.get(body.model) or _unknown(body.model)
 
-    def _ask(self, runtime: FleetRuntime, served: Served, request: Request, body: Body) -> Ask:
+    def _ask(self, runtime: FleetLane, served: Served, request: Request, body: Body) -> Ask:
         headers = request.headers
         session = headers.get(runtime.session_key)
         group = None

@@ -19,10 +19,10 @@ import httpx
 
 from seawall.domain.labels import BUILD_INFO, REPLICA_UP
 from seawall.domain.told import encoded, merged, read
-from seawall.gateway.board import Board
-from seawall.gateway.server import bind
+from seawall.gateway.process.board import Board
+from seawall.gateway.process.server import bind
 
-log = logging.getLogger("seawall.gateway.workers")
+log = logging.getLogger("seawall.gateway.process.workers")
 START_S = 60.0
 BACK_OFF_S = 1.0
 MAX_OF = (REPLICA_UP, BUILD_INFO)

@@ -12,14 +12,11 @@ import os
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import msgspec
 
 from seawall.errors import InputError
-
-if TYPE_CHECKING:
-    from seawall.gateway.ended import Ended
+from seawall.gateway.tell.ended import Ended
 
 MAX_WAITING = 8 * 2**20
 
@@ -56,16 +53,15 @@ class Audit:
 
     def note(self, e: Ended) -> None:
         """A request is over. docs/reference/gateway.md describes each field."""
-        request = e.request
         # By hand for the fields that cannot need escaping, which are most: this is on every request's way.
         line = (
             b'{"time":%.3f,"id":"%b","fleet":%b,"model":%b,"route":"%b","outcome":"%b","status":%d,"ms":%.1f%b}'
             % (
                 time.time(),
-                request.id,
+                e.id,
                 self._quoted(e.fleet),
-                self._quoted(request.model),
-                request.path,
+                self._quoted(e.model),
+                e.path,
                 e.outcome.encode(),
                 e.status,
                 e.seconds * 1000,
@@ -88,12 +84,11 @@ class Audit:
 
     def _rest(self, e: Ended) -> bytes:
         """The fields that are left out when they say nothing."""
-        request = e.request
         out = b',"replica":%b' % self._quoted(e.replica) if e.replica else b""
-        if request.tenant.name:
-            out += b',"tenant":%b' % self._quoted(request.tenant.name)
-        if request.key is not None:
-            out += b',"key":%b' % self._quoted(request.key.id)
+        if e.tenant.name:
+            out += b',"tenant":%b' % self._quoted(e.tenant.name)
+        if e.key is not None:
+            out += b',"key":%b' % self._quoted(e.key.id)
         if e.streamed:
             out += b',"stream":true'
             if e.first_s:

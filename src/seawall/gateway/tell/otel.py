@@ -9,12 +9,10 @@ from __future__ import annotations
 
 import os
 import time
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from seawall.errors import InputError
-
-if TYPE_CHECKING:
-    from seawall.gateway.ended import Ended
+from seawall.gateway.tell.ended import Ended
 
 VARIABLES = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
 
@@ -45,7 +43,7 @@ class Spans:
 
     def note(self, e: Ended) -> None:
         """A request is over."""
-        headers = e.request.headers
+        headers = e.headers
         carrier = {
             n: headers[n.encode()].decode("latin-1")
             for n in ("traceparent", "tracestate")
@@ -53,11 +51,11 @@ class Spans:
         }
         end = time.time_ns()
         span = self._tracer.start_span(
-            f"{e.request.path.decode('latin-1')} {e.fleet}",
+            f"{e.path.decode('latin-1')} {e.fleet}",
             context=self._propagator.extract(carrier),
             start_time=end - int(e.seconds * 1e9),
             attributes={
-                "gen_ai.request.model": e.request.model,
+                "gen_ai.request.model": e.model,
                 "gen_ai.usage.input_tokens": e.tokens_in,
                 "gen_ai.usage.output_tokens": e.tokens_out,
                 "http.response.status_code": e.status,
@@ -65,7 +63,7 @@ class Spans:
                 "seawall.replica": e.replica,
                 "seawall.resumed": e.resumed,
                 "seawall.retried": e.retried,
-                "seawall.request_id": e.request.id.decode("latin-1"),
+                "seawall.request_id": e.id.decode("latin-1"),
             },
         )
         if e.first_s:

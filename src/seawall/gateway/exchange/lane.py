@@ -10,7 +10,7 @@ import asyncio
 import re
 from collections.abc import Callable, Iterable
 from random import Random
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from seawall.decide.route.admit import Admission, Bounds, Ticket
 from seawall.decide.route.attempt import Limits
@@ -20,23 +20,38 @@ from seawall.decide.route.pick import Router, Target
 from seawall.decide.route.poison import Quarantine
 from seawall.domain.seen import Replica
 from seawall.domain.spec import Fleet
-from seawall.gateway.ended import Ended
-from seawall.gateway.hedge import Hedge
-from seawall.gateway.peek import DEFAULT_OUTPUT
-from seawall.gateway.seam import policy_of
-from seawall.gateway.shadow import Shadow
-from seawall.gateway.stats import FleetStats
-from seawall.gateway.tenants import Share, Tenants
-from seawall.gateway.upstream import Pool
-
-if TYPE_CHECKING:
-    from seawall.gateway.relay import Exchange
+from seawall.gateway.exchange.seam import policy_of
+from seawall.gateway.exchange.shadow import Shadow
+from seawall.gateway.replicas.upstream import Pool
+from seawall.gateway.tell.ended import Ended
+from seawall.gateway.tell.stats import FleetStats
+from seawall.gateway.tell.tenants import Share, Tenants
 
 SOON_S = 0.05
+DEFAULT_OUTPUT = 256
+"""Tokens reckoned for an answer whose length nobody bounded, until answers have been seen."""
 _LOAD = re.compile(rb"(num_requests_waiting|kv_cache_usage_perc)[\"=: ]+([0-9.]+)")
 
 
-class FleetRuntime:
+class Held(Protocol):
+    """An exchange, as its lane knows it: the owner of a ticket."""
+
+    def go(self) -> None:
+        """It has a place."""
+
+    def hedged(self, target: Target) -> None:
+        """It has a second place."""
+
+    def waited_too_long(self) -> None: ...
+
+    def verdict(self) -> None: ...
+
+    def check(self, now: float) -> None: ...
+
+    def shut_down(self) -> None: ...
+
+
+class FleetLane:
     """Everything that lives as long as the fleet is served."""
 
     def __init__(
@@ -46,7 +61,7 @@ class FleetRuntime:
         now: Callable[[], float],
         rng: Random,
         open_pool: Callable[[str], Pool],
-        on_evicted: Callable[[FleetRuntime, Target], None],
+        on_evicted: Callable[[FleetLane, Target], None],
         tell: Callable[[Ended], None],
         share: Share | None = None,
     ) -> None:
@@ -127,7 +142,7 @@ class FleetRuntime:
         return self.desk.quarantine
 
     @property
-    def active(self) -> list[Exchange]:
+    def active(self) -> list[Held]:
         """Exchanges that are admitted and not over."""
         return [ticket.owner for ticket in self.desk.tickets]
 
@@ -155,7 +170,7 @@ class FleetRuntime:
             self._go(placed.ticket)
 
     def _go(self, ticket: Ticket) -> None:
-        exchange: Exchange = ticket.owner
+        exchange: Held = ticket.owner
         self.stats.queue_wait.add(self.now() - ticket.queued_at)
         exchange.go()
 
@@ -181,6 +196,19 @@ class FleetRuntime:
             return False
         self.stats.poison += 1
         self.desk.quarantine.add(path, body, self.now())
+        return True
+
+    @property
+    def model(self) -> str:
+        """A name that its engines serve."""
+        return self.fleet.served_names[0]
+
+    def probing(self, target: Target) -> bool:
+        """It is asked for a proof now. False: there is nothing to prove any more."""
+        router = self.desk.router
+        if target.state not in ("evicted", "probing") or router.targets.get(target.name) is not target:
+            return False
+        router.probing(target)
         return True
 
     def proven(self, target: Target) -> bool:
@@ -226,8 +254,8 @@ class FleetRuntime:
     def _tick(self, now: float) -> None:
         tick = self.desk.tick(now)
         for second in tick.seconds:
-            exchange: Exchange = second.ticket.owner
-            exchange.hedge = Hedge(exchange, second.picked.target)
+            exchange: Held = second.ticket.owner
+            exchange.hedged(second.picked.target)
         for ticket in tick.late:
             exchange = ticket.owner
             exchange.waited_too_long()

@@ -9,18 +9,14 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 import msgspec
 
 from seawall.decide.route.pick import Target
-from seawall.gateway.upstream import Pool, Upstream
+from seawall.gateway.replicas.upstream import Pool, Upstream
 
-if TYPE_CHECKING:
-    from seawall.gateway.app import App
-    from seawall.gateway.fleet import FleetRuntime
-
-log = logging.getLogger("seawall.gateway.probe")
+log = logging.getLogger("seawall.gateway.replicas.probe")
 FIRST_PAUSE_S = 0.1
 MAX_PAUSE_S = 2.0
 TIMEOUT_S = 10.0
@@ -106,26 +102,41 @@ async def healthy(pool: Pool, model: str) -> bool:
     return status == 200
 
 
+class Probed(Protocol):
+    """The part of a fleet (`exchange.lane.FleetLane`) that its replicas' proofs need."""
+
+    name: str
+
+    @property
+    def model(self) -> str:
+        """A name that its engines serve."""
+
+    def pool(self, target: Target) -> Pool: ...
+
+    def probing(self, target: Target) -> bool:
+        """It is asked for a proof now. False: there is nothing to prove any more."""
+
+    def proven(self, target: Target) -> bool: ...
+
+
 class Prober:
     """Keeps one probing task per evicted replica. `proof` says whether it serves again."""
 
-    def __init__(self, app: App, proof: Callable[[Pool, str], Awaitable[bool]] = serves) -> None:
-        self._app = app
+    def __init__(self, proof: Callable[[Pool, str], Awaitable[bool]] = serves) -> None:
         self._proof = proof
         self._tasks: dict[Target, asyncio.Task[None]] = {}
 
-    def evicted(self, fleet: FleetRuntime, target: Target) -> None:
+    def evicted(self, fleet: Probed, target: Target) -> None:
         log.warning("%s: evicted %s: %s", fleet.name, target.name, target.reason)
         if target not in self._tasks:
             task = asyncio.get_running_loop().create_task(self._probe(fleet, target))
             self._tasks[target] = task
             task.add_done_callback(lambda _: self._tasks.pop(target, None))
 
-    async def _probe(self, fleet: FleetRuntime, target: Target) -> None:
+    async def _probe(self, fleet: Probed, target: Target) -> None:
         pause = FIRST_PAUSE_S
-        while target.state in ("evicted", "probing") and fleet.router.targets.get(target.name) is target:
-            fleet.router.probing(target)
-            if await self._proof(fleet.pool(target), fleet.fleet.served_names[0]):
+        while fleet.probing(target):
+            if await self._proof(fleet.pool(target), fleet.model):
                 if fleet.proven(target):
                     log.warning("%s: %s gave a token: back in service", fleet.name, target.name)
                 return

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING
 
 from seawall.decide.route.refusal import Refusal
 from seawall.domain.told import encoded
-from seawall.gateway.metrics import Line, exposition, state
-
-if TYPE_CHECKING:
-    from seawall.gateway.app import App
-    from seawall.gateway.client_side import Client
-    from seawall.gateway.request import Request
+from seawall.gateway.edge.client_side import Client
+from seawall.gateway.edge.request import Request
+from seawall.gateway.intake.app import App
+from seawall.gateway.process.metrics import Line, exposition, state
 
 TEXT = b"text/plain; charset=utf-8"
 EXPOSITION = b"text/plain; version=0.0.4; charset=utf-8"

@@ -7,14 +7,39 @@ the exchange itself, which becomes the second when that wins, or when its own re
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import Protocol
 
+from seawall.decide.route.admit import Ticket
 from seawall.decide.route.pick import Target
-from seawall.gateway import seam
+from seawall.gateway.edge.request import Request
+from seawall.gateway.edge.sink import Sink
+from seawall.gateway.exchange import seam
+from seawall.gateway.exchange.lane import FleetLane
+from seawall.gateway.replicas.upstream import Upstream
 
-if TYPE_CHECKING:
-    from seawall.gateway.relay import Exchange
-    from seawall.gateway.upstream import Upstream
+
+class Hedged(Protocol):
+    """The exchange, as its second attempt knows it."""
+
+    fleet: FleetLane
+    request: Request
+    payload: bytes
+    ticket: Ticket
+    sink: Sink
+    hedge: Hedge | None
+
+    def overtaken(self, hedge: Hedge, out: bytes, complete: bool) -> None:
+        """The second attempt brought the first token."""
+
+    def connected(self, conn: Upstream) -> None: ...
+
+    def connect_failed(self, reason: str) -> None: ...
+
+    def on_head(self, conn: Upstream) -> None: ...
+
+    def on_body(self, parts: list[bytes], complete: bool) -> None: ...
+
+    def on_lost(self, reason: str, answered: bool) -> None: ...
 
 
 class Hedge:
@@ -22,7 +47,7 @@ class Hedge:
 
     __slots__ = ("_exchange", "_heir", "_over", "_sse", "conn", "session", "target")
 
-    def __init__(self, exchange: Exchange, target: Target) -> None:
+    def __init__(self, exchange: Hedged, target: Target) -> None:
         """The desk has given it a place at `target`."""
         fleet = exchange.fleet
         self._exchange, self.target = exchange, target
@@ -88,7 +113,7 @@ class Hedge:
         """The answer's head has come, and it is a stream."""
         return self._sse
 
-    def yields_to(self, exchange: Exchange) -> None:
+    def yields_to(self, exchange: Hedged) -> None:
         """From now on its connection serves the exchange, also one that is still to come."""
         self._heir = True
         if self.conn is not None:

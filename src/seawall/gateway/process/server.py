@@ -26,16 +26,17 @@ from seawall.config.together import check_together
 from seawall.domain.labels import AUDIT_DROPPED_TOTAL, CONFIG_ERRORS_TOTAL, DISCOVERY_ERRORS_TOTAL
 from seawall.domain.spec import Fleet
 from seawall.errors import InputError
-from seawall.gateway import keyring, otel, usage
-from seawall.gateway.admin import Admin
-from seawall.gateway.app import App
-from seawall.gateway.audit import Audit
-from seawall.gateway.board import Board
-from seawall.gateway.client_side import HEAD_S, HIGH_WATER, made
-from seawall.gateway.discovery import FileDiscovery, WatchedFile, static
-from seawall.gateway.keyring import KeyRing, Keys
-from seawall.gateway.metrics import Line
-from seawall.gateway.probe import Prober, healthy, serves
+from seawall.gateway.edge.client_side import HEAD_S, HIGH_WATER, client_factory
+from seawall.gateway.intake.app import App
+from seawall.gateway.process import usage
+from seawall.gateway.process.admin import Admin
+from seawall.gateway.process.board import Board
+from seawall.gateway.process.metrics import Line
+from seawall.gateway.replicas.discovery import FileDiscovery, WatchedFile, static
+from seawall.gateway.replicas.probe import Prober, healthy, serves
+from seawall.gateway.tell import keyring, otel
+from seawall.gateway.tell.audit import Audit
+from seawall.gateway.tell.keyring import KeyRing, Keys
 
 log = logging.getLogger("seawall.gateway")
 BACKLOG = 4096
@@ -164,7 +165,7 @@ class Server:
         loop = asyncio.get_running_loop()
         s = self.settings
         self.app = app = App(loop, Random(), s.engine_key)
-        self.prober = Prober(app, serves if "token-proof" not in s.without else healthy)
+        self.prober = Prober(serves if "token-proof" not in s.without else healthy)
         app.on_evicted = self.prober.evicted
         app.engine_tls = client_context(s.engine_ca) if s.engine_ca else None
         self._board = Board(s.board, s.worker, s.workers) if s.board else None
@@ -187,12 +188,12 @@ class Server:
             helpers = [background.create_task(self._sweep()), background.create_task(self._watch(tls))]
             helpers += await self._discover(background)
             high = HIGH_WATER if "back-pressure" not in s.without else 2**30
-            clients = made(app, loop, high)
+            clients = client_factory(app, loop, high)
             shake = HEAD_S if tls else None
             front = await loop.create_server(
                 clients, sock=listening, ssl=tls, backlog=BACKLOG, ssl_handshake_timeout=shake
             )
-            back = await loop.create_server(made(self.admin, loop), sock=admin)
+            back = await loop.create_server(client_factory(self.admin, loop), sock=admin)
             _calm_collector()
             self._ready(_url(listening, tls is not None), _url(admin, False))
             await self._stop.wait()
@@ -237,7 +238,7 @@ class Server:
     async def _follow_cluster(self, namespaces: set[str]) -> None:
         # Only here: the client and its HTTP library cost 15 MB and a third of the start-up.
         from seawall.drivers.kube import connect
-        from seawall.gateway.kube_discovery import KubeDiscovery
+        from seawall.gateway.replicas.kube_discovery import KubeDiscovery
 
         async with connect() as kube:
             await KubeDiscovery(kube, namespaces, self.app.discovered).run()
@@ -282,7 +283,7 @@ class Server:
                 break
             sock.setblocking(False)
             shake = HEAD_S if self._tls else None
-            clients = made(self.app, loop)
+            clients = client_factory(self.app, loop)
             await loop.connect_accepted_socket(clients, sock, ssl=self._tls, ssl_handshake_timeout=shake)
         self._spare.close()
 

@@ -16,7 +16,7 @@ import msgspec
 from seawall.domain.seen import Replica, Replicas
 from seawall.errors import InputError
 
-log = logging.getLogger("seawall.gateway.discovery")
+log = logging.getLogger("seawall.gateway.replicas.discovery")
 POLL_S = 0.02
 MAX_BYTES = 16 * 2**20
 Found = Callable[[Replicas], None]

@@ -15,8 +15,6 @@ from seawall.decide.route.refusal import Refusal
 
 BYTES_PER_TOKEN = 4
 """Of JSON-encoded English; only the order of magnitude matters to fairness and balance."""
-DEFAULT_OUTPUT = 256
-"""Tokens reckoned for an answer whose length nobody bounded."""
 
 
 TOO_DEEP = Refusal(400, "json_too_deep", "The request body is nested too deeply. Flatten it.")

@@ -14,14 +14,14 @@ import logging
 import termios
 from collections import deque
 from collections.abc import Callable
-from typing import Any, cast
+from typing import Any, Protocol, cast
 
 import httptools
 
 from seawall.decide.route.refusal import Refusal
-from seawall.gateway.request import Handler, Request
-from seawall.gateway.sink import EVENT_STREAM, Source
-from seawall.gateway.wire import CONTINUE, LAST_CHUNK, chunk, error_body, head
+from seawall.gateway.edge.request import Request
+from seawall.gateway.edge.sink import EVENT_STREAM, Source
+from seawall.gateway.wire import CONTINUE, LAST_CHUNK, Clock, chunk, error_body, head
 
 log = logging.getLogger("seawall.gateway")
 MAX_HEAD = 16 * 1024
@@ -44,6 +44,23 @@ REFUSED_S = 10.0
 """A refused body is read on, and dropped, for so long."""
 _LINGERS = frozenset({401, 413})
 MESSAGES = b"/v1/messages"
+
+
+class Handler(Protocol):
+    """What serves requests: the application, or the admin pages."""
+
+    wanted: frozenset[bytes]
+    """Lower-case names of the headers to keep."""
+    max_body: int
+    clock: Clock
+    closing: bool
+    clients: set[Client]
+
+    def early(self, client: Client, request: Request) -> Refusal | None: ...
+
+    def handle(self, client: Client, request: Request) -> None: ...
+
+    def refused(self, client: Client, refusal: Refusal) -> None: ...
 
 
 class Client:
@@ -509,7 +526,7 @@ class Client:
             self.transport.write(data)
 
 
-def made(
+def client_factory(
     handler: Handler, loop: asyncio.AbstractEventLoop, high_water: int = HIGH_WATER
 ) -> Callable[[], asyncio.Protocol]:
     """What a server calls for each connection."""
