@@ -90,6 +90,8 @@ def _cluster(
 ) -> str:
     from dataclasses import asdict
 
+    from seawall.cli import terminal
+    from seawall.domain.columns import folded
     from seawall.drivers.kube import Kube
     from seawall.errors import InputError
     from seawall.operator.show import status_text
@@ -105,4 +107,8 @@ def _cluster(
     views, where = with_cluster(context, kubeconfig, ask)
     if fleet and not views:
         raise InputError(f"no fleet {fleet!r} in {where}.", "seawall status -A lists them all.")
-    return output.dumps({"fleets": [asdict(v) for v in views]}, form) if form else status_text(views, where)
+    return (
+        output.dumps({"fleets": [asdict(v) for v in views]}, form)
+        if form
+        else folded(status_text(views, where), terminal.width())
+    )

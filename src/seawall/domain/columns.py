@@ -100,6 +100,21 @@ def wrapped(text: str, width: int | None, first: str = "", rest: str = "") -> li
     return lines or [first.rstrip()]
 
 
+def folded(text: str, width: int | None) -> str:
+    """A text of many lines, each broken between words where it is too long, its rest indented a little further."""
+    if width is None:
+        return text
+    out: list[str] = []
+    for line in text.splitlines():
+        lead = line[: len(line) - len(line.lstrip())]
+        out += (
+            [line]
+            if len(line) <= width
+            else parts_wrapped(line.strip().split("   "), width, lead, lead + "    ")
+        )
+    return "\n".join(out)
+
+
 def parts_wrapped(parts: Sequence[str], width: int | None, first: str = "", rest: str = "") -> list[str]:
     """Parts that belong together (`2 queued`, `TTFT p50 20 ms`), three blanks between, never broken inside one
     unless a part alone is too long for a line."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from seawall.domain.columns import ALWAYS, Column, lay_out, parts_wrapped, wrapped
+from seawall.domain.columns import ALWAYS, Column, folded, lay_out, parts_wrapped, wrapped
 
 COLUMNS = (
     Column("NAME", ALWAYS),
@@ -81,3 +81,14 @@ def test_parts_are_broken_between_and_not_inside() -> None:
 def test_a_path_longer_than_a_line_is_not_broken() -> None:
     path = "/a/" + "b" * 40
     assert wrapped(f"see {path} there", 30, "  ", "  ") == ["  see", f"  {path}", "  there"]
+
+
+def test_a_folded_text_keeps_its_words_and_its_lines_apart() -> None:
+    text = (
+        "llm/llama-70b   1 of 2 ready   (1 ready, 1 failed)\n  failed   llama-70b-x on gpu-7: " + "why " * 30
+    )
+    for width in (60, 80, 100):
+        out = folded(text, width)
+        assert max(map(len, out.splitlines())) <= width
+        assert out.split() == text.split()
+    assert folded(text, None) == text
