@@ -20,6 +20,8 @@ from seawall.operator.show import serving
 from seawall.operator.status import look as look_at
 
 POLL_S = 2.0
+STRIKES = 3
+"""Looks at a failure until it is believed: the first crash may be a race that the restart mends."""
 Tell = Callable[[str], None]
 
 
@@ -30,6 +32,8 @@ class WaitProgress:
     step: str
     done: bool = False
     failed: bool = False
+    final: bool = False
+    """A failure that no restart mends: it is not looked at again."""
 
 
 def judge(deployments: list[Object], jobs: list[Object], pods: list[Object]) -> WaitProgress:
@@ -130,7 +134,7 @@ class FleetWait:
             if verdict is None:
                 return WaitProgress(f"the operator has taken Fleet {fleet}", done=True)
             if verdict:
-                return WaitProgress(f"Fleet {fleet}: {verdict}", failed=True)
+                return WaitProgress(f"Fleet {fleet}: {verdict}", failed=True, final=True)
             return WaitProgress(f"the operator has not looked at Fleet {fleet} yet (is one running?)")
 
         await self._until(look, fleet, deadline_s)
@@ -183,10 +187,10 @@ class FleetWait:
                 said = progress.step
             if progress.done:
                 return
-            strikes = strikes + 1 if progress.failed else 0
-            if strikes >= 3 or self._clock.now() - start > deadline_s:
+            strikes = strikes + (STRIKES if progress.final else 1) if progress.failed else 0
+            if strikes >= STRIKES or self._clock.now() - start > deadline_s:
                 why = progress.step
-                if strikes < 3:
+                if strikes < STRIKES:
                     why = f"not serving after {deadline_s:.0f} s: {progress.step}"
                 raise CheckFailed(why, f"seawall diagnose {name} --namespace {self._namespace}")
             await self._clock.sleep(POLL_S)
