@@ -23,7 +23,7 @@ from seawall.domain.seen import Replica, Replicas
 from seawall.domain.spec import Gateway, Scaling
 from seawall.gateway.edge.client_side import Client
 from seawall.gateway.exchange.exchange import Exchange
-from seawall.gateway.intake.app import App
+from seawall.gateway.intake.app import App, Means
 from seawall.gateway.replicas.upstream import Upstream
 from seawall.sim.engine import Seq
 from seawall.sim.front import OurGateway
@@ -54,7 +54,7 @@ class ByGateway(Script):
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         super().__init__()
-        self.app = App(loop, Random(1), now=lambda: self.now)
+        self.app = App(loop, Random(1), Means(now=lambda: self.now))
         self.app.configure([FLEET])
         self.fleet = self.app.fleets["f"]
         self.clients: dict[int, tuple[Client, Pipe]] = {}
@@ -77,7 +77,8 @@ class ByGateway(Script):
         client, pipe = Client(self.app, self.app.loop), Pipe()
         client.connection_made(pipe)  # type: ignore[arg-type]
         self.clients[rid] = client, pipe
-        client.data_received(post(b'{"model":"f","prompt":"x","max_tokens":5}'))
+        # Every body is another one: a convict's copies are kept out by their words, and simulated requests have none.
+        client.data_received(post(b'{"model":"f","prompt":"%03d","max_tokens":5}' % rid))
 
     def happen(self, rid: int, what: str) -> None:
         self._top_up()

@@ -53,8 +53,13 @@ class Handler(Protocol):
     """Lower-case names of the headers to keep."""
     max_body: int
     clock: Clock
+    """Makes the `Date` header."""
     closing: bool
     clients: set[Client]
+
+    @property
+    def now(self) -> Callable[[], float]:
+        """Seconds of the clock that `Client.check` is told."""
 
     def early(self, client: Client, request: Request) -> Refusal | None: ...
 
@@ -76,6 +81,7 @@ class Client:
         "_high_water",
         "_in_head",
         "_last",
+        "_now",
         "_parser",
         "_parsing",
         "_queue",
@@ -107,7 +113,8 @@ class Client:
         """Who answers the present request, if a replica does."""
         self.peer = ""
         self.full = False
-        self.since = loop.time()
+        self._now = handler.now
+        self.since = handler.now()
         """When the present phase (idle, head, body read) began."""
         self.taken_at = self.since
         """When the client was last seen taking bytes, or to have taken all; looked at by the sweep."""
@@ -186,7 +193,7 @@ class Client:
         if self._in_head:
             self._head_bytes += len(data)
         else:
-            self.since = self.loop.time()
+            self.since = self._now()
         view = memoryview(data)  # a client may offer thousands of upgrades in one read
         try:
             while view and not self._refusing:
@@ -251,7 +258,7 @@ class Client:
             return
         request, parser = self._parsing, self._parser
         self._in_head = False
-        self.body_since = self.loop.time()
+        self.body_since = self._now()
         if request is None or self._refusing:
             return
         request.method = parser.get_method()
@@ -405,7 +412,7 @@ class Client:
         if request is None or not request.keep or self._last:
             transport.close()
             return
-        self.since = self.loop.time()
+        self.since = self._now()
         if self._queue or self._backlog:
             self.loop.call_soon(self._go_on)
 
@@ -455,7 +462,7 @@ class Client:
                 self.transport.close()
                 return
             # The body is still coming: a close would reset the connection, and the answer with it.
-            self.since = self.loop.time()
+            self.since = self._now()
             if self.transport.can_write_eof():
                 self.transport.write_eof()
         elif self._busy is not None:

@@ -54,9 +54,9 @@ class Exchange:
     """See the module. Created once a request is authenticated and its fleet is known."""
 
     __slots__ = (
-        "_answer",
         "_conn",
         "_content_type",
+        "_engine_status",
         "_held",
         "_last_event",
         "_usage",
@@ -108,7 +108,7 @@ class Exchange:
         """Of a canary split: the group of the replica that was tried last."""
         self._conn: Upstream | None = None
         self._held: list[bytes] = []
-        self._answer = 0
+        self._engine_status = 0
         self._usage: Counted | None = None
         self._content_type = b""
         self._last_event = 0.0
@@ -181,7 +181,7 @@ class Exchange:
         assert target is not None
         if conn.load_header is not None:
             self.fleet.reported(target, conn.load_header, self.fleet.now())
-        self._answer = conn.status
+        self._engine_status = conn.status
         self._content_type = conn.content_type or b"application/json"
         streams = self.session is not None and conn.status == 200 and conn.content_type.startswith(SSE)
         self.attempt.on(OPENED if streams else ANSWERED)
@@ -316,7 +316,7 @@ class Exchange:
             return
         body = held[0] if len(held) == 1 else b"".join(held)
         self._held = []
-        status, attempt = self._answer, self.attempt
+        status, attempt = self._engine_status, self.attempt
         verdict = judge(status, body)
         if status != 200 or attempt.begun or verdict is not PASS:
             full = status == 400 and b"maximum context length" in body

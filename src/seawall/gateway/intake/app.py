@@ -1,4 +1,4 @@
-"""The application: which route, who asks, which fleet; then it makes an exchange. One per process.
+"""The intake: which route, who asks, which fleet; then it makes an exchange. One per process.
 
 Everything here is synchronous and happens between two reads. Routes that tenants may use are in `ROUTES`;
 all others are 404, so that no admin route of an engine can be reached through the gateway.
@@ -98,6 +98,27 @@ class Served(NamedTuple):
     adapter: str | None
 
 
+def _unproved(fleet: FleetLane, target: Target) -> None:
+    """Nobody asks an evicted replica for a proof."""
+
+
+class Means(NamedTuple):
+    """What an intake works with beside its loop: engines' secrets, and who wants to know what."""
+
+    engine_key: str | None = None
+    engine_tls: ssl.SSLContext | None = None
+    on_evicted: Callable[[FleetLane, Target], None] = _unproved
+    audit: Audit | None = None
+    spans: Spans | None = None
+    share: Share | None = None
+    """With several processes: the accounts that they keep together."""
+    now: Callable[[], float] = monotonic
+    """Seconds of a monotonic clock: the one that everything in this process goes by."""
+
+
+NOTHING = Means()
+
+
 class App:
     """See the module. Implements `client_side.Handler`."""
 
@@ -105,11 +126,13 @@ class App:
         self,
         loop: asyncio.AbstractEventLoop,
         rng: Random,
-        engine_key: str | None = None,
-        now: Callable[[], float] = monotonic,
+        means: Means = NOTHING,
     ) -> None:
         self.loop = loop
-        self.now = now
+        self.now = means.now
+        self.means = means
+        self.audit = means.audit
+        self.spans = means.spans
         self.rng = rng
         self.clock = Clock()
         self.closing = False
@@ -120,18 +143,11 @@ class App:
         self.models: dict[str, Served] = {}
         self.tasks: set[asyncio.Task[None]] = set()
         self.refusals: dict[str, int] = {}
-        self.on_evicted: Callable[[FleetLane, Target], None] = lambda fleet, target: None
         self.keys: KeyRing | None = None
         """None: no keys file is configured."""
         self.keys_for_all = False
-        self.audit: Audit | None = None
-        self.spans: Spans | None = None
-        self.share: Share | None = None
-        """With several processes: the accounts that they keep together."""
         self.origins: frozenset[str] = frozenset()
         """Web pages of these origins may use the gateway; `*`: of all."""
-        self.engine_tls: ssl.SSLContext | None = None
-        self._engine_key = engine_key
         self._seen = Replicas()
         self._models_body = b""
         self._ids = itertools.count(rng.getrandbits(40))
@@ -153,9 +169,9 @@ class App:
                     self.now,
                     self.rng,
                     self._open_pool,
-                    lambda f, t: self.on_evicted(f, t),
+                    self.means.on_evicted,
                     self.done,
-                    self.share,
+                    self.means.share,
                 )
             else:
                 known.configure(fleet)
@@ -200,7 +216,8 @@ class App:
             runtime.discovered(by_fleet.get(name, []), seen.canary_weights.get(name, 0))
 
     def _open_pool(self, url: str) -> Pool:
-        return Pool(url, self.loop, self.tasks, self._engine_key, self.engine_tls)
+        means = self.means
+        return Pool(url, self.loop, self.tasks, means.engine_key, means.engine_tls, means.now)
 
     # -- requests
 

@@ -24,6 +24,7 @@ class Admin:
     def __init__(self, app: App, more: Callable[[], Iterable[Line]]) -> None:
         self.app = app
         self.clock = app.clock
+        self.now = app.now
         self.closing = False
         self.clients: set[Client] = set()
         self._more = more

@@ -27,7 +27,7 @@ from seawall.domain.labels import AUDIT_DROPPED_TOTAL, CONFIG_ERRORS_TOTAL, DISC
 from seawall.domain.spec import Fleet
 from seawall.errors import InputError
 from seawall.gateway.edge.client_side import HEAD_S, HIGH_WATER, client_factory
-from seawall.gateway.intake.app import App
+from seawall.gateway.intake.app import App, Means
 from seawall.gateway.process import usage
 from seawall.gateway.process.admin import Admin
 from seawall.gateway.process.board import Board
@@ -164,14 +164,17 @@ class Server:
     async def run(self) -> int:
         loop = asyncio.get_running_loop()
         s = self.settings
-        self.app = app = App(loop, Random(), s.engine_key)
         self.prober = Prober(serves if "token-proof" not in s.without else healthy)
-        app.on_evicted = self.prober.evicted
-        app.engine_tls = client_context(s.engine_ca) if s.engine_ca else None
         self._board = Board(s.board, s.worker, s.workers) if s.board else None
-        app.share = self._board.share if self._board else None
-        app.audit = Audit(s.audit) if s.audit else None
-        app.spans = otel.from_environment()
+        means = Means(
+            engine_key=s.engine_key,
+            engine_tls=client_context(s.engine_ca) if s.engine_ca else None,
+            on_evicted=self.prober.evicted,
+            audit=Audit(s.audit) if s.audit else None,
+            spans=otel.from_environment(),
+            share=self._board.share if self._board else None,
+        )
+        self.app = app = App(loop, Random(), means)
         self._read_config()
         if s.usage:
             usage.load(s.usage, app)
@@ -245,17 +248,17 @@ class Server:
 
     async def _drain(self, front: asyncio.Server) -> int:
         """Stops listening, lets what runs finish within the grace, tells clients to go elsewhere."""
-        app, loop = self.app, asyncio.get_running_loop()
+        app = self.app
         app.closing = True
-        until = loop.time() + self.settings.grace_s
+        until = app.now() + self.settings.grace_s
         if self._board is None:  # workers come and go one by one, and the others are many
             steer_away(self._spare)
         await asyncio.sleep(self.settings.hand_over_s)  # handshakes that began with us end with us
         front.close()
         await self._accept_rest()
         # A client may be sending its next request on an idle connection: only quiet ones are closed, again and again.
-        while (app.clients or any(f.active for f in app.fleets.values())) and loop.time() < until:
-            app.sweep_clients(loop.time())
+        while (app.clients or any(f.active for f in app.fleets.values())) and app.now() < until:
+            app.sweep_clients(app.now())
             await asyncio.sleep(0.02)
         left = [e for f in app.fleets.values() for e in f.active]
         if left:
@@ -297,7 +300,7 @@ class Server:
                     await asyncio.sleep(EXCHANGE_S)
                     self._board.exchange(self.app)
             n += 1
-            now = loop.time()
+            now = self.app.now()
             self.app.sweep(now)
             if self.app.audit is not None:
                 self.app.audit.flush(loop)

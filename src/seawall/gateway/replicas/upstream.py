@@ -265,7 +265,10 @@ class Pool:
         tasks: set[asyncio.Task[None]],
         api_key: str | None = None,
         tls: ssl.SSLContext | None = None,
+        now: Callable[[], float] | None = None,
     ) -> None:
+        """`now`: seconds of the clock that `sweep` is told; None: the loop's."""
+        self._now = now or loop.time
         parts = urlsplit(url)
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise InputError(f"{url!r} is not a replica's URL.", "Write http://HOST:PORT.")
@@ -301,7 +304,7 @@ class Pool:
         if self.closed or len(self._idle) >= MAX_IDLE:
             conn.abort()
             return
-        conn.idle_since = self._loop.time()
+        conn.idle_since = self._now()
         self._idle.append(conn)
 
     def lost(self, conn: Upstream, reset: bool) -> None:
@@ -309,7 +312,7 @@ class Pool:
         self._all.discard(conn)
         if conn.user is None and conn in self._idle:
             self._idle.remove(conn)
-            idle = self._loop.time() - conn.idle_since
+            idle = self._now() - conn.idle_since
             if not reset and idle > LEAST_IDLE_S:
                 self._idle_s = min(self._idle_s, SURE_IDLE * idle)
 

@@ -133,8 +133,8 @@ class StreamSession:
     # -- the stream -------------------------------------------------------------------------------
 
     def ordinary(self, data: bytes) -> int:
-        """`feed` for one ordinary text chunk, which is judged without reading it: of so many of its bytes, and `tail`
-        behind them, the client's chunk consists. 0: it is not ordinary.
+        """Length of the prefix of `data` to forward, with `tail` behind it, where `data` is one ordinary text chunk,
+        recognised without decoding it. 0: it is not ordinary, use `feed`.
 
         It begins with the head that all chunks of choice 0 share and ends with `"token_ids":[...]}]}`; between them
         lies the inside of a JSON string, without a newline or a quote that ends it."""
