@@ -52,7 +52,7 @@ _QWEN2_WORDS = "|".join(
 
 
 @dataclass(frozen=True)
-class Kind:
+class LayoutOfGguf:
     """What tells the architectures apart here."""
 
     name: str
@@ -64,9 +64,9 @@ class Kind:
 
 
 KINDS = {
-    "llama": Kind("LlamaForCausalLM", permuted=True),
-    "qwen2": Kind("Qwen2ForCausalLM", further=("attn_q.bias", "attn_k.bias", "attn_v.bias")),
-    "qwen3": Kind("Qwen3ForCausalLM", further=("attn_q_norm.weight", "attn_k_norm.weight")),
+    "llama": LayoutOfGguf("LlamaForCausalLM", permuted=True),
+    "qwen2": LayoutOfGguf("Qwen2ForCausalLM", further=("attn_q.bias", "attn_k.bias", "attn_v.bias")),
+    "qwen3": LayoutOfGguf("Qwen3ForCausalLM", further=("attn_q_norm.weight", "attn_k_norm.weight")),
 }
 """GGUF architecture -> what it becomes."""
 

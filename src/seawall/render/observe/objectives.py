@@ -21,7 +21,7 @@ from seawall.render.observe.alerts import Alert
 from seawall.render.promql import parsed
 
 BUCKETS_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0)
-"""Buckets of seawall_time_to_first_token_seconds (gateway/stats.py)."""
+"""Buckets of seawall_time_to_first_token_seconds (gateway/tell/stats.py)."""
 WINDOWS = ("5m", "30m", "1h", "6h", "3d")
 BURNS = (
     ("Fast", 14.4, "1h", "5m", "2m", "critical"),
