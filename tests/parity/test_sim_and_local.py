@@ -21,7 +21,7 @@ from seawall.domain.action import Plan, ScaleDecision, StartupBudget, Timing
 from seawall.domain.spec import Fleet, FleetSpec, Gateway, Hardware, Metadata, Model, Scaling
 from seawall.domain.told import FleetState
 from seawall.engines.vllm.client import EngineLoad
-from seawall.local.fleet import FleetRunner, Means
+from seawall.local.fleet import FleetRunner, RunnerMeans
 from seawall.local.gpus import Gpus
 from seawall.local.keeper import Care
 from seawall.local.launch import ReplicaRecipe
@@ -139,7 +139,7 @@ def played(wanted: Fleet, seen: list[tuple[float, DemandSeen]], tmp_path: Path) 
     clock, notes = JumpClock(), []
     told: Any = ToldGateway(clock, seen)
     unused: Any = None  # no process is ever started
-    means = Means(
+    means = RunnerMeans(
         client=unused,
         gateway=lambda: told,
         spawn=unused,

@@ -31,7 +31,7 @@ SHORT_S = 15.0
 
 
 @dataclass(frozen=True, kw_only=True)
-class Means:
+class RunnerMeans:
     """What a fleet's runner needs of the world."""
 
     client: EngineClient
@@ -56,7 +56,7 @@ CRASH_LOOP = 4
 class FleetRunner:
     """The keepers of one fleet."""
 
-    def __init__(self, recipe: ReplicaRecipe, care: Care, means: Means, need_bytes: int) -> None:
+    def __init__(self, recipe: ReplicaRecipe, care: Care, means: RunnerMeans, need_bytes: int) -> None:
         self.recipe, self.care, self._means, self._need_bytes = recipe, care, means, need_bytes
         self.fleet: Fleet = recipe.fleet
         self.keepers: dict[int, Keeper] = {}

@@ -25,7 +25,7 @@ from seawall.drivers.process import Child, free_port
 from seawall.engines.vllm.client import EngineClient
 from seawall.local.clock import Clock, SettableClock, SteadyClock
 from seawall.local.documents import Documents
-from seawall.local.fleet import FleetRunner, Means, care_of
+from seawall.local.fleet import FleetRunner, RunnerMeans, care_of
 from seawall.local.gpus import Gpus
 from seawall.local.keeper import Care, Keeper, Spawn
 from seawall.local.launch import ReplicaRecipe
@@ -223,7 +223,7 @@ class Supervisor:
             self.gateway = self._new_gateway(self.setup.place)
 
     def _start_fleets(self) -> None:
-        means = Means(
+        means = RunnerMeans(
             client=self.client, gateway=lambda: self.gateway_service, spawn=self._spawn, clock=self._clock,
             logs=self._logs, note=self.note, free_memory=free_memory, launch=self._launch, publish=self.publish,
             gpus=Gpus(self.setup.gpus),

@@ -15,7 +15,7 @@ from seawall.decide.replica import LifeEvent, ReplicaPhase
 from seawall.domain.spec import Fleet, RolloutSpec, Scaling
 from seawall.errors import EngineError
 from seawall.local import gpus
-from seawall.local.fleet import FleetRunner, Means
+from seawall.local.fleet import FleetRunner, RunnerMeans
 from seawall.local.gpus import Gpus
 from seawall.local.keeper import Care, Keeper
 from seawall.local.launch import ReplicaRecipe, sim_recipe, vllm_recipe
@@ -39,7 +39,7 @@ class Stage:
     def __init__(self, wanted: Fleet, devices: str, tmp_path: Path) -> None:
         self.clock, self.said = JumpClock(), []
         self.gpus = Gpus(tuple(devices))
-        means: Any = Means(
+        means: Any = RunnerMeans(
             client=None,  # type: ignore[arg-type]  # no process is ever started
             gateway=lambda: NoGateway(),  # type: ignore[arg-type,return-value]
             spawn=None,  # type: ignore[arg-type]
