@@ -144,7 +144,7 @@ class BySimulator(Script):
             if what == "answer":
                 self.front.served(seq.ticket.target)
             elif self.front.attempt(seq).counts():
-                self.front.desk.erred(seq.ticket.target)
+                self.front.desk.erred(seq.ticket.target, b"%d" % rid)
             self._end(rid, "answered" if what == "answer" else "failed")
 
     def _break(self, rid: int, what: Break) -> None:
@@ -153,6 +153,7 @@ class BySimulator(Script):
     def _obey(self, rid: int, decision: Any) -> None:
         match decision:
             case Send():
+                self.seqs[rid].ticket.begun = True  # a whole answer that a replica was at work on
                 self.front.again(self.seqs[rid].ticket, self.now)
             case AwaitVerdict(seconds=seconds):
                 self.front.convict(self.seqs[rid].ticket, self.now + seconds)

@@ -20,7 +20,7 @@ from seawall.decide.scale import DemandSeen
 from seawall.domain.action import Plan, ScaleDecision, StartupBudget, Timing
 from seawall.domain.spec import Fleet, FleetSpec, Gateway, Hardware, Metadata, Model, Scaling
 from seawall.domain.told import FleetState
-from seawall.engines.vllm.client import EngineLoad
+from seawall.engines.vllm.load import EngineLoad
 from seawall.local.fleet import FleetRunner, RunnerMeans
 from seawall.local.gpus import Gpus
 from seawall.local.keeper import Care

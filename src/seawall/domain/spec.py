@@ -386,12 +386,15 @@ class Gateway(Strict):
     """Requests in flight per replica. Default: the engine's max_num_seqs."""
     queue_timeout: Seconds = 60.0
     """A queued request's deadline when the client sets none."""
-    first_byte_timeout: Seconds = 120.0
-    """A replica that has said nothing for so long is given up, and another is tried."""
+    first_byte_timeout: Seconds | None = None
+    """Without an answer for so long a replica is taken for hung. Default: by evidence (docs/reference/liveness.md); no
+    answer that a healthy replica is at work on is ended."""
+    headers_after: Seconds = 10.0
+    """A stream's status and headers go out when the engine answers, and after so long in the queue at the latest."""
     hedge_after: Seconds | None = None
     """A stream without a first token for so long is sent to a second replica, too; the first token wins."""
-    stall_timeout: Seconds = 20.0
-    """A stream without a data event for so long is taken for hung and resumed elsewhere."""
+    stall_timeout: Seconds | None = None
+    """A stream without a data event for so long is taken for hung and resumed elsewhere. Default: by evidence."""
     retries: Count = 3
     """Attempts at other replicas before a request fails."""
     resume: Literal["exact", "best-effort", "off"] = "exact"

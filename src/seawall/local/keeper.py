@@ -18,7 +18,7 @@ from seawall.decide.replica import Life, LifeEvent, LifePolicy, ReplicaPhase, bo
 from seawall.decide.route.evidence import Opinion, Pace, Patience, Pulse, Sight, Verdict, look
 from seawall.domain.units import counted
 from seawall.drivers.process import ProcessLimits, computing_cpu_s, resident_bytes
-from seawall.engines.vllm.client import EngineLoad
+from seawall.engines.vllm.load import EngineLoad
 from seawall.errors import SeawallError
 from seawall.local.causes import cause_of
 from seawall.local.clock import Clock

@@ -16,7 +16,8 @@ from seawall.decide.route.evidence import Pace
 from seawall.decide.route.pace import pace_of
 from seawall.domain.told import FleetState, GatewayState, ReplicaState, read
 from seawall.drivers.process import free_port
-from seawall.engines.vllm.client import EngineClient, EngineLoad
+from seawall.engines.vllm.client import EngineClient
+from seawall.engines.vllm.load import EngineLoad
 from seawall.errors import EngineError
 from seawall.local.keeper import base_env
 from seawall.local.launch import HOST, ReplicaRecipe

@@ -32,7 +32,7 @@ MECHANISMS: dict[str, Mechanism] = {
                        fleet={"gateway.retries": 0}),
     "drain": Mechanism(what="a replica finishes its streams before it stops",
                        fleet={"rollout.drain": "0s", "rollout.preStop": "0s"}, covers=("resume",)),
-    "stall-watch": Mechanism(what="silence is taken for a break",
+    "stall-watch": Mechanism(what="a silent replica is looked at, and left on evidence", switch="stall-watch",
                              fleet={"gateway.stallTimeout": "10m", "gateway.firstByteTimeout": "10m"}),
     "admission": Mechanism(what="a bounded queue, then 429",
                            fleet={"gateway.maxQueued": 1_000_000, "gateway.queueTimeout": "10m"}),

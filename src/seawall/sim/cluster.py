@@ -11,6 +11,8 @@ from collections.abc import Callable
 from random import Random
 from typing import Literal, Protocol
 
+from seawall.decide.route.evidence import LEFT, Sight, bound_s
+from seawall.decide.route.pace import pace_of
 from seawall.decide.route.pick import side
 from seawall.domain.spec import Canary
 from seawall.sim.engine import Engine, Seq, slower
@@ -272,8 +274,11 @@ class Cluster:
         self.world.at(now + RESTART_S + load_s, lambda t: self._ready(pod, epoch, t))
 
     def _lose_node(self, pod: Pod, now: float) -> None:
-        """No word from the node: streams stall until the gateway's timeout; Kubernetes replaces the pod later."""
+        """No word from the node: streams stall until there is evidence of death, or for as long as the spec allows;
+        Kubernetes replaces the pod later."""
         stall_s = self.setup.fleet.spec.gateway.stall_timeout
+        if stall_s is None:
+            stall_s = 1.5 * bound_s(pace_of(self.setup.plan), LEFT, Sight())
         self._break(pod, now, stall_s, "the node died")
         self._down(pod, now, "down")
         self.world.discovered()

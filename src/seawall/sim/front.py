@@ -106,12 +106,15 @@ class OurGateway:
 
     def failed(self, seq: Seq, now: float) -> Break | None:
         broke = self.attempt(seq).answered(Judgement.PASS, 500, False, now)
-        return broke if isinstance(broke, Break) else None
+        if not isinstance(broke, Break):
+            return None
+        return broke._replace(mark=b"%d" % seq.rid)  # every request is another one here
 
     def broke(self, seq: Seq, what: Break, now: float) -> Mended:
         begun = seq.first >= 0
         if begun:
             seq.ticket.until = NEVER  # who has a token does not go away
+            seq.ticket.begun = True
         out = self.desk.broke(seq.ticket, what, now)
         attempt = self.attempt(seq)
         for event in (

@@ -38,6 +38,8 @@ class FakeEngine:
         self.open = 0
         self.cancelled = 0
         self.load: str | None = None
+        self.steps = 0
+        """What its metrics say of its steps; they answer also while it hangs, as vLLM's do."""
         self.tls: ssl.SSLContext | None = None
         self.key = ""
         """Asked for, as by vLLM's --api-key; empty: none."""
@@ -81,6 +83,9 @@ class FakeEngine:
                 body = await reader.readexactly(int(headers.get("content-length", "0")))
                 path = line.split()[1]
                 data = json.loads(body) if body else None
+                if path == "/metrics":
+                    self._text(writer, f"vllm:generation_tokens_total {self.steps}.0\n")
+                    continue
                 self.log.append((path, headers, data))
                 if self.key and headers.get("authorization") != f"Bearer {self.key}":
                     self._json(writer, 401, {"error": "Unauthorized"})
@@ -121,7 +126,9 @@ class FakeEngine:
             )
         if fault == "500":
             return self._json(writer, 500, {"error": {"message": "oops"}})
-        if fault == "400":
+        if fault == "late400":
+            await asyncio.sleep(1)
+        if fault in ("400", "late400"):
             return self._json(writer, 400, {"error": {"message": "bad", "code": 400}})
         if fault == "abort":
             return self._json(writer, 200, {"choices": [{"text": "", "finish_reason": "abort"}]})
@@ -148,6 +155,9 @@ class FakeEngine:
             return self._end(writer, b"data: [DONE]\n\n")
         if fault == "error_event":
             return self._end(writer, b'data: {"error":{"code":500}}\n\ndata: [DONE]\n\n')
+        while fault == "comments_first" and not self.let_go.is_set():
+            self._chunk(writer, b": ping\n\n")
+            await asyncio.sleep(0.02)
         for i in range(self.tokens):
             if self.gate is not None and i == 1:
                 await self._or_gone(reader, self.gate.wait())
@@ -190,6 +200,10 @@ class FakeEngine:
             + b"content-type: application/json\r\n\r\n"
             + body
         )
+
+    @staticmethod
+    def _text(writer: asyncio.StreamWriter, text: str) -> None:
+        writer.write(f"HTTP/1.1 200 OK\r\ncontent-length: {len(text)}\r\n\r\n{text}".encode())
 
     @staticmethod
     def _chunk(writer: asyncio.StreamWriter, data: bytes) -> None:

@@ -97,9 +97,14 @@ async def test_a_replica_that_gave_a_token_and_was_cut_off_again_is_no_death(
         fleet.evict(target, "reset")
     assert fleet.proven(first)
     fleet.evict(first, "reset")
-    asked.ticket.ask = Ask(1, avoid=(first.name, second.name))
-    assert not fleet.condemn(asked.ticket, b"/p", b"x", asked.started)
-    assert fleet.condemn(asked.ticket, b"/p", b"x", monotonic())
+    asked.ticket.died_on = (first, second)
+    assert fleet.condemn(asked.ticket, b"/p", b"x", asked.started) is False
+    later = monotonic()
+    assert fleet.condemn(asked.ticket, b"/p", b"x", later) is None, "resets are no evidence of a death"
+    fleet.desk.died(first, monotonic())
+    assert fleet.condemn(asked.ticket, b"/p", b"x", later) is None, "of both it takes evidence"
+    fleet.desk.died(second, monotonic())
+    assert fleet.condemn(asked.ticket, b"/p", b"x", later) is True
 
 
 def test_of_a_crowd_nobody_is_convicted_until_one_alone_is_left() -> None:

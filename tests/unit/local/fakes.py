@@ -8,7 +8,7 @@ from pathlib import Path
 
 from seawall.decide.route.evidence import Pace
 from seawall.drivers.process import ProcessLimits
-from seawall.engines.vllm.client import EngineLoad
+from seawall.engines.vllm.load import EngineLoad
 from seawall.local.keeper import Running
 
 NO_SUCH_PID = 99_000_000

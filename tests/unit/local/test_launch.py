@@ -16,7 +16,7 @@ import pytest
 from seawall.config.load import load_fleet
 from seawall.domain.spec import Adapter, Fleet
 from seawall.drivers import pip
-from seawall.engines.vllm.client import parse_load
+from seawall.engines.vllm.load import parse_load
 from seawall.errors import EngineError, InputError
 from seawall.local import engine_env
 from seawall.local.causes import cause_of, explain

@@ -68,10 +68,12 @@ class Ticket:
     __slots__ = (
         "ask",
         "awaits",
+        "begun",
         "bucket",
         "convicted",
         "deadline",
         "deaths",
+        "died_on",
         "owner",
         "priority",
         "queued_at",
@@ -110,7 +112,11 @@ class Ticket:
         """The replica of its hedged attempt."""
         self.awaits = False
         """It has been sent to `target`, which has given it nothing yet."""
+        self.begun = False
+        """Its client has a part of the answer, or it is a whole answer that a replica was at work on."""
         self.deaths = 0
+        self.died_on: tuple[Target, ...] = ()
+        """The replicas that seemed to die before giving it anything."""
         self.convicted = False
         """Two deaths are laid to this request alone (see `poison`)."""
 

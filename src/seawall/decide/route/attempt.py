@@ -23,8 +23,10 @@ from seawall.decide.route.breaks import Blame, Break
 from seawall.decide.route.poison import QUARANTINE_S
 from seawall.decide.route.refusal import Refusal, poisonous
 
-VERDICT_S = 1.0
-"""A convict waits so long: both replicas have been asked for a proof by then."""
+VERDICT_S = 0.25
+"""Between two looks at whether the replicas of a convict have died."""
+VERDICTS_S = 10.0
+"""Without evidence of that within so long it is tried again: nothing was proved against it."""
 SECOND_OPINIONS = 2
 """A 5xx before the first byte is asked of so many others: what fails everywhere is the request's own fault."""
 NO_REPLICA_RETRY_S = 10
@@ -142,8 +144,9 @@ class Limits(NamedTuple):
     fleet: str
     retries: int
     """Further replicas that a request is tried at before the client has anything."""
-    first_byte_s: float
-    stall_s: float
+    first_byte_s: float | None
+    stall_s: float | None
+    """Silence that the spec allows; None: silence alone is no break, evidence is (`evidence`)."""
 
 
 class Attempt:
@@ -151,6 +154,7 @@ class Attempt:
 
     __slots__ = (
         "_left",
+        "_waited",
         "begun",
         "body",
         "limits",
@@ -176,6 +180,7 @@ class Attempt:
         """The client has a part of the answer."""
         self.resumed = self.retried = 0
         self._left = limits.retries
+        self._waited = 0.0
 
     def on(self, event: AttemptEvent) -> None:
         """Moves to the next phase. AssertionError: the table knows no such way."""
@@ -218,8 +223,11 @@ class Attempt:
             return AwaitVerdict(VERDICT_S, self.begun)
         return Send(self.path, self.body, self.begun)
 
-    def verdict(self, guilty: bool) -> Next:
-        """After `AwaitVerdict`: whether the replicas died of it (`Desk.died_of`)."""
+    def verdict(self, guilty: bool | None) -> Next:
+        """After `AwaitVerdict`: whether the replicas died of it (`Desk.died_of`); None: that is not known yet."""
+        self._waited += VERDICT_S
+        if guilty is None and self._waited < VERDICTS_S:
+            return AwaitVerdict(VERDICT_S, self.begun)
         self.ticket.convicted = False
         if guilty:
             return Fail(poisonous(QUARANTINE_S))
@@ -291,7 +299,7 @@ class Attempt:
             limit, what = self.limits.stall_s if self.begun else self.limits.first_byte_s, "no answer"
         else:
             return None
-        if quiet_s <= limit:
+        if limit is None or quiet_s <= limit:
             return None
         blame = Blame.ELSEWHERE if replica_quiet_s < limit else Blame.BROKEN
         return Break("hang", f"{what} for {limit:g} s", blame)

@@ -9,7 +9,8 @@ dead       the engine says that it is dead                             DEATH
 drain      the engine says that it is shutting down, or aborts         BROKEN
 503        the replica is full                                         FULL
 5xx        an error that may be the request's own fault                ERROR (ELSEWHERE: it has counted already)
-hang       silence for longer than the spec allows                     BROKEN (ELSEWHERE: others there get data)
+hang       silence for longer than its work explains or the spec       BROKEN (ELSEWHERE: only this request is silent)
+           allows (`evidence`)
 """
 
 from __future__ import annotations
@@ -38,3 +39,5 @@ class Break(NamedTuple):
     kind: BreakKind
     reason: str
     blame: Blame
+    mark: bytes = b""
+    """Of ERROR: the request's (`poison.fingerprint`)."""

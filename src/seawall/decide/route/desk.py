@@ -31,7 +31,8 @@ from seawall.domain.seen import Replica
 REST_S = 0.25
 """How long nothing goes to a replica that said 503."""
 ERRORS_IN_A_ROW = 3
-"""So many answers of 5xx from one replica, and none that was good: it is out."""
+"""So many different requests that one replica answered with 5xx, and none that it answered well: it is out. One odd
+request fails wherever it is asked, however often it comes: that says nothing about the replicas."""
 STUCK = 16
 """So many tickets that no free replica suits are passed over in one round."""
 AVOIDED = 8
@@ -80,6 +81,8 @@ class Desk:
         self.admission = Admission(rules.bounds)
         self.quarantine = Quarantine()
         self.tickets: set[Ticket] = set()
+        self.coming = False
+        """Somebody is starting a replica of this fleet."""
         self.credit = 1.0
         """Second attempts that may be made now."""
         self._due: deque[tuple[float, Ticket]] = deque()
@@ -122,11 +125,13 @@ class Desk:
         target = ticket.target
         assert target is not None
         out = False
+        if what.kind == "dead":
+            self.died(target, now)
         match what.blame:
             case Blame.BROKEN | Blame.DEATH:
                 out = self.evict(target, what.reason, sudden=what.blame is Blame.DEATH)
             case Blame.ERROR:
-                out = self.erred(target)
+                out = self.erred(target, what.mark)
             case Blame.FULL:
                 self._resting[target] = now + REST_S
                 self.router.rest(target)
@@ -179,8 +184,22 @@ class Desk:
             del self._convicts[ticket]
         if not self.admission.queued:
             return Tick([], [], seconds, verdicts)
-        late = self.admission.expire(now)
+        late = [ticket for ticket in self.admission.expire(now) if not self._waits_on(ticket, now)]
         return Tick(self.pump(now), late, seconds, verdicts)
+
+    def _waits_on(self, ticket: Ticket, now: float) -> bool:
+        """Its time in the queue is over, but not its own deadline: it waits on while somebody starts a replica and none
+        serves, and one that has begun also while some replica serves, for it is first in line there."""
+        serves = self.router.alive() > 0
+        if now >= ticket.until or not ((serves and ticket.begun) or (not serves and self.coming)):
+            return False
+        since, ticket.deadline = ticket.queued_at, min(ticket.until, now + self.rules.queue_s)
+        if ticket.ask.urgent:
+            self.admission.urgent(ticket, now)
+        else:
+            self.admission.force(ticket, now)
+        ticket.queued_at = since
+        return True
 
     def pump(self, now: float) -> list[Placed]:
         """Gives free places to those who wait, in the order of admission."""
@@ -281,42 +300,62 @@ class Desk:
 
     # -- replicas
 
-    def discovered(self, replicas: Iterable[Replica]) -> Changes:
+    def discovered(self, replicas: Iterable[Replica], coming: bool = False) -> Changes:
         """The newest list of this fleet's replicas. Who is added or returned may have room: `pump`."""
+        self.coming = coming
         return self.router.update(replicas)
 
     def evict(self, target: Target, reason: str, *, sudden: bool = False) -> bool:
         """Stops routing to `target`. `sudden`: it seems to have died. False: it was out already."""
         if sudden and target.state == "ready":
-            convict = blame([t for t in self.tickets if t.target is target and t.awaits])
+            waited = [t for t in self.tickets if t.target is target and t.awaits]
+            for ticket in waited:
+                ticket.died_on = (*ticket.died_on[1 - DEATHS :], target)
+            convict = blame(waited)
             if convict is not None:
                 convict.convicted = True
         return self.router.evict(target, reason)
 
-    def erred(self, target: Target) -> bool:
-        """A 5xx that may be the request's own fault: only a row of them speaks against the replica. True: it is out."""
-        target.errors += 1
-        if target.errors < ERRORS_IN_A_ROW:
+    def erred(self, target: Target, mark: bytes) -> bool:
+        """A 5xx to the request of this mark (`poison.fingerprint`), which may be its own fault: only several different
+        ones in a row speak against the replica. True: it is out."""
+        target.errors.add(mark)
+        if len(target.errors) < ERRORS_IN_A_ROW:
             return False
-        return self.evict(target, f"{ERRORS_IN_A_ROW} answers of 5xx in a row")
+        return self.evict(target, f"{ERRORS_IN_A_ROW} different requests answered with 5xx in a row")
 
     def served(self, target: Target) -> None:
         """It has answered well."""
-        target.errors = 0
+        if target.errors:
+            target.errors.clear()
 
     def proven(self, target: Target, now: float) -> bool:
         """A real token came from it after it was evicted. True: it is in service again, and has room: `pump`."""
         if not self.router.restore(target):
             return False
         target.proven_at = now
-        target.errors = 0
+        target.errors.clear()
         return True
 
-    def died_of(self, ticket: Ticket, since: float) -> bool:
-        """Whether the replicas that a convict was on are dead still: none of those has given a token since `since`
-        (then only its connection had broken). It need not be ready now: another one may have broken meanwhile."""
-        dead = ticket.ask.avoid[-DEATHS:]
-        for target in self.router.targets.values():
-            if target.name in dead and (target.state == "ready" or target.proven_at > since):
+    def died(self, target: Target, now: float) -> None:
+        """There is evidence that it has died: it says so itself, or its port refuses."""
+        target.died_at = now
+
+    def doubt(self, target: Target, why: str) -> None:
+        """It may hang: nothing new goes there, and it keeps what it has, until `trust`."""
+        self.router.suspect(target, why)
+
+    def trust(self, target: Target) -> None:
+        """It has shown a sign of life. Who waits may have room: `pump`."""
+        self.router.trust(target)
+
+    def died_of(self, ticket: Ticket, since: float) -> bool | None:
+        """Whether the replicas that a convict was on died of it: True where each is known to have died since `since`,
+        or has left; False where one has given a token since (then only its connection had broken); None: not known."""
+        known = True
+        for target in ticket.died_on[-DEATHS:]:
+            if target.proven_at > since:
                 return False
-        return True
+            gone = self.router.targets.get(target.name) is not target
+            known = known and (gone or target.died_at > since)
+        return True if known else None

@@ -63,6 +63,8 @@ class Patience:
     """Death takes so many looks in a row without a sign: a watcher that slept has seen nothing."""
 
 
+LEFT = Patience(quiet_s=5.0, still_s=8.0)
+"""The gateway's, shorter than that of those who kill: a replica is only left."""
 STILL = 0.02
 """Share of one core: who uses less computes nothing."""
 WORKING = 0.10

@@ -55,6 +55,7 @@ class Target:
 
     __slots__ = (
         "cap",
+        "died_at",
         "errors",
         "evictions",
         "in_flight",
@@ -68,6 +69,7 @@ class Target:
         "resting",
         "returns",
         "state",
+        "suspect",
         "tokens",
         "waiting",
         "weight",
@@ -92,8 +94,12 @@ class Target:
         """How often it was evicted, and how often it came back."""
         self.resting = False
         """It said that it is full: nothing new until `wake`."""
-        self.errors = 0
-        """Answers of 5xx in a row."""
+        self.suspect = ""
+        """Why it is suspected (`evidence`): it gets nothing new, and keeps what it has. Empty: it is not."""
+        self.errors: set[bytes] = set()
+        """Marks of the requests that it has answered with 5xx since it last answered well."""
+        self.died_at = -1.0
+        """When there was evidence that it had died: its port refused, or it said so itself."""
         self.proven_at = -1.0
         """When it last gave a real token after an eviction."""
 
@@ -253,7 +259,7 @@ class Router:
             return False
         r = target.replica
         target.state = "draining" if r.draining or not r.ready else "ready"
-        target.reason = ""
+        target.reason = target.suspect = ""
         target.returns += 1
         self._reopen(target)
         self._count()
@@ -266,6 +272,15 @@ class Router:
 
     def wake(self, target: Target) -> None:
         target.resting = False
+        self._reopen(target)
+
+    def suspect(self, target: Target, why: str) -> None:
+        """It may hang: nothing new goes there until `trust`."""
+        target.suspect = why
+        self._close(target)
+
+    def trust(self, target: Target) -> None:
+        target.suspect = ""
         self._reopen(target)
 
     def report(self, target: Target, waiting: float, kv_use: float, now: float) -> None:
@@ -341,6 +356,7 @@ class Router:
             for t in self.targets.values()
             if t.state == "ready"
             and not t.resting
+            and not t.suspect
             and t.in_flight < t.cap + max(1, t.cap // 10)
             and self._fits(t, ask)
         ]
@@ -395,6 +411,7 @@ class Router:
             t.open_at < 0
             and t.state == "ready"
             and not t.resting
+            and not t.suspect
             and t.in_flight + t.others < t.cap
             and self.targets.get(t.replica.name) is t
         ):

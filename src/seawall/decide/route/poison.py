@@ -1,7 +1,8 @@
 """Requests that kill engines: who is to blame for a death, and who is kept out afterwards. Sans-IO.
 
 A request is *suspected* once a replica died suddenly before giving it a token. It is *convicted* when that
-happens a second time and, of all requests that were on the dead replica, it alone had been suspected before.
+happens a second time and, of all requests that were on the dead replica, it alone had been suspected before. It is
+condemned only on evidence that both have died (`Desk.died_of`): a connection that broke is none.
 Streams that had begun to flow are never suspected: replicas may be killed under them all day. So of a crowd
 that dies together twice nobody is convicted; they are tried again and fall apart over the replicas.
 A convict's fingerprint is kept out for QUARANTINE_S. Forbidden here: awaiting, clocks, keeping any body.
@@ -51,7 +52,7 @@ class Quarantine:
 
     def add(self, path: bytes, body: bytes, now: float) -> None:
         """`now`: seconds, any origin."""
-        mark = _fingerprint(path, body)
+        mark = fingerprint(path, body)
         self._until[mark] = now + QUARANTINE_S
         self._until.move_to_end(mark)
         if len(self._until) > MOST:
@@ -63,8 +64,9 @@ class Quarantine:
             self._until.popitem(last=False)
         if not self._until:
             return 0.0
-        return max(0.0, self._until.get(_fingerprint(path, body), now) - now)
+        return max(0.0, self._until.get(fingerprint(path, body), now) - now)
 
 
-def _fingerprint(path: bytes, body: bytes) -> bytes:
+def fingerprint(path: bytes, body: bytes) -> bytes:
+    """The mark of a request, by which its copies are known."""
     return blake2b(path + b"\0" + body, digest_size=16).digest()

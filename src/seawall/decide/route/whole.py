@@ -41,7 +41,7 @@ def as_stream(route: str, body: bytes) -> bytes | None:
     if never is None:
         return None
     fields = _fields.decode(body)
-    if any(_set(fields, name) for name in never):
+    if any(_set(fields, name) for name in (*never, "stream_options")):
         return None
     if _set(fields, "tools") and bytes(fields.get("tool_choice", b"")) != b'"none"':
         return None

@@ -44,6 +44,7 @@ REFUSED_S = 10.0
 """A refused body is read on, and dropped, for so long."""
 _LINGERS = frozenset({401, 413})
 MESSAGES = b"/v1/messages"
+COMMENT = b": waiting\n\n"
 
 
 class Handler(Protocol):
@@ -342,6 +343,10 @@ class Client:
         transport = self.transport
         if transport is not None:
             transport.write(chunk(data) if self._chunked else data)
+
+    def comment(self) -> None:
+        if not self.full:
+            self.write(COMMENT)
 
     @property
     def chunks(self) -> Callable[[bytes], None] | None:

@@ -28,6 +28,7 @@ class Request:
         "priority",
         "repeated",
         "size",
+        "streams",
         "tenant",
         "url",
     )
@@ -49,6 +50,8 @@ class Request:
         self.cors = b""
         """Header lines that let a web page read the answer."""
         self.model = ""
+        self.streams = False
+        """The client asks for a stream."""
         self.extra = b""
         """Header lines for the replica."""
         self.key: Key | None = None

@@ -17,8 +17,9 @@ EVENT_STREAM: Final = b"text/event-stream; charset=utf-8"
 class Sink(Protocol):
     """See the module."""
 
-    full: bool
-    """It takes what it is given, and would rather not have more now: `Source.resume` follows."""
+    @property
+    def full(self) -> bool:
+        """It takes what it is given, and would rather not have more now: `Source.resume` follows."""
 
     @property
     def chunks(self) -> Callable[[bytes], None] | None:
@@ -28,6 +29,9 @@ class Sink(Protocol):
         """Begins an answer of unknown length with its first bytes, if any."""
 
     def write(self, data: bytes) -> None: ...
+
+    def comment(self) -> None:
+        """A sign of life between two events of a stream, which is no content; nothing where it has no place."""
 
     def end(self, data: bytes) -> None:
         """The last bytes, if any, and a proper end."""

@@ -23,6 +23,7 @@ from seawall.decide.route.attempt import (
 )
 from seawall.decide.route.breaks import Blame, Break
 from seawall.decide.route.pick import Ask, Picked, Target
+from seawall.decide.route.poison import fingerprint
 from seawall.decide.route.refusal import Refusal
 from seawall.decide.route.resume import Finish, StreamSession
 from seawall.gateway.edge.request import Request
@@ -30,13 +31,14 @@ from seawall.gateway.edge.sink import EVENT_STREAM, Sink
 from seawall.gateway.exchange.hedge import Hedge
 from seawall.gateway.exchange.judge import judge
 from seawall.gateway.exchange.lane import FleetLane
-from seawall.gateway.exchange.seam import Counted, error_event, usage_in
+from seawall.gateway.exchange.seam import Counted, as_event, error_event, usage_in
 from seawall.gateway.replicas.upstream import Upstream
 from seawall.gateway.tell.ended import Ended
 
 HOLD = 1 << 20
 """An answer that is not a stream is held whole up to this size, so that a break can still be retried."""
 SSE = b"text/event-stream"
+COMMENT_S = 10.0
 # Members of an enum are looked up anew at every use; these are not.
 CONNECTING: Final = AttemptPhase.CONNECTING
 HOLDING: Final = AttemptPhase.HOLDING
@@ -54,9 +56,11 @@ class Exchange:
     """See the module. Created once a request is authenticated and its fleet is known."""
 
     __slots__ = (
+        "_commented_at",
         "_conn",
         "_content_type",
         "_engine_status",
+        "_headed",
         "_held",
         "_last_event",
         "_usage",
@@ -111,6 +115,9 @@ class Exchange:
         self._engine_status = 0
         self._usage: Counted | None = None
         self._content_type = b""
+        self._headed = False
+        """The client has the status and headers of its stream, and perhaps nothing of content."""
+        self._commented_at = 0.0
         self._last_event = 0.0
         """When data last came, as seen by the sweep."""
 
@@ -163,6 +170,8 @@ class Exchange:
         self._last_event = self.fleet.now()
         self._held = []
         self.ticket.awaits = True
+        if self.ticket.target.in_flight == 1:
+            conn.pool.last_event = self._last_event
         conn.send(self, conn.pool.request(attempt.path, attempt.body, self.request.extra))
         if self.sink.full:
             conn.pause()
@@ -185,6 +194,15 @@ class Exchange:
         self._content_type = conn.content_type or b"application/json"
         streams = self.session is not None and conn.status == 200 and conn.content_type.startswith(SSE)
         self.attempt.on(OPENED if streams else ANSWERED)
+        if streams and not self._headed:
+            self._head()
+
+    def _head(self) -> None:
+        """The client learns that its stream is accepted, as vLLM tells it: before the first token. Nothing of content
+        has been seen, so every retry is still possible."""
+        self._headed = True
+        self.status = 200
+        self.sink.start(200, EVENT_STREAM, b"")
 
     def on_body(self, parts: list[bytes], complete: bool) -> None:
         """What one read brought: the contents of its HTTP chunks. An engine puts one event into each."""
@@ -203,6 +221,8 @@ class Exchange:
         if session.failed is not None or complete:
             self._stream_over(session, out)
             return
+        if phase is not STREAMING and _comments(out):
+            return  # no sign of life, and no token
         if out:
             self._flow(out)
         if not parts[-1].startswith(b":"):  # a keep-alive comment is no sign of life
@@ -227,9 +247,11 @@ class Exchange:
         if self.ticket.target is not None:
             self.fleet.desk.served(self.ticket.target)
         attempt.begun = True
-        self.status = 200
         self.first_token_at = self.fleet.now()
-        self.sink.start(200, EVENT_STREAM, out)
+        if not self._headed:
+            self._head()
+        if out:  # an empty chunk would end the answer
+            self.sink.write(out)
         self._relay()
 
     def _relay(self) -> None:
@@ -312,6 +334,8 @@ class Exchange:
         held = self._held = self._held + parts if self._held else parts
         if held:
             self.ticket.awaits = False
+            if self.ticket.target is not None:
+                self.fleet.pool(self.ticket.target).last_event = self.fleet.now()
         if not complete and sum(map(len, held)) <= HOLD:
             return
         body = held[0] if len(held) == 1 else b"".join(held)
@@ -324,7 +348,7 @@ class Exchange:
             if decision is not None:
                 self._drop()
                 if isinstance(decision, Break):
-                    self._broke(decision)
+                    self._broke(decision._replace(mark=self._mark()))
                 else:
                     self._obey(decision, "")
                 return
@@ -333,6 +357,13 @@ class Exchange:
     def _deliver(self, status: int, body: bytes, complete: bool) -> None:
         """The answer is the client's."""
         attempt, target = self.attempt, self.ticket.target
+        if self._headed:  # it was asked for a stream, and another replica had begun one
+            self._drop()
+            refusal = Refusal(
+                status, "upstream_refused", f"The engine answered {status} where a stream was due."
+            )
+            self._failed(Fail(refusal, as_event(body)))
+            return
         self.first_token_at = self.fleet.now()
         attempt.begun = True
         self.status = status
@@ -344,7 +375,7 @@ class Exchange:
         if target is not None:
             if status >= 500:
                 if attempt.counts():
-                    self.fleet.erred(target)
+                    self.fleet.erred(target, self._mark())
             elif status == 200:
                 self.fleet.desk.served(target)
                 self._usage = usage_in(body)
@@ -352,6 +383,9 @@ class Exchange:
             self._shadow(body)
         self.sink.whole(status, self._content_type, body)
         self._finished()
+
+    def _mark(self) -> bytes:
+        return fingerprint(self.request.path, self.request.body)
 
     def _shadow(self, answer: bytes | None) -> None:
         shadow, attempt = self.fleet.shadow, self.attempt
@@ -381,6 +415,7 @@ class Exchange:
         match decision:
             case Send(resumes=resumes):
                 self._count(kind, resumes)
+                self.ticket.begun = self.attempt.begun or not self.request.streams
                 if self.fleet.desk.again(self.ticket, self.fleet.now()) is not None:
                     self.go()
                 else:
@@ -415,21 +450,35 @@ class Exchange:
             self._drop()
             self._failed(self.attempt.too_late())
             return
+        if self.session is not None:
+            self._comment(now)
         if conn is None:
             return
-        if conn.heard:
+        if conn.heard or conn.paused:
             conn.heard = False
             self._last_event = now
-        if conn.paused:
-            self._last_event = now
-            return
         pool = conn.pool
-        if self.attempt.phase is STREAMING:
-            pool.last_event = max(pool.last_event, self._last_event)
+        pool.last_event = max(pool.last_event, self._last_event)
         what = self.attempt.silent(now - self._last_event, now - pool.last_event)
         if what is not None:
             self._drop()
             self._broke(what)
+
+    def _comment(self, now: float) -> None:
+        """A stream that waits, is prefilled, held back or mended says so, lest somebody in between takes it for dead:
+        its head at the latest after `headersAfter`, then a comment, which is no token, every COMMENT_S."""
+        if not self._headed:
+            if now - self.started < self.fleet.spec.headers_after:
+                return
+            self._head()
+        if now - max(self._last_event, self._commented_at) >= COMMENT_S:
+            self._commented_at = now
+            self.sink.comment()
+
+    def replica_died(self, reason: str) -> None:
+        """There is evidence that its replica is dead: it goes on elsewhere."""
+        self._drop()
+        self._broke(Break("hang", reason, Blame.BROKEN))
 
     def waited_too_long(self) -> None:
         """The queue's deadline: nothing became free."""
@@ -472,7 +521,7 @@ class Exchange:
     def _finished(self) -> None:
         stats = self.fleet.stats
         stats.finished += 1
-        if self.session is not None and self.status == 200:
+        if self.request.streams and self.status == 200 and self.first_token_at:
             stats.first_token(self.first_token_at - self.started)
         self._over("finished" if self.status < 400 else "refused")
 
@@ -481,7 +530,7 @@ class Exchange:
         refusal, event = fail.refusal, b""
         self.fleet.stats.failed += 1
         self.status, self.code = refusal.status, refusal.code
-        if self.attempt.begun and self.session is not None:
+        if self._headed and self.session is not None:
             event = fail.event or error_event(self.session, refusal)
         self.sink.fail(refusal, event)
         self._over("failed")
@@ -533,7 +582,7 @@ class Exchange:
                 cost_usd,
                 attempt.resumed,
                 attempt.retried,
-                self.session is not None,
+                self.request.streams,
                 self.ticket.tokens,
             )
         )
@@ -546,3 +595,8 @@ class Exchange:
         rest = tokens_out - 1
         tpot = (seconds - ttft) / rest if ttft > 0 and rest > 0 else 0.0
         self.fleet.stats.sides[self.side].served(ttft, tpot, ttft > slo.ttft or tpot > slo.tpot)
+
+
+def _comments(events: bytes) -> bool:
+    """Whether whole events are comments, all of them."""
+    return events.startswith(b":") and b"\ndata:" not in events and b"\nevent:" not in events

@@ -16,6 +16,7 @@ from seawall.decide.route.admit import Admission, Bounds, Ticket
 from seawall.decide.route.attempt import Limits
 from seawall.decide.route.breaks import Break
 from seawall.decide.route.desk import Desk, DeskRules
+from seawall.decide.route.evidence import Pace
 from seawall.decide.route.pick import Router, Target
 from seawall.decide.route.poison import Quarantine
 from seawall.domain.seen import Replica
@@ -30,6 +31,11 @@ from seawall.gateway.tell.tenants import Share, Tenants
 SOON_S = 0.05
 DEFAULT_OUTPUT = 256
 """Tokens reckoned for an answer whose length nobody bounded, until answers have been seen."""
+CPU_TOKEN_S = 0.01
+GPU_TOKEN_S = 0.001
+"""Seconds per prompt token on a slow device."""
+STEP_TOKENS = 8192
+"""vLLM's own `--max-num-batched-tokens` on large GPUs; smaller ones take less."""
 _LOAD = re.compile(rb"(num_requests_waiting|kv_cache_usage_perc)[\"=: ]+([0-9.]+)")
 
 
@@ -45,6 +51,9 @@ class Held(Protocol):
     def waited_too_long(self) -> None: ...
 
     def verdict(self) -> None: ...
+
+    def replica_died(self, reason: str) -> None:
+        """There is evidence that its replica is dead."""
 
     def check(self, now: float) -> None: ...
 
@@ -106,12 +115,12 @@ class FleetLane:
             self.shadow = None
         self.desk.configure(rules_of(fleet))
 
-    def discovered(self, replicas: Iterable[Replica], canary_percent: int) -> None:
+    def discovered(self, replicas: Iterable[Replica], canary_percent: int, coming: bool = False) -> None:
         """The newest list of this fleet's replicas."""
         replicas = tuple(replicas)
         self.canary_percent = canary_percent
         self.has_canary = any(r.group == "canary" for r in replicas)
-        changes = self.desk.discovered(replicas)
+        changes = self.desk.discovered(replicas, coming)
         for target in changes.added:
             self._pools[target] = self._open_pool(target.replica.url)
         for target in changes.removed:
@@ -185,23 +194,54 @@ class FleetLane:
             pool.close_idle()
             self._on_evicted(self, target)
 
-    def erred(self, target: Target) -> None:
-        """An answer of 5xx that is passed on."""
-        if self.desk.erred(target):
+    def erred(self, target: Target, mark: bytes) -> None:
+        """An answer of 5xx that is passed on, to the request of this mark."""
+        if self.desk.erred(target, mark):
             self._evicted(target)
 
-    def condemn(self, ticket: Ticket, path: bytes, body: bytes, since: float) -> bool:
-        """Keeps a convict's request out, if the replicas died of it. `since`: when it came."""
-        if not self.desk.died_of(ticket, since):
-            return False
-        self.stats.poison += 1
-        self.desk.quarantine.add(path, body, self.now())
-        return True
+    def died(self, target: Target, reason: str) -> None:
+        """There is evidence that it is dead: it is out, and all that it holds is tried elsewhere."""
+        self.desk.died(target, self.now())
+        self.evict(target, reason)
+        for ticket in [t for t in self.desk.tickets if t.target is target]:
+            exchange: Held = ticket.owner
+            exchange.replica_died(reason)
+
+    def doubt(self, target: Target, reason: str) -> None:
+        """It may hang: nothing new goes there."""
+        self.desk.doubt(target, reason)
+
+    def trust(self, target: Target) -> None:
+        """It has shown a sign of life."""
+        self.desk.trust(target)
+        self.pump()
+
+    def condemn(self, ticket: Ticket, path: bytes, body: bytes, since: float) -> bool | None:
+        """Keeps a convict's request out, if it is known that the replicas died of it. `since`: when it came. None: not
+        known yet."""
+        guilty = self.desk.died_of(ticket, since)
+        if guilty:
+            self.stats.poison += 1
+            self.desk.quarantine.add(path, body, self.now())
+        return guilty
 
     @property
     def model(self) -> str:
         """A name that its engines serve."""
         return self.fleet.served_names[0]
+
+    @property
+    def pace(self) -> Pace:
+        """Of a replica that has not shown any: a slow device of its kind."""
+        spec = self.fleet.spec
+        return Pace(
+            prompt_token_s=CPU_TOKEN_S if spec.hardware.gpu == "cpu" else GPU_TOKEN_S,
+            step_tokens=spec.engine.max_num_batched_tokens or STEP_TOKENS,
+        )
+
+    def has(self, target: Target) -> bool:
+        """Discovery has not taken it away."""
+        return self.desk.router.targets.get(target.name) is target
 
     def probing(self, target: Target) -> bool:
         """It is asked for a proof now. False: there is nothing to prove any more."""

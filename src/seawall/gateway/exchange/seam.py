@@ -79,3 +79,8 @@ def error_event(session: StreamSession, refusal: Refusal) -> bytes:
     if session.route in ("/v1/messages", "/v1/responses"):
         return session.error_event(refusal.message, refusal.code, refusal.status)
     return wire.error_event(refusal)
+
+
+def as_event(body: bytes) -> bytes:
+    """An engine's refusal, for a stream whose head has gone out."""
+    return b"data: " + body.strip().replace(b"\n", b" ") + b"\n\n"

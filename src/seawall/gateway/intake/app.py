@@ -23,15 +23,19 @@ import msgspec
 from seawall.decide.route.pick import Ask, Target, side
 from seawall.decide.route.prefix import BLOCK_BYTES
 from seawall.decide.route.refusal import Refusal, poisonous
+from seawall.decide.route.resume import StreamSession
+from seawall.decide.route.whole import Whole, as_stream
 from seawall.domain.seen import Replica, Replicas
 from seawall.domain.spec import Fleet, FleetSpec
 from seawall.domain.units import parse_seconds
 from seawall.gateway.edge.client_side import Client
 from seawall.gateway.edge.request import Request
+from seawall.gateway.edge.sink import Sink
+from seawall.gateway.edge.whole_sink import WholeSink
 from seawall.gateway.exchange.exchange import Exchange
 from seawall.gateway.exchange.lane import FleetLane
 from seawall.gateway.exchange.seam import session
-from seawall.gateway.intake.peek import TOO_DEEP, Body, blocks, peek, tokens_of, with_model
+from seawall.gateway.intake.peek import TOO_DEEP, Body, blocks, may_be_long, peek, tokens_of, with_model
 from seawall.gateway.replicas.upstream import Pool
 from seawall.gateway.tell.audit import Audit
 from seawall.gateway.tell.ended import Ended, settle
@@ -213,7 +217,7 @@ class App:
         for replica in seen.replicas:
             by_fleet.setdefault(replica.fleet, []).append(replica)
         for name, runtime in self.fleets.items():
-            runtime.discovered(by_fleet.get(name, []), seen.canary_weights.get(name, 0))
+            runtime.discovered(by_fleet.get(name, []), seen.canary_weights.get(name, 0), name in seen.coming)
 
     def _open_pool(self, url: str) -> Pool:
         means = self.means
@@ -342,13 +346,20 @@ class App:
             limited = pass_limits(meters, ask.tokens, self.now())
             if limited is not None:
                 return limited
-        stream = None
-        if body.stream and route in STREAMS:
-            try:
+        stream: StreamSession | None = None
+        sink: Sink = client
+        request.streams = route in STREAMS and body.stream is True
+        try:
+            if request.streams:
                 stream = session(request.path, payload, runtime.policy, self.rng)
-            except RecursionError:  # a field that `peek` just managed to skip
-                return TOO_DEEP
-        exchange = Exchange(client, request, runtime, stream, payload, ask, deadline)
+            elif route in STREAMS and may_be_long(body, runtime.typical_output):
+                streamed = as_stream(request.path.decode(), payload)
+                if streamed is not None:
+                    stream = session(request.path, streamed, runtime.policy, self.rng)
+                    sink = WholeSink(client, Whole(request.path.decode(), payload))
+        except RecursionError:  # a field that `peek` just managed to skip
+            return TOO_DEEP
+        exchange = Exchange(sink, request, runtime, stream, payload, ask, deadline)
         client.serve(exchange)
         exchange.begin()
         return None

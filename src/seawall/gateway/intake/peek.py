@@ -15,6 +15,9 @@ from seawall.decide.route.refusal import Refusal
 
 BYTES_PER_TOKEN = 4
 """Of JSON-encoded English; only the order of magnitude matters to fairness and balance."""
+LONG = 256
+"""Tokens. Longer whole answers are asked of the engine as streams, so that they are watched and resumed; shorter ones
+keep the engine's own way, which costs less of the gateway's CPU, and are asked again when they break."""
 
 
 TOO_DEEP = Refusal(400, "json_too_deep", "The request body is nested too deeply. Flatten it.")
@@ -102,6 +105,12 @@ def tokens_of(body: Body, size: int, typical_output: float) -> int:
     if body.n is not None and body.n > 1:
         output *= min(body.n, 128)
     return size // BYTES_PER_TOKEN + output + 1
+
+
+def may_be_long(body: Body, typical_output: float) -> bool:
+    """Whether a whole answer may be longer than LONG tokens, by its own bound or by what the fleet usually answers."""
+    bound = body.max_completion_tokens or body.max_tokens or body.max_output_tokens
+    return (typical_output if bound is None else bound) > LONG
 
 
 def blocks(body: Body) -> list[int]:

@@ -23,6 +23,7 @@ from random import Random
 
 from seawall.config.load import load_fleets
 from seawall.config.together import check_together
+from seawall.decide.route.evidence import LEFT, Patience
 from seawall.domain.labels import AUDIT_DROPPED_TOTAL, CONFIG_ERRORS_TOTAL, DISCOVERY_ERRORS_TOTAL
 from seawall.domain.spec import Fleet
 from seawall.errors import InputError
@@ -33,7 +34,8 @@ from seawall.gateway.process.admin import Admin
 from seawall.gateway.process.board import Board
 from seawall.gateway.process.metrics import Line
 from seawall.gateway.replicas.discovery import FileDiscovery, WatchedFile, static
-from seawall.gateway.replicas.probe import Prober, healthy, serves
+from seawall.gateway.replicas.probe import healthy, serves
+from seawall.gateway.replicas.watch import Watch
 from seawall.gateway.tell import keyring, otel
 from seawall.gateway.tell.audit import Audit
 from seawall.gateway.tell.keyring import KeyRing, Keys
@@ -72,6 +74,8 @@ class Settings:
     workers: int = 1
     hand_over_s: float = 0.2
     """Between giving new connections to the next gateway and closing: longer than a handshake."""
+    patience: Patience = LEFT
+    """With silence of replicas that owe an answer."""
     without: frozenset[str] = frozenset()
     """Mechanisms that a proof has switched off (domain.switches.GATEWAY)."""
 
@@ -164,12 +168,12 @@ class Server:
     async def run(self) -> int:
         loop = asyncio.get_running_loop()
         s = self.settings
-        self.prober = Prober(serves if "token-proof" not in s.without else healthy)
+        self.watch = Watch(serves if "token-proof" not in s.without else healthy, s.patience)
         self._board = Board(s.board, s.worker, s.workers) if s.board else None
         means = Means(
             engine_key=s.engine_key,
             engine_tls=client_context(s.engine_ca) if s.engine_ca else None,
-            on_evicted=self.prober.evicted,
+            on_evicted=self.watch.evicted,
             audit=Audit(s.audit) if s.audit else None,
             spans=otel.from_environment(),
             share=self._board.share if self._board else None,
@@ -201,7 +205,7 @@ class Server:
             self._ready(_url(listening, tls is not None), _url(admin, False))
             await self._stop.wait()
             code = await self._drain(front)
-            await self.prober.close()
+            await self.watch.close()
             back.close()
             for helper in helpers:
                 helper.cancel()
@@ -302,6 +306,9 @@ class Server:
             n += 1
             now = self.app.now()
             self.app.sweep(now)
+            if "stall-watch" not in self.settings.without:
+                for fleet in self.app.fleets.values():
+                    self.watch.sweep(fleet, now)
             if self.app.audit is not None:
                 self.app.audit.flush(loop)
             if self.settings.usage and n % round(usage.SAVE_S / SWEEP_S) == 0:

@@ -1,34 +1,30 @@
-"""Evicted replicas are asked for one real token; only that brings them back.
+"""Asks of ours at a replica, beside the clients': one real token, and the page of its metrics.
 
-`/health` is no evidence (it says 200 while the engine hangs). First try at once, then with growing pauses up
-to MAX_PAUSE_S, until discovery takes the replica away.
+`/health` is no evidence: it says 200 while the engine hangs.
 """
 
 from __future__ import annotations
 
 import asyncio
-import logging
-from collections.abc import Awaitable, Callable
-from typing import Protocol
 
 import msgspec
 
-from seawall.decide.route.pick import Target
+from seawall.engines.vllm.load import EngineLoad, parse_load
 from seawall.gateway.replicas.upstream import Pool, Upstream
 
-log = logging.getLogger("seawall.gateway.replicas.probe")
-FIRST_PAUSE_S = 0.1
-MAX_PAUSE_S = 2.0
 TIMEOUT_S = 10.0
+METRICS_S = 5.0
 MAX_ANSWER = 2**20
+MAX_METRICS = 4 * 2**20
 EXTRA = b"content-type: application/json\r\n"
 
 
 class _Asked:
     """A `upstream.User` that waits for one whole answer."""
 
-    def __init__(self, request: bytes, answer: asyncio.Future[tuple[int, bytes]]) -> None:
+    def __init__(self, request: bytes, answer: asyncio.Future[tuple[int, bytes]], most: int) -> None:
         self._request = request
+        self._most = most
         self._answer = answer
         self._body: list[bytes] = []
         self._status = 0
@@ -49,7 +45,7 @@ class _Asked:
         self._status = conn.status
 
     def on_body(self, parts: list[bytes], complete: bool) -> None:
-        if self._size <= MAX_ANSWER:
+        if self._size <= self._most:
             self._body += parts
             self._size += sum(map(len, parts))
         if complete:
@@ -66,11 +62,16 @@ class _Asked:
 
 
 async def ask(
-    pool: Pool, path: bytes, body: bytes, timeout_s: float = TIMEOUT_S, method: bytes = b"POST"
+    pool: Pool,
+    path: bytes,
+    body: bytes,
+    timeout_s: float = TIMEOUT_S,
+    method: bytes = b"POST",
+    most: int = MAX_ANSWER,
 ) -> tuple[int, bytes]:
-    """One request on a fresh connection -> (status, body, at most 1 MiB); status 0: no answer in time."""
+    """One request on a fresh connection -> (status, body, at most `most` bytes); status 0: no answer in time."""
     answer: asyncio.Future[tuple[int, bytes]] = asyncio.get_running_loop().create_future()
-    asked = _Asked(pool.request(path, body, EXTRA, method), answer)
+    asked = _Asked(pool.request(path, body, EXTRA, method), answer, most)
     task = pool.connect(asked)
     try:
         async with asyncio.timeout(timeout_s):
@@ -83,68 +84,27 @@ async def ask(
             asked.conn.detach()
 
 
-async def serves(pool: Pool, model: str) -> bool:
-    """Whether one token (or, from a model that has none to give, one embedding) comes back."""
+async def serves(pool: Pool, model: str, timeout_s: float = TIMEOUT_S) -> str:
+    """Whether one token (or, from a model that has none to give, one embedding) comes back: empty, else what came."""
     body = msgspec.json.encode({"model": model, "prompt": "a", "max_tokens": 1, "temperature": 0})
-    status, answer = await ask(pool, b"/v1/completions", body)
-    if status == 200:
-        return b'"choices"' in answer and b'"finish_reason":"abort"' not in answer
+    status, answer = await ask(pool, b"/v1/completions", body, timeout_s)
     if status in (400, 404):
         body = msgspec.json.encode({"model": model, "input": "a"})
-        status, answer = await ask(pool, b"/v1/embeddings", body)
-        return status == 200
-    return False
+        status, answer = await ask(pool, b"/v1/embeddings", body, timeout_s)
+        if status == 200:
+            return ""
+    elif status == 200 and b'"choices"' in answer and b'"finish_reason":"abort"' not in answer:
+        return ""
+    return answer.decode("utf-8", "replace")[:200] if status == 0 else f"answered {status}"
 
 
-async def healthy(pool: Pool, model: str) -> bool:
+async def healthy(pool: Pool, model: str, timeout_s: float = TIMEOUT_S) -> str:
     """What a proof puts in the place of `serves`, to show what that is good for: /health says 200."""
-    status, _ = await ask(pool, b"/health", b"", method=b"GET")
-    return status == 200
+    status, _ = await ask(pool, b"/health", b"", timeout_s, b"GET")
+    return "" if status == 200 else f"answered {status}"
 
 
-class Probed(Protocol):
-    """The part of a fleet (`exchange.lane.FleetLane`) that its replicas' proofs need."""
-
-    name: str
-
-    @property
-    def model(self) -> str:
-        """A name that its engines serve."""
-
-    def pool(self, target: Target) -> Pool: ...
-
-    def probing(self, target: Target) -> bool:
-        """It is asked for a proof now. False: there is nothing to prove any more."""
-
-    def proven(self, target: Target) -> bool: ...
-
-
-class Prober:
-    """Keeps one probing task per evicted replica. `proof` says whether it serves again."""
-
-    def __init__(self, proof: Callable[[Pool, str], Awaitable[bool]] = serves) -> None:
-        self._proof = proof
-        self._tasks: dict[Target, asyncio.Task[None]] = {}
-
-    def evicted(self, fleet: Probed, target: Target) -> None:
-        log.warning("%s: evicted %s: %s", fleet.name, target.name, target.reason)
-        if target not in self._tasks:
-            task = asyncio.get_running_loop().create_task(self._probe(fleet, target))
-            self._tasks[target] = task
-            task.add_done_callback(lambda _: self._tasks.pop(target, None))
-
-    async def _probe(self, fleet: Probed, target: Target) -> None:
-        pause = FIRST_PAUSE_S
-        while fleet.probing(target):
-            if await self._proof(fleet.pool(target), fleet.model):
-                if fleet.proven(target):
-                    log.warning("%s: %s gave a token: back in service", fleet.name, target.name)
-                return
-            await asyncio.sleep(pause)
-            pause = min(MAX_PAUSE_S, pause * 1.6)
-
-    async def close(self) -> None:
-        tasks = list(self._tasks.values())
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+async def metrics(pool: Pool) -> EngineLoad | None:
+    """What its metrics say; None: they do not come, or are none."""
+    status, page = await ask(pool, b"/metrics", b"", METRICS_S, b"GET", MAX_METRICS)
+    return parse_load(page.decode("utf-8", "replace")) if status == 200 else None

@@ -28,6 +28,8 @@ we use it costs a second attempt. vLLM (uvicorn) closes them after 5 s, or what 
 LEAST_IDLE_S: Final = 2.0
 """What ends sooner was not closed for being idle."""
 CONNECT_S = 2.0
+REFUSED: Final = "connection refused"
+"""Nobody listens on the replica's port: evidence that it has died."""
 MAX_IDLE = 256
 MAX_HEAD = 64 * 1024
 
@@ -334,6 +336,9 @@ class Pool:
             return
         except ssl.SSLError as e:
             user.connect_failed(f"TLS: {e.reason or 'handshake failed'}")
+            return
+        except ConnectionRefusedError:
+            user.connect_failed(REFUSED)
             return
         except OSError as e:
             user.connect_failed((e.strerror or type(e).__name__).lower())

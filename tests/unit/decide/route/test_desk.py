@@ -122,11 +122,16 @@ def test_a_replica_that_is_full_rests_for_a_moment() -> None:
 def test_errors_in_a_row_take_a_replica_out_and_one_good_answer_between_does_not() -> None:
     desk = desk_of("a")
     a = target(desk, "a")
-    for _ in range(ERRORS_IN_A_ROW - 1):
-        assert not desk.erred(a)
+    for n in range(ERRORS_IN_A_ROW - 1):
+        assert not desk.erred(a, b"%d" % n)
     desk.served(a)
-    assert [desk.erred(a) for _ in range(ERRORS_IN_A_ROW)] == [False] * (ERRORS_IN_A_ROW - 1) + [True]
-    assert desk.proven(a, 9.0) and a.state == "ready" and a.errors == 0
+    assert [desk.erred(a, b"%d" % n) for n in range(ERRORS_IN_A_ROW)] == [False] * (ERRORS_IN_A_ROW - 1) + [
+        True
+    ]
+    assert desk.proven(a, 9.0) and a.state == "ready" and not a.errors
+    assert not any(desk.erred(a, b"the same") for _ in range(99)), (
+        "one request says nothing about the replica"
+    )
 
 
 def test_a_lost_race_for_an_idle_connection_says_nothing() -> None:
@@ -147,12 +152,17 @@ def test_of_two_deaths_the_one_that_waited_at_both_is_convicted_unless_a_replica
     assert poison.convicted
     desk.convict(poison, 2.0)
     assert desk.waits and desk.tick(1.9).verdicts == [] and desk.tick(2.0).verdicts == [poison]
-    assert desk.died_of(poison, 0.0)
-    dead = target(desk, poison.ask.avoid[0])
-    desk.proven(dead, 2.0)
-    desk.evict(dead, "reset")
-    assert not desk.died_of(poison, 0.0), "it gave a token since: only its connection had broken"
-    assert desk.died_of(poison, 3.0)
+    assert desk.died_of(poison, 0.0) is None, "resets are no evidence of a death"
+    first, second = (target(desk, name) for name in poison.ask.avoid)
+    desk.died(first, 1.5)
+    assert desk.died_of(poison, 0.0) is None, "of both it takes evidence"
+    desk.died(second, 1.5)
+    assert desk.died_of(poison, 0.0) is True
+    desk.proven(first, 2.0)
+    desk.evict(first, "reset")
+    assert desk.died_of(poison, 0.0) is False, "it gave a token since: only its connection had broken"
+    desk.discovered(replicas("c"))
+    assert desk.died_of(poison, 3.0) is True, "both have left"
 
 
 def test_a_late_first_token_is_asked_of_a_second_replica_within_the_budget() -> None:

@@ -1,0 +1,275 @@
+"""Silence is not death: what is slow and healthy is left alone, what hangs is left, by evidence and at the defaults."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable
+from random import Random
+from time import monotonic
+from typing import Any
+
+import pytest
+
+from seawall.decide.route.admit import Bounds
+from seawall.decide.route.desk import Desk, DeskRules
+from seawall.decide.route.evidence import Pace, Patience
+from seawall.decide.route.pick import Target
+from seawall.domain.seen import Replica
+from seawall.gateway.replicas.watch import Watch
+
+from .conftest import FakeEngine, Gateway
+
+SPEC = """
+apiVersion: seawall.dev/v1alpha1
+kind: Fleet
+metadata: {name: m}
+spec:
+  model: {source: file:///none}
+  engine: {maxNumBatchedTokens: 16}
+  gateway: {resume: exact}
+"""
+"""No time-outs: the defaults. A step takes 16 tokens, so it is planned to take 16 ms, and may take 160."""
+SHORT = Patience(quiet_s=0.2, still_s=0.2)
+LONG_PREFILL = SPEC.replace("16}", "1000}")
+"""A step of a second as planned: ten seconds of silence are explained."""
+
+
+async def begin(start: Any, *engines: FakeEngine, spec: str = SPEC) -> Gateway:
+    gateway: Gateway = await start(*engines, spec=spec, patience=SHORT)
+    return gateway
+
+
+async def until(true: Callable[[], Any], seconds: float = 20.0) -> None:
+    async with asyncio.timeout(seconds):
+        while not true():
+            await asyncio.sleep(0.01)
+
+
+def asks(engine: FakeEngine) -> int:
+    """Requests of clients that it was given; not ours for one token."""
+    return sum(body is not None and body.get("prompt") != "a" for _, _, body in engine.log)
+
+
+async def works_on(engine: FakeEngine, gateway: Gateway, seconds: float) -> None:
+    """It computes step after step, and answers nothing."""
+    end = asyncio.get_running_loop().time() + seconds
+    while asyncio.get_running_loop().time() < end:
+        engine.steps += 1
+        await asyncio.sleep(0.05)
+
+
+async def replicas(gateway: Gateway) -> dict[str, Any]:
+    return {r["url"]: r for r in (await gateway.state())["replicas"].values()}
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_an_answer_that_takes_long_is_not_cut(
+    start: Any, engine: FakeEngine, other: FakeEngine, stream: bool
+) -> None:
+    """A whole answer of minutes; a tool call that the engine's parser holds back behind the first token."""
+    gateway = await begin(start, engine, other)
+    engine.gate, other.gate = asyncio.Event(), asyncio.Event()
+    asked = asyncio.ensure_future(gateway.complete(stream=stream, temperature=0, max_tokens=5000))
+    await until(lambda: engine.open or other.open)
+    busy = engine if engine.open else other
+    await works_on(busy, gateway, 2.0)
+    assert not asked.done()
+    assert [r["evictions"] for r in (await replicas(gateway)).values()] == [0, 0]
+    engine.gate.set(), other.gate.set()
+    assert (await asked)[0] == 200
+    assert asks(engine) + asks(other) == 1, "it was asked for once"
+
+
+async def test_a_prefill_without_any_sign_is_not_cut(
+    start: Any, engine: FakeEngine, other: FakeEngine
+) -> None:
+    """One long step: no counter moves, and the ask for one token waits behind it."""
+    gateway = await begin(start, engine, other, spec=LONG_PREFILL)
+    engine.always = other.always = "late"
+    asked = asyncio.ensure_future(gateway.complete(stream=True, temperature=0))
+    await asyncio.sleep(2.5)
+    assert not asked.done()
+    assert [r["evictions"] for r in (await replicas(gateway)).values()] == [0, 0]
+    engine.always = other.always = ""
+    engine.let_go.set(), other.let_go.set()
+    assert (await asked)[0] == 200
+    assert asks(engine) + asks(other) == 1
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_what_waits_at_a_replica_that_hangs_is_moved(
+    start: Any, engine: FakeEngine, other: FakeEngine, stream: bool
+) -> None:
+    gateway = await begin(start, engine, other)
+    engine.always = "hang"
+    answers = await asyncio.gather(*(gateway.complete(stream=stream, temperature=0) for _ in range(4)))
+    assert {a[0] for a in answers} == {200}
+    seen = (await replicas(gateway))[engine.url]
+    assert seen["evictions"] == 1
+    assert "for one token unanswered" in seen["reason"]
+
+
+async def test_a_stream_that_hangs_in_the_middle_goes_on_elsewhere(
+    start: Any, engine: FakeEngine, other: FakeEngine
+) -> None:
+    gateway = await begin(start, engine)
+    engine.faults = ["comments_after_2"]
+    asked = asyncio.ensure_future(gateway.complete(stream=True, temperature=0, presence_penalty=1))
+    await until(lambda: engine.open)
+    engine.always = "hang"
+    target = next(iter(gateway.server.app.fleets["m"].targets))
+    await until(lambda: target.evictions)
+    engine.always = ""
+    status, _, body = await asked
+    assert status == 200 and b"[DONE]" in body, "the only replica is back, and the stream is whole"
+
+
+async def test_a_suspect_gets_nothing_new_and_keeps_what_it_has(
+    start: Any, engine: FakeEngine, other: FakeEngine
+) -> None:
+    gateway = await begin(start, engine, other)
+    fleet = gateway.server.app.fleets["m"]
+    engine.always = "late"
+    asked = []
+    while not engine.open:
+        asked.append(asyncio.ensure_future(gateway.complete()))
+        await asyncio.sleep(0.05)
+    target = next(t for t in fleet.targets if t.replica.url == engine.url)
+    await until(lambda: target.suspect)
+    before = asks(engine)
+    assert [(await gateway.complete())[0] for _ in range(6)] == [200] * 6
+    assert asks(engine) == before
+    engine.steps += 1
+    await until(lambda: not target.suspect)
+    assert target.evictions == 0
+    engine.always = ""
+    engine.let_go.set()
+    assert {(await a)[0] for a in asked} == {200}
+
+
+class OneReplica:
+    """A fleet of one replica, as its watch knows it."""
+
+    def __init__(self) -> None:
+        self.name = self.model = "m"
+        self.now = monotonic
+        self.pace = Pace(prompt_token_s=0.0)
+        self.desk = Desk(DeskRules(4, Bounds(4)), Random(1))
+        self.desk.discovered([Replica(name="a", fleet="m", url="http://127.0.0.1:1")])
+        (self.target,) = self.targets = list(self.desk.router.targets.values())
+        self.watch = Watch(self.and_again, SHORT)
+
+    async def and_again(self, pool: Any, model: str, timeout_s: float) -> str:
+        """It gives its token, and is evicted before anything else can happen."""
+        if self.target.evictions < 3:
+            asyncio.get_running_loop().call_soon(self.evict)
+        return ""
+
+    def evict(self) -> None:
+        if self.desk.evict(self.target, "again, in the same breath"):
+            self.watch.evicted(self, self.target)
+
+    def pool(self, target: Target) -> Any:
+        return None
+
+    def has(self, target: Target) -> bool:
+        return True
+
+    def probing(self, target: Target) -> bool:
+        return target.state in ("evicted", "probing")
+
+    def proven(self, target: Target) -> bool:
+        return self.desk.proven(target, monotonic())
+
+    def died(self, target: Target, reason: str) -> None: ...
+
+    def doubt(self, target: Target, reason: str) -> None: ...
+
+    def trust(self, target: Target) -> None: ...
+
+
+async def test_an_eviction_never_falls_between_two_owners() -> None:
+    """A replica that was evicted again as the one that had restored it was ending stayed out for ever."""
+    fleet = OneReplica()
+    fleet.evict()
+    await until(lambda: fleet.target.returns == 3 and fleet.target.state == "ready")
+    await fleet.watch.close()
+
+
+async def opened(gateway: Gateway, **more: Any) -> tuple[asyncio.StreamReader, asyncio.StreamWriter, bytes]:
+    """A stream whose head has come."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", gateway.port)
+    body = json.dumps({"model": "m", "prompt": "x", "stream": True, "temperature": 0, **more}).encode()
+    writer.write(b"POST /v1/completions HTTP/1.1\r\nHost: g\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
+    return reader, writer, await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 10)
+
+
+async def test_a_streams_head_comes_with_the_engines_and_comments_are_no_token(
+    start: Any, engine: FakeEngine
+) -> None:
+    gateway = await begin(start, engine)
+    engine.faults = ["comments_first"]
+    reader, writer, head = await opened(gateway)
+    assert head.startswith(b"HTTP/1.1 200"), "before anything of content"
+    (exchange,) = gateway.server.app.fleets["m"].active
+    await asyncio.sleep(0.3)
+    assert not exchange.attempt.begun and not exchange.first_token_at, "a comment is no token"
+    engine.let_go.set()
+    assert b"[DONE]" in await asyncio.wait_for(reader.readuntil(b"0\r\n\r\n"), 10)
+    writer.close()
+
+
+async def test_a_stream_that_has_its_head_is_still_tried_elsewhere(
+    start: Any, engine: FakeEngine, other: FakeEngine
+) -> None:
+    gateway = await begin(start, engine, other)
+    engine.faults = other.faults = ["error_event"]
+    status, _, body = await gateway.complete(stream=True, temperature=0)
+    assert status == 200 and b"[DONE]" in body and b"error" not in body
+
+
+async def test_a_stream_that_waits_in_the_queue_gets_its_head_and_signs_of_life(
+    start: Any, engine: FakeEngine
+) -> None:
+    waits = SPEC.replace("resume: exact", "resume: exact, maxInFlight: 1, headersAfter: 300ms")
+    gateway = await begin(start, engine, spec=waits)
+    engine.gate = asyncio.Event()
+    first = asyncio.ensure_future(gateway.complete(stream=True))
+    await until(lambda: engine.open)
+    reader, writer, head = await opened(gateway)
+    assert head.startswith(b"HTTP/1.1 200")
+    assert b": waiting" in await asyncio.wait_for(reader.readuntil(b"\n\n"), 10)
+    engine.gate.set()
+    assert b"[DONE]" in await asyncio.wait_for(reader.readuntil(b"0\r\n\r\n"), 10)
+    assert (await first)[0] == 200
+    writer.close()
+
+
+async def test_a_refusal_behind_the_head_is_an_error_event(start: Any, engine: FakeEngine) -> None:
+    waits = SPEC.replace("resume: exact", "resume: exact, headersAfter: 1ms, queueTimeout: 1s")
+    gateway = await begin(start, engine, spec=waits)
+    engine.faults = ["late400"]
+    status, headers, body = await gateway.complete(stream=True)
+    assert status == 200 and headers["cut"] == "True"
+    assert b'data: {"error":{"message":"bad","code":400}}' in body
+
+
+async def test_a_long_whole_answer_is_asked_as_a_stream_and_survives_its_replica(
+    start: Any, engine: FakeEngine, other: FakeEngine
+) -> None:
+    gateway = await begin(start, engine, other)
+    engine.faults = other.faults = ["cut_after_2"]
+    status, headers, body = await gateway.complete(temperature=0, max_tokens=5000, presence_penalty=1)
+    answer = json.loads(body)
+    assert (status, headers["content-type"]) == (200, "application/json")
+    assert answer["choices"][0]["text"] == "t0 t1 t2 t3 t4 "
+    assert [b["stream"] for _, _, b in engine.log + other.log if b.get("prompt") == "x"] == [True] * 2
+    f = await gateway.reconciled()
+    assert f["resumed_total"] >= 1
+
+
+async def test_a_short_whole_answer_keeps_the_engines_own_way(start: Any, engine: FakeEngine) -> None:
+    gateway = await begin(start, engine)
+    assert json.loads((await gateway.complete(max_tokens=200))[2])["replica"] == "a"
+    assert not engine.log[-1][2].get("stream")
