@@ -44,7 +44,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         for item in items:
             if is_hypothesis_test(test := getattr(item, "obj", None)):
                 # What `hypothesis.seed` sets; that, --hypothesis-seed and `derandomize` would forget what failed.
-                test._hypothesis_internal_use_seed = 0
+                getattr(
+                    test, "__func__", test
+                )._hypothesis_internal_use_seed = 0  # of a method: its function's
 
 
 class Groups(LoadScopeScheduling):  # type: ignore[misc]  # xdist has no types
