@@ -55,8 +55,8 @@ def of_vllm(text: str) -> str | None:
 ELSEWHERE = {
     "decide/plan/flags.py": "the core lies below engines; it reads what flags that a user added mean for memory",
     "engines/sim/flags.py": "the simulated engine takes vLLM's flags; its contract tests compare the two",
-    "gateway/judge.py": "the gateway's table of answers",
-    "gateway/seam.py": "reads two flags that a user added",
+    "gateway/exchange/judge.py": "the gateway's table of answers",
+    "gateway/exchange/seam.py": "reads two flags that a user added",
     "lint/": "rules look at commands that people wrote, for any version",
     "render/refusals.py": "flags that a user may not add",
     "render/replica/engine_probe.py": "runs inside vLLM's container, which has the standard library only",
