@@ -247,7 +247,7 @@ class Whole:
                 block, delta = self._last["content"][event["index"]], event["delta"]
                 block["text"] = block.get("text", "") + delta.get("text", "")
             case "message_delta":
-                del self._last["usage"]  # it stands last
+                self._last.pop("usage", None)  # it stands last
                 self._last.update({k: v for k, v in event["delta"].items() if v is not None})
                 self._last["usage"] = event["usage"]
             case _:
