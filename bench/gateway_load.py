@@ -179,7 +179,7 @@ class Caller(asyncio.Protocol):
         self.got += len(data)
         if self.stream:
             self.chunks += data.count(b"data: {")
-        ended = self.tail.endswith(b"0\r\n\r\n") if self.need is None else self.got >= self.need
+        ended = self.tail.endswith(b"\r\n0\r\n\r\n") if self.need is None else self.got >= self.need
         if ended and self.done is not None and not self.done.done():
             self.done.set_result(b"[DONE]" in self.tail if self.stream else self.ok)
 
