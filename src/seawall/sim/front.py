@@ -72,7 +72,8 @@ class SimStream:
     def broken(self, reason: str, now: float, *, full: bool = False) -> resume.Decision:
         """As `resume.StreamSession.broken`: within the bound it goes on elsewhere, unless `resume: off`."""
         begun = self._seq.first >= 0
-        if (begun and self._policy.mode == "off") or not self._breaks.allow(now):
+        held = self._seq.size if begun else 0  # grows by what was generated
+        if (begun and self._policy.mode == "off") or not self._breaks.allow(now, held):
             return GiveUp(event=b"", reason=reason)
         return Retry(path="", body=b"", reason=reason)
 

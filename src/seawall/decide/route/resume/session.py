@@ -340,7 +340,7 @@ class StreamSession:
             self._ended = True
             return Finish(event=b"", reason="it had ended")
         if not stream.sent:
-            if not self._breaks.allow(now):
+            if not self._breaks.allow(now, 0):
                 return self._give_up(f"{reason}; no replica could begin it")
             self._begin(stream.ask)
             return Retry(path=stream.ask.route, body=self._first, reason=f"{reason}; nothing had been sent")
@@ -354,8 +354,10 @@ class StreamSession:
         if stream.fatal or self.policy.mode == "off" or self.row.way == "refuse":
             why = "resume: off" if self.policy.mode == "off" else self.row.why
             return self._give_up(reason if stream.fatal else f"{reason}; it cannot be resumed ({why})")
-        if not self._breaks.allow(now):
-            return self._give_up(f"{reason}; it had been resumed {self.resumes} times already")
+        breaks = self._breaks
+        if not breaks.allow(now, self.tokens_out):
+            often = f"it has broken {breaks.count} times, {breaks.in_vain} in a row without a token more"
+            return self._give_up(f"{reason}; {often}")
         try:
             return self._resume(reason)
         except events.UNKNOWN_FORM:
