@@ -164,6 +164,10 @@ class FakeEngine:
             if fault == "cut_after_2" and i == 2:
                 writer.transport.abort()
                 raise ConnectionResetError
+            if fault == "odd_after_2" and i == 2:
+                self._chunk(
+                    writer, b'data: {"id":"x","choices":[{"index":0,"text":"a","logprobs":"odd"}]}\n\n'
+                )
             if fault == "dead_after_2" and i == 2:
                 return self._end(writer, b'data: {"error":{"code":500}}\n\ndata: [DONE]\n\n')
             if fault == "comments_after_2" and i == 2:

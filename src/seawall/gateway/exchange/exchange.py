@@ -26,8 +26,10 @@ from seawall.decide.route.pick import Ask, Picked, Target
 from seawall.decide.route.poison import fingerprint
 from seawall.decide.route.refusal import Refusal
 from seawall.decide.route.resume import Finish, StreamSession
+from seawall.decide.route.whole import Unfit
 from seawall.gateway.edge.request import Request
 from seawall.gateway.edge.sink import EVENT_STREAM, Sink
+from seawall.gateway.edge.whole_sink import WholeSink
 from seawall.gateway.exchange.hedge import Hedge
 from seawall.gateway.exchange.judge import judge
 from seawall.gateway.exchange.lane import FleetLane
@@ -101,6 +103,8 @@ class Exchange:
         self.ticket = Ticket(ask, tenant.name, tenant.weight, request.priority, deadline, self)
         body = payload if session is None else session.first_request()
         self.attempt = Attempt(self.ticket, session, request.path, body, fleet.limits)
+        if isinstance(sink, WholeSink):
+            self.attempt.plain = request.path, sink.body
         self.hedge: Hedge | None = None
         """A second attempt, while both wait for a first token."""
         self.first_token_at = 0.0
@@ -200,7 +204,7 @@ class Exchange:
     def _head(self) -> None:
         """The client learns that its stream is accepted, as vLLM tells it: before the first token. Nothing of content
         has been seen, so every retry is still possible."""
-        self._headed = True
+        self._headed = self.request.streams  # a whole answer has none before its end
         self.status = 200
         self.sink.start(200, EVENT_STREAM, b"")
 
@@ -215,8 +219,14 @@ class Exchange:
             else:
                 self._hold(parts, complete)
             return
-        # One read, one write.
-        feed = session.feed
+        try:
+            self._more(session, parts, complete)
+        except Unfit as e:
+            self._anew(str(e))
+
+    def _more(self, session: StreamSession, parts: list[bytes], complete: bool) -> None:
+        """What one read brought of a stream. One read, one write."""
+        feed, phase = session.feed, self.attempt.phase
         out = feed(parts[0]) if len(parts) == 1 else b"".join([feed(part) for part in parts])
         if session.failed is not None or complete:
             self._stream_over(session, out)
@@ -268,10 +278,13 @@ class Exchange:
         """The second attempt brought the first token."""
         self._drop()
         self._become(hedge)
-        if complete:
-            self._stream_over(hedge.session, out)
-        else:
-            self._flow(out)
+        try:
+            if complete:
+                self._stream_over(hedge.session, out)
+            else:
+                self._flow(out)
+        except Unfit as e:
+            self._anew(str(e))
 
     def _become(self, hedge: Hedge) -> None:
         """Goes on with the second attempt, whatever has come of it."""
@@ -298,6 +311,15 @@ class Exchange:
             self._broke(Break("stream", "the stream ended early", Blame.DEATH))
         else:
             self._end_stream(b"")
+
+    def _anew(self, reason: str) -> None:
+        """The stream cannot be put together: the engine is asked for the answer as it is."""
+        self._drop()
+        if self.ticket.target is not None:
+            self.fleet.broke(self.ticket, Break("stream", reason, Blame.NOTHING))
+        decision = self.attempt.anew()
+        assert decision is not None, "only what is put together is unfit"
+        self._obey(decision, "stream")
 
     def _end_stream(self, out: bytes) -> None:
         self._drop()
@@ -412,6 +434,13 @@ class Exchange:
 
     def _obey(self, decision: Next, kind: str) -> None:
         """Does what the attempt has decided. `kind`: of the break that led to it; empty: it has been counted."""
+        if (
+            self.session is not None and self.attempt.stream is None
+        ):  # it is asked for anew, and not as a stream
+            self.session = None
+            self.first_token_at = 0.0
+            if isinstance(self.sink, WholeSink):
+                self.sink = self.sink.plain
         match decision:
             case Send(resumes=resumes):
                 self._count(kind, resumes)
@@ -429,7 +458,10 @@ class Exchange:
                 self.hedge.promoted()
                 self._become(self.hedge)
             case Finish(event=event):
-                self._end_stream(event)
+                try:
+                    self._end_stream(event)
+                except Unfit as e:
+                    self._anew(str(e))
             case Fail():
                 self._failed(decision)
             case _:

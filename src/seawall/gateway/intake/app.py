@@ -356,7 +356,8 @@ class App:
                 streamed = as_stream(request.path.decode(), payload)
                 if streamed is not None:
                     stream = session(request.path, streamed, runtime.policy, self.rng)
-                    sink = WholeSink(client, Whole(request.path.decode(), payload))
+                    sink = WholeSink(client, Whole(request.path.decode(), payload), payload)
+                    payload = streamed
         except RecursionError:  # a field that `peek` just managed to skip
             return TOO_DEEP
         exchange = Exchange(sink, request, runtime, stream, payload, ask, deadline)
