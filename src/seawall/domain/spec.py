@@ -424,6 +424,8 @@ class Gateway(Strict):
     """Secret with the route's certificate."""
     max_body: Bytes = 8 * 2**20
     """The largest request body."""
+    max_head: Bytes = 32 * 2**10
+    """The largest head of a request: its first line and its headers."""
     allowed_origins: list[str] = field(default_factory=list)
     """Web pages of these origins (`https://chat.example.org`; `*`: of any) may use the gateway from a browser."""
 

@@ -30,6 +30,7 @@ class Request:
         "size",
         "streams",
         "tenant",
+        "upgrades",
         "url",
     )
 
@@ -44,6 +45,8 @@ class Request:
         self.body = b""
         self.keep = True
         self.http10 = False
+        self.upgrades = False
+        """It offers to go on in another protocol: `Upgrade`, and `Connection: upgrade`."""
         self.id = b""
         self.repeated = b""
         """A header that must stand once and stands twice."""

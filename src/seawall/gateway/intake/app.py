@@ -89,7 +89,12 @@ WANTED = frozenset(
         PRIORITY,
     }
 )
-ID_OK = frozenset(b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.:")
+ID_OK = frozenset(b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.:=/+@;,~")
+MAX_HEAD = 32 * 1024
+MAX_TRACE = 256
+"""A `traceparent` has 55 bytes in its present version. A longer one, or a longer `tracestate`, is not passed on."""
+MAX_STATE = 1024
+"""512 must be passed on (W3C Trace Context, 3.3.1.5)."""
 ASK_LOAD = b"content-type: application/json\r\nendpoint-load-metrics-format: TEXT\r\n"
 
 
@@ -141,6 +146,7 @@ class App:
         self.clock = Clock()
         self.closing = False
         self.max_body = 8 * 2**20
+        self.max_head = MAX_HEAD
         self.wanted = WANTED
         self.clients: set[Client] = set()
         self.fleets: dict[str, FleetLane] = {}
@@ -193,6 +199,7 @@ class App:
         self.wanted = frozenset(headers)
         self.keys_for_all = self.keys is not None
         self.max_body = max((f.spec.max_body for f in self.fleets.values()), default=8 * 2**20)
+        self.max_head = max((f.spec.max_head for f in self.fleets.values()), default=MAX_HEAD)
         self._models_body = _models_page(self.models)
         self.discovered(self._seen)
 
@@ -225,8 +232,7 @@ class App:
 
     # -- requests
 
-    def early(self, client: Client, request: Request) -> Refusal | None:
-        """Before the body is read: what can be refused by the head alone."""
+    def meet(self, request: Request) -> None:
         request.path = _path(request.url)
         if self.origins:
             request.cors = self._cors(request.headers, request.method == b"OPTIONS")
@@ -235,6 +241,9 @@ class App:
             request.id = given
         else:
             request.id = self._id_prefix + b"%x" % next(self._ids)
+
+    def early(self, client: Client, request: Request) -> Refusal | None:
+        """Before the body is read: what can be refused by the head alone."""
         if self.keys is not None:
             headers = request.headers
             given = headers.get(b"authorization", b"")
@@ -404,10 +413,10 @@ class App:
     def _extra(self, request: Request) -> bytes:
         out = ASK_LOAD + b"x-request-id: " + request.id + b"\r\n"
         trace = request.headers.get(b"traceparent")
-        if trace is not None:
+        if trace is not None and len(trace) <= MAX_TRACE:
             out += b"traceparent: " + trace + b"\r\n"
             state = request.headers.get(b"tracestate")
-            if state is not None:
+            if state is not None and len(state) <= MAX_STATE:
                 out += b"tracestate: " + state + b"\r\n"
         return out
 
