@@ -8,7 +8,7 @@ of different ages. Nobody reads such a document by its keys, and nobody but `mer
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import msgspec
 
@@ -130,6 +130,32 @@ def merged(states: Iterable[GatewayState]) -> GatewayState:
         for name, replica in state.replicas.items():
             replicas[name] = _replicas(replicas[name], replica) if name in replicas else replica
     return GatewayState(draining=draining, fleets=fleets, replicas=replicas)
+
+
+def ended(state: GatewayState) -> GatewayState:
+    """What stays of a process that has ended without a word: its totals. What it still had to do has failed."""
+    fleets = {
+        name: replace(
+            f, queued=0, in_flight=0, pending=0, failed_total=f.failed_total + f.pending, queue_limit=0,
+            drain_rate=0.0, canary_percent=0, ttft_p50_s=None, ttft_p95_s=None,
+        )
+        for name, f in state.fleets.items()
+    }  # fmt: skip
+    return GatewayState(
+        fleets=fleets, replicas={n: replace(r, in_flight=0) for n, r in state.replicas.items()}
+    )
+
+
+def grown(now: GatewayState, past: GatewayState) -> GatewayState:
+    """`now`, with the totals of processes before (`ended`): of fleets and replicas that there still are."""
+    fleets = {n: _fleets(f, past.fleets[n]) if n in past.fleets else f for n, f in now.fleets.items()}
+    replicas = dict(now.replicas)
+    for name in now.replicas.keys() & past.replicas.keys():
+        here, before = replicas[name], past.replicas[name]
+        replicas[name] = replace(
+            here, evictions=here.evictions + before.evictions, returns=here.returns + before.returns
+        )
+    return GatewayState(draining=now.draining, fleets=fleets, replicas=replicas)
 
 
 def total(state: GatewayState) -> FleetState:

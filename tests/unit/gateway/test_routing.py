@@ -20,7 +20,7 @@ from seawall.gateway.exchange import shadow
 from seawall.gateway.intake.app import WANTED
 from seawall.gateway.process.board import Board
 from seawall.gateway.process.metrics import METRICS
-from seawall.gateway.process.workers import add_metrics
+from seawall.gateway.process.sums import add_metrics
 
 
 def document(stable: Any, canary: Any, percent: int) -> str:

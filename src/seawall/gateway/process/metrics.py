@@ -51,9 +51,13 @@ METRICS: dict[str, tuple[str, str]] = {
     names.REPLICA_IN_FLIGHT: ("gauge", "Requests of this gateway at the replica."),
     names.REFUSALS_TOTAL: ("counter", "Answers the gateway gave itself, by code."),
     names.CLIENT_CONNECTIONS: ("gauge", "Open connections of clients."),
+    names.WORKERS: ("gauge", "Processes that serve."),
     names.DISCOVERY_ERRORS_TOTAL: ("counter", "Discovery documents that could not be read."),
     names.CONFIG_ERRORS_TOTAL: ("counter", "Specs or key files that could not be read on reload."),
-    names.AUDIT_DROPPED_TOTAL: ("counter", "Audit lines lost because their reader was too slow."),
+    names.AUDIT_DROPPED_TOTAL: (
+        "counter",
+        "Audit lines lost: a full disk, a reader that is gone or too slow.",
+    ),
     names.TENANT_REQUESTS_TOTAL: ("counter", "Requests per tenant, by outcome."),
     names.TENANT_TOKENS_TOTAL: ("counter", "Tokens per tenant, by kind."),
     names.TENANT_COST_USD_TOTAL: ("counter", "Tokens per tenant times the fleet's price."),
@@ -129,6 +133,7 @@ def exposition(app: App, more: Iterable[Line] = ()) -> bytes:
     for code, count in app.refusals.items():
         page.add(names.REFUSALS_TOTAL, count, code=code)
     page.add(names.CLIENT_CONNECTIONS, len(app.clients))
+    page.add(names.WORKERS, 1)
     for metric, labels, value in more:
         page.add(metric, value, **labels)
     usage = resource.getrusage(resource.RUSAGE_SELF)

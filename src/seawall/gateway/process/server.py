@@ -11,6 +11,7 @@ import contextlib
 import ctypes
 import gc
 import logging
+import os
 import resource
 import signal
 import socket
@@ -72,6 +73,8 @@ class Settings:
     """With several workers: the file they share."""
     worker: int = 0
     workers: int = 1
+    parent: int = 0
+    """With several workers: the process that keeps them. Without it they drain and end."""
     hand_over_s: float = 0.2
     """Between giving new connections to the next gateway and closing: longer than a handshake."""
     patience: Patience = LEFT
@@ -304,6 +307,9 @@ class Server:
                     await asyncio.sleep(EXCHANGE_S)
                     self._board.exchange(self.app)
             n += 1
+            if self.settings.parent and os.getppid() != self.settings.parent and not self._stop.is_set():
+                log.error("the gateway's parent process is gone: this worker finishes what runs, and ends")
+                self._stop.set()
             now = self.app.now()
             self.app.sweep(now)
             if "stall-watch" not in self.settings.without:
@@ -393,7 +399,7 @@ class Server:
         if self._discovery is not None:
             out.append((DISCOVERY_ERRORS_TOTAL, {}, self._discovery.errors))
         if self.app.audit is not None:
-            out.append((AUDIT_DROPPED_TOTAL, {}, self.app.audit.dropped))
+            out.append((AUDIT_DROPPED_TOTAL, {}, self.app.audit.lost))
         return out
 
 
