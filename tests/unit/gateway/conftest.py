@@ -38,6 +38,8 @@ class FakeEngine:
         self.open = 0
         self.cancelled = 0
         self.load: str | None = None
+        self.longest = 0
+        """Tokens that its page of models names; 0: it has no such page."""
         self.steps = 0
         """What its metrics say of its steps; they answer also while it hangs, as vLLM's do."""
         self.tls: ssl.SSLContext | None = None
@@ -85,6 +87,9 @@ class FakeEngine:
                 data = json.loads(body) if body else None
                 if path == "/metrics":
                     self._text(writer, f"vllm:generation_tokens_total {self.steps}.0\n")
+                    continue
+                if path == "/v1/models" and self.longest:
+                    self._json(writer, 200, {"data": [{"id": "m", "max_model_len": self.longest}]})
                     continue
                 self.log.append((path, headers, data))
                 if self.key and headers.get("authorization") != f"Bearer {self.key}":

@@ -51,6 +51,8 @@ _LINGERS = frozenset({401, 405, 413, 415, 431})
 TCP_CLOSE = 7
 """Of `tcpi_state`, the first byte of what TCP_INFO tells (linux/tcp.h)."""
 MESSAGES = b"/v1/messages"
+REPLICA = b"x-seawall-replica"
+"""With any value in a request: the answer says which replica it came from."""
 COMMENT = b": waiting\n\n"
 
 
@@ -623,6 +625,8 @@ class Client:
         close = self._last = request is None or not request.keep or self.handler.closing
         if request is not None:
             extra += _named(request)
+            if REPLICA in request.headers and self.exchange is not None:
+                extra += b"x-seawall-replica: " + self.exchange.replica.encode() + b"\r\n"
         if request is not None and request.http10 and not close:
             extra += b"connection: keep-alive\r\n"
         return head(status, content_type, length, date=self.handler.clock.date, extra=extra, close=close)
@@ -655,7 +659,7 @@ def _reset(transport: asyncio.Transport) -> bool:
 
 
 def _named(request: Request) -> bytes:
-    return b"x-request-id: " + request.id + b"\r\n" + request.cors if request.id else b""
+    return b"x-request-id: " + request.id + b"\r\n" + request.cors + request.limits if request.id else b""
 
 
 def _told(refusal: Refusal) -> bytes:

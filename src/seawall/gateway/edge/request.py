@@ -21,6 +21,7 @@ class Request:
         "id",
         "keep",
         "key",
+        "limits",
         "method",
         "model",
         "parts",
@@ -30,6 +31,7 @@ class Request:
         "size",
         "streams",
         "tenant",
+        "tries",
         "upgrades",
         "url",
     )
@@ -52,6 +54,10 @@ class Request:
         """A header that must stand once and stands twice."""
         self.cors = b""
         """Header lines that let a web page read the answer."""
+        self.limits = b""
+        """Header lines that tell what is left of the client's rates."""
+        self.tries = 0
+        """How often an answer of ours was put off to learn more."""
         self.model = ""
         self.streams = False
         """The client asks for a stream."""

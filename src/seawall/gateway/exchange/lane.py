@@ -87,6 +87,9 @@ class FleetLane:
         self.shadow: Shadow | None = None
         self.rng = rng
         self.typical_output = float(DEFAULT_OUTPUT)
+        self.longest: int | None = None
+        """Tokens of a request and its answer, as an engine told; None: none did."""
+        self.asked_longest = False
         self._open_pool = open_pool
         self._on_evicted = on_evicted
         self._pools: dict[Target, Pool] = {}

@@ -11,7 +11,7 @@ import itertools
 import math
 import ssl
 from codecs import BOM_UTF8
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from operator import attrgetter
 from random import Random
 from time import monotonic, time
@@ -28,47 +28,49 @@ from seawall.decide.route.whole import Whole, as_stream
 from seawall.domain.seen import Replica, Replicas
 from seawall.domain.spec import Fleet, FleetSpec
 from seawall.domain.units import parse_seconds
-from seawall.gateway.edge.client_side import Client
+from seawall.gateway.edge.client_side import REPLICA, Client
 from seawall.gateway.edge.request import Request
 from seawall.gateway.edge.sink import Sink
 from seawall.gateway.edge.whole_sink import WholeSink
 from seawall.gateway.exchange.exchange import Exchange
 from seawall.gateway.exchange.lane import FleetLane
 from seawall.gateway.exchange.seam import session
+from seawall.gateway.intake.pages import (
+    VERSION_PAGE,
+    Served,
+    cannot_serve,
+    model_card,
+    models_page,
+)
 from seawall.gateway.intake.peek import TOO_DEEP, Body, blocks, may_be_long, peek, tokens_of, with_model
+from seawall.gateway.intake.routes import (
+    HEALTH,
+    MODELS,
+    OPEN,
+    PING,
+    READY,
+    ROUTES,
+    STREAMS,
+    VERSION,
+    no_such,
+)
 from seawall.gateway.replicas.upstream import Pool
 from seawall.gateway.tell.audit import Audit
 from seawall.gateway.tell.ended import Ended, settle
 from seawall.gateway.tell.keyring import Key, KeyRing
 from seawall.gateway.tell.otel import Spans
-from seawall.gateway.tell.tenants import Share, Tenant, pass_limits
-from seawall.gateway.wire import Clock
+from seawall.gateway.tell.tenants import LIMIT_HEADERS, Share, Tenant, limit_lines, pass_limits
+from seawall.gateway.wire import JSON, Clock
 
-ROUTES = {
-    b"/v1/chat/completions": "chat",
-    b"/v1/completions": "completions",
-    b"/v1/embeddings": "embeddings",
-    b"/v1/responses": "responses",
-    b"/v1/messages": "messages",
-    b"/v1/messages/count_tokens": "count",
-    b"/v1/rerank": "rerank",
-    b"/v2/rerank": "rerank",
-    b"/rerank": "rerank",
-    b"/v1/score": "score",
-    b"/score": "score",
-    b"/tokenize": "tokenize",
-    b"/detokenize": "tokenize",
-}
-STREAMS = frozenset({"chat", "completions", "responses", "messages"})
-MODELS = b"/v1/models"
 MAX_READING = 256 * 2**20
 """Bytes of all bodies that are not whole yet. Over it, those that have taken the longest are given up."""
-HEALTH = b"/health"
-"""Load balancers ask for it, and vLLM, too, answers it without a key."""
 ASKED_HEADERS = b"access-control-request-headers"
 PREFLIGHT = b"access-control-allow-methods: GET, POST\r\naccess-control-max-age: 600\r\n"
+EXPOSED = b", ".join((b"x-request-id", b"retry-after", REPLICA, *LIMIT_HEADERS))
 DEADLINE = b"x-seawall-deadline"
 PRIORITY = b"x-seawall-priority"
+CREDENTIALS = (b"authorization", b"x-api-key", b"api-key")
+"""Proxies and libraries add one beside another: any valid one lets in."""
 SIDE = b"x-seawall-group"
 """A route that splits for a canary (HTTPRoute, Istio) says here which side it chose."""
 WANTED = frozenset(
@@ -77,6 +79,8 @@ WANTED = frozenset(
         b"host",
         b"authorization",
         b"x-api-key",
+        b"api-key",
+        REPLICA,
         b"content-type",
         b"content-length",
         b"transfer-encoding",
@@ -98,17 +102,12 @@ MAX_STATE = 1024
 ASK_LOAD = b"content-type: application/json\r\nendpoint-load-metrics-format: TEXT\r\n"
 
 
-class Served(NamedTuple):
-    """What one model name means."""
-
-    fleet: FleetLane
-    engine_name: str
-    """The name to send to the engine."""
-    adapter: str | None
-
-
 def _unproved(fleet: FleetLane, target: Target) -> None:
     """Nobody asks an evicted replica for a proof."""
+
+
+AskLongest = Callable[[Sequence[FleetLane], Callable[[], None]], None]
+"""What asks a replica of each fleet, and calls back: at once, or when all have answered or taken too long."""
 
 
 class Means(NamedTuple):
@@ -119,6 +118,8 @@ class Means(NamedTuple):
     on_evicted: Callable[[FleetLane, Target], None] = _unproved
     audit: Audit | None = None
     spans: Spans | None = None
+    ask_longest: AskLongest | None = None
+    """Asks replicas how long a request may be."""
     share: Share | None = None
     """With several processes: the accounts that they keep together."""
     now: Callable[[], float] = monotonic
@@ -156,10 +157,10 @@ class App:
         self.keys: KeyRing | None = None
         """None: no keys file is configured."""
         self.keys_for_all = False
+        self.created = int(time())
         self.origins: frozenset[str] = frozenset()
         """Web pages of these origins may use the gateway; `*`: of all."""
         self._seen = Replicas()
-        self._models_body = b""
         self._ids = itertools.count(rng.getrandbits(40))
         self._id_prefix = f"req-{rng.getrandbits(32):08x}-".encode()
 
@@ -200,7 +201,6 @@ class App:
         self.keys_for_all = self.keys is not None
         self.max_body = max((f.spec.max_body for f in self.fleets.values()), default=8 * 2**20)
         self.max_head = max((f.spec.max_head for f in self.fleets.values()), default=MAX_HEAD)
-        self._models_body = _models_page(self.models)
         self.discovered(self._seen)
 
     def _name_models(self, runtime: FleetLane) -> None:
@@ -245,17 +245,29 @@ class App:
     def early(self, client: Client, request: Request) -> Refusal | None:
         """Before the body is read: what can be refused by the head alone."""
         if self.keys is not None:
-            headers = request.headers
-            given = headers.get(b"authorization", b"")
-            given = given[7:].strip() if given[:7].lower() == b"bearer " else headers.get(b"x-api-key", b"")
-            request.key = self.keys.find(given, time()) if given else None
+            request.key = self._key(request.headers)
             if (
                 request.key is None
                 and self.keys_for_all
-                and request.path != HEALTH
+                and request.path not in OPEN
                 and not _preflight(request)
             ):
                 return _NO_KEY
+        return None
+
+    def _key(self, headers: Mapping[bytes, bytes], fleet: str | None = None) -> Key | None:
+        """The first valid key among the credentials that a client sent: one that opens `fleet`, or any at all."""
+        if self.keys is None:
+            return None
+        now = time()
+        for name in CREDENTIALS:
+            given = headers.get(name)
+            if given is not None:
+                if name == b"authorization" and given[:7].lower() == b"bearer ":
+                    given = given[7:].strip()
+                key = self.keys.find(given, now, fleet)
+                if key is not None:
+                    return key
         return None
 
     def _cors(self, headers: Mapping[bytes, bytes], preflight: bool) -> bytes:
@@ -268,7 +280,7 @@ class App:
         if preflight:
             asked = headers.get(ASKED_HEADERS, b"authorization, content-type")
             return lines + PREFLIGHT + b"access-control-allow-headers: " + asked + b"\r\n"
-        return lines + b"access-control-expose-headers: x-request-id, retry-after\r\n"
+        return lines + b"access-control-expose-headers: " + EXPOSED + b"\r\n"
 
     def handle(self, client: Client, request: Request) -> None:
         """A whole request has come in."""
@@ -276,42 +288,57 @@ class App:
         route = ROUTES.get(path)
         if request.cors and _preflight(request):
             client.answer(200, b"text/plain", b"")
-        elif route is None:
+        elif route is None or request.method != b"POST":
             self._other(client, request, path)
-        elif request.method != b"POST":
-            client.decline(Refusal(405, "method_not_allowed", "Use POST for this route."))
         else:
             refusal = self._serve(client, request, route)
             if refusal is not None:
                 client.decline(refusal)
 
     def _other(self, client: Client, request: Request, path: bytes) -> None:
+        """What no engine is asked for, or too little to count."""
         if request.method in (b"GET", b"HEAD"):
-            if path == MODELS:
-                if request.key is not None or self.closing:
-                    names = {n: s for n, s in self.models.items() if self._may_use(request.key, n, s)}
-                    client.answer(200, b"application/json", _models_page(names))
-                else:
-                    client.answer(200, b"application/json", self._models_body)
+            if path == MODELS or path.startswith(MODELS + b"/"):
+                self._models(client, request, unquote(path[len(MODELS) + 1 :].decode("latin-1")))
                 return
-            if path.startswith(MODELS + b"/"):
-                self._one_model(client, request, unquote(path[len(MODELS) + 1 :].decode("latin-1")))
+            if path in (HEALTH, PING):
+                client.answer(200, JSON, b"{}")
                 return
-            if path == HEALTH:
-                client.answer(200, b"application/json", b"{}")
+            if path == VERSION:
+                client.answer(200, JSON, VERSION_PAGE)
                 return
-        client.decline(Refusal(404, "unknown_route", "There is no such route here."))
+            if path == READY:
+                why = cannot_serve(self.fleets.values(), self.closing)
+                client.answer(
+                    503 if why else 200, b"text/plain; charset=utf-8", (why or "ok").encode() + b"\n"
+                )
+                return
+        elif path == PING and request.method == b"POST":
+            client.answer(200, JSON, b"{}")
+            return
+        client.decline(no_such(path, request.method))
+
+    def _models(self, client: Client, request: Request, name: str) -> None:
+        """The models that the client may use, or the one of that name."""
+        unknown = [lane for lane in self.fleets.values() if not lane.asked_longest]
+        if unknown and self.means.ask_longest is not None and request.tries == 0:
+            request.tries = 1
+            self.means.ask_longest(unknown, lambda: self._models(client, request, name))
+            return
+        seen = self.models
+        if request.key is not None:
+            keys = {fleet: self._key(request.headers, fleet) for fleet in self.fleets}
+            seen = {n: s for n, s in seen.items() if self._may_use(keys[s.fleet.name], n, s)}
+        if not name:
+            client.answer(200, JSON, models_page(seen, self.created))
+        elif name in seen:
+            client.answer(200, JSON, msgspec.json.encode(model_card(name, seen[name], self.created)))
+        else:
+            client.decline(_unknown(name))
 
     def _may_use(self, key: Key | None, name: str, served: Served) -> bool:
         tenant = served.fleet.tenants.of(key)
-        return tenant is not None and allowed(name, tenant, key)
-
-    def _one_model(self, client: Client, request: Request, name: str) -> None:
-        served = self.models.get(name)
-        if served is not None and (request.key is None or self._may_use(request.key, name, served)):
-            client.answer(200, b"application/json", msgspec.json.encode(_card(name, served)))
-        else:
-            client.decline(_unknown(name))
+        return key is not None and tenant is not None and allowed(name, tenant, key)
 
     def _serve(self, client: Client, request: Request, route: str) -> Refusal | None:
         body = peek(request.body)
@@ -326,6 +353,8 @@ class App:
         runtime = served.fleet
         name = body.model or served.engine_name
         request.model = name
+        if request.key is not None and self.keys is not None and self.keys.divided:
+            request.key = self._key(request.headers, runtime.name)
         tenant = runtime.tenants.of(request.key)
         if tenant is None or (request.key is None and (runtime.tenants.required or self.keys_for_all)):
             return _NO_KEY
@@ -353,6 +382,7 @@ class App:
         if request.key is not None or tenant.meter.limits:
             meters = [m for m in (tenant.meter, runtime.tenants.meter_of(request.key)) if m is not None]
             limited = pass_limits(meters, ask.tokens, self.now())
+            request.limits = limit_lines(meters)
             if limited is not None:
                 return limited
         stream: StreamSession | None = None
@@ -473,16 +503,6 @@ def canary_group(
     name = policy.sticky_header if policy else None
     sticky = headers.get(name.lower().encode()) if name else None
     return side(percent, (sticky or otherwise).decode("latin-1"))
-
-
-def _models_page(models: dict[str, Served]) -> bytes:
-    return msgspec.json.encode({"object": "list", "data": [_card(n, s) for n, s in models.items()]})
-
-
-def _card(name: str, served: Served) -> dict[str, object]:
-    card = {"id": name, "object": "model", "created": 0, "owned_by": "seawall", "root": served.engine_name}
-    length = served.fleet.fleet.spec.traffic.max_context
-    return card if length is None else {**card, "max_model_len": length}
 
 
 def _path(target: bytes) -> bytes:
