@@ -55,6 +55,9 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--sim-timing", default=None, help="calibration file, or JSON of Timing's fields")
     p.add_argument("--sim-step", type=float, default=None, help="every step takes so many seconds")
     p.add_argument(
+        "--sim-prefill", type=float, default=0.0, help="with --sim-step: seconds more for each prompt token"
+    )
+    p.add_argument(
         "--sim-load", type=float, default=0.0, help="seconds of loading: connections are refused till then"
     )
     p.add_argument("--sim-sigterm", choices=["hang", "error", "abort", "random"], default="random")
@@ -81,7 +84,7 @@ def timing(args: argparse.Namespace) -> Timing:
     if args.sim_step is not None:
         return Timing(
             base_s=args.sim_step,
-            prefill_token_s=0,
+            prefill_token_s=args.sim_prefill,
             decode_seq_s=0,
             weight_read_s=0,
             kv_token_s=0,

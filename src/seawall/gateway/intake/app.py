@@ -124,6 +124,8 @@ class Means(NamedTuple):
     """With several processes: the accounts that they keep together."""
     now: Callable[[], float] = monotonic
     """Seconds of a monotonic clock: the one that everything in this process goes by."""
+    without: frozenset[str] = frozenset()
+    """Mechanisms that a proof has switched off (domain.switches.GATEWAY)."""
 
 
 NOTHING = Means()
@@ -141,6 +143,7 @@ class App:
         self.loop = loop
         self.now = means.now
         self.means = means
+        self._assembles = "assembly" not in means.without
         self.audit = means.audit
         self.spans = means.spans
         self.rng = rng
@@ -223,8 +226,9 @@ class App:
         by_fleet: dict[str, list[Replica]] = {}
         for replica in seen.replicas:
             by_fleet.setdefault(replica.fleet, []).append(replica)
+        awaited = () if "await-return" in self.means.without else seen.coming
         for name, runtime in self.fleets.items():
-            runtime.discovered(by_fleet.get(name, []), seen.canary_weights.get(name, 0), name in seen.coming)
+            runtime.discovered(by_fleet.get(name, []), seen.canary_weights.get(name, 0), name in awaited)
 
     def _open_pool(self, url: str) -> Pool:
         means = self.means
@@ -391,7 +395,7 @@ class App:
         try:
             if request.streams:
                 stream = session(request.path, payload, runtime.policy, self.rng)
-            elif route in STREAMS and may_be_long(body, runtime.typical_output):
+            elif route in STREAMS and self._assembles and may_be_long(body, runtime.typical_output):
                 streamed = as_stream(request.path.decode(), payload)
                 if streamed is not None:
                     stream = session(request.path, streamed, runtime.policy, self.rng)

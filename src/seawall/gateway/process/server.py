@@ -195,6 +195,7 @@ class Server:
             spans=otel.from_environment(),
             ask_longest=Longest(loop).ask,
             share=self._board.share if self._board else None,
+            without=s.without,
         )
         self.app = app = App(loop, Random(), means)
         self._read_config()
