@@ -69,7 +69,7 @@ class SimStream:
         self._policy = policy
         self._breaks = Breaks(policy)
 
-    def broken(self, reason: str, now: float, *, full: bool = False) -> resume.Decision:
+    def broken(self, reason: str, now: float, *, full: bool = False, counts: bool = True) -> resume.Decision:
         """As `resume.StreamSession.broken`: within the bound it goes on elsewhere, unless `resume: off`."""
         begun = self._seq.first >= 0
         held = self._seq.size if begun else 0  # grows by what was generated

@@ -135,7 +135,9 @@ Next = Send | AwaitVerdict | Switch | resume.Finish | Fail
 class Mendable(Protocol):
     """A stream that knows how it goes on elsewhere: `resume.StreamSession`."""
 
-    def broken(self, reason: str, now: float, *, full: bool = False) -> resume.Decision: ...
+    def broken(
+        self, reason: str, now: float, *, full: bool = False, counts: bool = True
+    ) -> resume.Decision: ...
 
 
 class Limits(NamedTuple):

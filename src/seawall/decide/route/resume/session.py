@@ -24,6 +24,7 @@ from seawall.decide.route.resume.onward import Onward, foreign
 from seawall.decide.route.resume.policy import Breaks, Decision, Finish, GiveUp, Policy, Retry, Usage
 from seawall.decide.route.resume.replay import Replay
 from seawall.decide.route.resume.stream import Stream
+from seawall.decide.route.resume.tape import BROKE, FED, LINE, RELAYED, Tape, broke, read_broke
 from seawall.decide.route.resume.typed import Typed
 from seawall.decide.route.resume.ways import Ask, way_of
 
@@ -68,10 +69,13 @@ class StreamSession:
         "_shows_ids",
         "_splitter",
         "_stream",
+        "line",
         "policy",
         "resumes",
         "row",
+        "seed",
         "tail",
+        "tape",
     )
 
     def __init__(self, route: str, body: bytes, policy: Policy, rng: Random) -> None:
@@ -87,7 +91,12 @@ class StreamSession:
         self._splitter = sse.EventSplitter()
         self._records_ids = request.records_ids(ask, self.row)
         self._hides_usage = request.hides_usage(ask, self.row)
-        self._first = request.first_body(ask, self.row, rng)
+        self.tape: Tape | None = None
+        """Takes what this session is told from now on."""
+        self.line = b""
+        """The last ordinary chunk, in the shortest form that this session can be told it in."""
+        self.seed = rng.getrandbits(48)
+        self._first = request.first_body(ask, self.row, self.seed)
         self._begin(ask)
 
     # -- requests ---------------------------------------------------------------------------------
@@ -99,6 +108,12 @@ class StreamSession:
     @property
     def route(self) -> str:
         return self._stream.ask.route
+
+    def reseed(self, seed: int) -> None:
+        """Takes the place of another session of the same request, which had this seed. Before anything is fed."""
+        self.seed = seed
+        self._first = request.first_body(self._stream.ask, self.row, seed)
+        self._begin(self._stream.ask)
 
     def _begin(self, ask: Ask) -> None:
         """A first attempt: nothing has reached the client."""
@@ -155,22 +170,54 @@ class StreamSession:
             text = data[begin:end]
             if _LF in text or (_QUOTE in text and not events.inside(text)):
                 return 0
-            log.add_one(text, data[ids:last])
+            self.line = line = b"%b\n%b\n" % (text, data[ids:last])
+            log.add_line(line)
             return len(data) if self._shows_ids else ids - 1
         replay = self._replay
         if isinstance(replay, Replay) and data.endswith(self._plain_end):
             end = len(data) - len(self._plain_end)
             text = data[begin:end]
             if end >= begin and _LF not in text and (_QUOTE not in text or events.inside(text)):
+                self.line = text
                 replay.add_raw(text)
                 return len(data)
         return 0
 
+    def relive(self, kind: int, data: bytes) -> bytes:
+        """One entry of another session's tape (`tape`) -> bytes for the client, which may have them."""
+        if kind == FED:
+            return self.feed(data)
+        if kind in (LINE, RELAYED):
+            return self._again(data)
+        if kind == BROKE:
+            reason, now, full, counts = read_broke(data)
+            decision = self.broken(reason, now, full=full, counts=counts)
+            return decision.event if isinstance(decision, Finish) else b""
+        return b""
+
+    def _again(self, line: bytes) -> bytes:
+        """The ordinary chunk that is told by `line`."""
+        replay, log = self._replay, self._log
+        if log is None:
+            if isinstance(replay, Replay):
+                replay.add_raw(line)
+            return self._head + line + self._plain_end
+        log.add_line(line)
+        text, _, token = line[:-1].partition(b"\n")
+        if self._shows_ids:
+            return self._head + text + self._mark + token + _END
+        return self._head + text + self._plain_end
+
     def feed(self, data: bytes) -> bytes:
         """Bytes from the replica -> bytes for the client. Look at `done` and `failed` afterwards."""
+        tape = self.tape
         known = self.ordinary(data)
         if known:
+            if tape is not None:
+                tape.add(LINE, self.line)
             return data[:known] + self.tail
+        if tape is not None:
+            tape.add(FED, data)
         if self._ended or self._stream.failed:
             return b""
         try:
@@ -326,9 +373,12 @@ class StreamSession:
             return b""
         return self._send(out, opens)
 
-    def broken(self, reason: str, now: float, *, full: bool = False) -> Decision:
+    def broken(self, reason: str, now: float, *, full: bool = False, counts: bool = True) -> Decision:
         """The replica's stream ended (EOF, reset, stall, `failed`) before `done`. `now`: seconds, any origin.
-        `full`: a continuation was refused because prompt and answer fill the model's length."""
+        `full`: a continuation was refused because prompt and answer fill the model's length. `counts`: False where no
+        replica failed it, so that it may go on however often that happens."""
+        if self.tape is not None:
+            self.tape.add(BROKE, broke(reason, now, full, counts))
         stream = self._stream
         reason = stream.failed or reason
         stream.failed = ""
@@ -340,7 +390,7 @@ class StreamSession:
             self._ended = True
             return Finish(event=b"", reason="it had ended")
         if not stream.sent:
-            if not self._breaks.allow(now, 0):
+            if counts and not self._breaks.allow(now, 0):
                 return self._give_up(f"{reason}; no replica could begin it")
             self._begin(stream.ask)
             return Retry(path=stream.ask.route, body=self._first, reason=f"{reason}; nothing had been sent")
@@ -355,7 +405,7 @@ class StreamSession:
             why = "resume: off" if self.policy.mode == "off" else self.row.why
             return self._give_up(reason if stream.fatal else f"{reason}; it cannot be resumed ({why})")
         breaks = self._breaks
-        if not breaks.allow(now, self.tokens_out):
+        if counts and not breaks.allow(now, self.tokens_out):
             often = f"it has broken {breaks.count} times, {breaks.in_vain} in a row without a token more"
             return self._give_up(f"{reason}; {often}")
         try:
