@@ -426,6 +426,17 @@ class Gateway(Strict):
     """The largest request body."""
     max_head: Bytes = 32 * 2**10
     """The largest head of a request: its first line and its headers."""
+    allow_fields: list[str] = field(default_factory=list)
+    """Fields of requests that pass although tenants are listed: of those that give power over an engine (`priority`,
+    `chat_template`, `kv_transfer_params`, `prompt_embeds`, ...: docs/reference/gateway.md) none does by default."""
+    refuse_fields: list[str] = field(default_factory=list)
+    """Further fields that no request may have."""
+    media_hosts: list[str] | None = None
+    """Hosts from which engines may fetch images, audio and video that requests name by URL (`*`: from any). Default:
+    none where tenants are listed, else any. `file:` is never read."""
+    cache_per_tenant: bool = True
+    """Where tenants are listed: none can tell another's prompts by how soon they are answered. A system prompt that
+    they share is then computed once per tenant."""
     allowed_origins: list[str] = field(default_factory=list)
     """Web pages of these origins (`https://chat.example.org`; `*`: of any) may use the gateway from a browser."""
 

@@ -19,10 +19,11 @@ OWNERS = 3
 """Replicas remembered per block, newest first."""
 
 
-def blocks_of(prompt: bytes | memoryview) -> list[int]:
-    """Chained CRC-32 of each whole leading block of `prompt`. Shorter than one block: empty."""
+def blocks_of(prompt: bytes | memoryview, salt: str = "") -> list[int]:
+    """Chained CRC-32 of each whole leading block of `prompt`, behind `salt`: an engine keeps what is salted apart.
+    Shorter than one block: empty."""
     hashes: list[int] = []
-    crc = 0
+    crc = zlib.crc32(salt.encode())
     view = memoryview(prompt)
     for at in range(0, min(len(view), MAX_BLOCKS * BLOCK_BYTES) - BLOCK_BYTES + 1, BLOCK_BYTES):
         crc = zlib.crc32(view[at : at + BLOCK_BYTES], crc)

@@ -50,6 +50,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--stream-interval", type=int, default=1)
     p.add_argument("--shutdown-timeout", type=float, default=0.0)
     p.add_argument("--sse-keep-alive-interval", type=float, default=0.0)
+    p.add_argument("--allowed-media-domains", nargs="*", default=[])
     p.add_argument("--lora-modules", nargs="*", default=[], help="NAME=PATH")
     p.add_argument("--runner", choices=["auto", "generate", "pooling"], default="auto")
     p.add_argument("--sim-timing", default=None, help="calibration file, or JSON of Timing's fields")

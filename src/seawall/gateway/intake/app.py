@@ -35,6 +35,7 @@ from seawall.gateway.edge.whole_sink import WholeSink
 from seawall.gateway.exchange.exchange import Exchange
 from seawall.gateway.exchange.lane import FleetLane
 from seawall.gateway.exchange.seam import session
+from seawall.gateway.intake.manners import fields_of, manners_of, misses_manners, salt_of, with_salt
 from seawall.gateway.intake.pages import (
     VERSION_PAGE,
     Served,
@@ -51,6 +52,7 @@ from seawall.gateway.intake.routes import (
     READY,
     ROUTES,
     STREAMS,
+    UNCACHED,
     VERSION,
     no_such,
 )
@@ -209,16 +211,17 @@ class App:
     def _name_models(self, runtime: FleetLane) -> None:
         fleet = runtime.fleet
         names = fleet.served_names
+        manners = manners_of(fleet.spec.gateway)
         for name in names:
-            self.models[name] = Served(runtime, name, None)
+            self.models[name] = Served(runtime, name, None, manners)
         for adapter in fleet.spec.model.adapters:
-            self.models[adapter.name] = Served(runtime, adapter.name, adapter.name)
+            self.models[adapter.name] = Served(runtime, adapter.name, adapter.name, manners)
         for alias, target in fleet.spec.gateway.aliases.items():
             found = self.models.get(target)
             if found is not None and found.fleet is runtime:
                 self.models[alias] = found
             elif target == fleet.name:
-                self.models[alias] = Served(runtime, names[0], None)
+                self.models[alias] = Served(runtime, names[0], None, manners)
 
     def discovered(self, seen: Replicas) -> None:
         """Takes the newest discovery document."""
@@ -369,6 +372,9 @@ class App:
         if request.size > runtime.spec.max_body:
             limit = runtime.spec.max_body
             return Refusal(413, "body_too_large", f"The body is larger than {limit} bytes (gateway.maxBody).")
+        unmannerly = misses_manners(request.body, served.manners)
+        if unmannerly is not None:
+            return unmannerly
         if runtime.quarantine:
             left = runtime.quarantine.left_s(request.path, request.body, self.now())
             if left:
@@ -380,6 +386,8 @@ class App:
                 return given
             deadline = given
         payload = request.body if name == served.engine_name else with_model(request.body, served.engine_name)
+        if served.manners.salted and route not in UNCACHED:
+            payload = with_salt(payload, fields_of(payload), runtime.name, tenant.name)
         request.extra = self._extra(request)
         request.priority = self._priority(request)
         ask = self._ask(runtime, served, request, body)
@@ -418,7 +426,7 @@ class App:
         return self.models.get(body.model) or _unknown(body.model)
 
     def _ask(self, runtime: FleetLane, served: Served, request: Request, body: Body) -> Ask:
-        headers = request.headers
+        headers, tenant = request.headers, request.tenant.name
         session = headers.get(runtime.session_key)
         group = None
         if runtime.has_canary:
@@ -429,7 +437,9 @@ class App:
             served.adapter,
             group,
             session.decode("latin-1") if session else None,
-            blocks(body) if request.size >= BLOCK_BYTES else (),
+            blocks(body, salt_of(runtime.name, tenant) if served.manners.salted else "")
+            if request.size >= BLOCK_BYTES
+            else (),
         )
 
     def _deadline(self, given: bytes) -> float | Refusal:

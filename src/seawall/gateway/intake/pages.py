@@ -9,6 +9,7 @@ import msgspec
 
 from seawall import __version__
 from seawall.gateway.exchange.lane import FleetLane
+from seawall.gateway.intake.manners import Manners
 
 VERSION_PAGE = msgspec.json.encode({"version": __version__, "server": "seawall"})
 
@@ -20,6 +21,8 @@ class Served(NamedTuple):
     engine_name: str
     """The name to send to the engine."""
     adapter: str | None
+    manners: Manners
+    """What its requests may ask for."""
 
 
 def models_page(models: Mapping[str, Served], created: int) -> bytes:

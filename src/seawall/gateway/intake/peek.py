@@ -113,8 +113,8 @@ def may_be_long(body: Body, typical_output: float) -> bool:
     return (typical_output if bound is None else bound) > LONG
 
 
-def blocks(body: Body) -> list[int]:
-    return blocks_of(prompt_of(body))
+def blocks(body: Body, salt: str = "") -> list[int]:
+    return blocks_of(prompt_of(body), salt)
 
 
 def with_model(body: bytes, model: str) -> bytes:

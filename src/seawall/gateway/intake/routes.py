@@ -29,6 +29,8 @@ ROUTES: Final = {
 }
 """What an engine answers. All are POST."""
 STREAMS: Final = frozenset({"chat", "completions", "responses", "messages"})
+UNCACHED: Final = frozenset({"count", "tokenize"})
+"""No engine computes anything for these that it would keep."""
 MODELS: Final = b"/v1/models"
 HEALTH: Final = b"/health"
 PING: Final = b"/ping"
