@@ -58,6 +58,12 @@ class FleetState:
     cancelled_total: int = 0
     resumed_total: int = 0
     retried_total: int = 0
+    wasted_prompt_tokens_total: int = 0
+    """Tokens that breaks made an engine compute as a prompt once more."""
+    wasted_completion_tokens_total: int = 0
+    """Tokens that were generated again, or were lost."""
+    wasted_gpu_seconds_total: float = 0.0
+    """GPU time of attempts that broke and were not continued."""
     ttft_p50_s: float | None = None
     """None: nothing was measured yet."""
     ttft_p95_s: float | None = None
@@ -181,6 +187,9 @@ def _fleets(a: FleetState, b: FleetState) -> FleetState:
         cancelled_total=a.cancelled_total + b.cancelled_total,
         resumed_total=a.resumed_total + b.resumed_total,
         retried_total=a.retried_total + b.retried_total,
+        wasted_prompt_tokens_total=a.wasted_prompt_tokens_total + b.wasted_prompt_tokens_total,
+        wasted_completion_tokens_total=a.wasted_completion_tokens_total + b.wasted_completion_tokens_total,
+        wasted_gpu_seconds_total=a.wasted_gpu_seconds_total + b.wasted_gpu_seconds_total,
         ttft_p50_s=_longest(a.ttft_p50_s, b.ttft_p50_s),
         ttft_p95_s=_longest(a.ttft_p95_s, b.ttft_p95_s),
         queue_limit=max(a.queue_limit, b.queue_limit),

@@ -16,6 +16,7 @@ from typing import Any
 
 import yaml
 
+from seawall.domain.told import FleetState
 from seawall.domain.units import counted, parse_seconds
 from seawall.errors import EngineError, SeawallError
 from seawall.load.client import ClientPatience, LoadClient
@@ -287,11 +288,17 @@ async def play(
         # A gateway that was replaced counts from zero: then what it has counted itself is all that is known.
         resumed=max(0, after.resumed_total - before.resumed_total),
         retried=max(0, after.retried_total - before.retried_total),
+        wasted_tokens=max(0, _wasted_tokens(after) - _wasted_tokens(before)),
+        wasted_gpu_s=max(0.0, after.wasted_gpu_seconds_total - before.wasted_gpu_seconds_total),
         marks=stage.marks,
         broken=stage.broken,
         notes=stage.notes,
     )
     return verdict, pressure.records
+
+
+def _wasted_tokens(told: FleetState) -> int:
+    return told.wasted_prompt_tokens_total + told.wasted_completion_tokens_total
 
 
 async def _nothing(stage: Stage) -> None:

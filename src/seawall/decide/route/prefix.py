@@ -12,6 +12,8 @@ import zlib
 from collections import OrderedDict
 from collections.abc import Sequence
 
+BYTES_PER_TOKEN = 4
+"""JSON-encoded English; only the order of magnitude matters to fairness, balance and what a break costs."""
 BLOCK_BYTES = 512
 MAX_BLOCKS = 128
 """Of one prompt: the first 64 KiB decide."""

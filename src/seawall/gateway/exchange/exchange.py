@@ -34,6 +34,7 @@ from seawall.gateway.exchange.hedge import Hedge
 from seawall.gateway.exchange.judge import judge
 from seawall.gateway.exchange.lane import FleetLane
 from seawall.gateway.exchange.seam import Counted, as_event, error_event, usage_in
+from seawall.gateway.exchange.waste import wasted
 from seawall.gateway.replicas.upstream import Upstream
 from seawall.gateway.tell.ended import Ended
 
@@ -65,6 +66,7 @@ class Exchange:
         "_headed",
         "_held",
         "_last_event",
+        "_sent_at",
         "_usage",
         "attempt",
         "code",
@@ -124,6 +126,8 @@ class Exchange:
         self._commented_at = 0.0
         self._last_event = 0.0
         """When data last came, as seen by the sweep."""
+        self._sent_at = 0.0
+        """When the present attempt was sent; 0: it was not."""
 
     @property
     def target(self) -> Target | None:
@@ -171,7 +175,7 @@ class Exchange:
             return
         self._conn = conn
         attempt.on(CONNECTED)
-        self._last_event = self.fleet.now()
+        self._last_event = self._sent_at = self.fleet.now()
         self._held = []
         self.ticket.awaits = True
         if self.ticket.target.in_flight == 1:
@@ -315,6 +319,7 @@ class Exchange:
     def _anew(self, reason: str) -> None:
         """The stream cannot be put together: the engine is asked for the answer as it is."""
         self._drop()
+        self._waste("stream", self._spent())
         if self.ticket.target is not None:
             self.fleet.broke(self.ticket, Break("stream", reason, Blame.NOTHING))
         decision = self.attempt.anew()
@@ -418,13 +423,31 @@ class Exchange:
 
     def _broke(self, what: Break) -> None:
         """The replica failed this request: the desk judges the replica, the attempt says what to do."""
-        fleet = self.fleet
+        fleet, spent = self.fleet, self._spent()
         if self.ticket.target is not None:
             if fleet.canary_percent and what.kind != "keepalive":
                 fleet.stats.sides[self.side].lost()
             fleet.broke(self.ticket, what)
         self._held = []
-        self._obey(self.attempt.broke(what, fleet.now(), fleet.admission.retry_after()), what.kind)
+        decision = self.attempt.broke(what, fleet.now(), fleet.admission.retry_after())
+        if not isinstance(decision, Switch | Finish):
+            self._waste(what.kind, spent)
+        self._obey(decision, what.kind)
+
+    def _spent(self) -> float:
+        """GPU-seconds of its replica that the present attempt has had: its share among those that are there."""
+        since, self._sent_at = self._sent_at, 0.0
+        target = self.ticket.target
+        if not since or target is None:
+            return 0.0
+        return (self.fleet.now() - since) * self.fleet.gpus / max(1, target.in_flight)
+
+    def _waste(self, kind: str, spent: float) -> None:
+        """Counts what the break has thrown away."""
+        session, attempt = self.session, self.attempt
+        continued = session is not None and attempt.begun and attempt.stream is session and session.continues
+        lost = wasted(kind, session, continued, self.request.size, spent)
+        self.fleet.stats.waste(lost.prompt, lost.completion, lost.gpu_s)
 
     def verdict(self) -> None:
         """The time to say whether the replicas died of this request."""

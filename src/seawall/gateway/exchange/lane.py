@@ -23,6 +23,7 @@ from seawall.domain.seen import Replica
 from seawall.domain.spec import Fleet
 from seawall.gateway.exchange.seam import policy_of
 from seawall.gateway.exchange.shadow import Shadow
+from seawall.gateway.exchange.waste import gpus_of
 from seawall.gateway.replicas.upstream import Pool
 from seawall.gateway.tell.ended import Ended
 from seawall.gateway.tell.stats import FleetStats
@@ -108,6 +109,7 @@ class FleetLane:
             fleet.name, self.spec.retries, self.spec.first_byte_timeout, self.spec.stall_timeout
         )
         self.hedges = self.spec.hedge_after is not None
+        self.gpus = gpus_of(fleet.spec)
         self.session_key = self.spec.session_header.lower().encode()
         self.tenants.configure(self.spec.tenants)
         canary = fleet.spec.rollout.canary

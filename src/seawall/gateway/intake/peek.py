@@ -10,11 +10,9 @@ from typing import Any
 
 import msgspec
 
-from seawall.decide.route.prefix import blocks_of
+from seawall.decide.route.prefix import BYTES_PER_TOKEN, blocks_of
 from seawall.decide.route.refusal import Refusal
 
-BYTES_PER_TOKEN = 4
-"""Of JSON-encoded English; only the order of magnitude matters to fairness and balance."""
 LONG = 256
 """Tokens. Longer whole answers are asked of the engine as streams, so that they are watched and resumed; shorter ones
 keep the engine's own way, which costs less of the gateway's CPU, and are asked again when they break."""

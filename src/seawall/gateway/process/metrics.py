@@ -32,6 +32,11 @@ METRICS: dict[str, tuple[str, str]] = {
     names.REQUESTS_REJECTED_TOTAL: ("counter", "Refused at the door with 429, by reason."),
     names.RETRIES_TOTAL: ("counter", "Sent again before the first byte, by what was seen."),
     names.RESUMED_STREAMS_TOTAL: ("counter", "Broken streams that were continued elsewhere."),
+    names.WASTED_TOKENS_TOTAL: (
+        "counter",
+        "Tokens that breaks made engines compute again, or lost, by kind.",
+    ),
+    names.WASTED_GPU_SECONDS_TOTAL: ("counter", "GPU time of attempts that broke and were not continued."),
     names.HEDGES_TOTAL: ("counter", "Second attempts at a late first token, by result: won, lost."),
     names.POISON_REQUESTS_TOTAL: ("counter", "Requests that alone were on two replicas as they died."),
     names.SHADOW_REQUESTS_TOTAL: ("counter", "Copies sent to the canary."),
@@ -154,6 +159,9 @@ def _fleet(page: Page, name: str, s: FleetStats) -> None:
     for reason, count in (s.retried or {"reset": 0}).items():
         page.add(names.RETRIES_TOTAL, count, fleet=name, reason=reason)
     page.add(names.RESUMED_STREAMS_TOTAL, s.resumed, fleet=name)
+    page.add(names.WASTED_TOKENS_TOTAL, s.wasted_prompt, fleet=name, kind="prompt")
+    page.add(names.WASTED_TOKENS_TOTAL, s.wasted_completion, fleet=name, kind="completion")
+    page.add(names.WASTED_GPU_SECONDS_TOTAL, round(s.wasted_gpu_s, 3), fleet=name)
     page.add(names.HEDGES_TOTAL, s.hedges_won, fleet=name, result="won")
     page.add(names.HEDGES_TOTAL, s.hedges_lost, fleet=name, result="lost")
     page.add(names.POISON_REQUESTS_TOTAL, s.poison, fleet=name)
@@ -192,6 +200,9 @@ def state(app: App) -> GatewayState:
                 cancelled_total=f.stats.cancelled,
                 resumed_total=f.stats.resumed,
                 retried_total=sum(f.stats.retried.values()),
+                wasted_prompt_tokens_total=f.stats.wasted_prompt,
+                wasted_completion_tokens_total=f.stats.wasted_completion,
+                wasted_gpu_seconds_total=round(f.stats.wasted_gpu_s, 3),
                 ttft_p50_s=f.stats.quantile(0.5),
                 ttft_p95_s=f.stats.quantile(0.95),
                 queue_limit=f.admission.limit(),

@@ -99,6 +99,9 @@ class FleetStats:
         "tokens_out",
         "ttft",
         "ttft_recent",
+        "wasted_completion",
+        "wasted_gpu_s",
+        "wasted_prompt",
     )
 
     def __init__(self) -> None:
@@ -109,6 +112,9 @@ class FleetStats:
         self.rejected: dict[str, int] = {}
         self.retried: dict[str, int] = {}
         self.resumed = 0
+        self.wasted_prompt = self.wasted_completion = 0
+        """Tokens that breaks made engines compute again, or that were lost."""
+        self.wasted_gpu_s = 0.0
         self.poison = 0
         self.hedges_won = self.hedges_lost = 0
         self.shadowed = 0
@@ -129,6 +135,12 @@ class FleetStats:
     def first_token(self, seconds: float) -> None:
         self.ttft.add(seconds)
         self.ttft_recent.append(seconds)
+
+    def waste(self, prompt: int, completion: int, gpu_s: float) -> None:
+        """What one break threw away: tokens, and GPU-seconds."""
+        self.wasted_prompt += prompt
+        self.wasted_completion += completion
+        self.wasted_gpu_s += gpu_s
 
     def reject(self, reason: str) -> None:
         self.rejected[reason] = self.rejected.get(reason, 0) + 1

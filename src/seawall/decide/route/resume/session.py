@@ -473,6 +473,11 @@ class StreamSession:
         return self._replay.tokens if self._replay is not None else 0
 
     @property
+    def continues(self) -> bool:
+        """After a break it goes on from the tokens that it has; else all is generated again."""
+        return self._onward is not None and self.policy.mode != "off"
+
+    @property
     def usage(self) -> Usage | None:
         """What the whole request cost; None when nothing has come yet."""
         known = self._stream.usage
