@@ -25,7 +25,7 @@ GATEWAY = (
     "replicas.upstream tell.audit tell.ended tell.stats tell.tenants wire"
 )
 ROUTE = "admit attempt breaks desk pick refusal sse"
-RESUME = "events onward policy replay request session stream tape tokens typed ways"
+RESUME = "events onward policy recording replay request session stream tape tokens typed ways"
 MODULES = (
     *(f"seawall.gateway.{name}" for name in GATEWAY.split()),
     *(f"seawall.decide.route.{name}" for name in ROUTE.split()),
