@@ -391,6 +391,11 @@ class Gateway(Strict):
     answer that a healthy replica is at work on is ended."""
     headers_after: Seconds = 10.0
     """A stream's status and headers go out when the engine answers, and after so long in the queue at the latest."""
+    keep_for: Seconds = 600.0
+    """Answers to requests with an Idempotency-Key, and responses in the background, are kept for so long after they
+    end, for clients that come again (docs/reference/reattach.md). 0s: nothing is kept, the header means nothing."""
+    keep_memory: Bytes = 64 * 2**20
+    """Memory of each gateway process for what is kept. Over it those answers go that ended first."""
     hedge_after: Seconds | None = None
     """A stream without a first token for so long is sent to a second replica, too; the first token wins."""
     stall_timeout: Seconds | None = None

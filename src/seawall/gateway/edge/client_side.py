@@ -676,5 +676,15 @@ def _has_body(headers: dict[bytes, bytes]) -> bool:
     return b"transfer-encoding" in headers or bool(headers.get(b"content-length", b"0").strip(b"0"))
 
 
-_ONCE = frozenset({b"host", b"authorization", b"content-type", b"content-length", b"transfer-encoding"})
+_ONCE = frozenset(
+    {
+        b"host",
+        b"authorization",
+        b"content-type",
+        b"content-length",
+        b"transfer-encoding",
+        b"idempotency-key",
+        b"last-event-id",
+    }
+)
 _MALFORMED = Refusal(400, "bad_request", "This is not a valid HTTP/1.1 request.")

@@ -543,7 +543,12 @@ class Exchange:
 
     def shut_down(self) -> None:
         """The gateway's grace is over."""
-        refusal = Refusal(503, "shutting_down", "The gateway is shutting down. Send it again.", 1)
+        self.give_up(Refusal(503, "shutting_down", "The gateway is shutting down. Send it again.", 1))
+
+    def give_up(self, refusal: Refusal) -> None:
+        """It is not answered any further, for this reason."""
+        if self.attempt.phase is OVER:
+            return
         self._drop()
         self._failed(Fail(refusal))
 

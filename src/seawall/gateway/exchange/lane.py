@@ -19,6 +19,7 @@ from seawall.decide.route.desk import Desk, DeskRules
 from seawall.decide.route.evidence import Pace
 from seawall.decide.route.pick import Router, Target
 from seawall.decide.route.poison import Quarantine
+from seawall.decide.route.record import Shelf, ShelfRules
 from seawall.domain.seen import Replica
 from seawall.domain.spec import Fleet
 from seawall.gateway.exchange.seam import policy_of
@@ -97,6 +98,8 @@ class FleetLane:
         self._leaving: dict[Target, Pool] = {}
         self._soon: asyncio.TimerHandle | None = None
         self.desk = Desk(rules_of(fleet), rng)
+        self.kept = Shelf(kept_of(fleet), now)
+        """Answers for clients that come again."""
         self.configure(fleet)
 
     def configure(self, fleet: Fleet) -> None:
@@ -119,6 +122,7 @@ class FleetLane:
             self.shadow.close()
             self.shadow = None
         self.desk.configure(rules_of(fleet))
+        self.kept.rules = kept_of(fleet)
 
     def discovered(self, replicas: Iterable[Replica], canary_percent: int, coming: bool = False) -> None:
         """The newest list of this fleet's replicas."""
@@ -316,6 +320,7 @@ class FleetLane:
         """Exchanges that hang or are late, idle connections, rates. Every quarter of a second or so."""
         self._tick(now)
         self.tenants.look(now)
+        self.kept.sweep(now)
         for pool in self._pools.values():
             pool.sweep(now)
         for target in [t for t in self._leaving if not t.in_flight]:
@@ -341,3 +346,9 @@ def rules_of(fleet: Fleet) -> DeskRules:
         spec.queue_timeout,
         spec.hedge_after,
     )
+
+
+def kept_of(fleet: Fleet) -> ShelfRules:
+    """What a fleet's spec says about answers that are kept."""
+    spec = fleet.spec.gateway
+    return ShelfRules(spec.keep_for, spec.keep_memory)

@@ -35,6 +35,7 @@ from seawall.gateway.edge.whole_sink import WholeSink
 from seawall.gateway.exchange.exchange import Exchange
 from seawall.gateway.exchange.lane import FleetLane
 from seawall.gateway.exchange.seam import session
+from seawall.gateway.intake.again import IDEMPOTENCY, LAST_EVENT, keyed
 from seawall.gateway.intake.manners import fields_of, manners_of, misses_manners, salt_of, with_salt
 from seawall.gateway.intake.pages import (
     VERSION_PAGE,
@@ -93,6 +94,8 @@ WANTED = frozenset(
         b"tracestate",
         DEADLINE,
         PRIORITY,
+        IDEMPOTENCY,
+        LAST_EVENT,
     }
 )
 ID_OK = frozenset(b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.:=/+@;,~")
@@ -379,12 +382,27 @@ class App:
             left = runtime.quarantine.left_s(request.path, request.body, self.now())
             if left:
                 return poisonous(left)
+        if IDEMPOTENCY in request.headers and runtime.kept.keeps:
+            return keyed(self, client, request, route, body, served)
+        exchange = self.exchange(client, request, route, body, served)
+        if isinstance(exchange, Refusal):
+            return exchange
+        client.serve(exchange)
+        exchange.begin()
+        return None
+
+    def exchange(
+        self, sink: Sink, request: Request, route: str, body: Body, served: Served
+    ) -> Exchange | Refusal:
+        """What serves a request that may come in, ready to begin."""
+        runtime, tenant = served.fleet, request.tenant
         deadline = math.inf
         if DEADLINE in request.headers:
             given = self._deadline(request.headers[DEADLINE])
             if isinstance(given, Refusal):
                 return given
             deadline = given
+        name = request.model
         payload = request.body if name == served.engine_name else with_model(request.body, served.engine_name)
         if served.manners.salted and route not in UNCACHED:
             payload = with_salt(payload, fields_of(payload), runtime.name, tenant.name)
@@ -398,7 +416,6 @@ class App:
             if limited is not None:
                 return limited
         stream: StreamSession | None = None
-        sink: Sink = client
         request.streams = route in STREAMS and body.stream is True
         try:
             if request.streams:
@@ -407,14 +424,11 @@ class App:
                 streamed = as_stream(request.path.decode(), payload)
                 if streamed is not None:
                     stream = session(request.path, streamed, runtime.policy, self.rng)
-                    sink = WholeSink(client, Whole(request.path.decode(), payload), payload)
+                    sink = WholeSink(sink, Whole(request.path.decode(), payload), payload)
                     payload = streamed
         except RecursionError:  # a field that `peek` just managed to skip
             return TOO_DEEP
-        exchange = Exchange(sink, request, runtime, stream, payload, ask, deadline)
-        client.serve(exchange)
-        exchange.begin()
-        return None
+        return Exchange(sink, request, runtime, stream, payload, ask, deadline)
 
     def _served(self, body: Body) -> Served | Refusal:
         if not body.model:
@@ -473,6 +487,13 @@ class App:
             self.audit.note(ended)
         if self.spans is not None:
             self.spans.note(ended)
+
+    def give_up_unread(self) -> None:
+        """This process goes, and nobody can come any more for what it keeps."""
+        for runtime in self.fleets.values():
+            for record in runtime.kept.running:
+                if not record.followed:
+                    record.cancel()
 
     def refused(self, client: Client, refusal: Refusal) -> None:
         self.refusals[refusal.code] = self.refusals.get(refusal.code, 0) + 1

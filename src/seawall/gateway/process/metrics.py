@@ -32,6 +32,11 @@ METRICS: dict[str, tuple[str, str]] = {
     names.REQUESTS_REJECTED_TOTAL: ("counter", "Refused at the door with 429, by reason."),
     names.RETRIES_TOTAL: ("counter", "Sent again before the first byte, by what was seen."),
     names.RESUMED_STREAMS_TOTAL: ("counter", "Broken streams that were continued elsewhere."),
+    names.REATTACHED_TOTAL: (
+        "counter",
+        "Requests that came again and joined the one that they are a copy of.",
+    ),
+    names.KEPT_BYTES: ("gauge", "Memory of the answers that are kept for clients that come again."),
     names.WASTED_TOKENS_TOTAL: (
         "counter",
         "Tokens that breaks made engines compute again, or lost, by kind.",
@@ -123,6 +128,7 @@ def exposition(app: App, more: Iterable[Line] = ()) -> bytes:
         page.add(names.QUEUED_REQUESTS, runtime.admission.queued, fleet=name)
         page.add(names.QUEUED_TOKENS, runtime.admission.queued_tokens, fleet=name)
         page.add(names.IN_FLIGHT_REQUESTS, runtime.router.in_flight, fleet=name)
+        page.add(names.KEPT_BYTES, runtime.kept.held, fleet=name)
         page.add(names.DRAIN_RATE, round(runtime.admission.rate, 3), fleet=name)
         for t in runtime.targets:
             labels = {"fleet": name, "replica": t.name}
@@ -159,6 +165,7 @@ def _fleet(page: Page, name: str, s: FleetStats) -> None:
     for reason, count in (s.retried or {"reset": 0}).items():
         page.add(names.RETRIES_TOTAL, count, fleet=name, reason=reason)
     page.add(names.RESUMED_STREAMS_TOTAL, s.resumed, fleet=name)
+    page.add(names.REATTACHED_TOTAL, s.reattached, fleet=name)
     page.add(names.WASTED_TOKENS_TOTAL, s.wasted_prompt, fleet=name, kind="prompt")
     page.add(names.WASTED_TOKENS_TOTAL, s.wasted_completion, fleet=name, kind="completion")
     page.add(names.WASTED_GPU_SECONDS_TOTAL, round(s.wasted_gpu_s, 3), fleet=name)

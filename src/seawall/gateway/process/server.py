@@ -282,6 +282,8 @@ class Server:
         # A client may be sending its next request on an idle connection: only quiet ones are closed, again and again.
         while (app.clients or any(f.active for f in app.fleets.values())) and app.now() < until:
             app.sweep_clients(app.now())
+            if not app.clients:
+                app.give_up_unread()
             await asyncio.sleep(0.02)
         left = [e for f in app.fleets.values() for e in f.active]
         if left:

@@ -88,6 +88,7 @@ class FleetStats:
         "hedges_won",
         "poison",
         "queue_wait",
+        "reattached",
         "rejected",
         "resumed",
         "retried",
@@ -112,6 +113,8 @@ class FleetStats:
         self.rejected: dict[str, int] = {}
         self.retried: dict[str, int] = {}
         self.resumed = 0
+        self.reattached = 0
+        """Requests that came again and joined the one that was running, or had ended."""
         self.wasted_prompt = self.wasted_completion = 0
         """Tokens that breaks made engines compute again, or that were lost."""
         self.wasted_gpu_s = 0.0
