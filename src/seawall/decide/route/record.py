@@ -59,7 +59,7 @@ class Filler(Protocol):
         """The answer is not wanted any more."""
 
 
-class Record(Protocol):
+class AnswerRecord(Protocol):
     """See the module."""
 
     id: str
@@ -119,19 +119,19 @@ class RecordStore(Protocol):
     """See the module."""
 
     def claim(
-        self, tenant: str, key: bytes, mark: bytes, told: Callable[[Record, bool], None], id: str = ""
+        self, tenant: str, key: bytes, mark: bytes, told: Callable[[AnswerRecord, bool], None], id: str = ""
     ) -> None:
         """`told` the record under this key of this tenant, and whether it is new. An empty key is nobody's: new."""
 
-    def find(self, tenant: str, id: str, told: Callable[[Record | None], None]) -> None: ...
+    def find(self, tenant: str, id: str, told: Callable[[AnswerRecord | None], None]) -> None: ...
 
-    def fill(self, record: Record, filler: Filler) -> None:
+    def fill(self, record: AnswerRecord, filler: Filler) -> None:
         """Who fills it, and is told when there is room, or that it is not wanted."""
 
-    def unlink(self, record: Record) -> None:
+    def unlink(self, record: AnswerRecord) -> None:
         """Its key is free: who comes again begins anew."""
 
-    def remove(self, record: Record) -> None:
+    def remove(self, record: AnswerRecord) -> None:
         """It is not wanted any more."""
 
 
@@ -295,7 +295,7 @@ class Shelf:
         return [r for r in self._all if r.outcome is RecordState.RUNNING]
 
     def claim(
-        self, tenant: str, key: bytes, mark: bytes, told: Callable[[Record, bool], None], id: str = ""
+        self, tenant: str, key: bytes, mark: bytes, told: Callable[[AnswerRecord, bool], None], id: str = ""
     ) -> None:
         known = self._by_key.get((tenant, key)) if key else None
         if known is not None and (known.outcome is RecordState.RUNNING or self._now() < known.until):
@@ -312,17 +312,17 @@ class Shelf:
             self._by_id[tenant, id] = record
         told(record, True)
 
-    def find(self, tenant: str, id: str, told: Callable[[Record | None], None]) -> None:
+    def find(self, tenant: str, id: str, told: Callable[[AnswerRecord | None], None]) -> None:
         record = self._by_id.get((tenant, id))
         if record is not None and record.outcome is not RecordState.RUNNING and self._now() >= record.until:
             record = None
         told(record)
 
-    def fill(self, record: Record, filler: Filler) -> None:
+    def fill(self, record: AnswerRecord, filler: Filler) -> None:
         assert isinstance(record, KeptRecord)
         record.filled_by(filler)
 
-    def unlink(self, record: Record) -> None:
+    def unlink(self, record: AnswerRecord) -> None:
         assert isinstance(record, KeptRecord)
         self._free_key(record)
         if record.outcome is not RecordState.RUNNING:
@@ -333,7 +333,7 @@ class Shelf:
             del self._by_key[record.tenant, record.key]
         record.key = b""
 
-    def remove(self, record: Record) -> None:
+    def remove(self, record: AnswerRecord) -> None:
         assert isinstance(record, KeptRecord)
         self._free_key(record)
         if self._by_id.get((record.tenant, record.id)) is record:

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import Final, Protocol
 
 from seawall.decide.route import sse
-from seawall.decide.route.record import Record, RecordState, RecordStore
+from seawall.decide.route.record import AnswerRecord, RecordState, RecordStore
 from seawall.decide.route.refusal import Refusal
 from seawall.gateway.edge.sink import EVENT_STREAM, Source
 
@@ -36,7 +36,7 @@ class Keeping:
 
     __slots__ = ("_at_work", "_cut", "_records", "_spare", "full", "record", "source")
 
-    def __init__(self, record: Record, records: RecordStore) -> None:
+    def __init__(self, record: AnswerRecord, records: RecordStore) -> None:
         self.record = record
         self.full = False
         self.source: KeptSource | None = None

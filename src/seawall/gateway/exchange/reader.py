@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from seawall.decide.route.record import Record, RecordState
+from seawall.decide.route.record import AnswerRecord, RecordState
 from seawall.decide.route.refusal import Refusal
 from seawall.gateway.edge.sink import EVENT_STREAM, Sink
 
@@ -21,7 +21,7 @@ class Reader:
 
     __slots__ = ("_at_work", "_begun", "_numbers", "_over", "_record", "_sink", "position")
 
-    def __init__(self, record: Record, sink: Sink, position: int = 0, numbers: bool = False) -> None:
+    def __init__(self, record: AnswerRecord, sink: Sink, position: int = 0, numbers: bool = False) -> None:
         """`numbers`: events carry their position as `id:`."""
         self._record = record
         self._sink = sink

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Final, Protocol
 
 from seawall.decide.route.poison import fingerprint
-from seawall.decide.route.record import Record, RecordState
+from seawall.decide.route.record import AnswerRecord, RecordState
 from seawall.decide.route.refusal import Refusal
 from seawall.gateway.edge.client_side import Client
 from seawall.gateway.edge.request import Request
@@ -47,7 +47,7 @@ def keyed(
         return position
     lane, mark = served.fleet, fingerprint(request.path, request.body)
 
-    def told(record: Record, new: bool) -> None:
+    def told(record: AnswerRecord, new: bool) -> None:
         refusal: Refusal | None = None
         if not new and not position and record.first and record.mark == mark:
             lane.kept.unlink(record)  # its beginning is not there any more: anew
@@ -74,7 +74,13 @@ def keyed(
 
 
 def _first(
-    intake: Admits, client: Client, record: Record, request: Request, route: str, body: Body, served: Served
+    intake: Admits,
+    client: Client,
+    record: AnswerRecord,
+    request: Request,
+    route: str,
+    body: Body,
+    served: Served,
 ) -> Refusal | None:
     """The first of its kind: an exchange fills the record, and the client reads it."""
     keeping = Keeping(record, served.fleet.kept)
@@ -87,7 +93,7 @@ def _first(
     return None
 
 
-def _read(client: Client, record: Record, position: int) -> None:
+def _read(client: Client, record: AnswerRecord, position: int) -> None:
     reader = Reader(record, client, position, numbers=True)
     client.serve(reader)
     reader.begin()
@@ -116,7 +122,7 @@ def position_of(headers: Mapping[bytes, bytes]) -> int | Refusal:
     return int(last) + 1
 
 
-def may_join(record: Record, mark: bytes, position: int) -> Refusal | None:
+def may_join(record: AnswerRecord, mark: bytes, position: int) -> Refusal | None:
     """Whether a request with this mark is a copy of the record's, which can still be read from `position` on."""
     if record.mark != mark:
         return _REUSED
