@@ -21,10 +21,6 @@ TOPICS = (
 )  # fmt: skip
 
 
-CaseRequest = tuple[str, str, dict[str, Any]]
-"""Name, path and payload of a request."""
-
-
 @dataclass(frozen=True, kw_only=True)
 class Case:
     """One request and its known answer."""
@@ -41,9 +37,9 @@ class Case:
         return bool(self.payload.get("stream"))
 
 
-def requests(model: str, tokens: Sequence[int], count: int) -> list[CaseRequest]:
-    """`count` cases; answers have `tokens[i % len]` tokens at most."""
-    made: list[CaseRequest] = []
+def requests(model: str, tokens: Sequence[int], count: int) -> list[tuple[str, str, dict[str, Any]]]:
+    """(name, path, payload) of `count` cases; answers have `tokens[i % len]` tokens at most."""
+    made: list[tuple[str, str, dict[str, Any]]] = []
     for i in range(count):
         topic = TOPICS[i % len(TOPICS)]
         limit = tokens[i % len(tokens)]
@@ -54,7 +50,7 @@ def requests(model: str, tokens: Sequence[int], count: int) -> list[CaseRequest]
         }
         plain = {**common, "prompt": f"A story about {topic}, number {i}:"}
         counted = {"stream_options": {"include_usage": True}}
-        kinds: list[CaseRequest] = [
+        kinds: list[tuple[str, str, dict[str, Any]]] = [
             ("chat", "/v1/chat/completions", {**chat, "ignore_eos": True, **counted}),
             (
                 "chat-ids",
@@ -73,7 +69,7 @@ def requests(model: str, tokens: Sequence[int], count: int) -> list[CaseRequest]
 
 async def ask_reference(
     url: str,
-    wanted: Sequence[CaseRequest],
+    wanted: Sequence[tuple[str, str, dict[str, Any]]],
     parallel: int = 4,
     api_key: str | None = None,
 ) -> list[Case]:

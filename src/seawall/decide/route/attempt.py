@@ -135,9 +135,7 @@ Next = Send | AwaitVerdict | Switch | resume.Finish | Fail
 class Mendable(Protocol):
     """A stream that knows how it goes on elsewhere: `resume.StreamSession`."""
 
-    def broken(
-        self, reason: str, now: float, *, full: bool = False, counts: bool = True
-    ) -> resume.Decision: ...
+    def broken(self, reason: str, now: float, *, full: bool = False) -> resume.Decision: ...
 
 
 class Limits(NamedTuple):
@@ -162,7 +160,6 @@ class Attempt:
         "limits",
         "path",
         "phase",
-        "plain",
         "resumed",
         "retried",
         "stream",
@@ -178,9 +175,6 @@ class Attempt:
         self.body = body
         """What to send to the next replica, and where."""
         self.limits = limits
-        self.plain: tuple[bytes, bytes] | None = None
-        """Path and body that ask for the same answer whole, where it is put together from a stream: the client has
-        nothing of that until its end, so it can be asked for anew."""
         self.phase = AttemptPhase.WAITING
         self.begun = False
         """The client has a part of the answer."""
@@ -208,7 +202,7 @@ class Attempt:
                 case resume.Finish() as finish:
                     return finish
                 case resume.GiveUp(event=event):
-                    return self.anew() or Fail(self._lost(what, retry_after_s), event)
+                    return Fail(self._lost(what, retry_after_s), event)
                 case resume.Retry(path=path, body=body):
                     self.path, self.body = path.encode(), body
             if self.begun:
@@ -224,20 +218,7 @@ class Attempt:
         self.retried += 1
         return self._send()
 
-    def anew(self) -> Send | AwaitVerdict | None:
-        """What a stream brought is of no use, and the client has nothing of it: the whole answer is asked for from the
-        start, once and not as a stream. None: that cannot be."""
-        if self.plain is None:
-            return None
-        if self.phase is not AttemptPhase.WAITING:
-            self.on(AttemptEvent.BROKE)
-        self.path, self.body = self.plain
-        self.stream = self.plain = None
-        self.begun = False
-        self.retried += 1
-        return self._send()
-
-    def _send(self) -> Send | AwaitVerdict:
+    def _send(self) -> Next:
         if self.ticket.convicted:
             return AwaitVerdict(VERDICT_S, self.begun)
         return Send(self.path, self.body, self.begun)
@@ -274,7 +255,7 @@ class Attempt:
 
     def answered(
         self, verdict: Judgement, status: int, full: bool, now: float
-    ) -> Break | resume.Finish | Send | AwaitVerdict | Fail | None:
+    ) -> Break | resume.Finish | Fail | None:
         """A whole answer has come. None: it is the client's. `full`: it says that prompt and answer together would be
         longer than the model's context, which is the proper end of a stream that is continued."""
         match verdict:
@@ -296,8 +277,7 @@ class Attempt:
                 decision = self.stream.broken("the model's length", now, full=True)
                 if isinstance(decision, resume.Finish):
                     return decision
-            refusal = Refusal(502, "upstream_lost", f"The continuation was answered with {status}.")
-            return self.anew() or Fail(refusal)
+            return Fail(Refusal(502, "upstream_lost", f"The continuation was answered with {status}."))
         if status >= 500 and self._left > 0 and len(self.ticket.ask.avoid) < SECOND_OPINIONS:
             return Break("5xx", f"answered {status}", Blame.ERROR if self.counts() else Blame.ELSEWHERE)
         return None
