@@ -55,8 +55,8 @@ def main() -> None:
             print(f"{e.stdout}{e.stderr}\nit failed: the gateway stays plain Python", file=sys.stderr)
             return
         for old in target.parent.iterdir():
-            if old != Path(work):
-                shutil.rmtree(old)
+            if not old.name.startswith(tempfile.gettempprefix()):  # that is another one, at work
+                shutil.rmtree(old, ignore_errors=True)
         (Path(work) / "made").rename(target)
 
 

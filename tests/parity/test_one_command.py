@@ -65,6 +65,7 @@ OTHERS = {
             "env": {"A": "b"},
         },
     ),
+    "media from one host": changed(LLAMA, gateway={"media_hosts": ["img.example.com"]}),
     "pickles": changed(LLAMA, model={"allow_pickle": True}),
     "adapters": changed(LLAMA, model={"adapters": [POET]}),
     "adapter slots": changed(LLAMA, model={"adapters": [POET], "adapter_slots": 4}),
@@ -144,3 +145,15 @@ def test_the_simulated_engine_is_started_with_the_same_flags() -> None:
     mine, theirs = by_flag(argv[argv.index("sim") + 1 :]), by_flag(there.args)
     assert {f for f in mine.keys() | theirs.keys() if mine.get(f) != theirs.get(f)} <= PLACE
     assert "VLLM_CPU_OMP_THREADS_BIND" not in env, "it computes nothing"
+
+
+def test_an_engine_fetches_from_where_the_spec_says() -> None:
+    def said(hosts: list[str] | None, version: str = "0.32.0") -> list[str]:
+        fleet = changed(LLAMA, gateway={"media_hosts": hosts}, engine={"version": version})
+        place = command.EnginePlace(program=("vllm", "serve"), model="/m", port=1)
+        args = list(command.serve_command(fleet, None, place).args)
+        at = args.index("--allowed-media-domains") if "--allowed-media-domains" in args else len(args)
+        return args[at + 1 : at + 3]
+
+    assert said(["a.example", "b.example"]) == ["a.example", "b.example"]
+    assert said(None) == said([]) == said(["*"]) == said(["a.example"], "0.10.2") == []

@@ -141,6 +141,7 @@ def command(
         board=board,
         worker=worker,
         workers=workers,
+        parent=int(os.environ.get("SEAWALL_GATEWAY_PARENT", "0")) if board else 0,
         tls_cert=tls_cert,
         tls_key=tls_key,
         engine_ca=engine_ca,

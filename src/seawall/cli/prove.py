@@ -235,6 +235,7 @@ def _on_cluster(
 def _line(v: ScenarioVerdict) -> str:
     rest = f"   {v.rejected:,} rejected" if v.rejected else ""
     rest += f"   {v.left:,} left" if v.left else ""
+    rest += f"   {v.wasted_tokens:,} tokens again" if v.wasted_tokens else ""
     return (
         f"  {v.title:<34}{v.started:>7,} streams{v.finished:>8,} whole{v.resumed:>5,} resumed"
         f"{v.lost:>5,} lost{v.wrong_tokens:>4,} wrong   worst stall {v.worst_stall_s:5.2f} s{rest}"

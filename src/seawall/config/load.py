@@ -157,6 +157,8 @@ def _semantic(fleet: Fleet) -> list[Problem]:
     for n in sorted({n for n in tenants if tenants.count(n) > 1}):
         out.append(Problem("spec.gateway.tenants", f"{n!r} stands twice; merge the two"))
     out += _pool(fleet)
+    if not 4096 <= fleet.spec.gateway.max_head <= 2**20:
+        out.append(Problem("spec.gateway.maxHead", "is between 4Ki and 1Mi; leave it out, and it is 32Ki"))
     slots, adapters = fleet.spec.model.adapter_slots, fleet.spec.model.adapters
     if slots is not None and len(adapters) > slots:
         out.append(

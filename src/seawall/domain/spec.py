@@ -391,6 +391,11 @@ class Gateway(Strict):
     answer that a healthy replica is at work on is ended."""
     headers_after: Seconds = 10.0
     """A stream's status and headers go out when the engine answers, and after so long in the queue at the latest."""
+    keep_for: Seconds = 600.0
+    """Answers to requests with an Idempotency-Key, and responses in the background, are kept for so long after they
+    end, for clients that come again (docs/reference/reattach.md). 0s: nothing is kept, the header means nothing."""
+    keep_memory: Bytes = 64 * 2**20
+    """Memory of each gateway process for what is kept. Over it those answers go that ended first."""
     hedge_after: Seconds | None = None
     """A stream without a first token for so long is sent to a second replica, too; the first token wins."""
     stall_timeout: Seconds | None = None
@@ -402,9 +407,6 @@ class Gateway(Strict):
     it."""
     session_header: str = "x-session-id"
     """Requests with the same value of this header prefer one replica."""
-    sessions: Literal["auto", "header", "off"] = "auto"
-    """What makes a session. auto: also `prompt_cache_key`, `previous_response_id`, `user` and known agents' headers;
-    header: session_header only; off: nothing."""
     tenants: list[TenantSpec] = field(default_factory=list)
     """Empty: no API key is asked for."""
     keys_file: str | None = None
@@ -427,6 +429,19 @@ class Gateway(Strict):
     """Secret with the route's certificate."""
     max_body: Bytes = 8 * 2**20
     """The largest request body."""
+    max_head: Bytes = 32 * 2**10
+    """The largest head of a request: its first line and its headers."""
+    allow_fields: list[str] = field(default_factory=list)
+    """Fields of requests that pass although tenants are listed: of those that give power over an engine (`priority`,
+    `chat_template`, `kv_transfer_params`, `prompt_embeds`, ...: docs/reference/gateway.md) none does by default."""
+    refuse_fields: list[str] = field(default_factory=list)
+    """Further fields that no request may have."""
+    media_hosts: list[str] | None = None
+    """Hosts from which engines may fetch images, audio and video that requests name by URL (`*`: from any). Default:
+    none where tenants are listed, else any. `file:` is never read."""
+    cache_per_tenant: bool = True
+    """Where tenants are listed: none can tell another's prompts by how soon they are answered. A system prompt that
+    they share is then computed once per tenant."""
     allowed_origins: list[str] = field(default_factory=list)
     """Web pages of these origins (`https://chat.example.org`; `*`: of any) may use the gateway from a browser."""
 

@@ -8,7 +8,7 @@ of different ages. Nobody reads such a document by its keys, and nobody but `mer
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import msgspec
 
@@ -58,6 +58,12 @@ class FleetState:
     cancelled_total: int = 0
     resumed_total: int = 0
     retried_total: int = 0
+    wasted_prompt_tokens_total: int = 0
+    """Tokens that breaks made an engine compute as a prompt once more."""
+    wasted_completion_tokens_total: int = 0
+    """Tokens that were generated again, or were lost."""
+    wasted_gpu_seconds_total: float = 0.0
+    """GPU time of attempts that broke and were not continued."""
     ttft_p50_s: float | None = None
     """None: nothing was measured yet."""
     ttft_p95_s: float | None = None
@@ -132,6 +138,32 @@ def merged(states: Iterable[GatewayState]) -> GatewayState:
     return GatewayState(draining=draining, fleets=fleets, replicas=replicas)
 
 
+def ended(state: GatewayState) -> GatewayState:
+    """What stays of a process that has ended without a word: its totals. What it still had to do has failed."""
+    fleets = {
+        name: replace(
+            f, queued=0, in_flight=0, pending=0, failed_total=f.failed_total + f.pending, queue_limit=0,
+            drain_rate=0.0, canary_percent=0, ttft_p50_s=None, ttft_p95_s=None,
+        )
+        for name, f in state.fleets.items()
+    }  # fmt: skip
+    return GatewayState(
+        fleets=fleets, replicas={n: replace(r, in_flight=0) for n, r in state.replicas.items()}
+    )
+
+
+def grown(now: GatewayState, past: GatewayState) -> GatewayState:
+    """`now`, with the totals of processes before (`ended`): of fleets and replicas that there still are."""
+    fleets = {n: _fleets(f, past.fleets[n]) if n in past.fleets else f for n, f in now.fleets.items()}
+    replicas = dict(now.replicas)
+    for name in now.replicas.keys() & past.replicas.keys():
+        here, before = replicas[name], past.replicas[name]
+        replicas[name] = replace(
+            here, evictions=here.evictions + before.evictions, returns=here.returns + before.returns
+        )
+    return GatewayState(draining=now.draining, fleets=fleets, replicas=replicas)
+
+
 def total(state: GatewayState) -> FleetState:
     """All fleets of a gateway as one."""
     one = FleetState()
@@ -155,6 +187,9 @@ def _fleets(a: FleetState, b: FleetState) -> FleetState:
         cancelled_total=a.cancelled_total + b.cancelled_total,
         resumed_total=a.resumed_total + b.resumed_total,
         retried_total=a.retried_total + b.retried_total,
+        wasted_prompt_tokens_total=a.wasted_prompt_tokens_total + b.wasted_prompt_tokens_total,
+        wasted_completion_tokens_total=a.wasted_completion_tokens_total + b.wasted_completion_tokens_total,
+        wasted_gpu_seconds_total=a.wasted_gpu_seconds_total + b.wasted_gpu_seconds_total,
         ttft_p50_s=_longest(a.ttft_p50_s, b.ttft_p50_s),
         ttft_p95_s=_longest(a.ttft_p95_s, b.ttft_p95_s),
         queue_limit=max(a.queue_limit, b.queue_limit),

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from seawall.drivers.near import near
 from seawall.errors import InputError, SeawallError, SourceError
 
 ATTEMPTS = 5
@@ -82,7 +83,9 @@ def small_file(
     def ask() -> bytes | None:
         timeout = httpx.Timeout(ANSWER_S, connect=CONNECT_S)
         with (
-            httpx.Client(follow_redirects=True, max_redirects=8, timeout=timeout) as http,
+            httpx.Client(
+                follow_redirects=True, max_redirects=8, timeout=timeout, trust_env=not near(url)
+            ) as http,
             http.stream("GET", url, headers=headers) as response,
         ):
             if response.headers.get("x-error-code") == "EntryNotFound":

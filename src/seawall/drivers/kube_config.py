@@ -162,6 +162,7 @@ def client_of(access: Access, timeout: httpx.Timeout) -> httpx.AsyncClient:
             auth=_auth(access, context),
             headers=[("User-Agent", f"seawall/{__version__}"), *_impersonated(user)],
             proxy=str(cluster["proxy-url"]) if cluster.get("proxy-url") else None,
+            trust_env=access.context != IN_CLUSTER,  # from a desk as kubectl does
             timeout=timeout,
             event_hooks={"request": [rename]} if name else None,
         )

@@ -20,6 +20,7 @@ from urllib.parse import urlsplit
 import httpx
 
 from seawall.drivers.kube import Kube, Refused
+from seawall.drivers.near import near
 from seawall.errors import InputError, SourceError
 
 MOST_BYTES = 8 * 2**20
@@ -73,7 +74,9 @@ class Prometheus:
         self.where = f"Prometheus at {parts.hostname}" + (f":{parts.port}" if parts.port else "")
         self._path = url.rstrip("/") + "/api/v1/query_range"
         headers = {"accept": "application/json"} | ({"authorization": f"Bearer {token}"} if token else {})
-        self._http = httpx.AsyncClient(headers=headers, timeout=timeout_s, follow_redirects=False)
+        self._http = httpx.AsyncClient(
+            headers=headers, timeout=timeout_s, follow_redirects=False, trust_env=not near(url)
+        )
 
     async def __aenter__(self) -> Prometheus:
         return self

@@ -21,11 +21,11 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 """The folder that holds the package."""
 GATEWAY = (
-    "edge.client_side edge.request edge.sink exchange.exchange exchange.judge exchange.lane intake.app "
+    "edge.client_side edge.record edge.request edge.sink exchange.exchange exchange.judge exchange.lane intake.app "
     "replicas.upstream tell.audit tell.ended tell.stats tell.tenants wire"
 )
 ROUTE = "admit attempt breaks desk pick refusal sse"
-RESUME = "events onward policy replay request session stream tokens typed ways"
+RESUME = "events onward policy recording replay request session stream tape tokens typed ways"
 MODULES = (
     *(f"seawall.gateway.{name}" for name in GATEWAY.split()),
     *(f"seawall.decide.route.{name}" for name in ROUTE.split()),

@@ -17,6 +17,8 @@ REASONS = {
     404: "Not Found",
     405: "Method Not Allowed",
     408: "Request Timeout",
+    409: "Conflict",
+    410: "Gone",
     413: "Content Too Large",
     415: "Unsupported Media Type",
     422: "Unprocessable Content",
@@ -28,6 +30,7 @@ REASONS = {
     502: "Bad Gateway",
     503: "Service Unavailable",
     504: "Gateway Timeout",
+    507: "Insufficient Storage",
 }
 STATUS = {code: f"HTTP/1.1 {code} {text}\r\n".encode() for code, text in REASONS.items()}
 TYPES = {
@@ -41,6 +44,13 @@ TYPES = {
     503: "overloaded_error",
     504: "timeout_error",
 }
+ANTHROPIC = {
+    **TYPES,
+    413: "request_too_large",
+    500: "api_error",
+    502: "api_error",
+}
+"""The names that Anthropic's clients know, as vLLM uses them on `/v1/messages`."""
 LAST_CHUNK: Final = b"0\r\n\r\n"
 JSON = b"application/json"
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
@@ -96,7 +106,8 @@ def head(
 
 def error_body(refusal: Refusal, messages: bool = False) -> bytes:
     """OpenAI's error shape. `messages`: with what Anthropic's adds to it, for clients of that API."""
-    kind = TYPES.get(refusal.status, "invalid_request_error" if refusal.status < 500 else "server_error")
+    known = ANTHROPIC if messages else TYPES
+    kind = known.get(refusal.status, "invalid_request_error" if refusal.status < 500 else "server_error")
     error = {"message": refusal.message, "type": kind, "param": refusal.param, "code": refusal.code}
     return msgspec.json.encode({"type": "error", "error": error} if messages else {"error": error})
 

@@ -14,6 +14,7 @@ from typing import Any
 
 import httpx
 
+from seawall.drivers.near import near
 from seawall.errors import EngineError, InputError
 
 MAX_LINE = 4 * 2**20
@@ -52,8 +53,11 @@ class Talk:
     key: str | None = None
     max_tokens: int | None = None
     temperature: float | None = None
-    client: httpx.Client = field(default_factory=lambda: httpx.Client(timeout=httpx.Timeout(600, connect=10)))
+    client: httpx.Client = field(init=False)
     messages: list[dict[str, str]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.client = httpx.Client(timeout=httpx.Timeout(600, connect=10), trust_env=not near(self.url))
 
     def system(self, text: str) -> None:
         """Sets, or with an empty text removes, what the model is told before everything else."""

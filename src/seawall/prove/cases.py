@@ -21,6 +21,10 @@ TOPICS = (
 )  # fmt: skip
 
 
+CaseRequest = tuple[str, str, dict[str, Any]]
+"""Name, path and payload of a request."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Case:
     """One request and its known answer."""
@@ -37,9 +41,9 @@ class Case:
         return bool(self.payload.get("stream"))
 
 
-def requests(model: str, tokens: Sequence[int], count: int) -> list[tuple[str, str, dict[str, Any]]]:
-    """(name, path, payload) of `count` cases; answers have `tokens[i % len]` tokens at most."""
-    made: list[tuple[str, str, dict[str, Any]]] = []
+def requests(model: str, tokens: Sequence[int], count: int) -> list[CaseRequest]:
+    """`count` cases; answers have `tokens[i % len]` tokens at most."""
+    made: list[CaseRequest] = []
     for i in range(count):
         topic = TOPICS[i % len(TOPICS)]
         limit = tokens[i % len(tokens)]
@@ -50,7 +54,7 @@ def requests(model: str, tokens: Sequence[int], count: int) -> list[tuple[str, s
         }
         plain = {**common, "prompt": f"A story about {topic}, number {i}:"}
         counted = {"stream_options": {"include_usage": True}}
-        kinds: list[tuple[str, str, dict[str, Any]]] = [
+        kinds: list[CaseRequest] = [
             ("chat", "/v1/chat/completions", {**chat, "ignore_eos": True, **counted}),
             (
                 "chat-ids",
@@ -69,7 +73,7 @@ def requests(model: str, tokens: Sequence[int], count: int) -> list[tuple[str, s
 
 async def ask_reference(
     url: str,
-    wanted: Sequence[tuple[str, str, dict[str, Any]]],
+    wanted: Sequence[CaseRequest],
     parallel: int = 4,
     api_key: str | None = None,
 ) -> list[Case]:

@@ -16,11 +16,12 @@ from typing import Any
 
 import yaml
 
+from seawall.domain.told import FleetState
 from seawall.domain.units import counted, parse_seconds
 from seawall.errors import EngineError, SeawallError
 from seawall.load.client import ClientPatience, LoadClient
 from seawall.prove import settings
-from seawall.prove.cases import Case, ask_reference, requests
+from seawall.prove.cases import Case, CaseRequest, ask_reference, requests
 from seawall.prove.mechanisms import off
 from seawall.prove.pressure import Pressure, StreamRecord
 from seawall.prove.scenarios import Scenario
@@ -124,16 +125,17 @@ class _Here:
     async def simulated(self) -> None:
         """Each scenario on a fleet of its own, `jobs` at the same time."""
         self.say("learning the right answers from a quiet engine")
-        cases = await _sim_answers(self.model)
+        cases = await _sim_answers(self.model, requests(self.model, SIM_TOKENS, 42))
         places = asyncio.Semaphore(self.proof.jobs)
 
         async def one(scenario: Scenario) -> None:
             async with places:
                 self.say(f"{scenario.title}: starting {counted(scenario.replicas, 'replica')}")
+                own = scenario.asks and await _sim_answers(self.model, scenario.asks(self.model, False))
                 up = await self._up(scenario, 120.0)
                 try:
                     self.say(f"{scenario.title}: running")
-                    verdict, records = await play(self.proof, scenario, up, cases)
+                    verdict, records = await play(self.proof, scenario, up, own or cases)
                 finally:
                     wrong = await up.stop()
                 self._told(verdict, records, wrong)
@@ -150,38 +152,39 @@ class _Here:
         return sorted(self.proof.scenarios, key=lambda s: -s.takes_s if self.proof.jobs > 1 else 0.0)
 
     async def real(self) -> None:
-        """All scenarios in turn on one fleet of two: a start takes a minute. One that scales has its own."""
+        """Scenarios in turn on one fleet of two, for a start takes a minute; who scales or is alone has its own."""
         cases: list[Case] = []
-        shared = [s for s in self.proof.scenarios if s.most is None]
-        groups = [shared] * bool(shared) + [[s] for s in self.proof.scenarios if s.most is not None]
+        shared = [s for s in self.proof.scenarios if not _own_fleet(s)]
+        groups = [shared] * bool(shared) + [[s] for s in self.proof.scenarios if _own_fleet(s)]
         for group in groups:
-            first = replace(group[0], replicas=min(2, group[0].replicas) if group[0].most else 2)
+            first = replace(group[0], replicas=min(2, group[0].replicas) if _own_fleet(group[0]) else 2)
             self.say(f"starting {counted(first.replicas, 'real replica')}")
             up = await self._up(first, START_S)
             wrong: list[str] = []
             try:
                 if not cases:
                     self.say("learning the right answers from replicas that are still quiet")
-                    cases = await self._real_answers(up)
+                    cases = await self._real_answers(up, requests(self.model, VLLM_TOKENS, 10))
                     if not settings.exact(self.document):
                         verdict, records = await play(self.proof, CONTROL, up, cases)
                         self._told(verdict, records, [])
                         self._exact = not verdict.wrong_tokens
                 for scenario in group:
                     await self._whole(up, min(2, scenario.replicas), scenario.title)
+                    asked = scenario.asks and scenario.asks(self.model, True)
+                    own = asked and await self._real_answers(up, asked)
                     self.say(f"{scenario.title}: running")
-                    scenario = replace(scenario, load=scenario.real_load or scenario.load)
-                    self._told(*await play(self.proof, scenario, up, cases), [])
+                    scenario = replace(scenario, load=scenario.real_load or scenario.load, streams=None)
+                    self._told(*await play(self.proof, scenario, up, own or cases), [])
             finally:
                 wrong = await up.stop()
             if wrong:
                 last = self.result.verdicts[-1]
                 self.result.verdicts[-1] = replace(last, kept=False, broken=(*last.broken, *wrong))
 
-    async def _real_answers(self, up: UpFleet) -> list[Case]:
+    async def _real_answers(self, up: UpFleet, wanted: Sequence[CaseRequest]) -> list[Case]:
         """From every replica its share, one after another: none answers two at a time."""
-        urls = [r.url for r in await up.replicas()]
-        wanted = requests(self.model, VLLM_TOKENS, 10)
+        urls = [r.url for r in await up.replicas() if r.ready]
         shares = (ask_reference(url, wanted[i :: len(urls)], parallel=1) for i, url in enumerate(urls))
         return [case for share in await asyncio.gather(*shares) for case in share]
 
@@ -189,7 +192,11 @@ class _Here:
         """Waits, without load, until what the scenario before took is there again."""
         stage = Stage(up)
         self.say(f"{title}: waiting for {counted(count, 'replica')}")
-        if not await stage.until_ready(count, START_S):
+
+        async def enough() -> bool:
+            return len(await stage.ready()) >= count
+
+        if not await stage.until(f"{count} ready replicas", enough, START_S):
             raise EngineError(f"before {title!r}: {stage.broken[0]}", "Look at the logs: --keep-logs DIR.")
 
     async def _up(self, scenario: Scenario, budget_s: float) -> UpFleet:
@@ -211,7 +218,11 @@ class _Here:
         self.done(verdict)
 
 
-async def _sim_answers(model: str) -> list[Case]:
+def _own_fleet(scenario: Scenario) -> bool:
+    return scenario.most is not None or scenario.alone
+
+
+async def _sim_answers(model: str, wanted: Sequence[CaseRequest]) -> list[Case]:
     """From a simulated engine of its own, which takes no time for a step and serves nobody else."""
     argv = ["-m", "seawall", "engine", "sim", "--port", "0", "--model-name", model, "--sim-step", "0"]
     process = await asyncio.create_subprocess_exec(sys.executable, *argv, stdout=asyncio.subprocess.PIPE)
@@ -220,7 +231,7 @@ async def _sim_answers(model: str) -> list[Case]:
         line = (await asyncio.wait_for(process.stdout.readline(), 90)).decode()
         if "http://" not in line:
             raise EngineError("the reference engine did not start.", "Try: seawall engine sim --port 0")
-        return await ask_reference(line.split()[-1], requests(model, SIM_TOKENS, 42))
+        return await ask_reference(line.split()[-1], wanted)
     finally:
         with contextlib.suppress(ProcessLookupError):
             process.send_signal(signal.SIGKILL)
@@ -241,9 +252,9 @@ async def play(
     pressure = Pressure(
         client=client,
         cases=cases,
-        streams=max(1, round(proof.streams * scenario.load)),
+        streams=scenario.streams or max(1, round(proof.streams * scenario.load)),
         seed=proof.seed,
-        patience=pace.patience,
+        patience=scenario.patience or pace.patience,
         slow_share=scenario.slow_share,
         leaving_share=scenario.leaving_share,
     )
@@ -272,16 +283,22 @@ async def play(
         scenario.name,
         scenario.title,
         pressure.records,
-        _bounded(scenario.expectation, pace),
+        _bounded(scenario, pace),
         duration_s=time.monotonic() - stage.started_s,
         # A gateway that was replaced counts from zero: then what it has counted itself is all that is known.
         resumed=max(0, after.resumed_total - before.resumed_total),
         retried=max(0, after.retried_total - before.retried_total),
+        wasted_tokens=max(0, _wasted_tokens(after) - _wasted_tokens(before)),
+        wasted_gpu_s=max(0.0, after.wasted_gpu_seconds_total - before.wasted_gpu_seconds_total),
         marks=stage.marks,
         broken=stage.broken,
         notes=stage.notes,
     )
     return verdict, pressure.records
+
+
+def _wasted_tokens(told: FleetState) -> int:
+    return told.wasted_prompt_tokens_total + told.wasted_completion_tokens_total
 
 
 async def _nothing(stage: Stage) -> None:
@@ -299,9 +316,12 @@ def forgiven(verdict: ScenarioVerdict) -> ScenarioVerdict:
     return replace(verdict, wrong_tokens=0, broken=broken, kept=not broken, notes=(note, *verdict.notes))
 
 
-def _bounded(expectation: Expectation, pace: ProofPace) -> Expectation:
+def _bounded(scenario: Scenario, pace: ProofPace) -> Expectation:
     """A slow engine's bounds in the place of the scenario's."""
-    if pace.worst_stall_s is None:
+    expectation, worst_s = scenario.expectation, pace.worst_stall_s
+    if worst_s is None:
         return expectation
-    first = None if expectation.worst_ttft_s is None else pace.worst_stall_s
-    return replace(expectation, worst_stall_s=pace.worst_stall_s, worst_ttft_s=first)
+    if scenario.patience is not None:
+        worst_s = scenario.patience.stall_s
+    first = None if expectation.worst_ttft_s is None else worst_s
+    return replace(expectation, worst_stall_s=worst_s, worst_ttft_s=first)

@@ -18,6 +18,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from seawall.domain.told import ReplicaState
+from seawall.load.client import ClientPatience
+from seawall.prove import silence
 from seawall.prove.stage import QUEUE_BOUND, Stage
 from seawall.prove.verdict import Expectation
 
@@ -34,6 +36,8 @@ class Scenario:
     takes_s: float = 12.0
     """About, with its last streams. Of several at once the long ones begin first."""
     replicas: int = 3
+    alone: bool = False
+    """Real engines too play it on a fleet of its own, with its own `settings`."""
     most: int | None = None
     """scaling.max; None: as many as `replicas`."""
     expectation: Expectation = field(default_factory=Expectation)
@@ -48,6 +52,12 @@ class Scenario:
     """Times the proof's number of streams."""
     real_load: float | None = None
     """Instead, with real engines: few streams keep a CPU busy."""
+    streams: int | None = None
+    """Instead of the proof's number of streams, whatever it is."""
+    asks: silence.Asks | None = None
+    """Requests of its own; None: those that all scenarios have."""
+    patience: ClientPatience | None = None
+    """Bounds of its clients, instead of the proof's."""
     slow_share: float = 0.0
     leaving_share: float = 0.0
     mechanisms: tuple[str, ...] = ()
@@ -297,6 +307,9 @@ async def _gateway_mib(stage: Stage) -> float:
 
 
 _STALL = Expectation(worst_stall_s=9.0)
+_NO_TIMEOUTS: dict[str, Any] = {"gateway.stallTimeout": None, "gateway.firstByteTimeout": None}
+"""Settings of a Fleet that says nothing of time-outs: silence is weighed, not timed."""
+PATIENT = ClientPatience(first_s=240, stall_s=240)
 STUCK = 10
 LONG_NAME = "a-long-name" + "-" * 60_000
 """A model name of 60 kB is in every event of its answers: large events without a large model."""
@@ -341,6 +354,19 @@ SCENARIOS: dict[str, Scenario] = {
                  engine_args=("--sim-load", "6"), mechanisms=("start-proof",)),
         Scenario(name="scaler-blind", title="scaler blind", play=scaler_blind, replicas=1, most=3, takes_s=29.0,
                  settings={"scaling.target": 6, "scaling.downWindow": "0s"}, mechanisms=("scaler-hold",)),
+        Scenario(name="long-answer", title="long whole answers, kill -9", play=silence.long_answer,
+                 asks=silence.long_answers, streams=18, takes_s=30.0, engine_args=("--sim-step", "0.03"),
+                 sim_only=False, mechanisms=("assembly", "resume")),
+        Scenario(name="long-prefill", title="a prefill that is one silent step", play=silence.long_prefill,
+                 asks=silence.long_prompts, streams=3, takes_s=35.0, settings=_NO_TIMEOUTS, alone=True,
+                 engine_args=("--sim-prefill", "0.01"), patience=PATIENT, sim_only=False, mechanisms=("patience",)),
+        Scenario(name="held-back", title="tokens held back by the engine", play=silence.held_tokens,
+                 asks=silence.held_back, streams=18, takes_s=20.0, settings=_NO_TIMEOUTS, replicas=1,
+                 sim_only=False, mechanisms=("patience",)),
+        Scenario(name="lone-replica", title="kill -9 of the only replica", play=silence.lone_replica, replicas=1,
+                 alone=True, streams=18, takes_s=25.0, engine_args=("--sim-load", "5"), patience=PATIENT,
+                 settings={"gateway.queueTimeout": "2s", "gateway.maxQueued": 100},
+                 sim_only=False, mechanisms=("resume", "await-return")),
         Scenario(name="clock-jump", title="clock jump of the supervisor", play=clock_jump, sim_only=False,
                  mechanisms=("steady-clock",)),
     )

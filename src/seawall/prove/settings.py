@@ -82,7 +82,7 @@ def derive(
 ) -> dict[str, Any]:
     """The spec that `seawall up` gets for this scenario. InputError for an unknown mechanism."""
     derived = copy.deepcopy(dict(document))
-    changes = changed(document, engine) | (scenario.settings if engine == "sim" else {})
+    changes = changed(document, engine) | (scenario.settings if engine == "sim" or scenario.alone else {})
     changes.setdefault("scaling.min", scenario.replicas)
     changes["scaling.max"] = scenario.most or scenario.replicas
     changes |= off(without).fleet

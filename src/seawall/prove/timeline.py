@@ -46,10 +46,22 @@ def page(result: Result, title: str) -> str:
 
 
 def _table(verdicts: Sequence[ScenarioVerdict]) -> str:
-    names = ("streams", "whole", "resumed", "retried", "rejected", "left", "lost", "wrong", "worst stall")
+    names = (
+        "streams",
+        "whole",
+        "resumed",
+        "retried",
+        "rejected",
+        "left",
+        "lost",
+        "wrong",
+        "tokens again",
+        "worst stall",
+    )
     rows = []
     for v in verdicts:
-        cells = (v.started, v.finished, v.resumed, v.retried, v.rejected, v.left, v.lost, v.wrong_tokens)
+        ends = (v.rejected, v.left, v.lost, v.wrong_tokens)
+        cells = (v.started, v.finished, v.resumed, v.retried, *ends, v.wasted_tokens)
         numbers = "".join(f"<td>{c:,}</td>" for c in cells)
         rows.append(
             f"<tr><td class={'kept' if v.kept else 'broken'}>{html.escape(v.title)}</td>{numbers}"

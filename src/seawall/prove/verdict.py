@@ -39,6 +39,10 @@ class ScenarioVerdict:
     finished: int
     resumed: int
     retried: int
+    wasted_tokens: int
+    """Tokens that retries and resumes made engines compute again, or lost; prompts and answers."""
+    wasted_gpu_s: float
+    """GPU-seconds of attempts that broke and were not continued; a CPU counts as one GPU."""
     rejected: int
     left: int
     """Clients that left on purpose."""
@@ -68,6 +72,8 @@ def judge(
     duration_s: float,
     resumed: int,
     retried: int,
+    wasted_tokens: int = 0,
+    wasted_gpu_s: float = 0.0,
     marks: Sequence[TimelineMark] = (),
     broken: Sequence[str] = (),
     notes: Sequence[str] = (),
@@ -102,6 +108,8 @@ def judge(
         finished=len(whole),
         resumed=resumed,
         retried=retried,
+        wasted_tokens=wasted_tokens,
+        wasted_gpu_s=round(wasted_gpu_s, 2),
         rejected=len(rejected),
         left=len(left),
         lost=len(lost),
@@ -138,6 +146,8 @@ def overall(verdicts: Sequence[ScenarioVerdict]) -> dict[str, Any]:
         "streams": counted,
         "lost": lost,
         "wrong_tokens": sum(v.wrong_tokens for v in verdicts),
+        "wasted_tokens": sum(v.wasted_tokens for v in verdicts),
+        "wasted_gpu_s": round(sum(v.wasted_gpu_s for v in verdicts), 2),
         "lost_share_at_most": at_most(lost, counted),
         "confidence": 0.95,
     }

@@ -53,9 +53,6 @@ class Front(Protocol):
     def proven(self) -> Callable[[Target, float], bool]: ...
     @property
     def served(self) -> Callable[[Target], None]: ...
-    def told(self, seq: Seq) -> None:
-        """Its replica has answered whole, and said what it had cached."""
-
     @property
     def left(self) -> Callable[[Ticket, float], None]: ...
     @property
@@ -72,10 +69,11 @@ class SimStream:
         self._policy = policy
         self._breaks = Breaks(policy)
 
-    def broken(self, reason: str, now: float, *, full: bool = False) -> resume.Decision:
+    def broken(self, reason: str, now: float, *, full: bool = False, counts: bool = True) -> resume.Decision:
         """As `resume.StreamSession.broken`: within the bound it goes on elsewhere, unless `resume: off`."""
         begun = self._seq.first >= 0
-        if (begun and self._policy.mode == "off") or not self._breaks.allow(now):
+        held = self._seq.size if begun else 0  # grows by what was generated
+        if (begun and self._policy.mode == "off") or not self._breaks.allow(now, held):
             return GiveUp(event=b"", reason=reason)
         return Retry(path="", body=b"", reason=reason)
 
@@ -128,10 +126,6 @@ class OurGateway:
             attempt.on(event)
         attempt.begun = begun
         return Mended(attempt.broke(what, now, self.desk.admission.retry_after()), out)
-
-    def told(self, seq: Seq) -> None:
-        if seq.shared > 0:
-            self.desk.told(seq.ticket, seq.shared, min(seq.cached, seq.shared), 0)
 
     def attempt(self, seq: Seq) -> Attempt:
         """Made when it is first asked: most requests need none."""
@@ -189,9 +183,6 @@ class PlainService:
         return False
 
     def served(self, target: Target) -> None:
-        pass
-
-    def told(self, seq: Seq) -> None:
         pass
 
     def left(self, ticket: Ticket, now: float) -> None:

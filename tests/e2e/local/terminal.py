@@ -44,14 +44,25 @@ class Terminal:
         self._raw += part
         return bool(part)
 
-    def until(self, what: str, seconds: float = 120.0) -> str:
-        """Reads until `what` stands there; all that was written so far."""
+    def until(self, what: str, seconds: float = 120.0, times: int = 1) -> str:
+        """Reads until `what` stands there, as often as `times`; all that was written so far."""
         end = time.monotonic() + seconds
-        while what not in self.text:
+        while self.text.count(what) < times:
             left = end - time.monotonic()
             if left <= 0 or not self._read(min(left, 1.0)):
                 raise AssertionError(f"{what!r} never came:\n{self.text}")
         return self.text
+
+    def answers(self, line: str, *words: str, prompt: str = "\n> ") -> None:
+        """Types a line, reads until all `words` stand there and the program asks for the next line.
+
+        Only then does a control key mean anything: one that comes earlier reaches the program as a byte 0.
+        """
+        asked = self.text.count(prompt)
+        self.types(line.encode() + b"\n")
+        for word in words:
+            self.until(word)
+        self.until(prompt, times=asked + 1)
 
     def rest(self, seconds: float = 120.0) -> str:
         """Reads until the program has ended; all that it wrote."""

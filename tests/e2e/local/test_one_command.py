@@ -55,17 +55,11 @@ def test_a_conversation_in_a_terminal(up: Up, tmp_path: Path) -> None:
     args = ["chat", "--state-dir", str(up.state_dir), "--max-tokens", "6"]
     with in_terminal(args, columns=80, env={"SEAWALL_CACHE": str(tmp_path)}) as terminal:
         terminal.until("> ")
-        terminal.types(b"Hello?\n")
-        terminal.until("TTFT")
-        terminal.until("tokens")
-        terminal.types(b"/model\n")
-        terminal.until("* qwen3-0-6b")
-        terminal.types(b"/system Be short.\n")
-        terminal.until("from the next answer on")
-        terminal.types(b"/model Qwen/Qwen3-0.6B\n")
-        terminal.until("* Qwen/Qwen3-0.6B")
-        terminal.types(b"/nonsense\n")
-        terminal.until("/quit")
+        terminal.answers("Hello?", "TTFT", "tokens")
+        terminal.answers("/model", "* qwen3-0-6b")
+        terminal.answers("/system Be short.", "from the next answer on")
+        terminal.answers("/model Qwen/Qwen3-0.6B", "* Qwen/Qwen3-0.6B")
+        terminal.answers("/nonsense", "/quit")
         terminal.types(b"\x04")
         terminal.rest()
     assert terminal.process.returncode == 0

@@ -38,6 +38,8 @@ class FakeEngine:
         self.open = 0
         self.cancelled = 0
         self.load: str | None = None
+        self.longest = 0
+        """Tokens that its page of models names; 0: it has no such page."""
         self.steps = 0
         """What its metrics say of its steps; they answer also while it hangs, as vLLM's do."""
         self.tls: ssl.SSLContext | None = None
@@ -85,6 +87,9 @@ class FakeEngine:
                 data = json.loads(body) if body else None
                 if path == "/metrics":
                     self._text(writer, f"vllm:generation_tokens_total {self.steps}.0\n")
+                    continue
+                if path == "/v1/models" and self.longest:
+                    self._json(writer, 200, {"data": [{"id": "m", "max_model_len": self.longest}]})
                     continue
                 self.log.append((path, headers, data))
                 if self.key and headers.get("authorization") != f"Bearer {self.key}":
@@ -164,6 +169,10 @@ class FakeEngine:
             if fault == "cut_after_2" and i == 2:
                 writer.transport.abort()
                 raise ConnectionResetError
+            if fault == "odd_after_2" and i == 2:
+                self._chunk(
+                    writer, b'data: {"id":"x","choices":[{"index":0,"text":"a","logprobs":"odd"}]}\n\n'
+                )
             if fault == "dead_after_2" and i == 2:
                 return self._end(writer, b'data: {"error":{"code":500}}\n\ndata: [DONE]\n\n')
             if fault == "comments_after_2" and i == 2:

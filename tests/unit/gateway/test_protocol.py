@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.unit.gateway.scripted import ANSWER, ASK, JSON_ANSWER, Bench, post, with_bench
 
-from seawall.gateway.edge.client_side import BODY_S, HEAD_S, IDLE_S, MAX_HEAD
+from seawall.gateway.edge.client_side import BODY_S, HEAD_S, IDLE_S
+from seawall.gateway.intake.app import MAX_HEAD
 from seawall.gateway.intake.peek import TOO_DEEP, peek
 
 UPGRADE = b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABkAAQAAP\r\n"
@@ -184,7 +185,7 @@ def test_heads_are_bounded_however_they_arrive() -> None:
             client, pipe = b.connect()
             client.data_received(head)
             sent = 0
-            while not pipe.closed and sent < 4 * MAX_HEAD:
+            while not pipe.out and sent < 4 * MAX_HEAD:
                 client.data_received(b"a" * 1000)
                 sent += 1000
             assert pipe.out.startswith((b"HTTP/1.1 431", b"HTTP/1.1 400")) and sent <= MAX_HEAD + 1000

@@ -269,6 +269,59 @@ async def test_a_long_whole_answer_is_asked_as_a_stream_and_survives_its_replica
     assert f["resumed_total"] >= 1
 
 
+def generations(*engines: FakeEngine) -> list[bool]:
+    """Whether each was asked for as a stream."""
+    return [bool(b.get("stream")) for e in engines for _, _, b in e.log if b and b.get("prompt") == "x"]
+
+
+async def plain_after_all(gateway: Gateway, **more: Any) -> None:
+    """The engine's own whole answer, and nothing of the stream before it."""
+    status, headers, body = await gateway.complete(temperature=0, max_tokens=5000, **more)
+    assert (status, headers["content-type"]) == (200, "application/json")
+    assert json.loads(body)["choices"][0]["text"] == "hello"
+    f = await gateway.reconciled()
+    assert (f["finished_total"], f["retried_total"], f["failed_total"]) == (1, 1, 0)
+
+
+async def test_a_stream_that_makes_no_answer_is_asked_again_as_it_was(start: Any, engine: FakeEngine) -> None:
+    """An event that a client of the stream would have been given, and that nobody can put together."""
+    gateway = await begin(start, engine)
+    engine.faults = ["odd_after_2"]
+    await plain_after_all(gateway)
+    assert generations(engine) == [True, False]
+    assert (await replicas(gateway))[engine.url]["evictions"] == 0, "it is no fault of the replica"
+
+
+async def test_an_answer_that_is_too_long_to_hold_is_passed_on_as_the_engine_writes_it(
+    start: Any, engine: FakeEngine
+) -> None:
+    gateway = await begin(start, engine)
+    engine.pad, engine.tokens = "x" * 2**20, 40
+    await plain_after_all(gateway)
+    assert generations(engine) == [True, False]
+    assert engine.open == 0, "the stream was given up"
+
+
+async def test_a_whole_answer_that_cannot_be_resumed_is_asked_from_its_start(
+    start: Any, engine: FakeEngine, other: FakeEngine
+) -> None:
+    """The client of a stream has a part of it and must be told; this one has nothing."""
+    gateway = await begin(start, engine, other, spec=SPEC.replace("resume: exact", 'resume: "off"'))
+    engine.faults = other.faults = ["cut_after_2"]
+    await plain_after_all(gateway)
+    assert generations(engine, other).count(True) == 1
+
+
+async def test_a_refusal_in_the_middle_is_no_end_of_a_whole_answer(
+    start: Any, engine: FakeEngine, other: FakeEngine
+) -> None:
+    """The engine that should go on refuses to; the client has seen nothing yet."""
+    gateway = await begin(start, engine)
+    engine.faults = ["cut_after_2", "400"]
+    status, _, body = await gateway.complete(temperature=0, max_tokens=5000)
+    assert status == 200 and json.loads(body)["choices"][0]["text"] == "hello"
+
+
 async def test_a_short_whole_answer_keeps_the_engines_own_way(start: Any, engine: FakeEngine) -> None:
     gateway = await begin(start, engine)
     assert json.loads((await gateway.complete(max_tokens=200))[2])["replica"] == "a"

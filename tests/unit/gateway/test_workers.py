@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import time
 from pathlib import Path
 from typing import Any
 
+import psutil
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -139,3 +141,57 @@ async def test_a_shells_low_limit_of_descriptors_does_not_bound_the_clients(
             writer.write(b"GET /health HTTP/1.1\r\nHost: g\r\nConnection: close\r\n\r\n")
             assert (await asyncio.wait_for(reader.read(), 10)).startswith(b"HTTP/1.1 200")
             writer.close()
+
+
+async def totals(gateway: Any) -> tuple[float, float]:
+    """Finished requests, as the state and as the metrics of all workers tell them."""
+    state = await gateway.state()
+    page = (await gateway.get("/metrics")).decode()
+    told = [x for x in page.splitlines() if x.startswith("seawall_requests_finished_total")]
+    return state["fleets"]["m"]["finished_total"], float(told[0].rpartition(" ")[2])
+
+
+async def eventually(holds: Any, seconds: float = 60.0) -> None:
+    async with asyncio.timeout(seconds):
+        while not await holds():
+            await asyncio.sleep(0.05)
+
+
+async def test_workers_that_die_or_do_not_start_cost_neither_the_parent_nor_a_count(
+    engine: Any, spec: str, tmp_path: Path, monkeypatch: Any
+) -> None:
+    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:1")
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
+    file = tmp_path / "fleet.yaml"
+    file.write_text(spec)
+    async with gateway_process(file, f"static:{engine.url}", "--workers", "2") as gateway:
+        parent = psutil.Process(gateway.child.pid)
+        for _ in range(12):
+            assert (await ask(gateway.port))[0] == 200
+        assert await totals(gateway) == (12, 12), "a proxy of the environment stands between nobody of ours"
+        first = parent.children()
+        file.write_text("kind: Nothing\n")
+        first[0].kill()
+
+        async def failed_again() -> bool:
+            """A successor was started, and ended."""
+            young = [c for c in parent.children() if c not in first]
+            psutil.wait_procs(young, timeout=0)
+            seen.update(c.pid for c in young)
+            return len(seen) >= 2
+
+        seen: set[int] = set()
+        await eventually(failed_again)
+        assert await totals(gateway) == (12, 12), "what a dead worker had counted stays counted"
+        file.write_text(spec)
+
+        async def both_serve() -> bool:
+            page = await gateway.get("/metrics")
+            return re.search(rb"^seawall_workers 2$", page, re.M) is not None
+
+        await eventually(both_serve)
+        assert (await totals(gateway))[0] == 12
+        workers = parent.children()
+        parent.kill()
+        gone, alive = await asyncio.to_thread(psutil.wait_procs, workers, 30)
+        assert not alive and len(gone) == 2, "a worker without its parent ends: nobody would watch it"

@@ -266,6 +266,7 @@ OWN_TESTS = {
     "weights/gated-no-token",
     "scheduling/low-priority",
     "security/remote-code",
+    "security/media-urls",
     "disruption/two-budgets",
     "scale/two-scalers",
     "scale/cpu",

@@ -194,6 +194,16 @@ def test_hub_models_and_their_downloads(good: str, lint: Callable[[str], Report]
     assert "security/remote-code" in {f.rule for f in lint(risky).findings}
 
 
+def test_an_engine_that_fetches_what_requests_name(good: str, lint: Callable[[str], Report]) -> None:
+    def said(text: str) -> int:
+        return sum(f.rule == "security/media-urls" for f in lint(text).findings)
+
+    sees = good.replace("/models/llama-3.1-70b-instruct", "Qwen/Qwen2.5-VL-7B-Instruct")
+    assert (said(good), said(sees)) == (0, 1)
+    assert said(sees.replace("--port=8000", "--allowed-media-domains=img.example.com")) == 0
+    assert said(good.replace("--port=8000", "--allowed-local-media-path=/")) == 1
+
+
 def test_tools_that_an_image_does_not_have(good: str, lint: Callable[[str], Report]) -> None:
     init = (
         "      initContainers:\n      - name: load\n        image: busybox:1.37\n"

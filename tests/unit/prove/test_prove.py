@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -9,6 +10,7 @@ import yaml
 
 from seawall.domain.switches import GATEWAY, LOCAL
 from seawall.errors import InputError
+from seawall.gateway.intake.peek import LONG
 from seawall.load.client import RequestOutcome
 from seawall.prove import settings
 from seawall.prove.cases import Case, check
@@ -99,6 +101,26 @@ def test_every_mechanism_has_a_scenario_that_needs_it() -> None:
     assert {m for s in SCENARIOS.values() for m in s.mechanisms} == set(MECHANISMS)
     switches = {m.switch for m in MECHANISMS.values() if m.switch}
     assert switches == {*GATEWAY, *LOCAL}
+
+
+def test_scenarios_of_silence_have_requests_of_their_own_and_no_time_outs() -> None:
+    document = yaml.safe_load(FLEET)
+    for name in ("long-prefill", "held-back"):
+        spec = settings.derive(document, SCENARIOS[name], "sim")["spec"]["gateway"]
+        assert (spec["stallTimeout"], spec["firstByteTimeout"]) == (None, None), (
+            "as a Fleet that says nothing"
+        )
+        cut = settings.derive(document, SCENARIOS[name], "sim", ["patience"])["spec"]["gateway"]
+        assert (cut["stallTimeout"], cut["firstByteTimeout"]) == ("2s", "4s")
+    asked = {
+        name: s.asks("m", real)
+        for name, s in SCENARIOS.items()
+        if s.asks is not None
+        for real in (False, True)
+    }
+    assert all(not body["stream"] and body["max_tokens"] > LONG for _, _, body in asked["long-answer"])
+    assert all(body["stream_interval"] > body["max_tokens"] for _, _, body in asked["held-back"])
+    assert len({json.dumps(body) for wanted in asked.values() for _, _, body in wanted}) == 18
 
 
 def test_what_would_hide_a_loss_is_switched_off_with_its_mechanism() -> None:

@@ -135,7 +135,9 @@ Next = Send | AwaitVerdict | Switch | resume.Finish | Fail
 class Mendable(Protocol):
     """A stream that knows how it goes on elsewhere: `resume.StreamSession`."""
 
-    def broken(self, reason: str, now: float, *, full: bool = False) -> resume.Decision: ...
+    def broken(
+        self, reason: str, now: float, *, full: bool = False, counts: bool = True
+    ) -> resume.Decision: ...
 
 
 class Limits(NamedTuple):
@@ -160,6 +162,7 @@ class Attempt:
         "limits",
         "path",
         "phase",
+        "plain",
         "resumed",
         "retried",
         "stream",
@@ -175,6 +178,9 @@ class Attempt:
         self.body = body
         """What to send to the next replica, and where."""
         self.limits = limits
+        self.plain: tuple[bytes, bytes] | None = None
+        """Path and body that ask for the same answer whole, where it is put together from a stream: the client has
+        nothing of that until its end, so it can be asked for anew."""
         self.phase = AttemptPhase.WAITING
         self.begun = False
         """The client has a part of the answer."""
@@ -202,7 +208,7 @@ class Attempt:
                 case resume.Finish() as finish:
                     return finish
                 case resume.GiveUp(event=event):
-                    return Fail(self._lost(what, retry_after_s), event)
+                    return self.anew() or Fail(self._lost(what, retry_after_s), event)
                 case resume.Retry(path=path, body=body):
                     self.path, self.body = path.encode(), body
             if self.begun:
@@ -218,7 +224,20 @@ class Attempt:
         self.retried += 1
         return self._send()
 
-    def _send(self) -> Next:
+    def anew(self) -> Send | AwaitVerdict | None:
+        """What a stream brought is of no use, and the client has nothing of it: the whole answer is asked for from the
+        start, once and not as a stream. None: that cannot be."""
+        if self.plain is None:
+            return None
+        if self.phase is not AttemptPhase.WAITING:
+            self.on(AttemptEvent.BROKE)
+        self.path, self.body = self.plain
+        self.stream = self.plain = None
+        self.begun = False
+        self.retried += 1
+        return self._send()
+
+    def _send(self) -> Send | AwaitVerdict:
         if self.ticket.convicted:
             return AwaitVerdict(VERDICT_S, self.begun)
         return Send(self.path, self.body, self.begun)
@@ -255,7 +274,7 @@ class Attempt:
 
     def answered(
         self, verdict: Judgement, status: int, full: bool, now: float
-    ) -> Break | resume.Finish | Fail | None:
+    ) -> Break | resume.Finish | Send | AwaitVerdict | Fail | None:
         """A whole answer has come. None: it is the client's. `full`: it says that prompt and answer together would be
         longer than the model's context, which is the proper end of a stream that is continued."""
         match verdict:
@@ -277,7 +296,8 @@ class Attempt:
                 decision = self.stream.broken("the model's length", now, full=True)
                 if isinstance(decision, resume.Finish):
                     return decision
-            return Fail(Refusal(502, "upstream_lost", f"The continuation was answered with {status}."))
+            refusal = Refusal(502, "upstream_lost", f"The continuation was answered with {status}.")
+            return self.anew() or Fail(refusal)
         if status >= 500 and self._left > 0 and len(self.ticket.ask.avoid) < SECOND_OPINIONS:
             return Break("5xx", f"answered {status}", Blame.ERROR if self.counts() else Blame.ELSEWHERE)
         return None

@@ -26,6 +26,15 @@ class Taken(NamedTuple):
     used: int
 
 
+class Standing(NamedTuple):
+    """What a bucket holds now."""
+
+    limit: int
+    left: int
+    full_s: int
+    """Seconds until it is full again if nothing more is taken."""
+
+
 class Others(Protocol):
     """The other processes that keep the same account."""
 
@@ -98,6 +107,14 @@ class Meter:
             if self._tokens < need:
                 return Limited("tokens per minute", (need - self._tokens) * 60 / self.tokens_per_minute)
         return None
+
+    def standing(self, requests: bool) -> Standing | None:
+        """How the bucket of requests, or of tokens, stood at the last look; None: there is no limit."""
+        limit = self.per_minute if requests else self.tokens_per_minute
+        if limit is None:
+            return None
+        left = self._requests if requests else self._tokens
+        return Standing(limit, max(0, int(left)), math.ceil((limit - left) * 60 / limit))
 
     def look(self, now: float) -> int:
         """Refills the buckets and takes out what the others took; the tokens of the quota that they used.

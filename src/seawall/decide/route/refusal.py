@@ -13,6 +13,8 @@ class Refusal(NamedTuple):
     message: str
     retry_after_s: int | None = None
     param: str | None = None
+    allow: str | None = None
+    """The methods that there are instead of the one that was used."""
 
 
 def poisonous(seconds: float) -> Refusal:

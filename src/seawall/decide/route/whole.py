@@ -4,6 +4,9 @@
 the stream's events, as a client of that stream would get them, and makes the answer that the engine would have given:
 the same JSON but for ids and times (tests/contract/test_whole.py compares the two on both engines, vLLM 0.32).
 
+What a stream brings may be no answer (an event in an unknown form) or too much of one to hold (`MOST`): then `Unfit` is
+raised, and the request is asked of the engine as it is.
+
 Left to the engine as they are: what it cannot stream (`prompt_logprobs`, and what sets it; beams), and what its
 parsers read in another way when they stream (tool calls).
 Forbidden here: I/O, clocks, and knowing how a stream was resumed.
@@ -16,6 +19,7 @@ from typing import Any
 import msgspec
 
 from seawall.decide.route import sse
+from seawall.decide.route.resume.events import UNKNOWN_FORM
 
 CHAT = "/v1/chat/completions"
 COMPLETIONS = "/v1/completions"
@@ -28,6 +32,13 @@ _NEVER = {
     RESPONSES: ("background", "kv_transfer_params", "enable_response_messages"),
 }
 """Route -> fields that, set to anything, keep an answer from being put together."""
+
+MOST = 32 * 2**20
+"""Bytes of one answer that are held: half a million tokens of text, 15,000 with 20 logprobs each. What is longer is
+passed on as the engine writes it, and is not watched token by token."""
+ENTRY = 64
+"""Bytes that a piece of text takes beyond its characters."""
+_NO_ANSWER = (*UNKNOWN_FORM, IndexError, sse.EventTooLarge)
 
 Json = dict[str, Any]
 _fields = msgspec.json.Decoder(dict[str, msgspec.Raw])
@@ -60,6 +71,10 @@ def _set(fields: dict[str, msgspec.Raw], name: str) -> bool:
     return raw is not None and bytes(raw) not in _IDLE
 
 
+class Unfit(Exception):
+    """What a stream brought cannot be made a whole answer; the message says why."""
+
+
 class _Delta(msgspec.Struct, gc=False):
     content: str | None = None
     reasoning: str | None = None
@@ -69,7 +84,7 @@ class _Choice(msgspec.Struct, gc=False):
     index: int = 0
     delta: _Delta | None = None
     text: str | None = None
-    logprobs: dict[str, Any] | None = None
+    logprobs: dict[str, list[msgspec.Raw]] | None = None
     finish_reason: str | None = None
     stop_reason: int | str | None = None
     prompt_token_ids: list[int] | None = None
@@ -102,18 +117,23 @@ class _Sum:
         self.reasoning: list[str] = []
         self.ids: list[int] = []
         self.prompt_ids: list[int] | None = None
-        self.logprobs: dict[str, Any] | None = None
+        self.logprobs: dict[str, list[msgspec.Raw]] | None = None
         self.finish_reason: str | None = None
         self.stop_reason: int | str | None = None
 
-    def add(self, choice: _Choice) -> None:
+    def add(self, choice: _Choice) -> int:
+        """Takes a piece of it -> about the bytes of text and ids that it adds."""
         text = choice.text if choice.delta is None else choice.delta.content
+        more = 0
         if text:
             self.text.append(text)
+            more += ENTRY + len(text)
         if choice.delta is not None and choice.delta.reasoning:
             self.reasoning.append(choice.delta.reasoning)
+            more += ENTRY + len(choice.delta.reasoning)
         if choice.token_ids:
             self.ids += choice.token_ids
+            more += 8 * len(choice.token_ids)
         if choice.prompt_token_ids is not None:
             self.prompt_ids = choice.prompt_token_ids
         if choice.logprobs is not None:
@@ -124,16 +144,29 @@ class _Sum:
                     self.logprobs[name] += rows
         if choice.finish_reason is not None:
             self.finish_reason, self.stop_reason = choice.finish_reason, choice.stop_reason
+        return more
 
 
 class Whole:
     """The answer to one request that was asked as a stream. `feed` what the client of that stream would get; `answer`
-    once it has ended well."""
+    once it has ended well. Both raise Unfit."""
 
-    __slots__ = ("_choices", "_head", "_kind", "_last", "_splitter", "_usage", "_wants_ids")
+    __slots__ = (
+        "_choices",
+        "_head",
+        "_held",
+        "_kind",
+        "_last",
+        "_most",
+        "_splitter",
+        "_usage",
+        "_wants_ids",
+    )
 
-    def __init__(self, route: str, body: bytes) -> None:
+    def __init__(self, route: str, body: bytes, most: int = MOST) -> None:
         """`body`: the client's own, which asks for a whole answer."""
+        self._most = most
+        self._held = 0
         self._kind = route
         self._wants_ids = _set(_fields.decode(body), "return_token_ids")
         self._splitter = sse.EventSplitter()
@@ -144,26 +177,40 @@ class Whole:
 
     def feed(self, data: bytes) -> None:
         """Takes bytes of the stream, cut anywhere."""
-        chunks = self._kind in (CHAT, COMPLETIONS)
-        for event in self._splitter.feed(data):
-            text = sse.data_of(event)
-            if text is None or text == b"[DONE]":
-                continue
-            if chunks:
-                self._chunk(_chunk.decode(text))
-            elif self._kind == MESSAGES:
-                self._message(msgspec.json.decode(text))
-            else:
-                event_of = msgspec.json.decode(text)
-                self._last = event_of.get("response", self._last)
+        try:
+            for event in self._splitter.feed(data):
+                text = sse.data_of(event)
+                if text is not None and text != b"[DONE]":
+                    self._event(text)
+        except _NO_ANSWER as e:
+            raise Unfit(f"an event of the stream is none of vLLM's: {type(e).__name__}") from None
+        if self._held > self._most:
+            raise Unfit(f"the answer is longer than {self._most} bytes")
 
     def answer(self) -> bytes:
         """The whole answer, as JSON."""
-        if self._kind == CHAT:
-            return _encode(self._as_chat())
-        if self._kind == COMPLETIONS:
-            return _encode(self._as_completion())
-        return _encode(self._last)
+        try:
+            if self._kind in (CHAT, COMPLETIONS):
+                if not self._choices:
+                    raise Unfit("the stream brought no choice")
+                return _encode(self._as_chat() if self._kind == CHAT else self._as_completion())
+            if not self._last:
+                raise Unfit("the stream brought no answer")
+            return _encode(self._last)
+        except _NO_ANSWER as e:
+            raise Unfit(f"the stream's events make no answer: {type(e).__name__}") from None
+
+    def _event(self, text: bytes) -> None:
+        if self._kind in (CHAT, COMPLETIONS):
+            chunk = _chunk.decode(text)
+            if any(choice.logprobs is not None for choice in chunk.choices):
+                self._held += len(text)  # its entries stay as they are written
+            self._chunk(chunk)
+        elif self._kind == MESSAGES:
+            self._held += len(text)
+            self._message(msgspec.json.decode(text))
+        elif b'"response":' in text:  # the last one of these says all
+            self._last = msgspec.json.decode(text).get("response", self._last)
 
     # -- chunks of chats and completions
 
@@ -178,7 +225,7 @@ class Whole:
             kept = self._choices.get(choice.index)
             if kept is None:
                 kept = self._choices[choice.index] = _Sum()
-            kept.add(choice)
+            self._held += kept.add(choice)
 
     def _as_chat(self) -> Json:
         head = self._head

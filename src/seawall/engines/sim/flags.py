@@ -50,10 +50,14 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--stream-interval", type=int, default=1)
     p.add_argument("--shutdown-timeout", type=float, default=0.0)
     p.add_argument("--sse-keep-alive-interval", type=float, default=0.0)
+    p.add_argument("--allowed-media-domains", nargs="*", default=[])
     p.add_argument("--lora-modules", nargs="*", default=[], help="NAME=PATH")
     p.add_argument("--runner", choices=["auto", "generate", "pooling"], default="auto")
     p.add_argument("--sim-timing", default=None, help="calibration file, or JSON of Timing's fields")
     p.add_argument("--sim-step", type=float, default=None, help="every step takes so many seconds")
+    p.add_argument(
+        "--sim-prefill", type=float, default=0.0, help="with --sim-step: seconds more for each prompt token"
+    )
     p.add_argument(
         "--sim-load", type=float, default=0.0, help="seconds of loading: connections are refused till then"
     )
@@ -81,7 +85,7 @@ def timing(args: argparse.Namespace) -> Timing:
     if args.sim_step is not None:
         return Timing(
             base_s=args.sim_step,
-            prefill_token_s=0,
+            prefill_token_s=args.sim_prefill,
             decode_seq_s=0,
             weight_read_s=0,
             kv_token_s=0,

@@ -16,6 +16,7 @@ from seawall.decide.plan.limits import EngineLimits, limits_of
 from seawall.domain.action import Plan
 from seawall.domain.spec import Fleet
 from seawall.engines.vllm import environment
+from seawall.engines.vllm.versions import find_flag, parse_version
 
 RANKS = (16, 32, 64, 128, 256, 320, 512)
 """vLLM's default for --max-lora-rank, and what else it takes (vllm/config/lora.py, 0.32)."""
@@ -89,8 +90,7 @@ def serve_command(fleet: Fleet, plan: Plan | None, place: EnginePlace) -> ServeC
     args += _weights(fleet, limits, place)
     args += lora_flags(fleet, place.adapters, place.lora_rank)
     args.append("--enable-prefix-caching" if spec.engine.prefix_caching else "--no-enable-prefix-caching")
-    if spec.engine.prefix_caching:
-        args.append("--enable-prompt-tokens-details")  # how the gateway learns what the cache really had
+    args += _media(fleet)
     if spec.engine.enforce_eager:
         args.append("--enforce-eager")
     if spec.pool is not None and spec.pool.sleep:
@@ -100,6 +100,16 @@ def serve_command(fleet: Fleet, plan: Plan | None, place: EnginePlace) -> ServeC
         args=(*args, *spec.engine.extra_args),
         env={**place.env, **_environment(fleet, limits, place), **spec.engine.env},
     )
+
+
+def _media(fleet: Fleet) -> list[str]:
+    """Where the engine itself may fetch from. The gateway looks first; this holds behind a redirect, too."""
+    hosts, version = fleet.spec.gateway.media_hosts or [], parse_version(fleet.spec.engine.version)
+    flag = find_flag("--allowed-media-domains")
+    known = flag is not None and (version is None or flag.known_to(version))
+    if not hosts or "*" in hosts or not known or "--allowed-media-domains" in fleet.spec.engine.extra_args:
+        return []
+    return ["--allowed-media-domains", *hosts]
 
 
 def _serving(fleet: Fleet, limits: EngineLimits, place: EnginePlace) -> list[str]:

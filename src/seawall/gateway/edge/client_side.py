@@ -11,6 +11,8 @@ from __future__ import annotations
 import asyncio
 import fcntl
 import logging
+import os
+import socket
 import termios
 from collections import deque
 from collections.abc import Callable
@@ -24,7 +26,6 @@ from seawall.gateway.edge.sink import EVENT_STREAM, Source
 from seawall.gateway.wire import CONTINUE, LAST_CHUNK, Clock, chunk, error_body, head
 
 log = logging.getLogger("seawall.gateway")
-MAX_HEAD = 16 * 1024
 MAX_HEADERS = 100
 MAX_BACKLOG = 64 * 1024
 HIGH_WATER = 64 * 1024
@@ -35,6 +36,9 @@ BODY_S = 30.0
 BODY_RATE = 8 * 1024
 """Bytes per second that a body must come at, but for its first BODY_S: it is held until it is whole."""
 IDLE_S = 75.0
+LEFT_S = 0.5
+"""After the last byte that a client will send, and after what it was sent then: time for its kernel to say that it has
+left. Most answers are there by then."""
 LINGER_S = 1.0
 """A draining gateway closes a connection that is idle for so long: a client that is between two requests, or has just
 connected, sends its next one here and is told to close."""
@@ -42,8 +46,13 @@ SEND_S = 60.0
 """A client that takes no byte of what waits for it for so long is cut off: it holds a place at a replica."""
 REFUSED_S = 10.0
 """A refused body is read on, and dropped, for so long."""
-_LINGERS = frozenset({401, 413})
+_LINGERS = frozenset({401, 405, 413, 415, 431})
+"""What is refused while more of it is on its way: a close would reset the connection, and the answer with it."""
+TCP_CLOSE = 7
+"""Of `tcpi_state`, the first byte of what TCP_INFO tells (linux/tcp.h)."""
 MESSAGES = b"/v1/messages"
+REPLICA = b"x-seawall-replica"
+"""With any value in a request: the answer says which replica it came from."""
 COMMENT = b": waiting\n\n"
 
 
@@ -53,6 +62,8 @@ class Handler(Protocol):
     wanted: frozenset[bytes]
     """Lower-case names of the headers to keep."""
     max_body: int
+    max_head: int
+    """Bytes of a request's head, from its first letter to its empty line."""
     clock: Clock
     """Makes the `Date` header."""
     closing: bool
@@ -61,6 +72,9 @@ class Handler(Protocol):
     @property
     def now(self) -> Callable[[], float]:
         """Seconds of the clock that `Client.check` is told."""
+
+    def meet(self, request: Request) -> None:
+        """Gives a request its path, its id, and what lets a web page read the answer, whatever becomes of it."""
 
     def early(self, client: Client, request: Request) -> Refusal | None: ...
 
@@ -73,11 +87,14 @@ class Client:
     """One connection of a client: an `asyncio.Protocol` in all but its base (decision 24)."""
 
     __slots__ = (
+        "_at",
         "_backlog",
         "_body_bytes",
         "_busy",
         "_chunked",
-        "_head_bytes",
+        "_data",
+        "_ended",
+        "_events",
         "_headers_seen",
         "_high_water",
         "_in_head",
@@ -127,13 +144,21 @@ class Client:
         self._busy: Request | None = None
         self._queue: deque[Request] = deque()
         self._backlog: list[bytes] = []
-        self._head_bytes = 0
+        self._data = b""
+        """What is being read, from the first byte of a head whose end has not come."""
+        self._at = 0
+        """Where in it the next request begins, or the one whose head is being read. Negative: behind this place,
+        where a chunked body ends."""
         self._headers_seen = 0
         self._in_head = False
+        self._ended = False
+        """The client has sent all that it will send."""
         self._chunked = True
         """The running stream's answer is: all are but HTTP/1.0's."""
         self._started = False
         """The head of the present answer is out."""
+        self._events = False
+        """And it is a stream of events."""
         self._last = False
         """The head of the present answer said `connection: close`."""
         self._refusing = False
@@ -158,11 +183,37 @@ class Client:
         exchange, self.exchange = self.exchange, None
         self._queue.clear()
         self._backlog.clear()
+        self._data = b""
         if exchange is not None:
             exchange.client_gone()
 
     def eof_received(self) -> bool:
-        return False
+        """The client sends no more. It may have closed only this half of the connection, and is answered then (but over
+        TLS, which asyncio closes)."""
+        transport = self.transport
+        if transport is None or self._refusing or transport.get_extra_info("sslcontext") is not None:
+            return False
+        if self._busy is None and not self._queue and not self._backlog:
+            return False
+        self._ended = True
+        self.loop.call_later(LEFT_S, self._ask_whether_gone)
+        return True
+
+    def _ask_whether_gone(self) -> None:
+        """Has a client that sends no more closed the other half, too? Its kernel answers the next byte with a reset:
+        one is sent where the answer has a place for it, and `check` looks."""
+        busy = self._busy
+        if self.transport is None or busy is None or self.exchange is None:
+            return
+        if self._events:
+            self.comment()
+        elif not self._started and not busy.http10:
+            self.transport.write(CONTINUE)
+        self.loop.call_later(LEFT_S, self._leave_if_gone)
+
+    def _leave_if_gone(self) -> None:
+        if self.transport is not None and _reset(self.transport):
+            self.transport.abort()
 
     def pause_writing(self) -> None:
         self.full = True
@@ -192,23 +243,38 @@ class Client:
 
     def _feed(self, data: bytes) -> None:
         if self._in_head:
-            self._head_bytes += len(data)
+            self._data += data
         else:
             self.since = self._now()
+            self._data = data
+            self._at = 0 if self._parsing is None else self._rest(self._parsing)
         view = memoryview(data)  # a client may offer thousands of upgrades in one read
         try:
             while view and not self._refusing:
                 if self._busy is not None:
                     self._keep_back(bytes(view))
-                    return
+                    break
                 view = self._parse(view)
         except httptools.HttpParserCallbackError as e:
             self._bug(e.__context__)
         except (httptools.HttpParserError, httptools.HttpParserInvalidURLError):
-            self.refuse_connection(Refusal(400, "bad_request", "This is not a valid HTTP/1.1 request."))
-        else:
-            if self._in_head and self._head_bytes > MAX_HEAD:
-                self.refuse_connection(_TOO_LARGE_HEAD)
+            self.refuse_connection(_MALFORMED)
+        if not self._in_head or self._refusing:
+            self._data = b""
+            return
+        at = self._at
+        if at < 0:
+            at = self._data.rfind(b"\r\n\r\n") + 4
+            if at < 4:
+                at = len(self._data) - len(self._data.lstrip(b"\r\n"))
+        self._data, self._at = self._data[at:], 0
+        if len(self._data) > self.handler.max_head:
+            self.refuse_connection(self._too_large_head())
+
+    def _rest(self, request: Request) -> int:
+        """Bytes of its body that are to come; -1: they say so themselves."""
+        length = request.headers.get(b"content-length")
+        return -1 if length is None else int(length[-20:]) - request.size
 
     def _parse(self, view: memoryview) -> memoryview:
         """Feeds the parser -> what it left, for it stops behind the head of a request that offers an upgrade."""
@@ -237,7 +303,6 @@ class Client:
             return
         self._parsing = Request()
         self._in_head = True
-        self._head_bytes = 0
         self._headers_seen = 0
 
     def on_url(self, url: bytes) -> None:
@@ -263,15 +328,25 @@ class Client:
         if request is None or self._refusing:
             return
         request.method = parser.get_method()
+        self.handler.meet(request)
+        size = self._measure(request)
         version = parser.get_http_version()
         request.http10 = version == "1.0"
         request.keep = parser.should_keep_alive()
+        request.upgrades = parser.should_upgrade()
         headers = request.headers
         refusal = None
-        if version not in ("1.1", "1.0"):
+        if size < 0:
+            refusal = _MALFORMED
+        elif version not in ("1.1", "1.0"):
             refusal = Refusal(400, "http_version", "Speak HTTP/1.1.")
-        elif len(request.url) > MAX_HEAD // 2 or self._headers_seen > MAX_HEADERS:
-            refusal = _TOO_LARGE_HEAD
+        elif size > self.handler.max_head or self._headers_seen > MAX_HEADERS:
+            refusal = self._too_large_head()
+        elif request.method == b"CONNECT":
+            # What follows is no HTTP to who means it, and a request to a parser: it is not read.
+            refusal = Refusal(
+                405, "method_not_allowed", "This is no proxy. Use GET or POST.", allow="GET, POST"
+            )
         elif b"transfer-encoding" in headers and (
             request.http10 or headers[b"transfer-encoding"].lower() != b"chunked"
         ):
@@ -291,6 +366,22 @@ class Client:
         ):
             self.transport.write(CONTINUE)
 
+    def _measure(self, request: Request) -> int:
+        """The size of the head that has come, however it came, with its first line as it was sent: llhttp takes several
+        spaces there for one. -1: it is not right. The next request's place is noted."""
+        data, at = self._data, self._at
+        line = b"%b %b HTTP/" % (request.method, request.url)
+        if at < 0:  # behind a chunked body, in one read with it
+            at = max(data.find(b"\r\n" + line, -at), 0)
+        while data.startswith(b"\r\n", at):
+            at += 2
+        end = data.find(b"\r\n\r\n", at) + 4
+        if b"transfer-encoding" in request.headers:
+            self._at = -end
+        else:
+            self._at = end + int(request.headers.get(b"content-length", b"0")[-20:])
+        return end - at if end > at and data.startswith(line, at) else -1
+
     def on_body(self, data: bytes) -> None:
         request = self._parsing
         if request is None or self._refusing:
@@ -306,9 +397,8 @@ class Client:
         if request is None or self._refusing:
             return
         headers = request.headers
-        if b"upgrade" in headers and not request.parts and _has_body(headers):
-            self._upgrading = request
-            del headers[b"upgrade"]
+        if request.upgrades and not request.parts and _has_body(headers):
+            self._upgrading, request.upgrades = request, False
             return
         parts = request.parts
         request.body = parts[0] if len(parts) == 1 else b"".join(parts)
@@ -332,7 +422,8 @@ class Client:
         self._chunked = not http10
         if http10 and request is not None:
             request.keep = False  # the end of the connection is the end of the answer
-        extra = b"cache-control: no-store\r\n" if content_type is EVENT_STREAM else b""
+        self._events = content_type is EVENT_STREAM
+        extra = b"cache-control: no-store\r\n" if self._events else b""
         top = self._head(status, content_type, -1 if http10 else None, extra)
         if data:
             self._write(top + (data if http10 else chunk(data)))
@@ -376,7 +467,7 @@ class Client:
 
     def done(self) -> None:
         self.exchange = None
-        self._started = False
+        self._started = self._events = False
         self.next()
 
     def cut(self) -> None:
@@ -387,9 +478,7 @@ class Client:
     # -- answers of our own
 
     def answer_refusal(self, refusal: Refusal) -> None:
-        extra = b"" if refusal.retry_after_s is None else b"retry-after: %d\r\n" % refusal.retry_after_s
-        if refusal.status == 401:
-            extra += b"www-authenticate: Bearer\r\n"
+        extra = _told(refusal)
         request = self._busy
         body = error_body(refusal, request is not None and request.path.startswith(MESSAGES))
         top = self._head(refusal.status, b"application/json", len(body), extra)
@@ -414,7 +503,8 @@ class Client:
         transport = self.transport
         if transport is None:
             return
-        if request is None or not request.keep or self._last:
+        over = self._ended and not self._queue and not self._backlog
+        if request is None or not request.keep or self._last or over:
             transport.close()
             return
         self.since = self._now()
@@ -435,6 +525,8 @@ class Client:
             self.transport.resume_reading()
         if data:
             self._feed(data)
+        if self._ended and self._busy is None and not self._refusing and self.transport is not None:
+            self.transport.close()  # the last request was not whole
 
     # -- refusals of the connection
 
@@ -450,23 +542,23 @@ class Client:
             return  # bytes behind the last request of a connection: it has been answered
         self.handler.refused(self, refusal)
         if self._busy is None:
-            request = self._parsing or self._upgrading
-            body = error_body(refusal, request is not None and request.path.startswith(MESSAGES))
-            extra = b"www-authenticate: Bearer\r\n" if refusal.status == 401 else b""
+            request = self._parsing or self._upgrading or Request()
+            if not request.id:
+                self.handler.meet(request)
+            body = error_body(refusal, request.path.startswith(MESSAGES))
             top = head(
                 refusal.status,
                 b"application/json",
                 len(body),
                 date=self.handler.clock.date,
-                extra=extra + request.cors if request is not None else extra,
+                extra=_told(refusal) + _named(request),
                 close=True,
             )
-            self.transport.write(top if request is not None and request.method == b"HEAD" else top + body)
+            self.transport.write(top if request.method == b"HEAD" else top + body)
             self._parsing = None
-            if request is None or refusal.status not in _LINGERS:
+            if refusal.status not in _LINGERS:
                 self.transport.close()
                 return
-            # The body is still coming: a close would reset the connection, and the answer with it.
             self.since = self._now()
             if self.transport.can_write_eof():
                 self.transport.write_eof()
@@ -524,11 +616,17 @@ class Client:
         limit = self.handler.max_body
         return Refusal(413, "body_too_large", f"The body is larger than {limit} bytes (gateway.maxBody).")
 
+    def _too_large_head(self) -> Refusal:
+        what = f"{self.handler.max_head} bytes (gateway.maxHead) or has over {MAX_HEADERS} headers"
+        return Refusal(431, "head_too_large", f"The head is larger than {what}.")
+
     def _head(self, status: int, content_type: bytes, length: int | None, extra: bytes = b"") -> bytes:
         request = self._busy
         close = self._last = request is None or not request.keep or self.handler.closing
-        if request is not None and request.id:
-            extra += b"x-request-id: " + request.id + b"\r\n" + request.cors
+        if request is not None:
+            extra += _named(request)
+            if REPLICA in request.headers and self.exchange is not None:
+                extra += b"x-seawall-replica: " + self.exchange.replica.encode() + b"\r\n"
         if request is not None and request.http10 and not close:
             extra += b"connection: keep-alive\r\n"
         return head(status, content_type, length, date=self.handler.clock.date, extra=extra, close=close)
@@ -551,11 +649,42 @@ def _unread(transport: asyncio.Transport) -> bool:
     return sock is not None and any(fcntl.ioctl(sock.fileno(), termios.FIONREAD, bytes(4)))
 
 
+def _reset(transport: asyncio.Transport) -> bool:
+    """The peer has reset the connection, the kernel knows; asyncio looks no more behind the end of its half."""
+    sock = transport.get_extra_info("socket")
+    if sock is None:
+        return False
+    with socket.socket(fileno=os.dup(sock.fileno())) as same:
+        return same.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0] == TCP_CLOSE
+
+
+def _named(request: Request) -> bytes:
+    return b"x-request-id: " + request.id + b"\r\n" + request.cors + request.limits if request.id else b""
+
+
+def _told(refusal: Refusal) -> bytes:
+    """The header lines of a refusal that say what to do."""
+    lines = b"" if refusal.retry_after_s is None else b"retry-after: %d\r\n" % refusal.retry_after_s
+    if refusal.status == 401:
+        lines += b"www-authenticate: Bearer\r\n"
+    if refusal.allow is not None:
+        lines += b"allow: " + refusal.allow.encode() + b"\r\n"
+    return lines
+
+
 def _has_body(headers: dict[bytes, bytes]) -> bool:
     return b"transfer-encoding" in headers or bool(headers.get(b"content-length", b"0").strip(b"0"))
 
 
-_ONCE = frozenset({b"host", b"authorization", b"content-type", b"content-length", b"transfer-encoding"})
-_TOO_LARGE_HEAD = Refusal(
-    431, "head_too_large", f"The head is larger than {MAX_HEAD >> 10} KiB or has over {MAX_HEADERS} headers."
+_ONCE = frozenset(
+    {
+        b"host",
+        b"authorization",
+        b"content-type",
+        b"content-length",
+        b"transfer-encoding",
+        b"idempotency-key",
+        b"last-event-id",
+    }
 )
+_MALFORMED = Refusal(400, "bad_request", "This is not a valid HTTP/1.1 request.")

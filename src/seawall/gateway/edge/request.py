@@ -5,7 +5,6 @@ Nothing of a request may be logged from here.
 
 from __future__ import annotations
 
-from seawall.decide.route.cost import NOTHING_MADE
 from seawall.gateway.tell.keyring import Key
 from seawall.gateway.tell.tenants import ANYONE, Tenant
 
@@ -22,7 +21,7 @@ class Request:
         "id",
         "keep",
         "key",
-        "made",
+        "limits",
         "method",
         "model",
         "parts",
@@ -32,6 +31,8 @@ class Request:
         "size",
         "streams",
         "tenant",
+        "tries",
+        "upgrades",
         "url",
     )
 
@@ -46,18 +47,22 @@ class Request:
         self.body = b""
         self.keep = True
         self.http10 = False
+        self.upgrades = False
+        """It offers to go on in another protocol: `Upgrade`, and `Connection: upgrade`."""
         self.id = b""
         self.repeated = b""
         """A header that must stand once and stands twice."""
         self.cors = b""
         """Header lines that let a web page read the answer."""
+        self.limits = b""
+        """Header lines that tell what is left of the client's rates."""
+        self.tries = 0
+        """How often an answer of ours was put off to learn more."""
         self.model = ""
         self.streams = False
         """The client asks for a stream."""
         self.extra = b""
         """Header lines for the replica."""
         self.key: Key | None = None
-        self.made = NOTHING_MADE
-        """What its prompt is made of."""
         self.tenant: Tenant = ANYONE
         self.priority = 5

@@ -49,6 +49,10 @@ class Sink(Protocol):
 class Source(Protocol):
     """Who fills a sink."""
 
+    @property
+    def replica(self) -> str:
+        """Where the answer comes from; empty: from nowhere yet."""
+
     def pause(self) -> None: ...
 
     def resume(self) -> None: ...

@@ -1,5 +1,6 @@
 """A sink that takes a stream and gives a client one whole answer (decide/route/whole.py): it is watched and resumed as
-any stream, and its client sees nothing of that."""
+any stream, and its client sees nothing of that. Whoever writes to it may get `whole.Unfit`: nothing has reached the
+client yet, and `plain` takes the answer that the engine gives to the request as it is."""
 
 from __future__ import annotations
 
@@ -15,12 +16,19 @@ JSON = b"application/json"
 class WholeSink:
     """See the module. What is no stream goes straight on."""
 
-    __slots__ = ("_sink", "_streams", "_whole")
+    __slots__ = ("_sink", "_streams", "_whole", "body")
 
-    def __init__(self, sink: Sink, whole: Whole) -> None:
+    def __init__(self, sink: Sink, whole: Whole, body: bytes) -> None:
+        """`body`: asks for the same answer, not as a stream."""
         self._sink = sink
+        self.body = body
         self._whole = whole
         self._streams = False
+
+    @property
+    def plain(self) -> Sink:
+        """The client itself."""
+        return self._sink
 
     @property
     def full(self) -> bool:

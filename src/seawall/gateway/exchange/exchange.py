@@ -26,12 +26,15 @@ from seawall.decide.route.pick import Ask, Picked, Target
 from seawall.decide.route.poison import fingerprint
 from seawall.decide.route.refusal import Refusal
 from seawall.decide.route.resume import Finish, StreamSession
+from seawall.decide.route.whole import Unfit
 from seawall.gateway.edge.request import Request
 from seawall.gateway.edge.sink import EVENT_STREAM, Sink
+from seawall.gateway.edge.whole_sink import WholeSink
 from seawall.gateway.exchange.hedge import Hedge
 from seawall.gateway.exchange.judge import judge
 from seawall.gateway.exchange.lane import FleetLane
 from seawall.gateway.exchange.seam import Counted, as_event, error_event, usage_in
+from seawall.gateway.exchange.waste import wasted
 from seawall.gateway.replicas.upstream import Upstream
 from seawall.gateway.tell.ended import Ended
 
@@ -63,6 +66,7 @@ class Exchange:
         "_headed",
         "_held",
         "_last_event",
+        "_sent_at",
         "_usage",
         "attempt",
         "code",
@@ -101,6 +105,8 @@ class Exchange:
         self.ticket = Ticket(ask, tenant.name, tenant.weight, request.priority, deadline, self)
         body = payload if session is None else session.first_request()
         self.attempt = Attempt(self.ticket, session, request.path, body, fleet.limits)
+        if isinstance(sink, WholeSink):
+            self.attempt.plain = request.path, sink.body
         self.hedge: Hedge | None = None
         """A second attempt, while both wait for a first token."""
         self.first_token_at = 0.0
@@ -120,6 +126,8 @@ class Exchange:
         self._commented_at = 0.0
         self._last_event = 0.0
         """When data last came, as seen by the sweep."""
+        self._sent_at = 0.0
+        """When the present attempt was sent; 0: it was not."""
 
     @property
     def target(self) -> Target | None:
@@ -167,7 +175,7 @@ class Exchange:
             return
         self._conn = conn
         attempt.on(CONNECTED)
-        self._last_event = self.fleet.now()
+        self._last_event = self._sent_at = self.fleet.now()
         self._held = []
         self.ticket.awaits = True
         if self.ticket.target.in_flight == 1:
@@ -200,7 +208,7 @@ class Exchange:
     def _head(self) -> None:
         """The client learns that its stream is accepted, as vLLM tells it: before the first token. Nothing of content
         has been seen, so every retry is still possible."""
-        self._headed = True
+        self._headed = self.request.streams  # a whole answer has none before its end
         self.status = 200
         self.sink.start(200, EVENT_STREAM, b"")
 
@@ -215,8 +223,14 @@ class Exchange:
             else:
                 self._hold(parts, complete)
             return
-        # One read, one write.
-        feed = session.feed
+        try:
+            self._more(session, parts, complete)
+        except Unfit as e:
+            self._anew(str(e))
+
+    def _more(self, session: StreamSession, parts: list[bytes], complete: bool) -> None:
+        """What one read brought of a stream. One read, one write."""
+        feed, phase = session.feed, self.attempt.phase
         out = feed(parts[0]) if len(parts) == 1 else b"".join([feed(part) for part in parts])
         if session.failed is not None or complete:
             self._stream_over(session, out)
@@ -268,10 +282,13 @@ class Exchange:
         """The second attempt brought the first token."""
         self._drop()
         self._become(hedge)
-        if complete:
-            self._stream_over(hedge.session, out)
-        else:
-            self._flow(out)
+        try:
+            if complete:
+                self._stream_over(hedge.session, out)
+            else:
+                self._flow(out)
+        except Unfit as e:
+            self._anew(str(e))
 
     def _become(self, hedge: Hedge) -> None:
         """Goes on with the second attempt, whatever has come of it."""
@@ -298,6 +315,16 @@ class Exchange:
             self._broke(Break("stream", "the stream ended early", Blame.DEATH))
         else:
             self._end_stream(b"")
+
+    def _anew(self, reason: str) -> None:
+        """The stream cannot be put together: the engine is asked for the answer as it is."""
+        self._drop()
+        self._waste("stream", self._spent())
+        if self.ticket.target is not None:
+            self.fleet.broke(self.ticket, Break("stream", reason, Blame.NOTHING))
+        decision = self.attempt.anew()
+        assert decision is not None, "only what is put together is unfit"
+        self._obey(decision, "stream")
 
     def _end_stream(self, out: bytes) -> None:
         self._drop()
@@ -396,13 +423,31 @@ class Exchange:
 
     def _broke(self, what: Break) -> None:
         """The replica failed this request: the desk judges the replica, the attempt says what to do."""
-        fleet = self.fleet
+        fleet, spent = self.fleet, self._spent()
         if self.ticket.target is not None:
             if fleet.canary_percent and what.kind != "keepalive":
                 fleet.stats.sides[self.side].lost()
             fleet.broke(self.ticket, what)
         self._held = []
-        self._obey(self.attempt.broke(what, fleet.now(), fleet.admission.retry_after()), what.kind)
+        decision = self.attempt.broke(what, fleet.now(), fleet.admission.retry_after())
+        if not isinstance(decision, Switch | Finish):
+            self._waste(what.kind, spent)
+        self._obey(decision, what.kind)
+
+    def _spent(self) -> float:
+        """GPU-seconds of its replica that the present attempt has had: its share among those that are there."""
+        since, self._sent_at = self._sent_at, 0.0
+        target = self.ticket.target
+        if not since or target is None:
+            return 0.0
+        return (self.fleet.now() - since) * self.fleet.gpus / max(1, target.in_flight)
+
+    def _waste(self, kind: str, spent: float) -> None:
+        """Counts what the break has thrown away."""
+        session, attempt = self.session, self.attempt
+        continued = session is not None and attempt.begun and attempt.stream is session and session.continues
+        lost = wasted(kind, session, continued, self.request.size, spent)
+        self.fleet.stats.waste(lost.prompt, lost.completion, lost.gpu_s)
 
     def verdict(self) -> None:
         """The time to say whether the replicas died of this request."""
@@ -412,6 +457,13 @@ class Exchange:
 
     def _obey(self, decision: Next, kind: str) -> None:
         """Does what the attempt has decided. `kind`: of the break that led to it; empty: it has been counted."""
+        if (
+            self.session is not None and self.attempt.stream is None
+        ):  # it is asked for anew, and not as a stream
+            self.session = None
+            self.first_token_at = 0.0
+            if isinstance(self.sink, WholeSink):
+                self.sink = self.sink.plain
         match decision:
             case Send(resumes=resumes):
                 self._count(kind, resumes)
@@ -429,7 +481,10 @@ class Exchange:
                 self.hedge.promoted()
                 self._become(self.hedge)
             case Finish(event=event):
-                self._end_stream(event)
+                try:
+                    self._end_stream(event)
+                except Unfit as e:
+                    self._anew(str(e))
             case Fail():
                 self._failed(decision)
             case _:
@@ -488,7 +543,12 @@ class Exchange:
 
     def shut_down(self) -> None:
         """The gateway's grace is over."""
-        refusal = Refusal(503, "shutting_down", "The gateway is shutting down. Send it again.", 1)
+        self.give_up(Refusal(503, "shutting_down", "The gateway is shutting down. Send it again.", 1))
+
+    def give_up(self, refusal: Refusal) -> None:
+        """It is not answered any further, for this reason."""
+        if self.attempt.phase is OVER:
+            return
         self._drop()
         self._failed(Fail(refusal))
 
@@ -541,14 +601,11 @@ class Exchange:
         if self.hedge is not None:
             self.hedge.drop()
         fleet = self.fleet
+        fleet.left(self.ticket)
         tokens_in = tokens_out = 0
         cost_usd = 0.0
         session = self.session
         usage = self._usage if session is None else session.usage
-        if usage is not None and not usage.estimated and not self.attempt.resumed:
-            counted = usage.prompt_tokens, usage.cached_tokens, usage.completion_tokens
-            fleet.told(self.ticket, self.request.made, *counted)
-        fleet.left(self.ticket)
         if usage is not None:
             tokens_in, tokens_out = usage.prompt_tokens, usage.completion_tokens
             fleet.stats.tokens_in += tokens_in

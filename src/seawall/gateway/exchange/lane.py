@@ -15,15 +15,16 @@ from typing import Protocol
 from seawall.decide.route.admit import Admission, Bounds, Ticket
 from seawall.decide.route.attempt import Limits
 from seawall.decide.route.breaks import Break
-from seawall.decide.route.cost import Made, Rates
 from seawall.decide.route.desk import Desk, DeskRules
 from seawall.decide.route.evidence import Pace
 from seawall.decide.route.pick import Router, Target
 from seawall.decide.route.poison import Quarantine
+from seawall.decide.route.record import Shelf, ShelfRules
 from seawall.domain.seen import Replica
 from seawall.domain.spec import Fleet
 from seawall.gateway.exchange.seam import policy_of
 from seawall.gateway.exchange.shadow import Shadow
+from seawall.gateway.exchange.waste import gpus_of
 from seawall.gateway.replicas.upstream import Pool
 from seawall.gateway.tell.ended import Ended
 from seawall.gateway.tell.stats import FleetStats
@@ -88,13 +89,17 @@ class FleetLane:
         self.shadow: Shadow | None = None
         self.rng = rng
         self.typical_output = float(DEFAULT_OUTPUT)
-        self.rates = Rates()
+        self.longest: int | None = None
+        """Tokens of a request and its answer, as an engine told; None: none did."""
+        self.asked_longest = False
         self._open_pool = open_pool
         self._on_evicted = on_evicted
         self._pools: dict[Target, Pool] = {}
         self._leaving: dict[Target, Pool] = {}
         self._soon: asyncio.TimerHandle | None = None
         self.desk = Desk(rules_of(fleet), rng)
+        self.kept = Shelf(kept_of(fleet), now)
+        """Answers for clients that come again."""
         self.configure(fleet)
 
     def configure(self, fleet: Fleet) -> None:
@@ -107,8 +112,8 @@ class FleetLane:
             fleet.name, self.spec.retries, self.spec.first_byte_timeout, self.spec.stall_timeout
         )
         self.hedges = self.spec.hedge_after is not None
+        self.gpus = gpus_of(fleet.spec)
         self.session_key = self.spec.session_header.lower().encode()
-        self.sessions = self.spec.sessions
         self.tenants.configure(self.spec.tenants)
         canary = fleet.spec.rollout.canary
         if canary is not None and canary.shadow:
@@ -117,6 +122,7 @@ class FleetLane:
             self.shadow.close()
             self.shadow = None
         self.desk.configure(rules_of(fleet))
+        self.kept.rules = kept_of(fleet)
 
     def discovered(self, replicas: Iterable[Replica], canary_percent: int, coming: bool = False) -> None:
         """The newest list of this fleet's replicas."""
@@ -163,13 +169,6 @@ class FleetLane:
         self.desk.left(ticket, self.now())
         if self.desk.admission.queued:
             self.loop.call_soon(self.pump)
-
-    def told(self, ticket: Ticket, made: Made, tokens: int, cached: int | None, answer: int) -> None:
-        """What an engine counted of a request that it has answered whole."""
-        self.rates.learn(made, tokens)
-        both = self.desk.told(ticket, tokens, cached, answer)
-        if both is not None:
-            self.stats.cached(both[0], both[1])
 
     def broke(self, ticket: Ticket, what: Break) -> None:
         """Its replica failed a request, which leaves it."""
@@ -321,6 +320,7 @@ class FleetLane:
         """Exchanges that hang or are late, idle connections, rates. Every quarter of a second or so."""
         self._tick(now)
         self.tenants.look(now)
+        self.kept.sweep(now)
         for pool in self._pools.values():
             pool.sweep(now)
         for target in [t for t in self._leaving if not t.in_flight]:
@@ -346,3 +346,9 @@ def rules_of(fleet: Fleet) -> DeskRules:
         spec.queue_timeout,
         spec.hedge_after,
     )
+
+
+def kept_of(fleet: Fleet) -> ShelfRules:
+    """What a fleet's spec says about answers that are kept."""
+    spec = fleet.spec.gateway
+    return ShelfRules(spec.keep_for, spec.keep_memory)

@@ -11,7 +11,7 @@ import itertools
 import math
 import ssl
 from codecs import BOM_UTF8
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from operator import attrgetter
 from random import Random
 from time import monotonic, time
@@ -28,59 +28,52 @@ from seawall.decide.route.whole import Whole, as_stream
 from seawall.domain.seen import Replica, Replicas
 from seawall.domain.spec import Fleet, FleetSpec
 from seawall.domain.units import parse_seconds
-from seawall.gateway.edge.client_side import Client
+from seawall.gateway.edge.client_side import REPLICA, Client
 from seawall.gateway.edge.request import Request
 from seawall.gateway.edge.sink import Sink
 from seawall.gateway.edge.whole_sink import WholeSink
 from seawall.gateway.exchange.exchange import Exchange
 from seawall.gateway.exchange.lane import FleetLane
 from seawall.gateway.exchange.seam import session
-from seawall.gateway.intake.peek import (
-    AGENTS,
-    TOO_DEEP,
-    Body,
-    blocks,
-    made,
-    may_be_long,
-    output_of,
-    peek,
-    prompt_of,
-    session_of,
-    with_model,
+from seawall.gateway.intake.again import IDEMPOTENCY, LAST_EVENT, keyed
+from seawall.gateway.intake.manners import fields_of, manners_of, misses_manners, salt_of, with_salt
+from seawall.gateway.intake.pages import (
+    VERSION_PAGE,
+    Served,
+    cannot_serve,
+    model_card,
+    models_page,
+)
+from seawall.gateway.intake.peek import TOO_DEEP, Body, blocks, may_be_long, peek, tokens_of, with_model
+from seawall.gateway.intake.routes import (
+    HEALTH,
+    MODELS,
+    OPEN,
+    PING,
+    READY,
+    ROUTES,
+    STREAMS,
+    UNCACHED,
+    VERSION,
+    no_such,
 )
 from seawall.gateway.replicas.upstream import Pool
 from seawall.gateway.tell.audit import Audit
 from seawall.gateway.tell.ended import Ended, settle
 from seawall.gateway.tell.keyring import Key, KeyRing
 from seawall.gateway.tell.otel import Spans
-from seawall.gateway.tell.tenants import Share, Tenant, pass_limits
-from seawall.gateway.wire import Clock
+from seawall.gateway.tell.tenants import LIMIT_HEADERS, Share, Tenant, limit_lines, pass_limits
+from seawall.gateway.wire import JSON, Clock
 
-ROUTES = {
-    b"/v1/chat/completions": "chat",
-    b"/v1/completions": "completions",
-    b"/v1/embeddings": "embeddings",
-    b"/v1/responses": "responses",
-    b"/v1/messages": "messages",
-    b"/v1/messages/count_tokens": "count",
-    b"/v1/rerank": "rerank",
-    b"/v2/rerank": "rerank",
-    b"/rerank": "rerank",
-    b"/v1/score": "score",
-    b"/score": "score",
-    b"/tokenize": "tokenize",
-    b"/detokenize": "tokenize",
-}
-STREAMS = frozenset({"chat", "completions", "responses", "messages"})
-MODELS = b"/v1/models"
 MAX_READING = 256 * 2**20
 """Bytes of all bodies that are not whole yet. Over it, those that have taken the longest are given up."""
-HEALTH = b"/health"
-"""Load balancers ask for it, and vLLM, too, answers it without a key."""
 ASKED_HEADERS = b"access-control-request-headers"
 PREFLIGHT = b"access-control-allow-methods: GET, POST\r\naccess-control-max-age: 600\r\n"
+EXPOSED = b", ".join((b"x-request-id", b"retry-after", REPLICA, *LIMIT_HEADERS))
 DEADLINE = b"x-seawall-deadline"
 PRIORITY = b"x-seawall-priority"
+CREDENTIALS = (b"authorization", b"x-api-key", b"api-key")
+"""Proxies and libraries add one beside another: any valid one lets in."""
 SIDE = b"x-seawall-group"
 """A route that splits for a canary (HTTPRoute, Istio) says here which side it chose."""
 WANTED = frozenset(
@@ -89,6 +82,8 @@ WANTED = frozenset(
         b"host",
         b"authorization",
         b"x-api-key",
+        b"api-key",
+        REPLICA,
         b"content-type",
         b"content-length",
         b"transfer-encoding",
@@ -99,23 +94,25 @@ WANTED = frozenset(
         b"tracestate",
         DEADLINE,
         PRIORITY,
+        IDEMPOTENCY,
+        LAST_EVENT,
     }
 )
-ID_OK = frozenset(b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.:")
+ID_OK = frozenset(b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.:=/+@;,~")
+MAX_HEAD = 32 * 1024
+MAX_TRACE = 256
+"""A `traceparent` has 55 bytes in its present version. A longer one, or a longer `tracestate`, is not passed on."""
+MAX_STATE = 1024
+"""512 must be passed on (W3C Trace Context, 3.3.1.5)."""
 ASK_LOAD = b"content-type: application/json\r\nendpoint-load-metrics-format: TEXT\r\n"
-
-
-class Served(NamedTuple):
-    """What one model name means."""
-
-    fleet: FleetLane
-    engine_name: str
-    """The name to send to the engine."""
-    adapter: str | None
 
 
 def _unproved(fleet: FleetLane, target: Target) -> None:
     """Nobody asks an evicted replica for a proof."""
+
+
+AskLongest = Callable[[Sequence[FleetLane], Callable[[], None]], None]
+"""What asks a replica of each fleet, and calls back: at once, or when all have answered or taken too long."""
 
 
 class Means(NamedTuple):
@@ -126,10 +123,14 @@ class Means(NamedTuple):
     on_evicted: Callable[[FleetLane, Target], None] = _unproved
     audit: Audit | None = None
     spans: Spans | None = None
+    ask_longest: AskLongest | None = None
+    """Asks replicas how long a request may be."""
     share: Share | None = None
     """With several processes: the accounts that they keep together."""
     now: Callable[[], float] = monotonic
     """Seconds of a monotonic clock: the one that everything in this process goes by."""
+    without: frozenset[str] = frozenset()
+    """Mechanisms that a proof has switched off (domain.switches.GATEWAY)."""
 
 
 NOTHING = Means()
@@ -147,12 +148,14 @@ class App:
         self.loop = loop
         self.now = means.now
         self.means = means
+        self._assembles = "assembly" not in means.without
         self.audit = means.audit
         self.spans = means.spans
         self.rng = rng
         self.clock = Clock()
         self.closing = False
         self.max_body = 8 * 2**20
+        self.max_head = MAX_HEAD
         self.wanted = WANTED
         self.clients: set[Client] = set()
         self.fleets: dict[str, FleetLane] = {}
@@ -162,10 +165,10 @@ class App:
         self.keys: KeyRing | None = None
         """None: no keys file is configured."""
         self.keys_for_all = False
+        self.created = int(time())
         self.origins: frozenset[str] = frozenset()
         """Web pages of these origins may use the gateway; `*`: of all."""
         self._seen = Replicas()
-        self._models_body = b""
         self._ids = itertools.count(rng.getrandbits(40))
         self._id_prefix = f"req-{rng.getrandbits(32):08x}-".encode()
 
@@ -196,8 +199,6 @@ class App:
         for runtime in self.fleets.values():
             self._name_models(runtime)
             headers.add(runtime.spec.session_header.lower().encode())
-            if runtime.spec.sessions == "auto":
-                headers.update(AGENTS)
             canary = runtime.fleet.spec.rollout.canary
             if canary is not None and canary.sticky_header:
                 headers.add(canary.sticky_header.lower().encode())
@@ -207,22 +208,23 @@ class App:
         self.wanted = frozenset(headers)
         self.keys_for_all = self.keys is not None
         self.max_body = max((f.spec.max_body for f in self.fleets.values()), default=8 * 2**20)
-        self._models_body = _models_page(self.models)
+        self.max_head = max((f.spec.max_head for f in self.fleets.values()), default=MAX_HEAD)
         self.discovered(self._seen)
 
     def _name_models(self, runtime: FleetLane) -> None:
         fleet = runtime.fleet
         names = fleet.served_names
+        manners = manners_of(fleet.spec.gateway)
         for name in names:
-            self.models[name] = Served(runtime, name, None)
+            self.models[name] = Served(runtime, name, None, manners)
         for adapter in fleet.spec.model.adapters:
-            self.models[adapter.name] = Served(runtime, adapter.name, adapter.name)
+            self.models[adapter.name] = Served(runtime, adapter.name, adapter.name, manners)
         for alias, target in fleet.spec.gateway.aliases.items():
             found = self.models.get(target)
             if found is not None and found.fleet is runtime:
                 self.models[alias] = found
             elif target == fleet.name:
-                self.models[alias] = Served(runtime, names[0], None)
+                self.models[alias] = Served(runtime, names[0], None, manners)
 
     def discovered(self, seen: Replicas) -> None:
         """Takes the newest discovery document."""
@@ -230,8 +232,9 @@ class App:
         by_fleet: dict[str, list[Replica]] = {}
         for replica in seen.replicas:
             by_fleet.setdefault(replica.fleet, []).append(replica)
+        awaited = () if "await-return" in self.means.without else seen.coming
         for name, runtime in self.fleets.items():
-            runtime.discovered(by_fleet.get(name, []), seen.canary_weights.get(name, 0), name in seen.coming)
+            runtime.discovered(by_fleet.get(name, []), seen.canary_weights.get(name, 0), name in awaited)
 
     def _open_pool(self, url: str) -> Pool:
         means = self.means
@@ -239,8 +242,7 @@ class App:
 
     # -- requests
 
-    def early(self, client: Client, request: Request) -> Refusal | None:
-        """Before the body is read: what can be refused by the head alone."""
+    def meet(self, request: Request) -> None:
         request.path = _path(request.url)
         if self.origins:
             request.cors = self._cors(request.headers, request.method == b"OPTIONS")
@@ -249,18 +251,33 @@ class App:
             request.id = given
         else:
             request.id = self._id_prefix + b"%x" % next(self._ids)
+
+    def early(self, client: Client, request: Request) -> Refusal | None:
+        """Before the body is read: what can be refused by the head alone."""
         if self.keys is not None:
-            headers = request.headers
-            given = headers.get(b"authorization", b"")
-            given = given[7:].strip() if given[:7].lower() == b"bearer " else headers.get(b"x-api-key", b"")
-            request.key = self.keys.find(given, time()) if given else None
+            request.key = self._key(request.headers)
             if (
                 request.key is None
                 and self.keys_for_all
-                and request.path != HEALTH
+                and request.path not in OPEN
                 and not _preflight(request)
             ):
                 return _NO_KEY
+        return None
+
+    def _key(self, headers: Mapping[bytes, bytes], fleet: str | None = None) -> Key | None:
+        """The first valid key among the credentials that a client sent: one that opens `fleet`, or any at all."""
+        if self.keys is None:
+            return None
+        now = time()
+        for name in CREDENTIALS:
+            given = headers.get(name)
+            if given is not None:
+                if name == b"authorization" and given[:7].lower() == b"bearer ":
+                    given = given[7:].strip()
+                key = self.keys.find(given, now, fleet)
+                if key is not None:
+                    return key
         return None
 
     def _cors(self, headers: Mapping[bytes, bytes], preflight: bool) -> bytes:
@@ -273,7 +290,7 @@ class App:
         if preflight:
             asked = headers.get(ASKED_HEADERS, b"authorization, content-type")
             return lines + PREFLIGHT + b"access-control-allow-headers: " + asked + b"\r\n"
-        return lines + b"access-control-expose-headers: x-request-id, retry-after\r\n"
+        return lines + b"access-control-expose-headers: " + EXPOSED + b"\r\n"
 
     def handle(self, client: Client, request: Request) -> None:
         """A whole request has come in."""
@@ -281,42 +298,57 @@ class App:
         route = ROUTES.get(path)
         if request.cors and _preflight(request):
             client.answer(200, b"text/plain", b"")
-        elif route is None:
+        elif route is None or request.method != b"POST":
             self._other(client, request, path)
-        elif request.method != b"POST":
-            client.decline(Refusal(405, "method_not_allowed", "Use POST for this route."))
         else:
             refusal = self._serve(client, request, route)
             if refusal is not None:
                 client.decline(refusal)
 
     def _other(self, client: Client, request: Request, path: bytes) -> None:
+        """What no engine is asked for, or too little to count."""
         if request.method in (b"GET", b"HEAD"):
-            if path == MODELS:
-                if request.key is not None or self.closing:
-                    names = {n: s for n, s in self.models.items() if self._may_use(request.key, n, s)}
-                    client.answer(200, b"application/json", _models_page(names))
-                else:
-                    client.answer(200, b"application/json", self._models_body)
+            if path == MODELS or path.startswith(MODELS + b"/"):
+                self._models(client, request, unquote(path[len(MODELS) + 1 :].decode("latin-1")))
                 return
-            if path.startswith(MODELS + b"/"):
-                self._one_model(client, request, unquote(path[len(MODELS) + 1 :].decode("latin-1")))
+            if path in (HEALTH, PING):
+                client.answer(200, JSON, b"{}")
                 return
-            if path == HEALTH:
-                client.answer(200, b"application/json", b"{}")
+            if path == VERSION:
+                client.answer(200, JSON, VERSION_PAGE)
                 return
-        client.decline(Refusal(404, "unknown_route", "There is no such route here."))
+            if path == READY:
+                why = cannot_serve(self.fleets.values(), self.closing)
+                client.answer(
+                    503 if why else 200, b"text/plain; charset=utf-8", (why or "ok").encode() + b"\n"
+                )
+                return
+        elif path == PING and request.method == b"POST":
+            client.answer(200, JSON, b"{}")
+            return
+        client.decline(no_such(path, request.method))
+
+    def _models(self, client: Client, request: Request, name: str) -> None:
+        """The models that the client may use, or the one of that name."""
+        unknown = [lane for lane in self.fleets.values() if not lane.asked_longest]
+        if unknown and self.means.ask_longest is not None and request.tries == 0:
+            request.tries = 1
+            self.means.ask_longest(unknown, lambda: self._models(client, request, name))
+            return
+        seen = self.models
+        if request.key is not None:
+            keys = {fleet: self._key(request.headers, fleet) for fleet in self.fleets}
+            seen = {n: s for n, s in seen.items() if self._may_use(keys[s.fleet.name], n, s)}
+        if not name:
+            client.answer(200, JSON, models_page(seen, self.created))
+        elif name in seen:
+            client.answer(200, JSON, msgspec.json.encode(model_card(name, seen[name], self.created)))
+        else:
+            client.decline(_unknown(name))
 
     def _may_use(self, key: Key | None, name: str, served: Served) -> bool:
         tenant = served.fleet.tenants.of(key)
-        return tenant is not None and allowed(name, tenant, key)
-
-    def _one_model(self, client: Client, request: Request, name: str) -> None:
-        served = self.models.get(name)
-        if served is not None and (request.key is None or self._may_use(request.key, name, served)):
-            client.answer(200, b"application/json", msgspec.json.encode(_card(name, served)))
-        else:
-            client.decline(_unknown(name))
+        return key is not None and tenant is not None and allowed(name, tenant, key)
 
     def _serve(self, client: Client, request: Request, route: str) -> Refusal | None:
         body = peek(request.body)
@@ -331,6 +363,8 @@ class App:
         runtime = served.fleet
         name = body.model or served.engine_name
         request.model = name
+        if request.key is not None and self.keys is not None and self.keys.divided:
+            request.key = self._key(request.headers, runtime.name)
         tenant = runtime.tenants.of(request.key)
         if tenant is None or (request.key is None and (runtime.tenants.required or self.keys_for_all)):
             return _NO_KEY
@@ -341,42 +375,60 @@ class App:
         if request.size > runtime.spec.max_body:
             limit = runtime.spec.max_body
             return Refusal(413, "body_too_large", f"The body is larger than {limit} bytes (gateway.maxBody).")
+        unmannerly = misses_manners(request.body, served.manners)
+        if unmannerly is not None:
+            return unmannerly
         if runtime.quarantine:
             left = runtime.quarantine.left_s(request.path, request.body, self.now())
             if left:
                 return poisonous(left)
+        if IDEMPOTENCY in request.headers and runtime.kept.keeps:
+            return keyed(self, client, request, route, body, served)
+        exchange = self.exchange(client, request, route, body, served)
+        if isinstance(exchange, Refusal):
+            return exchange
+        client.serve(exchange)
+        exchange.begin()
+        return None
+
+    def exchange(
+        self, sink: Sink, request: Request, route: str, body: Body, served: Served
+    ) -> Exchange | Refusal:
+        """What serves a request that may come in, ready to begin."""
+        runtime, tenant = served.fleet, request.tenant
         deadline = math.inf
         if DEADLINE in request.headers:
             given = self._deadline(request.headers[DEADLINE])
             if isinstance(given, Refusal):
                 return given
             deadline = given
+        name = request.model
         payload = request.body if name == served.engine_name else with_model(request.body, served.engine_name)
+        if served.manners.salted and route not in UNCACHED:
+            payload = with_salt(payload, fields_of(payload), runtime.name, tenant.name)
         request.extra = self._extra(request)
         request.priority = self._priority(request)
         ask = self._ask(runtime, served, request, body)
         if request.key is not None or tenant.meter.limits:
             meters = [m for m in (tenant.meter, runtime.tenants.meter_of(request.key)) if m is not None]
             limited = pass_limits(meters, ask.tokens, self.now())
+            request.limits = limit_lines(meters)
             if limited is not None:
                 return limited
         stream: StreamSession | None = None
-        sink: Sink = client
         request.streams = route in STREAMS and body.stream is True
         try:
             if request.streams:
                 stream = session(request.path, payload, runtime.policy, self.rng)
-            elif route in STREAMS and may_be_long(body, runtime.typical_output):
+            elif route in STREAMS and self._assembles and may_be_long(body, runtime.typical_output):
                 streamed = as_stream(request.path.decode(), payload)
                 if streamed is not None:
                     stream = session(request.path, streamed, runtime.policy, self.rng)
-                    sink = WholeSink(client, Whole(request.path.decode(), payload))
+                    sink = WholeSink(sink, Whole(request.path.decode(), payload), payload)
+                    payload = streamed
         except RecursionError:  # a field that `peek` just managed to skip
             return TOO_DEEP
-        exchange = Exchange(sink, request, runtime, stream, payload, ask, deadline)
-        client.serve(exchange)
-        exchange.begin()
-        return None
+        return Exchange(sink, request, runtime, stream, payload, ask, deadline)
 
     def _served(self, body: Body) -> Served | Refusal:
         if not body.model:
@@ -388,24 +440,20 @@ class App:
         return self.models.get(body.model) or _unknown(body.model)
 
     def _ask(self, runtime: FleetLane, served: Served, request: Request, body: Body) -> Ask:
-        headers = request.headers
-        named = headers.get(runtime.session_key) if runtime.sessions != "off" else None
+        headers, tenant = request.headers, request.tenant.name
+        session = headers.get(runtime.session_key)
         group = None
         if runtime.has_canary:
             spec = runtime.fleet.spec
-            group = canary_group(runtime.canary_percent, spec, headers, named or request.id)
-        session = named.decode("latin-1") if named else None
-        if session is None and runtime.sessions == "auto":
-            session = session_of(body, headers)
-        prompt = prompt_of(body)
-        request.made = made(body, prompt, request.size)
+            group = canary_group(runtime.canary_percent, spec, headers, session or request.id)
         return Ask(
-            runtime.rates.tokens(request.made) + output_of(body, runtime.typical_output),
+            tokens_of(body, request.size, runtime.typical_output),
             served.adapter,
             group,
-            session,
-            blocks(body, prompt, served.adapter) if len(prompt) >= BLOCK_BYTES else (),
-            size=len(prompt),
+            session.decode("latin-1") if session else None,
+            blocks(body, salt_of(runtime.name, tenant) if served.manners.salted else "")
+            if request.size >= BLOCK_BYTES
+            else (),
         )
 
     def _deadline(self, given: bytes) -> float | Refusal:
@@ -423,10 +471,10 @@ class App:
     def _extra(self, request: Request) -> bytes:
         out = ASK_LOAD + b"x-request-id: " + request.id + b"\r\n"
         trace = request.headers.get(b"traceparent")
-        if trace is not None:
+        if trace is not None and len(trace) <= MAX_TRACE:
             out += b"traceparent: " + trace + b"\r\n"
             state = request.headers.get(b"tracestate")
-            if state is not None:
+            if state is not None and len(state) <= MAX_STATE:
                 out += b"tracestate: " + state + b"\r\n"
         return out
 
@@ -439,6 +487,13 @@ class App:
             self.audit.note(ended)
         if self.spans is not None:
             self.spans.note(ended)
+
+    def give_up_unread(self) -> None:
+        """This process goes, and nobody can come any more for what it keeps."""
+        for runtime in self.fleets.values():
+            for record in runtime.kept.running:
+                if not record.followed:
+                    record.cancel()
 
     def refused(self, client: Client, refusal: Refusal) -> None:
         self.refusals[refusal.code] = self.refusals.get(refusal.code, 0) + 1
@@ -483,16 +538,6 @@ def canary_group(
     name = policy.sticky_header if policy else None
     sticky = headers.get(name.lower().encode()) if name else None
     return side(percent, (sticky or otherwise).decode("latin-1"))
-
-
-def _models_page(models: dict[str, Served]) -> bytes:
-    return msgspec.json.encode({"object": "list", "data": [_card(n, s) for n, s in models.items()]})
-
-
-def _card(name: str, served: Served) -> dict[str, object]:
-    card = {"id": name, "object": "model", "created": 0, "owned_by": "seawall", "root": served.engine_name}
-    length = served.fleet.fleet.spec.traffic.max_context
-    return card if length is None else {**card, "max_model_len": length}
 
 
 def _path(target: bytes) -> bytes:

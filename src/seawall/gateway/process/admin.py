@@ -20,6 +20,7 @@ class Admin:
 
     wanted = frozenset({b"host", b"content-length", b"transfer-encoding"})
     max_body = 64 * 1024
+    max_head = 32 * 1024
 
     def __init__(self, app: App, more: Callable[[], Iterable[Line]]) -> None:
         self.app = app
@@ -29,14 +30,16 @@ class Admin:
         self.clients: set[Client] = set()
         self._more = more
 
-    def early(self, client: Client, request: Request) -> Refusal | None:
+    def meet(self, request: Request) -> None:
         request.path = request.url.partition(b"?")[0]
+
+    def early(self, client: Client, request: Request) -> Refusal | None:
         return None
 
     def handle(self, client: Client, request: Request) -> None:
         path, app = request.path, self.app
         if request.method not in (b"GET", b"HEAD"):
-            client.decline(Refusal(405, "method_not_allowed", "Use GET."))
+            client.decline(Refusal(405, "method_not_allowed", "Use GET.", allow="GET, HEAD"))
         elif path == b"/healthz":
             client.answer(200, TEXT, b"ok\n")
         elif path == b"/readyz":

@@ -32,19 +32,21 @@ METRICS: dict[str, tuple[str, str]] = {
     names.REQUESTS_REJECTED_TOTAL: ("counter", "Refused at the door with 429, by reason."),
     names.RETRIES_TOTAL: ("counter", "Sent again before the first byte, by what was seen."),
     names.RESUMED_STREAMS_TOTAL: ("counter", "Broken streams that were continued elsewhere."),
+    names.REATTACHED_TOTAL: (
+        "counter",
+        "Requests that came again and joined the one that they are a copy of.",
+    ),
+    names.KEPT_BYTES: ("gauge", "Memory of the answers that are kept for clients that come again."),
+    names.WASTED_TOKENS_TOTAL: (
+        "counter",
+        "Tokens that breaks made engines compute again, or lost, by kind.",
+    ),
+    names.WASTED_GPU_SECONDS_TOTAL: ("counter", "GPU time of attempts that broke and were not continued."),
     names.HEDGES_TOTAL: ("counter", "Second attempts at a late first token, by result: won, lost."),
     names.POISON_REQUESTS_TOTAL: ("counter", "Requests that alone were on two replicas as they died."),
     names.SHADOW_REQUESTS_TOTAL: ("counter", "Copies sent to the canary."),
     names.SHADOW_COMPARED_TOTAL: ("counter", "Copies at temperature 0, by result: same, differs."),
     names.TOKENS_TOTAL: ("counter", "Tokens the engines counted, by kind (prompt, completion)."),
-    names.PREFIX_TOKENS_TOTAL: (
-        "counter",
-        "Prompt tokens in engines' caches, by what is said of them: expected (by the gateway), cached (by the engine).",
-    ),
-    names.PREFIX_ERROR: (
-        "gauge",
-        "By what share the two differ, the median of the last 512 prompts; 0 until there is one.",
-    ),
     names.TIME_TO_FIRST_TOKEN_SECONDS: ("histogram", "From a request's arrival to its first byte out."),
     names.REQUEST_DURATION_SECONDS: ("histogram", "From arrival to the end."),
     names.QUEUE_WAIT_SECONDS: ("histogram", "Of those that had to wait."),
@@ -59,9 +61,13 @@ METRICS: dict[str, tuple[str, str]] = {
     names.REPLICA_IN_FLIGHT: ("gauge", "Requests of this gateway at the replica."),
     names.REFUSALS_TOTAL: ("counter", "Answers the gateway gave itself, by code."),
     names.CLIENT_CONNECTIONS: ("gauge", "Open connections of clients."),
+    names.WORKERS: ("gauge", "Processes that serve."),
     names.DISCOVERY_ERRORS_TOTAL: ("counter", "Discovery documents that could not be read."),
     names.CONFIG_ERRORS_TOTAL: ("counter", "Specs or key files that could not be read on reload."),
-    names.AUDIT_DROPPED_TOTAL: ("counter", "Audit lines lost because their reader was too slow."),
+    names.AUDIT_DROPPED_TOTAL: (
+        "counter",
+        "Audit lines lost: a full disk, a reader that is gone or too slow.",
+    ),
     names.TENANT_REQUESTS_TOTAL: ("counter", "Requests per tenant, by outcome."),
     names.TENANT_TOKENS_TOTAL: ("counter", "Tokens per tenant, by kind."),
     names.TENANT_COST_USD_TOTAL: ("counter", "Tokens per tenant times the fleet's price."),
@@ -122,6 +128,7 @@ def exposition(app: App, more: Iterable[Line] = ()) -> bytes:
         page.add(names.QUEUED_REQUESTS, runtime.admission.queued, fleet=name)
         page.add(names.QUEUED_TOKENS, runtime.admission.queued_tokens, fleet=name)
         page.add(names.IN_FLIGHT_REQUESTS, runtime.router.in_flight, fleet=name)
+        page.add(names.KEPT_BYTES, runtime.kept.held, fleet=name)
         page.add(names.DRAIN_RATE, round(runtime.admission.rate, 3), fleet=name)
         for t in runtime.targets:
             labels = {"fleet": name, "replica": t.name}
@@ -137,6 +144,7 @@ def exposition(app: App, more: Iterable[Line] = ()) -> bytes:
     for code, count in app.refusals.items():
         page.add(names.REFUSALS_TOTAL, count, code=code)
     page.add(names.CLIENT_CONNECTIONS, len(app.clients))
+    page.add(names.WORKERS, 1)
     for metric, labels, value in more:
         page.add(metric, value, **labels)
     usage = resource.getrusage(resource.RUSAGE_SELF)
@@ -157,6 +165,10 @@ def _fleet(page: Page, name: str, s: FleetStats) -> None:
     for reason, count in (s.retried or {"reset": 0}).items():
         page.add(names.RETRIES_TOTAL, count, fleet=name, reason=reason)
     page.add(names.RESUMED_STREAMS_TOTAL, s.resumed, fleet=name)
+    page.add(names.REATTACHED_TOTAL, s.reattached, fleet=name)
+    page.add(names.WASTED_TOKENS_TOTAL, s.wasted_prompt, fleet=name, kind="prompt")
+    page.add(names.WASTED_TOKENS_TOTAL, s.wasted_completion, fleet=name, kind="completion")
+    page.add(names.WASTED_GPU_SECONDS_TOTAL, round(s.wasted_gpu_s, 3), fleet=name)
     page.add(names.HEDGES_TOTAL, s.hedges_won, fleet=name, result="won")
     page.add(names.HEDGES_TOTAL, s.hedges_lost, fleet=name, result="lost")
     page.add(names.POISON_REQUESTS_TOTAL, s.poison, fleet=name)
@@ -165,9 +177,6 @@ def _fleet(page: Page, name: str, s: FleetStats) -> None:
     page.add(names.SHADOW_COMPARED_TOTAL, s.shadow_differed, fleet=name, result="differs")
     page.add(names.TOKENS_TOTAL, s.tokens_in, fleet=name, kind="prompt")
     page.add(names.TOKENS_TOTAL, s.tokens_out, fleet=name, kind="completion")
-    page.add(names.PREFIX_TOKENS_TOTAL, s.expected_tokens, fleet=name, kind="expected")
-    page.add(names.PREFIX_TOKENS_TOTAL, s.cached_tokens, fleet=name, kind="cached")
-    page.add(names.PREFIX_ERROR, round(s.cached_error() or 0.0, 4), fleet=name)
     page.histogram(names.TIME_TO_FIRST_TOKEN_SECONDS, s.ttft, fleet=name)
     page.histogram(names.REQUEST_DURATION_SECONDS, s.duration, fleet=name)
     page.histogram(names.QUEUE_WAIT_SECONDS, s.queue_wait, fleet=name)
@@ -198,6 +207,9 @@ def state(app: App) -> GatewayState:
                 cancelled_total=f.stats.cancelled,
                 resumed_total=f.stats.resumed,
                 retried_total=sum(f.stats.retried.values()),
+                wasted_prompt_tokens_total=f.stats.wasted_prompt,
+                wasted_completion_tokens_total=f.stats.wasted_completion,
+                wasted_gpu_seconds_total=round(f.stats.wasted_gpu_s, 3),
                 ttft_p50_s=f.stats.quantile(0.5),
                 ttft_p95_s=f.stats.quantile(0.95),
                 queue_limit=f.admission.limit(),

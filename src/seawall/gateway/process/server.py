@@ -11,6 +11,7 @@ import contextlib
 import ctypes
 import gc
 import logging
+import os
 import resource
 import signal
 import socket
@@ -34,11 +35,12 @@ from seawall.gateway.process.admin import Admin
 from seawall.gateway.process.board import Board
 from seawall.gateway.process.metrics import Line
 from seawall.gateway.replicas.discovery import FileDiscovery, WatchedFile, static
+from seawall.gateway.replicas.longest import Longest
 from seawall.gateway.replicas.probe import healthy, serves
 from seawall.gateway.replicas.watch import Watch
 from seawall.gateway.tell import keyring, otel
 from seawall.gateway.tell.audit import Audit
-from seawall.gateway.tell.keyring import KeyRing, Keys
+from seawall.gateway.tell.keyring import KeyRing
 
 log = logging.getLogger("seawall.gateway")
 BACKLOG = 4096
@@ -72,6 +74,8 @@ class Settings:
     """With several workers: the file they share."""
     worker: int = 0
     workers: int = 1
+    parent: int = 0
+    """With several workers: the process that keeps them. Without it they drain and end."""
     hand_over_s: float = 0.2
     """Between giving new connections to the next gateway and closing: longer than a handshake."""
     patience: Patience = LEFT
@@ -85,6 +89,19 @@ def read_specs(paths: Iterable[Path]) -> list[Fleet]:
     fleets = [f for path in paths for f in load_fleets(path)]
     check_together(fleets)
     return fleets
+
+
+def key_files(fleets: Sequence[Fleet], given: Path | None) -> dict[Path, frozenset[str] | None]:
+    """Each file of keys with the fleets that its keys open; None: all. `given` is for all. Otherwise keys belong to the
+    fleets that name their file, and a fleet that names none and lists no tenants is open to every key that is read."""
+    if given is not None:
+        return {given: None}
+    loose = {f.name for f in fleets if not f.spec.gateway.keys_file and not f.spec.gateway.tenants}
+    owners: dict[Path, set[str]] = {}
+    for f in fleets:
+        if f.spec.gateway.keys_file:
+            owners.setdefault(Path(f.spec.gateway.keys_file), set(loose)).add(f.name)
+    return {path: frozenset(names) for path, names in owners.items()}
 
 
 def bind(address: str, what: str) -> socket.socket:
@@ -176,7 +193,9 @@ class Server:
             on_evicted=self.watch.evicted,
             audit=Audit(s.audit) if s.audit else None,
             spans=otel.from_environment(),
+            ask_longest=Longest(loop).ask,
             share=self._board.share if self._board else None,
+            without=s.without,
         )
         self.app = app = App(loop, Random(), means)
         self._read_config()
@@ -263,6 +282,8 @@ class Server:
         # A client may be sending its next request on an idle connection: only quiet ones are closed, again and again.
         while (app.clients or any(f.active for f in app.fleets.values())) and app.now() < until:
             app.sweep_clients(app.now())
+            if not app.clients:
+                app.give_up_unread()
             await asyncio.sleep(0.02)
         left = [e for f in app.fleets.values() for e in f.active]
         if left:
@@ -304,6 +325,9 @@ class Server:
                     await asyncio.sleep(EXCHANGE_S)
                     self._board.exchange(self.app)
             n += 1
+            if self.settings.parent and os.getppid() != self.settings.parent and not self._stop.is_set():
+                log.error("the gateway's parent process is gone: this worker finishes what runs, and ends")
+                self._stop.set()
             now = self.app.now()
             self.app.sweep(now)
             if "stall-watch" not in self.settings.without:
@@ -358,19 +382,20 @@ class Server:
     def _read_config(self) -> int:
         """Specs and keys, all or nothing. Raises InputError."""
         fleets = read_specs(self.settings.specs)
-        own = [Path(f.spec.gateway.keys_file) for f in fleets if f.spec.gateway.keys_file]
-        files = [self.settings.keys] if self.settings.keys else own
-        keys = tuple(k for path in files for k in keyring.read(path).keys)
-        self._key_files = files
+        files = key_files(fleets, self.settings.keys)
+        rings = [(keyring.read(path), owners) for path, owners in files.items()]
+        self._key_files = list(files)
         if files:
             ring = self.app.keys or KeyRing()
-            ring.replace(Keys(keys))
+            ring.clear()
+            for keys, owners in rings:
+                ring.add(keys, owners)
             self.app.keys = ring
         else:
             self.app.keys = None
         self.app.configure(fleets)
         for f in fleets:
-            if f.spec.gateway.tenants and not files:
+            if f.spec.gateway.tenants and not (self.settings.keys or f.spec.gateway.keys_file):
                 log.error(
                     "%s lists tenants, but there is no keys file: every request is refused (--keys)", f.name
                 )
@@ -393,7 +418,7 @@ class Server:
         if self._discovery is not None:
             out.append((DISCOVERY_ERRORS_TOTAL, {}, self._discovery.errors))
         if self.app.audit is not None:
-            out.append((AUDIT_DROPPED_TOTAL, {}, self.app.audit.dropped))
+            out.append((AUDIT_DROPPED_TOTAL, {}, self.app.audit.lost))
         return out
 
 

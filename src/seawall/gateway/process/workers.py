@@ -1,7 +1,8 @@
 """Several gateway processes behind one port (SO_REUSEPORT), one parent that keeps them alive and sums them up.
 
-The parent relays nothing. It starts the workers, restarts one that dies, passes signals on, and serves the
-admin port: metrics and states of all workers, added.
+The parent relays nothing but audit lines. It starts the workers, restarts one that dies until it serves again, passes
+signals on, and serves the admin port: metrics and states of all workers, added, with what dead ones had counted. A
+worker whose parent is gone drains and ends (`Settings.parent`): nobody would watch it.
 """
 
 from __future__ import annotations
@@ -17,15 +18,20 @@ from pathlib import Path
 
 import httpx
 
-from seawall.domain.labels import BUILD_INFO, PREFIX_ERROR, REPLICA_UP
-from seawall.domain.told import encoded, merged, read
+from seawall.domain.told import GatewayState, encoded, ended, grown, merged, read
 from seawall.gateway.process.board import Board
 from seawall.gateway.process.server import bind
+from seawall.gateway.process.sums import add_metrics, counters_of
 
 log = logging.getLogger("seawall.gateway.process.workers")
 START_S = 60.0
 BACK_OFF_S = 1.0
-MAX_OF = (REPLICA_UP, BUILD_INFO, PREFIX_ERROR)
+MAX_BACK_OFF_S = 30.0
+LOOK_S = 5.0
+"""Workers' counts are fetched so often: what a dead one counted since then is lost."""
+ASK_S = 5.0
+MAX_LINE = 1 << 20
+NOT_STARTED = (OSError, ChildProcessError, TimeoutError)
 
 
 class Worker:
@@ -36,20 +42,31 @@ class Worker:
         self.argv = argv
         self.admin = ""
         self.process: asyncio.subprocess.Process | None = None
+        self.page = ""
+        """Its metrics when they were last told."""
+        self.state = GatewayState()
 
     async def start(self) -> None:
-        """Returns when it serves. ChildProcessError when it ends before."""
+        """Returns when it serves. One of NOT_STARTED when it does not; then nothing of it is left."""
+        mark = {"SEAWALL_GATEWAY_WORKER": str(self.index), "SEAWALL_GATEWAY_PARENT": str(os.getpid())}
         self.process = p = await asyncio.create_subprocess_exec(
-            *self.argv,
-            stdout=asyncio.subprocess.PIPE,
-            env={**os.environ, "SEAWALL_GATEWAY_WORKER": str(self.index)},
+            *self.argv, stdout=asyncio.subprocess.PIPE, env={**os.environ, **mark}
         )
         assert p.stdout is not None
-        async with asyncio.timeout(START_S):
-            line = (await p.stdout.readline()).decode()
-        if "admin" not in line:
-            raise ChildProcessError(f"worker {self.index} ended with {await p.wait()}")
+        try:
+            async with asyncio.timeout(START_S):
+                line = (await p.stdout.readline()).decode()
+            if "admin" not in line:
+                raise ChildProcessError(f"it ended with {await p.wait()}")
+        except BaseException:
+            self.send(signal.SIGKILL)
+            raise
         self.admin = line.split()[-1]
+
+    def send(self, sig: signal.Signals) -> None:
+        if self.process is not None and self.process.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
+                self.process.send_signal(sig)
 
 
 class Parent:
@@ -62,51 +79,108 @@ class Parent:
         self._workers = [Worker(i, argv) for i in range(count)]
         self._admin = admin
         self._ready = ready
-        self._stopping = False
+        self._stop = asyncio.Event()
+        self._printing = asyncio.Lock()
+        self._unprinted = 0
+        """Lines of workers that standard output did not take."""
+        self._past_page = ""
+        self._past_state = GatewayState()
 
     async def run(self) -> int:
         loop = asyncio.get_running_loop()
-        await asyncio.gather(*(w.start() for w in self._workers))
+        listening = bind(self._admin, "the admin port")
+        try:
+            await asyncio.gather(*(w.start() for w in self._workers))
+        except BaseException:
+            for w in self._workers:
+                w.send(signal.SIGTERM)
+            raise
         for sig in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             loop.add_signal_handler(sig, self._pass_on, sig)
-        server = await asyncio.start_server(self._serve, sock=bind(self._admin, "the admin port"))
+        server = await asyncio.start_server(self._serve, sock=listening)
         host, port = server.sockets[0].getsockname()[:2]
         self._ready(f"http://{host}:{port}")
-        codes = await asyncio.gather(*(self._keep(w) for w in self._workers))
+        async with asyncio.TaskGroup() as group:
+            looks = group.create_task(self._look_at_counts())
+            codes = await asyncio.gather(*(self._keep(w) for w in self._workers))
+            looks.cancel()
         server.close()
         return max(codes)
 
     def _pass_on(self, sig: signal.Signals) -> None:
-        self._stopping = self._stopping or sig != signal.SIGHUP
+        if sig != signal.SIGHUP:
+            self._stop.set()
         for w in self._workers:
-            if w.process is not None and w.process.returncode is None:
-                w.process.send_signal(sig)
+            w.send(sig)
 
     async def _keep(self, worker: Worker) -> int:
         while True:
             assert worker.process is not None
             code = await self._drained(worker.process)
-            if self._stopping:
+            if self._stop.is_set():
                 return max(0, code)
             log.error("worker %d ended with %d: starting it again", worker.index, code)
-            worker.admin = ""
-            Board(self._board, worker.index, len(self._workers)).close()  # it holds nothing any more
-            await asyncio.sleep(BACK_OFF_S)
-            with contextlib.suppress(ChildProcessError, TimeoutError):
-                await worker.start()
+            self._bury(worker)
+            if not await self._start_again(worker):
+                return 0
 
-    @staticmethod
-    async def _drained(p: asyncio.subprocess.Process) -> int:
-        """Passes the worker's standard output (audit lines) on until it ends."""
+    async def _start_again(self, worker: Worker) -> bool:
+        """Tries until it serves, with growing pauses. False: the gateway is told to stop."""
+        pause = BACK_OFF_S
+        while True:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(pause):
+                    await self._stop.wait()
+            if self._stop.is_set():
+                return False
+            pause = min(MAX_BACK_OFF_S, 2 * pause)
+            try:
+                await worker.start()
+            except NOT_STARTED as e:
+                log.error("worker %d does not start (%s): again in %g s", worker.index, e, pause)
+                continue
+            if self._stop.is_set():
+                worker.send(signal.SIGTERM)
+            return True
+
+    def _bury(self, worker: Worker) -> None:
+        """It is dead: it holds nothing any more, and what it has counted stays counted."""
+        worker.admin = ""
+        try:
+            Board(self._board, worker.index, len(self._workers)).close()
+        except OSError as e:
+            log.error("the workers' board cannot be cleaned (%s): limits are stricter for a while", e)
+        self._past_page = add_metrics([self._past_page, counters_of(worker.page)])
+        self._past_state = merged([self._past_state, ended(worker.state)])
+        worker.page, worker.state = "", GatewayState()
+
+    async def _drained(self, p: asyncio.subprocess.Process) -> int:
+        """Passes the worker's standard output (audit lines) on until it ends, whole lines at a time: those of several
+        workers must not end up within each other."""
         assert p.stdout is not None
+        held = b""
         while data := await p.stdout.read(65536):
-            sys.stdout.buffer.write(data)
-            sys.stdout.buffer.flush()
+            held += data
+            end = held.rfind(b"\n") + 1 or (len(held) if len(held) > MAX_LINE else 0)
+            if end:
+                lines, held = held[:end], held[end:]
+                await self._print(lines)
         return await p.wait()
+
+    async def _print(self, lines: bytes) -> None:
+        async with self._printing:
+            try:
+                await asyncio.to_thread(_write_out, lines)
+            except OSError as e:
+                if not self._unprinted:
+                    log.error("standard output takes no audit lines (%s): they are lost", e.strerror)
+                self._unprinted += lines.count(b"\n")
+
+    # -- the admin port
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(2 * ASK_S):
                 head = await reader.readuntil(b"\r\n\r\n")
                 path = head.split(b" ", 2)[1].partition(b"?")[0].decode("latin-1")
                 status, kind, body = await self._answer(path)
@@ -122,36 +196,54 @@ class Parent:
             writer.close()
 
     async def _answer(self, path: str) -> tuple[int, str, bytes]:
-        if path not in ("/healthz", "/readyz", "/metrics", "/debug/state"):
-            return 404, "text/plain", b"Known: /healthz /readyz /metrics /debug/state\n"
-        async with httpx.AsyncClient(timeout=5) as client:
-            admins = [w.admin for w in self._workers if w.admin]
-            got = await asyncio.gather(*(client.get(a + path) for a in admins), return_exceptions=True)
-        answers = [a for a in got if isinstance(a, httpx.Response)]
-        if not answers:
-            return 503, "text/plain", b"no worker answers\n"
         if path == "/metrics":
-            page = add_metrics([a.text for a in answers])
-            return 200, "text/plain; version=0.0.4", page.encode()
+            await self._fetch(path)
+            pages = [w.page for w in self._workers if w.page]
+            page = add_metrics([*pages, self._past_page])
+            return (200, "text/plain; version=0.0.4", page.encode()) if pages else NOBODY
         if path == "/debug/state":
-            return 200, "application/json", encoded(merged(read(a.json()) for a in answers))
+            answers = await self._fetch(path)
+            now = grown(merged(w.state for w in self._workers if w.admin), self._past_state)
+            return (200, "application/json", encoded(now)) if answers else NOBODY
+        if path not in ("/healthz", "/readyz"):
+            return 404, "text/plain", b"Known: /healthz /readyz /metrics /debug/state\n"
+        answers = await self._fetch(path)
+        if not answers:
+            return NOBODY
         worst = max(answers, key=lambda a: a.status_code)
         return worst.status_code, "text/plain", worst.content
 
-
-def add_metrics(pages: Sequence[str]) -> str:
-    """Adds up Prometheus pages sample by sample; of states the largest counts."""
-    order: dict[str, float | None] = {}
-    for page in pages:
-        for line in page.splitlines():
-            if line.startswith("#") or not line:
-                order.setdefault(line)
+    async def _fetch(self, path: str) -> list[httpx.Response]:
+        """What the workers answer. One that does not answer now keeps what it told last, so that no sum falls."""
+        async with httpx.AsyncClient(timeout=ASK_S, trust_env=False) as client:
+            asked = [(w, w.admin) for w in self._workers if w.admin]
+            got = await asyncio.gather(*(client.get(a + path) for _, a in asked), return_exceptions=True)
+        answers = []
+        for (worker, admin), answer in zip(asked, got, strict=True):
+            if not isinstance(answer, httpx.Response):
                 continue
-            name, _, value = line.rpartition(" ")
-            old, new = order.get(name), float(value)
-            order[name] = new if old is None else max(old, new) if name.startswith(MAX_OF) else old + new
-    lines = [k if v is None else f"{k} {int(v) if v == int(v) else v}" for k, v in order.items()]
-    return "\n".join(lines) + "\n"
+            answers.append(answer)
+            if worker.admin != admin or answer.status_code != 200:
+                continue
+            if path == "/metrics":
+                worker.page = answer.text
+            elif path == "/debug/state":
+                worker.state = read(answer.json())
+        return answers
+
+    async def _look_at_counts(self) -> None:
+        while True:
+            await asyncio.sleep(LOOK_S)
+            await self._fetch("/metrics")
+            await self._fetch("/debug/state")
+
+
+NOBODY = (503, "text/plain", b"no worker answers\n")
+
+
+def _write_out(lines: bytes) -> None:
+    sys.stdout.buffer.write(lines)
+    sys.stdout.buffer.flush()
 
 
 def run_workers(
@@ -172,6 +264,6 @@ def run_workers(
         parent = Parent(count, argv, admin, lambda url: ready(f"http://{address}", url), board)
         try:
             return uvloop.run(parent.run())
-        except (ChildProcessError, TimeoutError) as e:
+        except NOT_STARTED as e:
             log.error("the workers did not start: %s", e)
             return 3

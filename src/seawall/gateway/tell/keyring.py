@@ -116,25 +116,44 @@ def change(path: Path, add: Key | None = None, revoke: str | None = None) -> Key
 
 
 class KeyRing:
-    """The keys in force. `find` is on the path of every request."""
+    """The keys in force, each with the fleets that it opens. `find` is on the path of every request."""
 
     def __init__(self) -> None:
-        self._keys: dict[bytes, Key] = {}
+        self._keys: dict[bytes, list[tuple[Key, frozenset[str] | None]]] = {}
+        self.divided = False
+        """There are keys that do not open every fleet."""
 
     def __len__(self) -> int:
-        return len(self._keys)
+        return sum(map(len, self._keys.values()))
 
     def replace(self, keys: Keys) -> None:
-        self._keys = {k.id.encode(): k for k in keys.keys}
+        """Takes these keys instead of all that there were: they open every fleet."""
+        self.clear()
+        self.add(keys, None)
 
-    def find(self, presented: bytes, now: float) -> Key | None:
-        """The key that `presented` proves; `now` is Unix seconds. None: unknown, wrong or expired."""
+    def clear(self) -> None:
+        self._keys = {}
+        self.divided = False
+
+    def add(self, keys: Keys, fleets: frozenset[str] | None) -> None:
+        """Takes these keys, too: they open the fleets of these names; None: all."""
+        self.divided = self.divided or fleets is not None
+        for key in keys.keys:
+            self._keys.setdefault(key.id.encode(), []).append((key, fleets))
+
+    def find(self, presented: bytes, now: float, fleet: str | None = None) -> Key | None:
+        """The key that `presented` proves, for `fleet` or for any at all; `now` is Unix seconds. None: unknown, wrong,
+        expired, or another fleet's."""
         if not presented.startswith(b"sk-sw-") or len(presented) > 256:
             return None
         ident, _, secret = presented[len(PREFIX) :].partition(b"-")
-        key = self._keys.get(ident)
         given = hashlib.sha256(secret).hexdigest()
-        expected = key.sha256 if key is not None else "0" * 64
-        if not hmac.compare_digest(given, expected) or key is None:
-            return None
-        return None if key.expires is not None and now >= key.expires else key
+        for key, fleets in self._keys.get(ident, _NOBODY):
+            right = hmac.compare_digest(given, key.sha256)
+            if right and (fleet is None or fleets is None or fleet in fleets):
+                return None if key.expires is not None and now >= key.expires else key
+        return None
+
+
+_NOBODY: list[tuple[Key, frozenset[str] | None]] = [(Key(id="", tenant="", sha256="0" * 64), frozenset())]
+"""Compared with where an id is unknown, so that this takes as long."""

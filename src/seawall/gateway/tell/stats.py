@@ -80,17 +80,15 @@ class FleetStats:
 
     __slots__ = (
         "admitted",
-        "cached_errors",
-        "cached_tokens",
         "cancelled",
         "duration",
-        "expected_tokens",
         "failed",
         "finished",
         "hedges_lost",
         "hedges_won",
         "poison",
         "queue_wait",
+        "reattached",
         "rejected",
         "resumed",
         "retried",
@@ -102,6 +100,9 @@ class FleetStats:
         "tokens_out",
         "ttft",
         "ttft_recent",
+        "wasted_completion",
+        "wasted_gpu_s",
+        "wasted_prompt",
     )
 
     def __init__(self) -> None:
@@ -112,16 +113,17 @@ class FleetStats:
         self.rejected: dict[str, int] = {}
         self.retried: dict[str, int] = {}
         self.resumed = 0
+        self.reattached = 0
+        """Requests that came again and joined the one that was running, or had ended."""
+        self.wasted_prompt = self.wasted_completion = 0
+        """Tokens that breaks made engines compute again, or that were lost."""
+        self.wasted_gpu_s = 0.0
         self.poison = 0
         self.hedges_won = self.hedges_lost = 0
         self.shadowed = 0
         self.shadow_same = self.shadow_differed = 0
         self.tokens_in = 0
         self.tokens_out = 0
-        self.cached_tokens = self.expected_tokens = 0
-        """Of prompts, in the engines' caches: as they counted, and as had been expected."""
-        self.cached_errors: deque[float] = deque(maxlen=512)
-        """By how much the two differed, as a share of the larger; of prompts where either was not 0."""
         self.ttft = Histogram()
         self.duration = Histogram()
         self.queue_wait = Histogram()
@@ -137,17 +139,11 @@ class FleetStats:
         self.ttft.add(seconds)
         self.ttft_recent.append(seconds)
 
-    def cached(self, expected: int, found: int) -> None:
-        """Tokens of one prompt that an engine's cache was expected to have, and had."""
-        self.expected_tokens += expected
-        self.cached_tokens += found
-        if expected or found:
-            self.cached_errors.append(abs(expected - found) / max(expected, found))
-
-    def cached_error(self) -> float | None:
-        """The median of the last 512."""
-        ordered = sorted(self.cached_errors)
-        return ordered[len(ordered) // 2] if ordered else None
+    def waste(self, prompt: int, completion: int, gpu_s: float) -> None:
+        """What one break threw away: tokens, and GPU-seconds."""
+        self.wasted_prompt += prompt
+        self.wasted_completion += completion
+        self.wasted_gpu_s += gpu_s
 
     def reject(self, reason: str) -> None:
         self.rejected[reason] = self.rejected.get(reason, 0) + 1

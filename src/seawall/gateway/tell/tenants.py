@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable
+from operator import attrgetter
 
 from seawall.decide.route.meter import Meter, Others
 from seawall.decide.route.refusal import Refusal
@@ -106,6 +107,29 @@ class Tenants:
                 meter.share(self._share(f"key {key.id}"))
         meter.configure(key.requests_per_minute, key.tokens_per_minute, key.token_quota)
         return meter
+
+
+LIMIT_HEADERS = tuple(
+    f"x-ratelimit-{what}-{of}".encode()
+    for what in ("limit", "remaining", "reset")
+    for of in ("requests", "tokens")
+)
+
+
+def limit_lines(meters: Iterable[Meter]) -> bytes:
+    """Header lines, in OpenAI's words, of what is left: of several meters, of the one that has least."""
+    lines = b""
+    for of in ("requests", "tokens"):
+        known = [s for s in (m.standing(of == "requests") for m in meters) if s is not None]
+        if known:
+            least = min(known, key=attrgetter("left"))
+            for what, value in (
+                ("limit", f"{least.limit}"),
+                ("remaining", f"{least.left}"),
+                ("reset", f"{least.full_s}s"),
+            ):
+                lines += f"x-ratelimit-{what}-{of}: {value}\r\n".encode()
+    return lines
 
 
 def pass_limits(meters: Iterable[Meter], tokens: int, now: float) -> Refusal | None:

@@ -241,6 +241,42 @@ def remote_code(world: Manifests, say: Say) -> Iterator[Finding]:
                 )
 
 
+_SEES = re.compile(
+    r"(?<![a-z])(vl|vlm|llava|pixtral|omni|internvl|minicpm-[vo]|paligemma|molmo|vision|multimodal|smolvlm)(?![a-z])",
+    re.I,
+)
+"""Names of models that take images, audio or video."""
+
+
+@rule(
+    "security/media-urls",
+    "warning",
+    "Fetches whatever a request names",
+    story="""A request to a multimodal model may name its images, audio and video by URL, and the engine
+    fetches them from where it stands: the cloud's metadata service, the cluster's own services, a file
+    of 10 GB. --allowed-local-media-path opens a folder of the Pod to every client in the same way.""",
+    cure="Set --allowed-media-domains to the hosts that you serve media from (and "
+    "VLLM_MEDIA_URL_ALLOW_REDIRECTS=0), or take `data:` only; leave --allowed-local-media-path out.",
+)
+def media_urls(world: Manifests, say: Say) -> Iterator[Finding]:
+    for workload in world.servers:
+        for engine in workload.engines:
+            command = engine.command
+            local = command.option("--allowed-local-media-path")
+            if local and local.value:
+                yield say(
+                    workload.obj,
+                    local.node,
+                    f"every client may have files below {local.value} read into an answer.",
+                )
+            if _SEES.search(engine.model or "") and not command.option("--allowed-media-domains"):
+                yield say(
+                    workload.obj,
+                    engine.model_node,
+                    "the engine fetches any URL that a request names, inside the cluster, too.",
+                )
+
+
 @rule(
     "security/nowhere-to-write",
     "error",

@@ -36,6 +36,8 @@ def setting(name: str, default: float) -> float:
 
 
 BASE = os.environ.get("SEAWALL_ENGINE_URL", "http://127.0.0.1:8000")
+NEAR = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+"""The engine is in this Pod: no proxy of the environment stands in front of it."""
 STATE = Path(os.environ.get("SEAWALL_STATE_DIR", "/run/seawall"))
 PATIENCE = Patience(
     quiet_s=setting("PROBE_QUIET_S", Patience.quiet_s), still_s=setting("PROBE_STILL_S", Patience.still_s)
@@ -106,9 +108,8 @@ def request(path: str, timeout_s: float, body: dict[str, Any] | None = None) -> 
     if os.environ.get("VLLM_API_KEY"):
         headers["Authorization"] = "Bearer " + os.environ["VLLM_API_KEY"]
     data = None if body is None else json.dumps(body).encode()
-    with urllib.request.urlopen(
-        urllib.request.Request(BASE + path, data, headers), timeout=timeout_s
-    ) as answer:
+    asked = urllib.request.Request(BASE + path, data, headers)
+    with NEAR.open(asked, timeout=timeout_s) as answer:
         text: str = answer.read(4 * 2**20).decode("utf-8", "replace")
         return text
 

@@ -24,6 +24,7 @@ def client(env: dict[str, str], headers: dict[str, str] | None = None) -> httpx.
     base = {"user-agent": "seawall", "accept-encoding": "identity", **(headers or {})}
     stall = float(env.get("SEAWALL_STALL_TIMEOUT", "20"))
     return httpx.Client(
+        trust_env=True,  # sources lie beyond the network
         follow_redirects=True,
         timeout=httpx.Timeout(stall, connect=10.0),
         limits=limits,

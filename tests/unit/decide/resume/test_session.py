@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from seawall.decide.route.resume import Finish, GiveUp, Policy, Retry, StreamSession, Usage
 
-from .client import CHAT, TEXT, cut_at, run
+from .client import CHAT, TEXT, Cut, cut_at, run
 from .model_engine import Server, decode, serve
 from .test_matrix import CASES, EACH, FORM, GREEDY, MESSAGES, PROMPT, TOOLS, USAGE
 
@@ -322,14 +322,39 @@ def test_another_answer_is_an_error_when_exact_and_goes_on_when_best_effort() ->
     assert easy.view.error is None and easy.view.done == 1 and easy.session.finish_ok
 
 
-def test_the_budget_counts_breaks_within_a_window() -> None:
-    def always_cut(attempt: int, events: list[bytes]) -> list[bytes]:
-        return events[:2]
+def cut_after(*counts: int) -> Cut:
+    """Attempt i ends after so many events; the last count holds for all that follow."""
 
-    got = run(CHAT, MESSAGES | GREEDY | {"max_tokens": 24}, always_cut, Policy(max_resumes=3))
+    def cut(attempt: int, events: list[bytes]) -> list[bytes]:
+        return events[: counts[min(attempt, len(counts) - 1)]]
+
+    return cut
+
+
+LONG = MESSAGES | GREEDY | {"max_tokens": 60, "ignore_eos": True}
+AGES = Policy(max_resumes=3, window_s=0.0)
+"""Breaks that are far apart."""
+
+
+@pytest.mark.parametrize("policy", [Policy(max_resumes=3), AGES])
+@pytest.mark.parametrize("more", [{}, {"presence_penalty": 1}, {"n": 2, "temperature": 1, "seed": 1}])
+def test_a_stream_that_breaks_without_a_token_more_is_given_up_however_slowly(
+    policy: Policy, more: dict[str, Any]
+) -> None:
+    """It broke there before, and will again: each further attempt throws a generation away."""
+    got = run(CHAT, LONG | more, cut_after(6, 1), policy)
     assert isinstance(got.end, GiveUp) and len(got.retries) == 3
-    slow = Policy(max_resumes=3, window_s=2.5)  # one break per second: the window never holds four
-    assert run(CHAT, MESSAGES | GREEDY | {"max_tokens": 24}, always_cut, slow).session.finish_ok
+    assert "3 in a row without a token more" in got.end.reason or "4 in a row" in got.end.reason
+
+
+def test_a_stream_that_gets_on_survives_more_breaks_within_bounds() -> None:
+    unlucky = run(CHAT, LONG, cut_after(4, 4, 4, 4, 4, 4, 999), Policy(max_resumes=3))
+    assert unlucky.session.finish_ok and len(unlucky.retries) == 6, "seven attempts, each with a few tokens"
+    at_once = run(CHAT, LONG, cut_after(3), Policy(max_resumes=3))
+    assert isinstance(at_once.end, GiveUp) and len(at_once.retries) == 6, "within a minute"
+    slowly = run(CHAT, LONG, cut_after(3), AGES)
+    assert isinstance(slowly.end, GiveUp) and len(slowly.retries) == 12, "in all"
+    assert isinstance(run(CHAT, LONG, cut_after(3), Policy(max_resumes=0)).end, GiveUp)
 
 
 def test_off_retries_only_what_nobody_has_seen() -> None:

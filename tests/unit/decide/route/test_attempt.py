@@ -55,7 +55,7 @@ class Told:
         self.answers = list(answers)
         self.full: list[bool] = []
 
-    def broken(self, reason: str, now: float, *, full: bool = False) -> resume.Decision:
+    def broken(self, reason: str, now: float, *, full: bool = False, counts: bool = True) -> resume.Decision:
         self.full.append(full)
         return self.answers.pop(0)
 

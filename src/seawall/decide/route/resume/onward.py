@@ -10,7 +10,9 @@ import msgspec
 
 from seawall.decide.route.resume import events
 from seawall.decide.route.resume.events import Doc
-from seawall.decide.route.resume.policy import Finish, Retry
+from seawall.decide.route.resume.policy import Finish, Retry, Usage
+from seawall.decide.route.resume.recording import WITH_IDS, Chunks
+from seawall.decide.route.resume.replay import Replay
 from seawall.decide.route.resume.stream import Stream
 from seawall.decide.route.resume.tokens import START, TokenLog
 from seawall.decide.route.resume.ways import CARRIED
@@ -30,12 +32,14 @@ def foreign(doc: Doc) -> bool:
     return False
 
 
-class Onward:
+class Onward(Chunks):
     """One choice, continued from its token ids."""
 
     __slots__ = (
+        "_body",
         "_due",
         "_fresh",
+        "_ids",
         "_mark",
         "_now",
         "_offset_base",
@@ -43,17 +47,18 @@ class Onward:
         "_prompt_tokens",
         "_skip",
         "_told",
-        "log",
         "prompt_raw",
-        "stream",
     )
 
-    def __init__(self, stream: Stream) -> None:
+    def __init__(self, stream: Stream, body: bytes) -> None:
+        """`body`: the first request, for a replay where the ids do not suffice."""
+        super().__init__(stream)
         ask = stream.ask
         hold = max((len(s) for s in ask.stop), default=1) - 1
         lag = 0 if ask.get("include_stop_str_in_output") else hold
-        self.stream = stream
-        self.log = TokenLog(hold, lag, stream.policy.decoder)
+        self._body = body
+        self.log = self._ids = TokenLog(hold, lag, stream.policy.decoder)
+        self.ordinary_form = WITH_IDS
         self.prompt_raw: bytes | None = None
         self._prompt_tokens = 0
         self._now = 0
@@ -76,8 +81,27 @@ class Onward:
         return self._prompt_tokens
 
     @property
-    def tokens(self) -> int:
-        return self.log.tokens
+    def tokens_out(self) -> int:
+        return self._ids.tokens
+
+    @property
+    def usage(self) -> Usage | None:
+        if self.prompt_raw is None:
+            return super().usage
+        known = self.stream.usage
+        return Usage(
+            prompt_tokens=self.prompt_tokens,
+            completion_tokens=self._ids.tokens,
+            cached_tokens=known.cached_tokens if known is not None else None,
+        )
+
+    def said(self) -> dict[str, str] | None:
+        lane = "content" if self.stream.ask.kind == "chat" else "text"
+        return {f"0 {lane}": self._ids.all_text()}
+
+    @property
+    def nbytes(self) -> int:
+        return self._ids.nbytes + len(self.prompt_raw or b"")
 
     @property
     def limit(self) -> int | None:
@@ -89,9 +113,25 @@ class Onward:
         known = [bound for bound in bounds if bound is not None]
         return min(known) if known else None
 
-    def take(self, doc: Doc, event: bytes, hidden: bytes) -> bytes:
-        """One chunk of the engine -> what the client gets for it. `hidden`: `event` without prompt ids."""
+    def note_usage(self, doc: Doc) -> None:
+        if not self.stream.attempt:
+            super().note_usage(doc)
+
+    def chunk(self, doc: Doc, event: bytes, hidden: bytes, prompt: bytes) -> bytes:
+        if foreign(doc):
+            return self._give_way().chunk(doc, event, hidden, prompt)
+        if prompt and self.stream.attempt == 0 and self.prompt_raw is None:
+            self.prompt_raw = prompt
         return self._take_first(doc, event, hidden) if self.stream.attempt == 0 else self._take_next(doc)
+
+    def _give_way(self) -> Replay:
+        """The answer is more than plain text, or the engine tells no ids: only a replay can rebuild it."""
+        self._ids.fold()
+        wants_ids = self.stream.ask.wants_ids
+        replay = Replay(self.stream, self._body, records=True, hides_usage=False, hides_ids=not wants_ids)
+        replay.adopt(self._ids.sent)
+        self.successor = replay
+        return replay
 
     def _take_first(self, doc: Doc, event: bytes, hidden: bytes) -> bytes:
         stream = self.stream
@@ -99,7 +139,7 @@ class Onward:
         if doc.get("choices"):
             choice = doc["choices"][0]
             ids = choice.get("token_ids") or []
-            self.log.add(events.text_of(choice), ids)
+            self._ids.add(events.text_of(choice), ids)
             self._note_offsets(choice.get("logprobs"))
             if choice.get("finish_reason") is not None:
                 stream.finished.add(choice.get("index", 0))
@@ -125,7 +165,7 @@ class Onward:
                     self._distrust()
                     return b""
                 text = behind
-        self.log.add(text, ids)
+        self._ids.add(text, ids)
         self._now += len(ids)
         new = self._new_text(text, finish is not None)
         if stream.failed:
@@ -149,14 +189,14 @@ class Onward:
 
     def _repeats_prompt(self, text: str, tokens: int) -> bool:
         """vLLM's detokenizer, begun inside a character, sends prompt and answer so far before the new text."""
-        sent = self.log.sent[: self._mark.chars]
-        return len(text) > self.log.lag + 32 * (tokens + 1) or (len(sent) >= 8 and sent in text)
+        sent = self._ids.sent[: self._mark.chars]
+        return len(text) > self._ids.lag + 32 * (tokens + 1) or (len(sent) >= 8 and sent in text)
 
     def _behind_repeat(self, text: str) -> str | None:
         """What follows the repeated prompt and answer: the answer is known, and must occur once to be sure."""
-        sent = self.log.sent[: self._mark.chars]
+        sent = self._ids.sent[: self._mark.chars]
         at = text.find(sent)
-        if self.log.hold or len(sent) < 8 or at < 0 or text.find(sent, at + 1) >= 0:
+        if self._ids.hold or len(sent) < 8 or at < 0 or text.find(sent, at + 1) >= 0:
             return None  # with stop strings the engine would look for them in the prompt, too
         return text[at + len(sent) :]
 
@@ -197,7 +237,7 @@ class Onward:
         return self.stream.mismatch(what)
 
     def _distrust(self) -> None:
-        self.log.distrust(self._mark)
+        self._ids.distrust(self._mark)
         self.stream.failed = "the boundary lay inside a character"
         self.stream.doubt = True
 
@@ -220,14 +260,16 @@ class Onward:
         return out if out["text_offset"] else None
 
     def resume(self, reason: str) -> Retry | Finish:
-        """The request that goes on, or the end if no token is missing. Needs `prompt_raw`."""
-        stream, log = self.stream, self.log
+        """The request that goes on, or the end if no token is missing."""
+        if self.prompt_raw is None:
+            return self._give_way().resume(reason)
+        stream, log = self.stream, self._ids
         log.fold()
         self._told = max(self._told, len(log.ids))
         mark = log.boundary(stream.ask.greedy)
         limit = self.limit
         if limit is not None and mark.tokens >= limit and mark.chars <= len(log.sent):
-            return self.finish_here(reason)
+            return self._finish_here(reason)
         self._mark, self._now = mark, mark.tokens
         self._due = log.rewind(mark)
         self._skip = self._told - mark.tokens
@@ -235,7 +277,7 @@ class Onward:
         if self._offsets:
             del self._offsets[mark.tokens + 1 :]
             self._offset_base = self._offsets[-1]
-        body = self._body(mark.tokens, limit)
+        body = self._next_body(mark.tokens, limit)
         again = f", {len(self._due)} characters compared" if self._due else ""
         return Retry(
             path=COMPLETIONS,
@@ -243,19 +285,27 @@ class Onward:
             reason=f"{reason}; continued from {mark.tokens} tokens{again}",
         )
 
-    def finish_here(self, reason: str) -> Finish:
+    def ending(self) -> bytes | None:
+        if self.prompt_raw is None:
+            return None
+        return self.stream.ending(self.prompt_tokens, self._ids.tokens)
+
+    def full(self, reason: str) -> Finish | None:
+        return self._finish_here(reason)
+
+    def _finish_here(self, reason: str) -> Finish:
         """The answer is as long as it may be: only its end is missing."""
         stream = self.stream
         ask = stream.ask
         out = events.chunk_doc(ask.kind, stream.head or {}, None)
         out["choices"] = [events.choice_doc(ask.kind, "", [] if ask.wants_ids else None, "length")]
         stream.finished.add(0)
-        ending = stream.ending(self.prompt_tokens, self.tokens)
+        ending = stream.ending(self.prompt_tokens, self._ids.tokens)
         return Finish(event=events.write(out) + ending, reason=f"{reason}; the last token had been sent")
 
-    def _body(self, tokens: int, limit: int | None) -> bytes:
+    def _next_body(self, tokens: int, limit: int | None) -> bytes:
         ask = self.stream.ask
-        ids = ",".join(map(str, self.log.ids)).encode()
+        ids = ",".join(map(str, self._ids.ids)).encode()
         prompt = b"[" + (self.prompt_raw or b"") + (b"," + ids if ids else b"") + b"]"
         dropped = "logprobs" if ask.kind == "chat" else ""
         doc: dict[str, Any] = {f: raw for f, raw in ask.fields.items() if f in CARRIED and f != dropped}

@@ -21,7 +21,7 @@ class Policy:
     """exact: a stream that cannot be continued exactly ends in an error event. best-effort: it goes on.
     off: only streams of which the client has seen nothing yet are tried again."""
     max_resumes: int = 3
-    """Breaks within `window_s` that one stream survives."""
+    """Breaks in a row, with no token between them, that one stream survives; see `Breaks` for the rest."""
     window_s: float = 60.0
     reasoning: bool = False
     """The engine runs with --reasoning-parser: chat deltas are not plain text."""
@@ -35,20 +35,37 @@ class Policy:
     """With it, every token boundary is known exactly; without it, only single-token chunks are certain."""
 
 
-class Breaks:
-    """How often one stream has broken lately, against how often it may."""
+BURST = 2
+"""Times `max_resumes`: breaks within `window_s`."""
+IN_ALL = 4
+"""Times `max_resumes`: breaks of one request, however long it runs."""
 
-    __slots__ = ("_at", "_policy")
+
+class Breaks:
+    """How often one stream has broken, against how often it may: in a row without a token more, in a while, in all.
+
+    A stream that gets on is unlucky, one that breaks where it broke before breaks by itself, however slowly."""
+
+    __slots__ = ("_at", "_policy", "_tokens", "count", "in_vain")
 
     def __init__(self, policy: Policy) -> None:
         self._policy = policy
         self._at: list[float] = []
+        self._tokens = 0
+        self.count = 0
+        self.in_vain = 0
+        """Since the last token that was new to the client."""
 
-    def allow(self, now: float) -> bool:
-        """Counts one more break at `now`, seconds of any origin: whether the stream may go on after it."""
+    def allow(self, now: float, tokens: int) -> bool:
+        """Counts one more break at `now`, seconds of any origin, after so many tokens of the answer: whether the stream
+        may go on after it."""
+        most = self._policy.max_resumes
+        self.in_vain = 1 if tokens > self._tokens else self.in_vain + 1
+        self._tokens = max(self._tokens, tokens)
+        self.count += 1
         self._at = [at for at in self._at if now - at < self._policy.window_s]
         self._at.append(now)
-        return len(self._at) <= self._policy.max_resumes
+        return self.in_vain <= most and len(self._at) <= BURST * most and self.count <= IN_ALL * most
 
 
 @dataclass(frozen=True, kw_only=True)

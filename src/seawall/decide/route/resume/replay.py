@@ -15,6 +15,7 @@ import msgspec
 from seawall.decide.route.resume import events
 from seawall.decide.route.resume.events import Doc
 from seawall.decide.route.resume.policy import Retry
+from seawall.decide.route.resume.recording import PLAIN, Chunks
 from seawall.decide.route.resume.stream import Stream
 
 Lane = str | tuple[str, int]
@@ -51,7 +52,7 @@ class Choice:
         buffer.write(text)
 
 
-class Replay:
+class Replay(Chunks):
     """All choices of one stream, replayed."""
 
     __slots__ = (
@@ -62,20 +63,17 @@ class Replay:
         "hides_ids",
         "hides_usage",
         "records",
-        "stream",
-        "tokens",
     )
 
     def __init__(
         self, stream: Stream, body: bytes, *, records: bool, hides_usage: bool, hides_ids: bool
     ) -> None:
-        self.stream = stream
+        super().__init__(stream)
         self.body = body
         self.records = records
+        self.ordinary_form = PLAIN
         self.hides_usage = hides_usage
         self.hides_ids = hides_ids
-        self.tokens = 0
-        """Chunks with text: an estimate of the tokens until the usage is known."""
         self._choices: dict[int, Choice] = {}
         self._raw = bytearray()
         self._held = b""
@@ -88,7 +86,6 @@ class Replay:
         choice.note("content" if self.stream.ask.kind == "chat" else "text", text)
 
     def add_raw(self, text: bytes) -> None:
-        """One plain text chunk of choice 0, as the inside of a JSON string."""
         self.tokens += 1
         if self.records:
             self._raw += text
@@ -99,7 +96,6 @@ class Replay:
         return len(self._raw) + sum(lanes)
 
     def said(self) -> dict[str, str] | None:
-        """The text of every lane; None when nothing is recorded."""
         if not self.records:
             return None
         self._flush()
@@ -108,7 +104,7 @@ class Replay:
         )
         return {f"{i} {lane}": said for i, lane, text in lanes if (said := text.getvalue())}
 
-    def take(self, doc: Doc, event: bytes, hidden: bytes) -> bytes:
+    def chunk(self, doc: Doc, event: bytes, hidden: bytes, prompt: bytes) -> bytes:
         stream = self.stream
         if not doc.get("choices"):
             return self._usage_chunk(doc, event)
@@ -175,6 +171,11 @@ class Replay:
         """The held finish chunk, when no usage chunk came."""
         held, self._held = self._held, b""
         return held
+
+    def ending(self) -> bytes | None:
+        if self.stream.ask.wants_usage and not self.stream.usage_sent:
+            return None
+        return self.release() + events.DONE
 
     def _record(self, choice: Doc) -> None:
         index = choice.get("index", 0)

@@ -6,8 +6,6 @@ prompt cost an echo, a seed costs the engine throughput.
 
 from __future__ import annotations
 
-from random import Random
-
 from seawall.decide.route.resume import events
 from seawall.decide.route.resume.events import Doc
 from seawall.decide.route.resume.ways import Ask, Row, needs_seed
@@ -27,8 +25,9 @@ def hides_usage(ask: Ask, row: Row) -> bool:
     return ask.choices == 1 and not ask.wants_usage
 
 
-def first_body(ask: Ask, row: Row, rng: Random) -> bytes:
-    """The body for the first replica, and for any other as long as the client has seen nothing."""
+def first_body(ask: Ask, row: Row, seed: int) -> bytes:
+    """The body for the first replica, and for any other as long as the client has seen nothing. `seed`: for one that
+    needs a seed."""
     added: Doc = {}
     if records_ids(ask, row) and not ask.wants_ids:
         added["return_token_ids"] = True
@@ -39,7 +38,7 @@ def first_body(ask: Ask, row: Row, rng: Random) -> bytes:
             options["continuous_usage_stats"] = False  # idle without include_usage, and must stay so
         added["stream_options"] = options | {"include_usage": True}
     if ask.policy.mode != "off" and needs_seed(ask, row.way):
-        added["seed"] = rng.getrandbits(48)
+        added["seed"] = seed
     return _with_fields(ask, added)
 
 

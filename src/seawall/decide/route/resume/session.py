@@ -19,11 +19,12 @@ from typing import Final
 
 from seawall.decide.route import sse
 from seawall.decide.route.resume import events, request
-from seawall.decide.route.resume.events import Doc
-from seawall.decide.route.resume.onward import Onward, foreign
+from seawall.decide.route.resume.onward import Onward
 from seawall.decide.route.resume.policy import Breaks, Decision, Finish, GiveUp, Policy, Retry, Usage
+from seawall.decide.route.resume.recording import UNFORMED, WITH_IDS, Passing, Recording
 from seawall.decide.route.resume.replay import Replay
 from seawall.decide.route.resume.stream import Stream
+from seawall.decide.route.resume.tape import BROKE, FED, LINE, RELAYED, Tape, broke, read_broke
 from seawall.decide.route.resume.typed import Typed
 from seawall.decide.route.resume.ways import Ask, way_of
 
@@ -40,9 +41,6 @@ _NINE: Final = 0x39
 """Bytes as numbers: `bytes in bytes` first tries its left side as a number, and makes an exception to drop it."""
 _HIDDEN_END: Final = b"null}]}\n\n"
 _STRANGE: Final = "an event in an unknown form"
-_WITH_IDS: Final = 1
-_PLAIN: Final = 2
-"""What an ordinary chunk looks like: with token ids to hide and to record, or without."""
 
 
 class StreamSession:
@@ -58,20 +56,22 @@ class StreamSession:
         "_log",
         "_mark",
         "_mark_len",
-        "_onward",
         "_opening",
         "_ordinary",
         "_partial",
         "_plain_end",
+        "_recording",
         "_records_ids",
-        "_replay",
         "_shows_ids",
         "_splitter",
         "_stream",
+        "line",
         "policy",
         "resumes",
         "row",
+        "seed",
         "tail",
+        "tape",
     )
 
     def __init__(self, route: str, body: bytes, policy: Policy, rng: Random) -> None:
@@ -87,7 +87,12 @@ class StreamSession:
         self._splitter = sse.EventSplitter()
         self._records_ids = request.records_ids(ask, self.row)
         self._hides_usage = request.hides_usage(ask, self.row)
-        self._first = request.first_body(ask, self.row, rng)
+        self.tape: Tape | None = None
+        """Takes what this session is told from now on."""
+        self.line = b""
+        """The last ordinary chunk, in the shortest form that this session can be told it in."""
+        self.seed = rng.getrandbits(48)
+        self._first = request.first_body(ask, self.row, self.seed)
         self._begin(ask)
 
     # -- requests ---------------------------------------------------------------------------------
@@ -100,19 +105,16 @@ class StreamSession:
     def route(self) -> str:
         return self._stream.ask.route
 
+    def reseed(self, seed: int) -> None:
+        """Takes the place of another session of the same request, which had this seed. Before anything is fed."""
+        self.seed = seed
+        self._first = request.first_body(self._stream.ask, self.row, seed)
+        self._begin(self._stream.ask)
+
     def _begin(self, ask: Ask) -> None:
         """A first attempt: nothing has reached the client."""
         self._stream = Stream(ask, self.policy)
-        self._onward = Onward(self._stream) if self._records_ids else None
-        self._log = self._onward.log if self._onward is not None else None
-        self._replay: Replay | Typed | None = None
-        if self._onward is None:
-            records = self.row.way == "replay" and self.policy.mode != "off"
-            if ask.kind in ("messages", "responses"):
-                self._replay = Typed(self._stream, self._first, records=records)
-            else:
-                self._replay = self._make_replay(records, self._hides_usage, hides_ids=False)
-        self._ordinary: int = 0
+        self._adopt(self._new_recording())
         self._partial = False
         self._opening = b""
         self._head = b""
@@ -125,10 +127,24 @@ class StreamSession:
         self.tail = b""
         """What follows, for the client, the part of a chunk that `ordinary` tells."""
 
-    def _make_replay(self, records: bool, hides_usage: bool, *, hides_ids: bool) -> Replay:
-        return Replay(
-            self._stream, self._first, records=records, hides_usage=hides_usage, hides_ids=hides_ids
-        )
+    def _new_recording(self) -> Recording:
+        stream, first = self._stream, self._first
+        if self._records_ids:
+            return Onward(stream, first)
+        records = self.row.way == "replay" and self.policy.mode != "off"
+        match stream.ask.kind:
+            case "chat" | "completions":
+                return Replay(stream, first, records=records, hides_usage=self._hides_usage, hides_ids=False)
+            case "messages" | "responses":
+                return Typed(stream, first, records=records)
+            case "other":
+                return Passing(stream)
+
+    def _adopt(self, recording: Recording) -> None:
+        """From here on `recording` has the stream; no chunk is ordinary before one was seen."""
+        self._recording = recording
+        self._log = recording.log
+        self._ordinary: int = UNFORMED
 
     # -- the stream -------------------------------------------------------------------------------
 
@@ -142,7 +158,7 @@ class StreamSession:
         if not kind or self._partial or not data.startswith(self._head):
             return 0
         begin = self._head_len
-        if kind == _WITH_IDS:
+        if kind == WITH_IDS:
             log = self._log
             if log is None or not data.endswith(_END):
                 return 0
@@ -155,22 +171,52 @@ class StreamSession:
             text = data[begin:end]
             if _LF in text or (_QUOTE in text and not events.inside(text)):
                 return 0
-            log.add_one(text, data[ids:last])
+            self.line = line = b"%b\n%b\n" % (text, data[ids:last])
+            log.add_line(line)
             return len(data) if self._shows_ids else ids - 1
-        replay = self._replay
-        if isinstance(replay, Replay) and data.endswith(self._plain_end):
+        if data.endswith(self._plain_end):
             end = len(data) - len(self._plain_end)
             text = data[begin:end]
             if end >= begin and _LF not in text and (_QUOTE not in text or events.inside(text)):
-                replay.add_raw(text)
+                self.line = text
+                self._recording.add_raw(text)
                 return len(data)
         return 0
 
+    def relive(self, kind: int, data: bytes) -> bytes:
+        """One entry of another session's tape (`tape`) -> bytes for the client, which may have them."""
+        if kind == FED:
+            return self.feed(data)
+        if kind in (LINE, RELAYED):
+            return self._again(data)
+        if kind == BROKE:
+            reason, now, full, counts = read_broke(data)
+            decision = self.broken(reason, now, full=full, counts=counts)
+            return decision.event if isinstance(decision, Finish) else b""
+        return b""
+
+    def _again(self, line: bytes) -> bytes:
+        """The ordinary chunk that is told by `line`."""
+        log = self._log
+        if log is None:
+            self._recording.add_raw(line)
+            return self._head + line + self._plain_end
+        log.add_line(line)
+        text, _, token = line[:-1].partition(b"\n")
+        if self._shows_ids:
+            return self._head + text + self._mark + token + _END
+        return self._head + text + self._plain_end
+
     def feed(self, data: bytes) -> bytes:
         """Bytes from the replica -> bytes for the client. Look at `done` and `failed` afterwards."""
+        tape = self.tape
         known = self.ordinary(data)
         if known:
+            if tape is not None:
+                tape.add(LINE, self.line)
             return data[:known] + self.tail
+        if tape is not None:
+            tape.add(FED, data)
         if self._ended or self._stream.failed:
             return b""
         try:
@@ -193,45 +239,17 @@ class StreamSession:
             return event
         if payload == b"[DONE]":
             return self._on_done(event)
-        if stream.ask.kind not in ("chat", "completions"):
-            return self._typed(event, payload)
+        recording = self._recording
         try:
-            doc = events.read(payload)
-        except events.UNKNOWN_FORM:
-            stream.failed = "an event that is not JSON"
-            return b""
-        if events.is_error(doc):
-            return self._on_error(doc, event)
-        try:
-            out = self._chunk(doc, event, hidden, prompt)
+            out, opens = recording.take(event, hidden, prompt or b"", payload)
         except events.UNKNOWN_FORM:
             stream.failed = _STRANGE
             return b""
-        first = out and not stream.sent and stream.ask.kind == "chat"
-        return self._send(out, bool(first) and events.opens(doc))
-
-    def _chunk(self, doc: Doc, event: bytes, hidden: bytes, prompt: bytes | None) -> bytes:
-        stream = self._stream
-        choices = doc.get("choices") or []
-        if not all(isinstance(choice, dict) for choice in choices):
-            stream.failed = _STRANGE
-            return b""
-        if any(choice.get("finish_reason") in ("abort", "error") for choice in choices):
-            stream.failed = "the engine aborted it"
-            return b""
-        stream.head_of(doc)
-        self._note_usage(doc)
-        if self._onward is not None and foreign(doc):
-            self._give_way()
-        if self._onward is not None:
-            if prompt and stream.attempt == 0 and self._onward.prompt_raw is None:
-                self._onward.prompt_raw = prompt
-            out = self._onward.take(doc, event, hidden)
-        elif isinstance(self._replay, Replay):
-            out = self._replay.take(doc, event, hidden)
-        if stream.attempt == 0 and not self._ordinary and choices:
+        if recording.successor is not None:
+            self._adopt(recording.successor)
+        if not self._ordinary and stream.attempt == 0:
             self._learn(event)
-        return out
+        return self._send(out, opens)
 
     def _send(self, out: bytes, opens: bool) -> bytes:
         """What opens a stream (the role) waits for the first token, with which the engine writes it.
@@ -250,28 +268,14 @@ class StreamSession:
 
     def _learn(self, event: bytes) -> None:
         """After a first ordinary chunk: the head that all further ones begin with."""
+        form = self._recording.ordinary_form
+        if form == UNFORMED:
+            return
         self._head = events.text_begin(event, self._stream.ask.kind)
         self._head_len = len(self._head)
-        self.tail = b"" if self._onward is None or self._shows_ids else _HIDDEN_END
+        self.tail = _HIDDEN_END if form == WITH_IDS and not self._shows_ids else b""
         if self._head:
-            self._ordinary = _WITH_IDS if self._onward is not None else _PLAIN
-
-    def _note_usage(self, doc: Doc) -> None:
-        if self._stream.attempt and self._onward is not None:
-            return
-        usage = events.usage_of(doc) if doc.get("usage") else None
-        if usage is not None and not doc.get("choices"):
-            self._stream.usage = usage
-
-    def _give_way(self) -> None:
-        """The answer is more than plain text, which the request did not tell: only a replay can rebuild it."""
-        onward, self._onward = self._onward, None
-        self._log = None
-        self._ordinary = 0
-        assert onward is not None
-        onward.log.fold()
-        self._replay = replay = self._make_replay(True, False, hides_ids=not self._stream.ask.wants_ids)
-        replay.adopt(onward.log.sent)
+            self._ordinary = form
 
     # -- ends -------------------------------------------------------------------------------------
 
@@ -299,36 +303,17 @@ class StreamSession:
         stream = self._stream
         if stream.complete or stream.answered:
             self._ended = True
-            held = self._replay.release() if self._replay is not None else b""
             opening, self._opening = self._opening, b""
-            return opening + held + event
+            return opening + self._recording.release() + event
         stream.failed = "[DONE] without a finish_reason"
         return b""
 
-    def _on_error(self, doc: Doc, event: bytes) -> bytes:
-        """The client's own fault (4xx) is the answer; anything else is a break."""
-        if events.error_code(doc) < 500:
-            self._stream.answered = True
-            return self._send(event, False)
-        self._stream.failed = "the engine sent an error event"
-        return b""
-
-    def _typed(self, event: bytes, payload: bytes) -> bytes:
-        """Routes whose streams are typed events."""
-        stream, typed = self._stream, self._replay
-        if not isinstance(typed, Typed):
-            stream.answered = stream.sent = True
-            return event
-        try:
-            out, opens = typed.take(event, payload, sse.name_of(event))
-        except events.UNKNOWN_FORM:
-            stream.failed = _STRANGE
-            return b""
-        return self._send(out, opens)
-
-    def broken(self, reason: str, now: float, *, full: bool = False) -> Decision:
+    def broken(self, reason: str, now: float, *, full: bool = False, counts: bool = True) -> Decision:
         """The replica's stream ended (EOF, reset, stall, `failed`) before `done`. `now`: seconds, any origin.
-        `full`: a continuation was refused because prompt and answer fill the model's length."""
+        `full`: a continuation was refused because prompt and answer fill the model's length. `counts`: False where no
+        replica failed it, so that it may go on however often that happens."""
+        if self.tape is not None:
+            self.tape.add(BROKE, broke(reason, now, full, counts))
         stream = self._stream
         reason = stream.failed or reason
         stream.failed = ""
@@ -340,7 +325,7 @@ class StreamSession:
             self._ended = True
             return Finish(event=b"", reason="it had ended")
         if not stream.sent:
-            if not self._breaks.allow(now):
+            if counts and not self._breaks.allow(now, 0):
                 return self._give_up(f"{reason}; no replica could begin it")
             self._begin(stream.ask)
             return Retry(path=stream.ask.route, body=self._first, reason=f"{reason}; nothing had been sent")
@@ -348,45 +333,36 @@ class StreamSession:
             ended = self._finish(reason)
             if ended is not None:
                 return ended
-        if full and self._onward is not None:
+        ending = self._recording.full(reason) if full else None
+        if ending is not None:
             self._ended = True
-            return self._onward.finish_here(reason)
+            return ending
         if stream.fatal or self.policy.mode == "off" or self.row.way == "refuse":
             why = "resume: off" if self.policy.mode == "off" else self.row.why
             return self._give_up(reason if stream.fatal else f"{reason}; it cannot be resumed ({why})")
-        if not self._breaks.allow(now):
-            return self._give_up(f"{reason}; it had been resumed {self.resumes} times already")
+        breaks = self._breaks
+        if counts and not breaks.allow(now, self.tokens_out):
+            often = f"it has broken {breaks.count} times, {breaks.in_vain} in a row without a token more"
+            return self._give_up(f"{reason}; {often}")
         try:
             return self._resume(reason)
         except events.UNKNOWN_FORM:
             return self._give_up(f"{reason}; what the engine had sent cannot be read")
 
     def _finish(self, reason: str) -> Finish | None:
-        """All choices had ended: only the end itself is missing. None: a replay must fetch the usage."""
-        stream = self._stream
-        if self._onward is not None and self._onward.prompt_raw is not None:
-            ending = stream.ending(self._onward.prompt_tokens, self._onward.tokens)
-        elif isinstance(self._replay, Typed):
-            ending = self._replay.last_event()
-        elif self._replay is not None and (not stream.ask.wants_usage or stream.usage_sent):
-            ending = self._replay.release() + events.DONE
-        else:
+        """All choices had ended: only the end itself is missing. None: another attempt must fetch the usage."""
+        ending = self._recording.ending()
+        if ending is None:
             return None
         self._ended = True
         return Finish(event=ending, reason=f"{reason}; only the end was missing")
 
     def _resume(self, reason: str) -> Decision:
-        stream = self._stream
-        if self._onward is not None and self._onward.prompt_raw is None:
-            self._give_way()  # the engine did not tell ids
-        decision: Decision
-        if self._onward is not None:
-            decision = self._onward.resume(reason)
-        else:
-            assert self._replay is not None
-            decision = self._replay.resume(reason)
+        decision = self._recording.resume(reason)
+        if self._recording.successor is not None:
+            self._adopt(self._recording.successor)
         self.resumes += 1
-        stream.attempt += 1
+        self._stream.attempt += 1
         if isinstance(decision, Finish):
             self._ended = True
         return decision
@@ -400,8 +376,7 @@ class StreamSession:
 
     def error_event(self, message: str, code: str = "upstream_lost", status: int = 502) -> bytes:
         """The event that ends a stream which is lost, in the shape the route's own clients read."""
-        sent = self._replay.sent if isinstance(self._replay, Typed) else 0
-        return events.error_event(self._stream.ask.kind, message, code, status, sent)
+        return events.error_event(self._stream.ask.kind, message, code, status, self._recording.events_sent)
 
     # -- accounts ---------------------------------------------------------------------------------
 
@@ -413,43 +388,27 @@ class StreamSession:
     @property
     def tokens_out(self) -> int:
         """Tokens generated for the client so far; of a replayed stream without ids, an estimate until its end."""
-        if self._onward is not None:
-            return self._onward.tokens
-        usage = self._stream.usage
-        if usage is not None:
-            return usage.completion_tokens
-        return self._replay.tokens if self._replay is not None else 0
+        return self._recording.tokens_out
+
+    @property
+    def continues(self) -> bool:
+        """After a break it goes on from the tokens that it has; else all is generated again."""
+        return self._log is not None
 
     @property
     def usage(self) -> Usage | None:
         """What the whole request cost; None when nothing has come yet."""
-        known = self._stream.usage
-        if self._onward is None or self._onward.prompt_raw is None:
-            tokens = self.tokens_out
-            if known is not None or not tokens:
-                return known
-            prompt = len(self._stream.ask.body) // 4
-            return Usage(prompt_tokens=prompt, completion_tokens=tokens, estimated=True)
-        return Usage(
-            prompt_tokens=self._onward.prompt_tokens,
-            completion_tokens=self._onward.tokens,
-            cached_tokens=known.cached_tokens if known is not None else None,
-        )
+        return self._recording.usage
 
     def said(self) -> dict[str, str] | None:
         """All text so far, by choice and lane (content, reasoning, arguments of tool calls), to compare two
         answers of one request. None: nothing is recorded (`resume: off`), or it cannot be read."""
         try:
-            if self._onward is not None:
-                lane = "content" if self._stream.ask.kind == "chat" else "text"
-                return {f"0 {lane}": self._onward.log.all_text()}
-            return self._replay.said() if self._replay is not None else None
+            return self._recording.said()
         except events.UNKNOWN_FORM:
             return None
 
     @property
     def nbytes(self) -> int:
         """Memory of the record, in bytes (without Python's own)."""
-        if self._onward is not None:
-            return self._onward.log.nbytes + len(self._onward.prompt_raw or b"")
-        return self._replay.nbytes if self._replay is not None else 0
+        return self._recording.nbytes

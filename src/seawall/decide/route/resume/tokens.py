@@ -69,9 +69,9 @@ class TokenLog:
         self._untold = 0
         """Ids in `_raw`."""
 
-    def add_one(self, text: bytes, token: bytes) -> None:
-        """What one chunk brought: text and its only id, both as they were written in JSON."""
-        self._raw += b"%b\n%b\n" % (text, token)
+    def add_line(self, line: bytes) -> None:
+        """What one chunk brought: text, LF, its only id, LF, both as they were written in JSON."""
+        self._raw += line
         self._untold += 1
 
     def add(self, text: str, ids: list[int]) -> None:

@@ -13,9 +13,11 @@ from typing import Any
 
 import msgspec
 
+from seawall.decide.route import sse
 from seawall.decide.route.resume import events
 from seawall.decide.route.resume.events import Doc
 from seawall.decide.route.resume.policy import Retry
+from seawall.decide.route.resume.recording import Recording
 from seawall.decide.route.resume.stream import Stream
 
 OPENING = frozenset(
@@ -87,7 +89,7 @@ def _as_known(value: Any, known: dict[Any, Any]) -> Any:
     return value
 
 
-class Typed:
+class Typed(Recording):
     """One stream of typed events, recorded and replayed."""
 
     __slots__ = (
@@ -103,16 +105,12 @@ class Typed:
         "_within",
         "body",
         "records",
-        "stream",
-        "tokens",
     )
 
     def __init__(self, stream: Stream, body: bytes, *, records: bool) -> None:
-        self.stream = stream
+        super().__init__(stream)
         self.body = body
         self.records = records
-        self.tokens = 0
-        """Deltas: an estimate of the tokens until the usage is known."""
         self._beats: list[_Text | _Event] = []
         self._sent = 0
         self._due = self._at = 0
@@ -134,8 +132,7 @@ class Typed:
         return sum(b.text.tell() if isinstance(b, _Text) else 64 for b in self._beats)
 
     @property
-    def sent(self) -> int:
-        """Events that the client got."""
+    def events_sent(self) -> int:
         return self._sent
 
     def said(self) -> dict[str, str] | None:
@@ -155,19 +152,12 @@ class Typed:
         self._told, self._plain = 0, True
         return Retry(path=self.stream.ask.route, body=self.body, reason=f"{reason}; replayed")
 
-    def release(self) -> bytes:
-        return b""
-
-    def last_event(self) -> bytes:
+    def ending(self) -> bytes | None:
         """What is missing behind a message's end; nothing is known of a response's."""
         return _write({"type": "message_stop"}) if self.stream.ask.kind == "messages" else b""
 
-    def take(self, event: bytes, payload: bytes, name: bytes) -> tuple[bytes, bool]:
-        """(what the client gets for one event of the engine, whether that only opens the stream).
-
-        Raises what reading an engine's JSON raises.
-        """
-        stream = self.stream
+    def take(self, event: bytes, hidden: bytes, prompt: bytes, payload: bytes) -> tuple[bytes, bool]:
+        stream, name = self.stream, sse.name_of(event)
         if name.endswith(b"delta") and name != b"message_delta" and not self.records:
             self.tokens += 1
             self._sent += 1

@@ -1,0 +1,119 @@
+"""Scenarios in which silence, and a process that is gone, must not be taken for the end of a request.
+
+Each has requests of its own: whole answers, prompts and pauses that last longer than the others' time-outs. What their
+clients saw is the verdict's; here is seen what was done to replicas that were well.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from collections.abc import Callable, Sequence
+
+from seawall.prove.cases import CaseRequest
+from seawall.prove.stage import Stage
+
+Asks = Callable[[str, bool], list[CaseRequest]]
+"""(model, whether its engines are real ones) -> the requests of a scenario."""
+TOPICS = ("tides", "a lock", "the mole", "a pilot", "ballast", "a foghorn")
+
+
+def long_answers(model: str, real: bool) -> list[CaseRequest]:
+    """Whole answers, long enough to be put together from streams."""
+    return [_whole(model, topic, 260 + 10 * i) for i, topic in enumerate(TOPICS)]
+
+
+def _whole(model: str, topic: str, tokens: int) -> CaseRequest:
+    said = [{"role": "user", "content": f"Tell a long story about {topic}."}]
+    body = {"model": model, "temperature": 0, "max_tokens": tokens, "ignore_eos": True, "messages": said}
+    return f"whole {topic}", "/v1/chat/completions", {**body, "stream": False}
+
+
+def long_prompts(model: str, real: bool) -> list[CaseRequest]:
+    """Prompts that an engine computes in one silent step of many seconds."""
+    words = 600 if real else 1100
+    return [_prompt(model, topic, words) for topic in TOPICS]
+
+
+def _prompt(model: str, topic: str, words: int) -> CaseRequest:
+    body = {"model": model, "temperature": 0, "max_tokens": 8, "ignore_eos": True, "stream": True}
+    return f"prompt {topic}", "/v1/completions", {**body, "prompt": f"{topic}:" + " sea" * words}
+
+
+def held_back(model: str, real: bool) -> list[CaseRequest]:
+    """Streams that are silent between their first token and their last, as a tool call is that the engine's parser
+    holds back until it is whole."""
+    return [_held(model, topic, 90 if real else 60) for topic in TOPICS]
+
+
+def _held(model: str, topic: str, tokens: int) -> CaseRequest:
+    body = {"model": model, "temperature": 0, "max_tokens": tokens, "ignore_eos": True, "stream": True}
+    return f"held {topic}", "/v1/completions", {**body, "prompt": f"About {topic}:", "stream_interval": 1000}
+
+
+async def long_answer(stage: Stage) -> None:
+    before = await _evictions(stage)
+    await asyncio.sleep(2.5)
+    victim = await stage.victim()
+    stage.mark(f"kill -9 {victim.name}, in the middle of whole answers")
+    stage.signal(victim.pid, signal.SIGKILL)
+    await asyncio.sleep(6.0)
+    await _left_alone(stage, before, but=victim.name)
+    if not stage.slow:
+        await stage.until_ready(len(before), 30.0)
+        stage.mark(f"{len(before)} ready again")
+
+
+async def long_prefill(stage: Stage) -> None:
+    await _bears(stage, "every replica computes a prompt and shows nothing", 14.0)
+
+
+async def held_tokens(stage: Stage) -> None:
+    await _bears(stage, "engines hold back what follows the first token", 7.0)
+
+
+async def _bears(stage: Stage, what: str, seconds: float) -> None:
+    """Nothing happens but silence: nobody is evicted, restarted or asked twice."""
+    before, pids = await _evictions(stage), await _pids(stage)
+    counted = await stage.totals()
+    stage.mark(what)
+    await asyncio.sleep(seconds)
+    await _left_alone(stage, before)
+    now = await stage.totals()
+    again = now.retried_total + now.resumed_total - counted.retried_total - counted.resumed_total
+    if again:
+        stage.fail(f"{again} requests were asked again, though their replicas were at work")
+    if await _pids(stage) != pids:
+        stage.fail("a replica was restarted, though it was at work")
+
+
+async def lone_replica(stage: Stage) -> None:
+    async def busy() -> bool:
+        return any(r.in_flight for r in (await stage.gateway_state()).replicas.values())
+
+    await stage.until("a stream to lose", busy)
+    (victim,) = await stage.ready()
+    stage.mark(f"kill -9 {victim.name}, the only replica")
+    stage.signal(victim.pid, signal.SIGKILL)
+
+    async def back() -> bool:
+        return [r.pid for r in await stage.ready()] not in ([], [victim.pid])
+
+    await stage.until("its successor", back, 900.0 if stage.slow else 60.0)
+    stage.mark("it is back")
+
+
+async def _evictions(stage: Stage) -> dict[str, int]:
+    return {name: r.evictions for name, r in (await stage.gateway_state()).replicas.items()}
+
+
+async def _pids(stage: Stage) -> dict[str, int]:
+    return {r.name: r.pid for r in await stage.deployment.replicas()}
+
+
+async def _left_alone(stage: Stage, before: dict[str, int], but: str = "") -> None:
+    """Replicas that were well have not been taken out of service."""
+    now = await _evictions(stage)
+    out: Sequence[str] = [n for n, times in now.items() if n != but and times > before.get(n, 0)]
+    for name in out:
+        stage.fail(f"{name} was evicted {now[name] - before.get(name, 0)} times, though it was well")

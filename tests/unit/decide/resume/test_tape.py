@@ -1,0 +1,81 @@
+"""A session that is played again from its tape has given the same bytes, and goes on as well."""
+
+from __future__ import annotations
+
+import json
+from random import Random
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from seawall.decide.route.resume import Policy, Retry, StreamSession
+from seawall.decide.route.resume.tape import LINE, RELAYED, Tape
+
+from .client import CHAT, View, run, view
+from .model_engine import Server, serve
+from .test_matrix import CASES
+
+
+class Kept(Tape):
+    """A tape in a list."""
+
+    def __init__(self) -> None:
+        self.entries: list[tuple[int, bytes]] = []
+
+    def add(self, kind: int, data: bytes) -> None:
+        self.entries.append((kind, data))
+
+
+def new(route: str, body: dict[str, Any], tape: Kept | None = None) -> StreamSession:
+    session = StreamSession(route, json.dumps(body).encode(), Policy(max_resumes=1), Random(7))
+    session.tape = tape
+    return session
+
+
+@pytest.mark.parametrize("name", CASES)
+@given(data=st.data())
+@settings(max_examples=8, deadline=None)
+def test_a_stream_survives_the_deaths_of_any_number_of_gateways(name: str, data: st.DataObject) -> None:
+    """Each gateway dies after so many events, and its successor has its tape alone; every stream may break once in
+    60 s by a replica's fault, and as often as it likes by a gateway's."""
+    route, body, _ = CASES[name]
+    alone = run(route, body).view
+    tape, out, path = Kept(), b"", route
+    session = new(route, body, tape)
+    sent = session.first_request()
+    for death in range(data.draw(st.integers(1, 5), label="deaths")):
+        events = serve(path, sent, Server("ab"[death % 2]))
+        for event in events[: data.draw(st.integers(0, len(events)), label=f"events before death {death}")]:
+            out += session.feed(event)
+        seed, session = session.seed, new(route, body)
+        session.reseed(seed)
+        again = b"".join([session.relive(kind, entry) for kind, entry in tape.entries])
+        assert again == out
+        session.tape = tape
+        decision = session.broken("its gateway died", 1.0, counts=False)
+        if not isinstance(decision, Retry):
+            _check(view(out + decision.event), alone)
+            return
+        path, sent = decision.path, decision.body
+    for event in serve(path, sent, Server("b")):
+        out += session.feed(event)
+    assert session.done
+    _check(view(out), alone)
+
+
+def _check(got: View, alone: View) -> None:
+    assert got.same_answer(alone)
+    assert len(got.ids) == 1
+
+
+def test_an_ordinary_chunk_takes_a_line() -> None:
+    _, body, _ = CASES["chat-greedy"]
+    tape = Kept()
+    session = new(CHAT, body, tape)
+    for event in serve(CHAT, session.first_request(), Server("a")):
+        session.feed(event)
+    lines = [entry for kind, entry in tape.entries if kind in (LINE, RELAYED)]
+    assert len(lines) > 10
+    assert max(map(len, lines)) < 40
