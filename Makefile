@@ -6,6 +6,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.dev
 RUN_STAMP := $(VENV)/.run
 TOOLS := .cache/tools/.ready
+LIBS := scripts/console_libs.sh
 # Two: one runs what starts fleets, the other the rest (tests/conftest.py).
 WORKERS ?= 2
 # Dozens of Python processes are started: each would compile what it imports anew.
@@ -39,15 +40,18 @@ $(TOOLS): $(STAMP) scripts/test_tools.sh scripts/export_schemas.py requirements/
 
 up: $(RUN_STAMP) ## serve a real model on real vLLM here, behind the gateway (Ctrl-C stops it)
 	@$(COMPILE)
+	@$(LIBS)
 	@$(BIN)/seawall up
 
 test: $(STAMP) $(TOOLS) ## all tests, real vLLM included
 	@$(COMPILE)
+	@$(LIBS)
 	@$(BIN)/seawall engine install
 	@$(PYTEST) $(PYTEST_ARGS)
 
 test-fast: $(STAMP) $(TOOLS) ## the tests that need no real engine
 	@$(COMPILE)
+	@$(LIBS)
 	@$(PYTEST) -m "not engine and not slow" $(PYTEST_ARGS)
 
 check: $(STAMP) ## lint, types, import order, docs

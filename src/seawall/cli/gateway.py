@@ -35,7 +35,7 @@ PATH = click.Path(dir_okay=False, path_type=Path)
     default="127.0.0.1:9090",
     show_default=True,
     metavar="HOST:PORT",
-    help="For /healthz /readyz /metrics /debug/state. Keep tenants away from it.",
+    help="For /console /healthz /readyz /metrics /debug/state. Keep tenants away from it.",
 )
 @click.option(
     "--grace",
@@ -87,6 +87,7 @@ PATH = click.Path(dir_okay=False, path_type=Path)
     help="Processes that share the port, the caps and the queue bounds.",
 )
 @click.option("--board", default=None, type=PATH, hidden=True)
+@click.option("--supervisor", default=None, type=PATH, hidden=True)
 @click.option("--without", multiple=True, type=click.Choice(GATEWAY), hidden=True)
 def command(
     specs: tuple[Path, ...],
@@ -102,6 +103,7 @@ def command(
     engine_ca: Path | None,
     workers: int,
     board: Path | None,
+    supervisor: Path | None,
     without: tuple[str, ...],
 ) -> None:
     """Serve fleets: one OpenAI-compatible address that loses no request.
@@ -139,6 +141,7 @@ def command(
         audit=audit,
         usage=usage.with_name(f"{usage.name}.{worker}") if usage and board else usage,
         board=board,
+        supervisor=supervisor,
         worker=worker,
         workers=workers,
         parent=int(os.environ.get("SEAWALL_GATEWAY_PARENT", "0")) if board else 0,

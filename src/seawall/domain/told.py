@@ -9,9 +9,34 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
+from itertools import zip_longest
+from typing import TypeVar
 
 import msgspec
 
+TTFT_BOUNDS_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0)
+"""Upper bounds of the buckets that `ttft_counts` counts in, seconds; one more bucket is above them all."""
+TPOT_BOUNDS_S = (
+    0.0025,
+    0.005,
+    0.0075,
+    0.01,
+    0.015,
+    0.02,
+    0.03,
+    0.04,
+    0.05,
+    0.075,
+    0.1,
+    0.15,
+    0.25,
+    0.5,
+    1.0,
+    2.5,
+)
+"""The same for `tpot_counts`."""
+STREAMS_TOLD = 50
+"""Streams that are listed one by one, at most."""
 _TRUST = ("evicted", "probing", "draining", "ready")
 """States of a replica, the least trusted first; one that is not in it comes before all."""
 
@@ -39,6 +64,32 @@ class ShadowState:
 
     same: int = 0
     differs: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class TenantState:
+    """What one tenant of a fleet took since the gateway's start."""
+
+    outcomes: dict[str, int] = field(default_factory=dict)
+    """finished, failed, ...: how many requests ended so."""
+    tokens_in: int = 0
+    tokens_out: int = 0
+    cost_usd: float = 0.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class StreamState:
+    """One stream that runs now and was continued on another replica after a break."""
+
+    id: str = ""
+    model: str = ""
+    tenant: str = ""
+    replica: str = ""
+    """Where it runs now."""
+    resumed: int = 0
+    """How often it was continued."""
+    for_s: float = 0.0
+    """Since its arrival."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,6 +125,14 @@ class FleetState:
     shadow: ShadowState = ShadowState()
     sides: dict[str, SideState] = field(default_factory=dict)
     """`stable` and `canary`; empty without a canary."""
+    tokens_out_total: int = 0
+    ttft_counts: list[int] = field(default_factory=list)
+    """Times to first token since the start, by bucket (TTFT_BOUNDS_S); empty: not told."""
+    tpot_counts: list[int] = field(default_factory=list)
+    """Times per output token of streams (TPOT_BOUNDS_S)."""
+    tenants: dict[str, TenantState] = field(default_factory=dict)
+    """Accounts by tenant. Only who asks for everything (`/debug/console`) is told them and `streams`."""
+    streams: list[StreamState] = field(default_factory=list)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,6 +148,12 @@ class ReplicaState:
     returns: int = 0
     group: str = "stable"
     url: str = ""
+    suspect: str = ""
+    """Why it may hang and gets nothing new; empty: nobody thinks so."""
+    waiting: int | None = None
+    """Requests in the engine's own queue, as it said lately; None: it has not."""
+    kv_use: float | None = None
+    """Share of its KV cache in use, 0 to 1, as it said lately."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -197,6 +262,28 @@ def _fleets(a: FleetState, b: FleetState) -> FleetState:
         canary_percent=max(a.canary_percent, b.canary_percent),
         shadow=ShadowState(same=a.shadow.same + b.shadow.same, differs=a.shadow.differs + b.shadow.differs),
         sides=sides,
+        tokens_out_total=a.tokens_out_total + b.tokens_out_total,
+        ttft_counts=_added(a.ttft_counts, b.ttft_counts),
+        tpot_counts=_added(a.tpot_counts, b.tpot_counts),
+        tenants={
+            name: _tenants(a.tenants.get(name, TenantState()), b.tenants.get(name, TenantState()))
+            for name in {**a.tenants, **b.tenants}
+        },
+        streams=[*a.streams, *b.streams][:STREAMS_TOLD],
+    )
+
+
+def _added(a: list[int], b: list[int]) -> list[int]:
+    """Counts by bucket, added; a gateway that tells none adds none."""
+    return [x + y for x, y in zip_longest(a, b, fillvalue=0)]
+
+
+def _tenants(a: TenantState, b: TenantState) -> TenantState:
+    return TenantState(
+        outcomes={k: a.outcomes.get(k, 0) + b.outcomes.get(k, 0) for k in {**a.outcomes, **b.outcomes}},
+        tokens_in=a.tokens_in + b.tokens_in,
+        tokens_out=a.tokens_out + b.tokens_out,
+        cost_usd=a.cost_usd + b.cost_usd,
     )
 
 
@@ -227,9 +314,15 @@ def _replicas(a: ReplicaState, b: ReplicaState) -> ReplicaState:
         returns=a.returns + b.returns,
         group=a.group,
         url=a.url or b.url,
+        suspect=a.suspect or b.suspect,
+        waiting=_longest(a.waiting, b.waiting),
+        kv_use=_longest(a.kv_use, b.kv_use),
     )
 
 
-def _longest(a: float | None, b: float | None) -> float | None:
+_Number = TypeVar("_Number", int, float)
+
+
+def _longest(a: _Number | None, b: _Number | None) -> _Number | None:
     known = [s for s in (a, b) if s is not None]
     return max(known, default=None)

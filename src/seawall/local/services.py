@@ -163,6 +163,7 @@ class GatewayService:
         argv = [sys.executable, "-m", "seawall", "gateway", *map(str, p.specs)]
         argv += ["--discovery", f"file:{p.discovery}", "--listen", f"{p.host}:{p.port}"]
         argv += ["--admin", f"{HOST}:{p.admin_port}", "--grace", f"{p.grace_s:g}"]
+        argv += ["--supervisor", str(p.discovery.with_name("state.json"))]
         return [*argv, *(f"--without={name}" for name in p.without)], base_env()
 
     async def listens(self) -> bool:

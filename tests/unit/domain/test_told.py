@@ -7,7 +7,19 @@ import json
 
 import pytest
 
-from seawall.domain.told import FleetState, GatewayState, ReplicaState, encoded, merged, read, total
+from seawall.domain.told import (
+    STREAMS_TOLD,
+    FleetState,
+    GatewayState,
+    ReplicaState,
+    SideState,
+    StreamState,
+    TenantState,
+    encoded,
+    merged,
+    read,
+    total,
+)
 
 
 def test_what_is_written_is_read_again_and_every_field_is_on_the_wire() -> None:
@@ -84,9 +96,15 @@ def test_no_field_is_forgotten_when_gateways_are_added() -> None:
             elif kind == "ShadowState":
                 out[f.name] = {"same": 5, "differs": 5}
             elif kind == "dict[str, SideState]":
-                from seawall.domain.told import SideState
-
                 out[f.name] = {"canary": filled(SideState)}
+            elif kind == "list[int]":
+                out[f.name] = [5, 5]
+            elif kind == "dict[str, int]":
+                out[f.name] = {"finished": 5}
+            elif kind == "dict[str, TenantState]":
+                out[f.name] = {"acme": filled(TenantState)}
+            elif kind == "list[StreamState]":
+                out[f.name] = []
             else:
                 raise AssertionError(f"{of.__name__}.{f.name}: {kind} is new here: say how it is added")
         return out
@@ -100,7 +118,21 @@ def test_no_field_is_forgotten_when_gateways_are_added() -> None:
     assert merged([one]) == one
     for name, value in dataclasses.asdict(merged([one, one]).fleets["m"]).items():
         values = [value] if not isinstance(value, dict) else list(value.values())
-        values = [x for v in values for x in (v.values() if isinstance(v, dict) else [v])]
-        assert all(v in (5, 10) for v in values), name
+        assert all(v in (5, 10) for v in numbers(values)), name
     replica = dataclasses.asdict(merged([one, one]).replicas["r"])
+    own = {"waiting": 5, "kv_use": 5.0}
+    assert {k: replica.pop(k) for k in own} == own, "a replica's own word, which both were told"
     assert all(v == 10 if isinstance(v, int) else v == f"some {k}" for k, v in replica.items()), replica
+
+
+def test_streams_of_several_gateways_stand_beside_each_other_up_to_a_bound() -> None:
+    each = [StreamState(id=str(i)) for i in range(STREAMS_TOLD)]
+    both = merged([GatewayState(fleets={"m": FleetState(streams=each[:30])})] * 2)
+    assert len(both.fleets["m"].streams) == STREAMS_TOLD
+
+
+def numbers(value: object) -> list[object]:
+    """All values inside lists and dicts."""
+    if isinstance(value, dict):
+        value = list(value.values())
+    return [n for v in value for n in numbers(v)] if isinstance(value, list) else [value]

@@ -483,6 +483,8 @@ class App:
         runtime = self.fleets.get(ended.fleet)
         if runtime is not None:
             settle(runtime.tenants, ended)
+            if ended.streamed and ended.tokens_out > 1 and ended.first_s > 0.0:
+                runtime.stats.tpot.add((ended.seconds - ended.first_s) / (ended.tokens_out - 1))
         if self.audit is not None:
             self.audit.note(ended)
         if self.spans is not None:

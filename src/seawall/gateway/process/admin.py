@@ -1,4 +1,4 @@
-"""The admin port: health, readiness, metrics, state. For the operator's network only; it has no tenants."""
+"""The admin port: health, readiness, metrics, state, console. For the operator's network only; it has no tenants."""
 
 from __future__ import annotations
 
@@ -8,9 +8,11 @@ from seawall.decide.route.refusal import Refusal
 from seawall.domain.told import encoded
 from seawall.gateway.edge.client_side import Client
 from seawall.gateway.edge.request import Request
-from seawall.gateway.intake.app import App
+from seawall.gateway.intake.app import WANTED, App
+from seawall.gateway.process.console_pages import PREFIX, ConsolePages
 from seawall.gateway.process.metrics import Line, exposition, state
 
+ROUTES = ("/healthz", "/readyz", "/metrics", "/debug/state", "/debug/console")
 TEXT = b"text/plain; charset=utf-8"
 EXPOSITION = b"text/plain; version=0.0.4; charset=utf-8"
 
@@ -18,12 +20,13 @@ EXPOSITION = b"text/plain; version=0.0.4; charset=utf-8"
 class Admin:
     """Implements `client_side.Handler`."""
 
-    wanted = frozenset({b"host", b"content-length", b"transfer-encoding"})
-    max_body = 64 * 1024
+    wanted = WANTED | {b"origin"}
+    max_body = 1 << 20
     max_head = 32 * 1024
 
-    def __init__(self, app: App, more: Callable[[], Iterable[Line]]) -> None:
+    def __init__(self, app: App, more: Callable[[], Iterable[Line]], console: ConsolePages) -> None:
         self.app = app
+        self.console = console
         self.clock = app.clock
         self.now = app.now
         self.closing = False
@@ -32,13 +35,17 @@ class Admin:
 
     def meet(self, request: Request) -> None:
         request.path = request.url.partition(b"?")[0]
+        if _of_console(request.path):
+            self.console.meet(request)
 
     def early(self, client: Client, request: Request) -> Refusal | None:
-        return None
+        return self.console.early(client, request) if _of_console(request.path) else None
 
     def handle(self, client: Client, request: Request) -> None:
         path, app = request.path, self.app
-        if request.method not in (b"GET", b"HEAD"):
+        if _of_console(path):
+            self.console.handle(client, request)
+        elif request.method not in (b"GET", b"HEAD"):
             client.decline(Refusal(405, "method_not_allowed", "Use GET.", allow="GET, HEAD"))
         elif path == b"/healthz":
             client.answer(200, TEXT, b"ok\n")
@@ -49,11 +56,17 @@ class Admin:
             client.answer(200, EXPOSITION, exposition(app, self._more()))
         elif path == b"/debug/state":
             client.answer(200, b"application/json", encoded(state(app)) + b"\n")
+        elif path == b"/debug/console":
+            client.answer(200, b"application/json", encoded(state(app, everything=True)) + b"\n")
         else:
-            client.decline(Refusal(404, "unknown_route", "Known: /healthz /readyz /metrics /debug/state."))
+            client.decline(Refusal(404, "unknown_route", f"Known: {' '.join(ROUTES)} /console."))
 
     def refused(self, client: Client, refusal: Refusal) -> None:
         """Not counted: nobody's request."""
+
+
+def _of_console(path: bytes) -> bool:
+    return path == PREFIX or path.startswith(PREFIX + b"/")
 
 
 def not_ready(app: App) -> str:

@@ -14,11 +14,22 @@ from pathlib import Path
 import msgspec
 
 from seawall import __version__
+from seawall.decide.route.pick import Target
 from seawall.domain import labels as names
-from seawall.domain.told import FleetState, GatewayState, ReplicaState, ShadowState, SideState
+from seawall.domain.told import (
+    STREAMS_TOLD,
+    FleetState,
+    GatewayState,
+    ReplicaState,
+    ShadowState,
+    SideState,
+    StreamState,
+    TenantState,
+)
 from seawall.gateway import compiled
+from seawall.gateway.exchange.lane import FleetLane
 from seawall.gateway.intake.app import App
-from seawall.gateway.tell.stats import BUCKETS_S, FleetStats, Histogram
+from seawall.gateway.tell.stats import FleetStats, Histogram
 
 METRICS: dict[str, tuple[str, str]] = {
     names.PENDING_REQUESTS: ("gauge", "Accepted and not yet finished: queued plus in flight."),
@@ -48,6 +59,10 @@ METRICS: dict[str, tuple[str, str]] = {
     names.SHADOW_COMPARED_TOTAL: ("counter", "Copies at temperature 0, by result: same, differs."),
     names.TOKENS_TOTAL: ("counter", "Tokens the engines counted, by kind (prompt, completion)."),
     names.TIME_TO_FIRST_TOKEN_SECONDS: ("histogram", "From a request's arrival to its first byte out."),
+    names.TIME_PER_OUTPUT_TOKEN_SECONDS: (
+        "histogram",
+        "Of streams: from the first byte to the end, per token.",
+    ),
     names.REQUEST_DURATION_SECONDS: ("histogram", "From arrival to the end."),
     names.QUEUE_WAIT_SECONDS: ("histogram", "Of those that had to wait."),
     names.DRAIN_RATE: (
@@ -79,6 +94,8 @@ METRICS: dict[str, tuple[str, str]] = {
     ),
 }
 Line = tuple[str, dict[str, str], float]
+REPORT_S = 30.0
+"""What a replica said of its own load is told for so long."""
 
 
 def label(value: str) -> str:
@@ -100,7 +117,7 @@ class Page:
 
     def histogram(self, name: str, h: Histogram, **labels: str) -> None:
         running = 0
-        for bound, count in zip((*map(number, BUCKETS_S), "+Inf"), h.counts, strict=True):
+        for bound, count in zip((*map(number, h.bounds), "+Inf"), h.counts, strict=True):
             running += count
             self._sample(name, f"{name}_bucket", running, {**labels, "le": bound})
         self._sample(name, f"{name}_sum", h.total, labels)
@@ -178,6 +195,7 @@ def _fleet(page: Page, name: str, s: FleetStats) -> None:
     page.add(names.TOKENS_TOTAL, s.tokens_in, fleet=name, kind="prompt")
     page.add(names.TOKENS_TOTAL, s.tokens_out, fleet=name, kind="completion")
     page.histogram(names.TIME_TO_FIRST_TOKEN_SECONDS, s.ttft, fleet=name)
+    page.histogram(names.TIME_PER_OUTPUT_TOKEN_SECONDS, s.tpot, fleet=name)
     page.histogram(names.REQUEST_DURATION_SECONDS, s.duration, fleet=name)
     page.histogram(names.QUEUE_WAIT_SECONDS, s.queue_wait, fleet=name)
 
@@ -191,50 +209,88 @@ def resident_bytes() -> int:
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * scale
 
 
-def state(app: App) -> GatewayState:
-    """What `/debug/state` shows."""
+def state(app: App, everything: bool = False) -> GatewayState:
+    """What `/debug/state` shows; with `everything`, what `/debug/console` shows."""
+    now = app.now()
     return GatewayState(
         draining=app.closing,
-        fleets={
-            name: FleetState(
-                queued=f.admission.queued,
-                in_flight=f.router.in_flight,
-                pending=f.stats.pending,
-                admitted_total=f.stats.admitted,
-                finished_total=f.stats.finished,
-                rejected_total=sum(f.stats.rejected.values()),
-                failed_total=f.stats.failed,
-                cancelled_total=f.stats.cancelled,
-                resumed_total=f.stats.resumed,
-                retried_total=sum(f.stats.retried.values()),
-                wasted_prompt_tokens_total=f.stats.wasted_prompt,
-                wasted_completion_tokens_total=f.stats.wasted_completion,
-                wasted_gpu_seconds_total=round(f.stats.wasted_gpu_s, 3),
-                ttft_p50_s=f.stats.quantile(0.5),
-                ttft_p95_s=f.stats.quantile(0.95),
-                queue_limit=f.admission.limit(),
-                drain_rate=round(f.admission.rate, 3),
-                canary_percent=f.canary_percent,
-                shadow=ShadowState(same=f.stats.shadow_same, differs=f.stats.shadow_differed),
-                sides={
-                    side: msgspec.convert(s, SideState, from_attributes=True)
-                    for side, s in f.stats.sides.items()
-                },
-            )
-            for name, f in app.fleets.items()
-        },
-        replicas={
-            t.name: ReplicaState(
-                fleet=name,
-                state=t.state,
-                reason=t.reason,
-                in_flight=t.in_flight,
-                evictions=t.evictions,
-                returns=t.returns,
-                group=t.replica.group,
-                url=t.replica.url,
-            )
-            for name, f in app.fleets.items()
-            for t in f.targets
-        },
+        fleets={name: _told(f, everything, now) for name, f in app.fleets.items()},
+        replicas={t.name: _replica(name, t, now) for name, f in app.fleets.items() for t in f.targets},
     )
+
+
+def _told(f: FleetLane, everything: bool, now: float) -> FleetState:
+    s = f.stats
+    return FleetState(
+        queued=f.admission.queued,
+        in_flight=f.router.in_flight,
+        pending=s.pending,
+        admitted_total=s.admitted,
+        finished_total=s.finished,
+        rejected_total=sum(s.rejected.values()),
+        failed_total=s.failed,
+        cancelled_total=s.cancelled,
+        resumed_total=s.resumed,
+        retried_total=sum(s.retried.values()),
+        wasted_prompt_tokens_total=s.wasted_prompt,
+        wasted_completion_tokens_total=s.wasted_completion,
+        wasted_gpu_seconds_total=round(s.wasted_gpu_s, 3),
+        ttft_p50_s=s.quantile(0.5),
+        ttft_p95_s=s.quantile(0.95),
+        queue_limit=f.admission.limit(),
+        drain_rate=round(f.admission.rate, 3),
+        canary_percent=f.canary_percent,
+        shadow=ShadowState(same=s.shadow_same, differs=s.shadow_differed),
+        sides={side: msgspec.convert(n, SideState, from_attributes=True) for side, n in s.sides.items()},
+        tokens_out_total=s.tokens_out,
+        ttft_counts=list(s.ttft.counts),
+        tpot_counts=list(s.tpot.counts),
+        tenants=_tenants(f) if everything else {},
+        streams=_resumed(f, now) if everything and s.resumed else [],
+    )
+
+
+def _replica(fleet: str, t: Target, now: float) -> ReplicaState:
+    fresh = now - t.reported_at < REPORT_S
+    return ReplicaState(
+        fleet=fleet,
+        state=t.state,
+        reason=t.reason,
+        in_flight=t.in_flight,
+        evictions=t.evictions,
+        returns=t.returns,
+        group=t.replica.group,
+        url=t.replica.url,
+        suspect=t.suspect,
+        waiting=int(t.waiting) if fresh else None,
+        kv_use=t.kv_use if fresh else None,
+    )
+
+
+def _tenants(f: FleetLane) -> dict[str, TenantState]:
+    return {
+        t.name: TenantState(
+            outcomes=dict(t.outcomes),
+            tokens_in=t.prompt,
+            tokens_out=t.completion,
+            cost_usd=round(t.cost_usd, 6),
+        )
+        for t in f.tenants.all()
+    }
+
+
+def _resumed(f: FleetLane, now: float) -> list[StreamState]:
+    """Requests that run and were continued on another replica, the oldest first."""
+    found = [t.owner for t in f.desk.tickets if t.owner.attempt.resumed]
+    found.sort(key=lambda e: e.started)
+    return [
+        StreamState(
+            id=e.request.id.decode(),
+            model=e.request.model,
+            tenant=e.request.tenant.name,
+            replica=e.replica,
+            resumed=e.attempt.resumed,
+            for_s=round(now - e.started, 1),
+        )
+        for e in found[:STREAMS_TOLD]
+    ]

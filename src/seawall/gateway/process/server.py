@@ -33,6 +33,7 @@ from seawall.gateway.intake.app import App, Means
 from seawall.gateway.process import usage
 from seawall.gateway.process.admin import Admin
 from seawall.gateway.process.board import Board
+from seawall.gateway.process.console_pages import ConsolePages
 from seawall.gateway.process.metrics import Line
 from seawall.gateway.replicas.discovery import FileDiscovery, WatchedFile, static
 from seawall.gateway.replicas.longest import Longest
@@ -70,6 +71,8 @@ class Settings:
     audit: str | None = None
     """A path, or `-`: standard output."""
     usage: Path | None = None
+    supervisor: Path | None = None
+    """The state.json of the `seawall up` that keeps this gateway, for the console."""
     board: Path | None = None
     """With several workers: the file they share."""
     worker: int = 0
@@ -202,7 +205,8 @@ class Server:
         if s.usage:
             usage.load(s.usage, app)
         self._tls = tls = server_context(s.tls_cert, s.tls_key) if s.tls_cert else None
-        self.admin = Admin(app, self.more_metrics)
+        self.console = ConsolePages(app, s.supervisor)
+        self.admin = Admin(app, self.more_metrics, self.console)
         listening = bind(s.listen, "clients")
         self._spare = listening.dup()
         admin = bind(s.admin, "the admin port")
@@ -341,6 +345,8 @@ class Server:
                 self.app.sweep_clients(now)
                 for client in list(self.admin.clients):
                     client.check(now)
+                if self._board is None:  # several workers have one console, their parent's
+                    self.console.look()
 
     async def _watch(self, tls: ssl.SSLContext | None) -> None:
         """Follows every file of the configuration: specs, keys, certificates."""

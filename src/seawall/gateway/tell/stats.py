@@ -6,20 +6,21 @@ from bisect import bisect_left
 from collections import deque
 from math import log
 
-BUCKETS_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0)
+from seawall.domain.told import TPOT_BOUNDS_S, TTFT_BOUNDS_S
 
 
 class Histogram:
     """Cumulative at exposition, not here: `counts[i]` is of bucket i alone; the last is +Inf."""
 
-    __slots__ = ("counts", "total")
+    __slots__ = ("bounds", "counts", "total")
 
-    def __init__(self) -> None:
-        self.counts = [0] * (len(BUCKETS_S) + 1)
+    def __init__(self, bounds: tuple[float, ...] = TTFT_BOUNDS_S) -> None:
+        self.bounds = bounds
+        self.counts = [0] * (len(bounds) + 1)
         self.total = 0.0
 
     def add(self, seconds: float) -> None:
-        self.counts[bisect_left(BUCKETS_S, seconds)] += 1
+        self.counts[bisect_left(self.bounds, seconds)] += 1
         self.total += seconds
 
 
@@ -98,6 +99,7 @@ class FleetStats:
         "sides",
         "tokens_in",
         "tokens_out",
+        "tpot",
         "ttft",
         "ttft_recent",
         "wasted_completion",
@@ -125,6 +127,8 @@ class FleetStats:
         self.tokens_in = 0
         self.tokens_out = 0
         self.ttft = Histogram()
+        self.tpot = Histogram(TPOT_BOUNDS_S)
+        """Of streams that ended."""
         self.duration = Histogram()
         self.queue_wait = Histogram()
         self.ttft_recent: deque[float] = deque(maxlen=512)

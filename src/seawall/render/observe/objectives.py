@@ -15,13 +15,12 @@ from seawall.domain.labels import (
     RETRIES_TOTAL,
     TIME_TO_FIRST_TOKEN_SECONDS,
 )
+from seawall.domain.told import TTFT_BOUNDS_S
 from seawall.render.demand import gateway_labels
 from seawall.render.inputs import Object, Wanted
 from seawall.render.observe.alerts import Alert
 from seawall.render.promql import parsed
 
-BUCKETS_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0)
-"""Buckets of seawall_time_to_first_token_seconds (gateway/tell/stats.py)."""
 WINDOWS = ("5m", "30m", "1h", "6h", "3d")
 BURNS = (
     ("Fast", 14.4, "1h", "5m", "2m", "critical"),
@@ -44,7 +43,7 @@ class ServiceObjective:
 
 def bucket_for(seconds: float) -> float:
     """The smallest bucket of the gateway's histogram that holds the objective."""
-    return next((b for b in BUCKETS_S if b >= seconds), BUCKETS_S[-1])
+    return next((b for b in TTFT_BOUNDS_S if b >= seconds), TTFT_BOUNDS_S[-1])
 
 
 def bucket_matcher(bound: float) -> str:
