@@ -112,6 +112,8 @@ class ConsolePages:
 class PageStream:
     """The events of one open page, until its client leaves. Implements `sink.Source`."""
 
+    replica = ""
+
     def __init__(self, console: Console, client: Client) -> None:
         self._console, self._client = console, client
         self._page: OpenPage | None = None
