@@ -427,10 +427,12 @@ class Gateway(Strict):
     """namespace/name of the Gateway (or Istio gateway) to attach to."""
     tls_secret: str | None = None
     """Secret with the route's certificate."""
-    max_body: Bytes = 8 * 2**20
-    """The largest request body."""
+    max_body: Bytes = 32 * 2**20
+    """The largest request body, decoded where it comes compressed."""
     max_head: Bytes = 32 * 2**10
     """The largest head of a request: its first line and its headers."""
+    idle_timeout: Seconds = 620.0
+    """A client's connection without a request is closed after so long: longer than what stands in front keeps it."""
     allow_fields: list[str] = field(default_factory=list)
     """Fields of requests that pass although tenants are listed: of those that give power over an engine (`priority`,
     `chat_template`, `kv_transfer_params`, `prompt_embeds`, ...: docs/reference/gateway.md) none does by default."""

@@ -13,6 +13,8 @@ from seawall.render.names import labels, meta, selector, short
 SIDE_HEADER = "x-seawall-group"
 """Set by a route, believed by the gateway, removed from what clients send."""
 EPP_PORT = 9002
+SURE = 0.8
+"""The share of the gateway's idle time that its clients use."""
 
 
 def routes(group: Group) -> list[Object]:
@@ -129,11 +131,20 @@ def virtual_service(group: Group) -> Object:
     }
 
 
+def idle_s(group: Group) -> int:
+    """Seconds that what stands in front keeps an idle connection for: it closes before the gateway does, for a request
+    that crosses the gateway's close is lost."""
+    return max(1, int(SURE * min(w.fleet.spec.gateway.idle_timeout for w in group.members)))
+
+
 def destination_rule(group: Group) -> Object:
     """Least requests, because requests differ a thousandfold in length; no circuit breaker on 429."""
     policy: Object = {
         "loadBalancer": {"simple": "LEAST_REQUEST"},
-        "connectionPool": {"http": {"idleTimeout": "3600s"}, "tcp": {"tcpKeepalive": {"time": "60s"}}},
+        "connectionPool": {
+            "http": {"idleTimeout": f"{idle_s(group)}s"},
+            "tcp": {"tcpKeepalive": {"time": "60s"}},
+        },
     }
     return {
         "apiVersion": "networking.istio.io/v1",
@@ -194,6 +205,9 @@ def ingress(group: Group) -> Object:
         spec["tls"] = [{"hosts": names, "secretName": secret}]
     metadata = _meta(group)
     metadata["annotations"] = {
+        "nginx.ingress.kubernetes.io/proxy-body-size": str(
+            max(w.fleet.spec.gateway.max_body for w in group.members)
+        ),
         "nginx.ingress.kubernetes.io/proxy-buffering": "off",
         "nginx.ingress.kubernetes.io/proxy-read-timeout": "3600",
         "nginx.ingress.kubernetes.io/proxy-send-timeout": "3600",

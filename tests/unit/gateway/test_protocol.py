@@ -9,8 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.unit.gateway.scripted import ANSWER, ASK, JSON_ANSWER, Bench, post, with_bench
 
-from seawall.gateway.edge.client_side import BODY_S, HEAD_S, IDLE_S
-from seawall.gateway.intake.app import MAX_HEAD
+from seawall.gateway.edge.client_side import BODY_S, HEAD_S, IDLE_S, MAX_HEAD
 from seawall.gateway.intake.peek import TOO_DEEP, peek
 
 UPGRADE = b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABkAAQAAP\r\n"

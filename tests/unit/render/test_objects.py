@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -36,3 +37,17 @@ def test_every_object_is_what_the_api_server_takes(
 
 def test_the_same_fleet_gives_the_same_bytes(group: Callable[..., Group], llama: str) -> None:
     assert dump_all(render(group(llama)).objects) == dump_all(render(group(llama)).objects)
+
+
+@pytest.mark.parametrize(("idle", "most"), [("", 600), ("idleTimeout: 60s, ", 55), ("idleTimeout: 2s, ", 1)])
+def test_what_stands_in_front_closes_idle_connections_first_and_takes_bodies_as_large(
+    idle: str, most: int, group: Callable[..., Group], llama: str
+) -> None:
+    def rendered(variant: str, kind: str) -> dict[str, Any]:
+        text = llama + VARIANTS[variant].replace("{route", f"{{{idle}maxBody: 48Mi, route")
+        return next(o for o in render(group(text)).objects if o["kind"] == kind)
+
+    pool = rendered("istio", "DestinationRule")["spec"]["trafficPolicy"]["connectionPool"]["http"]
+    assert 0 < int(pool["idleTimeout"].removesuffix("s")) <= most
+    told = rendered("ingress", "Ingress")["metadata"]["annotations"]
+    assert told["nginx.ingress.kubernetes.io/proxy-body-size"] == str(48 * 2**20)

@@ -21,11 +21,14 @@ from typing import Any, Protocol, cast
 import httptools
 
 from seawall.decide.route.refusal import Refusal
+from seawall.gateway.edge.decode import KNOWN, Broken, TooMuch, decoder_for
 from seawall.gateway.edge.request import Request
 from seawall.gateway.edge.sink import EVENT_STREAM, Source
 from seawall.gateway.wire import CONTINUE, LAST_CHUNK, Clock, chunk, error_body, head
 
 log = logging.getLogger("seawall.gateway")
+MAX_HEAD = 32 * 1024
+"""`gateway.maxHead` unless the spec says otherwise."""
 MAX_HEADERS = 100
 MAX_BACKLOG = 64 * 1024
 HIGH_WATER = 64 * 1024
@@ -35,7 +38,11 @@ BODY_S = 30.0
 """Between two reads of a body."""
 BODY_RATE = 8 * 1024
 """Bytes per second that a body must come at, but for its first BODY_S: it is held until it is whole."""
-IDLE_S = 75.0
+IDLE_S = 620.0
+"""`gateway.idleTimeout` unless the spec says otherwise: Google's load balancers keep idle connections for 600 s,
+Azure's for 240, Amazon's for 60, and who closes first must not be us: a request that is on its way would be lost."""
+SURE_S = 5.0
+"""A client is told to keep an idle connection for so much less than it is kept here."""
 LEFT_S = 0.5
 """After the last byte that a client will send, and after what it was sent then: time for its kernel to say that it has
 left. Most answers are there by then."""
@@ -64,6 +71,10 @@ class Handler(Protocol):
     max_body: int
     max_head: int
     """Bytes of a request's head, from its first letter to its empty line."""
+    idle_s: float
+    """A connection without a request is closed after so long."""
+    keep_alive: bytes
+    """The header line that says so."""
     clock: Clock
     """Makes the `Date` header."""
     closing: bool
@@ -274,7 +285,7 @@ class Client:
     def _rest(self, request: Request) -> int:
         """Bytes of its body that are to come; -1: they say so themselves."""
         length = request.headers.get(b"content-length")
-        return -1 if length is None else int(length[-20:]) - request.size
+        return -1 if length is None else int(length[-20:]) - (request.coded or request.size)
 
     def _parse(self, view: memoryview) -> memoryview:
         """Feeds the parser -> what it left, for it stops behind the head of a request that offers an upgrade."""
@@ -358,6 +369,8 @@ class Client:
             refusal = Refusal(400, "no_host", "An HTTP/1.1 request needs a Host header.")
         elif int(headers.get(b"content-length", b"0")[-20:]) > self.handler.max_body:
             refusal = self._too_large()
+        elif b"content-encoding" in headers:
+            refusal = self._encoded(request, headers[b"content-encoding"].strip().lower())
         refusal = refusal or self.handler.early(self, request)
         if refusal is not None:
             self._refuse_parsing(refusal)
@@ -365,6 +378,17 @@ class Client:
             b"expect" in headers and not request.http10 and self._busy is None and self.transport is not None
         ):
             self.transport.write(CONTINUE)
+
+    def _encoded(self, request: Request, encoding: bytes) -> Refusal | None:
+        if encoding in (b"", b"identity"):
+            return None
+        request.decoder = decoder_for(encoding, self.handler.max_body)
+        if request.decoder is not None:
+            return None
+        known = " and ".join(name.decode() for name in KNOWN)
+        shown = encoding[:40].decode("ascii", "replace")
+        message = f"The Content-Encoding `{shown}` is not understood here: send {known}."
+        return Refusal(415, "unsupported_encoding", message)
 
     def _measure(self, request: Request) -> int:
         """The size of the head that has come, however it came, with its first line as it was sent: llhttp takes several
@@ -386,6 +410,16 @@ class Client:
         request = self._parsing
         if request is None or self._refusing:
             return
+        if request.decoder is not None:
+            request.coded += len(data)
+            try:
+                data = request.decoder.feed(data)
+            except TooMuch:
+                self._refuse_parsing(self._too_large())
+                return
+            except Broken:
+                self._refuse_parsing(_BROKEN_ENCODING)
+                return
         request.size += len(data)
         if request.size > self.handler.max_body:
             self._refuse_parsing(self._too_large())
@@ -400,6 +434,12 @@ class Client:
         if request.upgrades and not request.parts and _has_body(headers):
             self._upgrading, request.upgrades = request, False
             return
+        if request.decoder is not None and not request.decoder.whole:
+            if request.coded:
+                self._parsing = request
+                self._refuse_parsing(_BROKEN_ENCODING)
+                return
+            request.decoder = None  # there is no body
         parts = request.parts
         request.body = parts[0] if len(parts) == 1 else b"".join(parts)
         request.parts = []
@@ -604,7 +644,9 @@ class Client:
         elif self._parsing is not None:
             if waited > BODY_S or now - self.body_since > BODY_S + self._parsing.size / BODY_RATE:
                 self.refuse_connection(Refusal(408, "slow_body", "The request's body took too long."))
-        elif waited > (LINGER_S if self.handler.closing else IDLE_S) and not _unread(self.transport):
+        elif waited > (LINGER_S if self.handler.closing else self.handler.idle_s) and not _unread(
+            self.transport
+        ):
             self.transport.close()
 
     @property
@@ -627,8 +669,10 @@ class Client:
             extra += _named(request)
             if REPLICA in request.headers and self.exchange is not None:
                 extra += b"x-seawall-replica: " + self.exchange.replica.encode() + b"\r\n"
-        if request is not None and request.http10 and not close:
-            extra += b"connection: keep-alive\r\n"
+        if not close:
+            extra += self.handler.keep_alive
+            if request is not None and request.http10:
+                extra += b"connection: keep-alive\r\n"
         return head(status, content_type, length, date=self.handler.clock.date, extra=extra, close=close)
 
     def _write(self, data: bytes) -> None:
@@ -667,6 +711,8 @@ def _told(refusal: Refusal) -> bytes:
     lines = b"" if refusal.retry_after_s is None else b"retry-after: %d\r\n" % refusal.retry_after_s
     if refusal.status == 401:
         lines += b"www-authenticate: Bearer\r\n"
+    if refusal.status == 415:
+        lines += b"accept-encoding: " + b", ".join(KNOWN) + b"\r\n"
     if refusal.allow is not None:
         lines += b"allow: " + refusal.allow.encode() + b"\r\n"
     return lines
@@ -682,9 +728,13 @@ _ONCE = frozenset(
         b"authorization",
         b"content-type",
         b"content-length",
+        b"content-encoding",
         b"transfer-encoding",
         b"idempotency-key",
         b"last-event-id",
     }
+)
+_BROKEN_ENCODING = Refusal(
+    400, "invalid_encoding", "The body is not what its Content-Encoding says: it is cut, or damaged."
 )
 _MALFORMED = Refusal(400, "bad_request", "This is not a valid HTTP/1.1 request.")

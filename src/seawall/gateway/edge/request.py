@@ -5,6 +5,7 @@ Nothing of a request may be logged from here.
 
 from __future__ import annotations
 
+from seawall.gateway.edge.decode import BodyDecoder
 from seawall.gateway.tell.keyring import Key
 from seawall.gateway.tell.tenants import ANYONE, Tenant
 
@@ -14,7 +15,9 @@ class Request:
 
     __slots__ = (
         "body",
+        "coded",
         "cors",
+        "decoder",
         "extra",
         "headers",
         "http10",
@@ -44,6 +47,10 @@ class Request:
         self.headers: dict[bytes, bytes] = {}
         self.parts: list[bytes] = []
         self.size = 0
+        self.decoder: BodyDecoder | None = None
+        """Of a body that comes compressed."""
+        self.coded = 0
+        """Bytes of it as they came; `size` is what they stand for."""
         self.body = b""
         self.keep = True
         self.http10 = False

@@ -28,7 +28,7 @@ from seawall.decide.route.whole import Whole, as_stream
 from seawall.domain.seen import Replica, Replicas
 from seawall.domain.spec import Fleet, FleetSpec
 from seawall.domain.units import parse_seconds
-from seawall.gateway.edge.client_side import REPLICA, Client
+from seawall.gateway.edge.client_side import IDLE_S, MAX_HEAD, REPLICA, SURE_S, Client
 from seawall.gateway.edge.request import Request
 from seawall.gateway.edge.sink import Sink
 from seawall.gateway.edge.whole_sink import WholeSink
@@ -65,6 +65,8 @@ from seawall.gateway.tell.otel import Spans
 from seawall.gateway.tell.tenants import LIMIT_HEADERS, Share, Tenant, limit_lines, pass_limits
 from seawall.gateway.wire import JSON, Clock
 
+MAX_BODY = 32 * 2**20
+"""`gateway.maxBody` unless the spec says otherwise: as vLLM's own."""
 MAX_READING = 256 * 2**20
 """Bytes of all bodies that are not whole yet. Over it, those that have taken the longest are given up."""
 ASKED_HEADERS = b"access-control-request-headers"
@@ -86,6 +88,7 @@ WANTED = frozenset(
         REPLICA,
         b"content-type",
         b"content-length",
+        b"content-encoding",
         b"transfer-encoding",
         b"expect",
         b"upgrade",
@@ -99,7 +102,6 @@ WANTED = frozenset(
     }
 )
 ID_OK = frozenset(b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.:=/+@;,~")
-MAX_HEAD = 32 * 1024
 MAX_TRACE = 256
 """A `traceparent` has 55 bytes in its present version. A longer one, or a longer `tracestate`, is not passed on."""
 MAX_STATE = 1024
@@ -154,7 +156,9 @@ class App:
         self.rng = rng
         self.clock = Clock()
         self.closing = False
-        self.max_body = 8 * 2**20
+        self.max_body = MAX_BODY
+        self.idle_s = IDLE_S
+        self.keep_alive = b""
         self.max_head = MAX_HEAD
         self.wanted = WANTED
         self.clients: set[Client] = set()
@@ -207,8 +211,10 @@ class App:
             headers |= {b"origin", ASKED_HEADERS}
         self.wanted = frozenset(headers)
         self.keys_for_all = self.keys is not None
-        self.max_body = max((f.spec.max_body for f in self.fleets.values()), default=8 * 2**20)
+        self.max_body = max((f.spec.max_body for f in self.fleets.values()), default=MAX_BODY)
         self.max_head = max((f.spec.max_head for f in self.fleets.values()), default=MAX_HEAD)
+        self.idle_s = max((f.spec.idle_timeout for f in self.fleets.values()), default=IDLE_S)
+        self.keep_alive = b"keep-alive: timeout=%d\r\n" % max(1, int(self.idle_s - SURE_S))
         self.discovered(self._seen)
 
     def _name_models(self, runtime: FleetLane) -> None:

@@ -23,6 +23,8 @@ class Admin:
     wanted = WANTED | {b"origin"}
     max_body = 1 << 20
     max_head = 32 * 1024
+    idle_s = 75.0
+    keep_alive = b""
 
     def __init__(self, app: App, more: Callable[[], Iterable[Line]], console: ConsolePages) -> None:
         self.app = app
