@@ -47,8 +47,7 @@ LISTS: dict[str, ObjectKind] = {
 LOGGED_PODS = 30
 SCRAPED_PODS = 20
 MAX_METRICS = 4 * 2**20
-_SERIES = (vllm.RUNNING, vllm.WAITING, vllm.GENERATION_TOKENS,
-           vllm.KV_USAGE, vllm.PREEMPTIONS)  # fmt: skip
+_SERIES = frozenset((*vllm.MARKS, vllm.PREFILL_S, vllm.PREFILLED_TOKENS))
 
 
 async def collect(kube: Kube, namespace: str, fleet: str = "", pause_s: float = 5.0) -> dict[str, Any]:
@@ -69,6 +68,7 @@ async def collect(kube: Kube, namespace: str, fleet: str = "", pause_s: float = 
     running = [p for p in engines if (p.get("status") or {}).get("phase") == "Running"][:SCRAPED_PODS]
     facts["metrics_before"] = await _metrics(kube, namespace, running)
     if any(facts["metrics_before"].values()):
+        facts["metrics_apart_s"] = pause_s
         await asyncio.sleep(pause_s)
         facts["metrics"] = await _metrics(kube, namespace, running)
     facts |= await _gateways(kube, namespace)

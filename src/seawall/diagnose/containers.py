@@ -239,35 +239,6 @@ def _replaced(facts: Facts, pod: Object) -> bool:
 
 
 @rule
-def hung(facts: Facts) -> Iterator[Cause]:
-    """Engines whose HTTP server answers while their scheduler hangs: requests run, and no token counter moves."""
-    running, tokens = (
-        facts.metrics.get(vllm.RUNNING, {}),
-        facts.metrics.get(vllm.GENERATION_TOKENS, {}),
-    )
-    before = facts.metrics_before.get(vllm.GENERATION_TOKENS, {})
-    prompt, prompt_before = (m.get(vllm.PROMPT_TOKENS, {}) for m in (facts.metrics, facts.metrics_before))
-    for pod, busy in running.items():
-        if (
-            busy > 0
-            and pod in tokens
-            and tokens[pod] == before.get(pod)
-            and prompt.get(pod) == prompt_before.get(pod)
-        ):
-            yield Cause(
-                id="engine/hung",
-                certainty="likely",
-                subject=f"Pod/{pod}",
-                weight=95,
-                what=f"{busy:.0f} requests run and not one token was made since the sample before: the "
-                "engine hangs (its /health can still say 200)",
-                evidence=(f"{vllm.GENERATION_TOKENS} stands at {tokens[pod]:.0f}",),
-                do=f"kubectl delete pod {pod} (the gateway resumes its streams); py-spy dump before, if "
-                "you can",
-            )
-
-
-@rule
 def overload(facts: Facts) -> Iterator[Cause]:
     """Replicas that are not broken but too small: a queue, a full KV cache, preemptions."""
     cache = facts.metrics.get(vllm.KV_USAGE, {})

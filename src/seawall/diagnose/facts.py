@@ -7,7 +7,8 @@ The JSON that `seawall diagnose --facts FILE` reads and that a collector writes:
      "budgets": [PodDisruptionBudget, ...], "quotas": [ResourceQuota, ...], "deployments": [Deployment, ...],
      "replicasets": [...], "hpas": [...], "scaledobjects": [...], "services": [...], "endpointslices": [...],
      "jobs": [...], "logs": {"POD/CONTAINER": "text", "POD/CONTAINER/previous": "text"},
-     "metrics": {"vllm:num_requests_waiting": {"POD": 7}}, "metrics_before": {...}, "gateway": {/debug/state},
+     "metrics": {"vllm:num_requests_waiting": {"POD": 7}}, "metrics_before": {...}, "metrics_apart_s": 5,
+     "gateway": {/debug/state},
      "gateways": {"POD": {/debug/state}}, "silent_gateways": {"POD": "why it told nothing"}}
 
 Every list holds plain API objects, as `kubectl get -o json` prints them. A key that is missing or null could
@@ -63,7 +64,9 @@ class Facts:
     metrics: dict[str, dict[str, float]] = field(default_factory=dict)
     """Series name -> Pod -> value."""
     metrics_before: dict[str, dict[str, float]] = field(default_factory=dict)
-    """The same about 15 s earlier, to see what does not move."""
+    """The same a while earlier, to see what does not move."""
+    metrics_apart_s: float = 15.0
+    """Seconds between the two."""
     gateway: Object = field(default_factory=dict)
     """The gateways' /debug/state, as one; empty when none could be asked."""
     gateways: dict[str, Object] = field(default_factory=dict)
@@ -128,6 +131,9 @@ def parse_facts(text: str, name: str = "facts.json") -> Facts:
             for m, pods in known[key].items()
             if isinstance(pods, dict)
         }
+    apart = data.get("metrics_apart_s")
+    if isinstance(apart, int | float) and not isinstance(apart, bool) and 0 < apart < 86_400:
+        known["metrics_apart_s"] = float(apart)
     return Facts(**known)
 
 

@@ -43,8 +43,8 @@ disruption/pdb-blocks-drain
   risk until a node drains, a cause when one does.
 engine/hung
   vLLM's HTTP server and its engine are two processes: /health may say 200 while the scheduler stands still. The
-  sign is requests that run and token counters that do not move between two looks. A long prefill moves the
-  prompt counter late, so both are compared.
+  sign is requests that run and statistics of steps that do not move between two looks. One long step of a
+  prefill moves nothing either, so it is called likely only where a gateway's asks for one token stay unanswered.
 image/disk-full
   The image is unpacked on the node's disk, and 10 GB compressed are more than 20 GB there.
 image/invalid-name

@@ -53,6 +53,7 @@ def test_surer_causes_come_first() -> None:
     data = recorded(1)
     data["metrics"] = {"vllm:num_requests_running": {"p": 1}, "vllm:generation_tokens_total": {"p": 5}}
     data["metrics_before"] = {"vllm:generation_tokens_total": {"p": 5}}
+    data["gateway"] = {"replicas": {"p": {"state": "evicted", "reason": "3 asks for one token unanswered"}}}
     assert [c.certainty for c in diagnose(parse_facts(json.dumps(data)))] == ["certain", "likely"]
 
 

@@ -202,10 +202,7 @@ class Whole:
 
     def _event(self, text: bytes) -> None:
         if self._kind in (CHAT, COMPLETIONS):
-            chunk = _chunk.decode(text)
-            if any(choice.logprobs is not None for choice in chunk.choices):
-                self._held += len(text)  # its entries stay as they are written
-            self._chunk(chunk)
+            self._chunk(_chunk.decode(text), len(text))
         elif self._kind == MESSAGES:
             self._held += len(text)
             self._message(msgspec.json.decode(text))
@@ -214,7 +211,7 @@ class Whole:
 
     # -- chunks of chats and completions
 
-    def _chunk(self, chunk: _Chunk) -> None:
+    def _chunk(self, chunk: _Chunk, size: int) -> None:
         if not self._head.id:
             self._head = chunk
         if chunk.usage is not None:
@@ -226,6 +223,8 @@ class Whole:
             if kept is None:
                 kept = self._choices[choice.index] = _Sum()
             self._held += kept.add(choice)
+            if choice.logprobs is not None:
+                self._held += size  # its entries stay as they are written
 
     def _as_chat(self) -> Json:
         head = self._head
