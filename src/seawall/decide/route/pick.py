@@ -335,11 +335,9 @@ class Router:
     def _lightest(self, candidates: list[Target], ask: Ask, now: float) -> Picked | None:
         best: Target | None = None
         least = 0.0
-        n = len(candidates)
-        first = self._turn % n
+        first = self._turn % len(candidates)
         plain = not ask.avoid and ask.adapter is None
-        for i in range(n):
-            t = candidates[(first + i) % n]
+        for t in candidates[first:] + candidates[:first]:
             if plain or self._fits(t, ask):
                 quiet = not t.others and now - t.reported_at >= STALE_S
                 load = t.tokens / t.weight if quiet else self.load(t, now)
