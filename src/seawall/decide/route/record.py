@@ -67,7 +67,9 @@ class AnswerRecord(Protocol):
     mark: bytes
     """Of the request (`poison.fingerprint`): another one under the same key is no copy."""
     opening: bytes
-    """What is known of a response before an engine says anything, as JSON; empty: it does not run in the background."""
+    """Of a response, as JSON: what is known of it before an engine says anything; empty: it is none."""
+    background: bool
+    """It is a response that runs in the background: nobody need wait for it."""
     status: int
     """Of the answer; 0: it has not begun."""
     content_type: bytes
@@ -75,7 +77,7 @@ class AnswerRecord(Protocol):
     """It is one body of known length, else a stream or a huge answer."""
     replica: str
     """Where the answer came from as it began."""
-    outcome: RecordState
+    state: RecordState
     refusal: Refusal | None
     """Why it failed."""
     last_words: bytes
@@ -93,7 +95,7 @@ class AnswerRecord(Protocol):
     def let_go(self) -> None:
         """What all followers have read is not kept any longer, for want of room."""
 
-    def end(self, outcome: RecordState, refusal: Refusal | None = None, last_words: bytes = b"") -> None: ...
+    def end(self, state: RecordState, refusal: Refusal | None = None, last_words: bytes = b"") -> None: ...
 
     def tell_waiting(self) -> None:
         """Nothing has come, and the request lives: followers hear of it."""
@@ -152,6 +154,7 @@ class KeptRecord:
         "_followers",
         "_pieces",
         "_shelf",
+        "background",
         "content_type",
         "cost",
         "count",
@@ -161,9 +164,9 @@ class KeptRecord:
         "last_words",
         "mark",
         "opening",
-        "outcome",
         "refusal",
         "replica",
+        "state",
         "status",
         "tenant",
         "until",
@@ -174,11 +177,12 @@ class KeptRecord:
         self._shelf = shelf
         self.tenant, self.key, self.mark, self.id = tenant, key, mark, id
         self.opening = b""
+        self.background = False
         self.status = 0
         self.content_type = b""
         self.whole = False
         self.replica = ""
-        self.outcome = RecordState.RUNNING
+        self.state = RecordState.RUNNING
         self.refusal: Refusal | None = None
         self.last_words = b""
         self.first = self.count = 0
@@ -215,10 +219,10 @@ class KeptRecord:
             self.first = read
             self._shelf.grew(self, -freed)
 
-    def end(self, outcome: RecordState, refusal: Refusal | None = None, last_words: bytes = b"") -> None:
-        if self.outcome is not RecordState.RUNNING:
+    def end(self, state: RecordState, refusal: Refusal | None = None, last_words: bytes = b"") -> None:
+        if self.state is not RecordState.RUNNING:
             return
-        self.outcome, self.refusal, self.last_words = outcome, refusal, last_words
+        self.state, self.refusal, self.last_words = state, refusal, last_words
         self._filler = None
         self._shelf.ended(self)
         self._tell()
@@ -250,7 +254,7 @@ class KeptRecord:
     def leave(self, follower: Follower) -> None:
         if follower in self._followers:
             self._followers.remove(follower)
-        if self.outcome is not RecordState.RUNNING:
+        if self.state is not RecordState.RUNNING:
             self._shelf.left(self)
         elif self._filler is not None:
             self._filler.moved()
@@ -292,13 +296,13 @@ class Shelf:
 
     @property
     def running(self) -> list[KeptRecord]:
-        return [r for r in self._all if r.outcome is RecordState.RUNNING]
+        return [r for r in self._all if r.state is RecordState.RUNNING]
 
     def claim(
         self, tenant: str, key: bytes, mark: bytes, told: Callable[[AnswerRecord, bool], None], id: str = ""
     ) -> None:
         known = self._by_key.get((tenant, key)) if key else None
-        if known is not None and (known.outcome is RecordState.RUNNING or self._now() < known.until):
+        if known is not None and (known.state is RecordState.RUNNING or self._now() < known.until):
             told(known, False)
             return
         if known is not None:
@@ -314,7 +318,7 @@ class Shelf:
 
     def find(self, tenant: str, id: str, told: Callable[[AnswerRecord | None], None]) -> None:
         record = self._by_id.get((tenant, id))
-        if record is not None and record.outcome is not RecordState.RUNNING and self._now() >= record.until:
+        if record is not None and record.state is not RecordState.RUNNING and self._now() >= record.until:
             record = None
         told(record)
 
@@ -325,7 +329,7 @@ class Shelf:
     def unlink(self, record: AnswerRecord) -> None:
         assert isinstance(record, KeptRecord)
         self._free_key(record)
-        if record.outcome is not RecordState.RUNNING:
+        if record.state is not RecordState.RUNNING:
             self.left(record)
 
     def _free_key(self, record: KeptRecord) -> None:

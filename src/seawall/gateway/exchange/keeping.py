@@ -48,6 +48,11 @@ class Keeping:
         self._at_work = False
         records.fill(record, self)
 
+    @property
+    def count(self) -> int:
+        """Pieces so far, with those that wait for room."""
+        return self.record.count + len(self._spare)
+
     # -- Sink
 
     @property
@@ -100,6 +105,10 @@ class Keeping:
             self._records.unlink(self.record)
         self._ended(RecordState.OVERFLOWED if over else RecordState.FAILED, refusal, event)
 
+    def cancelled(self, event: bytes) -> None:
+        """It was, and says so in its last event."""
+        self._ended(RecordState.CANCELLED, None, event)
+
     def done(self) -> None:
         self._ended(RecordState.CANCELLED)
         self.source = None
@@ -151,8 +160,8 @@ class Keeping:
             if self.source is not None:
                 self.source.pause()
 
-    def _ended(self, outcome: RecordState, refusal: Refusal | None = None, event: bytes = b"") -> None:
+    def _ended(self, state: RecordState, refusal: Refusal | None = None, event: bytes = b"") -> None:
         """What readers have not made room for is theirs all the same: nothing more follows."""
         while self._spare:
             self.record.append(self._spare.popleft(), anyway=True)
-        self.record.end(outcome, refusal, event)
+        self.record.end(state, refusal, event)

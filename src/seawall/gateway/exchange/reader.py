@@ -42,7 +42,7 @@ class Reader:
         if self._begin():
             self._pass_on()
         self._at_work = False
-        if not self._over and self._record.outcome is not RecordState.RUNNING:
+        if not self._over and self._record.state is not RecordState.RUNNING:
             self._end()
 
     def waiting(self) -> None:
@@ -96,12 +96,15 @@ class Reader:
         self._over = True
         if record.whole:
             sink.whole(record.status, record.content_type, b"".join(record.read(0, 1 << 62)))
-        elif record.outcome is RecordState.WHOLE:
+        elif record.state is RecordState.WHOLE:
             sink.end(b"")
         else:
-            words = record.last_words
+            words = record.last_words if self.position <= record.count else b""
             if words and self._numbers:
                 words = b"id: %d\n%b" % (record.count, words)
-            sink.fail(record.refusal or GONE, words)
+            if words and record.background:
+                sink.end(words)  # a status among others: the stream itself is whole
+            else:
+                sink.fail(record.refusal or GONE, words)
         sink.done()
         record.leave(self)

@@ -6,11 +6,11 @@ who sends it again joins it instead of beginning anew; with `Last-Event-ID` from
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Final, Protocol
+from collections.abc import Callable, Mapping
+from typing import Final, NamedTuple, Protocol
 
 from seawall.decide.route.poison import fingerprint
-from seawall.decide.route.record import AnswerRecord, RecordState
+from seawall.decide.route.record import AnswerRecord
 from seawall.decide.route.refusal import Refusal
 from seawall.gateway.edge.client_side import Client
 from seawall.gateway.edge.request import Request
@@ -36,65 +36,100 @@ class Admits(Protocol):
         """What serves a request that may come in, ready to begin."""
 
 
-def keyed(
-    intake: Admits, client: Client, request: Request, route: str, body: Body, served: Served
-) -> Refusal | None:
-    """A request with an Idempotency-Key: joins the one that it is a copy of, or is the first."""
-    key, position = key_of(request.headers), position_of(request.headers)
+class Again(NamedTuple):
+    """What a request says of coming again."""
+
+    key: bytes = b""
+    position: int = 0
+
+
+def again_of(headers: Mapping[bytes, bytes]) -> Again | Refusal:
+    if IDEMPOTENCY not in headers:
+        return Again()
+    key, position = key_of(headers), position_of(headers)
     if isinstance(key, Refusal):
         return key
-    if isinstance(position, Refusal):
-        return position
-    lane, mark = served.fleet, fingerprint(request.path, request.body)
+    return position if isinstance(position, Refusal) else Again(key, position)
+
+
+class Asked(NamedTuple):
+    """A request whose answer is kept, on its way in."""
+
+    intake: Admits
+    client: Client
+    request: Request
+    route: str
+    body: Body
+    served: Served
+
+    def exchange(self, sink: Sink) -> Exchange | Refusal:
+        return self.intake.exchange(sink, self.request, self.route, self.body, self.served)
+
+
+def claim(
+    asked: Asked,
+    again: Again,
+    begin: Callable[[AnswerRecord], Refusal | None],
+    join: Callable[[AnswerRecord], None],
+    id: str = "",
+) -> None:
+    """`begin` of the first request under its key, `join` of one that is a copy of it."""
+    request, lane = asked.request, asked.served.fleet
+    mark = fingerprint(request.path, request.body)
 
     def told(record: AnswerRecord, new: bool) -> None:
-        refusal: Refusal | None = None
-        if not new and not position and record.first and record.mark == mark:
+        refusal: Refusal | None
+        if not new and not again.position and record.first and record.mark == mark:
             lane.kept.unlink(record)  # its beginning is not there any more: anew
             if not record.followed:
                 record.cancel()
-            lane.kept.claim(request.tenant.name, key, mark, told)
+            lane.kept.claim(request.tenant.name, again.key, mark, told, id)
             return
         if not new:
-            refusal = may_join(record, mark, position)
-        elif position:
+            refusal = may_join(record, mark, again.position)
+        elif again.position:
             refusal = NOT_KEPT
         else:
-            refusal = _first(intake, client, record, request, route, body, served)
+            refusal = begin(record)
         if refusal is not None:
             if new:
                 lane.kept.remove(record)
-            client.decline(refusal)
+            asked.client.decline(refusal)
         elif not new:
             lane.stats.reattached += 1
-            _read(client, record, position)
+            join(record)
 
-    lane.kept.claim(request.tenant.name, key, mark, told)
-    return None
+    lane.kept.claim(request.tenant.name, again.key, mark, told, id)
 
 
-def _first(
-    intake: Admits,
-    client: Client,
-    record: AnswerRecord,
-    request: Request,
-    route: str,
-    body: Body,
-    served: Served,
+def keyed(
+    asked: Asked, id: str = "", prepare: Callable[[AnswerRecord], None] | None = None
 ) -> Refusal | None:
-    """The first of its kind: an exchange fills the record, and the client reads it."""
-    keeping = Keeping(record, served.fleet.kept)
-    exchange = intake.exchange(keeping, request, route, body, served)
-    if isinstance(exchange, Refusal):
-        return exchange
-    keeping.source = exchange
-    _read(client, record, 0)
-    exchange.begin()
+    """A request with an Idempotency-Key: an exchange fills the record of the first, and all who send it read it.
+    `prepare`: what is to be done with a new record before."""
+    again = again_of(asked.request.headers)
+    if isinstance(again, Refusal):
+        return again
+
+    def begin(record: AnswerRecord) -> Refusal | None:
+        if prepare is not None:
+            prepare(record)
+        keeping = Keeping(record, asked.served.fleet.kept)
+        exchange = asked.exchange(keeping)
+        if isinstance(exchange, Refusal):
+            return exchange
+        keeping.source = exchange
+        read(asked.client, record)
+        exchange.begin()
+        return None
+
+    claim(asked, again, begin, lambda record: read(asked.client, record, again.position), id)
     return None
 
 
-def _read(client: Client, record: AnswerRecord, position: int) -> None:
-    reader = Reader(record, client, position, numbers=True)
+def read(client: Client, record: AnswerRecord, position: int = 0, numbers: bool = True) -> None:
+    """From now on the record answers the client."""
+    reader = Reader(record, client, position, numbers)
     client.serve(reader)
     reader.begin()
 
@@ -128,7 +163,7 @@ def may_join(record: AnswerRecord, mark: bytes, position: int) -> Refusal | None
         return _REUSED
     if position < record.first:
         return _NO_BEGINNING
-    if position > record.count + (record.outcome in (RecordState.FAILED, RecordState.OVERFLOWED)):
+    if position > record.count + bool(record.last_words):
         return Refusal(400, "invalid_last_event_id", f"Only {record.count} events have been sent so far.")
     return None
 

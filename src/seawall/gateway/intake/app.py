@@ -35,7 +35,8 @@ from seawall.gateway.edge.whole_sink import WholeSink
 from seawall.gateway.exchange.exchange import Exchange
 from seawall.gateway.exchange.lane import FleetLane
 from seawall.gateway.exchange.seam import session
-from seawall.gateway.intake.again import IDEMPOTENCY, LAST_EVENT, keyed
+from seawall.gateway.intake import responses
+from seawall.gateway.intake.again import IDEMPOTENCY, LAST_EVENT, Asked, keyed
 from seawall.gateway.intake.manners import fields_of, manners_of, misses_manners, salt_of, with_salt
 from seawall.gateway.intake.pages import (
     VERSION_PAGE,
@@ -102,6 +103,7 @@ WANTED = frozenset(
     }
 )
 ID_OK = frozenset(b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.:=/+@;,~")
+ONE_RESPONSE = responses.RESPONSES + b"/"
 MAX_TRACE = 256
 """A `traceparent` has 55 bytes in its present version. A longer one, or a longer `tracestate`, is not passed on."""
 MAX_STATE = 1024
@@ -304,6 +306,8 @@ class App:
         route = ROUTES.get(path)
         if request.cors and _preflight(request):
             client.answer(200, b"text/plain", b"")
+        elif path.startswith(ONE_RESPONSE) and responses.find(client, request, self._owned(request)):
+            pass
         elif route is None or request.method != b"POST":
             self._other(client, request, path)
         else:
@@ -352,6 +356,16 @@ class App:
         else:
             client.decline(_unknown(name))
 
+    def _owned(self, request: Request) -> list[responses.Owned]:
+        """The fleets that the client may ask, each with the tenant that it is there."""
+        found: list[responses.Owned] = []
+        for lane in self.fleets.values():
+            key = self._key(request.headers, lane.name)
+            tenant = lane.tenants.of(key)
+            if tenant is not None and (key is not None or not self.keys_for_all):
+                found.append((lane, tenant.name))
+        return found
+
     def _may_use(self, key: Key | None, name: str, served: Served) -> bool:
         tenant = served.fleet.tenants.of(key)
         return key is not None and tenant is not None and allowed(name, tenant, key)
@@ -388,8 +402,14 @@ class App:
             left = runtime.quarantine.left_s(request.path, request.body, self.now())
             if left:
                 return poisonous(left)
-        if IDEMPOTENCY in request.headers and runtime.kept.keeps:
-            return keyed(self, client, request, route, body, served)
+        if runtime.kept.keeps and (IDEMPOTENCY in request.headers or route == "responses"):
+            asked = Asked(self, client, request, route, body, served)
+            if route != "responses":
+                return keyed(asked)
+            if responses.in_background(request.body):
+                return responses.in_the_background(asked)
+            if IDEMPOTENCY in request.headers:
+                return responses.keyed_response(asked)
         exchange = self.exchange(client, request, route, body, served)
         if isinstance(exchange, Refusal):
             return exchange

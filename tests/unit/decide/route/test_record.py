@@ -132,7 +132,7 @@ def test_a_follower_reads_from_its_position_while_it_grows_and_afterwards() -> N
     after.more()
     assert (early.got, late.got, after.got) == ([b"0", b"1", b"2"], [b"1", b"2"], [])
     assert early.waited == 1
-    assert record.outcome is RecordState.WHOLE
+    assert record.state is RecordState.WHOLE
 
 
 def test_over_the_bound_those_go_that_ended_first_and_nobody_reads() -> None:
@@ -218,7 +218,7 @@ def test_memory_is_what_the_records_cost_and_within_the_bound(
         record = records[which % len(records)] if records else None
         if act == "claim" or record is None:
             records.append(claim(store, b"%d" % which)[0])
-        elif act == "append" and record.outcome is RecordState.RUNNING:
+        elif act == "append" and record.state is RecordState.RUNNING:
             before = store.held
             if record.append(b"x" * 100 * which):
                 assert store.held <= max(memory, before)

@@ -1,0 +1,205 @@
+"""`/v1/responses` beyond one answer to one request: `background`, and responses that are found by their ids, read on,
+cancelled and deleted, as OpenAI documents them. What is kept lies in records; an engine's own store is not used for it.
+
+A response is its tenant's: anybody else gets the 404 of one that never was.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable, Iterable
+from time import time
+from typing import Any, Final
+from urllib.parse import parse_qs
+
+import msgspec
+
+from seawall.decide.route import response as responses
+from seawall.decide.route.record import AnswerRecord, RecordState
+from seawall.decide.route.refusal import Refusal
+from seawall.gateway.edge.client_side import Client
+from seawall.gateway.edge.request import Request
+from seawall.gateway.exchange.background import InBackground
+from seawall.gateway.exchange.keeping import Keeping
+from seawall.gateway.exchange.lane import FleetLane
+from seawall.gateway.intake.again import Again, Asked, again_of, claim, keyed, read
+from seawall.gateway.intake.peek import Body, peek
+
+RESPONSES: Final = b"/v1/responses"
+CANCEL: Final = b"/cancel"
+JSON: Final = b"application/json"
+_BACKGROUND: Final = b'"background"'
+_TRUE: Final = frozenset({b"true", b"1", b'"true"', b'"True"', b'"1"'})
+_fields = msgspec.json.Decoder(dict[str, msgspec.Raw])
+_values = msgspec.json.Decoder(dict[str, Any])
+
+
+def keyed_response(asked: Asked) -> Refusal | None:
+    """A response with an Idempotency-Key, which can be found by its id, too."""
+    request = asked.request
+
+    def prepare(record: AnswerRecord) -> None:
+        opening = responses.opening(
+            record.id, int(time()), request.model, _values.decode(request.body), False
+        )
+        record.opening = msgspec.json.encode(opening)
+        request.body = msgspec.json.encode({**_fields.decode(request.body), "request_id": record.id})
+
+    return keyed(asked, new_id(), prepare)
+
+
+def in_background(body: bytes) -> bool:
+    """Whether the body of a request to `/v1/responses` asks for that. It is a JSON object."""
+    return _BACKGROUND in body and bytes(_fields.decode(body).get("background", b"")) in _TRUE
+
+
+def in_the_background(asked: Asked) -> Refusal | None:
+    """A response that runs whether or not anybody waits for it."""
+    fields = _fields.decode(asked.request.body)
+    if bytes(fields.get("store", b"")) == b"false":
+        message = "`background` needs `store`: a response that is not kept cannot be found again."
+        return Refusal(400, "invalid_value", message, param="background")
+    again = again_of(asked.request.headers)
+    if isinstance(again, Refusal):
+        return again
+    streams = asked.body.stream is True
+
+    def begin(record: AnswerRecord) -> Refusal | None:
+        return _begin(asked, again, record, streams)
+
+    def join(record: AnswerRecord) -> None:
+        _show(asked.client, record, streams, again.position, numbers=True)
+
+    claim(asked, again, begin, join, new_id())
+    return None
+
+
+def _begin(asked: Asked, again: Again, record: AnswerRecord, streams: bool) -> Refusal | None:
+    request, client = asked.request, asked.client
+    opening = responses.opening(record.id, int(time()), request.model, _values.decode(request.body), True)
+    record.opening, record.background = msgspec.json.encode(opening), True
+    request.body = _for_the_engine(request.body, record.id)
+    body = peek(request.body)
+    assert isinstance(body, Body)
+    keeping = Keeping(record, asked.served.fleet.kept)
+    sink = InBackground(keeping)
+    exchange = asked._replace(body=body).exchange(sink)
+    if isinstance(exchange, Refusal):
+        return exchange
+    keeping.source = exchange
+    exchange.begin()
+    if record.state is not RecordState.RUNNING:  # refused at once: then it is no response
+        return record.refusal or Refusal(503, "overloaded", "It could not be begun. Send it again.", 1)
+    sink.open()
+    _show(client, record, streams, 0, numbers=bool(again.key))
+    return None
+
+
+def _for_the_engine(body: bytes, id: str) -> bytes:
+    """The same request as one that is waited for, as a stream where its answer can be one, under our id."""
+    fields: dict[str, Any] = dict(_fields.decode(body))
+    del fields["background"]
+    fields["request_id"] = id
+    if not _has_tools(fields) or bytes(fields.get("stream", b"")) in _TRUE:
+        fields["stream"] = True
+    return msgspec.json.encode(fields)
+
+
+def _has_tools(fields: dict[str, Any]) -> bool:
+    """Then engines' parsers read a stream in another way (decide/route/whole.py)."""
+    tools = bytes(fields.get("tools", b"[]"))
+    return tools not in (b"[]", b"null") and bytes(fields.get("tool_choice", b"")) != b'"none"'
+
+
+def _show(client: Client, record: AnswerRecord, streams: bool, position: int, numbers: bool) -> None:
+    if streams:
+        read(client, record, position, numbers)
+    else:
+        client.answer(200, JSON, responses.response_of(record))
+
+
+def new_id() -> str:
+    """Of a response: nobody guesses it."""
+    return f"resp_{secrets.token_hex(16)}"
+
+
+# -- found by its id
+
+
+Owned = tuple[FleetLane, str]
+"""A fleet, and the tenant that the client is there."""
+
+
+def find(client: Client, request: Request, owned: Iterable[Owned]) -> bool:
+    """Answers a request for one response. False: its path or method is none of this page's."""
+    id, _, act = request.path[len(RESPONSES) + 1 :].partition(b"/")
+    method = b"GET" if request.method == b"HEAD" else request.method
+    acts: dict[tuple[bytes, bytes], Callable[[Client, Request, FleetLane, AnswerRecord], Refusal | None]] = {
+        (b"GET", b""): _retrieve,
+        (b"DELETE", b""): _delete,
+        (b"POST", b"cancel"): _cancel,
+    }
+    do = acts.get((method, act))
+    if do is None or not id:
+        return False
+    name = id.decode("latin-1")
+    shown = "".join(c if c.isprintable() else "?" for c in name[:100])
+    lanes = list(owned)
+
+    def look(at: int) -> None:
+        if at == len(lanes):
+            missing = f"Response with id '{shown}' not found."
+            client.decline(Refusal(404, "response_not_found", missing, param="response_id"))
+            return
+        lane, tenant = lanes[at]
+
+        def told(record: AnswerRecord | None) -> None:
+            if record is None:
+                look(at + 1)
+                return
+            refusal = do(client, request, lane, record)
+            if refusal is not None:
+                client.decline(refusal)
+
+        lane.kept.find(tenant, name, told)
+
+    look(0)
+    return True
+
+
+def _retrieve(client: Client, request: Request, lane: FleetLane, record: AnswerRecord) -> Refusal | None:
+    asked = parse_qs(request.url.partition(b"?")[2].decode("latin-1"))
+    if asked.get("stream", [""])[-1].lower() not in ("true", "1"):
+        client.answer(200, JSON, responses.response_of(record))
+        return None
+    after = asked.get("starting_after", ["-1"])[-1]
+    if not after.removeprefix("-").isdigit() or len(after) > 12:
+        message = "`starting_after` is the sequence_number of an event."
+        return Refusal(400, "invalid_value", message, param="starting_after")
+    position = max(0, int(after) + 1)
+    if record.whole:
+        message = "This response was not created with `stream`; retrieve it without."
+        return Refusal(400, "invalid_value", message, param="stream")
+    if position > record.count + bool(record.last_words) or position < record.first:
+        message = f"Events {record.first} to {record.count - 1} are there."
+        return Refusal(400, "invalid_value", message, param="starting_after")
+    lane.stats.reattached += 1
+    read(client, record, position, numbers=False)
+    return None
+
+
+def _cancel(client: Client, request: Request, lane: FleetLane, record: AnswerRecord) -> Refusal | None:
+    if not record.background:
+        message = "Cannot cancel a synchronous response: only those with `background` can be."
+        return Refusal(400, "invalid_value", message, param="response_id")
+    record.cancel()
+    client.answer(200, JSON, responses.response_of(record))
+    return None
+
+
+def _delete(client: Client, request: Request, lane: FleetLane, record: AnswerRecord) -> Refusal | None:
+    record.cancel()
+    lane.kept.remove(record)
+    gone = {"id": record.id, "object": "response", "deleted": True}
+    client.answer(200, JSON, msgspec.json.encode(gone))
+    return None
