@@ -44,10 +44,15 @@ def add(tenant: str, path: Path, models: str, expires: str | None, form: str, **
     """Make a key for TENANT and show it, once."""
     import time
 
+    from seawall.domain.tenant_names import TENANT, TENANT_CURE
     from seawall.domain.units import parse_seconds
     from seawall.errors import InputError
     from seawall.gateway.tell import keyring
 
+    if not TENANT.fullmatch(tenant):
+        raise InputError(
+            f"{tenant!r:.80} is no name for a tenant.", f"{TENANT_CURE[0].upper()}{TENANT_CURE[1:]}."
+        )
     until = None
     if expires is not None:
         try:

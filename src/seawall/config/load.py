@@ -18,6 +18,7 @@ from seawall.config import hints
 from seawall.config.yaml import Document, documents, read_text
 from seawall.domain.catalog.gpus import ambiguous
 from seawall.domain.spec import API_VERSION, Fleet, Strict
+from seawall.domain.tenant_names import TENANT, TENANT_CURE
 from seawall.errors import InputError
 
 MOST_PROBLEMS = 20
@@ -154,6 +155,9 @@ def _semantic(fleet: Fleet) -> list[Problem]:
     if sizes := ambiguous(fleet.spec.hardware.gpu):
         out.append(Problem("spec.hardware.gpu", f"{fleet.spec.hardware.gpu!r} is sold with {sizes}"))
     tenants = [t.name for t in fleet.spec.gateway.tenants]
+    for n in tenants:
+        if not TENANT.fullmatch(n):
+            out.append(Problem("spec.gateway.tenants", f"{n!r:.80} is no name for a tenant; {TENANT_CURE}"))
     for n in sorted({n for n in tenants if tenants.count(n) > 1}):
         out.append(Problem("spec.gateway.tenants", f"{n!r} stands twice; merge the two"))
     out += _pool(fleet)

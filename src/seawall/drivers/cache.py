@@ -57,6 +57,27 @@ def make_dir(path: Path) -> Path:
     return path
 
 
+def make_private(path: Path) -> Path:
+    """A folder for this user alone: what is said in logs and asked for in sockets is nobody else's. One that was there
+    before is closed to others where it is ours, and refused where they may write into it: that may be anybody's."""
+    new = not path.exists()
+    make_dir(path)
+    try:
+        seen = path.stat()
+        if new or (seen.st_uid == os.geteuid() and seen.st_mode & 0o077 and not seen.st_mode & 0o002):
+            path.chmod(0o700)
+    except OSError as e:
+        raise InputError(
+            f"{path} cannot be closed to others: {e.strerror or e}.", "Use a folder of yours."
+        ) from None
+    if not new and seen.st_mode & 0o002:
+        raise InputError(
+            f"{path} may be written by everybody on this machine.",
+            f"Use a folder of yours, or: chmod 700 {path}",
+        )
+    return path
+
+
 def complete(folder: Path) -> dict[str, Any] | None:
     """The facts in a folder's marker; None when the folder is missing, half made or damaged."""
     try:

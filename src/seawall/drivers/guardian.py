@@ -38,11 +38,11 @@ _libc: Any = ctypes.CDLL(None, use_errno=True)
 
 
 class Log:
-    """An append-only file that turns over at a size."""
+    """An append-only file that turns over at a size. This user's alone: what engines say may be a prompt."""
 
     def __init__(self, path: str, limit: int = LOG_BYTES) -> None:
         self._path, self._limit = path, limit
-        self._file: BinaryIO = open(path, "ab", buffering=0)
+        self._file: BinaryIO = _private(path)
         self._size = os.fstat(self._file.fileno()).st_size
 
     def write(self, data: bytes) -> None:
@@ -51,10 +51,17 @@ class Log:
             if self._size + len(data) > self._limit:
                 self._file.close()
                 os.replace(self._path, self._path + ".1")
-                self._file = open(self._path, "ab", buffering=0)
+                self._file = _private(self._path)
                 self._size = 0
             self._file.write(data)
             self._size += len(data)
+
+
+def _private(path: str) -> BinaryIO:
+    file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+    with contextlib.suppress(OSError):  # somebody else's file, or a pipe
+        os.fchmod(file, 0o600)
+    return open(file, "ab", buffering=0)
 
 
 def anchor(lifeline: int) -> int:

@@ -56,9 +56,11 @@ async def serve(supervisor: Supervisor) -> asyncio.Server:
         # Cancelled: the supervisor stops. Python 3.11 reports a cancelled session as an error of its own.
         ends = (OSError, TimeoutError, ValueError, asyncio.IncompleteReadError, asyncio.CancelledError)
         with contextlib.suppress(*ends):
-            while line := await asyncio.wait_for(reader.readline(), IDLE_S):
+            while line := await asyncio.wait_for(_line(reader), IDLE_S):
                 writer.write(json.dumps(answer(supervisor, line)).encode() + b"\n")
                 await asyncio.wait_for(writer.drain(), IDLE_S)
+                if len(line) > MAX_LINE:
+                    break  # what follows is the rest of it
         writer.close()
 
     before = os.umask(0o177)
@@ -68,13 +70,23 @@ async def serve(supervisor: Supervisor) -> asyncio.Server:
         os.umask(before)
 
 
+async def _line(reader: asyncio.StreamReader) -> bytes:
+    """The next line; of one that is too long what is longer than any that is answered otherwise."""
+    try:
+        return await reader.readline()
+    except ValueError:
+        return b" " * (MAX_LINE + 1)
+
+
 def answer(supervisor: Supervisor, line: bytes) -> dict[str, Any]:
     """The answer to one line, when what it asks for is done."""
     from seawall.local.snapshot import snapshot
 
+    if len(line) > MAX_LINE:
+        return _no(f"a line of more than {MAX_LINE >> 10} KiB", 'Send {"do": "status"}.')
     try:
         ask = json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         return _no("not JSON", 'Send {"do": "status"}.')
     if not isinstance(ask, dict):
         return _no("not a JSON object", 'Send {"do": "status"}.')

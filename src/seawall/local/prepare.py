@@ -68,7 +68,7 @@ def prepare(wish: Wish, say: TellUser) -> UpSetup:
     documents = Documents(
         [p.absolute() for p in wish.specs],
         {r.fleet.name: r.plan for r in recipes},
-        cache.make_dir(wish.state_dir) / "fleets.yaml",
+        cache.make_private(wish.state_dir) / "fleets.yaml",
     )
     try:
         documents.write(wish.fleets)

@@ -71,7 +71,7 @@ def say(line: str) -> None:
 @contextlib.contextmanager
 def _sole(folder: Path) -> Iterator[None]:
     """The lock of a state folder: one `seawall up` at a time. The kernel frees it when the process dies."""
-    cache.make_dir(folder)
+    cache.make_private(folder)
     with (folder / "lock").open("a") as f:
         try:
             fcntl.flock(f, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -84,8 +84,8 @@ class Supervisor:
         self._old_gateways: list[Keeper] = []
         self._gateways = 0
         self.events: deque[UpEvent] = deque(maxlen=EVENTS)
-        self._journal = Log(str(cache.make_dir(setup.state_dir) / "events.jsonl"))
-        self._logs = cache.make_dir(setup.state_dir / "logs")
+        self._journal = Log(str(cache.make_private(setup.state_dir) / "events.jsonl"))
+        self._logs = cache.make_private(setup.state_dir / "logs")
         self._version = 0
         self._published = ""
         self._unwritable: set[str] = set()

@@ -68,6 +68,7 @@ def read(path: Path, new: bool = False) -> Keys:
     try:
         if path.stat().st_size > MAX_BYTES:
             raise InputError(f"{path}: larger than {MAX_BYTES >> 20} MiB.", "Is this the keys file?")
+        _close(path)
         return parse(path.read_bytes())
     except FileNotFoundError:
         if new:
@@ -78,6 +79,23 @@ def read(path: Path, new: bool = False) -> Keys:
         ) from None
     except OSError as e:
         raise InputError(f"{path}: {e.strerror}.", "Check the path and its permissions.") from None
+
+
+def _close(path: Path) -> None:
+    """Sees to it that a keys file is nobody else's: who may write it lets himself in. One of ours that others may read
+    is closed; a mounted Secret cannot be, and its Pod has no others."""
+    seen = path.stat()
+    if seen.st_mode & 0o002:
+        raise InputError(
+            f"{path}: everybody on this machine may change it.", f"Look at it, then: chmod 600 {path}"
+        )
+    if seen.st_mode & 0o004:
+        if seen.st_uid == os.geteuid():
+            path.chmod(0o600)
+        elif not os.statvfs(path).f_flag & os.ST_RDONLY:
+            raise InputError(
+                f"{path}: everybody on this machine may read it.", f"Its owner can: chmod o= {path}"
+            )
 
 
 def make(tenant: str, **limits: object) -> tuple[str, Key]:
@@ -94,7 +112,7 @@ def change(path: Path, add: Key | None = None, revoke: str | None = None) -> Key
     if add is None:
         read(path)  # a mistyped path leaves no lock file behind
     try:
-        with lock.open("w") as held:
+        with os.fdopen(os.open(lock, os.O_WRONLY | os.O_CREAT, 0o600), "w") as held:
             fcntl.flock(held, fcntl.LOCK_EX)
             entries = {k.id: k for k in read(path, new=add is not None).keys}
             found = entries.pop(revoke, None) if revoke is not None else add
