@@ -16,6 +16,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from seawall.config import hints
 from seawall.config.yaml import Document, documents, read_text
+from seawall.decide.route.room import bound_of, process_for
 from seawall.domain.catalog.gpus import ambiguous
 from seawall.domain.spec import API_VERSION, Fleet, Strict
 from seawall.domain.tenant_names import TENANT, TENANT_CURE
@@ -161,6 +162,10 @@ def _semantic(fleet: Fleet) -> list[Problem]:
     for n in sorted({n for n in tenants if tenants.count(n) > 1}):
         out.append(Problem("spec.gateway.tenants", f"{n!r} stands twice; merge the two"))
     out += _pool(fleet)
+    gateway = fleet.spec.gateway
+    if gateway.memory is not None and bound_of(gateway.memory) < 2 * gateway.max_body:
+        least = process_for(2 * gateway.max_body) >> 20
+        out.append(Problem("spec.gateway.memory", f"holds no two bodies of maxBody; write {least}Mi or more"))
     if not 4096 <= fleet.spec.gateway.max_head <= 2**20:
         out.append(Problem("spec.gateway.maxHead", "is between 4Ki and 1Mi; leave it out, and it is 32Ki"))
     slots, adapters = fleet.spec.model.adapter_slots, fleet.spec.model.adapters

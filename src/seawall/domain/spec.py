@@ -429,6 +429,9 @@ class Gateway(Strict):
     """Secret with the route's certificate."""
     max_body: Bytes = 32 * 2**20
     """The largest request body, decoded where it comes compressed."""
+    memory: Bytes | None = None
+    """Memory of one gateway process and all that it holds: bodies, queues, records. Over what it leaves for them large
+    requests get 503. Default: its control group's limit, else 1Gi; on Kubernetes the limit follows from the spec."""
     max_head: Bytes = 32 * 2**10
     """The largest head of a request: its first line and its headers."""
     idle_timeout: Seconds = 620.0

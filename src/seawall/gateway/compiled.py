@@ -21,8 +21,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 """The folder that holds the package."""
 GATEWAY = (
-    "edge.client_side edge.record edge.request edge.sink exchange.exchange exchange.judge exchange.lane intake.app "
-    "replicas.upstream tell.audit tell.ended tell.stats tell.tenants wire"
+    "edge.budget edge.client_side edge.record edge.request edge.sink exchange.exchange exchange.judge exchange.lane "
+    "intake.app memory replicas.upstream tell.audit tell.ended tell.stats tell.tenants wire"
 )
 ROUTE = "admit attempt breaks desk pick refusal sse"
 RESUME = "events onward policy recording replay request session stream tape tokens typed ways"

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 
+from seawall.decide.route.room import needed
 from seawall.domain.labels import ADMIN_PORT, COMPONENT, HTTP_PORT
 from seawall.render.images import gateway_image
 from seawall.render.inputs import Group, Object
@@ -145,7 +146,9 @@ def container(group: Group) -> Object:
             {"name": "http", "containerPort": HTTP_PORT, "protocol": "TCP"},
             {"name": "admin", "containerPort": ADMIN_PORT, "protocol": "TCP"},
         ],
-        "resources": exactly("1", "1Gi", {"ephemeral-storage": "1Gi"}),
+        "resources": exactly(
+            "1", f"{needed(w.fleet for w in group.members) >> 20}Mi", {"ephemeral-storage": "1Gi"}
+        ),
         "securityContext": container_context(),
         "lifecycle": {"preStop": {"sleep": {"seconds": PRE_STOP_S}}},
         "startupProbe": _check({"path": "/healthz", **check}, period=2, failures=60),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import json
 from random import Random
 from typing import Any
@@ -88,10 +89,11 @@ class Bench:
 
 
 def with_bench(script: Any) -> Any:
-    """Runs a synchronous script inside a loop (hypothesis calls it many times)."""
+    """Runs a script inside a loop (hypothesis calls it many times)."""
 
     async def main() -> Any:
-        return script(Bench(asyncio.get_running_loop()))
+        done = script(Bench(asyncio.get_running_loop()))
+        return await done if inspect.isawaitable(done) else done
 
     return asyncio.run(main())
 

@@ -21,9 +21,11 @@ from typing import Any, Protocol, cast
 import httptools
 
 from seawall.decide.route.refusal import Refusal
+from seawall.gateway.edge.budget import MOST, PER_TURN, SLICE, WINDOW_S, StrangersBudget
 from seawall.gateway.edge.decode import KNOWN, Broken, TooMuch, decoder_for
 from seawall.gateway.edge.request import Request
 from seawall.gateway.edge.sink import EVENT_STREAM, Source
+from seawall.gateway.memory import CONNECTION, LITTLE, HeldMemory
 from seawall.gateway.wire import CONTINUE, LAST_CHUNK, Clock, chunk, error_body, head
 
 log = logging.getLogger("seawall.gateway")
@@ -53,7 +55,7 @@ SEND_S = 60.0
 """A client that takes no byte of what waits for it for so long is cut off: it holds a place at a replica."""
 REFUSED_S = 10.0
 """A refused body is read on, and dropped, for so long."""
-_LINGERS = frozenset({401, 405, 413, 415, 431})
+_LINGERS = frozenset({401, 405, 413, 415, 431, 503})
 """What is refused while more of it is on its way: a close would reset the connection, and the answer with it."""
 TCP_CLOSE = 7
 """Of `tcpi_state`, the first byte of what TCP_INFO tells (linux/tcp.h)."""
@@ -79,6 +81,8 @@ class Handler(Protocol):
     """Makes the `Date` header."""
     closing: bool
     clients: set[Client]
+    memory: HeldMemory
+    budget: StrangersBudget
 
     @property
     def now(self) -> Callable[[], float]:
@@ -100,16 +104,19 @@ class Client:
     __slots__ = (
         "_at",
         "_backlog",
-        "_body_bytes",
+        "_budget",
         "_busy",
         "_chunked",
         "_data",
+        "_due",
         "_ended",
         "_events",
+        "_handled",
         "_headers_seen",
         "_high_water",
         "_in_head",
         "_last",
+        "_memory",
         "_now",
         "_parser",
         "_parsing",
@@ -120,6 +127,7 @@ class Client:
         "_started",
         "_unsent",
         "_upgrading",
+        "_waits_for_body",
         "body_since",
         "exchange",
         "full",
@@ -154,7 +162,15 @@ class Client:
         self._parsing: Request | None = None
         self._busy: Request | None = None
         self._queue: deque[Request] = deque()
-        self._backlog: list[bytes] = []
+        self._backlog = bytearray()
+        self._memory = handler.memory
+        self._budget = handler.budget
+        self._due = False
+        """`_go_on` comes in the next turn, or at the next window of the budget."""
+        self._handled = 0
+        """Requests that were taken up in this turn."""
+        self._waits_for_body = False
+        """Among the readers: a body has begun, and is not whole."""
         self._data = b""
         """What is being read, from the first byte of a head whose end has not come."""
         self._at = 0
@@ -174,7 +190,6 @@ class Client:
         """The head of the present answer said `connection: close`."""
         self._refusing = False
         self._read_paused = False
-        self._body_bytes = 0
         self._upgrading: Request | None = None
         self._reading_on: Request | None = None
 
@@ -184,6 +199,7 @@ class Client:
         self.transport = transport  # type: ignore[assignment]  # asyncio types it as the base class
         transport.set_write_buffer_limits(high=self._high_water)  # type: ignore[attr-defined]  # same
         self.handler.clients.add(self)
+        self._memory.add(CONNECTION)
         peer = transport.get_extra_info("peername")
         self.peer = str(peer[0]) if isinstance(peer, tuple) else ""
 
@@ -192,8 +208,10 @@ class Client:
         self._parser = None  # it holds our methods: a cycle, which the calmed collector would leave for hours
         self.handler.clients.discard(self)
         exchange, self.exchange = self.exchange, None
-        self._queue.clear()
-        self._backlog.clear()
+        self._memory.add(-CONNECTION)
+        self._forget()
+        if exchange is None and self._busy is not None:
+            self.hold(self._busy, 0)
         self._data = b""
         if exchange is not None:
             exchange.client_gone()
@@ -246,13 +264,31 @@ class Client:
 
     def _keep_back(self, data: bytes) -> None:
         """Bytes behind a request that is being answered, or waits to be: their turn comes in `_go_on`."""
-        self._backlog.append(data)
-        self._body_bytes += len(data)
-        if self._body_bytes > MAX_BACKLOG and self.transport is not None:
+        self._backlog += data
+        self._memory.add(len(data))
+        if len(self._backlog) > MAX_BACKLOG and self.transport is not None:
             self._read_paused = True
             self.transport.pause_reading()
 
     def _feed(self, data: bytes) -> None:
+        """Reads on. Where requests may begin that is a slice at a time, for thousands of them fit into one read."""
+        self._handled = 0
+        if len(data) <= SLICE:
+            self._read(data)
+        else:
+            at = 0
+            while at < len(data) and not self._refusing and self.transport is not None:
+                if self._busy is not None or self._queue or self._handled >= PER_TURN:
+                    self._keep_back(data[at:])
+                    break
+                open_ended = self._parsing is None or self._in_head
+                end = at + SLICE if open_ended else len(data)
+                self._read(data[at:end])
+                at = end
+        if self._busy is None and (self._queue or self._backlog):
+            self._soon()
+
+    def _read(self, data: bytes) -> None:
         if self._in_head:
             self._data += data
         else:
@@ -272,6 +308,9 @@ class Client:
             self.refuse_connection(_MALFORMED)
         if not self._in_head or self._refusing:
             self._data = b""
+            if self._parsing is not None and not self._waits_for_body and not self._refusing:
+                self._waits_for_body = True
+                self._memory.readers[self] = None
             return
         at = self._at
         if at < 0:
@@ -367,11 +406,13 @@ class Client:
             refusal = Refusal(400, "repeated_header", f"The header {name} stands twice.")
         elif not request.http10 and b"host" not in headers:
             refusal = Refusal(400, "no_host", "An HTTP/1.1 request needs a Host header.")
-        elif int(headers.get(b"content-length", b"0")[-20:]) > self.handler.max_body:
+        elif (length := int(headers.get(b"content-length", b"0")[-20:])) > self.handler.max_body:
             refusal = self._too_large()
         elif b"content-encoding" in headers:
             refusal = self._encoded(request, headers[b"content-encoding"].strip().lower())
         refusal = refusal or self.handler.early(self, request)
+        if refusal is None and length > LITTLE:
+            refusal = self._no_room(length)
         if refusal is not None:
             self._refuse_parsing(refusal)
         elif (
@@ -420,18 +461,29 @@ class Client:
             except Broken:
                 self._refuse_parsing(_BROKEN_ENCODING)
                 return
-        request.size += len(data)
+        size = len(data)
+        request.size += size
         if request.size > self.handler.max_body:
             self._refuse_parsing(self._too_large())
             return
-        request.parts.append(data)
+        if not self._memory.room(size, request.size, self.since):
+            self._refuse_parsing(_OVERLOADED)
+            return
+        self._memory.add(size)
+        request.held += size
+        if request.size == size:
+            request.body = data
+            return
+        if request.growing is None:  # no list of parts: they may be of one byte each
+            request.growing = bytearray(request.body)
+            request.body = b""
+        request.growing += data
 
     def on_message_complete(self) -> None:
         request, self._parsing = self._parsing, None
         if request is None or self._refusing:
             return
-        headers = request.headers
-        if request.upgrades and not request.parts and _has_body(headers):
+        if request.upgrades and not request.size and _has_body(request.headers):
             self._upgrading, request.upgrades = request, False
             return
         if request.decoder is not None and not request.decoder.whole:
@@ -440,14 +492,50 @@ class Client:
                 self._refuse_parsing(_BROKEN_ENCODING)
                 return
             request.decoder = None  # there is no body
-        parts = request.parts
-        request.body = parts[0] if len(parts) == 1 else b"".join(parts)
-        request.parts = []
-        if self._busy is not None:
+        if self._waits_for_body:
+            self._waits_for_body = False
+            self._memory.readers.pop(self, None)
+        if request.growing is not None:
+            request.body, request.growing = bytes(request.growing), None
+        self._handled += 1
+        if self._busy is not None or self._queue or self._handled > PER_TURN or self._strange(request):
             self._queue.append(request)
             return
         self._busy = request
         self.handler.handle(self, request)
+
+    def _strange(self, request: Request) -> bool:
+        """Nobody has shown a key for it, and enough is being done for strangers."""
+        budget = self._budget
+        return request.key is None and budget.spent >= MOST and budget.over(self._now())
+
+    # -- memory
+
+    def _no_room(self, length: int) -> Refusal | None:
+        """Whether a body of that length cannot be held, so that it need not be sent."""
+        return None if self._memory.room(length, length, self.body_since) else _OVERLOADED
+
+    def give_up(self) -> None:
+        """The body that is being read has taken long, and its place is needed."""
+        self.refuse_connection(_OVERLOADED)
+
+    def hold(self, request: Request, size: int) -> None:
+        """So many bytes are held of `request` from now on."""
+        self._memory.add(size - request.held)
+        request.held = size
+
+    def _forget(self) -> None:
+        """What is read, and what waits behind it, will not be answered."""
+        for request in (self._parsing, self._upgrading, *self._queue):
+            if request is not None:
+                self.hold(request, 0)
+                request.growing = None
+        self._memory.add(-len(self._backlog))
+        self._backlog.clear()
+        self._queue.clear()
+        if self._waits_for_body:
+            self._waits_for_body = False
+            self._memory.readers.pop(self, None)
 
     # -- the sink of the present request
 
@@ -527,6 +615,8 @@ class Client:
     def answer(self, status: int, content_type: bytes, body: bytes) -> None:
         """A whole answer that needs no replica."""
         request = self._busy
+        if request is not None and request.key is None:
+            self._budget.spent += 1
         top = self._head(status, content_type, len(body))
         self._write(top if request is not None and request.method == b"HEAD" else top + body)
         self.next()
@@ -534,12 +624,16 @@ class Client:
     def decline(self, refusal: Refusal) -> None:
         """A refusal before any exchange began."""
         self.handler.refused(self, refusal)
+        if self._busy is not None and self._busy.key is None:
+            self._budget.spent += 1
         self.answer_refusal(refusal)
         self.next()
 
     def next(self) -> None:
         """The present request is answered: go on with the connection, or end it."""
         request, self._busy = self._busy, None
+        if request is not None and request.held:
+            self.hold(request, 0)
         transport = self.transport
         if transport is None:
             return
@@ -549,23 +643,41 @@ class Client:
             return
         self.since = self._now()
         if self._queue or self._backlog:
+            self._soon()
+
+    def _soon(self) -> None:
+        """The next request's turn comes when everybody else has had theirs."""
+        if self._due:
+            return
+        self._due = True
+        if self._budget.spent >= MOST and self._budget.over(self._now()):
+            self.loop.call_later(WINDOW_S, self._go_on)
+        else:
             self.loop.call_soon(self._go_on)
 
     def _go_on(self) -> None:
+        self._due = False
         if self._busy is not None or self.transport is None:
             return
         if self._queue:
+            if self._strange(self._queue[0]):
+                self._soon()
+                return
             self._busy = self._queue.popleft()
             self.handler.handle(self, self._busy)
             return
-        data, self._backlog = b"".join(self._backlog), []
-        self._body_bytes = 0
-        if self._read_paused:
+        backlog = self._backlog
+        size = SLICE if self._parsing is None or self._in_head else len(backlog)
+        data = bytes(backlog[:size])
+        del backlog[:size]
+        self._memory.add(-len(data))
+        if self._read_paused and len(backlog) <= MAX_BACKLOG:
             self._read_paused = False
             self.transport.resume_reading()
         if data:
             self._feed(data)
-        if self._ended and self._busy is None and not self._refusing and self.transport is not None:
+        over = self._busy is None and not self._queue and not backlog and not self._refusing
+        if self._ended and over and self.transport is not None:
             self.transport.close()  # the last request was not whole
 
     # -- refusals of the connection
@@ -595,6 +707,7 @@ class Client:
                 close=True,
             )
             self.transport.write(top if request.method == b"HEAD" else top + body)
+            self._forget()
             self._parsing = None
             if refusal.status not in _LINGERS:
                 self.transport.close()
@@ -605,7 +718,8 @@ class Client:
         elif self._busy is not None:
             # Answers keep their order: the running one is finished first, then the connection ends.
             self._busy.keep = False
-            self._queue.clear()
+            self._forget()
+            self._parsing = None
 
     def _bug(self, error: BaseException | None) -> None:
         """We failed: say where, never with what (it is the client's), and leave nobody waiting."""
@@ -615,6 +729,8 @@ class Client:
         where = f"{at.tb_frame.f_code.co_filename}:{at.tb_lineno}" if at is not None else "unknown"
         log.error("a request ended in %s at %s: a fault of the gateway", type(error).__name__, where)
         if self.exchange is None:
+            if self._busy is not None:
+                self.hold(self._busy, 0)
             self._busy = None
             self.refuse_connection(Refusal(500, "internal_error", "The gateway failed. Tell the operator."))
         else:
@@ -648,11 +764,6 @@ class Client:
             self.transport
         ):
             self.transport.close()
-
-    @property
-    def reading(self) -> int:
-        """Bytes of a body that is not whole yet."""
-        return self._parsing.size if self._parsing is not None else 0
 
     def _too_large(self) -> Refusal:
         limit = self.handler.max_body
@@ -736,5 +847,8 @@ _ONCE = frozenset(
 )
 _BROKEN_ENCODING = Refusal(
     400, "invalid_encoding", "The body is not what its Content-Encoding says: it is cut, or damaged."
+)
+_OVERLOADED = Refusal(
+    503, "overloaded", "Too many large bodies are here or on their way (gateway.memory). Send it again.", 2
 )
 _MALFORMED = Refusal(400, "bad_request", "This is not a valid HTTP/1.1 request.")

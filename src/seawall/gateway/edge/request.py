@@ -19,7 +19,9 @@ class Request:
         "cors",
         "decoder",
         "extra",
+        "growing",
         "headers",
+        "held",
         "http10",
         "id",
         "keep",
@@ -27,7 +29,6 @@ class Request:
         "limits",
         "method",
         "model",
-        "parts",
         "path",
         "priority",
         "repeated",
@@ -45,8 +46,12 @@ class Request:
         self.path = b""
         """The URL without its query."""
         self.headers: dict[bytes, bytes] = {}
-        self.parts: list[bytes] = []
+        self.growing: bytearray | None = None
+        """Of a body that comes in several reads."""
         self.size = 0
+        """Bytes of its body."""
+        self.held = 0
+        """Bytes of its body, in all forms, that are held now."""
         self.decoder: BodyDecoder | None = None
         """Of a body that comes compressed."""
         self.coded = 0

@@ -12,7 +12,6 @@ import math
 import ssl
 from codecs import BOM_UTF8
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from operator import attrgetter
 from random import Random
 from time import monotonic, time
 from typing import Literal, NamedTuple
@@ -28,6 +27,7 @@ from seawall.decide.route.whole import Whole, as_stream
 from seawall.domain.seen import Replica, Replicas
 from seawall.domain.spec import Fleet, FleetSpec
 from seawall.domain.units import parse_seconds
+from seawall.gateway.edge.budget import StrangersBudget
 from seawall.gateway.edge.client_side import IDLE_S, MAX_HEAD, REPLICA, SURE_S, Client
 from seawall.gateway.edge.request import Request
 from seawall.gateway.edge.sink import Sink
@@ -58,6 +58,7 @@ from seawall.gateway.intake.routes import (
     VERSION,
     no_such,
 )
+from seawall.gateway.memory import HeldMemory
 from seawall.gateway.replicas.upstream import Pool
 from seawall.gateway.tell.audit import Audit
 from seawall.gateway.tell.ended import Ended, settle
@@ -68,8 +69,6 @@ from seawall.gateway.wire import JSON, Clock
 
 MAX_BODY = 32 * 2**20
 """`gateway.maxBody` unless the spec says otherwise: as vLLM's own."""
-MAX_READING = 256 * 2**20
-"""Bytes of all bodies that are not whole yet. Over it, those that have taken the longest are given up."""
 ASKED_HEADERS = b"access-control-request-headers"
 PREFLIGHT = b"access-control-allow-methods: GET, POST\r\naccess-control-max-age: 600\r\n"
 EXPOSED = b", ".join((b"x-request-id", b"retry-after", REPLICA, *LIMIT_HEADERS))
@@ -164,6 +163,8 @@ class App:
         self.max_head = MAX_HEAD
         self.wanted = WANTED
         self.clients: set[Client] = set()
+        self.memory = HeldMemory()
+        self.budget = StrangersBudget()
         self.fleets: dict[str, FleetLane] = {}
         self.models: dict[str, Served] = {}
         self.tasks: set[asyncio.Task[None]] = set()
@@ -536,12 +537,6 @@ class App:
         self.clock.tick()
         for client in list(self.clients):
             client.check(now)
-        held = sum([client.reading for client in self.clients])
-        if held > MAX_READING:
-            for client in sorted(self.clients, key=attrgetter("body_since")):
-                if client.reading and held > MAX_READING:
-                    held -= client.reading
-                    client.refuse_connection(_TOO_MUCH)
 
 
 def allowed(model: str, tenant: Tenant, key: Key | None) -> bool:
@@ -581,7 +576,6 @@ def _preflight(request: Request) -> bool:
     return request.method == b"OPTIONS" and bool(request.cors)
 
 
-_TOO_MUCH = Refusal(503, "overloaded", "Too many large bodies are on their way. Send it again.", 1)
 _NO_KEY = Refusal(401, "invalid_api_key", "No valid API key. Send `Authorization: Bearer KEY`.")
 
 

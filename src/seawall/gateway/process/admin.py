@@ -6,9 +6,11 @@ from collections.abc import Callable, Iterable
 
 from seawall.decide.route.refusal import Refusal
 from seawall.domain.told import encoded
+from seawall.gateway.edge.budget import StrangersBudget
 from seawall.gateway.edge.client_side import Client
 from seawall.gateway.edge.request import Request
 from seawall.gateway.intake.app import WANTED, App
+from seawall.gateway.memory import HeldMemory
 from seawall.gateway.process.console_pages import PREFIX, ConsolePages
 from seawall.gateway.process.metrics import Line, exposition, state
 
@@ -33,6 +35,8 @@ class Admin:
         self.now = app.now
         self.closing = False
         self.clients: set[Client] = set()
+        self.memory = HeldMemory()
+        self.budget = StrangersBudget()
         self._more = more
 
     def meet(self, request: Request) -> None:

@@ -76,6 +76,14 @@ METRICS: dict[str, tuple[str, str]] = {
     names.REPLICA_IN_FLIGHT: ("gauge", "Requests of this gateway at the replica."),
     names.REFUSALS_TOTAL: ("counter", "Answers the gateway gave itself, by code."),
     names.CLIENT_CONNECTIONS: ("gauge", "Open connections of clients."),
+    names.MEMORY_HELD_BYTES: (
+        "gauge",
+        "Held for clients: bodies, records of streams, answers not taken yet.",
+    ),
+    names.MEMORY_BOUND_BYTES: (
+        "gauge",
+        "Most that may be held; over it large bodies get 503 (gateway.memory).",
+    ),
     names.WORKERS: ("gauge", "Processes that serve."),
     names.DISCOVERY_ERRORS_TOTAL: ("counter", "Discovery documents that could not be read."),
     names.CONFIG_ERRORS_TOTAL: ("counter", "Specs or key files that could not be read on reload."),
@@ -161,6 +169,8 @@ def exposition(app: App, more: Iterable[Line] = ()) -> bytes:
     for code, count in app.refusals.items():
         page.add(names.REFUSALS_TOTAL, count, code=code)
     page.add(names.CLIENT_CONNECTIONS, len(app.clients))
+    page.add(names.MEMORY_HELD_BYTES, app.memory.held)
+    page.add(names.MEMORY_BOUND_BYTES, app.memory.bound)
     page.add(names.WORKERS, 1)
     for metric, labels, value in more:
         page.add(metric, value, **labels)

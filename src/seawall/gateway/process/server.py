@@ -25,11 +25,13 @@ from random import Random
 from seawall.config.load import load_fleets
 from seawall.config.together import check_together
 from seawall.decide.route.evidence import LEFT, Patience
+from seawall.decide.route.room import DEFAULT, bound_of
 from seawall.domain.labels import AUDIT_DROPPED_TOTAL, CONFIG_ERRORS_TOTAL, DISCOVERY_ERRORS_TOTAL
 from seawall.domain.spec import Fleet
 from seawall.errors import InputError
 from seawall.gateway.edge.client_side import HEAD_S, HIGH_WATER, client_factory
 from seawall.gateway.intake.app import App, Means
+from seawall.gateway.memory import allowed
 from seawall.gateway.process import usage
 from seawall.gateway.process.admin import Admin
 from seawall.gateway.process.board import Board
@@ -52,6 +54,7 @@ CLIENTS_EVERY = 4
 EXCHANGE_S = 0.05
 """Workers tell each other so often what they hold."""
 WATCH_S = 0.5
+MMAP_THRESHOLD = 256 * 1024
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -400,12 +403,20 @@ class Server:
         else:
             self.app.keys = None
         self.app.configure(fleets)
+        self.app.memory.bound = bound_of(self._memory(fleets))
         for f in fleets:
             if f.spec.gateway.tenants and not (self.settings.keys or f.spec.gateway.keys_file):
                 log.error(
                     "%s lists tenants, but there is no keys file: every request is refused (--keys)", f.name
                 )
         return len(fleets)
+
+    def _memory(self, fleets: Iterable[Fleet]) -> int:
+        """Bytes that this process may use: by the spec, and never more than its control group leaves it."""
+        group = allowed()
+        given = max((f.spec.gateway.memory or 0 for f in fleets), default=0)
+        most = given or group or DEFAULT
+        return min(most, group or most) // self.settings.workers
 
     def reload(self) -> None:
         """Reads the configuration again; one that cannot be read changes nothing."""
@@ -435,6 +446,13 @@ def _calm_collector() -> None:
     gc.set_threshold(50_000, 20, 50)
 
 
+def _return_large_blocks() -> None:
+    """Bodies go back to the kernel when they are let go. glibc learns otherwise from the first one that is freed: the
+    next ones lie in the heap then, and one small thing behind them keeps all of it (M_MMAP_THRESHOLD in mallopt(3))."""
+    with contextlib.suppress(AttributeError, OSError):  # another C library
+        ctypes.CDLL(None).mallopt(-3, MMAP_THRESHOLD)
+
+
 def _url(sock: socket.socket, tls: bool) -> str:
     host, port = sock.getsockname()[:2]
     shown = f"[{host}]" if ":" in host else host
@@ -449,6 +467,7 @@ def run(settings: Settings, ready: Callable[[str, str], None]) -> int:
     most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     with contextlib.suppress(OSError, ValueError):
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    _return_large_blocks()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         return runner.run(_serve(settings, ready))
 
