@@ -90,6 +90,8 @@ class RequestOutcome:
     completion_tokens: int | None = None
     retry_after_s: float | None = None
     headers: dict[str, str] = field(default_factory=dict)
+    last_id: str = ""
+    """The `id` of the last event that had one."""
     stale: int = 0
     """Times that a kept connection turned out to be closed and the request was sent again on a new one."""
 
@@ -212,6 +214,8 @@ class _Wire(asyncio.Protocol):
             for line in event.split(b"\n"):
                 if line.startswith(b"data:"):
                     self._event(line[5:].strip())
+                elif line.startswith(b"id:") and self.outcome is not None and not self._complete():
+                    self.outcome.last_id = line[3:].strip().decode("latin-1")
         if len(self._buffer) > 2**24:
             self._end("malformed", "a server-sent event is longer than 16 MiB")
 

@@ -39,6 +39,7 @@ MECHANISMS: dict[str, Mechanism] = {
     "assembly": Mechanism(what="a long whole answer is asked of the engine as a stream, watched and resumed",
                           switch="assembly"),
     "await-return": Mechanism(what="a fleet whose only replica is coming back is waited for", switch="await-return"),
+    "records": Mechanism(what="an answer is kept for a client that comes again", fleet={"gateway.keepFor": "0s"}),
     "admission": Mechanism(what="a bounded queue, then 429",
                            fleet={"gateway.maxQueued": 1_000_000, "gateway.queueTimeout": "10m"}),
     "hand-over": Mechanism(what="a new gateway listens before the old one stops", switch="hand-over"),

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from seawall.load.client import ClientPatience, LoadClient, RequestOutcome
+from seawall.load.lossy import lossy_request
 from seawall.prove.cases import AnswerCheck, Case, check
 
 
@@ -20,7 +21,8 @@ class StreamRecord:
     outcome: RequestOutcome
     checked: AnswerCheck | None = None
     behaviour: str = "reader"
-    """reader, slow-reader or leaver: a leaver goes away on purpose and is not counted as lost."""
+    """reader, slow-reader, leaver or returner. A leaver goes away on purpose and is not counted as lost; a returner
+    loses its connection, and comes again."""
 
 
 @dataclass
@@ -38,6 +40,8 @@ class Pressure:
     """Clients that read a few hundred bytes a second."""
     leaving_share: float = 0.0
     """Clients that leave in mid-stream."""
+    returning_share: float = 0.0
+    """Clients that lose their connection in mid-answer, and come again."""
     honour_retry_after: bool = True
     ramp_s: float = 1.0
     records: list[StreamRecord] = field(default_factory=list)
@@ -66,23 +70,32 @@ class Pressure:
                 behaviour = "slow-reader"
             elif case.streams and draw < self.slow_share + self.leaving_share:
                 behaviour = "leaver"
+            elif draw > 1.0 - self.returning_share:
+                behaviour = "returner"
             self.open += 1
             record = StreamRecord(
                 lane, case, RequestOutcome(intended_s=self.client.clock()), behaviour=behaviour
             )
             self.records.append(record)
-            await self.client.request(
-                case.path,
-                case.payload,
-                outcome=record.outcome,
-                patience=self.patience,
-                read_rate=2000.0 if behaviour == "slow-reader" else None,
-                stop_after=rng.randint(2, 15) if behaviour == "leaver" else None,
-            )
+            await self._ask(record, rng)
             self.open -= 1
             if record.outcome.ok:
                 record.checked = check(case, record.outcome)
             await self._breathe(record.outcome, rng)
+
+    async def _ask(self, record: StreamRecord, rng: random.Random) -> None:
+        case = record.case
+        if record.behaviour == "returner":
+            await lossy_request(self.client, case.path, case.payload, record.outcome, self.patience, rng)
+            return
+        await self.client.request(
+            case.path,
+            case.payload,
+            outcome=record.outcome,
+            patience=self.patience,
+            read_rate=2000.0 if record.behaviour == "slow-reader" else None,
+            stop_after=rng.randint(2, 15) if record.behaviour == "leaver" else None,
+        )
 
     async def _breathe(self, outcome: RequestOutcome, rng: random.Random) -> None:
         """Waits after a failure, as the server says or for a moment, so that no client sends in a tight loop."""

@@ -257,6 +257,7 @@ async def play(
         patience=scenario.patience or pace.patience,
         slow_share=scenario.slow_share,
         leaving_share=scenario.leaving_share,
+        returning_share=scenario.returning_share,
     )
     if stage is None and proof.engine == "vllm":
         stall_s = parse_seconds(settings.REAL["gateway.stallTimeout"])

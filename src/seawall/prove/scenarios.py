@@ -19,7 +19,7 @@ from typing import Any
 
 from seawall.domain.told import ReplicaState
 from seawall.load.client import ClientPatience
-from seawall.prove import silence
+from seawall.prove import reattach, silence
 from seawall.prove.stage import QUEUE_BOUND, Stage
 from seawall.prove.verdict import Expectation
 
@@ -60,6 +60,7 @@ class Scenario:
     """Bounds of its clients, instead of the proof's."""
     slow_share: float = 0.0
     leaving_share: float = 0.0
+    returning_share: float = 0.0
     mechanisms: tuple[str, ...] = ()
     """What this scenario proves: it is red `--without` any of them."""
 
@@ -367,6 +368,8 @@ SCENARIOS: dict[str, Scenario] = {
                  alone=True, streams=18, takes_s=25.0, engine_args=("--sim-load", "5"), patience=PATIENT,
                  settings={"gateway.queueTimeout": "2s", "gateway.maxQueued": 100},
                  sim_only=False, mechanisms=("resume", "await-return")),
+        Scenario(name="reattach", title="clients that come again", play=reattach.come_again, returning_share=0.5,
+                 takes_s=16.0, expectation=_STALL, sim_only=False, mechanisms=("records",)),
         Scenario(name="clock-jump", title="clock jump of the supervisor", play=clock_jump, sim_only=False,
                  mechanisms=("steady-clock",)),
     )
