@@ -407,6 +407,9 @@ class Gateway(Strict):
     it."""
     session_header: str = "x-session-id"
     """Requests with the same value of this header prefer one replica."""
+    sessions: Literal["auto", "header", "off"] = "auto"
+    """What makes a session. auto: also `prompt_cache_key`, `previous_response_id`, `user` and known agents' headers;
+    header: session_header only; off: nothing."""
     tenants: list[TenantSpec] = field(default_factory=list)
     """Empty: no API key is asked for."""
     keys_file: str | None = None

@@ -64,6 +64,7 @@ class Seq:
     __slots__ = (
         "arrived",
         "attempt",
+        "cached",
         "end_step",
         "first",
         "group",
@@ -84,6 +85,8 @@ class Seq:
         self.left = left
         """Tokens still to generate."""
         self.arrived = arrived
+        self.cached = 0
+        """Tokens of the prompt that the engine's cache had."""
         self.todo = 0
         self.span = 0
         """Decode steps from joining the batch to the end."""
@@ -332,6 +335,7 @@ class Engine:
             cached = 0
             if seq.group >= 0 and self.prefix is not None:
                 cached = self.prefix.hit(seq.group, seq.shared, size)
+            seq.cached = cached
             seq.todo = size - cached
             self.reserved += size
             take = min(seq.todo, budget)

@@ -53,6 +53,9 @@ class Front(Protocol):
     def proven(self) -> Callable[[Target, float], bool]: ...
     @property
     def served(self) -> Callable[[Target], None]: ...
+    def told(self, seq: Seq) -> None:
+        """Its replica has answered whole, and said what it had cached."""
+
     @property
     def left(self) -> Callable[[Ticket, float], None]: ...
     @property
@@ -127,6 +130,10 @@ class OurGateway:
         attempt.begun = begun
         return Mended(attempt.broke(what, now, self.desk.admission.retry_after()), out)
 
+    def told(self, seq: Seq) -> None:
+        if seq.shared > 0:
+            self.desk.told(seq.ticket, seq.shared, min(seq.cached, seq.shared), 0)
+
     def attempt(self, seq: Seq) -> Attempt:
         """Made when it is first asked: most requests need none."""
         attempt: Attempt | None = seq.attempt
@@ -183,6 +190,9 @@ class PlainService:
         return False
 
     def served(self, target: Target) -> None:
+        pass
+
+    def told(self, seq: Seq) -> None:
         pass
 
     def left(self, ticket: Ticket, now: float) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import gc
 from array import array
+from bisect import bisect_right
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -22,6 +23,7 @@ from seawall.decide.route.admit import Queued, Ticket
 from seawall.decide.route.attempt import AwaitVerdict, Fail, Next, Send
 from seawall.decide.route.breaks import Blame, Break
 from seawall.decide.route.pick import Ask, Picked, Target
+from seawall.decide.route.prefix import ENDS
 from seawall.decide.scale import DemandSeen
 from seawall.domain.seen import Replica
 from seawall.errors import InputError
@@ -38,6 +40,8 @@ Progress = Callable[[int, int, float], None]
 """(requests arrived, requests in all, simulated seconds)."""
 
 CHUNK = 65_536
+BYTES = 4
+"""Of a token of prompt, as the index of prompts takes it before engines have counted."""
 SWEEP_S = 0.5
 TAIL_S = 7200.0
 """A run ends at the latest so long after the last arrival, whatever is still open."""
@@ -160,13 +164,15 @@ class World:
             self.status[rid] = o.REFUSED
             return
         blocks: tuple[int, ...] = ()
+        size = 0
         group = shared = -1
         if len(self.requests.prefix):
             group = int(self.requests.prefix[rid])
             if group >= 0:
                 shared = int(self.requests.shared[rid])
-                blocks = tuple(group * 64 + i for i in range(min(32, max(1, shared // 128))))
-        ask = Ask(prompt + self.expected, None, self.cluster.side(rid), None, blocks)
+                size = shared * BYTES
+                blocks = tuple(i << 32 | group for i in range(max(1, bisect_right(ENDS, size))))
+        ask = Ask(prompt + self.expected, None, self.cluster.side(rid), None, blocks, size=size)
         seq = Seq(rid, prompt, output, now)
         seq.patience = patience = now + self.patience_s
         seq.ticket = ticket = Ticket(ask, "", 1.0, 5, patience, rid)
@@ -223,6 +229,8 @@ class World:
                 first[rid] = seq.first
                 finish[rid] = now
                 status[rid] = o.DONE
+                if seq.group >= 0:
+                    front.told(seq)
                 front.left(seq.ticket, now)
             if self.cluster.canary_percent:
                 self._account(pod, done, now)

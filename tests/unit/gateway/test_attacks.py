@@ -17,7 +17,7 @@ from seawall.decide.route.resume.ways import KNOWN
 from seawall.gateway.edge.client_side import BODY_S, REFUSED_S, SEND_S
 from seawall.gateway.exchange.seam import session
 from seawall.gateway.intake.app import STREAMS
-from seawall.gateway.intake.peek import Body, peek, tokens_of
+from seawall.gateway.intake.peek import Body, made, peek, prompt_of
 from seawall.gateway.memory import SLOW_S
 from seawall.gateway.process.metrics import exposition
 from seawall.gateway.tell.keyring import KeyRing
@@ -59,7 +59,7 @@ def test_numbers_that_only_python_reads_do_not_break_a_session() -> None:
     for value in (b"9" * 1500, b"1e400"):
         body = b'{"model":"m","stream":true,"seed":%b,"n":%b,"min_tokens":%b}' % (value, value, value)
         found = peek(body)
-        assert isinstance(found, Body) and 0 < tokens_of(found, len(body), 100.0) < 100_000
+        assert isinstance(found, Body) and made(found, prompt_of(found), len(body)).text < 100_000
         session(b"/v1/completions", body, Policy(), Random(1))
 
 

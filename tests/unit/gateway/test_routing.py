@@ -22,6 +22,8 @@ from seawall.gateway.process.board import Board
 from seawall.gateway.process.metrics import METRICS
 from seawall.gateway.process.sums import add_metrics
 
+from .conftest import split
+
 
 def document(stable: Any, canary: Any, percent: int) -> str:
     replicas = [
@@ -264,3 +266,27 @@ def test_every_header_and_every_key_of_the_spec_is_in_the_reference_page() -> No
     for field in (*fields(Gateway), *fields(TenantSpec)):
         camel = re.sub(r"_(\w)", lambda m: m[1].upper(), field.name)
         assert f"`{camel}`" in page, camel
+
+
+SESSIONS: dict[str, dict[str, str]] = {
+    "a cache key": {"prompt_cache_key": "k", "user": "other"},
+    "a response before": {"previous_response_id": "resp_1", "user": "other"},
+    "a user": {"user": "u"},
+}
+
+
+@pytest.mark.parametrize("how", [*SESSIONS, "x-claude-code-session-id", "session_id", "x-session-affinity"])
+@pytest.mark.parametrize("setting", ["auto", "header", "off"])
+async def test_what_clients_call_a_session_keeps_one_replica(
+    start: Any, engine: Any, other: Any, spec: str, setting: str, how: str
+) -> None:
+    wanted = spec.replace("gateway: {", f"gateway: {{sessions: '{setting}', ")
+    gateway = await start(spec=wanted, discovery=f"static:{engine.url},{other.url}")
+    body = json.dumps({"model": "m", "prompt": "x", **SESSIONS.get(how, {})}).encode()
+    named = "" if how in SESSIONS else f"{how}: a session\r\n"
+    head = f"POST /v1/completions HTTP/1.1\r\nHost: g\r\n{named}Content-Length: {len(body)}\r\n"
+    head += "Connection: close\r\n\r\n"
+    seen = Counter(
+        [json.loads(split(await gateway.raw(head.encode() + body))[2])["replica"] for _ in range(6)]
+    )
+    assert (len(seen) == 1) == (setting == "auto"), seen

@@ -152,7 +152,9 @@ async def test_tenants_are_told_apart_limited_and_accounted(
     assert await ask("stranger") == (401, "invalid_api_key")
     assert await ask("b") == (403, "model_not_allowed")
     assert [(await ask("a"))[0] for _ in range(4)] == [200, 200, 200, 429]
-    assert await ask("c") == (429, "insufficient_quota"), "the estimate is over the quota of 15"
+    assert await ask("c", max_tokens=20) == (429, "insufficient_quota"), (
+        "the estimate is over the quota of 15"
+    )
     assert (await gateway.get("/v1/models"))[0] == 401
     page = (await gateway.get("/metrics", admin=True))[2].decode()
     assert 'seawall_tenant_tokens_total{fleet="m",tenant="a",kind="prompt"} 21' in page

@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from seawall.decide.route.pick import Ask, Target
+from seawall.decide.route.prefix import Visit
 
 QUANTUM = 2048
 """Tokens a tenant of weight 1 earns per round."""
@@ -82,6 +83,7 @@ class Ticket:
         "tenant",
         "tokens",
         "until",
+        "visit",
         "weight",
     )
 
@@ -110,6 +112,8 @@ class Ticket:
         """The replica that it has a place at."""
         self.second: Target | None = None
         """The replica of its hedged attempt."""
+        self.visit: Visit | None = None
+        """What the index of prompts remembers of it at `target`."""
         self.awaits = False
         """It has been sent to `target`, which has given it nothing yet."""
         self.begun = False

@@ -109,8 +109,7 @@ class Desk:
                 ticket.deadline = min(ticket.until, now + self.rules.queue_s)
                 admission.force(ticket, now)
                 return Queued(0, "no free replica suits it")
-            ticket.target = picked.target
-            self.router.start(picked.target, ticket.ask)
+            self._start(ticket, picked)
             return picked
         ticket.deadline = min(ticket.until, now + self.rules.queue_s)
         verdict = admission.offer(ticket, free, now)
@@ -166,6 +165,7 @@ class Desk:
         if ticket.convicted:
             self._convicts.pop(ticket, None)
         target = ticket.target
+        self._forget_visit(ticket)
         if target is not None:
             ticket.target = None
             self.router.end(target, ticket.ask)
@@ -236,13 +236,36 @@ class Desk:
             picked = router.pick(ask._replace(avoid=()), now)
             if picked is None:
                 return None
-        router.start(picked.target, ask)
-        ticket.target = picked.target
+        self._start(ticket, picked)
         return picked
+
+    def _start(self, ticket: Ticket, picked: Picked) -> None:
+        ask = ticket.ask
+        if (
+            picked.cached != ask.cached and ticket.second is None
+        ):  # a second place was taken, and is left, as it is
+            ticket.ask = ask = ask._replace(cached=picked.cached)
+        ticket.target = picked.target
+        ticket.visit = self.router.start(picked.target, ask, picked.found)
+
+    def told(self, ticket: Ticket, tokens: int, cached: int | None, answer: int) -> tuple[int, int] | None:
+        """What its replica counted: tokens of the prompt, of them cached (None: it does not say), generated. The tokens
+        that had been expected in the cache and those that were there; None: nobody can say."""
+        visit = ticket.visit
+        if visit is None:
+            return None
+        was = self.router.prefix.told(visit, tokens, cached, answer)
+        return None if was is None else (visit.expected, was)
+
+    def _forget_visit(self, ticket: Ticket) -> None:
+        if ticket.visit is not None:
+            ticket.visit.found = ()  # else each visit would keep the one before it
+            ticket.visit = None
 
     def _leave(self, ticket: Ticket) -> None:
         target = ticket.target
         assert target is not None
+        self._forget_visit(ticket)
         ticket.target = None
         ticket.awaits = False
         self.router.end(target, ticket.ask)

@@ -5,19 +5,22 @@ evicted, below their cap), so that picking costs the same with 4 replicas and wi
 
     outstanding tokens / weight  +  waiting tokens the replica reported (fading with age)  -  tokens it has cached
 
-Session keys go to the same replica through a hash ring, as long as that replica is not overloaded.
+Tokens that a replica has cached are no work, and count neither as a request's nor as a replica's. Session keys go to
+the same replica through a hash ring. Load beats both: a replica that has far more to do than the mean of the others is
+left.
 Forbidden here: awaiting, clocks, the global rng. `now` is in seconds of any monotonic clock.
 """
 
 from __future__ import annotations
 
+import math
 import zlib
 from bisect import bisect_left
 from collections.abc import Iterable, Sequence
 from random import Random
 from typing import Literal, NamedTuple
 
-from seawall.decide.route.prefix import PrefixIndex
+from seawall.decide.route.prefix import PrefixIndex, Remembered, Visit
 from seawall.domain.seen import Replica
 
 State = Literal["ready", "draining", "evicted", "probing"]
@@ -30,7 +33,11 @@ STALE_S = 10.0
 """A load report counts fully until FRESH_S old, and not at all from STALE_S on."""
 RING_POINTS = 24
 OVERLOAD = 2.0
-"""A session's or prefix's replica is left when it has more than so many times the mean of requests, plus 2."""
+"""A session's replica is left when it has more than so many times the mean of the other replicas' requests, plus 2. A
+prefix's replica is left when its load is above the lightest one's by so many times what is cached there, or when it has
+more than so many times its requests, plus 2, plus 1 for each WORTH tokens that are cached."""
+WORTH = 16_384
+"""Tokens whose computation takes longer than one more neighbour in an engine's batch costs."""
 
 
 class Ask(NamedTuple):
@@ -43,11 +50,15 @@ class Ask(NamedTuple):
     """`stable` or `canary`; None: any."""
     session: str | None = None
     blocks: Sequence[int] = ()
-    """Hashes of the prompt's leading blocks (`prefix.blocks_of`)."""
+    """Marks of the prompt's leading blocks (`prefix.blocks_of`)."""
     avoid: tuple[str, ...] = ()
     """Replicas that failed this very request."""
     urgent: bool = False
     """A broken stream that is being resumed: may exceed the cap by a tenth (at least one)."""
+    size: int = 0
+    """Of the prompt, in bytes; 0: unknown."""
+    cached: int = 0
+    """Of `tokens`: probably in the cache of the replica where it has a place."""
 
 
 class Target:
@@ -111,6 +122,10 @@ class Target:
 class Picked(NamedTuple):
     target: Target
     reason: str
+    found: Remembered | None = None
+    """What is remembered of the prompt, at all replicas."""
+    cached: int = 0
+    """Tokens of the prompt that `target` has probably cached."""
 
 
 class Changes(NamedTuple):
@@ -125,11 +140,15 @@ class Changes(NamedTuple):
 class Router:
     """The replicas of one fleet and who is to take the next request."""
 
-    def __init__(self, cap: int, rng: Random, prefix_blocks: int = 32_768) -> None:
+    def __init__(self, cap: int, rng: Random, prefix_blocks: int = 65_536) -> None:
         self.cap = max(1, cap)
         self.targets: dict[str, Target] = {}
         self.prefix = PrefixIndex(prefix_blocks)
         self.in_flight = 0
+        self.tokens = 0
+        """Outstanding at all replicas."""
+        self.elsewhere = 0
+        """In flight at all replicas from other gateways."""
         self._rng = rng
         self._open: dict[str, list[Target]] = {}
         self._alive: dict[str, int] = {}
@@ -158,6 +177,7 @@ class Router:
         for t in removed:
             self._close(t)
             t.state, t.reason = "evicted", "left discovery"
+            self.set_others(t, 0)
             del self.targets[t.name]
         for name, replica in wanted.items():
             known = self.targets.get(name)
@@ -200,15 +220,27 @@ class Router:
         candidates = self._candidates(ask)
         if not candidates:
             return self._over_cap(ask)
-        if ask.session is not None and (chosen := self._by_session(ask, now)):
-            return Picked(chosen, "session")
-        cached = self.prefix.match(ask.blocks) if ask.blocks else None
-        if cached:
-            chosen, gain = self._by_prefix(ask, cached, now)
-            if chosen:
-                return Picked(chosen, f"prefix of {gain} blocks cached")
+        if not ask.blocks:
+            if ask.session is not None and (chosen := self._by_session(ask)):
+                return Picked(chosen, "session")
+            return self._by_load(candidates, ask, now) or self._over_cap(ask)
+        found = self.prefix.find(ask.blocks)
+        if ask.session is not None and (chosen := self._by_session(ask)):
+            return Picked(chosen, "session", found, self._cached(found, chosen, ask))
+        lightest = self._by_load(candidates, ask, now)
+        picked = self._by_prefix(ask, found, lightest, now) if found else None
+        picked = picked or lightest or self._over_cap(ask)
+        if picked is None:
+            return None
+        return picked._replace(found=found, cached=self._cached(found, picked.target, ask))
+
+    def _cached(self, found: Remembered, target: Target, ask: Ask) -> int:
+        steps = found.get(target.replica.name)
+        return min(self.prefix.expected(steps, ask.size), ask.tokens - 1) if steps else 0
+
+    def _by_load(self, candidates: list[Target], ask: Ask, now: float) -> Picked | None:
         if len(candidates) <= SCAN_UP_TO:
-            return self._lightest(candidates, ask, now) or self._over_cap(ask)
+            return self._lightest(candidates, ask, now)
         few: list[Target] = []
         plain = not ask.avoid and ask.adapter is None
         for _ in range(CHOICES * 3):
@@ -217,23 +249,29 @@ class Router:
                 few.append(t)
                 if len(few) == CHOICES:
                     break
-        return self._lightest(few or candidates, ask, now) or self._over_cap(ask)
+        return self._lightest(few or candidates, ask, now)
 
-    def start(self, target: Target, ask: Ask) -> None:
-        """A request goes to `target`. Call it in the same breath as `pick`."""
+    def start(self, target: Target, ask: Ask, found: Remembered | None = None) -> Visit | None:
+        """A request goes to `target`. Call it in the same breath as `pick`, with what that has `found`, and with
+        `ask.cached` as that has said. Its visit, to be told what it cost; None: its prompt has no mark."""
         self._turn += 1  # here, not in `pick`: how often somebody looked in vain must not matter
         target.in_flight += 1
-        target.tokens += ask.tokens
+        target.tokens += ask.tokens - ask.cached
+        self.tokens += ask.tokens - ask.cached
         self.in_flight += 1
+        visit: Visit | None = None
         if ask.blocks:
-            self.prefix.learn(ask.blocks, target.name)
+            steps = found.get(target.replica.name) if found is not None else None
+            visit = self.prefix.learn(ask.blocks, target.replica.name, ask.size, steps or ())
         if target.open_at >= 0 and target.in_flight + target.others >= target.cap:
             self._close(target)
+        return visit
 
     def end(self, target: Target, ask: Ask) -> None:
         """The request left `target`, for whatever reason. Exactly once per `start`."""
         target.in_flight -= 1
-        target.tokens -= ask.tokens
+        target.tokens -= ask.tokens - ask.cached
+        self.tokens -= ask.tokens - ask.cached
         self.in_flight -= 1
         if target.open_at < 0:
             self._reopen(target)
@@ -290,6 +328,7 @@ class Router:
     def set_others(self, target: Target, in_flight: int) -> None:
         """How many requests other processes have on this replica."""
         if in_flight != target.others:
+            self.elsewhere += in_flight - target.others
             target.others = in_flight
             if target.in_flight + in_flight >= target.cap:
                 self._close(target)
@@ -361,7 +400,7 @@ class Router:
         best = min(full, key=lambda t: t.in_flight / t.weight, default=None)
         return Picked(best, "resumed above the cap") if best else None
 
-    def _by_session(self, ask: Ask, now: float) -> Target | None:
+    def _by_session(self, ask: Ask) -> Target | None:
         ring = self._ring
         if ring is None:
             ring = self._ring = sorted(
@@ -385,24 +424,37 @@ class Router:
                 return None
         return None
 
-    def _by_prefix(self, ask: Ask, cached: dict[str, int], now: float) -> tuple[Target | None, int]:
-        best: Target | None = None
-        gain = 0
-        for name, blocks in cached.items():
+    def _by_prefix(self, ask: Ask, found: Remembered, lightest: Picked | None, now: float) -> Picked | None:
+        """Of those that have a part of the prompt who is done with it first, unless `lightest` would be far sooner."""
+        best: Picked | None = None
+        busy, least = 0, math.inf
+        if lightest is not None:
+            free = lightest.target
+            busy = free.in_flight + free.others
+            least = self.load(free, now) - OVERLOAD * self._cached(found, free, ask) / free.weight
+        for name, steps in found.items():
             t = self.targets.get(name)
-            if t is None or t.open_at < 0 or not self._fits(t, ask):
-                continue
-            if ask.group not in (None, t.replica.group) or not self._not_overloaded(t):
-                continue
-            if blocks > gain or (
-                blocks == gain and best is not None and self.load(t, now) < self.load(best, now)
+            if (
+                t is None
+                or t.open_at < 0
+                or not self._fits(t, ask)
+                or ask.group not in (None, t.replica.group)
             ):
-                best, gain = t, blocks
-        return best, gain
+                continue
+            cached = min(self.prefix.expected(steps, ask.size), ask.tokens - 1)
+            if cached <= 0 or t.in_flight + t.others > OVERLOAD * busy + 2 + cached / WORTH:
+                continue
+            load = self.load(t, now) - OVERLOAD * cached / t.weight
+            if load < least:
+                best, least = Picked(t, f"prefix of about {cached} tokens cached"), load
+        return best
 
     def _not_overloaded(self, t: Target) -> bool:
-        alive = max(1, self.alive())
-        return t.in_flight + t.others <= OVERLOAD * (self.in_flight / alive) + 2
+        others = self.alive() - 1
+        if others <= 0:
+            return True
+        busy = t.in_flight + t.others
+        return busy <= OVERLOAD * ((self.in_flight + self.elsewhere - busy) / others) + 2
 
     def _reopen(self, t: Target) -> None:
         if (

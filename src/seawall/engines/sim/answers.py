@@ -102,7 +102,8 @@ class Answer:
         self._head = "data: " + fixed[:-1].decode() + ',"choices":['
         self.first: set[int] = set()
         self.plain = not ask.return_token_ids and ask.logprobs is None and not ask.continuous_usage
-        self.cached = 0
+        self.cached: int | None = None
+        """Tokens of the prompt that were in the cache; None: nobody asked (--enable-prompt-tokens-details)."""
 
     def greeting(self) -> str:
         """What a stream says before it is scheduled."""
@@ -171,8 +172,15 @@ class Answer:
         if not self.ask.include_usage:
             return ""
         prompt, generated = totals(choices, self.ask.n)
-        counted = _encode(usage(prompt, generated)).decode()
+        whole: dict[str, Any] = {**usage(prompt, generated)}
+        if self.cached is not None:
+            whole["prompt_tokens_details"] = self.details()
+        counted = _encode(whole).decode()
         return f'{self._head}],"usage":{counted},"system_fingerprint":"{FINGERPRINT}"}}\n\n'
+
+    def details(self) -> dict[str, Any] | None:
+        """`prompt_tokens_details`."""
+        return None if self.cached is None else {"cached_tokens": self.cached}
 
     def _logprobs(self, choice: SequenceText, ids: list[int], values: list[float], opening: bool) -> str:
         names = [f"token_id:{i}" if self.ask.as_token_ids else self.words.decode([i], False) for i in ids]
@@ -204,7 +212,7 @@ class Answer:
             "system_fingerprint": FINGERPRINT,
             "usage": {
                 **usage(prompt, generated),
-                "prompt_tokens_details": None,
+                "prompt_tokens_details": self.details(),
                 "completion_tokens_details": None,
             },
         }

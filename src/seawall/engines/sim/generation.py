@@ -138,6 +138,8 @@ class Generation:
 
     def _finish(self) -> None:
         self._close_books()
+        if self.engine.args.enable_prompt_tokens_details:
+            self.answer.cached = self.sequences[-1].cached
         if self.ask.stream:
             self._write(self.answer.end(self.choices))
             self.connection.end_stream()

@@ -69,6 +69,13 @@ class Messages(Answer):
         head = {"id": self.id, "type": "message", "role": "assistant", "content": content}
         return {**head, "model": self.ask.model, "stop_reason": stop, "stop_sequence": None, "usage": usage}
 
+    def _counted(self, prompt: int, generated: int) -> Json:
+        """Anthropic's `input_tokens` are those that were not cached."""
+        if self.cached is None:
+            return {"input_tokens": prompt, "output_tokens": generated}
+        fresh = {"input_tokens": prompt - self.cached, "output_tokens": generated}
+        return {**fresh, "cache_read_input_tokens": self.cached}
+
     def opening(self, choice: SequenceText) -> str:
         usage = {"input_tokens": len(choice.prompt), "output_tokens": 0}
         return _event({"type": "message_start", "message": self._message([], None, usage)})
@@ -92,7 +99,7 @@ class Messages(Answer):
         end = {
             "type": "message_delta",
             "delta": {"stop_reason": reason, "stop_sequence": sequence},
-            "usage": {"input_tokens": prompt, "output_tokens": generated},
+            "usage": self._counted(prompt, generated),
         }
         return stop + _event(end) + _event({"type": "message_stop"})
 
@@ -107,7 +114,7 @@ class Messages(Answer):
         text, _, _ = choices[0].delta()
         reason, sequence = _stopped(choices[0])
         prompt, generated = totals(choices, 1)
-        usage = {"input_tokens": prompt, "output_tokens": generated}
+        usage = self._counted(prompt, generated)
         doc = self._message([{"type": "text", "text": text}], reason, usage) | {"stop_sequence": sequence}
         return {k: v for k, v in doc.items() if v is not None}
 
@@ -203,7 +210,7 @@ class Responses(Answer):
         usage = {
             "input_tokens": prompt,
             "input_tokens_details": {
-                "cached_tokens": 0,
+                "cached_tokens": self.cached or 0,
                 "cache_write_tokens": 0,
                 "input_tokens_per_turn": [],
                 "cached_tokens_per_turn": [],

@@ -90,6 +90,8 @@ def serve_command(fleet: Fleet, plan: Plan | None, place: EnginePlace) -> ServeC
     args += _weights(fleet, limits, place)
     args += lora_flags(fleet, place.adapters, place.lora_rank)
     args.append("--enable-prefix-caching" if spec.engine.prefix_caching else "--no-enable-prefix-caching")
+    if spec.engine.prefix_caching:
+        args.append("--enable-prompt-tokens-details")  # how the gateway learns what the cache really had
     args += _media(fleet)
     if spec.engine.enforce_eager:
         args.append("--enforce-eager")

@@ -5,6 +5,7 @@ Nothing of a request may be logged from here.
 
 from __future__ import annotations
 
+from seawall.decide.route.cost import NOTHING_MADE
 from seawall.gateway.edge.decode import BodyDecoder
 from seawall.gateway.tell.keyring import Key
 from seawall.gateway.tell.tenants import ANYONE, Tenant
@@ -27,6 +28,7 @@ class Request:
         "keep",
         "key",
         "limits",
+        "made",
         "method",
         "model",
         "path",
@@ -76,5 +78,7 @@ class Request:
         self.extra = b""
         """Header lines for the replica."""
         self.key: Key | None = None
+        self.made = NOTHING_MADE
+        """What its prompt is made of."""
         self.tenant: Tenant = ANYONE
         self.priority = 5

@@ -601,11 +601,14 @@ class Exchange:
         if self.hedge is not None:
             self.hedge.drop()
         fleet = self.fleet
-        fleet.left(self.ticket)
         tokens_in = tokens_out = 0
         cost_usd = 0.0
         session = self.session
         usage = self._usage if session is None else session.usage
+        if usage is not None and not usage.estimated and not self.attempt.resumed:
+            counted = usage.prompt_tokens, usage.cached_tokens, usage.completion_tokens
+            fleet.told(self.ticket, self.request.made, *counted)
+        fleet.left(self.ticket)
         if usage is not None:
             tokens_in, tokens_out = usage.prompt_tokens, usage.completion_tokens
             fleet.stats.tokens_in += tokens_in

@@ -15,6 +15,7 @@ from typing import Protocol
 from seawall.decide.route.admit import Admission, Bounds, Ticket
 from seawall.decide.route.attempt import Limits
 from seawall.decide.route.breaks import Break
+from seawall.decide.route.cost import Made, Rates
 from seawall.decide.route.desk import Desk, DeskRules
 from seawall.decide.route.evidence import Pace
 from seawall.decide.route.pick import Router, Target
@@ -89,6 +90,7 @@ class FleetLane:
         self.shadow: Shadow | None = None
         self.rng = rng
         self.typical_output = float(DEFAULT_OUTPUT)
+        self.rates = Rates()
         self.longest: int | None = None
         """Tokens of a request and its answer, as an engine told; None: none did."""
         self.asked_longest = False
@@ -114,6 +116,7 @@ class FleetLane:
         self.hedges = self.spec.hedge_after is not None
         self.gpus = gpus_of(fleet.spec)
         self.session_key = self.spec.session_header.lower().encode()
+        self.sessions = self.spec.sessions
         self.tenants.configure(self.spec.tenants)
         canary = fleet.spec.rollout.canary
         if canary is not None and canary.shadow:
@@ -169,6 +172,13 @@ class FleetLane:
         self.desk.left(ticket, self.now())
         if self.desk.admission.queued:
             self.loop.call_soon(self.pump)
+
+    def told(self, ticket: Ticket, made: Made, tokens: int, cached: int | None, answer: int) -> None:
+        """What an engine counted of a request that it has answered whole."""
+        self.rates.learn(made, tokens)
+        both = self.desk.told(ticket, tokens, cached, answer)
+        if both is not None:
+            self.stats.cached(both[0], both[1])
 
     def broke(self, ticket: Ticket, what: Break) -> None:
         """Its replica failed a request, which leaves it."""

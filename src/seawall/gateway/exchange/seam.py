@@ -17,11 +17,26 @@ from seawall.domain.spec import Fleet
 from seawall.gateway import wire
 
 
+class _Details(msgspec.Struct, gc=False):
+    cached_tokens: int | None = None
+
+
 class Counted(msgspec.Struct, gc=False):
     """Tokens of a whole answer, as the engine counted them."""
 
     prompt_tokens: int = 0
     completion_tokens: int = 0
+    prompt_tokens_details: _Details | None = None
+
+    @property
+    def cached_tokens(self) -> int | None:
+        """Of the prompt; None: the engine does not say."""
+        return self.prompt_tokens_details.cached_tokens if self.prompt_tokens_details is not None else None
+
+    @property
+    def estimated(self) -> bool:
+        """The engine counted them."""
+        return False
 
 
 class _WithUsage(msgspec.Struct, gc=False):

@@ -45,7 +45,19 @@ from seawall.gateway.intake.pages import (
     model_card,
     models_page,
 )
-from seawall.gateway.intake.peek import TOO_DEEP, Body, blocks, may_be_long, peek, tokens_of, with_model
+from seawall.gateway.intake.peek import (
+    AGENTS,
+    TOO_DEEP,
+    Body,
+    blocks,
+    made,
+    may_be_long,
+    output_of,
+    peek,
+    prompt_of,
+    session_of,
+    with_model,
+)
 from seawall.gateway.intake.routes import (
     HEALTH,
     MODELS,
@@ -206,6 +218,8 @@ class App:
         for runtime in self.fleets.values():
             self._name_models(runtime)
             headers.add(runtime.spec.session_header.lower().encode())
+            if runtime.spec.sessions == "auto":
+                headers.update(AGENTS)
             canary = runtime.fleet.spec.rollout.canary
             if canary is not None and canary.sticky_header:
                 headers.add(canary.sticky_header.lower().encode())
@@ -468,19 +482,27 @@ class App:
 
     def _ask(self, runtime: FleetLane, served: Served, request: Request, body: Body) -> Ask:
         headers, tenant = request.headers, request.tenant.name
-        session = headers.get(runtime.session_key)
+        named = headers.get(runtime.session_key) if runtime.sessions != "off" else None
         group = None
         if runtime.has_canary:
             spec = runtime.fleet.spec
-            group = canary_group(runtime.canary_percent, spec, headers, session or request.id)
+            group = canary_group(runtime.canary_percent, spec, headers, named or request.id)
+        session = named.decode("latin-1") if named else None
+        if session is None and runtime.sessions == "auto":
+            session = session_of(body, headers)
+        prompt = prompt_of(body)
+        request.made = made(body, prompt, request.size)
         return Ask(
-            tokens_of(body, request.size, runtime.typical_output),
+            runtime.rates.tokens(request.made) + output_of(body, runtime.typical_output),
             served.adapter,
             group,
-            session.decode("latin-1") if session else None,
-            blocks(body, salt_of(runtime.name, tenant) if served.manners.salted else "")
-            if request.size >= BLOCK_BYTES
+            session,
+            blocks(
+                body, salt_of(runtime.name, tenant) if served.manners.salted else "", served.adapter, prompt
+            )
+            if len(prompt) >= BLOCK_BYTES
             else (),
+            size=len(prompt),
         )
 
     def _deadline(self, given: bytes) -> float | Refusal:

@@ -6,11 +6,14 @@ bounded before (max_body) and by msgspec (its recursion limit). Nothing read her
 
 from __future__ import annotations
 
+import zlib
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
 
-from seawall.decide.route.prefix import BYTES_PER_TOKEN, blocks_of
+from seawall.decide.route.cost import MEDIA, Made, made_of, token_ids
+from seawall.decide.route.prefix import blocks_of
 from seawall.decide.route.refusal import Refusal
 
 LONG = 256
@@ -33,6 +36,13 @@ class Body(msgspec.Struct, gc=False):
     prompt: msgspec.Raw = msgspec.Raw()
     messages: msgspec.Raw = msgspec.Raw()
     input: msgspec.Raw = msgspec.Raw()
+    tools: msgspec.Raw = msgspec.Raw()
+    system: msgspec.Raw = msgspec.Raw()
+    instructions: msgspec.Raw = msgspec.Raw()
+    cache_salt: msgspec.Raw = msgspec.Raw()
+    prompt_cache_key: msgspec.Raw = msgspec.Raw()
+    previous_response_id: msgspec.Raw = msgspec.Raw()
+    user: msgspec.Raw = msgspec.Raw()
     temperature: float | None = None
 
 
@@ -59,7 +69,10 @@ def peek(body: bytes) -> Body | Refusal:
         return Refusal(400, "invalid_json", "The request body is not UTF-8.")
 
 
-_RAW = ("prompt", "messages", "input")
+_RAW = (
+    *("prompt", "messages", "input", "tools", "system", "instructions"),
+    *("cache_salt", "prompt_cache_key", "previous_response_id", "user"),
+)
 _WHOLE = ("max_tokens", "max_completion_tokens", "max_output_tokens", "n")
 _TRUE = frozenset({"1", "true", "t", "yes", "y", "on"})
 _FALSE = frozenset({"0", "false", "f", "no", "n", "off"})
@@ -90,19 +103,71 @@ def _whole(raw: msgspec.Raw) -> int | None:
         return None
 
 
-def prompt_of(body: Body) -> memoryview:
-    """The bytes of the prompt as the client wrote them; empty when there is none."""
-    raw = body.messages or body.prompt or body.input
-    return memoryview(raw)
+def prompt_of(body: Body) -> bytes:
+    """All that an engine puts into the prompt, as the client wrote it, in the order of most templates: tools, the
+    system's words, what was said. Empty when there is none."""
+    said = body.messages or body.prompt or body.input
+    parts = [bytes(raw) for raw in (body.tools, body.system, body.instructions, said) if raw]
+    return parts[0] if len(parts) == 1 else b"".join(parts)
 
 
-def tokens_of(body: Body, size: int, typical_output: float) -> int:
-    """Estimated cost of a request in tokens: prompt plus the output that is likely."""
+def made(body: Body, prompt: bytes, size: int) -> Made:
+    """What a prompt is made of; `size` of the whole body counts where it stands in fields that nobody reads here."""
+    said = body.messages or body.prompt or body.input
+    if not said:
+        return Made(text=size)
+    ids = token_ids(memoryview(said)) if said is not body.messages else 0
+    if ids:
+        return Made(ids=ids)
+    if any(word in prompt for word in MEDIA):
+        try:
+            return made_of(msgspec.json.decode(said), len(prompt))
+        except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError):
+            pass  # the engine will say what is wrong with it
+    return Made(text=len(prompt))
+
+
+def output_of(body: Body, typical_output: float) -> int:
+    """Tokens that will probably be generated."""
     bound = body.max_completion_tokens or body.max_tokens or body.max_output_tokens
     output = int(typical_output if bound is None or bound <= 0 else min(bound, 4 * typical_output))
     if body.n is not None and body.n > 1:
         output *= min(body.n, 128)
-    return size // BYTES_PER_TOKEN + output + 1
+    return output
+
+
+SESSION = 512
+"""Bytes of a session's name that count."""
+AGENTS = (
+    b"x-claude-code-session-id",
+    b"session-id",
+    b"session_id",
+    b"thread-id",
+    b"conversation_id",
+    b"x-opencode-session",
+    b"x-session-affinity",
+    b"x-qwen-code-session-id",
+    b"x-litellm-session-id",
+    b"helicone-session-id",
+    b"x-session-id",
+)
+"""Headers by which agents name their sessions: Claude Code, Codex (five of its versions' names), OpenCode, Qwen Code,
+and two proxies."""
+
+
+def session_of(body: Body, headers: Mapping[bytes, bytes]) -> str | None:
+    """The session that a request names without our own header, in the documented order."""
+    for raw in (body.prompt_cache_key, body.previous_response_id, body.user):
+        if raw:
+            name = bytes(memoryview(raw)[: SESSION + 1])
+            name = name[1:].rstrip(b'"') if name[:1] == b'"' else b""
+            if name:
+                return name.decode("latin-1")
+    for header in AGENTS:
+        value = headers.get(header)
+        if value:
+            return value[:SESSION].decode("latin-1")
+    return None
 
 
 def may_be_long(body: Body, typical_output: float) -> bool:
@@ -111,8 +176,13 @@ def may_be_long(body: Body, typical_output: float) -> bool:
     return (typical_output if bound is None else bound) > LONG
 
 
-def blocks(body: Body, salt: str = "") -> list[int]:
-    return blocks_of(prompt_of(body), salt)
+def blocks(body: Body, salt: str = "", adapter: str | None = None, prompt: bytes | None = None) -> list[int]:
+    """Marks of the prompt (`prompt_of(body)`, where it is at hand); other adapters and salts have caches of their
+    own."""
+    seed = zlib.crc32(salt.encode())
+    if adapter is not None or body.cache_salt:
+        seed = zlib.crc32(bytes(body.cache_salt), zlib.crc32((adapter or "").encode(), seed))
+    return blocks_of(prompt_of(body) if prompt is None else prompt, seed)
 
 
 def with_model(body: bytes, model: str) -> bytes:

@@ -58,6 +58,14 @@ METRICS: dict[str, tuple[str, str]] = {
     names.SHADOW_REQUESTS_TOTAL: ("counter", "Copies sent to the canary."),
     names.SHADOW_COMPARED_TOTAL: ("counter", "Copies at temperature 0, by result: same, differs."),
     names.TOKENS_TOTAL: ("counter", "Tokens the engines counted, by kind (prompt, completion)."),
+    names.PREFIX_TOKENS_TOTAL: (
+        "counter",
+        "Prompt tokens in engines' caches, by what is said of them: expected (by the gateway), cached (by the engine).",
+    ),
+    names.PREFIX_ERROR: (
+        "gauge",
+        "By what share the two differ, the median of the last 512 prompts; 0 until there is one.",
+    ),
     names.TIME_TO_FIRST_TOKEN_SECONDS: ("histogram", "From a request's arrival to its first byte out."),
     names.TIME_PER_OUTPUT_TOKEN_SECONDS: (
         "histogram",
@@ -204,6 +212,9 @@ def _fleet(page: Page, name: str, s: FleetStats) -> None:
     page.add(names.SHADOW_COMPARED_TOTAL, s.shadow_differed, fleet=name, result="differs")
     page.add(names.TOKENS_TOTAL, s.tokens_in, fleet=name, kind="prompt")
     page.add(names.TOKENS_TOTAL, s.tokens_out, fleet=name, kind="completion")
+    page.add(names.PREFIX_TOKENS_TOTAL, s.expected_tokens, fleet=name, kind="expected")
+    page.add(names.PREFIX_TOKENS_TOTAL, s.cached_tokens, fleet=name, kind="cached")
+    page.add(names.PREFIX_ERROR, round(s.cached_error() or 0.0, 4), fleet=name)
     page.histogram(names.TIME_TO_FIRST_TOKEN_SECONDS, s.ttft, fleet=name)
     page.histogram(names.TIME_PER_OUTPUT_TOKEN_SECONDS, s.tpot, fleet=name)
     page.histogram(names.REQUEST_DURATION_SECONDS, s.duration, fleet=name)

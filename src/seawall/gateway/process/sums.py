@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from seawall.domain.labels import BUILD_INFO, REPLICA_UP
+from seawall.domain.labels import BUILD_INFO, PREFIX_ERROR, REPLICA_UP
 
-MAX_OF = (REPLICA_UP, BUILD_INFO)
+MAX_OF = (REPLICA_UP, BUILD_INFO, PREFIX_ERROR)
 """Metrics of states, of which the largest counts."""
 _OF_HISTOGRAM = ("_bucket", "_sum", "_count")
 

@@ -81,8 +81,11 @@ class FleetStats:
 
     __slots__ = (
         "admitted",
+        "cached_errors",
+        "cached_tokens",
         "cancelled",
         "duration",
+        "expected_tokens",
         "failed",
         "finished",
         "hedges_lost",
@@ -126,6 +129,10 @@ class FleetStats:
         self.shadow_same = self.shadow_differed = 0
         self.tokens_in = 0
         self.tokens_out = 0
+        self.cached_tokens = self.expected_tokens = 0
+        """Of prompts, in the engines' caches: as they counted, and as had been expected."""
+        self.cached_errors: deque[float] = deque(maxlen=512)
+        """By how much the two differed, as a share of the larger; of prompts where either was not 0."""
         self.ttft = Histogram()
         self.tpot = Histogram(TPOT_BOUNDS_S)
         """Of streams that ended."""
@@ -148,6 +155,18 @@ class FleetStats:
         self.wasted_prompt += prompt
         self.wasted_completion += completion
         self.wasted_gpu_s += gpu_s
+
+    def cached(self, expected: int, found: int) -> None:
+        """Tokens of one prompt that an engine's cache was expected to have, and had."""
+        self.expected_tokens += expected
+        self.cached_tokens += found
+        if expected or found:
+            self.cached_errors.append(abs(expected - found) / max(expected, found))
+
+    def cached_error(self) -> float | None:
+        """The median of the last 512."""
+        ordered = sorted(self.cached_errors)
+        return ordered[len(ordered) // 2] if ordered else None
 
     def reject(self, reason: str) -> None:
         self.rejected[reason] = self.rejected.get(reason, 0) + 1

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from seawall.decide.route.pick import Ask, Picked, Router, side
-from seawall.decide.route.prefix import BLOCK_BYTES, PrefixIndex, blocks_of
+from seawall.decide.route.prefix import blocks_of
 from seawall.domain.seen import Replica
 
 
@@ -26,7 +26,7 @@ def router(n: int, cap: int = 4, **more: object) -> Router:
 def take(r: Router, ask: Ask, now: float = 0.0) -> Picked:
     picked = r.pick(ask, now)
     assert picked is not None
-    r.start(picked.target, ask)
+    r.start(picked.target, ask._replace(cached=picked.cached), picked.found)
     return picked
 
 
@@ -107,6 +107,44 @@ def test_a_cached_prefix_attracts_until_the_replica_is_overloaded() -> None:
     assert home.in_flight < 30
 
 
+@pytest.mark.parametrize(("replicas", "least"), [(2, 8), (3, 5), (4, 3)])
+def test_load_beats_a_shared_prompt(replicas: int, least: int) -> None:
+    r = router(replicas, cap=1000)
+    blocks = blocks_of(b"system prompt " * 600)
+    for _ in range(20):
+        take(r, Ask(tokens=2400, blocks=blocks))
+    shares = sorted(t.in_flight for t in r.targets.values())
+    assert shares[0] >= least, shares
+
+
+def test_load_beats_a_session() -> None:
+    r = router(2, cap=1000)
+    for _ in range(20):
+        take(r, Ask(tokens=100, session="one user"))
+    assert min(t.in_flight for t in r.targets.values()) >= 6
+
+
+def test_what_is_cached_is_no_work() -> None:
+    r = router(2, cap=1000)
+    agent, question = blocks_of(b"agent" * 50_000), Ask(tokens=3000)
+    first = Ask(tokens=62_500, blocks=agent)
+    home = take(r, first).target
+    r.end(home, first)
+    again = take(r, first)
+    assert again.target is home and again.cached > 60_000
+    assert home.tokens < 2500
+    homes = [take(r, question).target for _ in range(3)]
+    assert homes.count(home) == 1, "it has little left to compute"
+
+
+def test_a_long_prompt_of_an_agent_stays_where_it_is_cached_though_others_are_there() -> None:
+    r = router(2, cap=1000)
+    homes = [take(r, Ask(tokens=140_000, blocks=blocks_of(b"%d" % i * 500_000))).target for i in range(6)]
+    assert sorted(t.in_flight for t in r.targets.values()) == [3, 3]
+    for i, home in enumerate(homes):
+        assert take(r, Ask(tokens=142_000, blocks=blocks_of(b"%d" % i * 500_000))).target is home
+
+
 def test_fresh_reports_count_and_stale_ones_fade() -> None:
     r = router(2, cap=100)
     a, b = r.targets["r0"], r.targets["r1"]
@@ -184,25 +222,6 @@ def test_whatever_happens_counters_reconcile_and_only_open_replicas_are_picked(
         assert r.alive() == sum(t.state == "ready" for t in r.targets.values())
         opened = {t.name for t in r.targets.values() if t.open_at >= 0}
         assert opened == {t.name for t in r.targets.values() if t.state == "ready" and t.in_flight < 2}
-
-
-def test_prefix_index_is_bounded_and_forgets() -> None:
-    index = PrefixIndex(100)
-    for i in range(50):
-        index.learn(blocks_of(bytes([i]) * BLOCK_BYTES * 10), f"r{i % 3}")
-    assert len(index) == 100
-    last = blocks_of(bytes([49]) * BLOCK_BYTES * 10)
-    assert index.match(last) == {"r1": 10}
-    index.forget("r1")
-    assert index.match(last) == {}
-
-
-@given(st.binary(max_size=3000), st.binary(max_size=3000))
-def test_prompts_share_exactly_the_blocks_of_their_common_beginning(a: bytes, b: bytes) -> None:
-    x, y = blocks_of(a), blocks_of(b)
-    common = next((i for i, (p, q) in enumerate(zip(a, b, strict=False)) if p != q), min(len(a), len(b)))
-    for i in range(min(common // BLOCK_BYTES, len(x), len(y))):
-        assert x[i] == y[i]
 
 
 def test_a_request_that_its_whole_side_has_failed_is_taken_by_the_other() -> None:

@@ -147,7 +147,13 @@ def other_usage(doc: Doc) -> Usage | None:
         if isinstance(usage, dict):
             prompt, completion = usage.get("input_tokens"), usage.get("output_tokens")
             if type(prompt) is int and type(completion) is int:
-                return Usage(prompt_tokens=prompt, completion_tokens=completion)
+                details = usage.get("input_tokens_details")
+                cached = details.get("cached_tokens") if isinstance(details, dict) else None
+                cached = cached if type(cached) is int else None
+                read, made = (usage.get(f"cache_{k}_input_tokens") for k in ("read", "creation"))
+                if type(read) is int:  # Anthropic's `input_tokens` leaves out what was cached, or will be
+                    prompt, cached = prompt + read + (made if type(made) is int else 0), read
+                return Usage(prompt, completion, cached)
     return None
 
 

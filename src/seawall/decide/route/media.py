@@ -1,0 +1,108 @@
+"""How large a picture is, and how long a sound lasts, from the first bytes of its file. Nothing is decoded.
+
+Forbidden here: believing a file. Every number is bounded, and what cannot be read is None.
+"""
+
+from __future__ import annotations
+
+from struct import error, unpack_from
+
+HEAD = 192 * 1024
+"""Bytes of a file that are looked at: a JPEG's size may stand behind its colour profile and its thumbnail."""
+MOST_PIXELS = 1 << 16
+"""Of one side."""
+MOST_S = 6 * 3600.0
+_NO_SIZE = frozenset({0xC4, 0xC8, 0xCC})
+"""JPEG markers between 0xC0 and 0xCF that carry no size."""
+_MP3_KBIT = (32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320)
+_MP3_LOW_KBIT = (8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160)
+"""Bit rates of MPEG-1 and of MPEG-2 and 2.5, layer III (ISO 11172-3, ISO 13818-3)."""
+SMALL_KBIT = 32
+"""A second of speech in a modern codec (Opus, AAC), where the file does not say."""
+
+
+def image_size(head: bytes) -> tuple[int, int] | None:
+    """Width and height in pixels of a PNG, JPEG, WebP or GIF. None: it is none of these, or cut off."""
+    try:
+        if head.startswith(b"\x89PNG\r\n\x1a\n"):
+            return _bounded(*unpack_from(">II", head, 16))
+        if head.startswith((b"GIF87a", b"GIF89a")):
+            return _bounded(*unpack_from("<HH", head, 6))
+        if head.startswith(b"RIFF") and head[8:12] == b"WEBP":
+            return _webp(head)
+        if head.startswith(b"\xff\xd8"):
+            return _jpeg(head)
+    except (IndexError, error):  # cut off
+        return None
+    return None
+
+
+def _bounded(width: int, height: int) -> tuple[int, int] | None:
+    if width < 1 or height < 1:
+        return None
+    return min(width, MOST_PIXELS), min(height, MOST_PIXELS)
+
+
+def _webp(head: bytes) -> tuple[int, int] | None:
+    kind = head[12:16]
+    if kind == b"VP8X":
+        return _bounded(1 + int.from_bytes(head[24:27], "little"), 1 + int.from_bytes(head[27:30], "little"))
+    if kind == b"VP8L":
+        bits = unpack_from("<I", head, 21)[0]
+        return _bounded(1 + (bits & 0x3FFF), 1 + (bits >> 14 & 0x3FFF))
+    if kind == b"VP8 ":
+        width, height = unpack_from("<HH", head, 26)
+        return _bounded(width & 0x3FFF, height & 0x3FFF)
+    return None
+
+
+def _jpeg(head: bytes) -> tuple[int, int] | None:
+    at = 2
+    while at + 9 < len(head):
+        if head[at] != 0xFF:
+            return None
+        marker = head[at + 1]
+        if marker == 0xFF:
+            at += 1
+            continue
+        if 0xC0 <= marker <= 0xCF and marker not in _NO_SIZE:
+            height, width = unpack_from(">HH", head, at + 5)
+            return _bounded(width, height)
+        if marker == 0x01 or 0xD0 <= marker <= 0xD8:
+            at += 2
+            continue
+        at += 2 + max(2, unpack_from(">H", head, at + 2)[0])
+    return None
+
+
+def audio_seconds(head: bytes, size: int) -> float | None:
+    """How long a WAV, FLAC, MP3, Ogg or MP4 sound of `size` bytes lasts. None: it is none of these."""
+    seconds: float | None = None
+    if head.startswith(b"RIFF") and head[8:12] == b"WAVE":
+        rate = int.from_bytes(head[28:32], "little")
+        seconds = size / rate if rate >= 1000 else None
+    elif head.startswith(b"fLaC") and len(head) >= 26:
+        word = int.from_bytes(head[18:26], "big")
+        rate, samples = word >> 44, word & 0xF_FFFF_FFFF
+        seconds = samples / rate if rate and samples else size * 8 / 700_000
+    elif head.startswith(b"OggS") or head[4:8] == b"ftyp":
+        seconds = size * 8 / (SMALL_KBIT * 1000)
+    else:
+        seconds = _mp3(head, size)
+    return None if seconds is None else min(max(seconds, 0.0), MOST_S)
+
+
+def _mp3(head: bytes, size: int) -> float | None:
+    at = 0
+    if head.startswith(b"ID3") and len(head) >= 10:
+        a, b, c, d = head[6:10]
+        at = 10 + ((a & 127) << 21 | (b & 127) << 14 | (c & 127) << 7 | d & 127)
+    if at + 4 > len(head):
+        return size * 8 / 128_000 if head.startswith(b"ID3") else None
+    if head[at] != 0xFF or head[at + 1] & 0xE0 != 0xE0:
+        return None
+    rate = head[at + 2] >> 4
+    if not 1 <= rate <= 14:
+        return None
+    table = _MP3_KBIT if head[at + 1] >> 3 & 3 == 3 else _MP3_LOW_KBIT
+    return max(0, size - at) * 8 / (table[rate - 1] * 1000)
