@@ -16,8 +16,33 @@ def _clouds() -> list[str]:
     return list(get_args(get_type_hints(Hardware)["cloud"]))
 
 
+def _examples() -> list[str]:
+    from seawall.config import examples
+
+    return examples.names()
+
+
+def _alone(model: str | None) -> None:
+    """InputError where flags beside --example would be ignored in silence."""
+    from click.core import ParameterSource
+
+    from seawall.errors import InputError
+
+    context = click.get_current_context()
+    given = [n for n in context.params if context.get_parameter_source(n) is ParameterSource.COMMANDLINE]
+    beside = [n for n in given if n not in ("model", "example", "file", "force")]
+    if model or beside:
+        what = f"--{beside[0].replace('most', 'max')}" if beside else f"the model {model}"
+        raise InputError(
+            f"--example is a whole Fleet: {what} would not be used.", "Leave it out, and edit the file."
+        )
+
+
 @click.command()
 @click.argument("model", required=False)
+@click.option(
+    "--example", type=click.Choice(_examples()), help="A Fleet that the package carries, instead of a model."
+)
 @click.option("--name", help="The fleet's name.  [the model's]")
 @click.option("-n", "--namespace", help="Kubernetes namespace.")
 @click.option("--gpu", default="auto", show_default=True, help="A catalogue name, cpu, or auto: planned.")
@@ -33,7 +58,7 @@ def _clouds() -> list[str]:
     "-w", "--write", "file", type=click.Path(dir_okay=False, path_type=Path), help="[NAME.yaml; -: stdout]"
 )
 @click.option("--force", is_flag=True, help="Replace the file that is there.")
-def command(model: str | None, file: Path | None, force: bool, **wished: Any) -> None:
+def command(model: str | None, example: str | None, file: Path | None, force: bool, **wished: Any) -> None:
     """Write a commented Fleet: a model, its hardware, how it scales; the rest is planned or defaulted.
 
     MODEL is a hub name, a folder, or hf://, pypi://, s3://. Without one it is the model of `seawall up`, on the CPU.
@@ -41,17 +66,19 @@ def command(model: str | None, file: Path | None, force: bool, **wished: Any) ->
     \b
     $ seawall init Qwen/Qwen3-8B --gpu L40S --cloud gke
     $ seawall init Qwen/Qwen3-8B -w -
+    $ seawall init --example canary
     """
+    from seawall.config import examples
     from seawall.config.from_model import FleetWish, fleet_text, label_of, source_of
     from seawall.config.load import parse_fleets
     from seawall.drivers import cache
     from seawall.errors import InputError
 
+    if example is not None:
+        _alone(model)
     if model is None:
-        from seawall.local.session import default_spec
-
-        text = default_spec(cache.root()).read_text("utf-8")
-        name = wished["name"] or "smollm2"
+        name = example or wished["name"] or examples.DEFAULT
+        text = examples.text(example or examples.DEFAULT)
     else:
         if wished["gpu"] == "cpu" and wished["cloud"] is None:
             wished["cloud"] = "local"

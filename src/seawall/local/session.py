@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import fcntl
-import importlib.resources
 import shutil
 import signal
 import sys
@@ -16,6 +15,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from seawall.config import examples
 from seawall.config.load import load_fleets
 from seawall.config.together import check_together
 from seawall.decide.replica import ReplicaPhase
@@ -28,17 +28,14 @@ from seawall.local.services import read_json
 from seawall.local.snapshot import snapshot
 from seawall.local.supervisor import Supervisor, UpEvent
 
-_DEFAULT = "smollm2.yaml"
-
 
 def default_spec(root: Path) -> Path:
     """examples/smollm2.yaml of a clone; of an installed package, its copy in the cache."""
-    clone = Path(__file__).resolve().parents[3] / "examples" / _DEFAULT
+    clone = Path(__file__).resolve().parents[3] / "examples" / f"{examples.DEFAULT}.yaml"
     if clone.is_file():
         return clone
-    text = importlib.resources.files("seawall.local").joinpath(_DEFAULT).read_text("utf-8")
-    path = cache.make_dir(root) / _DEFAULT
-    cache.write_atomic(path, text)
+    path = cache.make_dir(root) / clone.name
+    cache.write_atomic(path, examples.text(examples.DEFAULT))
     return path
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from seawall.config import examples
 from seawall.config.from_model import FleetWish, fleet_text, is_spec, label_of, source_of
 from seawall.config.load import parse_fleets
 from seawall.errors import InputError
@@ -102,3 +103,16 @@ def test_init_without_a_model_is_the_one_that_up_serves(tmp_path: Path) -> None:
     printed = seawall("init", "Qwen/Qwen3-8B", "--write", "-", cwd=tmp_path)
     assert parse_fleets(printed.stdout)[0].name == "qwen3-8b"
     assert sorted(p.name for p in tmp_path.iterdir()) == ["smollm2.yaml"]
+
+
+def test_an_example_is_written_with_its_comments(tmp_path: Path) -> None:
+    told = seawall("init", "--example", "canary", cwd=tmp_path)
+    assert told.returncode == 0, told.stderr
+    assert "seawall plan canary.yaml" in told.stdout
+    assert (tmp_path / "canary.yaml").read_text() == examples.text("canary")
+    for beside in (("Qwen/Qwen3-8B",), ("--gpu", "L40S")):
+        told = seawall("init", "--example", "spot-gke", *beside, cwd=tmp_path)
+        assert told.returncode == 2
+        assert "would not be used" in told.stderr
+    assert not (tmp_path / "spot-gke.yaml").exists()
+    assert "two-models" in seawall("init", "--example", "nonsense", cwd=tmp_path).stderr

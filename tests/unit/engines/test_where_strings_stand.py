@@ -7,6 +7,7 @@ literals. Prose is free to name them (docstrings, and sentences for people): not
 from __future__ import annotations
 
 import ast
+import functools
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -66,6 +67,7 @@ OURS = {"--port", "--host", "--model", "--revision", "--override"}
 """Options that our own commands, and those that we run, have too."""
 
 
+@functools.cache
 def outside() -> dict[str, list[tuple[int, str]]]:
     """File -> (line, string) of all that stands outside the room."""
     found: dict[str, list[tuple[int, str]]] = {}

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from seawall.config import examples
 from seawall.config.load import load_fleet
 from seawall.domain.spec import Adapter, Fleet
 from seawall.drivers import pip
@@ -410,11 +411,10 @@ def test_what_cannot_be_installed_says_why(tmp_path: Path) -> None:
     assert "--engine sim" in e.value.cure
 
 
-def test_an_installed_package_carries_the_example(tmp_path: Path) -> None:
-    import importlib.resources
-
-    carried = importlib.resources.files("seawall.local").joinpath("smollm2.yaml").read_text("utf-8")
-    assert carried == Path("examples/smollm2.yaml").read_text("utf-8")
+def test_the_package_carries_the_examples() -> None:
+    assert examples.DEFAULT in examples.names()
+    assert examples.names() == sorted(path.stem for path in Path("examples").glob("*.yaml"))
+    assert examples.text("canary") == Path("examples/canary.yaml").read_text("utf-8")
 
 
 def test_the_port_that_is_suggested_is_free() -> None:
