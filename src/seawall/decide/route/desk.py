@@ -33,6 +33,8 @@ REST_S = 0.25
 ERRORS_IN_A_ROW = 3
 """So many different requests that one replica answered with 5xx, and none that it answered well: it is out. One odd
 request fails wherever it is asked, however often it comes: that says nothing about the replicas."""
+NEWS_S = 10.0
+"""Between the loss of the last replica and the word of those who start it again, or of nobody."""
 STUCK = 16
 """So many tickets that no free replica suits are passed over in one round."""
 AVOIDED = 8
@@ -85,6 +87,8 @@ class Desk:
         """Somebody is starting a replica of this fleet."""
         self.credit = 1.0
         """Second attempts that may be made now."""
+        self._served_at = -math.inf
+        """When a replica was last seen to serve."""
         self._due: deque[tuple[float, Ticket]] = deque()
         self._resting: dict[Target, float] = {}
         self._convicts: dict[Ticket, float] = {}
@@ -182,6 +186,8 @@ class Desk:
         verdicts = [ticket for ticket, until in self._convicts.items() if now >= until]
         for ticket in verdicts:
             del self._convicts[ticket]
+        if self.router.alive():
+            self._served_at = now
         if not self.admission.queued:
             return Tick([], [], seconds, verdicts)
         late = [ticket for ticket in self.admission.expire(now) if not self._waits_on(ticket, now)]
@@ -189,9 +195,11 @@ class Desk:
 
     def _waits_on(self, ticket: Ticket, now: float) -> bool:
         """Its time in the queue is over, but not its own deadline: it waits on while somebody starts a replica and none
-        serves, and one that has begun also while some replica serves, for it is first in line there."""
+        serves, or the last one has just been lost and that may not be known yet; and one that has begun also while some
+        replica serves, for it is first in line there."""
         serves = self.router.alive() > 0
-        if now >= ticket.until or not ((serves and ticket.begun) or (not serves and self.coming)):
+        coming = self.coming or now - self._served_at < NEWS_S
+        if now >= ticket.until or not ((serves and ticket.begun) or (not serves and coming)):
             return False
         since, ticket.deadline = ticket.queued_at, min(ticket.until, now + self.rules.queue_s)
         if ticket.ask.urgent:

@@ -67,6 +67,30 @@ def test_who_waits_too_long_is_told_and_stays_known_until_it_left() -> None:
     assert desk.tick(10.3).late == [patient], "the fleet's own bound is for who brings no deadline"
 
 
+def test_the_loss_of_the_last_replica_is_borne_until_somebody_can_have_said_that_it_comes_back() -> None:
+    """Seen on real vLLM on a busy machine: its supervisor told of the restart 2 s after the gateway had lost it."""
+    desk = desk_of("a", queue_s=2.0)
+    lost = placed(desk, 100.0)
+    desk.tick(100.0)
+    desk.broke(lost, RESET, 100.1)
+    assert desk.again(lost, 100.1) is None
+    new = Ticket(Ask(10))
+    desk.offer(new, 101.0)
+    for now in (102.5, 103.5, 105.0, 107.5, 109.0):
+        assert desk.tick(now).late == []
+    desk.discovered([], coming=True)
+    assert not any(desk.tick(now).late for now in range(110, 160)), "it is known now, and waited for"
+    desk.discovered([], coming=False)
+    assert {t for now in range(160, 166) for t in desk.tick(now).late} == {lost, new}, "nobody brings it back"
+
+
+def test_a_fleet_that_never_served_is_not_waited_for() -> None:
+    desk = desk_of(queue_s=2.0)
+    ticket = Ticket(Ask(10))
+    desk.offer(ticket, 100.0)
+    assert desk.tick(102.5).late == [ticket]
+
+
 def test_a_broken_request_goes_elsewhere_before_everybody() -> None:
     desk = desk_of("a", "b", cap=1)
     first, _second = placed(desk), placed(desk)
