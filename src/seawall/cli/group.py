@@ -63,6 +63,7 @@ def _meant(typed: str) -> str:
 ELSEWHERE = {
     "serve": "up", "run": "up", "start": "up", "launch": "up", "local": "up", "dev": "up", "server": "up",
     "stop": "down", "kill": "down", "shutdown": "down", "ps": "status", "ls": "status", "list": "status",
+    "ui": "console", "dashboard": "console", "web": "console",
     "get": "status", "top": "status", "describe": "diagnose", "why": "diagnose", "debug": "diagnose",
     "troubleshoot": "diagnose",
     "restart": "rollout restart", "scale": "rollout scale", "canary": "rollout canary", "update": "rollout restart",

@@ -45,6 +45,8 @@ class Chronicle:
         self._kept: deque[TimelineEntry] = deque(maxlen=KEPT)
         self._fleets: dict[str, ConsoleFleet] = {}
         self._replicas: dict[str, ConsoleReplica] = {}
+        self._out: set[str] = set()
+        """Replicas whose eviction was told, and not yet their return."""
         self._entered: dict[str, tuple[str, float]] = {}
         """Replica -> (phase, since when)."""
         self._told: dict[tuple[str, str], tuple[int, float]] = {}
@@ -69,10 +71,18 @@ class Chronicle:
             gone = self._replicas[name]
             self._entered.pop(name, None)
             if not sight.decides:
+                self._out.discard(name)
+            if not sight.decides:
                 self._tell(now, "replica", gone.fleet, name, "gone")
         self._fleets = {f.name: f for f in sight.fleets}
         self._replicas = {r.name: r for r in sight.replicas}
         self._began = True
+
+    def evicted(self, fleet: str, replica: str, reason: str, at: float) -> None:
+        """A gateway in this process has just stopped routing to a replica: it may be gone before the next sight."""
+        if replica not in self._out:
+            self._out.add(replica)
+            self._tell(at, "eviction", fleet, replica, f"evicted: {reason}" if reason else "evicted")
 
     def entered(self, replica: ConsoleReplica) -> float | None:
         """When the replica entered its phase, as far as anybody saw; None: before the first sight."""
@@ -131,23 +141,21 @@ class Chronicle:
         if before is None or before.phase != r.phase:
             # What was there at the first sight entered its phase at an unknown time.
             self._entered[r.name] = (r.phase, now if self._began else 0.0)
-        if before is None:
+        was_out = before is not None and before.phase in OUT
+        if r.phase in OUT and not was_out:
+            self.evicted(r.fleet, r.name, r.reason, now)
+        elif before is not None and r.evictions > before.evictions and not was_out:
+            self.evicted(r.fleet, r.name, "for a moment", now)
+        if r.phase == SERVING and r.name in self._out:
+            self._out.discard(r.name)
+            self._tell(now, "return", r.fleet, r.name, f"back in service: {r.reason or 'gave a token'}")
+        elif r.phase in OUT or (before is not None and before.phase == r.phase):
+            return
+        elif before is None:
             if self._began and not decides:
                 self._tell(now, "replica", r.fleet, r.name, _phase(r, "new: "))
-            return
-        was_out, is_out = before.phase in OUT, r.phase in OUT
-        if is_out and not was_out:
-            self._tell(now, "eviction", r.fleet, r.name, _phase(r, ""))
-        elif was_out and not is_out and r.phase == SERVING:
-            self._tell(now, "return", r.fleet, r.name, "gave a token: back in service")
-        elif r.evictions > before.evictions and not was_out:
-            self._tell(now, "eviction", r.fleet, r.name, "was out for a moment")
-            if r.phase == SERVING:
-                self._tell(now, "return", r.fleet, r.name, "gave a token: back in service")
-        elif before.phase != r.phase and not (was_out and is_out):
-            doubt = "suspect" in (before.phase, r.phase)
-            if not decides or doubt:
-                self._tell(now, "replica", r.fleet, r.name, _phase(r, ""))
+        elif not decides or "suspect" in (before.phase, r.phase):
+            self._tell(now, "replica", r.fleet, r.name, _phase(r, ""))
 
 
 def _phase(r: ConsoleReplica, first: str) -> str:

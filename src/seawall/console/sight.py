@@ -4,7 +4,7 @@ cluster. Plain values, and the translations from what those tell. No I/O, no clo
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -13,6 +13,7 @@ import msgspec
 from seawall.domain.told import FleetState, GatewayState, ReplicaState
 
 SERVING = "ready"
+UNROUTED = "unrouted"
 UNTOLD = FleetState()
 
 
@@ -79,8 +80,8 @@ class ConsoleSight:
     """Facts of the place that do not change: the engine, the address."""
 
 
-def of_gateway(state: GatewayState, models: Mapping[str, Sequence[str]] | None = None) -> ConsoleSight:
-    """The picture that gateways have by themselves. `models`: the names that each fleet serves."""
+def of_gateway(state: GatewayState) -> ConsoleSight:
+    """The picture that gateways have by themselves."""
     replicas = tuple(_replica(name, r) for name, r in state.replicas.items())
     ready: dict[str, int] = {}
     for r in replicas:
@@ -89,7 +90,7 @@ def of_gateway(state: GatewayState, models: Mapping[str, Sequence[str]] | None =
         ConsoleFleet(
             name=name,
             ready=ready.get(name, 0),
-            models=tuple((models or {}).get(name, ())),
+            models=tuple(told.models),
             rollout=f"canary: {told.canary_percent}% of the requests" if told.canary_percent else "",
             told=told,
         )
@@ -121,7 +122,13 @@ def with_supervisor(sight: ConsoleSight, snapshot: Mapping[str, Any], now: float
     by_name = {r.name: r for r in sight.replicas}
     told = {f.name: f for f in sight.fleets}
     replicas = tuple(_kept(r, by_name.get(str(r["name"])), now) for r in snapshot.get("replicas") or [])
-    fleets = tuple(_fleet(f, told.get(str(f["name"]))) for f in snapshot.get("fleets") or [])
+    turning = {
+        str(f["name"])
+        for f in snapshot.get("fleets") or []
+        for r in snapshot.get("replicas") or []
+        if r.get("fleet") == f["name"] and r.get("generation", 0) != f.get("generation", 0)
+    }
+    fleets = tuple(_fleet(f, told.get(str(f["name"])), turning) for f in snapshot.get("fleets") or [])
     names = {f.name for f in fleets}
     of = {r.name: r.fleet for r in replicas}
     words = tuple(_word(e, names, of) for e in snapshot.get("events") or [])
@@ -133,7 +140,9 @@ def _kept(r: Mapping[str, Any], routed: ConsoleReplica | None, now: float) -> Co
     """The supervisor's word, unless the gateway knows worse of a replica that should serve."""
     phase, reason = str(r.get("phase")), str(r.get("stage") or r.get("reason") or "")
     since: float | None = now - float(r.get("for_s") or 0.0)
-    if phase == SERVING and routed is not None and routed.phase not in (SERVING, ""):
+    if phase == SERVING and routed is None:
+        phase, reason, since = UNROUTED, "the gateway does not know it yet", None
+    elif phase == SERVING and routed is not None and routed.phase not in (SERVING, ""):
         phase, reason, since = routed.phase, routed.reason, None
     waiting, kv_use = r.get("waiting"), r.get("kv_usage")
     return ConsoleReplica(
@@ -152,9 +161,8 @@ def _kept(r: Mapping[str, Any], routed: ConsoleReplica | None, now: float) -> Co
     )
 
 
-def _fleet(f: Mapping[str, Any], told: ConsoleFleet | None) -> ConsoleFleet:
-    generation = int(f.get("generation") or 0)
-    turning = "" if f.get("settled", True) else f"generation {generation} replaces the one before"
+def _fleet(f: Mapping[str, Any], told: ConsoleFleet | None, turning: set[str]) -> ConsoleFleet:
+    rolls = f"generation {f.get('generation')} replaces the one before" if f["name"] in turning else ""
     return ConsoleFleet(
         name=str(f["name"]),
         wanted=f.get("wanted"),
@@ -163,7 +171,7 @@ def _fleet(f: Mapping[str, Any], told: ConsoleFleet | None) -> ConsoleFleet:
         highest=f.get("max"),
         models=tuple(f.get("models") or ()),
         scale=str(f.get("scale_reason") or ""),
-        rollout=(told.rollout if told else "") or turning,
+        rollout=(told.rollout if told else "") or rolls,
         told=told.told if told else UNTOLD,
     )
 

@@ -130,8 +130,9 @@ class FleetState:
     """Times to first token since the start, by bucket (TTFT_BOUNDS_S); empty: not told."""
     tpot_counts: list[int] = field(default_factory=list)
     """Times per output token of streams (TPOT_BOUNDS_S)."""
+    models: list[str] = field(default_factory=list)
+    """The names that it serves; told, as `tenants` and `streams`, only at `/debug/console`."""
     tenants: dict[str, TenantState] = field(default_factory=dict)
-    """Accounts by tenant. Only who asks for everything (`/debug/console`) is told them and `streams`."""
     streams: list[StreamState] = field(default_factory=list)
 
 
@@ -208,7 +209,7 @@ def ended(state: GatewayState) -> GatewayState:
     fleets = {
         name: replace(
             f, queued=0, in_flight=0, pending=0, failed_total=f.failed_total + f.pending, queue_limit=0,
-            drain_rate=0.0, canary_percent=0, ttft_p50_s=None, ttft_p95_s=None,
+            drain_rate=0.0, canary_percent=0, ttft_p50_s=None, ttft_p95_s=None, streams=[],
         )
         for name, f in state.fleets.items()
     }  # fmt: skip
@@ -265,6 +266,7 @@ def _fleets(a: FleetState, b: FleetState) -> FleetState:
         tokens_out_total=a.tokens_out_total + b.tokens_out_total,
         ttft_counts=_added(a.ttft_counts, b.ttft_counts),
         tpot_counts=_added(a.tpot_counts, b.tpot_counts),
+        models=list(dict.fromkeys([*a.models, *b.models])),
         tenants={
             name: _tenants(a.tenants.get(name, TenantState()), b.tenants.get(name, TenantState()))
             for name in {**a.tenants, **b.tenants}

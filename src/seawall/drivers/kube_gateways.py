@@ -15,6 +15,7 @@ from seawall.drivers.kube import POD, Kube, Select, address_of
 from seawall.errors import SeawallError
 
 ANSWER_S = 5.0
+STATE = "debug/state"
 AT_ONCE = 32
 PodKey = tuple[str, str]
 
@@ -37,8 +38,9 @@ class Answers:
         return any(where == namespace for where, _ in (*self.states, *self.silent))
 
 
-async def ask(kube: Kube, namespace: str | None, gateway: str | None = None) -> Answers:
-    """One list, then one question to each Pod. `namespace` None: of the whole cluster; `gateway`: only this one's."""
+async def ask(kube: Kube, namespace: str | None, gateway: str | None = None, page: str = STATE) -> Answers:
+    """One list, then one question to each Pod. `namespace` None: of the whole cluster; `gateway`: only this one's;
+    `page`: the page of its admin port that is read."""
     labels = f"{GATEWAYS},{INSTANCE}={gateway}" if gateway else GATEWAYS
     select = Select(POD, namespace, labels=labels, fields="status.phase=Running")
     at_once, answers = asyncio.Semaphore(AT_ONCE), Answers()
@@ -46,8 +48,8 @@ async def ask(kube: Kube, namespace: str | None, gateway: str | None = None) -> 
     async def one(key: PodKey, address: str) -> None:
         try:
             async with at_once, asyncio.timeout(ANSWER_S):
-                page = await kube.page(*key, address, ADMIN_PORT, "debug/state")
-            answers.states[key] = read(page)
+                told = await kube.page(*key, address, ADMIN_PORT, page)
+            answers.states[key] = read(told)
         except (SeawallError, ValueError) as e:
             answers.silent[key] = str(e)
         except TimeoutError:

@@ -116,7 +116,7 @@ def _ready_text(supervisor: Supervisor) -> str:
         lines += [f"# It asks for an API key. One more: {called()} keys add {tenant} --file {keys}",
                   f"export {view.KEY_VARIABLE}=...   # as `keys add` shows it", ""]  # fmt: skip
     lines.append(view.snippets(url, fleet.served_names[0], keyed=bool(keyed)))
-    lines += ["", f"In another shell: {called()} chat   (or status, down)"]
+    lines += ["", f"In another shell: {called()} chat   (or console, status, down)"]
     return "\n".join([*lines, ""])
 
 

@@ -38,6 +38,8 @@ class ReplicaLine:
     node: str
     group: str
     restarts: int
+    since: str = ""
+    """When its phase began, as far as the Pod's conditions tell: RFC 3339."""
 
 
 @dataclass
@@ -70,9 +72,13 @@ class FleetView:
 
 
 async def look(
-    kube: Kube, namespace: str | None, fleet: str | None = None, ask_gateways: bool = True
+    kube: Kube,
+    namespace: str | None,
+    fleet: str | None = None,
+    ask_gateways: bool = True,
+    shown: int | None = SHOWN,
 ) -> list[FleetView]:
-    """All fleets of a namespace (None: of the cluster), or one."""
+    """All fleets of a namespace (None: of the cluster), or one. `shown`: replicas listed of each."""
     labels = f"{FLEET}={fleet}" if fleet else FLEET
     views: dict[tuple[str, str], FleetView] = {}
     await kube.list(Select(DEPLOYMENT, namespace, labels=labels), lambda o: _deployment(o, views))
@@ -86,7 +92,8 @@ async def look(
             # A replica that spans nodes belongs to a LeaderWorkerSet: its leaders, which are there, say how many.
             view.desired, view.ready = sum(view.phases.values()), view.phases.get("ready", 0)
         view.replicas.sort(key=lambda r: (r.phase == "ready", r.name))
-        del view.replicas[SHOWN:]
+        if shown is not None:
+            del view.replicas[shown:]
     await _scalers(kube, namespace, labels, views)
     if ask_gateways:
         await _gateways(kube, namespace, views)
@@ -129,8 +136,18 @@ def _line(pod: Object) -> tuple[str, ReplicaLine]:
         int(c.get("restartCount") or 0) for c in (pod.get("status") or {}).get("containerStatuses") or []
     )
     node = str((pod.get("spec") or {}).get("nodeName") or "")
-    line = ReplicaLine(key_of(pod)[1], phase, reason, node, str(labels.get(GROUP, "stable")), restarts)
+    group = str(labels.get(GROUP, "stable"))
+    line = ReplicaLine(key_of(pod)[1], phase, reason, node, group, restarts, _since(pod, phase))
     return _fleet_of(pod), line
+
+
+def _since(pod: Object, phase: str) -> str:
+    """The last change of the Pod's readiness, else when it was made; of one that drains, when it was told to stop."""
+    meta, status = pod.get("metadata") or {}, pod.get("status") or {}
+    conditions = {c.get("type"): c for c in status.get("conditions") or []}
+    ready = conditions.get("Ready") or {}
+    told = meta.get("deletionTimestamp") if phase == "draining" else ready.get("lastTransitionTime")
+    return str(told or meta.get("creationTimestamp") or "")
 
 
 async def _scalers(

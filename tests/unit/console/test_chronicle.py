@@ -42,7 +42,7 @@ def test_a_replica_dies_and_comes_back() -> None:
     assert told == [
         ("resume", "m", "3 broken streams continued on another replica"),
         ("eviction", "m-0", "evicted: connection reset in mid-stream"),
-        ("return", "m-0", "gave a token: back in service"),
+        ("return", "m-0", "back in service: gave a token"),
     ]
 
 
@@ -133,3 +133,18 @@ def test_the_memory_is_bounded_and_older_pages_are_found_by_number() -> None:
     assert chronicle.page(0, KEPT * 2, "", "") == chronicle.page(0, KEPT, "", "")
     assert chronicle.page(0, 5, "", "other") == []
     assert len(chronicle.after(0, KEPT * 2)) == KEPT
+
+
+def test_an_eviction_that_no_look_could_see_is_told_and_so_is_the_return() -> None:
+    """A supervisor takes a dead replica away within milliseconds, and brings another back under its name."""
+    chronicle = Chronicle()
+    chronicle.note(ConsoleSight(replicas=(replica(),), decides=True), 1000.0)
+    chronicle.evicted("m", "m-0", "connection reset", 1000.2)
+    chronicle.evicted("m", "m-0", "port refuses", 1000.3)
+    chronicle.note(ConsoleSight(replicas=(replica("failed"),), decides=True), 1001.0)
+    chronicle.note(ConsoleSight(replicas=(replica("unrouted"),), decides=True), 1002.0)
+    chronicle.note(ConsoleSight(replicas=(replica(reason="proved itself"),), decides=True), 1003.0)
+    assert [(h.at, h.kind, h.text) for h in chronicle.after(0, 10)] == [
+        (1000.2, "eviction", "evicted: connection reset"),
+        (1003.0, "return", "back in service: proved itself"),
+    ]

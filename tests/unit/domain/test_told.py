@@ -99,6 +99,8 @@ def test_no_field_is_forgotten_when_gateways_are_added() -> None:
                 out[f.name] = {"canary": filled(SideState)}
             elif kind == "list[int]":
                 out[f.name] = [5, 5]
+            elif kind == "list[str]":
+                out[f.name] = []
             elif kind == "dict[str, int]":
                 out[f.name] = {"finished": 5}
             elif kind == "dict[str, TenantState]":

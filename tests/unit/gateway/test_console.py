@@ -84,7 +84,7 @@ async def test_a_killed_replica_is_seen_out_and_back(
         while not {"eviction", "return"} <= kinds.keys():
             for event in (await told()).get("events", []):
                 kinds[event["kind"]] = f"{event['subject']} {event['text']}"
-        assert kinds["return"].endswith("back in service")
+        assert kinds["return"].endswith("back in service: gave a token")
 
 
 async def test_a_page_that_is_closed_is_forgotten(start: Any, engine: FakeEngine) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import re
 import time
 from pathlib import Path
@@ -16,7 +17,8 @@ from seawall.decide.route.meter import Meter
 from seawall.gateway.process.board import Board
 from seawall.gateway.tell import keyring
 
-from .processes import ask, gateway_process
+from .conftest import split
+from .processes import Process, ask, exchange, gateway_process
 
 
 @given(st.lists(st.tuples(st.integers(0, 2), st.floats(0, 10), st.integers(1, 300)), max_size=40))
@@ -92,6 +94,26 @@ async def test_two_processes_keep_one_rate(engine: Any, spec: str, tmp_path: Pat
         assert statuses[:12] == [200] * 12, "no worker refuses while the tenant has something left"
         state = await gateway.state()
         assert state["fleets"]["m"]["finished_total"] == statuses.count(200)
+        await one_console(gateway, secret, statuses.count(200))
+
+
+async def one_console(gateway: Process, secret: str, answered: int) -> None:
+    """Workers have one console: it asks for their keys, adds them up, and a worker answers its playground."""
+    about = json.loads(await gateway.get("/console/api/about"))
+    assert about["keys"] is True
+    key = f"Authorization: Bearer {secret}\r\nHost: g\r\n"
+    ask = f"GET /console/api/now HTTP/1.1\r\n{key}\r\n".encode()
+    assert split(await exchange(gateway.admin_port, ask.replace(secret.encode(), b"sk-sw-x-y")))[0] == 401
+    async with asyncio.timeout(30):
+        while True:  # a look a second
+            shown = json.loads(split(await exchange(gateway.admin_port, ask))[2])
+            if shown["fleets"]["rows"] and shown["fleets"]["rows"][0]["finished"] == answered:
+                break
+    assert shown["tenants"]["rows"][0]["name"] == "a"
+    body = b'{"model": "m", "messages": []}'
+    post = f"POST /console/v1/chat/completions HTTP/1.1\r\n{key}Content-Length: {len(body)}\r\n\r\n"
+    status, _, _ = split(await exchange(gateway.admin_port, post.encode() + body))
+    assert status in (200, 429), "the same limits hold"
 
 
 async def test_a_gateway_is_replaced_under_load_and_nobody_notices(

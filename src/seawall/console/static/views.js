@@ -1,6 +1,6 @@
 // What each section shows. Pure: a state in, elements out.
 import { h } from "./dom.js";
-import { clock, count, dash, percent, seconds } from "./words.js";
+import { clock, count, dash, percent, seconds, times } from "./words.js";
 
 function table(caption, heads, rows) {
   const head = heads.map(([name, kind]) => h("th", { scope: "col", className: kind ?? "" }, name));
@@ -53,7 +53,7 @@ export function replicas(state) {
       cell("Phase", h("span", { className: `phase ${r.phase}` }, r.phase || "unknown")),
       cell("For", r.since === null ? dash : seconds(Math.max(1, Math.round(state.at - r.since))), "n"),
       cell("In flight", count(r.in_flight), "n"), cell("Waiting", count(r.waiting), "n"),
-      cell("KV cache", percent(r.kv_use), "n"), cell("Evicted", r.evictions ? `${count(r.evictions)} times` : "", "n"),
+      cell("KV cache", percent(r.kv_use), "n"), cell("Evicted", r.evictions ? times(r.evictions) : "", "n"),
       cell("Place", r.where), cell("Why", r.reason, "why"))));
 }
 
@@ -69,7 +69,7 @@ export function streams(state) {
   return table("", [["Request"], ["Fleet"], ["Model"], ["Runs on"], ["Resumed", "n"], ["For", "n"], ["Tenant"]],
     state.streams.map((s) => h("tr", { key: s.id },
       cell("Request", s.id), cell("Fleet", s.fleet), cell("Model", s.model), cell("Runs on", s.replica),
-      cell("Resumed", `${s.resumed} times`, "n"), cell("For", seconds(s.for_s), "n"), cell("Tenant", s.tenant || dash))));
+      cell("Resumed", times(s.resumed), "n"), cell("For", seconds(s.for_s), "n"), cell("Tenant", s.tenant || dash))));
 }
 
 export function tenants(state) {

@@ -23,6 +23,10 @@ export function amount(v) {
   return Math.abs(v) >= 100 ? Math.round(v).toLocaleString("en") : String(Number(v.toPrecision(3)));
 }
 
+export function times(n) {
+  return n === 1 ? "once" : `${count(n)} times`;
+}
+
 export function clock(at) {
   return new Date(at * 1000).toLocaleTimeString([], { hour12: false });
 }

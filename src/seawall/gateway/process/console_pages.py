@@ -40,13 +40,14 @@ class ConsolePages:
         self._snapshot: dict[str, Any] = {}
         self.console = Console()
 
+    def evicted(self, fleet: str, replica: str, reason: str) -> None:
+        """The gateway has stopped routing to a replica."""
+        self.console.chronicle.evicted(fleet, replica, reason, time.time())
+
     def look(self) -> None:
         """One look at everything, told to every open page."""
         app, now = self._app, time.time()
-        models: dict[str, list[str]] = {}
-        for name, served in app.models.items():
-            models.setdefault(served.fleet.name, []).append(name)
-        sight = of_gateway(state(app, everything=True), models)
+        sight = of_gateway(state(app, everything=True))
         self.console.look(self._with_supervisor(sight, now), now)
 
     def _with_supervisor(self, sight: ConsoleSight, now: float) -> ConsoleSight:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import resource
 import sys
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 
 import msgspec
@@ -233,14 +234,22 @@ def resident_bytes() -> int:
 def state(app: App, everything: bool = False) -> GatewayState:
     """What `/debug/state` shows; with `everything`, what `/debug/console` shows."""
     now = app.now()
+    fleets = {name: _told(f) for name, f in app.fleets.items()}
+    if everything:
+        models: dict[str, list[str]] = {}
+        for name, served in app.models.items():
+            models.setdefault(served.fleet.name, []).append(name)
+        for name, f in app.fleets.items():
+            more = (models.get(name, []), _tenants(f), _resumed(f, now) if f.stats.resumed else [])
+            fleets[name] = replace(fleets[name], models=more[0], tenants=more[1], streams=more[2])
     return GatewayState(
         draining=app.closing,
-        fleets={name: _told(f, everything, now) for name, f in app.fleets.items()},
+        fleets=fleets,
         replicas={t.name: _replica(name, t, now) for name, f in app.fleets.items() for t in f.targets},
     )
 
 
-def _told(f: FleetLane, everything: bool, now: float) -> FleetState:
+def _told(f: FleetLane) -> FleetState:
     s = f.stats
     return FleetState(
         queued=f.admission.queued,
@@ -266,8 +275,6 @@ def _told(f: FleetLane, everything: bool, now: float) -> FleetState:
         tokens_out_total=s.tokens_out,
         ttft_counts=list(s.ttft.counts),
         tpot_counts=list(s.tpot.counts),
-        tenants=_tenants(f) if everything else {},
-        streams=_resumed(f, now) if everything and s.resumed else [],
     )
 
 

@@ -25,11 +25,13 @@ from random import Random
 from seawall.config.load import load_fleets
 from seawall.config.together import check_together
 from seawall.decide.route.evidence import LEFT, Patience
+from seawall.decide.route.pick import Target
 from seawall.decide.route.room import DEFAULT, bound_of
 from seawall.domain.labels import AUDIT_DROPPED_TOTAL, CONFIG_ERRORS_TOTAL, DISCOVERY_ERRORS_TOTAL
 from seawall.domain.spec import Fleet
 from seawall.errors import InputError
 from seawall.gateway.edge.client_side import HEAD_S, HIGH_WATER, client_factory
+from seawall.gateway.exchange.lane import FleetLane
 from seawall.gateway.intake.app import App, Means
 from seawall.gateway.memory import allowed
 from seawall.gateway.process import usage
@@ -196,7 +198,7 @@ class Server:
         means = Means(
             engine_key=s.engine_key,
             engine_tls=client_context(s.engine_ca) if s.engine_ca else None,
-            on_evicted=self.watch.evicted,
+            on_evicted=self._evicted,
             audit=Audit(s.audit) if s.audit else None,
             spans=otel.from_environment(),
             ask_longest=Longest(loop).ask,
@@ -250,6 +252,10 @@ class Server:
     def stop(self) -> None:
         """As SIGTERM."""
         self._stop.set()
+
+    def _evicted(self, fleet: FleetLane, target: Target) -> None:
+        self.watch.evicted(fleet, target)
+        self.console.evicted(fleet.name, target.name, target.reason)
 
     async def _discover(self, background: asyncio.TaskGroup) -> list[asyncio.Task[None]]:
         kind, _, rest = self.settings.discovery.partition(":")

@@ -18,10 +18,12 @@ from pathlib import Path
 
 import httpx
 
+from seawall.console.assets import ROOT
 from seawall.domain.told import GatewayState, encoded, ended, grown, merged, read
 from seawall.gateway.process.board import Board
 from seawall.gateway.process.server import bind
 from seawall.gateway.process.sums import add_metrics, counters_of
+from seawall.gateway.process.workers_console import WorkersConsole
 
 log = logging.getLogger("seawall.gateway.process.workers")
 START_S = 60.0
@@ -31,6 +33,7 @@ LOOK_S = 5.0
 """Workers' counts are fetched so often: what a dead one counted since then is lost."""
 ASK_S = 5.0
 MAX_LINE = 1 << 20
+STATE, EVERYTHING = "/debug/state", "/debug/console"
 NOT_STARTED = (OSError, ChildProcessError, TimeoutError)
 
 
@@ -85,6 +88,7 @@ class Parent:
         """Lines of workers that standard output did not take."""
         self._past_page = ""
         self._past_state = GatewayState()
+        self._console = WorkersConsole(self._admins, self._everything)
 
     async def run(self) -> int:
         loop = asyncio.get_running_loop()
@@ -101,9 +105,13 @@ class Parent:
         host, port = server.sockets[0].getsockname()[:2]
         self._ready(f"http://{host}:{port}")
         async with asyncio.TaskGroup() as group:
-            looks = group.create_task(self._look_at_counts())
+            looks = [
+                group.create_task(self._look_at_counts()),
+                group.create_task(self._console.run()),
+            ]
             codes = await asyncio.gather(*(self._keep(w) for w in self._workers))
-            looks.cancel()
+            for look in looks:
+                look.cancel()
         server.close()
         return max(codes)
 
@@ -183,6 +191,10 @@ class Parent:
             async with asyncio.timeout(2 * ASK_S):
                 head = await reader.readuntil(b"\r\n\r\n")
                 path = head.split(b" ", 2)[1].partition(b"?")[0].decode("latin-1")
+            if path == ROOT or path.startswith(ROOT + "/"):
+                await self._console.serve(head, reader, writer)
+                return
+            async with asyncio.timeout(2 * ASK_S):
                 status, kind, body = await self._answer(path)
                 writer.write(
                     f"HTTP/1.1 {status} X\r\ncontent-type: {kind}\r\ncontent-length: {len(body)}\r\n"
@@ -190,7 +202,8 @@ class Parent:
                     + body
                 )
                 await writer.drain()
-        except (TimeoutError, OSError, IndexError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
+        except (TimeoutError, OSError, IndexError, ValueError, asyncio.IncompleteReadError,
+                asyncio.LimitOverrunError):  # fmt: skip
             pass
         finally:
             writer.close()
@@ -201,12 +214,12 @@ class Parent:
             pages = [w.page for w in self._workers if w.page]
             page = add_metrics([*pages, self._past_page])
             return (200, "text/plain; version=0.0.4", page.encode()) if pages else NOBODY
-        if path == "/debug/state":
+        if path in (STATE, EVERYTHING):
             answers = await self._fetch(path)
             now = grown(merged(w.state for w in self._workers if w.admin), self._past_state)
             return (200, "application/json", encoded(now)) if answers else NOBODY
         if path not in ("/healthz", "/readyz"):
-            return 404, "text/plain", b"Known: /healthz /readyz /metrics /debug/state\n"
+            return 404, "text/plain", b"Known: /healthz /readyz /metrics /debug/state /console\n"
         answers = await self._fetch(path)
         if not answers:
             return NOBODY
@@ -227,15 +240,23 @@ class Parent:
                 continue
             if path == "/metrics":
                 worker.page = answer.text
-            elif path == "/debug/state":
+            elif path in (STATE, EVERYTHING):
                 worker.state = read(answer.json())
         return answers
+
+    def _admins(self) -> list[str]:
+        return [w.admin for w in self._workers if w.admin]
+
+    async def _everything(self) -> GatewayState:
+        """What all workers tell now, and dead ones have told."""
+        await self._fetch(EVERYTHING)
+        return grown(merged(w.state for w in self._workers if w.admin), self._past_state)
 
     async def _look_at_counts(self) -> None:
         while True:
             await asyncio.sleep(LOOK_S)
             await self._fetch("/metrics")
-            await self._fetch("/debug/state")
+            await self._fetch(STATE)
 
 
 NOBODY = (503, "text/plain", b"no worker answers\n")

@@ -1,0 +1,67 @@
+"""The console of a cluster: Pods and gateways in one picture, served to this machine alone."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+
+import httpx
+import pytest
+from tests.unit.operator.test_apply import READY, engine_pod
+from tests.unit.operator.test_readiness import NS, gateway, served
+
+from seawall.drivers.kube import Kube
+from seawall.errors import InputError
+from seawall.operator.sights import serve, sight_of
+from seawall.operator.status import SHOWN
+from seawall.testing.kube_api import KubeApi
+
+
+async def test_pods_and_gateways_make_one_picture(api: KubeApi, kube: Kube) -> None:
+    served(api)
+    gateway(api, p0="ready", p1="evicted", p2="ready")
+    sight = await sight_of(kube, NS)
+    (fleet,) = sight.fleets
+    assert (fleet.name, fleet.wanted, fleet.ready, fleet.told.queued) == ("llama", 3, 2, 2)
+    phases = {r.name: (r.phase, r.reason) for r in sight.replicas}
+    assert phases == {"p0": ("ready", ""), "p1": ("evicted", "connection refused"), "p2": ("ready", "")}
+    everywhere = await sight_of(kube, None)
+    assert [f.name for f in everywhere.fleets] == ["llm/llama"]
+    assert {r.name for r in everywhere.replicas} == {"llm/p0", "llm/p1", "llm/p2"}
+
+
+async def test_every_replica_is_there_and_a_silent_gateway_is_said(api: KubeApi, kube: Kube) -> None:
+    served(api, wanted=0)
+    for n in range(SHOWN + 5):
+        api.put(engine_pod(f"p{n}", **READY))
+    gateway(api)
+    del api.proxies[f"{NS}/g:9090"]
+    sight = await sight_of(kube, NS)
+    assert len(sight.replicas) == SHOWN + 5
+    assert "a gateway could not be asked (g: " in sight.silent
+
+
+async def test_the_page_is_served_to_loopback_names_only_and_ends_cleanly(api: KubeApi, kube: Kube) -> None:
+    served(api)
+    gateway(api, p0="ready", p1="ready", p2="ready")
+    where: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+    serving = asyncio.ensure_future(serve(kube, NS, 0, where.set_result))
+    try:
+        url = await asyncio.wait_for(where, 10)
+        async with httpx.AsyncClient(trust_env=False) as client:
+            page = await client.get(url)
+            assert page.status_code == 200 and "'unsafe" not in page.headers["content-security-policy"]
+            assert (await client.get(url, headers={"host": "rebound.example"})).status_code == 403
+            assert (await client.post(url + "/api/now")).status_code == 405
+            assert (await client.get(url + "/nothing")).status_code == 404
+            assert (await client.get(url + "/api/about")).json()["playground"] is False
+            async with client.stream("GET", url + "/api/stream", timeout=20) as stream:
+                async for line in stream.aiter_lines():
+                    if line.startswith("data: ") and json.loads(line[6:])["replicas"]["total"] == 3:
+                        break
+        other = serve(kube, NS, int(url.split(":")[2].partition("/")[0]), lambda url: None)
+        with pytest.raises(InputError, match="cannot listen on port"):
+            await other
+    finally:
+        serving.cancel()
+        await asyncio.gather(serving, return_exceptions=True)
