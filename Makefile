@@ -21,7 +21,7 @@ $(shell scripts/bootstrap.sh $(PYTHON) $(VENV) && rm -f $(STAMP) $(RUN_STAMP) &&
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help up test test-fast check bench lock lock-engine clean fmt
+.PHONY: help up test test-fast check bench dist lock lock-engine clean fmt
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -74,6 +74,10 @@ lock: $(STAMP) ## pin the dependencies anew, with hashes
 	@$(BIN)/uv pip compile -q pyproject.toml --extra otel --extra cloud --universal --generate-hashes --no-header --no-emit-index-url --no-annotate -o requirements/image.txt
 	@$(BIN)/uv pip compile -q pyproject.toml --extra dev --universal --generate-hashes --no-header --no-emit-index-url --no-annotate -o requirements/dev.txt
 	@$(BIN)/uv pip compile -q --group compile -c requirements/dev.txt --universal --generate-hashes --no-header --no-emit-index-url --no-annotate -o requirements/compile.txt
+	@printf 'auditwheel\npatchelf\nwheel\ncyclonedx-bom\n' | $(BIN)/uv pip compile -q - --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url --no-annotate -o requirements/dist.txt
+
+dist: $(STAMP) ## build sdist, wheels (pure, and compiled for the Pythons that are here) and their bill of materials
+	@$(BIN)/python scripts/dist.py
 
 lock-engine: $(STAMP) ## pin the engine's packages anew (vLLM for CPU), with hashes
 	@scripts/lock_engine.sh $(BIN)/uv

@@ -1,6 +1,6 @@
 """Makes the compiled form of the gateway's hot path for the environment that runs this (seawall.gateway.compiled).
 
-    .venv/bin/python scripts/compile_gateway.py
+    .venv/bin/python scripts/compile_gateway.py [--into FOLDER]
 
 Nothing to do when it is there already. Needs a C compiler and Python's headers; without them, or when it fails, it
 says so and ends well, for the gateway then runs as plain Python. mypyc lives for that minute in an environment of its
@@ -44,19 +44,28 @@ def main() -> None:
         )
         return
     print(f"compiling the gateway's hot path ({len(compiled.MODULES)} modules, half a minute)", flush=True)
+    try:
+        compile_into(target)
+    except subprocess.CalledProcessError as e:
+        print(f"{e.stdout}{e.stderr}\nit failed: the gateway stays plain Python", file=sys.stderr)
+        return
+    for old in target.parent.iterdir():
+        if old != target and not old.name.startswith(
+            tempfile.gettempprefix()
+        ):  # that is another one, at work
+            shutil.rmtree(old, ignore_errors=True)
+
+
+def compile_into(target: Path) -> None:
+    """The compiled form for the Python that runs this, as a new folder. Raises CalledProcessError."""
+    from seawall.gateway import compiled
+
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=target.parent) as work:
-        try:
-            python = make_environment(Path(work) / "env")
-            sources = [f"{module.replace('.', '/')}.py" for module in compiled.MODULES]
-            argv = [python, __file__, "--build", work, sys.executable, *sources]
-            subprocess.run(argv, cwd=compiled.ROOT, capture_output=True, text=True, check=True)
-        except subprocess.CalledProcessError as e:
-            print(f"{e.stdout}{e.stderr}\nit failed: the gateway stays plain Python", file=sys.stderr)
-            return
-        for old in target.parent.iterdir():
-            if not old.name.startswith(tempfile.gettempprefix()):  # that is another one, at work
-                shutil.rmtree(old, ignore_errors=True)
+        python = make_environment(Path(work) / "env")
+        sources = [f"{module.replace('.', '/')}.py" for module in compiled.MODULES]
+        argv = [python, __file__, "--build", work, sys.executable, *sources]
+        subprocess.run(argv, cwd=compiled.ROOT, capture_output=True, text=True, check=True)
         (Path(work) / "made").rename(target)
 
 
@@ -96,5 +105,7 @@ def build(work: Path, executable: str, sources: list[str]) -> None:
 if __name__ == "__main__":
     if sys.argv[1:2] == ["--build"]:
         build(Path(sys.argv[2]), sys.argv[3], sys.argv[4:])
+    elif sys.argv[1:2] == ["--into"]:
+        compile_into(Path(sys.argv[2]).resolve())
     else:
         main()

@@ -20,6 +20,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 """The folder that holds the package."""
+CARRIED = ROOT / "seawall" / "_compiled"
+"""What a wheel for one Python and platform brings along (scripts/dist.py): its sources do not change."""
 GATEWAY = (
     "edge.budget edge.client_side edge.record edge.request edge.sink exchange.exchange exchange.judge exchange.lane "
     "intake.app memory replicas.upstream tell.audit tell.ended tell.stats tell.tenants wire"
@@ -49,10 +51,14 @@ def use() -> bool:
     """From now on MODULES are imported in their compiled form. False: there is none, or SEAWALL_COMPILED=0 is set."""
     if os.environ.get("SEAWALL_COMPILED") == "0":
         return False
-    made = folder()
-    if made.is_dir():
-        sys.meta_path.insert(0, Finder(made))
-    return made.is_dir()
+    finder = Finder(CARRIED)
+    if not finder.finds:
+        made = folder()
+        if not made.is_dir():
+            return False
+        finder = Finder(made)
+    sys.meta_path.insert(0, finder)
+    return True
 
 
 def active() -> bool:
@@ -65,8 +71,8 @@ class Finder:
 
     def __init__(self, made: Path) -> None:
         files = made.rglob(f"*{sysconfig.get_config_var('EXT_SUFFIX')}")
-        self._files = {".".join((*f.relative_to(made).parent.parts, f.name.split(".")[0])): f for f in files}
+        self.finds = {".".join((*f.relative_to(made).parent.parts, f.name.split(".")[0])): f for f in files}
 
     def find_spec(self, name: str, path: Sequence[str] | None, target: object = None) -> ModuleSpec | None:
-        file = self._files.get(name)
+        file = self.finds.get(name)
         return spec_from_file_location(name, file) if file is not None else None
