@@ -59,6 +59,8 @@ class Ask(NamedTuple):
     """Of the prompt, in bytes; 0: unknown."""
     cached: int = 0
     """Of `tokens`: probably in the cache of the replica where it has a place."""
+    only: str | None = None
+    """The one replica that keeps what it refers to; None: any may serve it."""
 
 
 class Target:
@@ -217,6 +219,11 @@ class Router:
 
     def pick(self, ask: Ask, now: float) -> Picked | None:
         """The replica for this request, or None when every one that could serve it is full, out or avoided."""
+        if ask.only is not None:
+            keeper = self.targets.get(ask.only)
+            if keeper is not None and keeper.open_at >= 0:
+                return Picked(keeper, "it keeps what the request refers to")
+            return self._over_cap(ask)
         candidates = self._candidates(ask)
         if not candidates:
             return self._over_cap(ask)
@@ -366,6 +373,8 @@ class Router:
         )
 
     def _fits(self, t: Target, ask: Ask) -> bool:
+        if ask.only is not None:
+            return t.name == ask.only
         if ask.avoid and t.name in ask.avoid:
             return False
         has = t.replica.adapters

@@ -7,7 +7,8 @@ are numbered anew, for two of ours stand before the engine's own. Forbidden here
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from hashlib import blake2b
 from typing import Any, Final
 
 import msgspec
@@ -34,9 +35,24 @@ _ECHOED: Final = (
 """Fields of a request that its response repeats."""
 OPENED: Final = 2
 """Events before the engine's own: `response.created`, `response.queued`."""
+MARK_CHARS: Final = 16
+UNPLACED: Final = "-" * MARK_CHARS
+"""In the place of a mark, until it is known where the request goes. No id that anybody else makes has it."""
 _ENDS: Final = {"incomplete": "response.incomplete", "failed": "response.failed"}
 _encode = msgspec.json.encode
 _fields = msgspec.json.Decoder(dict[str, Any])
+
+
+def mark_of(replica: str, tenant: str) -> str:
+    """What the id of a response that `replica` keeps for `tenant` ends with. So every gateway that knows the replicas
+    finds it, without a table, and for no other tenant."""
+    return blake2b(f"{replica}\0{tenant}".encode(), digest_size=MARK_CHARS // 2).hexdigest()
+
+
+def keeper_of(id: str, replicas: Iterable[str], tenant: str) -> str | None:
+    """The replica that keeps this response for this tenant."""
+    mark = id[-MARK_CHARS:]
+    return next((name for name in replicas if mark_of(name, tenant) == mark), None)
 
 
 def opening(id: str, created: int, model: str, asked: Mapping[str, Any], background: bool) -> Json:

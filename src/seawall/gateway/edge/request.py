@@ -31,13 +31,16 @@ class Request:
         "made",
         "method",
         "model",
+        "only",
         "path",
         "priority",
         "repeated",
+        "sent",
         "size",
         "streams",
         "tenant",
         "tries",
+        "unplaced",
         "upgrades",
         "url",
     )
@@ -72,6 +75,12 @@ class Request:
         """Header lines that tell what is left of the client's rates."""
         self.tries = 0
         """How often an answer of ours was put off to learn more."""
+        self.sent = b""
+        """The body for the engine, where it is another than the client's; empty: the client's."""
+        self.unplaced = b""
+        """What in that body stands for the mark of the replica that it is sent to (decide/route/response.py)."""
+        self.only: str | None = None
+        """The one replica that keeps what it refers to."""
         self.model = ""
         self.streams = False
         """The client asks for a stream."""

@@ -33,7 +33,7 @@ from seawall.gateway.edge.whole_sink import WholeSink
 from seawall.gateway.exchange.hedge import Hedge
 from seawall.gateway.exchange.judge import judge
 from seawall.gateway.exchange.lane import FleetLane
-from seawall.gateway.exchange.seam import Counted, as_event, error_event, usage_in
+from seawall.gateway.exchange.seam import Counted, as_event, error_event, placed, usage_in
 from seawall.gateway.exchange.waste import wasted
 from seawall.gateway.replicas.upstream import Upstream
 from seawall.gateway.tell.ended import Ended
@@ -180,7 +180,10 @@ class Exchange:
         self.ticket.awaits = True
         if self.ticket.target.in_flight == 1:
             conn.pool.last_event = self._last_event
-        conn.send(self, conn.pool.request(attempt.path, attempt.body, self.request.extra))
+        body = attempt.body
+        if self.request.unplaced:
+            body = placed(body, self.request, self.ticket.target.name)
+        conn.send(self, conn.pool.request(attempt.path, body, self.request.extra))
         if self.sink.full:
             conn.pause()
         if self.fleet.hedges and self.session is not None and not attempt.retried and not attempt.begun:

@@ -70,7 +70,10 @@ class Hedge:
             return
         self.conn = conn
         request = self._exchange.request
-        conn.send(self, conn.pool.request(request.path, self.session.first_request(), request.extra))
+        body = self.session.first_request()
+        if request.unplaced:
+            body = seam.placed(body, request, self.target.name)
+        conn.send(self, conn.pool.request(request.path, body, request.extra))
 
     def connect_failed(self, reason: str) -> None:
         if self._heir:

@@ -162,6 +162,7 @@ class Keeping:
 
     def _ended(self, state: RecordState, refusal: Refusal | None = None, event: bytes = b"") -> None:
         """What readers have not made room for is theirs all the same: nothing more follows."""
+        self._note_replica()
         while self._spare:
             self.record.append(self._spare.popleft(), anyway=True)
         self.record.end(state, refusal, event)

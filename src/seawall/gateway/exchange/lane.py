@@ -23,6 +23,7 @@ from seawall.decide.route.poison import Quarantine
 from seawall.decide.route.record import Shelf, ShelfRules
 from seawall.domain.seen import Replica
 from seawall.domain.spec import Fleet
+from seawall.engines.vllm.environment import RESPONSES_STORE
 from seawall.gateway.exchange.seam import policy_of
 from seawall.gateway.exchange.shadow import Shadow
 from seawall.gateway.exchange.waste import gpus_of
@@ -115,6 +116,8 @@ class FleetLane:
         )
         self.hedges = self.spec.hedge_after is not None
         self.gpus = gpus_of(fleet.spec)
+        self.stores = fleet.spec.engine.env.get(RESPONSES_STORE, "0").strip() not in ("", "0")
+        """Its engines keep responses, each its own."""
         self.session_key = self.spec.session_header.lower().encode()
         self.sessions = self.spec.sessions
         self.tenants.configure(self.spec.tenants)

@@ -12,9 +12,11 @@ from random import Random
 import msgspec
 
 from seawall.decide.route.refusal import Refusal
+from seawall.decide.route.response import mark_of
 from seawall.decide.route.resume import Policy, StreamSession
 from seawall.domain.spec import Fleet
 from seawall.gateway import wire
+from seawall.gateway.edge.request import Request
 
 
 class _Details(msgspec.Struct, gc=False):
@@ -87,6 +89,11 @@ def most_tokens(flags: Sequence[str]) -> int | None:
 def session(path: bytes, payload: bytes, policy: Policy, rng: Random) -> StreamSession:
     """One streamed request's session. `payload` is a JSON object (it has been peeked at)."""
     return StreamSession(path.decode(), payload, policy, rng)
+
+
+def placed(body: bytes, request: Request, replica: str) -> bytes:
+    """`body` as it is sent to `replica`: an id that tells where its response is kept names that one."""
+    return body.replace(request.unplaced, mark_of(replica, request.tenant.name).encode(), 1)
 
 
 def error_event(session: StreamSession, refusal: Refusal) -> bytes:

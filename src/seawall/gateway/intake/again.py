@@ -62,6 +62,15 @@ class Asked(NamedTuple):
     body: Body
     served: Served
 
+    def begin(self) -> Refusal | None:
+        """As any other request."""
+        exchange = self.exchange(self.client)
+        if isinstance(exchange, Refusal):
+            return exchange
+        self.client.serve(exchange)
+        exchange.begin()
+        return None
+
     def exchange(self, sink: Sink) -> Exchange | Refusal:
         return self.intake.exchange(sink, self.request, self.route, self.body, self.served)
 

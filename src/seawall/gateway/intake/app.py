@@ -417,14 +417,9 @@ class App:
             left = runtime.quarantine.left_s(request.path, request.body, self.now())
             if left:
                 return poisonous(left)
-        if runtime.kept.keeps and (IDEMPOTENCY in request.headers or route == "responses"):
+        if route == "responses" or (IDEMPOTENCY in request.headers and runtime.kept.keeps):
             asked = Asked(self, client, request, route, body, served)
-            if route != "responses":
-                return keyed(asked)
-            if responses.in_background(request.body):
-                return responses.in_the_background(asked)
-            if IDEMPOTENCY in request.headers:
-                return responses.keyed_response(asked)
+            return responses.serve(asked) if route == "responses" else keyed(asked)
         exchange = self.exchange(client, request, route, body, served)
         if isinstance(exchange, Refusal):
             return exchange
@@ -444,7 +439,9 @@ class App:
                 return given
             deadline = given
         name = request.model
-        payload = request.body if name == served.engine_name else with_model(request.body, served.engine_name)
+        payload = request.sent or request.body
+        if name != served.engine_name:
+            payload = with_model(payload, served.engine_name)
         if served.manners.salted and route not in UNCACHED:
             payload = with_salt(payload, fields_of(payload), runtime.name, tenant.name)
         request.extra = self._extra(request)
@@ -503,6 +500,7 @@ class App:
             if len(prompt) >= BLOCK_BYTES
             else (),
             size=len(prompt),
+            only=request.only,
         )
 
     def _deadline(self, given: bytes) -> float | Refusal:

@@ -22,16 +22,44 @@ from seawall.gateway.edge.request import Request
 from seawall.gateway.exchange.background import InBackground
 from seawall.gateway.exchange.keeping import Keeping
 from seawall.gateway.exchange.lane import FleetLane
-from seawall.gateway.intake.again import Again, Asked, again_of, claim, keyed, read
+from seawall.gateway.intake.again import IDEMPOTENCY, Again, Asked, again_of, claim, keyed, read
 from seawall.gateway.intake.peek import Body, peek
 
 RESPONSES: Final = b"/v1/responses"
 CANCEL: Final = b"/cancel"
 JSON: Final = b"application/json"
+_PREVIOUS: Final = b'"previous_response_id"'
 _BACKGROUND: Final = b'"background"'
 _TRUE: Final = frozenset({b"true", b"1", b'"true"', b'"True"', b'"1"'})
 _fields = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _values = msgspec.json.Decoder(dict[str, Any])
+
+
+def serve(asked: Asked) -> Refusal | None:
+    """A request to `/v1/responses`."""
+    request, lane = asked.request, asked.served.fleet
+    if not lane.stores or _PREVIOUS not in request.body:
+        return _begin_it(asked)
+
+    def then(refusal: Refusal | None) -> None:
+        refusal = refusal or _begin_it(asked)
+        if refusal is not None:
+            asked.client.decline(refusal)
+
+    _follow(request, lane, then)
+    return None
+
+
+def _begin_it(asked: Asked) -> Refusal | None:
+    request, lane = asked.request, asked.served.fleet
+    if lane.kept.keeps:
+        if in_background(request.body):
+            return in_the_background(asked)
+        if IDEMPOTENCY in request.headers:
+            return keyed_response(asked)
+    if lane.stores:
+        _name_it(request)
+    return asked.begin()
 
 
 def keyed_response(asked: Asked) -> Refusal | None:
@@ -43,7 +71,7 @@ def keyed_response(asked: Asked) -> Refusal | None:
             record.id, int(time()), request.model, _values.decode(request.body), False
         )
         record.opening = msgspec.json.encode(opening)
-        request.body = msgspec.json.encode({**_fields.decode(request.body), "request_id": record.id})
+        request.sent = msgspec.json.encode({**_fields.decode(request.body), "request_id": record.id})
 
     return keyed(asked, new_id(), prepare)
 
@@ -78,8 +106,8 @@ def _begin(asked: Asked, again: Again, record: AnswerRecord, streams: bool) -> R
     request, client = asked.request, asked.client
     opening = responses.opening(record.id, int(time()), request.model, _values.decode(request.body), True)
     record.opening, record.background = msgspec.json.encode(opening), True
-    request.body = _for_the_engine(request.body, record.id)
-    body = peek(request.body)
+    request.sent = _for_the_engine(request.body, record.id)
+    body = peek(request.sent)
     assert isinstance(body, Body)
     keeping = Keeping(record, asked.served.fleet.kept)
     sink = InBackground(keeping)
@@ -123,6 +151,51 @@ def new_id() -> str:
     return f"resp_{secrets.token_hex(16)}"
 
 
+# -- kept by an engine
+
+
+def _follow(request: Request, lane: FleetLane, then: Callable[[Refusal | None], None]) -> None:
+    """A request that names a `previous_response_id` goes to the replica that keeps it, and `then` goes on."""
+    previous = _values.decode(request.body).get("previous_response_id")
+    if not isinstance(previous, str):
+        then(None)
+        return
+    tenant, names = request.tenant.name, list(lane.router.targets)
+
+    def told(record: AnswerRecord | None) -> None:
+        keeper = record.replica if record is not None else responses.keeper_of(previous, names, tenant)
+        if keeper in names:
+            request.only = keeper
+            then(None)
+        elif record is not None or lane.tenants.required:
+            then(_gone(previous))
+        else:  # an id that its client has given it: who keeps it is not known
+            then(None)
+
+    lane.kept.find(tenant, previous, told)
+
+
+def _name_it(request: Request) -> None:
+    """Gives a response an id that tells which replica keeps it, unless its client gives it one."""
+    fields = _fields.decode(request.body)
+    if "request_id" not in fields and bytes(fields.get("store", b"")) != b"false":
+        id = f"resp_{secrets.token_hex(16)}{responses.UNPLACED}"
+        request.sent = msgspec.json.encode({**fields, "request_id": id})
+        request.unplaced = responses.UNPLACED.encode()
+
+
+def _gone(id: str) -> Refusal:
+    message = (
+        f"Response with id '{_shown(id)}' not found: no replica that serves now keeps it for you. "
+        "Send the whole conversation in `input`."
+    )
+    return Refusal(404, "response_not_found", message, param="previous_response_id")
+
+
+def _shown(id: str) -> str:
+    return "".join(c if c.isprintable() else "?" for c in id[:100])
+
+
 # -- found by its id
 
 
@@ -143,12 +216,11 @@ def find(client: Client, request: Request, owned: Iterable[Owned]) -> bool:
     if do is None or not id:
         return False
     name = id.decode("latin-1")
-    shown = "".join(c if c.isprintable() else "?" for c in name[:100])
     lanes = list(owned)
 
     def look(at: int) -> None:
         if at == len(lanes):
-            missing = f"Response with id '{shown}' not found."
+            missing = f"Response with id '{_shown(name)}' not found."
             client.decline(Refusal(404, "response_not_found", missing, param="response_id"))
             return
         lane, tenant = lanes[at]
