@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ EXAMPLES = [f for path in sorted((ROOT / "examples").glob("*.yaml")) for f in lo
 PLACE = {
     "--host", "--port", "MODEL", "--lora-modules",
     "--nnodes", "--node-rank", "--master-addr", "--master-port", "--headless", "--shutdown-timeout",
+    "--watchdog-config",
 }  # fmt: skip
 """Flags that a place may set by itself: an address, folders, the nodes of one replica, a spot node's notice."""
 PLACE_ENV = {
@@ -157,3 +159,21 @@ def test_an_engine_fetches_from_where_the_spec_says() -> None:
 
     assert said(["a.example", "b.example"]) == ["a.example", "b.example"]
     assert said(None) == said([]) == said(["*"]) == said(["a.example"], "0.10.2") == []
+
+
+def test_an_engine_that_can_writes_its_stacks_when_it_stands_still() -> None:
+    """vLLM 0.33 and later; before it is killed for what its evidence says, 15 s at the earliest."""
+
+    def told(version: str, *extra: str) -> list[str]:
+        fleet = changed(LLAMA, engine={"version": version, "extra_args": extra})
+        args = serve(Wanted(fleet=fleet, plan=plan(fleet, resolve(fleet)), document={})).args
+        return [word for word in args if word.startswith("--watchdog") or "dump_dir" in word]
+
+    flag, given = told("0.33.0")
+    assert flag == "--watchdog-config"
+    said = json.loads(given)
+    assert (said["timeout"] + said["check_interval"], said["dump_dir"]) == (14, "/tmp/stacks")
+    assert told("0.32.0") == told("nightly") == []
+    assert told("0.33.0", "--watchdog-config={}") == ["--watchdog-config={}"], "the user's own"
+    here = vllm_recipe(changed(SMOLLM2, engine={"version": "0.33.0"}), Path("/v"), Path("/m"), Path("/c"))
+    assert json.loads(by_flag(here.command(1)[0])["--watchdog-config"][0])["dump_dir"] == "/c/stacks"

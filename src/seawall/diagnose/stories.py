@@ -45,6 +45,10 @@ engine/hung
   vLLM's HTTP server and its engine are two processes: /health may say 200 while the scheduler stands still. The
   sign is requests that run and statistics of steps that do not move between two looks. One long step of a
   prefill moves nothing either, so it is called likely only where a gateway's asks for one token stay unanswered.
+engine/stood-still
+  vLLM 0.33 and later write the stacks of all threads when no step has ended for 12 s (`--watchdog-config`, which
+  Seawall sets). A long prefill on a slow device is written, too; a deadlock in a collective or a kernel that
+  hangs is what to look for.
 image/disk-full
   The image is unpacked on the node's disk, and 10 GB compressed are more than 20 GB there.
 image/invalid-name

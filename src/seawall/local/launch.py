@@ -50,6 +50,8 @@ class ReplicaRecipe:
     """LoRA adapter -> folder."""
     lora_rank: int = 0
     """The largest rank among the adapters; 0: not known."""
+    stacks: str = ""
+    """A folder for the stacks of a replica that stands still."""
 
     def command(self, port: int) -> tuple[list[str], dict[str, str]]:
         """argv and environment of a replica on `port`."""
@@ -63,6 +65,7 @@ class ReplicaRecipe:
             lora_rank=self.lora_rank,
             cores=self.cores,
             env=self.env,
+            stacks=self.stacks,
         )
         made = serve_command(self.fleet, self.plan, place)
         return made.argv, dict(made.env)
@@ -111,6 +114,7 @@ def vllm_recipe(fleet: Fleet, vllm: Path, model: Path, cache: Path) -> ReplicaRe
         env=env,
         gpus=gpus.wanted(fleet),
         cores=threads(fleet, os.cpu_count() or 1),
+        stacks=str(cache / "stacks"),
     )
 
 

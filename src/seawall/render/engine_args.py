@@ -15,6 +15,8 @@ from seawall.render.lifecycle import start_budget_s, timing_of
 from seawall.render.names import fingerprint
 
 CACHE_DIR = "/var/cache/engine"
+STACKS_DIR = "/tmp/stacks"
+"""On the Pod's own scratch volume, which outlives its containers."""
 NODES = NodeFlags(
     count="$(LWS_GROUP_SIZE)",
     rank="$(LWS_WORKER_INDEX)",
@@ -62,6 +64,7 @@ def serve(wanted: Wanted, *, spot: bool = False, worker: bool = False) -> ServeC
         nodes=NODES if plan.nodes_per_replica > 1 else None,
         headless=worker,
         env=_caches(sim),
+        stacks=STACKS_DIR,
     )
     return serve_command(wanted.fleet, plan, place)
 

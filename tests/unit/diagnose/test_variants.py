@@ -18,6 +18,7 @@ LOGS: list[tuple[str, str]] = [
     ("engine/unknown-flag", "Usage: vllm serve [OPTIONS]\nError: No such option: --num-scheduler-steps"),
     ("engine/bad-argument", "vllm: error: argument --kv-cache-dtype: invalid choice: 'fp4' (choose from 'auto', 'fp8')"),
     ("engine/bad-argument", "__main__.py: error: argument --max-model-len: invalid int value: '16k'"),
+    ("engine/stood-still", "(EngineCore_DP0 pid=77) INFO 11-20 14:02:11 [watch_dog.py:83] [Watchdog]Dumped stack to /tmp/stacks/VLLM_STACK_DUMP_for_engine_0_77.log due to feed timeout"),
     ("engine/max-len", "pydantic_core._pydantic_core.ValidationError: 1 validation error for ModelConfig\n  Value error, User-specified max_model_len (200000) is greater than the derived max_model_len (max_position_embeddings=131072 or model_max_length=None in model's config.json)."),
     ("engine/kv-too-small", "ValueError: The model's max seq len (131072) is larger than the maximum number of tokens that can be stored in KV cache (26544). Try increasing `gpu_memory_utilization` or decreasing `max_model_len` when initializing the engine."),
     ("engine/kv-too-small", "(EngineCore_DP0 pid=77) ValueError: To serve at least one request with the models's max seq len (32768), 6.0 GiB KV cache is needed, which is larger than the available KV cache memory (1.2 GiB)."),

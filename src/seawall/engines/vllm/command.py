@@ -8,6 +8,7 @@ machine.
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -22,6 +23,8 @@ RANKS = (16, 32, 64, 128, 256, 320, 512)
 """vLLM's default for --max-lora-rank, and what else it takes (vllm/config/lora.py, 0.32)."""
 QUIET = "/health,/metrics,/v1/models,/ping"
 """Routes that probes and scrapers ask all day: no log line each."""
+WATCHDOG_S = 12
+"""Seconds without a step: less than the 15 s in which an engine that computes nothing is found to be dead."""
 OWNED = ("--port", "--host", "--headless", "--nnodes", "--node-rank", "--master-addr", "--shutdown-timeout")
 """What a user's own flags may not set: routing and draining stand on them."""
 
@@ -64,6 +67,8 @@ class EnginePlace:
     """A further node of a replica that spans several: it serves no HTTP."""
     env: Mapping[str, str] = field(default_factory=dict)
     """This place's own variables: caches, paths, devices."""
+    stacks: str = ""
+    """A folder for the stacks of an engine that stands still, where its vLLM writes them; empty: none."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,6 +98,7 @@ def serve_command(fleet: Fleet, plan: Plan | None, place: EnginePlace) -> ServeC
     if spec.engine.prefix_caching:
         args.append("--enable-prompt-tokens-details")  # how the gateway learns what the cache really had
     args += _media(fleet)
+    args += _watchdog(fleet, place)
     if spec.engine.enforce_eager:
         args.append("--enforce-eager")
     if spec.pool is not None and spec.pool.sleep:
@@ -106,12 +112,28 @@ def serve_command(fleet: Fleet, plan: Plan | None, place: EnginePlace) -> ServeC
 
 def _media(fleet: Fleet) -> list[str]:
     """Where the engine itself may fetch from. The gateway looks first; this holds behind a redirect, too."""
-    hosts, version = fleet.spec.gateway.media_hosts or [], parse_version(fleet.spec.engine.version)
-    flag = find_flag("--allowed-media-domains")
-    known = flag is not None and (version is None or flag.known_to(version))
-    if not hosts or "*" in hosts or not known or "--allowed-media-domains" in fleet.spec.engine.extra_args:
+    hosts, flag = fleet.spec.gateway.media_hosts or [], "--allowed-media-domains"
+    if not hosts or "*" in hosts or not _takes(fleet, flag):
         return []
-    return ["--allowed-media-domains", *hosts]
+    return [flag, *hosts]
+
+
+def _watchdog(fleet: Fleet, place: EnginePlace) -> list[str]:
+    """Since 0.33 vLLM writes the stacks of all threads when no step has ended for so long. It ends nothing by that: the
+    stacks are there when those who go by evidence end it, half a minute later at the earliest."""
+    flag = "--watchdog-config"
+    if not place.stacks or not _takes(fleet, flag, unknown=False):
+        return []
+    told = {"timeout": WATCHDOG_S, "check_interval": 2, "dump_dir": place.stacks}
+    return [flag, json.dumps(told, separators=(",", ":"))]
+
+
+def _takes(fleet: Fleet, name: str, *, unknown: bool = True) -> bool:
+    """Whether the fleet's vLLM knows a flag that its user has not set. `unknown`: of a version that nobody knows."""
+    engine, flag = fleet.spec.engine, find_flag(name)
+    version = parse_version(engine.version)
+    known = flag is not None and (unknown if version is None else flag.known_to(version))
+    return known and not any(arg == name or arg.startswith(f"{name}=") for arg in engine.extra_args)
 
 
 def _serving(fleet: Fleet, limits: EngineLimits, place: EnginePlace) -> list[str]:

@@ -52,6 +52,15 @@ SIGNS: tuple[Sign, ...] = (
         "set enableServiceLinks: false in the Pod's spec (seawall lint --fix does)",
     ),
     Sign(
+        "engine/stood-still",
+        r"\[Watchdog\]Dumped stack to (?P<file>\S{1,200}) due to feed timeout",
+        "no step of the engine ended for a while; it has written the stacks of all its threads to {file}",
+        "read them before its Pod goes: kubectl exec POD -- cat {file}; the frames on top name what it waits for",
+        weight=60,
+        certain=False,
+        any_level=True,
+    ),
+    Sign(
         "engine/max-len",
         r"max_model_len \(?(?P<len>\d+)\)? is (?:greater|larger) than the (?:derived|model's)[^\n]{0,160}",
         "max_model_len {len} is longer than the model was made for",
