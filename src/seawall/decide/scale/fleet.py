@@ -25,10 +25,6 @@ from seawall.domain.units import show_seconds
 FALLBACK_TARGET = 16.0
 """Requests per replica when there is neither a target nor a plan: llm-d's default for a 32B model."""
 
-SLO_SHARE = 0.75
-"""Share of the target that the SLO policy fills a replica to when the spec names none: what it saves by not taking a
-backlog for demand, it spends on room (tests/unit/sim/test_slo.py holds it to equal GPU-hours)."""
-
 WAITING_GUARD = 2.0
 """Requests per replica that wait inside engines: traffic is heavier than that which the target was measured with."""
 KV_GUARD = 0.8
@@ -40,6 +36,8 @@ UP_POLICIES = (RatePolicy("Percent", 100, 60), RatePolicy("Pods", 4, 60))
 """Double, or four more, per minute: whichever is more."""
 DOWN_POLICIES = (RatePolicy("Percent", 10, 120), RatePolicy("Pods", 1, 120))
 """A tenth, or one, per two minutes: whichever is more. A replica that leaves too early costs a cold start."""
+SLO_DOWN_POLICIES = (RatePolicy("Percent", 25, 60), RatePolicy("Pods", 2, 60))
+"""A quarter, or two, per minute: after a window as long as a start-up, the forecast has had its say."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -102,6 +100,8 @@ class ScalePolicy:
     kind: Literal["hpa", "slo"] = "hpa"
     startup_s: float = 300.0
     """From a decision to a replica that serves: what the SLO policy looks ahead."""
+    step: slo.StepTime | None = None
+    """How a replica slows down as it fills; None: not known."""
 
     @property
     def triggers(self) -> tuple[ScaleTrigger, ...]:
@@ -141,8 +141,10 @@ def policy_of(fleet: Fleet, plan: Plan | None = None) -> ScalePolicy:
     """
     scaling = fleet.spec.scaling
     target = target_of(fleet, plan)
-    if scaling.policy == "slo" and scaling.target is None:
-        target = max(1.0, SLO_SHARE * target)
+    by_slo = scaling.policy == "slo"
+    if by_slo and scaling.target is None and plan is not None:
+        target = slo.fill(plan, fleet.spec.traffic) or target
+    startup_s = plan.startup.total_s if plan is not None else 300.0
     spot = fleet.spec.hardware.spot
     if scaling.by == "keda-gateway" and spot is not None and spot.on_demand_floor:
         # The floor is taken off the demand by a formula, and KEDA falls back from a formula to a whole target only.
@@ -153,11 +155,16 @@ def policy_of(fleet: Fleet, plan: Plan | None = None) -> ScalePolicy:
         target=math.ceil(round(target * 1000, 6)) / 1000,  # what a quantity can say
         guards=() if scaling.by in ("keda-gateway", "hpa") else GUARDS,
         up=DirectionRules(_window(scaling.up_window), DEFAULT_UP.select, UP_POLICIES),
-        down=DirectionRules(_window(scaling.down_window), "Max", DOWN_POLICIES),
+        down=DirectionRules(
+            _window(max(scaling.down_window, startup_s if by_slo else 0.0)),
+            "Max",
+            SLO_DOWN_POLICIES if by_slo else DOWN_POLICIES,
+        ),
         idle_after_s=math.ceil(scaling.idle_after),
         polling_s=max(1, math.ceil(scaling.polling_interval)),
         kind=scaling.policy,
-        startup_s=plan.startup.total_s if plan is not None else 300.0,
+        startup_s=startup_s,
+        step=slo.step_time(plan, fleet.spec.traffic) if by_slo and plan is not None else None,
     )
 
 
@@ -227,9 +234,16 @@ def _sync(policy: ScalePolicy, seen: DemandSeen, after: ScaleState, now: float) 
     policy's."""
     if policy.kind == "slo" and seen.fresh and seen.arrivals_per_s is not None:
         load = slo.FleetLoad(
-            seen.replicas, seen.running, seen.waiting + seen.queued, seen.arrivals_per_s, seen.kv_usage or 0.0
+            seen.replicas,
+            seen.ready,
+            seen.running,
+            seen.waiting + seen.queued,
+            seen.arrivals_per_s,
+            seen.kv_usage or 0.0,
         )
-        asked, after["slo"] = slo.wanted(load, policy.target, policy.startup_s, after["slo"], now)
+        asked, after["slo"] = slo.wanted(
+            load, policy.target, policy.startup_s, after["slo"], now, policy.step
+        )
         proposals = [hpa.Proposal(metric="forecast", replicas=asked.replicas, detail=asked.reason)]
     elif seen.fresh:
         proposals = [p for t in policy.triggers if (p := _proposal(t, seen, policy.tolerance)) is not None]

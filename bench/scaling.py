@@ -1,0 +1,276 @@
+"""Who serves more requests within their objectives for the same GPU-hours: `policy: slo`, or KEDA's arithmetic?
+
+    python bench/scaling.py [--quick] [--json] [--seeds 11,12] [--trace FILE [--speed N]]
+
+Both scale the same simulated fleet (Llama 3.1 70B in fp8 on one H200 per replica, GKE, 8 requests per second on
+average),
+each with its own default target and with that target times several factors. Said are
+
+    default       both as they come
+    equal hours   our best that costs no more GPU-hours than KEDA as it comes
+    KEDA's best   KEDA's best target, chosen after the fact, that costs no more than ours as it comes
+
+as differences in points of attainment, paired by seed, with a 95% interval (Student's t). The traces are made to
+published statistics; `--trace` replays a public file (Azure LLM inference, BurstGPT) in their place.
+
+    azure     a day's swing with its peak at 1.7 times the mean and 3.3 times the valley (DynamoLLM, 2025), slow noise,
+              1,155 tokens in and 211 out on average (Azure 2023, conversations)
+    burstgpt  rates that jump every ten minutes or so (gamma, shape 1.5) over a day's swing, gaps of a gamma process
+              with a coefficient of variation of 3 (Wang et al. 2024: bursts are gamma), 620 in, 250 out
+    spikes    a day's swing, and in every hour ten minutes at two to three times as much, begun within a minute of
+              their time
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import sys
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict, dataclass, replace
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+
+from seawall.config.load import parse_fleets
+from seawall.decide.plan import plan
+from seawall.domain.spec import Fleet
+from seawall.shapes.config import resolve
+from seawall.sim.load import LoadWish, load_of
+from seawall.sim.setup import setup_of
+from seawall.sim.world import simulate
+from seawall.workload.arrivals import Floats, RatePhase, Requests, arrival_times, lengths
+
+FLEET = """
+apiVersion: seawall.dev/v1alpha1
+kind: Fleet
+metadata: {name: chat, namespace: llm}
+spec:
+  model:
+    source: hf://meta-llama/Llama-3.1-70B-Instruct
+    revision: 1605565b47bb9346c5515c34102e054115b4f98b
+    quantization: fp8
+  hardware: {gpu: H200, gpusPerReplica: 1, cloud: gke}
+  traffic: {promptTokens: 1024, outputTokens: 256, maxContext: 16k, slo: {ttft: 2s, tpot: 60ms}}
+  scaling: {min: 1, max: 60}
+"""
+MEAN_PER_S = 8.0
+FACTORS = {"keda": (0.6, 0.8, 1.0, 1.3, 1.8, 2.5), "slo": (0.5, 0.7, 0.85, 1.0, 1.3)}
+T95 = (0.0, 12.71, 4.30, 3.18, 2.78, 2.57, 2.45, 2.36, 2.31, 2.26)
+"""Student's t at 95%, by degrees of freedom from 0."""
+
+
+def phases(rates: Floats, step_s: float) -> list[RatePhase]:
+    """Ramps from each rate to the next."""
+    return [RatePhase(float(a), step_s, float(b)) for a, b in pairwise(rates)]
+
+
+def times(hours: float, step_s: float) -> Floats:
+    return np.arange(0.0, hours * 3600 + 1, step_s)
+
+
+def day(t: Floats) -> Floats:
+    """0 at the valley, where every trace begins, 1 at the peak."""
+    swing: Floats = (1 - np.cos(2 * np.pi * t / 86400)) / 2
+    return swing
+
+
+def drawn(
+    rates: Floats,
+    step_s: float,
+    burst: float,
+    tokens: tuple[float, float],
+    rng: np.random.Generator,
+    hours: float,
+) -> Requests:
+    at = arrival_times(phases(rates, step_s), rng, burst)
+    return Requests(
+        at,
+        lengths(tokens[0], len(at), rng, 1.0, 12_000),
+        lengths(tokens[1], len(at), rng, 0.9, 2_000),
+        lasts_s=hours * 3600,
+    )
+
+
+def azure(rng: np.random.Generator, hours: float) -> Requests:
+    t = times(hours, 300.0)
+    base = 1.7 / 3.3 + (1.7 - 1.7 / 3.3) * day(t) ** 1.3
+    noise = np.zeros(len(t))
+    for i in range(1, len(t)):
+        noise[i] = 0.9 * noise[i - 1] + rng.normal(0, 0.06)
+    return drawn(MEAN_PER_S * base * np.exp(noise), 300.0, 1.5, (1155, 211), rng, hours)
+
+
+def burstgpt(rng: np.random.Generator, hours: float) -> Requests:
+    t = times(hours, 300.0)
+    jumps, i = np.ones(len(t)), 0
+    while i < len(t):
+        lasts = 1 + rng.geometric(0.35)
+        jumps[i : i + lasts] = rng.gamma(1.5, 1 / 1.5)
+        i += lasts
+    rates = np.maximum(0.05, MEAN_PER_S * (0.4 + 1.2 * day(t)) * jumps)
+    return drawn(rates, 300.0, 3.0, (620, 250), rng, hours)
+
+
+def spikes(rng: np.random.Generator, hours: float) -> Requests:
+    t = times(hours, 60.0)
+    rates = MEAN_PER_S * (0.3 + 1.4 * day(t))
+    for hour in range(math.ceil(hours)):
+        begin, height = hour * 3600 + 1200 + rng.normal(0, 30), rng.uniform(2, 3)
+        rates = np.where((t >= begin) & (t < begin + 600), rates * height, rates)
+    return drawn(rates, 60.0, 1.5, (900, 200), rng, hours)
+
+
+TRACES: dict[str, Callable[[np.random.Generator, float], Requests]] = {
+    "azure": azure,
+    "burstgpt": burstgpt,
+    "spikes": spikes,
+}
+
+
+@dataclass(frozen=True)
+class Run:
+    """One simulation: what is scaled how, and what came of it."""
+
+    trace: str
+    seed: int
+    policy: str
+    factor: float
+    gpu_hours: float = 0.0
+    within: float = 0.0
+    """Percent of the requests that finished within both objectives."""
+    most: int = 0
+
+
+@dataclass(frozen=True)
+class Job:
+    run: Run
+    hours: float
+    file: str | None = None
+    speed: float = 1.0
+
+
+def fleet_for(work: Requests, policy: str, target: float | None) -> Fleet:
+    """The fleet, told what its requests are like on average."""
+    fleet = parse_fleets(FLEET, "bench/scaling.py")[0]
+    spec = fleet.spec
+    traffic = replace(
+        spec.traffic, prompt_tokens=int(work.prompt.mean()), output_tokens=int(work.output.mean())
+    )
+    scaling = replace(spec.scaling, policy="slo" if policy == "slo" else "hpa", target=target)
+    return replace(fleet, spec=replace(spec, traffic=traffic, scaling=scaling))
+
+
+def ran(job: Job) -> Run:
+    run = job.run
+    if job.file:
+        work = load_of(parse_fleets(FLEET, "")[0], LoadWish(trace=job.file, speed=job.speed))
+    else:
+        work = TRACES[run.trace](np.random.default_rng([run.seed, *run.trace.encode()]), job.hours)
+    fleet = fleet_for(work, run.policy, None)
+    made = plan(fleet, resolve(fleet))
+    if run.factor != 1.0:
+        from seawall.decide.scale import policy_of
+
+        fleet = fleet_for(work, run.policy, run.factor * policy_of(fleet, made).target)
+    found = simulate(setup_of(fleet, made, initial=3, seed=run.seed), work).summary()
+    return replace(
+        run,
+        gpu_hours=found["gpu_hours"],
+        within=100 * found["slo_attainment"],
+        most=found["replicas"]["most"],
+    )
+
+
+def mean(values: list[float]) -> float:
+    return sum(values) / len(values)
+
+
+def difference(ours: list[Run], theirs: list[Run]) -> tuple[float, float]:
+    """Points of attainment, ours less theirs, paired by seed: (mean, half of the 95% interval)."""
+    pairs = [a.within - b.within for a, b in zip(ours, theirs, strict=True)]
+    n = len(pairs)
+    if n < 2:
+        return mean(pairs), math.inf
+    spread = math.sqrt(sum((p - mean(pairs)) ** 2 for p in pairs) / (n - 1))
+    return mean(pairs), (T95[n - 1] if n <= len(T95) else 1.96) * spread / math.sqrt(n)
+
+
+def affordable(curves: dict[float, list[Run]], hours: float) -> list[Run] | None:
+    """The target with the best attainment that costs no more GPU-hours on average; None where every one does."""
+    fits = [runs for runs in curves.values() if mean([r.gpu_hours for r in runs]) <= hours]
+    return max(fits, key=lambda runs: mean([r.within for r in runs]), default=None)
+
+
+def compared(runs: list[Run]) -> Iterator[dict[str, object]]:
+    """One row for each trace and comparison."""
+    for trace in dict.fromkeys(r.trace for r in runs):
+        curves: dict[str, dict[float, list[Run]]] = {"keda": {}, "slo": {}}
+        for r in sorted((r for r in runs if r.trace == trace), key=lambda r: r.seed):
+            curves[r.policy].setdefault(r.factor, []).append(r)
+        ours, theirs = curves["slo"][1.0], curves["keda"][1.0]
+        our_hours, their_hours = (mean([r.gpu_hours for r in x]) for x in (ours, theirs))
+        rows = {
+            "default": (ours, theirs),
+            "equal hours": (affordable(curves["slo"], their_hours), theirs),
+            "KEDA's best": (ours, affordable(curves["keda"], our_hours)),
+        }
+        for name, (a, b) in rows.items():
+            row: dict[str, object] = {"trace": trace, "compared": name}
+            for who, x in (("slo", a), ("keda", b)):
+                row[f"{who}_hours"] = mean([r.gpu_hours for r in x]) if x else None
+                row[f"{who}_within"] = mean([r.within for r in x]) if x else None
+            row["points"], row["interval"] = difference(a, b) if a and b else (None, None)
+            yield row
+
+
+def table(rows: list[dict[str, object]]) -> None:
+    def cell(value: object) -> str:
+        return "-" if value is None else f"{value:.2f}" if isinstance(value, float) else str(value)
+
+    keys = ["trace", "compared", "slo_hours", "slo_within", "keda_hours", "keda_within", "points", "interval"]
+    print("  ".join(k.rjust(11) for k in keys))
+    for row in rows:
+        print("  ".join(cell(row[k]).rjust(11) for k in keys))
+    print("-: no target of that policy costs so little")
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--quick", action="store_true", help="two seeds of three hours, few targets")
+    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--seeds", default="11,12,13,14,15,16,17,18")
+    parser.add_argument("--hours", type=float, default=6.0)
+    parser.add_argument("--trace", type=Path, help="a public trace in place of the made ones")
+    parser.add_argument("--speed", type=float, default=1.0)
+    parser.add_argument("--processes", type=int, default=2)
+    args = parser.parse_args()
+    seeds = [int(s) for s in args.seeds.split(",")]
+    hours, factors = args.hours, FACTORS
+    if args.quick:
+        seeds, hours, factors = seeds[:2], 3.0, {"keda": (1.0, 1.8), "slo": (0.7, 1.0)}
+    names = [args.trace.name] if args.trace else list(TRACES)
+    jobs = [
+        Job(Run(name, seed, policy, factor), hours, str(args.trace) if args.trace else None, args.speed)
+        for name in names
+        for seed in (seeds[:1] if args.trace else seeds)
+        for policy, each in factors.items()
+        for factor in each
+    ]
+    with ProcessPoolExecutor(args.processes) as pool:
+        runs = list(pool.map(ran, jobs))
+    rows = list(compared(runs))
+    if args.json:
+        print(json.dumps({"rows": rows, "runs": [asdict(r) for r in runs]}, indent=1))
+    else:
+        table(rows)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
