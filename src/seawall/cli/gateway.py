@@ -86,6 +86,13 @@ PATH = click.Path(dir_okay=False, path_type=Path)
     type=click.IntRange(1, 64),
     help="Processes that share the port, the caps and the queue bounds.",
 )
+@click.option(
+    "--keeper",
+    default=None,
+    type=PATH,
+    metavar="SOCKET",
+    help="Of a keeper: what runs goes on when this process dies.  [with --workers: one is started]",
+)
 @click.option("--board", default=None, type=PATH, hidden=True)
 @click.option("--supervisor", default=None, type=PATH, hidden=True)
 @click.option("--without", multiple=True, type=click.Choice(GATEWAY), hidden=True)
@@ -102,6 +109,7 @@ def command(
     tls_key: Path | None,
     engine_ca: Path | None,
     workers: int,
+    keeper: Path | None,
     board: Path | None,
     supervisor: Path | None,
     without: tuple[str, ...],
@@ -144,6 +152,8 @@ def command(
         supervisor=supervisor,
         worker=worker,
         workers=workers,
+        keeper=keeper,
+        seat=f"worker {worker}" if board else "gateway",
         parent=int(os.environ.get("SEAWALL_GATEWAY_PARENT", "0")) if board else 0,
         tls_cert=tls_cert,
         tls_key=tls_key,

@@ -8,7 +8,8 @@ import socket
 import struct
 import termios
 
-ESTABLISHED = 1
+OPEN = (1, 8)
+"""States of a connection that may be written to: established, and with a peer that has ended its half (CLOSE_WAIT)."""
 _INFO_BYTES = 192
 _STATE_AT = 0
 _ACKED_AT = 120
@@ -18,13 +19,13 @@ _ACKED_AT = 120
 def handed_over(sock: socket.socket) -> int | None:
     """Bytes that were ever handed to the kernel on an accepted connection: those that its peer has acknowledged, and
     those that wait to be. No SYN counts on the side that accepted (it does on the one that connected); a FIN would, so
-    None for a connection that either side has begun to end, and where the kernel does not tell."""
+    None for a connection that this side has begun to end, and where the kernel does not tell."""
     try:
         info = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _INFO_BYTES)
         waiting = struct.unpack("i", fcntl.ioctl(sock.fileno(), termios.TIOCOUTQ, bytes(4)))[0]
     except (OSError, AttributeError):
         return None
-    if len(info) < _ACKED_AT + 8 or info[_STATE_AT] != ESTABLISHED:
+    if len(info) < _ACKED_AT + 8 or info[_STATE_AT] not in OPEN:
         return None
     # Read again if an acknowledgement came between the two: it would be counted on neither side, or on both.
     after = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _INFO_BYTES)

@@ -237,6 +237,21 @@ class Attempt:
         self.retried += 1
         return self._send()
 
+    def carried_over(self, begun: bool, now: float) -> Next:
+        """The gateway that began it has died, which is no replica's fault: what its successor does first. `begun`: the
+        client has a part of the answer."""
+        self.begun = begun
+        if self.stream is not None:
+            match self.stream.broken("its gateway died", now, counts=False):
+                case resume.Finish() as finish:
+                    return finish
+                case resume.GiveUp(event=event):
+                    lost = Refusal(502, "upstream_lost", "The gateway died. Send it again.")
+                    return self.anew() or Fail(lost, event)
+                case resume.Retry(path=path, body=body):
+                    self.path, self.body = path.encode(), body
+        return self._send()
+
     def _send(self) -> Send | AwaitVerdict:
         if self.ticket.convicted:
             return AwaitVerdict(VERDICT_S, self.begun)

@@ -123,6 +123,11 @@ class Desk:
         self.tickets.add(ticket)
         return verdict
 
+    def carried(self, ticket: Ticket) -> None:
+        """Another desk had admitted it, and is no more: it is neither refused nor kept waiting behind others. `again`
+        follows."""
+        self.tickets.add(ticket)
+
     def broke(self, ticket: Ticket, what: Break, now: float) -> bool:
         """The replica of `ticket` failed it. True: the replica is out now, and must be asked for a proof."""
         target = ticket.target

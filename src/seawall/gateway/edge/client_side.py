@@ -23,6 +23,7 @@ import httptools
 from seawall.decide.route.refusal import Refusal
 from seawall.gateway.edge.budget import MOST, PER_TURN, SLICE, WINDOW_S, StrangersBudget
 from seawall.gateway.edge.decode import KNOWN, Broken, TooMuch, decoder_for
+from seawall.gateway.edge.record import ANSWERED, CUT_SHORT, READ, SAID, STARTED, UNTOLD, Record
 from seawall.gateway.edge.request import Request
 from seawall.gateway.edge.sink import EVENT_STREAM, Source
 from seawall.gateway.memory import CONNECTION, LITTLE, HeldMemory
@@ -65,6 +66,16 @@ REPLICA = b"x-seawall-replica"
 COMMENT = b": waiting\n\n"
 
 
+class Keep(Protocol):
+    """Who holds connections so that they outlive this process."""
+
+    def hold(self, transport: asyncio.BaseTransport) -> Record | None:
+        """From now on this connection is held, and recorded. None: it cannot be."""
+
+    def let_go(self, record: Record) -> None:
+        """The connection is over."""
+
+
 class Handler(Protocol):
     """What serves requests: the application, or the admin pages."""
 
@@ -83,6 +94,8 @@ class Handler(Protocol):
     clients: set[Client]
     memory: HeldMemory
     budget: StrangersBudget
+    keep: Keep | None
+    """None: connections end with this process."""
 
     @property
     def now(self) -> Callable[[], float]:
@@ -128,12 +141,14 @@ class Client:
         "_unsent",
         "_upgrading",
         "_waits_for_body",
+        "adopt",
         "body_since",
         "exchange",
         "full",
         "handler",
         "loop",
         "peer",
+        "record",
         "since",
         "taken_at",
         "transport",
@@ -148,6 +163,10 @@ class Client:
         self.transport: asyncio.Transport | None = None
         self.exchange: Source | None = None
         """Who answers the present request, if a replica does."""
+        self.record: Record | None = None
+        """Where everything is noted before it is done, for a successor of this process."""
+        self.adopt: Callable[[], None] | None = None
+        """Goes on with what a predecessor began, once the connection is ours."""
         self.peer = ""
         self.full = False
         self._now = handler.now
@@ -202,11 +221,19 @@ class Client:
         self._memory.add(CONNECTION)
         peer = transport.get_extra_info("peername")
         self.peer = str(peer[0]) if isinstance(peer, tuple) else ""
+        adopt, self.adopt = self.adopt, None
+        if adopt is not None:
+            adopt()
+        elif self.handler.keep is not None:
+            self.record = self.handler.keep.hold(transport)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.transport = None
         self._parser = None  # it holds our methods: a cycle, which the calmed collector would leave for hours
         self.handler.clients.discard(self)
+        record, self.record = self.record, None
+        if record is not None and self.handler.keep is not None:
+            self.handler.keep.let_go(record)
         exchange, self.exchange = self.exchange, None
         self._memory.add(-CONNECTION)
         self._forget()
@@ -237,7 +264,7 @@ class Client:
         if self._events:
             self.comment()
         elif not self._started and not busy.http10:
-            self.transport.write(CONTINUE)
+            self._write(CONTINUE, SAID)
         self.loop.call_later(LEFT_S, self._leave_if_gone)
 
     def _leave_if_gone(self) -> None:
@@ -257,10 +284,33 @@ class Client:
     def data_received(self, data: bytes) -> None:
         if self._refusing:
             return
+        if self.record is not None:
+            self._note(self.record, data)
         if self._busy is not None or self._queue or self._backlog:
             self._keep_back(data)
         else:
             self._feed(data)
+
+    @property
+    def _rests(self) -> bool:
+        """It is between two requests: all that came has been answered."""
+        return (
+            self._busy is None
+            and self._parsing is None
+            and not self._queue
+            and not self._backlog
+            and self._upgrading is None
+            and self._reading_on is None
+        )
+
+    def _note(self, record: Record, data: bytes) -> None:
+        """What came is recorded. What was of earlier requests goes when the kernel has all of their answers."""
+        transport = self.transport
+        if not record.holds or (
+            self._rests and transport is not None and not transport.get_write_buffer_size()
+        ):
+            record.renew()
+        record.add(READ, data)
 
     def _keep_back(self, data: bytes) -> None:
         """Bytes behind a request that is being answered, or waits to be: their turn comes in `_go_on`."""
@@ -418,7 +468,7 @@ class Client:
         elif (
             b"expect" in headers and not request.http10 and self._busy is None and self.transport is not None
         ):
-            self.transport.write(CONTINUE)
+            self._write(CONTINUE, SAID)
 
     def _encoded(self, request: Request, encoding: bytes) -> Refusal | None:
         if encoding in (b"", b"identity"):
@@ -553,19 +603,21 @@ class Client:
         self._events = content_type is EVENT_STREAM
         extra = b"cache-control: no-store\r\n" if self._events else b""
         top = self._head(status, content_type, -1 if http10 else None, extra)
-        if data:
-            self._write(top + (data if http10 else chunk(data)))
-        else:
-            self._write(top)
+        if not self._events and self.record is not None:
+            self.record.add(UNTOLD, b"")
+        self._write(top + (data if http10 else chunk(data)) if data else top, STARTED)
 
     def write(self, data: bytes) -> None:
         transport = self.transport
         if transport is not None:
-            transport.write(chunk(data) if self._chunked else data)
+            out = chunk(data) if self._chunked else data
+            if self.record is not None:
+                self.record.written += len(out)
+            transport.write(out)
 
     def comment(self) -> None:
         if not self.full:
-            self.write(COMMENT)
+            self._write(chunk(COMMENT) if self._chunked else COMMENT, SAID)
 
     @property
     def chunks(self) -> Callable[[bytes], None] | None:
@@ -575,19 +627,19 @@ class Client:
     def end(self, data: bytes) -> None:
         busy = self._busy
         if busy is None or busy.http10:
-            self._write(data)
+            self._write(data, ANSWERED)
         else:
-            self._write(chunk(data) + LAST_CHUNK if data else LAST_CHUNK)
+            self._write(chunk(data) + LAST_CHUNK if data else LAST_CHUNK, ANSWERED)
 
     def whole(self, status: int, content_type: bytes, body: bytes) -> None:
-        self._write(self._head(status, content_type, len(body)) + body)
+        self._write(self._head(status, content_type, len(body)) + body, ANSWERED)
 
     def fail(self, refusal: Refusal, event: bytes) -> None:
         """A stream says so in an event and ends without its last chunk, any other answer that has begun is cut."""
         if not self._started:
             self.answer_refusal(refusal)
         elif event:
-            self.write(event)
+            self._write(chunk(event) if self._chunked else event, CUT_SHORT)
             if self._busy is not None:
                 self._busy.keep = False
         else:
@@ -610,7 +662,7 @@ class Client:
         request = self._busy
         body = error_body(refusal, request is not None and request.path.startswith(MESSAGES))
         top = self._head(refusal.status, b"application/json", len(body), extra)
-        self._write(top if request is not None and request.method == b"HEAD" else top + body)
+        self._write(top if request is not None and request.method == b"HEAD" else top + body, ANSWERED)
 
     def answer(self, status: int, content_type: bytes, body: bytes) -> None:
         """A whole answer that needs no replica."""
@@ -618,7 +670,7 @@ class Client:
         if request is not None and request.key is None:
             self._budget.spent += 1
         top = self._head(status, content_type, len(body))
-        self._write(top if request is not None and request.method == b"HEAD" else top + body)
+        self._write(top if request is not None and request.method == b"HEAD" else top + body, ANSWERED)
         self.next()
 
     def decline(self, refusal: Refusal) -> None:
@@ -706,7 +758,7 @@ class Client:
                 extra=_told(refusal) + _named(request),
                 close=True,
             )
-            self.transport.write(top if request.method == b"HEAD" else top + body)
+            self._write(top if request.method == b"HEAD" else top + body, CUT_SHORT)
             self._forget()
             self._parsing = None
             if refusal.status not in _LINGERS:
@@ -749,6 +801,8 @@ class Client:
         self._unsent = unsent
         if self._busy is not None:
             return
+        if not unsent and self.record is not None and self._rests:
+            self.record.release()
         if self._refusing:
             if now - self.since > (LINGER_S if self.handler.closing else REFUSED_S):
                 self.transport.abort()
@@ -786,8 +840,11 @@ class Client:
                 extra += b"connection: keep-alive\r\n"
         return head(status, content_type, length, date=self.handler.clock.date, extra=extra, close=close)
 
-    def _write(self, data: bytes) -> None:
-        if self.transport is not None and data:
+    def _write(self, data: bytes, kind: int) -> None:
+        """Writes what no replica's stream brought. `kind`: what it is to a record."""
+        if self.transport is not None and (data or kind == ANSWERED):
+            if self.record is not None:
+                self.record.wrote(kind, data)
             self.transport.write(data)
 
 

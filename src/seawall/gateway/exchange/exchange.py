@@ -7,7 +7,8 @@ decisions are obeyed. Every path ends in exactly one of `_finished`, `_failed`, 
 
 from __future__ import annotations
 
-from typing import Final, assert_never
+from struct import Struct
+from typing import Final, NamedTuple, assert_never
 
 from seawall.decide.route.admit import Rejected, Ticket
 from seawall.decide.route.attempt import (
@@ -26,10 +27,13 @@ from seawall.decide.route.pick import Ask, Picked, Target
 from seawall.decide.route.poison import fingerprint
 from seawall.decide.route.refusal import Refusal
 from seawall.decide.route.resume import Finish, StreamSession
+from seawall.decide.route.resume.tape import DROPPED, FED, FRESH, WROTE
 from seawall.decide.route.whole import Unfit
+from seawall.gateway.edge.record import ACCEPTED, Record
 from seawall.gateway.edge.request import Request
 from seawall.gateway.edge.sink import EVENT_STREAM, Sink
 from seawall.gateway.edge.whole_sink import WholeSink
+from seawall.gateway.exchange import seam
 from seawall.gateway.exchange.hedge import Hedge
 from seawall.gateway.exchange.judge import judge
 from seawall.gateway.exchange.lane import FleetLane
@@ -42,6 +46,7 @@ HOLD = 1 << 20
 """An answer that is not a stream is held whole up to this size, so that a break can still be retried."""
 SSE = b"text/event-stream"
 COMMENT_S = 10.0
+_accepted: Final = Struct("<ddQ?")
 # Members of an enum are looked up anew at every use; these are not.
 CONNECTING: Final = AttemptPhase.CONNECTING
 HOLDING: Final = AttemptPhase.HOLDING
@@ -154,6 +159,39 @@ class Exchange:
         else:
             fleet.soon()
 
+    def carry_on(self, begun: bool, headed: bool, waits: bytes) -> None:
+        """A process that died began it; here it goes on, before all that wait. `begun`: its client has a part of it.
+        `waits`: what its client was about to get."""
+        fleet = self.fleet
+        fleet.stats.admitted += 1
+        fleet.desk.carried(self.ticket)
+        self._headed = headed
+        self.status = 200 if begun or headed else 0
+        if waits and not (_comments(waits) and not begun):
+            if not self._headed:
+                self._head()
+            begun = True
+            self._write(waits)
+        self._obey(self.attempt.carried_over(begun, fleet.now()), "")
+
+    def anew_with(self, seed: int) -> None:
+        """Another session of this request, of this seed, takes the place of the present one."""
+        session = seam.session(self.request.path, self.payload, self.fleet.policy, self.fleet.rng)
+        session.reseed(seed)
+        self.session = self.attempt.stream = session
+        self.attempt.body = session.first_request()
+
+    def unstreamed(self) -> None:
+        """It is asked for anew, and not as a stream."""
+        if self.session is not None and self.session.tape is not None:
+            self.session.tape.add(FRESH, b"")
+        self.session = None
+        self.first_token_at = 0.0
+        if isinstance(self.sink, WholeSink):
+            self.attempt.path, self.attempt.body = self.request.path, self.sink.body
+            self.attempt.stream = None
+            self.sink = self.sink.plain
+
     def go(self) -> None:
         """It has a place: sends the request there."""
         target = self.ticket.target
@@ -239,6 +277,8 @@ class Exchange:
             self._stream_over(session, out)
             return
         if phase is not STREAMING and _comments(out):
+            if session.tape is not None:
+                session.tape.add(DROPPED, b"")
             return  # no sign of life, and no token
         if out:
             self._flow(out)
@@ -251,13 +291,13 @@ class Exchange:
         """Bytes of a stream for the client."""
         attempt = self.attempt
         if attempt.phase is STREAMING:
-            self.sink.write(out)
+            self._write(out)
             return
         attempt.on(FLOWED)
         self.ticket.awaits = False
         if attempt.begun:
             self._relay()
-            self.sink.write(out)
+            self._write(out)
             return
         if self.hedge is not None:
             self.hedge.drop()
@@ -268,8 +308,15 @@ class Exchange:
         if not self._headed:
             self._head()
         if out:  # an empty chunk would end the answer
-            self.sink.write(out)
+            self._write(out)
         self._relay()
+
+    def _write(self, out: bytes) -> None:
+        """What came of what the session was told."""
+        session = self.session
+        if session is not None and session.tape is not None:
+            session.tape.add(WROTE, b"")
+        self.sink.write(out)
 
     def _relay(self) -> None:
         """From now on ordinary chunks go from the replica's connection straight to the client's."""
@@ -297,6 +344,12 @@ class Exchange:
         """Goes on with the second attempt, whatever has come of it."""
         self.hedge = None
         self.fleet.desk.take_second(self.ticket)
+        tape = self.session.tape if self.session is not None else None
+        if tape is not None:
+            tape.add(FRESH, b"%d" % hedge.session.seed)
+            for part in hedge.fed:
+                tape.add(FED, part)
+            hedge.session.tape = tape
         self.session, self._conn = hedge.session, hedge.conn
         self.replica = hedge.target.name
         self.side = "canary" if hedge.target.replica.group == "canary" else "stable"
@@ -460,13 +513,8 @@ class Exchange:
 
     def _obey(self, decision: Next, kind: str) -> None:
         """Does what the attempt has decided. `kind`: of the break that led to it; empty: it has been counted."""
-        if (
-            self.session is not None and self.attempt.stream is None
-        ):  # it is asked for anew, and not as a stream
-            self.session = None
-            self.first_token_at = 0.0
-            if isinstance(self.sink, WholeSink):
-                self.sink = self.sink.plain
+        if self.session is not None and self.attempt.stream is None:
+            self.unstreamed()
         match decision:
             case Send(resumes=resumes):
                 self._count(kind, resumes)
@@ -661,6 +709,34 @@ class Exchange:
         rest = tokens_out - 1
         tpot = (seconds - ttft) / rest if ttft > 0 and rest > 0 else 0.0
         self.fleet.stats.sides[self.side].served(ttft, tpot, ttft > slo.ttft or tpot > slo.tpot)
+
+
+def note_accepted(record: Record, exchange: Exchange) -> None:
+    """Records that a request has an exchange, and from now on what its stream is told."""
+    session = exchange.session
+    whole = isinstance(exchange.sink, WholeSink)
+    seed = 0 if session is None else session.seed
+    until = exchange.ticket.until
+    record.add(ACCEPTED, _accepted.pack(exchange.started, until, seed, whole) + exchange.request.id)
+    if session is not None:
+        session.tape = record
+
+
+class Accepted(NamedTuple):
+    """What a successor must know of a request, beside the request."""
+
+    started: float
+    deadline: float
+    """By the clock that all processes of this machine share, as `started`."""
+    seed: int
+    whole: bool
+    """Its answer is put together from a stream."""
+    id: bytes
+
+
+def read_accepted(data: bytes) -> Accepted:
+    started, deadline, seed, whole = _accepted.unpack_from(data)
+    return Accepted(started, deadline, seed, whole, data[_accepted.size :])
 
 
 def _comments(events: bytes) -> bool:

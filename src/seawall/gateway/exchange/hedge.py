@@ -45,7 +45,7 @@ class Hedged(Protocol):
 class Hedge:
     """The second attempt of one exchange. An `upstream.User`."""
 
-    __slots__ = ("_exchange", "_heir", "_over", "_sse", "conn", "session", "target")
+    __slots__ = ("_exchange", "_heir", "_over", "_sse", "conn", "fed", "session", "target")
 
     def __init__(self, exchange: Hedged, target: Target) -> None:
         """The desk has given it a place at `target`."""
@@ -53,6 +53,8 @@ class Hedge:
         self._exchange, self.target = exchange, target
         self._over = self._heir = self._sse = False
         self.conn: Upstream | None = None
+        self.fed: list[bytes] = []
+        """What its session was told, for the tape of the exchange that goes on with it."""
         self.session = seam.session(exchange.request.path, exchange.payload, fleet.policy, fleet.rng)
         pool = fleet.pool(target)
         conn = pool.take()
@@ -91,6 +93,7 @@ class Hedge:
             self.drop()  # a refusal: the first attempt brings its own
             return
         session = self.session
+        self.fed += parts
         out = b"".join([session.feed(part) for part in parts])
         if session.failed is not None or (complete and not session.done):
             self._broke(session.failed or "the stream ended early")

@@ -28,11 +28,11 @@ from seawall.domain.seen import Replica, Replicas
 from seawall.domain.spec import Fleet, FleetSpec
 from seawall.domain.units import parse_seconds
 from seawall.gateway.edge.budget import StrangersBudget
-from seawall.gateway.edge.client_side import IDLE_S, MAX_HEAD, REPLICA, SURE_S, Client
+from seawall.gateway.edge.client_side import IDLE_S, MAX_HEAD, REPLICA, SURE_S, Client, Keep
 from seawall.gateway.edge.request import Request
 from seawall.gateway.edge.sink import Sink
 from seawall.gateway.edge.whole_sink import WholeSink
-from seawall.gateway.exchange.exchange import Exchange
+from seawall.gateway.exchange.exchange import Accepted, Exchange, note_accepted
 from seawall.gateway.exchange.lane import FleetLane
 from seawall.gateway.exchange.seam import session
 from seawall.gateway.intake import responses
@@ -177,6 +177,7 @@ class App:
         self.clients: set[Client] = set()
         self.memory = HeldMemory()
         self.budget = StrangersBudget()
+        self.keep: Keep | None = None
         self.fleets: dict[str, FleetLane] = {}
         self.models: dict[str, Served] = {}
         self.tasks: set[asyncio.Task[None]] = set()
@@ -385,7 +386,8 @@ class App:
         tenant = served.fleet.tenants.of(key)
         return key is not None and tenant is not None and allowed(name, tenant, key)
 
-    def _serve(self, client: Client, request: Request, route: str) -> Refusal | None:
+    def meant(self, request: Request) -> tuple[Body, Served] | Refusal:
+        """Reads what a request asks of which model, and looks whether its key may."""
         body = peek(request.body)
         if isinstance(body, Refusal) and request.body.startswith(BOM_UTF8):
             request.body = request.body[len(BOM_UTF8) :]  # Python's JSON skips it, and so does the engine
@@ -407,6 +409,14 @@ class App:
         if not allowed(name, tenant, request.key):
             message = f"Your key may not use the model `{name[:100]}`."
             return Refusal(403, "model_not_allowed", message, param="model")
+        return body, served
+
+    def _serve(self, client: Client, request: Request, route: str) -> Refusal | None:
+        meant = self.meant(request)
+        if isinstance(meant, Refusal):
+            return meant
+        body, served = meant
+        runtime = served.fleet
         if request.size > runtime.spec.max_body:
             limit = runtime.spec.max_body
             return Refusal(413, "body_too_large", f"The body is larger than {limit} bytes (gateway.maxBody).")
@@ -423,17 +433,28 @@ class App:
         exchange = self.exchange(client, request, route, body, served)
         if isinstance(exchange, Refusal):
             return exchange
+        if client.record is not None:
+            note_accepted(client.record, exchange)
         client.serve(exchange)
         exchange.begin()
         return None
 
     def exchange(
-        self, sink: Sink, request: Request, route: str, body: Body, served: Served
+        self,
+        sink: Sink,
+        request: Request,
+        route: str,
+        body: Body,
+        served: Served,
+        before: Accepted | None = None,
     ) -> Exchange | Refusal:
-        """What serves a request that may come in, ready to begin."""
+        """What serves a request that may come in, ready to begin. `before`: how a predecessor of this process had
+        accepted it: its limits are not looked at again."""
         runtime, tenant = served.fleet, request.tenant
         deadline = math.inf
-        if DEADLINE in request.headers:
+        if before is not None:
+            deadline = before.deadline
+        elif DEADLINE in request.headers:
             given = self._deadline(request.headers[DEADLINE])
             if isinstance(given, Refusal):
                 return given
@@ -447,7 +468,7 @@ class App:
         request.extra = self._extra(request)
         request.priority = self._priority(request)
         ask = self._ask(runtime, served, request, body)
-        if request.key is not None or tenant.meter.limits:
+        if before is None and (request.key is not None or tenant.meter.limits):
             meters = [m for m in (tenant.meter, runtime.tenants.meter_of(request.key)) if m is not None]
             limited = pass_limits(meters, ask.tokens, self.now())
             request.limits = limit_lines(meters)
@@ -458,7 +479,7 @@ class App:
         try:
             if request.streams:
                 stream = session(request.path, payload, runtime.policy, self.rng)
-            elif route in STREAMS and self._assembles and may_be_long(body, runtime.typical_output):
+            elif before.whole if before is not None else self._may_assemble(route, body, runtime):
                 streamed = as_stream(request.path.decode(), payload)
                 if streamed is not None:
                     stream = session(request.path, streamed, runtime.policy, self.rng)
@@ -467,6 +488,9 @@ class App:
         except RecursionError:  # a field that `peek` just managed to skip
             return TOO_DEEP
         return Exchange(sink, request, runtime, stream, payload, ask, deadline)
+
+    def _may_assemble(self, route: str, body: Body, lane: FleetLane) -> bool:
+        return route in STREAMS and self._assembles and may_be_long(body, lane.typical_output)
 
     def _served(self, body: Body) -> Served | Refusal:
         if not body.model:

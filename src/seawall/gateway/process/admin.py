@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from seawall.decide.route.refusal import Refusal
 from seawall.domain.told import encoded
 from seawall.gateway.edge.budget import StrangersBudget
-from seawall.gateway.edge.client_side import Client
+from seawall.gateway.edge.client_side import Client, Keep
 from seawall.gateway.edge.request import Request
 from seawall.gateway.intake.app import WANTED, App
 from seawall.gateway.memory import HeldMemory
@@ -37,6 +37,7 @@ class Admin:
         self.clients: set[Client] = set()
         self.memory = HeldMemory()
         self.budget = StrangersBudget()
+        self.keep: Keep | None = None
         self._more = more
 
     def meet(self, request: Request) -> None:

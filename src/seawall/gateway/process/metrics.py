@@ -100,6 +100,13 @@ METRICS: dict[str, tuple[str, str]] = {
         "counter",
         "Audit lines lost: a full disk, a reader that is gone or too slow.",
     ),
+    names.KEEPER_CONNECTED: ("gauge", "1: a keeper holds what this process would lose with its life."),
+    names.UNKEPT_TOTAL: ("counter", "Connections that end with this process, by why: tls, full."),
+    names.CARRIED_TOTAL: (
+        "counter",
+        "Connections of a process that died, by what went on: stream, request, idle.",
+    ),
+    names.CARRIED_LOST_TOTAL: ("counter", "Connections of a process that died that could not go on, by why."),
     names.TENANT_REQUESTS_TOTAL: ("counter", "Requests per tenant, by outcome."),
     names.TENANT_TOKENS_TOTAL: ("counter", "Tokens per tenant, by kind."),
     names.TENANT_COST_USD_TOTAL: ("counter", "Tokens per tenant times the fleet's price."),

@@ -18,7 +18,7 @@ import socket
 import ssl
 import struct
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from random import Random
 
@@ -27,7 +27,15 @@ from seawall.config.together import check_together
 from seawall.decide.route.evidence import LEFT, Patience
 from seawall.decide.route.pick import Target
 from seawall.decide.route.room import DEFAULT, bound_of
-from seawall.domain.labels import AUDIT_DROPPED_TOTAL, CONFIG_ERRORS_TOTAL, DISCOVERY_ERRORS_TOTAL
+from seawall.domain.labels import (
+    AUDIT_DROPPED_TOTAL,
+    CARRIED_LOST_TOTAL,
+    CARRIED_TOTAL,
+    CONFIG_ERRORS_TOTAL,
+    DISCOVERY_ERRORS_TOTAL,
+    KEEPER_CONNECTED,
+    UNKEPT_TOTAL,
+)
 from seawall.domain.spec import Fleet
 from seawall.errors import InputError
 from seawall.gateway.edge.client_side import HEAD_S, HIGH_WATER, client_factory
@@ -38,7 +46,10 @@ from seawall.gateway.process import usage
 from seawall.gateway.process.admin import Admin
 from seawall.gateway.process.board import Board
 from seawall.gateway.process.console_pages import ConsolePages
+from seawall.gateway.process.custody import Custody, Estate, Holding
 from seawall.gateway.process.metrics import Line
+from seawall.gateway.process.successor import end_with_parent, one_after_another
+from seawall.gateway.process.takeover import TakeOver
 from seawall.gateway.replicas.discovery import FileDiscovery, WatchedFile, static
 from seawall.gateway.replicas.longest import Longest
 from seawall.gateway.replicas.probe import healthy, serves
@@ -82,6 +93,10 @@ class Settings:
     """With several workers: the file they share."""
     worker: int = 0
     workers: int = 1
+    keeper: Path | None = None
+    """The socket of who holds connections when this process dies."""
+    seat: str = "gateway"
+    """Whose successor this process is: that of the last one in this seat."""
     parent: int = 0
     """With several workers: the process that keeps them. Without it they drain and end."""
     hand_over_s: float = 0.2
@@ -134,6 +149,12 @@ def bind(address: str, what: str) -> socket.socket:
         ) from None
     sock.setblocking(False)
     return sock
+
+
+def serves_at(sock: socket.socket, address: str) -> bool:
+    """A listening socket is one for this address: port 0 stands for any."""
+    port = address.rpartition(":")[2]
+    return port in ("0", str(sock.getsockname()[1]))
 
 
 def steer_away(sock: socket.socket) -> None:
@@ -189,6 +210,13 @@ class Server:
         self._config_errors = 0
         self._discovery: FileDiscovery | None = None
         self._key_files: list[Path] = []
+        self._kept: Custody | None = None
+        self._take_over: TakeOver | None = None
+        self._left: asyncio.Queue[tuple[Estate, Holding]] = asyncio.Queue()
+        self._inherited: socket.socket | None = None
+        self._greets = False
+        """It asks its keeper for the listening socket of a predecessor."""
+        self._fronts: list[asyncio.Server] = []
 
     async def run(self) -> int:
         loop = asyncio.get_running_loop()
@@ -212,7 +240,7 @@ class Server:
         self._tls = tls = server_context(s.tls_cert, s.tls_key) if s.tls_cert else None
         self.console = ConsolePages(app, s.supervisor)
         self.admin = Admin(app, self.more_metrics, self.console)
-        listening = bind(s.listen, "clients")
+        listening = await self._keep(loop) or bind(s.listen, "clients")
         self._spare = listening.dup()
         admin = bind(s.admin, "the admin port")
         if self._signals:
@@ -222,21 +250,21 @@ class Server:
         async with asyncio.TaskGroup() as background:
             helpers = [background.create_task(self._sweep()), background.create_task(self._watch(tls))]
             helpers += await self._discover(background)
-            high = HIGH_WATER if "back-pressure" not in s.without else 2**30
-            clients = client_factory(app, loop, high)
-            shake = HEAD_S if tls else None
-            front = await loop.create_server(
-                clients, sock=listening, ssl=tls, backlog=BACKLOG, ssl_handshake_timeout=shake
-            )
+            await self._listen(listening)
+            if self._kept is not None:
+                self._kept.listens(self._spare)
+                helpers.append(background.create_task(self._inherit()))
             back = await loop.create_server(client_factory(self.admin, loop), sock=admin)
             _calm_collector()
             self._ready(_url(listening, tls is not None), _url(admin, False))
             await self._stop.wait()
-            code = await self._drain(front)
+            code = await self._drain()
             await self.watch.close()
             back.close()
             for helper in helpers:
                 helper.cancel()
+        if self._kept is not None:
+            self._kept.close()
         if self._board is not None:
             self._board.close()
         for runtime in app.fleets.values():
@@ -256,6 +284,52 @@ class Server:
     def _evicted(self, fleet: FleetLane, target: Target) -> None:
         self.watch.evicted(fleet, target)
         self.console.evicted(fleet.name, target.name, target.reason)
+
+    async def _keep(self, loop: asyncio.AbstractEventLoop) -> socket.socket | None:
+        """Greets the keeper -> the listening socket that a predecessor left, if one did."""
+        s = self.settings
+        if s.keeper is None:
+            return None
+        self._kept = kept = Custody(loop, s.keeper, s.seat, self._adopt)
+        self._take_over = TakeOver(self.app, kept, loop)
+        self._greets = True
+        await kept.greet()
+        self._greets = False
+        self.app.keep = kept
+        if self._tls is not None:
+            log.warning("TLS ends in this process: its connections are not kept when it dies")
+        return self._inherited
+
+    def _adopt(self, estate: Estate) -> None:
+        """Takes what a predecessor left; `_inherit` goes on with it."""
+        assert self._take_over is not None
+        listener, estate.listener = estate.listener, None
+        if listener is not None and self._greets and serves_at(listener, self.settings.listen):
+            self._greets = False
+            self._inherited, listener = listener, None
+        holding = self._take_over.adopt(estate)
+        if holding is not None:
+            estate.listener = listener
+            self._left.put_nowait((estate, holding))
+
+    async def _inherit(self) -> None:
+        """Goes on with what predecessors in this seat left, those that die later too."""
+        assert self._take_over is not None
+        while True:
+            estate, holding = await self._left.get()
+            if estate.listener is not None:
+                await self._listen(estate.listener)
+            await self._take_over.take(estate, holding)
+
+    async def _listen(self, sock: socket.socket) -> None:
+        tls = self._tls
+        high = HIGH_WATER if "back-pressure" not in self.settings.without else 2**30
+        clients = client_factory(self.app, asyncio.get_running_loop(), high)
+        shake = HEAD_S if tls else None
+        front = await asyncio.get_running_loop().create_server(
+            clients, sock=sock, ssl=tls, backlog=BACKLOG, ssl_handshake_timeout=shake
+        )
+        self._fronts.append(front)
 
     async def _discover(self, background: asyncio.TaskGroup) -> list[asyncio.Task[None]]:
         kind, _, rest = self.settings.discovery.partition(":")
@@ -282,15 +356,18 @@ class Server:
         async with connect() as kube:
             await KubeDiscovery(kube, namespaces, self.app.discovered).run()
 
-    async def _drain(self, front: asyncio.Server) -> int:
+    async def _drain(self) -> int:
         """Stops listening, lets what runs finish within the grace, tells clients to go elsewhere."""
         app = self.app
         app.closing = True
         until = app.now() + self.settings.grace_s
+        if self._kept is not None:
+            self._kept.listens(None)
         if self._board is None:  # workers come and go one by one, and the others are many
             steer_away(self._spare)
         await asyncio.sleep(self.settings.hand_over_s)  # handshakes that began with us end with us
-        front.close()
+        for front in self._fronts:
+            front.close()
         await self._accept_rest()
         # A client may be sending its next request on an idle connection: only quiet ones are closed, again and again.
         while (app.clients or any(f.active for f in app.fleets.values())) and app.now() < until:
@@ -440,6 +517,12 @@ class Server:
         out: list[Line] = [(CONFIG_ERRORS_TOTAL, {}, self._config_errors)]
         if self._discovery is not None:
             out.append((DISCOVERY_ERRORS_TOTAL, {}, self._discovery.errors))
+        if self._kept is not None and self._take_over is not None:
+            took = self._take_over
+            out.append((KEEPER_CONNECTED, {}, int(self._kept.connected)))
+            out += [(UNKEPT_TOTAL, {"why": why}, n) for why, n in self._kept.unkept.items()]
+            out += [(CARRIED_TOTAL, {"what": what}, n) for what, n in took.carried.items()]
+            out += [(CARRIED_LOST_TOTAL, {"why": why}, n) for why, n in took.lost.items()]
         if self.app.audit is not None:
             out.append((AUDIT_DROPPED_TOTAL, {}, self.app.audit.lost))
         return out
@@ -466,7 +549,7 @@ def _url(sock: socket.socket, tls: bool) -> str:
 
 
 def run(settings: Settings, ready: Callable[[str, str], None]) -> int:
-    """Runs one gateway process to its end, on uvloop. Returns the exit code."""
+    """Runs one gateway process to its end, on uvloop; with a keeper, one after another. Returns the exit code."""
     import uvloop
 
     # A stream takes two descriptors, and a shell's soft limit is mostly 1,024.
@@ -474,8 +557,34 @@ def run(settings: Settings, ready: Callable[[str, str], None]) -> int:
     with contextlib.suppress(OSError, ValueError):
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     _return_large_blocks()
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        return runner.run(_serve(settings, ready))
+
+    def serve(settings: Settings, ready: Callable[[str, str], None]) -> int:
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            return runner.run(_serve(settings, ready))
+
+    if settings.keeper is None:
+        return serve(settings, ready)
+    if settings.parent:
+        end_with_parent()
+    with bind(settings.listen, "clients") as listen, bind(settings.admin, "the admin port") as admin:
+        # Bound and never listening: all that come serve at the same ports.
+        own = replace(settings, listen=_address(listen), admin=_address(admin))
+        first = [ready]
+
+        def one(served: Callable[[], None]) -> int:
+            def told(url: str, admin_url: str) -> None:
+                served()
+                if first:
+                    first[0](url, admin_url)
+
+            return serve(replace(own, parent=os.getppid()), told)
+
+        return one_after_another(one, served=first.clear)
+
+
+def _address(sock: socket.socket) -> str:
+    host, port = sock.getsockname()[:2]
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 async def _serve(settings: Settings, ready: Callable[[str, str], None]) -> int:

@@ -143,7 +143,11 @@ class Upstream:
                     known = session.ordinary(part)
                     if known:
                         self.heard = True
-                        send(chunk(part[:known], session.tail))
+                        out = chunk(part[:known], session.tail)
+                        tape = session.tape
+                        if tape is not None:
+                            tape.relayed(session.line, len(out))
+                        send(out)
                         return
                 user.on_body([part], False)
                 return

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from random import Random
 from typing import Any
 
@@ -12,23 +13,28 @@ from hypothesis import strategies as st
 
 from seawall.decide.route.resume import Policy, Retry, StreamSession
 from seawall.decide.route.resume.tape import LINE, RELAYED, Tape
+from seawall.gateway.edge.record import Arena, Record, read
 
 from .client import CHAT, View, run, view
 from .model_engine import Server, serve
 from .test_matrix import CASES
 
 
-class Kept(Tape):
-    """A tape in a list."""
-
-    def __init__(self) -> None:
-        self.entries: list[tuple[int, bytes]] = []
-
-    def add(self, kind: int, data: bytes) -> None:
-        self.entries.append((kind, data))
+@pytest.fixture(scope="module")
+def tape() -> Iterator[Record]:
+    """The gateway's own: entries in memory."""
+    arena = Arena(blocks=256)
+    yield Record(arena, arena.take_slot())
+    arena.close()
 
 
-def new(route: str, body: dict[str, Any], tape: Kept | None = None) -> StreamSession:
+def entries(tape: Record) -> list[tuple[int, bytes]]:
+    past = read(tape.arena, tape.slot)
+    assert past is not None
+    return past.entries
+
+
+def new(route: str, body: dict[str, Any], tape: Tape | None = None) -> StreamSession:
     session = StreamSession(route, json.dumps(body).encode(), Policy(max_resumes=1), Random(7))
     session.tape = tape
     return session
@@ -37,12 +43,15 @@ def new(route: str, body: dict[str, Any], tape: Kept | None = None) -> StreamSes
 @pytest.mark.parametrize("name", CASES)
 @given(data=st.data())
 @settings(max_examples=8, deadline=None)
-def test_a_stream_survives_the_deaths_of_any_number_of_gateways(name: str, data: st.DataObject) -> None:
+def test_a_stream_survives_the_deaths_of_any_number_of_gateways(
+    name: str, tape: Record, data: st.DataObject
+) -> None:
     """Each gateway dies after so many events, and its successor has its tape alone; every stream may break once in
     60 s by a replica's fault, and as often as it likes by a gateway's."""
     route, body, _ = CASES[name]
     alone = run(route, body).view
-    tape, out, path = Kept(), b"", route
+    out, path = b"", route
+    tape.renew()
     session = new(route, body, tape)
     sent = session.first_request()
     for death in range(data.draw(st.integers(1, 5), label="deaths")):
@@ -51,7 +60,7 @@ def test_a_stream_survives_the_deaths_of_any_number_of_gateways(name: str, data:
             out += session.feed(event)
         seed, session = session.seed, new(route, body)
         session.reseed(seed)
-        again = b"".join([session.relive(kind, entry) for kind, entry in tape.entries])
+        again = b"".join([session.relive(kind, entry) for kind, entry in entries(tape)])
         assert again == out
         session.tape = tape
         decision = session.broken("its gateway died", 1.0, counts=False)
@@ -70,12 +79,12 @@ def _check(got: View, alone: View) -> None:
     assert len(got.ids) == 1
 
 
-def test_an_ordinary_chunk_takes_a_line() -> None:
+def test_an_ordinary_chunk_takes_a_line(tape: Record) -> None:
     _, body, _ = CASES["chat-greedy"]
-    tape = Kept()
+    tape.renew()
     session = new(CHAT, body, tape)
     for event in serve(CHAT, session.first_request(), Server("a")):
         session.feed(event)
-    lines = [entry for kind, entry in tape.entries if kind in (LINE, RELAYED)]
+    lines = [entry for kind, entry in entries(tape) if kind in (LINE, RELAYED)]
     assert len(lines) > 10
     assert max(map(len, lines)) < 40

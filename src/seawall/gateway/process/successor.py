@@ -1,0 +1,83 @@
+"""One gateway process after another: a parent that does nothing but wait, and begins the next when one dies.
+
+The parent has all that a gateway imports and none of what it does, so that a fork of it serves within a tenth of a
+second. What the dead one held its keeper gives to the next. The parent passes signals on, and ends as its child ends by
+its own will. Forbidden here: an event loop, threads, sockets of clients.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import gc
+import logging
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+log = logging.getLogger("seawall.gateway")
+PR_SET_PDEATHSIG = 1
+SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+STABLE_S = 10.0
+"""One that has served for so long did not die of its start."""
+BACK_OFF_S = (0.0, 0.0, 0.1, 0.5, 2.0, 5.0)
+"""Before the next start, after so many that did not last."""
+
+
+def end_with_parent() -> None:
+    """From now on this process gets SIGTERM when its parent dies."""
+    libc: Any = ctypes.CDLL(None)
+    libc.prctl(PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
+
+
+def one_after_another(serve: Callable[[Callable[[], None]], int], served: Callable[[], None]) -> int:
+    """Runs `serve` in a child, and in another when that was killed or failed after it had served. `serve` calls its
+    argument once it serves; `served` is called here then. In a child it returns what `serve` returns."""
+    gc.collect()
+    gc.freeze()
+    deaths, child, stopping, first = 0, 0, False, True
+
+    def pass_on(number: int, _: object) -> None:
+        nonlocal stopping
+        stopping = stopping or number != signal.SIGHUP
+        if child:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(child, number)
+
+    while True:
+        told, tell = os.pipe()
+        began = time.monotonic()
+        sys.stdout.flush()
+        blocked = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+        child = os.fork()
+        if child == 0:
+            for number in SIGNALS:
+                signal.signal(number, signal.SIG_DFL)
+            signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
+            os.close(told)
+            return serve(partial(_say, tell))
+        for number in SIGNALS:
+            signal.signal(number, pass_on)
+        signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
+        os.close(tell)
+        code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        child = 0
+        if os.read(told, 1):
+            first = False
+            served()
+        os.close(told)
+        if stopping or first or code == 0:
+            return code if code >= 0 else 128 - code
+        deaths = 0 if time.monotonic() - began > STABLE_S else deaths + 1
+        how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"failed with {code}"
+        log.error("the gateway %s: another goes on", how)
+        time.sleep(BACK_OFF_S[min(deaths, len(BACK_OFF_S) - 1)])
+
+
+def _say(tell: int) -> None:
+    os.write(tell, b"1")
+    os.close(tell)

@@ -1,0 +1,134 @@
+"""A gateway is killed, and its clients do not notice: who rests, who has sent half a request, who waits for an answer.
+Nor does anybody notice the death of its keeper."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import sys
+from pathlib import Path
+
+from .conftest import FakeEngine, split
+from .keepers import kept_gateway, kill, serving
+from .processes import Process
+from .waiting import until
+
+ASK = json.dumps({"model": "m", "prompt": "x"}).encode()
+HEAD = b"POST /v1/completions HTTP/1.1\r\nHost: g\r\nContent-Length: %d\r\n\r\n"
+
+
+async def answered(reader: asyncio.StreamReader) -> bytes:
+    """The body of one whole answer."""
+    top = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 60)
+    assert top.startswith(b"HTTP/1.1 200"), top
+    length = int(top.lower().partition(b"content-length: ")[2].partition(b"\r\n")[0])
+    return await asyncio.wait_for(reader.readexactly(length), 60)
+
+
+async def metric(gateway: Process, name: str) -> float:
+    page = (await gateway.get("/metrics")).decode()
+    return sum(float(line.rpartition(" ")[2]) for line in page.splitlines() if line.startswith(name))
+
+
+async def test_connections_that_rest_or_have_sent_half_a_request_go_on(tmp_path: Path) -> None:
+    async with FakeEngine() as engine, kept_gateway(tmp_path, engine) as (gateway, _):
+        halves = [b"", HEAD[:20], HEAD % len(ASK), HEAD % len(ASK) + ASK[:9]]
+        conns = [await asyncio.open_connection("127.0.0.1", gateway.port) for _ in halves]
+        used = await asyncio.open_connection("127.0.0.1", gateway.port)
+        used[1].write(HEAD % len(ASK) + ASK)
+        await answered(used[0])
+        for (_, writer), half in zip(conns, halves, strict=True):
+            writer.write(half)
+        for _ in range(2):
+            await asyncio.sleep(0.3)  # what was sent is read
+            await kill(gateway)
+        request = HEAD % len(ASK) + ASK
+        for (reader, writer), half in zip([*conns, used], [*halves, b""], strict=True):
+            writer.write(request[len(half) :])
+            assert b"hello" in await answered(reader)
+            writer.close()
+        assert await metric(gateway, "seawall_carried_connections_total") == 5
+        assert await metric(gateway, "seawall_carried_connections_lost_total") == 0
+
+
+async def test_whole_answers_that_wait_are_asked_for_again(tmp_path: Path) -> None:
+    async with FakeEngine() as engine, kept_gateway(tmp_path, engine) as (gateway, _):
+        engine.gate = asyncio.Event()
+        reader, writer = await asyncio.open_connection("127.0.0.1", gateway.port)
+        writer.write(HEAD % len(ASK) + ASK + HEAD % len(ASK) + ASK)  # and the next one behind it
+        await until(lambda: len(engine.log) == 1)
+        await kill(gateway)
+        await until(lambda: len(engine.log) == 2)
+        engine.gate.set()
+        assert b"hello" in await answered(reader)
+        assert b"hello" in await answered(reader)
+        writer.close()
+
+
+async def test_a_new_connection_waits_for_the_next_gateway(tmp_path: Path) -> None:
+    async with FakeEngine() as engine, kept_gateway(tmp_path, engine) as (gateway, _):
+        os.kill(serving(gateway), signal.SIGKILL)
+        reader, writer = await asyncio.open_connection("127.0.0.1", gateway.port)  # not refused
+        writer.write(HEAD % len(ASK) + ASK)
+        assert b"hello" in await answered(reader)
+        writer.close()
+
+
+async def test_the_death_of_the_keeper_is_nobodys_loss(tmp_path: Path) -> None:
+    async with FakeEngine() as engine, kept_gateway(tmp_path, engine) as (gateway, held):
+        conns = [await asyncio.open_connection("127.0.0.1", gateway.port) for _ in range(3)]
+        await until(lambda: held.descriptors >= 4)
+        await held.kill()
+        conns.append(await asyncio.open_connection("127.0.0.1", gateway.port))
+        conns[0][1].write(HEAD % len(ASK) + ASK)
+        assert b"hello" in await answered(conns[0][0])
+        await held.start()
+        await until(lambda: held.descriptors >= 5)  # four clients and who listens: handed over anew
+        await kill(gateway)
+        for reader, writer in conns:
+            writer.write(HEAD % len(ASK) + ASK)
+            assert b"hello" in await answered(reader)
+            writer.close()
+        await until(lambda: held.descriptors == 1)  # what is over is let go
+
+
+async def test_a_gateway_that_ends_well_leaves_nothing_and_closes_what_it_closes(tmp_path: Path) -> None:
+    async with FakeEngine() as engine, kept_gateway(tmp_path, engine) as (gateway, held):
+        reader, writer = await asyncio.open_connection("127.0.0.1", gateway.port)
+        writer.write((HEAD % len(ASK)).replace(b"Host", b"Connection: close\r\nHost") + ASK)
+        status, _, body = split(
+            await asyncio.wait_for(reader.read(), 60)
+        )  # its end comes though the keeper holds it
+        assert (status, b"hello" in body) == (200, True)
+        writer.close()
+        assert await gateway.stop() == 0
+        await until(lambda: held.descriptors == 0)
+
+
+async def test_a_gateway_that_cannot_begin_is_not_begun_again(tmp_path: Path) -> None:
+    spec = tmp_path / "bad.yaml"
+    spec.write_text("apiVersion: seawall.dev/v1alpha1\nkind: Fleet\nmetadata: {name: m}\nspec: {}\n")
+    argv = (
+        "gateway",
+        str(spec),
+        "--discovery",
+        "static:",
+        "--listen",
+        "127.0.0.1:0",
+        "--admin",
+        "127.0.0.1:0",
+    )
+    child = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-m",
+        "seawall",
+        *argv,
+        "--keeper",
+        str(tmp_path / "k"),
+        stderr=asyncio.subprocess.PIPE,
+    )
+    _, errors = await asyncio.wait_for(child.communicate(), 60)
+    assert child.returncode == 2
+    assert b"spec.model" in errors
