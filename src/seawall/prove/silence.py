@@ -20,6 +20,8 @@ TOPICS = ("tides", "a lock", "the mole", "a pilot", "ballast", "a foghorn")
 
 def long_answers(model: str, real: bool) -> list[CaseRequest]:
     """Whole answers, long enough to be put together from streams."""
+    if real:
+        return [_whole(model, topic, 257) for topic in TOPICS[:2]]  # a busy CPU makes ten tokens a second
     return [_whole(model, topic, 260 + 10 * i) for i, topic in enumerate(TOPICS)]
 
 

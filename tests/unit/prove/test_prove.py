@@ -112,15 +112,12 @@ def test_scenarios_of_silence_have_requests_of_their_own_and_no_time_outs() -> N
         )
         cut = settings.derive(document, SCENARIOS[name], "sim", ["patience"])["spec"]["gateway"]
         assert (cut["stallTimeout"], cut["firstByteTimeout"]) == ("2s", "4s")
-    asked = {
-        name: s.asks("m", real)
-        for name, s in SCENARIOS.items()
-        if s.asks is not None
-        for real in (False, True)
-    }
-    assert all(not body["stream"] and body["max_tokens"] > LONG for _, _, body in asked["long-answer"])
-    assert all(body["stream_interval"] > body["max_tokens"] for _, _, body in asked["held-back"])
-    assert len({json.dumps(body) for wanted in asked.values() for _, _, body in wanted}) == 18
+    for real in (False, True):
+        asked = {name: s.asks("m", real) for name, s in SCENARIOS.items() if s.asks is not None}
+        assert all(not body["stream"] and body["max_tokens"] > LONG for _, _, body in asked["long-answer"])
+        assert all(body["stream_interval"] > body["max_tokens"] for _, _, body in asked["held-back"])
+        bodies = [json.dumps(body) for wanted in asked.values() for _, _, body in wanted]
+        assert len(bodies) == len(set(bodies))
 
 
 def test_what_would_hide_a_loss_is_switched_off_with_its_mechanism() -> None:

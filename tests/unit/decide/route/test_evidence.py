@@ -7,11 +7,12 @@ import sys
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from seawall.decide.route import evidence
-from seawall.decide.route.evidence import Opinion, Pace, Patience, Pulse, Sight, Verdict, bound_s, look
+from seawall.decide.route.evidence import LEFT, Opinion, Pace, Patience, Pulse, Sight, Verdict, bound_s, look
 
 PATIENCE = Patience()
 SMALL = Pace(prompt_token_s=0.0005, step_tokens=2048, seen=True)
@@ -195,6 +196,45 @@ def test_every_hang_is_dead_within_the_stated_bound(
             asked = now
         now += jump
     raise AssertionError(f"still {opinion} after {now} s, bound {bound}")
+
+
+PAGE = Path(__file__).parents[4] / "docs" / "reference" / "liveness.md"
+ENGINES = {
+    "70B on 4 x H100": Pace(prompt_token_s=1 / 8192, step_tokens=8192, seen=True),
+    "a small model on a GPU": Pace(prompt_token_s=2e-5, step_tokens=8192, seen=True),
+    "SmolLM2 on one CPU core": Pace(prompt_token_s=0.0037, step_tokens=2048, seen=True),
+}
+SAID_S = {"half a minute": 35, "under a minute": 60, "under 2 min": 120, "under 5 min": 300}
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_a_hung_engine_is_dead_as_soon_as_the_page_says(engine: str) -> None:
+    """Looked at once a second, as `seawall up` does."""
+    (row,) = [line for line in PAGE.read_text().splitlines() if line.startswith(f"| {engine}")]
+    still, spins = (SAID_S[cell.strip()] for cell in row.split("|")[2:4])
+    assert Watch(ENGINES[engine]).until_dead(still)
+    spinning = Watch(ENGINES[engine])
+    while spinning.second() is not Verdict.DEAD:
+        spinning.sight = replace(spinning.sight, cpu_s=spinning.now)
+        assert spinning.now < spins
+    assert spinning.now > spins / 3, "the page is not vague either"
+
+
+def test_the_gateway_leaves_a_small_model_that_hangs_within_half_a_minute() -> None:
+    pulse, asked, now = Pulse(sign_s=0.0, marks=(1.0,)), None, 0.0
+    while now <= SAID_S["half a minute"]:
+        answered = None
+        if asked is not None and now - asked >= 2 * LEFT.quiet_s:
+            answered, asked = False, None
+        opinion, pulse = look(
+            pulse, Sight(marks=(1.0,), answered=answered), ENGINES["a small model on a GPU"], LEFT, now
+        )
+        if opinion.verdict is Verdict.DEAD:
+            return
+        if opinion.ask and asked is None:
+            asked = now
+        now += 1.0
+    raise AssertionError(f"still {opinion}")
 
 
 def test_it_can_be_mounted_beside_a_probe_alone() -> None:
