@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from typing import Any
 
 import pytest
@@ -34,6 +35,19 @@ async def test_the_first_token_wins_and_the_loser_is_cut(
     assert fleet.router.in_flight == 0 and not fleet.active
     assert {t.state for t in fleet.targets} == {"ready"}, "to be late is no reason to be evicted"
     assert (await gateway.reconciled())["finished_total"] == 1
+
+
+async def test_a_long_whole_answer_is_hedged_as_the_stream_that_it_is_put_together_from(
+    start: Any, engine: Any, other: Any, hedging: str
+) -> None:
+    """Its second attempt was asked for whole: a generation that nobody could use."""
+    gateway = await start(engine, other, spec=hedging)
+    engine.faults = other.faults = ["late"]
+    status, headers, answer = await gateway.complete(max_tokens=5000)
+    assert (status, headers["content-type"]) == (200, "application/json")
+    assert json.loads(answer)["choices"][0]["text"] == "t0 t1 t2 t3 t4 "
+    assert [b["stream"] for _, _, b in engine.log + other.log if b["prompt"] == "x"] == [True, True]
+    assert gateway.server.app.fleets["m"].stats.hedges_won == 1
 
 
 async def test_the_first_attempt_may_still_win(start: Any, engine: Any, other: Any, hedging: str) -> None:
