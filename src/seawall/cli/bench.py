@@ -166,7 +166,7 @@ def _interrupted(live: Live, report: Path | None, form: str, target: str, o: dic
         first, last = min(x.intended_s for x in ended), max(x.ended_s for x in ended)
         summary = Run(ended, last - first, live.cpu_s(), live.retried).summary(_objective(o))
         facts = {"url": target, "interrupted": True, "seed": o["seed"]}
-        _write_page(report, summary, ended, facts)
+        _write_page(report, summary, ended, facts, _objective(o))
         if form:
             output.write({**facts, **summary.as_json()}, form)
         else:
@@ -174,11 +174,13 @@ def _interrupted(live: Live, report: Path | None, form: str, target: str, o: dic
     sys.exit(130)
 
 
-def _write_page(report: Path | None, summary: Summary, outcomes: list[Any], facts: dict[str, Any]) -> None:
+def _write_page(
+    report: Path | None, summary: Summary, outcomes: list[Any], facts: dict[str, Any], objective: Objective
+) -> None:
     if report is not None:
         from seawall.load.page import page
 
-        report.write_text(page(f"seawall bench {facts['url']}", summary, outcomes, facts))
+        report.write_text(page(f"seawall bench {facts['url']}", summary, outcomes, facts, objective))
 
 
 def _objective(o: dict[str, Any]) -> Objective:
@@ -217,7 +219,9 @@ async def _bench(target: str, report: Path | None, form: str, o: dict[str, Any],
     elif document is not None:
         return
     run = found.run if found is not None else await bench.once(_live, _say)
-    _report(run, run.summary(objective), found, facts, report, form)
+    summary = run.summary(objective)
+    _write_page(report, summary, run.outcomes, facts, objective)
+    _report(run, summary, found, facts, report, form)
 
 
 def _report(
@@ -228,8 +232,7 @@ def _report(
     report: Path | None,
     form: str,
 ) -> None:
-    """What was measured, as a page and on the screen. Exit code 1 when no request finished."""
-    _write_page(report, summary, run.outcomes, facts)
+    """What was measured, on the screen. Exit code 1 when no request finished."""
     if form:
         searched = {
             "capacity_rps": found.rate if found else None,

@@ -103,9 +103,14 @@ class Finite(click.FloatRange):
 @click.option("--sweep", multiple=True, metavar="SETTING=VALUE,...", help="Try settings against each other.")
 @click.option("--html", type=click.Path(dir_okay=False), help="Write a report with charts, one file.")
 @click.option("--svg", type=click.Path(dir_okay=False), help="Write the charts alone.")
-@click.option("--png", type=click.Path(dir_okay=False), help="Write the charts as an image.")
+@click.option(
+    "--png",
+    type=click.Path(dir_okay=False),
+    help="Write the charts as an image for a slide (needs seawall[pictures]).",
+)
 @short_output_option
 def command(spec: str, more: tuple[str, ...], name: str | None, form: str, **options: Any) -> None:
+    from seawall.charts import image
     from seawall.cli.simulate_table import rows, show, show_next, show_sweep
     from seawall.errors import InputError
     from seawall.sim.load import load_of
@@ -113,6 +118,8 @@ def command(spec: str, more: tuple[str, ...], name: str | None, form: str, **opt
 
     for kind in ("html", "svg", "png"):
         writable(Path(options[kind]) if options[kind] else None, f"--{kind}")
+    if options["png"]:
+        image.needed()
     fleets = _fleets(spec, name)
     if len(fleets) > 1:
         _several(fleets, bool(more), form, options)
@@ -282,9 +289,9 @@ class _Bar:
 
 
 def _write(title: str, runs: list[tuple[str, Outcome]], options: dict[str, Any]) -> None:
+    from seawall.charts import image
     from seawall.errors import InputError
     from seawall.sim import report
-    from seawall.sim.raster import png
 
     try:
         if options["html"]:
@@ -292,7 +299,9 @@ def _write(title: str, runs: list[tuple[str, Outcome]], options: dict[str, Any])
         if options["svg"]:
             Path(options["svg"]).write_text(report.picture(runs[0][1]), encoding="utf-8")
         if options["png"]:
-            Path(options["png"]).write_bytes(png(report.charts_of(runs[0][1]), runs[0][1].end_s))
+            first = runs[0][1]
+            charts, marks = report.charts_of(first), report.marks_of(first)
+            Path(options["png"]).write_bytes(image.png(title, charts, first.end_s, marks))
     except OSError as e:
         raise InputError(f"{e.filename or 'the report'}: {e.strerror}.", "Choose another path.") from e
 

@@ -3,49 +3,70 @@
 from __future__ import annotations
 
 import html
+import math
 from collections.abc import Sequence
 from typing import Any
 
+from seawall.charts.chart import Chart, ChartLine, ChartMark, Dots, moment, share
+from seawall.charts.draw import svg
+from seawall.charts.page import document, facts, table
+from seawall.domain.units import show_seconds
 from seawall.load.client import RequestOutcome
-from seawall.load.measure import Spread, Summary
+from seawall.load.measure import Objective, Spread, Summary
 
-STYLE = """body{font:14px/1.45 system-ui,sans-serif;max-width:1000px;margin:2em auto;padding:0 1em;color:#1c2733}
-table{border-collapse:collapse}td,th{padding:.25em .8em;text-align:right;border-bottom:1px solid #dde3ea}
-td:first-child,th:first-child{text-align:left}svg{width:100%;background:#f7f9fb;border:1px solid #dde3ea}
-.note{color:#5a6b7b}"""
-WIDTH, HEIGHT = 960, 220
+BINS = 60
+"""TimedValues of the throughput's curve, at most."""
+STEPS = 200
+"""TimedValues of a distribution's curve, at most."""
+MARKED = (0.5, 0.9, 0.99)
+NOTHING = '<p class="note">nothing was measured</p>'
+TimedValues = Sequence[tuple[float, float | None]]
 
 
-def page(title: str, summary: Summary, outcomes: Sequence[RequestOutcome], facts: dict[str, Any]) -> str:
-    """The whole report."""
-    told = "".join(f"<tr><td>{html.escape(str(k))}<td>{html.escape(str(v))}</tr>" for k, v in facts.items())
-    charts: list[tuple[str, list[tuple[float, float | None]]]] = [
-        ("Time to first token, by when it was due (s)", [(o.intended_s, o.ttft_s) for o in outcomes if o.ok]),
-        ("Time per output token (s)", [(o.intended_s, o.tpot_s) for o in outcomes if o.ok]),
-        ("End-to-end latency (s)", [(o.intended_s, o.e2e_s) for o in outcomes if o.ok]),
+def page(
+    title: str,
+    summary: Summary,
+    outcomes: Sequence[RequestOutcome],
+    told: dict[str, Any],
+    objective: Objective | None = None,
+) -> str:
+    """The whole report. `told`: facts of the run."""
+    errors = ", ".join(f"{k}: {v}" for k, v in summary.errors.items()) or "none"
+    aims = objective or Objective()
+    good = [o for o in outcomes if o.ok]
+    timed: list[tuple[str, TimedValues, float | None]] = [
+        ("Time to first token", [(o.intended_s, o.ttft_s) for o in good], aims.ttft_s),
+        ("Time per output token", [(o.intended_s, o.tpot_s) for o in good], aims.tpot_s),
+        ("End-to-end latency", [(o.intended_s, o.e2e_s) for o in good], aims.e2e_s),
     ]
     failed = [o.intended_s for o in outcomes if not o.ok]
-    drawn = "".join(f"<h2>{name}</h2>{scatter(points, failed)}" for name, points in charts)
-    errors = ", ".join(f"{k}: {v}" for k, v in summary.errors.items()) or "none"
-    return (
-        f"<!doctype html><html lang=en><meta charset=utf-8><title>{html.escape(title)}</title><style>{STYLE}</style>"
-        f"<h1>{html.escape(title)}</h1><p>{summary.finished:,} of {summary.requests:,} requests finished, "
-        f"{summary.goodput_rps:.2f}/s good, {summary.output_tokens_per_s:,.0f} tokens/s; "
-        f"errors: {html.escape(errors)}</p>"
-        f"<table>{told}</table><h2>Latencies</h2>{latencies(summary)}{drawn}"
-        "<p class=note>Latencies count from when a request was due. Red ticks: requests that failed.</p></html>\n"
+    return document(
+        title,
+        [
+            f"<p>{summary.finished:,} of {summary.requests:,} requests finished, "
+            f"{summary.goodput_rps:.2f}/s good, {summary.output_tokens_per_s:,.0f} tokens/s; "
+            f"errors: {html.escape(errors)}</p>",
+            facts([(str(k), str(v)) for k, v in told.items()]),
+            "<h2>Latencies</h2>",
+            latencies(summary),
+            "<h2>Throughput</h2>",
+            throughput(outcomes),
+            "<h2>Over time, by when a request was due</h2>",
+            *(over_time(name, points, aim, failed) for name, points, aim in timed),
+            "<h2>Distributions</h2>",
+            *(distribution(name, points, aim) for name, points, aim in timed),
+            '<p class="note">Latencies count from when a request was due. Red ticks: requests that failed.</p>',
+        ],
     )
 
 
 def latencies(summary: Summary) -> str:
-    rows = []
-    for name, spread in rows_of(summary):
-        cells = "".join(
-            f"<td>{v * 1000:,.1f}" for v in (*spread.percentiles.values(), spread.max, spread.mean)
-        )
-        rows.append(f"<tr><td>{name}{cells}</tr>")
-    names = "".join(f"<th>{n}" for n in ("p50", "p90", "p95", "p99", "max", "mean"))
-    return f"<table><tr><th>ms{names}</tr>{''.join(rows)}</table>"
+    """The percentiles as a table, in milliseconds."""
+    rows = [
+        [name, *(f"{v * 1000:,.1f}" for v in (*spread.percentiles.values(), spread.max, spread.mean))]
+        for name, spread in rows_of(summary)
+    ]
+    return table(["ms", "p50", "p90", "p95", "p99", "max", "mean"], rows)
 
 
 def rows_of(summary: Summary) -> list[tuple[str, Spread]]:
@@ -54,26 +75,73 @@ def rows_of(summary: Summary) -> list[tuple[str, Spread]]:
     return [(name, spread) for name, spread in rows if spread is not None]
 
 
-def scatter(points: Sequence[tuple[float, float | None]], failed: Sequence[float] = ()) -> str:
-    """Dots over time, y from 0 to the largest; at most 4,000 dots are drawn."""
+def throughput(outcomes: Sequence[RequestOutcome]) -> str:
+    """Requests due and finished, and tokens, per second."""
+    if not outcomes:
+        return NOTHING
+    start = min(o.intended_s for o in outcomes)
+    span = max(max(max(o.ended_s, o.intended_s) for o in outcomes) - start, 1e-3)
+    count = min(BINS, max(1, round(span)))
+    wide = span / count
+    due, done, tokens = [0.0] * count, [0.0] * count, [0.0] * count
+
+    def put(bins: list[float], at: float, amount: float = 1.0) -> None:
+        bins[min(count - 1, max(0, int((at - start) / wide)))] += amount / wide
+
+    for o in outcomes:
+        put(due, o.intended_s)
+        if o.ok:
+            put(done, o.ended_s)
+            put(tokens, o.ended_s, o.tokens)
+    edges = [i * wide for i in range(count + 1)]
+    charts = (
+        Chart("Requests", "per second", edges, (_stairs("due", due), _stairs("finished", done))),
+        Chart("Output tokens, by when their answer ended", "per second", edges, (_stairs("tokens", tokens),)),
+    )
+    return "".join(svg(chart, span) for chart in charts)
+
+
+def _stairs(name: str, bins: Sequence[float]) -> ChartLine:
+    """One value for each bin, held to the next edge."""
+    return ChartLine(name, [*bins, bins[-1]], step=True)
+
+
+def over_time(name: str, points: TimedValues, aim_s: float | None, failed: Sequence[float]) -> str:
+    """Dots over time, with what failed as ticks on the axis."""
     known = [(x, y) for x, y in points if y is not None]
     if not known:
-        return "<p class=note>nothing was measured</p>"
-    known = known[:: max(1, len(known) // 4000)]
+        return NOTHING
     start = min([x for x, _ in known] + list(failed))
-    span = max(max([x for x, _ in known] + list(failed)) - start, 1e-9)
-    top = max(y for _, y in known) or 1e-9
-    dots = "".join(
-        f'<circle cx="{50 + (x - start) / span * (WIDTH - 60):.1f}" cy="{HEIGHT - 20 - y / top * (HEIGHT - 35):.1f}" '
-        'r="1.6" fill="#1f6f8b" fill-opacity=".5"/>'
-        for x, y in known
+    span = max(max([x for x, _ in known] + list(failed)) - start, 1e-3)
+    dots = (
+        Dots("a request", [(x - start, y) for x, y in known]),
+        Dots("failed", [(x - start, math.nan) for x in failed], bad=True),
     )
-    places = (50 + (x - start) / span * (WIDTH - 60) for x in failed[:: max(1, len(failed) // 1000)])
-    row = f'y="{HEIGHT - 18}" width="1.5" height="6" fill="#b3261e"/>'
-    ticks = "".join(f'<rect x="{x:.1f}" {row}' for x in places)
-    labels = "".join(
-        f'<text x="4" y="{HEIGHT - 16 - share * (HEIGHT - 35):.0f}" font-size="11">{top * share:.3g}</text>'
-        for share in (0, 0.5, 1)
-    )
-    end = f'<text x="{WIDTH - 50}" y="{HEIGHT - 4}" font-size="11">{span:.0f} s</text>'
-    return f'<svg viewBox="0 0 {WIDTH} {HEIGHT}">{dots}{ticks}{labels}{end}</svg>'
+    aim = f"objective {show_seconds(aim_s)}" if aim_s is not None else ""
+    chart = Chart(name, "", (), (), limit=aim_s, limit_name=aim, dots=dots, show=moment)
+    return svg(chart, span)
+
+
+def distribution(name: str, points: TimedValues, aim_s: float | None) -> str:
+    """The share of requests that took no longer, over how long; percentiles and the objective are marked."""
+    values = sorted(y for _, y in points if y is not None)
+    if not values:
+        return ""
+    last = len(values) - 1
+    at = sorted({round(i * last / STEPS) for i in range(STEPS + 1)})
+    line = ChartLine("requests that took at most so long", [(i + 1) / len(values) for i in at])
+    chart = Chart(
+        f"{name}: distribution", "share", [values[i] for i in at], (line,), show=share, whole=1.0,
+        x_name=name.lower(), x_show=_length,
+    )  # fmt: skip
+    ranks = [(q, values[max(0, math.ceil(q * len(values)) - 1)]) for q in MARKED]
+    marks = [ChartMark(v, f"p{q * 100:g} {show_seconds(v)}") for q, v in ranks]
+    end = max(values[-1], 1e-6)
+    if aim_s is not None and aim_s <= end:
+        marks.append(ChartMark(aim_s, f"objective {show_seconds(aim_s)}"))
+    return svg(chart, end, marks)
+
+
+def _length(seconds: float) -> str:
+    """A length of time on an axis that is not time itself."""
+    return show_seconds(seconds) if seconds else "0"

@@ -10,17 +10,16 @@ from collections.abc import Sequence
 from html import escape
 from typing import Any
 
+from seawall.charts.chart import Chart, ChartLine, ChartMark, moment, number, share
+from seawall.charts.draw import alone, svg
+from seawall.charts.page import document, facts
 from seawall.domain.units import show_seconds
-from seawall.sim.charts import HEIGHT, WIDTH, Chart, ChartLine, number, svg
 from seawall.sim.outcome import Outcome, over_time
 from seawall.sim.trial import TrialStanding
 
-STYLE = (
-    "body{font:15px/1.5 system-ui,sans-serif;max-width:1000px;margin:2em auto;padding:0 1em;color:#1a1a1a}"
-    "table{border-collapse:collapse;margin:1em 0}td,th{padding:.25em .9em .25em 0;text-align:left;"
-    "vertical-align:top}td.n{text-align:right;font-variant-numeric:tabular-nums}svg{max-width:100%;height:auto}"
-    "h2{margin-top:2em}small{color:#666}"
-)
+MARKED = 400
+LOGGED = 200
+"""Moments that are drawn, and that are told in words."""
 
 
 def charts_of(outcome: Outcome) -> list[Chart]:
@@ -45,20 +44,22 @@ def charts_of(outcome: Outcome) -> list[Chart]:
         ),
         Chart(
             "Replicas",
-            "",
+            "replicas",
             series.t,
             (
                 ChartLine("wanted", [float(v) for v in series.wanted], step=True),
                 ChartLine("ready", [float(v) for v in series.ready], step=True),
             ),
+            counts=True,
         ),
         Chart(
-            "Time to first token",
-            "seconds, by arrival",
+            "Time to first token, by arrival",
+            "",
             by["t"],
             (ChartLine("p50", by["ttft_p50"]), ChartLine("p95", by["ttft_p95"])),
             limit=slo.ttft,
             limit_name=f"objective {show_seconds(slo.ttft)}",
+            show=moment,
         ),
         Chart(
             "Within both objectives",
@@ -66,7 +67,9 @@ def charts_of(outcome: Outcome) -> list[Chart]:
             by["t"],
             (ChartLine("good", by["good"]),),
             limit=slo.availability,
-            limit_name="objective",
+            limit_name=f"objective {share(slo.availability)}",
+            show=share,
+            whole=1.0,
         ),
     ]
     if outcome.setup.plan.usd_per_hour is not None:
@@ -147,38 +150,39 @@ def _latency(p: dict[str, float | None]) -> str:
     return "   ".join(shown) or "no request finished"
 
 
+def marks_of(outcome: Outcome) -> list[ChartMark]:
+    """What happened, numbered as the list below the charts is."""
+    return [
+        ChartMark(t, str(i + 1), f"{i + 1}. {show_seconds(t)}: {text}")
+        for i, (t, text) in enumerate(outcome.log[:MARKED])
+    ]
+
+
 def html(title: str, runs: Sequence[tuple[str, Outcome]]) -> str:
     """One or several runs (name, outcome) as one self-contained page."""
     end = max((o.end_s for _, o in runs), default=1.0)
-    body = [f"<h1>{escape(title)}</h1>"]
-    if len(runs) > 1:
-        body.append(_comparison(runs))
+    body = [_comparison(runs)] if len(runs) > 1 else []
     for name, outcome in runs:
         body.append(
             f"<h2>{escape(name)}</h2><p><small>{escape(outcome.requests.source)}; seed "
             f"{outcome.setup.seed}; timing: {escape(outcome.setup.shape.timing.source)}</small></p>"
         )
-        body.append(
-            "<table>"
-            + "".join(f"<tr><th>{escape(k)}</th><td>{escape(v)}</td></tr>" for k, v in rows_of(outcome))
-            + "</table>"
-        )
-        marks = [(t, f"{show_seconds(t)}: {text}") for t, text in outcome.log][:400]
-        body += [f"<p>{svg(chart, end, marks)}</p>" for chart in charts_of(outcome)]
-        body.append(
-            "<h3>What happened</h3><table>"
-            + "".join(
-                f'<tr><td class="n">{show_seconds(t)}</td><td>{escape(text)}</td></tr>'
-                for t, text in outcome.log[:200]
-            )
-            + "</table>"
-        )
-        if len(outcome.log) > 200:
-            body.append(f"<p><small>and {len(outcome.log) - 200} more</small></p>")
-    return (
-        f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{escape(title)}</title>'
-        f"<style>{STYLE}</style>{''.join(body)}</html>\n"
+        body.append(facts(rows_of(outcome)))
+        marks = marks_of(outcome)
+        body += [svg(chart, end, marks) for chart in charts_of(outcome)]
+        body.append(_log(outcome))
+    return document(title, body)
+
+
+def _log(outcome: Outcome) -> str:
+    """What happened in words, by the numbers that stand above the charts."""
+    rows = "".join(
+        f'<tr><td class="n">{i + 1}</td><td class="n">{show_seconds(t)}</td><td>{escape(text)}</td></tr>'
+        for i, (t, text) in enumerate(outcome.log[:LOGGED])
     )
+    more = len(outcome.log) - LOGGED
+    rest = f"<p><small>and {more:,} more</small></p>" if more > 0 else ""
+    return f'<h3>What happened</h3><div class="wide"><table>{rows}</table></div>{rest}'
 
 
 def _comparison(runs: Sequence[tuple[str, Outcome]]) -> str:
@@ -191,21 +195,12 @@ def _comparison(runs: Sequence[tuple[str, Outcome]]) -> str:
         + "</tr>"
         for k in keys
     )
-    return f"<table><tr><th></th>{head}</tr>{lines}</table>"
+    return f'<div class="wide"><table><tr><th></th>{head}</tr>{lines}</table></div>'
 
 
 def picture(outcome: Outcome) -> str:
-    """All charts above each other as one SVG document, for docs."""
-    charts = charts_of(outcome)
-    marks = [(t, f"{show_seconds(t)}: {text}") for t, text in outcome.log][:400]
-    inner = "".join(
-        f'<g transform="translate(0 {i * HEIGHT})">{svg(chart, outcome.end_s, marks)}</g>'
-        for i, chart in enumerate(charts)
-    )
-    return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT * len(charts)}" '
-        f'width="{WIDTH}" height="{HEIGHT * len(charts)}">{inner}</svg>\n'
-    )
+    """All charts below each other as one SVG document, for docs."""
+    return alone(charts_of(outcome), outcome.end_s, marks_of(outcome))
 
 
 def markdown(runs: Sequence[tuple[str, Outcome]]) -> str:

@@ -12,7 +12,7 @@ from tests.unit.load.test_measure import finished
 
 from seawall.errors import EngineError, InputError
 from seawall.load.capacity import find_capacity, search, solve
-from seawall.load.client import LoadClient
+from seawall.load.client import LoadClient, RequestOutcome
 from seawall.load.drive import Driver, LoadTarget, Run
 from seawall.load.measure import Objective, Summary, summarise
 from seawall.load.page import page
@@ -169,3 +169,28 @@ def test_the_report_stands_alone() -> None:
     assert "&lt;bench&gt;" in text
     assert "<script" not in text
     assert "src=" not in text
+    assert 'name="viewport"' in text and "prefers-color-scheme:dark" in text
+
+
+def test_the_report_shows_throughput_distributions_and_objectives_over_labelled_axes() -> None:
+    outcomes = [finished(i, i, i + 0.1 * (i % 4 + 1), i + 2) for i in range(20)]
+    outcomes.append(RequestOutcome(intended_s=3.0, ended_s=3.1, error="reset"))
+    aims = Objective(ttft_s=0.3)
+    text = page("bench", summarise(outcomes, 20), outcomes, {}, aims)
+    for words in (
+        "Requests",
+        "Output tokens",
+        "per second",
+        "Time to first token: distribution",
+        "time since the start",
+    ):
+        assert f">{words}<" in text, words
+    assert text.count("objective 300 ms") >= 2, "over time, and in the distribution"
+    assert ">p50 200 ms<" in text and ">p99 400 ms<" in text
+    assert ">failed<" in text
+
+
+def test_a_run_of_which_nothing_finished_has_a_report_too() -> None:
+    outcomes = [RequestOutcome(intended_s=0.0, ended_s=0.0, error="connect")]
+    assert "nothing was measured" in page("bench", summarise(outcomes, 1), outcomes, {})
+    assert "nothing was measured" in page("bench", summarise([], 1), [], {})

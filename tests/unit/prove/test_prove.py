@@ -136,6 +136,9 @@ def test_the_timeline_shows_streams_stalls_and_what_happened() -> None:
     verdict = judge("kill", "kill", records, Expectation(), duration_s=3, resumed=1, retried=0, marks=marks)
     text = page(Result([verdict], {"kill": records}), "<proof>")
     assert text.count("<rect") == 3
+    assert 'href="#scenario-kill"' in text and 'id="scenario-kill"' in text
+    assert "time since the scenario" in text
+    assert "prefers-color-scheme:dark" in text
     assert "&lt;proof&gt;" in text
     assert "kill -9 &lt;a&gt;" in text
     assert "1 streams lost" in text

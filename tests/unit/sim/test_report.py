@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
+import re
 import struct
 import xml.etree.ElementTree as ET
-import zlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,17 +13,24 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from seawall.charts.chart import Chart, ChartLine, ChartMark, Dots, rounded_up, ticks, time_ticks
+from seawall.charts.draw import PALETTE, WIDTH, height, svg
+from seawall.charts.image import png
 from seawall.config.plan_files import read_calibration
 from seawall.domain.spec import Fleet, Scaling
 from seawall.errors import InputError
 from seawall.sim import report
-from seawall.sim.charts import Chart, ChartLine, rounded_up, svg, time_ticks
 from seawall.sim.outcome import Outcome
-from seawall.sim.raster import png
 from seawall.sim.setup import Happening, Setup
 from seawall.sim.sweep import front, parse_settings, variants
 from seawall.sim.world import simulate
 from seawall.workload.arrivals import Requests
+
+SVG = "{http://www.w3.org/2000/svg}"
+
+
+def texts(drawn: str) -> list[str]:
+    return [t.text or "" for t in ET.fromstring(drawn).iter(f"{SVG}text")]
 
 
 @pytest.fixture
@@ -44,16 +52,69 @@ def test_the_page_stands_alone(outcome: Outcome) -> None:
 def test_the_picture_is_well_formed_svg(outcome: Outcome) -> None:
     root = ET.fromstring(report.picture(outcome))
     assert root.tag.endswith("svg")
-    assert len(list(root)) == len(report.charts_of(outcome))
+    assert len(root.findall(f"{SVG}g")) == len(report.charts_of(outcome))
+    style = root.find(f"{SVG}style")
+    assert style is not None and "prefers-color-scheme:dark" in str(style.text)
 
 
-def test_the_png_holds_every_pixel_it_says(outcome: Outcome) -> None:
-    data = png(report.charts_of(outcome), outcome.end_s)
+def test_the_png_fits_a_slide(outcome: Outcome) -> None:
+    data = png("a run", report.charts_of(outcome), outcome.end_s, report.marks_of(outcome))
     assert data.startswith(b"\x89PNG")
-    wide, high = struct.unpack(">II", data[16:24])
-    at = data.index(b"IDAT")
-    size = struct.unpack(">I", data[at - 4 : at])[0]
-    assert len(zlib.decompress(data[at + 4 : at + 4 + size])) == high * (1 + 3 * wide)
+    assert struct.unpack(">II", data[16:24]) == (1920, 1080)
+    assert len(data) > 30_000
+
+
+def test_axes_have_units_objectives_and_events_have_labels(outcome: Outcome) -> None:
+    ttft = next(c for c in report.charts_of(outcome) if c.title.startswith("Time to first token"))
+    words = texts(svg(ttft, outcome.end_s, report.marks_of(outcome)))
+    slo = outcome.setup.fleet.spec.traffic.slo
+    assert {"time since the start", "p50", "p95", "1"} <= set(words)
+    assert any(w.endswith((" s", " ms", " min")) for w in words), "units stand at the axis"
+    if ttft.limit is not None and ttft.limit <= ttft.top():
+        assert any(w.startswith("objective ") for w in words), slo
+    page = report.html("x", [("one", outcome)])
+    assert 'name="viewport"' in page and "prefers-color-scheme:dark" in page
+
+
+def test_a_long_legend_takes_rows_and_covers_nothing() -> None:
+    lines = tuple(ChartLine(f"a series with quite a long name {i}", [1.0, 2.0]) for i in range(9))
+    chart = Chart("t", "u", [0, 1], lines)
+    root = ET.fromstring(svg(chart, 1))
+    swatches = list(root.iter(f"{SVG}rect"))
+    assert len(swatches) == 9
+    assert all(float(r.get("x", "0")) + 12 <= WIDTH for r in swatches)
+    floor_of_legend = max(float(r.get("y", "0")) + 8 for r in swatches)
+    curves = [p.get("d", "") for p in root.iter(f"{SVG}path")]
+    highest = min(float(y) for d in curves for _, y in re.findall(r"[ML]([\d.]+) ([\d.]+)", d))
+    assert highest >= floor_of_legend
+    assert height(chart) > height(Chart("t", "u", [0, 1], lines[:1]))
+
+
+def test_labels_of_events_do_not_run_into_each_other() -> None:
+    marks = [ChartMark(i / 10, f"event number {i}") for i in range(200)]
+    root = ET.fromstring(svg(Chart("t", "", [0, 20], (ChartLine("a", [1.0, 1.0]),)), 20, marks))
+    shown = [t for t in root.iter(f"{SVG}text") if (t.text or "").startswith("event number")]
+    places = sorted((float(t.get("x", "0")), len(t.text or "")) for t in shown)
+    assert 3 < len(places) < 200
+    assert all(b - a >= 6.6 * n for (a, n), (b, _) in itertools.pairwise(places)), "left ends, and widths"
+    assert len(list(root.iter(f"{SVG}title"))) == 200, "hovering tells them all"
+
+
+def test_dots_without_a_value_are_ticks_on_the_axis() -> None:
+    nan = float("nan")
+    drawn = svg(Chart("t", "", (), (), dots=(Dots("ok", [(1, 2)]), Dots("failed", [(1, nan)], bad=True))), 2)
+    assert drawn.count("<circle") == 1
+    assert drawn.count('class="fb"') == 2, "a tick, and its swatch in the legend"
+
+
+def test_day_and_night_have_every_colour() -> None:
+    assert all(len(pair) == 2 and pair[0] != pair[1] for pair in PALETTE.values())
+
+
+@given(st.floats(1e-6, 1e9))
+def test_upright_axes_have_a_handful_of_round_ticks(top: float) -> None:
+    found = ticks(rounded_up(top))
+    assert 3 <= len(found) <= 7 and found[0] == 0
 
 
 def test_the_words_say_the_summary(outcome: Outcome) -> None:
