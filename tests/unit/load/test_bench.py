@@ -177,13 +177,8 @@ def test_the_report_shows_throughput_distributions_and_objectives_over_labelled_
     outcomes.append(RequestOutcome(intended_s=3.0, ended_s=3.1, error="reset"))
     aims = Objective(ttft_s=0.3)
     text = page("bench", summarise(outcomes, 20), outcomes, {}, aims)
-    for words in (
-        "Requests",
-        "Output tokens",
-        "per second",
-        "Time to first token: distribution",
-        "time since the start",
-    ):
+    titles = ("Requests", "Output tokens, by when their answer ended", "Time to first token: distribution")
+    for words in (*titles, "per second", "time since the start"):
         assert f">{words}<" in text, words
     assert text.count("objective 300 ms") >= 2, "over time, and in the distribution"
     assert ">p50 200 ms<" in text and ">p99 400 ms<" in text
