@@ -22,6 +22,7 @@ import httptools
 
 from seawall.decide.route.refusal import Refusal
 from seawall.gateway.edge.budget import MOST, PER_TURN, SLICE, WINDOW_S, StrangersBudget
+from seawall.gateway.edge.chunks import ChunkWalk
 from seawall.gateway.edge.decode import KNOWN, Broken, TooMuch, decoder_for
 from seawall.gateway.edge.record import ANSWERED, CUT_SHORT, READ, SAID, STARTED, UNTOLD, Record
 from seawall.gateway.edge.request import Request
@@ -117,6 +118,7 @@ class Client:
     __slots__ = (
         "_at",
         "_backlog",
+        "_blank",
         "_budget",
         "_busy",
         "_chunked",
@@ -193,8 +195,9 @@ class Client:
         self._data = b""
         """What is being read, from the first byte of a head whose end has not come."""
         self._at = 0
-        """Where in it the next request begins, or the one whose head is being read. Negative: behind this place,
-        where a chunked body ends."""
+        """Where in it, or behind it, the next request begins, or the one whose head is being read."""
+        self._blank = False
+        """Half of an empty line has come where a request may begin."""
         self._headers_seen = 0
         self._in_head = False
         self._ended = False
@@ -327,7 +330,7 @@ class Client:
             self._read(data)
         else:
             at = 0
-            while at < len(data) and not self._refusing and self.transport is not None:
+            while at < len(data) and not self._over:
                 if self._busy is not None or self._queue or self._handled >= PER_TURN:
                     self._keep_back(data[at:])
                     break
@@ -338,16 +341,22 @@ class Client:
         if self._busy is None and (self._queue or self._backlog):
             self._soon()
 
+    @property
+    def _over(self) -> bool:
+        """Nothing that comes is read any more: refused, or closed behind an answer."""
+        return self._refusing or self.transport is None or self.transport.is_closing()
+
     def _read(self, data: bytes) -> None:
         if self._in_head:
             self._data += data
         else:
             self.since = self._now()
-            self._data = data
-            self._at = 0 if self._parsing is None else self._rest(self._parsing)
+            self._data = b"\r" + data if self._blank else data
+            self._at = 0 if self._parsing is None else self._rest(self._parsing, self._data)
+            self._blank = False
         view = memoryview(data)  # a client may offer thousands of upgrades in one read
         try:
-            while view and not self._refusing:
+            while view and not self._over:
                 if self._busy is not None:
                     self._keep_back(bytes(view))
                     break
@@ -357,24 +366,33 @@ class Client:
         except (httptools.HttpParserError, httptools.HttpParserInvalidURLError):
             self.refuse_connection(_MALFORMED)
         if not self._in_head or self._refusing:
+            if self._parsing is None and not self._over:
+                self._read_blank()
             self._data = b""
             if self._parsing is not None and not self._waits_for_body and not self._refusing:
                 self._waits_for_body = True
                 self._memory.readers[self] = None
             return
         at = self._at
-        if at < 0:
-            at = self._data.rfind(b"\r\n\r\n") + 4
-            if at < 4:
-                at = len(self._data) - len(self._data.lstrip(b"\r\n"))
         self._data, self._at = self._data[at:], 0
         if len(self._data) > self.handler.max_head:
             self.refuse_connection(self._too_large_head())
 
-    def _rest(self, request: Request) -> int:
-        """Bytes of its body that are to come; -1: they say so themselves."""
-        length = request.headers.get(b"content-length")
-        return -1 if length is None else int(length[-20:]) - (request.coded or request.size)
+    def _rest(self, request: Request, data: bytes) -> int:
+        """Where the body of the request that is being read ends in `data`, or behind it."""
+        if request.walk is not None:
+            return request.walk.end_in(data, 0)
+        return int(request.headers.get(b"content-length", b"0")[-20:]) - (request.coded or request.size)
+
+    def _read_blank(self) -> None:
+        """What has come behind the last request, and is the beginning of none, are empty lines: whole ones, and perhaps
+        half of one. llhttp would take a bare LF, too."""
+        data, at = self._data, self._at
+        if at < len(data):
+            rest = data[at:].replace(b"\r\n", b"")
+            self._blank = rest == b"\r"
+            if rest and not self._blank:
+                self.refuse_connection(_MALFORMED)
 
     def _parse(self, view: memoryview) -> memoryview:
         """Feeds the parser -> what it left, for it stops behind the head of a request that offers an upgrade."""
@@ -393,6 +411,8 @@ class Client:
         if request is not None:
             length = request.headers.get(b"content-length")
             framing = b"Content-Length: " + length if length else b"Transfer-Encoding: chunked"
+            if not request.keep:
+                framing += b"\r\nConnection: close"
             self._reading_on = request
             self._parser.feed_data(b"POST / HTTP/1.1\r\nHost: -\r\n" + framing + b"\r\n\r\n")
 
@@ -486,13 +506,12 @@ class Client:
         spaces there for one. -1: it is not right. The next request's place is noted."""
         data, at = self._data, self._at
         line = b"%b %b HTTP/" % (request.method, request.url)
-        if at < 0:  # behind a chunked body, in one read with it
-            at = max(data.find(b"\r\n" + line, -at), 0)
         while data.startswith(b"\r\n", at):
             at += 2
         end = data.find(b"\r\n\r\n", at) + 4
         if b"transfer-encoding" in request.headers:
-            self._at = -end
+            request.walk = ChunkWalk()
+            self._at = request.walk.end_in(data, end)
         else:
             self._at = end + int(request.headers.get(b"content-length", b"0")[-20:])
         return end - at if end > at and data.startswith(line, at) else -1
@@ -574,15 +593,16 @@ class Client:
         self._memory.add(size - request.held)
         request.held = size
 
-    def _forget(self) -> None:
-        """What is read, and what waits behind it, will not be answered."""
-        for request in (self._parsing, self._upgrading, *self._queue):
+    def _forget(self, answered: bool = False) -> None:
+        """What is read will not be answered, nor what waits behind it unless that will be `answered`."""
+        for request in (self._parsing, self._upgrading, *(() if answered else self._queue)):
             if request is not None:
                 self.hold(request, 0)
                 request.growing = None
         self._memory.add(-len(self._backlog))
         self._backlog.clear()
-        self._queue.clear()
+        if not answered:
+            self._queue.clear()
         if self._waits_for_body:
             self._waits_for_body = False
             self._memory.readers.pop(self, None)
@@ -709,7 +729,7 @@ class Client:
 
     def _go_on(self) -> None:
         self._due = False
-        if self._busy is not None or self.transport is None:
+        if self._busy is not None or self.transport is None or self.transport.is_closing():
             return
         if self._queue:
             if self._strange(self._queue[0]):
@@ -745,7 +765,7 @@ class Client:
         if self.transport is None or self.transport.is_closing():
             return  # bytes behind the last request of a connection: it has been answered
         self.handler.refused(self, refusal)
-        if self._busy is None:
+        if self._busy is None and not self._queue:
             request = self._parsing or self._upgrading or Request()
             if not request.id:
                 self.handler.meet(request)
@@ -767,10 +787,12 @@ class Client:
             self.since = self._now()
             if self.transport.can_write_eof():
                 self.transport.write_eof()
-        elif self._busy is not None:
-            # Answers keep their order: the running one is finished first, then the connection ends.
-            self._busy.keep = False
-            self._forget()
+        else:
+            # Answers keep their order: what came whole is answered first, then the connection ends.
+            last = self._queue[-1] if self._queue else self._busy
+            if last is not None:
+                last.keep = False
+            self._forget(answered=True)
             self._parsing = None
 
     def _bug(self, error: BaseException | None) -> None:
@@ -784,6 +806,7 @@ class Client:
             if self._busy is not None:
                 self.hold(self._busy, 0)
             self._busy = None
+            self._forget()
             self.refuse_connection(Refusal(500, "internal_error", "The gateway failed. Tell the operator."))
         else:
             self.cut()

@@ -6,6 +6,7 @@ Nothing of a request may be logged from here.
 from __future__ import annotations
 
 from seawall.decide.route.cost import NOTHING_MADE
+from seawall.gateway.edge.chunks import ChunkWalk
 from seawall.gateway.edge.decode import BodyDecoder
 from seawall.gateway.tell.keyring import Key
 from seawall.gateway.tell.tenants import ANYONE, Tenant
@@ -43,6 +44,7 @@ class Request:
         "unplaced",
         "upgrades",
         "url",
+        "walk",
     )
 
     def __init__(self) -> None:
@@ -57,6 +59,8 @@ class Request:
         """Bytes of its body."""
         self.held = 0
         """Bytes of its body, in all forms, that are held now."""
+        self.walk: ChunkWalk | None = None
+        """Of a chunked body: where it ends."""
         self.decoder: BodyDecoder | None = None
         """Of a body that comes compressed."""
         self.coded = 0
