@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass, field
+from time import monotonic
 
 import h11
 import httptools
@@ -40,6 +41,7 @@ class Recorder:
     idle_s = 75.0
     keep_alive = b""
     closing = False
+    keep = None
 
     def __init__(self) -> None:
         self.clock = Clock()
@@ -49,7 +51,7 @@ class Recorder:
         self.seen = Understood()
 
     def now(self) -> float:
-        return 0.0
+        return monotonic()
 
     def meet(self, request: Request) -> None:
         request.path = request.url
