@@ -21,7 +21,7 @@ $(shell scripts/bootstrap.sh $(PYTHON) $(VENV) && rm -f $(STAMP) $(RUN_STAMP) &&
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help up test test-fast check bench dist lock lock-engine clean fmt
+.PHONY: help up test test-fast check bench docs dist lock lock-engine clean fmt
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -75,6 +75,10 @@ lock: $(STAMP) ## pin the dependencies anew, with hashes
 	@$(BIN)/uv pip compile -q pyproject.toml --extra dev --universal --generate-hashes --no-header --no-emit-index-url --no-annotate -o requirements/dev.txt
 	@$(BIN)/uv pip compile -q --group compile -c requirements/dev.txt --universal --generate-hashes --no-header --no-emit-index-url --no-annotate -o requirements/compile.txt
 	@printf 'auditwheel\npatchelf\nwheel\ncyclonedx-bom\n' | $(BIN)/uv pip compile -q - --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url --no-annotate -o requirements/dist.txt
+	@printf 'mkdocs-material\n' | $(BIN)/uv pip compile -q - --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url --no-annotate -o requirements/docs.txt
+
+docs: $(STAMP) ## the documentation as a site with search, in site/
+	@$(BIN)/python scripts/docs_site.py
 
 dist: $(STAMP) ## build sdist, wheels (pure, and compiled for the Pythons that are here) and their bill of materials
 	@$(BIN)/python scripts/dist.py
@@ -83,4 +87,4 @@ lock-engine: $(STAMP) ## pin the engine's packages anew (vLLM for CPU), with has
 	@scripts/lock_engine.sh $(BIN)/uv
 
 clean: ## remove what this folder has built (not the caches in your home)
-	@rm -rf $(VENV) dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	@rm -rf $(VENV) dist site .mypy_cache .ruff_cache .pytest_cache .hypothesis
