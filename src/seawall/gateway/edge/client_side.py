@@ -887,7 +887,7 @@ def _unread(transport: asyncio.Transport) -> bool:
 def _reset(transport: asyncio.Transport) -> bool:
     """The peer has reset the connection, the kernel knows; asyncio looks no more behind the end of its half."""
     sock = transport.get_extra_info("socket")
-    if sock is None:
+    if sock is None or sock.family == socket.AF_UNIX:
         return False
     with socket.socket(fileno=os.dup(sock.fileno())) as same:
         return same.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0] == TCP_CLOSE

@@ -20,6 +20,7 @@ from seawall.gateway.exchange.keeping import Keeping
 from seawall.gateway.exchange.reader import Reader
 from seawall.gateway.intake.pages import Served
 from seawall.gateway.intake.peek import Body
+from seawall.gateway.intake.peers import Peers
 
 IDEMPOTENCY: Final = b"idempotency-key"
 LAST_EVENT: Final = b"last-event-id"
@@ -29,6 +30,13 @@ _VISIBLE = frozenset(range(0x20, 0x7F))
 
 class Admits(Protocol):
     """The intake, as far as a request that is kept needs it."""
+
+    peers: Peers
+
+    def pass_on(
+        self, owner: int, client: Client, request: Request, hop: bytes, here: Callable[[], None]
+    ) -> None:
+        """Process `owner` answers it; `here`: this one does, for that one cannot be reached."""
 
     def exchange(
         self, sink: Sink, request: Request, route: str, body: Body, served: Served

@@ -36,7 +36,7 @@ from seawall.gateway.exchange.exchange import Accepted, Exchange, note_accepted
 from seawall.gateway.exchange.lane import FleetLane
 from seawall.gateway.exchange.seam import session
 from seawall.gateway.intake import responses
-from seawall.gateway.intake.again import IDEMPOTENCY, LAST_EVENT, Asked, keyed
+from seawall.gateway.intake.again import IDEMPOTENCY, LAST_EVENT, Asked, key_of, keyed
 from seawall.gateway.intake.manners import fields_of, manners_of, misses_manners, salt_of, with_salt
 from seawall.gateway.intake.pages import (
     VERSION_PAGE,
@@ -58,6 +58,7 @@ from seawall.gateway.intake.peek import (
     session_of,
     with_model,
 )
+from seawall.gateway.intake.peers import BY_KEY, FORWARDED, Peers
 from seawall.gateway.intake.routes import (
     HEALTH,
     MODELS,
@@ -111,6 +112,7 @@ WANTED = frozenset(
         PRIORITY,
         IDEMPOTENCY,
         LAST_EVENT,
+        FORWARDED,
     }
 )
 ID_OK = frozenset(b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.:=/+@;,~")
@@ -144,6 +146,8 @@ class Means(NamedTuple):
     """With several processes: the accounts that they keep together."""
     now: Callable[[], float] = monotonic
     """Seconds of a monotonic clock: the one that everything in this process goes by."""
+    peers: Peers | None = None
+    """With several processes: the others."""
     without: frozenset[str] = frozenset()
     """Mechanisms that a proof has switched off (domain.switches.GATEWAY)."""
 
@@ -163,6 +167,7 @@ class App:
         self.loop = loop
         self.now = means.now
         self.means = means
+        self.peers = means.peers or Peers(None, 0, 1, loop, means.now)
         self._assembles = "assembly" not in means.without
         self.audit = means.audit
         self.spans = means.spans
@@ -318,6 +323,8 @@ class App:
 
     def handle(self, client: Client, request: Request) -> None:
         """A whole request has come in."""
+        if self.peers.count > 1 and self._passed_on(client, request):
+            return
         path = request.path
         route = ROUTES.get(path)
         if request.cors and _preflight(request):
@@ -330,6 +337,35 @@ class App:
             refusal = self._serve(client, request, route)
             if refusal is not None:
                 client.decline(refusal)
+
+    def _passed_on(self, client: Client, request: Request) -> bool:
+        """Another process of this gateway keeps what the request comes for, and answers it."""
+        headers, owner, hop = request.headers, self.peers.own, BY_KEY
+        if FORWARDED in headers or request.method == b"HEAD":
+            return False
+        if request.path.startswith(ONE_RESPONSE):
+            owner = self.peers.of_id(request.path[len(ONE_RESPONSE) :].decode("latin-1"))
+        elif IDEMPOTENCY in headers and request.path in ROUTES:
+            key = key_of(headers)
+            owner = owner if isinstance(key, Refusal) else self.peers.of_key(key)
+        if not self.peers.elsewhere(owner, request, hop):
+            return False
+        self.pass_on(owner, client, request, hop, lambda: self.handle(client, request))
+        return True
+
+    def pass_on(
+        self, owner: int, client: Client, request: Request, hop: bytes, here: Callable[[], None]
+    ) -> None:
+        """`owner` answers it; `here`: this process does, for that one cannot be reached."""
+
+        def not_there() -> None:
+            client.exchange = None
+            request.headers[FORWARDED] = hop
+            here()
+
+        forward = self.peers.forward(owner, request, client, not_there, hop)
+        client.serve(forward)
+        forward.begin()
 
     def _other(self, client: Client, request: Request, path: bytes) -> None:
         """What no engine is asked for, or too little to count."""
@@ -574,6 +610,7 @@ class App:
     # -- time
 
     def sweep(self, now: float) -> None:
+        self.peers.sweep(now)
         for runtime in self.fleets.values():
             runtime.sweep(now)
 

@@ -24,6 +24,7 @@ from seawall.gateway.exchange.keeping import Keeping
 from seawall.gateway.exchange.lane import FleetLane
 from seawall.gateway.intake.again import IDEMPOTENCY, Again, Asked, again_of, claim, keyed, read
 from seawall.gateway.intake.peek import Body, peek
+from seawall.gateway.intake.peers import BY_ID
 
 RESPONSES: Final = b"/v1/responses"
 CANCEL: Final = b"/cancel"
@@ -46,7 +47,7 @@ def serve(asked: Asked) -> Refusal | None:
         if refusal is not None:
             asked.client.decline(refusal)
 
-    _follow(request, lane, then)
+    _follow(asked, then)
     return None
 
 
@@ -73,7 +74,7 @@ def keyed_response(asked: Asked) -> Refusal | None:
         record.opening = msgspec.json.encode(opening)
         request.sent = msgspec.json.encode({**_fields.decode(request.body), "request_id": record.id})
 
-    return keyed(asked, new_id(), prepare)
+    return keyed(asked, asked.intake.peers.new_id(), prepare)
 
 
 def in_background(body: bytes) -> bool:
@@ -98,7 +99,7 @@ def in_the_background(asked: Asked) -> Refusal | None:
     def join(record: AnswerRecord) -> None:
         _show(asked.client, record, streams, again.position, numbers=True)
 
-    claim(asked, again, begin, join, new_id())
+    claim(asked, again, begin, join, asked.intake.peers.new_id())
     return None
 
 
@@ -146,16 +147,12 @@ def _show(client: Client, record: AnswerRecord, streams: bool, position: int, nu
         client.answer(200, JSON, responses.response_of(record))
 
 
-def new_id() -> str:
-    """Of a response: nobody guesses it."""
-    return f"resp_{secrets.token_hex(16)}"
-
-
 # -- kept by an engine
 
 
-def _follow(request: Request, lane: FleetLane, then: Callable[[Refusal | None], None]) -> None:
+def _follow(asked: Asked, then: Callable[[Refusal | None], None]) -> None:
     """A request that names a `previous_response_id` goes to the replica that keeps it, and `then` goes on."""
+    request, lane, intake = asked.request, asked.served.fleet, asked.intake
     previous = _values.decode(request.body).get("previous_response_id")
     if not isinstance(previous, str):
         then(None)
@@ -164,9 +161,12 @@ def _follow(request: Request, lane: FleetLane, then: Callable[[Refusal | None], 
 
     def told(record: AnswerRecord | None) -> None:
         keeper = record.replica if record is not None else responses.keeper_of(previous, names, tenant)
+        owner = intake.peers.of_id(previous)
         if keeper in names:
             request.only = keeper
             then(None)
+        elif record is None and intake.peers.elsewhere(owner, request, BY_ID):
+            intake.pass_on(owner, asked.client, request, BY_ID, lambda: _follow(asked, then))
         elif record is not None or lane.tenants.required:
             then(_gone(previous))
         else:  # an id that its client has given it: who keeps it is not known

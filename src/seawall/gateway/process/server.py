@@ -21,6 +21,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from random import Random
+from time import monotonic
 
 from seawall.config.load import load_fleets
 from seawall.config.together import check_together
@@ -41,6 +42,7 @@ from seawall.errors import InputError
 from seawall.gateway.edge.client_side import HEAD_S, HIGH_WATER, client_factory
 from seawall.gateway.exchange.lane import FleetLane
 from seawall.gateway.intake.app import App, Means
+from seawall.gateway.intake.peers import Peers, socket_of
 from seawall.gateway.memory import allowed
 from seawall.gateway.process import usage
 from seawall.gateway.process.admin import Admin
@@ -231,6 +233,7 @@ class Server:
             spans=otel.from_environment(),
             ask_longest=Longest(loop).ask,
             share=self._board.share if self._board else None,
+            peers=Peers(s.board.parent if s.board else None, s.worker, s.workers, loop, monotonic),
             without=s.without,
         )
         self.app = app = App(loop, Random(), means)
@@ -255,6 +258,7 @@ class Server:
                 self._kept.listens(self._spare)
                 helpers.append(background.create_task(self._inherit()))
             back = await loop.create_server(client_factory(self.admin, loop), sock=admin)
+            await self._hear_peers()
             _calm_collector()
             self._ready(_url(listening, tls is not None), _url(admin, False))
             await self._stop.wait()
@@ -276,6 +280,14 @@ class Server:
         if app.spans is not None:
             await loop.run_in_executor(None, app.spans.close)
         return code
+
+    async def _hear_peers(self) -> None:
+        """The other workers pass on what is kept here."""
+        if self.settings.board is not None:
+            loop = asyncio.get_running_loop()
+            path = socket_of(self.settings.board.parent, self.settings.worker)
+            path.unlink(missing_ok=True)
+            self._fronts.append(await loop.create_unix_server(client_factory(self.app, loop), str(path)))
 
     def stop(self) -> None:
         """As SIGTERM."""

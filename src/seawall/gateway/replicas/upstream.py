@@ -272,8 +272,11 @@ class Pool:
         api_key: str | None = None,
         tls: ssl.SSLContext | None = None,
         now: Callable[[], float] | None = None,
+        socket_path: str = "",
     ) -> None:
-        """`now`: seconds of the clock that `sweep` is told; None: the loop's."""
+        """`now`: seconds of the clock that `sweep` is told; None: the loop's. `socket_path`: of a Unix socket, to be
+        connected to instead of the URL's host."""
+        self._socket_path = socket_path
         self._now = now or loop.time
         parts = urlsplit(url)
         if parts.scheme not in ("http", "https") or not parts.hostname:
@@ -333,7 +336,10 @@ class Pool:
         try:
             async with asyncio.timeout(CONNECT_S):
                 made = cast("Callable[[], asyncio.Protocol]", lambda: Upstream(self))
-                _, protocol = await self._loop.create_connection(made, self.host, self.port, ssl=self.tls)
+                if self._socket_path:
+                    _, protocol = await self._loop.create_unix_connection(made, self._socket_path)
+                else:
+                    _, protocol = await self._loop.create_connection(made, self.host, self.port, ssl=self.tls)
                 conn = cast(Upstream, protocol)
         except TimeoutError:
             user.connect_failed(f"no connection within {CONNECT_S:g} s")
