@@ -21,7 +21,7 @@ $(shell scripts/bootstrap.sh $(PYTHON) $(VENV) && rm -f $(STAMP) $(RUN_STAMP) &&
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help up test test-fast check bench docs dist lock lock-engine clean fmt
+.PHONY: help up test test-fast check audit bench docs dist lock lock-engine clean fmt
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -76,6 +76,10 @@ lock: $(STAMP) ## pin the dependencies anew, with hashes
 	@$(BIN)/uv pip compile -q --group compile -c requirements/dev.txt --universal --generate-hashes --no-header --no-emit-index-url --no-annotate -o requirements/compile.txt
 	@printf 'auditwheel\npatchelf\nwheel\ncyclonedx-bom\n' | $(BIN)/uv pip compile -q - --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url --no-annotate -o requirements/dist.txt
 	@printf 'mkdocs-material\n' | $(BIN)/uv pip compile -q - --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url --no-annotate -o requirements/docs.txt
+	@printf 'pip-audit\n' | $(BIN)/uv pip compile -q - --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url --no-annotate -o requirements/audit.txt
+
+audit: $(STAMP) ## known advisories and licences of what we depend on
+	@$(BIN)/python scripts/audit.py
 
 docs: $(STAMP) ## the documentation as a site with search, in site/
 	@$(BIN)/python scripts/docs_site.py

@@ -50,7 +50,10 @@ def listed(root: Path, pages: list[str]) -> Iterator[str]:
     index = root / "docs/README.md"
     text = index.read_text("utf-8") if index.exists() else ""
     for name in pages:
-        if re.fullmatch(r"docs/(how-to/|reference/|explanation/)?[^/]+\.md", name) and name != "docs/README.md":
+        if (
+            re.fullmatch(r"docs/(how-to/|reference/|explanation/)?[^/]+\.md", name)
+            and name != "docs/README.md"
+        ):
             if f"({name.removeprefix('docs/')})" not in text:
                 yield f"docs/README.md: does not list {name}; add a link"
 

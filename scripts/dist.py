@@ -19,6 +19,8 @@ import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 
+import tool_env
+
 ROOT = Path(__file__).resolve().parent.parent
 PYTHONS = ("3.11", "3.12", "3.13")
 """For which compiled wheels are made, where they are here."""
@@ -39,7 +41,7 @@ def main() -> None:
     (out / ".gitignore").unlink(missing_ok=True)
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)
-        tools = environment(work / "tools", sys.executable, ROOT / "requirements" / "dist.txt")
+        tools = tool_env.locked(work / "tools", "dist.txt") / "python"
         for python in asked.python or found():
             print(f"compiling for {python} (a minute)", flush=True)
             compiled_wheel(pure, python, out, work / python.replace("/", "_"), tools)
@@ -72,16 +74,9 @@ def found() -> list[str]:
     return here
 
 
-def environment(where: Path, python: str, lock: Path) -> Path:
-    """-> its Python."""
-    run(uv(), "venv", "--quiet", "--no-python-downloads", "--python", python, where)
-    run(uv(), "pip", "sync", "--quiet", "--require-hashes", lock, VIRTUAL_ENV=str(where))
-    return where / "bin" / "python"
-
-
 def compiled_wheel(pure: Path, python: str, out: Path, work: Path, tools: Path) -> None:
     """The pure wheel with the compiled form for `python` and this platform, tagged by what it needs of libc."""
-    there = environment(work / "env", python, ROOT / "requirements" / "run.txt")
+    there = tool_env.locked(work / "env", "run.txt", python) / "python"
     made = work / "tree" / "seawall" / "_compiled"
     made.parent.mkdir(parents=True)
     run(there, ROOT / "scripts" / "compile_gateway.py", "--into", made, PYTHONPATH=str(ROOT / "src"))

@@ -1,8 +1,8 @@
 """Builds the documentation as a site with search: .venv/bin/python scripts/docs_site.py [--out site] [--stage-only]
 
 The pages are those of docs/, which read well without it; what is added is the navigation, the README, CONTRIBUTING
-and the changelog as pages, and the command line's reference, made from the commands themselves. mkdocs-material,
-pinned in requirements/docs.txt, lives in an environment of its own under .cache. A link that leads nowhere fails the build.
+and the changelog as pages, and the command line's reference, made from the commands themselves. mkdocs-material is
+pinned in requirements/docs.txt. A link that leads nowhere fails the build.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import tool_env
 import yaml
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -44,7 +45,7 @@ def main() -> None:
     staged(stage)
     if asked.stage_only:
         return
-    mkdocs = environment(ROOT / ".cache" / "mkdocs") / "mkdocs"
+    mkdocs = tool_env.locked(ROOT / ".cache" / "mkdocs", "docs.txt") / "mkdocs"
     argv = [
         mkdocs,
         "build",
@@ -59,24 +60,6 @@ def main() -> None:
         sys.exit("the site is not complete: see above")
     count = sum(1 for _ in asked.out.rglob("*.html"))
     print(f"{count} pages in {asked.out}; look: python3 -m http.server -d {asked.out} 8080")
-
-
-def environment(where: Path) -> Path:
-    """-> its `bin`, with the packages of requirements/docs.txt."""
-    import uv
-
-    lock = ROOT / "requirements" / "docs.txt"
-    stamp = where / "of"
-    if not (stamp.exists() and stamp.read_text() == lock.read_text()):
-        shutil.rmtree(where, ignore_errors=True)
-        env = os.environ | {"VIRTUAL_ENV": str(where)}
-        for args in (
-            ["venv", "--python", sys.executable, str(where)],
-            ["pip", "sync", "--require-hashes", str(lock)],
-        ):
-            subprocess.run([uv.find_uv_bin(), "--quiet", *args], env=env, check=True)
-        stamp.write_text(lock.read_text())
-    return where / "bin"
 
 
 def staged(stage: Path) -> None:

@@ -1,0 +1,122 @@
+"""Looks at what we depend on: known advisories, and licences. `make audit`; CI runs it.
+
+Advisories come from PyPI by pip-audit (requirements/audit.txt, in an environment of its own). Where its database cannot
+be reached (a mirror has packages, and often nothing else) that is said in so many words: nothing is known then, and
+nothing is claimed. Licences are read from the packages that are installed here, by their own metadata.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import tool_env
+
+ROOT = Path(__file__).resolve().parent.parent
+LOCK = ROOT / "requirements" / "image.txt"
+"""What runs at users': the dependencies with all extras."""
+WORDS = re.compile(r"[A-Za-z0-9.+-]+")
+ALLOWED = {
+    *(
+        "0BSD",
+        "Apache-2.0",
+        "BSD-2-Clause",
+        "BSD-3-Clause",
+        "CC0-1.0",
+        "HPND",
+        "ISC",
+        "MIT",
+        "MIT-0",
+        "MPL-2.0",
+    ),
+    *("PSF-2.0", "Python-2.0", "Unlicense", "Zlib"),
+}
+"""Licences that may be beside ours (Apache-2.0) in an image."""
+SPELT = {
+    "MIT License": "MIT",
+    "BSD License": "BSD-3-Clause",
+    "Apache Software License": "Apache-2.0",
+    "Apache License 2.0": "Apache-2.0",
+    "Apache 2.0": "Apache-2.0",
+    "Mozilla Public License 2.0 (MPL 2.0)": "MPL-2.0",
+    "Python Software Foundation License": "PSF-2.0",
+    "ISC License (ISCL)": "ISC",
+    "3-Clause BSD License": "BSD-3-Clause",
+}
+READ_BY_US = {"promql-parser": "MIT"}
+"""Packages whose metadata name no licence, and what the file in them says."""
+
+
+def main() -> None:
+    names = locked()
+    wrong = [*licences(names), *advisories()]
+    for line in wrong:
+        print(line)
+    sys.exit(1 if wrong else 0)
+
+
+def locked() -> list[str]:
+    lines = LOCK.read_text("utf-8").splitlines()
+    return sorted({line.split("==")[0].split("[")[0] for line in lines if "==" in line and line[0].isalnum()})
+
+
+def licences(names: list[str]) -> list[str]:
+    wrong, seen = [], 0
+    for name in names:
+        try:
+            said = licence(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue  # of another platform
+        seen += 1
+        words = set(WORDS.findall(said)) - {"AND", "OR", "WITH"}
+        if not words or not words <= ALLOWED:
+            wrong.append(
+                f"{name}: its licence is {said or 'not told'}; look at it, then add it to scripts/audit.py"
+            )
+    print(f"licences: {seen} packages of {LOCK.name} looked at, {len(wrong)} strange")
+    return wrong
+
+
+def licence(name: str) -> str:
+    """As an SPDX expression, where the package tells one in any of the three forms that there are."""
+    data = importlib.metadata.metadata(name)
+    if expression := data.get("License-Expression"):
+        return str(expression)
+    classes = [c.split("::")[-1].strip() for c in data.get_all("Classifier") or () if c.startswith("License")]
+    if classes:
+        return " AND ".join(SPELT.get(c, c) for c in classes)
+    first = (str(data.get("License") or "").strip().splitlines() or [""])[0]
+    return SPELT.get(first, first) or READ_BY_US.get(name, "")
+
+
+def advisories() -> list[str]:
+    """One line for each known advisory."""
+    tool = tool_env.locked(ROOT / ".cache" / "audit", "audit.txt") / "pip-audit"
+    argv = [tool, "-r", LOCK, "--require-hashes", "--disable-pip", "--progress-spinner", "off", "-f", "json"]
+    done = subprocess.run(list(map(str, argv)), capture_output=True, text=True)
+    try:
+        found = json.loads(done.stdout)["dependencies"]
+    except (ValueError, KeyError):
+        last = (done.stderr.strip().splitlines() or ["it said nothing"])[-1]
+        print(f"advisories: NOT LOOKED UP: {last[:200]}")
+        return []
+    unknown = [d["name"] for d in found if "skip_reason" in d]
+    known = len(found) - len(unknown)
+    if unknown:
+        print(
+            f"advisories: NOT LOOKED UP for {len(unknown)} of {len(found)} packages: the database is out of reach"
+        )
+    print(f"advisories: {known} packages looked up")
+    return [
+        f"{d['name']} {d['version']}: {v['id']}, mended in {', '.join(v['fix_versions']) or 'no version'}"
+        for d in found
+        for v in d.get("vulns", ())
+    ]
+
+
+if __name__ == "__main__":
+    main()
