@@ -395,7 +395,7 @@ class Gateway(Strict):
     """Answers to requests with an Idempotency-Key, and responses in the background, are kept for so long after they
     end, for clients that come again (docs/reference/reattach.md). 0s: nothing is kept, the header means nothing."""
     keep_memory: Bytes = 64 * 2**20
-    """Memory of each gateway process for what is kept. Over it those answers go that ended first."""
+    """Memory of each gateway process for what is kept of this fleet. Over it those answers go that ended first."""
     hedge_after: Seconds | None = None
     """A stream without a first token for so long is sent to a second replica, too; the first token wins."""
     stall_timeout: Seconds | None = None

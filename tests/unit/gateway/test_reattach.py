@@ -420,6 +420,49 @@ async def test_keep_alive_goes_on_behind_a_kept_answer(start: Any, engine: FakeE
     assert split(answer)[0] == 200
 
 
+async def test_the_openai_clients_own_retry_joins(start: Any, engine: FakeEngine) -> None:
+    import openai
+
+    gateway = await start(engine, spec=KEEPS)
+    engine.gate = asyncio.Event()
+    fleet = gateway.server.app.fleets["m"]
+    breaks = [True]
+
+    async def pass_on(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """A proxy that loses the first connection as soon as the engine has the request."""
+        up, down = await asyncio.open_connection("127.0.0.1", gateway.port)
+
+        async def copy(source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
+            with contextlib.suppress(OSError):
+                while data := await source.read(65536):
+                    sink.write(data)
+            sink.close()
+
+        both = [asyncio.ensure_future(copy(reader, down)), asyncio.ensure_future(copy(up, writer))]
+        if breaks and breaks.pop():
+            await until(lambda: len(engine.log) == 1)
+            reset(writer)
+            reset(down)
+        await asyncio.gather(*both)
+
+    async with await asyncio.start_server(pass_on, "127.0.0.1", 0) as proxy:
+        port = proxy.sockets[0].getsockname()[1]
+        client = openai.AsyncOpenAI(base_url=f"http://127.0.0.1:{port}/v1", api_key="none", max_retries=3)
+        asked = asyncio.ensure_future(
+            client.chat.completions.create(
+                model="m",
+                messages=[{"role": "user", "content": "x"}],
+                max_tokens=5,
+                extra_headers={"Idempotency-Key": "8e03978e"},
+            )
+        )
+        await until(lambda: fleet.stats.reattached == 1, 20)
+        engine.gate.set()
+        assert (await asked).choices[0].message.content == "hello"
+        await client.close()
+    assert len(engine.log) == 1
+
+
 @pytest.fixture
 async def engine() -> AsyncIterator[FakeEngine]:
     async with FakeEngine("a") as e:
