@@ -48,6 +48,7 @@ class Recorder:
         self.clients: set[Client] = set()
         self.memory = HeldMemory()
         self.budget = StrangersBudget()
+        self.max_clients = 1 << 30
         self.seen = Understood()
 
     def now(self) -> float:
@@ -62,6 +63,9 @@ class Recorder:
     def handle(self, client: Client, request: Request) -> None:
         self.seen.requests.append((request.method, request.url, request.body))
         client.answer(200, b"text/plain", b"")
+
+    def crowded(self, now: float) -> bool:
+        return False
 
     def refused(self, client: Client, refusal: Refusal) -> None:
         self.seen.refused = refusal.code

@@ -278,6 +278,8 @@ class Attempt:
             self.on(AttemptEvent.OPENED)
 
     def _lost(self, what: Break, retry_after_s: int) -> Refusal:
+        if what.kind == "local" and not self.begun:
+            return Refusal(503, "overloaded", f"Try again later: {what.reason}.", retry_after_s)
         if what.kind == "503" and not self.begun:
             message = f"Every replica of {self.limits.fleet} is full."
             return Refusal(503, "overloaded", message, retry_after_s)

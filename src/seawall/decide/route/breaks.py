@@ -2,6 +2,7 @@
 
 kind       what happened                                               blame
 connect    no connection within the time, refused, TLS                 BROKEN
+local      we had no descriptor, port or memory for a connection      ELSEWHERE
 reset      the connection ended in the middle of an answer             DEATH
 keepalive  an idle connection was closed just as we used it            NOTHING
 stream     the stream ended early, or with an event of failure         DEATH (ELSEWHERE: two good ones differ)
@@ -18,7 +19,7 @@ from __future__ import annotations
 from enum import Enum
 from typing import Literal, NamedTuple
 
-BreakKind = Literal["connect", "reset", "keepalive", "stream", "dead", "drain", "503", "5xx", "hang"]
+BreakKind = Literal["connect", "local", "reset", "keepalive", "stream", "dead", "drain", "503", "5xx", "hang"]
 """Also the label `reason` of `seawall_retries_total`."""
 
 

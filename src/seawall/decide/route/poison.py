@@ -50,21 +50,21 @@ class Quarantine:
     def __len__(self) -> int:
         return len(self._until)
 
-    def add(self, path: bytes, body: bytes, now: float) -> None:
-        """`now`: seconds, any origin."""
-        mark = fingerprint(path, body)
+    def add(self, path: bytes, body: bytes, now: float, mark: bytes = b"") -> None:
+        """`now`: seconds, any origin. `mark`: the fingerprint, where it is known."""
+        mark = mark or fingerprint(path, body)
         self._until[mark] = now + QUARANTINE_S
         self._until.move_to_end(mark)
         if len(self._until) > MOST:
             self._until.popitem(last=False)
 
-    def left_s(self, path: bytes, body: bytes, now: float) -> float:
+    def left_s(self, path: bytes, body: bytes, now: float, mark: bytes = b"") -> float:
         """Seconds that this request is still kept out; 0: it may pass."""
         while self._until and next(iter(self._until.values())) <= now:
             self._until.popitem(last=False)
         if not self._until:
             return 0.0
-        return max(0.0, self._until.get(fingerprint(path, body), now) - now)
+        return max(0.0, self._until.get(mark or fingerprint(path, body), now) - now)
 
 
 def fingerprint(path: bytes, body: bytes) -> bytes:

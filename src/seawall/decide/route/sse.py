@@ -26,12 +26,14 @@ class EventTooLarge(ValueError):
 class EventSplitter:
     """Bytes in, whole events out. Holds at most `limit` bytes of an unfinished event."""
 
-    __slots__ = ("_held", "_scanned", "limit")
+    __slots__ = ("_held", "_returns", "_scanned", "limit")
 
     def __init__(self, limit: int = MAX_EVENT_BYTES) -> None:
         self.limit = limit
         self._held = bytearray()
         self._scanned = 0
+        self._returns = False
+        """A CR has come: lines may end with it."""
 
     @property
     def held(self) -> int:
@@ -49,7 +51,8 @@ class EventSplitter:
         ):
             return [data]  # it is one event, as an engine writes them
         held += data
-        if b"\r" not in held:
+        self._returns = self._returns or b"\r" in data
+        if not self._returns:
             events = self._split_lf(held)
         else:
             events = self._split_any(held)
@@ -63,6 +66,7 @@ class EventSplitter:
         """Forget the unfinished event: its stream is broken."""
         self._held = bytearray()
         self._scanned = 0
+        self._returns = False
 
     def _split_lf(self, held: bytearray) -> list[bytes]:
         events: list[bytes] = []

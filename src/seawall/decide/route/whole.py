@@ -19,6 +19,7 @@ from typing import Any
 import msgspec
 
 from seawall.decide.route import sse
+from seawall.decide.route.members import Members
 from seawall.decide.route.resume.events import UNKNOWN_FORM
 
 CHAT = "/v1/chat/completions"
@@ -48,10 +49,27 @@ _IDLE = (b"null", b"false", b"0", b"[]", b"{}", b'""')
 
 def as_stream(route: str, body: bytes) -> bytes | None:
     """The same request with a streamed answer; None: the engine must give this one whole. `body` is a JSON object."""
+    fields = _fields.decode(body) if route in _NEVER else {}
+    added = stream_fields(route, fields)
+    return None if added is None else _encode({**fields, **added})
+
+
+def streamed_form(route: str, body: bytes, members: Members | None) -> tuple[bytes | None, Members | None]:
+    """`as_stream` of any body: of a large one the members are known, and those of the new form are told."""
+    if members is None:
+        return as_stream(route, body), None
+    added = stream_fields(route, members.fields)
+    if added is None:
+        return None, None
+    streamed = members.with_fields({name: _encode(value) for name, value in added.items()})
+    return streamed.body, streamed
+
+
+def stream_fields(route: str, fields: dict[str, msgspec.Raw]) -> Json | None:
+    """What makes the streaming request; None: there is none."""
     never = _NEVER.get(route)
     if never is None:
         return None
-    fields = _fields.decode(body)
     if any(_set(fields, name) for name in (*never, "stream_options")):
         return None
     if _set(fields, "tools") and bytes(fields.get("tool_choice", b"")) != b'"none"':
@@ -63,12 +81,12 @@ def as_stream(route: str, body: bytes) -> bytes | None:
         added["stream_options"] = {"include_usage": True}
         if _set(fields, "logprobs") or bytes(fields.get("logprobs", b"")) == b"0":
             added["return_token_ids"] = True  # else a token without text, and its logprob, is left out
-    return _encode({**fields, **added})
+    return added
 
 
 def _set(fields: dict[str, msgspec.Raw], name: str) -> bool:
     raw = fields.get(name)
-    return raw is not None and bytes(raw) not in _IDLE
+    return raw is not None and (len(memoryview(raw)) > 5 or bytes(raw) not in _IDLE)
 
 
 class Unfit(Exception):
@@ -174,6 +192,11 @@ class Whole:
         self._choices: dict[int, _Sum] = {}
         self._usage: Json | None = None
         self._last: Json = {}
+
+    @property
+    def held(self) -> int:
+        """Bytes of what has come, about."""
+        return self._held + self._splitter.held
 
     def feed(self, data: bytes) -> None:
         """Takes bytes of the stream, cut anywhere."""

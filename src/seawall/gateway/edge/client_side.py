@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import fcntl
 import logging
+import math
 import os
 import socket
 import termios
@@ -55,6 +56,11 @@ LINGER_S = 1.0
 connected, sends its next one here and is told to close."""
 SEND_S = 60.0
 """A client that takes no byte of what waits for it for so long is cut off: it holds a place at a replica."""
+SLACK = 1 << 20
+"""Bytes that a slow reader may be behind while its engine goes on."""
+PLACE_S = 15.0
+PLACE_RATE = 4096
+"""Bytes per second that a client takes at least, beyond SLACK and PLACE_S, while others wait for its place."""
 REFUSED_S = 10.0
 """A refused body is read on, and dropped, for so long."""
 _LINGERS = frozenset({401, 405, 413, 415, 431, 503})
@@ -93,6 +99,8 @@ class Handler(Protocol):
     """Makes the `Date` header."""
     closing: bool
     clients: set[Client]
+    max_clients: int
+    """Connections at a time."""
     memory: HeldMemory
     budget: StrangersBudget
     keep: Keep | None
@@ -111,6 +119,9 @@ class Handler(Protocol):
 
     def refused(self, client: Client, refusal: Refusal) -> None: ...
 
+    def crowded(self, now: float) -> bool:
+        """There are more connections than may be. True: some that nobody used have been closed."""
+
 
 class Client:
     """One connection of a client: an `asyncio.Protocol` in all but its base (decision 24)."""
@@ -126,6 +137,8 @@ class Client:
         "_due",
         "_ended",
         "_events",
+        "_full_at",
+        "_full_since",
         "_handled",
         "_headers_seen",
         "_high_water",
@@ -139,8 +152,10 @@ class Client:
         "_read_paused",
         "_reading_on",
         "_refusing",
+        "_slack",
         "_started",
         "_unsent",
+        "_unsent_held",
         "_upgrading",
         "_waits_for_body",
         "adopt",
@@ -153,6 +168,7 @@ class Client:
         "record",
         "since",
         "taken_at",
+        "too_slow",
         "transport",
     )
 
@@ -177,6 +193,15 @@ class Client:
         self.taken_at = self.since
         """When the client was last seen taking bytes, or to have taken all; looked at by the sweep."""
         self._unsent = 0
+        self._unsent_held = 0
+        """What of it was counted as held."""
+        self._slack = False
+        """SLACK is reserved for what it has not read."""
+        self._full_since = 0.0
+        self._full_at = 0
+        """What was unsent when its engine was stopped."""
+        self.too_slow = False
+        """It holds up its engine's place; looked at by the sweep."""
         self.body_since = 0.0
         """When the head of the request that is being read had come."""
         self._parser: Any = httptools.HttpRequestParser(self)
@@ -220,8 +245,13 @@ class Client:
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = transport  # type: ignore[assignment]  # asyncio types it as the base class
         transport.set_write_buffer_limits(high=self._high_water)  # type: ignore[attr-defined]  # same
-        self.handler.clients.add(self)
+        handler = self.handler
+        handler.clients.add(self)
         self._memory.add(CONNECTION)
+        if len(handler.clients) > handler.max_clients and not handler.crowded(self.since):
+            self.refuse_connection(_CROWDED)
+            transport.close()
+            return
         peer = transport.get_extra_info("peername")
         self.peer = str(peer[0]) if isinstance(peer, tuple) else ""
         adopt, self.adopt = self.adopt, None
@@ -238,7 +268,9 @@ class Client:
         if record is not None and self.handler.keep is not None:
             self.handler.keep.let_go(record)
         exchange, self.exchange = self.exchange, None
-        self._memory.add(-CONNECTION)
+        self._memory.add(-CONNECTION - self._unsent_held)
+        self._unsent_held = 0
+        self._end_slack()
         self._forget()
         if exchange is None and self._busy is not None:
             self.hold(self._busy, 0)
@@ -275,14 +307,35 @@ class Client:
             self.transport.abort()
 
     def pause_writing(self) -> None:
+        """It reads more slowly than is written. While there is memory the engine goes on all the same, a little: most
+        answers are over then, and their place is free."""
+        exchange = self.exchange
+        room = self._high_water == HIGH_WATER and self._memory.room(SLACK, SLACK, self._now())
+        if exchange is None or self._slack or not room:
+            self._stop()
+            return
+        self._slack = True
+        self._memory.add(SLACK)
+        exchange.pause()
+        exchange.resume()  # by `write` from now on, which looks at how much waits
+
+    def resume_writing(self) -> None:
+        self._end_slack()
+        self.full = self.too_slow = False
+        if self.exchange is not None:
+            self.exchange.resume()
+
+    def _stop(self) -> None:
         self.full = True
+        self._full_since = self._now()
+        self._full_at = self.transport.get_write_buffer_size() if self.transport is not None else 0
         if self.exchange is not None:
             self.exchange.pause()
 
-    def resume_writing(self) -> None:
-        self.full = False
-        if self.exchange is not None:
-            self.exchange.resume()
+    def _end_slack(self) -> None:
+        if self._slack:
+            self._slack = False
+            self._memory.add(-SLACK)
 
     def data_received(self, data: bytes) -> None:
         if self._refusing:
@@ -317,7 +370,7 @@ class Client:
 
     def _keep_back(self, data: bytes) -> None:
         """Bytes behind a request that is being answered, or waits to be: their turn comes in `_go_on`."""
-        self._backlog += data
+        self._backlog.extend(data)
         self._memory.add(len(data))
         if len(self._backlog) > MAX_BACKLOG and self.transport is not None:
             self._read_paused = True
@@ -535,7 +588,10 @@ class Client:
         if request.size > self.handler.max_body:
             self._refuse_parsing(self._too_large())
             return
-        if not self._memory.room(size, request.size, self.since):
+        room = self._memory.room(size, request.size, self.since)
+        if self._parsing is not request:
+            return  # it was the one that had taken the longest
+        if not room:
             self._refuse_parsing(_OVERLOADED)
             return
         self._memory.add(size)
@@ -543,10 +599,11 @@ class Client:
         if request.size == size:
             request.body = data
             return
-        if request.growing is None:  # no list of parts: they may be of one byte each
-            request.growing = bytearray(request.body)
+        growing = request.growing
+        if growing is None:  # no list of parts: they may be of one byte each
+            growing = request.growing = bytearray(request.body)
             request.body = b""
-        request.growing += data
+        growing.extend(data)
 
     def on_message_complete(self) -> None:
         request, self._parsing = self._parsing, None
@@ -634,6 +691,8 @@ class Client:
             if self.record is not None:
                 self.record.written += len(out)
             transport.write(out)
+            if self._slack and not self.full and transport.get_write_buffer_size() > SLACK:
+                self._stop()
 
     def comment(self) -> None:
         if not self.full:
@@ -642,7 +701,8 @@ class Client:
     @property
     def chunks(self) -> Callable[[bytes], None] | None:
         """What writes a whole chunk of the running stream; None where its answer is not chunked, or nobody listens."""
-        return self.transport.write if self.transport is not None and self._chunked else None
+        direct = self._chunked and not self._slack
+        return self.transport.write if self.transport is not None and direct else None
 
     def end(self, data: bytes) -> None:
         busy = self._busy
@@ -811,18 +871,31 @@ class Client:
         else:
             self.cut()
 
+    @property
+    def idle_since(self) -> float:
+        """Since when nothing is asked on this connection; infinity: something is."""
+        quiet = self._busy is None and self._parsing is None and not self._refusing and not self._in_head
+        return self.since if quiet else math.inf
+
     def check(self, now: float) -> None:
         """The sweep's look at time limits: slow heads, slow bodies, idle connections, answers that nobody takes."""
         if self.transport is None:
             return
         unsent = self.transport.get_write_buffer_size()
-        if not unsent or unsent < self._unsent or not (self.full or self._busy is None):
+        held = 0 if self._slack else unsent
+        self._memory.add(held - self._unsent_held)
+        self._unsent_held = held
+        behind_now = self.full or self._slack or self._busy is None
+        if not unsent or unsent < self._unsent or not behind_now:
             self.taken_at = now
         elif now - self.taken_at > SEND_S:
             self.transport.abort()
             return
         self._unsent = unsent
         if self._busy is not None:
+            behind = now - self._full_since
+            taken = self._full_at - unsent
+            self.too_slow = self.full and behind > PLACE_S and taken < behind * PLACE_RATE
             return
         if not unsent and self.record is not None and self._rests:
             self.record.release()
@@ -931,4 +1004,5 @@ _BROKEN_ENCODING = Refusal(
 _OVERLOADED = Refusal(
     503, "overloaded", "Too many large bodies are here or on their way (gateway.memory). Send it again.", 2
 )
+_CROWDED = Refusal(503, "too_many_connections", "There are as many connections as may be. Come again.", 2)
 _MALFORMED = Refusal(400, "bad_request", "This is not a valid HTTP/1.1 request.")

@@ -6,6 +6,7 @@ Nothing of a request may be logged from here.
 from __future__ import annotations
 
 from seawall.decide.route.cost import NOTHING_MADE
+from seawall.decide.route.members import Members
 from seawall.gateway.edge.chunks import ChunkWalk
 from seawall.gateway.edge.decode import BodyDecoder
 from seawall.gateway.tell.keyring import Key
@@ -30,6 +31,8 @@ class Request:
         "key",
         "limits",
         "made",
+        "mark",
+        "members",
         "method",
         "model",
         "only",
@@ -57,6 +60,10 @@ class Request:
         """Of a body that comes in several reads."""
         self.size = 0
         """Bytes of its body."""
+        self.members: Members | None = None
+        """Of a large body that has been read."""
+        self.mark = b""
+        """The fingerprint of a large body, before it was rewritten."""
         self.held = 0
         """Bytes of its body, in all forms, that are held now."""
         self.walk: ChunkWalk | None = None

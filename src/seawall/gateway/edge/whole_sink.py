@@ -26,6 +26,11 @@ class WholeSink:
         self._streams = False
 
     @property
+    def held(self) -> int:
+        """Bytes of the answer so far, about."""
+        return self._whole.held
+
+    @property
     def plain(self) -> Sink:
         """The client itself."""
         return self._sink

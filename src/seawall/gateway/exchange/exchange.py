@@ -23,12 +23,14 @@ from seawall.decide.route.attempt import (
     Switch,
 )
 from seawall.decide.route.breaks import Blame, Break
+from seawall.decide.route.members import LARGE
 from seawall.decide.route.pick import Ask, Picked, Target
 from seawall.decide.route.poison import fingerprint
 from seawall.decide.route.refusal import Refusal
 from seawall.decide.route.resume import Finish, StreamSession
 from seawall.decide.route.resume.tape import DROPPED, FED, FRESH, WROTE
 from seawall.decide.route.whole import Unfit
+from seawall.gateway.edge.client_side import Client
 from seawall.gateway.edge.record import ACCEPTED, Record
 from seawall.gateway.edge.request import Request
 from seawall.gateway.edge.sink import EVENT_STREAM, Sink
@@ -39,7 +41,8 @@ from seawall.gateway.exchange.judge import judge
 from seawall.gateway.exchange.lane import FleetLane
 from seawall.gateway.exchange.seam import Counted, as_event, error_event, placed, usage_in
 from seawall.gateway.exchange.waste import wasted
-from seawall.gateway.replicas.upstream import Upstream
+from seawall.gateway.memory import LITTLE
+from seawall.gateway.replicas.upstream import OURS, Upstream
 from seawall.gateway.tell.ended import Ended
 
 HOLD = 1 << 20
@@ -47,6 +50,8 @@ HOLD = 1 << 20
 SSE = b"text/event-stream"
 COMMENT_S = 10.0
 _accepted: Final = Struct("<ddQ?")
+MOST_RECORDED = 64 << 20
+"""Bytes that are held of one answer, so that it can be continued: over 4,000,000 tokens."""
 # Members of an enum are looked up anew at every use; these are not.
 CONNECTING: Final = AttemptPhase.CONNECTING
 HOLDING: Final = AttemptPhase.HOLDING
@@ -64,13 +69,16 @@ class Exchange:
     """See the module. Created once a request is authenticated and its fleet is known."""
 
     __slots__ = (
+        "_bodies",
         "_commented_at",
         "_conn",
         "_content_type",
         "_engine_status",
         "_headed",
         "_held",
+        "_held_bytes",
         "_last_event",
+        "_recorded",
         "_sent_at",
         "_usage",
         "attempt",
@@ -123,6 +131,11 @@ class Exchange:
         """Of a canary split: the group of the replica that was tried last."""
         self._conn: Upstream | None = None
         self._held: list[bytes] = []
+        self._held_bytes = 0
+        self._bodies = 0
+        """Bytes of the request that are held for it."""
+        self._recorded = 0
+        """Of its answer, as the sweep last saw it."""
         self._engine_status = 0
         self._usage: Counted | None = None
         self._content_type = b""
@@ -214,23 +227,37 @@ class Exchange:
         self._conn = conn
         attempt.on(CONNECTED)
         self._last_event = self._sent_at = self.fleet.now()
-        self._held = []
+        self._held, self._held_bytes = [], 0
         self.ticket.awaits = True
         if self.ticket.target.in_flight == 1:
             conn.pool.last_event = self._last_event
         body = attempt.body
         if self.request.unplaced:
             body = placed(body, self.request, self.ticket.target.name)
-        conn.send(self, conn.pool.request(attempt.path, body, self.request.extra))
+        pool, extra = conn.pool, self.request.extra
+        if len(body) > LITTLE:  # not copied behind its head
+            conn.send(self, pool.head(attempt.path, len(body), extra), body)
+        else:
+            conn.send(self, pool.request(attempt.path, body, extra))
         if self.sink.full:
             conn.pause()
-        if self.fleet.hedges and self.session is not None and not attempt.retried and not attempt.begun:
+        small = self.request.size <= LARGE
+        if (
+            small
+            and self.fleet.hedges
+            and self.session is not None
+            and not attempt.retried
+            and not attempt.begun
+        ):
             self.fleet.desk.watch(self.ticket, self._last_event)
             self.fleet.soon()
 
     def connect_failed(self, reason: str) -> None:
         if self.attempt.phase is CONNECTING and self.ticket.target is not None:
-            self._broke(Break("connect", reason, Blame.BROKEN))
+            if reason.startswith(OURS):
+                self._broke(Break("local", reason, Blame.ELSEWHERE))
+            else:
+                self._broke(Break("connect", reason, Blame.BROKEN))
 
     # -- what the replica says
 
@@ -320,9 +347,8 @@ class Exchange:
 
     def _relay(self) -> None:
         """From now on ordinary chunks go from the replica's connection straight to the client's."""
-        send = self.sink.chunks
-        if self._conn is not None and self.session is not None and send is not None:
-            self._conn.relay(self.session, send)
+        if self._conn is not None and self.session is not None:
+            self._conn.relay(self.session, self.sink.chunks)
 
     def hedged(self, target: Target) -> None:
         """The desk has given it a second place, at `target`."""
@@ -414,15 +440,18 @@ class Exchange:
 
     def _hold(self, parts: list[bytes], complete: bool) -> None:
         """Held whole if it is not huge, then judged and passed on."""
-        held = self._held = self._held + parts if self._held else parts
+        held = self._held
+        if parts:  # joined: thousands of chunks of a byte each would take 40 bytes for one
+            held.append(parts[0] if len(parts) == 1 else b"".join(parts))
+            self._held_bytes += len(held[-1])
         if held:
             self.ticket.awaits = False
             if self.ticket.target is not None:
                 self.fleet.pool(self.ticket.target).last_event = self.fleet.now()
-        if not complete and sum(map(len, held)) <= HOLD:
+        if not complete and self._held_bytes <= HOLD:
             return
         body = held[0] if len(held) == 1 else b"".join(held)
-        self._held = []
+        self._held, self._held_bytes = [], 0
         status, attempt = self._engine_status, self.attempt
         verdict = judge(status, body)
         if status != 200 or attempt.begun or verdict is not PASS:
@@ -468,7 +497,8 @@ class Exchange:
         self._finished()
 
     def _mark(self) -> bytes:
-        return fingerprint(self.request.path, self.request.body)
+        request = self.request
+        return request.mark or fingerprint(request.path, request.body)
 
     def _shadow(self, answer: bytes | None) -> None:
         shadow, attempt = self.fleet.shadow, self.attempt
@@ -484,7 +514,7 @@ class Exchange:
             if fleet.canary_percent and what.kind != "keepalive":
                 fleet.stats.sides[self.side].lost()
             fleet.broke(self.ticket, what)
-        self._held = []
+        self._held, self._held_bytes = [], 0
         decision = self.attempt.broke(what, fleet.now(), fleet.admission.retry_after())
         if not isinstance(decision, Switch | Finish):
             self._waste(what.kind, spent)
@@ -508,7 +538,7 @@ class Exchange:
     def verdict(self) -> None:
         """The time to say whether the replicas died of this request."""
         request = self.request
-        guilty = self.fleet.condemn(self.ticket, request.path, request.body, self.started)
+        guilty = self.fleet.condemn(self.ticket, request.path, request.body, self.started, request.mark)
         self._obey(self.attempt.verdict(guilty), "")
 
     def _obey(self, decision: Next, kind: str) -> None:
@@ -551,6 +581,8 @@ class Exchange:
 
     def check(self, now: float) -> None:
         """The sweep's look: deadlines and hangs."""
+        if not self._weigh():
+            return
         conn = self._conn
         if now >= self.ticket.until:
             self._drop()
@@ -559,6 +591,8 @@ class Exchange:
         if self.session is not None:
             self._comment(now)
         if conn is None:
+            return
+        if conn.paused and self.fleet.admission.queued and self._reads_too_slowly():
             return
         if conn.heard or conn.paused:
             conn.heard = False
@@ -569,6 +603,49 @@ class Exchange:
         if what is not None:
             self._drop()
             self._broke(what)
+
+    def _reads_too_slowly(self) -> bool:
+        """Its client holds up the replica, and others wait for the place: they come first."""
+        sink = self.sink
+        if not isinstance(sink, Client) or not sink.too_slow:
+            return False
+        message = (
+            "The answer was read too slowly, while others waited for its place. Read faster, or ask for less."
+        )
+        self.give_up(Refusal(408, "slow_reader", message))
+        return True
+
+    # -- memory
+
+    def hold(self, size: int) -> None:
+        """So many bytes of its request are held for it."""
+        self.fleet.memory.add(size - self._bodies)
+        self._bodies = size
+
+    @property
+    def recorded(self) -> int:
+        return self._recorded
+
+    def _weigh(self) -> bool:
+        """Counts what is held of its answer. False: it was too much, and it has ended."""
+        session = self.session
+        size = self._held_bytes if session is None else self._held_bytes + session.nbytes
+        if isinstance(self.sink, WholeSink):
+            size += self.sink.held
+        self.fleet.memory.add(size - self._recorded)
+        self._recorded = size
+        if size <= MOST_RECORDED:
+            return True
+        limit = MOST_RECORDED >> 20
+        self.give_up(
+            Refusal(502, "answer_too_large", f"The answer is larger than {limit} MiB. Ask for less of it.")
+        )
+        return False
+
+    def too_much(self) -> None:
+        self.give_up(
+            Refusal(503, "overloaded", "The gateway has no memory left for this answer. Send it again.", 2)
+        )
 
     def _comment(self, now: float) -> None:
         """A stream that waits, is prefilled, held back or mended says so, lest somebody in between takes it for dead:
@@ -620,6 +697,8 @@ class Exchange:
     def resume(self) -> None:
         if self._conn is not None:
             self._last_event = self.fleet.now()
+            if self.attempt.phase is STREAMING and self.attempt.begun:
+                self._relay()
             self._conn.resume()
 
     # -- the one ending
@@ -674,6 +753,8 @@ class Exchange:
         self._tell(outcome, tokens_in, tokens_out, cost_usd, seconds)
 
     def _tell(self, outcome: str, tokens_in: int, tokens_out: int, cost_usd: float, seconds: float) -> None:
+        self.fleet.memory.add(-self._bodies - self._recorded)
+        self._bodies = self._recorded = 0
         self.ticket.owner = None  # no cycle is left for the collector
         request, attempt, first = self.request, self.attempt, self.first_token_at
         self.fleet.tell(

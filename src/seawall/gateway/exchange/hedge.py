@@ -15,7 +15,7 @@ from seawall.gateway.edge.request import Request
 from seawall.gateway.edge.sink import Sink
 from seawall.gateway.exchange import seam
 from seawall.gateway.exchange.lane import FleetLane
-from seawall.gateway.replicas.upstream import Upstream
+from seawall.gateway.replicas.upstream import OURS, Upstream
 
 
 class Hedged(Protocol):
@@ -80,6 +80,8 @@ class Hedge:
     def connect_failed(self, reason: str) -> None:
         if self._heir:
             self._exchange.connect_failed(reason)
+        elif reason.startswith(OURS):
+            self.drop()
         else:
             self._broke(reason)
 

@@ -27,6 +27,7 @@ from seawall.engines.vllm.environment import RESPONSES_STORE
 from seawall.gateway.exchange.seam import policy_of
 from seawall.gateway.exchange.shadow import Shadow
 from seawall.gateway.exchange.waste import gpus_of
+from seawall.gateway.memory import HeldMemory
 from seawall.gateway.replicas.upstream import Pool
 from seawall.gateway.tell.ended import Ended
 from seawall.gateway.tell.stats import FleetStats
@@ -61,6 +62,13 @@ class Held(Protocol):
 
     def check(self, now: float) -> None: ...
 
+    @property
+    def recorded(self) -> int:
+        """Bytes that are held of its answer."""
+
+    def too_much(self) -> None:
+        """What it holds is needed for others."""
+
     def shut_down(self) -> None: ...
 
 
@@ -84,6 +92,8 @@ class FleetLane:
         self.tell = tell
         """Takes what is known of a request that is over."""
         self.stats = FleetStats()
+        self.memory = HeldMemory()
+        """What all fleets of the process hold; set by who makes the lane."""
         of_fleet = f"{fleet.name} "
         self.tenants = Tenants(share and (lambda name: share(of_fleet + name)))
         self.canary_percent = 0
@@ -238,13 +248,15 @@ class FleetLane:
         self.desk.trust(target)
         self.pump()
 
-    def condemn(self, ticket: Ticket, path: bytes, body: bytes, since: float) -> bool | None:
+    def condemn(
+        self, ticket: Ticket, path: bytes, body: bytes, since: float, mark: bytes = b""
+    ) -> bool | None:
         """Keeps a convict's request out, if it is known that the replicas died of it. `since`: when it came. None: not
         known yet."""
         guilty = self.desk.died_of(ticket, since)
         if guilty:
             self.stats.poison += 1
-            self.desk.quarantine.add(path, body, self.now())
+            self.desk.quarantine.add(path, body, self.now(), mark)
         return guilty
 
     @property

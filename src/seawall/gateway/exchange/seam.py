@@ -8,12 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from random import Random
+from typing import Annotated
 
 import msgspec
 
+from seawall.decide.route.members import Members
 from seawall.decide.route.refusal import Refusal
 from seawall.decide.route.response import mark_of
 from seawall.decide.route.resume import Policy, StreamSession
+from seawall.decide.route.resume.policy import MOST_TOKENS
 from seawall.domain.spec import Fleet
 from seawall.gateway import wire
 from seawall.gateway.edge.request import Request
@@ -23,11 +26,14 @@ class _Details(msgspec.Struct, gc=False):
     cached_tokens: int | None = None
 
 
+TokenCount = Annotated[int, msgspec.Meta(ge=0, le=MOST_TOKENS)]
+
+
 class Counted(msgspec.Struct, gc=False):
     """Tokens of a whole answer, as the engine counted them."""
 
-    prompt_tokens: int = 0
-    completion_tokens: int = 0
+    prompt_tokens: TokenCount = 0
+    completion_tokens: TokenCount = 0
     prompt_tokens_details: _Details | None = None
 
     @property
@@ -86,9 +92,11 @@ def most_tokens(flags: Sequence[str]) -> int | None:
     return None
 
 
-def session(path: bytes, payload: bytes, policy: Policy, rng: Random) -> StreamSession:
-    """One streamed request's session. `payload` is a JSON object (it has been peeked at)."""
-    return StreamSession(path.decode(), payload, policy, rng)
+def session(
+    path: bytes, payload: bytes, policy: Policy, rng: Random, members: Members | None = None
+) -> StreamSession:
+    """One streamed request's session. `payload` is a JSON object (it has been peeked at); `members`: of a large one."""
+    return StreamSession(path.decode(), payload, policy, rng, members)
 
 
 def placed(body: bytes, request: Request, replica: str) -> bytes:

@@ -92,7 +92,7 @@ def claim(
 ) -> None:
     """`begin` of the first request under its key, `join` of one that is a copy of it."""
     request, lane = asked.request, asked.served.fleet
-    mark = fingerprint(request.path, request.body)
+    mark = request.mark or fingerprint(request.path, request.body)
 
     def told(record: AnswerRecord, new: bool) -> None:
         refusal: Refusal | None

@@ -12,6 +12,7 @@ import math
 import ssl
 from codecs import BOM_UTF8
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from random import Random
 from time import monotonic, time
 from typing import Literal, NamedTuple
@@ -19,11 +20,12 @@ from urllib.parse import unquote
 
 import msgspec
 
+from seawall.decide.route.members import LARGE, Members, Unreadable
 from seawall.decide.route.pick import Ask, Target, side
 from seawall.decide.route.prefix import BLOCK_BYTES
 from seawall.decide.route.refusal import Refusal, poisonous
 from seawall.decide.route.resume import StreamSession
-from seawall.decide.route.whole import Whole, as_stream
+from seawall.decide.route.whole import Whole, streamed_form
 from seawall.domain.seen import Replica, Replicas
 from seawall.domain.spec import Fleet, FleetSpec
 from seawall.domain.units import parse_seconds
@@ -33,11 +35,12 @@ from seawall.gateway.edge.request import Request
 from seawall.gateway.edge.sink import Sink
 from seawall.gateway.edge.whole_sink import WholeSink
 from seawall.gateway.exchange.exchange import Accepted, Exchange, note_accepted
-from seawall.gateway.exchange.lane import FleetLane
+from seawall.gateway.exchange.lane import FleetLane, Held
 from seawall.gateway.exchange.seam import session
 from seawall.gateway.intake import responses
 from seawall.gateway.intake.again import IDEMPOTENCY, LAST_EVENT, Asked, key_of, keyed
-from seawall.gateway.intake.manners import fields_of, manners_of, misses_manners, salt_of, with_salt
+from seawall.gateway.intake.large import LargeBody, read_large
+from seawall.gateway.intake.manners import SALT, fields_of, manners_of, misses_manners, salt_of, with_salt
 from seawall.gateway.intake.pages import (
     VERSION_PAGE,
     Served,
@@ -71,15 +74,17 @@ from seawall.gateway.intake.routes import (
     VERSION,
     no_such,
 )
-from seawall.gateway.memory import HeldMemory
+from seawall.gateway.memory import LITTLE, HeldMemory
 from seawall.gateway.replicas.upstream import Pool
 from seawall.gateway.tell.audit import Audit
 from seawall.gateway.tell.ended import Ended, settle
 from seawall.gateway.tell.keyring import Key, KeyRing
 from seawall.gateway.tell.otel import Spans
+from seawall.gateway.tell.stats import Histogram
 from seawall.gateway.tell.tenants import LIMIT_HEADERS, Share, Tenant, limit_lines, pass_limits
 from seawall.gateway.wire import JSON, Clock
 
+CROWDED_S = 1.0
 MAX_BODY = 32 * 2**20
 """`gateway.maxBody` unless the spec says otherwise: as vLLM's own."""
 ASKED_HEADERS = b"access-control-request-headers"
@@ -183,6 +188,11 @@ class App:
         self.memory = HeldMemory()
         self.budget = StrangersBudget()
         self.keep: Keep | None = None
+        self.max_clients = 1 << 30
+        self.lag = Histogram()
+        """Seconds by which the loop was late for the sweep."""
+        self._crowded_at = -math.inf
+        self._body_reader = ThreadPoolExecutor(1, "large-bodies")
         self.fleets: dict[str, FleetLane] = {}
         self.models: dict[str, Served] = {}
         self.tasks: set[asyncio.Task[None]] = set()
@@ -217,6 +227,7 @@ class App:
                     self.done,
                     self.means.share,
                 )
+                self.fleets[name].memory = self.memory
             else:
                 known.configure(fleet)
         self.models = {}
@@ -333,6 +344,8 @@ class App:
             pass
         elif route is None or request.method != b"POST":
             self._other(client, request, path)
+        elif request.size > LARGE:
+            self._read_large(client, request, route)
         else:
             refusal = self._serve(client, request, route)
             if refusal is not None:
@@ -366,6 +379,38 @@ class App:
         forward = self.peers.forward(owner, request, client, not_there, hop)
         client.serve(forward)
         forward.begin()
+
+    def _peek(self, request: Request) -> Body | Refusal:
+        body = peek(request.body)
+        if isinstance(body, Refusal) and request.body.startswith(BOM_UTF8):
+            request.body = request.body[len(BOM_UTF8) :]  # Python's JSON skips it, and so does the engine
+            body = peek(request.body)
+        return body
+
+    def _read_large(self, client: Client, request: Request, route: str) -> None:
+        """It goes on in `_has_read`, in a turn of the loop to come."""
+        reading = self.loop.run_in_executor(
+            self._body_reader, read_large, request.path, request.body, self._may_pass
+        )
+        reading.add_done_callback(lambda done: self._has_read(client, request, route, done))
+
+    def _may_pass(self, data: bytes, body: Body) -> Refusal | None:
+        """In the thread."""
+        served = self._served(body)
+        return served if isinstance(served, Refusal) else misses_manners(data, served.manners)
+
+    def _has_read(
+        self, client: Client, request: Request, route: str, done: asyncio.Future[LargeBody | Refusal]
+    ) -> None:
+        if client.transport is None or done.cancelled():
+            client.next()
+            return
+        read = done.result()
+        if isinstance(read, LargeBody):
+            request.members, request.mark, request.body = read.members, read.mark, read.members.body
+        refusal = self._serve(client, request, route, read.body if isinstance(read, LargeBody) else read)
+        if refusal is not None:
+            client.decline(refusal)
 
     def _other(self, client: Client, request: Request, path: bytes) -> None:
         """What no engine is asked for, or too little to count."""
@@ -422,12 +467,10 @@ class App:
         tenant = served.fleet.tenants.of(key)
         return key is not None and tenant is not None and allowed(name, tenant, key)
 
-    def meant(self, request: Request) -> tuple[Body, Served] | Refusal:
-        """Reads what a request asks of which model, and looks whether its key may."""
-        body = peek(request.body)
-        if isinstance(body, Refusal) and request.body.startswith(BOM_UTF8):
-            request.body = request.body[len(BOM_UTF8) :]  # Python's JSON skips it, and so does the engine
-            body = peek(request.body)
+    def meant(self, request: Request, body: Body | Refusal | None = None) -> tuple[Body, Served] | Refusal:
+        """What a request asks of which model, and whether its key may. `body`: where it has been read."""
+        if body is None:
+            body = self._peek(request)
         if isinstance(body, Refusal):
             return body
         served = self._served(body)
@@ -447,8 +490,10 @@ class App:
             return Refusal(403, "model_not_allowed", message, param="model")
         return body, served
 
-    def _serve(self, client: Client, request: Request, route: str) -> Refusal | None:
-        meant = self.meant(request)
+    def _serve(
+        self, client: Client, request: Request, route: str, body: Body | Refusal | None = None
+    ) -> Refusal | None:
+        meant = self.meant(request, body)
         if isinstance(meant, Refusal):
             return meant
         body, served = meant
@@ -456,11 +501,12 @@ class App:
         if request.size > runtime.spec.max_body:
             limit = runtime.spec.max_body
             return Refusal(413, "body_too_large", f"The body is larger than {limit} bytes (gateway.maxBody).")
-        unmannerly = misses_manners(request.body, served.manners)
-        if unmannerly is not None:
-            return unmannerly
+        if request.members is None:
+            unmannerly = misses_manners(request.body, served.manners)
+            if unmannerly is not None:
+                return unmannerly
         if runtime.quarantine:
-            left = runtime.quarantine.left_s(request.path, request.body, self.now())
+            left = runtime.quarantine.left_s(request.path, request.body, self.now(), request.mark)
             if left:
                 return poisonous(left)
         if route == "responses" or (IDEMPOTENCY in request.headers and runtime.kept.keeps):
@@ -496,11 +542,16 @@ class App:
                 return given
             deadline = given
         name = request.model
-        payload = request.sent or request.body
-        if name != served.engine_name:
-            payload = with_model(payload, served.engine_name)
-        if served.manners.salted and route not in UNCACHED:
-            payload = with_salt(payload, fields_of(payload), runtime.name, tenant.name)
+        members = request.members if not request.sent else None
+        if members is not None:
+            members = self._rewritten(members, request, route, served)
+            payload = members.body
+        else:
+            payload = request.sent or request.body
+            if name != served.engine_name:
+                payload = with_model(payload, served.engine_name)
+            if served.manners.salted and route not in UNCACHED:
+                payload = with_salt(payload, fields_of(payload), runtime.name, tenant.name)
         request.extra = self._extra(request)
         request.priority = self._priority(request)
         ask = self._ask(runtime, served, request, body)
@@ -514,16 +565,47 @@ class App:
         request.streams = route in STREAMS and body.stream is True
         try:
             if request.streams:
-                stream = session(request.path, payload, runtime.policy, self.rng)
+                stream = session(request.path, payload, runtime.policy, self.rng, members)
             elif before.whole if before is not None else self._may_assemble(route, body, runtime):
-                streamed = as_stream(request.path.decode(), payload)
+                streamed, members = streamed_form(request.path.decode(), payload, members)
                 if streamed is not None:
-                    stream = session(request.path, streamed, runtime.policy, self.rng)
+                    stream = session(request.path, streamed, runtime.policy, self.rng, members)
                     sink = WholeSink(sink, Whole(request.path.decode(), payload), payload)
                     payload = streamed
         except RecursionError:  # a field that `peek` just managed to skip
             return TOO_DEEP
-        return Exchange(sink, request, runtime, stream, payload, ask, deadline)
+        except Unreadable as e:  # of a large body
+            return e.refusal
+        if members is not None and stream is not None:
+            payload = stream.first_request()
+        exchange = Exchange(sink, request, runtime, stream, payload, ask, deadline)
+        self._hand_over(request, exchange)
+        return exchange
+
+    def _hand_over(self, request: Request, exchange: Exchange) -> None:
+        """The bodies are the exchange's from now on; of a large request, the form that the client sent can go."""
+        if request.members is not None:
+            request.members, request.body = None, exchange.payload
+        forms = {id(b): len(b) for b in (request.body, exchange.payload, exchange.attempt.body)}
+        if isinstance(exchange.sink, WholeSink):
+            forms[id(exchange.sink.body)] = len(exchange.sink.body)
+        self.memory.add(-request.held)
+        request.held = 0
+        exchange.hold(sum(forms.values()))
+
+    def _rewritten(self, members: Members, request: Request, route: str, served: Served) -> Members:
+        """A large body as the engine gets it. Its old form can go."""
+        new: dict[str, bytes] = {}
+        if request.model != served.engine_name:
+            new["model"] = msgspec.json.encode(served.engine_name)
+        if served.manners.salted and route not in UNCACHED:
+            members.small(SALT)
+            own = members.fields.get(SALT)
+            salt = salt_of(
+                served.fleet.name, request.tenant.name, None if own is None else msgspec.json.decode(own)
+            )
+            new[SALT] = msgspec.json.encode(salt)
+        return members.with_fields(new) if new else members
 
     def _may_assemble(self, route: str, body: Body, lane: FleetLane) -> bool:
         return route in STREAMS and self._assembles and may_be_long(body, lane.typical_output)
@@ -607,17 +689,41 @@ class App:
     def refused(self, client: Client, refusal: Refusal) -> None:
         self.refusals[refusal.code] = self.refusals.get(refusal.code, 0) + 1
 
+    def crowded(self, now: float) -> bool:
+        """Closes what has been idle for a second, but looks no more often than that."""
+        if now - self._crowded_at < CROWDED_S:
+            return False
+        self._crowded_at = now
+        idle = [c for c in self.clients if now - c.idle_since > CROWDED_S]
+        for client in idle:
+            client.cut()
+        return bool(idle)
+
     # -- time
 
     def sweep(self, now: float) -> None:
         self.peers.sweep(now)
         for runtime in self.fleets.values():
             runtime.sweep(now)
+        if self.memory.over:
+            self._relieve()
+
+    def _relieve(self) -> None:
+        """More is held than may be: the largest records go, with what they are of."""
+        active = [e for f in self.fleets.values() for e in f.active if e.recorded > LITTLE]
+        for exchange in sorted(active, key=_recorded, reverse=True):
+            if not self.memory.over:
+                break
+            exchange.too_much()
 
     def sweep_clients(self, now: float) -> None:
         self.clock.tick()
         for client in list(self.clients):
             client.check(now)
+
+
+def _recorded(exchange: Held) -> int:
+    return exchange.recorded
 
 
 def allowed(model: str, tenant: Tenant, key: Key | None) -> bool:

@@ -53,7 +53,7 @@ class Silent:
     def __init__(self, app: App) -> None:
         self._app = app
         self.wanted = app.wanted
-        self.max_body = self.max_head = HUGE
+        self.max_body = self.max_head = self.max_clients = HUGE
         self.clock: Clock = app.clock
         self.closing = False
         self.clients: set[Client] = set()
@@ -66,6 +66,9 @@ class Silent:
     @property
     def now(self) -> Callable[[], float]:
         return self._app.now
+
+    def crowded(self, now: float) -> bool:
+        return False
 
     def meet(self, request: Request) -> None:
         self._app.meet(request)

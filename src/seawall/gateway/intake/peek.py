@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 
 from seawall.decide.route.cost import MEDIA, Made, made_of, token_ids
+from seawall.decide.route.members import LOOSE, TOO_MANY_KEYS, has_too_many_keys
 from seawall.decide.route.prefix import blocks_of
 from seawall.decide.route.refusal import Refusal
 
@@ -50,15 +51,34 @@ _decoder = msgspec.json.Decoder(Body)
 _fields = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
 
+class _Long(msgspec.Struct, gc=False):
+    """The fields that are long in honest requests."""
+
+    prompt: msgspec.Raw = msgspec.Raw()
+    messages: msgspec.Raw = msgspec.Raw()
+    input: msgspec.Raw = msgspec.Raw()
+    tools: msgspec.Raw = msgspec.Raw()
+
+
+def _long_bytes(body: bytes) -> int:
+    found = _long.decode(body)
+    return sum(len(memoryview(raw)) for raw in (found.prompt, found.messages, found.input, found.tools))
+
+
+_long = msgspec.json.Decoder(_Long)
+
+
 def peek(body: bytes) -> Body | Refusal:
     """Reads the fields above, or says what is wrong in OpenAI's terms."""
     try:
         if not body.isascii():
             body.decode()  # msgspec does not look into what it skips
+        if len(body) > LOOSE and has_too_many_keys(body, _long_bytes(body)):
+            return TOO_MANY_KEYS
         try:
             return _decoder.decode(body)
         except msgspec.ValidationError:
-            return _lenient(body)
+            return body_of(_fields.decode(body))
     except msgspec.ValidationError as e:
         return Refusal(400, "invalid_body", f"The request body is not right: {e}.")
     except msgspec.DecodeError:
@@ -79,10 +99,10 @@ _FALSE = frozenset({"0", "false", "f", "no", "n", "off"})
 """What pydantic, and so the engine, takes for a boolean, in any case."""
 
 
-def _lenient(body: bytes) -> Body | Refusal:
+def body_of(fields: dict[str, msgspec.Raw]) -> Body | Refusal:
     """The same of a body whose fields have other types. The engine reads `"5"` and `5.0` as 5 and `"true"` as true, so
-    these count here, too. What it will refuse itself counts for nothing, but for `model` and `stream`: we need them."""
-    fields = _fields.decode(body)
+    these count here, too. What it will refuse itself counts for nothing, but for `model` and `stream`: we need them.
+    """
     model, stream = (msgspec.json.decode(fields.get(name, b"null")) for name in ("model", "stream"))
     if not isinstance(model, str | None):
         return Refusal(400, "invalid_body", "`model` is a string.", param="model")

@@ -15,6 +15,7 @@ from seawall.gateway.process.console_pages import PREFIX, ConsolePages
 from seawall.gateway.process.metrics import Line, exposition, state
 
 ROUTES = ("/healthz", "/readyz", "/metrics", "/debug/state", "/debug/console")
+ADMIN_CLIENTS = 256
 TEXT = b"text/plain; charset=utf-8"
 EXPOSITION = b"text/plain; version=0.0.4; charset=utf-8"
 
@@ -25,6 +26,7 @@ class Admin:
     wanted = WANTED | {b"origin"}
     max_body = 1 << 20
     max_head = 32 * 1024
+    max_clients = ADMIN_CLIENTS
     idle_s = 75.0
     keep_alive = b""
 
@@ -67,6 +69,10 @@ class Admin:
             client.answer(200, b"application/json", encoded(state(app, everything=True)) + b"\n")
         else:
             client.decline(Refusal(404, "unknown_route", f"Known: {' '.join(ROUTES)} /console."))
+
+    def crowded(self, now: float) -> bool:
+        """Nobody is sent away for another: probes and scrapes are short."""
+        return False
 
     def refused(self, client: Client, refusal: Refusal) -> None:
         """Not counted: nobody's request."""

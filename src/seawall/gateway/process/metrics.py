@@ -93,6 +93,7 @@ METRICS: dict[str, tuple[str, str]] = {
         "gauge",
         "Most that may be held; over it large bodies get 503 (gateway.memory).",
     ),
+    names.LOOP_LAG_SECONDS: ("histogram", "By how much the loop was late, 20 times a second."),
     names.WORKERS: ("gauge", "Processes that serve."),
     names.DISCOVERY_ERRORS_TOTAL: ("counter", "Discovery documents that could not be read."),
     names.CONFIG_ERRORS_TOTAL: ("counter", "Specs or key files that could not be read on reload."),
@@ -187,6 +188,7 @@ def exposition(app: App, more: Iterable[Line] = ()) -> bytes:
     page.add(names.CLIENT_CONNECTIONS, len(app.clients))
     page.add(names.MEMORY_HELD_BYTES, app.memory.held)
     page.add(names.MEMORY_BOUND_BYTES, app.memory.bound)
+    page.histogram(names.LOOP_LAG_SECONDS, app.lag)
     page.add(names.WORKERS, 1)
     for metric, labels, value in more:
         page.add(metric, value, **labels)

@@ -69,6 +69,8 @@ CLIENTS_EVERY = 4
 EXCHANGE_S = 0.05
 """Workers tell each other so often what they hold."""
 WATCH_S = 0.5
+RESERVED = 64
+"""Descriptors that neither clients nor engines get."""
 MMAP_THRESHOLD = 256 * 1024
 
 
@@ -237,6 +239,7 @@ class Server:
             without=s.without,
         )
         self.app = app = App(loop, Random(), means)
+        app.max_clients = clients_at_most()
         self._read_config()
         if s.usage:
             usage.load(s.usage, app)
@@ -420,11 +423,11 @@ class Server:
     async def _sweep(self) -> None:
         loop, n = asyncio.get_running_loop(), 0
         while True:
-            if self._board is None:
-                await asyncio.sleep(SWEEP_S)
-            else:
-                for _ in range(round(SWEEP_S / EXCHANGE_S)):
-                    await asyncio.sleep(EXCHANGE_S)
+            for _ in range(round(SWEEP_S / EXCHANGE_S)):
+                due = loop.time() + EXCHANGE_S
+                await asyncio.sleep(EXCHANGE_S)
+                self.app.lag.add(max(0.0, loop.time() - due))
+                if self._board is not None:
                     self._board.exchange(self.app)
             n += 1
             if self.settings.parent and os.getppid() != self.settings.parent and not self._stop.is_set():
@@ -545,6 +548,12 @@ def _calm_collector() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(50_000, 20, 50)
+
+
+def clients_at_most() -> int:
+    """By the descriptors there are: each client may need one to an engine, and some are for files, workers, the admin
+    port and discovery."""
+    return max(8, (resource.getrlimit(resource.RLIMIT_NOFILE)[0] - RESERVED) // 2)
 
 
 def _return_large_blocks() -> None:

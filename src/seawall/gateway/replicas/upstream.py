@@ -8,6 +8,7 @@ decides: breaks are reported with what was seen, the exchange judges them.
 from __future__ import annotations
 
 import asyncio
+import errno
 import ssl
 from collections import deque
 from collections.abc import Callable
@@ -32,6 +33,15 @@ REFUSED: Final = "connection refused"
 """Nobody listens on the replica's port: evidence that it has died."""
 MAX_IDLE = 256
 MAX_HEAD = 64 * 1024
+MAX_INTERIM: Final = 16
+"""Answers of the 1xx kind before the one that counts."""
+OUR_LIMITS: Final = frozenset(
+    {errno.EMFILE, errno.ENFILE, errno.EADDRNOTAVAIL, errno.ENOBUFS, errno.ENOMEM, errno.EAGAIN}
+)
+"""Why no connection could be made, and the replica had no part in it: descriptors, ports, the kernel's memory."""
+OURS: Final = "the gateway is out of "
+"""How such a reason begins."""
+AGAIN_S: Final = 0.05
 
 
 class User(Protocol):
@@ -55,6 +65,7 @@ class Upstream:
         "_between",
         "_complete",
         "_head_bytes",
+        "_interim",
         "_keep",
         "_parser",
         "_parts",
@@ -97,6 +108,7 @@ class Upstream:
         self._between = False
         """The parser stands between two chunks: a read that is one whole chunk need not pass through it."""
         self._head_bytes = 0
+        self._interim = 0
         self._parts: list[bytes] = []
         self.heard = False
         """Data came since the sweep's last look: of a stream its events, but for comments."""
@@ -193,6 +205,11 @@ class Upstream:
 
     def on_headers_complete(self) -> None:
         self.status = self._parser.get_status_code()
+        if not 100 <= self.status <= 599:
+            raise ValueError("no status of HTTP")
+        self._interim += self.status < 200
+        if self._interim > MAX_INTERIM:
+            raise ValueError("no end of interim answers")
         if self.status >= 200 and self.user is not None:
             self._keep = self._keep and self._parser.should_keep_alive()
             self.user.on_head(self)
@@ -214,16 +231,20 @@ class Upstream:
 
     # -- for users
 
-    def send(self, user: User, request: bytes) -> None:
-        """Sends one request and serves `user` until its answer is complete or the connection breaks."""
+    def send(self, user: User, request: bytes, body: bytes = b"") -> None:
+        """Sends one request and serves `user` until its answer is complete or the connection breaks. `body`: of a large
+        one, which is not copied behind its head."""
         self._reset()
         self.user = user
         assert self.transport is not None
-        self.transport.write(request)
+        if body:
+            self.transport.writelines((request, body))
+        else:
+            self.transport.write(request)
 
-    def relay(self, session: StreamSession, send: Callable[[bytes], None]) -> None:
+    def relay(self, session: StreamSession, send: Callable[[bytes], None] | None) -> None:
         """The stream has begun, and its client is written to with `send`: from now on `user` is spared its ordinary
-        chunks, which is nearly all of them."""
+        chunks, which is nearly all of them. `send` None: it gets them again."""
         self._session, self._send = session, send
 
     def detach(self) -> None:
@@ -300,6 +321,10 @@ class Pool:
         """A whole request. `extra` is header lines, each ended by CRLF."""
         return b"%b %b%bcontent-length: %d\r\n%b\r\n%b" % (method, path, self._head, len(body), extra, body)
 
+    def head(self, path: bytes, length: int, extra: bytes) -> bytes:
+        """The part of a request before its body."""
+        return b"POST %b%bcontent-length: %d\r\n%b\r\n" % (path, self._head, length, extra)
+
     def take(self) -> Upstream | None:
         """The idle connection used last, or None."""
         while self._idle:
@@ -333,16 +358,21 @@ class Pool:
         return task
 
     async def _connect(self, user: User) -> None:
+        lacking = ""
         try:
             async with asyncio.timeout(CONNECT_S):
-                made = cast("Callable[[], asyncio.Protocol]", lambda: Upstream(self))
-                if self._socket_path:
-                    _, protocol = await self._loop.create_unix_connection(made, self._socket_path)
-                else:
-                    _, protocol = await self._loop.create_connection(made, self.host, self.port, ssl=self.tls)
-                conn = cast(Upstream, protocol)
+                conn: Upstream | None = None
+                while conn is None:
+                    try:
+                        conn = await self._open()
+                    except OSError as e:
+                        if e.errno not in OUR_LIMITS:
+                            raise
+                        lacking = OURS + (e.strerror or "room for a connection").lower()
+                    if conn is None:  # others give theirs back
+                        await asyncio.sleep(AGAIN_S)
         except TimeoutError:
-            user.connect_failed(f"no connection within {CONNECT_S:g} s")
+            user.connect_failed(lacking or f"no connection within {CONNECT_S:g} s")
             return
         except ssl.SSLError as e:
             user.connect_failed(f"TLS: {e.reason or 'handshake failed'}")
@@ -355,6 +385,14 @@ class Pool:
             return
         self._all.add(conn)
         user.connected(conn)
+
+    async def _open(self) -> Upstream:
+        made = cast("Callable[[], asyncio.Protocol]", lambda: Upstream(self))
+        if self._socket_path:
+            _, protocol = await self._loop.create_unix_connection(made, self._socket_path)
+        else:
+            _, protocol = await self._loop.create_connection(made, self.host, self.port, ssl=self.tls)
+        return cast(Upstream, protocol)
 
     def sweep(self, now: float) -> None:
         """Closes what idled too long (oldest first)."""

@@ -17,7 +17,7 @@ from typing import Protocol
 from seawall.decide.route.evidence import LEFT, Pace, Patience, Pulse, Sight, Verdict, look
 from seawall.decide.route.pick import Target
 from seawall.gateway.replicas.probe import TIMEOUT_S, metrics, serves
-from seawall.gateway.replicas.upstream import REFUSED, Pool
+from seawall.gateway.replicas.upstream import OURS, REFUSED, Pool
 
 log = logging.getLogger("seawall.gateway.replicas.watch")
 FIRST_PAUSE_S = 0.1
@@ -134,7 +134,7 @@ class Watch:
                 failed = await self._proof(fleet.pool(target), fleet.model, ask_s)
                 if failed == REFUSED:
                     fleet.died(target, "its port refuses connections")
-                answered = not failed
+                answered = None if failed.startswith(OURS) else not failed
             await asyncio.sleep(min(LOOK_S, self._patience.quiet_s))
         if target.suspect and target.state not in OUT:
             fleet.trust(target)

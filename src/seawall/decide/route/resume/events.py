@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import msgspec
 
-from seawall.decide.route.resume.policy import Usage
+from seawall.decide.route.resume.policy import Usage, is_count
 from seawall.decide.route.resume.ways import Kind
 
 Doc = dict[str, Any]
@@ -128,15 +128,17 @@ def text_of(doc_choice: Doc) -> str:
 
 def usage_of(doc: Doc) -> Usage | None:
     usage = doc.get("usage")
-    if not isinstance(usage, dict) or not isinstance(usage.get("prompt_tokens"), int):
+    if not isinstance(usage, dict) or not is_count(usage.get("prompt_tokens")):
         return None
     details = usage.get("prompt_tokens_details")
     cached = details.get("cached_tokens") if isinstance(details, dict) else None
     completion = usage.get("completion_tokens")
+    if completion is not None and not is_count(completion):
+        return None
     return Usage(
         prompt_tokens=usage["prompt_tokens"],
-        completion_tokens=completion if isinstance(completion, int) else 0,
-        cached_tokens=cached if isinstance(cached, int) else None,
+        completion_tokens=completion or 0,
+        cached_tokens=cached if is_count(cached) else None,
     )
 
 
@@ -146,13 +148,13 @@ def other_usage(doc: Doc) -> Usage | None:
         usage = holder.get("usage") if isinstance(holder, dict) else None
         if isinstance(usage, dict):
             prompt, completion = usage.get("input_tokens"), usage.get("output_tokens")
-            if type(prompt) is int and type(completion) is int:
+            if is_count(prompt) and is_count(completion):
                 details = usage.get("input_tokens_details")
                 cached = details.get("cached_tokens") if isinstance(details, dict) else None
-                cached = cached if type(cached) is int else None
+                cached = cached if is_count(cached) else None
                 read, made = (usage.get(f"cache_{k}_input_tokens") for k in ("read", "creation"))
-                if type(read) is int:  # Anthropic's `input_tokens` leaves out what was cached, or will be
-                    prompt, cached = prompt + read + (made if type(made) is int else 0), read
+                if is_count(read):  # Anthropic's `input_tokens` leaves out what was cached, or will be
+                    prompt, cached = prompt + read + (made if is_count(made) else 0), read
                 return Usage(prompt, completion, cached)
     return None
 

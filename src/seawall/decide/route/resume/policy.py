@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, NamedTuple, Protocol
+from typing import Final, Literal, NamedTuple, Protocol, TypeGuard
 
 
 class Decoder(Protocol):
@@ -94,6 +94,15 @@ class GiveUp:
 
 
 Decision = Retry | Finish | GiveUp
+
+
+MOST_TOKENS: Final = 1 << 31
+"""Of one request: what an engine says beyond it, or below zero, is no count, and counts for nothing."""
+
+
+def is_count(value: object) -> TypeGuard[int]:
+    """Whether an engine's number of tokens may be one."""
+    return type(value) is int and 0 <= value <= MOST_TOKENS
 
 
 class Usage(NamedTuple):

@@ -45,6 +45,9 @@ def first_body(ask: Ask, row: Row, seed: int) -> bytes:
 def _with_fields(ask: Ask, added: Doc) -> bytes:
     if not added:
         return ask.body
+    if ask.members is not None:
+        ask.moved(ask.members.with_fields({name: events.encode(value) for name, value in added.items()}))
+        return ask.body
     if not ask.fields.keys().isdisjoint(added):
         return events.encode({**ask.fields, **added})
     end = ask.body.rstrip()

@@ -18,6 +18,7 @@ from random import Random
 from typing import Final
 
 from seawall.decide.route import sse
+from seawall.decide.route.members import Members
 from seawall.decide.route.resume import events, request
 from seawall.decide.route.resume.onward import Onward
 from seawall.decide.route.resume.policy import Breaks, Decision, Finish, GiveUp, Policy, Retry, Usage
@@ -40,6 +41,9 @@ _ZERO: Final = 0x30
 _NINE: Final = 0x39
 """Bytes as numbers: `bytes in bytes` first tries its left side as a number, and makes an exception to drop it."""
 _HIDDEN_END: Final = b"null}]}\n\n"
+_LARGE_EVENT: Final = 256 * 1024
+_MOST_VALUES: Final = 400_000
+"""Commas in an event: what is made of them holds up the loop for 20 ms."""
 _STRANGE: Final = "an event in an unknown form"
 
 
@@ -74,9 +78,12 @@ class StreamSession:
         "tape",
     )
 
-    def __init__(self, route: str, body: bytes, policy: Policy, rng: Random) -> None:
-        """`body`: the client's JSON, with `stream: true`. Raises msgspec.DecodeError if it is not an object."""
-        ask = Ask(route, body, policy)
+    def __init__(
+        self, route: str, body: bytes, policy: Policy, rng: Random, members: Members | None = None
+    ) -> None:
+        """`body`: the client's JSON, with `stream: true`. Raises msgspec.DecodeError if it is not an object. `members`:
+        of a large body, which has been read."""
+        ask = Ask(route, body, policy, members)
         self.policy = policy
         self.row = way_of(ask)
         """The line of the table that decides how this stream is resumed."""
@@ -234,6 +241,9 @@ class StreamSession:
         if self._ended or stream.failed:
             return b""
         hidden, prompt = events.cut_prompt_ids(event)
+        if len(hidden) > _LARGE_EVENT and hidden.count(b",") > _MOST_VALUES:
+            stream.failed = "an event of too many values"
+            return b""
         payload = sse.data_of(hidden)
         if payload is None:
             return event
@@ -411,4 +421,4 @@ class StreamSession:
     @property
     def nbytes(self) -> int:
         """Memory of the record, in bytes (without Python's own)."""
-        return self._recording.nbytes
+        return self._recording.nbytes + self._splitter.held

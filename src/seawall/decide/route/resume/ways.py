@@ -20,6 +20,7 @@ from typing import Any, Final, Literal
 
 import msgspec
 
+from seawall.decide.route.members import Members
 from seawall.decide.route.resume.policy import Policy
 
 Kind = Literal["chat", "completions", "messages", "responses", "other"]
@@ -58,15 +59,17 @@ KNOWN: Final = CARRIED | SPENT
 class Ask:
     """A request body, read once: raw JSON per top-level field, decoded only where a question is asked."""
 
-    __slots__ = ("body", "choices", "fields", "greedy", "kind", "policy", "route")
+    __slots__ = ("body", "choices", "fields", "greedy", "kind", "members", "policy", "route")
 
-    def __init__(self, route: str, body: bytes, policy: Policy) -> None:
-        """Raises msgspec.DecodeError when `body` is not a JSON object."""
+    def __init__(self, route: str, body: bytes, policy: Policy, members: Members | None = None) -> None:
+        """Raises msgspec.DecodeError when `body` is not a JSON object. `members`: of a large one, which is not read
+        again; then also Unreadable."""
         self.route = route
         self.kind: Kind = ROUTES.get(route, "other")
         self.body = body
         self.policy = policy
-        self.fields: dict[str, msgspec.Raw] = _fields.decode(body)
+        self.members = members
+        self.fields: dict[str, msgspec.Raw] = _fields.decode(body) if members is None else members.fields
         self.greedy: bool = self.get("temperature") == 0
         """Deterministic without a seed. An absent temperature is the model's own: taken for sampling."""
         self.choices: int = max(1, self.whole("n") or 1) * self._prompts()
@@ -78,14 +81,27 @@ class Ask:
         start = bytes(memoryview(self.fields.get("prompt", b""))[:64]).translate(None, b" \t\r\n")
         if not start.startswith(b"[") or start[1:2].isdigit():
             return 1  # one text, or the ids of one: not decoded, they can be many
-        prompts = self.get("prompt")
-        return max(1, len(prompts)) if isinstance(prompts, list) else 1
+        try:
+            return max(1, len(_raws.decode(self.fields["prompt"])))
+        except msgspec.ValidationError:
+            return 1
+
+    def moved(self, members: Members) -> None:
+        """A large body has been written anew: the old one can go. The fields stay those that the client sent."""
+        fresh = members.fields
+        for name, raw in self.fields.items():
+            size = len(memoryview(raw))
+            same = size == len(memoryview(fresh[name])) and (size > 4096 or bytes(raw) == bytes(fresh[name]))
+            self.fields[name] = fresh[name] if same else msgspec.Raw(bytes(raw))
+        self.body, self.members = members.body, members
 
     def get(self, name: str, default: Any = None) -> Any:
         """The field's value; `default` when it is absent or null."""
         raw = self.fields.get(name)
         if raw is None:
             return default
+        if self.members is not None:
+            self.members.small(name)
         try:
             value = msgspec.json.decode(raw)
         except msgspec.ValidationError:  # a number out of range, which Python, and so the engine, reads
@@ -94,7 +110,11 @@ class Ask:
 
     def any(self, *names: str) -> bool:
         """One of the fields is there and neither null, false, zero nor empty."""
-        return any(self.get(name) for name in names if name in self.fields)
+        return any(self._large(name) or self.get(name) for name in names if name in self.fields)
+
+    def _large(self, name: str) -> bool:
+        """It is so long that it is neither null nor empty."""
+        return self.members is not None and len(memoryview(self.fields[name])) > 4096
 
     def whole(self, name: str) -> int | None:
         """The field as an integer; the engine also takes `"5"` and `5.0` for 5."""
@@ -138,11 +158,14 @@ class Ask:
 _STRUCTURED: Final = ("structured_outputs", "guided_json", "guided_regex", "guided_choice", "guided_grammar")
 """Structured output's name, and those before vLLM 0.12."""
 _fields: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
+_raws: Final = msgspec.json.Decoder(list[msgspec.Raw])
 
 
 def _multimodal(ask: Ask) -> bool:
     if ask.kind != "chat":
         return False
+    if ask.members is not None:
+        return ask.members.shows_parts
     raw = ask.fields.get("messages")
     if raw is None or (blob := bytes(raw)).find(b'"type"') < 0:
         return False
@@ -293,7 +316,8 @@ TABLE: Final[tuple[Row, ...]] = (
     Row(
         "a field this table does not know",
         lambda a: (
-            not KNOWN.issuperset(a.fields) and any(a.get(f) is not None for f in a.fields.keys() - KNOWN)
+            not KNOWN.issuperset(a.fields)
+            and any(a._large(f) or a.get(f) is not None for f in a.fields.keys() - KNOWN)
         ),
         "replay",
         "what it does to a continued request is unknown",
