@@ -1,0 +1,66 @@
+"""Every shape of body is refused here, or means to the engine what it means here; none is a fault of ours."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import Any
+
+import pytest
+
+from tests.hostile.bodies import SHAPES
+from tests.unit.gateway.scripted import Bench, post
+
+ROUTES = (
+    b"/v1/completions",
+    b"/v1/chat/completions",
+    b"/v1/messages",
+    b"/v1/responses",
+    b"/v1/embeddings",
+    b"/pooling",
+)
+ADDED = {"return_token_ids", "stream_options", "seed", "stream", "include", "logprobs"}
+"""Fields that the gateway may add, or set, so that an answer can be counted and resumed."""
+
+
+def meaning(body: bytes) -> Any:
+    """What an engine reads: Python's JSON, as Starlette calls it."""
+    return json.loads(body.removeprefix(b"\xef\xbb\xbf"), parse_int=str)
+
+
+async def came_of(route: bytes, body: bytes) -> tuple[str, bytes]:
+    """(what came of it, the body that a replica got)."""
+    b = Bench(asyncio.get_running_loop())
+    b.app.max_body = 1 << 22
+    b.fleet.spec = b.fleet.spec.__class__(**{**vars(b.fleet.spec), "max_body": 1 << 22})
+    b.client.data_received(post(body, path=route))
+    if b.up_pipe.out:
+        return "passed", bytes(b.up_pipe.out).partition(b"\r\n\r\n")[2]
+    top, _, said = bytes(b.pipe.out).partition(b"\r\n\r\n")
+    assert top.startswith(b"HTTP/1.1 4"), (top[:40], said[:200])
+    error = json.loads(said)["error"]
+    assert error["code"] and error["message"] and b"Traceback" not in said
+    return "refused", b""
+
+
+def test_there_are_many() -> None:
+    assert len(SHAPES) >= 150
+
+
+@pytest.mark.parametrize("route", ROUTES)
+def test_every_body_comes_to_what_the_table_says(route: bytes) -> None:
+    async def main() -> list[tuple[str, ...]]:
+        wrong: list[tuple[str, ...]] = []
+        for name, (body, wanted) in SHAPES.items():
+            what, got = await came_of(route, body)
+            if wanted not in (what, "either"):
+                wrong.append((name, wanted, what))
+            if what == "passed":
+                sent, here = meaning(got), meaning(body)
+                if {k: v for k, v in sent.items() if k not in ADDED} != {
+                    k: v for k, v in here.items() if k not in ADDED
+                }:
+                    wrong.append((name, "another meaning"))
+        return wrong
+
+    assert asyncio.run(main()) == []
