@@ -21,7 +21,7 @@ $(shell scripts/bootstrap.sh $(PYTHON) $(VENV) && rm -f $(STAMP) $(RUN_STAMP) &&
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help up test test-fast check audit bench docs dist lock lock-engine clean fmt
+.PHONY: help up test test-fast check audit bench docs dist pictures lock lock-engine clean fmt
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -69,6 +69,10 @@ bench: $(STAMP) ## the benchmarks, quick form, with their peers
 	@$(COMPILE)
 	@for b in $$(grep -l -e --quick bench/*.py); do echo "== $$b"; $(BIN)/python $$b --quick || exit 1; done
 
+pictures: $(STAMP) $(TOOLS) ## the docs' screenshots, into docs/pictures/made
+	@$(LIBS)
+	@$(BIN)/python scripts/pictures.py
+
 lock: $(STAMP) ## pin the dependencies anew, with hashes
 	@$(BIN)/uv pip compile -q pyproject.toml --universal --generate-hashes --no-header --no-emit-index-url --no-annotate -o requirements/run.txt
 	@$(BIN)/uv pip compile -q pyproject.toml --extra otel --extra cloud --universal --generate-hashes --no-header --no-emit-index-url --no-annotate -o requirements/image.txt
@@ -85,6 +89,7 @@ docs: $(STAMP) ## the documentation as a site with search, in site/
 	@$(BIN)/python scripts/docs_site.py
 
 dist: $(STAMP) ## build sdist, wheels (pure, and compiled for the Pythons that are here) and their bill of materials
+	@$(LIBS)
 	@$(BIN)/python scripts/dist.py
 
 lock-engine: $(STAMP) ## pin the engine's packages anew (vLLM for CPU), with hashes

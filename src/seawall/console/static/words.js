@@ -15,6 +15,7 @@ export function count(n) {
 }
 
 export function percent(share) {
+  if (share > 0 && share < 0.001) return "<0.1%";
   return share === null || share === undefined ? dash : `${(share * 100).toFixed(share > 0 && share < 0.1 ? 1 : 0)}%`;
 }
 
