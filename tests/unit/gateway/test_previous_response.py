@@ -105,6 +105,25 @@ async def test_another_tenants_response_cannot_be_followed(start: Any, tmp_path:
         assert (status, body["error"]["code"]) == (404, "response_not_found")
 
 
+async def test_the_replica_that_keeps_a_response_is_asked_for_it(start: Any) -> None:
+    async with contextlib.AsyncExitStack() as stack:
+        engines = await both(stack)
+        gateway = await start(*engines, spec=STORES)
+        for _ in range(4):
+            first = (await call(gateway, "POST", "/v1/responses", FIRST))[2]
+            path = f"/v1/responses/{first['id']}"
+            await call(gateway, "GET", path + "?include=x")
+            keeper = next(e for e in engines if first["id"] in e.kept)
+            assert keeper.log[-1][0] == path + "?include=x"
+            assert (await call(gateway, "POST", path + "/cancel"))[0] == 404
+            wrong = path[:-1] + ("0" if path[-1] != "0" else "1")
+            assert (await call(gateway, "GET", wrong))[0] == 404
+            assert keeper.log[-1][0] == path + "?include=x", "nobody is asked for it"
+        for e in engines:
+            await e.kill()
+        assert (await call(gateway, "GET", path))[0] == 404
+
+
 async def test_engines_that_keep_nothing_get_what_the_client_sent(start: Any) -> None:
     async with contextlib.AsyncExitStack() as stack:
         engine = (await both(stack))[0]

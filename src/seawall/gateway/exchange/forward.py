@@ -1,6 +1,7 @@
-"""A request that another process of this gateway answers: it is passed on whole, and its answer comes back as it is.
+"""A request that somebody else answers: it is passed on whole, and its answer comes back as it is.
 
-The other process knows the client by its headers, asks for its key again, and counts it; here is only the way.
+Another process of this gateway, which knows the client by its headers, asks for its key again, and counts it; or a
+replica that is asked for a response which it keeps. Here is only the way.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from seawall.decide.route.refusal import Refusal
 from seawall.gateway.edge.sink import EVENT_STREAM, Sink
 from seawall.gateway.replicas.upstream import Pool, Upstream
 
-LOST = Refusal(502, "worker_lost", "The gateway process that holds this answer has ended. Send it again.", 1)
+LOST = Refusal(502, "worker_lost", "The process that holds this answer has ended. Send it again.", 1)
 _documents = msgspec.json.Decoder(dict[str, dict[str, object]])
 
 
@@ -22,13 +23,15 @@ class Forward:
 
     __slots__ = ("_conn", "_held", "_here", "_over", "_pool", "_request", "_sink", "_streams", "replica")
 
-    def __init__(self, pool: Pool, request: bytes, sink: Sink, here: Callable[[], None]) -> None:
-        """`here`: answers it in this process, because the other one cannot be reached."""
+    def __init__(
+        self, pool: Pool, request: bytes, sink: Sink, here: Callable[[], None], replica: str = ""
+    ) -> None:
+        """`here`: answers it in this process, because who should cannot be reached."""
         self._pool, self._request, self._sink, self._here = pool, request, sink, here
         self._conn: Upstream | None = None
         self._held: list[bytes] = []
         self._streams = self._over = False
-        self.replica = ""
+        self.replica = replica
 
     def begin(self) -> None:
         conn = self._pool.take()

@@ -20,6 +20,7 @@ from seawall.decide.route.refusal import Refusal
 from seawall.gateway.edge.client_side import Client
 from seawall.gateway.edge.request import Request
 from seawall.gateway.exchange.background import InBackground
+from seawall.gateway.exchange.forward import Forward
 from seawall.gateway.exchange.keeping import Keeping
 from seawall.gateway.exchange.lane import FleetLane
 from seawall.gateway.intake.again import IDEMPOTENCY, Again, Asked, again_of, claim, keyed, read
@@ -218,10 +219,14 @@ def find(client: Client, request: Request, owned: Iterable[Owned]) -> bool:
     name = id.decode("latin-1")
     lanes = list(owned)
 
+    def missing() -> None:
+        message = f"Response with id '{_shown(name)}' not found."
+        client.decline(Refusal(404, "response_not_found", message, param="response_id"))
+
     def look(at: int) -> None:
         if at == len(lanes):
-            missing = f"Response with id '{_shown(name)}' not found."
-            client.decline(Refusal(404, "response_not_found", missing, param="response_id"))
+            if do is not _retrieve or not _asks_keeper(client, request, name, lanes, missing):
+                missing()
             return
         lane, tenant = lanes[at]
 
@@ -237,6 +242,29 @@ def find(client: Client, request: Request, owned: Iterable[Owned]) -> bool:
 
     look(0)
     return True
+
+
+def _asks_keeper(
+    client: Client, request: Request, id: str, lanes: Iterable[Owned], missing: Callable[[], None]
+) -> bool:
+    """Passes the question on to the replica that keeps this response, if the id names one to this tenant."""
+    for lane, tenant in lanes:
+        keeper = responses.keeper_of(id, lane.router.targets, tenant) if lane.stores else None
+        if keeper is None:
+            continue
+
+        def not_there() -> None:
+            client.exchange = None
+            missing()
+
+        pool = lane.pool(lane.router.targets[keeper])
+        query = request.url.partition(b"?")[2]
+        asked = request.path + (b"?" + query if query else b"")
+        forward = Forward(pool, pool.request(asked, b"", b"", b"GET"), client, not_there, keeper)
+        client.serve(forward)
+        forward.begin()
+        return True
+    return False
 
 
 def _retrieve(client: Client, request: Request, lane: FleetLane, record: AnswerRecord) -> Refusal | None:
