@@ -33,6 +33,11 @@ class Admits(Protocol):
 
     peers: Peers
 
+    def begin(
+        self, client: Client, request: Request, route: str, body: Body, served: Served
+    ) -> Refusal | None:
+        """A request whose answer only its client reads."""
+
     def pass_on(
         self, owner: int, client: Client, request: Request, hop: bytes, here: Callable[[], None]
     ) -> None:
@@ -72,12 +77,7 @@ class Asked(NamedTuple):
 
     def begin(self) -> Refusal | None:
         """As any other request."""
-        exchange = self.exchange(self.client)
-        if isinstance(exchange, Refusal):
-            return exchange
-        self.client.serve(exchange)
-        exchange.begin()
-        return None
+        return self.intake.begin(self.client, self.request, self.route, self.body, self.served)
 
     def exchange(self, sink: Sink) -> Exchange | Refusal:
         return self.intake.exchange(sink, self.request, self.route, self.body, self.served)

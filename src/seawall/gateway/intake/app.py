@@ -512,6 +512,12 @@ class App:
         if route == "responses" or (IDEMPOTENCY in request.headers and runtime.kept.keeps):
             asked = Asked(self, client, request, route, body, served)
             return responses.serve(asked) if route == "responses" else keyed(asked)
+        return self.begin(client, request, route, body, served)
+
+    def begin(
+        self, client: Client, request: Request, route: str, body: Body, served: Served
+    ) -> Refusal | None:
+        """A request whose answer only its client reads."""
         exchange = self.exchange(client, request, route, body, served)
         if isinstance(exchange, Refusal):
             return exchange
