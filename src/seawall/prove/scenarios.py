@@ -366,7 +366,7 @@ SCENARIOS: dict[str, Scenario] = {
                  asks=silence.held_back, streams=18, takes_s=20.0, settings=_NO_TIMEOUTS, replicas=1, alone=True,
                  patience=PATIENT, sim_only=False, mechanisms=("patience",)),
         Scenario(name="lone-replica", title="kill -9 of the only replica", play=silence.lone_replica, replicas=1,
-                 alone=True, streams=18, takes_s=25.0, engine_args=("--sim-load", "5"), patience=PATIENT,
+                 alone=True, streams=18, takes_s=25.0, engine_args=("--sim-load", "9"), patience=PATIENT,
                  settings={"gateway.queueTimeout": "2s", "gateway.maxQueued": 100},
                  sim_only=False, mechanisms=("resume", "await-return")),
         Scenario(name="reattach", title="clients that come again", play=reattach.come_again, returning_share=0.5,

@@ -33,7 +33,7 @@ REST_S = 0.25
 ERRORS_IN_A_ROW = 3
 """So many different requests that one replica answered with 5xx, and none that it answered well: it is out. One odd
 request fails wherever it is asked, however often it comes: that says nothing about the replicas."""
-NEWS_S = 10.0
+NEWS_S = 5.0
 """Between the loss of the last replica and the word of those who start it again, or of nobody."""
 STUCK = 16
 """So many tickets that no free replica suits are passed over in one round."""
