@@ -190,22 +190,20 @@ async def test_what_is_left_of_a_rate_is_told(start: Start, engine: FakeEngine, 
     limits = "{name: a, requestsPerMinute: 3, tokensPerMinute: 100000}"
     spec = SPEC.replace('{resume: "off",', f'{{keysFile: {file}, tenants: [{limits}], resume: "off",')
     gateway = await start(engine, spec=spec)
-    seen = []
-    for _ in range(4):
+    seen: list[int] = []
+    while 429 not in seen:  # a slow machine's minute gives more than three
+        assert len(seen) < 20
         status, headers, _ = await gateway.post(
             "/v1/completions", {"model": "m", "prompt": "x"}, Authorization=f"Bearer {secret}"
         )
-        seen.append(
-            (status, headers["x-ratelimit-limit-requests"], headers["x-ratelimit-remaining-requests"])
-        )
-        assert (
-            0
-            < int(headers["x-ratelimit-remaining-tokens"])
-            < 100_000
-            == int(headers["x-ratelimit-limit-tokens"])
-        )
-        assert headers["x-ratelimit-reset-requests"].endswith("s")
-    assert seen == [(200, "3", "2"), (200, "3", "1"), (200, "3", "0"), (429, "3", "0")]
+        assert headers["x-ratelimit-limit-requests"] == "3"
+        left = int(headers["x-ratelimit-remaining-requests"])
+        assert 0 <= left <= 2 and (status == 200 or left == 0)
+        tokens = int(headers["x-ratelimit-limit-tokens"]), int(headers["x-ratelimit-remaining-tokens"])
+        assert 0 < tokens[1] < tokens[0] == 100_000
+        assert int(headers["x-ratelimit-reset-requests"].removesuffix("s")) > 0
+        seen.append(status)
+    assert seen[:3] == [200, 200, 200]
 
 
 @pytest.mark.parametrize("stream", [False, True])

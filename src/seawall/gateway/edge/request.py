@@ -22,6 +22,7 @@ class Request:
         "cors",
         "decoder",
         "extra",
+        "form",
         "growing",
         "headers",
         "held",
@@ -70,6 +71,8 @@ class Request:
         """Of a chunked body: where it ends."""
         self.decoder: BodyDecoder | None = None
         """Of a body that comes compressed."""
+        self.form = False
+        """Its body is a form with files, and no JSON."""
         self.coded = 0
         """Bytes of it as they came; `size` is what they stand for."""
         self.body = b""

@@ -438,6 +438,16 @@ class Exchange:
         elif data:
             self.sink.write(data)
 
+    def _plays(self) -> bool:
+        """It is to be heard or read as it comes: audio, or events on a route whose streams are not watched."""
+        kind = self._content_type[:17]
+        return (
+            self._engine_status == 200
+            and self.session is None
+            and (kind == SSE or kind.startswith(b"audio/"))
+            and not self._headed
+        )
+
     def _hold(self, parts: list[bytes], complete: bool) -> None:
         """Held whole if it is not huge, then judged and passed on."""
         held = self._held
@@ -448,7 +458,7 @@ class Exchange:
             self.ticket.awaits = False
             if self.ticket.target is not None:
                 self.fleet.pool(self.ticket.target).last_event = self.fleet.now()
-        if not complete and self._held_bytes <= HOLD:
+        if not complete and self._held_bytes <= HOLD and not (held and self._plays()):
             return
         body = held[0] if len(held) == 1 else b"".join(held)
         self._held, self._held_bytes = [], 0

@@ -39,8 +39,17 @@ from seawall.gateway.exchange.lane import FleetLane, Held
 from seawall.gateway.exchange.seam import session
 from seawall.gateway.intake import responses
 from seawall.gateway.intake.again import IDEMPOTENCY, LAST_EVENT, Asked, key_of, keyed
+from seawall.gateway.intake.forms import Form, is_form, read_form, with_model_name
 from seawall.gateway.intake.large import LargeBody, read_large
-from seawall.gateway.intake.manners import SALT, fields_of, manners_of, misses_manners, salt_of, with_salt
+from seawall.gateway.intake.manners import (
+    SALT,
+    fields_of,
+    manners_of,
+    misses_manners,
+    refuse_fields,
+    salt_of,
+    with_salt,
+)
 from seawall.gateway.intake.pages import (
     VERSION_PAGE,
     Served,
@@ -64,6 +73,7 @@ from seawall.gateway.intake.peek import (
 from seawall.gateway.intake.peers import BY_KEY, FORWARDED, Peers
 from seawall.gateway.intake.routes import (
     HEALTH,
+    MEDIA,
     MODELS,
     OPEN,
     PING,
@@ -126,7 +136,10 @@ MAX_TRACE = 256
 """A `traceparent` has 55 bytes in its present version. A longer one, or a longer `tracestate`, is not passed on."""
 MAX_STATE = 1024
 """512 must be passed on (W3C Trace Context, 3.3.1.5)."""
-ASK_LOAD = b"content-type: application/json\r\nendpoint-load-metrics-format: TEXT\r\n"
+LOAD = b"endpoint-load-metrics-format: TEXT\r\n"
+ASK_LOAD = b"content-type: application/json\r\n" + LOAD
+FORM_TEXT = 6000
+"""Bytes of text that cost what a form's file does, more or less: half a minute of speech is 1,500 tokens."""
 
 
 def _unproved(fleet: FleetLane, target: Target) -> None:
@@ -344,7 +357,7 @@ class App:
             pass
         elif route is None or request.method != b"POST":
             self._other(client, request, path)
-        elif request.size > LARGE:
+        elif request.size > LARGE and not is_form(request.headers.get(b"content-type", b"")):
             self._read_large(client, request, route)
         else:
             refusal = self._serve(client, request, route)
@@ -389,15 +402,27 @@ class App:
 
     def _read_large(self, client: Client, request: Request, route: str) -> None:
         """It goes on in `_has_read`, in a turn of the loop to come."""
+        media = route in MEDIA
         reading = self.loop.run_in_executor(
-            self._body_reader, read_large, request.path, request.body, self._may_pass
+            self._body_reader,
+            read_large,
+            request.path,
+            request.body,
+            lambda data, body: self._may_pass(data, body, media),
         )
         reading.add_done_callback(lambda done: self._has_read(client, request, route, done))
 
-    def _may_pass(self, data: bytes, body: Body) -> Refusal | None:
+    def _may_pass(self, data: bytes, body: Body, media: bool) -> Refusal | None:
         """In the thread."""
         served = self._served(body)
-        return served if isinstance(served, Refusal) else misses_manners(data, served.manners)
+        return served if isinstance(served, Refusal) else misses_manners(data, served.manners, media)
+
+    def _form(self, request: Request) -> Form | Refusal | None:
+        """A form with files: only its model is read, and perhaps replaced. None: it is none."""
+        content_type = request.headers.get(b"content-type", b"")
+        if not is_form(content_type) or ROUTES.get(request.path) not in MEDIA:
+            return None
+        return read_form(content_type, request.body)
 
     def _has_read(
         self, client: Client, request: Request, route: str, done: asyncio.Future[LargeBody | Refusal]
@@ -469,7 +494,12 @@ class App:
 
     def meant(self, request: Request, body: Body | Refusal | None = None) -> tuple[Body, Served] | Refusal:
         """What a request asks of which model, and whether its key may. `body`: where it has been read."""
-        if body is None:
+        form = self._form(request) if body is None else None
+        if isinstance(form, Refusal):
+            return form
+        if form is not None:
+            body = Body(model=form.model)
+        elif body is None:
             body = self._peek(request)
         if isinstance(body, Refusal):
             return body
@@ -488,6 +518,13 @@ class App:
         if not allowed(name, tenant, request.key):
             message = f"Your key may not use the model `{name[:100]}`."
             return Refusal(403, "model_not_allowed", message, param="model")
+        if form is not None:
+            request.form = True
+            if name != served.engine_name:
+                request.body = with_model_name(request.body, form, served.engine_name)
+            refusal = refuse_fields(dict.fromkeys(form.names), served.manners)
+            if refusal is not None:
+                return refusal
         return body, served
 
     def _serve(
@@ -499,10 +536,9 @@ class App:
         body, served = meant
         runtime = served.fleet
         if request.size > runtime.spec.max_body:
-            limit = runtime.spec.max_body
-            return Refusal(413, "body_too_large", f"The body is larger than {limit} bytes (gateway.maxBody).")
-        if request.members is None:
-            unmannerly = misses_manners(request.body, served.manners)
+            return _larger_than(runtime.spec.max_body)
+        if request.members is None and not request.form:
+            unmannerly = misses_manners(request.body, served.manners, route in MEDIA)
             if unmannerly is not None:
                 return unmannerly
         if runtime.quarantine:
@@ -554,7 +590,7 @@ class App:
             payload = members.body
         else:
             payload = request.sent or request.body
-            if name != served.engine_name:
+            if name != served.engine_name and not request.form:
                 payload = with_model(payload, served.engine_name)
             if served.manners.salted and route not in UNCACHED:
                 payload = with_salt(payload, fields_of(payload), runtime.name, tenant.name)
@@ -636,7 +672,7 @@ class App:
         if session is None and runtime.sessions == "auto":
             session = session_of(body, headers)
         prompt = prompt_of(body)
-        request.made = made(body, prompt, request.size)
+        request.made = made(body, prompt, FORM_TEXT if request.form else request.size)
         return Ask(
             runtime.rates.tokens(request.made) + output_of(body, runtime.typical_output),
             served.adapter,
@@ -664,7 +700,10 @@ class App:
         return max(own, min(9, int(given[-4000:]))) if given is not None and given.isdigit() else own
 
     def _extra(self, request: Request) -> bytes:
-        out = ASK_LOAD + b"x-request-id: " + request.id + b"\r\n"
+        out = ASK_LOAD
+        if request.form:
+            out = b"content-type: " + request.headers[b"content-type"] + b"\r\n" + LOAD
+        out += b"x-request-id: " + request.id + b"\r\n"
         trace = request.headers.get(b"traceparent")
         if trace is not None and len(trace) <= MAX_TRACE:
             out += b"traceparent: " + trace + b"\r\n"
@@ -770,6 +809,10 @@ def _preflight(request: Request) -> bool:
 
 
 _NO_KEY = Refusal(401, "invalid_api_key", "No valid API key. Send `Authorization: Bearer KEY`.")
+
+
+def _larger_than(limit: int) -> Refusal:
+    return Refusal(413, "body_too_large", f"The body is larger than {limit} bytes (gateway.maxBody).")
 
 
 def _unknown(name: str) -> Refusal:

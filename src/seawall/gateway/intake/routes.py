@@ -26,10 +26,18 @@ ROUTES: Final = {
     b"/classify": "classify",
     b"/tokenize": "tokenize",
     b"/detokenize": "tokenize",
+    b"/v1/audio/transcriptions": "transcriptions",
+    b"/v1/audio/translations": "translations",
+    b"/v1/audio/speech": "speech",
+    b"/v1/images/generations": "images",
+    b"/v1/images/edits": "images",
+    b"/v1/images/variations": "images",
 }
 """What an engine answers. All are POST."""
 STREAMS: Final = frozenset({"chat", "completions", "responses", "messages"})
-UNCACHED: Final = frozenset({"count", "tokenize"})
+MEDIA: Final = frozenset({"transcriptions", "translations", "speech", "images"})
+"""These take forms, or JSON that names media under many keys."""
+UNCACHED: Final = frozenset({"count", "tokenize"}) | MEDIA
 """No engine computes anything for these that it would keep."""
 MODELS: Final = b"/v1/models"
 HEALTH: Final = b"/health"
