@@ -89,7 +89,6 @@ docs: $(STAMP) ## the documentation as a site with search, in site/
 	@$(BIN)/python scripts/docs_site.py
 
 dist: $(STAMP) ## build sdist, wheels (pure, and compiled for the Pythons that are here) and their bill of materials
-	@$(LIBS)
 	@$(BIN)/python scripts/dist.py
 
 lock-engine: $(STAMP) ## pin the engine's packages anew (vLLM for CPU), with hashes

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import signal
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -220,3 +222,14 @@ def test_a_key_is_asked_for_sent_as_a_header_and_stands_in_no_address(opened: Op
     assert any("/api/stream" in url and key == "Bearer sk-sw-secret" for url, key in sent)
     assert not any("secret" in url for url, _ in sent)
     assert "secret" not in page.url
+
+
+def test_the_command_prints_the_address_of_what_runs_here(up: Up) -> None:
+    argv = [sys.executable, "-m", "seawall", "console", "--state-dir", str(up.state_dir)]
+    said = subprocess.run(argv, capture_output=True, text=True, timeout=60)
+    assert said.returncode == 0
+    assert said.stdout == f"{up.status()['gateway']['admin_url']}/console\n"
+    assert httpx.get(said.stdout.strip(), trust_env=False).status_code == 200
+    nobody = [*argv[:-1], str(up.state_dir / "nothing")]
+    said = subprocess.run(nobody, capture_output=True, text=True, timeout=60)
+    assert said.returncode == 2 and "seawall up" in said.stderr

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import signal
+import sys
+from pathlib import Path
 
 import httpx
 import pytest
@@ -65,3 +68,27 @@ async def test_the_page_is_served_to_loopback_names_only_and_ends_cleanly(api: K
     finally:
         serving.cancel()
         await asyncio.gather(serving, return_exceptions=True)
+
+
+async def test_the_command_prints_the_address_serves_and_ends_with_ctrl_c(
+    api: KubeApi, tmp_path: Path
+) -> None:
+    served(api)
+    api.put({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NS}})
+    gateway(api, p0="ready", p1="ready", p2="ready")
+    child = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "seawall", "console", "--kubeconfig", str(api.kubeconfig(tmp_path, NS)), "-o", "json",
+        stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
+    )  # fmt: skip
+    assert child.stdout is not None
+    try:
+        line = await asyncio.wait_for(child.stdout.readline(), 60)
+        assert b"url" in line, line
+        url = json.loads(line)["url"]
+        async with httpx.AsyncClient(trust_env=False) as client:
+            assert "Seawall console" in (await client.get(url)).text
+    finally:
+        child.send_signal(signal.SIGINT)
+        _, said = await asyncio.wait_for(child.communicate(), 30)
+    assert child.returncode == 0, said
+    assert b"Traceback" not in said
