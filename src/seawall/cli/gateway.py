@@ -93,6 +93,13 @@ PATH = click.Path(dir_okay=False, path_type=Path)
     metavar="SOCKET",
     help="Of a keeper: what runs goes on when this process dies.  [with --workers: one is started]",
 )
+@click.option(
+    "--store",
+    default=None,
+    metavar="ADDRESS",
+    envvar="SEAWALL_STORE",
+    help="What several gateways share their limits through: valkey://HOST:6379/0. Default: the specs' gateway.store.",
+)
 @click.option("--board", default=None, type=PATH, hidden=True)
 @click.option("--supervisor", default=None, type=PATH, hidden=True)
 @click.option("--without", multiple=True, type=click.Choice(GATEWAY), hidden=True)
@@ -110,6 +117,7 @@ def command(
     engine_ca: Path | None,
     workers: int,
     keeper: Path | None,
+    store: str | None,
     board: Path | None,
     supervisor: Path | None,
     without: tuple[str, ...],
@@ -120,7 +128,8 @@ def command(
     Example, in front of two vLLM servers that run already:
       seawall gateway examples/smollm2.yaml --discovery static:http://127.0.0.1:8001,http://127.0.0.1:8002
 
-    The key that engines ask for (their --api-key) is read from SEAWALL_ENGINE_API_KEY. SIGHUP reads the specs
+    The key that engines ask for (their --api-key) is read from SEAWALL_ENGINE_API_KEY, the
+    store's password from SEAWALL_STORE_PASSWORD. SIGHUP reads the specs
     again; SIGTERM finishes what runs, then exits 0.
     """
     import logging
@@ -149,6 +158,8 @@ def command(
         audit=audit,
         usage=usage.with_name(f"{usage.name}.{worker}") if usage and board else usage,
         board=board,
+        store=store or None,
+        store_password=os.environ.get("SEAWALL_STORE_PASSWORD") or None,
         supervisor=supervisor,
         worker=worker,
         workers=workers,

@@ -20,6 +20,7 @@ from seawall.decide.route.room import bound_of, process_for
 from seawall.domain.catalog.gpus import ambiguous
 from seawall.domain.spec import API_VERSION, Fleet, Strict
 from seawall.domain.tenant_names import TENANT, TENANT_CURE
+from seawall.drivers.store import parse_address
 from seawall.errors import InputError
 
 MOST_PROBLEMS = 20
@@ -163,6 +164,11 @@ def _semantic(fleet: Fleet) -> list[Problem]:
         out.append(Problem("spec.gateway.tenants", f"{n!r} stands twice; merge the two"))
     out += _pool(fleet)
     gateway = fleet.spec.gateway
+    if gateway.store is not None:
+        try:
+            parse_address(gateway.store)
+        except InputError as e:
+            out.append(Problem("spec.gateway.store", f"{e.message.rstrip('.')}; {e.cure}"))
     if gateway.memory is not None and bound_of(gateway.memory) < 2 * gateway.max_body:
         least = process_for(2 * gateway.max_body) >> 20
         out.append(Problem("spec.gateway.memory", f"holds no two bodies of maxBody; write {least}Mi or more"))

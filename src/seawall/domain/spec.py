@@ -410,6 +410,11 @@ class Gateway(Strict):
     sessions: Literal["auto", "header", "off"] = "auto"
     """What makes a session. auto: also `prompt_cache_key`, `previous_response_id`, `user` and known agents' headers;
     header: session_header only; off: nothing."""
+    store: str | None = None
+    """What several gateways share their limits, load and suspicions through: `valkey://HOST:6379/0`, `redis://`,
+    `rediss://`; `+sentinel` and `+cluster` behind the scheme. None: each gateway keeps its own."""
+    store_secret: str | None = None
+    """Secret of the store, on Kubernetes: its key `password`, and `address` where `store` is left out."""
     tenants: list[TenantSpec] = field(default_factory=list)
     """Empty: no API key is asked for."""
     keys_file: str | None = None

@@ -77,6 +77,23 @@ def keys_secret(group: Group) -> str | None:
     )
 
 
+def store_env(group: Group) -> list[Object]:
+    """The store's secrets: its password, and its address where the Fleet names none."""
+    spec = next((w.fleet.spec.gateway for w in group.members if w.fleet.spec.gateway.store_secret), None)
+    if spec is None:
+        return []
+    wanted = {"SEAWALL_STORE_PASSWORD": "password"} | ({} if spec.store else {"SEAWALL_STORE": "address"})
+    return [
+        {
+            "name": name,
+            "valueFrom": {
+                "secretKeyRef": {"name": spec.store_secret, "key": key, "optional": name != "SEAWALL_STORE"}
+            },
+        }
+        for name, key in wanted.items()
+    ]
+
+
 def drain_s(group: Group) -> int:
     """A stopped gateway finishes what it has accepted: the longest wait in its queue and the longest drain of
     an engine, and at least five minutes of streaming."""
@@ -134,6 +151,7 @@ def container(group: Group) -> Object:
         for name, path in field_env
     ]
     env.append({"name": "HOME", "value": "/tmp"})
+    env += store_env(group)
     check = {"port": "admin", "scheme": "HTTP"}
     return {
         "name": "gateway",

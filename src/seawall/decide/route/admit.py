@@ -294,6 +294,14 @@ class Admission:
                 out.append(ticket)
         return out
 
+    def waiting(self) -> dict[str, tuple[float, int]]:
+        """Tenant -> its weight and its requests that wait in line."""
+        found: dict[str, tuple[float, int]] = {}
+        for level in self._levels.values():
+            for line in level.lines.values():
+                found[line.name] = line.weight, found.get(line.name, (0.0, 0))[1] + len(line.tickets)
+        return found
+
     def finished(self, now: float) -> None:
         """A request of this fleet left its replica: the measure of how fast the queue drains."""
         self._finished += 1

@@ -1,14 +1,17 @@
 """Rates and quotas of one tenant or key: two token buckets and a total. Sans-IO; `now` in seconds, any origin.
 
 A bucket holds one minute's worth, so a burst of a minute's allowance passes and the mean never exceeds it.
-Tokens are taken as estimated when a request comes and corrected when it is over. Several processes may keep one
-account: each tells what it took, and takes what the others took out of its own buckets (`Others`).
+Tokens are taken as estimated when a request comes and corrected when it is over. Several processes of one machine may
+keep one account: each tells what it took, and takes what the others took out of its own buckets (`Others`). Gateways of
+several machines spend what they have leased from a store (`lend`).
 """
 
 from __future__ import annotations
 
 import math
 from typing import NamedTuple, Protocol
+
+from seawall.decide.route.lease import BudgetLease
 
 
 class Limited(NamedTuple):
@@ -53,11 +56,13 @@ class Meter:
 
     __slots__ = (
         "_at",
+        "_gateways",
         "_others",
         "_requests",
         "_requests_taken",
         "_tokens",
         "_tokens_taken",
+        "leases",
         "per_minute",
         "quota",
         "tokens_per_minute",
@@ -77,11 +82,35 @@ class Meter:
         self._requests = self._tokens = 0.0
         self._requests_taken = self._tokens_taken = 0
         self._others: Others | None = None
+        self._gateways = 0
+        self.leases: dict[str, BudgetLease] = {}
+        """With a store: requests, tokens and quota, those of the three that are limited."""
         self.configure(per_minute, tokens_per_minute, quota)
 
     def configure(self, per_minute: int | None, tokens_per_minute: int | None, quota: int | None) -> None:
         """Takes new limits; what was used stays used."""
         self.per_minute, self.tokens_per_minute, self.quota = per_minute, tokens_per_minute, quota
+        if self._gateways:
+            self.lend(self._gateways)
+
+    def lend(self, gateways: int) -> None:
+        """From now on the limits are spent together with other gateways, about so many."""
+        self._gateways = gateways
+        wanted = {
+            "requests": (self.per_minute, 60),
+            "tokens": (self.tokens_per_minute, 60),
+            "quota": (self.quota, 0),
+        }
+        for name, (limit, seconds) in wanted.items():
+            if limit is None:
+                self.leases.pop(name, None)
+                continue
+            per_s = limit / seconds if seconds else 0.0
+            known = self.leases.get(name)
+            if known is None:
+                self.leases[name] = BudgetLease(limit, per_s, gateways)
+            elif (known.cap, known.per_s) != (limit, per_s):
+                known.configure(limit, per_s)
 
     def share(self, others: Others) -> None:
         """From now on other processes keep the account, too."""
@@ -95,6 +124,8 @@ class Meter:
 
     def check(self, tokens: int, now: float) -> Limited | None:
         """Whether a request of so many tokens may pass now. Takes nothing."""
+        if self._gateways:
+            return self._check_leases(tokens, now)
         used = self.used + self.look(now)
         if self.quota is not None and used + tokens > self.quota:
             return Limited("token quota", math.inf)
@@ -108,12 +139,25 @@ class Meter:
                 return Limited("tokens per minute", (need - self._tokens) * 60 / self.tokens_per_minute)
         return None
 
+    def _check_leases(self, tokens: int, now: float) -> Limited | None:
+        for name, lease in self.leases.items():
+            need = 1.0 if name == "requests" else float(tokens)
+            if name == "tokens":
+                need = min(need, lease.cap)
+            if lease.room(now) < need:
+                what = "token quota" if name == "quota" else f"{name} per minute"
+                return Limited(what, lease.wait_s(need))
+        return None
+
     def standing(self, requests: bool) -> Standing | None:
         """How the bucket of requests, or of tokens, stood at the last look; None: there is no limit."""
         limit = self.per_minute if requests else self.tokens_per_minute
         if limit is None:
             return None
         left = self._requests if requests else self._tokens
+        if self._gateways:
+            lease = self.leases["requests" if requests else "tokens"]
+            left = lease.hand + max(0.0, lease.level)
         return Standing(limit, max(0, int(left)), math.ceil((limit - left) * 60 / limit))
 
     def look(self, now: float) -> int:
@@ -133,6 +177,8 @@ class Meter:
         """The request passes. Call right after a `check` that returned None."""
         self._requests -= 1
         self._requests_taken += 1
+        if self._gateways and "requests" in self.leases:
+            self.leases["requests"].take(1)
         self._take_tokens(tokens)
 
     def settle(self, estimated: int, actual: int) -> None:
@@ -143,6 +189,9 @@ class Meter:
         self._tokens -= tokens
         self._tokens_taken += tokens
         self.used += tokens
+        for name, lease in self.leases.items():
+            if name != "requests":
+                lease.take(tokens)
         if self._others is not None:
             self._others.tell(self._requests_taken, self._tokens_taken, self.used)
 

@@ -71,6 +71,7 @@ class Target:
         "died_at",
         "errors",
         "evictions",
+        "held",
         "in_flight",
         "kv_use",
         "open_at",
@@ -94,7 +95,9 @@ class Target:
         self.cap = cap
         self.in_flight = 0
         self.others = 0
-        """In flight on this replica from other gateway processes of this machine."""
+        """In flight on this replica from other gateways."""
+        self.held = 0
+        """Places at this replica that belong to other gateways: what they have in flight, and may send at once."""
         self.tokens = 0
         self.waiting = 0.0
         self.kv_use = 0.0
@@ -165,7 +168,7 @@ class Router:
         self.cap = cap
         for target in self.targets.values():
             target.cap = cap
-            if target.in_flight + target.others >= cap:
+            if target.in_flight + target.held >= cap:
                 self._close(target)
             else:
                 self._reopen(target)
@@ -270,7 +273,7 @@ class Router:
         if ask.blocks:
             steps = found.get(target.replica.name) if found is not None else None
             visit = self.prefix.learn(ask.blocks, target.replica.name, ask.size, steps or ())
-        if target.open_at >= 0 and target.in_flight + target.others >= target.cap:
+        if target.open_at >= 0 and target.in_flight + target.held >= target.cap:
             self._close(target)
         return visit
 
@@ -332,15 +335,18 @@ class Router:
         """Load that the replica told us itself: requests waiting, share of KV cache in use (0..1)."""
         target.waiting, target.kv_use, target.reported_at = waiting, kv_use, now
 
-    def set_others(self, target: Target, in_flight: int) -> None:
-        """How many requests other processes have on this replica."""
-        if in_flight != target.others:
-            self.elsewhere += in_flight - target.others
-            target.others = in_flight
-            if target.in_flight + in_flight >= target.cap:
-                self._close(target)
-            elif target.open_at < 0:
-                self._reopen(target)
+    def set_others(self, target: Target, in_flight: int, held: int | None = None) -> None:
+        """How many requests other gateways have on this replica, and how many of its places are theirs (None: as
+        many)."""
+        places = in_flight if held is None else held
+        if in_flight == target.others and places == target.held:
+            return
+        self.elsewhere += in_flight - target.others
+        target.others, target.held = in_flight, places
+        if target.in_flight + places >= target.cap:
+            self._close(target)
+        elif target.open_at < 0:
+            self._reopen(target)
 
     def load(self, target: Target, now: float) -> float:
         """Outstanding tokens per unit of capacity, as this process knows or was told."""
@@ -471,7 +477,7 @@ class Router:
             and t.state == "ready"
             and not t.resting
             and not t.suspect
-            and t.in_flight + t.others < t.cap
+            and t.in_flight + t.held < t.cap
             and self.targets.get(t.replica.name) is t
         ):
             members = self._open.setdefault(t.replica.group, [])

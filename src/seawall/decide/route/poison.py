@@ -58,6 +58,10 @@ class Quarantine:
         if len(self._until) > MOST:
             self._until.popitem(last=False)
 
+    def marks(self) -> set[bytes]:
+        """Of all that are kept out."""
+        return set(self._until)
+
     def left_s(self, path: bytes, body: bytes, now: float, mark: bytes = b"") -> float:
         """Seconds that this request is still kept out; 0: it may pass."""
         while self._until and next(iter(self._until.values())) <= now:

@@ -95,7 +95,7 @@ class FleetLane:
         self.memory = HeldMemory()
         """What all fleets of the process hold; set by who makes the lane."""
         of_fleet = f"{fleet.name} "
-        self.tenants = Tenants(share and (lambda name: share(of_fleet + name)))
+        self.tenants = Tenants(share and (lambda name, meter: share(of_fleet + name, meter)))
         self.canary_percent = 0
         self.has_canary = False
         self.shadow: Shadow | None = None

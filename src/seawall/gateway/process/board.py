@@ -79,14 +79,14 @@ class Board:
         """A tenant's or key's account, kept by all workers together."""
         return SharedTaken(self._cells, self._own, self._others, self._column(name))
 
-    def exchange(self, app: App) -> None:
-        """One round of telling and hearing."""
+    def exchange(self, app: App, places: bool = True) -> None:
+        """One round of telling and hearing. `places`: replicas' places are shared here, too."""
         for name, fleet in app.fleets.items():
             self.put(f"queued {name}", fleet.admission.queued)
             self.put(f"queued tokens {name}", fleet.admission.queued_tokens)
             fleet.admission.others = self.others(f"queued {name}")
             fleet.admission.others_tokens = self.others(f"queued tokens {name}")
-            for target in fleet.targets:
+            for target in fleet.targets if places else ():
                 self.put(target.name, target.in_flight)
                 fleet.router.set_others(target, self.others(target.name))
 

@@ -67,6 +67,9 @@ METRICS: dict[str, tuple[str, str]] = {
         "gauge",
         "By what share the two differ, the median of the last 512 prompts; 0 until there is one.",
     ),
+    names.STORE_UP: ("gauge", "1: the shared store answers. Without a store there is no such line."),
+    names.STORE_ALONE_SECONDS_TOTAL: ("counter", "Time in which this gateway went by its own share alone."),
+    names.STORE_GATEWAYS: ("gauge", "Gateways that share the store, this one counted in."),
     names.TIME_TO_FIRST_TOKEN_SECONDS: ("histogram", "From a request's arrival to its first byte out."),
     names.TIME_PER_OUTPUT_TOKEN_SECONDS: (
         "histogram",

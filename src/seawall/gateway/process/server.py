@@ -28,6 +28,7 @@ from seawall.config.together import check_together
 from seawall.decide.route.evidence import LEFT, Patience
 from seawall.decide.route.pick import Target
 from seawall.decide.route.room import DEFAULT, bound_of
+from seawall.domain import labels
 from seawall.domain.labels import (
     AUDIT_DROPPED_TOTAL,
     CARRIED_LOST_TOTAL,
@@ -38,6 +39,7 @@ from seawall.domain.labels import (
     UNKEPT_TOTAL,
 )
 from seawall.domain.spec import Fleet
+from seawall.drivers.store import SharedStore, parse_address
 from seawall.errors import InputError
 from seawall.gateway.edge.client_side import HEAD_S, HIGH_WATER, client_factory
 from seawall.gateway.exchange.lane import FleetLane
@@ -59,6 +61,8 @@ from seawall.gateway.replicas.watch import Watch
 from seawall.gateway.tell import keyring, otel
 from seawall.gateway.tell.audit import Audit
 from seawall.gateway.tell.keyring import KeyRing
+from seawall.gateway.tell.tenants import Share
+from seawall.gateway.tier.tier import Tier
 
 log = logging.getLogger("seawall.gateway")
 BACKLOG = 4096
@@ -93,6 +97,9 @@ class Settings:
     usage: Path | None = None
     supervisor: Path | None = None
     """The state.json of the `seawall up` that keeps this gateway, for the console."""
+    store: str | None = None
+    """The store's address; None: the specs'."""
+    store_password: str | None = field(default=None, repr=False)
     board: Path | None = None
     """With several workers: the file they share."""
     worker: int = 0
@@ -227,6 +234,7 @@ class Server:
         s = self.settings
         self.watch = Watch(serves if "token-proof" not in s.without else healthy, s.patience)
         self._board = Board(s.board, s.worker, s.workers) if s.board else None
+        self.tier = self._join(s)
         means = Means(
             engine_key=s.engine_key,
             engine_tls=client_context(s.engine_ca) if s.engine_ca else None,
@@ -234,7 +242,7 @@ class Server:
             audit=Audit(s.audit) if s.audit else None,
             spans=otel.from_environment(),
             ask_longest=Longest(loop).ask,
-            share=self._board.share if self._board else None,
+            share=self._share(),
             peers=Peers(s.board.parent if s.board else None, s.worker, s.workers, loop, monotonic),
             without=s.without,
         )
@@ -255,6 +263,8 @@ class Server:
             loop.add_signal_handler(signal.SIGHUP, self.reload)
         async with asyncio.TaskGroup() as background:
             helpers = [background.create_task(self._sweep()), background.create_task(self._watch(tls))]
+            if self.tier is not None:
+                helpers.append(background.create_task(self.tier.run()))
             helpers += await self._discover(background)
             await self._listen(listening)
             if self._kept is not None:
@@ -267,11 +277,15 @@ class Server:
             await self._stop.wait()
             code = await self._drain()
             await self.watch.close()
+            if self.tier is not None:
+                self.tier.closing = True
             back.close()
             for helper in helpers:
                 helper.cancel()
         if self._kept is not None:
             self._kept.close()
+        if self.tier is not None:
+            await self.tier.store.close()
         if self._board is not None:
             self._board.close()
         for runtime in app.fleets.values():
@@ -291,6 +305,24 @@ class Server:
             path = socket_of(self.settings.board.parent, self.settings.worker)
             path.unlink(missing_ok=True)
             self._fronts.append(await loop.create_unix_server(client_factory(self.app, loop), str(path)))
+
+    def _join(self, s: Settings) -> Tier | None:
+        """What it has in common with other gateways, where a store is named."""
+        specs = [f.spec.gateway for f in read_specs(s.specs)]
+        url = s.store or next((g.store for g in specs if g.store), None)
+        if url is None:
+            return None
+        gateways = max((g.replicas for g in specs), default=1) * s.workers
+        store = SharedStore(parse_address(url), s.store_password)
+        return Tier(store, monotonic, lambda: self.app.fleets, self.watch.heard, gateways)
+
+    def _share(self) -> Share | None:
+        tier, board = self.tier, self._board
+        if tier is not None:
+            return tier.share
+        if board is not None:
+            return lambda name, meter: meter.share(board.share(name))
+        return None
 
     def stop(self) -> None:
         """As SIGTERM."""
@@ -428,7 +460,7 @@ class Server:
                 await asyncio.sleep(EXCHANGE_S)
                 self.app.lag.add(max(0.0, loop.time() - due))
                 if self._board is not None:
-                    self._board.exchange(self.app)
+                    self._board.exchange(self.app, places=self.tier is None)
             n += 1
             if self.settings.parent and os.getppid() != self.settings.parent and not self._stop.is_set():
                 log.error("the gateway's parent process is gone: this worker finishes what runs, and ends")
@@ -530,6 +562,10 @@ class Server:
 
     def more_metrics(self) -> list[Line]:
         out: list[Line] = [(CONFIG_ERRORS_TOTAL, {}, self._config_errors)]
+        if self.tier is not None:
+            out.append((labels.STORE_UP, {}, int(self.tier.up)))
+            out.append((labels.STORE_ALONE_SECONDS_TOTAL, {}, round(self.tier.alone_s, 3)))
+            out.append((labels.STORE_GATEWAYS, {}, self.tier.gateways))
         if self._discovery is not None:
             out.append((DISCOVERY_ERRORS_TOTAL, {}, self._discovery.errors))
         if self._kept is not None and self._take_over is not None:

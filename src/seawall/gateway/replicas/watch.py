@@ -60,6 +60,8 @@ class WatchedFleet(Protocol):
 
     def trust(self, target: Target) -> None: ...
 
+    def evict(self, target: Target, reason: str) -> None: ...
+
 
 class Watch:
     """See the module. `proof` says what came instead of a token; empty: one came."""
@@ -68,10 +70,30 @@ class Watch:
         self._proof = proof
         self._patience = patience
         self._owned: dict[Target, asyncio.Task[None]] = {}
+        self._asked: dict[Target, asyncio.Task[None]] = {}
 
     def evicted(self, fleet: WatchedFleet, target: Target) -> None:
         log.warning("%s: evicted %s: %s", fleet.name, target.name, target.reason)
         self._own(fleet, target)
+
+    def heard(self, fleet: WatchedFleet, target: Target, why: str) -> None:
+        """Another gateway says that it has evicted this replica: a suspicion, until it has been asked for a token."""
+        if target not in self._owned and target not in self._asked and target.state not in OUT:
+            task = asyncio.get_running_loop().create_task(self._verify(fleet, target, why))
+            self._asked[target] = task
+
+    async def _verify(self, fleet: WatchedFleet, target: Target, why: str) -> None:
+        try:
+            fleet.doubt(target, why)
+            failed = await self._proof(fleet.pool(target), fleet.model, TIMEOUT_S)
+            if failed and fleet.has(target) and target.state not in OUT:
+                fleet.evict(target, f"{why}; here, too: {failed}")
+            elif target.suspect == why:
+                fleet.trust(target)
+        except Exception:
+            log.exception("%s: a look at %s failed: a fault of the gateway", fleet.name, target.name)
+        finally:
+            del self._asked[target]
 
     def sweep(self, fleet: WatchedFleet, now: float) -> None:
         """Looks for replicas that owe an answer and are silent."""
@@ -166,7 +188,7 @@ class Watch:
         return pulse
 
     async def close(self) -> None:
-        tasks = list(self._owned.values())
+        tasks = [*self._owned.values(), *self._asked.values()]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Iterable
 from operator import attrgetter
 
-from seawall.decide.route.meter import Meter, Others
+from seawall.decide.route.meter import Meter
 from seawall.decide.route.refusal import Refusal
 from seawall.domain import spec
 from seawall.gateway.tell.keyring import Key
@@ -44,8 +44,8 @@ class Tenant:
 
 
 ANYONE = Tenant("")
-Share = Callable[[str], Others]
-"""An account's name -> the other processes that keep it."""
+Share = Callable[[str, Meter], None]
+"""Has an account (its name, its meter) kept together with others."""
 
 
 class Tenants:
@@ -76,7 +76,7 @@ class Tenants:
         if tenant is None:
             tenant = self._by_name[name] = Tenant(name)
             if self._share is not None:
-                tenant.meter.share(self._share(f"tenant {name}"))
+                self._share(f"tenant {name}", tenant.meter)
         return tenant
 
     def all(self) -> list[Tenant]:
@@ -104,7 +104,7 @@ class Tenants:
         if meter is None:
             meter = self._keys[key.id] = Meter()
             if self._share is not None:
-                meter.share(self._share(f"key {key.id}"))
+                self._share(f"key {key.id}", meter)
         meter.configure(key.requests_per_minute, key.tokens_per_minute, key.token_quota)
         return meter
 

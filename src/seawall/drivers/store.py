@@ -1,0 +1,285 @@
+"""The only speaker of the shared store (Valkey or Redis): addresses, and the three things that gateways ask of it.
+
+All keys begin with `{seawall}`, so that a cluster keeps them in one slot. What a script does is atomic, and is the same
+as the pure rule beside it: `LEASES` is `decide.route.lease.Pot.turn`. Every call has a time limit; who calls is never a
+request. Forbidden here: rules of our own, and anything that waits for ever.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, cast
+from urllib.parse import unquote, urlsplit, urlunsplit
+
+from seawall.decide.route.lease import ACTIVE_S, GONE_S, LEASE, LeaseAsk, LeaseTold
+from seawall.decide.route.share import Demand
+from seawall.errors import InputError
+
+TIMEOUT_S: Final = 0.5
+MEMBER_S: Final = 3.0
+"""Without a word for so long a gateway holds no places at replicas any more."""
+KEEP_S: Final = 400 * 86_400
+NEWS: Final = "{seawall}:news"
+MOST_NEWS: Final = 1000
+SCHEMES: Final = {"valkey": "redis", "valkeys": "rediss", "redis": "redis", "rediss": "rediss"}
+_LEASES: Final = """
+local out = {}
+local clock = redis.call('TIME')
+local now = clock[1] + clock[2] / 1000000
+local me = 'm:' .. ARGV[1]
+if ARGV[2] ~= '' then now = tonumber(ARGV[2]) end
+local gone, fresh, lease = tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5])
+for i, key in ipairs(KEYS) do
+  local a = 5 + (i - 1) * 7
+  local cap, per_s, spent = tonumber(ARGV[a + 1]), tonumber(ARGV[a + 2]), tonumber(ARGV[a + 3])
+  local granted, released = tonumber(ARGV[a + 4]), tonumber(ARGV[a + 5])
+  local active, hint = ARGV[a + 6] == '1', tonumber(ARGV[a + 7])
+  local fields = redis.call('HGETALL', key)
+  local pot = {}
+  for j = 1, #fields, 2 do pot[fields[j]] = fields[j + 1] end
+  local level, at = tonumber(pot.level or '-1'), tonumber(pot.at or '0')
+  if not pot.level then
+    if hint < 0 then level = cap else level = math.min(cap, hint) end
+    at = now
+  elseif per_s == 0 and pot.cap and tonumber(pot.cap) ~= cap then
+    level = level + cap - tonumber(pot.cap)
+  end
+  if per_s > 0 then level = math.min(cap, level + math.max(0, now - at) * per_s) end
+  at = math.max(at, now)
+  local had_granted, had_released, asked, others = granted, released, -1, 0
+  for name, value in pairs(pot) do
+    if string.sub(name, 1, 2) == 'm:' then
+      local g, r, s, q = string.match(value, '^(%S+) (%S+) (%S+) (%S+)$')
+      if name == me then had_granted, had_released, asked = tonumber(g), tonumber(r), tonumber(q)
+      elseif now - tonumber(s) > gone then redis.call('HDEL', key, name)
+      elseif tonumber(q) >= 0 and now - tonumber(q) <= fresh then others = others + 1 end
+    end
+  end
+  if released > had_released then
+    level = math.min(cap, level + released - had_released)
+    had_released = released
+  end
+  if active then asked = now end
+  local n = others
+  if asked >= 0 and now - asked <= fresh then n = n + 1 end
+  if n < 1 then n = 1 end
+  local hand, raised = had_granted - had_released - spent, 0
+  if hand < 0 then raised = math.min(math.max(0, level), -hand) end
+  if active and level > raised then
+    local left, held = level - raised, math.max(0, hand)
+    local fair = math.min((left + held) / (2 * n), math.max(1, lease * cap))
+    raised = raised + math.min(left, math.max(0, fair - held))
+  end
+  had_granted, level = had_granted + raised, level - raised
+  redis.call('HSET', key, 'level', string.format('%.6f', level), 'at', string.format('%.6f', at),
+    'cap', ARGV[a + 1], me,
+    string.format('%.6f %.6f %.3f %.3f', had_granted, had_released, now, asked))
+  redis.call('EXPIRE', key, KEEP)
+  out[#out + 1] = string.format('%.6f %.6f %d', had_granted, level, n)
+end
+return out
+""".replace("KEEP", str(KEEP_S))
+_PLACES: Final = """
+local clock = redis.call('TIME')
+local now = clock[1] + clock[2] / 1000000
+local base, me, cap, member_s = KEYS[1], ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
+local members = redis.call('HGETALL', base .. ':m')
+for i = 1, #members, 2 do
+  if members[i] ~= me and now - tonumber(members[i + 1]) > member_s then
+    local held = redis.call('HGETALL', base .. ':g:' .. members[i])
+    for j = 1, #held, 2 do
+      local f, c = string.match(held[j + 1], '^(%S+) (%S+)$')
+      redis.call('HINCRBY', base .. ':f', held[j], -tonumber(f))
+      redis.call('HINCRBY', base .. ':c', held[j], -tonumber(c))
+    end
+    redis.call('DEL', base .. ':g:' .. members[i])
+    redis.call('HDEL', base .. ':m', members[i])
+    redis.call('HDEL', base .. ':d', members[i])
+  end
+end
+redis.call('HSET', base .. ':m', me, string.format('%.3f', now))
+redis.call('HSET', base .. ':d', me, ARGV[4])
+local own = base .. ':g:' .. me
+local out = {}
+for a = 5, #ARGV, 3 do
+  local replica, flight, want = ARGV[a], tonumber(ARGV[a + 1]), tonumber(ARGV[a + 2])
+  local f, c = string.match(redis.call('HGET', own, replica) or '0 0', '^(%S+) (%S+)$')
+  local flights = tonumber(redis.call('HGET', base .. ':f', replica) or '0') - tonumber(f)
+  local claims = tonumber(redis.call('HGET', base .. ':c', replica) or '0') - tonumber(c)
+  local claim = math.max(flight, math.min(want, cap - claims))
+  redis.call('HSET', own, replica, string.format('%d %d', flight, claim))
+  redis.call('HSET', base .. ':f', replica, flights + flight)
+  redis.call('HSET', base .. ':c', replica, claims + claim)
+  out[#out + 1] = string.format('%d %d %d', claim, flights, claims)
+end
+for _, part in ipairs({':m', ':d', ':f', ':c', ':g:' .. me}) do redis.call('EXPIRE', base .. part, 60) end
+return {redis.call('HVALS', base .. ':d'), out}
+"""
+
+
+@dataclass(frozen=True)
+class StoreAddress:
+    """Where the store is, without any secret."""
+
+    url: str
+    kind: str = "one"
+    """one, sentinel or cluster."""
+
+    @property
+    def shown(self) -> str:
+        """The address for people: without a password."""
+        parts = urlsplit(self.url)
+        return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
+
+
+def parse_address(text: str) -> StoreAddress:
+    """InputError says what is wrong, and never shows a password."""
+    parts = urlsplit(text)
+    scheme, _, kind = parts.scheme.partition("+")
+    shown = urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
+    if scheme not in SCHEMES or kind not in ("", "sentinel", "cluster") or not parts.netloc:
+        raise InputError(
+            f"the store's address {shown!r} is not known.",
+            "Write valkey://HOST:6379/0 (valkeys:// with TLS; +sentinel or +cluster behind the scheme), or redis://.",
+        )
+    if kind == "sentinel" and len([p for p in parts.path.split("/") if p]) < 1:
+        raise InputError(
+            f"the store's address {shown!r} names no master.",
+            "Write valkey+sentinel://HOST:26379,HOST2:26379/NAME/0.",
+        )
+    return StoreAddress(text, kind or "one")
+
+
+@dataclass(frozen=True)
+class PlacesTold:
+    """What the store says of one fleet's replicas."""
+
+    demands: tuple[Demand, ...]
+    """Tenant -> (weight, requests that wait), of each gateway, this one included."""
+    places: tuple[tuple[int, int, int], ...]
+    """Places that are ours, requests of others, places of others, at each replica that was asked for."""
+
+
+class SharedStore:
+    """A connection to it. All methods raise `StoreAway` when it does not answer in time."""
+
+    def __init__(self, address: StoreAddress, password: str | None = None) -> None:
+        self.address = address
+        self._client: Any = _client(address, password)
+        self._scripts: dict[str, Any] = {}
+        self._news_at = "$"
+
+    async def leases(
+        self, gateway: str, asks: Mapping[str, tuple[float, float, LeaseAsk]], now: float | None = None
+    ) -> list[LeaseTold]:
+        """What is granted of each budget: (cap, per second, what is told). `now`: the store's clock, for tests."""
+        argv: list[object] = [gateway, "" if now is None else f"{now:.6f}", GONE_S, ACTIVE_S, LEASE]
+        for cap, per_s, a in asks.values():
+            argv += [
+                cap,
+                per_s,
+                f"{a.spent:.6f}",
+                f"{a.granted:.6f}",
+                f"{a.released:.6f}",
+                int(a.active),
+                a.level,
+            ]
+        keys = [f"{{seawall}}:lease:{name}" for name in asks]
+        lines = await self._script(_LEASES, keys, argv)
+        told = [line.split() for line in lines]
+        return [LeaseTold(float(granted), float(level), int(n)) for granted, level, n in told]
+
+    async def places(
+        self,
+        gateway: str,
+        fleet: str,
+        cap: int,
+        demand: Demand,
+        wanted: Mapping[str, tuple[int, int]],
+    ) -> PlacesTold:
+        """`wanted`: replica -> requests in flight, places wanted in all."""
+        argv: list[object] = [gateway, cap, MEMBER_S, json.dumps(demand, separators=(",", ":"))]
+        for replica, (flight, want) in wanted.items():
+            argv += [replica, flight, want]
+        demands, places = await self._script(_PLACES, [f"{{seawall}}:fleet:{fleet}"], argv)
+        ours, theirs = (cast("list[str]", part) for part in (places, demands))
+        found = [tuple(map(int, line.split())) for line in ours]
+        return PlacesTold(tuple(json.loads(d) for d in theirs), tuple((a, b, c) for a, b, c in found))
+
+    async def tell(self, news: Sequence[Mapping[str, str]]) -> None:
+        """Tells all gateways."""
+        for one in news:
+            await self._within(self._client.xadd(NEWS, dict(one), maxlen=MOST_NEWS, approximate=True))
+
+    async def hear(self) -> list[dict[str, str]]:
+        """What was told since the last call; at first nothing."""
+        if self._news_at == "$":
+            last = await self._within(self._client.xrevrange(NEWS, count=1))
+            self._news_at = last[0][0] if last else "0-0"
+            return []
+        found = await self._within(self._client.xread({NEWS: self._news_at}, count=MOST_NEWS))
+        out: list[dict[str, str]] = []
+        for _, entries in found.items() if isinstance(found, dict) else found:
+            for entry in entries[0] if entries and isinstance(entries[0], list) else entries:
+                self._news_at = entry[0]
+                out.append(entry[1])
+        return out
+
+    async def _script(self, script: str, keys: Sequence[str], argv: Sequence[object]) -> Any:
+        known = self._scripts.get(script)
+        if known is None:
+            known = self._scripts[script] = self._client.register_script(script)
+        return await self._within(known(keys, [str(a) for a in argv]))
+
+    @staticmethod
+    async def _within(call: Any) -> Any:
+        import asyncio
+
+        from redis.exceptions import RedisError
+
+        try:
+            async with asyncio.timeout(TIMEOUT_S):
+                return await call
+        except (RedisError, OSError, TimeoutError) as e:
+            raise StoreAway(f"{type(e).__name__}: {e}") from None
+
+    async def close(self) -> None:
+        await self._client.aclose()
+
+
+class StoreAway(Exception):
+    """The store does not answer."""
+
+
+def _client(address: StoreAddress, password: str | None) -> Any:
+    from redis import asyncio as redis
+    from redis.asyncio.retry import Retry
+    from redis.asyncio.sentinel import Sentinel
+    from redis.backoff import NoBackoff
+
+    parts = urlsplit(address.url)
+    scheme = SCHEMES[parts.scheme.partition("+")[0]]
+    common: dict[str, Any] = {
+        "decode_responses": True,
+        "socket_timeout": TIMEOUT_S,
+        "socket_connect_timeout": TIMEOUT_S,
+        "health_check_interval": 0,
+    }
+    if password:
+        common["password"] = password
+    if address.kind == "sentinel":
+        user, _, hosts = parts.netloc.rpartition("@")
+        if user.partition(":")[2] and not password:
+            common["password"] = unquote(user.partition(":")[2])
+        names = [p for p in parts.path.split("/") if p]
+        pairs = [(h.rpartition(":")[0] or h, int(h.rpartition(":")[2] or 26379)) for h in hosts.split(",")]
+        sentinel = Sentinel(  # type: ignore[no-untyped-call]
+            pairs, sentinel_kwargs=dict(common), **common, ssl=scheme == "rediss"
+        )
+        return sentinel.master_for(names[0], db=int(names[1]) if len(names) > 1 else 0)
+    url = urlunsplit(parts._replace(scheme=scheme))
+    if address.kind == "cluster":
+        return redis.RedisCluster.from_url(url, **common)
+    return redis.Redis.from_url(url, retry=Retry(NoBackoff(), 0), **common)

@@ -1,0 +1,212 @@
+"""What this gateway has in common with the others: budgets, replicas' places, fairness, suspicions. One per process.
+
+Every ROUND_S it tells the store what changed, and hears the rest; no request ever waits for it. When the store does not
+answer, this gateway goes on alone with its share of everything, says so, and settles when the store is back. Forbidden
+here: touching a request, and believing another gateway: what it says of a replica or a request is a suspicion.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+from collections.abc import Callable, Mapping
+from typing import Final
+
+from seawall.decide.route.lease import AWAY_S, IDLE_S, BudgetLease, LeaseAsk
+from seawall.decide.route.meter import Meter
+from seawall.decide.route.pick import Target
+from seawall.decide.route.poison import DEATHS
+from seawall.decide.route.share import Demand, places_wanted, share_of
+from seawall.drivers.store import SharedStore, StoreAway
+from seawall.gateway.exchange.lane import FleetLane
+
+log = logging.getLogger("seawall.gateway.tier")
+ROUND_S: Final = 0.1
+QUIET_EVERY: Final = 3
+"""A fleet in which nothing happens is told of every third round."""
+HINT_S: Final = 30.0
+"""How long a poison verdict of another gateway waits for evidence here."""
+HEARSAY: Final = "another gateway evicted it"
+OUT: Final = ("evicted", "probing")
+
+
+class Tier:
+    """See the module."""
+
+    def __init__(
+        self,
+        store: SharedStore,
+        now: Callable[[], float],
+        fleets: Callable[[], Mapping[str, FleetLane]],
+        suspect: Callable[[FleetLane, Target, str], None],
+        gateways: int = 2,
+    ) -> None:
+        self.store = store
+        self.name = secrets.token_hex(6)
+        self.gateways = max(1, gateways)
+        """That share everything, as far as is known."""
+        self.up = False
+        self.closing = False
+        self.heard_at = now()
+        self.rounds = self.failures = 0
+        self.alone_s = 0.0
+        """Seconds without the store, in all."""
+        self._now = now
+        self._fleets = fleets
+        self._suspect = suspect
+        self._meters: dict[str, Meter] = {}
+        self._demands: dict[str, tuple[Demand, ...]] = {}
+        self._evictions: dict[Target, int] = {}
+        self._marks: dict[str, set[bytes]] = {}
+        self._hints: dict[tuple[str, bytes], float] = {}
+
+    def share(self, name: str, meter: Meter) -> None:
+        """An account that all gateways keep together."""
+        self._meters[name] = meter
+        meter.lend(self.gateways)
+
+    @property
+    def alone(self) -> bool:
+        """The store has been silent for too long: this gateway goes by its own share."""
+        return self._now() - self.heard_at > AWAY_S
+
+    async def run(self) -> None:
+        """Until `closing`: a client's library may swallow a cancellation."""
+        was = self._now()
+        while not self.closing:
+            await self.round()
+            now = self._now()
+            if self.alone:
+                self.alone_s += now - was
+            was = now
+            await asyncio.sleep(ROUND_S)
+
+    async def round(self) -> None:
+        """Tells and hears once."""
+        try:
+            await self._leases()
+            for fleet in list(self._fleets().values()):
+                await self._places(fleet)
+            await self._news()
+        except StoreAway as e:
+            self.failures += 1
+            if self.up or self.failures == 1:
+                log.error("the store %s is away (%s): going on alone", self.store.address.shown, e)
+            self.up = False
+            if self.alone:
+                self._alone()
+            return
+        self.rounds += 1
+        if not self.up:
+            log.warning("the store %s answers", self.store.address.shown)
+        self.up, self.heard_at = True, self._now()
+        self._believe()
+
+    # -- budgets
+
+    async def _leases(self) -> None:
+        now = self._now()
+        asks: dict[str, tuple[float, float, LeaseAsk]] = {}
+        leases: list[BudgetLease] = []
+        for name, meter in self._meters.items():
+            for kind, lease in meter.leases.items():
+                if lease.hand == 0 and not lease.known and now - lease.used_at > IDLE_S:
+                    continue
+                if (
+                    now - lease.used_at > 2 * IDLE_S
+                    and lease.hand >= 0
+                    and now - lease.heard_at < 20 * AWAY_S
+                ):
+                    continue
+                asks[f"{name}:{kind}"] = lease.cap, lease.per_s, lease.ask(now)
+                leases.append(lease)
+        if asks:
+            for lease, told in zip(leases, await self.store.leases(self.name, asks), strict=True):
+                lease.told(told, self._now())
+
+    # -- places and fairness
+
+    async def _places(self, fleet: FleetLane) -> None:
+        waiting = fleet.admission.waiting()
+        targets = list(fleet.targets)
+        busy = bool(waiting) or fleet.router.in_flight > 0
+        if not busy and self.rounds % QUIET_EVERY:
+            return
+        demand = {name: (weight, float(count)) for name, (weight, count) in waiting.items()}
+        part = share_of(demand, self._demands.get(fleet.name, ()))
+        cap = fleet.router.cap
+        wanted = {
+            t.name: (t.in_flight, places_wanted(cap, t.in_flight, t.others, self.gateways, part))
+            for t in targets
+        }
+        told = await self.store.places(self.name, fleet.name, cap, demand, wanted)
+        self.gateways = max(1, len(told.demands))
+        self._demands[fleet.name] = told.demands
+        for target, (ours, theirs, _) in zip(targets, told.places, strict=True):
+            fleet.router.set_others(target, theirs, max(0, cap - ours))
+        if fleet.admission.queued and fleet.router.free():
+            fleet.pump()
+
+    def _alone(self) -> None:
+        """Nobody knows what others have at a replica: each keeps to its share of the places."""
+        for fleet in self._fleets().values():
+            cap = fleet.router.cap
+            own = max(1, cap // self.gateways)
+            for target in fleet.targets:
+                fleet.router.set_others(target, target.others, cap - own)
+            if fleet.admission.queued and fleet.router.free():
+                fleet.pump()
+
+    # -- suspicions
+
+    async def _news(self) -> None:
+        news: list[dict[str, str]] = []
+        fleets = self._fleets()
+        for fleet in fleets.values():
+            for t in fleet.targets:
+                before = self._evictions.get(t, 0)
+                if t.evictions > before and t.state in OUT and not t.reason.startswith(HEARSAY):
+                    news.append({"what": "evicted", "by": self.name, "fleet": fleet.name} | _named(t))
+                self._evictions[t] = t.evictions
+            marks = fleet.quarantine.marks()
+            for mark in marks - self._marks.get(fleet.name, set()):
+                news.append({"what": "poison", "by": self.name, "fleet": fleet.name, "mark": mark.hex()})
+            self._marks[fleet.name] = marks
+        known = {t for f in fleets.values() for t in f.targets}
+        self._evictions = {t: n for t, n in self._evictions.items() if t in known}
+        if news:
+            await self.store.tell(news)
+        for one in await self.store.hear():
+            if one.get("by") != self.name:
+                self._hear(one)
+
+    def _hear(self, one: Mapping[str, str]) -> None:
+        fleet = self._fleets().get(one.get("fleet", ""))
+        if fleet is None:
+            return
+        if one.get("what") == "evicted":
+            for target in fleet.targets:
+                if _named(target).items() <= one.items() and target.state == "ready":
+                    self._suspect(fleet, target, HEARSAY)
+        elif one.get("what") == "poison":
+            try:
+                self._hints[fleet.name, bytes.fromhex(one.get("mark", ""))] = self._now() + HINT_S
+            except ValueError:
+                return
+
+    def _believe(self) -> None:
+        """A poison verdict counts here once as many replicas as it names have been seen to be out here, too."""
+        now = self._now()
+        for (name, mark), until in list(self._hints.items()):
+            fleet = self._fleets().get(name)
+            if fleet is None or now > until:
+                del self._hints[name, mark]
+            elif sum(t.state in OUT or now - t.died_at < HINT_S for t in fleet.targets) >= DEATHS:
+                fleet.quarantine.add(b"", b"", now, mark)
+                self._marks.setdefault(name, set()).add(mark)
+                del self._hints[name, mark]
+
+
+def _named(target: Target) -> dict[str, str]:
+    return {"replica": target.name, "url": target.replica.url}

@@ -1,0 +1,104 @@
+"""The store's scripts on a real server do what the pure rules say."""
+
+from __future__ import annotations
+
+from random import Random
+
+import pytest
+from tests.store_server import store_server
+
+from seawall.decide.route.lease import BudgetLease, Pot
+from seawall.drivers.store import SharedStore, StoreAway, parse_address
+from seawall.errors import InputError
+
+
+@pytest.mark.parametrize("per_s", [10.0, 0.0])
+async def test_the_script_and_the_pure_rule_grant_the_same(per_s: float) -> None:
+    rng = Random(1)
+    async with store_server() as server:
+        store = SharedStore(parse_address(server.url))
+        pot = Pot(600.0, per_s)
+        leases = {f"g{i}": BudgetLease(600.0, per_s, 3) for i in range(3)}
+        now = 1000.0
+        for _ in range(150):
+            now = round(now + rng.random() * 3, 3)
+            name = rng.choice(list(leases))
+            lease = leases[name]
+            for _ in range(rng.randrange(5)):
+                if lease.room(now) >= 3:
+                    lease.take(rng.choice([3.0, 1.0, -1.0]))
+            ask = lease.ask(now)
+            wanted = pot.turn(name, ask, now)
+            (got,) = await store.leases(name, {"a": (600.0, per_s, ask)}, now)
+            assert got.gateways == wanted.gateways
+            assert got.granted == pytest.approx(wanted.granted, abs=0.01)
+            assert got.level == pytest.approx(wanted.level, abs=0.01)
+            lease.told(wanted, now)
+        await store.close()
+
+
+async def test_places_at_a_replica_are_given_once() -> None:
+    async with store_server() as server:
+        stores = {f"g{i}": SharedStore(parse_address(server.url)) for i in range(3)}
+        held = {}
+        for name, store in stores.items():
+            told = await store.places(name, "f", 8, {"t": (1.0, 10.0)}, {"r": (0, 5)})
+            held[name] = told.places[0][0]
+        assert held == {"g0": 5, "g1": 3, "g2": 0}
+        told = await stores["g0"].places("g0", "f", 8, {}, {"r": (2, 2)})
+        assert told.places[0] == (2, 0, 3) and len(told.demands) == 3
+        told = await stores["g2"].places("g2", "f", 8, {}, {"r": (1, 4)})
+        assert told.places[0] == (3, 2, 5), "what one gives back another has"
+        for store in stores.values():
+            await store.close()
+
+
+async def test_news_reach_all_that_listen() -> None:
+    async with store_server() as server:
+        one, two = SharedStore(parse_address(server.url)), SharedStore(parse_address(server.url))
+        assert await two.hear() == []
+        await one.tell([{"what": "evicted", "replica": "r"}, {"what": "poison", "mark": "ff"}])
+        assert [n["what"] for n in await two.hear()] == ["evicted", "poison"]
+        assert await two.hear() == []
+        await one.close()
+        await two.close()
+
+
+async def test_a_store_that_is_killed_or_paused_is_away_and_comes_back() -> None:
+    async with store_server() as server:
+        store = SharedStore(parse_address(server.url))
+        await store.hear()
+        server.pause()
+        with pytest.raises(StoreAway):
+            await store.hear()
+        server.go_on()
+        await store.hear()
+        await server.kill()
+        with pytest.raises(StoreAway):
+            await store.hear()
+        await server.start()
+        await store.hear()
+        await store.close()
+
+
+@pytest.mark.parametrize(
+    "text", ["http://x", "redis://", "valkey+sentinel://h:1", "redis+both://h", "nothing"]
+)
+def test_a_wrong_address_is_said_with_its_cure_and_without_its_password(text: str) -> None:
+    with pytest.raises(InputError, match="valkey"):
+        parse_address(text)
+    with pytest.raises(InputError) as raised:
+        parse_address("http://user:s3cret@host")
+    assert "s3cret" not in str(raised.value)
+
+
+def test_addresses() -> None:
+    for text, kind in {
+        "valkey://h:6379/0": "one",
+        "rediss://:pw@h": "one",
+        "valkeys+cluster://h:6379": "cluster",
+        "redis+sentinel://a:26379,b:26379/main/1": "sentinel",
+    }.items():
+        address = parse_address(text)
+        assert address.kind == kind and "pw" not in address.shown
+        assert SharedStore(address) is not None
