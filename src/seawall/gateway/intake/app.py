@@ -626,14 +626,19 @@ class App:
 
     def _hand_over(self, request: Request, exchange: Exchange) -> None:
         """The bodies are the exchange's from now on; of a large request, the form that the client sent can go."""
+        payload, sent = exchange.payload, exchange.attempt.body
         if request.members is not None:
-            request.members, request.body = None, exchange.payload
-        forms = {id(b): len(b) for b in (request.body, exchange.payload, exchange.attempt.body)}
-        if isinstance(exchange.sink, WholeSink):
-            forms[id(exchange.sink.body)] = len(exchange.sink.body)
+            request.members, request.body = None, payload
+        size = len(payload)
+        if request.body is not payload:
+            size += len(request.body)
+        if sent is not payload:
+            size += len(sent)
+        if isinstance(exchange.sink, WholeSink) and exchange.sink.body is not request.body:
+            size += len(exchange.sink.body)
         self.memory.add(-request.held)
         request.held = 0
-        exchange.hold(sum(forms.values()))
+        exchange.hold(size)
 
     def _rewritten(self, members: Members, request: Request, route: str, served: Served) -> Members:
         """A large body as the engine gets it. Its old form can go."""
