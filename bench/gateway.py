@@ -5,8 +5,8 @@
 Each round loads every peer, one after another in shuffled order, with one kind of load and then the next; a ratio is
 the median of the rounds' ratios, for a machine's speed drifts. CPU is user+system of the proxy's process tree, in ns,
 by the kernel's clock of each process. Ours runs with all it has switched on: token ids recorded, admission, metrics,
-audit lines; `resume-off` (only if named) keeps no record of streams. `bare` is bench/gateway_bare.py, the same
-building blocks without a single feature: the difference is what our features cost.
+audit lines; only if named: `resume-off` keeps no record of streams, `kept` has a keeper. `bare` is
+bench/gateway_bare.py, the same building blocks without a single feature: the difference is what our features cost.
 vllm-router comes from PyPI into a venv in the cache; nginx and HAProxy are Debian's (a missing one is installed when
 root, else skipped and said so).
 CHUNKS is the length of a stream. The upstream is canned, far cheaper than any proxy; for the kills it is the simulated
@@ -29,7 +29,7 @@ import sys
 import tempfile
 import time
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
@@ -38,6 +38,7 @@ import uvloop
 
 sys.path.insert(0, str(Path(__file__).parent))
 import gateway_load as load
+from seawall.drivers import keeper
 
 BIN = Path(sys.executable).parent
 CACHE = Path(os.environ.get("SEAWALL_CACHE") or Path.home() / ".cache/seawall") / "bench"
@@ -139,15 +140,27 @@ class Peer:
         self.deaf_mb = 0.0
 
 
-def start_seawall(stack: ExitStack, tmp: Path, upstreams: list[int], more: str = "") -> Peer:
+def start_seawall(
+    stack: ExitStack, tmp: Path, upstreams: list[int], more: str = "", flags: Sequence[str] = ()
+) -> Peer:
     (tmp / "fleet.yaml").write_text(SPEC.replace("4096", "4096" + more))
     urls = ",".join(f"http://127.0.0.1:{p}" for p in upstreams)
     argv = [str(BIN / "seawall"), "gateway", str(tmp / "fleet.yaml"), "--discovery", f"static:{urls}"]
-    argv += ["--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--audit", str(tmp / "audit.log")]
+    argv += ["--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--audit", str(tmp / "audit.log"), *flags]
     p = stack.enter_context(process(argv))
     assert p.stdout is not None
     port = int(p.stdout.readline().split()[3].rpartition(":")[2])
     return Peer("seawall", port, p.pid)
+
+
+def start_kept(stack: ExitStack, tmp: Path, upstreams: list[int]) -> Peer:
+    """Ours with a keeper, and everything recorded."""
+    (tmp / "kept").mkdir()
+    argv = [sys.executable, "-I", "-S", str(keeper.__file__), str(tmp / "kept" / "k"), "--lifeline"]
+    stack.enter_context(process(argv, stdin=subprocess.PIPE))
+    peer = start_seawall(stack, tmp / "kept", upstreams, flags=("--keeper", str(tmp / "kept" / "k")))
+    peer.name = "kept"
+    return peer
 
 
 def start_forgetful(stack: ExitStack, tmp: Path, upstreams: list[int]) -> Peer:
@@ -216,6 +229,7 @@ def start_haproxy(stack: ExitStack, tmp: Path, upstreams: list[int]) -> Peer | N
 STARTERS: dict[str, Callable[[ExitStack, Path, list[int]], Peer | None]] = {
     "seawall": start_seawall,
     "resume-off": start_forgetful,
+    "kept": start_kept,
     "bare": start_bare,
     "vllm-router": start_router,
     "nginx": start_nginx,

@@ -144,9 +144,14 @@ def command(
     )
 
     if workers > 1 and board is None:
+        from seawall.gateway.process.server import keeps, read_specs
         from seawall.gateway.process.workers import run_workers
 
-        sys.exit(run_workers(workers, sys.argv[1:], listen, admin, _announce))
+        sys.exit(
+            run_workers(
+                workers, sys.argv[1:], listen, admin, _announce, keeper is None and keeps(read_specs(specs))
+            )
+        )
     worker = int(os.environ.get("SEAWALL_GATEWAY_WORKER", "0")) if board else 0
     settings = Settings(
         specs=specs,

@@ -405,6 +405,9 @@ class Gateway(Strict):
     resume: Literal["exact", "best-effort", "off"] = "exact"
     """exact: continue a broken stream token for token, or fail it; best-effort: continue it in any case; off: fail
     it."""
+    keeper: bool = True
+    """A small process beside the gateway holds its connections: what runs outlives a gateway that dies
+    (docs/reference/keeper.md)."""
     session_header: str = "x-session-id"
     """Requests with the same value of this header prefer one replica."""
     sessions: Literal["auto", "header", "off"] = "auto"

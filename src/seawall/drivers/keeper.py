@@ -202,6 +202,18 @@ def close(fds: list[int]) -> None:
             os.close(fd)
 
 
+def answers(path: str) -> bool:
+    """A keeper listens at that path, and does its work."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as asking:
+        asking.settimeout(PATIENCE_S)
+        try:
+            asking.connect(path)
+            asking.send(b"p")
+            return asking.recv(1) == b"."
+        except OSError:
+            return False
+
+
 def main() -> None:
     """PATH [--lifeline]: with it, it ends after its standard input has, and the last gateway."""
     most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]

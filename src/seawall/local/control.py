@@ -38,13 +38,13 @@ def state_dir(given: Path | None) -> Path:
     return given.expanduser().absolute() if given else cache.root() / "up"
 
 
-def socket_path(state_dir: Path) -> Path:
-    """Where the control socket of a state folder is."""
-    path = state_dir / "control.sock"
+def socket_path(state_dir: Path, name: str = "control.sock") -> Path:
+    """Where a socket of a state folder is: `control.sock` is this module's."""
+    path = state_dir / name
     if len(os.fsencode(path)) <= MAX_PATH:
         return path
     key = hashlib.sha256(os.fsencode(state_dir)).hexdigest()[:16]
-    return Path(tempfile.gettempdir()) / f"seawall-{os.getuid()}-{key}.sock"
+    return Path(tempfile.gettempdir()) / f"seawall-{os.getuid()}-{key}{name.removeprefix('control')}"
 
 
 async def serve(supervisor: Supervisor) -> asyncio.Server:

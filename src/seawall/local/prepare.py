@@ -6,6 +6,7 @@ Every "no" is one line with its cause and its cure. Downloads happen here, with 
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,6 +22,7 @@ from seawall.drivers import cache
 from seawall.drivers.process import NOT_ALLOWED, free_port, port_holder
 from seawall.errors import EngineError, InputError, SeawallError
 from seawall.local import engine_env, gpus, model
+from seawall.local.control import socket_path
 from seawall.local.documents import Documents
 from seawall.local.keeper import Care
 from seawall.local.launch import ReplicaRecipe, is_cpu, own_vllm, sim_recipe, vllm_recipe
@@ -83,6 +85,7 @@ def prepare(wish: Wish, say: TellUser) -> UpSetup:
         port=wish.port or free_port(),
         admin_port=wish.admin_port or free_port(),
         grace_s=drain,
+        keeper=socket_path(wish.state_dir, "keeper.sock") if _keeps(wish.fleets) else None,
         without=tuple(w for w in switches.GATEWAY if w in wish.without),
     )
     care = Care(life=LifePolicy(startup_s=wish.startup_s), without=wish.without)
@@ -90,6 +93,10 @@ def prepare(wish: Wish, say: TellUser) -> UpSetup:
         recipes=recipes, place=place, documents=documents, state_dir=wish.state_dir, care=care, need_bytes=need,
         gpus=devices,
     )  # fmt: skip
+
+
+def _keeps(fleets: Sequence[Fleet]) -> bool:
+    return sys.platform == "linux" and any(f.spec.gateway.keeper for f in fleets)
 
 
 def check_port(port: int, flag: str = "--port") -> None:

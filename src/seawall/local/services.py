@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 import os
@@ -15,6 +16,7 @@ from seawall.decide.adapters import BACK_OFF_S, Failure, changes, failed
 from seawall.decide.route.evidence import Pace
 from seawall.decide.route.pace import pace_of
 from seawall.domain.told import FleetState, GatewayState, ReplicaState, read
+from seawall.drivers import keeper
 from seawall.drivers.process import free_port
 from seawall.engines.vllm.client import EngineClient
 from seawall.engines.vllm.load import EngineLoad
@@ -136,6 +138,8 @@ class GatewayPlace:
     port: int
     admin_port: int
     grace_s: float
+    keeper: Path | None = None
+    """The socket of the process that holds what a gateway would lose with its life; None: there is none."""
     without: tuple[str, ...] = ()
     """Mechanisms of `domain.switches.GATEWAY` that a proof has switched off."""
 
@@ -164,6 +168,7 @@ class GatewayService:
         argv += ["--discovery", f"file:{p.discovery}", "--listen", f"{p.host}:{p.port}"]
         argv += ["--admin", f"{HOST}:{p.admin_port}", "--grace", f"{p.grace_s:g}"]
         argv += ["--supervisor", str(p.discovery.with_name("state.json"))]
+        argv += ["--keeper", str(p.keeper)] if p.keeper else []
         return [*argv, *(f"--without={name}" for name in p.without)], base_env()
 
     async def listens(self) -> bool:
@@ -210,6 +215,46 @@ class GatewayService:
         """What it tells of a replica at this very address; None while it tells nothing."""
         found = self.state.replicas.get(name) if self.state else None
         return found if found is not None and found.url in (url, "") else None
+
+
+class KeeperService:
+    """The keeper of the gateway's connections (drivers/keeper.py) as a kept process."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._answered = 0
+
+    def command(self) -> tuple[list[str], dict[str, str]]:
+        self._path.unlink(missing_ok=True)
+        return [sys.executable, "-I", "-S", str(keeper.__file__), str(self._path)], base_env()
+
+    async def listens(self) -> bool:
+        return await asyncio.to_thread(keeper.answers, str(self._path))
+
+    async def prove(self) -> str | None:
+        return None if await self.listens() else "no answer on its socket"
+
+    async def load(self) -> EngineLoad | None:
+        if not await self.listens():
+            return None
+        self._answered += 1
+        return EngineLoad(marks=(self._answered,))
+
+    def pace(self) -> Pace:
+        return Pace(prompt_token_s=0.0)
+
+    @property
+    def computes(self) -> bool:
+        return False
+
+    def idle(self) -> bool | None:
+        return True
+
+    async def sleep(self, patience_s: float) -> str | None:
+        return "a keeper does not sleep"
+
+    async def wake(self) -> str | None:
+        return "a keeper does not sleep"
 
 
 def read_json(path: Path) -> dict[str, Any] | None:

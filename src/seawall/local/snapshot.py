@@ -37,6 +37,7 @@ def snapshot(supervisor: Supervisor) -> dict[str, Any]:
             "admin_url": place.admin_url,
             **(_kept(gateway, now) if gateway else {"phase": ReplicaPhase.STARTING}),
         },
+        "keeper": _kept(supervisor.holder, now) if supervisor.holder else None,
         "fleets": [_fleet(f, supervisor) for f in supervisor.fleets],
         "replicas": [_replica(f, k, supervisor, now) for f in supervisor.fleets for k in f.keepers.values()],
         "events": [{"at": e.at, "subject": e.subject, "text": e.text} for e in list(supervisor.events)[-50:]],

@@ -31,7 +31,7 @@ from seawall.local.keeper import Care, Keeper, Spawn
 from seawall.local.launch import ReplicaRecipe
 from seawall.local.loading import Loading
 from seawall.local.pools import LocalPools
-from seawall.local.services import GatewayPlace, GatewayService
+from seawall.local.services import GatewayPlace, GatewayService, KeeperService
 
 TICK_S = 0.5
 EVENTS = 200
@@ -83,6 +83,8 @@ class Supervisor:
         self._next_gateway: Keeper | None = None
         self._old_gateways: list[Keeper] = []
         self._gateways = 0
+        self.holder: Keeper | None = None
+        """Keeps the process that holds what the gateway would lose with its life."""
         self.events: deque[UpEvent] = deque(maxlen=EVENTS)
         self._journal = Log(str(cache.make_private(setup.state_dir) / "events.jsonl"))
         self._logs = cache.make_private(setup.state_dir / "logs")
@@ -116,7 +118,7 @@ class Supervisor:
         return self._stop.is_set()
 
     def keepers(self) -> list[Keeper]:
-        mine = [g for g in (self.gateway, self._next_gateway, *self._old_gateways) if g]
+        mine = [g for g in (self.gateway, self._next_gateway, *self._old_gateways, self.holder) if g]
         return mine + [k for f in self._fleets for k in f.keepers.values()]
 
     @property
@@ -141,6 +143,7 @@ class Supervisor:
             async with asyncio.TaskGroup() as group:
                 self._group = group
                 server = await control.serve(self)
+                self.holder = self._new_holder()
                 self.gateway = self._new_gateway(self.setup.place)
                 self._start_fleets()
                 while not self._stop.is_set():
@@ -197,6 +200,20 @@ class Supervisor:
             self._unwritable.discard(path.name)
             self.note("seawall", f"{path.name} can be replaced again")
         return True
+
+    def _new_holder(self) -> Keeper | None:
+        """Starts the process that holds the gateway's connections, if there is to be one."""
+        path = self.setup.place.keeper
+        if path is None:
+            return None
+        life = replace(self.setup.care.life, backoff_first_s=0.1, backoff_max_s=2.0)
+        keeper = Keeper(
+            "keeper", KeeperService(path), self._logs / "keeper.log", Care(life=life, notice_s=0.0, drain_s=1.0),
+            spawn=self._spawn, clock=self._clock,
+            changed=lambda keeper, why: self.note("keeper", f"{keeper.life.phase}: {why}"),
+        )  # fmt: skip
+        self._launch(keeper)
+        return keeper
 
     def _new_gateway(self, place: GatewayPlace) -> Keeper:
         """Starts a gateway. Two log files take turns, so that an old and a new gateway never share one."""
@@ -273,6 +290,8 @@ class Supervisor:
         while any(g.life.phase is not ReplicaPhase.STOPPED for g in gateways):
             self._write_state()
             await self._clock.sleep(0.1)
+        if self.holder is not None:
+            self.holder.drain("shutting down")
         for fleet in self._fleets:
             fleet.stopping = True
         while any(f.keepers for f in self._fleets):

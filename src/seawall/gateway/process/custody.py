@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from seawall.drivers.sockets import end
-from seawall.gateway.edge.record import Arena, Record
+from seawall.gateway.edge.record import BLOCK, MAX_BYTES, Arena, Record
 
 log = logging.getLogger("seawall.gateway")
 AGAIN_S = 0.05
@@ -63,9 +63,15 @@ class Custody:
     """See the module. Implements `client_side.Keep`."""
 
     def __init__(
-        self, loop: asyncio.AbstractEventLoop, path: Path, seat: str, inherit: Callable[[Estate], None]
+        self,
+        loop: asyncio.AbstractEventLoop,
+        path: Path,
+        seat: str,
+        inherit: Callable[[Estate], None],
+        most_bytes: int = MAX_BYTES,
     ) -> None:
-        """`inherit`: takes what a predecessor in this seat left, whenever that comes."""
+        """`inherit`: takes what a predecessor in this seat left, whenever that comes. `most_bytes`: of the record."""
+        self._blocks = max(64, min(most_bytes, MAX_BYTES) // BLOCK)
         self._loop, self._path, self._seat, self._inherit = loop, path, seat, inherit
         self._socket: socket.socket | None = None
         self._waiting: deque[_Message] = deque()
@@ -132,7 +138,9 @@ class Custody:
 
     def begin(self) -> Holding:
         """New memory."""
-        return self.adopt(Holding(int.from_bytes(os.urandom(7), "little"), Arena()), known=False)
+        return self.adopt(
+            Holding(int.from_bytes(os.urandom(7), "little"), Arena(blocks=self._blocks)), known=False
+        )
 
     def adopt(self, holding: Holding, known: bool = True) -> Holding:
         """This gateway's from now on. `known`: the keeper has it."""

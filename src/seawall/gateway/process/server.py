@@ -17,6 +17,7 @@ import signal
 import socket
 import ssl
 import struct
+import sys
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -75,6 +76,7 @@ EXCHANGE_S = 0.05
 WATCH_S = 0.5
 RESERVED = 64
 """Descriptors that neither clients nor engines get."""
+ORPHAN_S = 5.0
 MMAP_THRESHOLD = 256 * 1024
 
 
@@ -123,6 +125,11 @@ def read_specs(paths: Iterable[Path]) -> list[Fleet]:
     fleets = [f for path in paths for f in load_fleets(path)]
     check_together(fleets)
     return fleets
+
+
+def keeps(fleets: Sequence[Fleet]) -> bool:
+    """A keeper is wanted, and can be."""
+    return sys.platform == "linux" and any(f.spec.gateway.keeper for f in fleets)
 
 
 def key_files(fleets: Sequence[Fleet], given: Path | None) -> dict[Path, frozenset[str] | None]:
@@ -225,6 +232,7 @@ class Server:
         self._take_over: TakeOver | None = None
         self._left: asyncio.Queue[tuple[Estate, Holding]] = asyncio.Queue()
         self._inherited: socket.socket | None = None
+        self._orphan_since = 0.0
         self._greets = False
         """It asks its keeper for the listening socket of a predecessor."""
         self._fronts: list[asyncio.Server] = []
@@ -335,9 +343,9 @@ class Server:
     async def _keep(self, loop: asyncio.AbstractEventLoop) -> socket.socket | None:
         """Greets the keeper -> the listening socket that a predecessor left, if one did."""
         s = self.settings
-        if s.keeper is None:
+        if s.keeper is None or not keeps([f.fleet for f in self.app.fleets.values()]):
             return None
-        self._kept = kept = Custody(loop, s.keeper, s.seat, self._adopt)
+        self._kept = kept = Custody(loop, s.keeper, s.seat, self._adopt, self.app.memory.bound // 4)
         self._take_over = TakeOver(self.app, kept, loop)
         self._greets = True
         await kept.greet()
@@ -452,6 +460,15 @@ class Server:
             await loop.connect_accepted_socket(clients, sock, ssl=self._tls, ssl_handshake_timeout=shake)
         self._spare.close()
 
+    def _orphaned(self) -> bool:
+        """Nobody watches this process any more. With a keeper it serves on for a while: whoever kills it for that, or
+        starts another one, does so first, and a drain before a kill would turn clients away."""
+        s, now = self.settings, self.app.now()
+        if not s.parent or self._stop.is_set() or os.getppid() == s.parent:
+            return False
+        self._orphan_since = self._orphan_since or now
+        return self._kept is None or now - self._orphan_since > ORPHAN_S
+
     async def _sweep(self) -> None:
         loop, n = asyncio.get_running_loop(), 0
         while True:
@@ -462,7 +479,7 @@ class Server:
                 if self._board is not None:
                     self._board.exchange(self.app, places=self.tier is None)
             n += 1
-            if self.settings.parent and os.getppid() != self.settings.parent and not self._stop.is_set():
+            if self._orphaned():
                 log.error("the gateway's parent process is gone: this worker finishes what runs, and ends")
                 self._stop.set()
             now = self.app.now()

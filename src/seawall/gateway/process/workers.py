@@ -12,6 +12,7 @@ import contextlib
 import logging
 import os
 import signal
+import socket
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -20,6 +21,7 @@ import httpx
 
 from seawall.console.assets import ROOT
 from seawall.domain.told import GatewayState, encoded, ended, grown, merged, read
+from seawall.drivers import keeper
 from seawall.gateway.process.board import Board
 from seawall.gateway.process.server import bind
 from seawall.gateway.process.sums import add_metrics, counters_of
@@ -29,6 +31,7 @@ log = logging.getLogger("seawall.gateway.process.workers")
 START_S = 60.0
 BACK_OFF_S = 1.0
 MAX_BACK_OFF_S = 30.0
+KEEPER_AGAIN_S = 0.05
 LOOK_S = 5.0
 """Workers' counts are fetched so often: what a dead one counted since then is lost."""
 ASK_S = 5.0
@@ -72,13 +75,38 @@ class Worker:
                 self.process.send_signal(sig)
 
 
+async def keep_keeper(path: Path) -> None:
+    """Runs a keeper at a socket, and another one when it dies. Cancelled, it leaves none."""
+    argv = [sys.executable, "-I", "-S", str(keeper.__file__), str(path), "--lifeline"]
+    while True:
+        path.unlink(missing_ok=True)
+        child = await asyncio.create_subprocess_exec(
+            *argv, stdin=asyncio.subprocess.PIPE, start_new_session=True
+        )
+        try:
+            code = await child.wait()
+        finally:
+            if child.returncode is None:
+                child.kill()
+        log.error("the keeper ended with %d: another one gets all connections", code)
+        await asyncio.sleep(KEEPER_AGAIN_S)
+
+
 class Parent:
     """Runs `count` workers until a signal; returns the exit code."""
 
     def __init__(
-        self, count: int, argv: Sequence[str], admin: str, ready: Callable[[str], None], board: Path
+        self,
+        count: int,
+        argv: Sequence[str],
+        admin: str,
+        ready: Callable[[str], None],
+        board: Path,
+        keeper: Path | None = None,
     ) -> None:
+        """`keeper`: where one is to listen that holds what workers would lose with their lives."""
         self._board = board
+        self._keeper = keeper
         self._workers = [Worker(i, argv) for i in range(count)]
         self._admin = admin
         self._ready = ready
@@ -93,6 +121,15 @@ class Parent:
     async def run(self) -> int:
         loop = asyncio.get_running_loop()
         listening = bind(self._admin, "the admin port")
+        held = loop.create_task(keep_keeper(self._keeper)) if self._keeper else None
+        try:
+            return await self._run(loop, listening)
+        finally:
+            if held is not None:
+                held.cancel()
+                await asyncio.gather(held, return_exceptions=True)
+
+    async def _run(self, loop: asyncio.AbstractEventLoop, listening: socket.socket) -> int:
         try:
             await asyncio.gather(*(w.start() for w in self._workers))
         except BaseException:
@@ -268,9 +305,15 @@ def _write_out(lines: bytes) -> None:
 
 
 def run_workers(
-    count: int, arguments: Sequence[str], listen: str, admin: str, ready: Callable[[str, str], None]
+    count: int,
+    arguments: Sequence[str],
+    listen: str,
+    admin: str,
+    ready: Callable[[str, str], None],
+    keeps: bool = True,
 ) -> int:
-    """Runs `seawall ARGUMENTS` `count` times on one address, to the end. Returns the exit code."""
+    """Runs `seawall ARGUMENTS` `count` times on one address, to the end. Returns the exit code. `keeps`: with a keeper
+    of their own."""
     import tempfile
 
     import uvloop
@@ -281,8 +324,10 @@ def run_workers(
         address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
         board = Path(folder) / "board"
         own = ["--listen", address, "--admin", "127.0.0.1:0", "--board", str(board)]
+        socket_at = Path(folder) / "keeper" if keeps else None
+        own += ["--keeper", str(socket_at)] if socket_at else []
         argv = [sys.executable, "-m", "seawall", *arguments, *own]
-        parent = Parent(count, argv, admin, lambda url: ready(f"http://{address}", url), board)
+        parent = Parent(count, argv, admin, lambda url: ready(f"http://{address}", url), board, socket_at)
         try:
             return uvloop.run(parent.run())
         except NOT_STARTED as e:
