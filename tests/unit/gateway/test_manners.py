@@ -116,8 +116,8 @@ def test_what_is_only_written_about_is_no_media(part: Any) -> None:
 def test_keys_of_routes_about_media_count_there() -> None:
     body = b'{"prompt":"x","image":["http://a/b"]}'
     assert misses_manners(body, manners()) is None
-    assert misses_manners(body, manners(), media=True) is not None
-    assert misses_manners(b'{"prompt":"http://a","image":"AAAA"}', manners(), media=True) is None
+    assert misses_manners(body, manners(), "images") is not None
+    assert misses_manners(b'{"prompt":"http://a","image":"AAAA"}', manners(), "speech") is None
     assert refuse_url("", frozenset()) is None
 
 

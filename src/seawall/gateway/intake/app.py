@@ -42,6 +42,7 @@ from seawall.gateway.intake.again import IDEMPOTENCY, LAST_EVENT, Asked, key_of,
 from seawall.gateway.intake.forms import Form, is_form, read_form, with_model_name
 from seawall.gateway.intake.large import LargeBody, read_large
 from seawall.gateway.intake.manners import (
+    ABOUT_MEDIA,
     SALT,
     fields_of,
     manners_of,
@@ -73,7 +74,6 @@ from seawall.gateway.intake.peek import (
 from seawall.gateway.intake.peers import BY_KEY, FORWARDED, Peers
 from seawall.gateway.intake.routes import (
     HEALTH,
-    MEDIA,
     MODELS,
     OPEN,
     PING,
@@ -402,25 +402,24 @@ class App:
 
     def _read_large(self, client: Client, request: Request, route: str) -> None:
         """It goes on in `_has_read`, in a turn of the loop to come."""
-        media = route in MEDIA
         reading = self.loop.run_in_executor(
             self._body_reader,
             read_large,
             request.path,
             request.body,
-            lambda data, body: self._may_pass(data, body, media),
+            lambda data, body: self._may_pass(data, body, route),
         )
         reading.add_done_callback(lambda done: self._has_read(client, request, route, done))
 
-    def _may_pass(self, data: bytes, body: Body, media: bool) -> Refusal | None:
+    def _may_pass(self, data: bytes, body: Body, route: str) -> Refusal | None:
         """In the thread."""
         served = self._served(body)
-        return served if isinstance(served, Refusal) else misses_manners(data, served.manners, media)
+        return served if isinstance(served, Refusal) else misses_manners(data, served.manners, route)
 
     def _form(self, request: Request) -> Form | Refusal | None:
         """A form with files: only its model is read, and perhaps replaced. None: it is none."""
         content_type = request.headers.get(b"content-type", b"")
-        if not is_form(content_type) or ROUTES.get(request.path) not in MEDIA:
+        if not is_form(content_type) or ROUTES.get(request.path) not in ABOUT_MEDIA:
             return None
         return read_form(content_type, request.body)
 
@@ -538,7 +537,7 @@ class App:
         if request.size > runtime.spec.max_body:
             return _larger_than(runtime.spec.max_body)
         if request.members is None and not request.form:
-            unmannerly = misses_manners(request.body, served.manners, route in MEDIA)
+            unmannerly = misses_manners(request.body, served.manners, route)
             if unmannerly is not None:
                 return unmannerly
         if runtime.quarantine:

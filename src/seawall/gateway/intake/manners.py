@@ -42,6 +42,9 @@ PARTS: Final = frozenset({"prompt_embeds", "image_embeds", "audio_embeds"})
 SALT: Final = "cache_salt"
 MEDIA: Final = frozenset({"image", "images", "mask", "audio", "video", "videos", "ref_audio", "ref_image"})
 """Keys, beside those that end in `_url`, whose text may be a URL that is fetched."""
+ABOUT_MEDIA: Final = frozenset({"transcriptions", "translations", "speech", "images"})
+"""Routes of `routes.ROUTES` that take forms, or JSON that names media under many keys."""
+HOPS: Final = 16
 MOST_DEEP: Final = 64
 _ESCAPED: Final = re.compile(rb"\\u00[2-7]")
 """A letter written as an escape: who looks for a word must decode first."""
@@ -74,11 +77,11 @@ def manners_of(spec: Gateway) -> Manners:
     )
 
 
-def misses_manners(body: bytes, manners: Manners, media: bool = False) -> Refusal | None:
-    """Why a JSON body may not be passed on. `media`: its route is about media, and names them under more keys."""
+def misses_manners(body: bytes, manners: Manners, route: str = "messages") -> Refusal | None:
+    """Why a JSON body may not be passed on. Routes about media name them under more keys than others."""
     fields = fields_of(body) if manners.refused else None
     refusal = refuse_fields(fields, manners) if fields is not None else None
-    if refusal is None and (media or _may_name_media(body, manners.hosts)):
+    if refusal is None and (route in ABOUT_MEDIA or _may_name_media(body, manners, route)):
         refusal = refuse_media(fields_of(body) if fields is None else fields, manners)
     return refusal
 
@@ -103,12 +106,25 @@ def refuse_fields(fields: Mapping[str, Any], manners: Manners) -> Refusal | None
     return None
 
 
-def _may_name_media(body: bytes, hosts: frozenset[str] | None) -> bool:
-    """Whether `refuse_media` has to look, told by scans of the bytes that cost next to nothing."""
-    escaped = b"\\u00" in body and _ESCAPED.search(body) is not None
-    if not (escaped or b"_url" in body or b"source" in body or b'_embeds"' in body):
+def _may_name_media(body: bytes, manners: Manners, route: str) -> bool:
+    """Whether `refuse_media` has to look, told by scans of the bytes: a prompt may be long, and mostly names none."""
+    escaped = _holds(body, b"\\u00") and _ESCAPED.search(body) is not None
+    named = escaped or _holds(body, b"_url") or (route == "messages" and b"source" in body)
+    if not named and not (manners.refused and b'_embeds"' in body):
         return False
-    return escaped or hosts is not None or b"file:" in body.lower()
+    return escaped or manners.hosts is not None or bool(manners.refused) or b"file:" in body.lower()
+
+
+def _holds(body: bytes, word: bytes) -> bool:
+    """`word in body`, at a tenth of its cost where the first letter of `word` is rare."""
+    first, at = word[:1], -1
+    for _ in range(HOPS):
+        at = body.find(first, at + 1)
+        if at < 0:
+            return False
+        if body.startswith(word, at):
+            return True
+    return body.find(word, at) >= 0
 
 
 def refuse_media(fields: Mapping[str, msgspec.Raw], manners: Manners) -> Refusal | None:

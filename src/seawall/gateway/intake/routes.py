@@ -9,6 +9,7 @@ from typing import Final
 from urllib.parse import unquote
 
 from seawall.decide.route.refusal import Refusal
+from seawall.gateway.intake.manners import ABOUT_MEDIA
 
 ROUTES: Final = {
     b"/v1/chat/completions": "chat",
@@ -35,9 +36,7 @@ ROUTES: Final = {
 }
 """What an engine answers. All are POST."""
 STREAMS: Final = frozenset({"chat", "completions", "responses", "messages"})
-MEDIA: Final = frozenset({"transcriptions", "translations", "speech", "images"})
-"""These take forms, or JSON that names media under many keys."""
-UNCACHED: Final = frozenset({"count", "tokenize"}) | MEDIA
+UNCACHED: Final = frozenset({"count", "tokenize"}) | ABOUT_MEDIA
 """No engine computes anything for these that it would keep."""
 MODELS: Final = b"/v1/models"
 HEALTH: Final = b"/health"
