@@ -18,6 +18,7 @@ from seawall.decide.plan import plan
 from seawall.decide.plan.bounds import bounded
 from seawall.decide.scale import DemandSeen, ScaleState, calc, hpa
 from seawall.decide.scale.behavior import DirectionRules, RatePolicy
+from seawall.decide.scale.record import policy_from
 from seawall.domain.spec import Fleet, Scaling, Spot
 from seawall.render.everything import render
 from seawall.render.inputs import Group, Wanted
@@ -195,3 +196,33 @@ def test_forty_replicas_become_four_within_35_minutes_here_and_there(by: Any) ->
             changes.append((now, replicas))
     assert changes[-1][1] == 4
     assert 30 * 60 <= changes[-1][0] - 60 <= 36 * 60
+
+
+@pytest.mark.parametrize("kind", ["hpa", "slo"])
+def test_the_cluster_follows_our_own_decision_to_the_replica(kind: Any) -> None:
+    """KEDA hands the HPA the count that was decided; with what is rendered, the HPA's is the same at its next look."""
+    scaling = Scaling(min=2, max=60, target=10.0, by="seawall", policy=kind)
+    fleet = replace(LLAMA, spec=replace(LLAMA.spec, scaling=scaling))
+    wanted, obj = scaler_of(fleet)
+    decided_by = next(t for t in obj["spec"]["triggers"] if t["name"] == "decided")["metadata"]["policy"]
+    policy = policy_from(decided_by)
+    assert policy == scale.policy_of(fleet, wanted.plan)
+    up, down = rules(obj)
+    written = obj["spec"]["advanced"]["horizontalPodAutoscalerConfig"]["behavior"]
+    loose = calc.Tolerance(*(float(written[d]["tolerance"]) for d in ("scaleDown", "scaleUp")))
+    spec = hpa.HpaSpec(lowest=2, highest=60, up=up, down=down)
+    memory: ScaleState = {}
+    state: hpa.HpaState = {}
+    replicas, followed = 4, []
+    for tick in range(3 * 240):
+        now = tick * 15.0
+        decision, memory = scale.decide(policy, seen_at(now, replicas), memory, now)
+        proposal = hpa.Proposal(
+            metric="composite",
+            replicas=calc.per_pod(replicas, 1000, 1000 * decision.replicas, loose).replicas,
+        )
+        outcome, state = hpa.sync(spec, replicas, [proposal], state, now)
+        followed.append((decision.replicas, outcome.replicas))
+        replicas = outcome.replicas
+    assert all(asked == got for asked, got in followed)
+    assert len({n for n, _ in followed}) > 5

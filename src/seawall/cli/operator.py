@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import click
 
 from seawall.cli.cluster import with_cluster
@@ -70,3 +72,30 @@ def run(context: str | None, kubeconfig: str | None, namespace: str | None, leas
             await leader.release()
 
     with_cluster(context, kubeconfig, work, OPERATOR_MANAGER)
+
+
+@command.command()
+@click.option("--listen", default="127.0.0.1:9443", show_default=True, help="Where KEDA asks (gRPC).")
+@click.option("--metrics", default="", help="Where Prometheus reads, as ADDRESS:PORT. [nowhere]")
+@click.option("--tls", type=click.Path(path_type=Path), help="Folder of tls.crt, tls.key and ca.crt.")
+@click.option("--context", help="Context of the kubeconfig. [in the cluster]")
+@click.option("--kubeconfig", envvar="KUBECONFIG")
+def scaler(listen: str, metrics: str, tls: Path | None, context: str | None, kubeconfig: str | None) -> None:
+    """Answer KEDA how many replicas there should be, for fleets with `scaling.by: seawall`. Until SIGTERM.
+
+    Every decision is a line of the log; `seawall simulate --replay FILE` decides them again.
+    """
+    import logging
+
+    from seawall.drivers.keda import Tls
+    from seawall.drivers.kube import OPERATOR_MANAGER
+    from seawall.operator.scaler_process import run_scaler
+
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    logging.getLogger("httpx2").setLevel(logging.WARNING)
+    with_cluster(
+        context,
+        kubeconfig,
+        lambda kube: run_scaler(kube, listen, metrics, Tls(tls) if tls else None),
+        OPERATOR_MANAGER,
+    )

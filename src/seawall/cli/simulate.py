@@ -99,6 +99,11 @@ class Finite(click.FloatRange):
     type=click.Path(dir_okay=False),
     help="Measured step times (`seawall bench --calibrate`).",
 )
+@click.option(
+    "--replay",
+    type=InputFile(".jsonl", exists=False),
+    help="Decide again what a scaler's log says was decided; the load is the log's.",
+)
 @click.option("--seed", type=click.IntRange(0), default=1, show_default=True)
 @click.option("--sweep", multiple=True, metavar="SETTING=VALUE,...", help="Try settings against each other.")
 @click.option("--html", type=click.Path(dir_okay=False), help="Write a report with charts, one file.")
@@ -121,6 +126,9 @@ def command(spec: str, more: tuple[str, ...], name: str | None, form: str, **opt
     if options["png"]:
         image.needed()
     fleets = _fleets(spec, name)
+    if options["replay"]:
+        _replay(fleets, Path(options["replay"]), form)
+        return
     if len(fleets) > 1:
         _several(fleets, bool(more), form, options)
         return
@@ -165,6 +173,50 @@ def _fleets(spec: str, name: str | None) -> list[Fleet]:
             raise InputError(f"{told}.", "Simulate one alone, as if the pool were its own: --fleet NAME.")
         click.echo(f"seawall: {told}; simulated as if the pool were its own.", err=True)
     return found
+
+
+def _replay(fleets: list[Fleet], path: Path, form: str) -> None:
+    """Decides again what a log of the scaler holds of these fleets. CheckFailed where something else comes out."""
+    from seawall.decide.scale import record
+    from seawall.errors import CheckFailed, InputError
+
+    names = {f"{f.metadata.namespace}/{f.name}" for f in fleets}
+    try:
+        with path.open(encoding="utf-8", errors="replace") as lines:
+            found = [r for r in record.replay(record.read(lines)) if r.record.decision in names]
+    except OSError as e:
+        raise InputError(f"{path}: {e.strerror or e}.", "Check the file.") from None
+    if not found:
+        raise InputError(
+            f"{path} holds no decision of {', '.join(sorted(names))} with its beginning.",
+            "Save the scaler's log: kubectl -n NAMESPACE logs deploy/GATEWAY-scaler > decisions.jsonl",
+        )
+    other = [r for r in found if not r.same]
+    if form:
+        rows = [
+            {
+                "fleet": r.record.decision, "at_s": r.record.at_s, "decided": r.record.replicas,
+                "reason": r.record.reason, "again": r.replicas, "reason_again": r.reason,
+            }
+            for r in found
+        ]  # fmt: skip
+        _echo_json({"decisions": rows, "same": len(found) - len(other)}, form)
+    else:
+        before: dict[str, int] = {}
+        for r in found:
+            if before.get(r.record.decision) != r.record.replicas or not r.same:
+                click.echo(
+                    f"{r.record.at_s:12.1f} s  {r.record.decision}  {r.record.replicas}  {r.record.reason}"
+                )
+            if not r.same:
+                click.echo(f"{'again':>14}  {r.record.decision}  {r.replicas}  {r.reason}")
+            before[r.record.decision] = r.record.replicas
+        click.echo(f"{len(found)} decisions, {len(found) - len(other)} the same.")
+    if other:
+        raise CheckFailed(
+            f"{len(other)} of {len(found)} decisions come out differently.",
+            "The log is of another version of Seawall, or lines of it are missing.",
+        )
 
 
 def _several(fleets: list[Fleet], more: bool, form: str, options: dict[str, Any]) -> None:

@@ -10,6 +10,8 @@ HTTP_PORT = 8000
 """Engines and the gateway serve requests here; the port is named `http` in every object."""
 ADMIN_PORT = 9090
 """The gateway's health, metrics and state; named `admin`."""
+SCALER_PORT = 9443
+"""Where the scaler answers KEDA."""
 MASTER_PORT = 29500
 """Where the nodes of a multi-node replica meet."""
 
@@ -49,6 +51,7 @@ DELETION_COST = "controller.kubernetes.io/pod-deletion-cost"
 ENGINE_APP = "vllm"
 GATEWAY_APP = "seawall-gateway"
 OPERATOR_APP = "seawall-operator"
+SCALER_APP = "seawall-scaler"
 PULL_APP = "seawall-pull"
 ENGINES = f"{ROLE}=engine"
 """Selector of every engine Pod."""

@@ -231,8 +231,12 @@ class Scaling(Strict):
     """Running + waiting + queued requests per replica. Default: 0.7 x the plan's saturating concurrency."""
     policy: Literal["hpa", "slo"] = "hpa"
     """hpa: the HPA's arithmetic; slo: as many as hold the latency objectives."""
-    by: Literal["keda-prometheus", "keda-gateway", "hpa", "none"] = "keda-prometheus"
-    """Who scales on Kubernetes: KEDA on Prometheus, KEDA on the gateway's own numbers, or a plain HPA."""
+    by: Literal["keda-prometheus", "keda-gateway", "seawall", "hpa", "none"] = "keda-prometheus"
+    """Who scales on Kubernetes: KEDA on Prometheus, KEDA on the gateway's own numbers, KEDA on our own decision (a
+    scaler beside the gateway; policy: slo works there, too), or a plain HPA."""
+    tls_secret: str | None = None
+    """With by: seawall: Secret of tls.crt, tls.key and ca.crt with which scaler and KEDA know each other; its name is
+    SERVICE.NAMESPACE.svc. None: the network policy alone keeps others out."""
     prometheus: str = "http://prometheus-operated.monitoring.svc:9090"
     """Where KEDA and `seawall advise` ask."""
     prometheus_secret: str | None = None

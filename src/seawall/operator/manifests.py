@@ -38,8 +38,9 @@ _RULES: list[tuple[list[str], list[str], list[str]]] = [
     (["inference.networking.k8s.io"], ["inferencepools"], _MADE),
     (["leaderworkerset.x-k8s.io"], ["leaderworkersets"], _MADE),
     (["rbac.authorization.k8s.io"], ["roles", "rolebindings"], _MADE),
-    # The Role that the gateway gets: the API server lets nobody grant what they do not have themselves.
+    # The Roles that gateway and scaler get: the API server lets nobody grant what they do not have themselves.
     (["discovery.k8s.io"], ["endpointslices"], ["get", "list", "watch"]),
+    ([""], ["events"], ["create"]),
 ]
 
 

@@ -18,6 +18,7 @@ from seawall.domain.labels import (
     PART_OF,
     POOL,
     ROLE,
+    SCALER_APP,
 )
 from seawall.render.inputs import Group, Object, Wanted
 
@@ -54,6 +55,15 @@ def selector(wanted: Wanted, group: str | None = None, pool: str | None = None) 
     return labels
 
 
+def scaler_name(group: Group) -> str:
+    """The name of the scaler beside a gateway: of its Deployment, Service, account and policy."""
+    return short(group.gateway, "-scaler")
+
+
+def scaler_selector(group: Group) -> dict[str, str]:
+    return {APP: SCALER_APP, INSTANCE: group.gateway}
+
+
 def gateway_selector(group: Group) -> dict[str, str]:
     return {APP: GATEWAY_APP, INSTANCE: group.gateway}
 
@@ -61,7 +71,7 @@ def gateway_selector(group: Group) -> dict[str, str]:
 def labels(instance: str, component: str, extra: dict[str, str] | None = None) -> dict[str, str]:
     """Recommended labels of an object that is not a Pod."""
     return {
-        APP: ENGINE_APP if component != "gateway" else GATEWAY_APP,
+        APP: {"gateway": GATEWAY_APP, "scaler": SCALER_APP}.get(component, ENGINE_APP),
         INSTANCE: instance,
         COMPONENT: component,
         PART_OF: "seawall",

@@ -9,9 +9,17 @@ from __future__ import annotations
 import re
 from urllib.parse import urlsplit
 
-from seawall.domain.labels import ADMIN_PORT, APP, ENGINE_APP, FLEET, HTTP_PORT, OPERATOR_APP
+from seawall.domain.labels import ADMIN_PORT, APP, ENGINE_APP, FLEET, HTTP_PORT, OPERATOR_APP, SCALER_PORT
 from seawall.render.inputs import Group, Object, Wanted
-from seawall.render.names import fleet_meta, gateway_selector, labels, meta, short
+from seawall.render.names import (
+    fleet_meta,
+    gateway_selector,
+    labels,
+    meta,
+    scaler_name,
+    scaler_selector,
+    short,
+)
 from seawall.render.replica.weights import loader_selector, needs_loader
 
 KEDA_NAMESPACE = "keda"
@@ -87,6 +95,33 @@ def loader_policy(wanted: Wanted) -> Object | None:
     return _policy(metadata, loader_selector(wanted), [], [{}])
 
 
+def scaler_policy(group: Group) -> Object:
+    """The scaler's policy: KEDA asks it, Prometheus reads its metrics; it asks gateways and the API server, whose
+    address nobody can name here."""
+    monitors = {
+        prometheus_namespace(w.fleet.spec.scaling.prometheus)
+        for w in group.members
+        if w.fleet.spec.monitoring.enabled
+    }
+    ingress: list[Object] = [
+        {"from": [from_namespace(KEDA_NAMESPACE)], "ports": [{"protocol": "TCP", "port": SCALER_PORT}]}
+    ]
+    if monitors:
+        callers = [from_namespace(name) for name in sorted(monitors)]
+        ingress.append({"from": callers, "ports": [{"protocol": "TCP", "port": ADMIN_PORT}]})
+    egress: list[Object] = [
+        DNS,
+        NODE_LOCAL_DNS,
+        {
+            "to": [{"podSelector": {"matchLabels": gateway_selector(group)}}],
+            "ports": [{"protocol": "TCP", "port": ADMIN_PORT}],
+        },
+        {"ports": [{"protocol": "TCP", "port": 443}, {"protocol": "TCP", "port": 6443}]},
+    ]
+    metadata = meta(scaler_name(group), group.namespace, labels(group.gateway, "scaler"))
+    return _policy(metadata, scaler_selector(group), ingress, egress)
+
+
 def gateway_policy(group: Group) -> Object:
     """The gateway's policy: the request port for clients; the admin port for Prometheus, the operator and KEDA."""
     admins = sorted(
@@ -98,6 +133,8 @@ def gateway_policy(group: Group) -> Object:
         | {KEDA_NAMESPACE for w in group.members if w.fleet.spec.scaling.by == "keda-gateway"}
     )
     callers = [*(from_namespace(name) for name in admins), OPERATORS]
+    if any(w.fleet.spec.scaling.by == "seawall" for w in group.members):
+        callers.append({"podSelector": {"matchLabels": scaler_selector(group)}})
     ingress: list[Object] = [
         {"ports": [{"protocol": "TCP", "port": HTTP_PORT}]},
         {"from": callers, "ports": [{"protocol": "TCP", "port": ADMIN_PORT}]},

@@ -83,6 +83,15 @@ def _of_fleet(wanted: Wanted) -> list[str]:
         )
     if spec.scaling.min == 1 and not spec.hardware.spare_gpus:
         out.append("one replica and no spare GPUs: a rollout stops serving until the new one is up")
+    if spec.scaling.by == "seawall":
+        out.append(
+            "needs KEDA 2.20 or newer: older ones cannot fall back to a formula when our scaler is silent"
+        )
+        if spec.scaling.tls_secret:
+            out.append(
+                f"you provide: Secret {wanted.namespace}/{spec.scaling.tls_secret} with tls.crt, tls.key and ca.crt "
+                f"for the scaler's name, {wanted.name}-gateway-scaler.{wanted.namespace}.svc (cert-manager writes it)"
+            )
     if spec.scaling.by == "keda-gateway":
         out.append(
             "needs KEDA 2.20 or newer: older ones sum over the wrong endpoints, or do not wait for them"

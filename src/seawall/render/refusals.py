@@ -224,11 +224,13 @@ def _spot(wanted: Wanted) -> Iterator[str]:
 
 def _scaling(wanted: Wanted) -> Iterator[str]:
     scaling = wanted.fleet.spec.scaling
-    if scaling.policy == "slo":
+    if scaling.policy == "slo" and scaling.by != "seawall":
         yield (
-            "spec.scaling.policy: slo forecasts, and KEDA and the HPA cannot: it decides in `seawall up` and `seawall "
-            "simulate` only; write policy: hpa, and a lower scaling.target where starts are slow"
+            "spec.scaling.policy: slo forecasts, and KEDA and the HPA cannot; write scaling.by: seawall, which asks "
+            "our own scaler, or policy: hpa with a lower scaling.target where starts are slow"
         )
+    if scaling.by == "seawall" and wanted.plan.nodes_per_replica > 1:
+        yield "spec.scaling.by: our scaler reads Deployments, which replicas over nodes have not; use keda-gateway"
     if wanted.fleet.spec.pool is not None:
         if wanted.plan.nodes_per_replica > 1:
             yield "spec.pool: a replica over several nodes cannot take turns; leave pool out, or use fewer GPUs"

@@ -1,4 +1,4 @@
-"""Who scales: KEDA on Prometheus, KEDA on the gateway's own numbers, or a plain HPA on external metrics.
+"""Who scales: KEDA on Prometheus, on the gateway's own numbers or on our decision, or a plain HPA on external metrics.
 
 Always a sum with an AverageValue target: the HPA divides by the replicas itself, an `avg` would be divided
 twice and scale down under overload. Missing data is an error and holds the count; it is never zero.
@@ -9,14 +9,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 
 from seawall.decide import scale
 from seawall.decide.scale import ScaleMeasure, ScalePolicy
 from seawall.decide.scale.behavior import DirectionRules
-from seawall.domain.labels import ADMIN_PORT
+from seawall.decide.scale.record import policy_text
+from seawall.domain.labels import ADMIN_PORT, SCALER_PORT
 from seawall.render import demand as d
 from seawall.render.inputs import Group, Object, Wanted
-from seawall.render.names import fleet_meta, short
+from seawall.render.names import fleet_meta, scaler_name, short
 from seawall.render.promql import parsed
 from seawall.render.replica.workload import Half, kind_of, scaled
 
@@ -33,6 +35,13 @@ def policy_of(wanted: Wanted) -> ScalePolicy:
     return scale.policy_of(wanted.fleet, wanted.plan)
 
 
+def arithmetic(wanted: Wanted) -> ScalePolicy:
+    """The HPA's policy for this fleet, also where a forecast decides: what takes over when that is silent."""
+    fleet = wanted.fleet
+    scaling = replace(fleet.spec.scaling, policy="hpa")
+    return scale.policy_of(replace(fleet, spec=replace(fleet.spec, scaling=scaling)), wanted.plan)
+
+
 def scalers(wanted: Wanted, group: Group) -> list[Object]:
     """The objects that scale this fleet; empty with `by: none` and for a fleet whose size is fixed."""
     half = scaled(wanted)
@@ -41,14 +50,14 @@ def scalers(wanted: Wanted, group: Group) -> list[Object]:
         return []
     if by == "hpa":
         return [horizontal(wanted, half)]
-    login = trigger_authentication(wanted)
-    return [*([login] if login else []), scaled_object(wanted, group, half)]
+    logins = (trigger_authentication(wanted), scaler_authentication(wanted))
+    return [*(login for login in logins if login), scaled_object(wanted, group, half)]
 
 
 def trigger_authentication(wanted: Wanted) -> Object | None:
     """KEDA's way to a Prometheus that asks for a token; without `authModes` on the trigger it is ignored."""
     scaling = wanted.fleet.spec.scaling
-    if scaling.prometheus_secret is None or scaling.by != "keda-prometheus":
+    if scaling.prometheus_secret is None or scaling.by not in ("keda-prometheus", "seawall"):
         return None
     token = {"parameter": "bearerToken", "name": scaling.prometheus_secret, "key": "token"}
     return {
@@ -56,6 +65,24 @@ def trigger_authentication(wanted: Wanted) -> Object | None:
         "kind": "TriggerAuthentication",
         "metadata": fleet_meta(wanted, short(wanted.name, "-prometheus"), "scaling"),
         "spec": {"secretTargetRef": [token]},
+    }
+
+
+def scaler_authentication(wanted: Wanted) -> Object | None:
+    """KEDA's certificate towards our scaler, and the authority by which it knows the scaler's."""
+    scaling = wanted.fleet.spec.scaling
+    if scaling.tls_secret is None or scaling.by != "seawall":
+        return None
+    keys = {"caCert": "ca.crt", "tlsClientCert": "tls.crt", "tlsClientKey": "tls.key"}
+    return {
+        "apiVersion": "keda.sh/v1alpha1",
+        "kind": "TriggerAuthentication",
+        "metadata": fleet_meta(wanted, short(wanted.name, "-scaler"), "scaling"),
+        "spec": {
+            "secretTargetRef": [
+                {"parameter": p, "name": scaling.tls_secret, "key": k} for p, k in keys.items()
+            ]
+        },
     }
 
 
@@ -96,15 +123,19 @@ def scaled_object(wanted: Wanted, group: Group, half: Half) -> Object:
     if half.min == 0:
         # Both belong to the step between 0 and 1; every other step is the HPA's business.
         spec["pollingInterval"] = policy.polling_s
-        spec["cooldownPeriod"] = policy.idle_after_s
+        # Our scaler has waited for idleAfter before it says 0.
+        spec["cooldownPeriod"] = min(60, policy.idle_after_s) if by == "seawall" else policy.idle_after_s
     spec["fallback"] = {
         "failureThreshold": 4,
         "replicas": max(1, half.min),
-        "behavior": "currentReplicasIfHigher",
+        "behavior": "scalingModifiers" if by == "seawall" else "currentReplicasIfHigher",
     }
     spec["advanced"] = {
         "restoreToOriginalReplicaCount": False,
-        "horizontalPodAutoscalerConfig": {"name": half.name, "behavior": behavior(policy)},
+        "horizontalPodAutoscalerConfig": {
+            "name": half.name,
+            "behavior": followed(policy) if by == "seawall" else behavior(policy),
+        },
     }
     floor = floor_capacity(wanted, half)
     if by == "keda-gateway" and floor:
@@ -114,17 +145,27 @@ def scaled_object(wanted: Wanted, group: Group, half: Half) -> Object:
             "activationTarget": number(policy.activation),
             "metricType": "AverageValue",
         }
-    spec["triggers"] = (
-        prometheus_triggers(wanted, half)
-        if by == "keda-prometheus"
-        else [gateway_trigger(wanted, group, half)]
-    )
+    if by == "seawall":
+        # While the scaler answers, its word counts; while it does not, the arithmetic does; where there is neither, the
+        # formula is an error, by which the HPA changes nothing. (`??` binds tighter than a division.)
+        spec["advanced"]["scalingModifiers"] = {
+            "formula": f"decided ?? (demand / {number(arithmetic(wanted).target)})",
+            "target": "1",
+            "activationTarget": "0",
+            "metricType": "AverageValue",
+        }
+    triggers: dict[str, Callable[[], list[Object]]] = {
+        "keda-prometheus": lambda: prometheus_triggers(wanted, half),
+        "keda-gateway": lambda: [gateway_trigger(wanted, group, half)],
+        "seawall": lambda: [decided_trigger(wanted, group, half), *prometheus_triggers(wanted, half)],
+    }
+    spec["triggers"] = triggers[by]()
     metadata = fleet_meta(wanted, half.name, "scaling")
     return {"apiVersion": "keda.sh/v1alpha1", "kind": "ScaledObject", "metadata": metadata, "spec": spec}
 
 
 def prometheus_triggers(wanted: Wanted, half: Half) -> list[Object]:
-    scaling, policy = wanted.fleet.spec.scaling, policy_of(wanted)
+    scaling, policy = wanted.fleet.spec.scaling, arithmetic(wanted)
     out: list[Object] = []
     for measured in policy.triggers:
         data = {
@@ -166,6 +207,37 @@ def gateway_trigger(wanted: Wanted, group: Group, half: Half) -> Object:
             "aggregationType": "sum",
         },
     }
+
+
+def decided_trigger(wanted: Wanted, group: Group, half: Half) -> Object:
+    """Our own scaler, which is asked how many replicas there should be; the policy goes with the question."""
+    spot = wanted.fleet.spec.hardware.spot
+    floor = spot.on_demand_floor if spot is not None and half.pool == "spot" else 0
+    trigger: Object = {
+        "type": "external-push",
+        "name": "decided",
+        "metricType": "AverageValue",
+        "metadata": {
+            "scalerAddress": f"{scaler_name(group)}.{group.namespace}.svc:{SCALER_PORT}",
+            "fleet": wanted.name,
+            "target": half.name,
+            "floor": str(floor),
+            "policy": policy_text(policy_of(wanted)),
+        },
+    }
+    if wanted.fleet.spec.scaling.tls_secret:
+        trigger["authenticationRef"] = {"name": short(wanted.name, "-scaler")}
+    return trigger
+
+
+def followed(policy: ScalePolicy) -> Object:
+    """The HPA's behaviour where the decision has its windows behind it: it follows, without a tolerance (a change of
+    one in ten and more would be within it), no faster than the policy itself."""
+    rules = behavior(policy)
+    for direction in rules.values():
+        direction["stabilizationWindowSeconds"] = 0
+        direction["tolerance"] = "0"
+    return rules
 
 
 def horizontal(wanted: Wanted, half: Half) -> Object:

@@ -148,7 +148,7 @@ def setup_of(
         recipe=recipe or own_recipe(fleet),
         initial=max(scaling.min, 0) if initial is None else initial,
         happenings=happenings,
-        scrape_s=0.0 if scaling.by == "keda-gateway" or hardware.cloud == "local" else 15.0,
+        scrape_s=0.0 if scaling.by in ("keda-gateway", "seawall") or hardware.cloud == "local" else 15.0,
         provision_s=PROVISION_S[hardware.cloud] if node_delay_s is None else node_delay_s,
         keep_nodes=hardware.cloud in ("on-prem", "local"),
         spot_notice_s=SPOT_NOTICE_S.get(hardware.cloud, 30.0) if notice is None else notice,

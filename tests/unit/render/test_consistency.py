@@ -121,10 +121,10 @@ def test_what_scales_exists_and_has_no_replicas_of_its_own(rendering: Rendering)
 
 
 def test_the_gateway_reads_endpoint_slices_and_pods_and_nothing_else(rendering: Rendering) -> None:
-    (role,) = named(rendering, "Role").values()
+    role = named(rendering, "Role")[rendering.group.gateway]
     granted = {(r, v) for rule in role["rules"] for r in rule["resources"] for v in rule["verbs"]}
     assert granted == {(r, v) for r in ("endpointslices", "pods") for v in ("get", "list", "watch")}
-    (binding,) = named(rendering, "RoleBinding").values()
+    binding = named(rendering, "RoleBinding")[rendering.group.gateway]
     assert binding["roleRef"]["name"] == role["metadata"]["name"]
     gateway = next(
         t

@@ -61,7 +61,7 @@ WRONG: dict[str, tuple[str, str]] = {
     "zero without scaler": ("  scaling: {min: 0, max: 2, by: none}\n", r"spec.scaling.min: .*min: 1"),
     "forecasts on a cluster": (
         "  scaling: {min: 1, max: 2, policy: slo}\n",
-        r"spec.scaling.policy: slo .*seawall simulate.*write policy: hpa",
+        r"spec.scaling.policy: slo .*scaling.by: seawall.*policy: hpa",
     ),
     "forecasts in a pool": (
         "  scaling: {min: 0, max: 1, policy: slo}\n  pool: {name: p, capacity: 8}\n",

@@ -153,7 +153,7 @@ def policy_of(fleet: Fleet, plan: Plan | None = None) -> ScalePolicy:
         lowest=min(scaling.min, scaling.max),
         highest=scaling.max,
         target=math.ceil(round(target * 1000, 6)) / 1000,  # what a quantity can say
-        guards=() if scaling.by in ("keda-gateway", "hpa") else GUARDS,
+        guards=() if scaling.by in ("keda-gateway", "seawall", "hpa") else GUARDS,
         up=DirectionRules(_window(scaling.up_window), DEFAULT_UP.select, UP_POLICIES),
         down=DirectionRules(
             _window(max(scaling.down_window, startup_s if by_slo else 0.0)),
