@@ -40,6 +40,7 @@ MECHANISMS: dict[str, Mechanism] = {
                           switch="assembly"),
     "await-return": Mechanism(what="a fleet whose only replica is coming back is waited for", switch="await-return"),
     "records": Mechanism(what="an answer is kept for a client that comes again", fleet={"gateway.keepFor": "0s"}),
+    "keeper": Mechanism(what="a gateway's connections and their record outlive it", fleet={"gateway.keeper": False}),
     "admission": Mechanism(what="a bounded queue, then 429",
                            fleet={"gateway.maxQueued": 1_000_000, "gateway.queueTimeout": "10m"}),
     "hand-over": Mechanism(what="a new gateway listens before the old one stops", switch="hand-over"),

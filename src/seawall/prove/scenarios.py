@@ -19,7 +19,7 @@ from typing import Any
 
 from seawall.domain.told import ReplicaState
 from seawall.load.client import ClientPatience
-from seawall.prove import reattach, silence
+from seawall.prove import deaths, reattach, silence
 from seawall.prove.stage import QUEUE_BOUND, Stage
 from seawall.prove.verdict import Expectation
 
@@ -371,6 +371,10 @@ SCENARIOS: dict[str, Scenario] = {
                  sim_only=False, mechanisms=("resume", "await-return")),
         Scenario(name="reattach", title="clients that come again", play=reattach.come_again, returning_share=0.5,
                  takes_s=16.0, expectation=_STALL, sim_only=False, mechanisms=("records",)),
+        Scenario(name="gateway-kill", title="kill -9 of the gateway", play=deaths.gateway_kill, alone=True,
+                 takes_s=20.0, expectation=_STALL, sim_only=False, mechanisms=("keeper",)),
+        Scenario(name="keeper-kill", title="kill -9 of the gateway's keeper, then of the gateway", alone=True,
+                 play=deaths.keeper_kill, takes_s=25.0, expectation=_STALL, sim_only=False, mechanisms=("keeper",)),
         Scenario(name="clock-jump", title="clock jump of the supervisor", play=clock_jump, sim_only=False,
                  mechanisms=("steady-clock",)),
     )

@@ -47,6 +47,8 @@ _MORE: Final = 0x80
 """On a kind: the entry goes on in the next block."""
 _USED: Final = 2
 _TAKING: Final = 4
+"""One of the take-overs that were begun and not ended; there is room for a few."""
+_MOST_TAKING: Final = 60
 _NOTHING: Final = 0
 _LOST: Final = 0xFFFF_FFFF
 """In place of a slot's first block: not all of it could be recorded."""
@@ -151,12 +153,17 @@ class Arena:
         words[half + 2] = before >> 32
         words[at] = state ^ 1
 
-    def taking(self, slot: int, now: bool) -> bool:
-        """Notes that a slot is being taken over, or that it has been. True: somebody died of it before."""
+    def taking(self, slot: int, now: bool) -> int:
+        """Notes that a slot is being taken over, or that it has been. Returns how often somebody died of it before, or
+        while it happened to be done."""
         words, at = self.words, _HEADER_WORDS + slot * _SLOT_WORDS
-        before = bool(words[at] & _TAKING)
-        words[at] = words[at] | _TAKING if now else words[at] & ~_TAKING
-        return before
+        state: int = words[at]
+        before = state & _MOST_TAKING
+        if now and before < _MOST_TAKING:
+            words[at] = state + _TAKING
+        elif not now:
+            words[at] = state & ~_MOST_TAKING
+        return before // _TAKING
 
     # -- blocks
 

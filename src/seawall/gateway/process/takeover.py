@@ -1,7 +1,7 @@
 """The take-over: a gateway goes on with the connections of one that died, from their record (intake/carry.py).
 
-Streams first, each at its byte; then who rests. What cannot go on is ended, counted and said. A connection on which a
-gateway died while taking it over is not taken again: it might be what kills.
+Streams first, each at its byte; then who rests. What cannot go on is ended, counted and said. A connection on which
+two gateways died while they took it over is not taken again: it might be what kills.
 """
 
 from __future__ import annotations
@@ -21,6 +21,8 @@ from seawall.gateway.intake.carry import past_of
 from seawall.gateway.process.custody import Custody, Estate, Holding
 
 log = logging.getLogger("seawall.gateway")
+DEADLY = 2
+"""Gateways that died while they took a connection over: one may have been killed just then, two by chance are few."""
 
 
 class TakeOver:
@@ -68,7 +70,7 @@ class TakeOver:
     async def _carry(self, holding: Holding, slot: int, fd: int) -> None:
         arena, loop = holding.arena, self._loop
         sock = socket.socket(fileno=fd)
-        if arena.taking(slot, True):
+        if arena.taking(slot, True) >= DEADLY:
             return self._give_up(holding, slot, sock, "deadly")
         try:
             past = past_of(self._app, loop, arena, slot, handed_over(sock))
