@@ -294,7 +294,7 @@ async def test_a_record_is_bounded_with_a_clear_end(
 ) -> None:
     monkeypatch.setattr(exchanges, "MOST_RECORDED", 2 * MIB)
     gateway = await start(engine, spec=spec.replace('resume: "off"', "resume: exact"))
-    engine.tokens, engine.pad = 3000, "x" * 4000
+    engine.tokens, engine.pad = 10**6, "x" * 4000  # without end: the sweep looks four times a second
     with caplog.at_level(logging.ERROR):
         status, headers, body = await gateway.complete(stream=True)
     assert status == 200 and headers["cut"] == "True" and b"answer_too_large" in body[-500:]
