@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from seawall.render.gateway import keys_secret
+from seawall.render.gateway import MIN_REPLICAS, keys_secret
 from seawall.render.images import gateway_image
 from seawall.render.inputs import Group, Wanted
 from seawall.render.lifecycle import spot_notice_s, start_budget_s, timing_of
@@ -92,6 +92,11 @@ def _of_fleet(wanted: Wanted) -> list[str]:
                 f"you provide: Secret {wanted.namespace}/{spec.scaling.tls_secret} with tls.crt, tls.key and ca.crt "
                 f"for the scaler's name, {wanted.name}-gateway-scaler.{wanted.namespace}.svc (cert-manager writes it)"
             )
+    if spec.gateway.replicas < MIN_REPLICAS:
+        out.append(
+            f"spec.gateway.replicas: {spec.gateway.replicas} is {MIN_REPLICAS} on a cluster: with one, each of its "
+            "restarts and each drained node would refuse connections"
+        )
     if spec.scaling.by == "keda-gateway":
         out.append(
             "needs KEDA 2.20 or newer: older ones sum over the wrong endpoints, or do not wait for them"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -51,3 +52,42 @@ def test_what_stands_in_front_closes_idle_connections_first_and_takes_bodies_as_
     assert 0 < int(pool["idleTimeout"].removesuffix("s")) <= most
     told = rendered("ingress", "Ingress")["metadata"]["annotations"]
     assert told["nginx.ingress.kubernetes.io/proxy-body-size"] == str(48 * 2**20)
+
+
+def test_a_gateway_of_one_becomes_two_and_that_is_said(group: Callable[..., Group], llama: str) -> None:
+    rendering = render(group(llama + "  gateway: {replicas: 1}\n"))
+    scaler = next(o for o in rendering.objects if o["kind"] == "HorizontalPodAutoscaler")
+    assert scaler["spec"]["minReplicas"] == 2
+    assert any("spec.gateway.replicas: 1 is 2 on a cluster" in note for note in rendering.notes)
+    assert not any("gateway.replicas" in note for note in render(group(llama)).notes)
+
+
+def test_the_scaler_is_reached_by_keda_alone_and_may_read_what_it_answers_for(
+    group: Callable[..., Group], llama: str
+) -> None:
+    text = re.sub(r"scaling: \{", "scaling: {by: seawall, policy: slo, ", llama)
+    objects = render(group(text)).objects
+    mine = {o["kind"]: o for o in objects if o["metadata"]["name"].endswith("-scaler")}
+    doors = {
+        rule["ports"][0]["port"]: [
+            peer["namespaceSelector"]["matchLabels"]["kubernetes.io/metadata.name"] for peer in rule["from"]
+        ]
+        for rule in mine["NetworkPolicy"]["spec"]["ingress"]
+    }
+    assert doors == {9443: ["keda"], 9090: ["monitoring"]}
+    rights = {
+        (r["resources"][0], v): r.get("resourceNames") for r in mine["Role"]["rules"] for v in r["verbs"]
+    }
+    target = next(o for o in objects if o["kind"] == "ScaledObject")["spec"]["scaleTargetRef"]["name"]
+    assert rights == {
+        ("pods", "get"): None,
+        ("pods", "list"): None,
+        ("deployments", "get"): [target],
+        ("events", "create"): None,
+    }
+    gateway = next(
+        o
+        for o in objects
+        if o["kind"] == "NetworkPolicy" and "seawall-scaler" in str(o["spec"].get("ingress"))
+    )
+    assert gateway["metadata"]["name"].endswith("-gateway")
