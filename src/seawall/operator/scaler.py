@@ -186,6 +186,8 @@ class DecidingScaler:
         ready = sum((await self._kube.list(select, _ready)).values())
         answers = await self._hear(self._kube, namespace)
         told = answers.of(namespace).fleets.get(trigger.fleet)
+        if told is None and not answers.silent:
+            raise Blind(f"no gateway of {namespace} serves {trigger.fleet}.", "Look at the gateways.")
         seen = scale.DemandSeen(replicas=replicas, ready=ready, fresh=False)
         if told is None or answers.silent:
             return seen

@@ -45,6 +45,10 @@ class Teller:
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
 
+    async def told(self) -> None:
+        """Once every event is written, or was refused."""
+        await asyncio.gather(*self._tasks)
+
     async def _event(self, namespace: str, fleet: str, record: DecisionRecord, before: int) -> None:
         now = self._clock.time()
         at = datetime.fromtimestamp(now, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
@@ -80,9 +84,8 @@ async def run_scaler(kube: Kube, listen: str, metrics: str, tls: keda.Tls | None
         if not port.isdigit():
             raise InputError(f"--metrics {metrics!r:.60} is no ADDRESS:PORT.", "Write 0.0.0.0:9090.")
         start_http_server(int(port), host or "0.0.0.0", registry=registry)
-    server, port_of = await keda.serve(
-        DecidingScaler(kube, clock, Teller(kube, clock, registry)), listen, tls
-    )
+    teller = Teller(kube, clock, registry)
+    server, port_of = await keda.serve(DecidingScaler(kube, clock, teller), listen, tls)
     log.info("answering KEDA at port %d%s", port_of, " with TLS" if tls else "")
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -90,3 +93,4 @@ async def run_scaler(kube: Kube, listen: str, metrics: str, tls: keda.Tls | None
         loop.add_signal_handler(sig, stop.set)
     await stop.wait()
     await server.stop(STOP_S)
+    await teller.told()

@@ -146,6 +146,9 @@ async def test_without_a_first_look_nothing_is_guessed(story: Story) -> None:
     story.gateways.silent = True
     with pytest.raises(Blind):
         await story.ask()
+    story.gateways.silent, story.gateways.admitted = False, {}
+    with pytest.raises(Blind, match="no gateway of llm serves chat"):
+        await story.ask()
     story.clock.t += 15
     with pytest.raises(Blind, match="no Deployment llm/gone"):
         await story.scaler.replicas(asked(target="gone"))
