@@ -63,6 +63,7 @@ def command(
         return
     group = group_of(fleets, lock, gateway_name)
     from seawall.render.everything import render
+    from seawall.render.notes import needed_first
 
     rendering = render(group)
     where = Repository(url=repo, revision=repo_revision, path=repo_path)
@@ -73,6 +74,8 @@ def command(
         for note in rendering.notes:
             click.echo(f"# {note}", err=True)
         return
+    if first := needed_first(rendering.objects):
+        click.echo(f"  {first}")
     click.echo(f"\nNext: {_next(packaging, output, group.gateway)}")
 
 

@@ -2,11 +2,32 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from seawall.render.gateway import MIN_REPLICAS, keys_secret
 from seawall.render.images import gateway_image
-from seawall.render.inputs import Group, Wanted
+from seawall.render.inputs import Group, Object, Wanted
 from seawall.render.lifecycle import spot_notice_s, start_budget_s, timing_of
 from seawall.render.replica.weights import needs_loader
+
+SERVED_BY = {
+    "keda.sh": "KEDA",
+    "monitoring.coreos.com": "the Prometheus operator",
+    "leaderworkerset.x-k8s.io": "LeaderWorkerSet",
+}
+"""API group -> who must be in the cluster before its objects can be applied."""
+
+
+def needed_first(objects: Iterable[Object]) -> str:
+    """What must be installed before these objects are applied, as a sentence with its command; empty: nothing."""
+    groups = {str(o["apiVersion"]).partition("/")[0] for o in objects}
+    names = [name for group, name in SERVED_BY.items() if group in groups]
+    if not names:
+        return ""
+    return (
+        f"a cluster without {' and '.join(names)} takes these objects only after: seawall render cluster-prereqs "
+        "-o prereqs && sh prereqs/install.sh"
+    )
 
 
 def notes(group: Group) -> tuple[str, ...]:

@@ -38,6 +38,8 @@ def test_a_folder_gets_files_and_the_next_command(tmp_path: Path) -> None:
     done = seawall(SPEC, "--format", "kustomize", "-o", str(tmp_path / "d"))
     assert done.returncode == 0
     assert (tmp_path / "d" / "overlays" / "prod" / "kustomization.yaml").exists()
+    assert "without KEDA and the Prometheus operator" in done.stdout
+    assert "seawall render cluster-prereqs -o prereqs && sh prereqs/install.sh" in done.stdout
     assert done.stdout.rstrip().endswith(f"kubectl apply --server-side -k {tmp_path}/d/overlays/prod")
 
 
