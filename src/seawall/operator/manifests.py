@@ -75,6 +75,13 @@ def operator_manifests(namespace: str = "seawall-system", image: str | None = No
             "roleRef": {**role, "kind": "Role"},
             "subjects": subject,
         },
+        # Nobody asks the operator anything: a type without a rule allows nothing.
+        {
+            "apiVersion": "networking.k8s.io/v1",
+            "kind": "NetworkPolicy",
+            "metadata": meta,
+            "spec": {"podSelector": {"matchLabels": {APP: NAME}}, "policyTypes": ["Ingress"]},
+        },
         _deployment(meta, image or f"ghcr.io/seawall-dev/seawall:{__version__}"),
     ]
 

@@ -311,6 +311,16 @@ def test_the_operators_own_objects_validate_and_ask_for_no_more_than_they_use() 
     }
 
 
+def test_nobody_can_connect_to_the_operator() -> None:
+    objects = {o["kind"]: o for o in operator_manifests()}
+    policy = objects["NetworkPolicy"]
+    assert policy["spec"]["policyTypes"] == ["Ingress"]
+    assert "ingress" not in policy["spec"]
+    pods = objects["Deployment"]["spec"]["template"]["metadata"]
+    assert policy["spec"]["podSelector"]["matchLabels"].items() <= pods["labels"].items()
+    assert policy["metadata"]["namespace"] == objects["Deployment"]["metadata"]["namespace"]
+
+
 async def test_pod_deletion_costs_are_written_from_the_gateways_numbers(api: KubeApi, kube: Kube) -> None:
     fleet = api.put(example())
     ns = fleet["metadata"]["namespace"]
