@@ -144,7 +144,9 @@ class Tier:
         self.gateways = max(1, len(told.demands))
         self._demands[fleet.name] = told.demands
         for target, (ours, theirs, _) in zip(targets, told.places, strict=True):
-            fleet.router.set_others(target, theirs, max(0, cap - ours))
+            # Who has more than its part keeps what runs, and takes nothing new: else it would never shrink.
+            allowed = min(ours, wanted[target.name][1])
+            fleet.router.set_others(target, theirs, max(0, cap - allowed))
         if fleet.admission.queued and fleet.router.free():
             fleet.pump()
 
