@@ -231,12 +231,11 @@ def decided_trigger(wanted: Wanted, group: Group, half: Half) -> Object:
 
 
 def followed(policy: ScalePolicy) -> Object:
-    """The HPA's behaviour where the decision has its windows behind it: it follows, without a tolerance (a change of
-    one in ten and more would be within it), no faster than the policy itself."""
+    """The HPA's behaviour where the decision has its windows behind it: it follows, no faster than the policy
+    itself. Its tolerance stays: a ScaledObject of KEDA 2.20 may have no field for it."""
     rules = behavior(policy)
     for direction in rules.values():
         direction["stabilizationWindowSeconds"] = 0
-        direction["tolerance"] = "0"
     return rules
 
 
