@@ -174,8 +174,8 @@ class Clients:
 
     async def learn(self) -> None:
         async with httpx.AsyncClient(timeout=120) as http:
-            for i in range(8):
-                self.want[i] = told(await self.one(http, i))
+            answers = await asyncio.gather(*(self.one(http, i) for i in range(8)))
+        self.want = {i: told(raw) for i, raw in enumerate(answers)}
 
     async def client(self, i: int) -> None:
         async with httpx.AsyncClient(timeout=120) as http:
