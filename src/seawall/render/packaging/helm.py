@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from seawall import __version__
-from seawall.domain.labels import FLEET, GROUP, POOL
+from seawall.domain.labels import APP, FLEET, GROUP, POOL, SCALER_APP
 from seawall.render.images import gateway_image
 from seawall.render.inputs import Object, Rendering, Wanted
 from seawall.render.packaging.files import by_file
@@ -85,7 +85,12 @@ def _knobs(rendering: Rendering) -> list[Knob]:
     for obj in rendering.objects:
         fleet = obj["metadata"].get("labels", {}).get(FLEET)
         base: tuple[str, ...] = ("fleets", fleet) if fleet else ("gateway",)
+        at: FieldPath
         match obj["kind"]:
+            case "Deployment" if obj["metadata"].get("labels", {}).get(APP) == SCALER_APP:
+                # It runs the gateway's image, and has nothing else that would be set.
+                at = ("spec", "template", "spec", "containers", 0, "image")
+                found = [_knob(obj, at, GATEWAY_IMAGE, limits=PINNED)]
             case "Deployment":
                 found = _of_deployment(obj, base)
             case "Job":
@@ -93,7 +98,7 @@ def _knobs(rendering: Rendering) -> list[Knob]:
             case "ScaledObject" | "HorizontalPodAutoscaler":
                 found = _of_scaler(obj, base)
             case "PersistentVolumeClaim":
-                at: FieldPath = ("spec", "resources", "requests", "storage")
+                at = ("spec", "resources", "requests", "storage")
                 found = [
                     _knob(obj, ("spec", "storageClassName"), (*base, "storage", "class")),
                     _knob(obj, at, (*base, "storage", "size"), limits=AMOUNT),
