@@ -14,7 +14,7 @@ export STORAGE_DRIVER=vfs BUILDAH_ISOLATION=chroot
 buildah() { command buildah --root "$work/storage" --runroot "$work/run" "$@"; }
 
 echo "making the base from Debian's packages"
-debootstrap --variant=minbase --include=python3,python3-venv,ca-certificates bookworm "$work/root" >"$work/log" 2>&1 ||
+debootstrap --variant=minbase --include=python3,python3-dev,python3-venv,ca-certificates bookworm "$work/root" >"$work/log" 2>&1 ||
   { tail -n 5 "$work/log" >&2; exit 1; }
 ln -s python3 "$work/root/usr/bin/python"
 rm -rf "$work/root/var/cache/apt/archives" "$work/root/var/lib/apt/lists"
@@ -26,6 +26,8 @@ rm -rf "$work/root"
 # A mirror and certificates that this machine was told of are told to the build; nothing of them stays in the image.
 set --
 for given in /etc/ssl/certs /etc/pip.conf; do [ -e "$given" ] && set -- "$@" --volume "$given:$given:ro"; done
+printf 'system-certs = true\n' >"$work/uv.toml"
+set -- "$@" --volume "$work/uv.toml:/etc/uv/uv.toml:ro"
 if [ -n "${PIP_CONFIG_FILE:-}" ]; then set -- "$@" --volume "$PIP_CONFIG_FILE:/etc/pip.conf:ro"; fi
 echo "building $name"
 buildah build --quiet --layers=false --build-arg BASE=localhost/base "$@" --file Containerfile --tag "$name" . >"$work/log" 2>&1 ||

@@ -102,3 +102,16 @@ if ! command -v chromium >/dev/null 2>&1 && ! command -v chromium-browser >/dev/
     echo "no chromium is here, and only root could install it: the console's tests are skipped" >&2
   fi
 fi
+
+# What builds the container image without a registry (scripts/image.sh), for its test.
+if ! command -v buildah >/dev/null 2>&1 || ! command -v debootstrap >/dev/null 2>&1; then
+  if command -v apt-get >/dev/null 2>&1 && [ "$(id -u)" = 0 ]; then
+    echo "installing what builds images for the tests (Debian packages buildah, debootstrap)"
+    export DEBIAN_FRONTEND=noninteractive
+    apt-get install -y -q --no-install-recommends buildah debootstrap >/dev/null 2>&1 ||
+      { apt-get update -q >/dev/null && apt-get install -y -q --no-install-recommends buildah debootstrap >/dev/null; } ||
+      echo "buildah could not be installed: the image's test is skipped" >&2
+  else
+    echo "no buildah is here, and only root could install it: the image's test is skipped" >&2
+  fi
+fi

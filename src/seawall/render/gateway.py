@@ -164,9 +164,7 @@ def container(group: Group) -> Object:
             {"name": "http", "containerPort": HTTP_PORT, "protocol": "TCP"},
             {"name": "admin", "containerPort": ADMIN_PORT, "protocol": "TCP"},
         ],
-        "resources": exactly(
-            "1", f"{needed(w.fleet for w in group.members) >> 20}Mi", {"ephemeral-storage": "1Gi"}
-        ),
+        "resources": exactly("1", _memory(group), {"ephemeral-storage": "1Gi"}),
         "securityContext": container_context(),
         "lifecycle": {"preStop": {"sleep": {"seconds": PRE_STOP_S}}},
         "startupProbe": _check({"path": "/healthz", **check}, period=2, failures=60),
@@ -174,6 +172,12 @@ def container(group: Group) -> Object:
         "livenessProbe": _check({"path": "/healthz", **check}, period=10, failures=6),
         "volumeMounts": mounts,
     }
+
+
+def _memory(group: Group) -> str:
+    """As the server writes it: in the largest unit that it is whole in."""
+    mib = needed(w.fleet for w in group.members) >> 20
+    return f"{mib}Mi" if mib % 1024 else f"{mib >> 10}Gi"
 
 
 def _check(get: Object, *, period: int, failures: int) -> Object:

@@ -15,6 +15,7 @@ from seawall.decide.route.evidence import LEFT, Sight, bound_s
 from seawall.decide.route.pace import pace_of
 from seawall.decide.route.pick import side
 from seawall.domain.spec import Canary
+from seawall.domain.units import counted
 from seawall.sim.engine import Engine, Seq, slower
 from seawall.sim.pods import Group, Node, Nodes, Pod, victims
 from seawall.sim.setup import CANARY_LOOK_S, NODE_LOST_S, RESTART_S, Happening, Setup
@@ -222,7 +223,7 @@ class Cluster:
             if self.trial is not None and self.canary_percent:
                 for _ in streams:
                     self.trial.lost(pod.group)
-            self.world.log.append((now, f"{pod.name}: {len(streams)} requests broken: {why}"))
+            self.world.log.append((now, f"{pod.name}: {counted(len(streams), 'request')} broken: {why}"))
             self.world.broken(streams, now, seen_in_s, why)
 
     def _remove(self, pod: Pod, now: float, lost: bool = False) -> None:

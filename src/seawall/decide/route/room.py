@@ -14,6 +14,8 @@ BASE: Final = 96 * MIB
 LEAST: Final = 16 * MIB
 DEFAULT: Final = 1024 * MIB
 """Of the process, where neither the spec nor a control group says."""
+RENDERED: Final = 2048 * MIB
+"""A rendered gateway's limit at least: what the defaults need, with some air."""
 LARGE_AT_ONCE: Final = 16
 """So many of the largest bodies a rendered gateway takes at a time."""
 USUAL_BODY: Final = 16 * 1024
@@ -37,7 +39,7 @@ def process_for(held: int) -> int:
 
 def needed(fleets: Iterable[Fleet]) -> int:
     """Of a process that serves these fleets: what one of them asks for, or what follows from the bodies and the streams
-    that they allow."""
+    that they allow, as a power of two: few changes of a spec shall restart gateways."""
     given, largest, held = 0, 0, 0
     for fleet in fleets:
         spec = fleet.spec.gateway
@@ -46,4 +48,9 @@ def needed(fleets: Iterable[Fleet]) -> int:
         places = (spec.max_in_flight or fleet.spec.engine.max_num_seqs or 256) * fleet.spec.scaling.max
         queued = MOST_QUEUED if spec.max_queued is None else spec.max_queued
         held += min(queued, MOST_QUEUED) * USUAL_BODY + min(places, MOST_STREAMS) * RECORD
-    return given or process_for(held + LARGE_AT_ONCE * largest)
+    if given:
+        return given
+    wanted, size = process_for(held + LARGE_AT_ONCE * largest), RENDERED
+    while size < wanted:
+        size *= 2
+    return size
