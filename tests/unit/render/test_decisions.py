@@ -90,7 +90,7 @@ def test_triggers_sum_and_never_take_missing_data_for_zero(rendering: Rendering)
             elif trigger["type"] == "metrics-api":
                 assert data["aggregationType"] == "sum"
             else:
-                assert trigger["type"] == "external-push"  # our own scaler: blind, it says so and gives no number
+                assert trigger["type"] == "external-push"  # blind, our own scaler gives no number
 
 
 def test_a_prometheus_that_asks_for_a_token_gets_it(

@@ -139,11 +139,12 @@ def made(body: Body, prompt: bytes, size: int) -> Made:
     ids = token_ids(memoryview(said)) if said is not body.messages else 0
     if ids:
         return Made(ids=ids)
-    if any(word in prompt for word in MEDIA):
-        try:
-            return made_of(msgspec.json.decode(said), len(prompt))
-        except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError):
-            pass  # the engine will say what is wrong with it
+    for word in MEDIA:
+        if word in prompt:
+            try:
+                return made_of(msgspec.json.decode(said), len(prompt))
+            except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError):
+                break  # the engine will say what is wrong with it
     return Made(text=len(prompt))
 
 
@@ -173,6 +174,7 @@ AGENTS = (
 )
 """Headers by which agents name their sessions: Claude Code, Codex (five of its versions' names), OpenCode, Qwen Code,
 and two proxies."""
+_AGENTS = frozenset(AGENTS)
 
 
 def session_of(body: Body, headers: Mapping[bytes, bytes]) -> str | None:
@@ -183,10 +185,11 @@ def session_of(body: Body, headers: Mapping[bytes, bytes]) -> str | None:
             name = name[1:].rstrip(b'"') if name[:1] == b'"' else b""
             if name:
                 return name.decode("latin-1")
-    for header in AGENTS:
-        value = headers.get(header)
-        if value:
-            return value[:SESSION].decode("latin-1")
+    if not _AGENTS.isdisjoint(headers):  # most requests have none of them
+        for header in AGENTS:
+            value = headers.get(header)
+            if value:
+                return value[:SESSION].decode("latin-1")
     return None
 
 
