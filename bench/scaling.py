@@ -11,7 +11,8 @@ each with its own default target and with that target times several factors. Sai
     KEDA's best   KEDA's best target, chosen after the fact, that costs no more than ours as it comes
 
 as differences in points of attainment, paired by seed, with a 95% interval (Student's t). The traces have
-the shape of published ones (their figures were not checked against the papers); `--trace` replays a public file (Azure LLM inference, BurstGPT) in their place.
+the shape of published ones (their figures were not checked against the papers); `--trace` replays a public file
+(Azure LLM inference, BurstGPT) in their place.
 
     azure     a day's swing with its peak at 1.7 times the mean and 3.3 times the valley (DynamoLLM, 2025), slow noise,
               1,155 tokens in and 211 out on average (Azure 2023, conversations)
