@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import json
+from collections.abc import Iterable
 from random import Random
 from typing import Any
 
@@ -34,6 +35,9 @@ class Pipe:
     def write(self, data: bytes) -> None:
         assert not self.closed
         self.out += data
+
+    def writelines(self, parts: Iterable[bytes]) -> None:
+        self.write(b"".join(parts))
 
     def set_write_buffer_limits(self, high: int) -> None:
         assert high <= 65536

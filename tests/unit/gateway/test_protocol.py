@@ -9,8 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.unit.gateway.scripted import ANSWER, ASK, JSON_ANSWER, Bench, post, with_bench
 
+from seawall.decide.route.members import TOO_DEEP
 from seawall.gateway.edge.client_side import BODY_S, HEAD_S, IDLE_S, MAX_HEAD
-from seawall.gateway.intake.peek import TOO_DEEP, peek
+from seawall.gateway.intake.peek import peek
 
 UPGRADE = b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABkAAQAAP\r\n"
 GOOD_BUT_ODD = {

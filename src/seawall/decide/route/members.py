@@ -29,6 +29,8 @@ TOO_MANY_KEYS = Refusal(
     "too_many_keys",
     f"The request body has more than {MAX_KEYS} fields. Leave out what is none of the API's.",
 )
+MAX_DEPTH = 500
+"""Arrays and objects within each other. No decoder of an engine's goes deeper than 1,000, and some end there badly."""
 MAX_NESTS = 100_000
 """Arrays and objects in a large body: what anybody makes of them takes 100 to 500 ns each."""
 MAX_FIELD = 1 << 20
@@ -38,6 +40,7 @@ TOO_MANY_VALUES = Refusal(
     "too_many_values",
     f"The request body has more than {MAX_NESTS} arrays and objects. Send fewer at once.",
 )
+TOO_DEEP = Refusal(400, "json_too_deep", "The request body is nested too deeply. Flatten it.")
 NO_JSON = Refusal(400, "invalid_json", "The request body is not JSON. Send a JSON object.")
 NO_UTF8 = Refusal(400, "invalid_json", "The request body is not UTF-8.")
 
@@ -254,6 +257,8 @@ def _nest_end(body: bytes, at: int) -> tuple[int, int]:
                 break
             if mark in (0x5B, 0x7B):
                 depth += 1
+                if depth > MAX_DEPTH:
+                    raise Unreadable(TOO_DEEP)
                 nests += 1
                 if nests > MAX_NESTS:
                     raise Unreadable(TOO_MANY_VALUES)

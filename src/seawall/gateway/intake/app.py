@@ -20,7 +20,7 @@ from urllib.parse import unquote
 
 import msgspec
 
-from seawall.decide.route.members import LARGE, Members, Unreadable
+from seawall.decide.route.members import LARGE, TOO_DEEP, Members, Unreadable
 from seawall.decide.route.pick import Ask, Target, side
 from seawall.decide.route.prefix import BLOCK_BYTES
 from seawall.decide.route.refusal import Refusal, poisonous
@@ -60,7 +60,6 @@ from seawall.gateway.intake.pages import (
 )
 from seawall.gateway.intake.peek import (
     AGENTS,
-    TOO_DEEP,
     Body,
     blocks,
     made,

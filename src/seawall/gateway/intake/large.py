@@ -13,10 +13,10 @@ from typing import NamedTuple
 
 import msgspec
 
-from seawall.decide.route.members import Members, Unreadable, read_members
+from seawall.decide.route.members import TOO_DEEP, Members, Unreadable, read_members
 from seawall.decide.route.poison import fingerprint
 from seawall.decide.route.refusal import Refusal
-from seawall.gateway.intake.peek import TOO_DEEP, Body, body_of
+from seawall.gateway.intake.peek import Body, body_of
 
 Passes = Callable[[bytes, Body], Refusal | None]
 """Whether a body, of which these fields are known, may be passed on."""

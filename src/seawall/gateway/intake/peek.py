@@ -13,16 +13,13 @@ from typing import Any
 import msgspec
 
 from seawall.decide.route.cost import MEDIA, Made, made_of, token_ids
-from seawall.decide.route.members import LOOSE, TOO_MANY_KEYS, has_too_many_keys
+from seawall.decide.route.members import LOOSE, TOO_DEEP, TOO_MANY_KEYS, has_too_many_keys
 from seawall.decide.route.prefix import blocks_of
 from seawall.decide.route.refusal import Refusal
 
 LONG = 256
 """Tokens. Longer whole answers are asked of the engine as streams, so that they are watched and resumed; shorter ones
 keep the engine's own way, which costs less of the gateway's CPU, and are asked again when they break."""
-
-
-TOO_DEEP = Refusal(400, "json_too_deep", "The request body is nested too deeply. Flatten it.")
 
 
 class Body(msgspec.Struct, gc=False):
