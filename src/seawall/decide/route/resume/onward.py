@@ -182,7 +182,7 @@ class Onward(Chunks):
         out = events.chunk_doc(ask.kind, stream.head or {}, None)
         out["choices"] = [events.choice_doc(ask.kind, new, shown, finish, reason, logprobs)]
         if doc.get("usage"):
-            out["usage"] = events.usage_doc(self.prompt_tokens, self._now, self._usage_keys(doc))
+            out["usage"] = events.usage_doc(self.prompt_tokens, self._now, self._usage_keys(doc["usage"]))
         if doc.get("system_fingerprint"):
             out["system_fingerprint"] = doc["system_fingerprint"]
         return events.write(out)
@@ -200,17 +200,25 @@ class Onward(Chunks):
             return None  # with stop strings the engine would look for them in the prompt, too
         return text[at + len(sent) :]
 
-    def _usage_keys(self, doc: Doc) -> Doc:
-        more = {key: value for key, value in doc["usage"].items() if not key.endswith("_tokens")}
+    def _usage_keys(self, usage: Doc) -> Doc:
+        more = {key: value for key, value in usage.items() if not key.endswith("_tokens")}
         if self.stream.ask.kind == "chat":
             more.setdefault("completion_tokens_details", None)
+            self._as_chat(more)
         return more
+
+    def _as_chat(self, usage: Doc) -> None:
+        """Chat tells one more detail of the prompt's tokens than completions do, where it tells any."""
+        details = usage.get("prompt_tokens_details")
+        if self.stream.ask.kind == "chat" and isinstance(details, dict):
+            details.setdefault("created_cache_tokens", 0)
 
     def _usage_chunk(self, doc: Doc) -> bytes:
         stream = self.stream
         if not doc.get("usage"):
             return b""
         out = events.chunk_doc(stream.ask.kind, stream.head or {}, None)
+        self._as_chat(doc["usage"])
         out["usage"] = events.usage_doc(self.prompt_tokens, self._now, doc["usage"])
         if doc.get("system_fingerprint"):
             out["system_fingerprint"] = doc["system_fingerprint"]
