@@ -143,10 +143,16 @@ def port_holder(port: int) -> str | None:
         except OSError:
             pass
     with contextlib.suppress(psutil.Error, OSError):
-        for c in psutil.net_connections("tcp"):
-            if c.status == psutil.CONN_LISTEN and c.laddr and c.laddr.port == port and c.pid:
-                with contextlib.suppress(psutil.Error):
-                    return f"{psutil.Process(c.pid).name()} (pid {c.pid})"
+        listening = {
+            c.pid
+            for c in psutil.net_connections("tcp")
+            if c.status == psutil.CONN_LISTEN and c.laddr and c.laddr.port == port and c.pid
+        }
+        for pid in sorted(listening):
+            with contextlib.suppress(psutil.Error):
+                process = psutil.Process(pid)
+                if process.ppid() not in listening:  # its child would only be started again
+                    return f"{process.name()} (pid {pid})"
     return "another process"
 
 

@@ -5,7 +5,6 @@ words of scalers and rollouts; and the server of its page. Reads only.
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from datetime import datetime
@@ -19,6 +18,7 @@ from seawall.console.serve import MAX_HEAD, ConsoleServer
 from seawall.console.sight import SERVING, ConsoleFleet, ConsoleReplica, ConsoleSight
 from seawall.domain.told import FleetState, GatewayState, ReplicaState
 from seawall.drivers import kube_gateways
+from seawall.drivers.clock import Clock, SteadyClock
 from seawall.drivers.kube import Kube, Refused
 from seawall.drivers.kube_gateways import Answers
 from seawall.errors import ClusterError, InputError
@@ -28,6 +28,7 @@ EVERYTHING = "debug/console"
 BUSY_S = 2.0
 IDLE_S = 10.0
 STEP_S = 0.5
+_CLOCK = SteadyClock()
 
 
 async def sight_of(kube: Kube, namespace: str | None) -> ConsoleSight:
@@ -120,6 +121,7 @@ async def serve(
     port: int,
     ready: Callable[[str], None],
     rounds: Iterable[int] = count(),
+    clock: Clock = _CLOCK,
 ) -> None:
     """Serves the console of a cluster on a loopback address until it is cancelled: a look every BUSY_S while somebody
     watches, every IDLE_S while nobody does, so that there is a past to show. `ready` is told the address."""
@@ -136,8 +138,8 @@ async def serve(
                 sight = await sight_of(kube, namespace)
             except ClusterError as e:
                 sight = replace(console.sight, silent=e.message)
-            console.look(sight, time.time())
+            console.look(sight, clock.time())
             waited = 0.0
             while waited < IDLE_S and not (console.pages and waited >= BUSY_S):
-                await asyncio.sleep(STEP_S)
+                await clock.sleep(STEP_S)
                 waited += STEP_S

@@ -303,7 +303,10 @@ async def _gateway_mib(stage: Stage) -> float:
     mib = 0.0
     for pid in await stage.deployment.gateway_pids():
         with contextlib.suppress(psutil.Error):
-            mib += float(psutil.Process(pid).memory_info().rss) / 2**20
+            parent = psutil.Process(pid)  # with a keeper it only waits, and its child serves
+            for one in (parent, *parent.children(recursive=True)):
+                with contextlib.suppress(psutil.Error):
+                    mib += float(one.memory_info().rss) / 2**20
     return mib
 
 

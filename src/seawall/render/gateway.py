@@ -175,7 +175,7 @@ def container(group: Group) -> Object:
 
 
 def _memory(group: Group) -> str:
-    """As the server writes it: in the largest unit that it is whole in."""
+    """Memory as the server writes it: in the largest unit that it is whole in."""
     mib = needed(w.fleet for w in group.members) >> 20
     return f"{mib}Mi" if mib % 1024 else f"{mib >> 10}Gi"
 

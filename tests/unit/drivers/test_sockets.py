@@ -44,7 +44,7 @@ def test_a_connection_that_is_ending_tells_nothing() -> None:
     with accepted:
         client.close()
         select.select([accepted], [], [], 10)
-        assert handed_over(accepted) is None
+        assert handed_over(accepted) == 0, "it may have closed its half only, and read on"
 
 
 def test_a_duplicate_keeps_what_is_closed_and_not_what_is_ended() -> None:
