@@ -143,16 +143,14 @@ def port_holder(port: int) -> str | None:
         except OSError:
             pass
     with contextlib.suppress(psutil.Error, OSError):
-        listening = {
-            c.pid
-            for c in psutil.net_connections("tcp")
-            if c.status == psutil.CONN_LISTEN and c.laddr and c.laddr.port == port and c.pid
-        }
-        for pid in sorted(listening):
-            with contextlib.suppress(psutil.Error):
-                process = psutil.Process(pid)
-                if process.ppid() not in listening:  # its child would only be started again
-                    return f"{process.name()} (pid {pid})"
+        for c in psutil.net_connections("tcp"):
+            if c.status == psutil.CONN_LISTEN and c.laddr and c.laddr.port == port and c.pid:
+                with contextlib.suppress(psutil.Error):
+                    process = psutil.Process(c.pid)
+                    parent = process.parent()
+                    if parent is not None and parent.cmdline() == process.cmdline():
+                        process = parent  # a fork, which would only be started again
+                    return f"{process.name()} (pid {process.pid})"
     return "another process"
 
 
