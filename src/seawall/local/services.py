@@ -153,7 +153,29 @@ class GatewayPlace:
         return f"http://{HOST}:{self.admin_port}"
 
 
-class GatewayService:
+class NoEngine:
+    """What all kept processes that compute no model have in common."""
+
+    def pace(self) -> Pace:
+        """Pace of a process without long prompts to read: it owes every look an answer."""
+        return Pace(prompt_token_s=0.0)
+
+    @property
+    def computes(self) -> bool:
+        return False
+
+    def idle(self) -> bool | None:
+        """True: it finishes by itself on SIGTERM, and needs no notice first."""
+        return True
+
+    async def sleep(self, patience_s: float) -> str | None:
+        return "only engines sleep"
+
+    async def wake(self) -> str | None:
+        return "only engines sleep"
+
+
+class GatewayService(NoEngine):
     """The gateway as a kept process. Its `/debug/state` also tells the supervisor how much is asked of each fleet."""
 
     def __init__(self, place: GatewayPlace, client: EngineClient) -> None:
@@ -189,24 +211,6 @@ class GatewayService:
         self._answered += 1
         return EngineLoad(marks=(self._answered,))
 
-    def pace(self) -> Pace:
-        """The gateway's pace: it has no long prompts to read, so it owes every look an answer."""
-        return Pace(prompt_token_s=0.0)
-
-    @property
-    def computes(self) -> bool:
-        return False
-
-    def idle(self) -> bool | None:
-        """True: the gateway drains by itself on SIGTERM, and needs no notice first."""
-        return True
-
-    async def sleep(self, patience_s: float) -> str | None:
-        return "a gateway does not sleep"
-
-    async def wake(self) -> str | None:
-        return "a gateway does not sleep"
-
     def fleet(self, name: str) -> FleetState | None:
         """What it tells of a fleet; None while it tells nothing."""
         return self.state.fleets.get(name) if self.state else None
@@ -217,7 +221,7 @@ class GatewayService:
         return found if found is not None and found.url in (url, "") else None
 
 
-class KeeperService:
+class KeeperService(NoEngine):
     """The keeper of the gateway's connections (drivers/keeper.py) as a kept process."""
 
     def __init__(self, path: Path) -> None:
@@ -239,22 +243,6 @@ class KeeperService:
             return None
         self._answered += 1
         return EngineLoad(marks=(self._answered,))
-
-    def pace(self) -> Pace:
-        return Pace(prompt_token_s=0.0)
-
-    @property
-    def computes(self) -> bool:
-        return False
-
-    def idle(self) -> bool | None:
-        return True
-
-    async def sleep(self, patience_s: float) -> str | None:
-        return "a keeper does not sleep"
-
-    async def wake(self) -> str | None:
-        return "a keeper does not sleep"
 
 
 def read_json(path: Path) -> dict[str, Any] | None:
