@@ -20,6 +20,8 @@ from seawall.errors import InputError
 TIMEOUT_S: Final = 0.5
 MEMBER_S: Final = 3.0
 """Without a word for so long a gateway holds no places at replicas any more."""
+SURE_S: Final = 0.5
+"""A store that was empty so long ago may not have heard all gateways: nobody gets more places than it has."""
 KEEP_S: Final = 400 * 86_400
 NEWS: Final = "{seawall}:news"
 MOST_NEWS: Final = 1000
@@ -85,26 +87,43 @@ _PLACES: Final = """
 local clock = redis.call('TIME')
 local now = clock[1] + clock[2] / 1000000
 local base, me, cap, member_s = KEYS[1], ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
-local members = redis.call('HGETALL', base .. ':m')
+local own = base .. ':g:' .. me
+local members, alive = redis.call('HGETALL', base .. ':m'), {}
+local known, changed = false, false
+if #members == 0 then redis.call('SET', base .. ':b', string.format('%.3f', now)) end
+local unsure = now - tonumber(redis.call('GET', base .. ':b') or '0') < SURE_S
 for i = 1, #members, 2 do
-  if members[i] ~= me and now - tonumber(members[i + 1]) > member_s then
-    local held = redis.call('HGETALL', base .. ':g:' .. members[i])
-    for j = 1, #held, 2 do
-      local f, c = string.match(held[j + 1], '^(%S+) (%S+)$')
-      redis.call('HINCRBY', base .. ':f', held[j], -tonumber(f))
-      redis.call('HINCRBY', base .. ':c', held[j], -tonumber(c))
-    end
+  if members[i] == me then
+    known = true
+  elseif now - tonumber(members[i + 1]) > member_s then
     redis.call('DEL', base .. ':g:' .. members[i])
     redis.call('HDEL', base .. ':m', members[i])
     redis.call('HDEL', base .. ':d', members[i])
+    changed = true
+  else
+    alive[#alive + 1] = members[i]
+  end
+end
+if not known then redis.call('DEL', own) end
+if changed or redis.call('EXISTS', own, base .. ':f', base .. ':c') < 3 then
+  if known then alive[#alive + 1] = me end
+  redis.call('DEL', base .. ':f', base .. ':c')
+  for _, member in ipairs(alive) do
+    local held = redis.call('HGETALL', base .. ':g:' .. member)
+    for j = 1, #held, 2 do
+      local f, c = string.match(held[j + 1], '^(%S+) (%S+)$')
+      redis.call('HINCRBY', base .. ':f', held[j], f)
+      redis.call('HINCRBY', base .. ':c', held[j], c)
+    end
   end
 end
 redis.call('HSET', base .. ':m', me, string.format('%.3f', now))
 redis.call('HSET', base .. ':d', me, ARGV[4])
-local own = base .. ':g:' .. me
-local out = {}
-for a = 5, #ARGV, 3 do
+local out, told = {}, {}
+for a = 5, #ARGV, 4 do
   local replica, flight, want = ARGV[a], tonumber(ARGV[a + 1]), tonumber(ARGV[a + 2])
+  if unsure then want = math.min(want, tonumber(ARGV[a + 3])) end
+  told[replica] = true
   local f, c = string.match(redis.call('HGET', own, replica) or '0 0', '^(%S+) (%S+)$')
   local flights = tonumber(redis.call('HGET', base .. ':f', replica) or '0') - tonumber(f)
   local claims = tonumber(redis.call('HGET', base .. ':c', replica) or '0') - tonumber(c)
@@ -114,9 +133,20 @@ for a = 5, #ARGV, 3 do
   redis.call('HSET', base .. ':c', replica, claims + claim)
   out[#out + 1] = string.format('%d %d %d', claim, flights, claims)
 end
-for _, part in ipairs({':m', ':d', ':f', ':c', ':g:' .. me}) do redis.call('EXPIRE', base .. part, 60) end
+if redis.call('HLEN', own) > #out then
+  local held = redis.call('HGETALL', own)
+  for j = 1, #held, 2 do
+    if not told[held[j]] then
+      local f, c = string.match(held[j + 1], '^(%S+) (%S+)$')
+      redis.call('HDEL', own, held[j])
+      if redis.call('HINCRBY', base .. ':f', held[j], 0 - f) == 0 then redis.call('HDEL', base .. ':f', held[j]) end
+      if redis.call('HINCRBY', base .. ':c', held[j], 0 - c) == 0 then redis.call('HDEL', base .. ':c', held[j]) end
+    end
+  end
+end
+for _, part in ipairs({':m', ':d', ':f', ':c', ':b', ':g:' .. me}) do redis.call('EXPIRE', base .. part, 60) end
 return {redis.call('HVALS', base .. ':d'), out}
-"""
+""".replace("SURE_S", str(SURE_S))
 
 
 @dataclass(frozen=True)
@@ -197,12 +227,12 @@ class SharedStore:
         fleet: str,
         cap: int,
         demand: Demand,
-        wanted: Mapping[str, tuple[int, int]],
+        wanted: Mapping[str, tuple[int, int, int]],
     ) -> PlacesTold:
-        """`wanted`: replica -> requests in flight, places wanted in all."""
+        """`wanted`: replica -> requests in flight, places wanted in all, places that are ours already."""
         argv: list[object] = [gateway, cap, MEMBER_S, json.dumps(demand, separators=(",", ":"))]
-        for replica, (flight, want) in wanted.items():
-            argv += [replica, flight, want]
+        for replica, three in wanted.items():
+            argv += [replica, *three]
         demands, places = await self._script(_PLACES, [f"{{seawall}}:fleet:{fleet}"], argv)
         ours, theirs = (cast("list[str]", part) for part in (places, demands))
         found = [tuple(map(int, line.split())) for line in ours]

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from random import Random
 
 import pytest
 from tests.store_server import store_server
 
 from seawall.decide.route.lease import BudgetLease, Pot
-from seawall.drivers.store import SharedStore, StoreAway, parse_address
+from seawall.drivers.store import SURE_S, SharedStore, StoreAway, parse_address
 from seawall.errors import InputError
 
 
@@ -37,20 +38,75 @@ async def test_the_script_and_the_pure_rule_grant_the_same(per_s: float) -> None
         await store.close()
 
 
+async def settled(store: SharedStore, fleet: str = "f") -> None:
+    """A store that was empty lately may not have heard everybody: until then nobody gets more than it has."""
+    await store.places("nobody", fleet, 8, {}, {})
+    await asyncio.sleep(SURE_S + 0.05)
+
+
 async def test_places_at_a_replica_are_given_once() -> None:
     async with store_server() as server:
         stores = {f"g{i}": SharedStore(parse_address(server.url)) for i in range(3)}
+        await settled(stores["g0"])
         held = {}
         for name, store in stores.items():
-            told = await store.places(name, "f", 8, {"t": (1.0, 10.0)}, {"r": (0, 5)})
+            told = await store.places(name, "f", 8, {"t": (1.0, 10.0)}, {"r": (0, 5, 0)})
             held[name] = told.places[0][0]
         assert held == {"g0": 5, "g1": 3, "g2": 0}
-        told = await stores["g0"].places("g0", "f", 8, {}, {"r": (2, 2)})
-        assert told.places[0] == (2, 0, 3) and len(told.demands) == 3
-        told = await stores["g2"].places("g2", "f", 8, {}, {"r": (1, 4)})
+        told = await stores["g0"].places("g0", "f", 8, {}, {"r": (2, 2, 5)})
+        assert told.places[0] == (2, 0, 3) and len(told.demands) == 4
+        told = await stores["g2"].places("g2", "f", 8, {}, {"r": (1, 4, 0)})
         assert told.places[0] == (3, 2, 5), "what one gives back another has"
+        told = await stores["g1"].places("g1", "f", 8, {}, {"new": (0, 1, 0)})
+        assert told.places[0] == (1, 0, 0)
+        told = await stores["g2"].places("g2", "f", 8, {}, {"r": (1, 8, 3)})
+        assert told.places[0] == (6, 2, 2), "who does not tell of a replica any more has no place there"
         for store in stores.values():
             await store.close()
+
+
+async def test_a_store_that_was_emptied_gives_nobody_more_places_than_it_had_before_all_have_told() -> None:
+    async with store_server() as server:
+        one, two = (SharedStore(parse_address(server.url)) for _ in range(2))
+        await settled(one)
+        assert (await one.places("g0", "f", 8, {}, {"r": (8, 8, 8)})).places[0] == (8, 0, 0)
+        await one._client.flushall()
+        assert (await two.places("g1", "f", 8, {}, {"r": (0, 4, 0)})).places[0][0] == 0
+        assert (await one.places("g0", "f", 8, {}, {"r": (8, 8, 8)})).places[0] == (8, 0, 0)
+        await one.close()
+        await two.close()
+
+
+async def test_a_gateway_that_died_at_rest_leaves_its_places_and_nothing_else_happens() -> None:
+    async with store_server() as server:
+        one, two = (SharedStore(parse_address(server.url)) for _ in range(2))
+        await settled(one)
+        await two.places("dead", "f", 8, {"t": (1.0, 3.0)}, {"r": (0, 5, 0), "s": (1, 2, 0)})
+        await one._client.hset("{seawall}:fleet:f:m", "dead", "1.0")  # long ago
+        for _ in range(2):
+            told = await one.places("g0", "f", 8, {}, {"r": (0, 8, 0), "s": (0, 8, 0)})
+            assert told.places == ((8, 0, 0), (8, 0, 0)) and {"t": [1.0, 3.0]} not in told.demands
+        await one.close()
+        await two.close()
+
+
+@pytest.mark.parametrize("lost", ["{seawall}:fleet:f:g:g0", "{seawall}:fleet:f:m", "{seawall}:fleet:f:c"])
+async def test_no_place_is_lost_with_a_key_that_a_full_server_threw_away(lost: str) -> None:
+    async with store_server() as server:
+        one, two = (SharedStore(parse_address(server.url)) for _ in range(2))
+        await settled(one)
+        for _ in range(2):
+            await one.places("g0", "f", 8, {}, {"r": (3, 3, 3)})
+            await two.places("g1", "f", 8, {}, {"r": (2, 5, 5)})
+        await one._client.delete(lost)
+        for _ in range(2):
+            await one.places("g0", "f", 8, {}, {"r": (3, 3, 3)})
+            await two.places("g1", "f", 8, {}, {"r": (2, 5, 5)})
+        assert (await one.places("g0", "f", 8, {}, {"r": (0, 0, 3)})).places[0] == (0, 2, 5)
+        assert (await two.places("g1", "f", 8, {}, {"r": (0, 0, 5)})).places[0] == (0, 0, 0)
+        assert (await one.places("g0", "f", 8, {}, {"r": (0, 8, 0)})).places[0][1:] == (0, 0)
+        await one.close()
+        await two.close()
 
 
 async def test_news_reach_all_that_listen() -> None:

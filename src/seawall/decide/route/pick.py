@@ -154,6 +154,8 @@ class Router:
         """Outstanding at all replicas."""
         self.elsewhere = 0
         """In flight at all replicas from other gateways."""
+        self.gateways = 1
+        """That share the places of these replicas: of a new one each has its part, until they have agreed."""
         self._rng = rng
         self._open: dict[str, list[Target]] = {}
         self._alive: dict[str, int] = {}
@@ -188,6 +190,7 @@ class Router:
             known = self.targets.get(name)
             if known is None:
                 known = self.targets[name] = Target(replica, self.cap)
+                known.held = self.cap - max(1, self.cap // self.gateways)
                 added.append(known)
             self._close(known)
             before, known.replica = known.state, replica

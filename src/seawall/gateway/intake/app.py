@@ -161,6 +161,8 @@ class Means(NamedTuple):
     """Asks replicas how long a request may be."""
     share: Share | None = None
     """With several processes: the accounts that they keep together."""
+    gateways: int = 1
+    """About so many share the replicas' places."""
     now: Callable[[], float] = monotonic
     """Seconds of a monotonic clock: the one that everything in this process goes by."""
     peers: Peers | None = None
@@ -240,6 +242,7 @@ class App:
                     self.means.share,
                 )
                 self.fleets[name].memory = self.memory
+                self.fleets[name].router.gateways = self.means.gateways
             else:
                 known.configure(fleet)
         self.models = {}

@@ -251,6 +251,7 @@ class Server:
             spans=otel.from_environment(),
             ask_longest=Longest(loop).ask,
             share=self._share(),
+            gateways=self.tier.gateways if self.tier is not None else 1,
             peers=Peers(s.board.parent if s.board else None, s.worker, s.workers, loop, monotonic),
             without=s.without,
         )

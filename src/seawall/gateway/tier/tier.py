@@ -137,13 +137,20 @@ class Tier:
         part = share_of(demand, self._demands.get(fleet.name, ()))
         cap = fleet.router.cap
         wanted = {
-            t.name: (t.in_flight, places_wanted(cap, t.in_flight, t.others, self.gateways, part))
+            t.name: (
+                t.in_flight,
+                places_wanted(cap, t.in_flight, t.others, self.gateways, part),
+                max(0, cap - t.held),
+            )
             for t in targets
         }
         told = await self.store.places(self.name, fleet.name, cap, demand, wanted)
         self.gateways = max(1, len(told.demands))
         self._demands[fleet.name] = told.demands
+        fleet.router.gateways = self.gateways
         for target, (ours, theirs, _) in zip(targets, told.places, strict=True):
+            if not fleet.has(target):
+                continue
             # Who has more than its part keeps what runs, and takes nothing new: else it would never shrink.
             allowed = min(ours, wanted[target.name][1])
             fleet.router.set_others(target, theirs, max(0, cap - allowed))

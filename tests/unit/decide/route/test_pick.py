@@ -233,3 +233,15 @@ def test_a_request_that_its_whole_side_has_failed_is_taken_by_the_other() -> Non
     r.update([replica("old"), replica("new", group="canary"), replica("new2", group="canary")])
     picked = r.pick(asked, 0.0)
     assert picked is not None and picked.target.name == "new2", "as long as one of its side is left, that one"
+
+
+def test_of_a_new_replica_each_gateway_has_its_part_until_they_have_agreed() -> None:
+    r = Router(9, Random(1))
+    r.gateways = 3
+    r.update([replica("r")])
+    ask = Ask(tokens=1)
+    for _ in range(3):
+        take(r, ask)
+    assert r.pick(ask, 0.0) is None
+    r.set_others(r.targets["r"], 0, 0)
+    assert r.pick(ask, 0.0) is not None
