@@ -75,7 +75,7 @@ pictures: $(STAMP) $(TOOLS) ## the docs' screenshots, into docs/pictures/made
 
 lock: $(STAMP) ## pin the dependencies anew, with hashes
 	@$(BIN)/uv pip compile -q pyproject.toml --universal --generate-hashes --no-header --no-emit-index-url --no-annotate -o requirements/run.txt
-	@$(BIN)/uv pip compile -q pyproject.toml --extra otel --extra cloud --extra scaler --universal --generate-hashes --no-header --no-emit-index-url --no-annotate -o requirements/image.txt
+	@$(BIN)/uv pip compile -q pyproject.toml --extra otel --extra cloud --extra scaler --extra postgres --universal --generate-hashes --no-header --no-emit-index-url --no-annotate -o requirements/image.txt
 	@$(BIN)/uv pip compile -q pyproject.toml --extra dev --universal --generate-hashes --no-header --no-emit-index-url --no-annotate -o requirements/dev.txt
 	@$(BIN)/uv pip compile -q --group compile -c requirements/dev.txt --universal --generate-hashes --no-header --no-emit-index-url --no-annotate -o requirements/compile.txt
 	@printf 'auditwheel\npatchelf\nwheel\ncyclonedx-bom\n' | $(BIN)/uv pip compile -q - --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url --no-annotate -o requirements/dist.txt

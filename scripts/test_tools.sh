@@ -115,3 +115,19 @@ if ! command -v buildah >/dev/null 2>&1 || ! command -v debootstrap >/dev/null 2
     echo "no buildah is here, and only root could install it: the image's test is skipped" >&2
   fi
 fi
+
+# PostgreSQL, for the batch lane's tests: the server's programs, no cluster of it is made or started.
+if [ -z "$(ls /usr/lib/postgresql/*/bin/postgres 2>/dev/null)" ] && ! command -v postgres >/dev/null 2>&1; then
+  if command -v apt-get >/dev/null 2>&1 && [ "$(id -u)" = 0 ]; then
+    echo "installing a database for the tests (Debian package postgresql)"
+    export DEBIAN_FRONTEND=noninteractive
+    mkdir -p /etc/postgresql-common
+    [ -e /etc/postgresql-common/createcluster.conf ] ||
+      echo "create_main_cluster = false" > /etc/postgresql-common/createcluster.conf
+    apt-get install -y -q --no-install-recommends postgresql >/dev/null 2>&1 ||
+      { apt-get update -q >/dev/null && apt-get install -y -q --no-install-recommends postgresql >/dev/null; } ||
+      echo "postgresql could not be installed: its tests are skipped" >&2
+  else
+    echo "no PostgreSQL is here, and only root could install it: its tests are skipped" >&2
+  fi
+fi

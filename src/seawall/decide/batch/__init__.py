@@ -1,0 +1,1 @@
+"""What the offline lane decides: which batch is next, how many lines may run, and when a batch will be done."""
