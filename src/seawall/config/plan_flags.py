@@ -69,7 +69,7 @@ def from_flags(flags: PlanFlags) -> tuple[Fleet, ModelConfig]:
         kv_cache_dtype=_kv_dtype(flags.kv_cache_dtype),
         kv_cache_memory=flags.kv_cache_memory,
         enforce_eager=flags.enforce_eager,
-        prefix_caching=not any(layer.kind == "recurrent" for layer in model.layers),  # what vLLM does unasked
+        prefix_caching=not model.recurs,  # what vLLM does unasked
         extra_args=extra,
     )
     hardware = Hardware(

@@ -32,6 +32,8 @@ class Layer:
     """Width of the dense MLP; 0 when there is none. Gemma 4's mixtures have both in one layer."""
     indexed: bool = False
     """Sparse attention's own index is kept here (some models share one between layers)."""
+    state: bool = False
+    """Keeps a recurrent state beside its attention (Falcon H1, the hybrid layers of Zamba 2)."""
     ratio: int = 0
     """DeepSeek V4: so many tokens share one entry of the compressed cache; 0: the window is all there is."""
 
@@ -49,6 +51,13 @@ class Experts:
     """Width that routed experts work in, where it is not the model's own (Nemotron 3, Kimi K3)."""
     matrices: int = 3
     """Gate, up and down; 2 without a gate."""
+    idle: int = 0
+    """Experts without weights that a token may be routed to as well (LongCat)."""
+
+    @property
+    def used(self) -> float:
+        """Share of the experts' weights that one token passes through."""
+        return self.per_token / (self.count + self.idle)
 
 
 @dataclass(frozen=True)
@@ -62,6 +71,8 @@ class Latent:
     q_lora_rank: int = 0
     gated: bool = False
     """A gate as wide as the values beside the output projection (Kimi K3)."""
+    expanded: bool = False
+    """Keys and values are cached whole for every head, not as one latent (MiniCPM 3)."""
 
 
 @dataclass(frozen=True)
@@ -218,6 +229,11 @@ class ModelConfig:
     def context(self) -> int:
         """The context that vLLM takes without --max-model-len (2048 when the config states none)."""
         return self.max_position or 2048
+
+    @property
+    def recurs(self) -> bool:
+        """Some layers keep a recurrent state."""
+        return any(layer.kind == "recurrent" or layer.state for layer in self.layers)
 
     @property
     def heads(self) -> int:

@@ -38,7 +38,7 @@ KNOWN = frozenset({
     "deepseek_v4", "deepseek_ref", "kimi_k3", "mimo", "mimo_v2_flash", "step3p5", "step3p7", "nemotron-nas",
     "internlm2", "internlm3", "baichuan",
     "gpt2", "gpt_neox", "gptj", "gpt_bigcode", "bloom", "opt", "mpt", "smollm3", "nemotron", "nemotron_h",
-    "jamba", "bamba", "mamba", "mamba2", "zamba2", "hunyuan_v1_dense", "hunyuan_v1_moe", "ernie4_5",
+    "jamba", "bamba", "mamba", "mamba2", "falcon_mamba", "hunyuan_v1_dense", "hunyuan_v1_moe", "ernie4_5",
     "ernie4_5_moe", "dots1", "seed_oss", "apertus", "lfm2", "lfm2_moe", "internvl_chat", "idefics3",
     "smolvlm", "mllama",
 })  # fmt: skip
@@ -99,7 +99,7 @@ def parse_config(
     recurrent = recurrent_of(text, hidden)
     layers = layers_of(text, model_type, count, hidden, experts is not None, latent, notes)
     quantization, cache = quantization_of(raw, text, count, model_type, beside)
-    if any(layer.kind == "recurrent" for layer in layers) and recurrent is None:
+    if any(layer.kind == "recurrent" or layer.state for layer in layers) and recurrent is None:
         notes.append("recurrent layers without sizes in the config: their state is counted as zero")
     outside = extra_parameters(raw, text, hidden) if multimodal else 0
     stored = _dtype(raw, text)
@@ -136,7 +136,9 @@ def parse_config(
 
 
 def _gated_attention(text: Mapping[str, Any], model_type: str) -> bool:
-    return text.get("attn_output_gate", model_type.startswith(("qwen3_next", "qwen3_5"))) is True
+    """Whether a gate as wide as the queries stands beside them; one per head (Laguna, Step 3.7) weighs nothing."""
+    always = model_type.startswith(("qwen3_next", "qwen3_5", "afmoe", "muse_glimmer", "hrm_text"))
+    return text.get("attn_output_gate", always) is True or text.get("gating") == "per-element"
 
 
 def _with_tower(config: ModelConfig, known_parameters: int) -> ModelConfig:
@@ -191,11 +193,14 @@ def _per_layer_embedding(text: Mapping[str, Any], count: int) -> int:
 
 
 def _tied(raw: Mapping[str, Any], text: Mapping[str, Any], types: set[str]) -> bool:
-    for source in (text, raw):
-        value = source.get("tie_word_embeddings")
-        if isinstance(value, bool):
-            return value
-    return bool(types & TIED_BY_DEFAULT)
+    """Whether the head is the embedding. Outer and inner config may disagree: transformers 5 writes a default into
+    the outer one, and a checkpoint with a head of its own is loaded as such (vLLM: config/model.py)."""
+    said = [
+        value
+        for source in (raw, raw.get("thinker_config"), text)
+        if isinstance(source, Mapping) and isinstance(value := source.get("tie_word_embeddings"), bool)
+    ]
+    return all(said) if said else bool(types & TIED_BY_DEFAULT)
 
 
 def _dtype(raw: Mapping[str, Any], text: Mapping[str, Any]) -> str:

@@ -44,7 +44,11 @@ def experts_of(text: Mapping[str, Any], gated: bool) -> Experts | None:
         "num_selected_experts",
     )  # fmt: skip
     latent = get.integer(0, "moe_latent_size", "routed_expert_hidden_size")
-    return Experts(count, per_token, width, shared, latent, 3 if gated else 2)
+    idle = get.integer(0, "zero_expert_num")
+    return Experts(count, per_token, width, shared, latent, 3 if gated else 2, idle)
+
+
+_GATED = ("hy_v4",)
 
 
 def latent_of(text: Mapping[str, Any]) -> Latent | None:
@@ -59,14 +63,32 @@ def latent_of(text: Mapping[str, Any]) -> Latent | None:
         get.integer(128, "qk_nope_head_dim"),
         get.integer(128, "v_head_dim"),
         get.integer(0, "q_lora_rank"),
-        text.get("mla_use_output_gate") is True,
+        text.get("mla_use_output_gate") is True or text.get("model_type") in _GATED,
+        text.get("model_type") == "minicpm3",
     )
+
+
+def ratios_of(text: Mapping[str, Any], count: int) -> list[int]:
+    """Tokens that share one entry of the compressed cache, for each layer (0: a window only); empty: another model."""
+    if not Getter(text).integer(0, "o_lora_rank"):
+        return []
+    given = text.get("compress_ratios")
+    if isinstance(given, list):
+        return [_ratio(value) for value in (given + [0] * count)[:count]]
+    rates, types = text.get("compress_rates"), text.get("layer_types")
+    if not isinstance(rates, Mapping) or not isinstance(types, list):
+        return []
+    return [_ratio(rates.get(str(kind))) for kind in (types + [""] * count)[:count]]
+
+
+def _ratio(value: Any) -> int:
+    return value if isinstance(value, int) and not isinstance(value, bool) and 1 < value <= 4096 else 0
 
 
 def compressed_of(text: Mapping[str, Any]) -> Compressed | None:
     """DeepSeek V4's attention, told by its list of compression ratios."""
     get = Getter(text)
-    if not isinstance(text.get("compress_ratios"), list) or not get.integer(0, "o_lora_rank"):
+    if not ratios_of(text, 1):
         return None
     return Compressed(
         get.need("q_lora_rank"),
@@ -100,9 +122,8 @@ def indexed_layers(text: Mapping[str, Any], count: int) -> list[bool]:
     freq = sparse.get("sparse_attention_freq") if isinstance(sparse, Mapping) else None
     if isinstance(freq, list) and freq:
         return [bool(f) for f in (freq + [freq[-1]] * count)[:count]]
-    ratios = text.get("compress_ratios")
-    if isinstance(ratios, list):
-        return [r == 4 for r in (ratios + [0] * count)[:count]]
+    if ratios := ratios_of(text, count):
+        return [r == 4 for r in ratios]
     return [indexer_of(text) is not None] * count
 
 

@@ -1,8 +1,4 @@
-"""The layer pattern of a config.json: which layers attend to everything, to a window, or keep a state.
-
-Only translation. The order of the rules matters: an explicit list (`layer_types`) wins over a period
-(`sliding_window_pattern`), and that over what an architecture always does.
-"""
+"""The decoder layers of a config.json: the heads, the widths and the experts of each. Only translation."""
 
 from __future__ import annotations
 
@@ -12,20 +8,9 @@ from typing import Any
 
 from seawall.domain.model import Latent, Layer, LayerKind
 from seawall.errors import InputError
-from seawall.shapes.experts import indexed_layers
+from seawall.shapes.experts import indexed_layers, ratios_of
 from seawall.shapes.getter import first
-
-_KINDS: dict[str, LayerKind] = {
-    "full_attention": "full", "attention": "full", "global": "full", "full": "full", "hybrid": "full",
-    "global_attention": "full", "*": "full", "parallel_hybrid": "full",
-    "indexed_attention": "full", "deepseek_sparse_attention": "full",
-    "sliding_attention": "sliding", "sliding_window": "sliding", "local": "sliding", "local_attention": "sliding",
-    "sliding_window_attention": "sliding", "chunked_attention": "chunked",
-    "linear_attention": "recurrent", "mamba": "recurrent", "mamba2": "recurrent", "conv": "recurrent",
-    "recurrent": "recurrent", "m": "recurrent",
-    "linear": "recurrent", "kda": "recurrent", "gated_deltanet": "recurrent",
-    "mlp": "none", "-": "none", "moe": "none", "e": "none",
-}  # fmt: skip
+from seawall.shapes.kinds import kinds_of
 
 
 def layers_of(
@@ -42,11 +27,12 @@ def layers_of(
         return searched_layers(text, hidden)
     heads, kv_heads = _heads(text, count)
     some = next((h for h in heads if h), 1)
-    kinds = _kinds(text, model_type, count, notes)
+    kinds = kinds_of(text, model_type, count, notes)
     widths = _widths(text, model_type, count, hidden)
     moe = _moe_layers(text, model_type, count) if has_experts else [False] * count
     indexed = indexed_layers(text, count)
-    ratios = text.get("compress_ratios")
+    ratios = ratios_of(text, count) or [0] * count
+    states = _states(text, model_type, count)
     own = text.get("per_layer_config")
     apart = _apart(text)
     out = []
@@ -66,7 +52,7 @@ def layers_of(
             word = apart[i] if i < len(apart) else ""
             experts = word in ("moe", "e")
             width = width if word in ("mlp", "-") else 0
-        both = experts and text.get("enable_moe_block") is True
+        both = experts and (text.get("enable_moe_block") is True or model_type.startswith("longcat_flash"))
         mixes = kind not in ("recurrent", "none")
         out.append(
             Layer(
@@ -79,9 +65,12 @@ def layers_of(
                 experts=experts,
                 intermediate=0 if experts and not both else width,
                 indexed=indexed[i] and mixes,
-                ratio=_ratio(ratios, i),
+                ratio=ratios[i],
+                state=states[i],
             )
         )
+    if model_type.startswith("longcat_flash"):  # every layer is two, with one mixture of experts between them
+        out = [half for layer in out for half in (layer, replace(layer, experts=False))]
     return tuple(_share_last(out, first(text, "num_kv_shared_layers")))
 
 
@@ -101,6 +90,9 @@ def _head_dim(text: Mapping[str, Any], hidden: int, heads: int) -> int:
 
 def _sized(text: Mapping[str, Any], size: _Size, kind: LayerKind, latent: Latent | None) -> _Size:
     """Heads and head sizes of one layer, where windowed and full layers differ, or keys and values do."""
+    if latent is not None and latent.expanded:
+        whole = latent.nope_dim + latent.rope_dim
+        return replace(size, kv=size.heads, dim=whole, dim_v=whole)
     if latent is not None and kind == "full":
         return replace(size, kv=1, dim=latent.kv_lora_rank + latent.rope_dim, dim_v=0)
     dim, kv, heads = size.dim, size.kv, size.heads
@@ -110,6 +102,8 @@ def _sized(text: Mapping[str, Any], size: _Size, kind: LayerKind, latent: Latent
         dim_v = first(text, "swa_v_head_dim") or dim_v
         kv = first(text, "swa_num_key_value_heads") or kv
         heads = first(text, "swa_num_attention_heads") or heads
+    if kind == "sliding":
+        heads = first(text, "num_sliding_attention_heads") or heads  # Step 3.7
     if kind == "full" and first(text, "global_head_dim"):  # Gemma 4
         dim = first(text, "global_head_dim")
         if text.get("attention_k_eq_v") is not False:
@@ -123,9 +117,14 @@ def _window(text: Mapping[str, Any], kind: LayerKind) -> int:
     return first(text, "attention_chunk_size") if kind == "chunked" else 0
 
 
-def _ratio(ratios: Any, i: int) -> int:
-    value = ratios[i] if isinstance(ratios, list) and i < len(ratios) else 0
-    return value if isinstance(value, int) and not isinstance(value, bool) and 1 < value <= 4096 else 0
+def _states(text: Mapping[str, Any], model_type: str, count: int) -> list[bool]:
+    """Layers that keep a recurrent state beside their attention."""
+    if model_type == "falcon_h1":
+        return [True] * count
+    words = text.get("layers_block_type")
+    if model_type != "zamba2" or not isinstance(words, list):
+        return [False] * count
+    return [word == "hybrid" for word in (words + [""] * count)[:count]]
 
 
 def _apart(text: Mapping[str, Any]) -> list[str]:
@@ -171,7 +170,9 @@ def searched_layers(text: Mapping[str, Any], hidden: int) -> tuple[Layer, ...]:
 
 def _heads(text: Mapping[str, Any], count: int) -> tuple[list[int], list[int]]:
     """Query heads and key-value heads of each layer; a pure state-space model has none."""
-    heads = _per_layer(text, count, "num_attention_heads", "n_head", "num_heads", "n_heads")
+    heads = _per_layer(
+        text, count, "num_attention_heads_per_layer", "num_attention_heads", "n_head", "num_heads", "n_heads"
+    )
     if heads is None or max(heads) <= 0:
         if any(k in text for k in ("state_size", "ssm_state_size", "mamba_d_state")):
             heads = [0] * count
@@ -182,14 +183,16 @@ def _heads(text: Mapping[str, Any], count: int) -> tuple[list[int], list[int]]:
     kv_heads = _per_layer(
         text, count, "num_key_value_heads", "num_kv_heads", "n_head_kv", "multi_query_group_num"
     )
-    if kv_heads is None:
-        multi_query = text.get("multi_query") is True and not text.get("new_decoder_architecture")
+    multi_query = text.get("multi_query") is True and not text.get("new_decoder_architecture")
+    if kv_heads is None or multi_query:
         kv_heads = [1] * count if multi_query else heads
     return heads, kv_heads
 
 
 def _widths(text: Mapping[str, Any], model_type: str, count: int, hidden: int) -> list[int]:
     """The MLP's intermediate size in each layer; four times the hidden size where nothing is said."""
+    if model_type in ("mamba", "mamba2", "falcon_mamba"):
+        return [0] * count  # the state's mixer is all there is
     widths = _per_layer(
         text, count, "intermediate_size", "ffn_hidden_size", "n_inner", "ffn_dim", "ffn_hidden_dim"
     )
@@ -200,7 +203,18 @@ def _widths(text: Mapping[str, Any], model_type: str, count: int, hidden: int) -
         widths = [dense] * count
     if widths is None or not any(widths):
         widths = [4 * hidden] * count
+    if model_type.startswith("lfm2") and text.get("block_auto_adjust_ff_dim", model_type == "lfm2") is True:
+        widths = [_adjusted(width, text) for width in widths]
     return widths
+
+
+def _adjusted(width: int, text: Mapping[str, Any]) -> int:
+    """LFM 2's own width: two thirds of what is stated, times a factor, rounded up."""
+    factor, step = text.get("block_ffn_dim_multiplier"), first(text, "block_multiple_of") or 256
+    inner = int(2 * width / 3)
+    if isinstance(factor, (int, float)) and 0 < factor < 64:
+        inner = int(factor * inner)
+    return -(-inner // step) * step
 
 
 def _share_last(layers: list[Layer], shared: int) -> list[Layer]:
@@ -209,82 +223,11 @@ def _share_last(layers: list[Layer], shared: int) -> list[Layer]:
     return [layer if i < keep else replace(layer, kind="shared") for i, layer in enumerate(layers)]
 
 
-def _kinds(text: Mapping[str, Any], model_type: str, count: int, notes: list[str]) -> list[LayerKind]:
-    if isinstance(text.get("compress_ratios"), list) and first(text, "o_lora_rank"):
-        return ["compressed"] * count
-    coded = text.get("hybrid_layer_pattern")  # MiMo V2: 1 windowed, 0 full
-    if isinstance(coded, list) and coded:
-        return ([("sliding" if c else "full") for c in coded] + ["full"] * count)[:count]
-    listed = text.get("layer_types") or text.get("layers_block_type") or text.get("hybrid_override_pattern")
-    window = first(text, "sliding_window", "sliding_window_size", "attention_window_size")
-    if isinstance(listed, (list, str)) and listed:
-        out: list[LayerKind] = []
-        for item in list(listed)[:count]:
-            kind = _KINDS.get(str(item).lower())
-            if kind is None:
-                notes.append(f"layer type {item!r:.40} is not known: counted as full attention")
-                kind = "full"
-            out.append("full" if kind == "sliding" and not window else kind)
-        return (out + [out[-1]] * count)[:count]
-    coded = text.get("attn_type_list")  # MiniMax: 0 linear, 1 full
-    if isinstance(coded, list) and coded:
-        return ([("full" if c else "recurrent") for c in coded] + ["full"] * count)[:count]
-    kda = text.get("linear_attn_config")
-    if isinstance(kda, Mapping) and isinstance(
-        kda.get("full_attn_layers"), list
-    ):  # Kimi Linear counts from 1
-        return ["full" if i + 1 in kda["full_attn_layers"] else "recurrent" for i in range(count)]
-    by_index = text.get("attn_layer_indices") or text.get("full_attn_idxs")
-    if isinstance(by_index, list):
-        return ["full" if i in by_index else "recurrent" for i in range(count)]
-    period = first(text, "full_attention_interval")
-    if period and first(text, "linear_num_value_heads"):
-        return ["full" if (i + 1) % period == 0 else "recurrent" for i in range(count)]
-    period = first(text, "attn_layer_period")
-    if period:  # Jamba
-        offset = first(text, "attn_layer_offset")
-        return ["full" if i % period == offset % period else "recurrent" for i in range(count)]
-    if model_type in ("mamba", "mamba2", "falcon_mamba"):
-        return ["recurrent"] * count
-    return _attention_kinds(text, model_type, count, window)
-
-
-def _attention_kinds(text: Mapping[str, Any], model_type: str, count: int, window: int) -> list[LayerKind]:
-    full: list[LayerKind] = ["full"] * count
-    if model_type.startswith("llama4") and first(text, "attention_chunk_size"):
-        nope = text.get("no_rope_layers")
-        if isinstance(nope, list) and len(nope) >= count:
-            return ["chunked" if flag else "full" for flag in nope[:count]]
-        every = first(text, "no_rope_layer_interval") or 4
-        return ["full" if (i + 1) % every == 0 else "chunked" for i in range(count)]
-    if not window or text.get("use_sliding_window") is False:
-        return full
-    pattern = text.get("sliding_window_pattern") or text.get("_sliding_window_pattern")
-    if isinstance(pattern, str) and pattern:  # EXAONE 4: "LLLG"
-        return ["full" if pattern[i % len(pattern)] == "G" else "sliding" for i in range(count)]
-    if isinstance(pattern, int) and pattern > 1:
-        return ["full" if (i + 1) % pattern == 0 else "sliding" for i in range(count)]
-    if model_type in ("gemma3", "gemma3_text", "gemma4", "gemma4_text"):
-        return ["full" if (i + 1) % 6 == 0 else "sliding" for i in range(count)]
-    if model_type in ("gemma3n", "gemma3n_text"):
-        return ["full" if (i + 1) % 5 == 0 else "sliding" for i in range(count)]
-    if model_type in ("cohere2", "cohere2_vision", "olmo3"):
-        return ["full" if (i + 1) % 4 == 0 else "sliding" for i in range(count)]
-    if model_type in ("gemma2", "gpt_oss"):
-        return ["sliding" if i % 2 == 0 else "full" for i in range(count)]
-    if model_type.startswith("qwen2"):
-        # vLLM uses the window of Qwen 2 only when use_sliding_window says so, from max_window_layers on.
-        if text.get("use_sliding_window") is not True:
-            return full
-        since = first(text, "max_window_layers") or count
-        return ["sliding" if i >= since else "full" for i in range(count)]
-    if model_type.startswith(("mistral", "mixtral", "phi3", "starcoder2", "ministral", "phimoe", "llama")):
-        return ["sliding"] * count
-    return full
-
-
 def _moe_layers(text: Mapping[str, Any], model_type: str, count: int) -> list[bool]:
     """Which layers have experts."""
+    words = text.get("mlp_layer_types")  # transformers 5 writes a word for every layer
+    if isinstance(words, list) and words:
+        return [word != "dense" for word in (words + [words[-1]] * count)[:count]]
     dense_first = first(
         text, "first_k_dense_replace", "num_dense_layers", "moe_layer_start_index", "first_k_dense"
     )

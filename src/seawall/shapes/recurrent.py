@@ -29,6 +29,10 @@ def recurrent_of(text: Mapping[str, Any], hidden: int) -> Recurrent | None:
             conv * (kernel - 1), v_heads * k_dim * v_dim, ssm_bytes, weights, conv + values, kernel - 1
         )
     kda = text.get("linear_attn_config")
+    if kda is None and first(text, "linear_num_heads"):  # as transformers 5 spells it
+        names = {"num_heads": "linear_num_heads", "head_dim": "linear_head_dim"}
+        kda = {name: text.get(key) for name, key in names.items()}
+        kda["short_conv_kernel_size"] = text.get("linear_conv_kernel_dim")
     if isinstance(
         kda, Mapping
     ):  # Kimi Delta Attention: queries, keys and values pass a short convolution each
@@ -37,13 +41,17 @@ def recurrent_of(text: Mapping[str, Any], hidden: int) -> Recurrent | None:
         gate = hidden * wide if kda.get("use_full_rank_gate") is True else dim * (hidden + wide)
         weights = hidden * wide * 4 + gate + dim * (hidden + wide) + hidden * kda_heads + 3 * wide * kernel
         return Recurrent(3 * wide * (kernel - 1), wide * dim, 4, weights, 4 * wide)
+    taps = first(text, "conv_L_cache") - 1
+    if taps > 0:  # LFM 2: a gated convolution over the last tokens
+        return Recurrent(hidden * taps, 0, ssm_bytes, hidden * (4 * hidden + taps + 1), 3 * hidden, taps)
     state = first(text, "mamba_d_state", "ssm_state_size", "state_size", "mamba_state_dim")
     if not state:
         return None
     kernel = first(text, "mamba_d_conv", "conv_kernel", "mamba_conv_kernel", "conv_kernel_size") or 4
-    mamba_heads = first(text, "mamba_n_heads", "mamba_num_heads", "n_mamba_heads")
+    own = text.get("model_type") == "mamba2"  # its layers are nothing else
+    mamba_heads = first(text, "mamba_n_heads", "mamba_num_heads", "n_mamba_heads", *["num_heads"] * own)
     if mamba_heads:  # Mamba 2
-        head = first(text, "mamba_d_head", "mamba_head_dim", "mamba_headdim") or 64
+        head = first(text, "mamba_d_head", "mamba_head_dim", "mamba_headdim", *["head_dim"] * own) or 64
         inner = mamba_heads * head
         groups = first(text, "mamba_n_groups", "n_groups", "mamba_ngroups") or 1
         conv = inner + 2 * groups * state

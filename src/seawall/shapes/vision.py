@@ -23,8 +23,8 @@ _GATED = ("pixtral", "qwen2_5_vl", "qwen2_5_omni")
 
 def extra_parameters(raw: Mapping[str, Any], text: Mapping[str, Any], hidden: int) -> int:
     """Parameters of everything that is not the language model. Zero when the config names no tower."""
-    total = 0
-    for key in ("vision_config", "audio_config", "visual", "vision_tower_config"):
+    total = _second_experts(text, hidden)
+    for key in ("vision_config", "audio_config", "visual", "vision_tower_config", "encoder_config"):
         tower = raw.get(key)
         if not isinstance(tower, Mapping) and isinstance(raw.get("thinker_config"), Mapping):
             tower = raw["thinker_config"].get(key)
@@ -33,11 +33,24 @@ def extra_parameters(raw: Mapping[str, Any], text: Mapping[str, Any], hidden: in
     return total
 
 
+def _second_experts(text: Mapping[str, Any], hidden: int) -> int:
+    """Ernie 4.5 VL: every mixture has a second set of experts, for the tokens of images."""
+    widths, count = text.get("moe_intermediate_size"), text.get("moe_num_experts")
+    counts = count if isinstance(count, list) else [count, count]
+    if not isinstance(widths, list) or len(widths) != 2 or len(counts) != 2:
+        return 0
+    layers = _first(text, "num_hidden_layers") - (_first(text, "moe_layer_start_index") or 1)
+    width, own = widths[1], counts[1]
+    if not isinstance(width, int) or not isinstance(own, int):
+        return 0
+    return max(0, layers) * own * 3 * hidden * width if 0 < width < 10**6 and 0 < own < 10**5 else 0
+
+
 def _tower(tower: Mapping[str, Any], hidden: int) -> int:
     kind = str(tower.get("model_type") or "")
     width0, layers0, inner0 = _DEFAULTS.get(kind, (1024, 24, 4096))
     width = _first(tower, "hidden_size", "embed_dim", "d_model", "width", "vt_hidden_size") or width0
-    if kind == "qwen2_vl":
+    if kind.startswith("qwen2_vl"):
         width = _first(tower, "embed_dim") or width
     layers = (
         _first(tower, "num_hidden_layers", "depth", "layers", "encoder_layers", "vt_num_hidden_layers")
@@ -54,6 +67,8 @@ def _tower(tower: Mapping[str, Any], hidden: int) -> int:
     patch = _first(tower, "patch_size") or 14
     frames = _first(tower, "temporal_patch_size") or 1
     out = _first(tower, "out_hidden_size") or hidden
+    if kind.startswith(_GLM):
+        return layers * _glm_block(tower, kind, width) + _glm_merger(tower, kind, width, out, merge)
     inside = _first(tower, "qkv_hidden_size") or width
     block = 4 * width * inside + matrices * width * inner
     if kind.endswith("_audio"):  # conformers have a second MLP and a convolution
@@ -74,6 +89,24 @@ def _tower(tower: Mapping[str, Any], hidden: int) -> int:
         projector = joined * out + out * out
     positions = _first(tower, "num_position_embeddings", "position_embedding_size") * width
     return layers * block + frames * 3 * patch * patch * width + mergers * projector + positions
+
+
+_GLM = ("glm4v", "glm46v", "glm_ocr", "glm5_next")
+"""Their encoders have gated MLPs, and a merger with one of its own."""
+
+
+def _glm_block(tower: Mapping[str, Any], kind: str, width: int) -> int:
+    inner = _first(tower, "intermediate_size")
+    if kind.startswith(("glm4v", "glm46v")):  # there `intermediate_size` is the merger's
+        inner = _first(tower, "out_hidden_size")
+    return 4 * width * width + 3 * width * (inner or 4 * width)
+
+
+def _glm_merger(tower: Mapping[str, Any], kind: str, width: int, out: int, merge: int) -> int:
+    inner = _first(tower, "projection_intermediate_size", "intermediate_size")
+    if kind.startswith("glm_ocr"):
+        inner = out * (_first(tower, "in_channels") or 3)
+    return out * width * merge * merge + out * out + 3 * out * inner
 
 
 _LARGEST_IMAGE = {"qwen2_vl": 65536, "qwen2_5_vl": 65536, "qwen3": 65536, "kimi": 16384}

@@ -1,4 +1,5 @@
-"""Configs that model authors published, without the fields that say nothing of size, and their long lists folded.
+"""Configs that model authors published, and defaults of transformers' classes, without the fields that say nothing
+of size, and their long lists folded.
 
 `published_configs.jsonl` holds one model per line. `{"runs": [[value, count], ...]}` is a list in which values
 repeat; `{"fold": {"model.layers.{n}.mlp.gate": "0-61"}}` is a list of names, one for each layer (and, after a slash,
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 _FILE = Path(__file__).with_name("published_configs.jsonl")
+_COUNTED = Path(__file__).with_name("counted_configs.jsonl")
 
 
 def published() -> dict[str, tuple[dict[str, Any], dict[str, Any] | None]]:
@@ -24,6 +26,17 @@ def published() -> dict[str, tuple[dict[str, Any], dict[str, Any] | None]]:
         )
         for row in rows
     }
+
+
+def counted() -> dict[str, tuple[dict[str, Any], int, int]]:
+    """Type of model -> (config, parameters, those of them that one token passes through).
+
+    The configs are the defaults of transformers' own classes (5.19); the numbers were counted over the tensors that
+    the class makes from the config, without memory for them (torch's `meta` device). Experts count as many times as
+    a token visits them; encoders, embeddings that are no head, and small embeddings per layer are not active.
+    """
+    rows = [json.loads(line) for line in _COUNTED.read_text("utf-8").splitlines()]
+    return {row["model_type"]: (_whole(row["config"]), row["parameters"], row["active"]) for row in rows}
 
 
 def _whole(value: Any) -> Any:

@@ -131,7 +131,7 @@ def element_bytes(model: ModelConfig, setup: EngineSetup) -> float:
 def layer_bytes(model: ModelConfig, layer: Layer, setup: EngineSetup) -> int:
     """Bytes per token that one attention layer caches on one rank, its index aside."""
     each = element_bytes(model, setup)
-    if model.latent is not None:
+    if model.latent is not None and not model.latent.expanded:
         width = model.latent.kv_lora_rank + model.latent.rope_dim
         if setup.version < (0, 8, 0):  # padded to 128 elements: 640 instead of 576
             width = -(-width // 128) * 128
@@ -158,7 +158,7 @@ def layout(model: ModelConfig, setup: EngineSetup, stage: int | None = None) -> 
     if model.compressed is not None:
         return _compressed_layout(model, layers, setup)
     caching = [layer for layer in layers if layer.kind in ("full", "sliding", "chunked")]
-    recurrent = [layer for layer in layers if layer.kind == "recurrent"]
+    recurrent = [layer for layer in layers if layer.kind == "recurrent" or layer.state]
     block = _block_size(model, setup)
     kinds: dict[tuple[str, int, int], int] = {}
     for layer in caching:

@@ -59,7 +59,7 @@ def timing(model: ModelConfig, setup: EngineSetup, memory: GpuMemory) -> Timing:
     bandwidth = gpu.bandwidth_gbs * 1e9 * BANDWIDTH_SHARE
     read = sum(w.stages)
     if model.experts is not None:
-        chosen = 1 - (1 - model.experts.per_token / model.experts.count) ** 16
+        chosen = 1 - (1 - model.experts.used) ** 16
         read = int(w.read_per_token * setup.pp + (read - w.read_per_token * setup.pp) * chosen)
     kv = memory.layout.bytes_per_token * setup.pp / setup.dcp
     return Timing(

@@ -94,7 +94,7 @@ def _forward_bytes(model: ModelConfig, setup: EngineSetup, each: int) -> float:
 def mixing_bytes(model: ModelConfig, setup: EngineSetup) -> float:
     """What a recurrent layer's chunked pass holds: Gated DeltaNet and its like. Zero without such layers."""
     r = model.recurrent
-    if r is None or not any(layer.kind == "recurrent" for layer in model.layers):
+    if r is None or not model.recurs:
         return 0.0
     return setup.batched_tokens * (MIXING_BYTES * r.width / setup.tp + MIXING_HIDDEN_BYTES * model.hidden)
 

@@ -141,10 +141,9 @@ def _compressed_parts(model: ModelConfig, layer: Layer, tp: int) -> list[Part]:
 def _layer_parts(model: ModelConfig, layer: Layer, tp: int, expert_ranks: int) -> list[Part]:
     h = model.hidden
     parts = [Part("", 2 * h, 2 * h)]
-    if layer.kind == "recurrent":
-        if model.recurrent is not None:
-            parts.append(Part("state", model.recurrent.parameters, model.recurrent.parameters / tp))
-    elif layer.kind != "none":
+    if model.recurrent is not None and (layer.kind == "recurrent" or layer.state):
+        parts.append(Part("state", model.recurrent.parameters, model.recurrent.parameters / tp))
+    if layer.kind not in ("recurrent", "none"):
         parts += attention_parts(model, layer, tp)
     if layer.experts and model.experts is not None:
         parts += _expert_parts(model, tp, expert_ranks)
@@ -166,10 +165,9 @@ def _expert_parts(model: ModelConfig, tp: int, expert_ranks: int) -> list[Part]:
         ranks = 1 if expert_ranks != tp else tp
         padded = -(-(moe.intermediate / ranks) // 128) * 128 * ranks
         rank_each = moe.matrices * float(-(-width // 256) * 256) * padded
-    used = moe.per_token / moe.count
     parts = [
-        Part("experts", moe.count * each, moe.count * rank_each / expert_ranks, used),
-        Part("", moe.count * h, moe.count * h),  # the router
+        Part("experts", moe.count * each, moe.count * rank_each / expert_ranks, moe.used),
+        Part("", (moe.count + moe.idle) * h, (moe.count + moe.idle) * h),  # the router
     ]
     if moe.latent:
         parts.append(Part("latent", 2 * h * moe.latent, 2 * h * moe.latent))
@@ -182,7 +180,7 @@ def _expert_parts(model: ModelConfig, tp: int, expert_ranks: int) -> list[Part]:
 def _absorbed(model: ModelConfig, tp: int) -> float:
     """Bytes per layer of MLA's up-projections kept a second time in 16 bit, for decoding in latent space."""
     latent = model.latent
-    if latent is None:
+    if latent is None or latent.expanded:
         return 0.0
     return 2.0 * latent.kv_lora_rank * model.heads * (latent.nope_dim + latent.v_dim) / tp
 
