@@ -20,6 +20,7 @@ from seawall.diagnose.hardware import refined
 from seawall.diagnose.probes import by_probe
 from seawall.diagnose.states import ended, statuses
 from seawall.engines.vllm import metrics as vllm
+from seawall.engines.vllm.raised import last_error, raised
 from seawall.engines.vllm.signs import Said, read
 
 LONG_AGO_S = 3600.0
@@ -35,7 +36,10 @@ def exits(facts: Facts) -> Iterator[Cause]:
                 continue
             if _recovered(facts, status, end):
                 continue
-            said = read(facts.log(pod, str(status.get("name"))))
+            log = facts.log(pod, str(status.get("name")))
+            said = read(log) or read(
+                str(end.get("message") or "")
+            )  # the runtime's own words, or the log's tail
             yield from _ended(facts, pod, status, spec, init, end, said)
 
 
@@ -90,16 +94,42 @@ def _ended(
         yield killed
         if said is None or said.sign.weight < 50:
             return
-    if said is not None:
+    log = facts.log(pod, str(status.get("name")))
+    exception = raised(log) if said is None or said.sign.id == "engine/died" else ""
+    if exception and killed is None:
+        yield _raised(subject, end, exception, fact)
+    elif said is not None:
         yield refined(facts, pod, spec, said, _from_log(subject, end, said, fact))
-        return
-    if killed is None or init:
-        yield _unexplained(pod, status, end, init, probed=killed is not None, fact=fact)
+    elif killed is None or init:
+        more = last_error(log)
+        yield _unexplained(
+            pod,
+            status,
+            end,
+            init,
+            probed=killed is not None,
+            facts_seen=(fact, *((f"log: {more}",) if more else ())),
+        )
+
+
+def _raised(subject: str, end: Object, exception: str, fact: str) -> Cause:
+    """An exception that no sign knows: its own words are the best there is."""
+    by_signal = whole(end.get("exitCode")) in _SIGNALS
+    return Cause(
+        id="engine/exception",
+        certainty="possible" if by_signal else "likely",
+        subject=subject,
+        weight=75,
+        what=f"it ends with {exception}",
+        evidence=(fact, f"log: {exception}"),
+        do=f"kubectl logs {subject.removeprefix('Pod/')} --previous, from the first ERROR on: the catalogue does not "
+        "know it",
+    )
 
 
 def _from_log(subject: str, end: Object, said: Said, fact: str) -> Cause:
     """What the log says it died of; of a process that was killed from outside, a line is a hint only."""
-    by_signal = whole(end.get("exitCode")) in (137, 143) and said.sign.id not in _KILLS
+    by_signal = whole(end.get("exitCode")) in _SIGNALS and said.sign.id not in _KILLS
     return Cause(
         id=said.sign.id,
         certainty="certain" if said.sign.certain and not by_signal else "likely",
@@ -111,6 +141,7 @@ def _from_log(subject: str, end: Object, said: Said, fact: str) -> Cause:
     )
 
 
+_SIGNALS = (132, 134, 136, 137, 139, 143)
 _KILLS = ("engine/host-memory", "engine/shm", "gpu/xid")
 """Signs of what does end a process by a signal."""
 
@@ -148,7 +179,35 @@ def no_program(message: str) -> tuple[str, str] | None:
     )
 
 
-def _unexplained(pod: Object, status: Object, end: Object, init: bool, *, probed: bool, fact: str) -> Cause:
+_CRASHES = {
+    132: (
+        "SIGILL",
+        "this CPU lacks an instruction that the image was built for (AVX512, AMX)",
+        "an image for this CPU (vLLM's CPU images have an AVX2 variant), or nodes that have the instruction",
+    ),
+    134: (
+        "SIGABRT",
+        "a native library gave up",
+        "the lines above its stack name it: kubectl logs --previous",
+    ),
+    136: (
+        "SIGFPE",
+        "a division by zero in native code",
+        "another version of the image; report it with the log",
+    ),
+    139: (
+        "SIGSEGV",
+        "native code crashed: kernels, a library or a driver that do not go together",
+        "use vLLM's own image unchanged; try --enforce-eager and NCCL_P2P_DISABLE=1 to see which part it is; "
+        "dmesg on the node names the library",
+    ),
+}
+"""Exit status -> (signal, what it means, what to do) of deaths in native code, which write no traceback of Python's."""
+
+
+def _unexplained(
+    pod: Object, status: Object, end: Object, init: bool, *, probed: bool, facts_seen: tuple[str, ...]
+) -> Cause:
     """The cause of a death whose log says nothing, from its exit code and the place where it happened."""
     logs = f"kubectl logs {name_of(pod)} -c {status.get('name')} --previous"
     deleted = part(pod, "metadata").get("deletionTimestamp") is not None
@@ -159,7 +218,7 @@ def _unexplained(pod: Object, status: Object, end: Object, init: bool, *, probed
             subject=f"Pod/{name_of(pod)}",
             weight=60,
             what="it was killed with SIGKILL: the node's memory ran out, or a probe or grace period ended",
-            evidence=(fact,),
+            evidence=facts_seen,
             do="kubectl describe pod (events); dmesg on the node",
         )
     if init:
@@ -169,7 +228,7 @@ def _unexplained(pod: Object, status: Object, end: Object, init: bool, *, probed
             subject=f"Pod/{name_of(pod)}",
             weight=90,
             what=f"the init container {status.get('name')} fails, so vLLM never starts",
-            evidence=(fact,),
+            evidence=facts_seen,
             do=logs,
         )
     if not init and end.get("exitCode") == 0:
@@ -179,7 +238,7 @@ def _unexplained(pod: Object, status: Object, end: Object, init: bool, *, probed
             subject=f"Pod/{name_of(pod)}",
             weight=80,
             what="its command ends by itself without an error, so it is started again and again: it runs no server",
-            evidence=(fact,),
+            evidence=facts_seen,
             do=f"is it `vllm serve MODEL ...`, and do all words reach it? {logs}",
         )
     if end.get("exitCode") == 135:
@@ -189,8 +248,19 @@ def _unexplained(pod: Object, status: Object, end: Object, init: bool, *, probed
             subject=f"Pod/{name_of(pod)}",
             weight=88,
             what="it died of a bus error (SIGBUS): /dev/shm is too small for the ranks of a replica (64 MiB in a Pod)",
-            evidence=(fact,),
+            evidence=facts_seen,
             do="mount an emptyDir {medium: Memory, sizeLimit: 8Gi} at /dev/shm",
+        )
+    if end.get("exitCode") in _CRASHES:
+        signal, means, do = _CRASHES[whole(end.get("exitCode"))]
+        return Cause(
+            id="container/segfault",
+            certainty="likely",
+            subject=f"Pod/{name_of(pod)}",
+            weight=80,
+            what=f"it died of {signal}, without a word in its log: {means}",
+            evidence=facts_seen,
+            do=do,
         )
     hint = " (argument error: vLLM refuses its command line)" if end.get("exitCode") == 2 else ""
     return Cause(
@@ -199,7 +269,7 @@ def _unexplained(pod: Object, status: Object, end: Object, init: bool, *, probed
         subject=f"Pod/{name_of(pod)}",
         weight=70,
         what=f"it ends by itself{hint}; the log at hand does not say why",
-        evidence=(fact,),
+        evidence=facts_seen,
         do=logs,
     )
 

@@ -16,7 +16,7 @@ from seawall.diagnose.states import ended, statuses
 _LISTENS = re.compile(
     r"(?:Uvicorn running on|Starting vLLM(?: API)? server(?: \d+)? on) https?://[^:\s]+:(\d+)"
 )
-_SERVED = re.compile(r"Application startup complete|Uvicorn running on")
+SERVED = re.compile(r"Application startup complete|Uvicorn running on")
 _BY_SIGNAL = (0, 137, 143)
 _STALE_S = 5.0
 
@@ -27,7 +27,7 @@ def budget_s(probe: Object) -> float:
     return whole(probe.get("initialDelaySeconds"), 0) + period * whole(probe.get("failureThreshold"), 3)
 
 
-def _about(event: Object, container: str) -> bool:
+def about(event: Object, container: str) -> bool:
     """Whether an event of a Pod is about this container of it; True when it names none."""
     field = str(part(event, "involvedObject").get("fieldPath") or "")
     named = re.search(r"\{([^}]+)\}", field) or re.match(r"Container (\S+) ", str(event.get("message") or ""))
@@ -44,7 +44,7 @@ def by_probe(facts: Facts, pod: Object, status: Object, spec: Object, end: Objec
     """The cause of an end that a probe brought about; None when none did."""
     container = str(status.get("name"))
     events = [
-        e for e in facts.events_of(pod, "Unhealthy", "Killing") if _about(e, container) and _fresh(e, end)
+        e for e in facts.events_of(pod, "Unhealthy", "Killing") if about(e, container) and _fresh(e, end)
     ]
 
     def said(pattern: str) -> Object | None:
@@ -108,7 +108,7 @@ def _asks_wrongly(facts: Facts, pod: Object, container: str, event: Object | Non
         re.search(r"dial tcp [^ ]+:(\d+): connect: connection refused", message),
         _LISTENS.findall(log),
     )
-    if _SERVED.search(log) and asked and listens and asked[1] != listens[-1]:
+    if SERVED.search(log) and asked and listens and asked[1] != listens[-1]:
         return _port(pod, event or {}, asked[1], listens[-1])
     return None
 
@@ -182,7 +182,7 @@ def wrong_port(facts: Facts) -> Iterator[Cause]:
             e for e in facts.events_of(pod, "Unhealthy") if "connection refused" in str(e.get("message"))
         ]
         for status, _, init in statuses(pod):
-            event = next((e for e in refused if _about(e, str(status.get("name")))), None)
+            event = next((e for e in refused if about(e, str(status.get("name")))), None)
             if init or event is None or ended(status):
                 continue
             asked = re.search(r"dial tcp [^ ]+:(\d+): connect: connection refused", str(event.get("message")))

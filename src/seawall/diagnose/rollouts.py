@@ -82,6 +82,8 @@ def budgets(facts: Facts) -> Iterator[Cause]:
             if matches(part(spec, "selector"), part(p, "metadata", "labels"))
             and part(p, "spec").get("nodeName") in draining
         ]
+        if spec.get("unhealthyPodEvictionPolicy") == "AlwaysAllow":
+            here = [p for p in here if condition(p, "Ready").get("status") == "True"]  # others may always go
         healthy, desired = whole(status.get("currentHealthy")), whole(status.get("desiredHealthy"))
         expected = whole(status.get("expectedPods"))
         always = desired >= expected

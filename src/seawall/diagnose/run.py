@@ -18,6 +18,7 @@ from seawall.diagnose import (
     routing,
     scaling,
     scheduling,
+    unready,
     volumes,
 )
 from seawall.diagnose.cause import KINDS, ORDER, RULES, Cause
@@ -30,6 +31,7 @@ FAMILIES = (
     containers,
     liveness,
     probes,
+    unready,
     hardware,
     volumes,
     rollouts,

@@ -172,7 +172,18 @@ def hpas(facts: Facts) -> Iterator[Cause]:
         active, able, limited = (
             condition(hpa, k) for k in ("ScalingActive", "AbleToScale", "ScalingLimited")
         )
-        if active.get("status") == "False" and active.get("reason") != "ScalingDisabled":
+        if active.get("status") == "False" and active.get("reason") == "InvalidSelector":
+            yield Cause(
+                id="scale/hpa-target",
+                certainty="certain",
+                subject=subject,
+                weight=70,
+                what="its target says in no selector which Pods are its own, so the HPA counts none and scales nothing",
+                evidence=(f"{active.get('reason')}: {active.get('message', '')}"[:240],),
+                do="the target's controller has to fill status.selector of the scale subresource: a newer "
+                "controller, or scale the Deployment beneath it",
+            )
+        elif active.get("status") == "False" and active.get("reason") != "ScalingDisabled":
             what, do, weight = _no_metric(str(active.get("reason")), str(active.get("message") or ""))
             yield Cause(
                 id="scale/hpa-no-metric",

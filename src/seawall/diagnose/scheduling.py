@@ -87,7 +87,7 @@ def pending(facts: Facts) -> Iterator[tuple[Object, str, str]]:
     for pod in facts.pods:
         if part(pod, "spec").get("nodeName") or part(pod, "status").get("phase") not in (None, "Pending"):
             continue
-        event = next(facts.events_of(pod, "FailedScheduling"), None)
+        event = next(facts.events_of(pod, "FailedScheduling", "Unschedulable"), None)
         scheduled = condition(pod, "PodScheduled")
         message = str((event or {}).get("message") or scheduled.get("message") or "")
         if message and (event or scheduled.get("status") == "False"):
@@ -117,6 +117,12 @@ def not_placed(facts: Facts) -> Iterator[Cause]:
         yield from _obstacle(facts, pod, gpu_nodes if wanted else facts.nodes, message, evidence)
 
 
+_OTHER_SCHEDULERS = re.compile(
+    r"didn't have enough resources?: GPUs?|insufficient (?:gpu|nvidia\.com/gpu)", re.I
+)
+"""How KAI and Volcano say that no node has the GPUs."""
+
+
 def _obstacle(facts: Facts, pod: Object, nodes: list[Object], message: str, evidence: str) -> Iterator[Cause]:
     """The first obstacle on the scheduler's way: labels, cordons, taints, free GPUs, then the rest of the node.
     `nodes`: those with GPUs for a Pod that wants some, else all."""
@@ -129,7 +135,7 @@ def _obstacle(facts: Facts, pod: Object, nodes: list[Object], message: str, evid
         yield _cordoned(pod, fitting, evidence)
     elif re.search(r"untolerated taint|had taint", message) and len(tainted) == len(fitting):
         yield _tainted(pod, nodes, tainted, message, evidence)
-    elif f"Insufficient {resource}" in message:
+    elif f"Insufficient {resource}" in message or _OTHER_SCHEDULERS.search(message):
         yield from _no_gpu(facts, pod, nodes, fitting, evidence)
     else:
         yield from _host_is_full(pod, message, evidence)
@@ -216,11 +222,13 @@ def _no_gpu(
     elif not _surging(facts, pod):  # else it is told by the rollout's rule
         yield Cause(
             id="scheduling/no-free-gpu",
-            certainty="certain",
+            certainty="certain" if nodes else "likely",
             subject=f"Pod/{name_of(pod)}",
             weight=90,
-            what=f"all GPUs are taken: the Pod needs {wanted} free {resource} on one node",
-            evidence=(evidence, f"{_where(pod, nodes)} in sight"),
+            what=f"all GPUs are taken: the Pod needs {wanted} free {resource} on one node"
+            if nodes
+            else f"no node has {wanted} free {resource}: they are taken, or no node offers any (none could be read)",
+            evidence=(evidence, f"{_where(pod, nodes)} in sight" if nodes else "no node in sight"),
             do="kubectl get pods -A -o wide --field-selector spec.nodeName=NODE; grow the GPU pool "
             "or lower scaling.max",
         )

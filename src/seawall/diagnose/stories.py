@@ -233,6 +233,38 @@ engine/unknown-flag
   vLLM's parser ends with status 2 at the first argument that it does not know, behind its usage text. A removed
   or misspelled flag, a flag and its value in one item, a value behind a switch, or a program name that the
   image's entrypoint adds already.
+engine/exception
+  The log ends with an exception that this catalogue does not know. Its own words are quoted: of all processes that
+  print a traceback, those of the one that raised it, not of the ones that only lost it.
+container/segfault
+  The process was ended by a signal of its own making (SIGSEGV, SIGILL, SIGABRT): native code crashed, so Python wrote
+  no traceback. Kernels, libraries and a driver of different age, or a CPU without the instructions that an image was
+  built for.
+init/never-ends
+  Init containers run one after the other, and the next begins when one has ended. A proxy or any other server among
+  them never does, unless it has restartPolicy: Always and the cluster knows sidecars (1.29); a download may take long,
+  and a wait may be for something that never comes.
+weights/waiting
+  The Pod's own init container looks whether all files of the lockfile are on the volume, and says which are not. Until
+  they are, vLLM is not started. The Job that loads them is the one to look at.
+probe/command-missing
+  An exec probe runs inside the container, with the image's own programs. One that the image lacks fails every time,
+  however well the server is.
+probe/unauthorized
+  With --api-key vLLM answers 401 on everything below /v1; /health, /ping and /metrics are open.
+probe/scheme
+  A probe asks in HTTP unless its scheme says HTTPS. vLLM speaks TLS only with --ssl-certfile; some presets (KServe's)
+  set it.
+probe/unreachable
+  Not refused but unanswered: packets of the kubelet do not reach the Pod. The node's network, not the server.
+probe/slow
+  The connection is taken and the answer comes too late. The default of 1 s is short for a server whose CPU is throttled
+  or that tokenizes a long prompt.
+probe/localhost
+  A server that is bound to 127.0.0.1 answers inside its Pod only; probes and Services ask the Pod's address.
+probe/not-ready
+  What is seen, not why: the container runs, nothing has died, and its probe fails for longer than a start usually
+  takes. The probe's own words are quoted; the log says what the server does meanwhile.
 engine/died
   The engine process is gone and says only that. The first error above it, often of another process (Worker,
   EngineCore), is the cause.

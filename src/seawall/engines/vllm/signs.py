@@ -76,15 +76,16 @@ SIGNS: tuple[Sign, ...] = (
         "gpu/driver-too-old",
         r"(?:NVIDIA driver on your system is too old(?: \(found version (?P<found>\d+)\))?|CUDA driver version is "
         r"insufficient for CUDA runtime version|PTX was compiled with an unsupported toolchain"
-        r"|unsatisfied condition: cuda>=(?P<cuda>[\d.]+))",
+        r"|unsatisfied condition: cuda>=(?P<cuda>[\d.]+)|Error 804"
+        r"|forward compatibility was attempted on non supported HW)",
         "the node's NVIDIA driver is too old for the image's CUDA",
-        "update the driver (GPU operator: driver.version) or pin an older image; nvidia-smi on the node shows it",
+        "update the driver (GPU operator: driver.version), or pin an image for an older CUDA (tags -cu126, -cu128); "
+        "nvidia-smi on the node shows it",
         any_level=True,
     ),
     Sign(
         "gpu/driver-mismatch",
-        r"(?:Error 803|unsupported display driver|forward compatibility was attempted on non supported HW"
-        r"|Driver/library version mismatch)",
+        r"(?:Error 803|unsupported display driver|Driver/library version mismatch)",
         "the driver's library in the container and the driver of the node's kernel do not match",
         "drop the image's own driver library (/usr/local/cuda/compat) from LD_LIBRARY_PATH and put the node's first; "
         "after an update of the driver reboot the node; an older driver needs an update: nvidia-smi on the node "
@@ -98,6 +99,13 @@ SIGNS: tuple[Sign, ...] = (
         "on the node)",
         "delete the Pod; NVIDIA container toolkit 1.17 or later with CDI, or the GPU operator, keeps the devices",
         any_level=True,
+    ),
+    Sign(
+        "gpu/mig-id",
+        r"invalid literal for int\(\) with base 10: '(?P<id>(?:MIG|GPU)-[\w-]{4,60})'",
+        "CUDA_VISIBLE_DEVICES holds {id}, and this vLLM reads numbers only",
+        "take a vLLM that knows ids of MIG slices (0.10 and later), or set CUDA_VISIBLE_DEVICES=0 in the container: it "
+        "sees its own slice only",
     ),
     Sign(
         "gpu/busy",
@@ -117,7 +125,8 @@ SIGNS: tuple[Sign, ...] = (
         "gpu/not-visible",
         r"libcuda\.so[.\d]*: cannot open shared object|Found no NVIDIA driver|"
         r"Failed to infer device type|No CUDA GPUs are available|no NVIDIA GPU "
-        r"detected|nvidia-container-cli: initialization error",
+        r"detected|nvidia-container-cli: (?:initialization error|device error)"
+        r"|libnvidia-ml\.so[.\d]*: cannot open shared|could not load NVML library",
         "the container sees no GPU",
         "ask for nvidia.com/gpu in limits; is the device plugin running? kubectl -n "
         "kube-system get pods | grep nvidia",
@@ -200,6 +209,21 @@ SIGNS: tuple[Sign, ...] = (
         "GLOO_SOCKET_IFNAME name the Pod network's interface",
     ),
     Sign(
+        "engine/no-leader",
+        r"Missing argument --ray_address"
+        r"|(?:LWS_LEADER_ADDRESS|MASTER_ADDR|VLLM_HOST_IP): (?:unbound variable|parameter not set)",
+        "a worker of the replica is not told its leader's address: the variable that holds it is empty",
+        "write $(NAME) in the manifest, not $NAME, for what the controller sets (LWS: LWS_LEADER_ADDRESS), and "
+        "check its spelling: kubectl exec POD -- env",
+    ),
+    Sign(
+        "engine/ray-no-gpu",
+        r"Current node has no GPU available|Ray does not allocate any GPUs on the driver node",
+        "Ray runs vLLM's own process on a node without a free GPU",
+        "ask for the GPU in the deployment (ray_actor_options: {{num_gpus: 1}} or a placement group), or start it on a "
+        "worker; a head without GPUs cannot run it",
+    ),
+    Sign(
         "engine/nccl",
         r"(?:NCCL "
         r"error[^\n]{0,120}|ncclSystemError[^\n]{0,120}|nccl(?:Internal|Remote)Error[^\n]{0,60}|Watchdog "
@@ -273,7 +297,7 @@ SIGNS: tuple[Sign, ...] = (
         r"(?:No supported config format found|Cannot find any model weights|HFValidationError: Repo id must|"
         r"does not appear to have a file named config\.json|Invalid repository ID or local "
         r"directory specified|is not a local folder and is not a valid model "
-        r"identifier)[^\n]{0,160}",
+        r"identifier|Unrecognized model in \S+)[^\n]{0,160}",
         "there is no model at the path that vLLM was given",
         "did the loader Job finish, and is the mount the one that vLLM reads? kubectl exec ls on the path",
     ),
@@ -307,7 +331,7 @@ SIGNS: tuple[Sign, ...] = (
     ),
     Sign(
         "engine/unsupported-gpu",
-        r"(?:not supported for the current GPU|"
+        r"(?:not supported for the current GPU|FlashAttention only supports|CUDA capability sm_\d+ is not compatible|"
         r"Bfloat16 is only supported on GPUs with compute capability|no kernel image is "
         r"available for execution on the device|compute capability[^\n]{0,60}(?:not "
         r"supported|at least))[^\n]{0,160}",
@@ -350,7 +374,7 @@ SIGNS: tuple[Sign, ...] = (
     Sign(
         "engine/host-memory",
         r"(?:Failed core proc\(s\): \{[^}\n]*: -9\b|"
-        r"Cannot allocate memory|DefaultCPUAllocator: can't allocate memory|std::bad_alloc)",
+        r"node running low on memory|Cannot allocate memory|DefaultCPUAllocator: can't allocate memory|std::bad_alloc)",
         "the host memory of the container ran out",
         "raise the memory limit; /dev/shm and KV offloading count into it",
     ),
@@ -364,8 +388,15 @@ SIGNS: tuple[Sign, ...] = (
         certain=False,
     ),
     Sign(
+        "image/platform",
+        r"exec (?P<program>/\S{1,120}): exec format error",
+        "the image is for another CPU architecture: {program} does not run here",
+        "choose nodes by kubernetes.io/arch, or an image for this one (arm64 on GB200, GH200 and Graviton)",
+    ),
+    Sign(
         "engine/import",
-        r"(?:ModuleNotFoundError: No module named|ImportError: [^\n]{0,160}undefined symbol)[^\n]{0,120}",
+        r"(?:ModuleNotFoundError: No module named|ImportError: [^\n]{0,160}(?:undefined symbol"
+        r"|cannot open shared object file|version `[^'\n]*' not found))[^\n]{0,120}",
         "a Python package of the image is missing or was built against another version",
         "use vLLM's own image unchanged, or install the package in a build of your own (not at start)",
     ),
@@ -378,9 +409,18 @@ SIGNS: tuple[Sign, ...] = (
         "change what the message names; seawall lint and seawall plan check the same before",
     ),
     Sign(
+        "gpu/not-visible",
+        r"No platform detected, vLLM is running on UnspecifiedPlatform",
+        "the container sees no GPU",
+        "ask for nvidia.com/gpu in limits; is the device plugin running? kubectl -n kube-system get pods | grep nvidia",
+        any_level=True,
+    ),
+    Sign(
         "engine/died",
-        r"(?:EngineDeadError|Engine core initialization failed|EngineCore (?:encountered a "
-        r"fatal error|died unexpectedly))[^\n]{0,120}",
+        r"(?:EngineDeadError|Engine core initialization failed|Engine process failed to start|EngineCore "
+        r"(?:encountered a fatal error|died unexpectedly|failed to start)"
+        r"|The actor is dead because its worker process has died)"
+        r"[^\n]{0,120}",
         "the engine process died; the first error above it says why",
         "kubectl logs --previous, read from the first ERROR on",
         weight=40,
