@@ -18,7 +18,7 @@ from seawall.config.load import load_fleet
 from seawall.decide.replica import LifeEvent, ReplicaPhase
 from seawall.decide.scale import DemandSeen
 from seawall.domain.action import Plan, ScaleDecision, StartupBudget, Timing
-from seawall.domain.spec import Fleet, FleetSpec, Gateway, Hardware, Metadata, Model, Scaling
+from seawall.domain.spec import Fleet, FleetSpec, Gateway, Hardware, Metadata, Model, Scaling, ScheduleWindow
 from seawall.domain.told import FleetState
 from seawall.engines.vllm.load import EngineLoad
 from seawall.local.fleet import FleetRunner, RunnerMeans
@@ -29,6 +29,7 @@ from seawall.local.prepare import planned
 from seawall.sim.scaler import FleetScaler, Scaler
 from seawall.sim.setup import setup_of
 from seawall.sim.world import World
+from seawall.testing.clock import EPOCH, JumpClock
 from seawall.workload.arrivals import parse_rate, synthetic
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "smollm2.yaml"
@@ -66,17 +67,6 @@ class Recorder:
         return self.inner.look(seen, now)
 
 
-@dataclass
-class JumpClock:
-    t: float = 0.0
-
-    def now(self) -> float:
-        return self.t
-
-    async def sleep(self, seconds: float) -> None:
-        self.t += seconds
-
-
 class ToldGateway:
     """The gateway's state document, with the queue that the simulation saw last."""
 
@@ -108,7 +98,7 @@ def fleet(scaling: Scaling) -> Fleet:
 
 def simulated(wanted: Fleet, rate: str, made: Plan = PLAN) -> tuple[Log, list[tuple[float, DemandSeen]]]:
     world = World(
-        setup_of(wanted, made, recipe="keda"),
+        setup_of(wanted, made, recipe="keda", begins_s=EPOCH),
         synthetic(parse_rate(rate), np.random.default_rng(1), 200, 100),
     )
     recorder = Recorder(world.scaler)
@@ -181,6 +171,18 @@ def test_the_default_target_is_the_plans_in_the_local_mode_and_the_simulator() -
     [
         (Scaling(min=1, max=8, target=6), "1/s for 3m, 12/s for 6m, 1/s for 20m"),
         (Scaling(min=1, max=8), "1/s for 3m, 12/s for 6m, 1/s for 20m"),
+        (
+            # The story begins at 14:13; the window opens at 14:20.
+            Scaling(
+                min=1,
+                max=8,
+                target=6,
+                down_window=60,
+                gpu_hours_per_day=12.0,
+                schedule=[ScheduleWindow(start="20 14 * * *", end="30 14 * * *", min=3, max=4)],
+            ),
+            "1/s for 3m, 12/s for 12m, 1/s for 10m",
+        ),
         (
             Scaling(min=2, max=4, target=10, down_window=60),
             "2/s to 30/s for 5m, 30/s to 2/s for 5m, 2/s for 5m",

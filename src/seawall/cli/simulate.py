@@ -93,6 +93,10 @@ class Finite(click.FloatRange):
     help="Chance that a spot node is reclaimed.",
 )
 @click.option("--node-delay", help="Until a new GPU node runs pods. Default: the cloud's usual.")
+@click.option(
+    "--begins",
+    help="Date and time at which the load begins, for spec.scaling.schedule and its budget. Default: a Monday, 00:00.",
+)
 @click.option("--patience", help="Clients without a token after so long go away. Default: never.")
 @click.option(
     "--calibration",
@@ -275,6 +279,7 @@ def _conditions(options: dict[str, Any]) -> Conditions:
         timing=read_calibration(options["calibration"]) if options["calibration"] else None,
         recipe=options["policy"],
         replicas=options["replicas"],
+        begins=options["begins"],
         happenings=tuple(parse_happening(text) for text in options["events"]),
         node_delay_s=_seconds(options, "node_delay", None),
         spot_per_hour=options["spot_per_hour"],

@@ -17,6 +17,7 @@ from pydantic import TypeAdapter, ValidationError
 from seawall.config import hints
 from seawall.config.yaml import Document, documents, read_text
 from seawall.decide.route.room import bound_of, process_for
+from seawall.decide.scale.schedule import cron_problem, parse_cron, zone_of
 from seawall.domain.catalog.gpus import ambiguous
 from seawall.domain.spec import API_VERSION, Fleet, Strict
 from seawall.domain.tenant_names import TENANT, TENANT_CURE
@@ -24,6 +25,7 @@ from seawall.drivers.store import parse_address
 from seawall.errors import InputError
 
 MOST_PROBLEMS = 20
+MOST_WINDOWS = 32
 _LABEL = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
 
 
@@ -145,6 +147,7 @@ def _semantic(fleet: Fleet) -> list[Problem]:
             )
     if scaling.max < scaling.min:
         out.append(Problem("spec.scaling.max", f"{scaling.max} is less than min {scaling.min}; raise max"))
+    out += _schedule(fleet)
     if "://" not in fleet.spec.model.source:
         src = fleet.spec.model.source
         hint = f"hf://{src}" if src.count("/") == 1 and not src.startswith((".", "/")) else f"file://{src}"
@@ -187,6 +190,43 @@ def _semantic(fleet: Fleet) -> list[Problem]:
                 Problem("spec.rollout.canary.steps", f"weights {weights} must rise, such as 5, 25, 50")
             )
     return out
+
+
+def _schedule(fleet: Fleet) -> Iterator[Problem]:
+    scaling = fleet.spec.scaling
+    zone = scaling.timezone
+    try:
+        zone_of(zone)
+    except ValueError as e:
+        yield Problem("spec.scaling.timezone", f"{zone!r:.80} {e}")
+        zone = "UTC"
+    if len(scaling.schedule) > MOST_WINDOWS:
+        told = f"{len(scaling.schedule)} windows are more than {MOST_WINDOWS}; put their moments together with lists"
+        yield Problem("spec.scaling.schedule", told)
+        return
+    for n, window in enumerate(scaling.schedule):
+        path = f"spec.scaling.schedule.{n}"
+        crons = {"start": window.start, "end": window.end}
+        wrong = {key: problem for key, text in crons.items() if (problem := cron_problem(text, zone))}
+        for key, problem in wrong.items():
+            yield Problem(f"{path}.{key}", f"{crons[key]!r:.80} {problem}")
+        if not wrong and parse_cron(window.start) == parse_cron(window.end):
+            yield Problem(f"{path}.end", "is when it starts, so it would never be open; name a later time")
+        if window.min > scaling.max:
+            yield Problem(
+                f"{path}.min", f"{window.min} is more than spec.scaling.max {scaling.max}; raise that"
+            )
+        if window.max is not None and window.max < max(window.min, scaling.min):
+            least = max(window.min, scaling.min)
+            yield Problem(f"{path}.max", f"{window.max} is less than the min {least} then; raise it")
+        if window.max is not None and window.max > scaling.max:
+            yield Problem(
+                f"{path}.max", f"{window.max} is more than spec.scaling.max {scaling.max}; raise that"
+            )
+        if window.max is None and window.min <= scaling.min:
+            yield Problem(
+                f"{path}.min", f"{window.min} changes nothing beside scaling.min; write a higher one"
+            )
 
 
 def _pool(fleet: Fleet) -> Iterator[Problem]:

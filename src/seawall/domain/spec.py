@@ -222,6 +222,21 @@ class Traffic(Strict):
 
 
 @dataclass(frozen=True, kw_only=True)
+class ScheduleWindow(Strict):
+    """Other bounds, from one moment to another, again and again."""
+
+    start: str
+    """When it opens, as cron in scaling.timezone (minute, hour, day, month, weekday): `0 8 * * 1-5`."""
+    end: str
+    """When it closes, alike: `0 18 * * 1-5`."""
+    min: Count = 0
+    """Replicas at least while it is open. Of several open windows the highest counts."""
+    max: Positive | None = None
+    """Replicas at most while it is open; of several the lowest counts, and min before max. By `seawall up` and
+    by: seawall only: KEDA knows no such bound."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Scaling(Strict):
     min: Count = 1
     """Replicas at least; 0: none while nobody asks."""
@@ -249,6 +264,13 @@ class Scaling(Strict):
     """The greatest demand of so long counts when scaling down."""
     polling_interval: Seconds = 15.0
     """Time between two looks at the demand."""
+    schedule: list[ScheduleWindow] = field(default_factory=list)
+    """Times at which other bounds hold, such as more replicas in office hours."""
+    timezone: str = "UTC"
+    """The time zone of the schedule, and of the day of gpuHoursPerDay: Europe/Berlin."""
+    gpu_hours_per_day: Annotated[float, Gt(0)] | None = None
+    """GPU-hours (replica-hours, where there are no GPUs) that a day may cost: growth is slowed down before they are
+    spent, and stops then; min, the schedule's min and one replica stay. By `seawall up` and by: seawall only."""
 
 
 @dataclass(frozen=True, kw_only=True)

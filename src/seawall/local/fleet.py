@@ -247,6 +247,7 @@ class FleetRunner:
             kv_usage=max((load.kv_usage for load in loads), default=None),
             kv_used=sum(load.kv_usage for load in loads),
             arrivals_per_s=self._arrivals(state.admitted_total if state else None),
+            unix_s=self._means.clock.time(),
         )
 
     def _arrivals(self, admitted: object) -> float | None:

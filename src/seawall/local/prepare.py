@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from seawall.decide import scale
 from seawall.decide.plan import plan
 from seawall.decide.pool import cost_of, policy_of
 from seawall.decide.replica import LifePolicy
@@ -168,7 +169,9 @@ def planned(fleet: Fleet, folder: Path | None = None, gpu: str | None = None) ->
 
 def check_plan(fleet: Fleet, made: Plan | None) -> None:
     """EngineError, with the plan's cure, for a fleet that would crash at every start. Where the forecast is not sure,
-    the engine is asked."""
+    the engine is asked. InputError where its minimum alone costs more than its budget."""
+    if problem := scale.policy_of(fleet, made).overspent():
+        raise InputError(f"{fleet.name}: {problem}.")
     if made is not None and made.verdict in ("refused", "oom", "invalid"):
         raise EngineError(
             f"{fleet.name} does not fit: {made.reason}.",

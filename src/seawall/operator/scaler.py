@@ -162,7 +162,7 @@ class DecidingScaler:
         begins = not watched.begun
         decided, watched.state = scale.decide(policy, seen, watched.state, now)
         watched.begun, watched.decided = True, decided.replicas
-        watched.active = seen.demand > policy.activation or policy.lowest > 0
+        watched.active = seen.demand > policy.activation or policy.lowest_at(seen.unix_s) > 0
         self._tell(
             DecisionRecord(
                 decision=f"{asked.namespace}/{trigger.fleet}",
@@ -188,7 +188,7 @@ class DecidingScaler:
         told = answers.of(namespace).fleets.get(trigger.fleet)
         if told is None and not answers.silent:
             raise Blind(f"no gateway of {namespace} serves {trigger.fleet}.", "Look at the gateways.")
-        seen = scale.DemandSeen(replicas=replicas, ready=ready, fresh=False)
+        seen = scale.DemandSeen(replicas=replicas, ready=ready, fresh=False, unix_s=self._clock.time())
         if told is None or answers.silent:
             return seen
         return replace(

@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
+from seawall.decide.scale import policy_of
 from seawall.decide.together import clashes
 from seawall.domain.catalog.gpus import find_gpu
 from seawall.domain.spec import Fleet
@@ -231,6 +232,7 @@ def _scaling(wanted: Wanted) -> Iterator[str]:
         )
     if scaling.by == "seawall" and wanted.plan.nodes_per_replica > 1:
         yield "spec.scaling.by: our scaler reads Deployments, which replicas over nodes have not; use keda-gateway"
+    yield from _schedule(wanted)
     if wanted.fleet.spec.pool is not None:
         if wanted.plan.nodes_per_replica > 1:
             yield "spec.pool: a replica over several nodes cannot take turns; leave pool out, or use fewer GPUs"
@@ -241,6 +243,33 @@ def _scaling(wanted: Wanted) -> Iterator[str]:
         yield "spec.scaling.min: without a scaler 0 stays 0; use by: keda-prometheus, or min: 1"
     if not re.fullmatch(r"https?://[^\s\"]+", scaling.prometheus):
         yield f"spec.scaling.prometheus: {scaling.prometheus!r:.120} is no URL; write http://service.namespace.svc:9090"
+
+
+def _schedule(wanted: Wanted) -> Iterator[str]:
+    """A schedule, and a budget, go as far as whoever scales can follow them."""
+    scaling, spot = wanted.fleet.spec.scaling, wanted.fleet.spec.hardware.spot
+    limits = [f"schedule[{n}].max" for n, w in enumerate(scaling.schedule) if w.max is not None]
+    if scaling.gpu_hours_per_day is not None:
+        limits.append("gpuHoursPerDay")
+    if not scaling.schedule and not limits:
+        return
+    if wanted.fleet.spec.pool is not None:
+        path = "schedule" if scaling.schedule else limits[0]
+        yield f"spec.scaling.{path}: a pool's fleets take turns by their demand alone; leave it out"
+        return
+    if scaling.by in ("hpa", "none"):
+        path = "schedule" if scaling.schedule else limits[0]
+        yield f"spec.scaling.{path}: nobody follows it with by: {scaling.by}; write by: seawall"
+        return
+    if limits and scaling.by != "seawall":
+        yield f"spec.scaling.{limits[0]}: KEDA has no such bound; write scaling.by: seawall, which asks our own scaler"
+    if scaling.by == "keda-gateway" and spot is not None and spot.on_demand_floor:
+        yield (
+            "spec.scaling.schedule: beside an on-demand floor KEDA computes one number from the gateway's, and a "
+            "schedule has no place in it; write by: keda-prometheus or by: seawall"
+        )
+    if problem := policy_of(wanted.fleet, wanted.plan).overspent():
+        yield problem
 
 
 def _route(wanted: Wanted) -> Iterator[str]:

@@ -149,7 +149,7 @@ def scaled_object(wanted: Wanted, group: Group, half: Half) -> Object:
         # While the scaler answers, its word counts; while it does not, the arithmetic does; where there is neither, the
         # formula is an error, by which the HPA changes nothing. (`??` binds tighter than a division.)
         spec["advanced"]["scalingModifiers"] = {
-            "formula": f"decided ?? (demand / {number(arithmetic(wanted).target)})",
+            "formula": f"decided ?? {_without_us(wanted, half)}",
             "target": "1",
             "activationTarget": "0",
             "metricType": "AverageValue",
@@ -159,9 +159,42 @@ def scaled_object(wanted: Wanted, group: Group, half: Half) -> Object:
         "keda-gateway": lambda: [gateway_trigger(wanted, group, half)],
         "seawall": lambda: [decided_trigger(wanted, group, half), *prometheus_triggers(wanted, half)],
     }
-    spec["triggers"] = triggers[by]()
+    spec["triggers"] = [*triggers[by](), *cron_triggers(wanted, half)]
     metadata = fleet_meta(wanted, half.name, "scaling")
     return {"apiVersion": "keda.sh/v1alpha1", "kind": "ScaledObject", "metadata": metadata, "spec": spec}
+
+
+def _without_us(wanted: Wanted, half: Half) -> str:
+    """What KEDA computes while our scaler is silent: replicas for the demand, and what the schedule asks for."""
+    demand = f"(demand / {number(arithmetic(wanted).target)})"
+    names = [trigger["name"] for trigger in cron_triggers(wanted, half)]
+    return f"max({', '.join([demand, *names])})" if names else demand
+
+
+def cron_triggers(wanted: Wanted, half: Half) -> list[Object]:
+    """KEDA's own clock for the windows that ask for more than the minimum. Outside of one it says 1."""
+    floor = _floor(wanted, half)
+    return [
+        {
+            "type": "cron",
+            "name": f"schedule_{n}",
+            "metricType": "AverageValue",
+            "metadata": {
+                "timezone": window.zone,
+                "start": window.start,
+                "end": window.end,
+                "desiredReplicas": str(window.lowest - floor),
+            },
+        }
+        for n, window in enumerate(policy_of(wanted).windows)
+        if window.lowest - floor > half.min
+    ]
+
+
+def _floor(wanted: Wanted, half: Half) -> int:
+    """Replicas beside the scaled half, on demand, that a decision counts."""
+    spot = wanted.fleet.spec.hardware.spot
+    return spot.on_demand_floor if spot is not None and half.pool == "spot" else 0
 
 
 def prometheus_triggers(wanted: Wanted, half: Half) -> list[Object]:
@@ -211,8 +244,6 @@ def gateway_trigger(wanted: Wanted, group: Group, half: Half) -> Object:
 
 def decided_trigger(wanted: Wanted, group: Group, half: Half) -> Object:
     """Our own scaler, which is asked how many replicas there should be; the policy goes with the question."""
-    spot = wanted.fleet.spec.hardware.spot
-    floor = spot.on_demand_floor if spot is not None and half.pool == "spot" else 0
     trigger: Object = {
         "type": "external-push",
         "name": "decided",
@@ -221,7 +252,7 @@ def decided_trigger(wanted: Wanted, group: Group, half: Half) -> Object:
             "scalerAddress": f"{scaler_name(group)}.{group.namespace}.svc:{SCALER_PORT}",
             "fleet": wanted.name,
             "target": half.name,
-            "floor": str(floor),
+            "floor": str(_floor(wanted, half)),
             "policy": policy_text(policy_of(wanted)),
         },
     }

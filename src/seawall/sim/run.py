@@ -8,7 +8,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from seawall.decide.plan import plan
+from seawall.decide.scale import schedule
 from seawall.domain.action import Timing
+from seawall.domain.spec import Fleet
+from seawall.errors import InputError
 from seawall.shapes.config import resolve
 from seawall.sim.outcome import Outcome
 from seawall.sim.setup import Happening, Recipe, setup_of
@@ -30,6 +33,8 @@ class Conditions:
     spot_per_hour: float = 0.0
     patience_s: float = float("inf")
     seed: int = 1
+    begins: str | None = None
+    """Date and time at which it begins, in the fleet's time zone."""
 
 
 def simulated(
@@ -48,5 +53,14 @@ def simulated(
         spot_per_hour=given.spot_per_hour,
         patience_s=given.patience_s,
         seed=given.seed,
+        begins_s=_begins(variant.fleet, given.begins),
     )
     return simulate(setup, requests, progress)
+
+
+def _begins(fleet: Fleet, begins: str | None) -> float:
+    """Unix time; a Monday's beginning where nothing is said. InputError for what is no time."""
+    try:
+        return schedule.unix_of(begins or "2026-01-05", fleet.spec.scaling.timezone)
+    except ValueError:
+        raise InputError(f"--begins {begins!r:.60} is no time.", "Write '2026-11-30 08:00'.") from None

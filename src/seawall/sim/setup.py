@@ -34,6 +34,8 @@ PROOF_S = 0.1
 PROOF_MOST_S = 2.0
 CANARY_LOOK_S = 10.0
 """How often the operator looks at a canary."""
+MONDAY = 1_767_571_200.0
+"""Where no time is named, it is the beginning of Monday, 5 January 2026, UTC."""
 NODE_IDLE_S = 600.0
 """How long an empty node is kept (cluster-autoscaler's scale-down-unneeded-time)."""
 SPOT_PRICE = 0.4
@@ -106,6 +108,8 @@ class Setup:
     bucket_s: float = 0.0
     """Of the time series; 0: a 240th of the run, at least 1 s."""
     log_every_look: bool = False
+    begins_s: float = MONDAY
+    """The time of day at which it begins, for schedules and budgets: Unix time."""
 
     @property
     def start_s(self) -> tuple[float, float]:
@@ -136,6 +140,7 @@ def setup_of(
     spot_per_hour: float = 0.0,
     patience_s: float = float("inf"),
     seed: int = 1,
+    begins_s: float = MONDAY,
 ) -> Setup:
     """A fleet and its plan -> a simulation with the cloud's delays and the rendered gateway's bounds filled in."""
     fleet = bounded(fleet, plan)
@@ -155,6 +160,7 @@ def setup_of(
         spot_per_hour=spot_per_hour,
         patience_s=patience_s,
         seed=seed,
+        begins_s=begins_s,
     )
 
 

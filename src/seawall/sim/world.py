@@ -392,6 +392,7 @@ class World:
             arrivals_per_s=rate,
             kv_usage=self.cluster.kv_usage(),
             kv_used=self.cluster.kv_used(),
+            unix_s=self.setup.begins_s + now,
         )
 
     def _look(self, now: float) -> None:
@@ -401,7 +402,7 @@ class World:
                 self._scrape(now)
             seen = self.scraped
             assert seen is not None
-            seen = replace(seen, replicas=self.cluster.wanted)
+            seen = replace(seen, replicas=self.cluster.wanted, unix_s=self.setup.begins_s + now)
         else:
             seen = self._observe(now)
         decision = self.scaler.look(seen, now)

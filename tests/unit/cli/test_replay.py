@@ -10,7 +10,7 @@ from click.testing import CliRunner
 from seawall.cli.simulate import command
 from seawall.decide.scale import DemandSeen, ScalePolicy, ScaleState, decide
 from seawall.decide.scale.behavior import DirectionRules
-from seawall.decide.scale.fleet import DOWN_POLICIES, UP_POLICIES
+from seawall.decide.scale.policy import DOWN_POLICIES, UP_POLICIES
 from seawall.decide.scale.record import DecisionRecord
 from seawall.errors import CheckFailed, InputError
 

@@ -42,6 +42,31 @@ def test_quantities_become_seconds_bytes_and_tokens() -> None:
         ("scaling:", "scalling:", ["fleet.yaml:8", "spec.scalling: unknown key; did you mean scaling?"]),
         ("min: 2", "mim: 2", ["spec.scaling.mim", "did you mean min?"]),
         ("max: 10", "max: 1", ["spec.scaling.max: 1 is less than min 2"]),
+        (
+            "max: 10",
+            "max: 10, timezone: Berlin, schedule: [{start: '0 8 * * 1-5', end: '0 18 * * 1-5', min: 4}]",
+            ["spec.scaling.timezone: 'Berlin' is no time zone", "Europe/Berlin"],
+        ),
+        (
+            "max: 10",
+            "max: 10, schedule: [{start: '8:00', end: '0 18 * * 1-7', min: 4}]",
+            [
+                "schedule.0.start: '8:00' is not minute",
+                "0 8 * * 1-5",
+                "schedule.0.end: '0 18 * * 1-7'",
+                "Sunday is 0",
+            ],
+        ),
+        (
+            "max: 10",
+            "max: 10, schedule: [{start: 0 8 * * 1-5, end: 0 8 * * mon-fri, min: 40}]",
+            ["schedule.0.end: is when it starts", "schedule.0.min: 40 is more than spec.scaling.max 10"],
+        ),
+        (
+            "max: 10",
+            "max: 10, schedule: [{start: 0 8 * * 1-5, end: 0 9 * * *, max: 1}, {start: 0 1 * * *, end: 0 2 * * *}]",
+            ["schedule.0.max: 1 is less than the min 2", "schedule.1.min: 0 changes nothing"],
+        ),
         ("16k", "lots", ["spec.traffic.maxContext: 'lots'", "16k"]),
         ("fp8", "fp3", ["spec.model.quantization: 'fp3'"]),
         ("hf://meta-llama/", "meta-llama/", ["write hf://meta-llama/"]),

@@ -1,8 +1,7 @@
-"""A process and a service that do what a story says, and a clock that jumps."""
+"""A process and a service that do what a story says."""
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -10,23 +9,10 @@ from seawall.decide.route.evidence import Pace
 from seawall.drivers.process import ProcessLimits
 from seawall.engines.vllm.load import EngineLoad
 from seawall.local.keeper import Running
+from seawall.testing.clock import JumpClock
 
 NO_SUCH_PID = 99_000_000
 """Beyond Linux's largest, so nobody's memory is measured."""
-
-
-class JumpClock:
-    """Time passes only by sleeping, at once."""
-
-    def __init__(self) -> None:
-        self.t = 0.0
-
-    def now(self) -> float:
-        return self.t
-
-    async def sleep(self, seconds: float) -> None:
-        self.t += seconds
-        await asyncio.sleep(0)
 
 
 class FakeProcess:

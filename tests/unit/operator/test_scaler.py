@@ -12,10 +12,12 @@ import pytest
 from seawall.decide import scale
 from seawall.decide.scale import ScalePolicy, keda_metrics
 from seawall.decide.scale.behavior import DirectionRules
-from seawall.decide.scale.fleet import DOWN_POLICIES, UP_POLICIES
+from seawall.decide.scale.budget import DayBudget
 from seawall.decide.scale.formula import FormulaError
 from seawall.decide.scale.keda import Fallback
+from seawall.decide.scale.policy import DOWN_POLICIES, UP_POLICIES
 from seawall.decide.scale.record import DecisionRecord, policy_text, read, replay
+from seawall.decide.scale.schedule import Window
 from seawall.domain.told import FleetState, GatewayState
 from seawall.drivers.keda import Blind, KedaQuestion
 from seawall.drivers.kube import Kube
@@ -213,10 +215,17 @@ def test_a_log_with_a_broken_decision_is_refused() -> None:
         list(read(["hello", 'x {"decision": 3}'.replace(" 3", "3")]))
 
 
-def composed(decided_m: int | None, demand_m: int | None, failures: int) -> int:
+def composed(
+    decided_m: int | None, demand_m: int | None, failures: int, schedule_m: int | None = None
+) -> int:
     """The value that KEDA hands to the HPA, by its own rules, where a trigger without a value has failed so often."""
     fallback = Fallback(replicas=1, failure_threshold=4, behavior="scalingModifiers")
     values = {"s0-replicas": decided_m, "s1-prometheus": demand_m}
+    names = {"s0-replicas": "decided", "s1-prometheus": "demand"}
+    formula = "decided ?? (demand / 10)"
+    if schedule_m is not None:
+        values["s2-cron"], names["s2-cron"] = schedule_m, "schedule_0"
+        formula = "decided ?? max((demand / 10), schedule_0)"
     health = {
         name: keda_metrics.Health(failures, keda_metrics.FAILING)
         if value is None
@@ -224,9 +233,9 @@ def composed(decided_m: int | None, demand_m: int | None, failures: int) -> int:
         for name, value in values.items()
     }
     return keda_metrics.composite_value_m(
-        "decided ?? (demand / 10)",
+        formula,
         [(name, -1000 if value is None else value) for name, value in values.items()],
-        {"s0-replicas": "decided", "s1-prometheus": "demand"},
+        names,
         fallback,
         health,
         "1",
@@ -240,6 +249,34 @@ def test_keda_follows_us_falls_back_to_arithmetic_and_holds_when_it_sees_nothing
     assert composed(7000, None, 5) == 7000
     with pytest.raises(FormulaError):
         composed(None, None, 5)
+
+
+def test_while_we_are_silent_keda_keeps_the_schedule_by_its_own_clock() -> None:
+    assert composed(7000, 20_000, 0, schedule_m=12_000) == 7000
+    assert composed(None, 20_000, 5, schedule_m=12_000) == 12_000
+    assert composed(None, 200_000, 5, schedule_m=12_000) == 20_000
+    assert composed(None, 20_000, 5, schedule_m=1000) == 2000  # its window is closed
+    with pytest.raises(FormulaError):
+        composed(None, None, 5, schedule_m=12_000)
+
+
+async def test_a_schedule_and_a_budget_are_kept_by_the_time_of_day(story: Story) -> None:
+    """Stories begin on a Monday at 14:13 UTC; the window opens at 14:20."""
+    window = Window("20 14 * * *", "0 18 * * *", "UTC", lowest=4)
+    policy = replace(POLICY, lowest=0, windows=(window,), budget=DayBudget(20, 1))
+    story.gateways.pending = 0
+    story.count(0)
+    assert await story.ask(policy) == 0
+    assert not await story.scaler.active(asked(policy))
+    story.clock.t += 600
+    assert await story.ask(policy) == 1
+    assert await story.scaler.active(asked(policy))
+    assert await story.ask(policy) == 4
+    story.gateways.pending = 200
+    for _ in range(8):
+        assert await story.ask(policy) <= 9
+    assert "of 20 GPU-hours of today are spent" in story.told[-1].reason
+    assert all(r.same for r in replay(read(record.line for record in story.told)))
 
 
 async def test_the_decision_of_the_cluster_is_the_simulator_s(story: Story) -> None:

@@ -91,3 +91,33 @@ def test_the_scaler_is_reached_by_keda_alone_and_may_read_what_it_answers_for(
         if o["kind"] == "NetworkPolicy" and "seawall-scaler" in str(o["spec"].get("ingress"))
     )
     assert gateway["metadata"]["name"].endswith("-gateway")
+
+
+OFFICE = (
+    "schedule: [{start: 0 8 * * 1-5, end: 0 18 * * 1-5, min: 4}, {start: 0 1 * * *, end: 0 2 * * *, min: 3}]"
+)
+
+
+@pytest.mark.parametrize("by", ["keda-prometheus", "keda-gateway", "seawall"])
+def test_a_schedule_becomes_keda_s_own_clock(by: str, group: Callable[..., Group], llama: str) -> None:
+    text = llama.replace("scaling: {", f"scaling: {{by: {by}, timezone: Europe/Berlin, {OFFICE}, ")
+    scaled = next(o for o in render(group(text)).objects if o["kind"] == "ScaledObject")["spec"]
+    crons = [t for t in scaled["triggers"] if t["type"] == "cron"]
+    assert [t["metadata"] for t in crons] == [
+        {"timezone": "Europe/Berlin", "start": "0 8 * * 1-5", "end": "0 18 * * 1-5", "desiredReplicas": "4"},
+        {"timezone": "Europe/Berlin", "start": "0 1 * * *", "end": "0 2 * * *", "desiredReplicas": "3"},
+    ]
+    if by == "seawall":
+        formula = scaled["advanced"]["scalingModifiers"]["formula"]
+        assert formula.startswith("decided ?? max((demand / ")
+        assert formula.endswith("), schedule_0, schedule_1)")
+
+
+def test_what_an_on_demand_floor_has_is_taken_off_the_schedule(
+    group: Callable[..., Group], llama: str
+) -> None:
+    spot = llama.replace("cloud: gke", "cloud: gke, spot: {onDemandFloor: 2}")
+    text = spot.replace("scaling: {", f"scaling: {{{OFFICE}, ")
+    scaled = next(o for o in render(group(text)).objects if o["kind"] == "ScaledObject")["spec"]
+    wanted = [t["metadata"]["desiredReplicas"] for t in scaled["triggers"] if t["type"] == "cron"]
+    assert wanted == ["2", "1"]

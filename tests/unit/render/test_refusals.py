@@ -63,6 +63,31 @@ WRONG: dict[str, tuple[str, str]] = {
         "  scaling: {min: 1, max: 2, policy: slo}\n",
         r"spec.scaling.policy: slo .*scaling.by: seawall.*policy: hpa",
     ),
+    "a schedule that nobody follows": (
+        "  scaling: {min: 1, max: 4, by: hpa, schedule: [{start: 0 8 * * *, end: 0 18 * * *, min: 3}]}\n",
+        r"spec.scaling.schedule: nobody follows it with by: hpa; write by: seawall",
+    ),
+    "a schedule without a scaler": (
+        "  scaling: {min: 1, max: 4, by: none, schedule: [{start: 0 8 * * *, end: 0 18 * * *, min: 3}]}\n",
+        r"spec.scaling.schedule: nobody follows it with by: none",
+    ),
+    "a scheduled maximum for KEDA": (
+        "  scaling: {min: 1, max: 4, schedule: [{start: 0 8 * * *, end: 0 18 * * *, max: 3}]}\n",
+        r"spec.scaling.schedule\[0\].max: KEDA has no such bound; write scaling.by: seawall",
+    ),
+    "a budget for KEDA": (
+        "  scaling: {min: 1, max: 4, by: keda-gateway, gpuHoursPerDay: 400}\n",
+        r"spec.scaling.gpuHoursPerDay: KEDA has no such bound; write scaling.by: seawall",
+    ),
+    "a budget below the minimum": (
+        "  scaling: {min: 3, max: 4, by: seawall, gpuHoursPerDay: 47}\n",
+        r"spec.scaling.gpuHoursPerDay: 47 is less than the \d+ that the minimum alone costs .*lower min",
+    ),
+    "a schedule in a pool": (
+        "  scaling: {min: 0, max: 1, schedule: [{start: 0 8 * * *, end: 0 18 * * *, min: 1}]}\n"
+        "  pool: {name: p, capacity: 8}\n",
+        r"spec.scaling.schedule: a pool's fleets take turns",
+    ),
     "forecasts in a pool": (
         "  scaling: {min: 0, max: 1, policy: slo}\n  pool: {name: p, capacity: 8}\n",
         r"spec.scaling.policy: slo",
@@ -113,6 +138,16 @@ def test_spot_with_a_long_drain_needs_resume(group: Callable[..., Group], llama:
     (found,) = refusals(group(text + "  gateway: {resume: 'off'}\n"))
     assert "the spot notice is 15 s and resume is off" in found
     assert "gateway.resume: exact" in found
+
+
+def test_a_schedule_has_no_place_where_keda_computes_one_number(
+    group: Callable[..., Group], llama: str
+) -> None:
+    text = llama.replace("  hardware: {gpu: H100-80GB, cloud: gke}\n", SPOT)
+    window = "by: keda-gateway, schedule: [{start: 0 8 * * *, end: 0 18 * * *, min: 3}], "
+    (found,) = refusals(group(text.replace("scaling: {", f"scaling: {{{window}")))
+    assert "spec.scaling.schedule: beside an on-demand floor" in found
+    assert "by: keda-prometheus" in found
 
 
 def test_spot_on_a_cloud_without_spot_is_refused(group: Callable[..., Group], llama: str) -> None:

@@ -166,3 +166,21 @@ def test_a_load_of_nothing_still_costs_what_stands_there(spec: str) -> None:
     assert found["requests"]["arrived"] == 0
     assert found["duration_s"] == pytest.approx(3600)
     assert found["gpu_hours"] == pytest.approx(1, abs=0.01)
+
+
+def test_a_schedule_is_simulated_from_the_time_that_the_load_begins(tmp_path: Path) -> None:
+    path = tmp_path / "office.yaml"
+    window = "timezone: Europe/Berlin, schedule: [{start: 0 8 * * 1-5, end: 0 18 * * 1-5, min: 3}], "
+    path.write_text(FLEET.replace("scaling: {", f"scaling: {{{window}"))
+
+    def most(begins: str) -> int:
+        found = run(str(path), "--rate", "1/s for 10m", "--begins", begins, "--json")
+        assert found.exit_code == 0
+        (only,) = json.loads(found.output)["runs"]
+        count: int = only["replicas"]["most"]
+        return count
+
+    assert most("2026-11-30 07:58") == 3
+    assert most("2026-11-29 07:58") == 1
+    with pytest.raises(InputError, match="is no time"):
+        run(str(path), "--rate", "1/s for 1m", "--begins", "monday")

@@ -12,101 +12,14 @@ Forbidden: clocks, I/O, and reading metrics: the caller observes (`DemandSeen`) 
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
-from typing import Literal, TypedDict, assert_never
+from typing import TypedDict, assert_never
 
-from seawall.decide.scale import calc, hpa, keda, slo
-from seawall.decide.scale.behavior import DEFAULT_UP, DirectionRules, RatePolicy
-from seawall.domain.action import Plan, ScaleDecision
-from seawall.domain.spec import Fleet
+from seawall.decide.scale import budget, calc, hpa, keda, schedule, slo
+from seawall.decide.scale.behavior import TOO_MANY
+from seawall.decide.scale.policy import DemandSeen, ScalePolicy, ScaleTrigger
+from seawall.domain.action import ScaleDecision
 from seawall.domain.units import show_seconds
-
-FALLBACK_TARGET = 16.0
-"""Requests per replica when there is neither a target nor a plan: llm-d's default for a 32B model."""
-
-WAITING_GUARD = 2.0
-"""Requests per replica that wait inside engines: traffic is heavier than that which the target was measured with."""
-KV_GUARD = 0.8
-"""Share of the KV cache above which a replica preempts instead of batching (llm-d and WVA use 0.8)."""
-LONGEST_WINDOW_S = 3600.0
-"""Kubernetes takes no longer stabilisation window."""
-
-UP_POLICIES = (RatePolicy("Percent", 100, 60), RatePolicy("Pods", 4, 60))
-"""Double, or four more, per minute: whichever is more."""
-DOWN_POLICIES = (RatePolicy("Percent", 10, 120), RatePolicy("Pods", 1, 120))
-"""A tenth, or one, per two minutes: whichever is more. A replica that leaves too early costs a cold start."""
-SLO_DOWN_POLICIES = (RatePolicy("Percent", 25, 60), RatePolicy("Pods", 2, 60))
-"""A quarter, or two, per minute: after a window as long as a start-up, the forecast has had its say."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class DemandSeen:
-    """One look at a fleet. Requests are counted once: `queued` is not yet in any replica."""
-
-    replicas: int
-    """Wanted now: the scale's spec.replicas."""
-    ready: int = 0
-    running: float = 0.0
-    """Requests being decoded, over all replicas."""
-    waiting: float = 0.0
-    """Requests inside engines that are not scheduled yet."""
-    queued: float = 0.0
-    """Requests that wait in the gateway."""
-    fresh: bool = True
-    """False: the metrics could not be read. Then nothing is scaled, in either direction."""
-    arrivals_per_s: float | None = None
-    """Mean rate of new requests since the last look; None: not measured."""
-    kv_usage: float | None = None
-    """Highest share of KV cache in use over ready replicas, 0 to 1."""
-    kv_used: float | None = None
-    """Sum of those shares over all replicas; None: not measured."""
-
-    @property
-    def demand(self) -> float:
-        return self.running + self.waiting + self.queued
-
-
-ScaleMeasure = Literal["demand", "waiting", "kv-cache"]
-"""Requests in the system; those that wait inside engines; KV cache in use, in replicas."""
-
-
-@dataclass(frozen=True, slots=True)
-class ScaleTrigger:
-    """One measure, summed over the fleet, against what one replica takes of it (an AverageValue)."""
-
-    measure: ScaleMeasure
-    target: float
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class ScalePolicy:
-    """A fleet's scaling, resolved: bounds, target, and both loops' settings. Times are seconds."""
-
-    lowest: int
-    highest: int
-    target: float
-    """Requests (running + waiting + queued) per replica."""
-    guards: tuple[ScaleTrigger, ...] = ()
-    """Further triggers, for traffic that the target was not measured with. The highest proposal of all decides."""
-    up: DirectionRules
-    down: DirectionRules
-    idle_after_s: float = 300.0
-    polling_s: float = 15.0
-    activation: float = 0.0
-    """With no replicas: more demand than this starts one."""
-    sync_s: float = hpa.SYNC_S
-    tolerance: float = hpa.TOLERANCE
-    kind: Literal["hpa", "slo"] = "hpa"
-    startup_s: float = 300.0
-    """From a decision to a replica that serves: what the SLO policy looks ahead."""
-    step: slo.StepTime | None = None
-    """How a replica slows down as it fills; None: not known."""
-
-    @property
-    def triggers(self) -> tuple[ScaleTrigger, ...]:
-        """All triggers, demand first."""
-        return (ScaleTrigger("demand", self.target), *self.guards)
 
 
 class ScaleState(TypedDict, total=False):
@@ -114,62 +27,11 @@ class ScaleState(TypedDict, total=False):
 
     hpa: hpa.HpaState
     slo: slo.SloState
+    spent: budget.Spent
     created_s: float
     last_active_s: float | None
     next_poll_s: float
     next_sync_s: float
-
-
-GUARDS = (ScaleTrigger("waiting", WAITING_GUARD), ScaleTrigger("kv-cache", KV_GUARD))
-
-
-def target_of(fleet: Fleet, plan: Plan | None = None) -> float:
-    """Requests per replica: the spec's, else the plan's, else 0.7 of `max_num_seqs`, else llm-d's 16."""
-    if fleet.spec.scaling.target is not None:
-        return fleet.spec.scaling.target
-    if plan is not None and plan.saturating_concurrency > 0:
-        return max(1.0, plan.scaling_target)
-    seqs = fleet.spec.engine.max_num_seqs
-    return max(1.0, math.floor(0.7 * seqs)) if seqs else FALLBACK_TARGET
-
-
-def policy_of(fleet: Fleet, plan: Plan | None = None) -> ScalePolicy:
-    """The fleet's scaling with its defaults filled in: what decides here and in the simulator, and what the renderer
-    translates into a ScaledObject or an HPA. Whole seconds, because Kubernetes takes no fractions.
-
-    The guards need the engines' own numbers: whoever scales by the gateway's (or an adapter's of them) has none.
-    """
-    scaling = fleet.spec.scaling
-    target = target_of(fleet, plan)
-    by_slo = scaling.policy == "slo"
-    if by_slo and scaling.target is None and plan is not None:
-        target = slo.fill(plan, fleet.spec.traffic) or target
-    startup_s = plan.startup.total_s if plan is not None else 300.0
-    spot = fleet.spec.hardware.spot
-    if scaling.by == "keda-gateway" and spot is not None and spot.on_demand_floor:
-        # The floor is taken off the demand by a formula, and KEDA falls back from a formula to a whole target only.
-        target = max(1.0, math.floor(target))
-    return ScalePolicy(
-        lowest=min(scaling.min, scaling.max),
-        highest=scaling.max,
-        target=math.ceil(round(target * 1000, 6)) / 1000,  # what a quantity can say
-        guards=() if scaling.by in ("keda-gateway", "seawall", "hpa") else GUARDS,
-        up=DirectionRules(_window(scaling.up_window), DEFAULT_UP.select, UP_POLICIES),
-        down=DirectionRules(
-            _window(max(scaling.down_window, startup_s if by_slo else 0.0)),
-            "Max",
-            SLO_DOWN_POLICIES if by_slo else DOWN_POLICIES,
-        ),
-        idle_after_s=math.ceil(scaling.idle_after),
-        polling_s=max(1, math.ceil(scaling.polling_interval)),
-        kind=scaling.policy,
-        startup_s=startup_s,
-        step=slo.step_time(plan, fleet.spec.traffic) if by_slo and plan is not None else None,
-    )
-
-
-def _window(seconds: float) -> int:
-    return math.ceil(min(LONGEST_WINDOW_S, seconds))
 
 
 def decide(
@@ -183,22 +45,69 @@ def decide(
     after: ScaleState = {
         "hpa": state.get("hpa", {}),
         "slo": state.get("slo", {}),
+        "spent": state.get("spent", {}),
         "created_s": state.get("created_s", now),
         "last_active_s": state.get("last_active_s"),
         "next_poll_s": state.get("next_poll_s", now),
         "next_sync_s": state.get("next_sync_s", now),
     }
+    bounds = _bounds(policy, seen, after)
     replicas, reason = seen.replicas, ""
     if now >= after["next_poll_s"] or seen.replicas == 0:
         replicas, reason = _poll(policy, seen, after, now)
     if now >= after["next_sync_s"]:
         after["next_sync_s"] = now + policy.sync_s
         if replicas == seen.replicas and replicas > 0:
-            replicas, reason = _sync(policy, seen, after, now)
+            replicas, reason = _sync(policy, seen, bounds, after, now)
     look = max(0.0, min(after["next_poll_s"], after["next_sync_s"]) - now)
     if not reason:
         reason = f"{_load(seen)}; next look in {show_seconds(look)}"
     return ScaleDecision(replicas=replicas, reason=reason, next_look_s=look), after
+
+
+@dataclass(frozen=True, slots=True)
+class _Bounds:
+    """What holds now: the fleet's own bounds, its schedule's and its budget's."""
+
+    lowest: int
+    highest: int
+    ceiling: str = ""
+    """Why it may not be the fleet's own maximum."""
+
+
+def _bounds(policy: ScalePolicy, seen: DemandSeen, after: ScaleState) -> _Bounds:
+    at = seen.unix_s
+    bounds = _Bounds(policy.lowest, policy.highest)
+    if at is None:
+        return bounds
+    lowest = min(policy.highest, policy.lowest_at(at))
+    limit = schedule.highest_at(policy.windows, at)
+    bounds = _Bounds(lowest, policy.highest)
+    if limit is not None and limit < bounds.highest:
+        bounds = _Bounds(lowest, max(lowest, limit), f"the schedule allows {max(lowest, limit)} now")
+    if policy.budget is not None:
+        count = max(seen.replicas, seen.ready)
+        after["spent"] = budget.charged(policy.budget, after["spent"], count, at)
+        most = budget.allowed(
+            policy.budget, after["spent"], policy.lowest_at, policy.windows, policy.startup_s
+        )
+        if most.replicas < bounds.highest:
+            bounds = _Bounds(lowest, most.replicas, f"{most.reason}: {most.replicas} allowed now")
+    return bounds
+
+
+def _scheduled(policy: ScalePolicy, bounds: _Bounds, at: float | None) -> list[hpa.Proposal]:
+    """What open windows ask for, as KEDA's cron trigger proposes it: by the rates and windows of any metric."""
+    if at is None or bounds.lowest <= policy.lowest:
+        return []
+    open_until = [
+        (closes, w)
+        for w in policy.windows
+        if w.lowest >= bounds.lowest and (closes := schedule.closes_at(w, at)) is not None
+    ]
+    until, window = max(open_until, key=lambda found: found[0])
+    detail = f"scheduled until {schedule.clock_text(window.zone, until)}: {bounds.lowest} wanted"
+    return [hpa.Proposal(metric="schedule", replicas=bounds.lowest, detail=detail)]
 
 
 def _load(seen: DemandSeen) -> str:
@@ -209,7 +118,8 @@ def _poll(policy: ScalePolicy, seen: DemandSeen, after: ScaleState, now: float) 
     """KEDA's turn: activation, and back to zero."""
     after["next_poll_s"] = now + policy.polling_s
     spec = keda.ScaleSpec(lowest=policy.lowest, cooldown_s=policy.idle_after_s)
-    active = seen.fresh and seen.demand > policy.activation
+    scheduled = policy.lowest_at(seen.unix_s) > policy.lowest
+    active = scheduled or (seen.fresh and seen.demand > policy.activation)
     turn = keda.request_scale(
         spec,
         keda.Poll(
@@ -225,11 +135,14 @@ def _poll(policy: ScalePolicy, seen: DemandSeen, after: ScaleState, now: float) 
     if not turn.scaled:
         return seen.replicas, ""
     if turn.replicas > seen.replicas:
-        return turn.replicas, f"{_load(seen)}: starting {turn.replicas}"
+        why = "scheduled" if scheduled and not seen.demand else _load(seen)
+        return turn.replicas, f"{why}: starting {turn.replicas}"
     return turn.replicas, f"no request for {show_seconds(policy.idle_after_s)}: scaled to {turn.replicas}"
 
 
-def _sync(policy: ScalePolicy, seen: DemandSeen, after: ScaleState, now: float) -> tuple[int, str]:
+def _sync(
+    policy: ScalePolicy, seen: DemandSeen, bounds: _Bounds, after: ScaleState, now: float
+) -> tuple[int, str]:
     """The HPA's turn, on External metrics with AverageValue targets, the highest of which decides; or the SLO
     policy's."""
     if policy.kind == "slo" and seen.fresh and seen.arrivals_per_s is not None:
@@ -249,9 +162,14 @@ def _sync(policy: ScalePolicy, seen: DemandSeen, after: ScaleState, now: float) 
         proposals = [p for t in policy.triggers if (p := _proposal(t, seen, policy.tolerance)) is not None]
     else:
         proposals = [hpa.Proposal(metric="demand", error="the metrics cannot be read")]
-    spec = hpa.HpaSpec(lowest=max(1, policy.lowest), highest=policy.highest, up=policy.up, down=policy.down)
+    proposals += _scheduled(policy, bounds, seen.unix_s)
+    spec = hpa.HpaSpec(lowest=max(1, policy.lowest), highest=bounds.highest, up=policy.up, down=policy.down)
     outcome, after["hpa"] = hpa.sync(spec, seen.replicas, proposals, after["hpa"], now)
-    return outcome.replicas, outcome.reason
+    limited = outcome.limited_reason == TOO_MANY
+    return (
+        outcome.replicas,
+        f"{outcome.reason} ({bounds.ceiling})" if limited and bounds.ceiling else outcome.reason,
+    )
 
 
 def _proposal(trigger: ScaleTrigger, seen: DemandSeen, tolerance: float) -> hpa.Proposal | None:

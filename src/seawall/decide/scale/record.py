@@ -11,7 +11,8 @@ from dataclasses import dataclass
 
 import msgspec
 
-from seawall.decide.scale.fleet import DemandSeen, ScalePolicy, ScaleState, decide
+from seawall.decide.scale.fleet import ScaleState, decide
+from seawall.decide.scale.policy import DemandSeen, ScalePolicy
 from seawall.errors import InputError
 
 MOST_LINE = 1 << 16

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from seawall.decide.scale import DemandSeen, ScalePolicy, ScaleState, decide, policy_of
 from seawall.decide.scale.behavior import DirectionRules
-from seawall.decide.scale.fleet import DOWN_POLICIES, UP_POLICIES
+from seawall.decide.scale.policy import DOWN_POLICIES, UP_POLICIES
 from seawall.domain.spec import EngineSpec, Fleet, FleetSpec, Metadata, Model, Scaling
 
 
