@@ -7,7 +7,8 @@ Stream faults break streams: `eof`, `reset` (half a chunk, then RST), `abort` (f
   {"kind": "eof", "after_tokens": 5, "count": 3}
 Process faults: `die` (kill -9), `engine-dead` (error events, then exit), `hang` (no step, /health 200),
 `black-hole` (nothing is answered), `blind` (/metrics answers 500), `refuse` (connections refused), `fail`
-(generation answers 500, /health 200), `slow` ({"factor": 10}). With `"seconds"` they end by themselves;
+(generation answers 500, /health 200), `slow` ({"factor": 10}), `wrong-weights` (other tokens, all well
+otherwise), `wrong-template` (chats become other prompts). With `"seconds"` they end by themselves;
 `{"kind": "clear"}` ends them all.
 """
 
@@ -19,7 +20,8 @@ from seawall.engines.sim.asks import ApiRefusal, Json
 
 STREAM_KINDS = frozenset({"eof", "reset", "abort", "done-only", "error", "freeze"})
 PROCESS_KINDS = frozenset(
-    {"die", "engine-dead", "hang", "black-hole", "blind", "refuse", "fail", "slow", "clear"}
+    {"die", "engine-dead", "hang", "black-hole", "blind", "refuse", "fail", "slow", "wrong-weights"}
+    | {"wrong-template", "clear"}
 )
 
 

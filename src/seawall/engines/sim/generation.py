@@ -15,6 +15,9 @@ from seawall.engines.sim.scheduler import Sequence
 from seawall.engines.sim.wire import Connection
 from seawall.engines.vllm.phrases import DEAD_MESSAGE
 
+WRONG = 0x5EAB0A7
+"""Other weights, in the place of 0."""
+
 
 class Generation:
     """Owns its sequences: when the client goes, they go."""
@@ -52,7 +55,8 @@ class Generation:
         if sampling.salt is not None and index:
             sampling = Sampling(**{**vars(sampling), "salt": sampling.salt + index})
         adapter = self.ask.model if self.ask.model in self.engine.adapters else ""
-        continuation = Continuation(prompt, sampling, self.engine.words, adapter)
+        weights = WRONG if self.engine.armed.has("wrong-weights") else 0
+        continuation = Continuation(prompt, sampling, self.engine.words, adapter, weights)
         sequence = Sequence(
             prompt,
             continuation,

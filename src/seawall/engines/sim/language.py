@@ -49,11 +49,18 @@ class Continuation:
     """The model's state of one sequence: O(1) memory, O(1) per token."""
 
     def __init__(
-        self, prompt: Sequence[int], sampling: Sampling, words: Vocabulary | None = None, adapter: str = ""
+        self,
+        prompt: Sequence[int],
+        sampling: Sampling,
+        words: Vocabulary | None = None,
+        adapter: str = "",
+        weights: int = 0,
     ) -> None:
+        """`weights`: 0 are the right ones, which make the same text everywhere."""
         self.vocabulary = words or vocabulary()
         self.sampling = sampling
         self.state = int.from_bytes(adapter.encode()[-8:].rjust(8, b"\0")) if adapter else 0
+        self.state ^= weights
         self.position = 0
         self.own = 0
         self._tail = b""

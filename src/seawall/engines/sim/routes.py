@@ -206,6 +206,9 @@ class Routes:
         elif request.path == "/v1/responses":
             asked = chat_of_response(data)
         ask = asks.read(asked, chat, e.words, e.models, e.rng)
+        if chat and e.armed.has("wrong-template"):
+            ask.texts = [other_template(text) for text in ask.texts]
+            ask.prompts = [e.words.encode(text) for text in ask.texts]
         self._admit(ask, connection, chat or isinstance(data.get("prompt"), str))
         if self._badly_drained(ask, connection):
             return
@@ -337,6 +340,11 @@ class Routes:
         connection.respond(
             200, _encode({"active": sorted(armed.active), "armed": [f.kind for f in armed.next]})
         )
+
+
+def other_template(text: str) -> str:
+    """A chat's prompt as another template writes it."""
+    return text.replace("<|im_start|>", "### ").replace("<|im_end|>", "")
 
 
 def _refusal(path: str, e: ApiRefusal) -> Json:

@@ -1,0 +1,138 @@
+"""What is thought of one replica's answers, and which prompt it is asked next, and when.
+
+    true      nothing moved
+    doubted   a prompt moved once: it is asked the same again at once
+    suspect   it moved again: nothing new goes there, other prompts are asked at once
+    wrong     a second prompt moved too: it is taken out, with what moved as evidence
+    odd       one prompt moves every time and all others are as known: suspect still, and a person must look
+
+A routine look costs a share of the replica's time that is stated; a look on evidence is not kept waiting for it.
+Forbidden here: clocks, chance, I/O.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from seawall.decide.truth.fingerprint import WORDS, Deviation, Fingerprint, kind_of
+
+LEAST_S = 0.25
+"""Between two routine asks of one replica."""
+MOST_S = 60.0
+"""However long a prompt takes, the next comes after so long: a busy replica is asked seldom, not never."""
+SICK_S = 5.0
+"""A stream that looks sick brings an ask at once, so often at most."""
+SHOWN = 4
+
+
+@dataclass(frozen=True)
+class TruthStanding:
+    """What is known of one life of one replica. Times are seconds on the watcher's clock."""
+
+    state: str = "true"
+    evidence: tuple[Deviation, ...] = ()
+    """Moves that stand, the newest of each prompt."""
+    asked: tuple[Deviation, ...] = ()
+    """All answers since the first of the evidence, the newest of each prompt."""
+    turn: int = 0
+    """Routine asks so far: they go round."""
+    due_s: float = 0.0
+    """No routine ask before."""
+    sick_s: float = float("-inf")
+
+    @property
+    def urgent(self) -> bool:
+        return self.state in ("doubted", "suspect")
+
+    @property
+    def kind(self) -> str:
+        return kind_of(self.asked) if self.state in ("suspect", "wrong", "odd") else ""
+
+    @property
+    def reason(self) -> str:
+        """One sentence for status, logs and events; empty while nothing stands against it."""
+        if not self.kind:
+            return ""
+        moved = [m for m in self.evidence if m.moved]
+        shown = "; ".join(map(str, moved[:SHOWN]))
+        of = f"{len(moved)} of {len(self.asked)} prompts moved"
+        return f"it answers wrongly: {WORDS[self.kind]} ({of}: {shown})"
+
+
+def next_prompt(standing: TruthStanding, names: Sequence[str], now: float) -> str | None:
+    """The prompt to ask now; None: it is not time. `names`: of the fingerprint, most telling first."""
+    if standing.state == "doubted":
+        return standing.evidence[0].prompt
+    if standing.state == "suspect":
+        done = {m.prompt for m in standing.asked}
+        return next((n for n in names if n not in done), None)
+    if now < standing.due_s or not names:
+        return None
+    if standing.state in ("odd", "wrong"):
+        return standing.evidence[0].prompt
+    return routine(standing.turn, names)
+
+
+def routine(turn: int, names: Sequence[str]) -> str:
+    """Every second ask is one of the two most telling prompts, the others take turns."""
+    few = names[:2]
+    rest = names[2:] or few
+    return few[(turn // 2) % len(few)] if turn % 2 == 0 else rest[(turn // 2) % len(rest)]
+
+
+def heard(
+    standing: TruthStanding, move: Deviation, names: Sequence[str], took_s: float, share: float, now: float
+) -> TruthStanding:
+    """An answer has come, after `took_s`. `share`: of the replica's time for routine asks."""
+    pause = min(MOST_S, max(LEAST_S, took_s / share)) if share > 0 else MOST_S
+    later = replace(standing, turn=standing.turn + 1, due_s=now + pause)
+    match standing.state:
+        case "true":
+            if not move.moved:
+                return later
+            return replace(later, state="doubted", evidence=(move,), asked=(move,))
+        case "doubted":
+            if not move.moved:
+                return replace(later, state="true", evidence=(), asked=())
+            return replace(later, state="suspect", evidence=(move,), asked=(move,))
+        case "suspect":
+            asked = (*(m for m in standing.asked if m.prompt != move.prompt), move)
+            evidence = tuple(m for m in asked if m.moved)
+            later = replace(later, asked=asked, evidence=evidence)
+            if len(asked) < len(names):
+                return later if len(evidence) < 2 else replace(later, state="wrong")
+            return replace(later, state="wrong" if len(evidence) > 1 or move.how == "absurd" else "odd")
+        case _:
+            if not move.moved and move.prompt == standing.evidence[0].prompt:
+                return replace(later, state="true", evidence=(), asked=())
+            return later
+
+
+def looks_sick(standing: TruthStanding, now: float) -> TruthStanding:
+    """A stream of it looks sick: the next routine ask is due now, unless one was for that just before."""
+    if now - standing.sick_s < SICK_S:
+        return standing
+    return replace(
+        standing, due_s=min(standing.due_s, now), sick_s=now, turn=standing.turn + standing.turn % 2
+    )
+
+
+def told_all(standing: TruthStanding, moves: Sequence[Deviation]) -> TruthStanding:
+    """All prompts have been asked at once, as before a replica is given traffic, or before it comes back."""
+    moved = tuple(m for m in moves if m.moved)
+    state = "true" if not moved else "wrong" if len(moved) > 1 or moved[0].how == "absurd" else "odd"
+    return replace(standing, state=state, evidence=moved, asked=tuple(moves))
+
+
+def may_leave(state: str, kind: str, standings: Sequence[TruthStanding], moved: Sequence[Deviation]) -> bool:
+    """Whether a replica may be taken out that is `state`. Where no other one answers as known, the known answers may
+    be what is out of date, and a fleet that is all out serves nobody: then only who makes no sense goes."""
+    others = any(s.state == "true" for s in standings)
+    return state in ("suspect", "wrong", "odd") and (
+        others or any(m.how in ("absurd", "senseless") for m in moved)
+    )
+
+
+def names_of(fingerprint: Fingerprint) -> tuple[str, ...]:
+    return tuple(k.prompt.name for k in fingerprint.known)

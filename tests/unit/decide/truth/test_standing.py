@@ -1,0 +1,142 @@
+"""One replica's standing: a mismatch is confirmed, a second prompt takes it out, and time is spent as stated."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from seawall.decide.truth.fingerprint import Deviation, Distance
+from seawall.decide.truth.sick import TAIL, sick_ids, sick_logprobs, sick_text
+from seawall.decide.truth.standing import (
+    MOST_S,
+    SICK_S,
+    TruthStanding,
+    heard,
+    looks_sick,
+    may_leave,
+    next_prompt,
+    told_all,
+)
+
+NAMES = ("chat", "facts", "chat-2", "numbers")
+
+
+def said(name: str, how: str = "same") -> Deviation:
+    return Deviation(
+        name, "chat" if name.startswith("chat") else "text", how, Distance(1, 2), Distance(0.01, 0.02)
+    )
+
+
+def ask(
+    standing: TruthStanding, wrong: set[str], now: float, how: str = "drift"
+) -> tuple[TruthStanding, str | None]:
+    name = next_prompt(standing, NAMES, now)
+    if name is None:
+        return standing, None
+    return heard(standing, said(name, how if name in wrong else "same"), NAMES, 0.05, 0.01, now), name
+
+
+def until(
+    standing: TruthStanding, wrong: set[str], now: float = 0.0, asks: int = 12
+) -> tuple[TruthStanding, list[str]]:
+    asked = []
+    for _ in range(asks):
+        standing, name = ask(standing, wrong, now)
+        if name is None:
+            now = standing.due_s
+            standing, name = ask(standing, wrong, now)
+        asked.append(name or "")
+        if standing.state in ("wrong", "odd"):
+            break
+    return standing, asked
+
+
+def test_the_same_prompt_confirms_and_a_different_one_condemns() -> None:
+    standing, asked = until(TruthStanding(), {"chat", "facts", "chat-2", "numbers"})
+    assert standing.state == "wrong"
+    assert asked[0] == asked[1] != asked[2]
+    assert standing.kind == "revision"
+    assert "2 of 2 prompts moved" in standing.reason
+
+
+def test_one_odd_answer_is_forgotten() -> None:
+    standing, name = ask(TruthStanding(), set(NAMES), 0.0)
+    assert standing.state == "doubted"
+    standing, again = ask(standing, set(), 0.0)
+    assert (standing.state, again) == ("true", name)
+
+
+def test_one_prompt_that_always_moves_is_odd_and_named_after_all_others_were_asked() -> None:
+    standing, asked = until(TruthStanding(), {"facts"})
+    assert standing.state == "odd"
+    assert set(asked) == set(NAMES)
+    assert standing.kind == "weights"
+
+
+def test_only_the_chats_moved_is_the_template() -> None:
+    standing, _ = until(TruthStanding(), {"chat", "chat-2"})
+    assert standing.state == "wrong"
+    assert standing.kind == "template"
+
+
+@given(st.floats(0.001, 20.0), st.floats(0.001, 0.01), st.integers(1, 200))
+def test_routine_asks_take_no_more_than_their_share(took: float, share: float, asks: int) -> None:
+    standing, now, spent = TruthStanding(), 0.0, 0.0
+    for _ in range(asks):
+        now = max(now, standing.due_s)
+        name = next_prompt(standing, NAMES, now)
+        assert name is not None
+        now += took
+        spent += took
+        standing = heard(standing, said(name), NAMES, took, share, now)
+    assert spent <= share * (standing.due_s) * 1.02 + took or took / share > MOST_S
+
+
+@given(st.lists(st.sampled_from(NAMES), max_size=4, unique=True), st.integers(0, 9))
+def test_never_wrong_by_one_prompt_alone_and_always_by_two(wrong: list[str], turn: int) -> None:
+    standing, _ = until(TruthStanding(turn=turn), set(wrong), asks=40)
+    if len(wrong) > 1:
+        assert standing.state == "wrong"
+    else:
+        assert standing.state == ("odd" if wrong else "true")
+
+
+def test_a_sick_stream_brings_an_ask_at_once_but_not_again_and_again() -> None:
+    standing = heard(TruthStanding(), said("chat"), NAMES, 1.0, 0.01, 0.0)
+    assert next_prompt(standing, NAMES, 1.0) is None
+    standing = looks_sick(standing, 1.0)
+    assert next_prompt(standing, NAMES, 1.0) in ("chat", "facts")
+    standing = heard(standing, said("chat"), NAMES, 1.0, 0.01, 2.0)
+    assert next_prompt(looks_sick(standing, 3.0), NAMES, 3.0) is None
+    assert next_prompt(looks_sick(standing, 1.0 + SICK_S), NAMES, 1.0 + SICK_S) is not None
+
+
+def test_before_traffic_all_are_asked_and_two_that_moved_keep_it_out() -> None:
+    assert told_all(TruthStanding(), [said(n) for n in NAMES]).state == "true"
+    assert (
+        told_all(TruthStanding(), [said("chat", "prompt"), *(said(n) for n in NAMES[1:])]).kind == "template"
+    )
+    assert told_all(TruthStanding(), [said("chat", "drift"), said("facts", "drift")]).state == "wrong"
+
+
+def test_the_last_that_serves_goes_only_when_it_makes_no_sense() -> None:
+    others = [TruthStanding()]
+    assert may_leave("wrong", "revision", others, [said("chat", "drift")])
+    assert not may_leave("wrong", "revision", [], [said("chat", "drift")])
+    assert may_leave("wrong", "weights", [], [said("chat", "senseless")])
+    assert not may_leave("doubted", "", others, [said("chat", "drift")])
+
+
+def test_what_looks_sick_and_what_does_not() -> None:
+    assert sick_ids([5] * TAIL)
+    assert sick_ids([5, 6] * TAIL)
+    assert not sick_ids([5] * (TAIL - 1))
+    assert not sick_ids(list(range(TAIL)))
+    assert not sick_ids([1, 2, 3, 4, 5, 6, 7] * TAIL)  # a list that goes on: asked for, mostly
+    assert sick_text("!" * 400)
+    assert sick_text("well, " + "�" * 9)
+    assert not sick_text("The same in German: " + "das Meer und der Hafen " * 12)
+    assert not sick_text("海と港" * 100 + "、それから船が来る。" * 20)
+    assert sick_logprobs([-0.5, float("nan")])
+    assert sick_logprobs([0.7])
+    assert not sick_logprobs([-0.5, 0.0])
