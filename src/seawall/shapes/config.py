@@ -21,6 +21,7 @@ from seawall.domain.spec import Fleet
 from seawall.drivers import cache
 from seawall.errors import InputError, SourceError
 from seawall.shapes.architecture import parse_config
+from seawall.shapes.mistral import from_params, is_params
 from seawall.shapes.quantization import quantization_named, quantized_experts
 from seawall.shapes.summary import from_summary, is_summary
 
@@ -68,27 +69,30 @@ def parse(
     checkpoint_bytes: int | None = None,
     beside: Mapping[str, Any] | None = None,
 ) -> ModelConfig:
-    """A decoded config.json -> ModelConfig. Also takes an architecture summary (docs/how-to/plan.md).
+    """A decoded config.json -> ModelConfig. Also takes Mistral's params.json and an architecture summary.
 
     `beside` is the decoded hf_quant_config.json of the same checkpoint.
     """
     if is_summary(config):
         config, parameters = from_summary(config)
         return parse_config(config, name, checkpoint_bytes, parameters)
+    if is_params(config):
+        config = from_params(config)
     return parse_config(config, name, checkpoint_bytes, beside=beside)
 
 
 def read_config(path: Path) -> ModelConfig:
     """`config.json` (or the directory that holds it), with exact sizes from a safetensors index beside it."""
     if path.is_dir():
-        path = path / "config.json"
+        native = path / "params.json"
+        path = native if native.is_file() and not (path / "config.json").is_file() else path / "config.json"
     data = _json(path, _MAX_CONFIG)
     if not isinstance(data, dict):
         raise InputError(f"{path}: is not a JSON object.", "Pass the model's config.json.")
     name = str(data.get("_name_or_path") or "") or (
-        path.parent.name if path.name == "config.json" else path.stem
+        path.parent.name if path.name in ("config.json", "params.json") else path.stem
     )
-    whole = path.name == "config.json"
+    whole = path.name in ("config.json", "params.json")
     try:
         return parse(
             data, name, _exact_bytes(path.parent) if whole else None, _beside(path.parent) if whole else None
@@ -144,9 +148,10 @@ def _cached(source: str, revision: str | None) -> Path | None:
         return None
     repo = name_of(source)
     revision = revision or source.partition("@")[2].split("/")[0] or None
-    ours = _kept(repo, revision) / "config.json"
-    if ours.is_file():
-        return ours
+    for name in ("config.json", "params.json"):
+        ours = _kept(repo, revision) / name
+        if ours.is_file():
+            return ours
     home = Path(os.environ.get("HF_HOME") or Path.home() / ".cache" / "huggingface")
     folder = home / "hub" / f"models--{repo.replace('/', '--')}" / "snapshots"
     named = f"{revision or '*'}/config.json"
@@ -162,13 +167,19 @@ def _from_hub(body: str, revision: str | None) -> ModelConfig:
     env, wanted = dict(os.environ), revision or at.split("/")[0] or None
     try:
         config = hub.small_file(repo, "config.json", wanted, env, _MAX_CONFIG)
+        native = None if config else hub.small_file(repo, "params.json", wanted, env, _MAX_CONFIG)
         index = hub.small_file(repo, "model.safetensors.index.json", wanted, env, _MAX_INDEX)
         stored = hub.small_file(repo, "hf_quant_config.json", wanted, env, _MAX_CONFIG)
     except SourceError as e:
         raise SourceError(e.message, f"Or put its config.json under spec.model.config. {e.cure}") from None
-    if config is None:
+    if config is None and native is None:
         raise InputError(f"{repo}: no config.json there.", "Check the name, or inline spec.model.config.")
-    files = {"model.safetensors.index.json": index, "hf_quant_config.json": stored, "config.json": config}
+    files = {
+        "model.safetensors.index.json": index,
+        "hf_quant_config.json": stored,
+        "config.json": config,
+        "params.json": native,
+    }
     try:
         folder = _write(_kept(repo, wanted), files)
     except (OSError, InputError):  # a plan needs no cache that can be written

@@ -14,34 +14,34 @@ from dataclasses import dataclass, field
 
 from seawall.domain.model import PARTS, Format
 
+_ATTENTIONS = ("self_attn", "attn", "mixer", "attention", "self_attention", "linear_attn")
+_MLPS = ("mlp", "ffn", "mixer", "feed_forward", "block_sparse_moe", "moe")
+_LEAVES = ("gate_proj", "up_proj", "down_proj", "gate_up_proj", "w1", "w2", "w3")
+
+
+def _spelled(rooms: tuple[str, ...], *names: str) -> tuple[str, ...]:
+    return tuple(f"{room}.{name}" for name in names for room in rooms)
+
+
 _NAMES: dict[str, tuple[str, ...]] = {
-    "q": ("self_attn.q_proj", "mixer.q_proj", "attention.q_proj", "attn.q_proj"),
-    "kv": ("self_attn.k_proj", "mixer.k_proj", "attention.k_proj", "attn.k_proj"),
-    "o": ("self_attn.o_proj", "mixer.o_proj", "attention.o_proj", "attn.wo_b"),
-    "q_a": ("self_attn.q_a_proj", "attn.wq_a"),
-    "q_b": ("self_attn.q_b_proj", "attn.wq_b"),
-    "kv_a": ("self_attn.kv_a_proj_with_mqa", "attn.wkv"),
-    "kv_b": ("self_attn.kv_b_proj",),
-    "o_a": ("attn.wo_a",),
-    "gate": ("self_attn.g_proj",),
-    "indexer": ("self_attn.indexer.wq_b", "self_attn.index_q_proj", "attn.indexer.wq_b"),
-    "state": ("linear_attn.in_proj_qkv", "linear_attn.in_proj_qkvz", "mixer.in_proj", "mamba.in_proj"),
-    "mlp": ("mlp.gate_proj", "mlp.up_proj", "mixer.up_proj", "feed_forward.gate_proj"),
-    "experts": (
-        "mlp.experts.0.gate_proj",
-        "mlp.experts.0.gate_up_proj",
-        "block_sparse_moe.experts.0.w1",
-        "mixer.experts.0.up_proj",
-        "ffn.experts.0.w1",
-        "feed_forward.experts.0.gate_proj",
+    "q": _spelled(_ATTENTIONS, "q_proj", "qkv_proj", "query_key_value", "W_pack", "c_attn"),
+    "kv": _spelled(_ATTENTIONS, "k_proj", "qkv_proj", "query_key_value", "W_pack", "c_attn"),
+    "o": _spelled(_ATTENTIONS, "o_proj", "out_proj", "wo_b", "dense"),
+    "q_a": _spelled(_ATTENTIONS, "q_a_proj", "wq_a", "fused_wqa_wkv", "fused_qkv_a_proj"),
+    "q_b": _spelled(_ATTENTIONS, "q_b_proj", "wq_b"),
+    "kv_a": _spelled(_ATTENTIONS, "kv_a_proj_with_mqa", "wkv", "fused_wqa_wkv", "fused_qkv_a_proj"),
+    "kv_b": _spelled(_ATTENTIONS, "kv_b_proj"),
+    "o_a": _spelled(_ATTENTIONS, "wo_a"),
+    "gate": _spelled(_ATTENTIONS, "g_proj", "gate_proj"),
+    "indexer": _spelled(_ATTENTIONS, "indexer.wq_b", "index_q_proj"),
+    "state": (
+        *_spelled(("linear_attn",), "in_proj_qkv", "in_proj_qkvz", "q_proj"),
+        *_spelled(("mixer", "mamba", "conv", "short_conv"), "in_proj"),
     ),
-    "shared": (
-        "mlp.shared_experts.gate_proj",
-        "mlp.shared_expert.gate_proj",
-        "block_sparse_moe.shared_experts.gate_proj",
-        "mixer.shared_experts.up_proj",
-        "ffn.shared_experts.w1",
-        "feed_forward.shared_expert.gate_proj",
+    "mlp": _spelled(_MLPS, *_LEAVES),
+    "experts": _spelled(_MLPS, *(f"experts.0.{leaf}" for leaf in _LEAVES)),
+    "shared": _spelled(
+        _MLPS, *(f"{name}.{leaf}" for name in ("shared_experts", "shared_expert") for leaf in _LEAVES)
     ),
     "latent": ("mixer.fc1_latent_proj", "block_sparse_moe.routed_expert_down_proj"),
 }
@@ -96,6 +96,8 @@ class _Index:
     def __init__(self, rules: Iterable[tuple[str, Format | None]]) -> None:
         self.by_layer: dict[int, dict[str, Format | None]] = {}
         self.general: dict[str, Format | None] = {}
+        self.apart: dict[str, bool] = {}
+        self.alike: dict[tuple[str, str], bool] = {}
         for pattern, value in rules:
             plain = pattern if pattern.startswith("re:") else _plain(pattern)
             layer = None if plain.startswith("re:") else _LAYER.match(plain)
@@ -107,11 +109,24 @@ class _Index:
     def find(self, layer: int, name: str) -> tuple[Format | None] | None:
         """The value of the first pattern that means `layers.<layer>.<name>`, in a tuple; None: no pattern does."""
         full = f"layers.{layer}.{name}"
-        for rules in (self.by_layer.get(layer, {}), self.general):
-            for pattern, value in rules.items():
-                if _means(pattern, full):
-                    return (value,)
+        for pattern, value in self.by_layer.get(layer, {}).items():
+            if _means(pattern, full):
+                return (value,)
+        for pattern, value in self.general.items():
+            if self._means_anywhere(pattern, name, full):
+                return (value,)
         return None
+
+    def _means_anywhere(self, pattern: str, name: str, full: str) -> bool:
+        """Whether a pattern means a module; asked once for all layers where it has no digit to tell them apart."""
+        if pattern not in self.apart:
+            self.apart[pattern] = re.search(r"\d", pattern.replace("experts.0", "")) is not None
+        if self.apart[pattern]:
+            return _means(pattern, full)
+        key = (pattern, name)
+        if key not in self.alike:
+            self.alike[key] = _means(pattern, full)
+        return self.alike[key]
 
 
 def _plain(name: str) -> str:

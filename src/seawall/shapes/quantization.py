@@ -26,6 +26,10 @@ def quantization_of(
     if config is None:
         return None, "auto"
     cache = cache_of(config)
+    if text.get("kv_lora_rank") and "compressed" in str(config.get("quant_method")):
+        cache = (
+            "auto"  # vLLM follows such a scheme in its usual attention only (layers/attention/attention.py)
+        )
     if str(config.get("quant_method")).lower() == "gguf":
         bits = gguf_bits(str(config.get("type", "")))
         return CheckpointQuantization("gguf", bits, 32, kept=frozenset()), cache
@@ -33,7 +37,7 @@ def quantization_of(
     if rules is None:
         return quantization_named(str(config.get("quant_method") or "")), cache
     small = str(text.get("expert_dtype") or raw.get("expert_dtype") or "").lower() in ("fp4", "mxfp4")
-    if small and not any("experts" in name for name, _ in rules.named):
+    if small and rules.base is not None and not any("experts" in name for name, _ in rules.named):
         rules.named.append(("re:.*(mlp|ffn).experts.*", Format("mxfp4", 4, 32)))
     main, kept, others, odd = compact(rules.of_layers(count, architecture), rules.of_model())
     if main.method == "none":
@@ -76,6 +80,11 @@ def _rules(config: Config) -> ModuleRules | None:
         return ModuleRules(None, kept, [("re:.*experts.*", Format("mxfp4", 4, 32))])
     if method in ("compressed-tensors", "compressed_tensors", "sparseml"):
         return _groups(config, kept)
+    if method == "quark":
+        return _quark(config, kept)
+    if method == "torchao":
+        base = _torchao(config)
+        return None if base is None else ModuleRules(base, kept)
     if method.startswith("modelopt") or "quant_algo" in config or "producer" in config:
         return _modelopt(config, method, kept)
     if "config_groups" in config:
@@ -135,6 +144,51 @@ def _algorithm(algo: str, group: int) -> Format | None:
     return Format("int8", 8, 0) if name else None
 
 
+def _quark(config: Config, kept: list[str]) -> ModuleRules:
+    """AMD's Quark: one way for all, other ways for modules that patterns name, a list of what is left alone."""
+    base = _quark_format(config.get("global_quant_config"))
+    own = config.get("layer_quant_config")
+    named, plain = [], []
+    for name, how in own.items() if isinstance(own, Mapping) else ():
+        stored = _quark_format(how)
+        if stored is None:
+            plain.append(str(name))
+        else:
+            named.append((str(name), stored))
+    return ModuleRules(base, kept + plain, named)
+
+
+def _quark_format(how: Any) -> Format | None:
+    weight = how.get("weight") if isinstance(how, Mapping) else None
+    weight = weight[0] if isinstance(weight, list) and weight else weight
+    if not isinstance(weight, Mapping):
+        return None
+    dtype, group = str(weight.get("dtype") or "").lower(), max(0, _int(weight, 0, "group_size"))
+    if "fp4" in dtype or "mxfp4" in dtype:
+        return Format("mxfp4", 4, group or 32)
+    if dtype.startswith(("fp8", "float8")):
+        return Format("fp8", 8, group)
+    if "int4" in dtype:
+        return Format("awq", 4, group or 128)
+    if "fp6" in dtype:
+        return Format("mxfp8", 6, group or 32)
+    return Format("int8", 8, group) if "int8" in dtype else None
+
+
+def _torchao(config: Config) -> Format | None:
+    """The name of torchao's configuration class says what it does; None: one that we cannot read."""
+    kind = config.get("quant_type")
+    inner = kind.get("default") if isinstance(kind, Mapping) else {"_type": kind}
+    name = str(inner.get("_type") if isinstance(inner, Mapping) else "").lower()
+    data = inner.get("_data") if isinstance(inner, Mapping) else None
+    group = max(0, _int(data, 0, "group_size")) if isinstance(data, Mapping) else 0
+    if "float8" in name and "int4" not in name:
+        return Format("fp8", 8, 0)
+    if "int4" in name or "uintx" in name:
+        return Format("awq", 4, group or 128)
+    return Format("int8", 8, group) if "int8" in name else None
+
+
 def _groups(config: Config, kept: list[str]) -> ModuleRules:
     """compressed-tensors: every group names the modules (or `Linear`: all) that it is for."""
     groups = config.get("config_groups")
@@ -188,7 +242,14 @@ def _exceptions(config: Config, base: Format) -> list[tuple[str, Format]]:
 def _kept(config: Config) -> list[str]:
     """Names and patterns of what stays in 16 bit, under the keys of all quantizers."""
     out: list[str] = []
-    keys = ("ignore", "modules_to_not_convert", "exclude_modules", "ignored_layers", "llm_int8_skip_modules")
+    keys = (
+        "ignore",
+        "modules_to_not_convert",
+        "exclude_modules",
+        "exclude",
+        "ignored_layers",
+        "llm_int8_skip_modules",
+    )
     for key in keys:
         value = config.get(key)
         if isinstance(value, list):
