@@ -12,6 +12,13 @@ from seawall.render.names import labels, meta, selector, short
 
 SIDE_HEADER = "x-seawall-group"
 """Set by a route, believed by the gateway, removed from what clients send."""
+VERSIONED = "/v1"
+"""Everything below it passes."""
+PATHS = (
+    "/v2/rerank", "/rerank", "/score", "/pooling", "/classify", "/tokenize", "/detokenize",
+    "/health", "/ping", "/ready", "/version",
+)  # fmt: skip
+"""What the gateway serves beside it, each as it is: no prefix takes the paths of others who share the host."""
 EPP_PORT = 9002
 SURE = 0.8
 """The share of the gateway's idle time that its clients use."""
@@ -63,7 +70,10 @@ def http_route(group: Group) -> Object:
         refs.append({**backend, "weight": weight, "filters": [_side("canary")]})
     # A stream may last as long as it likes: the gateway bounds queueing and stalls, the route must not.
     rule: Object = {
-        "matches": [{"path": {"type": "PathPrefix", "value": "/v1"}}],
+        "matches": [
+            {"path": {"type": "PathPrefix", "value": VERSIONED}},
+            *({"path": {"type": "Exact", "value": path}} for path in PATHS),
+        ],
         "timeouts": {"request": "0s"},
         "backendRefs": refs,
     }
@@ -113,7 +123,7 @@ def virtual_service(group: Group) -> Object:
             for side, share in (("stable", 100 - weight), ("canary", weight))
         ]
     rule: Object = {
-        "match": [{"uri": {"prefix": "/v1"}}],
+        "match": [{"uri": {"prefix": VERSIONED}}, *({"uri": {"exact": path}} for path in PATHS)],
         "route": route,
         # No `timeout`: Istio's default is none, and its CRD refuses `0s`.
         # The gateway retries, and it alone knows what was already sent.
@@ -182,7 +192,7 @@ def inference_pool(wanted: Wanted) -> Object:
 def pool_route(wanted: Wanted, group: Group) -> Object:
     """One route per model, matched by the header that body-based routing sets."""
     ref: Object = {"group": "inference.networking.k8s.io", "kind": "InferencePool", "name": wanted.name}
-    match: Object = {"path": {"type": "PathPrefix", "value": "/v1"}}
+    match: Object = {"path": {"type": "PathPrefix", "value": VERSIONED}}
     if len(group.members) > 1:
         name = wanted.fleet.served_names[0]
         match["headers"] = [{"type": "Exact", "name": "X-Gateway-Model-Name", "value": name}]
@@ -193,10 +203,13 @@ def pool_route(wanted: Wanted, group: Group) -> Object:
 def ingress(group: Group) -> Object:
     """Annotations for the usual controllers: streams are not buffered and not cut after a minute."""
     backend = {"service": {"name": group.gateway, "port": {"name": "http"}}}
-    path = {"path": "/v1", "pathType": "Prefix", "backend": backend}
+    paths = [
+        {"path": VERSIONED, "pathType": "Prefix", "backend": backend},
+        *({"path": path, "pathType": "Exact", "backend": backend} for path in PATHS),
+    ]
     names: list[str] = hosts(group)
-    rules: list[Object] = [{"host": name, "http": {"paths": [path]}} for name in names]
-    spec: Object = {"rules": rules or [{"http": {"paths": [path]}}]}
+    rules: list[Object] = [{"host": name, "http": {"paths": paths}} for name in names]
+    spec: Object = {"rules": rules or [{"http": {"paths": paths}}]}
     namespace_class = parent(group)[1]
     if namespace_class:
         spec["ingressClassName"] = namespace_class

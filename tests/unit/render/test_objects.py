@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 
+from seawall.gateway.intake.responses import RESPONSES
+from seawall.gateway.intake.routes import MODELS, PAGES, ROUTES
 from seawall.render.everything import render
 from seawall.render.inputs import Group
 from seawall.render.yaml import dump_all
@@ -121,3 +123,31 @@ def test_what_an_on_demand_floor_has_is_taken_off_the_schedule(
     scaled = next(o for o in render(group(text)).objects if o["kind"] == "ScaledObject")["spec"]
     wanted = [t["metadata"]["desiredReplicas"] for t in scaled["triggers"] if t["type"] == "cron"]
     assert wanted == ["2", "1"]
+
+
+def passes(route: dict[str, Any], path: str) -> bool:
+    """Whether an HTTPRoute, a VirtualService or an Ingress lets a path through, by their own rules."""
+    spec = route["spec"]
+    below = path == "/v1" or path.startswith("/v1/")
+    if route["kind"] == "HTTPRoute":
+        found = [m["path"] for rule in spec["rules"] for m in rule["matches"]]
+        pairs = [("prefix" if p["type"] == "PathPrefix" else "exact", p["value"]) for p in found]
+    elif route["kind"] == "VirtualService":
+        pairs = [next(iter(m["uri"].items())) for rule in spec["http"] for m in rule["match"]]
+    else:
+        pairs = [(p["pathType"].lower(), p["path"]) for rule in spec["rules"] for p in rule["http"]["paths"]]
+    return any(path == value if kind == "exact" else value == "/v1" and below for kind, value in pairs)
+
+
+@pytest.mark.parametrize("kind", ["gateway-api", "istio", "ingress"])
+def test_a_route_lets_through_what_the_gateway_serves_and_nothing_else(
+    kind: str, group: Callable[..., Group], llama: str
+) -> None:
+    text = llama + f"  gateway: {{route: {kind}, hosts: [llm.example.com], parentGateway: infra/public}}\n"
+    text = text.replace("infra/public", "nginx") if kind == "ingress" else text
+    wanted = {"gateway-api": "HTTPRoute", "istio": "VirtualService", "ingress": "Ingress"}[kind]
+    route = next(o for o in render(group(text)).objects if o["kind"] == wanted)
+    served = [path.decode() for path in (*ROUTES, *PAGES, RESPONSES + b"/resp_1", MODELS + b"/a")]
+    assert [path for path in served if not passes(route, path)] == []
+    others = ["/", "/metrics", "/invocations", "/sleep", "/docs", "/v2/models", "/health/x", "/shop"]
+    assert [path for path in others if passes(route, path)] == []
