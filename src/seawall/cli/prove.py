@@ -28,6 +28,13 @@ PATH = click.Path(dir_okay=False, path_type=Path)
 @click.command()
 @click.argument("fleet", type=InputFile())
 @click.option("--engine", type=click.Choice(["sim", "vllm"]), default="sim", show_default=True)
+@click.option(
+    "--target",
+    "targets",
+    multiple=True,
+    metavar="NAME|URL|COMMAND",
+    help="Prove another gateway in front of the same engines; repeat for more. --list names them.",
+)
 @click.option("--scenario", "names", multiple=True, metavar="NAME", help="Only this one; repeat for more.")
 @click.option(
     "--streams", default=100, show_default=True, type=click.IntRange(1, 10_000), help="Open at any time."
@@ -40,7 +47,9 @@ PATH = click.Path(dir_okay=False, path_type=Path)
 )
 @click.option("--list", "listing", is_flag=True, help="Print the scenarios and what each one proves.")
 @output_option
-@click.option("--html", "report", type=PATH, help="Write a timeline here.")
+@click.option(
+    "--html", "report", type=click.Path(path_type=Path), help="Write a timeline here; with --target a folder."
+)
 @click.option(
     "--keep-logs", type=click.Path(file_okay=False, path_type=Path), help="Keep logs and specs here."
 )
@@ -65,7 +74,9 @@ def command(fleet: Path, listing: bool, **o: Any) -> None:
     It runs the fleet on this machine (as `seawall up` does, in a place of its own), keeps streams open, and breaks
     things. Exit code 1 when a stream was lost, a token was wrong, or another promise did not hold.
 
-    With --context it disturbs a fleet that a cluster runs: evicts, kills, rolls and scales its Pods.
+    With --context it disturbs a fleet that a cluster runs: evicts, kills, rolls and scales its Pods. With --target
+    another gateway stands before simulated engines: one of those that we know, a URL, or a command with {port} and
+    {urls}.
 
     \b
     Examples:
@@ -73,14 +84,20 @@ def command(fleet: Path, listing: bool, **o: Any) -> None:
       seawall prove examples/smollm2.yaml --scenario kill --html prove.html
       seawall prove examples/smollm2.yaml --scenario kill --without resume     (must fail)
       seawall prove fleet.yaml --context staging --url https://llm.example.com
+      seawall prove examples/smollm2.yaml --target nginx --target seawall --scenario kill
     """
     from seawall.prove.run import Proof
 
     if listing:
         _list()
         return
-    writable(o["report"], "--html")
     writable_folder(o["keep_logs"], "--keep-logs")
+    if o["targets"]:
+        from seawall.cli.prove_targets import run_targets
+
+        run_targets(fleet, _chosen(o["names"], o["engine"], None), o)
+        return
+    writable(o["report"], "--html")
     proof = Proof(
         fleet=fleet, engine=o["engine"], scenarios=_chosen(o["names"], o["engine"], o["context"]),
         streams=o["streams"], without=o["without"], seed=o["seed"], keep_logs=o["keep_logs"],
@@ -94,6 +111,7 @@ def _list() -> None:
     from seawall.prove.cluster_run import CLUSTER
     from seawall.prove.mechanisms import MECHANISMS
     from seawall.prove.scenarios import SCENARIOS
+    from seawall.prove.targets.known import TARGETS
 
     for s in SCENARIOS.values():
         proves = f"proves {', '.join(s.mechanisms)}" if s.mechanisms else ""
@@ -105,6 +123,9 @@ def _list() -> None:
     for name, mechanism in MECHANISMS.items():
         cover = f"   (and {', '.join(mechanism.covers)}, which would hide it)" if mechanism.covers else ""
         click.echo(f"  --without {name:<15}{mechanism.what}{cover}")
+    click.echo()
+    for name, adapter in TARGETS.items():
+        click.echo(f"  --target {name:<17}{adapter.source}")
 
 
 def _chosen(names: tuple[str, ...], engine: str, context: str | None) -> list[Any]:

@@ -23,8 +23,12 @@ async def lossy_request(
     outcome: RequestOutcome,
     patience: ClientPatience,
     rng: random.Random,
+    starts_anew: bool = False,
 ) -> None:
-    """One request over connections that break: a stream after some events, a whole answer before it comes."""
+    """One request over connections that break: a stream after some events, a whole answer before it comes.
+
+    `starts_anew`: what was given without an event's `id` cannot be continued, so it is let go. Otherwise it is kept,
+    whatever the server makes of the next request: that shows a server that promised and does not keep it."""
     headers = {"Idempotency-Key": str(uuid.UUID(int=rng.getrandbits(128)))}
     for _ in range(rng.randint(1, LOSSES)):
         if payload.get("stream"):
@@ -44,4 +48,8 @@ async def lossy_request(
         await asyncio.sleep(rng.uniform(0.0, 0.6))
         if outcome.last_id:
             headers["Last-Event-ID"] = outcome.last_id
+        elif starts_anew:
+            for part in (outcome.text, outcome.ids, outcome.event_s, outcome.event_tokens):
+                part.clear()
+            outcome.finish_reason = None
     await client.request(path, payload, outcome=outcome, patience=patience, headers=headers)

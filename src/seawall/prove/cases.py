@@ -35,6 +35,7 @@ class Case:
     ids: tuple[int, ...]
     text: str
     finish_reason: str
+    prompt_tokens: int = 0
 
     @property
     def streams(self) -> bool:
@@ -83,7 +84,12 @@ async def ask_reference(
 
     async def one(name: str, path: str, payload: dict[str, Any]) -> Case:
         # Every answer is asked for with ids, as a stream, whatever the case asks for later.
-        asked = {**payload, "stream": True, "return_token_ids": True}
+        asked = {
+            **payload,
+            "stream": True,
+            "return_token_ids": True,
+            "stream_options": {"include_usage": True},
+        }
         async with limit:
             o = await client.request(path, asked, patience=ClientPatience(first_s=120, stall_s=60))
         if not o.ok or o.finish_reason is None or not o.ids:
@@ -98,6 +104,7 @@ async def ask_reference(
             ids=tuple(o.ids),
             text="".join(o.text),
             finish_reason=o.finish_reason,
+            prompt_tokens=o.prompt_tokens or 0,
         )
 
     try:
@@ -113,11 +120,14 @@ class AnswerCheck:
     wrong_tokens: int
     wrong_usage: bool
     note: str = ""
+    doubled_tokens: int = 0
+    """Those of the wrong ones that came once more."""
 
 
-def check(case: Case, outcome: RequestOutcome) -> AnswerCheck:
-    """Compares a whole answer; tokens missing, extra or different each count."""
-    if case.payload.get("return_token_ids"):
+def check(case: Case, outcome: RequestOutcome, ids_may_lack: bool = False) -> AnswerCheck:
+    """Compares a whole answer; tokens missing, extra or different each count. `ids_may_lack`: an answer without any ids
+    is compared by its text."""
+    if case.payload.get("return_token_ids") and (outcome.ids or not ids_may_lack):
         pairs = list(zip(case.ids, outcome.ids, strict=False))
         wrong = sum(a != b for a, b in pairs) + abs(len(case.ids) - len(outcome.ids))
         at = next((i for i, (a, b) in enumerate(pairs) if a != b), len(pairs))
@@ -143,4 +153,24 @@ def check(case: Case, outcome: RequestOutcome) -> AnswerCheck:
     wrong_usage = counted is not None and counted != len(case.ids)
     if wrong_usage and not note:
         note = f"usage says {counted} completion tokens, {len(case.ids)} came"
-    return AnswerCheck(wrong_tokens=wrong, wrong_usage=wrong_usage, note=note)
+    doubled = doubled_tokens(case, outcome) if wrong else 0
+    return AnswerCheck(wrong_tokens=wrong, wrong_usage=wrong_usage, note=note, doubled_tokens=doubled)
+
+
+def doubled_tokens(case: Case, outcome: RequestOutcome) -> int:
+    """Tokens of a part that came twice: without it, the answer is what must come. 0: that is not what is wrong."""
+    if case.payload.get("return_token_ids") and outcome.ids:
+        return _repeated(tuple(outcome.ids), case.ids)
+    text, wanted = "".join(outcome.text), case.text
+    return max(1, round(len(case.ids) * again / len(wanted))) if (again := _repeated(text, wanted)) else 0
+
+
+def _repeated(came: Sequence[Any], wanted: Sequence[Any]) -> int:
+    """The length of the part of `wanted` that `came` has twice, one behind the other; 0: there is none."""
+    extra = len(came) - len(wanted)
+    if extra <= 0:
+        return 0
+    pairs = zip(came, wanted, strict=False)
+    same = next((i for i, (a, b) in enumerate(pairs) if a != b), len(wanted))
+    again = any(came[at:] == wanted[at - extra :] for at in range(extra, same + 1))
+    return extra if again else 0

@@ -113,6 +113,10 @@ class ClusterFleet:
         return self.url
 
     @property
+    def addresses(self) -> list[str]:
+        return [self.gateway_url]
+
+    @property
     def admin_url(self) -> str:
         return ""
 

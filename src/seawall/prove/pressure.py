@@ -29,7 +29,8 @@ class StreamRecord:
 class Pressure:
     """Keeps `streams` requests open until told to stop, then lets every one of them end."""
 
-    client: LoadClient
+    clients: Sequence[LoadClient]
+    """One, or one for each address that there is: client i takes the address i modulo their number."""
     cases: Sequence[Case]
     streams: int
     seed: int = 0
@@ -42,6 +43,9 @@ class Pressure:
     """Clients that leave in mid-stream."""
     returning_share: float = 0.0
     """Clients that lose their connection in mid-answer, and come again."""
+    any_gateway: bool = False
+    """Nothing is asked that only ours promises: a client that comes again and was given no event's `id` lets go what
+    it has and begins anew; token ids that were asked for and do not come at all are not missed."""
     honour_retry_after: bool = True
     ramp_s: float = 1.0
     records: list[StreamRecord] = field(default_factory=list)
@@ -74,21 +78,26 @@ class Pressure:
                 behaviour = "returner"
             self.open += 1
             record = StreamRecord(
-                lane, case, RequestOutcome(intended_s=self.client.clock()), behaviour=behaviour
+                lane, case, RequestOutcome(intended_s=self._client(lane).clock()), behaviour=behaviour
             )
             self.records.append(record)
             await self._ask(record, rng)
             self.open -= 1
             if record.outcome.ok:
-                record.checked = check(case, record.outcome)
+                record.checked = check(case, record.outcome, ids_may_lack=self.any_gateway)
             await self._breathe(record.outcome, rng)
 
+    def _client(self, lane: int) -> LoadClient:
+        return self.clients[lane % len(self.clients)]
+
     async def _ask(self, record: StreamRecord, rng: random.Random) -> None:
-        case = record.case
+        case, client = record.case, self._client(record.lane)
         if record.behaviour == "returner":
-            await lossy_request(self.client, case.path, case.payload, record.outcome, self.patience, rng)
+            await lossy_request(
+                client, case.path, case.payload, record.outcome, self.patience, rng, self.any_gateway
+            )
             return
-        await self.client.request(
+        await client.request(
             case.path,
             case.payload,
             outcome=record.outcome,

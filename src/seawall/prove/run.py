@@ -79,6 +79,8 @@ class Proof:
     jobs: int = 1
     """Scenarios at the same time, each with a deployment of its own. Real engines run one at a time."""
     api_key: str | None = None
+    any_gateway: bool = False
+    """Clients ask nothing that only our gateway promises (prove/targets)."""
 
 
 @dataclass
@@ -125,13 +127,13 @@ class _Here:
     async def simulated(self) -> None:
         """Each scenario on a fleet of its own, `jobs` at the same time."""
         self.say("learning the right answers from a quiet engine")
-        cases = await _sim_answers(self.model, requests(self.model, SIM_TOKENS, 42))
+        cases = await sim_answers(self.model, requests(self.model, SIM_TOKENS, 42))
         places = asyncio.Semaphore(self.proof.jobs)
 
         async def one(scenario: Scenario) -> None:
             async with places:
                 self.say(f"{scenario.title}: starting {counted(scenario.replicas, 'replica')}")
-                own = scenario.asks and await _sim_answers(self.model, scenario.asks(self.model, False))
+                own = scenario.asks and await sim_answers(self.model, scenario.asks(self.model, False))
                 up = await self._up(scenario, 120.0)
                 try:
                     self.say(f"{scenario.title}: running")
@@ -222,8 +224,8 @@ def _own_fleet(scenario: Scenario) -> bool:
     return scenario.most is not None or scenario.alone
 
 
-async def _sim_answers(model: str, wanted: Sequence[CaseRequest]) -> list[Case]:
-    """From a simulated engine of its own, which takes no time for a step and serves nobody else."""
+async def sim_answers(model: str, wanted: Sequence[CaseRequest]) -> list[Case]:
+    """Right answers of a simulated engine of its own, which takes no time for a step and serves nobody else."""
     argv = ["-m", "seawall", "engine", "sim", "--port", "0", "--model-name", model, "--sim-step", "0"]
     process = await asyncio.create_subprocess_exec(sys.executable, *argv, stdout=asyncio.subprocess.PIPE)
     try:
@@ -248,9 +250,9 @@ async def play(
 ) -> tuple[ScenarioVerdict, list[StreamRecord]]:
     """One scenario against a deployment that is ready: load, event, the end of every stream, verdict."""
     pace = pace or (REAL if proof.engine == "vllm" else QUICK)
-    client = LoadClient(deployment.gateway_url, api_key=proof.api_key)
+    clients = [LoadClient(url, api_key=proof.api_key) for url in deployment.addresses]
     pressure = Pressure(
-        client=client,
+        clients=clients,
         cases=cases,
         streams=scenario.streams or max(1, round(proof.streams * scenario.load)),
         seed=proof.seed,
@@ -258,6 +260,7 @@ async def play(
         slow_share=scenario.slow_share,
         leaving_share=scenario.leaving_share,
         returning_share=scenario.returning_share,
+        any_gateway=proof.any_gateway,
     )
     if stage is None and proof.engine == "vllm":
         stall_s = parse_seconds(settings.REAL["gateway.stallTimeout"])
@@ -278,7 +281,8 @@ async def play(
         stage.fail(f"streams were still open {pace.end_s:.0f} s after the last one was started")
     finally:
         load.cancel()
-        client.close()
+        for client in clients:
+            client.close()
     after = await stage.totals()
     verdict = judge(
         scenario.name,

@@ -113,10 +113,7 @@ async def spot_notice(stage: Stage, notice_s: float = 1.5) -> None:
 
 
 async def hung(stage: Stage) -> None:
-    async def busy() -> bool:
-        return any(r.in_flight for r in (await stage.gateway_state()).replicas.values())
-
-    await stage.until("a stream to hang", busy)
+    await stage.until_busy("a stream to hang")
     stopped = await stage.victim()
     stage.mark(f"SIGSTOP {stopped.name}")
     stage.signal(stopped.pid, signal.SIGSTOP)
@@ -150,6 +147,8 @@ async def lying_health(stage: Stage) -> None:
             came_back = now
         await asyncio.sleep(0.05)
     stage.mark(f"{victim.name} answers again")
+    if not stage.tells:
+        return
     if (await counted()).evictions == before.evictions:
         stage.fail(f"{victim.name} was never out of service")
     if came_back:
@@ -181,8 +180,8 @@ async def reset(stage: Stage) -> None:
 async def black_hole(stage: Stage) -> None:
     victim = await stage.victim()
     stage.mark(f"{victim.name} takes connections and never answers")
-    await stage.fault(victim, kind="black-hole", seconds=8.0)
-    await asyncio.sleep(9.0)
+    await stage.fault(victim, kind="black-hole", seconds=stage.stall_s + 6.0)
+    await asyncio.sleep(stage.stall_s + 7.0)
 
 
 async def overload(stage: Stage) -> None:
@@ -317,6 +316,18 @@ PATIENT = ClientPatience(first_s=240, stall_s=240)
 STUCK = 10
 LONG_NAME = "a-long-name" + "-" * 60_000
 """A model name of 60 kB is in every event of its answers: large events without a large model."""
+
+
+def healthy_slow(silent_s: float) -> Scenario:
+    """Nothing fails, and for so many seconds hardly anything is heard of it."""
+    return Scenario(
+        name="healthy-slow", title="healthy and slow: nothing may be cut", play=silence.healthy_slow(silent_s),
+        asks=silence.slow_requests(silent_s), streams=4, takes_s=2.2 * silent_s, settings=_NO_TIMEOUTS, alone=True,
+        engine_args=("--sim-prefill", f"{silent_s / silence.SLOW_PROMPT:.4f}"), patience=PATIENT,
+        mechanisms=("patience",),
+    )  # fmt: skip
+
+
 _OVERLOAD_SETTINGS: dict[str, Any] = {
     "engine.maxNumSeqs": 16,
     "gateway.maxInFlight": 16,
@@ -368,6 +379,7 @@ SCENARIOS: dict[str, Scenario] = {
         Scenario(name="held-back", title="tokens held back by the engine", play=silence.held_tokens,
                  asks=silence.held_back, streams=18, takes_s=20.0, settings=_NO_TIMEOUTS, replicas=1, alone=True,
                  patience=PATIENT, sim_only=False, mechanisms=("patience",)),
+        healthy_slow(32.0),
         Scenario(name="lone-replica", title="kill -9 of the only replica", play=silence.lone_replica, replicas=1,
                  alone=True, streams=18, takes_s=25.0, engine_args=("--sim-load", "9"), patience=PATIENT,
                  settings={"gateway.queueTimeout": "2s", "gateway.maxQueued": 100},

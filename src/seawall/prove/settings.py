@@ -16,9 +16,8 @@ import yaml
 from seawall.errors import InputError
 from seawall.prove.mechanisms import off
 from seawall.prove.scenarios import Scenario
+from seawall.prove.silence import STEP_S
 
-STEP_S = 0.12
-"""A simulated step: 8 tokens per second and stream, so that a hundred streams leave two cores to other scenarios."""
 PROOF: dict[str, Any] = {
     "gateway.stallTimeout": "2s",
     "gateway.firstByteTimeout": "4s",
@@ -34,6 +33,8 @@ REAL: dict[str, Any] = {
     "gateway.maxQueued": 8,
 }
 """A real engine on a busy CPU is slow without being hung."""
+ENGINE_REAL: dict[str, Any] = {path: value for path, value in REAL.items() if path.startswith("engine.")}
+"""Those of them that are the engine's, whatever gateway stands before it."""
 EXACT: dict[str, Any] = {"model.dtype": "float32", "traffic.maxContext": 1024}
 """Settings that make a real engine on a CPU exact: half precision rounds by the number of requests in a batch (seen
 with AMX), so that greedy answers would differ without any event. They take twice the KV cache per token."""

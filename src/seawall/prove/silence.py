@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 
 from seawall.prove.cases import CaseRequest
 from seawall.prove.stage import Stage
@@ -57,6 +57,27 @@ def _held(model: str, topic: str, tokens: int) -> CaseRequest:
     return f"held {topic}", "/v1/completions", {**body, "prompt": f"About {topic}:", "stream_interval": 1000}
 
 
+SLOW_PROMPT = 1100
+"""Words of a long prompt; a simulated engine makes a token of each."""
+STEP_S = 0.12
+"""A simulated step: 8 tokens per second and stream, so that a hundred streams leave two cores to other scenarios."""
+
+
+def slow_requests(silent_s: float) -> Asks:
+    """A long prompt, two whole answers and one held back, each without a word for so many seconds."""
+    tokens = round(silent_s / STEP_S)
+
+    def asks(model: str, real: bool) -> list[CaseRequest]:
+        prompt = _prompt(model, "the tide gauge", SLOW_PROMPT)
+        return [
+            prompt,
+            *(_whole(model, topic, tokens) for topic in TOPICS[:2]),
+            _held(model, "a tender", tokens),
+        ]
+
+    return asks
+
+
 async def long_answer(stage: Stage) -> None:
     before = await _evictions(stage)
     await asyncio.sleep(2.5)
@@ -78,6 +99,17 @@ async def held_tokens(stage: Stage) -> None:
     await _bears(stage, "engines hold back what follows the first token", 7.0)
 
 
+def healthy_slow(silent_s: float) -> Callable[[Stage], Awaitable[None]]:
+    """Until shortly before the first of them may end: each client asks once."""
+
+    async def play(stage: Stage) -> None:
+        await _bears(
+            stage, f"a prefill, whole answers, a held-back call: silence of {silent_s:.0f} s", 0.9 * silent_s
+        )
+
+    return play
+
+
 async def _bears(stage: Stage, what: str, seconds: float) -> None:
     """Nothing happens but silence: nobody is evicted, restarted or asked twice."""
     before, pids = await _evictions(stage), await _pids(stage)
@@ -94,10 +126,7 @@ async def _bears(stage: Stage, what: str, seconds: float) -> None:
 
 
 async def lone_replica(stage: Stage) -> None:
-    async def busy() -> bool:
-        return any(r.in_flight for r in (await stage.gateway_state()).replicas.values())
-
-    await stage.until("a stream to lose", busy)
+    await stage.until_busy("a stream to lose")
     (victim,) = await stage.ready()
     stage.mark(f"kill -9 {victim.name}, the only replica")
     stage.signal(victim.pid, signal.SIGKILL)

@@ -7,11 +7,12 @@ import json
 import os
 import signal
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from seawall.domain.told import FleetState, GatewayState, read, total
+from seawall.engines.vllm.load import parse_load
 from seawall.errors import EngineError
 from seawall.load.client import LoadClient
 from seawall.prove.verdict import TimelineMark
@@ -36,7 +37,14 @@ class Deployment(Protocol):
     def gateway_url(self) -> str: ...
 
     @property
-    def admin_url(self) -> str: ...
+    def addresses(self) -> Sequence[str]:
+        """Where clients go: the gateway, or, where there is none, engines, of which each client has one."""
+        ...
+
+    @property
+    def admin_url(self) -> str:
+        """Where the gateway tells of itself; empty: nowhere."""
+        ...
 
     async def replicas(self) -> list[Seen]: ...
 
@@ -104,9 +112,36 @@ class Stage:
         ready = {r.name: r for r in await self.ready() if r.name != but}
         if not ready:
             raise EngineError("no replica is ready.", "Look at the replicas' logs in the state directory.")
-        known = (await self.gateway_state()).replicas
-        name = max(ready, key=lambda n: known[n].in_flight if n in known else 0)
-        return ready[name]
+        running = await self.running()
+        return ready[max(ready, key=lambda n: running.get(n, 0))]
+
+    @property
+    def tells(self) -> bool:
+        """Whether the gateway tells what it knows of its replicas. Ours does; of others what clients saw counts."""
+        return bool(self.deployment.admin_url)
+
+    async def running(self) -> dict[str, int]:
+        """Requests at each replica, as the gateway counts them; if it tells nothing, as the engines themselves do."""
+        if self.tells:
+            return {name: r.in_flight for name, r in (await self.gateway_state()).replicas.items()}
+        found = await asyncio.gather(*(self._running(r) for r in await self.deployment.replicas()))
+        return {name: count for name, count in found if count is not None}
+
+    async def _running(self, replica: Seen) -> tuple[str, int | None]:
+        client = LoadClient(replica.url)
+        try:
+            status, body = await client.get("/metrics", 2.0)
+        except (OSError, TimeoutError):
+            return replica.name, None
+        return replica.name, round(
+            parse_load(body.decode("utf-8", "replace")).running
+        ) if status == 200 else None
+
+    async def until_busy(self, what: str) -> None:
+        async def busy() -> bool:
+            return any((await self.running()).values())
+
+        await self.until(what, busy)
 
     def signal(self, pid: int, number: signal.Signals) -> None:
         try:
@@ -126,7 +161,9 @@ class Stage:
             )
 
     async def gateway_state(self) -> GatewayState:
-        """What the gateway tells; an empty one while it does not answer."""
+        """What the gateway tells; an empty one while it does not answer, or if it never does."""
+        if not self.tells:
+            return GatewayState()
         client = LoadClient(self.deployment.admin_url)
         try:
             status, body = await client.get("/debug/state", 5.0)

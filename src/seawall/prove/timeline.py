@@ -63,10 +63,11 @@ def _scenario(verdict: ScenarioVerdict, records: Sequence[StreamRecord]) -> str:
     why = "".join(f"<p class=broken>{html.escape(b)}</p>" for b in verdict.broken)
     notes = "".join(f"<p class=note>{html.escape(n)}</p>" for n in verdict.notes)
     title = f'<h2 id="{_anchor(verdict)}">{html.escape(verdict.title)}</h2>'
-    return f'{title}{why}{_svg(verdict, records)}{notes}<p><a href="#top">All scenarios</a></p>'
+    return f'{title}{why}{lanes(verdict, records)}{notes}<p><a href="#top">All scenarios</a></p>'
 
 
-def _svg(verdict: ScenarioVerdict, records: Sequence[StreamRecord]) -> str:
+def lanes(verdict: ScenarioVerdict, records: Sequence[StreamRecord]) -> str:
+    """Every stream as a bar in its client's lane, as SVG; nothing when there was none."""
     if not records:
         return ""
     start = min(r.outcome.intended_s for r in records)

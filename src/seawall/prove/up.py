@@ -111,6 +111,10 @@ class UpFleet:
         return str(self._read()["gateway"]["url"])
 
     @property
+    def addresses(self) -> list[str]:
+        return [self.gateway_url]
+
+    @property
     def admin_url(self) -> str:
         return str(self._read()["gateway"]["admin_url"])
 

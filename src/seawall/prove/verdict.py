@@ -55,6 +55,8 @@ class ScenarioVerdict:
     kept: bool
     broken: tuple[str, ...] = ()
     """Why the promise is broken, one sentence each."""
+    doubled_tokens: int = 0
+    """Those of the wrong ones that came once more."""
     losses: dict[str, int] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     marks: tuple[TimelineMark, ...] = ()
@@ -120,6 +122,7 @@ def judge(
         duration_s=round(duration_s, 1),
         kept=not reasons,
         broken=tuple(reasons),
+        doubled_tokens=sum(r.checked.doubled_tokens for r in whole if r.checked),
         losses=dict(Counter(str(r.outcome.error) for r in lost)),
         notes=(*notes, *examples),
         marks=tuple(marks),
