@@ -56,9 +56,10 @@ class Fetch:
         watcher: PullWatcher,
         policy: FetchPolicy,
         on_landed: Callable[[RemoteFile, str], None],
+        before_landing: Callable[[], None] = lambda: None,
     ) -> None:
         self._dir, self._lease, self._watch, self._policy = directory, lease, watcher, policy
-        self._on_landed = on_landed
+        self._on_landed, self._before_landing = on_landed, before_landing
         self._queue: queue.SimpleQueue[tuple[Partial, int] | None] = queue.SimpleQueue()
         self._failure: Exception | None = None
         self._stop = threading.Event()
@@ -229,6 +230,8 @@ class Fetch:
         if file.path.endswith(".safetensors"):
             check_header(partial.data, file.path)
         self._lease.check()
+        with self._lock:
+            self._before_landing()
         partial.land(self._dir / file.path)
         with self._lock:
             self._on_landed(file, sha256)

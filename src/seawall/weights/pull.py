@@ -3,6 +3,7 @@
 directory/
   model-00001-of-00002.safetensors, config.json, ...   under their names only when their hash is right
   .seawall/complete.json     written last: the digest of the lock that the directory satisfies
+  .seawall/before.json       the files of the revision that was here, while another comes
   .seawall/verified.jsonl    size, mtime and hash of files that were verified, so that a restart does not re-read
   .seawall/*.data, *.map     files on their way in
   .seawall/lease             one puller at a time
@@ -25,13 +26,14 @@ from seawall.domain.units import counted, show_bytes
 from seawall.errors import CheckFailed, InputError, SourceError
 from seawall.weights.fetch import Fetch, FetchPolicy, PullWatcher, told_of_disk
 from seawall.weights.lease import Lease
-from seawall.weights.listing import Listing, RemoteFile, checked
+from seawall.weights.listing import Listing, RemoteFile, checked, safe_path
 from seawall.weights.lockfile import Lock, LockedFile, read_lock, write_lock
 from seawall.weights.safetensors import check_header
 from seawall.weights.sources import ListingRequest, open_source
 
 LOCK_NAME = "seawall.lock"
 _HIDDEN = ".seawall"
+_MARK, _BEFORE = "complete.json", "before.json"
 
 
 @dataclass(frozen=True)
@@ -131,7 +133,8 @@ def _pull(
     watcher.bytes_done(sum(f.size for f in here))
     names = {f.path for f in here}
     todo = [f for f in files if f.path not in names]
-    fetch = Fetch(directory, lease, watcher, order.policy or FetchPolicy(), seen.add)
+    policy = order.policy or FetchPolicy()
+    fetch = Fetch(directory, lease, watcher, policy, seen.add, lambda: _unmark(hidden))
     landed = fetch.run(todo) if todo else []
     result = Lock(lock.source if lock else listing.source, listing.revision, tuple(here + landed))
     if lock and result.digest != lock.digest:
@@ -143,6 +146,8 @@ def _pull(
         write_lock(result, order.lock_file)
     for f in files:
         seen.keep(f, next(r.sha256 for r in result.files if r.path == f.path))
+    _unmark(hidden)
+    _clear(directory, result)
     _mark(hidden, result)
     _sweep(hidden)
     return Pulled(result, directory, sum(f.size for f in landed), already=not todo)
@@ -163,7 +168,7 @@ def pull_command(lock: Lock, directory: Path, lock_file: Path) -> str:
 def is_complete(directory: Path, lock: Lock | None = None) -> bool:
     """The marker is there, agrees with the lock, and every file has its size. Costs one stat per file."""
     try:
-        mark = json.loads((directory / _HIDDEN / "complete.json").read_bytes())
+        mark = json.loads((directory / _HIDDEN / _MARK).read_bytes())
         if lock is not None:
             return bool(mark["digest"] == lock.digest) and all(
                 (directory / f.path).stat().st_size == f.size for f in lock.files
@@ -200,7 +205,7 @@ def check(
     if wrong:
         with contextlib.suppress(OSError):  # a volume that may only be read can only be judged
             _Verified(directory).forget(wrong)
-            (directory / _HIDDEN / "complete.json").unlink(missing_ok=True)
+            _unmark(directory / _HIDDEN)
         bad = [said for said in found if said]
         more = f"\n  and {len(bad) - 20} more" if len(bad) > 20 else ""
         raise CheckFailed(
@@ -331,7 +336,40 @@ class _Verified:
 
 def _mark(hidden: Path, lock: Lock) -> None:
     body = {"digest": lock.digest, "revision": lock.revision, "files": {f.path: f.size for f in lock.files}}
-    _replace(hidden / "complete.json", json.dumps(body, indent=1))
+    _replace(hidden / _MARK, json.dumps(body, indent=1))
+
+
+def _unmark(hidden: Path) -> None:
+    """Takes the marker away before the first file of something else is put in place; what it listed is remembered."""
+    listed = _listed(hidden / _MARK)
+    if listed:
+        _replace(hidden / _BEFORE, json.dumps({"files": _listed(hidden / _BEFORE) | listed}))
+    (hidden / _MARK).unlink(missing_ok=True)
+
+
+def _listed(path: Path) -> dict[str, int]:
+    try:
+        files = json.loads(path.read_bytes())["files"]
+        return {safe_path(str(name)): int(size) for name, size in files.items()}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, SourceError):
+        return {}
+
+
+def _clear(directory: Path, lock: Lock) -> None:
+    """Removes the files of the revision before that this one has not: an engine would load an index that stayed, or
+    shards of it. What has another size than was pulled is somebody's own."""
+    before = directory / _HIDDEN / _BEFORE
+    now = {f.path for f in lock.files}
+    for name, size in _listed(before).items():
+        path = directory / name
+        if name in now or not path.parent.resolve().is_relative_to(directory.resolve()):
+            continue
+        if path.is_file() and not path.is_symlink() and path.stat().st_size == size:
+            path.unlink()
+            for folder in path.parents[: len(path.relative_to(directory).parts) - 1]:
+                with contextlib.suppress(OSError):  # something else is in it
+                    folder.rmdir()
+    before.unlink(missing_ok=True)
 
 
 def _replace(path: Path, text: str) -> None:

@@ -33,6 +33,8 @@ class HubDouble:
         self.tokens: set[str | None] = set()
         self.ranges = True
         self.slow_s = 0.0
+        self.broken: set[str] = set()
+        """Files that are listed, and answered with 503 whenever they are asked for."""
         self.served_bytes = 0
         self.on_range: Callable[[int], object] | None = None
         """Called with the count of ranged requests so far, before each is answered."""
@@ -112,6 +114,8 @@ class _Handler(BaseHTTPRequestHandler):
         m = re.fullmatch(r"(?:/org/model/resolve/[^/]+|/folder)/(.+)", path)
         if m is None or m[1] not in hub.files:
             return self._send(404, b"no", {"X-Error-Code": "EntryNotFound" if m else "RepoNotFound"})
+        if m[1] in hub.broken:
+            return self._send(503, b"later", {"Retry-After": "0"})
         return self._file(hub.files[m[1]], fault)
 
     def _info(self) -> dict[str, Any]:

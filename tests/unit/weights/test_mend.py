@@ -239,3 +239,57 @@ def test_what_a_disk_refuses_has_a_cure(tmp_path: Path, code: int) -> None:
     told = told_of_disk(OSError(code, os.strerror(code)), tmp_path / "gone")
     assert isinstance(told, InputError)
     assert told.cure
+
+
+SHARDED = {
+    "config.json": b'{"old": 1}',
+    "model.safetensors.index.json": b'{"weight_map": {"w": "model-00001-of-00001.safetensors"}}',
+    "model-00001-of-00001.safetensors": safetensors(2**20, 3),
+    "extra/notes.txt": b"old",
+}
+
+
+def test_another_revision_leaves_nothing_of_the_one_before(tmp_path: Path) -> None:
+    """An index that stayed would have the engine load the old shards beside the new config."""
+    to = tmp_path / "m"
+    with HubDouble(SHARDED) as hub:
+        pull(order(to), env(hub, tmp_path))
+        (to / "mine.txt").write_text("the user's own")
+        (to / "seawall.lock").unlink()
+        hub.files = SMALL
+        pull(order(to), env(hub, tmp_path))
+    here = {str(p.relative_to(to)) for p in to.rglob("*") if p.is_file() and ".seawall" not in p.parts}
+    assert here == {*SMALL, "mine.txt", "seawall.lock"}
+    assert not (to / "extra").exists()
+
+
+@pytest.mark.parametrize("breaks_at", ["config.json", "model.safetensors"])
+def test_a_folder_between_two_revisions_is_whole_for_neither(tmp_path: Path, breaks_at: str) -> None:
+    """Shards of two revisions have the same names and sizes: only the marker tells them apart."""
+    to, other = tmp_path / "m", {name: bytes(reversed(data)) for name, data in SMALL.items()}
+    other["model.safetensors"] = safetensors(3 * 2**20, 9)
+    with HubDouble(SMALL) as hub:
+        pull(order(to), env(hub, tmp_path))
+        old = read_lock(to / "seawall.lock")
+        (to / "seawall.lock").unlink()
+        hub.files, hub.broken = other, {breaks_at}
+        with pytest.raises(SourceError):
+            pull(order(to), env(hub, tmp_path))
+        changed = [name for name, data in SMALL.items() if (to / name).read_bytes() != data]
+        assert is_complete(to, old) is (not changed)
+        assert is_complete(to) is (not changed)
+        hub.broken = set()
+        pull(order(to), env(hub, tmp_path))
+    check(to, read_lock(to / "seawall.lock"))
+
+
+def test_a_small_file_that_changed_under_one_revision_is_pulled_again(tmp_path: Path) -> None:
+    """A branch that was pushed again, or a mirror that was mended: neither name nor size nor revision tells it."""
+    to = tmp_path / "m"
+    with HubDouble(SMALL) as hub:
+        pull(order(to), env(hub, tmp_path))
+        (to / "seawall.lock").unlink()
+        hub.files = {**SMALL, "config.json": b"[]"}
+        pull(order(to), env(hub, tmp_path))
+    assert (to / "config.json").read_bytes() == b"[]"
+    check(to, read_lock(to / "seawall.lock"))

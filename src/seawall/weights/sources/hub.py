@@ -60,7 +60,7 @@ def open_listing(request: ListingRequest) -> Listing:
                 read=http.ranged(http_client, url, f"{repo}/{path}"),
                 sha256=sha256,
                 git_sha1=None if sha256 else s.blob_id,
-                identity=info.sha,
+                identity=sha256 or s.blob_id or info.sha,
             )
         )
     return Listing(f"hf://{repo}" + (f"/{folder.rstrip('/')}" if folder else ""), info.sha, tuple(files))
