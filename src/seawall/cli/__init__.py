@@ -26,6 +26,7 @@ COMMANDS: dict[str, str] = {
     "plan": "Say what a fleet needs and will hold, before you deploy.",
     "simulate": "Run a fleet against a load in simulated time: latency, losses, cost.",
     "pull": "Download a model's weights, verified and pinned by a lockfile.",
+    "fingerprint": "Write what a model must answer, so that a wrong replica is found.",
     "models": "Name weights once, pinned and verified, for fleets to refer to.",
     "render": "Turn a Fleet into Kubernetes objects: plain, kustomize, helm, argocd or flux.",
     "lint": "Find what will go wrong with vLLM manifests, before it does.",

@@ -434,6 +434,9 @@ class Gateway(Strict):
     keeper: bool = True
     """A small process beside the gateway holds its connections: what runs outlives a gateway that dies
     (docs/reference/keeper.md)."""
+    truth_budget: Annotated[float, Ge(0), Le(0.1)] = 0.01
+    """Share of each replica's time that is spent on asking it what its weights must answer
+    (docs/reference/truth.md). 0: no replica is asked, and one that answers wrongly is not found."""
     session_header: str = "x-session-id"
     """Requests with the same value of this header prefer one replica."""
     sessions: Literal["auto", "header", "off"] = "auto"

@@ -18,6 +18,7 @@ from seawall.domain.action import Plan
 from seawall.domain.spec import Fleet
 from seawall.drivers import cache
 from seawall.errors import SeawallError
+from seawall.weights.truth_file import truth_path
 
 FileStamp = tuple[int, ...] | None
 
@@ -32,9 +33,24 @@ class Documents:
 
     def write(self, fleets: Iterable[Fleet]) -> None:
         """Writes the document. OSError when it cannot be written."""
+        fleets = tuple(fleets)
+        self._bring_truths(fleets)
         shown = [document_of(f, self._plans.get(f.name)) for f in fleets]
         # JSON is YAML, too.
         cache.write_atomic(self.path, "\n---\n".join(json.dumps(s, ensure_ascii=False) for s in shown) + "\n")
+
+    def truth(self, fleet: str) -> Path:
+        """Where the gateway and the replicas of this machine look for a fleet's fingerprint."""
+        return truth_path(self.path.parent, fleet)
+
+    def _bring_truths(self, fleets: Sequence[Fleet]) -> None:
+        """The fingerprints that lie beside the specs lie beside the document, too; one that is gone there goes here."""
+        for fleet in fleets:
+            found = [p for p in (truth_path(spec.parent, fleet.name) for spec in self.specs) if p.is_file()]
+            if found and found[0] != self.truth(fleet.name):
+                cache.write_atomic(self.truth(fleet.name), found[0].read_text("utf-8"))
+            elif not found:
+                self.truth(fleet.name).unlink(missing_ok=True)
 
     def follow(self, note: Callable[[str, str], None]) -> None:
         """Writes anew when a spec has changed; what is wrong with it is said once for each change."""
@@ -52,7 +68,8 @@ class Documents:
         self._seen = seen
 
     def _marks(self) -> tuple[FileStamp, ...]:
-        return tuple(_mark(spec) for spec in self.specs)
+        truths = [truth_path(spec.parent, name) for spec in self.specs for name in self._plans]
+        return tuple(_mark(path) for path in (*self.specs, *truths))
 
 
 def _mark(path: Path) -> FileStamp:

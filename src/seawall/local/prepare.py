@@ -63,7 +63,7 @@ def prepare(wish: Wish, say: TellUser) -> UpSetup:
     check_port(wish.port)
     if wish.admin_port:
         check_port(wish.admin_port, "--admin-port")
-    recipes = tuple(replace(_recipe(f, wish, say), ready_s=math.ceil(wish.startup_s)) for f in wish.fleets)
+    recipes = tuple(replace(recipe_of(f, wish, say), ready_s=math.ceil(wish.startup_s)) for f in wish.fleets)
     need = {r.fleet.name: _need(r) for r in recipes}
     check_memory(recipes, need, free_memory())
     devices = check_gpus(recipes, gpus.visible)
@@ -197,7 +197,8 @@ def check_gpus(recipes: Sequence[ReplicaRecipe], visible: Callable[[], tuple[str
     return devices
 
 
-def _recipe(fleet: Fleet, wish: Wish, say: TellUser) -> ReplicaRecipe:
+def recipe_of(fleet: Fleet, wish: Wish, say: TellUser) -> ReplicaRecipe:
+    """How a replica of this fleet is started; installs the engine and fetches the weights where they are missing."""
     if (wish.engine or fleet.spec.engine.kind) == "sim":
         return replace(sim_recipe(fleet), plan=planned(fleet))
     if is_cpu(fleet):

@@ -2,8 +2,8 @@
 
     true      nothing moved
     doubted   a prompt moved once: it is asked the same again at once
-    suspect   it moved again: nothing new goes there, other prompts are asked at once
-    wrong     a second prompt moved too: it is taken out, with what moved as evidence
+    suspect   it moved again: nothing new goes there, other prompts are asked at once, some of each kind
+    wrong     a second prompt moved too: it is taken out, with what moved as evidence, and what is wrong has a name
     odd       one prompt moves every time and all others are as known: suspect still, and a person must look
 
 A routine look costs a share of the replica's time that is stated; a look on evidence is not kept waiting for it.
@@ -15,8 +15,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from seawall.decide.truth.fingerprint import WORDS, Deviation, Fingerprint, kind_of
+from seawall.decide.truth.fingerprint import WORDS, Deviation, Fingerprint, PinnedPrompt, kind_of
 
+WRONG = "it answers wrongly"
+"""How the reason begins for which such a replica is suspect or out."""
 LEAST_S = 0.25
 """Between two routine asks of one replica."""
 MOST_S = 60.0
@@ -24,6 +26,8 @@ MOST_S = 60.0
 SICK_S = 5.0
 """A stream that looks sick brings an ask at once, so often at most."""
 SHOWN = 4
+OF_EACH = 2
+"""Prompts of each kind (chat, text) that are asked before what is wrong is named."""
 
 
 @dataclass(frozen=True)
@@ -47,26 +51,32 @@ class TruthStanding:
 
     @property
     def kind(self) -> str:
-        return kind_of(self.asked) if self.state in ("suspect", "wrong", "odd") else ""
+        """What is wrong, once it is known."""
+        return kind_of(self.asked) if self.state in ("wrong", "odd") else ""
 
     @property
     def reason(self) -> str:
         """One sentence for status, logs and events; empty while nothing stands against it."""
-        if not self.kind:
-            return ""
         moved = [m for m in self.evidence if m.moved]
         shown = "; ".join(map(str, moved[:SHOWN]))
+        if self.state == "suspect":
+            return f"{WRONG}, perhaps: {shown}"
+        if not self.kind:
+            return ""
         of = f"{len(moved)} of {len(self.asked)} prompts moved"
-        return f"it answers wrongly: {WORDS[self.kind]} ({of}: {shown})"
+        return f"{WRONG}: {WORDS[self.kind]} ({of}: {shown})"
 
 
-def next_prompt(standing: TruthStanding, names: Sequence[str], now: float) -> str | None:
-    """The prompt to ask now; None: it is not time. `names`: of the fingerprint, most telling first."""
+def next_prompt(standing: TruthStanding, known: Sequence[PinnedPrompt], now: float) -> str | None:
+    """The prompt to ask now; None: it is not time. `known`: the fingerprint's, most telling first."""
+    names = [p.name for p in known]
     if standing.state == "doubted":
         return standing.evidence[0].prompt
     if standing.state == "suspect":
         done = {m.prompt for m in standing.asked}
-        return next((n for n in names if n not in done), None)
+        kinds = _lacking(standing.asked, known)
+        left = [p for p in known if p.name not in done]
+        return next((p.name for p in left if p.kind in kinds), next((p.name for p in left), None))
     if now < standing.due_s or not names:
         return None
     if standing.state in ("odd", "wrong"):
@@ -82,7 +92,12 @@ def routine(turn: int, names: Sequence[str]) -> str:
 
 
 def heard(
-    standing: TruthStanding, move: Deviation, names: Sequence[str], took_s: float, share: float, now: float
+    standing: TruthStanding,
+    move: Deviation,
+    known: Sequence[PinnedPrompt],
+    took_s: float,
+    share: float,
+    now: float,
 ) -> TruthStanding:
     """An answer has come, after `took_s`. `share`: of the replica's time for routine asks."""
     pause = min(MOST_S, max(LEAST_S, took_s / share)) if share > 0 else MOST_S
@@ -100,13 +115,24 @@ def heard(
             asked = (*(m for m in standing.asked if m.prompt != move.prompt), move)
             evidence = tuple(m for m in asked if m.moved)
             later = replace(later, asked=asked, evidence=evidence)
-            if len(asked) < len(names):
-                return later if len(evidence) < 2 else replace(later, state="wrong")
+            if len(asked) < len(known) and (len(evidence) < 2 or _lacking(asked, known)):
+                return later
             return replace(later, state="wrong" if len(evidence) > 1 or move.how == "absurd" else "odd")
         case _:
             if not move.moved and move.prompt == standing.evidence[0].prompt:
                 return replace(later, state="true", evidence=(), asked=())
             return later
+
+
+def _lacking(asked: Sequence[Deviation], known: Sequence[PinnedPrompt]) -> set[str]:
+    """Kinds of which too few have been asked to tell what is wrong."""
+    done = {m.prompt for m in asked}
+    few = set()
+    for kind in ("chat", "text"):
+        left = [p for p in known if p.kind == kind and p.name not in done]
+        if left and sum(m.kind == kind for m in asked) < OF_EACH:
+            few.add(kind)
+    return few
 
 
 def looks_sick(standing: TruthStanding, now: float) -> TruthStanding:
@@ -125,7 +151,7 @@ def told_all(standing: TruthStanding, moves: Sequence[Deviation]) -> TruthStandi
     return replace(standing, state=state, evidence=moved, asked=tuple(moves))
 
 
-def may_leave(state: str, kind: str, standings: Sequence[TruthStanding], moved: Sequence[Deviation]) -> bool:
+def may_leave(state: str, standings: Sequence[TruthStanding], moved: Sequence[Deviation]) -> bool:
     """Whether a replica may be taken out that is `state`. Where no other one answers as known, the known answers may
     be what is out of date, and a fleet that is all out serves nobody: then only who makes no sense goes."""
     others = any(s.state == "true" for s in standings)
@@ -134,5 +160,5 @@ def may_leave(state: str, kind: str, standings: Sequence[TruthStanding], moved: 
     )
 
 
-def names_of(fingerprint: Fingerprint) -> tuple[str, ...]:
-    return tuple(k.prompt.name for k in fingerprint.known)
+def prompts_of(fingerprint: Fingerprint) -> tuple[PinnedPrompt, ...]:
+    return tuple(k.prompt for k in fingerprint.known)

@@ -12,6 +12,7 @@ import ctypes
 import gc
 import logging
 import os
+import random
 import resource
 import signal
 import socket
@@ -29,6 +30,8 @@ from seawall.config.together import check_together
 from seawall.decide.route.evidence import LEFT, Patience
 from seawall.decide.route.pick import Target
 from seawall.decide.route.room import DEFAULT, bound_of
+from seawall.decide.truth.fingerprint import Fingerprint
+from seawall.decide.truth.sick import TAIL, sick_ids
 from seawall.domain import labels
 from seawall.domain.labels import (
     AUDIT_DROPPED_TOTAL,
@@ -43,6 +46,7 @@ from seawall.domain.spec import Fleet
 from seawall.drivers.store import SharedStore, parse_address
 from seawall.errors import InputError
 from seawall.gateway.edge.client_side import HEAD_S, HIGH_WATER, client_factory
+from seawall.gateway.exchange.exchange import Exchange
 from seawall.gateway.exchange.lane import FleetLane
 from seawall.gateway.intake.app import App, Means
 from seawall.gateway.intake.peers import Peers, socket_of
@@ -58,12 +62,14 @@ from seawall.gateway.process.takeover import TakeOver
 from seawall.gateway.replicas.discovery import FileDiscovery, WatchedFile, static
 from seawall.gateway.replicas.longest import Longest
 from seawall.gateway.replicas.probe import healthy, serves
+from seawall.gateway.replicas.truth import TruthWatch
 from seawall.gateway.replicas.watch import Watch
 from seawall.gateway.tell import keyring, otel
 from seawall.gateway.tell.audit import Audit
 from seawall.gateway.tell.keyring import KeyRing
 from seawall.gateway.tell.tenants import Share
 from seawall.gateway.tier.tier import Tier
+from seawall.weights.truth_file import truth_of, truth_path
 
 log = logging.getLogger("seawall.gateway")
 BACKLOG = 4096
@@ -77,6 +83,8 @@ WATCH_S = 0.5
 RESERVED = 64
 """Descriptors that neither clients nor engines get."""
 ORPHAN_S = 5.0
+STREAMS_LOOKED_AT = 2
+"""Of each fleet, at every sweep."""
 MMAP_THRESHOLD = 256 * 1024
 
 
@@ -228,6 +236,8 @@ class Server:
         self._config_errors = 0
         self._discovery: FileDiscovery | None = None
         self._key_files: list[Path] = []
+        self._truths: list[Path] = []
+        """Where a fingerprint may lie beside a spec."""
         self._kept: Custody | None = None
         self._take_over: TakeOver | None = None
         self._left: asyncio.Queue[tuple[Estate, Holding]] = asyncio.Queue()
@@ -240,7 +250,8 @@ class Server:
     async def run(self) -> int:
         loop = asyncio.get_running_loop()
         s = self.settings
-        self.watch = Watch(serves if "token-proof" not in s.without else healthy, s.patience)
+        self.truth = TruthWatch()
+        self.watch = Watch(serves if "token-proof" not in s.without else healthy, s.patience, self.truth)
         self._board = Board(s.board, s.worker, s.workers) if s.board else None
         self.tier = self._join(s)
         means = Means(
@@ -488,6 +499,9 @@ class Server:
             if "stall-watch" not in self.settings.without:
                 for fleet in self.app.fleets.values():
                     self.watch.sweep(fleet, now)
+            for fleet in self.app.fleets.values():
+                self.watch.patrol(fleet, now)
+                self._look_at_streams(fleet)
             if self.app.audit is not None:
                 self.app.audit.flush(loop)
             if self.settings.usage and n % round(usage.SAVE_S / SWEEP_S) == 0:
@@ -499,6 +513,19 @@ class Server:
                 if self._board is None:  # several workers have one console, their parent's
                     self.console.look()
 
+    def _look_at_streams(self, fleet: FleetLane) -> None:
+        """Whether one that runs says what no sane model does. A few a second, whatever their number: about 10 us each
+        of what their record holds anyway."""
+        running = fleet.active
+        if not running:
+            return
+        for one in random.sample(running, min(STREAMS_LOOKED_AT, len(running))):
+            if not isinstance(one, Exchange) or one.session is None or one.target is None:
+                continue
+            why = sick_ids(one.session.recent_ids(TAIL))
+            if why:
+                self.truth.sick(fleet, one.target, why)
+
     async def _watch(self, tls: ssl.SSLContext | None) -> None:
         """Follows every file of the configuration: specs, keys, certificates."""
         s = self.settings
@@ -509,7 +536,7 @@ class Server:
             return WatchedFile(path, lambda _: changed.add(path))
 
         while True:
-            paths = {*s.specs, *self._key_files, *(p for p in (s.tls_cert, s.tls_key) if p)}
+            paths = {*s.specs, *self._key_files, *self._truths, *(p for p in (s.tls_cert, s.tls_key) if p)}
             for path in paths - watched.keys():
                 watched[path] = follow(path)
                 watched[path].look()
@@ -519,7 +546,7 @@ class Server:
                 file.look()
             if tls is not None and s.tls_cert and changed & {s.tls_cert, s.tls_key}:
                 self._renew(tls)
-            if changed & {*s.specs, *self._key_files}:
+            if changed & {*s.specs, *self._key_files, *self._truths}:
                 self.reload()
             changed.clear()
 
@@ -550,7 +577,9 @@ class Server:
             self.app.keys = ring
         else:
             self.app.keys = None
+        known = self._read_truths(fleets)
         self.app.configure(fleets)
+        self.truth.configure(known)
         self.app.memory.bound = bound_of(self._memory(fleets))
         for f in fleets:
             if f.spec.gateway.tenants and not (self.settings.keys or f.spec.gateway.keys_file):
@@ -558,6 +587,24 @@ class Server:
                     "%s lists tenants, but there is no keys file: every request is refused (--keys)", f.name
                 )
         return len(fleets)
+
+    def _read_truths(self, fleets: Sequence[Fleet]) -> dict[str, tuple[Fingerprint | None, float]]:
+        """The fingerprint beside each spec, and what may be spent on asking. One that cannot be read is said, and the
+        fleet is served without: right answers are learned from replicas that agree."""
+        folders = {p.parent for p in self.settings.specs}
+        self._truths = [truth_path(folder, f.name) for folder in sorted(folders) for f in fleets]
+        known: dict[str, tuple[Fingerprint | None, float]] = {}
+        for f in fleets:
+            found: Fingerprint | None = None
+            for path in self._truths:
+                if path.name == truth_path(path.parent, f.name).name and found is None:
+                    try:
+                        found = truth_of(path, f)
+                    except InputError as e:
+                        self._config_errors += 1
+                        log.error("%s: its answers are not compared with a fingerprint: %s", f.name, e)
+            known[f.name] = (found, f.spec.gateway.truth_budget / self.settings.workers)
+        return known
 
     def _memory(self, fleets: Iterable[Fleet]) -> int:
         """Bytes that this process may use: by the spec, and never more than its control group leaves it."""
@@ -584,6 +631,7 @@ class Server:
             out.append((labels.STORE_UP, {}, int(self.tier.up)))
             out.append((labels.STORE_ALONE_SECONDS_TOTAL, {}, round(self.tier.alone_s, 3)))
             out.append((labels.STORE_GATEWAYS, {}, self.tier.gateways))
+        out += self.truth.lines(self.app.fleets.values())
         if self._discovery is not None:
             out.append((DISCOVERY_ERRORS_TOTAL, {}, self._discovery.errors))
         if self._kept is not None and self._take_over is not None:

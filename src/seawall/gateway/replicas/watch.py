@@ -3,7 +3,9 @@
 An evicted replica is asked for one real token, and only that brings it back: at once, then with growing pauses up to
 MAX_PAUSE_S. One that still takes requests and is silent for `quiet_s` is looked at more closely: its metrics, and an
 ask for one token. What that means is decided by `decide/route/evidence.py`: a suspect gets nothing new, a dead one is
-evicted and what it holds is tried elsewhere. Forbidden here: taking silence for death.
+evicted and what it holds is tried elsewhere. Between requests replicas are asked prompts whose answers are known
+(`truth.py`), and one that was out comes back when its tokens are the right ones. Forbidden here: taking silence for
+death.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ from typing import Protocol
 from seawall.decide.route.evidence import LEFT, Pace, Patience, Pulse, Sight, Verdict, look
 from seawall.decide.route.pick import Target
 from seawall.gateway.replicas.probe import TIMEOUT_S, metrics, serves
+from seawall.gateway.replicas.truth import TruthWatch
 from seawall.gateway.replicas.upstream import OURS, REFUSED, Pool
 
 log = logging.getLogger("seawall.gateway.replicas.watch")
@@ -66,8 +69,11 @@ class WatchedFleet(Protocol):
 class Watch:
     """See the module. `proof` says what came instead of a token; empty: one came."""
 
-    def __init__(self, proof: TokenProof = serves, patience: Patience = LEFT) -> None:
+    def __init__(
+        self, proof: TokenProof = serves, patience: Patience = LEFT, truth: TruthWatch | None = None
+    ) -> None:
         self._proof = proof
+        self.truth = truth or TruthWatch()
         self._patience = patience
         self._owned: dict[Target, asyncio.Task[None]] = {}
         self._asked: dict[Target, asyncio.Task[None]] = {}
@@ -86,6 +92,7 @@ class Watch:
         try:
             fleet.doubt(target, why)
             failed = await self._proof(fleet.pool(target), fleet.model, TIMEOUT_S)
+            failed = failed or await self.truth.returns(fleet, target)
             if failed and fleet.has(target) and target.state not in OUT:
                 fleet.evict(target, f"{why}; here, too: {failed}")
             elif target.suspect == why:
@@ -100,6 +107,20 @@ class Watch:
         for target in fleet.targets:
             if self._silent(fleet, target, now):
                 self._own(fleet, target)
+
+    def patrol(self, fleet: WatchedFleet, now: float) -> None:
+        """Asks replicas that nobody else looks at for answers that are known."""
+        for target in self.truth.look(fleet, now):
+            if target not in self._owned and target not in self._asked:
+                self._asked[target] = asyncio.get_running_loop().create_task(self._routine(fleet, target))
+
+    async def _routine(self, fleet: WatchedFleet, target: Target) -> None:
+        try:
+            await self.truth.routine(fleet, target)
+        except Exception:
+            log.exception("%s: an ask of %s failed: a fault of the gateway", fleet.name, target.name)
+        finally:
+            del self._asked[target]
 
     def _silent(self, fleet: WatchedFleet, target: Target, now: float) -> bool:
         """It owes an answer, and has shown no sign for a while."""
@@ -130,6 +151,7 @@ class Watch:
         pulse: Pulse | None = None
         while fleet.probing(target):
             failed = await self._proof(fleet.pool(target), fleet.model, TIMEOUT_S)
+            failed = failed or await self.truth.returns(fleet, target)
             if not failed:
                 if fleet.proven(target):
                     log.warning("%s: %s gave a token: back in service", fleet.name, target.name)
@@ -158,7 +180,7 @@ class Watch:
                     fleet.died(target, "its port refuses connections")
                 answered = None if failed.startswith(OURS) else not failed
             await asyncio.sleep(min(LOOK_S, self._patience.quiet_s))
-        if target.suspect and target.state not in OUT:
+        if target.suspect and target.state not in OUT and not self.truth.blames(fleet, target):
             fleet.trust(target)
         return target.state in OUT
 
@@ -192,3 +214,4 @@ class Watch:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        await self.truth.close()

@@ -418,6 +418,10 @@ class StreamSession:
         except events.UNKNOWN_FORM:
             return None
 
+    def recent_ids(self, count: int) -> list[int]:
+        """The last token ids, where they are recorded."""
+        return self._log.recent(count) if self._log is not None else []
+
     @property
     def nbytes(self) -> int:
         """Memory of the record, in bytes (without Python's own)."""

@@ -90,6 +90,16 @@ class TokenLog:
         """Tokens generated so far, in all attempts."""
         return len(self.ids) + self._untold
 
+    def recent(self, count: int) -> list[int]:
+        """The last ids, as far as they came since the last break. Nothing changes; a few microseconds."""
+        lines = bytes(self._raw[-64 * count :]).split(b"\n")
+        ids: list[int] = []
+        for at in range(len(lines) - 2, 0, -2):
+            ids[:0] = [int(i) for i in lines[at].split(b",") if i]
+            if len(ids) >= count:
+                break
+        return ids[-count:]
+
     @property
     def nbytes(self) -> int:
         return len(self._raw) + 4 * len(self.ids) + len(self.sent)

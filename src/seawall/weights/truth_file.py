@@ -1,0 +1,79 @@
+"""`NAME.truth.json`, beside `NAME.lock`: right answers of a fleet's model to the pinned prompts. Written by `seawall
+fingerprint`; read by gateways, and by what renders the probes of Pods.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+from seawall.decide.truth.fingerprint import Fingerprint, Identity, read, written
+from seawall.domain.spec import Fleet
+from seawall.errors import InputError
+
+MAX_BYTES = 4 * 2**20
+AGAIN = "Make it anew: seawall fingerprint"
+
+
+def truth_path(folder: Path, fleet: str) -> Path:
+    """The file's place beside a fleet's spec."""
+    return folder / f"{fleet}.truth.json"
+
+
+def identity_of(fleet: Fleet, weights: str = "") -> Identity:
+    """What a fleet's fingerprint must be of. `weights`: digest of its lockfile, where it is known."""
+    spec = fleet.spec
+    sim = spec.engine.kind == "sim"
+    return Identity(
+        model=spec.model.source,
+        revision=spec.model.revision or "",
+        weights=weights,
+        engine="sim" if sim else f"vllm {spec.engine.version}",
+        dtype="" if spec.model.dtype == "auto" else spec.model.dtype,
+        quantization=spec.model.quantization or "",
+        device="" if sim or spec.hardware.gpu == "auto" else spec.hardware.gpu,
+    )
+
+
+def read_truths(path: Path) -> list[Fingerprint]:
+    """All fingerprints of a file. InputError with the cure when it is no such file."""
+    try:
+        if path.stat().st_size > MAX_BYTES:
+            raise InputError(f"{path}: larger than {MAX_BYTES >> 20} MiB; no file of fingerprints.", AGAIN)
+        return read(json.loads(path.read_bytes()))
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file.", AGAIN) from None
+    except (OSError, ValueError, RecursionError) as e:
+        raise InputError(f"{path}: no file of fingerprints that can be trusted ({e}).", AGAIN) from None
+
+
+def truth_of(path: Path, fleet: Fleet) -> Fingerprint | None:
+    """The fleet's own fingerprint; None without a file. InputError where the file has only others'."""
+    if not path.exists():
+        return None
+    wanted = identity_of(fleet)
+    found = read_truths(path)
+    for one in found:
+        if not one.identity.differs(wanted):
+            return one
+    field = found[-1].identity.differs(wanted) if found else "model"
+    of = getattr(found[-1].identity, field) if found else "nothing"
+    raise InputError(
+        f"{path}: it is of another {field} ({of}, not {getattr(wanted, field)}).",
+        "Make one for this fleet: seawall fingerprint FLEET.yaml",
+    )
+
+
+def write_truth(path: Path, made: Fingerprint) -> None:
+    """Writes it in the place of one of the same identity; those of others stay. Readers see the old file or the new."""
+    others = [f for f in read_truths(path) if f.identity != made.identity] if path.exists() else []
+    partial = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial.write_text(json.dumps(written([*others, made]), ensure_ascii=False) + "\n", "utf-8")
+        partial.replace(path)
+    except OSError as e:
+        raise InputError(
+            f"{path} cannot be written: {e.strerror}.", "Name another place with --out."
+        ) from None

@@ -1,0 +1,157 @@
+"""A replica that answers wrongly is found between requests, taken out, and comes back only with right answers."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from seawall.decide.truth.fingerprint import Distance, Fingerprint, Identity, KnownAnswer
+from seawall.decide.truth.prompts import prompts
+from seawall.engines.sim import flags
+from seawall.engines.sim.server import SimulatedServer
+from seawall.engines.vllm.truth import answer_of, ask_of
+from seawall.weights.truth_file import write_truth
+
+from .waiting import until
+
+SPEC = """
+apiVersion: seawall.dev/v1alpha1
+kind: Fleet
+metadata: {name: m}
+spec:
+  model: {source: file:///none}
+  engine: {kind: sim}
+  gateway: {truthBudget: 0.1}
+"""
+
+
+class Sim:
+    """A simulated engine in this process."""
+
+    def __init__(self) -> None:
+        args = flags.parser().parse_args(["--port", "0", "--model-name", "m", "--sim-step", "0.002"])
+        self.server = SimulatedServer(args, flags.timing(args))
+        self.tasks: list[asyncio.Task[None]] = []
+
+    async def begin(self) -> Sim:
+        await self.server.listen()
+        self.tasks = [asyncio.ensure_future(self.server.steps())]
+        return self
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server.args.port}"
+
+    async def fault(self, kind: str) -> None:
+        async with httpx.AsyncClient() as client:
+            assert (await client.post(f"{self.url}/sim/fault", json={"kind": kind})).status_code == 200
+
+
+@pytest.fixture
+async def sims() -> AsyncIterator[list[Sim]]:
+    made = [await Sim().begin() for _ in range(3)]
+    yield made
+    for sim in made:
+        for task in sim.tasks:
+            task.cancel()
+        assert sim.server.server is not None
+        sim.server.server.close()
+
+
+async def fingerprint(sim: Sim) -> Fingerprint:
+    known = []
+    async with httpx.AsyncClient(base_url=sim.url) as client:
+        for prompt in prompts():
+            path, body = ask_of(prompt, "m", "x")
+            answer = await client.post(path, json=body)
+            known.append(KnownAnswer(prompt, answer_of(answer.json()), Distance()))
+    return Fingerprint(Identity(model="file:///none"), "verified weights", tuple(known))
+
+
+def replicas(gateway):
+    return {t.name: t for t in gateway.server.app.fleets["m"].targets}
+
+
+async def metrics(gateway) -> str:
+    return (await gateway.get("/metrics", admin=True))[2].decode()
+
+
+@pytest.mark.parametrize(("fault", "kind"), [("wrong-weights", None), ("wrong-template", "template")])
+async def test_it_is_taken_out_named_and_brought_back(start, sims, tmp_path: Path, fault: str, kind) -> None:
+    write_truth(tmp_path / "m.truth.json", await fingerprint(sims[0]))
+    gateway = await start(*(s.url for s in sims), spec=SPEC)
+    await until(lambda: gateway.server.truth.fleets["m"].asked.get("same", 0) >= 3)
+
+    await sims[1].fault(fault)
+    victim = replicas(gateway)["m-1"]
+    await until(lambda: victim.state != "ready", 20)
+    assert "it answers wrongly" in victim.reason
+    if kind:
+        assert f'kind="{kind}"' in await metrics(gateway)
+        assert "chat template" in victim.reason
+    assert 'seawall_replica_answers_wrongly{fleet="m",replica="m-1"' in await metrics(gateway)
+    assert all(replicas(gateway)[n].state == "ready" for n in ("m-0", "m-2"))
+
+    await asyncio.sleep(0.5)
+    assert victim.state != "ready", "a token that is not the right one brings nobody back"
+    await sims[1].fault("clear")
+    await until(lambda: victim.state == "ready", 20)
+    assert "answers_wrongly{" not in await metrics(gateway)
+
+
+async def test_right_answers_are_learned_from_replicas_that_agree(start, sims) -> None:
+    await sims[2].fault("wrong-weights")
+    gateway = await start(*(s.url for s in sims), spec=SPEC)
+    await until(lambda: replicas(gateway)["m-2"].state != "ready", 30)
+    assert 'seawall_truth_known{fleet="m",source="learned"} 1' in await metrics(gateway)
+    assert gateway.server.truth.fleets["m"].fingerprint.source == "agreed by m-0, m-1"
+
+
+async def test_two_that_disagree_are_served_and_said(start, sims) -> None:
+    await sims[1].fault("wrong-weights")
+    gateway = await start(sims[0].url, sims[1].url, spec=SPEC)
+    await until(lambda: gateway.server.truth.fleets["m"].problem, 30)
+    assert "seawall fingerprint" in gateway.server.truth.fleets["m"].problem
+    assert 'seawall_truth_disagree{fleet="m"} 1' in await metrics(gateway)
+    assert all(t.state == "ready" for t in replicas(gateway).values())
+
+
+async def test_an_outdated_fingerprint_takes_nobody_out(start, sims, tmp_path: Path) -> None:
+    await sims[2].fault("wrong-weights")
+    write_truth(tmp_path / "m.truth.json", await fingerprint(sims[2]))
+    gateway = await start(sims[0].url, sims[1].url, spec=SPEC)
+    truth = gateway.server.truth.fleets["m"]
+    await until(lambda: [s.state for s in truth.standings.values()] == ["wrong", "wrong"], 20)
+    assert [t.state for t in replicas(gateway).values()] == ["ready", "ready"]
+
+
+async def test_without_a_budget_nobody_is_asked(start, sims, tmp_path: Path) -> None:
+    write_truth(tmp_path / "m.truth.json", await fingerprint(sims[0]))
+    gateway = await start(sims[0].url, sims[1].url, spec=SPEC.replace("0.1}", "0}"))
+    await sims[1].fault("wrong-weights")
+    await asyncio.sleep(1.0)
+    assert not gateway.server.truth.fleets["m"].asked
+    assert "seawall_truth_asks_total{" not in await metrics(gateway)
+
+
+async def test_a_fingerprint_of_another_model_is_said_and_not_used(start, sims, tmp_path: Path) -> None:
+    other = await fingerprint(sims[0])
+    write_truth(tmp_path / "m.truth.json", Fingerprint(Identity(model="hf://a/b"), "x", other.known))
+    gateway = await start(sims[0].url, spec=SPEC)
+    assert gateway.server.truth.fleets["m"].fingerprint is None
+    assert "seawall_config_errors_total 1" in await metrics(gateway)
+
+
+async def test_a_sick_stream_brings_an_ask_before_its_turn(start, sims, tmp_path: Path) -> None:
+    write_truth(tmp_path / "m.truth.json", await fingerprint(sims[0]))
+    gateway = await start(sims[0].url, sims[1].url, spec=SPEC.replace("0.1}", "0.0001}"))
+    truth, fleet = gateway.server.truth, gateway.server.app.fleets["m"]
+    await until(lambda: truth.fleets["m"].asked.get("same", 0) >= 2, 20)
+    target = replicas(gateway)["m-1"]
+    assert truth.look(fleet, fleet.now()) == []
+    truth.sick(fleet, target, "its last 48 tokens are 1 different ones")
+    assert truth.look(fleet, fleet.now()) == [target]
