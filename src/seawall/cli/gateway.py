@@ -9,6 +9,7 @@ from pathlib import Path
 import click
 
 from seawall.cli.files import InputFile
+from seawall.cli.secret_files import secret
 from seawall.domain.switches import GATEWAY
 
 PATH = click.Path(dir_okay=False, path_type=Path)
@@ -129,7 +130,8 @@ def command(
       seawall gateway examples/smollm2.yaml --discovery static:http://127.0.0.1:8001,http://127.0.0.1:8002
 
     The key that engines ask for (their --api-key) is read from SEAWALL_ENGINE_API_KEY, the
-    store's password from SEAWALL_STORE_PASSWORD. SIGHUP reads the specs
+    store's password from SEAWALL_STORE_PASSWORD, or from the files that these with _FILE
+    at their end name. SIGHUP reads the specs
     again; SIGTERM finishes what runs, then exits 0.
     """
     import logging
@@ -163,8 +165,8 @@ def command(
         audit=audit,
         usage=usage.with_name(f"{usage.name}.{worker}") if usage and board else usage,
         board=board,
-        store=store or None,
-        store_password=os.environ.get("SEAWALL_STORE_PASSWORD") or None,
+        store=store or secret("SEAWALL_STORE"),
+        store_password=secret("SEAWALL_STORE_PASSWORD"),
         supervisor=supervisor,
         worker=worker,
         workers=workers,
@@ -175,7 +177,7 @@ def command(
         tls_key=tls_key,
         engine_ca=engine_ca,
         without=frozenset(without),
-        engine_key=os.environ.get("SEAWALL_ENGINE_API_KEY") or None,
+        engine_key=secret("SEAWALL_ENGINE_API_KEY"),
     )
 
     sys.exit(run(settings, _announce if board is None else _announce_worker))

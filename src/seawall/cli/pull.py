@@ -39,6 +39,11 @@ from seawall.cli.output import output_option
 )
 @click.option("--allow-pickle", is_flag=True, help="Accept .bin/.pt weights, which run code when loaded.")
 @click.option(
+    "--secrets",
+    type=click.Path(path_type=Path),
+    help="Folder whose files are variables, as a mounted Secret: AWS_ACCESS_KEY_ID, HF_TOKEN, ...",
+)
+@click.option(
     "--workers", type=click.IntRange(1, 64), default=8, show_default=True, help="Parallel ranged downloads."
 )
 @output_option
@@ -52,6 +57,7 @@ def command(
     check: bool,
     verify_only: bool,
     allow_pickle: bool,
+    secrets: Path | None,
     workers: int,
     form: str,
 ) -> None:
@@ -59,7 +65,8 @@ def command(
 
     SOURCE is hf://org/name[@revision], s3://bucket/folder, gs://bucket/folder, https://host/folder/,
     file:///folder, oci://registry/repo@sha256:…, pypi://package==version#path, or a Fleet's YAML file.
-    Tokens come from the environment (HF_TOKEN, HF_TOKEN_PATH, AWS_*, …), never from the command line.
+    Tokens come from the environment (HF_TOKEN, HF_TOKEN_PATH, AWS_*, …) or from the files of --secrets, never from the
+    command line.
     An interrupted pull goes on where it stopped.
 
     \b
@@ -70,6 +77,7 @@ def command(
     import os
 
     from seawall.cli.progress import PullProgress
+    from seawall.cli.secret_files import variables
     from seawall.domain.units import counted
     from seawall.errors import InputError
     from seawall.weights.fetch import FetchPolicy
@@ -102,6 +110,8 @@ def command(
     with PullProgress("pulling", None) as progress:
         pickle = allow_pickle or what.allow_pickle
         order = Order(what.source, directory, lock, what.revision, pickle, FetchPolicy(workers=workers))
+        if secrets is not None:
+            os.environ.update(variables(secrets))  # clients of clouds read the process's own
         done = pull(order, dict(os.environ), progress, progress.total)
     body: dict[str, Any] = {"directory": str(directory), "lock": str(lock), "revision": done.lock.revision}
     body |= {

@@ -499,6 +499,8 @@ class Monitoring(Strict):
     """Which of the Prometheus operator's kinds is rendered."""
     labels: dict[str, str] = field(default_factory=dict)
     """Labels that your Prometheus selects monitors and rules by."""
+    scraped_by: dict[str, str] = field(default_factory=lambda: {"app.kubernetes.io/name": "prometheus"})
+    """Labels of the Pods that may read metrics, in the namespace of scaling.prometheus. Empty: any Pod there."""
     dcgm: bool = True
     """Show GPU metrics of NVIDIA's exporter in the dashboard."""
     dashboard: bool = True

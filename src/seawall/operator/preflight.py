@@ -113,8 +113,10 @@ def _secrets(value: object) -> dict[str, set[str]]:
                 need(key.get("name"), [str(key.get("key"))])
             if isinstance(from_all, dict) and not from_all.get("optional"):
                 need(from_all.get("name"))
-            if isinstance(volume, dict) and "secretName" in volume and not volume.get("optional"):
-                need(volume["secretName"], [str(i.get("key")) for i in volume.get("items") or []])
+            if isinstance(volume, dict) and not volume.get("optional"):
+                named = volume.get("secretName") or volume.get("name")  # a volume's, or a projected one's
+                if named:
+                    need(named, [str(i.get("key")) for i in volume.get("items") or []])
             if isinstance(found.get("secretName"), str) and "hosts" in found:
                 need(found["secretName"], ["tls.crt", "tls.key"])
             for inner in found.values():

@@ -9,6 +9,7 @@ import math
 
 from seawall.decide.route.room import needed
 from seawall.domain.labels import ADMIN_PORT, COMPONENT, HTTP_PORT
+from seawall.domain.spec import Gateway
 from seawall.render.images import gateway_image
 from seawall.render.inputs import Group, Object
 from seawall.render.names import CONFIG_DIR, gateway_selector, labels, meta, short
@@ -19,6 +20,7 @@ from seawall.render.yaml import dump
 PRE_STOP_S = 15
 DRAIN_MARGIN_S = 15
 MIN_REPLICAS = 2
+STORE_DIR = f"{CONFIG_DIR}/store"
 
 
 def config_name(group: Group) -> str:
@@ -77,21 +79,18 @@ def keys_secret(group: Group) -> str | None:
     )
 
 
+def store_gateway(group: Group) -> Gateway | None:
+    """The part of a Fleet that names the store's Secret."""
+    return next((w.fleet.spec.gateway for w in group.members if w.fleet.spec.gateway.store_secret), None)
+
+
 def store_env(group: Group) -> list[Object]:
-    """The store's secrets: its password, and its address where the Fleet names none."""
-    spec = next((w.fleet.spec.gateway for w in group.members if w.fleet.spec.gateway.store_secret), None)
+    """Where the store's secrets lie: its password, and its address where the Fleet names none."""
+    spec = store_gateway(group)
     if spec is None:
         return []
     wanted = {"SEAWALL_STORE_PASSWORD": "password"} | ({} if spec.store else {"SEAWALL_STORE": "address"})
-    return [
-        {
-            "name": name,
-            "valueFrom": {
-                "secretKeyRef": {"name": spec.store_secret, "key": key, "optional": name != "SEAWALL_STORE"}
-            },
-        }
-        for name, key in wanted.items()
-    ]
+    return [{"name": f"{name}_FILE", "value": f"{STORE_DIR}/{key}"} for name, key in wanted.items()]
 
 
 def drain_s(group: Group) -> int:
@@ -152,6 +151,8 @@ def container(group: Group) -> Object:
     ]
     env.append({"name": "HOME", "value": "/tmp"})
     env += store_env(group)
+    if store_gateway(group):
+        mounts.append({"name": "store", "mountPath": STORE_DIR, "readOnly": True})
     check = {"port": "admin", "scheme": "HTTP"}
     return {
         "name": "gateway",
@@ -192,6 +193,13 @@ def volumes(group: Group) -> list[Object]:
     secret = keys_secret(group)
     if secret:
         out.append({"name": "keys", "secret": {"secretName": secret, "defaultMode": 0o440}})
+    if spec := store_gateway(group):
+        keys = {"password": True} | ({} if spec.store else {"address": False})
+        sources: list[Object] = [
+            {"secret": {"name": spec.store_secret, "items": [{"key": key, "path": key}]}} for key in keys
+        ]
+        sources[0]["secret"]["optional"] = True
+        out.append({"name": "store", "projected": {"sources": sources, "defaultMode": 0o440}})
     return out
 
 

@@ -7,6 +7,7 @@ Engine probes run inside the container (exec), so they need no rule.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from urllib.parse import urlsplit
 
 from seawall.domain.labels import ADMIN_PORT, APP, ENGINE_APP, FLEET, HTTP_PORT, OPERATOR_APP, SCALER_PORT
@@ -22,6 +23,11 @@ from seawall.render.names import (
 )
 from seawall.render.replica.weights import loader_selector, needs_loader
 
+HTTPS = 443
+STORE_PORT = 6379
+STORE_TLS_PORT = 6380
+SENTINEL_PORT = 26379
+BUCKETS = ("s3://", "gs://", "az://")
 KEDA_NAMESPACE = "keda"
 OPERATOR_NAMESPACE = "seawall-system"
 OPERATOR = {APP: OPERATOR_APP}
@@ -33,6 +39,18 @@ DNS: Object = {
     ],
     "ports": [{"protocol": "UDP", "port": 53}, {"protocol": "TCP", "port": 53}],
 }
+API_SERVER: Object = {
+    "ports": [{"protocol": "TCP", "port": port} for port in (443, 6443, 8443, 16443)],
+}
+"""Egress to the API server: its address nobody can name here, its port is one of these."""
+CREDENTIALS: Object = {
+    "to": [
+        {"ipBlock": {"cidr": f"{address}/32"}}
+        for address in ("169.254.169.254", "169.254.169.252", "169.254.170.23")
+    ],
+    "ports": [{"protocol": "TCP", "port": port} for port in (80, 988)],
+}
+"""Egress to what hands an identity's credentials to a Pod: the cloud's metadata server, GKE's and EKS' own."""
 NODE_LOCAL_DNS: Object = {
     "to": [{"ipBlock": {"cidr": "169.254.20.10/32"}}],
     "ports": [{"protocol": "UDP", "port": 53}, {"protocol": "TCP", "port": 53}],
@@ -48,6 +66,23 @@ def prometheus_namespace(address: str) -> str:
 
 def from_namespace(name: str) -> Object:
     return {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": name}}}
+
+
+def scrapers(members: Iterable[Wanted]) -> list[Object]:
+    """Prometheus' Pods, of those fleets that it watches: nobody else in its namespace reads metrics."""
+    found: list[Object] = []
+    for wanted in members:
+        spec = wanted.fleet.spec
+        peer = from_namespace(prometheus_namespace(spec.scaling.prometheus))
+        if spec.monitoring.scraped_by:
+            peer["podSelector"] = {"matchLabels": dict(spec.monitoring.scraped_by)}
+        if spec.monitoring.enabled and peer not in found:
+            found.append(peer)
+    return sorted(found, key=str)
+
+
+def tcp(*ports: int) -> list[Object]:
+    return [{"protocol": "TCP", "port": port} for port in ports]
 
 
 OPERATORS: Object = {**from_namespace(OPERATOR_NAMESPACE), "podSelector": {"matchLabels": OPERATOR}}
@@ -69,8 +104,7 @@ def engine_policy(wanted: Wanted, group: Group) -> Object:
     """The engines' policy. Leaders and workers of multi-node replicas may talk among themselves."""
     spec = wanted.fleet.spec
     callers: list[Object] = [{"podSelector": {"matchLabels": gateway_selector(group)}}]
-    if spec.monitoring.enabled:
-        callers.append(from_namespace(prometheus_namespace(spec.scaling.prometheus)))
+    callers += scrapers([wanted])
     if spec.gateway.route == "inference-pool":
         callers.append({"podSelector": {"matchLabels": {APP: "epp"}}})
     if spec.model.adapter_slots is not None or (spec.pool is not None and spec.pool.sleep):
@@ -88,27 +122,39 @@ def engine_policy(wanted: Wanted, group: Group) -> Object:
 
 
 def loader_policy(wanted: Wanted) -> Object | None:
-    """The loader Job's policy: nobody calls it, and it may go out, for hubs, buckets and mirrors are on any port."""
-    if not (needs_loader(wanted) or (wanted.canary and needs_loader(wanted.canary))):
+    """The loader Job's policy: nobody calls it, and it reaches names, the ports of its sources, and what hands out its
+    credentials for a bucket."""
+    sides = [w for w in (wanted, wanted.canary) if w is not None and needs_loader(w)]
+    if not sides:
         return None
+    specs = [w.fleet.spec for w in sides]
+    sources = [s for spec in specs for s in (spec.model.source, *(a.source for a in spec.model.adapters))]
+    egress: list[Object] = [DNS, NODE_LOCAL_DNS, {"ports": tcp(*sorted({HTTPS, *map(_port, sources)}))}]
+    if any(source.startswith(BUCKETS) for source in sources):
+        egress.append(CREDENTIALS)
+        if any(spec.cache.token_secret for spec in specs):
+            # The Secret may name an endpoint (AWS_ENDPOINT_URL), which nobody knows here.
+            egress[2] = {"ports": [{"protocol": "TCP", "port": 1, "endPort": 65535}]}
     metadata = fleet_meta(wanted, short(wanted.name, "-weights"), "weights")
-    return _policy(metadata, loader_selector(wanted), [], [{}])
+    return _policy(metadata, loader_selector(wanted), [], egress)
+
+
+def _port(source: str) -> int:
+    """The port that a source is asked at."""
+    parts = urlsplit(source)
+    try:
+        named = parts.port
+    except ValueError:
+        named = None
+    return named or (80 if parts.scheme == "http" else HTTPS)
 
 
 def scaler_policy(group: Group) -> Object:
     """The scaler's policy: KEDA asks it, Prometheus reads its metrics; it asks gateways and the API server, whose
     address nobody can name here."""
-    monitors = {
-        prometheus_namespace(w.fleet.spec.scaling.prometheus)
-        for w in group.members
-        if w.fleet.spec.monitoring.enabled
-    }
-    ingress: list[Object] = [
-        {"from": [from_namespace(KEDA_NAMESPACE)], "ports": [{"protocol": "TCP", "port": SCALER_PORT}]}
-    ]
-    if monitors:
-        callers = [from_namespace(name) for name in sorted(monitors)]
-        ingress.append({"from": callers, "ports": [{"protocol": "TCP", "port": ADMIN_PORT}]})
+    ingress: list[Object] = [{"from": [from_namespace(KEDA_NAMESPACE)], "ports": tcp(SCALER_PORT)}]
+    if monitors := scrapers(group.members):
+        ingress.append({"from": monitors, "ports": tcp(ADMIN_PORT)})
     egress: list[Object] = [
         DNS,
         NODE_LOCAL_DNS,
@@ -116,28 +162,43 @@ def scaler_policy(group: Group) -> Object:
             "to": [{"podSelector": {"matchLabels": gateway_selector(group)}}],
             "ports": [{"protocol": "TCP", "port": ADMIN_PORT}],
         },
-        {"ports": [{"protocol": "TCP", "port": 443}, {"protocol": "TCP", "port": 6443}]},
+        API_SERVER,
     ]
     metadata = meta(scaler_name(group), group.namespace, labels(group.gateway, "scaler"))
     return _policy(metadata, scaler_selector(group), ingress, egress)
 
 
 def gateway_policy(group: Group) -> Object:
-    """The gateway's policy: the request port for clients; the admin port for Prometheus, the operator and KEDA."""
-    admins = sorted(
-        {
-            prometheus_namespace(w.fleet.spec.scaling.prometheus)
-            for w in group.members
-            if w.fleet.spec.monitoring.enabled
-        }
-        | {KEDA_NAMESPACE for w in group.members if w.fleet.spec.scaling.by == "keda-gateway"}
-    )
-    callers = [*(from_namespace(name) for name in admins), OPERATORS]
+    """The gateway's policy: the request port for clients; the admin port for Prometheus, the operator and KEDA. It goes
+    out to engines, the API server, the store and names, and nowhere else (traces to a collector need a policy of your
+    own beside it)."""
+    callers = [*scrapers(group.members), OPERATORS]
+    if any(w.fleet.spec.scaling.by == "keda-gateway" for w in group.members):
+        callers.append(from_namespace(KEDA_NAMESPACE))
     if any(w.fleet.spec.scaling.by == "seawall" for w in group.members):
         callers.append({"podSelector": {"matchLabels": scaler_selector(group)}})
     ingress: list[Object] = [
         {"ports": [{"protocol": "TCP", "port": HTTP_PORT}]},
         {"from": callers, "ports": [{"protocol": "TCP", "port": ADMIN_PORT}]},
     ]
+    engines = [{"podSelector": {"matchLabels": {FLEET: w.name, APP: ENGINE_APP}}} for w in group.members]
+    egress: list[Object] = [DNS, NODE_LOCAL_DNS, {"to": engines, "ports": tcp(HTTP_PORT)}, API_SERVER]
+    if ports := store_ports(group):
+        egress.append({"ports": tcp(*ports)})
     metadata = meta(group.gateway, group.namespace, labels(group.gateway, "gateway"))
-    return _policy(metadata, gateway_selector(group), ingress, None)
+    return _policy(metadata, gateway_selector(group), ingress, egress)
+
+
+def store_ports(group: Group) -> list[int]:
+    """Ports of the shared store: those of its address, and behind sentinels that of the stores themselves."""
+    found: set[int] = set()
+    for spec in (w.fleet.spec.gateway for w in group.members):
+        if spec.store:
+            parts = urlsplit(spec.store)
+            named = re.findall(r":(\d{1,5})(?:,|$)", parts.netloc.rpartition("@")[2])
+            found |= {int(port) for port in named} or {STORE_PORT}
+            if "+" in parts.scheme:
+                found.add(STORE_PORT)
+        elif spec.store_secret:
+            found |= {STORE_PORT, STORE_TLS_PORT, SENTINEL_PORT}  # the address is in the Secret
+    return sorted(port for port in found if 0 < port < 65536)

@@ -100,7 +100,7 @@ def test_every_reference_exists_or_is_told_to_the_user(rendering: Rendering) -> 
                 name = volume["persistentVolumeClaim"]["claimName"]
                 assert name in claims or f"/{name}" in told, owner
             if "secret" in volume:
-                assert f"/{volume['secret']['secretName']} " in told, owner
+                assert re.search(rf"/{volume['secret']['secretName']}[ :]", told), owner
         mounted = {m["name"] for c in containers(template) for m in c.get("volumeMounts", [])}
         assert mounted == set(volumes), f"{owner}: mounted {mounted}, defined {set(volumes)}"
         for container in containers(template):

@@ -333,7 +333,7 @@ def gated_no_token(world: Manifests, say: Say) -> Iterator[Finding]:
         ):
             continue
         if any(
-            engine.env(n) for n in ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "HF_ENDPOINT")
+            engine.env(n) for n in ("HF_TOKEN", "HF_TOKEN_PATH", "HUGGING_FACE_HUB_TOKEN", "HF_ENDPOINT")
         ) or engine.command.option("--hf-token"):
             continue
         wrong = next((n for n in _NO_TOKENS if engine.env(n)), None)

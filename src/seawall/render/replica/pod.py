@@ -16,7 +16,7 @@ from seawall.render.replica import placement
 from seawall.render.replica.placement import NodePool
 from seawall.render.replica.probe_config import SCRIPT
 from seawall.render.replica.volumes import lock_name, needs_wait, pod_volumes, shm_bytes, weight_mounts
-from seawall.render.replica.weights import node_pull
+from seawall.render.replica.weights import node_pull, secret_volumes
 from seawall.render.security import container_context, exactly, pod_context
 
 STARTUP_PERIOD_S = 10
@@ -44,6 +44,8 @@ def template(
         pod["initContainers"] = inits
     pod["containers"] = [container(wanted, spot=spot, worker=worker)]
     pod["volumes"] = pod_volumes(wanted)
+    if wanted.fleet.spec.cache.kind == "node-local":
+        pod["volumes"] += secret_volumes(wanted)
     labels = {**wanted.fleet.metadata.labels, **selector(wanted), GROUP: group, POOL: pool}
     labels[INSTANCE] = wanted.name
     labels[VERSION] = wanted.fleet.spec.engine.version

@@ -21,6 +21,7 @@ from seawall.render.security import container_context, exactly, pod_context
 
 GIB = 2**30
 LOADER_MEMORY = "4Gi"
+SECRETS = f"{CONFIG_DIR}/secrets"
 
 
 def lock_config(wanted: Wanted) -> Object | None:
@@ -97,12 +98,12 @@ def pull_container(
         "command": ["seawall", "pull"],
         "args": args,
     }
+    # As files: an environment is shown to whoever may look at a process, and inherited by all that it starts.
     secret = wanted.fleet.spec.cache.token_secret
     if secret and source.startswith("hf://"):
-        ref = {"secretKeyRef": {"name": secret, "key": "token"}}
-        env.append({"name": "HF_TOKEN", "valueFrom": ref})
+        env.append({"name": "HF_TOKEN_PATH", "value": f"{SECRETS}/token"})
     elif secret:
-        out["envFrom"] = [{"secretRef": {"name": secret}}]
+        args += ["--secrets", SECRETS]
     out["env"] = env
     out["resources"] = exactly("2", LOADER_MEMORY, {"ephemeral-storage": "2Gi"})
     out["securityContext"] = container_context()
@@ -110,10 +111,24 @@ def pull_container(
         {"name": "weights", "mountPath": wanted.fleet.spec.cache.path},
         {"name": "tmp", "mountPath": "/tmp"},
     ]
+    if secret:
+        mounts.append({"name": "secrets", "mountPath": SECRETS, "readOnly": True})
     if lock:
         mounts.append({"name": "lock", "mountPath": f"{CONFIG_DIR}/lock", "readOnly": True})
     out["volumeMounts"] = mounts
     return out
+
+
+def secret_volumes(wanted: Wanted) -> list[Object]:
+    """The Secret that opens the source, where there is one: of a hub its key `token`, of a bucket all that it holds."""
+    secret = wanted.fleet.spec.cache.token_secret
+    if not secret:
+        return []
+    volume: Object = {"secretName": secret, "defaultMode": 0o440}
+    model = wanted.fleet.spec.model
+    if all(s.startswith("hf://") for s in (model.source, *(a.source for a in model.adapters))):
+        volume["items"] = [{"key": "token", "path": "token"}]
+    return [{"name": "secrets", "secret": volume}]
 
 
 def pulls(wanted: Wanted) -> list[Object]:
@@ -142,6 +157,7 @@ def loader(wanted: Wanted) -> Object | None:
     lock = lock_name(wanted)
     if lock:
         volumes.append({"name": "lock", "configMap": {"name": lock, "defaultMode": 0o444}})
+    volumes += secret_volumes(wanted)
     pod: Object = {
         "restartPolicy": "OnFailure",
         "serviceAccountName": short(wanted.name, "-engine"),
