@@ -50,7 +50,8 @@ def copies(good: Path, to: Path, count: int) -> None:
 
 STOPS = re.compile(
     r"command/|values/|fit/|devices/|network/service-links|storage/path-not-mounted"
-    r"|engine/(removed-flag|unknown-flag|flag-too-new|parallel-exceeds-gpus|no-gpu|no-shm)|probes/(startup-budget|no-startup)"
+    r"|engine/(removed-flag|unknown-flag|flag-too-new|model-too-new|parallel-exceeds-gpus|no-gpu|no-shm)"
+    r"|storage/file-not-mounted|probes/(startup-budget|no-startup)"
 )
 """Rules whose errors say that the engine will not start."""
 

@@ -18,6 +18,7 @@ from seawall.lint.image import is_official, is_stand_in, is_vllm_image
 from seawall.lint.node import Span, YamlNode
 
 _SERVER_MODULE = re.compile(r"vllm\.entrypoints\.(openai\.)?api_server|vllm\.entrypoints\.openai\.run_batch")
+_DEMO = "vllm.entrypoints.api_server"
 _DYNAMO = "dynamo.vllm"
 _SHELLS = {"sh", "bash", "ash", "dash", "zsh"}
 _PYTHON = re.compile(r"python(3(\.\d+)?)?")
@@ -73,6 +74,8 @@ class Command:
     """A program name handed to an image whose entrypoint is the server already."""
     several: bool = False
     """The script starts more than one engine; the first is read."""
+    demo: bool = False
+    """Whether it is the demonstration server (vllm.entrypoints.api_server), which has options of its own."""
     lost: YamlNode | None = None
     """`sh -c` with its command as several items: only the first of them is run."""
 
@@ -226,7 +229,7 @@ def _program(words: Words, anchor: YamlNode) -> Command | None:
         module = words[at + 1][0] if at and at + 1 < len(words) else ""
         if _SERVER_MODULE.fullmatch(module):
             entry = "run-batch" if module.endswith("run_batch") else "module"
-            return _read(Command(entry, words[at + 1][1]), words[at + 2 :])
+            return _read(Command(entry, words[at + 1][1], demo=module == _DEMO), words[at + 2 :])
         if module == _DYNAMO:
             return _read(Command("dynamo", words[at + 1][1], known_flags=False), words[at + 2 :])
         if (
@@ -282,6 +285,7 @@ def _from_script(script: YamlNode, anchor: YamlNode) -> Command | None:
         command = Command(
             entry, _inside(script, text, m.start("what")), script=True, known_flags=entry != "dynamo"
         )
+        command.demo = bool(module) and module.split()[0] == _DEMO
         command.several = _START.search(text, m.end()) is not None
         rest = [(w.text, _inside(script, text, w.offset), w.open) for w in shell.words(text, m.end())]
         return _read(command, rest)

@@ -13,7 +13,7 @@ from dataclasses import replace
 
 from seawall.engines.vllm.versions import Version
 from seawall.lint.command import Command, read_args, read_command, read_keys, read_line
-from seawall.lint.image import image_version, is_stand_in
+from seawall.lint.image import image_version, is_stand_in, newest_inside
 from seawall.lint.node import YamlNode, embedded
 from seawall.lint.objects import Container, Given, Obj, Workload
 
@@ -30,8 +30,10 @@ def read(obj: Obj, default: Version) -> Iterator[Workload]:
 
 
 def _engine(node: YamlNode, command: Command, default: Version, given: Given | None = None) -> Container:
-    version = image_version(node["image"].text())
-    return Container(node, command, version or default, version is not None, given or Given())
+    image = node["image"].text()
+    version = image_version(image)
+    known = version or newest_inside(image) or default
+    return Container(node, command, known, version is not None, given or Given())
 
 
 def _int(node: YamlNode) -> int | None:
@@ -236,15 +238,20 @@ def azure_gpus(size: str) -> tuple[str, int]:
 
 
 def _kaito(obj: Obj, default: Version) -> Iterator[Workload]:
-    """KAITO's Workspace and InferenceSet: a preset on a machine size; tensor parallel over all GPUs of a node."""
+    """KAITO's Workspace and InferenceSet: a preset on a machine size; tensor parallel over all GPUs of a node,
+    pipeline parallel over the nodes."""
     root = obj.spec["template"] if obj.kind == "InferenceSet" else obj.node
     resource, preset = root["resource"], root.at("inference", "preset", "name")
     gpu, count = azure_gpus(resource["instanceType"].text())
     if not preset:
         return
+    if obj.node.at("metadata", "annotations", "kaito.sh/runtime").text() == "transformers":
+        return  # its other runtime: no vLLM in it
     command = read_keys([], preset, (preset.text(), preset))
     nodes = int(resource["count"].number(1) or 1)
-    given = Given(count, resource["instanceType"], "nvidia", gpu, count or None)
+    if not count:  # nodes of one's own: tensor parallel over GPUs that stand nowhere
+        command.known_flags, command.entry = False, "wrapper"
+    given = Given(count, resource["instanceType"], "nvidia", gpu, count or None, nodes)
     yield Workload(obj, root["inference"], {}, [_engine(preset, command, default, given)], True, nodes)
 
 

@@ -32,6 +32,13 @@ _CHIPS = (
     ("ascend", re.compile(r"ascend|npu")),
     ("neuron", re.compile(r"neuron")),
 )
+_DATED = re.compile(r"(?<!\d)(20[2-4]\d)[-_.]?(0[1-9]|1[0-2])[-_.]?(0[1-9]|[12]\d|3[01])(?!\d)")
+_NEWEST_ON: tuple[tuple[str, Version], ...] = (
+    ("20240915", (0, 6)), ("20250127", (0, 7)), ("20250318", (0, 8)), ("20250528", (0, 9)), ("20250724", (0, 10)),
+    ("20251002", (0, 11)), ("20251203", (0, 12)), ("20260101", (0, 13)), ("20260301", (0, 16)), ("20260501", (0, 20)),
+    ("20260701", (0, 24)), ("20260901", (0, 28)), ("20261101", (0, 32)),
+)  # fmt: skip
+"""Day -> the newest vLLM on it (days of its releases on PyPI)."""
 MOVING = ("", "latest", "nightly", "main", "dev", "stable")
 """Tags that name another image on another day."""
 
@@ -56,6 +63,14 @@ def image_version(image: str) -> Version | None:
     return _version(plain[1]) if plain else None
 
 
+def newest_inside(image: str) -> Version | None:
+    """The newest vLLM that an image can hold whose tag carries a day (`20250312_0916`, `nightly_main_20251119`)."""
+    day = _DATED.search(split(image)[1])
+    if day is None:
+        return None
+    return next((version for until, version in _NEWEST_ON if "".join(day.groups()) <= until), None)
+
+
 def _version(text: str) -> Version:
     major, minor = text.split(".")
     return int(major), int(minor)
@@ -77,6 +92,19 @@ def is_stand_in(image: str) -> bool:
     ):
         return True
     return "vllm" in last and "vllm-runtime" not in last and bool(_NOT_THE_SERVER.search(last))
+
+
+_NOT_ROOT = re.compile(
+    r"(^|/)rayproject/|registry\.redhat\.io/|(^|/)(modh|opendatahub|rh-aiservices[\w-]*)/|huggingfaceserver|ai-dynamo/|/nim/|openshift"
+)
+
+
+def runs_as_root(image: str) -> bool | None:
+    """Whether an image's own user is root: vLLM's are, some are known not to be; None for those that nobody knows."""
+    name, _ = split(image.lower())
+    if _NOT_ROOT.search(name):
+        return False
+    return True if is_official(image) or is_vllms_own(image) or name.startswith("rocm/vllm") else None
 
 
 def is_official(image: str) -> bool:

@@ -10,9 +10,9 @@ import re
 from collections.abc import Iterator
 
 from seawall.engines.vllm.versions import Version
-from seawall.lint import controllers
+from seawall.lint import charts, controllers
 from seawall.lint.command import read_command
-from seawall.lint.image import image_version
+from seawall.lint.image import image_version, newest_inside
 from seawall.lint.node import YamlKey, YamlNode
 from seawall.lint.objects import Container, Obj, Workload
 
@@ -48,7 +48,7 @@ _PARTIAL = {"LLMInferenceService", "LLMInferenceServiceConfig", "RayJob"}
 
 def workloads(obj: Obj, default: Version) -> Iterator[Workload]:
     """The vLLM workloads of one object; `default` is the version of images that name none."""
-    own = list(controllers.read(obj, default))
+    own = [*controllers.read(obj, default), *charts.read(obj, default)]
     yield from own
     taken = {id(w.pod) for w in own}
     for pod, labels in pod_specs(obj):
@@ -72,8 +72,9 @@ def _engines(pod: YamlNode, default: Version) -> Iterator[Container]:
     for node in pod["containers"]:
         command = read_command(node)
         if command is not None:
-            version = image_version(node["image"].text())
-            yield Container(node, command, version or default, version is not None)
+            image = node["image"].text()
+            version = image_version(image)
+            yield Container(node, command, version or newest_inside(image) or default, version is not None)
 
 
 def group(obj: Obj, pod: YamlNode) -> tuple[int, int | None]:

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from seawall.errors import InputError
+from seawall.lint import charts
 from seawall.lint.kinds import pod_specs
 from seawall.lint.node import Malformed, YamlKey, YamlNode, parse, place
 from seawall.lint.objects import Obj
@@ -91,6 +92,8 @@ def add_text(sources: Sources, name: str, text: str) -> None:
             if obj is not None:
                 whole.append(obj)
                 sources.duplicates += [(obj, *d) for d in _duplicates(node)]
+            elif charts.is_values(node):
+                whole.append(charts.as_object(node))
             elif node.entries is not None and "kind" not in node:
                 fragments.append(node)
     _join(whole, fragments)

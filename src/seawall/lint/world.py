@@ -65,8 +65,9 @@ class Manifests:
     @cached_property
     def workloads(self) -> list[Workload]:
         found = [w for o in self.objects for w in workloads(o, self.engine_version or default_version())]
-        for engine in (e for w in found for e in w.engines if self.engine_version is not None):
-            engine.pinned = True
+        if self.engine_version is not None:
+            for engine in (e for w in found for e in w.engines if not e.pinned):
+                engine.version, engine.pinned = self.engine_version, True
         return found
 
     @property

@@ -20,6 +20,18 @@ MUTATIONS: dict[str, list[tuple[str, str]]] = {
             "[python3, -m, vllm.entrypoints.openai.api_server, --model, /models/llama-3.1-70b-instruct]",
         )
     ],
+    "engine/demo-server": [
+        (
+            "[vllm, serve, /models/llama-3.1-70b-instruct]",
+            "[python3, -m, vllm.entrypoints.api_server, --model, /models/llama-3.1-70b-instruct]",
+        )
+    ],
+    "engine/no-model": [("        command: [vllm, serve, /models/llama-3.1-70b-instruct]\n", "")],
+    "engine/model-too-new": [
+        ("/models/llama-3.1-70b-instruct", "/models/Qwen3-Next-80B-A3B-Instruct"),
+        ("v0.32.0", "v0.9.2"),
+    ],
+    "storage/file-not-mounted": [("--max-model-len=32768", "--chat-template=/templates/chat.jinja")],
     "engine/image-not-pinned": [(":v0.32.0", ":nightly")],
     "engine/no-stats": [("--port=8000", "--disable-log-stats")],
     "engine/unbounded-queue": [("        - --max-num-queued-reqs=300\n", "")],
@@ -188,7 +200,7 @@ MUTATIONS: dict[str, list[tuple[str, str]]] = {
     "network/unnamed-port": [
         ("- {name: http, containerPort: 8000}", "- {containerPort: 8000}"),
         ("port: http}", "port: 8000}"),
-        ("targetPort: http", "targetPort: 8000"),
+        ("{name: http, port: 80, targetPort: http}", "{port: 80, targetPort: 8000}"),
         ("podMetricsEndpoints: [{port: 8000}]", "podMetricsEndpoints: []"),
     ],
     "network/exposed": [
@@ -241,6 +253,7 @@ MUTATIONS: dict[str, list[tuple[str, str]]] = {
 # rules that one broken thing sets off together
 TOGETHER = {
     "resources/host-memory-too-small": {"resources/shm-eats-memory"},
+    "engine/model-too-new": {"engine/flag-too-new"},
     "scale/no-fallback": {"autoscale/unknown-field"},
     "devices/capability": {"fit/does-not-fit", "fit/context-too-long"},
     "fit/beyond-the-model": {"fit/context-too-long"},
@@ -254,6 +267,8 @@ TOGETHER = {
 }
 OWN_TESTS = {
     "autoscale/hpa-target",
+    "scale/not-a-deployment",
+    "values/not-read",
     "yaml/malformed",
     "fleet/invalid",
     "weights/init-never-succeeds",

@@ -315,7 +315,7 @@ spec:
         (KUBEAI, "engine/removed-flag"),
         (STORM, "engine/removed-flag"),
         (LLM, "engine/image-not-pinned"),
-        (RAY, "security/root"),
+        (RAY, "security/privileges"),
     ],
 )
 def test_servers_that_a_controller_starts(text: str, finding: str, lint: Callable[[str], Report]) -> None:

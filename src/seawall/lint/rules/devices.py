@@ -192,6 +192,8 @@ def no_gpu(world: Manifests, say: Say) -> Iterator[Finding]:
             or engine.node["envFrom"]
         ):
             continue
+        if _on_cpu_nodes(workload.pod):
+            continue
         shares = (
             workload.pod["runtimeClassName"]
             or engine.env("NVIDIA_VISIBLE_DEVICES")
@@ -213,6 +215,14 @@ def no_gpu(world: Manifests, say: Say) -> Iterator[Finding]:
                 engine.node["resources"],
                 "no GPU is asked for: the Pod lands on any node and vLLM dies with `Failed to infer device type`.",
             )
+
+
+_CPU_FAMILY = re.compile(r"^(m|c|r|t|hpc|x)\d\w*(\.|$)|^(n2|n4|c3|c4|e2|t2)\w*-|graviton|(^|[-_])cpu([-_]|$)")
+"""Families and names of machines without GPUs (AWS's m, c, r, t; Google's n, c, e)."""
+
+
+def _on_cpu_nodes(pod: YamlNode) -> bool:
+    return any(_CPU_FAMILY.search(value.text()) for _, value in pod["nodeSelector"].items())
 
 
 _GPU_WORDS = re.compile(r"gpu|accelerator|instance-type|machine", re.I)

@@ -7,16 +7,19 @@ import re
 from collections.abc import Iterator
 
 from seawall.engines.vllm import environment
+from seawall.engines.vllm.models import first_version
 from seawall.engines.vllm.versions import LATEST, OLDEST, FlagProblem, check_flag, find_flag
 from seawall.lint.command import Option
 from seawall.lint.finding import Finding, Say, rule
-from seawall.lint.image import MOVING, is_vllms_own, split
+from seawall.lint.image import MOVING, is_official, is_vllms_own, newest_inside, split
 from seawall.lint.objects import Container, Workload
 from seawall.lint.patch import Edits, Patcher
 from seawall.lint.world import Manifests
 
 _PLACEHOLDER = re.compile(r"[${<]|^[A-Z_]+$|YOUR|REPLACE|PLACEHOLDER|your[-_]|example\.com/your")
 """An image that its reader is to fill in."""
+_SERVE_SINCE = (0, 6)
+"""The first release with `vllm serve`."""
 _NEAR = 0.85
 """How alike a word and a real flag are when the one is a misspelling of the other."""
 
@@ -185,7 +188,7 @@ def deprecated_flag(world: Manifests, say: Say) -> Iterator[Finding]:
 def deprecated_entrypoint(world: Manifests, say: Say) -> Iterator[Finding]:
     patch = Patcher(world.texts)
     for workload, engine in _engines(world):
-        if engine.command.entry != "module":
+        if engine.command.entry != "module" or engine.version < _SERVE_SINCE or engine.command.demo:
             continue
         words = engine.node["command"]
         edits: Edits = ()
@@ -206,6 +209,79 @@ def deprecated_entrypoint(world: Manifests, say: Say) -> Iterator[Finding]:
             "removes it crash-loops this Pod.",
             edits=edits,
         )
+
+
+@rule(
+    "engine/demo-server",
+    "warning",
+    "The demonstration server, not the OpenAI one",
+    story="""`python -m vllm.entrypoints.api_server` is vLLM's example of how its engine is used: it answers
+    /generate and /health, and has no /v1, no /metrics, no tools, no graceful end. Clients of the OpenAI API get 404,
+    and autoscalers that read vLLM's metrics see nothing. Images of one's own may have replaced the module.""",
+    cure="Start `vllm serve MODEL` (or, before 0.6, python -m vllm.entrypoints.openai.api_server).",
+)
+def demo_server(world: Manifests, say: Say) -> Iterator[Finding]:
+    for workload, engine in _engines(world):
+        if engine.command.demo:
+            yield say(
+                workload.obj,
+                engine.command.node,
+                "vllm.entrypoints.api_server is a demonstration: it has no /v1 and no /metrics.",
+            )
+
+
+@rule(
+    "engine/no-model",
+    "warning",
+    "No model is named",
+    story="""vLLM's image without a model argument serves vLLM's own default, a tiny model for trying out
+    (facebook/opt-125m in older releases, Qwen/Qwen3-0.6B in newer ones). It does not read MODEL,
+    MODEL_NAME or MODEL_ID from the environment: they mean something only to scripts that pass them on.""",
+    cure="Name the model in args: [MODEL], or --model for images before 0.6.",
+)
+def no_model(world: Manifests, say: Say) -> Iterator[Finding]:
+    for workload, engine in _engines(world):
+        command, args = engine.command, engine.node["args"]
+        if workload.partial or not is_official(engine.image) or not engine.plain_flags or command.is_open:
+            continue
+        if command.positional or command.option("--model") or command.option("--config") or command.several:
+            continue
+        if command.script or command.one_string or command.doubled or args.elements == []:
+            continue
+        named = next((n for n in _MODEL_ENV if engine.env(n)), "")
+        why = f", and vLLM does not read {named}" if named else ""
+        yield say(
+            workload.obj,
+            engine.env(named) if named else args or engine.node["image"],
+            f"no argument names a model{why}: a tiny default model of vLLM's is served.",
+        )
+
+
+@rule(
+    "engine/model-too-new",
+    "error",
+    "A model that this vLLM does not know yet",
+    story="""Every family of models needs code of its own in vLLM (and often a newer Transformers). An image from before
+    that ends with `Model architectures [...] are not supported for now` or `... model type ... but Transformers does
+    not recognize this architecture`, after the configuration has been downloaded. The table goes by the model's
+    name and by vLLM's release notes.""",
+    cure="Pin an image of the version that brought the model, or a later one.",
+)
+def model_too_new(world: Manifests, say: Say) -> Iterator[Finding]:
+    for workload, engine in _engines(world):
+        since = first_version(engine.model or "")
+        dated = newest_inside(engine.image) is not None
+        if since is None or engine.version >= since or not (engine.pinned or dated):
+            continue
+        sure = engine.pinned and is_official(engine.image) and not engine.command.script
+        text = (
+            f"{engine.model} needs vLLM {since[0]}.{since[1]} or later, and the image has "
+            f"{'' if engine.pinned else 'at most '}{engine.version[0]}.{engine.version[1]}: it refuses the model."
+        )
+        yield say(workload.obj, engine.model_node, text, severity=None if sure else "warning")
+
+
+_MODEL_ENV = ("MODEL", "MODEL_NAME", "MODEL_ID", "MODEL_PATH", "VLLM_MODEL", "HF_MODEL", "HF_MODEL_ID")
 
 
 @rule(
@@ -295,13 +371,15 @@ def no_stats(world: Manifests, say: Say) -> Iterator[Finding]:
     256 tokens on a server that cannot follow, all 750 were accepted, 375 waited, and the median time to
     first token rose to 7.7 s; with --max-num-queued-reqs 64 the surplus got 503 in 2.6 ms and the
     accepted ones 1.7 s. KV cache is preallocated: overload does not run out of memory, it queues.""",
-    cure="Add --max-num-queued-reqs (it counts waiting plus running), e.g. 1.5 x the "
+    cure="Add --max-num-queued-reqs (vLLM 0.29 and later; it counts waiting plus running), e.g. 1.5 x the "
     "concurrency that meets your SLO.",
 )
 def unbounded_queue(world: Manifests, say: Say) -> Iterator[Finding]:
     for workload, engine in _engines(world):
         command = engine.command
         if not workload.serves or workload.partial or not engine.plain_flags or engine.version < (0, 29):
+            continue
+        if command.demo:
             continue
         if command.option("--max-num-queued-reqs") is None and command.option("--config") is None:
             yield say(

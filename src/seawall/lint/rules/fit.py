@@ -50,6 +50,8 @@ _INSTANCES = (
 
 
 _LONGER = re.compile(r"(?<!\d)(2[5-9]\d\d|\d{2,4}k|\d+m)(?![a-z0-9])|long|yarn|rope", re.I)
+_NEARLY = 0.8
+"""The share of a GPU's memory that weights have to take before a refusal that rests on estimates is worth a word."""
 _SURE = 1.2
 """How far the need has to be above what is left before a refusal is called certain: the estimate errs by less."""
 
@@ -169,6 +171,8 @@ def does_not_fit(world: Manifests, say: Say) -> Iterator[Finding]:
         if gpu is not None:
             memory = _holds(engine, model, gpu, 2048)
             if memory.verdict in ("oom", "invalid") or (memory.verdict == "refused" and memory.kv_gib <= 0):
+                if memory.verdict != "invalid" and gib < _NEARLY * gpu.memory_gib:
+                    continue  # by a hair, on what is estimated: silence
                 tp_fits = _smallest_split(engine, model, gpu)
                 cure = (
                     f"--tensor-parallel-size {tp_fits} fits on {gpu.name}."
@@ -189,17 +193,23 @@ def does_not_fit(world: Manifests, say: Say) -> Iterator[Finding]:
                     severity=None if certain else "warning",
                 )
             continue
+        if engine.vendor != "nvidia":
+            continue  # what is said below is said of NVIDIA's cards
         common = [g for g in GPUS if g.auto]
         fitting = [
-            g.name
+            g
             for g in common
             if _holds(engine, model, g, min(8192, model.max_position)).verdict in ("fits", "tight")
         ]
         small = next(g for g in common if g.name.startswith("H100"))
-        if small.name not in fitting and gib > 40:
+        if gib > 40 and not any(g.memory_gib <= 80 for g in fitting):
             tp_fits = _smallest_split(engine, model, small)
             hint = f"--tensor-parallel-size {tp_fits} fits on {small.name}; " if tp_fits else ""
-            where = f"only {', '.join(fitting)} hold it" if fitting else "no GPU of the catalogue holds it"
+            where = (
+                f"only {', '.join(g.name for g in fitting)} hold it"
+                if fitting
+                else "no GPU of the catalogue holds it"
+            )
             yield say(
                 workload.obj,
                 engine.model_node,

@@ -67,7 +67,9 @@ def service_links(world: Manifests, say: Say) -> Iterator[Finding]:
             else patch.add_key(workload.pod, ["enableServiceLinks: false"])
         )
         set_by_hand = any(e.env(environment.PORT) for e in workload.engines)
-        if (workload.obj.namespace, "vllm") in services and not set_by_hand:
+        if set_by_hand:
+            continue  # what the container sets itself goes before what a Service brings
+        if (workload.obj.namespace, "vllm") in services:
             yield say(
                 workload.obj,
                 node,
@@ -142,10 +144,10 @@ def no_monitor(world: Manifests, say: Say) -> Iterator[Finding]:
 
 @rule(
     "network/unnamed-port",
-    "warning",
+    "note",
     "A port without a name",
-    story="""PodMonitors and ServiceMonitors choose ports by name. A container port without one cannot be
-    scraped by them, and every probe and Service repeats the number.""",
+    story="""A PodMonitor chooses the container's port by name (by number only since prometheus-operator 0.75), a
+    ServiceMonitor the Service's. Without any name neither finds it, and every probe and Service repeats the number.""",
     cure="Name it: {name: http, containerPort: 8000}.",
     fixable=True,
 )
@@ -154,14 +156,25 @@ def unnamed_port(world: Manifests, say: Say) -> Iterator[Finding]:
     for workload in world.whole_servers:
         if workload.obj.kind == "InferenceService":
             continue  # Knative gives port names a meaning of its own
+        if _scraped_otherwise(world, workload):
+            continue
         for port in workload.engine.node["ports"]:
             if not port["name"] and len(workload.engine.node["ports"].elements or []) == 1:
                 yield say(
                     workload.obj,
                     port,
-                    "monitors choose ports by name: this one cannot be scraped.",
+                    "a PodMonitor chooses ports by name, and this one has none.",
                     edits=patch.add_key(port, ["name: http"]),
                 )
+
+
+def _scraped_otherwise(world: Manifests, workload: Workload) -> bool:
+    """Whether annotations, or a Service that names its port, lead Prometheus to the engine."""
+    annotations = workload.obj.node.at("spec", "template", "metadata", "annotations")
+    services = world.selecting(workload, "Service")
+    return annotations["prometheus.io/scrape"].text() == "true" or any(
+        port["name"] for service in services for port in service.spec["ports"]
+    )
 
 
 @rule(

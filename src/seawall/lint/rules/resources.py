@@ -119,10 +119,11 @@ def host_memory(world: Manifests, say: Say) -> Iterator[Finding]:
 
 @rule(
     "resources/shm-eats-memory",
-    "error",
+    "warning",
     "/dev/shm as large as the memory limit",
-    story="""An emptyDir with medium Memory counts into the container's memory limit. One that may grow
-    as large as the limit ends in OOMKilled.""",
+    story="""What is written to an emptyDir with medium Memory counts into the container's memory limit. sizeLimit is
+    only how far it may grow: with one as large as the limit a leak in /dev/shm ends in OOMKilled instead of `No space
+    left on device`.""",
     cure="Keep sizeLimit well below the memory limit (8Gi is plenty for NCCL).",
 )
 def shm_eats_memory(world: Manifests, say: Say) -> Iterator[Finding]:
@@ -135,8 +136,8 @@ def shm_eats_memory(world: Manifests, say: Say) -> Iterator[Finding]:
                 yield say(
                     workload.obj,
                     size,
-                    f"/dev/shm may take {size.text()}, all of the container's memory limit: OOMKilled "
-                    "under load.",
+                    f"/dev/shm may grow to {size.text()}, the container's whole memory limit: what fills it ends "
+                    "in OOMKilled.",
                 )
 
 

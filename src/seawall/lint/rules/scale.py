@@ -398,6 +398,40 @@ def bounds(world: Manifests, say: Say) -> Iterator[Finding]:
             )
 
 
+_MAKES = {"InferenceService": "-predictor", "LLMInferenceService": "-kserve"}
+"""Kinds whose controllers make Deployments of another name than their own, and what they add to it."""
+
+
+@rule(
+    "scale/not-a-deployment",
+    "error",
+    "Scales a name that no Deployment has",
+    story="""scaleTargetRef without a kind means a Deployment. KServe names the Deployment of an InferenceService
+    NAME-predictor (NAME-predictor-00001-deployment on Knative) and that of an LLMInferenceService NAME-kserve: a
+    ScaledObject on the plain name is never Ready (`deployments.apps "NAME" not found`), an HPA says FailedGetScale. An
+    InferenceService itself has no scale subresource, and KServe sets the replicas of what it made.""",
+    cure="Let KServe scale it: spec.predictor.minReplicas and maxReplicas, with the annotation "
+    "serving.kserve.io/autoscalerClass (hpa, keda or external).",
+)
+def not_a_deployment(world: Manifests, say: Say) -> Iterator[Finding]:
+    made = {(o.namespace, o.name): o for o in world.kinds(*_MAKES)}
+    real = {(o.namespace, o.name) for o in world.kinds("Deployment")}
+    for obj in world.kinds("ScaledObject", "HorizontalPodAutoscaler"):
+        ref = obj.spec["scaleTargetRef"]
+        kind, key = ref["kind"].text("Deployment"), (obj.namespace, ref["name"].text())
+        target = made.get(key)
+        if target is None or key in real or kind not in ("Deployment", "InferenceService"):
+            continue
+        name = ref["name"].text()
+        yield say(
+            obj,
+            ref["name"],
+            f"{target.shown} is no Deployment: KServe's is {name}{_MAKES[target.kind]}, and nothing is scaled."
+            if kind == "Deployment"
+            else "an InferenceService has no scale subresource: nothing is scaled.",
+        )
+
+
 @rule(
     "scale/target-missing",
     "warning",

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 from seawall.engines.vllm import environment
 from seawall.lint.finding import Finding, Say, rule
+from seawall.lint.image import runs_as_root
 from seawall.lint.patch import Patcher
 from seawall.lint.world import Manifests
 
@@ -40,12 +41,22 @@ def root(world: Manifests, say: Say) -> Iterator[Finding]:
             continue
         pod, mine = workload.pod["securityContext"], workload.engine.node["securityContext"]
         user = (mine["runAsUser"] or pod["runAsUser"]).number()
-        if (mine["runAsNonRoot"] or pod["runAsNonRoot"]).value is not True and not user:
-            yield say(
-                workload.obj,
-                mine or pod,
-                "vLLM runs as root; namespaces with Pod Security `restricted` refuse the Pod.",
-            )
+        root = runs_as_root(workload.engine.image)
+        if (
+            (mine["runAsNonRoot"] or pod["runAsNonRoot"]).value is True
+            or user
+            or (root is False and user is None)
+        ):
+            continue
+        sure = root or user == 0
+        yield say(
+            workload.obj,
+            mine or pod,
+            "vLLM runs as root; namespaces with Pod Security `restricted` refuse the Pod."
+            if sure
+            else "nothing here keeps the image from running as root; namespaces with Pod Security `restricted` "
+            "refuse the Pod.",
+        )
 
 
 @rule(

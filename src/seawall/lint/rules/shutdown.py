@@ -53,7 +53,7 @@ def grace(pod: YamlNode) -> float:
     streams open: in three of five trials they hung without data or end, in the others they ended with an
     error or finish_reason "abort". Every rollout, scale-down and drain does this to every client of the
     stopped replica. With --shutdown-timeout 30 all finished.""",
-    cure="Add --shutdown-timeout 90 (longer than your longest stream), with a preStop delay "
+    cure="Add --shutdown-timeout 90 (vLLM 0.18 and later; longer than your longest stream), with a preStop delay "
     "and a grace period above both.",
     fixable=True,
 )
@@ -63,7 +63,7 @@ def aborts_streams(world: Manifests, say: Say) -> Iterator[Finding]:
         engine = workload.engine
         if not engine.plain_flags or engine.command.option("--config") or engine.version < _DRAINS_SINCE:
             continue
-        if engine.command.is_open:
+        if engine.command.is_open or engine.command.demo:
             continue
         seconds = drain_s(engine)
         option = engine.command.option("--shutdown-timeout")
@@ -174,6 +174,13 @@ def grace_too_short(world: Manifests, say: Say) -> Iterator[Finding]:
         )
 
 
+def _bash_execs(shell: str, script: str) -> bool:
+    """Whether bash, since 5.1, replaces itself by the last command: a script of one line whose last is a plain one."""
+    last = re.split(r";|&&", script.strip().rstrip(";"))[-1]
+    plain = "\n" not in script.strip() and not re.search(r"[|<>&]", last) and not re.match(r"\s*\w+=", last)
+    return shell.strip().rsplit("/", 1)[-1] == "bash" and plain
+
+
 @rule(
     "shutdown/shell-swallows-sigterm",
     "warning",
@@ -194,7 +201,7 @@ def shell_swallows(world: Manifests, say: Say) -> Iterator[Finding]:
                 for c in re.split(r"(?<!\\)\n|;|&&", script.strip())
                 if c.strip() and not c.strip().startswith("#")
             ]
-            if "exec " in script or len(commands) < 2 or "trap" in script:
+            if "exec " in script or len(commands) < 2 or "trap" in script or _bash_execs(words[0], script):
                 continue
             yield say(
                 workload.obj,

@@ -6,10 +6,11 @@ import re
 from collections.abc import Iterator
 
 from seawall.domain.units import show_seconds
+from seawall.lint.command import Option
 from seawall.lint.finding import Finding, Say, rule
 from seawall.lint.image import is_official
 from seawall.lint.kinds import pod_specs
-from seawall.lint.objects import Obj
+from seawall.lint.objects import Container, Obj, Workload
 from seawall.lint.rules.resources import quantity
 from seawall.lint.rules.rollout import surge_of
 from seawall.lint.size import load_s, weights_bytes
@@ -23,6 +24,16 @@ _GCE_DISK = re.compile(r"premium-rwo|standard-rwo|^standard$|pd-|hyperdisk")
 _ONE_MACHINE = re.compile(r"^(local-path|hostpath|standard|microk8s-hostpath|local-storage)$")
 """Classes of clusters that are often one machine, where a second replica finds the volume on its own node."""
 _SLOW_S = 600.0
+
+
+_LOCAL = re.compile(
+    r"^(local-path|hostpath|microk8s-hostpath|local-storage|local)$|topolvm|openebs-(lvm|zfs|local|hostpath)"
+)
+
+
+def _stays(claim: Obj) -> bool:
+    """Whether the volume is a folder or disk of one node, to which the scheduler sends every Pod that mounts it."""
+    return bool(_LOCAL.search(claim.spec["storageClassName"].text()))
 
 
 def _modes(claim: Obj) -> list[str]:
@@ -114,7 +125,7 @@ def rwo_shared(world: Manifests, say: Say) -> Iterator[Finding]:
                     if _ONE_MACHINE.search(claim.spec["storageClassName"].text())
                     else None,
                 )
-            elif workload.obj.kind == "Deployment" and rolling and surge:
+            elif workload.obj.kind == "Deployment" and rolling and surge and not _stays(claim):
                 yield say(
                     workload.obj,
                     ref,
@@ -219,13 +230,23 @@ def claim_missing(world: Manifests, say: Say) -> Iterator[Finding]:
     "The model's folder is not in the container",
     story="""vLLM is told to serve a local path, the image is vLLM's own, which carries no models, and
     no volume of the container is mounted there or above. vLLM takes what is no folder for a
-    repository's name and ends with `Repo id must be in the form 'repo_name' or 'namespace/repo_name'`.""",
+    repository's name and ends with `Repo id must be in the form 'repo_name' or 'namespace/repo_name'`.
+    Of any other image it is a warning, where another role of the same object mounts that path and
+    this one mounts nothing.""",
     cure="Mount the volume that holds the model at its path.",
 )
 def path_not_mounted(world: Manifests, say: Say) -> Iterator[Finding]:
     for workload in world.workloads:
         for engine in workload.engines:
             model = (engine.model or "").rstrip("/")
+            if other := _mounted_in_another_role(world, workload, engine, model):
+                yield say(
+                    workload.obj,
+                    engine.model_node,
+                    f"{model} is served, and only {other} mounts it: here vLLM finds no model and ends.",
+                    severity="warning",
+                )
+                continue
             plain = engine.plain_flags and is_official(engine.image) and not workload.partial
             if not plain or not model.startswith("/") or engine.command.script:
                 continue
@@ -238,6 +259,67 @@ def path_not_mounted(world: Manifests, say: Say) -> Iterator[Finding]:
                     engine.model_node,
                     f"{model} is served, and nothing is mounted there: vLLM finds no model and ends.",
                 )
+
+
+def _mounted_in_another_role(
+    world: Manifests, workload: Workload, engine: Container, model: str
+) -> str | None:
+    """The container of the same object that mounts the model's path, where this one mounts nothing at all."""
+    if not model.startswith("/") or engine.node["volumeMounts"]:
+        return None
+    others = [e for w in world.workloads if w.obj is workload.obj for e in w.engines if e is not engine]
+    for other in others:
+        paths = [m["mountPath"].text().rstrip("/") for m in other.node["volumeMounts"]]
+        if (
+            (other.model or "").rstrip("/") == model
+            and other.image == engine.image
+            and _under_a_mount(model, paths)
+        ):
+            return other.name
+    return None
+
+
+_FILES = (
+    "--chat-template", "--config", "--tokenizer", "--tool-parser-plugin", "--reasoning-parser-plugin", "--ssl-keyfile",
+    "--ssl-certfile", "--ssl-ca-certs", "--lora-modules",
+)  # fmt: skip
+_OF_IMAGE = ("/vllm-workspace/", "/usr/", "/opt/", "/etc/", "/root/")
+
+
+@rule(
+    "storage/file-not-mounted",
+    "error",
+    "A file that the command line names is not in the container",
+    story="""A chat template, a config file, a certificate, a parser's plugin or a LoRA adapter is named by its path,
+    the image is vLLM's own, which has none of yours, and no volume is mounted there: vLLM ends with `The supplied chat
+    template (...) looks like a file path, but it failed to be opened`, or `No such file or directory`.""",
+    cure="Mount it (a ConfigMap volume for small files); vLLM's own templates are in /vllm-workspace/examples.",
+)
+def file_not_mounted(world: Manifests, say: Say) -> Iterator[Finding]:
+    for workload in world.workloads:
+        for engine in workload.engines:
+            plain = engine.plain_flags and is_official(engine.image) and not workload.partial
+            if not plain or engine.command.script or workload.obj.kind == "InferenceService":
+                continue
+            paths = [m["mountPath"].text().rstrip("/") for m in engine.node["volumeMounts"]]
+            if any("$" in p or "{" in p for p in paths):
+                continue
+            for option, path in _named_files(engine):
+                if not _under_a_mount(path, paths):
+                    yield say(
+                        workload.obj,
+                        option.value_node,
+                        f"{path} is named by {option.word}, and nothing is mounted there: vLLM ends.",
+                    )
+
+
+def _named_files(engine: Container) -> Iterator[tuple[Option, str]]:
+    """(option, path) of the absolute paths that options name, but for those that the image itself has."""
+    for option in engine.command.options:
+        for word in (option.value or "").split() if option.name in _FILES and not option.open else ():
+            path = word.partition("=")[2] or word
+            if path.startswith("/") and not path.startswith(_OF_IMAGE) and not re.search(r"[${]", path):
+                yield option, path
 
 
 def _under_a_mount(path: str, mounts: list[str]) -> bool:

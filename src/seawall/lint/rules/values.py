@@ -9,6 +9,7 @@ from collections.abc import Iterator
 
 from seawall.engines.vllm.values import CHOICES, FLOATS, INTEGERS, JSON, MEANT, OPEN_LISTS, PARSERS, SINCE
 from seawall.engines.vllm.versions import LATEST, Version, find_flag
+from seawall.lint import charts
 from seawall.lint.command import Option
 from seawall.lint.finding import Finding, Say, Severity, rule
 from seawall.lint.objects import Container, Workload
@@ -20,6 +21,28 @@ _NO_BOOLEANS_BEFORE: Version = (0, 9)
 """Until 0.8 some switches took a value (`--enable-chunked-prefill=false`)."""
 _NO_PAIRS_BEFORE: Version = (0, 12)
 """Until about then --limit-mm-per-prompt also took image=4."""
+
+
+@rule(
+    "values/not-read",
+    "warning",
+    "A value that the chart does not read",
+    story="""production-stack's chart writes flags for the fields that its templates name, and for no others. A
+    setting of the engine beside `vllmConfig` instead of in it, or one in it under the flag's own name
+    (cpu-offload-gb), is dropped without a word: tensor parallelism stays 1, the context stays the model's own.""",
+    cure="Put it where the chart looks: under vllmConfig in its camelCase name, else into vllmConfig.extraArgs.",
+)
+def not_read(world: Manifests, say: Say) -> Iterator[Finding]:
+    for obj in world.kinds(charts.VALUES):
+        for model in charts.models(obj):
+            for key, node in model.items():
+                if key in charts.OF_CONFIG and key not in model["vllmConfig"]:
+                    text = f"the chart reads {key} under vllmConfig only: here it has no effect."
+                    yield say(obj, node, text, f"Move it into vllmConfig: {{{key}: ...}}.")
+            for key, node in model["vllmConfig"].items():
+                if re.search(r"[-_]", key) and find_flag("--" + key.replace("_", "-")):
+                    text = f"the chart knows no vllmConfig.{key}: it has no effect."
+                    yield say(obj, node, text, f'Write it into vllmConfig.extraArgs: ["--{key}", ...].')
 
 
 def _options(world: Manifests) -> Iterator[tuple[Workload, Container, Option]]:
