@@ -32,6 +32,8 @@ class Layer:
     """Width of the dense MLP; 0 when there is none. Gemma 4's mixtures have both in one layer."""
     indexed: bool = False
     """Sparse attention's own index is kept here (some models share one between layers)."""
+    again: bool = False
+    """The weights are an earlier layer's: the model passes some layers more than once, with a cache for each."""
     state: bool = False
     """Keeps a recurrent state beside its attention (Falcon H1, the hybrid layers of Zamba 2)."""
     ratio: int = 0
@@ -196,6 +198,8 @@ class ModelConfig:
     """Longest context that the config allows, scaling included; vLLM refuses more. 0: not stated."""
     dtype: str
     gated_mlp: bool = True
+    query_rank: int = 0
+    """Width that queries pass on their way, where it is narrower than theirs (Step 3); 0: none."""
     gated_attention: bool = False
     """A gate as wide as the queries beside them (Qwen3-Next, Qwen3.5)."""
     experts: Experts | None = None
@@ -211,6 +215,8 @@ class ModelConfig:
     """Vision or audio towers and projectors, in the model's dtype."""
     layer_embeddings: int = 0
     """Parameters of the small embeddings that Gemma 3n and 4 keep for every layer."""
+    adapter_parameters: int = 0
+    """LoRA adapters inside the checkpoint, which are loaded only when they are asked for."""
     tower: Tower | None = None
     """A vision encoder that takes images of any size; None: none, or one whose images are small."""
     draft: ModelConfig | None = None

@@ -15,7 +15,9 @@ from seawall.decide.plan.weights import weigh
 from seawall.domain.model import ModelConfig
 from seawall.errors import InputError
 from seawall.shapes.defaults import defaults_of
+from seawall.shapes.embeddings import adapters_inside, beside_layers, hashed_embeddings
 from seawall.shapes.experts import compressed_of, experts_of, indexer_of, latent_of, layer_count
+from seawall.shapes.families import ENCODERS, KNOWN, MULTIMODAL, TIED_BY_DEFAULT, UNGATED
 from seawall.shapes.getter import Getter
 from seawall.shapes.layers import layers_of
 from seawall.shapes.quantization import quantization_of
@@ -23,41 +25,13 @@ from seawall.shapes.recurrent import recurrent_of
 from seawall.shapes.rope import max_position, reach, rope_elements
 from seawall.shapes.vision import extra_parameters, tower_of
 
-KNOWN = frozenset({
-    "llama", "llama4", "llama4_text", "mistral", "mistral3", "mistral4", "ministral", "ministral3",
-    "mixtral", "pixtral", "qwen2", "qwen2_moe", "qwen2_vl", "qwen2_5_vl", "qwen2_5_omni", "qwen3",
-    "qwen3_moe", "qwen3_next", "qwen3_vl", "qwen3_vl_moe", "qwen3_5", "qwen3_5_moe", "qwen3_5_text",
-    "qwen3_5_moe_text", "qwen2_vl_text", "qwen2_5_vl_text", "qwen3_vl_text", "qwen3_vl_moe_text", "gemma",
-    "gemma2", "gemma3", "gemma3_text", "gemma3n", "gemma3n_text", "gemma4", "gemma4_text", "phi", "phi3",
-    "phi3small", "phimoe", "phi4mm", "phi4_multimodal", "gpt_oss", "kimi_linear", "deepseek_v2", "deepseek_v3",
-    "deepseek_v32", "deepseek", "kimi_k2", "kimi_k25", "kimi_vl", "glm", "glm4", "glm4_moe",
-    "glm4_moe_lite", "glm5", "glm_moe_dsa", "glm4v", "glm4v_moe", "granite", "granitemoe",
-    "granitemoeshared", "granitemoehybrid", "llava", "llava_next", "llava_onevision", "cohere", "cohere2",
-    "cohere2_vision", "falcon", "falcon_h1", "stablelm", "starcoder2", "olmo", "olmo2", "olmo3", "olmoe",
-    "exaone", "exaone4", "minimax_m2", "minimax_m3", "minimax_m3_vl", "minimax_text_01", "minimax",
-    "deepseek_v4", "deepseek_ref", "kimi_k3", "mimo", "mimo_v2_flash", "step3p5", "step3p7", "nemotron-nas",
-    "internlm2", "internlm3", "baichuan",
-    "gpt2", "gpt_neox", "gptj", "gpt_bigcode", "bloom", "opt", "mpt", "smollm3", "nemotron", "nemotron_h",
-    "jamba", "bamba", "mamba", "mamba2", "falcon_mamba", "hunyuan_v1_dense", "hunyuan_v1_moe", "ernie4_5",
-    "ernie4_5_moe", "dots1", "seed_oss", "apertus", "lfm2", "lfm2_moe", "internvl_chat", "idefics3",
-    "smolvlm", "mllama",
-})  # fmt: skip
-TIED_BY_DEFAULT = frozenset({
-    "gemma", "gemma2", "gemma3", "gemma3_text", "gemma3n", "gemma3n_text", "gemma4", "gemma4_text", "gpt2",
-    "gpt_bigcode", "cohere", "cohere2", "bloom", "falcon", "opt", "mpt", "smollm3", "starcoder2",
-    "cohere2_vision",
-})  # fmt: skip
-UNGATED = frozenset({
-    "phi", "gpt2", "gpt_neox", "gptj", "gpt_bigcode", "bloom", "opt", "mpt", "falcon", "starcoder2",
-    "nemotron", "nemotron_h", "apertus",
-})  # fmt: skip
-MULTIMODAL = frozenset({
-    "llama4", "mistral3", "pixtral", "gemma3", "gemma3n", "gemma4", "llava", "llava_next", "llava_onevision",
-    "kimi_vl", "qwen2_vl", "qwen2_5_vl", "qwen2_5_omni", "qwen3_vl", "qwen3_vl_moe", "glm4v", "glm4v_moe",
-    "internvl_chat", "idefics3", "smolvlm", "mllama", "phi4mm", "phi4_multimodal", "kimi_k25", "kimi_k3",
-    "cohere2_vision", "minimax_m3_vl",
-})  # fmt: skip
 _NESTED = ("text_config", "llm_config", "language_config", "text_model_config")
+_UNDERSTOOD = (
+    *_NESTED, "vision_config", "audio_config", "encoder_config", "vision_tower_config", "projector_config",
+    "quantization_config", "compression_config", "generation_config", "thinker_config", "linear_attn_config",
+    "sparse_attention_config", "talker_config", "token2wav_config", "code2wav_config", "sub_configs",
+)  # fmt: skip
+"""Mappings of a config that are read, or that stand for parts which vLLM does not load."""
 _MAX_LAYERS = 2048
 
 
@@ -85,14 +59,14 @@ def parse_config(
     get = Getter(text)
     model_type = str(text.get("model_type") or raw.get("model_type") or "unknown")
     outer_type = str(raw.get("model_type") or model_type)
-    towers = any(k in raw for k in ("vision_config", "audio_config", "vision_tower"))
+    towers = any(k in raw for k in ("vision_config", "audio_config", "vision_tower", "encoder_config"))
     multimodal = nested or towers or outer_type in MULTIMODAL
     hidden = get.need("hidden_size", "n_embd", "d_model", "dim", "model_dim")
     count = layer_count(text)
     if not 0 < count <= _MAX_LAYERS:
         raise InputError(f"config.json: num_hidden_layers {count} is not between 1 and {_MAX_LAYERS}.")
-    known = model_type in KNOWN or outer_type in KNOWN
-    notes = [] if known else [f"architecture {outer_type!r} is not known here: {_GENERAL}"]
+    notes = _unknown(raw, model_type, outer_type)
+    known = not notes
     gated = _gated(text, model_type)
     experts = experts_of(text, gated)
     latent = latent_of(text)
@@ -101,7 +75,9 @@ def parse_config(
     quantization, cache = quantization_of(raw, text, count, model_type, beside)
     if any(layer.kind == "recurrent" or layer.state for layer in layers) and recurrent is None:
         notes.append("recurrent layers without sizes in the config: their state is counted as zero")
-    outside = extra_parameters(raw, text, hidden) if multimodal else 0
+    outside = (extra_parameters(raw, text, hidden) if multimodal else 0) + beside_layers(text, hidden)
+    if {model_type, outer_type} & ENCODERS:
+        notes.append("an encoder keeps no KV cache: what is said of the cache means nothing here")
     stored = _dtype(raw, text)
     config = ModelConfig(
         name=name or str(raw.get("_name_or_path") or outer_type),
@@ -115,6 +91,7 @@ def parse_config(
         reach=reach(given),
         dtype="float16" if stored == "float16" else "bfloat16",  # vLLM loads 32 bit checkpoints in 16 bit
         gated_mlp=gated,
+        query_rank=get.integer(0, "share_q_dim"),
         gated_attention=_gated_attention(text, model_type),
         experts=experts,
         latent=latent,
@@ -125,7 +102,8 @@ def parse_config(
         cache_dtype=cache,
         multimodal=multimodal,
         extra_parameters=outside,
-        layer_embeddings=_per_layer_embedding(text, count),
+        layer_embeddings=_per_layer_embedding(text, count) + hashed_embeddings(text, hidden),
+        adapter_parameters=adapters_inside(raw, layers, hidden),
         rope_elements=rope_elements(text),
         tower=tower_of(raw, outer_type),
         draft_layers=min(64, get.integer(0, "num_nextn_predict_layers", "mtp_num_hidden_layers")),
@@ -133,6 +111,22 @@ def parse_config(
         notes=tuple(notes),
     )
     return _with_tower(config, known_parameters)
+
+
+def _unknown(raw: Mapping[str, Any], model_type: str, outer_type: str) -> list[str]:
+    """Why the general formula is used, if it is: the language model has no rule, or something beside it has none."""
+    if outer_type in KNOWN:
+        return []
+    if model_type not in KNOWN:
+        return [f"architecture {outer_type!r} is not known here: {_GENERAL}"]
+    strange = [
+        key
+        for key, value in raw.items()
+        if key.endswith("_config") and isinstance(value, Mapping) and value and key not in _UNDERSTOOD
+    ]
+    return [
+        f"the {key} of {outer_type!r} is not known here: its parameters are not counted" for key in strange
+    ]
 
 
 def _gated_attention(text: Mapping[str, Any], model_type: str) -> bool:
@@ -198,8 +192,11 @@ def _tied(raw: Mapping[str, Any], text: Mapping[str, Any], types: set[str]) -> b
     said = [
         value
         for source in (raw, raw.get("thinker_config"), text)
-        if isinstance(source, Mapping) and isinstance(value := source.get("tie_word_embeddings"), bool)
+        for key in ("tie_word_embeddings", "tie_embedding")
+        if isinstance(source, Mapping) and isinstance(value := source.get(key), bool)
     ]
+    if types & ENCODERS:
+        return True
     return all(said) if said else bool(types & TIED_BY_DEFAULT)
 
 
@@ -222,4 +219,4 @@ def _gated(text: Mapping[str, Any], model_type: str) -> bool:
     act = str(
         text.get("hidden_act") or text.get("activation_function") or text.get("hidden_activation") or "silu"
     )
-    return not act.startswith(("relu", "gelu_new", "gelu_fast"))
+    return not act.startswith(("relu", "gelu_new", "gelu_fast", "quick_gelu"))

@@ -40,7 +40,7 @@ def experts_of(text: Mapping[str, Any], gated: bool) -> Experts | None:
     if not shared and str(text.get("model_type", "")).startswith("llama4"):
         shared = width
     per_token = get.integer(
-        2, "num_experts_per_tok", "num_experts_per_token", "moe_topk", "moe_k", "top_k_experts",
+        2, "num_experts_per_tok", "num_experts_per_token", "moe_topk", "moe_top_k", "moe_k", "top_k_experts",
         "num_selected_experts",
     )  # fmt: skip
     latent = get.integer(0, "moe_latent_size", "routed_expert_hidden_size")

@@ -33,14 +33,15 @@ def layers_of(
     indexed = indexed_layers(text, count)
     ratios = ratios_of(text, count) or [0] * count
     states = _states(text, model_type, count)
-    own = text.get("per_layer_config")
+    again = _again(text, model_type, states)
+    own = _by_number(text.get("per_layer_config"))
     apart = _apart(text)
     out = []
     for i in range(count):
         kind = kinds[i]
         size = _Size(heads[i], kv_heads[i], _head_dim(text, hidden, some), 0)
         size = _sized(text, size, kind, latent)
-        if isinstance(own, Mapping) and isinstance(special := own.get(str(i), own.get(i)), Mapping):
+        if isinstance(special := own.get(i), Mapping):
             size = replace(
                 size,
                 dim=first(special, "head_dim") or size.dim,
@@ -52,6 +53,8 @@ def layers_of(
             word = apart[i] if i < len(apart) else ""
             experts = word in ("moe", "e")
             width = width if word in ("mlp", "-") else 0
+        if model_type == "zamba2" and not states[i]:
+            width = 0  # its other layers are states and nothing else
         both = experts and (text.get("enable_moe_block") is True or model_type.startswith("longcat_flash"))
         mixes = kind not in ("recurrent", "none")
         out.append(
@@ -67,6 +70,7 @@ def layers_of(
                 indexed=indexed[i] and mixes,
                 ratio=ratios[i],
                 state=states[i],
+                again=again[i],
             )
         )
     if model_type.startswith("longcat_flash"):  # every layer is two, with one mixture of experts between them
@@ -115,6 +119,22 @@ def _window(text: Mapping[str, Any], kind: LayerKind) -> int:
     if kind in ("sliding", "compressed"):
         return first(text, "sliding_window", "sliding_window_size", "attention_window_size")
     return first(text, "attention_chunk_size") if kind == "chunked" else 0
+
+
+def _by_number(own: Any) -> dict[int, Any]:
+    """A mapping whose keys are layers, written `5`, `"5"` or `"05"`."""
+    if not isinstance(own, Mapping):
+        return {}
+    return {int(key): value for key, value in own.items() if str(key)[:6].isdigit() and len(str(key)) < 6}
+
+
+def _again(text: Mapping[str, Any], model_type: str, states: list[bool]) -> list[bool]:
+    """Layers whose weights are an earlier one's: Zamba 2's shared blocks, HRM's stacks that are passed in cycles."""
+    if model_type == "zamba2":
+        blocks = first(text, "num_mem_blocks") or 1
+        return [state and sum(states[:i]) >= blocks for i, state in enumerate(states)]
+    stack = 2 * first(text, "num_layers_per_stack") if model_type == "hrm_text" else 0
+    return [bool(stack) and i >= stack for i in range(len(states))]
 
 
 def _states(text: Mapping[str, Any], model_type: str, count: int) -> list[bool]:
@@ -171,7 +191,14 @@ def searched_layers(text: Mapping[str, Any], hidden: int) -> tuple[Layer, ...]:
 def _heads(text: Mapping[str, Any], count: int) -> tuple[list[int], list[int]]:
     """Query heads and key-value heads of each layer; a pure state-space model has none."""
     heads = _per_layer(
-        text, count, "num_attention_heads_per_layer", "num_attention_heads", "n_head", "num_heads", "n_heads"
+        text,
+        count,
+        "num_attention_heads_per_layer",
+        "num_attention_heads",
+        "n_head",
+        "num_heads",
+        "n_heads",
+        "decoder_attention_heads",
     )
     if heads is None or max(heads) <= 0:
         if any(k in text for k in ("state_size", "ssm_state_size", "mamba_d_state")):
@@ -181,7 +208,13 @@ def _heads(text: Mapping[str, Any], count: int) -> tuple[list[int], list[int]]:
                 "config.json: has no num_attention_heads.", "Pass the language model's own config.json."
             )
     kv_heads = _per_layer(
-        text, count, "num_key_value_heads", "num_kv_heads", "n_head_kv", "multi_query_group_num"
+        text,
+        count,
+        "num_key_value_heads",
+        "num_kv_heads",
+        "n_head_kv",
+        "multi_query_group_num",
+        "num_attention_groups",
     )
     multi_query = text.get("multi_query") is True and not text.get("new_decoder_architecture")
     if kv_heads is None or multi_query:
@@ -194,7 +227,15 @@ def _widths(text: Mapping[str, Any], model_type: str, count: int, hidden: int) -
     if model_type in ("mamba", "mamba2", "falcon_mamba"):
         return [0] * count  # the state's mixer is all there is
     widths = _per_layer(
-        text, count, "intermediate_size", "ffn_hidden_size", "n_inner", "ffn_dim", "ffn_hidden_dim"
+        text,
+        count,
+        "intermediate_size",
+        "block_ff_dim",
+        "ffn_hidden_size",
+        "n_inner",
+        "ffn_dim",
+        "ffn_hidden_dim",
+        "decoder_ffn_dim",
     )
     dense = first(text, "dense_intermediate_size")  # MiniMax M3; Llama 4
     if model_type.startswith("llama4"):
@@ -228,7 +269,7 @@ def _moe_layers(text: Mapping[str, Any], model_type: str, count: int) -> list[bo
     words = text.get("mlp_layer_types")  # transformers 5 writes a word for every layer
     if isinstance(words, list) and words:
         return [word != "dense" for word in (words + [words[-1]] * count)[:count]]
-    dense_first = first(
+    dense_first = _first_of(
         text, "first_k_dense_replace", "num_dense_layers", "moe_layer_start_index", "first_k_dense"
     )
     step = (
@@ -241,7 +282,9 @@ def _moe_layers(text: Mapping[str, Any], model_type: str, count: int) -> list[bo
         )
         or 1
     )
-    explicit = text.get("moe_layers")
+    explicit = text.get("moe_layers") or text.get("moe_layers_enum")
+    if isinstance(explicit, str):  # Step 3: "4,5,6"
+        explicit = [int(word) for word in explicit.split(",")[:4096] if word.strip().isdigit()]
     if isinstance(explicit, list) and explicit:
         return [i in explicit for i in range(count)]
     freq = text.get("moe_layer_freq")
@@ -257,6 +300,11 @@ def _moe_layers(text: Mapping[str, Any], model_type: str, count: int) -> list[bo
     if model_type in ("deepseek_v2", "deepseek_v3", "deepseek_v32", "deepseek", "kimi_k2"):
         return [i >= dense_first and i % step == 0 and i not in dense for i in range(count)]
     return [i >= dense_first and (i + 1) % step == 0 and i not in dense for i in range(count)]
+
+
+def _first_of(text: Mapping[str, Any], *names: str) -> int:
+    """As `first`; of a list (Ernie's text and vision experts) its first number."""
+    return first({name: v[0] if isinstance(v := text.get(name), list) and v else v for name in names}, *names)
 
 
 def _per_layer(text: Mapping[str, Any], count: int, *names: str) -> list[int] | None:

@@ -24,8 +24,19 @@ _GATED = ("pixtral", "qwen2_5_vl", "qwen2_5_omni")
 def extra_parameters(raw: Mapping[str, Any], text: Mapping[str, Any], hidden: int) -> int:
     """Parameters of everything that is not the language model. Zero when the config names no tower."""
     total = _second_experts(text, hidden)
-    for key in ("vision_config", "audio_config", "visual", "vision_tower_config", "encoder_config"):
+    if str(raw.get("model_type")) == "phi4mm":  # a SigLIP whose config is not told
+        total += _tower({"model_type": "siglip_vision_model"}, hidden)
+    for key in (
+        "vision_config",
+        "audio_config",
+        "visual",
+        "vision_tower_config",
+        "encoder_config",
+        "audio_processor",
+    ):
         tower = raw.get(key)
+        if key == "audio_processor" and isinstance(tower, Mapping):
+            tower = tower.get("config")
         if not isinstance(tower, Mapping) and isinstance(raw.get("thinker_config"), Mapping):
             tower = raw["thinker_config"].get(key)
         if isinstance(tower, Mapping):
@@ -39,7 +50,9 @@ def _second_experts(text: Mapping[str, Any], hidden: int) -> int:
     counts = count if isinstance(count, list) else [count, count]
     if not isinstance(widths, list) or len(widths) != 2 or len(counts) != 2:
         return 0
-    layers = _first(text, "num_hidden_layers") - (_first(text, "moe_layer_start_index") or 1)
+    since = text.get("moe_layer_start_index")
+    since = since[1] if isinstance(since, list) and len(since) == 2 else since
+    layers = _first(text, "num_hidden_layers") - (since if isinstance(since, int) else 1)
     width, own = widths[1], counts[1]
     if not isinstance(width, int) or not isinstance(own, int):
         return 0
@@ -48,12 +61,36 @@ def _second_experts(text: Mapping[str, Any], hidden: int) -> int:
 
 def _tower(tower: Mapping[str, Any], hidden: int) -> int:
     kind = str(tower.get("model_type") or "")
+    if kind == "gemma3n_vision":  # MobileNet v5, by its name, and the projection of its features
+        return 294_000_000 + 2 * (_first(tower, "hidden_size") or 2048) * hidden
     width0, layers0, inner0 = _DEFAULTS.get(kind, (1024, 24, 4096))
-    width = _first(tower, "hidden_size", "embed_dim", "d_model", "width", "vt_hidden_size") or width0
+    width = (
+        _first(
+            tower,
+            "hidden_size",
+            "embed_dim",
+            "d_model",
+            "width",
+            "vt_hidden_size",
+            "hidden_dim",
+            "attention_dim",
+        )
+        or width0
+    )
     if kind.startswith("qwen2_vl"):
         width = _first(tower, "embed_dim") or width
     layers = (
-        _first(tower, "num_hidden_layers", "depth", "layers", "encoder_layers", "vt_num_hidden_layers")
+        _first(
+            tower,
+            "num_hidden_layers",
+            "depth",
+            "layers",
+            "encoder_layers",
+            "vt_num_hidden_layers",
+            "conf_num_hidden_layers",
+            "num_layers",
+            "num_blocks",
+        )
         or layers0
     )
     inner = _first(tower, "intermediate_size", "mlp_dim", "encoder_ffn_dim", "vt_intermediate_size") or inner0
@@ -71,12 +108,11 @@ def _tower(tower: Mapping[str, Any], hidden: int) -> int:
         return layers * _glm_block(tower, kind, width) + _glm_merger(tower, kind, width, out, merge)
     inside = _first(tower, "qkv_hidden_size") or width
     block = 4 * width * inside + matrices * width * inner
-    if kind.endswith("_audio"):  # conformers have a second MLP and a convolution
-        block = (
-            4 * width * width
-            + 4 * width * (_first(tower, "intermediate_size") or 4 * width)
-            + 3 * width * width
-        )
+    if kind.endswith("_audio") or "parakeet" in kind or "speech" in kind or "linear_units" in tower:
+        # Conformers have a second MLP and a convolution.
+        inner = _first(tower, "intermediate_size", "linear_units") or 4 * width
+        gated = 3 if "linear_units" in tower else 2
+        block = 4 * width * width + 2 * gated * width * inner + 3 * width * width
     joined = width * merge * merge
     mergers = 1
     if kind.startswith(

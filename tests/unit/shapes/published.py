@@ -14,6 +14,7 @@ from typing import Any
 
 _FILE = Path(__file__).with_name("published_configs.jsonl")
 _COUNTED = Path(__file__).with_name("counted_configs.jsonl")
+_CARDED = Path(__file__).with_name("carded_configs.jsonl")
 
 
 def published() -> dict[str, tuple[dict[str, Any], dict[str, Any] | None]]:
@@ -37,6 +38,13 @@ def counted() -> dict[str, tuple[dict[str, Any], int, int]]:
     """
     rows = [json.loads(line) for line in _COUNTED.read_text("utf-8").splitlines()]
     return {row["model_type"]: (_whole(row["config"]), row["parameters"], row["active"]) for row in rows}
+
+
+def carded() -> dict[str, tuple[dict[str, Any], float, float]]:
+    """Model -> (the part of its config that says its size, billions of parameters, active ones; 0: not said), as its
+    authors state them, or for what they round generously as its class counts them."""
+    rows = [json.loads(line) for line in _CARDED.read_text("utf-8").splitlines()]
+    return {row["model"]: (_whole(row["config"]), row["billions"], row["active"]) for row in rows}
 
 
 def _whole(value: Any) -> Any:

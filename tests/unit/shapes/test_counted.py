@@ -5,18 +5,16 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from tests.unit.shapes.published import counted
+from tests.unit.shapes.published import carded, counted
 
 from seawall.decide.plan.certainty import UNKNOWN_WEIGHTS
 from seawall.decide.plan.weights import weigh
 from seawall.shapes.config import parse
 
-COUNTED = counted()
-WIDE = {"zamba2": 0, "hrm_text": 0}
-"""Types that pass some weights more than once: they are not known, and no range is promised for them."""
+COUNTED, CARDED = counted(), carded()
 
 
-@pytest.mark.parametrize("kind", [kind for kind in COUNTED if kind not in WIDE])
+@pytest.mark.parametrize("kind", COUNTED)
 def test_an_architecture_is_counted_as_its_own_class_makes_it(kind: str) -> None:
     config, parameters, active = COUNTED[kind]
     shape = parse(config, kind)
@@ -26,9 +24,43 @@ def test_an_architecture_is_counted_as_its_own_class_makes_it(kind: str) -> None
     assert weights.active_parameters == pytest.approx(active, rel=max(allowed, 0.05))
 
 
-@pytest.mark.parametrize("kind", WIDE)
-def test_a_model_that_passes_weights_more_than_once_is_not_said_to_be_known(kind: str) -> None:
-    assert not parse(COUNTED[kind][0], kind).known
+@pytest.mark.parametrize("name", CARDED)
+def test_a_model_is_counted_as_its_authors_say(name: str) -> None:
+    config, billions, active = CARDED[name]
+    shape = parse(config, name)
+    weights = weigh(shape)
+    allowed = 0.03 if shape.known else UNKNOWN_WEIGHTS
+    assert weights.parameters / 1e9 == pytest.approx(billions, rel=allowed)
+    if active:  # cards round it, and count the embedding or not
+        least, most = weights.active_parameters / 1e9, (weights.active_parameters + weights.embedding) / 1e9
+        assert least * 0.95 <= active <= most * 1.05
+
+
+def test_weights_that_are_passed_more_than_once_count_once_and_cache_each_time() -> None:
+    shape = parse(COUNTED["hrm_text"][0], "hrm_text")
+    assert sum(not layer.again for layer in shape.layers) == 32
+    assert len(shape.layers) == 128 and all(layer.kind == "full" for layer in shape.layers)
+
+
+def test_a_part_that_nobody_knows_makes_the_model_unknown() -> None:
+    """A language model that is known inside one that brings, say, an encoder of its own kind."""
+    text = {k: v for k, v in COUNTED["qwen3"][0].items() if k != "text_config"}
+    strange = {
+        "model_type": "new_thing",
+        "text_config": text,
+        "acoustic_config": {"depth": 30, "width": 4096},
+    }
+    shape = parse(strange, "new")
+    assert not shape.known
+    assert any("acoustic_config" in note for note in shape.notes)
+    assert parse({**strange, "acoustic_config": {}}, "new").known
+
+
+def test_layers_of_their_own_are_found_however_their_number_is_written() -> None:
+    config, _, _ = COUNTED["gemma4"]
+    text = {**config["text_config"], "per_layer_config": {"05": {"head_dim": 1024}, "7": {"head_dim": 1024}}}
+    dims = [layer.head_dim for layer in parse({**config, "text_config": text}).layers]
+    assert dims[5] == dims[7] == 1024 and dims[6] != 1024
 
 
 def both(kind: str, **changed: Any) -> tuple[int, int]:

@@ -94,7 +94,10 @@ def attention_parts(model: ModelConfig, layer: Layer, tp: int) -> list[Part]:
             out.append(Part("q_a", q_down, q_down))
         queries = (latent.q_lora_rank or h) * heads * qk
         return [*out, Part("q_b" if latent.q_lora_rank else "q", queries, queries / tp)]
-    queries = (2 if model.gated_attention else 1) * h * layer.heads * layer.head_dim
+    wide = layer.heads * layer.head_dim
+    queries = model.query_rank * (h + wide) if model.query_rank else h * wide
+    if model.gated_attention:
+        queries += h * wide
     back = h * layer.heads * (layer.head_dim_v or layer.head_dim)
     out += [Part("q", queries, queries / tp), Part("o", back, back / tp)]
     if layer.kind != "shared" and layer.kv_heads:
@@ -143,6 +146,8 @@ def _layer_parts(model: ModelConfig, layer: Layer, tp: int, expert_ranks: int) -
     parts = [Part("", 2 * h, 2 * h)]
     if model.recurrent is not None and (layer.kind == "recurrent" or layer.state):
         parts.append(Part("state", model.recurrent.parameters, model.recurrent.parameters / tp))
+    if layer.again:
+        return parts
     if layer.kind not in ("recurrent", "none"):
         parts += attention_parts(model, layer, tp)
     if layer.experts and model.experts is not None:
@@ -238,7 +243,7 @@ def weigh(
         stages=per_stage,
         read_per_token=int(read),
         active_parameters=int(active),
-        parameters=int(sum(p.whole for p in everything)),
+        parameters=int(sum(p.whole for p in everything)) + model.adapter_parameters,
         embedding=0 if model.tied else int(vocab),
     )
 
