@@ -58,4 +58,4 @@ ENCODERS = frozenset(
         "embedding_gemma2_text",
     }
 )
-"""They attend in both directions, keep no cache, and have no head."""
+"""Types that attend in both directions, keep no cache, and have no head."""

@@ -303,7 +303,7 @@ def _moe_layers(text: Mapping[str, Any], model_type: str, count: int) -> list[bo
 
 
 def _first_of(text: Mapping[str, Any], *names: str) -> int:
-    """As `first`; of a list (Ernie's text and vision experts) its first number."""
+    """The number that `first` finds; of a list (Ernie's text and vision experts) its first."""
     return first({name: v[0] if isinstance(v := text.get(name), list) and v else v for name in names}, *names)
 
 
