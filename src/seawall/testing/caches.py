@@ -127,7 +127,7 @@ class CacheTrial:
             self.router.end(*self._out.pop(self.rng.randrange(len(self._out))))
         picked = self.router.pick(ask, self._now)
         assert picked is not None
-        target, ask = picked.target, ask._replace(cached=picked.cached)
+        target, ask = picked.target, ask.but(cached=picked.cached)
         visit = self.router.start(target, ask, picked.found)
         self._out.append((target, ask))
         tokens = len(prompt) // per_token

@@ -12,8 +12,9 @@ from tests.unit.gateway.test_front import keys_of
 
 from seawall.config.load import parse_fleets
 from seawall.decide.route.prefix import BLOCK_BYTES
+from seawall.gateway.intake.body import Body
 from seawall.gateway.intake.manners import POWERS, Manners, manners_of, misses_manners, refuse_url, salt_of
-from seawall.gateway.intake.peek import Body, blocks, peek
+from seawall.gateway.intake.peek import blocks, peek
 
 SHARED = "tenants: [{name: a}, {name: b}]"
 

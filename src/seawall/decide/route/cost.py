@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from binascii import Error, a2b_base64
 from math import ceil
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 from seawall.decide.route.media import HEAD, audio_seconds, image_size
 
@@ -26,29 +26,23 @@ VIDEO_KBIT: Final = 1_000
 MOST_VIDEO: Final = 32_768
 TEXT_PER_BYTE: Final = 1 / 4
 LEARN: Final = 0.1
-MEDIA: Final = (
-    b"image_url",
-    b"input_image",
-    b"base64",
-    b"input_audio",
-    b"audio_url",
-    b"video_url",
-    b"input_video",
-)
-"""A body without any of these words has only text."""
 DATA: Final = 100
 """Where `;base64,` must stand in a data URL."""
 
 
-class Made(NamedTuple):
-    """What a prompt is made of."""
+class Made:
+    """What a prompt is made of. A plain class, as all that is made for every request: compiled, it costs a sixth of a
+    tuple with names."""
 
-    text: int = 0
-    """Bytes as the client wrote them."""
-    ids: int = 0
-    """Token ids."""
-    media: int = 0
-    """Tokens of pictures and sounds, by PATCH and AUDIO_PER_S."""
+    __slots__ = ("ids", "media", "text")
+
+    def __init__(self, text: int = 0, ids: int = 0, media: int = 0) -> None:
+        self.text = text
+        """Bytes as the client wrote them."""
+        self.ids = ids
+        """Token ids."""
+        self.media = media
+        """Tokens of pictures and sounds, by PATCH and AUDIO_PER_S."""
 
 
 NOTHING_MADE: Final = Made()
@@ -88,6 +82,12 @@ def token_ids(raw: bytes | memoryview) -> int:
     if not start[:1].isdigit() or bytes(raw[:1]) != b"[":
         return 0
     return bytes(raw).count(b",") + 1
+
+
+def may_have_media(prompt: bytes) -> bool:
+    """Whether a prompt has any of the words without which there are no pictures, sounds or videos in it. Not with `in`,
+    which takes bytes for a number first, and raises an exception within for each."""
+    return prompt.find(b"_url") >= 0 or prompt.find(b"input_") >= 0 or prompt.find(b"base64") >= 0
 
 
 def made_of(parsed: Any, size: int) -> Made:

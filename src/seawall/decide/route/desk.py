@@ -147,13 +147,13 @@ class Desk:
                 pass
         ask = ticket.ask
         if what.blame is not Blame.NOTHING:
-            ticket.ask = ask._replace(avoid=(*ask.avoid[1 - AVOIDED :], target.name))
+            ticket.ask = ask.but(avoid=(*ask.avoid[1 - AVOIDED :], target.name))
         self._leave(ticket)
         return out
 
     def again(self, ticket: Ticket, now: float) -> Picked | None:
         """It is tried elsewhere: at once where a replica has room (or a tenth above), else before everybody."""
-        ticket.ask = ticket.ask._replace(urgent=True)
+        ticket.ask = ticket.ask.but(urgent=True)
         picked = self._place(ticket, now)
         if picked is None:
             ticket.deadline = min(ticket.until, now + self.rules.queue_s)
@@ -246,7 +246,7 @@ class Desk:
         if picked is None:
             if not ask.avoid or router.others_serve(ask):
                 return None
-            picked = router.pick(ask._replace(avoid=()), now)
+            picked = router.pick(ask.but(avoid=()), now)
             if picked is None:
                 return None
         self._start(ticket, picked)
@@ -257,7 +257,7 @@ class Desk:
         if (
             picked.cached != ask.cached and ticket.second is None
         ):  # a second place was taken, and is left, as it is
-            ticket.ask = ask = ask._replace(cached=picked.cached)
+            ticket.ask = ask = ask.but(cached=picked.cached)
         ticket.target = picked.target
         ticket.visit = self.router.start(picked.target, ask, picked.found)
 
@@ -302,7 +302,7 @@ class Desk:
                 continue
             if self.credit < 1 or admission.queued or admission.others:
                 continue
-            picked = self.lend(ticket.ask._replace(avoid=(target.name,)), now)
+            picked = self.lend(ticket.ask.but(avoid=(target.name,)), now)
             if picked is not None:
                 self.credit -= 1
                 ticket.second = picked.target

@@ -40,27 +40,70 @@ WORTH = 16_384
 """Tokens whose computation takes longer than one more neighbour in an engine's batch costs."""
 
 
-class Ask(NamedTuple):
-    """What a request needs of a replica."""
+class Ask:
+    """What a request needs of a replica. It is not changed; `but` makes another."""
 
-    tokens: int = 0
-    """Prompt plus expected output."""
-    adapter: str | None = None
-    group: str | None = None
-    """`stable` or `canary`; None: any."""
-    session: str | None = None
-    blocks: Sequence[int] = ()
-    """Marks of the prompt's leading blocks (`prefix.blocks_of`)."""
-    avoid: tuple[str, ...] = ()
-    """Replicas that failed this very request."""
-    urgent: bool = False
-    """A broken stream that is being resumed: may exceed the cap by a tenth (at least one)."""
-    size: int = 0
-    """Of the prompt, in bytes; 0: unknown."""
-    cached: int = 0
-    """Of `tokens`: probably in the cache of the replica where it has a place."""
-    only: str | None = None
-    """The one replica that keeps what it refers to; None: any may serve it."""
+    __slots__ = (
+        "adapter",
+        "avoid",
+        "blocks",
+        "cached",
+        "group",
+        "only",
+        "session",
+        "size",
+        "tokens",
+        "urgent",
+    )
+
+    def __init__(
+        self,
+        tokens: int = 0,
+        adapter: str | None = None,
+        group: str | None = None,
+        session: str | None = None,
+        blocks: Sequence[int] = (),
+        avoid: tuple[str, ...] = (),
+        urgent: bool = False,
+        size: int = 0,
+        cached: int = 0,
+        only: str | None = None,
+    ) -> None:
+        self.tokens = tokens
+        """Prompt plus expected output."""
+        self.adapter = adapter
+        self.group = group
+        """`stable` or `canary`; None: any."""
+        self.session = session
+        self.blocks = blocks
+        """Marks of the prompt's leading blocks (`prefix.blocks_of`)."""
+        self.avoid = avoid
+        """Replicas that failed this very request."""
+        self.urgent = urgent
+        """A broken stream that is being resumed: may exceed the cap by a tenth (at least one)."""
+        self.size = size
+        """Of the prompt, in bytes; 0: unknown."""
+        self.cached = cached
+        """Of `tokens`: probably in the cache of the replica where it has a place."""
+        self.only = only
+        """The one replica that keeps what it refers to; None: any may serve it."""
+
+    def but(
+        self, avoid: tuple[str, ...] | None = None, urgent: bool | None = None, cached: int | None = None
+    ) -> Ask:
+        """The same, but for what is given."""
+        return Ask(
+            self.tokens,
+            self.adapter,
+            self.group,
+            self.session,
+            self.blocks,
+            self.avoid if avoid is None else avoid,
+            self.urgent if urgent is None else urgent,
+            self.size,
+            self.cached if cached is None else cached,
+            self.only,
+        )
 
 
 class Target:
@@ -124,13 +167,18 @@ class Target:
         return self.replica.name
 
 
-class Picked(NamedTuple):
-    target: Target
-    reason: str
-    found: Remembered | None = None
-    """What is remembered of the prompt, at all replicas."""
-    cached: int = 0
-    """Tokens of the prompt that `target` has probably cached."""
+class Picked:
+    """The replica that a request is given."""
+
+    __slots__ = ("cached", "found", "reason", "target")
+
+    def __init__(self, target: Target, reason: str, found: Remembered | None = None, cached: int = 0) -> None:
+        self.target = target
+        self.reason = reason
+        self.found = found
+        """What is remembered of the prompt, at all replicas."""
+        self.cached = cached
+        """Tokens of the prompt that `target` has probably cached."""
 
 
 class Changes(NamedTuple):
@@ -245,7 +293,7 @@ class Router:
         picked = picked or lightest or self._over_cap(ask)
         if picked is None:
             return None
-        return picked._replace(found=found, cached=self._cached(found, picked.target, ask))
+        return Picked(picked.target, picked.reason, found, self._cached(found, picked.target, ask))
 
     def _cached(self, found: Remembered, target: Target, ask: Ask) -> int:
         steps = found.get(target.replica.name)

@@ -36,10 +36,11 @@ from seawall.gateway.edge.request import Request
 from seawall.gateway.edge.sink import EVENT_STREAM, Sink
 from seawall.gateway.edge.whole_sink import WholeSink
 from seawall.gateway.exchange import seam
+from seawall.gateway.exchange.counted import Counted
 from seawall.gateway.exchange.hedge import Hedge
 from seawall.gateway.exchange.judge import judge
 from seawall.gateway.exchange.lane import FleetLane
-from seawall.gateway.exchange.seam import Counted, as_event, error_event, placed, usage_in
+from seawall.gateway.exchange.seam import as_event, cached_in, error_event, placed, usage_in
 from seawall.gateway.exchange.waste import wasted
 from seawall.gateway.memory import LITTLE
 from seawall.gateway.replicas.upstream import OURS, Upstream
@@ -746,8 +747,13 @@ class Exchange:
         session = self.session
         usage = self._usage if session is None else session.usage
         if usage is not None and not usage.estimated and not self.attempt.resumed:
-            counted = usage.prompt_tokens, usage.cached_tokens, usage.completion_tokens
-            fleet.told(self.ticket, self.request.made, *counted)
+            fleet.told(
+                self.ticket,
+                self.request.made,
+                usage.prompt_tokens,
+                cached_in(usage),
+                usage.completion_tokens,
+            )
         fleet.left(self.ticket)
         if usage is not None:
             tokens_in, tokens_out = usage.prompt_tokens, usage.completion_tokens

@@ -18,9 +18,10 @@ from seawall.decide.route.attempt import Judgement
 def judge(status: int, body: bytes) -> Judgement:
     """See the module. `"finish_reason":"abort"` cannot occur inside a JSON string: its quotes would be escaped."""
     if status == 200:
-        if b'"type":"message","role":' in body[:200] and b'"stop_reason":"' not in body:
+        # `find`, for `in` takes bytes for a number first, and raises an exception within for each.
+        if body.find(b'"type":"message","role":', 0, 200) >= 0 and body.find(b'"stop_reason":"') < 0:
             return Judgement.ABORTED
-        return Judgement.ABORTED if b'"finish_reason":"abort"' in body else Judgement.PASS
+        return Judgement.ABORTED if body.find(b'"finish_reason":"abort"') >= 0 else Judgement.PASS
     if status == 503:
         return Judgement.BUSY
     if status in (401, 403):

@@ -8,62 +8,33 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from random import Random
-from typing import Annotated
 
 import msgspec
 
 from seawall.decide.route.members import Members
 from seawall.decide.route.refusal import Refusal
 from seawall.decide.route.response import mark_of
-from seawall.decide.route.resume import Policy, StreamSession
-from seawall.decide.route.resume.policy import MOST_TOKENS
+from seawall.decide.route.resume import Policy, StreamSession, Usage
 from seawall.domain.spec import Fleet
 from seawall.gateway import wire
 from seawall.gateway.edge.request import Request
-
-
-class _Details(msgspec.Struct, gc=False):
-    cached_tokens: int | None = None
-
-
-TokenCount = Annotated[int, msgspec.Meta(ge=0, le=MOST_TOKENS)]
-
-
-class Counted(msgspec.Struct, gc=False):
-    """Tokens of a whole answer, as the engine counted them."""
-
-    prompt_tokens: TokenCount = 0
-    completion_tokens: TokenCount = 0
-    prompt_tokens_details: _Details | None = None
-
-    @property
-    def cached_tokens(self) -> int | None:
-        """Of the prompt; None: the engine does not say."""
-        return self.prompt_tokens_details.cached_tokens if self.prompt_tokens_details is not None else None
-
-    @property
-    def estimated(self) -> bool:
-        """The engine counted them."""
-        return False
-
-
-class _WithUsage(msgspec.Struct, gc=False):
-    usage: Counted | None = None
-
-
-class _Generation(msgspec.Struct, gc=False):
-    max_new_tokens: int | None = None
-
-
-_usage = msgspec.json.Decoder(_WithUsage)
+from seawall.gateway.exchange.counted import USAGE, Counted, Generation
 
 
 def usage_in(answer: bytes) -> Counted | None:
     """`usage` of a whole JSON answer; None when it has none or is not JSON."""
     try:
-        return _usage.decode(answer).usage
+        return USAGE.decode(answer).usage
     except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError):
         return None
+
+
+def cached_in(usage: Counted | Usage) -> int | None:
+    """Tokens of the prompt that the engine had cached; None: it does not say."""
+    if isinstance(usage, Usage):
+        return usage.cached_tokens
+    details = usage.prompt_tokens_details
+    return details.cached_tokens if details is not None else None
 
 
 def policy_of(fleet: Fleet) -> Policy:
@@ -86,7 +57,7 @@ def most_tokens(flags: Sequence[str]) -> int | None:
         if flag == name or flag.startswith(name + "="):
             given = after if flag == name else flag.partition("=")[2]
             try:
-                return msgspec.json.decode(given, type=_Generation).max_new_tokens
+                return msgspec.json.decode(given, type=Generation).max_new_tokens
             except msgspec.MsgspecError:
                 return None
     return None

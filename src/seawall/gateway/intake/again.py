@@ -18,8 +18,8 @@ from seawall.gateway.edge.sink import Sink
 from seawall.gateway.exchange.exchange import Exchange
 from seawall.gateway.exchange.keeping import Keeping
 from seawall.gateway.exchange.reader import Reader
+from seawall.gateway.intake.body import Body
 from seawall.gateway.intake.pages import Served
-from seawall.gateway.intake.peek import Body
 from seawall.gateway.intake.peers import Peers
 
 IDEMPOTENCY: Final = b"idempotency-key"

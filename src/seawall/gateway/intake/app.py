@@ -39,6 +39,7 @@ from seawall.gateway.exchange.lane import FleetLane, Held
 from seawall.gateway.exchange.seam import session
 from seawall.gateway.intake import responses
 from seawall.gateway.intake.again import IDEMPOTENCY, LAST_EVENT, Asked, key_of, keyed
+from seawall.gateway.intake.body import Body
 from seawall.gateway.intake.forms import Form, is_form, read_form, with_model_name
 from seawall.gateway.intake.large import LargeBody, read_large
 from seawall.gateway.intake.manners import (
@@ -60,7 +61,6 @@ from seawall.gateway.intake.pages import (
 )
 from seawall.gateway.intake.peek import (
     AGENTS,
-    Body,
     blocks,
     made,
     may_be_long,
@@ -420,10 +420,10 @@ class App:
 
     def _form(self, request: Request) -> Form | Refusal | None:
         """A form with files: only its model is read, and perhaps replaced. None: it is none."""
-        content_type = request.headers.get(b"content-type", b"")
-        if not is_form(content_type) or ROUTES.get(request.path) not in ABOUT_MEDIA:
+        if ROUTES.get(request.path) not in ABOUT_MEDIA:
             return None
-        return read_form(content_type, request.body)
+        content_type = request.headers.get(b"content-type", b"")
+        return read_form(content_type, request.body) if is_form(content_type) else None
 
     def _has_read(
         self, client: Client, request: Request, route: str, done: asyncio.Future[LargeBody | Refusal]

@@ -16,7 +16,8 @@ import msgspec
 from seawall.decide.route.members import TOO_DEEP, Members, Unreadable, read_members
 from seawall.decide.route.poison import fingerprint
 from seawall.decide.route.refusal import Refusal
-from seawall.gateway.intake.peek import Body, body_of
+from seawall.gateway.intake.body import Body
+from seawall.gateway.intake.peek import body_of
 
 Passes = Callable[[bytes, Body], Refusal | None]
 """Whether a body, of which these fields are known, may be passed on."""

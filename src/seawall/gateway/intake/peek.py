@@ -12,57 +12,20 @@ from typing import Any
 
 import msgspec
 
-from seawall.decide.route.cost import MEDIA, Made, made_of, token_ids
+from seawall.decide.route.cost import Made, made_of, may_have_media, token_ids
 from seawall.decide.route.members import LOOSE, TOO_DEEP, TOO_MANY_KEYS, has_too_many_keys
 from seawall.decide.route.prefix import blocks_of
 from seawall.decide.route.refusal import Refusal
+from seawall.gateway.intake.body import BODY, FIELDS, LONG_FIELDS, Body
 
 LONG = 256
 """Tokens. Longer whole answers are asked of the engine as streams, so that they are watched and resumed; shorter ones
 keep the engine's own way, which costs less of the gateway's CPU, and are asked again when they break."""
 
 
-class Body(msgspec.Struct, gc=False):
-    """The fields that routing, admission and accounting need. `Raw` is a view into the body."""
-
-    model: str | None = None
-    stream: bool | None = None
-    max_tokens: int | None = None
-    max_completion_tokens: int | None = None
-    max_output_tokens: int | None = None
-    n: int | None = None
-    prompt: msgspec.Raw = msgspec.Raw()
-    messages: msgspec.Raw = msgspec.Raw()
-    input: msgspec.Raw = msgspec.Raw()
-    tools: msgspec.Raw = msgspec.Raw()
-    system: msgspec.Raw = msgspec.Raw()
-    instructions: msgspec.Raw = msgspec.Raw()
-    cache_salt: msgspec.Raw = msgspec.Raw()
-    prompt_cache_key: msgspec.Raw = msgspec.Raw()
-    previous_response_id: msgspec.Raw = msgspec.Raw()
-    user: msgspec.Raw = msgspec.Raw()
-    temperature: float | None = None
-
-
-_decoder = msgspec.json.Decoder(Body)
-_fields = msgspec.json.Decoder(dict[str, msgspec.Raw])
-
-
-class _Long(msgspec.Struct, gc=False):
-    """The fields that are long in honest requests."""
-
-    prompt: msgspec.Raw = msgspec.Raw()
-    messages: msgspec.Raw = msgspec.Raw()
-    input: msgspec.Raw = msgspec.Raw()
-    tools: msgspec.Raw = msgspec.Raw()
-
-
 def _long_bytes(body: bytes) -> int:
-    found = _long.decode(body)
+    found = LONG_FIELDS.decode(body)
     return sum(len(memoryview(raw)) for raw in (found.prompt, found.messages, found.input, found.tools))
-
-
-_long = msgspec.json.Decoder(_Long)
 
 
 def peek(body: bytes) -> Body | Refusal:
@@ -73,9 +36,9 @@ def peek(body: bytes) -> Body | Refusal:
         if len(body) > LOOSE and has_too_many_keys(body, _long_bytes(body)):
             return TOO_MANY_KEYS
         try:
-            return _decoder.decode(body)
+            return BODY.decode(body)
         except msgspec.ValidationError:
-            return body_of(_fields.decode(body))
+            return body_of(FIELDS.decode(body))
     except msgspec.ValidationError as e:
         return Refusal(400, "invalid_body", f"The request body is not right: {e}.")
     except msgspec.DecodeError:
@@ -136,12 +99,11 @@ def made(body: Body, prompt: bytes, size: int) -> Made:
     ids = token_ids(memoryview(said)) if said is not body.messages else 0
     if ids:
         return Made(ids=ids)
-    for word in MEDIA:
-        if word in prompt:
-            try:
-                return made_of(msgspec.json.decode(said), len(prompt))
-            except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError):
-                break  # the engine will say what is wrong with it
+    if may_have_media(prompt):
+        try:
+            return made_of(msgspec.json.decode(said), len(prompt))
+        except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError):
+            pass  # the engine will say what is wrong with it
     return Made(text=len(prompt))
 
 

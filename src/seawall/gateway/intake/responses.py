@@ -24,7 +24,8 @@ from seawall.gateway.exchange.forward import Forward
 from seawall.gateway.exchange.keeping import Keeping
 from seawall.gateway.exchange.lane import FleetLane
 from seawall.gateway.intake.again import IDEMPOTENCY, Again, Asked, again_of, claim, keyed, read
-from seawall.gateway.intake.peek import Body, peek
+from seawall.gateway.intake.body import Body
+from seawall.gateway.intake.peek import peek
 from seawall.gateway.intake.peers import BY_ID
 
 RESPONSES: Final = b"/v1/responses"

@@ -79,7 +79,7 @@ def broke(attempt: Attempt, what: Break, now: float = 0.0) -> Any:
     """As the desk and the attempt are told."""
     if what.blame is not Blame.NOTHING:
         ticket = attempt.ticket
-        ticket.ask = ticket.ask._replace(avoid=(*ticket.ask.avoid, f"r{len(ticket.ask.avoid)}"))
+        ticket.ask = ticket.ask.but(avoid=(*ticket.ask.avoid, f"r{len(ticket.ask.avoid)}"))
     return attempt.broke(what, now, 7)
 
 

@@ -26,7 +26,7 @@ def router(n: int, cap: int = 4, **more: object) -> Router:
 def take(r: Router, ask: Ask, now: float = 0.0) -> Picked:
     picked = r.pick(ask, now)
     assert picked is not None
-    r.start(picked.target, ask._replace(cached=picked.cached), picked.found)
+    r.start(picked.target, ask.but(cached=picked.cached), picked.found)
     return picked
 
 
