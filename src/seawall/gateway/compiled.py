@@ -24,9 +24,10 @@ CARRIED = ROOT / "seawall" / "_compiled"
 """What a wheel for one Python and platform brings along (scripts/dist.py): its sources do not change."""
 GATEWAY = (
     "edge.budget edge.client_side edge.record edge.request edge.sink exchange.exchange exchange.judge exchange.lane "
-    "exchange.seam intake.app intake.carry intake.forms intake.manners intake.peek memory replicas.upstream tell.audit tell.ended tell.stats tell.tenants wire"
+    "exchange.seam intake.app intake.carry intake.forms intake.manners intake.peek memory replicas.upstream tell.audit "
+    "tell.ended tell.stats tell.tenants wire"
 )
-ROUTE = "admit attempt breaks cost desk meter pick poison refusal sse"
+ROUTE = "admit attempt breaks cost desk meter pick poison refusal scan sse"
 RESUME = "events onward policy recording replay request session stream tape tokens typed ways"
 MODULES = (
     *(f"seawall.gateway.{name}" for name in GATEWAY.split()),

@@ -12,6 +12,7 @@ from math import ceil
 from typing import Any, Final
 
 from seawall.decide.route.media import HEAD, audio_seconds, image_size
+from seawall.decide.route.scan import holds
 
 PATCH: Final = 28
 """Pixels of the square that becomes one token, as in Qwen's and most newer models; corrected by what engines count."""
@@ -85,9 +86,8 @@ def token_ids(raw: bytes | memoryview) -> int:
 
 
 def may_have_media(prompt: bytes) -> bool:
-    """Whether a prompt has any of the words without which there are no pictures, sounds or videos in it. Not with `in`,
-    which takes bytes for a number first, and raises an exception within for each."""
-    return prompt.find(b"_url") >= 0 or prompt.find(b"input_") >= 0 or prompt.find(b"base64") >= 0
+    """Whether a prompt has any of the words without which there are no pictures, sounds or videos in it."""
+    return holds(prompt, b"_url") or holds(prompt, b"input_") or holds(prompt, b"base64")
 
 
 def made_of(parsed: Any, size: int) -> Made:

@@ -17,7 +17,7 @@ import socket
 import termios
 from collections import deque
 from collections.abc import Callable
-from typing import Any, Protocol, cast
+from typing import Any, Final, Protocol, cast
 
 import httptools
 
@@ -32,6 +32,7 @@ from seawall.gateway.memory import CONNECTION, LITTLE, HeldMemory
 from seawall.gateway.wire import CONTINUE, LAST_CHUNK, Clock, chunk, error_body, head
 
 log = logging.getLogger("seawall.gateway")
+CR: Final = 13
 MAX_HEAD = 32 * 1024
 """`gateway.maxHead` unless the spec says otherwise."""
 MAX_HEADERS = 100
@@ -407,13 +408,13 @@ class Client:
             self._data = b"\r" + data if self._blank else data
             self._at = 0 if self._parsing is None else self._rest(self._parsing, self._data)
             self._blank = False
-        view = memoryview(data)  # a client may offer thousands of upgrades in one read
+        left: bytes | memoryview | None = data
         try:
-            while view and not self._over:
+            while left and not self._over:
                 if self._busy is not None:
-                    self._keep_back(bytes(view))
+                    self._keep_back(bytes(left))
                     break
-                view = self._parse(view)
+                left = self._parse(left)
         except httptools.HttpParserCallbackError as e:
             self._bug(e.__context__)
         except (httptools.HttpParserError, httptools.HttpParserInvalidURLError):
@@ -447,14 +448,15 @@ class Client:
             if rest and not self._blank:
                 self.refuse_connection(_MALFORMED)
 
-    def _parse(self, view: memoryview) -> memoryview:
-        """Feeds the parser -> what it left, for it stops behind the head of a request that offers an upgrade."""
+    def _parse(self, data: bytes | memoryview) -> memoryview | None:
+        """Feeds the parser -> what it left, for it stops behind the head of a request that offers an upgrade. A client
+        may offer thousands of upgrades in one read, so what is left is not copied."""
         try:
-            self._parser.feed_data(view)
+            self._parser.feed_data(data)
         except httptools.HttpParserUpgrade as e:
             self._ignore_upgrade()
-            return view[e.args[0] :]
-        return view[:0]
+            return memoryview(data)[e.args[0] :]
+        return None
 
     def _ignore_upgrade(self) -> None:
         """An offer to upgrade is declined by answering in HTTP/1.1 (RFC 9110, 7.8). llhttp stops there, before
@@ -502,8 +504,9 @@ class Client:
             return
         request.method = parser.get_method()
         self.handler.meet(request)
-        size = self._measure(request)
-        version = parser.get_http_version()
+        length = int(request.headers.get(b"content-length", b"0")[-20:])
+        size = self._measure(request, length)
+        version = "1.1" if request.http11 else parser.get_http_version()
         request.http10 = version == "1.0"
         request.keep = parser.should_keep_alive()
         request.upgrades = parser.should_upgrade()
@@ -529,7 +532,7 @@ class Client:
             refusal = Refusal(400, "repeated_header", f"The header {name} stands twice.")
         elif not request.http10 and b"host" not in headers:
             refusal = Refusal(400, "no_host", "An HTTP/1.1 request needs a Host header.")
-        elif (length := int(headers.get(b"content-length", b"0")[-20:])) > self.handler.max_body:
+        elif length > self.handler.max_body:
             refusal = self._too_large()
         elif b"content-encoding" in headers:
             refusal = self._encoded(request, headers[b"content-encoding"].strip().lower())
@@ -554,20 +557,22 @@ class Client:
         message = f"The Content-Encoding `{shown}` is not understood here: send {known}."
         return Refusal(415, "unsupported_encoding", message)
 
-    def _measure(self, request: Request) -> int:
+    def _measure(self, request: Request, length: int) -> int:
         """The size of the head that has come, however it came, with its first line as it was sent: llhttp takes several
-        spaces there for one. -1: it is not right. The next request's place is noted."""
+        spaces there for one. -1: it is not right. The next request's place is noted; `length` of its body."""
         data, at = self._data, self._at
-        line = b"%b %b HTTP/" % (request.method, request.url)
-        while data.startswith(b"\r\n", at):
+        while at < len(data) and data[at] == CR and data.startswith(b"\r\n", at):
             at += 2
         end = data.find(b"\r\n\r\n", at) + 4
+        line = b"%b %b HTTP/1.1\r\n" % (request.method, request.url)
+        request.http11 = data[at : at + len(line)] == line
         if b"transfer-encoding" in request.headers:
             request.walk = ChunkWalk()
             self._at = request.walk.end_in(data, end)
         else:
-            self._at = end + int(request.headers.get(b"content-length", b"0")[-20:])
-        return end - at if end > at and data.startswith(line, at) else -1
+            self._at = end + length
+        known = request.http11 or data.startswith(line[:-5], at)
+        return end - at if end > at and known else -1
 
     def on_body(self, data: bytes) -> None:
         request = self._parsing

@@ -27,6 +27,7 @@ class Request:
         "headers",
         "held",
         "http10",
+        "http11",
         "id",
         "keep",
         "key",
@@ -78,6 +79,8 @@ class Request:
         self.body = b""
         self.keep = True
         self.http10 = False
+        self.http11 = False
+        """Its first line ends in just these bytes."""
         self.upgrades = False
         """It offers to go on in another protocol: `Upgrade`, and `Connection: upgrade`."""
         self.id = b""

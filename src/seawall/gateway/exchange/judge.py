@@ -13,15 +13,15 @@ else                                                    PASS: the client's answe
 from __future__ import annotations
 
 from seawall.decide.route.attempt import Judgement
+from seawall.decide.route.scan import holds
 
 
 def judge(status: int, body: bytes) -> Judgement:
     """See the module. `"finish_reason":"abort"` cannot occur inside a JSON string: its quotes would be escaped."""
     if status == 200:
-        # `find`, for `in` takes bytes for a number first, and raises an exception within for each.
-        if body.find(b'"type":"message","role":', 0, 200) >= 0 and body.find(b'"stop_reason":"') < 0:
+        if holds(body[:200], b'"type":"message","role":') and not holds(body, b'"stop_reason":"'):
             return Judgement.ABORTED
-        return Judgement.ABORTED if body.find(b'"finish_reason":"abort"') >= 0 else Judgement.PASS
+        return Judgement.ABORTED if holds(body, b'"finish_reason":"abort"') else Judgement.PASS
     if status == 503:
         return Judgement.BUSY
     if status in (401, 403):

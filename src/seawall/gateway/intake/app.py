@@ -355,10 +355,10 @@ class App:
         route = ROUTES.get(path)
         if request.cors and _preflight(request):
             client.answer(200, b"text/plain", b"")
-        elif path.startswith(ONE_RESPONSE) and responses.find(client, request, self._owned(request)):
-            pass
         elif route is None or request.method != b"POST":
-            self._other(client, request, path)
+            of_one = path.startswith(ONE_RESPONSE)
+            if not of_one or not responses.find(client, request, self._owned(request)):
+                self._other(client, request, path)
         elif request.size > LARGE and not is_form(request.headers.get(b"content-type", b"")):
             self._read_large(client, request, route)
         else:

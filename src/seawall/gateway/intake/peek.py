@@ -87,8 +87,10 @@ def prompt_of(body: Body) -> bytes:
     """All that an engine puts into the prompt, as the client wrote it, in the order of most templates: tools, the
     system's words, what was said. Empty when there is none."""
     said = body.messages or body.prompt or body.input
+    if not (body.tools or body.system or body.instructions):
+        return bytes(said)
     parts = [bytes(raw) for raw in (body.tools, body.system, body.instructions, said) if raw]
-    return parts[0] if len(parts) == 1 else b"".join(parts)
+    return b"".join(parts)
 
 
 def made(body: Body, prompt: bytes, size: int) -> Made:
@@ -138,8 +140,8 @@ _AGENTS = frozenset(AGENTS)
 
 def session_of(body: Body, headers: Mapping[bytes, bytes]) -> str | None:
     """The session that a request names without our own header, in the documented order."""
-    for raw in (body.prompt_cache_key, body.previous_response_id, body.user):
-        if raw:
+    if body.prompt_cache_key or body.previous_response_id or body.user:
+        for raw in (body.prompt_cache_key, body.previous_response_id, body.user):
             name = bytes(memoryview(raw)[: SESSION + 1])
             name = name[1:].rstrip(b'"') if name[:1] == b'"' else b""
             if name:
