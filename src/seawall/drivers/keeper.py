@@ -16,7 +16,8 @@ Datagrams (SOCK_SEQPACKET), each one byte, then whole numbers of 8 bytes; descri
     x DEPOSIT             it ends well: nothing of it is to be kept
     p                     answered by `.`
 
-It runs with `python -I -S`: only the standard library is here. Nothing of Seawall is imported here.
+It runs with `python -I -S`, in a Pod as `python -I -m seawall.drivers.keeper`: only the standard library is here.
+Nothing of Seawall is imported here.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ import os
 import resource
 import select
 import selectors
+import signal
 import socket
 import struct
 import sys
@@ -217,6 +219,8 @@ def answers(path: str) -> bool:
 def main() -> None:
     """PATH [--lifeline]: with it, it ends after its standard input has, and the last gateway."""
     most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    # In a container it is process 1, which a signal without a handler does not end: its Pod would wait to kill it.
+    signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
     with contextlib.suppress(OSError, ValueError):
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     keeper = Safe(sys.argv[1])

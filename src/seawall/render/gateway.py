@@ -21,6 +21,8 @@ PRE_STOP_S = 15
 DRAIN_MARGIN_S = 15
 MIN_REPLICAS = 2
 STORE_DIR = f"{CONFIG_DIR}/store"
+KEEPER_DIR = "/run/seawall"
+KEEPER_SOCKET = f"{KEEPER_DIR}/keeper.sock"
 
 
 def config_name(group: Group) -> str:
@@ -115,6 +117,8 @@ def deployment(group: Group) -> Object:
         "containers": [container(group)],
         "volumes": volumes(group),
     }
+    if kept(group):
+        pod["initContainers"] = [keeper(group)]
     tags = {**gateway_selector(group), COMPONENT: "gateway"}
     spec: Object = {
         "revisionHistoryLimit": 5,
@@ -132,6 +136,27 @@ def deployment(group: Group) -> Object:
     }
 
 
+def kept(group: Group) -> bool:
+    """Whether a keeper holds what the gateway would lose with its life."""
+    return any(w.fleet.spec.gateway.keeper for w in group.members)
+
+
+def keeper(group: Group) -> Object:
+    """The keeper (drivers/keeper.py) as a native sidecar: it begins before the gateway and ends after it, and outlives
+    a gateway that is killed, for its memory and its restarts are its own. They share the Pod's network namespace and
+    a socket on a volume; connections go through it as descriptors."""
+    return {
+        "name": "keeper",
+        "image": gateway_image(group),
+        "imagePullPolicy": "IfNotPresent",
+        "restartPolicy": "Always",
+        "command": ["python", "-I", "-m", "seawall.drivers.keeper", KEEPER_SOCKET],
+        "resources": exactly("50m", "64Mi", {"ephemeral-storage": "16Mi"}),
+        "securityContext": container_context(),
+        "volumeMounts": [{"name": "keeper", "mountPath": KEEPER_DIR}],
+    }
+
+
 def container(group: Group) -> Object:
     fleets = [f"{CONFIG_DIR}/fleets/{name}" for name in fleet_files(group)]
     args = [*fleets, "--discovery", "kubernetes"]
@@ -141,6 +166,9 @@ def container(group: Group) -> Object:
         {"name": "fleets", "mountPath": f"{CONFIG_DIR}/fleets", "readOnly": True},
         {"name": "tmp", "mountPath": "/tmp"},
     ]
+    if kept(group):
+        args += ["--keeper", KEEPER_SOCKET]
+        mounts.append({"name": "keeper", "mountPath": KEEPER_DIR})
     if keys_secret(group):
         args += ["--keys", f"{CONFIG_DIR}/keys/keys"]
         mounts.append({"name": "keys", "mountPath": f"{CONFIG_DIR}/keys", "readOnly": True})
@@ -190,6 +218,8 @@ def volumes(group: Group) -> list[Object]:
         {"name": "fleets", "configMap": {"name": config_name(group), "defaultMode": 0o444}},
         {"name": "tmp", "emptyDir": {"sizeLimit": "256Mi"}},
     ]
+    if kept(group):
+        out.append({"name": "keeper", "emptyDir": {"medium": "Memory", "sizeLimit": "1Mi"}})
     secret = keys_secret(group)
     if secret:
         out.append({"name": "keys", "secret": {"secretName": secret, "defaultMode": 0o440}})

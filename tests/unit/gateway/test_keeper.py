@@ -12,7 +12,7 @@ from pathlib import Path
 
 from .conftest import FakeEngine, split
 from .keepers import kept_gateway, kill, serving
-from .processes import Process
+from .processes import Process, gateway_process
 from .waiting import until
 
 ASK = json.dumps({"model": "m", "prompt": "x"}).encode()
@@ -105,6 +105,37 @@ async def test_a_gateway_that_ends_well_leaves_nothing_and_closes_what_it_closes
         writer.close()
         assert await gateway.stop() == 0
         await until(lambda: held.descriptors == 0)
+
+
+async def test_a_container_that_is_killed_with_all_its_processes_loses_none(tmp_path: Path) -> None:
+    """As the kubelet does it: nobody is left who could begin another gateway, and the next container begins one."""
+    async with FakeEngine() as engine, kept_gateway(tmp_path, engine) as (gateway, held):
+        engine.gate = asyncio.Event()
+        reader, writer = await asyncio.open_connection("127.0.0.1", gateway.port)
+        writer.write(HEAD % len(ASK) + ASK)
+        await until(lambda: len(engine.log) == 1)
+        child = serving(gateway)
+        os.kill(gateway.child.pid, signal.SIGSTOP)
+        os.kill(child, signal.SIGKILL)
+        os.kill(gateway.child.pid, signal.SIGKILL)
+        await gateway.child.wait()
+        async with gateway_process(
+            tmp_path / "f.yaml", f"static:{engine.url}", "--keeper", str(held.path)
+        ) as another:
+            await until(lambda: len(engine.log) == 2)
+            engine.gate.set()
+            assert b"hello" in await answered(reader)
+            writer.close()
+            assert await metric(another, "seawall_carried_connections_total") == 1
+
+
+async def test_a_keeper_ends_by_a_signal_also_as_process_1(tmp_path: Path) -> None:
+    """Process 1 of a container is not ended by a signal that it does not handle; what it handles, it ends with 0."""
+    argv = [sys.executable, "-I", "-m", "seawall.drivers.keeper", str(tmp_path / "k")]
+    keeper = await asyncio.create_subprocess_exec(*argv)
+    await until((tmp_path / "k").exists)
+    keeper.terminate()
+    assert await asyncio.wait_for(keeper.wait(), 30) == 0
 
 
 async def test_a_gateway_that_cannot_begin_is_not_begun_again(tmp_path: Path) -> None:

@@ -71,3 +71,20 @@ def test_no_step_of_a_canary_restarts_a_gateway(group: Callable[..., Group], lla
         for w in (1, 10, 50)
     ]
     assert shares[0] == shares[1] == shares[2]
+
+
+def test_a_keeper_outlives_the_gateways_container(group: Callable[..., Group], llama: str) -> None:
+    pod = template(group(llama))["spec"]
+    (keeper,), (gateway,) = pod["initContainers"], pod["containers"]
+    assert keeper["restartPolicy"] == "Always", "a native sidecar, which does not end before the gateway does"
+    socket = gateway["args"][gateway["args"].index("--keeper") + 1]
+    assert keeper["command"][-1] == socket
+    shared = [m for m in keeper["volumeMounts"] if m in gateway["volumeMounts"]]
+    assert [socket.startswith(m["mountPath"] + "/") for m in shared] == [True]
+    assert {"name": shared[0]["name"], "emptyDir": {"medium": "Memory", "sizeLimit": "1Mi"}} in pod["volumes"]
+
+
+def test_without_a_keeper_there_is_none(group: Callable[..., Group], llama: str) -> None:
+    pod = template(group(llama + "  gateway: {keeper: false}\n"))["spec"]
+    assert "initContainers" not in pod and "--keeper" not in pod["containers"][0]["args"]
+    assert "keeper" not in [v["name"] for v in pod["volumes"]]
