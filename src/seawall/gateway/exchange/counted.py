@@ -35,7 +35,7 @@ class WithUsage(msgspec.Struct, gc=False):
     usage: Counted | None = None
 
 
-class Generation(msgspec.Struct, gc=False):
+class SamplingDefaults(msgspec.Struct, gc=False):
     """An engine's defaults for sampling."""
 
     max_new_tokens: int | None = None

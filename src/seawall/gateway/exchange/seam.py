@@ -18,7 +18,7 @@ from seawall.decide.route.resume import Policy, StreamSession, Usage
 from seawall.domain.spec import Fleet
 from seawall.gateway import wire
 from seawall.gateway.edge.request import Request
-from seawall.gateway.exchange.counted import USAGE, Counted, Generation
+from seawall.gateway.exchange.counted import USAGE, Counted, SamplingDefaults
 
 
 def usage_in(answer: bytes) -> Counted | None:
@@ -57,7 +57,7 @@ def most_tokens(flags: Sequence[str]) -> int | None:
         if flag == name or flag.startswith(name + "="):
             given = after if flag == name else flag.partition("=")[2]
             try:
-                return msgspec.json.decode(given, type=Generation).max_new_tokens
+                return msgspec.json.decode(given, type=SamplingDefaults).max_new_tokens
             except msgspec.MsgspecError:
                 return None
     return None
