@@ -108,9 +108,9 @@ def _say(text: str) -> None:
 def _measure(how: dict[str, Any]) -> Any:
     import os
 
-    from seawall.local.fingerprint import Measure
+    from seawall.local.fingerprint import NoiseMeasure
 
-    return Measure(how["rounds"], how["beside"], os.environ.get("SEAWALL_ENGINE_API_KEY"))
+    return NoiseMeasure(how["rounds"], how["beside"], os.environ.get("SEAWALL_ENGINE_API_KEY"))
 
 
 async def _from_replicas(fleet: Fleet, urls: tuple[str, ...], how: dict[str, Any]) -> Learned:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from seawall.domain.spec import Fleet
     from seawall.render.inputs import Group
 
 
@@ -29,11 +30,25 @@ def group_of(
                 fleet = replace(fleet, metadata=replace(fleet.metadata, namespace=namespace))
             text = _lock_text(Path(path), fleet.name, lock)
             made = planned_fleet(fleet)
-            members.append(Wanted(fleet=fleet, plan=made.plan, document=made.document, lock=text))
+            truth = _truth_text(Path(path), fleet)
+            members.append(
+                Wanted(fleet=fleet, plan=made.plan, document=made.document, lock=text, truth=truth)
+            )
     check_together(m.fleet for m in members)
     if lock and len(members) > 1:
         raise InputError("--lock pins one fleet, these are several.", "Keep NAME.lock beside the specs.")
     return Group(members=tuple(members), gateway_name=gateway_name)
+
+
+def _truth_text(path: Path, fleet: Fleet) -> str | None:
+    """The fleet's fingerprint, where one lies beside its spec. InputError where it is of something else."""
+    import json
+
+    from seawall.decide.truth.fingerprint import written
+    from seawall.weights.truth_file import truth_of, truth_path
+
+    found = truth_of(truth_path(path.parent, fleet.name), fleet)
+    return None if found is None else json.dumps(written([found]), ensure_ascii=False, sort_keys=True) + "\n"
 
 
 def _lock_text(path: Path, name: str, lock: Path | None) -> str | None:

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 
 from seawall.decide.route.evidence import Pace, Patience, Pulse, Sight, Verdict, bound_s, look
 from seawall.decide.route.pace import UNPLANNED
+from seawall.decide.truth.standing import WRONG
 from seawall.diagnose.cause import Cause, rule
 from seawall.diagnose.facts import Facts
 from seawall.domain.told import read
@@ -92,6 +93,6 @@ def _out(facts: Facts) -> dict[str, tuple[str, ...]]:
         except ValueError:
             continue
         for name, replica in replicas.items():
-            if replica.state in OUT:
+            if replica.state in OUT and WRONG not in replica.reason:
                 found.setdefault(name, []).append(f"{gateway}: {replica.reason or replica.state}")
     return {name: tuple(sorted(said)[:3]) for name, said in found.items()}

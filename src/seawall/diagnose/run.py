@@ -18,6 +18,7 @@ from seawall.diagnose import (
     routing,
     scaling,
     scheduling,
+    truth,
     unready,
     volumes,
 )
@@ -30,6 +31,7 @@ FAMILIES = (
     images,
     containers,
     liveness,
+    truth,
     probes,
     unready,
     hardware,

@@ -38,7 +38,7 @@ FILLERS = (
 
 
 @dataclass(frozen=True)
-class Measure:
+class NoiseMeasure:
     """How healthy answers are measured."""
 
     rounds: int = 6
@@ -112,7 +112,7 @@ async def fingerprint_of(
     wanted: Sequence[PinnedPrompt],
     identity: Identity,
     source: str,
-    measure: Measure,
+    measure: NoiseMeasure,
     say: Callable[[str], None],
 ) -> Learned:
     """Asks every prompt of each replica, first alone, then `measure.rounds` times beside other work."""
@@ -127,7 +127,7 @@ async def fingerprint_of(
 class _Asker:
     """One replica that is asked."""
 
-    def __init__(self, url: str, model: str, measure: Measure) -> None:
+    def __init__(self, url: str, model: str, measure: NoiseMeasure) -> None:
         headers = {"authorization": f"Bearer {measure.key}"} if measure.key else {}
         limits = httpx.Limits(max_connections=None, max_keepalive_connections=64)
         self._http = httpx.AsyncClient(

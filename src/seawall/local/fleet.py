@@ -14,6 +14,7 @@ from seawall.decide import scale
 from seawall.decide.pool import FleetSeen, Turn, cost_of
 from seawall.decide.replace import Retire, SeenReplica, Start, moves
 from seawall.decide.replica import ReplicaPhase
+from seawall.decide.truth.fingerprint import Fingerprint
 from seawall.domain.seen import Replica
 from seawall.domain.spec import Fleet
 from seawall.engines.vllm.client import EngineClient
@@ -47,6 +48,8 @@ class RunnerMeans:
     publish: Callable[[], None]
     """Writes the discovery document anew."""
     gpus: Gpus
+    truth: Callable[[Fleet], Fingerprint | None] = lambda fleet: None
+    """What a fleet's replicas must answer before they get requests."""
 
 
 CRASH_LOOP = 4
@@ -293,6 +296,7 @@ class FleetRunner:
             return self._idle(keeper_of[0])
 
         service = EngineService(recipe, self._means.client, idle, self.care.probe_s, self._means.clock.now)
+        service.truth = lambda: self._means.truth(self.fleet)
         keeper = Keeper(
             name, service, self._means.logs / f"{name}.log", self.care,
             spawn=self._means.spawn, clock=self._means.clock, changed=self._changed, generation=self.generation,

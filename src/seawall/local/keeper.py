@@ -16,6 +16,7 @@ from typing import Protocol, assert_never
 
 from seawall.decide.replica import Life, LifeEvent, LifePolicy, ReplicaPhase, born, can, due, step
 from seawall.decide.route.evidence import Opinion, Pace, Patience, Pulse, Sight, Verdict, look
+from seawall.decide.truth.standing import WRONG
 from seawall.domain.units import counted
 from seawall.drivers.process import ProcessLimits, computing_cpu_s, resident_bytes
 from seawall.engines.vllm.load import EngineLoad
@@ -134,6 +135,8 @@ class Keeper:
         self.serving = False
         """Whether it has proved itself since its last start: requests may be in flight to it."""
         self.pulse = Pulse(sign_s=clock.now())
+        self._told_wrong = ""
+        """What was said of its answers last, before it served."""
         self._ask: asyncio.Task[str | None] | None = None
         """A direct ask for one token that is under way."""
         self._drain_why: str | None = None
@@ -257,6 +260,9 @@ class Keeper:
                     LifeEvent.PROVED, f"proved itself {now - self.life.born_s:.1f} s after its start"
                 )
                 return
+            if failed.startswith(WRONG) and failed != self._told_wrong:
+                self._told_wrong = failed
+                self._changed(self, f"gets no requests: {failed}")
             await self._pause(0.5)
 
     async def _ready(self) -> None:

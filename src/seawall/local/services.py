@@ -15,6 +15,8 @@ from typing import Any
 from seawall.decide.adapters import BACK_OFF_S, Failure, changes, failed
 from seawall.decide.route.evidence import Pace
 from seawall.decide.route.pace import pace_of
+from seawall.decide.truth.fingerprint import Fingerprint, compare
+from seawall.decide.truth.standing import TruthStanding, told_all
 from seawall.domain.told import FleetState, GatewayState, ReplicaState, read
 from seawall.drivers import keeper
 from seawall.drivers.process import free_port
@@ -45,6 +47,8 @@ class EngineService:
         self._key = os.environ.get("SEAWALL_ENGINE_API_KEY")
         self._tried: dict[str, Failure] = {}
         self._again_s = 0.0
+        self.truth: Callable[[], Fingerprint | None] = lambda: None
+        """What its answers must be, where a fingerprint lies beside the spec."""
         self.adapters: tuple[str, ...] | None = () if recipe.loads else None
         """What it has loaded and requests may ask of it; None: all that the spec names, from its start."""
         self.problem = ""
@@ -69,10 +73,24 @@ class EngineService:
         headers = {"authorization": f"Bearer {self._key}"} if self._key else None
         try:
             await self._client.token(self.url, self.recipe.fleet.served_names[0], self._probe_s, headers)
+            wrong = await self._answers_wrongly(headers)
         except EngineError as e:
             return e.message
+        if wrong:
+            return wrong
         await self._adapt()
         return None
+
+    async def _answers_wrongly(self, headers: dict[str, str] | None) -> str:
+        """Why its answers are not those of the fleet's fingerprint; empty: they are, or there is none."""
+        fleet = self.recipe.fleet
+        known = self.truth() if fleet.spec.gateway.truth_budget else None
+        model, seen = fleet.served_names[0], []
+        for one in known.known if known is not None else ():
+            answer = await self._client.answer(self.url, model, one.prompt, self._probe_s, headers)
+            seen.append(compare(one, answer))
+        standing = told_all(TruthStanding(), seen)
+        return standing.reason if standing.state == "wrong" else ""
 
     async def load(self) -> EngineLoad | None:
         await self._adapt()

@@ -18,11 +18,14 @@ from pathlib import Path
 from typing import Any
 
 from seawall.decide.replica import ReplicaPhase
+from seawall.decide.truth.fingerprint import Fingerprint
 from seawall.domain.seen import Replicas
+from seawall.domain.spec import Fleet
 from seawall.drivers import cache
 from seawall.drivers.guardian import Log
 from seawall.drivers.process import Child, free_port
 from seawall.engines.vllm.client import EngineClient
+from seawall.errors import InputError
 from seawall.local.clock import Clock, SettableClock, SteadyClock
 from seawall.local.documents import Documents
 from seawall.local.fleet import FleetRunner, RunnerMeans, care_of
@@ -32,6 +35,7 @@ from seawall.local.launch import ReplicaRecipe
 from seawall.local.loading import Loading
 from seawall.local.pools import LocalPools
 from seawall.local.services import GatewayPlace, GatewayService, KeeperService
+from seawall.weights.truth_file import truth_of
 
 TICK_S = 0.5
 EVENTS = 200
@@ -243,13 +247,20 @@ class Supervisor:
         means = RunnerMeans(
             client=self.client, gateway=lambda: self.gateway_service, spawn=self._spawn, clock=self._clock,
             logs=self._logs, note=self.note, free_memory=free_memory, launch=self._launch, publish=self.publish,
-            gpus=Gpus(self.setup.gpus),
+            gpus=Gpus(self.setup.gpus), truth=self._truth,
         )  # fmt: skip
         for recipe in self.setup.recipes:
             care = care_of(recipe.fleet, self.setup.care)
             self._fleets.append(
                 FleetRunner(recipe, care, means, self.setup.need_bytes.get(recipe.fleet.name, 0))
             )
+
+    def _truth(self, fleet: Fleet) -> Fingerprint | None:
+        """The fleet's fingerprint; one that cannot be read, or is of something else, is said by the gateway."""
+        try:
+            return truth_of(self.setup.documents.truth(fleet.name), fleet)
+        except InputError:
+            return None
 
     def _gateway_changed(self, keeper: Keeper, why: str) -> None:
         if keeper.life.phase in (ReplicaPhase.FAILED, ReplicaPhase.STOPPED) and isinstance(

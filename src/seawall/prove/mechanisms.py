@@ -50,6 +50,8 @@ MECHANISMS: dict[str, Mechanism] = {
                              switch="token-proof"),
     "start-proof": Mechanism(what="a new replica gets requests when it has given a token", switch="start-proof",
                              covers=("retry",)),
+    "truth-watch": Mechanism(what="replicas are asked what they must answer, and one that does not is taken out",
+                             fleet={"gateway.truthBudget": 0}),
     "scaler-hold": Mechanism(what="without metrics nothing is scaled", switch="scaler-hold"),
     "steady-clock": Mechanism(what="the supervisor counts time by a clock that nobody can set", switch="steady-clock"),
 }  # fmt: skip

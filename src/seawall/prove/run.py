@@ -27,7 +27,7 @@ from seawall.prove.pressure import Pressure, StreamRecord
 from seawall.prove.scenarios import Scenario
 from seawall.prove.stage import Deployment, Stage
 from seawall.prove.up import UpFleet
-from seawall.prove.verdict import Expectation, ScenarioVerdict, judge
+from seawall.prove.verdict import Expectation, ScenarioVerdict, excused, judge
 
 SIM_TOKENS = (20, 25, 32, 40, 22)
 """At 8 tokens/s: streams of 2.4 to 4.8 s."""
@@ -207,6 +207,8 @@ class _Here:
         spec = place / "fleet.yaml"
         derived = settings.derive(self.document, scenario, self.proof.engine, self.proof.without)
         spec.write_text(yaml.safe_dump(derived, sort_keys=False))
+        if scenario.knows_answers:
+            await _write_truth(spec)
         flags = off(self.proof.without).flags
         return await UpFleet.start(spec, self.proof.engine, place / "up", scenario.replicas, budget_s, flags)
 
@@ -222,6 +224,17 @@ class _Here:
 
 def _own_fleet(scenario: Scenario) -> bool:
     return scenario.most is not None or scenario.alone
+
+
+async def _write_truth(spec: Path) -> None:
+    """The fingerprint of a scenario's fleet, made as users make it."""
+    argv = ["-m", "seawall", "fingerprint", str(spec), "--sweep", "0", "--rounds", "2"]
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, *argv, stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.PIPE
+    )
+    said = (await asyncio.wait_for(process.communicate(), 300.0))[1].decode(errors="replace")
+    if process.returncode:
+        raise EngineError(f"seawall fingerprint ended with {process.returncode}: {said[-300:]}")
 
 
 async def sim_answers(model: str, wanted: Sequence[CaseRequest]) -> list[Case]:
@@ -287,7 +300,7 @@ async def play(
     verdict = judge(
         scenario.name,
         scenario.title,
-        pressure.records,
+        [excused(r) if _began_in(r, stage.excused) else r for r in pressure.records],
         _bounded(scenario, pace),
         duration_s=time.monotonic() - stage.started_s,
         # A gateway that was replaced counts from zero: then what it has counted itself is all that is known.
@@ -304,6 +317,10 @@ async def play(
 
 def _wasted_tokens(told: FleetState) -> int:
     return told.wasted_prompt_tokens_total + told.wasted_completion_tokens_total
+
+
+def _began_in(record: StreamRecord, times: Sequence[tuple[float, float]]) -> bool:
+    return any(first <= record.outcome.intended_s <= last for first, last in times)
 
 
 async def _nothing(stage: Stage) -> None:

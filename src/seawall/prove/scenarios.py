@@ -19,7 +19,7 @@ from typing import Any
 
 from seawall.domain.told import ReplicaState
 from seawall.load.client import ClientPatience
-from seawall.prove import deaths, reattach, silence
+from seawall.prove import deaths, reattach, silence, wrong
 from seawall.prove.stage import QUEUE_BOUND, Stage
 from seawall.prove.verdict import Expectation
 
@@ -61,6 +61,8 @@ class Scenario:
     slow_share: float = 0.0
     leaving_share: float = 0.0
     returning_share: float = 0.0
+    knows_answers: bool = False
+    """A fingerprint of its engines lies beside its spec (`seawall fingerprint`)."""
     mechanisms: tuple[str, ...] = ()
     """What this scenario proves: it is red `--without` any of them."""
 
@@ -312,6 +314,8 @@ async def _gateway_mib(stage: Stage) -> float:
 _STALL = Expectation(worst_stall_s=9.0)
 _NO_TIMEOUTS: dict[str, Any] = {"gateway.stallTimeout": None, "gateway.firstByteTimeout": None}
 """Settings of a Fleet that says nothing of time-outs: silence is weighed, not timed."""
+_ASKED: dict[str, Any] = {"gateway.truthBudget": 0.1}
+"""Ten times the default, so that what takes a minute with engines of eight tokens a second fits in seconds."""
 PATIENT = ClientPatience(first_s=240, stall_s=240)
 STUCK = 10
 LONG_NAME = "a-long-name" + "-" * 60_000
@@ -390,6 +394,10 @@ SCENARIOS: dict[str, Scenario] = {
                  takes_s=20.0, expectation=_STALL, sim_only=False, mechanisms=("keeper",)),
         Scenario(name="keeper-kill", title="kill -9 of the gateway's keeper, then of the gateway", alone=True,
                  play=deaths.keeper_kill, takes_s=25.0, expectation=_STALL, sim_only=False, mechanisms=("keeper",)),
+        Scenario(name="wrong-weights", title="a replica answers from other weights", play=wrong.weights, takes_s=25.0,
+                 settings=_ASKED, knows_answers=True, mechanisms=("truth-watch",)),
+        Scenario(name="wrong-template", title="a replica has another chat template", play=wrong.template, takes_s=25.0,
+                 settings=_ASKED, knows_answers=True, mechanisms=("truth-watch",)),
         Scenario(name="clock-jump", title="clock jump of the supervisor", play=clock_jump, sim_only=False,
                  mechanisms=("steady-clock",)),
     )

@@ -74,6 +74,9 @@ class Stage:
     marks: list[TimelineMark] = field(default_factory=list)
     broken: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    excused: list[tuple[float, float]] = field(default_factory=list)
+    """Times of a monotonic clock between which a request may have begun that was answered wrongly: nobody could know
+    yet. Its stream must still be whole."""
 
     def mark(self, text: str) -> None:
         self.marks.append(TimelineMark(at_s=round(time.monotonic() - self.started_s, 2), text=text))

@@ -38,7 +38,7 @@ def config_map(group: Group) -> Object:
         "apiVersion": "v1",
         "kind": "ConfigMap",
         "metadata": _meta(group, config_name(group)),
-        "data": fleet_files(group),
+        "data": fleet_files(group) | {f"{w.name}.truth.json": w.truth for w in group.members if w.truth},
     }
 
 

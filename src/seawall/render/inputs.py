@@ -22,6 +22,8 @@ class Wanted:
     """The Fleet as plain YAML data: what the gateway's ConfigMap holds."""
     lock: str | None = None
     """Text of the weights lockfile, if there is one."""
+    truth: str | None = None
+    """Text of the fingerprint, if there is one: this fleet's alone."""
     candidate: bool = False
     """This is the canary side of the fleet; `fleet` already has the candidate's changes in it."""
     own_weights: bool = False
@@ -48,7 +50,9 @@ class Wanted:
             return None
         new, old = fleet.spec.model, self.fleet.spec.model
         own = (new.source, new.revision) != (old.source, old.revision)
-        return replace(self, fleet=fleet, candidate=True, own_weights=own, lock=None if own else self.lock)
+        return replace(
+            self, fleet=fleet, candidate=True, own_weights=own, lock=None if own else self.lock, truth=None
+        )
 
     @property
     def canary_weight(self) -> int:

@@ -33,6 +33,7 @@ def identity_of(fleet: Fleet, weights: str = "") -> Identity:
         dtype="" if spec.model.dtype == "auto" else spec.model.dtype,
         quantization=spec.model.quantization or "",
         device="" if sim or spec.hardware.gpu == "auto" else spec.hardware.gpu,
+        flags="" if sim else " ".join(spec.engine.extra_args),
     )
 
 

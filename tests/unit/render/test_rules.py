@@ -131,6 +131,16 @@ STORIES: dict[str, tuple[int, list[dict[str, str]], list[dict[str, str]]]] = {
             pair(f'seawall_replica_up{{{G},replica="a",state="evicted"}}', "0x60", QUEUED, "0x60"),
         ],
     ),
+    "SeawallReplicaAnswersWrongly": (
+        5,
+        [{f'seawall_replica_answers_wrongly{{{G},replica="a",state="wrong",kind="weights"}}': "1x60"}],
+        [{f'seawall_truth_asks_total{{{G},result="same"}}': "5x60"}],
+    ),
+    "SeawallReplicasDisagree": (
+        30,
+        [{f"seawall_truth_disagree{{{G}}}": "1x60"}],
+        [{f"seawall_truth_disagree{{{G}}}": "0x60"}],
+    ),
     "SeawallScalerBlind": (
         30,
         [

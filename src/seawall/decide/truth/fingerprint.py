@@ -37,8 +37,9 @@ class PinnedPrompt:
     name: str
     kind: str
     given: str | tuple[int, ...]
-    tokens: int = 4
-    """Length of its greedy answer."""
+    tokens: int = 2
+    """Length of its greedy answer: one step that reads the prompt, one that decodes. More would cost as much as another
+    prompt, and tell less."""
 
 
 @dataclass(frozen=True)
@@ -87,6 +88,8 @@ class Identity:
     dtype: str = ""
     quantization: str = ""
     device: str = ""
+    flags: str = ""
+    """Further flags of the engine, such as another chat template."""
 
     def differs(self, other: Identity) -> str:
         """The first field that says that a fingerprint is of something else; empty: none does."""

@@ -25,6 +25,7 @@ MOST_S = 60.0
 """However long a prompt takes, the next comes after so long: a busy replica is asked seldom, not never."""
 SICK_S = 5.0
 """A stream that looks sick brings an ask at once, so often at most."""
+BLAMED = ("suspect", "odd", "wrong")
 SHOWN = 4
 OF_EACH = 2
 """Prompts of each kind (chat, text) that are asked before what is wrong is named."""
@@ -151,13 +152,16 @@ def told_all(standing: TruthStanding, moves: Sequence[Deviation]) -> TruthStandi
     return replace(standing, state=state, evidence=moved, asked=tuple(moves))
 
 
-def may_leave(state: str, standings: Sequence[TruthStanding], moved: Sequence[Deviation]) -> bool:
-    """Whether a replica may be taken out that is `state`. Where no other one answers as known, the known answers may
-    be what is out of date, and a fleet that is all out serves nobody: then only who makes no sense goes."""
-    others = any(s.state == "true" for s in standings)
-    return state in ("suspect", "wrong", "odd") and (
-        others or any(m.how in ("absurd", "senseless") for m in moved)
-    )
+def may_leave(standing: TruthStanding, others: Sequence[TruthStanding]) -> bool:
+    """Whether a replica that is not `true` may be taken out, beside `others` of its fleet, in service or out.
+
+    As many must answer as known as do not. Otherwise the known answers may be what is out of date, or a rollout to
+    other weights is under way, and a fleet that is all out serves nobody: then only who makes no sense goes."""
+    if standing.state not in BLAMED:
+        return False
+    right = sum(s.state == "true" for s in others)
+    wrong = 1 + sum(s.state in BLAMED for s in others)
+    return right >= wrong or any(m.how in ("absurd", "senseless") for m in standing.evidence)
 
 
 def prompts_of(fingerprint: Fingerprint) -> tuple[PinnedPrompt, ...]:

@@ -6,11 +6,14 @@ replica's life.
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import httpx
 
+from seawall.decide.truth.fingerprint import PinnedPrompt, TruthAnswer
 from seawall.engines.vllm.load import EngineLoad, parse_load
+from seawall.engines.vllm.truth import answer_of, ask_of
 from seawall.errors import EngineError
 
 MAX_METRICS_BYTES = 4 * 2**20
@@ -61,6 +64,27 @@ class EngineClient:
             raise EngineError(f"asked for one token it answered {answer.text[:200]!r}") from None
         if choice.get("finish_reason") not in ("length", "stop"):
             raise EngineError(f"its token ended with finish_reason {choice.get('finish_reason')!r}")
+
+    async def answer(
+        self,
+        url: str,
+        model: str,
+        prompt: PinnedPrompt,
+        timeout_s: float,
+        headers: dict[str, str] | None = None,
+    ) -> TruthAnswer:
+        """The answer to a prompt of a fingerprint. EngineError says what came instead."""
+        path, body = ask_of(prompt, model, os.urandom(9).hex())
+        try:
+            answer = await self._http.post(f"{url}{path}", json=body, timeout=timeout_s, headers=headers)
+            if answer.status_code != 200:
+                raise EngineError(
+                    f"asked {prompt.name} it answered {answer.status_code}: {answer.text[:200]}"
+                )
+            given: TruthAnswer = answer_of(answer.json())
+            return given
+        except (httpx.HTTPError, OSError, ValueError) as e:
+            raise EngineError(f"asked {prompt.name} it gave no answer ({type(e).__name__})") from None
 
     async def _embeds(self, url: str, model: str, timeout_s: float) -> bool:
         """A replica of an embedding model has no completions; one embedding proves it."""

@@ -30,7 +30,7 @@ from seawall.config.together import check_together
 from seawall.decide.route.evidence import LEFT, Patience
 from seawall.decide.route.pick import Target
 from seawall.decide.route.room import DEFAULT, bound_of
-from seawall.decide.truth.fingerprint import Fingerprint
+from seawall.decide.truth.fingerprint import Fingerprint, Identity
 from seawall.decide.truth.sick import TAIL, sick_ids
 from seawall.domain import labels
 from seawall.domain.labels import (
@@ -69,7 +69,7 @@ from seawall.gateway.tell.audit import Audit
 from seawall.gateway.tell.keyring import KeyRing
 from seawall.gateway.tell.tenants import Share
 from seawall.gateway.tier.tier import Tier
-from seawall.weights.truth_file import truth_of, truth_path
+from seawall.weights.truth_file import identity_of, truth_of, truth_path
 
 log = logging.getLogger("seawall.gateway")
 BACKLOG = 4096
@@ -579,7 +579,7 @@ class Server:
             self.app.keys = None
         known = self._read_truths(fleets)
         self.app.configure(fleets)
-        self.truth.configure(known)
+        self.truth.configure(known, self.app.now())
         self.app.memory.bound = bound_of(self._memory(fleets))
         for f in fleets:
             if f.spec.gateway.tenants and not (self.settings.keys or f.spec.gateway.keys_file):
@@ -588,12 +588,12 @@ class Server:
                 )
         return len(fleets)
 
-    def _read_truths(self, fleets: Sequence[Fleet]) -> dict[str, tuple[Fingerprint | None, float]]:
+    def _read_truths(self, fleets: Sequence[Fleet]) -> dict[str, tuple[Fingerprint | None, float, Identity]]:
         """The fingerprint beside each spec, and what may be spent on asking. One that cannot be read is said, and the
         fleet is served without: right answers are learned from replicas that agree."""
         folders = {p.parent for p in self.settings.specs}
         self._truths = [truth_path(folder, f.name) for folder in sorted(folders) for f in fleets]
-        known: dict[str, tuple[Fingerprint | None, float]] = {}
+        known: dict[str, tuple[Fingerprint | None, float, Identity]] = {}
         for f in fleets:
             found: Fingerprint | None = None
             for path in self._truths:
@@ -603,7 +603,8 @@ class Server:
                     except InputError as e:
                         self._config_errors += 1
                         log.error("%s: its answers are not compared with a fingerprint: %s", f.name, e)
-            known[f.name] = (found, f.spec.gateway.truth_budget / self.settings.workers)
+            share = f.spec.gateway.truth_budget / self.settings.workers
+            known[f.name] = (found, share, identity_of(f))
         return known
 
     def _memory(self, fleets: Iterable[Fleet]) -> int:

@@ -37,6 +37,8 @@ from seawall.gateway.replicas.probe import ask
 from seawall.gateway.replicas.upstream import Pool
 
 log = logging.getLogger("seawall.gateway.replicas.truth")
+CANARY = "canary"
+"""Replicas of this group may answer otherwise by intention: the canary's own comparison judges them."""
 ASK_S = 30.0
 AT_ONCE = 4
 LOADED = 3
@@ -45,7 +47,8 @@ LEARNED_FROM = 3
 """Replicas at most."""
 COARSE = 3.0
 """What was measured in so short a time, and not under a real load, is taken times this."""
-BLAMED = ("suspect", "odd", "wrong")
+SETTLE_S = 900.0
+"""After a change of what is served nothing is learned for so long: replicas of before and after are there."""
 AGAIN_S = 60.0
 """Between two attempts to learn from replicas that do not agree."""
 
@@ -91,10 +94,18 @@ class FleetTruth:
     took_s: float = 0.0
     cannot: str = ""
     """Why its engines cannot be asked at all."""
+    identity: Identity | None = None
+    """What the fleet is said to be."""
 
-    def adopt(self, fingerprint: Fingerprint | None, share: float) -> None:
-        """Takes what is beside the spec now."""
+    def adopt(self, fingerprint: Fingerprint | None, share: float, identity: Identity, now: float) -> None:
+        """Takes what is beside the spec now. What was learned of another model, version or flags is forgotten."""
         self.share = share
+        if self.identity not in (None, identity):
+            self.cannot = ""
+            if not self.given:
+                self.fingerprint, self.learn_at = None, now + SETTLE_S
+                self.standings.clear()
+        self.identity = identity
         if fingerprint is not None or self.given:
             if fingerprint != self.fingerprint:
                 self.standings.clear()
@@ -109,19 +120,19 @@ class TruthWatch:
         self.fleets: dict[str, FleetTruth] = {}
         self._learning: dict[str, asyncio.Task[None]] = {}
 
-    def configure(self, known: Mapping[str, tuple[Fingerprint | None, float]]) -> None:
-        """Fleet -> its fingerprint, if one was made, and the share of time for asks."""
+    def configure(self, known: Mapping[str, tuple[Fingerprint | None, float, Identity]], now: float) -> None:
+        """Fleet -> its fingerprint, if one was made, the share of time for asks, and what it is said to be."""
         for name in [n for n in self.fleets if n not in known]:
             del self.fleets[name]
-        for name, (fingerprint, share) in known.items():
-            self.fleets.setdefault(name, FleetTruth(share)).adopt(fingerprint, share)
+        for name, (fingerprint, share, identity) in known.items():
+            self.fleets.setdefault(name, FleetTruth(share)).adopt(fingerprint, share, identity, now)
 
     def look(self, fleet: TruthFleet, now: float) -> list[Target]:
         """Replicas that should be asked now. Learns, too, where nothing is known."""
         truth = self.fleets.get(fleet.name)
         if truth is None or not truth.share or truth.cannot:
             return []
-        ready = [t for t in fleet.targets if t.state == "ready"]
+        ready = [t for t in fleet.targets if t.state == "ready" and t.replica.group != CANARY]
         if truth.fingerprint is None:
             self._learn_from(fleet, truth, ready, now)
             return []
@@ -136,7 +147,7 @@ class TruthWatch:
 
     def blames(self, fleet: TruthFleet, target: Target) -> bool:
         """Whether its answers are why it is suspect or out: a sign of life changes nothing about that."""
-        return self.standing(fleet, target).state in BLAMED
+        return self.standing(fleet, target).state in rules.BLAMED
 
     def sick(self, fleet: TruthFleet, target: Target, why: str) -> None:
         """A stream of this replica looks sick."""
@@ -181,16 +192,15 @@ class TruthWatch:
         after: TruthStanding,
     ) -> None:
         """What a changed standing means for the replica."""
-        others = [s for t, s in truth.standings.items() if t is not target and t.state == "ready"]
         if after.state == "true":
-            if before.state in BLAMED:
+            if before.state in rules.BLAMED:
                 log.warning("%s: %s answers as known again", fleet.name, target.name)
                 fleet.trust(target)
-        elif after.state in BLAMED:
-            leaves = rules.may_leave(after.state, others, after.evidence)
+        elif after.state in rules.BLAMED:
+            leaves = rules.may_leave(after, _others(truth, target))
             if after.state != before.state:
                 what = "is taken out" if after.state == "wrong" else "gets nothing new"
-                alone = "serves on, for no other replica answers as known: is the fingerprint out of date?"
+                alone = "serves on, for too few others answer as known: is the fingerprint out of date?"
                 log.error("%s: %s %s: %s", fleet.name, target.name, what if leaves else alone, after.reason)
             if leaves and after.state == "wrong":
                 fleet.evict(target, after.reason)
@@ -202,6 +212,8 @@ class TruthWatch:
         truth = self.fleets.get(fleet.name)
         if truth is None or truth.fingerprint is None or not truth.share or truth.cannot:
             return ""
+        if target.replica.group == CANARY:
+            return ""
         standing = self.standing(fleet, target)
         blamed = standing.state != "true"
         first = [truth.fingerprint.of(m.prompt) for m in standing.evidence]
@@ -212,13 +224,15 @@ class TruthWatch:
             if deviation is None:
                 return "asked for logprobs it gave none"
             deviations.append(deviation)
-            if deviation.moved and blamed:
+            if deviation.moved and blamed and rules.may_leave(standing, _others(truth, target)):
                 return standing.reason
         after = rules.told_all(standing, deviations)
         if after.state == "odd":  # few were asked: the watch goes on from here
             after = replace(after, state="doubted")
         truth.standings[target] = after
-        return after.reason if after.state == "wrong" else ""
+        return (
+            after.reason if after.state == "wrong" and rules.may_leave(after, _others(truth, target)) else ""
+        )
 
     async def _deviation(
         self, fleet: TruthFleet, truth: FleetTruth, target: Target, known: KnownAnswer
@@ -274,7 +288,7 @@ class TruthWatch:
             out.append((labels.TRUTH_DISAGREE, tag, int(bool(truth.problem))))
             for target in fleet.targets:
                 standing = truth.standings.get(target)
-                if standing is not None and standing.state in BLAMED:
+                if standing is not None and standing.state in rules.BLAMED:
                     who = {**tag, "replica": target.name, "state": standing.state, "kind": standing.kind}
                     out.append((labels.REPLICA_ANSWERS_WRONGLY, who, 1))
         return out
@@ -343,3 +357,7 @@ class TruthWatch:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def _others(truth: FleetTruth, target: Target) -> list[TruthStanding]:
+    return [s for t, s in truth.standings.items() if t is not target]

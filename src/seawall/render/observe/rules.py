@@ -9,10 +9,12 @@ from seawall.domain.labels import (
     FLEET,
     IN_FLIGHT_REQUESTS,
     QUEUED_REQUESTS,
+    REPLICA_ANSWERS_WRONGLY,
     REPLICA_UP,
     REQUESTS_ADMITTED_TOTAL,
     REQUESTS_REJECTED_TOTAL,
     RESUMED_STREAMS_TOTAL,
+    TRUTH_DISAGREE,
 )
 from seawall.engines.vllm import metrics as vllm
 from seawall.render.demand import engine_labels, gateway_labels, quoted
@@ -180,7 +182,37 @@ def _replicas(wanted: Wanted) -> list[Alert]:
             do=f"kubectl get pods -l {FLEET}={wanted.name}; seawall diagnose {wanted.name}",
         )
     )
+    if wanted.fleet.spec.gateway.truth_budget:
+        out += _answers(wanted)
     return out
+
+
+def _answers(wanted: Wanted) -> list[Alert]:
+    tags = gateway_labels(wanted)
+    return [
+        Alert(
+            name="SeawallReplicaAnswersWrongly",
+            expr=f"max by (replica, kind) ({REPLICA_ANSWERS_WRONGLY}{{{tags}}}) > 0",
+            wait="0m",
+            severity="critical",
+            summary="{{ $labels.replica }} answers wrongly ({{ $labels.kind }}), though it looks healthy",
+            why="Its answers to known prompts are not those of the fleet's weights. While enough others are right it "
+            "gets nothing new; what it said before stays said.",
+            do=f"seawall diagnose {wanted.name} names what is wrong, with the evidence. template: its chat template; "
+            "revision: --revision, --quantization; weights: seawall pull --check, then kubectl delete pod; numeric: "
+            "Xid errors of its GPU. If it is right and the fingerprint is old: seawall fingerprint.",
+        ),
+        Alert(
+            name="SeawallReplicasDisagree",
+            expr=f"max({TRUTH_DISAGREE}{{{tags}}}) > 0",
+            wait="5m",
+            severity="critical",
+            summary=f"{wanted.name}: replicas answer the same prompts differently, and nothing says which is right",
+            why="One at least answers wrongly. There is no fingerprint to go by, so all of them serve.",
+            do="Make the right answers from verified weights (seawall fingerprint FLEET.yaml), render and apply again: "
+            "who is wrong is then taken out.",
+        ),
+    ]
 
 
 def _scaler(wanted: Wanted) -> list[Alert]:

@@ -1,6 +1,7 @@
 """Probes of one vLLM server, run inside its own container by the kubelet. Standard library only.
 
-    probe.py startup        one real token has been generated; remembered for this process
+    probe.py startup        one real token has been generated, and, where a fingerprint is mounted beside this script,
+                            its answers are those of the fleet's weights; remembered for this process
     probe.py readiness      that proof holds for this very process, HTTP answers, it is neither suspect nor dead
     probe.py liveness       it is not dead; asks for a token when only that tells more
     probe.py wait DIR LOCK  (init container) the weights are complete
@@ -50,6 +51,8 @@ PACE = Pace(
 )
 """The engine's speed as planned; from the first prompts on its own histograms say how fast it is."""
 TOKEN_TIMEOUT_S = setting("PROBE_TOKEN_S", 20)
+TRUTH_S = setting("PROBE_TRUTH_S", 15)
+"""Asking known prompts ends after so long, whether or not all of them were asked."""
 HTTP_TIMEOUT_S = setting("PROBE_HTTP_S", 8)
 ENGINE_PID = int(setting("ENGINE_PID", 1))
 _SAMPLE = re.compile(r"^(vllm:[a-z_]+)(\{[^}]*\})? ([0-9.eE+-]+)$", re.MULTILINE)
@@ -197,10 +200,38 @@ def startup() -> None:
         request("/health", HTTP_TIMEOUT_S)
     except OSError as e:
         no(f"still loading: {e}")
-    why = one_token()
+    why = one_token() or wrong_answers()
     if why:
         no(why)
     save({**load(), "proved_at": time.time()})
+
+
+def wrong_answers() -> str | None:
+    """Why its answers are not the known ones; None: they are, or there is nothing to go by. Two prompts that moved, or
+    no logprob at all: rounding tips none. What takes too long is left to the gateway, which goes on asking."""
+    file = Path(__file__).with_name("truth.json")
+    if not file.is_file():
+        return None
+    from fingerprint import compare, kind_of, read, WORDS  # type: ignore[import-not-found]  # noqa: I001
+    from truth import answer_of, ask_of  # type: ignore[import-not-found]
+
+    model, end = os.environ.get("SEAWALL_MODEL", ""), time.monotonic() + TRUTH_S
+    seen = []
+    for known in read(json.loads(file.read_text("utf-8")))[0].known:
+        path, body = ask_of(known.prompt, model, os.urandom(9).hex())
+        try:
+            seen.append(compare(known, answer_of(json.loads(request(path, TOKEN_TIMEOUT_S, body)))))
+        except urllib.error.HTTPError as e:
+            return f"HTTP {e.code} to a known prompt"
+        except (OSError, ValueError) as e:
+            return f"no answer to a known prompt: {e}"
+        if time.monotonic() > end:
+            break
+    moved = [m for m in seen if m.moved]
+    if len(moved) < 2 and not any(m.how == "absurd" for m in moved):
+        return None
+    told = "; ".join(map(str, moved[:3]))
+    return f"it answers wrongly: {WORDS[kind_of(seen)]} ({len(moved)} of {len(seen)} prompts moved: {told})"
 
 
 def readiness() -> None:

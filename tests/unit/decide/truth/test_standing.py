@@ -120,12 +120,20 @@ def test_before_traffic_all_are_asked_and_two_that_moved_keep_it_out() -> None:
     assert told_all(TruthStanding(), [said("chat", "drift"), said("facts", "drift")]).state == "wrong"
 
 
-def test_the_last_that_serves_goes_only_when_it_makes_no_sense() -> None:
-    others = [TruthStanding()]
-    assert may_leave("wrong", others, [said("chat", "drift")])
-    assert not may_leave("wrong", [], [said("chat", "drift")])
-    assert may_leave("wrong", [], [said("chat", "senseless")])
-    assert not may_leave("doubted", others, [said("chat", "drift")])
+def bad(how: str = "drift", state: str = "wrong") -> TruthStanding:
+    return TruthStanding(state=state, evidence=(said("chat", how), said("facts", how)))
+
+
+def test_as_many_must_be_right_as_are_wrong_or_it_makes_no_sense() -> None:
+    right = TruthStanding()
+    assert may_leave(bad(), [right])
+    assert not may_leave(bad(), [])
+    assert not may_leave(bad(), [right, bad()]), (
+        "a rollout to other weights, or a fingerprint that is out of date"
+    )
+    assert may_leave(bad(), [right, right, bad()])
+    assert may_leave(bad("senseless"), [bad("senseless")])
+    assert not may_leave(bad(state="doubted"), [right])
 
 
 def test_what_looks_sick_and_what_does_not() -> None:
