@@ -11,7 +11,8 @@ import httptools
 
 from seawall.decide.route.refusal import Refusal
 from seawall.gateway.edge.budget import StrangersBudget
-from seawall.gateway.edge.client_side import MAX_HEAD, Client
+from seawall.gateway.edge.caller import MAX_HEAD
+from seawall.gateway.edge.client_side import Client
 from seawall.gateway.edge.request import Request
 from seawall.gateway.memory import HeldMemory
 from seawall.gateway.wire import Clock
@@ -40,6 +41,7 @@ class Recorder:
     max_head = MAX_HEAD
     idle_s = 75.0
     keep_alive = b""
+    http2 = False
     closing = False
     keep = None
 
@@ -67,7 +69,7 @@ class Recorder:
     def crowded(self, now: float) -> bool:
         return False
 
-    def refused(self, client: Client, refusal: Refusal) -> None:
+    def refused(self, refusal: Refusal) -> None:
         self.seen.refused = refusal.code
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from tests.unit.gateway.both import EDGES, Edge, ask
 from tests.unit.gateway.scripted import Bench, post, with_bench
 
 ASK = b'{"model":"m","prompt":"x","max_tokens":5}'
@@ -130,13 +131,16 @@ def test_the_table_is_long() -> None:
     assert len(ENGINES) >= 60
 
 
+@EDGES
 @pytest.mark.parametrize("name", ENGINES)
-def test_a_hostile_engine_harms_nobody(name: str, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_hostile_engine_harms_nobody(name: str, edge: type[Edge], caplog: pytest.LogCaptureFixture) -> None:
     asked, said = ENGINES[name]
 
     def script(b: Bench) -> None:
+        b.client.connection_lost(None)
+        client = edge(b)
         with caplog.at_level(logging.ERROR):
-            b.client.data_received(post(asked))
+            ask(client, asked)
             for data in said:
                 for at in range(0, len(data), 65536):
                     if not b.up_pipe.closed:
@@ -149,7 +153,7 @@ def test_a_hostile_engine_harms_nobody(name: str, caplog: pytest.LogCaptureFixtu
         assert stats.admitted == 1 == stats.finished + stats.failed + stats.cancelled + stats.pending
         assert stats.tokens_in >= 0 and stats.tokens_out >= 0 and stats.tokens_in < 2**32 > stats.tokens_out
         assert all(t.meter.used >= 0 for t in b.fleet.tenants.all())
-        b.client.connection_lost(None)
+        client.close()
         assert b.app.memory.held == 0 and b.fleet.stats.pending == 0
         assert not caplog.records, caplog.text
 

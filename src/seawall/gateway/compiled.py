@@ -23,9 +23,9 @@ ROOT = Path(__file__).resolve().parents[2]
 CARRIED = ROOT / "seawall" / "_compiled"
 """What a wheel for one Python and platform brings along (scripts/dist.py): its sources do not change."""
 GATEWAY = (
-    "edge.budget edge.client_side edge.record edge.request edge.sink exchange.exchange exchange.judge exchange.lane "
-    "exchange.seam intake.app intake.carry intake.forms intake.manners intake.peek memory replicas.upstream tell.audit "
-    "tell.ended tell.stats tell.tenants wire"
+    "edge.budget edge.caller edge.client_side edge.http2 edge.http2_frames edge.http2_stream edge.record edge.request "
+    "edge.sink exchange.exchange exchange.judge exchange.lane exchange.seam intake.app intake.carry intake.forms "
+    "intake.manners intake.peek memory replicas.upstream tell.audit tell.ended tell.stats tell.tenants wire"
 )
 ROUTE = "admit attempt breaks cost desk meter pick poison refusal scan sse"
 RESUME = "events onward policy recording replay request session stream tape tokens typed ways"

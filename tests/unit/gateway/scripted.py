@@ -65,6 +65,9 @@ class Pipe:
     def resume_reading(self) -> None:
         pass
 
+    def set_protocol(self, protocol: Any) -> None:
+        """Who gets what comes is told by the script."""
+
 
 class Bench:
     """An application with one replica whose connection is a pipe."""

@@ -14,7 +14,7 @@ from tests.unit.gateway.waiting import until
 
 from seawall.decide.route.resume import Policy
 from seawall.decide.route.resume.ways import KNOWN
-from seawall.gateway.edge.client_side import BODY_S, REFUSED_S, SEND_S
+from seawall.gateway.edge.caller import BODY_S, REFUSED_S, SEND_S
 from seawall.gateway.exchange.seam import session
 from seawall.gateway.intake.app import STREAMS
 from seawall.gateway.intake.body import Body

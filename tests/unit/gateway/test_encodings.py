@@ -16,7 +16,7 @@ from tests.unit.gateway.conftest import FakeEngine, Start
 from tests.unit.gateway.scripted import ASK, JSON_ANSWER, Bench, post, with_bench
 
 from seawall.config.load import parse_fleets
-from seawall.gateway.edge.client_side import IDLE_S
+from seawall.gateway.edge.caller import IDLE_S
 from seawall.gateway.edge.decode import BodyDecoder, TooMuch
 
 PACK = {"gzip": gzip.compress, "x-gzip": gzip.compress, "zstd": zstd.compress, "GZIP": gzip.compress}

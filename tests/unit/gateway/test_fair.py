@@ -13,7 +13,7 @@ import psutil
 import pytest
 from tests.unit.gateway.waiting import until
 
-from seawall.gateway.edge.client_side import PLACE_S, SLACK
+from seawall.gateway.edge.caller import PLACE_S, SLACK
 from seawall.gateway.exchange import exchange as exchanges
 from seawall.gateway.replicas import upstream
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from tests.unit.gateway.waiting import until
 
-from seawall.gateway.edge.client_side import SLACK
+from seawall.gateway.edge.caller import SLACK
 
 
 async def test_a_client_that_leaves_frees_the_replica(start: Any, engine: Any) -> None:

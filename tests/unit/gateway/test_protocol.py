@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from tests.unit.gateway.scripted import ANSWER, ASK, JSON_ANSWER, Bench, post, with_bench
 
 from seawall.decide.route.members import TOO_DEEP
-from seawall.gateway.edge.client_side import BODY_S, HEAD_S, IDLE_S, MAX_HEAD
+from seawall.gateway.edge.caller import BODY_S, HEAD_S, IDLE_S, MAX_HEAD
 from seawall.gateway.intake.peek import peek
 
 UPGRADE = b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABkAAQAAP\r\n"
@@ -50,7 +50,6 @@ SMUGGLING = {
     "two authorizations": b"GET /v1/models HTTP/1.1\r\nHost: a\r\nAuthorization: a\r\nAuthorization: b\r\n\r\n",
     "HTTP/2.0": b"GET /v1/models HTTP/2.0\r\nHost: a\r\n\r\n",
     "HTTP/0.9": b"GET /v1/models\r\n\r\n",
-    "h2 preface": b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
     "control character in URL": b"GET /a\x01b HTTP/1.1\r\nHost: g\r\n\r\n",
 }
 

@@ -17,142 +17,78 @@ import socket
 import termios
 from collections import deque
 from collections.abc import Callable
-from typing import Any, Final, Protocol, cast
+from typing import Any, Final, cast
 
 import httptools
 
 from seawall.decide.route.refusal import Refusal
-from seawall.gateway.edge.budget import MOST, PER_TURN, SLICE, WINDOW_S, StrangersBudget
+from seawall.gateway.edge.budget import MOST, PER_TURN, SLICE, WINDOW_S
+from seawall.gateway.edge.caller import (
+    COMMENT,
+    CROWDED,
+    FAULT,
+    HEAD_S,
+    HIGH_WATER,
+    LINGER_S,
+    MAX_BACKLOG,
+    MESSAGES,
+    ONCE,
+    OVERLOADED,
+    REFUSED_S,
+    SEND_S,
+    SLACK,
+    SLOW_BODY,
+    SLOW_HEAD,
+    Caller,
+    Handler,
+    named,
+    said_where,
+    told,
+)
 from seawall.gateway.edge.chunks import ChunkWalk
-from seawall.gateway.edge.decode import KNOWN, Broken, TooMuch, decoder_for
+from seawall.gateway.edge.http2 import Http2Connection
+from seawall.gateway.edge.http2_frames import PREFACE
 from seawall.gateway.edge.record import ANSWERED, CUT_SHORT, READ, SAID, STARTED, UNTOLD, Record
 from seawall.gateway.edge.request import Request
-from seawall.gateway.edge.sink import EVENT_STREAM, Source
-from seawall.gateway.memory import CONNECTION, LITTLE, HeldMemory
-from seawall.gateway.wire import CONTINUE, LAST_CHUNK, Clock, chunk, error_body, head
+from seawall.gateway.edge.sink import EVENT_STREAM
+from seawall.gateway.memory import CONNECTION
+from seawall.gateway.wire import CONTINUE, JSON, LAST_CHUNK, chunk, error_body, head
 
 log = logging.getLogger("seawall.gateway")
 CR: Final = 13
-MAX_HEAD = 32 * 1024
-"""`gateway.maxHead` unless the spec says otherwise."""
-MAX_HEADERS = 100
-MAX_BACKLOG = 64 * 1024
-HIGH_WATER = 64 * 1024
-HEAD_S = 10.0
-"""From a request's first byte to the end of its head."""
-BODY_S = 30.0
-"""Between two reads of a body."""
-BODY_RATE = 8 * 1024
-"""Bytes per second that a body must come at, but for its first BODY_S: it is held until it is whole."""
-IDLE_S = 620.0
-"""`gateway.idleTimeout` unless the spec says otherwise: Google's load balancers keep idle connections for 600 s,
-Azure's for 240, Amazon's for 60, and who closes first must not be us: a request that is on its way would be lost."""
-SURE_S = 5.0
-"""A client is told to keep an idle connection for so much less than it is kept here."""
 LEFT_S = 0.5
 """After the last byte that a client will send, and after what it was sent then: time for its kernel to say that it has
 left. Most answers are there by then."""
-LINGER_S = 1.0
-"""A draining gateway closes a connection that is idle for so long: a client that is between two requests, or has just
-connected, sends its next one here and is told to close."""
-SEND_S = 60.0
-"""A client that takes no byte of what waits for it for so long is cut off: it holds a place at a replica."""
-SLACK = 1 << 20
-"""Bytes that a slow reader may be behind while its engine goes on."""
-PLACE_S = 15.0
-PLACE_RATE = 4096
-"""Bytes per second that a client takes at least, beyond SLACK and PLACE_S, while others wait for its place."""
-REFUSED_S = 10.0
-"""A refused body is read on, and dropped, for so long."""
 _LINGERS = frozenset({401, 405, 413, 415, 431, 503})
 """What is refused while more of it is on its way: a close would reset the connection, and the answer with it."""
 TCP_CLOSE = 7
 """Of `tcpi_state`, the first byte of what TCP_INFO tells (linux/tcp.h)."""
-MESSAGES = b"/v1/messages"
-REPLICA = b"x-seawall-replica"
-"""With any value in a request: the answer says which replica it came from."""
-COMMENT = b": waiting\n\n"
 
 
-class Keep(Protocol):
-    """Who holds connections so that they outlive this process."""
-
-    def hold(self, transport: asyncio.BaseTransport) -> Record | None:
-        """From now on this connection is held, and recorded. None: it cannot be."""
-
-    def let_go(self, record: Record) -> None:
-        """The connection is over."""
-
-
-class Handler(Protocol):
-    """What serves requests: the application, or the admin pages."""
-
-    wanted: frozenset[bytes]
-    """Lower-case names of the headers to keep."""
-    max_body: int
-    max_head: int
-    """Bytes of a request's head, from its first letter to its empty line."""
-    idle_s: float
-    """A connection without a request is closed after so long."""
-    keep_alive: bytes
-    """The header line that says so."""
-    clock: Clock
-    """Makes the `Date` header."""
-    closing: bool
-    clients: set[Client]
-    max_clients: int
-    """Connections at a time."""
-    memory: HeldMemory
-    budget: StrangersBudget
-    keep: Keep | None
-    """None: connections end with this process."""
-
-    @property
-    def now(self) -> Callable[[], float]:
-        """Seconds of the clock that `Client.check` is told."""
-
-    def meet(self, request: Request) -> None:
-        """Gives a request its path, its id, and what lets a web page read the answer, whatever becomes of it."""
-
-    def early(self, client: Client, request: Request) -> Refusal | None: ...
-
-    def handle(self, client: Client, request: Request) -> None: ...
-
-    def refused(self, client: Client, refusal: Refusal) -> None: ...
-
-    def crowded(self, now: float) -> bool:
-        """There are more connections than may be. True: some that nobody used have been closed."""
-
-
-class Client:
-    """One connection of a client: an `asyncio.Protocol` in all but its base (decision 24)."""
+class Client(Caller):
+    """One connection of a client, which has one caller: an `asyncio.Protocol` in all but its base (decision 24)."""
 
     __slots__ = (
         "_at",
         "_backlog",
         "_blank",
-        "_budget",
-        "_busy",
         "_chunked",
         "_data",
         "_due",
         "_ended",
         "_events",
-        "_full_at",
-        "_full_since",
         "_handled",
         "_headers_seen",
         "_high_water",
         "_in_head",
         "_last",
-        "_memory",
-        "_now",
         "_parser",
         "_parsing",
         "_queue",
         "_read_paused",
         "_reading_on",
         "_refusing",
+        "_served",
         "_slack",
         "_started",
         "_unsent",
@@ -160,37 +96,21 @@ class Client:
         "_upgrading",
         "_waits_for_body",
         "adopt",
-        "body_since",
-        "exchange",
-        "full",
-        "handler",
-        "loop",
+        "http2",
         "peer",
-        "record",
-        "since",
         "taken_at",
-        "too_slow",
         "transport",
     )
 
     def __init__(
         self, handler: Handler, loop: asyncio.AbstractEventLoop, high_water: int = HIGH_WATER
     ) -> None:
-        self.handler = handler
+        super().__init__(handler, loop)
         self._high_water = high_water
-        self.loop = loop
         self.transport: asyncio.Transport | None = None
-        self.exchange: Source | None = None
-        """Who answers the present request, if a replica does."""
-        self.record: Record | None = None
-        """Where everything is noted before it is done, for a successor of this process."""
         self.adopt: Callable[[], None] | None = None
         """Goes on with what a predecessor began, once the connection is ours."""
         self.peer = ""
-        self.full = False
-        self._now = handler.now
-        self.since = handler.now()
-        """When the present phase (idle, head, body read) began."""
         self.taken_at = self.since
         """When the client was last seen taking bytes, or to have taken all; looked at by the sweep."""
         self._unsent = 0
@@ -198,20 +118,10 @@ class Client:
         """What of it was counted as held."""
         self._slack = False
         """SLACK is reserved for what it has not read."""
-        self._full_since = 0.0
-        self._full_at = 0
-        """What was unsent when its engine was stopped."""
-        self.too_slow = False
-        """It holds up its engine's place; looked at by the sweep."""
-        self.body_since = 0.0
-        """When the head of the request that is being read had come."""
         self._parser: Any = httptools.HttpRequestParser(self)
         self._parsing: Request | None = None
-        self._busy: Request | None = None
         self._queue: deque[Request] = deque()
         self._backlog = bytearray()
-        self._memory = handler.memory
-        self._budget = handler.budget
         self._due = False
         """`_go_on` comes in the next turn, or at the next window of the budget."""
         self._handled = 0
@@ -230,6 +140,10 @@ class Client:
         """The client has sent all that it will send."""
         self._chunked = True
         """The running stream's answer is: all are but HTTP/1.0's."""
+        self._served = False
+        """A request has been read on this connection."""
+        self.http2: Http2Connection | None = None
+        """Who serves this connection in its place."""
         self._started = False
         """The head of the present answer is out."""
         self._events = False
@@ -249,8 +163,13 @@ class Client:
         handler = self.handler
         handler.clients.add(self)
         self._memory.add(CONNECTION)
+        if handler.http2 and _chose_http2(transport):
+            if handler.keep is not None:
+                handler.keep.hold(transport)  # which counts why it cannot be
+            self._become_http2(b"")
+            return
         if len(handler.clients) > handler.max_clients and not handler.crowded(self.since):
-            self.refuse_connection(_CROWDED)
+            self.refuse_connection(CROWDED)
             transport.close()
             return
         peer = transport.get_extra_info("peername")
@@ -313,7 +232,7 @@ class Client:
         exchange = self.exchange
         room = self._high_water == HIGH_WATER and self._memory.room(SLACK, SLACK, self._now())
         if exchange is None or self._slack or not room:
-            self._stop()
+            self._stop(self._unsent_now())
             return
         self._slack = True
         self._memory.add(SLACK)
@@ -322,16 +241,10 @@ class Client:
 
     def resume_writing(self) -> None:
         self._end_slack()
-        self.full = self.too_slow = False
-        if self.exchange is not None:
-            self.exchange.resume()
+        self._go_on_reading()
 
-    def _stop(self) -> None:
-        self.full = True
-        self._full_since = self._now()
-        self._full_at = self.transport.get_write_buffer_size() if self.transport is not None else 0
-        if self.exchange is not None:
-            self.exchange.pause()
+    def _unsent_now(self) -> int:
+        return self.transport.get_write_buffer_size() if self.transport is not None else 0
 
     def _end_slack(self) -> None:
         if self._slack:
@@ -392,6 +305,8 @@ class Client:
                 end = at + SLICE if open_ended else len(data)
                 self._read(data[at:end])
                 at = end
+            if self.http2 is not None and at < len(data):
+                self.http2.data_received(data[at:])
         if self._busy is None and (self._queue or self._backlog):
             self._soon()
 
@@ -418,6 +333,9 @@ class Client:
         except httptools.HttpParserCallbackError as e:
             self._bug(e.__context__)
         except (httptools.HttpParserError, httptools.HttpParserInvalidURLError):
+            if self._speaks_http2():
+                self._become_http2(self._data)
+                return
             self.refuse_connection(_MALFORMED)
         if not self._in_head or self._refusing:
             if self._parsing is None and not self._over:
@@ -430,7 +348,33 @@ class Client:
         at = self._at
         self._data, self._at = self._data[at:], 0
         if len(self._data) > self.handler.max_head:
-            self.refuse_connection(self._too_large_head())
+            self.refuse_connection(self.too_large_head())
+
+    def _speaks_http2(self) -> bool:
+        """The connection begins as one of HTTP/2 does, by prior knowledge: llhttp stops behind that."""
+        begins = not self._served and self._at == 0 and self._data.startswith(PREFACE)
+        transport = self.transport
+        if not begins or not self.handler.http2 or transport is None:
+            return False
+        return transport.get_extra_info("sslcontext") is None  # TLS has a word of its own for it
+
+    def _become_http2(self, data: bytes) -> None:
+        """From now on another object is this connection's protocol. `data`: what it has sent."""
+        transport, self.transport, self._parser = self.transport, None, None
+        record, self.record = self.record, None
+        handler = self.handler
+        if record is not None and handler.keep is not None:
+            handler.keep.unhold(record, "http2")
+        handler.clients.discard(self)
+        self._memory.add(-CONNECTION - self._unsent_held)
+        self._forget()
+        self._parsing, self._data, self._in_head = None, b"", False
+        self.http2 = Http2Connection(handler, self.loop, self._high_water)
+        if transport is not None:
+            transport.set_protocol(cast("asyncio.BaseProtocol", self.http2))
+            self.http2.connection_made(transport)
+            if data:
+                self.http2.data_received(data)
 
     def _rest(self, request: Request, data: bytes) -> int:
         """Where the body of the request that is being read ends in `data`, or behind it."""
@@ -489,7 +433,7 @@ class Client:
         name = name.lower()
         request = self._parsing
         if request is not None and self._in_head and name in self.handler.wanted:
-            if name in request.headers and name in _ONCE:
+            if name in request.headers and name in ONCE:
                 request.repeated = name
             request.headers[name] = value
 
@@ -516,8 +460,6 @@ class Client:
             refusal = _MALFORMED
         elif version not in ("1.1", "1.0"):
             refusal = Refusal(400, "http_version", "Speak HTTP/1.1.")
-        elif size > self.handler.max_head or self._headers_seen > MAX_HEADERS:
-            refusal = self._too_large_head()
         elif request.method == b"CONNECT":
             # What follows is no HTTP to who means it, and a request to a parser: it is not read.
             refusal = Refusal(
@@ -527,35 +469,14 @@ class Client:
             request.http10 or headers[b"transfer-encoding"].lower() != b"chunked"
         ):
             refusal = Refusal(400, "transfer_encoding", "Only `Transfer-Encoding: chunked` is understood.")
-        elif request.repeated:
-            name = request.repeated.decode()
-            refusal = Refusal(400, "repeated_header", f"The header {name} stands twice.")
-        elif not request.http10 and b"host" not in headers:
-            refusal = Refusal(400, "no_host", "An HTTP/1.1 request needs a Host header.")
-        elif length > self.handler.max_body:
-            refusal = self._too_large()
-        elif b"content-encoding" in headers:
-            refusal = self._encoded(request, headers[b"content-encoding"].strip().lower())
-        refusal = refusal or self.handler.early(self, request)
-        if refusal is None and length > LITTLE:
-            refusal = self._no_room(length)
+        else:
+            refusal = self.judge_head(request, size, self._headers_seen, length)
         if refusal is not None:
             self._refuse_parsing(refusal)
         elif (
             b"expect" in headers and not request.http10 and self._busy is None and self.transport is not None
         ):
             self._write(CONTINUE, SAID)
-
-    def _encoded(self, request: Request, encoding: bytes) -> Refusal | None:
-        if encoding in (b"", b"identity"):
-            return None
-        request.decoder = decoder_for(encoding, self.handler.max_body)
-        if request.decoder is not None:
-            return None
-        known = " and ".join(name.decode() for name in KNOWN)
-        shown = encoding[:40].decode("ascii", "replace")
-        message = f"The Content-Encoding `{shown}` is not understood here: send {known}."
-        return Refusal(415, "unsupported_encoding", message)
 
     def _measure(self, request: Request, length: int) -> int:
         """The size of the head that has come, however it came, with its first line as it was sent: llhttp takes several
@@ -578,37 +499,9 @@ class Client:
         request = self._parsing
         if request is None or self._refusing:
             return
-        if request.decoder is not None:
-            request.coded += len(data)
-            try:
-                data = request.decoder.feed(data)
-            except TooMuch:
-                self._refuse_parsing(self._too_large())
-                return
-            except Broken:
-                self._refuse_parsing(_BROKEN_ENCODING)
-                return
-        size = len(data)
-        request.size += size
-        if request.size > self.handler.max_body:
-            self._refuse_parsing(self._too_large())
-            return
-        room = self._memory.room(size, request.size, self.since)
-        if self._parsing is not request:
-            return  # it was the one that had taken the longest
-        if not room:
-            self._refuse_parsing(_OVERLOADED)
-            return
-        self._memory.add(size)
-        request.held += size
-        if request.size == size:
-            request.body = data
-            return
-        growing = request.growing
-        if growing is None:  # no list of parts: they may be of one byte each
-            growing = request.growing = bytearray(request.body)
-            request.body = b""
-        growing.extend(data)
+        refusal = self.take_body(request, data)
+        if refusal is not None:
+            self._refuse_parsing(refusal)
 
     def on_message_complete(self) -> None:
         request, self._parsing = self._parsing, None
@@ -617,50 +510,33 @@ class Client:
         if request.upgrades and not request.size and _has_body(request.headers):
             self._upgrading, request.upgrades = request, False
             return
-        if request.decoder is not None and not request.decoder.whole:
-            if request.coded:
-                self._parsing = request
-                self._refuse_parsing(_BROKEN_ENCODING)
-                return
-            request.decoder = None  # there is no body
+        refusal = self.end_body(request)
+        if refusal is not None:
+            self._parsing = request
+            self._refuse_parsing(refusal)
+            return
         if self._waits_for_body:
             self._waits_for_body = False
             self._memory.readers.pop(self, None)
-        if request.growing is not None:
-            request.body, request.growing = bytes(request.growing), None
         self._handled += 1
-        if self._busy is not None or self._queue or self._handled > PER_TURN or self._strange(request):
+        self._served = True
+        if self._busy is not None or self._queue or self._handled > PER_TURN or self.strange(request):
             self._queue.append(request)
             return
         self._busy = request
         self.handler.handle(self, request)
 
-    def _strange(self, request: Request) -> bool:
-        """Nobody has shown a key for it, and enough is being done for strangers."""
-        budget = self._budget
-        return request.key is None and budget.spent >= MOST and budget.over(self._now())
-
     # -- memory
-
-    def _no_room(self, length: int) -> Refusal | None:
-        """Whether a body of that length cannot be held, so that it need not be sent."""
-        return None if self._memory.room(length, length, self.body_since) else _OVERLOADED
 
     def give_up(self) -> None:
         """The body that is being read has taken long, and its place is needed."""
-        self.refuse_connection(_OVERLOADED)
-
-    def hold(self, request: Request, size: int) -> None:
-        """So many bytes are held of `request` from now on."""
-        self._memory.add(size - request.held)
-        request.held = size
+        self.refuse_connection(OVERLOADED)
 
     def _forget(self, answered: bool = False) -> None:
         """What is read will not be answered, nor what waits behind it unless that will be `answered`."""
         for request in (self._parsing, self._upgrading, *(() if answered else self._queue)):
             if request is not None:
-                self.hold(request, 0)
-                request.growing = None
+                self.drop(request)
         self._memory.add(-len(self._backlog))
         self._backlog.clear()
         if not answered:
@@ -670,10 +546,6 @@ class Client:
             self._memory.readers.pop(self, None)
 
     # -- the sink of the present request
-
-    def serve(self, source: Source) -> None:
-        """From now on `source` answers the present request."""
-        self.exchange = source
 
     def start(self, status: int, content_type: bytes, data: bytes) -> None:
         request = self._busy
@@ -697,7 +569,7 @@ class Client:
                 self.record.written += len(out)
             transport.write(out)
             if self._slack and not self.full and transport.get_write_buffer_size() > SLACK:
-                self._stop()
+                self._stop(self._unsent_now())
 
     def comment(self) -> None:
         if not self.full:
@@ -735,6 +607,10 @@ class Client:
         self._started = self._events = False
         self.next()
 
+    def close(self) -> None:
+        if self.transport is not None:
+            self.transport.close()
+
     def cut(self) -> None:
         """The connection ends, without the proper end of an answer that has begun."""
         if self.transport is not None:
@@ -742,29 +618,14 @@ class Client:
 
     # -- answers of our own
 
-    def answer_refusal(self, refusal: Refusal) -> None:
-        extra = _told(refusal)
-        request = self._busy
-        body = error_body(refusal, request is not None and request.path.startswith(MESSAGES))
-        top = self._head(refusal.status, b"application/json", len(body), extra)
-        self._write(top if request is not None and request.method == b"HEAD" else top + body, ANSWERED)
+    @property
+    def gone(self) -> bool:
+        return self.transport is None
 
-    def answer(self, status: int, content_type: bytes, body: bytes) -> None:
-        """A whole answer that needs no replica."""
+    def _reply(self, status: int, content_type: bytes, body: bytes, extra: bytes) -> None:
         request = self._busy
-        if request is not None and request.key is None:
-            self._budget.spent += 1
-        top = self._head(status, content_type, len(body))
+        top = self._head(status, content_type, len(body), extra)
         self._write(top if request is not None and request.method == b"HEAD" else top + body, ANSWERED)
-        self.next()
-
-    def decline(self, refusal: Refusal) -> None:
-        """A refusal before any exchange began."""
-        self.handler.refused(self, refusal)
-        if self._busy is not None and self._busy.key is None:
-            self._budget.spent += 1
-        self.answer_refusal(refusal)
-        self.next()
 
     def next(self) -> None:
         """The present request is answered: go on with the connection, or end it."""
@@ -797,7 +658,7 @@ class Client:
         if self._busy is not None or self.transport is None or self.transport.is_closing():
             return
         if self._queue:
-            if self._strange(self._queue[0]):
+            if self.strange(self._queue[0]):
                 self._soon()
                 return
             self._busy = self._queue.popleft()
@@ -829,7 +690,7 @@ class Client:
         self._refusing = True
         if self.transport is None or self.transport.is_closing():
             return  # bytes behind the last request of a connection: it has been answered
-        self.handler.refused(self, refusal)
+        self.handler.refused(refusal)
         if self._busy is None and not self._queue:
             request = self._parsing or self._upgrading or Request()
             if not request.id:
@@ -837,10 +698,10 @@ class Client:
             body = error_body(refusal, request.path.startswith(MESSAGES))
             top = head(
                 refusal.status,
-                b"application/json",
+                JSON,
                 len(body),
                 date=self.handler.clock.date,
-                extra=_told(refusal) + _named(request),
+                extra=told(refusal) + named(request),
                 close=True,
             )
             self._write(top if request.method == b"HEAD" else top + body, CUT_SHORT)
@@ -862,17 +723,13 @@ class Client:
 
     def _bug(self, error: BaseException | None) -> None:
         """We failed: say where, never with what (it is the client's), and leave nobody waiting."""
-        at = error.__traceback__ if error is not None else None
-        while at is not None and at.tb_next is not None:
-            at = at.tb_next
-        where = f"{at.tb_frame.f_code.co_filename}:{at.tb_lineno}" if at is not None else "unknown"
-        log.error("a request ended in %s at %s: a fault of the gateway", type(error).__name__, where)
+        log.error("a request ended in %s: a fault of the gateway", said_where(error))
         if self.exchange is None:
             if self._busy is not None:
                 self.hold(self._busy, 0)
             self._busy = None
             self._forget()
-            self.refuse_connection(Refusal(500, "internal_error", "The gateway failed. Tell the operator."))
+            self.refuse_connection(FAULT)
         else:
             self.cut()
 
@@ -898,9 +755,7 @@ class Client:
             return
         self._unsent = unsent
         if self._busy is not None:
-            behind = now - self._full_since
-            taken = self._full_at - unsent
-            self.too_slow = self.full and behind > PLACE_S and taken < behind * PLACE_RATE
+            self._look_at_pace(now, unsent)
             return
         if not unsent and self.record is not None and self._rests:
             self.record.release()
@@ -911,30 +766,20 @@ class Client:
         waited = now - self.since
         if self._in_head:
             if waited > HEAD_S:
-                self.refuse_connection(Refusal(408, "slow_head", "The request's head took too long."))
+                self.refuse_connection(SLOW_HEAD)
         elif self._parsing is not None:
-            if waited > BODY_S or now - self.body_since > BODY_S + self._parsing.size / BODY_RATE:
-                self.refuse_connection(Refusal(408, "slow_body", "The request's body took too long."))
+            if self.slow_body(self._parsing, now):
+                self.refuse_connection(SLOW_BODY)
         elif waited > (LINGER_S if self.handler.closing else self.handler.idle_s) and not _unread(
             self.transport
         ):
             self.transport.close()
 
-    def _too_large(self) -> Refusal:
-        limit = self.handler.max_body
-        return Refusal(413, "body_too_large", f"The body is larger than {limit} bytes (gateway.maxBody).")
-
-    def _too_large_head(self) -> Refusal:
-        what = f"{self.handler.max_head} bytes (gateway.maxHead) or has over {MAX_HEADERS} headers"
-        return Refusal(431, "head_too_large", f"The head is larger than {what}.")
-
     def _head(self, status: int, content_type: bytes, length: int | None, extra: bytes = b"") -> bytes:
         request = self._busy
         close = self._last = request is None or not request.keep or self.handler.closing
         if request is not None:
-            extra += _named(request)
-            if REPLICA in request.headers and self.exchange is not None:
-                extra += b"x-seawall-replica: " + self.exchange.replica.encode() + b"\r\n"
+            extra += self.lines(request)
         if not close:
             extra += self.handler.keep_alive
             if request is not None and request.http10:
@@ -956,6 +801,12 @@ def client_factory(
     return cast("Callable[[], asyncio.Protocol]", lambda: Client(handler, loop, high_water))
 
 
+def _chose_http2(transport: asyncio.BaseTransport) -> bool:
+    """Its client and we have agreed on it within the TLS handshake (ALPN)."""
+    tls = transport.get_extra_info("ssl_object")
+    return tls is not None and tls.selected_alpn_protocol() == "h2"
+
+
 def _unread(transport: asyncio.Transport) -> bool:
     """The kernel holds bytes that we have not read yet: a close would reset the request that they begin."""
     sock = transport.get_extra_info("socket")
@@ -971,43 +822,8 @@ def _reset(transport: asyncio.Transport) -> bool:
         return same.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0] == TCP_CLOSE
 
 
-def _named(request: Request) -> bytes:
-    return b"x-request-id: " + request.id + b"\r\n" + request.cors + request.limits if request.id else b""
-
-
-def _told(refusal: Refusal) -> bytes:
-    """The header lines of a refusal that say what to do."""
-    lines = b"" if refusal.retry_after_s is None else b"retry-after: %d\r\n" % refusal.retry_after_s
-    if refusal.status == 401:
-        lines += b"www-authenticate: Bearer\r\n"
-    if refusal.status == 415:
-        lines += b"accept-encoding: " + b", ".join(KNOWN) + b"\r\n"
-    if refusal.allow is not None:
-        lines += b"allow: " + refusal.allow.encode() + b"\r\n"
-    return lines
-
-
 def _has_body(headers: dict[bytes, bytes]) -> bool:
     return b"transfer-encoding" in headers or bool(headers.get(b"content-length", b"0").strip(b"0"))
 
 
-_ONCE = frozenset(
-    {
-        b"host",
-        b"authorization",
-        b"content-type",
-        b"content-length",
-        b"content-encoding",
-        b"transfer-encoding",
-        b"idempotency-key",
-        b"last-event-id",
-    }
-)
-_BROKEN_ENCODING = Refusal(
-    400, "invalid_encoding", "The body is not what its Content-Encoding says: it is cut, or damaged."
-)
-_OVERLOADED = Refusal(
-    503, "overloaded", "Too many large bodies are here or on their way (gateway.memory). Send it again.", 2
-)
-_CROWDED = Refusal(503, "too_many_connections", "There are as many connections as may be. Come again.", 2)
 _MALFORMED = Refusal(400, "bad_request", "This is not a valid HTTP/1.1 request.")

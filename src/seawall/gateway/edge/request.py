@@ -21,6 +21,7 @@ class Request:
         "coded",
         "cors",
         "decoder",
+        "dropped",
         "extra",
         "form",
         "growing",
@@ -72,6 +73,8 @@ class Request:
         """Of a chunked body: where it ends."""
         self.decoder: BodyDecoder | None = None
         """Of a body that comes compressed."""
+        self.dropped = False
+        """It was given up before it was whole."""
         self.form = False
         """Its body is a form with files, and no JSON."""
         self.coded = 0

@@ -30,7 +30,7 @@ from seawall.decide.route.refusal import Refusal
 from seawall.decide.route.resume import Finish, StreamSession
 from seawall.decide.route.resume.tape import DROPPED, FED, FRESH, WROTE
 from seawall.decide.route.whole import Unfit
-from seawall.gateway.edge.client_side import Client
+from seawall.gateway.edge.caller import Caller
 from seawall.gateway.edge.record import ACCEPTED, Record
 from seawall.gateway.edge.request import Request
 from seawall.gateway.edge.sink import EVENT_STREAM, Sink
@@ -618,7 +618,7 @@ class Exchange:
     def _reads_too_slowly(self) -> bool:
         """Its client holds up the replica, and others wait for the place: they come first."""
         sink = self.sink
-        if not isinstance(sink, Client) or not sink.too_slow:
+        if not isinstance(sink, Caller) or not sink.too_slow:
             return False
         message = (
             "The answer was read too slowly, while others waited for its place. Read faster, or ask for less."

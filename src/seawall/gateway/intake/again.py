@@ -12,7 +12,7 @@ from typing import Final, NamedTuple, Protocol
 from seawall.decide.route.poison import fingerprint
 from seawall.decide.route.record import AnswerRecord
 from seawall.decide.route.refusal import Refusal
-from seawall.gateway.edge.client_side import Client
+from seawall.gateway.edge.caller import Caller
 from seawall.gateway.edge.request import Request
 from seawall.gateway.edge.sink import Sink
 from seawall.gateway.exchange.exchange import Exchange
@@ -34,12 +34,12 @@ class Admits(Protocol):
     peers: Peers
 
     def begin(
-        self, client: Client, request: Request, route: str, body: Body, served: Served
+        self, client: Caller, request: Request, route: str, body: Body, served: Served
     ) -> Refusal | None:
         """A request whose answer only its client reads."""
 
     def pass_on(
-        self, owner: int, client: Client, request: Request, hop: bytes, here: Callable[[], None]
+        self, owner: int, client: Caller, request: Request, hop: bytes, here: Callable[[], None]
     ) -> None:
         """Process `owner` answers it; `here`: this one does, for that one cannot be reached."""
 
@@ -69,7 +69,7 @@ class Asked(NamedTuple):
     """A request whose answer is kept, on its way in."""
 
     intake: Admits
-    client: Client
+    client: Caller
     request: Request
     route: str
     body: Body
@@ -144,7 +144,7 @@ def keyed(
     return None
 
 
-def read(client: Client, record: AnswerRecord, position: int = 0, numbers: bool = True) -> None:
+def read(client: Caller, record: AnswerRecord, position: int = 0, numbers: bool = True) -> None:
     """From now on the record answers the client."""
     reader = Reader(record, client, position, numbers)
     client.serve(reader)

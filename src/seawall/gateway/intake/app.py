@@ -30,7 +30,7 @@ from seawall.domain.seen import Replica, Replicas
 from seawall.domain.spec import Fleet, FleetSpec
 from seawall.domain.units import parse_seconds
 from seawall.gateway.edge.budget import StrangersBudget
-from seawall.gateway.edge.client_side import IDLE_S, MAX_HEAD, REPLICA, SURE_S, Client, Keep
+from seawall.gateway.edge.caller import IDLE_S, MAX_HEAD, REPLICA, SURE_S, Caller, Connected, Keep
 from seawall.gateway.edge.request import Request
 from seawall.gateway.edge.sink import Sink
 from seawall.gateway.edge.whole_sink import WholeSink
@@ -175,7 +175,7 @@ NOTHING = Means()
 
 
 class App:
-    """See the module. Implements `client_side.Handler`."""
+    """See the module. Implements `caller.Handler`."""
 
     def __init__(
         self,
@@ -197,8 +197,9 @@ class App:
         self.idle_s = IDLE_S
         self.keep_alive = b""
         self.max_head = MAX_HEAD
+        self.http2 = True
         self.wanted = WANTED
-        self.clients: set[Client] = set()
+        self.clients: set[Connected] = set()
         self.memory = HeldMemory()
         self.budget = StrangersBudget()
         self.keep: Keep | None = None
@@ -307,7 +308,7 @@ class App:
         else:
             request.id = self._id_prefix + b"%x" % next(self._ids)
 
-    def early(self, client: Client, request: Request) -> Refusal | None:
+    def early(self, client: Caller, request: Request) -> Refusal | None:
         """Before the body is read: what can be refused by the head alone."""
         if self.keys is not None:
             request.key = self._key(request.headers)
@@ -347,7 +348,7 @@ class App:
             return lines + PREFLIGHT + b"access-control-allow-headers: " + asked + b"\r\n"
         return lines + b"access-control-expose-headers: " + EXPOSED + b"\r\n"
 
-    def handle(self, client: Client, request: Request) -> None:
+    def handle(self, client: Caller, request: Request) -> None:
         """A whole request has come in."""
         if self.peers.count > 1 and self._passed_on(client, request):
             return
@@ -366,7 +367,7 @@ class App:
             if refusal is not None:
                 client.decline(refusal)
 
-    def _passed_on(self, client: Client, request: Request) -> bool:
+    def _passed_on(self, client: Caller, request: Request) -> bool:
         """Another process of this gateway keeps what the request comes for, and answers it."""
         headers, owner, hop = request.headers, self.peers.own, BY_KEY
         if FORWARDED in headers or request.method == b"HEAD":
@@ -382,7 +383,7 @@ class App:
         return True
 
     def pass_on(
-        self, owner: int, client: Client, request: Request, hop: bytes, here: Callable[[], None]
+        self, owner: int, client: Caller, request: Request, hop: bytes, here: Callable[[], None]
     ) -> None:
         """`owner` answers it; `here`: this process does, for that one cannot be reached."""
 
@@ -402,7 +403,7 @@ class App:
             body = peek(request.body)
         return body
 
-    def _read_large(self, client: Client, request: Request, route: str) -> None:
+    def _read_large(self, client: Caller, request: Request, route: str) -> None:
         """It goes on in `_has_read`, in a turn of the loop to come."""
         reading = self.loop.run_in_executor(
             self._body_reader,
@@ -426,9 +427,9 @@ class App:
         return read_form(content_type, request.body) if is_form(content_type) else None
 
     def _has_read(
-        self, client: Client, request: Request, route: str, done: asyncio.Future[LargeBody | Refusal]
+        self, client: Caller, request: Request, route: str, done: asyncio.Future[LargeBody | Refusal]
     ) -> None:
-        if client.transport is None or done.cancelled():
+        if client.gone or done.cancelled():
             client.next()
             return
         read = done.result()
@@ -438,7 +439,7 @@ class App:
         if refusal is not None:
             client.decline(refusal)
 
-    def _other(self, client: Client, request: Request, path: bytes) -> None:
+    def _other(self, client: Caller, request: Request, path: bytes) -> None:
         """What no engine is asked for, or too little to count."""
         if request.method in (b"GET", b"HEAD"):
             if path == MODELS or path.startswith(MODELS + b"/"):
@@ -461,7 +462,7 @@ class App:
             return
         client.decline(no_such(path, request.method))
 
-    def _models(self, client: Client, request: Request, name: str) -> None:
+    def _models(self, client: Caller, request: Request, name: str) -> None:
         """The models that the client may use, or the one of that name."""
         unknown = [lane for lane in self.fleets.values() if not lane.asked_longest]
         if unknown and self.means.ask_longest is not None and request.tries == 0:
@@ -529,7 +530,7 @@ class App:
         return body, served
 
     def _serve(
-        self, client: Client, request: Request, route: str, body: Body | Refusal | None = None
+        self, client: Caller, request: Request, route: str, body: Body | Refusal | None = None
     ) -> Refusal | None:
         meant = self.meant(request, body)
         if isinstance(meant, Refusal):
@@ -552,7 +553,7 @@ class App:
         return self.begin(client, request, route, body, served)
 
     def begin(
-        self, client: Client, request: Request, route: str, body: Body, served: Served
+        self, client: Caller, request: Request, route: str, body: Body, served: Served
     ) -> Refusal | None:
         """A request whose answer only its client reads."""
         exchange = self.exchange(client, request, route, body, served)
@@ -737,7 +738,7 @@ class App:
                 if not record.followed:
                     record.cancel()
 
-    def refused(self, client: Client, refusal: Refusal) -> None:
+    def refused(self, refusal: Refusal) -> None:
         self.refusals[refusal.code] = self.refusals.get(refusal.code, 0) + 1
 
     def crowded(self, now: float) -> bool:

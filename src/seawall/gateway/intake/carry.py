@@ -21,7 +21,8 @@ from seawall.decide.route.refusal import Refusal
 from seawall.decide.route.resume import StreamSession
 from seawall.decide.route.resume.tape import BROKE, DROPPED, FED, FRESH, LINE, RELAYED, WROTE
 from seawall.gateway.edge.budget import StrangersBudget
-from seawall.gateway.edge.client_side import HIGH_WATER, Client, Keep
+from seawall.gateway.edge.caller import HIGH_WATER, Caller, Connected, Keep
+from seawall.gateway.edge.client_side import Client
 from seawall.gateway.edge.nowhere import Nowhere
 from seawall.gateway.edge.record import (
     ACCEPTED,
@@ -48,7 +49,7 @@ CLOSES = b"connection: close\r\n"
 
 
 class Silent:
-    """A `client_side.Handler` of connections whose past is played: everything was taken, nothing is done."""
+    """A `caller.Handler` of connections whose past is played: everything was taken, nothing is done."""
 
     def __init__(self, app: App) -> None:
         self._app = app
@@ -56,9 +57,10 @@ class Silent:
         self.max_body = self.max_head = self.max_clients = HUGE
         self.clock: Clock = app.clock
         self.closing = False
-        self.clients: set[Client] = set()
+        self.clients: set[Connected] = set()
         self.idle_s = app.idle_s
         self.keep_alive = app.keep_alive
+        self.http2 = False
         self.memory = HeldMemory()
         self.budget = StrangersBudget()
         self.keep: Keep | None = None
@@ -73,14 +75,14 @@ class Silent:
     def meet(self, request: Request) -> None:
         self._app.meet(request)
 
-    def early(self, client: Client, request: Request) -> Refusal | None:
+    def early(self, client: Caller, request: Request) -> Refusal | None:
         self._app.early(client, request)
         return None
 
-    def handle(self, client: Client, request: Request) -> None:
+    def handle(self, client: Caller, request: Request) -> None:
         """It waits: the record says what became of it."""
 
-    def refused(self, client: Client, refusal: Refusal) -> None:
+    def refused(self, refusal: Refusal) -> None:
         """It was told."""
 
 

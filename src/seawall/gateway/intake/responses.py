@@ -17,7 +17,7 @@ import msgspec
 from seawall.decide.route import response as responses
 from seawall.decide.route.record import AnswerRecord, RecordState
 from seawall.decide.route.refusal import Refusal
-from seawall.gateway.edge.client_side import Client
+from seawall.gateway.edge.caller import Caller
 from seawall.gateway.edge.request import Request
 from seawall.gateway.exchange.background import InBackground
 from seawall.gateway.exchange.forward import Forward
@@ -142,7 +142,7 @@ def _has_tools(fields: dict[str, Any]) -> bool:
     return tools not in (b"[]", b"null") and bytes(fields.get("tool_choice", b"")) != b'"none"'
 
 
-def _show(client: Client, record: AnswerRecord, streams: bool, position: int, numbers: bool) -> None:
+def _show(client: Caller, record: AnswerRecord, streams: bool, position: int, numbers: bool) -> None:
     if streams:
         read(client, record, position, numbers)
     else:
@@ -205,11 +205,11 @@ Owned = tuple[FleetLane, str]
 """A fleet, and the tenant that the client is there."""
 
 
-def find(client: Client, request: Request, owned: Iterable[Owned]) -> bool:
+def find(client: Caller, request: Request, owned: Iterable[Owned]) -> bool:
     """Answers a request for one response. False: its path or method is none of this page's."""
     id, _, act = request.path[len(RESPONSES) + 1 :].partition(b"/")
     method = b"GET" if request.method == b"HEAD" else request.method
-    acts: dict[tuple[bytes, bytes], Callable[[Client, Request, FleetLane, AnswerRecord], Refusal | None]] = {
+    acts: dict[tuple[bytes, bytes], Callable[[Caller, Request, FleetLane, AnswerRecord], Refusal | None]] = {
         (b"GET", b""): _retrieve,
         (b"DELETE", b""): _delete,
         (b"POST", b"cancel"): _cancel,
@@ -246,7 +246,7 @@ def find(client: Client, request: Request, owned: Iterable[Owned]) -> bool:
 
 
 def _asks_keeper(
-    client: Client, request: Request, id: str, lanes: Iterable[Owned], missing: Callable[[], None]
+    client: Caller, request: Request, id: str, lanes: Iterable[Owned], missing: Callable[[], None]
 ) -> bool:
     """Passes the question on to the replica that keeps this response, if the id names one to this tenant."""
     for lane, tenant in lanes:
@@ -268,7 +268,7 @@ def _asks_keeper(
     return False
 
 
-def _retrieve(client: Client, request: Request, lane: FleetLane, record: AnswerRecord) -> Refusal | None:
+def _retrieve(client: Caller, request: Request, lane: FleetLane, record: AnswerRecord) -> Refusal | None:
     asked = parse_qs(request.url.partition(b"?")[2].decode("latin-1"))
     if asked.get("stream", [""])[-1].lower() not in ("true", "1"):
         client.answer(200, JSON, responses.response_of(record))
@@ -289,7 +289,7 @@ def _retrieve(client: Client, request: Request, lane: FleetLane, record: AnswerR
     return None
 
 
-def _cancel(client: Client, request: Request, lane: FleetLane, record: AnswerRecord) -> Refusal | None:
+def _cancel(client: Caller, request: Request, lane: FleetLane, record: AnswerRecord) -> Refusal | None:
     if not record.background:
         message = "Cannot cancel a synchronous response: only those with `background` can be."
         return Refusal(400, "invalid_value", message, param="response_id")
@@ -298,7 +298,7 @@ def _cancel(client: Client, request: Request, lane: FleetLane, record: AnswerRec
     return None
 
 
-def _delete(client: Client, request: Request, lane: FleetLane, record: AnswerRecord) -> Refusal | None:
+def _delete(client: Caller, request: Request, lane: FleetLane, record: AnswerRecord) -> Refusal | None:
     record.cancel()
     lane.kept.remove(record)
     gone = {"id": record.id, "object": "response", "deleted": True}

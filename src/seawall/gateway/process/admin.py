@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from seawall.decide.route.refusal import Refusal
 from seawall.domain.told import encoded
 from seawall.gateway.edge.budget import StrangersBudget
-from seawall.gateway.edge.client_side import Client, Keep
+from seawall.gateway.edge.caller import Caller, Connected, Keep
 from seawall.gateway.edge.request import Request
 from seawall.gateway.intake.app import WANTED, App
 from seawall.gateway.memory import HeldMemory
@@ -21,7 +21,7 @@ EXPOSITION = b"text/plain; version=0.0.4; charset=utf-8"
 
 
 class Admin:
-    """Implements `client_side.Handler`."""
+    """Implements `caller.Handler`."""
 
     wanted = WANTED | {b"origin"}
     max_body = 1 << 20
@@ -29,6 +29,7 @@ class Admin:
     max_clients = ADMIN_CLIENTS
     idle_s = 75.0
     keep_alive = b""
+    http2 = False
 
     def __init__(self, app: App, more: Callable[[], Iterable[Line]], console: ConsolePages) -> None:
         self.app = app
@@ -36,7 +37,7 @@ class Admin:
         self.clock = app.clock
         self.now = app.now
         self.closing = False
-        self.clients: set[Client] = set()
+        self.clients: set[Connected] = set()
         self.memory = HeldMemory()
         self.budget = StrangersBudget()
         self.keep: Keep | None = None
@@ -47,10 +48,10 @@ class Admin:
         if _of_console(request.path):
             self.console.meet(request)
 
-    def early(self, client: Client, request: Request) -> Refusal | None:
+    def early(self, client: Caller, request: Request) -> Refusal | None:
         return self.console.early(client, request) if _of_console(request.path) else None
 
-    def handle(self, client: Client, request: Request) -> None:
+    def handle(self, client: Caller, request: Request) -> None:
         path, app = request.path, self.app
         if _of_console(path):
             self.console.handle(client, request)
@@ -74,7 +75,7 @@ class Admin:
         """Nobody is sent away for another: probes and scrapes are short."""
         return False
 
-    def refused(self, client: Client, refusal: Refusal) -> None:
+    def refused(self, refusal: Refusal) -> None:
         """Not counted: nobody's request."""
 
 

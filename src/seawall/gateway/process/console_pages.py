@@ -16,7 +16,7 @@ from seawall.console import assets
 from seawall.console.console import API, Console, OpenPage, Reply
 from seawall.console.sight import ConsoleSight, of_gateway, with_supervisor
 from seawall.decide.route.refusal import Refusal
-from seawall.gateway.edge.client_side import Client
+from seawall.gateway.edge.caller import Caller
 from seawall.gateway.edge.request import Request
 from seawall.gateway.edge.sink import EVENT_STREAM
 from seawall.gateway.intake.app import App
@@ -77,7 +77,7 @@ class ConsolePages:
             # Lines behind the answer's own; the client's side sends them where a request has an id.
             request.id, request.cors = b"console", _LINES
 
-    def early(self, client: Client, request: Request) -> Refusal | None:
+    def early(self, client: Caller, request: Request) -> Refusal | None:
         """By the head alone: who may ask."""
         if request.path in PLAYGROUND:
             return _FOREIGN if _foreign(request) else self._app.early(client, request)
@@ -85,7 +85,7 @@ class ConsolePages:
             return self._app.early(client, request)
         return None
 
-    def handle(self, client: Client, request: Request) -> None:
+    def handle(self, client: Caller, request: Request) -> None:
         """A whole request below /console."""
         path = request.path
         if not self.console.looked:
@@ -115,7 +115,7 @@ class PageStream:
 
     replica = ""
 
-    def __init__(self, console: Console, client: Client) -> None:
+    def __init__(self, console: Console, client: Caller) -> None:
         self._console, self._client = console, client
         self._page: OpenPage | None = None
         self._started = False
@@ -150,7 +150,7 @@ class PageStream:
             self._console.close(self._page)
 
 
-def _answer(client: Client, reply: Reply) -> None:
+def _answer(client: Caller, reply: Reply) -> None:
     client.answer(reply.status, reply.kind.encode(), reply.body)
 
 

@@ -60,7 +60,7 @@ class Holding:
 
 
 class Custody:
-    """See the module. Implements `client_side.Keep`."""
+    """See the module. Implements `caller.Keep`."""
 
     def __init__(
         self,
@@ -97,7 +97,7 @@ class Custody:
         except TimeoutError:
             log.warning("no keeper answers at %s: connections are handed over when one does", self._path)
 
-    # -- client_side.Keep
+    # -- caller.Keep
 
     def hold(self, transport: asyncio.BaseTransport) -> Record | None:
         sock = transport.get_extra_info("socket")
@@ -114,19 +114,28 @@ class Custody:
         return Record(holding.arena, slot)
 
     def let_go(self, record: Record) -> None:
-        holding = next((h for h in self._holdings if h.arena is record.arena), None)
-        if holding is None:
-            return
-        fd = holding.fds.pop(record.slot, -1)
+        fd = self._forget(record)
         if fd >= 0:
             with contextlib.suppress(OSError):
                 end(fd)
+
+    def unhold(self, record: Record, why: str) -> None:
+        self._forget(record)
+        self._not(why)
+
+    def _forget(self, record: Record) -> int:
+        """-> the descriptor of the connection that is not kept any more; -1: it was not."""
+        holding = next((h for h in self._holdings if h.arena is record.arena), None)
+        if holding is None:
+            return -1
+        fd = holding.fds.pop(record.slot, -1)
         self._tell(_Message(b"-", holding, record.slot))
         record.arena.give_slot(record.slot)
         if not holding.fds and holding is not self.main and not self._waiting:
             self._send(b"x" + _number.pack(holding.number), ())
             self._holdings.remove(holding)
             holding.arena.close()
+        return fd
 
     def _not(self, why: str) -> None:
         self.unkept[why] = self.unkept.get(why, 0) + 1

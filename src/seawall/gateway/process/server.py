@@ -45,7 +45,8 @@ from seawall.domain.labels import (
 from seawall.domain.spec import Fleet
 from seawall.drivers.store import SharedStore, parse_address
 from seawall.errors import InputError
-from seawall.gateway.edge.client_side import HEAD_S, HIGH_WATER, client_factory
+from seawall.gateway.edge.caller import HEAD_S, HIGH_WATER
+from seawall.gateway.edge.client_side import client_factory
 from seawall.gateway.exchange.exchange import Exchange
 from seawall.gateway.exchange.lane import FleetLane
 from seawall.gateway.intake.app import App, Means
@@ -201,7 +202,7 @@ def server_context(cert: Path | None, key: Path | None) -> ssl.SSLContext:
     """TLS for clients: 1.2 or newer. InputError when the files do not make a certificate."""
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
-    context.set_alpn_protocols(["http/1.1"])
+    context.set_alpn_protocols(["h2", "http/1.1"])
     try:
         assert cert is not None
         context.load_cert_chain(cert, key)
@@ -449,8 +450,7 @@ class Server:
             exchange.shut_down()
         await asyncio.sleep(0)
         for client in list(app.clients):
-            if client.transport is not None:
-                client.transport.close()
+            client.close()
         for _ in range(50):
             if not app.clients:
                 break

@@ -1,0 +1,79 @@
+"""h2 and hpack, as the gateway sets them up. Forbidden here: frames that they do not know of."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from h2.config import H2Configuration
+from h2.connection import H2Connection
+from h2.settings import SettingCodes, Settings
+from hpack.hpack import Decoder, Encoder
+
+from seawall.gateway.edge.http2_head import LENGTH, Fields
+
+MAX_STREAMS: Final = 256
+STREAM_WINDOW: Final = 1 << 20
+"""Of a body that may be on its way; what has come is counted and bounded as everywhere."""
+CONNECTION_WINDOW: Final = 16 << 20
+TABLE: Final = 4096
+"""Of compressed headers, whatever the client offers us to remember."""
+_LAST: Final = 2**31 - 1
+_config: Final = H2Configuration(
+    client_side=False,
+    header_encoding=None,
+    validate_inbound_headers=False,
+    normalize_inbound_headers=False,
+    validate_outbound_headers=False,
+    normalize_outbound_headers=False,
+)
+
+
+class HeadDecoder(Decoder):
+    """Keeps the fields of the last head for us. The library is not told of a length: it would end the connection when
+    the body has another one."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fields: Fields = []
+
+    def decode(self, data: bytes, raw: bool = False) -> Any:
+        made = super().decode(data, raw)
+        self.fields = [(bytes(name), bytes(value)) for name, value in made]
+        return [field for field in made if field[0] != LENGTH]
+
+
+class HeadEncoder(Encoder):
+    """Writes fields as they are: the library's Huffman code takes time by the square of a value's length, and a client
+    chooses some of the values."""
+
+    def encode(self, headers: Any, huffman: bool = False) -> bytes:
+        return super().encode(headers, False)
+
+
+class Library(H2Connection):
+    """h2's connection, which forgets closed streams sooner: it would keep 65,536."""
+
+    MAX_CLOSED_STREAMS = 1024
+
+    def __init__(self, max_head: int) -> None:
+        super().__init__(_config)
+        self.decoder = self.heads = HeadDecoder()
+        self.encoder = HeadEncoder()
+        told = {
+            SettingCodes.MAX_CONCURRENT_STREAMS: MAX_STREAMS,
+            SettingCodes.MAX_HEADER_LIST_SIZE: max_head,
+            SettingCodes.INITIAL_WINDOW_SIZE: STREAM_WINDOW,
+            SettingCodes.ENABLE_CONNECT_PROTOCOL: 0,
+        }
+        self.local_settings = Settings(client=False, initial_values=told)
+        self.initiate_connection()
+        # Who has not read them yet is no enemy: what goes beyond is refused stream by stream, and head by head.
+        meant = {**told, SettingCodes.MAX_CONCURRENT_STREAMS: _LAST}
+        self.local_settings = Settings(client=False, initial_values=meant)
+        self.most_of_head = self.heads.max_header_list_size = 2 * max_head + 4096
+        self.increment_flow_control_window(CONNECTION_WINDOW - self.inbound_flow_control_window)
+
+    def bound_table(self) -> None:
+        """Whatever the client has offered."""
+        if self.encoder.header_table_size > TABLE:
+            self.encoder.header_table_size = TABLE
