@@ -111,6 +111,8 @@ class Recurrent:
     """Parameters of one such mixer."""
     width: int = 0
     """Elements that one token is projected to (keys, queries, values, gate)."""
+    scan: str = ""
+    """The kernel that passes over a prompt: gdn, kda, mamba2 or another's."""
     taps: int = 0
     """Earlier tokens that `conv_elements` keeps; every draft token adds one (0: of drafts nothing is kept)."""
 

@@ -88,7 +88,7 @@ class _Size:
 
 def _head_dim(text: Mapping[str, Any], hidden: int, heads: int) -> int:
     return (
-        first(text, "head_dim", "attention_head_size", "kv_channels", "attention_head_dim") or hidden // heads
+        first(text, "head_dim", "attention_head_size", "attention_head_dim", "kv_channels") or hidden // heads
     )
 
 
@@ -117,7 +117,9 @@ def _sized(text: Mapping[str, Any], size: _Size, kind: LayerKind, latent: Latent
 
 def _window(text: Mapping[str, Any], kind: LayerKind) -> int:
     if kind in ("sliding", "compressed"):
-        return first(text, "sliding_window", "sliding_window_size", "attention_window_size")
+        window = first(text, "sliding_window", "sliding_window_size", "attention_window_size")
+        inclusive = str(text.get("model_type")).startswith("cohere2")  # the token itself comes on top
+        return window + 1 if window and inclusive else window
     return first(text, "attention_chunk_size") if kind == "chunked" else 0
 
 

@@ -13,6 +13,8 @@ from seawall.shapes.getter import first
 def recurrent_of(text: Mapping[str, Any], hidden: int) -> Recurrent | None:
     """Sizes of one recurrent layer's state and weights (vLLM: model_executor/layers/mamba/mamba_utils.py)."""
     dtype = str(text.get("mamba_ssm_dtype") or text.get("mamba_ssm_cache_dtype") or "")
+    if not dtype and str(text.get("model_type")) == "nemotron_h":
+        dtype = "float32"  # vLLM's own default for these models (models/config.py)
     ssm_bytes = 4 if "32" in dtype else 2
     v_heads = first(text, "linear_num_value_heads")
     if v_heads:  # Gated DeltaNet: Qwen3-Next, Qwen3.5
@@ -26,7 +28,7 @@ def recurrent_of(text: Mapping[str, Any], hidden: int) -> Recurrent | None:
         kernel = first(text, "linear_conv_kernel_dim") or 4
         weights = hidden * (conv + values + 2 * v_heads) + conv * kernel + values * hidden
         return Recurrent(
-            conv * (kernel - 1), v_heads * k_dim * v_dim, ssm_bytes, weights, conv + values, kernel - 1
+            conv * (kernel - 1), v_heads * k_dim * v_dim, ssm_bytes, weights, conv + values, "gdn", kernel - 1
         )
     kda = text.get("linear_attn_config")
     if kda is None and first(text, "linear_num_heads"):  # as transformers 5 spells it
@@ -40,10 +42,12 @@ def recurrent_of(text: Mapping[str, Any], hidden: int) -> Recurrent | None:
         wide, kernel = kda_heads * dim, first(kda, "short_conv_kernel_size") or 4
         gate = hidden * wide if kda.get("use_full_rank_gate") is True else dim * (hidden + wide)
         weights = hidden * wide * 4 + gate + dim * (hidden + wide) + hidden * kda_heads + 3 * wide * kernel
-        return Recurrent(3 * wide * (kernel - 1), wide * dim, 4, weights, 4 * wide)
+        return Recurrent(3 * wide * (kernel - 1), wide * dim, 4, weights, 4 * wide, "kda")
     taps = first(text, "conv_L_cache") - 1
     if taps > 0:  # LFM 2: a gated convolution over the last tokens
-        return Recurrent(hidden * taps, 0, ssm_bytes, hidden * (4 * hidden + taps + 1), 3 * hidden, taps)
+        return Recurrent(
+            hidden * taps, 0, ssm_bytes, hidden * (4 * hidden + taps + 1), 3 * hidden, "conv", taps
+        )
     state = first(text, "mamba_d_state", "ssm_state_size", "state_size", "mamba_state_dim")
     if not state:
         return None
@@ -56,7 +60,9 @@ def recurrent_of(text: Mapping[str, Any], hidden: int) -> Recurrent | None:
         groups = first(text, "mamba_n_groups", "n_groups", "mamba_ngroups") or 1
         conv = inner + 2 * groups * state
         weights = hidden * (inner + conv + mamba_heads) + conv * kernel + inner * hidden
-        return Recurrent(conv * (kernel - 1), inner * state, ssm_bytes, weights, inner + conv, kernel - 1)
+        return Recurrent(
+            conv * (kernel - 1), inner * state, ssm_bytes, weights, inner + conv, "mamba2", kernel - 1
+        )
     expand = first(text, "mamba_expand", "expand") or 2
     inner = (
         first(text, "intermediate_size") if str(text.get("model_type")) in ("mamba", "falcon_mamba") else 0

@@ -49,11 +49,14 @@ class Extra:
     """--cudagraph-capture-sizes; empty: vLLM's own list."""
     largest: int = 0
     """--max-cudagraph-capture-size; 0: vLLM's own."""
+    state_bytes: int = 0
+    """--mamba-ssm-cache-dtype: bytes of one element of a recurrent state; 0: the model's own."""
     draft: Draft | None = None
     unread: tuple[str, ...] = field(default=())
     """Flags that change memory in ways that are not worked out here."""
 
 
+_STATES = {"float32": 4, "float16": 2, "bfloat16": 2}
 _UNREAD = (
     "--hf-overrides", "--offload-backend", "--kv-cache-dtype-skip-layers", "--num-gpu-blocks-override",
     "--prefill-context-parallel-size", "--enable-eplb", "--config", "--model-loader-extra-config",
@@ -78,6 +81,7 @@ def read_flags(args: Sequence[str]) -> Extra:
         graphs=graphs,
         captured=captured,
         largest=largest,
+        state_bytes=_STATES.get((given.get("--mamba-ssm-cache-dtype") or [""])[0], 0),
         draft=_draft(_json(given, "--speculative-config", "-sc")),
         unread=tuple(name for name in _UNREAD if name in given),
     )

@@ -33,6 +33,8 @@ class LayerGroup:
     window: int
     block: int
     """Tokens per block; for recurrent layers a block holds one state."""
+    checkpoints: int = 0
+    """Blocks that a request takes for states inside its prompt, where prefixes are cached."""
     page_bytes: int = 0
     """Bytes of one block that its own layers fill; 0: all of them."""
 
@@ -101,7 +103,8 @@ class Layout:
 def _group_blocks(group: LayerGroup, length: int, setup: EngineSetup) -> int:
     if group.kind == "recurrent":
         # With prefix caching vLLM keeps the state at the last block boundary too ("align" mode).
-        return (2 if setup.prefix_caching and setup.version >= (0, 11, 1) else 1) + setup.draft_tokens
+        aligned = setup.prefix_caching and setup.version >= (0, 11, 1)
+        return (2 + group.checkpoints if aligned else 1) + setup.draft_tokens
     if group.kind == "sliding":  # a window may begin inside a block: one more
         return math.ceil(min(group.window - 1 + setup.in_flight_tokens, length) / group.block) + 1
     if group.kind == "chunked":
@@ -165,7 +168,7 @@ def layout(model: ModelConfig, setup: EngineSetup, stage: int | None = None) -> 
         key = (layer.kind, layer.window, layer_bytes(model, layer, setup))
         kinds[key] = kinds.get(key, 0) + 1
     index = sum(index_bytes(model, layer, setup) for layer in caching)
-    state = _state_bytes(model, setup) if recurrent else 0
+    state = state_bytes(model, setup) if recurrent else 0
     growing = sum(n * b for (kind, _, b), n in kinds.items() if kind == "full") + index
     if not growing:
         growing = sum(n * b for (_, _, b), n in kinds.items())
@@ -280,23 +283,34 @@ def _hybrid(
         longer = block * (page_token // b) if page_token % b == 0 else block
         groups += [LayerGroup(kind, size, window, longer)] * math.ceil(n / size)
     if recurrent:
-        groups += [LayerGroup("recurrent", size, 0, block)] * math.ceil(recurrent / size)
+        state_group = LayerGroup("recurrent", size, 0, block, _checkpoints(model, setup))
+        groups += [state_group] * math.ceil(recurrent / size)
     return Layout(tuple(groups), block, page * size, growing)
+
+
+def _checkpoints(model: ModelConfig, setup: EngineSetup) -> int:
+    """Blocks of a prompt's inner states: kernels that store one on their way need a place for it (vLLM pull requests
+    52789 and 57329; Gated DeltaNet by FlashInfer, from Hopper on)."""
+    scan = model.recurrent.scan if model.recurrent is not None else ""
+    if scan == "mamba2":
+        return int(setup.version >= (0, 32, 0))
+    if scan == "gdn" and model.architecture.startswith(("qwen3_next", "qwen3_5")):
+        return int(setup.version >= (0, 33, 0) and setup.gpu.capability >= 9)
+    return 0
 
 
 def _draft_layer(model: ModelConfig) -> Layer:
     return next((layer for layer in reversed(model.layers) if layer.kind == "full"), model.layers[-1])
 
 
-def _state_bytes(model: ModelConfig, setup: EngineSetup) -> int:
+def state_bytes(model: ModelConfig, setup: EngineSetup) -> int:
     """One recurrent layer's state on one rank (heads are split over TP)."""
     r = model.recurrent
     if r is None:
         return 0
     drafts = r.conv_elements // r.taps * setup.draft_tokens if r.taps else 0
-    return (
-        (r.conv_elements + drafts) * DTYPE_BYTES[model.dtype] + r.state_elements * r.state_bytes
-    ) // setup.tp
+    each = setup.extra.state_bytes or r.state_bytes
+    return ((r.conv_elements + drafts) * DTYPE_BYTES[model.dtype] + r.state_elements * each) // setup.tp
 
 
 def kept_blocks(setup: EngineSetup) -> int:
