@@ -21,7 +21,7 @@ $(shell scripts/bootstrap.sh $(PYTHON) $(VENV) && rm -f $(STAMP) $(RUN_STAMP) &&
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help up test test-fast check audit bench docs dist pictures lock lock-engine clean fmt
+.PHONY: help up test test-fast check audit bench comparison docs dist pictures lock lock-engine clean fmt
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -68,6 +68,10 @@ fmt: $(STAMP) ## format the code
 bench: $(STAMP) ## the benchmarks, quick form, with their peers
 	@$(COMPILE)
 	@for b in $$(grep -l -e --quick bench/*.py); do echo "== $$b"; $(BIN)/python $$b --quick || exit 1; done
+
+comparison: $(STAMP) ## every gateway that we know under the same faults, into docs/comparison.md (20 minutes)
+	@$(COMPILE)
+	@$(BIN)/python scripts/comparison.py
 
 pictures: $(STAMP) $(TOOLS) ## the docs' screenshots, into docs/pictures/made
 	@$(LIBS)

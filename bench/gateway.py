@@ -7,8 +7,8 @@ the median of the rounds' ratios, for a machine's speed drifts. CPU is user+syst
 by the kernel's clock of each process. Ours runs with all it has switched on: token ids recorded, admission, metrics,
 audit lines; only if named: `resume-off` keeps no record of streams, `kept` has a keeper. `bare` is
 bench/gateway_bare.py, the same building blocks without a single feature: the difference is what our features cost.
-vllm-router comes from PyPI into a venv in the cache; nginx and HAProxy are Debian's (a missing one is installed when
-root, else skipped and said so).
+The others are started as `seawall prove --target` does (prove/targets: where they come from, and how they are set up);
+what cannot be had is skipped and said so. `envoy` and `smg` only if named.
 CHUNKS is the length of a stream. The upstream is canned, far cheaper than any proxy; for the kills it is the simulated
 engine.
 """
@@ -20,7 +20,6 @@ import asyncio
 import json
 import os
 import random
-import shutil
 import signal
 import socket
 import statistics
@@ -39,9 +38,11 @@ import uvloop
 sys.path.insert(0, str(Path(__file__).parent))
 import gateway_load as load
 from seawall.drivers import keeper
+from seawall.errors import InputError
+from seawall.prove.targets.adapter import TargetPlace
+from seawall.prove.targets.known import find
 
 BIN = Path(sys.executable).parent
-CACHE = Path(os.environ.get("SEAWALL_CACHE") or Path.home() / ".cache/seawall") / "bench"
 SPEC = """
 apiVersion: seawall.dev/v1alpha1
 kind: Fleet
@@ -105,28 +106,6 @@ def wait_http(port: int, path: str, seconds: float = 40) -> None:
             time.sleep(0.1)
 
 
-def have(tool: str) -> str | None:
-    """Path of a Debian tool, installed if missing and root; None: skipped."""
-    env = {**os.environ, "PATH": os.environ.get("PATH", "") + ":/usr/sbin:/sbin"}
-    found = shutil.which(tool, path=env["PATH"])
-    if not found and os.geteuid() == 0:
-        subprocess.run(["apt-get", "install", "-y", "-q", tool], capture_output=True, check=False)
-        found = shutil.which(tool, path=env["PATH"])
-    return found
-
-
-def router_bin() -> str | None:
-    venv = CACHE / "vllm-router"
-    if not (venv / "bin/vllm-router").exists():
-        uv = str(BIN / "uv")
-        made = subprocess.run([uv, "venv", "-q", "--python", sys.executable, str(venv)], check=False)
-        if made.returncode == 0:
-            argv = [uv, "pip", "install", "-q", "--python", str(venv / "bin/python"), "vllm-router"]
-            subprocess.run(argv, check=False)
-    path = venv / "bin/vllm-router"
-    return str(path) if path.exists() else None
-
-
 class Peer:
     """A running proxy."""
 
@@ -178,52 +157,28 @@ def start_bare(stack: ExitStack, tmp: Path, upstreams: list[int]) -> Peer:
     return Peer("bare", int(p.stdout.readline()), p.pid)
 
 
-def start_router(stack: ExitStack, tmp: Path, upstreams: list[int]) -> Peer | None:
-    path = router_bin()
-    if path is None:
-        return None
-    port = free_port()
-    argv = [path, "--host", "127.0.0.1", "--port", str(port), "--policy", "power_of_two"]
-    argv += ["--prometheus-port", str(free_port()), "--log-level", "error"]
-    argv += ["--worker-urls", *(f"http://127.0.0.1:{p}" for p in upstreams)]
-    p = stack.enter_context(process(argv, env={**os.environ, "TOKIO_WORKER_THREADS": "1"}))
-    wait_http(port, "/health")
-    return Peer("vllm-router", port, p.pid)
+def start_target(name: str) -> Callable[[ExitStack, Path, list[int]], Peer | None]:
+    """Another gateway, as `seawall prove --target NAME` starts it; None where it cannot be had."""
 
+    def start(stack: ExitStack, tmp: Path, upstreams: list[int]) -> Peer | None:
+        adapter = find(name)
+        try:
+            program = adapter.install()
+        except InputError:
+            return None
+        folder = tmp / name
+        folder.mkdir()
+        place = TargetPlace(
+            folder=folder, port=free_port(), engines=[f"http://127.0.0.1:{p}" for p in upstreams], names=("m",),
+            program=program, spare_ports=(free_port(), free_port()), folder_for_sockets=folder,
+        )  # fmt: skip
+        place.write(adapter.files(place))
+        env = {**os.environ, **adapter.env(place), "TOKIO_WORKER_THREADS": "1"}
+        p = stack.enter_context(process(adapter.argv(place), env=env))
+        wait_http(place.port, "/v1/models")
+        return Peer(name, place.port, p.pid)
 
-def start_nginx(stack: ExitStack, tmp: Path, upstreams: list[int]) -> Peer | None:
-    path = have("nginx")
-    if path is None:
-        return None
-    port = free_port()
-    servers = "".join(f"server 127.0.0.1:{p};" for p in upstreams)
-    (tmp / "nginx.conf").write_text(
-        f"daemon off; worker_processes 1; pid {tmp}/nginx.pid; error_log /dev/null;"
-        "events {worker_connections 8192;} http {access_log off; client_body_temp_path /tmp; "
-        f"upstream u {{least_conn; {servers} keepalive 1024;}}"
-        f"server {{listen 127.0.0.1:{port}; keepalive_requests 1000000; location / {{proxy_pass http://u;"
-        'proxy_http_version 1.1; proxy_set_header Connection ""; proxy_buffering off; proxy_read_timeout 300s;'
-        "client_max_body_size 32m;}}}"
-    )
-    p = stack.enter_context(process([path, "-c", str(tmp / "nginx.conf")]))
-    wait_http(port, "/")
-    return Peer("nginx", port, p.pid)
-
-
-def start_haproxy(stack: ExitStack, tmp: Path, upstreams: list[int]) -> Peer | None:
-    path = have("haproxy")
-    if path is None:
-        return None
-    port = free_port()
-    servers = "".join(f"  server s{i} 127.0.0.1:{p}\n" for i, p in enumerate(upstreams))
-    (tmp / "haproxy.cfg").write_text(
-        "global\n  nbthread 1\n  maxconn 8192\ndefaults\n  mode http\n  option http-no-delay\n"
-        "  http-reuse always\n  timeout connect 5s\n  timeout client 300s\n  timeout server 300s\n"
-        f"frontend f\n  bind 127.0.0.1:{port}\n  default_backend b\nbackend b\n  balance leastconn\n{servers}"
-    )
-    p = stack.enter_context(process([path, "-f", str(tmp / "haproxy.cfg")]))
-    wait_http(port, "/")
-    return Peer("haproxy", port, p.pid)
+    return start
 
 
 STARTERS: dict[str, Callable[[ExitStack, Path, list[int]], Peer | None]] = {
@@ -231,9 +186,7 @@ STARTERS: dict[str, Callable[[ExitStack, Path, list[int]], Peer | None]] = {
     "resume-off": start_forgetful,
     "kept": start_kept,
     "bare": start_bare,
-    "vllm-router": start_router,
-    "nginx": start_nginx,
-    "haproxy": start_haproxy,
+    **{name: start_target(name) for name in ("vllm-router", "nginx", "haproxy", "envoy", "smg")},
 }
 
 

@@ -59,6 +59,7 @@ ELSEWHERE = {
     "gateway/exchange/judge.py": "the gateway's table of answers",
     "gateway/exchange/seam.py": "reads two flags that a user added",
     "lint/": "rules look at commands that people wrote, for any version",
+    "prove/targets/": "command lines of other people's gateways, some of whose options are called like vLLM's",
     "render/refusals.py": "flags that a user may not add",
     "render/replica/engine_probe.py": "runs inside vLLM's container, which has the standard library only",
 }

@@ -9,11 +9,17 @@ from seawall.errors import InputError
 from seawall.prove.targets.adapter import TargetAdapter
 from seawall.prove.targets.command import CommandTarget, UrlTarget
 from seawall.prove.targets.direct import Direct
+from seawall.prove.targets.envoy import Envoy
 from seawall.prove.targets.haproxy import Haproxy
+from seawall.prove.targets.litellm import Litellm
 from seawall.prove.targets.nginx import Nginx
 from seawall.prove.targets.ours import Seawall
+from seawall.prove.targets.smg import Smg
+from seawall.prove.targets.vllm_router import VllmRouter
 
-TARGETS: dict[str, type[TargetAdapter]] = {a.name: a for a in (Direct, Seawall, Nginx, Haproxy)}
+TARGETS: dict[str, type[TargetAdapter]] = {
+    a.name: a for a in (Direct, Seawall, Nginx, Haproxy, Envoy, VllmRouter, Smg, Litellm)
+}
 MISSING = {
     "production-stack": "its router is in no registry: on PyPI the name vllm-router belongs to another project "
     "(vllm-project/router). Install it from its repository and give its command.",

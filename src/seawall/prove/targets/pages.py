@@ -93,8 +93,7 @@ def _index(grid: Grid) -> str:
             ]
         )
     parts = [table(("scenario", *targets), body)]
-    for known in grid.facts.values():
-        parts.append(_about(known))
+    parts += [_about(grid.facts[t]) for t in targets if t in grid.facts]
     return document("Gateways under the same faults", parts)
 
 
@@ -151,10 +150,10 @@ def _clients(records: Sequence[StreamRecord]) -> str:
         else ""
     )
     lines = [
-        [html.escape(r.case.name), f"{r.outcome.intended_s - start:.1f} s", html.escape(_told(r))]
+        [f"{html.escape(r.case.name)}: {html.escape(_told(r))}", f"{r.outcome.intended_s - start:.1f} s"]
         for r in some
     ]
-    return table(("request", "asked at", "what came"), lines) + left_out
+    return table(("what came", "asked at"), lines) + left_out
 
 
 def _good(r: StreamRecord) -> bool:

@@ -157,7 +157,8 @@ class _Bench:
             self.say(
                 f"engines of {target.url}: 127.0.0.1, ports {FIRST_PORT} to {FIRST_PORT + scenario.replicas - 1}"
             )
-        fleet = await TargetFleet.start(target, place, engines, scenario.replicas)
+        count = scenario.replicas if self._sim else min(2, scenario.replicas)
+        fleet = await TargetFleet.start(target, place, engines, count)
         reading = asyncio.create_task(meter.run())
         try:
             self._know(target, place)

@@ -1,0 +1,29 @@
+"""One request to a target's own API, by which it is told of other engines. EngineError with what it answered."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import httpx
+
+from seawall.errors import EngineError
+
+PATIENCE_S = 20.0
+
+
+async def send(method: str, url: str, body: dict[str, Any] | None = None) -> Any:
+    """The answer: parsed where it is JSON, else its text."""
+    try:
+        async with httpx.AsyncClient(trust_env=False, timeout=PATIENCE_S) as client:
+            answer = await client.request(method, url, json=body)
+    except (httpx.HTTPError, OSError) as e:
+        raise EngineError(
+            f"{method} {url}: no answer ({type(e).__name__}).", "Look at the target's log."
+        ) from None
+    if answer.status_code >= 400:
+        raise EngineError(
+            f"{method} {url} answered {answer.status_code}: {answer.text[:200]}", "Look at the target's log."
+        )
+    if answer.headers.get("content-type", "").startswith("application/json"):
+        return answer.json()
+    return answer.text
