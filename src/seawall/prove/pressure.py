@@ -45,7 +45,7 @@ class Pressure:
     """Clients that lose their connection in mid-answer, and come again."""
     any_gateway: bool = False
     """Nothing is asked that only ours promises: a client that comes again and was given no event's `id` lets go what
-    it has and begins anew; token ids that were asked for and do not come at all are not missed."""
+    it has and begins anew; token ids that do not come at all are not missed, nor is a usage that nobody asked for."""
     honour_retry_after: bool = True
     ramp_s: float = 1.0
     records: list[StreamRecord] = field(default_factory=list)
@@ -84,7 +84,7 @@ class Pressure:
             await self._ask(record, rng)
             self.open -= 1
             if record.outcome.ok:
-                record.checked = check(case, record.outcome, ids_may_lack=self.any_gateway)
+                record.checked = check(case, record.outcome, any_gateway=self.any_gateway)
             await self._breathe(record.outcome, rng)
 
     def _client(self, lane: int) -> LoadClient:
