@@ -132,7 +132,9 @@ def read_command(container: YamlNode) -> Command | None:
         own, extra = _scalar(container["command"]) or own, _scalar(container["args"]) or extra
     anchor = container["args"] or container["command"] or container["image"] or container
     nodes = [*own, *extra]
-    words: Words = [(n.text(), n, "$" in n.text()) for n in nodes]
+    known = {e["name"].text(): e["value"].text() for e in container["env"] if e["value"]}
+    texts = [_expanded(n.text(), known) for n in nodes]
+    words: Words = [(text, n, "$" in text) for text, n in zip(texts, nodes, strict=True)]
     found = _program(words, anchor)
     if found is not None:
         if not own and is_official(image) and found.entry != "image":
@@ -146,6 +148,11 @@ def read_command(container: YamlNode) -> Command | None:
             command.doubled = nodes[0]
         words = words[1:]
     return _read(command, words)
+
+
+def _expanded(text: str, known: dict[str, str]) -> str:
+    """The text with `$(NAME)` put in, as the kubelet does, from what the env of the container says."""
+    return re.sub(r"(?<!\$)\$\(([\w.-]+)\)", lambda m: known.get(m[1], m[0]), text)
 
 
 def _scalar(node: YamlNode) -> list[YamlNode]:

@@ -48,7 +48,10 @@ def text(report: Report, show: Show | None = None) -> str:
 def _block(f: Finding, show: Show) -> str:
     place = f"{f.line}:{f.column}" if f.rule.startswith("yaml/") else f"{f.line}"
     severity = f"\x1b[{_COLOURS[f.severity]}m{f.severity}\x1b[0m" if show.colour else f.severity
-    head = f"{f.file}:{place}  {f.object or 'file'}  {f.rule}  {severity}  {f.path}".rstrip()
+    start = f"{f.file}:{place}  {f.object or 'file'}  {f.rule}  "
+    head, path = start + severity, f.path
+    if path and len(start + f.severity) + 2 + len(path) <= show.width:
+        head, path = f"{head}  {path}", ""
     body = f"{_sentence(f.message)} {f.cure}".strip()
     lines = textwrap.wrap(
         body,
@@ -58,9 +61,18 @@ def _block(f: Finding, show: Show) -> str:
         break_long_words=False,
         break_on_hyphens=False,
     )
+    if path:
+        lines.insert(0, "  " + _tail(path, show.width - 2))
     if f.edits:
         lines.append("  fixable: seawall lint --fix")
     return "\n".join([head, *lines])
+
+
+def _tail(path: str, width: int) -> str:
+    """The path, or as many of its last keys as there is room for."""
+    while len(path) > width and "." in path.lstrip("…."):
+        path = "…." + path.lstrip("….").partition(".")[2]
+    return path
 
 
 def _sentence(message: str) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+from seawall.decide.plan.startup import gpu_load_s
 from seawall.decide.plan.weights import weigh
 from seawall.domain.catalog.storage import weights_bandwidth
 from seawall.domain.model import ModelConfig
@@ -16,10 +17,8 @@ from seawall.domain.units import show_seconds
 from seawall.lint.objects import Container, Workload
 from seawall.lint.world import Manifests
 
-LOAD_S = 60.0
-"""Imports, reading into the GPU, compiling, capturing graphs: what a large model usually takes beside its bytes."""
 FLOOR_S = 20.0
-"""The same at its fastest."""
+"""Imports, reading into the GPU, capturing graphs at their fastest; what is usual is the planner's."""
 USUAL, FASTEST = 1.2e9, 5e9
 """Bytes per second of a volume of which nothing is known: a fast network volume; a local NVMe."""
 DOWNLOAD, DOWNLOAD_FASTEST = 0.3e9, 1.25e9
@@ -74,7 +73,9 @@ def load_s(world: Manifests, workload: Workload, engine: Container) -> Load | No
             known, said = weights_bandwidth("pvc", name)
             if not said.startswith("unknown"):
                 rate, fastest, source = float(known), 1.3 * known, said
-    total, floor = size / rate + LOAD_S, size / fastest + FLOOR_S
+    ranks = engine.tensor_parallel * (engine.command.integer("--pipeline-parallel-size") or 1)
+    total = size / rate + gpu_load_s(size, engine.command.on("--enforce-eager"), ranks)
+    floor = size / fastest + FLOOR_S
     if downloads(engine):
         slow = (
             source != "a fast volume" and rate < DOWNLOAD

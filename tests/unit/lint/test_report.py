@@ -139,6 +139,18 @@ def test_colour_is_for_terminals_only() -> None:
     assert all(len(line) <= 80 for line in text(report, Show(width=80)).splitlines() if line.startswith("  "))
 
 
+@pytest.mark.parametrize("width", [60, 80, 110])
+def test_a_path_too_long_for_the_line_stands_below_it(width: int) -> None:
+    report = lint_text(Path(POPULAR).read_text(), "popular.yaml")
+    lines = text(report, Show(width=width)).splitlines()
+    heads = [line for line in lines if line.startswith("popular.yaml:")]
+    assert len(heads) == len(report.findings)
+    assert all(len(line) <= width or len(line.split("  ")) == 4 for line in heads)
+    assert all(len(line) <= width for line in lines if line.startswith("  "))
+    assert any(len(line.split("  ")) == 5 for line in heads) == (width > 60)
+    assert any(line.startswith("  ….") for line in lines)
+
+
 def test_json_is_one_object() -> None:
     body = json.loads(run("--json", POPULAR).stdout)
     assert body["counts"]["error"] == sum(f["severity"] == "error" for f in body["findings"])

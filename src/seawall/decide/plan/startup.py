@@ -40,13 +40,15 @@ def startup_budget(fleet: Fleet, setup: EngineSetup, weights_bytes: int) -> tupl
         rate, source = weights_bandwidth(kind, spec.cache.storage_class)
     image = 0.0 if spec.hardware.cloud == "local" else IMAGE_BYTES / image_bandwidth(spec.hardware.cloud)
     weights = weights_bytes / max(1, rate)
-    if setup.gpu.name == "cpu":
-        load = CPU_LOAD_S
-    else:
-        load = 30.0 + weights_bytes / (8 * GIB) + (0.0 if setup.eager else COMPILE_S + GRAPHS_S)
-        load += 20.0 if setup.world > 1 else 0.0
+    load = CPU_LOAD_S if setup.gpu.name == "cpu" else gpu_load_s(weights_bytes, setup.eager, setup.world)
     total = SAFETY * (image + weights + load)
     return StartupBudget(image_s=image, weights_s=weights, load_s=load, total_s=total), source
+
+
+def gpu_load_s(weights_bytes: int, eager: bool, world: int) -> float:
+    """Seconds that an engine on GPUs takes beside reading its weights from storage."""
+    load = 30.0 + weights_bytes / (8 * GIB) + (0.0 if eager else COMPILE_S + GRAPHS_S)
+    return load + (20.0 if world > 1 else 0.0)
 
 
 def host_needs(fleet: Fleet, setup: EngineSetup, memory: GpuMemory) -> Host:

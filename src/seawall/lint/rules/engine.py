@@ -302,13 +302,10 @@ def image_not_pinned(world: Manifests, say: Say) -> Iterator[Finding]:
             tag = image.rsplit("/", 1)[-1].partition(":")[2]
             if tag in MOVING:
                 shown = f":{tag}" if tag else "no tag at all"
-                yield say(
-                    workload.obj,
-                    node["image"],
-                    f"{image} has {shown}: replicas that start on different days run different versions, "
-                    "and a restart "
-                    "can bring one that refuses these flags.",
-                )
+                text = f"{image} has {shown}: replicas that start on different days run different versions"
+                if any(e.node is node or e.image == image for e in workload.engines):
+                    text += ", and a restart can bring one that refuses these flags"
+                yield say(workload.obj, node["image"], text + ".")
 
 
 @rule(
@@ -352,7 +349,8 @@ def no_stats(world: Manifests, say: Say) -> Iterator[Finding]:
     for workload, engine in _engines(world):
         option = engine.command.option("--disable-log-stats")
         read = world.scalers(workload) or any(world.kinds("ServiceMonitor", "PodMonitor", "PrometheusRule"))
-        if workload.serves and option is not None and engine.command.on("--disable-log-stats"):
+        shown = workload.serves and not engine.command.demo  # the demonstration has no metrics to lose
+        if shown and option is not None and engine.command.on("--disable-log-stats"):
             yield say(
                 workload.obj,
                 option.node,

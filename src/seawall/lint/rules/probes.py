@@ -58,7 +58,7 @@ def listens_alone(workload: Workload, engine: Container) -> bool:
     kubelet kills it, and it starts to load from the beginning, for ever. 150 s for a 70B model in bf16
     need 0.94 GB/s for the weights alone. Budget for the slowest case: a cold page cache, a busy node
     (86 s quiet, more than 5 minutes busy were measured for one model), compilation, and at the first
-    start the download: 1.5 x (weights / bandwidth + 60 s). An error when not even the fastest disk and
+    start the download: 1.5 x (weights / bandwidth + some two minutes). An error when not even the fastest disk and
     network would do, a warning when the usual ones do not (a download with no time to spare counts as such).""",
     cure="Raise failureThreshold: the probe costs nothing once the server answers.",
     fixable=True,
@@ -286,7 +286,11 @@ def engine_gives_up(world: Manifests, say: Say) -> Iterator[Finding]:
     patch = Patcher(world.texts)
     for workload, engine in _engines(world):
         load = load_s(world, workload, engine)
-        if load is None or engine.env(environment.READY_TIMEOUT_S) or load.total_s <= ENGINE_TIMEOUT_S:
+        if (
+            load is None
+            or engine.env(environment.READY_TIMEOUT_S)
+            or load.total_s < _CLEARLY * ENGINE_TIMEOUT_S
+        ):
             continue
         if engine.version < (0, 10) or not engine.plain_flags:
             continue
@@ -316,15 +320,18 @@ def engine_gives_up(world: Manifests, say: Say) -> Iterator[Finding]:
 def progress_deadline(world: Manifests, say: Say) -> Iterator[Finding]:
     patch = Patcher(world.texts)
     for workload, engine in _engines(world):
-        if workload.obj.kind != "Deployment":
-            continue
+        if workload.obj.kind != "Deployment" or not (
+            engine.node["startupProbe"] or engine.node["readinessProbe"]
+        ):
+            continue  # without either the Pod is ready at once
         spec = workload.obj.spec
         load = load_s(world, workload, engine)
         startup = engine.node["startupProbe"]
-        allowed = max(budget_s(startup) if startup else 0.0, load.total_s if load else 0.0)
+        budget, usual = budget_s(startup) if startup else 0.0, load.total_s if load else 0.0
+        allowed = max(budget, usual)
         node = spec["progressDeadlineSeconds"]
         have = node.number(PROGRESS_DEADLINE_S) or PROGRESS_DEADLINE_S
-        if allowed >= have:
+        if budget >= have or usual > _CLEARLY * have:
             want = int(allowed * 1.25) + 60
             edits = (
                 patch.replace(node, str(want))
@@ -340,6 +347,8 @@ def progress_deadline(world: Manifests, say: Say) -> Iterator[Finding]:
             )
 
 
+_CLEARLY = 1.1
+"""How far an estimate has to be above a limit before it is worth a word: it is an estimate."""
 _ALWAYS = re.compile(r"^(/(usr/)?bin/)?(true|echo|ls|date|:)\b")
 _SWALLOWED = re.compile(r"(\|\|\s*(true|exit 0|:)|;\s*(true|exit 0|echo [^;|&]*))\s*$")
 

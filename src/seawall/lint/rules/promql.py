@@ -260,7 +260,8 @@ def label(world: Manifests, say: Say) -> Iterator[Finding]:
     "warning",
     "Counts other fleets too",
     story="""Without a matcher on the namespace and on the model, a scaling query adds up every vLLM that
-    this Prometheus scrapes: another team's load scales your fleet.""",
+    this Prometheus scrapes: another team's load scales your fleet. A matcher on the job helps as long as
+    its name is nobody else's: a note then.""",
     cure='Add {namespace="...", model_name="..."}.',
 )
 def unpinned(world: Manifests, say: Say) -> Iterator[Finding]:
@@ -270,17 +271,17 @@ def unpinned(world: Manifests, say: Say) -> Iterator[Finding]:
             continue
         lacks = [n for n in ("namespace", "model_name") if not all(_pinned(u, n) for u in uses)]
         if lacks:
-            yield say(
-                query.obj,
-                query.node,
-                f"no matcher on {' and '.join(lacks)}: other fleets' load scales this one.",
-            )
+            job = all(_pinned(u, "job") for u in uses)
+            what = "what else has that job's name counts too" if job else "other fleets' load scales this one"
+            text = f"no matcher on {' and '.join(lacks)}: {what}."
+            yield say(query.obj, query.node, text, severity="note" if job else None)
 
 
 def _pinned(use: Use, name: str) -> bool:
     others = {
         "namespace": ("namespace", "kubernetes_namespace", "exported_namespace"),
         "model_name": ("model_name", "pod", "service", "container"),
+        "job": ("job", "scrape_job", "deployment", "app"),
     }
     return any(use.labels.get(n, ("", ""))[0] in ("Equal", "Re") and use.labels[n][1] for n in others[name])
 
