@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "src"))
@@ -365,8 +366,36 @@ def case(model: Model, truth: Truth, kind: str, seed: int, ask_s: float, share: 
     }  # fmt: skip
 
 
+def save(order: dict[str, Any]) -> None:
+    """A folder of damaged weights that vLLM can serve: the whole one's files, with what the damage changes."""
+    whole, into = Path(order["folder"]), Path(order["save"])
+    into.mkdir(parents=True)
+    for file in whole.iterdir():
+        if file.is_file() and file.suffix != ".safetensors":
+            (into / file.name).write_bytes(file.read_bytes())
+    model = Model(str(whole), "bfloat16")
+    damage(model, order["kind"], order["seed"])
+    config = json.loads((into / "config.json").read_text())
+    if order["kind"] == "rope":
+        rope = config.get("rope_parameters") or config
+        rope["rope_theta"] = rope.get("rope_theta", 10000.0) * random.Random(order["seed"]).choice(
+            [0.1, 0.5, 2, 10]
+        )
+    tensors = {n: p.data.contiguous().clone() for n, p in model.net.named_parameters()}
+    if model.head is not None:
+        config["tie_word_embeddings"] = False
+        tensors["lm_head.weight"] = model.head.contiguous()
+    if model.template:
+        (into / "chat_template.jinja").write_text(model.template)
+    (into / "config.json").write_text(json.dumps(config))
+    save_file(tensors, str(into / "model.safetensors"), {"format": "pt"})
+
+
 def run(order: dict[str, Any]) -> None:
     torch.set_num_threads(order["threads"])
+    if "save" in order:
+        save(order)
+        return
 
     def say(text: str) -> None:
         print(text, file=sys.stderr, flush=True)

@@ -14,7 +14,7 @@ from seawall.decide.truth.standing import WRONG
 from seawall.domain.told import ReplicaState
 from seawall.prove.stage import Seen, Stage
 
-FOUND_S = 15.0
+FOUND_S = 30.0
 """Seconds from the damage until the replica gets nothing new."""
 AFTERWARDS_S = 4.0
 """Seconds of load without it."""
