@@ -147,7 +147,7 @@ def test_a_path_too_long_for_the_line_stands_below_it(width: int) -> None:
     assert len(heads) == len(report.findings)
     assert all(len(line) <= width or len(line.split("  ")) == 4 for line in heads)
     assert all(len(line) <= width for line in lines if line.startswith("  "))
-    assert any(len(line.split("  ")) == 5 for line in heads) == (width > 60)
+    assert any(len(line.split("  ")) == 5 for line in heads) == (width == 110)
     assert any(line.startswith("  ….") for line in lines)
 
 
