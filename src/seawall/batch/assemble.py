@@ -7,9 +7,8 @@ begun again. Forbidden here: results that are not in the store.
 from __future__ import annotations
 
 from contextlib import ExitStack
-from typing import BinaryIO
 
-from seawall.batch.blobs import Blobs
+from seawall.batch.blobs import Blobs, FilePart
 from seawall.batch.store import BatchStore
 from seawall.batch.words import BatchRecord, BatchStatus, StoredFile
 
@@ -20,7 +19,7 @@ def assemble(
     """Ends a batch with `status`: its files are written, and then the store says so. Called again, it does the same."""
     names = {True: f"file-out-{batch.id}", False: f"file-err-{batch.id}"}
     sizes = {True: 0, False: 0}
-    outs: dict[bool, BinaryIO] = {}
+    outs: dict[bool, FilePart] = {}
     with ExitStack() as stack:
         for _, good, text in store.results(batch.id):
             if good not in outs:

@@ -42,6 +42,9 @@ class Database(Protocol):
     def read(self, sql: str, values: Sequence[SqlValue] = ()) -> list[SqlRow]:
         """The rows of one statement that changes nothing."""
 
+    def tidy(self) -> None:
+        """Gives space of what was deleted back, some at a time."""
+
     def close(self) -> None: ...
 
 
@@ -67,10 +70,12 @@ class SqliteDatabase:
         return self._db.execute(sql, values).fetchall()
 
     def write(self, work: Callable[[Speaker], T]) -> T:
-        with self._transaction():
+        with _named(), self._transaction():
             return work(self)
 
-    read = all
+    def read(self, sql: str, values: Sequence[SqlValue] = ()) -> list[SqlRow]:
+        with _named():
+            return self.all(sql, values)
 
     @contextmanager
     def _transaction(self) -> Iterator[None]:
@@ -82,12 +87,21 @@ class SqliteDatabase:
             raise
         self._db.execute("COMMIT")
 
-    def give_back_space(self) -> None:
+    def tidy(self) -> None:
         """Returns pages of deleted rows to the file system, some at a time."""
         self._db.execute("PRAGMA incremental_vacuum(4096)").fetchall()
 
     def close(self) -> None:
         self._db.close()
+
+
+@contextmanager
+def _named() -> Iterator[None]:
+    """What fails in SQLite (a full disk, a lock that is held for long) is an error of ours."""
+    try:
+        yield
+    except sqlite3.Error as e:
+        raise SourceError(f"the batch store failed: {e}.", "Is its disk full?") from None
 
 
 class PostgresDatabase:
@@ -142,6 +156,11 @@ class PostgresDatabase:
                 return work()
             except self._psycopg.Error as e:
                 raise SourceError(f"the batch store failed: {str(e).strip()}.") from None
+        except self._psycopg.Error as e:
+            raise SourceError(f"the batch store failed: {str(e).strip()}.") from None
+
+    def tidy(self) -> None:
+        """PostgreSQL does so by itself."""
 
     def close(self) -> None:
         if self._db is not None:

@@ -22,7 +22,7 @@ CHUNK: Final = 200
 _FILE: Final = "id, tenant, name, purpose, size, created, expires"
 _BATCH: Final = (
     "id, tenant, endpoint, input_file, window_s, window_text, created, status, metadata, output_lives_s, total, "
-    "completed, failed, twice, tokens_in, tokens_out, busy_s, stamps, output_file, error_file, errors, model"
+    "completed, failed, twice, tokens_in, tokens_out, busy_s, stamps, output_file, error_file, errors, model, ends_as"
 )
 _TABLES: Final = (
     "CREATE TABLE IF NOT EXISTS files (id TEXT PRIMARY KEY, tenant TEXT NOT NULL, name TEXT NOT NULL, "
@@ -33,7 +33,7 @@ _TABLES: Final = (
     "status TEXT NOT NULL, metadata TEXT NOT NULL, output_lives_s BIGINT, total BIGINT NOT NULL, "
     "completed BIGINT NOT NULL, failed BIGINT NOT NULL, twice BIGINT NOT NULL, tokens_in BIGINT NOT NULL, "
     "tokens_out BIGINT NOT NULL, busy_s DOUBLE PRECISION NOT NULL, stamps TEXT NOT NULL, output_file TEXT, "
-    "error_file TEXT, errors TEXT NOT NULL, model TEXT NOT NULL, again_key TEXT, owner TEXT, "
+    "error_file TEXT, errors TEXT NOT NULL, model TEXT NOT NULL, ends_as TEXT NOT NULL, again_key TEXT, owner TEXT, "
     "owner_until DOUBLE PRECISION NOT NULL DEFAULT 0)",
     "CREATE INDEX IF NOT EXISTS batches_of ON batches (tenant, created, id)",
     "CREATE INDEX IF NOT EXISTS batches_by_status ON batches (status)",
@@ -128,13 +128,16 @@ class BatchStore:
 
     # -- batches
 
-    def add_batch(self, batch: BatchRecord, again_key: str | None = None) -> BatchRecord:
-        """The new batch, or the one that was made with the same key before."""
+    def add_batch(
+        self, batch: BatchRecord, again_key: str | None = None, owner: str | None = None, until: float = 0.0
+    ) -> BatchRecord:
+        """The new batch, `owner`'s until then, or the one that was made with the same key before."""
 
         def work(db: Speaker) -> None:
-            values: list[SqlValue] = [*_values(batch), again_key]
+            values: list[SqlValue] = [*_values(batch), again_key, owner, until]
             db.all(
-                f"INSERT INTO batches ({_BATCH}, again_key) VALUES {marks(1, len(values))} ON CONFLICT DO NOTHING",
+                f"INSERT INTO batches ({_BATCH}, again_key, owner, owner_until) VALUES {marks(1, len(values))} "
+                "ON CONFLICT DO NOTHING",
                 values,
             )
 
@@ -169,6 +172,10 @@ class BatchStore:
         was."""
         moved = self.database.write(lambda db: _move(db, batch, list(before), status, now, columns))
         return self.batch(batch) if moved else None
+
+    def start(self, batch: str, lines: int, model: str, now: float) -> BatchRecord | None:
+        """The batch, whose input was found right, in progress."""
+        return self.move(batch, ["validating"], "in_progress", now, total=lines, model=model)
 
     def failed_input(self, batch: str, errors: Sequence[LineError], now: float) -> BatchRecord | None:
         """The input file cannot be worked on, and why."""
@@ -408,7 +415,7 @@ def _values(b: BatchRecord) -> list[SqlValue]:
     return [
         b.id, b.tenant, b.endpoint, b.input_file, b.window_s, b.window, b.created, b.status, _text(b.metadata),
         b.output_lives_s, b.total, b.completed, b.failed, b.twice, b.tokens_in, b.tokens_out, b.busy_s,
-        _text(b.stamps), b.output_file, b.error_file, errors, b.model,
+        _text(b.stamps), b.output_file, b.error_file, errors, b.model, b.ends_as,
     ]  # fmt: skip
 
 

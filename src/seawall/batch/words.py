@@ -105,6 +105,8 @@ class BatchRecord:
     errors: tuple[LineError, ...] = ()
     model: str = ""
     """The model of its first line."""
+    ends_as: BatchStatus = "completed"
+    """What it will be when its files are written."""
 
     @property
     def deadline(self) -> int:

@@ -33,6 +33,7 @@ COMMANDS: dict[str, str] = {
     "engine": "Install the engine's environment, or run a simulated engine.",
     "cache": "Show and free what is kept on this machine.",
     "keys": "Make, list and revoke API keys of the gateway's tenants.",
+    "batch": "Run files of requests on what interactive traffic leaves.",
     "gateway": "Serve fleets at one OpenAI-compatible address.",
     "doctor": "Say whether a cluster can serve a fleet, and what mends it.",
     "diff": "Show what apply would change in a cluster.",

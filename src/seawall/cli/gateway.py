@@ -101,6 +101,13 @@ PATH = click.Path(dir_okay=False, path_type=Path)
     envvar="SEAWALL_STORE",
     help="What several gateways share their limits through: valkey://HOST:6379/0. Default: the specs' gateway.store.",
 )
+@click.option(
+    "--batch",
+    default=None,
+    metavar="HOST:PORT",
+    envvar="SEAWALL_BATCH",
+    help="Where `seawall batch serve` listens: /v1/files and /v1/batches go there.",
+)
 @click.option("--board", default=None, type=PATH, hidden=True)
 @click.option("--supervisor", default=None, type=PATH, hidden=True)
 @click.option("--without", multiple=True, type=click.Choice(GATEWAY), hidden=True)
@@ -119,6 +126,7 @@ def command(
     workers: int,
     keeper: Path | None,
     store: str | None,
+    batch: str | None,
     board: Path | None,
     supervisor: Path | None,
     without: tuple[str, ...],
@@ -168,6 +176,8 @@ def command(
         store=store or secret("SEAWALL_STORE"),
         store_password=secret("SEAWALL_STORE_PASSWORD"),
         supervisor=supervisor,
+        batch=batch or None,
+        batch_secret=os.environ.get("SEAWALL_BATCH_SECRET") or None,
         worker=worker,
         workers=workers,
         keeper=keeper,

@@ -399,6 +399,32 @@ class TenantSpec(Strict):
 
 
 @dataclass(frozen=True, kw_only=True)
+class BatchSpec(Strict):
+    store: str | None = None
+    """Where results are kept: `postgresql://USER@HOST/NAME`, for several gateways. Default: SQLite beside the files."""
+    store_secret: str | None = None
+    """Secret of the store, on Kubernetes: its key `address`, with the password."""
+    volume: Bytes = 50 * 2**30
+    """The volume of files and results, on Kubernetes."""
+    storage_class: str | None = None
+    """StorageClass of that volume. Default: the cluster's."""
+    max_file: Bytes = 2**30
+    """The largest file that may be uploaded."""
+    max_lines: Positive = 1_000_000
+    """Lines of one batch."""
+    files: Positive = 1000
+    """Files that one tenant may have."""
+    space: Bytes = 20 * 2**30
+    """Bytes of all files of one tenant."""
+    batches: Positive = 100
+    """Batches of one tenant that are not over."""
+    retention: Seconds = 30 * 86_400.0
+    """Files and what is known of batches are kept for so long, where nothing else is said of a file."""
+    price: Annotated[float, Ge(0)] = 0.5
+    """What a token costs here, as a share of prompt_price and completion_price."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Gateway(Strict):
     replicas: Positive = 2
     """Gateway Pods."""
@@ -476,6 +502,9 @@ class Gateway(Strict):
     """The largest head of a request: its first line and its headers."""
     idle_timeout: Seconds = 620.0
     """A client's connection without a request is closed after so long: longer than what stands in front keeps it."""
+    batch: BatchSpec | None = None
+    """The batch lane: files of requests, answered on what interactive traffic leaves (docs/how-to/batch.md). None:
+    there is none."""
     allow_fields: list[str] = field(default_factory=list)
     """Fields of requests that pass although tenants are listed: of those that give power over an engine (`priority`,
     `chat_template`, `kv_transfer_params`, `prompt_embeds`, ...: docs/reference/gateway.md) none does by default."""

@@ -101,7 +101,10 @@ class FleetState:
     in_flight: int = 0
     """At a replica."""
     pending: int = 0
-    """Accepted and not finished: queued plus in flight, and what is between two attempts."""
+    """Accepted and not finished: queued plus in flight, and what is between two attempts; lines of batches that live on
+    what others leave are not in it."""
+    spare: int = 0
+    """Those lines."""
     admitted_total: int = 0
     finished_total: int = 0
     rejected_total: int = 0
@@ -145,6 +148,8 @@ class ReplicaState:
     """`ready`, `draining`, `evicted` or `probing`; empty: not told."""
     reason: str = ""
     in_flight: int = 0
+    cap: int = 0
+    """Requests that it may have of this gateway at a time; 0: not told."""
     evictions: int = 0
     returns: int = 0
     group: str = "stable"
@@ -208,7 +213,7 @@ def ended(state: GatewayState) -> GatewayState:
     """What stays of a process that has ended without a word: its totals. What it still had to do has failed."""
     fleets = {
         name: replace(
-            f, queued=0, in_flight=0, pending=0, failed_total=f.failed_total + f.pending, queue_limit=0,
+            f, queued=0, in_flight=0, pending=0, spare=0, failed_total=f.failed_total + f.pending, queue_limit=0,
             drain_rate=0.0, canary_percent=0, ttft_p50_s=None, ttft_p95_s=None, streams=[],
         )
         for name, f in state.fleets.items()
@@ -246,6 +251,7 @@ def _fleets(a: FleetState, b: FleetState) -> FleetState:
         queued=a.queued + b.queued,
         in_flight=a.in_flight + b.in_flight,
         pending=a.pending + b.pending,
+        spare=a.spare + b.spare,
         admitted_total=a.admitted_total + b.admitted_total,
         finished_total=a.finished_total + b.finished_total,
         rejected_total=a.rejected_total + b.rejected_total,
@@ -312,6 +318,7 @@ def _replicas(a: ReplicaState, b: ReplicaState) -> ReplicaState:
         state=worse.state,
         reason=worse.reason or a.reason or b.reason,
         in_flight=a.in_flight + b.in_flight,
+        cap=max(a.cap, b.cap),
         evictions=a.evictions + b.evictions,
         returns=a.returns + b.returns,
         group=a.group,

@@ -122,7 +122,7 @@ def test_no_field_is_forgotten_when_gateways_are_added() -> None:
         values = [value] if not isinstance(value, dict) else list(value.values())
         assert all(v in (5, 10) for v in numbers(values)), name
     replica = dataclasses.asdict(merged([one, one]).replicas["r"])
-    own = {"waiting": 5, "kv_use": 5.0}
+    own = {"waiting": 5, "kv_use": 5.0, "cap": 5}
     assert {k: replica.pop(k) for k in own} == own, "a replica's own word, which both were told"
     assert all(v == 10 if isinstance(v, int) else v == f"some {k}" for k, v in replica.items()), replica
 

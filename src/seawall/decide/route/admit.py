@@ -5,7 +5,7 @@ once, with a Retry-After from the measured rate of finishing. Among those who wa
 
 1. broken streams that must be resumed (they were admitted long ago),
 2. the lowest priority number, except that every EIGHTH turn goes to the lowest-ranking level that waits,
-   so that no level starves,
+   so that no level starves; lines of batches (SPARE) have no part in that: they are served when nobody else waits,
 3. within a level, deficit round robin over tenants, on tokens (Shreedhar & Varghese, SIGCOMM 1995): each
    tenant gets tokens in proportion to its weight, whatever the number and size of its requests.
 
@@ -26,6 +26,8 @@ from seawall.decide.route.prefix import Visit
 QUANTUM = 2048
 """Tokens a tenant of weight 1 earns per round."""
 EIGHTH = 8
+SPARE: Final = 10
+"""Priority of a batch's line that lives on what others leave. It never waits at the door (`Desk.offer`)."""
 WHEEL_S = 0.25
 """Resolution of queue deadlines."""
 
@@ -248,8 +250,9 @@ class Admission:
             ticket = self._urgent.popitem(last=False)[0]
         else:
             self._turns += 1
-            pick = max if self._turns % EIGHTH == 0 else min
-            at = pick(self._levels)
+            at = min(self._levels)
+            if self._turns % EIGHTH == 0:
+                at = max((level for level in self._levels if level < SPARE), default=at)
             level = self._levels[at]
             ticket = level.pop()
             if not level.lines:

@@ -22,7 +22,7 @@ from collections.abc import Iterable
 from random import Random
 from typing import NamedTuple
 
-from seawall.decide.route.admit import Admission, Bounds, Queued, Rejected, Ticket
+from seawall.decide.route.admit import SPARE, Admission, Bounds, Queued, Rejected, Ticket
 from seawall.decide.route.breaks import Blame, Break
 from seawall.decide.route.pick import Ask, Changes, Picked, Router, Target
 from seawall.decide.route.poison import DEATHS, Quarantine, blame
@@ -39,6 +39,8 @@ STUCK = 16
 """So many tickets that no free replica suits are passed over in one round."""
 AVOIDED = 8
 """So many replicas that failed a request are remembered."""
+SPARE_SHARE = 0.875
+"""Of a replica's places, for lines of batches: the rest is free for who comes next, at once."""
 EARNED = 0.05
 BURST = 10.0
 """Second attempts that each first one earns, and how many can be saved up."""
@@ -106,6 +108,8 @@ class Desk:
         """A request comes."""
         admission = self.admission
         free = self.router.free()
+        if ticket.priority >= SPARE:
+            return self._spare(ticket, now)
         if free and not admission.queued:
             self.tickets.add(ticket)
             picked = self.router.pick(ticket.ask, now)
@@ -122,6 +126,18 @@ class Desk:
         assert isinstance(verdict, Queued)
         self.tickets.add(ticket)
         return verdict
+
+    def _spare(self, ticket: Ticket, now: float) -> Picked | Rejected:
+        """A line of a batch: a place that nobody else wants, or none."""
+        admission = self.admission
+        if admission.queued or admission.others:
+            return Rejected(1, "others wait")
+        picked = self.router.pick(ticket.ask, now) if self.router.free() else None
+        if picked is None or picked.target.in_flight + 1 > max(1.0, picked.target.cap * SPARE_SHARE):
+            return Rejected(1, "no place is to spare")
+        self.tickets.add(ticket)
+        self._start(ticket, picked)
+        return picked
 
     def carried(self, ticket: Ticket) -> None:
         """Another desk had admitted it, and is no more: it is neither refused nor kept waiting behind others. `again`
@@ -152,12 +168,16 @@ class Desk:
         return out
 
     def again(self, ticket: Ticket, now: float) -> Picked | None:
-        """It is tried elsewhere: at once where a replica has room (or a tenth above), else before everybody."""
-        ticket.ask = ticket.ask.but(urgent=True)
+        """It is tried elsewhere: at once where a replica has room (or a tenth above), else before everybody; a line of
+        a batch behind everybody."""
+        ticket.ask = ticket.ask.but(urgent=ticket.priority < SPARE)
         picked = self._place(ticket, now)
         if picked is None:
             ticket.deadline = min(ticket.until, now + self.rules.queue_s)
-            self.admission.urgent(ticket, now)
+            if ticket.ask.urgent:
+                self.admission.urgent(ticket, now)
+            else:
+                self.admission.force(ticket, now)
         return picked
 
     def convict(self, ticket: Ticket, until: float) -> None:

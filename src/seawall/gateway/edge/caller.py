@@ -109,6 +109,12 @@ class Connected(Protocol):
         """It ends when all that was written has gone out."""
 
 
+class Tunnel(Protocol):
+    """Who has a connection that is handed through."""
+
+    def data_received(self, data: bytes) -> None: ...
+
+
 class Handler(Protocol):
     """What serves requests: the application, or the admin pages."""
 
@@ -142,6 +148,9 @@ class Handler(Protocol):
         """Gives a request its path, its id, and what lets a web page read the answer, whatever becomes of it."""
 
     def early(self, client: Caller, request: Request) -> Refusal | None: ...
+
+    def hand_through(self, request: Request, transport: asyncio.Transport, data: bytes) -> Tunnel | Refusal:
+        """Who has a connection from now on, told what came of its request: only for one that goes `through`."""
 
     def handle(self, client: Caller, request: Request) -> None: ...
 
@@ -257,6 +266,8 @@ class Caller:
             return Refusal(400, "repeated_header", f"The header {request.repeated.decode()} stands twice.")
         if not request.http10 and b"host" not in fields:
             return Refusal(400, "no_host", "A request needs a Host header.")
+        if request.through:
+            return self.handler.early(self, request)
         if length > self.handler.max_body:
             return self._too_large()
         refusal = None

@@ -41,6 +41,7 @@ from seawall.gateway.edge.caller import (
     SLOW_HEAD,
     Caller,
     Handler,
+    Tunnel,
     named,
     said_where,
     told,
@@ -91,6 +92,7 @@ class Client(Caller):
         "_served",
         "_slack",
         "_started",
+        "_tunnel",
         "_unsent",
         "_unsent_held",
         "_upgrading",
@@ -151,6 +153,8 @@ class Client(Caller):
         self._last = False
         """The head of the present answer said `connection: close`."""
         self._refusing = False
+        self._tunnel: Tunnel | None = None
+        """Who has this connection now."""
         self._read_paused = False
         self._upgrading: Request | None = None
         self._reading_on: Request | None = None
@@ -307,6 +311,8 @@ class Client(Caller):
                 at = end
             if self.http2 is not None and at < len(data):
                 self.http2.data_received(data[at:])
+            elif self._tunnel is not None and at < len(data):
+                self._tunnel.data_received(data[at:])
         if self._busy is None and (self._queue or self._backlog):
             self._soon()
 
@@ -449,6 +455,7 @@ class Client(Caller):
         request.method = parser.get_method()
         self.handler.meet(request)
         length = int(request.headers.get(b"content-length", b"0")[-20:])
+        began = self._at
         size = self._measure(request, length)
         version = "1.1" if request.http11 else parser.get_http_version()
         request.http10 = version == "1.0"
@@ -471,12 +478,29 @@ class Client(Caller):
             refusal = Refusal(400, "transfer_encoding", "Only `Transfer-Encoding: chunked` is understood.")
         else:
             refusal = self.judge_head(request, size, self._headers_seen, length)
+            if refusal is None and request.through:
+                refusal = self._hand_through(request, self._data[began:])
         if refusal is not None:
             self._refuse_parsing(refusal)
         elif (
             b"expect" in headers and not request.http10 and self._busy is None and self.transport is not None
         ):
             self._write(CONTINUE, SAID)
+
+    def _hand_through(self, request: Request, data: bytes) -> Refusal | None:
+        """The connection is another's from now on, with what came of this request and all that comes."""
+        transport = self.transport
+        if transport is None or self._busy is not None or self._queue:
+            message = "Send this on a connection of its own, not behind a request that is being answered."
+            return Refusal(400, "pipelined", message)
+        tunnel = self.handler.hand_through(request, transport, data)
+        if isinstance(tunnel, Refusal):
+            return tunnel
+        self._refusing = True
+        self._parsing = None
+        self._tunnel = tunnel
+        self.connection_lost(None)
+        return None
 
     def _measure(self, request: Request, length: int) -> int:
         """The size of the head that has come, however it came, with its first line as it was sent: llhttp takes several
@@ -674,6 +698,11 @@ class Client(Caller):
             self.transport.resume_reading()
         if data:
             self._feed(data)
+        if self._tunnel is not None:
+            if backlog:
+                self._tunnel.data_received(bytes(backlog))
+                self._forget()
+            return
         over = self._busy is None and not self._queue and not backlog and not self._refusing
         if self._ended and over and self.transport is not None:
             self.transport.close()  # the last request was not whole

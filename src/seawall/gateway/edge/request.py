@@ -46,6 +46,7 @@ class Request:
         "size",
         "streams",
         "tenant",
+        "through",
         "tries",
         "unplaced",
         "upgrades",
@@ -111,3 +112,5 @@ class Request:
         """What its prompt is made of."""
         self.tenant: Tenant = ANYONE
         self.priority = 5
+        self.through = False
+        """Another process of ours answers it, and reads it from the connection itself."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 from struct import Struct
 from typing import Final, NamedTuple, assert_never
 
-from seawall.decide.route.admit import Rejected, Ticket
+from seawall.decide.route.admit import SPARE, Rejected, Ticket
 from seawall.decide.route.attempt import (
     Attempt,
     AttemptEvent,
@@ -160,7 +160,8 @@ class Exchange:
         fleet = self.fleet
         verdict = fleet.desk.offer(self.ticket, self.started)
         if isinstance(verdict, Rejected):
-            fleet.stats.reject("queue_full")
+            if self.ticket.priority < SPARE:
+                fleet.stats.reject("queue_full")
             self.status, self.code = 429, "queue_full"
             message = f"{fleet.name} is full: {verdict.reason}. Try again after the time in Retry-After."
             self.sink.fail(Refusal(429, "queue_full", message, verdict.retry_after_s), b"")
@@ -168,6 +169,8 @@ class Exchange:
             self._tell("rejected", 0, 0, 0.0, 0.0)
             return
         fleet.stats.admitted += 1
+        if self.ticket.priority >= SPARE:
+            fleet.stats.spare += 1
         if isinstance(verdict, Picked):
             self.go()
         else:
@@ -178,6 +181,8 @@ class Exchange:
         `waits`: what its client was about to get."""
         fleet = self.fleet
         fleet.stats.admitted += 1
+        if self.ticket.priority >= SPARE:
+            fleet.stats.spare += 1
         fleet.desk.carried(self.ticket)
         self._headed = headed
         self.status = 200 if begun or headed else 0
@@ -765,7 +770,10 @@ class Exchange:
         seconds = fleet.now() - self.started
         if fleet.canary_percent and outcome == "finished":
             self._account_side(seconds, tokens_out)
-        fleet.stats.duration.add(seconds)
+        if self.ticket.priority >= SPARE:
+            fleet.stats.spare -= 1
+        else:
+            fleet.stats.duration.add(seconds)
         self._tell(outcome, tokens_in, tokens_out, cost_usd, seconds)
 
     def _tell(self, outcome: str, tokens_in: int, tokens_out: int, cost_usd: float, seconds: float) -> None:
@@ -794,7 +802,7 @@ class Exchange:
                 attempt.resumed,
                 attempt.retried,
                 self.request.streams,
-                self.ticket.tokens,
+                self.ticket.tokens if self.ticket.priority < SPARE else 0,
             )
         )
         self.sink.done()

@@ -20,12 +20,14 @@ from urllib.parse import unquote
 
 import msgspec
 
+from seawall.decide.route.admit import SPARE
 from seawall.decide.route.members import LARGE, TOO_DEEP, Members, Unreadable
 from seawall.decide.route.pick import Ask, Target, side
 from seawall.decide.route.prefix import BLOCK_BYTES
 from seawall.decide.route.refusal import Refusal, poisonous
 from seawall.decide.route.resume import StreamSession
 from seawall.decide.route.whole import Whole, streamed_form
+from seawall.domain.labels import BATCH_CLASS_HEADER, BATCH_SECRET_HEADER, BATCH_TENANT_HEADER
 from seawall.domain.seen import Replica, Replicas
 from seawall.domain.spec import Fleet, FleetSpec
 from seawall.domain.units import parse_seconds
@@ -33,6 +35,7 @@ from seawall.gateway.edge.budget import StrangersBudget
 from seawall.gateway.edge.caller import IDLE_S, MAX_HEAD, REPLICA, SURE_S, Caller, Connected, Keep
 from seawall.gateway.edge.request import Request
 from seawall.gateway.edge.sink import Sink
+from seawall.gateway.edge.through import BatchDoor, Through
 from seawall.gateway.edge.whole_sink import WholeSink
 from seawall.gateway.exchange.exchange import Accepted, Exchange, note_accepted
 from seawall.gateway.exchange.lane import FleetLane, Held
@@ -68,6 +71,7 @@ from seawall.gateway.intake.peek import (
     peek,
     prompt_of,
     session_of,
+    with_member,
     with_model,
 )
 from seawall.gateway.intake.peers import BY_KEY, FORWARDED, Peers
@@ -101,6 +105,14 @@ PREFLIGHT = b"access-control-allow-methods: GET, POST\r\naccess-control-max-age:
 EXPOSED = b", ".join((b"x-request-id", b"retry-after", REPLICA, *LIMIT_HEADERS))
 DEADLINE = b"x-seawall-deadline"
 PRIORITY = b"x-seawall-priority"
+BATCH = BATCH_SECRET_HEADER.encode()
+BATCH_TENANT = BATCH_TENANT_HEADER.encode()
+BATCH_CLASS = BATCH_CLASS_HEADER.encode()
+BATCH_ROUTES = (b"/v1/files", b"/v1/batches")
+LEAST = 9
+"""The last of the priorities that tenants can have."""
+LAST = b"100"
+"""A batch's line in the engine's own order: whatever has no `priority` of its own comes before it."""
 CREDENTIALS = (b"authorization", b"x-api-key", b"api-key")
 """Proxies and libraries add one beside another: any valid one lets in."""
 SIDE = b"x-seawall-group"
@@ -124,6 +136,9 @@ WANTED = frozenset(
         b"tracestate",
         DEADLINE,
         PRIORITY,
+        BATCH,
+        BATCH_TENANT,
+        BATCH_CLASS,
         IDEMPOTENCY,
         LAST_EVENT,
         FORWARDED,
@@ -169,6 +184,8 @@ class Means(NamedTuple):
     """With several processes: the others."""
     without: frozenset[str] = frozenset()
     """Mechanisms that a proof has switched off (domain.switches.GATEWAY)."""
+    batch: BatchDoor | None = None
+    """The way to the batch lane; None: there is none."""
 
 
 NOTHING = Means()
@@ -188,6 +205,7 @@ class App:
         self.means = means
         self.peers = means.peers or Peers(None, 0, 1, loop, means.now)
         self._assembles = "assembly" not in means.without
+        self.door = means.batch
         self.audit = means.audit
         self.spans = means.spans
         self.rng = rng
@@ -300,6 +318,8 @@ class App:
 
     def meet(self, request: Request) -> None:
         request.path = _path(request.url)
+        if self.door is not None and request.path.startswith(BATCH_ROUTES):
+            request.through = True
         if self.origins:
             request.cors = self._cors(request.headers, request.method == b"OPTIONS")
         given = request.headers.get(b"x-request-id", b"")
@@ -317,9 +337,24 @@ class App:
                 and self.keys_for_all
                 and request.path not in OPEN
                 and not _preflight(request)
+                and not self._of_lane(request)
             ):
                 return _NO_KEY
         return None
+
+    def _of_lane(self, request: Request) -> bool:
+        """It is a line of a batch, whose owner has shown a key when he made it."""
+        given = request.headers.get(BATCH)
+        return given is not None and self.door is not None and self.door.knows(given)
+
+    def hand_through(self, request: Request, transport: asyncio.Transport, data: bytes) -> Through | Refusal:
+        """The batch lane answers it: on this connection, which ends with its answer."""
+        key, door = request.key, self.door
+        if key is None and any(f.tenants.required for f in self.fleets.values()):
+            return _NO_KEY
+        assert door is not None
+        tenant = key.tenant if key is not None else ""
+        return door.begin(self.loop, transport, data, tenant, key.models if key is not None else ())
 
     def _key(self, headers: Mapping[bytes, bytes], fleet: str | None = None) -> Key | None:
         """The first valid key among the credentials that a client sent: one that opens `fleet`, or any at all."""
@@ -356,6 +391,9 @@ class App:
         route = ROUTES.get(path)
         if request.cors and _preflight(request):
             client.answer(200, b"text/plain", b"")
+        elif request.through:
+            message = "Files and batches are sent over HTTP/1.1, on a connection of their own."
+            client.decline(Refusal(400, "http_version", message))
         elif route is None or request.method != b"POST":
             of_one = path.startswith(ONE_RESPONSE)
             if not of_one or not responses.find(client, request, self._owned(request)):
@@ -513,8 +551,10 @@ class App:
         request.model = name
         if request.key is not None and self.keys is not None and self.keys.divided:
             request.key = self._key(request.headers, runtime.name)
-        tenant = runtime.tenants.of(request.key)
-        if tenant is None or (request.key is None and (runtime.tenants.required or self.keys_for_all)):
+        line = BATCH in request.headers and self._of_lane(request)
+        tenant = self._owner(runtime, request) if line else runtime.tenants.of(request.key)
+        nobody = request.key is None and not line
+        if tenant is None or (nobody and (runtime.tenants.required or self.keys_for_all)):
             return _NO_KEY
         request.tenant = tenant
         if not allowed(name, tenant, request.key):
@@ -528,6 +568,10 @@ class App:
             if refusal is not None:
                 return refusal
         return body, served
+
+    def _owner(self, runtime: FleetLane, request: Request) -> Tenant | None:
+        """Whose line of a batch it is."""
+        return runtime.tenants.known(unquote(request.headers.get(BATCH_TENANT, b"").decode("latin-1")))
 
     def _serve(
         self, client: Caller, request: Request, route: str, body: Body | Refusal | None = None
@@ -596,10 +640,13 @@ class App:
                 payload = with_model(payload, served.engine_name)
             if served.manners.salted and route not in UNCACHED:
                 payload = with_salt(payload, fields_of(payload), runtime.name, tenant.name)
+            if self._comes_last(request, runtime):
+                payload = with_member(payload, "priority", LAST)
         request.extra = self._extra(request)
         request.priority = self._priority(request)
         ask = self._ask(runtime, served, request, body)
-        if before is None and (request.key is not None or tenant.meter.limits):
+        limits = request.key is not None or tenant.meter.limits
+        if before is None and limits and request.priority < SPARE:
             meters = [m for m in (tenant.meter, runtime.tenants.meter_of(request.key)) if m is not None]
             limited = pass_limits(meters, ask.tokens, self.now())
             request.limits = limit_lines(meters)
@@ -654,7 +701,13 @@ class App:
                 served.fleet.name, request.tenant.name, None if own is None else msgspec.json.decode(own)
             )
             new[SALT] = msgspec.json.encode(salt)
+        if self._comes_last(request, served.fleet):
+            new["priority"] = LAST
         return members.with_fields(new) if new else members
+
+    def _comes_last(self, request: Request, runtime: FleetLane) -> bool:
+        """The engine, too, is to serve it after all others: a line of a batch."""
+        return BATCH in request.headers and runtime.spec.batch is not None and self._of_lane(request)
 
     def _may_assemble(self, route: str, body: Body, lane: FleetLane) -> bool:
         return route in STREAMS and self._assembles and may_be_long(body, lane.typical_output)
@@ -704,6 +757,8 @@ class App:
         """A client may rank its own requests lower than its tenant's priority, never higher."""
         given = request.headers.get(PRIORITY)
         own = request.tenant.priority
+        if BATCH in request.headers and self._of_lane(request):
+            return LEAST if request.headers.get(BATCH_CLASS) == b"due" else SPARE
         return max(own, min(9, int(given[-4000:]))) if given is not None and given.isdigit() else own
 
     def _extra(self, request: Request) -> bytes:

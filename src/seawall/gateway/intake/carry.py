@@ -79,6 +79,10 @@ class Silent:
         self._app.early(client, request)
         return None
 
+    def hand_through(self, request: Request, transport: asyncio.Transport, data: bytes) -> Refusal:
+        """Such a connection has no record: it cannot come here."""
+        return Refusal(503, "batch_lane_away", "Send it again.", 1)
+
     def handle(self, client: Caller, request: Request) -> None:
         """It waits: the record says what became of it."""
 

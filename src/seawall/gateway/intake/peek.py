@@ -169,6 +169,13 @@ def blocks(body: Body, salt: str = "", adapter: str | None = None, prompt: bytes
     return blocks_of(prompt_of(body) if prompt is None else prompt, seed)
 
 
+def with_member(body: bytes, name: str, value: bytes) -> bytes:
+    """The same body with `name`, whose JSON is `value`; all other values keep their bytes."""
+    fields: dict[str, Any] = msgspec.json.decode(body, type=dict[str, msgspec.Raw])
+    fields[name] = msgspec.Raw(value)
+    return msgspec.json.encode(fields)
+
+
 def with_model(body: bytes, model: str) -> bytes:
     """The same body with another `model`; all other values keep their bytes."""
     fields: dict[str, Any] = msgspec.json.decode(body, type=dict[str, msgspec.Raw])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Iterable
 
 from seawall.decide.route.refusal import Refusal
@@ -50,6 +51,10 @@ class Admin:
 
     def early(self, client: Caller, request: Request) -> Refusal | None:
         return self.console.early(client, request) if _of_console(request.path) else None
+
+    def hand_through(self, request: Request, transport: asyncio.Transport, data: bytes) -> Refusal:
+        """Nothing goes through here."""
+        return Refusal(404, "unknown_route", f"Known: {' '.join(ROUTES)} /console.")
 
     def handle(self, client: Caller, request: Request) -> None:
         path, app = request.path, self.app

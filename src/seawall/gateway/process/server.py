@@ -47,6 +47,7 @@ from seawall.drivers.store import SharedStore, parse_address
 from seawall.errors import InputError
 from seawall.gateway.edge.caller import HEAD_S, HIGH_WATER
 from seawall.gateway.edge.client_side import client_factory
+from seawall.gateway.edge.through import BatchDoor
 from seawall.gateway.exchange.exchange import Exchange
 from seawall.gateway.exchange.lane import FleetLane
 from seawall.gateway.intake.app import App, Means
@@ -115,6 +116,10 @@ class Settings:
     """With several workers: the file they share."""
     worker: int = 0
     workers: int = 1
+    batch: str | None = None
+    """Where the batch lane listens: HOST:PORT."""
+    batch_secret: str | None = field(default=None, repr=False)
+    """What the lane and its gateways know each other by."""
     keeper: Path | None = None
     """The socket of who holds connections when this process dies."""
     seat: str = "gateway"
@@ -266,6 +271,7 @@ class Server:
             gateways=self.tier.gateways if self.tier is not None else 1,
             peers=Peers(s.board.parent if s.board else None, s.worker, s.workers, loop, monotonic),
             without=s.without,
+            batch=BatchDoor(s.batch, s.batch_secret) if s.batch and s.batch_secret else None,
         )
         self.app = app = App(loop, Random(), means)
         app.max_clients = clients_at_most()
@@ -438,7 +444,8 @@ class Server:
             front.close()
         await self._accept_rest()
         # A client may be sending its next request on an idle connection: only quiet ones are closed, again and again.
-        while (app.clients or any(f.active for f in app.fleets.values())) and app.now() < until:
+        handed = app.means.batch.open if app.means.batch is not None else ()
+        while (app.clients or handed or any(f.active for f in app.fleets.values())) and app.now() < until:
             app.sweep_clients(app.now())
             if not app.clients:
                 app.give_up_unread()

@@ -77,7 +77,7 @@ class SideStats:
 
 
 class FleetStats:
-    """admitted = finished + failed + cancelled + pending, always."""
+    """admitted = finished + failed + cancelled + pending + spare, always."""
 
     __slots__ = (
         "admitted",
@@ -100,6 +100,7 @@ class FleetStats:
         "shadow_same",
         "shadowed",
         "sides",
+        "spare",
         "tokens_in",
         "tokens_out",
         "tpot",
@@ -115,6 +116,8 @@ class FleetStats:
         self.finished = 0
         self.failed = 0
         self.cancelled = 0
+        self.spare = 0
+        """Lines of batches that are under way on what others leave: no reason for more replicas."""
         self.rejected: dict[str, int] = {}
         self.retried: dict[str, int] = {}
         self.resumed = 0
@@ -144,7 +147,7 @@ class FleetStats:
 
     @property
     def pending(self) -> int:
-        return self.admitted - self.finished - self.failed - self.cancelled
+        return self.admitted - self.finished - self.failed - self.cancelled - self.spare
 
     def first_token(self, seconds: float) -> None:
         self.ttft.add(seconds)

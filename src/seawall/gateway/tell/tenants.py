@@ -89,6 +89,10 @@ class Tenants:
             return None
         return self.named(name)
 
+    def known(self, name: str) -> Tenant | None:
+        """The tenant of that name, as a part of ours that has seen its key says; None: it is not welcome here."""
+        return self.named(name) if not self._listed or name in self._listed else None
+
     def look(self, now: float) -> None:
         """Every 250 ms or so, where other processes keep the same accounts."""
         if self._share is not None:

@@ -1,0 +1,63 @@
+"""What the lane shows Prometheus. Reads; changes nothing."""
+
+from __future__ import annotations
+
+import resource
+from pathlib import Path
+
+from seawall.batch.lane import BatchLane
+from seawall.batch.outlook import Outlook
+from seawall.batch.worker import LineWorker
+from seawall.domain import labels as names
+
+METRICS: dict[str, tuple[str, str]] = {
+    names.BATCH_LINES: ("result", "Lines with a durable result, by result."),
+    names.BATCH_LINES_AGAIN: ("", "Lines that may have run more than once."),
+    names.BATCH_LINES_UNDER_WAY: ("fleet", "Lines at the gateway now."),
+    names.BATCH_LINES_LIMIT: ("fleet", "Lines that may be there."),
+    names.BATCH_LINES_PER_SECOND: ("fleet", "Lines done per second, smoothed."),
+    names.BATCH_LINES_LEFT: ("tenant", "Lines without a result, of batches that run."),
+    names.BATCH_DEADLINE_SECONDS: ("tenant", "Until the end of the window that ends next."),
+}
+"""Name -> its label, if it has one, and its meaning."""
+COUNTERS = (names.BATCH_LINES, names.BATCH_LINES_AGAIN)
+
+
+async def exposition(lane: BatchLane, outlook: Outlook, worker: LineWorker) -> str:
+    """The whole page, text format 0.0.4."""
+    from prometheus_client import CollectorRegistry, Counter, Gauge, generate_latest
+
+    registry = CollectorRegistry()
+    made: dict[str, Counter | Gauge] = {}
+    for name, (label, meaning) in METRICS.items():
+        kind = Counter if name in COUNTERS else Gauge
+        made[name] = kind(name, meaning, [label] if label else [], registry=registry)
+
+    def add(name: str, value: float, label: str = "") -> None:
+        (made[name].labels(label) if label or METRICS[name][0] else made[name]).inc(value)
+
+    for fleet in (f.name for f in lane.rules.fleets):
+        add(names.BATCH_LINES_UNDER_WAY, worker.running(fleet), fleet)
+        add(names.BATCH_LINES_LIMIT, worker.spare[fleet].limit if fleet in worker.spare else 0, fleet)
+        add(names.BATCH_LINES_PER_SECOND, outlook.rate(fleet), fleet)
+    nearest: dict[str, float] = {}
+    for under in worker.batches.values():
+        tenant = under.batch.tenant
+        add(names.BATCH_LINES_LEFT, under.left, tenant)
+        nearest[tenant] = min(nearest.get(tenant, 1e18), under.batch.deadline - lane.now())
+    for tenant, seconds in nearest.items():
+        add(names.BATCH_DEADLINE_SECONDS, round(seconds), tenant)
+    for result, count in worker.lines.items():
+        add(names.BATCH_LINES, count, result)
+    add(names.BATCH_LINES_AGAIN, worker.again)
+    memory = Gauge("process_resident_memory_bytes", "Resident memory.", registry=registry)
+    memory.set(resident_bytes())
+    return generate_latest(registry).decode()
+
+
+def resident_bytes() -> int:
+    """Resident memory of this process."""
+    try:
+        return int(Path("/proc/self/statm").read_bytes().split()[1]) * resource.getpagesize()
+    except OSError:
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
