@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 SURE: Final = 1.1
@@ -51,21 +51,30 @@ def finishes(works: Iterable[Work], per_s: float, now: float) -> dict[str, float
 
 
 def earliest_window(works: Iterable[Work], new: Work, per_s: float, now: float) -> float | None:
-    """Seconds of the shortest window that `new` could be done in; None: its own is long enough, or nobody knows.
-    Others keep theirs: one that it would push over its deadline goes before it."""
+    """Seconds of the shortest window in which `new` can be done; None: its own can be met, or nobody knows.
+
+    Others keep what they were promised: `new` has no place before one that it would push over its deadline."""
     if per_s <= 0:
         return None
-    others = list(works)
-    done = finishes([*others, new], per_s * SURE**-1, now)
-    late = [
-        w
-        for w in others
-        if w.deadline < done[w.id] and w.deadline >= finishes(others, per_s / SURE, now)[w.id]
-    ]
-    if done[new.id] <= new.deadline and not late:
+    others = sorted(works, key=lambda w: (w.deadline, w.id))
+    sure = per_s / SURE
+    if _fits(others, new, sure, now):
         return None
-    ahead = sum(w.lines for w in others) + new.lines
-    return max(done[new.id] - now, ahead * SURE / per_s if late else 0.0)
+    ahead = 0
+    for k in range(len(others) + 1):
+        soonest = now + (ahead + new.lines) / sure
+        deadline = max(soonest, new.deadline, others[k - 1].deadline if k else soonest)
+        if _fits(others, replace(new, deadline=deadline), sure, now):
+            return deadline - now
+        ahead += others[k].lines if k < len(others) else 0
+    return max(now + ahead / sure + new.lines / sure, others[-1].deadline if others else now) - now
+
+
+def _fits(others: list[Work], new: Work, per_s: float, now: float) -> bool:
+    """Whether `new` is done in time, and no other later than it would be in time without it."""
+    alone, together = finishes(others, per_s, now), finishes([*others, new], per_s, now)
+    pushed = any(alone[w.id] <= w.deadline < together[w.id] for w in others)
+    return together[new.id] <= new.deadline and not pushed
 
 
 def in_need(work: Work, per_s: float, now: float) -> bool:

@@ -72,19 +72,18 @@ def decide(policy: SparePolicy, seen: SpareSeen, state: SpareState, now: float) 
     """How many lines may run until the next look."""
     if seen.places <= 0:
         return Spare(0, 0, "no replica serves"), SpareState(1.0, state.hold_until)
+    had = min(state.limit, float(seen.places))
     why = _pressure(policy, seen)
     if why:
-        if now < state.hold_until and seen.running <= state.limit:
-            limit, hold = state.limit, state.hold_until  # what is measured is of before
-            if seen.queued:
-                limit, hold = seen.running * DECREASE, now + HOLD_S
+        if now < state.hold_until and not seen.queued:
+            limit, hold = had, state.hold_until  # what is measured is of before the last decrease
         else:
-            limit, hold = min(state.limit, float(seen.running)) * DECREASE, now + HOLD_S
+            limit, hold = min(had, float(seen.running)) * DECREASE, now + HOLD_S
         return Spare(int(limit), max(0, seen.running - int(limit)), why), SpareState(limit, hold)
     if seen.refused:
-        limit = min(max(1.0, float(seen.running)), state.limit)
+        limit = min(max(1.0, float(seen.running)), had)
         return Spare(int(limit), 0, "the replicas are full"), SpareState(limit, now + REFUSED_HOLD_S)
-    limit = min(state.limit, float(seen.places))
+    limit = had
     if now < state.hold_until:
         return Spare(int(limit), 0, "giving way a moment ago"), SpareState(limit, state.hold_until)
     if seen.running >= int(limit) - 1:  # a limit that nobody reaches says nothing
