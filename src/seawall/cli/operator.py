@@ -14,23 +14,40 @@ def command() -> None:
     """Reconcile Fleet objects, drain replicas whose node is about to go. Optional: manifests work without it.
 
     \b
-    seawall operator manifests | kubectl apply --server-side -f -
-    kubectl apply -f llama-70b.yaml && kubectl get fleets
+    seawall operator manifests --namespace llm | kubectl apply --server-side -f -
+    kubectl apply -n llm -f llama-70b.yaml && kubectl get fleets -n llm
     """
 
 
 @command.command()
-@click.option("--namespace", default="seawall-system", show_default=True)
-@click.option("--image", help="Image of seawall. [this version's]")
+@click.option(
+    "-n",
+    "--namespace",
+    help="Where it runs, and whose Fleets it serves. [default; with --cluster-wide seawall-system]",
+)
+@click.option("--cluster-wide", is_flag=True, help="Serve the Fleets of all namespaces, with a ClusterRole.")
+@click.option(
+    "--nodes",
+    is_flag=True,
+    help="Watch nodes, so that replicas leave before theirs: a ClusterRole that reads nodes. [with --cluster-wide]",
+)
+@click.option("--image", help="Image of seawall, best by digest. [this version's]")
 @click.option("--crd-only", is_flag=True, help="Only the CustomResourceDefinition.")
-def manifests(namespace: str, image: str | None, crd_only: bool) -> None:
+def manifests(
+    namespace: str | None, cluster_wide: bool, nodes: bool, image: str | None, crd_only: bool
+) -> None:
     """Print the operator's own objects: CRD, RBAC, Deployment."""
     import yaml
 
     from seawall.operator.crd import fleet_crd
     from seawall.operator.manifests import operator_manifests
 
-    objects = [fleet_crd()] if crd_only else operator_manifests(namespace, image)
+    where = namespace or ("seawall-system" if cluster_wide else "default")
+    objects = (
+        [fleet_crd()]
+        if crd_only
+        else operator_manifests(where, image, everywhere=cluster_wide, nodes=nodes or cluster_wide)
+    )
     click.echo(yaml.safe_dump_all(objects, sort_keys=False, explicit_start=True), nl=False)
 
 
@@ -41,16 +58,25 @@ def manifests(namespace: str, image: str | None, crd_only: bool) -> None:
 @click.option(
     "--lease-namespace", envvar="POD_NAMESPACE", default="default", help="Where the leader's Lease lies."
 )
-def run(context: str | None, kubeconfig: str | None, namespace: str | None, lease_namespace: str) -> None:
+@click.option("--health", help="Where the kubelet asks whether it turns, as ADDRESS:PORT. [nowhere]")
+def run(
+    context: str | None,
+    kubeconfig: str | None,
+    namespace: str | None,
+    lease_namespace: str,
+    health: str | None,
+) -> None:
     """Run until SIGTERM. Several may run: one leads, the others stand by."""
     import asyncio
     import logging
     import os
     import signal
     import socket
+    from contextlib import nullcontext
 
     from seawall.drivers.clock import SteadyClock
     from seawall.drivers.kube import OPERATOR_MANAGER, Kube
+    from seawall.operator.health import answering
     from seawall.operator.lease import Leader
     from seawall.operator.loop import operate
     from seawall.operator.manifests import NAME
@@ -66,10 +92,11 @@ def run(context: str | None, kubeconfig: str | None, namespace: str | None, leas
         loop = asyncio.get_running_loop()
         for sig in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(sig, task.cancel)
-        try:
-            await task
-        except asyncio.CancelledError:
-            await leader.release()
+        async with answering(health) if health else nullcontext():
+            try:
+                await task
+            except asyncio.CancelledError:
+                await leader.release()
 
     with_cluster(context, kubeconfig, work, OPERATOR_MANAGER)
 

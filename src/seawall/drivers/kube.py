@@ -315,18 +315,25 @@ class Kube:
 
     async def page(self, namespace: str, pod: str, address: str, port: int, path: str) -> Any:
         """JSON of a Pod's own page. Inside the cluster the Pod at `address` is asked, as its NetworkPolicy lets the
-        operator do; from outside, and where that fails, the API server passes the question on, from an address that no
-        policy can name. Raises as `request`."""
-        if self.context == IN_CLUSTER and address:
-            host = f"[{address}]" if ":" in address else address
-            self._near = self._near or httpx.AsyncClient(trust_env=False, timeout=NEAR_S)
-            try:
-                answer = await self._near.get(f"http://{host}:{port}/{path}")
-                if answer.status_code == 200:
-                    return answer.json()
-            except (httpx.HTTPError, OSError, ValueError):
-                pass
-        return await self.request("GET", POD.path(namespace, f"{pod}:{port}", f"proxy/{path}"))
+        operator do, and nobody else: for the API server to pass the question on would take a right over every Pod.
+        From outside it does, from an address that no policy can name. ClusterError; from outside as `request`."""
+        if self.context != IN_CLUSTER:
+            return await self.request("GET", POD.path(namespace, f"{pod}:{port}", f"proxy/{path}"))
+        host = f"[{address}]" if ":" in address else address
+        self._near = self._near or httpx.AsyncClient(trust_env=False, timeout=NEAR_S)
+        try:
+            if not address:
+                raise ClusterError(
+                    f"{namespace}/{pod} has no address yet.", f"kubectl get pod {pod} -n {namespace}"
+                )
+            answer = await self._near.get(f"http://{host}:{port}/{path}")
+            answer.raise_for_status()
+            return answer.json()
+        except (httpx.HTTPError, OSError, ValueError) as e:
+            raise ClusterError(
+                f"{namespace}/{pod} does not answer at port {port}: {str(e) or type(e).__name__}.",
+                "Does a NetworkPolicy keep the operator out? seawall diagnose",
+            ) from None
 
     async def may(self, verb: str, kind: ObjectKind, namespace: str | None, sub: str | None = None) -> bool:
         """Whether the caller may do `verb` on `kind` or its subresource (SelfSubjectAccessReview)."""

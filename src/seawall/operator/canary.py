@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
 from seawall.config.load import dump_fleet, parse_document
 from seawall.config.planned import planned_fleet
@@ -292,7 +292,8 @@ async def _apply(kube: Kube, fleets: list[Fleet], data: dict[str, str], owner: O
         made = planned_fleet(fleet)
         lock = locks.get(fleet.name)
         members.append(Wanted(fleet=fleet, plan=made.plan, document=made.document, lock=lock))
-    group = Group(members=tuple(members), gateway_name=data.get("gateway", ""))
+    shared: Literal["own", "shared"] = "own" if owner is None else "shared"
+    group = Group(members=tuple(members), gateway_name=data.get("gateway", ""), accounts=shared)
     objects = list(render(group).objects)
     missing = set(await unserved(kube, objects))
     kept = [o for o in objects if Ref.of(o) not in missing]
@@ -301,7 +302,7 @@ async def _apply(kube: Kube, fleets: list[Fleet], data: dict[str, str], owner: O
         # Whoever drives it, what belongs to a Fleet object is written as the operator writes it.
         kept, manager = [own(o, owner) for o in kept if o["kind"] != "Namespace"], OPERATOR_MANAGER
         ledger = Inventory(kube, group.gateway, group.namespace, manager, str(owner["metadata"].get("uid")))
-    how = Manner(manager=manager, heir=owner is not None, stop_at_first=True)
+    how = Manner(manager=manager, heir=owner is not None, rights_stay=True, stop_at_first=True)
     await converge(kube, kept, ledger, group.namespace, how)
 
 

@@ -44,6 +44,8 @@ class Manner:
     """For whom; None: for whoever asks."""
     heir: bool = False
     """What a person's apply wrote of an object before is given up by it: the object has gone over to us."""
+    rights_stay: bool = False
+    """Roles and their bindings are left as they are where whoever asks may not write them."""
     stop_at_first: bool = False
     """Raise the first problem. Else what fails keeps nothing else from being made, and all problems are told."""
     patience_s: float = GONE_S
@@ -116,7 +118,7 @@ async def _make(kube: Kube, obj: Object, namespace: str, how: Manner) -> None:
             await kube.apply(obj, force=how.force, manager=how.manager)
             how.tell(ref, "made anew")
             return
-        if not_ours(e, ref):
+        if not_ours(e, ref, how):
             how.tell(ref, "left as it is (no right to change it)")
             return
         raise explained(e, ref) from None
@@ -158,9 +160,10 @@ def leaving(obj: Object | None) -> bool:
     return bool(obj and (obj.get("metadata") or {}).get("deletionTimestamp"))
 
 
-def not_ours(e: Refused, ref: Ref) -> bool:
+def not_ours(e: Refused, ref: Ref, how: Manner | None = None) -> bool:
     """A user of one namespace may not touch the namespace itself; what is wrong with it shows at the next object."""
-    return ref.kind == "Namespace" and e.code == 403 and "cannot" in e.said
+    kinds = ("Namespace", *(("Role", "RoleBinding") if how and how.rights_stay else ()))
+    return ref.kind in kinds and e.code == 403 and "cannot" in e.said
 
 
 async def _wait_gone(kube: Kube, kind: ObjectKind, ref: Ref, how: Manner) -> None:

@@ -7,6 +7,8 @@ that the reader takes (numbers as text, explicit nulls), and what it can say exa
 
 from __future__ import annotations
 
+import copy
+import functools
 from typing import Any
 
 from seawall.config.explain import explained
@@ -44,6 +46,12 @@ _COLUMNS = [
 
 def fleet_crd() -> Schema:
     """The object that `kubectl apply` takes."""
+    found: Schema = copy.deepcopy(_fleet_crd())
+    return found
+
+
+@functools.cache
+def _fleet_crd() -> Schema:
     whole = json_schema()
     spec = structural(whole["properties"]["spec"], whole["$defs"])
     _describe(spec, ["spec"])

@@ -249,9 +249,9 @@ class Operator:
         now_at = (meta.get("uid"), meta.get("generation"), over.state if over else None)
         at, desired = record.made or (None, None)
         if desired is None or desired.problem or at != now_at:
-            desired = await asyncio.to_thread(desire, fleet)
+            desired = await asyncio.to_thread(desire, fleet, None, self._namespace is None)
             if over is not None and desired.fleet and over.spec == canary.digest_of([desired.fleet]):
-                desired = await asyncio.to_thread(desire, fleet, over.after)
+                desired = await asyncio.to_thread(desire, fleet, over.after, self._namespace is None)
             record.made = (now_at, desired)
         return desired
 

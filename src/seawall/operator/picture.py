@@ -18,6 +18,8 @@ from seawall.operator.fleet_object import FLEET
 from seawall.operator.record import FleetKey, Records
 
 log = logging.getLogger("seawall.operator")
+NODES_AGAIN_S = 600.0
+"""Until it is asked again whether nodes may be watched."""
 
 
 class Picture:
@@ -83,6 +85,17 @@ class Picture:
         self.mark(*(k for k in keys if self.records.get(k) is not None))
 
     async def watch_nodes(self) -> None:
+        """Nodes lie in no namespace: an operator of one may lack the right. Then replicas leave when they are evicted,
+        and it is asked again from time to time."""
+        told = False
+        while not await self._may_see_nodes():
+            if not told:
+                log.warning(
+                    "nodes may not be listed: replicas leave when they are evicted, not before. Apply the output of "
+                    "`seawall operator manifests --nodes` to watch nodes."
+                )
+                told = True
+            await self._kube.clock.sleep(NODES_AGAIN_S)
         async for news in self._kube.watch(Select(NODE), node_seen, self._resync_s * 4):
             match news:
                 case Synced(items):
@@ -95,6 +108,12 @@ class Picture:
                     if self.nodes.get(name) != node:  # most news of a node are its heartbeats
                         self.nodes[name] = node
                         await self.drain(e for e in self.engines.values() if e.replica.node == name)
+
+    async def _may_see_nodes(self) -> bool:
+        try:
+            return await self._kube.may("list", NODE, None) and await self._kube.may("watch", NODE, None)
+        except SeawallError:
+            return True  # the watch waits for the server itself
 
     async def drain(self, engines: Iterable[EnginePod]) -> None:
         """Tells the gateway, through an annotation that its discovery watches, which replicas are about to go."""

@@ -19,6 +19,7 @@ from seawall.domain.action import Plan
 from seawall.domain.spec import API_VERSION, Fleet
 from seawall.drivers.kube import Object
 from seawall.errors import InputError, SeawallError
+from seawall.operator.accounts import bound, is_shared
 from seawall.operator.show import serving
 from seawall.operator.status import FleetView
 from seawall.render.engine_args import adapter_path
@@ -46,9 +47,10 @@ class Desired:
     """Adapter -> folder, for a fleet that loads them while it runs."""
 
 
-def desire(obj: Object, after: Callable[[Fleet], Fleet] | None = None) -> Desired:
+def desire(obj: Object, after: Callable[[Fleet], Fleet] | None = None, everywhere: bool = False) -> Desired:
     """Plans and renders a Fleet object. Whatever is wrong with it becomes `problem`, never an exception. `after`: what
-    a rollout that has ended made of the spec; that is rendered, and `fleet` stays what the object says."""
+    a rollout that has ended made of the spec; that is rendered, and `fleet` stays what the object says. `everywhere`:
+    the operator serves all namespaces, so each needs the accounts that a single one gets from the manifests."""
     meta = obj.get("metadata") or {}
     wanted = {"name": meta.get("name"), "namespace": meta.get("namespace")}
     bare = {"apiVersion": API_VERSION, "kind": "Fleet", "metadata": wanted, "spec": obj.get("spec")}
@@ -60,7 +62,10 @@ def desire(obj: Object, after: Callable[[Fleet], Fleet] | None = None) -> Desire
         planned = planned_fleet(shown)
         made = planned.plan
         member = Wanted(fleet=shown, plan=made, document=planned.document)
-        objects = tuple(o for o in render(Group(members=(member,))).objects if o["kind"] != "Namespace")
+        group = Group(members=(member,), accounts="shared")
+        objects = [o for o in render(group).objects if o["kind"] != "Namespace"]
+        if everywhere:
+            objects = [*bound(group.namespace, "ClusterRole"), *objects]
         owned = tuple(own(o, obj) for o in objects)
     except SeawallError as e:
         return Desired(problem=str(e)[:1000])
@@ -78,7 +83,7 @@ def desire(obj: Object, after: Callable[[Fleet], Fleet] | None = None) -> Desire
 def own(obj: Object, fleet: Object) -> Object:
     """With an owner reference: deleting the Fleet deletes it, by the cluster's own garbage collection. No
     finalizer is needed, so a namespace's deletion can never hang on us."""
-    if obj["kind"] in _KEPT:
+    if obj["kind"] in _KEPT or is_shared(obj):
         return obj
     meta = fleet["metadata"]
     owner = {

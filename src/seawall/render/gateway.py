@@ -12,7 +12,7 @@ from seawall.domain.labels import ADMIN_PORT, COMPONENT, HTTP_PORT
 from seawall.domain.spec import Gateway
 from seawall.render.images import gateway_image
 from seawall.render.inputs import Group, Object
-from seawall.render.names import CONFIG_DIR, gateway_selector, labels, meta, short
+from seawall.render.names import CONFIG_DIR, gateway_account, gateway_selector, labels, meta, short
 from seawall.render.replica.placement import spread
 from seawall.render.security import container_context, exactly, pod_context
 from seawall.render.yaml import dump
@@ -46,8 +46,21 @@ def _meta(group: Group, name: str) -> Object:
     return meta(name, group.namespace, labels(group.gateway, "gateway"))
 
 
+RULES: list[Object] = [
+    {
+        "apiGroups": ["discovery.k8s.io"],
+        "resources": ["endpointslices"],
+        "verbs": ["get", "list", "watch"],
+    },
+    {"apiGroups": [""], "resources": ["pods"], "verbs": ["get", "list", "watch"]},
+]
+"""What a gateway may do in its namespace."""
+
+
 def access(group: Group) -> list[Object]:
-    """ServiceAccount, Role and RoleBinding."""
+    """ServiceAccount, Role and RoleBinding; none where they are shared."""
+    if group.accounts == "shared":
+        return []
     name = group.gateway
     account = {
         "apiVersion": "v1",
@@ -55,15 +68,11 @@ def access(group: Group) -> list[Object]:
         "metadata": _meta(group, name),
         "automountServiceAccountToken": False,
     }
-    verbs = ["get", "list", "watch"]
     role = {
         "apiVersion": "rbac.authorization.k8s.io/v1",
         "kind": "Role",
         "metadata": _meta(group, name),
-        "rules": [
-            {"apiGroups": ["discovery.k8s.io"], "resources": ["endpointslices"], "verbs": verbs},
-            {"apiGroups": [""], "resources": ["pods"], "verbs": verbs},
-        ],
+        "rules": RULES,
     }
     binding = {
         "apiVersion": "rbac.authorization.k8s.io/v1",
@@ -108,7 +117,7 @@ def deployment(group: Group) -> Object:
     A changed Fleet does not roll it: gateways read their files again by themselves, and what they cannot take up so
     (image, arguments, mounts) is in the template itself."""
     pod: Object = {
-        "serviceAccountName": group.gateway,
+        "serviceAccountName": gateway_account(group),
         "automountServiceAccountToken": True,
         "enableServiceLinks": False,
         "terminationGracePeriodSeconds": PRE_STOP_S + drain_s(group) + DRAIN_MARGIN_S,

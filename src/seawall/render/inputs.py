@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Literal
 
 from seawall.domain.action import Plan
 from seawall.domain.spec import Fleet
@@ -91,6 +91,9 @@ class Group:
     members: tuple[Wanted, ...]
     gateway_name: str = ""
     """Default: `<fleet>-gateway` for one fleet, `seawall-gateway` for several."""
+    accounts: Literal["own", "shared"] = "own"
+    """own: gateway and scaler have accounts, and rights, of their own; shared: those that the operator's manifests give
+    to all of a namespace, so that the operator itself needs no right to grant any."""
 
     @property
     def first(self) -> Wanted:

@@ -12,6 +12,7 @@ from seawall.domain.labels import (
     ENGINE_APP,
     FLEET,
     GATEWAY_APP,
+    GATEWAYS_ACCOUNT,
     GROUP,
     INSTANCE,
     MANAGED_BY,
@@ -19,6 +20,7 @@ from seawall.domain.labels import (
     POOL,
     ROLE,
     SCALER_APP,
+    SCALERS_ACCOUNT,
 )
 from seawall.render.inputs import Group, Object, Wanted
 
@@ -58,6 +60,14 @@ def selector(wanted: Wanted, group: str | None = None, pool: str | None = None) 
 def scaler_name(group: Group) -> str:
     """The name of the scaler beside a gateway: of its Deployment, Service, account and policy."""
     return short(group.gateway, "-scaler")
+
+
+def gateway_account(group: Group) -> str:
+    return GATEWAYS_ACCOUNT if group.accounts == "shared" else group.gateway
+
+
+def scaler_account(group: Group) -> str:
+    return SCALERS_ACCOUNT if group.accounts == "shared" else scaler_name(group)
 
 
 def scaler_selector(group: Group) -> dict[str, str]:

@@ -85,7 +85,11 @@ def tcp(*ports: int) -> list[Object]:
     return [{"protocol": "TCP", "port": port} for port in ports]
 
 
-OPERATORS: Object = {**from_namespace(OPERATOR_NAMESPACE), "podSelector": {"matchLabels": OPERATOR}}
+OPERATORS: list[Object] = [
+    {"podSelector": {"matchLabels": OPERATOR}},
+    {**from_namespace(OPERATOR_NAMESPACE), "podSelector": {"matchLabels": OPERATOR}},
+]
+"""An operator of this namespace, and one of the whole cluster."""
 
 
 def _policy(
@@ -108,7 +112,7 @@ def engine_policy(wanted: Wanted, group: Group) -> Object:
     if spec.gateway.route == "inference-pool":
         callers.append({"podSelector": {"matchLabels": {APP: "epp"}}})
     if spec.model.adapter_slots is not None or (spec.pool is not None and spec.pool.sleep):
-        callers.append(OPERATORS)
+        callers += OPERATORS
     ingress: list[Object] = [{"from": callers, "ports": [{"protocol": "TCP", "port": HTTP_PORT}]}]
     egress: list[Object] = []
     match = {FLEET: wanted.name, APP: ENGINE_APP}
@@ -172,7 +176,7 @@ def gateway_policy(group: Group) -> Object:
     """The gateway's policy: the request port for clients; the admin port for Prometheus, the operator and KEDA. It goes
     out to engines, the API server, the store and names, and nowhere else (traces to a collector need a policy of your
     own beside it)."""
-    callers = [*scrapers(group.members), OPERATORS]
+    callers = [*scrapers(group.members), *OPERATORS]
     if any(w.fleet.spec.scaling.by == "keda-gateway" for w in group.members):
         callers.append(from_namespace(KEDA_NAMESPACE))
     if any(w.fleet.spec.scaling.by == "seawall" for w in group.members):

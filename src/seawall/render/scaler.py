@@ -9,7 +9,7 @@ from __future__ import annotations
 from seawall.domain.labels import ADMIN_PORT, COMPONENT, SCALER_PORT
 from seawall.render.images import gateway_image
 from seawall.render.inputs import Group, Object
-from seawall.render.names import CONFIG_DIR, labels, meta, scaler_name, scaler_selector
+from seawall.render.names import CONFIG_DIR, labels, meta, scaler_account, scaler_name, scaler_selector
 from seawall.render.replica.workload import scaled
 from seawall.render.security import container_context, exactly, pod_context
 
@@ -37,13 +37,23 @@ def _meta(group: Group) -> Object:
     return meta(scaler_name(group), group.namespace, labels(group.gateway, "scaler"))
 
 
-def _access(group: Group, targets: list[str]) -> list[Object]:
-    name = scaler_name(group)
-    rules = [
+def rules(targets: list[str] | None) -> list[Object]:
+    """What a scaler may do in its namespace. `targets`: the Deployments that it answers for; None: whichever there
+    are."""
+    read: Object = {"apiGroups": ["apps"], "resources": ["deployments"], "verbs": ["get"]}
+    if targets is not None:
+        read["resourceNames"] = targets
+    return [
         {"apiGroups": [""], "resources": ["pods"], "verbs": ["get", "list"]},
-        {"apiGroups": ["apps"], "resources": ["deployments"], "resourceNames": targets, "verbs": ["get"]},
+        read,
         {"apiGroups": [""], "resources": ["events"], "verbs": ["create"]},
     ]
+
+
+def _access(group: Group, targets: list[str]) -> list[Object]:
+    if group.accounts == "shared":
+        return []
+    name = scaler_name(group)
     return [
         {
             "apiVersion": "v1",
@@ -51,7 +61,7 @@ def _access(group: Group, targets: list[str]) -> list[Object]:
             "metadata": _meta(group),
             "automountServiceAccountToken": False,
         },
-        {"apiVersion": f"{RBAC}/v1", "kind": "Role", "metadata": _meta(group), "rules": rules},
+        {"apiVersion": f"{RBAC}/v1", "kind": "Role", "metadata": _meta(group), "rules": rules(targets)},
         {
             "apiVersion": f"{RBAC}/v1",
             "kind": "RoleBinding",
@@ -106,7 +116,7 @@ def _deployment(group: Group) -> Object:
         "volumeMounts": mounts,
     }
     pod: Object = {
-        "serviceAccountName": scaler_name(group),
+        "serviceAccountName": scaler_account(group),
         "automountServiceAccountToken": True,
         "enableServiceLinks": False,
         "terminationGracePeriodSeconds": 10,

@@ -13,7 +13,7 @@ import yaml
 
 from seawall.testing.kube_api import KubeApi, Object, kind_name, matches
 from seawall.testing.kube_problem import ApiProblem
-from seawall.testing.kube_rbac import refusal, verb_of
+from seawall.testing.kube_rbac import escalation, holds, refusal, verb_of
 
 _PATH = re.compile(
     r"/(?:api/(?P<core>v1)|apis/(?P<group>[^/]+/[^/]+))"
@@ -133,12 +133,14 @@ class KubeHandler(BaseHTTPRequestHandler):
             raise ApiProblem(403, "Forbidden", text)
         query = dict(parse_qsl(parts.query, keep_blank_values=True))
         namespace = unquote(m["namespace"] or "") if served[m["plural"]] else ""
-        self._authorize(m, version, namespace, query)
+        self._authorize(m, version, namespace, query, body)
         return self._object(
             f"{version}/{m['plural']}", namespace, unquote(m["name"] or ""), m["sub"], query, body
         )
 
-    def _authorize(self, m: re.Match[str], version: str, namespace: str, query: dict[str, str]) -> None:
+    def _authorize(
+        self, m: re.Match[str], version: str, namespace: str, query: dict[str, str], body: Object
+    ) -> None:
         api, name = self.api, unquote(m["name"] or "")
         if api.rights is None:
             return
@@ -150,6 +152,15 @@ class KubeHandler(BaseHTTPRequestHandler):
         for verb in verbs:
             if said := refusal(api.rights, verb, version, resource, namespace, name):
                 raise ApiProblem(403, "Forbidden", said)
+        if self.command == "GET" or not isinstance(body, dict):
+            return
+        if said := escalation(api.rights, body, namespace, self._rules_of):
+            raise ApiProblem(403, "Forbidden", said)
+
+    def _rules_of(self, kind: str, namespace: str, name: str) -> list[Object]:
+        plural = "clusterroles" if kind == "ClusterRole" else "roles"
+        found = self.api.objects("rbac.authorization.k8s.io/v1", plural).get((namespace, name)) or {}
+        return list(found.get("rules") or [])
 
     def _object(
         self, store: str, namespace: str, name: str, sub: str | None, query: dict[str, str], body: Object
@@ -194,9 +205,9 @@ class KubeHandler(BaseHTTPRequestHandler):
         asked = body["spec"]["resourceAttributes"]
         resource = "/".join(filter(None, (asked["resource"], asked.get("subresource"))))
         denied = f"{asked['verb']} {resource}" in self.api.faults.deny
-        right = (asked.get("group", ""), resource, asked["verb"])
-        rights, where = self.api.rights, asked.get("namespace", "")
-        granted = rights is None or bool({("", *right), (where, *right)} & rights)
+        named = f"{resource} {asked['name']}" if asked.get("name") else resource
+        right = (asked.get("namespace", ""), asked.get("group", ""), named, asked["verb"])
+        granted = self.api.rights is None or holds(self.api.rights, right)
         allowed = granted and not denied
         self._send(201, {**body, "status": {"allowed": allowed}})
 

@@ -21,7 +21,6 @@ from seawall.drivers.kube import ENDPOINT_SLICE, Kube, Select
 from seawall.operator import canary
 from seawall.operator.lease import HOLD_S, Leader
 from seawall.operator.loop import Operator, operate
-from seawall.render.everything import render
 from seawall.testing.clock import StoryClock
 from seawall.testing.kube_api import KubeApi
 from seawall.testing.story import Story
@@ -391,17 +390,6 @@ async def test_the_operator_drives_a_rollout_with_its_own_rights(api: KubeApi, k
             api.put({**d, "status": {"observedGeneration": 99, **done}})
         await c.until(lambda: told() == "rolled-back")
         await c.until(lambda: (NS, "llama-8b-canary") not in api.objects(*DEPLOYMENTS))
-
-
-def test_the_operator_has_every_right_that_it_grants() -> None:
-    """The API server refuses a Role that holds more than its maker has."""
-    for path in sorted(EXAMPLES.glob("*.yaml")):
-        for obj in render(group_of((str(path),))).objects:
-            for rule in obj.get("rules") or [] if obj["kind"] == "Role" else []:
-                granted = {
-                    ("", g, r, v) for g in rule["apiGroups"] for r in rule["resources"] for v in rule["verbs"]
-                }
-                assert granted <= RIGHTS, (path.name, granted - RIGHTS)
 
 
 async def test_a_fleets_candidate_is_rolled_out_and_the_fleet_stays_as_the_rollout_left_it(

@@ -25,6 +25,7 @@ from seawall.decide.drain import (
 )
 from seawall.domain.labels import DELETION_COST, DRAINING
 from seawall.drivers.kube import Kube
+from seawall.operator.accounts import roles
 from seawall.operator.crd import fleet_crd
 from seawall.operator.lease import Leader
 from seawall.operator.loop import Operator
@@ -36,7 +37,11 @@ from seawall.testing.kube_rbac import rights_of
 from seawall.testing.story import Story
 
 ROOT = Path(__file__).parents[3]
-RIGHTS = rights_of(operator_manifests(), "seawall-operator", "seawall-system")
+SYSTEM = "seawall-system"
+CLUSTER = operator_manifests(SYSTEM, everywhere=True)
+OUTSIDE = ("", "", "pods/proxy", "get")
+"""The operators of these stories run outside of their cluster, so the API server passes their questions on."""
+RIGHTS = rights_of(CLUSTER, "seawall-operator", SYSTEM) | {OUTSIDE}
 
 
 def example(name: str = "llama-70b-4xh100") -> dict[str, Any]:
@@ -48,6 +53,8 @@ class Running:
     """An operator at work, with the rights of its own manifests, while a test looks."""
 
     def __init__(self, api: KubeApi, kube: Kube) -> None:
+        for role in roles(None):
+            api.put(role)
         api.rights = RIGHTS
         clock = kube.clock = StoryClock()
         self._task = asyncio.ensure_future(Operator(kube, None, clock, resync_s=1.0).run())
@@ -290,9 +297,11 @@ def test_the_cel_rules_of_the_crd_say_what_our_own_reader_says(spec: dict[str, A
 def test_the_operators_own_objects_validate_and_ask_for_no_more_than_they_use() -> None:
     import kubernetes_validate
 
-    for obj in operator_manifests():
-        kubernetes_validate.validate(obj, "1.36", strict=True)
-    roles = [o for o in operator_manifests() if o["kind"] in ("ClusterRole", "Role")]
+    forms = {True: CLUSTER, False: operator_manifests("llm", nodes=True)}
+    for objects in forms.values():
+        for obj in objects:
+            kubernetes_validate.validate(obj, "1.36", strict=True)
+    roles = [o for objects in forms.values() for o in objects if o["kind"] in ("ClusterRole", "Role")]
     granted = {
         (g, r, v)
         for o in roles
@@ -303,6 +312,7 @@ def test_the_operators_own_objects_validate_and_ask_for_no_more_than_they_use() 
     }
     assert not any("*" in part for grant in granted for part in grant)
     assert ("", "secrets", "get") not in granted
+    assert not {r for _, r, _ in granted} & {"pods/proxy", "roles"}
     assert not {r for _, r, v in granted if v == "delete"} & {
         "persistentvolumeclaims",
         "pods",
@@ -312,9 +322,9 @@ def test_the_operators_own_objects_validate_and_ask_for_no_more_than_they_use() 
 
 
 def test_nobody_can_connect_to_the_operator() -> None:
-    objects = {o["kind"]: o for o in operator_manifests()}
+    objects = {o["kind"]: o for o in CLUSTER}
     policy = objects["NetworkPolicy"]
-    assert policy["spec"]["policyTypes"] == ["Ingress"]
+    assert policy["spec"]["policyTypes"] == ["Ingress", "Egress"]
     assert "ingress" not in policy["spec"]
     pods = objects["Deployment"]["spec"]["template"]["metadata"]
     assert policy["spec"]["podSelector"]["matchLabels"].items() <= pods["labels"].items()

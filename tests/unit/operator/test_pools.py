@@ -19,6 +19,7 @@ from tests.unit.operator.test_operator import RIGHTS
 from seawall.domain.labels import ADAPTERS, ASLEEP, DRAINING
 from seawall.drivers.kube import Kube
 from seawall.drivers.process import free_port
+from seawall.operator.accounts import roles
 from seawall.operator.loop import Operator
 from seawall.testing.clock import StoryClock
 from seawall.testing.kube_api import KubeApi
@@ -111,6 +112,8 @@ class Cluster:
     ) -> None:
         self.api, self.kube, self.resync_s = api, kube, resync_s
         api.rights = RIGHTS
+        for role in roles(None):
+            api.put(role)
         self.clock = kube.clock = StoryClock()
         self.controllers = Controllers(api, ports or {}, self.clock)
         self.story = Story(self.clock, api, self._step)
