@@ -16,6 +16,7 @@ import datetime
 import json
 import os
 import platform
+import signal
 import subprocess
 import sys
 import time
@@ -68,6 +69,8 @@ def play(asked: argparse.Namespace) -> None:
     argv += ["--streams", str(asked.streams), *names]
     began, load = time.monotonic(), [os.getloadavg()[0]]
     done = subprocess.Popen(argv, stdout=subprocess.PIPE, text=True, cwd=ROOT)
+    # A run that is ended early tells what it has seen until then.
+    signal.signal(signal.SIGTERM, lambda *_: done.terminate())
     out, _ = done.communicate()
     load.append(os.getloadavg()[0])
     try:
@@ -109,6 +112,7 @@ def page(kept: Cells) -> Iterator[str]:
     yield ""
     yield READING
     yield from _programs(kept["targets"], targets)
+    yield from _missing(kept, targets)
     yield "## Every cell"
     yield ""
     for name in scenarios:
@@ -205,9 +209,17 @@ def _programs(facts: dict[str, Any], targets: list[str]) -> Iterator[str]:
                 "</details>",
                 "",
             )
+
+
+def _missing(kept: Cells, targets: list[str]) -> Iterator[str]:
     yield "### What could not be had"
     yield ""
-    yield from (f"- `{name}`: {why}" for name, why in MISSING.items())
+    failed = {
+        c["target"]: c["why"]
+        for c in kept["cells"].values()
+        if not c["scenario"] and c["target"] not in targets
+    }
+    yield from (f"- `{name}`: {_plain(why)}" for name, why in (MISSING | failed).items())
     yield ""
 
 
@@ -230,7 +242,7 @@ def _numbers(name: str, cells: list[dict[str, Any]]) -> Iterator[str]:
 
 
 def _plain(text: str) -> str:
-    return text.replace("|", "/").replace("\n", " ")[:160]
+    return text.replace("|", "/").replace("\n", " ")[:240]
 
 
 if __name__ == "__main__":

@@ -59,7 +59,9 @@ PATH = click.Path(dir_okay=False, path_type=Path)
 @click.option("--kubeconfig", envvar="KUBECONFIG", help="With --context: kubeconfig file.")
 @click.option("-n", "--namespace", help="With --context: namespace.  [the Fleet's]")
 @click.option("--url", help="With --context: where clients reach the gateway.")
-@click.option("--api-key", envvar="SEAWALL_API_KEY", help="With --context: sent as a bearer token.")
+@click.option(
+    "--api-key", envvar="SEAWALL_API_KEY", help="With --context or --target: sent as a bearer token."
+)
 @click.option("--wait", default=1200.0, show_default=True, help="With --context: seconds for a new replica.")
 @click.option(
     "--answer",

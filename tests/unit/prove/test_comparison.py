@@ -42,6 +42,13 @@ def a_store() -> dict[str, Any]:
             "why": "a | b",
             "how": a_cell("", "")["how"],
         },
+        {
+            "target": "smg",
+            "scenario": "",
+            "state": "failed",
+            "why": "no registry here",
+            "how": a_cell("", "")["how"],
+        },
         a_cell("direct", "reattach", lost=0, doubled_tokens=7, wrong_tokens=9),
     ]
     facts = {
@@ -67,6 +74,7 @@ def test_the_page_says_what_was_run_when_and_where_and_shows_our_own_red_cells(s
     assert "1,234" in text and "9 eof" in text
     assert "a / b" in text, "a bar would end the cell"
     assert "production-stack" in text, "what cannot be had is said"
+    assert "- `smg`: no registry here" in text
     assert all(line.count("|") == 12 for line in text.splitlines() if line.startswith("| nginx |"))
 
 

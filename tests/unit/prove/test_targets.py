@@ -17,6 +17,7 @@ from seawall.prove.scenarios import SCENARIOS
 from seawall.prove.targets.adapter import Need, TargetAdapter, TargetPlace
 from seawall.prove.targets.command import CommandTarget, UrlTarget
 from seawall.prove.targets.grid import Cell, Grid, TargetFacts
+from seawall.prove.targets.install import from_pypi
 from seawall.prove.targets.known import MISSING, TARGETS, find, find_all
 from seawall.prove.targets.meter import tokens_of
 from seawall.prove.targets.pages import matrix, short, write_pages
@@ -101,6 +102,16 @@ def test_a_target_that_cannot_be_had_is_refused_with_a_cure(word: str, said: str
     with pytest.raises(InputError) as refused:
         find(word)
     assert said in str(refused.value)
+
+
+def test_a_program_that_no_registry_gives_is_refused_with_its_last_words(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SEAWALL_CACHE", str(tmp_path))
+    monkeypatch.setenv("UV_OFFLINE", "1")
+    for _ in range(2):  # what was half made is made again
+        with pytest.raises(InputError, match=r"no-such-gateway.*registry"):
+            from_pypi("mine", "no-such-gateway==9.9", "mine")
 
 
 def test_a_gateway_that_runs_already_is_a_target_by_its_url() -> None:

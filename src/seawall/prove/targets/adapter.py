@@ -44,6 +44,8 @@ class TargetPlace:
     fleet: Path | None = None
     """The Fleet that is proven, as a file."""
     fleet_name: str = ""
+    api_key: str | None = None
+    """What clients show to it."""
     generation: int = 0
     """How many times the list of engines has been changed."""
     folder_for_sockets: Path = field(default_factory=lambda: Path(tempfile.mkdtemp(prefix="sw-")))

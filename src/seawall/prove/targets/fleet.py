@@ -104,7 +104,8 @@ class TargetFleet:
         """Whether every address of it lists the model."""
         for url in self.addresses:
             try:
-                if (await LoadClient(url).get("/v1/models", 2.0))[0] != 200:
+                client = LoadClient(url, api_key=self.place.api_key)
+                if (await client.get("/v1/models", 2.0))[0] != 200:
                     return False
             except (OSError, TimeoutError, httptools.HttpParserError):
                 return False

@@ -152,6 +152,7 @@ class _Bench:
         place = TargetPlace(
             folder=folder, port=free_port(), engines=(), names=recipe.fleet.served_names, program=program,
             spare_ports=(free_port(), free_port()), fleet=spec, fleet_name=recipe.fleet.name,
+            api_key=self.proof.api_key,
         )  # fmt: skip
         if isinstance(target, UrlTarget):
             self.say(
