@@ -4,6 +4,7 @@ vLLM. Numbers are printed."""
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -26,7 +27,8 @@ COVERED = [(name, cover) for name, mechanism in RED for cover in MECHANISMS[mech
 
 def prove(*flags: str, timeout_s: float) -> tuple[int, dict[str, Any], str]:
     argv = [sys.executable, "-m", "seawall", "prove", str(ROOT / "examples/smollm2.yaml"), "--json", *flags]
-    done = subprocess.run(argv, capture_output=True, text=True, timeout=timeout_s, check=False)
+    env = {**os.environ, "PATH": f"{ROOT}/.cache/tools/bin:{os.environ['PATH']}"}
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=timeout_s, check=False, env=env)
     return done.returncode, json.loads(done.stdout or "{}"), done.stderr
 
 

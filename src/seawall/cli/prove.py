@@ -150,6 +150,24 @@ def _chosen(names: tuple[str, ...], engine: str, context: str | None) -> list[An
     simulated = [s.name for s in chosen if s.sim_only]
     if engine != "sim" and simulated and not context:
         raise InputError(f"{simulated[0]} needs an engine that fails on command.", "Use --engine sim.")
+    return chosen if context else _with_store(chosen, named=bool(names))
+
+
+def _with_store(chosen: list[Any], named: bool) -> list[Any]:
+    """Without the scenarios that need a store where this machine has no server; InputError if they were asked for."""
+    from seawall.errors import InputError
+    from seawall.prove.tier import store_program
+
+    needing = [s.name for s in chosen if s.gateways > 1]
+    if not needing:
+        return chosen
+    try:
+        store_program()
+    except InputError as e:
+        if named:
+            raise
+        click.echo(f"  left out: {', '.join(needing)}: {e.message} {e.cure}", err=True)
+        return [s for s in chosen if s.gateways == 1]
     return chosen
 
 

@@ -197,7 +197,7 @@ class SharedStore:
 
     def __init__(self, address: StoreAddress, password: str | None = None) -> None:
         self.address = address
-        self._client: Any = _client(address, password)
+        self._client: Any = client_of(address, password)
         self._scripts: dict[str, Any] = {}
         self._news_at = "$"
 
@@ -263,17 +263,8 @@ class SharedStore:
             known = self._scripts[script] = self._client.register_script(script)
         return await self._within(known(keys, [str(a) for a in argv]))
 
-    @staticmethod
-    async def _within(call: Any) -> Any:
-        import asyncio
-
-        from redis.exceptions import RedisError
-
-        try:
-            async with asyncio.timeout(TIMEOUT_S):
-                return await call
-        except (RedisError, OSError, TimeoutError) as e:
-            raise StoreAway(f"{type(e).__name__}: {e}") from None
+    async def _within(self, call: Any) -> Any:
+        return await within(call)
 
     async def close(self) -> None:
         await self._client.aclose()
@@ -283,7 +274,21 @@ class StoreAway(Exception):
     """The store does not answer."""
 
 
-def _client(address: StoreAddress, password: str | None) -> Any:
+async def within(call: Any, timeout_s: float = TIMEOUT_S) -> Any:
+    """What a call to the store brings. StoreAway when it does not answer in time."""
+    import asyncio
+
+    from redis.exceptions import RedisError
+
+    try:
+        async with asyncio.timeout(timeout_s):
+            return await call
+    except (RedisError, OSError, TimeoutError) as e:
+        raise StoreAway(f"{type(e).__name__}: {e}") from None
+
+
+def client_of(address: StoreAddress, password: str | None, text: bool = True) -> Any:
+    """A client of the library. `text`: answers are str, else bytes."""
     from redis import asyncio as redis
     from redis.asyncio.retry import Retry
     from redis.asyncio.sentinel import Sentinel
@@ -292,7 +297,7 @@ def _client(address: StoreAddress, password: str | None) -> Any:
     parts = urlsplit(address.url)
     scheme = SCHEMES[parts.scheme.partition("+")[0]]
     common: dict[str, Any] = {
-        "decode_responses": True,
+        "decode_responses": text,
         "socket_timeout": TIMEOUT_S,
         "socket_connect_timeout": TIMEOUT_S,
         "health_check_interval": 0,

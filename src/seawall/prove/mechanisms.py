@@ -53,6 +53,7 @@ MECHANISMS: dict[str, Mechanism] = {
     "truth-watch": Mechanism(what="replicas are asked what they must answer, and one that does not is taken out",
                              fleet={"gateway.truthBudget": 0}),
     "scaler-hold": Mechanism(what="without metrics nothing is scaled", switch="scaler-hold"),
+    "store": Mechanism(what="gateways share a store", switch="store"),
     "steady-clock": Mechanism(what="the supervisor counts time by a clock that nobody can set", switch="steady-clock"),
 }  # fmt: skip
 

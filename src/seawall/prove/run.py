@@ -26,6 +26,7 @@ from seawall.prove.mechanisms import off
 from seawall.prove.pressure import Pressure, StreamRecord
 from seawall.prove.scenarios import Scenario
 from seawall.prove.stage import Deployment, Stage
+from seawall.prove.tier import TierFleet
 from seawall.prove.up import UpFleet
 from seawall.prove.verdict import Expectation, ScenarioVerdict, excused, judge
 
@@ -134,7 +135,7 @@ class _Here:
             async with places:
                 self.say(f"{scenario.title}: starting {counted(scenario.replicas, 'replica')}")
                 own = scenario.asks and await sim_answers(self.model, scenario.asks(self.model, False))
-                up = await self._up(scenario, 120.0)
+                up = await (self._tier(scenario) if scenario.gateways > 1 else self._up(scenario, 120.0))
                 try:
                     self.say(f"{scenario.title}: running")
                     verdict, records = await play(self.proof, scenario, up, own or cases)
@@ -212,6 +213,12 @@ class _Here:
         flags = off(self.proof.without).flags
         return await UpFleet.start(spec, self.proof.engine, place / "up", scenario.replicas, budget_s, flags)
 
+    async def _tier(self, scenario: Scenario) -> TierFleet:
+        derived = settings.derive(self.document, scenario, self.proof.engine, self.proof.without)
+        fleet = TierFleet(self.folder / scenario.name, derived, off(self.proof.without).flags)
+        await fleet.start(scenario.replicas, scenario.gateways)
+        return fleet
+
     def _told(self, verdict: ScenarioVerdict, records: list[StreamRecord], wrong: Sequence[str]) -> None:
         if wrong:
             verdict = replace(verdict, kept=False, broken=(*verdict.broken, *wrong))
@@ -253,6 +260,13 @@ async def sim_answers(model: str, wanted: Sequence[CaseRequest]) -> list[Case]:
         await process.wait()
 
 
+def clients_of(deployment: Deployment, api_key: str | None) -> list[LoadClient]:
+    """Who sends a proof's requests: clients of one address each, or of all gateways of a tier."""
+    if isinstance(deployment, TierFleet):
+        return [deployment.client(api_key)]
+    return [LoadClient(url, api_key=api_key) for url in deployment.addresses]
+
+
 async def play(
     proof: Proof,
     scenario: Scenario,
@@ -263,7 +277,7 @@ async def play(
 ) -> tuple[ScenarioVerdict, list[StreamRecord]]:
     """One scenario against a deployment that is ready: load, event, the end of every stream, verdict."""
     pace = pace or (REAL if proof.engine == "vllm" else QUICK)
-    clients = [LoadClient(url, api_key=proof.api_key) for url in deployment.addresses]
+    clients = clients_of(deployment, proof.api_key)
     pressure = Pressure(
         clients=clients,
         cases=cases,

@@ -19,7 +19,7 @@ from typing import Any
 
 from seawall.domain.told import ReplicaState
 from seawall.load.client import ClientPatience
-from seawall.prove import deaths, reattach, silence, wrong
+from seawall.prove import deaths, reattach, silence, together, wrong
 from seawall.prove.stage import QUEUE_BOUND, Stage
 from seawall.prove.verdict import Expectation
 
@@ -63,6 +63,8 @@ class Scenario:
     returning_share: float = 0.0
     knows_answers: bool = False
     """A fingerprint of its engines lies beside its spec (`seawall fingerprint`)."""
+    gateways: int = 1
+    """More than one: they share a store (prove/tier.py)."""
     mechanisms: tuple[str, ...] = ()
     """What this scenario proves: it is red `--without` any of them."""
 
@@ -398,6 +400,15 @@ SCENARIOS: dict[str, Scenario] = {
                  settings=_ASKED, knows_answers=True, mechanisms=("truth-watch",)),
         Scenario(name="wrong-template", title="a replica has another chat template", play=wrong.template, takes_s=30.0,
                  settings=_ASKED, knows_answers=True, mechanisms=("truth-watch",)),
+        Scenario(name="tier-limits", title="one limit at three gateways", play=together.limits, streams=12,
+                 gateways=together.GATEWAYS, replicas=2, takes_s=20.0,
+                 settings={"gateway.tenants": together.TENANTS}, mechanisms=("store",)),
+        Scenario(name="tier-kill", title="kill -9 of each of three gateways", play=together.kill, streams=24,
+                 gateways=together.GATEWAYS, replicas=2, takes_s=30.0, settings={"gateway.maxInFlight": together.CAP},
+                 expectation=Expectation(worst_stall_s=9.0, worst_ttft_s=30.0), mechanisms=("store",)),
+        Scenario(name="store-away", title="the store stopped, flushed, killed", play=together.store_away, streams=12,
+                 gateways=together.GATEWAYS, replicas=2, takes_s=28.0,
+                 settings={"gateway.tenants": together.TENANTS}, mechanisms=("store",)),
         Scenario(name="clock-jump", title="clock jump of the supervisor", play=clock_jump, sim_only=False,
                  mechanisms=("steady-clock",)),
     )

@@ -451,7 +451,8 @@ class Router:
         return Picked(best, "least loaded") if best else None
 
     def _over_cap(self, ask: Ask) -> Picked | None:
-        """A resumed stream does not queue behind new ones: it may take one place above the cap."""
+        """A resumed stream does not queue behind new ones: it may take a place above the cap. There are a tenth more of
+        these, of which several gateways have each its part, and one at least."""
         if not ask.urgent:
             return None
         full = [
@@ -460,10 +461,10 @@ class Router:
             if t.state == "ready"
             and not t.resting
             and not t.suspect
-            and t.in_flight < t.cap + max(1, t.cap // 10)
+            and t.in_flight + t.others < t.cap + max(1, t.cap // 10 // self.gateways)
             and self._fits(t, ask)
         ]
-        best = min(full, key=lambda t: t.in_flight / t.weight, default=None)
+        best = min(full, key=lambda t: (t.in_flight + t.others) / t.weight, default=None)
         return Picked(best, "resumed above the cap") if best else None
 
     def _by_session(self, ask: Ask) -> Target | None:

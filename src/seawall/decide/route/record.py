@@ -16,6 +16,7 @@ from enum import Enum
 from typing import NamedTuple, Protocol
 
 from seawall.decide.route.refusal import Refusal
+from seawall.decide.route.resume.tape import Tape
 
 PIECE_COST = 64
 """Bytes of memory that a piece takes beside its own."""
@@ -59,6 +60,15 @@ class Filler(Protocol):
         """The answer is not wanted any more."""
 
 
+class Asker(Protocol):
+    """A request, as far as a record's store needs it to have it gone on with by another process."""
+
+    url: bytes
+    body: bytes
+    sent: bytes
+    """The body for the engine, where it is another."""
+
+
 class AnswerRecord(Protocol):
     """See the module."""
 
@@ -86,6 +96,14 @@ class AnswerRecord(Protocol):
     """The oldest piece that is still there."""
     count: int
     """Pieces so far, those included that are not there any more."""
+    tape: Tape | None
+    """Where the session of its stream is to tell what it is told, so that another process can go on with it."""
+
+    def meet(self, asker: Asker) -> None:
+        """The request that begins it, or one that comes again for it."""
+
+    def ahead(self) -> int:
+        """So many events may have been sent that are not here yet, for somebody else fills it."""
 
     def begin(self, status: int, content_type: bytes, whole: bool = False) -> None: ...
 
@@ -134,7 +152,10 @@ class RecordStore(Protocol):
         """Its key is free: who comes again begins anew."""
 
     def remove(self, record: AnswerRecord) -> None:
-        """It is not wanted any more."""
+        """It is not kept any more."""
+
+    def delete(self, record: AnswerRecord) -> None:
+        """Its client does not want it any more."""
 
 
 class ShelfRules(NamedTuple):
@@ -168,6 +189,7 @@ class KeptRecord:
         "replica",
         "state",
         "status",
+        "tape",
         "tenant",
         "until",
         "whole",
@@ -186,12 +208,19 @@ class KeptRecord:
         self.refusal: Refusal | None = None
         self.last_words = b""
         self.first = self.count = 0
+        self.tape: Tape | None = None
         self.cost = RECORD_COST + len(key)
         self.until = 0.0
         """When it is thrown away; it has ended."""
         self._pieces: list[bytes] = []
         self._followers: list[Follower] = []
         self._filler: Filler | None = None
+
+    def meet(self, asker: Asker) -> None:
+        """One process needs no more than the record."""
+
+    def ahead(self) -> int:
+        return 0
 
     # -- who fills it
 
@@ -307,14 +336,20 @@ class Shelf:
             return
         if known is not None:
             self.remove(known)
-        record = KeptRecord(self, tenant, key, mark, id)
+        record = self._make(tenant, key, mark, id)
+        self._enter(record)
+        told(record, True)
+
+    def _make(self, tenant: str, key: bytes, mark: bytes, id: str) -> KeptRecord:
+        return KeptRecord(self, tenant, key, mark, id)
+
+    def _enter(self, record: KeptRecord) -> None:
         self._all[record] = None
         self.held += record.cost
-        if key:
-            self._by_key[tenant, key] = record
-        if id:
-            self._by_id[tenant, id] = record
-        told(record, True)
+        if record.key:
+            self._by_key[record.tenant, record.key] = record
+        if record.id:
+            self._by_id[record.tenant, record.id] = record
 
     def find(self, tenant: str, id: str, told: Callable[[AnswerRecord | None], None]) -> None:
         record = self._by_id.get((tenant, id))
@@ -346,6 +381,9 @@ class Shelf:
         if record in self._all:
             del self._all[record]
             self.held -= record.cost
+
+    def delete(self, record: AnswerRecord) -> None:
+        self.remove(record)
 
     # -- what its records ask of it
 

@@ -14,6 +14,8 @@ from typing import Final, Protocol
 from seawall.decide.route import sse
 from seawall.decide.route.record import AnswerRecord, RecordState, RecordStore
 from seawall.decide.route.refusal import Refusal
+from seawall.decide.route.resume import StreamSession
+from seawall.decide.route.resume.tape import FRESH
 from seawall.gateway.edge.sink import EVENT_STREAM, Source
 
 FULL: Final = Refusal(
@@ -34,9 +36,10 @@ class KeptSource(Source, Protocol):
 class Keeping:
     """See the module. A `Sink` and a `record.Filler`."""
 
-    __slots__ = ("_at_work", "_cut", "_records", "_spare", "full", "record", "source")
+    __slots__ = ("_at_work", "_behind", "_cut", "_records", "_spare", "full", "record", "source")
 
-    def __init__(self, record: AnswerRecord, records: RecordStore) -> None:
+    def __init__(self, record: AnswerRecord, records: RecordStore, behind: int = 0) -> None:
+        """`behind`: so many pieces of it are in the record, for another process has been at work on it."""
         self.record = record
         self.full = False
         self.source: KeptSource | None = None
@@ -46,12 +49,13 @@ class Keeping:
         self._spare: deque[bytes] = deque()
         """Pieces that there was no room for."""
         self._at_work = False
+        self._behind = behind
         records.fill(record, self)
 
     @property
     def count(self) -> int:
         """Pieces so far, with those that wait for room."""
-        return self.record.count + len(self._spare)
+        return self.record.count + len(self._spare) - self._behind
 
     # -- Sink
 
@@ -115,6 +119,13 @@ class Keeping:
 
     # -- record.Filler
 
+    def taped(self, session: StreamSession | None) -> None:
+        """From now on what the session of its stream is told is told to the record, too."""
+        tape = self.record.tape
+        if tape is not None and session is not None:
+            tape.add(FRESH, b"%d" % session.seed)
+            session.tape = tape
+
     def moved(self) -> None:
         if self._spare:
             self._make_room()
@@ -130,6 +141,9 @@ class Keeping:
     # -- room
 
     def _add(self, piece: bytes) -> None:
+        if self._behind:
+            self._behind -= 1
+            return
         if self._spare or not self.record.append(piece):
             self._spare.append(piece)
             self._make_room()

@@ -96,6 +96,8 @@ def claim(
 
     def told(record: AnswerRecord, new: bool) -> None:
         refusal: Refusal | None
+        if not new:
+            record.meet(request)
         if not new and not again.position and record.first and record.mark == mark:
             lane.kept.unlink(record)  # its beginning is not there any more: anew
             if not record.followed:
@@ -136,6 +138,9 @@ def keyed(
         if isinstance(exchange, Refusal):
             return exchange
         keeping.source = exchange
+        record.meet(asked.request)
+        if asked.request.streams:
+            keeping.taped(exchange.session)
         read(asked.client, record)
         exchange.begin()
         return None
@@ -145,7 +150,9 @@ def keyed(
 
 
 def read(client: Caller, record: AnswerRecord, position: int = 0, numbers: bool = True) -> None:
-    """From now on the record answers the client."""
+    """From now on the record answers the client, if it is still there."""
+    if client.gone:
+        return
     reader = Reader(record, client, position, numbers)
     client.serve(reader)
     reader.begin()
@@ -180,7 +187,7 @@ def may_join(record: AnswerRecord, mark: bytes, position: int) -> Refusal | None
         return _REUSED
     if position < record.first:
         return _NO_BEGINNING
-    if position > record.count + bool(record.last_words):
+    if position > record.count + bool(record.last_words) + record.ahead():
         return Refusal(400, "invalid_last_event_id", f"Only {record.count} events have been sent so far.")
     return None
 

@@ -24,6 +24,7 @@ from seawall.decide.route.admit import SPARE
 from seawall.decide.route.members import LARGE, TOO_DEEP, Members, Unreadable
 from seawall.decide.route.pick import Ask, Target, side
 from seawall.decide.route.prefix import BLOCK_BYTES
+from seawall.decide.route.record import Shelf, ShelfRules
 from seawall.decide.route.refusal import Refusal, poisonous
 from seawall.decide.route.resume import StreamSession
 from seawall.decide.route.whole import Whole, streamed_form
@@ -176,6 +177,8 @@ class Means(NamedTuple):
     """Asks replicas how long a request may be."""
     share: Share | None = None
     """With several processes: the accounts that they keep together."""
+    shelf: Callable[[str, ShelfRules], Shelf] | None = None
+    """With other gateways: where what a fleet keeps lies."""
     gateways: int = 1
     """About so many share the replicas' places."""
     now: Callable[[], float] = monotonic
@@ -260,6 +263,8 @@ class App:
                     self.done,
                     self.means.share,
                 )
+                if self.means.shelf is not None:
+                    self.fleets[name].kept = self.means.shelf(name, self.fleets[name].kept.rules)
                 self.fleets[name].memory = self.memory
                 self.fleets[name].router.gateways = self.means.gateways
             else:

@@ -118,6 +118,9 @@ def _begin(asked: Asked, again: Again, record: AnswerRecord, streams: bool) -> R
     if isinstance(exchange, Refusal):
         return exchange
     keeping.source = exchange
+    record.meet(request)
+    if request.streams:
+        keeping.taped(exchange.session)
     exchange.begin()
     if record.state is not RecordState.RUNNING:  # refused at once: then it is no response
         return record.refusal or Refusal(503, "overloaded", "It could not be begun. Send it again.", 1)
@@ -235,6 +238,7 @@ def find(client: Caller, request: Request, owned: Iterable[Owned]) -> bool:
             if record is None:
                 look(at + 1)
                 return
+            record.meet(request)
             refusal = do(client, request, lane, record)
             if refusal is not None:
                 client.decline(refusal)
@@ -281,7 +285,7 @@ def _retrieve(client: Caller, request: Request, lane: FleetLane, record: AnswerR
     if record.whole:
         message = "This response was not created with `stream`; retrieve it without."
         return Refusal(400, "invalid_value", message, param="stream")
-    if position > record.count + bool(record.last_words) or position < record.first:
+    if position > record.count + bool(record.last_words) + record.ahead() or position < record.first:
         message = f"Events {record.first} to {record.count - 1} are there."
         return Refusal(400, "invalid_value", message, param="starting_after")
     lane.stats.reattached += 1
@@ -300,7 +304,7 @@ def _cancel(client: Caller, request: Request, lane: FleetLane, record: AnswerRec
 
 def _delete(client: Caller, request: Request, lane: FleetLane, record: AnswerRecord) -> Refusal | None:
     record.cancel()
-    lane.kept.remove(record)
+    lane.kept.delete(record)
     gone = {"id": record.id, "object": "response", "deleted": True}
     client.answer(200, JSON, msgspec.json.encode(gone))
     return None

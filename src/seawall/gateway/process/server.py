@@ -43,6 +43,7 @@ from seawall.domain.labels import (
     UNKEPT_TOTAL,
 )
 from seawall.domain.spec import Fleet
+from seawall.drivers.kept_store import KeptStore
 from seawall.drivers.store import SharedStore, parse_address
 from seawall.errors import InputError
 from seawall.gateway.edge.caller import HEAD_S, HIGH_WATER
@@ -70,6 +71,8 @@ from seawall.gateway.tell import keyring, otel
 from seawall.gateway.tell.audit import Audit
 from seawall.gateway.tell.keyring import KeyRing
 from seawall.gateway.tell.tenants import Share
+from seawall.gateway.tier.adopt import adopt
+from seawall.gateway.tier.kept import SharedRecord, SharedShelf
 from seawall.gateway.tier.tier import Tier
 from seawall.weights.truth_file import identity_of, truth_of, truth_path
 
@@ -269,6 +272,7 @@ class Server:
             ask_longest=Longest(loop).ask,
             share=self._share(),
             gateways=self.tier.gateways if self.tier is not None else 1,
+            shelf=self.tier.shelf if self.tier is not None else None,
             peers=Peers(s.board.parent if s.board else None, s.worker, s.workers, loop, monotonic),
             without=s.without,
             batch=BatchDoor(s.batch, s.batch_secret) if s.batch and s.batch_secret else None,
@@ -292,6 +296,7 @@ class Server:
             helpers = [background.create_task(self._sweep()), background.create_task(self._watch(tls))]
             if self.tier is not None:
                 helpers.append(background.create_task(self.tier.run()))
+                helpers.append(background.create_task(self.tier.outbox.run()))
             helpers += await self._discover(background)
             await self._listen(listening)
             if self._kept is not None:
@@ -306,6 +311,7 @@ class Server:
             await self.watch.close()
             if self.tier is not None:
                 self.tier.closing = True
+                await self.tier.outbox.close()
             back.close()
             for helper in helpers:
                 helper.cancel()
@@ -337,11 +343,17 @@ class Server:
         """What it has in common with other gateways, where a store is named."""
         specs = [f.spec.gateway for f in read_specs(s.specs)]
         url = s.store or next((g.store for g in specs if g.store), None)
-        if url is None:
+        if url is None or "store" in s.without:
             return None
         gateways = max((g.replicas for g in specs), default=1) * s.workers
-        store = SharedStore(parse_address(url), s.store_password)
-        return Tier(store, monotonic, lambda: self.app.fleets, self.watch.heard, gateways)
+        address = parse_address(url)
+        stores = SharedStore(address, s.store_password), KeptStore(address, s.store_password)
+        return Tier(stores, monotonic, lambda: self.app.fleets, self.watch.heard, self._go_on, gateways)
+
+    def _go_on(
+        self, shelf: SharedShelf, record: SharedRecord, facts: dict[str, bytes], tape: list[bytes]
+    ) -> None:
+        adopt(self.app, shelf, record, facts, tape)
 
     def _share(self) -> Share | None:
         tier, board = self.tier, self._board
@@ -453,6 +465,8 @@ class Server:
         left = [e for f in app.fleets.values() for e in f.active]
         if left:
             log.warning("grace of %g s is over: %d requests are cut off", self.settings.grace_s, len(left))
+        if self.tier is not None:
+            self.tier.outbox.abandon()
         for exchange in left:
             exchange.shut_down()
         await asyncio.sleep(0)

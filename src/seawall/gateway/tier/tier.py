@@ -17,9 +17,13 @@ from seawall.decide.route.lease import AWAY_S, IDLE_S, BudgetLease, LeaseAsk
 from seawall.decide.route.meter import Meter
 from seawall.decide.route.pick import Target
 from seawall.decide.route.poison import DEATHS
+from seawall.decide.route.record import ShelfRules
 from seawall.decide.route.share import Demand, places_wanted, share_of
+from seawall.drivers.kept_store import KeptStore
 from seawall.drivers.store import SharedStore, StoreAway
 from seawall.gateway.exchange.lane import FleetLane
+from seawall.gateway.tier.kept import SharedShelf
+from seawall.gateway.tier.outbox import Adopt, KeptOutbox
 
 log = logging.getLogger("seawall.gateway.tier")
 ROUND_S: Final = 0.1
@@ -27,6 +31,7 @@ QUIET_EVERY: Final = 3
 """A fleet in which nothing happens is told of every third round."""
 HINT_S: Final = 30.0
 """How long a poison verdict of another gateway waits for evidence here."""
+MOST_UNSAID: Final = 1000
 HEARSAY: Final = "another gateway evicted it"
 OUT: Final = ("evicted", "probing")
 
@@ -36,14 +41,18 @@ class Tier:
 
     def __init__(
         self,
-        store: SharedStore,
+        stores: tuple[SharedStore, KeptStore],
         now: Callable[[], float],
         fleets: Callable[[], Mapping[str, FleetLane]],
         suspect: Callable[[FleetLane, Target, str], None],
+        adopt: Adopt,
         gateways: int = 2,
     ) -> None:
-        self.store = store
+        self.store, kept = stores
         self.name = secrets.token_hex(6)
+        self.outbox = KeptOutbox(kept, self.name, now, adopt, self._say)
+        """Records of answers, told and fetched."""
+        self._unsaid: list[dict[str, str]] = []
         self.gateways = max(1, gateways)
         """That share everything, as far as is known."""
         self.up = False
@@ -65,6 +74,14 @@ class Tier:
         """An account that all gateways keep together."""
         self._meters[name] = meter
         meter.lend(self.gateways)
+
+    def shelf(self, fleet: str, rules: ShelfRules) -> SharedShelf:
+        """Where answers of this fleet are kept, for all gateways to find."""
+        loop = asyncio.get_running_loop()
+        return SharedShelf(fleet, rules, self._now, self.outbox, loop.call_soon)
+
+    def _say(self, news: dict[str, str]) -> None:
+        self._unsaid.append(news | {"by": self.name})
 
     @property
     def alone(self) -> bool:
@@ -100,6 +117,7 @@ class Tier:
         self.rounds += 1
         if not self.up:
             log.warning("the store %s answers", self.store.address.shown)
+            self.outbox.up = True
         self.up, self.heard_at = True, self._now()
         self._believe()
 
@@ -170,7 +188,7 @@ class Tier:
     # -- suspicions
 
     async def _news(self) -> None:
-        news: list[dict[str, str]] = []
+        news, self._unsaid = self._unsaid[:MOST_UNSAID], []
         fleets = self._fleets()
         for fleet in fleets.values():
             for t in fleet.targets:
@@ -191,6 +209,9 @@ class Tier:
                 self._hear(one)
 
     def _hear(self, one: Mapping[str, str]) -> None:
+        if one.get("what") == "cancel":
+            self.outbox.heard_cancel(one.get("record", ""))
+            return
         fleet = self._fleets().get(one.get("fleet", ""))
         if fleet is None:
             return

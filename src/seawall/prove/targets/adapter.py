@@ -25,6 +25,7 @@ class Need(StrEnum):
     PROCESS = "there is no gateway whose process could be killed"
     KEEPER = "it has no keeper"
     SUPERVISOR = "the supervisor and the scaler of `seawall up` are no part of it"
+    STORE = "several of it share nothing that a proof could take away"
 
 
 @dataclass(kw_only=True)

@@ -50,6 +50,7 @@ NEEDS: dict[str, Need] = {
     "rolling-update": Need.REPLICAS, "scale": Need.REPLICAS, "slow-weights": Need.REPLICAS,
     "gateway-restart": Need.SUCCESSOR, "gateway-kill": Need.PROCESS, "keeper-kill": Need.KEEPER,
     "scaler-blind": Need.SUPERVISOR, "clock-jump": Need.SUPERVISOR,
+    "tier-limits": Need.STORE, "tier-kill": Need.STORE, "store-away": Need.STORE,
 }  # fmt: skip
 """Scenario -> what it needs of a target."""
 HEALTHY = frozenset({"healthy-slow", "long-prefill", "held-back"})

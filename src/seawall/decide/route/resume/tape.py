@@ -8,6 +8,7 @@ to HTTP.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Final
 
 FED: Final = 1
@@ -36,6 +37,23 @@ class Tape:
 
     def relayed(self, line: bytes, size: int) -> None:
         """A RELAYED entry, for a write of `size` bytes."""
+
+
+class ListTape(Tape):
+    """A tape in memory. `told` hears the size of each entry."""
+
+    __slots__ = ("entries", "told")
+
+    def __init__(self, told: Callable[[int], None]) -> None:
+        self.entries: list[tuple[int, bytes]] = []
+        self.told = told
+
+    def add(self, kind: int, data: bytes) -> None:
+        self.entries.append((kind, data))
+        self.told(len(data))
+
+    def relayed(self, line: bytes, size: int) -> None:
+        self.add(RELAYED, line)
 
 
 def broke(reason: str, now: float, full: bool, counts: bool) -> bytes:

@@ -1,0 +1,166 @@
+"""Answers that are kept, found through every gateway: a real store, several gateways."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.store_server import StoreServer, store_server
+
+from seawall.gateway.tell import keyring
+
+FLEET = """
+apiVersion: seawall.dev/v1alpha1
+kind: Fleet
+metadata: {name: m}
+spec:
+  model: {source: file:///none}
+  gateway: {queueTimeout: 20s, %s}
+"""
+BODY = {"model": "m", "prompt": "x", "stream": True}
+
+
+@pytest.fixture
+async def store() -> AsyncIterator[StoreServer]:
+    async with store_server() as server:
+        yield server
+
+
+async def eventually(condition: Any, seconds: float = 20.0) -> None:
+    async with asyncio.timeout(seconds):
+        while not condition():
+            await asyncio.sleep(0.02)
+
+
+async def two(start: Any, store: StoreServer, *engines: Any, more: str = "", **settings: Any) -> list[Any]:
+    gateways = [await start(*engines, spec=FLEET % more, store=store.url, **settings) for _ in range(2)]
+    await eventually(lambda: all(g.server.tier.up and g.server.tier.outbox.up for g in gateways))
+    return gateways
+
+
+def generations(engine: Any) -> int:
+    return sum(path.startswith("/v1/") for path, _, _ in engine.log)
+
+
+async def told(gateway: Any) -> None:
+    """All that it keeps is in the store."""
+    await eventually(lambda: not gateway.server.tier.outbox._changed)
+    await asyncio.sleep(0.05)
+
+
+async def test_a_stream_that_ended_at_one_gateway_is_read_at_the_other(
+    start: Any, engine: Any, store: StoreServer
+) -> None:
+    one, other = await two(start, store, engine)
+    first = await one.post("/v1/completions", BODY, Idempotency_Key="k")
+    await told(one)
+    again = await other.post("/v1/completions", BODY, Idempotency_Key="k")
+    assert again[0] == 200 and again[2] == first[2]
+    behind = await other.post("/v1/completions", BODY, Idempotency_Key="k", Last_Event_ID="2")
+    assert first[2].endswith(behind[2]) and behind[2].startswith(b"id: 3\n")
+    assert generations(engine) == 1
+    reused = await other.post("/v1/completions", {**BODY, "prompt": "y"}, Idempotency_Key="k")
+    assert reused[0] == 422
+
+
+async def test_who_comes_again_elsewhere_follows_what_still_runs(
+    start: Any, engine: Any, store: StoreServer
+) -> None:
+    engine.gate = asyncio.Event()
+    one, other = await two(start, store, engine)
+    first = asyncio.ensure_future(one.post("/v1/completions", BODY, Idempotency_Key="k"))
+    await eventually(lambda: generations(engine) == 1)
+    again = asyncio.ensure_future(other.post("/v1/completions", BODY, Idempotency_Key="k"))
+    await eventually(lambda: len(other.server.app.fleets["m"].kept) == 1)
+    engine.gate.set()
+    assert (await first)[2] == (await again)[2]
+    assert generations(engine) == 1
+
+
+async def test_a_large_whole_answer_is_found_in_parts(start: Any, engine: Any, store: StoreServer) -> None:
+    engine.name = "n" * 900_000
+    one, other = await two(start, store, engine)
+    body = {"model": "m", "prompt": "x"}
+    first = await one.post("/v1/completions", body, Idempotency_Key="k")
+    await told(one)
+    again = await other.post("/v1/completions", body, Idempotency_Key="k")
+    assert first[0] == again[0] == 200 and len(first[2]) > 900_000 and first[2] == again[2]
+    assert generations(engine) == 1
+
+
+async def test_each_tenant_sees_its_own(start: Any, engine: Any, store: StoreServer, tmp_path: Path) -> None:
+    secrets: dict[str, str] = {}
+    for tenant in ("a", "b"):
+        secrets[tenant], key = keyring.make(tenant)
+        keyring.change(tmp_path / "keys.json", add=key)
+    one, other = await two(
+        start, store, engine, more="tenants: [{name: a}, {name: b}]", keys=tmp_path / "keys.json"
+    )
+    bearer = {t: {"Authorization": f"Bearer {s}", "Idempotency_Key": "k"} for t, s in secrets.items()}
+    await one.post("/v1/completions", BODY, **bearer["a"])
+    await told(one)
+    await other.post("/v1/completions", BODY, **bearer["b"])
+    assert generations(engine) == 2
+    await other.post("/v1/completions", BODY, **bearer["a"])
+    assert generations(engine) == 2
+    position = await other.post("/v1/completions", {**BODY, "n": 1}, Last_Event_ID="1", **bearer["b"])
+    assert position[0] == 422
+
+
+async def test_a_refusal_is_kept_nowhere(start: Any, engine: Any, store: StoreServer) -> None:
+    engine.faults = ["400"]
+    one, other = await two(start, store, engine)
+    assert (await one.post("/v1/completions", BODY, Idempotency_Key="k"))[0] == 400
+    await told(one)
+    assert (await other.post("/v1/completions", BODY, Idempotency_Key="k"))[0] == 200
+
+
+async def test_without_the_store_a_key_is_served_at_once_and_what_was_flushed_is_told_again(
+    start: Any, engine: Any, store: StoreServer
+) -> None:
+    engine.gate = asyncio.Event()
+    one, other = await two(start, store, engine)
+    running = asyncio.ensure_future(one.post("/v1/completions", BODY, Idempotency_Key="k"))
+    await eventually(lambda: generations(engine) == 1)
+    await told(one)
+    await one.server.tier.store._client.flushall()
+    engine.gate.set()
+    first = await running
+    await told(one)
+    assert (await other.post("/v1/completions", BODY, Idempotency_Key="k"))[2] == first[2]
+    await store.kill()
+    await eventually(lambda: not any(g.server.tier.up for g in (one, other)))
+    alone = await asyncio.wait_for(other.post("/v1/completions", BODY, Idempotency_Key="new"), 5)
+    assert alone[0] == 200 and alone[2] == first[2]
+    assert generations(engine) == 2
+
+
+async def test_what_two_ask_at_once_is_generated_once(start: Any, engine: Any, store: StoreServer) -> None:
+    gateways = await two(start, store, engine)
+    answers = await asyncio.gather(
+        *(g.post("/v1/completions", BODY, Idempotency_Key=k) for g in gateways for k in "abc" for _ in "xy")
+    )
+    assert {a[0] for a in answers} == {200} and generations(engine) == 3
+
+
+async def test_a_deleted_answer_is_kept_nowhere(start: Any, engine: Any, store: StoreServer) -> None:
+    one, other = await two(start, store, engine)
+    kept = one.server.app.fleets["m"].kept
+    await one.post("/v1/completions", BODY, Idempotency_Key="k")
+    await told(one)
+    await other.post("/v1/completions", BODY, Idempotency_Key="k")
+    copies = other.server.app.fleets["m"].kept
+    (copy,) = copies._all
+    copies.delete(copy)
+    (own,) = kept._all
+    kept.remove(own)
+    await told(one)
+    await told(other)
+    state = json.loads((await one.get("/debug/state", admin=True))[2])
+    assert state
+    await other.post("/v1/completions", BODY, Idempotency_Key="k")
+    assert generations(engine) == 2
