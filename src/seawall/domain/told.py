@@ -163,10 +163,49 @@ class ReplicaState:
 
 
 @dataclass(frozen=True, kw_only=True)
+class StoreState:
+    """The store that several gateways share, as one of them sees it."""
+
+    address: str = ""
+    """Without a password."""
+    up: bool = False
+    """It answered the last time."""
+    alone: bool = False
+    """It has been silent for so long that the gateway goes by its own share of everything."""
+    alone_s: float = 0.0
+    """Seconds of that since the gateway's start."""
+    gateways: int = 1
+    """That share it, as far as is known."""
+    round_s: float = 0.0
+    """Seconds that the last round of telling and hearing took."""
+    error: str = ""
+    """What it said, or why it did not answer; empty: it does."""
+
+    @property
+    def sentence(self) -> str:
+        """How it stands, for a person."""
+        others = f"{self.gateways} gateways share it" if self.gateways > 1 else "one gateway uses it"
+        if self.up:
+            slow = f", slow: {self.round_s * 1000:.0f} ms for a round" if self.round_s > STORE_SLOW_S else ""
+            return f"{self.address} answers, {others}{slow}"
+        why = f" ({self.error})" if self.error else ""
+        share = (
+            f"each gateway goes by 1/{self.gateways} of every limit" if self.alone else "going on without it"
+        )
+        return f"{self.address} is away{why}: {share}"
+
+
+STORE_SLOW_S = 0.1
+"""A round takes a few milliseconds; ten are asked for in a second."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class GatewayState:
     """What one gateway tells, or several together."""
 
     draining: bool = False
+    store: StoreState | None = None
+    """None: it shares none."""
     fleets: dict[str, FleetState] = field(default_factory=dict)
     replicas: dict[str, ReplicaState] = field(default_factory=dict)
 
@@ -200,13 +239,21 @@ def merged(states: Iterable[GatewayState]) -> GatewayState:
     """Several gateways as one. Counts and rates are added; of times and limits the largest counts; a replica is in the
     state of the gateway that trusts it least."""
     draining, fleets, replicas = False, dict[str, FleetState](), dict[str, ReplicaState]()
+    store: StoreState | None = None
     for state in states:
         draining = draining or state.draining
+        store = _stores(store, state.store) if store and state.store else store or state.store
         for name, fleet in state.fleets.items():
             fleets[name] = _fleets(fleets[name], fleet) if name in fleets else fleet
         for name, replica in state.replicas.items():
             replicas[name] = _replicas(replicas[name], replica) if name in replicas else replica
-    return GatewayState(draining=draining, fleets=fleets, replicas=replicas)
+    return GatewayState(draining=draining, store=store, fleets=fleets, replicas=replicas)
+
+
+def _stores(a: StoreState, b: StoreState) -> StoreState:
+    """The worse of two sights of one store."""
+    worse = min(a, b, key=lambda s: (s.up, not s.alone, -s.round_s))
+    return replace(worse, gateways=max(a.gateways, b.gateways), alone_s=max(a.alone_s, b.alone_s))
 
 
 def ended(state: GatewayState) -> GatewayState:
@@ -232,7 +279,7 @@ def grown(now: GatewayState, past: GatewayState) -> GatewayState:
         replicas[name] = replace(
             here, evictions=here.evictions + before.evictions, returns=here.returns + before.returns
         )
-    return GatewayState(draining=now.draining, fleets=fleets, replicas=replicas)
+    return GatewayState(draining=now.draining, store=now.store, fleets=fleets, replicas=replicas)
 
 
 def total(state: GatewayState) -> FleetState:

@@ -14,7 +14,7 @@ from typing import Any, Final
 from seawall.drivers.store import StoreAddress, StoreAway, client_of, within
 
 TIMEOUT_S: Final = 2.0
-"""For a message of up to a MiB."""
+"""Time for a message of up to a MiB."""
 ALIVE_MS: Final = 2000
 """Without a word for so long a gateway is gone, and what it filled may be taken."""
 GONE: Final = "-"
@@ -82,7 +82,7 @@ class Fetched:
     count: int
     """Pieces that are there in all."""
     alive: bool
-    """Its owner has told of itself lately."""
+    """Whether its owner has told of itself lately."""
 
 
 class KeptStore:
@@ -148,7 +148,7 @@ class KeptStore:
         await within(self._client.delete(_keys(name)[2]))
 
     async def remove(self, name: str, owner: str = "") -> None:
-        """It is not wanted any more. `owner`: only if it is this one's."""
+        """A record that is not wanted any more. `owner`: only if it is this one's."""
         await self._script(_REMOVE, _keys(name), [owner, GONE_MS])
 
     async def name_of(self, id_name: str) -> str | None:

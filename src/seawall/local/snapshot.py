@@ -15,6 +15,7 @@ _GATEWAY_SAYS = (
 )  # fmt: skip
 
 if TYPE_CHECKING:
+    from seawall.domain.told import GatewayState
     from seawall.local.fleet import FleetRunner
     from seawall.local.keeper import Keeper
     from seawall.local.supervisor import Supervisor
@@ -36,12 +37,18 @@ def snapshot(supervisor: Supervisor) -> dict[str, Any]:
             "url": place.url,
             "admin_url": place.admin_url,
             **(_kept(gateway, now) if gateway else {"phase": ReplicaPhase.STARTING}),
+            "store": _store(supervisor.gateway_service.state) if gateway else None,
         },
         "keeper": _kept(supervisor.holder, now) if supervisor.holder else None,
         "fleets": [_fleet(f, supervisor) for f in supervisor.fleets],
         "replicas": [_replica(f, k, supervisor, now) for f in supervisor.fleets for k in f.keepers.values()],
         "events": [{"at": e.at, "subject": e.subject, "text": e.text} for e in list(supervisor.events)[-50:]],
     }
+
+
+def _store(told: GatewayState | None) -> str | None:
+    """How the store stands that it shares with other gateways; None: it shares none, or tells nothing."""
+    return told.store.sentence if told is not None and told.store is not None else None
 
 
 def _kept(keeper: Keeper, now: float) -> dict[str, Any]:

@@ -85,6 +85,8 @@ def status_text(snapshot: Mapping[str, Any], events: int = 5, width: int | None 
     if snapshot["engine"] == "sim":
         lines += wrapped(SIM_WARNING, width)
     lines += ["", *(line for f in snapshot["fleets"] for line in fleet_lines(f, width))]
+    if snapshot["gateway"].get("store"):
+        lines += wrapped(f"store: {snapshot['gateway']['store']}", width, "", "  ")
     lines += ["", *table(replica_rows(snapshot), width).lines(), ""]
     for e in list(snapshot["events"])[-events:] if events > 0 else []:
         lines += event_lines(e, width)

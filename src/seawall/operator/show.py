@@ -23,6 +23,8 @@ def _fleet(v: FleetView) -> str:
         lines.append(f"  demand   {v.queued} queued, {v.in_flight} in flight{ttft}")
     if v.scaler:
         lines.append(f"  scaler   {v.scaler}")
+    if v.store:
+        lines.append(f"  store    {v.store}")
     if v.rollout:
         lines.append(f"  rollout  {v.rollout}")
     troubled = [r for r in v.replicas if r.phase != "ready"]

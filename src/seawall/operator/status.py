@@ -66,6 +66,8 @@ class FleetView:
     """Why a gateway does not use a replica, in its own words."""
     unscaled: str = ""
     """Why nothing scales the fleet; empty where something does, or should not."""
+    store: str = ""
+    """How the store stands that its gateways share; empty: they share none."""
     queued: int | None = None
     in_flight: int | None = None
     ttft_p95_s: float | None = None
@@ -211,6 +213,7 @@ async def _gateways(kube: Kube, namespace: str | None, views: dict[tuple[str, st
 def heed(view: FleetView, state: GatewayState, silent: str = "") -> None:
     """Fills in what the gateways of the fleet's namespace tell. `silent`: why one of them told nothing."""
     told, mine = state.fleets.get(view.name), state.of(view.name)
+    view.store = state.store.sentence if state.store is not None else ""
     if told is not None:
         view.queued, view.in_flight, view.ttft_p95_s = told.queued, told.in_flight, told.ttft_p95_s
     if silent:

@@ -43,7 +43,7 @@ def store_program() -> str:
     return found
 
 
-class Child:
+class TierChild:
     """One process. Its output goes to a log; `until` waits for a line of it."""
 
     def __init__(self, log: Path, *argv: str) -> None:
@@ -91,7 +91,7 @@ class Child:
             await self.process.wait()
 
 
-class StoreChild(Child):
+class StoreChild(TierChild):
     """The store."""
 
     def __init__(self, folder: Path) -> None:
@@ -121,7 +121,7 @@ class StoreChild(Child):
         writer.close()
 
 
-class GatewayChild(Child):
+class GatewayChild(TierChild):
     """One gateway, at ports that it keeps."""
 
     def __init__(self, log: Path, spec: Path, more: Sequence[str]) -> None:
@@ -168,7 +168,7 @@ class TierFleet:
             self.secrets[tenant["name"]], key = keyring.make(tenant["name"])
             keyring.change(folder / "keys.json", add=key)
         self.store = StoreChild(folder)
-        self.engines: dict[str, Child] = {}
+        self.engines: dict[str, TierChild] = {}
         self.gateways: list[GatewayChild] = []
 
     async def start(self, engines: int, gateways: int) -> None:
@@ -188,7 +188,7 @@ class TierFleet:
     async def _engine(self, number: int) -> str:
         port = free_port()
         argv = ["engine", "sim", "--port", str(port), "--model-name", self.model, *self.engine_args]
-        child = Child(self.folder / f"engine{number}.log", sys.executable, "-m", "seawall", *argv)
+        child = TierChild(self.folder / f"engine{number}.log", sys.executable, "-m", "seawall", *argv)
         self.engines[f"http://127.0.0.1:{port}"] = child
         await child.start(until="http://")
         return f"http://127.0.0.1:{port}"

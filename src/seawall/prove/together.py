@@ -12,6 +12,7 @@ import signal
 import time
 from typing import Any, cast
 
+from seawall.engines.vllm.metrics import RUNNING, WAITING
 from seawall.load.client import LoadClient
 from seawall.prove.stage import Stage
 from seawall.prove.tier import TierFleet
@@ -126,9 +127,7 @@ async def _most(tier: TierFleet) -> int:
                 _, page = await client.get("/metrics")
                 lines = page.decode().splitlines()
                 found = sum(
-                    float(x.rpartition(" ")[2])
-                    for x in lines
-                    if x.startswith(("vllm:num_requests_running", "vllm:num_requests_waiting{"))
+                    float(x.rpartition(" ")[2]) for x in lines if x.startswith((RUNNING + "{", WAITING + "{"))
                 )
                 most = max(most, int(found))
             await asyncio.sleep(0.1)

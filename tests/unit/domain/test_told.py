@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -13,6 +14,7 @@ from seawall.domain.told import (
     GatewayState,
     ReplicaState,
     SideState,
+    StoreState,
     StreamState,
     TenantState,
     encoded,
@@ -138,3 +140,19 @@ def numbers(value: object) -> list[object]:
     if isinstance(value, dict):
         value = list(value.values())
     return [n for v in value for n in numbers(v)] if isinstance(value, list) else [value]
+
+
+def test_of_a_store_the_worst_sight_counts_and_it_is_told_in_a_sentence() -> None:
+    sees = StoreState(address="valkey://s:6379/0", up=True, gateways=3)
+    assert sees.sentence == "valkey://s:6379/0 answers, 3 gateways share it"
+    slow = replace(sees, round_s=0.25)
+    assert slow.sentence.endswith("slow: 250 ms for a round")
+    misses = StoreState(address="valkey://s:6379/0", alone=True, alone_s=2.0, gateways=2, error="refused")
+    both = merged(
+        [GatewayState(), GatewayState(store=sees), GatewayState(store=misses), GatewayState(store=slow)]
+    )
+    assert both.store == replace(misses, gateways=3)
+    assert (
+        both.store.sentence == "valkey://s:6379/0 is away (refused): each gateway goes by 1/3 of every limit"
+    )
+    assert merged([GatewayState(), GatewayState()]).store is None

@@ -31,6 +31,7 @@ from seawall.decide.route.whole import Whole, streamed_form
 from seawall.domain.labels import BATCH_CLASS_HEADER, BATCH_SECRET_HEADER, BATCH_TENANT_HEADER
 from seawall.domain.seen import Replica, Replicas
 from seawall.domain.spec import Fleet, FleetSpec
+from seawall.domain.told import StoreState
 from seawall.domain.units import parse_seconds
 from seawall.gateway.edge.budget import StrangersBudget
 from seawall.gateway.edge.caller import IDLE_S, MAX_HEAD, REPLICA, SURE_S, Caller, Connected, Keep
@@ -179,6 +180,8 @@ class Means(NamedTuple):
     """With several processes: the accounts that they keep together."""
     shelf: Callable[[str, ShelfRules], Shelf] | None = None
     """With other gateways: where what a fleet keeps lies."""
+    store: Callable[[], StoreState] | None = None
+    """How the store that they share stands."""
     gateways: int = 1
     """About so many share the replicas' places."""
     now: Callable[[], float] = monotonic

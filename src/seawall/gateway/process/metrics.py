@@ -69,6 +69,8 @@ METRICS: dict[str, tuple[str, str]] = {
     ),
     names.STORE_UP: ("gauge", "1: the shared store answers. Without a store there is no such line."),
     names.STORE_ALONE_SECONDS_TOTAL: ("counter", "Time in which this gateway went by its own share alone."),
+    names.STORE_ROUND_SECONDS: ("gauge", "Time that the last round of telling and hearing took."),
+    names.STORE_TAKEN_OVER_TOTAL: ("counter", "Kept answers of gateways that were gone, gone on with here."),
     names.STORE_GATEWAYS: ("gauge", "Gateways that share the store, this one counted in."),
     names.TIME_TO_FIRST_TOKEN_SECONDS: ("histogram", "From a request's arrival to its first byte out."),
     names.TIME_PER_OUTPUT_TOKEN_SECONDS: (
@@ -261,6 +263,7 @@ def state(app: App, everything: bool = False) -> GatewayState:
             fleets[name] = replace(fleets[name], models=more[0], tenants=more[1], streams=more[2])
     return GatewayState(
         draining=app.closing,
+        store=app.means.store() if app.means.store is not None else None,
         fleets=fleets,
         replicas={t.name: _replica(name, t, now) for name, f in app.fleets.items() for t in f.targets},
     )

@@ -273,6 +273,7 @@ class Server:
             share=self._share(),
             gateways=self.tier.gateways if self.tier is not None else 1,
             shelf=self.tier.shelf if self.tier is not None else None,
+            store=self.tier.told if self.tier is not None else None,
             peers=Peers(s.board.parent if s.board else None, s.worker, s.workers, loop, monotonic),
             without=s.without,
             batch=BatchDoor(s.batch, s.batch_secret) if s.batch and s.batch_secret else None,
@@ -653,6 +654,8 @@ class Server:
             out.append((labels.STORE_UP, {}, int(self.tier.up)))
             out.append((labels.STORE_ALONE_SECONDS_TOTAL, {}, round(self.tier.alone_s, 3)))
             out.append((labels.STORE_GATEWAYS, {}, self.tier.gateways))
+            out.append((labels.STORE_ROUND_SECONDS, {}, round(self.tier.round_s, 4)))
+            out.append((labels.STORE_TAKEN_OVER_TOTAL, {}, self.tier.outbox.taken))
         out += self.truth.lines(self.app.fleets.values())
         if self._discovery is not None:
             out.append((DISCOVERY_ERRORS_TOTAL, {}, self._discovery.errors))

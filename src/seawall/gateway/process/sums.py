@@ -8,9 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from seawall.domain.labels import BUILD_INFO, PREFIX_ERROR, REPLICA_UP, STORE_GATEWAYS, STORE_UP
+from seawall.domain.labels import (
+    BUILD_INFO,
+    PREFIX_ERROR,
+    REPLICA_UP,
+    STORE_GATEWAYS,
+    STORE_ROUND_SECONDS,
+    STORE_UP,
+)
 
-MAX_OF = (REPLICA_UP, BUILD_INFO, PREFIX_ERROR, STORE_UP, STORE_GATEWAYS)
+MAX_OF = (REPLICA_UP, BUILD_INFO, PREFIX_ERROR, STORE_UP, STORE_GATEWAYS, STORE_ROUND_SECONDS)
 """Metrics of states, of which the largest counts."""
 _OF_HISTOGRAM = ("_bucket", "_sum", "_count")
 

@@ -19,6 +19,7 @@ from seawall.decide.route.pick import Target
 from seawall.decide.route.poison import DEATHS
 from seawall.decide.route.record import ShelfRules
 from seawall.decide.route.share import Demand, places_wanted, share_of
+from seawall.domain.told import StoreState
 from seawall.drivers.kept_store import KeptStore
 from seawall.drivers.store import SharedStore, StoreAway
 from seawall.gateway.exchange.lane import FleetLane
@@ -59,6 +60,9 @@ class Tier:
         self.closing = False
         self.heard_at = now()
         self.rounds = self.failures = 0
+        self.round_s = 0.0
+        """Seconds that the last round took."""
+        self.error = "it has not answered yet"
         self.alone_s = 0.0
         """Seconds without the store, in all."""
         self._now = now
@@ -99,8 +103,16 @@ class Tier:
             was = now
             await asyncio.sleep(ROUND_S)
 
+    def told(self) -> StoreState:
+        """How the store stands."""
+        return StoreState(
+            address=self.store.address.shown, up=self.up, alone=self.alone, alone_s=round(self.alone_s, 3),
+            gateways=self.gateways, round_s=round(self.round_s, 4), error="" if self.up else self.error,
+        )  # fmt: skip
+
     async def round(self) -> None:
         """Tells and hears once."""
+        began = self._now()
         try:
             await self._leases()
             for fleet in list(self._fleets().values()):
@@ -110,10 +122,12 @@ class Tier:
             self.failures += 1
             if self.up or self.failures == 1:
                 log.error("the store %s is away (%s): going on alone", self.store.address.shown, e)
-            self.up = False
+            self.up, self.error = False, str(e)
+            self.round_s = self._now() - began
             if self.alone:
                 self._alone()
             return
+        self.round_s = self._now() - began
         self.rounds += 1
         if not self.up:
             log.warning("the store %s answers", self.store.address.shown)
