@@ -167,9 +167,9 @@ def _semantic(fleet: Fleet) -> list[Problem]:
         out.append(Problem("spec.gateway.tenants", f"{n!r} stands twice; merge the two"))
     out += _pool(fleet)
     gateway = fleet.spec.gateway
-    if gateway.store is not None:
+    if gateway.store not in (None, "managed"):
         try:
-            parse_address(gateway.store)
+            parse_address(str(gateway.store))
         except InputError as e:
             out.append(Problem("spec.gateway.store", f"{e.message.rstrip('.')}; {e.cure}"))
     if gateway.memory is not None and bound_of(gateway.memory) < 2 * gateway.max_body:

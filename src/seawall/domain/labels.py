@@ -11,6 +11,7 @@ HTTP_PORT = 8000
 ADMIN_PORT = 9090
 """The gateway's health, metrics and state; named `admin`."""
 SCALER_PORT = 9443
+STORE_PORT = 6379
 """Where the scaler answers KEDA."""
 MASTER_PORT = 29500
 """Where the nodes of a multi-node replica meet."""
@@ -56,6 +57,7 @@ GATEWAYS_ACCOUNT = "seawall-gateways"
 """The account of a namespace's gateways where the operator makes them: it may grant no rights of its own choice."""
 SCALERS_ACCOUNT = "seawall-scalers"
 """The account of a namespace's scalers, alike."""
+STORE_APP = "seawall-store"
 PULL_APP = "seawall-pull"
 ENGINES = f"{ROLE}=engine"
 """Selector of every engine Pod."""

@@ -469,10 +469,13 @@ class Gateway(Strict):
     """What makes a session. auto: also `prompt_cache_key`, `previous_response_id`, `user` and known agents' headers;
     header: session_header only; off: nothing."""
     store: str | None = None
-    """What several gateways share their limits, load and suspicions through: `valkey://HOST:6379/0`, `redis://`,
-    `rediss://`; `+sentinel` and `+cluster` behind the scheme. None: each gateway keeps its own."""
+    """What several gateways share their limits, load, suspicions and kept answers through: `valkey://HOST:6379/0`,
+    `redis://`, `rediss://`; `+sentinel` and `+cluster` behind the scheme; `managed`: a small one is rendered. None:
+    each gateway keeps its own."""
     store_secret: str | None = None
     """Secret of the store, on Kubernetes: its key `password`, and `address` where `store` is left out."""
+    store_image: str | None = None
+    """Image of the store that is rendered, with `valkey-server` in its path. None: Valkey's own."""
     tenants: list[TenantSpec] = field(default_factory=list)
     """Empty: no API key is asked for."""
     keys_file: str | None = None

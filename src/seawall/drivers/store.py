@@ -172,7 +172,8 @@ def parse_address(text: str) -> StoreAddress:
     if scheme not in SCHEMES or kind not in ("", "sentinel", "cluster") or not parts.netloc:
         raise InputError(
             f"the store's address {shown!r} is not known.",
-            "Write valkey://HOST:6379/0 (valkeys:// with TLS; +sentinel or +cluster behind the scheme), or redis://.",
+            "Write valkey://HOST:6379/0 (valkeys:// with TLS; +sentinel or +cluster behind the scheme), or redis://; "
+            "in a Fleet also managed.",
         )
     if kind == "sentinel" and len([p for p in parts.path.split("/") if p]) < 1:
         raise InputError(

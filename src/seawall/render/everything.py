@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from seawall.errors import InputError
-from seawall.render import disruption, foundation, gateway, network, routes, scaler, scaling
+from seawall.render import disruption, foundation, gateway, network, routes, scaler, scaling, store
 from seawall.render.inputs import Group, Object, Rendering, Wanted
 from seawall.render.notes import notes
 from seawall.render.observe.everything import observing
@@ -22,6 +22,8 @@ def render(group: Group) -> Rendering:
     objects += [*gateway.access(group), gateway.config_map(group)]
     objects += [network.gateway_policy(group), *foundation.gateway_services(group)]
     objects += [gateway.deployment(group), gateway.autoscaler(group), disruption.gateway_budget(group)]
+    if beside := store.store(group):
+        objects += [network.store_policy(group), *beside]
     if beside := scaler.scaler(group):
         objects += [network.scaler_policy(group), *beside]
     for wanted in group.members:

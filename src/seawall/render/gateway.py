@@ -9,12 +9,12 @@ import math
 
 from seawall.decide.route.room import needed
 from seawall.domain.labels import ADMIN_PORT, COMPONENT, HTTP_PORT
-from seawall.domain.spec import Gateway
 from seawall.render.images import gateway_image
 from seawall.render.inputs import Group, Object
 from seawall.render.names import CONFIG_DIR, gateway_account, gateway_selector, labels, meta, short
 from seawall.render.replica.placement import spread
 from seawall.render.security import container_context, exactly, pod_context
+from seawall.render.store import manages, store_address, store_secret
 from seawall.render.yaml import dump
 
 PRE_STOP_S = 15
@@ -90,18 +90,20 @@ def keys_secret(group: Group) -> str | None:
     )
 
 
-def store_gateway(group: Group) -> Gateway | None:
-    """The part of a Fleet that names the store's Secret."""
-    return next((w.fleet.spec.gateway for w in group.members if w.fleet.spec.gateway.store_secret), None)
+def store_keys(group: Group) -> dict[str, str]:
+    """Keys of the store's Secret -> how the variable that names the file ends."""
+    named = any(w.fleet.spec.gateway.store for w in group.members)
+    return {"password": "_PASSWORD"} | ({} if named else {"address": ""})
 
 
 def store_env(group: Group) -> list[Object]:
     """Where the store's secrets lie: its password, and its address where the Fleet names none."""
-    spec = store_gateway(group)
-    if spec is None:
+    if store_secret(group) is None:
         return []
-    wanted = {"SEAWALL_STORE_PASSWORD": "password"} | ({} if spec.store else {"SEAWALL_STORE": "address"})
-    return [{"name": f"{name}_FILE", "value": f"{STORE_DIR}/{key}"} for name, key in wanted.items()]
+    keys = store_keys(group)
+    return [
+        {"name": f"SEAWALL_STORE{part}_FILE", "value": f"{STORE_DIR}/{key}"} for key, part in keys.items()
+    ]
 
 
 def drain_s(group: Group) -> int:
@@ -171,6 +173,7 @@ def container(group: Group) -> Object:
     args = [*fleets, "--discovery", "kubernetes"]
     args += ["--listen", f"0.0.0.0:{HTTP_PORT}", "--admin", f"0.0.0.0:{ADMIN_PORT}"]
     args += ["--grace", str(drain_s(group))]
+    args += ["--store", store_address(group)] if manages(group) else []
     mounts: list[Object] = [
         {"name": "fleets", "mountPath": f"{CONFIG_DIR}/fleets", "readOnly": True},
         {"name": "tmp", "mountPath": "/tmp"},
@@ -188,7 +191,7 @@ def container(group: Group) -> Object:
     ]
     env.append({"name": "HOME", "value": "/tmp"})
     env += store_env(group)
-    if store_gateway(group):
+    if store_secret(group):
         mounts.append({"name": "store", "mountPath": STORE_DIR, "readOnly": True})
     check = {"port": "admin", "scheme": "HTTP"}
     return {
@@ -232,12 +235,11 @@ def volumes(group: Group) -> list[Object]:
     secret = keys_secret(group)
     if secret:
         out.append({"name": "keys", "secret": {"secretName": secret, "defaultMode": 0o440}})
-    if spec := store_gateway(group):
-        keys = {"password": True} | ({} if spec.store else {"address": False})
+    if name := store_secret(group):
         sources: list[Object] = [
-            {"secret": {"name": spec.store_secret, "items": [{"key": key, "path": key}]}} for key in keys
+            {"secret": {"name": name, "items": [{"key": key, "path": key}]}} for key in store_keys(group)
         ]
-        sources[0]["secret"]["optional"] = True
+        sources[0]["secret"]["optional"] = not manages(group)  # the user's own may have no password
         out.append({"name": "store", "projected": {"sources": sources, "defaultMode": 0o440}})
     return out
 

@@ -18,6 +18,15 @@ def gateway_image(group: Group) -> str:
     )
 
 
+STORE_IMAGE = "valkey/valkey:8.1.2-alpine3.22"
+
+
+def store_image(group: Group) -> str:
+    """The image of the store that is rendered: any that has `valkey-server` in its path."""
+    named = (w.fleet.spec.gateway.store_image for w in group.members)
+    return next(filter(None, named), STORE_IMAGE)
+
+
 def engine_image(wanted: Wanted) -> str:
     engine = wanted.fleet.spec.engine
     if engine.image:

@@ -21,6 +21,7 @@ from seawall.domain.labels import (
     ROLE,
     SCALER_APP,
     SCALERS_ACCOUNT,
+    STORE_APP,
 )
 from seawall.render.inputs import Group, Object, Wanted
 
@@ -74,6 +75,15 @@ def scaler_selector(group: Group) -> dict[str, str]:
     return {APP: SCALER_APP, INSTANCE: group.gateway}
 
 
+def store_name(group: Group) -> str:
+    """The name of the rendered store beside a gateway: of its Deployment, Service, policy and Secret."""
+    return short(group.gateway, "-store")
+
+
+def store_selector(group: Group) -> dict[str, str]:
+    return {APP: STORE_APP, INSTANCE: group.gateway}
+
+
 def gateway_selector(group: Group) -> dict[str, str]:
     return {APP: GATEWAY_APP, INSTANCE: group.gateway}
 
@@ -81,7 +91,7 @@ def gateway_selector(group: Group) -> dict[str, str]:
 def labels(instance: str, component: str, extra: dict[str, str] | None = None) -> dict[str, str]:
     """Recommended labels of an object that is not a Pod."""
     return {
-        APP: {"gateway": GATEWAY_APP, "scaler": SCALER_APP}.get(component, ENGINE_APP),
+        APP: {"gateway": GATEWAY_APP, "scaler": SCALER_APP, "store": STORE_APP}.get(component, ENGINE_APP),
         INSTANCE: instance,
         COMPONENT: component,
         PART_OF: "seawall",

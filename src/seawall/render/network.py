@@ -10,7 +10,16 @@ import re
 from collections.abc import Iterable
 from urllib.parse import urlsplit
 
-from seawall.domain.labels import ADMIN_PORT, APP, ENGINE_APP, FLEET, HTTP_PORT, OPERATOR_APP, SCALER_PORT
+from seawall.domain.labels import (
+    ADMIN_PORT,
+    APP,
+    ENGINE_APP,
+    FLEET,
+    HTTP_PORT,
+    OPERATOR_APP,
+    SCALER_PORT,
+    STORE_PORT,
+)
 from seawall.render.inputs import Group, Object, Wanted
 from seawall.render.names import (
     fleet_meta,
@@ -20,11 +29,12 @@ from seawall.render.names import (
     scaler_name,
     scaler_selector,
     short,
+    store_name,
+    store_selector,
 )
 from seawall.render.replica.weights import loader_selector, needs_loader
 
 HTTPS = 443
-STORE_PORT = 6379
 STORE_TLS_PORT = 6380
 SENTINEL_PORT = 26379
 BUCKETS = ("s3://", "gs://", "az://")
@@ -170,6 +180,14 @@ def scaler_policy(group: Group) -> Object:
     ]
     metadata = meta(scaler_name(group), group.namespace, labels(group.gateway, "scaler"))
     return _policy(metadata, scaler_selector(group), ingress, egress)
+
+
+def store_policy(group: Group) -> Object:
+    """The rendered store's policy: the gateways reach it, and it reaches nothing."""
+    callers: list[Object] = [{"podSelector": {"matchLabels": gateway_selector(group)}}]
+    ingress: list[Object] = [{"from": callers, "ports": [{"protocol": "TCP", "port": STORE_PORT}]}]
+    metadata = meta(store_name(group), group.namespace, labels(group.gateway, "store"))
+    return _policy(metadata, store_selector(group), ingress, [])
 
 
 def gateway_policy(group: Group) -> Object:

@@ -9,6 +9,7 @@ from seawall.render.images import gateway_image
 from seawall.render.inputs import Group, Object, Wanted
 from seawall.render.lifecycle import spot_notice_s, start_budget_s, timing_of
 from seawall.render.replica.weights import needs_loader
+from seawall.render.store import manages, store_secret
 
 SERVED_BY = {
     "keda.sh": "KEDA",
@@ -45,6 +46,12 @@ def notes(group: Group) -> tuple[str, ...]:
             f"you provide: Secret {group.namespace}/{secret} with the key `keys`: "
             f"seawall keys add TENANT --file keys.json, "
             f"then {_secret(group.namespace, secret)} --from-file=keys=keys.json"
+        )
+    if manages(group):
+        password = store_secret(group)
+        out.append(
+            f"you provide: Secret {group.namespace}/{password} with the key `password`: "
+            f"{_secret(group.namespace, str(password))} --from-literal=password=$(openssl rand -hex 24)"
         )
     for wanted in group.members:
         out += [f"{wanted.name}: {text}" for text in _of_fleet(wanted)]

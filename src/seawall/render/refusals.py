@@ -139,7 +139,11 @@ def _extra(wanted: Wanted, ours: list[str], version: tuple[int, int]) -> Iterato
 
 def _images(wanted: Wanted) -> Iterator[str]:
     spec = wanted.fleet.spec
-    for path, image in (("engine.image", spec.engine.image), ("gateway.image", spec.gateway.image)):
+    for path, image in (
+        ("engine.image", spec.engine.image),
+        ("gateway.image", spec.gateway.image),
+        ("gateway.storeImage", spec.gateway.store_image),
+    ):
         if image is None or "@sha256:" in image:
             continue
         m = _IMAGE_TAG.fullmatch(image)

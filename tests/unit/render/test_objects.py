@@ -22,6 +22,7 @@ VARIANTS = {
     "pool": "  gateway: {route: inference-pool, parentGateway: infra/web}\n",
     "ingress": "  gateway: {route: ingress, parentGateway: nginx, hosts: [llm.example.com], tlsSecret: tls}\n",
     "tenants": "  gateway: {tenants: [{name: a}], keysSecret: keys}\n",
+    "store": "  gateway: {store: managed}\n",
     "host-path": "  cache: {kind: host-path}\n",
     "node-local": "  cache: {kind: node-local, tokenSecret: hub}\n",
     "oci": "  cache: {kind: oci, image: 'models/llama@sha256:0000'}\n",

@@ -343,7 +343,7 @@ class Server:
     def _join(self, s: Settings) -> Tier | None:
         """What it has in common with other gateways, where a store is named."""
         specs = [f.spec.gateway for f in read_specs(s.specs)]
-        url = s.store or next((g.store for g in specs if g.store), None)
+        url = s.store or next((g.store for g in specs if g.store not in (None, "managed")), None)
         if url is None or "store" in s.without:
             return None
         gateways = max((g.replicas for g in specs), default=1) * s.workers

@@ -21,7 +21,8 @@ from seawall.gateway.exchange.background import InBackground
 from seawall.gateway.exchange.exchange import Accepted, Exchange
 from seawall.gateway.exchange.keeping import Keeping
 from seawall.gateway.intake.app import App
-from seawall.gateway.intake.peek import Body, peek
+from seawall.gateway.intake.body import Body
+from seawall.gateway.intake.peek import peek
 from seawall.gateway.intake.routes import ROUTES, STREAMS
 from seawall.gateway.tier.kept import SharedRecord, SharedShelf
 

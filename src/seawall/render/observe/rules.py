@@ -14,6 +14,8 @@ from seawall.domain.labels import (
     REQUESTS_ADMITTED_TOTAL,
     REQUESTS_REJECTED_TOTAL,
     RESUMED_STREAMS_TOTAL,
+    STORE_ROUND_SECONDS,
+    STORE_UP,
     TRUTH_DISAGREE,
 )
 from seawall.engines.vllm import metrics as vllm
@@ -50,11 +52,41 @@ def prometheus_rule(wanted: Wanted) -> Object:
 
 def alerts(wanted: Wanted) -> list[Alert]:
     out = [*burn_alerts(wanted), *_traffic(wanted), *_engines(wanted), *_replicas(wanted), *_scaler(wanted)]
+    if wanted.fleet.spec.gateway.store or wanted.fleet.spec.gateway.store_secret:
+        out += _store(wanted)
     if needs_loader(wanted):
         out.append(_weights(wanted))
     if wanted.fleet.spec.monitoring.dcgm and wanted.plan.gpu != "cpu":
         out += _gpus(wanted)
     return out
+
+
+def _store(wanted: Wanted) -> list[Alert]:
+    """The store is shared by all fleets of the namespace's gateways: each of its metrics is a gateway's."""
+    gateways = f"namespace={quoted(wanted.namespace)}"
+    return [
+        Alert(
+            name="SeawallStoreAway",
+            expr=f"min({STORE_UP}{{{gateways}}}) == 0",
+            wait="2m",
+            severity="warning",
+            summary=f"{wanted.name}: a gateway cannot reach the shared store",
+            why="Requests are served, and none waits. But each such gateway goes by its share of limits and places, "
+            "and kept answers are found only where they were made.",
+            do="seawall status says why. Is the store's Pod running, and its Secret's password the one that gateways "
+            "have? Does its NetworkPolicy let them in?",
+        ),
+        Alert(
+            name="SeawallStoreSlow",
+            expr=f"max({STORE_ROUND_SECONDS}{{{gateways}}}) > 0.3 and min({STORE_UP}{{{gateways}}}) == 1",
+            wait="10m",
+            severity="warning",
+            summary=f"{wanted.name}: a round with the shared store takes {{{{ $value | humanizeDuration }}}}",
+            why="Limits and places are agreed later than they could be: tenants get their rate in bursts, and a "
+            "replica may get a request more than it should.",
+            do="Is the store's CPU at its limit, or is it in another zone? A round is a few small commands.",
+        ),
+    ]
 
 
 def pods(wanted: Wanted) -> str:

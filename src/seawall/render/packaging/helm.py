@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from seawall import __version__
-from seawall.domain.labels import APP, FLEET, GROUP, POOL, SCALER_APP
+from seawall.domain.labels import APP, FLEET, GROUP, POOL, SCALER_APP, STORE_APP
 from seawall.render.images import gateway_image
 from seawall.render.inputs import Object, Rendering, Wanted
 from seawall.render.packaging.files import by_file
@@ -91,6 +91,9 @@ def _knobs(rendering: Rendering) -> list[Knob]:
                 # It runs the gateway's image, and has nothing else that would be set.
                 at = ("spec", "template", "spec", "containers", 0, "image")
                 found = [_knob(obj, at, GATEWAY_IMAGE, limits=PINNED)]
+            case "Deployment" if obj["metadata"].get("labels", {}).get(APP) == STORE_APP:
+                at = ("spec", "template", "spec", "containers", 0, "image")
+                found = [_knob(obj, at, ("gateway", "storeImage"), limits=PINNED)]
             case "Deployment":
                 found = _of_deployment(obj, base)
             case "Job":
