@@ -169,9 +169,9 @@ class StoreState:
     address: str = ""
     """Without a password."""
     up: bool = False
-    """It answered the last time."""
+    """Whether it answered the last time."""
     alone: bool = False
-    """It has been silent for so long that the gateway goes by its own share of everything."""
+    """Whether it has been silent for so long that the gateway goes by its own share of everything."""
     alone_s: float = 0.0
     """Seconds of that since the gateway's start."""
     gateways: int = 1

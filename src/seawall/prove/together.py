@@ -12,6 +12,7 @@ import signal
 import time
 from typing import Any, cast
 
+from seawall.domain.labels import STORE_UP
 from seawall.engines.vllm.metrics import RUNNING, WAITING
 from seawall.load.client import LoadClient
 from seawall.prove.stage import Stage
@@ -38,7 +39,7 @@ async def _agreed(stage: Stage) -> None:
         return
 
     async def up() -> bool:
-        return all([await g.metric("seawall_store_up") == 1 for g in tier.gateways if g.alive])
+        return all([await g.metric(STORE_UP) == 1 for g in tier.gateways if g.alive])
 
     await stage.until("every gateway to reach the store", up)
 
@@ -175,7 +176,7 @@ async def _away(stage: Stage) -> None:
     tier = _tier(stage)
 
     async def away() -> bool:
-        return all([await g.metric("seawall_store_up") == 0 for g in tier.gateways])
+        return all([await g.metric(STORE_UP) == 0 for g in tier.gateways])
 
     if not any("--without=store" in g.argv for g in tier.gateways):
         await stage.until("every gateway to say that the store is away", away, 20.0)

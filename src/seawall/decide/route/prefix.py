@@ -15,8 +15,9 @@ from __future__ import annotations
 
 import math
 import zlib
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Sequence
+from typing import NamedTuple
 
 BYTES_PER_TOKEN = 4
 """JSON-encoded English, until engines have counted; only the order of magnitude matters."""
@@ -31,6 +32,8 @@ GRAIN = 144
 only, of 16 tokens mostly, of 128 on some devices."""
 STEPS = 8
 """So many visits of one prompt at one replica are weighed; the shallowest are left out."""
+MOST_NEWS = 2000
+"""So many prompts wait to be told to other gateways; of more the oldest are not told."""
 LEARN = 0.2
 """Weight of the newest count in a running mean."""
 
@@ -61,6 +64,18 @@ def blocks_of(prompt: bytes | memoryview, seed: int = 0) -> list[int]:
         marks.append(n << 32 | crc)
         at = end
     return marks
+
+
+class Brought(NamedTuple):
+    """What one prompt has newly brought to one replica's cache, for other gateways. The mark of block n is its number
+    and 32 bits: these are told."""
+
+    replica: str
+    depth: int
+    """Blocks before it, which were there."""
+    checks: tuple[int, ...]
+    size: int
+    """Of the prompt, in bytes."""
 
 
 class Visit:
@@ -122,6 +137,8 @@ class PrefixIndex:
         """How much of an answer is in the cache when its conversation goes on: templates drop what was only thought."""
         self.counts = False
         """Engines of this fleet say what was cached; older ones are silent where nothing was."""
+        self.news: deque[Brought] | None = None
+        """What was learnt here and is to be told to others; None: there are none."""
         self._owners: OrderedDict[int, tuple[Visit, ...]] = OrderedDict()
         self._caches: dict[str, _Cache] = {}
         self._turn = 0
@@ -204,7 +221,37 @@ class PrefixIndex:
             else:
                 owners[mark] = (visit, *(one for one in known if one.replica != replica))[:OWNERS]
             owners.move_to_end(mark)
+        if self.news is not None:
+            depth = steps[-1][0] if steps else 0
+            if depth < n:
+                self.news.append(
+                    Brought(replica, depth, tuple(m & 0xFFFFFFFF for m in blocks[depth:]), visit.size)
+                )
         return visit
+
+    def share(self) -> None:
+        """From now on what is learnt is kept to be told to other gateways."""
+        if self.news is None:
+            self.news = deque(maxlen=MOST_NEWS)
+
+    def hear(self, brought: Brought) -> None:
+        """Another gateway has sent a prompt to a replica that is known here."""
+        cache = self._caches.get(brought.replica)
+        if cache is None:
+            cache = self._caches[brought.replica] = _Cache(self._turn + 1)
+        self._turn += 1
+        n = brought.depth + len(brought.checks)
+        visit = Visit(brought.replica, n, brought.size, self._turn, cache.clock, self.ratio)
+        before = ENDS[brought.depth - 1] if brought.depth else 0
+        cache.clock += max(0, brought.size - before) * self.ratio
+        owners = self._owners
+        for at in range(n - 1, brought.depth - 1, -1):
+            mark = at << 32 | brought.checks[at - brought.depth]
+            known = owners.get(mark, ())
+            owners[mark] = (visit, *(one for one in known if one.replica != brought.replica))[:OWNERS]
+            owners.move_to_end(mark)
+        while len(owners) > self.limit:
+            owners.popitem(last=False)
 
     def told(self, visit: Visit, tokens: int, cached: int | None, answer: int) -> int | None:
         """The engine's count of a visit: tokens of the prompt, of them cached (None: it does not say), generated. How

@@ -8,6 +8,8 @@ here: touching a request, and believing another gateway: what it says of a repli
 from __future__ import annotations
 
 import asyncio
+import functools
+import json
 import logging
 import secrets
 from collections.abc import Callable, Mapping
@@ -17,6 +19,7 @@ from seawall.decide.route.lease import AWAY_S, IDLE_S, BudgetLease, LeaseAsk
 from seawall.decide.route.meter import Meter
 from seawall.decide.route.pick import Target
 from seawall.decide.route.poison import DEATHS
+from seawall.decide.route.prefix import Brought
 from seawall.decide.route.record import ShelfRules
 from seawall.decide.route.share import Demand, places_wanted, share_of
 from seawall.domain.told import StoreState
@@ -25,6 +28,7 @@ from seawall.drivers.store import SharedStore, StoreAway
 from seawall.gateway.exchange.lane import FleetLane
 from seawall.gateway.tier.kept import SharedShelf
 from seawall.gateway.tier.outbox import Adopt, KeptOutbox
+from seawall.gateway.tier.prefixes import packed, unpacked
 
 log = logging.getLogger("seawall.gateway.tier")
 ROUND_S: Final = 0.1
@@ -214,6 +218,9 @@ class Tier:
             for mark in marks - self._marks.get(fleet.name, set()):
                 news.append({"what": "poison", "by": self.name, "fleet": fleet.name, "mark": mark.hex()})
             self._marks[fleet.name] = marks
+            if parts := packed(functools.partial(_next, fleet)):
+                told = {"what": "prefix", "by": self.name, "fleet": fleet.name}
+                news.append(told | {"data": json.dumps(parts, separators=(",", ":"))})
         known = {t for f in fleets.values() for t in f.targets}
         self._evictions = {t: n for t, n in self._evictions.items() if t in known}
         if news:
@@ -229,7 +236,11 @@ class Tier:
         fleet = self._fleets().get(one.get("fleet", ""))
         if fleet is None:
             return
-        if one.get("what") == "evicted":
+        if one.get("what") == "prefix":
+            for brought in unpacked(one.get("data", "")):
+                if brought.replica in fleet.router.targets:
+                    fleet.router.prefix.hear(brought)
+        elif one.get("what") == "evicted":
             for target in fleet.targets:
                 if _named(target).items() <= one.items() and target.state == "ready":
                     self._suspect(fleet, target, HEARSAY)
@@ -250,6 +261,15 @@ class Tier:
                 fleet.quarantine.add(b"", b"", now, mark)
                 self._marks.setdefault(name, set()).add(mark)
                 del self._hints[name, mark]
+
+
+def _next(fleet: FleetLane) -> Brought | None:
+    """The next prompt of which other gateways are to be told."""
+    news = fleet.router.prefix.news
+    if news is None:
+        fleet.router.prefix.share()
+        return None
+    return news.popleft() if news else None
 
 
 def _named(target: Target) -> dict[str, str]:
