@@ -111,7 +111,12 @@ def replay(run: Run, shapes: Shapes) -> Result:
     config = shapes.of(run["model"])
     if isinstance(config, str):
         return Result(run, None, config)
-    offload = re.search(r"--cpu-offload-gb[= ](\d+)", run.get("notes") or "")
+    notes = run.get("notes") or ""
+    args: tuple[str, ...] = ()
+    if offload := re.search(r"--cpu-offload-gb[= ](\d+)", notes):
+        args += ("--cpu-offload-gb", offload[1])
+    if "MTP adds one more layer" in notes:  # the log's own flag is not in the record
+        args += ("--speculative-config", '{"method": "mtp", "num_speculative_tokens": 1}')
     flags = PlanFlags(
         model_config=str(config),
         gpu=run["gpu"],
@@ -129,7 +134,7 @@ def replay(run: Run, shapes: Shapes) -> Result:
         dtype=run.get("dtype"),
         enforce_eager=bool(run.get("enforce_eager")),
         vllm_version=run.get("vllm_version") or "not stated",
-        vllm_args=("--cpu-offload-gb", offload[1]) if offload else (),
+        vllm_args=args,
     )
     try:
         fleet, model = from_flags(flags)

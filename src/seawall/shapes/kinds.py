@@ -55,6 +55,9 @@ def kinds_of(text: Mapping[str, Any], model_type: str, count: int, notes: list[s
     by_index = text.get("attn_layer_indices") or text.get("full_attn_idxs")
     if isinstance(by_index, list):
         return ["full" if i in by_index else "recurrent" for i in range(count)]
+    period = first(text, "layer_group_size")
+    if period > 1 and model_type.startswith("bailing"):  # Ling 2.5: the last of a group sees everything
+        return ["full" if (i + 1) % period == 0 else "recurrent" for i in range(count)]
     period = first(text, "full_attention_interval")
     if period and first(text, "linear_num_value_heads"):
         return ["full" if (i + 1) % period == 0 else "recurrent" for i in range(count)]

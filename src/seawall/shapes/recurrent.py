@@ -35,6 +35,11 @@ def recurrent_of(text: Mapping[str, Any], hidden: int) -> Recurrent | None:
         names = {"num_heads": "linear_num_heads", "head_dim": "linear_head_dim"}
         kda = {name: text.get(key) for name, key in names.items()}
         kda["short_conv_kernel_size"] = text.get("linear_conv_kernel_dim")
+    if (
+        kda is None and first(text, "layer_group_size") > 1 and first(text, "short_conv_kernel_size")
+    ):  # Ling 3
+        kda = {"num_heads": text.get("num_attention_heads"), "head_dim": text.get("head_dim")}
+        kda["short_conv_kernel_size"] = text.get("short_conv_kernel_size")
     if isinstance(
         kda, Mapping
     ):  # Kimi Delta Attention: queries, keys and values pass a short convolution each
@@ -43,6 +48,12 @@ def recurrent_of(text: Mapping[str, Any], hidden: int) -> Recurrent | None:
         gate = hidden * wide if kda.get("use_full_rank_gate") is True else dim * (hidden + wide)
         weights = hidden * wide * 4 + gate + dim * (hidden + wide) + hidden * kda_heads + 3 * wide * kernel
         return Recurrent(3 * wide * (kernel - 1), wide * dim, 4, weights, 4 * wide, "kda")
+    lightning = isinstance(text.get("attn_type_list"), list) or first(text, "layer_group_size") > 1
+    heads = first(text, "num_attention_heads")
+    if lightning and heads and not first(text, "short_conv_kernel_size"):  # MiniMax M1, Ling 2.5
+        dim = first(text, "head_dim") or hidden // heads
+        wide = heads * dim
+        return Recurrent(0, wide * dim, ssm_bytes, 5 * hidden * wide, 4 * wide, "lightning")
     taps = first(text, "conv_L_cache") - 1
     if taps > 0:  # LFM 2: a gated convolution over the last tokens
         return Recurrent(

@@ -105,7 +105,9 @@ def _tower(tower: Mapping[str, Any], hidden: int) -> int:
     frames = _first(tower, "temporal_patch_size") or 1
     out = _first(tower, "out_hidden_size") or hidden
     if kind.startswith(_GLM):
-        return layers * _glm_block(tower, kind, width) + _glm_merger(tower, kind, width, out, merge)
+        return layers * (4 * width * width + 3 * width * _glm_inner(tower, kind)) + _glm_merger(
+            tower, kind, width, out, merge
+        )
     inside = _first(tower, "qkv_hidden_size") or width
     block = 4 * width * inside + matrices * width * inner
     if kind.endswith("_audio") or "parakeet" in kind or "speech" in kind or "linear_units" in tower:
@@ -131,11 +133,10 @@ _GLM = ("glm4v", "glm46v", "glm_ocr", "glm5_next")
 """Their encoders have gated MLPs, and a merger with one of its own."""
 
 
-def _glm_block(tower: Mapping[str, Any], kind: str, width: int) -> int:
-    inner = _first(tower, "intermediate_size")
-    if kind.startswith(("glm4v", "glm46v")):  # there `intermediate_size` is the merger's
-        inner = _first(tower, "out_hidden_size")
-    return 4 * width * width + 3 * width * (inner or 4 * width)
+def _glm_inner(tower: Mapping[str, Any], kind: str) -> int:
+    """The width of the encoder's own MLPs; in GLM 4.1 to 4.6 `intermediate_size` is the merger's."""
+    own = "out_hidden_size" if kind.startswith(("glm4v", "glm46v")) else "intermediate_size"
+    return _first(tower, own) or 4096
 
 
 def _glm_merger(tower: Mapping[str, Any], kind: str, width: int, out: int, merge: int) -> int:
@@ -145,7 +146,9 @@ def _glm_merger(tower: Mapping[str, Any], kind: str, width: int, out: int, merge
     return out * width * merge * merge + out * out + 3 * out * inner
 
 
-_LARGEST_IMAGE = {"qwen2_vl": 65536, "qwen2_5_vl": 65536, "qwen3": 65536, "kimi": 16384}
+_LARGEST_IMAGE = {
+    "qwen2_vl": 65536, "qwen2_5_vl": 65536, "qwen3": 65536, "kimi": 16384, "glm4v": 24576, "glm46v": 24576,
+}  # fmt: skip
 """Patches of the largest image that a family's processor makes, by the beginning of its name."""
 
 
@@ -159,12 +162,15 @@ def tower_of(raw: Mapping[str, Any], outer_type: str) -> Tower | None:
     width0, _, inner0 = _DEFAULTS.get(kind, (1152, 27, 4304))
     hidden = _first(tower, "hidden_size", "embed_dim", "vt_hidden_size") or width0
     inner = _first(tower, "intermediate_size", "vt_intermediate_size") or inner0
+    gated = kind in _GATED
+    if kind.startswith(_GLM):
+        gated, inner = True, _glm_inner(tower, kind)
     merge = _first(tower, "spatial_merge_size") or 2
     deep = tower.get("deepstack_visual_indexes")
     if not 0 < merge <= 64 or max(hidden, inner) > 10**6:
         return None
     outputs = 1 + (len(deep) if isinstance(deep, list) else 0)
-    return Tower(patches, merge * merge, hidden, (3 if kind in _GATED else 2) * inner, outputs)
+    return Tower(patches, merge * merge, hidden, (3 if gated else 2) * inner, outputs)
 
 
 def _first(data: Mapping[str, Any], *names: str) -> int:
