@@ -25,7 +25,8 @@ KNOWN = frozenset({
     "ernie4_5_moe", "dots1", "seed_oss", "apertus", "lfm2", "lfm2_moe", "internvl_chat", "idefics3",
     "smolvlm", "mllama", "arcee", "cwm", "axk1", "cohere2_moe", "exaone_moe", "flex_olmo", "granite_swa",
     "granitemoe_swa", "hy_v3", "hyperclovax", "jais2", "laguna", "mellum", "minicpm", "minicpm3", "olmo_hybrid",
-    "vaultgemma", "afmoe", "bailing_moe", "bailing_moe_v2", "bailing_hybrid", "bailing_moe_v2_5", "bailing_moe_linear", "minimax_m1", "solar_open", "longcat_flash", "muse_glimmer",
+    "vaultgemma", "afmoe", "bailing_moe", "bailing_moe_v2", "bailing_hybrid", "bailing_moe_v2_5",
+    "bailing_moe_linear", "minimax_m1", "solar_open", "longcat_flash", "muse_glimmer",
     "ernie4_5_vl_moe", "ernie4_5_moe_vl", "glm_ocr", "qwen3_omni_moe", "step3_text", "step3_vl", "nanbeige",
     "paddleocr_vl", "gemma4_unified", "whisper", "aria",
 })  # fmt: skip

@@ -33,10 +33,10 @@ class LayerGroup:
     window: int
     block: int
     """Tokens per block; for recurrent layers a block holds one state."""
-    checkpoints: int = 0
-    """Blocks that a request takes for states inside its prompt, where prefixes are cached."""
     page_bytes: int = 0
     """Bytes of one block that its own layers fill; 0: all of them."""
+    checkpoints: int = 0
+    """Blocks that a request takes for states inside its prompt, where prefixes are cached."""
 
 
 @dataclass(frozen=True)
@@ -283,7 +283,7 @@ def _hybrid(
         longer = block * (page_token // b) if page_token % b == 0 else block
         groups += [LayerGroup(kind, size, window, longer)] * math.ceil(n / size)
     if recurrent:
-        state_group = LayerGroup("recurrent", size, 0, block, _checkpoints(model, setup))
+        state_group = LayerGroup("recurrent", size, 0, block, checkpoints=_checkpoints(model, setup))
         groups += [state_group] * math.ceil(recurrent / size)
     return Layout(tuple(groups), block, page * size, growing)
 
