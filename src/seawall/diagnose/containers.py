@@ -97,7 +97,7 @@ def _ended(
     log = facts.log(pod, str(status.get("name")))
     exception = raised(log) if said is None or said.sign.id == "engine/died" else ""
     if exception and killed is None:
-        yield _raised(subject, end, exception, fact)
+        yield _raised(subject, end, exception, fact, str(status.get("name")) if init else "")
     elif said is not None:
         yield refined(facts, pod, spec, said, _from_log(subject, end, said, fact))
     elif killed is None or init:
@@ -112,18 +112,19 @@ def _ended(
         )
 
 
-def _raised(subject: str, end: Object, exception: str, fact: str) -> Cause:
-    """An exception that no sign knows: its own words are the best there is."""
+def _raised(subject: str, end: Object, exception: str, fact: str, init: str) -> Cause:
+    """An exception that no sign knows, in its own words. `init`: the init container that it ended; empty: none."""
     by_signal = whole(end.get("exitCode")) in _SIGNALS
+    which = f" -c {init}" if init else ""
     return Cause(
-        id="engine/exception",
-        certainty="possible" if by_signal else "likely",
+        id="init/crash" if init else "engine/exception",
+        certainty="possible" if by_signal else "certain" if init else "likely",
         subject=subject,
-        weight=75,
-        what=f"it ends with {exception}",
+        weight=90 if init else 75,
+        what=f"the init container {init} ends with {exception}" if init else f"it ends with {exception}",
         evidence=(fact, f"log: {exception}"),
-        do=f"kubectl logs {subject.removeprefix('Pod/')} --previous, from the first ERROR on: the catalogue does not "
-        "know it",
+        do=f"kubectl logs {subject.removeprefix('Pod/')}{which} --previous, from the first ERROR on: the catalogue "
+        "does not know it",
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 
 from seawall.diagnose.cause import Cause, CauseCertainty, rule
@@ -107,7 +108,10 @@ def gateway(facts: Facts) -> Iterator[Cause]:
             subject=f"Fleet/{fleet}",
             weight=84 if ready else 38,
             what=what,
-            evidence=(f"/debug/state: {len(mine)} replicas, {state.queued} requests queued",),
+            evidence=(
+                f"/debug/state: {len(mine)} replicas, {state.queued} requests queued",
+                *(f"{n}: {r.reason}" for n, r in list(mine.items())[:3] if r.reason),
+            ),
             do=do,
             kind="cause" if ready and not mine else "symptom",
         )
@@ -163,14 +167,28 @@ def unreachable(facts: Facts) -> Iterator[Cause]:
             weight=86,
             what=f"Kubernetes calls it Ready and {who}: it gets no requests from there",
             evidence=tuple(f"{g}: {reasons[replica]}" for g in sorted(by)[:3]),
-            do="a NetworkPolicy between them, the Pod network of that node, or an engine that answers the "
-            "kubelet's probe "
-            f"only: kubectl exec {sorted(by)[0] if facts.gateways else 'GATEWAY'} -- curl -m 5 "
-            "http://POD_IP:8000/health"
+            do=_way_to(replica, reasons[replica], sorted(by)[0] if facts.gateways else "GATEWAY")
             if everyone or len(gateways) == 1
             else f"look at that gateway's node: the other {len(gateways) - len(by)} reach it; delete its Pod to "
             "move it",
         )
+
+
+def _way_to(replica: str, reason: str, gateway: str) -> str:
+    """What to look at, by what the gateway was told when it tried."""
+    if re.search(r"refused|no process listens", reason):
+        return (
+            "nobody listens there for other Pods: vLLM's --host (not 127.0.0.1) and --port against the port of the "
+            f"Service; kubectl exec {replica} -- ss -ltn"
+        )
+    if re.search(r"answered 40[13]\b", reason):
+        return "the key that the gateway sends is not the engine's: compare its Secret with VLLM_API_KEY or --api-key"
+    if re.search(r"\bTLS\b|certificate", reason):
+        return "TLS between gateway and engine: the engine's --ssl-certfile, its names, and the CA that the gateway has"
+    return (
+        "a NetworkPolicy between them, the Pod network of that node, or an engine that answers the kubelet's probe "
+        f"only: kubectl exec {gateway} -- curl -m 5 http://POD_IP:8000/health"
+    )
 
 
 @rule

@@ -233,6 +233,13 @@ engine/unknown-flag
   vLLM's parser ends with status 2 at the first argument that it does not know, behind its usage text. A removed
   or misspelled flag, a flag and its value in one item, a value behind a switch, or a program name that the
   image's entrypoint adds already.
+engine/nixl
+  Prefill and decode hand the KV cache over through NIXL, whose UCX backend needs memory that may be pinned (IPC_LOCK,
+  memlock), a device or a network of its own, and the same NIXL on both sides. A replica that cannot register its cache
+  ends at start; one whose peer was restarted ends at the next transfer.
+engine/chat-template
+  --chat-template names a file; an image has none but vLLM's own examples. vLLM takes a text with a slash for a path
+  and ends when it cannot open it.
 engine/exception
   The log ends with an exception that this catalogue does not know. Its own words are quoted: of all processes that
   print a traceback, those of the one that raised it, not of the ones that only lost it.

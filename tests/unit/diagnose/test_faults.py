@@ -334,6 +334,31 @@ def test_a_gateway_that_reaches_no_ready_engine() -> None:
     assert not diagnose(Facts(pods=[ready_pod()], gateways={"gw-a": told("ready")}))
 
 
+@pytest.mark.parametrize(
+    ("reason", "words"),
+    [
+        ("connection refused", "--host (not 127.0.0.1)"),
+        ("answered 401", "the key that the gateway sends"),
+        ("answered 403", "the key that the gateway sends"),
+        ("TLS: CERTIFICATE_VERIFY_FAILED", "--ssl-certfile"),
+        ("no connection within 2 s", "a NetworkPolicy between them"),
+        ("no route to host", "a NetworkPolicy between them"),
+        ("", "a NetworkPolicy between them"),
+    ],
+)
+def test_what_the_gateway_was_told_decides_what_to_look_at(reason: str, words: str) -> None:
+    cause = diagnose(Facts(pods=[ready_pod()], gateways={"gw-a": told("evicted", reason)}))[0]
+    assert words in cause.do
+    assert not reason or reason in " ".join(cause.evidence)
+
+
+def test_a_gateway_without_a_replica_says_why() -> None:
+    loading = pod(status={**LOADING, "containerStatuses": []})
+    causes = diagnose(Facts(pods=[loading], gateway=told("evicted", "connection refused")))
+    (symptom,) = (c for c in causes if c.id == "route/gateway-no-endpoints")
+    assert "chat-7d9f-abcde: connection refused" in symptom.evidence
+
+
 def test_replicas_that_load_are_not_unreachable() -> None:
     loading = pod(
         status={**LOADING, "containerStatuses": [{"name": "vllm", "ready": False, "state": {"running": {}}}]}

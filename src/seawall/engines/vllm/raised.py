@@ -12,8 +12,8 @@ from seawall.engines.vllm.signs import redacted
 
 _RAISED = re.compile(
     r"^(?:\([^)\n]{1,80}\)\s*)?(?:\S{0,20}\[rank\d+\]:\s*)?"
-    r"(?:(?:ERROR|CRITICAL)\s[^\n]{0,60}?\[[^\]\n]{1,80}\]\s*)?"
-    r"(?P<name>(?:[A-Za-z_]\w*\.)*[A-Z]\w*(?:Error|Exception|Failure)(?:\(\w+\))?): ?(?P<text>[^\n]{0,400})$",
+    r"(?:(?:ERROR|CRITICAL)\s[^\n\]]{0,140}\]\s*)?"
+    r"(?P<name>(?:[A-Za-z_]\w*\.)*[A-Za-z]\w*(?:Error|Exception|Failure)(?:\(\w+\))?): ?(?P<text>[^\n]{0,400})$",
     re.MULTILINE,
 )
 _ECHO = re.compile(

@@ -85,7 +85,8 @@ SIGNS: tuple[Sign, ...] = (
     ),
     Sign(
         "gpu/driver-mismatch",
-        r"(?:Error 803|unsupported display driver|Driver/library version mismatch)",
+        r"(?:Error 803|unsupported display driver|Driver/library version mismatch"
+        r"|NVMLError_LibRmVersionMismatch|NVML/RM version mismatch)",
         "the driver's library in the container and the driver of the node's kernel do not match",
         "drop the image's own driver library (/usr/local/cuda/compat) from LD_LIBRARY_PATH and put the node's first; "
         "after an update of the driver reboot the node; an older driver needs an update: nvidia-smi on the node "
@@ -234,6 +235,22 @@ SIGNS: tuple[Sign, ...] = (
         certain=False,
     ),
     Sign(
+        "engine/nixl",
+        r"NIXL_ERR_\w+|nixlBackendError|NIXL is not available|nixl_agent[^\n]{0,60}failed",
+        "the KV cache cannot be handed over between prefill and decode (NIXL)",
+        "the first UCX line above says which transport is missing: IPC_LOCK in capabilities, an RDMA device in limits "
+        "(or UCX_TLS without it), UCX_NET_DEVICES, and one image on both sides",
+        certain=False,
+        any_level=True,
+    ),
+    Sign(
+        "engine/chat-template",
+        r"(?:supplied chat template|chat template string)[^\n]{0,40}\((?P<path>[^)\n]{1,200})\)[^\n]{0,60}"
+        r"(?:path-like|looks like a file path|failed to be opened|doesn't exist)",
+        "the chat template {path} is not in the container",
+        "mount it (a ConfigMap) at that path; vLLM's own templates are in /vllm-workspace/examples",
+    ),
+    Sign(
         "weights/offline",
         r"(?:OfflineModeIsEnabled|outgoing traffic has been disabled|offline mode is enabled)[^\n]{0,160}",
         "HF_HUB_OFFLINE is set and the files are not where vLLM looks",
@@ -297,7 +314,7 @@ SIGNS: tuple[Sign, ...] = (
         r"(?:No supported config format found|Cannot find any model weights|HFValidationError: Repo id must|"
         r"does not appear to have a file named config\.json|Invalid repository ID or local "
         r"directory specified|is not a local folder and is not a valid model "
-        r"identifier|Unrecognized model in \S+)[^\n]{0,160}",
+        r"identifier|Unrecognized model in \S+|Incorrect path_or_model_id)[^\n]{0,160}",
         "there is no model at the path that vLLM was given",
         "did the loader Job finish, and is the mount the one that vLLM reads? kubectl exec ls on the path",
     ),
