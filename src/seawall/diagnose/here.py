@@ -13,6 +13,13 @@ from seawall.diagnose.cause import Cause
 
 _CURES = {
     "engine/unknown-flag": "take the option out of spec.engine.extraArgs, or use a vLLM that knows it (SEAWALL_VLLM)",
+    "truth/weights": "seawall fingerprint FLEET.yaml reads every byte and compares it; then seawall rollout restart",
+    "truth/revision": "compare model.revision, quantization and extraArgs with what it was started with; then seawall "
+    "rollout restart; if it is right, the fingerprint is old: seawall fingerprint FLEET.yaml",
+    "truth/template": "compare --chat-template and tokenizer_config.json of its weights with its siblings'; then "
+    "seawall rollout restart",
+    "truth/numeric": "look for errors of its GPU (dmesg, nvidia-smi), and for another dtype; then seawall rollout "
+    "restart",
 }
 """What mends a cause here, where the catalogue's cure is a cluster's."""
 _OF_CLUSTERS = re.compile(

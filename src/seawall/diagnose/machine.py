@@ -48,7 +48,12 @@ def facts_of_state(folder: Path) -> Facts:
         gateway={
             "fleets": fleets,
             "replicas": {
-                str(r["name"]): {"fleet": r.get("fleet"), "state": r.get("routed")} for r in replicas
+                str(r["name"]): {
+                    "fleet": r.get("fleet"),
+                    "state": r.get("routed"),
+                    "reason": str(r.get("routed_why") or ""),
+                }
+                for r in replicas
             },
         },
     )

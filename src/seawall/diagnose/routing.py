@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 
+from seawall.decide.truth.standing import WRONG
 from seawall.diagnose.cause import Cause, CauseCertainty, rule
 from seawall.diagnose.facts import Facts, Object, condition, items, name_of, part
 from seawall.domain.labels import FLEET
@@ -150,7 +151,8 @@ def unreachable(facts: Facts) -> Iterator[Cause]:
     gateways = list(_each(facts))
     for name, told in gateways:
         for replica, state in told.replicas.items():
-            if replica in ready and state.state in ("evicted", "probing"):
+            out = state.state in ("evicted", "probing") and WRONG not in state.reason
+            if replica in ready and out:
                 lost.setdefault(replica, []).append(name)
                 reasons.setdefault(replica, state.reason or state.state)
     for replica, by in lost.items():

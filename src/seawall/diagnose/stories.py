@@ -199,6 +199,20 @@ storage/mount
   The volume is attached and cannot be mounted: its driver's message is the evidence.
 storage/multi-attach
   A ReadWriteOnce volume is attached to another node, where an old Pod still holds it.
+truth/template
+  Chats become other token ids than the fleet's template makes of them, and prompts without a template are answered
+  as known: another --chat-template, or another tokenizer_config.json beside its weights.
+truth/revision
+  Every known prompt is answered otherwise, and sensibly: another revision, tokenizer, rope setting or quantization
+  than the fleet's. When all replicas are said to be so, the fingerprint is older than the fleet: seawall fingerprint.
+truth/weights
+  What it says makes no sense any more, or only prompts that meet a damaged place are answered otherwise: a corrupted
+  shard, a blob rewritten under its hash's name, memory that lost bits. seawall pull --check reads every byte.
+truth/numeric
+  NaN or infinity in its logits, or all answers away by little more than rounding: another dtype, kernel or driver, or a
+  GPU that computes wrongly (its Xid errors tell).
+truth/unclear
+  One known prompt was answered otherwise, twice. It gets nothing new until others have been asked, in a second or two.
 weights/job-failed
   The Job that fills the volume failed, so there are no weights to serve.
 container/runtime-class

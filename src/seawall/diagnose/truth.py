@@ -21,6 +21,13 @@ DO = {
     "numeric": "look for Xid errors of its GPU, and for another dtype, kernel or driver; then delete the Pod",
 }
 """Kind -> what to do about it."""
+IDS = {
+    "template": "truth/template",
+    "revision": "truth/revision",
+    "weights": "truth/weights",
+    "numeric": "truth/numeric",
+    "": "truth/unclear",
+}
 
 
 @rule
@@ -28,7 +35,7 @@ def answers_wrongly(facts: Facts) -> Iterator[Cause]:
     """Replicas whose answers are not those of the fleet's weights."""
     for name, (kind, said) in sorted(_blamed(facts).items()):
         yield Cause(
-            id=f"truth/{kind}" if kind else "truth/unclear",
+            id=IDS[kind],
             certainty="certain" if kind else "possible",
             subject=f"Pod/{name}",
             weight=92,

@@ -87,6 +87,7 @@ def _replica(fleet: FleetRunner, keeper: Keeper, supervisor: Supervisor, now: fl
         "kv_usage": load.kv_usage if load else None,
         "in_flight": routed.in_flight if routed else None,
         "routed": routed.state if routed else None,
+        "routed_why": (routed.reason or routed.suspect) if routed else "",
         "memory_bytes": keeper.memory_bytes or None,
         "limited_by": keeper.child.limited_by if keeper.child else None,
     }

@@ -53,6 +53,8 @@ def _row(r: Mapping[str, Any]) -> list[str]:
     if r.get("stage"):
         usual = r.get("usual_start_s")
         why = r["stage"] + (f" (a start takes about {show_seconds(round(usual))} here)" if usual else "")
+    if r.get("phase") == "ready" and r.get("routed_why"):
+        why = f"the gateway gives it nothing new: {r['routed_why']}"
     return [r["name"], str(r["phase"]), age, load, memory, r.get("url") or "", str(r.get("pid") or ""), why]
 
 
