@@ -1,0 +1,161 @@
+"""The store as a cluster and behind sentinels: real servers of both kinds, and all that gateways ask of one."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import shutil
+import signal
+import socket
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+from tests.store_server import TOOLS
+
+from seawall.decide.route.lease import BudgetLease
+from seawall.drivers.kept_store import KeptStore
+from seawall.drivers.store import SharedStore, StoreAway, parse_address
+
+PASSWORD = "s3cret"
+
+
+def free_ports(count: int) -> list[int]:
+    """Below those that have a bus port of their own, 10,000 above."""
+    with contextlib.ExitStack() as stack:
+        ports: list[int] = []
+        while len(ports) < count:
+            s = stack.enter_context(socket.socket())
+            s.bind(("127.0.0.1", 0))
+            if (port := s.getsockname()[1]) < 55_000:
+                ports.append(port)
+        return ports
+
+
+async def said(port: int, *words: str, password: str = "") -> str:
+    """What a server answers to one command."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    try:
+        for command in ([["AUTH", password]] if password else []) + [list(words)]:
+            parts = [f"*{len(command)}\r\n", *(f"${len(w.encode())}\r\n{w}\r\n" for w in command)]
+            writer.write("".join(parts).encode())
+            answer = (await asyncio.wait_for(reader.read(65536), 10)).decode()
+        return answer
+    finally:
+        writer.close()
+
+
+@contextlib.asynccontextmanager
+async def servers(
+    folder: Path, *commands: tuple[str, ...]
+) -> AsyncIterator[list[asyncio.subprocess.Process]]:
+    path = shutil.which("redis-server", path=f"{TOOLS}:/usr/bin:/usr/local/bin")
+    assert path is not None, "redis-server is missing: scripts/test_tools.sh fetches it"
+    started: list[asyncio.subprocess.Process] = []
+    try:
+        for i, command in enumerate(commands):
+            place = folder / str(i)
+            place.mkdir()
+            started.append(
+                await asyncio.create_subprocess_exec(
+                    path, *command, "--bind", "127.0.0.1", "--dir", str(place), "--daemonize", "no",
+                    stdout=asyncio.subprocess.DEVNULL, cwd=place,
+                )
+            )  # fmt: skip
+        yield started
+    finally:
+        for process in started:
+            with contextlib.suppress(ProcessLookupError):
+                process.send_signal(signal.SIGKILL)
+            await process.wait()
+
+
+async def until(port: int, words: tuple[str, ...], expected: str, password: str = "") -> None:
+    async with asyncio.timeout(60):
+        while True:
+            with contextlib.suppress(OSError):
+                if expected in await said(port, *words, password=password):
+                    return
+            await asyncio.sleep(0.05)
+
+
+async def everything(address: str, password: str | None = None) -> None:
+    """All that gateways ask of a store, once."""
+    store = SharedStore(parse_address(address), password)
+    kept = KeptStore(parse_address(address), password)
+    try:
+        await answering(store)
+        asks = {n: (60.0, 1.0, BudgetLease(60.0, 1.0, 1).ask(0.0)) for n in ("a b", "c")}
+        assert [told.gateways for told in await store.leases("g", asks)] == [1, 1]
+        told = await store.places("g", "fleet", 8, {"t": (1.0, 2.0)}, {"r": (2, 4, 4), "s": (0, 1, 1)})
+        assert told.places == ((4, 0, 0), (1, 0, 0)) and told.demands == ({"t": [1.0, 2.0]},)
+        await store.hear()
+        await store.tell([{"what": "evicted"}])
+        assert [n["what"] for n in await store.hear()] == ["evicted"]
+
+        await kept.live("g")
+        assert await kept.claim("n", "g", 60_000, {"mark": b"m"})
+        assert not await kept.claim("n", "other", 60_000, {})
+        news = {"state": b"running"}, (0, [b"one", b"two"]), (0, [b"\x07seed"])
+        assert await kept.push("n", "g", 60_000, *news, "id") == "ok"
+        assert await kept.push("n", "g", 60_000, *news, "id") == "ok", "the same again changes nothing"
+        assert await kept.push("n", "other", 60_000, {}, (2, []), (1, [])) == "taken"
+        assert await kept.push("n", "g", 60_000, {}, (5, []), (1, [])) == "lost"
+        assert await kept.name_of("id") == "n" and await kept.name_of("none") is None
+        found = await kept.fetch("n", 1, 10)
+        assert found is not None and (found.pieces, found.count, found.alive) == ([b"two"], 2, True)
+        assert found.facts["mark"] == b"m" and await kept.tape("n", 0, 10) == [b"\x07seed"]
+        assert not await kept.take("n", "g", "heir"), "its owner is there"
+        await kept.leave("g")
+        assert await kept.take("n", "g", "heir") and not await kept.take("n", "g", "another")
+        await kept.remove("n", "g")
+        assert await kept.fetch("n", 0, 1) is not None, "only its owner lets it go"
+        await kept.remove("n", "heir")
+        assert await kept.fetch("n", 0, 1) is None
+        assert await kept.push("n", "heir", 60_000, {}, (0, []), (0, [])) == "gone"
+        assert await kept.claim("n", "g", 60_000, {}), "the key is free again"
+    finally:
+        await store.close()
+        await kept.close()
+
+
+async def answering(store: SharedStore) -> None:
+    async with asyncio.timeout(60):
+        while True:
+            with contextlib.suppress(StoreAway):
+                await store.hear()
+                return
+            await asyncio.sleep(0.1)
+
+
+async def test_one_server_with_a_password(tmp_path: Path) -> None:
+    (port,) = free_ports(1)
+    async with servers(tmp_path, ("--port", str(port), "--requirepass", PASSWORD)):
+        await until(port, ("PING",), "PONG", PASSWORD)
+        await everything(f"valkey://127.0.0.1:{port}/0", PASSWORD)
+
+
+async def test_a_cluster_keeps_all_of_it_in_one_slot(tmp_path: Path) -> None:
+    ports = free_ports(2)
+    commands = [("--port", str(p), "--cluster-enabled", "yes", "--requirepass", PASSWORD, "--masterauth", PASSWORD)
+                for p in ports]  # fmt: skip
+    async with servers(tmp_path, *commands):
+        for p in ports:
+            await until(p, ("PING",), "PONG", PASSWORD)
+        halves = (("0", "8191"), ("8192", "16383"))
+        for p, half in zip(ports, halves, strict=True):
+            assert "OK" in await said(p, "CLUSTER", "ADDSLOTSRANGE", *half, password=PASSWORD)
+        await said(ports[0], "CLUSTER", "MEET", "127.0.0.1", str(ports[1]), password=PASSWORD)
+        for p in ports:
+            await until(p, ("CLUSTER", "INFO"), "cluster_state:ok", PASSWORD)
+            await until(p, ("CLUSTER", "INFO"), "cluster_known_nodes:2", PASSWORD)
+        await everything(f"redis+cluster://127.0.0.1:{ports[0]}", PASSWORD)
+
+
+async def test_behind_a_sentinel_the_master_is_asked(tmp_path: Path) -> None:
+    master, watch = free_ports(2)
+    config = tmp_path / "sentinel.conf"
+    config.write_text(f"port {watch}\nsentinel monitor main 127.0.0.1 {master} 1\n")
+    async with servers(tmp_path, ("--port", str(master)), (str(config), "--sentinel")):
+        await until(master, ("PING",), "PONG")
+        await until(watch, ("SENTINEL", "GET-MASTER-ADDR-BY-NAME", "main"), str(master))
+        await everything(f"valkey+sentinel://127.0.0.1:{watch}/main/0")
