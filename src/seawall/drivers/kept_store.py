@@ -15,11 +15,15 @@ from seawall.drivers.store import StoreAddress, StoreAway, client_of, within
 
 TIMEOUT_S: Final = 2.0
 """Time for a message of up to a MiB."""
+CLAIM_S: Final = 0.3
+"""Time for what a request waits for: whether its key, or its id, is known."""
 ALIVE_MS: Final = 2000
 """Without a word for so long a gateway is gone, and what it filled may be taken."""
 GONE: Final = "-"
 """In place of an owner: the record is not wanted any more."""
 GONE_MS: Final = 60_000
+MANY: Final = 2**40
+"""More pieces than any record has."""
 _CLAIM: Final = """
 local owner = redis.call('HGET', KEYS[1], 'owner')
 if owner and owner ~= '-' then return 0 end
@@ -103,7 +107,7 @@ class KeptStore:
     async def claim(self, name: str, owner: str, ttl_ms: int, facts: Mapping[str, bytes]) -> bool:
         """A new record under this name; False: there is one."""
         argv = [owner, ttl_ms, *_flat(facts)]
-        return bool(await self._script(_CLAIM, _keys(name), argv))
+        return bool(await self._script(_CLAIM, _keys(name), argv, CLAIM_S))
 
     async def push(
         self,
@@ -125,7 +129,10 @@ class KeptStore:
 
     async def fetch(self, name: str, at: int, most: int) -> Fetched | None:
         """Facts, and up to `most` pieces from `at` on. None: it is not there, or not wanted."""
-        found = await self._script(_FETCH, _keys(name)[:2], [at, at + most - 1, _ALIVE])
+        last = at + most - 1 if most else -1 - MANY
+        found = await self._script(
+            _FETCH, _keys(name)[:2], [at, last, _ALIVE], TIMEOUT_S if most else CLAIM_S
+        )
         if found is None:
             return None
         flat, pieces, count, alive = found
@@ -153,14 +160,16 @@ class KeptStore:
 
     async def name_of(self, id_name: str) -> str | None:
         """The record that has this id."""
-        found: bytes | None = await within(self._client.get(_id_key(id_name)))
+        found: bytes | None = await within(self._client.get(_id_key(id_name)), CLAIM_S)
         return found.decode().removeprefix(_PREFIX).removesuffix(":m") if found else None
 
-    async def _script(self, script: str, keys: Sequence[str], argv: Sequence[object]) -> Any:
+    async def _script(
+        self, script: str, keys: Sequence[str], argv: Sequence[object], timeout_s: float = TIMEOUT_S
+    ) -> Any:
         known = self._scripts.get(script)
         if known is None:
             known = self._scripts[script] = self._client.register_script(script)
-        return await within(known(keys, argv), TIMEOUT_S)
+        return await within(known(keys, argv), timeout_s)
 
     async def close(self) -> None:
         await self._client.aclose()

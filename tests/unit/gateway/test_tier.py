@@ -202,3 +202,15 @@ async def test_a_store_that_is_not_there_at_the_start_stops_nobody(start: Any, e
     assert await ask(gateway) == 200
     state = json.loads((await gateway.get("/debug/state", admin=True))[2])
     assert state["fleets"]["m"]["finished_total"] == 1
+
+
+async def test_what_nobody_understands_in_the_store_ends_no_gateway(
+    start: Any, engine: Any, store: StoreServer
+) -> None:
+    gateways = await tier_of(start, store, [engine], "maxInFlight: 9")
+    client = gateways[0].server.tier.store._client
+    await client.hset("{seawall}:fleet:m:d", "stranger", "[not json")
+    await eventually(lambda: all(g.server.tier.failures for g in gateways))
+    assert [await ask(g) for g in gateways] == [200, 200, 200]
+    await client.hdel("{seawall}:fleet:m:d", "stranger")
+    await eventually(lambda: all(g.server.tier.up for g in gateways))

@@ -421,6 +421,17 @@ class SharedShelf(Shelf):
         """Nobody reads this copy; the record itself stays where it is."""
         super().remove(record)
 
+    def forget(self, name: str) -> None:
+        """A client of another gateway wants this record kept nowhere."""
+        for record in list(self._all):
+            if isinstance(record, SharedRecord) and name in (
+                record.theirs,
+                record.mirror and record.mirror.name,
+            ):
+                record.theirs = ""
+                record.cancel()
+                self.remove(record)
+
     def delete(self, record: AnswerRecord) -> None:
         """Its client wants it kept nowhere."""
         if isinstance(record, SharedRecord) and record.theirs:

@@ -72,7 +72,7 @@ class KeptOutbox:
         self._mirrors.pop(name, None)
         self._removed[name] = anybodys
         if anybodys:
-            self._tell({"what": "cancel", "record": name})
+            self._tell({"what": "forget", "record": name})
         self._wake.set()
 
     def cancel(self, record: SharedRecord) -> None:
@@ -140,6 +140,11 @@ class KeptOutbox:
             except StoreAway:
                 self.up = False
                 await asyncio.sleep(RETRY_S)
+                continue
+            except Exception:
+                log.exception("records cannot be told: a fault of the gateway")
+                self.up = False
+                await asyncio.sleep(LIVE_S)
                 continue
             if not self._changed and not self._removed:
                 self._wake.clear()

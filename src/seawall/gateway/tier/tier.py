@@ -100,7 +100,11 @@ class Tier:
         """Until `closing`: a client's library may swallow a cancellation."""
         was = self._now()
         while not self.closing:
-            await self.round()
+            try:
+                await self.round()
+            except Exception:  # what another release has written there must not end this gateway
+                log.exception("a round with the store failed: a fault of the gateway")
+                self._lost("a fault of the gateway: see its log")
             now = self._now()
             if self.alone:
                 self.alone_s += now - was
@@ -123,13 +127,8 @@ class Tier:
                 await self._places(fleet)
             await self._news()
         except StoreAway as e:
-            self.failures += 1
-            if self.up or self.failures == 1:
-                log.error("the store %s is away (%s): going on alone", self.store.address.shown, e)
-            self.up, self.error = False, str(e)
             self.round_s = self._now() - began
-            if self.alone:
-                self._alone()
+            self._lost(str(e))
             return
         self.round_s = self._now() - began
         self.rounds += 1
@@ -138,6 +137,15 @@ class Tier:
             self.outbox.up = True
         self.up, self.heard_at = True, self._now()
         self._believe()
+
+    def _lost(self, why: str) -> None:
+        """The store did not answer, or not as it should."""
+        self.failures += 1
+        if self.up or self.failures == 1:
+            log.error("the store %s is away (%s): going on alone", self.store.address.shown, why)
+        self.up, self.error = False, why
+        if self.alone:
+            self._alone()
 
     # -- budgets
 
@@ -232,6 +240,11 @@ class Tier:
     def _hear(self, one: Mapping[str, str]) -> None:
         if one.get("what") == "cancel":
             self.outbox.heard_cancel(one.get("record", ""))
+            return
+        if one.get("what") == "forget":
+            for lane in self._fleets().values():
+                if isinstance(lane.kept, SharedShelf):
+                    lane.kept.forget(one.get("record", ""))
             return
         fleet = self._fleets().get(one.get("fleet", ""))
         if fleet is None:
