@@ -27,6 +27,8 @@ _RULES: list[tuple[list[str], list[str], list[str]]] = [
     ([""], ["pods"], ["get", "list", "watch", "patch"]),
     ([""], ["pods/eviction"], ["create"]),
     ([""], ["namespaces"], ["get"]),
+    # What our scaler has decided last, for a Fleet's status.
+    ([""], ["events"], ["list"]),
     # A rollout lies in a ConfigMap: found by its label, replaced with the version that was read.
     ([""], ["configmaps"], [*_MADE, "list", "update"]),
     ([""], ["services", "serviceaccounts"], _MADE),

@@ -172,6 +172,7 @@ class DecidingScaler:
                 reason=decided.reason,
                 begins=begins,
                 policy=policy if begins or changed else None,
+                target=trigger.target,
             ),
             seen.replicas,
         )

@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from prometheus_client import CollectorRegistry, Counter, Gauge, start_http_server
 
 from seawall.decide.scale.record import DecisionRecord
+from seawall.domain.labels import DECIDED, FLEET
 from seawall.drivers import keda
 from seawall.drivers.clock import Clock, SteadyClock
 from seawall.drivers.kube import EVENT, Kube
@@ -55,14 +56,18 @@ class Teller:
         body = {
             "apiVersion": "v1",
             "kind": "Event",
-            "metadata": {"name": f"{fleet}.{int(now * 1e6):x}", "namespace": namespace},
+            "metadata": {
+                "name": f"{fleet}.{int(now * 1e6):x}",
+                "namespace": namespace,
+                "labels": {FLEET: fleet},  # by which `seawall status` finds it
+            },
             "involvedObject": {
                 "apiVersion": "apps/v1",
                 "kind": "Deployment",
                 "namespace": namespace,
-                "name": fleet,
+                "name": record.target or fleet,
             },
-            "reason": "ScaleDecided",
+            "reason": DECIDED,
             "message": f"{before} -> {record.replicas} replicas: {record.reason}"[:1024],
             "type": "Normal",
             "source": {"component": "seawall-scaler"},

@@ -8,12 +8,13 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from seawall.diagnose.phase import phase_of
-from seawall.domain.labels import ENGINES, FLEET, GROUP, ROLE
+from seawall.domain.labels import DECIDED, ENGINES, FLEET, GROUP, ROLE
 from seawall.domain.told import GatewayState
 from seawall.drivers import kube_gateways
 from seawall.drivers.kube import (
     AUTOSCALER,
     DEPLOYMENT,
+    EVENT,
     POD,
     SCALED_OBJECT,
     Kube,
@@ -97,6 +98,7 @@ async def look(
         if shown is not None:
             del view.replicas[shown:]
     await _scalers(kube, namespace, labels, views)
+    await _decisions(kube, namespace, labels, views)
     if ask_gateways:
         await _gateways(kube, namespace, views)
     return sorted(views.values(), key=lambda v: (v.namespace, v.name))
@@ -193,6 +195,26 @@ async def _scalers(
                 view.scaler = f"{view.scaler}; {text}" if view.scaler else text
                 if text == UNSCALED:
                     view.unscaled = text
+
+
+async def _decisions(
+    kube: Kube, namespace: str | None, labels: str, views: dict[tuple[str, str], FleetView]
+) -> None:
+    """The last change that our own scaler has decided, and why: its newest event of each fleet."""
+    select = Select(EVENT, namespace, labels=labels, fields=f"reason={DECIDED}")
+    try:
+        found = await kube.list(
+            select, lambda o: (_fleet_of(o), str(o.get("lastTimestamp")), o.get("message"))
+        )
+    except Refused:
+        return  # whoever may not read events is told the rest
+    newest: dict[tuple[str, str], tuple[str, object]] = {}
+    for (where, _), (fleet, at, message) in found.items():
+        newest[where, fleet] = max(newest.get((where, fleet), ("", "")), (at, message), key=lambda e: e[0])
+    for key, (at, message) in newest.items():
+        if (view := views.get(key)) is not None:
+            text = f"decided at {at}: {str(message)[:300]}"
+            view.scaler = f"{view.scaler}; {text}" if view.scaler else text
 
 
 async def _gateways(kube: Kube, namespace: str | None, views: dict[tuple[str, str], FleetView]) -> None:

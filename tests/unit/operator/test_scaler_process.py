@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from seawall.decide.scale.record import DecisionRecord, read
 from seawall.drivers.kube import Kube
 from seawall.errors import InputError
 from seawall.operator.scaler_process import Teller, run_scaler
+from seawall.operator.status import look
 from seawall.testing.clock import JumpClock
 from seawall.testing.kube_api import KubeApi
 
@@ -39,6 +41,26 @@ async def test_a_change_is_a_line_a_number_and_an_event(
     (event,) = api.objects("v1", "events").values()
     assert event["reason"] == "ScaleDecided"
     assert event["message"] == "2 -> 4 replicas: 20 requests per replica, target 10: 4 wanted"
+
+
+async def test_status_tells_the_last_decision_and_its_reason(kube: Kube, api: KubeApi) -> None:
+    clock = JumpClock()
+    teller = Teller(kube, clock, CollectorRegistry())
+    labels = {"seawall.dev/fleet": "chat"}
+    meta = {"name": "chat-spot", "namespace": "llm", "labels": labels}
+    api.put({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": meta, "spec": {"replicas": 4}})
+    for before, after in ((2, 3), (3, 4)):
+        clock.t += 60
+        teller(replace(record(after), target="chat-spot"), before)
+        await teller.told()
+    (view,) = await look(kube, "llm")
+    assert view.scaler == (
+        "decided at 2026-09-21T14:15:20Z: 3 -> 4 replicas: 20 requests per replica, target 10: 4 wanted"
+    )
+    assert {e["involvedObject"]["name"] for e in api.objects("v1", "events").values()} == {"chat-spot"}
+    api.faults.forbid.add("GET events")
+    (view,) = await look(kube, "llm")
+    assert view.scaler == ""
 
 
 async def test_an_address_without_a_port_is_refused(kube: Kube, tmp_path: Path) -> None:

@@ -1,8 +1,9 @@
 """KEDA's own loop: when a target wakes from zero, idles, pauses, and goes back; with what conditions.
 
 Why: scale to zero and from it is KEDA's work, not the HPA's, and its corners decide whether the first request
-after a quiet night waits or is lost. Source: KEDA 2.20.2, pkg/scaling/executor/scale_scaledobjects.go;
-docstrings name the function. Forbidden: what the HPA does (`hpa.py`), and metric values (`keda_metrics.py`).
+after a quiet night waits or is lost. Source: KEDA 2.20.2, pkg/scaling/executor/scale_scaledobjects.go, and 2.21 for
+the HPA's health; docstrings name the function. Forbidden: what the HPA does (`hpa.py`), and metric values
+(`keda_metrics.py`).
 """
 
 from __future__ import annotations
@@ -37,7 +38,6 @@ FORCED_ACTIVE = Condition(
 )
 INACTIVE = Condition("False", "ScalerNotActive", "Scaling is not performed because triggers are not active")
 COOLING = Condition("False", "ScalerCooldown", "Scaler cooling down because triggers are not active")
-HPA_ACTIVE = Condition("True", "HPAActive", "HPA is actively scaling")
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,17 +194,20 @@ def cooled(spec: ScaleSpec, turn: Poll) -> bool:
 
 
 def hpa_health(hpa: HpaSeen | None) -> Condition:
-    """`getHPAHealth`: an empty status means "cannot be observed"; disabled at zero replicas is healthy."""
+    """`getHPAHealth` of KEDA 2.21: the condition HPAActive, beside Ready, which it no longer touches. An empty status
+    means "cannot be observed"; disabled at zero replicas is healthy, with a reason of its own; the HPA's own words are
+    passed on."""
     if hpa is None or hpa.read_error:
         return Condition("")
     scaling = hpa.conditions.get("ScalingActive")
     if scaling is None:
         return Condition("")
     if scaling.status != "False":
-        return HPA_ACTIVE
+        return Condition("True", "HPAActive", scaling.message)
     if scaling.reason == "ScalingDisabled":
         return Condition("True", "HPAScalingDisabled", scaling.message)
-    return Condition("False", scaling.reason, f"HPA is not actively scaling: {scaling.message}")
+    said = f"{scaling.reason}: {scaling.message}" if scaling.message else scaling.reason
+    return Condition("False", "HPAMetricsUnavailable", said)
 
 
 def hpa_health_applied(hpa: HpaSeen | None, previous: Condition) -> Condition:

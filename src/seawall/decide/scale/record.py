@@ -30,6 +30,8 @@ class DecisionRecord:
     reason: str
     begins: bool = False
     policy: ScalePolicy | None = None
+    target: str = ""
+    """The object that is scaled, where it is not named as the fleet."""
 
     @property
     def line(self) -> str:

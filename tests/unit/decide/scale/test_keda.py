@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -67,9 +69,39 @@ def test_pausing_forcing_and_what_does_not_parse_as_false() -> None:
 
 def test_a_scaling_disabled_hpa_is_healthy_and_an_unreadable_one_changes_nothing() -> None:
     off = keda.HpaSeen(conditions={"ScalingActive": keda.Condition("False", "ScalingDisabled", "at zero")})
-    assert keda.hpa_health(off).status == "True"
+    assert keda.hpa_health(off) == keda.Condition("True", "HPAScalingDisabled", "at zero")
     before = keda.Condition("False", "X", "y")
     assert keda.hpa_health_applied(keda.HpaSeen(read_error=True), before) == before
+
+
+@pytest.mark.parametrize(
+    ("scaling", "told"),
+    [
+        (("True", "ValidMetricFound", "the HPA was able to"), ("True", "HPAActive", "the HPA was able to")),
+        (("True", "", ""), ("True", "HPAActive", "")),
+        (
+            ("False", "FailedGetExternalMetric", "no metrics"),
+            ("False", "HPAMetricsUnavailable", "FailedGetExternalMetric: no metrics"),
+        ),
+        (
+            ("False", "FailedGetExternalMetric", ""),
+            ("False", "HPAMetricsUnavailable", "FailedGetExternalMetric"),
+        ),
+    ],
+)
+def test_the_hpas_own_words_are_passed_on(scaling: tuple[str, str, str], told: tuple[str, str, str]) -> None:
+    """As upstream's tests of 2.21 have it."""
+    seen = keda.HpaSeen(conditions={"ScalingActive": keda.Condition(*scaling)})
+    assert keda.hpa_health(seen) == keda.Condition(*told)
+
+
+def test_an_hpa_without_metrics_does_not_make_a_scaled_object_unready() -> None:
+    seen = keda.HpaSeen(
+        conditions={"ScalingActive": keda.Condition("False", "FailedGetExternalMetric", "away")}
+    )
+    found = keda.request_scale(keda.ScaleSpec(lowest=1), replace(turn(1, active=True), hpa=seen))
+    assert found.ready == keda.READY
+    assert found.hpa_active is not None and found.hpa_active.status == "False"
 
 
 TRIGGER = km.Trigger(metric="m", target_m=3000, current_replicas=6, ready_replicas=2)
