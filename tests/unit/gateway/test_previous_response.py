@@ -124,6 +124,19 @@ async def test_the_replica_that_keeps_a_response_is_asked_for_it(start: Any) -> 
         assert (await call(gateway, "GET", path))[0] == 404
 
 
+async def test_a_prompt_that_looks_like_a_mark_reaches_the_engine_as_it_is(start: Any) -> None:
+    """A table in Markdown is made of dashes."""
+    async with contextlib.AsyncExitStack() as stack:
+        engine = (await both(stack))[0]
+        gateway = await start(engine, spec=STORES)
+        for text in ("|----------------|---------|", f"resp_{'0' * 32}{UNPLACED}", "x" * 300_000 + UNPLACED):
+            _, _, answer = await call(gateway, "POST", "/v1/responses", {**FIRST, "input": text})
+            sent = engine.log[-1][2]
+            assert sent["input"] == text and UNPLACED not in sent["request_id"]
+            assert keeper_of(sent["request_id"], gateway.server.app.fleets["m"].router.targets, "")
+            assert answer["id"] == sent["request_id"]
+
+
 async def test_engines_that_keep_nothing_get_what_the_client_sent(start: Any) -> None:
     async with contextlib.AsyncExitStack() as stack:
         engine = (await both(stack))[0]

@@ -33,6 +33,8 @@ _ECHOED: Final = (
     "user",
 )
 """Fields of a request that its response repeats."""
+ASKED: Final = (*_ECHOED, "parallel_tool_calls", "service_tier", "tool_choice", "tools", "truncation")
+"""All fields of a request that `opening` looks at."""
 OPENED: Final = 2
 """Events before the engine's own: `response.created`, `response.queued`."""
 MARK_CHARS: Final = 16

@@ -99,7 +99,8 @@ class Request:
         self.sent = b""
         """The body for the engine, where it is another than the client's; empty: the client's."""
         self.unplaced = b""
-        """What in that body stands for the mark of the replica that it is sent to (decide/route/response.py)."""
+        """An id in that body that ends in the mark of the replica that it is sent to, once that is known
+        (decide/route/response.py)."""
         self.only: str | None = None
         """The one replica that keeps what it refers to."""
         self.model = ""

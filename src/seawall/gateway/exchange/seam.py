@@ -71,8 +71,14 @@ def session(
 
 
 def placed(body: bytes, request: Request, replica: str) -> bytes:
-    """`body` as it is sent to `replica`: an id that tells where its response is kept names that one."""
-    return body.replace(request.unplaced, mark_of(replica, request.tenant.name).encode(), 1)
+    """`body` as it is sent to `replica`: an id that tells where its response is kept names that one. It stands behind
+    what its client has sent."""
+    id = request.unplaced
+    before, found, behind = body.rpartition(id)
+    if not found:
+        return body
+    mark = mark_of(replica, request.tenant.name).encode()
+    return b"%b%b%b%b" % (before, id[: -len(mark)], mark, behind)
 
 
 def error_event(session: StreamSession, refusal: Refusal) -> bytes:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Callable, Iterable
 from time import time
-from typing import Any, Final
+from typing import Final
 from urllib.parse import parse_qs
 
 import msgspec
@@ -24,24 +24,19 @@ from seawall.gateway.exchange.forward import Forward
 from seawall.gateway.exchange.keeping import Keeping
 from seawall.gateway.exchange.lane import FleetLane
 from seawall.gateway.intake.again import IDEMPOTENCY, Again, Asked, again_of, claim, keyed, read
-from seawall.gateway.intake.body import Body
-from seawall.gateway.intake.peek import peek
+from seawall.gateway.intake.asked_fields import field, send_with, values
 from seawall.gateway.intake.peers import BY_ID
 
 RESPONSES: Final = b"/v1/responses"
 CANCEL: Final = b"/cancel"
 JSON: Final = b"application/json"
-_PREVIOUS: Final = b'"previous_response_id"'
-_BACKGROUND: Final = b'"background"'
 _TRUE: Final = frozenset({b"true", b"1", b'"true"', b'"True"', b'"1"'})
-_fields = msgspec.json.Decoder(dict[str, msgspec.Raw])
-_values = msgspec.json.Decoder(dict[str, Any])
 
 
 def serve(asked: Asked) -> Refusal | None:
     """A request to `/v1/responses`."""
     request, lane = asked.request, asked.served.fleet
-    if not lane.stores or _PREVIOUS not in request.body:
+    if not lane.stores or not field(request, "previous_response_id"):
         return _begin_it(asked)
 
     def then(refusal: Refusal | None) -> None:
@@ -56,7 +51,7 @@ def serve(asked: Asked) -> Refusal | None:
 def _begin_it(asked: Asked) -> Refusal | None:
     request, lane = asked.request, asked.served.fleet
     if lane.kept.keeps:
-        if in_background(request.body):
+        if field(request, "background") in _TRUE:
             return in_the_background(asked)
         if IDEMPOTENCY in request.headers:
             return keyed_response(asked)
@@ -68,50 +63,47 @@ def _begin_it(asked: Asked) -> Refusal | None:
 def keyed_response(asked: Asked) -> Refusal | None:
     """A response with an Idempotency-Key, which can be found by its id, too."""
     request = asked.request
+    said = values(request, responses.ASKED)
+    if isinstance(said, Refusal):
+        return said
 
     def prepare(record: AnswerRecord) -> None:
-        opening = responses.opening(
-            record.id, int(time()), request.model, _values.decode(request.body), False
-        )
+        opening = responses.opening(record.id, int(time()), request.model, said, False)
         record.opening = msgspec.json.encode(opening)
-        request.sent = msgspec.json.encode({**_fields.decode(request.body), "request_id": record.id})
+        send_with(request, {"request_id": msgspec.json.encode(record.id)})
 
     return keyed(asked, asked.intake.peers.new_id(), prepare)
 
 
-def in_background(body: bytes) -> bool:
-    """Whether the body of a request to `/v1/responses` asks for that. It is a JSON object."""
-    return _BACKGROUND in body and bytes(_fields.decode(body).get("background", b"")) in _TRUE
-
-
 def in_the_background(asked: Asked) -> Refusal | None:
     """A response that runs whether or not anybody waits for it."""
-    fields = _fields.decode(asked.request.body)
-    if bytes(fields.get("store", b"")) == b"false":
+    if field(asked.request, "store") == b"false":
         message = "`background` needs `store`: a response that is not kept cannot be found again."
         return Refusal(400, "invalid_value", message, param="background")
     again = again_of(asked.request.headers)
     if isinstance(again, Refusal):
         return again
-    streams = asked.body.stream is True
+    said = values(asked.request, responses.ASKED)
+    if isinstance(said, Refusal):
+        return said
 
     def begin(record: AnswerRecord) -> Refusal | None:
-        return _begin(asked, again, record, streams)
+        opening = responses.opening(record.id, int(time()), asked.request.model, said, True)
+        record.opening, record.background = msgspec.json.encode(opening), True
+        return _begin(asked, again, record)
 
     def join(record: AnswerRecord) -> None:
-        _show(asked.client, record, streams, again.position, numbers=True)
+        _show(asked.client, record, asked.body.stream is True, again.position, numbers=True)
 
     claim(asked, again, begin, join, asked.intake.peers.new_id())
     return None
 
 
-def _begin(asked: Asked, again: Again, record: AnswerRecord, streams: bool) -> Refusal | None:
+def _begin(asked: Asked, again: Again, record: AnswerRecord) -> Refusal | None:
     request, client = asked.request, asked.client
-    opening = responses.opening(record.id, int(time()), request.model, _values.decode(request.body), True)
-    record.opening, record.background = msgspec.json.encode(opening), True
-    request.sent = _for_the_engine(request.body, record.id)
-    body = peek(request.sent)
-    assert isinstance(body, Body)
+    streams = asked.body.stream is True
+    as_stream = _for_the_engine(request, record.id)
+    body = msgspec.structs.replace(asked.body, stream=True) if as_stream else asked.body
     keeping = Keeping(record, asked.served.fleet.kept)
     sink = InBackground(keeping)
     exchange = asked._replace(body=body).exchange(sink)
@@ -129,20 +121,21 @@ def _begin(asked: Asked, again: Again, record: AnswerRecord, streams: bool) -> R
     return None
 
 
-def _for_the_engine(body: bytes, id: str) -> bytes:
-    """The same request as one that is waited for, as a stream where its answer can be one, under our id."""
-    fields: dict[str, Any] = dict(_fields.decode(body))
-    del fields["background"]
-    fields["request_id"] = id
-    if not _has_tools(fields) or bytes(fields.get("stream", b"")) in _TRUE:
-        fields["stream"] = True
-    return msgspec.json.encode(fields)
+def _for_the_engine(request: Request, id: str) -> bool:
+    """The same request as one that is waited for, as a stream where its answer can be one, under our id. True: it is a
+    stream."""
+    wanted = {"request_id": msgspec.json.encode(id)}
+    as_stream = not _has_tools(request) or field(request, "stream") in _TRUE
+    if as_stream:
+        wanted["stream"] = b"true"
+    send_with(request, wanted, without="background")
+    return as_stream
 
 
-def _has_tools(fields: dict[str, Any]) -> bool:
+def _has_tools(request: Request) -> bool:
     """Then engines' parsers read a stream in another way (decide/route/whole.py)."""
-    tools = bytes(fields.get("tools", b"[]"))
-    return tools not in (b"[]", b"null") and bytes(fields.get("tool_choice", b"")) != b'"none"'
+    tools = field(request, "tools")
+    return tools not in (b"", b"[]", b"null") and field(request, "tool_choice") != b'"none"'
 
 
 def _show(client: Caller, record: AnswerRecord, streams: bool, position: int, numbers: bool) -> None:
@@ -158,7 +151,11 @@ def _show(client: Caller, record: AnswerRecord, streams: bool, position: int, nu
 def _follow(asked: Asked, then: Callable[[Refusal | None], None]) -> None:
     """A request that names a `previous_response_id` goes to the replica that keeps it, and `then` goes on."""
     request, lane, intake = asked.request, asked.served.fleet, asked.intake
-    previous = _values.decode(request.body).get("previous_response_id")
+    said = values(request, ("previous_response_id",))
+    if isinstance(said, Refusal):
+        then(said)
+        return
+    previous = said.get("previous_response_id")
     if not isinstance(previous, str):
         then(None)
         return
@@ -182,11 +179,10 @@ def _follow(asked: Asked, then: Callable[[Refusal | None], None]) -> None:
 
 def _name_it(request: Request) -> None:
     """Gives a response an id that tells which replica keeps it, unless its client gives it one."""
-    fields = _fields.decode(request.body)
-    if "request_id" not in fields and bytes(fields.get("store", b"")) != b"false":
+    if not field(request, "request_id") and field(request, "store") != b"false":
         id = f"resp_{secrets.token_hex(16)}{responses.UNPLACED}"
-        request.sent = msgspec.json.encode({**fields, "request_id": id})
-        request.unplaced = responses.UNPLACED.encode()
+        send_with(request, {"request_id": msgspec.json.encode(id)})
+        request.unplaced = id.encode()
 
 
 def _gone(id: str) -> Refusal:
