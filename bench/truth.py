@@ -138,6 +138,7 @@ def main() -> None:
         "kinds": [k for k in a.kinds.split(",") if k], "seeds": a.seeds, "first": a.first, "healthy": a.healthy,
         "sweep": a.sweep, "dtype": a.dtype, "ask_s": a.ask_s, "share": SHARE, "threads": a.threads,
         "until_s": time.time() + 60 * a.minutes if a.minutes else 0,
+        "keep": f"{a.rows}.{a.dtype}.truth" if a.rows else "",
         "done": [[r["kind"], r["seed"]] for r in found if "kind" in r],
     }  # fmt: skip
     for row in rows(order):

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 import math
+import pickle
 import random
 import sys
 import time
@@ -42,7 +43,7 @@ Ids = list[int]
 ROUNDS = 8
 """Batches of changing company in which the noise of a prompt is measured."""
 REFERENCE = 200
-ANSWER = 4
+ANSWER = 3
 """Tokens of a reference answer."""
 TOPICS = [
     "France",
@@ -401,7 +402,13 @@ def run(order: dict[str, Any]) -> None:
         print(text, file=sys.stderr, flush=True)
 
     model = Model(order["folder"], order["dtype"])
-    truth = Truth(model, order["sweep"], say)
+    kept = Path(order["keep"]) if order["keep"] else None
+    if kept is not None and kept.exists():
+        truth: Truth = pickle.loads(kept.read_bytes())  # our own, of the run before
+    else:
+        truth = Truth(model, order["sweep"], say)
+        if kept is not None:
+            kept.write_bytes(pickle.dumps(truth))
     noise = max((k.noise for k in truth.known.values()), key=lambda d: d.worst)
     told = {"truth": len(truth.known), "noise": [noise.mean, noise.worst], "least_margin": truth.least_margin}
     print(json.dumps(told), flush=True)

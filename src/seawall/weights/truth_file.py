@@ -24,16 +24,16 @@ def truth_path(folder: Path, fleet: str) -> Path:
 def identity_of(fleet: Fleet, weights: str = "") -> Identity:
     """What a fleet's fingerprint must be of. `weights`: digest of its lockfile, where it is known."""
     spec = fleet.spec
-    sim = spec.engine.kind == "sim"
+    real = spec.engine.needs_weights
     return Identity(
         model=spec.model.source,
         revision=spec.model.revision or "",
         weights=weights,
-        engine="sim" if sim else f"vllm {spec.engine.version}",
+        engine=f"{spec.engine.kind} {spec.engine.version}" if real else spec.engine.kind,
         dtype="" if spec.model.dtype == "auto" else spec.model.dtype,
         quantization=spec.model.quantization or "",
-        device="" if sim or spec.hardware.gpu == "auto" else spec.hardware.gpu,
-        flags="" if sim else " ".join(spec.engine.extra_args),
+        device=spec.hardware.gpu if real and spec.hardware.gpu != "auto" else "",
+        flags=" ".join(spec.engine.extra_args) if real else "",
     )
 
 
