@@ -14,6 +14,7 @@ import click
 from seawall.cli import output
 from seawall.cli.files import writable_folder
 from seawall.cli.progress import Steps
+from seawall.cli.terminal import width
 from seawall.domain.units import counted
 from seawall.errors import InputError
 
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
     from seawall.prove.run import Proof
     from seawall.prove.scenarios import Scenario
     from seawall.prove.targets.grid import Cell, Grid
+
+UNFOLDED = 10_000
+"""Columns, where nobody looks: what a program reads is one table."""
 
 
 def run_targets(fleet: Path, scenarios: Sequence[Scenario], o: dict[str, Any]) -> None:
@@ -51,7 +55,7 @@ def _run(proof: Proof, targets: Sequence[Any], grid: Grid, quiet: bool) -> bool:
 
     def done(cell: Cell) -> None:
         steps.done()
-        click.echo(_line(cell), err=quiet)
+        click.echo(cell_line(cell), err=quiet)
         if cell.verdict is not None and not cell.verdict.kept:
             for why in (*cell.verdict.broken, *cell.verdict.notes):
                 click.echo(f"      {why}", err=quiet)
@@ -71,19 +75,16 @@ def _run(proof: Proof, targets: Sequence[Any], grid: Grid, quiet: bool) -> bool:
     return True
 
 
-def _line(cell: Cell) -> str:
-    head = f"  {cell.target:<13}{cell.scenario:<16}"
+def cell_line(cell: Cell) -> str:
+    """One cell, within 80 columns; all its numbers are in --json and on its page."""
+    from seawall.prove.targets.pages import short
+
+    head = f"  {cell.target:<12} {cell.scenario:<15} {short(cell):<17}"
     if cell.verdict is None:
-        return f"{head}{cell.state}: {cell.not_applicable}"
+        return f"{head.rstrip()}: {cell.not_applicable}"
     v = cell.verdict
-    rest = f"   {v.rejected:,} rejected" if v.rejected else ""
-    rest += f"   {v.left:,} left" if v.left else ""
-    wasted = "?" if cell.wasted is None else f"{cell.wasted:,}"
-    return (
-        f"{head}{v.started:>6,} started{v.finished:>6,} whole{v.lost:>5,} lost{v.wrong_tokens:>5,} wrong"
-        f"{v.doubled_tokens:>4,} doubled{cell.cut:>4,} cut   stall {v.worst_stall_s:5.1f} s"
-        f"   {wasted} tokens wasted{rest}"
-    )
+    wasted = "" if cell.wasted is None else f"{cell.wasted:>6,} wasted"
+    return f"{head}{v.finished:>5,} whole{v.worst_stall_s:>6.1f} s{wasted}"
 
 
 def _report(proof: Proof, grid: Grid, whole: bool, report: Path | None, form: str) -> None:
@@ -98,7 +99,10 @@ def _report(proof: Proof, grid: Grid, whole: bool, report: Path | None, form: st
         head = {"verdict": verdict, "engine": proof.engine, "streams": proof.streams}
         output.write({**head, "targets": facts, "cells": cells}, form)
     else:
-        for line in matrix(grid):
+        click.echo(
+            "\n  whole: answers that came whole; s: the worst stall; wasted: tokens that engines computed in vain\n"
+        )
+        for line in matrix(grid, width() or UNFOLDED):
             click.echo(line)
         shown = f" Pages: {report / 'index.html'}" if report else ""
         red = sum(c.state in ("broken", "failed") for c in grid.cells)

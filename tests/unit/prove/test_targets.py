@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from seawall.cli.prove import command
+from seawall.cli.prove_targets import cell_line
 from seawall.errors import InputError
 from seawall.load.client import RequestOutcome
 from seawall.prove.cases import Case, check
@@ -221,6 +223,30 @@ def test_the_table_fits_a_narrow_terminal() -> None:
     assert sum("kill" in line for line in matrix(a_grid(), 40)) == 4, (
         "one target a table where there is room for one"
     )
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (["--target", "ngnix"], "Did you mean nginx"),
+        (["--target", "nginx", "--without", "resume"], "does not go with --without"),
+        (["--target", "nginx", "--context", "c"], "does not go with --context"),
+        (["--target", "nginx", "--html", "/proc/pages"], "--html /proc/pages"),
+        (["--target", "nginx", "--engine", "vllm", "--scenario", "reset"], "an engine that fails on command"),
+    ],
+)
+def test_what_a_target_cannot_be_combined_with_is_refused_before_anything_starts(
+    flags: list[str], said: str, tmp_path: Path
+) -> None:
+    spec = tmp_path / "fleet.yaml"
+    spec.write_text("kind: Fleet\n")
+    with pytest.raises(InputError) as refused:
+        command.main(["--target", "direct", str(spec), *flags], standalone_mode=False)
+    assert said in str(refused.value)
+
+
+def test_a_cells_line_fits_80_columns() -> None:
+    assert max(len(cell_line(c)) for c in a_grid().cells if c.verdict) <= 80
 
 
 def test_each_cell_that_was_played_has_a_page_that_tells_what_its_clients_saw(tmp_path: Path) -> None:

@@ -65,6 +65,8 @@ PACE = ProofPace(
     patience=ClientPatience(first_s=60, stall_s=60, total_s=300), worst_stall_s=STALL_BOUND_S, end_s=320.0
 )
 ENGINES_DRAIN = "15s"
+AT_ONCE = 2
+"""Deployments that start at the same time: a busy machine must not make one look as if it did not start."""
 
 
 async def prove_targets(
@@ -88,6 +90,7 @@ class _Bench:
         self.document = settings.read(proof.fleet)
         self.folder = Path(tempfile.mkdtemp(prefix="seawall-prove-"))
         self._cases: list[Case] = []
+        self._starting = asyncio.Semaphore(AT_ONCE)
 
     def close(self) -> None:
         if self.proof.keep_logs is not None:
@@ -100,7 +103,8 @@ class _Bench:
         if self.proof.engine == "sim":
             self.say("learning the right answers from a quiet engine")
             self._cases = await sim_answers(model, requests(model, SIM_TOKENS, 42))
-        jobs = 1 if any(isinstance(t, UrlTarget) for t in targets) else self.proof.jobs
+        alone = not self._sim or any(isinstance(t, UrlTarget) for t in targets)
+        jobs = 1 if alone else self.proof.jobs
         places = asyncio.Semaphore(jobs)
         programs: dict[str, Path | None] = {}
         for target in targets:
@@ -160,7 +164,8 @@ class _Bench:
                 f"engines of {target.url}: 127.0.0.1, ports {FIRST_PORT} to {FIRST_PORT + scenario.replicas - 1}"
             )
         count = scenario.replicas if self._sim else min(2, scenario.replicas)
-        fleet = await TargetFleet.start(target, place, engines, count)
+        async with self._starting:
+            fleet = await TargetFleet.start(target, place, engines, count)
         reading = asyncio.create_task(meter.run())
         try:
             self._know(target, place)
