@@ -29,6 +29,8 @@ from seawall.prove.targets.engines import TargetEngines
 PRE_STOP_S = 2.0
 """Between the moment in which the target is told that an engine goes and the engine's SIGTERM."""
 STOP_S = 20.0
+SHORT_LIFE_S = 0.5
+"""One that ends sooner is not started again in a tight loop."""
 HAND_OVER_S = 1.0
 """A companion that has just started is being told what there is."""
 
@@ -43,6 +45,7 @@ class TargetFleet:
         self._care: asyncio.Task[None] | None = None
         self._at_work: set[asyncio.Task[None]] = set()
         self._starts = 0
+        self._spawned = 0.0
         self._beside: dict[str, Child] = {}
         self._began: dict[str, float] = {}
 
@@ -79,6 +82,7 @@ class TargetFleet:
 
     async def _spawn(self) -> Child:
         self._starts += 1
+        self._spawned = time.monotonic()
         env = base_env() | self.adapter.env(self.place)
         return await Child.start(self.adapter.argv(self.place), env, self.place.folder / "target.log")
 
@@ -98,6 +102,8 @@ class TargetFleet:
             assert child is not None
             await child.wait()
             if child is self._child:
+                if time.monotonic() - self._spawned < SHORT_LIFE_S:
+                    await asyncio.sleep(SHORT_LIFE_S)
                 self._child = await self._spawn()
 
     async def answers(self) -> bool:
@@ -172,7 +178,7 @@ class TargetFleet:
             case "scale" if request.get("replicas"):
                 self._go_on(self._scale(int(request["replicas"])))
             case "restart-gateway":
-                await self._replace()
+                return await self._replace()
             case "status":
                 return {name: await self._companion(name) for name in self._beside}
             case _:
@@ -209,19 +215,18 @@ class TargetFleet:
         self.place.generation += 1
         await self.adapter.reload(self.place, self._child.pid if self._child else 0)
 
-    async def _replace(self) -> None:
+    async def _replace(self) -> dict[str, Any]:
         old = self._child
         if old is None or not await self.adapter.replace(self.place, old.pid):
-            return
-        new = await self._spawn()
-        self._child = new
+            return {"ok": old is not None}
+        new = self._child = await self._spawn()
         self._old.append(old)
-        while new.exit_code is None and not await self._ready():
+        while not await self._ready():
+            if new.exit_code is not None:
+                return {"ok": False, "error": f"its successor ended: {self.last_words()}"}
             await asyncio.sleep(0.1)
         old.terminate()
-        self._care, care = asyncio.create_task(self._keep()), self._care
-        if care is not None:
-            care.cancel()
+        return {"ok": True}
 
     async def stop(self) -> None:
         for task in [*self._at_work, *([self._care] if self._care else [])]:

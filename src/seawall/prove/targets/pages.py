@@ -62,7 +62,7 @@ def matrix(grid: Grid, width: int = 110) -> Iterator[str]:
     room = max(1, (width - 18) // (CELL + 2))
     for at in range(0, len(targets), room):
         some = targets[at : at + room]
-        yield f"  {'':<16}" + "".join(f"{t:<{CELL + 2}}" for t in some)
+        yield (f"  {'':<16}" + "".join(f"{t:<{CELL + 2}}" for t in some)).rstrip()
         for name, cells in lines:
             yield f"  {name:<16}" + "".join(f"{short(cells.get(t)):<{CELL + 2}}" for t in some).rstrip()
         yield ""
