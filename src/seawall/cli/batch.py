@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import click
 
+from seawall.cli import output
 from seawall.cli.files import InputFile
+from seawall.cli.output import output_option
 
 URL = click.option(
     "--url", default="http://127.0.0.1:8000", show_default=True, envvar="SEAWALL_URL", help="The gateway."
@@ -23,7 +26,7 @@ def command() -> None:
     Example:
       seawall batch submit questions.jsonl --window 24h
       seawall batch status
-      seawall batch results batch_... -o answers.jsonl
+      seawall batch results batch_... -f answers.jsonl
     """
 
 
@@ -94,3 +97,187 @@ def serve(
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(serve_lane(settings, rules, ready))
+
+
+@command.command()
+@click.argument("path", metavar="LINES.jsonl", type=InputFile())
+@click.option("--window", default="24h", show_default=True, help="In which it is to be done, from 10m on.")
+@click.option("--endpoint", default=None, help="Such as /v1/embeddings.  [what the file's first line asks]")
+@click.option("--metadata", multiple=True, metavar="KEY=VALUE", help="Kept with the batch; repeat for more.")
+@click.option("--wait", is_flag=True, help="Stay until it is over, and show its progress.")
+@click.option(
+    "--results", type=click.Path(dir_okay=False, path_type=Path), help="With --wait: answers go here."
+)
+@URL
+@KEY
+@output_option
+def submit(
+    path: Path, window: str, endpoint: str | None, metadata: tuple[str, ...], wait: bool, results: Path | None,
+    url: str, api_key: str | None, form: str,
+) -> None:  # fmt: skip
+    """Upload LINES.jsonl and make a batch of it.
+
+    A line is {"custom_id": "a", "method": "POST", "url": "/v1/chat/completions", "body": {"model": ...}}.
+    """
+    from seawall.batch.client import BatchClient, first_endpoint
+    from seawall.errors import CheckFailed, InputError
+
+    pairs = dict(pair.partition("=")[::2] for pair in metadata)
+    if any("=" not in pair for pair in metadata):
+        raise InputError("--metadata needs KEY=VALUE.", "Such as --metadata run=7.")
+    if results is not None and not wait:
+        raise InputError("--results goes with --wait.", "Or: seawall batch results ID -o FILE.")
+    with BatchClient(url, api_key) as client:
+        asked = endpoint or first_endpoint(path)
+        batch = client.submit(path, asked, window, pairs)
+        if wait and batch["status"] != "failed":
+            batch = _watch(client, batch)
+        if wait and results is not None and batch["output_file_id"]:
+            client.save(batch["output_file_id"], results)
+    if form:
+        output.write(batch, form)
+    else:
+        _show(batch)
+    if batch["status"] == "failed":
+        raise CheckFailed(f"{path} cannot be run: its lines are not right.", "Mend them and submit it again.")
+    if not form:
+        verb = "results" if batch["status"] == "completed" else "status"
+        click.echo(f"Next: seawall batch {verb} {batch['id']}")
+
+
+@command.command()
+@click.argument("batch", metavar="[ID]", required=False)
+@click.option("--wait", is_flag=True, help="Stay until it is over.")
+@URL
+@KEY
+@output_option
+def status(batch: str | None, wait: bool, url: str, api_key: str | None, form: str) -> None:
+    """Show how far a batch is, at which rate, and when it will be done. Without ID: the newest."""
+    from seawall.batch.client import BatchClient
+    from seawall.errors import InputError
+
+    with BatchClient(url, api_key) as client:
+        if batch is None:
+            newest = client.batches(1)
+            if not newest:
+                raise InputError("there is no batch yet.", "Make one: seawall batch submit LINES.jsonl")
+            batch = newest[0]["id"]
+        found = client.batch(batch)
+        if wait:
+            found = _watch(client, found)
+    if form:
+        output.write(found, form)
+    else:
+        _show(found)
+
+
+@command.command("list")
+@click.option("--limit", default=20, show_default=True, type=click.IntRange(1, 10_000))
+@URL
+@KEY
+@output_option
+def list_(limit: int, url: str, api_key: str | None, form: str) -> None:
+    """List batches, the newest first."""
+    from seawall.batch.client import BatchClient
+
+    with BatchClient(url, api_key) as client:
+        found = client.batches(limit)
+    if form:
+        output.write({"batches": found}, form)
+        return
+    for batch in found:
+        counts = batch["request_counts"]
+        done = counts["completed"] + counts["failed"]
+        share = f"{done / counts['total']:4.0%}" if counts["total"] else "   -"
+        click.echo(
+            f"{batch['id']}  {batch['status']:<11} {share} of {counts['total']:>9,}  {batch['endpoint']}"
+        )
+    if not found:
+        click.echo("No batch yet. Next: seawall batch submit LINES.jsonl")
+
+
+@command.command()
+@click.argument("batch", metavar="ID")
+@URL
+@KEY
+@output_option
+def cancel(batch: str, url: str, api_key: str | None, form: str) -> None:
+    """End a batch; what was answered is kept."""
+    from seawall.batch.client import BatchClient
+
+    with BatchClient(url, api_key) as client:
+        found = client.cancel(batch)
+    if form:
+        output.write(found, form)
+    else:
+        click.echo(f"{batch} is {found['status']}. Next: seawall batch results {batch}")
+
+
+@command.command()
+@click.argument("batch", metavar="ID")
+@click.option(
+    "--file", "-f", "path", type=click.Path(dir_okay=False, path_type=Path), help="[standard output]"
+)
+@click.option("--errors", is_flag=True, help="The lines that were refused, or came too late, instead.")
+@URL
+@KEY
+def results(batch: str, path: Path | None, errors: bool, url: str, api_key: str | None) -> None:
+    """Write the results of a batch that is over, one JSON a line, in the order of its lines."""
+    from seawall.batch.client import BatchClient
+    from seawall.errors import CheckFailed
+
+    with BatchClient(url, api_key) as client:
+        found = client.batch(batch)
+        file = found["error_file_id" if errors else "output_file_id"]
+        if file is None:
+            what = "errors" if errors else "results"
+            raise CheckFailed(
+                f"{batch} is {found['status']} and has no {what}.", f"Look: seawall batch status {batch}"
+            )
+        client.save(file, path)
+
+
+def _watch(client: Any, batch: dict[str, Any]) -> dict[str, Any]:
+    """Shows progress until a batch is over."""
+    import time
+
+    from seawall.cli.progress import LineProgress
+
+    with LineProgress(batch["id"]) as bar:
+        while batch["status"] not in ("completed", "failed", "cancelled", "expired"):
+            bar.at(batch)
+            time.sleep(1.0)
+            batch = client.batch(batch["id"])
+        bar.at(batch)
+    return batch
+
+
+def _show(batch: dict[str, Any]) -> None:
+    """One batch for people."""
+    import time
+
+    from seawall.domain.units import show_seconds
+
+    counts, more = batch["request_counts"], batch.get("seawall", {})
+    done = counts["completed"] + counts["failed"]
+    click.echo(f"{batch['id']}   {batch['status']}   {done:,} of {counts['total']:,} lines")
+    for error in (batch["errors"] or {"data": []})["data"][:10]:
+        where = f"line {error['line']}: " if error["line"] else ""
+        click.echo(f"  {where}{error['message']}")
+    now = time.time()
+    if counts["failed"]:
+        click.echo(f"  failed     {counts['failed']:,} lines (seawall batch results {batch['id']} --errors)")
+    if more.get("finish_at"):
+        left, window = more["finish_at"] - now, batch["expires_at"] - now
+        click.echo(
+            f"  done in    {show_seconds(max(0, left))} at {more['lines_per_second']:g} lines/s; its window ends in "
+            f"{show_seconds(max(0, window))}"
+        )
+    if more.get("reason"):
+        click.echo(f"  why        {more['reason']}")
+    usage = batch["usage"]
+    if usage["total_tokens"]:
+        cost = f"   ${more['cost_usd']:.4f}" if more.get("cost_usd") else ""
+        click.echo(f"  tokens     {usage['input_tokens']:,} in, {usage['output_tokens']:,} out{cost}")
+    if more.get("ran_twice"):
+        click.echo(f"  ran twice  {more['ran_twice']:,} lines, for what ran them broke; each has one result")

@@ -144,3 +144,46 @@ class Steps:
     def _tick(self) -> None:
         while not self._over.wait(STEPS_EVERY_S):
             print(self.line(), file=sys.stderr, flush=True)
+
+
+class LineProgress:
+    """The progress of a batch: a bar on a terminal, a line every few seconds elsewhere."""
+
+    def __init__(self, name: str) -> None:
+        self._name, self._said = name, -_EVERY_S
+        self._bar: Any = None
+        self._task: Any = None
+
+    def __enter__(self) -> LineProgress:
+        if sys.stderr.isatty():
+            from rich.console import Console
+            from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+
+            bar = Progress(
+                TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[more]}"),
+                console=Console(stderr=True),
+            )  # fmt: skip
+            self._bar, self._task = bar, bar.add_task(self._name, total=None, more="")
+            bar.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, e: BaseException | None, tb: TracebackType | None
+    ) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+
+    def at(self, batch: dict[str, Any]) -> None:
+        """Shows how far a batch is, as the gateway tells it."""
+        counts, more = batch["request_counts"], batch.get("seawall", {})
+        done = counts["completed"] + counts["failed"]
+        rate, finish = more.get("lines_per_second") or 0.0, more.get("finish_at")
+        left = f", {show_seconds(max(0.0, finish - time.time()))} left" if finish else ""
+        if self._bar is not None and self._task is not None:
+            self._bar.update(
+                self._task, completed=done, total=counts["total"] or None, more=f"{rate:g} lines/s{left}"
+            )
+        elif time.monotonic() - self._said >= _EVERY_S:
+            self._said = time.monotonic()
+            text = f"{self._name}: {batch['status']}, {done:,} of {counts['total']:,} lines, {rate:g} lines/s{left}"
+            print(text, file=sys.stderr, flush=True)

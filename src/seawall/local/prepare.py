@@ -6,6 +6,7 @@ Every "no" is one line with its cause and its cure. Downloads happen here, with 
 from __future__ import annotations
 
 import math
+import secrets
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -87,6 +88,8 @@ def prepare(wish: Wish, say: TellUser) -> UpSetup:
         admin_port=wish.admin_port or free_port(),
         grace_s=drain,
         keeper=socket_path(wish.state_dir, "keeper.sock") if _keeps(wish.fleets) else None,
+        batch_port=free_port() if (batch := any(f.spec.gateway.batch for f in wish.fleets)) else 0,
+        batch_secret=secrets.token_hex(32) if batch else "",
         without=tuple(w for w in switches.GATEWAY if w in wish.without),
     )
     care = Care(life=LifePolicy(startup_s=wish.startup_s), without=wish.without)

@@ -8,7 +8,7 @@ import json
 import os
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,8 @@ from seawall.errors import EngineError
 from seawall.local.keeper import base_env
 from seawall.local.launch import HOST, ReplicaRecipe
 
+BATCH_GRACE_S = 5.0
+"""Seconds for lines that are under way when the lane ends: what is cut off runs again."""
 LOOK_S = 30.0
 """Between two looks at the adapters of a replica that has them all: somebody may have unloaded one by hand."""
 
@@ -158,6 +160,10 @@ class GatewayPlace:
     grace_s: float
     keeper: Path | None = None
     """The socket of the process that holds what a gateway would lose with its life; None: there is none."""
+    batch_port: int = 0
+    """Where the batch lane listens; 0: there is none."""
+    batch_secret: str = field(default="", repr=False)
+    """What the lane and the gateway know each other by."""
     without: tuple[str, ...] = ()
     """Mechanisms of `domain.switches.GATEWAY` that a proof has switched off."""
 
@@ -209,7 +215,8 @@ class GatewayService(NoEngine):
         argv += ["--admin", f"{HOST}:{p.admin_port}", "--grace", f"{p.grace_s:g}"]
         argv += ["--supervisor", str(p.discovery.with_name("state.json"))]
         argv += ["--keeper", str(p.keeper)] if p.keeper else []
-        return [*argv, *(f"--without={name}" for name in p.without)], base_env()
+        argv += ["--batch", f"{HOST}:{p.batch_port}"] if p.batch_port else []
+        return [*argv, *(f"--without={name}" for name in p.without)], _with_secret(p)
 
     async def listens(self) -> bool:
         return await self._client.ok(f"{self.place.admin_url}/healthz")
@@ -237,6 +244,38 @@ class GatewayService(NoEngine):
         """What it tells of a replica at this very address; None while it tells nothing."""
         found = self.state.replicas.get(name) if self.state else None
         return found if found is not None and found.url in (url, "") else None
+
+
+class BatchService(NoEngine):
+    """The batch lane (`seawall batch serve`) as a kept process, beside the gateway that it was told of."""
+
+    def __init__(self, place: GatewayPlace, folder: Path, client: EngineClient) -> None:
+        self.place, self._folder, self._client = place, folder, client
+        self._answered = 0
+
+    def command(self) -> tuple[list[str], dict[str, str]]:
+        p = self.place
+        argv = [sys.executable, "-m", "seawall", "batch", "serve", *map(str, p.specs)]
+        argv += ["--gateway", p.url, "--admin", p.admin_url, "--listen", f"{HOST}:{p.batch_port}"]
+        return [*argv, "--folder", str(self._folder), "--grace", f"{BATCH_GRACE_S:g}"], _with_secret(p)
+
+    async def listens(self) -> bool:
+        return await self._client.ok(f"http://{HOST}:{self.place.batch_port}/healthz")
+
+    async def prove(self) -> str | None:
+        return None if await self.listens() else "no 200 from /healthz"
+
+    async def load(self) -> EngineLoad | None:
+        if not await self.listens():
+            return None
+        self._answered += 1
+        return EngineLoad(marks=(self._answered,))
+
+
+def _with_secret(place: GatewayPlace) -> dict[str, str]:
+    """The environment of the gateway and of the lane, who know each other by it."""
+    own = {"SEAWALL_BATCH_SECRET": place.batch_secret} if place.batch_secret else {}
+    return {**base_env(), **own}
 
 
 class KeeperService(NoEngine):

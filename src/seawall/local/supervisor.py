@@ -34,7 +34,13 @@ from seawall.local.keeper import Care, Keeper, Spawn
 from seawall.local.launch import ReplicaRecipe
 from seawall.local.loading import Loading
 from seawall.local.pools import LocalPools
-from seawall.local.services import GatewayPlace, GatewayService, KeeperService
+from seawall.local.services import (
+    BATCH_GRACE_S,
+    BatchService,
+    GatewayPlace,
+    GatewayService,
+    KeeperService,
+)
 from seawall.weights.truth_file import truth_of
 
 TICK_S = 0.5
@@ -89,6 +95,8 @@ class Supervisor:
         self._gateways = 0
         self.holder: Keeper | None = None
         """Keeps the process that holds what the gateway would lose with its life."""
+        self.batch: Keeper | None = None
+        """Keeps the batch lane, if a fleet has it."""
         self.events: deque[UpEvent] = deque(maxlen=EVENTS)
         self._journal = Log(str(cache.make_private(setup.state_dir) / "events.jsonl"))
         self._logs = cache.make_private(setup.state_dir / "logs")
@@ -122,7 +130,8 @@ class Supervisor:
         return self._stop.is_set()
 
     def keepers(self) -> list[Keeper]:
-        mine = [g for g in (self.gateway, self._next_gateway, *self._old_gateways, self.holder) if g]
+        own = (self.gateway, self._next_gateway, *self._old_gateways, self.holder, self.batch)
+        mine = [keeper for keeper in own if keeper]
         return mine + [k for f in self._fleets for k in f.keepers.values()]
 
     @property
@@ -243,6 +252,27 @@ class Supervisor:
         if self.gateway is None or self.gateway.life.phase is ReplicaPhase.STOPPED:
             self.gateway = self._new_gateway(self.setup.place)
 
+    def _keep_batch(self) -> None:
+        """The lane is told of one gateway: another one takes a lane of its own, and what was under way runs again."""
+        gateway = self.gateway
+        if not self.setup.place.batch_port or gateway is None:
+            return
+        place, kept = self.gateway_service.place, self.batch
+        if kept is not None and kept.life.phase is not ReplicaPhase.STOPPED:
+            assert isinstance(kept.service, BatchService)
+            if kept.service.place != place and kept.life.phase is not ReplicaPhase.DRAINING:
+                kept.drain("the gateway was replaced")
+            return
+        if gateway.life.phase is ReplicaPhase.READY:
+            service = BatchService(place, self.setup.state_dir / "batch", self.client)
+            self.batch = Keeper(
+                "batch", service, self._logs / "batch.log",
+                Care(life=self.setup.care.life, notice_s=0.0, drain_s=BATCH_GRACE_S + 5),
+                spawn=self._spawn, clock=self._clock,
+                changed=lambda keeper, why: self.note("batch", f"{keeper.life.phase}: {why}"),
+            )  # fmt: skip
+            self._launch(self.batch)
+
     def _start_fleets(self) -> None:
         means = RunnerMeans(
             client=self.client, gateway=lambda: self.gateway_service, spawn=self._spawn, clock=self._clock,
@@ -275,6 +305,7 @@ class Supervisor:
 
     def _tick(self) -> None:
         self._keep_gateway()
+        self._keep_batch()
         self.setup.documents.follow(self.note)
         for fleet in self._fleets:
             fleet.look()
@@ -295,6 +326,8 @@ class Supervisor:
             for keeper in fleet.keepers.values():
                 if keeper.life.phase is not ReplicaPhase.READY:
                     keeper.drain("shutting down")
+        if self.batch is not None:
+            self.batch.drain("shutting down")
         gateways = [g for g in (self.gateway, self._next_gateway, *self._old_gateways) if g]
         for gateway in gateways:
             gateway.drain("shutting down")

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import openai
@@ -165,6 +168,48 @@ def test_the_lanes_own_door_is_closed_to_others(lane: LaneProcesses) -> None:
         pytest.raises(openai.AuthenticationError),
     ):
         direct.files.list()
+
+
+def seawall(lane: LaneProcesses, *args: str) -> tuple[int, str, str]:
+    done = subprocess.run(
+        [sys.executable, "-m", "seawall", "batch", *args, "--url", lane.url],
+        capture_output=True,
+        text=True,
+        timeout=110,
+    )
+    return done.returncode, done.stdout, done.stderr
+
+
+def test_the_command_line_submits_waits_and_writes(lane: LaneProcesses, tmp_path: Path) -> None:
+    path, out = tmp_path / "in.jsonl", tmp_path / "out.jsonl"
+    path.write_bytes(jsonl([a_line(f"q{i}") for i in range(30)]))
+    code, said, told = seawall(
+        lane, "submit", str(path), "--wait", "--results", str(out), "--metadata", "run=7"
+    )
+    assert code == 0, told
+    assert "completed   30 of 30 lines" in said and "Next: seawall batch results batch_" in said
+    assert [json.loads(line)["custom_id"] for line in out.read_text().splitlines()] == [
+        f"q{i}" for i in range(30)
+    ]
+    code, said, _ = seawall(lane, "status", "--json")
+    found = json.loads(said)
+    assert (code, found["status"], found["metadata"]) == (0, "completed", {"run": "7"})
+    code, said, _ = seawall(lane, "results", found["id"])
+    assert code == 0 and said == out.read_text()
+    code, said, _ = seawall(lane, "list", "--limit", "1")
+    assert code == 0 and found["id"] in said and "100%" in said
+
+
+def test_the_command_line_names_the_line_that_is_wrong(lane: LaneProcesses, tmp_path: Path) -> None:
+    path = tmp_path / "in.jsonl"
+    path.write_bytes(jsonl([a_line("a"), a_line("b", method="GET")]))
+    code, said, told = seawall(lane, "submit", str(path))
+    assert code == 1 and "line 2: `method` is 'GET'; use POST." in said and "Mend them" in told
+    path.write_text("no json\n")
+    code, _, told = seawall(lane, "submit", str(path))
+    assert code == 2 and f"{path}:1" in told and "Traceback" not in told
+    code, _, told = seawall(lane, "results", "batch_none")
+    assert code == 2 and "no batch" in told
 
 
 def test_a_killed_lane_goes_on_where_it_was(client: openai.OpenAI, lane: LaneProcesses) -> None:

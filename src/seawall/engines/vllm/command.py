@@ -143,6 +143,8 @@ def _serving(fleet: Fleet, limits: EngineLimits, place: EnginePlace) -> list[str
     out = [] if place.host is None else ["--host", place.host]
     out += ["--port", str(place.port), "--shutdown-timeout", str(drain)]
     out += ["--max-num-queued-reqs", str(limits.queue_bound)] if limits.queue_bound else []
+    if fleet.spec.gateway.batch is not None and _takes(fleet, "--scheduling-policy"):
+        out += ["--scheduling-policy", "priority"]  # lines of batches come last
     return [*out, "--disable-access-log-for-endpoints", QUIET]
 
 

@@ -496,6 +496,10 @@ class Client(Caller):
         tunnel = self.handler.hand_through(request, transport, data)
         if isinstance(tunnel, Refusal):
             return tunnel
+        record, keep = self.record, self.handler.keep
+        if record is not None and keep is not None:
+            self.record = None
+            keep.unhold(record, "batch")
         self._refusing = True
         self._parsing = None
         self._tunnel = tunnel

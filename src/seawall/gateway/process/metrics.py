@@ -107,7 +107,10 @@ METRICS: dict[str, tuple[str, str]] = {
         "Audit lines lost: a full disk, a reader that is gone or too slow.",
     ),
     names.KEEPER_CONNECTED: ("gauge", "1: a keeper holds what this process would lose with its life."),
-    names.UNKEPT_TOTAL: ("counter", "Connections that end with this process, by why: tls, http2, full."),
+    names.UNKEPT_TOTAL: (
+        "counter",
+        "Connections that end with this process, by why: tls, http2, batch, full.",
+    ),
     names.CARRIED_TOTAL: (
         "counter",
         "Connections of a process that died, by what went on: stream, request, idle.",
