@@ -142,22 +142,14 @@ def runtimes(facts: Facts) -> Iterator[Cause]:
     for event in facts.events:
         message = str(event.get("message") or "")
         reason, about = event.get("reason"), part(event, "involvedObject")
-        unknown = re.search(
-            r'RuntimeClass "([^"]+)" not found|no runtime for "([^"]+)" is configured', message
-        )
-        if reason in ("FailedCreatePodSandBox", "FailedCreate") and unknown:
-            name = unknown[1] or unknown[2]
+        unknown = re.search(r'no runtime for "([^"]+)" is configured', message)
+        if reason == "FailedCreatePodSandBox" and unknown:
             yield Cause(
                 id="container/runtime-class",
                 certainty="certain",
                 subject=f"{about.get('kind')}/{about.get('name')}",
                 weight=96,
-                what=f"the runtime class {name} is not there"
-                + (
-                    ": the cluster has no such object"
-                    if unknown[1]
-                    else ": containerd on the node has no such runtime"
-                ),
+                what=f"the runtime class {unknown[1]} is not there: containerd on the node has no such runtime",
                 evidence=(shown(event),),
                 do="remove runtimeClassName, or install it: nvidia-ctk runtime configure on the node and a "
                 "RuntimeClass of "

@@ -164,6 +164,8 @@ scheduling/host-port
 scheduling/label
   nodeSelector or required affinity ask for a label that no node carries. Labels set by hand are lost when a
   node is replaced; the scheduler then says `didn't match Pod's node affinity/selector`.
+scheduling/limit-range
+  A LimitRange of the namespace bounds what one container or Pod may ask for, and this one asks for more, or less.
 scheduling/no-free-gpu
   There are GPU nodes, and all their GPUs are taken by Pods. An autoscaler may be adding one.
 scheduling/no-gpu-nodes
@@ -171,6 +173,10 @@ scheduling/no-gpu-nodes
   its own selector fits nothing).
 scheduling/no-host-resources
   CPU, memory or ephemeral storage of the fitting nodes is asked for already. Requests count, not use.
+scheduling/no-priority-class
+  priorityClassName names an object that the cluster does not have: the API server refuses the Pod.
+scheduling/no-service-account
+  serviceAccountName names an account that the namespace does not have: the API server refuses the Pod.
 scheduling/node-condition
   The nodes that fit are tainted by their own state: not ready, unreachable, under pressure.
 scheduling/node-too-small

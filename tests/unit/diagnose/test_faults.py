@@ -433,3 +433,40 @@ def test_a_device_that_the_kubelet_does_not_find() -> None:
         "message": "Pod was rejected: Allocate failed due to requested number of devices unavailable for nvidia.com/gpu. Requested: 1, Available: 0, which is unexpected",
     }
     assert first(Facts(pods=[pod(status=status)])) == ("gpu/device-plugin", "certain")
+
+
+@pytest.mark.parametrize(
+    ("message", "cures"),
+    [
+        (
+            'error looking up service account llm/chat-engine: serviceaccount "chat-engine" not found',
+            ["kubectl get serviceaccounts -n llm", "seawall apply"],
+        ),
+        (
+            'error looking up service account llm/seawall-gateways: serviceaccount "seawall-gateways" not found',
+            ["seawall operator manifests -n llm | kubectl apply"],
+        ),
+        (
+            "no PriorityClass with name serving was found",
+            ["kubectl create priorityclass serving", "spec.hardware.priorityClass"],
+        ),
+        (
+            'pod rejected: RuntimeClass "nvidia" not found',
+            ["kubectl get runtimeclass", "spec.hardware.runtimeClass"],
+        ),
+        (
+            "[maximum cpu usage per Container is 8, but limit is 16, minimum memory usage per Pod is 1Gi, but request is 0]",
+            ["kubectl describe limitrange"],
+        ),
+    ],
+)
+def test_what_a_pod_names_and_the_cluster_lacks_has_its_own_cure(message: str, cures: list[str]) -> None:
+    """As the API server words it; told once, though each try makes an event and the condition says it, too."""
+    text = f'Error creating: pods "chat-7d9f-" is forbidden: {message}'
+    tries = [event("FailedCreate", text, f"chat-{n}", "ReplicaSet") for n in range(3)]
+    failed = {"type": "ReplicaFailure", "status": "True", "reason": "FailedCreate", "message": text}
+    sets = [{"metadata": {"name": "chat-0", "namespace": "llm"}, "status": {"conditions": [failed]}}]
+    for facts in (Facts(events=tries, replicasets=sets), Facts(replicasets=sets)):
+        found = [c for c in diagnose(facts) if c.weight == 96]
+        assert len(found) == 1
+        assert all(cure in found[0].do for cure in cures), found[0].do
