@@ -416,8 +416,8 @@ def run(order: dict[str, Any]) -> None:
         healthy(model, truth, order["healthy"], order["until_s"])
     saved = {n: t.clone() for n, t in model.net.state_dict().items()}
     rope = model.net.model.rotary_emb.inv_freq.clone()
-    for kind in order["kinds"]:
-        for seed in range(order["first"], order["first"] + order["seeds"]):
+    for seed in range(order["first"], order["first"] + order["seeds"]):
+        for kind in order["kinds"]:
             if [kind, seed] in order["done"]:
                 continue
             if order["until_s"] and time.time() > order["until_s"]:

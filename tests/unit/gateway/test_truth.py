@@ -14,6 +14,7 @@ from seawall.decide.truth.prompts import prompts
 from seawall.engines.sim import flags
 from seawall.engines.sim.server import SimulatedServer
 from seawall.engines.vllm.truth import answer_of, ask_of
+from seawall.gateway.replicas.truth import TruthWatch
 from seawall.weights.truth_file import write_truth
 
 from .waiting import until
@@ -155,3 +156,14 @@ async def test_a_sick_stream_brings_an_ask_before_its_turn(start, sims, tmp_path
     assert truth.look(fleet, fleet.now()) == []
     truth.sick(fleet, target, "its last 48 tokens are 1 different ones")
     assert truth.look(fleet, fleet.now()) == [target]
+
+
+async def test_many_replicas_are_asked_in_turn_and_no_more_than_ten_a_second(
+    start, sims, tmp_path: Path
+) -> None:
+    write_truth(tmp_path / "m.truth.json", await fingerprint(sims[0]))
+    gateway = await start(*[sims[0].url] * 25, spec=SPEC.replace("0.1}", "0}"))
+    fleet, truth = gateway.server.app.fleets["m"], TruthWatch()
+    truth.configure({"m": (await fingerprint(sims[0]), 0.01, Identity())}, 0.0)
+    first, second = truth.look(fleet, 100.0), truth.look(fleet, 100.5)
+    assert (len(first), len(second)) == (10, 5)
