@@ -24,6 +24,15 @@ _FLAGS = {
 }  # fmt: skip
 """Fields of `vllmConfig` and the flags that the chart writes for them."""
 OF_CONFIG = {*_FLAGS, "enableChunkedPrefill", "enablePrefixCaching", "extraArgs", "v0", "v1"}
+BESIDE = (
+    "routerSpec",
+    "cacheserverSpec",
+    "sharedStorage",
+    "loraController",
+    "loraAdapters",
+    "servingEngineSpec",
+)
+"""Blocks of the file's top."""
 
 
 def is_values(node: YamlNode) -> bool:

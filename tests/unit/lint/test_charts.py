@@ -64,6 +64,23 @@ def test_what_the_chart_hands_to_vllm_is_read(sources: Callable[[str], Sources])
             "values/unknown-parser",
             "hermess",
         ),
+        (
+            "    requestGPU: 1\n    lmcacheConfig: {enabled: true, hf_token: abc}\n",
+            "values/not-read",
+            "hf_token beside lmcacheConfig",
+        ),
+        (
+            "    requestGPU: 1\n    vllmConfig: {hf_token: abc}\n",
+            "values/not-read",
+            "hf_token beside vllmConfig",
+        ),
+        ("    requestGPU: 1\n  routerSpec: {replicaCount: 1}\n", "values/not-read", "routerSpec beside"),
+        (
+            "    requestGPU: 1\n  cacheserverSpec: {replicaCount: 1}\n",
+            "values/not-read",
+            "cacheserverSpec beside",
+        ),
+        ("    requestGPU: 0\n", "engine/no-gpu", "the image is for GPUs"),
     ],
 )
 def test_wrong_values(more: str, rule: str, words: str, lint: Lint) -> None:
@@ -163,3 +180,8 @@ def test_a_deployment_beside_of_that_name_is_what_is_scaled(lint: Lint) -> None:
     ]
     beside = "---\napiVersion: apps/v1\nkind: Deployment\nmetadata: {name: a}\nspec: {}\n"
     assert not [f for f in lint(text + beside).findings if f.rule == rule]
+
+
+def test_an_image_for_cpus_needs_no_gpu(lint: Lint) -> None:
+    text = HEAD.replace("vllm/vllm-openai", "public.ecr.aws/q9t5s3a7/vllm-cpu-release-repo")
+    assert lint(text + "    tag: v0.8.5\n    modelURL: example/m\n    requestGPU: 0\n").findings == []

@@ -246,3 +246,37 @@ def test_a_volume_that_stays_on_its_node(claim: str, severity: list[str], lint: 
         f"spec: {{accessModes: [ReadWriteOnce], {claim}, resources: {{requests: {{storage: 50Gi}}}}}}\n"
     )
     assert said(lint(text), "storage/rwo-shared") == severity
+
+
+@pytest.mark.parametrize(
+    ("image", "value", "severity"),
+    [
+        ("vllm/vllm-openai:v0.9.2", "image=4,video=1", []),
+        ("vllm/vllm-openai:v0.10.2", "image=4", ["warning"]),
+        ("vllm/vllm-openai:v0.11.0", "image=4,video=1", ["error"]),
+        ("vllm/vllm-openai:latest", "image=4", ["warning"]),
+    ],
+)
+@pytest.mark.parametrize("script", [True, False])
+def test_pairs_where_json_is_wanted(
+    script: bool, image: str, value: str, severity: list[str], lint: Lint
+) -> None:
+    """The old form of --limit-mm-per-prompt has no quotes to lose: it is wrong in a script as in a list."""
+    shell = f'command: [sh, -c, "exec vllm serve m --limit-mm-per-prompt {value}"]'
+    of_script = {"command": shell, "args": ""}
+    of_list = {"args": f"--model=m, --limit-mm-per-prompt, '{value}'"}
+    text = deployment(image=image, **(of_script if script else of_list))
+    assert said(lint(text), "values/broken-json") == severity
+
+
+def test_json_is_json(lint: Lint) -> None:
+    text = deployment(args="--model=m, --limit-mm-per-prompt, '{\"image\": 4}'")
+    assert said(lint(text), "values/broken-json") == []
+
+
+def test_the_cure_of_pairs_is_written_out(lint: Lint) -> None:
+    text = deployment(
+        image="vllm/vllm-openai:v0.19.0", args="--model=m, '--limit-mm-per-prompt=image=4,video=1'"
+    )
+    (found,) = (f for f in lint(text).findings if f.rule == "values/broken-json")
+    assert '{"image": 4, "video": 1}' in found.cure

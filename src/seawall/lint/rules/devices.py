@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 from seawall.domain.catalog.gpus import find_gpu
 from seawall.engines.vllm import environment
+from seawall.lint.charts import VALUES
 from seawall.lint.finding import Finding, Say, rule
 from seawall.lint.image import chips, is_official, is_vllm_image
 from seawall.lint.node import YamlNode
@@ -179,6 +180,13 @@ def no_shm(world: Manifests, say: Say) -> Iterator[Finding]:
 )
 def no_gpu(world: Manifests, say: Say) -> Iterator[Finding]:
     for workload, engine in _engines(world):
+        none = engine.given.gpus_node
+        if workload.obj.kind == VALUES and none and engine.gpus[0] == 0 and is_official(engine.image):
+            text = "no GPU is asked for, and the image is for GPUs: vLLM dies with `Failed to infer device type`."
+            cure = "requestGPU: 1, or an image for CPUs (public.ecr.aws/q9t5s3a7/vllm-cpu-release-repo)."
+            if not _on_cpu_nodes(workload.pod):
+                yield say(workload.obj, none, text, cure, severity="warning")
+            continue
         if (
             workload.partial
             or not is_vllm_image(engine.image)

@@ -19,8 +19,9 @@ from seawall.lint.world import Manifests
 
 _NO_BOOLEANS_BEFORE: Version = (0, 9)
 """Until 0.8 some switches took a value (`--enable-chunked-prefill=false`)."""
-_NO_PAIRS_BEFORE: Version = (0, 12)
-"""Until about then --limit-mm-per-prompt also took image=4."""
+_NO_PAIRS_SINCE, _SURELY_NO_PAIRS = (0, 10), (0, 11)
+"""Until then --limit-mm-per-prompt also took image=4,video=1."""
+_PAIRS = re.compile(r"[a-z]+=\d+(,[a-z]+=\d+)*")
 
 
 @rule(
@@ -34,11 +35,19 @@ _NO_PAIRS_BEFORE: Version = (0, 12)
 )
 def not_read(world: Manifests, say: Say) -> Iterator[Finding]:
     for obj in world.kinds(charts.VALUES):
+        for key in charts.BESIDE:
+            if node := obj.node["servingEngineSpec"][key]:
+                text = f"the chart reads {key} beside servingEngineSpec, not in it: here it has no effect."
+                yield say(obj, node, text, "Move it to the top of the file.")
         for model in charts.models(obj):
             for key, node in model.items():
                 if key in charts.OF_CONFIG and key not in model["vllmConfig"]:
                     text = f"the chart reads {key} under vllmConfig only: here it has no effect."
                     yield say(obj, node, text, f"Move it into vllmConfig: {{{key}: ...}}.")
+            for block in ("vllmConfig", "lmcacheConfig"):
+                if node := model[block]["hf_token"]:
+                    text = f"the chart reads hf_token beside {block}, not in it: the model is fetched without a token."
+                    yield say(obj, node, text, "Move it out: hf_token under the entry of modelSpec.")
             for key, node in model["vllmConfig"].items():
                 if re.search(r"[-_]", key) and find_flag("--" + key.replace("_", "-")):
                     text = f"the chart knows no vllmConfig.{key}: it has no effect."
@@ -121,9 +130,19 @@ def broken_json(world: Manifests, say: Say) -> Iterator[Finding]:
         text = (option.value or "").strip()
         if option.name not in JSON or "." in option.word or not text or engine.command.entry == "kwargs":
             continue
-        if engine.command.script and option.node.span.end:
+        if option.name == "--limit-mm-per-prompt" and _PAIRS.fullmatch(text):
+            if engine.version >= _NO_PAIRS_SINCE:
+                severity, effect = _grade(engine, _SURELY_NO_PAIRS)
+                pairs = ", ".join(f'"{k}": {v}' for k, v in (pair.split("=") for pair in text.split(",")))
+                yield say(
+                    workload.obj,
+                    option.node,
+                    f"{option.word} takes JSON since vLLM 0.10, not {text}: {effect}.",
+                    f"Write {option.word}={{{pairs}}}, in single quotes where a shell reads it.",
+                    severity=severity,
+                )
             continue
-        if option.name == "--limit-mm-per-prompt" and engine.version < _NO_PAIRS_BEFORE:
+        if engine.command.script and option.node.span.end:
             continue
         why = _not_json(text)
         if why:
