@@ -12,14 +12,14 @@ import os
 import shutil
 import signal
 import time
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 from typing import Any
 
 import httptools
 import psutil
 
 from seawall.drivers.process import Child
-from seawall.errors import EngineError
+from seawall.errors import EngineError, SeawallError
 from seawall.load.client import LoadClient
 from seawall.local.keeper import base_env
 from seawall.prove.stage import Seen
@@ -46,6 +46,8 @@ class TargetFleet:
         self._at_work: set[asyncio.Task[None]] = set()
         self._starts = 0
         self._spawned = 0.0
+        self.problems: list[str] = []
+        """What went wrong after an order had been answered."""
         self._beside: dict[str, Child] = {}
         self._began: dict[str, float] = {}
 
@@ -185,8 +187,14 @@ class TargetFleet:
                 return {"ok": False, "error": f"{request.get('do')} is not for a target"}
         return {"ok": True}
 
-    def _go_on(self, work: Any) -> None:
-        task = asyncio.ensure_future(work)
+    def _go_on(self, work: Coroutine[Any, Any, None]) -> None:
+        async def told() -> None:
+            try:
+                await work
+            except SeawallError as e:
+                self.problems.append(e.message)
+
+        task = asyncio.ensure_future(told())
         self._at_work.add(task)
         task.add_done_callback(self._at_work.discard)
 

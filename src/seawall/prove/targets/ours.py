@@ -21,7 +21,11 @@ class Seawall(TargetAdapter):
     title = "Seawall"
     source = "this repository"
     can = frozenset({Need.REPLICAS, Need.SUCCESSOR, Need.PROCESS, Need.KEEPER})
-    settings = ("the Fleet's own settings; no time-out is named, so silence is weighed by evidence",)
+    settings = (
+        "the Fleet's own settings; no time-out is named, so silence is weighed by evidence",
+        "the gateway alone: without the supervisor of `seawall up` and the rendered probes, which see that an engine "
+        "uses no CPU and find a hang sooner; for a fleet on a CPU the gateway has the most patience",
+    )
 
     def version(self, program: Path | None) -> str:
         return __version__

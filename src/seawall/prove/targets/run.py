@@ -178,6 +178,8 @@ class _Bench:
             reading.cancel()
             await fleet.stop()
         self.grid.records[target.name, scenario.name] = records
+        if fleet.problems:
+            verdict = replace(verdict, kept=False, broken=(*verdict.broken, *fleet.problems))
         cut = verdict.lost if scenario.name in HEALTHY else 0
         known = None if scenario.name in DEAF else max(0, wasted)
         return replace(cell, verdict=replace(verdict, wasted_tokens=known or 0), cut=cut, wasted=known)
