@@ -14,13 +14,14 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 
 from seawall.decide import scale
 from seawall.decide.scale.record import DecisionRecord, policy_from
 from seawall.domain.labels import ENGINES, FLEET
 from seawall.drivers.clock import Clock
 from seawall.drivers.keda import Blind, KedaQuestion
-from seawall.drivers.kube import DEPLOYMENT, POD, Kube, Select
+from seawall.drivers.kube import DEPLOYMENT, POD, Kube, Object, Select
 from seawall.drivers.kube_gateways import Answers, PodKey, ask
 from seawall.errors import InputError, SeawallError
 
@@ -184,12 +185,16 @@ class DecidingScaler:
         spec = target.get("spec") or {}
         replicas = int(spec.get("replicas", 1)) + trigger.floor
         select = Select(POD, namespace, labels=f"{FLEET}={trigger.fleet},{ENGINES}")
-        ready = sum((await self._kube.list(select, _ready)).values())
+        pods = list((await self._kube.list(select, _pod)).values())
+        ready = sum(p.ready for p in pods)
         answers = await self._hear(self._kube, namespace)
         told = answers.of(namespace).fleets.get(trigger.fleet)
         if told is None and not answers.silent:
             raise Blind(f"no gateway of {namespace} serves {trigger.fleet}.", "Look at the gateways.")
-        seen = scale.DemandSeen(replicas=replicas, ready=ready, fresh=False, unix_s=self._clock.time())
+        made = () if watched.begun else tuple(sorted(p.made_s for p in pods if p.made_s is not None))
+        seen = scale.DemandSeen(
+            replicas=replicas, ready=ready, fresh=False, unix_s=self._clock.time(), made_s=made
+        )
         if told is None or answers.silent:
             return seen
         return replace(
@@ -217,11 +222,20 @@ class DecidingScaler:
         return watched.arrivals_per_s
 
 
-def _ready(pod: dict[str, object]) -> bool:
-    status = pod.get("status")
-    conditions = status.get("conditions") if isinstance(status, dict) else None
-    meta = pod.get("metadata")
-    leaving = isinstance(meta, dict) and bool(meta.get("deletionTimestamp"))
-    return not leaving and any(
-        c.get("type") == "Ready" and c.get("status") == "True" for c in conditions or []
-    )
+@dataclass(frozen=True, slots=True)
+class ScaledPod:
+    """What is kept of a replica's Pod."""
+
+    ready: bool
+    made_s: float | None
+    """When it was made, Unix time; None: it does not say."""
+
+
+def _pod(pod: Object) -> ScaledPod:
+    meta, conditions = pod.get("metadata") or {}, (pod.get("status") or {}).get("conditions") or []
+    ready = any(c.get("type") == "Ready" and c.get("status") == "True" for c in conditions)
+    try:
+        made = datetime.fromisoformat(str(meta.get("creationTimestamp"))).timestamp()
+    except ValueError:
+        made = None
+    return ScaledPod(ready and not meta.get("deletionTimestamp"), made)

@@ -279,6 +279,26 @@ async def test_a_schedule_and_a_budget_are_kept_by_the_time_of_day(story: Story)
     assert all(r.same for r in replay(read(record.line for record in story.told)))
 
 
+async def test_a_scaler_that_begins_at_noon_knows_what_the_replicas_have_cost_since_midnight(
+    story: Story,
+) -> None:
+    """It was replaced, say: its memory is gone, the Pods tell. Stories begin at 14:13 UTC."""
+    policy = replace(POLICY, budget=DayBudget(40, 2))
+    for name, made in (("a", "2026-09-20T09:00:00Z"), ("b", "2026-09-21T13:00:00Z"), ("c", "nonsense")):
+        labels = {"seawall.dev/fleet": "chat", "seawall.dev/role": "engine", "app.kubernetes.io/name": "vllm"}
+        meta = {"name": name, "namespace": "llm", "labels": labels, "creationTimestamp": made}
+        story.api.put({"apiVersion": "v1", "kind": "Pod", "metadata": meta})
+    story.count(2)
+    await story.ask(policy)
+    await story.ask(policy)
+    state: scale.ScaleState = {}
+    for record in story.told:
+        _, state = scale.decide(policy, record.seen, state, record.at_s)
+    assert state["spent"]["gpu_s"] / 3600 == pytest.approx(2 * (14.222 + 1.222), abs=0.05)
+    assert story.told[0].seen.made_s and not story.told[1].seen.made_s, "told once"
+    assert all(r.same for r in replay(read(record.line for record in story.told)))
+
+
 async def test_the_decision_of_the_cluster_is_the_simulator_s(story: Story) -> None:
     """Look by look: the same numbers seen give the same counts as the pure function."""
     policy = replace(POLICY, kind="slo")

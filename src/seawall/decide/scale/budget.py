@@ -5,7 +5,8 @@ What the minimum needs until midnight is kept aside. Of the rest a replica more 
 hour (or its start, where that is longer): as the budget runs out the bound sinks step by step, not at once.
 It never sinks below the minimum, nor below one: a budget ends growth, not the service; an overrun is told.
 
-Counted are replicas that are wanted or ready, from the first look on. Pure; state is JSON-able.
+Counted are replicas that are wanted or ready, from the first look on, and before it what the replicas that are there
+then have run since midnight. Pure; state is JSON-able.
 """
 
 from __future__ import annotations
@@ -48,11 +49,15 @@ class Allowed:
     reason: str
 
 
-def charged(budget: DayBudget, spent: Spent, replicas: int, at_s: float) -> Spent:
-    """What the day has cost by now, when `replicas` are there now. Between two looks as many ran as at the first."""
+def charged(
+    budget: DayBudget, spent: Spent, replicas: int, at_s: float, made_s: Sequence[float] = ()
+) -> Spent:
+    """What the day has cost by now, when `replicas` are there now. Between two looks as many ran as at the first.
+    `made_s`: when each replica was made, for a first look."""
     begin, _ = schedule.day_of(budget.zone, at_s)
     if "at_s" not in spent:
-        return Spent(day_s=begin, gpu_s=0.0, at_s=at_s, replicas=replicas)
+        ran = sum(max(0.0, at_s - max(begin, made)) for made in made_s)
+        return Spent(day_s=begin, gpu_s=ran * budget.gpus, at_s=at_s, replicas=replicas)
     before = spent["gpu_s"] if spent["day_s"] == begin else 0.0
     for_s = max(0.0, at_s - max(begin, spent["at_s"]))
     return Spent(

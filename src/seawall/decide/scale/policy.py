@@ -59,6 +59,9 @@ class DemandSeen:
     """Sum of those shares over all replicas; None: not measured."""
     unix_s: float | None = None
     """The time of day; None: not known, and then neither schedule nor budget counts."""
+    made_s: tuple[float, ...] = ()
+    """When each replica that is there was made, Unix time, as far as that is known: told at a first look, so that who
+    begins to look at noon knows what the day has cost at least."""
 
     @property
     def demand(self) -> float:
