@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from seawall.render.gateway import MIN_REPLICAS, keys_secret
-from seawall.render.images import gateway_image
+from seawall.render.images import engine_image, gateway_image
 from seawall.render.inputs import Group, Object, Wanted
 from seawall.render.lifecycle import spot_notice_s, start_budget_s, timing_of
 from seawall.render.replica.weights import needs_loader
@@ -40,6 +40,11 @@ def notes(group: Group) -> tuple[str, ...]:
             f"nobody has published the image {image}: docker build -f Containerfile -t {pushed} . && "
             f"docker push {pushed}, then spec.gateway.image: {pushed}"
         )
+    if by_tag := _by_tag(group):
+        out.append(
+            f"named by tag, which can be moved to another image: {', '.join(by_tag)}; write NAME:TAG@sha256:DIGEST: "
+            f"docker buildx imagetools inspect {by_tag[0]} tells the digest"
+        )
     secret = keys_secret(group)
     if secret:
         out.append(
@@ -56,6 +61,14 @@ def notes(group: Group) -> tuple[str, ...]:
     for wanted in group.members:
         out += [f"{wanted.name}: {text}" for text in _of_fleet(wanted)]
     return tuple(dict.fromkeys(out))
+
+
+def _by_tag(group: Group) -> list[str]:
+    """Images that nodes pull from a registry by a tag."""
+    gateways = [gateway_image(group)] if group.first.fleet.spec.gateway.image else []
+    sides = [side for w in group.members for side in (w, w.canary) if side is not None]
+    engines = [engine_image(w) for w in sides if w.fleet.spec.engine.kind == "vllm"]
+    return [image for image in dict.fromkeys([*gateways, *engines]) if "@sha256:" not in image]
 
 
 def _secret(namespace: str, name: str) -> str:

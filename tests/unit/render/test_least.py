@@ -166,3 +166,15 @@ def test_another_scraper_is_named_by_its_labels(group: Callable[..., Group], lla
     text = llama + "  monitoring: {scrapedBy: {app: vmagent}}\n"
     rules = policy(render(group(text)).objects, "llama-70b-engine")["ingress"]
     assert {"app": "vmagent"} in [p.get("podSelector", {}).get("matchLabels") for p in rules[0]["from"]]
+
+
+def test_images_by_tag_are_named_with_the_command_that_tells_their_digest(
+    group: Callable[..., Group], llama: str
+) -> None:
+    (told,) = [n for n in render(group(llama)).notes if "named by tag" in n]
+    assert "vllm/vllm-openai:v0.32.0;" in told
+    assert "imagetools inspect vllm/vllm-openai:v0.32.0" in told
+    digest = "@sha256:" + "0" * 64
+    pinned = f"  engine: {{image: 'vllm/vllm-openai:v0.32.0{digest}'}}\n"
+    pinned += f"  gateway: {{image: 'r.example.com/s:1{digest}'}}\n"
+    assert not [n for n in render(group(llama + pinned)).notes if "named by tag" in n]
