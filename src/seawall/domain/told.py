@@ -7,7 +7,7 @@ of different ages. Nobody reads such a document by its keys, and nobody but `mer
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from dataclasses import dataclass, field, replace
 from itertools import zip_longest
 from typing import TypeVar
@@ -128,6 +128,8 @@ class FleetState:
     shadow: ShadowState = ShadowState()
     sides: dict[str, SideState] = field(default_factory=dict)
     """`stable` and `canary`; empty without a canary."""
+    elsewhere: dict[str, dict[str, SideState]] = field(default_factory=dict)
+    """Name of another gateway -> its sides, as it last told the store that they share. It may be gone."""
     tokens_out_total: int = 0
     ttft_counts: list[int] = field(default_factory=list)
     """Times to first token since the start, by bucket (TTFT_BOUNDS_S); empty: not told."""
@@ -204,6 +206,8 @@ class GatewayState:
     """What one gateway tells, or several together."""
 
     draining: bool = False
+    gateways: list[str] = field(default_factory=list)
+    """Names by which the gateways that tell this here are known in the store that they share."""
     store: StoreState | None = None
     """None: it shares none."""
     fleets: dict[str, FleetState] = field(default_factory=dict)
@@ -240,14 +244,35 @@ def merged(states: Iterable[GatewayState]) -> GatewayState:
     state of the gateway that trusts it least."""
     draining, fleets, replicas = False, dict[str, FleetState](), dict[str, ReplicaState]()
     store: StoreState | None = None
+    names: dict[str, None] = {}
     for state in states:
+        names.update(dict.fromkeys(state.gateways))
         draining = draining or state.draining
         store = _stores(store, state.store) if store and state.store else store or state.store
         for name, fleet in state.fleets.items():
             fleets[name] = _fleets(fleets[name], fleet) if name in fleets else fleet
         for name, replica in state.replicas.items():
             replicas[name] = _replicas(replicas[name], replica) if name in replicas else replica
-    return GatewayState(draining=draining, store=store, fleets=fleets, replicas=replicas)
+    fleets = {name: _without(fleet, names) for name, fleet in fleets.items()}
+    return GatewayState(
+        draining=draining, gateways=list(names), store=store, fleets=fleets, replicas=replicas
+    )
+
+
+def _without(fleet: FleetState, names: Container[str]) -> FleetState:
+    """The fleet's numbers without what others say of gateways that tell themselves."""
+    if not any(name in names for name in fleet.elsewhere):
+        return fleet
+    return replace(fleet, elsewhere={n: sides for n, sides in fleet.elsewhere.items() if n not in names})
+
+
+def all_sides(fleet: FleetState) -> dict[str, SideState]:
+    """Both sides of a canary as all gateways have counted them, those that are gone, too."""
+    found = dict(fleet.sides)
+    for sides in fleet.elsewhere.values():
+        for name, side in sides.items():
+            found[name] = _sides(found[name], side) if name in found else side
+    return found
 
 
 def _stores(a: StoreState, b: StoreState) -> StoreState:
@@ -265,9 +290,8 @@ def ended(state: GatewayState) -> GatewayState:
         )
         for name, f in state.fleets.items()
     }  # fmt: skip
-    return GatewayState(
-        fleets=fleets, replicas={n: replace(r, in_flight=0) for n, r in state.replicas.items()}
-    )
+    replicas = {n: replace(r, in_flight=0) for n, r in state.replicas.items()}
+    return GatewayState(gateways=state.gateways, fleets=fleets, replicas=replicas)
 
 
 def grown(now: GatewayState, past: GatewayState) -> GatewayState:
@@ -279,7 +303,11 @@ def grown(now: GatewayState, past: GatewayState) -> GatewayState:
         replicas[name] = replace(
             here, evictions=here.evictions + before.evictions, returns=here.returns + before.returns
         )
-    return GatewayState(draining=now.draining, store=now.store, fleets=fleets, replicas=replicas)
+    names = dict.fromkeys([*now.gateways, *past.gateways])
+    fleets = {name: _without(fleet, names) for name, fleet in fleets.items()}
+    return GatewayState(
+        draining=now.draining, gateways=list(names), store=now.store, fleets=fleets, replicas=replicas
+    )
 
 
 def total(state: GatewayState) -> FleetState:
@@ -294,6 +322,10 @@ def _fleets(a: FleetState, b: FleetState) -> FleetState:
     sides = dict(a.sides)
     for name, side in b.sides.items():
         sides[name] = _sides(sides[name], side) if name in sides else side
+    elsewhere = dict(a.elsewhere)
+    for name, told in b.elsewhere.items():
+        if name not in elsewhere or _asked(told) > _asked(elsewhere[name]):
+            elsewhere[name] = told
     return FleetState(
         queued=a.queued + b.queued,
         in_flight=a.in_flight + b.in_flight,
@@ -316,6 +348,7 @@ def _fleets(a: FleetState, b: FleetState) -> FleetState:
         canary_percent=max(a.canary_percent, b.canary_percent),
         shadow=ShadowState(same=a.shadow.same + b.shadow.same, differs=a.shadow.differs + b.shadow.differs),
         sides=sides,
+        elsewhere=elsewhere,
         tokens_out_total=a.tokens_out_total + b.tokens_out_total,
         ttft_counts=_added(a.ttft_counts, b.ttft_counts),
         tpot_counts=_added(a.tpot_counts, b.tpot_counts),
@@ -326,6 +359,11 @@ def _fleets(a: FleetState, b: FleetState) -> FleetState:
         },
         streams=[*a.streams, *b.streams][:STREAMS_TOLD],
     )
+
+
+def _asked(sides: dict[str, SideState]) -> int:
+    """Requests that were counted: of two reports of one gateway the later has more."""
+    return sum(side.requests for side in sides.values())
 
 
 def _added(a: list[int], b: list[int]) -> list[int]:

@@ -22,6 +22,8 @@ MEMBER_S: Final = 3.0
 """Without a word for so long a gateway holds no places at replicas any more."""
 SURE_S: Final = 0.5
 """A store that was empty so long ago may not have heard all gateways: nobody gets more places than it has."""
+TALLY_S: Final = 86_400
+"""Seconds for which the tally of a gateway that is gone counts."""
 KEEP_S: Final = 400 * 86_400
 NEWS: Final = "{seawall}:news"
 MOST_NEWS: Final = 1000
@@ -147,6 +149,22 @@ end
 for _, part in ipairs({':m', ':d', ':f', ':c', ':b', ':g:' .. me}) do redis.call('EXPIRE', base .. part, 60) end
 return {redis.call('HVALS', base .. ':d'), out}
 """.replace("SURE_S", str(SURE_S))
+_TALLIES: Final = """
+local clock = redis.call('TIME')
+redis.call('HSET', KEYS[1], ARGV[1], clock[1] .. ' ' .. ARGV[2])
+redis.call('EXPIRE', KEYS[1], ARGV[3])
+local fields, out = redis.call('HGETALL', KEYS[1]), {}
+for i = 1, #fields, 2 do
+  local at, told = string.match(fields[i + 1], '^(%d+) (.*)$')
+  if not at or clock[1] - at > tonumber(ARGV[3]) then
+    redis.call('HDEL', KEYS[1], fields[i])
+  else
+    out[#out + 1] = fields[i]
+    out[#out + 1] = told
+  end
+end
+return out
+"""
 
 
 @dataclass(frozen=True)
@@ -238,6 +256,11 @@ class SharedStore:
         ours, theirs = (cast("list[str]", part) for part in (places, demands))
         found = [tuple(map(int, line.split())) for line in ours]
         return PlacesTold(tuple(json.loads(d) for d in theirs), tuple((a, b, c) for a, b, c in found))
+
+    async def tallies(self, gateway: str, fleet: str, own: str) -> dict[str, str]:
+        """Tells this gateway's tally of a fleet, and hears those of others, of gone ones, too: name -> what it told."""
+        told = await self._script(_TALLIES, [f"{{seawall}}:tally:{fleet}"], [gateway, own, TALLY_S])
+        return {name: told for name, told in zip(told[::2], told[1::2], strict=True) if name != gateway}
 
     async def tell(self, news: Sequence[Mapping[str, str]]) -> None:
         """Tells all gateways."""

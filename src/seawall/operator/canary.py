@@ -31,7 +31,7 @@ from seawall.decide.rollout import (
 )
 from seawall.domain.labels import FLEET, ROLLOUT
 from seawall.domain.spec import Fleet
-from seawall.domain.told import SideState
+from seawall.domain.told import SideState, all_sides
 from seawall.drivers import kube_gateways
 from seawall.drivers.kube import (
     CONFIG_MAP,
@@ -243,7 +243,7 @@ def _promoted(fleet: Fleet) -> Fleet:
 async def sides(kube: Kube, namespace: str, fleet: str) -> tuple[Side, Side]:
     """(baseline, canary): counters of all gateways of the namespace."""
     told = (await kube_gateways.ask(kube, namespace)).of(namespace).fleets.get(fleet)
-    found = told.sides if told else {}
+    found = all_sides(told) if told else {}
     return _side(found.get("stable", SideState())), _side(found.get("canary", SideState()))
 
 

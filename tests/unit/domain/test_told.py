@@ -17,7 +17,10 @@ from seawall.domain.told import (
     StoreState,
     StreamState,
     TenantState,
+    all_sides,
     encoded,
+    ended,
+    grown,
     merged,
     read,
     total,
@@ -99,6 +102,8 @@ def test_no_field_is_forgotten_when_gateways_are_added() -> None:
                 out[f.name] = {"same": 5, "differs": 5}
             elif kind == "dict[str, SideState]":
                 out[f.name] = {"canary": filled(SideState)}
+            elif kind == "dict[str, dict[str, SideState]]":
+                out[f.name] = {"other": {"canary": filled(SideState)}}
             elif kind == "list[int]":
                 out[f.name] = [5, 5]
             elif kind == "list[str]":
@@ -156,3 +161,24 @@ def test_of_a_store_the_worst_sight_counts_and_it_is_told_in_a_sentence() -> Non
         both.store.sentence == "valkey://s:6379/0 is away (refused): each gateway goes by 1/3 of every limit"
     )
     assert merged([GatewayState(), GatewayState()]).store is None
+
+
+def test_a_canarys_numbers_outlive_the_gateway_that_counted_them() -> None:
+    def sides(canary: int) -> dict[str, SideState]:
+        return {"stable": SideState(requests=10), "canary": SideState(requests=canary, errors=1)}
+
+    def gateway(name: str, own: int, **others: int) -> GatewayState:
+        elsewhere = {other: sides(n) for other, n in others.items()}
+        return GatewayState(gateways=[name], fleets={"m": FleetState(sides=sides(own), elsewhere=elsewhere)})
+
+    alive = [gateway("a", 5, b=6, gone=7), gateway("b", 8, a=4, gone=6)]
+    both = merged(alive)
+    assert both.gateways == ["a", "b"]
+    assert list(both.fleets["m"].elsewhere) == ["gone"], "who tells himself is not counted by hearsay"
+    total_sides = all_sides(both.fleets["m"])
+    assert (total_sides["canary"].requests, total_sides["canary"].errors) == (5 + 8 + 7, 3)
+    assert total_sides["stable"].requests == 30
+    alone = all_sides(merged([alive[0]]).fleets["m"])
+    assert alone["canary"].requests == 5 + 6 + 7, "b has died: what it last told counts"
+    past = grown(alive[0], ended(alive[1]))
+    assert all_sides(past.fleets["m"])["canary"].requests == 20

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from tests.store_server import StoreServer, store_server
 
+from seawall.domain.told import all_sides, read
 from seawall.gateway.tell import keyring
 
 FLEET = """
@@ -214,3 +215,31 @@ async def test_what_nobody_understands_in_the_store_ends_no_gateway(
     assert [await ask(g) for g in gateways] == [200, 200, 200]
     await client.hdel("{seawall}:fleet:m:d", "stranger")
     await eventually(lambda: all(g.server.tier.up for g in gateways))
+
+
+async def test_a_canarys_tally_is_one_however_many_gateways_and_outlives_them(
+    start: Any, engine: Any, other: Any, store: StoreServer, tmp_path: Path
+) -> None:
+    found = tmp_path / "replicas.json"
+    replicas = [
+        {"name": f"r{i}", "fleet": "m", "url": e.url, "group": group}
+        for i, (e, group) in enumerate(((engine, "stable"), (other, "canary")))
+    ]
+    found.write_text(json.dumps({"replicas": replicas, "canary_weights": {"m": 50}}))
+    gateways = [
+        await start(spec=FLEET % "maxInFlight: 9", store=store.url, discovery=f"file:{found}")
+        for _ in range(2)
+    ]
+    await eventually(lambda: all(g.server.app.fleets["m"].has_canary for g in gateways))
+    for _ in range(20):
+        assert [await ask(g) for g in gateways] == [200, 200]
+    one, two = (g.server.tier for g in gateways)
+
+    def told(tier: Any, name: str) -> int:
+        return sum(s.requests for s in tier.tallies.get("m", {}).get(name, {}).values())
+
+    await eventually(lambda: told(one, two.name) == told(two, one.name) == 20)
+    gateways[1].server.stop()
+    await gateways[1].task
+    state = read(await gateways[0].state())
+    assert sum(s.requests for s in all_sides(state.fleets["m"]).values()) == 40

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from random import Random
 from time import monotonic, time
+from types import MappingProxyType
 from typing import Literal, NamedTuple
 from urllib.parse import unquote
 
@@ -31,7 +32,7 @@ from seawall.decide.route.whole import Whole, streamed_form
 from seawall.domain.labels import BATCH_CLASS_HEADER, BATCH_SECRET_HEADER, BATCH_TENANT_HEADER
 from seawall.domain.seen import Replica, Replicas
 from seawall.domain.spec import Fleet, FleetSpec
-from seawall.domain.told import StoreState
+from seawall.domain.told import SideState, StoreState
 from seawall.domain.units import parse_seconds
 from seawall.gateway.edge.budget import StrangersBudget
 from seawall.gateway.edge.caller import IDLE_S, MAX_HEAD, REPLICA, SURE_S, Caller, Connected, Keep
@@ -180,6 +181,10 @@ class Means(NamedTuple):
     """With several processes: the accounts that they keep together."""
     shelf: Callable[[str, ShelfRules], Shelf] | None = None
     """With other gateways: where what a fleet keeps lies."""
+    name: str = ""
+    """Of this gateway among them."""
+    tallies: Mapping[str, Mapping[str, dict[str, SideState]]] = MappingProxyType({})
+    """Fleet -> other gateway -> its sides of a canary split."""
     store: Callable[[], StoreState] | None = None
     """How the store that they share stands."""
     gateways: int = 1

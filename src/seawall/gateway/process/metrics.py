@@ -257,6 +257,9 @@ def state(app: App, everything: bool = False) -> GatewayState:
     """What `/debug/state` shows; with `everything`, what `/debug/console` shows."""
     now = app.now()
     fleets = {name: _told(f) for name, f in app.fleets.items()}
+    for name, others in app.means.tallies.items():
+        if name in fleets:
+            fleets[name] = replace(fleets[name], elsewhere=dict(others))
     if everything:
         models: dict[str, list[str]] = {}
         for name, served in app.models.items():
@@ -266,6 +269,7 @@ def state(app: App, everything: bool = False) -> GatewayState:
             fleets[name] = replace(fleets[name], models=more[0], tenants=more[1], streams=more[2])
     return GatewayState(
         draining=app.closing,
+        gateways=[app.means.name] if app.means.name else [],
         store=app.means.store() if app.means.store is not None else None,
         fleets=fleets,
         replicas={t.name: _replica(name, t, now) for name, f in app.fleets.items() for t in f.targets},

@@ -274,6 +274,8 @@ class Server:
             gateways=self.tier.gateways if self.tier is not None else 1,
             shelf=self.tier.shelf if self.tier is not None else None,
             store=self.tier.told if self.tier is not None else None,
+            name=self.tier.name if self.tier is not None else "",
+            tallies=self.tier.tallies if self.tier is not None else {},
             peers=Peers(s.board.parent if s.board else None, s.worker, s.workers, loop, monotonic),
             without=s.without,
             batch=BatchDoor(s.batch, s.batch_secret) if s.batch and s.batch_secret else None,

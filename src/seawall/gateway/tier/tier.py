@@ -8,12 +8,15 @@ here: touching a request, and believing another gateway: what it says of a repli
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 import json
 import logging
 import secrets
 from collections.abc import Callable, Mapping
 from typing import Final
+
+import msgspec
 
 from seawall.decide.route.lease import AWAY_S, IDLE_S, BudgetLease, LeaseAsk
 from seawall.decide.route.meter import Meter
@@ -22,7 +25,7 @@ from seawall.decide.route.poison import DEATHS
 from seawall.decide.route.prefix import Brought
 from seawall.decide.route.record import ShelfRules
 from seawall.decide.route.share import Demand, places_wanted, share_of
-from seawall.domain.told import StoreState
+from seawall.domain.told import SideState, StoreState
 from seawall.drivers.kept_store import KeptStore
 from seawall.drivers.store import SharedStore, StoreAway
 from seawall.gateway.exchange.lane import FleetLane
@@ -32,6 +35,7 @@ from seawall.gateway.tier.prefixes import packed, unpacked
 
 log = logging.getLogger("seawall.gateway.tier")
 ROUND_S: Final = 0.1
+TALLY_EVERY: Final = 10
 QUIET_EVERY: Final = 3
 """A fleet in which nothing happens is told of every third round."""
 HINT_S: Final = 30.0
@@ -72,6 +76,8 @@ class Tier:
         self._now = now
         self._fleets = fleets
         self._suspect = suspect
+        self.tallies: dict[str, dict[str, dict[str, SideState]]] = {}
+        """Fleet -> other gateway -> its sides of the canary split, as it last told."""
         self._meters: dict[str, Meter] = {}
         self._demands: dict[str, tuple[Demand, ...]] = {}
         self._evictions: dict[Target, int] = {}
@@ -125,6 +131,7 @@ class Tier:
             await self._leases()
             for fleet in list(self._fleets().values()):
                 await self._places(fleet)
+                await self._tally(fleet)
             await self._news()
         except StoreAway as e:
             self.round_s = self._now() - began
@@ -210,6 +217,25 @@ class Tier:
                 fleet.router.set_others(target, target.others, cap - own)
             if fleet.admission.queued and fleet.router.free():
                 fleet.pump()
+
+    # -- tallies
+
+    async def _tally(self, fleet: FleetLane) -> None:
+        """A canary's numbers outlive the gateway that counted them."""
+        if not fleet.has_canary:
+            self.tallies.pop(fleet.name, None)
+            return
+        if self.rounds % TALLY_EVERY:
+            return
+        sides = {
+            name: msgspec.convert(s, SideState, from_attributes=True) for name, s in fleet.stats.sides.items()
+        }
+        told = await self.store.tallies(self.name, fleet.name, msgspec.json.encode(sides).decode())
+        found: dict[str, dict[str, SideState]] = {}
+        for name, text in told.items():
+            with contextlib.suppress(msgspec.MsgspecError):
+                found[name] = msgspec.json.decode(text, type=dict[str, SideState])
+        self.tallies[fleet.name] = found
 
     # -- suspicions
 
