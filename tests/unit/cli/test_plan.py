@@ -213,7 +213,7 @@ def test_a_model_s_id_stands_where_a_file_would() -> None:
 
 
 def test_how_sure_the_plan_is_stands_below_what_it_holds() -> None:
-    sure = run(*LLAMA, "--gpu", "H100-80GB", "--gpus", "1").output
+    sure = run(*LLAMA, "--gpu", "H100-80GB", "--gpus", "1", "--vllm-version", "0.19.0").output
     assert "  sure     within 5" in sure and "unsure by" not in sure
     forked = run(*LLAMA, "--gpu", "H100-80GB", "--gpus", "1", "--vllm-version", "0.32.0 (fork)").output
     assert "unsure by 2.4 GiB: a fork or development build" in forked

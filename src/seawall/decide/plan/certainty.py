@@ -19,12 +19,16 @@ from seawall.decide.plan.spent import (
     draft_gib,
     graphs_gib,
     mixing_bytes,
+    sampler_bytes_per_logit,
     tower_gib,
 )
 from seawall.domain.model import ModelConfig
 
 GRAPH_PASS_BYTES = 128 * 1024
 """Per batched token: what vLLM 0.26 to 0.29 counted as CUDA graphs of Gated DeltaNet (vLLM issue 50780)."""
+SECOND_RUNNER = (0, 30, 0)
+"""From here vLLM's second model runner is the default. What its sampler takes while memory is profiled has changed
+with releases (pull request 57926), and starts of one model were 0.2 and 0.8 GiB off."""
 UNKNOWN_WEIGHTS = 0.15
 """Share by which the general formula misses the parameters of architectures that it was not made for."""
 WINDOWED_TOKENS = 0.1
@@ -84,6 +88,9 @@ def _of_engine(model: ModelConfig, setup: EngineSetup) -> Iterator[Doubt]:
     if ESTIMATED[0] <= version < ESTIMATED[1]:
         # One card and one set of flags were seen to give 0.62, 0.86, 1.59 and, once, 7.3 GiB.
         yield Doubt(0.5 * graphs_gib(model, setup), "vLLM's own estimate of CUDA graphs, which varies")
+    if version >= SECOND_RUNNER:
+        share = 0.5 * setup.max_num_seqs * model.vocab * sampler_bytes_per_logit(setup, 2) / GIB
+        yield Doubt(max(0.5, share), "vLLM's second model runner, of which few starts were recorded")
     if (0, 8, 0) <= version < (0, 9, 0) and setup.max_num_seqs > 256:
         # vLLM 0.8 fell back to the V0 engine for much that the V1 engine could not do yet.
         gap = (setup.max_num_seqs - 256) * model.vocab * 38.4 / GIB

@@ -99,7 +99,10 @@ def default_batch(gpu: Gpu, version: PatchVersion, max_model_len: int) -> tuple[
     """
     if version < (0, 8, 0):
         return 256, max(2048, max_model_len) if max_model_len <= 32768 else 2048
-    big = gpu.memory_gib >= 70 and (not gpu.name.startswith("A100") or version < (0, 9, 0))
+    small = (gpu.name.startswith("A100") and version >= (0, 9, 0)) or (
+        gpu.name == "GB10" and version >= (0, 33, 0)
+    )
+    big = gpu.memory_gib >= 70 and not small
     if version < (0, 8, 5):  # the first V1 releases: 1024 on every GPU
         seqs, tokens = 1024, 8192 if big else 2048
     elif gpu.memory_gib >= 160 and version >= (0, 22, 0):

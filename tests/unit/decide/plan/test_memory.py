@@ -104,7 +104,12 @@ def test_decode_context_parallelism_multiplies_tokens() -> None:
         ("Qwen/Qwen3-Coder-30B-A3B-Instruct-FP8", {"tensor_parallel": 4}, "invalid", "fp8 block of 128"),
         ("deepseek-ai/DeepSeek-R1", {}, "oom", "weights alone take"),
         ("Qwen/Qwen3-0.6B", {"max_model_len": 65536}, "invalid", "beyond the model's own 40,960"),
-        ("Qwen/Qwen3-32B", {"max_model_len": 40960}, "refused", "tokens are accepted"),
+        (
+            "Qwen/Qwen3-32B",
+            {"max_model_len": 40960, "vllm_version": "0.19.0"},
+            "refused",
+            "tokens are accepted",
+        ),
         (
             "openai/gpt-oss-20b",
             {"gpu_memory_utilization": 0.95, "vllm_version": "0.19.0"},
@@ -201,3 +206,18 @@ def test_vllm_caches_no_prefixes_of_hybrids_unless_asked() -> None:
     assert of("Qwen/Qwen3.5-9B", **flags).max_concurrency == pytest.approx(36.91, rel=5e-3)
     asked = of("Qwen/Qwen3.5-9B", vllm_args=("--enable-prefix-caching",), **flags)
     assert asked.max_concurrency < 30  # a second state for each request
+
+
+def test_a_start_that_was_read_after_the_formulas_lies_in_the_range() -> None:
+    """Llama 3.1 8B on an A100, vLLM 0.31.0 with its defaults: 56.21 GiB and 460,496 tokens of cache."""
+    made = of("meta-llama/Llama-3.1-8B-Instruct", gpu="A100-80GB", vllm_version="0.31.0")
+    assert made.kv_cache_tokens == pytest.approx(460_496, rel=0.02)
+    low, high = made.kv_cache_gib_range
+    assert low <= 56.21 <= high
+
+
+def test_a_gb10_is_no_big_gpu_to_vllm_since_its_defaults_know_it() -> None:
+    batches = [
+        of("Qwen/Qwen3-8B", gpu="GB10", vllm_version=v, max_model_len=8192) for v in ("0.32.0", "0.33.0")
+    ]
+    assert [(p.max_num_seqs, p.max_num_batched_tokens) for p in batches] == [(1024, 8192), (256, 2048)]

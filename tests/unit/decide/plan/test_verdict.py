@@ -40,11 +40,18 @@ def strange(**sizes: Any) -> Plan:
 
 
 def test_what_is_well_known_is_told_within_a_percent_or_two() -> None:
-    made = of("meta-llama/Llama-3.1-8B", max_model_len=8192)
+    made = of("meta-llama/Llama-3.1-8B", max_model_len=8192, vllm_version="0.19.0")
     low, high = made.kv_cache_tokens_range
     assert made.verdict == "fits" and not made.unsure
     assert low < made.kv_cache_tokens < high < 1.02 * made.kv_cache_tokens
     assert made.parameters_range == (made.parameters, made.parameters)
+
+
+def test_a_release_of_which_few_starts_are_known_says_so() -> None:
+    made = of("meta-llama/Llama-3.1-8B", max_model_len=8192, vllm_version="0.33.0")
+    _, high = made.kv_cache_tokens_range
+    assert made.verdict == "fits" and "second model runner" in made.unsure[0]
+    assert 1.01 * made.kv_cache_tokens < high < 1.05 * made.kv_cache_tokens
 
 
 @pytest.mark.parametrize("layers", [20, 60, 80, 120, 400])
@@ -59,11 +66,12 @@ def test_the_general_formula_never_says_that_it_cannot_work(layers: int) -> None
 
 
 def test_a_forecast_that_ends_near_the_edge_is_tight_and_says_by_how_much() -> None:
-    free = of("Qwen/Qwen3-32B", max_model_len=1024)
+    known = {"vllm_version": "0.19.0"}
+    free = of("Qwen/Qwen3-32B", max_model_len=1024, **known)
     edge = free.max_model_len_limit
-    near = of("Qwen/Qwen3-32B", max_model_len=edge)
+    near = of("Qwen/Qwen3-32B", max_model_len=edge, **known)
     assert near.verdict == "tight" and "nearer than the forecast is sure of" in near.reason
-    past = of("Qwen/Qwen3-32B", max_model_len=min(40_960, edge + 8_000))
+    past = of("Qwen/Qwen3-32B", max_model_len=min(40_960, edge + 8_000), **known)
     assert past.verdict == "refused"
 
 
