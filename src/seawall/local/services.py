@@ -90,6 +90,8 @@ class EngineService:
         model, seen = fleet.served_names[0], []
         for one in known.known if known is not None else ():
             answer = await self._client.answer(self.url, model, one.prompt, self._probe_s, headers)
+            if answer is None:
+                return ""  # it cannot be asked; the gateway says so
             seen.append(compare(one, answer))
         standing = told_all(TruthStanding(), seen)
         return standing.reason if standing.state == "wrong" else ""

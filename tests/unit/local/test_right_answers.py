@@ -39,7 +39,8 @@ async def engine() -> AsyncIterator[SimulatedServer]:
 
 async def known(client: EngineClient, url: str) -> Fingerprint:
     answers = [(p, await client.answer(url, "smollm2", p, 10.0)) for p in prompts()]
-    return Fingerprint(identity_of(FLEET), "a test", tuple(KnownAnswer(p, a, Distance()) for p, a in answers))
+    known = tuple(KnownAnswer(p, a, Distance()) for p, a in answers if a is not None)
+    return Fingerprint(identity_of(FLEET), "a test", known)
 
 
 async def test_it_proves_itself_with_right_answers_only(engine: SimulatedServer) -> None:
@@ -55,6 +56,19 @@ async def test_it_proves_itself_with_right_answers_only(engine: SimulatedServer)
     assert failed is not None and failed.startswith(WRONG)
 
     engine.inject(Fault(kind="clear"))
+    assert await service.prove() is None
+    await client.close()
+
+
+async def test_a_model_that_only_embeds_cannot_be_asked_and_serves(engine: SimulatedServer) -> None:
+    client = EngineClient()
+    service = EngineService(sim_recipe(FLEET), client, lambda: True, 10.0, lambda: 0.0)
+    service.port = engine.args.port
+    made = await known(client, service.url)
+    service.truth = lambda: made
+    for path in ("/v1/completions", "/v1/chat/completions"):
+        del engine.routes.table[path]
+    engine.routes.table["/v1/embeddings"] = {"POST": engine.routes.embeddings}
     assert await service.prove() is None
     await client.close()
 

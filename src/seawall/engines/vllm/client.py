@@ -72,11 +72,14 @@ class EngineClient:
         prompt: PinnedPrompt,
         timeout_s: float,
         headers: dict[str, str] | None = None,
-    ) -> TruthAnswer:
-        """The answer to a prompt of a fingerprint. EngineError says what came instead."""
+    ) -> TruthAnswer | None:
+        """The answer to a prompt of a fingerprint; None: it takes no such requests, as a model that only embeds, or one
+        with fewer logprobs (`--max-logprobs`). EngineError says what came instead."""
         path, body = ask_of(prompt, model, os.urandom(9).hex())
         try:
             answer = await self._http.post(f"{url}{path}", json=body, timeout=timeout_s, headers=headers)
+            if answer.status_code in (400, 404, 405, 422):
+                return None
             if answer.status_code != 200:
                 raise EngineError(
                     f"asked {prompt.name} it answered {answer.status_code}: {answer.text[:200]}"

@@ -207,25 +207,33 @@ def startup() -> None:
 
 
 def wrong_answers() -> str | None:
-    """Why its answers are not the known ones; None: they are, or there is nothing to go by. Two prompts that moved, or
-    no logprob at all: rounding tips none. What takes too long is left to the gateway, which goes on asking."""
+    """Why its answers are not the known ones; None: they are, or there is nothing to go by, as with a model that only
+    embeds. Two prompts that moved, or no logprob at all: rounding tips none. What takes too long is left to the
+    gateway, which goes on asking."""
     file = Path(__file__).with_name("truth.json")
     if not file.is_file():
         return None
     from fingerprint import compare, kind_of, read, WORDS  # type: ignore[import-not-found]  # noqa: I001
-    from truth import answer_of, ask_of  # type: ignore[import-not-found]
+    from truth import NO_NUMBER, answer_of, ask_of  # type: ignore[import-not-found]
 
     model, end = os.environ.get("SEAWALL_MODEL", ""), time.monotonic() + TRUTH_S
     seen = []
     for known in read(json.loads(file.read_text("utf-8")))[0].known:
         path, body = ask_of(known.prompt, model, os.urandom(9).hex())
+        left = end - time.monotonic()
+        if left <= 0:
+            break
         try:
-            seen.append(compare(known, answer_of(json.loads(request(path, TOKEN_TIMEOUT_S, body)))))
+            seen.append(compare(known, answer_of(json.loads(request(path, left, body)))))
         except urllib.error.HTTPError as e:
-            return f"HTTP {e.code} to a known prompt"
+            if e.code in (400, 404, 405, 422):
+                return None
+            said = e.read(2**16).decode("utf-8", "replace")
+            nan = any(words in said for words in NO_NUMBER)
+            return f"it answers wrongly: {WORDS['numeric']}" if nan else f"HTTP {e.code} to a known prompt"
         except (OSError, ValueError) as e:
-            return f"no answer to a known prompt: {e}"
-        if time.monotonic() > end:
+            if not seen:
+                return f"no answer to a known prompt: {e}"
             break
     moved = [m for m in seen if m.moved]
     if len(moved) < 2 and not any(m.how == "absurd" for m in moved):
