@@ -79,7 +79,7 @@ def slow_requests(silent_s: float) -> Asks:
 
 
 async def long_answer(stage: Stage) -> None:
-    before = await _evictions(stage)
+    before, count = await _evictions(stage), len(await stage.ready())
     await asyncio.sleep(2.5)
     victim = await stage.victim()
     stage.mark(f"kill -9 {victim.name}, in the middle of whole answers")
@@ -87,8 +87,8 @@ async def long_answer(stage: Stage) -> None:
     await asyncio.sleep(6.0)
     await _left_alone(stage, before, but=victim.name)
     if not stage.slow:
-        await stage.until_ready(len(before), 30.0)
-        stage.mark(f"{len(before)} ready again")
+        await stage.until_ready(count, 30.0)
+        stage.mark(f"{count} ready again")
 
 
 async def long_prefill(stage: Stage) -> None:

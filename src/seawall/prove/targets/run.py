@@ -65,6 +65,8 @@ PACE = ProofPace(
     patience=ClientPatience(first_s=60, stall_s=60, total_s=300), worst_stall_s=STALL_BOUND_S, end_s=320.0
 )
 ENGINES_DRAIN = "15s"
+OVERLOAD_CLIENTS = 240
+"""As many as a proof of ours has, however few clients the other cells have: fifteen for each of the engine's places."""
 AT_ONCE = 2
 """Deployments that start at the same time: a busy machine must not make one look as if it did not start."""
 
@@ -264,6 +266,8 @@ def _fitted(scenario: Scenario) -> Scenario:
     """The scenario as targets play it: with longer silence, and the time that this takes."""
     if scenario.name == "healthy-slow":
         return healthy_slow(SILENT_S)
+    if scenario.name == "overload":
+        scenario = replace(scenario, streams=OVERLOAD_CLIENTS)
     longer = {"hung": 2 * STALL_BOUND_S, "black-hole": STALL_BOUND_S}.get(scenario.name, 0.0)
     return replace(scenario, takes_s=scenario.takes_s + longer)
 
