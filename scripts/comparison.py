@@ -24,6 +24,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+from seawall.domain.units import counted
 from seawall.drivers import cache
 from seawall.prove.scenarios import SCENARIOS
 from seawall.prove.targets.known import MISSING, TARGETS
@@ -44,8 +45,8 @@ def main() -> None:
     args.add_argument(
         "--scenario", action="append", choices=list(SCENARIOS), help="only this one; repeat for more"
     )
-    args.add_argument("--jobs", type=int, default=6, help="cells at once")
-    args.add_argument("--streams", type=int, default=16, help="clients of a cell")
+    args.add_argument("--jobs", type=int, default=14, help="cells at once")
+    args.add_argument("--streams", type=int, default=10, help="clients of a cell")
     args.add_argument("--draw", action="store_true", help="only draw the page from what is kept")
     asked = args.parse_args()
     if not asked.draw:
@@ -126,6 +127,7 @@ Made by `make comparison` (`scripts/comparison.py`), {when}; not written by hand
 
 - **Machine**: {machine}. Load average while it ran: {load}
   ({jobs} cells at once). Above the number of cores other work ran beside it, and stalls are longer than they need be.
+- **Time**: {minutes:.0f} minutes in {runs}.
 - **Load**: {streams} clients a cell, each of which asks again when its answer has ended; simulated engines that take
   0.12 s for a token, three to a cell unless the scenario says otherwise. Answers are compared token by token.
 - **Clients** give up after {patience:.0f} s of silence; a stall may last {stall:.0f} s; `healthy-slow` is silent
@@ -148,9 +150,11 @@ def _head(kept: Cells, cells: list[dict[str, Any]], targets: list[str]) -> Itera
     hows = [c["how"] for c in cells]
     days = sorted({h["day"] for h in hows})
     loads = [x for h in hows for x in h["load"]]
+    runs = {json.dumps(h): float(h["minutes"]) for h in hows}
     yield HEAD.format(
         when=days[0] if len(days) == 1 else f"{days[0]} to {days[-1]}", machine=kept.get("machine", ""),
         load=f"{min(loads)} to {max(loads)}", jobs=_span(h["jobs"] for h in hows),
+        minutes=sum(runs.values()), runs=counted(len(runs), "run"),
         streams=_span(h["streams"] for h in hows), patience=PACE.patience.stall_s, stall=STALL_BOUND_S,
         silent=SILENT_S, fleet=FLEET, targets=" ".join(f"--target {t}" for t in targets),
     )  # fmt: skip

@@ -70,6 +70,7 @@ def test_the_page_says_what_was_run_when_and_where_and_shows_our_own_red_cells(s
     assert "**a stall of 44.0 s, more than 40 s**" in text, "ours is red like any other"
     assert "**7 tokens doubled**" in text and "| n/a |" in text and "not run" in text
     assert "2026-11-30" in text and "2 cores" in text and "1.0 to 9.5" in text and "12 clients" in text
+    assert "3 minutes in 1 run." in text
     assert "daemon off;" in text and "nginx -c DIR/nginx.conf" in text and "- least_conn" in text
     assert "1,234" in text and "9 eof" in text
     assert "a / b" in text, "a bar would end the cell"
