@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +10,7 @@ import click
 from seawall.cli import output
 from seawall.cli.files import InputFile
 from seawall.cli.output import output_option
+from seawall.cli.secret_files import secret
 
 URL = click.option(
     "--url", default="http://127.0.0.1:8000", show_default=True, envvar="SEAWALL_URL", help="The gateway."
@@ -63,7 +63,8 @@ def serve(
 ) -> None:
     """Serve the lane behind a gateway. `seawall up` does so where spec.gateway.batch is set.
 
-    The secret by which the two know each other is read from SEAWALL_BATCH_SECRET.
+    The secret by which the two know each other is read from SEAWALL_BATCH_SECRET, or from the file that
+    SEAWALL_BATCH_SECRET_FILE names; so is the store's address from SEAWALL_BATCH_STORE.
     """
     import asyncio
     import logging
@@ -78,15 +79,15 @@ def serve(
     logging.basicConfig(
         stream=sys.stderr, level=logging.WARNING, format="%(asctime)s %(levelname)s %(message)s"
     )
-    secret = os.environ.get("SEAWALL_BATCH_SECRET")
-    if not secret:
+    shared = secret("SEAWALL_BATCH_SECRET")
+    if not shared:
         raise InputError(
             "SEAWALL_BATCH_SECRET is not set.", "Give the gateway and this the same long random value."
         )
     rules = rules_of(f for path in specs for f in load_fleets(path))
     settings = BatchSettings(
         folder=folder, gateway=gateway, admin=admin, listen=listen,
-        store=store or rules.spec.store, secret=secret, grace_s=grace_s,
+        store=store or secret("SEAWALL_BATCH_STORE") or rules.spec.store, secret=shared, grace_s=grace_s,
     )  # fmt: skip
 
     def ready(url: str) -> None:

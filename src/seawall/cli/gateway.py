@@ -177,7 +177,7 @@ def command(
         store_password=secret("SEAWALL_STORE_PASSWORD"),
         supervisor=supervisor,
         batch=batch or None,
-        batch_secret=os.environ.get("SEAWALL_BATCH_SECRET") or None,
+        batch_secret=secret("SEAWALL_BATCH_SECRET"),
         worker=worker,
         workers=workers,
         keeper=keeper,

@@ -12,6 +12,8 @@ ADMIN_PORT = 9090
 """The gateway's health, metrics and state; named `admin`."""
 SCALER_PORT = 9443
 STORE_PORT = 6379
+BATCH_PORT = 8100
+"""Where the batch lane answers the gateways."""
 """Where the scaler answers KEDA."""
 MASTER_PORT = 29500
 """Where the nodes of a multi-node replica meet."""
@@ -60,6 +62,7 @@ GATEWAYS_ACCOUNT = "seawall-gateways"
 SCALERS_ACCOUNT = "seawall-scalers"
 """The account of a namespace's scalers, alike."""
 STORE_APP = "seawall-store"
+BATCH_APP = "seawall-batch"
 PULL_APP = "seawall-pull"
 ENGINES = f"{ROLE}=engine"
 """Selector of every engine Pod."""

@@ -404,6 +404,9 @@ class BatchSpec(Strict):
     """Where results are kept: `postgresql://USER@HOST/NAME`, for several gateways. Default: SQLite beside the files."""
     store_secret: str | None = None
     """Secret of the store, on Kubernetes: its key `address`, with the password."""
+    secret: str | None = None
+    """Secret, on Kubernetes: its key `secret`, a long random value, is what the lane and its gateways know each other
+    by. Default: the gateway's name with `-batch`."""
     volume: Bytes = 50 * 2**30
     """The volume of files and results, on Kubernetes."""
     storage_class: str | None = None

@@ -7,7 +7,7 @@ from seawall.render.inputs import Group, Object, Wanted
 from seawall.render.names import fleet_meta, gateway_selector, labels, meta, selector
 
 
-def _budget(metadata: Object, match: dict[str, str]) -> Object:
+def budget(metadata: Object, match: dict[str, str]) -> Object:
     return {
         "apiVersion": "policy/v1",
         "kind": "PodDisruptionBudget",
@@ -25,9 +25,9 @@ def engine_budget(wanted: Wanted) -> Object:
     match = selector(wanted)
     if wanted.plan.nodes_per_replica > 1:
         match = {FLEET: wanted.name, REPLICA: wanted.name}
-    return _budget(fleet_meta(wanted, wanted.name, "engine"), match)
+    return budget(fleet_meta(wanted, wanted.name, "engine"), match)
 
 
 def gateway_budget(group: Group) -> Object:
     metadata = meta(group.gateway, group.namespace, labels(group.gateway, "gateway"))
-    return _budget(metadata, gateway_selector(group))
+    return budget(metadata, gateway_selector(group))

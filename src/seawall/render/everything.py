@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from seawall.errors import InputError
-from seawall.render import disruption, foundation, gateway, network, routes, scaler, scaling, store
+from seawall.render import batch, disruption, foundation, gateway, network, routes, scaler, scaling, store
 from seawall.render.inputs import Group, Object, Rendering, Wanted
 from seawall.render.notes import notes
 from seawall.render.observe.everything import observing
@@ -24,6 +24,8 @@ def render(group: Group) -> Rendering:
     objects += [gateway.deployment(group), gateway.autoscaler(group), disruption.gateway_budget(group)]
     if beside := store.store(group):
         objects += [network.store_policy(group), *beside]
+    if beside := batch.batch_lane(group, gateway.fleet_volume(group), gateway.fleet_paths(group)):
+        objects += [network.batch_policy(group), *beside]
     if beside := scaler.scaler(group):
         objects += [network.scaler_policy(group), *beside]
     for wanted in group.members:

@@ -9,6 +9,7 @@ import math
 
 from seawall.decide.route.room import needed
 from seawall.domain.labels import ADMIN_PORT, COMPONENT, HTTP_PORT
+from seawall.render.batch import SECRET_ENV, SECRET_MOUNT, batch_address, batch_spec, secret_volume
 from seawall.render.images import gateway_image
 from seawall.render.inputs import Group, Object
 from seawall.render.names import CONFIG_DIR, gateway_account, gateway_selector, labels, meta, short
@@ -31,6 +32,16 @@ def config_name(group: Group) -> str:
 
 def fleet_files(group: Group) -> dict[str, str]:
     return {f"{w.name}.yaml": dump(w.document) for w in group.members}
+
+
+def fleet_paths(group: Group) -> list[str]:
+    """Where the specs lie in a container."""
+    return [f"{CONFIG_DIR}/fleets/{name}" for name in fleet_files(group)]
+
+
+def fleet_volume(group: Group) -> Object:
+    """The volume of the specs."""
+    return {"name": "fleets", "configMap": {"name": config_name(group), "defaultMode": 0o444}}
 
 
 def config_map(group: Group) -> Object:
@@ -169,7 +180,7 @@ def keeper(group: Group) -> Object:
 
 
 def container(group: Group) -> Object:
-    fleets = [f"{CONFIG_DIR}/fleets/{name}" for name in fleet_files(group)]
+    fleets = fleet_paths(group)
     args = [*fleets, "--discovery", "kubernetes"]
     args += ["--listen", f"0.0.0.0:{HTTP_PORT}", "--admin", f"0.0.0.0:{ADMIN_PORT}"]
     args += ["--grace", str(drain_s(group))]
@@ -178,6 +189,9 @@ def container(group: Group) -> Object:
         {"name": "fleets", "mountPath": f"{CONFIG_DIR}/fleets", "readOnly": True},
         {"name": "tmp", "mountPath": "/tmp"},
     ]
+    if batch_spec(group) is not None:
+        args += ["--batch", batch_address(group)]
+        mounts.append(SECRET_MOUNT)
     if kept(group):
         args += ["--keeper", KEEPER_SOCKET]
         mounts.append({"name": "keeper", "mountPath": KEEPER_DIR})
@@ -191,6 +205,7 @@ def container(group: Group) -> Object:
     ]
     env.append({"name": "HOME", "value": "/tmp"})
     env += store_env(group)
+    env += [SECRET_ENV] if batch_spec(group) is not None else []
     if store_secret(group):
         mounts.append({"name": "store", "mountPath": STORE_DIR, "readOnly": True})
     check = {"port": "admin", "scheme": "HTTP"}
@@ -227,9 +242,11 @@ def _check(get: Object, *, period: int, failures: int) -> Object:
 
 def volumes(group: Group) -> list[Object]:
     out: list[Object] = [
-        {"name": "fleets", "configMap": {"name": config_name(group), "defaultMode": 0o444}},
+        fleet_volume(group),
         {"name": "tmp", "emptyDir": {"sizeLimit": "256Mi"}},
     ]
+    if batch_spec(group) is not None:
+        out.append(secret_volume(group))
     if kept(group):
         out.append({"name": "keeper", "emptyDir": {"medium": "Memory", "sizeLimit": "1Mi"}})
     secret = keys_secret(group)

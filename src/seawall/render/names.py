@@ -8,6 +8,7 @@ from typing import Any
 
 from seawall.domain.labels import (
     APP,
+    BATCH_APP,
     COMPONENT,
     ENGINE_APP,
     FLEET,
@@ -84,14 +85,24 @@ def store_selector(group: Group) -> dict[str, str]:
     return {APP: STORE_APP, INSTANCE: group.gateway}
 
 
+def batch_name(group: Group) -> str:
+    """The name of the batch lane beside a gateway: of its Deployment, Service, claim, policy and Secret."""
+    return short(group.gateway, "-batch")
+
+
+def batch_selector(group: Group) -> dict[str, str]:
+    return {APP: BATCH_APP, INSTANCE: group.gateway}
+
+
 def gateway_selector(group: Group) -> dict[str, str]:
     return {APP: GATEWAY_APP, INSTANCE: group.gateway}
 
 
 def labels(instance: str, component: str, extra: dict[str, str] | None = None) -> dict[str, str]:
     """Recommended labels of an object that is not a Pod."""
+    beside = {"gateway": GATEWAY_APP, "scaler": SCALER_APP, "store": STORE_APP, "batch": BATCH_APP}
     return {
-        APP: {"gateway": GATEWAY_APP, "scaler": SCALER_APP, "store": STORE_APP}.get(component, ENGINE_APP),
+        APP: beside.get(component, ENGINE_APP),
         INSTANCE: instance,
         COMPONENT: component,
         PART_OF: "seawall",

@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 from seawall.domain.labels import (
     ADMIN_PORT,
     APP,
+    BATCH_PORT,
     ENGINE_APP,
     FLEET,
     HTTP_PORT,
@@ -20,8 +21,11 @@ from seawall.domain.labels import (
     SCALER_PORT,
     STORE_PORT,
 )
+from seawall.render.batch import batch_spec, postgres_port
 from seawall.render.inputs import Group, Object, Wanted
 from seawall.render.names import (
+    batch_name,
+    batch_selector,
     fleet_meta,
     gateway_selector,
     labels,
@@ -190,6 +194,21 @@ def store_policy(group: Group) -> Object:
     return _policy(metadata, store_selector(group), ingress, [])
 
 
+def batch_policy(group: Group) -> Object:
+    """The batch lane's policy: the gateways ask it and Prometheus reads its metrics; it asks gateways, and its database
+    where it has one."""
+    callers: list[Object] = [
+        {"podSelector": {"matchLabels": gateway_selector(group)}},
+        *scrapers(group.members),
+    ]
+    gateways = [{"podSelector": {"matchLabels": gateway_selector(group)}}]
+    egress: list[Object] = [DNS, NODE_LOCAL_DNS, {"to": gateways, "ports": tcp(HTTP_PORT, ADMIN_PORT)}]
+    if port := postgres_port(group):
+        egress.append({"ports": tcp(port)})
+    metadata = meta(batch_name(group), group.namespace, labels(group.gateway, "batch"))
+    return _policy(metadata, batch_selector(group), [{"from": callers, "ports": tcp(BATCH_PORT)}], egress)
+
+
 def gateway_policy(group: Group) -> Object:
     """The gateway's policy: the request port for clients; the admin port for Prometheus, the operator and KEDA. It goes
     out to engines, the API server, the store and names, and nowhere else (traces to a collector need a policy of your
@@ -199,12 +218,17 @@ def gateway_policy(group: Group) -> Object:
         callers.append(from_namespace(KEDA_NAMESPACE))
     if any(w.fleet.spec.scaling.by == "seawall" for w in group.members):
         callers.append({"podSelector": {"matchLabels": scaler_selector(group)}})
+    if batch_spec(group) is not None:
+        callers.append({"podSelector": {"matchLabels": batch_selector(group)}})
     ingress: list[Object] = [
         {"ports": [{"protocol": "TCP", "port": HTTP_PORT}]},
         {"from": callers, "ports": [{"protocol": "TCP", "port": ADMIN_PORT}]},
     ]
     engines = [{"podSelector": {"matchLabels": {FLEET: w.name, APP: ENGINE_APP}}} for w in group.members]
     egress: list[Object] = [DNS, NODE_LOCAL_DNS, {"to": engines, "ports": tcp(HTTP_PORT)}, API_SERVER]
+    if batch_spec(group) is not None:
+        lane = {"podSelector": {"matchLabels": batch_selector(group)}}
+        egress.append({"to": [lane], "ports": tcp(BATCH_PORT)})
     if ports := store_ports(group):
         egress.append({"ports": tcp(*ports)})
     metadata = meta(group.gateway, group.namespace, labels(group.gateway, "gateway"))

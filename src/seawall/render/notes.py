@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from seawall.render.batch import batch_secret, batch_spec
 from seawall.render.gateway import MIN_REPLICAS, keys_secret
 from seawall.render.images import engine_image, gateway_image
 from seawall.render.inputs import Group, Object, Wanted
@@ -57,6 +58,12 @@ def notes(group: Group) -> tuple[str, ...]:
         out.append(
             f"you provide: Secret {group.namespace}/{password} with the key `password`: "
             f"{_secret(group.namespace, str(password))} --from-literal=password=$(openssl rand -hex 24)"
+        )
+    if batch_spec(group) is not None:
+        name = batch_secret(group)
+        out.append(
+            f"you provide: Secret {group.namespace}/{name} with the key `secret`: "
+            f"{_secret(group.namespace, name)} --from-literal=secret=$(openssl rand -hex 32)"
         )
     for wanted in group.members:
         out += [f"{wanted.name}: {text}" for text in _of_fleet(wanted)]

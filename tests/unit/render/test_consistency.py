@@ -91,7 +91,8 @@ def test_every_reference_exists_or_is_told_to_the_user(rendering: Rendering) -> 
     accounts, told = named(rendering, "ServiceAccount"), "\n".join(rendering.notes)
     for owner, template in pods(rendering):
         pod = template["spec"]
-        assert pod["serviceAccountName"] in accounts, owner
+        own = pod.get("serviceAccountName")  # none: the namespace's, whose token it does not get
+        assert own in accounts or (own is None and pod["automountServiceAccountToken"] is False), owner
         volumes = {v["name"]: v for v in pod["volumes"]}
         for volume in volumes.values():
             if "configMap" in volume:

@@ -1,0 +1,98 @@
+"""The batch lane on Kubernetes: one hardened worker with a volume, reached by gateways, that reaches gateways alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from seawall.render.everything import render
+from seawall.render.inputs import Group, Object, Rendering
+
+Objects = dict[tuple[str, str], Object]
+LANE = "  gateway: {batch: {%s}}\n"
+
+
+def rendered(group: Callable[..., Group], llama: str, more: str = "") -> tuple[Rendering, Objects]:
+    found = render(group(llama + LANE % more))
+    return found, {(o["kind"], o["metadata"]["name"]): o for o in found.objects}
+
+
+def name_of(objects: Objects) -> str:
+    return next(name for kind, name in objects if kind == "PersistentVolumeClaim" and name.endswith("-batch"))
+
+
+def pod_of(objects: Objects, name: str) -> Any:
+    return objects["Deployment", name]["spec"]["template"]["spec"]
+
+
+def test_one_worker_with_its_volume_and_no_rights(group: Callable[..., Group], llama: str) -> None:
+    found, objects = rendered(group, llama, "volume: 30Gi, storageClass: fast")
+    name = name_of(objects)
+    deployment = objects["Deployment", name]["spec"]
+    assert deployment["replicas"] == 1 and deployment["strategy"] == {"type": "Recreate"}
+    pod = pod_of(objects, name)
+    (worker,) = pod["containers"]
+    assert not pod["automountServiceAccountToken"] and "serviceAccountName" not in pod
+    assert pod["securityContext"]["runAsNonRoot"] and worker["securityContext"]["readOnlyRootFilesystem"]
+    assert worker["resources"]["limits"] == worker["resources"]["requests"]
+    claim = objects["PersistentVolumeClaim", name]["spec"]
+    assert claim["storageClassName"] == "fast" and claim["resources"]["requests"]["storage"] == "30Gi"
+    assert {"name": "data", "persistentVolumeClaim": {"claimName": name}} in pod["volumes"]
+    assert ("PodDisruptionBudget", name) in objects and ("Service", name) in objects
+    assert any(f"{name} with the key `secret`" in note for note in found.notes)
+
+
+def test_the_lane_and_its_gateways_find_and_know_each_other(group: Callable[..., Group], llama: str) -> None:
+    _, objects = rendered(group, llama)
+    name = name_of(objects)
+    gateway_name = name.removesuffix("-batch")
+    gateway, lane = pod_of(objects, gateway_name), pod_of(objects, name)
+    args = gateway["containers"][0]["args"]
+    assert args[args.index("--batch") + 1] == f"{name}.llm.svc:8100"
+    args = lane["containers"][0]["args"]
+    assert args[args.index("--gateway") + 1] == f"http://{gateway_name}.llm.svc"
+    assert args[args.index("--admin") + 1] == f"http://{gateway_name}-admin.llm.svc:9090"
+    for pod in (gateway, lane):
+        volume = next(v for v in pod["volumes"] if v["name"] == "batch-secret")
+        assert volume["secret"]["secretName"] == name
+        assert {"name": "SEAWALL_BATCH_SECRET_FILE", "value": "/etc/seawall/batch/secret"} in pod[
+            "containers"
+        ][0]["env"]
+    policy = objects["NetworkPolicy", name]["spec"]
+    assert [p["port"] for rule in policy["ingress"] for p in rule["ports"]] == [8100]
+    assert sorted(p["port"] for rule in policy["egress"] for p in rule["ports"]) == [
+        53,
+        53,
+        53,
+        53,
+        8000,
+        9090,
+    ]
+    own = objects["NetworkPolicy", gateway_name]["spec"]
+    assert any(p["port"] == 8100 for rule in own["egress"] for p in rule["ports"])
+
+
+def test_engines_of_such_a_fleet_schedule_by_priority(group: Callable[..., Group], llama: str) -> None:
+    def engine(objects: Objects) -> str:
+        return str(
+            [o for (kind, name), o in objects.items() if kind == "Deployment" and "gateway" not in name]
+        )
+
+    _, with_lane = rendered(group, llama)
+    without = {(o["kind"], o["metadata"]["name"]): o for o in render(group(llama)).objects}
+    assert "'--scheduling-policy', 'priority'" in engine(with_lane)
+    assert "--scheduling-policy" not in engine(without)
+    assert not any(name.endswith("-batch") for _, name in without)
+
+
+def test_a_database_of_ones_own_is_reached_and_its_password_is_no_argument(
+    group: Callable[..., Group], llama: str
+) -> None:
+    _, objects = rendered(group, llama, "storeSecret: pg")
+    name = name_of(objects)
+    pod = pod_of(objects, name)
+    assert {"name": "SEAWALL_BATCH_STORE_FILE", "value": "/etc/seawall/batch-store/address"} in pod[
+        "containers"
+    ][0]["env"]
+    egress = objects["NetworkPolicy", name]["spec"]["egress"]
+    assert any(p["port"] == 5432 for rule in egress for p in rule["ports"])
