@@ -24,12 +24,10 @@ from typing import Any, Final
 
 from h2.events import (
     DataReceived,
-    RemoteSettingsChanged,
     RequestReceived,
     StreamEnded,
     StreamReset,
     TrailersReceived,
-    WindowUpdated,
 )
 from h2.exceptions import ProtocolError
 
@@ -322,8 +320,6 @@ class Http2Connection:
             if stream is not None:
                 stream.received = event.stream_ended is not None
                 stream.body(event.data)
-        elif kind is WindowUpdated or kind is RemoteSettingsChanged:
-            self._h2.bound_table()
         elif kind is RequestReceived:
             self._request(event.stream_id, event.stream_ended is not None)
         elif kind is StreamEnded:

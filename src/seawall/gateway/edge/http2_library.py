@@ -15,8 +15,6 @@ MAX_STREAMS: Final = 256
 STREAM_WINDOW: Final = 1 << 20
 """Of a body that may be on its way; what has come is counted and bounded as everywhere."""
 CONNECTION_WINDOW: Final = 16 << 20
-TABLE: Final = 4096
-"""Of compressed headers, whatever the client offers us to remember."""
 _LAST: Final = 2**31 - 1
 _config: Final = H2Configuration(
     client_side=False,
@@ -43,11 +41,48 @@ class HeadDecoder(Decoder):
 
 
 class HeadEncoder(Encoder):
-    """Writes fields as they are: the library's Huffman code takes time by the square of a value's length, and a client
-    chooses some of the values."""
+    """Writes fields as they are, and remembers none. The library's search for what it has written before takes a third
+    of an answer's time, and its Huffman code time by the square of a value's length, and a client chooses some of the
+    values."""
 
-    def encode(self, headers: Any, huffman: bool = False) -> bytes:
-        return super().encode(headers, False)
+    def __init__(self) -> None:
+        super().__init__()
+        self._resized = False
+
+    @property
+    def header_table_size(self) -> int:
+        """Of what a client remembers for us: nothing, whatever it offers."""
+        return 0
+
+    @header_table_size.setter
+    def header_table_size(self, value: int) -> None:
+        self._resized = True
+
+    def encode(self, headers: Any, huffman: bool = True) -> bytes:
+        """RFC 7541: literals without indexing (6.2.2), behind the word that the table is empty (6.3) where its size has
+        been changed."""
+        out = bytearray(b"\x20" if self._resized else b"")
+        self._resized = False
+        for name, value in headers:
+            if name == b":status":
+                out += b"\x88" if value == b"200" else b"\x08" + _sized(value)
+            else:
+                out += b"\x00" + _sized(name) + _sized(value)
+        return bytes(out)
+
+
+def _sized(data: bytes) -> bytes:
+    """A string behind its length, a number with a prefix of 7 bits (RFC 7541, 5.1)."""
+    size = len(data)
+    if size < 127:
+        return b"%c%b" % (size, data)
+    size -= 127
+    number = bytearray(b"\x7f")
+    while size > 127:
+        number.append(size & 127 | 128)
+        size >>= 7
+    number.append(size)
+    return bytes(number) + data
 
 
 class Library(H2Connection):
@@ -72,8 +107,3 @@ class Library(H2Connection):
         self.local_settings = Settings(client=False, initial_values=meant)
         self.most_of_head = self.heads.max_header_list_size = 2 * max_head + 4096
         self.increment_flow_control_window(CONNECTION_WINDOW - self.inbound_flow_control_window)
-
-    def bound_table(self) -> None:
-        """Whatever the client has offered."""
-        if self.encoder.header_table_size > TABLE:
-            self.encoder.header_table_size = TABLE

@@ -31,7 +31,7 @@ INTERNAL_ERROR: Final = 0x2
 CANCEL: Final = 0x8
 STREAM: Final = 10 * 1024
 """What a stream costs, with the library's half of it."""
-PRICE: Final = 4
+PRICE: Final = 16
 """Of an answer of our own, in those of HTTP/1.1."""
 
 
