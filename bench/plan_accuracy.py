@@ -170,6 +170,15 @@ def fully_logged(run: Run) -> bool:
     return all(run.get(k) is not None and k not in run.get("inferred", ()) for k in keys)
 
 
+def told(result: Result) -> bool:
+    """The flags that decide most are on record: a released version, a GPU of the catalogue, the utilization."""
+    run, known = result.run, result.plan
+    decisive = {"vllm_version", "gpu", "gpu_memory_utilization", "model", "tp"} & set(run.get("inferred", ()))
+    released = re.fullmatch(r"\d+\.\d+\.\d+", run.get("vllm_version") or "")
+    guessed = known is None or any("not in the catalogue" in why for why in known.unsure)
+    return bool(released) and not decisive and not guessed and run.get("gpu_memory_utilization") is not None
+
+
 def summary(results: list[Result]) -> dict[str, Any]:
     """Errors and the confusion table, by run and with every model counting once."""
     out: dict[str, Any] = {"runs": len(results), "planned": sum(r.plan is not None for r in results)}
@@ -185,6 +194,8 @@ def summary(results: list[Result]) -> dict[str, Any]:
     out["ranges"] = ranges(results)
     sure = [(r.run["model"], abs(r.tokens)) for r in results if r.tokens is not None and r.sure]
     out["tokens_sure"] = _statistics(sure)
+    flags = [(r.run["model"], abs(r.tokens)) for r in results if r.tokens is not None and told(r)]
+    out["tokens_told"] = _statistics(flags)
     out["false_fits"] = [r.run["id"] for r in results if r.predicted == "fits" and r.run["outcome"] != "fits"]
     out["false_refusals"] = [
         r.run["id"]
@@ -256,6 +267,7 @@ def print_table(results: list[Result], total: dict[str, Any]) -> None:
         "kv_gib",
         "tokens",
         "tokens_sure",
+        "tokens_told",
         "weights_full_logs",
         "kv_gib_full_logs",
         "tokens_full_logs",
@@ -266,7 +278,10 @@ def print_table(results: list[Result], total: dict[str, Any]) -> None:
                 f"{name:28} {s['n']:4} {100 * s['median']:7.2f}% {100 * s['worst']:7.1f}% "
                 f"{100 * s['within_5_percent']:6.1f}% {s['models']:7} {100 * s['models_within_5_percent']:22.1f}%"
             )
-    print("\ntokens_sure: the plan's own range is within 5%. The rest says why it is unsure.")
+    print("\ntokens_sure: the plan's own range is within 5%; the rest says why it is unsure.")
+    print(
+        "tokens_told: version, GPU and utilization are on record; the rest was planned with defaults for them."
+    )
     held = total["ranges"]
     print(
         f"\nRange of KV GiB held in {100 * held['held']:.0f}% of {held['runs']} runs that log it with its utilization:"

@@ -28,7 +28,7 @@ KNOWN = frozenset({
     "vaultgemma", "afmoe", "bailing_moe", "bailing_moe_v2", "bailing_hybrid", "bailing_moe_v2_5",
     "bailing_moe_linear", "minimax_m1", "solar_open", "longcat_flash", "muse_glimmer",
     "ernie4_5_vl_moe", "ernie4_5_moe_vl", "glm_ocr", "qwen3_omni_moe", "step3_text", "step3_vl", "nanbeige",
-    "paddleocr_vl", "gemma4_unified", "whisper", "aria",
+    "paddleocr_vl", "gemma4_unified", "aria",
 })  # fmt: skip
 TIED_BY_DEFAULT = frozenset({
     "gemma", "gemma2", "gemma3", "gemma3_text", "gemma3n", "gemma3n_text", "gemma4", "gemma4_text", "gpt2",
