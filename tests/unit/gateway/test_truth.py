@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -73,6 +74,21 @@ async def fingerprint(sim: Sim) -> Fingerprint:
     return Fingerprint(Identity(model="file:///none"), "verified weights", tuple(known))
 
 
+@contextlib.asynccontextmanager
+async def traffic(gateway) -> AsyncIterator[None]:
+    """A client that asks one thing after another, so that every replica serves."""
+
+    async def ask() -> None:
+        while True:
+            await gateway.complete(model="m", prompt="The sea", max_tokens=2)
+
+    tasks = [asyncio.ensure_future(ask()) for _ in range(3)]
+    yield
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+
+
 def replicas(gateway):
     return {t.name: t for t in gateway.server.app.fleets["m"].targets}
 
@@ -85,29 +101,31 @@ async def metrics(gateway) -> str:
 async def test_it_is_taken_out_named_and_brought_back(start, sims, tmp_path: Path, fault: str, kind) -> None:
     write_truth(tmp_path / "m.truth.json", await fingerprint(sims[0]))
     gateway = await start(*(s.url for s in sims), spec=SPEC)
-    await until(lambda: gateway.server.truth.fleets["m"].asked.get("same", 0) >= 3)
+    async with traffic(gateway):
+        await until(lambda: gateway.server.truth.fleets["m"].asked.get("same", 0) >= 3)
 
-    await sims[1].fault(fault)
-    victim = replicas(gateway)["m-1"]
-    await until(lambda: victim.state != "ready", 20)
-    assert "it answers wrongly" in victim.reason
-    if kind:
-        assert f'kind="{kind}"' in await metrics(gateway)
-        assert "chat template" in victim.reason
-    assert 'seawall_replica_answers_wrongly{fleet="m",replica="m-1"' in await metrics(gateway)
-    assert all(replicas(gateway)[n].state == "ready" for n in ("m-0", "m-2"))
+        await sims[1].fault(fault)
+        victim = replicas(gateway)["m-1"]
+        await until(lambda: victim.state != "ready", 20)
+        assert "it answers wrongly" in victim.reason
+        if kind:
+            assert f'kind="{kind}"' in await metrics(gateway)
+            assert "chat template" in victim.reason
+        assert 'seawall_replica_answers_wrongly{fleet="m",replica="m-1"' in await metrics(gateway)
+        assert all(replicas(gateway)[n].state == "ready" for n in ("m-0", "m-2"))
 
-    await asyncio.sleep(0.5)
-    assert victim.state != "ready", "a token that is not the right one brings nobody back"
-    await sims[1].fault("clear")
-    await until(lambda: victim.state == "ready", 20)
-    assert "answers_wrongly{" not in await metrics(gateway)
+        await asyncio.sleep(0.5)
+        assert victim.state != "ready", "a token that is not the right one brings nobody back"
+        await sims[1].fault("clear")
+        await until(lambda: victim.state == "ready", 20)
+        assert "answers_wrongly{" not in await metrics(gateway)
 
 
 async def test_right_answers_are_learned_from_replicas_that_agree(start, sims) -> None:
     await sims[2].fault("wrong-weights")
     gateway = await start(*(s.url for s in sims), spec=SPEC)
-    await until(lambda: replicas(gateway)["m-2"].state != "ready", 30)
+    async with traffic(gateway):
+        await until(lambda: replicas(gateway)["m-2"].state != "ready", 30)
     assert 'seawall_truth_known{fleet="m",source="learned"} 1' in await metrics(gateway)
     assert gateway.server.truth.fleets["m"].fingerprint.source == "agreed by m-0, m-1"
 
@@ -126,7 +144,8 @@ async def test_an_outdated_fingerprint_takes_nobody_out(start, sims, tmp_path: P
     write_truth(tmp_path / "m.truth.json", await fingerprint(sims[2]))
     gateway = await start(sims[0].url, sims[1].url, spec=SPEC)
     truth = gateway.server.truth.fleets["m"]
-    await until(lambda: [s.state for s in truth.standings.values()] == ["wrong", "wrong"], 20)
+    async with traffic(gateway):
+        await until(lambda: [s.state for s in truth.standings.values()] == ["wrong", "wrong"], 20)
     assert [t.state for t in replicas(gateway).values()] == ["ready", "ready"]
 
 
@@ -167,3 +186,15 @@ async def test_many_replicas_are_asked_in_turn_and_no_more_than_ten_a_second(
     truth.configure({"m": (await fingerprint(sims[0]), 0.01, Identity())}, 0.0)
     first, second = truth.look(fleet, 100.0), truth.look(fleet, 100.5)
     assert (len(first), len(second)) == (10, 5)
+
+
+async def test_an_idle_replica_is_left_alone_once_it_was_asked(start, sims, tmp_path: Path) -> None:
+    write_truth(tmp_path / "m.truth.json", await fingerprint(sims[0]))
+    gateway = await start(sims[0].url, spec=SPEC)
+    fleet, truth = gateway.server.app.fleets["m"], gateway.server.truth
+    target = replicas(gateway)["m-0"]
+    await until(lambda: truth.standing(fleet, target).turn == 1)
+    await until(lambda: truth.standing(fleet, target).due_s <= fleet.now())
+    assert truth.look(fleet, fleet.now()) == []
+    assert (await gateway.complete(max_tokens=1))[0] == 200
+    await until(lambda: truth.standing(fleet, target).turn > 1)

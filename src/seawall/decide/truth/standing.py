@@ -44,6 +44,8 @@ class TruthStanding:
     """Routine asks so far: they go round."""
     due_s: float = 0.0
     """No routine ask before."""
+    asked_s: float = float("-inf")
+    """The end of the last ask."""
     sick_s: float = float("-inf")
 
     @property
@@ -102,7 +104,7 @@ def heard(
 ) -> TruthStanding:
     """An answer has come, after `took_s`. `share`: of the replica's time for routine asks."""
     pause = min(MOST_S, max(LEAST_S, took_s / share)) if share > 0 else MOST_S
-    later = replace(standing, turn=standing.turn + 1, due_s=now + pause)
+    later = replace(standing, turn=standing.turn + 1, due_s=now + pause, asked_s=now)
     match standing.state:
         case "true":
             if not move.moved:

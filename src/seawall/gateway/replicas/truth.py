@@ -145,12 +145,21 @@ class TruthWatch:
             return []
         for gone in [t for t in truth.standings if not fleet.has(t)]:
             del truth.standings[gone]
-        due = [(s.due_s, t) for t in ready if (s := truth.standings.get(t) or NEW).due_s <= now or s.urgent]
+        due = [(s.due_s, t) for t in ready if self._due(fleet, t, s := truth.standings.get(t) or NEW, now)]
         self._credit = min(A_SECOND, self._credit + A_SECOND * max(0.0, now - self._looked_s))
         self._looked_s = now
         some = [t for _, t in sorted(due, key=lambda one: one[0])[: int(self._credit)]]
         self._credit -= len(some)
         return some
+
+    def _due(self, fleet: TruthFleet, target: Target, standing: TruthStanding, now: float) -> bool:
+        """Its turn, and it has served since it was asked last: who is idle harms nobody, and may be scaled away, which
+        an ask at the wrong moment would put off."""
+        if standing.urgent:
+            return True
+        last = max(fleet.pool(target).last_event, standing.sick_s)
+        serves = target.in_flight > 0 or last > standing.asked_s
+        return standing.due_s <= now and (serves or not standing.turn or standing.state in rules.BLAMED)
 
     def standing(self, fleet: TruthFleet, target: Target) -> TruthStanding:
         truth = self.fleets.get(fleet.name)
@@ -186,7 +195,7 @@ class TruthWatch:
             took_s = fleet.now() - began
             if deviation is None:
                 pause = min(rules.MOST_S, max(rules.LEAST_S, took_s / truth.share))
-                truth.standings[target] = replace(before, due_s=fleet.now() + pause)
+                truth.standings[target] = replace(before, due_s=fleet.now() + pause, asked_s=fleet.now())
                 return
             after = rules.heard(before, deviation, wanted, took_s, truth.share, fleet.now())
             truth.standings[target] = after
