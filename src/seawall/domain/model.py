@@ -160,6 +160,8 @@ class CheckpointQuantization:
     """Parts in the model's own dtype."""
     others: Mapping[str, Format] = field(default_factory=dict)
     """Parts in another format than the main one."""
+    guessed: str = ""
+    """The method's name, where nobody here knows what it does: counted as 8 bit."""
     layers: Mapping[int, Mapping[str, Format | None]] = field(default_factory=dict)
     """Layers in which some parts are stored otherwise; None: in the model's own dtype."""
 

@@ -42,7 +42,7 @@ def quantization_of(
     main, kept, others, odd = compact(rules.of_layers(count, architecture), rules.of_model())
     if main.method == "none":
         return None, cache
-    return CheckpointQuantization(main.method, main.bits, main.group, kept, others, odd), cache
+    return CheckpointQuantization(main.method, main.bits, main.group, kept, others, layers=odd), cache
 
 
 def _found(raw: Config, text: Config, beside: Config | None) -> Config | None:
@@ -285,7 +285,8 @@ def quantization_named(text: str) -> CheckpointQuantization | None:
         return CheckpointQuantization("gptq", 4, 128)
     if "fp8" in t:
         return CheckpointQuantization("fp8", 8, 0)
-    return CheckpointQuantization("int8", 8, 0)
+    plain = any(word in t for word in ("int8", "w8a", "8bit", "8_bit", "compressed", "smooth"))
+    return CheckpointQuantization("int8", 8, 0, guessed="" if plain else text[:40])
 
 
 def quantized_experts(q: CheckpointQuantization) -> CheckpointQuantization:

@@ -6,6 +6,8 @@ from typing import Any
 
 import pytest
 
+from seawall.config.plan_flags import PlanFlags, from_flags
+from seawall.decide.plan import plan
 from seawall.decide.plan.weights import weigh
 from seawall.domain.model import Format, ModelConfig
 from seawall.shapes.config import parse
@@ -142,6 +144,16 @@ def test_torchao_is_read_from_the_name_of_its_class(kind: dict[str, Any], method
     assert q is not None
     assert q.format("mlp", 3) == Format(method, bits, q.group)
     assert q.format("head") is None
+
+
+def test_a_method_that_nobody_knows_is_a_guess_and_never_refused() -> None:
+    for name in ("bitnet", "vptq", "new_thing"):
+        model = stored(LLAMA, {"quant_method": name})
+        assert model.quantization is not None and model.quantization.guessed == name
+        fleet, _ = from_flags(PlanFlags(model_config="Qwen/Qwen3-8B", gpu="L40S", tensor_parallel=1))
+        made = plan(fleet, model, shorten=False)
+        assert made.verdict == "unknown" and name in made.reason
+    assert stored(LLAMA, {"quant_method": "compressed-tensors"}).quantization.guessed == ""  # type: ignore[union-attr]
 
 
 LARGE_3 = {

@@ -55,6 +55,10 @@ class Certainty:
     """False: the architecture or the GPU is a guess; nothing that depends on it is said to be impossible."""
 
 
+def _guessed(model: ModelConfig) -> str:
+    return model.quantization.guessed if model.quantization is not None else ""
+
+
 def margin_gib(setup: EngineSetup) -> float:
     """What separates two starts of the same thing: 2% of the GPU, 0.2 to 0.5 GiB."""
     return min(0.5, max(0.2, 0.02 * setup.gpu.memory_gib))
@@ -71,7 +75,7 @@ def certainty(model: ModelConfig, setup: EngineSetup, weights_gib: float) -> Cer
         tokens=WINDOWED_TOKENS
         if model.compressed is not None and (0, 24, 0) <= setup.version < (0, 31, 0)
         else 0.0,
-        known=model.known and not setup.gpu.assumed,
+        known=model.known and not setup.gpu.assumed and not _guessed(model),
     )
 
 
@@ -130,6 +134,8 @@ def _of_model(model: ModelConfig, setup: EngineSetup, weights_gib: float) -> Ite
     if not model.known:
         doubt = UNKNOWN_WEIGHTS * weights_gib + 0.05 * setup.gpu.memory_gib
         yield Doubt(doubt, f"architecture {model.architecture!r} is not known here")
+    if name := _guessed(model):
+        yield Doubt(0.5 * weights_gib, f"quantization {name!r} is not known here")
     if model.assumed_format:
         yield Doubt(0.06 * weights_gib, "which layers are quantized is assumed")
     if mixing := mixing_bytes(model, setup) / GIB:
