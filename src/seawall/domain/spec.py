@@ -463,6 +463,9 @@ class Gateway(Strict):
     keeper: bool = True
     """A small process beside the gateway holds its connections: what runs outlives a gateway that dies
     (docs/reference/keeper.md)."""
+    http2: bool = True
+    """Clients may speak HTTP/2, over TLS or by prior knowledge; false: HTTP/1.1 alone. Where a gateway serves several
+    fleets all must have it."""
     truth_budget: Annotated[float, Ge(0), Le(0.1)] = 0.01
     """Share of each replica's time that is spent on asking it what its weights must answer
     (docs/reference/truth.md). 0: no replica is asked, and one that answers wrongly is not found."""

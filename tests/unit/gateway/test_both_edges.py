@@ -243,6 +243,24 @@ def test_where_memory_is_short_a_body_is_refused_before_it_is_sent(edge: Any) ->
 
 
 @EDGES
+def test_bodies_at_once_stay_within_the_bound(edge: Any) -> None:
+    def script(b: Bench) -> None:
+        b.app.max_body = 1 << 22
+        b.app.memory.bound = bound = 16 << 20
+        clients, most = [edge(b)], 0
+        for _ in range(200):
+            if edge is not Http2:
+                clients.append(edge(b))
+            clients[-1].head(b"POST", b"/v1/completions", {}, None)
+            clients[-1].body(b"x" * 200_000, last=False)
+            most = max(most, b.app.memory.held)
+        assert bound // 2 < most <= bound * 9 // 8
+        assert b.app.refusals["overloaded"] > 100
+
+    with_bench(script)
+
+
+@EDGES
 def test_a_fault_of_ours_is_told_and_logged_without_what_was_sent(edge: Any, caplog: Any) -> None:
     def script(b: Bench) -> None:
         e = edge(b)

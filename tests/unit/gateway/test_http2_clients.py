@@ -106,3 +106,20 @@ async def test_who_asks_for_http_1_1_gets_it(gateway: Gateway) -> None:
     async with httpx.AsyncClient(verify=False) as client:
         answer = await client.get(gateway.url + "/health")
     assert answer.http_version == "HTTP/1.1" and answer.headers["keep-alive"]
+
+
+async def test_it_can_be_turned_off_while_it_is_spoken(
+    gateway: Gateway, client: httpx.AsyncClient, engine: FakeEngine
+) -> None:
+    """Connections that are there go on; new ones speak HTTP/1.1."""
+    assert (await client.get("/health")).http_version == "HTTP/2"
+    (spec,) = gateway.server.settings.specs
+    spec.write_text(spec.read_text().replace("gateway: {", "gateway: {http2: false, "))
+    gateway.server.reload()
+    assert (await client.get("/health")).http_version == "HTTP/2"
+    if gateway.url.startswith("https"):
+        async with httpx.AsyncClient(http2=True, verify=False) as late:
+            assert (await late.get(gateway.url + "/health")).http_version == "HTTP/1.1"
+    else:
+        answer = await gateway.raw(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n")
+        assert answer.startswith(b"HTTP/1.1 400")

@@ -292,6 +292,7 @@ class App:
             headers |= {b"origin", ASKED_HEADERS}
         self.wanted = frozenset(headers)
         self.keys_for_all = self.keys is not None
+        self.http2 = all(f.spec.http2 for f in self.fleets.values())
         self.max_body = max((f.spec.max_body for f in self.fleets.values()), default=MAX_BODY)
         self.max_head = max((f.spec.max_head for f in self.fleets.values()), default=MAX_HEAD)
         self.idle_s = max((f.spec.idle_timeout for f in self.fleets.values()), default=IDLE_S)

@@ -210,7 +210,6 @@ def server_context(cert: Path | None, key: Path | None) -> ssl.SSLContext:
     """TLS for clients: 1.2 or newer. InputError when the files do not make a certificate."""
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
-    context.set_alpn_protocols(["h2", "http/1.1"])
     try:
         assert cert is not None
         context.load_cert_chain(cert, key)
@@ -286,6 +285,7 @@ class Server:
         if s.usage:
             usage.load(s.usage, app)
         self._tls = tls = server_context(s.tls_cert, s.tls_key) if s.tls_cert else None
+        self._offer()
         self.console = ConsolePages(app, s.supervisor)
         self.admin = Admin(app, self.more_metrics, self.console)
         listening = await self._keep(loop) or bind(s.listen, "clients")
@@ -648,7 +648,13 @@ class Server:
             self._config_errors += 1
             log.error("the old configuration stays: %s", e)
             return
+        self._offer()
         log.warning("configuration read: %d fleets, %d keys", count, len(self.app.keys or ()))
+
+    def _offer(self) -> None:
+        """Tells new clients within the handshake of TLS what is spoken here."""
+        if self._tls is not None:
+            self._tls.set_alpn_protocols(["h2", "http/1.1"] if self.app.http2 else ["http/1.1"])
 
     def more_metrics(self) -> list[Line]:
         out: list[Line] = [(CONFIG_ERRORS_TOTAL, {}, self._config_errors)]
