@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 from dataclasses import replace
@@ -11,12 +12,13 @@ import pytest
 
 from seawall.cli.prove import command
 from seawall.cli.prove_targets import cell_line
-from seawall.errors import InputError
+from seawall.errors import EngineError, InputError
 from seawall.load.client import RequestOutcome
 from seawall.prove.cases import Case, check
 from seawall.prove.pressure import StreamRecord
 from seawall.prove.scenarios import SCENARIOS
 from seawall.prove.targets.adapter import Need, TargetAdapter, TargetPlace
+from seawall.prove.targets.admin import send
 from seawall.prove.targets.command import CommandTarget, UrlTarget
 from seawall.prove.targets.grid import Cell, Grid, TargetFacts
 from seawall.prove.targets.install import from_pypi
@@ -69,6 +71,25 @@ def test_an_adapter_that_can_be_told_other_engines_has_a_way_to_tell(name: str) 
 @pytest.mark.parametrize("name", [n for n, a in TARGETS.items() if Need.SUCCESSOR in a.can])
 def test_an_adapter_that_can_be_replaced_has_a_way_to_replace(name: str) -> None:
     assert TARGETS[name].replace is not TargetAdapter.replace
+
+
+@pytest.mark.parametrize(
+    ("status", "may_lack", "fails"),
+    [(200, False, False), (404, False, True), (404, True, False), (500, True, True)],
+)
+async def test_what_a_targets_own_api_refuses_is_said(status: int, may_lack: bool, fails: bool) -> None:
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(f"HTTP/1.1 {status} x\r\ncontent-length: 4\r\nconnection: close\r\n\r\ngone".encode())
+        writer.close()
+
+    async with await asyncio.start_server(answer, "127.0.0.1", 0) as server:
+        url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/workers/1"
+        if fails:
+            with pytest.raises(EngineError, match=f"answered {status}: gone"):
+                await send("DELETE", url, may_lack=may_lack)
+        else:
+            assert await send("DELETE", url, may_lack=may_lack) == "gone"
 
 
 async def test_a_command_of_the_users_is_given_the_engines(tmp_path: Path) -> None:

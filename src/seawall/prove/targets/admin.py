@@ -11,8 +11,8 @@ from seawall.errors import EngineError
 PATIENCE_S = 20.0
 
 
-async def send(method: str, url: str, body: dict[str, Any] | None = None) -> Any:
-    """The answer: parsed where it is JSON, else its text."""
+async def send(method: str, url: str, body: dict[str, Any] | None = None, may_lack: bool = False) -> Any:
+    """The answer: parsed where it is JSON, else its text. `may_lack`: a 404 is no failure, what was to go is gone."""
     try:
         async with httpx.AsyncClient(trust_env=False, timeout=PATIENCE_S) as client:
             answer = await client.request(method, url, json=body)
@@ -20,7 +20,7 @@ async def send(method: str, url: str, body: dict[str, Any] | None = None) -> Any
         raise EngineError(
             f"{method} {url}: no answer ({type(e).__name__}).", "Look at the target's log."
         ) from None
-    if answer.status_code >= 400:
+    if answer.status_code >= 400 and not (may_lack and answer.status_code == 404):
         raise EngineError(
             f"{method} {url} answered {answer.status_code}: {answer.text[:200]}", "Look at the target's log."
         )

@@ -42,4 +42,5 @@ class Smg(TargetAdapter):
         for engine in [e for e in place.engines if e not in known]:
             await send("POST", url, {"url": engine})
         for engine in [e for e in known if e not in place.engines]:
-            await send("DELETE", f"{url}/{known[engine]}")
+            # It removes behind its answer, and lists until then what it has been told to remove.
+            await send("DELETE", f"{url}/{known[engine]}", may_lack=True)
