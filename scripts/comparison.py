@@ -141,8 +141,9 @@ fails its cell is red like any other.
 """
 READING = """\
 **ok**: nothing lost, wrong or doubled, and no stall beyond the bound. **lost**: started and not finished whole, for
-whatever reason but a 429 with Retry-After. **n/a**: the fault needs something that the target does not have; never
-counted against it. `lost` counts requests: of a gateway that is away, each client asks again once a second.
+whatever reason but a 429 with Retry-After (in an overload, any 429 or 503 before the first byte). **n/a**: the fault
+needs something that the target does not have; never counted against it. `lost` counts requests: of a gateway that is
+away, each client asks again once a second.
 """
 
 

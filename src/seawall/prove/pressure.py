@@ -111,8 +111,10 @@ class Pressure:
         if outcome.ok or outcome.error == "cancelled":
             return
         wait_s = rng.uniform(0.1, 0.3)
-        if self.any_gateway and outcome.status == 0 and not outcome.event_s:
-            wait_s = rng.uniform(0.8, 1.2)  # nobody is there: not one loss more for every knock
+        if self.any_gateway and outcome.status in (0, 503) and not outcome.event_s:
+            wait_s = rng.uniform(
+                0.8, 1.2
+            )  # nobody is there, or nobody has time: not one loss more for every knock
         if outcome.error == "http-429" and self.honour_retry_after:
             wait_s = min(5.0, outcome.retry_after_s or 1.0) * rng.uniform(0.8, 1.2)
         try:

@@ -17,6 +17,8 @@ class Expectation:
 
     may_reject: bool = False
     """Overload: 429 with Retry-After is the right answer."""
+    any_refusal: bool = False
+    """Of any gateway, a bare 429 or 503 before the first byte is as good."""
     worst_stall_s: float | None = None
     worst_ttft_s: float | None = None
 
@@ -90,7 +92,7 @@ def judge(
     """A stream that started and did not end whole is lost, whatever the reason, unless it was told 429 with
     Retry-After before its first byte, or its own client left."""
     left = [r for r in records if r.behaviour == "leaver" and r.outcome.error == "cancelled"]
-    rejected = [r for r in records if r.outcome.error == "http-429" and r.outcome.retry_after_s is not None]
+    rejected = [r for r in records if _told_to_wait(r, expectation)]
     whole = [r for r in records if r.outcome.ok]
     lost = [r for r in records if not r.outcome.ok and r not in left and r not in rejected]
     steady = [r for r in whole if r.behaviour == "reader"]
@@ -134,6 +136,13 @@ def judge(
         notes=(*notes, *examples),
         marks=tuple(marks),
     )
+
+
+def _told_to_wait(record: StreamRecord, expected: Expectation) -> bool:
+    outcome = record.outcome
+    if outcome.error == "http-429" and outcome.retry_after_s is not None:
+        return True
+    return expected.may_reject and expected.any_refusal and outcome.error in ("http-429", "http-503")
 
 
 def _beyond(expected: Expectation, rejected: int, stall_s: float, first_s: float) -> Iterator[str]:

@@ -175,6 +175,18 @@ def test_a_usage_that_nobody_asked_for_is_looked_at_of_ours_only() -> None:
     assert not check(CASE, odd, any_gateway=True).wrong_usage
 
 
+def test_in_an_overload_any_refusal_before_the_first_byte_will_do_of_any_gateway() -> None:
+    records = [StreamRecord(0, CASE, came("abcd")), StreamRecord(1, CASE, came("", error="http-503"))]
+    expected = Expectation(may_reject=True, any_refusal=True)
+    for bound, lost in (
+        (expected, 0),
+        (Expectation(may_reject=True), 1),
+        (replace(expected, may_reject=False), 1),
+    ):
+        told = judge("overload", "overload", records, bound, duration_s=1, resumed=0, retried=0)
+        assert (told.lost, told.rejected) == (lost, 1 - lost)
+
+
 def test_what_is_of_use_is_what_came_whole_or_was_read_before_a_client_left() -> None:
     lost = came("ab", error="eof")
     gone = came("ab", error="cancelled")

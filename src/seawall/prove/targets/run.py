@@ -267,7 +267,8 @@ def _fitted(scenario: Scenario) -> Scenario:
     if scenario.name == "healthy-slow":
         return healthy_slow(SILENT_S)
     if scenario.name == "overload":
-        scenario = replace(scenario, streams=OVERLOAD_CLIENTS)
+        told = replace(scenario.expectation, any_refusal=True)
+        scenario = replace(scenario, streams=OVERLOAD_CLIENTS, expectation=told)
     longer = {"hung": 2 * STALL_BOUND_S, "black-hole": STALL_BOUND_S}.get(scenario.name, 0.0)
     return replace(scenario, takes_s=scenario.takes_s + longer)
 
