@@ -34,7 +34,7 @@ LOGS: list[tuple[str, str]] = [
     ("gpu/not-visible", "ImportError: libcuda.so.1: cannot open shared object file: No such file or directory"),
     ("gpu/not-visible", "RuntimeError: Found no NVIDIA driver on your system. Please check that you have an NVIDIA GPU"),
     ("gpu/not-visible", "RuntimeError: No CUDA GPUs are available"),
-    ("gpu/xid", "torch.AcceleratorError: CUDA error: an illegal memory access was encountered\nCUDA kernel errors might be asynchronously reported"),
+    ("engine/cuda-fault", "torch.AcceleratorError: CUDA error: an illegal memory access was encountered\nCUDA kernel errors might be asynchronously reported"),
     ("engine/shm", "nccl: NCCL WARN Error: failed to extend /dev/shm/nccl-u2XRiG to 33030532 bytes, error: No space left on device (28)"),
     ("engine/shm", "RuntimeError: DataLoader worker (pid 411) is killed by signal: Bus error. It is possible that dataloader's workers are out of shared memory."),
     ("engine/nccl", "torch.distributed.DistBackendError: NCCL error in: ProcessGroupNCCL.cpp:3356, unhandled cuda error\nncclUnhandledCudaError: Call to CUDA function failed."),

@@ -117,7 +117,7 @@ SIGNS: tuple[Sign, ...] = (
     Sign(
         "gpu/xid",
         r"(?:NVRM: )?Xid \([^)]*\): (?P<xid>\d+)|Uncorrectable ECC error|CUDA error: "
-        r"(?:uncorrectable ECC error|unspecified launch failure|an illegal memory access)",
+        r"uncorrectable ECC error",
         "the GPU itself failed (Xid {xid})",
         "cordon the node and reset or replace the GPU: kubectl cordon NODE; dcgmi diag -r 3",
         certain=False,
@@ -341,14 +341,15 @@ SIGNS: tuple[Sign, ...] = (
     ),
     Sign(
         "engine/ready-timeout",
-        r"Timed out waiting for (?:new )?engine core processes to start|Did not receive "
+        r"Timed out waiting for (?:new )?engine(?: core processes to start|s to send initial message)|Did not receive "
         r"response from front-end process",
         "the engine was not ready within VLLM_ENGINE_READY_TIMEOUT_S (600 s), and vLLM gave up by itself",
         "raise VLLM_ENGINE_READY_TIMEOUT_S to the start-up budget, or load faster",
     ),
     Sign(
         "engine/unsupported-gpu",
-        r"(?:not supported for the current GPU|FlashAttention only supports|CUDA capability sm_\d+ is not compatible|"
+        r"(?:not supported for the current GPU|HIP error: invalid device function|"
+        r"FlashAttention only supports|CUDA capability sm_\d+ is not compatible|"
         r"Bfloat16 is only supported on GPUs with compute capability|no kernel image is "
         r"available for execution on the device|compute capability[^\n]{0,60}(?:not "
         r"supported|at least))[^\n]{0,160}",
@@ -377,8 +378,25 @@ SIGNS: tuple[Sign, ...] = (
         "pin a newer vLLM image",
     ),
     Sign(
+        "engine/unsupported-model",
+        r"Model architectures? \[[^\]]*\] failed to be inspected",
+        "this vLLM cannot load its class for the model's architecture",
+        "the first traceback above says why (a library that is missing or too old): pin a newer vLLM image",
+        certain=False,
+    ),
+    Sign(
+        "engine/cuda-fault",
+        r"(?:CUDA|HIP) error: (?:an illegal memory access|unspecified launch failure|misaligned address|"
+        r"device-side assert)[^\n]{0,80}",
+        "a kernel on the GPU touched memory that is not its own: mostly a bug of a kernel, seldom the GPU",
+        "another vLLM version or attention backend, --enforce-eager to see whether it is the graphs; when it moves "
+        "with the node and not with the version: dmesg there for Xid, dcgmi diag -r 3",
+        certain=False,
+    ),
+    Sign(
         "engine/remote-code",
-        r"contains custom code which must be executed|pass the argument `trust_remote_code=True`",
+        r"contains custom code which must be executed|requires you to execute the (?:configuration|modeling|model) file"
+        r"|(?:pass the argument|set the option) `trust_remote_code=True`",
         "the model brings its own Python code, and vLLM was not told to trust it",
         "read that code; then add --trust-remote-code (engine.extraArgs) and pin the revision",
     ),
