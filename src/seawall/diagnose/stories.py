@@ -259,8 +259,8 @@ engine/nixl
   ends at start; one whose peer was restarted ends at the next transfer.
 engine/cuda-fault
   The driver ended the context because a kernel read or wrote outside its memory (illegal memory access, launch
-  failure). CUDA reports it late, at another call than the one that did it. The same request, or the same batch shape, on another
-  node gives the same error: then it is software.
+  failure). CUDA reports it late, at another call than the one that did it. When the same request, or the same batch
+  shape, gives the same error on another node, it is software.
 engine/chat-template
   --chat-template names a file; an image has none but vLLM's own examples. vLLM takes a text with a slash for a path
   and ends when it cannot open it.
