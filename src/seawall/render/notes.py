@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from seawall.render.batch import batch_secret, batch_spec
 from seawall.render.gateway import MIN_REPLICAS, keys_secret
-from seawall.render.images import engine_image, gateway_image
+from seawall.render.images import engine_image, gateway_image, store_image
 from seawall.render.inputs import Group, Object, Wanted
 from seawall.render.lifecycle import spot_notice_s, start_budget_s, timing_of
 from seawall.render.replica.weights import needs_loader
@@ -75,7 +75,8 @@ def _by_tag(group: Group) -> list[str]:
     gateways = [gateway_image(group)] if group.first.fleet.spec.gateway.image else []
     sides = [side for w in group.members for side in (w, w.canary) if side is not None]
     engines = [engine_image(w) for w in sides if w.fleet.spec.engine.kind == "vllm"]
-    return [image for image in dict.fromkeys([*gateways, *engines]) if "@sha256:" not in image]
+    stores = [store_image(group)] if manages(group) else []
+    return [image for image in dict.fromkeys([*gateways, *engines, *stores]) if "@sha256:" not in image]
 
 
 def _secret(namespace: str, name: str) -> str:

@@ -63,6 +63,18 @@ def test_a_managed_store_is_small_hardened_bounded_and_reached_by_gateways_alone
     assert f"create secret generic {name} --from-literal=password=" in told
 
 
+def test_the_stores_image_is_named_where_it_is_pinned_by_tag_alone(
+    group: Callable[..., Group], llama: str
+) -> None:
+    def told(more: str) -> list[str]:
+        return [
+            n for n in render(group(llama + GATEWAY % more)).notes if "named by tag" in n and "valkey" in n
+        ]
+
+    assert told("store: managed") and not told("replicas: 2")
+    assert not told("store: managed, storeImage: 'r/valkey:8@sha256:00'")
+
+
 def test_the_users_own_store_and_image_and_secret(group: Callable[..., Group], llama: str) -> None:
     objects = rendered(group, llama, "store: 'valkey://cache:6379/0', storeSecret: mine")
     assert not [name for _, name in objects if name.endswith("-store")]
