@@ -70,6 +70,7 @@ class Seq:
         "group",
         "left",
         "patience",
+        "race",
         "rid",
         "shared",
         "size",
@@ -99,6 +100,32 @@ class Seq:
         self.ticket: Any = None
         self.attempt: Any = None
         """What the front knows of it; nothing here looks at it."""
+        self.race: Race | None = None
+        """Its first token is waited for (`Engine.begun`)."""
+
+    def again(self) -> Seq:
+        """A second attempt at a request that has no token yet."""
+        twin = Seq(self.rid, self.size, self.left, self.arrived)
+        twin.group, twin.shared, twin.patience, twin.ticket = (
+            self.group,
+            self.shared,
+            self.patience,
+            self.ticket,
+        )
+        twin.race = Race(self, second=True)
+        return twin
+
+
+class Race:
+    """What one attempt at a request is to the other one."""
+
+    __slots__ = ("other", "second", "void")
+
+    def __init__(self, other: Seq | None = None, second: bool = False) -> None:
+        self.other = other
+        self.second = second
+        self.void = False
+        """It was given up for the other one."""
 
 
 class PrefixCache:
@@ -128,6 +155,7 @@ class Engine:
 
     __slots__ = (
         "base",
+        "begun",
         "block_half",
         "budget",
         "busy_s",
@@ -179,6 +207,8 @@ class Engine:
         self.part: Seq | None = None
         self.dropped: list[Seq] = []
         """Whose clients had given up when their turn came."""
+        self.begun: list[Seq] = []
+        """Those of the watched that have just had their first token."""
         self.kv = 0.0
         self.reserved = 0.0
         self.step = 0
@@ -256,12 +286,25 @@ class Engine:
         self.version += 1
         return out
 
+    def give_up(self, seq: Seq) -> None:
+        """Forgets a request that has no token yet, if it is here. What the present step computes of it is computed."""
+        if seq is self.part:
+            self.part = None
+            self.reserved -= seq.size
+        elif seq in self.firsts:
+            self.firsts.remove(seq)
+            self.reserved -= seq.size
+        elif seq in self.waiting:
+            self.waiting.remove(seq)
+
     def _first_tokens(self, now: float, done: list[Seq]) -> None:
         """Prompts that are wholly computed give their first token and join the batch."""
         step, fin, running = self.step, self.fin, self.running
         for seq in self.firsts:
             if seq.first < 0:
                 seq.first = now
+                if seq.race is not None:
+                    self.begun.append(seq)
             size = seq.size
             self.reserved -= size
             seq.left -= 1

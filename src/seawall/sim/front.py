@@ -1,8 +1,7 @@
 """What stands before the replicas: our gateway's own decisions, or the plain Service of the guide.
 
 Why: what the simulator says about queues, 429s, retries and resumes must be what the gateway does, so both drive the
-same objects: the desk (who goes where) and the attempt (what becomes of a request that its replica failed). Not here:
-hedged second attempts, for a simulated engine cannot give a request up.
+same objects: the desk (who goes where) and the attempt (what becomes of a request that its replica failed).
 Forbidden here: rules of our own about any of this, time, replicas' insides.
 """
 
@@ -62,6 +61,16 @@ class Front(Protocol):
     def tick(self) -> Callable[[float], Tick]: ...
     @property
     def queued(self) -> int: ...
+    @property
+    def watch(self) -> Callable[[Ticket, float], None]:
+        """It has been sent, and may be hedged. This and what follows is for fronts that hedge."""
+
+    @property
+    def take_second(self) -> Callable[[Ticket], None]: ...
+    @property
+    def drop_second(self) -> Callable[[Ticket], None]: ...
+    @property
+    def evict(self) -> Callable[[Target, str], bool]: ...
 
 
 class SimStream:
@@ -88,7 +97,10 @@ class OurGateway:
         spec = setup.fleet.spec.gateway
         bounds = Bounds(spec.max_queued, spec.max_queued_tokens)
         self.desk = desk = Desk(
-            DeskRules(spec.max_in_flight or setup.shape.max_num_seqs, bounds, spec.queue_timeout), rng
+            DeskRules(
+                spec.max_in_flight or setup.shape.max_num_seqs, bounds, spec.queue_timeout, spec.hedge_after
+            ),
+            rng,
         )
         self.policy = Policy(mode=spec.resume, max_resumes=spec.retries)
         self.offer = desk.offer
@@ -99,6 +111,8 @@ class OurGateway:
         self.discovered = desk.discovered
         self.proven = desk.proven
         self.served = desk.served
+        self.watch, self.take_second, self.drop_second = desk.watch, desk.take_second, desk.drop_second
+        self.evict = desk.evict
         self.limits = Limits(setup.fleet.name, spec.retries, spec.first_byte_timeout, spec.stall_timeout)
 
     @property
@@ -200,3 +214,15 @@ class PlainService:
 
     def tick(self, now: float) -> Tick:
         return Tick([], [], [], [])
+
+    def watch(self, ticket: Ticket, now: float) -> None:
+        raise AssertionError("a Service hedges nothing")
+
+    def take_second(self, ticket: Ticket) -> None:
+        raise AssertionError("a Service hedges nothing")
+
+    def drop_second(self, ticket: Ticket) -> None:
+        raise AssertionError("a Service hedges nothing")
+
+    def evict(self, target: Target, reason: str) -> bool:
+        raise AssertionError("a Service evicts nobody")

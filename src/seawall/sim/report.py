@@ -97,7 +97,7 @@ def rows_of(outcome: Outcome) -> list[tuple[str, str]]:
         )
         if counts[k]
     ]
-    moved = [f"{counts[k]:,} {k}" for k in ("resumed", "retried", "preempted") if counts[k]]
+    moved = [f"{counts[k]:,} {k}" for k in ("resumed", "retried", "hedged", "preempted") if counts[k]]
     rows = [
         ("requests", f"{counts['done']:,} of {counts['arrived']:,} answered, {lost}"),
         ("turned away", ", ".join(turned) or "none"),

@@ -183,6 +183,10 @@ class Counts:
     in_flight: int = 0
     resumed: int = 0
     retried: int = 0
+    hedged: int = 0
+    """Second attempts for a first token (`gateway.hedgeAfter`)."""
+    hedges_won: int = 0
+    """Of those, that brought it."""
     preempted: int = 0
     reasons: dict[str, int] = field(default_factory=dict)
     """Why requests were lost."""

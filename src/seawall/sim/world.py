@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from seawall.decide.route.admit import Queued, Ticket
-from seawall.decide.route.attempt import AwaitVerdict, Fail, Next, Send
+from seawall.decide.route.attempt import AwaitVerdict, Fail, Next, Send, Switch
 from seawall.decide.route.breaks import Blame, Break
 from seawall.decide.route.pick import Ask, Picked, Target
 from seawall.decide.route.prefix import ENDS
@@ -31,6 +31,7 @@ from seawall.sim import outcome as o
 from seawall.sim.cluster import Cluster
 from seawall.sim.engine import NEVER, Seq
 from seawall.sim.front import Front, OurGateway, PlainService
+from seawall.sim.hedges import Hedges
 from seawall.sim.pods import Pod
 from seawall.sim.scaler import scaler_of
 from seawall.sim.setup import BROKEN_SEEN_S, PROOF_MOST_S, PROOF_S, Counts, Setup
@@ -55,6 +56,8 @@ class World:
         self.requests = requests
         self.rng = Random(setup.seed)
         self.front: Front = PlainService(self.rng) if setup.recipe == "guide" else OurGateway(setup, self.rng)
+        after_s = setup.fleet.spec.gateway.hedge_after
+        self.hedges = Hedges(self, after_s) if after_s is not None and setup.recipe != "guide" else None
         self.scaler = scaler_of(setup)
         self.counts = Counts()
         self.heap: list[tuple[float, int, Any, int]] = []
@@ -181,7 +184,7 @@ class World:
         found = self.front.offer(ticket, now)
         if isinstance(found, Picked):
             counts.in_flight += 1
-            self._submit(seq, now)
+            self.submit(seq, now)
         elif isinstance(found, Queued):
             counts.in_flight += 1
             self.waiting[rid] = seq
@@ -191,9 +194,13 @@ class World:
             lost = self.setup.recipe == "guide"
             self._end_badly(seq, o.LOST if lost else o.REJECTED, found.reason, waiting=False)
 
-    def _submit(self, seq: Seq, now: float) -> None:
-        """It has a place."""
-        pod = self.by_target[seq.ticket.target]
+    def submit(self, seq: Seq, now: float, target: Target | None = None) -> None:
+        """It has a place: at `target`, or at its ticket's."""
+        if target is None:
+            target = seq.ticket.target
+            if self.hedges is not None:
+                self.hedges.sent(seq, now)
+        pod = self.by_target[target]
         if pod.errors and self.rng.random() < pod.errors:
             self._failed_by(pod, seq, now)
             return
@@ -209,6 +216,9 @@ class World:
         trial = self.cluster.trial
         if trial is not None and self.cluster.canary_percent:
             trial.lost(pod.group)
+        if self.hedges is not None and seq.race is not None and seq.race.second:
+            self.hedges.refused(seq)
+            return
         what = self.front.failed(seq, now)
         if what is None:
             self._lost(seq, "the replicas' own errors", now)
@@ -222,6 +232,11 @@ class World:
             engine.version += 1
             self.order += 1
             heappush(self.heap, (wake, self.order, pod, engine.version))
+        if engine.begun:
+            assert self.hedges is not None
+            for seq in engine.begun:
+                self.hedges.first_token(seq)
+            engine.begun.clear()
         if done:
             front, first, finish, status = self.front, self.first, self.finish, self.status
             for seq in done:
@@ -243,6 +258,8 @@ class World:
                 self.pump(now)
         if engine.dropped:
             for seq in engine.dropped:
+                if self.hedges is not None:
+                    self.hedges.gone(seq)
                 self.front.left(seq.ticket, now)
                 self._end_badly(seq, o.CANCELLED, "the client went away")
             engine.dropped.clear()
@@ -262,7 +279,7 @@ class World:
         """Places for who waits, and an end for who waited too long."""
         tick = self.front.tick(now)
         for placed in tick.placed:
-            self._submit(self.waiting.pop(placed.ticket.owner), now)
+            self.submit(self.waiting.pop(placed.ticket.owner), now)
         for ticket in tick.late:
             seq = self.waiting.pop(ticket.owner)
             if seq.first >= 0:
@@ -271,6 +288,9 @@ class World:
                 self.front.left(seq.ticket, now)
                 gone = now - seq.arrived >= self.patience_s
                 self._end_badly(seq, o.CANCELLED if gone else o.EXPIRED, "waited too long")
+        for placed in tick.seconds:
+            assert self.hedges is not None
+            self.hedges.second(placed, now)
         for ticket in tick.verdicts:
             seq = self.waiting.pop(ticket.owner)
             decision = self.front.verdict(seq, now)
@@ -291,6 +311,13 @@ class World:
 
     def _mend(self, seqs: list[Seq], what: Break, now: float) -> None:
         for seq in seqs:
+            race = seq.race
+            if race is not None and race.void:
+                continue  # the other attempt has brought a token since
+            if race is not None and race.second:
+                assert self.hedges is not None
+                self.hedges.broke(seq, what, now)
+                continue
             decision = self._broke(seq, what, now)
             self._obey(seq, decision, what.reason, now, now + BROKEN_SEEN_S)
 
@@ -298,8 +325,12 @@ class World:
         target = seq.ticket.target
         broken = self.front.broke(seq, what, now)
         if broken.out:
-            self.at(now + PROOF_S, lambda t: self._prove(target, PROOF_S, t))
+            self.asks_for_proof(target, now)
         return broken.decision
+
+    def asks_for_proof(self, target: Target, now: float) -> None:
+        """It is out of service until it gives a token."""
+        self.at(now + PROOF_S, lambda t: self._prove(target, PROOF_S, t))
 
     def _obey(self, seq: Seq, decision: Next | None, why: str, now: float, then: float) -> None:
         """Does what the attempt says. `then`: when another replica can have it at the earliest."""
@@ -313,6 +344,9 @@ class World:
                 self.counts.retried += not resumes
                 self.waiting[seq.rid] = seq
                 self.front.convict(seq.ticket, now + seconds)
+            case Switch():
+                assert self.hedges is not None
+                self.hedges.goes_on(seq)
             case Fail(refusal=refusal):
                 self._lost(seq, why if refusal.code == "upstream_lost" else refusal.code, now)
             case None:
@@ -322,7 +356,7 @@ class World:
 
     def _again(self, seq: Seq, now: float) -> None:
         if self.front.again(seq.ticket, now) is not None:
-            self._submit(seq, now)
+            self.submit(seq, now)
         else:
             self.waiting[seq.rid] = seq
 

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from seawall.decide.route.desk import BURST, EARNED
 from seawall.decide.route.evidence import LEFT, Sight, bound_s
 from seawall.decide.route.pace import pace_of
 from seawall.domain.action import Plan, Timing
@@ -215,14 +216,24 @@ def test_it_reduces_to_m_d_1(make: Make, plan: Plan) -> None:
     kinds=st.lists(st.sampled_from(["kill", "node", "spot", "rollout", "canary"]), max_size=3),
     low=st.integers(0, 3),
     patience=st.sampled_from([2.0, 30.0, math.inf]),
+    hedge_s=st.sampled_from([None, 0.05, 1.0]),
 )
 def test_no_request_vanishes(
-    make: Make, load: Load, seed: int, rate: int, recipe: str, kinds: list[str], low: int, patience: float
+    make: Make,
+    load: Load,
+    seed: int,
+    rate: int,
+    recipe: str,
+    kinds: list[str],
+    low: int,
+    patience: float,
+    hedge_s: float | None,
 ) -> None:
     happenings = tuple(parse_happening(f"{20 + 15 * i}s {k}") for i, k in enumerate(kinds))
     spec = {
         "hardware": Hardware(gpu="H100-80GB", cloud="karpenter", spot=Spot()),
         "rollout": RolloutSpec(drain=10, pre_stop=2),
+        "gateway": Gateway(hedge_after=hedge_s),
     }
     setup = make(
         Scaling(min=low, max=low + 3, target=5, idle_after=30),
@@ -264,6 +275,41 @@ def test_a_replica_that_fails_every_request_is_taken_out_and_asked_for_a_proof(
     setup = make(Scaling(min=3, max=3), recipe="fixed", happenings=(Happening(20, "canary", 1, 1.0, 1.0),))
     found = simulate(setup, load("10/s for 400s"))
     assert found.counts.retried > 0 and found.counts.lost == 0
+
+
+def test_a_second_attempt_brings_the_first_token_where_a_replica_is_slow(make: Make, load: Load) -> None:
+    """One replica of four is fifty times as slow. Who waits there is asked elsewhere, within the gateway's budget."""
+    slow = (Happening(20, "canary", 1, 50.0),)
+
+    def run(hedge_s: float | None) -> o.Outcome:
+        setup = make(
+            Scaling(min=4, max=4),
+            spec={"gateway": Gateway(hedge_after=hedge_s)},
+            recipe="fixed",
+            happenings=slow,
+        )
+        return simulate(setup, load("10/s for 200s", output=16))
+
+    without, found = run(None), run(0.5)
+    assert (
+        balanced(found.counts) and found.counts.in_flight == 0 and found.counts.done == found.counts.arrived
+    )
+    assert without.counts.hedged == 0 < found.counts.hedges_won <= found.counts.hedged
+    assert found.counts.hedged <= found.counts.arrived * EARNED + BURST
+    assert np.quantile(found.ttft, 0.99) < np.quantile(without.ttft, 0.99) / 2
+
+
+def test_who_is_hedged_is_not_lost_with_a_replica(make: Make, load: Load) -> None:
+    """A node is gone, which is noticed late; second attempts have taken over by then, and nobody is answered twice."""
+    setup = make(
+        Scaling(min=3, max=3),
+        spec={"gateway": Gateway(hedge_after=0.02)},
+        recipe="fixed",
+        happenings=(Happening(20, "node"), Happening(60, "kill"), Happening(90, "kill")),
+    )
+    found = simulate(setup, load("12/s for 120s"))
+    assert balanced(found.counts) and found.counts.in_flight == 0
+    assert found.counts.hedged > 0 and found.counts.lost == 0
 
 
 def test_the_more_that_arrives_the_more_replicas_are_used(make: Make, load: Load) -> None:
