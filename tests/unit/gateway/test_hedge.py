@@ -105,13 +105,16 @@ async def test_both_die_and_a_client_leaves_nothing_behind(
 async def test_nothing_is_hedged_under_load_or_beyond_the_budget(
     start: Any, engine: Any, other: Any, hedging: str
 ) -> None:
-    gateway = await start(engine, other, spec=hedging.replace("hedgeAfter", "maxInFlight: 1, hedgeAfter"))
+    spec = hedging.replace("hedgeAfter: 100ms, queueTimeout: 2s", "maxInFlight: 1, hedgeAfter: 1s")
+    gateway = await start(engine, other, spec=spec)
     engine.gate = other.gate = asyncio.Event()
     engine.faults, other.faults = ["late"] * 4, ["late"] * 4
     asked = [asyncio.ensure_future(gateway.complete(stream=True)) for _ in range(4)]
-    await asyncio.sleep(0.4)
-    stats = gateway.server.app.fleets["m"].stats
-    assert engine.open == other.open == 1 and stats.hedges_won == stats.hedges_lost == 0
+    lane = gateway.server.app.fleets["m"]
+    await until(lambda: lane.desk.admission.queued == 2)  # before the first of them could be hedged
+    await asyncio.sleep(1.2)  # nothing happens meanwhile
+    stats = lane.stats
+    assert all(t.second is None for t in lane.desk.tickets) and stats.hedges_won == stats.hedges_lost == 0
     engine.gate.set()
     engine.faults, other.faults = [], []
     engine.let_go.set()
