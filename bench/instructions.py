@@ -2,7 +2,7 @@
 
     python bench/instructions.py [CHECKOUT...] [--requests 400] [--streams 40] [--json]
 
-Counted by valgrind's callgrind (Debian's; installed when root) in whatever the gateway does for what it reads from
+Counted by valgrind's callgrind (Debian's) in whatever the gateway does for what it reads from
 clients and from replicas, in user space, on its compiled form. Each CHECKOUT (default: this one) is a clone with a
 `.venv` in which its gateway is compiled (`make test-fast` does that); ratios are to the first. A chunk is what a stream
 of 100 costs more than one of 10, divided by 90. Time, which caches and the kernel decide as well, is measured by
@@ -16,6 +16,7 @@ import asyncio
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -51,7 +52,7 @@ async def ask(port: int, stream: bool, number: int) -> None:
 
 def counted(checkout: Path, stream: bool, chunks: int, number: int) -> float:
     """Instructions per request in a checkout's gateway."""
-    valgrind = gateway.have("valgrind")
+    valgrind = shutil.which("valgrind")
     assert valgrind, "valgrind is not there: apt-get install valgrind"
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="seawall-bench-")))

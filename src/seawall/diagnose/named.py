@@ -16,7 +16,7 @@ from seawall.domain.labels import GATEWAYS_ACCOUNT, SCALERS_ACCOUNT
 
 
 @dataclass(frozen=True)
-class Refusal:
+class NotAdmitted:
     """A Pod that was not made: of what, and the server's words."""
 
     subject: str
@@ -36,13 +36,13 @@ def missing(facts: Facts) -> Iterator[Cause]:
             yield cause
 
 
-def _refusals(facts: Facts) -> Iterator[Refusal]:
+def _refusals(facts: Facts) -> Iterator[NotAdmitted]:
     for event in facts.events:
         if event.get("reason") == "FailedCreate":
             about = part(event, "involvedObject")
             subject = f"{about.get('kind', 'ReplicaSet')}/{about.get('name', '')}"
             where = str(about.get("namespace") or part(event, "metadata").get("namespace") or "")
-            yield Refusal(subject, where, str(event.get("message") or ""), shown(event))
+            yield NotAdmitted(subject, where, str(event.get("message") or ""), shown(event))
     for kind, objects in (("ReplicaSet", facts.replicasets), ("Deployment", facts.deployments)):
         for obj in objects:
             failure = condition(obj, "ReplicaFailure")
@@ -51,10 +51,12 @@ def _refusals(facts: Facts) -> Iterator[Refusal]:
                     str(part(obj, "metadata").get("namespace") or ""),
                     str(failure.get("message") or ""),
                 )
-                yield Refusal(f"{kind}/{name_of(obj)}", where, message, f"ReplicaFailure: {message}"[:240])
+                yield NotAdmitted(
+                    f"{kind}/{name_of(obj)}", where, message, f"ReplicaFailure: {message}"[:240]
+                )
 
 
-def _cause(refusal: Refusal, id: str, what: str, do: str) -> Cause:
+def _cause(refusal: NotAdmitted, id: str, what: str, do: str) -> Cause:
     return Cause(
         id=id,
         certainty="certain",
@@ -66,7 +68,7 @@ def _cause(refusal: Refusal, id: str, what: str, do: str) -> Cause:
     )
 
 
-def _account(refusal: Refusal) -> Cause | None:
+def _account(refusal: NotAdmitted) -> Cause | None:
     found = re.search(
         r'error looking up service account (?:([\w.-]+)/)?[\w.-]+: serviceaccount "([^"]+)" not found',
         refusal.message,
@@ -86,7 +88,7 @@ def _account(refusal: Refusal) -> Cause | None:
     )
 
 
-def _priority(refusal: Refusal) -> Cause | None:
+def _priority(refusal: NotAdmitted) -> Cause | None:
     found = re.search(r"no PriorityClass with name (\S+) was found", refusal.message)
     if found is None:
         return None
@@ -99,7 +101,7 @@ def _priority(refusal: Refusal) -> Cause | None:
     )
 
 
-def _runtime(refusal: Refusal) -> Cause | None:
+def _runtime(refusal: NotAdmitted) -> Cause | None:
     found = re.search(r'RuntimeClass "([^"]+)" not found', refusal.message)
     if found is None:
         return None
@@ -112,7 +114,7 @@ def _runtime(refusal: Refusal) -> Cause | None:
     )
 
 
-def _limits(refusal: Refusal) -> Cause | None:
+def _limits(refusal: NotAdmitted) -> Cause | None:
     found = re.search(
         r"((?:maximum|minimum) [\w./-]+ usage per (?:Container|Pod|PersistentVolumeClaim) is [^.,]+, but [^.,\[\]]+)",
         refusal.message,

@@ -60,6 +60,7 @@ ELSEWHERE = {
     "gateway/exchange/seam.py": "reads two flags that a user added",
     "lint/": "rules look at commands that people wrote, for any version",
     "prove/targets/": "command lines of other people's gateways, some of whose options are called like vLLM's",
+    "render/notes.py": "vLLM's image is pulled from a registry by a tag",
     "render/refusals.py": "flags that a user may not add",
     "render/replica/engine_probe.py": "runs inside vLLM's container, which has the standard library only",
 }
@@ -99,6 +100,7 @@ BY_KIND = {
     "engines/vllm/command.py": "the environment of one, the flags of both",
     "render/engine_args.py": "the program to execute",
     "render/images.py": "the image that holds it",
+    "render/notes.py": "vLLM's image is pulled from a registry by a tag",
     "render/refusals.py": "flags are checked against vLLM's; the simulated engine runs on one node",
 }
 """Where an engine's kind itself is the question. What it needs (weights, a GPU) is asked of the spec."""

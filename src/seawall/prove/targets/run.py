@@ -66,7 +66,7 @@ PACE = ProofPace(
 )
 ENGINES_DRAIN = "15s"
 OVERLOAD_CLIENTS = 240
-"""As many as a proof of ours has, however few clients the other cells have: fifteen for each of the engine's places."""
+"""Clients, fifteen for each place of the engine: as many as a proof of ours has, however few the other cells have."""
 AT_ONCE = 2
 """Deployments that start at the same time: a busy machine must not make one look as if it did not start."""
 
