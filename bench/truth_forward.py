@@ -36,6 +36,7 @@ from seawall.decide.truth.fingerprint import (
     distance,
     kind_of,
 )
+from seawall.decide.truth.learn import widest
 from seawall.decide.truth.prompts import prompts
 from seawall.engines.vllm.truth import TOP
 
@@ -160,7 +161,8 @@ class Truth:
                     d = distance(alone[name], other)
                     noise[name] = Distance(max(noise[name].mean, d.mean), max(noise[name].worst, d.worst))
         self.greedy = greedy
-        self.known = {p.name: KnownAnswer(p, alone[p.name], noise[p.name]) for p in self.prompts}
+        widest_noise = widest(noise.values())
+        self.known = {p.name: KnownAnswer(p, alone[p.name], widest_noise) for p in self.prompts}
         self._reference(model, say)
 
     def _reference(self, model: Model, say: Callable[[str], None]) -> None:

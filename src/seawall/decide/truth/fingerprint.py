@@ -4,8 +4,8 @@ A load balancer in front of one damaged replica makes every Nth answer wrong, an
 and tokens come. So replicas are asked prompts whose answers are known: a short greedy answer, with the best tokens of
 each step and their logprobs, in which every layer and every token before has a part. The distance of an answer is the
 mean and the worst difference of these logprobs. (The prompt's own logprobs would show more, and can kill vLLM.)
-How much of it is rounding is measured on healthy replicas while other work is batched with the prompts, for each
-prompt, and kept beside its answer.
+How much of it is rounding is measured on healthy replicas while other work is batched with the prompts: the largest
+distance of any prompt, for all of them.
 
 One comparison for every shell: the gateway, `seawall fingerprint`, and the probe script inside a Pod, beside which
 this very file is mounted. Forbidden here, therefore: any import but the standard library's, awaiting, clocks, files.
@@ -69,7 +69,7 @@ class Distance:
 
 @dataclass(frozen=True)
 class KnownAnswer:
-    """A prompt, its right answer, and the largest distance that was seen between healthy answers to it."""
+    """A prompt, its right answer, and the largest distance that was seen between healthy answers."""
 
     prompt: PinnedPrompt
     answer: TruthAnswer

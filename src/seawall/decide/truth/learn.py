@@ -7,7 +7,7 @@ and what was learned says from whom. Forbidden here: clocks, chance, I/O.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from seawall.decide.truth.fingerprint import (
@@ -44,15 +44,12 @@ def learn(
     """`heard`: replica -> its answers. With one replica, whose weights are verified, `source` must say so."""
     names = sorted(heard)
     quiet = {n: {p.name: heard[n][p.name][0] for p in prompts} for n in names}
-    own = {n: {p.name: noise_of(heard[n][p.name]) for p in prompts} for n in names}
+    own = {n: widest(noise_of(heard[n][p.name]) for p in prompts) for n in names}
     groups: list[list[str]] = []
     for n in names:
         for group in groups:
             first = group[0]
-            if all(
-                agree(quiet[first][p.name], quiet[n][p.name], own[first][p.name], own[n][p.name])
-                for p in prompts
-            ):
+            if all(agree(quiet[first][p.name], quiet[n][p.name], own[first], own[n]) for p in prompts):
                 group.append(n)
                 break
         else:
@@ -62,12 +59,18 @@ def learn(
     if not best or 2 * len(best) <= len(names) or (len(best) < 2 and not source):
         apart = tuple(p.name for p in prompts if _apart(p, names, quiet, own))
         return Learned(None, (), tuple(names), apart)
-    known = []
-    for p in prompts:
-        answers = [a for n in best for a in heard[n][p.name]]
-        known.append(KnownAnswer(p, quiet[best[0]][p.name], noise_of([quiet[best[0]][p.name], *answers])))
-    made = Fingerprint(identity, source or f"agreed by {', '.join(best)}", tuple(known))
+    right = quiet[best[0]]
+    noise = widest(noise_of([right[p.name], *(a for n in best for a in heard[n][p.name])]) for p in prompts)
+    known = tuple(KnownAnswer(p, right[p.name], noise) for p in prompts)
+    made = Fingerprint(identity, source or f"agreed by {', '.join(best)}", known)
     return Learned(made, tuple(best), others)
+
+
+def widest(noises: Iterable[Distance]) -> Distance:
+    """The largest noise of all prompts, which holds for each: one that rounding left alone while it was measured, by
+    the luck of its numbers and its company, would take another company's rounding for damage."""
+    all_of = tuple(noises)
+    return Distance(max((d.mean for d in all_of), default=0.0), max((d.worst for d in all_of), default=0.0))
 
 
 def agree(one: TruthAnswer, other: TruthAnswer, noise: Distance, others_noise: Distance) -> bool:
@@ -80,12 +83,9 @@ def _apart(
     prompt: PinnedPrompt,
     names: Sequence[str],
     quiet: Mapping[str, Mapping[str, TruthAnswer]],
-    own: Mapping[str, Mapping[str, Distance]],
+    own: Mapping[str, Distance],
 ) -> bool:
     first = names[0] if names else ""
     return any(
-        not agree(
-            quiet[first][prompt.name], quiet[n][prompt.name], own[first][prompt.name], own[n][prompt.name]
-        )
-        for n in names[1:]
+        not agree(quiet[first][prompt.name], quiet[n][prompt.name], own[first], own[n]) for n in names[1:]
     )
