@@ -60,7 +60,6 @@ ELSEWHERE = {
     "gateway/exchange/seam.py": "reads two flags that a user added",
     "lint/": "rules look at commands that people wrote, for any version",
     "prove/targets/": "command lines of other people's gateways, some of whose options are called like vLLM's",
-    "render/notes.py": "vLLM's image is pulled from a registry by a tag",
     "render/refusals.py": "flags that a user may not add",
     "render/replica/engine_probe.py": "runs inside vLLM's container, which has the standard library only",
 }
