@@ -18,7 +18,7 @@ class Expectation:
     may_reject: bool = False
     """Overload: 429 with Retry-After is the right answer."""
     any_refusal: bool = False
-    """Of any gateway, a bare 429 or 503 before the first byte is as good."""
+    """A bare 429 or 503 before the first byte is as good, whoever says it."""
     worst_stall_s: float | None = None
     worst_ttft_s: float | None = None
 
