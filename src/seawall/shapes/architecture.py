@@ -131,7 +131,9 @@ def _unknown(raw: Mapping[str, Any], model_type: str, outer_type: str) -> list[s
 
 def _gated_attention(text: Mapping[str, Any], model_type: str) -> bool:
     """Whether a gate as wide as the queries stands beside them; one per head (Laguna, Step 3.7) weighs nothing."""
-    always = model_type.startswith(("qwen3_next", "qwen3_5", "afmoe", "muse_glimmer", "hrm_text"))
+    always = model_type.startswith(
+        ("qwen3_next", "qwen3_5", "qwen4_exp", "afmoe", "muse_glimmer", "hrm_text")
+    )
     return text.get("attn_output_gate", always) is True or text.get("gating") == "per-element"
 
 
