@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from seawall.diagnose.facts import parse_facts
 from seawall.drivers.kube import CONFIG_MAP, DEPLOYMENT, Kube
 from seawall.errors import ClusterError
 from seawall.operator.apply import apply, changes, delete, insist, unserved, wait_until_gone
@@ -361,3 +362,41 @@ def test_a_place_that_is_not_there_is_said_and_not_taken_for_health(api: KubeApi
     told = seawall(api, tmp_path, "diagnose", "nobody", "-n", NS)
     assert told.returncode == 2
     assert "There are d." in told.stderr
+
+
+@pytest.mark.parametrize(
+    ("status", "previous", "says"),
+    [
+        ({}, False, ""),  # 400: it is waiting to start
+        ({"state": {"waiting": {"reason": "ImagePullBackOff"}}}, False, ""),
+        (
+            {"containerID": "containerd://0a1b"},
+            False,
+            "unable to retrieve container logs for containerd://0a1b",
+        ),
+        ({"containerID": "containerd://0a1b"}, True, ""),  # 400: there was none before
+        (
+            {"lastState": {"terminated": {"containerID": "containerd://00ff"}}},
+            True,
+            "unable to retrieve container logs for containerd://00ff",
+        ),
+    ],
+)
+async def test_what_the_kubelet_says_instead_of_a_log_is_not_taken_for_one(
+    api: KubeApi, kube: Kube, status: dict[str, Any], previous: bool, says: str
+) -> None:
+    """A log that is gone comes as a 200, and reads as if the engine had written it."""
+    api.put(obj("Namespace", NS))
+    pod = obj("Pod", "p", spec={"containers": [{"name": "engine", "image": "i"}]})
+    pod["status"] = {
+        "phase": "Running",
+        "containerStatuses": [{"name": "engine", "restartCount": 1, **status}],
+    }
+    api.put(pod)
+    text = await kube.logs(NS, "p", "engine", previous=previous)
+    assert text == says
+    key = "p/engine" + ("/previous" if previous else "")
+    facts = parse_facts(json.dumps({"pods": [pod], "logs": {key: text}}))
+    assert facts.log(pod, "engine") == ""
+    assert await kube.logs(NS, "p", "sidecar") == "", "400: not a container of this Pod"
+    assert await kube.logs(NS, "gone", "engine") == ""
