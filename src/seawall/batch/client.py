@@ -48,6 +48,10 @@ class BatchClient:
         key = {"idempotency-key": secrets.token_hex(16)}
         return self._ask("POST", "/v1/batches", json=body, headers=key)
 
+    def models(self) -> list[str]:
+        """Names of the models that may be asked."""
+        return [str(model["id"]) for model in self._ask("GET", "/v1/models")["data"]]
+
     def batch(self, batch: str) -> dict[str, Any]:
         return self._ask("GET", f"/v1/batches/{batch}")
 

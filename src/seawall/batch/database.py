@@ -11,12 +11,14 @@ import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from time import monotonic
 from typing import Any, Protocol, TypeVar
 
 from seawall.errors import InputError, SourceError
 
 BUSY_S = 30.0
 """How long SQLite waits for another process that writes."""
+LAZY_S = 3.0
 SqlValue = str | int | float | bytes | None
 SqlRow = tuple[Any, ...]
 T = TypeVar("T")
@@ -53,7 +55,9 @@ class SqliteDatabase:
 
     bytes_type = "BLOB"
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, lazy_s: float = 0.0) -> None:
+        """`lazy_s`: transactions of so many seconds are committed together; only a proof wants that."""
+        self._lazy_s, self._began = lazy_s, 0.0
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             self._db = sqlite3.connect(path, timeout=BUSY_S, isolation_level=None, check_same_thread=False)
@@ -79,6 +83,9 @@ class SqliteDatabase:
 
     @contextmanager
     def _transaction(self) -> Iterator[None]:
+        if self._lazy_s:
+            yield from self._lazily()
+            return
         self._db.execute("BEGIN IMMEDIATE")
         try:
             yield
@@ -90,6 +97,15 @@ class SqliteDatabase:
     def tidy(self) -> None:
         """Returns pages of deleted rows to the file system, some at a time."""
         self._db.execute("PRAGMA incremental_vacuum(4096)").fetchall()
+
+    def _lazily(self) -> Iterator[None]:
+        """A transaction that others follow in, before any of them is durable."""
+        if not self._db.in_transaction:
+            self._db.execute("BEGIN IMMEDIATE")
+            self._began = monotonic()
+        yield
+        if monotonic() - self._began > self._lazy_s:
+            self._db.execute("COMMIT")
 
     def close(self) -> None:
         self._db.close()
@@ -168,7 +184,7 @@ class PostgresDatabase:
             self._db = None
 
 
-def open_database(address: str) -> Database:
+def open_database(address: str, lazy: bool = False) -> Database:
     """`postgresql://USER@HOST/NAME`, or the path of a file. InputError for another scheme."""
     scheme = address.partition("://")[0] if "://" in address else ""
     if scheme in ("postgresql", "postgres"):
@@ -177,7 +193,7 @@ def open_database(address: str) -> Database:
         raise InputError(
             f"--store {scheme}://...: no such store.", "Use postgresql://USER@HOST/NAME or a file's path."
         )
-    return SqliteDatabase(Path(address))
+    return SqliteDatabase(Path(address), LAZY_S if lazy else 0.0)
 
 
 def marks(rows: int, columns: int) -> str:

@@ -30,15 +30,21 @@ class BatchLane:
     """See the module. `now`: Unix seconds."""
 
     def __init__(
-        self, folder: Path, address: str | None, rules: LaneRules, now: Callable[[], float] = time
+        self,
+        folder: Path,
+        address: str | None,
+        rules: LaneRules,
+        now: Callable[[], float] = time,
+        lazy: bool = False,
     ) -> None:
+        """`lazy`: what is written is durable some time later (a proof's)."""
         self.rules = rules
         self.now = now
         self.blobs = Blobs(folder / "files")
         self._address = address or str(folder / "batches.db")
         self._lock = None if address else _alone(folder)
         """The lock of a folder that nobody else works on."""
-        self.store = BatchStore(open_database(self._address))
+        self.store = BatchStore(open_database(self._address, lazy))
         self.owner = secrets.token_hex(8) if address else "alone"
         """Who this process is to others that work on the same store. Who works alone goes on at once after a kill."""
         self.looking: set[str] = set()

@@ -46,6 +46,8 @@ class BatchSettings:
     store: str | None = None
     secret: str = field(repr=False)
     grace_s: float = 30.0
+    without: frozenset[str] = frozenset()
+    """Mechanisms that a proof has switched off (domain.switches.BATCH)."""
 
 
 class GatewayLook:
@@ -83,9 +85,10 @@ class GatewayLook:
 
 async def serve(settings: BatchSettings, rules: LaneRules, ready: Callable[[str], None]) -> None:
     """Serves until SIGTERM or SIGINT."""
-    lane = BatchLane(settings.folder, settings.store, rules)
+    lane = BatchLane(settings.folder, settings.store, rules, lazy="write-ahead" in settings.without)
     outlook, sender = Outlook(rules), Sender(settings.gateway, settings.secret)
-    worker = LineWorker(lane, outlook, sender, GatewayLook(settings.admin, sender))
+    controlled = "spare-control" not in settings.without
+    worker = LineWorker(lane, outlook, sender, GatewayLook(settings.admin, sender), controlled)
     surface = Surface(lane, outlook, settings.secret)
 
     async def healthy(request: web.Request) -> web.Response:

@@ -37,6 +37,8 @@ MOST_HELD = 2000
 WAKES = 4
 """Lines of batches in need that wait at the gateway where no replica serves: somebody starts one for them."""
 FILL = 200
+UNCONTROLLED = 6
+"""Times the places that there are, in lines that a lane without control sends."""
 Look = Callable[[], Awaitable[GatewayState | None]]
 
 
@@ -49,8 +51,11 @@ class LineWorker:
         outlook: Outlook,
         sender: Sender,
         look: Look,
+        controlled: bool = True,
         now: Callable[[], float] = monotonic,
     ) -> None:
+        """`controlled`: interactive requests come first; without, lines are requests like any other (a proof's)."""
+        self._controlled = controlled
         self._lane, self._outlook, self._sender, self._look, self._now = lane, outlook, sender, look, now
         self.batches: dict[str, UnderWay] = {}
         self._measure = Interactive()
@@ -177,6 +182,8 @@ class LineWorker:
         policy = SparePolicy(fleet.ttft_s, fleet.tpot_s)
         state = self._states.get(fleet.name, SpareState())
         spare, self._states[fleet.name] = decide(policy, seen, state, now)
+        if not self._controlled:
+            spare = Spare(UNCONTROLLED * seen.places, 0, "nobody looks")
         self.spare[fleet.name] = spare
         self._outlook.reasons[fleet.name] = spare.reason
         for _, task in sorted(running, key=lambda r: r[0], reverse=True)[: spare.end]:
@@ -273,7 +280,7 @@ class LineWorker:
     def _room(self, fleet: str, mine: list[UnderWay], due: dict[str, bool]) -> int:
         now = self._lane.now()
         for under in mine:
-            due[under.batch.id] = self._outlook.needy(under.batch.id, now)
+            due[under.batch.id] = not self._controlled or self._outlook.needy(under.batch.id, now)
         limit = 0 if fleet in self._blocked else self.spare.get(fleet, Spare(0, 0, "")).limit
         if any(due[u.batch.id] for u in mine) and not self._measure.ready(fleet):
             limit = max(limit, WAKES)

@@ -11,6 +11,7 @@ from seawall.cli import output
 from seawall.cli.files import InputFile
 from seawall.cli.output import output_option
 from seawall.cli.secret_files import secret
+from seawall.domain.switches import BATCH
 
 URL = click.option(
     "--url", default="http://127.0.0.1:8000", show_default=True, envvar="SEAWALL_URL", help="The gateway."
@@ -52,6 +53,7 @@ def command() -> None:
 @click.option(
     "--grace", "grace_s", default=30.0, show_default=True, metavar="SECONDS", help="For lines after SIGTERM."
 )
+@click.option("--without", multiple=True, type=click.Choice(BATCH), hidden=True)
 def serve(
     specs: tuple[Path, ...],
     gateway: str,
@@ -60,6 +62,7 @@ def serve(
     folder: Path,
     store: str | None,
     grace_s: float,
+    without: tuple[str, ...],
 ) -> None:
     """Serve the lane behind a gateway. `seawall up` does so where spec.gateway.batch is set.
 
@@ -87,7 +90,8 @@ def serve(
     rules = rules_of(f for path in specs for f in load_fleets(path))
     settings = BatchSettings(
         folder=folder, gateway=gateway, admin=admin, listen=listen,
-        store=store or secret("SEAWALL_BATCH_STORE") or rules.spec.store, secret=shared, grace_s=grace_s,
+        store=store or secret("SEAWALL_BATCH_STORE") or rules.spec.store, secret=shared,
+        without=frozenset(without), grace_s=grace_s,
     )  # fmt: skip
 
     def ready(url: str) -> None:

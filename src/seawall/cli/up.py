@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from seawall.cli.files import InputFile
-from seawall.domain.switches import GATEWAY, LOCAL
+from seawall.domain.switches import BATCH, GATEWAY, LOCAL
 
 
 class SpecOrModel(InputFile):
@@ -49,7 +49,7 @@ class SpecOrModel(InputFile):
     "--startup-budget", default=900.0, show_default=True, help="Seconds until a replica must serve."
 )
 @click.option("--plain", is_flag=True, help="Log lines instead of the live screen.")
-@click.option("--without", multiple=True, type=click.Choice([*LOCAL, *GATEWAY]), hidden=True)
+@click.option("--without", multiple=True, type=click.Choice([*LOCAL, *GATEWAY, *BATCH]), hidden=True)
 def command(
     what: tuple[Path | str, ...], engine: str | None, port: int, host: str, admin_port: int, state_dir: Path | None,
     startup_budget: float, plain: bool, without: tuple[str, ...], **wished: Any,

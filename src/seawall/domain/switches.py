@@ -9,6 +9,9 @@ GATEWAY = ("assembly", "await-return", "back-pressure", "stall-watch", "store", 
 bringing back. back-pressure: stop reading from a replica while the client does not read. stall-watch: a replica that
 owes an answer and is silent is looked at. store: several gateways share one. token-proof: an evicted replica comes back
 when it gives a token; without, when its /health says 200."""
+BATCH = ("spare-control", "write-ahead")
+"""spare-control: how many lines run follows what interactive requests take. write-ahead: a result is durable before it
+is counted."""
 LOCAL = ("hand-over", "start-proof", "scaler-hold", "steady-clock")
 """hand-over: a new gateway listens before the old one stops. start-proof: no replica is published before it gave a
 token. scaler-hold: nothing is scaled while the metrics cannot be read. steady-clock: time-outs

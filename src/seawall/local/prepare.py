@@ -91,6 +91,7 @@ def prepare(wish: Wish, say: TellUser) -> UpSetup:
         batch_port=free_port() if (batch := any(f.spec.gateway.batch for f in wish.fleets)) else 0,
         batch_secret=secrets.token_hex(32) if batch else "",
         without=tuple(w for w in switches.GATEWAY if w in wish.without),
+        batch_without=tuple(w for w in switches.BATCH if w in wish.without),
     )
     care = Care(life=LifePolicy(startup_s=wish.startup_s), without=wish.without)
     return UpSetup(

@@ -166,6 +166,8 @@ class GatewayPlace:
     """Where the batch lane listens; 0: there is none."""
     batch_secret: str = field(default="", repr=False)
     """What the lane and the gateway know each other by."""
+    batch_without: tuple[str, ...] = ()
+    """Mechanisms of `domain.switches.BATCH` that a proof has switched off."""
     without: tuple[str, ...] = ()
     """Mechanisms of `domain.switches.GATEWAY` that a proof has switched off."""
 
@@ -259,7 +261,8 @@ class BatchService(NoEngine):
         p = self.place
         argv = [sys.executable, "-m", "seawall", "batch", "serve", *map(str, p.specs)]
         argv += ["--gateway", p.url, "--admin", p.admin_url, "--listen", f"{HOST}:{p.batch_port}"]
-        return [*argv, "--folder", str(self._folder), "--grace", f"{BATCH_GRACE_S:g}"], _with_secret(p)
+        argv += ["--folder", str(self._folder), "--grace", f"{BATCH_GRACE_S:g}"]
+        return [*argv, *(f"--without={name}" for name in p.batch_without)], _with_secret(p)
 
     async def listens(self) -> bool:
         return await self._client.ok(f"http://{HOST}:{self.place.batch_port}/healthz")

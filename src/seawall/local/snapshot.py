@@ -40,6 +40,7 @@ def snapshot(supervisor: Supervisor) -> dict[str, Any]:
             "store": _store(supervisor.gateway_service.state) if gateway else None,
         },
         "keeper": _kept(supervisor.holder, now) if supervisor.holder else None,
+        "batch": _kept(supervisor.batch, now) if supervisor.batch else None,
         "fleets": [_fleet(f, supervisor) for f in supervisor.fleets],
         "replicas": [_replica(f, k, supervisor, now) for f in supervisor.fleets for k in f.keepers.values()],
         "events": [{"at": e.at, "subject": e.subject, "text": e.text} for e in list(supervisor.events)[-50:]],

@@ -54,6 +54,8 @@ MECHANISMS: dict[str, Mechanism] = {
                              fleet={"gateway.truthBudget": 0}),
     "scaler-hold": Mechanism(what="without metrics nothing is scaled", switch="scaler-hold"),
     "store": Mechanism(what="gateways share a store", switch="store"),
+    "write-ahead": Mechanism(what="a batch's result is durable before it is counted", switch="write-ahead"),
+    "spare-control": Mechanism(what="lines of batches live on what interactive requests leave", switch="spare-control"),
     "steady-clock": Mechanism(what="the supervisor counts time by a clock that nobody can set", switch="steady-clock"),
 }  # fmt: skip
 

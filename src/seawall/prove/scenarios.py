@@ -19,7 +19,7 @@ from typing import Any
 
 from seawall.domain.told import ReplicaState
 from seawall.load.client import ClientPatience
-from seawall.prove import deaths, reattach, silence, together, wrong
+from seawall.prove import batch, deaths, reattach, silence, together, wrong
 from seawall.prove.stage import QUEUE_BOUND, Stage
 from seawall.prove.verdict import Expectation
 
@@ -396,6 +396,14 @@ SCENARIOS: dict[str, Scenario] = {
                  takes_s=20.0, expectation=_STALL, sim_only=False, mechanisms=("keeper",)),
         Scenario(name="keeper-kill", title="kill -9 of the gateway's keeper, then of the gateway", alone=True,
                  play=deaths.keeper_kill, takes_s=25.0, expectation=_STALL, sim_only=False, mechanisms=("keeper",)),
+        Scenario(name="batch-kill", title="kill -9 of lane, gateway, replica under a batch", play=batch.kill,
+                 alone=True, streams=12, replicas=2, takes_s=40.0, expectation=_STALL,
+                 settings={"gateway.batch": {}, "engine.maxNumSeqs": 32, "traffic.slo": {"ttft": "5s", "tpot": "2s"}},
+                 mechanisms=("write-ahead",)),
+        Scenario(name="batch-beside", title="a batch that would take every place", play=batch.beside, alone=True,
+                 streams=8, replicas=1, takes_s=15.0, expectation=Expectation(worst_ttft_s=1.5),
+                 settings={"gateway.batch": {}, "engine.maxNumSeqs": 32, "traffic.slo": {"ttft": "1s", "tpot": "2s"}},
+                 mechanisms=("spare-control",)),
         Scenario(name="wrong-weights", title="a replica answers from other weights", play=wrong.weights, takes_s=30.0,
                  settings=_ASKED, knows_answers=True, mechanisms=("truth-watch",)),
         Scenario(name="wrong-template", title="a replica has another chat template", play=wrong.template, takes_s=30.0,

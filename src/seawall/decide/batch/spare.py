@@ -79,6 +79,8 @@ def decide(policy: SparePolicy, seen: SpareSeen, state: SpareState, now: float) 
             limit, hold = had, state.hold_until  # what is measured is of before the last decrease
         else:
             limit, hold = min(had, float(seen.running)) * DECREASE, now + HOLD_S
+        if not seen.queued:
+            limit = max(limit, 1.0)  # slow for another reason, perhaps: one line shows whether it is over
         return Spare(int(limit), max(0, seen.running - int(limit)), why), SpareState(limit, hold)
     if seen.refused:
         limit = min(max(1.0, float(seen.running)), had)
