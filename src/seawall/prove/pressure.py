@@ -111,7 +111,7 @@ class Pressure:
         if outcome.ok or outcome.error == "cancelled":
             return
         wait_s = rng.uniform(0.1, 0.3)
-        if self.any_gateway and outcome.status in (0, 503) and not outcome.event_s:
+        if self.any_gateway and not 0 < outcome.status < 500 and not outcome.event_s:
             wait_s = rng.uniform(
                 0.8, 1.2
             )  # nobody is there, or nobody has time: not one loss more for every knock
