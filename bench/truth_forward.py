@@ -44,6 +44,7 @@ Ids = list[int]
 ROUNDS = 8
 """Batches of changing company in which the noise of a prompt is measured."""
 REFERENCE = 200
+CHAT_EVERY = 10
 ANSWER = 3
 """Tokens of a reference answer."""
 TOPICS = [
@@ -167,29 +168,34 @@ class Truth:
 
     def _reference(self, model: Model, say: Callable[[str], None]) -> None:
         texts = [f.format(t, t) for f in FORMS for t in TOPICS][:REFERENCE]
-        kinds = ["chat" if i % 4 == 0 else "text" for i in range(len(texts))]
+        kinds = ["chat" if i % CHAT_EVERY == 0 else "text" for i in range(len(texts))]
         self.reference = [
             PinnedPrompt(str(i), k, t, ANSWER) for i, (t, k) in enumerate(zip(texts, kinds, strict=True))
         ]
-        self.said: dict[str, Ids] = {p.name: [] for p in self.reference}
-        margins: dict[str, float] = {p.name: math.inf for p in self.reference}
-        for step in range(ANSWER):
-            say(f"reference answers, token {step + 1} of {ANSWER}")
-            for at in range(0, REFERENCE, 20):
-                some = self.reference[at : at + 20]
-                rows = [[*model.ids_of(p), *self.said[p.name]] for p in some]
-                for p, row in zip(some, model.logprobs(rows, [1] * len(rows)), strict=True):
-                    two = row[0].topk(2)
-                    margins[p.name] = min(margins[p.name], float(two.values[0] - two.values[1]))
-                    self.said[p.name].append(int(two.indices[0]))
+        self.said: dict[str, Ids] = {}
+        margins: dict[str, float] = {}
+        say(f"reference answers of {len(texts)} prompts")
+        ids = {p.name: model.ids_of(p) for p in self.reference}
+        for length in sorted({len(i) for i in ids.values()}):  # of one length: nothing is padded
+            names = [n for n, i in ids.items() if len(i) == length]
+            rows = torch.tensor([ids[n] for n in names])
+            made = model.net.generate(
+                rows, attention_mask=torch.ones_like(rows), max_new_tokens=ANSWER, min_new_tokens=ANSWER,
+                do_sample=False, output_scores=True, return_dict_in_generate=True, pad_token_id=0,
+            )  # fmt: skip
+            steps = torch.stack(made.scores, 1).float().log_softmax(-1).topk(2).values
+            for name, row, two in zip(names, made.sequences.tolist(), steps, strict=True):
+                self.said[name] = row[length:]
+                margins[name] = float((two[:, 0] - two[:, 1]).min())
         # Near ties first: what changes any answer mostly changes one of these, and the rest need not be asked.
         self.reference.sort(key=lambda p: margins[p.name])
         self.least_margin = min(margins.values())
 
     def changes(self, model: Model) -> bool:
         """Whether any greedy answer of the reference set is another one."""
-        for at in range(0, REFERENCE, 10):
-            some = self.reference[at : at + 10]
+        few, rest = self.reference[:10], self.reference[10:]
+        rest = sorted(rest, key=lambda p: (p.kind, len(p.given)))
+        for some in [few, *(rest[at : at + 20] for at in range(0, len(rest), 20))]:
             rows = [[*model.ids_of(p), *self.said[p.name][:-1]] for p in some]
             for p, found in zip(some, model.logprobs(rows, [ANSWER] * len(rows)), strict=True):
                 if found.isnan().any() or found.argmax(-1).tolist() != self.said[p.name]:
