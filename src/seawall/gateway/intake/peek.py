@@ -112,7 +112,10 @@ def made(body: Body, prompt: bytes, size: int) -> Made:
 def output_of(body: Body, typical_output: float) -> int:
     """Tokens that will probably be generated."""
     bound = body.max_completion_tokens or body.max_tokens or body.max_output_tokens
-    output = int(typical_output if bound is None or bound <= 0 else min(bound, 4 * typical_output))
+    most = int(
+        4 * typical_output
+    )  # whole numbers: compiled, `min` would make a float of a bound, and none is so large
+    output = int(typical_output) if bound is None or bound <= 0 else min(bound, most)
     if body.n is not None and body.n > 1:
         output *= min(body.n, 128)
     return output
