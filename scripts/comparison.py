@@ -247,6 +247,9 @@ def _numbers(name: str, cells: list[dict[str, Any]]) -> Iterator[str]:
 
 
 def _plain(text: str) -> str:
+    """A cell of a table: on one line, without a bar, and without this machine's paths."""
+    for path, word in ((ROOT, "."), (cache.root(), "CACHE"), (Path.home(), "~")):
+        text = text.replace(str(path), word)
     return text.replace("|", "/").replace("\n", " ")[:240]
 
 
