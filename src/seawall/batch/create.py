@@ -6,9 +6,8 @@ A batch whose look was interrupted by a kill is looked through again by the work
 from __future__ import annotations
 
 import asyncio
-import secrets
 
-from seawall.batch.lane import LEASE_S, BatchLane
+from seawall.batch.lane import LEASE_S, BatchLane, new_id
 from seawall.batch.lines import Checked, LineRules, check
 from seawall.batch.outlook import Outlook
 from seawall.batch.requests import BatchAsk, NotDone
@@ -33,7 +32,7 @@ async def create(
         message = f"You have {holding.batches} batches that are not over, as many as may be. Wait for one."
         raise NotDone(429, "too_many_batches", message, retry_after_s=60)
     batch = BatchRecord(
-        id=f"batch_{secrets.token_hex(12)}",
+        id=new_id("batch_", lane.now()),
         tenant=file.tenant,
         endpoint=asked.endpoint,
         input_file=file.id,

@@ -26,6 +26,11 @@ LEASE_S = 15.0
 """A batch is its worker's for so long after the last word of it."""
 
 
+def new_id(prefix: str, now: float) -> str:
+    """An id that sorts behind those that were made a millisecond before: lists are in the order of creation."""
+    return f"{prefix}{int(now * 1000):012x}{secrets.token_hex(6)}"
+
+
 class BatchLane:
     """See the module. `now`: Unix seconds."""
 

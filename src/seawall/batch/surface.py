@@ -10,7 +10,6 @@ import asyncio
 import errno
 import hmac
 import logging
-import secrets
 from collections.abc import Awaitable, Callable
 from typing import Any
 from urllib.parse import unquote
@@ -20,7 +19,7 @@ from aiohttp.multipart import MultipartReader
 
 from seawall.batch.blobs import FilePart
 from seawall.batch.create import create
-from seawall.batch.lane import BatchLane
+from seawall.batch.lane import BatchLane, new_id
 from seawall.batch.outlook import Outlook
 from seawall.batch.requests import NotDone, file_name, lifetime, read_batch, read_page
 from seawall.batch.words import BatchRecord, StoredFile
@@ -95,7 +94,7 @@ class Surface:
             message = f"You have {holding.files} files, as many as may be. Delete some, or give them `expires_after`."
             raise NotDone(429, "too_many_files", message)
         room = min(spec.max_file, spec.space - holding.size, lane.blobs.free() - RESERVE)
-        part = lane.blobs.begin(name := f"file-{secrets.token_hex(12)}")
+        part = lane.blobs.begin(name := new_id("file-", lane.now()))
         try:
             fields = await self._read_form(request, part, room, holding.size)
             purpose = fields.get("purpose")

@@ -67,7 +67,7 @@ def test_a_batch_is_answered_line_by_line(client: openai.OpenAI) -> None:
     out = results(client, done.output_file_id)
     assert [r["custom_id"] for r in out] == [f"q{i}" for i in range(40) if i != 7]
     assert all(r["response"]["status_code"] == 200 and r["error"] is None for r in out)
-    assert all(r["response"]["body"]["choices"][0]["message"]["content"] for r in out)
+    assert all(r["response"]["body"]["choices"][0]["finish_reason"] in ("stop", "length") for r in out)
     (bad,) = results(client, done.error_file_id)
     assert bad["custom_id"] == "q7" and bad["response"]["status_code"] == 400
     usage = done.usage
