@@ -59,6 +59,13 @@ class UnderWay:
         self.taken.add(line.line)
         return line
 
+    def untake(self, lines: Iterable[AskedLine], back: bool = True) -> None:
+        """Lines that were chosen are under way from now on, or the next ones again (`back`)."""
+        some = list(lines)
+        self.taken.difference_update(line.line for line in some)
+        if back:
+            self.back(some)
+
     def back(self, lines: Iterable[AskedLine]) -> None:
         """Lines that were sent and have no result: they are the next ones."""
         self.waiting.extendleft(reversed(list(lines)))

@@ -8,6 +8,7 @@ way and a little ahead.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections import defaultdict
 from collections.abc import Awaitable, Callable
@@ -219,13 +220,19 @@ class LineWorker:
             return 0
         chosen: dict[str, list[AskedLine]] = defaultdict(list)
         due: dict[str, bool] = {}
-        for fleet in self._lane.rules.fleets:
-            await self._choose(fleet, chosen, due)
         count = 0
-        for name, lines in chosen.items():
-            under = self.batches.get(name)
-            if under is not None:
-                count += await self._begin(under, lines, due[name])
+        try:
+            for fleet in self._lane.rules.fleets:
+                await self._choose(fleet, chosen, due)
+            while chosen:
+                name, lines = chosen.popitem()
+                under = self.batches.get(name)
+                if under is not None:
+                    count += await self._begin(under, lines, due[name])
+        finally:
+            for name, lines in chosen.items():  # the store failed before their turn
+                if name in self.batches:
+                    self.batches[name].untake(lines)
         return count
 
     async def _begin(self, under: UnderWay, lines: list[AskedLine], due: bool) -> int:
@@ -235,9 +242,7 @@ class LineWorker:
             if not under.ending:
                 begun = await lane.call(lane.store.begin, name, lane.owner, [line.line for line in lines])
         finally:
-            under.taken.difference_update(line.line for line in lines)
-            if not begun or under.ending:
-                under.back(lines)
+            under.untake(lines, back=not begun or under.ending)
         if not begun or under.ending:
             lane.changed.set()  # it was cancelled, or is another's: the next look says which
             return 0
@@ -306,7 +311,10 @@ class LineWorker:
                 under.tries[line.line] = tries
                 self.again += 1
                 if not under.ending:
-                    await self._lane.call(self._lane.store.ran_again, batch.id, 1)
+                    with contextlib.suppress(
+                        SeawallError
+                    ):  # a count that the store could not take is too low by one
+                        await self._lane.call(self._lane.store.ran_again, batch.id, 1)
             return
         under.tries.pop(line.line, None)
         under.held.add(line.line)
