@@ -10,7 +10,9 @@ from typing import Any
 import pytest
 from tests.store_server import StoreServer, store_server
 
+from seawall.decide.route.record import RecordState, ShelfRules
 from seawall.gateway.tell import keyring
+from seawall.gateway.tier.kept import SharedShelf
 
 FLEET = """
 apiVersion: seawall.dev/v1alpha1
@@ -172,3 +174,87 @@ async def test_a_store_that_stands_still_holds_up_no_key_for_long(
     finally:
         store.go_on()
     assert {a[0] for a in answers} == {200}
+
+
+class Told:
+    """An outbox that tells nothing by itself, and a follower of its one record."""
+
+    def __init__(self, up: bool = True) -> None:
+        self.up = up
+        self.later: list[Any] = []
+        self.shelf = SharedShelf("m", ShelfRules(60.0, 2**20), lambda: 0.0, self, self.hold)  # type: ignore[arg-type]
+        self.position = self.seen = 0
+        self.shelf.claim("t", b"", b"", self.made, "resp_1")
+        self.record.follow(self)
+
+    @property
+    def asks(self) -> bool:
+        return self.up
+
+    def made(self, record: Any, new: bool) -> None:
+        self.record = record
+        record.begin(200, b"text/event-stream")
+
+    def hold(self, seconds: float, then: Any) -> None:
+        self.later.append(then)
+
+    def changed(self, mirror: Any) -> None:
+        """It is told when the test says so."""
+
+    def remove(self, name: str, anybodys: bool = False) -> None:
+        """Nobody asks."""
+
+    def more(self) -> None:
+        self.seen = self.record.count
+
+    def waiting(self) -> None:
+        """Nothing comes."""
+
+
+def test_a_client_has_nothing_that_the_store_has_not_while_it_answers() -> None:
+    told = Told()
+    record, mirror = told.record, told.record.mirror
+    for n in range(3):
+        assert record.append(b"%d" % n)
+    assert (told.seen, record.made, record.read(0, 100)) == (0, 3, [])
+    facts, pieces, _ = mirror.news()
+    assert pieces == [b"0", b"1", b"2"] and facts["state"] == b"running"
+    record.append(b"3")
+    mirror.told(len(pieces), 0, 0.0)
+    assert (told.seen, record.read(0, 100)) == (3, [b"0", b"1", b"2"])
+    told.later.pop()()  # HOLD_S is over
+    assert told.seen == 3, "what was there when it began has been shown"
+    told.later.pop()()
+    assert told.seen == 4, "and no later than that"
+    record.append(b"4")
+    record.end(RecordState.WHOLE)
+    assert told.seen == record.made == 5, "the end holds nothing back"
+    away = Told(up=False)
+    assert away.record.append(b"0") and away.seen == 1, "nothing waits for a store that is away"
+    assert away.record.mirror.news()[1] == [b"0"], "it is told when it is back"
+
+
+async def test_a_store_that_stands_still_holds_up_no_event_for_long(
+    start: Any, engine: Any, store: StoreServer
+) -> None:
+    one, _ = await two(start, store, engine)
+    engine.gate = asyncio.Event()
+    asked = asyncio.ensure_future(one.post("/v1/completions", BODY, Idempotency_Key="k"))
+    await eventually(lambda: generations(engine) == 1)
+    store.pause()
+    try:
+        engine.gate.set()
+        assert (await asyncio.wait_for(asked, 3))[0] == 200
+    finally:
+        store.go_on()
+
+
+async def test_a_gateway_that_has_just_begun_knows_what_the_others_keep(
+    start: Any, engine: Any, store: StoreServer
+) -> None:
+    one, _ = await two(start, store, engine)
+    first = await one.post("/v1/completions", BODY, Idempotency_Key="k")
+    await told(one)
+    fresh = await start(engine, spec=FLEET % "", store=store.url)
+    behind = await fresh.post("/v1/completions", BODY, Idempotency_Key="k", Last_Event_ID="2")
+    assert behind[0] == 200 and first[2].endswith(behind[2])

@@ -99,6 +99,10 @@ class AnswerRecord(Protocol):
     tape: Tape | None
     """Where the session of its stream is to tell what it is told, so that another process can go on with it."""
 
+    @property
+    def made(self) -> int:
+        """Pieces so far, with those that are not shown to followers yet."""
+
     def meet(self, asker: Asker) -> None:
         """The request that begins it, or one that comes again for it."""
 
@@ -216,6 +220,10 @@ class KeptRecord:
         self._followers: list[Follower] = []
         self._filler: Filler | None = None
 
+    @property
+    def made(self) -> int:
+        return self.count
+
     def meet(self, asker: Asker) -> None:
         """One process needs no more than the record."""
 
@@ -269,7 +277,7 @@ class KeptRecord:
     def read(self, position: int, most: int) -> list[bytes]:
         found: list[bytes] = []
         size = 0
-        for at in range(position - self.first, len(self._pieces)):
+        for at in range(position - self.first, self.count - self.first):
             piece = self._pieces[at]
             found.append(piece)
             size += len(piece)

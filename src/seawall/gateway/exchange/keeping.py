@@ -55,7 +55,7 @@ class Keeping:
     @property
     def count(self) -> int:
         """Pieces so far, with those that wait for room."""
-        return self.record.count + len(self._spare) - self._behind
+        return self.record.made + len(self._spare) - self._behind
 
     # -- Sink
 

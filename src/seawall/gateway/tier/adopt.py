@@ -10,8 +10,6 @@ import math
 import secrets
 from typing import cast
 
-import msgspec
-
 from seawall.decide.route.record import RecordState
 from seawall.decide.route.refusal import Refusal
 from seawall.decide.route.resume.tape import BROKE, DROPPED, FED, FRESH, LINE, RELAYED, WROTE
@@ -74,7 +72,7 @@ def _request(record: SharedRecord, facts: dict[str, bytes]) -> Request | None:
 def _go_on(
     app: App, shelf: SharedShelf, record: SharedRecord, request: Request, tape: list[bytes]
 ) -> Refusal | None:
-    if record.furthest > record.count and not _greedy(request.sent or request.body):
+    if record.furthest > record.count:
         return BEHIND
     meant, route = app.meant(request), ROUTES.get(request.path)
     if isinstance(meant, Refusal):
@@ -97,12 +95,6 @@ def _go_on(
     keeping.source = exchange
     _play(exchange, sink, record, tape)
     return None
-
-
-def _greedy(body: bytes) -> bool:
-    """The same tokens come again, whoever computes them."""
-    fields = msgspec.json.decode(body, type=dict[str, msgspec.Raw])
-    return bytes(fields.get("temperature", b"")) in (b"0", b"0.0")
 
 
 def _play(exchange: Exchange, sink: Sink, record: SharedRecord, tape: list[bytes]) -> None:

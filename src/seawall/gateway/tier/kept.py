@@ -1,8 +1,9 @@
 """Records of answers that every gateway finds: those of this one are told to the store, those of others read from it.
 
-A record is filled at one gateway, in its own memory, and nobody waits for the store there: what is new is told to it
-right after. Where a client comes again, at another gateway, a copy is fetched and followed; when the owner is gone,
-that gateway takes the record and goes on with its answer (tier/adopt.py). Without the store each keeps its own.
+A record is filled at one gateway, in its own memory, and what is new is told to the store right after: followers see
+it when the store has it, or after HOLD_S. Where a client comes again, at another gateway, a copy is fetched and
+followed; when the owner is gone, that gateway takes the record and goes on with its answer (tier/adopt.py). Without the
+store each keeps its own.
 Forbidden here: what a piece says; and telling the store of a request that did not ask to be kept.
 """
 
@@ -37,6 +38,8 @@ LARGEST_REQUEST: Final = 2**20
 """A larger request is not told: its answer ends with the gateway that fills it, unless its client sends it again."""
 AHEAD: Final = 256
 """Events that a client may have of a gateway that is gone, or lives, beyond those that are in the store."""
+HOLD_S: Final = 0.05
+"""A piece is shown when the store has it, or after so long: what a client has another gateway can go on from."""
 LEAST_TTL_S: Final = 120.0
 
 
@@ -44,6 +47,11 @@ class Outbox(Protocol):
     """Who tells the store."""
 
     up: bool
+    """The store answered the last time."""
+
+    @property
+    def asks(self) -> bool:
+        """It is asked: it answers, or did a moment ago."""
 
     def changed(self, mirror: Mirror) -> None:
         """There is something new to tell of this one."""
@@ -111,6 +119,8 @@ class Mirror:
     def told(self, pieces: int, entries: int, now: float) -> None:
         self.pieces += pieces
         self.taped += entries
+        if not self.record.whole:
+            self.record.show(self.pieces)
         self._sent |= self._owed
         self.told_at = now
 
@@ -142,7 +152,7 @@ def _fitting(parts: Iterator[bytes], size: int) -> tuple[list[bytes], int]:
 
 def _parts(record: SharedRecord, at: int) -> Iterator[bytes]:
     if not record.whole:
-        yield from record.read(at, 1 << 62)
+        yield from record.all_from(at)
         return
     body = b"".join(record.read(0, 1 << 62))
     for begin in range(at * PART, len(body), PART):
@@ -171,13 +181,15 @@ def facts_of(record: SharedRecord) -> dict[str, bytes]:
 class SharedRecord(KeptRecord):
     """A record that the store knows of: of this gateway (`mirror`), or a copy of another's (`theirs`)."""
 
-    __slots__ = ("_defer", "_outbox", "_telling", "asked", "asker", "earlier", "mirror", "theirs")
+    __slots__ = ("_hold", "_holding", "_outbox", "_waits", "asked", "asker", "earlier", "mirror", "theirs")
 
     def __init__(self, shelf: SharedShelf, tenant: str, key: bytes, mark: bytes, id: str) -> None:
         super().__init__(shelf, tenant, key, mark, id)
         self._outbox = shelf.outbox
-        self._defer = shelf.defer
-        self._telling = False
+        self._hold = shelf.hold
+        self._holding = False
+        self._waits = 0
+        """Pieces that are not shown yet."""
         self.mirror: Mirror | None = None
         self.theirs = ""
         """The name of the record in the store that this is a copy of; empty: it is filled here."""
@@ -236,8 +248,14 @@ class SharedRecord(KeptRecord):
         if self.first and self.mirror is not None:
             self.forsake()  # its beginning is nowhere any more
 
+    def begin(self, status: int, content_type: bytes, whole: bool = False) -> None:
+        super().begin(status, content_type, whole)
+        self._changed()
+
     def end(self, state: RecordState, refusal: Refusal | None = None, last_words: bytes = b"") -> None:
+        self.show(self.made)
         super().end(state, refusal, last_words)
+        self._changed()
         if self.mirror is None or self.mirror.dead:
             self._drop_tape()
 
@@ -251,26 +269,56 @@ class SharedRecord(KeptRecord):
         if self.mirror is not None and not self.mirror.dead:
             self._outbox.changed(self.mirror)
 
-    def _tell(self) -> None:
-        """A turn later, when what is new is on its way to the store: so a client has nothing that a gateway which comes
-        after this one cannot know."""
-        if self.mirror is None or self.mirror.dead:
-            super()._tell()
-            return
+    def append(self, piece: bytes, anyway: bool = False) -> bool:
+        mirror = self.mirror
+        if mirror is None or mirror.dead or not self._outbox.up:
+            self.show(self.made)
+            taken = super().append(piece, anyway)
+            self._changed()
+            return taken
+        if not self._shelf.takes(self, len(piece) + PIECE_COST, anyway):
+            return False
+        self._pieces.append(piece)
+        self._waits += 1
         self._changed()
-        if not self._telling:
-            self._telling = True
-            self._defer(self._tell_now)
+        if not self._holding:
+            self._hold_until(self.made)
+        return True
 
-    def _tell_now(self) -> None:
-        self._telling = False
-        super()._tell()
+    @property
+    def made(self) -> int:
+        return self.count + self._waits
+
+    def all_from(self, position: int) -> list[bytes]:
+        """All pieces from there on, those that are not shown, too."""
+        return self._pieces[position - self.first :]
+
+    def show(self, upto: int) -> None:
+        """Followers may have the pieces before this one."""
+        more = min(upto, self.made) - self.count
+        if more > 0:
+            self.count += more
+            self._waits -= more
+            self._tell()
+
+    def _hold_until(self, made: int) -> None:
+        """What is there now is shown after HOLD_S, whatever the store says."""
+
+        def late() -> None:
+            self._holding = False
+            self.show(made)
+            if self._waits:
+                self._hold_until(self.made)
+
+        self._holding = True
+        self._hold(HOLD_S, late)
 
     def stop_mirror(self) -> None:
         """The store is not told of it any more."""
         if self.mirror is not None:
             self.mirror.dead = True
         self._drop_tape()
+        self.show(self.made)
 
     def forsake(self) -> None:
         """It is not to be found elsewhere any more."""
@@ -296,13 +344,13 @@ class SharedShelf(Shelf):
         rules: ShelfRules,
         now: Callable[[], float],
         outbox: Outbox,
-        defer: Callable[[Callable[[], None]], object],
+        hold: Callable[[float, Callable[[], None]], object],
     ) -> None:
         super().__init__(rules, now)
         self.fleet = fleet
         self.outbox = outbox
-        self.defer = defer
-        """Calls back in the next turn of the loop."""
+        self.hold = hold
+        """Calls back after so many seconds."""
         self._asked: dict[tuple[str, bytes], list[Callable[[], None]]] = {}
         """Keys that the store is being asked for, and who waits for its word."""
 
@@ -331,12 +379,11 @@ class SharedShelf(Shelf):
         if known is not None and (known.state is RecordState.RUNNING or self._now() < known.until):
             told(known, False)
             return
-        if not self.outbox.up:
-            super().claim(tenant, key, mark, told, id)
-            return
-        if not key:
+        if not key or not self.outbox.asks:
+            if known is not None:
+                self.remove(known)
             record = self._make(tenant, key, mark, id)
-            if id:
+            if key or id:
                 self._mirrored(record)
             self._enter(record)
             told(record, True)
@@ -363,7 +410,7 @@ class SharedShelf(Shelf):
         self.outbox.claim(self, record, done)
 
     def find(self, tenant: str, id: str, told: Callable[[AnswerRecord | None], None]) -> None:
-        if self._by_id.get((tenant, id)) is not None or not self.outbox.up or not self.keeps:
+        if self._by_id.get((tenant, id)) is not None or not self.outbox.asks or not self.keeps:
             super().find(tenant, id, told)
             return
 

@@ -9,8 +9,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable, Coroutine
-from typing import Any, Final
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any, Final, TypeVar
 
 import msgspec
 
@@ -21,6 +21,7 @@ from seawall.drivers.store import StoreAway
 from seawall.gateway.tier.kept import Mirror, SharedRecord, SharedShelf
 
 log = logging.getLogger("seawall.gateway.tier.outbox")
+T = TypeVar("T")
 LIVE_S: Final = 0.4
 """So often a gateway tells that it is there."""
 KEEP_S: Final = 30.0
@@ -29,6 +30,8 @@ RETRY_S: Final = 0.1
 SOON_S: Final = 0.05
 IDLE_S: Final = 0.5
 """Between two looks at another gateway's record: while somebody reads it, and while nobody does."""
+LATELY_S: Final = 3.0
+"""A store that answered so long ago is asked for keys and ids all the same."""
 LEFT_S: Final = 10.0
 """Nobody has read a copy for so long: it goes."""
 Adopt = Callable[[SharedShelf, SharedRecord, dict[str, bytes], list[bytes]], None]
@@ -49,6 +52,8 @@ class KeptOutbox:
         self.store = store
         self.name = name
         self.up = False
+        self.up_at = now()
+        """When it last was; a gateway that has just begun asks as if it had been."""
         self.closing = False
         self.taken = 0
         """Records of gateways that were gone, gone on with here."""
@@ -60,6 +65,10 @@ class KeptOutbox:
         self._removed: dict[str, bool] = {}
         self._wake = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
+
+    @property
+    def asks(self) -> bool:
+        return self.up or self._now() - self.up_at < LATELY_S
 
     # -- what records and shelves ask
 
@@ -89,8 +98,7 @@ class KeptOutbox:
             name, found = shelf.name(record), None
             try:
                 facts = {"mark": record.mark, "id": record.id.encode(), "state": b"running"}
-                if not await self.store.claim(name, self.name, shelf.ttl_ms, facts):
-                    found = await self.store.fetch(name, 0, 0)
+                found = await self._twice(lambda: self._claim(name, shelf.ttl_ms, facts))
             except StoreAway as e:
                 log.warning("the store was not asked of a key: %s", e)
             done(found)
@@ -103,13 +111,29 @@ class KeptOutbox:
         async def ask() -> None:
             name, found = "", None
             try:
-                name = await self.store.name_of(shelf.id_name(tenant, id)) or ""
-                found = await self.store.fetch(name, 0, 0) if name else None
+                known = await self._twice(lambda: self.store.name_of(shelf.id_name(tenant, id)))
+                name = known or ""
+                found = await self._twice(lambda: self.store.fetch(name, 0, 0)) if name else None
             except StoreAway as e:
                 log.warning("the store was not asked of a response: %s", e)
             done(name, found)
 
         self._do(ask())
+
+    async def _claim(self, name: str, ttl_ms: int, facts: dict[str, bytes]) -> Fetched | None:
+        if await self.store.claim(name, self.name, ttl_ms, facts):
+            return None
+        found = await self.store.fetch(name, 0, 0)
+        ours = found is not None and found.facts.get("owner") == self.name.encode()
+        return None if ours else found  # an ask of ours was heard though it was not answered in time
+
+    @staticmethod
+    async def _twice(ask: Callable[[], Awaitable[T]]) -> T:
+        """A busy machine may be slow once: who comes again would be told that nothing is kept."""
+        try:
+            return await ask()
+        except StoreAway:
+            return await ask()
 
     def follow(self, record: SharedRecord, first: Fetched, ready: Callable[[], None]) -> None:
         self._do(self._follow(record, ready))
@@ -136,7 +160,7 @@ class KeptOutbox:
                     live_at = self._now()
                     self._remind(live_at)
                 await self._flush()
-                self.up = True
+                self.up, self.up_at = True, self._now()
             except StoreAway:
                 self.up = False
                 await asyncio.sleep(RETRY_S)

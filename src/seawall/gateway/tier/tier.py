@@ -92,7 +92,7 @@ class Tier:
     def shelf(self, fleet: str, rules: ShelfRules) -> SharedShelf:
         """Where answers of this fleet are kept, for all gateways to find."""
         loop = asyncio.get_running_loop()
-        return SharedShelf(fleet, rules, self._now, self.outbox, loop.call_soon)
+        return SharedShelf(fleet, rules, self._now, self.outbox, loop.call_later)
 
     def _say(self, news: dict[str, str]) -> None:
         self._unsaid.append(news | {"by": self.name})
