@@ -8,7 +8,7 @@ by the kernel's clock of each process. Ours runs with all it has switched on: to
 audit lines; only if named: `resume-off` keeps no record of streams, `kept` has a keeper. `bare` is
 bench/gateway_bare.py, the same building blocks without a single feature: the difference is what our features cost.
 The others are started as `seawall prove --target` does (prove/targets: where they come from, and how they are set up);
-what cannot be had is skipped and said so. `envoy` and `smg` only if named.
+what cannot be had is skipped and said so. `envoy` only if named.
 CHUNKS is the length of a stream. The upstream is canned, far cheaper than any proxy; for the kills it is the simulated
 engine.
 """
@@ -186,7 +186,7 @@ STARTERS: dict[str, Callable[[ExitStack, Path, list[int]], Peer | None]] = {
     "resume-off": start_forgetful,
     "kept": start_kept,
     "bare": start_bare,
-    **{name: start_target(name) for name in ("vllm-router", "nginx", "haproxy", "envoy", "smg")},
+    **{name: start_target(name) for name in ("vllm-router", "nginx", "haproxy", "envoy")},
 }
 
 
