@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
-from seawall.domain.switches import GATEWAY, LOCAL
+from seawall.domain.switches import BATCH, GATEWAY, LOCAL
 from seawall.errors import InputError
 from seawall.gateway.intake.peek import LONG
 from seawall.load.client import RequestOutcome
@@ -100,7 +100,7 @@ def test_what_differs_without_any_event_is_not_held_against_one() -> None:
 def test_every_mechanism_has_a_scenario_that_needs_it() -> None:
     assert {m for s in SCENARIOS.values() for m in s.mechanisms} == set(MECHANISMS)
     switches = {m.switch for m in MECHANISMS.values() if m.switch}
-    assert switches == {*GATEWAY, *LOCAL}
+    assert switches == {*GATEWAY, *LOCAL, *BATCH}
 
 
 def test_scenarios_of_silence_have_requests_of_their_own_and_no_time_outs() -> None:

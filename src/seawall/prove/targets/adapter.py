@@ -24,6 +24,7 @@ class Need(StrEnum):
     SUCCESSOR = "it has no way to be replaced while it serves"
     PROCESS = "there is no gateway whose process could be killed"
     KEEPER = "it has no keeper"
+    BATCH = "it has no batch lane here"
     SUPERVISOR = "the supervisor and the scaler of `seawall up` are no part of it"
     STORE = "several of it share nothing that a proof could take away"
 

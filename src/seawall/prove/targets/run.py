@@ -49,7 +49,8 @@ from seawall.prove.targets.meter import TokenMeter
 NEEDS: dict[str, Need] = {
     "rolling-update": Need.REPLICAS, "scale": Need.REPLICAS, "slow-weights": Need.REPLICAS,
     "gateway-restart": Need.SUCCESSOR, "gateway-kill": Need.PROCESS, "keeper-kill": Need.KEEPER,
-    "scaler-blind": Need.SUPERVISOR, "clock-jump": Need.SUPERVISOR,
+    "scaler-blind": Need.SUPERVISOR, "clock-jump": Need.SUPERVISOR, "batch-kill": Need.BATCH,
+    "batch-beside": Need.BATCH,
     "tier-limits": Need.STORE, "tier-kill": Need.STORE, "store-away": Need.STORE,
 }  # fmt: skip
 """Scenario -> what it needs of a target."""
