@@ -143,7 +143,8 @@ READING = """\
 **ok**: nothing lost, wrong or doubled, and no stall beyond the bound. **lost**: started and not finished whole, for
 whatever reason but a 429 with Retry-After (in an overload, any 429 or 503 before the first byte). **n/a**: the fault
 needs something that the target does not have; never counted against it. `lost` counts requests: of a gateway that is
-away, each client asks again once a second.
+away, each client asks again about once a second. In `overload` the engine itself refuses what it cannot queue (vLLM's
+bound on queued requests, as the Fleet plans it), whoever stands before it.
 """
 
 
