@@ -64,8 +64,8 @@ class LineWorker:
         self._states: dict[str, SpareState] = {}
         self.spare: dict[str, Spare] = {}
         self._refused: dict[str, int] = defaultdict(int)
-        self._blocked: set[str] = set()
-        """Fleets that refused a line since the last look."""
+        self._full: dict[str, int] = {}
+        """Fleet that refused a line since the last look -> lines under way then: no more until the next one."""
         self._results: dict[str, list[LineResult]] = defaultdict(list)
         self._finished: dict[str, int] = defaultdict(int)
         self._go = asyncio.Event()
@@ -178,7 +178,7 @@ class LineWorker:
     def _control(self, fleet: FleetRules, now: float) -> None:
         running = self._running(fleet.name)
         refused, self._refused[fleet.name] = self._refused[fleet.name], 0
-        self._blocked.discard(fleet.name)
+        self._full.pop(fleet.name, None)
         seen = self._measure.seen(fleet.name, len(running), refused)
         policy = SparePolicy(fleet.ttft_s, fleet.tpot_s)
         state = self._states.get(fleet.name, SpareState())
@@ -286,7 +286,8 @@ class LineWorker:
         now = self._lane.now()
         for under in mine:
             due[under.batch.id] = not self._controlled or self._outlook.needy(under.batch.id, now)
-        limit = 0 if fleet in self._blocked else self.spare.get(fleet, Spare(0, 0, "")).limit
+        limit = self.spare.get(fleet, Spare(0, 0, "")).limit
+        limit = min(limit, self._full.get(fleet, limit))
         if any(due[u.batch.id] for u in mine) and not self._measure.ready(fleet):
             limit = max(limit, WAKES)
         return limit - sum(len(u.running) for u in mine)
@@ -306,7 +307,7 @@ class LineWorker:
             under.back([line])
             if outcome.refused:
                 self._refused[fleet] += 1
-                self._blocked.add(fleet)
+                self._full[fleet] = self.running(fleet)
             else:
                 under.tries[line.line] = tries
                 self.again += 1

@@ -15,11 +15,11 @@ from typing import Final
 MARGIN: Final = 0.8
 """Share of an objective from which on the lane gives way."""
 DECREASE: Final = 0.5
-GROWTHS: Final = 16
+GROWTHS: Final = 8
 """Looks in which the limit grows from nothing to all places."""
 HOLD_S: Final = 2.0
 """After a decrease nothing grows for so long: what is measured is older than the decrease."""
-REFUSED_HOLD_S: Final = 0.5
+REFUSED_HOLD_S: Final = 0.25
 LEAST_SEEN: Final = 5
 """Interactive requests of which a quantile is believed."""
 

@@ -39,7 +39,7 @@ STUCK = 16
 """So many tickets that no free replica suits are passed over in one round."""
 AVOIDED = 8
 """So many replicas that failed a request are remembered."""
-SPARE_SHARE = 0.9375
+SPARE_SHARE = 0.9
 """Of a replica's places, for lines of batches: the rest is free for who comes next, at once."""
 EARNED = 0.05
 BURST = 10.0
