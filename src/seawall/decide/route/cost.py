@@ -85,9 +85,10 @@ def token_ids(raw: bytes | memoryview) -> int:
     return bytes(raw).count(b",") + 1
 
 
-def may_have_media(prompt: bytes) -> bool:
-    """Whether a prompt has any of the words without which there are no pictures, sounds or videos in it."""
-    return holds(prompt, b"_url") or holds(prompt, b"input_") or holds(prompt, b"base64")
+def may_have_media(prompt: bytes, messages: bool = True) -> bool:
+    """Whether a prompt has any of the words without which there are no pictures, sounds or videos in it. `messages`: it
+    may be one of /v1/messages, where each has a `source`."""
+    return holds(prompt, b"_url") or holds(prompt, b"input_") or (messages and holds(prompt, b'"source"'))
 
 
 def made_of(parsed: Any, size: int) -> Made:

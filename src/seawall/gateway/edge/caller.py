@@ -415,7 +415,9 @@ class Caller:
 
 
 def named(request: Request) -> bytes:
-    return b"x-request-id: " + request.id + b"\r\n" + request.cors + request.limits if request.id else b""
+    if not request.id:
+        return b""
+    return b"x-request-id: %b\r\n%b%b" % (request.id, request.cors, request.limits)
 
 
 def told(refusal: Refusal) -> bytes:

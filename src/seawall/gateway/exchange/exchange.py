@@ -30,7 +30,7 @@ from seawall.decide.route.refusal import Refusal
 from seawall.decide.route.resume import Finish, StreamSession
 from seawall.decide.route.resume.tape import DROPPED, FED, FRESH, WROTE
 from seawall.decide.route.whole import Unfit
-from seawall.gateway.edge.caller import Caller
+from seawall.gateway.edge.caller import MESSAGES, Caller
 from seawall.gateway.edge.record import ACCEPTED, Record
 from seawall.gateway.edge.request import Request
 from seawall.gateway.edge.sink import EVENT_STREAM, Sink
@@ -469,7 +469,7 @@ class Exchange:
         body = held[0] if len(held) == 1 else b"".join(held)
         self._held, self._held_bytes = [], 0
         status, attempt = self._engine_status, self.attempt
-        verdict = judge(status, body)
+        verdict = judge(status, body, self.request.path == MESSAGES)
         if status != 200 or attempt.begun or verdict is not PASS:
             full = status == 400 and b"maximum context length" in body
             decision = attempt.answered(verdict, status, full, self.fleet.now())

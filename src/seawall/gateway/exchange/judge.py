@@ -16,10 +16,15 @@ from seawall.decide.route.attempt import Judgement
 from seawall.decide.route.scan import holds
 
 
-def judge(status: int, body: bytes) -> Judgement:
-    """See the module. `"finish_reason":"abort"` cannot occur inside a JSON string: its quotes would be escaped."""
+def judge(status: int, body: bytes, messages: bool = True) -> Judgement:
+    """See the module. `messages`: it may be an answer of /v1/messages. `"finish_reason":"abort"` cannot
+    occur inside a JSON string: its quotes would be escaped."""
     if status == 200:
-        if holds(body[:200], b'"type":"message","role":') and not holds(body, b'"stop_reason":"'):
+        if (
+            messages
+            and holds(body[:200], b'"type":"message","role":')
+            and not holds(body, b'"stop_reason":"')
+        ):
             return Judgement.ABORTED
         return Judgement.ABORTED if holds(body, b'"finish_reason":"abort"') else Judgement.PASS
     if status == 503:

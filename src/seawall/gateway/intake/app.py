@@ -35,7 +35,7 @@ from seawall.domain.spec import Fleet, FleetSpec
 from seawall.domain.told import SideState, StoreState
 from seawall.domain.units import parse_seconds
 from seawall.gateway.edge.budget import StrangersBudget
-from seawall.gateway.edge.caller import IDLE_S, MAX_HEAD, REPLICA, SURE_S, Caller, Connected, Keep
+from seawall.gateway.edge.caller import IDLE_S, MAX_HEAD, MESSAGES, REPLICA, SURE_S, Caller, Connected, Keep
 from seawall.gateway.edge.request import Request
 from seawall.gateway.edge.sink import Sink
 from seawall.gateway.edge.through import BatchDoor, Through
@@ -746,7 +746,8 @@ class App:
         if session is None and runtime.sessions == "auto":
             session = session_of(body, headers)
         prompt = prompt_of(body)
-        request.made = made(body, prompt, FORM_TEXT if request.form else request.size)
+        size = FORM_TEXT if request.form else request.size
+        request.made = made(body, prompt, size, request.path == MESSAGES)
         return Ask(
             runtime.rates.tokens(request.made) + output_of(body, runtime.typical_output),
             served.adapter,

@@ -7,7 +7,6 @@ bounded before (max_body) and by msgspec (its recursion limit). Nothing read her
 from __future__ import annotations
 
 import zlib
-from collections.abc import Mapping
 from typing import Any
 
 import msgspec
@@ -93,15 +92,16 @@ def prompt_of(body: Body) -> bytes:
     return b"".join(parts)
 
 
-def made(body: Body, prompt: bytes, size: int) -> Made:
-    """What a prompt is made of; `size` of the whole body counts where it stands in fields that nobody reads here."""
+def made(body: Body, prompt: bytes, size: int, messages: bool = True) -> Made:
+    """What a prompt is made of; `size` of the whole body counts where it stands in fields that nobody reads here.
+    `messages`: it may be one of /v1/messages."""
     said = body.messages or body.prompt or body.input
     if not said:
         return Made(text=size)
     ids = token_ids(memoryview(said)) if said is not body.messages else 0
     if ids:
         return Made(ids=ids)
-    if may_have_media(prompt):
+    if may_have_media(prompt, messages):
         try:
             return made_of(msgspec.json.decode(said), len(prompt))
         except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError):
@@ -141,7 +141,7 @@ and two proxies."""
 _AGENTS = frozenset(AGENTS)
 
 
-def session_of(body: Body, headers: Mapping[bytes, bytes]) -> str | None:
+def session_of(body: Body, headers: dict[bytes, bytes]) -> str | None:
     """The session that a request names without our own header, in the documented order."""
     if body.prompt_cache_key or body.previous_response_id or body.user:
         for raw in (body.prompt_cache_key, body.previous_response_id, body.user):
@@ -149,11 +149,10 @@ def session_of(body: Body, headers: Mapping[bytes, bytes]) -> str | None:
             name = name[1:].rstrip(b'"') if name[:1] == b'"' else b""
             if name:
                 return name.decode("latin-1")
-    if not _AGENTS.isdisjoint(headers):  # most requests have none of them
-        for header in AGENTS:
-            value = headers.get(header)
-            if value:
-                return value[:SESSION].decode("latin-1")
+    for given in headers:  # most requests have none of them
+        if given in _AGENTS:
+            values = [value for header in AGENTS if (value := headers.get(header))]
+            return values[0][:SESSION].decode("latin-1") if values else None
     return None
 
 
