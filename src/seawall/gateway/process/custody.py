@@ -86,7 +86,9 @@ class Custody:
 
     @property
     def connected(self) -> bool:
-        return self._socket is not None
+        """A keeper is there and has been told everything: what it has not read yet, it reads before it hears of a
+        death."""
+        return self._socket is not None and not self._waiting
 
     async def greet(self) -> None:
         """Connects. Returns when all that waited here has come (`inherit`), or there is no keeper yet."""

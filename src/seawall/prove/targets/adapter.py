@@ -98,8 +98,8 @@ class TargetAdapter:
         """Processes that run beside it and outlive it: name -> command. They are started again when they die."""
         return {}
 
-    async def companion_ready(self, place: TargetPlace, name: str) -> bool:
-        """Whether a companion that has been started does its work."""
+    async def companion_ready(self, place: TargetPlace, pid: int) -> bool:
+        """Whether a companion that has been started, as this process, does its work."""
         return True
 
     def env(self, place: TargetPlace) -> dict[str, str]:

@@ -31,8 +31,6 @@ PRE_STOP_S = 2.0
 STOP_S = 20.0
 SHORT_LIFE_S = 0.5
 """One that ends sooner is not started again in a tight loop."""
-HAND_OVER_S = 2.0
-"""A companion that has just become ready is being told what there is."""
 
 
 class TargetFleet:
@@ -49,7 +47,6 @@ class TargetFleet:
         self.problems: list[str] = []
         """What went wrong after an order had been answered."""
         self._beside: dict[str, Child] = {}
-        self._ready_since: dict[int, float] = {}
 
     @classmethod
     async def start(
@@ -161,13 +158,9 @@ class TargetFleet:
         return []
 
     async def _companion(self, name: str) -> dict[str, Any]:
-        """Ready when it has said so for a while: what there is has then been told to it, on a busy machine, too."""
-        now, pid = time.monotonic(), self._beside[name].pid
-        if not await self.adapter.companion_ready(self.place, name):
-            self._ready_since.pop(pid, None)
-            return {"pid": pid, "phase": "starting"}
-        since = self._ready_since.setdefault(pid, now)
-        return {"pid": pid, "phase": "ready" if now - since >= HAND_OVER_S else "starting"}
+        pid = self._beside[name].pid
+        ready = await self.adapter.companion_ready(self.place, pid)
+        return {"pid": pid, "phase": "ready" if ready else "starting"}
 
     async def supervisor_pid(self) -> int:
         return os.getpid()

@@ -9,6 +9,8 @@ import json
 import sys
 from pathlib import Path
 
+import psutil
+
 from seawall import __version__
 from seawall.domain.labels import KEEPER_CONNECTED
 from seawall.drivers import keeper
@@ -55,8 +57,14 @@ class Seawall(TargetAdapter):
         place.spare_ports = place.spare_ports[::-1]  # so that the new one is told from the old
         return True
 
-    async def companion_ready(self, place: TargetPlace, name: str) -> bool:
-        """A keeper is ready when the gateway says that it holds what it has."""
+    async def companion_ready(self, place: TargetPlace, pid: int) -> bool:
+        """A keeper is ready when it holds a connection, so that the gateway speaks of this one and not of the one that
+        has just died, and the gateway says that it has been told everything."""
+        try:
+            if not psutil.Process(pid).net_connections("tcp"):
+                return False
+        except psutil.Error:
+            return False
         try:
             _, page = await LoadClient(self.admin_url(place)).get("/metrics", 2.0)
         except (OSError, TimeoutError):
