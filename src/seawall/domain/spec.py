@@ -13,6 +13,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from annotated_types import Ge, Gt, Le, Len
 
+from seawall.domain.labels import APP
 from seawall.domain.units import Bytes, Seconds, Tokens
 
 API_VERSION = "seawall.dev/v1alpha1"
@@ -537,7 +538,7 @@ class Monitoring(Strict):
     """Which of the Prometheus operator's kinds is rendered."""
     labels: dict[str, str] = field(default_factory=dict)
     """Labels that your Prometheus selects monitors and rules by."""
-    scraped_by: dict[str, str] = field(default_factory=lambda: {"app.kubernetes.io/name": "prometheus"})
+    scraped_by: dict[str, str] = field(default_factory=lambda: {APP: "prometheus"})
     """Labels of the Pods that may read metrics, in the namespace of scaling.prometheus. Empty: any Pod there."""
     dcgm: bool = True
     """Show GPU metrics of NVIDIA's exporter in the dashboard."""
