@@ -12,6 +12,7 @@ from typing import IO, Any
 import httpx
 
 from seawall.batch.lines import LONGEST, raw_lines
+from seawall.drivers.near import near
 from seawall.errors import ClusterError, InputError, SeawallError
 
 PATIENCE_S = 600.0
@@ -25,7 +26,9 @@ class BatchClient:
         headers = {"authorization": f"Bearer {key}"} if key else {}
         timeout = httpx.Timeout(PATIENCE_S, connect=10.0)
         try:
-            self._http = httpx.Client(base_url=url.rstrip("/"), headers=headers, timeout=timeout)
+            self._http = httpx.Client(
+                base_url=url.rstrip("/"), headers=headers, timeout=timeout, trust_env=not near(url)
+            )
         except (httpx.InvalidURL, ValueError) as e:
             raise InputError(f"--url {url}: {e}.", "Such as http://127.0.0.1:8000.") from None
         self._url = url

@@ -168,6 +168,11 @@ class ClusterStage(Stage):
         super().__init__(fleet, slow=True)
         self.fleet, self.wait_s = fleet, wait_s
 
+    @property
+    def tells(self) -> bool:
+        """Its Pods do, by way of the API server."""
+        return True
+
     async def gateway_state(self) -> GatewayState:
         """All gateway Pods as one, of this fleet. Who is away is left out."""
         t = self.fleet.target

@@ -13,7 +13,7 @@ from seawall.domain.spec import BatchSpec
 from seawall.render.disruption import budget
 from seawall.render.images import gateway_image
 from seawall.render.inputs import Group, Object
-from seawall.render.names import CONFIG_DIR, batch_name, batch_selector, labels, meta, short
+from seawall.render.names import CONFIG_DIR, KEPT, batch_name, batch_selector, labels, meta, short
 from seawall.render.security import container_context, exactly, pod_context
 
 SECRET_DIR = f"{CONFIG_DIR}/batch"
@@ -87,7 +87,12 @@ def _claim(group: Group, spec: BatchSpec) -> Object:
     }
     if spec.storage_class:
         wanted["storageClassName"] = spec.storage_class
-    return {"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": _meta(group), "spec": wanted}
+    return {
+        "apiVersion": "v1",
+        "kind": "PersistentVolumeClaim",
+        "metadata": {**_meta(group), "annotations": dict(KEPT)},
+        "spec": wanted,
+    }
 
 
 def _service(group: Group) -> Object:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from seawall import __version__
-from seawall.domain.labels import APP, FLEET, GROUP, POOL, SCALER_APP, STORE_APP
+from seawall.domain.labels import APP, BATCH_APP, FLEET, GROUP, POOL, SCALER_APP, STORE_APP
 from seawall.render.images import gateway_image
 from seawall.render.inputs import Object, Rendering, Wanted
 from seawall.render.packaging.files import by_file
@@ -87,7 +87,7 @@ def _knobs(rendering: Rendering) -> list[Knob]:
         base: tuple[str, ...] = ("fleets", fleet) if fleet else ("gateway",)
         at: FieldPath
         match obj["kind"]:
-            case "Deployment" if obj["metadata"].get("labels", {}).get(APP) == SCALER_APP:
+            case "Deployment" if obj["metadata"].get("labels", {}).get(APP) in (SCALER_APP, BATCH_APP):
                 # It runs the gateway's image, and has nothing else that would be set.
                 at = ("spec", "template", "spec", "containers", 0, "image")
                 found = [_knob(obj, at, GATEWAY_IMAGE, limits=PINNED)]
@@ -101,6 +101,7 @@ def _knobs(rendering: Rendering) -> list[Knob]:
             case "ScaledObject" | "HorizontalPodAutoscaler":
                 found = _of_scaler(obj, base)
             case "PersistentVolumeClaim":
+                base = base if fleet else ("gateway", "batch")
                 at = ("spec", "resources", "requests", "storage")
                 found = [
                     _knob(obj, ("spec", "storageClassName"), (*base, "storage", "class")),
