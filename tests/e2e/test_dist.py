@@ -120,7 +120,12 @@ print(exchange.__file__)
     assert "/_compiled/" in where.stdout
     with serving(installed, tmp_path) as url:
         body = json.dumps(
-            {"model": "smollm2", "messages": [{"role": "user", "content": "Hello"}], "max_tokens": 4}
+            {
+                "model": "smollm2",
+                "messages": [{"role": "user", "content": "Hello"}],
+                "max_tokens": 4,
+                "temperature": 0,
+            }
         )
         ask = urllib.request.Request(
             f"{url}/v1/chat/completions", body.encode(), {"Content-Type": "application/json"}
