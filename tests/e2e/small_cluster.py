@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from seawall.drivers.process import free_port
 from seawall.engines.vllm.client import EngineClient
-from seawall.prove.up import free_port
 from seawall.testing.kube_api import KubeApi
 
 NS = "llm"

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from tests.engine_metrics import until
 
-from seawall.prove.up import free_port
+from seawall.drivers.process import free_port
 
 FLEET = "examples/smollm2.yaml"
 STEP_S, SEQS, TOKENS = 0.01, 16, 20

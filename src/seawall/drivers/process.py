@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import json
 import os
+import secrets
 import signal
 import socket
 import sys
@@ -118,11 +119,30 @@ class Child:
                 stdin.write(word)
 
 
+LOWEST_PORT, TRIES = 20_000, 64
+"""Of the ports that are tried first, and how many of them are."""
+
+
 def free_port(host: str = "127.0.0.1") -> int:
-    """A port nobody listens on now. Another process may take it first: its user must cope with that."""
+    """A port nobody listens on now. Another process may take it first: its user must cope with that. It is not one that
+    the kernel gives to outgoing connections, if that can be: such a one is gone by the time a process starts again."""
+    end = _first_outgoing_port()
+    for _ in range(TRIES if end > LOWEST_PORT else 0):
+        port = LOWEST_PORT + secrets.randbelow(end - LOWEST_PORT)
+        with socket.socket() as s, contextlib.suppress(OSError):
+            s.bind((host, port))
+            return port
     with socket.socket() as s:
         s.bind((host, 0))
         return int(s.getsockname()[1])
+
+
+def _first_outgoing_port() -> int:
+    """Where the range of ports for outgoing connections begins; 0: not known."""
+    try:
+        return int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    except (OSError, ValueError, IndexError):
+        return 0
 
 
 NOT_ALLOWED = "ports below 1024 need root here"

@@ -18,11 +18,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from seawall.drivers.process import free_port
 from seawall.errors import EngineError, InputError
 from seawall.gateway.tell import keyring
 from seawall.load.client import ClientPatience, LoadClient, RequestOutcome
 from seawall.prove.stage import Seen
-from seawall.prove.up import free_port
 
 SERVERS = ("valkey-server", "redis-server")
 START_S = 90.0

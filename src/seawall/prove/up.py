@@ -10,7 +10,6 @@ import contextlib
 import json
 import os
 import signal
-import socket
 import sys
 import time
 from collections.abc import Sequence
@@ -18,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from seawall.drivers import cache
+from seawall.drivers.process import free_port
 from seawall.errors import EngineError
 from seawall.prove.stage import Seen
 
@@ -28,12 +28,6 @@ HOPELESS = 3
 CLOCK = "clock"
 """In the state directory: by how many seconds the supervisor's time of day is wrong."""
 KEEP = "Its logs stay with --keep-logs DIR."
-
-
-def free_port() -> int:
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return int(s.getsockname()[1])
 
 
 class UpFleet:

@@ -179,3 +179,10 @@ def test_the_holder_of_a_port_is_named() -> None:
         s.bind(("127.0.0.1", port))
         s.listen()
         assert f"pid {os.getpid()}" in (port_holder(port) or "")
+
+
+def test_a_port_that_is_kept_for_long_is_none_that_outgoing_connections_get() -> None:
+    first = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    ports = [free_port() for _ in range(20)]
+    assert max(ports) < first or first <= 20_000
+    assert len(set(ports)) > 10, "two who ask at once seldom get the same one"
