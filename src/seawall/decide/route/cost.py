@@ -38,11 +38,11 @@ class Made:
     __slots__ = ("ids", "media", "text")
 
     def __init__(self, text: int = 0, ids: int = 0, media: int = 0) -> None:
-        self.text = text
+        self.text: Final = text
         """Bytes as the client wrote them."""
-        self.ids = ids
+        self.ids: Final = ids
         """Token ids."""
-        self.media = media
+        self.media: Final = media
         """Tokens of pictures and sounds, by PATCH and AUDIO_PER_S."""
 
 

@@ -18,7 +18,7 @@ import zlib
 from bisect import bisect_left
 from collections.abc import Iterable, Sequence
 from random import Random
-from typing import Literal, NamedTuple
+from typing import Final, Literal, NamedTuple
 
 from seawall.decide.route.prefix import PrefixIndex, Remembered, Visit
 from seawall.domain.seen import Replica
@@ -69,23 +69,23 @@ class Ask:
         cached: int = 0,
         only: str | None = None,
     ) -> None:
-        self.tokens = tokens
+        self.tokens: Final = tokens
         """Prompt plus expected output."""
-        self.adapter = adapter
-        self.group = group
+        self.adapter: Final = adapter
+        self.group: Final = group
         """`stable` or `canary`; None: any."""
-        self.session = session
-        self.blocks = blocks
+        self.session: Final = session
+        self.blocks: Final = blocks
         """Marks of the prompt's leading blocks (`prefix.blocks_of`)."""
-        self.avoid = avoid
+        self.avoid: Final = avoid
         """Replicas that failed this very request."""
-        self.urgent = urgent
+        self.urgent: Final = urgent
         """A broken stream that is being resumed: may exceed the cap by a tenth (at least one)."""
-        self.size = size
+        self.size: Final = size
         """Of the prompt, in bytes; 0: unknown."""
-        self.cached = cached
+        self.cached: Final = cached
         """Of `tokens`: probably in the cache of the replica where it has a place."""
-        self.only = only
+        self.only: Final = only
         """The one replica that keeps what it refers to; None: any may serve it."""
 
     def but(
@@ -173,11 +173,11 @@ class Picked:
     __slots__ = ("cached", "found", "reason", "target")
 
     def __init__(self, target: Target, reason: str, found: Remembered | None = None, cached: int = 0) -> None:
-        self.target = target
-        self.reason = reason
-        self.found = found
+        self.target: Final = target
+        self.reason: Final = reason
+        self.found: Final = found
         """What is remembered of the prompt, at all replicas."""
-        self.cached = cached
+        self.cached: Final = cached
         """Tokens of the prompt that `target` has probably cached."""
 
 
