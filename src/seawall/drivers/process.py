@@ -120,7 +120,7 @@ class Child:
 
 
 LOWEST_PORT, TRIES = 20_000, 64
-"""Of the ports that are tried first, and how many of them are."""
+"""Where ports are looked for first, and how often."""
 
 
 def free_port(host: str = "127.0.0.1") -> int:

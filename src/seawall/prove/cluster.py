@@ -170,7 +170,7 @@ class ClusterStage(Stage):
 
     @property
     def tells(self) -> bool:
-        """Its Pods do, by way of the API server."""
+        """True: its Pods do, by way of the API server."""
         return True
 
     async def gateway_state(self) -> GatewayState:

@@ -9,6 +9,7 @@ import signal
 
 import psutil
 
+from seawall.domain.labels import KEEPER_CONNECTED
 from seawall.load.client import LoadClient
 from seawall.prove.stage import Stage
 
@@ -55,6 +56,20 @@ async def gateway_kill(stage: Stage) -> None:
         stage.mark("another serves")
 
 
+async def _handed_over(stage: Stage) -> bool:
+    """Whether the gateway has told its keeper everything: two deaths in the same moment are one too many."""
+    if not stage.tells:
+        return True
+    client = LoadClient(stage.deployment.admin_url)
+    try:
+        _, page = await client.get("/metrics", 2.0)
+    except (OSError, TimeoutError):
+        return False
+    finally:
+        client.close()
+    return f"{KEEPER_CONNECTED} 1" in page.decode("utf-8", "replace")
+
+
 async def keeper_kill(stage: Stage) -> None:
     """The keeper dies, and when another one is there the gateway does."""
     await stage.until_busy("streams in flight")
@@ -67,7 +82,8 @@ async def keeper_kill(stage: Stage) -> None:
 
         async def another() -> bool:
             now = (await stage.deployment.control({"do": "status"}, 30.0)).get("keeper") or {}
-            return now.get("phase") == "ready" and now.get("pid") != keeper["pid"]
+            ready = now.get("phase") == "ready" and now.get("pid") != keeper["pid"]
+            return ready and await _handed_over(stage)
 
         await stage.until("another keeper", another)
         stage.mark("another keeper has everything")

@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import urllib.request
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import openai
 import psutil
@@ -32,6 +34,15 @@ def serving(up: Up) -> psutil.Process:
     found = up.until(lambda s: s["gateway"]["pid"] and psutil.Process(s["gateway"]["pid"]).children())
     child: psutil.Process = found[0]
     return child
+
+
+def knows_its_keeper(status: Any) -> bool:
+    """The gateway has handed everything over to the keeper that is there now: two deaths at once are one too many."""
+    try:
+        with urllib.request.urlopen(f"{status['gateway']['admin_url']}/metrics", timeout=5) as page:
+            return b"\nseawall_keeper_connected 1" in page.read()
+    except OSError:
+        return False
 
 
 class Told:
@@ -107,6 +118,7 @@ def test_no_stream_is_lost_wrong_or_doubled(tmp_path: Path) -> None:
             old = up.status()["keeper"]["pid"]
             os.kill(old, signal.SIGKILL)
             up.until(lambda s: s["keeper"]["phase"] == "ready" and s["keeper"]["pid"] != old)
+            up.until(knows_its_keeper)
 
         def both_processes_of_the_gateway_die() -> None:
             old = up.status()["gateway"]["pid"]
