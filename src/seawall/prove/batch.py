@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 
 from seawall.batch.client import BatchClient
 from seawall.batch.words import OVER
-from seawall.errors import ClusterError
+from seawall.errors import ClusterError, InputError
 from seawall.prove.stage import Stage
 
 CHAT = "/v1/chat/completions"
@@ -99,6 +99,13 @@ async def kill(stage: Stage) -> None:
     the end, and no line that was said to be done is ever said not to be."""
     asking = _Asking(stage)
     await asking.submit(LINES, LINE_TOKENS)
+    try:
+        await _through_kills(stage, asking)
+    except InputError as e:
+        stage.fail(f"a batch that had been accepted is gone: {e.message}")
+
+
+async def _through_kills(stage: Stage, asking: _Asking) -> None:
     told = 0
     for part in ("the lane", "the gateway", "a replica", "the lane"):
         batch = await asking.now()
