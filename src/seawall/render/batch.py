@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 from seawall.domain.labels import ADMIN_PORT, BATCH_PORT, COMPONENT
 from seawall.domain.spec import BatchSpec
 from seawall.render.disruption import budget
+from seawall.render.foundation import inner_service
 from seawall.render.images import gateway_image
 from seawall.render.inputs import Group, Object
 from seawall.render.names import CONFIG_DIR, KEPT, batch_name, batch_selector, labels, meta, short
@@ -56,7 +57,7 @@ def batch_lane(group: Group, configuration: Object, fleets: list[str]) -> list[O
     match = batch_selector(group)
     return [
         _claim(group, spec),
-        _service(group),
+        inner_service(_meta(group), batch_selector(group), BATCH_PORT, "http", "http"),
         _deployment(group, spec, configuration, fleets),
         budget(_meta(group), match),
     ]
@@ -92,22 +93,6 @@ def _claim(group: Group, spec: BatchSpec) -> Object:
         "kind": "PersistentVolumeClaim",
         "metadata": {**_meta(group), "annotations": dict(KEPT)},
         "spec": wanted,
-    }
-
-
-def _service(group: Group) -> Object:
-    port = {
-        "name": "http",
-        "port": BATCH_PORT,
-        "targetPort": "http",
-        "protocol": "TCP",
-        "appProtocol": "http",
-    }
-    return {
-        "apiVersion": "v1",
-        "kind": "Service",
-        "metadata": _meta(group),
-        "spec": {"type": "ClusterIP", "selector": batch_selector(group), "ports": [port]},
     }
 
 

@@ -92,3 +92,20 @@ def gateway_services(group: Group) -> list[Object]:
             (short(group.gateway, "-admin"), {**tags, PORT: "admin"}, admin),
         )
     ]
+
+
+def inner_service(metadata: Object, selector: dict[str, str], port: int, name: str, protocol: str) -> Object:
+    """The Service of a part of ours that only our own Pods ask: one TCP port, which the container calls `name`."""
+    spoken = {
+        "name": name,
+        "port": port,
+        "targetPort": name,
+        "protocol": "TCP",
+        "appProtocol": protocol,
+    }
+    return {
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": metadata,
+        "spec": {"type": "ClusterIP", "selector": selector, "ports": [spoken]},
+    }

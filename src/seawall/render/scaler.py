@@ -7,6 +7,7 @@ own namespace and the Deployments that it answers for, and write events; nothing
 from __future__ import annotations
 
 from seawall.domain.labels import ADMIN_PORT, COMPONENT, SCALER_PORT
+from seawall.render.foundation import inner_service
 from seawall.render.images import gateway_image
 from seawall.render.inputs import Group, Object
 from seawall.render.names import CONFIG_DIR, labels, meta, scaler_account, scaler_name, scaler_selector
@@ -24,7 +25,11 @@ def scaler(group: Group) -> list[Object]:
     targets = sorted(half.name for half in halves if half is not None)
     if not targets:
         return []
-    return [*_access(group, targets), _service(group), _deployment(group)]
+    return [
+        *_access(group, targets),
+        _service(group),
+        _deployment(group),
+    ]
 
 
 def tls_secret(group: Group) -> str | None:
@@ -73,19 +78,7 @@ def _access(group: Group, targets: list[str]) -> list[Object]:
 
 
 def _service(group: Group) -> Object:
-    port = {
-        "name": "grpc",
-        "port": SCALER_PORT,
-        "targetPort": "grpc",
-        "protocol": "TCP",
-        "appProtocol": "grpc",
-    }
-    return {
-        "apiVersion": "v1",
-        "kind": "Service",
-        "metadata": _meta(group),
-        "spec": {"type": "ClusterIP", "selector": scaler_selector(group), "ports": [port]},
-    }
+    return inner_service(_meta(group), scaler_selector(group), SCALER_PORT, "grpc", "grpc")
 
 
 def _deployment(group: Group) -> Object:

@@ -8,6 +8,7 @@ container keeps. Its password is the user's Secret. A store with replicas and a 
 from __future__ import annotations
 
 from seawall.domain.labels import COMPONENT, STORE_PORT
+from seawall.render.foundation import inner_service
 from seawall.render.images import store_image
 from seawall.render.inputs import Group, Object
 from seawall.render.names import CONFIG_DIR, labels, meta, store_name, store_selector
@@ -60,22 +61,6 @@ def _meta(group: Group) -> Object:
     return meta(store_name(group), group.namespace, labels(group.gateway, "store"))
 
 
-def _service(group: Group) -> Object:
-    port = {
-        "name": "valkey",
-        "port": STORE_PORT,
-        "targetPort": "valkey",
-        "protocol": "TCP",
-        "appProtocol": "tcp",
-    }
-    return {
-        "apiVersion": "v1",
-        "kind": "Service",
-        "metadata": _meta(group),
-        "spec": {"type": "ClusterIP", "selector": store_selector(group), "ports": [port]},
-    }
-
-
 def _container(group: Group) -> Object:
     most = store_bytes(group)
     args = ["--port", str(STORE_PORT), "--dir", "/data", "--save", ""]
@@ -113,6 +98,10 @@ def _container(group: Group) -> Object:
 def _disk_mib(group: Group) -> int:
     """Room of the log of changes, which is written anew when it has doubled."""
     return 128 + 4 * store_bytes(group) // 2**20
+
+
+def _service(group: Group) -> Object:
+    return inner_service(_meta(group), store_selector(group), STORE_PORT, "valkey", "tcp")
 
 
 def _deployment(group: Group) -> Object:
