@@ -119,7 +119,14 @@ def configuration(pages: Path) -> dict[str, Any]:
     for folder, words in ROOMS.items():
         names = sorted(p.name for p in (pages / folder).glob("*.md"))
         nav.append({words: [{title(pages / folder / n): f"{folder}/{n}"} for n in names]})
-    rest = ["promises.md", "comparison.md", "critique.md", "architecture.md", *PROJECT.values(), *ALSO.values()]
+    rest = [
+        "promises.md",
+        "comparison.md",
+        "critique.md",
+        "architecture.md",
+        *PROJECT.values(),
+        *ALSO.values(),
+    ]
     nav.append({"Project": [{title(pages / n): n} for n in rest]})
     light, dark = (
         {"scheme": s, "media": f"(prefers-color-scheme: {m})"}

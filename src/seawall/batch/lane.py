@@ -17,8 +17,8 @@ from typing import IO, TypeVar
 
 from seawall.batch.blobs import Blobs
 from seawall.batch.database import open_database
-from seawall.batch.rules import LaneRules
 from seawall.batch.store import BatchStore
+from seawall.decide.batch.rules import LaneRules
 from seawall.errors import InputError
 
 T = TypeVar("T")

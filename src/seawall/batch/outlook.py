@@ -9,9 +9,9 @@ import math
 from typing import Any
 
 from seawall.batch.lines import Checked
-from seawall.batch.rules import LaneRules
 from seawall.batch.words import BatchRecord
 from seawall.decide.batch.finish import Rate, Work, earliest_window, finishes, in_need
+from seawall.decide.batch.rules import LaneRules
 from seawall.domain.units import show_seconds
 
 

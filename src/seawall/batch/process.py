@@ -21,10 +21,10 @@ from aiohttp import web
 from seawall.batch.lane import BatchLane
 from seawall.batch.metrics import exposition
 from seawall.batch.outlook import Outlook
-from seawall.batch.rules import LaneRules
 from seawall.batch.send import Sender
 from seawall.batch.surface import Surface
 from seawall.batch.worker import LineWorker
+from seawall.decide.batch.rules import LaneRules
 from seawall.domain.told import GatewayState, merged, read
 from seawall.errors import InputError
 

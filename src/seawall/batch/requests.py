@@ -10,8 +10,8 @@ from typing import Any, Final
 
 import msgspec
 
-from seawall.batch.rules import LEAST_WINDOW_S, MOST_WINDOW_S
 from seawall.batch.words import ENDPOINTS
+from seawall.decide.batch.rules import LEAST_WINDOW_S, MOST_WINDOW_S
 from seawall.domain.units import parse_seconds, show_seconds
 
 LEAST_EXPIRY_S: Final = 3600

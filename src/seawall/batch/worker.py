@@ -20,10 +20,10 @@ from seawall.batch.lane import LEASE_S, BatchLane
 from seawall.batch.lines import AskedLine, LineSource
 from seawall.batch.measure import Interactive
 from seawall.batch.outlook import Outlook
-from seawall.batch.rules import FleetRules
 from seawall.batch.send import SendAgain, Sender, failed, pause
 from seawall.batch.under_way import UnderWay
 from seawall.batch.words import BatchRecord, LineResult
+from seawall.decide.batch.rules import FleetRules
 from seawall.decide.batch.spare import Spare, SparePolicy, SpareState, decide
 from seawall.decide.batch.turns import TurnAsk, Turns
 from seawall.domain.told import GatewayState

@@ -75,8 +75,8 @@ def serve(
 
     from seawall.batch.process import BatchSettings
     from seawall.batch.process import serve as serve_lane
-    from seawall.batch.rules import rules_of
     from seawall.config.load import load_fleets
+    from seawall.decide.batch.rules import rules_of
     from seawall.errors import InputError
 
     logging.basicConfig(

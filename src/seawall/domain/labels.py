@@ -48,6 +48,8 @@ ASLEEP = "seawall.dev/asleep"
 """Unix time since when it falls asleep, with a minus sign until it sleeps."""
 ADAPTERS = "seawall.dev/adapters"
 """JSON: {"life": container ID, "names": [...]}; the gateway routes an adapter only to a life that has it."""
+LANE_RULES = "seawall.dev/lane-rules"
+"""Fingerprint of what a batch lane reads of its fleets' specs when it begins."""
 LINT_IGNORE = "seawall.dev/lint-ignore"
 DELETION_COST = "controller.kubernetes.io/pod-deletion-cost"
 

@@ -8,13 +8,23 @@ from __future__ import annotations
 
 from urllib.parse import urlsplit
 
-from seawall.domain.labels import ADMIN_PORT, BATCH_PORT, COMPONENT
+from seawall.decide.batch.rules import read_at_start, rules_of
+from seawall.domain.labels import ADMIN_PORT, BATCH_PORT, COMPONENT, LANE_RULES
 from seawall.domain.spec import BatchSpec
 from seawall.render.disruption import budget
 from seawall.render.foundation import inner_service
 from seawall.render.images import gateway_image
 from seawall.render.inputs import Group, Object
-from seawall.render.names import CONFIG_DIR, KEPT, batch_name, batch_selector, labels, meta, short
+from seawall.render.names import (
+    CONFIG_DIR,
+    KEPT,
+    batch_name,
+    batch_selector,
+    fingerprint,
+    labels,
+    meta,
+    short,
+)
 from seawall.render.security import container_context, exactly, pod_context
 
 SECRET_DIR = f"{CONFIG_DIR}/batch"
@@ -135,7 +145,9 @@ def _container(group: Group, spec: BatchSpec, fleets: list[str]) -> Object:
 
 
 def _deployment(group: Group, spec: BatchSpec, configuration: Object, fleets: list[str]) -> Object:
-    """One worker: its volume is one node's, and its store is its own. A kill costs what was under way, run again."""
+    """One worker: its volume is one node's, and its store is its own. A kill costs what was under way, run again.
+
+    It reads its specs once, so that a change of what it allows is a change of its template."""
     volumes: list[Object] = [
         configuration,
         {"name": "data", "persistentVolumeClaim": {"claimName": batch_name(group)}},
@@ -146,6 +158,7 @@ def _deployment(group: Group, spec: BatchSpec, configuration: Object, fleets: li
         volumes.append(
             {"name": "batch-store", "secret": {"secretName": spec.store_secret, "defaultMode": 0o440}}
         )
+    rules = rules_of(w.fleet for w in group.members)
     pod: Object = {
         "automountServiceAccountToken": False,
         "enableServiceLinks": False,
@@ -164,6 +177,12 @@ def _deployment(group: Group, spec: BatchSpec, configuration: Object, fleets: li
             "progressDeadlineSeconds": 600,
             "strategy": {"type": "Recreate"},
             "selector": {"matchLabels": batch_selector(group)},
-            "template": {"metadata": {"labels": {**batch_selector(group), COMPONENT: "batch"}}, "spec": pod},
+            "template": {
+                "metadata": {
+                    "labels": {**batch_selector(group), COMPONENT: "batch"},
+                    "annotations": {LANE_RULES: fingerprint(read_at_start(rules))},
+                },
+                "spec": pod,
+            },
         },
     }

@@ -184,7 +184,8 @@ def container(group: Group) -> Object:
     args = [*fleets, "--discovery", "kubernetes"]
     args += ["--listen", f"0.0.0.0:{HTTP_PORT}", "--admin", f"0.0.0.0:{ADMIN_PORT}"]
     args += ["--grace", str(drain_s(group))]
-    args += ["--store", store_address(group)] if manages(group) else []
+    store = store_address(group)  # an argument: a gateway goes over to another store by beginning anew
+    args += ["--store", store] if store is not None else []
     mounts: list[Object] = [
         {"name": "fleets", "mountPath": f"{CONFIG_DIR}/fleets", "readOnly": True},
         {"name": "tmp", "mountPath": "/tmp"},

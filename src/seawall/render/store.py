@@ -39,8 +39,10 @@ def store_secret(group: Group) -> str | None:
     return named or (store_name(group) if manages(group) else None)
 
 
-def store_address(group: Group) -> str:
-    """Where gateways reach the rendered store."""
+def store_address(group: Group) -> str | None:
+    """Where gateways reach the store, the rendered one or the one that a Fleet names; None where no spec says it."""
+    if not manages(group):
+        return next((w.fleet.spec.gateway.store for w in group.members if w.fleet.spec.gateway.store), None)
     where = f"{store_name(group)}.{group.namespace}.svc" if group.namespace else store_name(group)
     return f"valkey://{where}:{STORE_PORT}/0"
 

@@ -11,11 +11,11 @@ from tests.unit.batch.making import a_batch, a_line, write_lines
 from seawall.batch.lane import BatchLane
 from seawall.batch.lines import AskedLine
 from seawall.batch.outlook import Outlook
-from seawall.batch.rules import FleetRules, LaneRules
 from seawall.batch.send import SendAgain, Sender
 from seawall.batch.store import BatchStore
 from seawall.batch.words import BatchRecord, LineResult
 from seawall.batch.worker import LineWorker
+from seawall.decide.batch.rules import FleetRules, LaneRules
 from seawall.domain.told import FleetState, GatewayState, ReplicaState
 from seawall.errors import SourceError
 

@@ -78,7 +78,8 @@ def test_the_stores_image_is_named_where_it_is_pinned_by_tag_alone(
 def test_the_users_own_store_and_image_and_secret(group: Callable[..., Group], llama: str) -> None:
     objects = rendered(group, llama, "store: 'valkey://cache:6379/0', storeSecret: mine")
     assert not [name for _, name in objects if name.endswith("-store")]
-    assert "--store" not in gateway_of(objects)["args"]
+    args = gateway_of(objects)["args"]
+    assert args[args.index("--store") + 1] == "valkey://cache:6379/0"
     managed = rendered(group, llama, "store: managed, storeSecret: mine, storeImage: 'r/valkey@sha256:00'")
     server = next(o for (k, n), o in managed.items() if k == "Deployment" and n.endswith("-store"))
     container = server["spec"]["template"]["spec"]["containers"][0]

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
+from typing import Any
 
 from seawall.domain.spec import BatchSpec, Fleet
 
+OF_ITS_POD = ("secret", "store_secret", "volume", "storage_class")
+"""Fields of the lane's spec that its Pod is made of; the lane itself reads the others."""
 LEAST_WINDOW_S = 600.0
 MOST_WINDOW_S = 90 * 86_400.0
 
@@ -82,3 +85,17 @@ def _fleet(fleet: Fleet) -> FleetRules:
         completion_price=(gateway.completion_price or 0.0) * price,
         max_body=gateway.max_body,
     )
+
+
+def read_at_start(rules: LaneRules) -> dict[str, Any]:
+    """What a lane reads of its specs when it begins, JSON-able: a lane that runs has to begin anew when it changes."""
+    spec = {k: v for k, v in asdict(rules.spec).items() if k not in OF_ITS_POD}
+    fleets = [
+        asdict(f)
+        | {
+            "models": sorted(f.models),
+            "allowed": {name: sorted(models) for name, models in f.allowed.items()},
+        }
+        for f in rules.fleets
+    ]
+    return {"spec": spec, "fleets": fleets}
