@@ -32,6 +32,7 @@ from seawall.domain.catalog.models import find_config
 from seawall.errors import InputError
 
 Run = dict[str, Any]
+FORMAT = re.compile(r"(?i)(nvfp4|mxfp4|fp8|awq|gptq|int4|int8)$")
 
 
 @dataclass
@@ -59,6 +60,14 @@ class Result:
         return abs(self.plan.kv_cache_gib_per_gpu - max(0.0, actual)) / half
 
     @property
+    def covered(self) -> bool | None:
+        """vLLM's tokens lie in the range that the plan gave, or within 5% of it. None: not logged."""
+        if self.plan is None or self.tokens is None:
+            return None
+        low, high = self.plan.kv_cache_tokens_range
+        return low <= self.run["kv_cache_tokens"] <= high or abs(self.tokens) <= 0.05
+
+    @property
     def sure(self) -> bool:
         """The forecast's range of tokens is within 5% of it: the plan does not say that it is unsure."""
         if self.plan is None or self.plan.verdict not in ("fits", "refused"):
@@ -84,9 +93,12 @@ class Shapes:
         for name in names if self.configs is not None else ():
             if found := sorted(self.configs.glob(f"{name}/config.json")):
                 return found[0].parent
+        relative = self._relative(model)
+        if relative is not None and FORMAT.search(relative.name):
+            return relative
         summary, known = self.models.get(model), find_config(model.split(" (")[0])
         if summary is None and known is None:
-            return self._relative(model) or "no config of this model"
+            return relative or "no config of this model"
         filled = {
             **(known[1] if known else {}),
             **{k: v for k, v in (summary or {}).items() if v is not None},
@@ -98,7 +110,8 @@ class Shapes:
         return path
 
     def _relative(self, model: str) -> Path | None:
-        """The published config of the model that a quantizer's name ends with (`someone/MODEL-AWQ-4bit`)."""
+        """The published config of the checkpoint that a copy's name begins with (`someone/MODEL-NVFP4-MTP`): as good as
+        its own where the format is in the name, else better than nothing."""
         tail = model.split("/")[-1]
         folders = sorted(self.configs.iterdir(), key=lambda p: -len(p.name)) if self.configs else []
         return next((p for p in folders if tail.startswith(p.name.split("--")[-1] + "-")), None)
@@ -117,6 +130,11 @@ def replay(run: Run, shapes: Shapes) -> Result:
         args += ("--cpu-offload-gb", offload[1])
     if "MTP adds one more layer" in notes:  # the log's own flag is not in the record
         args += ("--speculative-config", '{"method": "mtp", "num_speculative_tokens": 1}')
+    elif "EAGLE drafter" in notes:
+        args += (
+            "--speculative-config",
+            '{"method": "eagle", "num_speculative_tokens": 1, "model": "not on record"}',
+        )
     flags = PlanFlags(
         model_config=str(config),
         gpu=run["gpu"],
@@ -196,6 +214,7 @@ def summary(results: list[Result]) -> dict[str, Any]:
     out["tokens_sure"] = _statistics(sure)
     flags = [(r.run["model"], abs(r.tokens)) for r in results if r.tokens is not None and told(r)]
     out["tokens_told"] = _statistics(flags)
+    out["tokens_covered"] = covered(results)
     out["false_fits"] = [r.run["id"] for r in results if r.predicted == "fits" and r.run["outcome"] != "fits"]
     out["false_refusals"] = [
         r.run["id"]
@@ -203,6 +222,19 @@ def summary(results: list[Result]) -> dict[str, Any]:
         if r.predicted in ("oom", "refused", "invalid") and r.run["outcome"] == "fits"
     ]
     return out
+
+
+def covered(results: list[Result]) -> dict[str, Any]:
+    """How many runs lie within 5% or in the range, of how many that are off the plan was unsure, and the rest."""
+    logged = [r for r in results if r.covered is not None]
+    off = [r for r in logged if r.tokens is not None and abs(r.tokens) > 0.05]
+    return {
+        "n": len(logged),
+        "share": sum(bool(r.covered) for r in logged) / max(1, len(logged)),
+        "off": len(off),
+        "off_and_unsure": sum(not r.sure for r in off),
+        "outside": [r.run["id"] for r in off if not r.covered],
+    }
 
 
 def ranges(results: list[Result]) -> dict[str, Any]:
@@ -282,6 +314,10 @@ def print_table(results: list[Result], total: dict[str, Any]) -> None:
     print(
         "tokens_told: version, GPU and utilization are on record; the rest was planned with defaults for them."
     )
+    c = total["tokens_covered"]
+    print(f"\nTokens within 5% or in the plan's range: {100 * c['share']:.1f}% of {c['n']}.")
+    print(f"{c['off']} are off by more than 5%; of {c['off_and_unsure']} the plan says why it is unsure.")
+    print(f"Neither within 5% nor in the range: {', '.join(c['outside']) or 'none'}")
     held = total["ranges"]
     print(
         f"\nRange of KV GiB held in {100 * held['held']:.0f}% of {held['runs']} runs that log it with its utilization:"

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
+from seawall.decide.plan.setup import caches_states
 from seawall.domain.catalog.gpus import ambiguous
 from seawall.domain.catalog.models import find_config
 from seawall.domain.model import ModelConfig
@@ -69,7 +70,7 @@ def from_flags(flags: PlanFlags) -> tuple[Fleet, ModelConfig]:
         kv_cache_dtype=_kv_dtype(flags.kv_cache_dtype),
         kv_cache_memory=flags.kv_cache_memory,
         enforce_eager=flags.enforce_eager,
-        prefix_caching=not model.recurs,  # what vLLM does unasked
+        prefix_caching=not model.recurs or caches_states(flags.vllm_version),  # what vLLM does unasked
         extra_args=extra,
     )
     hardware = Hardware(

@@ -139,7 +139,7 @@ def setup_for(fleet: Fleet, model: ModelConfig, gpu: Gpu, split: Split, length: 
     """The flags of one candidate, with vLLM's defaults for what the spec leaves open."""
     engine = fleet.spec.engine
     version: PatchVersion = parse_version(engine.version)
-    extra = _with_adapters(read_flags(engine.extra_args), fleet)
+    extra = _with_adapters(read_flags(engine.extra_args, engine.env), fleet)
     seqs, tokens = default_batch(gpu, version, length)
     seqs, tokens = batch_of(engine, seqs, tokens)
     if version < (0, 8, 0) and model.multimodal and engine.max_num_batched_tokens is None:
@@ -159,7 +159,7 @@ def setup_for(fleet: Fleet, model: ModelConfig, gpu: Gpu, split: Split, length: 
         kv_dtype=engine.kv_cache_dtype,
         eager=engine.enforce_eager,
         prefix_caching=engine.prefix_caching,
-        draft_tokens=extra.draft.tokens if extra.draft is not None and extra.draft.built_in else 0,
+        draft_tokens=extra.draft.tokens if extra.draft is not None else 0,
         kv_memory=engine.kv_cache_memory,
         extra=extra,
         version_stated=re.search(r"\d+\.\d", engine.version) is not None,

@@ -11,12 +11,11 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from seawall.decide.plan.beside import adapters_gib, draft_gib
 from seawall.decide.plan.setup import GIB, EngineSetup
 from seawall.decide.plan.spent import (
     ESTIMATED,
-    adapters_gib,
     collectives_gib,
-    draft_gib,
     graphs_gib,
     mixing_bytes,
     sampler_bytes_per_logit,
@@ -87,7 +86,7 @@ def _of_engine(model: ModelConfig, setup: EngineSetup) -> Iterator[Doubt]:
         yield Doubt(0.03 * total, "a fork or development build")
     if version < (0, 10, 0):
         yield Doubt(0.03 * total, "vLLM before 0.10")
-    if (0, 19, 1) <= version < (0, 20, 0):
+    if (0, 19, 1) <= version < (0, 20, 0) and setup.extra.counts_graphs is None:
         yield Doubt(graphs_gib(model, setup), "CUDA graphs moved into the budget between vLLM 0.19 and 0.20")
     if ESTIMATED[0] <= version < ESTIMATED[1]:
         # One card and one set of flags were seen to give 0.62, 0.86, 1.59 and, once, 7.3 GiB.
@@ -104,12 +103,11 @@ def _of_engine(model: ModelConfig, setup: EngineSetup) -> Iterator[Doubt]:
         known = model.draft is not None
         name = "" if known else f": {setup.extra.draft.model!r} is not known" if setup.extra.draft else ""
         yield Doubt(0.3 if known else 0.5 + draft, f"a draft model{name}")
-    if setup.draft_tokens:
+    if setup.drafts_itself:
         yield Doubt(0.02 * total, "speculative decoding by the model's own layers")
     if adapters := adapters_gib(model, setup):
-        share = 1.0 if model.experts is not None else 0.3
-        yield Doubt(share * adapters, "buffers of LoRA adapters")
-    if setup.extra.offload_gib:
+        yield Doubt(0.3 * adapters, "buffers of LoRA adapters")
+    if setup.extra.offload_gib or setup.extra.offload_group:
         yield Doubt(0.5 + 0.05 * setup.extra.offload_gib, "weights in host memory")
     for flag in setup.extra.unread:
         yield Doubt(0.05 * total, f"{flag} is not worked out")

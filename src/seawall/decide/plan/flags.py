@@ -7,7 +7,7 @@ that a flag is wrong, which rendering does.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
@@ -30,6 +30,11 @@ class Draft:
         """Drafts by the model's own multi-token-prediction layers."""
         return "mtp" in self.method
 
+    @property
+    def separate(self) -> bool:
+        """Drafts by a model of its own, which has weights."""
+        return not self.built_in and not self.method.startswith(("ngram", "suffix"))
+
 
 @dataclass(frozen=True, kw_only=True)
 class Extra:
@@ -38,13 +43,22 @@ class Extra:
     dcp: int = 1
     offload_gib: float = 0.0
     """--cpu-offload-gb: weights of each GPU that lie in host memory."""
+    offload_group: int = 0
+    """--offload-group-size: of so many layers, the last `offload_in_group` lie in host memory."""
+    offload_in_group: int = 1
+    offload_ahead: int = 1
+    """--offload-prefetch-step: layers that are fetched ahead, each into a buffer."""
     adapters: int = 0
     """--max-loras, when LoRA is on."""
     rank: int = 16
+    sharded_adapters: bool = False
+    """--fully-sharded-loras."""
     towers: bool = True
     """False: encoders are not loaded (--language-model-only, or no image, video or audio per prompt)."""
     profiles_towers: bool = True
     graphs: Graphs = "full"
+    counts_graphs: bool | None = None
+    """VLLM_MEMORY_PROFILER_ESTIMATE_CUDAGRAPHS: CUDA graphs come out of the budget. None: the release's own."""
     captured: tuple[int, ...] = ()
     """--cudagraph-capture-sizes; empty: vLLM's own list."""
     largest: int = 0
@@ -58,13 +72,17 @@ class Extra:
 
 _STATES = {"float32": 4, "float16": 2, "bfloat16": 2}
 _UNREAD = (
-    "--hf-overrides", "--offload-backend", "--kv-cache-dtype-skip-layers", "--num-gpu-blocks-override",
+    "--hf-overrides", "--offload-params", "--cpu-offload-params", "--kv-cache-dtype-skip-layers",
+    "--num-gpu-blocks-override",
     "--prefill-context-parallel-size", "--enable-eplb", "--config", "--model-loader-extra-config",
 )  # fmt: skip
 
 
-def read_flags(args: Sequence[str]) -> Extra:
-    """The list of `engine.extraArgs` -> what it means. Values that cannot be read are passed over."""
+GRAPHS_VARIABLE = "VLLM_MEMORY_PROFILER_ESTIMATE_CUDAGRAPHS"
+
+
+def read_flags(args: Sequence[str], env: Mapping[str, str] | None = None) -> Extra:
+    """`engine.extraArgs` and `engine.env` -> what they mean. Values that cannot be read are passed over."""
     given = _options(args)
     compilation = _json(given, "--compilation-config", "-cc")
     graphs, captured, largest = _graphs(given, compilation)
@@ -74,11 +92,16 @@ def read_flags(args: Sequence[str]) -> Extra:
     return Extra(
         dcp=_number(given, "--decode-context-parallel-size", "-dcp") or 1,
         offload_gib=min(10_000.0, _real(given, "--cpu-offload-gb")),
+        offload_group=min(10_000, _number(given, "--offload-group-size")),
+        offload_in_group=_number(given, "--offload-num-in-group") or 1,
+        offload_ahead=min(10_000, _number(given, "--offload-prefetch-step") or 1),
         adapters=(_number(given, "--max-loras") or 1) if on else 0,
         rank=_number(given, "--max-lora-rank") or 16,
+        sharded_adapters="--fully-sharded-loras" in given,
         towers=not (no_items or "--language-model-only" in given),
         profiles_towers="--skip-mm-profiling" not in given,
         graphs=graphs,
+        counts_graphs={"0": False, "1": True}.get((env or {}).get(GRAPHS_VARIABLE, "")),
         captured=captured,
         largest=largest,
         state_bytes=_STATES.get((given.get("--mamba-ssm-cache-dtype") or [""])[0], 0),
@@ -222,4 +245,4 @@ def _draft(config: dict[str, Any]) -> Draft | None:
     if not method:
         method = "eagle3" if "eagle" in model.lower() else "draft_model"
     count = tokens if isinstance(tokens, int) and not isinstance(tokens, bool) and 0 < tokens <= 64 else 1
-    return Draft(method=method, tokens=count, model="" if method in ("ngram", "suffix") else model)
+    return Draft(method=method, tokens=count, model="" if method.startswith(("ngram", "suffix")) else model)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 
+from seawall.decide.plan.beside import drafting_layers, last_full
 from seawall.decide.plan.setup import EngineSetup
 from seawall.decide.plan.weights import DTYPE_BYTES, stage_layers
 from seawall.domain.model import Layer, ModelConfig
@@ -164,8 +165,9 @@ def layout(model: ModelConfig, setup: EngineSetup, stage: int | None = None) -> 
     recurrent = [layer for layer in layers if layer.kind == "recurrent" or layer.state]
     block = _block_size(model, setup)
     kinds: dict[tuple[str, int, int], int] = {}
-    for layer in caching:
-        key = (layer.kind, layer.window, layer_bytes(model, layer, setup))
+    drafting = drafting_layers(model, setup) if stage is None or stage == setup.pp - 1 else []
+    for owner, layer in [*((model, layer) for layer in caching), *drafting]:
+        key = (layer.kind, layer.window, layer_bytes(owner, layer, setup))
         kinds[key] = kinds.get(key, 0) + 1
     index = sum(index_bytes(model, layer, setup) for layer in caching)
     state = state_bytes(model, setup) if recurrent else 0
@@ -176,7 +178,8 @@ def layout(model: ModelConfig, setup: EngineSetup, stage: int | None = None) -> 
         # One kind of layer: a single group, whose block holds every layer's page.
         per_token = sum(n * b for (_, _, b), n in kinds.items()) + index
         (kind, window) = next(iter({(k, w) for k, w, _ in kinds}), ("full", 0))
-        return Layout((LayerGroup(kind, len(caching), window, block),), block, per_token * block, growing)
+        count = len(caching) + len(drafting)
+        return Layout((LayerGroup(kind, count, window, block),), block, per_token * block, growing)
     return _hybrid(kinds, len(recurrent), state, block, growing, setup, model)
 
 
@@ -186,10 +189,10 @@ def _cached_layers(model: ModelConfig, setup: EngineSetup, stage: int | None) ->
         sizes = stage_layers(len(layers), setup.pp)
         begin = sum(sizes[:stage])
         layers = layers[begin : begin + sizes[stage]]
-        if setup.draft_tokens and stage == setup.pp - 1:
+        if setup.drafts_itself and stage == setup.pp - 1:
             layers += [model.layers[-1]] * max(1, model.draft_layers)
-    elif setup.draft_tokens:
-        layers += [_draft_layer(model)] * max(1, model.draft_layers)
+    elif setup.drafts_itself:
+        layers += [last_full(model)] * max(1, model.draft_layers)
     return layers
 
 
@@ -297,10 +300,6 @@ def _checkpoints(model: ModelConfig, setup: EngineSetup) -> int:
     if scan == "gdn" and model.architecture.startswith(("qwen3_next", "qwen3_5")):
         return int(setup.version >= (0, 33, 0) and setup.gpu.capability >= 9)
     return 0
-
-
-def _draft_layer(model: ModelConfig) -> Layer:
-    return next((layer for layer in reversed(model.layers) if layer.kind == "full"), model.layers[-1])
 
 
 def state_bytes(model: ModelConfig, setup: EngineSetup) -> int:

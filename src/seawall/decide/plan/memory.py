@@ -10,16 +10,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from seawall.decide.plan.beside import adapters_gib, draft_gib, offloaded_gib
 from seawall.decide.plan.certainty import Doubt, certainty
 from seawall.decide.plan.kv import Layout, kept_blocks, layout
 from seawall.decide.plan.setup import GIB, EngineSetup
-from seawall.decide.plan.spent import activation_gib, adapters_gib, draft_gib, graphs_gib, non_torch_gib
+from seawall.decide.plan.spent import activation_gib, graphs_gib, non_torch_gib
 from seawall.decide.plan.verdict import CONTEXT_GIB, Budget, invalid, judge
 from seawall.decide.plan.weights import Weights, weigh
 from seawall.domain.model import ModelConfig
-
-GRAPHS_INSIDE = (0, 20, 0)
-"""The first version whose CUDA graphs come out of the budget (its message names 0.21; 0.20.0 was seen to do it)."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +53,7 @@ class GpuMemory:
 def headroom_gib(model: ModelConfig, setup: EngineSetup, graphs: float) -> float:
     """What must stay free above the budget, or the process dies after its KV cache is allocated."""
     need = CONTEXT_GIB
-    if setup.version < GRAPHS_INSIDE:
+    if not setup.counts_graphs:
         need += graphs
         if setup.tp > 1 and setup.gpu.link_gbs < 100 and setup.version < (0, 18, 0) and not setup.eager:
             need += 0.8  # NCCL buffers that every captured graph keeps when there is no peer access
@@ -68,16 +66,14 @@ def spend(model: ModelConfig, setup: EngineSetup) -> GpuMemory:
     """How one GPU's memory goes when vLLM starts like this, and whether it starts."""
     if reason := invalid(model, setup):
         return _nothing(model, setup, "invalid", reason)
-    weights = weigh(
-        model, setup.tp, setup.pp, setup.dp, draft=setup.draft_tokens > 0, towers=setup.extra.towers
-    )
+    weights = weigh(model, setup.tp, setup.pp, setup.dp, draft=setup.drafts_itself, towers=setup.extra.towers)
     activation, outside = activation_gib(model, setup), non_torch_gib(setup)
     graphs = graphs_gib(model, setup)
     beside = adapters_gib(model, setup) + draft_gib(model, setup)
-    inside = graphs if setup.version >= GRAPHS_INSIDE else 0.0
+    inside = graphs if setup.counts_graphs else 0.0
     worst: tuple[int, float, Layout] | None = None
     for stage in range(setup.pp):
-        own = max(0.0, weights.stages[stage] / GIB - setup.extra.offload_gib) + beside
+        own = weights.stages[stage] / GIB - offloaded_gib(weights, setup, stage) + beside
         cache = setup.gpu.memory_gib * setup.utilization - own - activation - outside - inside
         if setup.kv_memory is not None:
             cache = setup.kv_memory / GIB
@@ -96,7 +92,9 @@ def spend(model: ModelConfig, setup: EngineSetup) -> GpuMemory:
     kept = kept_blocks(setup)
     check_blocks = max(0, check.blocks(cache * GIB) - kept)
     need_blocks = check.request_blocks(setup.max_model_len, setup)
-    held = max(0.0, weights.per_gpu / GIB - setup.extra.offload_gib) + beside
+    held = beside + max(
+        bytes_ / GIB - offloaded_gib(weights, setup, stage) for stage, bytes_ in enumerate(weights.stages)
+    )
     sure = certainty(model, setup, held)
     off = 0.0 if setup.kv_memory is not None else sure.gib
     budget = Budget(

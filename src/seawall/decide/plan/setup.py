@@ -13,6 +13,10 @@ GIB = 2**30
 PatchVersion = tuple[int, int, int]
 NEWEST: PatchVersion = (0, 33, 0)
 LAST_V0: PatchVersion = (0, 7, 9)
+GRAPHS_INSIDE: PatchVersion = (0, 20, 0)
+"""The first version whose CUDA graphs come out of the budget (its message names 0.21; 0.20.0 was seen to do it)."""
+GRAPHS_ESTIMATED: PatchVersion = (0, 18, 0)
+"""The first version that can be told to do so (VLLM_MEMORY_PROFILER_ESTIMATE_CUDAGRAPHS)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,7 +40,7 @@ class EngineSetup:
     eager: bool = False
     prefix_caching: bool = True
     draft_tokens: int = 0
-    """Speculative tokens of a multi-token-prediction head; 0 without."""
+    """Speculative tokens of one step, whoever drafts them; 0 without."""
     kv_memory: int | None = None
     """--kv-cache-memory-bytes: the cache's size when it is set by hand."""
     extra: Extra = field(default_factory=Extra)
@@ -51,6 +55,17 @@ class EngineSetup:
         """Tokens scheduled and not yet settled: with asynchronous scheduling (0.27) one batch more than stages."""
         batches = self.pp + 1 if self.version >= (0, 27, 0) else 1
         return batches * self.batched_tokens
+
+    @property
+    def drafts_itself(self) -> bool:
+        """Drafts come from the model's own multi-token-prediction layers."""
+        return self.draft_tokens > 0 and self.extra.draft is not None and self.extra.draft.built_in
+
+    @property
+    def counts_graphs(self) -> bool:
+        """CUDA graphs come out of the budget, instead of on top of it."""
+        told = self.extra.counts_graphs
+        return self.version >= GRAPHS_INSIDE if told is None else told and self.version >= GRAPHS_ESTIMATED
 
     @property
     def nvlink(self) -> bool:
@@ -73,6 +88,11 @@ def parse_version(text: str | None) -> PatchVersion:
         return NEWEST
     version = int(m[1]), int(m[2]), int(m[3] or 0)
     return min(version, LAST_V0) if re.search(r"\bV0\b", text or "") else version
+
+
+def caches_states(version: str | None) -> bool:
+    """Whether `vllm serve` caches prefixes of models with recurrent layers unasked: from 0.28 (pull request 50991)."""
+    return parse_version(version) >= (0, 28, 0)
 
 
 def default_utilization(version: PatchVersion) -> float:

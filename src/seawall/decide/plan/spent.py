@@ -1,4 +1,4 @@
-"""Memory of a GPU beside weights and cache: activations, NCCL, CUDA graphs, adapters. Pure.
+"""Memory of a GPU beside weights and cache: activations, NCCL, CUDA graphs. Pure.
 
 Formulas and constants were read off start-up logs of vLLM 0.6 to 0.30 and its sources; what each one is for
 stands beside it. They are about tensors' shapes, not about single models.
@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import math
 
+from seawall.decide.plan.beside import EXPERT_ADAPTERS
 from seawall.decide.plan.setup import GIB, EngineSetup
-from seawall.decide.plan.weights import DTYPE_BYTES, attention_parts
-from seawall.domain.model import Layer, ModelConfig
+from seawall.decide.plan.weights import DTYPE_BYTES
+from seawall.domain.model import ModelConfig
 
 MULTIMODAL_GIB = 0.13
 """Encoder cache and a small tower's own activations at start-up (V1)."""
@@ -80,6 +81,7 @@ def _language_bytes(model: ModelConfig, setup: EngineSetup, each: int) -> float:
     peak = max(sampler, _forward_bytes(model, setup, each), mixing_bytes(model, setup))
     moe = model.experts
     if moe is not None and not (model.quantization and model.quantization.method == "mxfp4"):
+        # vLLM's workspace (v1/worker/workspace.py) keeps every token once for each of its experts, for good.
         peak += each * tokens * moe.per_token * ((moe.latent or h) + 2 * moe.intermediate / setup.tp)
     return peak
 
@@ -121,10 +123,16 @@ def largest_graph(model: ModelConfig, setup: EngineSetup) -> int:
 
 
 def graph_count(model: ModelConfig, setup: EngineSetup) -> int:
-    """How many batch sizes are captured: 1, 2, 4, then every eighth, from 256 every sixteenth."""
-    if setup.extra.captured:
-        return len(setup.extra.captured)
-    return _sizes(largest_graph(model, setup))
+    """How many graphs are captured of one kind: for batches of 1, 2, 4, every eighth, from 256 every sixteenth.
+
+    With adapters each is captured twice, with and without them (vLLM specializes CUDA graphs for LoRA).
+    """
+    sizes = len(setup.extra.captured) or _sizes(largest_graph(model, setup))
+    return sizes * _kinds(setup)
+
+
+def _kinds(setup: EngineSetup) -> int:
+    return 2 if setup.extra.adapters and setup.version >= EXPERT_ADAPTERS else 1
 
 
 def _sizes(largest: int) -> int:
@@ -145,7 +153,7 @@ def graphs_gib(model: ModelConfig, setup: EngineSetup) -> float:
     mode = 1.0 if setup.extra.graphs == "full" else 0.6
     count = graph_count(model, setup)
     if ESTIMATED[0] <= setup.version < ESTIMATED[1]:  # whole-model graphs weigh most, and end at max_num_seqs
-        count = min(count, _sizes(setup.max_num_seqs * (1 + setup.draft_tokens)))
+        count = min(count, _kinds(setup) * _sizes(setup.max_num_seqs * (1 + setup.draft_tokens)))
     return full * engine * mode * (0.25 + 0.75 * count / 51) + collectives_gib(model, setup)
 
 
@@ -158,51 +166,3 @@ def collectives_gib(model: ModelConfig, setup: EngineSetup) -> float:
         return 0.0
     graphs = graph_count(model, setup) * (2 if setup.extra.graphs == "full" else 1)
     return COLLECTIVE_MIB / 1024 * 2 * math.ceil(len(model.layers) / setup.pp) * graphs
-
-
-def adapters_gib(model: ModelConfig, setup: EngineSetup) -> float:
-    """Buffers for LoRA adapters: two thin matrices beside every linear layer, for each slot.
-
-    The first matrix of column-parallel layers is whole on every rank, and the second of row-parallel ones.
-    """
-    slots, rank = setup.extra.adapters, setup.extra.rank
-    if not slots:
-        return 0.0
-    thin = sum(_adapter_width(model, layer, setup.tp) for layer in model.layers)
-    return slots * rank * thin * DTYPE_BYTES[model.dtype] / GIB / setup.pp
-
-
-def _adapter_width(model: ModelConfig, layer: Layer, tp: int) -> float:
-    """Elements per unit of rank beside one layer's linear layers."""
-    h = model.hidden
-    width = 0.0
-    if layer.heads:
-        # A projection of so many parameters from h has parameters / h outputs.
-        outputs = sum(part.whole for part in attention_parts(model, layer, 1)) / max(1, h)
-        width += 4 * h + outputs / tp
-    if layer.intermediate:
-        width += (3 if model.gated_mlp else 2) * (h + layer.intermediate / tp)
-    if layer.experts and model.experts is not None and model.experts.shared_intermediate:
-        width += model.experts.matrices * (h + model.experts.shared_intermediate / tp)
-    return width
-
-
-def draft_gib(model: ModelConfig, setup: EngineSetup) -> float:
-    """Weights of a separate draft model on one GPU: its own where its shape is known, else one layer of the target."""
-    draft = setup.extra.draft
-    if draft is None or draft.built_in or draft.method in ("ngram", "suffix"):
-        return 0.0
-    if model.draft is not None:
-        from seawall.decide.plan.weights import weigh
-
-        return weigh(model.draft, setup.tp).per_gpu / GIB
-    h = model.hidden
-    inner = max((layer.intermediate for layer in model.layers), default=0) or 4 * h
-    attention = sum(p.whole for p in attention_parts(model, _last_full(model), 1))
-    # EAGLE: one layer, a projection of three hidden states, and a head of 32,000 tokens.
-    parameters = attention + 3 * h * inner + 3 * h * h + 32_000 * h
-    return parameters * DTYPE_BYTES[model.dtype] / setup.tp / GIB
-
-
-def _last_full(model: ModelConfig) -> Layer:
-    return next((layer for layer in reversed(model.layers) if layer.kind == "full"), model.layers[-1])

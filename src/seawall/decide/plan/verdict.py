@@ -97,9 +97,30 @@ def invalid(model: ModelConfig, setup: EngineSetup) -> str:
         return f"{setup.pp} pipeline stages are more than {len(model.layers)} layers"
     if setup.dcp > 1 and tp % setup.dcp:
         return f"decode-context parallel {setup.dcp} does not divide tensor parallel {tp}"
+    if (
+        setup.dcp > 1
+        and kv
+        and heads
+        and model.latent is None
+        and (problem := _context_split(setup, heads, kv))
+    ):
+        return problem
     if setup.ep and model.experts is None:
         return "expert parallelism needs a mixture of experts"
     return starved(setup)
+
+
+def _context_split(setup: EngineSetup, heads: int, kv: int) -> str:
+    """Why KV heads cannot be shared out over contexts: ranks that hold the same heads split the context between them
+    (vllm/config/model.py, verify_with_parallel_config)."""
+    tp, dcp = setup.tp, setup.dcp
+    if tp <= kv:
+        return f"decode-context parallel {dcp} needs tensor parallel above {kv} KV heads, not {tp}"
+    if dcp > tp // kv:
+        return f"decode-context parallel is at most {tp // kv} with tensor parallel {tp} and {kv} KV heads"
+    if heads // kv % dcp:
+        return f"decode-context parallel {dcp} does not divide {heads // kv} query heads per KV head"
+    return ""
 
 
 def starved(setup: EngineSetup) -> str:

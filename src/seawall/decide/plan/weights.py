@@ -28,6 +28,8 @@ class Weights:
     active_parameters: int
     """Parameters that one token passes through: no embedding, and only the experts that it is routed to."""
     parameters: int
+    layers: tuple[int, ...] = ()
+    """Bytes per GPU of each layer."""
     embedding: int = 0
     """Parameters of the input embedding where it is not the head too: what some model cards count as active."""
 
@@ -244,6 +246,10 @@ def weigh(
         read_per_token=int(read),
         active_parameters=int(active),
         parameters=int(sum(p.whole for p in everything)) + model.adapter_parameters,
+        layers=tuple(
+            int(scale * sum(p.rank * p.bytes_each for p in layer) + _absorbed(model, tp))
+            for layer in per_layer
+        ),
         embedding=0 if model.tied else int(vocab),
     )
 
