@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from seawall.cli import output
 from seawall.cli.output import output_option
+
+if TYPE_CHECKING:
+    from seawall.weights.listing import Form
 
 
 @click.command()
@@ -37,6 +40,12 @@ from seawall.cli.output import output_option
     is_flag=True,
     help="Download nothing; marker and sizes only (what a Pod's init check runs).",
 )
+@click.option(
+    "--form",
+    "weights_form",
+    type=click.Choice(("hf", "mistral", "both")),
+    help="Where a repository has its weights twice, which copy. [what the Fleet's flags load, else hf]",
+)
 @click.option("--allow-pickle", is_flag=True, help="Accept .bin/.pt weights, which run code when loaded.")
 @click.option(
     "--secrets",
@@ -59,6 +68,7 @@ def command(
     allow_pickle: bool,
     secrets: Path | None,
     workers: int,
+    weights_form: Form | None,
     form: str,
 ) -> None:
     """Download a model's weights, verify every byte, write a lockfile.
@@ -83,7 +93,9 @@ def command(
     from seawall.weights.fetch import FetchPolicy
     from seawall.weights.pull import LOCK_NAME, Order, check_command, pull, told
 
-    wanted = _wanted(source, fleet, revision)
+    wanted = [
+        w if weights_form is None else replace(w, form=weights_form) for w in _wanted(source, fleet, revision)
+    ]
     if lock_only:
         if directory or check or verify_only:
             raise InputError("--lock-only keeps no files.", "Leave out --to, --check and --verify-only.")
@@ -109,7 +121,9 @@ def command(
         raise InputError("what to pull?", "seawall pull hf://org/name --to DIR")
     with PullProgress("pulling", None) as progress:
         pickle = allow_pickle or what.allow_pickle
-        order = Order(what.source, directory, lock, what.revision, pickle, FetchPolicy(workers=workers))
+        order = Order(
+            what.source, directory, lock, what.revision, pickle, FetchPolicy(workers=workers), what.form
+        )
         if secrets is not None:
             os.environ.update(variables(secrets))  # clients of clouds read the process's own
         done = pull(order, dict(os.environ), progress, progress.total)
@@ -118,6 +132,7 @@ def command(
         "files": len(done.lock.files),
         "bytes": done.lock.total_bytes,
         "downloaded_bytes": done.downloaded_bytes,
+        "left_out": [f.path for f in done.left_out],
     }
     text = f"{told(done)}\n  in {directory}, pinned by {lock}\n\nNext: {check_command(directory, lock)}"
     click.echo(output.dumps(body, form) if form else text)
@@ -152,6 +167,7 @@ class _Wanted:
     revision: str | None
     lock: Path | None = None
     allow_pickle: bool = False
+    form: Form = "hf"
 
 
 def _wanted(source: str | None, fleet: str | None, revision: str | None) -> list[_Wanted]:
@@ -167,6 +183,7 @@ def _wanted(source: str | None, fleet: str | None, revision: str | None) -> list
             f"{source!r:.120} is neither a source nor a Fleet's YAML file.", f"Did you mean {hint}?"
         )
     from seawall.config.load import load_fleets
+    from seawall.engines.vllm.command import weights_form
 
     fleets = load_fleets(source)
     if fleet is not None and fleet not in [f.name for f in fleets]:
@@ -177,7 +194,7 @@ def _wanted(source: str | None, fleet: str | None, revision: str | None) -> list
     return [
         _Wanted(
             f.name, f.spec.model.source, revision or f.spec.model.revision, beside / f"{f.name}.lock",
-            f.spec.model.allow_pickle,
+            f.spec.model.allow_pickle, weights_form(f.spec.engine.extra_args),
         )
         for f in fleets
         if fleet in (None, f.name)
@@ -201,7 +218,8 @@ def _pin(source: str | None, wanted: list[_Wanted], lock: Path | None, allow_pic
     for w in wanted:
         file = lock or w.lock or Path(f"{w.name}.lock")
         made, already = pin(
-            Order(w.source, Path(), file, w.revision, allow_pickle or w.allow_pickle), dict(os.environ)
+            Order(w.source, Path(), file, w.revision, allow_pickle or w.allow_pickle, form=w.form),
+            dict(os.environ),
         )
         rows.append({"lock": str(file), "source": made.source, "revision": made.revision, "files": len(made.files),
                      "bytes": made.total_bytes, "already": already})  # fmt: skip

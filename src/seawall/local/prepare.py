@@ -22,6 +22,7 @@ from seawall.domain.spec import Fleet
 from seawall.domain.units import show_bytes
 from seawall.drivers import cache
 from seawall.drivers.process import NOT_ALLOWED, free_port, port_holder
+from seawall.engines.vllm.command import weights_form
 from seawall.errors import EngineError, InputError, SeawallError
 from seawall.local import engine_env, gpus, model
 from seawall.local.control import socket_path
@@ -210,7 +211,7 @@ def recipe_of(fleet: Fleet, wish: Wish, say: TellUser) -> ReplicaRecipe:
     else:
         vllm = own_vllm()
     wanted = fleet.spec.model
-    folder = model.model_folder(wanted, wish.cache, say)
+    folder = model.model_folder(wanted, wish.cache, say, weights_form(fleet.spec.engine.extra_args))
     made = _plan_here(fleet, folder)
     check_plan(fleet, made)
     if made is None:

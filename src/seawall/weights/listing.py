@@ -9,6 +9,7 @@ import re
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from typing import Literal
 
 from seawall.errors import InputError, SourceError
 
@@ -16,6 +17,12 @@ MAX_FILES = 20_000
 MAX_PATH = 1024
 _BAD = re.compile(r"[\x00-\x1f\x7f\\:]")
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".joblib")
+
+Form = Literal["hf", "mistral", "both"]
+"""Which of two copies of the weights an engine loads, where a repository has both: Hugging Face's or Mistral's own."""
+_MISTRAL = re.compile(r"consolidated[^/]*\.safetensors(\.index\.json)?")
+_HF = re.compile(r"[^/]*\.safetensors(\.index\.json)?")
+_ADAPTER = "adapter_model"
 
 Read = Callable[[int, int], AbstractContextManager[Iterator[bytes]]]
 """(start, end) -> the bytes [start, end) in chunks. May yield fewer (the caller asks again) but never others."""
@@ -103,3 +110,28 @@ def checked(listing: Listing, allow_pickle: bool) -> Listing:
     if not files:
         raise SourceError(f"{listing.source} holds no file.", "Check the name and the revision.")
     return Listing(listing.source, listing.revision, tuple(sorted(files, key=lambda f: f.path)))
+
+
+def one_form(listing: Listing, form: Form) -> tuple[Listing, tuple[RemoteFile, ...]]:
+    """The listing with one copy of the weights, and the files of the other one that are left out.
+
+    Mistral's repositories hold each weight twice: `consolidated*.safetensors` as its own tools read it (vLLM's
+    `--load-format mistral`, and `auto` since it prefers them), and shards that `model.safetensors.index.json` names.
+    vLLM loads one of them. A repository that has only one copy, or the other without a config, keeps what it has.
+    """
+    names = {f.path for f in listing.files}
+    native = [f for f in listing.files if _MISTRAL.fullmatch(f.path)]
+    shards = [
+        f
+        for f in listing.files
+        if _HF.fullmatch(f.path) and f not in native and not f.path.startswith(_ADAPTER)
+    ]
+    if form == "both" or not all(
+        any(f.path.endswith(".safetensors") for f in files) for files in (native, shards)
+    ):
+        return listing, ()
+    left, config = (shards, "params.json") if form == "mistral" else (native, "config.json")
+    if config not in names:
+        return listing, ()
+    kept = tuple(f for f in listing.files if f not in left)
+    return Listing(listing.source, listing.revision, kept), tuple(left)

@@ -15,7 +15,7 @@ from seawall.domain.units import show_bytes
 from seawall.errors import InputError, SourceError
 from seawall.weights.fetch import Fetch, FetchPolicy, told_of_disk
 from seawall.weights.lease import Lease
-from seawall.weights.listing import RemoteFile, checked
+from seawall.weights.listing import RemoteFile, checked, one_form
 from seawall.weights.lockfile import Lock, LockedFile, read_lock, write_lock
 from seawall.weights.pull import Order, Quiet, obeyed
 from seawall.weights.sources import ListingRequest, open_source
@@ -41,6 +41,7 @@ def pin(order: Order, env: dict[str, str], most_read: int = MOST_READ) -> tuple[
     if known:
         obeyed(listing, known)
         return known, True
+    listing, _ = one_form(listing, order.form)
     unknown = [f for f in listing.files if f.sha256 is None]
     said = [LockedFile(f.path, f.size, f.sha256) for f in listing.files if f.sha256 is not None]
     if request.scheme in _HERE:

@@ -26,7 +26,7 @@ from seawall.domain.units import counted, show_bytes
 from seawall.errors import CheckFailed, InputError, SourceError
 from seawall.weights.fetch import Fetch, FetchPolicy, PullWatcher, told_of_disk
 from seawall.weights.lease import Lease
-from seawall.weights.listing import Listing, RemoteFile, checked, safe_path
+from seawall.weights.listing import Form, Listing, RemoteFile, checked, one_form, safe_path
 from seawall.weights.lockfile import Lock, LockedFile, read_lock, write_lock
 from seawall.weights.safetensors import check_header
 from seawall.weights.sources import ListingRequest, open_source
@@ -46,6 +46,8 @@ class Order:
     revision: str | None = None
     allow_pickle: bool = False
     policy: FetchPolicy | None = None
+    form: Form = "hf"
+    """Which copy of the weights to take where the source has two and no lock says which files."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +59,8 @@ class Pulled:
     downloaded_bytes: int
     already: bool
     """Everything was there and verified before."""
+    left_out: tuple[RemoteFile, ...] = ()
+    """Files of the source with the same weights once more, in the form that the engine does not load."""
 
 
 class Quiet:
@@ -127,6 +131,9 @@ def _pull(
     if lock and is_complete(directory, lock) and all(seen.untouched(f) for f in lock.files):
         return Pulled(lock, directory, 0, already=True)
     listing = checked(open_source(ListingRequest(order.uri, order.revision, lock, env)), order.allow_pickle)
+    left_out: tuple[RemoteFile, ...] = ()
+    if not lock:
+        listing, left_out = one_form(listing, order.form)
     files = obeyed(listing, lock) if lock else list(listing.files)
     on_size(sum(f.size for f in files))
     here = [LockedFile(f.path, f.size, h) for f in files if (h := _already(directory, f, seen))]
@@ -150,7 +157,7 @@ def _pull(
     _clear(directory, result)
     _mark(hidden, result)
     _sweep(hidden)
-    return Pulled(result, directory, sum(f.size for f in landed), already=not todo)
+    return Pulled(result, directory, sum(f.size for f in landed), not todo, left_out)
 
 
 def check_command(directory: Path, lock_file: Path) -> str:
@@ -388,8 +395,20 @@ def _sweep(hidden: Path) -> None:
 
 
 def told(pulled: Pulled) -> str:
-    """One line for a person."""
+    """One line for a person, and one for what was left out."""
     size, n = show_bytes(pulled.lock.total_bytes), counted(len(pulled.lock.files), "file")
     if pulled.already:
-        return f"whole   {n}, {size}, revision {pulled.lock.revision}; nothing to download"
-    return f"pulled  {n}, {size}, revision {pulled.lock.revision}, every sha256 verified"
+        done = f"whole   {n}, {size}, revision {pulled.lock.revision}; nothing to download"
+    else:
+        done = f"pulled  {n}, {size}, revision {pulled.lock.revision}, every sha256 verified"
+    return "\n  ".join([done, *left_out_told(pulled.left_out)])
+
+
+def left_out_told(files: Sequence[RemoteFile]) -> list[str]:
+    """Nothing, or the line that says which copy of the weights stayed where it was."""
+    tensors = [f for f in files if f.path.endswith(".safetensors")]
+    if not tensors:
+        return []
+    more = f" and {len(tensors) - 1} more" if len(tensors) > 1 else ""
+    size = show_bytes(sum(f.size for f in tensors))
+    return [f"left out {tensors[0].path}{more}, {size}: the same weights in another form (--form)"]

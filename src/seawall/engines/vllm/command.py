@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Literal
 
 from seawall.decide.plan.limits import EngineLimits, limits_of
 from seawall.domain.action import Plan
@@ -191,8 +192,25 @@ def _weights(fleet: Fleet, limits: EngineLimits, place: EnginePlace) -> list[str
         if limits.tensor_parallel > 1:
             out += ["--model-loader-extra-config", '{"distributed":true}']
     elif not model.allow_pickle and not model.source.endswith(".gguf"):
-        out += ["--load-format", "safetensors"]
+        mistral = weights_form(fleet.spec.engine.extra_args) == "mistral"
+        out += ["--load-format", "mistral" if mistral else "safetensors"]
     return out
+
+
+def weights_form(extra_args: Sequence[str]) -> Literal["hf", "mistral"]:
+    """The copy of the weights that vLLM loads where a repository has Mistral's own beside Hugging Face's.
+
+    Ours is Hugging Face's: without the consolidated files vLLM takes config.json, too. A user's flags come last and
+    win; `--load-format auto` takes Mistral's, and `--config-format mistral` goes with its weights.
+    """
+    said: dict[str, str] = {}
+    for flag, following in zip(extra_args, [*extra_args, ""][1:], strict=True):
+        name, eq, value = flag.partition("=")
+        if name.replace("_", "-") in ("--load-format", "--config-format"):
+            said[name.replace("_", "-")] = value if eq else following
+    own = said.get("--config-format", "auto")
+    load = said.get("--load-format", "mistral" if own == "mistral" else "hf")
+    return "mistral" if load == "mistral" or (load == "auto" and own != "hf") else "hf"
 
 
 def lora_flags(fleet: Fleet, adapters: Mapping[str, str], rank: int) -> list[str]:

@@ -11,6 +11,7 @@ import re
 
 from seawall.domain.catalog.clouds import weights_class
 from seawall.domain.labels import APP, FLEET, PULL_APP, ROLE
+from seawall.engines.vllm.command import weights_form
 from seawall.render.engine_args import adapter_path, model_path
 from seawall.render.images import seawall_image
 from seawall.render.inputs import Object, Wanted
@@ -87,6 +88,8 @@ def pull_container(
         args += ["--revision", revision]
     if wanted.fleet.spec.model.allow_pickle:
         args.append("--allow-pickle")
+    if not lock and (form := weights_form(wanted.fleet.spec.engine.extra_args)) != "hf":
+        args += ["--form", form]
     env: list[Object] = [
         {"name": "HOME", "value": "/tmp"},
         {"name": "SEAWALL_CACHE", "value": "/tmp/seawall"},
