@@ -9,67 +9,18 @@ from __future__ import annotations
 
 import difflib
 import functools
+import re
 import types
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
+from seawall.config.meanings import EVERYWHERE, HERE, MEANS, WRITTEN
 from seawall.domain.spec import Fleet, camel
+from seawall.engines.vllm.versions import flags
 
-MEANS: dict[str, str] = {
-    # Kubernetes, KServe, Ray, SkyPilot and others
-    "replicas": "spec.scaling.min", "replicacount": "spec.scaling.min", "numreplicas": "spec.scaling.min",
-    "minreplicas": "spec.scaling.min", "minreplicacount": "spec.scaling.min", "minscale": "spec.scaling.min",
-    "maxreplicas": "spec.scaling.max", "maxreplicacount": "spec.scaling.max", "maxscale": "spec.scaling.max",
-    "autoscaling": "spec.scaling", "targetconcurrency": "spec.scaling.target", "targetvalue": "spec.scaling.target",
-    "cooldownperiod": "spec.scaling.idleAfter", "scaledownwindow": "spec.scaling.downWindow",
-    "gpus": "spec.hardware.gpusPerReplica", "count": "spec.hardware.gpusPerReplica",
-    "gpucount": "spec.hardware.gpusPerReplica", "numgpus": "spec.hardware.gpusPerReplica",
-    "numgpu": "spec.hardware.gpusPerReplica", "gpusperpod": "spec.hardware.gpusPerReplica",
-    "gputype": "spec.hardware.gpu", "accelerator": "spec.hardware.gpu", "accelerators": "spec.hardware.gpu",
-    "gpuname": "spec.hardware.gpu", "gpumodel": "spec.hardware.gpu", "instancetype": "spec.hardware.gpu",
-    "nodeselector": "spec.hardware.nodeLabels", "affinity": "spec.hardware.nodeLabels",
-    "runtimeclassname": "spec.hardware.runtimeClass", "priorityclassname": "spec.hardware.priorityClass",
-    "resources": "spec.hardware", "limits": "spec.hardware", "requests": "spec.hardware",
-    "cpus": "spec.hardware.cpu", "ram": "spec.hardware.memory", "provider": "spec.hardware.cloud",
-    "usespot": "spec.hardware.spot", "preemptible": "spec.hardware.spot",
-    "storageclassname": "spec.cache.storageClass", "storage": "spec.cache.size", "pvcsize": "spec.cache.size",
-    "volume": "spec.cache", "modelcache": "spec.cache", "accessmodes": "spec.cache.accessMode",
-    "existingclaim": "spec.cache.claim", "pvc": "spec.cache.claim",
-    "terminationgraceperiodseconds": "spec.rollout.drain", "graceperiod": "spec.rollout.drain",
-    "strategy": "spec.rollout", "maxunavailable": "spec.rollout.maxSurge",
-    "ingress": "spec.gateway.route", "host": "spec.gateway.hosts", "hostname": "spec.gateway.hosts",
-    "timeout": "spec.gateway.queueTimeout", "apikeys": "spec.gateway.keysFile", "apikey": "spec.gateway.keysFile",
-    "cors": "spec.gateway.allowedOrigins",
-    "repo": "spec.model.source", "repository": "spec.model.source", "modelid": "spec.model.source",
-    "modelname": "spec.model.source", "modelpath": "spec.model.source", "modeluri": "spec.model.source",
-    "storageuri": "spec.model.source", "uri": "spec.model.source", "url": "spec.model.source",
-    "hfmodel": "spec.model.source", "path": "spec.model.source", "modelurl": "spec.model.source",
-    "alias": "spec.gateway.aliases", "lora": "spec.model.adapters", "loras": "spec.model.adapters",
-    "loramodules": "spec.model.adapters", "maxloras": "spec.model.adapterSlots", "branch": "spec.model.revision",
-    "license": "spec.model.licence", "quant": "spec.model.quantization", "precision": "spec.model.dtype",
-    "labels": "metadata.labels", "annotations": "metadata.annotations",
-    # vLLM's own words
-    "args": "spec.engine.extraArgs", "vllmargs": "spec.engine.extraArgs", "extraargs": "spec.engine.extraArgs",
-    "engineargs": "spec.engine.extraArgs", "additionalargs": "spec.engine.extraArgs", "flags": "spec.engine.extraArgs",
-    "command": "spec.engine.extraArgs", "vllm": "spec.engine", "runtime": "spec.engine", "backend": "spec.engine.kind",
-    "environment": "spec.engine.env", "envvars": "spec.engine.env", "vllmversion": "spec.engine.version",
-    "tag": "spec.engine.image", "container": "spec.engine.image",
-    "tp": "spec.hardware.tensorParallel", "tensorparallelsize": "spec.hardware.tensorParallel",
-    "pp": "spec.hardware.pipelineParallel", "pipelineparallelsize": "spec.hardware.pipelineParallel",
-    "dp": "spec.hardware.dataParallel", "dataparallelsize": "spec.hardware.dataParallel",
-    "enableexpertparallel": "spec.hardware.expertParallel", "ep": "spec.hardware.expertParallel",
-    "maxmodellen": "spec.traffic.maxContext", "contextlength": "spec.traffic.maxContext",
-    "context": "spec.traffic.maxContext", "maxlen": "spec.traffic.maxContext", "ctxsize": "spec.traffic.maxContext",
-    "numctx": "spec.traffic.maxContext", "maxtokens": "spec.traffic.maxContext",
-    "gpumemoryutilization": "spec.engine.gpuMemoryUtilization", "kvcachememorybytes": "spec.engine.kvCacheMemory",
-    "enableprefixcaching": "spec.engine.prefixCaching", "maxnumqueuedreqs": "spec.engine.maxQueuedRequests",
-    "servedmodelname": "spec.model.servedNames", "servedname": "spec.model.servedNames",
-    "maxconcurrency": "spec.engine.maxNumSeqs", "concurrency": "spec.engine.maxNumSeqs",
-    "rps": "spec.traffic.rate", "qps": "spec.traffic.rate",
-}  # fmt: skip
-"""A word of another tool, plain -> where a Fleet says that."""
-_NEAR = 0.65
+_NEAR = 0.8
+"""difflib's ratio of a slip of the pen; words of one half in common (inputTokens, outputTokens) are others."""
 
 
 def plain(key: str) -> str:
@@ -83,25 +34,51 @@ def of_key(path: Sequence[str]) -> str:
     same = [k for k in here if plain(k) == key]
     if same:
         return f"did you mean {same[0]}?"
-    if at := MEANS.get(key):
+    parent = plain(path[-2]) if len(path) > 1 else ""
+    if at := HERE.get(f"{parent}.{key}") or MEANS.get(key):
         return f"write {_shown(at, path)}"
-    elsewhere = _index().get(key, ())
+    if said := WRITTEN.get(key):
+        return said
+    elsewhere = () if key in EVERYWHERE and len(path) > 2 else _index().get(key, ())
     if len(elsewhere) == 1:
         return f"it belongs in {elsewhere[0]}"
     if elsewhere:
         return f"did you mean one of {', '.join(elsewhere)}?"
+    if said := _as_flag(path[-1]):
+        return said
     near = difflib.get_close_matches(key, [plain(k) for k in here], 1, _NEAR)
     if near:
         return f"did you mean {next(k for k in here if plain(k) == near[0])}?"
-    far = difflib.get_close_matches(key, [*_index(), *MEANS], 1, 0.85)
+    if key in EVERYWHERE:
+        return _known(here)
+    words = [*(k for k in _index() if k not in EVERYWHERE), *MEANS]
+    far = difflib.get_close_matches(key, words, 1, 0.88)
     if far:
-        return f"did you mean {_index().get(far[0], (MEANS.get(far[0], ''),))[0]}?"
+        at = _index().get(far[0], (MEANS.get(far[0], ""),))[0]
+        return f"did you mean {at.partition(':')[0]}?"
+    return _known(here)
+
+
+def _known(here: Sequence[str]) -> str:
     return f"known here: {', '.join(here)}" if here else "nothing may stand there"
+
+
+def _as_flag(word: str) -> str:
+    """What to do with `tool_call_parser` or `toolCallParser`; empty for what is no flag of `vllm serve`."""
+    name = "--" + re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "-", word.lstrip("-")).replace("_", "-").lower()
+    flag = flags().get(name)
+    if flag is None:
+        return ""
+    if flag.removed is not None:
+        return f"vLLM {'.'.join(map(str, flag.removed))} has no {name} any more; remove it"
+    value = "" if flag.switch else ", VALUE"
+    return f"it is a flag of vLLM: write spec.engine.extraArgs: [{name}{value}]"
 
 
 def _shown(at: str, path: Sequence[str]) -> str:
     """The last word alone where it belongs beside the wrong one."""
-    parent, _, last = at.rpartition(".")
+    parent = at.partition(":")[0].rpartition(".")[0]
+    last = at[len(parent) + 1 :]
     return last if parent == ".".join(path[:-1]) else at
 
 

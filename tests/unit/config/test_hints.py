@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import re
 
 import pytest
 
-from seawall.config.hints import MEANS, keys_at, plain
+from seawall.config.hints import keys_at, of_key, plain
 from seawall.config.load import parse_fleets
+from seawall.config.meanings import HERE, MEANS, WRITTEN
+from seawall.engines.vllm.versions import flags
 from seawall.errors import InputError
 
 HEAD = "apiVersion: seawall.dev/v1alpha1\nkind: Fleet\nmetadata: {name: mine}\nspec:\n  model: {source: 'hf://a/b'}\n"
@@ -53,10 +56,19 @@ def test_a_wrong_key_is_read_by_its_meaning(text: str, hint: str) -> None:
 
 
 def test_every_hint_leads_to_a_place_that_exists() -> None:
-    for word, path in MEANS.items():
-        assert word == plain(word)
-        *parents, key = path.split(".")
+    for word, path in (MEANS | HERE).items():
+        assert word == ".".join(map(plain, word.split(".")))
+        *parents, key = path.partition(":")[0].split(".")
         assert key in keys_at(parents), path
+    assert not set(WRITTEN) & set(MEANS)
+    assert all(word == plain(word) for word in WRITTEN)
+
+
+def test_every_value_that_a_hint_writes_is_taken() -> None:
+    for said in {path for path in (MEANS | HERE).values() if ": " in path}:
+        path, _, value = said.partition(": ")
+        _, room, key = path.split(".")
+        parse_fleets(HEAD + f"  {room}: {{{key}: {value}}}", "f.yaml")
 
 
 @pytest.mark.parametrize(
@@ -103,3 +115,78 @@ def test_broken_yaml_says_what_people_did(text: str, says: str) -> None:
     assert says in said
     assert re.search(r"f\.yaml:\d+:\d+: ", said)
     assert "Mend" not in said
+
+
+OTHER_TOOLS = """
+autoscaling_config: {} = write scaling
+autoscaler: {} = write scaling
+replica_policy: {} = write scaling
+keda: {} = write spec.scaling.by: keda-prometheus
+hpa: {} = write spec.scaling.by: hpa
+image: vllm/vllm-openai = write spec.engine.image
+modelSpec: [] = write model
+num_parallel: 4 = write spec.engine.maxNumSeqs
+keep_alive: 5m = write spec.scaling.idleAfter
+max_batch_prefill_tokens: 3 = write spec.engine.maxNumBatchedTokens
+volumes: [] = write cache
+port: 8000 = seawall up --port
+service: {port: 80} = Seawall writes it by itself
+livenessProbe: {} = Seawall writes it by itself
+podDisruptionBudget: {} = Seawall writes it by itself
+ngl: 99 = all layers are on the GPU
+kv_cache_dtype: fp8 = it belongs in spec.engine.kvCacheDtype
+scaling: {targetOngoingRequests: 5} = write target
+scaling: {cooldown: 60} = write idleAfter
+scaling: {scaleToZero: true} = write min: 0
+scaling: {stabilizationWindowSeconds: 300} = write downWindow
+scaling: {initialReplicas: 2} = write min
+hardware: {accelerator_type: L4} = write gpu
+hardware: {acceleratorCount: 2} = write gpusPerReplica
+hardware: {vram: 24} = write gpu
+hardware: {zone: a} = write nodeLabels
+hardware: {numNodes: 2} = write gpusPerNode
+hardware: {shm_size: 2Gi} = Seawall writes it by itself
+hardware: {requestMemory: 1Gi} = write memory
+engine: {tool_call_parser: hermes} = extraArgs: [--tool-call-parser, VALUE]
+engine: {enableAutoToolChoice: true} = extraArgs: [--enable-auto-tool-choice]
+engine: {hf_token: x} = write spec.cache.tokenSecret
+engine: {temperature: 1} = it belongs in each request
+engine: {logLevel: x} = VLLM_LOGGING_LEVEL
+traffic: {inputTokens: 4} = write promptTokens
+traffic: {max_tokens: 4} = write outputTokens
+gateway: {rateLimit: 3} = write tenants
+gateway: {stickySessions: true} = write sessionHeader
+gateway: {domain: x} = write hosts
+gateway: {routingLogic: x} = the gateway routes
+cache: {storageSize: 3} = write size
+cache: {hostPath: x} = write path
+cache: {enabled: true} = known here: kind
+rollout: {type: RollingUpdate} = known here: maxSurge
+"""
+
+
+@pytest.mark.parametrize("line", OTHER_TOOLS.strip().splitlines())
+def test_the_words_of_other_tools_lead_to_where_a_fleet_says_it(line: str) -> None:
+    text, _, hint = line.rpartition(" = ")
+    assert hint in refused(f"  {text}")
+
+
+def test_every_flag_of_vllm_as_a_key_leads_to_what_is_accepted() -> None:
+    written: list[str] = []
+    for name in (n for n, flag in flags().items() if n.startswith("--") and not flag.removed):
+        hint = of_key(("spec", "engine", name.lstrip("-").replace("-", "_")))
+        wanted = re.search(r"extraArgs: \[(--[\w-]+)(, VALUE)?\]", hint)
+        if wanted is not None:
+            written += [wanted[1], "1"] if wanted[2] else [wanted[1]]
+        else:
+            assert re.match(r"write |did you mean|it belongs in|a Fleet does not say this", hint), (
+                name,
+                hint,
+            )
+    assert len(written) > 200
+    parse_fleets(HEAD + f"  engine: {{extraArgs: {json.dumps(written)}}}", "f.yaml")
+
+
+def test_a_slip_of_the_pen_is_told_from_another_word() -> None:
+    assert "outputTokens" not in refused("  traffic: {inputTokenz: 4}").partition("known here")[0]
+    assert "did you mean downWindow?" in refused("  scaling: {downWindw: 4}")
