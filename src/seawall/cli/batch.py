@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from seawall.cli import output
-from seawall.cli.files import InputFile
+from seawall.cli.files import InputFile, OutputFile
 from seawall.cli.output import output_option
 from seawall.cli.secret_files import secret
 from seawall.domain.switches import BATCH
@@ -110,9 +110,7 @@ def serve(
 @click.option("--endpoint", default=None, help="Such as /v1/embeddings.  [what the file's first line asks]")
 @click.option("--metadata", multiple=True, metavar="KEY=VALUE", help="Kept with the batch; repeat for more.")
 @click.option("--wait", is_flag=True, help="Stay until it is over, and show its progress.")
-@click.option(
-    "--results", type=click.Path(dir_okay=False, path_type=Path), help="With --wait: answers go here."
-)
+@click.option("--results", type=OutputFile(), help="With --wait: answers go here.")
 @URL
 @KEY
 @output_option
@@ -131,7 +129,7 @@ def submit(
     if any("=" not in pair for pair in metadata):
         raise InputError("--metadata needs KEY=VALUE.", "Such as --metadata run=7.")
     if results is not None and not wait:
-        raise InputError("--results goes with --wait.", "Or: seawall batch results ID -o FILE.")
+        raise InputError("--results goes with --wait.", "Or: seawall batch results ID -f FILE.")
     with BatchClient(url, api_key) as client:
         asked = endpoint or first_endpoint(path)
         batch = client.submit(path, asked, window, pairs)
@@ -220,9 +218,7 @@ def cancel(batch: str, url: str, api_key: str | None, form: str) -> None:
 
 @command.command()
 @click.argument("batch", metavar="ID")
-@click.option(
-    "--file", "-f", "path", type=click.Path(dir_okay=False, path_type=Path), help="[standard output]"
-)
+@click.option("--file", "-f", "path", type=OutputFile(), help="[standard output]")
 @click.option("--errors", is_flag=True, help="The lines that were refused, or came too late, instead.")
 @URL
 @KEY

@@ -11,6 +11,7 @@ import click
 
 from seawall.cli import output
 from seawall.cli.cluster import cluster_options, known_namespace, means_cluster, with_cluster
+from seawall.cli.files import OutputFile
 from seawall.errors import CheckFailed, InputError
 
 if TYPE_CHECKING:
@@ -23,9 +24,7 @@ if TYPE_CHECKING:
     "--facts", "facts_file", type=click.Path(dir_okay=False), help="Recorded facts, as JSON; - for stdin."
 )
 @click.option("--state-dir", type=click.Path(file_okay=False), help="Of a `seawall up` on this machine.")
-@click.option(
-    "--record", type=click.Path(dir_okay=False), help="Write the facts of a cluster here, to read later."
-)
+@click.option("--record", type=OutputFile(), help="Write the facts of a cluster here, to read later.")
 @click.option(
     "--explain", metavar="CAUSE", help="Tell what a cause means, and where to look; `all` lists them."
 )
@@ -34,7 +33,7 @@ def command(
     target: str,
     facts_file: str | None,
     state_dir: str | None,
-    record: str | None,
+    record: Path | None,
     explain: str | None,
     form: str,
     context: str | None,
@@ -106,7 +105,7 @@ def _explained(cause: str) -> str:
 
 
 def _of_cluster(
-    target: str, context: str | None, kubeconfig: str | None, namespace: str | None, record: str | None
+    target: str, context: str | None, kubeconfig: str | None, namespace: str | None, record: Path | None
 ) -> Facts:
     from seawall.diagnose.collect import collect
     from seawall.diagnose.facts import parse_facts
@@ -129,7 +128,7 @@ def _of_cluster(
 
     text = with_cluster(context, kubeconfig, ask)
     if record:
-        Path(record).write_text(text, "utf-8")
+        record.write_text(text, "utf-8")
     return parse_facts(text, "the cluster's facts")
 
 

@@ -50,6 +50,22 @@ class InputFile(click.Path):
         return path
 
 
+class OutputFile(click.Path):
+    """A file that a verb will write. That it can be is checked where the flag is read, before any work; `-` is for
+    verbs that take it as standard output."""
+
+    name = "file"
+
+    def __init__(self) -> None:
+        super().__init__(path_type=Path)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        path = Path(str(value))
+        if str(value) != "-":
+            writable(path, max(param.opts, key=len) if param else str(path))
+        return path
+
+
 def _called(given: Path) -> str:
     return "standard input" if str(given) == "-" else str(given)
 

@@ -66,7 +66,7 @@ ELSEWHERE = {
     "ui": "console", "dashboard": "console", "web": "console",
     "get": "status", "top": "status", "describe": "diagnose", "why": "diagnose", "debug": "diagnose",
     "troubleshoot": "diagnose",
-    "restart": "rollout restart", "scale": "rollout scale", "canary": "rollout canary", "update": "rollout restart",
+    "restart": "rollout restart", "scale": "rollout scale", "canary": "rollout start", "update": "rollout restart",
     "deploy": "apply", "create": "apply", "install": "apply", "remove": "delete", "rm": "delete", "destroy": "delete",
     "uninstall": "delete", "template": "render", "generate": "render", "manifests": "render", "build": "render",
     "download": "pull", "fetch": "pull", "get-model": "pull", "validate": "lint", "check": "lint", "scan": "lint",

@@ -7,6 +7,7 @@ from typing import Any, get_args
 
 import click
 
+from seawall.cli.files import OutputFile
 from seawall.domain.spec import Hardware
 
 
@@ -54,9 +55,7 @@ def _alone(model: str | None) -> None:
     "--max", "most", type=click.IntRange(1, 1000), metavar="N", help="Replicas at most.  [--replicas]"
 )
 @click.option("--dtype", type=click.Choice(["bfloat16", "float16", "float32"]))
-@click.option(
-    "-w", "--write", "file", type=click.Path(dir_okay=False, path_type=Path), help="[NAME.yaml; -: stdout]"
-)
+@click.option("-w", "--write", "file", type=OutputFile(), help="[NAME.yaml; -: stdout]")
 @click.option("--force", is_flag=True, help="Replace the file that is there.")
 def command(model: str | None, example: str | None, file: Path | None, force: bool, **wished: Any) -> None:
     """Write a commented Fleet: a model, its hardware, how it scales; the rest is planned or defaulted.

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, get_args
 import click
 
 from seawall.cli import output
+from seawall.cli.files import writable_folder
 from seawall.cli.output import output_option
 from seawall.domain.spec import Quantization
 
@@ -113,6 +114,8 @@ def add(
             "what shall be verified?", "Name --to DIR (pulls there) or --lock FILE, one of them."
         )
     config = None
+    writable_folder(directory, "--to")
+    writable_folder(registry, "--registry")
     if directory is not None:
         pinned = _pull(source, directory, revision)
         if (directory / "config.json").is_file():

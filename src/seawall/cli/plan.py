@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from seawall.cli import output
+from seawall.cli.files import OutputFile
 from seawall.cli.output import output_option
 
 if TYPE_CHECKING:
@@ -70,7 +72,7 @@ TOKENS = click.IntRange(1, 2**31)
     "-w",
     "--write",
     "file",
-    type=click.Path(dir_okay=False),
+    type=OutputFile(),
     metavar="FILE",
     help="Of a model: write the planned Fleet here.",
 )
@@ -81,7 +83,7 @@ def command(
     prices: str | None,
     calibration: str | None,
     offline: bool,
-    file: str | None,
+    file: Path | None,
     form: str,
     **flags: Any,
 ) -> None:
@@ -153,11 +155,10 @@ def command(
         click.echo(f"\nwrote {file}\n\nNext: {after}", err=bool(form))
 
 
-def _write(file: str, fleet: Any, made: Any, model: str) -> bool:
+def _write(file: Path, fleet: Any, made: Any, model: str) -> bool:
     """The Fleet with what was planned for it; whether its weights are still to be pinned. InputError when there is such
     a file, or none can be made."""
     from dataclasses import replace
-    from pathlib import Path
 
     import yaml
 
@@ -166,8 +167,8 @@ def _write(file: str, fleet: Any, made: Any, model: str) -> bool:
     from seawall.drivers import cache
     from seawall.errors import InputError
 
-    path, given = Path(file), Path(model)
-    if path.exists():
+    given = Path(model)
+    if file.exists():
         raise InputError(f"{file} is there already.", "Name another, or remove it.")
     spec = fleet.spec
     source = source_of(str(given.parent) if given.name == "config.json" else model)
@@ -182,7 +183,7 @@ def _write(file: str, fleet: Any, made: Any, model: str) -> bool:
     )
     head = f"# Planned: {made.reason}\n# `seawall explain spec.scaling` tells what a field does.\n"
     try:
-        cache.write_atomic(path, head + yaml.safe_dump(dump_fleet(whole), sort_keys=False))
+        cache.write_atomic(file, head + yaml.safe_dump(dump_fleet(whole), sort_keys=False))
     except OSError as e:
         raise InputError(f"{file}: {e.strerror}.", "Name another place with --write.") from None
     return bool(whole.needs_lock)
@@ -190,8 +191,6 @@ def _write(file: str, fleet: Any, made: Any, model: str) -> bool:
 
 def _names_a_model(spec: str) -> bool:
     """An id such as `org/name`, not the path of a file."""
-    from pathlib import Path
-
     from seawall.domain.catalog.models import find_config
 
     path = Path(spec)
@@ -218,8 +217,6 @@ def _print_survey(wanted: list[Any], prices: Any, measured: Any, form: str) -> N
 
 
 def _lock_beside(spec: str | None, name: str) -> bool:
-    from pathlib import Path
-
     return spec is None or Path(spec).with_name(f"{name}.lock").exists()
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from seawall.cli import output
+from seawall.cli.files import writable_folder
 from seawall.cli.output import output_option
 
 if TYPE_CHECKING:
@@ -93,6 +94,8 @@ def command(
     from seawall.weights.fetch import FetchPolicy
     from seawall.weights.pull import LOCK_NAME, Order, check_command, pull, told
 
+    if lock is not None and not lock.exists():
+        writable_folder(lock.parent, "--lock")
     wanted = [
         w if weights_form is None else replace(w, form=weights_form) for w in _wanted(source, fleet, revision)
     ]
@@ -108,6 +111,8 @@ def command(
         if check or verify_only or not what:
             raise InputError("which folder?", "Name it with --to DIR.")
         directory = Path("models") / what.name
+    if not (check or verify_only):
+        writable_folder(directory, "--to")
     lock = lock or (what.lock if what and what.lock else directory / LOCK_NAME)
     if check or verify_only:
         answer = _verify(directory, lock, check)

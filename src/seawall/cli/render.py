@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from seawall.cli.files import writable_folder
+
 if TYPE_CHECKING:
     from seawall.render.packaging.package import Packaging
 
@@ -53,9 +55,16 @@ def command(
     seawall render examples/spot-gke.yaml --format helm -o chart/
     """
     from seawall.cli.fleets import group_of
+    from seawall.errors import InputError
     from seawall.render.packaging.gitops import Repository
     from seawall.render.packaging.package import package, stream
 
+    if str(output) in ("json", "yaml", "text", "-") and not Path(str(output)).is_dir():
+        raise InputError(
+            f"-o {output}: -o names the folder that is written to; the objects are YAML.",
+            f"Leave -o out for standard output, or make a folder of that name first: mkdir {output}",
+        )
+    writable_folder(output, "-o")
     if fleets == (PREREQS,):
         from seawall.render.packaging.prereqs import prerequisites
 

@@ -16,6 +16,8 @@ import yaml
 
 from seawall.cli import BROKEN_PIPE, COMMANDS
 from seawall.cli.group import ELSEWHERE
+from seawall.cli.group import seawall as group
+from seawall.errors import InputError
 
 SPEC = (Path(__file__).parents[3] / "examples" / "smollm2.yaml").read_text()
 
@@ -145,6 +147,20 @@ def test_words_of_other_tools_lead_to_ours(typed: str, meant: str) -> None:
     assert f"Did you mean `seawall {meant}`?" in seawall(typed).stderr
 
 
+def test_every_word_of_another_tool_leads_to_a_verb_that_there_is() -> None:
+    there = {name for name, _ in every_command()}
+    assert set(ELSEWHERE.values()) <= there
+
+
+def test_a_form_is_not_taken_for_a_folder(tmp_path: Path) -> None:
+    done = seawall("render", "-", "-o", "json", stdin=SPEC, cwd=tmp_path)
+    assert done.returncode == 2
+    assert "Leave -o out" in done.stderr
+    assert not list(tmp_path.iterdir())
+    (tmp_path / "json").mkdir()
+    assert seawall("render", "-", "-o", "json", stdin=SPEC, cwd=tmp_path).returncode == 0
+
+
 def test_no_verb_of_ours_is_called_another_tools_word() -> None:
     assert not set(ELSEWHERE) & set(COMMANDS)
 
@@ -168,6 +184,28 @@ def test_a_place_that_cannot_be_written_is_told_before_the_work(
     assert done.returncode == 2, done.stderr
     assert f"{args[-2]} {path}" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    "args",
+    [["diagnose", "fleet.yaml", "--record"], ["batch", "submit", "fleet.yaml", "--wait", "--results"],
+     ["batch", "results", "batch_1", "--file"], ["plan", "Qwen/Qwen3-8B", "--write"],
+     ["init", "Qwen/Qwen3-8B", "--write"], ["fingerprint", "fleet.yaml", "--out"],
+     ["advise", "fleet.yaml", "--prometheus", "http://127.0.0.1:1", "--record"], ["pull", "hf://a/b", "--to"],
+     ["pull", "hf://a/b", "--lock-only", "--lock"], ["models", "add", "a", "hf://a/b", "--to"],
+     ["simulate", "fleet.yaml", "--rate", "1/s for 5s", "--svg"], ["render", "fleet.yaml", "-o"]],
+    ids=lambda a: f"{a[0]} {a[-1]}",
+)  # fmt: skip
+def test_every_output_flag_is_looked_at_before_the_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, args: list[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "fleet.yaml").write_text(SPEC)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError) as e:
+        group([*args, "file/out"], standalone_mode=False)
+    assert e.value.message.startswith(f"{args[-1]} file")
+    assert e.value.cure
 
 
 def test_what_a_shell_makes_of_a_substitution_is_read_as_a_file(tmp_path: Path) -> None:
