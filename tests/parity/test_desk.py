@@ -23,7 +23,8 @@ from seawall.domain.seen import Replica, Replicas
 from seawall.domain.spec import Gateway, Scaling
 from seawall.gateway.edge.client_side import Client
 from seawall.gateway.exchange.exchange import Exchange
-from seawall.gateway.intake.app import App, Means
+from seawall.gateway.intake.app import App
+from seawall.gateway.intake.means import Means
 from seawall.gateway.replicas.upstream import Upstream
 from seawall.sim.engine import Seq
 from seawall.sim.front import OurGateway

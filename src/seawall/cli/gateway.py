@@ -147,14 +147,15 @@ def command(
     from seawall.gateway import compiled
 
     compiled.use()
-    from seawall.gateway.process.server import Settings, run
+    from seawall.gateway.process.server import run
+    from seawall.gateway.process.settings import Settings
 
     logging.basicConfig(
         stream=sys.stderr, level=logging.WARNING, format="%(asctime)s %(levelname)s %(message)s"
     )
 
     if workers > 1 and board is None:
-        from seawall.gateway.process.server import keeps, read_specs
+        from seawall.gateway.process.settings import keeps, read_specs
         from seawall.gateway.process.workers import run_workers
 
         sys.exit(

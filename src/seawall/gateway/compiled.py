@@ -24,8 +24,9 @@ CARRIED = ROOT / "seawall" / "_compiled"
 """What a wheel for one Python and platform brings along (scripts/dist.py): its sources do not change."""
 GATEWAY = (
     "edge.budget edge.caller edge.client_side edge.http2 edge.http2_frames edge.http2_stream edge.record edge.request "
-    "edge.sink exchange.exchange exchange.judge exchange.lane exchange.seam intake.app intake.carry intake.forms "
-    "intake.manners intake.peek memory replicas.upstream tell.audit tell.ended tell.stats tell.tenants wire"
+    "edge.sink exchange.accepted exchange.exchange exchange.judge exchange.lane exchange.seam intake.app "
+    "intake.asking intake.carry intake.forms intake.headers intake.manners intake.means intake.peek memory "
+    "replicas.upstream tell.audit tell.ended tell.stats tell.tenants wire"
 )
 ROUTE = "admit attempt breaks cost desk meter pick poison refusal scan sse"
 RESUME = "events onward policy recording replay request session stream tape tokens typed ways"

@@ -12,7 +12,7 @@ from seawall.cli.fleets import group_of
 from seawall.config.load import load_fleets
 from seawall.decide.together import clashes
 from seawall.errors import InputError
-from seawall.gateway.process.server import read_specs
+from seawall.gateway.process.settings import read_specs
 from seawall.local.session import load
 
 FLEET = """

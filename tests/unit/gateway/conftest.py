@@ -12,7 +12,8 @@ from typing import Any
 
 import pytest
 
-from seawall.gateway.process.server import Server, Settings
+from seawall.gateway.process.server import Server
+from seawall.gateway.process.settings import Settings
 
 
 class FakeEngine:

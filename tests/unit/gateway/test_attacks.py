@@ -16,9 +16,9 @@ from seawall.decide.route.resume import Policy
 from seawall.decide.route.resume.ways import KNOWN
 from seawall.gateway.edge.caller import BODY_S, REFUSED_S, SEND_S
 from seawall.gateway.exchange.seam import session
-from seawall.gateway.intake.app import STREAMS
 from seawall.gateway.intake.body import Body
 from seawall.gateway.intake.peek import made, peek, prompt_of
+from seawall.gateway.intake.routes import STREAMS
 from seawall.gateway.memory import SLOW_S
 from seawall.gateway.process.metrics import exposition
 from seawall.gateway.tell.keyring import KeyRing

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from seawall.config.load import parse_fleets
-from seawall.gateway.intake.app import SIDE, canary_group
+from seawall.gateway.intake.headers import SIDE, canary_group
 
 TEXT = """
 apiVersion: seawall.dev/v1alpha1

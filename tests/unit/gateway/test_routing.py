@@ -17,7 +17,7 @@ import pytest
 from seawall.decide.route.pick import Router
 from seawall.domain.spec import Gateway, TenantSpec
 from seawall.gateway.exchange import shadow
-from seawall.gateway.intake.app import WANTED
+from seawall.gateway.intake.headers import WANTED
 from seawall.gateway.process.board import Board
 from seawall.gateway.process.metrics import METRICS
 from seawall.gateway.process.sums import add_metrics
@@ -196,7 +196,7 @@ async def test_a_changed_spec_is_followed_and_a_broken_one_changes_nothing(
     assert (await gateway.post("/v1/completions", {"model": "gpt-4", "prompt": "x"}))[0] == 200
     assert engine.log[-1][2]["model"] == "m"
     file.write_text("kind: nonsense")
-    await eventually(lambda: gateway.server._config_errors == 1)
+    await eventually(lambda: gateway.server.config.errors == 1)
     assert (await gateway.complete())[0] == 200
 
 

@@ -71,6 +71,6 @@ async def test_a_renewed_certificate_is_shown_to_new_connections_and_a_broken_on
     while await shown() != new_text:
         await asyncio.sleep(0.05)
     certificate[0].write_text("broken")
-    while not gateway.server._config_errors:
+    while not gateway.server.config.errors:
         await asyncio.sleep(0.05)
     assert await shown() == new_text

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 from seawall.config.load import load_fleets
-from seawall.gateway.process.server import read_specs
+from seawall.gateway.process.settings import read_specs
 from seawall.local.documents import Documents
 from seawall.local.prepare import planned
 

@@ -7,8 +7,7 @@ decisions are obeyed. Every path ends in exactly one of `_finished`, `_failed`, 
 
 from __future__ import annotations
 
-from struct import Struct
-from typing import Final, NamedTuple, assert_never
+from typing import Final, assert_never
 
 from seawall.decide.route.admit import SPARE, Rejected, Ticket
 from seawall.decide.route.attempt import (
@@ -31,7 +30,6 @@ from seawall.decide.route.resume import Finish, StreamSession
 from seawall.decide.route.resume.tape import DROPPED, FED, FRESH, WROTE
 from seawall.decide.route.whole import Unfit
 from seawall.gateway.edge.caller import MESSAGES, Caller
-from seawall.gateway.edge.record import ACCEPTED, Record
 from seawall.gateway.edge.request import Request
 from seawall.gateway.edge.sink import EVENT_STREAM, Sink
 from seawall.gateway.edge.whole_sink import WholeSink
@@ -50,7 +48,6 @@ HOLD = 1 << 20
 """An answer that is not a stream is held whole up to this size, so that a break can still be retried."""
 SSE = b"text/event-stream"
 COMMENT_S = 10.0
-_accepted: Final = Struct("<ddQ?")
 MOST_RECORDED = 64 << 20
 """Bytes that are held of one answer, so that it can be continued: over 4,000,000 tokens."""
 # Members of an enum are looked up anew at every use; these are not.
@@ -814,34 +811,6 @@ class Exchange:
         rest = tokens_out - 1
         tpot = (seconds - ttft) / rest if ttft > 0 and rest > 0 else 0.0
         self.fleet.stats.sides[self.side].served(ttft, tpot, ttft > slo.ttft or tpot > slo.tpot)
-
-
-def note_accepted(record: Record, exchange: Exchange) -> None:
-    """Records that a request has an exchange, and from now on what its stream is told."""
-    session = exchange.session
-    whole = isinstance(exchange.sink, WholeSink)
-    seed = 0 if session is None else session.seed
-    until = exchange.ticket.until
-    record.add(ACCEPTED, _accepted.pack(exchange.started, until, seed, whole) + exchange.request.id)
-    if session is not None:
-        session.tape = record
-
-
-class Accepted(NamedTuple):
-    """What a successor must know of a request, beside the request."""
-
-    started: float
-    deadline: float
-    """By the clock that all processes of this machine share, as `started`."""
-    seed: int
-    whole: bool
-    """Its answer is put together from a stream."""
-    id: bytes
-
-
-def read_accepted(data: bytes) -> Accepted:
-    started, deadline, seed, whole = _accepted.unpack_from(data)
-    return Accepted(started, deadline, seed, whole, data[_accepted.size :])
 
 
 def _comments(events: bytes) -> bool:

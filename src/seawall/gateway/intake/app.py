@@ -9,47 +9,52 @@ from __future__ import annotations
 import asyncio
 import itertools
 import math
-import ssl
 from codecs import BOM_UTF8
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from random import Random
-from time import monotonic, time
-from types import MappingProxyType
-from typing import Literal, NamedTuple
+from time import time
 from urllib.parse import unquote
 
 import msgspec
 
 from seawall.decide.route.admit import SPARE
 from seawall.decide.route.members import LARGE, TOO_DEEP, Members, Unreadable
-from seawall.decide.route.pick import Ask, Target, side
-from seawall.decide.route.prefix import BLOCK_BYTES
-from seawall.decide.route.record import Shelf, ShelfRules
 from seawall.decide.route.refusal import Refusal, poisonous
 from seawall.decide.route.resume import StreamSession
 from seawall.decide.route.whole import Whole, streamed_form
-from seawall.domain.labels import BATCH_CLASS_HEADER, BATCH_SECRET_HEADER, BATCH_TENANT_HEADER
 from seawall.domain.seen import Replica, Replicas
-from seawall.domain.spec import Fleet, FleetSpec
-from seawall.domain.told import SideState, StoreState
+from seawall.domain.spec import Fleet
 from seawall.domain.units import parse_seconds
 from seawall.gateway.edge.budget import StrangersBudget
-from seawall.gateway.edge.caller import IDLE_S, MAX_HEAD, MESSAGES, REPLICA, SURE_S, Caller, Connected, Keep
+from seawall.gateway.edge.caller import IDLE_S, MAX_HEAD, REPLICA, SURE_S, Caller, Connected, Keep
 from seawall.gateway.edge.request import Request
 from seawall.gateway.edge.sink import Sink
-from seawall.gateway.edge.through import BatchDoor, Through
+from seawall.gateway.edge.through import Through
 from seawall.gateway.edge.whole_sink import WholeSink
-from seawall.gateway.exchange.exchange import Accepted, Exchange, note_accepted
+from seawall.gateway.exchange.accepted import Accepted, note_accepted
+from seawall.gateway.exchange.exchange import Exchange
 from seawall.gateway.exchange.lane import FleetLane, Held
 from seawall.gateway.exchange.seam import session
 from seawall.gateway.intake import responses
-from seawall.gateway.intake.again import IDEMPOTENCY, LAST_EVENT, Asked, key_of, keyed
+from seawall.gateway.intake.again import IDEMPOTENCY, Asked, key_of, keyed
+from seawall.gateway.intake.asking import ask_of, form_of, forwarded_lines
 from seawall.gateway.intake.body import Body
-from seawall.gateway.intake.forms import Form, is_form, read_form, with_model_name
+from seawall.gateway.intake.forms import is_form, with_model_name
+from seawall.gateway.intake.headers import (
+    ASKED_HEADERS,
+    BATCH,
+    BATCH_CLASS,
+    BATCH_TENANT,
+    CREDENTIALS,
+    DEADLINE,
+    ID_OK,
+    PRIORITY,
+    WANTED,
+    path_of,
+)
 from seawall.gateway.intake.large import LargeBody, read_large
 from seawall.gateway.intake.manners import (
-    ABOUT_MEDIA,
     SALT,
     fields_of,
     manners_of,
@@ -58,6 +63,7 @@ from seawall.gateway.intake.manners import (
     salt_of,
     with_salt,
 )
+from seawall.gateway.intake.means import NOTHING, Means
 from seawall.gateway.intake.pages import (
     VERSION_PAGE,
     Served,
@@ -67,13 +73,8 @@ from seawall.gateway.intake.pages import (
 )
 from seawall.gateway.intake.peek import (
     AGENTS,
-    blocks,
-    made,
     may_be_long,
-    output_of,
     peek,
-    prompt_of,
-    session_of,
     with_member,
     with_model,
 )
@@ -92,114 +93,23 @@ from seawall.gateway.intake.routes import (
 )
 from seawall.gateway.memory import LITTLE, HeldMemory
 from seawall.gateway.replicas.upstream import Pool
-from seawall.gateway.tell.audit import Audit
 from seawall.gateway.tell.ended import Ended, settle
 from seawall.gateway.tell.keyring import Key, KeyRing
-from seawall.gateway.tell.otel import Spans
 from seawall.gateway.tell.stats import Histogram
-from seawall.gateway.tell.tenants import LIMIT_HEADERS, Share, Tenant, limit_lines, pass_limits
+from seawall.gateway.tell.tenants import LIMIT_HEADERS, Tenant, limit_lines, pass_limits
 from seawall.gateway.wire import JSON, Clock
 
 CROWDED_S = 1.0
 MAX_BODY = 32 * 2**20
 """`gateway.maxBody` unless the spec says otherwise: as vLLM's own."""
-ASKED_HEADERS = b"access-control-request-headers"
 PREFLIGHT = b"access-control-allow-methods: GET, POST\r\naccess-control-max-age: 600\r\n"
 EXPOSED = b", ".join((b"x-request-id", b"retry-after", REPLICA, *LIMIT_HEADERS))
-DEADLINE = b"x-seawall-deadline"
-PRIORITY = b"x-seawall-priority"
-BATCH = BATCH_SECRET_HEADER.encode()
-BATCH_TENANT = BATCH_TENANT_HEADER.encode()
-BATCH_CLASS = BATCH_CLASS_HEADER.encode()
 BATCH_ROUTES = (b"/v1/files", b"/v1/batches")
 LEAST = 9
 """The last of the priorities that tenants can have."""
 LAST = b"100"
 """A batch's line in the engine's own order: whatever has no `priority` of its own comes before it."""
-CREDENTIALS = (b"authorization", b"x-api-key", b"api-key")
-"""Proxies and libraries add one beside another: any valid one lets in."""
-SIDE = b"x-seawall-group"
-"""A route that splits for a canary (HTTPRoute, Istio) says here which side it chose."""
-WANTED = frozenset(
-    {
-        SIDE,
-        b"host",
-        b"authorization",
-        b"x-api-key",
-        b"api-key",
-        REPLICA,
-        b"content-type",
-        b"content-length",
-        b"content-encoding",
-        b"transfer-encoding",
-        b"expect",
-        b"upgrade",
-        b"x-request-id",
-        b"traceparent",
-        b"tracestate",
-        DEADLINE,
-        PRIORITY,
-        BATCH,
-        BATCH_TENANT,
-        BATCH_CLASS,
-        IDEMPOTENCY,
-        LAST_EVENT,
-        FORWARDED,
-    }
-)
-ID_OK = frozenset(b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.:=/+@;,~")
 ONE_RESPONSE = responses.RESPONSES + b"/"
-MAX_TRACE = 256
-"""A `traceparent` has 55 bytes in its present version. A longer one, or a longer `tracestate`, is not passed on."""
-MAX_STATE = 1024
-"""512 must be passed on (W3C Trace Context, 3.3.1.5)."""
-LOAD = b"endpoint-load-metrics-format: TEXT\r\n"
-ASK_LOAD = b"content-type: application/json\r\n" + LOAD
-FORM_TEXT = 6000
-"""Bytes of text that cost what a form's file does, more or less: half a minute of speech is 1,500 tokens."""
-
-
-def _unproved(fleet: FleetLane, target: Target) -> None:
-    """Nobody asks an evicted replica for a proof."""
-
-
-AskLongest = Callable[[Sequence[FleetLane], Callable[[], None]], None]
-"""What asks a replica of each fleet, and calls back: at once, or when all have answered or taken too long."""
-
-
-class Means(NamedTuple):
-    """What an intake works with beside its loop: engines' secrets, and who wants to know what."""
-
-    engine_key: str | None = None
-    engine_tls: ssl.SSLContext | None = None
-    on_evicted: Callable[[FleetLane, Target], None] = _unproved
-    audit: Audit | None = None
-    spans: Spans | None = None
-    ask_longest: AskLongest | None = None
-    """Asks replicas how long a request may be."""
-    share: Share | None = None
-    """With several processes: the accounts that they keep together."""
-    shelf: Callable[[str, ShelfRules], Shelf] | None = None
-    """With other gateways: where what a fleet keeps lies."""
-    name: str = ""
-    """Of this gateway among them."""
-    tallies: Mapping[str, Mapping[str, dict[str, SideState]]] = MappingProxyType({})
-    """Fleet -> other gateway -> its sides of a canary split."""
-    store: Callable[[], StoreState] | None = None
-    """How the store that they share stands."""
-    gateways: int = 1
-    """About so many share the replicas' places."""
-    now: Callable[[], float] = monotonic
-    """Seconds of a monotonic clock: the one that everything in this process goes by."""
-    peers: Peers | None = None
-    """With several processes: the others."""
-    without: frozenset[str] = frozenset()
-    """Mechanisms that a proof has switched off (domain.switches.GATEWAY)."""
-    batch: BatchDoor | None = None
-    """The way to the batch lane; None: there is none."""
-
-
-NOTHING = Means()
 
 
 class App:
@@ -331,7 +241,7 @@ class App:
     # -- requests
 
     def meet(self, request: Request) -> None:
-        request.path = _path(request.url)
+        request.path = path_of(request.url)
         if self.door is not None and request.path.startswith(BATCH_ROUTES):
             request.through = True
         if self.origins:
@@ -471,13 +381,6 @@ class App:
         served = self._served(body)
         return served if isinstance(served, Refusal) else misses_manners(data, served.manners, route)
 
-    def _form(self, request: Request) -> Form | Refusal | None:
-        """A form with files: only its model is read, and perhaps replaced. None: it is none."""
-        if ROUTES.get(request.path) not in ABOUT_MEDIA:
-            return None
-        content_type = request.headers.get(b"content-type", b"")
-        return read_form(content_type, request.body) if is_form(content_type) else None
-
     def _has_read(
         self, client: Caller, request: Request, route: str, done: asyncio.Future[LargeBody | Refusal]
     ) -> None:
@@ -548,7 +451,7 @@ class App:
 
     def meant(self, request: Request, body: Body | Refusal | None = None) -> tuple[Body, Served] | Refusal:
         """What a request asks of which model, and whether its key may. `body`: where it has been read."""
-        form = self._form(request) if body is None else None
+        form = form_of(request) if body is None else None
         if isinstance(form, Refusal):
             return form
         if form is not None:
@@ -656,9 +559,9 @@ class App:
                 payload = with_salt(payload, fields_of(payload), runtime.name, tenant.name)
             if self._comes_last(request, runtime):
                 payload = with_member(payload, "priority", LAST)
-        request.extra = self._extra(request)
+        request.extra = forwarded_lines(request)
         request.priority = self._priority(request)
-        ask = self._ask(runtime, served, request, body)
+        ask = ask_of(runtime, served, request, body)
         limits = request.key is not None or tenant.meter.limits
         if before is None and limits and request.priority < SPARE:
             meters = [m for m in (tenant.meter, runtime.tenants.meter_of(request.key)) if m is not None]
@@ -735,33 +638,6 @@ class App:
             )
         return self.models.get(body.model) or _unknown(body.model)
 
-    def _ask(self, runtime: FleetLane, served: Served, request: Request, body: Body) -> Ask:
-        headers, tenant = request.headers, request.tenant.name
-        named = headers.get(runtime.session_key) if runtime.sessions != "off" else None
-        group = None
-        if runtime.has_canary:
-            spec = runtime.fleet.spec
-            group = canary_group(runtime.canary_percent, spec, headers, named or request.id)
-        session = named.decode("latin-1") if named else None
-        if session is None and runtime.sessions == "auto":
-            session = session_of(body, headers)
-        prompt = prompt_of(body)
-        size = FORM_TEXT if request.form else request.size
-        request.made = made(body, prompt, size, request.path == MESSAGES)
-        return Ask(
-            runtime.rates.tokens(request.made) + output_of(body, runtime.typical_output),
-            served.adapter,
-            group,
-            session,
-            blocks(
-                body, salt_of(runtime.name, tenant) if served.manners.salted else "", served.adapter, prompt
-            )
-            if len(prompt) >= BLOCK_BYTES
-            else (),
-            size=len(prompt),
-            only=request.only,
-        )
-
     def _deadline(self, given: bytes) -> float | Refusal:
         try:
             return self.now() + parse_seconds(given.decode("latin-1"))
@@ -775,19 +651,6 @@ class App:
         if BATCH in request.headers and self._of_lane(request):
             return LEAST if request.headers.get(BATCH_CLASS) == b"due" else SPARE
         return max(own, min(9, int(given[-4000:]))) if given is not None and given.isdigit() else own
-
-    def _extra(self, request: Request) -> bytes:
-        out = ASK_LOAD
-        if request.form:
-            out = b"content-type: " + request.headers[b"content-type"] + b"\r\n" + LOAD
-        out += b"x-request-id: " + request.id + b"\r\n"
-        trace = request.headers.get(b"traceparent")
-        if trace is not None and len(trace) <= MAX_TRACE:
-            out += b"traceparent: " + trace + b"\r\n"
-            state = request.headers.get(b"tracestate")
-            if state is not None and len(state) <= MAX_STATE:
-                out += b"tracestate: " + state + b"\r\n"
-        return out
 
     def done(self, ended: Ended) -> None:
         """A request is over: account for it."""
@@ -853,31 +716,6 @@ def allowed(model: str, tenant: Tenant, key: Key | None) -> bool:
     if tenant.models and model not in tenant.models:
         return False
     return key is None or not key.models or model in key.models
-
-
-def canary_group(
-    percent: int, spec: FleetSpec, headers: Mapping[bytes, bytes], otherwise: bytes
-) -> Literal["stable", "canary"]:
-    """Which side of a canary serves a request: the route's word where a route splits, else our own share of
-    the sticky header's value, or of `otherwise`. Clients cannot choose: routes overwrite the header."""
-    if spec.gateway.route in ("gateway-api", "istio"):
-        told = headers.get(SIDE)
-        if told == b"canary":
-            return "canary"
-        if told == b"stable":
-            return "stable"
-    policy = spec.rollout.canary
-    name = policy.sticky_header if policy else None
-    sticky = headers.get(name.lower().encode()) if name else None
-    return side(percent, (sticky or otherwise).decode("latin-1"))
-
-
-def _path(target: bytes) -> bytes:
-    """The path of a request's target, which may be a whole URL (RFC 9112, 3.2.2), without its query."""
-    path = target.partition(b"?")[0]
-    if path[:1] != b"/" and path[:8].lower().startswith((b"http://", b"https://")):
-        return b"/" + path.partition(b"://")[2].partition(b"/")[2]
-    return path
 
 
 def _preflight(request: Request) -> bool:

@@ -38,7 +38,8 @@ from seawall.gateway.edge.record import (
 )
 from seawall.gateway.edge.request import Request
 from seawall.gateway.edge.sink import EVENT_STREAM
-from seawall.gateway.exchange.exchange import Exchange, read_accepted
+from seawall.gateway.exchange.accepted import read_accepted
+from seawall.gateway.exchange.exchange import Exchange
 from seawall.gateway.intake.app import App
 from seawall.gateway.intake.routes import ROUTES
 from seawall.gateway.memory import HeldMemory

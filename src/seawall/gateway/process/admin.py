@@ -10,7 +10,8 @@ from seawall.domain.told import encoded
 from seawall.gateway.edge.budget import StrangersBudget
 from seawall.gateway.edge.caller import Caller, Connected, Keep
 from seawall.gateway.edge.request import Request
-from seawall.gateway.intake.app import WANTED, App
+from seawall.gateway.intake.app import App
+from seawall.gateway.intake.headers import WANTED
 from seawall.gateway.memory import HeldMemory
 from seawall.gateway.process.console_pages import PREFIX, ConsolePages
 from seawall.gateway.process.metrics import Line, exposition, state

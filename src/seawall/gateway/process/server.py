@@ -16,21 +16,13 @@ import random
 import resource
 import signal
 import socket
-import ssl
-import struct
-import sys
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from random import Random
 from time import monotonic
 
-from seawall.config.load import load_fleets
-from seawall.config.together import check_together
-from seawall.decide.route.evidence import LEFT, Patience
 from seawall.decide.route.pick import Target
-from seawall.decide.route.room import DEFAULT, bound_of
-from seawall.decide.truth.fingerprint import Fingerprint, Identity
 from seawall.decide.truth.sick import TAIL, sick_ids
 from seawall.domain import labels
 from seawall.domain.labels import (
@@ -42,7 +34,6 @@ from seawall.domain.labels import (
     KEEPER_CONNECTED,
     UNKEPT_TOTAL,
 )
-from seawall.domain.spec import Fleet
 from seawall.drivers.kept_store import KeptStore
 from seawall.drivers.store import SharedStore, parse_address
 from seawall.errors import InputError
@@ -51,181 +42,52 @@ from seawall.gateway.edge.client_side import client_factory
 from seawall.gateway.edge.through import BatchDoor
 from seawall.gateway.exchange.exchange import Exchange
 from seawall.gateway.exchange.lane import FleetLane
-from seawall.gateway.intake.app import App, Means
+from seawall.gateway.intake.app import App
+from seawall.gateway.intake.means import Means
 from seawall.gateway.intake.peers import Peers, socket_of
-from seawall.gateway.memory import allowed
 from seawall.gateway.process import usage
 from seawall.gateway.process.admin import Admin
 from seawall.gateway.process.board import Board
+from seawall.gateway.process.configuration import Configuration
 from seawall.gateway.process.console_pages import ConsolePages
 from seawall.gateway.process.custody import Custody, Estate, Holding
 from seawall.gateway.process.metrics import Line
+from seawall.gateway.process.settings import Settings, keeps, read_specs
+from seawall.gateway.process.sockets import (
+    address_of,
+    bind,
+    client_context,
+    clients_at_most,
+    server_context,
+    serves_at,
+    steer_away,
+    url_of,
+)
 from seawall.gateway.process.successor import end_with_parent, one_after_another
 from seawall.gateway.process.takeover import TakeOver
-from seawall.gateway.replicas.discovery import FileDiscovery, WatchedFile, static
+from seawall.gateway.replicas.discovery import FileDiscovery, static
 from seawall.gateway.replicas.longest import Longest
 from seawall.gateway.replicas.probe import healthy, serves
 from seawall.gateway.replicas.truth import TruthWatch
 from seawall.gateway.replicas.watch import Watch
-from seawall.gateway.tell import keyring, otel
+from seawall.gateway.tell import otel
 from seawall.gateway.tell.audit import Audit
-from seawall.gateway.tell.keyring import KeyRing
 from seawall.gateway.tell.tenants import Share
 from seawall.gateway.tier.adopt import adopt
 from seawall.gateway.tier.kept import SharedRecord, SharedShelf
 from seawall.gateway.tier.tier import Tier
-from seawall.weights.truth_file import identity_of, truth_of, truth_path
 
 log = logging.getLogger("seawall.gateway")
 BACKLOG = 4096
-ATTACH_REUSEPORT_CBPF, BPF_RETURN = 51, 0x06
 SWEEP_S = 0.25
 CLIENTS_EVERY = 4
 """Clients are looked at every fourth sweep."""
 EXCHANGE_S = 0.05
 """Workers tell each other so often what they hold."""
-WATCH_S = 0.5
-RESERVED = 64
-"""Descriptors that neither clients nor engines get."""
 ORPHAN_S = 5.0
 STREAMS_LOOKED_AT = 2
 """Of each fleet, at every sweep."""
 MMAP_THRESHOLD = 256 * 1024
-
-
-@dataclass(frozen=True, kw_only=True)
-class Settings:
-    """What the command line says. Addresses are HOST:PORT; port 0: any free one."""
-
-    specs: Sequence[Path]
-    discovery: str
-    listen: str = "127.0.0.1:8000"
-    admin: str = "127.0.0.1:0"
-    grace_s: float = 120.0
-    engine_key: str | None = field(default=None, repr=False)
-    engine_ca: Path | None = None
-    tls_cert: Path | None = None
-    tls_key: Path | None = None
-    keys: Path | None = None
-    audit: str | None = None
-    """A path, or `-`: standard output."""
-    usage: Path | None = None
-    supervisor: Path | None = None
-    """The state.json of the `seawall up` that keeps this gateway, for the console."""
-    store: str | None = None
-    """The store's address; None: the specs'."""
-    store_password: str | None = field(default=None, repr=False)
-    board: Path | None = None
-    """With several workers: the file they share."""
-    worker: int = 0
-    workers: int = 1
-    batch: str | None = None
-    """Where the batch lane listens: HOST:PORT."""
-    batch_secret: str | None = field(default=None, repr=False)
-    """What the lane and its gateways know each other by."""
-    keeper: Path | None = None
-    """The socket of who holds connections when this process dies."""
-    seat: str = "gateway"
-    """Whose successor this process is: that of the last one in this seat."""
-    parent: int = 0
-    """With several workers: the process that keeps them. Without it they drain and end."""
-    hand_over_s: float = 0.2
-    """Between giving new connections to the next gateway and closing: longer than a handshake."""
-    patience: Patience = LEFT
-    """With silence of replicas that owe an answer."""
-    without: frozenset[str] = frozenset()
-    """Mechanisms that a proof has switched off (domain.switches.GATEWAY)."""
-
-
-def read_specs(paths: Iterable[Path]) -> list[Fleet]:
-    """All fleets of all files. InputError when two have one name, or two models do."""
-    fleets = [f for path in paths for f in load_fleets(path)]
-    check_together(fleets)
-    return fleets
-
-
-def keeps(fleets: Sequence[Fleet]) -> bool:
-    """A keeper is wanted, and can be."""
-    return sys.platform == "linux" and any(f.spec.gateway.keeper for f in fleets)
-
-
-def key_files(fleets: Sequence[Fleet], given: Path | None) -> dict[Path, frozenset[str] | None]:
-    """Each file of keys with the fleets that its keys open; None: all. `given` is for all. Otherwise keys belong to the
-    fleets that name their file, and a fleet that names none and lists no tenants is open to every key that is read."""
-    if given is not None:
-        return {given: None}
-    loose = {f.name for f in fleets if not f.spec.gateway.keys_file and not f.spec.gateway.tenants}
-    owners: dict[Path, set[str]] = {}
-    for f in fleets:
-        if f.spec.gateway.keys_file:
-            owners.setdefault(Path(f.spec.gateway.keys_file), set(loose)).add(f.name)
-    return {path: frozenset(names) for path, names in owners.items()}
-
-
-def bind(address: str, what: str) -> socket.socket:
-    """A socket with SO_REUSEPORT, so that a new gateway can take over from an old one. It does not listen yet: who
-    listens before it serves would be given connections that wait."""
-    host, _, port = address.rpartition(":")
-    host = host.strip("[]") or "0.0.0.0"
-    if not port.isdigit() or int(port) > 65535:
-        raise InputError(f"{address!r} is not an address for {what}.", "Write HOST:PORT.")
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    sock = socket.socket(family, socket.SOCK_STREAM)
-    try:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        if hasattr(socket, "SO_REUSEPORT"):
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-        sock.bind((host, int(port)))
-    except OSError as e:
-        sock.close()
-        raise InputError(
-            f"cannot listen on {address} for {what}: {e.strerror}.",
-            "Choose another address, or stop who has it.",
-        ) from None
-    sock.setblocking(False)
-    return sock
-
-
-def serves_at(sock: socket.socket, address: str) -> bool:
-    """A listening socket is one for this address: port 0 stands for any."""
-    port = address.rpartition(":")[2]
-    return port in ("0", str(sock.getsockname()[1]))
-
-
-def steer_away(sock: socket.socket) -> None:
-    """From now on the kernel gives new connections to the other listener of this port, if there is one: the close of
-    a listening socket resets those that wait in its own queue.
-
-    A classic BPF program that returns 1, the newer of two; without a second listener the kernel ignores it. See
-    SO_ATTACH_REUSEPORT_CBPF in socket(7); `struct sock_filter` is (u16 code, u8 jt, u8 jf, u32 k).
-    """
-    program = ctypes.create_string_buffer(struct.pack("HBBI", BPF_RETURN, 0, 0, 1))
-    with contextlib.suppress(OSError):  # not Linux: the old race, no worse
-        sock.setsockopt(
-            socket.SOL_SOCKET, ATTACH_REUSEPORT_CBPF, struct.pack("HP", 1, ctypes.addressof(program))
-        )
-
-
-def server_context(cert: Path | None, key: Path | None) -> ssl.SSLContext:
-    """TLS for clients: 1.2 or newer. InputError when the files do not make a certificate."""
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    try:
-        assert cert is not None
-        context.load_cert_chain(cert, key)
-    except (OSError, ssl.SSLError) as e:
-        why = e.reason if isinstance(e, ssl.SSLError) else e.strerror
-        raise InputError(f"--tls-cert {cert}: {why}.", "Name a PEM certificate and its key.") from None
-    return context
-
-
-def client_context(ca: Path) -> ssl.SSLContext:
-    """TLS towards replicas whose certificates `ca` signed."""
-    try:
-        return ssl.create_default_context(cafile=str(ca))
-    except (OSError, ssl.SSLError) as e:
-        why = e.reason if isinstance(e, ssl.SSLError) else e.strerror
-        raise InputError(f"--engine-ca {ca}: {why}.", "Name a PEM file of CA certificates.") from None
 
 
 class Server:
@@ -241,11 +103,7 @@ class Server:
         self.settings = settings
         self._ready = ready
         self._stop = asyncio.Event()
-        self._config_errors = 0
         self._discovery: FileDiscovery | None = None
-        self._key_files: list[Path] = []
-        self._truths: list[Path] = []
-        """Where a fingerprint may lie beside a spec."""
         self._kept: Custody | None = None
         self._take_over: TakeOver | None = None
         self._left: asyncio.Queue[tuple[Estate, Holding]] = asyncio.Queue()
@@ -281,11 +139,11 @@ class Server:
         )
         self.app = app = App(loop, Random(), means)
         app.max_clients = clients_at_most()
-        self._read_config()
+        self._tls = tls = server_context(s.tls_cert, s.tls_key) if s.tls_cert else None
+        self.config = Configuration(s, app, self.truth, tls)
+        self.config.read()
         if s.usage:
             usage.load(s.usage, app)
-        self._tls = tls = server_context(s.tls_cert, s.tls_key) if s.tls_cert else None
-        self._offer()
         self.console = ConsolePages(app, s.supervisor)
         self.admin = Admin(app, self.more_metrics, self.console)
         listening = await self._keep(loop) or bind(s.listen, "clients")
@@ -296,7 +154,7 @@ class Server:
                 loop.add_signal_handler(sig, self._stop.set)
             loop.add_signal_handler(signal.SIGHUP, self.reload)
         async with asyncio.TaskGroup() as background:
-            helpers = [background.create_task(self._sweep()), background.create_task(self._watch(tls))]
+            helpers = [background.create_task(self._sweep()), background.create_task(self.config.follow())]
             if self.tier is not None:
                 helpers.append(background.create_task(self.tier.run()))
                 helpers.append(background.create_task(self.tier.outbox.run()))
@@ -308,7 +166,7 @@ class Server:
             back = await loop.create_server(client_factory(self.admin, loop), sock=admin)
             await self._hear_peers()
             _calm_collector()
-            self._ready(_url(listening, tls is not None), _url(admin, False))
+            self._ready(url_of(listening, tls is not None), url_of(admin, False))
             await self._stop.wait()
             code = await self._drain()
             await self.watch.close()
@@ -550,114 +408,12 @@ class Server:
             if why:
                 self.truth.sick(fleet, one.target, why)
 
-    async def _watch(self, tls: ssl.SSLContext | None) -> None:
-        """Follows every file of the configuration: specs, keys, certificates."""
-        s = self.settings
-        changed: set[Path] = set()
-        watched: dict[Path, WatchedFile] = {}
-
-        def follow(path: Path) -> WatchedFile:
-            return WatchedFile(path, lambda _: changed.add(path))
-
-        while True:
-            paths = {*s.specs, *self._key_files, *self._truths, *(p for p in (s.tls_cert, s.tls_key) if p)}
-            for path in paths - watched.keys():
-                watched[path] = follow(path)
-                watched[path].look()
-                changed.discard(path)
-            await asyncio.sleep(WATCH_S)
-            for file in watched.values():
-                file.look()
-            if tls is not None and s.tls_cert and changed & {s.tls_cert, s.tls_key}:
-                self._renew(tls)
-            if changed & {*s.specs, *self._key_files, *self._truths}:
-                self.reload()
-            changed.clear()
-
-    def _renew(self, tls: ssl.SSLContext) -> None:
-        """New certificates serve new connections; broken ones change nothing."""
-        s = self.settings
-        try:
-            server_context(s.tls_cert, s.tls_key)
-        except InputError as e:
-            self._config_errors += 1
-            log.error("the old certificate stays: %s", e)
-            return
-        assert s.tls_cert is not None
-        tls.load_cert_chain(s.tls_cert, s.tls_key)
-        log.warning("certificate read")
-
-    def _read_config(self) -> int:
-        """Specs and keys, all or nothing. Raises InputError."""
-        fleets = read_specs(self.settings.specs)
-        files = key_files(fleets, self.settings.keys)
-        rings = [(keyring.read(path), owners) for path, owners in files.items()]
-        self._key_files = list(files)
-        if files:
-            ring = self.app.keys or KeyRing()
-            ring.clear()
-            for keys, owners in rings:
-                ring.add(keys, owners)
-            self.app.keys = ring
-        else:
-            self.app.keys = None
-        known = self._read_truths(fleets)
-        self.app.configure(fleets)
-        self.truth.configure(known, self.app.now())
-        self.app.memory.bound = bound_of(self._memory(fleets))
-        for f in fleets:
-            if f.spec.gateway.tenants and not (self.settings.keys or f.spec.gateway.keys_file):
-                log.error(
-                    "%s lists tenants, but there is no keys file: every request is refused (--keys)", f.name
-                )
-        return len(fleets)
-
-    def _read_truths(self, fleets: Sequence[Fleet]) -> dict[str, tuple[Fingerprint | None, float, Identity]]:
-        """The fingerprint beside each spec, and what may be spent on asking. One that cannot be read is said, and the
-        fleet is served without: right answers are learned from replicas that agree."""
-        folders = {p.parent for p in self.settings.specs}
-        self._truths = [truth_path(folder, f.name) for folder in sorted(folders) for f in fleets]
-        known: dict[str, tuple[Fingerprint | None, float, Identity]] = {}
-        for f in fleets:
-            found: Fingerprint | None = None
-            for path in self._truths:
-                if path.name == truth_path(path.parent, f.name).name and found is None:
-                    try:
-                        found = truth_of(path, f)
-                    except InputError as e:
-                        self._config_errors += 1
-                        log.error("%s: its answers are not compared with a fingerprint: %s", f.name, e)
-            share = f.spec.gateway.truth_budget / self.settings.workers
-            known[f.name] = (found, share, identity_of(f))
-        return known
-
-    def _memory(self, fleets: Iterable[Fleet]) -> int:
-        """Bytes that this process may use: by the spec, and never more than its control group leaves it."""
-        group = allowed()
-        given = max((f.spec.gateway.memory or 0 for f in fleets), default=0)
-        most = given or group or DEFAULT
-        return min(most, group or most) // self.settings.workers
-
     def reload(self) -> None:
-        """Reads the configuration again; one that cannot be read changes nothing."""
-        try:
-            count = self._read_config()
-            if self.app.audit is not None:
-                self.app.audit.reopen()
-        except InputError as e:
-            self._config_errors += 1
-            log.error("the old configuration stays: %s", e)
-            return
-        self._offer()
-        log.warning("configuration read: %d fleets, %d keys", count, len(self.app.keys or ()))
-
-    def _offer(self) -> None:
-        """Tells new clients within the handshake of TLS what is spoken here."""
-        if self._tls is not None:
-            self._tls.set_alpn_protocols(["h2", "http/1.1"] if self.app.http2 else ["http/1.1"])
+        """As SIGHUP."""
+        self.config.reload()
 
     def more_metrics(self) -> list[Line]:
-        out: list[Line] = [(CONFIG_ERRORS_TOTAL, {}, self._config_errors)]
+        out: list[Line] = [(CONFIG_ERRORS_TOTAL, {}, self.config.errors)]
         if self.tier is not None:
             out.append((labels.STORE_UP, {}, int(self.tier.up)))
             out.append((labels.STORE_ALONE_SECONDS_TOTAL, {}, round(self.tier.alone_s, 3)))
@@ -685,23 +441,11 @@ def _calm_collector() -> None:
     gc.set_threshold(50_000, 20, 50)
 
 
-def clients_at_most() -> int:
-    """By the descriptors there are: each client may need one to an engine, and some are for files, workers, the admin
-    port and discovery."""
-    return max(8, (resource.getrlimit(resource.RLIMIT_NOFILE)[0] - RESERVED) // 2)
-
-
 def _return_large_blocks() -> None:
     """Bodies go back to the kernel when they are let go. glibc learns otherwise from the first one that is freed: the
     next ones lie in the heap then, and one small thing behind them keeps all of it (M_MMAP_THRESHOLD in mallopt(3))."""
     with contextlib.suppress(AttributeError, OSError):  # another C library
         ctypes.CDLL(None).mallopt(-3, MMAP_THRESHOLD)
-
-
-def _url(sock: socket.socket, tls: bool) -> str:
-    host, port = sock.getsockname()[:2]
-    shown = f"[{host}]" if ":" in host else host
-    return f"{'https' if tls else 'http'}://{shown}:{port}"
 
 
 def run(settings: Settings, ready: Callable[[str, str], None]) -> int:
@@ -724,7 +468,7 @@ def run(settings: Settings, ready: Callable[[str, str], None]) -> int:
         end_with_parent()
     with bind(settings.listen, "clients") as listen, bind(settings.admin, "the admin port") as admin:
         # Bound and never listening: all that come serve at the same ports.
-        own = replace(settings, listen=_address(listen), admin=_address(admin))
+        own = replace(settings, listen=address_of(listen), admin=address_of(admin))
         first = [ready]
 
         def one(served: Callable[[], None]) -> int:
@@ -736,11 +480,6 @@ def run(settings: Settings, ready: Callable[[str, str], None]) -> int:
             return serve(replace(own, parent=os.getppid()), told)
 
         return one_after_another(one, served=first.clear)
-
-
-def _address(sock: socket.socket) -> str:
-    host, port = sock.getsockname()[:2]
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 async def _serve(settings: Settings, ready: Callable[[str, str], None]) -> int:

@@ -23,7 +23,7 @@ from seawall.console.assets import ROOT
 from seawall.domain.told import GatewayState, encoded, ended, grown, merged, read
 from seawall.drivers import keeper
 from seawall.gateway.process.board import Board
-from seawall.gateway.process.server import bind
+from seawall.gateway.process.sockets import bind
 from seawall.gateway.process.sums import add_metrics, counters_of
 from seawall.gateway.process.workers_console import WorkersConsole
 

@@ -15,8 +15,9 @@ from seawall.decide.route.refusal import Refusal
 from seawall.decide.route.resume.tape import BROKE, DROPPED, FED, FRESH, LINE, RELAYED, WROTE
 from seawall.gateway.edge.request import Request
 from seawall.gateway.edge.sink import EVENT_STREAM, Sink
+from seawall.gateway.exchange.accepted import Accepted
 from seawall.gateway.exchange.background import InBackground
-from seawall.gateway.exchange.exchange import Accepted, Exchange
+from seawall.gateway.exchange.exchange import Exchange
 from seawall.gateway.exchange.keeping import Keeping
 from seawall.gateway.intake.app import App
 from seawall.gateway.intake.body import Body
