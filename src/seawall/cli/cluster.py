@@ -41,10 +41,10 @@ def with_cluster(
 ) -> T:
     """Connects, runs `work`, closes. The API server's warnings go to stderr. `manager`: who writes; a person's verbs
     where it is not given."""
-    from seawall.drivers.kube import FIELD_MANAGER, connect
+    from seawall.drivers.kube import FIELD_MANAGER, PATIENCE_S, connect
 
     async def run() -> T:
-        async with connect(context, kubeconfig, manager or FIELD_MANAGER) as kube:
+        async with connect(context, kubeconfig, manager or FIELD_MANAGER, PATIENCE_S) as kube:
             try:
                 return await work(kube)
             finally:

@@ -80,7 +80,7 @@ def command(
 
         causes = here(causes)
     if form:
-        output.write({"causes": run.as_json(causes)}, form)
+        output.write({"causes": run.as_json(causes), "unread": facts.unread}, form)
     else:
         text = run.as_text(causes, facts)
         click.echo(
@@ -119,7 +119,7 @@ def _of_cluster(
         names = sorted(
             {str(o["metadata"].get("name")) for key in ("pods", "deployments") for o in found[key] or []}
         )
-        if target and not any(target in name for name in names):
+        if target and not any(target in name for name in names) and found["deployments"] is not None:
             raise InputError(
                 f"nothing in {where} is named {target}.",
                 f"There are {', '.join(names[:10])}." if names else f"Nothing runs in {where} at all.",

@@ -8,6 +8,7 @@ from __future__ import annotations
 import types
 from collections.abc import Sequence
 from dataclasses import MISSING, Field, dataclass, fields, is_dataclass
+from functools import cache
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from seawall.config.hints import class_at, keys_at, of_key
@@ -85,7 +86,7 @@ def every() -> list[FieldHelp]:
 def _help(parts: Sequence[str]) -> FieldHelp:
     owner = class_at(parts[:-1])
     field: Field[Any] = next(f for f in fields(owner) if camel(f.name) == parts[-1])
-    hint = get_type_hints(owner, include_extras=True)[field.name]
+    hint = _hints(owner)[field.name]
     kind, example = _kind(hint)
     inner = tuple(keys_at(parts))
     default = _default(field, hint)
@@ -183,6 +184,12 @@ def _doc(cls: Any) -> str:
     return "" if doc.startswith(f"{getattr(cls, '__name__', '')}(") else " ".join(doc.split())
 
 
+@cache
+def _hints(cls: type[Any]) -> dict[str, Any]:
+    return get_type_hints(cls, include_extras=True)
+
+
+@cache
 def _docs(cls: type[Any]) -> dict[str, str]:
     """The docstrings under a class's fields, its parents' included."""
     import ast

@@ -107,13 +107,18 @@ def keys_at(path: Sequence[str]) -> list[str]:
     return [camel(f.name) for f in fields(cls)] if is_dataclass(cls) else []
 
 
+@functools.cache
+def _types(cls: Any) -> dict[str, Any]:
+    return get_type_hints(cls)
+
+
 def class_at(path: Sequence[str]) -> Any:
     """The dataclass that a path of a Fleet leads to, or None."""
     cls: Any = Fleet
     for part in path:
         if part.isdigit():
             continue
-        cls = next((_class_in(t) for n, t in get_type_hints(cls).items() if camel(n) == part), None)
+        cls = next((_class_in(t) for n, t in _types(cls).items() if camel(n) == part), None)
         if cls is None:
             return None
     return cls

@@ -52,7 +52,7 @@ _SERIES = frozenset((*vllm.MARKS, vllm.PREFILL_S, vllm.PREFILLED_TOKENS))
 
 async def collect(kube: Kube, namespace: str, fleet: str = "", pause_s: float = 5.0) -> dict[str, Any]:
     """Facts of a namespace as JSON-able data. `pause_s` lies between the two looks at the metrics."""
-    facts: dict[str, Any] = {"taken_at": _now(), "namespace": namespace, "fleet": fleet}
+    facts: dict[str, Any] = {"taken_at": _now(), "namespace": namespace, "fleet": fleet, "unread": {}}
     for key, kind in LISTS.items():
         try:
             where = namespace if kind.namespaced else None
@@ -61,6 +61,8 @@ async def collect(kube: Kube, namespace: str, fleet: str = "", pause_s: float = 
             if e.code == 401 or key == "pods":
                 raise  # who sees no Pod has nothing to diagnose; silence would read as health
             facts[key] = None
+            if not e.unserved:
+                facts["unread"][kind.plural] = str(e.code)
     pods = [p for p in facts["pods"] or [] if not fleet or _belongs(p, fleet)]
     troubled = [p for p in pods if phase_of(p)[0] not in ("ready", "done") or _restarts(p)][:LOGGED_PODS]
     facts["logs"] = await _logs(kube, namespace, troubled)

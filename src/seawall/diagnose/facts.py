@@ -9,7 +9,8 @@ The JSON that `seawall diagnose --facts FILE` reads and that a collector writes:
      "jobs": [...], "logs": {"POD/CONTAINER": "text", "POD/CONTAINER/previous": "text"},
      "metrics": {"vllm:num_requests_waiting": {"POD": 7}}, "metrics_before": {...}, "metrics_apart_s": 5,
      "gateway": {/debug/state},
-     "gateways": {"POD": {/debug/state}}, "silent_gateways": {"POD": "why it told nothing"}}
+     "gateways": {"POD": {/debug/state}}, "silent_gateways": {"POD": "why it told nothing"},
+     "unread": {"nodes": "403"}}
 
 Every list holds plain API objects, as `kubectl get -o json` prints them. A key that is missing or null could
 not be read: the rules say less, never something wrong. Logs need only their last 200 lines.
@@ -73,6 +74,8 @@ class Facts:
     """Gateway Pod -> its own /debug/state."""
     silent_gateways: dict[str, str] = field(default_factory=dict)
     """Gateway Pod -> why it told nothing."""
+    unread: dict[str, str] = field(default_factory=dict)
+    """Kind -> how the cluster refused to have it read: what is not seen of it may be there."""
 
     def __post_init__(self) -> None:
         # Frozen for its readers; what events.k8s.io/v1 words otherwise is brought into one form, once.
@@ -117,12 +120,12 @@ def parse_facts(text: str, name: str = "facts.json") -> Facts:
                 f"{name}: {key} is not a list of objects.", "Write what `kubectl get -o json` prints."
             )
         known[key] = items
-    for key in ("logs", "metrics", "metrics_before", "gateway", "gateways", "silent_gateways"):
+    for key in ("logs", "metrics", "metrics_before", "gateway", "gateways", "silent_gateways", "unread"):
         value = {} if data.get(key) is None else data[key]
         if not isinstance(value, dict):
             raise InputError(f"{name}: {key} is not an object.", "See docs/how-to/diagnose.md for its form.")
         known[key] = value
-    for key in ("logs", "silent_gateways"):
+    for key in ("logs", "silent_gateways", "unread"):
         known[key] = {str(k): str(v) for k, v in known[key].items()}
     known["gateways"] = {str(k): v for k, v in known["gateways"].items() if isinstance(v, dict)}
     for key in ("metrics", "metrics_before"):

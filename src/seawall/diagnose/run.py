@@ -86,8 +86,10 @@ def _unexplained(facts: Facts, causes: Iterable[Cause]) -> Iterator[Cause]:
 
 def as_text(causes: list[Cause], facts: Facts, width: int = 110) -> str:
     """One block per cause: rank, certainty, what; evidence; what to do."""
+    unread = ", ".join(f"{kind} ({why})" for kind, why in facts.unread.items())
+    blind = f"not read: {unread}; ask for the right to list them" if unread else ""
     if not causes:
-        return f"no cause found in {_seen(facts)}."
+        return f"no cause found in {_seen(facts)}." + (f"\n{blind}." if blind else "")
     out: list[str] = []
     for n, c in enumerate(causes, 1):
         more = f" (and {len(c.also)} more)" if c.also else ""
@@ -100,6 +102,8 @@ def as_text(causes: list[Cause], facts: Facts, width: int = 110) -> str:
             out += textwrap.wrap(line, width - 14, initial_indent=label, subsequent_indent=" " * 14)
         out += textwrap.wrap(c.do, width - 14, initial_indent="   do         ", subsequent_indent=" " * 14)
     out.append(f"{len(causes)} cause{'s' * (len(causes) != 1)} from {_seen(facts)}.")
+    if blind:
+        out.append(f"{blind}: there may be more causes.")
     out.append(f"Next: seawall diagnose --explain {causes[0].id}")
     return "\n".join(out)
 

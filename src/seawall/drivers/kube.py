@@ -34,6 +34,9 @@ PAGE = 500
 MOST_BYTES = 256 * 2**20
 """Largest answer that is read: a page of 500 objects of the largest size that etcd stores is below it in practice."""
 NEAR_S = 2.0
+PATIENCE_S = 60.0
+"""Patience of a person's verbs: an API server that restarts, or a load balancer that changes over, is back by then."""
+MOST_PAUSE_S = 3.2
 HELD_S = 5.0
 """Seconds after which a watch counts as one that worked, whatever ended it."""
 MAX_LINE = 8 * 2**20
@@ -128,12 +131,18 @@ class Select:
         return {k: v for k, v in chosen.items() if v}
 
 
-def connect(context: str | None = None, kubeconfig: str | None = None, manager: str = FIELD_MANAGER) -> Kube:
+def connect(
+    context: str | None = None,
+    kubeconfig: str | None = None,
+    manager: str = FIELD_MANAGER,
+    patience_s: float = 0.0,
+) -> Kube:
     """The cluster of a kubeconfig context, or the one this Pod runs in. InputError when there is none."""
     access = find_access(kubeconfig, context, os.environ)
-    return Kube(
-        client_of(access, httpx.Timeout(30.0, connect=10.0)), access.namespace, access.context, manager
-    )
+    http = client_of(access, httpx.Timeout(30.0, connect=10.0))
+    kube = Kube(http, access.namespace, access.context, manager)
+    kube.patience_s = patience_s
+    return kube
 
 
 class Kube:
@@ -152,6 +161,10 @@ class Kube:
         """The clock by which it waits between two tries."""
         self._found: dict[str, dict[str, ObjectKind]] = {}
         self._near: httpx.AsyncClient | None = None
+        self.patience_s = 0.0
+        """Seconds that a server which has answered before may be away (it restarts), beyond a few quick tries."""
+        self._reached = False
+        self._away_since: float | None = None
         self.requests = 0
         """Requests made so far: benchmarks and tests look at it."""
         self.warnings: dict[str, None] = {}
@@ -174,12 +187,16 @@ class Kube:
         kind: str = "application/json",
         most: int = MOST_BYTES,
         tries: int = 4,
+        again: bool | None = None,
     ) -> Any:
         """One call, retried while the server is busy. JSON is decoded, plain text is text. Raises Refused when the
-        server says no, ClusterError when it is away, sends something else, or more than `most` bytes."""
+        server says no, ClusterError when it is away, sends something else, or more than `most` bytes. `again`: whether
+        it may be sent twice; None: where it is no POST."""
         content = None if body is None else json.dumps(body)
         headers = {"content-type": kind, "accept": "application/json, */*"}
-        for attempt in range(tries):
+        repeatable = method != "POST" if again is None else again
+        attempt = 0
+        while True:
             self.requests += 1
             try:
                 request = self._http.build_request(
@@ -191,18 +208,34 @@ class Kube:
                 finally:
                     await answer.aclose()
             except (httpx.HTTPError, OSError) as e:  # TLS alerts of a read come as they are
-                if attempt == tries - 1 or method == "POST" or "CERTIFICATE" in str(e):
+                if "CERTIFICATE" in str(e) or not repeatable or not self._goes_on(attempt, tries):
                     raise _away(e) from None
-                await self.clock.sleep(0.2 * 2**attempt)
+                await self.clock.sleep(min(MOST_PAUSE_S, 0.2 * 2**attempt))
+                attempt += 1
                 continue
             self.warnings |= dict.fromkeys(warnings_of(answer.headers.get_list("warning")))
+            if answer.status_code < 500:
+                self._reached, self._away_since = True, None
             if answer.status_code < 400:
                 return _decoded(answer, data)
-            wait_s = _pause(answer, data, method, path, attempt)
-            if wait_s is None or attempt == tries - 1:
+            wait_s = _pause(answer, data, method, path, min(attempt, 4))
+            last = attempt >= tries - 1 and not (answer.status_code >= 500 and self._goes_on(attempt, tries))
+            if wait_s is None or last:
                 raise refused(answer.status_code, data)
             await self.clock.sleep(wait_s)
-        raise AssertionError("unreachable")
+            attempt += 1
+
+    def _goes_on(self, attempt: int, tries: int) -> bool:
+        """Whether a server that is away is asked again."""
+        if attempt < tries - 1:
+            return True
+        now = self.clock.now()
+        if not self._reached or not self.patience_s:
+            return False
+        if self._away_since is None:
+            self._away_since = now
+            log.warning("the Kubernetes API does not answer; trying again for %.0f s", self.patience_s)
+        return now - self._away_since < self.patience_s
 
     async def get(self, kind: ObjectKind, namespace: str | None, name: str) -> Object | None:
         """The object, or None where there is none."""
@@ -271,13 +304,20 @@ class Kube:
         return done
 
     async def delete(
-        self, kind: ObjectKind, namespace: str | None, name: str, grace_s: int | None = None
+        self,
+        kind: ObjectKind,
+        namespace: str | None,
+        name: str,
+        grace_s: int | None = None,
+        dry_run: bool = False,
     ) -> bool:
         """False when it was not there. `grace_s` 1 kills a Pod soon; 0 forgets it at once while it runs on for its own
         grace period; None: its own grace period."""
         params = {"propagationPolicy": "Background"}
         if grace_s is not None:
             params["gracePeriodSeconds"] = str(grace_s)
+        if dry_run:
+            params["dryRun"] = "All"
         try:
             await self.request("DELETE", kind.path(namespace, name), params)
             return True
@@ -345,7 +385,7 @@ class Kube:
             "kind": ACCESS_REVIEW.name,
             "spec": {"resourceAttributes": {k: v for k, v in wanted.items() if v}},
         }
-        answer = await self.request("POST", ACCESS_REVIEW.path(None), body=body)
+        answer = await self.request("POST", ACCESS_REVIEW.path(None), body=body, again=True)
         return bool(answer.get("status", {}).get("allowed"))
 
     async def kind_of(self, obj: Object) -> ObjectKind:

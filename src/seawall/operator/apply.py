@@ -87,7 +87,10 @@ async def _change(kube: Kube, obj: Object, namespace: str, force: bool, brought:
     ref, kind = Ref.of(obj, namespace), await served(kube, obj)
     if kind is None:
         return Change(ref, "create" if brought else "missing", diff_of(ref, None, obj))
-    old = await kube.get(kind, ref.namespace, ref.name)
+    try:
+        old = await kube.get(kind, ref.namespace, ref.name)
+    except Refused as e:
+        return Change(ref, "keep") if not_ours(e, ref) else Change(ref, "refused", refusal=explained(e, ref))
     if leaving(old):
         return Change(ref, "replace", diff_of(ref, None, obj))
     try:
@@ -113,7 +116,7 @@ def insist(found: Sequence[Change]) -> None:
         c.refusal for c in found if c.refusal is not None and "not support dry run" not in c.refusal.message
     ]
     if len(refused) == 1:
-        raise refused[0]
+        raise ClusterError(f"{refused[0].message.rstrip('.')}; nothing was changed.", refused[0].cure)
     if refused:
         cures = " ".join(dict.fromkeys(r.cure for r in refused if r.cure))
         told = "".join(f"\n  {r.message}" for r in refused)
@@ -136,12 +139,20 @@ async def apply(
 
 
 async def delete(kube: Kube, fleet: str, namespace: str, everything: bool, tell: TellRef) -> list[Ref]:
-    """Deletes what the inventory lists; volumes only with `everything`. Returns what was kept."""
+    """Deletes what the inventory lists; volumes only with `everything`. Returns what was kept. Nothing is deleted
+    before the server has said, of each object in a dry run, that it may be."""
     ledger = Inventory(kube, fleet, namespace)
     refs = await ledger.read()
     kept = [r for r in refs if r.kind in (SHARED if everything else NEVER_PRUNED)]
     going = [r for r in refs if r not in kept]
     await need_rights(kube, (), going)
+    at_once = asyncio.Semaphore(AT_ONCE)
+
+    async def tried(ref: Ref) -> Change:
+        async with at_once:
+            return await _deletion(kube, ref, ledger)
+
+    insist(await asyncio.gather(*map(tried, going), _narrowing(ledger, refs, kept)))
     for ref in reversed(going):
         kind = await served(kube, ref.stub())
         found = None if kind is None else await kube.get(kind, ref.namespace, ref.name)
@@ -151,11 +162,38 @@ async def delete(kube: Kube, fleet: str, namespace: str, everything: bool, tell:
             tell(ref, "deleted" if await kube.delete(kind, ref.namespace, ref.name) else "already gone")
         else:
             tell(ref, "left as it is (a Fleet object keeps it now)")
-    if [r for r in kept if r.kind not in SHARED]:
-        await ledger.write(kept)
-    else:
-        await ledger.forget()
+    await _narrow(ledger, kept)
     return kept
+
+
+async def _deletion(kube: Kube, ref: Ref, ledger: Inventory) -> Change:
+    """What deleting one object would do."""
+    try:
+        kind = await served(kube, ref.stub())
+        found = None if kind is None else await kube.get(kind, ref.namespace, ref.name)
+        if kind is not None and found is not None and ledger.owns(found):
+            await kube.delete(kind, ref.namespace, ref.name, dry_run=True)
+    except Refused as e:
+        return Change(ref, "refused", refusal=explained(e, ref))
+    return Change(ref, "prune")
+
+
+async def _narrowing(ledger: Inventory, refs: Sequence[Ref], kept: Sequence[Ref]) -> Change:
+    """Whether the inventory may be brought up to date afterwards."""
+    ref = Ref("v1", "ConfigMap", ledger.namespace, ledger.name)
+    try:
+        if refs:
+            await _narrow(ledger, kept, dry_run=True)
+    except Refused as e:
+        return Change(ref, "refused", refusal=explained(e, ref))
+    return Change(ref, "change")
+
+
+async def _narrow(ledger: Inventory, kept: Sequence[Ref], dry_run: bool = False) -> None:
+    if [r for r in kept if r.kind not in SHARED]:
+        await ledger.write(kept, dry_run)
+    else:
+        await ledger.forget(dry_run)
 
 
 async def wait_until_gone(

@@ -86,7 +86,7 @@ class Inventory:
                 "Delete it and apply again; then nothing old is pruned.",
             ) from None
 
-    async def write(self, refs: Iterable[Ref]) -> None:
+    async def write(self, refs: Iterable[Ref], dry_run: bool = False) -> None:
         rows = [[r.api_version, r.kind, r.namespace, r.name] for r in sorted(refs)]
         obj = {
             "apiVersion": "v1",
@@ -98,10 +98,10 @@ class Inventory:
             },
             "data": {"objects": json.dumps(rows)},
         }
-        await self.kube.apply(obj, force=True, manager=self.manager)
+        await self.kube.apply(obj, force=True, dry_run=dry_run, manager=self.manager)
 
-    async def forget(self) -> None:
-        await self.kube.delete(CONFIG_MAP, self.namespace, self.name)
+    async def forget(self, dry_run: bool = False) -> None:
+        await self.kube.delete(CONFIG_MAP, self.namespace, self.name, dry_run=dry_run)
 
     def owns(self, found: Object) -> bool:
         """All that it lists, but for what a Fleet object has taken over since."""

@@ -15,6 +15,8 @@ from seawall.operator.converge import served
 from seawall.operator.ledger import Ref
 
 SECRET = ObjectKind("v1", "Secret", "secrets")
+KEYS = "keys"
+"""The key of a Secret that holds the file of `seawall keys add`; the other values are short."""
 AT_ONCE = 8
 _MAKING, _TAKING = ("get", "create", "patch"), ("get", "delete")
 
@@ -90,7 +92,10 @@ async def secrets_check(kube: Kube, objects: Sequence[Object], namespace: str) -
 def _making(name: str, namespace: str, keys: set[str]) -> str:
     if keys == {"tls.crt", "tls.key"}:
         return f"kubectl create secret tls {name} -n {namespace} --cert=tls.crt --key=tls.key"
-    given = " ".join(f"--from-literal={k}=..." for k in sorted(keys)) or "--from-file=FILE"
+    given = " ".join(
+        f"--from-file={k}=FILE" if k == KEYS else f"--from-literal={k}=..." for k in sorted(keys)
+    )
+    given = given or "--from-file=FILE"
     return f"kubectl create secret generic {name} -n {namespace} {given}"
 
 

@@ -27,6 +27,8 @@ def _fleet(v: FleetView) -> str:
         lines.append(f"  store    {v.store}")
     if v.rollout:
         lines.append(f"  rollout  {v.rollout}")
+    if v.unread:
+        lines.append(f"  not read: {', '.join(v.unread)}; nothing is known of them")
     troubled = [r for r in v.replicas if r.phase != "ready"]
     lines += [f"  {_replica(r)}" for r in troubled[:SHOWN]]
     hidden = sum(n for p, n in v.phases.items() if p != "ready") - min(SHOWN, len(troubled))

@@ -19,6 +19,7 @@ from seawall.drivers.kube import (
     SCALED_OBJECT,
     Kube,
     Object,
+    ObjectKind,
     Refused,
     Select,
     key_of,
@@ -67,6 +68,8 @@ class FleetView:
     """Why a gateway does not use a replica, in its own words."""
     unscaled: str = ""
     """Why nothing scales the fleet; empty where something does, or should not."""
+    unread: list[str] = field(default_factory=list)
+    """What the cluster did not let be read, with the code of its refusal: nothing is known of it."""
     store: str = ""
     """How the store stands that its gateways share; empty: they share none."""
     queued: int | None = None
@@ -187,7 +190,8 @@ async def _scalers(
     for kind, told in ((AUTOSCALER, hpa), (SCALED_OBJECT, keda)):
         try:
             found = await kube.list(Select(kind, namespace, labels=labels), told)
-        except Refused:
+        except Refused as e:
+            _unread(views, kind, e)
             continue
         for (where, _), (fleet, text) in found.items():
             view = views.get((where, fleet))
@@ -195,6 +199,13 @@ async def _scalers(
                 view.scaler = f"{view.scaler}; {text}" if view.scaler else text
                 if text == UNSCALED:
                     view.unscaled = text
+
+
+def _unread(views: dict[tuple[str, str], FleetView], kind: ObjectKind, e: Refused) -> None:
+    """A kind that is not served has no objects; one that is refused may have any."""
+    if not e.unserved:
+        for view in views.values():
+            view.unread.append(f"{kind.plural} ({e.code})")
 
 
 async def _decisions(
@@ -206,7 +217,8 @@ async def _decisions(
         found = await kube.list(
             select, lambda o: (_fleet_of(o), str(o.get("lastTimestamp")), o.get("message"))
         )
-    except Refused:
+    except Refused as e:
+        _unread(views, EVENT, e)
         return  # whoever may not read events is told the rest
     newest: dict[tuple[str, str], tuple[str, object]] = {}
     for (where, _), (fleet, at, message) in found.items():

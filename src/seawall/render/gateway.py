@@ -252,7 +252,8 @@ def volumes(group: Group) -> list[Object]:
         out.append({"name": "keeper", "emptyDir": {"medium": "Memory", "sizeLimit": "1Mi"}})
     secret = keys_secret(group)
     if secret:
-        out.append({"name": "keys", "secret": {"secretName": secret, "defaultMode": 0o440}})
+        named = [{"key": "keys", "path": "keys"}]
+        out.append({"name": "keys", "secret": {"secretName": secret, "items": named, "defaultMode": 0o440}})
     if name := store_secret(group):
         sources: list[Object] = [
             {"secret": {"name": name, "items": [{"key": key, "path": key}]}} for key in store_keys(group)

@@ -100,6 +100,8 @@ class Faults:
     """Called with `METHOD path` before each request is answered: what happens in the world at that moment."""
     down: bool = False
     """Every connection is closed without an answer."""
+    cut: int = 0
+    """How many of the next requests are closed without an answer: the server restarts."""
 
 
 class DoubleServer(ThreadingHTTPServer):
@@ -343,11 +345,19 @@ class KubeApi:
         return new if dry else self._write(store, new, manager)
 
     def delete(
-        self, store: str, namespace: str, name: str, at_once: bool = False, grace_s: int | None = None
+        self,
+        store: str,
+        namespace: str,
+        name: str,
+        at_once: bool = False,
+        grace_s: int | None = None,
+        dry: bool = False,
     ) -> Object:
         """A Pod on a node is only marked: its kubelet deletes it with a grace period of 0 when it has ended."""
         with self.changed:
             obj = self.get(store, namespace, name)
+            if dry:
+                return obj
             spec = obj.get("spec") or {}
             runs = spec.get("nodeName") and spec.get("terminationGracePeriodSeconds") and not at_once
             if obj["metadata"].get("finalizers") or runs:

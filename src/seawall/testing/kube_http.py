@@ -76,7 +76,8 @@ class KubeHandler(BaseHTTPRequestHandler):
         api, faults = self.api, self.api.faults
         length = int(self.headers.get("content-length") or 0)
         content = self.rfile.read(length)
-        if faults.down:
+        if faults.down or faults.cut > 0:
+            faults.cut -= not faults.down
             self.close_connection = True
             return
         api.requests.append(f"{self.command} {self.path}")
@@ -191,7 +192,7 @@ class KubeHandler(BaseHTTPRequestHandler):
         if self.command == "DELETE":
             grace = query.get("gracePeriodSeconds")
             return self._send(
-                200, api.delete(store, namespace, name, grace == "0", int(grace) if grace else None)
+                200, api.delete(store, namespace, name, grace == "0", int(grace) if grace else None, dry)
             )
         if "apply-patch" in self.headers.get("content-type", ""):
             force = query.get("force") == "true"

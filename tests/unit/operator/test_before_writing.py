@@ -144,7 +144,7 @@ def test_secrets_that_nobody_made_are_named_with_the_command_that_makes_them(
     assert said.code == 0, said.text
     for command in (
         "kubectl create secret generic hub -n llm --from-literal=token=...",
-        "kubectl create secret generic keys -n llm",
+        "kubectl create secret generic keys -n llm --from-file=keys=FILE",
         "kubectl create secret tls cert -n llm --cert=tls.crt --key=tls.key",
     ):
         assert command in said.text
