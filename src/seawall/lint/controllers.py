@@ -15,11 +15,16 @@ from seawall.engines.vllm.versions import Version
 from seawall.lint.command import Command, read_args, read_command, read_keys, read_line
 from seawall.lint.image import image_version, is_stand_in, newest_inside
 from seawall.lint.node import YamlNode, embedded
-from seawall.lint.objects import Container, Given, Obj, Workload
+from seawall.lint.objects import Container, Given, Obj, Workload, env_items
 
 _OTHER_ENGINES = re.compile(
     r"sglang|tensorrt|trtllm|ollama|llama\.?cpp|triton|tgi|infinity|text-generation", re.I
 )
+
+
+def reads(kind: str) -> bool:
+    """Whether the kind's controller writes the command line, of which no manifest shows all."""
+    return kind in _READERS
 
 
 def read(obj: Obj, default: Version) -> Iterator[Workload]:
@@ -134,19 +139,54 @@ def _ray(obj: Obj, default: Version) -> Iterator[Workload]:
     ]
     pod = next((p for p in pods if p), obj.spec)
     text = obj.spec["serveConfigV2"]
-    configs = [config for app in embedded(text)["applications"] for config in _llm_configs(app)]
+    apps = [(app, config) for app in embedded(text)["applications"] for config in _llm_configs(app)]
+    configs = [config for _, config in apps]
     if not configs and re.search(r"ray\.serve\.llm|vllm", text.text()):
         container = next(iter(pod["containers"]), obj.node["..."])
         command = Command("wrapper", container, known_flags=False)
-        yield Workload(obj, pod, {}, [_engine(container, command, default)], False, *group(obj, pod))
-    for config in configs:
+        given = Given(env=tuple(i for app in embedded(text)["applications"] for i in _runtime_env(app)))
+        yield Workload(obj, pod, {}, [_engine(container, command, default, given)], False, *group(obj, pod))
+    for app, config in apps:
         kwargs, where = config["engine_kwargs"], config["model_loading_config"]
         command = read_keys(
             kwargs.items(), kwargs or config, _source(where["model_source"]) or _source(where["model_id"])
         )
         container = next(iter(pod["containers"]), obj.node["..."])
-        engine = _engine(container, command, default, Given(gpu_name=config["accelerator_type"].text()))
+        given = Given(
+            gpu_name=config["accelerator_type"].text(),
+            replicas=_least(config["deployment_config"]),
+            env=(*_runtime_env(config), *_runtime_env(app)),
+        )
+        engine = _engine(container, command, default, given)
         yield Workload(obj, pod, {}, [engine], False, *group(obj, pod))
+
+
+def _least(deployment: YamlNode) -> int:
+    """The fewest replicas of a Ray Serve deployment: without a word one."""
+    scaled, fixed = deployment.at("autoscaling_config", "min_replicas"), deployment["num_replicas"]
+    number = scaled.number() if scaled else fixed.number()
+    return int(number) if number is not None and number >= 0 else 1
+
+
+def _runtime_env(node: YamlNode) -> tuple[YamlNode, ...]:
+    """Variables that Ray sets for the actors of an application, a deployment or a job."""
+    return env_items(node.at("runtime_env", "env_vars"))
+
+
+def _ray_job(obj: Obj, default: Version) -> Iterator[Workload]:
+    """A job whose own Python starts vLLM: what it is asked is not seen, its variables are."""
+    from seawall.lint.kinds import group, ray_cluster
+
+    runtime, entry = obj.spec["runtimeEnvYAML"], obj.spec["entrypoint"]
+    if not re.search(r"\bvllm\b", f"{runtime.text()} {entry.text()}"):
+        return
+    cluster = ray_cluster(obj)
+    pods = [g.at("template", "spec") for g in cluster["workerGroupSpecs"]]
+    pod = next((p for p in pods if p), cluster.at("headGroupSpec", "template", "spec") or obj.spec)
+    container = next(iter(pod["containers"]), obj.node["..."])
+    given = Given(env=env_items(embedded(runtime)["env_vars"]) if runtime.text() else ())
+    command = Command("wrapper", container, known_flags=False)
+    yield Workload(obj, pod, {}, [_engine(container, command, default, given)], True, *group(obj, pod))
 
 
 def _llm_configs(app: YamlNode) -> Iterator[YamlNode]:
@@ -302,6 +342,7 @@ _READERS: dict[str, Callable[[Obj, Version], Iterator[Workload]]] = {
     "LLMInferenceService": _llm_inference_service,
     "LLMInferenceServiceConfig": _llm_inference_service,
     "RayService": _ray,
+    "RayJob": _ray_job,
     "DynamoGraphDeployment": _dynamo,
     "Model": _kubeai,
     "ModelBooster": _model_booster,

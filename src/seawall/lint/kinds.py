@@ -160,7 +160,7 @@ def pod_specs(obj: Obj) -> Iterator[tuple[YamlNode, dict[str, str]]]:
 
 
 def _somewhere(root: YamlNode) -> Iterator[tuple[YamlNode, dict[str, str]]]:
-    """Pod templates inside kinds that we do not know (roles of a StormService, replicated jobs of a JobSet)."""
+    """Pod templates inside kinds that we do not know (roles of a StormService, jobs of a JobSet, cliques)."""
     stack = [root]
     seen: set[int] = set()
     while stack:
@@ -168,7 +168,7 @@ def _somewhere(root: YamlNode) -> Iterator[tuple[YamlNode, dict[str, str]]]:
         if id(node) in seen:
             continue
         seen.add(id(node))
-        spec = node["spec"]
+        spec = node["spec"] or node["podSpec"]
         if any(c["image"] for c in spec["containers"]):
             yield spec, {k: v.text() for k, v in node.at("metadata", "labels").items()}
             continue

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from seawall.engines.vllm.versions import Version
 from seawall.lint.command import SERVES, Command
@@ -69,6 +69,31 @@ class Given:
     data_parallel: int | None = None
     data_local: int | None = None
     """Data-parallel ranks in one Pod."""
+    replicas: int = 1
+    """The fewest that run at once, where the controller's YAML says so beside the Pods."""
+    env: tuple[YamlNode, ...] = ()
+    """Variables that a controller sets, as items with `name` and `value`; the first of a name wins, and over the
+    container's own."""
+    from_maps: tuple[YamlNode, ...] = ()
+    """Variables of ConfigMaps that the container's `envFrom` names; its own win."""
+
+
+_VARIABLE = re.compile(r"""["']?\$[{(]?(\w+)[)}]?["']?""")
+"""A word that is one variable, of a shell or of the kubelet."""
+
+
+def env_items(variables: YamlNode) -> tuple[YamlNode, ...]:
+    """A mapping of variables as the items that a container's env has."""
+    return tuple(
+        YamlNode(
+            node.path,
+            node.span,
+            node.file,
+            entries={"name": replace(node, value=name), "value": node},
+            key=node.key,
+        )
+        for name, node in variables.items()
+    )
 
 
 @dataclass(eq=False)
@@ -100,6 +125,8 @@ class Container:
         """What vLLM is told to serve: a hub id or a path; None when unknown (a variable, a config file)."""
         c = self.command
         value = c.positional[0][0] if c.positional else c.value("--model")
+        if value and (named := _VARIABLE.fullmatch(value)):
+            value = self.env_value(named[1]) or value
         return None if value is None or "$" in value or "{" in value else value
 
     @property
@@ -150,7 +177,8 @@ class Container:
 
     def env(self, name: str) -> YamlNode:
         """The `env` item of that name, or a missing node."""
-        for item in self.node["env"]:
+        items: tuple[YamlNode, ...] = (*self.given.env, *self.node["env"], *self.given.from_maps)
+        for item in items:
             if item["name"].text() == name:
                 return item
         return self.node["env"]["..."]

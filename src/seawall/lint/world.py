@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -12,7 +12,7 @@ from seawall.engines.vllm.versions import Version
 from seawall.lint.command import default_version
 from seawall.lint.kinds import workloads
 from seawall.lint.node import YamlNode
-from seawall.lint.objects import Obj, Workload
+from seawall.lint.objects import Container, Obj, Workload, env_items
 
 Models = Callable[[str, str | None], ModelConfig | None]
 
@@ -65,10 +65,22 @@ class Manifests:
     @cached_property
     def workloads(self) -> list[Workload]:
         found = [w for o in self.objects for w in workloads(o, self.engine_version or default_version())]
+        for workload in found:
+            for engine in workload.engines:
+                if maps := tuple(self._from_maps(workload.obj, engine)):
+                    engine.given = replace(engine.given, from_maps=maps)
         if self.engine_version is not None:
             for engine in (e for w in found for e in w.engines if not e.pinned):
                 engine.version, engine.pinned = self.engine_version, True
         return found
+
+    def _from_maps(self, obj: Obj, engine: Container) -> Iterator[YamlNode]:
+        """Variables of the ConfigMaps in sight that a container takes whole; of one name the last map's."""
+        for source in reversed(list(engine.node["envFrom"])):
+            name, prefix = source.at("configMapRef", "name").text(), source["prefix"].text()
+            for found in self.kinds("ConfigMap") if name and not prefix else ():
+                if (found.namespace, found.name) == (obj.namespace, name):
+                    yield from env_items(found.node["data"])
 
     @property
     def servers(self) -> list[Workload]:

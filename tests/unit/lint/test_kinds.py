@@ -406,3 +406,102 @@ def test_kserve_hands_no_pipeline_to_a_single_pod(lint: Callable[[str], Report])
     (found,) = [f for f in idle if f.rule == "engine/parallel-exceeds-gpus"]
     assert found.severity == "warning"
     assert "4 GPUs and vLLM uses 2" in found.message
+
+
+def _ray(apps: str, gpus: int = 1, workers: int = 2) -> str:
+    return f"""
+apiVersion: ray.io/v1
+kind: RayService
+metadata: {{name: chat}}
+spec:
+  serveConfigV2: |
+    applications:
+{apps}
+  rayClusterConfig:
+    headGroupSpec: {{template: {{spec: {{containers: [{{name: head, image: "rayproject/ray-llm:2.52.0"}}]}}}}}}
+    workerGroupSpecs:
+    - replicas: {workers}
+      template:
+        spec:
+          containers:
+          - {{name: worker, image: "rayproject/ray-llm:2.52.0", resources: {{limits: {{nvidia.com/gpu: {gpus}}}}}}}
+"""
+
+
+def _app(name: str, config: str, more: str = "{}") -> str:
+    return (
+        f"    - name: {name}\n      import_path: ray.serve.llm:build_openai_app\n      runtime_env: {more}\n"
+        f"      args: {{llm_configs: [{{model_loading_config: {{model_id: Qwen/Qwen3-4B}}, {config}}}]}}"
+    )
+
+
+@pytest.mark.parametrize(
+    ("config", "more", "said"),
+    [
+        ("runtime_env: {env_vars: {VLLM_SERVER_DEV_MODE: '1'}}", "{}", {"security/dev-mode"}),
+        ("engine_kwargs: {}", "{env_vars: {VLLM_SERVER_DEV_MODE: '1'}}", {"security/dev-mode"}),
+        # The model's own variables win over the application's.
+        (
+            "runtime_env: {env_vars: {VLLM_SERVER_DEV_MODE: '0'}}",
+            "{env_vars: {VLLM_SERVER_DEV_MODE: '1'}}",
+            set(),
+        ),
+        (
+            "engine_kwargs: {}",
+            "{env_vars: {API_KEY: hf_AbCdEfGhIjKlMnOpQrStUvWx}}",
+            {"security/secret-in-clear"},
+        ),
+        ("engine_kwargs: {}", "{env_vars: {VLLM_USE_V1: 1}}", {"values/variable-not-text"}),
+        ("engine_kwargs: {max_model_len: 65536}", "{}", {"fit/beyond-the-model"}),
+        ("engine_kwargs: {max_model_len: 65536}", "{env_vars: {VLLM_ALLOW_LONG_MAX_MODEL_LEN: '1'}}", set()),
+    ],
+)
+def test_variables_of_rays_runtime_env_reach_the_engine(
+    lint: Callable[[str], Report], config: str, more: str, said: set[str]
+) -> None:
+    found = lint(_ray(_app("a", config, more)))
+    assert {f.rule for f in found.findings if f.severity == "error"} == said
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "enough"),
+    [
+        ("engine_kwargs: {}", "engine_kwargs: {}", True),
+        ("engine_kwargs: {tensor_parallel_size: 2}", "engine_kwargs: {}", False),
+        ("deployment_config: {num_replicas: 2}", "engine_kwargs: {}", False),
+        (
+            "deployment_config: {autoscaling_config: {min_replicas: 0}}",
+            "engine_kwargs: {tensor_parallel_size: 2}",
+            True,
+        ),
+    ],
+)
+def test_applications_of_one_ray_service_share_its_gpus(
+    lint: Callable[[str], Report], first: str, second: str, enough: bool
+) -> None:
+    found = lint(_ray(_app("a", first) + "\n" + _app("b", second)))
+    assert ("engine/applications-exceed-gpus" in {f.rule for f in found.findings}) is not enough
+
+
+def test_what_a_config_map_sets_is_set(lint: Callable[[str], Report]) -> None:
+    found = lint("""
+apiVersion: v1
+kind: ConfigMap
+metadata: {name: settings}
+data: {VLLM_SERVER_DEV_MODE: "1", MODEL: Qwen/Qwen3-4B}
+---
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: a}
+spec:
+  selector: {matchLabels: {app: a}}
+  template:
+    metadata: {labels: {app: a}}
+    spec:
+      containers:
+      - name: vllm
+        image: vllm/vllm-openai:v0.17.0
+        command: [sh, -c, "vllm serve $MODEL --max-model-len 65536"]
+        envFrom: [{configMapRef: {name: settings}}]
+""")
+    assert {"security/dev-mode", "fit/beyond-the-model"} <= {f.rule for f in found.findings}

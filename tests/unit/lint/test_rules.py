@@ -266,6 +266,8 @@ TOGETHER = {
     "scale/target-missing": {"network/no-monitor", "scale/no-behavior", "rollout/all-at-once"},
 }
 OWN_TESTS = {
+    "engine/applications-exceed-gpus",
+    "values/variable-not-text",
     "autoscale/hpa-target",
     "scale/not-a-deployment",
     "values/not-read",

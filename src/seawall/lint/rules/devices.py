@@ -119,6 +119,36 @@ def parallel_exceeds_gpus(world: Manifests, say: Say) -> Iterator[Finding]:
             )
 
 
+@rule(
+    "engine/applications-exceed-gpus",
+    "error",
+    "More replicas than the Ray cluster has GPUs for",
+    story="""A RayService starts every application of its serveConfigV2 at once: models beside each other,
+    prefill and decode. Their tensor x pipeline ranks add up, times each one's smallest number of replicas,
+    and what finds no GPU waits for ever: the service never becomes ready.""",
+    cure="Add workers (maxReplicas of a group), or take fewer ranks or replicas.",
+)
+def applications_exceed_gpus(world: Manifests, say: Say) -> Iterator[Finding]:
+    services: dict[int, list[tuple[Workload, Container]]] = {}
+    for workload, engine in _engines(world):
+        if workload.obj.kind == "RayService" and engine.command.entry == "kwargs":
+            services.setdefault(id(workload.obj), []).append((workload, engine))
+    for found in services.values():
+        workload, engine = found[0]
+        have = workload.total_gpus
+        ranks = [_ranks(e) for _, e in found]
+        if len(found) < 2 or not have or any(r is None for r in ranks):
+            continue
+        each = [r[0] * e.given.replicas for r, (_, e) in zip(ranks, found, strict=True) if r is not None]
+        if sum(each) > have >= max(each):
+            yield say(
+                workload.obj,
+                engine.command.node,
+                f"the applications need {' + '.join(str(n) for n in each)} GPUs at once and the cluster has {have}: "
+                "Ray never places them all.",
+            )
+
+
 def _alone(workload: Workload, engine: Container) -> bool:
     """Whether one engine is all that may use the GPUs: no second one in the script or the Pod, no choice of devices."""
     words = [n.text() for n in [*engine.node["command"], *engine.node["args"]]]

@@ -129,14 +129,21 @@ def _open(engine: Container) -> bool:
 
 
 def _judged(world: Manifests) -> Iterator[tuple[Workload, Container, ModelConfig, Gpu | None]]:
+    for workload, engine, model in _known(world):
+        if not workload.multi_node:
+            given = find_gpu(engine.given.gpu_name, near=False) if engine.given.gpu_name else None
+            yield workload, engine, model, given or gpu_of(workload.pod)
+
+
+def _known(world: Manifests) -> Iterator[tuple[Workload, Container, ModelConfig]]:
+    """Engines whose model is known, on however many nodes."""
     for workload in world.workloads:
         for engine in workload.engines:
-            if workload.multi_node or workload.simulated or _open(engine):
+            if workload.simulated or _open(engine):
                 continue
             model = model_of(world, engine)
             if model is not None:
-                given = find_gpu(engine.given.gpu_name, near=False) if engine.given.gpu_name else None
-                yield workload, engine, model, given or gpu_of(workload.pod)
+                yield workload, engine, model
 
 
 def _holds(engine: Container, model: ModelConfig, gpu: Gpu, length: int | None = None) -> GpuMemory:
@@ -263,7 +270,7 @@ def context_too_long(world: Manifests, say: Say) -> Iterator[Finding]:
     cure="Set --max-model-len to the model's own limit or less, or extend it with --hf-overrides.",
 )
 def beyond_the_model(world: Manifests, say: Say) -> Iterator[Finding]:
-    for workload, engine, model, _ in _judged(world):
+    for workload, engine, model in _known(world):
         length, option = engine.command.integer("--max-model-len"), engine.command.option("--max-model-len")
         limit = model.max_position
         if _LONGER.search(engine.model or ""):
@@ -286,7 +293,7 @@ def beyond_the_model(world: Manifests, say: Say) -> Iterator[Finding]:
     cure="Use a power of two that divides the heads.",
 )
 def heads(world: Manifests, say: Say) -> Iterator[Finding]:
-    for workload, engine, model, _ in _judged(world):
+    for workload, engine, model in _known(world):
         tp = engine.tensor_parallel
         option = engine.command.option("--tensor-parallel-size")
         if option is not None and model.heads and model.heads % tp:

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator
 
 from seawall.engines.vllm import environment
+from seawall.lint import controllers
 from seawall.lint.finding import Finding, Say, Severity, rule
 from seawall.lint.image import is_official
 from seawall.lint.node import YamlNode
@@ -245,7 +246,13 @@ def initial_delay_dead(world: Manifests, say: Say) -> Iterator[Finding]:
     cure="Name the port once (`ports: [{name: http, containerPort: 8000}]`) and use the name in all probes.",
 )
 def port_mismatch(world: Manifests, say: Say) -> Iterator[Finding]:
-    for workload, engine in _engines(world):
+    # Of kinds that only hold Pod templates (StormService, JobSet) probe and command are written as of a Deployment.
+    held = [
+        (w, w.engine)
+        for w in world.servers
+        if w.partial and not w.obj.fragment and w.labels and not controllers.reads(w.obj.kind)
+    ]
+    for workload, engine in [*_engines(world), *held]:
         if not listens_alone(workload, engine):
             continue
         text = engine.command.value("--port") or "8000"

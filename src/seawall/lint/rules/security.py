@@ -20,7 +20,7 @@ _SECRET_VALUE = re.compile(
 _PLACEHOLDER = re.compile(
     r"your|replace|change[-_ ]?me|placeholder|example|dummy|insert|todo|xxx|\*\*\*|\.\.\.|<|>|\{"
     r"|not[-_ ]?(needed|used|required)|^empty$"
-    r"|^none$|^test|^fake|^sk-(test|none|no-key|local|1234)|token[-_]?here|_here$|abc123",
+    r"|^none$|^[a-z]+(-[a-z]+){2,}$|^test|^fake|^sk-(test|none|no-key|local|1234)|token[-_]?here|_here$|abc123",
     re.I,
 )
 
@@ -170,8 +170,9 @@ def service_account_token(world: Manifests, say: Say) -> Iterator[Finding]:
 )
 def secret_in_clear(world: Manifests, say: Say) -> Iterator[Finding]:
     for workload in world.workloads:
-        for container in [*workload.pod["containers"], *workload.pod["initContainers"]]:
-            for item in container["env"]:
+        sources = [c["env"] for c in [*workload.pod["containers"], *workload.pod["initContainers"]]]
+        for env in [*sources, *((*e.given.env, *e.given.from_maps) for e in workload.engines)]:
+            for item in env:
                 value = item["value"].text()
                 named = (
                     _SECRET_ENV.search(item["name"].text().upper()) and len(value) >= 8 and "$" not in value

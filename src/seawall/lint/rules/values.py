@@ -318,3 +318,27 @@ def _batch_below_seqs(workload: Workload, engine: Container, say: Say) -> Iterat
         f"--max-num-batched-tokens {tokens} is less than --max-num-seqs {seqs}: vLLM refuses to start.",
         "Make it at least as large.",
     )
+
+
+@rule(
+    "values/variable-not-text",
+    "error",
+    "A variable of Ray's that is no text",
+    story="""`runtime_env.env_vars` takes text only: with `VLLM_USE_V1: 1` Ray raises `TypeError:
+    runtime_env['env_vars'] must be of type Dict[str, str]`, and the application stays DEPLOY_FAILED.""",
+    cure="Put the value in quotes.",
+)
+def variable_not_text(world: Manifests, say: Say) -> Iterator[Finding]:
+    for workload in world.workloads:
+        if "Ray" not in workload.obj.kind:
+            continue
+        for item in (i for engine in workload.engines for i in engine.given.env):
+            node = item["value"]
+            if node.value is not None and not isinstance(node.value, str):
+                yield say(
+                    workload.obj,
+                    node,
+                    f"{item['name'].text()} is {node.text()} without quotes, and Ray takes text only: the application "
+                    "is not deployed.",
+                    f'Write "{node.text()}".',
+                )
