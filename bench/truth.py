@@ -39,7 +39,7 @@ KINDS = (
 )  # fmt: skip
 SHARE = 0.01
 WITHIN_S = 30.0
-QUICK_SEEDS, QUICK_HEALTHY, QUICK_SWEEP = 2, 200, 96
+QUICK_SEEDS, QUICK_HEALTHY = 2, 200
 
 
 def say(text: str) -> None:
@@ -122,15 +122,15 @@ def main() -> None:
     p.add_argument("--seeds", type=int, default=50)
     p.add_argument("--first", type=int, default=0, help="the first seed")
     p.add_argument("--healthy", type=int, default=10_000)
-    p.add_argument("--sweep", type=int, default=480)
+    p.add_argument("--sweep", type=int, default=0, help="token ids that sweeps meet; 0: the whole vocabulary")
     p.add_argument("--dtype", default="float32", choices=["float32", "bfloat16"])
     p.add_argument("--ask-s", type=float, default=0.2, help="what an ask takes, seconds")
-    p.add_argument("--threads", type=int, default=2)
+    p.add_argument("--threads", type=int, default=1, help="more than one only helps on a machine at rest")
     p.add_argument("--minutes", type=float, default=0.0, help="stop after so long with what there is")
     p.add_argument("--rows", type=Path, help="append every case to this file, and count those that are in it")
     a = p.parse_args()
     if a.quick:
-        a.seeds, a.healthy, a.sweep = min(a.seeds, QUICK_SEEDS), min(a.healthy, QUICK_HEALTHY), QUICK_SWEEP
+        a.seeds, a.healthy = min(a.seeds, QUICK_SEEDS), min(a.healthy, QUICK_HEALTHY)
     found = (
         [json.loads(line) for line in a.rows.read_text().splitlines()] if a.rows and a.rows.exists() else []
     )
@@ -139,6 +139,7 @@ def main() -> None:
         "sweep": a.sweep, "dtype": a.dtype, "ask_s": a.ask_s, "share": SHARE, "threads": a.threads,
         "until_s": time.time() + 60 * a.minutes if a.minutes else 0,
         "keep": f"{a.rows}.{a.dtype}.truth" if a.rows else "",
+        "healthy_done": sum(r["healthy"] for r in found if "healthy" in r),
         "done": [[r["kind"], r["seed"]] for r in found if "kind" in r],
     }  # fmt: skip
     for row in rows(order):

@@ -2,10 +2,11 @@
 
     ENGINE_PYTHON bench/truth_forward.py FOLDER < order.json > results (one JSON line each)
 
-Runs in the engine's environment (torch, transformers), where a case takes seconds instead of the minute that vLLM
-needs to start. The comparison and the standing are the product's own (`seawall.decide.truth`). A greedy answer is
-found by giving the model the known answer behind the prompt: as long as its own choices are the known ones, its
-logprobs are those of its own answer, and the first other choice ends the comparison.
+Runs in the engine's environment (torch), where a case takes seconds instead of the minute that vLLM needs to start.
+The comparison and the standing are the product's own (`seawall.decide.truth`). What is beside the damage is not
+computed again: layers below it, texts without a damaged token, everything but the head where only that is damaged.
+A greedy answer is found by giving the model the known answer behind the prompt: as long as its own choices are the
+known ones, its logprobs are those of its own answer, and the first other choice ends the comparison.
 """
 
 from __future__ import annotations
@@ -16,13 +17,16 @@ import pickle
 import random
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+import jinja2
 import torch
-from safetensors.torch import save_file
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from safetensors.torch import load_file, save_file
+from tokenizers import Tokenizer
+from torch.nn.functional import scaled_dot_product_attention, silu
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "src"))
 from seawall.decide.truth import standing as rules
@@ -38,10 +42,12 @@ from seawall.decide.truth.fingerprint import (
 )
 from seawall.decide.truth.learn import widest
 from seawall.decide.truth.prompts import prompts
+from seawall.decide.truth.standing import hot_sweeps
 from seawall.engines.vllm.truth import TOP
 
 Ids = list[int]
-ROUNDS = 8
+Weights = dict[str, torch.Tensor]
+ROUNDS = 4
 """Batches of changing company in which the noise of a prompt is measured."""
 REFERENCE = 200
 CHAT_EVERY = 10
@@ -74,66 +80,173 @@ FORMS = (
 )  # fmt: skip
 
 
-class Model:
-    """One model in memory, whole or damaged."""
+ALL_LAYERS = 0
+EMBEDDING, HEAD, NORM = "model.embed_tokens.weight", "lm_head.weight", "model.norm.weight"
 
-    def __init__(self, folder: str, dtype: str, seed: int = 0) -> None:
-        torch.manual_seed(seed)
-        self.tokenizer = AutoTokenizer.from_pretrained(folder)
-        self.net = AutoModelForCausalLM.from_pretrained(folder, dtype=getattr(torch, dtype)).eval()
+
+class Text:
+    """Some token sequences, behind each other without padding."""
+
+    def __init__(self, rows: Sequence[Ids]) -> None:
+        self.rows = rows
+        self.ids = torch.tensor([i for row in rows for i in row])
+        starts = [0]
+        for row in rows:
+            starts.append(starts[-1] + len(row))
+        self.starts = starts
+        self.positions = torch.cat([torch.arange(len(row)) for row in rows]).float()
+        by: dict[int, list[int]] = {}
+        for n, row in enumerate(rows):
+            by.setdefault(len(row), []).append(n)
+        self.groups = [
+            (length, torch.cat([torch.arange(starts[n], starts[n + 1]) for n in some]))
+            for length, some in by.items()
+        ]
+
+    def of(self, some: Sequence[int]) -> torch.Tensor:
+        """Where the tokens of these rows are."""
+        return torch.cat([torch.arange(self.starts[n], self.starts[n + 1]) for n in some])
+
+
+class Model:
+    """A llama in memory, whole or damaged."""
+
+    def __init__(self, folder: str, dtype: str) -> None:
+        self.config = json.loads((Path(folder) / "config.json").read_text())
+        self.tokenizer = Tokenizer.from_file(str(Path(folder) / "tokenizer.json"))
+        self.own_template = (Path(folder) / "chat_template.jinja").read_text()
+        self.dtype = getattr(torch, dtype)
+        whole = load_file(str(Path(folder) / "model.safetensors"))
+        self.whole: Weights = {n: t.to(self.dtype) for n, t in whole.items() if n != HEAD}
+        c = self.config
+        self.vocabulary, self.layers = int(c["vocab_size"]), int(c["num_hidden_layers"])
+        self.heads, self.kv = int(c["num_attention_heads"]), int(c["num_key_value_heads"])
+        self.size = int(c["hidden_size"]) // self.heads
+        self.restore()
+
+    def restore(self) -> None:
+        self.weights: Weights = dict(self.whole)
+        self.theta = float(self.config["rope_theta"])
         self.template = ""
         """Another chat template, instead of the tokenizer's."""
-        self.head: torch.Tensor | None = None
-        """A head of its own, where it no longer is the embedding."""
+        self.first = self.layers
+        """The first layer that is damaged; none is below it."""
+        self.rows: set[int] | None = None
+        """Tokens of which the rows of the embedding are damaged; None: the damage is not there."""
+
+    def changed(self, name: str) -> torch.Tensor:
+        """A copy of a tensor, to be damaged."""
+        if name.startswith("model.layers."):
+            self.first = min(self.first, int(name.split(".")[2]))
+        self.weights[name] = self.weights[name].clone()
+        return self.weights[name]
 
     def ids_of(self, prompt: PinnedPrompt) -> Ids:
         if prompt.kind == "ids":
             return list(prompt.given)  # type: ignore[arg-type]
-        if prompt.kind == "chat":
+        if prompt.kind in ("chat", "rows"):
             said = [{"role": "user", "content": prompt.given}]
-            more = {"chat_template": self.template} if self.template else {}
-            text = self.tokenizer.apply_chat_template(
-                said, add_generation_prompt=True, tokenize=False, **more
+            template = jinja2.Environment(trim_blocks=True, lstrip_blocks=True).from_string(
+                self.template or self.own_template
             )
-            return list(self.tokenizer(text, add_special_tokens=False).input_ids)
-        return list(self.tokenizer(prompt.given).input_ids)
+            text = template.render(messages=said, add_generation_prompt=True)
+            return list(self.tokenizer.encode(text, add_special_tokens=False).ids)
+        return list(self.tokenizer.encode(prompt.given).ids)
 
-    def logprobs(self, rows: Sequence[Ids], last: Sequence[int]) -> list[torch.Tensor]:
-        """The logprobs of the last `last[i]` positions of each row, computed as one batch."""
-        width = max(map(len, rows))
-        ids = torch.zeros(len(rows), width, dtype=torch.long)
-        for i, row in enumerate(rows):
-            ids[i, : len(row)] = torch.tensor(row)
-        with torch.inference_mode():
-            hidden = self.net.model(ids).last_hidden_state
-            head = self.net.lm_head.weight if self.head is None else self.head
-            kept = [
-                hidden[i, len(row) - n : len(row)] for i, (row, n) in enumerate(zip(rows, last, strict=True))
-            ]
-            logits = torch.cat(kept) @ head.T
-        return list(logits.float().log_softmax(-1).split(list(last)))
+    def _normed(self, x: torch.Tensor, name: str) -> torch.Tensor:
+        wide = x.float()
+        wide = wide * torch.rsqrt(wide.pow(2).mean(-1, keepdim=True) + self.config["rms_norm_eps"])
+        return self.weights[name] * wide.to(x.dtype)
+
+    def _turned(self, text: Text) -> tuple[torch.Tensor, torch.Tensor]:
+        inverse = 1 / (self.theta ** (torch.arange(0, self.size, 2).float() / self.size))
+        angle = torch.outer(text.positions, inverse).repeat(1, 2)[:, None]
+        return angle.cos().to(self.dtype), angle.sin().to(self.dtype)
+
+    def hidden(
+        self,
+        text: Text,
+        x: torch.Tensor | None = None,
+        first: int = 0,
+        kept: list[torch.Tensor] | None = None,
+    ) -> torch.Tensor:
+        """What the last layer gives for each token; `x`: what comes into layer `first`."""
+        if x is None:
+            x = self.weights[EMBEDDING][text.ids]
+        cos, sin = self._turned(text)
+        for n in range(first, self.layers):
+            if kept is not None:
+                kept.append(x)
+            x = self._layer(x, text, f"model.layers.{n}.", cos, sin)
+        return x
+
+    def _layer(
+        self, x: torch.Tensor, text: Text, at: str, cos: torch.Tensor, sin: torch.Tensor
+    ) -> torch.Tensor:
+        w = self.weights
+        h = self._normed(x, at + "input_layernorm.weight")
+        q, k, v = (
+            (h @ w[f"{at}self_attn.{name}_proj.weight"].T).view(len(h), -1, self.size) for name in "qkv"
+        )
+        q, k = (
+            t * cos + torch.cat([-t[..., self.size // 2 :], t[..., : self.size // 2]], -1) * sin
+            for t in (q, k)
+        )
+        seen = torch.empty_like(q)
+        for length, where in text.groups:
+            parts = [t[where].view(-1, length, t.shape[1], self.size).transpose(1, 2) for t in (q, k, v)]
+            found = scaled_dot_product_attention(*parts, is_causal=True, enable_gqa=True)
+            seen[where] = found.transpose(1, 2).reshape(-1, self.heads, self.size)
+        x = x + seen.flatten(1) @ w[at + "self_attn.o_proj.weight"].T
+        h = self._normed(x, at + "post_attention_layernorm.weight")
+        gate, up = h @ w[at + "mlp.gate_proj.weight"].T, h @ w[at + "mlp.up_proj.weight"].T
+        return x + (silu(gate) * up) @ w[at + "mlp.down_proj.weight"].T
+
+    def logprobs(self, x: torch.Tensor) -> torch.Tensor:
+        head = self.weights.get(HEAD, self.weights[EMBEDDING])
+        return (self._normed(x, NORM) @ head.T).float().log_softmax(-1)
 
 
-def answer_of(ids: Ids, logprobs: torch.Tensor) -> TruthAnswer:
+class Memory:
+    """Sequences of which the whole model's every layer is remembered: damage costs what is behind it."""
+
+    def __init__(self, model: Model, rows: Sequence[Ids], last: Sequence[int]) -> None:
+        """`last`: of each row the last so many positions are looked at."""
+        self.text, self.last = Text(rows), list(last)
+        self.kept: list[torch.Tensor] = []
+        out = model.hidden(self.text, kept=self.kept)
+        self.kept.append(out)
+
+    def logprobs(self, model: Model, some: Sequence[int]) -> list[torch.Tensor]:
+        """Of the rows `some`, as the model is now: the logprobs of their last positions."""
+        rows = [self.text.rows[n] for n in some]
+        text, where = Text(rows), self.text.of(some)
+        if model.rows is not None:
+            met = [i for i, row in enumerate(rows) if model.rows & set(row)]
+            x = self.kept[-1][where]
+            if met:
+                again = model.hidden(Text([rows[i] for i in met]))
+                x = x.clone()
+                x[text.of(met)] = again
+        else:
+            x = model.hidden(text, self.kept[model.first][where], model.first)
+        ends = [
+            torch.arange(text.starts[i + 1] - self.last[n], text.starts[i + 1]) for i, n in enumerate(some)
+        ]
+        return list(model.logprobs(x[torch.cat(ends)]).split([self.last[n] for n in some]))
+
+
+def answer_of(ids: Ids, logprobs: torch.Tensor, rows: Sequence[int] = ()) -> TruthAnswer:
     best = logprobs.topk(TOP)
     values = [[v if v == v else math.nan for v in row] for row in best.values.tolist()]
-    top = tuple(dict(zip(i, v, strict=True)) for i, v in zip(best.indices.tolist(), values, strict=True))
-    return TruthAnswer(tuple(ids), tuple(row[0] for row in best.indices.tolist()), top)
-
-
-def answers(
-    model: Model, wanted: Sequence[PinnedPrompt], known: dict[str, Ids], company: Sequence[Ids] = ()
-) -> Any:
-    """Prompt -> answer, all in one batch with `company`."""
-    rows, last, own = [], [], []
-    for p in wanted:
-        ids = model.ids_of(p)
-        rows.append([*ids, *known.get(p.name, [])[: p.tokens - 1]])
-        last.append(1 + len(rows[-1]) - len(ids))
-        own.append(ids)
-    rows, last = [*rows, *company], [*last, *(1 for _ in company)]
-    found = model.logprobs(rows, last)
-    return {p.name: answer_of(ids, row) for p, ids, row in zip(wanted, own, found, strict=False)}
+    chosen = best.indices.tolist()
+    top: tuple[dict[int, float], ...] = tuple(
+        dict(zip(i, v, strict=True)) for i, v in zip(chosen, values, strict=True)
+    )
+    if rows:
+        asked = dict(zip(rows, logprobs[0, list(rows)].tolist(), strict=True))
+        top = ({**asked, chosen[0][0]: values[0][0]},)
+    return TruthAnswer(tuple(ids), tuple(row[0] for row in chosen), top)
 
 
 def company(rng: random.Random, vocabulary: int) -> list[Ids]:
@@ -145,60 +258,104 @@ class Truth:
     """What the healthy model answers, how far healthy answers are from that, and its answers to the reference set."""
 
     def __init__(self, model: Model, swept: int, say: Callable[[str], None]) -> None:
-        self.vocabulary = int(model.net.config.vocab_size)
-        self.prompts = prompts(self.vocabulary, swept)
+        self.all = prompts(model.vocabulary, swept)
+        self.prompts = [p for p in self.all if not p.covers]
+        self.ids = {p.name: model.ids_of(p) for p in self.prompts}
         rng = random.Random(7)
-        greedy: dict[str, Ids] = {}
+        self.greedy: dict[str, Ids] = {p.name: [] for p in self.prompts}
         for _ in range(max(p.tokens for p in self.prompts)):
-            for p in self.prompts:
-                ids = [*model.ids_of(p), *greedy.get(p.name, [])]
-                greedy.setdefault(p.name, []).append(int(model.logprobs([ids], [1])[0][0].argmax()))
-        alone = {p.name: answers(model, [p], greedy)[p.name] for p in self.prompts}
-        noise = {p.name: Distance() for p in self.prompts}
+            texts = Text([[*self.ids[p.name], *self.greedy[p.name]] for p in self.prompts])
+            ends = model.logprobs(model.hidden(texts)[torch.tensor(texts.starts[1:]) - 1])
+            for p, best in zip(self.prompts, ends.argmax(-1).tolist(), strict=True):
+                self.greedy[p.name].append(best)
+        rows = [[*self.ids[p.name], *self.greedy[p.name][: p.tokens - 1]] for p in self.prompts]
+        self.memory = Memory(model, rows, [p.tokens for p in self.prompts])
+        self.quiet = {p.name: self.answers(model, [p])[p.name] for p in self.prompts}
+        noise: list[Distance] = []
         for n in range(ROUNDS):
             say(f"measuring what company does, {n + 1} of {ROUNDS}")
             for some in batches(self.prompts, rng):
-                for name, other in answers(model, some, greedy, company(rng, self.vocabulary)).items():
-                    d = distance(alone[name], other)
-                    noise[name] = Distance(max(noise[name].mean, d.mean), max(noise[name].worst, d.worst))
-        self.greedy = greedy
-        widest_noise = widest(noise.values())
-        self.known = {p.name: KnownAnswer(p, alone[p.name], widest_noise) for p in self.prompts}
+                beside = self.beside(model, some, company(rng, model.vocabulary))
+                noise += [distance(self.quiet[name], other) for name, other in beside.items()]
+        self.noise = widest(noise)
+        self.sweeps: dict[str, KnownAnswer] = {}
         self._reference(model, say)
+
+    def answers(self, model: Model, some: Sequence[PinnedPrompt]) -> dict[str, TruthAnswer]:
+        """Of pinned texts, by what is behind the damage."""
+        if model.template and any(p.kind == "chat" for p in some):
+            return self.beside(model, some, [])
+        at = [self.prompts.index(p) for p in some]
+        found = self.memory.logprobs(model, at)
+        return {p.name: answer_of(self.ids[p.name], row) for p, row in zip(some, found, strict=True)}
+
+    def beside(
+        self, model: Model, some: Sequence[PinnedPrompt], more: Sequence[Ids]
+    ) -> dict[str, TruthAnswer]:
+        """Computed anew, in one batch with `more`."""
+        own = [model.ids_of(p) for p in some]
+        rows = [
+            [*ids, *self.greedy.get(p.name, [])[: p.tokens - 1]] for p, ids in zip(some, own, strict=True)
+        ]
+        text = Text([*rows, *more])
+        x = model.hidden(text)
+        out = {}
+        for n, (p, ids) in enumerate(zip(some, own, strict=True)):
+            end = text.starts[n + 1]
+            out[p.name] = answer_of(ids, model.logprobs(x[end - p.tokens : end]), p.rows)
+        return out
+
+    def known(self, model: Model, prompt: PinnedPrompt) -> KnownAnswer:
+        """The right answer; that to a sweep is computed when it is needed first, by the whole model."""
+        if not prompt.covers:
+            return KnownAnswer(prompt, self.quiet[prompt.name], self.noise)
+        if prompt.name not in self.sweeps:
+            damaged = dict(vars(model))
+            model.restore()
+            answer = self.beside(model, [prompt], [])[prompt.name]
+            vars(model).update(damaged)
+            self.sweeps[prompt.name] = KnownAnswer(prompt, answer, self.noise)
+        return self.sweeps[prompt.name]
 
     def _reference(self, model: Model, say: Callable[[str], None]) -> None:
         texts = [f.format(t, t) for f in FORMS for t in TOPICS][:REFERENCE]
         kinds = ["chat" if i % CHAT_EVERY == 0 else "text" for i in range(len(texts))]
-        self.reference = [
+        wanted = [
             PinnedPrompt(str(i), k, t, ANSWER) for i, (t, k) in enumerate(zip(texts, kinds, strict=True))
         ]
-        self.said: dict[str, Ids] = {}
-        margins: dict[str, float] = {}
-        say(f"reference answers of {len(texts)} prompts")
-        ids = {p.name: model.ids_of(p) for p in self.reference}
-        for length in sorted({len(i) for i in ids.values()}):  # of one length: nothing is padded
-            names = [n for n, i in ids.items() if len(i) == length]
-            rows = torch.tensor([ids[n] for n in names])
-            made = model.net.generate(
-                rows, attention_mask=torch.ones_like(rows), max_new_tokens=ANSWER, min_new_tokens=ANSWER,
-                do_sample=False, output_scores=True, return_dict_in_generate=True, pad_token_id=0,
-            )  # fmt: skip
-            steps = torch.stack(made.scores, 1).float().log_softmax(-1).topk(2).values
-            for name, row, two in zip(names, made.sequences.tolist(), steps, strict=True):
-                self.said[name] = row[length:]
-                margins[name] = float((two[:, 0] - two[:, 1]).min())
+        ids, said = [model.ids_of(p) for p in wanted], [[] for _ in wanted]
+        margins = [math.inf for _ in wanted]
+        for n in range(ANSWER):
+            say(f"reference answers of {len(texts)} prompts, token {n + 1} of {ANSWER}")
+            text = Text([[*i, *s] for i, s in zip(ids, said, strict=True)])
+            two = model.logprobs(model.hidden(text)[torch.tensor(text.starts[1:]) - 1]).topk(2)
+            for at, (best, value) in enumerate(zip(two.indices.tolist(), two.values.tolist(), strict=True)):
+                said[at].append(best[0])
+                margins[at] = min(margins[at], value[0] - value[1])
         # Near ties first: what changes any answer mostly changes one of these, and the rest need not be asked.
-        self.reference.sort(key=lambda p: margins[p.name])
-        self.least_margin = min(margins.values())
+        order = sorted(range(len(wanted)), key=lambda at: margins[at])
+        self.reference = [wanted[at] for at in order]
+        self.said = [said[at] for at in order]
+        self.least_margin = min(margins)
+        self.used = Counter(i for at in order for i in (*ids[at], *said[at]))
+        rows = [[*ids[at], *said[at][:-1]] for at in order]
+        self.asked = Memory(model, rows, [ANSWER] * len(rows))
 
     def changes(self, model: Model) -> bool:
         """Whether any greedy answer of the reference set is another one."""
-        few, rest = self.reference[:10], self.reference[10:]
-        rest = sorted(rest, key=lambda p: (p.kind, len(p.given)))
-        for some in [few, *(rest[at : at + 20] for at in range(0, len(rest), 20))]:
-            rows = [[*model.ids_of(p), *self.said[p.name][:-1]] for p in some]
-            for p, found in zip(some, model.logprobs(rows, [ANSWER] * len(rows)), strict=True):
-                if found.isnan().any() or found.argmax(-1).tolist() != self.said[p.name]:
+        at = 0
+        for size in (10, 30, 60, len(self.reference)):
+            some = range(at, min(at + size, len(self.reference)))
+            at += size
+            if model.template:
+                some = [n for n in some if self.reference[n].kind == "chat"]
+                text = Text([[*model.ids_of(self.reference[n]), *self.said[n][:-1]] for n in some])
+                x = model.hidden(text)
+                found = [model.logprobs(x[e - ANSWER : e]) for e in text.starts[1:]]
+            else:
+                found = self.asked.logprobs(model, some) if len(some) else []
+            for n, row in zip(some, found, strict=True):
+                if row.isnan().any() or row.argmax(-1).tolist() != self.said[n]:
                     return True
         return False
 
@@ -213,17 +370,16 @@ def batches(wanted: Sequence[PinnedPrompt], rng: random.Random) -> Iterable[list
 # -- damage
 
 
-def tensor_of(model: Model, words: Sequence[str], rng: random.Random) -> torch.Tensor:
-    named = [p for n, p in model.net.named_parameters() if any(w in n for w in words)]
-    return rng.choice(named).data
+def name_of(model: Model, words: Sequence[str], rng: random.Random) -> str:
+    return rng.choice(sorted(n for n in model.whole if any(w in n for w in words)))
 
 
 RATES = (0.0, 1e-6, 1e-5, 1e-4, 1e-3)
 """Share of a tensor's values of which one bit is flipped; one value at least."""
 
 
-def flip(tensor: torch.Tensor, rng: random.Random, seed: int) -> None:
-    """Bits of the bfloat16 in which the weights lie on disk."""
+def flip(tensor: torch.Tensor, rng: random.Random, seed: int) -> list[int]:
+    """Flips bits of the bfloat16 in which the weights lie on disk -> the rows in which they are."""
     flat = tensor.view(-1)
     count = max(1, round(RATES[seed % len(RATES)] * flat.numel()))
     at = torch.tensor([rng.randrange(flat.numel()) for _ in range(count)])
@@ -232,6 +388,7 @@ def flip(tensor: torch.Tensor, rng: random.Random, seed: int) -> None:
     changed = (stored ^ bits) & 0xFFFF
     signed = torch.where(changed > 0x7FFF, changed - 0x10000, changed).to(torch.int16)
     flat[at] = signed.view(torch.bfloat16).to(flat.dtype)
+    return (at // tensor.shape[-1]).tolist()
 
 
 def low_rank(tensor: torch.Tensor, rng: random.Random, size: float, rank: int = 8) -> None:
@@ -261,57 +418,48 @@ TEMPLATES = (
 def damage(model: Model, kind: str, seed: int) -> None:
     """Damages `model` in place; the caller restores it."""
     rng = random.Random(f"{kind}/{seed}")
-    net = model.net
     match kind:
         case "embedding":
-            model.head = net.lm_head.weight.data.clone()
-            flip(net.model.embed_tokens.weight.data, rng, seed)
+            model.weights[HEAD] = model.weights[EMBEDDING]
+            model.rows = set(flip(model.changed(EMBEDDING), rng, seed))
         case "attention":
-            flip(tensor_of(model, ATTENTION, rng), rng, seed)
+            flip(model.changed(name_of(model, ATTENTION, rng)), rng, seed)
         case "mlp":
-            flip(tensor_of(model, MLP, rng), rng, seed)
+            flip(model.changed(name_of(model, MLP, rng)), rng, seed)
         case "norm":
-            flip(tensor_of(model, ("norm",), rng), rng, seed)
+            flip(model.changed(name_of(model, ("norm",), rng)), rng, seed)
         case "head":
-            model.head = net.lm_head.weight.data.clone()
-            flip(model.head, rng, seed)
+            model.weights[HEAD] = model.weights[EMBEDDING]
+            flip(model.changed(HEAD), rng, seed)
         case "swapped-layers":
-            a, b = rng.sample(range(len(net.model.layers)), 2)
-            layers = net.model.layers
-            for (_, x), (_, y) in zip(
-                layers[a].named_parameters(), layers[b].named_parameters(), strict=True
-            ):
-                x.data, y.data = y.data.clone(), x.data.clone()
+            a, b = rng.sample(range(model.layers), 2)
+            for name in [n for n in model.whole if n.startswith(f"model.layers.{a}.")]:
+                other = name.replace(f"layers.{a}.", f"layers.{b}.")
+                mine, theirs = model.weights[name], model.weights[other]
+                model.changed(name).copy_(theirs)
+                model.changed(other).copy_(mine)
         case "zeroed-tensor":
-            tensor_of(model, (*ATTENTION, *MLP, "norm"), rng).zero_()
+            model.changed(name_of(model, (*ATTENTION, *MLP, "norm"), rng)).zero_()
         case "other-revision":
-            low_rank(tensor_of(model, (*ATTENTION, *MLP), rng), rng, rng.uniform(0.01, 0.2))
+            low_rank(model.changed(name_of(model, (*ATTENTION, *MLP), rng)), rng, rng.uniform(0.01, 0.2))
         case "rope":
-            net.model.rotary_emb.inv_freq = _rope(net, rng.choice([0.1, 0.25, 0.5, 0.8, 1.25, 2, 5, 10]))
+            model.theta *= rng.choice([0.1, 0.25, 0.5, 0.8, 1.25, 2, 5, 10])
+            model.first = ALL_LAYERS
         case "template":
             model.template = TEMPLATES[seed % len(TEMPLATES)].replace("NUMBER", str(seed))
         case "quantization":
             bits = rng.choice([(8, 576), (8, 64), (6, 64), (4, 32), (4, 64), (4, 192)])
-            for name, p in net.named_parameters():
-                if any(w in name for w in (*ATTENTION, *MLP)):
-                    _round(p.data, *bits)
+            for name in [n for n in model.whole if any(w in n for w in (*ATTENTION, *MLP))]:
+                _round(model.changed(name), *bits)
         case "nan":
-            tensor = tensor_of(model, (*ATTENTION, *MLP, "norm"), rng).view(-1)
+            tensor = model.changed(name_of(model, (*ATTENTION, *MLP, "norm"), rng)).view(-1)
             tensor[rng.randrange(tensor.numel())] = rng.choice([math.nan, math.inf])
         case "stale-lora":
             size = rng.uniform(0.005, 0.1)
-            for name, p in net.named_parameters():
-                if "q_proj" in name or "v_proj" in name:
-                    low_rank(p.data, rng, size, rank=4)
+            for name in [n for n in model.whole if "q_proj" in n or "v_proj" in n]:
+                low_rank(model.changed(name), rng, size, rank=4)
         case _:
             raise SystemExit(f"no such kind: {kind}")
-
-
-def _rope(net: Any, factor: float) -> torch.Tensor:
-    config = net.config
-    theta = getattr(config, "rope_theta", None) or config.rope_parameters["rope_theta"]
-    size = config.hidden_size // config.num_attention_heads
-    return 1.0 / ((theta * factor) ** (torch.arange(0, size, 2).float() / size))
 
 
 def _round(tensor: torch.Tensor, bits: int, group: int) -> None:
@@ -324,54 +472,105 @@ def _round(tensor: torch.Tensor, bits: int, group: int) -> None:
 
 # -- one case
 
-
-def ask(model: Model, truth: Truth, name: str) -> Deviation:
-    known = truth.known[name]
-    return compare(known, answers(model, [known.prompt], truth.greedy)[name])
+PLACES = 48
+"""Sweeps that are looked at where two thirds of a thousand would be alike: damage that is in every layer."""
 
 
-def patrol(
-    deviations: Callable[[str], Deviation], truth: Truth, ask_s: float, share: float, rng: random.Random
-) -> Any:
-    """Seconds of traffic from the damage until the replica is out, by the gateway's own schedule; None: not within a
-    minute. The damage comes at any moment of it."""
-    standing = rules.TruthStanding(
-        turn=rng.randrange(2 * len(truth.prompts)), due_s=rng.uniform(0, ask_s / share)
-    )
-    now = 0.0
-    while now < 60.0:
-        name = rules.next_prompt(standing, truth.prompts, now)
-        if name is None:
-            now = standing.due_s
-            continue
-        now += ask_s
-        standing = rules.heard(standing, deviations(name), truth.prompts, ask_s, share, now)
-        if standing.state in ("wrong", "odd"):
-            return round(now, 2)
-    return None
+class Case:
+    """One damaged model, asked as the product asks."""
+
+    def __init__(self, model: Model, truth: Truth) -> None:
+        self.model, self.truth = model, truth
+        self.seen: dict[str, Deviation] = {}
+        self.by_name = {p.name: p for p in truth.all}
+
+    def ask(self, name: str) -> Deviation:
+        """How its answer to this prompt is away from the known one."""
+        if name not in self.seen:
+            self.seen[name] = self._ask(self.by_name[name])
+        return self.seen[name]
+
+    def _ask(self, prompt: PinnedPrompt) -> Deviation:
+        model, truth = self.model, self.truth
+        if prompt.kind == "ids" and model.rows is not None and not model.rows & set(prompt.given):  # type: ignore[arg-type]
+            return Deviation(prompt.name, prompt.kind, "same")  # it meets nothing that is damaged
+        known = truth.known(model, prompt)
+        if prompt.covers:
+            return compare(known, truth.beside(model, [prompt], [])[prompt.name])
+        return compare(known, truth.answers(model, [prompt])[prompt.name])
+
+    def rows(self) -> list[Deviation]:
+        """All rows of the head, by one pass over their chat."""
+        wanted = [p for p in self.truth.all if p.kind == "rows"]
+        model = self.model
+        damaged = dict(vars(model))
+        ids = model.ids_of(wanted[0])
+        seen = model.logprobs(model.hidden(Text([ids]))[-1:])
+        model.restore()
+        right = model.logprobs(model.hidden(Text([model.ids_of(wanted[0])]))[-1:])
+        own = model.ids_of(wanted[0])
+        vars(model).update(damaged)
+        return [
+            compare(
+                KnownAnswer(p, answer_of(own, right, p.rows), self.truth.noise), answer_of(ids, seen, p.rows)
+            )
+            for p in wanted
+        ]
+
+    def before_traffic(self) -> str:
+        """By which prompts a start-up probe, which asks all of them, finds it; empty: it does not. Asked are those
+        that can differ, until it is clear."""
+
+        def moved() -> list[Deviation]:
+            return [d for d in self.seen.values() if d.moved]
+
+        for p in self.truth.prompts:
+            if len(moved()) < 2:
+                self.ask(p.name)
+        if len(moved()) >= 2 or any(d.how == "absurd" for d in moved()):
+            return "texts"
+        if any(d.moved for d in self.rows()):
+            return "rows"
+        sweeps = [p for p in self.truth.all if p.kind == "ids"]
+        rows = self.model.rows
+        near = (
+            sweeps[:: len(sweeps) // PLACES] if rows is None else [p for p in sweeps if rows & set(p.given)]
+        )  # type: ignore[arg-type]
+        for p in near[:PLACES]:
+            if self.ask(p.name).moved:
+                return "sweeps"  # asked again it moves again: nothing here is by chance
+        return ""
+
+    def patrol(self, ask_s: float, share: float, rng: random.Random) -> float | None:
+        """Seconds of traffic from the damage until the replica is out, by the gateway's own schedule; None: not
+        within a minute. The damage comes at any moment of it."""
+        hot = hot_sweeps(self.truth.used, self.truth.all)
+        standing = rules.TruthStanding(
+            turn=rng.randrange(4 * len(self.truth.all)), due_s=rng.uniform(0, ask_s / share)
+        )
+        now = 0.0
+        while now < 60.0:
+            name = rules.next_prompt(standing, self.truth.all, now, hot)
+            if name is None:
+                now = standing.due_s
+                continue
+            now += ask_s
+            standing = rules.heard(standing, self.ask(name), self.truth.all, ask_s, share, now)
+            if standing.state in ("wrong", "odd"):
+                return round(now, 2)
+        return None
 
 
 def case(model: Model, truth: Truth, kind: str, seed: int, ask_s: float, share: float) -> dict[str, Any]:
-    seen: dict[str, Deviation] = {}
-
-    def deviation(name: str) -> Deviation:
-        if name not in seen:
-            seen[name] = ask(model, truth, name)
-        return seen[name]
-
-    rng = random.Random(f"{kind}/{seed}/when")
-    after_s = patrol(deviation, truth, ask_s, share, rng)
-    if sum(d.moved for d in seen.values()) < 2:  # as before traffic: all of them, until two have moved
-        for p in truth.prompts:
-            if sum(d.moved for d in seen.values()) >= 2:
-                break
-            deviation(p.name)
-    moved = sum(d.moved for d in seen.values())
-    changed = truth.changes(model)
-    named = kind_of(seen.values())
+    began = time.process_time()
+    one = Case(model, truth)
+    changes = truth.changes(model)
+    by = one.before_traffic()
+    after_s = one.patrol(ask_s, share, random.Random(f"{kind}/{seed}/when")) if changes else None
     return {
-        "kind": kind, "seed": seed, "changes": changed, "before_traffic": moved >= 2, "odd": moved == 1,
-        "after_s": after_s, "named": named,
+        "kind": kind, "seed": seed, "changes": changes, "before_traffic": bool(by), "by": by, "after_s": after_s,
+        "named": kind_of(one.seen.values()) or ("weights" if by else ""),
+        "cpu_s": round(time.process_time() - began, 2),
     }  # fmt: skip
 
 
@@ -384,24 +583,19 @@ def save(order: dict[str, Any]) -> None:
             (into / file.name).write_bytes(file.read_bytes())
     model = Model(str(whole), "bfloat16")
     damage(model, order["kind"], order["seed"])
-    config = json.loads((into / "config.json").read_text())
-    if order["kind"] == "rope":
-        rope = config.get("rope_parameters") or config
-        rope["rope_theta"] = rope.get("rope_theta", 10000.0) * random.Random(order["seed"]).choice(
-            [0.1, 0.5, 2, 10]
-        )
-    tensors = {n: p.data.contiguous().clone() for n, p in model.net.named_parameters()}
-    if model.head is not None:
+    config = {**model.config, "rope_theta": model.theta}
+    if HEAD in model.weights:
         config["tie_word_embeddings"] = False
-        tensors["lm_head.weight"] = model.head.contiguous()
     if model.template:
         (into / "chat_template.jinja").write_text(model.template)
     (into / "config.json").write_text(json.dumps(config))
+    tensors = {n: t.contiguous().clone() for n, t in model.weights.items()}
     save_file(tensors, str(into / "model.safetensors"), {"format": "pt"})
 
 
 def run(order: dict[str, Any]) -> None:
     torch.set_num_threads(order["threads"])
+    torch.set_grad_enabled(False)
     if "save" in order:
         save(order)
         return
@@ -414,16 +608,15 @@ def run(order: dict[str, Any]) -> None:
     if kept is not None and kept.exists():
         truth: Truth = pickle.loads(kept.read_bytes())  # our own, of the run before
     else:
-        truth = Truth(model, order["sweep"], say)
+        truth = Truth(model, order["sweep"] or model.vocabulary, say)
         if kept is not None:
             kept.write_bytes(pickle.dumps(truth))
-    noise = max((k.noise for k in truth.known.values()), key=lambda d: d.worst)
-    told = {"truth": len(truth.known), "noise": [noise.mean, noise.worst], "least_margin": truth.least_margin}
-    print(json.dumps(told), flush=True)
-    if order["healthy"]:
-        healthy(model, truth, order["healthy"], order["until_s"])
-    saved = {n: t.clone() for n, t in model.net.state_dict().items()}
-    rope = model.net.model.rotary_emb.inv_freq.clone()
+    told = {
+        "truth": len(truth.all),
+        "noise": [truth.noise.mean, truth.noise.worst],
+        "least_margin": truth.least_margin,
+    }
+    print(json.dumps({**told, "whole_changes": truth.changes(model)}), flush=True)
     for seed in range(order["first"], order["first"] + order["seeds"]):
         for kind in order["kinds"]:
             if [kind, seed] in order["done"]:
@@ -432,30 +625,41 @@ def run(order: dict[str, Any]) -> None:
                 return
             damage(model, kind, seed)
             print(json.dumps(case(model, truth, kind, seed, order["ask_s"], order["share"])), flush=True)
-            with torch.no_grad():
-                model.net.load_state_dict(saved)
-            model.net.model.rotary_emb.inv_freq = rope.clone()
-            model.template, model.head = "", None
+            model.restore()
+    if order["healthy"]:
+        healthy(model, truth, order)
 
 
-def healthy(model: Model, truth: Truth, wanted: int, until_s: float) -> None:
-    """Answers of the healthy model in ever other company, and the verdicts that would follow."""
-    rng = random.Random(11)
-    asked = moved = verdicts = 0
-    standing = rules.TruthStanding()
-    while asked < wanted and not (until_s and time.time() > until_s):
-        for some in batches(truth.prompts, rng):
-            found = answers(model, some, truth.greedy, company(rng, truth.vocabulary))
-            for name, answer in found.items():
-                deviation = compare(truth.known[name], answer)
-                asked += 1
-                moved += deviation.moved
-                if standing.state != "true" or deviation.moved:
-                    standing = rules.heard(standing, deviation, truth.prompts, 0.1, 0.01, 0.0)
-                if standing.state in ("wrong", "odd"):
-                    verdicts += 1
-                    standing = rules.TruthStanding()
-    print(json.dumps({"healthy": asked, "moved": moved, "verdicts": verdicts}), flush=True)
+HEALTHY_AT_ONCE = 200
+"""Answers of one line of results."""
+
+
+def healthy(model: Model, truth: Truth, order: dict[str, Any]) -> None:
+    """Answers of the healthy model in ever other company, and the verdicts that would follow: of the texts, of sweeps
+    by chance, and of rows."""
+    done = order["healthy_done"]
+    rng = random.Random(f"healthy/{done}")
+    covering = {k: [p for p in truth.all if p.kind == k] for k in ("ids", "rows")}
+    while done < order["healthy"]:
+        asked = moved = verdicts = 0
+        standing = rules.TruthStanding()
+        while asked < HEALTHY_AT_ONCE:
+            if order["until_s"] and time.time() > order["until_s"]:
+                return
+            more = [rng.choice(covering["ids"]) for _ in range(3)] + [rng.choice(covering["rows"])]
+            for some in batches([*truth.prompts, *more], rng):
+                for name, answer in truth.beside(model, some, company(rng, model.vocabulary)).items():
+                    prompt = next(p for p in some if p.name == name)
+                    deviation = compare(truth.known(model, prompt), answer)
+                    asked += 1
+                    moved += deviation.moved
+                    if standing.state != "true" or deviation.moved:
+                        standing = rules.heard(standing, deviation, truth.all, 0.1, 0.01, 0.0)
+                    if standing.state in ("wrong", "odd"):
+                        verdicts += 1
+                        standing = rules.TruthStanding()
+        done += asked
+        print(json.dumps({"healthy": asked, "moved": moved, "verdicts": verdicts}), flush=True)
 
 
 if __name__ == "__main__":

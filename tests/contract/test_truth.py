@@ -81,3 +81,16 @@ def test_a_pod_that_answers_wrongly_never_becomes_ready(server, tmp_path: Path) 
     wrong = _probed(server, tmp_path, [other(k) for k in known])
     assert (wrong.returncode, wrong.stderr) == (1, "")
     assert "it answers wrongly" in wrong.stdout and len(wrong.stdout.splitlines()) == 1
+
+
+def test_a_pod_with_one_damaged_row_never_becomes_ready(server, tmp_path: Path) -> None:
+    """The texts are as known; one sweep, whose tokens no text has, moves each time that it is asked."""
+    wanted = [*prompts()[:2], *[p for p in prompts(280, 192) if p.kind == "ids"]]
+    known = [KnownAnswer(p, _asked(server, p, "known"), Distance(0.01, 0.05)) for p in wanted]
+    assert _probed(server, tmp_path, known).stdout == ""
+
+    last = known[-1]
+    top = tuple({t: v - 1.0 for t, v in step.items()} for step in last.answer.top)
+    damaged = _probed(server, tmp_path, [*known[:-1], replace(last, answer=replace(last.answer, top=top))])
+    assert damaged.returncode == 1
+    assert "its weights are damaged" in damaged.stdout and last.prompt.name in damaged.stdout

@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 @click.option("--lock", type=click.Path(path_type=Path), help="Lockfile of the weights. [FLEET.lock]")
 @click.option("--out", type=click.Path(path_type=Path), help="The file. [FLEET.truth.json beside SPEC]")
 @click.option(
-    "--sweep", type=click.IntRange(0, 8192), default=480, show_default=True,
-    help="Token ids that further prompts are made of: damage of single rows shows in them.",
+    "--sweep", type=click.IntRange(0), metavar="IDS",
+    help="Token ids, the common ones first, whose own rows are looked at. [the whole vocabulary]",
 )  # fmt: skip
 @click.option(
     "--rounds", type=click.IntRange(2, 100), default=6, show_default=True,
@@ -138,12 +138,13 @@ async def _from_weights(fleet: Fleet, lock: Path, how: dict[str, Any]) -> Learne
     recipe = recipe_of(fleet, wish, _say)
     if recipe.engine == "sim":
         digest, source, size = "", "the simulated engine, which has no weights", vocabulary().size
+        without: set[int] = set()
     else:
         folder = Path(recipe.model)
         _say(f"comparing every byte of {folder} with what pins it")
         digest, size = fingerprint.verify(folder, lock), fingerprint.vocabulary_of(folder)
-        source = "verified weights"
-    wanted = prompts(size, how["sweep"])
+        source, without = "verified weights", fingerprint.no_text(folder)
+    wanted = prompts(size, size if how["sweep"] is None else how["sweep"], without)
     with tempfile.TemporaryDirectory(prefix="seawall-") as temporary:
         log = Path(temporary) / "engine.log"
         _say("starting an engine from them")

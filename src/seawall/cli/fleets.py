@@ -42,13 +42,10 @@ def group_of(
 
 def _truth_text(path: Path, fleet: Fleet) -> str | None:
     """The fleet's fingerprint, where one lies beside its spec. InputError where it is of something else."""
-    import json
-
-    from seawall.decide.truth.fingerprint import written
-    from seawall.weights.truth_file import truth_of, truth_path
+    from seawall.weights.truth_file import mounted, truth_of, truth_path
 
     found = truth_of(truth_path(path.parent, fleet.name), fleet)
-    return None if found is None else json.dumps(written([found]), ensure_ascii=False, sort_keys=True) + "\n"
+    return None if found is None else mounted(found)
 
 
 def _lock_text(path: Path, name: str, lock: Path | None) -> str | None:

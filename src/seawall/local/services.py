@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import math
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from typing import Any
 from seawall.decide.adapters import BACK_OFF_S, Failure, changes, failed
 from seawall.decide.route.evidence import Pace
 from seawall.decide.route.pace import pace_of
-from seawall.decide.truth.fingerprint import Fingerprint, compare
+from seawall.decide.truth.fingerprint import Deviation, Fingerprint, KnownAnswer, compare
 from seawall.decide.truth.standing import TruthStanding, told_all
 from seawall.domain.told import FleetState, GatewayState, ReplicaState, read
 from seawall.drivers import keeper
@@ -28,6 +29,9 @@ from seawall.local.launch import HOST, ReplicaRecipe
 
 BATCH_GRACE_S = 5.0
 """Seconds for lines that are under way when the lane ends: what is cut off runs again."""
+COVER_S = 30.0
+"""Seconds for sweeps and rows before a replica is given traffic."""
+AT_ONCE = 8
 LOOK_S = 30.0
 """Between two looks at the adapters of a replica that has them all: somebody may have unloaded one by hand."""
 
@@ -84,17 +88,61 @@ class EngineService:
         return None
 
     async def _answers_wrongly(self, headers: dict[str, str] | None) -> str:
-        """Why its answers are not those of the fleet's fingerprint; empty: they are, or there is none."""
-        fleet = self.recipe.fleet
-        known = self.truth() if fleet.spec.gateway.truth_budget else None
-        model, seen = fleet.served_names[0], []
-        for one in known.known if known is not None else ():
-            answer = await self._client.answer(self.url, model, one.prompt, self._probe_s, headers)
-            if answer is None:
+        """Why its answers are not those of the fleet's fingerprint; empty: they are, or there is none. Sweeps and rows
+        for as long as COVER_S, the common tokens first; what is left the gateway asks while it serves."""
+        known = self.truth() if self.recipe.fleet.spec.gateway.truth_budget else None
+        parts = [
+            [k for k in (known.known if known is not None else ()) if k.prompt.kind in kinds]
+            for kinds in (
+                ("chat", "text"),
+                ("ids",),
+                ("rows",),
+            )  # rows by themselves: see decide/truth/standing.py
+        ]
+        seen: list[Deviation] = []
+        confirmed: list[Deviation] = []
+        for n, part in enumerate(parts):
+            end = asyncio.get_running_loop().time() + (COVER_S / 2 if n else math.inf)
+            found = await self._asked(part, headers, end, AT_ONCE if n else 1)
+            if found is None:
                 return ""  # it cannot be asked; the gateway says so
-            seen.append(compare(one, answer))
-        standing = told_all(TruthStanding(), seen)
-        return standing.reason if standing.state == "wrong" else ""
+            seen += found
+            moved = [k for k in part if n and any(m.moved and m.prompt == k.prompt.name for m in found)]
+            confirmed += await self._asked(moved[:2], headers, math.inf, 1) or []
+            standing = told_all(TruthStanding(), seen, confirmed)
+            if standing.state == "wrong":
+                return standing.reason
+        return ""
+
+    async def _asked(
+        self, known: Sequence[KnownAnswer], headers: dict[str, str] | None, end: float, at_once: int
+    ) -> list[Deviation] | None:
+        """How the answers are away that came until `end`; None: it cannot be asked."""
+        model = self.recipe.fleet.served_names[0]
+        left = list(reversed(known))
+        seen: list[Deviation] = []
+        failed: list[EngineError | None] = []
+
+        async def some() -> None:
+            while left and not failed and asyncio.get_running_loop().time() < end:
+                one = left.pop()
+                try:
+                    answer = await self._client.answer(self.url, model, one.prompt, self._probe_s, headers)
+                except EngineError as e:
+                    failed.append(e)
+                    return
+                if answer is None:
+                    failed.append(None)
+                else:
+                    seen.append(compare(one, answer))
+
+        async with asyncio.TaskGroup() as group:
+            for _ in range(at_once):
+                group.create_task(some())
+        error = next(filter(None, failed), None)
+        if error is not None:
+            raise error
+        return None if failed else seen
 
     async def load(self) -> EngineLoad | None:
         await self._adapt()

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 
 from seawall.decide.truth.fingerprint import Fingerprint, Identity, read, written
@@ -13,6 +14,8 @@ from seawall.domain.spec import Fleet
 from seawall.errors import InputError
 
 MAX_BYTES = 4 * 2**20
+MOUNTED_BYTES = 600_000
+"""Size of one fleet's fingerprint in a ConfigMap, which holds 1 MiB of everything."""
 AGAIN = "Make it anew: seawall fingerprint"
 
 
@@ -64,6 +67,26 @@ def truth_of(path: Path, fleet: Fleet) -> Fingerprint | None:
         f"{path}: it is of another {field} ({of}, not {getattr(wanted, field)}).",
         "Make one for this fleet: seawall fingerprint FLEET.yaml",
     )
+
+
+def mounted(made: Fingerprint) -> str:
+    """The file's text for a ConfigMap: without the sweeps and rows of the rarest tokens where all are too many."""
+    text = _text(made)
+    while len(text.encode()) > MOUNTED_BYTES:
+        sweeps = [k for k in made.known if k.prompt.kind == "ids"]
+        rows = [k for k in made.known if k.prompt.kind == "rows"]
+        keep = 0.9 * MOUNTED_BYTES / len(text.encode())
+        texts = [k for k in made.known if not k.prompt.covers]
+        if not sweeps and not rows:
+            break
+        less = (*texts, *sweeps[: int(keep * len(sweeps))], *rows[: int(keep * len(rows))])
+        made = replace(made, known=less)
+        text = _text(made)
+    return text
+
+
+def _text(made: Fingerprint) -> str:
+    return json.dumps(written([made]), ensure_ascii=False, sort_keys=True) + "\n"
 
 
 def write_truth(path: Path, made: Fingerprint) -> None:

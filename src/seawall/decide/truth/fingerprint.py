@@ -13,16 +13,20 @@ this very file is mounted. Forbidden here, therefore: any import but the standar
 
 from __future__ import annotations
 
+import base64
 import math
+import struct
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 VERSION = 1
+COVERING = ("ids", "rows")
 MARGIN = 3.0
 """Times the largest distance that was measured between healthy answers. Two different prompts must be beyond it."""
 FINEST = 2e-5
 """Distances below this are the last digits of a float32 logprob, whatever was measured."""
+THOUSANDTH = 0.001
 ABSURD = 100.0
 """A logprob further from the known one than this comes from no sane softmax: vLLM writes -9999 for -inf."""
 SENSELESS = 2.0
@@ -32,7 +36,9 @@ Another revision of a model changes them by tenths."""
 
 @dataclass(frozen=True)
 class PinnedPrompt:
-    """One pinned question. `kind`: chat (through the template), text (through the tokenizer), ids (neither)."""
+    """One pinned question. `kind`: chat (through the template), text (through the tokenizer), ids (neither: a sweep,
+    whose ids' rows of the embedding are read), rows (a chat that asks how likely each of `rows` is, so that these rows
+    of the head are read)."""
 
     name: str
     kind: str
@@ -40,6 +46,12 @@ class PinnedPrompt:
     tokens: int = 2
     """Length of its greedy answer: one step that reads the prompt, one that decodes. More would cost as much as another
     prompt, and tell less."""
+    rows: tuple[int, ...] = ()
+
+    @property
+    def covers(self) -> bool:
+        """Whether this prompt is there for the rows of some tokens, which no other meets."""
+        return self.kind in COVERING
 
 
 @dataclass(frozen=True)
@@ -74,6 +86,14 @@ class KnownAnswer:
     prompt: PinnedPrompt
     answer: TruthAnswer
     noise: Distance
+
+    @property
+    def bound(self) -> Distance:
+        """How far a healthy answer may be. Logprobs of rows are kept in thousandths."""
+        bound = self.noise.times()
+        if self.prompt.kind != "rows":
+            return bound
+        return Distance(max(2 * THOUSANDTH, bound.mean), max(5 * THOUSANDTH, bound.worst))
 
 
 @dataclass(frozen=True)
@@ -162,7 +182,7 @@ def distance(known: TruthAnswer, seen: TruthAnswer) -> Distance:
 
 def compare(known: KnownAnswer, seen: TruthAnswer) -> Deviation:
     """The move of one answer."""
-    prompt, bound = known.prompt, known.noise.times()
+    prompt, bound = known.prompt, known.bound
     numbers = [v for step in seen.top for v in step.values()]
     away = distance(known.answer, seen)
     if not all(map(math.isfinite, numbers)) or not numbers:
@@ -209,7 +229,7 @@ def kind_of(moves: Iterable[Deviation]) -> str:
         return ""
     if any(m.how == "absurd" for m in moved):
         return "numeric"
-    if all(m.kind == "chat" for m in moved) and any(m.kind != "chat" for m in moves):
+    if all(_by_template(m) for m in moved) and not all(m.kind in ("chat", "rows") for m in moves):
         return "template"
     if all(m.how == "prompt" for m in moved):
         return "revision"
@@ -217,6 +237,10 @@ def kind_of(moves: Iterable[Deviation]) -> str:
     if len(moved) < len(moves) or any(m.how == "senseless" for m in away):
         return "weights"
     return "numeric" if all(_little(m) for m in away) else "revision"
+
+
+def _by_template(move: Deviation) -> bool:
+    return move.kind in ("chat", "rows") and move.how == "prompt"
 
 
 def _little(move: Deviation) -> bool:
@@ -238,25 +262,30 @@ def read(data: Any) -> list[Fingerprint]:
         if data["version"] != VERSION:
             raise ValueError(f"version {data['version']!r}, not {VERSION}")
         return [_read_one(one) for one in data["fingerprints"]]
-    except (KeyError, TypeError, AttributeError, IndexError) as e:
+    except (KeyError, TypeError, AttributeError, IndexError, StopIteration, struct.error) as e:
         raise ValueError(f"not a file of fingerprints ({type(e).__name__}: {e})") from None
 
 
 def _read_one(one: Any) -> Fingerprint:
-    known = []
+    known: list[KnownAnswer] = []
     for k in one["known"]:
-        given = k["given"] if isinstance(k["given"], str) else tuple(int(i) for i in k["given"])
-        if k["kind"] not in ("chat", "text", "ids") or (k["kind"] == "ids") == isinstance(given, str):
+        if "like" in k:
+            k = {**next(other for other in one["known"] if other["name"] == k["like"]), **k}
+        given = k["given"] if isinstance(k["given"], str) else _ids(k["given"])
+        if k["kind"] not in ("chat", "text", *COVERING) or (k["kind"] == "ids") == isinstance(given, str):
             raise ValueError(f"{k['name']}: its kind and its question do not fit")
+        rows = _ids(k["rows"]) if k["kind"] == "rows" else ()
         top = tuple({int(t): float(v) for t, v in step.items()} for step in k["top"])
+        if rows:
+            top = ({**dict(zip(rows, _unpacked(k["thousandths"]), strict=True)), **top[0]},)
         answer = TruthAnswer(
-            tuple(int(i) for i in k["promptIds"]),
+            given if isinstance(given, tuple) else tuple(int(i) for i in k["promptIds"]),
             tuple(int(i) for i in k["ids"]),
             top,
         )
         if len(answer.ids) != len(top) or any(t not in step for t, step in zip(answer.ids, top, strict=True)):
             raise ValueError(f"{k['name']}: its answer is not among its best tokens")
-        prompt = PinnedPrompt(str(k["name"]), str(k["kind"]), given, max(1, len(answer.ids)))
+        prompt = PinnedPrompt(str(k["name"]), str(k["kind"]), given, max(1, len(answer.ids)), rows)
         known.append(
             KnownAnswer(prompt, answer, Distance(float(k["noise"]["mean"]), float(k["noise"]["worst"])))
         )
@@ -273,19 +302,80 @@ def written(fingerprints: Iterable[Fingerprint]) -> dict[str, Any]:
 
 
 def _written_one(f: Fingerprint) -> dict[str, Any]:
-    known = [
-        {
-            "name": k.prompt.name,
-            "kind": k.prompt.kind,
-            "given": k.prompt.given if isinstance(k.prompt.given, str) else list(k.prompt.given),
-            "promptIds": list(k.answer.prompt_ids),
-            "ids": list(k.answer.ids),
-            "top": [{str(t): _short(v) for t, v in step.items()} for step in k.answer.top],
-            "noise": {"mean": float(f"{k.noise.mean:.3g}"), "worst": float(f"{k.noise.worst:.3g}")},
-        }
-        for k in f.known
-    ]
-    return {"of": {k: v for k, v in asdict(f.identity).items() if v}, "source": f.source, "known": known}
+    chats = {(k.prompt.given, k.answer.prompt_ids): k.prompt.name for k in f.known if k.prompt.kind == "chat"}
+    return {
+        "of": {k: v for k, v in asdict(f.identity).items() if v},
+        "source": f.source,
+        "known": [_written_known(k, chats) for k in f.known],
+    }
+
+
+SWEPT_BEST = 10
+"""Best tokens that are kept of a sweep, of which there are many."""
+
+
+def _written_known(k: KnownAnswer, chats: Mapping[Any, str]) -> dict[str, Any]:
+    """`chats`: what others have asked already, to be named instead of repeated."""
+    prompt, answer = k.prompt, k.answer
+    out: dict[str, Any] = {
+        "name": prompt.name,
+        "kind": prompt.kind,
+        "ids": list(answer.ids),
+        "noise": {"mean": float(f"{k.noise.mean:.3g}"), "worst": float(f"{k.noise.worst:.3g}")},
+    }
+    top = list(answer.top)
+    like = chats.get((prompt.given, answer.prompt_ids)) if prompt.kind == "rows" else None
+    if like is not None:
+        out["like"] = like
+    else:
+        out["given"] = prompt.given if isinstance(prompt.given, str) else _spans(prompt.given)
+        if prompt.kind != "ids":
+            out["promptIds"] = list(answer.prompt_ids)
+    if prompt.kind == "rows":
+        out["rows"] = _spans(prompt.rows)
+        out["thousandths"] = _packed([top[0][i] for i in prompt.rows])
+        top = [{answer.ids[0]: top[0][answer.ids[0]]}]
+    if prompt.kind == "ids":
+        top = [dict(sorted(step.items(), key=lambda one: -one[1])[:SWEPT_BEST]) for step in top]
+    return out | {"top": [{str(t): _short(v) for t, v in step.items()} for step in top]}
+
+
+def _spans(ids: Sequence[int]) -> list[list[int]]:
+    """Ids as [first, last] of what follows each other: sweeps of a whole vocabulary stay small."""
+    spans: list[list[int]] = []
+    for i in ids:
+        if spans and spans[-1][1] == i - 1:
+            spans[-1][1] = i
+        else:
+            spans.append([i, i])
+    return spans
+
+
+LONGEST = 2**13
+"""Ids of one prompt at most."""
+
+
+def _ids(spans: Any) -> tuple[int, ...]:
+    out: list[int] = []
+    for first, last in spans:
+        if not 0 <= int(first) <= int(last) < int(first) + LONGEST - len(out):
+            raise ValueError(f"{first} to {last} is no span of ids of one prompt")
+        out.extend(range(int(first), int(last) + 1))
+    return tuple(out)
+
+
+LEAST = -65.535
+
+
+def _packed(values: Sequence[float]) -> str:
+    """Logprobs in thousandths below nothing, two bytes each."""
+    small = [round(-max(LEAST, min(0.0, v)) / THOUSANDTH) for v in values]
+    return base64.b64encode(struct.pack(f"<{len(small)}H", *small)).decode()
+
+
+def _unpacked(text: str) -> list[float]:
+    data = base64.b64decode(text, validate=True)
+    return [-THOUSANDTH * v for v in struct.unpack(f"<{len(data) // 2}H", data)]
 
 
 def _short(value: float) -> float:

@@ -1,13 +1,14 @@
 """The pinned prompts of a fingerprint: short, so that asking is cheap, and unlike each other, so that together they
-meet many tokens, long and short distances, and the chat template.
+meet long and short distances, and the chat template; and sweeps, which together meet every token: a damaged row of the
+embedding shows only where its token is read, one of the head only where its token is asked for or likely.
 
-The first two are those that move with nearly everything. Changing one makes every fingerprint that exists unusable.
+The first is asked most often: it is a chat, which moves with everything. Changing one makes every fingerprint that
+exists unusable.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from random import Random
+from collections.abc import Iterable, Sequence
 
 from seawall.decide.truth.fingerprint import PinnedPrompt
 
@@ -24,25 +25,24 @@ TEXTS = {
     "story": "Once upon a time there was a little girl who lived near the sea with her mother and her brother. Every",
     "science": "Water is made of hydrogen and oxygen. The mitochondria are the powerhouse of the cell, because they",
 }
-SWEEP = 48
+SWEEP = 64
 """Ids of one sweep: more would hide each other."""
+ROWS = 128
+"""Rows of the head in one ask: the most that vLLM takes (`logprob_token_ids`)."""
 
 
-def prompts(vocabulary: int = 0, swept: int = 0, seed: int = 0) -> tuple[PinnedPrompt, ...]:
-    """All pinned prompts, most telling first. `swept`: token ids of a vocabulary of `vocabulary` that sweeps meet
-    beside the texts', the common (small) ones first: damage of a row of the embedding shows where its token is read."""
+def prompts(vocabulary: int = 0, swept: int = 0, without: Iterable[int] = ()) -> tuple[PinnedPrompt, ...]:
+    """All pinned prompts, most telling first; behind them sweeps of the first `swept` ids of a vocabulary of
+    `vocabulary`, which are the common ones, `without` those that stand for something else than text."""
     out = [PinnedPrompt("chat", "chat", CHAT), PinnedPrompt("facts", "text", TEXTS["facts"])]
     out += [PinnedPrompt("chat-colours", "chat", COLOURS)]
     out += [PinnedPrompt(name, "text", text) for name, text in TEXTS.items() if name != "facts"]
-    return (*out, *sweeps(vocabulary, swept, seed))
+    ids = range(min(swept, vocabulary))
+    read = sorted({*ids} - {*without})
+    sweeps = [PinnedPrompt(f"sweep-{p[0]}", "ids", p, 1) for p in parts(read, SWEEP) if len(p) > 1]
+    rows = [PinnedPrompt(f"rows-{p[0]}", "rows", CHAT, 1, p) for p in parts(ids, ROWS)]
+    return (*out, *sweeps, *rows)
 
 
-def sweeps(vocabulary: int, swept: int, seed: int = 0) -> Iterable[PinnedPrompt]:
-    """Prompts of ids: half the smallest, half spread over the rest, in an order by chance."""
-    count = min(swept, vocabulary)
-    low = list(range(count // 2))
-    step = max(1, (vocabulary - len(low)) // max(1, count - len(low)))
-    ids = [*low, *list(range(len(low), vocabulary, step))[: count - len(low)]]
-    Random(seed).shuffle(ids)
-    parts = [ids[i : i + SWEEP] for i in range(0, len(ids), SWEEP)]
-    return [PinnedPrompt(f"sweep-{n}", "ids", tuple(p), 1) for n, p in enumerate(parts) if len(p) > 1]
+def parts(ids: Sequence[int], size: int) -> list[tuple[int, ...]]:
+    return [tuple(ids[at : at + size]) for at in range(0, len(ids), size)]

@@ -12,10 +12,11 @@ Forbidden here: clocks, chance, I/O.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from seawall.decide.truth.fingerprint import WORDS, Deviation, Fingerprint, PinnedPrompt, kind_of
+from seawall.decide.truth.fingerprint import COVERING, WORDS, Deviation, Fingerprint, PinnedPrompt, kind_of
 
 WRONG = "it answers wrongly"
 """How the reason begins for which such a replica is suspect or out."""
@@ -70,28 +71,56 @@ class TruthStanding:
         return f"{WRONG}: {WORDS[self.kind]} ({of}: {shown})"
 
 
-def next_prompt(standing: TruthStanding, known: Sequence[PinnedPrompt], now: float) -> str | None:
-    """The prompt to ask now; None: it is not time. `known`: the fingerprint's, most telling first."""
-    names = [p.name for p in known]
+def next_prompt(
+    standing: TruthStanding, known: Sequence[PinnedPrompt], now: float, hot: Sequence[str] = ()
+) -> str | None:
+    """The prompt to ask now; None: it is not time. `known`: the fingerprint's, most telling first. `hot`: sweeps whose
+    tokens this fleet's traffic is made of."""
     if standing.state == "doubted":
         return standing.evidence[0].prompt
     if standing.state == "suspect":
-        done = {m.prompt for m in standing.asked}
         kinds = _lacking(standing.asked, known)
-        left = [p for p in known if p.name not in done]
+        left = _left(standing.asked, known)
         return next((p.name for p in left if p.kind in kinds), next((p.name for p in left), None))
-    if now < standing.due_s or not names:
+    if now < standing.due_s or not known:
         return None
     if standing.state in ("odd", "wrong"):
         return standing.evidence[0].prompt
-    return routine(standing.turn, names)
+    return routine(standing.turn, known, hot)
 
 
-def routine(turn: int, names: Sequence[str]) -> str:
-    """Every second ask is one of the two most telling prompts, the others take turns."""
-    few = names[:2]
-    rest = names[2:] or few
-    return few[(turn // 2) % len(few)] if turn % 2 == 0 else rest[(turn // 2) % len(rest)]
+def routine(turn: int, known: Sequence[PinnedPrompt], hot: Sequence[str] = ()) -> str:
+    """Name of the prompt whose turn it is. Of four asks one is the first chat, one of the other texts, one a sweep of
+    tokens in use, and one the next sweep:
+    what is wrong in a layer shows in each of them, a template only in a chat. Rows are asked before traffic only:
+    beside others' requests for logprobs vLLM 0.32 would mix up whose are whose."""
+    texts = [p.name for p in known if not p.covers]
+    sweeps = [p.name for p in known if p.kind == "ids"] or texts[1:] or texts
+    first, rest = texts[:1] or sweeps, texts[1:] or sweeps
+    n = turn // 4
+    match turn % 4:
+        case 0:
+            return first[0]
+        case 2:
+            return rest[n % len(rest)]
+        case 1 if hot:
+            return hot[n % len(hot)]
+        case _:
+            return sweeps[n % len(sweeps)] if hot else sweeps[(turn // 2) % len(sweeps)]
+
+
+HOT = 64
+"""Sweeps of tokens in use that take turns, at most."""
+
+
+def hot_sweeps(used: Mapping[int, int], known: Sequence[PinnedPrompt]) -> tuple[str, ...]:
+    """Sweeps that meet the tokens that traffic is made of, the most used first. `used`: token id -> how often."""
+    by_id = {i: p.name for p in known if p.kind == "ids" for i in p.given if isinstance(i, int)}
+    count: Counter[str] = Counter()
+    for i, times in used.items():
+        if i in by_id:
+            count[by_id[i]] += times
+    return tuple(name for name, _ in count.most_common(HOT))
 
 
 def heard(
@@ -118,13 +147,19 @@ def heard(
             asked = (*(m for m in standing.asked if m.prompt != move.prompt), move)
             evidence = tuple(m for m in asked if m.moved)
             later = replace(later, asked=asked, evidence=evidence)
-            if len(asked) < len(known) and (len(evidence) < 2 or _lacking(asked, known)):
+            if _left(asked, known) and (len(evidence) < 2 or _lacking(asked, known)):
                 return later
             return replace(later, state="wrong" if len(evidence) > 1 or move.how == "absurd" else "odd")
         case _:
             if not move.moved and move.prompt == standing.evidence[0].prompt:
                 return replace(later, state="true", evidence=(), asked=())
             return later
+
+
+def _left(asked: Sequence[Deviation], known: Sequence[PinnedPrompt]) -> list[PinnedPrompt]:
+    """Prompts that may tell more. Sweeps do not: each meets tokens of its own."""
+    done = {m.prompt for m in asked}
+    return [p for p in known if p.name not in done and not p.covers]
 
 
 def _lacking(asked: Sequence[Deviation], known: Sequence[PinnedPrompt]) -> set[str]:
@@ -143,14 +178,21 @@ def looks_sick(standing: TruthStanding, now: float) -> TruthStanding:
     if now - standing.sick_s < SICK_S:
         return standing
     return replace(
-        standing, due_s=min(standing.due_s, now), sick_s=now, turn=standing.turn + standing.turn % 2
+        standing, due_s=min(standing.due_s, now), sick_s=now, turn=standing.turn + -standing.turn % 4
     )
 
 
-def told_all(standing: TruthStanding, moves: Sequence[Deviation]) -> TruthStanding:
-    """All prompts have been asked at once, as before a replica is given traffic, or before it comes back."""
+def told_all(
+    standing: TruthStanding, moves: Sequence[Deviation], confirmed: Sequence[Deviation] = ()
+) -> TruthStanding:
+    """All prompts have been asked at once, as before a replica is given traffic, or before it comes back. `confirmed`:
+    answers to what moved, asked again. A sweep that moved twice is enough: no second prompt meets its tokens."""
     moved = tuple(m for m in moves if m.moved)
-    state = "true" if not moved else "wrong" if len(moved) > 1 or moved[0].how == "absurd" else "odd"
+    twice = {m.prompt for m in confirmed if m.moved}
+    sure = len(moved) > 1 or any(
+        m.how == "absurd" or (m.kind in COVERING and m.prompt in twice) for m in moved
+    )
+    state = "true" if not moved else "wrong" if sure else "odd"
     return replace(standing, state=state, evidence=moved, asked=tuple(moves))
 
 

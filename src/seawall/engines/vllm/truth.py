@@ -34,9 +34,10 @@ def ask_of(prompt: PinnedPrompt, model: str, salt: str) -> tuple[str, dict[str, 
         "return_tokens_as_token_ids": True,
         "cache_salt": salt,
     }
-    if prompt.kind == "chat":
+    if prompt.kind in ("chat", "rows"):
+        best = {"logprob_token_ids": list(prompt.rows)} if prompt.rows else {"top_logprobs": TOP}
         said = [{"role": "user", "content": prompt.given}]
-        return CHATS, {**body, "messages": said, "logprobs": True, "top_logprobs": TOP}
+        return CHATS, {**body, "messages": said, "logprobs": True, **best}
     given = prompt.given if isinstance(prompt.given, str) else list(prompt.given)
     return COMPLETIONS, {**body, "prompt": given, "logprobs": TOP}
 

@@ -404,7 +404,9 @@ class Server:
         for one in random.sample(running, min(STREAMS_LOOKED_AT, len(running))):
             if not isinstance(one, Exchange) or one.session is None or one.target is None:
                 continue
-            why = sick_ids(one.session.recent_ids(TAIL))
+            ids = one.session.recent_ids(TAIL)
+            self.truth.said(fleet, ids)
+            why = sick_ids(ids)
             if why:
                 self.truth.sick(fleet, one.target, why)
 

@@ -11,6 +11,7 @@ import asyncio
 import logging
 import math
 import os
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Protocol
@@ -56,6 +57,8 @@ AGAIN_S = 60.0
 """Between two attempts to learn from replicas that do not agree."""
 
 
+HOT_S = 60.0
+"""Between two counts of the tokens in use."""
 NEW = TruthStanding()
 
 
@@ -102,6 +105,10 @@ class FleetTruth:
     """Why its engines cannot be asked at all."""
     identity: Identity | None = None
     """What the fleet is said to be."""
+    used: Counter[int] = field(default_factory=Counter)
+    """Token ids that its streams have said lately, as far as was looked."""
+    _hot: tuple[str, ...] = ()
+    _hot_s: float = -math.inf
 
     def adopt(self, fingerprint: Fingerprint | None, share: float, identity: Identity, now: float) -> None:
         """Takes what is beside the spec now. What was learned of another model, version or flags is forgotten."""
@@ -117,6 +124,13 @@ class FleetTruth:
                 self.standings.clear()
             self.fingerprint, self.given = fingerprint, fingerprint is not None
             self.problem = ""
+
+    def hot(self, now: float) -> tuple[str, ...]:
+        """Sweeps of the tokens in use; old use counts for half of new each time that this is counted again."""
+        if now - self._hot_s >= HOT_S and self.fingerprint is not None:
+            self._hot, self._hot_s = rules.hot_sweeps(self.used, rules.prompts_of(self.fingerprint)), now
+            self.used = Counter({i: n // 2 for i, n in self.used.items() if n > 1})
+        return self._hot
 
 
 class TruthWatch:
@@ -169,6 +183,12 @@ class TruthWatch:
         """Whether its answers are why it is suspect or out: a sign of life changes nothing about that."""
         return self.standing(fleet, target).state in rules.BLAMED
 
+    def said(self, fleet: TruthFleet, ids: Sequence[int]) -> None:
+        """What a stream has said lately: sweeps of these tokens come first."""
+        truth = self.fleets.get(fleet.name)
+        if truth is not None and truth.given:
+            truth.used.update(ids)
+
     def sick(self, fleet: TruthFleet, target: Target, why: str) -> None:
         """A stream of this replica looks sick."""
         truth = self.fleets.get(fleet.name)
@@ -186,7 +206,7 @@ class TruthWatch:
         while truth.fingerprint is not None and fleet.has(target) and target.state == "ready":
             wanted = rules.prompts_of(truth.fingerprint)
             before = self.standing(fleet, target)
-            name = rules.next_prompt(before, wanted, fleet.now())
+            name = rules.next_prompt(before, wanted, fleet.now(), truth.hot(fleet.now()))
             known = truth.fingerprint.of(name) if name is not None else None
             if known is None:
                 return
@@ -237,7 +257,7 @@ class TruthWatch:
         standing = self.standing(fleet, target)
         blamed = standing.state != "true"
         first = [truth.fingerprint.of(m.prompt) for m in standing.evidence]
-        rest = [k for k in truth.fingerprint.known if k.prompt.kind != "ids"]
+        rest = [k for k in truth.fingerprint.known if not k.prompt.covers]
         deviations: list[Deviation] = []
         for known in [k for k in first if k is not None] + rest[: None if blamed else 2]:
             deviation = await self._deviation(fleet, truth, target, known)

@@ -27,7 +27,7 @@ from seawall.decide.truth.fingerprint import (
     written,
 )
 from seawall.decide.truth.learn import learn
-from seawall.decide.truth.prompts import prompts
+from seawall.decide.truth.prompts import ROWS, SWEEP, prompts
 
 NOISE = Distance(0.01, 0.03)
 
@@ -150,9 +150,10 @@ def test_a_file_is_read_as_it_was_written() -> None:
     [
         (lambda d: d.update(version=9), "version 9"),
         (lambda d: d["fingerprints"][0].pop("known"), "known"),
-        (lambda d: d["fingerprints"][0]["known"][0].update(given=[1]), "do not fit"),
+        (lambda d: d["fingerprints"][0]["known"][0].update(given=[[1, 1]]), "do not fit"),
         (lambda d: d["fingerprints"][0]["known"][0].update(ids=[1]), "best tokens"),
         (lambda d: d["fingerprints"][0].update(of={"colour": "red"}), "colour"),
+        (lambda d: d["fingerprints"][0]["known"][0].update(kind="ids", given=[[0, 10**9]]), "no span"),
         (lambda d: d["fingerprints"][0]["known"].append(d["fingerprints"][0]["known"][0]), "one name"),
     ],
 )
@@ -168,12 +169,50 @@ def test_an_identity_differs_only_in_what_both_say() -> None:
     assert Identity(model="m", dtype="float32").differs(Identity(model="m", dtype="bfloat16")) == "dtype"
 
 
-def test_sweeps_meet_each_id_once_and_the_common_ones_all() -> None:
-    ids = [i for p in prompts(49152, 2048) if p.kind == "ids" for i in p.given]
-    assert len(ids) == len(set(ids)) == 2048
-    assert set(range(1024)) <= set(ids)
-    assert max(ids) > 48_000
-    assert len(prompts()) == len({p.name for p in prompts()})
+def test_sweeps_meet_every_id_once_in_the_embedding_and_in_the_head() -> None:
+    made = prompts(49152, 49152, without=[0, 1, 49151])
+    read_ids = [i for p in made if p.kind == "ids" for i in p.given]
+    asked_for = [i for p in made if p.kind == "rows" for i in p.rows]
+    assert sorted(read_ids) == list(range(2, 49151))
+    assert asked_for == list(range(49152))
+    assert max(len(p.given) for p in made if p.kind == "ids") <= SWEEP
+    assert max(len(p.rows) for p in made if p.kind == "rows") <= ROWS, "the most that vLLM takes"
+    assert len(made) == len({p.name for p in made})
+
+
+def swept(vocabulary: int) -> Fingerprint:
+    """A fingerprint of a whole vocabulary, as an engine would make it."""
+    known_ones = []
+    for n, p in enumerate(prompts(vocabulary, vocabulary)):
+        one = replace(answer(n, p.tokens), prompt_ids=p.given if p.kind == "ids" else tuple(range(40)))
+        if p.kind == "rows":
+            one = replace(one, top=({**{i: -(i % 60) - 0.4321 for i in p.rows}, **one.top[0]},))
+        known_ones.append(KnownAnswer(p, one, NOISE))
+    return Fingerprint(Identity(), "verified weights", tuple(known_ones))
+
+
+def test_a_whole_vocabulary_is_read_as_it_was_written_and_stays_small() -> None:
+    made = swept(12_800)
+    text = json.dumps(written([made]))
+    assert len(text) < 12 * 12_800
+    again = read(json.loads(text))[0]
+    assert [k.prompt for k in again.known] == [k.prompt for k in made.known]
+    for mine, theirs in zip(again.known, made.known, strict=True):
+        assert not compare(mine, theirs.answer).moved, mine.prompt.name
+
+
+def test_one_row_of_the_head_that_moved_is_seen_where_no_best_token_moves() -> None:
+    k = next(k for k in swept(1280).known if k.prompt.kind == "rows")
+    row = k.prompt.rows[77]
+    step = {**k.answer.top[0], row: k.answer.top[0][row] - 0.5}
+    deviation = compare(replace(k, noise=Distance(1e-6, 1e-5)), replace(k.answer, top=(step,)))
+    assert deviation.moved
+    assert kind_of([move("chat", "same"), move("text", "same"), deviation]) == "weights"
+
+
+def test_another_template_moves_rows_too_and_is_a_template_still() -> None:
+    moves = [move("chat", "prompt"), move("rows", "prompt"), move("text", "same"), move("ids", "same")]
+    assert kind_of(moves) == "template"
 
 
 # -- learning from replicas

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from hypothesis import given
 from hypothesis import strategies as st
 
 from seawall.decide.truth.fingerprint import Deviation, Distance, PinnedPrompt
+from seawall.decide.truth.prompts import prompts
 from seawall.decide.truth.sick import TAIL, sick_ids, sick_logprobs, sick_text
 from seawall.decide.truth.standing import (
     MOST_S,
     SICK_S,
     TruthStanding,
     heard,
+    hot_sweeps,
     looks_sick,
     may_leave,
     next_prompt,
+    routine,
     told_all,
 )
 
@@ -23,9 +28,8 @@ KNOWN = tuple(PinnedPrompt(n, "chat" if n.startswith("chat") else "text", "x") f
 
 
 def said(name: str, how: str = "same") -> Deviation:
-    return Deviation(
-        name, "chat" if name.startswith("chat") else "text", how, Distance(1, 2), Distance(0.01, 0.02)
-    )
+    kind = "chat" if name.startswith("chat") else "text"
+    return Deviation(name, kind, how, Distance(1, 2), Distance(0.01, 0.02))
 
 
 def ask(
@@ -38,14 +42,14 @@ def ask(
 
 
 def until(
-    standing: TruthStanding, wrong: set[str], now: float = 0.0, asks: int = 12
+    standing: TruthStanding, wrong: set[str], now: float = 0.0, asks: int = 20, how: str = "drift"
 ) -> tuple[TruthStanding, list[str]]:
     asked = []
     for _ in range(asks):
-        standing, name = ask(standing, wrong, now)
+        standing, name = ask(standing, wrong, now, how)
         if name is None:
             now = standing.due_s
-            standing, name = ask(standing, wrong, now)
+            standing, name = ask(standing, wrong, now, how)
         asked.append(name or "")
         if standing.state in ("wrong", "odd"):
             break
@@ -75,9 +79,14 @@ def test_one_prompt_that_always_moves_is_odd_and_named_after_all_others_were_ask
 
 
 def test_only_the_chats_moved_is_the_template() -> None:
-    standing, _ = until(TruthStanding(), {"chat", "chat-2"})
+    standing, _ = until(TruthStanding(), {"chat", "chat-2"}, how="prompt")
     assert standing.state == "wrong"
     assert standing.kind == "template"
+
+
+def test_chats_that_moved_while_their_ids_are_as_known_are_no_template() -> None:
+    standing, _ = until(TruthStanding(), {"chat", "chat-2"})
+    assert (standing.state, standing.kind) == ("wrong", "weights")
 
 
 @given(st.floats(0.001, 20.0), st.floats(0.001, 0.01), st.integers(1, 200))
@@ -118,6 +127,47 @@ def test_before_traffic_all_are_asked_and_two_that_moved_keep_it_out() -> None:
         told_all(TruthStanding(), [said("chat", "prompt"), *(said(n) for n in NAMES[1:])]).kind == "template"
     )
     assert told_all(TruthStanding(), [said("chat", "drift"), said("facts", "drift")]).state == "wrong"
+
+
+SWEPT = (*KNOWN, *prompts(256, 256)[-6:])
+"""With four sweeps and two asks for rows."""
+
+
+def test_of_four_asks_two_are_sweeps_and_those_in_use_come_often() -> None:
+    sweeps = [p.name for p in SWEPT if p.kind == "ids"]
+    asked = [routine(turn, SWEPT) for turn in range(32)]
+    assert set(asked) >= {*NAMES, *sweeps}
+    assert not any(name.startswith("rows") for name in asked), "vLLM mixes them up with others' logprobs"
+    hot = hot_sweeps({130: 9, 131: 5, 3: 1}, SWEPT)
+    assert hot == ("sweep-128", "sweep-0")
+    asked = [routine(turn, SWEPT, hot) for turn in range(32)]
+    assert asked[1::4] == ["sweep-128", "sweep-0"] * 4
+    assert set(asked[3::4]) == set(sweeps)
+
+
+def test_a_sweep_that_moves_each_time_makes_suspect_and_the_texts_alone_are_asked_then() -> None:
+    standing, asked = TruthStanding(turn=1), []
+    for _ in range(20):
+        name = next_prompt(standing, SWEPT, 0.0, ("sweep-64",))
+        if name is None:
+            break
+        asked.append(name)
+        kind = next(p.kind for p in SWEPT if p.name == name)
+        how = "drift" if name == "sweep-64" else "same"
+        said_so = Deviation(name, kind, how, Distance(1, 2), Distance(0.01, 0.02))
+        standing = heard(standing, said_so, SWEPT, 0.05, 0.01, 0.0)
+    assert asked[:2] == ["sweep-64", "sweep-64"]
+    assert set(asked[2:]) == set(NAMES)
+    assert (standing.state, standing.kind) == ("odd", "weights")
+
+
+def test_before_traffic_a_sweep_that_moved_twice_keeps_it_out_and_one_that_moved_once_does_not() -> None:
+    moved = Deviation("sweep-0", "ids", "drift", Distance(1, 2), Distance(0.01, 0.02))
+    calm = replace(moved, how="same")
+    same = [said(n) for n in NAMES]
+    assert told_all(TruthStanding(), [*same, moved], [moved]).state == "wrong"
+    assert told_all(TruthStanding(), [*same, moved], [calm]).state == "odd"
+    assert told_all(TruthStanding(), [*same, said("chat", "drift")], [said("chat", "drift")]).state == "odd"
 
 
 def bad(how: str = "drift", state: str = "wrong") -> TruthStanding:
