@@ -13,7 +13,7 @@ from seawall.cli.files import writable_folder
 from seawall.cli.output import output_option
 
 if TYPE_CHECKING:
-    from seawall.weights.listing import Form
+    from seawall.weights.listing import WeightsForm
 
 
 @click.command()
@@ -69,7 +69,7 @@ def command(
     allow_pickle: bool,
     secrets: Path | None,
     workers: int,
-    weights_form: Form | None,
+    weights_form: WeightsForm | None,
     form: str,
 ) -> None:
     """Download a model's weights, verify every byte, write a lockfile.
@@ -172,7 +172,7 @@ class _Wanted:
     revision: str | None
     lock: Path | None = None
     allow_pickle: bool = False
-    form: Form = "hf"
+    form: WeightsForm = "hf"
 
 
 def _wanted(source: str | None, fleet: str | None, revision: str | None) -> list[_Wanted]:

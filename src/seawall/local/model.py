@@ -12,13 +12,13 @@ from pathlib import Path
 from seawall.domain.spec import Adapter, Model
 from seawall.errors import InputError
 from seawall.weights import pypi
-from seawall.weights.listing import Form
+from seawall.weights.listing import WeightsForm
 from seawall.weights.pull import Order
 
 TellUser = Callable[[str], None]
 
 
-def model_folder(model: Model, root: Path, say: TellUser, form: Form = "hf") -> Path:
+def model_folder(model: Model, root: Path, say: TellUser, form: WeightsForm = "hf") -> Path:
     """The folder with config.json and the weights, of two copies the one in `form`.
 
     InputError or SourceError with the cure when there is none.

@@ -18,7 +18,7 @@ MAX_PATH = 1024
 _BAD = re.compile(r"[\x00-\x1f\x7f\\:]")
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".joblib")
 
-Form = Literal["hf", "mistral", "both"]
+WeightsForm = Literal["hf", "mistral", "both"]
 """Which of two copies of the weights an engine loads, where a repository has both: Hugging Face's or Mistral's own."""
 _MISTRAL = re.compile(r"consolidated[^/]*\.safetensors(\.index\.json)?")
 _HF = re.compile(r"[^/]*\.safetensors(\.index\.json)?")
@@ -112,7 +112,7 @@ def checked(listing: Listing, allow_pickle: bool) -> Listing:
     return Listing(listing.source, listing.revision, tuple(sorted(files, key=lambda f: f.path)))
 
 
-def one_form(listing: Listing, form: Form) -> tuple[Listing, tuple[RemoteFile, ...]]:
+def one_form(listing: Listing, form: WeightsForm) -> tuple[Listing, tuple[RemoteFile, ...]]:
     """The listing with one copy of the weights, and the files of the other one that are left out.
 
     Mistral's repositories hold each weight twice: `consolidated*.safetensors` as its own tools read it (vLLM's

@@ -26,7 +26,7 @@ from seawall.domain.units import counted, show_bytes
 from seawall.errors import CheckFailed, InputError, SourceError
 from seawall.weights.fetch import Fetch, FetchPolicy, PullWatcher, told_of_disk
 from seawall.weights.lease import Lease
-from seawall.weights.listing import Form, Listing, RemoteFile, checked, one_form, safe_path
+from seawall.weights.listing import Listing, RemoteFile, WeightsForm, checked, one_form, safe_path
 from seawall.weights.lockfile import Lock, LockedFile, read_lock, write_lock
 from seawall.weights.safetensors import check_header
 from seawall.weights.sources import ListingRequest, open_source
@@ -46,7 +46,7 @@ class Order:
     revision: str | None = None
     allow_pickle: bool = False
     policy: FetchPolicy | None = None
-    form: Form = "hf"
+    form: WeightsForm = "hf"
     """Which copy of the weights to take where the source has two and no lock says which files."""
 
 
