@@ -46,7 +46,7 @@ up: $(RUN_STAMP) ## serve a real model on real vLLM here, behind the gateway (Ct
 test: $(STAMP) $(TOOLS) ## all tests, real vLLM included
 	@$(COMPILE)
 	@$(LIBS)
-	@$(BIN)/seawall engine install
+	@$(BIN)/seawall engine install --for cpu
 	@$(PYTEST) $(PYTEST_ARGS)
 
 test-fast: $(STAMP) $(TOOLS) ## the tests that need no real engine
@@ -96,7 +96,7 @@ dist: $(STAMP) ## build sdist, wheels (pure, and compiled for the Pythons that a
 	@$(BIN)/python scripts/dist.py
 
 lock-engine: $(STAMP) ## pin the engine's packages anew (vLLM for CPU), with hashes
-	@scripts/lock_engine.sh $(BIN)/uv
+	@$(BIN)/python scripts/lock_engine.py $(BIN)/uv
 
 clean: ## remove what this folder has built (not the caches in your home)
 	@rm -rf $(VENV) dist site .mypy_cache .ruff_cache .pytest_cache .hypothesis

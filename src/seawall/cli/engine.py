@@ -14,28 +14,47 @@ def command() -> None:
 
 @command.command()
 @click.option(
+    "--for",
+    "build",
+    type=click.Choice(["auto", "cpu", "cuda", "rocm"]),
+    default="auto",
+    show_default=True,
+    help="Which vLLM; auto: by the GPUs of this machine.",
+)
+@click.option(
     "--find-links", multiple=True, metavar="DIR", help="A folder of wheels (besides those pip is told)."
 )
 @click.option(
     "--torch-index", metavar="URL", envvar="SEAWALL_TORCH_INDEX", help="An index with torch's CPU builds."
 )
+@click.option("--index", metavar="URL", help="An index with vLLM's build for your GPUs (ROCm needs it).")
 @click.option("--offline", is_flag=True, help="Use only what is on this machine.")
-def install(find_links: tuple[str, ...], torch_index: str | None, offline: bool) -> None:
-    """Make vLLM's own environment (CPU, 2.1 GB) in the cache, pinned by hash.
+def install(
+    build: str, find_links: tuple[str, ...], torch_index: str | None, index: str | None, offline: bool
+) -> None:
+    """Make an environment for vLLM in the cache: for this machine's GPUs, else for the CPU (2.1 GB, pinned by hash).
 
-    `seawall up` does this by itself. A second run does nothing and needs no network.
+    `seawall up` does this by itself. A second run does nothing and needs no network. A vLLM of your own ($SEAWALL_VLLM,
+    or `vllm` on the PATH) is never changed, and goes before ours for fleets on GPUs.
 
     \b
     $ seawall engine install
+    $ seawall engine install --for cuda
     """
     from seawall.drivers import cache
     from seawall.local import engine_env
+    from seawall.local.gpu_engine import build_for, own_vllm
 
-    env = engine_env.install(
-        cache.root(), lambda line: click.echo(line, err=True), find_links=find_links, torch_index=torch_index,
-        offline=offline,
-    )  # fmt: skip
-    click.echo(f"vLLM {env.version} (CPU) is ready: {env.folder}")
+    chosen: engine_env.Build = build_for() if build == "auto" else build  # type: ignore[assignment]  # click's choice
+    if build == "auto" and chosen != "cpu" and (own := own_vllm()) is not None:
+        click.echo(f"fleets on GPUs are served by your own vLLM: {own}")
+        click.echo("Next: seawall up MODEL; for ours beside it: seawall engine install --for " + chosen)
+        return
+    sources = engine_env.WheelSources(
+        find_links=find_links, torch_index=torch_index, index=index, offline=offline
+    )
+    env = engine_env.install(cache.root(), lambda line: click.echo(line, err=True), chosen, sources)
+    click.echo(f"vLLM {env.version} ({env.build.upper()}) is ready: {env.folder}")
     click.echo("Next: seawall up")
 
 

@@ -43,27 +43,24 @@ def spec_of(
 
 
 def _hardware(gpus: int | None) -> str:
-    """`auto` where a GPU and a vLLM for it are, else `cpu`; asked-for GPUs are never replaced by the CPU."""
+    """`auto` where a GPU is and a vLLM for it is or can be installed, else `cpu`; asked-for GPUs are never replaced by
+    the CPU."""
     from seawall.errors import InputError
-    from seawall.local import gpus as devices
-    from seawall.local.launch import own_vllm
+    from seawall.local.gpu_engine import build_for, own_vllm
 
-    here = devices.visible()
-    if not here:
+    build = build_for()
+    if build == "cpu":
         if gpus:
             raise InputError(
                 f"--gpus {gpus}: no GPU is visible here.",
                 "Look at `nvidia-smi -L`, or leave --gpus out for the CPU.",
             )
         return "cpu"
-    try:
-        own_vllm()
-    except InputError as e:
+    if build == "rocm" and own_vllm() is None:
+        cure = "Install one: seawall engine install --for rocm --index URL, or set SEAWALL_VLLM."
         if gpus:
-            raise
-        click.echo(
-            f"  {len(here)} GPUs are here, and no vLLM for them; serving on the CPU. {e.cure}", err=True
-        )
+            raise InputError(f"--gpus {gpus}: AMD GPUs are here, and no vLLM for them.", cure)
+        click.echo(f"  AMD GPUs are here, and no vLLM for them; serving on the CPU. {cure}", err=True)
         return "cpu"
     return "auto"
 

@@ -28,15 +28,12 @@ class PipSettings:
             args += ["--index-url", self.index_url]
         return args + [a for url in self.extra_index_urls for a in ("--extra-index-url", url)]
 
-    def wheel(self, prefix: str) -> Path | None:
-        """A wheel whose file name starts with `prefix` in one of the local find-links folders."""
-        for link in self.find_links:
-            folder = Path(link.removeprefix("file://"))
-            if folder.is_dir():
-                for found in sorted(folder.glob("*.whl")):
-                    if found.name.startswith(prefix):
-                        return found
-        return None
+    def wheels(self, prefix: str) -> list[Path]:
+        """The wheels whose file names start with `prefix` in the local find-links folders."""
+        folders = [Path(link.removeprefix("file://")) for link in self.find_links]
+        return [
+            w for f in folders if f.is_dir() for w in sorted(f.glob("*.whl")) if w.name.startswith(prefix)
+        ]
 
 
 def settings(env: Mapping[str, str] = os.environ) -> PipSettings:

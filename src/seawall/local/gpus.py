@@ -9,6 +9,7 @@ import os
 import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from seawall.domain.action import Plan
 from seawall.domain.catalog.gpus import find_gpu
@@ -80,6 +81,17 @@ def visible(env: Mapping[str, str] = os.environ) -> tuple[str, ...]:
         # As CUDA reads it: what follows an invalid entry is not visible either.
         return tuple(names[: next((i for i, n in enumerate(names) if n in ("", "-1")), len(names))])
     return _asked(QUERY, env)
+
+
+def amd(sys: Path = Path("/sys")) -> int:
+    """How many AMD GPUs the kernel's driver (amdkfd) lists; a CPU is a node of its topology too, with id 0."""
+    count = 0
+    for node in sys.glob("class/kfd/kfd/topology/nodes/*/gpu_id"):
+        try:
+            count += node.read_text().strip() not in ("", "0")
+        except OSError:
+            continue
+    return count
 
 
 def model(env: Mapping[str, str] = os.environ) -> str | None:

@@ -7,7 +7,6 @@ under `--engine sim` starts with the flags that real vLLM will see. Forbidden he
 from __future__ import annotations
 
 import os
-import shutil
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -18,7 +17,6 @@ from seawall.domain.action import Plan
 from seawall.domain.spec import Fleet
 from seawall.engines.vllm import environment
 from seawall.engines.vllm.command import EnginePlace, serve_command
-from seawall.errors import InputError
 from seawall.local import gpus
 from seawall.local.keeper import base_env
 
@@ -127,20 +125,3 @@ def threads(fleet: Fleet, cores: int) -> int:
     if fleet.spec.hardware.cpu:
         return max(1, round(fleet.spec.hardware.cpu))
     return max(1, cores // fleet.spec.scaling.max)
-
-
-def own_vllm(env: Mapping[str, str] = os.environ) -> Path:
-    """The user's own vLLM for GPUs: $SEAWALL_VLLM, or `vllm` on the PATH. InputError says how to get one."""
-    if given := env.get("SEAWALL_VLLM"):
-        path = Path(given)
-        if os.access(path, os.X_OK):
-            return path.absolute()
-        raise InputError(
-            f"SEAWALL_VLLM: {given} cannot be run.", "Set it to the `vllm` program of your environment."
-        )
-    if found := shutil.which("vllm", path=env.get("PATH")):
-        return Path(found)
-    raise InputError(
-        "this fleet wants GPUs, and no `vllm` is on the PATH.",
-        "Set SEAWALL_VLLM to your vllm program; or set hardware.gpu: cpu, or run with --engine sim.",
-    )

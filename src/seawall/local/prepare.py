@@ -27,8 +27,9 @@ from seawall.errors import EngineError, InputError, SeawallError
 from seawall.local import engine_env, gpus, model
 from seawall.local.control import socket_path
 from seawall.local.documents import Documents
+from seawall.local.gpu_engine import gpu_vllm
 from seawall.local.keeper import Care
-from seawall.local.launch import ReplicaRecipe, is_cpu, own_vllm, sim_recipe, vllm_recipe
+from seawall.local.launch import ReplicaRecipe, is_cpu, sim_recipe, vllm_recipe
 from seawall.local.pools import by_pool
 from seawall.local.services import GatewayPlace
 from seawall.local.supervisor import UpSetup, free_memory
@@ -209,7 +210,7 @@ def recipe_of(fleet: Fleet, wish: Wish, say: TellUser) -> ReplicaRecipe:
     if is_cpu(fleet):
         vllm = engine_env.install(wish.cache, say).vllm
     else:
-        vllm = own_vllm()
+        vllm = gpu_vllm(wish.cache, say)
     wanted = fleet.spec.model
     folder = model.model_folder(wanted, wish.cache, say, weights_form(fleet.spec.engine.extra_args))
     made = _plan_here(fleet, folder)

@@ -11,7 +11,7 @@ import pytest
 
 from seawall.drivers import cache
 from seawall.errors import EngineError
-from seawall.local import engine_env
+from seawall.local import engine_env, engine_lock
 
 OWN = engine_env.OWN_VERSION
 UV = engine_env._uv()
@@ -55,32 +55,41 @@ def test_where_there_is_none_nothing_is_downloaded(tmp_path: Path) -> None:
     assert engine_env.find_python(UV, OWN, environ(tmp_path)) is None
 
 
-def test_an_environment_of_the_locked_python_serves_every_python(tmp_path: Path) -> None:
-    locked = engine_env.LOCKED_FOR[2]
-    if not engine_env.is_locked(locked):
-        pytest.skip("the lock is for another platform")
-    folder = engine_env.folder_of(tmp_path, locked)
+def test_an_environment_of_a_locked_python_serves_every_python(tmp_path: Path) -> None:
+    other = next(v for v in engine_lock.PYTHONS if v != OWN)
+    folder = engine_env.folder_of(tmp_path, other)
     (folder / "bin").mkdir(parents=True)
     (folder / "bin" / "vllm").touch()
     (folder / "bin" / "python").touch()
-    cache.seal(folder, {"version": engine_env.VERSION})
+    cache.seal(folder, {"version": engine_lock.VERSION})
     env = engine_env.installed(tmp_path)
     assert env is not None
     assert env.folder == folder
 
 
-def test_a_python_without_lock_and_wheels_is_told_which_one_to_put_beside_it() -> None:
-    if not engine_env.is_locked(engine_env.LOCKED_FOR[2]):
-        pytest.skip("the lock is for another platform")
-    failing = [
-        "/bin/sh",
-        "-c",
-        "echo 'no solution: torch==2.13.0+cpu has no wheels with a matching tag' >&2; exit 1",
-    ]
+def test_a_python_for_which_torchs_wheel_lies_here_goes_before_our_own(tmp_path: Path) -> None:
+    other = next(v for v in engine_lock.PYTHONS if v != OWN)
+    wheels = tmp_path / "wheels"
+    wheels.mkdir()
+    tag = f"cp{other[0]}{other[1]}"
+    (wheels / f"torch-{engine_lock.TORCH}-{tag}-{tag}-linux_{engine_env.MACHINE}.whl").touch()
+    (tmp_path / "bin").mkdir()
+    asked = tmp_path / "uv"
+    asked.write_text(f"#!/bin/sh\necho /there/python{other[0]}.{other[1]}\n")
+    asked.chmod(0o755)
+    sources = engine_env.WheelSources(find_links=(str(wheels),))
+    alone = {"PIP_CONFIG_FILE": os.devnull, "PATH": os.defpath}
+    found = engine_env.engine_python(str(asked), sources, alone)
+    assert found == (f"/there/python{other[0]}.{other[1]}", other)
+
+
+def test_a_python_without_lock_is_told_which_ones_to_put_beside_it() -> None:
+    failing = ["/bin/sh", "-c", "echo 'no solution: torch has no wheels with a matching tag' >&2; exit 1"]
     with pytest.raises(EngineError) as e:
         engine_env._run(failing, "find packages", version=(3, 99))
-    assert "Python 3.11" in e.value.cure
-    assert "beside Python 3.99" in e.value.cure
+    if engine_lock.is_locked((3, 13)):
+        assert "3.11, 3.12, 3.13, 3.14" in e.value.cure
+        assert "beside Python 3.99" in e.value.cure
 
 
 def test_make_notices_a_python_that_the_environment_does_not_have(tmp_path: Path) -> None:
