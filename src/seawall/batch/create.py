@@ -80,7 +80,7 @@ async def look_through(
             error = LineError(code="window_cannot_be_met", message=late, param="completion_window")
             await lane.call(lane.store.failed_input, batch.id, (error,), lane.now())
         else:
-            await lane.call(lane.store.start, batch.id, found.lines, next(iter(found.models)), lane.now())
+            await lane.call(lane.store.start, batch.id, found, lane.now())
     lane.changed.set()
     kept = await lane.call(lane.store.batch, batch.id)
     assert kept is not None  # it is dropped only above, or after the retention

@@ -44,6 +44,9 @@ class Database(Protocol):
     def read(self, sql: str, values: Sequence[SqlValue] = ()) -> list[SqlRow]:
         """The rows of one statement that changes nothing."""
 
+    def columns(self, table: str) -> frozenset[str]:
+        """The names of a table's columns."""
+
     def tidy(self) -> None:
         """Gives space of what was deleted back, some at a time."""
 
@@ -80,6 +83,9 @@ class SqliteDatabase:
     def read(self, sql: str, values: Sequence[SqlValue] = ()) -> list[SqlRow]:
         with _named():
             return self.all(sql, values)
+
+    def columns(self, table: str) -> frozenset[str]:
+        return frozenset(str(row[1]) for row in self.all(f"PRAGMA table_info({table})"))
 
     @contextmanager
     def _transaction(self) -> Iterator[None]:
@@ -174,6 +180,10 @@ class PostgresDatabase:
                 raise SourceError(f"the batch store failed: {str(e).strip()}.") from None
         except self._psycopg.Error as e:
             raise SourceError(f"the batch store failed: {str(e).strip()}.") from None
+
+    def columns(self, table: str) -> frozenset[str]:
+        sql = "SELECT attname FROM pg_attribute WHERE attrelid = ?::regclass AND attnum > 0 AND NOT attisdropped"
+        return frozenset(str(row[0]) for row in self.all(sql, (table,)))
 
     def tidy(self) -> None:
         """PostgreSQL does so by itself."""

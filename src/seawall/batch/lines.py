@@ -12,17 +12,21 @@ from array import array
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import BinaryIO, Final, NamedTuple
+from typing import Any, BinaryIO, Final, NamedTuple
 
 import msgspec
 
 from seawall.batch.words import ENDPOINTS, ERRORS_TOLD, LineError
+from seawall.decide.batch.pace import units
 
 LONGEST: Final = 32 * 2**20
 """Bytes of one line, unless the gateway takes less."""
 _LONG_SHOWN: Final = 80
 _CUSTOM: Final = 512
 """Letters of a `custom_id`."""
+_UNASKED: Final = {"/v1/embeddings": 0, "/v1/completions": 16}
+"""Endpoint -> tokens of an answer whose length nobody bounded; of the others nobody knows."""
+_MOST_ANSWER: Final = 1 << 20
 
 
 class _InputLine(msgspec.Struct):
@@ -35,6 +39,9 @@ class _InputLine(msgspec.Struct):
 class _InputBody(msgspec.Struct):
     model: str
     stream: bool | None = None
+    max_tokens: Any = None
+    max_completion_tokens: Any = None
+    max_output_tokens: Any = None
 
 
 class AskedLine(NamedTuple):
@@ -45,6 +52,8 @@ class AskedLine(NamedTuple):
     custom_id: str
     model: str
     body: bytes
+    units: float = 0.0
+    """Units of its work (`decide.batch.pace.units`)."""
 
 
 @dataclass
@@ -55,6 +64,8 @@ class Checked:
     """That hold a request."""
     models: dict[str, int] = field(default_factory=dict)
     """Model -> how many lines ask it."""
+    units: float = 0.0
+    """The work of all of them."""
     errors: list[LineError] = field(default_factory=list)
 
 
@@ -94,7 +105,16 @@ def raw_lines(source: BinaryIO, longest: int, first: int = 1) -> Iterator[tuple[
 def parse(number: int, text: bytes) -> AskedLine:
     """The request that a line holds; ValueError with the cause where it holds none."""
     line = _line.decode(text)
-    return AskedLine(number, line.custom_id, _body.decode(line.body).model, bytes(line.body))
+    body = _body.decode(line.body)
+    return AskedLine(number, line.custom_id, body.model, bytes(line.body), _units(line, body))
+
+
+def _units(line: _InputLine, body: _InputBody) -> float:
+    bounds = (body.max_completion_tokens, body.max_output_tokens, body.max_tokens)
+    asked = next((n for n in bounds if isinstance(n, int) and n >= 0), None)
+    if asked is None:
+        asked = _UNASKED.get(line.url)
+    return units(len(line.body), None if asked is None else min(asked, _MOST_ANSWER))
 
 
 def check(path: Path, rules: LineRules, stopped: Callable[[], bool] = lambda: False) -> Checked:
@@ -152,6 +172,7 @@ def _wrong(number: int, text: bytes, rules: LineRules, found: Checked, seen: arr
         message = f"The model `{shown}` does not exist, or you may not use it; GET /v1/models lists yours."
         return LineError(code="model_not_found", message=message, param="body.model", line=number)
     found.models[body.model] = found.models.get(body.model, 0) + 1
+    found.units += _units(line, body)
     seen.append(hash(line.custom_id))
     return None
 

@@ -39,7 +39,8 @@ async def exposition(lane: BatchLane, outlook: Outlook, worker: LineWorker) -> s
     for fleet in (f.name for f in lane.rules.fleets):
         add(names.BATCH_LINES_UNDER_WAY, worker.running(fleet), fleet)
         add(names.BATCH_LINES_LIMIT, worker.spare[fleet].limit if fleet in worker.spare else 0, fleet)
-        add(names.BATCH_LINES_PER_SECOND, outlook.rate(fleet), fleet)
+        units, lines = worker.work_left(fleet)
+        add(names.BATCH_LINES_PER_SECOND, outlook.lines_per_s(fleet, lines, units), fleet)
     nearest: dict[str, float] = {}
     for under in worker.batches.values():
         tenant = under.batch.tenant

@@ -10,7 +10,8 @@ from typing import Any
 
 from seawall.batch.lines import Checked
 from seawall.batch.words import BatchRecord
-from seawall.decide.batch.finish import Rate, Work, earliest_window, finishes, in_need
+from seawall.decide.batch.finish import Work, earliest_window, finishes, in_need
+from seawall.decide.batch.pace import LinePace
 from seawall.decide.batch.rules import LaneRules
 from seawall.domain.units import show_seconds
 
@@ -20,31 +21,37 @@ class Outlook:
 
     def __init__(self, rules: LaneRules) -> None:
         self._rules = rules
-        self._rates: dict[str, Rate] = {}
+        self._paces: dict[str, LinePace] = {}
         self._works: dict[str, tuple[str, Work]] = {}
         """Batch -> its fleet, and what is left of it."""
         self.reasons: dict[str, str] = {}
         """Fleet -> why so many lines run there."""
 
-    def measured(self, fleet: str, lines: int, seconds: float) -> None:
-        """Notes that so many lines of a fleet were done in so many seconds in which there was work for it."""
-        self._rates[fleet] = self._rates.get(fleet, Rate()).after(lines, seconds)
+    def pace(self, fleet: str) -> LinePace:
+        """How fast a fleet works on lines; the worker tells it what it sees."""
+        return self._paces.setdefault(fleet, LinePace())
 
-    def left(self, batch: BatchRecord, lines: int) -> None:
-        """Notes how many lines of a batch have no result yet."""
+    def left(self, batch: BatchRecord, units: float) -> None:
+        """Notes how much work of a batch has no result yet."""
         fleet = self._rules.fleet_of(batch.model)
-        self._works[batch.id] = (fleet.name if fleet else "", Work(batch.id, batch.deadline, lines))
+        weight = fleet.weights.get(batch.tenant, 1.0) if fleet else 1.0
+        work = Work(batch.id, batch.deadline, units, batch.tenant, weight)
+        self._works[batch.id] = (fleet.name if fleet else "", work)
 
     def over(self, batch: str) -> None:
         self._works.pop(batch, None)
 
     def rate(self, fleet: str) -> float:
-        """Lines per second; 0: nothing is known."""
-        return self._rates.get(fleet, Rate()).per_s
+        """Units of work per second; 0: nothing is known."""
+        return self.pace(fleet).per_s
+
+    def lines_per_s(self, fleet: str, lines: int, units: float) -> float:
+        """The same in lines such as these, of which so many are so much work."""
+        return self.rate(fleet) * lines / units if units > 0 else 0.0
 
     def needy(self, batch: str, now: float) -> bool:
         """Whether a batch will miss its deadline unless it goes first."""
-        fleet, work = self._works.get(batch, ("", Work(batch, math.inf, 0)))
+        fleet, work = self._works.get(batch, ("", Work(batch, math.inf, 0.0)))
         return in_need(work, self.rate(fleet), now)
 
     def finish(self, batch: str, now: float) -> float | None:
@@ -61,14 +68,15 @@ class Outlook:
         if fleet is None:
             return None
         rate = self.rate(fleet.name)
-        new = Work(batch.id, batch.deadline, found.lines)
+        weight = fleet.weights.get(batch.tenant, 1.0)
+        new = Work(batch.id, batch.deadline, found.units, batch.tenant, weight)
         least = earliest_window(self._of(fleet.name), new, rate, now)
         if least is None:
             return None
         minutes = max(10, math.ceil(least * 1.05 / 60))
         return (
-            f"{found.lines} lines cannot be done in {batch.window}: {fleet.name} does {rate:.3g} lines of batches per "
-            "second. "
+            f"{found.lines} lines cannot be done in {batch.window}: {fleet.name} does "
+            f"{self.lines_per_s(fleet.name, found.lines, found.units):.3g} such lines per second. "
             f"The earliest window that can be met is {minutes}m ({show_seconds(minutes * 60)})."
         )
 
@@ -80,8 +88,10 @@ class Outlook:
         fleet = self._rules.fleet_of(batch.model)
         finish = None if batch.over else self.finish(batch.id, now)
         return {
-            "finish_at": None if finish is None else math.ceil(finish),
-            "lines_per_second": round(self.rate(fleet.name), 3) if fleet else None,
+            "finish_at": None if finish is None else round(finish, 1),
+            "lines_per_second": round(self.lines_per_s(fleet.name, batch.total, batch.units), 3)
+            if fleet
+            else None,
             "ran_twice": batch.twice,
             "gpu_seconds": round(batch.busy_s, 3),
             "cost_usd": round(self.cost(batch), 6),

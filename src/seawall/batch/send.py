@@ -16,7 +16,7 @@ import msgspec
 
 from seawall.batch.lines import AskedLine
 from seawall.batch.words import BatchRecord, LineResult
-from seawall.domain.labels import BATCH_CLASS_HEADER, BATCH_SECRET_HEADER, BATCH_TENANT_HEADER
+from seawall.domain.labels import BATCH_CLASS_HEADER, BATCH_SECRET_HEADER, BATCH_TENANT_HEADER, GAVE_WAY
 
 WAITS: Final = frozenset({408, 425, 429, 502, 503, 504})
 """Statuses that say nothing about the line: it is sent again, for as long as its batch has time."""
@@ -30,8 +30,10 @@ class SendAgain:
     """The fate of a line that has no result: it is to be sent again."""
 
     refused: bool
-    """There was no place for it: nothing ran."""
+    """There was no place for it."""
     why: str
+    began: bool = False
+    """True: the line had a place and lost it; it may have run, to no end."""
 
 
 class _AnswerUsage(msgspec.Struct):
@@ -83,7 +85,8 @@ class Sender:
         except (aiohttp.ClientError, OSError, TimeoutError) as e:
             return SendAgain(False, type(e).__name__)
         if status == 429:
-            return SendAgain(True, "no place")
+            gave_way = GAVE_WAY.encode() in body[:1000]
+            return SendAgain(True, "it gave way" if gave_way else "no place", gave_way)
         if status in WAITS or (status >= 500 and tries < TRIES):
             return SendAgain(False, f"status {status}")
         return _result(batch, line, status, request_id, body)
@@ -134,6 +137,7 @@ def _result(
     return LineResult(
         line.line, status < 400, text,
         usage.prompt_tokens or usage.input_tokens or 0, usage.completion_tokens or usage.output_tokens or 0,
+        units=line.units,
     )  # fmt: skip
 
 
@@ -144,7 +148,7 @@ def failed(batch: BatchRecord, line: AskedLine, code: str, message: str) -> Line
         msgspec.json.encode(line.custom_id),
         msgspec.json.encode({"code": code, "message": message}),
     )
-    return LineResult(line.line, False, text)
+    return LineResult(line.line, False, text, units=line.units)
 
 
 def _name(batch: BatchRecord, line: int) -> bytes:

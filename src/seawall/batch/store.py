@@ -15,6 +15,7 @@ from typing import Any, Final
 import msgspec
 
 from seawall.batch.database import Database, Speaker, SqlRow, SqlValue, flat, marks
+from seawall.batch.lines import Checked
 from seawall.batch.words import OVER, BatchRecord, BatchStatus, LineError, LineResult, StoredFile
 
 CHUNK: Final = 200
@@ -22,7 +23,8 @@ CHUNK: Final = 200
 _FILE: Final = "id, tenant, name, purpose, size, created, expires"
 _BATCH: Final = (
     "id, tenant, endpoint, input_file, window_s, window_text, created, status, metadata, output_lives_s, total, "
-    "completed, failed, twice, tokens_in, tokens_out, busy_s, stamps, output_file, error_file, errors, model, ends_as"
+    "completed, failed, twice, tokens_in, tokens_out, busy_s, stamps, output_file, error_file, errors, model, ends_as, "
+    "units, units_done"
 )
 _TABLES: Final = (
     "CREATE TABLE IF NOT EXISTS files (id TEXT PRIMARY KEY, tenant TEXT NOT NULL, name TEXT NOT NULL, "
@@ -34,7 +36,8 @@ _TABLES: Final = (
     "completed BIGINT NOT NULL, failed BIGINT NOT NULL, twice BIGINT NOT NULL, tokens_in BIGINT NOT NULL, "
     "tokens_out BIGINT NOT NULL, busy_s DOUBLE PRECISION NOT NULL, stamps TEXT NOT NULL, output_file TEXT, "
     "error_file TEXT, errors TEXT NOT NULL, model TEXT NOT NULL, ends_as TEXT NOT NULL, again_key TEXT, owner TEXT, "
-    "owner_until DOUBLE PRECISION NOT NULL DEFAULT 0)",
+    "owner_until DOUBLE PRECISION NOT NULL DEFAULT 0, units DOUBLE PRECISION NOT NULL DEFAULT 0, "
+    "units_done DOUBLE PRECISION NOT NULL DEFAULT 0)",
     "CREATE INDEX IF NOT EXISTS batches_of ON batches (tenant, created, id)",
     "CREATE INDEX IF NOT EXISTS batches_by_status ON batches (status)",
     "CREATE UNIQUE INDEX IF NOT EXISTS batches_again ON batches (tenant, again_key)",
@@ -42,6 +45,9 @@ _TABLES: Final = (
     "CREATE TABLE IF NOT EXISTS results (batch TEXT NOT NULL, line BIGINT NOT NULL, good BIGINT NOT NULL, "
     "body BYTES NOT NULL, PRIMARY KEY (batch, line))",
 )
+
+_LATER: Final = ("units", "units_done")
+"""Columns of `batches` that a store of an earlier release lacks."""
 
 
 @dataclass(frozen=True)
@@ -67,6 +73,9 @@ class BatchStore:
     def _create(self, db: Speaker) -> None:
         for statement in _TABLES:
             db.all(statement.replace("BYTES", self.database.bytes_type))
+        for column in _LATER:
+            if column not in self.database.columns("batches"):
+                db.all(f"ALTER TABLE batches ADD COLUMN {column} DOUBLE PRECISION NOT NULL DEFAULT 0")
 
     def close(self) -> None:
         self.database.close()
@@ -173,9 +182,12 @@ class BatchStore:
         moved = self.database.write(lambda db: _move(db, batch, list(before), status, now, columns))
         return self.batch(batch) if moved else None
 
-    def start(self, batch: str, lines: int, model: str, now: float) -> BatchRecord | None:
+    def start(self, batch: str, found: Checked, now: float) -> BatchRecord | None:
         """The batch, whose input was found right, in progress."""
-        return self.move(batch, ["validating"], "in_progress", now, total=lines, model=model)
+        model = next(iter(found.models))
+        return self.move(
+            batch, ["validating"], "in_progress", now, total=found.lines, model=model, units=found.units
+        )
 
     def failed_input(self, batch: str, errors: Sequence[LineError], now: float) -> BatchRecord | None:
         """The input file cannot be worked on, and why."""
@@ -259,9 +271,9 @@ class BatchStore:
             good = sum(r.good for r in new)
             db.all(
                 "UPDATE batches SET completed = completed + ?, failed = failed + ?, tokens_in = tokens_in + ?, "
-                "tokens_out = tokens_out + ?, busy_s = busy_s + ? WHERE id = ?",
+                "tokens_out = tokens_out + ?, busy_s = busy_s + ?, units_done = units_done + ? WHERE id = ?",
                 (good, len(new) - good, sum(r.tokens_in for r in new), sum(r.tokens_out for r in new),
-                 sum(r.busy_s for r in new), batch),
+                 sum(r.busy_s for r in new), sum(r.units for r in new), batch),
             )  # fmt: skip
             return len(new)
 
@@ -415,7 +427,7 @@ def _values(b: BatchRecord) -> list[SqlValue]:
     return [
         b.id, b.tenant, b.endpoint, b.input_file, b.window_s, b.window, b.created, b.status, _text(b.metadata),
         b.output_lives_s, b.total, b.completed, b.failed, b.twice, b.tokens_in, b.tokens_out, b.busy_s,
-        _text(b.stamps), b.output_file, b.error_file, errors, b.model, b.ends_as,
+        _text(b.stamps), b.output_file, b.error_file, errors, b.model, b.ends_as, b.units, b.units_done,
     ]  # fmt: skip
 
 

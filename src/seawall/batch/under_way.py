@@ -25,10 +25,14 @@ class UnderWay:
         self.batch = batch
         self.left = batch.total - batch.completed - batch.failed
         """Lines without a durable result."""
+        self.units_left = batch.units_left
+        """Their work."""
         self.waiting: deque[AskedLine] = deque()
         self.taken: set[int] = set()
         """Lines that are chosen, and not under way yet."""
         self.running: dict[int, asyncio.Task[None]] = {}
+        self.sent: dict[int, tuple[float, float]] = {}
+        """Line under way -> when it was sent, and its units."""
         self.held: set[int] = set()
         """Lines whose result is not durable yet."""
         self.tries: dict[int, int] = {}

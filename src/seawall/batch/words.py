@@ -98,6 +98,10 @@ class BatchRecord:
     tokens_out: int = 0
     busy_s: float = 0.0
     """Seconds that replicas were at work on its lines, added up."""
+    units: float = 0.0
+    """The work of all its lines (`decide.batch.pace.units`); 0: it was not reckoned."""
+    units_done: float = 0.0
+    """The same of those that have a result."""
     stamps: dict[str, int] = field(default_factory=dict)
     """Status -> when the batch came to it."""
     output_file: str | None = None
@@ -107,6 +111,12 @@ class BatchRecord:
     """The model of its first line."""
     ends_as: BatchStatus = "completed"
     """What it will be when its files are written."""
+
+    @property
+    def units_left(self) -> float:
+        """The work of the lines that have no result."""
+        lines = self.total - self.completed - self.failed
+        return max(float(lines), self.units - self.units_done) if lines > 0 else 0.0
 
     @property
     def deadline(self) -> int:
@@ -167,3 +177,5 @@ class LineResult(NamedTuple):
     tokens_in: int = 0
     tokens_out: int = 0
     busy_s: float = 0.0
+    units: float = 0.0
+    """The line's work, as it was reckoned before it was sent."""

@@ -38,6 +38,11 @@ MOST_HELD = 2000
 WAKES = 4
 """Lines of batches in need that wait at the gateway where no replica serves: somebody starts one for them."""
 FILL = 200
+FELL = 0.75
+"""A limit is said to have fallen when it is less than so much of what it was."""
+TRIED_S = 0.025
+TRIED = 64
+"""After a refusal one more line is tried every TRIED_S; where there are more than TRIED places, one of so many."""
 UNCONTROLLED = 6
 """Times the places that there are, in lines that a lane without control sends."""
 Look = Callable[[], Awaitable[GatewayState | None]]
@@ -64,10 +69,9 @@ class LineWorker:
         self._states: dict[str, SpareState] = {}
         self.spare: dict[str, Spare] = {}
         self._refused: dict[str, int] = defaultdict(int)
-        self._full: dict[str, int] = {}
-        """Fleet that refused a line since the last look -> lines under way then: no more until the next one."""
+        self._full: dict[str, tuple[int, float]] = {}
+        """Fleet that refused a line -> lines under way then, and when: little by little some more are tried."""
         self._results: dict[str, list[LineResult]] = defaultdict(list)
-        self._finished: dict[str, int] = defaultdict(int)
         self._go = asyncio.Event()
         self._settle = asyncio.Event()
         self._ending: dict[str, asyncio.Task[None]] = {}
@@ -126,7 +130,7 @@ class LineWorker:
             again = await lane.call(lane.store.orphans, batch.id)
             self.again += again
             self.batches[batch.id] = UnderWay(lane, batch)
-            self._outlook.left(batch, self.batches[batch.id].left)
+            self._outlook.left(batch, batch.units_left)
             self._go.set()
         elif batch.status in ("cancelling", "finalizing"):
             self._start_end(batch.id, self._finish(batch))
@@ -178,10 +182,10 @@ class LineWorker:
     def _control(self, fleet: FleetRules, now: float) -> None:
         running = self._running(fleet.name)
         refused, self._refused[fleet.name] = self._refused[fleet.name], 0
-        self._full.pop(fleet.name, None)
         seen = self._measure.seen(fleet.name, len(running), refused)
         policy = SparePolicy(fleet.ttft_s, fleet.tpot_s)
         state = self._states.get(fleet.name, SpareState())
+        before = self.spare.get(fleet.name)
         spare, self._states[fleet.name] = decide(policy, seen, state, now)
         if not self._controlled:
             spare = Spare(UNCONTROLLED * seen.places, 0, "nobody looks")
@@ -189,9 +193,18 @@ class LineWorker:
         self._outlook.reasons[fleet.name] = spare.reason
         for _, task in sorted(running, key=lambda r: r[0], reverse=True)[: spare.end]:
             task.cancel()
-        done, self._finished[fleet.name] = self._finished[fleet.name], 0
-        if running or done:
-            self._outlook.measured(fleet.name, done, LOOK_S)
+        mine = [u for u in self.batches.values() if self._fleet(u.batch) == fleet.name]
+        self._outlook.pace(fleet.name).look(
+            [(now - since, units) for u in mine for since, units in u.sent.values()],
+            now,
+            fell=before is not None and spare.limit < FELL * before.limit,
+            more=any(u.waiting for u in mine),
+        )
+
+    def work_left(self, fleet: str) -> tuple[float, int]:
+        """(units, lines) without a durable result, of a fleet's batches."""
+        mine = [u for u in self.batches.values() if self._fleet(u.batch) == fleet]
+        return sum(u.units_left for u in mine), sum(u.left for u in mine)
 
     def running(self, fleet: str) -> int:
         """Lines under way at a fleet."""
@@ -212,7 +225,7 @@ class LineWorker:
     async def _dispatch(self) -> None:
         sent = await self._round()
         if not sent:
-            await pause(LOOK_S, self._go)
+            await pause(TRIED_S if self._full else LOOK_S, self._go)
 
     async def _round(self) -> int:
         """Sends what may be sent now -> how many lines."""
@@ -287,15 +300,27 @@ class LineWorker:
         for under in mine:
             due[under.batch.id] = not self._controlled or self._outlook.needy(under.batch.id, now)
         limit = self.spare.get(fleet, Spare(0, 0, "")).limit
-        limit = min(limit, self._full.get(fleet, limit))
+        limit = min(limit, self._free(fleet, limit))
         if any(due[u.batch.id] for u in mine) and not self._measure.ready(fleet):
             limit = max(limit, WAKES)
         return limit - sum(len(u.running) for u in mine)
+
+    def _free(self, fleet: str, limit: int) -> int:
+        """Lines for which there probably are places, after some were refused: more, the longer ago that is."""
+        if fleet not in self._full:
+            return limit
+        running, at = self._full[fleet]
+        free = running + max(1, limit // TRIED) * int((self._now() - at) / TRIED_S)
+        if free >= limit:
+            del self._full[fleet]
+        return free
 
     async def _send(self, under: UnderWay, line: AskedLine, due: bool) -> None:
         """One line under way, to its result or back to the others."""
         batch, fleet, began = under.batch, self._fleet(under.batch), self._now()
         tries = under.tries.get(line.line, 0) + 1
+        under.sent[line.line] = (began, line.units)
+        pace = self._outlook.pace(fleet)
         beside = max(1, sum(len(u.running) for u in self.batches.values()))
         try:
             outcome = await self._sender.send(batch, line, due, tries)
@@ -303,27 +328,32 @@ class LineWorker:
             outcome = SendAgain(False, "it gave way")
         finally:
             under.running.pop(line.line, None)
+            under.sent.pop(line.line, None)
         if isinstance(outcome, SendAgain):
             under.back([line])
             if outcome.refused:
                 self._refused[fleet] += 1
-                self._full[fleet] = self.running(fleet)
+                self._full[fleet] = self.running(fleet), self._now()
             else:
                 under.tries[line.line] = tries
-                self.again += 1
-                if not under.ending:
-                    with contextlib.suppress(
-                        SeawallError
-                    ):  # a count that the store could not take is too low by one
-                        await self._lane.call(self._lane.store.ran_again, batch.id, 1)
+            if outcome.began or not outcome.refused:
+                pace.lost(self._now() - began)
+                await self._count_again(under)
             return
+        pace.done(line.units, self._now() - began)
         under.tries.pop(line.line, None)
         under.held.add(line.line)
         share = (self._now() - began) * max(1, self._measure.ready(fleet)) / beside
         self._results[batch.id].append(outcome._replace(busy_s=share))
-        self._finished[fleet] += 1
         self._settle.set()
         self._go.set()
+
+    async def _count_again(self, under: UnderWay) -> None:
+        """A line is sent again that may have run."""
+        self.again += 1
+        if not under.ending:
+            with contextlib.suppress(SeawallError):  # a count that the store could not take is too low by one
+                await self._lane.call(self._lane.store.ran_again, under.batch.id, 1)
 
     # -- results
 
@@ -350,7 +380,8 @@ class LineWorker:
                 continue
             under.held -= {r.line for r in some}
             under.left -= new
-            self._outlook.left(under.batch, under.left)
+            under.units_left = max(0.0, under.units_left - sum(r.units for r in some) * new / len(some))
+            self._outlook.left(under.batch, under.units_left if under.left else 0.0)
             if under.done:
                 self._end(under)
 

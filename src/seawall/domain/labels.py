@@ -136,6 +136,8 @@ BATCH_MODELS_HEADER = "x-seawall-models"
 BATCH_CLASS_HEADER = "x-seawall-class"
 """`spare`: the line takes a place that nobody waits for, or is refused; `due`: it waits in line, for its deadline is
 near."""
+GAVE_WAY = "gave_way"
+"""The code of a line's refusal that had begun, and whose place was needed."""
 
 BATCH_LINES = "seawall_batch_lines"
 BATCH_LINES_AGAIN = "seawall_batch_lines_again"

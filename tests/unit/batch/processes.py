@@ -20,7 +20,7 @@ kind: Fleet
 metadata: {name: f}
 spec:
   model: {source: "hf://a/b", servedNames: [m]}
-  engine: {maxNumSeqs: 32}
+  engine: {maxNumSeqs: %d}
   traffic: {maxContext: 2k}
   gateway: {batch: {}%s}
 """
@@ -42,11 +42,18 @@ class LaneProcesses:
     """Three processes on ports that stay theirs, so that each can be killed and started again."""
 
     def __init__(
-        self, folder: Path, more: str = "", store: str | None = None, keys: Path | None = None
+        self,
+        folder: Path,
+        more: str = "",
+        store: str | None = None,
+        keys: Path | None = None,
+        places: int = 32,
+        engine: tuple[str, ...] = (),
     ) -> None:
-        self.folder, self.store, self.keys = folder, store, keys
+        """`places`: of the engine. `engine`: more of its flags."""
+        self.folder, self.store, self.keys, self.places, self.engine = folder, store, keys, places, engine
         self.spec = folder / "fleet.yaml"
-        self.spec.write_text(SPEC % more)
+        self.spec.write_text(SPEC % (places, more))
         self.engine_port, self.port, self.admin_port, self.lane_port = (free_port() for _ in range(4))
         self.running: dict[str, subprocess.Popen[bytes]] = {}
 
@@ -62,7 +69,8 @@ class LaneProcesses:
         store = ["--store", self.store] if self.store else []
         commands = {
             "engine": [*me, "engine", "sim", "x", "--served-model-name", "m", "--port", str(self.engine_port),
-                       "--max-num-seqs", "32", "--scheduling-policy", "priority", "--max-model-len", "2048"],
+                       "--max-num-seqs", str(self.places), "--scheduling-policy", "priority",
+                       "--max-model-len", "2048", *self.engine],
             "gateway": [*me, "gateway", str(self.spec), "--discovery", f"static:http://{engine}", "--listen",
                         f"127.0.0.1:{self.port}", "--admin", admin, "--batch", lane, *keys],
             "lane": [*me, "batch", "serve", str(self.spec), "--gateway", self.url, "--admin", f"http://{admin}",
@@ -95,9 +103,14 @@ class LaneProcesses:
 
 @contextlib.contextmanager
 def lane_processes(
-    folder: Path, gateway_more: str = "", store: str | None = None, keys: Path | None = None
+    folder: Path,
+    gateway_more: str = "",
+    store: str | None = None,
+    keys: Path | None = None,
+    places: int = 32,
+    engine: tuple[str, ...] = (),
 ) -> Iterator[LaneProcesses]:
-    lane = LaneProcesses(folder, gateway_more, store, keys)
+    lane = LaneProcesses(folder, gateway_more, store, keys, places, engine)
     try:
         for name in ("engine", "gateway", "lane"):
             lane.start(name)

@@ -7,9 +7,11 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import httpx
 import openai
 import pytest
 from openai.types import Batch
@@ -74,6 +76,79 @@ def test_a_batch_is_answered_line_by_line(client: openai.OpenAI) -> None:
     assert usage is not None and usage.output_tokens == sum(
         r["response"]["body"]["usage"]["completion_tokens"] for r in out
     )
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "body", "shown"),
+    [
+        ("/v1/completions", {"prompt": "say it", "max_tokens": 3}, lambda b: bool(b["choices"][0]["text"])),
+        ("/v1/responses", {"input": "say it", "max_output_tokens": 3}, lambda b: b["object"] == "response"),
+    ],
+)  # fmt: skip
+def test_every_endpoint_that_a_batch_can_ask_is_answered(
+    client: openai.OpenAI, endpoint: Any, body: dict[str, Any], shown: Any
+) -> None:
+    lines = [a_line(f"q{i}", url=endpoint, body={"model": "m", **body}) for i in range(3)]
+    made = client.batches.create(
+        input_file_id=upload(client, lines).id, endpoint=endpoint, completion_window="10m"
+    )
+    done = until_over(client, made.id)
+    assert done.error_file_id is None, client.files.content(done.error_file_id or "").text
+    out = results(client, done.output_file_id)
+    assert [r["custom_id"] for r in out] == ["q0", "q1", "q2"]
+    assert all(shown(r["response"]["body"]) for r in out)
+    assert done.usage is not None and done.usage.input_tokens > 0, "of every endpoint the tokens are counted"
+
+
+def test_embeddings_are_answered_in_a_batch(tmp_path: Path) -> None:
+    with (
+        lane_processes(tmp_path, engine=("--runner", "pooling")) as lane,
+        openai.OpenAI(base_url=f"{lane.url}/v1", api_key="n") as client,
+    ):
+        body = {"model": "m", "input": ["one", "two"]}
+        file = upload(client, [a_line(f"q{i}", url="/v1/embeddings", body=body) for i in range(3)])
+        made = client.batches.create(
+            input_file_id=file.id, endpoint="/v1/embeddings", completion_window="10m"
+        )
+        done = until_over(client, made.id)
+        out = results(client, done.output_file_id)
+        assert [r["custom_id"] for r in out] == ["q0", "q1", "q2"]
+        assert all(
+            [len(d["embedding"]) > 0 for d in r["response"]["body"]["data"]] == [True, True] for r in out
+        )
+        assert done.usage is not None and done.usage.input_tokens > 0
+
+
+def test_a_line_gives_its_place_to_a_chat(tmp_path: Path) -> None:
+    """Two places, one of them a line's of twenty seconds: two chats that come at once are both answered before it."""
+    with (
+        lane_processes(tmp_path, places=2) as lane,
+        openai.OpenAI(base_url=f"{lane.url}/v1", api_key="n") as client,
+    ):
+        long = {
+            "model": "m",
+            "messages": [{"role": "user", "content": "go on"}],
+            "max_tokens": 1000,
+            "ignore_eos": True,
+        }
+        file = upload(client, [a_line("long", body=long)])
+        made = client.batches.create(input_file_id=file.id, endpoint=CHAT, completion_window="24h")
+        state = f"http://127.0.0.1:{lane.admin_port}/debug/state"
+        while httpx.get(state).json()["fleets"]["f"]["spare"] == 0:
+            time.sleep(0.05)
+        with ThreadPoolExecutor(2) as chats:
+            short = {"model": "m", "messages": [{"role": "user", "content": "hello"}], "max_tokens": 5}
+            both = list(chats.map(lambda _: client.chat.completions.create(**short), range(2)))  # type: ignore[call-overload]
+        assert all(chat.choices for chat in both)
+        now = client.batches.retrieve(made.id)
+        assert now.request_counts is not None and now.request_counts.completed == 0
+        assert now.model_extra is not None
+        while now.model_extra["seawall"]["ran_twice"] == 0:  # type: ignore[index]
+            time.sleep(0.1)
+            now = client.batches.retrieve(made.id)
+        told = httpx.get(state).json()["fleets"]["f"]
+        assert told["failed_total"] == 0, "who gave way has not failed"
+        client.batches.cancel(made.id)
 
 
 def test_files_are_listed_read_and_deleted(client: openai.OpenAI) -> None:

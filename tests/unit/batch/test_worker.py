@@ -9,7 +9,7 @@ from pathlib import Path
 from tests.unit.batch.making import a_batch, a_line, write_lines
 
 from seawall.batch.lane import BatchLane
-from seawall.batch.lines import AskedLine
+from seawall.batch.lines import AskedLine, Checked
 from seawall.batch.outlook import Outlook
 from seawall.batch.send import SendAgain, Sender
 from seawall.batch.store import BatchStore
@@ -76,7 +76,7 @@ async def worked(
     lane.store = Failing(lane.store, fails)
     write_lines(lane.blobs.path("file-in"), [a_line(f"q{i}") for i in range(lines)])
     lane.store.add_batch(a_batch())
-    lane.store.start("batch_1", lines, "m", 1001.0)
+    lane.store.start("batch_1", Checked(lines, {"m": lines}), 1001.0)
 
     async def look() -> GatewayState:
         return STATE

@@ -9,26 +9,8 @@ from typing import Final
 
 SURE: Final = 1.1
 """A window is promised with so much more time than the rate says."""
-RATE_HALF_S: Final = 20.0
-"""Seconds after which a measured rate counts half."""
 LATE: Final = 1.25
 """A batch is in need when the rest of its window is less than so many times what is left of it takes."""
-
-
-@dataclass(frozen=True)
-class Rate:
-    """Lines per second while there was work, smoothed."""
-
-    per_s: float = 0.0
-    weight: float = 0.0
-    """Seconds of measuring behind it, the old ones counting less."""
-
-    def after(self, lines: int, seconds: float) -> Rate:
-        """The rate when so many more lines were done in so many seconds of work."""
-        if seconds <= 0:
-            return self
-        old = self.weight * 0.5 ** (seconds / RATE_HALF_S)
-        return Rate((self.per_s * old + lines) / (old + seconds), old + seconds)
 
 
 @dataclass(frozen=True)
@@ -37,16 +19,68 @@ class Work:
 
     id: str
     deadline: float
-    lines: int
+    units: float
+    """See `pace.units`."""
+    tenant: str = ""
+    weight: float = 1.0
+    """The tenant's share."""
 
 
 def finishes(works: Iterable[Work], per_s: float, now: float) -> dict[str, float]:
-    """Batch -> when it will be done, if the earliest deadline goes first. Infinity while nothing moves."""
+    """Batch -> when it will be done, the turns being taken as `turns` gives them: batches in need first, then tenants
+    side by side by their shares, of each the earliest deadline. Infinity while nothing moves."""
+    every = list(works)
+    if per_s <= 0:
+        return {w.id: math.inf for w in every}
+    left = {w.id: w for w in every if w.units > 0}
+    done = {w.id: now for w in every if w.units <= 0}
+    needy: set[str] = set()
+    while left:
+        needy |= {w.id for w in left.values() if in_need(w, per_s, now)}
+        rates = _rates(list(left.values()), needy, per_s)
+        first = min(rates, key=lambda name: left[name].units / rates[name])
+        seconds = left[first].units / rates[first]
+        need_in = min((_need_in(w, rates.get(w.id, 0.0), per_s, now) for w in left.values() if w.id not in needy),
+                      default=math.inf)  # fmt: skip
+        over = need_in >= seconds
+        seconds = min(seconds, need_in)
+        now += seconds
+        for name, rate in rates.items():
+            left[name] = replace(left[name], units=max(0.0, left[name].units - rate * seconds))
+        if over:
+            done[first] = now
+            del left[first]
+    return done
+
+
+def _rates(works: list[Work], needy: set[str], per_s: float) -> dict[str, float]:
+    """Batch -> units per second that it gets now; those that get none are left out."""
+    urgent = [w for w in works if w.id in needy]
+    if urgent:
+        return {_first(urgent).id: per_s}
+    heads = [_first([w for w in works if w.tenant == tenant]) for tenant in {w.tenant for w in works}]
+    total = sum(w.weight for w in heads)
+    return {w.id: per_s * w.weight / total for w in heads}
+
+
+def _first(works: list[Work]) -> Work:
+    return min(works, key=lambda w: (w.deadline, w.id))
+
+
+def _need_in(work: Work, rate: float, per_s: float, now: float) -> float:
+    """Seconds until a batch that gets so much of the rate comes to be in need; it is not now."""
+    margin = work.deadline - now - LATE * work.units / per_s
+    falls = 1.0 - LATE * rate / per_s
+    return margin / falls + 1e-3 if falls > 0 else math.inf
+
+
+def in_time(works: Iterable[Work], per_s: float, now: float) -> dict[str, float]:
+    """Batch -> when it can be done, if the earliest deadline always goes first: whoever is in need does."""
     done: dict[str, float] = {}
-    ahead = 0
+    ahead = 0.0
     for work in sorted(works, key=lambda w: (w.deadline, w.id)):
-        ahead += work.lines
-        done[work.id] = now + ahead / per_s if per_s > 0 else math.inf
+        ahead += work.units
+        done[work.id] = now + ahead / per_s
     return done
 
 
@@ -60,25 +94,25 @@ def earliest_window(works: Iterable[Work], new: Work, per_s: float, now: float) 
     sure = per_s / SURE
     if _fits(others, new, sure, now):
         return None
-    ahead = 0
+    ahead = 0.0
     for k in range(len(others) + 1):
-        soonest = now + (ahead + new.lines) / sure
+        soonest = now + (ahead + new.units) / sure
         deadline = max(soonest, new.deadline, others[k - 1].deadline if k else soonest)
         if _fits(others, replace(new, deadline=deadline), sure, now):
             return deadline - now
-        ahead += others[k].lines if k < len(others) else 0
-    return max(now + ahead / sure + new.lines / sure, others[-1].deadline if others else now) - now
+        ahead += others[k].units if k < len(others) else 0
+    return max(now + ahead / sure + new.units / sure, others[-1].deadline if others else now) - now
 
 
 def _fits(others: list[Work], new: Work, per_s: float, now: float) -> bool:
     """Whether `new` is done in time, and no other later than it would be in time without it."""
-    alone, together = finishes(others, per_s, now), finishes([*others, new], per_s, now)
+    alone, together = in_time(others, per_s, now), in_time([*others, new], per_s, now)
     pushed = any(alone[w.id] <= w.deadline < together[w.id] for w in others)
     return together[new.id] <= new.deadline and not pushed
 
 
 def in_need(work: Work, per_s: float, now: float) -> bool:
     """Whether a batch will miss its deadline unless it goes before others, or gets more than what is left over."""
-    if work.lines <= 0:
+    if work.units <= 0:
         return False
-    return work.deadline - now < LATE * work.lines / per_s if per_s > 0 else work.deadline - now < 600.0
+    return work.deadline - now < LATE * work.units / per_s if per_s > 0 else work.deadline - now < 600.0

@@ -1,8 +1,9 @@
 """How many batch lines may run beside interactive traffic: one more while all is well, half as many when it is not.
 
-Additive increase, multiplicative decrease (Chiu & Jain, 1989), on what interactive requests were measured to take, and
-on whether any of them waits. Lines over a limit that fell are ended at once: the next step of the engine is without
-them. Forbidden here: clocks and measuring; `now` is in seconds of any monotonic clock.
+Additive increase, multiplicative decrease (Chiu & Jain, 1989), after a start in which it doubles, on what interactive
+requests were measured to take, and on whether any of them waits. Lines over a limit that fell are ended at once: the
+next step of the engine is without them. Forbidden here: clocks and measuring; `now` is in seconds of any monotonic
+clock.
 """
 
 from __future__ import annotations
@@ -16,10 +17,9 @@ MARGIN: Final = 0.8
 """Share of an objective from which on the lane gives way."""
 DECREASE: Final = 0.5
 GROWTHS: Final = 8
-"""Looks in which the limit grows from nothing to all places."""
+"""Looks in which the limit grows from nothing to all places, once it has fallen. Until then it doubles."""
 HOLD_S: Final = 2.0
 """After a decrease nothing grows for so long: what is measured is older than the decrease."""
-REFUSED_HOLD_S: Final = 0.25
 LEAST_SEEN: Final = 5
 """Interactive requests of which a quantile is believed."""
 
@@ -82,17 +82,15 @@ def decide(policy: SparePolicy, seen: SpareSeen, state: SpareState, now: float) 
         if not seen.queued:
             limit = max(limit, 1.0)  # slow for another reason, perhaps: one line shows whether it is over
         return Spare(int(limit), max(0, seen.running - int(limit)), why), SpareState(limit, hold)
-    if seen.refused:
-        limit = min(max(1.0, float(seen.running)), had)
-        return Spare(int(limit), 0, "the replicas are full"), SpareState(limit, now + REFUSED_HOLD_S)
     limit = had
     if now < state.hold_until:
         return Spare(int(limit), 0, "giving way a moment ago"), SpareState(limit, state.hold_until)
     if seen.running >= int(limit) - 1:  # a limit that nobody reaches says nothing
-        limit = min(float(seen.places), limit + max(1.0, seen.places / GROWTHS))
-    reason = (
-        "all places are taken" if limit >= seen.places else "interactive requests are within their objective"
-    )
+        more = max(1.0, seen.places / GROWTHS) if state.hold_until > -math.inf else limit + 1
+        limit = min(float(seen.places), limit + more)
+    reason = "interactive requests are within their objective"
+    if seen.refused or limit >= seen.places:
+        reason = "all places are taken"
     return Spare(max(1, int(limit)), 0, reason), SpareState(max(1.0, limit), state.hold_until)
 
 

@@ -28,6 +28,8 @@ QUANTUM = 2048
 EIGHTH = 8
 SPARE: Final = 10
 """Priority of a batch's line that lives on what others leave. It never waits at the door (`Desk.offer`)."""
+LEAST: Final = 9
+"""The last priority that waits in line: a client's who ranks himself last, and a batch's line whose time is short."""
 WHEEL_S = 0.25
 """Resolution of queue deadlines."""
 

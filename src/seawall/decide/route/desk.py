@@ -6,6 +6,7 @@ retries and evictions is what the gateway does. It knows every ticket from `offe
     offer     a request comes: a place at a replica, a place in the queue, or a refusal
     broke     its replica failed it: what that says about the replica is drawn, its place there is free again
     again     it is to be tried elsewhere: a place at once, or the head of the queue
+    give_way  it waits: the line of a batch that is to end for it
     left      it is over, however it ended
     tick      time has passed: places for who waits, tickets that waited too long, second attempts that are due
     evict, proven, discovered     what is known about replicas from elsewhere
@@ -22,7 +23,7 @@ from collections.abc import Iterable
 from random import Random
 from typing import NamedTuple
 
-from seawall.decide.route.admit import SPARE, Admission, Bounds, Queued, Rejected, Ticket
+from seawall.decide.route.admit import LEAST, SPARE, Admission, Bounds, Queued, Rejected, Ticket
 from seawall.decide.route.breaks import Blame, Break
 from seawall.decide.route.pick import Ask, Changes, Picked, Router, Target
 from seawall.decide.route.poison import DEATHS, Quarantine, blame
@@ -39,8 +40,9 @@ STUCK = 16
 """So many tickets that no free replica suits are passed over in one round."""
 AVOIDED = 8
 """So many replicas that failed a request are remembered."""
-SPARE_SHARE = 0.9
-"""Of a replica's places, for lines of batches: the rest is free for who comes next, at once."""
+SPARE_SHARE = 0.97
+"""Of a replica's places, for lines of batches: the rest is free for who comes next. For who comes after that, a line
+gives way (`Desk.give_way`)."""
 EARNED = 0.05
 BURST = 10.0
 """Second attempts that each first one earns, and how many can be saved up."""
@@ -94,6 +96,8 @@ class Desk:
         self._due: deque[tuple[float, Ticket]] = deque()
         self._resting: dict[Target, float] = {}
         self._convicts: dict[Ticket, float] = {}
+        self._spares: dict[Ticket, None] = {}
+        """Lines that live on what others leave, those that came last at the end."""
         self.configure(rules)
 
     def configure(self, rules: DeskRules) -> None:
@@ -136,13 +140,28 @@ class Desk:
         if picked is None or picked.target.in_flight + 1 > max(1.0, picked.target.cap * SPARE_SHARE):
             return Rejected(1, "no place is to spare")
         self.tickets.add(ticket)
+        self._spares[ticket] = None
         self._start(ticket, picked)
         return picked
+
+    def give_way(self, waits: Ticket) -> Ticket | None:
+        """The line of a batch that is to end now, so that `waits`, which has just come and found no place, has its: of
+        those that it could take the place of, the one that has run the least. It leaves as any other (`left`). None:
+        there is none, or a free place is there that does not suit."""
+        if waits.priority >= LEAST or self.router.free():
+            return None
+        for line in reversed(self._spares):
+            if line.target is not None and self.router.suits(line.target, waits.ask):
+                del self._spares[line]
+                return line
+        return None
 
     def carried(self, ticket: Ticket) -> None:
         """Another desk had admitted it, and is no more: it is neither refused nor kept waiting behind others. `again`
         follows."""
         self.tickets.add(ticket)
+        if ticket.priority >= SPARE:
+            self._spares[ticket] = None
 
     def broke(self, ticket: Ticket, what: Break, now: float) -> bool:
         """The replica of `ticket` failed it. True: the replica is out now, and must be asked for a proof."""
@@ -187,6 +206,8 @@ class Desk:
     def left(self, ticket: Ticket, now: float) -> None:
         """It is over: answered, failed, given up by its client, wherever it was."""
         self.tickets.discard(ticket)
+        if ticket.priority >= SPARE:
+            self._spares.pop(ticket, None)
         if ticket.bucket >= 0:
             self.admission.cancel(ticket)
         if ticket.second is not None:

@@ -267,6 +267,17 @@ class Router:
         """Whether a live replica that did not fail this request could serve it, now or once it has room."""
         return any(t.state == "ready" and self._fits(t, ask) for t in self.targets.values())
 
+    def suits(self, target: Target, ask: Ask) -> bool:
+        """Whether this request could be served there, if there were a place."""
+        return (
+            target.state == "ready"
+            and not target.suspect
+            and not target.resting
+            and ask.group in (None, target.replica.group)
+            and ask.only in (None, target.name)
+            and self._fits(target, ask)
+        )
+
     def free(self) -> bool:
         """Whether any replica may take one more request."""
         return bool(self._open)

@@ -29,6 +29,7 @@ from seawall.decide.route.refusal import Refusal
 from seawall.decide.route.resume import Finish, StreamSession
 from seawall.decide.route.resume.tape import DROPPED, FED, FRESH, WROTE
 from seawall.decide.route.whole import Unfit
+from seawall.domain.labels import GAVE_WAY
 from seawall.gateway.edge.caller import MESSAGES, Caller
 from seawall.gateway.edge.request import Request
 from seawall.gateway.edge.sink import EVENT_STREAM, Sink
@@ -171,7 +172,7 @@ class Exchange:
         if isinstance(verdict, Picked):
             self.go()
         else:
-            fleet.soon()
+            fleet.waits(self.ticket)
 
     def carry_on(self, begun: bool, headed: bool, waits: bytes) -> None:
         """A process that died began it; here it goes on, before all that wait. `begun`: its client has a part of it.
@@ -565,7 +566,7 @@ class Exchange:
                 if self.fleet.desk.again(self.ticket, self.fleet.now()) is not None:
                     self.go()
                 else:
-                    self.fleet.soon()
+                    self.fleet.waits(self.ticket)
             case AwaitVerdict(seconds=seconds, resumes=resumes):
                 self._count(kind, resumes)
                 self.fleet.desk.convict(self.ticket, self.fleet.now() + seconds)
@@ -692,6 +693,17 @@ class Exchange:
             return
         self._drop()
         self._failed(Fail(refusal))
+
+    def gives_way(self) -> None:
+        """A line of a batch, whose place somebody needs: its replica is told at once, and the lane sends it again."""
+        if self.attempt.phase is OVER:
+            return
+        self._drop()
+        refusal = Refusal(429, GAVE_WAY, "This line of a batch gave way to a request. Send it again.", 1)
+        self.status, self.code = refusal.status, refusal.code
+        self.sink.fail(refusal, b"")
+        self.fleet.stats.cancelled += 1
+        self._over("cancelled")
 
     def client_gone(self) -> None:
         """Nobody listens any more: the replica is told at once."""

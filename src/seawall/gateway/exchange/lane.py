@@ -55,6 +55,9 @@ class Held(Protocol):
 
     def waited_too_long(self) -> None: ...
 
+    def gives_way(self) -> None:
+        """It is a line of a batch, and its place is needed."""
+
     def verdict(self) -> None: ...
 
     def replica_died(self, reason: str) -> None:
@@ -314,6 +317,14 @@ class FleetLane:
     def learn_output(self, tokens: int) -> None:
         """How long answers are here: what an unbounded request is reckoned at."""
         self.typical_output += 0.05 * (min(tokens, 16_384) - self.typical_output)
+
+    def waits(self, ticket: Ticket) -> None:
+        """It has just found no place: a line of a batch gives way to it, or it is looked at again soon."""
+        line = self.desk.give_way(ticket)
+        if line is not None:
+            held: Held = line.owner
+            held.gives_way()
+        self.soon()
 
     def soon(self) -> None:
         """Something `waits` at the desk: it is looked at every SOON_S until nothing does. Where nothing waits, nobody

@@ -18,7 +18,7 @@ from urllib.parse import unquote
 
 import msgspec
 
-from seawall.decide.route.admit import SPARE
+from seawall.decide.route.admit import LEAST, SPARE
 from seawall.decide.route.members import LARGE, TOO_DEEP, Members, Unreadable
 from seawall.decide.route.refusal import Refusal, poisonous
 from seawall.decide.route.resume import StreamSession
@@ -105,8 +105,6 @@ MAX_BODY = 32 * 2**20
 PREFLIGHT = b"access-control-allow-methods: GET, POST\r\naccess-control-max-age: 600\r\n"
 EXPOSED = b", ".join((b"x-request-id", b"retry-after", REPLICA, *LIMIT_HEADERS))
 BATCH_ROUTES = (b"/v1/files", b"/v1/batches")
-LEAST = 9
-"""The last of the priorities that tenants can have."""
 LAST = b"100"
 """A batch's line in the engine's own order: whatever has no `priority` of its own comes before it."""
 ONE_RESPONSE = responses.RESPONSES + b"/"

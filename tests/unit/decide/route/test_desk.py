@@ -9,7 +9,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from seawall.decide.route.admit import Bounds, Queued, Rejected, Ticket
+from seawall.decide.route.admit import LEAST, SPARE, Bounds, Queued, Rejected, Ticket
 from seawall.decide.route.breaks import Blame, Break
 from seawall.decide.route.desk import BURST, ERRORS_IN_A_ROW, REST_S, Desk, DeskRules
 from seawall.decide.route.pick import Ask, Picked, Target
@@ -311,3 +311,42 @@ def test_a_new_cap_holds_at_once(cap: int) -> None:
     assert not desk.router.free()
     desk.configure(DeskRules(cap))
     assert desk.router.free() is (cap > 2)
+
+
+def line_at(desk: Desk) -> Ticket:
+    """A line of a batch that has a place."""
+    line = Ticket(Ask(10), priority=SPARE)
+    assert not isinstance(desk.offer(line, 0.0), Rejected)
+    return line
+
+
+def test_the_line_that_has_run_the_least_gives_its_place_to_who_comes() -> None:
+    desk = desk_of("a", cap=3)
+    first, second = line_at(desk), line_at(desk)
+    placed(desk)
+    waits = Ticket(Ask(10))
+    assert isinstance(desk.offer(waits, 1.0), Queued)
+    assert desk.give_way(waits) is second
+    desk.left(second, 1.0)
+    assert [p.ticket for p in desk.pump(1.0)] == [waits]
+    after = Ticket(Ask(10))
+    desk.offer(after, 1.0)
+    assert desk.give_way(after) is first and desk.give_way(after) is None, "each gives way once"
+
+
+def test_no_line_gives_way_where_it_helps_nobody() -> None:
+    desk = desk_of("a", cap=2)
+    assert isinstance(line_at(desk).target, Target)
+    placed(desk)
+    for ask, priority in ((Ask(10), LEAST), (Ask(10, only="b"), 5)):
+        waits = Ticket(ask, priority=priority)
+        desk.offer(waits, 1.0)
+        assert desk.give_way(waits) is None
+
+
+def test_lines_leave_a_place_for_who_comes_next() -> None:
+    desk = desk_of("a", cap=4)
+    for _ in range(3):
+        line_at(desk)
+    assert isinstance(desk.offer(Ticket(Ask(10), priority=SPARE), 0.0), Rejected)
+    placed(desk)
