@@ -20,7 +20,7 @@ from seawall.domain.spec import API_VERSION, Fleet
 from seawall.drivers.kube import Object
 from seawall.errors import InputError, SeawallError
 from seawall.operator.accounts import bound, is_shared
-from seawall.operator.show import serving
+from seawall.operator.show import resting, serving
 from seawall.operator.status import FleetView
 from seawall.render.engine_args import adapter_path
 from seawall.render.everything import render
@@ -186,8 +186,9 @@ def _ready(view: FleetView | None, asleep: int = 0) -> tuple[str, bool, str, str
         return "Ready", False, "NotThere", "no Deployment yet"
     wanted = view.desired - asleep
     if wanted <= 0:
-        resting = f"{asleep} asleep" if asleep else "scaled to zero"
-        return "Ready", True, "Resting", f"{resting}: the first request starts a replica"
+        if asleep:
+            return "Ready", True, "Resting", f"{asleep} asleep: the first request starts a replica"
+        return "Ready", not view.unscaled, "NotScaled" if view.unscaled else "Resting", resting(view)
     used = view.ready if view.usable is None else view.usable
     if used >= wanted:
         return "Ready", True, "Serving", serving(view)

@@ -46,14 +46,19 @@ def serving(v: FleetView) -> str:
         asked = f" (the gateways could not be asked: {v.silent})" if v.silent else ""
         return f"{v.ready} of {v.desired} ready{asked}"
     if not v.desired:
-        return (
-            "scaled to zero: the first request starts a replica"
-            if not v.usable
-            else f"{v.usable} serving, 0 wanted"
-        )
+        return resting(v) if not v.usable else f"{v.usable} serving, 0 wanted"
     why = f": {v.unused}" if v.unused and v.usable < v.desired else ""
     ready = f", {v.ready} ready" if v.ready != v.usable else ""
     return f"{v.usable} of {v.desired} used by the gateways{ready}{why}"
+
+
+def resting(v: FleetView) -> str:
+    """What a fleet at zero waits for: nothing is promised that nobody would do."""
+    if v.unscaled:
+        return f"scaled to zero, and no request starts a replica: {v.unscaled}"
+    if v.woken:
+        return "scaled to zero: the first request starts a replica"
+    return "scaled to zero; there is no ScaledObject that starts a replica (of a pool the operator does)"
 
 
 def _replica(r: ReplicaLine) -> str:

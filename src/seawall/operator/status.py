@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from seawall.decide.scale.keda import PAUSED
 from seawall.diagnose.phase import phase_of
 from seawall.domain.labels import DECIDED, ENGINES, FLEET, GROUP, ROLE
 from seawall.domain.told import GatewayState
@@ -68,6 +69,8 @@ class FleetView:
     """Why a gateway does not use a replica, in its own words."""
     unscaled: str = ""
     """Why nothing scales the fleet; empty where something does, or should not."""
+    woken: bool = False
+    """Something starts a replica when the first request comes: a ScaledObject that works."""
     unread: list[str] = field(default_factory=list)
     """What the cluster did not let be read, with the code of its refusal: nothing is known of it."""
     store: str = ""
@@ -164,28 +167,23 @@ async def _scalers(
 
     def hpa(obj: Object) -> tuple[str, str]:
         status = obj.get("status") or {}
-        for c in status.get("conditions") or []:
-            if c.get("type") in ("ScalingActive", "AbleToScale") and c.get("status") == "False":
+        found = {c.get("type"): c for c in status.get("conditions") or []}
+        for kind in ("AbleToScale", "ScalingActive"):
+            c = found.get(kind) or {}
+            # At zero an HPA rests: who wakes the fleet is KEDA.
+            if c.get("status") == "False" and c.get("reason") != "ScalingDisabled":
                 return _fleet_of(obj), f"cannot scale: {str(c.get('message'))[:200]}"
         current, desired = status.get("currentReplicas", 0), status.get("desiredReplicas", 0)
-        limited = [
-            c
-            for c in status.get("conditions") or []
-            if c.get("type") == "ScalingLimited" and c.get("status") == "True"
-        ]
-        why = f", {limited[0].get('message')}" if limited else ""
+        limited = found.get("ScalingLimited") or {}
+        why = f", {limited.get('message')}" if limited.get("status") == "True" else ""
         return _fleet_of(obj), f"{current} -> {desired} replicas{why}"
 
     def keda(obj: Object) -> tuple[str, str]:
-        conditions = (obj.get("status") or {}).get("conditions") or []
-        if not conditions:
-            return _fleet_of(obj), UNSCALED
-        for c in conditions:
-            if c.get("type") == "Ready" and c.get("status") == "False":
-                return _fleet_of(obj), f"KEDA is not ready: {str(c.get('message'))[:200]}"
-            if c.get("type") == "Fallback" and c.get("status") == "True":
-                return _fleet_of(obj), "blind: KEDA runs on its fallback"
-        return _fleet_of(obj), ""
+        unscaled, text = _by_keda(obj)
+        view = views.get((key_of(obj)[0], _fleet_of(obj)))
+        if view is not None:
+            view.unscaled, view.woken = unscaled, not unscaled
+        return _fleet_of(obj), text
 
     for kind, told in ((AUTOSCALER, hpa), (SCALED_OBJECT, keda)):
         try:
@@ -197,8 +195,27 @@ async def _scalers(
             view = views.get((where, fleet))
             if view is not None and text:
                 view.scaler = f"{view.scaler}; {text}" if view.scaler else text
-                if text == UNSCALED:
-                    view.unscaled = text
+
+
+def _by_keda(obj: Object) -> tuple[str, str]:
+    """What KEDA's conditions of a ScaledObject mean: why nothing scales it (empty: something does), what is said."""
+    found = {c.get("type"): c for c in (obj.get("status") or {}).get("conditions") or []}
+    ready, message = found.get("Ready") or {}, str((found.get("Ready") or {}).get("message"))[:200]
+    notes = (obj.get("metadata") or {}).get("annotations") or {}
+    if (found.get("Paused") or {}).get("status") == "True":
+        by = ", ".join(sorted(n for n in notes if n.startswith(PAUSED))) or PAUSED
+        text = f"KEDA is paused by the annotation {by}"
+        return text, text
+    if not found:
+        return UNSCALED, UNSCALED
+    if ready.get("status") == "False":
+        text = f"KEDA is not ready: {message}"
+        return text, text
+    if (found.get("Fallback") or {}).get("status") == "True":
+        return "", "blind: KEDA runs on its fallback"
+    if ready.get("status") == "Unknown" and ready.get("reason"):
+        return "", message
+    return "", ""
 
 
 def _unread(views: dict[tuple[str, str], FleetView], kind: ObjectKind, e: Refused) -> None:

@@ -113,6 +113,9 @@ async def test_a_rollout_that_is_not_over_is_said(
 async def test_at_zero_it_is_ready_and_says_why_nothing_runs(api: KubeApi, kube: Kube) -> None:
     served(api, wanted=0)
     gateway(api)
+    scaled = obj("ScaledObject", "llama", "keda.sh/v1alpha1", spec={})
+    scaled["metadata"]["labels"] = {"seawall.dev/fleet": "llama"}
+    api.put({**scaled, "status": {"conditions": [{"type": "Ready", "status": "True"}]}})
     view = await view_of(kube)
     assert "scaled to zero: the first request starts a replica" in status_text([view], NS)
     now = status_of({"metadata": {"generation": 1}}, Desired(), "", view, "now")
