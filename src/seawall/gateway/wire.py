@@ -127,6 +127,11 @@ def chunk(data: bytes, tail: bytes = b"") -> bytes:
     return b"%b%b%b\r\n" % (SIZES[size] if size < 4096 else b"%x\r\n" % size, data, tail)
 
 
+def framed(size: int) -> int:
+    """Bytes of a chunk whose data has so many."""
+    return size + (len(SIZES[size]) if size < 4096 else len(b"%x\r\n" % size)) + 2
+
+
 def _size_line(read: int) -> bytes:
     """How a read of `read` bytes begins if it is one whole chunk: its length leaves only one size possible."""
     for digits in (1, 2, 3):

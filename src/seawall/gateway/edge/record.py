@@ -202,14 +202,15 @@ class Record(Tape):
 
     __slots__ = ("_at", "_block", "_until", "arena", "slot", "written")
 
-    def __init__(self, arena: Arena, slot: int) -> None:
-        """Goes on behind what is in the slot; `written` is then the caller's to set."""
+    def __init__(self, arena: Arena, slot: int, past: Past | None = None) -> None:
+        """Goes on behind what is in the slot (`past`, where that has just been read); `written` is then the caller's
+        to set."""
         self.arena = arena
         self.slot = slot
         self.written = 0
         """Bytes that were written to the connection, or are about to be."""
         self._block = self._at = self._until = 0
-        past = read(arena, slot)
+        past = past or read(arena, slot)
         self.written = arena.first(slot)[1]
         if past is not None and past.block:
             self._block, self._at = past.block, past.at
@@ -317,29 +318,32 @@ def read(arena: Arena, slot: int) -> Past | None:
     block = arena.first(slot)[0]
     if block == _LOST:
         return None
-    past = Past([], 0, 0)
+    entries: list[tuple[int, bytes]] = []
     parts: list[bytes] = []
-    words, cells = arena.words, arena.cells
-    seen = 0
-    while block and seen <= arena.blocks:
+    words, cells, blocks = arena.words, arena.cells, arena.blocks
+    last = end_at = seen = 0
+    while block and seen <= blocks:
         seen += 1
         begin = arena.place(block)
         at, until = begin + 4, begin + BLOCK
-        if not past.block:
-            past = Past(past.entries, block, at)
+        if not last:
+            last, end_at = block, at
         while at < until:
-            word = words[at >> 2]
-            size = word & 0xFFFFFF
-            end = at + 4 + size
-            if not word >> 24 or end > until:
-                break
-            begin = at + 4
-            parts.append(bytes(cells[begin:end]))
+            word: int = words[at >> 2]
+            end = at + 4 + (word & 0xFFFFFF)
             kind = word >> 24
+            if not kind or end > until:
+                break
+            data = bytes(cells[at + 4 : end])
             at = (end + 3) & ~3
-            if not kind & _MORE:
-                past.entries.append((kind, parts[0] if len(parts) == 1 else b"".join(parts)))
-                past = Past(past.entries, block, at)
+            if kind & _MORE:
+                parts.append(data)
+                continue
+            if parts:
+                parts.append(data)
+                data = b"".join(parts)
                 parts = []
-        block = words[arena.place(block) >> 2]
-    return past
+            entries.append((kind, data))
+            last, end_at = block, at
+        block = words[begin >> 2]
+    return Past(entries, last, end_at)

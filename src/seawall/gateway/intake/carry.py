@@ -33,6 +33,7 @@ from seawall.gateway.edge.record import (
     STARTED,
     UNTOLD,
     Arena,
+    Past,
     Record,
     read,
 )
@@ -43,7 +44,7 @@ from seawall.gateway.exchange.exchange import Exchange
 from seawall.gateway.intake.app import App
 from seawall.gateway.intake.routes import ROUTES
 from seawall.gateway.memory import HeldMemory
-from seawall.gateway.wire import Clock, chunk
+from seawall.gateway.wire import Clock, chunk, framed
 
 HUGE = 1 << 62
 CLOSES = b"connection: close\r\n"
@@ -101,6 +102,8 @@ class Carried:
         self.client.transport = Nowhere()
         self.lost = ""
         """Why it cannot go on."""
+        self.told: Past | None = None
+        """What the record says, until this process writes on in it."""
         self.written = 0
         self.begun = False
         self._tail: list[bytes] = []
@@ -119,7 +122,11 @@ class Carried:
         for kind, data in entries:
             session = self._session
             if kind == RELAYED and session is not None:
-                self._write(chunk(session.relive(kind, data)))
+                # Most of a long stream's entries, and most of these the kernel has: they need not be written again.
+                self.written += framed(session.told_again(data))
+                if self.written > handed:
+                    self.written -= framed(len(session.written_as(data)))
+                    self._write(chunk(session.written_as(data)))
                 self.begun = True
             elif kind in (FED, LINE, BROKE) and session is not None:
                 out = session.relive(kind, data)
@@ -245,6 +252,7 @@ class Carried:
 
     def go_on(self, record: Record) -> None:
         """The connection is ours, as its client knows: it goes on."""
+        self.told = None
         client, app = self.client, self.app
         transport = client.transport
         assert transport is not None
@@ -281,7 +289,7 @@ def past_of(
 ) -> Carried:
     """What a slot tells of a connection to which `handed` bytes were handed; None: nobody knows."""
     past = Carried(app, loop)
-    told = read(arena, slot)
+    told = past.told = read(arena, slot)
     if told is None:
         past.lost = "unrecorded"
     elif handed is None:

@@ -204,11 +204,25 @@ class StreamSession:
 
     def _again(self, line: bytes) -> bytes:
         """The ordinary chunk that is told by `line`."""
+        self.told_again(line)
+        return self.written_as(line)
+
+    def told_again(self, line: bytes) -> int:
+        """Takes an ordinary chunk from another session's tape -> how many bytes it is for the client (`written_as`)."""
         log = self._log
         if log is None:
             self._recording.add_raw(line)
-            return self._head + line + self._plain_end
+            return self._head_len + len(line) + len(self._plain_end)
         log.add_line(line)
+        text = line.find(b"\n")
+        if self._shows_ids:
+            return self._head_len + len(line) - 2 + self._mark_len + len(_END)
+        return self._head_len + text + len(self._plain_end)
+
+    def written_as(self, line: bytes) -> bytes:
+        """An ordinary chunk as the client gets it."""
+        if self._log is None:
+            return self._head + line + self._plain_end
         text, _, token = line[:-1].partition(b"\n")
         if self._shows_ids:
             return self._head + text + self._mark + token + _END
