@@ -281,12 +281,14 @@ def _stores(a: StoreState, b: StoreState) -> StoreState:
     return replace(worse, gateways=max(a.gateways, b.gateways), alone_s=max(a.alone_s, b.alone_s))
 
 
-def ended(state: GatewayState) -> GatewayState:
-    """What stays of a process that has ended without a word: its totals. What it still had to do has failed."""
+def ended(state: GatewayState, goes_on: bool = False) -> GatewayState:
+    """What stays of a process that has ended without a word: its totals. What it still had to do has failed, unless its
+    successor goes on with it (`goes_on`)."""
     fleets = {
         name: replace(
-            f, queued=0, in_flight=0, pending=0, spare=0, failed_total=f.failed_total + f.pending, queue_limit=0,
-            drain_rate=0.0, canary_percent=0, ttft_p50_s=None, ttft_p95_s=None, streams=[],
+            f, queued=0, in_flight=0, pending=0, spare=0, queue_limit=0,
+            failed_total=f.failed_total + (0 if goes_on else f.pending), canary_percent=0, drain_rate=0.0,
+            ttft_p50_s=None, ttft_p95_s=None, streams=[],
         )
         for name, f in state.fleets.items()
     }  # fmt: skip

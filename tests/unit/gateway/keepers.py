@@ -53,7 +53,7 @@ class KeeperProcess:
 
 @contextlib.asynccontextmanager
 async def kept_gateway(
-    folder: Path, engine: FakeEngine, spec: str = SPEC
+    folder: Path, engine: FakeEngine, spec: str = SPEC, *args: str
 ) -> AsyncIterator[tuple[Process, KeeperProcess]]:
     """A gateway in front of an engine, and its keeper."""
     held = KeeperProcess(folder / "k")
@@ -62,7 +62,7 @@ async def kept_gateway(
     (folder / "f.yaml").write_text(spec)
     try:
         async with gateway_process(
-            folder / "f.yaml", f"static:{engine.url}", "--keeper", str(held.path)
+            folder / "f.yaml", f"static:{engine.url}", "--keeper", str(held.path), *args
         ) as gateway:
             yield gateway, held
     finally:

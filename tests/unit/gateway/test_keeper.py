@@ -49,7 +49,7 @@ async def test_connections_that_rest_or_have_sent_half_a_request_go_on(tmp_path:
             writer.write(request[len(half) :])
             assert b"hello" in await answered(reader)
             writer.close()
-        assert await metric(gateway, "seawall_carried_connections_total") == 5
+        assert await metric(gateway, "seawall_carried_connections_total") == 10  # five, twice
         assert await metric(gateway, "seawall_carried_connections_lost_total") == 0
 
 
@@ -65,6 +65,53 @@ async def test_whole_answers_that_wait_are_asked_for_again(tmp_path: Path) -> No
         assert b"hello" in await answered(reader)
         assert b"hello" in await answered(reader)
         writer.close()
+
+
+def counters(page: str) -> dict[str, float]:
+    """All counters of a page, histograms too; not the process's own CPU time."""
+    kinds = dict(line.split(" ")[2:4] for line in page.splitlines() if line.startswith("# TYPE"))
+    samples = (line.rpartition(" ") for line in page.splitlines() if line and not line.startswith("#"))
+    found = {name: float(value) for name, _, value in samples}
+    stems = {name: name.partition("{")[0] for name in found}
+    ends = ("", "_bucket", "_sum", "_count")
+    return {
+        name: value for name, value in found.items()
+        if any(kinds.get(stems[name].removesuffix(end)) in ("counter", "histogram") for end in ends)
+        and not name.startswith("process_")
+    }  # fmt: skip
+
+
+async def test_no_counter_falls_when_another_gateway_takes_over(tmp_path: Path) -> None:
+    async with FakeEngine() as engine, kept_gateway(tmp_path, engine) as (gateway, _):
+        reader, writer = await asyncio.open_connection("127.0.0.1", gateway.port)
+        writer.write((HEAD % len(ASK) + ASK) * 3)
+        for _ in range(3):
+            await answered(reader)
+        writer.write(b"GET /none HTTP/1.1\r\nHost: g\r\n\r\n")
+        await reader.readuntil(b"\r\n\r\n")
+        engine.gate = asyncio.Event()
+        waits = await asyncio.open_connection("127.0.0.1", gateway.port)
+        waits[1].write(HEAD % len(ASK) + ASK)
+        await until(lambda: len(engine.log) == 4)
+        before = counters((await gateway.get("/metrics")).decode())
+        total = 'seawall_requests_admitted_total{fleet="m"}'
+        assert before[total] == 4
+        for kills in (1, 2):
+            await kill(gateway)
+            after = counters((await gateway.get("/metrics")).decode())
+            assert {n: (v, after.get(n)) for n, v in before.items() if after.get(n, 0) < v} == {}
+            await until(lambda kills=kills: len(engine.log) == 4 + kills)
+            before = after
+        engine.gate.set()
+        assert b"hello" in await answered(waits[0])
+        page = counters((await gateway.get("/metrics")).decode())
+        assert page[total] == 4  # nothing is counted twice
+        assert page['seawall_requests_finished_total{fleet="m"}'] == 4
+        assert page['seawall_requests_failed_total{fleet="m"}'] == 0
+        state = json.loads(await gateway.get("/debug/state"))["fleets"]["m"]
+        assert (state["admitted_total"], state["finished_total"], state["pending"]) == (4, 4, 0)
+        for open_one in (writer, waits[1]):
+            open_one.close()
 
 
 async def test_a_new_connection_waits_for_the_next_gateway(tmp_path: Path) -> None:

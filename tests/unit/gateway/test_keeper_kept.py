@@ -1,13 +1,20 @@
-"""A gateway is killed: responses go on as chats do; a client with a key, whose record is lost, gets nothing wrong."""
+"""A gateway is killed: responses go on as chats do; a client with a key, whose record is lost, gets nothing wrong.
+Nor does one whose connection cannot be kept: it is cut, counted, and answered whole when it comes again."""
 
 from __future__ import annotations
 
 import asyncio
 import json
+import ssl
 from pathlib import Path
+from typing import Any
 
-from .keepers import kept_gateway, kill
+import httpx
+import pytest
+
+from .keepers import SPEC, kept_gateway, kill
 from .test_background import Answers, documents
+from .test_keeper import metric
 from .test_reattach import Stream, events
 from .waiting import until
 
@@ -45,3 +52,38 @@ async def test_a_client_with_a_key_is_cut_and_begins_anew(tmp_path: Path) -> Non
         assert rest == b""
         again = await opened(gateway.port, "/v1/completions", {"prompt": "x"}, key)
         assert [n for n, _ in events(await again.read())] == list(range(6))
+
+
+@pytest.mark.parametrize(
+    ("tls", "http2", "why"), [(True, False, "tls"), (True, True, "tls"), (False, True, "http2")]
+)
+async def test_a_connection_that_cannot_be_kept_is_counted_and_its_client_comes_again(
+    tmp_path: Path, certificate: Any, tls: bool, http2: bool, why: str
+) -> None:
+    cert, key = certificate
+    more = ("--tls-cert", str(cert), "--tls-key", str(key)) if tls else ()
+    ask = {"model": "m", "prompt": "x", "stream": True}
+    named = {"Idempotency-Key": "k"}
+    unkept = f'seawall_unkept_connections_total{{why="{why}"}}'
+    async with Answers("a") as engine, kept_gateway(tmp_path, engine, SPEC, *more) as (gateway, _):
+        url = f"http{'s' if tls else ''}://127.0.0.1:{gateway.port}/v1/completions"
+        trust = ssl.create_default_context(cafile=str(cert)) if tls else False
+        if isinstance(trust, ssl.SSLContext):
+            trust.check_hostname = False
+        engine.gate = asyncio.Event()
+        async with httpx.AsyncClient(verify=trust, http1=not http2, http2=http2, timeout=60) as client:
+            with pytest.raises(httpx.TransportError):
+                async with client.stream("POST", url, json=ask, headers=named) as cut:
+                    parts = cut.aiter_text()
+                    first = await anext(parts)
+                    assert (cut.http_version == "HTTP/2") is http2
+                    assert await metric(gateway, unkept) == 1  # what was told outlives who told it
+                    await kill(gateway)
+                    assert "".join([first] + [part async for part in parts]).endswith("[DONE]\n\n")
+            engine.gate.set()
+            whole = await client.post(url, json=ask, headers=named)
+        assert whole.status_code == 200 and [n for n, _ in events(whole.content)] == list(range(6))
+        assert events(whole.content)[-1][1] == b"[DONE]"
+        page = (await gateway.get("/metrics")).decode()
+        assert f'seawall_carried_connections_lost_total{{why="{why}"}} 1' in page
+        assert await metric(gateway, unkept) == 2  # the one that was cut, and the one that came again

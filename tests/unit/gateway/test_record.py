@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
+from random import Random
 from types import ModuleType
 from typing import Any
 
@@ -11,8 +13,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from seawall.decide.route.resume import Policy, StreamSession
 from seawall.gateway import compiled
 from seawall.gateway.edge.record import ACCEPTED, BLOCK, READ, SAID, Arena, Record, read
+from seawall.gateway.process.takeover import busy_first
+from seawall.gateway.wire import chunk, framed
 
 
 def plain() -> ModuleType:
@@ -195,3 +200,51 @@ def test_a_connection_that_rests_costs_its_slot_alone() -> None:
     assert arena.full == 0
     assert [arena.first(slot) for slot in slots] == [(0, 600)] * 1000
     arena.close()
+
+
+def test_streams_are_taken_over_before_who_rests() -> None:
+    arena = Arena(blocks=64)
+    slots = [arena.take_slot() for _ in range(6)]
+    for slot in slots[3:5]:
+        record = Record(arena, slot)
+        record.renew()
+        record.wrote(SAID, b"x")
+    assert busy_first(arena, slots) == [slots[3], slots[4], slots[0], slots[1], slots[2], slots[5]]
+    arena.close()
+
+
+@given(st.integers(0, 5000))
+@settings(deadline=None)
+def test_the_size_of_a_chunk_is_known_without_making_it(size: int) -> None:
+    assert framed(size) == len(chunk(b"x" * size))
+
+
+TEXTS = st.lists(st.tuples(st.text(max_size=12), st.integers(0, 150_000)), min_size=1, max_size=12)
+
+
+@given(TEXTS, st.booleans())
+@settings(max_examples=40, deadline=None)
+def test_what_a_tape_tells_again_is_as_long_as_what_was_written(
+    texts: list[tuple[str, int]], shows_ids: bool
+) -> None:
+    """A successor counts the bytes of most chunks without making them."""
+    asked: dict[str, Any] = {"model": "m", "stream": True, "messages": [{"role": "user", "content": "x"}]}
+    if shows_ids:
+        asked["return_token_ids"] = True
+    body = json.dumps(asked).encode()
+    first, second = (StreamSession("/v1/chat/completions", body, Policy(), Random(1)) for _ in range(2))
+    second.reseed(first.seed)
+    for text, token in [("a", 1), *texts]:
+        inside = json.dumps(text)[1:-1]
+        data = (
+            'data: {"id":"c","object":"chat.completion.chunk","created":1,"model":"m","choices":[{"index":0,'
+            f'"delta":{{"content":"{inside}"}},"logprobs":null,"finish_reason":null,"token_ids":[{token}]}}]}}\n\n'
+        ).encode()
+        length = first.ordinary(data)
+        if not length:
+            assert second.feed(data) == first.feed(data)
+            continue
+        sent = data[:length] + first.tail
+        assert second.told_again(first.line) == len(sent)
+        assert second.written_as(first.line) == sent
+    assert second.tokens_out == first.tokens_out

@@ -178,7 +178,7 @@ class Exchange:
         """A process that died began it; here it goes on, before all that wait. `begun`: its client has a part of it.
         `waits`: what its client was about to get."""
         fleet = self.fleet
-        fleet.stats.admitted += 1
+        fleet.stats.carried()
         if self.ticket.priority >= SPARE:
             fleet.stats.spare += 1
         fleet.desk.carried(self.ticket)

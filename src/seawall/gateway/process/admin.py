@@ -33,7 +33,14 @@ class Admin:
     keep_alive = b""
     http2 = False
 
-    def __init__(self, app: App, more: Callable[[], Iterable[Line]], console: ConsolePages) -> None:
+    def __init__(
+        self,
+        app: App,
+        more: Callable[[], Iterable[Line]],
+        console: ConsolePages,
+        note: Callable[[], None] = lambda: None,
+    ) -> None:
+        """`note`: called before any count is told."""
         self.app = app
         self.console = console
         self.clock = app.clock
@@ -44,6 +51,7 @@ class Admin:
         self.budget = StrangersBudget()
         self.keep: Keep | None = None
         self._more = more
+        self._note = note
 
     def meet(self, request: Request) -> None:
         request.path = request.url.partition(b"?")[0]
@@ -69,10 +77,13 @@ class Admin:
             missing = not_ready(app)
             client.answer(503 if missing else 200, TEXT, (missing or "ok").encode() + b"\n")
         elif path == b"/metrics":
+            self._note()
             client.answer(200, EXPOSITION, exposition(app, self._more()))
         elif path == b"/debug/state":
+            self._note()
             client.answer(200, b"application/json", encoded(state(app)) + b"\n")
         elif path == b"/debug/console":
+            self._note()
             client.answer(200, b"application/json", encoded(state(app, everything=True)) + b"\n")
         else:
             client.decline(Refusal(404, "unknown_route", f"Known: {' '.join(ROUTES)} /console."))

@@ -106,6 +106,10 @@ METRICS: dict[str, tuple[str, str]] = {
         "counter",
         "Audit lines lost: a full disk, a reader that is gone or too slow.",
     ),
+    names.COUNTED_SINCE: (
+        "gauge",
+        "Unix time since which the counters count: when the first of the processes began that took over in turn.",
+    ),
     names.KEEPER_CONNECTED: ("gauge", "1: a keeper holds what this process would lose with its life."),
     names.UNKEPT_TOTAL: (
         "counter",

@@ -20,7 +20,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from random import Random
-from time import monotonic
+from time import monotonic, time
 
 from seawall.decide.route.pick import Target
 from seawall.decide.truth.sick import TAIL, sick_ids
@@ -30,6 +30,7 @@ from seawall.domain.labels import (
     CARRIED_LOST_TOTAL,
     CARRIED_TOTAL,
     CONFIG_ERRORS_TOTAL,
+    COUNTED_SINCE,
     DISCOVERY_ERRORS_TOTAL,
     KEEPER_CONNECTED,
     UNKEPT_TOTAL,
@@ -50,6 +51,7 @@ from seawall.gateway.process.admin import Admin
 from seawall.gateway.process.board import Board
 from seawall.gateway.process.configuration import Configuration
 from seawall.gateway.process.console_pages import ConsolePages
+from seawall.gateway.process.counts import CountsRecord
 from seawall.gateway.process.custody import Custody, Estate, Holding
 from seawall.gateway.process.metrics import Line
 from seawall.gateway.process.settings import Settings, keeps, read_specs
@@ -102,13 +104,17 @@ class Server:
         self._signals = signals
         self.settings = settings
         self._ready = ready
+        self._began = time()
         self._stop = asyncio.Event()
         self._discovery: FileDiscovery | None = None
         self._kept: Custody | None = None
         self._take_over: TakeOver | None = None
+        self._counts: CountsRecord | None = None
         self._left: asyncio.Queue[tuple[Estate, Holding]] = asyncio.Queue()
         self._inherited: socket.socket | None = None
         self._orphan_since = 0.0
+        self._greeting = False
+        """It waits for what its keeper has for it."""
         self._greets = False
         """It asks its keeper for the listening socket of a predecessor."""
         self._fronts: list[asyncio.Server] = []
@@ -145,7 +151,7 @@ class Server:
         if s.usage:
             usage.load(s.usage, app)
         self.console = ConsolePages(app, s.supervisor)
-        self.admin = Admin(app, self.more_metrics, self.console)
+        self.admin = Admin(app, self.more_metrics, self.console, self.note_counts)
         listening = await self._keep(loop) or bind(s.listen, "clients")
         self._spare = listening.dup()
         admin = bind(s.admin, "the admin port")
@@ -238,10 +244,11 @@ class Server:
         if s.keeper is None or not keeps([f.fleet for f in self.app.fleets.values()]):
             return None
         self._kept = kept = Custody(loop, s.keeper, s.seat, self._adopt, self.app.memory.bound // 4)
-        self._take_over = TakeOver(self.app, kept, loop)
-        self._greets = True
+        self._counts = CountsRecord(self.app, self._own_lines)
+        self._take_over = TakeOver(self.app, kept, loop, self._counts, s.died)
+        self._greets = self._greeting = True
         await kept.greet()
-        self._greets = False
+        self._greets = self._greeting = False
         self.app.keep = kept
         if self._tls is not None:
             log.warning("TLS ends in this process: its connections are not kept when it dies")
@@ -254,7 +261,7 @@ class Server:
         if listener is not None and self._greets and serves_at(listener, self.settings.listen):
             self._greets = False
             self._inherited, listener = listener, None
-        holding = self._take_over.adopt(estate)
+        holding = self._take_over.adopt(estate, first=self._greeting)
         if holding is not None:
             estate.listener = listener
             self._left.put_nowait((estate, holding))
@@ -373,6 +380,7 @@ class Server:
                 if self._board is not None:
                     self._board.exchange(self.app, places=self.tier is None)
             n += 1
+            self.note_counts()
             if self._orphaned():
                 log.error("the gateway's parent process is gone: this worker finishes what runs, and ends")
                 self._stop.set()
@@ -415,7 +423,20 @@ class Server:
         self.config.reload()
 
     def more_metrics(self) -> list[Line]:
-        out: list[Line] = [(CONFIG_ERRORS_TOTAL, {}, self.config.errors)]
+        """What is told of the process beside its fleets."""
+        return self._own_lines() if self._counts is None else self._counts.lines()
+
+    def note_counts(self) -> None:
+        """What is counted is told from now on, whoever dies."""
+        if self._counts is not None and self._kept is not None:
+            self._counts.note(self._kept.main.arena)
+
+    def _own_lines(self) -> list[Line]:
+        since = self._counts.since if self._counts is not None else self._began
+        out: list[Line] = [
+            (COUNTED_SINCE, {}, round(since, 3)),
+            (CONFIG_ERRORS_TOTAL, {}, self.config.errors),
+        ]
         if self.tier is not None:
             out.append((labels.STORE_UP, {}, int(self.tier.up)))
             out.append((labels.STORE_ALONE_SECONDS_TOTAL, {}, round(self.tier.alone_s, 3)))
@@ -468,18 +489,20 @@ def run(settings: Settings, ready: Callable[[str, str], None]) -> int:
         return serve(settings, ready)
     if settings.parent:
         end_with_parent()
+    with contextlib.suppress(InputError):
+        read_specs(settings.specs)  # what that imports, each process then has
     with bind(settings.listen, "clients") as listen, bind(settings.admin, "the admin port") as admin:
         # Bound and never listening: all that come serve at the same ports.
         own = replace(settings, listen=address_of(listen), admin=address_of(admin))
         first = [ready]
 
-        def one(served: Callable[[], None]) -> int:
+        def one(served: Callable[[], None], died: float) -> int:
             def told(url: str, admin_url: str) -> None:
                 served()
                 if first:
                     first[0](url, admin_url)
 
-            return serve(replace(own, parent=os.getppid()), told)
+            return serve(replace(own, parent=os.getppid(), died=died), told)
 
         return one_after_another(one, served=first.clear)
 

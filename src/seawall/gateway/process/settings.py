@@ -49,6 +49,8 @@ class Settings:
     """Whose successor this process is: that of the last one in this seat."""
     parent: int = 0
     """With several workers: the process that keeps them. Without it they drain and end."""
+    died: float = 0.0
+    """When this process's predecessor died (monotonic); 0: it has none that this machine knows of."""
     hand_over_s: float = 0.2
     """Between giving new connections to the next gateway and closing: longer than a handshake."""
     patience: Patience = LEFT

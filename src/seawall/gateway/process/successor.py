@@ -34,12 +34,13 @@ def end_with_parent() -> None:
     libc.prctl(PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
 
 
-def one_after_another(serve: Callable[[Callable[[], None]], int], served: Callable[[], None]) -> int:
+def one_after_another(serve: Callable[[Callable[[], None], float], int], served: Callable[[], None]) -> int:
     """Runs `serve` in a child, and in another when that was killed or failed after it had served. `serve` calls its
-    argument once it serves; `served` is called here then. In a child it returns what `serve` returns."""
+    first argument once it serves; `served` is called here then. Its second is when its predecessor died (monotonic
+    seconds), 0 without one. In a child it returns what `serve` returns."""
     gc.collect()
     gc.freeze()
-    deaths, child, stopping, first = 0, 0, False, True
+    deaths, child, stopping, first, died = 0, 0, False, True, 0.0
 
     def pass_on(number: int, _: object) -> None:
         nonlocal stopping
@@ -59,20 +60,20 @@ def one_after_another(serve: Callable[[Callable[[], None]], int], served: Callab
                 signal.signal(number, signal.SIG_DFL)
             signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
             os.close(told)
-            return serve(partial(_say, tell))
+            return serve(partial(_say, tell), died)
         for number in SIGNALS:
             signal.signal(number, pass_on)
         signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
         os.close(tell)
         code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-        child = 0
+        child, died = 0, time.monotonic()
         if os.read(told, 1):
             first = False
             served()
         os.close(told)
         if stopping or first or code == 0:
             return code if code >= 0 else 128 - code
-        deaths = 0 if time.monotonic() - began > STABLE_S else deaths + 1
+        deaths = 0 if died - began > STABLE_S else deaths + 1
         how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"failed with {code}"
         log.error("the gateway %s: another goes on", how)
         time.sleep(BACK_OFF_S[min(deaths, len(BACK_OFF_S) - 1)])

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 from seawall.domain.labels import (
     BUILD_INFO,
+    COUNTED_SINCE,
     PREFIX_ERROR,
     REPLICA_UP,
     STORE_GATEWAYS,
@@ -17,7 +18,7 @@ from seawall.domain.labels import (
     STORE_UP,
 )
 
-MAX_OF = (REPLICA_UP, BUILD_INFO, PREFIX_ERROR, STORE_UP, STORE_GATEWAYS, STORE_ROUND_SECONDS)
+MAX_OF = (REPLICA_UP, BUILD_INFO, COUNTED_SINCE, PREFIX_ERROR, STORE_UP, STORE_GATEWAYS, STORE_ROUND_SECONDS)
 """Metrics of states, of which the largest counts."""
 _OF_HISTOGRAM = ("_bucket", "_sum", "_count")
 
@@ -46,6 +47,12 @@ def counters_of(page: str) -> str:
     _add(families, page)
     kept = {n: f for n, f in families.items() if f.head and f.head[-1].endswith((" counter", " histogram"))}
     return _text(kept)
+
+
+def since_of(page: str) -> str:
+    """Since when a page's counters count; empty: it does not say."""
+    lines = [line for line in page.splitlines() if line.startswith(f"{COUNTED_SINCE} ")]
+    return lines[0].rpartition(" ")[2] if lines else ""
 
 
 def _add(families: dict[str, _Family], page: str) -> None:

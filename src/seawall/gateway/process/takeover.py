@@ -10,7 +10,7 @@ import asyncio
 import logging
 import os
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from time import monotonic
 from typing import cast
 
@@ -18,6 +18,7 @@ from seawall.drivers.sockets import handed_over
 from seawall.gateway.edge.record import Arena, Record
 from seawall.gateway.intake.app import App
 from seawall.gateway.intake.carry import past_of
+from seawall.gateway.process.counts import CountsRecord
 from seawall.gateway.process.custody import Custody, Estate, Holding
 
 log = logging.getLogger("seawall.gateway")
@@ -25,18 +26,35 @@ DEADLY = 2
 """Gateways that died while they took a connection over: one may have been killed just then, two by chance are few."""
 
 
+def busy_first(arena: Arena, slots: Iterable[int]) -> list[int]:
+    """Those on which something was going on, then those that rest: they may be many, and nobody waits there."""
+    return sorted(slots, key=lambda slot: (arena.first(slot)[0] == 0, slot))
+
+
 class TakeOver:
     """What was taken over by this process, and its counters."""
 
-    def __init__(self, app: App, kept: Custody, loop: asyncio.AbstractEventLoop) -> None:
-        self._app, self._kept, self._loop = app, kept, loop
+    def __init__(
+        self,
+        app: App,
+        kept: Custody,
+        loop: asyncio.AbstractEventLoop,
+        counts: CountsRecord,
+        died: float = 0.0,
+    ) -> None:
+        """`died`: when this process's predecessor did (monotonic); 0: nobody knows."""
+        self._app, self._kept, self._loop, self._counts = app, kept, loop, counts
+        self._ended = 0
+        """Connections that were ended, and on which something was going on."""
+        self._died = died
         self.carried: dict[str, int] = {}
         """Connections that go on, by what was going on: stream, request, idle."""
         self.lost: dict[str, int] = {}
         """Connections that were ended, by reason (intake/carry.py)."""
 
-    def adopt(self, estate: Estate) -> Holding | None:
-        """Makes what a predecessor left this process's own, so that its successor gets it. None: it cannot be read."""
+    def adopt(self, estate: Estate, first: bool) -> Holding | None:
+        """Makes what a predecessor left this process's own, so that its successor gets it: memory and counts. None: it
+        cannot be read. `first`: nothing has been counted here yet."""
         try:
             arena = Arena(estate.memory)
         except (ValueError, OSError) as e:
@@ -46,24 +64,32 @@ class TakeOver:
             return None
         holding = Holding(estate.number, arena)
         self._kept.adopt(holding)
+        alone = set(arena.slots()) - estate.connections.keys()
+        for why, count in self._counts.inherit(arena, alone, first).items():
+            self._count_lost(why, count)
+        self._counts.note(self._kept.main.arena)
+        for slot in alone:
+            arena.give_slot(slot)  # counts; or a connection that had begun, and did not reach the keeper
         return holding
 
     async def take(self, estate: Estate, holding: Holding) -> None:
         """Goes on with all that a predecessor left."""
         began, arena = monotonic(), holding.arena
+        died, self._died = self._died or began, 0.0
         used = set(arena.slots())
-        for slot in used - estate.connections.keys():
-            arena.give_slot(slot)  # it had begun, and did not reach the keeper
         before = sum(self.carried.values())
-        for slot, fd in estate.connections.items():
-            if slot in used:
-                await self._carry(holding, slot, fd)
-            else:
-                os.close(fd)
+        for slot in estate.connections.keys() - used:
+            os.close(estate.connections[slot])
+        for slot in busy_first(arena, estate.connections.keys() & used):
+            await self._carry(holding, slot, estate.connections[slot])
+        self._counts.settle(self._ended)
+        self._ended = 0
         log.warning(
-            "a gateway died: %d of its connections go on here, taken over in %.3f s; ended: %s",
+            "a gateway died: %d of its connections go on here; this process had their record after %.3f s, and them "
+            "after %.3f s; ended: %s",
             sum(self.carried.values()) - before,
-            monotonic() - began,
+            began - died,
+            monotonic() - died,
             self.lost or "none",
         )
 
@@ -83,7 +109,7 @@ class TakeOver:
         what = past.what
         holding.fds[slot] = sock.fileno()
         client = past.client
-        client.adopt = lambda: past.go_on(Record(arena, slot))
+        client.adopt = lambda: past.go_on(Record(arena, slot, past.told))
         made = cast("Callable[[], asyncio.Protocol]", lambda: client)
         try:
             await loop.connect_accepted_socket(made, sock)
@@ -95,6 +121,7 @@ class TakeOver:
 
     def _give_up(self, holding: Holding, slot: int, sock: socket.socket, why: str) -> None:
         self._count_lost(why, 1)
+        self._ended += holding.arena.first(slot)[0] != 0
         self._kept.drop(holding, slot, sock.detach())
 
     def _count_lost(self, why: str, count: int) -> None:

@@ -14,7 +14,8 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 import httpx
@@ -24,7 +25,7 @@ from seawall.domain.told import GatewayState, encoded, ended, grown, merged, rea
 from seawall.drivers import keeper
 from seawall.gateway.process.board import Board
 from seawall.gateway.process.sockets import bind
-from seawall.gateway.process.sums import add_metrics, counters_of
+from seawall.gateway.process.sums import add_metrics, counters_of, since_of
 from seawall.gateway.process.workers_console import WorkersConsole
 
 log = logging.getLogger("seawall.gateway.process.workers")
@@ -51,9 +52,12 @@ class Worker:
         self.page = ""
         """Its metrics when they were last told."""
         self.state = GatewayState()
+        self.buried: tuple[str, GatewayState] | None = None
+        """Of the one before: since when it had counted, and its last words. `page` has its counters meanwhile."""
 
-    async def start(self) -> None:
-        """Returns when it serves. One of NOT_STARTED when it does not; then nothing of it is left."""
+    async def start(self, before_it_counts: Callable[[str], Awaitable[None]] | None = None) -> None:
+        """Returns when it serves. One of NOT_STARTED when it does not; then nothing of it is left. `before_it_counts`:
+        gets its admin address."""
         mark = {"SEAWALL_GATEWAY_WORKER": str(self.index), "SEAWALL_GATEWAY_PARENT": str(os.getpid())}
         self.process = p = await asyncio.create_subprocess_exec(
             *self.argv, stdout=asyncio.subprocess.PIPE, env={**os.environ, **mark}
@@ -64,6 +68,8 @@ class Worker:
                 line = (await p.stdout.readline()).decode()
             if "admin" not in line:
                 raise ChildProcessError(f"it ended with {await p.wait()}")
+            if before_it_counts is not None:
+                await before_it_counts(line.split()[-1])
         except BaseException:
             self.send(signal.SIGKILL)
             raise
@@ -180,7 +186,7 @@ class Parent:
                 return False
             pause = min(MAX_BACK_OFF_S, 2 * pause)
             try:
-                await worker.start()
+                await worker.start(partial(self._succeeds, worker))
             except NOT_STARTED as e:
                 log.error("worker %d does not start (%s): again in %g s", worker.index, e, pause)
                 continue
@@ -195,9 +201,23 @@ class Parent:
             Board(self._board, worker.index, len(self._workers)).close()
         except OSError as e:
             log.error("the workers' board cannot be cleaned (%s): limits are stricter for a while", e)
-        self._past_page = add_metrics([self._past_page, counters_of(worker.page)])
-        self._past_state = merged([self._past_state, ended(worker.state)])
-        worker.page, worker.state = "", GatewayState()
+        if worker.buried is None:
+            worker.buried = since_of(worker.page), worker.state
+        worker.page, worker.state = counters_of(worker.page), ended(worker.state, goes_on=True)
+
+    async def _succeeds(self, worker: Worker, admin: str) -> None:
+        """Another one is about to count in its place: with what the dead one had counted (its keeper gave it that), or
+        from zero; then that stays counted here."""
+        page, state = "", GatewayState()
+        async with httpx.AsyncClient(timeout=ASK_S, trust_env=False) as client:
+            with contextlib.suppress(httpx.HTTPError, ValueError):
+                page = (await client.get(admin + "/metrics")).text
+                state = read((await client.get(admin + STATE)).json())
+        since, last = worker.buried or ("", GatewayState())
+        if not since or since_of(page) != since:
+            self._past_page = add_metrics([self._past_page, worker.page])
+            self._past_state = merged([self._past_state, ended(last)])
+        worker.page, worker.state, worker.buried = page, state, None
 
     async def _drained(self, p: asyncio.subprocess.Process) -> int:
         """Passes the worker's standard output (audit lines) on until it ends, whole lines at a time: those of several
@@ -253,7 +273,7 @@ class Parent:
             return (200, "text/plain; version=0.0.4", page.encode()) if pages else NOBODY
         if path in (STATE, EVERYTHING):
             answers = await self._fetch(path)
-            now = grown(merged(w.state for w in self._workers if w.admin), self._past_state)
+            now = self._state()
             return (200, "application/json", encoded(now)) if answers else NOBODY
         if path not in ("/healthz", "/readyz"):
             return 404, "text/plain", b"Known: /healthz /readyz /metrics /debug/state /console\n"
@@ -287,7 +307,12 @@ class Parent:
     async def _everything(self) -> GatewayState:
         """What all workers tell now, and dead ones have told."""
         await self._fetch(EVERYTHING)
-        return grown(merged(w.state for w in self._workers if w.admin), self._past_state)
+        return self._state()
+
+    def _state(self) -> GatewayState:
+        """What those that serve told last, and the totals of the dead."""
+        past = merged([self._past_state, *(w.state for w in self._workers if not w.admin)])
+        return grown(merged(w.state for w in self._workers if w.admin), past)
 
     async def _look_at_counts(self) -> None:
         while True:

@@ -90,6 +90,8 @@ class FleetStats:
         "finished",
         "hedges_lost",
         "hedges_won",
+        "left",
+        "left_unkept",
         "poison",
         "queue_wait",
         "reattached",
@@ -116,6 +118,9 @@ class FleetStats:
         self.finished = 0
         self.failed = 0
         self.cancelled = 0
+        self.left = self.left_unkept = 0
+        """Of what is admitted, and pending: requests of a process that died which have not gone on here yet; those of
+        them that cannot."""
         self.spare = 0
         """Lines of batches that are under way on what others leave: no reason for more replicas."""
         self.rejected: dict[str, int] = {}
@@ -148,6 +153,13 @@ class FleetStats:
     @property
     def pending(self) -> int:
         return self.admitted - self.finished - self.failed - self.cancelled - self.spare
+
+    def carried(self) -> None:
+        """A request goes on here that another process had admitted."""
+        if self.left:
+            self.left -= 1
+        else:
+            self.admitted += 1
 
     def first_token(self, seconds: float) -> None:
         self.ttft.add(seconds)
