@@ -52,6 +52,8 @@ class RunnerMeans:
     """What a fleet's replicas must answer before they get requests."""
 
 
+HOLDS_NOTHING = (ReplicaPhase.STOPPED, ReplicaPhase.FAILED, ReplicaPhase.ASLEEP)
+"""Phases in which a replica's GPUs are free."""
 CRASH_LOOP = 4
 """Failed starts in a row from which on nobody waits for the replica any more."""
 
@@ -243,6 +245,7 @@ class FleetRunner:
         return scale.DemandSeen(
             replicas=self.wanted,
             ready=len(ready),
+            there=sum(k.life.phase not in HOLDS_NOTHING for k in self.keepers.values()),
             running=sum(load.running for load in loads),
             waiting=sum(load.waiting for load in loads),
             queued=float(state.queued if state else 0),

@@ -193,7 +193,12 @@ class DecidingScaler:
             raise Blind(f"no gateway of {namespace} serves {trigger.fleet}.", "Look at the gateways.")
         made = () if watched.begun else tuple(sorted(p.made_s for p in pods if p.made_s is not None))
         seen = scale.DemandSeen(
-            replicas=replicas, ready=ready, fresh=False, unix_s=self._clock.time(), made_s=made
+            replicas=replicas,
+            ready=ready,
+            there=sum(p.holds for p in pods),
+            fresh=False,
+            unix_s=self._clock.time(),
+            made_s=made,
         )
         if told is None or answers.silent:
             return seen
@@ -229,6 +234,8 @@ class ScaledPod:
     ready: bool
     made_s: float | None
     """When it was made, Unix time; None: it does not say."""
+    holds: bool
+    """It has not ended, whatever it does."""
 
 
 def _pod(pod: Object) -> ScaledPod:
@@ -238,4 +245,5 @@ def _pod(pod: Object) -> ScaledPod:
         made = datetime.fromisoformat(str(meta.get("creationTimestamp"))).timestamp()
     except ValueError:
         made = None
-    return ScaledPod(ready and not meta.get("deletionTimestamp"), made)
+    ended = (pod.get("status") or {}).get("phase") in ("Succeeded", "Failed")
+    return ScaledPod(ready and not meta.get("deletionTimestamp"), made, not ended)

@@ -420,6 +420,7 @@ class World:
         return DemandSeen(
             replicas=self.cluster.wanted,
             ready=self.cluster.ready_count,
+            there=sum(p.phase not in ("down", "gone") for p in self.cluster.pods),
             running=running,
             waiting=waiting,
             queued=self.front.queued,

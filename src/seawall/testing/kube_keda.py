@@ -20,10 +20,11 @@ from seawall.decide.scale.keda import (
     ScaleSpec,
     request_scale,
 )
+from seawall.domain.labels import MANAGED_BY
 from seawall.testing.kube_api import KubeApi
 
 Object = dict[str, Any]
-Demand = Callable[[str, int], float | None]
+ReadMetric = Callable[[str, int], float | None]
 """(name of a ScaledObject, index of a trigger) -> its metric's value now; None: it cannot be read."""
 SCALED = "keda.sh/v1alpha1", "scaledobjects"
 HPAS = "autoscaling/v2", "horizontalpodautoscalers"
@@ -42,7 +43,7 @@ _RESTING = Condition(
 class Keda:
     """Both controllers, with what they remember of each ScaledObject."""
 
-    def __init__(self, api: KubeApi, demand: Demand) -> None:
+    def __init__(self, api: KubeApi, demand: ReadMetric) -> None:
         self._api, self._demand = api, demand
         self._failures: dict[tuple[str, int], int] = {}
         self._active_at: dict[str, float] = {}
@@ -130,7 +131,7 @@ class Keda:
             "apiVersion": "keda.sh/v1alpha1", "kind": "ScaledObject", "name": meta["name"],
             "uid": meta.get("uid", ""), "controller": True, "blockOwnerDeletion": True,
         }  # fmt: skip
-        labels = {**(meta.get("labels") or {}), "app.kubernetes.io/managed-by": "keda-operator"}
+        labels = {**(meta.get("labels") or {}), MANAGED_BY: "keda-operator"}
         made = self._api.objects(*HPAS).get((namespace, name)) or {
             "apiVersion": HPAS[0],
             "kind": "HorizontalPodAutoscaler",

@@ -279,6 +279,30 @@ async def test_a_schedule_and_a_budget_are_kept_by_the_time_of_day(story: Story)
     assert all(r.same for r in replay(read(record.line for record in story.told)))
 
 
+async def test_a_draining_replica_and_a_canary_are_paid_out_of_the_budget(story: Story) -> None:
+    """Four Pods hold GPUs where two are wanted; one that has ended holds none."""
+    policy = replace(POLICY, budget=DayBudget(40, 2))
+    for name, group, gone, phase in (
+        ("a", "stable", None, "Running"),
+        ("b", "stable", None, "Pending"),
+        ("old", "stable", "2026-09-21T14:00:00Z", "Running"),
+        ("new", "canary", None, "Running"),
+        ("ended", "stable", None, "Failed"),
+    ):
+        labels = {"seawall.dev/fleet": "chat", "seawall.dev/role": "engine", "app.kubernetes.io/name": "vllm"}
+        meta = {"name": name, "namespace": "llm", "labels": {**labels, "seawall.dev/group": group}}
+        meta |= {"deletionTimestamp": gone, "finalizers": ["x"]} if gone else {}
+        story.api.put({"apiVersion": "v1", "kind": "Pod", "metadata": meta, "status": {"phase": phase}})
+    story.count(2)
+    state: scale.ScaleState = {}
+    for _ in range(5):
+        await story.ask(policy)
+    assert [r.seen.there for r in story.told] == [4] * 5
+    for record in story.told:
+        _, state = scale.decide(policy, record.seen, state, record.at_s)
+    assert state["spent"]["gpu_s"] == pytest.approx(4 * 2 * 60)
+
+
 async def test_a_scaler_that_begins_at_noon_knows_what_the_replicas_have_cost_since_midnight(
     story: Story,
 ) -> None:

@@ -5,8 +5,8 @@ What the minimum needs until midnight is kept aside. Of the rest a replica more 
 hour (or its start, where that is longer): as the budget runs out the bound sinks step by step, not at once.
 It never sinks below the minimum, nor below one: a budget ends growth, not the service; an overrun is told.
 
-Counted are replicas that are wanted or ready, from the first look on, and before it what the replicas that are there
-then have run since midnight. Pure; state is JSON-able.
+Counted are replicas that are wanted or there (those that drain and a canary's hold GPUs as well), from the first look
+on, and before it what the replicas that are there then have run since midnight. Pure; state is JSON-able.
 """
 
 from __future__ import annotations

@@ -86,7 +86,7 @@ def _bounds(policy: ScalePolicy, seen: DemandSeen, after: ScaleState) -> _Bounds
     if limit is not None and limit < bounds.highest:
         bounds = _Bounds(lowest, max(lowest, limit), f"the schedule allows {max(lowest, limit)} now")
     if policy.budget is not None:
-        count = max(seen.replicas, seen.ready)
+        count = max(seen.replicas, seen.ready, seen.there)
         after["spent"] = budget.charged(policy.budget, after["spent"], count, at, seen.made_s)
         most = budget.allowed(
             policy.budget, after["spent"], policy.lowest_at, policy.windows, policy.startup_s

@@ -43,6 +43,8 @@ class DemandSeen:
     replicas: int
     """Wanted now: the scale's spec.replicas."""
     ready: int = 0
+    there: int = 0
+    """Replicas that hold their GPUs: those that start, that drain, and a canary's, too. 0: nobody counts them."""
     running: float = 0.0
     """Requests being decoded, over all replicas."""
     waiting: float = 0.0
