@@ -20,7 +20,7 @@ from seawall.diagnose.hardware import refined
 from seawall.diagnose.probes import by_probe
 from seawall.diagnose.states import ended, statuses
 from seawall.engines.vllm import metrics as vllm
-from seawall.engines.vllm.raised import last_error, raised
+from seawall.engines.vllm.raised import last_error, option_in, raised
 from seawall.engines.vllm.signs import Said, read
 
 LONG_AGO_S = 3600.0
@@ -116,6 +116,17 @@ def _raised(subject: str, end: Object, exception: str, fact: str, init: str) -> 
     """An exception that no sign knows, in its own words. `init`: the init container that it ended; empty: none."""
     by_signal = whole(end.get("exitCode")) in _SIGNALS
     which = f" -c {init}" if init else ""
+    option = "" if init else option_in(exception)
+    if option and not by_signal:
+        return Cause(
+            id="engine/bad-config",
+            certainty="likely",
+            subject=subject,
+            weight=80,
+            what=f"vLLM refuses its configuration: {exception}",
+            evidence=(fact, f"log: {exception}"),
+            do=f"set {option} to what the message asks for; seawall lint and seawall plan check the same before",
+        )
     return Cause(
         id="init/crash" if init else "engine/exception",
         certainty="possible" if by_signal else "certain" if init else "likely",

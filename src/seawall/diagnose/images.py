@@ -9,6 +9,7 @@ from seawall.diagnose.cause import Cause, rule
 from seawall.diagnose.containers import no_program
 from seawall.diagnose.facts import Facts, name_of, part, shown
 from seawall.diagnose.states import statuses
+from seawall.engines.vllm.signs import Said, read
 
 _PULL = ("ImagePullBackOff", "ErrImagePull", "InvalidImageName", "ErrImageNeverPull", "RegistryUnavailable")
 
@@ -102,6 +103,12 @@ def _pull(subject: str, image: str, message: str, evidence: str) -> Cause:
     )
 
 
+def of_gpu(message: str) -> Said | None:
+    """What NVIDIA's hook of the container runtime says of the driver or the GPU; None for another refusal."""
+    said = read(message) if re.search(r"nvidia-container|nvml|CDI device", message) else None
+    return said if said is not None and said.sign.id.startswith("gpu/") else None
+
+
 @rule
 def configuration(facts: Facts) -> Iterator[Cause]:
     """Containers that cannot be made: a Secret, ConfigMap or user that is not there."""
@@ -119,6 +126,16 @@ def configuration(facts: Facts) -> Iterator[Cause]:
                     what=program[0],
                     evidence=(f"{status.get('name')}: {reason}: {message[-220:]}",),
                     do=program[1],
+                )
+            elif reason != "CreateContainerConfigError" and (said := of_gpu(message)) is not None:
+                yield Cause(
+                    id=said.sign.id,
+                    certainty="certain",
+                    subject=f"Pod/{name_of(pod)}",
+                    weight=96,
+                    what=said.what,
+                    evidence=(f"{status.get('name')}: {reason}: {message[-220:]}",),
+                    do=said.sign.do,
                 )
             elif reason in ("CreateContainerConfigError", "CreateContainerError", "RunContainerError"):
                 missing = re.search(

@@ -234,6 +234,10 @@ def _no_gpu(
         )
 
 
+_ACCELERATOR = re.compile(r"/(?:gpu|mig-|tpu|gaudi|neuron|shared)")
+"""Resources that are told of as GPUs."""
+
+
 def _host_is_full(pod: Object, message: str, evidence: str) -> Iterator[Cause]:
     for resource, said in (
         ("cpu", r"Insufficient cpu\b"),
@@ -253,6 +257,18 @@ def _host_is_full(pod: Object, message: str, evidence: str) -> Iterator[Cause]:
                 "or use larger or more nodes",
             )
             return
+    lacking = re.search(r"Insufficient ([\w.-]+/[\w.-]*\w|hugepages-\w+)", message)
+    if lacking and not _ACCELERATOR.search(lacking[1]):
+        yield Cause(
+            id="scheduling/no-host-resources",
+            certainty="certain",
+            subject=f"Pod/{name_of(pod)}",
+            weight=85,
+            what=f"no node has as much {lacking[1]} free as the Pod asks for, or offers any",
+            evidence=(evidence,),
+            do="kubectl describe nodes | grep -A12 Allocatable; does what offers it run there (device plugin, "
+            "hugepages of the kernel)? Else ask for less or leave it out",
+        )
 
 
 def _volume(message: str, subject: str, evidence: str) -> Iterator[Cause]:

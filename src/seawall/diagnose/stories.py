@@ -172,7 +172,8 @@ scheduling/no-gpu-nodes
   No node offers the resource: no GPU node, or the device plugin does not run on it (it tolerates no taint, or
   its own selector fits nothing).
 scheduling/no-host-resources
-  CPU, memory or ephemeral storage of the fitting nodes is asked for already. Requests count, not use.
+  CPU, memory, ephemeral storage, huge pages or another resource (RDMA, EFA) of the fitting nodes is asked for already,
+  or no node offers it. Requests count, not use.
 scheduling/no-priority-class
   priorityClassName names an object that the cluster does not have: the API server refuses the Pod.
 scheduling/no-service-account
@@ -253,6 +254,9 @@ engine/unknown-flag
   vLLM's parser ends with status 2 at the first argument that it does not know, behind its usage text. A removed
   or misspelled flag, a flag and its value in one item, a value behind a switch, or a program name that the
   image's entrypoint adds already.
+engine/peer-unreachable
+  An engine that shares its cache or its state (LMCache, Mooncake, etcd, NATS) connects to that service at start and
+  ends when it does not answer: the Service has another name or namespace, it is not up yet, or a policy is between.
 engine/nixl
   Prefill and decode hand the KV cache over through NIXL, whose UCX backend needs memory that may be pinned (IPC_LOCK,
   memlock), a device or a network of its own, and the same NIXL on both sides. A replica that cannot register its cache

@@ -58,6 +58,10 @@ def neighbour() -> Object:
 
 
 MIXED: list[tuple[str, Facts]] = [
+    ("engine/bad-config", died("ValueError: Chunked MM input disabled but max_tokens_per_mm_item (16384) is larger than max_num_batched_tokens (8192). Please increase max_num_batched_tokens.")),
+    ("engine/bad-config", died("ValueError: max_num_seqs (1024) exceeds available Mamba cache blocks (212). Please lower max_num_seqs to at most 212 or increase gpu_memory_utilization.")),
+    ("engine/bad-config", died("ValueError: Selected backend FLASH_ATTN is not valid for this configuration. Reason: ['kv_cache_dtype not supported']")),
+    ("engine/exception", died("ValueError: base_model.model.layers.0.mlp.experts is unsupported LoRA weight")),
     ("weights/unauthorized", Facts(
         pods=[pod(status={"initContainerStatuses": [{"name": "download", "restartCount": 5, "state": {"waiting": {"reason": "CrashLoopBackOff"}}, "lastState": {"terminated": {"exitCode": 1, "reason": "Error"}}}],
                           "containerStatuses": [{"name": "vllm", "state": {"waiting": {"reason": "PodInitializing"}}}]})],

@@ -14,6 +14,24 @@ from seawall.engines.vllm.signs import read, redacted
 from .test_catalogue import NO, RUNNING, TAINTED, died, event, node, pod, unplaced, waiting
 
 LOGS: list[tuple[str, str]] = [
+    ("engine/peer-unreachable", "LMCache ERROR: Failed to connect to Redis at lmcache-redis:6379.\nredis.exceptions.ConnectionError: Error -3 connecting to lmcache-redis:6379. Temporary failure in name resolution."),
+    ("engine/peer-unreachable", "RuntimeError: Failed to connect to etcd mooncake-etcd.llm.svc:2379: context deadline exceeded"),
+    ("weights/hub-unreachable", "requests.exceptions.ConnectionError: HTTPSConnectionPool(host='huggingface.co', port=443): Failed to resolve the name"),
+    ("weights/unauthorized", "botocore.exceptions.NoCredentialsError: Unable to locate credentials"),
+    ("weights/unauthorized", "google.auth.exceptions.DefaultCredentialsError: Your default credentials were not found."),
+    ("weights/forbidden", "botocore.exceptions.ClientError: An error occurred (AccessDenied) when calling the ListObjectsV2 operation: Access Denied"),
+    ("weights/forbidden", "google.api_core.exceptions.Forbidden: 403 GET https://storage.googleapis.com/storage/v1/b/models/o: sa@p.iam.gserviceaccount.com does not have storage.objects.list access to the bucket."),
+    ("engine/bad-config", "ValueError: LoRA rank 64 is greater than max_lora_rank 16."),
+    ("engine/bad-config", "ValueError: Target and draft model should have the same vocabulary size. Target model vocab_size=151936. Draft model vocab_size=128256."),
+    ("engine/bad-config", "NotImplementedError: Pipeline parallelism is not supported for this model. Supported models implement the `SupportsPP` interface."),
+    ("engine/bad-config", "AssertionError: Hybrid KV cache manager is disabled but failed to convert the KV cache specs to one unified type."),
+    ("engine/bad-config", "ValueError: The output_size of gate's and up's weight = 384 is not divisible by weight quantization block_n = 128."),
+    ("engine/no-nvcc", "AssertionError: CUDA_HOME environment variable is not set. Please set it to your CUDA install root."),
+    ("engine/no-compiler", "FileNotFoundError: [Errno 2] No such file or directory: 'ninja'"),
+    ("engine/rendezvous", "ConnectionError: Could not find any running Ray instance. Please specify the one to connect to by setting `--address` flag or `RAY_ADDRESS` environment variable."),
+    ("engine/rendezvous", "RuntimeError: Gloo connectFullMesh failed with [../third_party/gloo/gloo/transport/tcp/pair.cc:144] no error"),
+    ("weights/no-model", "RuntimeError: Cannot find any model weights with `/models/llama`"),
+    ("engine/ranks", "ValueError: The number of required GPUs exceeds the total number of available GPUs in the placement group."),
     ("engine/unknown-flag", "api_server.py: error: unrecognized arguments: --swap-space 4 --disable-log-requests"),
     ("engine/unknown-flag", "Usage: vllm serve [OPTIONS]\nError: No such option: --num-scheduler-steps"),
     ("engine/bad-argument", "vllm: error: argument --kv-cache-dtype: invalid choice: 'fp4' (choose from 'auto', 'fp8')"),
@@ -125,6 +143,11 @@ def on_cpu(message: str, **spec: Any) -> Facts:
 
 PREEMPTION = " preemption: 0/3 nodes are available: 3 Preemption is not helpful for scheduling."
 PLACES: list[tuple[str, Facts]] = [
+    ("gpu/driver-too-old", waiting("RunContainerError", "failed to create shim task: OCI runtime create failed: runc create failed: error running prestart hook #0: exit status 1, stdout: , stderr: Auto-detected mode as 'legacy'\nnvidia-container-cli: requirement error: unsatisfied condition: cuda>=13.0, please update your driver to a newer version: unknown")),
+    ("gpu/driver-mismatch", waiting("RunContainerError", "OCI runtime create failed: nvidia-container-cli: initialization error: nvml error: driver/library version mismatch: unknown")),
+    ("gpu/device-plugin", waiting("CreateContainerError", "failed to generate container spec: failed to inject CDI devices: unresolvable CDI devices management.nvidia.com/gpu=all")),
+    ("scheduling/no-host-resources", unplaced(NO + "3 Insufficient hugepages-2Mi." + PREEMPTION, [node()])),
+    ("scheduling/no-host-resources", unplaced(NO + "3 Insufficient vpc.amazonaws.com/efa." + PREEMPTION, [node()])),
     ("scheduling/taint", unplaced(NO + "1 node(s) had taint {nvidia.com/gpu: present}, that the pod didn't tolerate, 2 Insufficient nvidia.com/gpu.", [TAINTED])),
     ("scheduling/taint", unplaced(NO + "3 node(s) had untolerated taint(s)." + PREEMPTION, [TAINTED])),
     ("scheduling/label", unplaced(NO + "3 node(s) didn't match node selector.", [node()], nodeSelector={"hardware-type": "nvidia-gpu"})),

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 
 from seawall.engines.vllm.signs import redacted
+from seawall.engines.vllm.versions import flags
 
 _RAISED = re.compile(
     r"^(?:\([^)\n]{1,80}\)\s*)?(?:\S{0,20}\[rank\d+\]:\s*)?"
@@ -41,3 +42,17 @@ def last_error(text: str) -> str:
     """The last line that calls itself an error, of a program that is no Python or hides its tracebacks."""
     found = [m[0] for m in _SAID.finditer(text) if not _ECHO.search(m[0])]
     return redacted(" ".join(found[-1].split())[:240]) if found else ""
+
+
+def option_in(exception: str) -> str:
+    """The flag of `vllm serve` that a refusal names by its field (max_num_batched_tokens); empty: none, or no refusal.
+
+    Configuration is refused with ValueError, AssertionError or NotImplementedError, in the field's name.
+    """
+    if not exception.startswith(("ValueError", "AssertionError", "NotImplementedError")):
+        return ""
+    for word in re.findall(r"(?<![\w/.])(?:--)?[a-z]+(?:[_-][a-z0-9]+)+\b", exception):
+        name = f"--{str(word).removeprefix('--').replace('_', '-')}"
+        if name in flags():
+            return name
+    return ""

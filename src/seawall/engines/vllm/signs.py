@@ -94,6 +94,14 @@ SIGNS: tuple[Sign, ...] = (
         any_level=True,
     ),
     Sign(
+        "gpu/device-plugin",
+        r"unresolvable CDI devices[^\n]{0,120}",
+        "the device plugin gives out a GPU that the node's container runtime does not know",
+        "restart the device plugin and the toolkit on that node (GPU operator: nvidia-device-plugin, "
+        "nvidia-container-toolkit); nvidia-ctk cdi list shows what the runtime knows",
+        any_level=True,
+    ),
+    Sign(
         "gpu/lost",
         r"Failed to initialize NVML: Unknown Error|NVMLError_Unknown: Unknown Error",
         "the container lost its GPU while it ran: the runtime's device rules were reset (systemctl daemon-reload "
@@ -187,7 +195,7 @@ SIGNS: tuple[Sign, ...] = (
     Sign(
         "engine/no-nvcc",
         r"(?P<line>Could not find nvcc|nvcc: not found|nvcc: No such file|No such file or directory: '[^'\n]*nvcc'"
-        r"|nvcc is not (?:found|available|installed))",
+        r"|nvcc is not (?:found|available|installed)|CUDA_HOME(?: environment variable)? is not set|nvcc_home\.empty)",
         "the image has no CUDA compiler (nvcc), and a kernel is to be compiled at start",
         "use an image with the CUDA toolkit (vllm/vllm-openai has it) and CUDA_HOME set to it, or switch off "
         "what compiles: "
@@ -196,13 +204,15 @@ SIGNS: tuple[Sign, ...] = (
     Sign(
         "engine/no-compiler",
         r"Failed to find C compiler|(?:gcc|cc1plus|x86_64-linux-gnu-gcc)[^\n]{0,40}(?:not found|No such file)"
-        r"|Python\.h: No such file",
-        "the image has no C compiler (or no Python headers), which Triton and torch.compile need at start",
+        r"|Python\.h: No such file|No such file or directory: 'ninja'|ninja: (?:command )?not found"
+        r"|Ninja is required to load",
+        "the image has no C compiler, Python headers or ninja, which Triton and torch.compile need at start",
         "use an image that has gcc and python3-dev (vllm/vllm-openai has), or --enforce-eager",
     ),
     Sign(
         "engine/rendezvous",
-        r"(?:DistNetworkError|DistStoreError|The client socket has (?:timed out|failed)"
+        r"(?:DistNetworkError|DistStoreError|Gloo connectFullMesh failed|Could not find any running Ray instance"
+        r"|The client socket has (?:timed out|failed)"
         r"|TCPStore[^\n]{0,60}(?:timed out|timeout)"
         r"|Timed out[^\n]{0,40}waiting for clients)[^\n]{0,160}",
         "the ranks of a replica do not find each other: the first rank's address and port do not answer",
@@ -257,6 +267,29 @@ SIGNS: tuple[Sign, ...] = (
         "serve the local path; did the loader Job finish? kubectl get jobs",
     ),
     Sign(
+        "engine/peer-unreachable",
+        r"(?:Error -?\d+ connecting to|[Ff]ailed to connect to|[Cc]annot connect to|[Cc]ould not connect to)"
+        r"[^\n]{0,40}?(?P<peer>\b[a-zA-Z][\w.-]*:\d{2,5})\b(?![^\n]{0,80}(?:huggingface|hf\.co))",
+        "a service that the engine needs cannot be reached: {peer}",
+        "kubectl get svc,endpointslices for that name; does a NetworkPolicy let the engine out to it?",
+        weight=80,
+        certain=False,
+    ),
+    Sign(
+        "weights/unauthorized",
+        r"NoCredentialsError|Unable to locate credentials|DefaultCredentialsError"
+        r"|\((?:InvalidAccessKeyId|SignatureDoesNotMatch|ExpiredToken)\)",
+        "the bucket with the weights wants credentials, and the Pod's are missing or wrong",
+        "a service account with the cloud's identity, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY from a Secret",
+    ),
+    Sign(
+        "weights/forbidden",
+        r"An error occurred \((?:AccessDenied|Forbidden|403)\)[^\n]{0,160}"
+        r"|does not have (?:storage\.objects\.\w+|serviceusage\.\S+) access[^\n]{0,120}",
+        "the bucket with the weights refuses the Pod's account",
+        "let the account list and read the bucket (s3:ListBucket, s3:GetObject; roles/storage.objectViewer)",
+    ),
+    Sign(
         "weights/forbidden",
         r"403 Client Error[^\n]{0,160}|Client error '403[^\n]{0,160}|not in the authorized list|awaiting a review|"
         r"403 Forbidden[^\n]{0,120}(?:gated|token|repo|url)",
@@ -289,9 +322,8 @@ SIGNS: tuple[Sign, ...] = (
     Sign(
         "weights/hub-unreachable",
         r"LocalEntryNotFoundError|couldn't connect to 'https?://|Network is unreachable|certificate verify failed|"
-        r"(?:(?:Max retries exceeded with "
-        r"url|ReadTimeout|ConnectTimeout|ConnectionError|NameResolutionError|Temporary "
-        r"failure in name resolution)[^\n]{0,160}(?:huggingface|hf\.co)?)",
+        r"(?:Max retries exceeded with url|ReadTimeout|ConnectTimeout|NameResolutionError|Temporary failure in name "
+        r"resolution|ConnectionError(?=[^\n]{0,240}(?:http|huggingface|hf\.co|hub)))[^\n]{0,160}",
         "the hub cannot be reached from the Pod (timeout, DNS or a NetworkPolicy)",
         "kubectl exec into the Pod and resolve the host; serve from a local volume instead",
         certain=False,
@@ -442,6 +474,17 @@ SIGNS: tuple[Sign, ...] = (
         r"|Quantization method specified in the model config[^\n]{0,160})",
         "vLLM refuses its configuration: {why}{quantization}",
         "change what the message names; seawall lint and seawall plan check the same before",
+    ),
+    Sign(
+        "engine/bad-config",
+        r"(?:ValueError|AssertionError|NotImplementedError): "
+        r"(?P<refusal>[^\n]{0,80}?(?:is not supported (?:for|by|with) this model|(?:is|are) not supported "
+        r"(?:together )?with|should have the same|is not compatible with|cannot be used (?:with|together)"
+        r"|is only supported (?:on|for|with)|is disabled but|is greater than max_|is not divisible by)[^\n]{0,160})",
+        "vLLM refuses its configuration: {refusal}",
+        "change what the message names; seawall lint and seawall plan check the same before",
+        weight=80,
+        certain=False,
     ),
     Sign(
         "gpu/not-visible",
