@@ -87,6 +87,16 @@ TEXTS: dict[str, Shape] = {
     "gzip, unsaid": (b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\xff", "refused"),
     "JSON lines": (b'{"model":"m"}\n{"model":"m"}\n', "refused"),
     "a record separator": (b'\x1e{"model":"m"}\n', "refused"),
+    "a number out of range": (b'{"model":"m","x":1e400}', "either"),
+    "a number out of range beside media": (b'{"model":"m","messages":[{"content":[{"image_url":1e400}]}]}', "either"),
+    "a number out of range for a template": (b'{"model":"m","chat_template_kwargs":{"a":1e400}}', "either"),
+    "half a surrogate pair for a template": (b'{"model":"m","chat_template_kwargs":{"\\ud800":1}}', "either"),
+    "half a surrogate pair beside media": (b'{"model":"m","messages":[{"content":[{"image_url":"\\ud800"}]}]}', "either"),
+    "half a surrogate pair for a salt": (b'{"model":"m","cache_salt":"\\ud800"}', "either"),
+    "a number out of range for a salt": (b'{"model":"m","cache_salt":-1e400}', "either"),
+    "a part whose type is a list": (b'{"model":"m","messages":[{"content":[{"type":["x"],"image_url":{"url":"x"}}]}]}', "either"),
+    "a part whose type is an object": (b'{"model":"m","input":[{"content":[{"type":{},"file_url":"x"}]}]}', "either"),
+    "media that lie deep": (b'{"model":"m","messages":' + b"[" * 450 + b'{"image_url":"x"}' + b"]" * 450 + b"}", "either"),
     "many keys": (b'{"model":"m",' + b",".join(b'"k%d":%d' % (n, n) for n in range(2_000)) + b"}", "either"),
 }  # fmt: skip
 

@@ -80,6 +80,7 @@ WRONG: dict[str, tuple[bytes, bytes]] = {
     "nothing": (TYPE, b""),
     "many parts": (TYPE, form(*[part(f"f{n}", b"") for n in range(1_000)])),
     "a part without a name": (TYPE, form(b"--b0u\r\nContent-Disposition: form-data\r\n\r\nx\r\n")),
+    "a part without headers": (TYPE, form(b"--b0u\r\n\r\nx\r\n", part("model", b"m"))),
     "two names": (TYPE, form(part("model", b"m", '\r\nContent-Disposition: form-data; name="x"'))),
     "a huge head": (TYPE, form(part("model", b"m", "\r\nX: " + "a" * 10_000))),
     "a preamble": (TYPE, b"x\r\n" + form(part("model", b"m"))),

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from tests.unit.gateway.conftest import SPEC, FakeEngine, Gateway, Start
 from tests.unit.gateway.test_front import keys_of
@@ -16,6 +17,7 @@ from seawall.gateway.intake.body import Body
 from seawall.gateway.intake.manners import POWERS, Manners, manners_of, misses_manners, refuse_url, salt_of
 from seawall.gateway.intake.peek import blocks, peek
 
+MINE = msgspec.Raw(b'"mine"')
 SHARED = "tenants: [{name: a}, {name: b}]"
 
 
@@ -45,12 +47,19 @@ def test_templates_and_tensors_come_in_by_no_back_door() -> None:
         assert misses_manners(body, manners()) is not None and misses_manners(body, ALONE) is None
     fine = json.dumps({"messages": [], "chat_template_kwargs": {"enable_thinking": False}}).encode()
     assert misses_manners(fine, manners()) is None
-    tensor = [{"role": "user", "content": [{"type": "image_embeds", "image_embeds": "AAAA"}]}]
-    assert misses_manners(json.dumps({"messages": tensor}).encode(), manners()) is not None
 
 
 def chat(part: Any) -> bytes:
     return json.dumps({"model": "m", "messages": [{"role": "user", "content": [part]}]}).encode()
+
+
+@pytest.mark.parametrize("kind", ["image_embeds", "audio_embeds", "video_embeds", "prompt_embeds"])
+def test_a_tensor_is_refused_however_its_part_is_told(kind: str) -> None:
+    """vLLM takes the kind of a part without a type, or with a `uuid`, from its keys."""
+    for part in ({"type": kind, kind: "A"}, {kind: "A"}, {"type": "image_url", "uuid": "u", kind: "A"}):
+        assert misses_manners(chat(part), manners()) is not None
+        assert misses_manners(chat(part), ALONE) is None
+        assert misses_manners(chat(part), manners(f"{SHARED}, allowFields: [{kind}]")) is None
 
 
 WHERE = [
@@ -144,7 +153,7 @@ async def test_tenants_do_not_share_a_prefix_cache(start: Start, engine: FakeEng
 
     of_a, of_b = salt_of("m", "a"), salt_of("m", "b")
     got = await salts("")
-    assert got == [of_a, of_a, of_b, salt_of("m", "a", "mine"), salt_of("m", "b", "mine"), of_b, of_a, of_a]
+    assert got == [of_a, of_a, of_b, salt_of("m", "a", MINE), salt_of("m", "b", MINE), of_b, of_a, of_a]
     assert len({*got}) == 4 and all(len(s) == 43 and not set(s) & set("@/\\") for s in got)
     assert await salts("cachePerTenant: false,") == [None, None, None, "mine", "mine", 7, None, None]
 

@@ -109,5 +109,5 @@ def data_of(event: bytes) -> bytes | None:
 def name_of(event: bytes) -> bytes:
     """The `event:` field of one event, or b'' (which means `message`)."""
     if event.startswith(b"event:"):
-        return event[6 : event.find(b"\n")].strip()
+        return event[6:].partition(b"\n")[0].strip()
     return b""

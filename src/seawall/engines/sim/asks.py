@@ -15,6 +15,10 @@ from seawall.engines.sim.language import Sampling, structured
 from seawall.engines.sim.tokens import TURN_END, Vocabulary
 
 Json = dict[str, Any]
+MAX_N = 16_384
+"""Answers to one prompt: vLLM's VLLM_MAX_N_SEQUENCES where nobody sets it."""
+MAX_PROMPTS = 1024
+"""Prompts of one request: its VLLM_MAX_COMPLETION_PROMPTS."""
 
 
 class ApiRefusal(Exception):
@@ -195,6 +199,12 @@ def _prompts(data: Json, words: Vocabulary) -> tuple[list[list[int]], list[str]]
         raise ApiRefusal("You must pass at least one prompt")
     if all(isinstance(p, int) and not isinstance(p, bool) for p in prompt):
         prompt = [prompt]
+    elif len(prompt) > MAX_PROMPTS:
+        text = (
+            f"prompt list length {len(prompt)} exceeds the maximum allowed count of {MAX_PROMPTS}. To increase this "
+            "limit, set the VLLM_MAX_COMPLETION_PROMPTS environment variable."
+        )
+        raise parameter(text, "prompt")
     lists: list[list[int]] = []
     texts: list[str] = []
     for one in prompt:
@@ -219,6 +229,10 @@ def _sampling(data: Json, words: Vocabulary, n: int, rng: random.Random) -> tupl
     greedy = temperature is not None and temperature < 1e-5
     if n < 1:
         raise ApiRefusal(f"n must be at least 1, got {n}.")
+    if n > MAX_N:
+        raise ApiRefusal(
+            f"n must be at most {MAX_N}, got {n}. To increase this limit, set the VLLM_MAX_N_SEQUENCES environment variable."
+        )
     if greedy and n > 1:
         raise ApiRefusal(f"n must be 1 when using greedy sampling, got {n}.")
     bias = {int(k): float(v) for k, v in (data.get("logit_bias") or {}).items()}

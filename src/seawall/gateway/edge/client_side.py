@@ -707,9 +707,13 @@ class Client(Caller):
                 self._tunnel.data_received(bytes(backlog))
                 self._forget()
             return
-        over = self._busy is None and not self._queue and not backlog and not self._refusing
+        self._end_when_over()
+
+    def _end_when_over(self) -> None:
+        """After the client's last byte: what is left of a request is not whole."""
+        over = self._busy is None and not self._queue and not self._backlog and not self._refusing
         if self._ended and over and self.transport is not None:
-            self.transport.close()  # the last request was not whole
+            self.transport.close()
 
     # -- refusals of the connection
 

@@ -611,10 +611,7 @@ class App:
             new["model"] = msgspec.json.encode(served.engine_name)
         if served.manners.salted and route not in UNCACHED:
             members.small(SALT)
-            own = members.fields.get(SALT)
-            salt = salt_of(
-                served.fleet.name, request.tenant.name, None if own is None else msgspec.json.decode(own)
-            )
+            salt = salt_of(served.fleet.name, request.tenant.name, members.fields.get(SALT))
             new[SALT] = msgspec.json.encode(salt)
         if self._comes_last(request, served.fleet):
             new["priority"] = LAST

@@ -56,7 +56,7 @@ def read_form(content_type: bytes, body: bytes) -> Form | Refusal:
             return Form(frozenset(names), model, place)
         start = at + 2
         end = body.find(b"\r\n\r\n", at, at + LONGEST_HEAD)
-        if not body.startswith(b"\r\n", at) or end < 0:
+        if not body.startswith(b"\r\n", at) or end < start:
             return _wrong("a part has no headers, or too many")
         head = body[start:end]
         named = _NAME.findall(head)

@@ -15,6 +15,7 @@ from typing import Any, Final, NamedTuple
 
 import msgspec
 
+from seawall.decide.route.members import NO_JSON, TOO_DEEP
 from seawall.decide.route.refusal import Refusal
 from seawall.decide.route.scan import holds
 from seawall.domain.spec import Gateway
@@ -27,6 +28,7 @@ POWERS: Final = frozenset(
         "prompt_embeds",
         "image_embeds",
         "audio_embeds",
+        "video_embeds",
         "chat_template",
         "mm_processor_kwargs",
         "media_io_kwargs",
@@ -38,8 +40,8 @@ POWERS: Final = frozenset(
 """Fields that jump queues, reach into caches and connectors, or have the engine run or load what they bring."""
 WITHIN_KWARGS: Final = frozenset({"chat_template", "tokenize"})
 """Names in `chat_template_kwargs` that do what a refused field would do."""
-PARTS: Final = frozenset({"prompt_embeds", "image_embeds", "audio_embeds"})
-"""Kinds of content parts that bring tensors."""
+PARTS: Final = frozenset({"prompt_embeds", "image_embeds", "audio_embeds", "video_embeds"})
+"""Kinds of content parts that bring tensors: as a part's type, or as a key of one that has no type, or a `uuid`."""
 SALT: Final = "cache_salt"
 MEDIA: Final = frozenset({"image", "images", "mask", "audio", "video", "videos", "ref_audio", "ref_image"})
 """Keys, beside those that end in `_url`, whose text may be a URL that is fetched."""
@@ -78,12 +80,18 @@ def manners_of(spec: Gateway) -> Manners:
 
 
 def misses_manners(body: bytes, manners: Manners, route: str = "messages") -> Refusal | None:
-    """Why a JSON body may not be passed on. Routes about media name them under more keys than others."""
-    fields = fields_of(body) if manners.refused else None
-    refusal = refuse_fields(fields, manners) if fields is not None else None
-    if refusal is None and (route in ABOUT_MEDIA or _may_name_media(body, manners, route)):
-        refusal = refuse_media(fields_of(body) if fields is None else fields, manners)
-    return refusal
+    """Why a JSON body may not be passed on. Routes about media name them under more keys than others. What has to be
+    looked into and cannot be read (a number out of range, half of a surrogate pair) is refused for that."""
+    try:
+        fields = fields_of(body) if manners.refused else None
+        refusal = refuse_fields(fields, manners) if fields is not None else None
+        if refusal is None and (route in ABOUT_MEDIA or _may_name_media(body, manners, route)):
+            refusal = refuse_media(fields_of(body) if fields is None else fields, manners)
+        return refusal
+    except (msgspec.MsgspecError, UnicodeDecodeError):
+        return NO_JSON
+    except RecursionError:
+        return TOO_DEEP
 
 
 def fields_of(body: bytes) -> dict[str, msgspec.Raw]:
@@ -149,12 +157,14 @@ def _media(key: str, value: Any, depth: int) -> Iterator[str | Refusal]:
             yield from _media(key, item, depth + 1)
     elif isinstance(value, dict):
         kind = value.get("type")
-        if kind in PARTS:
-            yield str(kind)
+        if isinstance(kind, str) and kind in PARTS:
+            yield kind
         url = value.get("url")
         if isinstance(url, str) and (key.endswith("_url") or key == "source" or key in MEDIA):
             yield url
         for name, inner in value.items():
+            if name in PARTS:
+                yield name
             if not (
                 name == "input" and kind in ("tool_use", "server_tool_use")
             ):  # arguments of a model's own call
@@ -191,18 +201,22 @@ def _not_allowed(name: str) -> Refusal:
     return Refusal(400, "field_not_allowed", message, param=shown)
 
 
-def salt_of(fleet: str, tenant: str, own: object = None) -> str:
+def salt_of(fleet: str, tenant: str, own: msgspec.Raw | None = None) -> str:
     """A tenant's salt: always the same, so that caches outlive gateways. It need not be secret, for no client's own
-    reaches an engine as it is: `own` only divides the tenant's cache further."""
-    parts = "\0".join(("seawall", fleet, tenant, own if isinstance(own, str) else ""))
+    (JSON, as it stands in the body) reaches an engine as it is: it only divides the tenant's cache further. One that
+    is no text, or none that can be read, divides nothing."""
+    try:
+        within = "" if own is None else msgspec.json.decode(own, type=str)
+    except (msgspec.MsgspecError, UnicodeDecodeError):
+        within = ""
+    parts = "\0".join(("seawall", fleet, tenant, within))
     return base64.urlsafe_b64encode(hashlib.sha256(parts.encode()).digest()).rstrip(b"=").decode()
 
 
 def with_salt(body: bytes, fields: Mapping[str, msgspec.Raw], fleet: str, tenant: str) -> bytes:
     """The same body with the tenant's salt; all other values keep their bytes."""
     raw = fields.get(SALT)
-    own = None if raw is None else _anything.decode(raw)
-    salt = {SALT: salt_of(fleet, tenant, own)}
+    salt = {SALT: salt_of(fleet, tenant, raw)}
     if raw is not None or not fields:
         return msgspec.json.encode({**fields, **salt})
     return body.rstrip()[:-1] + b"," + msgspec.json.encode(salt)[1:]

@@ -107,6 +107,22 @@ def test_a_chunk_that_is_not_read_counts_as_one_that_is(
     assert unread.broken("lost", 0.0) == read.broken("lost", 0.0)
 
 
+@pytest.mark.parametrize("off", [False, True])
+def test_a_chunk_whose_end_lies_over_its_head_is_no_fault_of_ours(off: bool) -> None:
+    """Two quotes where one text stands are one quote here, and the event no JSON: it is read as any other is."""
+    one = StreamSession(
+        CHAT, json.dumps(MESSAGES | GREEDY).encode(), Policy(mode="off") if off else Policy(), Random(1)
+    )
+    events = list(serve(CHAT, one.first_request(), Server()))
+    for event in events[:4]:
+        one.feed(event)
+    begin = events[4].index(b'"content":"') + len(b'"content":"')
+    for width in range(1, 30):
+        end = events[4].index(b'"', begin)
+        one.feed(events[4][: begin - width] + events[4][end:])
+    assert one.failed or not one.done
+
+
 def test_the_request_keeps_its_own_bytes() -> None:
     raw = b'{ "model":"m", "messages":[], "stream":true,"temperature":0, "max_tokens" : 5 } '
     assert StreamSession(CHAT, raw, Policy(), Random(1)).first_request() == (

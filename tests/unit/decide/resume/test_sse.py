@@ -37,6 +37,7 @@ def test_comments_names_and_many_lines() -> None:
     assert data_of(b"event: x\ndata: a\ndata:b\n\n") == b"a\nb"
     assert name_of(b"event: message_stop\ndata: {}\n\n") == b"message_stop"
     assert name_of(b"data: {}\n\n") == b""
+    assert name_of(b"event:") == b"" and name_of(b"event:x") == b"x", "cut before the end of its line"
 
 
 def test_an_endless_event_is_refused_with_bounded_memory() -> None:

@@ -183,8 +183,10 @@ class StreamSession:
             return len(data) if self._shows_ids else ids - 1
         if data.endswith(self._plain_end):
             end = len(data) - len(self._plain_end)
+            if end < begin:  # they lie over each other; compiled, such a slice is an error
+                return 0
             text = data[begin:end]
-            if end >= begin and _LF not in text and (_QUOTE not in text or events.inside(text)):
+            if _LF not in text and (_QUOTE not in text or events.inside(text)):
                 self.line = text
                 self._recording.add_raw(text)
                 return len(data)
