@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 import signal
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -11,6 +12,7 @@ from typing import Any
 import pytest
 from tests.engine_metrics import until
 
+from seawall.engines.sim.asks import MAX_N, ApiRefusal, read
 from seawall.engines.sim.language import Sampling, answer
 from seawall.engines.sim.tokens import vocabulary
 from seawall.load.client import ClientPatience, LoadClient, RequestOutcome
@@ -131,3 +133,10 @@ async def test_a_flag_that_vllm_does_not_know_is_refused() -> None:
     _, said = await process.communicate()
     assert process.returncode == 2
     assert b"unrecognized arguments: --swap-space" in said
+
+
+def test_no_request_asks_for_answers_without_end() -> None:
+    """vLLM's own bound: without one a request would have the engine make places for its answers for ever."""
+    for n in (MAX_N + 1, 2**63):
+        with pytest.raises(ApiRefusal, match="n must be at most"):
+            read({"prompt": "x", "n": n, "temperature": 1}, False, vocabulary(), ["m"], random.Random(1))
