@@ -231,7 +231,8 @@ def _sampling(data: Json, words: Vocabulary, n: int, rng: random.Random) -> tupl
         raise ApiRefusal(f"n must be at least 1, got {n}.")
     if n > MAX_N:
         raise ApiRefusal(
-            f"n must be at most {MAX_N}, got {n}. To increase this limit, set the VLLM_MAX_N_SEQUENCES environment variable."
+            f"n must be at most {MAX_N}, got {n}. To increase this limit, set the VLLM_MAX_N_SEQUENCES "
+            "environment variable."
         )
     if greedy and n > 1:
         raise ApiRefusal(f"n must be 1 when using greedy sampling, got {n}.")
