@@ -1,11 +1,10 @@
 """GGUF -> what vLLM reads best: bf16 safetensors, config.json, a tokenizer and its chat template.
 
-vLLM on CPU wants a Hugging Face folder, and transformers keeps GGUF weights packed, so the conversion is
-done here, by hand: dequantize, undo llama.cpp's row permutation of the query and key projections (of `llama` alone),
-round to bfloat16. `llama`, `qwen2` and `qwen3` are known, and only tokenizers whose pre-tokenizer is known: anything
-else is refused by its name, never guessed. The output is a function of the input's bytes alone.
-Sources: llama.cpp convert_hf_to_gguf.py (LlamaModel.permute, Qwen2Model, Qwen3Model) and llama-vocab.cpp (the
-pre-tokenizers), the GGUF specification, safetensors' format.
+vLLM 0.32 has no loader of GGUF, and transformers keeps GGUF weights packed, so the conversion is done here, by hand:
+dequantize, undo what llama.cpp did to some tensors (`gguf_layouts.py` tells which), round to bfloat16. Only
+architectures and tokenizers that are known by name are converted: anything else is refused by its name, never guessed.
+The output is a function of the input's bytes alone.
+Sources: llama.cpp convert_hf_to_gguf.py, the GGUF specification, safetensors' format.
 """
 
 from __future__ import annotations
@@ -14,78 +13,22 @@ import hashlib
 import json
 import struct
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from seawall.drivers import cache
 from seawall.errors import InputError
+from seawall.weights.gguf_layouts import LAYOUTS, LayoutOfGguf, ModelOfGguf
+from seawall.weights.gguf_tokenizer import write_tokenizer
 
 ConvertProgress = Callable[[int, int], None]
 
-_BLOCK = {
-    "attn_norm": "input_layernorm", "ffn_norm": "post_attention_layernorm",
-    "attn_q": "self_attn.q_proj", "attn_k": "self_attn.k_proj", "attn_v": "self_attn.v_proj",
-    "attn_output": "self_attn.o_proj",
-    "ffn_gate": "mlp.gate_proj", "ffn_up": "mlp.up_proj", "ffn_down": "mlp.down_proj",
-    "attn_q_norm": "self_attn.q_norm", "attn_k_norm": "self_attn.k_norm",
-}  # fmt: skip
-_PLAIN = frozenset(_BLOCK) - {"attn_q_norm", "attn_k_norm"}
 _OUTER = {
     "token_embd.weight": "model.embed_tokens.weight", "output_norm.weight": "model.norm.weight",
     "output.weight": "lm_head.weight",
 }  # fmt: skip
-_CONTROL, _ADDED = 3, 4
-"""gguf TokenType.CONTROL: special tokens such as <|im_end|>; USER_DEFINED: whole words such as <tool_call>."""
-_QWEN2_WORDS = "|".join(
-    (
-        r"(?i:'s|'t|'re|'ve|'m|'ll|'d)",
-        r"[^\r\n\p{L}\p{N}]?\p{L}+",
-        r"\p{N}",
-        r" ?[^\s\p{L}\p{N}]+[\r\n]*",
-        r"\s*[\r\n]+",
-        r"\s+(?!\S)",
-        r"\s+",
-    )
-)
-"""What llama.cpp calls the pre-tokenizer `qwen2`: contractions, words, single digits, punctuation, blanks."""
-
-
-@dataclass(frozen=True)
-class LayoutOfGguf:
-    """What tells the architectures apart here."""
-
-    name: str
-    """vLLM's and transformers' class."""
-    permuted: bool = False
-    """llama.cpp has reordered the rows of the query and key projections."""
-    further: tuple[str, ...] = ()
-    """Tensors of a block that a llama has not."""
-
-
-KINDS = {
-    "llama": LayoutOfGguf("LlamaForCausalLM", permuted=True),
-    "qwen2": LayoutOfGguf("Qwen2ForCausalLM", further=("attn_q.bias", "attn_k.bias", "attn_v.bias")),
-    "qwen3": LayoutOfGguf("Qwen3ForCausalLM", further=("attn_q_norm.weight", "attn_k_norm.weight")),
-}
-"""GGUF architecture -> what it becomes."""
-
-
-@dataclass(frozen=True)
-class Llama:
-    """The hyperparameters that a GGUF of a llama or of a relative declares."""
-
-    kind: str
-    layers: int
-    hidden: int
-    intermediate: int
-    heads: int
-    kv_heads: int
-    context: int
-    vocab: int
-    rope_theta: float
-    rms_eps: float
-    head_dim: int
+_FACTORS = ("rope_factors_long.weight", "rope_factors_short.weight")
+"""Not weights of the model but its config: the factors of a long rotary embedding."""
 
 
 def convert(source: Path, out: Path, progress: ConvertProgress = lambda done, of: None) -> None:
@@ -93,16 +36,16 @@ def convert(source: Path, out: Path, progress: ConvertProgress = lambda done, of
     chat_template.jinja into the existing folder `out`. InputError when it is of no kind that is known here."""
     reader = _open(source)
     facts = _Facts(reader, source)
-    llama = _llama(facts)
+    layout, model = _model(facts)
     names = {t.name: t for t in reader.tensors}
     tied = "output.weight" not in names
-    _write_json(out / "config.json", _config(llama, facts, tied))
+    _write_json(out / "config.json", _config(layout, model, facts, tied))
     _write_json(
         out / "generation_config.json",
-        {"bos_token_id": facts.bos, "eos_token_id": facts.eos, "pad_token_id": facts.pad},
+        {"bos_token_id": facts.bos, "eos_token_id": facts.ends(layout), "pad_token_id": facts.pad},
     )
-    _tokenizer(facts, llama, out)
-    _safetensors(out / "model.safetensors", list(_tensors(reader, llama, source)), progress)
+    write_tokenizer(facts.of, model.context, out)
+    _safetensors(out / "model.safetensors", list(_tensors(reader, layout, model, source)), progress)
 
 
 class _Facts:
@@ -110,6 +53,9 @@ class _Facts:
 
     def __init__(self, reader: Any, source: Path) -> None:
         self._fields, self._source = reader.fields, source
+        self._factors = {t.name.removesuffix(".weight"): t for t in reader.tensors if t.name in _FACTORS}
+        self.rows = next((int(t.shape[-1]) for t in reader.tensors if t.name == "token_embd.weight"), 0)
+        """Rows of the embedding: the vocabulary with its padding."""
 
     def get(self, key: str, default: Any = None) -> Any:
         field = self._fields.get(key)
@@ -121,6 +67,19 @@ class _Facts:
                 f"{self._source.name}: the key {key} is missing.", "Is this a complete GGUF of a model?"
             )
         return value
+
+    def of(self, key: str, default: Any = None, need: bool = False) -> Any:
+        return self.need(key) if need else self.get(key, default)
+
+    def below(self, arch: str) -> Callable[[str, Any], Any]:
+        """Metadata of an architecture by the key's end, and the rotary factors, which lie among the tensors."""
+
+        def get(key: str, default: Any) -> Any:
+            if key in self._factors:
+                return [float(f) for f in self._factors[key].data]
+            return self.get(f"{arch}.{key}", default)
+
+        return get
 
     @property
     def bos(self) -> int:
@@ -134,6 +93,13 @@ class _Facts:
     def pad(self) -> int:
         return int(self.get("tokenizer.ggml.padding_token_id", self.eos))
 
+    def ends(self, layout: LayoutOfGguf) -> int | list[int]:
+        """What ends an answer: the file's own token, and those that the architecture's chats end with."""
+        tokens = self.need("tokenizer.ggml.tokens") if layout.ends else []
+        more = [tokens.index(t) for t in layout.ends if t in tokens]
+        also = [i for i in more if i != self.eos]
+        return [self.eos, *also] if also else self.eos
+
 
 def _open(source: Path) -> Any:
     from gguf import GGUFReader
@@ -146,54 +112,59 @@ def _open(source: Path) -> Any:
         ) from None
 
 
-def _llama(facts: _Facts) -> Llama:
+def _model(facts: _Facts) -> tuple[LayoutOfGguf, ModelOfGguf]:
     arch = str(facts.need("general.architecture"))
-    if arch not in KINDS:
+    if arch not in LAYOUTS:
         raise InputError(
-            f"the GGUF architecture {arch!r:.60} is not converted here; {', '.join(KINDS)} are.",
+            f"the GGUF architecture {arch!r:.60} is not converted here; {', '.join(LAYOUTS)} are.",
             "Use safetensors of it (hf://org/name).",
         )
+    layout = LAYOUTS[arch]
     heads, hidden = (
         int(facts.need(f"{arch}.attention.head_count")),
         int(facts.need(f"{arch}.embedding_length")),
     )
-    llama = Llama(
+    model = ModelOfGguf(
         kind=arch, layers=int(facts.need(f"{arch}.block_count")), hidden=hidden,
         intermediate=int(facts.need(f"{arch}.feed_forward_length")), heads=heads,
         kv_heads=int(facts.get(f"{arch}.attention.head_count_kv", heads)),
-        context=int(facts.need(f"{arch}.context_length")), vocab=len(facts.need("tokenizer.ggml.tokens")),
-        rope_theta=float(facts.get(f"{arch}.rope.freq_base", 10000.0)),
+        context=int(facts.need(f"{arch}.context_length")),
+        vocab=facts.rows or len(facts.need("tokenizer.ggml.tokens")),
+        rope_theta=float(facts.get(f"{arch}.rope.freq_base", 1e6 if arch == "gemma3" else 10000.0)),
         rms_eps=float(facts.need(f"{arch}.attention.layer_norm_rms_epsilon")),
         head_dim=int(facts.get(f"{arch}.attention.key_length", hidden // heads)),
     )  # fmt: skip
-    if facts.get(f"{arch}.rope.scaling.type") not in (None, "none"):
+    if facts.get(f"{arch}.rope.scaling.type", "none") not in {"none", *layout.rope_scalings}:
         raise InputError(
             "this GGUF scales its rotary embedding, which is not converted here.", "Use safetensors."
         )
-    return llama
+    return layout, model
 
 
-def _config(llama: Llama, facts: _Facts, tied: bool) -> dict[str, Any]:
-    own: dict[str, Any] = {"mlp_bias": False} if llama.kind == "llama" else {"use_sliding_window": False}
-    if llama.kind != "qwen2":  # whose query, key and value always have a bias
-        own["attention_bias"] = False
-    return {
-        "architectures": [KINDS[llama.kind].name], "model_type": llama.kind, "torch_dtype": "bfloat16",
-        **own, "attention_dropout": 0.0, "hidden_act": "silu",
-        "hidden_size": llama.hidden, "intermediate_size": llama.intermediate, "head_dim": llama.head_dim,
-        "num_hidden_layers": llama.layers, "num_attention_heads": llama.heads,
-        "num_key_value_heads": llama.kv_heads, "max_position_embeddings": llama.context,
-        "rms_norm_eps": round(llama.rms_eps, 12), "rope_theta": llama.rope_theta, "rope_scaling": None,
-        "vocab_size": llama.vocab, "tie_word_embeddings": tied, "initializer_range": 0.02, "use_cache": True,
-        "bos_token_id": facts.bos, "eos_token_id": facts.eos, "pad_token_id": facts.pad,
+def _config(layout: LayoutOfGguf, model: ModelOfGguf, facts: _Facts, tied: bool) -> dict[str, Any]:
+    own = layout.config(model, facts.below(model.kind))
+    usual = {
+        "attention_dropout": 0.0, "hidden_act": "silu",
+        "hidden_size": model.hidden, "intermediate_size": model.intermediate, "head_dim": model.head_dim,
+        "num_hidden_layers": model.layers, "num_attention_heads": model.heads,
+        "num_key_value_heads": model.kv_heads, "max_position_embeddings": model.context,
+        "rms_norm_eps": round(model.rms_eps, 12), "rope_theta": model.rope_theta, "rope_scaling": None,
+        "vocab_size": model.vocab, "tie_word_embeddings": tied, "initializer_range": 0.02, "use_cache": True,
+        "bos_token_id": facts.bos, "eos_token_id": facts.ends(layout), "pad_token_id": facts.pad,
     }  # fmt: skip
+    first = {"architectures": [layout.name], "model_type": layout.model_type or model.kind}
+    return first | {"torch_dtype": "bfloat16"} | own | {k: v for k, v in usual.items() if k not in own}
 
 
-def _tensors(reader: Any, llama: Llama, source: Path) -> Iterator[tuple[str, Any, int | None]]:
-    """(Hugging Face name, GGUF tensor, heads to unpermute by)."""
+def _tensors(
+    reader: Any, layout: LayoutOfGguf, model: ModelOfGguf, source: Path
+) -> Iterator[tuple[str, Any, int | None, float]]:
+    """(Hugging Face name, GGUF tensor, heads to unpermute by, what to take off its values)."""
     for tensor in reader.tensors:
+        parts = tensor.name.split(".")
+        shift = 1.0 if layout.norms_plus_one and parts[-2].endswith("norm") else 0.0
         if tensor.name in _OUTER:
-            yield _OUTER[tensor.name], tensor, None
+            yield _OUTER[tensor.name], tensor, None, shift
             continue
         if tensor.name == "rope_freqs.weight":
             if not bool(
@@ -204,27 +175,25 @@ def _tensors(reader: Any, llama: Llama, source: Path) -> Iterator[tuple[str, Any
                     "Use safetensors.",
                 )
             continue
-        parts = tensor.name.split(".")
-        end = ".".join(parts[2:])
-        usual = len(parts) == 4 and parts[2] in _PLAIN and parts[3] == "weight"
-        if parts[0] != "blk" or not (usual or end in KINDS[llama.kind].further):
+        if tensor.name in _FACTORS and "longrope" in layout.rope_scalings:
+            continue
+        known = len(parts) == 4 and parts[0] == "blk" and parts[2] in layout.block
+        if not known or (parts[3] != "weight" and not (parts[3] == "bias" and parts[2] in layout.biases)):
             raise InputError(
-                f"{source.name}: the tensor {tensor.name} is not one of a {llama.kind}.", "Use safetensors."
+                f"{source.name}: the tensor {tensor.name} is not one of a {model.kind}.", "Use safetensors."
             )
-        heads = (
-            {"attn_q": llama.heads, "attn_k": llama.kv_heads}.get(parts[2])
-            if KINDS[llama.kind].permuted
-            else None
-        )
-        yield f"model.layers.{int(parts[1])}.{_BLOCK[parts[2]]}.{parts[3]}", tensor, heads
+        heads = {"attn_q": model.heads, "attn_k": model.kv_heads}.get(parts[2]) if layout.permuted else None
+        yield f"model.layers.{int(parts[1])}.{layout.block[parts[2]]}.{parts[3]}", tensor, heads, shift
 
 
-def _bf16(tensor: Any, heads: int | None) -> bytes:
+def _bf16(tensor: Any, heads: int | None, shift: float) -> bytes:
     """Row-major bfloat16 bytes (round to nearest even) of a possibly quantized tensor."""
     import numpy as np
     from gguf.quants import dequantize
 
     rows = np.ascontiguousarray(dequantize(tensor.data, tensor.tensor_type), dtype=np.float32)
+    if shift:
+        rows = rows - np.float32(shift)
     if heads:
         half = rows.shape[0] // heads // 2
         rows = rows.reshape(heads, half, 2, *rows.shape[1:]).swapaxes(1, 2).reshape(rows.shape)
@@ -233,10 +202,12 @@ def _bf16(tensor: Any, heads: int | None) -> bytes:
     return bytes(rounded.astype("<u2").tobytes())
 
 
-def _safetensors(path: Path, tensors: list[tuple[str, Any, int | None]], progress: ConvertProgress) -> None:
+def _safetensors(
+    path: Path, tensors: list[tuple[str, Any, int | None, float]], progress: ConvertProgress
+) -> None:
     header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
     offset = 0
-    for name, tensor, _ in tensors:
+    for name, tensor, *_ in tensors:
         shape = [int(n) for n in reversed(tensor.shape.tolist())]
         size = 2 * int(tensor.n_elements)
         header[name] = {"dtype": "BF16", "shape": shape, "data_offsets": [offset, offset + size]}
@@ -245,51 +216,9 @@ def _safetensors(path: Path, tensors: list[tuple[str, Any, int | None]], progres
     text += b" " * (-len(text) % 8)
     with path.open("wb") as f:
         f.write(struct.pack("<Q", len(text)) + text)
-        for done, (_, tensor, heads) in enumerate(tensors, 1):
-            f.write(_bf16(tensor, heads))
+        for done, (_, tensor, heads, shift) in enumerate(tensors, 1):
+            f.write(_bf16(tensor, heads, shift))
             progress(done, len(tensors))
-
-
-def _tokenizer(facts: _Facts, llama: Llama, out: Path) -> None:
-    from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers
-
-    pre = facts.get("tokenizer.ggml.pre")
-    if facts.need("tokenizer.ggml.model") != "gpt2" or pre not in ("smollm", "qwen2"):
-        kind = f"{facts.get('tokenizer.ggml.model')}/{facts.get('tokenizer.ggml.pre')}"
-        raise InputError(
-            f"the GGUF tokenizer {kind} is not converted here.", "Use safetensors with a tokenizer.json."
-        )
-    tokens: list[str] = facts.need("tokenizer.ggml.tokens")
-    merges = [tuple(m.split(" ", 1)) for m in facts.need("tokenizer.ggml.merges")]
-    kinds: list[int] = facts.need("tokenizer.ggml.token_type")
-    tokenizer = Tokenizer(models.BPE(vocab={t: i for i, t in enumerate(tokens)}, merges=merges))
-    if pre == "qwen2":
-        tokenizer.normalizer = normalizers.NFC()
-        words = pre_tokenizers.Split(Regex(_QWEN2_WORDS), behavior="isolated")
-        tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
-            [words, pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)]
-        )
-    else:
-        tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
-            [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
-        )
-    tokenizer.decoder = decoders.ByteLevel()
-    special = [t for t, kind in zip(tokens, kinds, strict=True) if kind == _CONTROL]
-    tokenizer.add_special_tokens([AddedToken(t, special=True, normalized=False) for t in special])
-    added = [t for t, kind in zip(tokens, kinds, strict=True) if kind == _ADDED]
-    tokenizer.add_tokens([AddedToken(t, special=False, normalized=False) for t in added])
-    tokenizer.save(str(out / "tokenizer.json"))
-    if template := facts.get("tokenizer.chat_template"):
-        (out / "chat_template.jinja").write_text(template, "utf-8")
-    _write_json(
-        out / "tokenizer_config.json",
-        {
-            "tokenizer_class": "PreTrainedTokenizerFast", "model_max_length": llama.context,
-            "bos_token": tokens[facts.bos], "eos_token": tokens[facts.eos], "pad_token": tokens[facts.pad],
-            "unk_token": tokens[int(facts.get("tokenizer.ggml.unknown_token_id", 0))],
-            "clean_up_tokenization_spaces": False, "add_prefix_space": False,
-        },
-    )  # fmt: skip
 
 
 def _write_json(path: Path, data: dict[str, Any]) -> None:
