@@ -82,6 +82,20 @@ async def test_an_answer_that_takes_long_is_not_cut(
     assert asks(engine) + asks(other) == 1, "it was asked for once"
 
 
+async def test_an_odd_prompt_that_every_engine_refuses_speaks_against_none_of_them(
+    start: Any, engine: FakeEngine, other: FakeEngine
+) -> None:
+    """Three 5xx answers to it, and both replicas were evicted: everybody else waited."""
+    gateway = await begin(start, engine, other)
+    engine.always = other.always = "500"
+    for _ in range(6):
+        assert (await gateway.complete(prompt="odd"))[0] >= 500
+    engine.always = other.always = ""
+    assert [r["evictions"] for r in (await replicas(gateway)).values()] == [0, 0]
+    assert asks(engine) + asks(other) <= 18, "two second opinions each, at most"
+    assert (await gateway.complete(prompt="plain"))[0] == 200
+
+
 async def test_a_prefill_without_any_sign_is_not_cut(
     start: Any, engine: FakeEngine, other: FakeEngine
 ) -> None:
