@@ -9,6 +9,8 @@ Needs the extra `scaler` (grpcio, protobuf).
 
 from __future__ import annotations
 
+import logging
+import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +26,7 @@ except ImportError:  # pragma: no cover
         "serving KEDA needs grpcio, which is not installed.", "Install it: pip install 'seawall[scaler]'."
     ) from None
 
+log = logging.getLogger("seawall.scaler")
 PACKAGE = "externalscaler"
 SERVICE = f"{PACKAGE}.ExternalScaler"
 _F = descriptor_pb2.FieldDescriptorProto
@@ -113,25 +116,60 @@ class ScaleAnswers(Protocol):
 
 @dataclass(frozen=True)
 class Tls:
-    """A folder of tls.crt, tls.key and, where clients must show a certificate, ca.crt: what cert-manager writes."""
+    """A folder of tls.crt, tls.key and, where clients must show a certificate, ca.crt: what cert-manager writes, and
+    writes again before they expire. Each handshake is held with what lies there then."""
 
     folder: Path
 
     def credentials(self) -> Any:
-        """InputError where a file is missing."""
+        """InputError where a file is missing, or key and certificate are no pair."""
+        held = self._files()
+
+        def renewed() -> Any:
+            """What gRPC asks at each handshake: the new files, or None: the old ones go on."""
+            nonlocal held
+            try:
+                found = self._files()
+            except InputError as e:
+                log.error("the old certificate stays: %s", e)
+                return None
+            if found == held:
+                return None
+            held = found
+            log.info("certificate read")
+            return _configured(*found)
+
+        return grpc.dynamic_ssl_server_credentials(
+            _configured(*held), renewed, require_client_authentication=held[2] is not None
+        )
+
+    def _files(self) -> tuple[bytes, bytes, bytes | None]:
+        """(key, certificate, CA) as they lie there, of one moment."""
+        paths = {name: self.folder / name for name in ("tls.key", "tls.crt", "ca.crt")}
 
         def read(name: str) -> bytes:
             try:
-                return (self.folder / name).read_bytes()
+                return paths[name].read_bytes()
             except OSError as e:
                 raise InputError(
-                    f"{self.folder / name}: {e.strerror or e}.",
+                    f"{paths[name]}: {e.strerror or e}.",
                     "Mount the Secret that spec.scaling.tlsSecret names.",
                 ) from None
 
-        ca = read("ca.crt") if (self.folder / "ca.crt").exists() else None
-        pair = [(read("tls.key"), read("tls.crt"))]
-        return grpc.ssl_server_credentials(pair, root_certificates=ca, require_client_auth=ca is not None)
+        ca = read("ca.crt") if paths["ca.crt"].exists() else None
+        found = read("tls.key"), read("tls.crt"), ca
+        try:
+            ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(paths["tls.crt"], paths["tls.key"])
+        except (ssl.SSLError, OSError) as e:
+            raise InputError(
+                f"{paths['tls.crt']} and its key cannot be used: {getattr(e, 'reason', None) or e}.",
+                "Write both from one certificate.",
+            ) from None
+        return found
+
+
+def _configured(key: bytes, certificate: bytes, ca: bytes | None) -> Any:
+    return grpc.ssl_server_certificate_configuration([(key, certificate)], root_certificates=ca)
 
 
 METRIC = "replicas"
@@ -195,15 +233,26 @@ def handlers(answers: ScaleAnswers) -> Any:
 
 
 MOST_BYTES = 1 << 20
-MOST_CALLS = 256
+MOST_CALLS = 8192
+"""Calls at once. Each ScaledObject holds one open for as long as it lives (StreamIsActive), and a KEDA that was
+replaced leaves its own behind until they are found dead: all of these must leave room for questions."""
+ALIVE_S = 60
+"""How often a connection on which nothing is said is asked whether it lives."""
+OPTIONS = [
+    ("grpc.max_receive_message_length", MOST_BYTES),
+    ("grpc.so_reuseport", 0),
+    ("grpc.keepalive_time_ms", ALIVE_S * 1000),
+    ("grpc.keepalive_timeout_ms", 20_000),
+    ("grpc.keepalive_permit_without_calls", 1),
+    # Clients that ask as often are no attackers: gRPC's own bound of five minutes would end their connections.
+    ("grpc.http2.min_ping_interval_without_data_ms", 5000),
+    ("grpc.http2.max_ping_strikes", 0),
+]
 
 
 async def serve(answers: ScaleAnswers, listen: str, tls: Tls | None) -> tuple[Any, int]:
     """A server that runs, and its port. InputError where the address is taken."""
-    server = grpc.aio.server(
-        options=[("grpc.max_receive_message_length", MOST_BYTES), ("grpc.so_reuseport", 0)],
-        maximum_concurrent_rpcs=MOST_CALLS,
-    )
+    server = grpc.aio.server(options=OPTIONS, maximum_concurrent_rpcs=MOST_CALLS)
     server.add_generic_rpc_handlers((handlers(answers),))
     try:
         port = server.add_secure_port(listen, tls.credentials()) if tls else server.add_insecure_port(listen)

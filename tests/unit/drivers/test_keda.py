@@ -181,6 +181,95 @@ async def test_with_certificates_only_who_shows_one_is_answered(tmp_path: Path) 
             await channel.close()
 
 
+async def test_a_certificate_that_is_renewed_serves_the_next_connection(tmp_path: Path) -> None:
+    """By the very CA too; what was connected goes on, and a pair that does not fit changes nothing."""
+    said = Said()
+
+    def client(folder: Path, port: int) -> Any:
+        ca, key, own = ((folder / n).read_bytes() for n in ("ca.crt", "keda.key", "keda.crt"))
+        return grpc.aio.secure_channel(f"127.0.0.1:{port}", grpc.ssl_channel_credentials(ca, key, own))
+
+    def issued(folder: Path) -> Path:
+        folder.mkdir()
+        ca = certificate(folder, "ca")
+        certificate(folder, "tls", ca)
+        certificate(folder, "keda", ca)
+        return folder
+
+    ask = ref("chat", "llm", fleet="chat")
+    old, new, live = issued(tmp_path / "old"), issued(tmp_path / "new"), tmp_path / "live"
+    live.mkdir()
+
+    def written(folder: Path, *names: str) -> None:
+        for name in names or ("ca.crt", "tls.crt", "tls.key"):
+            (live / name).write_bytes((folder / name).read_bytes())
+
+    written(old)
+    async with served(said, keda.Tls(live)) as port, client(old, port) as before:
+        stream = before.unary_stream("/externalscaler.ExternalScaler/StreamIsActive", raw, raw)(ask)
+        said.states.put_nowait(True)
+        assert await stream.read() == b"\x08\x01"
+        written(new)
+        async with client(new, port) as after:
+            assert await unary(after, "IsActive")(ask) == b"\x08\x01"
+        async with client(old, port) as stranger:
+            with pytest.raises(grpc.aio.AioRpcError):
+                await unary(stranger, "IsActive")(ask)
+        said.states.put_nowait(False)
+        assert await stream.read() == b"", "what is open stays open"
+        written(old, "tls.crt")  # of another key
+        async with client(new, port) as after:
+            assert await unary(after, "IsActive")(ask) == b"\x08\x01"
+        stream.cancel()
+
+
+class Quiet(Said):
+    """Tells once that it is active, and then nothing for hours."""
+
+    async def activity(self, asked: keda.KedaQuestion) -> AsyncIterator[bool]:
+        yield True
+        await asyncio.Event().wait()
+
+
+async def test_streams_that_stay_open_leave_room_for_questions() -> None:
+    """One for each ScaledObject, of two KEDAs: the one that leads, and the one that did."""
+    count, ask = 300, ref("chat", "llm", fleet="chat")
+    async with served(Quiet()) as port, grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+        method = channel.unary_stream("/externalscaler.ExternalScaler/StreamIsActive", raw, raw)
+        streams = [method(ask) for _ in range(2 * count)]
+        answers = await asyncio.wait_for(asyncio.gather(*(s.read() for s in streams)), 60)
+        assert answers == [b"\x08\x01"] * len(streams)
+        assert await unary(channel, "GetMetrics")(field(1, ref("chat", "llm"))) != b""
+        for stream in streams:
+            stream.cancel()
+
+
+async def test_keda_asks_the_next_scaler_when_this_one_is_gone() -> None:
+    """A channel outlives its server: refused while there is none, as KEDA counts failures, and answered by the next."""
+    said = Said()
+    server, port = await keda.serve(said, "127.0.0.1:0", None)
+    request = field(1, ref("chat", "llm"))
+    async with grpc.aio.insecure_channel(
+        f"127.0.0.1:{port}", options=[("grpc.max_reconnect_backoff_ms", 200)]
+    ) as channel:
+        stream = channel.unary_stream("/externalscaler.ExternalScaler/StreamIsActive", raw, raw)(
+            ref("chat", "llm", fleet="chat")
+        )
+        said.states.put_nowait(True)
+        assert await stream.read() == b"\x08\x01"
+        await server.stop(0)
+        with pytest.raises(grpc.aio.AioRpcError):
+            await stream.read()
+        with pytest.raises(grpc.aio.AioRpcError) as gone:
+            await unary(channel, "GetMetrics")(request)
+        assert gone.value.code() == grpc.StatusCode.UNAVAILABLE
+        server, _ = await keda.serve(said, f"127.0.0.1:{port}", None)
+        try:
+            assert await unary(channel, "GetMetrics")(request, wait_for_ready=True, timeout=30) != b""
+        finally:
+            await server.stop(0)
+
+
 async def test_a_missing_certificate_and_a_taken_port_are_told(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"tls\.key"):
         await keda.serve(Said(), "127.0.0.1:0", keda.Tls(tmp_path))
