@@ -18,6 +18,10 @@ METRICS: dict[str, tuple[str, str]] = {
     names.BATCH_LINES_PER_SECOND: ("fleet", "Lines done per second, smoothed."),
     names.BATCH_LINES_LEFT: ("tenant", "Lines without a result, of batches that run."),
     names.BATCH_DEADLINE_SECONDS: ("tenant", "Until the end of the window that ends next."),
+    names.BATCH_LATE_SECONDS: (
+        "tenant",
+        "By how much the latest batch is expected to miss its window; 0: none does.",
+    ),
 }
 """Name -> its label, if it has one, and its meaning."""
 COUNTERS = (names.BATCH_LINES, names.BATCH_LINES_AGAIN)
@@ -42,12 +46,17 @@ async def exposition(lane: BatchLane, outlook: Outlook, worker: LineWorker) -> s
         units, lines = worker.work_left(fleet)
         add(names.BATCH_LINES_PER_SECOND, outlook.lines_per_s(fleet, lines, units), fleet)
     nearest: dict[str, float] = {}
+    late: dict[str, float] = {}
     for under in worker.batches.values():
         tenant = under.batch.tenant
         add(names.BATCH_LINES_LEFT, under.left, tenant)
         nearest[tenant] = min(nearest.get(tenant, 1e18), under.batch.deadline - lane.now())
+        finish = outlook.finish(under.batch.id, lane.now()) or 0.0
+        late[tenant] = max(late.get(tenant, 0.0), finish - under.batch.deadline)
     for tenant, seconds in nearest.items():
         add(names.BATCH_DEADLINE_SECONDS, round(seconds), tenant)
+    for tenant, seconds in late.items():
+        add(names.BATCH_LATE_SECONDS, round(seconds), tenant)
     for result, count in worker.lines.items():
         add(names.BATCH_LINES, count, result)
     add(names.BATCH_LINES_AGAIN, worker.again)

@@ -25,6 +25,7 @@ from seawall.batch.requests import NotDone, file_name, lifetime, read_batch, rea
 from seawall.batch.words import BatchRecord, StoredFile
 from seawall.domain.labels import BATCH_MODELS_HEADER, BATCH_SECRET_HEADER, BATCH_TENANT_HEADER
 from seawall.domain.units import show_bytes
+from seawall.errors import SourceError
 
 log = logging.getLogger("seawall.batch")
 BUFFER = 1 << 20
@@ -78,6 +79,12 @@ class Surface:
             )
             allow = {"allow": e.headers["allow"]} if "allow" in e.headers else {}
             return web.json_response(refused.as_json(), status=e.status, headers=allow)
+        except SourceError as e:
+            log.error("%s", e)
+            message = "The lane's store does not answer. Nothing is lost: send it again in a while."
+            away = web.json_response(NotDone(503, "batch_store_away", message).as_json(), status=503)
+            away.headers["retry-after"] = "2"
+            return away
         except OSError as e:
             if e.errno in (errno.ENOSPC, errno.EDQUOT):
                 raise_full = NotDone(507, "storage_full", "The lane's volume is full. Tell the operator.")

@@ -61,16 +61,26 @@ class Told:
 class PlayedFleet:
     """See the module."""
 
-    def __init__(self, places: int = 32, timing: Timing = FLAT, seed: int = 1) -> None:
+    def __init__(self, places: int = 32, timing: Timing = FLAT, seed: int = 1, serves: bool = True) -> None:
         self.loop = asyncio.get_running_loop()
         self.desk = Desk(DeskRules(places), random.Random(seed))
-        self.desk.discovered([Replica(name="r", url="http://r", fleet="f")])
+        self.serves = False
+        """Its replica is there."""
         limits = StepLimits(max_num_seqs=places, by_priority=True, blocks=100_000)
         self.engine = Scheduler(limits, timing)
         self.places = places
         self.ttft_counts = [0] * (len(TTFT_BOUNDS_S) + 1)
         self.gave_way = 0
         self._wake = asyncio.Event()
+        if serves:
+            self.serve()
+
+    def serve(self) -> None:
+        """Its replica is ready from now on."""
+        self.serves = True
+        self.desk.discovered([Replica(name="r", url="http://r", fleet="f")])
+        for placed in self.desk.pump(self.loop.time()):
+            self._go(placed.ticket.owner)
 
     async def steps(self) -> None:
         while True:
@@ -164,7 +174,7 @@ class PlayedFleet:
         """What its gateway tells."""
         fleet = FleetState(queued=self.desk.admission.queued, ttft_counts=list(self.ttft_counts))
         replica = ReplicaState(fleet="f", state="ready", cap=self.places)
-        return GatewayState(fleets={"f": fleet}, replicas={"r": replica})
+        return GatewayState(fleets={"f": fleet}, replicas={"r": replica} if self.serves else {})
 
 
 class PlayedSender(Sender):
@@ -235,10 +245,14 @@ class PlayedLane:
 
 @asynccontextmanager
 async def played(
-    folder: Path, places: int = 32, timing: Timing = FLAT, rules: FleetRules | None = None
+    folder: Path,
+    places: int = 32,
+    timing: Timing = FLAT,
+    rules: FleetRules | None = None,
+    serves: bool = True,
 ) -> AsyncIterator[PlayedLane]:
     """A fleet and its lane that run."""
-    fleet = PlayedFleet(places, timing)
+    fleet = PlayedFleet(places, timing, serves=serves)
     lane = PlayedLane(folder, fleet, rules)
     running = [asyncio.create_task(fleet.steps()), asyncio.create_task(lane.worker.run())]
     try:

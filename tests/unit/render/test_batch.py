@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Callable
 from typing import Any
 
+from seawall.batch.metrics import COUNTERS, METRICS
 from seawall.render.everything import render
 from seawall.render.inputs import Group, Object, Rendering
 
@@ -96,3 +99,37 @@ def test_a_database_of_ones_own_is_reached_and_its_password_is_no_argument(
     ][0]["env"]
     egress = objects["NetworkPolicy", name]["spec"]["egress"]
     assert any(p["port"] == 5432 for rule in egress for p in rule["ports"])
+
+
+def test_prometheus_and_grafana_watch_the_lane(group: Callable[..., Group], llama: str) -> None:
+    for kind in ("pod-monitor", "service-monitor"):
+        found = render(group(llama + LANE % "" + f"  monitoring: {{kind: {kind}}}\n"))
+        objects = {(o["kind"], o["metadata"]["name"]): o for o in found.objects}
+        name = name_of(objects)
+        if kind == "pod-monitor":
+            monitor = objects["PodMonitor", name]["spec"]
+            labels = objects["Deployment", name]["spec"]["template"]["metadata"]["labels"]
+            (port,) = monitor["podMetricsEndpoints"]
+        else:
+            monitor = objects["ServiceMonitor", name]["spec"]
+            labels = objects["Service", name]["metadata"]["labels"]
+            (port,) = monitor["endpoints"]
+        assert monitor["selector"]["matchLabels"].items() <= labels.items()
+        assert (port["port"], port["path"]) == ("http", "/metrics")
+    rules = next(o for (kind, _), o in objects.items() if kind == "PrometheusRule")
+    alerts = {r.get("alert") for g in rules["spec"]["groups"] for r in g["rules"]}
+    assert {"SeawallBatchLate", "SeawallBatchStands", "SeawallBatchAway"} <= alerts
+    boards = [o for (kind, name), o in objects.items() if kind == "ConfigMap" and name.endswith("-dashboard")]
+    for board in boards:
+        for text in board["data"].values():
+            assert "Batches" in [p["title"] for p in json.loads(text)["panels"] if p["type"] == "row"]
+    assert boards
+
+
+def test_every_metric_that_is_watched_is_one_that_the_lane_has(
+    group: Callable[..., Group], llama: str
+) -> None:
+    found, _ = rendered(group, llama)
+    asked = set(re.findall(r"seawall_batch_[a-z_]+", json.dumps(found.objects)))
+    have = {name + ("_total" if name in COUNTERS else "") for name in METRICS}
+    assert asked and asked <= have

@@ -9,6 +9,13 @@ from __future__ import annotations
 import json
 
 from seawall.domain.labels import (
+    BATCH_DEADLINE_SECONDS,
+    BATCH_LATE_SECONDS,
+    BATCH_LINES,
+    BATCH_LINES_AGAIN,
+    BATCH_LINES_LEFT,
+    BATCH_LINES_LIMIT,
+    BATCH_LINES_UNDER_WAY,
     IN_FLIGHT_REQUESTS,
     QUEUE_WAIT_SECONDS,
     QUEUED_REQUESTS,
@@ -119,9 +126,42 @@ def _rows(wanted: Wanted) -> list[tuple[str, list[Object]]]:
         ("Queue and replicas", _queue(wanted)),
         ("Engines", _engines(wanted)),
     ]
+    if wanted.fleet.spec.gateway.batch is not None:
+        out.append(("Batches", _batches(wanted)))
     if wanted.fleet.spec.monitoring.dcgm and wanted.plan.gpu != "cpu":
         out.append(("GPUs", _gpus(wanted)))
     return out
+
+
+def _batches(wanted: Wanted) -> list[Object]:
+    """Panels of the lane, which all fleets beside one gateway share: what has a fleet's name is this fleet's."""
+    own, lane = gateway_labels(wanted), f"namespace={quoted(wanted.namespace)}"
+    under = {
+        "under way": f"sum({BATCH_LINES_UNDER_WAY}{{{own}}})",
+        "may be": f"sum({BATCH_LINES_LIMIT}{{{own}}})",
+    }
+    rate = {
+        "{{result}}": f"sum by (result) (rate({BATCH_LINES}_total{{{lane}}}[5m]))",
+        "sent again": f"sum(rate({BATCH_LINES_AGAIN}_total{{{lane}}}[5m]))",
+    }
+    left = {"{{tenant}}": f"sum by (tenant) ({BATCH_LINES_LEFT}{{{lane}}})"}
+    window = {
+        "window ends, {{tenant}}": f"min by (tenant) ({BATCH_DEADLINE_SECONDS}{{{lane}}})",
+        "late by, {{tenant}}": f"max by (tenant) ({BATCH_LATE_SECONDS}{{{lane}}})",
+    }
+    return [
+        _lines("Lines at once", "short", under, "As many as interactive requests leave room for."),
+        _lines(
+            "Lines per second", "ops", rate, "Of all fleets. Sent again: gave way, or what ran them died."
+        ),
+        _lines("Lines left", "short", left, "Of batches that run, by tenant."),
+        _lines(
+            "Windows",
+            "s",
+            window,
+            "Until the next window ends, and by how much one is expected to be missed.",
+        ),
+    ]
 
 
 def _clients(wanted: Wanted) -> list[Object]:

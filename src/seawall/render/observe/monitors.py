@@ -4,7 +4,15 @@ from __future__ import annotations
 
 from seawall.domain.labels import COMPONENT, FLEET, GROUP, POOL, PORT
 from seawall.render.inputs import Group, Object, Wanted
-from seawall.render.names import fleet_meta, gateway_selector, labels, meta, selector
+from seawall.render.names import (
+    batch_name,
+    batch_selector,
+    fleet_meta,
+    gateway_selector,
+    labels,
+    meta,
+    selector,
+)
 
 INTERVAL = "15s"
 """Scrape interval. Not longer: demand is read from these metrics, so a scale-up waits for a scrape."""
@@ -49,6 +57,24 @@ def gateway_monitor(group: Group) -> Object:
             "spec": spec,
         }
     return _service_monitor(metadata, {**gateway_selector(group), PORT: "admin"}, "admin")
+
+
+def batch_monitor(group: Group) -> Object:
+    """The monitor of the batch lane beside a gateway."""
+    monitoring = group.first.fleet.spec.monitoring
+    own = {**labels(group.gateway, "batch"), **monitoring.labels}
+    metadata = meta(batch_name(group), group.namespace, own)
+    if monitoring.kind == "pod-monitor":
+        return {
+            "apiVersion": "monitoring.coreos.com/v1",
+            "kind": "PodMonitor",
+            "metadata": metadata,
+            "spec": {
+                "selector": {"matchLabels": batch_selector(group)},
+                "podMetricsEndpoints": [_endpoint("http")],
+            },
+        }
+    return _service_monitor(metadata, {**labels(group.gateway, "batch")}, "http")
 
 
 def _service_monitor(metadata: Object, match: dict[str, str], port: str) -> Object:

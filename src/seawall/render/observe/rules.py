@@ -6,6 +6,11 @@ import math
 import re
 
 from seawall.domain.labels import (
+    BATCH_DEADLINE_SECONDS,
+    BATCH_LATE_SECONDS,
+    BATCH_LINES,
+    BATCH_LINES_LEFT,
+    BATCH_LINES_LIMIT,
     FLEET,
     IN_FLIGHT_REQUESTS,
     QUEUED_REQUESTS,
@@ -54,6 +59,8 @@ def alerts(wanted: Wanted) -> list[Alert]:
     out = [*burn_alerts(wanted), *_traffic(wanted), *_engines(wanted), *_replicas(wanted), *_scaler(wanted)]
     if wanted.fleet.spec.gateway.store or wanted.fleet.spec.gateway.store_secret:
         out += _store(wanted)
+    if wanted.fleet.spec.gateway.batch is not None:
+        out += _batches(wanted)
     if needs_loader(wanted):
         out.append(_weights(wanted))
     if wanted.fleet.spec.monitoring.dcgm and wanted.plan.gpu != "cpu":
@@ -85,6 +92,47 @@ def _store(wanted: Wanted) -> list[Alert]:
             why="Limits and places are agreed later than they could be: tenants get their rate in bursts, and a "
             "replica may get a request more than it should.",
             do="Is the store's CPU at its limit, or is it in another zone? A round is a few small commands.",
+        ),
+    ]
+
+
+def _batches(wanted: Wanted) -> list[Alert]:
+    """The lane is shared by all fleets beside its gateway."""
+    lane = f"namespace={quoted(wanted.namespace)}"
+    done = f"sum(increase({BATCH_LINES}_total{{{lane}}}[15m]))"
+    return [
+        Alert(
+            name="SeawallBatchLate",
+            expr=f"max by (tenant) ({BATCH_LATE_SECONDS}{{{lane}}}) > 0",
+            wait="15m",
+            severity="warning",
+            summary=f"{wanted.name}: a batch of {{{{ $labels.tenant }}}} is expected "
+            "{{ $value | humanizeDuration }} after its window",
+            why="Its lines go before others already. What has no answer when the window ends stands in the file of "
+            "errors as batch_expired.",
+            do="seawall batch status says how fast it goes and why. Is scaling.max reached, or do interactive requests "
+            "take all places? More replicas, or a longer window for the rest of its lines.",
+        ),
+        Alert(
+            name="SeawallBatchStands",
+            expr=f"sum({BATCH_LINES_LEFT}{{{lane}}}) > 0 and {done} == 0 "
+            f"and min({BATCH_DEADLINE_SECONDS}{{{lane}}}) < 21600",
+            wait="15m",
+            severity="warning",
+            summary=f"{wanted.name}: batches have lines left, and none was done for a quarter of an hour",
+            why="A window ends within six hours. While no replica serves, or interactive requests take all, lines "
+            "wait; for a batch in need a replica is started.",
+            do="seawall batch status gives the reason. seawall status: does a replica serve? The lane's own log says "
+            "whether its store or its volume failed.",
+        ),
+        Alert(
+            name="SeawallBatchAway",
+            expr=f"absent({BATCH_LINES_LIMIT}{{{gateway_labels(wanted)}}})",
+            wait="10m",
+            severity="warning",
+            summary=f"{wanted.name}: nobody hears of the batch lane",
+            why="Uploads and batches are answered with 503. Nothing is lost: what was begun goes on when it is back.",
+            do="Is its Pod running, is its volume bound, does its Secret exist? Its log names what it cannot do.",
         ),
     ]
 
