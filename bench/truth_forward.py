@@ -81,6 +81,8 @@ FORMS = (
 
 
 ALL_LAYERS = 0
+PIECES = 4
+"""Pieces at most in which a product is summed beside other work."""
 EMBEDDING, HEAD, NORM = "model.embed_tokens.weight", "lm_head.weight", "model.norm.weight"
 
 
@@ -122,6 +124,7 @@ class Model:
         self.vocabulary, self.layers = int(c["vocab_size"]), int(c["num_hidden_layers"])
         self.heads, self.kv = int(c["num_attention_heads"]), int(c["num_key_value_heads"])
         self.size = int(c["hidden_size"]) // self.heads
+        self.pieces = 1
         self.restore()
 
     def restore(self) -> None:
@@ -153,6 +156,14 @@ class Model:
             return list(self.tokenizer.encode(text, add_special_tokens=False).ids)
         return list(self.tokenizer.encode(prompt.given).ids)
 
+    def _by(self, x: torch.Tensor, name: str) -> torch.Tensor:
+        """x times a matrix, the sum in `self.pieces` pieces: as kernels are chosen by the size of a batch."""
+        w, each = self.weights[name], -(-x.shape[1] // self.pieces)
+        out = x[:, :each] @ w[:, :each].T
+        for at in range(each, x.shape[1], each):
+            out = out + x[:, at : at + each] @ w[:, at : at + each].T
+        return out
+
     def _normed(self, x: torch.Tensor, name: str) -> torch.Tensor:
         wide = x.float()
         wide = wide * torch.rsqrt(wide.pow(2).mean(-1, keepdim=True) + self.config["rms_norm_eps"])
@@ -183,10 +194,9 @@ class Model:
     def _layer(
         self, x: torch.Tensor, text: Text, at: str, cos: torch.Tensor, sin: torch.Tensor
     ) -> torch.Tensor:
-        w = self.weights
         h = self._normed(x, at + "input_layernorm.weight")
         q, k, v = (
-            (h @ w[f"{at}self_attn.{name}_proj.weight"].T).view(len(h), -1, self.size) for name in "qkv"
+            self._by(h, f"{at}self_attn.{name}_proj.weight").view(len(h), -1, self.size) for name in "qkv"
         )
         q, k = (
             t * cos + torch.cat([-t[..., self.size // 2 :], t[..., : self.size // 2]], -1) * sin
@@ -197,10 +207,10 @@ class Model:
             parts = [t[where].view(-1, length, t.shape[1], self.size).transpose(1, 2) for t in (q, k, v)]
             found = scaled_dot_product_attention(*parts, is_causal=True, enable_gqa=True)
             seen[where] = found.transpose(1, 2).reshape(-1, self.heads, self.size)
-        x = x + seen.flatten(1) @ w[at + "self_attn.o_proj.weight"].T
+        x = x + self._by(seen.flatten(1), at + "self_attn.o_proj.weight")
         h = self._normed(x, at + "post_attention_layernorm.weight")
-        gate, up = h @ w[at + "mlp.gate_proj.weight"].T, h @ w[at + "mlp.up_proj.weight"].T
-        return x + (silu(gate) * up) @ w[at + "mlp.down_proj.weight"].T
+        gate, up = self._by(h, at + "mlp.gate_proj.weight"), self._by(h, at + "mlp.up_proj.weight")
+        return x + self._by(silu(gate) * up, at + "mlp.down_proj.weight")
 
     def logprobs(self, x: torch.Tensor) -> torch.Tensor:
         head = self.weights.get(HEAD, self.weights[EMBEDDING])
@@ -298,7 +308,9 @@ class Truth:
             [*ids, *self.greedy.get(p.name, [])[: p.tokens - 1]] for p, ids in zip(some, own, strict=True)
         ]
         text = Text([*rows, *more])
+        model.pieces = 1 + len(text.ids) % PIECES if more else 1
         x = model.hidden(text)
+        model.pieces = 1
         out = {}
         for n, (p, ids) in enumerate(zip(some, own, strict=True)):
             end = text.starts[n + 1]

@@ -126,6 +126,27 @@ async def test_it_is_taken_out_named_and_brought_back(start, sims, tmp_path: Pat
         assert "answers_wrongly{" not in await metrics(gateway)
 
 
+async def test_what_a_replica_holds_that_answers_wrongly_goes_on_elsewhere(
+    start, sims, tmp_path: Path
+) -> None:
+    """Streams and whole answers, which it would have gone on with for minutes."""
+    write_truth(tmp_path / "m.truth.json", await fingerprint(sims[0]))
+    gateway = await start(*(s.url for s in sims), spec=SPEC)
+    asked = {"prompt": "The sea", "max_tokens": 3000, "temperature": 0, "ignore_eos": True}
+    for sim in sims:
+        await sim.fault("slow")
+    await sims[1].fault("wrong-weights")
+    held = [asyncio.ensure_future(gateway.complete(stream=n < 3, **asked)) for n in range(6)]
+    victim = replicas(gateway)["m-1"]
+    await until(lambda: victim.in_flight > 0)
+    await until(lambda: victim.state != "ready" and not victim.in_flight)
+    assert sum(t.in_flight for t in replicas(gateway).values()) == len(held)
+    assert not any(task.done() for task in held)
+    for task in held:
+        task.cancel()
+    await asyncio.gather(*held, return_exceptions=True)
+
+
 async def test_right_answers_are_learned_from_replicas_that_agree(start, sims) -> None:
     await sims[2].fault("wrong-weights")
     gateway = await start(*(s.url for s in sims), spec=SPEC)

@@ -12,6 +12,7 @@ drain      the engine says that it is shutting down, or aborts         BROKEN
 5xx        an error that may be the request's own fault                ERROR (ELSEWHERE: it has counted already)
 hang       silence for longer than its work explains or the spec       BROKEN (ELSEWHERE: only this request is silent)
            allows (`evidence`)
+wrong      its answers are not the known ones (`decide/truth`)         BROKEN
 """
 
 from __future__ import annotations
@@ -19,7 +20,9 @@ from __future__ import annotations
 from enum import Enum
 from typing import Literal, NamedTuple
 
-BreakKind = Literal["connect", "local", "reset", "keepalive", "stream", "dead", "drain", "503", "5xx", "hang"]
+BreakKind = Literal[
+    "connect", "local", "reset", "keepalive", "stream", "dead", "drain", "503", "5xx", "hang", "wrong"
+]
 """Also the label `reason` of `seawall_retries_total`."""
 
 

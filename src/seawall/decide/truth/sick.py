@@ -12,6 +12,8 @@ TAIL = 48
 """Tokens that are looked at."""
 FEW = 3
 """Different tokens among them that are too few: repetition, or an entropy of nothing."""
+IMPOSSIBLE = -9999.0
+"""What vLLM writes for minus infinity."""
 BROKEN = 8
 """Replacement characters (U+FFFD) in a row: bytes that are no text."""
 
@@ -39,6 +41,6 @@ def sick_text(text: str) -> str:
 
 def sick_logprobs(values: Sequence[float]) -> str:
     """Why logprobs look sick; empty: they do not."""
-    if any(v != v or v > 1e-3 or v in (float("inf"), float("-inf")) for v in values):
-        return "a logprob is no number, or more than certain"
+    if any(v != v or v > 1e-3 or v <= IMPOSSIBLE for v in values):
+        return "a logprob is no number, more than certain, or that of an impossible token"
     return ""

@@ -517,7 +517,7 @@ class Exchange:
     def _shadow(self, answer: bytes | None) -> None:
         shadow, attempt = self.fleet.shadow, self.attempt
         if shadow is not None and self.ticket.ask.group != "canary" and not attempt.resumed:
-            shadow.copy(attempt.path, attempt.body, answer, self.session)
+            shadow.copy(attempt.path, attempt.body, answer, self.session, self.ticket.target)
 
     # -- breaks
 
@@ -676,6 +676,14 @@ class Exchange:
         """There is evidence that its replica is dead: it goes on elsewhere."""
         self._drop()
         self._broke(Break("hang", reason, Blame.BROKEN))
+
+    def leave_replica(self, reason: str) -> None:
+        """Its replica answers wrongly: it goes on elsewhere, unless what its client has cannot be gone on from."""
+        session, attempt = self.session, self.attempt
+        continues = session is not None and attempt.stream is session and session.continues
+        if attempt.phase is not OVER and (continues or not attempt.begun):
+            self._drop()
+            self._broke(Break("wrong", reason, Blame.BROKEN))
 
     def waited_too_long(self) -> None:
         """The queue's deadline: nothing became free."""

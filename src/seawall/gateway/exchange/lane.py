@@ -63,6 +63,9 @@ class Held(Protocol):
     def replica_died(self, reason: str) -> None:
         """There is evidence that its replica is dead."""
 
+    def leave_replica(self, reason: str) -> None:
+        """Its replica answers wrongly, and serves on."""
+
     def check(self, now: float) -> None: ...
 
     @property
@@ -241,6 +244,13 @@ class FleetLane:
         for ticket in [t for t in self.desk.tickets if t.target is target]:
             exchange: Held = ticket.owner
             exchange.replica_died(reason)
+
+    def leave(self, target: Target, reason: str) -> None:
+        """It answers wrongly: it is out, and what can go on elsewhere without a loss for its client does."""
+        self.evict(target, reason)
+        for ticket in [t for t in self.desk.tickets if t.target is target]:
+            exchange: Held = ticket.owner
+            exchange.leave_replica(reason)
 
     def doubt(self, target: Target, reason: str) -> None:
         """It may hang: nothing new goes there."""

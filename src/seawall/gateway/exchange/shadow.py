@@ -98,26 +98,38 @@ class Shadow:
         self._fleet = fleet
         self._tasks: set[asyncio.Task[None]] = set()
         self._compared = 0
+        self._differing: set[Target] = set()
 
-    def copy(self, path: bytes, body: bytes, answer: bytes | None, session: StreamSession | None) -> None:
-        """A request was answered by the stable side: whole with `answer`, or as the stream of `session`."""
+    def take_differing(self) -> set[Target]:
+        """Stable replicas of which one has answered as the other did not, since this was asked last. Which of two is
+        wrong, if one is, only an answer that is known tells."""
+        taken, self._differing = self._differing, set()
+        return taken
+
+    def copy(
+        self, path: bytes, body: bytes, answer: bytes | None, session: StreamSession | None, by: Target | None = None
+    ) -> None:  # fmt: skip
+        """A request was answered by the stable side, by the replica `by`: whole with `answer`, or as the stream of
+        `session`."""
         if len(self._tasks) >= AT_ONCE:
             return
         want: bytes | dict[str, str] | None = None
         if comparable(body):
             want = session.said() if session is not None else answer
-        self._start(self._copy(path, body, want, "canary"))
+        self._start(self._copy(path, body, want, "canary", by))
         if want is not None:
             self._compared += 1
             if self._compared % CONTROL_EVERY == 0:
-                self._start(self._copy(path, body, want, "stable"))
+                self._start(self._copy(path, body, want, "stable", by))
 
     def _start(self, copy: Coroutine[Any, Any, None]) -> None:
         task = asyncio.get_running_loop().create_task(copy)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _copy(self, path: bytes, body: bytes, want: bytes | dict[str, str] | None, group: str) -> None:
+    async def _copy(
+        self, path: bytes, body: bytes, want: bytes | dict[str, str] | None, group: str, by: Target | None
+    ) -> None:
         fleet = self._fleet
         desk, stats = fleet.desk, fleet.stats
         wanted = Ask(tokens=1, group=group)
@@ -138,6 +150,8 @@ class Shadow:
         side = stats.sides[group]
         side.compared += 1
         side.differed += not equal
+        if group != "canary" and not equal and status == 200 and by not in (None, picked.target):
+            self._differing |= {picked.target} | ({by} if by is not None else set())
         if group == "canary":
             stats.shadow_same += equal
             stats.shadow_differed += not equal

@@ -23,7 +23,7 @@ from random import Random
 from time import monotonic, time
 
 from seawall.decide.route.pick import Target
-from seawall.decide.truth.sick import TAIL, sick_ids
+from seawall.decide.truth.sick import TAIL
 from seawall.domain import labels
 from seawall.domain.labels import (
     AUDIT_DROPPED_TOTAL,
@@ -406,15 +406,16 @@ class Server:
     def _look_at_streams(self, fleet: FleetLane) -> None:
         """Whether one that runs says what no sane model does. A few a second, whatever their number: about 10 us each
         of what their record holds anyway."""
+        for target in fleet.shadow.take_differing() if fleet.shadow is not None else ():
+            self.truth.sick(fleet, target, "of one request it and a sibling say different things")
         running = fleet.active
         if not running:
             return
         for one in random.sample(running, min(STREAMS_LOOKED_AT, len(running))):
             if not isinstance(one, Exchange) or one.session is None or one.target is None:
                 continue
-            ids = one.session.recent_ids(TAIL)
-            self.truth.said(fleet, ids)
-            why = sick_ids(ids)
+            self.truth.said(fleet, one.session.recent_ids(TAIL))
+            why = one.session.looks_sick(TAIL)
             if why:
                 self.truth.sick(fleet, one.target, why)
 

@@ -82,7 +82,7 @@ class TruthFleet(Protocol):
 
     def trust(self, target: Target) -> None: ...
 
-    def evict(self, target: Target, reason: str) -> None: ...
+    def leave(self, target: Target, reason: str) -> None: ...
 
 
 @dataclass
@@ -198,7 +198,7 @@ class TruthWatch:
         before = self.standing(fleet, target)
         truth.standings[target] = after = rules.looks_sick(before, now)
         if after is not before:
-            log.warning("%s: a stream of %s looks sick, it is asked now: %s", fleet.name, target.name, why)
+            log.warning("%s: %s looks sick, it is asked now: %s", fleet.name, target.name, why)
 
     async def routine(self, fleet: TruthFleet, target: Target) -> None:
         """Asks the next prompt, and as many more as what comes demands."""
@@ -243,7 +243,7 @@ class TruthWatch:
                 alone = "serves on, for too few others answer as known: is the fingerprint out of date?"
                 log.error("%s: %s %s: %s", fleet.name, target.name, what if leaves else alone, after.reason)
             if leaves and after.state == "wrong":
-                fleet.evict(target, after.reason)
+                fleet.leave(target, after.reason)
             elif leaves and not target.suspect:
                 fleet.doubt(target, after.reason)
 

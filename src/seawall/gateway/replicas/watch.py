@@ -65,6 +65,8 @@ class WatchedFleet(Protocol):
 
     def evict(self, target: Target, reason: str) -> None: ...
 
+    def leave(self, target: Target, reason: str) -> None: ...
+
 
 class Watch:
     """See the module. `proof` says what came instead of a token; empty: one came."""

@@ -198,4 +198,5 @@ def test_what_looks_sick_and_what_does_not() -> None:
     assert not sick_text("海と港" * 100 + "、それから船が来る。" * 20)
     assert sick_logprobs([-0.5, float("nan")])
     assert sick_logprobs([0.7])
+    assert sick_logprobs([-0.5, -9999.0]), "what vLLM writes for minus infinity: the token was impossible"
     assert not sick_logprobs([-0.5, 0.0])

@@ -13,6 +13,7 @@ from seawall.decide.route.resume.events import Doc
 from seawall.decide.route.resume.policy import Finish, Retry, Usage
 from seawall.decide.route.resume.stream import Stream
 from seawall.decide.route.resume.tokens import TokenLog
+from seawall.decide.truth.sick import sick_logprobs
 
 UNFORMED: Final = 0
 WITH_IDS: Final = 1
@@ -114,6 +115,9 @@ class Chunks(Recording):
             stream.failed = "the engine aborted it"
             return b"", False
         stream.head_of(doc)
+        for choice in choices:
+            if choice.get("logprobs"):
+                stream.sick = sick_logprobs(events.logprobs_of(choice["logprobs"])) or stream.sick
         self.note_usage(doc)
         out = self.chunk(doc, event, hidden, prompt)
         opens = bool(out) and not stream.sent and stream.ask.kind == "chat" and events.opens(doc)

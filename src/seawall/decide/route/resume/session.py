@@ -28,6 +28,7 @@ from seawall.decide.route.resume.stream import Stream
 from seawall.decide.route.resume.tape import BROKE, FED, LINE, RELAYED, Tape, broke, read_broke
 from seawall.decide.route.resume.typed import Typed
 from seawall.decide.route.resume.ways import Ask, way_of
+from seawall.decide.truth.sick import sick_ids, sick_text
 
 _CHAT_IDS: Final = b'"},"logprobs":null,"finish_reason":null,"token_ids":['
 _TEXT_IDS: Final = (
@@ -437,6 +438,16 @@ class StreamSession:
     def recent_ids(self, count: int) -> list[int]:
         """The last token ids, where they are recorded."""
         return self._log.recent(count) if self._log is not None else []
+
+    def looks_sick(self, count: int) -> str:
+        """Why the last `count` tokens look as no sane model's do; empty: they do not. A reason to ask, no verdict."""
+        why = self._stream.sick
+        if why or self._log is None:
+            return why
+        try:
+            return sick_ids(self._log.recent(count)) or sick_text(self._log.recent_text(count))
+        except events.UNKNOWN_FORM:
+            return ""
 
     @property
     def nbytes(self) -> int:

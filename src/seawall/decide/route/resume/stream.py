@@ -22,6 +22,7 @@ class Stream:
         "head",
         "policy",
         "sent",
+        "sick",
         "usage",
         "usage_sent",
     )
@@ -43,6 +44,8 @@ class Stream:
         """`failed` because two attempts differ, not because this one is bad."""
         self.fatal = False
         """No further attempt can help."""
+        self.sick = ""
+        """Why logprobs that its client has asked for look as no model's do."""
         self.usage: Usage | None = None
         self.usage_sent = False
 

@@ -97,6 +97,13 @@ class TokenLog:
         last.reverse()
         return [int(i) for i in b",".join(last).split(b",") if i][-count:]
 
+    def recent_text(self, count: int) -> str:
+        """The text of the last chunks, as many as they are of `count`, since the last break. Nothing changes."""
+        lines = bytes(self._raw[-128 * count :]).split(b"\n")
+        last = lines[-3:0:-2][:count]
+        last.reverse()
+        return "".join(_texts(b'["' + b'","'.join(last) + b'"]'))
+
     @property
     def nbytes(self) -> int:
         return len(self._raw) + 4 * len(self.ids) + len(self.sent)
