@@ -192,6 +192,8 @@ class ModelConfig:
     architecture: str
     known: bool
     """False: the general formula for a transformer was used."""
+    cache_compared: bool = True
+    """False: its parameters were counted, and what it caches was read from its code but never held against vLLM's."""
     layers: tuple[Layer, ...]
     hidden: int
     vocab: int

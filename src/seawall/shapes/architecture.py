@@ -17,7 +17,7 @@ from seawall.errors import InputError
 from seawall.shapes.defaults import defaults_of
 from seawall.shapes.embeddings import adapters_inside, beside_layers, hashed_embeddings
 from seawall.shapes.experts import compressed_of, experts_of, indexer_of, latent_of, layer_count
-from seawall.shapes.families import ENCODERS, KNOWN, MULTIMODAL, TIED_BY_DEFAULT, UNGATED
+from seawall.shapes.families import CACHE_ONLY_READ, ENCODERS, KNOWN, MULTIMODAL, TIED_BY_DEFAULT, UNGATED
 from seawall.shapes.getter import Getter
 from seawall.shapes.layers import layers_of
 from seawall.shapes.quantization import quantization_of
@@ -83,6 +83,7 @@ def parse_config(
         name=name or str(raw.get("_name_or_path") or outer_type),
         architecture=outer_type,
         known=known,
+        cache_compared=not {model_type, outer_type} & CACHE_ONLY_READ,
         layers=layers,
         hidden=hidden,
         vocab=get.integer(0, "vocab_size", "padded_vocab_size", "n_vocab") or 32000,

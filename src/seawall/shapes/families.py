@@ -30,6 +30,8 @@ KNOWN = frozenset({
     "ernie4_5_vl_moe", "ernie4_5_moe_vl", "glm_ocr", "qwen3_omni_moe", "step3_text", "step3_vl", "nanbeige",
     "paddleocr_vl", "gemma4_unified", "aria",
 })  # fmt: skip
+CACHE_ONLY_READ = frozenset({"solar_open", "aria", "paddleocr_vl"})
+"""Architectures whose parameters were counted, and whose cache was read but not held against vLLM's own layers."""
 TIED_BY_DEFAULT = frozenset({
     "gemma", "gemma2", "gemma3", "gemma3_text", "gemma3n", "gemma3n_text", "gemma4", "gemma4_text", "gpt2",
     "gpt_bigcode", "cohere", "cohere2", "bloom", "falcon", "opt", "mpt", "smollm3", "starcoder2",

@@ -34,6 +34,10 @@ WINDOWED_TOKENS = 0.1
 """Tokens of DeepSeek V4's cache in releases whose layout no recorded start shows (0.24 to 0.30)."""
 
 
+READ_TOKENS = 0.15
+"""Tokens of an architecture whose cache was read in its code and never held against vLLM's own layers."""
+
+
 @dataclass(frozen=True)
 class Doubt:
     """One reason why the forecast may be off by so many GiB per GPU, in either direction."""
@@ -71,11 +75,17 @@ def certainty(model: ModelConfig, setup: EngineSetup, weights_gib: float) -> Cer
     return Certainty(
         gib=margin_gib(setup) + extra,
         doubts=doubts,
-        tokens=WINDOWED_TOKENS
-        if model.compressed is not None and (0, 24, 0) <= setup.version < (0, 31, 0)
-        else 0.0,
+        tokens=_tokens(model, setup),
         known=model.known and not setup.gpu.assumed and not _guessed(model),
     )
+
+
+def _tokens(model: ModelConfig, setup: EngineSetup) -> float:
+    """Share by which the printed tokens may differ for the same GiB."""
+    if not model.cache_compared:
+        return READ_TOKENS
+    windowed = model.compressed is not None and (0, 24, 0) <= setup.version < (0, 31, 0)
+    return WINDOWED_TOKENS if windowed else 0.0
 
 
 def _of_engine(model: ModelConfig, setup: EngineSetup) -> Iterator[Doubt]:
@@ -132,6 +142,8 @@ def _of_model(model: ModelConfig, setup: EngineSetup, weights_gib: float) -> Ite
     if not model.known:
         doubt = UNKNOWN_WEIGHTS * weights_gib + 0.05 * setup.gpu.memory_gib
         yield Doubt(doubt, f"architecture {model.architecture!r} is not known here")
+    if not model.cache_compared:
+        yield Doubt(0.1, f"what {model.architecture!r} caches was never compared with vLLM's own layers")
     if name := _guessed(model):
         yield Doubt(0.5 * weights_gib, f"quantization {name!r} is not known here")
     if model.assumed_format:

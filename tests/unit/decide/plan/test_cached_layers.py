@@ -66,6 +66,33 @@ def test_every_layer_caches_what_vllm_says(kind: str) -> None:
         assert state_bytes(model, asked) == each
 
 
+def test_a_cache_that_was_only_read_makes_the_plan_unsure() -> None:
+    fleet, _ = from_flags(PlanFlags(model_config="Qwen/Qwen3-8B", gpu="H200", tensor_parallel=4, max_model_len=8192,
+                                    vllm_version="0.27.0"))  # fmt: skip
+    made = plan(fleet, parse(carded()["Solar-Open-100B"][0], "solar"), shorten=False)
+    low, high = made.kv_cache_tokens_range
+    assert any("never compared" in doubt for doubt in made.unsure)
+    assert low < 0.86 * made.kv_cache_tokens and high > 1.14 * made.kv_cache_tokens
+
+
+@pytest.mark.parametrize(
+    ("name", "each", "caching"),
+    [
+        ("Ling-mini-2.0", 2048, 12),
+        ("Ling-flash-2.0", 2048, 12),
+        ("Step3", 1024, 12),
+        ("LongCat-Flash", 1152, 24),  # two attentions in each layer
+    ],
+)
+def test_further_models_cache_what_vllms_own_layers_say(name: str, each: int, caching: int) -> None:
+    """Recorded as above, of published configs: bytes per token of each layer that caches, and how many do."""
+    config = dict(carded()[name][0])
+    key = "num_layers" if "num_layers" in config else "num_hidden_layers"
+    config = first_layers({**config, "num_hidden_layers": config[key]}) | {key: LAYERS}
+    model = parse(config, name)
+    assert [layer_bytes(model, layer, setup()) for layer in model.layers] == [each] * caching
+
+
 @pytest.mark.parametrize(
     ("name", "version", "gpu", "blocks"),
     [
