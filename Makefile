@@ -34,7 +34,7 @@ $(STAMP): requirements/dev.txt pyproject.toml scripts/bootstrap.sh
 	@scripts/bootstrap.sh $(PYTHON) $(VENV) requirements/dev.txt
 	@touch $@ $(RUN_STAMP)
 
-$(TOOLS): $(STAMP) scripts/test_tools.sh scripts/export_schemas.py requirements/tools.txt requirements/tools-schemas.txt
+$(TOOLS): $(STAMP) scripts/test_tools.sh scripts/export_schemas.py requirements/tools.txt requirements/tools-schemas.txt requirements/tools-npm.txt
 	@scripts/test_tools.sh
 	@touch $@
 

