@@ -203,6 +203,20 @@ async def test_workers_that_die_or_do_not_start_cost_neither_the_parent_nor_a_co
             assert (await ask(gateway.port))[0] == 200
         assert await totals(gateway) == (12, 12), "a proxy of the environment stands between nobody of ours"
         first = workers_of(parent)
+        (served,) = first[1].children()
+        served.kill()  # its parent begins another, which goes on with its counts
+
+        async def another_serves() -> bool:
+            assert await totals(gateway) == (12, 12), "no sum falls meanwhile"
+            now = first[1].children()
+            return (
+                bool(now)
+                and now[0].pid != served.pid
+                and b"seawall_workers 2" in await gateway.get("/metrics")
+            )
+
+        await eventually(another_serves)
+        assert await totals(gateway) == (12, 12)
         file.write_text("kind: Nothing\n")
         first[0].kill()
 
