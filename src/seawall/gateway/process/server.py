@@ -86,6 +86,8 @@ CLIENTS_EVERY = 4
 """Clients are looked at every fourth sweep."""
 EXCHANGE_S = 0.05
 """Workers tell each other so often what they hold."""
+NOTE_SHARE = 100
+"""Counts are written down at every sweep, and in no more than a hundredth of the time: there may be many tenants."""
 ORPHAN_S = 5.0
 STREAMS_LOOKED_AT = 2
 """Of each fleet, at every sweep."""
@@ -371,7 +373,7 @@ class Server:
         return self._kept is None or now - self._orphan_since > ORPHAN_S
 
     async def _sweep(self) -> None:
-        loop, n = asyncio.get_running_loop(), 0
+        loop, n, note_at = asyncio.get_running_loop(), 0, 0.0
         while True:
             for _ in range(round(SWEEP_S / EXCHANGE_S)):
                 due = loop.time() + EXCHANGE_S
@@ -380,7 +382,10 @@ class Server:
                 if self._board is not None:
                     self._board.exchange(self.app, places=self.tier is None)
             n += 1
-            self.note_counts()
+            began = monotonic()
+            if began >= note_at:
+                self.note_counts()
+                note_at = began + NOTE_SHARE * (monotonic() - began)
             if self._orphaned():
                 log.error("the gateway's parent process is gone: this worker finishes what runs, and ends")
                 self._stop.set()
