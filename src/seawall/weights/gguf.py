@@ -28,7 +28,7 @@ _OUTER = {
     "output.weight": "lm_head.weight",
 }  # fmt: skip
 _FACTORS = ("rope_factors_long.weight", "rope_factors_short.weight")
-"""Not weights of the model but its config: the factors of a long rotary embedding."""
+"""The factors of a long rotary embedding, which are no weights of the model but part of its config."""
 
 
 def convert(source: Path, out: Path, progress: ConvertProgress = lambda done, of: None) -> None:

@@ -15,7 +15,7 @@ from typing import Any
 
 from seawall.errors import InputError
 
-Facts = Callable[..., Any]
+OfMetadata = Callable[..., Any]
 """A value of the file's metadata by its key; `need=True`: InputError where it is missing."""
 
 _NORMAL, _CONTROL, _ADDED = 1, 3, 4
@@ -35,7 +35,7 @@ WORDS = {"qwen2": _words(""), "llama-bpe": _words("{1,3}"), "dbrx": _words("{1,3
 """Byte-level pre-tokenizers that part words by a pattern; `smollm` parts digits alone."""
 
 
-def write_tokenizer(facts: Facts, context: int, out: Path) -> None:
+def write_tokenizer(facts: OfMetadata, context: int, out: Path) -> None:
     """Writes the three files into `out`. InputError for a tokenizer that is not known here."""
     from tokenizers import AddedToken
 
