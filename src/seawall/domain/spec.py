@@ -15,13 +15,13 @@ from typing import Annotated, Any, ClassVar, Literal
 from annotated_types import Ge, Gt, Le, Len
 
 from seawall.domain.labels import APP
-from seawall.domain.units import Bytes, Seconds, Tokens
+from seawall.domain.units import DIGITS, Bytes, Seconds, Tokens
 
 API_VERSION = "seawall.dev/v1alpha1"
 
 Name = Annotated[str, Len(1, 63)]
-Count = Annotated[int, Ge(0)]
-Positive = Annotated[int, Ge(1)]
+Count = Annotated[int, Ge(0), DIGITS]
+Positive = Annotated[int, Ge(1), DIGITS]
 Fraction = Annotated[float, Gt(0), Le(1)]
 
 
@@ -286,7 +286,7 @@ class PoolSpec(Strict):
     """The pool's name; fleets that name the same share it."""
     capacity: Positive
     """GPUs that all its fleets together may hold; replicas, where there are no GPUs. The same in each fleet."""
-    priority: Annotated[int, Ge(0), Le(9)] = 5
+    priority: Annotated[int, Ge(0), Le(9), DIGITS] = 5
     """0 is served first, and never waits for a higher number. Equals take turns."""
     sleep: bool = False
     """Put replicas to sleep (vLLM's sleep mode, level 1: weights in host memory) instead of stopping them. Needs
@@ -299,7 +299,7 @@ class PoolSpec(Strict):
 
 @dataclass(frozen=True, kw_only=True)
 class CanaryStep(Strict):
-    weight: Annotated[int, Ge(1), Le(100)]
+    weight: Annotated[int, Ge(1), Le(100), DIGITS]
     """Percent of requests that the canary gets."""
     hold: Seconds = 300.0
     """How long this step is watched before the next."""
@@ -321,7 +321,7 @@ class CandidateSpec(Strict):
     """Other `vllm serve` flags, instead of the fleet's."""
     replicas: Positive = 1
     """Replicas of the canary side."""
-    weight: Annotated[int, Ge(0), Le(100)] | None = None
+    weight: Annotated[int, Ge(0), Le(100), DIGITS] | None = None
     """Percent of requests that it gets now. Default: the first step's weight."""
 
 
@@ -396,7 +396,7 @@ class TenantSpec(Strict):
     """More get 429, prompt and answer counted."""
     token_quota: Positive | None = None
     """Tokens in all, until the quota is raised."""
-    priority: Annotated[int, Ge(0), Le(9)] = 5
+    priority: Annotated[int, Ge(0), Le(9), DIGITS] = 5
     """0 is served first."""
 
 

@@ -13,6 +13,7 @@ from typing import Annotated, Any
 _SECONDS = {"ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _BYTES = {"": 1, "k": 10**3, "M": 10**6, "G": 10**9, "T": 10**12, "P": 10**15}
 _BYTES |= {"Ki": 2**10, "Mi": 2**20, "Gi": 2**30, "Ti": 2**40, "Pi": 2**50}
+_WHOLE = re.compile(r"-?[0-9]+(\.0+)?")
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)")
 _NUMBER_SUFFIX = re.compile(r"(\d+(?:\.\d+)?)\s*([A-Za-z]*)")
 
@@ -113,6 +114,23 @@ class _Quantity:
         return {"anyOf": [plain, text], **keep}
 
 
+class _Digits:
+    """Marker of whole numbers: as text they are digits, which every reader of a Fleet reads alike (`+1` and `1_000` are
+    none to an API server)."""
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: Any) -> Any:
+        from pydantic_core import core_schema
+
+        return core_schema.no_info_before_validator_function(_digits, handler(source))
+
+
+def _digits(value: object) -> object:
+    if isinstance(value, str) and not _WHOLE.fullmatch(value):
+        raise ValueError(f"{value!r:.40} is no whole number; write digits, such as 2")
+    return value
+
+
+DIGITS = _Digits()
 Seconds = Annotated[float, _Quantity(parse_seconds, r"^(\d+(\.\d+)?(ms|s|m|h|d)?)+$", "30s")]
 Bytes = Annotated[int, _Quantity(parse_bytes, r"^\d+(\.\d+)?([kMGTP]|[KMGTP]i)?$", "200Gi")]
 Tokens = Annotated[int, _Quantity(parse_tokens, r"^\d+(\.\d+)?[kKmM]?$", "16k")]

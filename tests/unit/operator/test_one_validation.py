@@ -78,6 +78,10 @@ BOTH_REFUSE: list[dict[str, Any]] = [
     {"gateway": {"tenants": [{"name": "a"}, {"name": "a"}]}},
     {"gateway": {"tenants": [{"weight": 1}]}},
     {"gateway": {"resume": "perhaps"}},
+    {"scaling": {"max": "+2"}},
+    {"engine": {"maxNumSeqs": "1_000"}},
+    {"rollout": {"canary": {"steps": [{"weight": " 5"}]}}},
+    {"gateway": {"tenants": [{"name": "a", "priority": "1_"}]}},
 ]
 
 
@@ -153,6 +157,36 @@ def test_no_field_of_any_value_is_refused_by_the_server_and_taken_by_the_reader(
             doc = document(merged({"model": {"source": "hf://org/name"}, **needed}, at(path, value)))
             if reader_takes(doc) and not schema_takes(doc):
                 stricter.append((".".join(path), value))
+    assert not stricter
+
+
+ITEMS: dict[str, dict[str, Any]] = {
+    "gateway.tenants": {"name": "a"},
+    "model.adapters": {"name": "a", "source": "hf://a/b"},
+    "scaling.schedule": {"start": "0 8 * * *", "end": "0 18 * * *"},
+    "rollout.canary.steps": {"weight": 5},
+    "hardware.tolerations": {"key": "k"},
+}
+"""Lists of mappings, each with a whole entry."""
+
+
+def lists(schema: dict[str, Any], path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], list[str]]]:
+    for name, inner in (schema.get("properties") or {}).items():
+        if keys := (inner.get("items") or {}).get("properties"):
+            yield (*path, name), list(keys)
+        yield from lists(inner, (*path, name))
+
+
+def test_nor_is_any_entry_of_a_list() -> None:
+    found = {".".join(path): (path, keys) for path, keys in lists(SCHEMA["properties"]["spec"])}
+    assert found.keys() == ITEMS.keys(), "a new list needs a whole entry above"
+    stricter = []
+    for name, (path, keys) in found.items():
+        entries = [[{**ITEMS[name], key: value}] for key in keys for value in VALUES]
+        for value in (*entries, [None], [1], {}, [[]], [ITEMS[name], ITEMS[name]]):
+            doc = document(merged({"model": {"source": "hf://org/name"}}, at(path, value)))
+            if reader_takes(doc) and not schema_takes(doc):
+                stricter.append((name, value))
     assert not stricter
 
 
