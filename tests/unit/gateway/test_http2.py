@@ -49,6 +49,24 @@ async def settled(e: Http2) -> None:
     e.turn()
 
 
+@pytest.mark.parametrize("stream", [1, 7, 2])
+def test_a_reset_of_a_stream_that_nobody_opened_breaks_the_protocol(stream: int) -> None:
+    """RFC 9113, 5.1: on an idle stream only a head and a priority may come. Of one that has ended it is nothing."""
+
+    def script(b: Bench) -> None:
+        e = Http2(b)
+        if stream == 7:
+            id = e.head(b"GET", b"/health", {}, None, ends=True)
+            e.connection.data_received(frame(3, stream=id, payload=bytes(4)))
+            e.turn()
+            assert e.goaway is None and not e.pipe.closed
+        e.connection.data_received(frame(3, stream=stream, payload=bytes(4)))
+        e.turn()
+        assert e.goaway == 1 and e.pipe.closed
+
+    with_bench(script)
+
+
 # -- floods
 
 

@@ -171,9 +171,27 @@ async def test_a_store_that_stands_still_holds_up_no_key_for_long(
         answers = await asyncio.wait_for(
             asyncio.gather(*(one.post("/v1/completions", BODY, Idempotency_Key=k) for k in "abcd")), 5
         )
+        stood_still = one.server.tier.outbox._late
     finally:
         store.go_on()
     assert {a[0] for a in answers} == {200}
+    assert stood_still, "they were answered before the store had said anything"
+
+
+async def test_what_began_without_the_stores_word_is_kept_as_soon_as_it_comes(
+    start: Any, engine: Any, store: StoreServer
+) -> None:
+    one, other = await two(start, store, engine)
+    store.pause()
+    try:
+        first = await asyncio.wait_for(one.post("/v1/completions", BODY, Idempotency_Key="k"), 20)
+    finally:
+        store.go_on()
+    await eventually(lambda: not one.server.tier.outbox._late and one.server.tier.outbox.up)
+    await told(one)
+    await eventually(lambda: other.server.tier.outbox.up)
+    again = await other.post("/v1/completions", BODY, Idempotency_Key="k")
+    assert again[2] == first[2] and generations(engine) == 1
 
 
 class Told:

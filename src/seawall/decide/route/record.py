@@ -143,9 +143,16 @@ class RecordStore(Protocol):
     """See the module."""
 
     def claim(
-        self, tenant: str, key: bytes, mark: bytes, told: Callable[[AnswerRecord, bool], None], id: str = ""
+        self,
+        tenant: str,
+        key: bytes,
+        mark: bytes,
+        told: Callable[[AnswerRecord, bool], None],
+        id: str = "",
+        comes_again: bool = False,
     ) -> None:
-        """`told` the record under this key of this tenant, and whether it is new. An empty key is nobody's: new."""
+        """`told` the record under this key of this tenant, and whether it is new. An empty key is nobody's: new.
+        `comes_again`: the client has had a part, so one that is new is none to it."""
 
     def find(self, tenant: str, id: str, told: Callable[[AnswerRecord | None], None]) -> None: ...
 
@@ -336,7 +343,13 @@ class Shelf:
         return [r for r in self._all if r.state is RecordState.RUNNING]
 
     def claim(
-        self, tenant: str, key: bytes, mark: bytes, told: Callable[[AnswerRecord, bool], None], id: str = ""
+        self,
+        tenant: str,
+        key: bytes,
+        mark: bytes,
+        told: Callable[[AnswerRecord, bool], None],
+        id: str = "",
+        comes_again: bool = False,
     ) -> None:
         known = self._by_key.get((tenant, key)) if key else None
         if known is not None and (known.state is RecordState.RUNNING or self._now() < known.until):

@@ -22,7 +22,7 @@ from typing import Any, Final, cast
 import httptools
 
 from seawall.decide.route.refusal import Refusal
-from seawall.gateway.edge.budget import MOST, PER_TURN, SLICE, WINDOW_S
+from seawall.gateway.edge.budget import MADE_PER_TURN, MOST, PER_TURN, SLICE, WINDOW_S
 from seawall.gateway.edge.caller import (
     COMMENT,
     CROWDED,
@@ -83,6 +83,7 @@ class Client(Caller):
         "_high_water",
         "_in_head",
         "_last",
+        "_made",
         "_parser",
         "_parsing",
         "_queue",
@@ -128,6 +129,8 @@ class Client(Caller):
         """`_go_on` comes in the next turn, or at the next window of the budget."""
         self._handled = 0
         """Requests that were taken up in this turn."""
+        self._made = 0
+        """Bytes that compressed bodies came to in this turn."""
         self._waits_for_body = False
         """Among the readers: a body has begun, and is not whole."""
         self._data = b""
@@ -295,17 +298,19 @@ class Client(Caller):
             self.transport.pause_reading()
 
     def _feed(self, data: bytes) -> None:
-        """Reads on. Where requests may begin that is a slice at a time, for thousands of them fit into one read."""
-        self._handled = 0
+        """Reads on. Where requests may begin that is a slice at a time, for thousands of them fit into one read, and so
+        where a body is compressed, for one read may come to megabytes."""
+        self._handled = self._made = 0
         if len(data) <= SLICE:
             self._read(data)
         else:
             at = 0
             while at < len(data) and not self._over:
-                if self._busy is not None or self._queue or self._handled >= PER_TURN:
+                enough = self._handled >= PER_TURN or self._made >= MADE_PER_TURN
+                if self._busy is not None or self._queue or enough:
                     self._keep_back(data[at:])
                     break
-                open_ended = self._parsing is None or self._in_head
+                open_ended = self._open_ended
                 end = at + SLICE if open_ended else len(data)
                 self._read(data[at:end])
                 at = end
@@ -315,6 +320,12 @@ class Client(Caller):
                 self._tunnel.data_received(data[at:])
         if self._busy is None and (self._queue or self._backlog):
             self._soon()
+
+    @property
+    def _open_ended(self) -> bool:
+        """What comes next may be much more than its bytes."""
+        parsing = self._parsing
+        return parsing is None or self._in_head or parsing.decoder is not None
 
     @property
     def _over(self) -> bool:
@@ -527,7 +538,10 @@ class Client(Caller):
         request = self._parsing
         if request is None or self._refusing:
             return
+        before = request.size
         refusal = self.take_body(request, data)
+        if request.decoder is not None:
+            self._made += request.size - before
         if refusal is not None:
             self._refuse_parsing(refusal)
 

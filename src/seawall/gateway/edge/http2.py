@@ -32,7 +32,7 @@ from h2.events import (
 from h2.exceptions import ProtocolError
 
 from seawall.decide.route.refusal import Refusal
-from seawall.gateway.edge.budget import PER_TURN, WINDOW_S
+from seawall.gateway.edge.budget import MADE_PER_TURN, PER_TURN, WINDOW_S
 from seawall.gateway.edge.caller import (
     BODY_S,
     HEAD_S,
@@ -53,6 +53,7 @@ from seawall.gateway.edge.http2_frames import (
     MOST_PIECES,
     PREFACE,
     PRIORITY,
+    RST_STREAM,
     FrameAccount,
     FrameReader,
     NotHttp2,
@@ -102,6 +103,7 @@ class Http2Connection:
         "_high_water",
         "_last",
         "_leaving_since",
+        "_made",
         "_now",
         "_peer_leaves",
         "_pieces",
@@ -143,6 +145,8 @@ class Http2Connection:
         """Streams whose answer is out, and whose request is read on and dropped, until when."""
         self._begun = 0
         """Requests that began in this turn."""
+        self._made = 0
+        """Bytes that compressed bodies came to in this turn."""
         self._pieces = 0
         """Frames of the head that is being read; 0: none is."""
         self._head_bytes = 0
@@ -227,10 +231,11 @@ class Http2Connection:
         self._soon = False
         if self._closed:
             return
-        self._begun = 0
+        self._begun = self._made = 0
         try:
             for _ in range(FRAMES_PER_TURN):
-                if self._begun >= PER_TURN or len(self._ready) >= MAX_STREAMS or not self._next_frame():
+                enough = self._begun >= PER_TURN or self._made >= MADE_PER_TURN
+                if enough or len(self._ready) >= MAX_STREAMS or not self._next_frame():
                     break
         except ProtocolError:
             self._fail(BROKEN, -1)
@@ -296,6 +301,9 @@ class Http2Connection:
             cost = cost_of(kind, flags, frames.size, payload)
             if cost:
                 self._account.spend(cost, self._now())
+        idle = frames.stream > self._h2.highest_inbound_stream_id or not frames.stream & 1
+        if kind == RST_STREAM and idle:
+            raise NotHttp2  # of a stream that nobody has opened (RFC 9113, 5.1); the library knows of no such
         if kind == GOAWAY:
             self._peer_leaves = True
         elif kind != PRIORITY and kind <= CONTINUATION:
@@ -319,7 +327,7 @@ class Http2Connection:
             stream = self.streams.get(event.stream_id)
             if stream is not None:
                 stream.received = event.stream_ended is not None
-                stream.body(event.data)
+                self._made += stream.body(event.data)
         elif kind is RequestReceived:
             self._request(event.stream_id, event.stream_ended is not None)
         elif kind is StreamEnded:

@@ -144,18 +144,22 @@ class Http2Stream(Caller):
             if b"expect" in headers:
                 self._carrier.goes_on(self)
 
-    def body(self, data: bytes) -> None:
+    def body(self, data: bytes) -> int:
+        """-> the bytes that were made of compressed ones."""
         request = self.parsing
         if request is None:
-            return  # it has been refused
+            return 0  # it has been refused
         self.since = self._now()
         self._read += len(data)
         if self._read > self._length >= 0:
             self.malformed("its body is longer than its content-length")
-            return
+            return 0
+        before = request.size
         refusal = self.take_body(request, data)
+        made = request.size - before if request.decoder is not None else 0
         if refusal is not None:
             self.refuse(refusal)
+        return made
 
     def end_of_request(self) -> None:
         self.received = True

@@ -102,7 +102,7 @@ def claim(
             lane.kept.unlink(record)  # its beginning is not there any more: anew
             if not record.followed:
                 record.cancel()
-            lane.kept.claim(request.tenant.name, again.key, mark, told, id)
+            lane.kept.claim(request.tenant.name, again.key, mark, told, id, again.position > 0)
             return
         if not new:
             refusal = may_join(record, mark, again.position)
@@ -118,7 +118,7 @@ def claim(
             lane.stats.reattached += 1
             join(record)
 
-    lane.kept.claim(request.tenant.name, again.key, mark, told, id)
+    lane.kept.claim(request.tenant.name, again.key, mark, told, id, again.position > 0)
 
 
 def keyed(

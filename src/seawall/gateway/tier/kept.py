@@ -56,8 +56,15 @@ class Outbox(Protocol):
     def changed(self, mirror: Mirror) -> None:
         """There is something new to tell of this one."""
 
-    def claim(self, shelf: SharedShelf, record: SharedRecord, done: Callable[[Fetched | None], None]) -> None:
-        """Asks the store for this record's place: None, it is this one's now; else what lies there."""
+    def claim(
+        self,
+        shelf: SharedShelf,
+        record: SharedRecord,
+        late: Callable[[], None],
+        done: Callable[[Fetched | None], None],
+    ) -> None:
+        """Asks the store for this record's place: None, it is this one's now; else what lies there. `late` comes before
+        where the store takes its time."""
 
     def find(
         self, shelf: SharedShelf, tenant: str, id: str, done: Callable[[str, Fetched | None], None]
@@ -313,6 +320,10 @@ class SharedRecord(KeptRecord):
         self._holding = True
         self._hold(HOLD_S, late)
 
+    def tell_all(self) -> None:
+        """The store is told of it from its beginning."""
+        self._changed()
+
     def stop_mirror(self) -> None:
         """The store is not told of it any more."""
         if self.mirror is not None:
@@ -370,10 +381,16 @@ class SharedShelf(Shelf):
         return SharedRecord(self, tenant, key, mark, id)
 
     def claim(
-        self, tenant: str, key: bytes, mark: bytes, told: Callable[[AnswerRecord, bool], None], id: str = ""
+        self,
+        tenant: str,
+        key: bytes,
+        mark: bytes,
+        told: Callable[[AnswerRecord, bool], None],
+        id: str = "",
+        comes_again: bool = False,
     ) -> None:
         def again() -> None:
-            self.claim(tenant, key, mark, told, id)
+            self.claim(tenant, key, mark, told, id, comes_again)
 
         known = self._by_key.get((tenant, key)) if key else None
         if known is not None and (known.state is RecordState.RUNNING or self._now() < known.until):
@@ -396,8 +413,21 @@ class SharedShelf(Shelf):
             self.remove(known)
         record = self._make(tenant, key, mark, id)
 
-        def done(found: Fetched | None) -> None:
+        def late() -> None:
+            if comes_again:
+                return  # what it has had lies there, or nowhere
             waiting = self._asked.pop((tenant, key), [])
+            record.begin_tape()
+            self._enter(record)
+            told(record, True)
+            for other in waiting:
+                other()
+
+        def done(found: Fetched | None) -> None:
+            waiting = self._asked.pop((tenant, key), None)
+            if waiting is None:  # it has begun here meanwhile
+                self._late_word(record, found)
+                return
             if found is None:
                 self._mirrored(record)
                 self._enter(record)
@@ -407,7 +437,20 @@ class SharedShelf(Shelf):
             for other in waiting:
                 other()
 
-        self.outbox.claim(self, record, done)
+        self.outbox.claim(self, record, late, done)
+
+    def _late_word(self, record: SharedRecord, found: Fetched | None) -> None:
+        """The store says whose a key is that is served here already: where it is another's, each has its own."""
+        if found is not None:
+            record.stop_mirror()
+        elif record not in self._all:
+            if (record.tenant, record.key) not in self._by_key:
+                self.outbox.remove(self.name(record))
+        else:
+            self._mirrored(record)
+            if record.asker is not None:
+                record.meet(record.asker)
+            record.tell_all()
 
     def find(self, tenant: str, id: str, told: Callable[[AnswerRecord | None], None]) -> None:
         if self._by_id.get((tenant, id)) is not None or not self.outbox.asks or not self.keeps:
@@ -444,7 +487,8 @@ class SharedShelf(Shelf):
         """From now on the store is told of it."""
         id_name = self.id_name(record.tenant, record.id) if record.id else ""
         record.mirror = Mirror(record, self.name(record), id_name)
-        record.begin_tape()
+        if record.tape is None:
+            record.begin_tape()
 
     def taken(self, record: SharedRecord, facts: Mapping[str, bytes], pieces: int, entries: int) -> None:
         """A copy whose owner is gone is this gateway's: so much of it the store has."""

@@ -30,6 +30,8 @@ RETRY_S: Final = 0.1
 SOON_S: Final = 0.05
 IDLE_S: Final = 0.5
 """Between two looks at another gateway's record: while somebody reads it, and while nobody does."""
+PATIENCE_S: Final = 0.2
+"""A request waits so long for the store's word on its key, and goes on without it."""
 LATELY_S: Final = 3.0
 """A store that answered so long ago is asked for keys and ids all the same."""
 LEFT_S: Final = 10.0
@@ -63,11 +65,15 @@ class KeptOutbox:
         self._mirrors: dict[str, Mirror] = {}
         self._changed: dict[Mirror, None] = {}
         self._removed: dict[str, bool] = {}
+        self._late = 0
+        """Keys on which the store's word is overdue."""
         self._wake = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
 
     @property
     def asks(self) -> bool:
+        if self._late:
+            return False
         return self.up or self._now() - self.up_at < LATELY_S
 
     # -- what records and shelves ask
@@ -93,17 +99,38 @@ class KeptOutbox:
         if mirror is not None:
             mirror.record.cancel()
 
-    def claim(self, shelf: SharedShelf, record: SharedRecord, done: Callable[[Fetched | None], None]) -> None:
-        async def ask() -> None:
-            name, found = shelf.name(record), None
+    def claim(
+        self,
+        shelf: SharedShelf,
+        record: SharedRecord,
+        late: Callable[[], None],
+        done: Callable[[Fetched | None], None],
+    ) -> None:
+        async def ask() -> Fetched | None:
+            name = shelf.name(record)
             try:
                 facts = {"mark": record.mark, "id": record.id.encode(), "state": b"running"}
-                found = await self._twice(lambda: self._claim(name, shelf.ttl_ms, facts))
+                return await self._twice(lambda: self._claim(name, shelf.ttl_ms, facts))
             except StoreAway as e:
                 log.warning("the store was not asked of a key: %s", e)
-            done(found)
+                return None
 
-        self._do(ask())
+        async def wait() -> None:
+            asked = asyncio.get_running_loop().create_task(ask())
+            try:
+                await asyncio.wait({asked}, timeout=PATIENCE_S)
+                if not asked.done():
+                    self._late += 1
+                    try:
+                        late()
+                        await asyncio.wait({asked})
+                    finally:
+                        self._late -= 1
+                done(asked.result())
+            finally:
+                asked.cancel()
+
+        self._do(wait())
 
     def find(
         self, shelf: SharedShelf, tenant: str, id: str, done: Callable[[str, Fetched | None], None]
