@@ -14,10 +14,10 @@ MOST: Final = 128
 PER_TURN: Final = 4
 """Requests of one connection that are taken up in one turn of the loop."""
 SLICE: Final = 1024
-"""Bytes that are read at a time where requests may begin (a few dozen of the smallest), or a compressed body goes on."""
+"""Bytes that are read at a time where requests may begin (a few dozen of the smallest), and of a compressed body."""
 MADE_PER_TURN: Final = 2 << 20
-"""Bytes that are made of one connection's compressed bodies in one turn of the loop: some milliseconds of it. gzip makes
-a thousand of one."""
+"""Bytes that are made of one connection's compressed bodies in one turn of the loop: some milliseconds of it. gzip
+makes a thousand of one."""
 
 
 class StrangersBudget:
