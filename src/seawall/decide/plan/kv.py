@@ -308,7 +308,10 @@ def state_bytes(model: ModelConfig, setup: EngineSetup) -> int:
     if r is None:
         return 0
     drafts = r.conv_elements // r.taps * setup.draft_tokens if r.taps else 0
-    each = setup.extra.state_bytes or r.state_bytes
+    flagged = (
+        r.scan != "lightning"
+    )  # whose states follow --mamba-cache-dtype (layers/mamba/mamba_utils.py in vLLM)
+    each = (setup.extra.state_bytes if flagged else 0) or r.state_bytes
     return ((r.conv_elements + drafts) * DTYPE_BYTES[model.dtype] + r.state_elements * each) // setup.tp
 
 

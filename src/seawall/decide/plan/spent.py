@@ -113,13 +113,22 @@ def non_torch_gib(setup: EngineSetup) -> float:
     return 0.13 + 0.21 * setup.tp * setup.dp if setup.nvlink else 0.3
 
 
+LARGER_GRAPHS = (0, 32, 0)
+"""From here (as read in 0.32) graphs of Blackwell's data-centre GPUs reach 1024, and speculative decoding's batches of
+whole requests are captured beside the others."""
+
+
 def largest_graph(model: ModelConfig, setup: EngineSetup) -> int:
-    """The largest batch that a CUDA graph is captured for."""
+    """The largest batch that a CUDA graph is captured for (vllm/config/vllm.py): never above a step's tokens."""
     extra = setup.extra
     if extra.captured:
-        return max(extra.captured)
-    own = 1024 if model.architecture == "gpt_oss" else 512  # vLLM raises it for GPT-OSS
-    return min(2 * setup.max_num_seqs * (1 + setup.draft_tokens), extra.largest or own)
+        return max((n for n in extra.captured if n <= setup.batched_tokens), default=0)
+    if extra.largest:
+        return min(extra.largest, setup.batched_tokens)
+    wide = model.architecture == "gpt_oss" or (
+        setup.version >= LARGER_GRAPHS and 10 <= setup.gpu.capability < 11
+    )
+    return min(2 * setup.max_num_seqs * (1 + setup.draft_tokens), 1024 if wide else 512, setup.batched_tokens)
 
 
 def graph_count(model: ModelConfig, setup: EngineSetup) -> int:
@@ -127,16 +136,29 @@ def graph_count(model: ModelConfig, setup: EngineSetup) -> int:
 
     With adapters each is captured twice, with and without them (vLLM specializes CUDA graphs for LoRA).
     """
-    sizes = len(setup.extra.captured) or _sizes(largest_graph(model, setup))
-    return sizes * _kinds(setup)
+    largest = largest_graph(model, setup)
+    if setup.extra.captured:
+        return len({n for n in setup.extra.captured if n <= largest}) * _kinds(setup)
+    sizes = _grid(largest)
+    if setup.draft_tokens and setup.version >= LARGER_GRAPHS:
+        each = 1 + setup.draft_tokens
+        sizes |= {n * each for n in _grid(setup.max_num_seqs) | {setup.max_num_seqs} if n * each <= largest}
+    return len(sizes) * _kinds(setup)
+
+
+def _grid(largest: int) -> set[int]:
+    return {n for n in (1, 2, 4) if n <= largest} | {
+        *range(8, min(largest + 1, 256), 8),
+        *range(256, largest + 1, 16),
+    }
+
+
+def _sizes(largest: int) -> int:
+    return len(_grid(largest))
 
 
 def _kinds(setup: EngineSetup) -> int:
     return 2 if setup.extra.adapters and setup.version >= EXPERT_ADAPTERS else 1
-
-
-def _sizes(largest: int) -> int:
-    return sum(1 for n in (1, 2, 4) if n <= largest) + min(largest, 256) // 8 + max(0, largest - 256) // 16
 
 
 def graphs_gib(model: ModelConfig, setup: EngineSetup) -> float:

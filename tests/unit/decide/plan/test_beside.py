@@ -8,6 +8,8 @@ import pytest
 
 from seawall.config.plan_flags import PlanFlags, from_flags
 from seawall.decide.plan import plan
+from seawall.decide.plan.candidates import Split, gpus_for, setup_for
+from seawall.decide.plan.spent import graph_count, largest_graph
 from seawall.domain.action import Plan
 from seawall.domain.spec import EngineSpec
 
@@ -101,6 +103,36 @@ def test_contexts_are_shared_between_ranks_that_hold_the_same_heads(split: dict[
     made = of("meta-llama/Llama-3.1-70B", **split)
     assert (made.verdict == "invalid") is bool(said)
     assert said in made.reason
+
+
+@pytest.mark.parametrize(
+    ("args", "flags", "largest", "count"),
+    [
+        # vLLM 0.32: 1, 2, 4, every eighth below 256 (31), every sixteenth to 512 (17).
+        ((), {}, 512, 51),
+        ((), {"gpu": "B200"}, 1024, 83),
+        ((), {"max_num_seqs": 16}, 32, 7),
+        (("--max-cudagraph-capture-size", "2048"), {"max_num_seqs": 16}, 2048, 147),  # as it is said
+        (("--max-cudagraph-capture-size", "2048"), {"max_num_batched_tokens": 1024}, 1024, 83),
+        (("--cudagraph-capture-sizes", "1", "2", "4", "4", "4096"), {"max_num_batched_tokens": 2048}, 4, 3),
+        # Of 8 requests with 2 drafted tokens each: up to 48 tokens, and 3, 6 and 12 beside the grid.
+        (
+            ("--speculative-config", '{"method": "ngram", "num_speculative_tokens": 2}'),
+            {"max_num_seqs": 8},
+            48,
+            12,
+        ),
+        (("--enable-lora",), {}, 512, 102),
+    ],
+)
+def test_graphs_are_captured_for_the_batches_that_vllm_captures(
+    args: tuple[str, ...], flags: dict[str, Any], largest: int, count: int
+) -> None:
+    fleet, shape = from_flags(PlanFlags(model_config="Qwen/Qwen3-8B", vllm_args=args, **{**ON_H100, **flags}))
+    gpu = gpus_for(fleet)[0]
+    asked = setup_for(fleet, shape, gpu, Split(1, 1, 1), 8192)
+    assert largest_graph(shape, asked) == largest
+    assert graph_count(shape, asked) == count
 
 
 def test_the_variable_that_leaves_graphs_out_of_the_budget_is_read() -> None:

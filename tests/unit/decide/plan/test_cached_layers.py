@@ -93,6 +93,16 @@ def test_further_models_cache_what_vllms_own_layers_say(name: str, each: int, ca
     assert [layer_bytes(model, layer, setup()) for layer in model.layers] == [each] * caching
 
 
+def test_lightning_attention_keeps_its_state_in_the_models_dtype() -> None:
+    """Twelve layers of Ring 2.5 in vLLM 0.32, with `--mamba-ssm-cache-dtype float32`: one of them attends, eleven keep
+    64 x 128 x 128 numbers of 16 bit."""
+    model = parse(first_layers(carded()["Ring-2.5-1T"][0]), "ring")
+    asked = setup((0, 32, 0), "H100-80GB", "--mamba-ssm-cache-dtype", "float32")
+    attending = [layer for layer in model.layers if layer.kind == "full"]
+    assert [layer_bytes(model, layer, asked) for layer in attending] == [1152]
+    assert state_bytes(model, asked) == 2_097_152
+
+
 @pytest.mark.parametrize(
     ("name", "version", "gpu", "blocks"),
     [

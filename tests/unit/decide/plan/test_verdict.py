@@ -137,7 +137,7 @@ def test_adapters_drafts_and_graphs_take_what_their_flags_ask_for() -> None:
     draft = '{"method": "draft_model", "model": "meta-llama/Llama-3.2-1B", "num_speculative_tokens": 3}'
     assert plain.kv_cache_gib_per_gpu - cache("--speculative-config", draft) == pytest.approx(2.3, rel=0.15)
     ngram = '{"method": "ngram", "num_speculative_tokens": 4}'
-    assert cache("--speculative-config", ngram) == pytest.approx(plain.kv_cache_gib_per_gpu, abs=0.01)
+    assert cache("--speculative-config", ngram) == pytest.approx(plain.kv_cache_gib_per_gpu, abs=0.05)
     few = cache("--cudagraph-capture-sizes", "1", "2", "4")
     assert plain.kv_cache_gib_per_gpu < few < cache("--compilation-config", '{"cudagraph_mode": "NONE"}')
     assert (
