@@ -29,7 +29,7 @@ from seawall.config.load import load_fleet
 from seawall.decide.truth.fingerprint import Deviation, Fingerprint, compare, kind_of, read, written
 from seawall.decide.truth.prompts import prompts
 from seawall.drivers import cache
-from seawall.engines.vllm.truth import NO_NUMBER, answer_of, ask_of
+from seawall.engines.vllm.truth import answer_of, ask_of, is_no_number
 from seawall.errors import SeawallError
 from seawall.local.engine_env import install
 from seawall.local.fingerprint import NoiseMeasure, engine, fingerprint_of
@@ -71,7 +71,7 @@ async def asked(url: str, model: str, known: Fingerprint, beside: int) -> list[D
             path, body = ask_of(k.prompt, model, os.urandom(9).hex())
             async with places:
                 answer = await client.post(path, json=body)
-            if answer.status_code == 500 and any(words in answer.text for words in NO_NUMBER):
+            if is_no_number(answer.status_code, answer.text):
                 return Deviation(k.prompt.name, k.prompt.kind, "absurd")
             return compare(k, answer_of(answer.json())) if answer.status_code == 200 else None
 

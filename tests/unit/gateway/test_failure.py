@@ -36,6 +36,15 @@ def test_an_aborted_message_is_no_answer() -> None:
     )
 
 
+def test_nan_that_vllm_answers_as_a_bad_request_is_the_engines_fault() -> None:
+    from seawall.decide.route.attempt import Judgement
+    from seawall.gateway.exchange.judge import judge
+
+    said = b'{"error":{"message":"Out of range float values are not JSON compliant","code":400}}'
+    assert judge(400, said) is Judgement.SENSELESS
+    assert judge(400, b'{"error":{"message":"temperature must be positive","code":400}}') is Judgement.PASS
+
+
 def test_the_engines_bound_on_answers_is_read_from_its_flags() -> None:
     from seawall.gateway.exchange.seam import most_tokens
 

@@ -102,7 +102,9 @@ async def metrics(gateway) -> str:
     return (await gateway.get("/metrics", admin=True))[2].decode()
 
 
-@pytest.mark.parametrize(("fault", "kind"), [("wrong-weights", None), ("wrong-template", "template")])
+@pytest.mark.parametrize(
+    ("fault", "kind"), [("wrong-weights", None), ("wrong-template", "template"), ("nan", "numeric")]
+)
 async def test_it_is_taken_out_named_and_brought_back(start, sims, tmp_path: Path, fault: str, kind) -> None:
     write_truth(tmp_path / "m.truth.json", await fingerprint(sims[0]))
     gateway = await start(*(s.url for s in sims), spec=SPEC)
@@ -115,7 +117,7 @@ async def test_it_is_taken_out_named_and_brought_back(start, sims, tmp_path: Pat
         assert "it answers wrongly" in victim.reason
         if kind:
             assert f'kind="{kind}"' in await metrics(gateway)
-            assert "chat template" in victim.reason
+            assert {"template": "chat template", "numeric": "NaN"}[kind] in victim.reason
         assert 'seawall_replica_answers_wrongly{fleet="m",replica="m-1"' in await metrics(gateway)
         assert all(replicas(gateway)[n].state == "ready" for n in ("m-0", "m-2"))
 

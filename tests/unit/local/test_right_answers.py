@@ -104,3 +104,16 @@ def test_the_file_beside_the_spec_is_brought_along_and_taken_away(tmp_path: Path
     truth_path(spec.parent, "smollm2").unlink()
     documents.follow(lambda subject, what: said.append(what))
     assert not documents.truth("smollm2").exists()
+
+
+async def test_an_engine_that_computes_nan_is_kept_out(engine: SimulatedServer) -> None:
+    """It gives tokens; asked for logprobs, vLLM 0.32 answers 400, as to a request that it does not know."""
+    client = EngineClient()
+    service = EngineService(sim_recipe(FLEET), client, lambda: True, 10.0, lambda: 0.0)
+    service.port = engine.args.port
+    made = await known(client, service.url)
+    service.truth = lambda: made
+    assert await service.prove() is None
+    engine.inject(Fault(kind="nan"))
+    assert "NaN" in (await service.prove() or "")
+    await client.close()

@@ -105,6 +105,8 @@ class Judgement(IntEnum):
     ABORTED = 4
     LOCKED = 5
     """The gateway's own key is refused."""
+    SENSELESS = 6
+    """It computes NaN, and says so as if the request were at fault."""
 
 
 class Send(NamedTuple):
@@ -306,6 +308,8 @@ class Attempt:
             case Judgement.LOCKED:
                 message = "The engine refuses the gateway's key. Tell the operator (SEAWALL_ENGINE_API_KEY)."
                 return Fail(Refusal(502, "upstream_auth", message))
+            case Judgement.SENSELESS:
+                status = 500
             case Judgement.PASS:
                 pass
         if self.begun:

@@ -8,7 +8,8 @@ Stream faults break streams: `eof`, `reset` (half a chunk, then RST), `abort` (f
 Process faults: `die` (kill -9), `engine-dead` (error events, then exit), `hang` (no step, /health 200),
 `black-hole` (nothing is answered), `blind` (/metrics answers 500), `refuse` (connections refused), `fail`
 (generation answers 500, /health 200), `slow` ({"factor": 10}), `wrong-weights` (other tokens, all well
-otherwise), `wrong-template` (chats become other prompts). With `"seconds"` they end by themselves;
+otherwise), `wrong-template` (chats become other prompts), `nan` (who asks for logprobs gets the 400 that vLLM 0.32
+gives for NaN, everybody else tokens). With `"seconds"` they end by themselves;
 `{"kind": "clear"}` ends them all.
 """
 
@@ -21,7 +22,7 @@ from seawall.engines.sim.asks import ApiRefusal, Json
 STREAM_KINDS = frozenset({"eof", "reset", "abort", "done-only", "error", "freeze"})
 PROCESS_KINDS = frozenset(
     {"die", "engine-dead", "hang", "black-hole", "blind", "refuse", "fail", "slow", "wrong-weights"}
-    | {"wrong-template", "clear"}
+    | {"wrong-template", "nan", "clear"}
 )
 
 

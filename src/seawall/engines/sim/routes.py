@@ -209,6 +209,8 @@ class Routes:
         if chat and e.armed.has("wrong-template"):
             ask.texts = [other_template(text) for text in ask.texts]
             ask.prompts = [e.words.encode(text) for text in ask.texts]
+        if ask.logprobs is not None and e.armed.has("nan"):
+            raise ApiRefusal("Out of range float values are not JSON compliant")
         self._admit(ask, connection, chat or isinstance(data.get("prompt"), str))
         if self._badly_drained(ask, connection):
             return

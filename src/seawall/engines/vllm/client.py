@@ -11,9 +11,9 @@ from typing import Any
 
 import httpx
 
-from seawall.decide.truth.fingerprint import PinnedPrompt, TruthAnswer
+from seawall.decide.truth.fingerprint import WORDS, PinnedPrompt, TruthAnswer
 from seawall.engines.vllm.load import EngineLoad, parse_load
-from seawall.engines.vllm.truth import answer_of, ask_of
+from seawall.engines.vllm.truth import answer_of, ask_of, is_no_number
 from seawall.errors import EngineError
 
 MAX_METRICS_BYTES = 4 * 2**20
@@ -78,6 +78,8 @@ class EngineClient:
         path, body = ask_of(prompt, model, os.urandom(9).hex())
         try:
             answer = await self._http.post(f"{url}{path}", json=body, timeout=timeout_s, headers=headers)
+            if is_no_number(answer.status_code, answer.text):
+                raise EngineError(f"it answers wrongly: {WORDS['numeric']}")
             if answer.status_code in (400, 404, 405, 422):
                 return None
             if answer.status_code != 200:

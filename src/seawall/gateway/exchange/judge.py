@@ -6,6 +6,7 @@ status  body says                                      verdict
 500     EngineDeadError                                 DEAD: the same
 200     finish_reason "abort"                           ABORTED: the same (a drain answers token prompts so)
 200     a message without stop_reason                   ABORTED: the same (what an abort becomes on /v1/messages)
+400     a float that JSON cannot hold (NaN logprobs)    SENSELESS: as an error of the engine
 401/403                                                 LOCKED: the gateway's key is wrong; retrying is no use
 else                                                    PASS: the client's answer
 """
@@ -29,6 +30,8 @@ def judge(status: int, body: bytes, messages: bool = True) -> Judgement:
         return Judgement.ABORTED if holds(body, b'"finish_reason":"abort"') else Judgement.PASS
     if status == 503:
         return Judgement.BUSY
+    if status == 400 and b"Out of range float values are not JSON compliant" in body:
+        return Judgement.SENSELESS
     if status in (401, 403):
         return Judgement.LOCKED
     if status >= 500:

@@ -34,7 +34,7 @@ from seawall.decide.truth.learn import Learned, learn
 from seawall.decide.truth.prompts import prompts
 from seawall.decide.truth.standing import TruthStanding
 from seawall.domain import labels
-from seawall.engines.vllm.truth import NO_NUMBER, answer_of, ask_of
+from seawall.engines.vllm.truth import answer_of, ask_of, is_no_number
 from seawall.gateway.replicas.probe import ask
 from seawall.gateway.replicas.upstream import Pool
 
@@ -302,7 +302,7 @@ class TruthWatch:
             except (ValueError, msgspec.MsgspecError):
                 return "none"
         text = page.decode("utf-8", "replace")
-        if status == 500 and any(words in text for words in NO_NUMBER):
+        if is_no_number(status, text):
             return "absurd"
         if status in (400, 404, 405, 422):
             truth.cannot = (

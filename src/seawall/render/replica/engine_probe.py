@@ -248,7 +248,7 @@ def _asked(known: list[Any], end: float, at_once: int) -> tuple[list[Any], str |
     """How the answers that came until `end` are away from the known ones, and why nothing more is to be asked: with
     words, it is wrong; without, it cannot be asked."""
     from fingerprint import compare, WORDS  # noqa: I001
-    from truth import NO_NUMBER, answer_of, ask_of  # type: ignore[import-not-found]
+    from truth import answer_of, ask_of, is_no_number  # type: ignore[import-not-found]
 
     model, salt = os.environ.get("SEAWALL_MODEL", ""), os.urandom(9).hex()
 
@@ -260,11 +260,9 @@ def _asked(known: list[Any], end: float, at_once: int) -> tuple[list[Any], str |
         try:
             return compare(k, answer_of(json.loads(request(path, left, body))))
         except urllib.error.HTTPError as e:
-            if e.code in (400, 404, 405, 422):
-                return ""
-            said = e.read(2**16).decode("utf-8", "replace")
-            nan = any(words in said for words in NO_NUMBER)
-            return f"it answers wrongly: {WORDS['numeric']}" if nan else f"HTTP {e.code} to a known prompt"
+            if is_no_number(e.code, e.read(2**16).decode("utf-8", "replace")):
+                return f"it answers wrongly: {WORDS['numeric']}"
+            return "" if e.code in (400, 404, 405, 422) else f"HTTP {e.code} to a known prompt"
         except (OSError, ValueError):
             return None
 

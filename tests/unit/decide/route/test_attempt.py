@@ -200,6 +200,11 @@ def test_an_error_is_asked_of_two_others_and_then_it_is_the_answer() -> None:
     assert attempt_at(AttemptPhase.HOLDING).answered(Judgement.PASS, 400, False, 0.0) is None
 
 
+def test_a_400_that_says_that_the_engine_computes_nan_is_an_error_of_the_engine() -> None:
+    found = attempt_at(AttemptPhase.HOLDING).answered(Judgement.SENSELESS, 400, False, 0.0)
+    assert isinstance(found, Break) and found.kind == "5xx"
+
+
 def test_an_error_speaks_against_a_replica_once() -> None:
     attempt = attempt_at(AttemptPhase.HOLDING)
     attempt.ticket.target = Target(Replica(name="r0", fleet="f", url="http://a"), 1)
