@@ -92,6 +92,8 @@ def list_(path: Path, form: str) -> None:
     """List keys: ids, tenants and limits; the keys themselves are kept nowhere."""
     import time
 
+    from seawall.cli import terminal
+    from seawall.domain.columns import ALWAYS, Column, lay_out
     from seawall.gateway.tell import keyring
 
     keys = keyring.read(path, new=True).keys
@@ -99,12 +101,17 @@ def list_(path: Path, form: str) -> None:
         rows = [{n: getattr(k, n) for n in k.__struct_fields__ if n != "sha256"} for k in keys]
         output.write({"keys": rows}, form)
         return
+    columns = [Column("ID", ALWAYS), Column("TENANT", ALWAYS), Column("STATE", ALWAYS), Column("MADE", 1),
+               Column("MODELS", 2), Column("NOTE", ALWAYS)]  # fmt: skip
+    table: list[tuple[str, ...]] = []
     for k in keys:
         state = "expired" if k.expires and k.expires < time.time() else "valid"
         made = time.strftime("%Y-%m-%d", time.gmtime(k.created))
         models = ",".join(k.models) or "all models"
-        click.echo(f"{k.id}  {k.tenant:20}  {state:7}  {made}  {models}  {k.note}".rstrip())
-    if not keys:
+        table.append((k.id, k.tenant, state, made, models, k.note))
+    if keys:
+        click.echo("\n".join(lay_out(columns, table, terminal.width()).lines()))
+    else:
         click.echo(f"No key yet. Next: seawall keys add TENANT --file {path}")
 
 

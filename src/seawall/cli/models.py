@@ -40,7 +40,9 @@ def command() -> None:
 def list_models(registry: Path, specs: Path, form: str) -> None:
     """List models with size, licence, quantization and the fleets that use them."""
 
+    from seawall.cli import terminal
     from seawall.config.registry import read_models, users
+    from seawall.domain.columns import ALWAYS, Column, lay_out
     from seawall.domain.units import show_bytes
 
     models = read_models(registry)
@@ -55,14 +57,14 @@ def list_models(registry: Path, specs: Path, form: str) -> None:
     if not models:
         click.echo(f"no model in {registry}\n\nNext: seawall models add NAME SOURCE --to DIR")
         return
-    lines = [("NAME", "SOURCE", "SIZE", "LICENCE", "QUANT", "USED BY")]
+    columns = [Column("NAME", ALWAYS), Column("SOURCE", 2), Column("SIZE", 4), Column("LICENCE", 1), Column("QUANT", 3),
+               Column("USED BY", ALWAYS)]  # fmt: skip
+    lines: list[tuple[str, ...]] = []
     for name, m in models.items():
         size = show_bytes(m.spec.size) if m.spec.size else "?"
         facts = (m.spec.licence or "?", m.spec.quantization or "-", ", ".join(used[name]) or "-")
         lines.append((name, m.spec.source, size, *facts))
-    widths = [max(len(row[i]) for row in lines) for i in range(5)]
-    for row in lines:
-        click.echo("  ".join([c.ljust(w) for c, w in zip(row, widths, strict=False)] + [row[5]]))
+    click.echo("\n".join(lay_out(columns, lines, terminal.width()).lines()))
 
 
 @command.command()

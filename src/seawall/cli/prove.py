@@ -110,17 +110,22 @@ def command(fleet: Path, listing: bool, **o: Any) -> None:
 
 
 def _list() -> None:
+    from seawall.cli import terminal
+    from seawall.domain.columns import ALWAYS, Column, lay_out
     from seawall.prove.cluster_run import CLUSTER
     from seawall.prove.mechanisms import MECHANISMS
     from seawall.prove.scenarios import SCENARIOS
     from seawall.prove.targets.known import TARGETS
 
-    for s in SCENARIOS.values():
-        proves = f"proves {', '.join(s.mechanisms)}" if s.mechanisms else ""
-        click.echo(f"  {s.name:<16}{s.title:<36}{proves}{'   sim only' if s.sim_only else ''}")
+    rows = [
+        (s.name, ", ".join(s.mechanisms), "sim only" if s.sim_only else "", s.title)
+        for s in SCENARIOS.values()
+    ]
+    columns = [Column("SCENARIO", ALWAYS), Column("PROVES", 2), Column("", 1), Column("WHAT HAPPENS", ALWAYS)]
+    click.echo("\n".join(lay_out(columns, rows, terminal.width()).lines()))
     click.echo("\nWith --context:")
-    for s in CLUSTER.values():
-        click.echo(f"  {s.name:<16}{s.title}")
+    on_cluster = [(s.name, s.title) for s in CLUSTER.values()]
+    click.echo("\n".join(lay_out([columns[0], columns[-1]], on_cluster, terminal.width()).lines()[1:]))
     click.echo()
     for name, mechanism in MECHANISMS.items():
         cover = f"   (and {', '.join(mechanism.covers)}, which would hide it)" if mechanism.covers else ""

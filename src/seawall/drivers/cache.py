@@ -32,9 +32,10 @@ def root(env: Mapping[str, str] = os.environ) -> Path:
 
 
 @contextlib.contextmanager
-def locked(path: Path, on_wait: Callable[[], None] | None = None) -> Iterator[None]:
+def locked(path: Path, on_wait: Callable[[], None] | None = None) -> Iterator[int]:
     """Holds an exclusive lock on `path` (a file made for it). Two makers of one thing take turns; the kernel
-    frees the lock when its holder dies. `on_wait` is called once if somebody else holds it."""
+    frees the lock when its holder dies. `on_wait` is called once if somebody else holds it. Yields the lock's file: a
+    program that is started with it (`pass_fds`) holds the lock, too, should it outlive us."""
     make_dir(path.parent)
     with path.open("a") as f:
         try:
@@ -43,7 +44,7 @@ def locked(path: Path, on_wait: Callable[[], None] | None = None) -> Iterator[No
             if on_wait:
                 on_wait()
             fcntl.flock(f, fcntl.LOCK_EX)
-        yield
+        yield f.fileno()
 
 
 def make_dir(path: Path) -> Path:

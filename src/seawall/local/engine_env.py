@@ -102,7 +102,7 @@ def install(
     folder = folder_of(root, version, build)
     with cache.locked(
         folder.with_suffix(".lock"), lambda: say("another seawall is installing the engine; waiting for it")
-    ):
+    ) as held:
         if env := installed(root, build):
             return env
         _check_room(folder.parent, SIZES[build][1])
@@ -111,7 +111,7 @@ def install(
             shutil.rmtree(folder)
         say(f"installing vLLM {VERSION} for {_named(build)} into {folder} ({SIZES[build][0]}, once)")
         _run([uv, "venv", "--quiet", "--python", python, str(folder)], "make a virtual environment")
-        _fill(uv, folder, version, build, sources, say)
+        _fill(uv, EngineEnv(folder, VERSION, build), version, sources, say, held)
         say("  trying it")
         probe = "import torch, importlib.metadata as m; print(m.version('vllm'), torch.__version__)"
         found = _run(
@@ -129,10 +129,10 @@ def install(
     return env
 
 
-def _fill(
-    uv: str, folder: Path, version: Version, build: Build, sources: WheelSources, say: TellUser
-) -> None:
-    """Installs the packages into a fresh environment."""
+def _fill(uv: str, env: EngineEnv, version: Version, sources: WheelSources, say: TellUser, held: int) -> None:
+    """Installs the packages into a fresh environment. `held`: the lock, which uv keeps should we be killed meanwhile:
+    whoever comes next would otherwise clear a folder that is being written into."""
+    folder, build = env.folder, env.build
     command = [uv, "pip", "install", "--compile-bytecode", "--python", str(folder / "bin/python")]
     if not sys.stderr.isatty():
         command.append("--no-progress")
@@ -162,7 +162,7 @@ def _fill(
         )
         _run([*command, "--dry-run"], f"find packages of {package} {VERSION}", version=version)
         say("  downloading and unpacking them")
-    _run(command, f"install {package} {VERSION}", show=shown, version=version)
+    _run(command, f"install {package} {VERSION}", show=shown, version=version, holding=(held,))
     if build == "cpu":
         _shim(folder)
 
@@ -294,11 +294,17 @@ def _check_room(folder: Path, needed: int) -> None:
         )
 
 
-def _run(command: list[str], what: str, show: bool = False, version: Version = OWN_VERSION) -> str:
+def _run(
+    command: list[str],
+    what: str,
+    show: bool = False,
+    version: Version = OWN_VERSION,
+    holding: tuple[int, ...] = (),
+) -> str:
     """Runs one step and returns what it wrote. `show`: its messages go to the terminal, else into its error."""
     done = subprocess.run(
         command, env=_outside(os.environ), stdin=subprocess.DEVNULL, stderr=None if show else subprocess.PIPE,
-        stdout=subprocess.PIPE, text=True, errors="replace",
+        stdout=subprocess.PIPE, text=True, errors="replace", pass_fds=holding,
     )  # fmt: skip
     if done.returncode:
         said = [line.strip() for line in (done.stderr or "see above").splitlines() if line.strip()][:4]

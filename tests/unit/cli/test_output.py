@@ -13,6 +13,7 @@ from pathlib import Path
 import click
 import pytest
 import yaml
+from tests.e2e.local.terminal import in_terminal
 
 from seawall.cli import BROKEN_PIPE, COMMANDS
 from seawall.cli.group import ELSEWHERE
@@ -223,3 +224,27 @@ def test_what_a_shell_makes_of_a_substitution_is_read_as_a_file(tmp_path: Path) 
     )
     assert done.returncode == 2
     assert "is empty" in done.stderr
+
+
+@pytest.mark.parametrize("width", [60, 80, 100, 200])
+def test_no_line_of_a_list_is_wider_than_the_terminal(tmp_path: Path, width: int) -> None:
+    (tmp_path / "fleet.yaml").write_text(SPEC)
+    note = "for the nightly run"
+    key = [
+        "keys",
+        "add",
+        "team-with-a-long-name",
+        "--models",
+        "llama-70b,another-model,third",
+        "--note",
+        note,
+    ]
+    assert seawall(*key, "--file", "keys.json", cwd=tmp_path).returncode == 0
+    for args, words in (
+        (["prove", "fleet.yaml", "--list"], "rolling-update"),
+        (["keys", "list", "--file", "keys.json"], "team-with-a-long-name"),
+    ):
+        with in_terminal(args, columns=width, cwd=tmp_path) as terminal:
+            table = terminal.rest().partition("\n\n")[0].splitlines()
+        assert max(map(len, table)) <= width, args
+        assert words in "\n".join(table)

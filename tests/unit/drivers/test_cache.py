@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import resource
+import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
-from seawall.drivers.cache import write_atomic, write_in_place
+from seawall.drivers.cache import locked, write_atomic, write_in_place
 
 
 @contextmanager
@@ -51,3 +53,14 @@ def test_what_does_not_fit_in_place_is_an_error(tmp_path: Path) -> None:
             write_in_place(path, '{"a": 333333}')
     with pytest.raises(FileNotFoundError):
         write_in_place(tmp_path / "new.json", "{}")
+
+
+def test_a_program_that_outlives_us_holds_the_lock_that_it_was_started_with(tmp_path: Path) -> None:
+    lock = tmp_path / "x.lock"
+    with locked(lock) as held:
+        child = subprocess.Popen(["cat"], stdin=subprocess.PIPE, pass_fds=(held,))
+    with lock.open("a") as f, pytest.raises(BlockingIOError):
+        fcntl.flock(f, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    child.communicate()
+    with lock.open("a") as f:
+        fcntl.flock(f, fcntl.LOCK_EX | fcntl.LOCK_NB)
