@@ -64,7 +64,7 @@ async def look_through(
         longest=lane.rules.longest,
     )
     try:
-        found = await asyncio.to_thread(check, lane.blobs.path(batch.input_file), rules)
+        found = await asyncio.to_thread(lambda: check(lane.blobs.here(batch.input_file), rules))
     except OSError as e:
         found = Checked(
             errors=[LineError(code="file_unreadable", message=f"The input cannot be read: {e.strerror}.")]

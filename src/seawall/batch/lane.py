@@ -16,10 +16,13 @@ from time import time
 from typing import IO, TypeVar
 
 from seawall.batch.blobs import Blobs
+from seawall.batch.buckets import FileBucket
 from seawall.batch.database import open_database
+from seawall.batch.lines import LineSource
 from seawall.batch.store import BatchStore
+from seawall.batch.words import BatchRecord
 from seawall.decide.batch.rules import LaneRules
-from seawall.errors import InputError
+from seawall.errors import InputError, SourceError
 
 T = TypeVar("T")
 LEASE_S = 15.0
@@ -41,11 +44,12 @@ class BatchLane:
         rules: LaneRules,
         now: Callable[[], float] = time,
         lazy: bool = False,
+        bucket: FileBucket | None = None,
     ) -> None:
         """`lazy`: what is written is durable some time later (a proof's)."""
         self.rules = rules
         self.now = now
-        self.blobs = Blobs(folder / "files")
+        self.blobs = Blobs(folder / "files", bucket)
         self._address = address or str(folder / "batches.db")
         self._lock = None if address else _alone(folder)
         """The lock of a folder that nobody else works on."""
@@ -67,6 +71,15 @@ class BatchLane:
         """The same store for another thread, over a connection of its own: close it."""
         return BatchStore(open_database(self._address))
 
+    async def source(self, batch: BatchRecord) -> LineSource:
+        """The lines of a batch that have no result."""
+        store, blobs, longest = self.store, self.blobs, self.rules.longest
+        return await asyncio.to_thread(
+            lambda: LineSource(
+                blobs.here(batch.input_file), longest, lambda first, last: store.done(batch.id, first, last)
+            )
+        )
+
     async def clean(self) -> None:
         """Removes what has had its time: files, rows of lines whose batch is over, old batches."""
         now = self.now()
@@ -74,6 +87,7 @@ class BatchLane:
             await self.forget(file)
         for batch in await self.call(self.store.old_batches, now - self.rules.spec.retention):
             await self.call(self.store.drop_batch, batch)
+        await asyncio.to_thread(self.blobs.trim, now)
         while await self.call(self.store.sweep_lines):
             await self.call(self.store.database.tidy)
 
@@ -81,7 +95,7 @@ class BatchLane:
         """None, and the file is gone; or the batch that still needs it."""
         needed = await self.call(self.store.forget_file, file)
         if needed is None:
-            with contextlib.suppress(OSError):
+            with contextlib.suppress(OSError, SourceError):
                 await asyncio.to_thread(self.blobs.forget, file)
         return needed
 

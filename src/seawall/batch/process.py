@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
 import signal
 import socket
 from collections.abc import Callable
@@ -18,6 +19,7 @@ from urllib.parse import urlsplit
 
 from aiohttp import web
 
+from seawall.batch.buckets import open_bucket
 from seawall.batch.lane import BatchLane
 from seawall.batch.metrics import exposition
 from seawall.batch.outlook import Outlook
@@ -44,6 +46,8 @@ class BatchSettings:
     """Where gateways tell of themselves; a host with several addresses is several gateways."""
     listen: str = "127.0.0.1:0"
     store: str | None = None
+    files: str | None = None
+    """s3://BUCKET/FOLDER or gs://BUCKET/FOLDER; None: the folder."""
     secret: str = field(repr=False)
     grace_s: float = 30.0
     without: frozenset[str] = frozenset()
@@ -85,7 +89,9 @@ class GatewayLook:
 
 async def serve(settings: BatchSettings, rules: LaneRules, ready: Callable[[str], None]) -> None:
     """Serves until SIGTERM or SIGINT."""
-    lane = BatchLane(settings.folder, settings.store, rules, lazy="write-ahead" in settings.without)
+    bucket = open_bucket(settings.files, os.environ) if settings.files else None
+    lazy = "write-ahead" in settings.without
+    lane = BatchLane(settings.folder, settings.store, rules, lazy=lazy, bucket=bucket)
     outlook, sender = Outlook(rules), Sender(settings.gateway, settings.secret)
     controlled = "spare-control" not in settings.without
     worker = LineWorker(lane, outlook, sender, GatewayLook(settings.admin, sender), controlled)

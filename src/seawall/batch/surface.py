@@ -181,9 +181,10 @@ class Surface:
 
     async def _content(self, request: web.Request) -> web.StreamResponse:
         file = await self._own_file(request, request.match_info["id"])
-        path = self._lane.blobs.path(file.id)
-        if not path.exists():
-            raise _no_file(file.id)
+        try:
+            path = await asyncio.to_thread(self._lane.blobs.here, file.id)
+        except FileNotFoundError:
+            raise _no_file(file.id) from None
         headers = {"content-type": "application/octet-stream", "x-content-type-options": "nosniff"}
         return web.FileResponse(path, chunk_size=1 << 18, headers=headers)
 

@@ -47,10 +47,7 @@ class UnderWay:
             return
         lane = self._lane
         if self._source is None:
-            path, store, name = lane.blobs.path(self.batch.input_file), lane.store, self.batch.id
-            self._source = await asyncio.to_thread(
-                LineSource, path, lane.rules.longest, lambda first, last: store.done(name, first, last)
-            )
+            self._source = await lane.source(self.batch)
         some = await lane.call(self._source.next, READ_LINES, READ_BYTES)
         self.waiting.extend(some)
         if not some:

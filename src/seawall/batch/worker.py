@@ -17,7 +17,7 @@ from time import monotonic
 from seawall.batch.assemble import assemble
 from seawall.batch.create import look_through
 from seawall.batch.lane import LEASE_S, BatchLane
-from seawall.batch.lines import AskedLine, LineSource
+from seawall.batch.lines import AskedLine
 from seawall.batch.measure import Interactive
 from seawall.batch.outlook import Outlook
 from seawall.batch.send import SendAgain, Sender, failed, pause
@@ -413,10 +413,7 @@ class LineWorker:
         while self._results.get(batch.id):
             await self._flush()
         store = lane.store
-        path = lane.blobs.path(batch.input_file)
-        source = await asyncio.to_thread(
-            LineSource, path, lane.rules.longest, lambda first, last: store.done(batch.id, first, last)
-        )
+        source = await lane.source(batch)
         message = f"The batch's window of {batch.window} was over before this line was answered."
         while some := await lane.call(source.next, FILL, 1 << 22):
             late = [failed(batch, line, "batch_expired", message) for line in some]

@@ -51,6 +51,13 @@ def command() -> None:
     help="postgresql://USER@HOST/NAME, for several workers. Default: SQLite in the folder.",
 )
 @click.option(
+    "--files",
+    default=None,
+    metavar="ADDRESS",
+    envvar="SEAWALL_BATCH_FILES",
+    help="s3://BUCKET/FOLDER or gs://BUCKET/FOLDER, for several workers; the folder then holds copies.",
+)
+@click.option(
     "--grace", "grace_s", default=30.0, show_default=True, metavar="SECONDS", help="For lines after SIGTERM."
 )
 @click.option("--without", multiple=True, type=click.Choice(BATCH), hidden=True)
@@ -61,6 +68,7 @@ def serve(
     listen: str,
     folder: Path,
     store: str | None,
+    files: str | None,
     grace_s: float,
     without: tuple[str, ...],
 ) -> None:
@@ -91,7 +99,7 @@ def serve(
     settings = BatchSettings(
         folder=folder, gateway=gateway, admin=admin, listen=listen,
         store=store or secret("SEAWALL_BATCH_STORE") or rules.spec.store, secret=shared,
-        without=frozenset(without), grace_s=grace_s,
+        without=frozenset(without), grace_s=grace_s, files=files,
     )  # fmt: skip
 
     def ready(url: str) -> None:

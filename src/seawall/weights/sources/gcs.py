@@ -28,26 +28,33 @@ def open_listing(request: ListingRequest) -> Listing:
     return Listing(f"gs://{bucket}/{folder}".rstrip("/"), revision, tuple(files))
 
 
-def _blobs(request: ListingRequest, bucket: str, folder: str) -> list[Any]:
+def gcs_client(env: dict[str, str]) -> Any:
+    """Google's client, with the identity that this process has."""
     try:
-        from google.api_core.exceptions import Forbidden, GoogleAPIError, NotFound, Unauthorized
         from google.auth.credentials import AnonymousCredentials
-        from google.auth.exceptions import GoogleAuthError
         from google.cloud import storage
     except ImportError:
         raise InputError(
             "gs:// needs google-cloud-storage.", "Install it with: pip install 'seawall[cloud]'"
         ) from None
-    emulator = request.env.get("STORAGE_EMULATOR_HOST")
+    emulator = env.get("STORAGE_EMULATOR_HOST")
     anonymous: Any = AnonymousCredentials
-    try:
-        client = (
-            storage.Client(
-                project="local", credentials=anonymous(), client_options={"api_endpoint": emulator}
-            )
-            if emulator
-            else storage.Client()
+    if emulator:
+        return storage.Client(
+            project="local", credentials=anonymous(), client_options={"api_endpoint": emulator}
         )
+    return storage.Client()
+
+
+def _blobs(request: ListingRequest, bucket: str, folder: str) -> list[Any]:
+    try:
+        from google.api_core.exceptions import Forbidden, GoogleAPIError, NotFound, Unauthorized
+        from google.auth.exceptions import GoogleAuthError
+    except ImportError:
+        gcs_client(request.env)
+        raise
+    try:
+        client = gcs_client(request.env)
         return list(client.list_blobs(bucket, prefix=folder, max_results=MAX_FILES, timeout=20))
     except NotFound:
         raise InputError(f"gs://{bucket}/{folder}: not found.", "Check the bucket's name.") from None

@@ -29,7 +29,7 @@ def open_listing(request: ListingRequest) -> Listing:
     if not bucket:
         raise InputError(f"{request.uri!r:.120} names no bucket.", "Write s3://bucket/folder.")
     folder = prefix.rstrip("/") + "/" if prefix else ""
-    client = _client(request.env)
+    client = s3_client(request.env)
     files = []
     for item in _objects(client, bucket, folder):
         path = item["Key"][len(folder) :]
@@ -48,13 +48,16 @@ def open_listing(request: ListingRequest) -> Listing:
     )
 
 
-def _client(env: dict[str, str]) -> Any:
+def s3_client(env: dict[str, str], attempts: int = 1) -> Any:
+    """Amazon's client; `attempts`: how often it asks by itself."""
     try:
         import boto3
         from botocore.config import Config
     except ImportError:
         raise InputError("s3:// needs boto3.", "Install it with: pip install 'seawall[cloud]'") from None
-    config = Config(connect_timeout=10, read_timeout=20, retries={"max_attempts": 1}, max_pool_connections=64)
+    config = Config(
+        connect_timeout=10, read_timeout=20, retries={"max_attempts": attempts}, max_pool_connections=64
+    )
     return boto3.client(
         "s3", endpoint_url=env.get("AWS_ENDPOINT_URL_S3") or env.get("AWS_ENDPOINT_URL"), config=config
     )
