@@ -193,7 +193,7 @@ class Client(asyncio.Protocol):
         self.data = bytearray()
         self.chunks = 0
         self.first_after = self.again_at = 0.0
-        """Of what came after the first, when the first came."""
+        """Of what came after the first, when the first came; or when the stream was over."""
         self.over: asyncio.Future[None] | None = None
         self.lost = False
 
@@ -203,7 +203,8 @@ class Client(asyncio.Protocol):
     def ask(self, raw: bytes) -> asyncio.Future[None]:
         """Sends a request; the future is done at the end of its answer. ConnectionError when the connection ends."""
         self.data.clear()
-        self.chunks, self.again_at = 0, 0.0
+        over = bool(self.first_after) and not self.again_at  # its stream ended just as the gateway was killed
+        self.chunks, self.again_at = 0, time.monotonic() if over else 0.0
         self.over = asyncio.get_running_loop().create_future()
         self.transport.write(raw)
         return self.over
@@ -263,6 +264,7 @@ class Clients:
                     self.seen.wrong += 1
             except (OSError, ValueError) as e:
                 self.seen.lost.append(f"{type(e).__name__}: {e}"[:200])
+                one.lost = True
                 self.all.remove(one)
                 one = await self.again()
             i += 1
@@ -284,6 +286,8 @@ class Clients:
         """All clients, at rest, begin a stream at once; until the last has a chunk."""
         while self.resting < self.count:
             await asyncio.sleep(0.02)
+        for one in self.all:
+            one.first_after = 0.0
         before, at = self.stand.cpu_s(), time.monotonic()
         self.go.set()
         while len(self.open) < self.count:
