@@ -3,14 +3,17 @@
     python bench/scaling.py [--quick] [--json] [--seeds 11,12] [--trace FILE [--speed N]]
 
 Both scale the same simulated fleet (Llama 3.1 70B in fp8 on one H200 per replica, GKE, 8 requests per second on
-average),
-each with its own default target and with that target times several factors. Said are
+average), each with its own default target and with that target times several factors. Said are
 
-    default       both as they come
-    equal hours   our best that costs no more GPU-hours than KEDA as it comes
-    KEDA's best   KEDA's best target, chosen after the fact, that costs no more than ours as it comes
+    as they come    both with their defaults
+    KEDA's hours    our best target that costs no more GPU-hours than KEDA as it comes
+    our hours x F   ours with F times its default target, and KEDA's best, in hindsight, that costs no more: of all its
+                    targets, uncapped and with `max` at several counts (without a cap no target of its is cheap: a
+                    backlog looks like demand, and what it starts comes when the burst is over)
 
-as differences in points of attainment, paired by seed, with a 95% interval (Student's t). The traces have
+as differences in points of attainment, paired by seed, with a 95% interval (Student's t). Beside them stands what can
+be won at all: `oracle` has read the trace, begins every replica a start-up before it is needed and keeps none longer
+than pays (its best target that costs no more than ours); `room` is its lead over KEDA. The traces have
 the shape of published ones (their figures were not checked against the papers); `--trace` replays a public file
 (Azure LLM inference, BurstGPT) in their place.
 
@@ -38,11 +41,13 @@ import numpy as np
 
 from seawall.config.load import parse_fleets
 from seawall.decide.plan import plan
+from seawall.decide.scale import DemandSeen, policy_of
+from seawall.domain.action import ScaleDecision
 from seawall.domain.spec import Fleet
 from seawall.shapes.config import resolve
 from seawall.sim.load import LoadWish, load_of
-from seawall.sim.setup import setup_of
-from seawall.sim.world import simulate
+from seawall.sim.setup import NODE_IDLE_S, Setup, setup_of
+from seawall.sim.world import World
 from seawall.workload.arrivals import Floats, RatePhase, Requests, arrival_times, lengths
 
 FLEET = """
@@ -59,7 +64,10 @@ spec:
   scaling: {min: 1, max: 60}
 """
 MEAN_PER_S = 8.0
-FACTORS = {"keda": (0.6, 0.8, 1.0, 1.3, 1.8, 2.5), "slo": (0.5, 0.7, 0.85, 1.0, 1.3)}
+FACTORS = {"keda": (0.8, 1.0, 1.3, 2.0), "slo": (0.7, 1.0, 1.7), "oracle": (0.7, 1.0, 1.4)}
+CAPS = (0, 6, 9)
+"""Replicas at most for KEDA's arithmetic, tried beside no cap of its own (0)."""
+ORACLE_S = 5.0
 T95 = (0.0, 12.71, 4.30, 3.18, 2.78, 2.57, 2.45, 2.36, 2.31, 2.26)
 """Student's t at 95%, by degrees of freedom from 0."""
 
@@ -134,12 +142,15 @@ TRACES: dict[str, Callable[[np.random.Generator, float], Requests]] = {
 
 @dataclass(frozen=True)
 class Run:
-    """One simulation: what is scaled how, and what came of it."""
+    """One simulation: what is scaled how, and what came of it. `cap`: replicas at most, where they are capped;
+    `smooth_s`: over how long the oracle looks at once."""
 
     trace: str
     seed: int
     policy: str
     factor: float
+    cap: int = 0
+    smooth_s: float = 0.0
     gpu_hours: float = 0.0
     within: float = 0.0
     """Percent of the requests that finished within both objectives."""
@@ -161,8 +172,45 @@ def fleet_for(work: Requests, policy: str, target: float | None) -> Fleet:
     traffic = replace(
         spec.traffic, prompt_tokens=int(work.prompt.mean()), output_tokens=int(work.output.mean())
     )
-    scaling = replace(spec.scaling, policy="slo" if policy == "slo" else "hpa", target=target)
+    scaling = replace(spec.scaling, policy="hpa" if policy == "keda" else "slo", target=target)
     return replace(fleet, spec=replace(spec, traffic=traffic, scaling=scaling))
+
+
+class Foretold:
+    """A scaler that has read the trace: it asks for what will be needed by the time that it is there."""
+
+    def __init__(self, wanted: Floats) -> None:
+        self._wanted = wanted
+
+    def look(self, seen: DemandSeen, now: float) -> ScaleDecision:
+        count = int(self._wanted[min(int(now / ORACLE_S), len(self._wanted) - 1)])
+        return ScaleDecision(replicas=count, reason="foretold", next_look_s=ORACLE_S)
+
+
+def over(values: Floats, ahead: int, of: Callable[..., Floats]) -> Floats:
+    """`of` (max, min, mean) over each value and as many after it."""
+    padded = np.concatenate([values, np.full(ahead, values[-1])])
+    found: Floats = of(np.lib.stride_tricks.sliding_window_view(padded, ahead + 1), axis=1)
+    return found
+
+
+def foretold(work: Requests, setup: Setup, target: float, smooth_s: float) -> Foretold:
+    """Replicas for every moment: those that hold all requests that will run then at `target` each, begun a start-up
+    before, and kept over gaps in which their node would be paid anyway."""
+    policy = policy_of(setup.fleet, setup.plan)
+    assert policy.step is not None
+    took = 0.3 + work.output * policy.step.at(target)
+    at = np.arange(0.0, work.duration_s + 600, ORACLE_S)
+    ends = np.sort(work.arrival + took)
+    running = np.searchsorted(work.arrival, at, "right") - np.searchsorted(ends, at, "right")
+    bins = max(0, round(smooth_s / ORACLE_S) - 1)
+    need = np.ceil(over(running.astype(float), bins, np.mean) / target - 1e-9)
+    start = math.ceil((setup.provision_s + setup.start_s[0] + 10) / ORACLE_S)
+    ordered = over(need, start, np.max)
+    gap = round(NODE_IDLE_S / ORACLE_S)
+    kept = over(ordered[::-1], gap, np.max)[::-1]  # as long as a gap, then back from its far side
+    kept = np.maximum(over(kept, gap, np.min), ordered)
+    return Foretold(np.clip(kept, 1, setup.fleet.spec.scaling.max))
 
 
 def ran(job: Job) -> Run:
@@ -173,11 +221,17 @@ def ran(job: Job) -> Run:
         work = TRACES[run.trace](np.random.default_rng([run.seed, *run.trace.encode()]), job.hours)
     fleet = fleet_for(work, run.policy, None)
     made = plan(fleet, resolve(fleet))
+    target = run.factor * policy_of(fleet, made).target
     if run.factor != 1.0:
-        from seawall.decide.scale import policy_of
-
-        fleet = fleet_for(work, run.policy, run.factor * policy_of(fleet, made).target)
-    found = simulate(setup_of(fleet, made, initial=3, seed=run.seed), work).summary()
+        fleet = fleet_for(work, run.policy, target)
+    if run.cap:
+        scaling = replace(fleet.spec.scaling, max=run.cap)
+        fleet = replace(fleet, spec=replace(fleet.spec, scaling=scaling))
+    setup = setup_of(fleet, made, initial=3, seed=run.seed)
+    world = World(setup, work)
+    if run.policy == "oracle":
+        world.scaler = foretold(work, setup, target, run.smooth_s)
+    found = world.run().summary()
     return replace(
         run,
         gpu_hours=found["gpu_hours"],
@@ -200,31 +254,41 @@ def difference(ours: list[Run], theirs: list[Run]) -> tuple[float, float]:
     return mean(pairs), (T95[n - 1] if n <= len(T95) else 1.96) * spread / math.sqrt(n)
 
 
-def affordable(curves: dict[float, list[Run]], hours: float) -> list[Run] | None:
-    """The target with the best attainment that costs no more GPU-hours on average; None where every one does."""
+Curves = dict[str, dict[tuple[float, int], list[Run]]]
+"""Policy -> (factor, cap) -> a run per seed."""
+
+
+def affordable(curves: dict[tuple[float, int], list[Run]], hours: float) -> list[Run] | None:
+    """The setting with the best attainment that costs no more GPU-hours on average; None where every one does."""
     fits = [runs for runs in curves.values() if mean([r.gpu_hours for r in runs]) <= hours]
     return max(fits, key=lambda runs: mean([r.within for r in runs]), default=None)
+
+
+def hours_of(runs: list[Run]) -> float:
+    return mean([r.gpu_hours for r in runs])
 
 
 def compared(runs: list[Run]) -> Iterator[dict[str, object]]:
     """One row for each trace and comparison."""
     for trace in dict.fromkeys(r.trace for r in runs):
-        curves: dict[str, dict[float, list[Run]]] = {"keda": {}, "slo": {}}
+        curves: Curves = {"keda": {}, "slo": {}, "oracle": {}}
         for r in sorted((r for r in runs if r.trace == trace), key=lambda r: r.seed):
-            curves[r.policy].setdefault(r.factor, []).append(r)
-        ours, theirs = curves["slo"][1.0], curves["keda"][1.0]
-        our_hours, their_hours = (mean([r.gpu_hours for r in x]) for x in (ours, theirs))
-        rows = {
-            "default": (ours, theirs),
-            "equal hours": (affordable(curves["slo"], their_hours), theirs),
-            "KEDA's best": (ours, affordable(curves["keda"], our_hours)),
+            curves[r.policy].setdefault((r.factor, r.cap), []).append(r)
+        ours, theirs = curves["slo"][1.0, 0], curves["keda"][1.0, 0]
+        pairs = {
+            "as they come": (ours, theirs),
+            "KEDA's hours": (affordable(curves["slo"], hours_of(theirs)), theirs),
         }
-        for name, (a, b) in rows.items():
+        for (factor, _), each in sorted(curves["slo"].items()):
+            pairs[f"our hours x{factor:g}"] = (each, affordable(curves["keda"], hours_of(each)))
+        for name, (a, b) in pairs.items():
             row: dict[str, object] = {"trace": trace, "compared": name}
-            for who, x in (("slo", a), ("keda", b)):
-                row[f"{who}_hours"] = mean([r.gpu_hours for r in x]) if x else None
+            best = affordable(curves["oracle"], hours_of(a)) if a else None
+            for who, x in (("slo", a), ("keda", b), ("oracle", best)):
+                row[f"{who}_hours"] = hours_of(x) if x else None
                 row[f"{who}_within"] = mean([r.within for r in x]) if x else None
             row["points"], row["interval"] = difference(a, b) if a and b else (None, None)
+            row["room"] = difference(best, b)[0] if best and b else None
             yield row
 
 
@@ -233,10 +297,11 @@ def table(rows: list[dict[str, object]]) -> None:
         return "-" if value is None else f"{value:.2f}" if isinstance(value, float) else str(value)
 
     keys = ["trace", "compared", "slo_hours", "slo_within", "keda_hours", "keda_within", "points", "interval"]
-    print("  ".join(k.rjust(11) for k in keys))
+    keys += ["oracle_hours", "oracle_within", "room"]
+    print("  ".join(k.rjust(13) for k in keys))
     for row in rows:
-        print("  ".join(cell(row[k]).rjust(11) for k in keys))
-    print("-: no target of that policy costs so little")
+        print("  ".join(cell(row[k]).rjust(13) for k in keys))
+    print("-: nothing of that policy costs so little")
 
 
 def main() -> int:
@@ -247,6 +312,7 @@ def main() -> int:
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--seeds", default="11,12,13,14,15,16,17,18")
     parser.add_argument("--hours", type=float, default=6.0)
+    parser.add_argument("--only", choices=list(TRACES), help="one of the made traces")
     parser.add_argument("--trace", type=Path, help="a public trace in place of the made ones")
     parser.add_argument("--speed", type=float, default=1.0)
     parser.add_argument("--processes", type=int, default=2)
@@ -254,14 +320,20 @@ def main() -> int:
     seeds = [int(s) for s in args.seeds.split(",")]
     hours, factors = args.hours, FACTORS
     if args.quick:
-        seeds, hours, factors = seeds[:2], 3.0, {"keda": (1.0, 1.8), "slo": (0.7, 1.0)}
-    names = [args.trace.name] if args.trace else list(TRACES)
+        seeds, hours, factors = seeds[:2], 3.0, {"keda": (1.0, 1.8), "slo": (1.0,), "oracle": (1.0,)}
+    names = [args.trace.name] if args.trace else [args.only] if args.only else list(TRACES)
     jobs = [
-        Job(Run(name, seed, policy, factor), hours, str(args.trace) if args.trace else None, args.speed)
+        Job(
+            Run(name, seed, policy, factor, cap, smooth_s=15.0),
+            hours,
+            str(args.trace) if args.trace else None,
+            args.speed,
+        )
         for name in names
         for seed in (seeds[:1] if args.trace else seeds)
         for policy, each in factors.items()
         for factor in each
+        for cap in (CAPS if policy == "keda" else (0,))
     ]
     with ProcessPoolExecutor(args.processes) as pool:
         runs = list(pool.map(ran, jobs))

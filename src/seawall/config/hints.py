@@ -19,6 +19,8 @@ from seawall.config.meanings import EVERYWHERE, HERE, MEANS, WRITTEN
 from seawall.domain.spec import Fleet, camel
 from seawall.engines.vllm.versions import flags
 
+SHORT, _NEAR_SHORT = 4, 0.66
+"""Of three letters one that is wrong is a third."""
 _NEAR = 0.8
 """difflib's ratio of a slip of the pen; words of one half in common (inputTokens, outputTokens) are others."""
 
@@ -46,7 +48,8 @@ def of_key(path: Sequence[str]) -> str:
         return f"did you mean one of {', '.join(elsewhere)}?"
     if said := _as_flag(path[-1]):
         return said
-    near = difflib.get_close_matches(key, [plain(k) for k in here], 1, _NEAR)
+    slip = _NEAR if len(key) > SHORT else _NEAR_SHORT
+    near = difflib.get_close_matches(key, [plain(k) for k in here], 1, slip)
     if near:
         return f"did you mean {next(k for k in here if plain(k) == near[0])}?"
     if key in EVERYWHERE:

@@ -126,7 +126,9 @@ class _Digits:
 
 def _digits(value: object) -> object:
     if isinstance(value, str) and not _WHOLE.fullmatch(value):
-        raise ValueError(f"{value!r:.40} is no whole number; write digits, such as 2")
+        from pydantic_core import PydanticKnownError
+
+        raise PydanticKnownError("int_parsing")  # as for any other word
     return value
 
 
