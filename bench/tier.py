@@ -30,6 +30,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 import yaml  # noqa: E402
+from redis import asyncio as redis  # noqa: E402
 from tests.store_server import TOOLS, store_server  # noqa: E402
 
 from seawall.gateway.tell import keyring  # noqa: E402
@@ -201,15 +202,16 @@ class Bench:
             jain = sum(shares) ** 2 / (len(shares) * sum(x * x for x in shares)) if any(shares) else 0.0
             return jain, max(0, most - CAP)
 
-    async def cost(self, store: bool) -> tuple[float, float]:
-        """CPU seconds per request of one gateway, and the 99th percentile of a request's seconds."""
+    async def cost(self, store: bool) -> tuple[float, float, float]:
+        """CPU seconds per request of one gateway, the 99th percentile of a request's seconds, and the bytes per request
+        that the store has read and written."""
         async with self.gateways(1, f"tenants: [{{name: a, requestsPerMinute: {10**7}}}]", store) as tier:
             child, port, _ = tier[0]
             times: list[float] = []
             clients = [Client(port, self.keys["a"]) for _ in range(4)]
             for one in clients:
                 await one.ask(1)
-            before, began = cpu_of(child.pid), time.monotonic()
+            before, began, sent = cpu_of(child.pid), time.monotonic(), await traffic(self.store)
 
             async def client(one: Client) -> None:
                 while time.monotonic() - began < self.seconds:
@@ -218,10 +220,18 @@ class Bench:
                     times.append(time.perf_counter() - at)
 
             await asyncio.gather(*(client(c) for c in clients))
-            used = cpu_of(child.pid) - before
+            used, sent = cpu_of(child.pid) - before, await traffic(self.store) - sent
             for one in clients:
                 one.close()
-            return used / len(times), statistics.quantiles(times, n=100)[98]
+            return used / len(times), statistics.quantiles(times, n=100)[98], sent / len(times)
+
+
+async def traffic(store: str) -> int:
+    """Bytes that the store has read and written."""
+    client = redis.Redis.from_url(store)
+    told = await client.info("stats")
+    await client.aclose()
+    return int(told["total_net_input_bytes"]) + int(told["total_net_output_bytes"])
 
 
 async def reattach(folder: Path, seconds: float) -> tuple[int, int]:
@@ -305,6 +315,7 @@ async def measure(quick: bool) -> dict[str, Any]:
         "cached_tokens_error_median": round(error, 4),
         "oracle_hit_share": round(share, 4),
         "cpu_per_request_ratio": round(statistics.median(a[0] / b[0] for a, b in pairs), 3),
+        "store_bytes_per_request": round(statistics.median(a[2] for a, _ in pairs), 1),
         "added_p99_ms": round(statistics.median(a[1] - b[1] for a, b in pairs) * 1000, 3),
     }
 

@@ -121,6 +121,11 @@ def chunks() -> dict[str, Shape]:
         out[f"chunks: {name}"] = (TE + line + b"\r\n" + ASK + b"\r\n0\r\n\r\n", "served")
     out["chunks of one byte"] = (TE + b"".join(b"1\r\n%c\r\n" % c for c in ASK) + b"0\r\n\r\n", "served")
     out["chunks: a trailer"] = (TE + size + b"\r\n" + ASK + b"\r\n0\r\nX-Sum: a\r\n\r\n", "served")
+    out["a chunk that is larger than any body"] = (TE + b"7fffffff\r\n{", "refused")
+    out["chunks that are larger than any body together"] = (
+        TE + size + b"\r\n" + ASK + b"\r\n7fffffff\r\n",
+        "refused",
+    )
     out["chunks without an end"] = (TE + size + b"\r\n" + ASK + b"\r\n", "waits")
     return out
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
+import struct
 
 import pytest
 from tests.unit.gateway.conftest import SPEC, FakeEngine, Start
@@ -177,6 +179,27 @@ async def test_one_that_has_closed_both_halves_is_let_go(
     while not engine.open:
         await asyncio.sleep(0.01)
     writer.close()
+    async with asyncio.timeout(20):
+        while not engine.cancelled:
+            await asyncio.sleep(0.01)
+    assert (await gateway.reconciled())["cancelled_total"] == 1
+
+
+async def test_one_that_closes_its_half_and_leaves_much_later_is_let_go(
+    start: Start, engine: FakeEngine
+) -> None:
+    """After the gateway has asked whether it has left: the sweep looks again."""
+    engine.gate = asyncio.Event()
+    gateway = await start(engine, spec=PATIENT)
+    reader, writer = await asyncio.open_connection("127.0.0.1", gateway.port)
+    writer.write(post(b'{"model":"m","prompt":"x"}'))
+    writer.write_eof()
+    assert b"100 Continue" in await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 20), "it was asked"
+    done, _ = await asyncio.wait([asyncio.ensure_future(reader.read())], timeout=1.5)
+    assert not done and not engine.cancelled
+    linger = struct.pack("ii", 1, 0)
+    writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+    writer.transport.abort()
     async with asyncio.timeout(20):
         while not engine.cancelled:
             await asyncio.sleep(0.01)

@@ -18,9 +18,11 @@ _HEX: Final = frozenset(b"0123456789abcdefABCDEF")
 class ChunkWalk:
     """One chunked body, read in any pieces."""
 
-    __slots__ = ("_line", "_skip", "_trailers")
+    __slots__ = ("_line", "_skip", "_trailers", "said")
 
     def __init__(self) -> None:
+        self.said = 0
+        """Bytes of the chunks that have begun, by what their lines say."""
         self._line = b""
         """What has come of a line that is not whole."""
         self._skip = 0
@@ -47,6 +49,7 @@ class ChunkWalk:
                 continue
             size = _size(line)
             self._trailers = size == 0
+            self.said += size
             self._skip = size + 2 if size else 0
         return BEYOND
 

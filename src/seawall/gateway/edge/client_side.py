@@ -354,6 +354,9 @@ class Client(Caller):
                 self._become_http2(self._data)
                 return
             self.refuse_connection(_MALFORMED)
+        parsing = self._parsing
+        if parsing is not None and parsing.walk is not None and parsing.walk.said > self.handler.max_body:
+            self.refuse_connection(self._too_large())  # before what a chunk says of itself has come
         if not self._in_head or self._refusing:
             if self._parsing is None and not self._over:
                 self._read_blank()
@@ -793,6 +796,9 @@ class Client(Caller):
     def check(self, now: float) -> None:
         """The sweep's look at time limits: slow heads, slow bodies, idle connections, answers that nobody takes."""
         if self.transport is None:
+            return
+        if self._ended and _reset(self.transport):
+            self.transport.abort()
             return
         unsent = self.transport.get_write_buffer_size()
         held = 0 if self._slack else unsent
