@@ -20,7 +20,7 @@ from seawall.domain.spec import Fleet, camel
 from seawall.engines.vllm.versions import flags
 
 SHORT, _NEAR_SHORT = 4, 0.66
-"""Of three letters one that is wrong is a third."""
+"""Ratio that a short word has to reach: one wrong letter of three leaves two thirds."""
 _NEAR = 0.8
 """difflib's ratio of a slip of the pen; words of one half in common (inputTokens, outputTokens) are others."""
 
