@@ -227,9 +227,8 @@ def wrong_answers() -> str | None:
     seen: list[Any] = []
     for n, part in enumerate(parts):
         now = time.monotonic()
-        found, why = _asked(
-            part, now + (end - now) / max(1, len(parts) - n), at_once=1 if n == 0 else AT_ONCE
-        )
+        until = end - TRUTH_S / 3 if n == 0 else now + (end - now) / (len(parts) - n)
+        found, why = _asked(part, until, at_once=1 if n == 0 else AT_ONCE)
         if why is not None:
             return why or None
         seen += found
