@@ -72,6 +72,10 @@ def requests(model: str, tokens: Sequence[int], count: int) -> list[CaseRequest]
     return made
 
 
+UNJUDGED = ClientPatience(first_s=900, stall_s=900)
+"""With an engine that only tells what is right: on a busy CPU a held-back answer is silent for minutes."""
+
+
 async def ask_reference(
     url: str,
     wanted: Sequence[CaseRequest],
@@ -91,7 +95,7 @@ async def ask_reference(
             "stream_options": {"include_usage": True},
         }
         async with limit:
-            o = await client.request(path, asked, patience=ClientPatience(first_s=120, stall_s=60))
+            o = await client.request(path, asked, patience=UNJUDGED)
         if not o.ok or o.finish_reason is None or not o.ids:
             raise EngineError(
                 f"the reference engine failed on {name}: {o.error} {o.detail}",
