@@ -15,7 +15,7 @@ from seawall.gateway.edge.caller import MAX_HEAD
 from seawall.gateway.edge.client_side import Client
 from seawall.gateway.edge.request import Request
 from seawall.gateway.memory import HeldMemory
-from seawall.gateway.wire import Clock
+from seawall.gateway.wire import DateHeader
 from tests.unit.gateway.scripted import Pipe
 
 SEEN = frozenset(
@@ -46,7 +46,7 @@ class Recorder:
     keep = None
 
     def __init__(self) -> None:
-        self.clock = Clock()
+        self.clock = DateHeader()
         self.clients: set[Client] = set()
         self.memory = HeldMemory()
         self.budget = StrangersBudget()

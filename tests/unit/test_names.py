@@ -13,16 +13,6 @@ import pytest
 
 SRC = Path(__file__).parents[2] / "src" / "seawall"
 
-STILL: dict[str, set[str]] = {
-    "Ask": {"decide/route/pick.py", "decide/route/resume/ways.py"},
-    "Clock": {"drivers/clock.py", "gateway/wire.py"},
-    "Decision": {"decide/route/resume/policy.py", "sim/outcome.py"},
-    "Group": {"render/inputs.py", "sim/pods.py"},
-    "Lane": {"decide/route/resume/replay.py", "decide/route/resume/typed.py"},
-    "_Asked": {"gateway/exchange/shadow.py", "gateway/replicas/probe.py"},
-}
-"""Names that still mean more than one thing, and where. This list only gets shorter."""
-
 
 def meanings(root: Path) -> dict[str, set[str]]:
     """Name -> the files that define it, where their definitions differ. A class differs from every other one."""
@@ -42,12 +32,7 @@ def meanings(root: Path) -> dict[str, set[str]]:
 
 def test_a_name_means_one_thing() -> None:
     now = meanings(SRC)
-    new = {name: files for name, files in now.items() if not files <= STILL.get(name, set())}
-    assert not new, f"already the name of something else; find a more exact one: {new}"
-    gone = {
-        name: files - now.get(name, set()) for name, files in STILL.items() if files - now.get(name, set())
-    }
-    assert not gone, f"these mean one thing now; take them off the list: {gone}"
+    assert not now, f"already the name of something else; find a more exact one: {now}"
 
 
 @pytest.mark.parametrize(

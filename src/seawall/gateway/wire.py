@@ -56,7 +56,7 @@ JSON = b"application/json"
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
-class Clock:
+class DateHeader:
     """The `Date` header, made once per second by the sweep."""
 
     __slots__ = ("date",)

@@ -17,7 +17,7 @@ from seawall.decide.route.pick import side
 from seawall.domain.spec import Canary
 from seawall.domain.units import counted
 from seawall.sim.engine import Engine, Seq, slower
-from seawall.sim.pods import Group, Node, Nodes, Pod, victims
+from seawall.sim.pods import CanarySide, Node, Nodes, Pod, victims
 from seawall.sim.setup import CANARY_LOOK_S, NODE_LOST_S, RESTART_S, Happening, Setup
 from seawall.sim.trial import Trial
 
@@ -152,7 +152,7 @@ class Cluster:
         on_demand = sum(not p.node.spot for p in self.pods if p.phase != "draining")
         return on_demand >= spot.on_demand_floor
 
-    def _add(self, node: Node, now: float, ready_s: float, group: Group) -> Pod:
+    def _add(self, node: Node, now: float, ready_s: float, group: CanarySide) -> Pod:
         self.named += 1
         shape, errors = self.candidate if group == "canary" else (self.shape, self.errors)
         pod = Pod(
@@ -168,7 +168,7 @@ class Cluster:
         self.pods.append(pod)
         return pod
 
-    def _create(self, now: float, group: Group) -> None:
+    def _create(self, now: float, group: CanarySide) -> None:
         node, delay = self.nodes.acquire(self._next_is_spot(), now)
         pod = self._add(node, now, now + delay, group)
         self.world.at(pod.ready_s, lambda t: self._ready(pod, 0, t))

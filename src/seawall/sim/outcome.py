@@ -34,7 +34,7 @@ class Series:
 
 
 @dataclass(frozen=True)
-class Decision:
+class LoggedDecision:
     """One entry of the decision log, as the local mode writes it too."""
 
     t: float
@@ -54,7 +54,7 @@ class Outcome:
     finish: Floats
     status: NDArray[np.int8]
     series: Series
-    decisions: list[Decision]
+    decisions: list[LoggedDecision]
     log: list[tuple[float, str]]
     end_s: float
     events: int

@@ -13,7 +13,7 @@ from typing import Literal
 from seawall.sim import setup as s
 from seawall.sim.engine import Engine
 
-Group = Literal["stable", "canary"]
+CanarySide = Literal["stable", "canary"]
 Phase = Literal["starting", "ready", "draining", "down", "gone"]
 
 
@@ -32,7 +32,7 @@ class Pod:
     engine: Engine
     node: Node
     version: int
-    group: Group
+    group: CanarySide
     created_s: float
     ready_s: float
     phase: Phase = "starting"

@@ -68,7 +68,7 @@ class World:
         self.finish = array("d", [float("nan")]) * count
         self.status = array("b", [0]) * count
         self.series = o.Series()
-        self.decisions: list[o.Decision] = []
+        self.decisions: list[o.LoggedDecision] = []
         self.log: list[tuple[float, str]] = []
         self.peak_queue = 0
         self.arrived_before = 0
@@ -443,7 +443,7 @@ class World:
         decision = self.scaler.look(seen, now)
         changed = decision.replicas != self.cluster.wanted
         if changed or self.setup.log_every_look:
-            self.decisions.append(o.Decision(now, "scale", decision.replicas, decision.reason))
+            self.decisions.append(o.LoggedDecision(now, "scale", decision.replicas, decision.reason))
         if changed:
             self.log.append(
                 (now, f"{self.cluster.wanted} -> {decision.replicas} replicas: {decision.reason}")

@@ -18,7 +18,7 @@ from seawall.gateway.edge.record import Record
 from seawall.gateway.edge.request import Request
 from seawall.gateway.edge.sink import Source
 from seawall.gateway.memory import LITTLE, HeldMemory
-from seawall.gateway.wire import JSON, Clock, error_body
+from seawall.gateway.wire import JSON, DateHeader, error_body
 
 MAX_HEAD = 32 * 1024
 """`gateway.maxHead` unless the spec says otherwise."""
@@ -129,7 +129,7 @@ class Handler(Protocol):
     """The header line that says so."""
     http2: bool
     """HTTP/2 is spoken, too."""
-    clock: Clock
+    clock: DateHeader
     """Makes the `Date` header."""
     closing: bool
     clients: set[Connected]

@@ -41,11 +41,11 @@ class _Told(msgspec.Struct, gc=False):
 _told = msgspec.json.Decoder(_Told)
 
 
-class _Asked(msgspec.Struct, gc=False):
+class _Sampling(msgspec.Struct, gc=False):
     temperature: float | None = None
 
 
-_asked = msgspec.json.Decoder(_Asked)
+_asked = msgspec.json.Decoder(_Sampling)
 _DRAWN = frozenset({"id", "call_id", "signature", "token_ids", "logprobs"})
 """Keys whose values may differ between two answers that say the same: drawn at random, or rounded."""
 

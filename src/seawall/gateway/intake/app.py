@@ -97,7 +97,7 @@ from seawall.gateway.tell.ended import Ended, settle
 from seawall.gateway.tell.keyring import Key, KeyRing
 from seawall.gateway.tell.stats import Histogram
 from seawall.gateway.tell.tenants import LIMIT_HEADERS, Tenant, limit_lines, pass_limits
-from seawall.gateway.wire import JSON, Clock
+from seawall.gateway.wire import JSON, DateHeader
 
 CROWDED_S = 1.0
 MAX_BODY = 32 * 2**20
@@ -128,7 +128,7 @@ class App:
         self.audit = means.audit
         self.spans = means.spans
         self.rng = rng
-        self.clock = Clock()
+        self.clock = DateHeader()
         self.closing = False
         self.max_body = MAX_BODY
         self.idle_s = IDLE_S

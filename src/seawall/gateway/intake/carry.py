@@ -44,7 +44,7 @@ from seawall.gateway.exchange.exchange import Exchange
 from seawall.gateway.intake.app import App
 from seawall.gateway.intake.routes import ROUTES
 from seawall.gateway.memory import HeldMemory
-from seawall.gateway.wire import Clock, chunk, framed
+from seawall.gateway.wire import DateHeader, chunk, framed
 
 HUGE = 1 << 62
 CLOSES = b"connection: close\r\n"
@@ -57,7 +57,7 @@ class Silent:
         self._app = app
         self.wanted = app.wanted
         self.max_body = self.max_head = self.max_clients = HUGE
-        self.clock: Clock = app.clock
+        self.clock: DateHeader = app.clock
         self.closing = False
         self.clients: set[Connected] = set()
         self.idle_s = app.idle_s

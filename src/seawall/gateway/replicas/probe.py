@@ -19,7 +19,7 @@ MAX_METRICS = 4 * 2**20
 EXTRA = b"content-type: application/json\r\n"
 
 
-class _Asked:
+class _OneAnswer:
     """A `upstream.User` that waits for one whole answer."""
 
     def __init__(self, request: bytes, answer: asyncio.Future[tuple[int, bytes]], most: int) -> None:
@@ -71,7 +71,7 @@ async def ask(
 ) -> tuple[int, bytes]:
     """One request on a fresh connection -> (status, body, at most `most` bytes); status 0: no answer in time."""
     answer: asyncio.Future[tuple[int, bytes]] = asyncio.get_running_loop().create_future()
-    asked = _Asked(pool.request(path, body, EXTRA, method), answer, most)
+    asked = _OneAnswer(pool.request(path, body, EXTRA, method), answer, most)
     task = pool.connect(asked)
     try:
         async with asyncio.timeout(timeout_s):

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from seawall.decide.route.resume import TABLE, Ask, Policy, events, way_of
+from seawall.decide.route.resume import TABLE, BodyFields, Policy, events, way_of
 from seawall.decide.route.resume.ways import KNOWN, ROUTES
 
 FIELDS = sorted(KNOWN | {"guided_json", "functions", "background", "unheard_of"})
@@ -22,7 +22,7 @@ VALUES = json.loads(
 @pytest.mark.parametrize("route", [*ROUTES, "/v1/other"])
 def test_the_rows_that_are_skipped_for_want_of_their_fields_would_not_have_held(route: str) -> None:
     for base, field, value in itertools.product([{}, {"temperature": 0}], FIELDS, VALUES):
-        ask = Ask(route, json.dumps(base | {field: value}).encode(), Policy())
+        ask = BodyFields(route, json.dumps(base | {field: value}).encode(), Policy())
         assert way_of(ask) is next(row for row in TABLE if row.when(ask)), (base, field, value)
 
 

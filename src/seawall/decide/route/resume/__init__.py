@@ -2,11 +2,11 @@
 
 from seawall.decide.route.resume.policy import Breaks, Decision, Finish, GiveUp, Policy, Retry, Usage
 from seawall.decide.route.resume.session import StreamSession
-from seawall.decide.route.resume.ways import TABLE, Ask, Row, way_of
+from seawall.decide.route.resume.ways import TABLE, BodyFields, Row, way_of
 
 __all__ = [
     "TABLE",
-    "Ask",
+    "BodyFields",
     "Breaks",
     "Decision",
     "Finish",

@@ -18,7 +18,7 @@ from seawall.decide.route.resume.policy import Retry
 from seawall.decide.route.resume.recording import PLAIN, Chunks
 from seawall.decide.route.resume.stream import Stream
 
-Lane = str | tuple[str, int]
+ReplayLane = str | tuple[str, int]
 
 
 class Choice:
@@ -27,12 +27,12 @@ class Choice:
     __slots__ = ("due", "due_ids", "due_logprobs", "ids", "known", "lanes", "logprobs")
 
     def __init__(self) -> None:
-        self.lanes: dict[Lane, StringIO] = {}
-        self.known: set[Lane] = set()
+        self.lanes: dict[ReplayLane, StringIO] = {}
+        self.known: set[ReplayLane] = set()
         """Parts that are sent once: the role, the head of each tool call."""
         self.ids = 0
         self.logprobs = 0
-        self.due: dict[Lane, str] = {}
+        self.due: dict[ReplayLane, str] = {}
         self.due_ids = 0
         self.due_logprobs = 0
 
@@ -45,7 +45,7 @@ class Choice:
     def caught_up(self) -> bool:
         return not (self.due or self.due_ids or self.due_logprobs)
 
-    def note(self, lane: Lane, text: str) -> None:
+    def note(self, lane: ReplayLane, text: str) -> None:
         buffer = self.lanes.get(lane)
         if buffer is None:
             buffer = self.lanes[lane] = StringIO()
@@ -263,7 +263,7 @@ class Replay(Chunks):
         function.pop("name", None)
         return bool(new)
 
-    def _new(self, known: Choice, holder: Doc, key: str, lane: Lane | None = None) -> str:
+    def _new(self, known: Choice, holder: Doc, key: str, lane: ReplayLane | None = None) -> str:
         """Cut from `holder[key]` what the client has; the rest."""
         lane = key if lane is None else lane
         text = holder.get(key) or ""

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 from seawall.decide.route.resume import events
 from seawall.decide.route.resume.events import Doc
-from seawall.decide.route.resume.ways import Ask, Row, needs_seed
+from seawall.decide.route.resume.ways import BodyFields, Row, needs_seed
 
 
-def records_ids(ask: Ask, row: Row) -> bool:
+def records_ids(ask: BodyFields, row: Row) -> bool:
     return row.way == "continue" and ask.policy.mode != "off"
 
 
-def hides_usage(ask: Ask, row: Row) -> bool:
+def hides_usage(ask: BodyFields, row: Row) -> bool:
     """Ask for a usage chunk that the client does not want: the only count where no ids are told.
 
     Not with several choices: their finish chunks would have to wait for it (it takes their fingerprint along).
@@ -25,7 +25,7 @@ def hides_usage(ask: Ask, row: Row) -> bool:
     return ask.choices == 1 and not ask.wants_usage
 
 
-def first_body(ask: Ask, row: Row, seed: int) -> bytes:
+def first_body(ask: BodyFields, row: Row, seed: int) -> bytes:
     """The body for the first replica, and for any other as long as the client has seen nothing. `seed`: for one that
     needs a seed."""
     added: Doc = {}
@@ -42,7 +42,7 @@ def first_body(ask: Ask, row: Row, seed: int) -> bytes:
     return _with_fields(ask, added)
 
 
-def _with_fields(ask: Ask, added: Doc) -> bytes:
+def _with_fields(ask: BodyFields, added: Doc) -> bytes:
     if not added:
         return ask.body
     if ask.members is not None:

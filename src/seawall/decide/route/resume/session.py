@@ -27,7 +27,7 @@ from seawall.decide.route.resume.replay import Replay
 from seawall.decide.route.resume.stream import Stream
 from seawall.decide.route.resume.tape import BROKE, FED, LINE, RELAYED, Tape, broke, read_broke
 from seawall.decide.route.resume.typed import Typed
-from seawall.decide.route.resume.ways import Ask, way_of
+from seawall.decide.route.resume.ways import BodyFields, way_of
 from seawall.decide.truth.sick import sick_ids, sick_text
 
 _CHAT_IDS: Final = b'"},"logprobs":null,"finish_reason":null,"token_ids":['
@@ -84,7 +84,7 @@ class StreamSession:
     ) -> None:
         """`body`: the client's JSON, with `stream: true`. Raises msgspec.DecodeError if it is not an object. `members`:
         of a large body, which has been read."""
-        ask = Ask(route, body, policy, members)
+        ask = BodyFields(route, body, policy, members)
         self.policy = policy
         self.row = way_of(ask)
         """The line of the table that decides how this stream is resumed."""
@@ -119,7 +119,7 @@ class StreamSession:
         self._first = request.first_body(self._stream.ask, self.row, seed)
         self._begin(self._stream.ask)
 
-    def _begin(self, ask: Ask) -> None:
+    def _begin(self, ask: BodyFields) -> None:
         """A first attempt: nothing has reached the client."""
         self._stream = Stream(ask, self.policy)
         self._adopt(self._new_recording())

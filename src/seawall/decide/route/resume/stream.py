@@ -5,7 +5,7 @@ from __future__ import annotations
 from seawall.decide.route.resume import events
 from seawall.decide.route.resume.events import Doc
 from seawall.decide.route.resume.policy import Policy, Usage
-from seawall.decide.route.resume.ways import Ask
+from seawall.decide.route.resume.ways import BodyFields
 
 
 class Stream:
@@ -27,7 +27,7 @@ class Stream:
         "usage_sent",
     )
 
-    def __init__(self, ask: Ask, policy: Policy) -> None:
+    def __init__(self, ask: BodyFields, policy: Policy) -> None:
         self.ask = ask
         self.policy = policy
         self.attempt = 0

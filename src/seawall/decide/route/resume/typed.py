@@ -37,7 +37,7 @@ _DRAWN = frozenset({"id", "item_id", "call_id", "response_id", "signature", "cre
 _UNEQUAL = frozenset({"usage", "sequence_number", "logprobs", "metrics"})
 """May differ between two runs of the same request: cached tokens, how the text was cut, rounding."""
 _PARTS = {"text_delta": "text", "thinking_delta": "thinking", "input_json_delta": "partial_json"}
-Lane = tuple[Any, ...]
+TypedLane = tuple[Any, ...]
 
 
 class _Text:
@@ -45,7 +45,7 @@ class _Text:
 
     __slots__ = ("lane", "logprobs", "text")
 
-    def __init__(self, lane: Lane) -> None:
+    def __init__(self, lane: TypedLane) -> None:
         self.lane = lane
         self.text = StringIO()
         self.logprobs = 0
@@ -232,7 +232,7 @@ class Typed(Recording):
         self._doubted = tokens
         return True
 
-    def _record(self, doc: Doc, lane: Lane, key: str, holder: Doc) -> None:
+    def _record(self, doc: Doc, lane: TypedLane, key: str, holder: Doc) -> None:
         if not key:
             self._beats.append(_Event(doc))
             return
@@ -243,7 +243,7 @@ class Typed(Recording):
         beat.text.write(holder[key])
         beat.logprobs += len(doc.get("logprobs") or ())
 
-    def _again(self, doc: Doc, lane: Lane, key: str, holder: Doc) -> bytes:
+    def _again(self, doc: Doc, lane: TypedLane, key: str, holder: Doc) -> bytes:
         """One event of a later attempt, without what the client has."""
         if self._at < self._due:
             if not key:
@@ -267,7 +267,7 @@ class Typed(Recording):
         self._at += 1
         return b""
 
-    def _new_text(self, lane: Lane, text: str, doc: Doc) -> str:
+    def _new_text(self, lane: TypedLane, text: str, doc: Doc) -> str:
         """`text` without what the client has of it."""
         beat = self._beats[self._at]
         if not isinstance(beat, _Text) or beat.lane != lane:
@@ -302,7 +302,7 @@ class Typed(Recording):
         return b""
 
 
-def _lane(kind: str, doc: Doc) -> tuple[Lane, str, Doc]:
+def _lane(kind: str, doc: Doc) -> tuple[TypedLane, str, Doc]:
     """Of a delta: where its text belongs, and (key, object) that hold it; key '': no delta."""
     delta = doc.get("delta")
     if kind == "content_block_delta" and isinstance(delta, dict):

@@ -56,7 +56,7 @@ SPENT = frozenset(_SPENT.split())
 KNOWN: Final = CARRIED | SPENT
 
 
-class Ask:
+class BodyFields:
     """A request body, read once: raw JSON per top-level field, decoded only where a question is asked."""
 
     __slots__ = ("body", "choices", "fields", "greedy", "kind", "members", "policy", "route")
@@ -161,7 +161,7 @@ _fields: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _raws: Final = msgspec.json.Decoder(list[msgspec.Raw])
 
 
-def _multimodal(ask: Ask) -> bool:
+def _multimodal(ask: BodyFields) -> bool:
     if ask.kind != "chat":
         return False
     if ask.members is not None:
@@ -177,23 +177,23 @@ def _multimodal(ask: Ask) -> bool:
     return any(not isinstance(p, dict) or p.get("type") not in ("text", "refusal") for p in parts)
 
 
-def _structured(ask: Ask) -> bool:
+def _structured(ask: BodyFields) -> bool:
     form = ask.get("response_format")
     if isinstance(form, dict) and form.get("type") not in (None, "text"):
         return True
     return ask.any(*_STRUCTURED)
 
 
-def _tools(ask: Ask) -> bool:
+def _tools(ask: BodyFields) -> bool:
     return ask.any("functions") or (ask.any("tools") and ask.get("tool_choice") != "none")
 
 
-def _tells_tokens(ask: Ask) -> bool:
+def _tells_tokens(ask: BodyFields) -> bool:
     logprobs = ask.get("logprobs")
     return ask.wants_ids or (logprobs is not None and logprobs is not False)
 
 
-def _held_by_one_replica(ask: Ask) -> bool:
+def _held_by_one_replica(ask: BodyFields) -> bool:
     if ask.kind != "responses":
         return False
     tools = ask.get("tools", [])
@@ -210,7 +210,7 @@ class Row:
     """One line of the table: the first whose `when` holds decides."""
 
     name: str
-    when: Callable[[Ask], bool]
+    when: Callable[[BodyFields], bool]
     way: Way
     why: str
     fields: str = ""
@@ -336,7 +336,7 @@ _QUIET: Final = KNOWN.difference(*(row.fields.split() for row in TABLE))
 """Most requests have only fields of these."""
 
 
-def way_of(ask: Ask) -> Row:
+def way_of(ask: BodyFields) -> Row:
     """The row that decides how this request is resumed."""
     for row in _ALWAYS if _QUIET.issuperset(ask.fields) else TABLE:
         if row.when(ask):
@@ -344,6 +344,6 @@ def way_of(ask: Ask) -> Row:
     raise AssertionError("the last row always holds")
 
 
-def needs_seed(ask: Ask, way: Way) -> bool:
+def needs_seed(ask: BodyFields, way: Way) -> bool:
     """A random seed is added only where a replay would otherwise draw other tokens: seeds cost throughput."""
     return way == "replay" and not ask.greedy and not ask.seeded
