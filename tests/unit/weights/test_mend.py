@@ -227,7 +227,7 @@ def test_a_disk_without_room_at_any_byte_is_told_and_what_is_here_is_kept(tmp_pa
         done = subprocess.run([*prefix, *argv], env=environ, capture_output=True, text=True)
         assert done.returncode == 2, done.stderr
         assert "Traceback" not in done.stderr
-        assert done.stderr.startswith(f"seawall: {to}: ")
+        assert done.stderr.startswith((f"seawall: {to}: ", f"seawall: --to {to}: "))
         assert not (to / "seawall.lock").exists()
         assert not is_complete(to)
         assert subprocess.run(argv, env=environ, capture_output=True).returncode == 0

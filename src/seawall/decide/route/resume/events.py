@@ -188,12 +188,15 @@ def chunk_doc(kind: Kind, head: Doc, choice: Doc | None) -> Doc:
 
 def logprobs_of(logprobs: Any) -> list[float]:
     """The logprobs of a choice's own tokens; one that JSON could not hold is NaN. Of an echoed prompt the first token
-    has none."""
-    if isinstance(logprobs.get("content"), list):
-        values = [entry.get("logprob") for entry in logprobs["content"]]
-    else:
-        values = [v for v in logprobs.get("token_logprobs") or [] if v is not None]
-    return [float("nan") if v is None else float(v) for v in values]
+    has none. A form that is not known tells none: it is for those to judge who must understand it."""
+    try:
+        if isinstance(logprobs.get("content"), list):
+            values = [entry.get("logprob") for entry in logprobs["content"]]
+        else:
+            values = [v for v in logprobs.get("token_logprobs") or [] if v is not None]
+        return [float("nan") if v is None else float(v) for v in values]
+    except UNKNOWN_FORM:
+        return []
 
 
 def choice_doc(
