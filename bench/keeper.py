@@ -39,6 +39,7 @@ import psutil
 import uvloop
 
 from seawall.drivers import keeper
+from seawall.gateway.process.successor import STABLE_S
 
 MODEL = "m"
 IN_FLIGHT_S = 0.05
@@ -203,8 +204,9 @@ class Client(asyncio.Protocol):
     def ask(self, raw: bytes) -> asyncio.Future[None]:
         """Sends a request; the future is done at the end of its answer. ConnectionError when the connection ends."""
         self.data.clear()
-        over = bool(self.first_after) and not self.again_at  # its stream ended just as the gateway was killed
-        self.chunks, self.again_at = 0, time.monotonic() if over else 0.0
+        self.chunks = 0
+        if self.first_after and not self.again_at:  # its stream ended just as the gateway was killed
+            self.again_at = time.monotonic()
         self.over = asyncio.get_running_loop().create_future()
         self.transport.write(raw)
         return self.over
@@ -287,7 +289,7 @@ class Clients:
         while self.resting < self.count:
             await asyncio.sleep(0.02)
         for one in self.all:
-            one.first_after = 0.0
+            one.first_after = one.again_at = 0.0
         before, at = self.stand.cpu_s(), time.monotonic()
         self.go.set()
         while len(self.open) < self.count:
@@ -310,7 +312,7 @@ class Clients:
                 raise SystemExit("streams stand still for a minute")
         self.seen.kills.append(part(at, met, before, self.stand.cpu_s()))
 
-    async def run(self, streams: int, kills: int, pause_s: float = 1.0) -> Seen:
+    async def run(self, streams: int, kills: int, pause_s: float = STABLE_S) -> Seen:
         self.count = streams
         await self.stand.ready()
         await self.learn()

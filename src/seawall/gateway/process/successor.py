@@ -22,8 +22,8 @@ from typing import Any
 log = logging.getLogger("seawall.gateway")
 PR_SET_PDEATHSIG = 1
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
-STABLE_S = 10.0
-"""One that has served for so long did not die of its start."""
+STABLE_S = 2.0
+"""One that has lived for so long did not die of its start, nor of what it took over: streams wait for the next one."""
 BACK_OFF_S = (0.0, 0.0, 0.1, 0.5, 2.0, 5.0)
 """Before the next start, after so many that did not last."""
 
