@@ -76,6 +76,16 @@ def test_a_path_that_is_not_there_names_the_one_that_was_meant(path: str, meant:
     with_bench(script)
 
 
+@pytest.mark.parametrize("path", ["/v1/files", "/v1/files/f-1/content", "/v1/batches"])
+def test_files_and_batches_without_a_lane_say_what_turns_it_on(path: str) -> None:
+    def script(b: Bench) -> None:
+        status, _, body = told(b, post(ASK, path=path.encode()))
+        assert (status, body["error"]["code"]) == (404, "no_batch_lane") and not b.up_pipe.out
+        assert "spec.gateway.batch" in body["error"]["message"]
+
+    with_bench(script)
+
+
 @pytest.mark.parametrize(("method", "path", "allow"), [
     ("GET", "/v1/chat/completions", "POST"), ("PUT", "/v1/embeddings", "POST"), ("DELETE", "/v1/responses", "POST"),
     ("POST", "/v1/models", "GET, HEAD"), ("DELETE", "/v1/models/m", "GET, HEAD"), ("PUT", "/health", "GET, HEAD"),

@@ -80,6 +80,7 @@ from seawall.gateway.intake.peek import (
 )
 from seawall.gateway.intake.peers import BY_KEY, FORWARDED, Peers
 from seawall.gateway.intake.routes import (
+    BATCH_ROUTES,
     HEALTH,
     MODELS,
     OPEN,
@@ -104,7 +105,6 @@ MAX_BODY = 32 * 2**20
 """`gateway.maxBody` unless the spec says otherwise: as vLLM's own."""
 PREFLIGHT = b"access-control-allow-methods: GET, POST\r\naccess-control-max-age: 600\r\n"
 EXPOSED = b", ".join((b"x-request-id", b"retry-after", REPLICA, *LIMIT_HEADERS))
-BATCH_ROUTES = (b"/v1/files", b"/v1/batches")
 LAST = b"100"
 """A batch's line in the engine's own order: whatever has no `priority` of its own comes before it."""
 ONE_RESPONSE = responses.RESPONSES + b"/"

@@ -45,6 +45,8 @@ READY: Final = b"/ready"
 VERSION: Final = b"/version"
 OPEN: Final = frozenset({HEALTH, PING, READY})
 """Load balancers ask for these, and vLLM, too, answers the first two without a key."""
+BATCH_ROUTES: Final = (b"/v1/files", b"/v1/batches")
+"""Where these are answered, the batch lane answers them."""
 PAGES: Final = frozenset({MODELS, HEALTH, PING, READY, VERSION})
 """What the gateway answers itself."""
 LONGEST_GUESS: Final = 100
@@ -57,6 +59,11 @@ def no_such(path: bytes, method: bytes) -> Refusal:
     if path in PAGES or path.startswith(MODELS + b"/"):
         allow = "GET, HEAD, POST" if path == PING else "GET, HEAD"
         return Refusal(405, "method_not_allowed", "Use GET for this route.", allow=allow)
+    if path.startswith(BATCH_ROUTES):
+        message = (
+            "No fleet here has the batch lane: set spec.gateway.batch to have files and batches answered."
+        )
+        return Refusal(404, "no_batch_lane", message)
     meant = _meant(path)
     hint = f" Did you mean {meant}?" if meant else ""
     return Refusal(404, "unknown_route", f"There is no such route here.{hint}")
