@@ -375,9 +375,10 @@ class Server:
     async def _sweep(self) -> None:
         loop, n, note_at = asyncio.get_running_loop(), 0, 0.0
         while True:
-            for _ in range(round(SWEEP_S / EXCHANGE_S)):
-                due = loop.time() + EXCHANGE_S
-                await asyncio.sleep(EXCHANGE_S)
+            pause = SWEEP_S if self._board is None else EXCHANGE_S
+            for _ in range(round(SWEEP_S / pause)):
+                due = loop.time() + pause
+                await asyncio.sleep(pause)
                 self.app.lag.add(max(0.0, loop.time() - due))
                 if self._board is not None:
                     self._board.exchange(self.app, places=self.tier is None)
