@@ -112,7 +112,11 @@ def test_no_stream_is_lost_wrong_or_doubled(tmp_path: Path) -> None:
         up.settled()
 
         def serving_dies() -> None:
-            serving(up).kill()
+            old = serving(up)
+            old.kill()
+            # Until the next one has what the keeper holds, a death of the keeper would be that of both.
+            up.until(lambda s: serving(up).pid != old.pid)
+            up.until(knows_its_keeper)
 
         def keeper_dies() -> None:
             old = up.status()["keeper"]["pid"]
