@@ -15,6 +15,7 @@ from typing import Any
 
 import psutil
 import pytest
+from tests.processes import survivors
 
 from seawall.prove.mechanisms import MECHANISMS
 from seawall.prove.scenarios import SCENARIOS
@@ -93,7 +94,7 @@ def test_a_proof_that_is_interrupted_says_what_it_saw_and_leaves_nothing_running
     assert child.returncode == 130, said
     assert json.loads(out)["verdict"] == "interrupted"
     assert "Traceback" not in said
-    assert not [p for p in family if p.is_running() and p.status() != psutil.STATUS_ZOMBIE]
+    assert survivors(family, 0) == []
 
 
 @pytest.mark.engine

@@ -1,11 +1,15 @@
-"""What tests/conftest.py sets up for every test, whoever runs them."""
+"""What tests share: what tests/conftest.py sets up for every test, whoever runs them, and who still lives."""
 
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
+
+import psutil
+from tests.processes import alive
 
 ASK = "import signal; print(signal.getsignal(signal.SIGINT) is signal.default_int_handler)"
 STORY = f"""
@@ -53,3 +57,19 @@ def test_in_ci_the_same_examples_are_tried_after_those_that_failed_before(tmp_pa
     assert first[0] != "1000"
     (tmp_path / "kept").rename(tmp_path / "gone")
     assert tried() == first
+
+
+class GoneBetweenTwoLooks(psutil.Process):
+    """A process that ends and is reaped just after somebody was told that it runs."""
+
+    def is_running(self) -> bool:
+        running = super().is_running()
+        os.kill(self.pid, signal.SIGKILL)
+        os.waitpid(self.pid, 0)
+        return running
+
+
+def test_a_process_that_goes_between_two_looks_is_not_alive() -> None:
+    with subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"]) as child:
+        assert alive(psutil.Process(child.pid))
+        assert not alive(GoneBetweenTwoLooks(child.pid))

@@ -17,6 +17,7 @@ from typing import Any
 import httpx
 import openai
 import psutil
+from tests.processes import survivors
 
 from seawall.errors import SeawallError
 from seawall.local import control
@@ -95,14 +96,7 @@ class Up:
 
     def survivors(self, seconds: float = 20.0) -> list[psutil.Process]:
         """Processes of the family that still live, after waiting for them to go."""
-        end = time.monotonic() + seconds
-        alive: list[psutil.Process] = []
-        while time.monotonic() < end:
-            alive = [p for p in self.family if p.is_running() and p.status() != psutil.STATUS_ZOMBIE]
-            if not alive:
-                break
-            time.sleep(0.05)
-        return alive
+        return survivors(self.family, seconds)
 
 
 @contextlib.contextmanager

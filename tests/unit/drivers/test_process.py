@@ -12,6 +12,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from tests import processes
 
 from seawall.drivers.guardian import Log
 from seawall.drivers.process import Child, ProcessLimits, free_port, port_holder, resident_bytes
@@ -54,7 +55,7 @@ async def three_pids(tmp_path: Path) -> list[int]:
 
 def alive(pid: int) -> bool:
     try:
-        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+        return processes.alive(psutil.Process(pid))
     except psutil.NoSuchProcess:
         return False
 
