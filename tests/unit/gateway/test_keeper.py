@@ -10,9 +10,11 @@ import signal
 import sys
 from pathlib import Path
 
+from seawall.gateway.tell import keyring
+
 from .conftest import FakeEngine, split
-from .keepers import kept_gateway, kill, serving
-from .processes import Process, gateway_process
+from .keepers import SPEC, kept_gateway, kill, serving
+from .processes import Process, exchange, gateway_process
 from .waiting import until
 
 ASK = json.dumps({"model": "m", "prompt": "x"}).encode()
@@ -112,6 +114,35 @@ async def test_no_counter_falls_when_another_gateway_takes_over(tmp_path: Path) 
         assert (state["admitted_total"], state["finished_total"], state["pending"]) == (4, 4, 0)
         for open_one in (writer, waits[1]):
             open_one.close()
+
+
+async def test_a_killed_gateway_hands_nobody_a_fresh_minute(tmp_path: Path) -> None:
+    """Neither a tenant nor a key with limits of its own; nor a fresh quota of a key."""
+    tenants = (
+        "gateway: {tenants: [{name: a, requestsPerMinute: 3}, {name: b}, {name: c}], keysFile: keys.json}"
+    )
+    keys = {}
+    for tenant, limits in {"a": {}, "b": {"requests_per_minute": 3}, "c": {"token_quota": 15}}.items():
+        keys[tenant], key = keyring.make(tenant, **limits)
+        keyring.change(tmp_path / "keys.json", add=key)
+    spec = (SPEC + f"  {tenants}\n").replace("keys.json", str(tmp_path / "keys.json"))
+    async with FakeEngine() as engine, kept_gateway(tmp_path, engine, spec) as (gateway, _):
+
+        async def ask(tenant: str) -> bytes:
+            lines = f"Authorization: Bearer {keys[tenant]}\r\nConnection: close\r\n\r\n".encode()
+            body = json.dumps({"model": "m", "prompt": "x", "max_tokens": 1}).encode()
+            return await exchange(gateway.port, HEAD.replace(b"\r\n\r\n", b"\r\n") % len(body) + lines + body)
+
+        for tenant, code in (("a", b"rate_limited"), ("b", b"rate_limited"), ("c", b"insufficient_quota")):
+            answers = [await ask(tenant) for _ in range(4)]
+            assert answers[0].startswith(b"HTTP/1.1 200"), answers
+            while code not in answers[-1]:
+                answers.append(await ask(tenant))
+                assert len(answers) < 20
+        await gateway.get("/metrics")  # what is told is written down
+        for _ in range(2):
+            await kill(gateway)
+            assert [(await ask(tenant))[:12] for tenant in "abc"] == [b"HTTP/1.1 429"] * 3
 
 
 async def test_a_new_connection_waits_for_the_next_gateway(tmp_path: Path) -> None:

@@ -99,10 +99,15 @@ def test_a_broken_keys_file_is_refused_with_a_cure(text: bytes) -> None:
         keyring.parse(text)
 
 
-@given(st.lists(st.tuples(st.floats(0, 30), st.integers(1, 500)), max_size=80))
-def test_a_meter_never_grants_more_than_a_burst_and_the_rate(asks: list[tuple[float, int]]) -> None:
+@given(st.lists(st.tuples(st.floats(0, 30), st.integers(1, 500), st.booleans()), max_size=80))
+def test_a_meter_never_grants_more_than_a_burst_and_the_rate(asks: list[tuple[float, int, bool]]) -> None:
+    """Nor does the one of the process that follows on a killed one."""
     meter, now, granted, tokens = Meter(10, 600), 0.0, 0, 0
-    for pause, cost in asks:
+    for pause, cost, killed in asks:
+        if killed and (level := meter.level) is not None:
+            meter = Meter()
+            meter.carry(level)
+            meter.configure(10, 600, None)
         now += pause
         limited = meter.check(cost, now)
         if limited is None:

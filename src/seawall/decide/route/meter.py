@@ -38,6 +38,15 @@ class Standing(NamedTuple):
     """Seconds until it is full again if nothing more is taken."""
 
 
+class Level(NamedTuple):
+    """What an account's buckets held at a time, and its tokens in all: what a successor of the process goes on from."""
+
+    requests: float
+    tokens: float
+    at: float
+    used: int
+
+
 class Others(Protocol):
     """The other processes that keep the same account."""
 
@@ -116,6 +125,24 @@ class Meter:
         """From now on other processes keep the account, too."""
         self._others = others
         self.used = max(self.used, others.own_used())
+
+    @property
+    def level(self) -> Level | None:
+        """For a successor; None: nobody has asked yet."""
+        return None if self._at < 0 else Level(self._requests, self._tokens, self._at, self.used)
+
+    def carry(self, level: Level) -> None:
+        """Goes on from what a process that died had left, by the same clock. Where others keep the account, too, its
+        buckets are theirs."""
+        self.used = max(self.used, level.used)
+        if self._others is not None or self._gateways:
+            return
+        if self._at >= 0:
+            self._refill(level.at)
+            level = level._replace(
+                requests=min(level.requests, self._requests), tokens=min(level.tokens, self._tokens)
+            )
+        self._requests, self._tokens, self._at = level.requests, level.tokens, level.at
 
     @property
     def limits(self) -> bool:

@@ -1,5 +1,7 @@
 """What this process has counted, in the memory that outlives it (edge/record.py): no counter falls by a take-over.
 
+What is left of tenants' and keys' limits is told with it: a killed gateway hands nobody a fresh minute.
+
 Written four times a second and whenever somebody is told a count; so a successor begins at or above all that was told,
 and what a killed process counted since then, for a quarter of a second at most, is lost. Two slots take turns: one of
 them is always whole. Forbidden here: gauges, and anything that a process learns anew.
@@ -13,6 +15,7 @@ from time import time
 
 import msgspec
 
+from seawall.decide.route.meter import Level
 from seawall.gateway.edge.client_side import Client
 from seawall.gateway.edge.http2 import Http2Connection
 from seawall.gateway.edge.record import Arena, Record, read
@@ -41,6 +44,7 @@ class _Tenant(msgspec.Struct, frozen=True):
     used: int
     usd: float
     outcomes: dict[str, int]
+    level: Level | None = None
 
 
 class _Fleet(msgspec.Struct, frozen=True):
@@ -51,6 +55,8 @@ class _Fleet(msgspec.Struct, frozen=True):
     tenants: dict[str, _Tenant]
     unkept: int
     """Requests under way that no record holds: they end with the process."""
+    keys: dict[str, Level] = {}
+    """Key id -> what is left of its own limits."""
 
 
 class ProcessCounts(msgspec.Struct, frozen=True):
@@ -174,10 +180,11 @@ def _told(fleet: FleetLane) -> _Fleet:
         {name: (getattr(stats, name).counts, getattr(stats, name).total) for name in TIMES},
         {side: {n: getattr(s, n) for n in SIDE_NUMBERS} for side, s in stats.sides.items() if s.requests},
         {
-            t.name: _Tenant(t.prompt, t.completion, t.meter.used, t.cost_usd, t.outcomes)
+            t.name: _Tenant(t.prompt, t.completion, t.meter.used, t.cost_usd, t.outcomes, t.meter.level)
             for t in fleet.tenants.all()
         },
         sum([not _is_kept(one) for one in fleet.active]),
+        {id: level for id, meter in fleet.tenants.key_meters().items() if (level := meter.level) is not None},
     )
 
 
@@ -226,8 +233,12 @@ def _add(fleet: FleetLane, told: _Fleet, first: bool) -> None:
         tenant.completion += used.completion
         tenant.cost_usd += used.usd
         tenant.meter.used = max(tenant.meter.used, used.used)
+        if used.level is not None:
+            tenant.meter.carry(used.level)
         for outcome, count in used.outcomes.items():
             tenant.outcomes[outcome] = tenant.outcomes.get(outcome, 0) + count
+    for id, level in told.keys.items():
+        fleet.tenants.key_meter(id).carry(level)
 
 
 def _add_times(mine: Histogram, counts: list[int], total: float) -> None:

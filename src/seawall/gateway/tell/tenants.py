@@ -104,13 +104,22 @@ class Tenants:
         """A key's own meter, if it has limits of its own."""
         if key is None or (key.requests_per_minute or key.tokens_per_minute or key.token_quota) is None:
             return None
-        meter = self._keys.get(key.id)
-        if meter is None:
-            meter = self._keys[key.id] = Meter()
-            if self._share is not None:
-                self._share(f"key {key.id}", meter)
+        meter = self.key_meter(key.id)
         meter.configure(key.requests_per_minute, key.tokens_per_minute, key.token_quota)
         return meter
+
+    def key_meter(self, id: str) -> Meter:
+        """The account of the key of that id, known or new."""
+        meter = self._keys.get(id)
+        if meter is None:
+            meter = self._keys[id] = Meter()
+            if self._share is not None:
+                self._share(f"key {id}", meter)
+        return meter
+
+    def key_meters(self) -> dict[str, Meter]:
+        """Key id -> its account, of keys that have limits of their own and have been used."""
+        return dict(self._keys)
 
 
 LIMIT_HEADERS = tuple(
