@@ -42,7 +42,7 @@ class Interactive:
         return SpareSeen(
             places=sum(max(1, int(r.cap * SPARE_SHARE)) for r in ready if r.cap),
             running=running,
-            queued=now.queued,
+            queued=now.queued - now.queued_due,
             ttft_s=quantile(_grown(now.ttft_counts, before.ttft_counts), TTFT_BOUNDS_S, PERCENTILE),
             tpot_s=quantile(_grown(now.tpot_counts, before.tpot_counts), TPOT_BOUNDS_S, PERCENTILE),
             refused=refused,

@@ -98,6 +98,8 @@ class FleetState:
 
     queued: int = 0
     """Accepted, waiting for a replica."""
+    queued_due: int = 0
+    """Of these, lines of batches whose time is short."""
     in_flight: int = 0
     """At a replica."""
     pending: int = 0
@@ -286,7 +288,7 @@ def ended(state: GatewayState, goes_on: bool = False) -> GatewayState:
     successor goes on with it (`goes_on`)."""
     fleets = {
         name: replace(
-            f, queued=0, in_flight=0, pending=0, spare=0, queue_limit=0,
+            f, queued=0, queued_due=0, in_flight=0, pending=0, spare=0, queue_limit=0,
             failed_total=f.failed_total + (0 if goes_on else f.pending), canary_percent=0, drain_rate=0.0,
             ttft_p50_s=None, ttft_p95_s=None, streams=[],
         )
@@ -330,6 +332,7 @@ def _fleets(a: FleetState, b: FleetState) -> FleetState:
             elsewhere[name] = told
     return FleetState(
         queued=a.queued + b.queued,
+        queued_due=a.queued_due + b.queued_due,
         in_flight=a.in_flight + b.in_flight,
         pending=a.pending + b.pending,
         spare=a.spare + b.spare,

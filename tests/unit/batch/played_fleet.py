@@ -22,7 +22,7 @@ from seawall.batch.send import SendAgain, Sender
 from seawall.batch.words import BatchRecord, LineResult
 from seawall.batch.worker import LineWorker
 from seawall.decide.batch.rules import FleetRules, LaneRules
-from seawall.decide.route.admit import SPARE, Queued, Rejected, Ticket
+from seawall.decide.route.admit import DUE, SPARE, Queued, Rejected, Ticket
 from seawall.decide.route.desk import Desk, DeskRules
 from seawall.decide.route.pick import Ask
 from seawall.domain.action import Timing
@@ -172,7 +172,8 @@ class PlayedFleet:
 
     async def look(self) -> GatewayState:
         """What its gateway tells."""
-        fleet = FleetState(queued=self.desk.admission.queued, ttft_counts=list(self.ttft_counts))
+        waits = self.desk.admission
+        fleet = FleetState(queued=waits.queued, queued_due=waits.due, ttft_counts=list(self.ttft_counts))
         replica = ReplicaState(fleet="f", state="ready", cap=self.places)
         return GatewayState(fleets={"f": fleet}, replicas={"r": replica} if self.serves else {})
 
@@ -188,7 +189,7 @@ class PlayedSender(Sender):
         self, batch: BatchRecord, line: AskedLine, due: bool, tries: int
     ) -> LineResult | SendAgain:
         tokens = msgspec.json.decode(line.body).get("max_tokens", 1)
-        asked = await self._fleet.ask(tokens, 30, 9 if due else SPARE)
+        asked = await self._fleet.ask(tokens, 30, DUE if due else SPARE)
         if asked is None:
             return SendAgain(True, "no place")
         if asked.over.result() == "gave way":

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from tests.unit.batch.played_fleet import FLAT, PlayedFleet, Told, played
+from tests.unit.batch.played_fleet import DAY_S, FLAT, PlayedFleet, Told, played
 from tests.virtual_time import quantile, run
 
 from seawall.domain.action import Timing
@@ -26,15 +26,17 @@ class Beside:
     gave_way: int
 
 
-async def beside(folder: Path, rate: float, length: int, seconds: float = 25.0) -> Beside:
+async def beside(
+    folder: Path, rate: float, length: int, seconds: float = 25.0, window_s: int = DAY_S
+) -> Beside:
     fleet = PlayedFleet()
     steps = asyncio.create_task(fleet.steps())
     most = await fleet.capacity(length, 30)
     alone = await fleet.interactive(lambda _: rate, seconds, 24, seed=7)
     steps.cancel()
     async with played(folder) as lane:
-        await lane.submit([length] * 20_000)
-        await asyncio.sleep(5)
+        await lane.submit([length] * 20_000, window_s=window_s)
+        await asyncio.sleep(5 + length * 0.02)
         before, at = await lane.done(), lane.now()
         told = await lane.fleet.interactive(lambda _: rate, seconds, 24, seed=7)
         done = await lane.done() - before
@@ -51,6 +53,13 @@ def test_interactive_requests_hardly_notice_and_what_they_leave_is_used(
     assert ratio <= 1.1, "an interactive request has a place at once, and waits for one step of the engine"
     assert seen.used >= 0.9
     assert seen.gave_way < len(seen.beside.ttfts) / 2, "most find a place that is free"
+
+
+def test_lines_whose_time_is_short_do_not_give_way_to_each_other(tmp_path: Path) -> None:
+    """They wait in line as interactive requests do, and are none: to these they give way as all lines do."""
+    seen = run(beside(tmp_path, 12.0, 300, seconds=60.0, window_s=3600))
+    assert seen.used >= 0.8, "they take each place at once, and so lose a little more to who comes next"
+    assert quantile(seen.beside.ttfts, 0.99) <= 1.1 * quantile(seen.alone.ttfts, 0.99)
 
 
 async def finish(folder: Path, lengths: list[int], rate: float, timing: Timing) -> float:

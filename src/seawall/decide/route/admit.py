@@ -5,7 +5,7 @@ once, with a Retry-After from the measured rate of finishing. Among those who wa
 
 1. broken streams that must be resumed (they were admitted long ago),
 2. the lowest priority number, except that every EIGHTH turn goes to the lowest-ranking level that waits,
-   so that no level starves; lines of batches (SPARE) have no part in that: they are served when nobody else waits,
+   so that no level starves; lines of batches (DUE, SPARE) have no part in that: they are served when nobody else waits,
 3. within a level, deficit round robin over tenants, on tokens (Shreedhar & Varghese, SIGCOMM 1995): each
    tenant gets tokens in proportion to its weight, whatever the number and size of its requests.
 
@@ -26,10 +26,12 @@ from seawall.decide.route.prefix import Visit
 QUANTUM = 2048
 """Tokens a tenant of weight 1 earns per round."""
 EIGHTH = 8
-SPARE: Final = 10
-"""Priority of a batch's line that lives on what others leave. It never waits at the door (`Desk.offer`)."""
 LEAST: Final = 9
-"""The last priority that waits in line: a client's who ranks himself last, and a batch's line whose time is short."""
+"""The last priority of a client: of who ranks himself last."""
+DUE: Final = 10
+"""Priority of a batch's line whose time is short: it waits in line after everybody, and so counts as demand."""
+SPARE: Final = 11
+"""Priority of a batch's line that lives on what others leave. It never waits at the door (`Desk.offer`)."""
 WHEEL_S = 0.25
 """Resolution of queue deadlines."""
 
@@ -254,7 +256,7 @@ class Admission:
             self._turns += 1
             at = min(self._levels)
             if self._turns % EIGHTH == 0:
-                at = max((level for level in self._levels if level < SPARE), default=at)
+                at = max((level for level in self._levels if level < DUE), default=at)
             level = self._levels[at]
             ticket = level.pop()
             if not level.lines:
@@ -306,6 +308,12 @@ class Admission:
             for line in level.lines.values():
                 found[line.name] = line.weight, found.get(line.name, (0.0, 0))[1] + len(line.tickets)
         return found
+
+    @property
+    def due(self) -> int:
+        """Of those that wait in line, lines of batches whose time is short."""
+        level = self._levels.get(DUE)
+        return sum(len(line.tickets) for line in level.lines.values()) if level is not None else 0
 
     def finished(self, now: float) -> None:
         """A request of this fleet left its replica: the measure of how fast the queue drains."""

@@ -23,7 +23,7 @@ from collections.abc import Iterable
 from random import Random
 from typing import NamedTuple
 
-from seawall.decide.route.admit import LEAST, SPARE, Admission, Bounds, Queued, Rejected, Ticket
+from seawall.decide.route.admit import DUE, SPARE, Admission, Bounds, Queued, Rejected, Ticket
 from seawall.decide.route.breaks import Blame, Break
 from seawall.decide.route.pick import Ask, Changes, Picked, Router, Target
 from seawall.decide.route.poison import DEATHS, Quarantine, blame
@@ -97,7 +97,9 @@ class Desk:
         self._resting: dict[Target, float] = {}
         self._convicts: dict[Ticket, float] = {}
         self._spares: dict[Ticket, None] = {}
-        """Lines that live on what others leave, those that came last at the end."""
+        """Lines of batches with a place that live on what others leave, those that came last at the end."""
+        self._dues: dict[Ticket, None] = {}
+        """Those whose time is short, likewise."""
         self.configure(rules)
 
     def configure(self, rules: DeskRules) -> None:
@@ -114,9 +116,9 @@ class Desk:
         free = self.router.free()
         if ticket.priority >= SPARE:
             return self._spare(ticket, now)
-        if free and not admission.queued:
+        if free and (not admission.queued or (ticket.priority < DUE and admission.queued == admission.due)):
             self.tickets.add(ticket)
-            picked = self.router.pick(ticket.ask, now)
+            picked = self._pick(ticket, ticket.ask, now)
             if picked is None:
                 ticket.deadline = min(ticket.until, now + self.rules.queue_s)
                 admission.force(ticket, now)
@@ -136,32 +138,31 @@ class Desk:
         admission = self.admission
         if admission.queued or admission.others:
             return Rejected(1, "others wait")
-        picked = self.router.pick(ticket.ask, now) if self.router.free() else None
-        if picked is None or picked.target.in_flight + 1 > max(1.0, picked.target.cap * SPARE_SHARE):
+        picked = self._pick(ticket, ticket.ask, now) if self.router.free() else None
+        if picked is None:
             return Rejected(1, "no place is to spare")
         self.tickets.add(ticket)
-        self._spares[ticket] = None
         self._start(ticket, picked)
         return picked
 
     def give_way(self, waits: Ticket) -> Ticket | None:
         """The line of a batch that is to end now, so that `waits`, which has just come and found no place, has its: of
-        those that it could take the place of, the one that has run the least. It leaves as any other (`left`). None:
-        there is none, or a free place is there that does not suit."""
-        if waits.priority >= LEAST or self.router.free():
+        those that it could take the place of, the one that has run the least, and one whose time is short only where
+        there is no other. It leaves as any other (`left`). None: there is none, or a free place is there that does not
+        suit."""
+        if waits.priority >= DUE or self.router.free():
             return None
-        for line in reversed(self._spares):
-            if line.target is not None and self.router.suits(line.target, waits.ask):
-                del self._spares[line]
-                return line
+        for lines in (self._spares, self._dues):
+            for line in reversed(lines):
+                if line.target is not None and self.router.suits(line.target, waits.ask):
+                    del lines[line]
+                    return line
         return None
 
     def carried(self, ticket: Ticket) -> None:
         """Another desk had admitted it, and is no more: it is neither refused nor kept waiting behind others. `again`
         follows."""
         self.tickets.add(ticket)
-        if ticket.priority >= SPARE:
-            self._spares[ticket] = None
 
     def broke(self, ticket: Ticket, what: Break, now: float) -> bool:
         """The replica of `ticket` failed it. True: the replica is out now, and must be asked for a proof."""
@@ -206,8 +207,8 @@ class Desk:
     def left(self, ticket: Ticket, now: float) -> None:
         """It is over: answered, failed, given up by its client, wherever it was."""
         self.tickets.discard(ticket)
-        if ticket.priority >= SPARE:
-            self._spares.pop(ticket, None)
+        if ticket.priority >= DUE:
+            self._lines(ticket).pop(ticket, None)
         if ticket.bucket >= 0:
             self.admission.cancel(ticket)
         if ticket.second is not None:
@@ -282,15 +283,24 @@ class Desk:
 
     def _place(self, ticket: Ticket, now: float) -> Picked | None:
         """Takes a place. `avoid` is a wish: when nobody else could serve it, who failed it may try again."""
-        ask, router = ticket.ask, self.router
-        picked = router.pick(ask, now)
+        ask = ticket.ask
+        picked = self._pick(ticket, ask, now)
         if picked is None:
-            if not ask.avoid or router.others_serve(ask):
+            if not ask.avoid or self.router.others_serve(ask):
                 return None
-            picked = router.pick(ask.but(avoid=()), now)
+            picked = self._pick(ticket, ask.but(avoid=()), now)
             if picked is None:
                 return None
         self._start(ticket, picked)
+        return picked
+
+    def _pick(self, ticket: Ticket, ask: Ask, now: float) -> Picked | None:
+        """The best replica with room; lines of batches leave some of it."""
+        picked = self.router.pick(ask, now)
+        if picked is not None and ticket.priority >= DUE:
+            target = picked.target
+            if target.in_flight + 1 > max(1.0, target.cap * SPARE_SHARE):
+                return None
         return picked
 
     def _start(self, ticket: Ticket, picked: Picked) -> None:
@@ -301,6 +311,11 @@ class Desk:
             ticket.ask = ask = ask.but(cached=picked.cached)
         ticket.target = picked.target
         ticket.visit = self.router.start(picked.target, ask, picked.found)
+        if ticket.priority >= DUE:
+            self._lines(ticket)[ticket] = None
+
+    def _lines(self, ticket: Ticket) -> dict[Ticket, None]:
+        return self._dues if ticket.priority == DUE else self._spares
 
     def told(self, ticket: Ticket, tokens: int, cached: int | None, answer: int) -> tuple[int, int] | None:
         """What its replica counted: tokens of the prompt, of them cached (None: it does not say), generated. The tokens

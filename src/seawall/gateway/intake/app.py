@@ -18,7 +18,7 @@ from urllib.parse import unquote
 
 import msgspec
 
-from seawall.decide.route.admit import LEAST, SPARE
+from seawall.decide.route.admit import DUE, LEAST, SPARE
 from seawall.decide.route.members import LARGE, TOO_DEEP, Members, Unreadable
 from seawall.decide.route.refusal import Refusal, poisonous
 from seawall.decide.route.resume import StreamSession
@@ -644,8 +644,8 @@ class App:
         given = request.headers.get(PRIORITY)
         own = request.tenant.priority
         if BATCH in request.headers and self._of_lane(request):
-            return LEAST if request.headers.get(BATCH_CLASS) == b"due" else SPARE
-        return max(own, min(9, int(given[-4000:]))) if given is not None and given.isdigit() else own
+            return DUE if request.headers.get(BATCH_CLASS) == b"due" else SPARE
+        return max(own, min(LEAST, int(given[-4000:]))) if given is not None and given.isdigit() else own
 
     def done(self, ended: Ended) -> None:
         """A request is over: account for it."""

@@ -284,6 +284,7 @@ def _told(f: FleetLane) -> FleetState:
     s = f.stats
     return FleetState(
         queued=f.admission.queued,
+        queued_due=f.admission.due,
         in_flight=f.router.in_flight,
         pending=s.pending,
         spare=s.spare,

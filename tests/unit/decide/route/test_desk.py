@@ -9,7 +9,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from seawall.decide.route.admit import LEAST, SPARE, Bounds, Queued, Rejected, Ticket
+from seawall.decide.route.admit import DUE, LEAST, SPARE, Bounds, Queued, Rejected, Ticket
 from seawall.decide.route.breaks import Blame, Break
 from seawall.decide.route.desk import BURST, ERRORS_IN_A_ROW, REST_S, Desk, DeskRules
 from seawall.decide.route.pick import Ask, Picked, Target
@@ -338,7 +338,7 @@ def test_no_line_gives_way_where_it_helps_nobody() -> None:
     desk = desk_of("a", cap=2)
     assert isinstance(line_at(desk).target, Target)
     placed(desk)
-    for ask, priority in ((Ask(10), LEAST), (Ask(10, only="b"), 5)):
+    for ask, priority in ((Ask(10), DUE), (Ask(10, only="b"), 5)):
         waits = Ticket(ask, priority=priority)
         desk.offer(waits, 1.0)
         assert desk.give_way(waits) is None
@@ -350,3 +350,36 @@ def test_lines_leave_a_place_for_who_comes_next() -> None:
         line_at(desk)
     assert isinstance(desk.offer(Ticket(Ask(10), priority=SPARE), 0.0), Rejected)
     placed(desk)
+
+
+def test_a_line_whose_time_is_short_gives_way_after_those_that_live_on_what_is_left() -> None:
+    desk = desk_of("a", cap=4)
+    due, spare = Ticket(Ask(10), priority=DUE), Ticket(Ask(10), priority=SPARE)
+    assert isinstance(desk.offer(due, 0.0), Picked) and isinstance(desk.offer(spare, 0.0), Picked)
+    placed(desk), placed(desk)
+    first, second, third = Ticket(Ask(10), priority=LEAST), Ticket(Ask(10)), Ticket(Ask(10))
+    for waits, line in ((first, spare), (second, due), (third, None)):
+        desk.offer(waits, 1.0)
+        assert desk.give_way(waits) is line
+
+
+def test_lines_that_wait_stand_in_nobody_s_way_and_no_eighth_turn_is_theirs() -> None:
+    desk = desk_of("a", cap=2)
+    desk.configure(DeskRules(2, Bounds(40), 10.0))
+    mine = [placed(desk), placed(desk)]
+    lines = [Ticket(Ask(10), priority=DUE) for _ in range(3)]
+    assert all(isinstance(desk.offer(line, 1.0), Queued) for line in lines)
+    assert desk.admission.due == desk.admission.queued == 3
+    desk.left(mine.pop(), 1.0)
+    assert desk.pump(1.0) == [], "the last place is left for who comes next"
+    after = Ticket(Ask(10))
+    assert isinstance(desk.offer(after, 1.0), Picked)
+    waiting = [Ticket(Ask(10)) for _ in range(12)]
+    assert all(isinstance(desk.offer(ticket, 1.0), Queued) for ticket in waiting)
+    desk.left(after, 2.0)
+    served = []
+    for _ in waiting:
+        (at,) = desk.pump(2.0)
+        served.append(at.ticket)
+        desk.left(at.ticket, 2.0)
+    assert served == waiting
