@@ -10,6 +10,7 @@ import click
 from seawall.cli.files import writable_folder
 
 if TYPE_CHECKING:
+    from seawall.render.inputs import Group
     from seawall.render.packaging.package import Packaging
 
 PREREQS = "cluster-prereqs"
@@ -85,7 +86,7 @@ def command(
         return
     if first := needed_first(rendering.objects):
         click.echo(f"  {first}")
-    click.echo(f"\nNext: {_next(packaging, output, group.gateway)}")
+    click.echo(f"\nNext: {next_command(packaging, output, group)}")
 
 
 def _write(files: dict[str, str], output: Path | None, notes: tuple[str, ...]) -> None:
@@ -112,11 +113,12 @@ def _write(files: dict[str, str], output: Path | None, notes: tuple[str, ...]) -
         click.echo(f"  {note}")
 
 
-def _next(packaging: Packaging, output: Path, gateway: str) -> str:
+def next_command(packaging: Packaging, output: Path, group: Group) -> str:
+    """What puts the files into a cluster."""
     return {
         "plain": f"kubectl apply --server-side -f {output}",
         "kustomize": f"kubectl apply --server-side -k {output}/overlays/prod",
-        "helm": f"helm install {gateway} {output}",
+        "helm": f"helm install {group.gateway} {output} --namespace {group.namespace} --create-namespace",
         "argocd": f"commit {output}, then kubectl apply -f {output}/application.yaml",
         "flux": f"commit {output}, then kubectl apply -f {output}/flux.yaml",
     }[packaging]

@@ -14,6 +14,7 @@ from typing import Any
 from seawall.config.explain import explained
 from seawall.config.load import json_schema
 from seawall.domain.spec import API_VERSION
+from seawall.render.names import KEPT
 
 Schema = dict[str, Any]
 GROUP, VERSION = API_VERSION.split("/")
@@ -45,7 +46,7 @@ _COLUMNS = [
 
 
 def fleet_crd() -> Schema:
-    """The object that `kubectl apply` takes."""
+    """The object that `kubectl apply` takes. Whoever deletes it deletes every Fleet, and all that runs."""
     found: Schema = copy.deepcopy(_fleet_crd())
     return found
 
@@ -88,7 +89,7 @@ def _fleet_crd() -> Schema:
     return {
         "apiVersion": "apiextensions.k8s.io/v1",
         "kind": "CustomResourceDefinition",
-        "metadata": {"name": f"fleets.{GROUP}"},
+        "metadata": {"name": f"fleets.{GROUP}", "annotations": dict(KEPT)},
         "spec": {
             "group": GROUP,
             "names": {"kind": "Fleet", "listKind": "FleetList", "plural": "fleets", "singular": "fleet"},

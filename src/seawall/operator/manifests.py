@@ -13,6 +13,7 @@ from seawall import __version__
 from seawall.domain.labels import ADMIN_PORT, APP, ENGINE_APP, GATEWAY_APP, HTTP_PORT, OPERATOR_APP
 from seawall.operator.accounts import NAMES, RBAC, bound, roles
 from seawall.operator.crd import GROUP, fleet_crd
+from seawall.render.names import KEPT
 from seawall.render.network import API_SERVER, DNS, NODE_LOCAL_DNS, tcp
 
 Object = dict[str, Any]
@@ -75,9 +76,8 @@ def operator_manifests(
     out: list[Object] = []
     if everywhere:
         levels = {f"pod-security.kubernetes.io/{m}": "restricted" for m in ("enforce", "audit", "warn")}
-        out.append(
-            {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace, "labels": levels}}
-        )
+        home = {"name": namespace, "labels": levels, "annotations": dict(KEPT)}
+        out.append({"apiVersion": "v1", "kind": "Namespace", "metadata": home})
     out += [fleet_crd(), {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": meta}]
     if everywhere:
         out += roles(None)

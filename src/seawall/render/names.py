@@ -32,6 +32,13 @@ KEPT = {
     "kustomize.toolkit.fluxcd.io/prune": "disabled",
 }
 """Annotations of what holds more than we have put into it: Helm, Argo CD and Flux leave it where it is."""
+
+
+def is_kept(obj: Object) -> bool:
+    """Whether every packaging leaves the object where it is."""
+    return KEPT.items() <= (obj["metadata"].get("annotations") or {}).items()
+
+
 CONFIG_DIR = "/etc/seawall"
 STATE_DIR = "/run/seawall"
 

@@ -133,6 +133,7 @@ ZERO = {
     "initialDelaySeconds", "minReadySeconds", "periodSeconds", "timeoutSeconds", "hostPort", "readOnly", "tty", "stdin",
     "hostNetwork", "hostPID", "hostIPC", "publishNotReadyAddresses", "subPath", "value", "clusterName", "nodeName",
     "priorityClassName", "serviceAccountName", "restartPolicy", "observedGeneration", "paused", "weight", "immutable",
+    "globalDefault", "preserveUnknownFields",
 }  # fmt: skip
 """Fields of built-in kinds that are gone when they are 0, false or "": plain values that are written only when they
 are something. (`automountServiceAccountToken` and its like are pointers: false stays.)"""

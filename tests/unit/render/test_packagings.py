@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
+from seawall.operator.manifests import operator_manifests
 from seawall.render.inputs import Rendering
 from seawall.render.packaging.gitops import WAVE, Repository
 from seawall.render.packaging.package import Packaging, package, stream
@@ -67,25 +68,61 @@ def test_kustomize_builds_base_and_overlays(
     assert {"dev", "prod"} <= {p.name for p in (folder / "overlays").iterdir()}
 
 
+def said_next(rendering: Rendering) -> str:
+    from seawall.cli.render import next_command
+
+    return next_command("helm", Path("deploy"), rendering.group)
+
+
 def test_helm_chart_with_defaults_equals_the_plain_objects(
     rendering: Rendering, tmp_path: Path, run: Callable[..., str]
 ) -> None:
     folder = write(pack(rendering, "helm"), tmp_path)
     run("helm", "lint", "--strict", str(folder))
+    assert "--create-namespace" in said_next(rendering), "the chart makes none, and its objects need theirs"
     ours = ["--set", "createNamespace=true"]
     assert keyed(documents(run("helm", "template", "x", str(folder), *ours))) == keyed(rendering.objects)
     made = keyed(documents(run("helm", "template", "x", str(folder))))
     assert made == {k: o for k, o in keyed(rendering.objects).items() if o["kind"] != "Namespace"}
 
 
-def test_no_packaging_takes_away_what_is_not_only_ours(rendering: Rendering) -> None:
-    """The namespace may hold the user's Secrets, the claim holds weights that were downloaded for hours."""
-    for obj in rendering.objects:
-        if obj["kind"] in ("Namespace", "PersistentVolumeClaim"):
-            notes = obj["metadata"]["annotations"]
-            assert notes["helm.sh/resource-policy"] == "keep"
-            assert notes["argocd.argoproj.io/sync-options"] == "Prune=false,Delete=false"
-            assert notes["kustomize.toolkit.fluxcd.io/prune"] == "disabled"
+HOLDS_MORE = ("Namespace", "PersistentVolumeClaim", "CustomResourceDefinition")
+"""The namespace may hold the user's Secrets, the claim holds weights that were downloaded for hours, and with a
+definition go all objects of its kind."""
+
+
+def _stays(obj: dict[str, Any]) -> None:
+    notes = obj["metadata"].get("annotations") or {}
+    assert notes.get("helm.sh/resource-policy") == "keep", obj["kind"]
+    assert notes.get("argocd.argoproj.io/sync-options") == "Prune=false,Delete=false"
+    assert notes.get("kustomize.toolkit.fluxcd.io/prune") == "disabled"
+
+
+def test_no_packaging_takes_away_what_is_not_only_ours(forms: dict[str, list[dict[str, Any]]]) -> None:
+    for form, objects in forms.items():
+        for obj in objects:
+            assert obj["kind"] != "Secret", f"{form}: a Secret is its owner's to make, and to keep"
+            if obj["kind"] in HOLDS_MORE:
+                _stays(obj)
+
+
+@pytest.mark.parametrize("everywhere", [False, True])
+def test_the_operators_objects_do_not_either(everywhere: bool) -> None:
+    """Whatever installs them, a chart of the user's own or a GitOps controller, and is taken away again."""
+    kept = [o for o in operator_manifests("seawall", everywhere=everywhere) if o["kind"] in HOLDS_MORE]
+    assert len(kept) == 1 + everywhere
+    for obj in kept:
+        _stays(obj)
+
+
+def test_kustomize_has_a_folder_of_what_may_be_deleted(
+    rendering: Rendering, tmp_path: Path, run: Callable[..., str]
+) -> None:
+    folder = write(pack(rendering, "kustomize"), tmp_path)
+    prod = keyed(documents(run("kubectl", "kustomize", str(folder / "overlays" / "prod"))))
+    going = keyed(documents(run("kubectl", "kustomize", str(folder / "delete"))))
+    assert going == {k: o for k, o in prod.items() if k[0] not in HOLDS_MORE}
+    assert len(going) < len(prod)
 
 
 def test_helm_knobs_turn_and_the_schema_refuses_wrong_ones(

@@ -8,13 +8,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from tests.unit.render.test_objects import VARIANTS
 
 from seawall.cli.fleets import group_of
 from seawall.drivers.kube import Kube
 from seawall.operator.apply import changes
+from seawall.operator.manifests import operator_manifests
 from seawall.render.everything import render
 from seawall.render.inputs import Group
+from seawall.render.packaging.gitops import Repository
+from seawall.render.packaging.package import package
 from seawall.testing.kube_api import SERVED, KubeApi
 from seawall.testing.kube_strict import rewritten
 
@@ -26,6 +30,7 @@ EXAMPLES = sorted((Path(__file__).parents[3] / "examples").glob("*.yaml"))
     [
         ({"egress": []}, [".spec.egress: []"]),
         ({"egress": [{}]}, []),
+        ({"globalDefault": False}, [".spec.globalDefault: False"]),
         ({"podSelector": {}}, []),
         ({"nodeSelector": {}}, [".spec.nodeSelector: {}"]),
         ({"minReadySeconds": 0}, [".spec.minReadySeconds: 0"]),
@@ -58,6 +63,45 @@ def _as_stored(group: Group) -> None:
         if (paths := rewritten(o))
     }
     assert not found
+
+
+def test_no_packaging_does(forms: dict[str, list[dict[str, Any]]]) -> None:
+    """Overlays and GitOps objects, too, as they reach a cluster."""
+    found = {
+        f"{form}: {o['kind']}/{o['metadata']['name']}": paths
+        for form, objects in forms.items()
+        for o in objects
+        if (paths := rewritten(o))
+    }
+    assert len(forms) >= 5 and not found
+
+
+@pytest.mark.parametrize(
+    "sets",
+    [
+        "networkPolicies.enabled=false,monitoring.enabled=false",
+        "fleets.llama-70b.autoscaling.enabled=false,fleets.llama-70b.replicas=0",
+        "fleets.llama-70b.resources.cpu=2500m,fleets.llama-70b.resources.memory=1Ti,createNamespace=true",
+        "gateway.min=2,gateway.max=2,fleets.llama-70b.image=mirror/vllm:v1",
+    ],
+)
+def test_no_knob_of_the_chart_does(
+    sets: str, group: Callable[..., Group], llama: str, tmp_path: Path, run: Callable[..., str]
+) -> None:
+    chart = package(render(group(llama)), "helm", Repository(url="https://git.example.com/llm"))
+    for name, text in chart.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    text = run("helm", "template", "x", str(tmp_path), "--set", sets)
+    objects = [d for d in yaml.load_all(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader)) if d]
+    found = {f"{o['kind']}/{o['metadata']['name']}": p for o in objects if (p := rewritten(o))}
+    assert len(objects) > 10 and not found
+
+
+@pytest.mark.parametrize("everywhere", [False, True])
+def test_the_operators_own_objects_do_not(everywhere: bool) -> None:
+    objects = operator_manifests("seawall", everywhere=everywhere, nodes=True)
+    assert not {o["kind"]: paths for o in objects if (paths := rewritten(o))}
 
 
 @pytest.fixture

@@ -1,10 +1,12 @@
-"""Kustomize: the plain files as a base, and overlays that say only what differs: dev, prod, spot."""
+"""Kustomize: the plain files as a base, overlays that say only what differs (dev, prod, spot), and what may be deleted:
+`kubectl delete -k` knows no annotation that keeps an object, so it is given a folder of its own."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from seawall.render.inputs import Object, Rendering
+from seawall.render.names import is_kept
 from seawall.render.replica import pod
 from seawall.render.replica.placement import cloud_of
 from seawall.render.replica.workload import halves
@@ -21,6 +23,7 @@ def kustomize_files(rendering: Rendering, base: dict[str, str]) -> dict[str, str
     out |= _dev(rendering)
     out |= _prod(rendering)
     out |= _spot(rendering)
+    out |= _removal(rendering)
     return out
 
 
@@ -40,6 +43,23 @@ def _replace(obj: Object, changes: dict[str, Any]) -> Object:
             node = node[part]
         operations.append({"op": "replace" if last in node else "add", "path": path, "value": value})
     return {"target": _target(obj), "patch": dump(operations)}
+
+
+def _without(obj: Object) -> Object:
+    """The patch that leaves an object out."""
+    named = {k: obj["metadata"][k] for k in ("name", "namespace") if k in obj["metadata"]}
+    gone = {"$patch": "delete", "apiVersion": obj["apiVersion"], "kind": obj["kind"], "metadata": named}
+    return {"patch": dump(gone)}
+
+
+def _removal(rendering: Rendering) -> dict[str, str]:
+    """The folder `delete`: everything that is only ours. The namespace may hold anything, and the volumes hold weights
+    that were downloaded for hours; whoever wants them gone names them."""
+    patches = [_without(o) for o in rendering.objects if is_kept(o)]
+    body: Object = {**API, "resources": ["../overlays/prod"]}
+    if patches:
+        body["patches"] = patches
+    return {"delete/kustomization.yaml": dump(body)}
 
 
 def _overlay(name: str, patches: list[Object], resources: tuple[str, ...] = ()) -> dict[str, str]:
@@ -66,14 +86,7 @@ def _dev(rendering: Rendering) -> dict[str, str]:
         elif kind in ("Deployment", "LeaderWorkerSet") and spec.get("replicas", 0) > 1:
             patches.append(_replace(obj, {"/spec/replicas": 1}))
         elif kind == "PrometheusRule":
-            delete = {
-                "$patch": "delete",
-                "apiVersion": obj["apiVersion"],
-                "kind": kind,
-                "metadata": obj["metadata"],
-            }
-            delete["metadata"] = {k: obj["metadata"][k] for k in ("name", "namespace")}
-            patches.append({"patch": dump(delete)})
+            patches.append(_without(obj))
     return _overlay("dev", patches)
 
 
@@ -87,7 +100,6 @@ def _prod(rendering: Rendering) -> dict[str, str]:
         "metadata": {"name": name},
         "value": PRIORITY,
         "preemptionPolicy": "PreemptLowerPriority",
-        "globalDefault": False,
         "description": "Serving: may preempt batch work, is not preempted by it.",
     }
     patches: list[Object] = []
