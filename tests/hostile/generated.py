@@ -90,7 +90,16 @@ VALUES = [
     b"a\nb",
     b"x" * 300,
 ]
-HOSTS = [b"Host: g"] * 20 + [b"", b"Host: g\r\nHost: h", b"Host:", b"host:g:80", b"Host : g", b"Host: a b"]
+HOSTS = [b"Host: g"] * 20 + [
+    b"",
+    b"Host: g\r\nHost: h",
+    b"Host:",
+    b"host:g:80",
+    b"Host : g",
+    b"Host: a b",
+    b"Host: a@g",
+    b"Host: [::1]:80",
+]
 LENGTHS = [b"Content-Length: %d"] * 8 + [
     b"Content-Length: +%d",
     b"Content-Length: -%d",

@@ -185,7 +185,6 @@ def headers() -> dict[str, Shape]:
     out |= {f"header {v[:30]!r} is right": (GET + v.encode("latin-1") + b"\r\n\r\n", "own") for v in right}
     for name in ("Host", "Authorization", "Content-Type", "Content-Encoding"):
         out[f"two of {name}"] = (GET + f"{name}: g\r\n{name}: h\r\n\r\n".encode(), "refused")
-    out["no host"] = (b"GET /health HTTP/1.1\r\n\r\n", "refused")
     out["101 headers"] = (GET + b"a: b\r\n" * 101 + b"\r\n", "refused")
     out["a head of 33 KiB"] = (GET + b"X: " + b"a" * 33_000 + b"\r\n\r\n", "refused")
     out["a head without an end"] = (GET + b"X: a", "waits")
@@ -198,6 +197,30 @@ def headers() -> dict[str, Shape]:
         )
     for encoding in ("gzip", "zstd"):
         out[f"not {encoding}"] = (post(ASK, f"Content-Encoding: {encoding}\r\n".encode()), "refused")
+    return out
+
+
+def hosts() -> dict[str, Shape]:
+    top = b"GET /health HTTP/1.1\r\n"
+    wrong = ["a b", "a\tb", "a,b", "a/b", "a/", "http://g", "a?b", "a#b", "user@g", "user:pw@g", "a\\b", "a:b", "a:80:80", "a:-1", "a:+80", "a:8 0", "a: 80", ":x", "[", "[]", "[::1",
+             "::1", "[::1]x", "[::1]:x", "[::g]", "[a b]", "[::1%eth0 x]", "a%", "a%2", "a%zz", "<g>", '"g"', "g|h", "g^", "g`", "{g}", "b\xfccher", "\xe2\x80\xae", "g:" + "9" * 6,
+             "g" * 300]  # fmt: skip
+    out = {
+        f"Host: {v[:20]!r}": (top + b"Host: " + v.encode("latin-1") + b"\r\n\r\n", "refused") for v in wrong
+    }
+    right = ["g", "G.Example", "g:80", "g:", "", "127.0.0.1:8000", "[::1]", "[::1]:8000", "[::ffff:1.2.3.4]:80", "[v1.a:b]", "a_b.svc", "a-b.c.", "a~!$&'()*+,;=b".replace(",", ""), "%41b",
+             "xn--bcher-kva.example", " g ", "\tg\t"]  # fmt: skip
+    out |= {f"Host: {v!r} is right": (top + b"Host:" + v.encode() + b"\r\n\r\n", "own") for v in right}
+    out["no host"] = (top + b"\r\n", "refused")
+    out["two hosts, the same"] = (top + H + H + b"\r\n", "refused")
+    out["two hosts, one of them empty"] = (top + H + b"Host:\r\n\r\n", "refused")
+    out["two hosts, in two cases"] = (top + H + b"HOST: h\r\n\r\n", "refused")
+    out["a URL as target, and no host"] = (b"GET http://g/health HTTP/1.1\r\n\r\n", "refused")
+    out["a URL as target, and no good host"] = (
+        b"GET http://g/health HTTP/1.1\r\nHost: a b\r\n\r\n",
+        "refused",
+    )
+    out["1.0: no good host"] = (b"GET /health HTTP/1.0\r\nHost: a b\r\n\r\n", "refused")
     return out
 
 
@@ -264,5 +287,5 @@ def with_bodies() -> dict[str, Shape]:
 
 
 SHAPES: dict[str, Shape] = {
-    **lengths(), **codings(), **chunks(), **request_lines(), **headers(), **line_ends(), **offers(), **old_versions(), **with_bodies(),
+    **lengths(), **codings(), **chunks(), **request_lines(), **headers(), **hosts(), **line_ends(), **offers(), **old_versions(), **with_bodies(),
 }  # fmt: skip

@@ -30,6 +30,10 @@ LOOSER = {
 STRICTER = {
     "CONNECT ends the connection: what follows it may be no HTTP": ("method_not_allowed", rb"CONNECT"),
     "HTTP is 1.0 or 1.1": ("http_version", rb""),
+    "a Host is a name or an address, and perhaps a port": (
+        "invalid_host",
+        rb"(?i)\r\nhost:(?![ \t]*([a-z0-9]+(:[0-9]*)?)?[ \t]*\r\n)",
+    ),
     "a coding has no white space around it, and no parameters": ("transfer_encoding", rb""),
     "a header that says where a request ends, or whose it is, stands once": ("repeated_header", rb""),
     "Content-Length stands once, even where both are the same, and not beside Transfer-Encoding": (
@@ -58,6 +62,7 @@ THAN_LLHTTP = {
     "only `chunked` is a coding, and not in HTTP/1.0": "transfer_encoding",
     "some headers stand once": "repeated_header",
     "HTTP/1.1 has a Host": "no_host",
+    "a Host is a name or an address": "invalid_host",
     "a request line has two spaces": "bad_request",
 }
 """Where llhttp reads on and the gateway does not: the refusal's code."""

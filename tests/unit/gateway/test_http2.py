@@ -369,6 +369,8 @@ HEADS: dict[str, tuple[list[tuple[bytes, bytes]], int]] = {
     "no scheme": (without(b":scheme"), 400),
     "another scheme": (instead(b":scheme", b"ftp"), 400),
     "neither authority nor host": (without(b":authority"), 400),
+    "a host that is none": ([*without(b":authority"), (b"host", b"a,b")], 400),
+    "an authority that is none": ([*without(b":authority"), (b":authority", b"[::g]")], 400),
     "another host": ([*GET, (b"host", b"h")], 400),
     "two hosts": ([*without(b":authority"), (b"host", b"g"), (b"host", b"h")], 400),
     "a user in the authority": (instead(b":authority", b"me@g"), 400),
@@ -427,7 +429,12 @@ def test_heads_are_strict_and_a_wrong_one_ends_its_stream_alone(name: str) -> No
         a = e.answer_of(id)
         assert a is not None and a.status == status and a.whole, a
         if status == 400:
-            assert json.loads(a.body)["error"]["code"] in ("bad_request", "no_host", "repeated_header")
+            assert json.loads(a.body)["error"]["code"] in (
+                "bad_request",
+                "no_host",
+                "invalid_host",
+                "repeated_header",
+            )
         ask(e, b"", b"/health", method=b"GET")
         assert e.answer is not None and e.answer.status == 200
 

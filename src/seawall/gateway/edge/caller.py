@@ -14,6 +14,7 @@ from typing import Final, Protocol
 from seawall.decide.route.refusal import Refusal
 from seawall.gateway.edge.budget import MOST, StrangersBudget
 from seawall.gateway.edge.decode import KNOWN, Broken, TooMuch, decoder_for
+from seawall.gateway.edge.host import valid_host
 from seawall.gateway.edge.record import Record
 from seawall.gateway.edge.request import Request
 from seawall.gateway.edge.sink import Source
@@ -67,6 +68,9 @@ ONCE: Final = frozenset(
 """Headers that may stand in a request once."""
 BROKEN_ENCODING: Final = Refusal(
     400, "invalid_encoding", "The body is not what its Content-Encoding says: it is cut, or damaged."
+)
+INVALID_HOST: Final = Refusal(
+    400, "invalid_host", "The Host header is none: write a name or an address, and perhaps a port."
 )
 OVERLOADED: Final = Refusal(
     503, "overloaded", "Too many large bodies are here or on their way (gateway.memory). Send it again.", 2
@@ -176,6 +180,7 @@ class Caller:
         "full",
         "handler",
         "loop",
+        "peer",
         "record",
         "since",
         "too_slow",
@@ -184,6 +189,8 @@ class Caller:
     def __init__(self, handler: Handler, loop: asyncio.AbstractEventLoop) -> None:
         self.handler = handler
         self.loop = loop
+        self.peer = ""
+        """The client's address; empty: it is not known here."""
         self._memory = handler.memory
         self._budget = handler.budget
         self._now = handler.now
@@ -264,8 +271,12 @@ class Caller:
             return self.too_large_head()
         if request.repeated:
             return Refusal(400, "repeated_header", f"The header {request.repeated.decode()} stands twice.")
-        if not request.http10 and b"host" not in fields:
-            return Refusal(400, "no_host", "A request needs a Host header.")
+        host = fields.get(b"host")
+        if host is None:
+            if not request.http10:
+                return Refusal(400, "no_host", "A request needs a Host header.")
+        elif not valid_host(host):
+            return INVALID_HOST
         if request.through:
             return self.handler.early(self, request)
         if length > self.handler.max_body:

@@ -100,7 +100,6 @@ class Client(Caller):
         "_waits_for_body",
         "adopt",
         "http2",
-        "peer",
         "taken_at",
         "transport",
     )
@@ -113,7 +112,6 @@ class Client(Caller):
         self.transport: asyncio.Transport | None = None
         self.adopt: Callable[[], None] | None = None
         """Goes on with what a predecessor began, once the connection is ours."""
-        self.peer = ""
         self.taken_at = self.since
         """When the client was last seen taking bytes, or to have taken all; looked at by the sweep."""
         self._unsent = 0

@@ -1,4 +1,9 @@
-"""The admin port: health, readiness, metrics, state, console. For the operator's network only; it has no tenants."""
+"""The admin port: health, readiness, metrics, state, console. For the operator's network only; it has no tenants.
+
+What it tells without a key: fleets, replicas' addresses, counters, tenants' names and their use; never a prompt, an
+answer or a key. Who may reach it is the network's matter (the rendered NetworkPolicy: Prometheus alone), but for a
+browser on the same machine, which carries any web page's requests to a loopback address: those are told by their Host.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +14,7 @@ from seawall.decide.route.refusal import Refusal
 from seawall.domain.told import encoded
 from seawall.gateway.edge.budget import StrangersBudget
 from seawall.gateway.edge.caller import Caller, Connected, Keep
+from seawall.gateway.edge.host import rebound
 from seawall.gateway.edge.request import Request
 from seawall.gateway.intake.app import App
 from seawall.gateway.intake.headers import WANTED
@@ -17,8 +23,15 @@ from seawall.gateway.process.console_pages import PREFIX, ConsolePages
 from seawall.gateway.process.metrics import Line, exposition, state
 
 ROUTES = ("/healthz", "/readyz", "/metrics", "/debug/state", "/debug/console")
+PROBES = frozenset({b"/healthz", b"/readyz"})
+"""They tell nothing that is anybody's."""
 ADMIN_CLIENTS = 256
 TEXT = b"text/plain; charset=utf-8"
+FOREIGN_HOST = Refusal(
+    403,
+    "foreign_host",
+    "Ask for this by an address, or by a name without a dot: a web page could own any other.",
+)
 EXPOSITION = b"text/plain; version=0.0.4; charset=utf-8"
 
 
@@ -59,6 +72,10 @@ class Admin:
             self.console.meet(request)
 
     def early(self, client: Caller, request: Request) -> Refusal | None:
+        if request.path not in PROBES and rebound(
+            request.headers.get(b"host", b"").decode("latin-1"), client.peer
+        ):
+            return FOREIGN_HOST
         return self.console.early(client, request) if _of_console(request.path) else None
 
     def hand_through(self, request: Request, transport: asyncio.Transport, data: bytes) -> Refusal:

@@ -21,12 +21,17 @@ from pathlib import Path
 import httpx
 
 from seawall.console.assets import ROOT
+from seawall.console.serve import parsed
+from seawall.decide.route.refusal import Refusal
 from seawall.domain.told import GatewayState, encoded, ended, grown, merged, read
 from seawall.drivers import keeper
+from seawall.gateway.edge.host import rebound
+from seawall.gateway.process.admin import FOREIGN_HOST, PROBES
 from seawall.gateway.process.board import Board
 from seawall.gateway.process.sockets import bind
 from seawall.gateway.process.sums import add_metrics, counters_of, since_of
 from seawall.gateway.process.workers_console import WorkersConsole
+from seawall.gateway.wire import JSON, error_body, head
 
 log = logging.getLogger("seawall.gateway.process.workers")
 START_S = 60.0
@@ -246,10 +251,14 @@ class Parent:
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             async with asyncio.timeout(2 * ASK_S):
-                head = await reader.readuntil(b"\r\n\r\n")
-                path = head.split(b" ", 2)[1].partition(b"?")[0].decode("latin-1")
+                top = await reader.readuntil(b"\r\n\r\n")
+                path = top.split(b" ", 2)[1].partition(b"?")[0].decode("latin-1")
+            peer = writer.get_extra_info("peername") or ("",)
+            if path.encode() not in PROBES and rebound(parsed(top).headers.get("host", ""), peer[0]):
+                writer.write(refused(FOREIGN_HOST))
+                return
             if path == ROOT or path.startswith(ROOT + "/"):
-                await self._console.serve(head, reader, writer)
+                await self._console.serve(top, reader, writer)
                 return
             async with asyncio.timeout(2 * ASK_S):
                 status, kind, body = await self._answer(path)
@@ -319,6 +328,12 @@ class Parent:
             await asyncio.sleep(LOOK_S)
             await self._fetch("/metrics")
             await self._fetch(STATE)
+
+
+def refused(refusal: Refusal) -> bytes:
+    """A whole answer that says so, on a connection that ends with it."""
+    body = error_body(refusal)
+    return head(refusal.status, JSON, len(body), date=b"", close=True) + body
 
 
 NOBODY = (503, "text/plain", b"no worker answers\n")

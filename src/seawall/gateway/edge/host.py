@@ -1,0 +1,49 @@
+"""What a request's Host may say, and whether it names this place or somebody's in the DNS.
+
+Who stands in front of us, or behind, may choose by a Host that we would read otherwise: one that is none ends the
+request (RFC 9112, 3.2). Forbidden here: looking a name up.
+"""
+
+from __future__ import annotations
+
+import re
+from functools import lru_cache
+from ipaddress import ip_address
+from typing import Final
+
+_NAME: Final = rb"(?:[A-Za-z0-9\-._~!$&'()*+;=]|%[0-9A-Fa-f]{2}){1,255}"
+"""A registered name (RFC 3986, 3.2.2), but for the comma, which joins two headers into one."""
+_ZONE: Final = rb"(?:%[A-Za-z0-9\-._~]{1,32})?"
+"""A client should keep the zone of a link-local address to itself; some do not."""
+_LITERAL: Final = (
+    rb"\[(?:[0-9A-Fa-f:.]{2,45}" + _ZONE + rb"|v[0-9A-Fa-f]+\.[A-Za-z0-9\-._~!$&'()*+;=:]{1,64})\]"
+)
+_HOST: Final = re.compile(rb"(?:(?:" + _NAME + rb"|" + _LITERAL + rb")(?::[0-9]{0,5})?)?")
+OWN_DOMAIN: Final = "localhost"
+"""This name, and all below it, are this machine to a browser (RFC 6761, 6.3)."""
+
+
+@lru_cache(maxsize=1024)
+def valid_host(value: bytes) -> bool:
+    """Whether this may stand in a Host header, or be HTTP/2's authority. Clients say the same one again and again."""
+    return _HOST.fullmatch(value.strip(b" \t")) is not None
+
+
+def rebound(host: str, peer: str) -> bool:
+    """Whether a request that came from this machine (`peer`: its address) names a host that somebody can own in the
+    DNS: a web page of his that is open here had its name lead to us, and would read the answer as its own. Addresses,
+    names without a dot and those of this machine are nobody's."""
+    address = ip_address(peer.partition("%")[0].removeprefix("::ffff:")) if peer else None
+    return address is not None and address.is_loopback and _owned(host)
+
+
+def _owned(host: str) -> bool:
+    name = host.rpartition("]")[0][1:] if host.startswith("[") else host.partition(":")[0]
+    name = name.rstrip(".").lower()
+    if "." not in name or name.endswith("." + OWN_DOMAIN):
+        return False
+    try:
+        ip_address(name.partition("%")[0])
+    except ValueError:
+        return True
+    return False
