@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from seawall.diagnose.cause import Cause, rule
+from seawall.diagnose.cause import Cause, CauseCertainty, rule
+from seawall.diagnose.deaths import BY_SIGNAL, unexplained
 from seawall.diagnose.facts import (
     Facts,
     Object,
@@ -20,7 +21,8 @@ from seawall.diagnose.hardware import refined
 from seawall.diagnose.probes import by_probe
 from seawall.diagnose.states import ended, statuses
 from seawall.engines.vllm import metrics as vllm
-from seawall.engines.vllm.raised import last_error, option_in, raised
+from seawall.engines.vllm.places import place_of
+from seawall.engines.vllm.raised import Raised, exception, explains, option_in
 from seawall.engines.vllm.signs import Said, read
 
 LONG_AGO_S = 3600.0
@@ -95,56 +97,62 @@ def _ended(
         if said is None or said.sign.weight < 50:
             return
     log = facts.log(pod, str(status.get("name")))
-    exception = raised(log) if said is None or said.sign.id == "engine/died" else ""
-    if exception and killed is None:
-        yield _raised(subject, end, exception, fact, str(status.get("name")) if init else "")
+    raised = exception(log)
+    if raised is not None and killed is None and (said is None or said.sign.id == "engine/died"):
+        yield _raised(subject, end, raised, fact, str(status.get("name")) if init else "")
     elif said is not None:
-        yield refined(facts, pod, spec, said, _from_log(subject, end, said, fact))
+        sure = said.sign.certain and (raised is None or explains(said, log, raised))
+        yield refined(facts, pod, spec, said, _from_log(subject, end, said, fact, sure))
     elif killed is None or init:
-        more = last_error(log)
-        yield _unexplained(
-            pod,
-            status,
-            end,
-            init,
-            probed=killed is not None,
-            facts_seen=(fact, *((f"log: {more}",) if more else ())),
-        )
+        yield unexplained(pod, status, end, init, probed=killed is not None, fact=fact, log=log)
 
 
-def _raised(subject: str, end: Object, exception: str, fact: str, init: str) -> Cause:
+def _raised(subject: str, end: Object, raised: Raised, fact: str, init: str) -> Cause:
     """An exception that no sign knows, in its own words. `init`: the init container that it ended; empty: none."""
-    by_signal = whole(end.get("exitCode")) in _SIGNALS
+    by_signal = whole(end.get("exitCode")) in BY_SIGNAL
     which = f" -c {init}" if init else ""
-    option = "" if init else option_in(exception)
-    if option and not by_signal:
+    place = None if init else place_of(raised)
+    option = "" if init else option_in(raised.line)
+    logs = f"kubectl logs {subject.removeprefix('Pod/')}{which} --previous"
+    evidence = (fact, f"log: {raised.line}", *((f"raised in {raised.files[-1]}",) if raised.files else ()))
+    certainty: CauseCertainty = "possible" if by_signal else "likely"
+    if option and not by_signal and (place is None or place.id == "engine/bad-config"):
         return Cause(
             id="engine/bad-config",
-            certainty="likely",
+            certainty=certainty,
             subject=subject,
             weight=80,
-            what=f"vLLM refuses its configuration: {exception}",
-            evidence=(fact, f"log: {exception}"),
+            what=f"vLLM refuses its configuration: {raised.line}",
+            evidence=evidence,
             do=f"set {option} to what the message asks for; seawall lint and seawall plan check the same before",
+        )
+    if place is not None:
+        return Cause(
+            id=place.id,
+            certainty=certainty,
+            subject=subject,
+            weight=78,
+            what=f"{place.what}: {raised.line}",
+            evidence=evidence,
+            do=place.do,
         )
     return Cause(
         id="init/crash" if init else "engine/exception",
-        certainty="possible" if by_signal else "certain" if init else "likely",
+        certainty="certain" if init and not by_signal else certainty,
         subject=subject,
         weight=90 if init else 75,
-        what=f"the init container {init} ends with {exception}" if init else f"it ends with {exception}",
-        evidence=(fact, f"log: {exception}"),
-        do=f"kubectl logs {subject.removeprefix('Pod/')}{which} --previous, from the first ERROR on: the catalogue "
-        "does not know it",
+        what=f"the init container {init} ends with {raised.line}" if init else f"it ends with {raised.line}",
+        evidence=evidence,
+        do=f"{logs}, from the first ERROR on: the catalogue does not know it",
     )
 
 
-def _from_log(subject: str, end: Object, said: Said, fact: str) -> Cause:
+def _from_log(subject: str, end: Object, said: Said, fact: str, sure: bool) -> Cause:
     """What the log says it died of; of a process that was killed from outside, a line is a hint only."""
-    by_signal = whole(end.get("exitCode")) in _SIGNALS and said.sign.id not in _KILLS
+    by_signal = whole(end.get("exitCode")) in BY_SIGNAL and said.sign.id not in _KILLS
     return Cause(
         id=said.sign.id,
-        certainty="certain" if said.sign.certain and not by_signal else "likely",
+        certainty="certain" if sure and not by_signal else "likely",
         subject=subject,
         weight=said.sign.weight,
         what=said.what,
@@ -153,7 +161,6 @@ def _from_log(subject: str, end: Object, said: Said, fact: str) -> Cause:
     )
 
 
-_SIGNALS = (132, 134, 136, 137, 139, 143)
 _KILLS = ("engine/host-memory", "engine/shm", "gpu/xid")
 """Signs of what does end a process by a signal."""
 
@@ -188,101 +195,6 @@ def no_program(message: str) -> tuple[str, str] | None:
         f"the image has no program {program} ({why})",
         "correct `command`; the image may have vLLM elsewhere (python3 -m vllm.entrypoints.openai.api_server, "
         "/opt/venv/bin/vllm)",
-    )
-
-
-_CRASHES = {
-    132: (
-        "SIGILL",
-        "this CPU lacks an instruction that the image was built for (AVX512, AMX)",
-        "an image for this CPU (vLLM's CPU images have an AVX2 variant), or nodes that have the instruction",
-    ),
-    134: (
-        "SIGABRT",
-        "a native library gave up",
-        "the lines above its stack name it: kubectl logs --previous",
-    ),
-    136: (
-        "SIGFPE",
-        "a division by zero in native code",
-        "another version of the image; report it with the log",
-    ),
-    139: (
-        "SIGSEGV",
-        "native code crashed: kernels, a library or a driver that do not go together",
-        "use vLLM's own image unchanged; try --enforce-eager and NCCL_P2P_DISABLE=1 to see which part it is; "
-        "dmesg on the node names the library",
-    ),
-}
-"""Exit status -> (signal, what it means, what to do) of deaths in native code, which write no traceback of Python's."""
-
-
-def _unexplained(
-    pod: Object, status: Object, end: Object, init: bool, *, probed: bool, facts_seen: tuple[str, ...]
-) -> Cause:
-    """The cause of a death whose log says nothing, from its exit code and the place where it happened."""
-    logs = f"kubectl logs {name_of(pod)} -c {status.get('name')} --previous"
-    deleted = part(pod, "metadata").get("deletionTimestamp") is not None
-    if not probed and end.get("exitCode") == 137 and not deleted:
-        return Cause(
-            id="container/killed",
-            certainty="possible",
-            subject=f"Pod/{name_of(pod)}",
-            weight=60,
-            what="it was killed with SIGKILL: the node's memory ran out, or a probe or grace period ended",
-            evidence=facts_seen,
-            do="kubectl describe pod (events); dmesg on the node",
-        )
-    if init:
-        return Cause(
-            id="init/crash",
-            certainty="certain",
-            subject=f"Pod/{name_of(pod)}",
-            weight=90,
-            what=f"the init container {status.get('name')} fails, so vLLM never starts",
-            evidence=facts_seen,
-            do=logs,
-        )
-    if not init and end.get("exitCode") == 0:
-        return Cause(
-            id="container/no-server",
-            certainty="likely",
-            subject=f"Pod/{name_of(pod)}",
-            weight=80,
-            what="its command ends by itself without an error, so it is started again and again: it runs no server",
-            evidence=facts_seen,
-            do=f"is it `vllm serve MODEL ...`, and do all words reach it? {logs}",
-        )
-    if end.get("exitCode") == 135:
-        return Cause(
-            id="engine/shm",
-            certainty="likely",
-            subject=f"Pod/{name_of(pod)}",
-            weight=88,
-            what="it died of a bus error (SIGBUS): /dev/shm is too small for the ranks of a replica (64 MiB in a Pod)",
-            evidence=facts_seen,
-            do="mount an emptyDir {medium: Memory, sizeLimit: 8Gi} at /dev/shm",
-        )
-    if end.get("exitCode") in _CRASHES:
-        signal, means, do = _CRASHES[whole(end.get("exitCode"))]
-        return Cause(
-            id="container/segfault",
-            certainty="likely",
-            subject=f"Pod/{name_of(pod)}",
-            weight=80,
-            what=f"it died of {signal}, without a word in its log: {means}",
-            evidence=facts_seen,
-            do=do,
-        )
-    hint = " (argument error: vLLM refuses its command line)" if end.get("exitCode") == 2 else ""
-    return Cause(
-        id="container/crash",
-        certainty="possible",
-        subject=f"Pod/{name_of(pod)}",
-        weight=70,
-        what=f"it ends by itself{hint}; the log at hand does not say why",
-        evidence=facts_seen,
-        do=logs,
     )
 
 

@@ -8,11 +8,13 @@ from dataclasses import asdict, replace
 from typing import Any
 
 from seawall.diagnose import (
+    complaints,
     constraints,
     containers,
     hardware,
     images,
     liveness,
+    mounts,
     named,
     probes,
     rollouts,
@@ -37,6 +39,8 @@ FAMILIES = (
     unready,
     hardware,
     named,
+    mounts,
+    complaints,
     volumes,
     rollouts,
     scaling,

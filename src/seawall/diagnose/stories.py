@@ -300,6 +300,22 @@ probe/localhost
 probe/not-ready
   What is seen, not why: the container runs, nothing has died, and its probe fails for longer than a start usually
   takes. The probe's own words are quoted; the log says what the server does meanwhile.
+engine/connector
+  The log's traceback ends in the code that moves the KV cache (LMCache, Mooncake, NIXL, offloading). Connectors know
+  fewer models and layouts than vLLM does: hybrid models, MLA, another block size or version on the other side.
+engine/lora
+  The log's traceback ends in vLLM's LoRA code: the adapter's rank, its target modules or its file do not fit.
+engine/quantization
+  The log's traceback ends in the code of a quantization: this GPU, this tensor-parallel size or this vLLM cannot run
+  the checkpoint's format.
+engine/kernel
+  The log's traceback ends in a compiler or a kernel (Triton, FlashInfer, DeepGEMM, torch.compile): it was not made for
+  this GPU, cannot be compiled in this image, or was given a shape that it does not know.
+engine/model-files
+  The log's traceback ends where the model's own files are read: its configuration, tokenizer or processor.
+cluster/rights
+  Programs that look for Pods, Services or pools ask the API server as their service account. Without a Role that lets
+  it list and watch them they find nothing, and mostly go on running: only their log tells.
 engine/died
   The engine process is gone and says only that. The first error above it, often of another process (Worker,
   EngineCore), is the cause.

@@ -1,4 +1,4 @@
-"""Why storage keeps a replica waiting: claims, attachments, loader Jobs. Pure rules."""
+"""Why storage keeps a replica waiting: claims that are not bound, loader Jobs that failed. Pure rules."""
 
 from __future__ import annotations
 
@@ -8,47 +8,6 @@ from collections.abc import Iterator
 from seawall.diagnose.cause import Cause, rule
 from seawall.diagnose.facts import Facts, condition, items, name_of, part, shown
 from seawall.engines.vllm.signs import read
-
-
-@rule
-def attachments(facts: Facts) -> Iterator[Cause]:
-    """Volumes that cannot be attached or mounted."""
-    for event in facts.events:
-        message = str(event.get("message") or "")
-        subject = f"Pod/{part(event, 'involvedObject').get('name', '')}"
-        if event.get("reason") not in ("FailedAttachVolume", "FailedMount"):
-            continue
-        if "Multi-Attach error" in message:
-            yield Cause(
-                id="storage/multi-attach",
-                certainty="certain",
-                subject=subject,
-                weight=95,
-                what="the volume is attached to another node and can only be attached to one (ReadWriteOnce)",
-                evidence=(shown(event),),
-                do="use ReadWriteMany or ReadOnlyMany storage for weights; for now delete the Pod that "
-                "holds it, or maxSurge 0",
-            )
-        elif re.search(r'(secret|configmap) "([^"]+)" not found', message):
-            yield Cause(
-                id="container/missing-config",
-                certainty="certain",
-                subject=subject,
-                weight=95,
-                what=f"a mounted object is missing: {message[-120:]}",
-                evidence=(shown(event),),
-                do="kubectl get secret,configmap; create it",
-            )
-        else:
-            yield Cause(
-                id="storage/mount",
-                certainty="likely",
-                subject=subject,
-                weight=85,
-                what="the volume cannot be mounted",
-                evidence=(shown(event),),
-                do="kubectl describe pod; does the CSI driver run on that node? kubectl get csinodes",
-            )
 
 
 @rule

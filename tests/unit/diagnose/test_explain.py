@@ -10,6 +10,7 @@ from click.testing import CliRunner
 
 from seawall.cli.diagnose import command
 from seawall.diagnose import stories
+from seawall.engines.vllm.places import PLACES
 from seawall.engines.vllm.signs import SIGNS
 
 SOURCE = Path(stories.__file__).parent
@@ -17,7 +18,7 @@ SOURCE = Path(stories.__file__).parent
 
 def given() -> set[str]:
     """Names of causes as they stand in the rules' own code."""
-    found = {sign.id for sign in SIGNS}
+    found = {sign.id for sign in SIGNS} | {place.id for place in PLACES}
     for path in SOURCE.glob("*.py"):
         if path.name not in ("stories.py", "doctor.py", "examine_cluster.py"):
             found |= set(re.findall(r'"([a-z]+/[a-z0-9-]+)"', path.read_text("utf-8")))

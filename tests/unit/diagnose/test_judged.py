@@ -12,6 +12,8 @@ from typing import Any
 from seawall.diagnose.facts import Facts
 from seawall.diagnose.run import diagnose
 
+from . import test_around_the_engine
+from .shapes import NOISE, TAIL, TRACE
 from .test_catalogue import (
     CATALOGUE,
     NO,
@@ -31,19 +33,6 @@ from .test_faults import symptoms
 from .test_variants import LOGS, PLACES
 
 Object = dict[str, Any]
-NOISE = (
-    "INFO 11-30 03:00:00 [__init__.py:216] Automatically detected platform cuda.\n"
-    "WARNING 11-30 03:00:01 [argparse_utils.py:257] With `vllm serve`, you should provide the model as a positional argument\n"
-    "(APIServer pid=1) INFO 11-30 03:00:02 [utils.py:233] non-default args: {'model': 'org/model', 'trust_remote_code': True}\n"
-    "WARNING 11-30 03:00:03 [file_download.py:1] 404 Client Error for optional file adapter_config.json\n"
-    "Traceback (most recent call last):\n"
-    '  File "/usr/local/lib/python3.12/dist-packages/vllm/v1/engine/core.py", line 790, in run_engine_core\n'
-)
-TAIL = (
-    "\n(APIServer pid=1) Traceback (most recent call last):\n"
-    "(APIServer pid=1) RuntimeError: Engine core initialization failed. See root cause above. Failed core proc(s): {'EngineCore_DP0': 1}\n"
-    "[rank0]:[W1130 ProcessGroupNCCL.cpp:1496] Warning: WARNING: destroy_process_group() was not called before program exit\n"
-)
 
 
 def neighbour() -> Object:
@@ -91,15 +80,20 @@ MIXED: list[tuple[str, Facts]] = [
 ]  # fmt: skip
 
 
+THREADS = (test_around_the_engine,)
+
+
 def cases() -> list[tuple[str, str, Facts]]:
     """(name, the right first cause, facts) of every judged case."""
     found = [(name, expected, facts) for name, (expected, facts) in CATALOGUE.items()]
     found += [
-        (f"log: {text[:50]}", expected, died(NOISE + text + TAIL, 2 if "argument" in text else 1))
+        (f"log: {text[:50]}", expected, died(NOISE + TRACE + text + TAIL, 2 if "argument" in text else 1))
         for expected, text in LOGS
     ]
     found += [(f"place {i}", expected, facts) for i, (expected, facts) in enumerate(PLACES)]
     found += [(f"mixed {i}", expected, facts) for i, (expected, facts) in enumerate(MIXED)]
+    for module in THREADS:
+        found += [(f"{module.__name__} {i}", e[0], f) for i, (e, _, f) in enumerate(module.CASES)]
     return found
 
 

@@ -1,41 +1,155 @@
-"""The exception that a log ends with, in its own words, for deaths that no sign explains. Text in, text out.
+"""The exception that a log ends with, in its own words and with the place that raised it, for deaths that no sign
+explains. Text in, text out.
 
 A traceback is printed by every process that the error passes through: the first is the one that raised it, the later
-ones say that another process died. Forbidden here: to say what an exception means (that is `signs.py`).
+ones say that another process died. Forbidden here: to say what an exception means (that is `signs.py` and `places.py`).
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 
-from seawall.engines.vllm.signs import redacted
+from seawall.engines.vllm.signs import SIGNS, Said, redacted
 from seawall.engines.vllm.versions import flags
 
-_RAISED = re.compile(
-    r"^(?:\([^)\n]{1,80}\)\s*)?(?:\S{0,20}\[rank\d+\]:\s*)?"
-    r"(?:(?:ERROR|CRITICAL)\s[^\n\]]{0,140}\]\s*)?"
-    r"(?P<name>(?:[A-Za-z_]\w*\.)*[A-Za-z]\w*(?:Error|Exception|Failure)(?:\(\w+\))?): ?(?P<text>[^\n]{0,400})$",
-    re.MULTILINE,
+
+@dataclass(frozen=True)
+class Raised:
+    """One exception as the log has it."""
+
+    line: str
+    """`ValueError: ...`; of one without words, where it was raised: `AssertionError (scheduler.py:734: ...)`."""
+    files: tuple[str, ...] = ()
+    """Files of its traceback, the outermost first; none where the log holds no traceback of it."""
+    start: int = 0
+    """Where in the log its traceback begins, in characters."""
+    end: int = 0
+    """Where the line of the exception ends."""
+
+    @property
+    def name(self) -> str:
+        return re.split(r"[:( ]", self.line, maxsplit=1)[0]
+
+
+_PREFIX = re.compile(
+    r"(?:\d{4}-\d\d-\d\dT[\d:.]+(?:Z"
+    r"|[+-][\d:]+)? )?(?:\S{1,60} +\| )?(?P<who>\([^)\n]{1,80}\) ?)?(?:\S{0,20}\[rank\d+\]: ?)?"
+    r"(?:(?:ERROR|CRITICAL) [^\n\]]{0,140}\] ?)?"
 )
+_FRAME = re.compile(r'\s*File "(?P<file>[^"\n]{1,300})", line (?P<line>\d+)')
+_NAMED = re.compile(r"(?P<name>(?:[A-Za-z_]\w*\.)*[A-Za-z_]\w*(?:\(\w+\))?)(?:: ?(?P<text>.{0,400}))?$")
+_EXCEPTION = re.compile(r"(?:Error|Exception|Failure|Exit|Interrupt|Warning|Timeout)(?:\(\w+\))?$")
 _ECHO = re.compile(
-    r"EngineDead|Engine core initialization failed|Engine process failed to start"
+    r"EngineDead|Engine core initialization failed|Engine process failed to start|Frontend process failed"
     r"|EngineCore (?:failed|encountered|died)|Worker failed with error|WorkerProc initialization failed"
-    r"|ProcessRaisedException|CancelledError|ChildFailedError|RayActorError|ActorDiedError"
+    r"|ProcessRaisedException|CancelledError|ChildFailedError|RayActorError|ActorDiedError|KeyboardInterrupt|SystemExit"
 )
 """What other processes say of a death that was not theirs."""
+_HANDLED = "During handling of the above exception"
+_CLUMSY = ("AttributeError", "NameError", "UnboundLocalError")
+"""Exceptions that clean-up raises over the one that was told."""
 _SAID = re.compile(
-    r"^[^\n]{0,120}?(?:\b(?:ERROR|FATAL|CRITICAL)\b|\b[Ee]rror\b|\bfatal\b|\bpanic\b)[: \]][^\n]{1,240}$",
+    r"^[^\n]{0,120}?(?:\b(?:ERROR|FATAL|CRITICAL)\b|\b[Ee]rror\b|\bfatal\b|\bpanic(?:ked)?\b)[: \]\t\"][^\n]{1,240}$"
+    r"|^[EF]\d{4} \d\d:\d\d:\d\d\.\d+ +\d+ [\w.-]+:\d+\] [^\n]{1,300}$",
     re.M,
 )
 
 
+@dataclass
+class _Open:
+    """A traceback that is being read."""
+
+    start: int
+    files: list[str] = field(default_factory=list)
+    at: str = ""
+    said: str = ""
+
+
+def exception(text: str) -> Raised | None:
+    """The first exception that is no echo, of the process that raised it; None when there is none."""
+    found = list(_exceptions(text))
+    if not found:
+        return None
+    first = found[0]
+    for later in found[1:]:
+        if _HANDLED not in text[first.start : later.start] or later.name in _CLUMSY:
+            break
+        first = Raised(later.line, later.files, first.start, later.end)
+    return first
+
+
 def raised(text: str) -> str:
-    """`ValueError: ...` as the log has it, the first that is no echo; empty when there is none."""
-    for m in _RAISED.finditer(text):
-        line = f"{m['name'].rsplit('.', 1)[-1]}: {m['text'].strip()}".rstrip(": ")
-        if not _ECHO.search(line):
-            return redacted(" ".join(line.split())[:240])
-    return ""
+    """The words of `exception`; empty when there is none."""
+    first = exception(text)
+    return first.line if first else ""
+
+
+_REACH = 1500
+"""Characters behind an exception's line that may belong to its words: pydantic and the hub write several lines."""
+
+
+def explains(said: Said, text: str, raised: Raised) -> bool:
+    """Whether the sign is the only explanation that a log holds: no exception beside it that no sign knows.
+
+    A line far from the exception that ended a process may be a retry, a warning, or of an older life."""
+    around = text[raised.start : raised.end + _REACH]
+    flags_ = re.IGNORECASE | re.MULTILINE
+    return bool(re.search(said.sign.pattern, around, flags_)) or any(
+        re.search(sign.pattern, raised.line, flags_) for sign in SIGNS
+    )
+
+
+def _exceptions(text: str) -> Iterator[Raised]:
+    """Exceptions in the order of the log. Processes that write at the same time are told apart by their names."""
+    open_: dict[str, _Open] = {}
+    at = 0
+    for whole in text.splitlines(keepends=True):
+        prefix = _PREFIX.match(whole)
+        who = (prefix["who"] or "").strip() if prefix else ""
+        line = whole[prefix.end() if prefix else 0 :].rstrip()
+        start, at = at, at + len(whole)
+        now = open_.get(who)
+        frame = _FRAME.match(line)
+        if line.lstrip("| +").startswith("Traceback (most recent call last)"):
+            open_[who] = _Open(start)
+        elif now is not None and frame is not None:
+            now.files.append(frame["file"])
+            now.at, now.said = f"{_short(frame['file'])}:{frame['line']}", ""
+        elif now is not None and (not line or line[0] in " \t|^~"):
+            words = line.strip(" ^~|")
+            now.said = now.said or words
+        else:
+            open_.pop(who, None)
+            one = _read(line, now)
+            if one is not None:
+                yield Raised(one, tuple(now.files) if now else (), now.start if now else start, at)
+
+
+def _read(line: str, traceback: _Open | None) -> str | None:
+    """An exception's line in its own words; None where it is none, or an echo."""
+    named = _NAMED.match(line)
+    if named is None or _ECHO.search(line):
+        return None
+    words = (named["text"] or "").strip()
+    ends = traceback is not None and bool(traceback.files)
+    if not (ends or (words and _EXCEPTION.search(named["name"]))):
+        return None
+    name = (
+        named["name"].rsplit(".", 1)[-1]
+        if "(" not in named["name"]
+        else named["name"].split("exceptions.")[-1]
+    )
+    if not words and traceback is not None:
+        place = f"{traceback.at}: {traceback.said}" if traceback.said else traceback.at
+        return redacted(f"{name} ({place})"[:240])
+    return redacted(" ".join(f"{name}: {words}".rstrip(": ").split())[:240])
+
+
+def _short(path: str) -> str:
+    """A file by its package: `vllm/v1/core/sched/scheduler.py`."""
+    return re.sub(r"^.*(?:site|dist)-packages/", "", path)
 
 
 def last_error(text: str) -> str:
@@ -44,14 +158,14 @@ def last_error(text: str) -> str:
     return redacted(" ".join(found[-1].split())[:240]) if found else ""
 
 
-def option_in(exception: str) -> str:
+def option_in(words: str) -> str:
     """The flag of `vllm serve` that a refusal names by its field (max_num_batched_tokens); empty: none, or no refusal.
 
     Configuration is refused with ValueError, AssertionError or NotImplementedError, in the field's name.
     """
-    if not exception.startswith(("ValueError", "AssertionError", "NotImplementedError")):
+    if not words.startswith(("ValueError", "AssertionError", "NotImplementedError")):
         return ""
-    for word in re.findall(r"(?<![\w/.])(?:--)?[a-z]+(?:[_-][a-z0-9]+)+\b", exception):
+    for word in re.findall(r"(?<![\w/.])(?:--)?[a-z]+(?:[_-][a-z0-9]+)+\b", words):
         name = f"--{str(word).removeprefix('--').replace('_', '-')}"
         if name in flags():
             return name

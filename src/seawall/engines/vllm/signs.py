@@ -8,20 +8,8 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 
-
-@dataclass(frozen=True)
-class Sign:
-    """One message and what it means. `what` may use the pattern's named groups."""
-
-    id: str
-    pattern: str
-    what: str
-    do: str
-    weight: int = 90
-    certain: bool = True
-    any_level: bool = False
-    """Whether it also counts in lines logged as INFO or WARNING, where others are noise: a retry, an optional file."""
-
+from seawall.engines.vllm.around import AROUND
+from seawall.engines.vllm.sign import Sign
 
 # Ordered: an earlier sign explains a later one (a CUDA error follows a driver that is too old).
 SIGNS: tuple[Sign, ...] = (
@@ -493,6 +481,7 @@ SIGNS: tuple[Sign, ...] = (
         "ask for nvidia.com/gpu in limits; is the device plugin running? kubectl -n kube-system get pods | grep nvidia",
         any_level=True,
     ),
+    *AROUND,
     Sign(
         "engine/died",
         r"(?:EngineDeadError|Engine core initialization failed|Engine process failed to start|EngineCore "
@@ -529,12 +518,30 @@ def read(text: str) -> Said | None:
             start = text.rfind("\n", 0, m.start()) + 1
             if not sign.any_level and _QUIET.match(text, start):
                 continue
-            end = text.find("\n", m.end())
-            line = text[start : end if end >= 0 else len(text)].strip()
-            groups = {k: (v or "").strip() for k, v in m.groupdict().items()}
-            what = re.sub(r" \(Xid \)", "", sign.what.format(**groups))
-            return Said(sign, what, redacted(" ".join(line.split())[:240]), groups)
+            return _said(sign, m, text)
     return None
+
+
+def _said(sign: Sign, m: re.Match[str], text: str) -> Said:
+    start, end = text.rfind("\n", 0, m.start()) + 1, text.find("\n", m.end())
+    line = text[start : end if end >= 0 else len(text)].strip()
+    groups = {k: (v or "").strip() for k, v in m.groupdict().items()}
+    what = re.sub(r" \(Xid \)", "", sign.what.format(**groups)).strip()
+    return Said(sign, redacted(what), redacted(" ".join(line.split())[:240]), groups)
+
+
+def read_alive(text: str) -> Said | None:
+    """The last sign of what a running program asks for in vain; None when its log shows none."""
+    found = [
+        (m.start(), sign, m)
+        for sign in SIGNS
+        if sign.alive
+        for m in re.finditer(sign.pattern, text, re.IGNORECASE | re.MULTILINE)
+    ]
+    if not found:
+        return None
+    _, sign, m = max(found, key=lambda f: f[0])
+    return _said(sign, m, text)
 
 
 def redacted(line: str) -> str:

@@ -1,0 +1,39 @@
+"""What programs that run ask for in vain, again and again, in their logs: rights, services, resources. Pure rules.
+
+Nothing has died and no probe need fail: a router without the right to list Pods is Ready and finds no engine. Only
+signs that say so of themselves (`Sign.alive`) count here, and only while the log still ends with them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from seawall.diagnose.cause import Cause, rule
+from seawall.diagnose.facts import Facts, name_of, part
+from seawall.diagnose.states import ended, statuses
+from seawall.engines.vllm.signs import read_alive
+
+TAIL = 60
+"""Lines at a log's end that tell of now; what stands before may be over."""
+
+
+@rule
+def complaints(facts: Facts) -> Iterator[Cause]:
+    """Containers that run, have not died lately, and write what they lack."""
+    for pod in facts.pods:
+        for status, _, init in statuses(pod):
+            if init or not part(status, "state", "running") or (ended(status) and not status.get("ready")):
+                continue
+            name = str(status.get("name"))
+            log = facts.logs.get(f"{name_of(pod)}/{name}", "")
+            said = read_alive("\n".join(log.splitlines()[-TAIL:]))
+            if said is not None:
+                yield Cause(
+                    id=said.sign.id,
+                    certainty="likely",
+                    subject=f"Pod/{name_of(pod)}",
+                    weight=said.sign.weight - 5,
+                    what=said.what,
+                    evidence=(f"{name} runs, and its log says: {said.line}",),
+                    do=said.sign.do,
+                )

@@ -1,0 +1,144 @@
+"""Deaths of which no sign and no exception tells: by the exit status, the place, and a native stack's own words.
+
+Pure. Forbidden here: to read messages that `engines/vllm/signs.py` knows.
+"""
+
+from __future__ import annotations
+
+import re
+
+from seawall.diagnose.cause import Cause
+from seawall.diagnose.facts import Object, name_of, part, whole
+from seawall.engines.vllm.raised import last_error
+
+BY_SIGNAL = (132, 134, 136, 137, 139, 143)
+"""Exit statuses of processes that a signal ended."""
+_CRASHES = {
+    132: (
+        "SIGILL",
+        "this CPU lacks an instruction that the image was built for (AVX512, AMX)",
+        "an image for this CPU (vLLM's CPU images have an AVX2 variant), or nodes that have the instruction",
+    ),
+    134: (
+        "SIGABRT",
+        "a native library gave up",
+        "the lines above its stack name it: kubectl logs --previous",
+    ),
+    136: (
+        "SIGFPE",
+        "a division by zero in native code",
+        "another version of the image; report it with the log",
+    ),
+    139: (
+        "SIGSEGV",
+        "native code crashed: kernels, a library or a driver that do not go together",
+        "use vLLM's own image unchanged; try --enforce-eager and NCCL_P2P_DISABLE=1 to see which part it is; "
+        "dmesg on the node names the library",
+    ),
+}
+"""Exit status -> (signal, what it means, what to do) of deaths in native code, which write no traceback of Python's."""
+_STACK = re.compile(
+    r"Segfault encountered|Fatal Python error|Caught signal \d+|terminate called after|\*\*\* SIG\w+ received|"
+    r"double free|free\(\): invalid|stack smashing|what\(\): "
+)
+_WORDS = re.compile(r"(?:what\(\): |Fatal Python error: |Caught signal )[^\n]{1,200}")
+_PARTS = (
+    ("NIXL or UCX, which hands the KV cache over", r"nixl|libucp|libucs|libuct|ucp_|uct_"),
+    ("NCCL", r"nccl"),
+    ("LMCache or Mooncake, the cache connector", r"lmcache|mooncake|transfer_engine"),
+    (
+        "a kernel (FlashInfer, FlashAttention, Triton, CUTLASS)",
+        r"flashinfer|flash_attn|triton|cutlass|deep_gemm|deep_ep",
+    ),
+    ("the GPU's driver library", r"libcuda\.so|libamdhip|libhsa|libze_"),
+)
+"""What a frame's name gives away of the part that crashed."""
+
+
+def unexplained(
+    pod: Object, status: Object, end: Object, init: bool, *, probed: bool, fact: str, log: str
+) -> Cause:
+    """The cause of a death whose log no sign explains, from its exit code and the place where it happened."""
+    subject = f"Pod/{name_of(pod)}"
+    logs = f"kubectl logs {name_of(pod)} -c {status.get('name')} --previous"
+    more = last_error(log)
+    facts_seen = (fact, *((f"log: {more}",) if more else ()))
+    deleted = part(pod, "metadata").get("deletionTimestamp") is not None
+    code = whole(end.get("exitCode"))
+    if not probed and code == 137 and not deleted:
+        return Cause(
+            id="container/killed",
+            certainty="possible",
+            subject=subject,
+            weight=60,
+            what="it was killed with SIGKILL: the node's memory ran out, or a probe or grace period ended",
+            evidence=facts_seen,
+            do="kubectl describe pod (events); dmesg on the node",
+        )
+    if init:
+        return Cause(
+            id="init/crash",
+            certainty="certain",
+            subject=subject,
+            weight=90,
+            what=f"the init container {status.get('name')} fails, so vLLM never starts" + _quoted(more),
+            evidence=facts_seen,
+            do=logs,
+        )
+    if code == 0:
+        return Cause(
+            id="container/no-server",
+            certainty="likely",
+            subject=subject,
+            weight=80,
+            what="its command ends by itself without an error, so it is started again and again: it runs no server",
+            evidence=facts_seen,
+            do=f"is it `vllm serve MODEL ...`, and do all words reach it? {logs}",
+        )
+    if code == 135:
+        return Cause(
+            id="engine/shm",
+            certainty="likely",
+            subject=subject,
+            weight=88,
+            what="it died of a bus error (SIGBUS): /dev/shm is too small for the ranks of a replica (64 MiB in a Pod)",
+            evidence=facts_seen,
+            do="mount an emptyDir {medium: Memory, sizeLimit: 8Gi} at /dev/shm",
+        )
+    if code in _CRASHES or _STACK.search(log):
+        return _crashed(subject, code if code in _CRASHES else 134, log, facts_seen)
+    hint = " (argument error: vLLM refuses its command line)" if code == 2 else ""
+    return Cause(
+        id="container/crash",
+        certainty="possible",
+        subject=subject,
+        weight=70,
+        what=f"it ends by itself{hint}" + (_quoted(more) or "; the log at hand does not say why"),
+        evidence=facts_seen,
+        do=logs,
+    )
+
+
+def _quoted(words: str) -> str:
+    return f"; its last error: {words}" if words else ""
+
+
+def _crashed(subject: str, code: int, log: str, facts_seen: tuple[str, ...]) -> Cause:
+    signal, means, do = _CRASHES[code]
+    stack = _STACK.search(log)
+    around = log[max(0, stack.start() - 400) : stack.start() + 6000] if stack else ""
+    words = _WORDS.search(around)
+    where = next((what for what, pattern in _PARTS if re.search(pattern, around, re.I)), "")
+    said = " ".join(words[0].split()) if words else ""
+    return Cause(
+        id="container/segfault",
+        certainty="likely",
+        subject=subject,
+        weight=80,
+        what=f"it died of {signal}"
+        + (f" in {where}" if where else "" if stack else ", without a word in its log")
+        + (f" ({said})" if said else "")
+        + f": {means}",
+        evidence=facts_seen,
+        do=do,
+    )

@@ -1,0 +1,143 @@
+"""What logs say of that which stands around an engine: the cluster's rights, the node's toolkit and devices, services
+that it needs, limits of its container. Routers, device plugins and Ray's heads beside it say the same.
+
+A table only; the texts are those of Kubernetes' clients, NVIDIA's toolkit, ROCm, Ray, Dynamo, LMCache and Mooncake.
+"""
+
+from __future__ import annotations
+
+from seawall.engines.vllm.sign import Sign
+
+AROUND: tuple[Sign, ...] = (
+    Sign(
+        "cluster/rights",
+        r"is forbidden: User \\?\"(?:system:serviceaccount:(?P<account>[\w.-]+:[\w.-]+)|(?P<user>[^\"\\]{1,80}))\\?\" "
+        r"cannot (?P<verb>\w+) resource \\?\"(?P<kind>[\w./-]+)\\?\"",
+        "the account {account}{user} that it runs as may not {verb} {kind}: it finds nothing of what it works on",
+        "give it a Role and a RoleBinding in that namespace, or name the right serviceAccountName: kubectl auth can-i "
+        "VERB KIND --as=system:serviceaccount:NAMESPACE:NAME",
+        weight=92,
+        any_level=True,
+        alive=True,
+    ),
+    Sign(
+        "gpu/toolkit",
+        r"Incompatible (?:strategy|platform) detected|invalid device discovery strategy"
+        r"|nvidia-container-cli(?:\.real)?: (?:ldcache error|mount error|container error|detection error|permission "
+        r"error|input error)[^\n]{0,120}|nvidia-container-runtime\S*: (?:no such file"
+        r"|executable file not found)[^\n]{0,80}"
+        r"|failed to discover GPU vendor from CDI|could not select device driver"
+        r"|failed to get (?:driver|NVIDIA) (?:root|libraries)[^\n]{0,60}",
+        "NVIDIA's container toolkit on the node does not work: it cannot put the GPU into a container",
+        "nvidia-ctk runtime configure --runtime=containerd (--set-as-default) and restart it, or let the GPU operator "
+        "do it; a hook that dies: update the toolkit, CDI mode instead of legacy",
+        weight=93,
+        any_level=True,
+    ),
+    Sign(
+        "gpu/not-visible",
+        r"No HIP GPUs are available|hipErrorNoDevice|no ROCm-capable device is detected|ROCk module is NOT loaded"
+        r"|Unable to open /dev/kfd|Could not initialize Tensile host|/dev/kfd[^\n]{0,60}(?:Permission denied"
+        r"|No such file)",
+        "the container sees no AMD GPU",
+        "ask for amd.com/gpu in limits (its device plugin gives /dev/kfd and /dev/dri); a user that is not root needs "
+        "the groups video and render (securityContext.supplementalGroups)",
+    ),
+    Sign(
+        "gpu/not-visible",
+        r"No XPU devices? (?:are|is) (?:available|found)|synDeviceAcquire[^\n]{0,60}fail|Device acquire failed"
+        r"|Unable to initialize backend '?(?:tpu|TPU)|TPU initialization failed|No Neuron devices? found"
+        r"|nrt_init failed"
+        r"|open\(/dev/(?:accel|vfio)\S*\)",
+        "the container sees no accelerator, or another process holds it",
+        "ask for the device in limits (gpu.intel.com/i915, habana.ai/gaudi, google.com/tpu, aws.amazon.com/neuron); is "
+        "its plugin running, and was the process before it ended?",
+    ),
+    Sign(
+        "engine/ray-no-gpu",
+        r"replicas that have taken more than \d+s to be scheduled[^\n]{0,200}Resources required for each replica: "
+        r"(?P<needs>[^\n]{1,200}?), total resources available: (?P<has>[^\n]{1,200}?)\. "
+        r"|No available node types can fulfill resource request[s]? (?P<asked>[^\n]{1,160})"
+        r"|The following resource request cannot be scheduled right now: (?P<now>[^\n]{1,160})"
+        r"|Not enough resources to allocate [^\n]{0,160}",
+        "Ray has no node with what a replica asks for: {needs}{asked}{now} {has}",
+        "ray status: GPUs of the worker group, accelerator_type as Ray calls it, and a worker group that may grow; "
+        "are its Pods placed?",
+        weight=88,
+        certain=False,
+        any_level=True,
+        alive=True,
+    ),
+    Sign(
+        "engine/peer-unreachable",
+        r"(?:[Ff]ailed to connect to|[Cc]annot connect to|[Cc]ould not connect to|[Uu]nable to connect to"
+        r"|[Ee]rror connecting to|[Cc]onnection to) "
+        r"(?:the )?(?P<peer>(?:NATS|[Ee]tcd|Redis|redis|Kafka|Mooncake|mooncake|LMCache|Valkey|PostgreSQL)\b"
+        r"(?: server| master| store)?)[^\n]{0,200}?(?:(?P<address>[\w.-]+:\d{2,5})|$)",
+        "a service that it needs cannot be reached: {peer} {address}",
+        "is it up, and is its address right in this namespace (localhost is the Pod itself)? kubectl get "
+        "svc,endpointslices; a NetworkPolicy or the cloud's security group between nodes (NATS 4222, etcd 2379)?",
+        weight=80,
+        certain=False,
+        alive=True,
+    ),
+    Sign(
+        "weights/bucket",
+        r"Could not (?:send|receive|create) runai_(?:request|response|streamer)[^\n]{0,60}(?P<why>b?'[^'\n]{2,80}')"
+        r"|libstreamer[^\n]{0,40}(?P<said>b?'[^'\n]{2,80}')|(?P<missing>NoSuchBucket|NoSuchKey"
+        r"|NotFound: 404 GET \S{1,120})"
+        r"|An error occurred \((?P<code>NoSuchBucket|404|NoSuchKey|301|PermanentRedirect)\)",
+        "the weights cannot be read from the bucket: {why}{said}{missing}{code}",
+        "the bucket's and the folder's name, its region and endpoint (AWS_ENDPOINT_URL, "
+        "RUNAI_STREAMER_S3_ENDPOINT) and "
+        "the Pod's credentials: list it from a Pod with the same service account",
+        certain=False,
+    ),
+    Sign(
+        "container/limits",
+        r"can't start new thread|pthread_create failed[^\n]{0,80}|Resource temporarily unavailable[^\n]{0,80}"
+        r"(?:thread|fork)|(?:fork|clone)[^\n]{0,40}Resource temporarily unavailable|\[Errno 24\]|Too many open files"
+        r"|inotify watch limit reached|no space left on device[^\n]{0,20}inotify",
+        "the container may have no more threads, processes or open files",
+        "raise the kubelet's podPidsLimit (or the runtime's pids and nofile limits) on the node; fewer ranks or "
+        "OMP_NUM_THREADS per Pod need fewer threads",
+    ),
+    Sign(
+        "engine/build",
+        r"'_OpNamespace' '(?P<space>\w+)' object has no attribute '(?P<op>\w+)'"
+        r"|No module named 'vllm\._(?P<module>\w+)'"
+        r"|operator (?P<operator>[\w:]+) does not exist|compiled with different CUDA major versions"
+        r"|module that was compiled using NumPy 1|numpy\.dtype size changed|Failed to import from vllm\._C"
+        r"|libtorch\w*\.so[^\n]{0,60}undefined symbol|\bABI\b[^\n]{0,60}mismatch",
+        "vLLM's compiled part was not built for what is installed beside it: {space} {op}{module}{operator} is missing",
+        "use vLLM's own image unchanged; a wheel wants the very torch, CUDA and GPU list that it was built with, and "
+        "nothing installed over it at start",
+    ),
+    Sign(
+        "engine/unsupported-gpu",
+        r"(?P<what>[^\n:]{0,80}(?:not implemented|not supported|unsupported) (?:for|on) (?:Blackwell|Hopper"
+        r"|Ampere|Turing"
+        r"|Volta|SM ?\d+|sm_?\d+|gfx\d+\w*)|Unsupported gpu architecture[^\n]{0,60}|ptxas fatal[^\n]{0,100}"
+        r"|No compiled \w+ for[^\n]{0,100}|requires GPUs with sm\d+[^\n]{0,40}|Unsupported (?:SM|architecture"
+        r"|arch)\b[^\n]{0,60}"
+        r"|Arch conditional MMA instruction[^\n]{0,80}|(?:only|currently) (?:supports?|supported on) (?:SM ?\d+"
+        r"|Hopper|Blackwell"
+        r"|CUDA devices? with compute capability)[^\n]{0,80}|HIP error: (?:no kernel image"
+        r"|invalid device function)[^\n]{0,60}"
+        r"|CUDA error: no kernel image[^\n]{0,60})",
+        "the image has no kernel for this GPU ({what}): it is newer than the image, or too old for it",
+        "a newer GPU: a newer vLLM image (and CUDA 12.8 or later for Blackwell); an older one: another quantization or "
+        "attention backend, or an image that still knows it",
+        certain=False,
+    ),
+    Sign(
+        "engine/nccl",
+        r"ProcessGroupNCCL's watchdog got stuck|Heartbeat monitor timed out|NCCL (?:watchdog|communicator)[^\n]{0,80}"
+        r"(?:timeout|timed out|aborted)|DistBackendError[^\n]{0,120}|RCCL error[^\n]{0,80}",
+        "the GPUs of a replica do not talk to each other any more (NCCL): one rank hangs or is gone",
+        "the rank that logs last before it names the fault; NCCL_DEBUG=INFO, NVLink and Xid on its node",
+        certain=False,
+        any_level=True,
+    ),
+)
+"""Behind the table of `signs.py`, which explains more where both match."""

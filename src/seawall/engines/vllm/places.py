@@ -1,0 +1,115 @@
+"""Which part of an engine an exception comes from, by the files of its traceback, and what that part's failures mean.
+
+vLLM raises a thousand different messages while it starts; where one was raised says what kind it is of. A table;
+forbidden here: single messages (those are `signs.py`).
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from seawall.engines.vllm.raised import Raised
+
+
+@dataclass(frozen=True)
+class Place:
+    """A part of the engine or a package beneath it, and what an exception there means."""
+
+    id: str
+    files: str
+    """Pattern of the file that raised, or of the last file on the way that is no library's."""
+    names: str
+    """Pattern of the exception's name."""
+    what: str
+    do: str
+
+
+_REFUSAL = r"ValueError|AssertionError|NotImplementedError|ValidationError|ArgumentTypeError"
+_MISFIT = r"ImportError|AttributeError|TypeError|NameError"
+PLACES: tuple[Place, ...] = (
+    Place(
+        "engine/bad-config",
+        r"vllm/(?:config/|engine/arg_utils|platforms/|entrypoints/openai/cli_args|v1/engine/utils|utils/argparse)",
+        _REFUSAL,
+        "vLLM refuses its configuration",
+        "change what the message names; seawall lint and seawall plan check the same before",
+    ),
+    Place(
+        "engine/connector",
+        r"lmcache|mooncake|nixl|kvbm|mori_?io|vllm/distributed/(?:kv_transfer|ec_transfer|kv_events)",
+        r"\w+",
+        "the KV connector (--kv-transfer-config) fails",
+        "does this connector know this model's cache (hybrid models: many do not) and this vLLM's version? Start once "
+        "without --kv-transfer-config to see that it is this",
+    ),
+    Place(
+        "engine/lora",
+        r"vllm/lora/|peft/",
+        r"\w+",
+        "a LoRA adapter cannot be used with this model",
+        "its rank against --max-lora-rank, its target modules, and the base model that it was trained on: "
+        "adapter_config.json",
+    ),
+    Place(
+        "weights/other-format",
+        r"vllm/model_executor/(?:model_loader/|models/|parameter|layers/(?:linear|fused_moe/layer"
+        r"|vocab_parallel_embedding))",
+        r"KeyError|ValueError|AssertionError|RuntimeError|IndexError",
+        "the weight files are not those of the model that vLLM builds",
+        "is the folder one model's, whole and unmixed, and does this vLLM know its quantization? A newer vLLM may; "
+        "seawall pull verifies files",
+    ),
+    Place(
+        "engine/quantization",
+        r"vllm/model_executor/layers/quantization/|compressed_tensors|bitsandbytes"
+        r"|vllm/model_executor/layers/fused_moe/",
+        r"\w+",
+        "the checkpoint's quantization cannot be used here",
+        "another checkpoint of the model (FP8, AWQ), another backend (--moe-backend, --linear-backend) or a "
+        "newer image; "
+        "tensor parallelism that splits its groups unevenly is refused, too",
+    ),
+    Place(
+        "engine/kernel",
+        r"flashinfer|deep_gemm|triton/|tilelang|cutlass|cuda/bindings|torch/(?:_inductor|_dynamo)|aiter"
+        r"|flash_attn|flash_mla"
+        r"|vllm/(?:compilation|vllm_flash_attn|third_party|kernels)|vllm/v1/attention|cpp_extension",
+        r"\w+",
+        "a kernel cannot be compiled or run on this GPU",
+        "another --attention-backend or --moe-backend, VLLM_USE_FLASHINFER_SAMPLER=0, --enforce-eager to see "
+        "whether it "
+        "is the compiler; a writable cache folder and nvcc of the GPU's age",
+    ),
+    Place(
+        "engine/import",
+        r"(?:site|dist)-packages/(?!vllm/)|vllm/transformers_utils|vllm/tokenizers",
+        _MISFIT,
+        "Python packages of the image do not go together",
+        "use vLLM's own image unchanged; a package installed at start (transformers above all) may be newer than this "
+        "vLLM, or too old for the model",
+    ),
+    Place(
+        "engine/model-files",
+        r"transformers/|tokenizers/|mistral_common|vllm/(?:transformers_utils|tokenizers|renderers|multimodal)",
+        r"\w+",
+        "the model's own files (configuration, tokenizer, processor) cannot be read by this image",
+        "are all of them there (tokenizer.json, preprocessor_config.json)? A newer image knows newer ones; "
+        "--tokenizer-mode, --trust-remote-code",
+    ),
+)
+"""In this order; the file that raised is looked at first, then the ones that led to it."""
+_PLAIN = re.compile(
+    r"/lib/python3[^/]*/[^/]+\.py$|/lib/python3[^/]*/(?!site-|dist-)|torch/(?!_inductor|_dynamo)|pydantic|<frozen"
+)
+"""Files that raise for others: the standard library, PyTorch's modules, pydantic."""
+
+
+def place_of(raised: Raised) -> Place | None:
+    """The part that raised it; None when no file tells."""
+    telling = [f for f in reversed(raised.files) if not _PLAIN.search(f)]
+    for file in telling[:3]:
+        for place in PLACES:
+            if re.search(place.files, file) and re.fullmatch(place.names, raised.name):
+                return place
+    return None
