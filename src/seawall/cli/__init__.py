@@ -52,14 +52,20 @@ INTRO = "vLLM on Kubernetes that never drops a request."
 START = "Start here: `seawall up` serves a real model on this machine."
 
 
-def help_text() -> str:
-    """What `seawall --help` prints."""
+def help_text(columns: int | None = None) -> str:
+    """What `seawall --help` prints, within so many columns."""
+    import textwrap
+
     width = max(map(len, COMMANDS))
-    rows = "\n".join(f"  {name:{width}}  {what}" for name, what in COMMANDS.items())
+    room = 200 if columns is None else max(20, columns - width - 4)
+    rows = "\n".join(
+        f"  {name:{width}}  " + f"\n{'':{width + 4}}".join(textwrap.wrap(what, room))
+        for name, what in COMMANDS.items()
+    )
     return (
         f"Usage: seawall COMMAND [OPTIONS] ...\n\n  {INTRO}\n\n  {START}\n\nCommands:\n{rows}\n\n"
-        "Options:\n  --version   Show the version.\n  -h, --help  Show this message; `seawall COMMAND --help` teaches "
-        "one command."
+        "Options:\n  --version   Show the version.\n  -h, --help  Show this message.\n\n"
+        "`seawall COMMAND --help` teaches one command."
     )
 
 
@@ -97,7 +103,9 @@ def _run() -> None:
 
         run()
     if args in ([], ["--help"], ["-h"]):
-        print(help_text())
+        from seawall.cli import terminal
+
+        print(help_text(terminal.width()))
         sys.exit(0)
     if args == ["--version"]:
         from seawall import __version__

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("spec", type=click.Path())
+@click.argument("spec", metavar="FLEET.yaml", type=click.Path())
 @click.option("--fleet", "name", help="Which fleet, when the file holds several.")
 @click.option("--prometheus", "url", metavar="URL", help="Its address: http://localhost:9090")
 @click.option("--service", metavar="NS/NAME:PORT", help="Through the API server, with your kubeconfig.")

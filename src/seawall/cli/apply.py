@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("specs", nargs=-1, required=True, type=click.Path())
+@click.argument("specs", metavar="FLEET.yaml...", nargs=-1, required=True, type=click.Path())
 @click.option("--yes", is_flag=True, help="Apply without showing the diff and asking.")
 @click.option("--dry-run", is_flag=True, help="Show what would change, asked of the server; change nothing.")
 @click.option("--force-conflicts", is_flag=True, help="Take over fields that somebody else manages.")

@@ -9,8 +9,10 @@ import click
 
 from seawall.cli import output
 from seawall.cli.files import InputFile, OutputFile
+from seawall.cli.numbers import SECONDS
 from seawall.cli.output import output_option
 from seawall.cli.secret_files import secret
+from seawall.cli.verbs import VerbGroup
 from seawall.domain.switches import BATCH
 
 URL = click.option(
@@ -19,7 +21,7 @@ URL = click.option(
 KEY = click.option("--api-key", envvar="SEAWALL_API_KEY", help="Sent as a bearer token.")
 
 
-@click.group()
+@click.group(cls=VerbGroup)
 def command() -> None:
     """Run files of requests in the batch lane: each line is answered exactly once.
 
@@ -58,7 +60,13 @@ def command() -> None:
     help="s3://BUCKET/FOLDER or gs://BUCKET/FOLDER, for several workers; the folder then holds copies.",
 )
 @click.option(
-    "--grace", "grace_s", default=30.0, show_default=True, metavar="SECONDS", help="For lines after SIGTERM."
+    "--grace",
+    "grace_s",
+    default=30.0,
+    type=SECONDS,
+    show_default=True,
+    metavar="SECONDS",
+    help="For lines after SIGTERM.",
 )
 @click.option("--without", multiple=True, type=click.Choice(BATCH), hidden=True)
 def serve(
@@ -76,6 +84,9 @@ def serve(
 
     The secret by which the two know each other is read from SEAWALL_BATCH_SECRET, or from the file that
     SEAWALL_BATCH_SECRET_FILE names; so is the store's address from SEAWALL_BATCH_STORE.
+
+    \b
+    $ seawall batch serve fleet.yaml --gateway http://127.0.0.1:8000 --admin http://127.0.0.1:9000 --folder lane
     """
     import asyncio
     import logging
@@ -129,6 +140,10 @@ def submit(
     """Upload LINES.jsonl and make a batch of it.
 
     A line is {"custom_id": "a", "method": "POST", "url": "/v1/chat/completions", "body": {"model": ...}}.
+
+    \b
+    $ seawall batch submit questions.jsonl --window 24h
+    $ seawall batch submit questions.jsonl --wait --results answers.jsonl
     """
     from seawall.batch.client import BatchClient, first_endpoint
     from seawall.errors import CheckFailed, InputError
@@ -163,7 +178,12 @@ def submit(
 @KEY
 @output_option
 def status(batch: str | None, wait: bool, url: str, api_key: str | None, form: str) -> None:
-    """Show how far a batch is, at which rate, and when it will be done. Without ID: the newest."""
+    """Show how far a batch is, at which rate, and when it will be done. Without ID: the newest.
+
+    \b
+    $ seawall batch status
+    $ seawall batch status batch_4f1c --wait
+    """
     from seawall.batch.client import BatchClient
     from seawall.errors import InputError
 
@@ -183,12 +203,16 @@ def status(batch: str | None, wait: bool, url: str, api_key: str | None, form: s
 
 
 @command.command("list")
-@click.option("--limit", default=20, show_default=True, type=click.IntRange(1, 10_000))
+@click.option("--limit", default=20, show_default=True, type=click.IntRange(1, 10_000), help="So many.")
 @URL
 @KEY
 @output_option
 def list_(limit: int, url: str, api_key: str | None, form: str) -> None:
-    """List batches, the newest first."""
+    """List batches, the newest first.
+
+    \b
+    $ seawall batch list
+    """
     from seawall.batch.client import BatchClient
 
     with BatchClient(url, api_key) as client:
@@ -213,7 +237,11 @@ def list_(limit: int, url: str, api_key: str | None, form: str) -> None:
 @KEY
 @output_option
 def cancel(batch: str, url: str, api_key: str | None, form: str) -> None:
-    """End a batch; what was answered is kept."""
+    """End a batch; what was answered is kept.
+
+    \b
+    $ seawall batch cancel batch_4f1c
+    """
     from seawall.batch.client import BatchClient
 
     with BatchClient(url, api_key) as client:
@@ -231,7 +259,11 @@ def cancel(batch: str, url: str, api_key: str | None, form: str) -> None:
 @URL
 @KEY
 def results(batch: str, path: Path | None, errors: bool, url: str, api_key: str | None) -> None:
-    """Write the results of a batch that is over, one JSON a line, in the order of its lines."""
+    """Write the results of a batch that is over, one JSON a line, in the order of its lines.
+
+    \b
+    $ seawall batch results batch_4f1c -f answers.jsonl
+    """
     from seawall.batch.client import BatchClient
     from seawall.errors import CheckFailed
 

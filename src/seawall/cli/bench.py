@@ -13,6 +13,7 @@ import click
 
 from seawall.cli import output
 from seawall.cli.files import InputFile, writable
+from seawall.cli.numbers import Finite
 from seawall.cli.output import output_option
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
 
 COUNT = click.IntRange(1, 10_000_000)
-SHARE = click.FloatRange(0.0, 100.0)
+SHARE = Finite(0.0, 100.0)
 
 
 @click.command()
@@ -72,7 +73,11 @@ SHARE = click.FloatRange(0.0, 100.0)
     "--multi-turn", is_flag=True, help="Each conversation turn by turn, with all that was said before."
 )
 @click.option(
-    "--endpoint", type=click.Choice(["chat", "completions", "embeddings"]), default="chat", show_default=True
+    "--endpoint",
+    type=click.Choice(["chat", "completions", "embeddings"]),
+    default="chat",
+    show_default=True,
+    help="What is asked.",
 )
 @click.option("--no-stream", is_flag=True, help="Whole answers.")
 @click.option("--ttft", default="2s", show_default=True, help="Objective: time to first token.")

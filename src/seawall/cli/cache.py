@@ -6,9 +6,10 @@ import click
 
 from seawall.cli import output
 from seawall.cli.output import output_option
+from seawall.cli.verbs import VerbGroup
 
 
-@click.group()
+@click.group(cls=VerbGroup)
 def command() -> None:
     """Show and free what is kept here: engines, weights, model shapes.
 
@@ -21,7 +22,11 @@ def command() -> None:
 @command.command("ls")
 @output_option
 def ls(form: str) -> None:
-    """List what is kept, with its size and when it was last used."""
+    """List what is kept, with its size and when it was last used.
+
+    \b
+    $ seawall cache ls
+    """
     import time
 
     from seawall.cli import terminal
@@ -69,6 +74,10 @@ def prune(unused: str, everything: bool, yes: bool, form: str) -> None:
     """Remove what nobody has used for a while. Without --yes it only says what would go.
 
     What a running `seawall up` uses stays, as does its state; what is removed is brought again when it is needed.
+
+    \b
+    $ seawall cache prune --unused 30d
+    $ seawall cache prune --unused 30d --yes
     """
     import time
 

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from seawall.cli.numbers import Finite
+
 if TYPE_CHECKING:
     from seawall.local.talk import Talk
 
@@ -25,7 +27,7 @@ HELP = """/system TEXT  what the model is told before everything else; without T
 )
 @click.option("--system", help="What the model is told before everything else.")
 @click.option("--max-tokens", type=click.IntRange(1), help="The longest answer.  [the server's]")
-@click.option("--temperature", type=click.FloatRange(0, 2), help="0: always the likeliest.  [the model's]")
+@click.option("--temperature", type=Finite(0, 2), help="0: always the likeliest.  [the model's]")
 @click.option("--state-dir", type=click.Path(file_okay=False), help="Of that `seawall up`.")
 def command(
     model: str | None, url: str | None, api_key: str | None, system: str | None, max_tokens: int | None,

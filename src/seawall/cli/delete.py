@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("specs", nargs=-1, required=True, type=click.Path())
+@click.argument("specs", metavar="FLEET.yaml...", nargs=-1, required=True, type=click.Path())
 @click.option("--all", "everything", is_flag=True, help="Also the volumes with the weights.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @click.option("--wait/--no-wait", default=True, show_default=True, help="Until all is gone, for a minute.")
@@ -33,6 +33,10 @@ def command(
     """Delete what `seawall apply` made for these fleets. Weights stay unless --all; the namespace always stays.
 
     Deletes by the inventory that apply keeps in the cluster: an object that somebody else made is never touched.
+
+    \b
+    $ seawall delete llama-70b.yaml
+    $ seawall delete llama-70b.yaml --all --yes
     """
     import sys
 

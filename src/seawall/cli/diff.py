@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("specs", nargs=-1, required=True, type=click.Path())
+@click.argument("specs", metavar="FLEET.yaml...", nargs=-1, required=True, type=click.Path())
 @click.option("--force-conflicts", is_flag=True, help="As `apply --force-conflicts` would do it.")
 @cluster_options
 def command(
@@ -29,6 +29,9 @@ def command(
 
     The server itself computes the result (a dry run of server-side apply), so defaults and other people's
     fields are not shown as changes, and what it would refuse is shown as refused. Nothing is written.
+
+    \b
+    $ seawall diff llama-70b.yaml --context prod
     """
     from seawall.cli.apply import show, tell_secrets
     from seawall.cli.fleets import group_of

@@ -11,7 +11,7 @@ _MARKS = {"ok": "ok  ", "warn": "warn", "fail": "FAIL"}
 
 
 @click.command()
-@click.argument("spec", type=click.Path())
+@click.argument("spec", metavar="FLEET.yaml", type=click.Path())
 @cluster_options
 def command(spec: str, context: str | None, kubeconfig: str | None, namespace: str | None, form: str) -> None:
     """Say whether a cluster can serve a fleet, and mend what cannot.

@@ -9,13 +9,16 @@ from typing import Any
 import click
 
 from seawall.cli import output
+from seawall.cli.numbers import SECONDS
 from seawall.cli.output import output_option
 
 
 @click.command()
 @click.option("--state-dir", type=click.Path(file_okay=False, path_type=Path), help="Of that `seawall up`.")
 @click.option("--now", is_flag=True, help="Kill what is running instead of letting it finish.")
-@click.option("--timeout", default=300.0, show_default=True, help="Seconds to wait for its end.")
+@click.option(
+    "--timeout", default=300.0, type=SECONDS, show_default=True, help="Seconds to wait for its end."
+)
 @output_option
 def command(state_dir: Path | None, now: bool, timeout: float, form: str) -> None:
     """End `seawall up` as Ctrl-C in its terminal does: running streams finish, then every process is gone.

@@ -6,10 +6,17 @@ import sys
 
 import click
 
+from seawall.cli.verbs import VerbGroup
 
-@click.group()
+
+@click.group(cls=VerbGroup)
 def command() -> None:
-    """Install the engine's environment, or run a simulated engine."""
+    """Install the engine's environment, or run a simulated engine.
+
+    \b
+    $ seawall engine install
+    $ seawall engine sim --port 8001 --model-name smollm2
+    """
 
 
 @command.command()

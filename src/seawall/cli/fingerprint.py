@@ -9,6 +9,7 @@ import click
 
 from seawall.cli import output
 from seawall.cli.files import InputFile, writable
+from seawall.cli.numbers import SECONDS
 from seawall.cli.output import output_option
 
 if TYPE_CHECKING:
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("spec", type=InputFile())
+@click.argument("spec", metavar="FLEET.yaml", type=InputFile())
 @click.option("--fleet", "only", metavar="NAME", help="Which, if SPEC holds several.")
 @click.option(
     "--url", "urls", multiple=True, metavar="URL", help="Replicas that serve; two at least must agree."
@@ -37,7 +38,13 @@ if TYPE_CHECKING:
     "--beside", type=click.IntRange(1, 256), default=6, show_default=True,
     help="Requests of other work at a time.",
 )  # fmt: skip
-@click.option("--startup-budget", default=900.0, show_default=True, help="Seconds until the engine serves.")
+@click.option(
+    "--startup-budget",
+    default=900.0,
+    type=SECONDS,
+    show_default=True,
+    help="Seconds until the engine serves.",
+)
 @output_option
 def command(
     spec: Path, only: str | None, urls: tuple[str, ...], lock: Path | None, out: Path | None, form: str, **how: Any

@@ -9,6 +9,7 @@ from pathlib import Path
 import click
 
 from seawall.cli.files import InputFile
+from seawall.cli.numbers import SECONDS
 from seawall.cli.secret_files import secret
 from seawall.domain.switches import GATEWAY
 
@@ -42,6 +43,7 @@ PATH = click.Path(dir_okay=False, path_type=Path)
     "--grace",
     "grace_s",
     default=120.0,
+    type=SECONDS,
     show_default=True,
     metavar="SECONDS",
     help="After SIGTERM: how long running requests may take to finish.",

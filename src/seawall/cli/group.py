@@ -11,7 +11,7 @@ from click.shell_completion import CompletionItem
 
 from seawall import __version__
 from seawall.cli import BROKEN_PIPE, COMMANDS, INTRO, START, drop_output, help_text
-from seawall.errors import SeawallError
+from seawall.errors import InputError, SeawallError
 
 
 class _Verbs(click.Group):
@@ -28,7 +28,7 @@ class _Verbs(click.Group):
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         if args and args[0] not in COMMANDS and not args[0].startswith("-"):
-            ctx.fail(f"there is no command {args[0]!r:.60}.{_meant(args[0])}")
+            raise InputError(f"there is no command {args[0]!r:.60}.", _meant(args[0]))
         return super().resolve_command(ctx, args)
 
     def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
@@ -45,7 +45,9 @@ class _Verbs(click.Group):
             sys.exit(BROKEN_PIPE)
 
     def get_help(self, ctx: click.Context) -> str:
-        return help_text()
+        from seawall.cli import terminal
+
+        return help_text(terminal.width())
 
 
 def _meant(typed: str) -> str:
@@ -53,11 +55,11 @@ def _meant(typed: str) -> str:
     import difflib
 
     if (ours := ELSEWHERE.get(typed.lower())) and ours.split()[0] in COMMANDS:
-        return f" Did you mean `seawall {ours}`?"
+        return f"Did you mean `seawall {ours}`?"
     near = difflib.get_close_matches(typed, COMMANDS, 1)
     if not near and (far := difflib.get_close_matches(typed.lower(), ELSEWHERE, 1, 0.8)):
-        return f" Did you mean `seawall {ELSEWHERE[far[0]]}`?"
-    return f" Did you mean `seawall {near[0]}`?" if near else " See `seawall --help`."
+        return f"Did you mean `seawall {ELSEWHERE[far[0]]}`?"
+    return f"Did you mean `seawall {near[0]}`?" if near else "See: seawall --help"
 
 
 ELSEWHERE = {
@@ -100,9 +102,15 @@ def run() -> None:
         sys.exit(code if isinstance(code, int) else 0)
     except SeawallError as e:
         _fail(e.message, e.cure, e.exit_code, as_json and not e.told)
-    except click.ClickException as e:
+    except click.exceptions.NoArgsIsHelpError as e:
         e.show()
-        _fail("", "", e.exit_code, False, e.format_message() if as_json else "")
+        _fail("", "", e.exit_code, as_json)
+    except click.UsageError as e:
+        from seawall.cli.usage import explained
+
+        _fail(*explained(e, sys.argv[1:], seawall), e.exit_code, as_json)
+    except click.ClickException as e:
+        _fail(e.format_message(), "", e.exit_code, as_json)
     except (KeyboardInterrupt, click.Abort):
         _fail("stopped.", "", 130, as_json)
 
@@ -115,13 +123,15 @@ def _wants_json(argv: list[str]) -> bool:
     return any(a in whole or (a in ("-o", "--output", "--format") and b in forms) for a, b in pairs)
 
 
-def _fail(message: str, cure: str, code: int, as_json: bool, said: str = "") -> None:
+def _fail(message: str, cure: str, code: int, as_json: bool) -> None:
     if message:
-        click.echo(f"seawall: {message}", err=True)
-        if cure:
-            click.echo(f"  {cure}", err=True)
-    if as_json or said:
+        from seawall.cli import terminal
+        from seawall.domain.columns import folded
+
+        lines = [f"seawall: {message}", *(f"  {line}" for line in cure.splitlines())]
+        click.echo(folded("\n".join(lines), terminal.width(sys.stderr)), err=True)
+    if as_json:
         import json
 
-        click.echo(json.dumps({"error": {"message": message or said, "cure": cure, "exit_code": code}}))
+        click.echo(json.dumps({"error": {"message": message, "cure": cure, "exit_code": code}}))
     sys.exit(code)

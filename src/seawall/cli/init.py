@@ -122,11 +122,15 @@ def _of_cluster(model: str, wish: Any, kube_context: str, kubeconfig: str | None
 @click.option("--gpus", type=click.IntRange(1, 1024), metavar="N", help="GPUs per replica.  [planned]")
 @click.option("--cloud", type=click.Choice(_clouds()), help="Where it will run.")
 @click.option("--context", metavar="TOKENS", help="The longest context, such as 16k.  [the model's own]")
-@click.option("--replicas", type=click.IntRange(1, 1000), default=1, show_default=True)
+@click.option(
+    "--replicas", type=click.IntRange(1, 1000), default=1, show_default=True, help="At least so many."
+)
 @click.option(
     "--max", "most", type=click.IntRange(1, 1000), metavar="N", help="Replicas at most.  [--replicas]"
 )
-@click.option("--dtype", type=click.Choice(["bfloat16", "float16", "float32"]))
+@click.option(
+    "--dtype", type=click.Choice(["bfloat16", "float16", "float32"]), help="Default: the checkpoint's."
+)
 @click.option("-w", "--write", "file", type=OutputFile(), help="[NAME.yaml; -: stdout]")
 @click.option("--force", is_flag=True, help="Replace the file that is there.")
 def command(

@@ -9,6 +9,7 @@ import click
 
 from seawall.cli import output
 from seawall.cli.output import output_option
+from seawall.cli.verbs import VerbGroup
 
 FILE = click.option(
     "--file",
@@ -19,7 +20,7 @@ FILE = click.option(
 )
 
 
-@click.group()
+@click.group(cls=VerbGroup)
 def command() -> None:
     """Make, list and revoke API keys. The file holds hashes only; a key is shown once.
 
@@ -34,14 +35,19 @@ def command() -> None:
 @click.argument("tenant")
 @FILE
 @click.option("--models", default="", metavar="A,B", help="Models it may use. Default: all of its tenant.")
-@click.option("--requests-per-minute", type=click.IntRange(1), default=None)
-@click.option("--tokens-per-minute", type=click.IntRange(1), default=None)
+@click.option("--requests-per-minute", type=click.IntRange(1), default=None, help="Default: no limit.")
+@click.option("--tokens-per-minute", type=click.IntRange(1), default=None, help="Default: no limit.")
 @click.option("--token-quota", type=click.IntRange(1), default=None, help="Tokens in all.")
 @click.option("--expires", default=None, metavar="DURATION", help="Such as 30d. Default: never.")
 @click.option("--note", default="", help="For you: what it is for.")
 @output_option
 def add(tenant: str, path: Path, models: str, expires: str | None, form: str, **limits: object) -> None:
-    """Make a key for TENANT and show it, once."""
+    """Make a key for TENANT and show it, once.
+
+    \b
+    $ seawall keys add team-a --file keys.json
+    $ seawall keys add team-a --file keys.json --models llama-70b --expires 30d
+    """
     import time
 
     from seawall.domain.tenant_names import TENANT, TENANT_CURE
@@ -89,7 +95,11 @@ def _serving() -> str | None:
 @FILE
 @output_option
 def list_(path: Path, form: str) -> None:
-    """List keys: ids, tenants and limits; the keys themselves are kept nowhere."""
+    """List keys: ids, tenants and limits; the keys themselves are kept nowhere.
+
+    \b
+    $ seawall keys list --file keys.json
+    """
     import time
 
     from seawall.cli import terminal
@@ -119,7 +129,11 @@ def list_(path: Path, form: str) -> None:
 @click.argument("ident", metavar="ID")
 @FILE
 def revoke(ident: str, path: Path) -> None:
-    """Revoke a key by its id (in `list`, in the audit log, and in the key itself)."""
+    """Revoke a key by its id (in `list`, in the audit log, and in the key itself).
+
+    \b
+    $ seawall keys revoke 3f9c2a71 --file keys.json
+    """
     from seawall.gateway.tell import keyring
 
     if keyring.change(path, revoke=ident) is None:

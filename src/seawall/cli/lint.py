@@ -29,7 +29,7 @@ def _version(ctx: click.Context, param: click.Parameter, value: str | None) -> V
         return None
     found = parse_version(value)
     if found is None:
-        raise click.BadParameter("write a version such as 1.34 or 0.32.0")
+        raise click.BadParameter(f"{value!r:.40}: write a version such as 1.34 or 0.32.0")
     return found
 
 
@@ -43,6 +43,7 @@ def _version(ctx: click.Context, param: click.Parameter, value: str | None) -> V
     type=click.Choice(["text", "json", "yaml", "sarif"]),
     default="text",
     show_default=True,
+    help="For programs: json, yaml or sarif.",
 )
 @click.option("--json", "as_json", is_flag=True, help="The same as -o json.")
 @click.option(

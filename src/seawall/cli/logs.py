@@ -11,7 +11,14 @@ import click
 @click.command()
 @click.argument("name", required=False)
 @click.option("--state-dir", type=click.Path(file_okay=False, path_type=Path), help="Of that `seawall up`.")
-@click.option("-n", "--lines", default=50, show_default=True, help="So many of the last lines.")
+@click.option(
+    "-n",
+    "--lines",
+    default=50,
+    type=click.IntRange(1, 1_000_000),
+    show_default=True,
+    help="So many of the last lines.",
+)
 @click.option("-f", "--follow", is_flag=True, help="Go on printing what comes.")
 def command(name: str | None, state_dir: Path | None, lines: int, follow: bool) -> None:
     """Show a replica's or the gateway's log; without NAME, which there are.

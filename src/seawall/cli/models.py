@@ -10,6 +10,7 @@ import click
 from seawall.cli import output
 from seawall.cli.files import writable_folder
 from seawall.cli.output import output_option
+from seawall.cli.verbs import VerbGroup
 from seawall.domain.spec import Quantization
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ _REGISTRY = click.option(
 )  # fmt: skip
 
 
-@click.group()
+@click.group(cls=VerbGroup)
 def command() -> None:
     """Name weights once, pinned and verified; fleets then say `source: model://name`.
 
@@ -38,7 +39,11 @@ def command() -> None:
 )
 @output_option
 def list_models(registry: Path, specs: Path, form: str) -> None:
-    """List models with size, licence, quantization and the fleets that use them."""
+    """List models with size, licence, quantization and the fleets that use them.
+
+    \b
+    $ seawall models list
+    """
 
     from seawall.cli import terminal
     from seawall.config.registry import read_models, users
@@ -68,10 +73,14 @@ def list_models(registry: Path, specs: Path, form: str) -> None:
 
 
 @command.command()
-@click.argument("name")
+@click.argument("name", metavar="MODEL")
 @_REGISTRY
 def show(name: str, registry: Path) -> None:
-    """Print one Model document."""
+    """Print one Model document.
+
+    \b
+    $ seawall models show qwen3-8b
+    """
     from seawall.config.registry import read_models
     from seawall.errors import InputError
 
@@ -90,9 +99,13 @@ def show(name: str, registry: Path) -> None:
 @click.option(
     "--lock", type=click.Path(dir_okay=False, path_type=Path), help="Or take what this lockfile pins."
 )
-@click.option("--revision")
+@click.option("--revision", help="Commit, tag or branch (hf://, oci://).")
 @click.option("--licence", help="SPDX name, such as Apache-2.0.")
-@click.option("--quantization", type=click.Choice(get_args(Quantization)))
+@click.option(
+    "--quantization",
+    type=click.Choice(get_args(Quantization)),
+    help="Of the weights, where their config does not say.",
+)
 @_REGISTRY
 def add(
     name: str, source: str, directory: Path | None, lock: Path | None, revision: str | None, licence: str | None,

@@ -7,9 +7,10 @@ from pathlib import Path
 import click
 
 from seawall.cli.cluster import with_cluster
+from seawall.cli.verbs import VerbGroup
 
 
-@click.group()
+@click.group(cls=VerbGroup)
 def command() -> None:
     """Reconcile Fleet objects, drain replicas whose node is about to go. Optional: manifests work without it.
 
@@ -36,7 +37,11 @@ def command() -> None:
 def manifests(
     namespace: str | None, cluster_wide: bool, nodes: bool, image: str | None, crd_only: bool
 ) -> None:
-    """Print the operator's own objects: CRD, RBAC, Deployment."""
+    """Print the operator's own objects: CRD, RBAC, Deployment.
+
+    \b
+    $ seawall operator manifests --namespace llm | kubectl apply --server-side -f -
+    """
     import yaml
 
     from seawall.operator.crd import fleet_crd
@@ -53,7 +58,7 @@ def manifests(
 
 @command.command()
 @click.option("--context", help="Context of the kubeconfig. [in the cluster]")
-@click.option("--kubeconfig", envvar="KUBECONFIG")
+@click.option("--kubeconfig", envvar="KUBECONFIG", help="[~/.kube/config, or in the cluster]")
 @click.option("-n", "--namespace", help="Only this namespace. [the whole cluster]")
 @click.option(
     "--lease-namespace", envvar="POD_NAMESPACE", default="default", help="Where the leader's Lease lies."
@@ -66,7 +71,11 @@ def run(
     lease_namespace: str,
     health: str | None,
 ) -> None:
-    """Run until SIGTERM. Several may run: one leads, the others stand by."""
+    """Run until SIGTERM. Several may run: one leads, the others stand by.
+
+    \b
+    $ seawall operator run --context prod --namespace llm
+    """
     import asyncio
     import logging
     import os
@@ -106,11 +115,14 @@ def run(
 @click.option("--metrics", default="", help="Where Prometheus reads, as ADDRESS:PORT. [nowhere]")
 @click.option("--tls", type=click.Path(path_type=Path), help="Folder of tls.crt, tls.key and ca.crt.")
 @click.option("--context", help="Context of the kubeconfig. [in the cluster]")
-@click.option("--kubeconfig", envvar="KUBECONFIG")
+@click.option("--kubeconfig", envvar="KUBECONFIG", help="[~/.kube/config, or in the cluster]")
 def scaler(listen: str, metrics: str, tls: Path | None, context: str | None, kubeconfig: str | None) -> None:
     """Answer KEDA how many replicas there should be, for fleets with `scaling.by: seawall`. Until SIGTERM.
 
     Every decision is a line of the log; `seawall simulate --replay FILE` decides them again.
+
+    \b
+    $ seawall operator scaler --context prod --listen 0.0.0.0:9443
     """
     import logging
 

@@ -9,6 +9,7 @@ import click
 
 from seawall.cli import output
 from seawall.cli.files import OutputFile
+from seawall.cli.numbers import Finite
 from seawall.cli.output import output_option
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ TOKENS = click.IntRange(1, 2**31)
 
 
 @click.command(context_settings={"max_content_width": 110})
-@click.argument("spec", required=False, type=click.Path())
+@click.argument("spec", metavar="[FLEET.yaml|MODEL]", required=False, type=click.Path())
 @click.option("--fleet", "only", metavar="NAME", help="Only this fleet of a file that holds several.")
 @click.option("--model-config", metavar="PATH", help="A config.json or its directory, or a known model's id.")
 @click.option(
@@ -41,17 +42,34 @@ TOKENS = click.IntRange(1, 2**31)
     metavar="N",
     help="GPUs of one replica; any: which GPUs hold it, one line each.",
 )
-@click.option("--tensor-parallel", "-tp", type=COUNT, metavar="N")
-@click.option("--pipeline-parallel", "-pp", type=COUNT, metavar="N")
-@click.option("--data-parallel", "-dp", type=COUNT, metavar="N")
-@click.option("--decode-context-parallel", "-dcp", type=COUNT, metavar="N")
-@click.option("--expert-parallel", is_flag=True)
+@click.option("--tensor-parallel", "-tp", type=COUNT, metavar="N", help="GPUs that share each layer.")
+@click.option(
+    "--pipeline-parallel", "-pp", type=COUNT, metavar="N", help="Stages of layers, one after another."
+)
+@click.option(
+    "--data-parallel", "-dp", type=COUNT, metavar="N", help="Copies of the attention that share a batch."
+)
+@click.option(
+    "--decode-context-parallel",
+    "-dcp",
+    type=COUNT,
+    metavar="N",
+    help="GPUs among which the KV cache of one request is spread.",
+)
+@click.option(
+    "--expert-parallel", is_flag=True, help="Whole experts on each GPU, instead of a slice of every one."
+)
 @click.option(
     "--max-model-len", type=TOKENS, metavar="N", help="Context in tokens. Default: the model's own."
 )
-@click.option("--gpu-memory-utilization", type=click.FloatRange(0, 1, min_open=True), metavar="X")
-@click.option("--max-num-seqs", type=COUNT, metavar="N")
-@click.option("--max-num-batched-tokens", type=TOKENS, metavar="N")
+@click.option(
+    "--gpu-memory-utilization",
+    type=Finite(0, 1, min_open=True),
+    metavar="X",
+    help="Share of a GPU that vLLM may take.",
+)
+@click.option("--max-num-seqs", type=COUNT, metavar="N", help="Requests at most in an engine.")
+@click.option("--max-num-batched-tokens", type=TOKENS, metavar="N", help="Tokens at most in a step.")
 @click.option("--kv-cache-dtype", default="auto", metavar="D", help="auto, bfloat16, fp8 or nvfp4.")
 @click.option("--kv-cache-memory", metavar="SIZE", help="The cache's size, set by hand: 8Gi.")
 @click.option("--quantization", metavar="Q", help="fp8, int8, awq, gptq, mxfp4, nvfp4, bitsandbytes, gguf...")

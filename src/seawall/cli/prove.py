@@ -12,6 +12,7 @@ import click
 
 from seawall.cli import output
 from seawall.cli.files import InputFile, writable, writable_folder
+from seawall.cli.numbers import SECONDS
 from seawall.cli.output import output_option
 from seawall.cli.progress import Steps
 from seawall.domain.units import counted
@@ -26,8 +27,14 @@ PATH = click.Path(dir_okay=False, path_type=Path)
 
 
 @click.command()
-@click.argument("fleet", type=InputFile())
-@click.option("--engine", type=click.Choice(["sim", "vllm"]), default="sim", show_default=True)
+@click.argument("fleet", metavar="FLEET.yaml", type=InputFile())
+@click.option(
+    "--engine",
+    type=click.Choice(["sim", "vllm"]),
+    default="sim",
+    show_default=True,
+    help="What the replicas run.",
+)
 @click.option(
     "--target",
     "targets",
@@ -53,8 +60,14 @@ PATH = click.Path(dir_okay=False, path_type=Path)
 @click.option(
     "--keep-logs", type=click.Path(file_okay=False, path_type=Path), help="Keep logs and specs here."
 )
-@click.option("--jobs", default=1, show_default=True, help="Scenarios at once (simulated engines only).")
-@click.option("--seed", default=0, show_default=True)
+@click.option(
+    "--jobs",
+    default=1,
+    type=click.IntRange(1, 64),
+    show_default=True,
+    help="Scenarios at once (simulated engines only).",
+)
+@click.option("--seed", default=0, show_default=True, help="The same seed asks the same.")
 @click.option("--context", help="Prove what a cluster runs, through this kubeconfig context.")
 @click.option("--kubeconfig", envvar="KUBECONFIG", help="With --context: kubeconfig file.")
 @click.option("-n", "--namespace", help="With --context: namespace.  [the Fleet's]")
@@ -62,7 +75,13 @@ PATH = click.Path(dir_okay=False, path_type=Path)
 @click.option(
     "--api-key", envvar="SEAWALL_API_KEY", help="With --context or --target: sent as a bearer token."
 )
-@click.option("--wait", default=1200.0, show_default=True, help="With --context: seconds for a new replica.")
+@click.option(
+    "--wait",
+    default=1200.0,
+    type=SECONDS,
+    show_default=True,
+    help="With --context: seconds for a new replica.",
+)
 @click.option(
     "--answer",
     default="3s",

@@ -24,6 +24,7 @@ PREREQS = "cluster-prereqs"
     type=click.Choice(["plain", "kustomize", "helm", "argocd", "flux"]),
     default="plain",
     show_default=True,
+    help="What the objects are packed as.",
 )
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="Folder to write to. Default: stdout.")
 @click.option(

@@ -11,20 +11,28 @@ from typing import Any
 import click
 
 from seawall.cli import output
+from seawall.cli.numbers import SECONDS
 from seawall.cli.output import output_option
 from seawall.cli.rollout_canary import add_to
+from seawall.cli.verbs import VerbGroup
 from seawall.domain.units import counted
 
 _STATE = click.option(
     "--state-dir", type=click.Path(file_okay=False, path_type=Path), help="Of that `seawall up`."
 )
 _FLEET = click.option("--fleet", "named", help="Which, if several run.")
-_TIMEOUT = click.option("--timeout", default=1800.0, show_default=True, help="Seconds to wait.")
+_TIMEOUT = click.option("--timeout", default=1800.0, type=SECONDS, show_default=True, help="Seconds to wait.")
 
 
-@click.group()
+@click.group(cls=VerbGroup)
 def command() -> None:
-    """Replace replicas without dropping a request: restart and scale here, canaries on a cluster."""
+    """Replace replicas without dropping a request: restart and scale here, canaries on a cluster.
+
+    \b
+    $ seawall rollout restart
+    $ seawall rollout scale 2
+    $ seawall rollout start examples/canary.yaml --context prod
+    """
 
 
 @command.command()
@@ -109,7 +117,11 @@ def _one(*names: str | None) -> str | None:
 @command.command()
 @_STATE
 def gateway(state_dir: Path | None) -> None:
-    """Restart the gateway: a new one takes the port over, the old finishes what it has accepted."""
+    """Restart the gateway: a new one takes the port over, the old finishes what it has accepted.
+
+    \b
+    $ seawall rollout gateway
+    """
     from seawall.local import control
 
     control.ask(control.state_dir(state_dir), do="restart-gateway")

@@ -20,7 +20,7 @@ def add_to(group: click.Group) -> None:
 
 
 @click.command()
-@click.argument("spec", type=click.Path())
+@click.argument("spec", metavar="FLEET.yaml", type=click.Path())
 @click.option("--fleet", help="Which, if the file holds several.")
 @click.option("--detach", is_flag=True, help="Only begin; `rollout follow` or the operator drives it.")
 @cluster_options
@@ -67,7 +67,11 @@ def start(
 @click.argument("fleet")
 @cluster_options
 def follow(fleet: str, context: str | None, kubeconfig: str | None, namespace: str | None, form: str) -> None:
-    """Drive a canary that was begun, to its end. Ctrl-C leaves it where it is."""
+    """Drive a canary that was begun, to its end. Ctrl-C leaves it where it is.
+
+    \b
+    $ seawall rollout follow llama-70b --namespace llm
+    """
 
     async def work(kube: Kube) -> None:
         await _drive(kube, namespace or kube.namespace, fleet, form)
@@ -114,7 +118,11 @@ async def _drive(kube: Kube, namespace: str, name: str, form: str) -> None:
 @click.argument("fleet")
 @cluster_options
 def status(fleet: str, context: str | None, kubeconfig: str | None, namespace: str | None, form: str) -> None:
-    """Show a canary: phase, share, and every decision with its reason."""
+    """Show a canary: phase, share, and every decision with its reason.
+
+    \b
+    $ seawall rollout status llama-70b --namespace llm
+    """
     from datetime import datetime
 
     from seawall.operator import canary
@@ -144,7 +152,7 @@ def _wish(what: str) -> click.Command:
         "undo": "Take back a promotion: the fleet becomes what it was before.",
     }
 
-    @click.command(what, help=texts[what])
+    @click.command(what, help=f"{texts[what]}\n\n\b\n$ seawall rollout {what} llama-70b --namespace llm")
     @click.argument("fleet")
     @cluster_options
     def command(

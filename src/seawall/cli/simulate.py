@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +10,7 @@ import click
 
 from seawall.cli import output
 from seawall.cli.files import InputFile, writable
+from seawall.cli.numbers import Finite
 from seawall.cli.output import short_output_option
 
 if TYPE_CHECKING:
@@ -40,18 +40,8 @@ DRAWN = ("burst", "prompt", "output", "spread")
 """Options of a load that is drawn; a trace brings its own."""
 
 
-class Finite(click.FloatRange):
-    """A range that nan and inf lie outside of."""
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        found: float = super().convert(value, param, ctx)
-        if not isfinite(found):
-            self.fail(f"{value} is no finite number.", param, ctx)
-        return found
-
-
 @click.command(help=HELP)
-@click.argument("spec", type=click.Path(dir_okay=False))
+@click.argument("spec", metavar="FLEET.yaml", type=click.Path(dir_okay=False))
 @click.argument("more", nargs=-1, metavar="[SETTING=VALUE,...]...")
 @click.option(
     "--fleet", "name", help="One of the file's fleets. Default: all, each with its share of the load."
@@ -108,7 +98,13 @@ class Finite(click.FloatRange):
     type=InputFile(".jsonl", exists=False),
     help="Decide again what a scaler's log says was decided; the load is the log's.",
 )
-@click.option("--seed", type=click.IntRange(0), default=1, show_default=True)
+@click.option(
+    "--seed",
+    type=click.IntRange(0),
+    default=1,
+    show_default=True,
+    help="The same seed brings the same arrivals.",
+)
 @click.option("--sweep", multiple=True, metavar="SETTING=VALUE,...", help="Try settings against each other.")
 @click.option("--html", type=click.Path(dir_okay=False), help="Write a report with charts, one file.")
 @click.option("--svg", type=click.Path(dir_okay=False), help="Write the charts alone.")

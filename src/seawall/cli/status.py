@@ -14,7 +14,13 @@ from seawall.cli.cluster import cluster_options, known_namespace, means_cluster,
 @click.command()
 @click.argument("fleet", required=False)
 @click.option("--state-dir", type=click.Path(file_okay=False, path_type=Path), help="Of that `seawall up`.")
-@click.option("--events", default=5, show_default=True, help="How many of the latest events (here).")
+@click.option(
+    "--events",
+    default=5,
+    type=click.IntRange(0, 10_000),
+    show_default=True,
+    help="How many of the latest events (here).",
+)
 @click.option("-A", "--all-namespaces", is_flag=True, help="All fleets of the cluster.")
 @click.option("-w", "--watch", is_flag=True, help="Look again every two seconds, until Ctrl-C.")
 @cluster_options

@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from seawall.cli.files import InputFile
+from seawall.cli.numbers import PORT, SECONDS
 from seawall.domain.switches import BATCH, GATEWAY, LOCAL
 
 
@@ -37,16 +38,25 @@ class SpecOrModel(InputFile):
 @click.option("--replicas", type=click.IntRange(1, 64), metavar="N", help="Of a MODEL: how many.  [1]")
 @click.option("--dtype", type=click.Choice(["bfloat16", "float16", "float32"]), help="Of a MODEL.")
 @click.option("--api-key", is_flag=True, help="Of a MODEL: ask for an API key; one is made and shown once.")
-@click.option("--port", default=8000, show_default=True, help="The gateway's port. 0: any free one.")
+@click.option(
+    "--port", default=8000, type=PORT, show_default=True, help="The gateway's port. 0: any free one."
+)
 @click.option("--host", default="127.0.0.1", show_default=True, help="0.0.0.0 serves the whole network.")
 @click.option(
-    "--admin-port", default=0, help="The gateway's /metrics and /debug/state. Default: any free one."
+    "--admin-port",
+    default=0,
+    type=PORT,
+    help="The gateway's /metrics and /debug/state. Default: any free one.",
 )
 @click.option(
     "--state-dir", type=click.Path(file_okay=False, path_type=Path), help="Default: `up` in the cache."
 )
 @click.option(
-    "--startup-budget", default=900.0, show_default=True, help="Seconds until a replica must serve."
+    "--startup-budget",
+    default=900.0,
+    type=SECONDS,
+    show_default=True,
+    help="Seconds until a replica must serve.",
 )
 @click.option("--plain", is_flag=True, help="Log lines instead of the live screen.")
 @click.option("--without", multiple=True, type=click.Choice([*LOCAL, *GATEWAY, *BATCH]), hidden=True)

@@ -6,6 +6,7 @@ Messages carry file:line:column. It knows nothing of fleets.
 
 from __future__ import annotations
 
+import difflib
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -18,6 +19,9 @@ from seawall.errors import InputError
 
 MAX_BYTES = 4 * 2**20
 MAX_ALIASES = 200
+_WRITE_ONE = (
+    "Write one: seawall init MODEL --write fleet.yaml, or from an example: seawall init --example smollm2"
+)
 
 _Base: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
@@ -51,6 +55,16 @@ def _mapping(loader: Any, node: yaml.MappingNode) -> dict[Any, Any]:
 _Loader.add_constructor("tag:yaml.org,2002:map", _mapping)
 
 
+def near_file(path: Path) -> str:
+    """The file that was meant, as a question, if one beside it is called nearly so; else an empty text."""
+    try:
+        there = sorted(p.name for p in path.parent.iterdir() if p.is_file())
+    except (OSError, ValueError):
+        return ""
+    near = difflib.get_close_matches(path.name, there, 1, 0.7)
+    return f"Did you mean {path.parent / near[0]}?" if near else ""
+
+
 def read_text(path: Path) -> str:
     """The file's text, bounded; `-` is standard input. InputError says what to do when it cannot be read."""
     if str(path) == "-":
@@ -62,7 +76,7 @@ def read_text(path: Path) -> str:
             )
         return path.read_text("utf-8")
     except FileNotFoundError:
-        raise InputError(f"{path}: no such file.", "See examples/ for specs to start from.") from None
+        raise InputError(f"{path}: no such file.", near_file(path) or _WRITE_ONE) from None
     except IsADirectoryError:
         raise InputError(f"{path}: is a directory.", "Name a YAML file.") from None
     except UnicodeDecodeError as e:

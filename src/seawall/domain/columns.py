@@ -8,6 +8,7 @@ and asking how wide a terminal is.
 
 from __future__ import annotations
 
+import re
 import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,6 +19,10 @@ _GAP = "  "
 _LEAST_BESIDE = 24
 """A last column with less room than this is read more easily below its row."""
 _INDENT = "    "
+_COMMAND = re.compile(r"`[^`]+`|(?:(?<=: )|(?<=^\$ )|(?<=^))(?:seawall|kubectl|helm|curl|mkdir|pip|uv) .*")
+"""What is typed: in backticks, or the rest of a line after a colon."""
+_GLUE = "\x01"
+"""Stands for a blank at which no line is broken; no text that is shown holds one."""
 
 
 @dataclass(frozen=True)
@@ -90,14 +95,19 @@ def _short(text: str, width: int) -> str:
 
 
 def wrapped(text: str, width: int | None, first: str = "", rest: str = "") -> list[str]:
-    """A sentence on as many lines as it needs, broken between words only."""
+    """A sentence on as many lines as it needs, broken between words only; a command in it is never broken, for what
+    is pasted runs at each line's end: the terminal folds one that is longer than a line."""
     if width is None:
         return [first + text]
     lines = textwrap.wrap(
-        text, max(width, len(rest) + 10), initial_indent=first, subsequent_indent=rest,
+        _COMMAND.sub(_whole, text), max(width, len(rest) + 10), initial_indent=first, subsequent_indent=rest,
         break_long_words=False, break_on_hyphens=False,
     )  # fmt: skip
-    return lines or [first.rstrip()]
+    return [line.replace(_GLUE, " ") for line in lines] or [first.rstrip()]
+
+
+def _whole(command: re.Match[str]) -> str:
+    return command[0].replace(" ", _GLUE)
 
 
 def folded(text: str, width: int | None) -> str:
