@@ -7,11 +7,14 @@ import sys
 from pathlib import Path
 
 import click
+from click.core import ParameterSource
 
 from seawall.cli.files import InputFile
 from seawall.cli.numbers import SECONDS
-from seawall.cli.secret_files import secret
+from seawall.cli.secret_files import path_in, secret
 from seawall.domain.switches import GATEWAY
+from seawall.drivers.store_client import parse_address, shown
+from seawall.errors import InputError
 
 PATH = click.Path(dir_okay=False, path_type=Path)
 
@@ -141,7 +144,7 @@ def command(
 
     The key that engines ask for (their --api-key) is read from SEAWALL_ENGINE_API_KEY, the
     store's password from SEAWALL_STORE_PASSWORD, or from the files that these with _FILE
-    at their end name. SIGHUP reads the specs
+    at their end name (the password at every connection). SIGHUP reads the specs
     again; SIGTERM finishes what runs, then exits 0.
     """
     import logging
@@ -176,8 +179,9 @@ def command(
         audit=audit,
         usage=usage.with_name(f"{usage.name}.{worker}") if usage and board else usage,
         board=board,
-        store=store or secret("SEAWALL_STORE"),
-        store_password=secret("SEAWALL_STORE_PASSWORD"),
+        store=_store(store),
+        store_password=lambda: secret("SEAWALL_STORE_PASSWORD"),
+        store_ca=path_in("SEAWALL_STORE_CA_FILE"),
         supervisor=supervisor,
         batch=batch or None,
         batch_secret=secret("SEAWALL_BATCH_SECRET"),
@@ -194,6 +198,17 @@ def command(
     )
 
     sys.exit(run(settings, _announce if board is None else _announce_worker))
+
+
+def _store(named: str | None) -> str | None:
+    """The store's address. Who lists processes sees arguments: none holds a password."""
+    source = click.get_current_context().get_parameter_source("store")
+    if named and source is ParameterSource.COMMANDLINE and parse_address(named).password:
+        raise InputError(
+            f"--store {shown(named)}: holds a password, which whoever lists processes sees.",
+            "Leave it out, and name its file: SEAWALL_STORE_PASSWORD_FILE=PATH.",
+        )
+    return named or secret("SEAWALL_STORE")
 
 
 def _announce(url: str, admin_url: str) -> None:

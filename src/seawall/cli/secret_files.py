@@ -27,6 +27,12 @@ def secret(name: str, env: Mapping[str, str] | None = None) -> str | None:
     return _read(Path(path), f"{name}_FILE") if path and Path(path).exists() else None
 
 
+def path_in(name: str, env: Mapping[str, str] | None = None) -> Path | None:
+    """The file that a variable names, if it is there: a Secret may lack the key."""
+    path = (os.environ if env is None else env).get(name)
+    return Path(path) if path and Path(path).exists() else None
+
+
 def variables(folder: Path) -> dict[str, str]:
     """The folder's files as variables, each named as its file: AWS_ACCESS_KEY_ID. Files that name no variable are left
     out, and so is what Kubernetes keeps beside them (`..data`)."""

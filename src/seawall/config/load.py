@@ -21,7 +21,7 @@ from seawall.decide.scale.schedule import cron_problem, parse_cron, zone_of
 from seawall.domain.catalog.gpus import ambiguous
 from seawall.domain.spec import API_VERSION, Fleet, Strict
 from seawall.domain.tenant_names import TENANT, TENANT_CURE
-from seawall.drivers.store import parse_address
+from seawall.drivers.store_client import parse_address
 from seawall.errors import InputError
 
 MOST_PROBLEMS = 20
@@ -169,7 +169,9 @@ def _semantic(fleet: Fleet) -> list[Problem]:
     gateway = fleet.spec.gateway
     if gateway.store not in (None, "managed"):
         try:
-            parse_address(str(gateway.store))
+            if parse_address(str(gateway.store)).password:
+                cure = "leave it out; on Kubernetes storeSecret names it, else SEAWALL_STORE_PASSWORD_FILE"
+                out.append(Problem("spec.gateway.store", f"holds a password; {cure}"))
         except InputError as e:
             out.append(Problem("spec.gateway.store", f"{e.message.rstrip('.')}; {e.cure}"))
     if gateway.memory is not None and bound_of(gateway.memory) < 2 * gateway.max_body:

@@ -481,7 +481,7 @@ class Gateway(Strict):
     `redis://`, `rediss://`; `+sentinel` and `+cluster` behind the scheme; `managed`: a small one is rendered. None:
     each gateway keeps its own."""
     store_secret: str | None = None
-    """Secret of the store, on Kubernetes: its key `password`, and `address` where `store` is left out."""
+    """Secret of the store, on Kubernetes: its keys `password`, `address` where `store` is left out, and `ca.crt`."""
     store_image: str | None = None
     """Image of the store that is rendered, with `valkey-server` in its path. None: Valkey's own."""
     tenants: list[TenantSpec] = field(default_factory=list)

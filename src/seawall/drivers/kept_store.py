@@ -9,9 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Final
 
-from seawall.drivers.store import StoreAddress, StoreAway, client_of, within
+from seawall.drivers.store_client import Password, StoreAddress, StoreAway, StoreLink
 
 TIMEOUT_S: Final = 2.0
 """Time for a message of up to a MiB."""
@@ -74,7 +75,6 @@ redis.call('HSET', KEYS[1], 'owner', '-')
 redis.call('PEXPIRE', KEYS[1], ARGV[2])
 return 1
 """
-_ALIVE: Final = "{seawall}:alive:"
 
 
 @dataclass(frozen=True)
@@ -92,22 +92,25 @@ class Fetched:
 class KeptStore:
     """A connection for records. All methods raise `StoreAway` when it does not answer in time."""
 
-    def __init__(self, address: StoreAddress, password: str | None = None) -> None:
-        self._client: Any = client_of(address, password, text=False)
-        self._scripts: dict[str, Any] = {}
+    def __init__(
+        self, address: StoreAddress, password: Password | None = None, ca: Path | None = None
+    ) -> None:
+        self.link = StoreLink(address, password, text=False, ca=ca)
+        self._alive = self.link.key("alive:")
+        self._prefix = self.link.key("kept:")
 
     async def live(self, owner: str) -> None:
         """`owner` is there."""
-        await within(self._client.set(_ALIVE + owner, b"1", px=ALIVE_MS))
+        await self.link.ask(self.link.client.set(self._alive + owner, b"1", px=ALIVE_MS))
 
     async def leave(self, owner: str) -> None:
         """`owner` is not there any more: what it filled may be taken."""
-        await within(self._client.delete(_ALIVE + owner))
+        await self.link.ask(self.link.client.delete(self._alive + owner))
 
     async def claim(self, name: str, owner: str, ttl_ms: int, facts: Mapping[str, bytes]) -> bool:
         """A new record under this name; False: there is one."""
         argv = [owner, ttl_ms, *_flat(facts)]
-        return bool(await self._script(_CLAIM, _keys(name), argv, CLAIM_S))
+        return bool(await self._script(_CLAIM, self._keys(name), argv, CLAIM_S))
 
     async def push(
         self,
@@ -121,7 +124,7 @@ class KeptStore:
     ) -> str:
         """`pieces`, `tape`: where they begin, and what is new. -> `ok`; `lost`: the store has not what was before;
         `taken`: another owns it now; `gone`: nobody wants it any more."""
-        keys = _keys(name) + ([_id_key(id_name)] if id_name else [])
+        keys = self._keys(name) + ([self._id_key(id_name)] if id_name else [])
         flat = _flat(facts)
         argv = [owner, ttl_ms, pieces[0], tape[0], len(flat), len(pieces[1]), len(tape[1])]
         answer: bytes = await self._script(_PUSH, keys, [*argv, *flat, *pieces[1], *tape[1]])
@@ -131,7 +134,7 @@ class KeptStore:
         """Facts, and up to `most` pieces from `at` on. None: it is not there, or not wanted."""
         last = at + most - 1 if most else -1 - MANY
         found = await self._script(
-            _FETCH, _keys(name)[:2], [at, last, _ALIVE], TIMEOUT_S if most else CLAIM_S
+            _FETCH, self._keys(name)[:2], [at, last, self._alive], TIMEOUT_S if most else CLAIM_S
         )
         if found is None:
             return None
@@ -142,48 +145,40 @@ class KeptStore:
         return Fetched(facts, pieces, int(count), bool(alive))
 
     async def tape(self, name: str, at: int, most: int) -> list[bytes]:
-        found: list[bytes] = await within(
-            self._client.lrange(_keys(name)[2], at, at + most - 1), timeout_s=TIMEOUT_S
+        found: list[bytes] = await self.link.ask(
+            self.link.client.lrange(self._keys(name)[2], at, at + most - 1), timeout_s=TIMEOUT_S
         )
         return found
 
     async def take(self, name: str, owner: str, new: str) -> bool:
         """`new` owns it from now on, if `owner` did and is gone."""
-        return bool(await self._script(_TAKE, _keys(name)[:1], [owner, new, _ALIVE]))
+        return bool(await self._script(_TAKE, self._keys(name)[:1], [owner, new, self._alive]))
 
     async def end_tape(self, name: str) -> None:
-        await within(self._client.delete(_keys(name)[2]))
+        await self.link.ask(self.link.client.delete(self._keys(name)[2]))
 
     async def remove(self, name: str, owner: str = "") -> None:
         """A record that is not wanted any more. `owner`: only if it is this one's."""
-        await self._script(_REMOVE, _keys(name), [owner, GONE_MS])
+        await self._script(_REMOVE, self._keys(name), [owner, GONE_MS])
 
     async def name_of(self, id_name: str) -> str | None:
         """The record that has this id."""
-        found: bytes | None = await within(self._client.get(_id_key(id_name)), CLAIM_S)
-        return found.decode().removeprefix(_PREFIX).removesuffix(":m") if found else None
+        found: bytes | None = await self.link.ask(self.link.client.get(self._id_key(id_name)), CLAIM_S)
+        return found.decode().removeprefix(self._prefix).removesuffix(":m") if found else None
 
     async def _script(
         self, script: str, keys: Sequence[str], argv: Sequence[object], timeout_s: float = TIMEOUT_S
     ) -> Any:
-        known = self._scripts.get(script)
-        if known is None:
-            known = self._scripts[script] = self._client.register_script(script)
-        return await within(known(keys, argv), timeout_s)
+        return await self.link.script(script, keys, argv, timeout_s)
+
+    def _keys(self, name: str) -> list[str]:
+        return [f"{self._prefix}{name}:{part}" for part in ("m", "p", "t")]
+
+    def _id_key(self, name: str) -> str:
+        return self.link.key(f"kept-id:{name}")
 
     async def close(self) -> None:
-        await self._client.aclose()
-
-
-_PREFIX: Final = "{seawall}:kept:"
-
-
-def _keys(name: str) -> list[str]:
-    return [f"{_PREFIX}{name}:{part}" for part in ("m", "p", "t")]
-
-
-def _id_key(name: str) -> str:
-    return f"{{seawall}}:kept-id:{name}"
+        await self.link.close()
 
 
 def _flat(facts: Mapping[str, bytes]) -> list[bytes]:

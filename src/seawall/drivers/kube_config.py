@@ -8,9 +8,11 @@ proxy-url. Nothing that a file holds ever gets into a message: names of contexts
 
 from __future__ import annotations
 
+import json
 import os
+import re
 import ssl
-from base64 import b64decode
+from base64 import b64decode, urlsafe_b64decode
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,6 +40,18 @@ class Access:
     namespace: str
     cluster: Section
     user: Section
+
+
+def account_uid(account: Path = ACCOUNT) -> str | None:
+    """The uid of this Pod's ServiceAccount: no other cluster has it, nor one of that name made again. None: the Pod has
+    no token that says it."""
+    try:
+        body = (account / "token").read_text().strip().split(".")[1]
+        claims = json.loads(urlsafe_b64decode(body + "=" * (-len(body) % 4)))
+        uid = claims["kubernetes.io"]["serviceaccount"]["uid"]
+    except (OSError, ValueError, LookupError, TypeError):
+        return None
+    return uid if isinstance(uid, str) and re.fullmatch(r"[A-Za-z0-9-]{1,64}", uid) else None
 
 
 def find_access(

@@ -1,8 +1,8 @@
-"""The only speaker of the shared store (Valkey or Redis): addresses, and the three things that gateways ask of it.
+"""What gateways ask of the shared store (Valkey or Redis) ten times a second: budgets, places, tallies and news.
 
-All keys begin with `{seawall}`, so that a cluster keeps them in one slot. What a script does is atomic, and is the same
-as the pure rule beside it: `LEASES` is `decide.route.lease.Pot.turn`. Every call has a time limit; who calls is never a
-request. Forbidden here: rules of our own, and anything that waits for ever.
+What a script does is atomic, and is the same as the pure rule beside it: `LEASES` is `decide.route.lease.Pot.turn`. The
+store's clock counts, never a gateway's; it may jump, for another server has another one. Every call has a time limit;
+who calls is never a request. Forbidden here: rules of our own, and anything that waits for ever.
 """
 
 from __future__ import annotations
@@ -10,14 +10,13 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, cast
-from urllib.parse import unquote, urlsplit, urlunsplit
+from pathlib import Path
+from typing import Final, cast
 
-from seawall.decide.route.lease import ACTIVE_S, GONE_S, LEASE, LeaseAsk, LeaseTold
+from seawall.decide.route.lease import ACTIVE_S, BACK_S, GONE_S, LEASE, LeaseAsk, LeaseTold
 from seawall.decide.route.share import Demand
-from seawall.errors import InputError
+from seawall.drivers.store_client import Password, StoreAddress, StoreLink
 
-TIMEOUT_S: Final = 0.5
 MEMBER_S: Final = 3.0
 """Without a word for so long a gateway holds no places at replicas any more."""
 SURE_S: Final = 0.5
@@ -25,9 +24,7 @@ SURE_S: Final = 0.5
 TALLY_S: Final = 86_400
 """Seconds for which the tally of a gateway that is gone counts."""
 KEEP_S: Final = 400 * 86_400
-NEWS: Final = "{seawall}:news"
 MOST_NEWS: Final = 1000
-SCHEMES: Final = {"valkey": "redis", "valkeys": "rediss", "redis": "redis", "rediss": "rediss"}
 _LEASES: Final = """
 local out = {}
 local clock = redis.call('TIME')
@@ -51,14 +48,14 @@ for i, key in ipairs(KEYS) do
     level = level + cap - tonumber(pot.cap)
   end
   if per_s > 0 then level = math.min(cap, level + math.max(0, now - at) * per_s) end
-  at = math.max(at, now)
+  if at - now > BACK_S then at = now else at = math.max(at, now) end
   local had_granted, had_released, asked, others = granted, released, -1, 0
   for name, value in pairs(pot) do
     if string.sub(name, 1, 2) == 'm:' then
       local g, r, s, q = string.match(value, '^(%S+) (%S+) (%S+) (%S+)$')
       if name == me then had_granted, had_released, asked = tonumber(g), tonumber(r), tonumber(q)
-      elseif now - tonumber(s) > gone then redis.call('HDEL', key, name)
-      elseif tonumber(q) >= 0 and now - tonumber(q) <= fresh then others = others + 1 end
+      elseif math.abs(now - tonumber(s)) > gone then redis.call('HDEL', key, name)
+      elseif tonumber(q) >= 0 and math.abs(now - tonumber(q)) <= fresh then others = others + 1 end
     end
   end
   if released > had_released then
@@ -67,7 +64,7 @@ for i, key in ipairs(KEYS) do
   end
   if active then asked = now end
   local n = others
-  if asked >= 0 and now - asked <= fresh then n = n + 1 end
+  if asked >= 0 and math.abs(now - asked) <= fresh then n = n + 1 end
   if n < 1 then n = 1 end
   local hand, raised = had_granted - had_released - spent, 0
   if hand < 0 then raised = math.min(math.max(0, level), -hand) end
@@ -84,7 +81,7 @@ for i, key in ipairs(KEYS) do
   out[#out + 1] = string.format('%.6f %.6f %d', had_granted, level, n)
 end
 return out
-""".replace("KEEP", str(KEEP_S))
+""".replace("KEEP", str(KEEP_S)).replace("BACK_S", str(BACK_S))
 _PLACES: Final = """
 local clock = redis.call('TIME')
 local now = clock[1] + clock[2] / 1000000
@@ -93,11 +90,11 @@ local own = base .. ':g:' .. me
 local members, alive = redis.call('HGETALL', base .. ':m'), {}
 local known, changed = false, false
 if #members == 0 then redis.call('SET', base .. ':b', string.format('%.3f', now)) end
-local unsure = now - tonumber(redis.call('GET', base .. ':b') or '0') < SURE_S
+local unsure = math.abs(now - tonumber(redis.call('GET', base .. ':b') or '0')) < SURE_S
 for i = 1, #members, 2 do
   if members[i] == me then
     known = true
-  elseif now - tonumber(members[i + 1]) > member_s then
+  elseif math.abs(now - tonumber(members[i + 1])) > member_s then
     redis.call('DEL', base .. ':g:' .. members[i])
     redis.call('HDEL', base .. ':m', members[i])
     redis.call('HDEL', base .. ':d', members[i])
@@ -168,40 +165,6 @@ return out
 
 
 @dataclass(frozen=True)
-class StoreAddress:
-    """Where the store is, without any secret."""
-
-    url: str
-    kind: str = "one"
-    """one, sentinel or cluster."""
-
-    @property
-    def shown(self) -> str:
-        """The address for people: without a password."""
-        parts = urlsplit(self.url)
-        return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
-
-
-def parse_address(text: str) -> StoreAddress:
-    """InputError says what is wrong, and never shows a password."""
-    parts = urlsplit(text)
-    scheme, _, kind = parts.scheme.partition("+")
-    shown = urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
-    if scheme not in SCHEMES or kind not in ("", "sentinel", "cluster") or not parts.netloc:
-        raise InputError(
-            f"the store's address {shown!r} is not known.",
-            "Write valkey://HOST:6379/0 (valkeys:// with TLS; +sentinel or +cluster behind the scheme), or redis://; "
-            "in a Fleet also managed.",
-        )
-    if kind == "sentinel" and len([p for p in parts.path.split("/") if p]) < 1:
-        raise InputError(
-            f"the store's address {shown!r} names no master.",
-            "Write valkey+sentinel://HOST:26379,HOST2:26379/NAME/0.",
-        )
-    return StoreAddress(text, kind or "one")
-
-
-@dataclass(frozen=True)
 class PlacesTold:
     """What the store says of one fleet's replicas."""
 
@@ -214,10 +177,12 @@ class PlacesTold:
 class SharedStore:
     """A connection to it. All methods raise `StoreAway` when it does not answer in time."""
 
-    def __init__(self, address: StoreAddress, password: str | None = None) -> None:
+    def __init__(
+        self, address: StoreAddress, password: Password | None = None, ca: Path | None = None
+    ) -> None:
         self.address = address
-        self._client: Any = client_of(address, password)
-        self._scripts: dict[str, Any] = {}
+        self.link = StoreLink(address, password, ca=ca)
+        self._news = self.link.key("news")
         self._news_at = "$"
 
     async def leases(
@@ -235,8 +200,8 @@ class SharedStore:
                 int(a.active),
                 a.level,
             ]
-        keys = [f"{{seawall}}:lease:{name}" for name in asks]
-        lines = await self._script(_LEASES, keys, argv)
+        keys = [self.link.key(f"lease:{name}") for name in asks]
+        lines = await self.link.script(_LEASES, keys, argv)
         told = [line.split() for line in lines]
         return [LeaseTold(float(granted), float(level), int(n)) for granted, level, n in told]
 
@@ -252,28 +217,30 @@ class SharedStore:
         argv: list[object] = [gateway, cap, MEMBER_S, json.dumps(demand, separators=(",", ":"))]
         for replica, three in wanted.items():
             argv += [replica, *three]
-        demands, places = await self._script(_PLACES, [f"{{seawall}}:fleet:{fleet}"], argv)
+        demands, places = await self.link.script(_PLACES, [self.link.key(f"fleet:{fleet}")], argv)
         ours, theirs = (cast("list[str]", part) for part in (places, demands))
         found = [tuple(map(int, line.split())) for line in ours]
         return PlacesTold(tuple(json.loads(d) for d in theirs), tuple((a, b, c) for a, b, c in found))
 
     async def tallies(self, gateway: str, fleet: str, own: str) -> dict[str, str]:
         """Tells this gateway's tally of a fleet, and hears those of others, of gone ones, too: name -> what it told."""
-        told = await self._script(_TALLIES, [f"{{seawall}}:tally:{fleet}"], [gateway, own, TALLY_S])
+        told = await self.link.script(_TALLIES, [self.link.key(f"tally:{fleet}")], [gateway, own, TALLY_S])
         return {name: told for name, told in zip(told[::2], told[1::2], strict=True) if name != gateway}
 
     async def tell(self, news: Sequence[Mapping[str, str]]) -> None:
         """Tells all gateways."""
         for one in news:
-            await self._within(self._client.xadd(NEWS, dict(one), maxlen=MOST_NEWS, approximate=True))
+            await self.link.ask(
+                self.link.client.xadd(self._news, dict(one), maxlen=MOST_NEWS, approximate=True)
+            )
 
     async def hear(self) -> list[dict[str, str]]:
         """What was told since the last call; at first nothing."""
         if self._news_at == "$":
-            last = await self._within(self._client.xrevrange(NEWS, count=1))
+            last = await self.link.ask(self.link.client.xrevrange(self._news, count=1))
             self._news_at = last[0][0] if last else "0-0"
             return []
-        found = await self._within(self._client.xread({NEWS: self._news_at}, count=MOST_NEWS))
+        found = await self.link.ask(self.link.client.xread({self._news: self._news_at}, count=MOST_NEWS))
         out: list[dict[str, str]] = []
         for _, entries in found.items() if isinstance(found, dict) else found:
             for entry in entries[0] if entries and isinstance(entries[0], list) else entries:
@@ -281,64 +248,5 @@ class SharedStore:
                 out.append(entry[1])
         return out
 
-    async def _script(self, script: str, keys: Sequence[str], argv: Sequence[object]) -> Any:
-        known = self._scripts.get(script)
-        if known is None:
-            known = self._scripts[script] = self._client.register_script(script)
-        return await self._within(known(keys, [str(a) for a in argv]))
-
-    async def _within(self, call: Any) -> Any:
-        return await within(call)
-
     async def close(self) -> None:
-        await self._client.aclose()
-
-
-class StoreAway(Exception):
-    """The store does not answer."""
-
-
-async def within(call: Any, timeout_s: float = TIMEOUT_S) -> Any:
-    """What a call to the store brings. StoreAway when it does not answer in time."""
-    import asyncio
-
-    from redis.exceptions import RedisError
-
-    try:
-        async with asyncio.timeout(timeout_s):
-            return await call
-    except (RedisError, OSError, TimeoutError) as e:
-        raise StoreAway(f"{type(e).__name__}: {e}") from None
-
-
-def client_of(address: StoreAddress, password: str | None, text: bool = True) -> Any:
-    """A client of the library. `text`: answers are str, else bytes."""
-    from redis import asyncio as redis
-    from redis.asyncio.retry import Retry
-    from redis.asyncio.sentinel import Sentinel
-    from redis.backoff import NoBackoff
-
-    parts = urlsplit(address.url)
-    scheme = SCHEMES[parts.scheme.partition("+")[0]]
-    common: dict[str, Any] = {
-        "decode_responses": text,
-        "socket_timeout": TIMEOUT_S,
-        "socket_connect_timeout": TIMEOUT_S,
-        "health_check_interval": 0,
-    }
-    if password:
-        common["password"] = password
-    if address.kind == "sentinel":
-        user, _, hosts = parts.netloc.rpartition("@")
-        if user.partition(":")[2] and not password:
-            common["password"] = unquote(user.partition(":")[2])
-        names = [p for p in parts.path.split("/") if p]
-        pairs = [(h.rpartition(":")[0] or h, int(h.rpartition(":")[2] or 26379)) for h in hosts.split(",")]
-        sentinel = Sentinel(  # type: ignore[no-untyped-call]
-            pairs, sentinel_kwargs=dict(common), **common, ssl=scheme == "rediss"
-        )
-        return sentinel.master_for(names[0], db=int(names[1]) if len(names) > 1 else 0)
-    url = urlunsplit(parts._replace(scheme=scheme))
-    if address.kind == "cluster":
-        return redis.RedisCluster.from_url(url, **common)
-    return redis.Redis.from_url(url, retry=Retry(NoBackoff(), 0), **common)
+        await self.link.close()

@@ -104,7 +104,8 @@ def keys_secret(group: Group) -> str | None:
 def store_keys(group: Group) -> dict[str, str]:
     """Keys of the store's Secret -> how the variable that names the file ends."""
     named = any(w.fleet.spec.gateway.store for w in group.members)
-    return {"password": "_PASSWORD"} | ({} if named else {"address": ""})
+    keys = {"password": "_PASSWORD"} | ({} if named else {"address": ""})
+    return keys if manages(group) else keys | {"ca.crt": "_CA"}
 
 
 def store_env(group: Group) -> list[Object]:
@@ -258,7 +259,9 @@ def volumes(group: Group) -> list[Object]:
         sources: list[Object] = [
             {"secret": {"name": name, "items": [{"key": key, "path": key}]}} for key in store_keys(group)
         ]
-        sources[0]["secret"]["optional"] = not manages(group)  # the user's own may have no password
+        for source in sources:  # the user's own may have no password, and a certificate that everybody knows
+            if source["secret"]["items"][0]["key"] != "address":
+                source["secret"]["optional"] = not manages(group)
         out.append({"name": "store", "projected": {"sources": sources, "defaultMode": 0o440}})
     return out
 

@@ -67,6 +67,11 @@ def test_quantities_become_seconds_bytes_and_tokens() -> None:
             "max: 10, schedule: [{start: 0 8 * * 1-5, end: 0 9 * * *, max: 1}, {start: 0 1 * * *, end: 0 2 * * *}]",
             ["schedule.0.max: 1 is less than the min 2", "schedule.1.min: 0 changes nothing"],
         ),
+        (
+            "scaling:",
+            "gateway: {store: 'redis://:s3cret@h/0'}\n  scaling:",
+            ["spec.gateway.store: holds a password", "storeSecret"],
+        ),
         ("16k", "lots", ["spec.traffic.maxContext: 'lots'", "16k"]),
         ("fp8", "fp3", ["spec.model.quantization: 'fp3'"]),
         ("hf://meta-llama/", "meta-llama/", ["write hf://meta-llama/"]),

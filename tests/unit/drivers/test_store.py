@@ -9,7 +9,8 @@ import pytest
 from tests.store_server import store_server
 
 from seawall.decide.route.lease import BudgetLease, Pot
-from seawall.drivers.store import SURE_S, SharedStore, StoreAway, parse_address
+from seawall.drivers.store import SURE_S, SharedStore
+from seawall.drivers.store_client import StoreAway, parse_address
 from seawall.errors import InputError
 
 
@@ -70,7 +71,7 @@ async def test_a_store_that_was_emptied_gives_nobody_more_places_than_it_had_bef
         one, two = (SharedStore(parse_address(server.url)) for _ in range(2))
         await settled(one)
         assert (await one.places("g0", "f", 8, {}, {"r": (8, 8, 8)})).places[0] == (8, 0, 0)
-        await one._client.flushall()
+        await one.link.client.flushall()
         assert (await two.places("g1", "f", 8, {}, {"r": (0, 4, 0)})).places[0][0] == 0
         assert (await one.places("g0", "f", 8, {}, {"r": (8, 8, 8)})).places[0] == (8, 0, 0)
         await one.close()
@@ -82,7 +83,7 @@ async def test_a_gateway_that_died_at_rest_leaves_its_places_and_nothing_else_ha
         one, two = (SharedStore(parse_address(server.url)) for _ in range(2))
         await settled(one)
         await two.places("dead", "f", 8, {"t": (1.0, 3.0)}, {"r": (0, 5, 0), "s": (1, 2, 0)})
-        await one._client.hset("{seawall}:fleet:f:m", "dead", "1.0")  # long ago
+        await one.link.client.hset("{seawall}:fleet:f:m", "dead", "1.0")  # long ago
         for _ in range(2):
             told = await one.places("g0", "f", 8, {}, {"r": (0, 8, 0), "s": (0, 8, 0)})
             assert told.places == ((8, 0, 0), (8, 0, 0)) and {"t": [1.0, 3.0]} not in told.demands
@@ -98,7 +99,7 @@ async def test_no_place_is_lost_with_a_key_that_a_full_server_threw_away(lost: s
         for _ in range(2):
             await one.places("g0", "f", 8, {}, {"r": (3, 3, 3)})
             await two.places("g1", "f", 8, {}, {"r": (2, 5, 5)})
-        await one._client.delete(lost)
+        await one.link.client.delete(lost)
         for _ in range(2):
             await one.places("g0", "f", 8, {}, {"r": (3, 3, 3)})
             await two.places("g1", "f", 8, {}, {"r": (2, 5, 5)})

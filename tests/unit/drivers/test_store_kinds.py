@@ -10,11 +10,14 @@ import socket
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import pytest
 from tests.store_server import TOOLS
+from tests.unit.gateway.conftest import make_certificate
 
 from seawall.decide.route.lease import BudgetLease
 from seawall.drivers.kept_store import KeptStore
-from seawall.drivers.store import SharedStore, StoreAway, parse_address
+from seawall.drivers.store import SharedStore
+from seawall.drivers.store_client import Password, StoreAway, parse_address
 
 PASSWORD = "s3cret"
 
@@ -78,10 +81,10 @@ async def until(port: int, words: tuple[str, ...], expected: str, password: str 
             await asyncio.sleep(0.05)
 
 
-async def everything(address: str, password: str | None = None) -> None:
+async def everything(address: str, password: Password | None = None, ca: Path | None = None) -> None:
     """All that gateways ask of a store, once."""
-    store = SharedStore(parse_address(address), password)
-    kept = KeptStore(parse_address(address), password)
+    store = SharedStore(parse_address(address), password, ca)
+    kept = KeptStore(parse_address(address), password, ca)
     try:
         await answering(store)
         asks = {n: (60.0, 1.0, BudgetLease(60.0, 1.0, 1).ask(0.0)) for n in ("a b", "c")}
@@ -131,7 +134,7 @@ async def test_one_server_with_a_password(tmp_path: Path) -> None:
     (port,) = free_ports(1)
     async with servers(tmp_path, ("--port", str(port), "--requirepass", PASSWORD)):
         await until(port, ("PING",), "PONG", PASSWORD)
-        await everything(f"valkey://127.0.0.1:{port}/0", PASSWORD)
+        await everything(f"valkey://127.0.0.1:{port}/0", lambda: PASSWORD)
 
 
 async def test_a_cluster_keeps_all_of_it_in_one_slot(tmp_path: Path) -> None:
@@ -148,7 +151,8 @@ async def test_a_cluster_keeps_all_of_it_in_one_slot(tmp_path: Path) -> None:
         for p in ports:
             await until(p, ("CLUSTER", "INFO"), "cluster_state:ok", PASSWORD)
             await until(p, ("CLUSTER", "INFO"), "cluster_known_nodes:2", PASSWORD)
-        await everything(f"redis+cluster://127.0.0.1:{ports[0]}", PASSWORD)
+        gone = free_ports(1)[0]
+        await everything(f"redis+cluster://127.0.0.1:{gone},127.0.0.1:{ports[0]}", lambda: PASSWORD)
 
 
 async def test_behind_a_sentinel_the_master_is_asked(tmp_path: Path) -> None:
@@ -159,3 +163,44 @@ async def test_behind_a_sentinel_the_master_is_asked(tmp_path: Path) -> None:
         await until(master, ("PING",), "PONG")
         await until(watch, ("SENTINEL", "GET-MASTER-ADDR-BY-NAME", "main"), str(master))
         await everything(f"valkey+sentinel://127.0.0.1:{watch}/main/0")
+
+
+async def test_sentinels_may_have_no_password_where_their_master_has_one_and_are_asked_in_turn(
+    tmp_path: Path,
+) -> None:
+    master, watch, gone = free_ports(3)
+    config = tmp_path / "sentinel.conf"
+    config.write_text(
+        f"port {watch}\nsentinel monitor main 127.0.0.1 {master} 1\nsentinel auth-pass main {PASSWORD}\n"
+    )
+    async with servers(
+        tmp_path, ("--port", str(master), "--requirepass", PASSWORD), (str(config), "--sentinel")
+    ):
+        await until(master, ("PING",), "PONG", PASSWORD)
+        await until(watch, ("SENTINEL", "GET-MASTER-ADDR-BY-NAME", "main"), str(master))
+        still = await asyncio.start_server(lambda r, w: None, "127.0.0.1", 0)
+        mute = still.sockets[0].getsockname()[1]
+        hosts = ",".join(f"127.0.0.1:{p}" for p in (gone, mute, watch))
+        await everything(f"valkey+sentinel://{hosts}/main/0", lambda: PASSWORD)
+        still.close()
+
+
+async def test_over_tls_the_servers_certificate_is_checked(tmp_path: Path) -> None:
+    master, watch = free_ports(2)
+    cert, key = make_certificate(tmp_path)
+    tls = ("--tls-cert-file", str(cert), "--tls-key-file", str(key), "--tls-ca-cert-file", str(cert))
+    tls += ("--tls-auth-clients", "no", "--tls-replication", "yes")
+    config = tmp_path / "sentinel.conf"
+    config.write_text(
+        f"port 0\ntls-port {watch}\nsentinel resolve-hostnames yes\nsentinel announce-hostnames yes\n"
+        f"sentinel monitor main localhost {master} 1\n"
+    )
+    async with servers(
+        tmp_path, ("--port", "0", "--tls-port", str(master), *tls), (str(config), "--sentinel", *tls)
+    ):
+        await everything(f"rediss://localhost:{master}/0", ca=cert)
+        await everything(f"valkeys+sentinel://localhost:{watch}/main/0?ssl_ca_certs={cert}&scope=two")
+        stranger = SharedStore(parse_address(f"rediss://localhost:{master}/0"))
+        with pytest.raises(StoreAway, match="CERTIFICATE_VERIFY_FAILED"):
+            await stranger.hear()
+        await stranger.close()

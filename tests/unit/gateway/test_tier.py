@@ -209,7 +209,7 @@ async def test_what_nobody_understands_in_the_store_ends_no_gateway(
     start: Any, engine: Any, store: StoreServer
 ) -> None:
     gateways = await tier_of(start, store, [engine], "maxInFlight: 9")
-    client = gateways[0].server.tier.store._client
+    client = gateways[0].server.tier.store.link.client
     await client.hset("{seawall}:fleet:m:d", "stranger", "[not json")
     await eventually(lambda: all(g.server.tier.failures for g in gateways))
     assert [await ask(g) for g in gateways] == [200, 200, 200]

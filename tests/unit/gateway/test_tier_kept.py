@@ -128,7 +128,7 @@ async def test_without_the_store_a_key_is_served_at_once_and_what_was_flushed_is
     running = asyncio.ensure_future(one.post("/v1/completions", BODY, Idempotency_Key="k"))
     await eventually(lambda: generations(engine) == 1)
     await told(one)
-    await one.server.tier.store._client.flushall()
+    await one.server.tier.store.link.client.flushall()
     engine.gate.set()
     first = await running
     await told(one)

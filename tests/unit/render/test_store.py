@@ -80,6 +80,13 @@ def test_the_users_own_store_and_image_and_secret(group: Callable[..., Group], l
     assert not [name for _, name in objects if name.endswith("-store")]
     args = gateway_of(objects)["args"]
     assert args[args.index("--store") + 1] == "valkey://cache:6379/0"
+    env = {e["name"]: e.get("value") for e in gateway_of(objects)["env"]}
+    assert env["SEAWALL_STORE_CA_FILE"] == "/etc/seawall/store/ca.crt"
+    own = next(o for (k, n), o in objects.items() if k == "Deployment" and n.endswith("-gateway"))
+    volumes = own["spec"]["template"]["spec"]["volumes"]
+    (sources,) = (v["projected"]["sources"] for v in volumes if v["name"] == "store")
+    keys = {s["secret"]["items"][0]["key"]: s["secret"]["optional"] for s in sources}
+    assert keys == {"password": True, "ca.crt": True}, "either may be missing"
     managed = rendered(group, llama, "store: managed, storeSecret: mine, storeImage: 'r/valkey@sha256:00'")
     server = next(o for (k, n), o in managed.items() if k == "Deployment" and n.endswith("-store"))
     container = server["spec"]["template"]["spec"]["containers"][0]

@@ -28,6 +28,8 @@ AWAY_S: Final = 1.0
 """Without a word of the store for so long a gateway goes on alone, with its share of the pot."""
 GONE_S: Final = 60.0
 """Without a word of a gateway for so long its lease is forgotten."""
+BACK_S: Final = 1.0
+"""The store's clock is another one when it is so far behind what it was: after a change of servers."""
 ACTIVE_S: Final = 2.0
 """Gateways that have asked in so long share what is left."""
 
@@ -79,8 +81,8 @@ class Pot:
             self.level, self.at = (self.cap if ask.level < 0 else min(self.cap, ask.level)), now
         if self.per_s > 0:
             self.level = min(self.cap, self.level + max(0.0, now - self.at) * self.per_s)
-        self.at = max(self.at, now)
-        for name in [n for n, m in self.members.items() if now - m.seen > GONE_S and n != gateway]:
+        self.at = now if self.at - now > BACK_S else max(self.at, now)
+        for name in [n for n, m in self.members.items() if abs(now - m.seen) > GONE_S and n != gateway]:
             del self.members[name]
         member = self.members.get(gateway)
         if member is None:  # new here, or known to a store that has lost it
@@ -91,7 +93,7 @@ class Pot:
             member.released = ask.released
         if ask.active:
             member.asked = now
-        active = max(1, sum(now - m.asked <= ACTIVE_S for m in self.members.values()))
+        active = max(1, sum(abs(now - m.asked) <= ACTIVE_S for m in self.members.values()))
         hand = member.granted - member.released - ask.spent
         raised = 0.0
         if hand < 0:

@@ -36,7 +36,8 @@ from seawall.domain.labels import (
     UNKEPT_TOTAL,
 )
 from seawall.drivers.kept_store import KeptStore
-from seawall.drivers.store import SharedStore, parse_address
+from seawall.drivers.store import SharedStore
+from seawall.drivers.store_client import parse_address
 from seawall.errors import InputError
 from seawall.gateway.edge.caller import HEAD_S, HIGH_WATER
 from seawall.gateway.edge.client_side import client_factory
@@ -216,7 +217,14 @@ class Server:
             return None
         gateways = max((g.replicas for g in specs), default=1) * s.workers
         address = parse_address(url)
-        stores = SharedStore(address, s.store_password), KeptStore(address, s.store_password)
+        if not address.scope and s.discovery == "kubernetes":
+            from seawall.drivers.kube_config import account_uid
+
+            address = replace(address, scope=account_uid() or "")
+        stores = (
+            SharedStore(address, s.store_password, s.store_ca),
+            KeptStore(address, s.store_password, s.store_ca),
+        )
         return Tier(stores, monotonic, lambda: self.app.fleets, self.watch.heard, self._go_on, gateways)
 
     def _go_on(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -34,7 +34,10 @@ class Settings:
     """The state.json of the `seawall up` that keeps this gateway, for the console."""
     store: str | None = None
     """The store's address; None: the specs'."""
-    store_password: str | None = field(default=None, repr=False)
+    store_password: Callable[[], str | None] | None = None
+    """Reads the store's password, at every connection."""
+    store_ca: Path | None = None
+    """Certificates that the store's is checked by; None: the system's."""
     board: Path | None = None
     """With several workers: the file they share."""
     worker: int = 0

@@ -17,7 +17,7 @@ import msgspec
 from seawall.decide.route.record import RecordState
 from seawall.decide.route.refusal import Refusal
 from seawall.drivers.kept_store import Fetched, KeptStore
-from seawall.drivers.store import StoreAway
+from seawall.drivers.store_client import StoreAway
 from seawall.gateway.tier.kept import Mirror, SharedRecord, SharedShelf
 
 log = logging.getLogger("seawall.gateway.tier.outbox")

@@ -27,7 +27,8 @@ from seawall.decide.route.record import ShelfRules
 from seawall.decide.route.share import Demand, places_wanted, share_of
 from seawall.domain.told import SideState, StoreState
 from seawall.drivers.kept_store import KeptStore
-from seawall.drivers.store import SharedStore, StoreAway
+from seawall.drivers.store import SharedStore
+from seawall.drivers.store_client import StoreAway
 from seawall.gateway.exchange.lane import FleetLane
 from seawall.gateway.tier.kept import SharedShelf
 from seawall.gateway.tier.outbox import Adopt, KeptOutbox
