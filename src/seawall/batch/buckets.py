@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
+from seawall.decide.batch.rules import bucket_parts
 from seawall.errors import InputError, SourceError
 from seawall.weights.sources.gcs import gcs_client
 from seawall.weights.sources.s3 import s3_client
@@ -32,14 +33,14 @@ class FileBucket(Protocol):
 
 def open_bucket(address: str, env: Mapping[str, str]) -> FileBucket:
     """The folder at s3://BUCKET/FOLDER or gs://BUCKET/FOLDER. InputError for anything else."""
-    scheme, _, rest = address.partition("://")
-    bucket, _, folder = rest.partition("/")
-    if scheme not in ("s3", "gs") or not bucket:
+    try:
+        scheme, bucket, folder = bucket_parts(address)
+    except ValueError:
         raise InputError(
             f"--files {address}: no such place.",
             "Use s3://BUCKET/FOLDER or gs://BUCKET/FOLDER, or leave it out.",
-        )
-    prefix = f"{folder.strip('/')}/" if folder.strip("/") else ""
+        ) from None
+    prefix = f"{folder}/" if folder else ""
     return S3Bucket(bucket, prefix, dict(env)) if scheme == "s3" else GcsBucket(bucket, prefix, dict(env))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from seawall.cli import output
 from seawall.cli.files import InputFile, OutputFile
 from seawall.cli.numbers import SECONDS
 from seawall.cli.output import output_option
-from seawall.cli.secret_files import secret
+from seawall.cli.secret_files import secret, variables
 from seawall.cli.verbs import VerbGroup
 from seawall.domain.switches import BATCH
 
@@ -60,6 +61,12 @@ def command() -> None:
     help="s3://BUCKET/FOLDER or gs://BUCKET/FOLDER, for several workers; the folder then holds copies.",
 )
 @click.option(
+    "--secrets",
+    default=None,
+    type=click.Path(path_type=Path),
+    help="Folder whose files are variables, as a mounted Secret: AWS_ACCESS_KEY_ID, ...",
+)
+@click.option(
     "--grace",
     "grace_s",
     default=30.0,
@@ -77,6 +84,7 @@ def serve(
     folder: Path,
     store: str | None,
     files: str | None,
+    secrets: Path | None,
     grace_s: float,
     without: tuple[str, ...],
 ) -> None:
@@ -106,11 +114,13 @@ def serve(
         raise InputError(
             "SEAWALL_BATCH_SECRET is not set.", "Give the gateway and this the same long random value."
         )
+    if secrets is not None:
+        os.environ.update(variables(secrets))  # clients of clouds read the process's own
     rules = rules_of(f for path in specs for f in load_fleets(path))
     settings = BatchSettings(
         folder=folder, gateway=gateway, admin=admin, listen=listen,
         store=store or secret("SEAWALL_BATCH_STORE") or rules.spec.store, secret=shared,
-        without=frozenset(without), grace_s=grace_s, files=files,
+        without=frozenset(without), grace_s=grace_s, files=files or rules.spec.bucket,
     )  # fmt: skip
 
     def ready(url: str) -> None:

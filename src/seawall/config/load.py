@@ -16,10 +16,11 @@ from pydantic import TypeAdapter, ValidationError
 
 from seawall.config import hints
 from seawall.config.yaml import Document, documents, read_text
+from seawall.decide.batch.rules import bucket_parts
 from seawall.decide.route.room import bound_of, process_for
 from seawall.decide.scale.schedule import cron_problem, parse_cron, zone_of
 from seawall.domain.catalog.gpus import ambiguous
-from seawall.domain.spec import API_VERSION, Fleet, Strict
+from seawall.domain.spec import API_VERSION, BatchSpec, Fleet, Strict
 from seawall.domain.tenant_names import TENANT, TENANT_CURE
 from seawall.drivers.store_client import parse_address
 from seawall.errors import InputError
@@ -174,6 +175,7 @@ def _semantic(fleet: Fleet) -> list[Problem]:
                 out.append(Problem("spec.gateway.store", f"holds a password; {cure}"))
         except InputError as e:
             out.append(Problem("spec.gateway.store", f"{e.message.rstrip('.')}; {e.cure}"))
+    out += _lane(gateway.batch)
     if gateway.memory is not None and bound_of(gateway.memory) < 2 * gateway.max_body:
         least = process_for(2 * gateway.max_body) >> 20
         out.append(Problem("spec.gateway.memory", f"holds no two bodies of maxBody; write {least}Mi or more"))
@@ -192,6 +194,27 @@ def _semantic(fleet: Fleet) -> list[Problem]:
                 Problem("spec.rollout.canary.steps", f"weights {weights} must rise, such as 5, 25, 50")
             )
     return out
+
+
+def _lane(batch: BatchSpec | None) -> Iterator[Problem]:
+    if batch is None:
+        return
+    where = "spec.gateway.batch"
+    if batch.store is not None and not batch.store.startswith(("postgresql://", "postgres://", "/")):
+        yield Problem(
+            f"{where}.store", f"{batch.store!r:.80} is no database; write postgresql://USER@HOST/NAME"
+        )
+    if batch.bucket is not None:
+        try:
+            bucket_parts(batch.bucket)
+        except ValueError:
+            yield Problem(
+                f"{where}.bucket", f"{batch.bucket!r:.80} is no bucket; write s3://BUCKET/FOLDER or gs://..."
+            )
+    elif batch.bucket_secret:
+        yield Problem(
+            f"{where}.bucketSecret", "opens nothing; write bucket: s3://BUCKET/FOLDER, or leave it out"
+        )
 
 
 def _schedule(fleet: Fleet) -> Iterator[Problem]:

@@ -406,6 +406,11 @@ class BatchSpec(Strict):
     """Where results are kept: `postgresql://USER@HOST/NAME`, for several gateways. Default: SQLite beside the files."""
     store_secret: str | None = None
     """Secret of the store, on Kubernetes: its key `address`, with the password."""
+    bucket: str | None = None
+    """Where files and results are kept: `s3://BUCKET/FOLDER` or `gs://BUCKET/FOLDER`. Default: the volume."""
+    bucket_secret: str | None = None
+    """Secret of the bucket, on Kubernetes: its keys are variables (AWS_ACCESS_KEY_ID, ...). Default: the Pod's own
+    identity."""
     secret: str | None = None
     """Secret, on Kubernetes: its key `secret`, a long random value, is what the lane and its gateways know each other
     by. Default: the gateway's name with `-batch`."""

@@ -99,7 +99,7 @@ class FleetState:
     queued: int = 0
     """Accepted, waiting for a replica."""
     queued_due: int = 0
-    """Of these, lines of batches whose time is short."""
+    """Lines of batches whose time is short, of those."""
     in_flight: int = 0
     """At a replica."""
     pending: int = 0

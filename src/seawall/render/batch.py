@@ -29,6 +29,7 @@ from seawall.render.security import container_context, exactly, pod_context
 
 SECRET_DIR = f"{CONFIG_DIR}/batch"
 STORE_DIR = f"{CONFIG_DIR}/batch-store"
+BUCKET_DIR = f"{CONFIG_DIR}/batch-bucket"
 FOLDER = "/data"
 GRACE_S = 30
 POSTGRES_PORT = 5432
@@ -126,6 +127,9 @@ def _container(group: Group, spec: BatchSpec, fleets: list[str]) -> Object:
     if spec.store_secret:
         env.append({"name": "SEAWALL_BATCH_STORE_FILE", "value": f"{STORE_DIR}/address"})
         mounts.append({"name": "batch-store", "mountPath": STORE_DIR, "readOnly": True})
+    if spec.bucket_secret:
+        args += ["--secrets", BUCKET_DIR]
+        mounts.append({"name": "batch-bucket", "mountPath": BUCKET_DIR, "readOnly": True})
     check = {"httpGet": {"path": "/healthz", "port": "http", "scheme": "HTTP"}, "timeoutSeconds": 5}
     return {
         "name": "batch",
@@ -154,10 +158,9 @@ def _deployment(group: Group, spec: BatchSpec, configuration: Object, fleets: li
         {"name": "tmp", "emptyDir": {"sizeLimit": "64Mi"}},
         secret_volume(group),
     ]
-    if spec.store_secret:
-        volumes.append(
-            {"name": "batch-store", "secret": {"secretName": spec.store_secret, "defaultMode": 0o440}}
-        )
+    for name, of in (("batch-store", spec.store_secret), ("batch-bucket", spec.bucket_secret)):
+        if of:
+            volumes.append({"name": name, "secret": {"secretName": of, "defaultMode": 0o440}})
     rules = rules_of(w.fleet for w in group.members)
     pod: Object = {
         "automountServiceAccountToken": False,

@@ -65,6 +65,8 @@ CREDENTIALS: Object = {
     "ports": [{"protocol": "TCP", "port": port} for port in (80, 988)],
 }
 """Egress to what hands an identity's credentials to a Pod: the cloud's metadata server, GKE's and EKS' own."""
+ANYWHERE: Object = {"ports": [{"protocol": "TCP", "port": 1, "endPort": 65535}]}
+"""Egress of who has a bucket's Secret: it may name an endpoint (AWS_ENDPOINT_URL), which nobody knows here."""
 NODE_LOCAL_DNS: Object = {
     "to": [{"ipBlock": {"cidr": "169.254.20.10/32"}}],
     "ports": [{"protocol": "UDP", "port": 53}, {"protocol": "TCP", "port": 53}],
@@ -151,8 +153,7 @@ def loader_policy(wanted: Wanted) -> Object | None:
     if any(source.startswith(BUCKETS) for source in sources):
         egress.append(CREDENTIALS)
         if any(spec.cache.token_secret for spec in specs):
-            # The Secret may name an endpoint (AWS_ENDPOINT_URL), which nobody knows here.
-            egress[2] = {"ports": [{"protocol": "TCP", "port": 1, "endPort": 65535}]}
+            egress[2] = ANYWHERE
     metadata = fleet_meta(wanted, short(wanted.name, "-weights"), "weights")
     return _policy(metadata, loader_selector(wanted), [], egress)
 
@@ -196,7 +197,7 @@ def store_policy(group: Group) -> Object:
 
 def batch_policy(group: Group) -> Object:
     """The batch lane's policy: the gateways ask it and Prometheus reads its metrics; it asks gateways, and its database
-    where it has one."""
+    and bucket where it has them."""
     callers: list[Object] = [
         {"podSelector": {"matchLabels": gateway_selector(group)}},
         *scrapers(group.members),
@@ -205,6 +206,9 @@ def batch_policy(group: Group) -> Object:
     egress: list[Object] = [DNS, NODE_LOCAL_DNS, {"to": gateways, "ports": tcp(HTTP_PORT, ADMIN_PORT)}]
     if port := postgres_port(group):
         egress.append({"ports": tcp(port)})
+    spec = batch_spec(group)
+    if spec is not None and spec.bucket:
+        egress += [ANYWHERE if spec.bucket_secret else {"ports": tcp(HTTPS)}, CREDENTIALS]
     metadata = meta(batch_name(group), group.namespace, labels(group.gateway, "batch"))
     return _policy(metadata, batch_selector(group), [{"from": callers, "ports": tcp(BATCH_PORT)}], egress)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from seawall.domain.spec import BatchSpec
 from seawall.render.batch import batch_secret, batch_spec
 from seawall.render.gateway import MIN_REPLICAS, keys_secret
 from seawall.render.images import engine_image, gateway_image, store_image
@@ -59,12 +60,14 @@ def notes(group: Group) -> tuple[str, ...]:
             f"you provide: Secret {group.namespace}/{password} with the key `password`: "
             f"{_secret(group.namespace, str(password))} --from-literal=password=$(openssl rand -hex 24)"
         )
-    if batch_spec(group) is not None:
+    spec = batch_spec(group)
+    if spec is not None:
         name = batch_secret(group)
         out.append(
             f"you provide: Secret {group.namespace}/{name} with the key `secret`: "
             f"{_secret(group.namespace, name)} --from-literal=secret=$(openssl rand -hex 32)"
         )
+        out += _of_lane(group.namespace, spec)
     for wanted in group.members:
         out += [f"{wanted.name}: {text}" for text in _of_fleet(wanted)]
     return tuple(dict.fromkeys(out))
@@ -81,6 +84,22 @@ def _by_tag(group: Group) -> list[str]:
 
 def _secret(namespace: str, name: str) -> str:
     return f"kubectl -n {namespace} create secret generic {name}"
+
+
+def _of_lane(namespace: str, spec: BatchSpec) -> list[str]:
+    """What the batch lane's own store and bucket are opened with."""
+    out = []
+    if spec.store_secret:
+        out.append(
+            f"you provide: Secret {namespace}/{spec.store_secret} with the key `address`: "
+            f"{_secret(namespace, spec.store_secret)} --from-literal=address=postgresql://USER:PASSWORD@HOST/NAME"
+        )
+    if spec.bucket_secret:
+        out.append(
+            f"you provide: Secret {namespace}/{spec.bucket_secret}: {_secret(namespace, spec.bucket_secret)} "
+            "--from-literal=AWS_ACCESS_KEY_ID=... --from-literal=AWS_SECRET_ACCESS_KEY=..."
+        )
+    return out
 
 
 def _of_fleet(wanted: Wanted) -> list[str]:

@@ -7,7 +7,10 @@ import re
 from collections.abc import Callable
 from typing import Any
 
+import pytest
+
 from seawall.batch.metrics import COUNTERS, METRICS
+from seawall.errors import InputError
 from seawall.render.everything import render
 from seawall.render.inputs import Group, Object, Rendering
 
@@ -99,6 +102,54 @@ def test_a_database_of_ones_own_is_reached_and_its_password_is_no_argument(
     ][0]["env"]
     egress = objects["NetworkPolicy", name]["spec"]["egress"]
     assert any(p["port"] == 5432 for rule in egress for p in rule["ports"])
+
+
+def test_files_in_a_bucket_are_reached_and_its_keys_are_files(
+    group: Callable[..., Group], llama: str
+) -> None:
+    found, objects = rendered(group, llama, "bucket: s3://files/lane, bucketSecret: aws")
+    name = name_of(objects)
+    pod = pod_of(objects, name)
+    (worker,) = pod["containers"]
+    (mount,) = [m for m in worker["volumeMounts"] if m["name"] == "batch-bucket"]
+    args = worker["args"]
+    assert args[args.index("--secrets") + 1] == mount["mountPath"] and mount["readOnly"]
+    assert "aws" not in json.dumps(worker["env"]) and "envFrom" not in worker
+    (volume,) = [v for v in pod["volumes"] if v["name"] == "batch-bucket"]
+    assert volume["secret"] == {"secretName": "aws", "defaultMode": 0o440}
+    ports = [p for rule in objects["NetworkPolicy", name]["spec"]["egress"] for p in rule["ports"]]
+    assert {"protocol": "TCP", "port": 1, "endPort": 65535} in ports, "the Secret may name an endpoint"
+    assert any("llm/aws" in note and "AWS_ACCESS_KEY_ID" in note for note in found.notes)
+
+
+def test_a_bucket_without_a_secret_is_opened_by_the_pods_identity(
+    group: Callable[..., Group], llama: str
+) -> None:
+    _, objects = rendered(group, llama, "bucket: gs://files/lane")
+    name = name_of(objects)
+    (worker,) = pod_of(objects, name)["containers"]
+    assert "--secrets" not in worker["args"]
+    egress = objects["NetworkPolicy", name]["spec"]["egress"]
+    ports = [p["port"] for rule in egress for p in rule["ports"]]
+    assert 443 in ports and 80 in ports, "the bucket, and who hands out the identity"
+
+
+@pytest.mark.parametrize(
+    ("said", "told"),
+    [
+        ("bucket: /srv/files", "spec.gateway.batch.bucket"),
+        ("bucket: 'az://files/lane'", "s3://BUCKET/FOLDER"),
+        ("bucket: 's3://'", "is no bucket"),
+        ("bucketSecret: aws", "opens nothing"),
+        ("store: 'mysql://db/lane'", "postgresql://USER@HOST/NAME"),
+    ],
+)
+def test_a_place_for_files_that_there_is_not_is_named(
+    group: Callable[..., Group], llama: str, said: str, told: str
+) -> None:
+    with pytest.raises(InputError) as e:
+        group(llama + LANE % said)
+    assert told in str(e.value)
 
 
 def test_prometheus_and_grafana_watch_the_lane(group: Callable[..., Group], llama: str) -> None:

@@ -31,7 +31,7 @@ spec:
   hardware: {gpu: H100-80GB, cloud: gke, spot: {onDemandFloor: 1}, tolerations: [{key: team}]}
   scaling: {min: 2, max: 6, by: seawall, schedule: [{start: 0 8 * * *, end: 0 18 * * *, min: 3}]}
   rollout: {canary: {candidate: {extraArgs: ["--seed", "7"]}, steps: [{weight: 5}]}}
-  gateway: {tenants: [{name: a}], keysSecret: keys, batch: {}, store: managed}
+  gateway: {tenants: [{name: a}], keysSecret: keys, batch: {bucket: "s3://files/lane"}, store: managed}
 """
 TEXTS: dict[str, Any] = {
     "model.source": "hf://example/other", "model.adapters.source": "hf://example/other",
@@ -56,7 +56,8 @@ TEXTS: dict[str, Any] = {
     "gateway.storeImage": "registry.example/valkey-server:1", "gateway.aliases": {"gpt": "llama-70b"},
     "gateway.route": "gateway-api", "gateway.hosts": ["llm.example.org"], "gateway.parentGateway": "infra/web",
     "gateway.allowedOrigins": ["https://chat.example.org"], "gateway.allowFields": ["priority"],
-    "gateway.batch.store": "postgresql://lane@db/lane", "gateway.tenants.models": ["llama-70b"],
+    "gateway.batch.store": "postgresql://lane@db/lane", "gateway.batch.bucket": "s3://files/other",
+    "gateway.tenants.models": ["llama-70b"],
     "gateway.mediaHosts": ["example.org"],
     "metadata.labels": {"a": "b"}, "metadata.annotations": {"a": "b"},
 }  # fmt: skip
@@ -94,6 +95,7 @@ RESTART_LANE = {
     "gateway.image": "another program",
     "gateway.batch.secret": "a mount",
     "gateway.batch.storeSecret": "a mount",
+    "gateway.batch.bucketSecret": "a mount",
 }
 OF_ITS_POD = {"gateway.batch.volume", "gateway.batch.storageClass"}
 """Fields of the lane that it does not read itself."""

@@ -9,7 +9,7 @@ from typing import Any
 
 from seawall.domain.spec import BatchSpec, Fleet
 
-OF_ITS_POD = ("secret", "store_secret", "volume", "storage_class")
+OF_ITS_POD = ("secret", "store_secret", "bucket_secret", "volume", "storage_class")
 """Fields of the lane's spec that its Pod is made of; the lane itself reads the others."""
 LEAST_WINDOW_S = 600.0
 MOST_WINDOW_S = 90 * 86_400.0
@@ -60,6 +60,15 @@ class LaneRules:
     def longest(self) -> int:
         """Bytes of a line, at most."""
         return max((f.max_body for f in self.fleets), default=32 * 2**20)
+
+
+def bucket_parts(address: str) -> tuple[str, str, str]:
+    """Scheme (s3 or gs), bucket and folder of an address. ValueError for any other."""
+    scheme, _, rest = address.partition("://")
+    bucket, _, folder = rest.partition("/")
+    if scheme not in ("s3", "gs") or not bucket:
+        raise ValueError(address)
+    return scheme, bucket, folder.strip("/")
 
 
 def rules_of(fleets: Iterable[Fleet]) -> LaneRules:
