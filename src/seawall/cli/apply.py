@@ -191,11 +191,13 @@ def show(found: list[Change], form: str) -> None:
         return
     for c in found:
         if c.refusal is not None:
-            click.echo(f"{c.verb:7} {c.refusal}")
+            click.echo(f"{c.verb:7} {c.refusal.message}")
         elif c.verb != "keep":
             click.echo(f"{c.verb:7} {c.ref}")
-            if c.diff and c.verb in ("change", "replace"):
-                click.echo(c.diff)
+        if c.diff and c.verb in ("change", "replace", "refused"):
+            click.echo(c.diff)
+    for cure in dict.fromkeys(c.refusal.cure for c in found if c.refusal and c.refusal.cure):
+        click.echo(f"refused: {cure}")
     kept = sum(c.verb == "keep" for c in found)
     verbs = [
         f"{sum(c.verb == v for c in found)} {'' if v == 'refused' else 'to '}{v}"

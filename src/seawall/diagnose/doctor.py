@@ -66,7 +66,7 @@ class ClusterFacts:
     denied: tuple[str, ...] = ()
     """`verb resource` that the caller may not do."""
     foreign_managers: dict[str, str] = field(default_factory=dict)
-    """Object -> the manager (Argo CD, Flux, kubectl) that owns fields that we render."""
+    """Object -> who owns fields that we render: `Argo CD (application llm)`, kubectl-edit."""
     limit_ranges: tuple[str, ...] = ()
 
 
@@ -354,17 +354,10 @@ def _namespace(facts: ClusterFacts, fleet: Fleet, plan: Plan) -> Iterator[CheckR
 
 
 def _owners(facts: ClusterFacts) -> Iterator[CheckResult]:
-    for obj, manager in sorted(facts.foreign_managers.items()):
-        tool = (
-            "Argo CD"
-            if "argocd" in manager
-            else "Flux"
-            if manager.startswith(("kustomize-c", "helm-c"))
-            else manager
-        )
+    for obj, tool in sorted(facts.foreign_managers.items()):
         yield CheckResult(
             "ownership",
             "warn",
             f"{obj} is managed by {tool}, which would undo what we apply",
-            "Deploy through it (seawall render --format argocd or flux), or take it out of it first.",
+            "Deploy through it (seawall render --format argocd, flux or helm), or take it out of it first.",
         )

@@ -31,6 +31,7 @@ from seawall.drivers.kube import (
     Select,
     key_of,
 )
+from seawall.drivers.kube_deployers import deployer_of
 from seawall.errors import InputError
 
 T = TypeVar("T")
@@ -227,11 +228,9 @@ async def _foreign(kube: Kube, fleet: Fleet) -> dict[str, str]:
     """Objects of this fleet whose spec some GitOps controller or hand manages."""
 
     def manager(obj: Object) -> str:
-        for entry in (obj.get("metadata") or {}).get("managedFields") or []:
-            name = str(entry.get("manager", ""))
-            if name.startswith(("argocd", "kustomize-controller", "helm-controller", "kubectl-edit")):
-                return name
-        return ""
+        entries = (obj.get("metadata") or {}).get("managedFields") or []
+        edited = any(str(e.get("manager", "")).startswith("kubectl-edit") for e in entries)
+        return deployer_of({"kind": "Deployment", **obj}) or ("kubectl-edit" if edited else "")
 
     labels = f"{FLEET}={fleet.name}"
     found = await kube.list(Select(DEPLOYMENT, fleet.metadata.namespace, labels=labels), manager)

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from seawall.drivers.kube import Kube, Object, Refused
+from seawall.drivers.kube_deployers import deployer_of
 from seawall.errors import ClusterError
 from seawall.operator.converge import (
     REMADE,
@@ -26,6 +27,7 @@ from seawall.operator.converge import (
 from seawall.operator.difference import diff_of
 from seawall.operator.ledger import NEVER_PRUNED, SHARED, Inventory, Ref
 from seawall.operator.preflight import need_rights
+from seawall.operator.strangers import somebodys
 
 AT_ONCE = 8
 
@@ -93,8 +95,10 @@ async def _change(kube: Kube, obj: Object, namespace: str, force: bool, brought:
         return Change(ref, "keep") if not_ours(e, ref) else Change(ref, "refused", refusal=explained(e, ref))
     if leaving(old):
         return Change(ref, "replace", diff_of(ref, None, obj))
+    whose = somebodys(old, obj)
     try:
-        new = await kube.apply(obj, force=force, dry_run=True)
+        # Beside a tool the question is what would change, not which fields it manages.
+        new = await kube.apply(obj, force=force or bool(whose and whose.tool), dry_run=True)
     except Refused as e:
         if e.code == 404 and old is None:
             new = obj  # its namespace comes with this very apply
@@ -107,6 +111,10 @@ async def _change(kube: Kube, obj: Object, namespace: str, force: bool, brought:
     if old is None:
         return Change(ref, "create", diff_of(ref, None, obj))
     text = diff_of(ref, old, new)
+    if whose and ref.kind in SHARED:
+        return Change(ref, "keep")
+    if whose and not force:
+        return Change(ref, "refused", text, whose.refusal(ref))
     return Change(ref, "change" if text else "keep", text)
 
 
@@ -161,7 +169,7 @@ async def delete(kube: Kube, fleet: str, namespace: str, everything: bool, tell:
         elif ledger.owns(found):
             tell(ref, "deleted" if await kube.delete(kind, ref.namespace, ref.name) else "already gone")
         else:
-            tell(ref, "left as it is (a Fleet object keeps it now)")
+            tell(ref, f"left as it is ({deployer_of(found) or 'a Fleet object'} keeps it now)")
     await _narrow(ledger, kept)
     return kept
 

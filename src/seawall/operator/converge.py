@@ -11,9 +11,10 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
 from seawall.drivers.kube import FIELD_MANAGER, Kube, Object, ObjectKind, Refused
-from seawall.errors import ClusterError, InputError
+from seawall.errors import InputError
 from seawall.operator.difference import diff_of
 from seawall.operator.ledger import NEVER_PRUNED, SHARED, Ledger, Ref
+from seawall.operator.strangers import ObjectRefused, adopts, somebodys
 
 REMADE = ("Job", "RoleBinding", "ClusterRoleBinding")
 """What may be deleted and made anew when it cannot change: nothing runs on them that would be lost."""
@@ -88,13 +89,6 @@ async def converge(
     return Converged("; ".join(problems))
 
 
-class ObjectRefused(ClusterError):
-    """The API server refuses one object."""
-
-    ending = False
-    """Its namespace is being terminated."""
-
-
 async def _make(kube: Kube, obj: Object, namespace: str, how: Manner) -> None:
     ref = Ref.of(obj, namespace)
     try:
@@ -107,6 +101,12 @@ async def _make(kube: Kube, obj: Object, namespace: str, how: Manner) -> None:
             how.tell(ref, "leaving; waiting until it is gone")
             await _wait_gone(kube, kind, ref, how)
             old = None
+        whose = somebodys(old, obj)
+        if whose and ref.kind in SHARED:
+            how.tell(ref, f"left as it is ({whose})")
+            return
+        if whose and adopts(obj):
+            raise whose.refusal(ref)
         new = await kube.apply(obj, force=how.force, manager=how.manager)
         if how.heir and _also_a_persons(new):
             # A field that we drop later would else stay for ever, held by an apply that nobody repeats.

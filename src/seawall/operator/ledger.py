@@ -14,6 +14,7 @@ from typing import Any, Protocol
 
 from seawall.domain.labels import FLEET, MANAGED_BY
 from seawall.drivers.kube import CONFIG_MAP, Kube, Object, key_of
+from seawall.drivers.kube_deployers import deployer_of
 from seawall.errors import ClusterError
 
 SHARED = ("Namespace", "CustomResourceDefinition")
@@ -104,8 +105,8 @@ class Inventory:
         await self.kube.delete(CONFIG_MAP, self.namespace, self.name, dry_run=dry_run)
 
     def owns(self, found: Object) -> bool:
-        """All that it lists, but for what a Fleet object has taken over since."""
-        return keeper_of(found) in ("", self.owner_uid)
+        """All that it lists, but for what a Fleet object, or a tool that deploys it, has taken over since."""
+        return keeper_of(found) in ("", self.owner_uid) and not deployer_of(found)
 
 
 @dataclass(frozen=True)

@@ -98,6 +98,8 @@ class Faults:
     """How many of the next PATCH and PUT requests are answered with 409: somebody else was faster."""
     meanwhile: Callable[[str], None] | None = None
     """Called with `METHOD path` before each request is answered: what happens in the world at that moment."""
+    collect_late: bool = False
+    """The garbage collector has not come yet: `KubeApi.collect` is its turn."""
     down: bool = False
     """Every connection is closed without an answer."""
     cut: int = 0
@@ -420,26 +422,49 @@ class KubeApi:
         return copied(obj)
 
     def _drop(self, store: str, key: tuple[str, str]) -> None:
-        obj = self._store.get(store, {}).pop(key, None)
-        if obj is not None:
-            self._version += 1
-            if not self.faults.drop_deleted:
-                self._emit(store, "DELETED", obj)
-            if self.strict:
-                self._collect(str(obj["metadata"].get("uid")))
+        if self._forget(store, key) and self.strict and not self.faults.collect_late:
+            self.collect()
 
-    def _collect(self, uid: str) -> None:
-        """What the garbage collector does when an owner has gone: of several owners the last one takes it along."""
-        for store, kept in list(self._store.items()):
-            for key, obj in list(kept.items()):
-                owners = obj["metadata"].get("ownerReferences") or []
-                if not any(o.get("uid") == uid for o in owners):
-                    continue
-                left = [o for o in owners if o.get("uid") != uid]
-                if left:
-                    obj["metadata"]["ownerReferences"] = left
-                else:
-                    self._drop(store, key)
+    def _forget(self, store: str, key: tuple[str, str]) -> bool:
+        obj = self._store.get(store, {}).pop(key, None)
+        if obj is None:
+            return False
+        self._version += 1
+        if not self.faults.drop_deleted:
+            self._emit(store, "DELETED", obj)
+        return True
+
+    def collect(self) -> None:
+        """The garbage collector's turn: what has owners of which none is there goes, and what it owned with it; of
+        several owners those that are gone are forgotten. An owner is told by its uid, in the object's own namespace."""
+        with self.changed:
+            while self._collected():
+                pass
+
+    def _collected(self) -> bool:
+        stored = [(store, key, o) for store, kept in self._store.items() for key, o in kept.items()]
+        there = {(o["metadata"].get("uid"), key[0]) for _, key, o in stored}
+        more = False
+        for store, key, obj in stored:
+            owners = obj["metadata"].get("ownerReferences") or []
+            left = [o for o in owners if there & {(o.get("uid"), key[0]), (o.get("uid"), "")}]
+            if owners and not left:
+                more |= self._forget(store, key)
+            elif len(left) < len(owners):
+                obj["metadata"]["ownerReferences"] = left
+        return more
+
+    def orphan(self, uid: str) -> None:
+        """What belongs to an object is let go of before it is deleted with `propagationPolicy=Orphan`."""
+        with self.changed:
+            for store, kept in self._store.items():
+                for obj in list(kept.values()):
+                    owners = obj["metadata"].get("ownerReferences") or []
+                    if any(o.get("uid") == uid for o in owners):
+                        left = [o for o in owners if o.get("uid") != uid]
+                        self._write(
+                            store, {**obj, "metadata": {**obj["metadata"], "ownerReferences": left}}, ""
+                        )
 
     def _emit(self, store: str, what: str, obj: Object) -> None:
         events = self._events.setdefault(store, [])

@@ -191,6 +191,8 @@ class KubeHandler(BaseHTTPRequestHandler):
             return self._send(200, api.replace(store, namespace, name, body, manager))
         if self.command == "DELETE":
             grace = query.get("gracePeriodSeconds")
+            if not dry and "Orphan" in (query.get("propagationPolicy"), body.get("propagationPolicy")):
+                api.orphan(api.get(store, namespace, name)["metadata"]["uid"])
             return self._send(
                 200, api.delete(store, namespace, name, grace == "0", int(grace) if grace else None, dry)
             )

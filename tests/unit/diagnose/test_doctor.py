@@ -111,7 +111,12 @@ def test_a_healthy_cluster_passes() -> None:
             "never binds",
         ),
         ({"quotas": {"requests.nvidia.com/gpu": (4.0, 8.0)}}, "quota", "fail", "4 of 8"),
-        ({"foreign_managers": {"Deployment/llama": "argocd-controller"}}, "ownership", "warn", "Argo CD"),
+        (
+            {"foreign_managers": {"Deployment/llama": "Argo CD (application llm)"}},
+            "ownership",
+            "warn",
+            "Argo CD",
+        ),
         ({"limit_ranges": ("caps a container at 1Gi",)}, "LimitRange", "warn", "caps"),
     ],
 )
@@ -199,5 +204,5 @@ async def test_facts_come_from_a_cluster_in_few_requests(api: KubeApi, tmp_path:
     assert facts.namespace_labels == {"pod-security.kubernetes.io/enforce": "restricted"}
     assert facts.quotas == {"requests.memory": (512.0 * 2**20, 2.0**30)}
     assert facts.denied == ("create jobs", "patch poddisruptionbudgets"), "what this fleet needs, and no more"
-    assert facts.foreign_managers == {"Deployment/llama": "argocd-controller"}
+    assert facts.foreign_managers == {"Deployment/llama": "Argo CD"}
     assert isinstance(facts.prometheus, str)
