@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 
 import httpx
@@ -203,6 +205,36 @@ async def test_a_sick_stream_brings_an_ask_before_its_turn(start, sims, tmp_path
     assert truth.look(fleet, fleet.now()) == []
     truth.sick(fleet, target, "its last 48 tokens are 1 different ones")
     assert truth.look(fleet, fleet.now()) == [target]
+
+
+async def test_of_siblings_that_say_different_things_the_wrong_one_is_found_before_its_turn(
+    start, sims, tmp_path: Path
+) -> None:
+    write_truth(tmp_path / "m.truth.json", await fingerprint(sims[0]))
+    groups = ("stable", "stable", "canary")
+    found = [
+        {"name": f"m-{n}", "fleet": "m", "url": sim.url, "group": group}
+        for n, (sim, group) in enumerate(zip(sims, groups, strict=True))
+    ]
+    file = tmp_path / "discovery.json"
+    file.write_text(json.dumps({"version": 1, "replicas": found}))
+    spec = SPEC.replace("0.1}", "0.0001}") + "  rollout: {canary: {shadow: true}}\n"
+    gateway = await start(spec=spec, discovery=f"file:{file}")
+    truth = gateway.server.truth
+    await until(lambda: truth.fleets["m"].asked.get("same", 0) >= 2)
+    victim = replicas(gateway)["m-1"]
+    await sims[1].fault("wrong-weights")
+    standings = truth.fleets["m"].standings
+    for target, standing in list(standings.items()):
+        standings[target] = replace(standing, due_s=float("inf"))
+
+    async def compared() -> None:
+        while victim.state == "ready":
+            await gateway.complete(model="m", prompt="The sea", max_tokens=8, temperature=0)
+
+    await asyncio.wait_for(compared(), 80)
+    assert "it answers wrongly" in victim.reason
+    assert replicas(gateway)["m-0"].state == "ready", "it was asked as well"
 
 
 async def test_many_replicas_are_asked_in_turn_and_no_more_than_ten_a_second(

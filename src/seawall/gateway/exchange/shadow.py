@@ -4,8 +4,8 @@ An answer means something at temperature 0: then the texts of both sides must be
 streams (unless `resume: off`, which records nothing, or the copy's answer is larger than 1 MiB). Copies never
 queue, never retry, and take at most half of a replica's places; a canary that fails them harms nobody.
 
-Every second request that is compared is also asked of the stable side again: how often that differs from itself is
-what the canary is measured against (`decide/canary.py`).
+Every second request that is compared is also asked of the stable side again, of another replica if there is one: how
+often that side differs from itself is what the canary is measured against (`decide/canary.py`).
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import Any, Protocol
 import msgspec
 
 from seawall.decide.route.desk import Desk
-from seawall.decide.route.pick import Ask, Target
+from seawall.decide.route.pick import Ask, Picked, Target
 from seawall.decide.route.resume import Policy, StreamSession
 from seawall.gateway.replicas.probe import MAX_ANSWER, ask
 from seawall.gateway.replicas.upstream import Pool
@@ -131,9 +131,9 @@ class Shadow:
         self, path: bytes, body: bytes, want: bytes | dict[str, str] | None, group: str, by: Target | None
     ) -> None:
         fleet = self._fleet
-        desk, stats = fleet.desk, fleet.stats
+        stats = fleet.stats
         wanted = Ask(tokens=1, group=group)
-        picked = desk.lend(wanted, fleet.now()) if desk.router.alive(group) else None
+        picked = self._lend(wanted, by)
         if picked is None:
             return
         stats.shadowed += group == "canary"
@@ -155,6 +155,17 @@ class Shadow:
         if group == "canary":
             stats.shadow_same += equal
             stats.shadow_differed += not equal
+
+    def _lend(self, wanted: Ask, by: Target | None) -> Picked | None:
+        """A place for a copy, at a sibling of who has answered where there is one: what one replica says twice shows
+        nothing of what another one says."""
+        desk, now = self._fleet.desk, self._fleet.now()
+        alive = desk.router.alive(wanted.group)
+        if not alive:
+            return None
+        if by is not None and by.replica.group == wanted.group and alive > 1:
+            return desk.lend(wanted.but(avoid=(by.name,)), now)
+        return desk.lend(wanted, now)
 
     def _streamed(self, path: bytes, body: bytes, answer: bytes) -> dict[str, str] | None:
         """What a stream said; None if it did not end well."""
