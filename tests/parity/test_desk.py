@@ -144,8 +144,8 @@ class BySimulator(Script):
         else:
             if what == "answer":
                 self.front.served(seq.ticket.target)
-            elif self.front.attempt(seq).counts():
-                self.front.desk.erred(seq.ticket.target, b"%d" % rid)
+            else:
+                self.front.desk.erred(seq.ticket.target, b"%d" % rid, self.now)
             self._end(rid, "answered" if what == "answer" else "failed")
 
     def _break(self, rid: int, what: Break) -> None:

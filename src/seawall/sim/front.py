@@ -123,10 +123,10 @@ class OurGateway:
         return self.desk.router.targets
 
     def failed(self, seq: Seq, now: float) -> Break | None:
-        broke = self.attempt(seq).answered(Judgement.PASS, 500, False, now)
-        if not isinstance(broke, Break):
-            return None
-        return broke._replace(mark=b"%d" % seq.rid)  # every request is another one here
+        mark = b"%d" % seq.rid  # every request is another one here
+        settled = self.desk.settled(seq.ticket, mark, now)
+        broke = self.attempt(seq).answered(Judgement.PASS, 500, False, settled, now)
+        return broke._replace(mark=mark) if isinstance(broke, Break) else None
 
     def broke(self, seq: Seq, what: Break, now: float) -> Mended:
         begun = seq.first >= 0

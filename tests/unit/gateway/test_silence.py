@@ -82,18 +82,38 @@ async def test_an_answer_that_takes_long_is_not_cut(
     assert asks(engine) + asks(other) == 1, "it was asked for once"
 
 
+@pytest.mark.parametrize("at_once", [False, True])
+@pytest.mark.parametrize("stream", [False, True])
 async def test_an_odd_prompt_that_every_engine_refuses_speaks_against_none_of_them(
-    start: Any, engine: FakeEngine, other: FakeEngine
+    start: Any, engine: FakeEngine, other: FakeEngine, stream: bool, at_once: bool
 ) -> None:
-    """Three 5xx answers to it, and both replicas were evicted: everybody else waited."""
+    """Three 5xx answers to it, and both replicas were evicted: everybody else waited; and each request of six was asked
+    three times."""
     gateway = await begin(start, engine, other)
     engine.always = other.always = "500"
-    for _ in range(6):
-        assert (await gateway.complete(prompt="odd"))[0] >= 500
+    asked = [gateway.complete(prompt="odd", stream=stream, seed=n) for n in range(6)]
+    if at_once:
+        answers = await asyncio.gather(*asked)
+    else:
+        answers = [await one for one in asked]
+    assert {a[0] for a in answers} == {500}
     engine.always = other.always = ""
     assert [r["evictions"] for r in (await replicas(gateway)).values()] == [0, 0]
-    assert asks(engine) + asks(other) <= 18, "two second opinions each, at most"
+    assert asks(engine) + asks(other) == 8, "two second opinions, and then every replica's is known"
     assert (await gateway.complete(prompt="plain"))[0] == 200
+
+
+async def test_a_prompt_that_was_refused_is_asked_everywhere_while_its_replica_fails_others(
+    start: Any, engine: FakeEngine, other: FakeEngine
+) -> None:
+    """Both were ill; one has recovered: the other's 5xx is no word about the prompt."""
+    gateway = await begin(start, engine, other)
+    engine.always = other.always = "500"
+    for prompt in ("one", "two"):
+        assert (await gateway.complete(prompt=prompt))[0] == 500
+    engine.always = ""
+    for _ in range(4):
+        assert (await gateway.complete(prompt="one"))[0] == 200
 
 
 async def test_a_prefill_without_any_sign_is_not_cut(

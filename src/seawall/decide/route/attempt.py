@@ -292,10 +292,11 @@ class Attempt:
     # -- whole answers
 
     def answered(
-        self, verdict: Judgement, status: int, full: bool, now: float
+        self, verdict: Judgement, status: int, full: bool, settled: bool, now: float
     ) -> Break | resume.Finish | Send | AwaitVerdict | Fail | None:
         """A whole answer has come. None: it is the client's. `full`: it says that prompt and answer together would be
-        longer than the model's context, which is the proper end of a stream that is continued."""
+        longer than the model's context, which is the proper end of a stream that is continued. `settled`: a 5xx is the
+        prompt's own fault (`Desk.settled`)."""
         match verdict:
             case Judgement.BUSY:
                 return Break("503", "answered 503", Blame.FULL)
@@ -319,15 +320,10 @@ class Attempt:
                     return decision
             refusal = Refusal(502, "upstream_lost", f"The continuation was answered with {status}.")
             return self.anew() or Fail(refusal)
-        if status >= 500 and self._left > 0 and len(self.ticket.ask.avoid) < SECOND_OPINIONS:
-            return Break("5xx", f"answered {status}", Blame.ERROR if self.counts() else Blame.ELSEWHERE)
+        asked = len(self.ticket.ask.avoid)
+        if status >= 500 and self._left > 0 and asked < SECOND_OPINIONS and not settled:
+            return Break("5xx", f"answered {status}", Blame.ERROR)
         return None
-
-    def counts(self) -> bool:
-        """Whether a 5xx speaks against the replica: once per replica, for a request that fails wherever it is tried
-        must not take its replicas out."""
-        target = self.ticket.target
-        return target is not None and target.name not in self.ticket.ask.avoid
 
     # -- time
 

@@ -9,7 +9,7 @@ stream     the stream ended early, or with an event of failure         DEATH (EL
 dead       the engine says that it is dead                             DEATH
 drain      the engine says that it is shutting down, or aborts         BROKEN
 503        the replica is full                                         FULL
-5xx        an error that may be the request's own fault                ERROR (ELSEWHERE: it has counted already)
+5xx        an error that may be the prompt's own fault                 ERROR
 hang       silence for longer than its work explains or the spec       BROKEN (ELSEWHERE: only this request is silent)
            allows (`evidence`)
 wrong      its answers are not the known ones (`decide/truth`)         BROKEN
@@ -44,4 +44,4 @@ class Break(NamedTuple):
     reason: str
     blame: Blame
     mark: bytes = b""
-    """Of ERROR: the request's (`poison.fingerprint`)."""
+    """Of ERROR: the prompt's (`odd.prompt_mark`)."""

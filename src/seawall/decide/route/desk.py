@@ -25,6 +25,7 @@ from typing import NamedTuple
 
 from seawall.decide.route.admit import DUE, SPARE, Admission, Bounds, Queued, Rejected, Ticket
 from seawall.decide.route.breaks import Blame, Break
+from seawall.decide.route.odd import OddPrompts
 from seawall.decide.route.pick import Ask, Changes, Picked, Router, Target
 from seawall.decide.route.poison import DEATHS, Quarantine, blame
 from seawall.domain.seen import Replica
@@ -32,8 +33,8 @@ from seawall.domain.seen import Replica
 REST_S = 0.25
 """How long nothing goes to a replica that said 503."""
 ERRORS_IN_A_ROW = 3
-"""So many different requests that one replica answered with 5xx, and none that it answered well: it is out. One odd
-request fails wherever it is asked, however often it comes: that says nothing about the replicas."""
+"""So many different prompts that one replica answered with 5xx, and none that it answered well: it is out. One odd
+prompt fails wherever it is asked, however often it comes: that says nothing about the replicas."""
 NEWS_S = 5.0
 """Between the loss of the last replica and the word of those who start it again, or of nobody."""
 STUCK = 16
@@ -86,6 +87,7 @@ class Desk:
         self.router = Router(rules.cap, rng)
         self.admission = Admission(rules.bounds)
         self.quarantine = Quarantine()
+        self.odd = OddPrompts()
         self.tickets: set[Ticket] = set()
         self.coming = False
         """Somebody is starting a replica of this fleet."""
@@ -175,15 +177,17 @@ class Desk:
             case Blame.BROKEN | Blame.DEATH:
                 out = self.evict(target, what.reason, sudden=what.blame is Blame.DEATH)
             case Blame.ERROR:
-                out = self.erred(target, what.mark)
+                out = self.erred(target, what.mark, now)
             case Blame.FULL:
                 self._resting[target] = now + REST_S
                 self.router.rest(target)
             case _:
                 pass
-        ask = ticket.ask
         if what.blame is not Blame.NOTHING:
-            ticket.ask = ask.but(avoid=(*ask.avoid[1 - AVOIDED :], target.name))
+            failed = [*ticket.ask.avoid, target.name]
+            if what.mark:
+                failed += [t.name for t in self.odd.refusers(what.mark, now) if t.name not in failed]
+            ticket.ask = ticket.ask.but(avoid=tuple(failed[-AVOIDED:]))
         self._leave(ticket)
         return out
 
@@ -408,13 +412,24 @@ class Desk:
                 convict.convicted = True
         return self.router.evict(target, reason)
 
-    def erred(self, target: Target, mark: bytes) -> bool:
-        """A 5xx to the request of this mark (`poison.fingerprint`), which may be its own fault: only several different
+    def settled(self, ticket: Ticket, mark: bytes, now: float) -> bool:
+        """The replica of `ticket` has answered the prompt of this mark with 5xx: whether that is the prompt's own
+        fault, and nobody need be asked again (`odd`)."""
+        target, router, ask = ticket.target, self.router, ticket.ask.but(avoid=())
+        if target is None or not self.odd.refusers(mark, now):
+            return False
+        return self.odd.settled(
+            mark, target, [t for t in router.targets.values() if router.serves(t, ask)], now
+        )
+
+    def erred(self, target: Target, mark: bytes, now: float) -> bool:
+        """A 5xx to the prompt of this mark (`odd.prompt_mark`), which may be its own fault: only several different
         ones in a row speak against the replica. True: it is out."""
+        self.odd.note(mark, target, now)
         target.errors.add(mark)
         if len(target.errors) < ERRORS_IN_A_ROW:
             return False
-        return self.evict(target, f"{ERRORS_IN_A_ROW} different requests answered with 5xx in a row")
+        return self.evict(target, f"{ERRORS_IN_A_ROW} different prompts answered with 5xx in a row")
 
     def served(self, target: Target) -> None:
         """It has answered well."""

@@ -156,7 +156,7 @@ class Target:
         self.suspect = ""
         """Why it is suspected (`evidence`): it gets nothing new, and keeps what it has. Empty: it is not."""
         self.errors: set[bytes] = set()
-        """Marks of the requests that it has answered with 5xx since it last answered well."""
+        """Marks of the prompts that it has answered with 5xx since it last answered well."""
         self.died_at = -1.0
         """When there was evidence that it had died: its port refused, or it said so itself."""
         self.proven_at = -1.0
@@ -267,16 +267,19 @@ class Router:
         """Whether a live replica that did not fail this request could serve it, now or once it has room."""
         return any(t.state == "ready" and self._fits(t, ask) for t in self.targets.values())
 
-    def suits(self, target: Target, ask: Ask) -> bool:
-        """Whether this request could be served there, if there were a place."""
+    def serves(self, target: Target, ask: Ask) -> bool:
+        """Whether it is one of those that answer such requests, now or after a rest."""
         return (
             target.state == "ready"
             and not target.suspect
-            and not target.resting
             and ask.group in (None, target.replica.group)
             and ask.only in (None, target.name)
             and self._fits(target, ask)
         )
+
+    def suits(self, target: Target, ask: Ask) -> bool:
+        """Whether this request could be served there, if there were a place."""
+        return not target.resting and self.serves(target, ask)
 
     def free(self) -> bool:
         """Whether any replica may take one more request."""

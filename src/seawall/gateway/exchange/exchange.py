@@ -23,8 +23,8 @@ from seawall.decide.route.attempt import (
 )
 from seawall.decide.route.breaks import Blame, Break
 from seawall.decide.route.members import LARGE
+from seawall.decide.route.odd import prompt_mark
 from seawall.decide.route.pick import Ask, Picked, Target
-from seawall.decide.route.poison import fingerprint
 from seawall.decide.route.refusal import Refusal
 from seawall.decide.route.resume import Finish, StreamSession
 from seawall.decide.route.resume.tape import DROPPED, FED, FRESH, WROTE
@@ -62,6 +62,7 @@ ANSWERED: Final = AttemptEvent.ANSWERED
 OPENED: Final = AttemptEvent.OPENED
 FLOWED: Final = AttemptEvent.FLOWED
 PASS: Final = Judgement.PASS
+SENSELESS: Final = Judgement.SENSELESS
 
 
 class Exchange:
@@ -470,11 +471,14 @@ class Exchange:
         verdict = judge(status, body, self.request.path == MESSAGES)
         if status != 200 or attempt.begun or verdict is not PASS:
             full = status == 400 and b"maximum context length" in body
-            decision = attempt.answered(verdict, status, full, self.fleet.now())
+            mark = self._mark() if status >= 500 or verdict is SENSELESS else b""
+            now = self.fleet.now()
+            settled = mark != b"" and self.fleet.desk.settled(self.ticket, mark, now)
+            decision = attempt.answered(verdict, status, full, settled, now)
             if decision is not None:
                 self._drop()
                 if isinstance(decision, Break):
-                    self._broke(decision._replace(mark=self._mark()))
+                    self._broke(decision._replace(mark=mark))
                 else:
                     self._obey(decision, "")
                 return
@@ -500,8 +504,7 @@ class Exchange:
             return
         if target is not None:
             if status >= 500:
-                if attempt.counts():
-                    self.fleet.erred(target, self._mark())
+                self.fleet.erred(target, self._mark())
             elif status == 200:
                 self.fleet.desk.served(target)
                 self._usage = usage_in(body)
@@ -511,8 +514,9 @@ class Exchange:
         self._finished()
 
     def _mark(self) -> bytes:
+        """Of its prompt; of a large request as a whole."""
         request = self.request
-        return request.mark or fingerprint(request.path, request.body)
+        return request.mark or prompt_mark(request.path, request.body)
 
     def _shadow(self, answer: bytes | None) -> None:
         shadow, attempt = self.fleet.shadow, self.attempt

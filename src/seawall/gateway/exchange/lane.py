@@ -233,8 +233,8 @@ class FleetLane:
             self._on_evicted(self, target)
 
     def erred(self, target: Target, mark: bytes) -> None:
-        """An answer of 5xx that is passed on, to the request of this mark."""
-        if self.desk.erred(target, mark):
+        """An answer of 5xx that is passed on, to the prompt of this mark."""
+        if self.desk.erred(target, mark, self.now()):
             self._evicted(target)
 
     def died(self, target: Target, reason: str) -> None:

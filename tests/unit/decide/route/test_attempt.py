@@ -185,49 +185,46 @@ def test_the_second_attempt_may_overtake_the_first_wherever_both_are() -> None:
 def test_an_answer_that_shows_the_replicas_state_is_a_break(
     verdict: Judgement, kind: str, blame: Blame
 ) -> None:
-    found = attempt_at(AttemptPhase.HOLDING).answered(verdict, 500, False, 0.0)
+    found = attempt_at(AttemptPhase.HOLDING).answered(verdict, 500, False, False, 0.0)
     assert isinstance(found, Break) and (found.kind, found.blame) == (kind, blame)
 
 
 def test_an_error_is_asked_of_two_others_and_then_it_is_the_answer() -> None:
     attempt = attempt_at(AttemptPhase.HOLDING)
     for _ in range(2):
-        found = attempt.answered(Judgement.PASS, 500, False, 0.0)
+        found = attempt.answered(Judgement.PASS, 500, False, False, 0.0)
         assert isinstance(found, Break) and found.kind == "5xx"
         broke(attempt, found)
         move(attempt, AttemptPhase.HOLDING)
-    assert attempt.answered(Judgement.PASS, 500, False, 0.0) is None
-    assert attempt_at(AttemptPhase.HOLDING).answered(Judgement.PASS, 400, False, 0.0) is None
+    assert attempt.answered(Judgement.PASS, 500, False, False, 0.0) is None
+    assert attempt_at(AttemptPhase.HOLDING).answered(Judgement.PASS, 400, False, False, 0.0) is None
 
 
 def test_a_400_that_says_that_the_engine_computes_nan_is_an_error_of_the_engine() -> None:
-    found = attempt_at(AttemptPhase.HOLDING).answered(Judgement.SENSELESS, 400, False, 0.0)
+    found = attempt_at(AttemptPhase.HOLDING).answered(Judgement.SENSELESS, 400, False, False, 0.0)
     assert isinstance(found, Break) and found.kind == "5xx"
 
 
-def test_an_error_speaks_against_a_replica_once() -> None:
-    attempt = attempt_at(AttemptPhase.HOLDING)
-    attempt.ticket.target = Target(Replica(name="r0", fleet="f", url="http://a"), 1)
-    found = attempt.answered(Judgement.PASS, 500, False, 0.0)
-    assert isinstance(found, Break) and found.blame is Blame.ERROR
-    broke(attempt, found)
-    attempt.ticket.target = Target(Replica(name="r0", fleet="f", url="http://a"), 1)
-    found = attempt.answered(Judgement.PASS, 500, False, 0.0)
-    assert isinstance(found, Break) and found.blame is Blame.ELSEWHERE
+def test_an_error_that_is_known_to_be_the_prompts_own_is_the_answer() -> None:
+    assert attempt_at(AttemptPhase.HOLDING).answered(Judgement.PASS, 500, False, True, 0.0) is None
+    found = attempt_at(AttemptPhase.HOLDING).answered(Judgement.DEAD, 500, False, True, 0.0)
+    assert isinstance(found, Break), "a death is never the prompt's"
 
 
 def test_a_continuation_that_does_not_fit_the_context_is_the_proper_end() -> None:
     stream = Told(resume.Finish(event=b"length", reason=""))
     attempt = attempt_at(AttemptPhase.HOLDING, stream, begun=True)
-    assert attempt.answered(Judgement.PASS, 400, True, 0.0) == resume.Finish(
+    assert attempt.answered(Judgement.PASS, 400, True, False, 0.0) == resume.Finish(
         event=b"length", reason=""
     ) and stream.full == [True]
-    found = attempt_at(AttemptPhase.HOLDING, Told(), begun=True).answered(Judgement.PASS, 404, False, 0.0)
+    found = attempt_at(AttemptPhase.HOLDING, Told(), begun=True).answered(
+        Judgement.PASS, 404, False, False, 0.0
+    )
     assert isinstance(found, Fail) and "answered with 404" in found.refusal.message
 
 
 def test_the_gateways_own_key_is_not_the_clients_fault() -> None:
-    found = attempt_at(AttemptPhase.HOLDING).answered(Judgement.LOCKED, 401, False, 0.0)
+    found = attempt_at(AttemptPhase.HOLDING).answered(Judgement.LOCKED, 401, False, False, 0.0)
     assert isinstance(found, Fail) and found.refusal.code == "upstream_auth"
 
 

@@ -147,13 +147,13 @@ def test_errors_in_a_row_take_a_replica_out_and_one_good_answer_between_does_not
     desk = desk_of("a")
     a = target(desk, "a")
     for n in range(ERRORS_IN_A_ROW - 1):
-        assert not desk.erred(a, b"%d" % n)
+        assert not desk.erred(a, b"%d" % n, 0.0)
     desk.served(a)
-    assert [desk.erred(a, b"%d" % n) for n in range(ERRORS_IN_A_ROW)] == [False] * (ERRORS_IN_A_ROW - 1) + [
-        True
-    ]
+    assert [desk.erred(a, b"%d" % n, 0.0) for n in range(ERRORS_IN_A_ROW)] == [False] * (
+        ERRORS_IN_A_ROW - 1
+    ) + [True]
     assert desk.proven(a, 9.0) and a.state == "ready" and not a.errors
-    assert not any(desk.erred(a, b"the same") for _ in range(99)), (
+    assert not any(desk.erred(a, b"the same", 0.0) for _ in range(99)), (
         "one request says nothing about the replica"
     )
 
