@@ -29,11 +29,17 @@ CASES: list[tuple[str, dict[str, Any]]] = [
     (CHAT, {"stop": ["e"], "include_stop_str_in_output": True, "max_tokens": 40}),
     (CHAT, {"logprobs": True, "max_tokens": 30, "ignore_eos": True}),
     (CHAT, {"tools": [TOOL], "tool_choice": "none"}),
+    (CHAT, {"tools": [TOOL], "tool_choice": "none", "n": 2, "temperature": 0.7, "seed": 3, "logprobs": True}),
     (CHAT, {"response_format": {"type": "json_object"}, "max_tokens": 24}),
     (CHAT, {"max_completion_tokens": 3, "stream": False, "stream_options": None}),
     (MESSAGES, {}),
     (MESSAGES, {"stop_sequences": ["e"], "max_tokens": 40}),
+    (
+        MESSAGES,
+        {"tools": [{"name": "greet", "input_schema": {"type": "object"}}], "tool_choice": {"type": "none"}},
+    ),
     (RESPONSES, {}),
+    (RESPONSES, {"tools": [{"type": "function", "name": "greet", "parameters": {}}], "tool_choice": "none"}),
     (RESPONSES, {"max_output_tokens": 40}),
 ]
 
@@ -80,6 +86,8 @@ def test_it_is_what_the_engine_answers(server: Server, route: str, fields: dict[
         (CHAT, {"echo": True}),
         (CHAT, {"tools": [TOOL]}),
         (CHAT, {"tools": [TOOL], "tool_choice": "auto"}),
+        (CHAT, {"tools": [TOOL], "tool_choice": "required"}),
+        (CHAT, {"tools": [TOOL], "tool_choice": {"type": "function", "function": {"name": "greet"}}}),
         (RESPONSES, {"background": True}),
         ("/v1/embeddings", {}),
     ],

@@ -145,6 +145,35 @@ async def test_what_waits_at_a_replica_that_hangs_is_moved(
     assert "for one token unanswered" in seen["reason"]
 
 
+NAMED = {"type": "function", "function": {"name": "greet"}}
+
+
+@pytest.mark.parametrize("choice", [NAMED, "required", "auto"], ids=["named", "required", "auto"])
+async def test_whole_tool_calls_go_as_they_are_and_evidence_watches_them(
+    start: Any, engine: FakeEngine, other: FakeEngine, choice: Any
+) -> None:
+    """Not cut while the engine works, moved when it hangs, ended when the client leaves."""
+    gateway = await begin(start, engine, other)
+    body = {"model": "m", "messages": [], "tools": [NAMED], "tool_choice": choice, "max_tokens": 5000}
+
+    async def ask() -> int:
+        return (await gateway.post("/v1/chat/completions", body))[0]
+
+    engine.gate, other.gate = asyncio.Event(), asyncio.Event()
+    asked = asyncio.ensure_future(ask())
+    await until(lambda: engine.open or other.open)
+    busy = engine if engine.open else other
+    await works_on(busy, gateway, 1.0)
+    assert not asked.done() and not busy.log[-1][2].get("stream"), "asked as it is"
+    assert [r["evictions"] for r in (await replicas(gateway)).values()] == [0, 0]
+    asked.cancel()
+    await until(lambda: busy.cancelled == 1)
+    engine.gate.set(), other.gate.set()
+    engine.always = "hang"
+    assert await asyncio.gather(*(ask() for _ in range(3))) == [200] * 3
+    assert (await replicas(gateway))[engine.url]["evictions"] == 1
+
+
 async def test_a_stream_that_hangs_in_the_middle_goes_on_elsewhere(
     start: Any, engine: FakeEngine, other: FakeEngine
 ) -> None:

@@ -72,7 +72,7 @@ def stream_fields(route: str, fields: dict[str, msgspec.Raw]) -> Json | None:
         return None
     if any(_set(fields, name) for name in (*never, "stream_options")):
         return None
-    if _set(fields, "tools") and bytes(fields.get("tool_choice", b"")) != b'"none"':
+    if _set(fields, "tools") and not _calls_nothing(route, fields):
         return None
     if route == COMPLETIONS and _set(fields, "echo") and bytes(fields.get("logprobs", b"null")) != b"null":
         return None
@@ -82,6 +82,13 @@ def stream_fields(route: str, fields: dict[str, msgspec.Raw]) -> Json | None:
         if _set(fields, "logprobs") or bytes(fields.get("logprobs", b"")) == b"0":
             added["return_token_ids"] = True  # else a token without text, and its logprob, is left out
     return added
+
+
+def _calls_nothing(route: str, fields: dict[str, msgspec.Raw]) -> bool:
+    raw = bytes(fields.get("tool_choice", b""))
+    if route == MESSAGES:
+        return raw.translate(None, b" \t\r\n") == b'{"type":"none"}'
+    return raw == b'"none"'
 
 
 def _set(fields: dict[str, msgspec.Raw], name: str) -> bool:

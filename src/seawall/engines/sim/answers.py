@@ -139,28 +139,47 @@ class Answer:
         self.first.add(choice.index)
         if opening and self.ask.echo is not None:
             text = self.ask.echo[choice.index // self.ask.n] + text
-        said = _encode(text).decode()
         logprobs = "null" if self.ask.logprobs is None else self._logprobs(choice, ids, values, opening)
         given = _encode(ids).decode() if self.ask.return_token_ids else "null"
-        reason = "null" if finish is None else f'"{finish}"'
+        reason = "null" if finish is None else f'"{self.reason(choice)}"'
         stop = _encode(choice.stop_reason).decode()
         if self.ask.chat:
             stopped = "" if finish is None else f',"stop_reason":{stop}'
             body = (
-                f'{{"index":{choice.index},"delta":{{"content":{said}}},"logprobs":{logprobs},'
+                f'{{"index":{choice.index},"delta":{self.delta(choice, text, opening)},"logprobs":{logprobs},'
                 f'"finish_reason":{reason}{stopped},"token_ids":{given}}}'
             )
         else:
             with_prompt = opening and (self.ask.return_token_ids or self.ask.echo is not None)
             prompt = _encode(choice.prompt).decode() if with_prompt else "null"
             body = (
-                f'{{"index":{choice.index},"text":{said},"logprobs":{logprobs},"finish_reason":{reason},'
+                f'{{"index":{choice.index},"text":{_encode(text).decode()},"logprobs":{logprobs},"finish_reason":{reason},'
                 f'"stop_reason":{stop},"prompt_token_ids":{prompt},"token_ids":{given}}}'
             )
         mark = ""
         if finish is not None and not self.ask.include_usage:
             mark = f',"system_fingerprint":"{FINGERPRINT}"'
         return f"{self._head}{body}]{mark}{self._usage(choice, len(choice.ids))}}}\n\n"
+
+    def delta(self, choice: SequenceText, text: str, opening: bool) -> str:
+        """What a chat's chunk brings, as JSON."""
+        return f'{{"content":{_encode(text).decode()}}}'
+
+    def message(self, text: str) -> Json:
+        """The message of a whole chat."""
+        return {
+            "role": "assistant",
+            "content": text,
+            "refusal": None,
+            "annotations": None,
+            "audio": None,
+            "function_call": None,
+            "reasoning": None,
+        }
+
+    def reason(self, choice: SequenceText) -> str | None:
+        """Why it has ended."""
+        return choice.finish_reason
 
     def _usage(self, choice: SequenceText, generated: int) -> str:
         if not self.ask.continuous_usage:
@@ -246,17 +265,9 @@ class Answer:
         )
         return {
             "index": choice.index,
-            "message": {
-                "role": "assistant",
-                "content": text,
-                "refusal": None,
-                "annotations": None,
-                "audio": None,
-                "function_call": None,
-                "reasoning": None,
-            },
+            "message": self.message(text),
             "logprobs": logprobs,
-            "finish_reason": choice.finish_reason,
+            "finish_reason": self.reason(choice),
             "stop_reason": choice.stop_reason,
             "token_ids": ids if self.ask.return_token_ids else None,
             "routed_experts": None,

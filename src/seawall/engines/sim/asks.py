@@ -281,10 +281,6 @@ def read(
     if options and not stream:
         raise parameter("Stream options can only be defined when `stream=True`.", "stream_options")
     check_model(data.get("model"), models)
-    if chat and data.get("tools") and data.get("tool_choice", "auto") == "auto":
-        raise ApiRefusal(
-            '"auto" tool choice requires --enable-auto-tool-choice and --tool-call-parser to be set'
-        )
     logprobs = _logprobs(data, chat)
     if chat:
         text = chat_prompt(data, words)

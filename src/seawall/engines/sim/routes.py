@@ -17,6 +17,7 @@ from seawall.engines.sim.core import SimulatedEngine
 from seawall.engines.sim.faults import read_fault
 from seawall.engines.sim.flags import switched_on
 from seawall.engines.sim.generation import Generation
+from seawall.engines.sim.tools import ToolAnswer, read_tools
 from seawall.engines.sim.typed_answers import Messages, Responses, chat_of_messages, chat_of_response
 from seawall.engines.sim.wire import Connection, HttpRequest
 from seawall.engines.vllm import environment, phrases
@@ -205,6 +206,9 @@ class Routes:
             asked = chat_of_messages(data)
         elif request.path == "/v1/responses":
             asked = chat_of_response(data)
+        call = None
+        if request.path == "/v1/chat/completions":
+            asked, call = read_tools(asked, bool(e.args.tool_call_parser), e.args.enable_auto_tool_choice)
         ask = asks.read(asked, chat, e.words, e.models, e.rng)
         if chat and e.armed.has("wrong-template"):
             ask.texts = [other_template(text) for text in ask.texts]
@@ -225,7 +229,7 @@ class Routes:
         elif request.path == "/v1/responses":
             answer = Responses(ask, base, e.words, data)
         else:
-            answer = Answer(ask, base, e.words)
+            answer = Answer(ask, base, e.words) if call is None else ToolAnswer(ask, base, e.words, call)
         Generation(e, connection, ask, answer, budgets, extra).start()
 
     def _admit(self, ask: asks.GenerationRequest, connection: Connection, text: bool) -> None:
