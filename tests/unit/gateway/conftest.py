@@ -43,6 +43,8 @@ class FakeEngine:
         """Tokens that its page of models names; 0: it has no such page."""
         self.steps = 0
         """What its metrics say of its steps; they answer also while it hangs, as vLLM's do."""
+        self.deaf = False
+        """It takes connections and questions, and answers nothing at all: a process that was stopped."""
         self.tls: ssl.SSLContext | None = None
         self.key = ""
         """Asked for, as by vLLM's --api-key; empty: none."""
@@ -86,6 +88,8 @@ class FakeEngine:
                 body = await reader.readexactly(int(headers.get("content-length", "0")))
                 path = line.split()[1]
                 data = json.loads(body) if body else None
+                if self.deaf:
+                    await asyncio.sleep(3600)
                 if path == "/metrics":
                     self._text(writer, f"vllm:generation_tokens_total {self.steps}.0\n")
                     continue

@@ -145,6 +145,20 @@ async def test_what_waits_at_a_replica_that_hangs_is_moved(
     assert "for one token unanswered" in seen["reason"]
 
 
+@pytest.mark.parametrize("stream", [False, True])
+async def test_an_engine_that_answers_nothing_at_all_is_left_whatever_its_work_would_explain(
+    start: Any, engine: FakeEngine, other: FakeEngine, stream: bool
+) -> None:
+    """A process that was stopped: minutes of silence were explained by a step of 8,192 tokens, as planned."""
+    gateway = await begin(start, engine, other, spec=SPEC.replace("16}", "8192}"))
+    engine.deaf = True
+    asked = [gateway.complete(stream=stream, temperature=0) for _ in range(4)]
+    async with asyncio.timeout(60):
+        assert {a[0] for a in await asyncio.gather(*asked)} == {200}
+    seen = (await replicas(gateway))[engine.url]
+    assert seen["evictions"] == 1 and "nor any other question" in seen["reason"]
+
+
 NAMED = {"type": "function", "function": {"name": "greet"}}
 
 

@@ -3,7 +3,8 @@
 A replica that prefills a long prompt shows nothing for as long as one step takes: no byte, no token, no counter. So
 silence is weighed against what the replica was given to do and how fast it is known to be. Death takes positive
 evidence (its process or Pod is gone; it owes an answer and its processes use no CPU), or silence well beyond what the
-work explains. A suspect gets no new work and keeps what it has.
+work explains. No work explains that its HTTP server, which computes nothing, answers nothing at all. A suspect gets no
+new work and keeps what it has.
 
 Signs of life are made by the engine alone: bytes of an answer, statistics that it writes after each step, the answer
 to a direct ask for one token. What we ask or abort is not: an ask that we give up raises vLLM's counters of requests,
@@ -79,6 +80,8 @@ class Sight:
     """Positive evidence that its process or Pod has ended, in words; empty: none."""
     marks: tuple[float, ...] | None = None
     """Statistics that the engine writes after each step; None: they could not be read."""
+    deaf: bool = False
+    """The question for them was not answered in time, by whatever: its HTTP server stands still."""
     heard_s: float = 0.0
     """When bytes of an answer last came, on the watcher's clock."""
     answered: bool | None = None
@@ -102,6 +105,8 @@ class Pulse:
     """Since the last sign."""
     unanswered: int = 0
     """Direct asks since the last sign that brought nothing."""
+    deaf: int = 0
+    """Looks in a row at which its HTTP server was deaf, too."""
 
 
 @dataclass(frozen=True)
@@ -125,7 +130,8 @@ def look(pulse: Pulse, sight: Sight, pace: Pace, patience: Patience, now: float)
         marks = pulse.marks if sight.marks is None else sight.marks
         return Opinion(Verdict.ALIVE, f"shows {sign}"), Pulse(max(heard, pulse.sign_s), marks, sight.cpu_s)
     failed = pulse.unanswered + (sight.answered is False)
-    pulse = replace(pulse, looks=pulse.looks + 1, unanswered=failed)
+    deaf = pulse.deaf + 1 if sight.deaf else 0
+    pulse = replace(pulse, looks=pulse.looks + 1, unanswered=failed, deaf=deaf)
     return _weigh(pulse, sight, pace, patience, now - pulse.sign_s), pulse
 
 
@@ -152,7 +158,10 @@ def _weigh(pulse: Pulse, sight: Sight, pace: Pace, patience: Patience, silent_s:
     if enough and share is not None and share < STILL and silent_s >= patience.still_s:
         return Opinion(Verdict.DEAD, f"{asks}, and its processes use no CPU", ask=True)
     working = share is not None and share >= WORKING
-    bound = bound_s(pace, patience, sight, working=working)
+    if pulse.deaf >= patience.looks and not working:
+        bound, asks = 2 * patience.still_s, f"{asks}, nor any other question"
+    else:
+        bound = bound_s(pace, patience, sight, working=working)
     if silent_s <= bound:
         return Opinion(Verdict.ALIVE, f"{asks}; its work explains up to {bound:.0f} s", ask=True)
     if silent_s <= 1.5 * bound or not enough:

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import NamedTuple
 
 import msgspec
 
@@ -16,6 +17,7 @@ TIMEOUT_S = 10.0
 METRICS_S = 5.0
 MAX_ANSWER = 2**20
 MAX_METRICS = 4 * 2**20
+SILENCE = b"no answer"
 EXTRA = b"content-type: application/json\r\n"
 
 
@@ -77,7 +79,7 @@ async def ask(
         async with asyncio.timeout(timeout_s):
             return await answer
     except TimeoutError:
-        return 0, b"no answer"
+        return 0, SILENCE
     finally:
         task.cancel()
         if asked.conn is not None:
@@ -104,7 +106,18 @@ async def healthy(pool: Pool, model: str, timeout_s: float = TIMEOUT_S) -> str:
     return "" if status == 200 else f"answered {status}"
 
 
-async def metrics(pool: Pool) -> EngineLoad | None:
-    """What its metrics say; None: they do not come, or are none."""
-    status, page = await ask(pool, b"/metrics", b"", METRICS_S, b"GET", MAX_METRICS)
-    return parse_load(page.decode("utf-8", "replace")) if status == 200 else None
+class Page(NamedTuple):
+    """What came of a question for its metrics."""
+
+    load: EngineLoad | None
+    """None: they did not come, or were none."""
+    deaf: bool
+    """Nothing came in time."""
+
+
+async def metrics(pool: Pool, timeout_s: float = METRICS_S) -> Page:
+    """What its metrics say."""
+    status, page = await ask(pool, b"/metrics", b"", timeout_s, b"GET", MAX_METRICS)
+    if status == 200:
+        return Page(parse_load(page.decode("utf-8", "replace")), False)
+    return Page(None, status == 0 and page == SILENCE)

@@ -18,7 +18,7 @@ from typing import Protocol
 
 from seawall.decide.route.evidence import LEFT, Pace, Patience, Pulse, Sight, Verdict, look
 from seawall.decide.route.pick import Target
-from seawall.gateway.replicas.probe import TIMEOUT_S, metrics, serves
+from seawall.gateway.replicas.probe import METRICS_S, TIMEOUT_S, metrics, serves
 from seawall.gateway.replicas.truth import TruthWatch
 from seawall.gateway.replicas.upstream import OURS, REFUSED, Pool
 
@@ -77,6 +77,7 @@ class Watch:
         self._proof = proof
         self.truth = truth or TruthWatch()
         self._patience = patience
+        self._metrics_s = min(METRICS_S, max(1.0, patience.quiet_s))
         self._owned: dict[Target, asyncio.Task[None]] = {}
         self._asked: dict[Target, asyncio.Task[None]] = {}
 
@@ -176,7 +177,7 @@ class Watch:
                 break  # it has shown a sign
             answered = None
             if fleet.now() - pulse.sign_s >= self._patience.quiet_s and target.state not in OUT:
-                ask_s = 2 * self._patience.quiet_s
+                ask_s = self._patience.quiet_s * (1 if pulse.deaf else 2)
                 failed = await self._proof(fleet.pool(target), fleet.model, ask_s)
                 if failed == REFUSED:
                     fleet.died(target, "its port refuses connections")
@@ -187,17 +188,18 @@ class Watch:
         return target.state in OUT
 
     async def _first(self, fleet: WatchedFleet, target: Target) -> Pulse:
-        load = await metrics(fleet.pool(target))
+        load = (await metrics(fleet.pool(target), self._metrics_s)).load
         return Pulse(sign_s=fleet.pool(target).last_event, marks=load.marks if load is not None else ())
 
     async def _look(self, fleet: WatchedFleet, target: Target, pulse: Pulse, answered: bool | None) -> Pulse:
         """One look, and what follows from it."""
         pool = fleet.pool(target)
-        load = await metrics(pool)
+        load, deaf = await metrics(pool, self._metrics_s)
         pace = fleet.pace
         if load is not None and load.prompt_token_s is not None:
             pace = replace(pace, prompt_token_s=load.prompt_token_s, seen=True)
-        sight = Sight(marks=load.marks if load else None, heard_s=pool.last_event, answered=answered)
+        marks = load.marks if load else None
+        sight = Sight(marks=marks, deaf=deaf, heard_s=pool.last_event, answered=answered)
         opinion, pulse = look(pulse, sight, pace, self._patience, fleet.now())
         if not pulse.looks:
             pool.last_event = max(pool.last_event, pulse.sign_s)

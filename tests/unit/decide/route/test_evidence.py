@@ -139,6 +139,20 @@ def test_bytes_of_any_stream_are_a_sign_at_the_time_they_came() -> None:
     assert watch.pulse.sign_s == 49.0
 
 
+def test_no_work_explains_that_nothing_is_answered_at_all() -> None:
+    """Neither its pace, nor what it holds; but processes that compute do, and one answer in between."""
+    slow = Pace(prompt_token_s=0.01, step_tokens=8192)
+    assert Watch(slow, Sight(deaf=True)).until_dead(60) > 2 * PATIENCE.still_s
+    assert Watch(slow, Sight(deaf=True, prompt_tokens=100_000)).until_dead(60)
+    computes = Watch(slow, Sight(deaf=True, cpu_s=0.0))
+    computes.pulse = Pulse(sign_s=0.0, cpu_s=0.0)
+    hears = Watch(slow, Sight())
+    for second in range(120):
+        computes.sight = replace(computes.sight, cpu_s=float(second))
+        hears.sight = replace(hears.sight, deaf=second % PATIENCE.looks != 0)
+        assert Verdict.DEAD not in (computes.second(), hears.second())
+
+
 def test_unreadable_statistics_do_not_shorten_what_its_work_explains() -> None:
     held = Sight(prompt_tokens=100_000)
     assert bound_s(SMALL, PATIENCE, held) > bound_s(SMALL, PATIENCE, replace(held, marks=(1.0,)))
