@@ -21,7 +21,7 @@ from seawall.diagnose.hardware import refined
 from seawall.diagnose.probes import by_probe
 from seawall.diagnose.states import ended, statuses
 from seawall.engines.vllm import metrics as vllm
-from seawall.engines.vllm.places import place_of
+from seawall.engines.vllm.places import package_of, place_of
 from seawall.engines.vllm.raised import Raised, exception, explains, option_in
 from seawall.engines.vllm.signs import Said, read
 
@@ -132,7 +132,7 @@ def _raised(subject: str, end: Object, raised: Raised, fact: str, init: str) -> 
             certainty=certainty,
             subject=subject,
             weight=78,
-            what=f"{place.what}: {raised.line}",
+            what=f"{place.what}{f' ({package})' if (package := package_of(raised)) else ''}: {raised.line}",
             evidence=evidence,
             do=place.do,
         )

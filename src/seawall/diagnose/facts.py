@@ -39,6 +39,8 @@ _EXCUSE = re.compile(
     re.I,
 )
 """What the kubelet answers, with status 200, for a log that is gone: it says nothing of the container."""
+_COLOUR = re.compile(r"\x1b\[[0-9;]{0,12}[A-Za-z]")
+"""A terminal's colours, which vLLM and others write into logs."""
 
 
 @dataclass(frozen=True)
@@ -80,7 +82,8 @@ class Facts:
     def __post_init__(self) -> None:
         # Frozen for its readers; what events.k8s.io/v1 words otherwise is brought into one form, once.
         object.__setattr__(self, "events", [_core(e) for e in self.events])
-        object.__setattr__(self, "logs", {k: v for k, v in self.logs.items() if not _EXCUSE.match(v)})
+        logs = {k: _COLOUR.sub("", v) for k, v in self.logs.items() if not _EXCUSE.match(v)}
+        object.__setattr__(self, "logs", logs)
 
     def events_of(self, obj: Object, *reasons: str) -> Iterator[Object]:
         """Events about an object, newest first, of these reasons (all when none is given)."""

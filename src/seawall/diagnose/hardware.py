@@ -17,12 +17,16 @@ from seawall.engines.vllm.signs import Said
 _GPU = re.compile(r"(nvidia\.com/(gpu|mig-.*)|amd\.com/gpu)")
 
 
+_NO_GPU = "the container sees no GPU"
+"""What a log says of no kind of device in particular."""
+
+
 def refined(facts: Facts, pod: Object, spec: Object, said: Said, cause: Cause) -> Cause:
     """The cause that a log gave, with what the node's labels and the Pod's own limits add."""
     if cause.id in ("gpu/driver-too-old", "gpu/driver-mismatch"):
         return _driver(facts, pod, spec, said, cause)
     if cause.id == "gpu/not-visible":
-        return _no_device(pod, spec, cause)
+        return _no_device(pod, spec, cause) if cause.what == _NO_GPU else cause
     return cause
 
 
@@ -156,15 +160,59 @@ def runtimes(facts: Facts) -> Iterator[Cause]:
                 "that name (the GPU operator does both)",
             )
         elif reason == "FailedCreatePodSandBox":
-            yield Cause(
-                id="container/sandbox",
-                certainty="likely",
-                subject=f"{about.get('kind')}/{about.get('name')}",
-                weight=90,
-                what="the node cannot set up the Pod itself (network plugin or runtime), before any container",
-                evidence=(shown(event),),
-                do="the message names the plugin; kubectl -n kube-system get pods -o wide on that node",
-            )
+            yield _sandbox(f"{about.get('kind')}/{about.get('name')}", message, shown(event))
+
+
+_SANDBOX = (
+    (
+        "gpu/toolkit",
+        r"nvidia-container|nvidia-ctk|CDI device",
+        "the node's container runtime calls NVIDIA's toolkit, and that is not there or fails",
+        "install the NVIDIA container toolkit on the node (or its GPU image), or take nvidia out of containerd's "
+        "default "
+        "runtime",
+    ),
+    (
+        "container/sandbox",
+        r"failed to assign an IP|no (?:free |available )?(?:IP )?addresses|IP(?:AM)? (?:pool )?exhausted"
+        r"|out of IPs|insufficient IP",
+        "the node has no IP address left for the Pod",
+        "the subnet's free addresses and the node's limit of Pods; prefix delegation (EKS), a larger range, "
+        "smaller nodes",
+    ),
+    (
+        "container/sandbox",
+        r"cni (?:plugin|config)[^\n]{0,60}(?:not initialized|uninitialized|not found)|failed to find plugin"
+        r"|network plugin[^\n]{0,40}not ready"
+        r"|loadNetworkConf|no such file or directory[^\n]{0,40}cni",
+        "the network plugin does not run on that node",
+        "kubectl -n kube-system get pods -o wide on that node: does the plugin's DaemonSet tolerate the GPU taint?",
+    ),
+    (
+        "image/network",
+        r"failed to (?:get|pull) (?:sandbox|pause) image|pause:[\d.]+[^\n]{0,120}(?:timeout|denied|not found)",
+        "the node cannot pull the sandbox's own (pause) image",
+        "the node's way to that registry; a mirror, or containerd's sandbox_image set to one that it reaches",
+    ),
+)
+"""Id, what the runtime says, what it means, what to do; the first that matches is taken."""
+
+
+def _sandbox(subject: str, message: str, evidence: str) -> Cause:
+    found = next((row for row in _SANDBOX if re.search(row[1], message, re.I)), None)
+    return Cause(
+        id=found[0] if found else "container/sandbox",
+        certainty="likely",
+        subject=subject,
+        weight=90,
+        what=found[2]
+        if found
+        else "the node cannot set up the Pod itself (network plugin or runtime), before any container",
+        evidence=(evidence,),
+        do=found[3]
+        if found
+        else "the message names the plugin; kubectl -n kube-system get pods -o wide on that node",
+    )
 
 
 @rule

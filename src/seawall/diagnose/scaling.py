@@ -156,12 +156,40 @@ def _no_metric(reason: str, message: str) -> tuple[str, str, int]:
             "kubectl top pods; its Pods' causes come first",
             34,
         )
+    if "custom metrics API" in message or reason in ("FailedGetPodsMetric", "FailedGetObjectMetric"):
+        return _no_custom_metric(message, away is not None)
     what = (
         "the external metrics API does not answer (KEDA's metrics server)"
         if away
         else "it cannot read its metric, shows <unknown> and scales nothing"
     )
     return what, "kubectl get apiservice v1beta1.external.metrics.k8s.io; kubectl describe scaledobject", 68
+
+
+def _no_custom_metric(message: str, away: bool) -> tuple[str, str, int]:
+    """The same of the custom metrics API, which an adapter (prometheus-adapter, say) serves."""
+    named = re.search(r"metric (\S+?)(?::| for |$)", message)
+    metric = named[1] if named else "its metric"
+    ask = "kubectl get --raw /apis/custom.metrics.k8s.io/v1beta1"
+    if away:
+        return (
+            f"no adapter serves the custom metrics API, from which {metric} should come",
+            f"{ask}; is the Prometheus adapter installed and its APIService available?",
+            68,
+        )
+    if "no metrics returned" in message:
+        return (
+            f"the adapter of the custom metrics API knows {metric} and has no value of these Pods",
+            "are the Pods scraped, with labels namespace and pod? Ask Prometheus the adapter's metricsQuery for "
+            "one of them",
+            68,
+        )
+    return (
+        f"the adapter of the custom metrics API does not know {metric}",
+        f"{ask}: what is listed? A rule of the adapter has to name the series (vLLM's have a colon: "
+        "vllm:num_requests_waiting, renamed by `as`), and Prometheus has to scrape the Pods",
+        68,
+    )
 
 
 @rule

@@ -376,11 +376,19 @@ def quota(facts: Facts) -> Iterator[Cause]:
                 weight=95,
                 what="an admission webhook is down: nothing is admitted"
                 if down
-                else "an admission webhook refuses the Pod",
+                else f"an admission webhook refuses the Pod: {_denial(message)}",
                 evidence=(shown(event),),
-                do="kubectl get validatingwebhookconfigurations,mutatingwebhookconfigurations; is its "
-                "Service up?",
+                do="kubectl get validatingwebhookconfigurations,mutatingwebhookconfigurations; is its Service up?"
+                if down
+                else "change the Pod's template to what it asks for",
             )
+
+
+def _denial(message: str) -> str:
+    """Why a webhook said no, in its own words; of a list of details, these."""
+    said = re.split(r"denied the request: ", message, maxsplit=1)[-1]
+    details = re.search(r"\[denied by [^\]]*\]\W*([^\n]{10,300})", said)
+    return " ".join((details[1] if details else said).split()).strip('"[]{} ')[:240]
 
 
 @rule

@@ -303,6 +303,9 @@ probe/not-ready
 engine/connector
   The log's traceback ends in the code that moves the KV cache (LMCache, Mooncake, NIXL, offloading). Connectors know
   fewer models and layouts than vLLM does: hybrid models, MLA, another block size or version on the other side.
+engine/speculative
+  The log's traceback passes through the draft's code: another vocabulary, a layout of weights that this vLLM does not
+  know, or a combination (pipeline parallelism, async scheduling) that drafts do not allow.
 engine/lora
   The log's traceback ends in vLLM's LoRA code: the adapter's rank, its target modules or its file do not fit.
 engine/quantization
@@ -311,6 +314,9 @@ engine/quantization
 engine/kernel
   The log's traceback ends in a compiler or a kernel (Triton, FlashInfer, DeepGEMM, torch.compile): it was not made for
   this GPU, cannot be compiled in this image, or was given a shape that it does not know.
+engine/bug
+  The log's traceback ends in vLLM's own code with an error that no configuration should bring about (TypeError,
+  AttributeError): a path of the code that this model or option takes and nobody had tried.
 engine/model-files
   The log's traceback ends where the model's own files are read: its configuration, tokenizer or processor.
 cluster/rights

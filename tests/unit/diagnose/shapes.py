@@ -27,6 +27,17 @@ TAIL = (
 ENGINE = "(EngineCore_DP0 pid=271) ERROR 06-20 19:18:46 [core.py:1229] "
 
 
+PACKAGES = "/usr/local/lib/python3.12/dist-packages/"
+CORE = "vllm/v1/engine/core.py"
+
+
+def traced(*files_then_words: str) -> str:
+    """A traceback through these files of the image's packages, the outermost first, that ends with the last words."""
+    *files, words = files_then_words
+    frames = "".join(f'  File "{PACKAGES}{f}", line 12, in run\n    return fn(*args)\n' for f in files)
+    return f"Traceback (most recent call last):\n{frames}{words}"
+
+
 def engine(text: str, code: int = 1) -> Facts:
     """An engine process that ended with these lines, and the noise of the others around them."""
     return died(NOISE + TRACE + "".join(f"{ENGINE}{line}\n" for line in text.splitlines()) + TAIL, code)

@@ -12,7 +12,7 @@ from typing import Any
 from seawall.diagnose.facts import Facts
 from seawall.diagnose.run import diagnose
 
-from . import test_around_the_engine
+from . import test_around_the_engine, test_engine_threads, test_ranks_and_drafts
 from .shapes import NOISE, TAIL, TRACE
 from .test_catalogue import (
     CATALOGUE,
@@ -80,7 +80,7 @@ MIXED: list[tuple[str, Facts]] = [
 ]  # fmt: skip
 
 
-THREADS = (test_around_the_engine,)
+THREADS = (test_around_the_engine, test_engine_threads, test_ranks_and_drafts)
 
 
 def cases() -> list[tuple[str, str, Facts]]:

@@ -82,6 +82,30 @@ AROUND: tuple[Sign, ...] = (
         alive=True,
     ),
     Sign(
+        "engine/peer-unreachable",
+        r"(?:Get|Post|Put) \\?\"https?://(?!localhost|127\."
+        r"|\[?::1)(?P<peer>[\w.-]+(?::\d+)?)[^\n\"]{0,200}\"?: dial tcp[^\n]{0,60}: "
+        r"(?P<why>[^\n\"]{0,80}(?:no such host|connection refused|i/o timeout|network is unreachable"
+        r"|no route to host))",
+        "a service that it asks cannot be reached: {peer}",
+        "kubectl get svc,endpointslices for that name, in that namespace; does a NetworkPolicy let it out?",
+        weight=80,
+        certain=False,
+        any_level=True,
+        alive=True,
+    ),
+    Sign(
+        "engine/peer-unreachable",
+        r"gaierror: \[Errno -?\d+\] [A-Z][\w ,]{5,60}(?:: (?P<peer>[\w.-]+))?|[Ff]ailed to resolve (?:host |hostname )?"
+        r"'?(?P<host>[\w.-]+)",
+        "a name that it was given is not known to the cluster's DNS: {peer}{host}",
+        "the leader's or service's full name in this namespace, and its headless Service (with "
+        "publishNotReadyAddresses "
+        "for ranks that find each other before they are ready): kubectl get svc",
+        weight=80,
+        certain=False,
+    ),
+    Sign(
         "weights/bucket",
         r"Could not (?:send|receive|create) runai_(?:request|response|streamer)[^\n]{0,60}(?P<why>b?'[^'\n]{2,80}')"
         r"|libstreamer[^\n]{0,40}(?P<said>b?'[^'\n]{2,80}')|(?P<missing>NoSuchBucket|NoSuchKey"

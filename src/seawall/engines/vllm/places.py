@@ -23,6 +23,8 @@ class Place:
     """Pattern of the exception's name."""
     what: str
     do: str
+    anywhere: bool = False
+    """Whether a file on the way counts as well as the one that raised: what a draft or an adapter brings about."""
 
 
 _REFUSAL = r"ValueError|AssertionError|NotImplementedError|ValidationError|ArgumentTypeError"
@@ -42,6 +44,18 @@ PLACES: tuple[Place, ...] = (
         "the KV connector (--kv-transfer-config) fails",
         "does this connector know this model's cache (hybrid models: many do not) and this vLLM's version? Start once "
         "without --kv-transfer-config to see that it is this",
+        anywhere=True,
+    ),
+    Place(
+        "engine/speculative",
+        r"vllm/v1/(?:worker/\S{0,40})?spec_decode|/\w*(?:eagle|eagle3|medusa|mlp_speculator|dflash|_mtp)\w*\.py"
+        r"|speculators/",
+        r"\w+",
+        "the draft model (--speculative-config) cannot be used with this model or this vLLM",
+        "a draft made for this very model and vLLM's version, with its vocabulary; start once without "
+        "--speculative-config "
+        "to see that it is this",
+        anywhere=True,
     ),
     Place(
         "engine/lora",
@@ -50,6 +64,7 @@ PLACES: tuple[Place, ...] = (
         "a LoRA adapter cannot be used with this model",
         "its rank against --max-lora-rank, its target modules, and the base model that it was trained on: "
         "adapter_config.json",
+        anywhere=True,
     ),
     Place(
         "weights/other-format",
@@ -97,6 +112,13 @@ PLACES: tuple[Place, ...] = (
         "are all of them there (tokenizer.json, preprocessor_config.json)? A newer image knows newer ones; "
         "--tokenizer-mode, --trust-remote-code",
     ),
+    Place(
+        "engine/bug",
+        r"/vllm/",
+        r"TypeError|AttributeError|NameError|UnboundLocalError|ZeroDivisionError",
+        "vLLM's own code fails: a bug of this version, mostly for this model or option",
+        "look for these words among vLLM's issues; a newer vLLM image, or the one before",
+    ),
 )
 """In this order; the file that raised is looked at first, then the ones that led to it."""
 _PLAIN = re.compile(
@@ -105,11 +127,39 @@ _PLAIN = re.compile(
 """Files that raise for others: the standard library, PyTorch's modules, pydantic."""
 
 
+_NAMES = (
+    ("DeepGEMM", "deep_gemm"),
+    ("FlashInfer", "flashinfer"),
+    ("FlashAttention", "flash_attn"),
+    ("FlashMLA", "flash_mla"),
+    ("AITER", "aiter"),
+    ("Triton", "triton"),
+    ("torch.compile", "torch/_inductor|torch/_dynamo|vllm/compilation"),
+    ("LMCache", "lmcache"),
+    ("Mooncake", "mooncake"),
+    ("NIXL", "nixl"),
+    ("Transformers", "transformers/"),
+)
+"""What people call the packages that files are of."""
+
+
 def place_of(raised: Raised) -> Place | None:
     """The part that raised it; None when no file tells."""
     telling = [f for f in reversed(raised.files) if not _PLAIN.search(f)]
+    for place in PLACES:
+        if place.anywhere and any(re.search(place.files, file) for file in telling[:6]):
+            return place
     for file in telling[:3]:
         for place in PLACES:
             if re.search(place.files, file) and re.fullmatch(place.names, raised.name):
                 return place
     return None
+
+
+def package_of(raised: Raised) -> str:
+    """The package's name, for people, nearest to what raised it; empty: none of those that have one."""
+    for file in list(reversed(raised.files))[:3]:
+        for name, pattern in _NAMES:
+            if re.search(pattern, file):
+                return name
+    return ""

@@ -34,10 +34,12 @@ class Raised:
 
 
 _PREFIX = re.compile(
-    r"(?:\d{4}-\d\d-\d\dT[\d:.]+(?:Z"
-    r"|[+-][\d:]+)? )?(?:\S{1,60} +\| )?(?P<who>\([^)\n]{1,80}\) ?)?(?:\S{0,20}\[rank\d+\]: ?)?"
-    r"(?:(?:ERROR|CRITICAL) [^\n\]]{0,140}\] ?)?"
+    r"(?:.{0,100}?(?P<who>\([A-Z]\w{1,30}[^)\n]{0,60}\) )?(?:ERROR|CRITICAL) \d\d-\d\d [^\n\]]{0,120}\] ?"
+    r"|(?:\[pod/\S{1,160}\] )?(?:\d{4}-\d\d-\d\dT[\d:.]+(?:Z|[+-][\d:]+)? ?(?:std(?:out"
+    r"|err) [FP] )?)?(?:\S{1,60} +\| )?"
+    r"(?P<tag>\([^)\n]{1,80}\) ?)?(?:\S{0,20}\[rank\d+\]: ?)?(?:(?:ERROR|CRITICAL) [^\n\]]{0,140}\] ?)?)"
 )
+"""What stands before a log's line: a supervisor's mark, kubectl's or the runtime's, vLLM's process and level."""
 _FRAME = re.compile(r'\s*File "(?P<file>[^"\n]{1,300})", line (?P<line>\d+)')
 _NAMED = re.compile(r"(?P<name>(?:[A-Za-z_]\w*\.)*[A-Za-z_]\w*(?:\(\w+\))?)(?:: ?(?P<text>.{0,400}))?$")
 _EXCEPTION = re.compile(r"(?:Error|Exception|Failure|Exit|Interrupt|Warning|Timeout)(?:\(\w+\))?$")
@@ -47,6 +49,7 @@ _ECHO = re.compile(
     r"|ProcessRaisedException|CancelledError|ChildFailedError|RayActorError|ActorDiedError|KeyboardInterrupt|SystemExit"
 )
 """What other processes say of a death that was not theirs."""
+_QUOTED = re.compile(r"Worker failed with error ['\"](.{5,300}?)['\"], please")
 _HANDLED = "During handling of the above exception"
 _CLUMSY = ("AttributeError", "NameError", "UnboundLocalError")
 """Exceptions that clean-up raises over the one that was told."""
@@ -71,13 +74,23 @@ def exception(text: str) -> Raised | None:
     """The first exception that is no echo, of the process that raised it; None when there is none."""
     found = list(_exceptions(text))
     if not found:
-        return None
+        return _repeated(text)
     first = found[0]
     for later in found[1:]:
         if _HANDLED not in text[first.start : later.start] or later.name in _CLUMSY:
             break
         first = Raised(later.line, later.files, first.start, later.end)
     return first
+
+
+def _repeated(text: str) -> Raised | None:
+    """What another process repeats of an exception, where the log no longer holds the exception itself."""
+    m = _QUOTED.search(text)
+    return (
+        Raised(redacted(f"RuntimeError: {' '.join(m[1].split())}"[:240]), (), m.start(), m.end())
+        if m
+        else None
+    )
 
 
 def raised(text: str) -> str:
@@ -107,7 +120,7 @@ def _exceptions(text: str) -> Iterator[Raised]:
     at = 0
     for whole in text.splitlines(keepends=True):
         prefix = _PREFIX.match(whole)
-        who = (prefix["who"] or "").strip() if prefix else ""
+        who = (prefix["who"] or prefix["tag"] or "").strip() if prefix else ""
         line = whole[prefix.end() if prefix else 0 :].rstrip()
         start, at = at, at + len(whole)
         now = open_.get(who)

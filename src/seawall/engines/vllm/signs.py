@@ -9,6 +9,7 @@ import re
 from dataclasses import dataclass, field
 
 from seawall.engines.vllm.around import AROUND
+from seawall.engines.vllm.network import NETWORK
 from seawall.engines.vllm.sign import Sign
 
 # Ordered: an earlier sign explains a later one (a CUDA error follows a driver that is too old).
@@ -56,7 +57,7 @@ SIGNS: tuple[Sign, ...] = (
     ),
     Sign(
         "gpu/fabric-manager",
-        r"Error 802|system not yet initialized",
+        r"Error 802|system not yet initialized|CUDA_ERROR_SYSTEM_NOT_READY|cudaErrorSystemNotReady",
         "NVSwitch is not set up: the node's fabric manager does not run, or not in the driver's version",
         "systemctl status nvidia-fabricmanager on the node (GPU operator: it comes with the driver)",
     ),
@@ -65,7 +66,8 @@ SIGNS: tuple[Sign, ...] = (
         r"(?:NVIDIA driver on your system is too old(?: \(found version (?P<found>\d+)\))?|CUDA driver version is "
         r"insufficient for CUDA runtime version|PTX was compiled with an unsupported toolchain"
         r"|unsatisfied condition: cuda>=(?P<cuda>[\d.]+)|Error 804"
-        r"|forward compatibility was attempted on non supported HW)",
+        r"|forward compatibility was attempted on non supported HW|CUDA_ERROR_COMPAT_NOT_SUPPORTED_ON_DEVICE"
+        r"|cudaErrorInsufficientDriver|(?:CUDA_ERROR_UNSUPPORTED_PTX_VERSION|cudaErrorUnsupportedPtxVersion))",
         "the node's NVIDIA driver is too old for the image's CUDA",
         "update the driver (GPU operator: driver.version), or pin an image for an older CUDA (tags -cu126, -cu128); "
         "nvidia-smi on the node shows it",
@@ -73,7 +75,8 @@ SIGNS: tuple[Sign, ...] = (
     ),
     Sign(
         "gpu/driver-mismatch",
-        r"(?:Error 803|unsupported display driver|Driver/library version mismatch"
+        r"(?:Error 803|CUDA_ERROR_SYSTEM_DRIVER_MISMATCH|cudaErrorSystemDriverMismatch|unsupported display driver"
+        r"|Driver/library version mismatch"
         r"|NVMLError_LibRmVersionMismatch|NVML/RM version mismatch)",
         "the driver's library in the container and the driver of the node's kernel do not match",
         "drop the image's own driver library (/usr/local/cuda/compat) from LD_LIBRARY_PATH and put the node's first; "
@@ -106,21 +109,33 @@ SIGNS: tuple[Sign, ...] = (
     ),
     Sign(
         "gpu/busy",
-        r"CUDA-capable device\(s\) is/are busy or unavailable|all CUDA-capable devices are busy",
+        r"CUDA-capable device\(s\) is/are busy or unavailable|all CUDA-capable devices are busy"
+        r"|CUDA_ERROR_DEVICE_UNAVAILABLE|cudaErrorDevicesUnavailable",
         "the GPU is held by another process, or is in exclusive mode",
         "nvidia-smi on the node (compute mode, processes); time-slicing, MPS or MIG set up half?",
     ),
     Sign(
         "gpu/xid",
         r"(?:NVRM: )?Xid \([^)]*\): (?P<xid>\d+)|Uncorrectable ECC error|CUDA error: "
-        r"uncorrectable ECC error",
+        r"uncorrectable ECC error|(?:CUDA_ERROR_|NVML_ERROR_)?(?:ECC_UNCORRECTABLE|NVLINK_UNCORRECTABLE|GPU_IS_LOST)"
+        r"|cudaErrorECCUncorrectable|GPU (?:is lost|has fallen off the bus|requires reset)",
         "the GPU itself failed (Xid {xid})",
         "cordon the node and reset or replace the GPU: kubectl cordon NODE; dcgmi diag -r 3",
         certain=False,
     ),
     Sign(
+        "gpu/no-driver",
+        r"nvml error: driver not loaded|NVIDIA-SMI has failed because it couldn't communicate|NVML: Driver Not Loaded"
+        r"|NVMLError_DriverNotLoaded|modprobe: FATAL: Module nvidia",
+        "the node's NVIDIA driver is not loaded, or the node has no GPU",
+        "nvidia-smi on the node; install the driver (GPU operator, the cloud's GPU image), or keep the Pod on "
+        "GPU nodes",
+        any_level=True,
+    ),
+    Sign(
         "gpu/not-visible",
-        r"libcuda\.so[.\d]*: cannot open shared object|Found no NVIDIA driver|"
+        r"CUDA_ERROR_NO_DEVICE|cudaErrorNoDevice|no CUDA-capable device is detected"
+        r"|libcuda\.so[.\d]*: cannot open shared object|Found no NVIDIA driver|"
         r"Failed to infer device type|No CUDA GPUs are available|no NVIDIA GPU "
         r"detected|nvidia-container-cli: (?:initialization error|device error)"
         r"|libnvidia-ml\.so[.\d]*: cannot open shared|could not load NVML library",
@@ -165,8 +180,9 @@ SIGNS: tuple[Sign, ...] = (
     ),
     Sign(
         "gpu/out-of-memory",
-        r"(?:torch\.(?:cuda\.)?OutOfMemoryError|CUDA out of memory|CUDA error: out of "
-        r"memory)(?:[^\n]{0,80}Tried to allocate (?P<size>[\d.]+ [KMG]iB))?",
+        r"(?:torch\.(?:cuda\.)?OutOfMemoryError|(?:CUDA|HIP|XPU) out of memory|(?:CUDA|HIP) error: out of "
+        r"memory|CUDA_ERROR_OUT_OF_MEMORY|cudaErrorMemoryAllocation|hipErrorOutOfMemory"
+        r"|CUBLAS_STATUS_ALLOC_FAILED)(?:[^\n]{0,80}Tried to allocate (?P<size>[\d.]+ [KMG]iB))?",
         "the GPU's memory ran out (CUDA, not the host's)",
         "more tensor parallelism, lower --gpu-memory-utilization or --max-num-seqs; seawall "
         "plan does the sum",
@@ -208,6 +224,18 @@ SIGNS: tuple[Sign, ...] = (
         "GLOO_SOCKET_IFNAME name the Pod network's interface",
     ),
     Sign(
+        "engine/rendezvous",
+        r"(?:recvValue|sendBytes|recvBytes) failed on SocketImpl[^\n]{0,240}|Did the remote server shutdown or crash"
+        r"|store->get\([^\n]{0,40}got error: [^\n]{0,80}",
+        "the leader of the replica (its first rank) is gone: the other ranks cannot go on by themselves",
+        "the leader's own log, before it ended; let all Pods of a group restart together (LWS: restartPolicy "
+        "RecreateGroupOnPodRestart), and give the workers a liveness probe",
+        weight=82,
+        certain=False,
+        any_level=True,
+        alive=True,
+    ),
+    Sign(
         "engine/no-leader",
         r"Missing argument --ray_address"
         r"|(?:LWS_LEADER_ADDRESS|MASTER_ADDR|VLLM_HOST_IP): (?:unbound variable|parameter not set)",
@@ -222,6 +250,7 @@ SIGNS: tuple[Sign, ...] = (
         "ask for the GPU in the deployment (ray_actor_options: {{num_gpus: 1}} or a placement group), or start it on a "
         "worker; a head without GPUs cannot run it",
     ),
+    *NETWORK,
     Sign(
         "engine/nccl",
         r"(?:NCCL "
@@ -331,12 +360,62 @@ SIGNS: tuple[Sign, ...] = (
     ),
     Sign(
         "weights/no-model",
-        r"(?:No supported config format found|Cannot find any model weights|HFValidationError: Repo id must|"
+        r"(?:No supported config format found|Can't load the (?:configuration|model) (?:of|for)"
+        r"|Cannot find any model weights|HFValidationError: Repo id must|"
         r"does not appear to have a file named config\.json|Invalid repository ID or local "
         r"directory specified|is not a local folder and is not a valid model "
         r"identifier|Unrecognized model in \S+|Incorrect path_or_model_id)[^\n]{0,160}",
         "there is no model at the path that vLLM was given",
         "did the loader Job finish, and is the mount the one that vLLM reads? kubectl exec ls on the path",
+    ),
+    Sign(
+        "engine/pinned-memory",
+        r"UVA is not available|pin_memory=False[^\n]{0,60}(?:WSL|not available)",
+        "vLLM believes that no pinned host memory is to be had: it takes a machine for WSL whose name or kernel holds "
+        "`microsoft`",
+        "another Pod name (spec.hostname) without that word; in a container without it: ulimit -l (memlock) and "
+        "IPC_LOCK",
+        certain=False,
+    ),
+    Sign(
+        "engine/worker-silent",
+        r"TimeoutError: RPC call to (?P<call>\w+) timed out",
+        "a worker of the replica did not end {call} within vLLM's time (300 s): it hangs in a kernel or a "
+        "collective, or is "
+        "gone",
+        "the worker that logs last; py-spy dump of it before the Pod goes; VLLM_EXECUTE_MODEL_TIMEOUT_SECONDS if "
+        "the first "
+        "step compiles for long; without --async-scheduling or another backend does it go on?",
+        certain=False,
+    ),
+    Sign(
+        "engine/model-files",
+        r"(?P<why>No tokenizer file found[^\n]{0,80}|Can't load (?:tokenizer|image processor|feature extractor"
+        r"|processor|video "
+        r"processor) for[^\n]{0,80}|does not appear to have a file named (?!config\.json)[^\n]{0,60}"
+        r"|Couldn't instantiate the "
+        r"backend tokenizer|Tokenizer class \w+ does not exist[^\n]{0,40}"
+        r"|data did not match any variant of untagged enum \w+"
+        r"|Unrecognized (?:processing|image processor|video processor|feature extractor)[^\n]{0,60}"
+        r"|Can't instantiate a processor"
+        r"|requires the (?:tiktoken|sentencepiece|protobuf|blobfile|mistral_common) library[^\n]{0,40}"
+        r"|chat template is required|tokenizer has no (?:chat_template|vocab)[^\n]{0,60})",
+        "the model's tokenizer or processor cannot be read: {why}",
+        "is the file there (tokenizer.json, preprocessor_config.json, params.json for Mistral)? One that a newer "
+        "Transformers wrote needs a newer image; --tokenizer, --tokenizer-mode",
+        certain=False,
+    ),
+    Sign(
+        "engine/expert-parallel",
+        r"(?P<why>DeepEP error[^\n]{0,80}|NVSHMEM[^\n]{0,20}(?:ERROR|error|failed|abort)[^\n]{0,80}"
+        r"|nvshmem\w*_init[^\n]{0,40}fail"
+        r"|IBGDA[^\n]{0,60}(?:fail|error)|deep_ep[^\n]{0,40}(?:assert|timeout)[^\n]{0,60})",
+        "the exchange between experts on several GPUs fails: {why}",
+        "RDMA devices in the Pods' limits and IPC_LOCK, one image and one clock of starts for all ranks (a rank "
+        "that loads "
+        "longer makes the others time out); --all2all-backend allgather_reducescatter goes without DeepEP",
+        certain=False,
+        any_level=True,
     ),
     Sign(
         "engine/permission",
@@ -407,7 +486,11 @@ SIGNS: tuple[Sign, ...] = (
     Sign(
         "engine/cuda-fault",
         r"(?:CUDA|HIP) error: (?:an illegal memory access|unspecified launch failure|misaligned address|"
-        r"device-side assert)[^\n]{0,80}",
+        r"device-side assert|an illegal instruction)[^\n]{0,80}|CUDA_ERROR_(?:ILLEGAL_ADDRESS|ILLEGAL_INSTRUCTION"
+        r"|LAUNCH_FAILED"
+        r"|MISALIGNED_ADDRESS|ASSERT|HARDWARE_STACK_ERROR)|cudaError(?:IllegalAddress|LaunchFailure|Assert"
+        r"|MisalignedAddress)"
+        r"|Memory access fault by GPU node|HSA_STATUS_ERROR_\w+",
         "a kernel on the GPU touched memory that is not its own: mostly a bug of a kernel, seldom the GPU",
         "another vLLM version or attention backend, --enforce-eager to see whether it is the graphs; when it moves "
         "with the node and not with the version: dmesg there for Xid, dcgmi diag -r 3",
