@@ -55,6 +55,21 @@ _PARTS = (
 """What a frame's name gives away of the part that crashed."""
 
 
+_NO_PROGRAM = re.compile(
+    r"(?:^|: )(?P<program>[\w./-]+): (?:command )?(?P<why>not found|No such file or directory|Permission denied"
+    r"|cannot execute)"
+    r"|'(?P<env>[\w./-]+)': No such file or directory",
+    re.M,
+)
+"""What a shell says of a program that it cannot start."""
+
+
+def _program(log: str) -> str:
+    """The program that a shell did not find or may not start; empty when the log names none."""
+    found = list(_NO_PROGRAM.finditer(log))
+    return str(found[-1]["program"] or found[-1]["env"]) if found else ""
+
+
 def unexplained(
     pod: Object, status: Object, end: Object, init: bool, *, probed: bool, fact: str, log: str
 ) -> Cause:
@@ -74,6 +89,23 @@ def unexplained(
             what="it was killed with SIGKILL: the node's memory ran out, or a probe or grace period ended",
             evidence=facts_seen,
             do="kubectl describe pod (events); dmesg on the node",
+        )
+    if code in (126, 127):
+        program = _program(log)
+        missing = code == 127
+        return Cause(
+            id="container/no-program",
+            certainty="certain" if program else "likely",
+            subject=subject,
+            weight=96,
+            what=f"the shell finds no program {program or 'of that name'} in the image (exit 127)"
+            if missing
+            else f"the shell may not execute {program or 'the program'} (exit 126)",
+            evidence=facts_seen,
+            do="correct the command, or the image: vLLM may be elsewhere in it (python3 -m "
+            "vllm.entrypoints.openai.api_server, /opt/venv/bin/vllm)"
+            if missing
+            else "chmod +x it (a ConfigMap's defaultMode: 0755), or call it with sh",
         )
     if init:
         return Cause(

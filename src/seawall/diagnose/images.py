@@ -138,21 +138,74 @@ def configuration(facts: Facts) -> Iterator[Cause]:
                     do=said.sign.do,
                 )
             elif reason in ("CreateContainerConfigError", "CreateContainerError", "RunContainerError"):
-                missing = re.search(
-                    r'(secret|configmap) "([^"]+)" not found|couldn\'t find key (\S+)', message
-                )
-                nonroot = "runAsNonRoot" in message
-                what = f"{missing[0]}" if missing else message[:160] or reason
-                yield Cause(
-                    id="container/missing-config" if missing else "container/cannot-start",
-                    certainty="certain",
-                    subject=f"Pod/{name_of(pod)}",
-                    weight=95,
-                    what="the image wants to run as root and the Pod forbids it (runAsNonRoot)"
-                    if nonroot
-                    else f"the container cannot be made: {what}",
-                    evidence=(f"{status.get('name')}: {reason}: {message[:200]}",),
-                    do="set runAsUser to a number above 0"
-                    if nonroot
-                    else "kubectl get secret,configmap; create what is missing (keys are case-sensitive)",
-                )
+                yield _refused(f"Pod/{name_of(pod)}", f"{status.get('name')}: {reason}", message or reason)
+
+
+_REFUSALS = (
+    (
+        r"(?P<named>(?:secret|configmap) \"[^\"]+\" not found|couldn't find key \S+)",
+        "the container cannot be made: {named}",
+        "kubectl get secret,configmap; create what is missing (keys are case-sensitive)",
+    ),
+    (
+        r"runAsNonRoot",
+        "the image wants to run as root and the Pod forbids it (runAsNonRoot)",
+        "set runAsUser to a number above 0",
+    ),
+    (
+        r"context deadline exceeded|DeadlineExceeded",
+        "the node's runtime did not make the container in time: its disk is busy, or the GPU driver answers late "
+        "(without "
+        "persistence mode, while MIG is set up, many Pods at once after a reboot)",
+        "it is tried again; nvidia-smi -pm 1 (or the persistence daemon) on the node, fewer Pods that start at once, a "
+        "faster disk under containerd",
+    ),
+    (
+        r"error mounting[^\n]{0,300}not a directory|mount a directory onto a file",
+        "a file is mounted where the image has a directory, or a directory where it has a file: subPath names a key or "
+        "file that the volume does not have",
+        "subPath has to be the key's name in the ConfigMap or Secret, mountPath the file's",
+    ),
+    (
+        r"read-only file system",
+        "the runtime cannot write the folder of a mount: it is to be made in a volume that is mounted read-only, "
+        "or in a "
+        "read-only root",
+        "mount the inner volume elsewhere, or make its folder in the outer volume (or the image) before",
+    ),
+    (
+        r"OOM-killed|memory limit too low|minimum memory limit",
+        "the container's memory limit is too low to start any process",
+        "raise resources.limits.memory (Mi and Gi, not m: 512m is half a byte)",
+    ),
+    (
+        r"is reserved for|name .* is already in use",
+        "the runtime still holds a container of the same name, which it could not finish making",
+        "mostly a busy disk or a hung mount on the node: restart containerd there, or let the Pod go to another node",
+    ),
+    (
+        r"no space left on device",
+        "the node's disk is full",
+        "larger node disks; kubectl describe node (DiskPressure), crictl rmi --prune",
+    ),
+)
+"""What the kubelet or the runtime says, what it means, what to do; the first that matches is taken."""
+
+
+def _refused(subject: str, where: str, message: str) -> Cause:
+    """A container that the kubelet or the runtime could not make."""
+    found = next(
+        ((m, what, do) for pattern, what, do in _REFUSALS if (m := re.search(pattern, message))), None
+    )
+    named = found[0].groupdict() if found else {}
+    return Cause(
+        id="container/missing-config" if named.get("named") else "container/cannot-start",
+        certainty="certain",
+        subject=subject,
+        weight=95,
+        what=found[1].format(**named) if found else f"the container cannot be made: {message[:160]}",
+        evidence=(f"{where}: {message[:200]}",),
+        do=found[2]
+        if found
+        else "the runtime's own words say why: kubectl describe pod; journalctl -u containerd on the node",
+    )

@@ -12,7 +12,13 @@ from typing import Any
 from seawall.diagnose.facts import Facts
 from seawall.diagnose.run import diagnose
 
-from . import test_around_the_engine, test_engine_threads, test_ranks_and_drafts
+from . import (
+    test_around_the_engine,
+    test_engine_threads,
+    test_fetching_and_shares,
+    test_ranks_and_drafts,
+    test_words_of_tools,
+)
 from .shapes import NOISE, TAIL, TRACE
 from .test_catalogue import (
     CATALOGUE,
@@ -80,7 +86,13 @@ MIXED: list[tuple[str, Facts]] = [
 ]  # fmt: skip
 
 
-THREADS = (test_around_the_engine, test_engine_threads, test_ranks_and_drafts)
+THREADS = (
+    test_around_the_engine,
+    test_engine_threads,
+    test_fetching_and_shares,
+    test_ranks_and_drafts,
+    test_words_of_tools,
+)
 
 
 def cases() -> list[tuple[str, str, Facts]]:

@@ -138,6 +138,15 @@ AROUND: tuple[Sign, ...] = (
         "nothing installed over it at start",
     ),
     Sign(
+        "engine/cuda-library",
+        r"(?P<status>(?:CUBLAS|CUDNN|CUSPARSE|CUSOLVER)_STATUS_(?!ALLOC_FAILED)\w+)",
+        "a CUDA library failed ({status}): another version of it than PyTorch's is found first, or the GPU's "
+        "memory is full",
+        "take other CUDA folders out of LD_LIBRARY_PATH; a lower --gpu-memory-utilization leaves it room; seldom "
+        "the GPU",
+        certain=False,
+    ),
+    Sign(
         "engine/unsupported-gpu",
         r"(?P<what>[^\n:]{0,80}(?:not implemented|not supported|unsupported) (?:for|on) (?:Blackwell|Hopper"
         r"|Ampere|Turing"
@@ -148,7 +157,9 @@ AROUND: tuple[Sign, ...] = (
         r"|Hopper|Blackwell"
         r"|CUDA devices? with compute capability)[^\n]{0,80}|HIP error: (?:no kernel image"
         r"|invalid device function)[^\n]{0,60}"
-        r"|CUDA error: no kernel image[^\n]{0,60})",
+        r"|CUDA error: no kernel image[^\n]{0,60}"
+        r"|Triton Error \[\w+\]: [^\n]{0,60}|PTXASError[^\n]{0,60}|Internal Triton PTX codegen error"
+        r"|out of resource: shared memory[^\n]{0,60}|(?:CUDA_ERROR_NO_BINARY_FOR_GPU|cudaErrorNoKernelImageForDevice))",
         "the image has no kernel for this GPU ({what}): it is newer than the image, or too old for it",
         "a newer GPU: a newer vLLM image (and CUDA 12.8 or later for Blackwell); an older one: another quantization or "
         "attention backend, or an image that still knows it",

@@ -22,6 +22,16 @@ NETWORK: tuple[Sign, ...] = (
     ),
     Sign(
         _ID,
+        r"custom_all_reduce\.cuh:\d+ '(?P<why>[^'\n]{2,60})'",
+        "vLLM's own all-reduce does not work between these GPUs ({why}): no peer access, a virtual machine, or "
+        "memory that "
+        "cannot be shared",
+        "--disable-custom-all-reduce; without PYTORCH_CUDA_ALLOC_CONF=expandable_segments",
+        certain=False,
+        any_level=True,
+    ),
+    Sign(
+        _ID,
         r"NCCL WARN[^\n]{0,80}(?:ibv_(?:reg_mr|create_cq|create_qp)\w*[^\n]{0,40}(?:Cannot allocate memory"
         r"|failed)|memlock)",
         "NCCL may not pin memory for InfiniBand: the container's limit of locked memory is too low",

@@ -9,6 +9,7 @@ import re
 from dataclasses import dataclass, field
 
 from seawall.engines.vllm.around import AROUND
+from seawall.engines.vllm.fetching import FETCHING
 from seawall.engines.vllm.network import NETWORK
 from seawall.engines.vllm.sign import Sign
 
@@ -124,6 +125,30 @@ SIGNS: tuple[Sign, ...] = (
         certain=False,
     ),
     Sign(
+        "gpu/device-plugin",
+        r"nvidia-container-cli: device error: (?P<device>(?:GPU|MIG)-[\w-]+): unknown device",
+        "the device plugin gave out a GPU that the node's driver does not have: {device}",
+        "restart the device plugin on that node (after a change of MIG, a reset or a replaced GPU it still "
+        "counts the old "
+        "ones) and delete the Pod",
+        any_level=True,
+    ),
+    Sign(
+        "gpu/memory-taken",
+        r"Error in memory profiling\.[^\n]{0,20}Initial free memory (?P<free>[\d.]+) GiB",
+        "another process used the same GPU while vLLM measured its memory ({free} GiB were free first)",
+        "one engine per GPU; engines that share one must not start at the same time (time-slicing, HAMi, MPS), or set "
+        "--kv-cache-memory-bytes, which measures nothing",
+        certain=False,
+    ),
+    Sign(
+        "gpu/out-of-memory",
+        r"HAMI-core ERROR[^\n]{0,120}OOM (?P<wanted>\d+) / (?P<has>\d+)",
+        "the share of the GPU that HAMi gives the container is used up ({wanted} of {has} bytes)",
+        "a larger nvidia.com/gpumem; --gpu-memory-utilization is a share of it; seawall plan does the sum",
+        any_level=True,
+    ),
+    Sign(
         "gpu/no-driver",
         r"nvml error: driver not loaded|NVIDIA-SMI has failed because it couldn't communicate|NVML: Driver Not Loaded"
         r"|NVMLError_DriverNotLoaded|modprobe: FATAL: Module nvidia",
@@ -181,7 +206,8 @@ SIGNS: tuple[Sign, ...] = (
     Sign(
         "gpu/out-of-memory",
         r"(?:torch\.(?:cuda\.)?OutOfMemoryError|(?:CUDA|HIP|XPU) out of memory|(?:CUDA|HIP) error: out of "
-        r"memory|CUDA_ERROR_OUT_OF_MEMORY|cudaErrorMemoryAllocation|hipErrorOutOfMemory"
+        r"memory|(?:CUDA|Cuda|HIP) failure (?:2|\d*:? ?'out of memory')|cuMem\w{3,30} failed res=2"
+        r"|CUDA_ERROR_OUT_OF_MEMORY|cudaErrorMemoryAllocation|hipErrorOutOfMemory"
         r"|CUBLAS_STATUS_ALLOC_FAILED)(?:[^\n]{0,80}Tried to allocate (?P<size>[\d.]+ [KMG]iB))?",
         "the GPU's memory ran out (CUDA, not the host's)",
         "more tensor parallelism, lower --gpu-memory-utilization or --max-num-seqs; seawall "
@@ -207,7 +233,9 @@ SIGNS: tuple[Sign, ...] = (
     ),
     Sign(
         "engine/no-compiler",
-        r"Failed to find C compiler|(?:gcc|cc1plus|x86_64-linux-gnu-gcc)[^\n]{0,40}(?:not found|No such file)"
+        r"Failed to find C compiler|cannot find -l(?:cuda|cudart|stdc\+\+)"
+        r"|CalledProcessError: Command '\[[^\n]{0,80}/(?:gcc|cc|clang)'"
+        r"|(?:gcc|cc1plus|x86_64-linux-gnu-gcc)[^\n]{0,40}(?:not found|No such file)"
         r"|Python\.h: No such file|No such file or directory: 'ninja'|ninja: (?:command )?not found"
         r"|Ninja is required to load",
         "the image has no C compiler, Python headers or ninja, which Triton and torch.compile need at start",
@@ -292,6 +320,7 @@ SIGNS: tuple[Sign, ...] = (
         weight=80,
         certain=False,
     ),
+    *FETCHING,
     Sign(
         "weights/unauthorized",
         r"NoCredentialsError|Unable to locate credentials|DefaultCredentialsError"
@@ -502,6 +531,19 @@ SIGNS: tuple[Sign, ...] = (
         r"|(?:pass the argument|set the option) `trust_remote_code=True`",
         "the model brings its own Python code, and vLLM was not told to trust it",
         "read that code; then add --trust-remote-code (engine.extraArgs) and pin the revision",
+    ),
+    Sign(
+        "engine/bind-address",
+        r"attempting to bind on address \('(?P<host>[^']*)', (?P<port>\d+)[^)]*\): permission denied",
+        "the user that it runs as may not listen on port {port} (below 1024)",
+        "another --port, with the container's port and the probes; the Service may keep its own",
+    ),
+    Sign(
+        "engine/bind-address",
+        r"(?:Errno 99|[Cc]annot assign requested address)[^\n]{0,160}",
+        "it is told to listen on an address that the Pod does not have",
+        "leave --host out (or 0.0.0.0, :: for IPv6); --data-parallel-address and --master-addr are the leader's own",
+        certain=False,
     ),
     Sign(
         "engine/port-taken",
