@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from random import Random
 
@@ -12,7 +14,7 @@ from tests.unit.gateway.scripted import ASK, JSON_ANSWER, Bench, post, with_benc
 from tests.unit.gateway.waiting import until
 
 from seawall.gateway import memory
-from seawall.gateway.edge.budget import MOST, PER_TURN
+from seawall.gateway.edge.budget import CHUNKS, MOST, PER_TURN, PIECES_PER_TURN
 
 STREAM = b'{"model":"gpt-4","prompt":"x","stream":true}'
 HEALTH = b"GET /health HTTP/1.1\r\nHost: g\r\n\r\n"
@@ -91,6 +93,30 @@ def test_a_body_of_tiny_pieces_is_held_once() -> None:
             and request.growing is not None
             and len(request.growing) == request.held == 1000
         )
+
+    with_bench(script)
+
+
+def test_a_body_of_tiny_pieces_is_read_over_many_turns_of_the_loop() -> None:
+    """A read of 256 KiB holds 40,000 chunks of one byte: the loop would be held for 60 ms."""
+
+    async def script(b: Bench) -> None:
+        b.app.max_body = 2**20
+        b.fleet.spec = replace(b.fleet.spec, max_body=2**20)
+        blob = b"1\r\n \r\n" * 43_000
+        begin = b"POST /v1/completions HTTP/1.1\r\nHost: g\r\nTransfer-Encoding: chunked\r\n\r\n"
+        b.client.data_received(begin + blob)
+        request = b.client._parsing
+        assert request is not None
+        sizes = [request.size]
+        while b.client._due:
+            await asyncio.sleep(0)
+            sizes.append(request.size)
+        assert sizes[-1] == 43_000 and len(sizes) > 6
+        assert max(b - a for a, b in pairwise([0, *sizes])) <= PIECES_PER_TURN + CHUNKS // 6
+        b.client.data_received(b"%x\r\n%b\r\n0\r\n\r\n" % (len(ASK), ASK) + HEALTH)
+        await until(lambda: bool(b.up_pipe.out), 10)
+        assert bytes(b.up_pipe.out).endswith(b" " + ASK) and b.app.memory.held > 0
 
     with_bench(script)
 

@@ -15,6 +15,10 @@ PER_TURN: Final = 4
 """Requests of one connection that are taken up in one turn of the loop."""
 SLICE: Final = 1024
 """Bytes that are read at a time where requests may begin (a few dozen of the smallest), and of a compressed body."""
+PIECES_PER_TURN: Final = 4096
+"""Pieces of one connection's body that are taken in one turn: one read may hold forty thousand chunks of one byte."""
+CHUNKS: Final = 16 * 1024
+"""Bytes of a chunked body that are read at a time."""
 MADE_PER_TURN: Final = 2 << 20
 """Bytes that are made of one connection's compressed bodies in one turn of the loop: some milliseconds of it. gzip
 makes a thousand of one."""

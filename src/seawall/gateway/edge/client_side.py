@@ -22,7 +22,15 @@ from typing import Any, Final, cast
 import httptools
 
 from seawall.decide.route.refusal import Refusal
-from seawall.gateway.edge.budget import MADE_PER_TURN, MOST, PER_TURN, SLICE, WINDOW_S
+from seawall.gateway.edge.budget import (
+    CHUNKS,
+    MADE_PER_TURN,
+    MOST,
+    PER_TURN,
+    PIECES_PER_TURN,
+    SLICE,
+    WINDOW_S,
+)
 from seawall.gateway.edge.caller import (
     COMMENT,
     CROWDED,
@@ -86,6 +94,7 @@ class Client(Caller):
         "_made",
         "_parser",
         "_parsing",
+        "_pieces",
         "_queue",
         "_read_paused",
         "_reading_on",
@@ -129,6 +138,8 @@ class Client(Caller):
         """Requests that were taken up in this turn."""
         self._made = 0
         """Bytes that compressed bodies came to in this turn."""
+        self._pieces = 0
+        """Pieces of bodies that came in this turn."""
         self._waits_for_body = False
         """Among the readers: a body has begun, and is not whole."""
         self._data = b""
@@ -297,19 +308,18 @@ class Client(Caller):
 
     def _feed(self, data: bytes) -> None:
         """Reads on. Where requests may begin that is a slice at a time, for thousands of them fit into one read, and so
-        where a body is compressed, for one read may come to megabytes."""
-        self._handled = self._made = 0
+        where a body is compressed, for one read may come to megabytes; a chunked one may be of thousands of pieces."""
+        self._handled = self._made = self._pieces = 0
         if len(data) <= SLICE:
             self._read(data)
         else:
             at = 0
             while at < len(data) and not self._over:
-                enough = self._handled >= PER_TURN or self._made >= MADE_PER_TURN
-                if self._busy is not None or self._queue or enough:
+                if self._busy is not None or self._queue or self._enough:
                     self._keep_back(data[at:])
                     break
-                open_ended = self._open_ended
-                end = at + SLICE if open_ended else len(data)
+                size = self._slice
+                end = at + size if size else len(data)
                 self._read(data[at:end])
                 at = end
             if self.http2 is not None and at < len(data):
@@ -320,10 +330,17 @@ class Client(Caller):
             self._soon()
 
     @property
-    def _open_ended(self) -> bool:
-        """What comes next may be much more than its bytes."""
+    def _enough(self) -> bool:
+        """Of one connection in one turn."""
+        return self._handled >= PER_TURN or self._made >= MADE_PER_TURN or self._pieces >= PIECES_PER_TURN
+
+    @property
+    def _slice(self) -> int:
+        """How much is read at a time of what comes next, which may be much more than its bytes. 0: all of it."""
         parsing = self._parsing
-        return parsing is None or self._in_head or parsing.decoder is not None
+        if parsing is None or self._in_head or parsing.decoder is not None:
+            return SLICE
+        return CHUNKS if parsing.walk is not None else 0
 
     @property
     def _over(self) -> bool:
@@ -540,6 +557,7 @@ class Client(Caller):
         if request is None or self._refusing:
             return
         before = request.size
+        self._pieces += 1
         refusal = self.take_body(request, data)
         if request.decoder is not None:
             self._made += request.size - before
