@@ -156,7 +156,7 @@ def _scalars(data: Any, cls: Any, path: tuple[str, ...]) -> Iterator[tuple[tuple
             yield from _scalars(item, cls, (*path, str(i)))
     if not isinstance(data, dict) or not is_dataclass(cls):
         return
-    hints = {camel(n): t for n, t in get_type_hints(cls, include_extras=True).items()}
+    hints = _types_by_key(cls)
     for key, value in data.items():
         hint = hints.get(str(key))
         if hint is None:
@@ -165,6 +165,12 @@ def _scalars(data: Any, cls: Any, path: tuple[str, ...]) -> Iterator[tuple[tuple
             yield (*path, str(key)), value, hint
         elif (inner := _class_in(_bare(hint))) is not None:
             yield from _scalars(value, inner, (*path, str(key)))
+
+
+@functools.cache
+def _types_by_key(cls: Any) -> dict[str, Any]:
+    """A document's keys and what may stand there. Python reads annotations anew each time, for milliseconds."""
+    return {camel(n): t for n, t in get_type_hints(cls, include_extras=True).items()}
 
 
 def _bare(hint: Any) -> Any:
