@@ -11,6 +11,7 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
+from seawall.domain.buckets import BY_SCHEME
 from seawall.errors import InputError
 
 MOST = 1 << 20
@@ -34,14 +35,15 @@ def path_in(name: str, env: Mapping[str, str] | None = None) -> Path | None:
 
 
 def variables(folder: Path) -> dict[str, str]:
-    """The folder's files as variables, each named as its file: AWS_ACCESS_KEY_ID. Files that name no variable are left
-    out, and so is what Kubernetes keeps beside them (`..data`)."""
+    """The folder's files as variables, each named as its file: AWS_ACCESS_KEY_ID. Those that a cloud's clients read
+    themselves are named to them. Others are left out, and so is what Kubernetes keeps beside them (`..data`)."""
     if not folder.is_dir():
         raise InputError(
             f"--secrets {folder}: is no folder.", "Name one whose files are AWS_ACCESS_KEY_ID, ..."
         )
     found = {p.name: _read(p, "--secrets") for p in sorted(folder.iterdir()) if _NAME.fullmatch(p.name)}
-    return {name: value for name, value in found.items() if value}
+    named = {c.variable: str(folder / c.key) for c in BY_SCHEME.values() if (folder / c.key).is_file()}
+    return named | {name: value for name, value in found.items() if value}
 
 
 def _read(path: Path, said_by: str) -> str | None:

@@ -379,7 +379,8 @@ class Cache(Strict):
     image: str | None = None
     """With kind oci: the image that carries the weights, by digest."""
     token_secret: str | None = None
-    """Secret whose key `token` opens the source (HF_TOKEN)."""
+    """Secret that opens the source, mounted as files: its key `token` (HF_TOKEN) for hf://, `credentials` (as
+    `aws configure` writes it) for s3://, `key.json` (a service account's) for gs://."""
 
 
 @dataclass(frozen=True, kw_only=True)

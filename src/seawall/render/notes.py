@@ -102,14 +102,24 @@ def _of_lane(namespace: str, spec: BatchSpec) -> list[str]:
     return out
 
 
+def _keys(wanted: Wanted) -> str:
+    """What the Secret of the weights' source is made of."""
+    source = wanted.fleet.spec.model.source
+    if source.startswith("hf://"):
+        return "--from-literal=token=$HF_TOKEN"
+    return (
+        "--from-file=key.json"
+        if source.startswith("gs://")
+        else "--from-file=credentials=$HOME/.aws/credentials"
+    )
+
+
 def _of_fleet(wanted: Wanted) -> list[str]:
     spec = wanted.fleet.spec
     out: list[str] = []
     cache = spec.cache
     if cache.token_secret:
-        hub = spec.model.source.startswith("hf://")
-        keys = ("token=$HF_TOKEN",) if hub else ("AWS_ACCESS_KEY_ID=...", "AWS_SECRET_ACCESS_KEY=...")
-        literals = " ".join(f"--from-literal={k}" for k in keys)
+        literals = _keys(wanted)
         out.append(
             f"you provide: Secret {wanted.namespace}/{cache.token_secret}: "
             f"{_secret(wanted.namespace, cache.token_secret)} {literals}"

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 
 from seawall.decide.scale import policy_of
 from seawall.decide.together import clashes
+from seawall.domain.buckets import BY_SCHEME
 from seawall.domain.catalog.gpus import find_gpu
 from seawall.domain.spec import Fleet
 from seawall.engines.vllm import environment
@@ -171,6 +172,11 @@ def _storage(wanted: Wanted) -> Iterator[str]:
     if cache.kind == "stream":
         if not source.startswith(("s3://", "gs://", "az://")):
             yield f"spec.model.source: {source!r:.120} cannot be streamed; use s3:// or gs://, or cache.kind: pvc"
+        elif cache.token_secret and source.partition("://")[0] not in BY_SCHEME:
+            yield (
+                f"spec.cache.tokenSecret: {cache.token_secret!r:.80} cannot open {source!r:.120}: clients of this "
+                "store read no file; give the engine's ServiceAccount an identity of the cloud's and leave it out"
+            )
         if spec.model.adapters:
             yield "spec.model.adapters: adapters are not streamed; use cache.kind: pvc"
     if wanted.lock is None and wanted.fleet.needs_lock:

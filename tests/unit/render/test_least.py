@@ -49,6 +49,51 @@ def test_no_secret_is_in_an_environment(
             assert used <= {v["name"] for v in pod["volumes"]}
 
 
+@pytest.mark.parametrize(
+    ("source", "key", "variable"),
+    [
+        ("s3://bucket/llama", "credentials", "AWS_SHARED_CREDENTIALS_FILE"),
+        ("gs://bucket/llama", "key.json", "GOOGLE_APPLICATION_CREDENTIALS"),
+    ],
+)
+def test_an_engine_that_streams_a_bucket_is_told_where_its_credentials_lie(
+    source: str, key: str, variable: str, group: Callable[..., Group], llama: str
+) -> None:
+    text = llama.replace("hf://meta-llama/Llama-3.1-70B-Instruct", source)
+    told = render(group(text + "  cache: {kind: stream, tokenSecret: bucket}\n"))
+    engine = next(p for p in pods(told.objects) if p["containers"][0]["name"] == "engine")
+    (container,) = engine["containers"]
+    env = {e["name"]: e["value"] for e in container["env"]}
+    (mount,) = [m for m in container["volumeMounts"] if m["name"] == "secrets"]
+    (volume,) = [v["secret"] for v in engine["volumes"] if v["name"] == "secrets"]
+    assert volume == {"secretName": "bucket", "defaultMode": 0o440, "items": [{"key": key, "path": key}]}
+    assert env[variable] == f"{mount['mountPath']}/{key}" and mount["readOnly"]
+    assert "envFrom" not in container and "secretKeyRef" not in str(container)
+    assert any(f"create secret generic bucket --from-file={key}" in note for note in told.notes)
+    alone = next(p for p in pods(render(group(text + "  cache: {kind: stream}\n")).objects))
+    assert "secrets" not in str(alone) and variable not in str(alone), "an identity of the cloud's needs none"
+
+
+def test_a_key_that_no_client_reads_from_a_file_is_refused(group: Callable[..., Group], llama: str) -> None:
+    text = llama.replace("hf://meta-llama/Llama-3.1-70B-Instruct", "az://bucket/llama")
+    with pytest.raises(InputError, match=r"spec.cache.tokenSecret: .*identity of the cloud's"):
+        render(group(text + "  cache: {kind: stream, tokenSecret: bucket}\n"))
+
+
+def test_the_cloud_s_own_client_reads_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """boto3 lists what the streamer reads; loaders name the same file to it."""
+    import boto3
+
+    text = "[default]\naws_access_key_id = AKIA\naws_secret_access_key = x\n"
+    found = variables(mounted(tmp_path / "s", credentials=text, note="hello"))
+    assert found == {"AWS_SHARED_CREDENTIALS_FILE": str(tmp_path / "s" / "credentials")}
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_PROFILE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", found["AWS_SHARED_CREDENTIALS_FILE"])
+    credentials = boto3.Session().get_credentials()
+    assert credentials is not None and credentials.access_key == "AKIA"
+
+
 def mounted(folder: Path, **files: str) -> Path:
     """A Secret as the kubelet mounts it: links to links."""
     real = folder / "..2026_11_30_09_00_00.1"

@@ -15,6 +15,7 @@ from seawall.render.names import CONFIG_DIR, STATE_DIR, selector, short
 from seawall.render.replica import placement
 from seawall.render.replica.placement import NodePool
 from seawall.render.replica.probe_config import SCRIPT
+from seawall.render.replica.streamed import credential_env, credential_mounts, credentials_of
 from seawall.render.replica.volumes import lock_name, needs_wait, pod_volumes, shm_bytes, weight_mounts
 from seawall.render.replica.weights import node_pull, secret_volumes
 from seawall.render.security import container_context, exactly, pod_context
@@ -44,7 +45,7 @@ def template(
         pod["initContainers"] = inits
     pod["containers"] = [container(wanted, spot=spot, worker=worker)]
     pod["volumes"] = pod_volumes(wanted)
-    if wanted.fleet.spec.cache.kind == "node-local":
+    if wanted.fleet.spec.cache.kind == "node-local" or credentials_of(wanted) is not None:
         pod["volumes"] += secret_volumes(wanted)
     labels = {**wanted.fleet.metadata.labels, **selector(wanted), GROUP: group, POOL: pool}
     labels[INSTANCE] = wanted.name
@@ -65,7 +66,7 @@ def template(
 
 def container(wanted: Wanted, *, spot: bool, worker: bool) -> Object:
     serve = engine_args.serve(wanted, spot=spot, worker=worker)
-    env = {**_for_probes(wanted), **serve.env}
+    env = {**_for_probes(wanted), **credential_env(wanted), **serve.env}
     out: Object = {
         "name": "engine",
         "image": engine_image(wanted),
@@ -74,9 +75,6 @@ def container(wanted: Wanted, *, spot: bool, worker: bool) -> Object:
         "args": list(serve.args),
         "env": [{"name": key, "value": value} for key, value in env.items()],
     }
-    secret = wanted.fleet.spec.cache.token_secret
-    if secret and wanted.fleet.spec.cache.kind == "stream":
-        out["envFrom"] = [{"secretRef": {"name": secret}}]
     if not worker:
         out["ports"] = [{"name": "http", "containerPort": HTTP_PORT, "protocol": "TCP"}]
     out["resources"] = resources(wanted)
@@ -91,6 +89,7 @@ def container(wanted: Wanted, *, spot: bool, worker: bool) -> Object:
         {"name": "tmp", "mountPath": "/tmp"},
         {"name": "shm", "mountPath": "/dev/shm"},
         *weight_mounts(wanted),
+        *credential_mounts(wanted),
     ]
     return out
 

@@ -17,12 +17,12 @@ from seawall.render.images import seawall_image
 from seawall.render.inputs import Object, Wanted
 from seawall.render.names import CONFIG_DIR, KEPT, fingerprint, fleet_meta, short
 from seawall.render.replica.placement import place_loader
+from seawall.render.replica.streamed import SECRET_MOUNT, SECRETS, credentials_of
 from seawall.render.replica.volumes import claim_name, lock_name
 from seawall.render.security import container_context, exactly, pod_context
 
 GIB = 2**30
 LOADER_MEMORY = "4Gi"
-SECRETS = f"{CONFIG_DIR}/secrets"
 
 
 def lock_config(wanted: Wanted) -> Object | None:
@@ -115,7 +115,7 @@ def pull_container(
         {"name": "tmp", "mountPath": "/tmp"},
     ]
     if secret:
-        mounts.append({"name": "secrets", "mountPath": SECRETS, "readOnly": True})
+        mounts.append(SECRET_MOUNT)
     if lock:
         mounts.append({"name": "lock", "mountPath": f"{CONFIG_DIR}/lock", "readOnly": True})
     out["volumeMounts"] = mounts
@@ -123,13 +123,17 @@ def pull_container(
 
 
 def secret_volumes(wanted: Wanted) -> list[Object]:
-    """The Secret that opens the source, where there is one: of a hub its key `token`, of a bucket all that it holds."""
+    """The Secret that opens the source, where there is one: of a hub its key `token`, of a bucket that is streamed its
+    one file, of a bucket that is copied all that it holds."""
     secret = wanted.fleet.spec.cache.token_secret
     if not secret:
         return []
     volume: Object = {"secretName": secret, "defaultMode": 0o440}
     model = wanted.fleet.spec.model
-    if all(s.startswith("hf://") for s in (model.source, *(a.source for a in model.adapters))):
+    with_file = credentials_of(wanted)
+    if with_file is not None:
+        volume["items"] = [{"key": with_file.key, "path": with_file.key}]
+    elif all(s.startswith("hf://") for s in (model.source, *(a.source for a in model.adapters))):
         volume["items"] = [{"key": "token", "path": "token"}]
     return [{"name": "secrets", "secret": volume}]
 
