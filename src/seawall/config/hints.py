@@ -11,9 +11,9 @@ import difflib
 import functools
 import re
 import types
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import fields, is_dataclass
-from typing import Any, Union, get_args, get_origin, get_type_hints
+from typing import Any, Union, cast, get_args, get_origin, get_type_hints
 
 from seawall.config.meanings import EVERYWHERE, HERE, MEANS, WRITTEN
 from seawall.domain.spec import Fleet, camel
@@ -156,7 +156,7 @@ def _scalars(data: Any, cls: Any, path: tuple[str, ...]) -> Iterator[tuple[tuple
             yield from _scalars(item, cls, (*path, str(i)))
     if not isinstance(data, dict) or not is_dataclass(cls):
         return
-    hints = _types_by_key(cls)
+    hints = _types_by_key(cast(Hashable, cls))
     for key, value in data.items():
         hint = hints.get(str(key))
         if hint is None:
