@@ -128,6 +128,20 @@ class FakeEngine:
                 raise
         if fault == "hang":
             await asyncio.sleep(3600)
+        if fault == "head_and_nothing":
+            kind = (
+                b"text/event-stream\r\ntransfer-encoding: chunked"
+                if data.get("stream")
+                else b"application/json"
+            )
+            length = b"" if data.get("stream") else b"content-length: 300\r\n"
+            writer.write(b"HTTP/1.1 200 OK\r\n%bcontent-type: %b\r\n\r\n" % (length, kind))
+            await asyncio.sleep(3600)
+        if fault == "half_a_body":
+            writer.write(
+                b'HTTP/1.1 200 OK\r\ncontent-length: 300\r\ncontent-type: application/json\r\n\r\n{"id":'
+            )
+            await asyncio.sleep(3600)
         if fault == "503":
             return self._json(writer, 503, {"error": {"message": "queue full"}})
         if fault == "drain500":

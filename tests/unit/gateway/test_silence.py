@@ -188,6 +188,30 @@ async def test_whole_tool_calls_go_as_they_are_and_evidence_watches_them(
     assert (await replicas(gateway))[engine.url]["evictions"] == 1
 
 
+ROUTES: dict[str, dict[str, Any]] = {
+    "/v1/completions": {"prompt": "x", "n": 2, "seed": 1},
+    "/v1/chat/completions": {"messages": [{"role": "user", "content": "x"}]},
+    "/v1/messages": {"messages": [{"role": "user", "content": "x"}], "max_tokens": 5},
+    "/v1/responses": {"input": "x"},
+    "/v1/embeddings": {"input": "x"},
+    "/tokenize": {"prompt": "x"},
+}
+
+
+@pytest.mark.parametrize("fault", ["hang", "head_and_nothing", "half_a_body"])
+async def test_a_hang_is_left_on_every_route_whatever_has_come(
+    start: Any, engine: FakeEngine, other: FakeEngine, fault: str
+) -> None:
+    """Nothing, the head of an answer, a part of it: another replica answers, and the client cannot tell."""
+    gateway = await begin(start, engine, other)
+    engine.always = fault
+    asked = [gateway.post(path, {"model": "m", **body}) for path, body in ROUTES.items() for _ in range(3)]
+    async with asyncio.timeout(60):
+        answers = await asyncio.gather(*asked)
+    assert {a[0] for a in answers} == {200} and all(b"hello" in a[2] for a in answers)
+    assert (await replicas(gateway))[engine.url]["evictions"] == 1
+
+
 async def test_a_stream_that_hangs_in_the_middle_goes_on_elsewhere(
     start: Any, engine: FakeEngine, other: FakeEngine
 ) -> None:

@@ -121,7 +121,7 @@ class ToolAnswer(Answer):
         return _encoded({"tool_calls": listed} if listed else {})
 
     def reason(self, choice: SequenceText) -> str | None:
-        """Its finish reason: only what the model was free to call is one of tool calls."""
+        """Why it has ended: a list of calls that is whole ends for them, a named function does not."""
         if self.name == LIST and choice.finish_reason == "stop":
             return "tool_calls"
         return choice.finish_reason

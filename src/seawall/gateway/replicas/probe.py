@@ -106,7 +106,7 @@ async def healthy(pool: Pool, model: str, timeout_s: float = TIMEOUT_S) -> str:
     return "" if status == 200 else f"answered {status}"
 
 
-class Page(NamedTuple):
+class MetricsAnswer(NamedTuple):
     """What came of a question for its metrics."""
 
     load: EngineLoad | None
@@ -115,9 +115,9 @@ class Page(NamedTuple):
     """Nothing came in time."""
 
 
-async def metrics(pool: Pool, timeout_s: float = METRICS_S) -> Page:
+async def metrics(pool: Pool, timeout_s: float = METRICS_S) -> MetricsAnswer:
     """What its metrics say."""
     status, page = await ask(pool, b"/metrics", b"", timeout_s, b"GET", MAX_METRICS)
     if status == 200:
-        return Page(parse_load(page.decode("utf-8", "replace")), False)
-    return Page(None, status == 0 and page == SILENCE)
+        return MetricsAnswer(parse_load(page.decode("utf-8", "replace")), False)
+    return MetricsAnswer(None, status == 0 and page == SILENCE)
