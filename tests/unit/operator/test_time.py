@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import ast
+import hashlib
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import seawall.operator
 from seawall.testing.clock import StoryClock
+from seawall.testing.story import others_run
 
 ROOM = Path(seawall.operator.__file__).parent
 SUITE = Path(__file__).parent
@@ -64,3 +67,14 @@ async def test_a_story_wakes_each_sleeper_at_its_own_moment() -> None:
     await asyncio.gather(*tasks)
     assert [name for name, _ in woken] == ["soon", "late"]
     assert clock.now() == 3600.5
+
+
+def test_who_would_run_is_seen_though_nobody_lets_him() -> None:
+    at_work = threading.Thread(target=hashlib.pbkdf2_hmac, args=("sha256", b"a", b"b", 2_000_000))
+    at_work.start()
+    while at_work.is_alive() and not (seen := others_run()):
+        pass
+    assert seen
+    at_work.join()
+    while others_run():  # other tests' threads are done soon
+        pass
