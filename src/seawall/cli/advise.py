@@ -10,6 +10,7 @@ import click
 from seawall.cli import output
 from seawall.cli.files import InputFile, writable
 from seawall.cli.output import output_option
+from seawall.cli.terminal import say
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -78,7 +79,7 @@ def command(
         output.write(data, form)
         return
     if what_ifs and found.load is None:
-        click.echo("nothing to simulate: no finished request was seen", err=True)
+        say("nothing to simulate: no finished request was seen", err=True)
     _print(fleet, found, spec)
 
 
@@ -144,23 +145,21 @@ def _print(fleet: Fleet, found: Advised, spec: str) -> None:
 
     samples = found.history.running.samples if found.history.running else 0
     span = f"{show_seconds(found.history.window_s)}, {samples} of {found.history.expected} samples"
-    click.echo(f"{fleet.name}   {found.advice[0].kind.upper()}   ({span})\n")
+    say(f"{fleet.name}   {found.advice[0].kind.upper()}   ({span})\n")
     for n, a in enumerate(found.advice[:5], 1):
         cost = "cost unknown" if a.usd_per_hour_change is None else f"{a.usd_per_hour_change:+.2f} USD/h"
-        click.echo(f"{n}. {a.kind:4}  {cost}\n   {a.reason}")
+        say(f"{n}. {a.kind:4}  {cost}\n   {a.reason}")
         if a.evidence:
-            click.echo("   " + "  ".join(f"{k}={v:.4g}" for k, v in a.evidence.items()))
+            say("   " + "  ".join(f"{k}={v:.4g}" for k, v in a.evidence.items()))
         if n > 1 and a.next_command:
-            click.echo(f"   {a.next_command.replace('FLEET.yaml', spec)}")
+            say(f"   {a.next_command.replace('FLEET.yaml', spec)}")
     if found.load and found.tried:
-        click.echo(f"\nsimulated on {found.load.source}:")
+        say(f"\nsimulated on {found.load.source}:")
         for line in _table(found.tried):
-            click.echo(line)
+            say(line)
     if found.plan.prices_as_of:
-        click.echo(f"\nprices as of {found.plan.prices_as_of}, on demand")
-    click.echo(
-        f"\nNext: {found.advice[0].next_command.replace('FLEET.yaml', spec) or 'look again in a week'}"
-    )
+        say(f"\nprices as of {found.plan.prices_as_of}, on demand")
+    say(f"\nNext: {found.advice[0].next_command.replace('FLEET.yaml', spec) or 'look again in a week'}")
 
 
 def _table(rows: Sequence[Mapping[str, Any]]) -> list[str]:

@@ -8,6 +8,7 @@ import click
 
 from seawall.cli import output
 from seawall.cli.cluster import cluster_options, with_cluster
+from seawall.cli.terminal import say
 
 if TYPE_CHECKING:
     from seawall.drivers.kube import Kube
@@ -75,7 +76,7 @@ def command(
         told = {"applied": len(intent.objects), "namespace": group.namespace, "served": wait}
         output.write(told, form)
     else:
-        click.echo(f"\nNext: seawall status -n {group.namespace}")
+        say(f"\nNext: seawall status -n {group.namespace}")
 
 
 async def _look(
@@ -105,14 +106,14 @@ async def tell_secrets(kube: Kube, intent: Intent, namespace: str) -> None:
     from seawall.operator.preflight import missing_secrets
 
     for what, command in await missing_secrets(kube, intent.objects, namespace):
-        click.echo(f"warning: {what} is not there, and Pods wait for it: {command}", err=True)
+        say(f"warning: {what} is not there, and Pods wait for it: {command}", err=True)
 
 
 async def _act(group: Group, intent: Intent, force: bool, wait: bool, form: str, kube: Kube) -> None:
     from seawall.operator.converge import Manner, converge
 
     def tell(ref: Ref, verb: str) -> None:
-        click.echo(f"  {verb:12} {ref}", err=bool(form))
+        say(f"  {verb:12} {ref}", err=bool(form))
 
     how = Manner(force=force, stop_at_first=True, tell=tell)
     await converge(kube, intent.objects, intent.ledger(kube), group.namespace, how)
@@ -127,7 +128,7 @@ def _ask(found: list[Change]) -> None:
     from seawall.errors import InputError
 
     if not any(c.verb != "keep" for c in found):
-        click.echo("nothing to change")
+        say("nothing to change")
     elif not sys.stdin.isatty():
         raise InputError("nobody is here to be asked.", "Add --yes (or --dry-run to only look).")
     elif not click.confirm("Apply this?"):
@@ -139,7 +140,7 @@ async def _wait(kube: Kube, group: Group, intent: Intent, form: str) -> None:
     from seawall.operator.wait import FleetWait
 
     def tell(line: str) -> None:
-        click.echo(line, err=bool(form))
+        say(line, err=bool(form))
 
     wait = FleetWait(kube, group.namespace, tell)
     for member in group.members:
@@ -167,7 +168,7 @@ def _tell_missing(missing: list[Ref], skip: bool) -> None:
         )
     for ref in missing:
         lost = _LOST.get(ref.kind, "")
-        click.echo(f"warning: left out {ref}{f': {lost}' if lost else ''}", err=True)
+        say(f"warning: left out {ref}{f': {lost}' if lost else ''}", err=True)
 
 
 _LOST = {
@@ -191,17 +192,17 @@ def show(found: list[Change], form: str) -> None:
         return
     for c in found:
         if c.refusal is not None:
-            click.echo(f"{c.verb:7} {c.refusal.message}")
+            say(f"{c.verb:7} {c.refusal.message}")
         elif c.verb != "keep":
-            click.echo(f"{c.verb:7} {c.ref}")
+            say(f"{c.verb:7} {c.ref}")
         if c.diff and c.verb in ("change", "replace", "refused"):
             click.echo(c.diff)
     for cure in dict.fromkeys(c.refusal.cure for c in found if c.refusal and c.refusal.cure):
-        click.echo(f"refused: {cure}")
+        say(f"refused: {cure}")
     kept = sum(c.verb == "keep" for c in found)
     verbs = [
         f"{sum(c.verb == v for c in found)} {'' if v == 'refused' else 'to '}{v}"
         for v in ("create", "change", "replace", "prune", "missing", "refused")
         if any(c.verb == v for c in found)
     ]
-    click.echo(f"{', '.join(verbs) or 'no change'}, {kept} as they are")
+    say(f"{', '.join(verbs) or 'no change'}, {kept} as they are")

@@ -8,18 +8,26 @@ from typing import Any
 
 import click
 
-from seawall.cli import output
+from seawall.cli import output, terminal
 from seawall.cli.files import InputFile, OutputFile
 from seawall.cli.numbers import SECONDS
 from seawall.cli.output import output_option
 from seawall.cli.secret_files import secret, variables
+from seawall.cli.terminal import say
 from seawall.cli.verbs import VerbGroup
+from seawall.domain.columns import ALWAYS, Column, lay_out
 from seawall.domain.switches import BATCH
 
 URL = click.option(
     "--url", default="http://127.0.0.1:8000", show_default=True, envvar="SEAWALL_URL", help="The gateway."
 )
 KEY = click.option("--api-key", envvar="SEAWALL_API_KEY", help="Sent as a bearer token.")
+
+
+LISTED = (
+    Column("ID", ALWAYS), Column("STATUS", ALWAYS), Column("DONE", ALWAYS, right=True),
+    Column("LINES", 2, right=True), Column("ENDPOINT", 1),
+)  # fmt: skip
 
 
 @click.group(cls=VerbGroup)
@@ -178,7 +186,7 @@ def submit(
         raise CheckFailed(f"{path} cannot be run: its lines are not right.", "Mend them and submit it again.")
     if not form:
         verb = "results" if batch["status"] == "completed" else "status"
-        click.echo(f"Next: seawall batch {verb} {batch['id']}")
+        say(f"Next: seawall batch {verb} {batch['id']}")
 
 
 @command.command()
@@ -230,15 +238,17 @@ def list_(limit: int, url: str, api_key: str | None, form: str) -> None:
     if form:
         output.write({"batches": found}, form)
         return
+    rows = []
     for batch in found:
         counts = batch["request_counts"]
         done = counts["completed"] + counts["failed"]
-        share = f"{done / counts['total']:4.0%}" if counts["total"] else "   -"
-        click.echo(
-            f"{batch['id']}  {batch['status']:<11} {share} of {counts['total']:>9,}  {batch['endpoint']}"
-        )
+        share = f"{done / counts['total']:.0%}" if counts["total"] else "-"
+        rows.append((batch["id"], batch["status"], share, f"{counts['total']:,}", batch["endpoint"]))
+    if rows:
+        click.echo("\n".join(lay_out(LISTED, rows, terminal.width()).lines()))
+        click.echo(f"\nNext: seawall batch status {rows[0][0]}")
     if not found:
-        click.echo("No batch yet. Next: seawall batch submit LINES.jsonl")
+        say("No batch yet. Next: seawall batch submit LINES.jsonl")
 
 
 @command.command()
@@ -259,7 +269,7 @@ def cancel(batch: str, url: str, api_key: str | None, form: str) -> None:
     if form:
         output.write(found, form)
     else:
-        click.echo(f"{batch} is {found['status']}. Next: seawall batch results {batch}")
+        say(f"{batch} is {found['status']}. Next: seawall batch results {batch}")
 
 
 @command.command()
@@ -311,24 +321,24 @@ def _show(batch: dict[str, Any]) -> None:
 
     counts, more = batch["request_counts"], batch.get("seawall", {})
     done = counts["completed"] + counts["failed"]
-    click.echo(f"{batch['id']}   {batch['status']}   {done:,} of {counts['total']:,} lines")
+    say(f"{batch['id']}   {batch['status']}   {done:,} of {counts['total']:,} lines")
     for error in (batch["errors"] or {"data": []})["data"][:10]:
         where = f"line {error['line']}: " if error["line"] else ""
-        click.echo(f"  {where}{error['message']}")
+        say(f"  {where}{error['message']}")
     now = time.time()
     if counts["failed"]:
-        click.echo(f"  failed     {counts['failed']:,} lines (seawall batch results {batch['id']} --errors)")
+        say(f"  failed     {counts['failed']:,} lines (seawall batch results {batch['id']} --errors)")
     if more.get("finish_at"):
         left, window = more["finish_at"] - now, batch["expires_at"] - now
-        click.echo(
+        say(
             f"  done in    {show_seconds(max(0, left))} at {more['lines_per_second']:g} lines/s; its window ends in "
             f"{show_seconds(max(0, window))}"
         )
     if more.get("reason"):
-        click.echo(f"  why        {more['reason']}")
+        say(f"  why        {more['reason']}")
     usage = batch["usage"]
     if usage["total_tokens"]:
         cost = f"   ${more['cost_usd']:.4f}" if more.get("cost_usd") else ""
-        click.echo(f"  tokens     {usage['input_tokens']:,} in, {usage['output_tokens']:,} out{cost}")
+        say(f"  tokens     {usage['input_tokens']:,} in, {usage['output_tokens']:,} out{cost}")
     if more.get("ran_twice"):
-        click.echo(f"  ran twice  {more['ran_twice']:,} lines, for what ran them broke; each has one result")
+        say(f"  ran twice  {more['ran_twice']:,} lines, for what ran them broke; each has one result")

@@ -15,6 +15,7 @@ from seawall.cli import output
 from seawall.cli.files import InputFile, writable
 from seawall.cli.numbers import Finite
 from seawall.cli.output import output_option
+from seawall.cli.terminal import say
 
 if TYPE_CHECKING:
     from seawall.load.bench import Bench
@@ -166,7 +167,7 @@ def _interrupted(live: Live, report: Path | None, form: str, target: str, o: dic
     from seawall.load.drive import Run
 
     ended = [x for x in live.outcomes if x.ended_s]
-    click.echo(f"\n  interrupted: {len(ended):,} requests had ended, {live.open:,} were open", err=True)
+    say(f"\n  interrupted: {len(ended):,} requests had ended, {live.open:,} were open", err=True)
     if ended:
         first, last = min(x.intended_s for x in ended), max(x.ended_s for x in ended)
         summary = Run(ended, last - first, live.cpu_s(), live.retried).summary(_objective(o))
@@ -250,12 +251,12 @@ def _report(
         first = next(x for x in run.outcomes if x.error)
         _say(f"the first {first.error}: {' '.join(first.detail.split())[:300] or 'no more was said'}")
     if not summary.finished:
-        click.echo("seawall: no request finished.", err=True)
+        say("seawall: no request finished.", err=True)
         sys.exit(1)
 
 
 def _say(text: str) -> None:
-    click.echo(f"  {text}", err=True)
+    say(f"  {text}", err=True)
 
 
 async def _asked(target: str, o: dict[str, Any], live: Live) -> Bench:
@@ -318,13 +319,13 @@ def _write_calibration(path: Path, document: dict[str, Any], form: str) -> None:
         output.write(document, form)
         return
     seen = document["measured"]
-    click.echo(
+    say(
         f"  alone {seen['alone_tpot_s'] * 1000:.1f} ms/token   {seen['crowd']} together "
         f"{seen['crowd_tpot_s'] * 1000:.1f} ms/token   prefill {seen['prefill_s'] * 1000:.0f} ms for "
         f"{seen['prompt_tokens']:.0f} tokens",
         err=True,
     )
-    click.echo(f"Written: {path}. Next: seawall simulate FLEET.yaml --calibration {path}", err=True)
+    say(f"Written: {path}. Next: seawall simulate FLEET.yaml --calibration {path}", err=True)
 
 
 def _print(s: Summary, capacity: float | None, report: Path | None) -> None:
@@ -336,29 +337,29 @@ def _print(s: Summary, capacity: float | None, report: Path | None) -> None:
             if capacity
             else "no rate that was tried holds the objective"
         )
-        click.echo(f"  capacity   {held}")
+        say(f"  capacity   {held}")
     errors = ", ".join(f"{k} x{v}" for k, v in s.errors.items()) or "none"
-    click.echo(
+    say(
         f"  requests   {s.requests:,} sent at {s.offered_rps:.2f}/s   {s.finished:,} finished   errors: {errors}"
     )
-    click.echo(
+    say(
         f"  goodput    {s.goodput_rps:.2f}/s good ({s.good_share:.1%})   {s.output_tokens_per_s:,.0f} tokens/s"
     )
     if rows := rows_of(s):
-        click.echo(f"  {'ms':<9}{'p50':>10}{'p90':>10}{'p95':>10}{'p99':>10}{'max':>10}")
+        say(f"  {'ms':<9}{'p50':>10}{'p90':>10}{'p95':>10}{'p99':>10}{'max':>10}")
     for name, spread in rows:
         cells = "".join(f"{v * 1000:>10,.1f}" for v in (*spread.percentiles.values(), spread.max))
-        click.echo(f"  {name:<9}{cells}")
+        say(f"  {name:<9}{cells}")
     late = f"late by {s.late.percentiles['p99'] * 1000:.1f} ms at p99" if s.late else ""
     cpu = (s.client_cpu_s or 0.0) / max(1, s.requests) * 1000
-    click.echo(
+    say(
         f"  client     {cpu:.2f} ms CPU per request, {(s.client_cpu_s or 0) / s.duration_s:.0%} of a core   {late}"
     )
     if s.slow_client:
-        click.echo("             the client itself was the bottleneck: ask for less, or start more of them")
+        say("             the client itself was the bottleneck: ask for less, or start more of them")
     if s.retried_after_429:
-        click.echo(f"  429        {s.retried_after_429:,} honoured and sent again")
-    click.echo(
+        say(f"  429        {s.retried_after_429:,} honoured and sent again")
+    say(
         f"Report: {report}"
         if report
         else "Next: add --html bench.html for charts, --find-capacity for the limit."

@@ -6,6 +6,7 @@ import click
 
 from seawall.cli import output
 from seawall.cli.output import output_option
+from seawall.cli.terminal import say
 from seawall.cli.verbs import VerbGroup
 
 
@@ -45,7 +46,7 @@ def ls(form: str) -> None:
         output.write({"root": str(root), "bytes": total, "things": rows}, form)
         return
     if not things:
-        click.echo(f"nothing is kept in {root}")
+        say(f"nothing is kept in {root}")
         return
     now = time.time()
     rows_ = []
@@ -60,7 +61,7 @@ def ls(form: str) -> None:
         Column("", 0),
     )
     click.echo("\n".join(lay_out(columns, rows_, terminal.width()).lines()))
-    click.echo(f"\n{show_bytes(total)} in {root}\nNext: seawall cache prune --unused 30d")
+    say(f"\n{show_bytes(total)} in {root}\nNext: seawall cache prune --unused 30d")
 
 
 @command.command()
@@ -99,11 +100,11 @@ def prune(unused: str, everything: bool, yes: bool, form: str) -> None:
         )
         return
     for t in removed if yes else goes:
-        click.echo(f"{'removed' if yes else 'would remove'}  {t.name}   {show_bytes(t.size)}")
+        say(f"{'removed' if yes else 'would remove'}  {t.name}   {show_bytes(t.size)}")
     again = "--all" if everything else f"--unused {unused}"
     if not goes:
-        click.echo(f"nothing in {root} may go ({again})")
+        say(f"nothing in {root} may go ({again})")
     elif yes:
-        click.echo(f"{show_bytes(size)} are free again")
+        say(f"{show_bytes(size)} are free again")
     else:
-        click.echo(f"{show_bytes(size)} would be free. Do it: seawall cache prune {again} --yes")
+        say(f"{show_bytes(size)} would be free. Do it: seawall cache prune {again} --yes")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from seawall.cli.output import output_option
+from seawall.cli.terminal import say
 
 if TYPE_CHECKING:
     from seawall.drivers.kube import Kube
@@ -51,7 +52,7 @@ def with_cluster(
                 for text in kube.warnings:
                     if text not in _warned:
                         _warned.add(text)
-                        click.echo(f"warning: {text}", err=True)
+                        say(f"warning: {text}", err=True)
 
     return asyncio.run(run())
 

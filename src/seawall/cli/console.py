@@ -9,6 +9,7 @@ import click
 
 from seawall.cli import output
 from seawall.cli.cluster import cluster_options, known_namespace, means_cluster, with_cluster
+from seawall.cli.terminal import say
 
 
 @click.command()
@@ -52,7 +53,7 @@ def _tell(url: str, opens: bool, form: str) -> None:
         import webbrowser
 
         if not webbrowser.open(url):
-            click.echo("No browser was found here: open the address above in one.", err=True)
+            say("No browser was found here: open the address above in one.", err=True)
 
 
 def _cluster(
@@ -69,7 +70,7 @@ def _cluster(
 
         def ready(url: str) -> None:
             _tell(url, opens, form)
-            click.echo("Ctrl-C ends it.", err=True)
+            say("Ctrl-C ends it.", err=True)
 
         await sights.serve(kube, where, port, ready)
 

@@ -8,6 +8,7 @@ import click
 
 from seawall.cli import output
 from seawall.cli.cluster import cluster_options, with_cluster
+from seawall.cli.terminal import say
 
 if TYPE_CHECKING:
     from seawall.drivers.kube import Kube
@@ -58,7 +59,7 @@ def command(
             if verb in ("deleted", "already gone"):
                 done.append(ref)
             if not form:
-                click.echo(f"  {verb:12} {ref}")
+                say(f"  {verb:12} {ref}")
 
         await refuse_kept(kube, group)
         kept = await delete(kube, group.gateway, group.namespace, everything, tell)
@@ -69,11 +70,9 @@ def command(
         told = {"deleted": list(map(str, done)), "kept": list(map(str, kept)), "leaving": held}
         output.write(told, form)
     elif not done and not kept:
-        click.echo(f"nothing of {group.gateway} was applied in {group.namespace}")
+        say(f"nothing of {group.gateway} was applied in {group.namespace}")
     elif kept:
-        click.echo(
-            f"kept {', '.join(map(str, kept))}" + ("" if everything else "; --all deletes volumes too")
-        )
+        say(f"kept {', '.join(map(str, kept))}" + ("" if everything else "; --all deletes volumes too"))
     if not form:
         for line in held:
-            click.echo(f"still leaving: {line}")
+            say(f"still leaving: {line}")

@@ -53,8 +53,16 @@ def command(
       seawall diagnose --explain probe/startup-too-short
     """
     if explain:
-        click.echo(_explained(explain))
+        told = _explained(explain)
+        if form:
+            causes_ = told.splitlines() if explain == "all" else [explain]
+            output.write(
+                {"causes": [{"id": c} | ({} if explain == "all" else {"text": told}) for c in causes_]}, form
+            )
+            return
+        click.echo(told)
         return
+    from seawall.cli import terminal
     from seawall.diagnose import run
     from seawall.diagnose.facts import parse_facts
     from seawall.diagnose.machine import facts_of_state
@@ -82,7 +90,7 @@ def command(
     if form:
         output.write({"causes": run.as_json(causes), "unread": facts.unread}, form)
     else:
-        text = run.as_text(causes, facts)
+        text = run.as_text(causes, facts, min(110, terminal.width() or 110))
         click.echo(
             text.replace(" Pods, ", " processes, ").replace(" Pod, ", " process, ") if on_machine else text
         )
@@ -93,6 +101,7 @@ def command(
 def _explained(cause: str) -> str:
     import difflib
 
+    from seawall.cli import terminal
     from seawall.diagnose import stories
 
     if cause == "all":
@@ -101,7 +110,7 @@ def _explained(cause: str) -> str:
         near = difflib.get_close_matches(cause, stories.ids(), 1, 0.5)
         hint = f"Did you mean {near[0]}?" if near else "`seawall diagnose --explain all` lists them."
         raise InputError(f"there is no cause {cause!r:.80}.", hint)
-    return stories.explain(cause)
+    return stories.explain(cause, min(100, terminal.width() or 100))
 
 
 def _of_cluster(

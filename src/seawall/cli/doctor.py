@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import click
 
-from seawall.cli import output
+from seawall.cli import output, terminal
 from seawall.cli.cluster import cluster_options, with_cluster
+from seawall.cli.terminal import say
 
 _MARKS = {"ok": "ok  ", "warn": "warn", "fail": "FAIL"}
 
@@ -28,6 +29,7 @@ def command(spec: str, context: str | None, kubeconfig: str | None, namespace: s
     from seawall.cli.fleets import group_of
     from seawall.diagnose.doctor import examine
     from seawall.diagnose.examine_cluster import examine_cluster
+    from seawall.domain.columns import labelled
     from seawall.errors import CheckFailed
     from seawall.operator.preflight import secrets_check
     from seawall.render.everything import render
@@ -48,11 +50,12 @@ def command(spec: str, context: str | None, kubeconfig: str | None, namespace: s
     if form:
         output.write({"healthy": not failed, "checks": [asdict(c) for c in checks]}, form)
     else:
-        width = max(len(c.name) for c in checks)
         for c in checks:
-            click.echo(f"{_MARKS[c.verdict]}  {c.name:{width}}  {c.why}")
-            if c.cure:
-                click.echo(f"      {'':{width}}  {c.cure}")
+            told = [(c.name, c.why)] + ([("", c.cure)] if c.cure else [])
+            width = max(len(c.name) for c in checks)
+            told = [(name.ljust(width), text) for name, text in told]
+            lines = labelled(told, terminal.width(), "      ")
+            click.echo("\n".join([_MARKS[c.verdict] + lines[0][4:], *lines[1:]]))
     if failed:
         answer = CheckFailed(
             f"{len(failed)} of {len(checks)} checks failed.",
@@ -61,4 +64,4 @@ def command(spec: str, context: str | None, kubeconfig: str | None, namespace: s
         answer.told = True
         raise answer
     if not form:
-        click.echo(f"\nNext: seawall apply {spec}")
+        say(f"\nNext: seawall apply {spec}")

@@ -11,6 +11,7 @@ import click
 from seawall.cli import output
 from seawall.cli.numbers import SECONDS
 from seawall.cli.output import output_option
+from seawall.cli.terminal import say
 
 
 @click.command()
@@ -51,7 +52,7 @@ def command(state_dir: Path | None, now: bool, timeout: float, form: str) -> Non
     if form:
         output.write({"stopped": True, "pid": before["pid"], "url": before["gateway"]["url"]}, form)
     else:
-        click.echo("stopped; nothing is left running")
+        say("stopped; nothing is left running")
 
 
 def _gone(folder: Path, timeout: float) -> bool:

@@ -6,6 +6,7 @@ import sys
 
 import click
 
+from seawall.cli.terminal import say
 from seawall.cli.verbs import VerbGroup
 
 
@@ -54,15 +55,15 @@ def install(
 
     chosen: engine_env.Build = build_for() if build == "auto" else build  # type: ignore[assignment]  # click's choice
     if build == "auto" and chosen != "cpu" and (own := own_vllm()) is not None:
-        click.echo(f"fleets on GPUs are served by your own vLLM: {own}")
-        click.echo("Next: seawall up MODEL; for ours beside it: seawall engine install --for " + chosen)
+        say(f"fleets on GPUs are served by your own vLLM: {own}")
+        say("Next: seawall up MODEL; for ours beside it: seawall engine install --for " + chosen)
         return
     sources = engine_env.WheelSources(
         find_links=find_links, torch_index=torch_index, index=index, offline=offline
     )
-    env = engine_env.install(cache.root(), lambda line: click.echo(line, err=True), chosen, sources)
-    click.echo(f"vLLM {env.version} ({env.build.upper()}) is ready: {env.folder}")
-    click.echo("Next: seawall up")
+    env = engine_env.install(cache.root(), lambda line: say(line, err=True), chosen, sources)
+    say(f"vLLM {env.version} ({env.build.upper()}) is ready: {env.folder}")
+    say("Next: seawall up")
 
 
 @command.command(

@@ -44,7 +44,7 @@ def command(path: str, every_field: bool, form: str) -> None:
         return
     wide = terminal.width()
     if every_field:
-        click.echo("\n".join(_line(f, f.path) for f in found))
+        click.echo("\n".join(more for f in found for more in wrapped(_line(f, f.path), wide, "", "    ")))
         return
     head, *inner = found
     click.echo(f"{head.path}   {head.kind}{_left_out(head)}\n")

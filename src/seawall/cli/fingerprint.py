@@ -11,6 +11,7 @@ from seawall.cli import output
 from seawall.cli.files import InputFile, writable
 from seawall.cli.numbers import SECONDS
 from seawall.cli.output import output_option
+from seawall.cli.terminal import say
 
 if TYPE_CHECKING:
     from seawall.decide.truth.fingerprint import Fingerprint
@@ -86,13 +87,13 @@ def command(
         output.write(body, form)
         return
     noise = body["noise"]
-    click.echo(
+    say(
         f"{path}: {body['prompts']} prompts, {body['source']}\n"
         f"  healthy answers differ by up to {noise['mean']:.2g} nats in the mean and {noise['worst']:.2g} at worst"
     )
     for name in learned.others:
-        click.echo(f"  {name} answers differently: look at its weights, its template and its flags")
-    click.echo(f"\nNext: seawall up {spec}     or     seawall render {spec} -o deploy/")
+        say(f"  {name} answers differently: look at its weights, its template and its flags")
+    say(f"\nNext: seawall up {spec}     or     seawall render {spec} -o deploy/")
 
 
 def _fleet(spec: Path, only: str | None) -> Fleet:
@@ -109,7 +110,7 @@ def _fleet(spec: Path, only: str | None) -> Fleet:
 
 
 def _say(text: str) -> None:
-    click.echo(text, err=True)
+    say(text, err=True)
 
 
 def _measure(how: dict[str, Any]) -> Any:

@@ -12,6 +12,7 @@ from click.core import ParameterSource
 from seawall.cli.files import InputFile
 from seawall.cli.numbers import SECONDS
 from seawall.cli.secret_files import path_in, secret
+from seawall.cli.terminal import say
 from seawall.domain.switches import GATEWAY
 from seawall.drivers.store_client import parse_address, shown
 from seawall.errors import InputError
@@ -213,7 +214,7 @@ def _store(named: str | None) -> str | None:
 
 def _announce(url: str, admin_url: str) -> None:
     _announce_worker(url, admin_url)
-    click.echo(f"Next: curl {url}/v1/models")
+    say(f"Next: curl {url}/v1/models")
     sys.stdout.flush()
 
 

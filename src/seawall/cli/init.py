@@ -8,6 +8,7 @@ from typing import Any, get_args
 import click
 
 from seawall.cli.files import OutputFile
+from seawall.cli.terminal import say
 from seawall.domain.spec import Hardware
 
 
@@ -94,12 +95,10 @@ def _of_cluster(model: str, wish: Any, kube_context: str, kubeconfig: str | None
             return None
 
     for group in groups:
-        click.echo(f"  {group.words}", err=True)
+        say(f"  {group.words}", err=True)
     chosen = smallest_that_holds([g for g in groups if g.known], plan_for)
     if chosen is None:
-        click.echo(
-            "  none is known to hold this model; the largest is written, `seawall plan` says more", err=True
-        )
+        say("  none is known to hold this model; the largest is written, `seawall plan` says more", err=True)
     return told(chosen or groups[0])
 
 
@@ -187,4 +186,4 @@ def command(
         cache.write_atomic(path, text)
     except OSError as e:
         raise InputError(f"{path}: {e.strerror}.", "Name another place with --write.") from None
-    click.echo(f"wrote {path}: {fleet.name}\n\nNext: seawall plan {path}")
+    say(f"wrote {path}: {fleet.name}\n\nNext: seawall plan {path}")

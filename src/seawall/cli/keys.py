@@ -9,6 +9,7 @@ import click
 
 from seawall.cli import output
 from seawall.cli.output import output_option
+from seawall.cli.terminal import say
 from seawall.cli.verbs import VerbGroup
 
 FILE = click.option(
@@ -72,12 +73,12 @@ def add(tenant: str, path: Path, models: str, expires: str | None, form: str, **
         output.write({"id": key.id, "tenant": tenant, "key": secret}, form)
         return
     click.echo(f"{secret}\n")
-    click.echo(f"Shown only this once: {path} keeps a hash. A running gateway knows it within a second.")
-    click.echo(f"Undo: seawall keys revoke {key.id} --file {path}")
+    say(f"Shown only this once: {path} keeps a hash. A running gateway knows it within a second.")
+    say(f"Undo: seawall keys revoke {key.id} --file {path}")
     where = _serving()
     click.echo(f"Next: curl -H 'Authorization: Bearer KEY' {where or 'ADDRESS'}/v1/models")
     if where is None:
-        click.echo("      ADDRESS: what `seawall up` or `seawall gateway` has printed")
+        say("      ADDRESS: what `seawall up` or `seawall gateway` has printed")
 
 
 def _serving() -> str | None:
@@ -122,7 +123,7 @@ def list_(path: Path, form: str) -> None:
     if keys:
         click.echo("\n".join(lay_out(columns, table, terminal.width()).lines()))
     else:
-        click.echo(f"No key yet. Next: seawall keys add TENANT --file {path}")
+        say(f"No key yet. Next: seawall keys add TENANT --file {path}")
 
 
 @command.command()
@@ -137,6 +138,6 @@ def revoke(ident: str, path: Path) -> None:
     from seawall.gateway.tell import keyring
 
     if keyring.change(path, revoke=ident) is None:
-        click.echo(f"seawall: no key has the id {ident}. See: seawall keys list --file {path}", err=True)
+        say(f"seawall: no key has the id {ident}. See: seawall keys list --file {path}", err=True)
         sys.exit(2)
-    click.echo(f"{ident} is revoked; a running gateway refuses it within a second.")
+    say(f"{ident} is revoked; a running gateway refuses it within a second.")

@@ -87,8 +87,9 @@ def command(
     from seawall.lint.run import Options, check, fix, write
     from seawall.lint.source import read
 
+    form = "json" if as_json else form
     if explain:
-        _explain(explain)
+        _explain(explain, form)
         return
     if not paths:
         raise InputError(
@@ -110,7 +111,6 @@ def command(
             return
     else:
         report = check(sources, options)
-    form = "json" if as_json else form
     if form == "json":
         click.echo(out.as_json(report, min_severity))
     elif form == "yaml":
@@ -175,7 +175,7 @@ def _shown(least: Severity) -> Show:
     if width is None:
         return Show(least=least)
     plain = "NO_COLOR" in os.environ or os.environ.get("TERM") == "dumb"
-    return Show(min(110, max(40, width)), colour=not plain, least=least)
+    return Show(min(110, max(40, width)), folds=True, colour=not plain, least=least)
 
 
 def _leave(failed: bool, unreadable: bool) -> None:
@@ -198,21 +198,31 @@ def _model(name: str, quantization: str | None) -> ModelConfig | None:
     return quantization_override(model, quantization) if quantization else model
 
 
-def _explain(name: str) -> None:
+def _explain(name: str, form: str) -> None:
     import difflib
 
+    from seawall.cli import terminal
+    from seawall.domain.columns import ALWAYS, Column, lay_out
     from seawall.lint.finding import RULES
     from seawall.lint.report import explain
     from seawall.lint.run import load_rules
 
     load_rules()
+    if form != "text" and (name == "all" or name in RULES):
+        told = [
+            {k: getattr(r, k) for k in ("id", "severity", "title", "story", "cure", "fixable")}
+            for r in sorted(RULES.values(), key=lambda r: r.id)
+            if name in ("all", r.id)
+        ]
+        output.write({"rules": told}, "yaml" if form == "yaml" else "json")
+        return
     if name == "all":
-        width = max(map(len, RULES))
-        for rule in sorted(RULES.values(), key=lambda r: r.id):
-            click.echo(f"{rule.id:{width}}  {rule.severity:7}  {rule.title}")
+        rows = [(r.id, r.severity, r.title) for r in sorted(RULES.values(), key=lambda r: r.id)]
+        columns = (Column("RULE", ALWAYS), Column("SEVERITY", ALWAYS), Column("WHAT IT FINDS", ALWAYS))
+        click.echo("\n".join(lay_out(columns, rows, terminal.width()).lines()))
         return
     if name not in RULES:
         near = difflib.get_close_matches(name, RULES, 1, 0.5)
         hint = f"Did you mean {near[0]}?" if near else "`seawall lint --explain all` lists them."
         raise InputError(f"there is no rule {name!r:.80}.", hint)
-    click.echo(explain(RULES[name]))
+    click.echo(explain(RULES[name], min(100, terminal.width() or 100)))

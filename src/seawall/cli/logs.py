@@ -7,6 +7,9 @@ from pathlib import Path
 
 import click
 
+from seawall.cli import output, terminal
+from seawall.cli.output import output_option
+
 
 @click.command()
 @click.argument("name", required=False)
@@ -20,7 +23,8 @@ import click
     help="So many of the last lines.",
 )
 @click.option("-f", "--follow", is_flag=True, help="Go on printing what comes.")
-def command(name: str | None, state_dir: Path | None, lines: int, follow: bool) -> None:
+@output_option
+def command(name: str | None, state_dir: Path | None, lines: int, follow: bool, form: str) -> None:
     """Show a replica's or the gateway's log; without NAME, which there are.
 
     They stay after `seawall up` has ended. Each holds at most 16 MiB, and as much again in NAME.log.1.
@@ -38,11 +42,15 @@ def command(name: str | None, state_dir: Path | None, lines: int, follow: bool) 
     if name is None:
         if not known:
             raise InputError(f"there are no logs in {folder}.", "Start one: seawall up")
-        for each, path in known.items():
-            click.echo(f"{each:<20} {path.stat().st_size:>10} B  {path}")
+        _list(known, form)
         return
+    if form:
+        raise InputError(f"-o {form}: a log is text.", f"Leave it out: seawall logs {name}")
     if name not in known:
-        raise InputError(f"there is no log of {name!r}.", f"Known: {', '.join(known) or 'none'}.")
+        raise InputError(
+            f"there is no log of {name!r:.80}.",
+            f"There are: {', '.join(known)}." if known else "Start one: seawall up",
+        )
     path = known[name]
     text = tail(path, max(65536, lines * 400))
     click.echo("\n".join(text.splitlines()[-lines:]))
@@ -58,3 +66,19 @@ def command(name: str | None, state_dir: Path | None, lines: int, follow: bool) 
                 data = f.read(1 << 20)
             position += len(data)
             click.echo(data.decode("utf-8", "replace"), nl=False)
+
+
+def _list(known: dict[str, Path], form: str) -> None:
+    """Which logs there are, as a table or as data."""
+    from seawall.domain.columns import ALWAYS, Column, lay_out
+    from seawall.domain.units import show_bytes
+
+    sizes = {name: path.stat().st_size for name, path in known.items()}
+    if form:
+        rows = [{"name": name, "bytes": sizes[name], "path": str(path)} for name, path in known.items()]
+        output.write({"logs": rows}, form)
+        return
+    columns = (Column("NAME", ALWAYS), Column("SIZE", 1, right=True), Column("FILE", ALWAYS))
+    rows_ = [(name, show_bytes(sizes[name]), str(path)) for name, path in known.items()]
+    click.echo("\n".join(lay_out(columns, rows_, terminal.width()).lines()))
+    click.echo(f"\nNext: seawall logs {next(iter(known))} -f")

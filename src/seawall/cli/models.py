@@ -10,6 +10,7 @@ import click
 from seawall.cli import output
 from seawall.cli.files import writable_folder
 from seawall.cli.output import output_option
+from seawall.cli.terminal import say
 from seawall.cli.verbs import VerbGroup
 from seawall.domain.spec import Quantization
 
@@ -60,7 +61,7 @@ def list_models(registry: Path, specs: Path, form: str) -> None:
         output.write({"models": rows}, form)
         return
     if not models:
-        click.echo(f"no model in {registry}\n\nNext: seawall models add NAME SOURCE --to DIR")
+        say(f"no model in {registry}\n\nNext: seawall models add NAME SOURCE --to DIR")
         return
     columns = [Column("NAME", ALWAYS), Column("SOURCE", 2), Column("SIZE", 4), Column("LICENCE", 1), Column("QUANT", 3),
                Column("USED BY", ALWAYS)]  # fmt: skip
@@ -143,7 +144,7 @@ def add(
         licence=licence, quantization=quantization, config=config,
     )  # fmt: skip
     path = write_model(registry, ModelDocument(metadata=Metadata(name=name), spec=facts))
-    click.echo(f"wrote {path}\n\nNext: in a Fleet, model: {{source: model://{name}}}")
+    say(f"wrote {path}\n\nNext: in a Fleet, model: {{source: model://{name}}}")
 
 
 def _pull(source: str, directory: Path, revision: str | None) -> Lock:

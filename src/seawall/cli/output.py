@@ -43,14 +43,17 @@ def _with_form(f: F, *names: str) -> F:
 
 
 def dumps(data: Any, form: str) -> str:
-    """The data as a document of that form. NaN and infinity are in neither."""
+    """The data as a document of that form. NaN and infinity are in neither; what is a list in JSON is one in YAML."""
+    import json
+
+    text = json.dumps(data, indent=2, allow_nan=False)
     if form == "yaml":
         import yaml
 
-        return str(yaml.safe_dump(data, sort_keys=False, allow_unicode=True, width=110)).rstrip("\n")
-    import json
-
-    return json.dumps(data, indent=2, allow_nan=False)
+        return str(yaml.safe_dump(json.loads(text), sort_keys=False, allow_unicode=True, width=110)).rstrip(
+            "\n"
+        )
+    return text
 
 
 def write(data: Any, form: str) -> None:

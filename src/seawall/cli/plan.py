@@ -162,7 +162,8 @@ def command(
         wide = terminal.width()
         pinned = [not fleet.needs_lock or _lock_beside(spec, fleet.name) for fleet, _ in wanted]
         text = "\n\n".join(
-            table(p, spec, wide is not None, wide, k) for p, k in zip(plans, pinned, strict=True)
+            table(p, spec, wide is not None, wide, k, _again(p.fits, sys.argv[1:]))
+            for p, k in zip(plans, pinned, strict=True)
         )
         click.echo(text.rpartition("\n\nNext:")[0] if file and plans[0].fits else text)
     if not all(p.fits for p in plans):
@@ -171,6 +172,20 @@ def command(
         needs_lock = _write(file, wanted[0][0], plans[0], named)
         after = f"seawall pull {file} --lock-only" if needs_lock else f"seawall render {file} -o deploy/"
         click.echo(f"\nwrote {file}\n\nNext: {after}", err=bool(form))
+
+
+def _again(fits: bool, argv: list[str]) -> str:
+    """What comes next for a model that no spec names: the same, written; or every GPU of the catalogue."""
+    import shlex
+
+    if fits:
+        return f"{shlex.join(['seawall', *argv])} --write fleet.yaml"
+    kept, skip = [], False
+    for word in argv:
+        if not skip and not word.startswith(("--gpu=", "--gpus=")) and word not in ("--gpu", "--gpus"):
+            kept.append(word)
+        skip = not skip and word in ("--gpu", "--gpus")
+    return f"{shlex.join(['seawall', *kept])} --gpus any"
 
 
 def _write(file: Path, fleet: Any, made: Any, model: str) -> bool:

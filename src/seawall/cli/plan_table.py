@@ -33,9 +33,11 @@ def _plain(value: Any) -> Any:
     return value
 
 
-def table(plan: Plan, spec: str | None, colour: bool, width: int | None = None, pinned: bool = True) -> str:
+def table(
+    plan: Plan, spec: str | None, colour: bool, width: int | None = None, pinned: bool = True, again: str = ""
+) -> str:
     """One screen of text, without a trailing newline; folded between words where the terminal is narrower. `pinned`:
-    render will not ask for a lockfile."""
+    render will not ask for a lockfile. `again`: what a model without a spec is planned with next."""
     version = f"   {plan.quantization}" if plan.quantization else ""
     lines = [f"{plan.fleet}   {plan.model}{version}   {plan.dtype}", ""]
     lines.append(_row(_verdict(plan), f"{_hardware(plan)} per replica"))
@@ -57,7 +59,7 @@ def table(plan: Plan, spec: str | None, colour: bool, width: int | None = None, 
         lines += _running(plan)
     lines += [_row("note" if i == 0 else "", n) for i, n in enumerate(plan.notes)]
     if spec is None:
-        after = "the same with --write fleet.yaml"
+        after = again
     elif plan.fits and not pinned:
         after = (
             f"seawall pull {spec} --lock-only   (pins the weights; then: seawall render {spec} -o deploy/)"

@@ -15,6 +15,7 @@ from seawall.cli.files import InputFile, writable, writable_folder
 from seawall.cli.numbers import SECONDS
 from seawall.cli.output import output_option
 from seawall.cli.progress import Steps
+from seawall.cli.terminal import say
 from seawall.domain.units import counted
 
 if TYPE_CHECKING:
@@ -110,7 +111,7 @@ def command(fleet: Path, listing: bool, **o: Any) -> None:
     from seawall.prove.run import Proof
 
     if listing:
-        _list()
+        _list(o["form"])
         return
     writable_folder(o["keep_logs"], "--keep-logs")
     if o["targets"]:
@@ -128,30 +129,35 @@ def command(fleet: Path, listing: bool, **o: Any) -> None:
     _report(proof, result, whole, o["report"], o["form"])
 
 
-def _list() -> None:
+def _list(form: str) -> None:
     from seawall.cli import terminal
-    from seawall.domain.columns import ALWAYS, Column, lay_out
+    from seawall.domain.columns import ALWAYS, Column, labelled, lay_out
     from seawall.prove.cluster_run import CLUSTER
     from seawall.prove.mechanisms import MECHANISMS
     from seawall.prove.scenarios import SCENARIOS
     from seawall.prove.targets.known import TARGETS
 
+    if form:
+        known = [(s, "here") for s in SCENARIOS.values()] + [(s, "cluster") for s in CLUSTER.values()]
+        told = [{"name": s.name, "where": where, "title": s.title} for s, where in known]
+        output.write({"scenarios": told, "without": list(MECHANISMS), "targets": list(TARGETS)}, form)
+        return
     rows = [
         (s.name, ", ".join(s.mechanisms), "sim only" if s.sim_only else "", s.title)
         for s in SCENARIOS.values()
     ]
     columns = [Column("SCENARIO", ALWAYS), Column("PROVES", 2), Column("", 1), Column("WHAT HAPPENS", ALWAYS)]
     click.echo("\n".join(lay_out(columns, rows, terminal.width()).lines()))
-    click.echo("\nWith --context:")
+    say("\nWith --context:")
     on_cluster = [(s.name, s.title) for s in CLUSTER.values()]
     click.echo("\n".join(lay_out([columns[0], columns[-1]], on_cluster, terminal.width()).lines()[1:]))
-    click.echo()
+    switches = []
     for name, mechanism in MECHANISMS.items():
-        cover = f"   (and {', '.join(mechanism.covers)}, which would hide it)" if mechanism.covers else ""
-        click.echo(f"  --without {name:<15}{mechanism.what}{cover}")
-    click.echo()
-    for name, adapter in TARGETS.items():
-        click.echo(f"  --target {name:<17}{adapter.source}")
+        cover = f" (and {', '.join(mechanism.covers)}, which would hide it)" if mechanism.covers else ""
+        switches.append((f"--without {name}", f"{mechanism.what}{cover}"))
+    click.echo("\n" + "\n".join(labelled(switches, terminal.width())))
+    targets = [(f"--target {name}", adapter.source) for name, adapter in TARGETS.items()]
+    click.echo("\n" + "\n".join(labelled(targets, terminal.width())))
 
 
 def _chosen(names: tuple[str, ...], engine: str, context: str | None) -> list[Any]:
@@ -190,7 +196,7 @@ def _with_store(chosen: list[Any], named: bool) -> list[Any]:
     except InputError as e:
         if named:
             raise
-        click.echo(f"  left out: {', '.join(needing)}: {e.message} {e.cure}", err=True)
+        say(f"  left out: {', '.join(needing)}: {e.message} {e.cure}", err=True)
         return [s for s in chosen if s.gateways == 1]
     return chosen
 
@@ -205,24 +211,22 @@ def _run(proof: Proof, o: dict[str, Any]) -> tuple[Result, bool]:
     form, result = o["form"], Result()
     steps = Steps(len(proof.scenarios), "scenario")
 
-    def say(text: str) -> None:
+    def step(text: str) -> None:
         steps.say(text)
 
     def done(v: ScenarioVerdict) -> None:
         steps.done()
-        click.echo(_line(v), err=bool(form))
+        say(_line(v), err=bool(form))
         for why in (*v.broken, *(v.notes if not v.kept else ())):
-            click.echo(f"      {why}", err=bool(form))
+            say(f"      {why}", err=bool(form))
 
     off(proof.without)
     if o["context"]:
-        work = _on_cluster(proof, o, result, say, done)
+        work = _on_cluster(proof, o, result, step, done)
     else:
-        work = prove(proof, result, say, done)
+        work = prove(proof, result, step, done)
         if proof.engine == "sim":
-            click.echo(
-                "  engine: simulated. The gateway and the supervisor are the real ones.", err=bool(form)
-            )
+            say("  engine: simulated. The gateway and the supervisor are the real ones.", err=bool(form))
 
     async def stoppable() -> None:
         """SIGTERM ends it as Ctrl-C does: what was started is stopped, and what was seen is said."""
@@ -235,7 +239,7 @@ def _run(proof: Proof, o: dict[str, Any]) -> tuple[Result, bool]:
         with steps:
             asyncio.run(stoppable())
     except (KeyboardInterrupt, asyncio.CancelledError):
-        click.echo("\n  interrupted", err=True)
+        say("\n  interrupted", err=True)
         return result, False
     return result, True
 
@@ -244,7 +248,7 @@ def _on_cluster(
     proof: Proof,
     o: dict[str, Any],
     result: Result,
-    say: Callable[[str], None],
+    step: Callable[[str], None],
     done: Callable[[ScenarioVerdict], None],
 ) -> Coroutine[Any, Any, None]:
     """The proof against a context, after its owner has agreed."""
@@ -278,7 +282,7 @@ def _on_cluster(
         async with connect(o["context"], o["kubeconfig"]) as kube:
             target = await find(kube, fleet.name, o["namespace"] or fleet.metadata.namespace)
             verbs = ", ".join(s.name for s in proof.scenarios)
-            click.echo(
+            say(
                 f"  {target.replicas} replicas of {target.fleet} in {target.namespace} (context {o['context']}) "
                 f"will be disturbed under {proof.streams} streams: {verbs}",
                 err=True,
@@ -292,7 +296,7 @@ def _on_cluster(
             answers = ClusterQuestions(
                 last_s=last_s, context=fleet.spec.traffic.max_context or SHORTEST_CONTEXT
             )
-            await prove_cluster(proof, place, fleet.served_names[0], o["wait"], answers, result, say, done)
+            await prove_cluster(proof, place, fleet.served_names[0], o["wait"], answers, result, step, done)
 
     return work()
 
@@ -325,7 +329,7 @@ def _report(proof: Proof, result: Result, whole: bool, report: Path | None, form
         played = counted(total["scenarios"], "scenario")
         if not whole:
             played = f"{total['scenarios']} of {counted(len(proof.scenarios), 'scenario')}"
-        click.echo(
+        say(
             f"{played}, "
             f"{counted(total['streams'], 'stream')}, {total['lost']:,} lost "
             f"(< {total['lost_share_at_most']:.3%} at 95%), {total['wrong_tokens']:,} wrong tokens.{shown}"
@@ -335,5 +339,5 @@ def _report(proof: Proof, result: Result, whole: bool, report: Path | None, form
     if not total["kept"]:
         broken = [v.name for v in result.verdicts if not v.kept]
         again = f"seawall prove {proof.fleet} --scenario {broken[0]} --html prove.html"
-        click.echo(f"Broken: {', '.join(broken)}. Next: {again}", err=bool(form))
+        say(f"Broken: {', '.join(broken)}. Next: {again}", err=bool(form))
         sys.exit(1)

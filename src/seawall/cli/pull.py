@@ -11,6 +11,7 @@ import click
 from seawall.cli import output
 from seawall.cli.files import writable_folder
 from seawall.cli.output import output_option
+from seawall.cli.terminal import say
 
 if TYPE_CHECKING:
     from seawall.weights.listing import WeightsForm
@@ -116,7 +117,7 @@ def command(
     lock = lock or (what.lock if what and what.lock else directory / LOCK_NAME)
     if check or verify_only:
         answer = _verify(directory, lock, check)
-        click.echo(
+        say(
             output.dumps(answer, form)
             if form
             else f"whole   {counted(answer['files'], 'file')} in {directory}"
@@ -231,9 +232,7 @@ def _pin(source: str | None, wanted: list[_Wanted], lock: Path | None, allow_pic
         if not form:
             how = "agrees with" if already else "pins"
             size = f"{counted(len(made.files), 'file')}, {show_bytes(made.total_bytes)}"
-            click.echo(
-                f"{file} {how} {made.source} at revision {made.revision}: {size}; no weights downloaded"
-            )
+            say(f"{file} {how} {made.source} at revision {made.revision}: {size}; no weights downloaded")
     if form:
         output.write({"locks": rows}, form)
         return
@@ -243,7 +242,7 @@ def _pin(source: str | None, wanted: list[_Wanted], lock: Path | None, allow_pic
         if of_fleet
         else f"seawall pull {source} --lock {rows[0]['lock']}"
     )
-    click.echo(f"\nNext: {then}")
+    say(f"\nNext: {then}")
 
 
 def _folder_name(source: str) -> str:

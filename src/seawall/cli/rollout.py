@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import click
 
@@ -14,6 +13,7 @@ from seawall.cli import output
 from seawall.cli.numbers import SECONDS
 from seawall.cli.output import output_option
 from seawall.cli.rollout_canary import add_to
+from seawall.cli.terminal import say
 from seawall.cli.verbs import VerbGroup
 from seawall.domain.units import counted
 
@@ -55,11 +55,11 @@ def restart(
 
     folder = control.state_dir(state_dir)
     began = control.ask(folder, do="restart", fleet=_one(fleet, named))
-    say = (lambda line: None) if form else click.echo
+    tell: Callable[[str], None] = _nothing if form else say
     with _goes_on(began["fleet"], "the restart"):
-        say(f"{began['fleet']}: rolling restart, generation {began['generation']}")
+        tell(f"{began['fleet']}: rolling restart, generation {began['generation']}")
         if wait:
-            _settle(folder, began["fleet"], timeout, say)
+            _settle(folder, began["fleet"], timeout, tell)
     if form:
         output.write(began | {"done": wait}, form)
 
@@ -94,14 +94,18 @@ def scale(
         raise InputError(f"{replicas!r:.80} is not a number of replicas.", "Write a number, or `auto`.")
     count = None if replicas == "auto" else int(replicas)
     answer = control.ask(folder, do="scale", fleet=_one(*fleets, named), replicas=count)
-    say = (lambda line: None) if form else click.echo
+    tell: Callable[[str], None] = _nothing if form else say
     what = "scaled by demand" if count is None else f"{counted(count, 'replica')} wanted"
     with _goes_on(answer["fleet"], "the change"):
-        say(f"{answer['fleet']}: {what}")
+        tell(f"{answer['fleet']}: {what}")
         if wait and count is not None:
-            _settle(folder, answer["fleet"], timeout, say)
+            _settle(folder, answer["fleet"], timeout, tell)
     if form:
         output.write(answer, form)
+
+
+def _nothing(text: str) -> None:
+    """What is said to a program that wants data only."""
 
 
 def _one(*names: str | None) -> str | None:
@@ -125,7 +129,7 @@ def gateway(state_dir: Path | None) -> None:
     from seawall.local import control
 
     control.ask(control.state_dir(state_dir), do="restart-gateway")
-    click.echo("a new gateway takes over; the old one finishes what it has accepted")
+    say("a new gateway takes over; the old one finishes what it has accepted")
 
 
 @contextmanager
@@ -142,7 +146,7 @@ def _goes_on(fleet: str, what: str) -> Iterator[None]:
         ) from None
 
 
-def _settle(folder: Path, fleet: str, timeout: float, say: Any) -> None:
+def _settle(folder: Path, fleet: str, timeout: float, tell: Callable[[str], None]) -> None:
     """Prints the events of the change as they come; returns when the fleet has settled."""
     from seawall.errors import CheckFailed
     from seawall.local import control, view
@@ -153,10 +157,10 @@ def _settle(folder: Path, fleet: str, timeout: float, say: Any) -> None:
         for e in status["events"]:
             if e["at"] > last:
                 last = e["at"]
-                say("  " + view.event_line(e))
+                tell("  " + view.event_line(e))
         mine = next(f for f in status["fleets"] if f["name"] == fleet)
         if mine["settled"]:
-            say(f"done: {mine['ready']} of {mine['wanted']} ready, generation {mine['generation']}")
+            tell(f"done: {mine['ready']} of {mine['wanted']} ready, generation {mine['generation']}")
             return
         if time.monotonic() > end:
             raise CheckFailed(

@@ -8,6 +8,7 @@ import click
 
 from seawall.cli import output
 from seawall.cli.cluster import cluster_options, with_cluster
+from seawall.cli.terminal import say
 
 if TYPE_CHECKING:
     from seawall.drivers.kube import Kube
@@ -56,7 +57,7 @@ def start(
         await canary.start(kube, group, name, time.time(), owner)
         if detach:
             await canary.tick(kube, group.namespace, name, time.time(), owner)
-            click.echo(f"{name}: begun\n\nNext: seawall rollout follow {name} -n {group.namespace}")
+            say(f"{name}: begun\n\nNext: seawall rollout follow {name} -n {group.namespace}")
         else:
             await _drive(kube, group.namespace, name, form)
 
@@ -101,15 +102,13 @@ async def _drive(kube: Kube, namespace: str, name: str, form: str) -> None:
                 line = {"phase": told.phase, "weight": told.decision.weight, "reason": told.decision.reason}
                 click.echo(output.line(line, form))
             elif told.moved:
-                click.echo(f"{told.phase:13} {told.decision.weight:3}%  {told.decision.reason}")
+                say(f"{told.phase:13} {told.decision.weight:3}%  {told.decision.reason}")
             if told.phase == "rolled-back":
                 raise CheckFailed(
                     f"{name}: rolled back.", f"seawall rollout status {name} -n {namespace} says why."
                 )
             if told.phase in ENDED:
-                click.echo(
-                    f"{name}: promoted. Put the candidate's lines into the spec itself.", err=bool(form)
-                )
+                say(f"{name}: promoted. Put the candidate's lines into the spec itself.", err=bool(form))
                 return
         await asyncio.sleep(told.decision.next_look_s if told else 2.0)
 
@@ -136,12 +135,12 @@ def status(fleet: str, context: str | None, kubeconfig: str | None, namespace: s
         return
     last = answer["last"]
     sure = f" ({last['sure'] * 100:.1f}% sure)" if last.get("sure") else ""
-    click.echo(
+    say(
         f"{fleet}   {answer['phase']}   {last.get('weight', 0)}% of requests   {last.get('reason', '')}{sure}"
     )
     for line in answer["history"]:
         at = datetime.fromtimestamp(line["at"]).astimezone().strftime("%H:%M:%S")
-        click.echo(f"  {at}  {line['phase']:13} {line['weight']:3}%  {line['reason']}")
+        say(f"  {at}  {line['phase']:13} {line['weight']:3}%  {line['reason']}")
 
 
 def _wish(what: str) -> click.Command:
@@ -166,7 +165,7 @@ def _wish(what: str) -> click.Command:
             return where
 
         where = with_cluster(context, kubeconfig, work)
-        click.echo(
+        say(
             f"{fleet}: asked to {what}\n\nNext: seawall rollout follow {fleet} -n {where}",
             err=bool(form),
         )

@@ -12,6 +12,7 @@ from seawall.cli import output
 from seawall.cli.files import InputFile, writable
 from seawall.cli.numbers import Finite
 from seawall.cli.output import short_output_option
+from seawall.cli.terminal import say
 
 if TYPE_CHECKING:
     from seawall.domain.spec import Fleet
@@ -171,7 +172,7 @@ def _fleets(spec: str, name: str | None) -> list[Fleet]:
         told = f"{', '.join(pooled)}: taking turns in a pool is not modelled"
         if len(found) > 1:
             raise InputError(f"{told}.", "Simulate one alone, as if the pool were its own: --fleet NAME.")
-        click.echo(f"seawall: {told}; simulated as if the pool were its own.", err=True)
+        say(f"seawall: {told}; simulated as if the pool were its own.", err=True)
     return found
 
 
@@ -205,13 +206,11 @@ def _replay(fleets: list[Fleet], path: Path, form: str) -> None:
         before: dict[str, int] = {}
         for r in found:
             if before.get(r.record.decision) != r.record.replicas or not r.same:
-                click.echo(
-                    f"{r.record.at_s:12.1f} s  {r.record.decision}  {r.record.replicas}  {r.record.reason}"
-                )
+                say(f"{r.record.at_s:12.1f} s  {r.record.decision}  {r.record.replicas}  {r.record.reason}")
             if not r.same:
-                click.echo(f"{'again':>14}  {r.record.decision}  {r.replicas}  {r.reason}")
+                say(f"{'again':>14}  {r.record.decision}  {r.replicas}  {r.reason}")
             before[r.record.decision] = r.record.replicas
-        click.echo(f"{len(found)} decisions, {len(found) - len(other)} the same.")
+        say(f"{len(found)} decisions, {len(found) - len(other)} the same.")
     if other:
         raise CheckFailed(
             f"{len(other)} of {len(found)} decisions come out differently.",
@@ -245,10 +244,10 @@ def _several(fleets: list[Fleet], more: bool, form: str, options: dict[str, Any]
         return
     for fleet, (_, outcome) in zip(fleets, runs, strict=True):
         show(fleet, outcome)
-        click.echo()
+        say()
     show_total(total, len(fleets))
     if not options["html"]:
-        click.echo("\nNext: add --html report.html for charts of all, or --fleet NAME to try settings on one")
+        say("\nNext: add --html report.html for charts of all, or --fleet NAME to try settings on one")
 
 
 def _load(options: dict[str, Any]) -> LoadWish:
@@ -336,7 +335,7 @@ class _Bar:
                 self.bar.update(self.task, completed=index)
             elif time.monotonic() - self.said > 5:
                 self.said = time.monotonic()
-                click.echo(f"{self.label}: {index:,} of {total:,} requests", err=True)
+                say(f"{self.label}: {index:,} of {total:,} requests", err=True)
 
         return move
 

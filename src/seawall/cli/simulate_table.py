@@ -6,9 +6,21 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from seawall.cli import terminal
+from seawall.cli.terminal import say
+from seawall.domain.columns import ALWAYS, Column, labelled, lay_out
+
 if TYPE_CHECKING:
     from seawall.domain.spec import Fleet
     from seawall.sim.outcome import Outcome
+
+
+SWEPT = (
+    Column("  setting", ALWAYS), Column("good", ALWAYS, right=True), Column("TTFT p95", 60, right=True),
+    Column("TPOT p95", 50, right=True), Column("lost", ALWAYS, right=True), Column("429", 40, right=True),
+    Column("most", 20, right=True), Column("GPU-hours", 30, right=True), Column("$", ALWAYS, right=True),
+    Column("", 0),
+)  # fmt: skip
 
 
 def rows(runs: list[tuple[str, Outcome]], marks: list[bool] | None = None) -> list[dict[str, Any]]:
@@ -28,44 +40,38 @@ def show(fleet: Fleet, outcome: Outcome) -> None:
     from seawall.sim.report import rows_of
 
     setup = outcome.setup
-    click.echo(
+    say(
         f"{fleet.name}   {outcome.requests.source}   policy {setup.recipe}   {len(outcome.requests):,} requests in "
         f"{show_seconds(outcome.end_s)}\n"
     )
-    rows = rows_of(outcome)
-    width = max(len(k) for k, _ in rows)
-    for key, text in rows:
-        click.echo(f"  {key:{width}}  {text}")
+    _labelled(rows_of(outcome))
     if outcome.log:
-        click.echo("\n  what happened")
-        for t, text in outcome.log[:12]:
-            click.echo(f"    {show_seconds(t):>13}  {text}")
+        say("\n  what happened")
+        _labelled([(f"{show_seconds(t):>13}", text) for t, text in outcome.log[:12]], "    ")
         if len(outcome.log) > 12:
-            click.echo(f"    and {len(outcome.log) - 12} more: --html shows them all")
-    click.echo(
-        f"\n  speed     {setup.shape.timing.source}; see docs/reference/simulator-model.md for what is modelled"
-    )
+            say(f"    and {len(outcome.log) - 12} more: --html shows them all")
+    said = f"{setup.shape.timing.source}; see docs/reference/simulator-model.md for what is modelled"
+    click.echo()
+    _labelled([("speed   ", said)])
 
 
 def show_total(total: dict[str, Any], fleets: int) -> None:
     from seawall.sim.report import cost_of
 
     counts = total["requests"]
-    click.echo(
-        f"all {fleets} fleets   each simulated alone: nodes and a gateway that they share are not seen\n"
-    )
-    click.echo(
-        f"  requests  {counts['done']:,} of {counts['arrived']:,} answered, {counts['lost']:,} lost, "
+    say(f"all {fleets} fleets   each simulated alone: nodes and a gateway that they share are not seen\n")
+    answered = (
+        f"{counts['done']:,} of {counts['arrived']:,} answered, {counts['lost']:,} lost, "
         f"{counts['rejected'] + counts['expired'] + counts['cancelled'] + counts['refused']:,} turned away; "
         f"{total['slo_attainment']:.2%} within their fleet's objectives"
     )
-    click.echo(f"  cost      {cost_of(total)}")
+    _labelled([("requests", answered), ("cost", cost_of(total))])
 
 
 def show_next(fleet: Fleet, outcome: Outcome, options: dict[str, Any]) -> None:
     met = outcome.summary()["slo_attainment"] >= fleet.spec.traffic.slo.availability
     if not options["html"]:
-        click.echo(
+        say(
             "\nNext: add --html report.html for charts"
             + ("" if met else ", or --sweep scaling.target=4,8,16")
         )
@@ -75,14 +81,12 @@ def show_sweep(fleet: Fleet, runs: list[tuple[str, Outcome]]) -> None:
     from seawall.sim.report import shown_number
     from seawall.sim.sweep import pareto
 
-    head = ("", "setting", "good", "TTFT p95", "TPOT p95", "lost", "429", "most", "GPU-hours", "$")
-    table = [head]
+    table = []
     for (label, outcome), best in zip(runs, pareto([o for _, o in runs]), strict=True):
         s = outcome.summary()
         table.append(
             (
-                "*" if best else "",
-                label,
+                f"{'*' if best else ' '} {label}",
                 f"{s['slo_attainment']:.2%}",
                 shown_number(s["ttft_s"]["p95"]) + " s",
                 shown_number(None if s["tpot_s"]["p95"] is None else s["tpot_s"]["p95"] * 1000) + " ms",
@@ -91,13 +95,13 @@ def show_sweep(fleet: Fleet, runs: list[tuple[str, Outcome]]) -> None:
                 str(s["replicas"]["most"]),
                 shown_number(s["gpu_hours"]),
                 shown_number(s["usd"]),
+                "",
             )
         )
-    widths = [max(len(row[i]) for row in table) for i in range(len(head))]
-    for row in table:
-        cells = [
-            c.ljust(w) if i < 2 else c.rjust(w) for i, (c, w) in enumerate(zip(row, widths, strict=True))
-        ]
-        click.echo("  ".join(cells).rstrip())
-    click.echo(f"\n* nothing else is both cheaper and better ({fleet.name}, {runs[0][1].requests.source})")
-    click.echo("Next: put the setting you like into the spec, and run `seawall render`")
+    click.echo("\n".join(lay_out(SWEPT, table, terminal.width()).lines()))
+    say(f"\n* nothing else is both cheaper and better ({fleet.name}, {runs[0][1].requests.source})")
+    say("Next: put the setting you like into the spec, and run `seawall render`")
+
+
+def _labelled(found: list[tuple[str, str]], indent: str = "  ") -> None:
+    click.echo("\n".join(labelled(found, terminal.width(), indent)))

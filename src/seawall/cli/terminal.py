@@ -25,10 +25,10 @@ def width(stream: TextIO | None = None) -> int | None:
         return 80
 
 
-def say(text: str) -> None:
+def say(text: str = "", err: bool = False) -> None:
     """Prints a text of many lines as wide as the terminal is: broken between words, never inside a command."""
     import click
 
     from seawall.domain.columns import folded
 
-    click.echo(folded(text, width()))
+    click.echo(folded(text, width(sys.stderr if err else None)), err=err)

@@ -20,7 +20,8 @@ from seawall.errors import InputError
 MAX_BYTES = 4 * 2**20
 MAX_ALIASES = 200
 _WRITE_ONE = (
-    "Write one: seawall init MODEL --write fleet.yaml, or from an example: seawall init --example smollm2"
+    "Write one: seawall init MODEL --write fleet.yaml\n"
+    "Or take an example: seawall init --example smollm2 --write fleet.yaml"
 )
 
 _Base: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, replace
 from typing import Any
@@ -27,6 +26,8 @@ from seawall.diagnose import (
 )
 from seawall.diagnose.cause import KINDS, ORDER, RULES, Cause
 from seawall.diagnose.facts import Facts, name_of
+from seawall.domain.columns import wrapped
+from seawall.domain.units import counted
 
 FAMILIES = (
     scheduling,
@@ -98,13 +99,11 @@ def as_text(causes: list[Cause], facts: Facts, width: int = 110) -> str:
     for n, c in enumerate(causes, 1):
         more = f" (and {len(c.also)} more)" if c.also else ""
         indent = " " * 3
-        out += textwrap.wrap(
-            f"{n}  ({_how_sure(c)})  {c.subject}{more}: {c.what}", width, subsequent_indent=indent
-        )
+        out += wrapped(f"{n}  ({_how_sure(c)})  {c.subject}{more}: {c.what}", width, "", indent)
         for i, line in enumerate(c.evidence):
             label = "   evidence   " if i == 0 else " " * 14
-            out += textwrap.wrap(line, width - 14, initial_indent=label, subsequent_indent=" " * 14)
-        out += textwrap.wrap(c.do, width - 14, initial_indent="   do         ", subsequent_indent=" " * 14)
+            out += wrapped(line, width, label, " " * 14)
+        out += wrapped(c.do, width, "   do         ", " " * 14)
     out.append(f"{len(causes)} cause{'s' * (len(causes) != 1)} from {_seen(facts)}.")
     if blind:
         out.append(f"{blind}: there may be more causes.")
@@ -122,5 +121,9 @@ def as_json(causes: list[Cause]) -> list[dict[str, Any]]:
 
 
 def _seen(facts: Facts) -> str:
-    parts = [f"{len(facts.pods)} Pods", f"{len(facts.events)} events", f"{len(facts.logs)} logs"]
+    parts = [
+        counted(len(facts.pods), "Pod"),
+        counted(len(facts.events), "event"),
+        counted(len(facts.logs), "log"),
+    ]
     return ", ".join(parts)

@@ -7,8 +7,8 @@ test holds the table to the causes that the rules can give.
 from __future__ import annotations
 
 import re
-import textwrap
 
+from seawall.domain.columns import wrapped
 from seawall.engines.vllm.signs import SIGNS
 
 _TEXT = """
@@ -352,9 +352,7 @@ def explain(cause: str, width: int = 100) -> str:
     for part in filter(None, parts):
         lines += [
             "",
-            *textwrap.wrap(
-                part, width - 2, initial_indent="  ", subsequent_indent="  ", break_on_hyphens=False
-            ),
+            *wrapped(part, width, "  ", "  "),
         ]
     return "\n".join(lines)
 

@@ -19,8 +19,13 @@ _GAP = "  "
 _LEAST_BESIDE = 24
 """A last column with less room than this is read more easily below its row."""
 _INDENT = "    "
-_COMMAND = re.compile(r"`[^`]+`|(?:(?<=: )|(?<=^\$ )|(?<=^))(?:seawall|kubectl|helm|curl|mkdir|pip|uv) .*")
-"""What is typed: in backticks, or the rest of a line after a colon."""
+_PROGRAM = r"(?:seawall|kubectl|helm|curl|mkdir|pip|uv) "
+_COMMAND = re.compile(
+    rf"`[^`]+`|^\$ .*|^{_PROGRAM}.*[^.]$"
+    rf"|(?:(?<=Next: )|(?<=example: )|(?<=More: )|(?<=See: )|(?<=Try: )|(?<=[Rr]un: )|(?<=Do it: )|(?<= one: )"
+    rf"|(?<=Undo: )|(?<= it: )|(?<=which: )|(?<=then: )|(?<=Look: )){_PROGRAM}.+?(?=   |;|[.,] |$)"
+)
+"""What is typed: in backticks, or what comes after `Next:` and its like."""
 _GLUE = "\x01"
 """Stands for a blank at which no line is broken; no text that is shown holds one."""
 
@@ -28,10 +33,16 @@ _GLUE = "\x01"
 @dataclass(frozen=True)
 class Column:
     """A column's head and how much it matters: the one with the smallest `weight` is left out first, one of
-    `ALWAYS` never."""
+    `ALWAYS` never. Numbers stand at the `right`, so that their digits stand below each other."""
 
     head: str
     weight: int
+    right: bool = False
+
+    def cell(self, text: str, width: int) -> str:
+        """The text in its place."""
+        short = _short(text, width)
+        return short.rjust(width) if self.right else short.ljust(width)
 
 
 @dataclass(frozen=True)
@@ -64,16 +75,25 @@ def lay_out(columns: Sequence[Column], rows: Sequence[Sequence[str]], width: int
     beside = room >= min(wide[free], _LEAST_BESIDE)
     cells, below = [], []
     for row in rows:
-        line = [_short(row[i], wide[i]).ljust(wide[i]) for i in kept]
+        line = [columns[i].cell(row[i], wide[i]) for i in kept]
         if beside:
-            first, *rest = textwrap.wrap(row[free], room, break_on_hyphens=False) or [""]
+            first, *rest = wrapped(row[free], max(room, 10))
             line.append(first)
             below.append(tuple(" " * (span + len(_GAP)) + more for more in rest))
         else:
             below.append(tuple(wrapped(row[free], width, _INDENT, _INDENT) if row[free] else ()))
         cells.append(tuple(line))
     shown = (*kept, free) if beside else tuple(kept)
-    return Laid(shown, tuple(columns[i].head.ljust(wide[i]) for i in shown), tuple(cells), tuple(below))
+    return Laid(
+        shown, tuple(columns[i].cell(columns[i].head, wide[i]) for i in shown), tuple(cells), tuple(below)
+    )
+
+
+def labelled(rows: Sequence[tuple[str, str]], width: int | None, indent: str = "  ") -> list[str]:
+    """`label   text` lines, the texts below each other, each broken between words beside its label."""
+    columns = (Column("", ALWAYS), Column("", ALWAYS))
+    laid = lay_out(columns, rows, None if width is None else width - len(indent))
+    return [indent + line for line in laid.lines()[1:]]
 
 
 def _narrow(columns: Sequence[Column], kept: list[int], wide: list[int], width: int) -> None:

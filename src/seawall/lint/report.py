@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 import re
-import textwrap
 from dataclasses import dataclass
 from pathlib import PurePath
 from typing import Any
 
+from seawall.domain.columns import folded, wrapped
 from seawall.lint.finding import ORDER, RULES, Finding, Rule, Severity
 from seawall.lint.run import Report, load_rules
 
@@ -25,9 +25,11 @@ _COLOURS = {"error": "31;1", "warning": "33", "note": "36"}
 
 @dataclass(frozen=True)
 class Show:
-    """How findings are shown: how wide, in colour or not, from which severity on."""
+    """How findings are shown: how wide, in colour or not, from which severity on. Where nobody `folds` (a log, a
+    pipe), place, object, rule and severity stay on one line, however long it is."""
 
     width: int = 110
+    folds: bool = False
     colour: bool = False
     least: Severity = "note"
 
@@ -42,30 +44,25 @@ def text(report: Report, show: Show | None = None) -> str:
     """One block per finding, errors first; the sum and the next command last."""
     show = show or Show()
     blocks = [_block(f, show) for f in wanted(report, show.least)]
-    return "\n".join([*blocks, summary(report, show.least)])
+    return "\n".join([*blocks, folded(summary(report, show.least), show.width if show.folds else None)])
 
 
 def _block(f: Finding, show: Show) -> str:
     place = f"{f.line}:{f.column}" if f.rule.startswith("yaml/") else f"{f.line}"
     severity = f"\x1b[{_COLOURS[f.severity]}m{f.severity}\x1b[0m" if show.colour else f.severity
-    start = f"{f.file}:{place}  {f.object or 'file'}  {f.rule}  "
-    head, path = start + severity, f.path
-    if path and len(start + f.severity) + 2 + len(path) <= show.width:
-        head, path = f"{head}  {path}", ""
-    body = f"{_sentence(f.message)} {f.cure}".strip()
-    lines = textwrap.wrap(
-        body,
-        show.width - 2,
-        initial_indent="  ",
-        subsequent_indent="  ",
-        break_long_words=False,
-        break_on_hyphens=False,
-    )
-    if path:
-        lines.insert(0, "  " + _tail(path, show.width - 2))
+    parts = [f"{f.file}:{place}", f.object or "file", f"{f.rule}  {severity}", f.path]
+    unseen = len(severity) - len(f.severity)
+    heads = [parts[0]]
+    for part in filter(None, parts[1:]):
+        wide = len(heads[-1]) + 2 + len(part) - unseen * (part is parts[2])
+        if wide <= show.width or not (show.folds or part is f.path):
+            heads[-1] += f"  {part}"
+            continue
+        heads.append("  " + (_tail(part, show.width - 2) if part is f.path else part))
+    lines = wrapped(f"{_sentence(f.message)} {f.cure}".strip(), show.width, "  ", "  ")
     if f.edits:
         lines.append("  fixable: seawall lint --fix")
-    return "\n".join([head, *lines])
+    return "\n".join([*heads, *lines])
 
 
 def _tail(path: str, width: int) -> str:
@@ -183,11 +180,11 @@ def explain(rule: Rule, width: int = 100) -> str:
     return "\n".join(
         [
             f"{rule.id}  {rule.severity}",
-            f"  {rule.title}",
+            *wrapped(rule.title, width, "  ", "  "),
             "",
-            *textwrap.wrap(rule.story, width, initial_indent="  ", subsequent_indent="  "),
+            *wrapped(rule.story, width, "  ", "  "),
             "",
-            *textwrap.wrap(f"Cure: {rule.cure}", width, initial_indent="  ", subsequent_indent="  "),
+            *wrapped(f"Cure: {rule.cure}", width, "  ", "  "),
             f"  Fixed: {fixable}",
         ]
     )

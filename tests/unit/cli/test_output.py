@@ -57,6 +57,8 @@ def test_every_verb_that_prints_json_has_one_option_for_it_and_yaml_too() -> Non
         "diagnose",
         "apply",
     } <= set(printing)
+    tables = {"logs", "prove", "explain", "cache ls", "batch list", "simulate", "advise"}
+    assert tables <= set(printing)
     for name, flags in printing.items():
         kind = flags["-o"].type
         assert isinstance(kind, click.Choice), name
@@ -67,7 +69,9 @@ def test_every_verb_that_prints_json_has_one_option_for_it_and_yaml_too() -> Non
     ("args", "key"),
     [(["plan", "-"], "plans"), (["models", "list", "--registry", "none"], "models"),
      (["keys", "list", "--file", "keys.json"], "keys"), (["lint", "-"], "findings"),
-     (["simulate", "-", "--rate", "1/s for 5s"], "runs")],
+     (["simulate", "-", "--rate", "1/s for 5s"], "runs"), (["lint", "--explain", "all"], "rules"),
+     (["diagnose", "--explain", "all"], "causes"), (["prove", "-", "--list"], "scenarios"),
+     (["explain", "spec.scaling"], "fields"), (["cache", "ls"], "things")],
 )  # fmt: skip
 def test_what_a_table_has_as_rows_is_a_list_under_one_key(tmp_path: Path, args: list[str], key: str) -> None:
     forms = [

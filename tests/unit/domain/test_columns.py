@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from seawall.domain.columns import ALWAYS, Column, folded, lay_out, parts_wrapped, wrapped
+from seawall.domain.columns import ALWAYS, Column, folded, labelled, lay_out, parts_wrapped, wrapped
 
 COLUMNS = (
     Column("NAME", ALWAYS),
@@ -92,3 +92,27 @@ def test_a_folded_text_keeps_its_words_and_its_lines_apart() -> None:
         assert max(map(len, out.splitlines())) <= width
         assert out.split() == text.split()
     assert folded(text, None) == text
+
+
+def test_what_is_typed_is_never_broken() -> None:
+    command = "seawall prove examples/smollm2.yaml --scenario kill --without resume"
+    for text in (
+        f"Nothing was lost this time, and so on. Next: {command}",
+        f"To see it fail, `{command}` is enough.",
+    ):
+        for width in (30, 60):
+            assert command in "\n".join(wrapped(text, width, "  ", "  "))
+
+
+def test_numbers_stand_below_each_other_and_labels_beside_their_text() -> None:
+    columns = (Column("NAME", ALWAYS), Column("SIZE", 1, right=True), Column("", 0))
+    assert lay_out(columns, [("a", "5", ""), ("b", "1,200", "")], 40).lines() == [
+        "NAME   SIZE", "a         5", "b     1,200"
+    ]  # fmt: skip
+    rows = [("cost", "words " * 12), ("longest queue", "0")]
+    assert labelled(rows, 41) == [
+        "  cost           words words words words",
+        "                 words words words words",
+        "                 words words words words",
+        "  longest queue  0",
+    ]
