@@ -15,6 +15,10 @@ from seawall.errors import ClusterError
 _ENDING = "because it is being terminated"
 _RBAC = "Ask for the role; `seawall doctor` lists what is missing."
 _POLICY = "A policy of this cluster forbids it; its owner can say why."
+NEWER = (
+    "The cluster's definition of a Fleet is older than this seawall: "
+    "seawall operator manifests --crd-only | kubectl apply --server-side -f -"
+)
 _CURES: list[tuple[int, str, str]] = [
     (401, "", "Log in again, or choose another --context."),
     (403, _ENDING, "Wait until the namespace is gone, then try again."),
@@ -36,6 +40,9 @@ _CURES: list[tuple[int, str, str]] = [
     (422, r"Too long: (must have|may not be more)", "The object is larger than the server takes (1 MiB)."),
     (422, r"denied request|ValidatingAdmissionPolicy", _POLICY),
     (429, "", "The server is busy, or a disruption budget forbids it now. Try again later."),
+    (500, r"seawall\.dev/.*not declared in schema", NEWER),
+    (500, r"not declared in schema",
+     "The cluster's definition of this kind is older: upgrade what provides it (seawall render cluster-prereqs)."),
     (500, r"failed calling webhook|webhook .*(timeout|refused|x509)", "One of this cluster's webhooks is down."),
     (503, "", "Try again; if it stays: kubectl get --raw /readyz?verbose"),
 ]  # fmt: skip
@@ -80,7 +87,10 @@ class Away(ClusterError):
 
 def passing(e: ClusterError) -> bool:
     """Whether the trouble may be over in a moment, so that waiting and watching go on."""
-    return isinstance(e, Away) or (isinstance(e, Refused) and (e.code == 429 or e.code >= 500))
+    return isinstance(e, Away) or (
+        isinstance(e, Refused)
+        and (e.code == 429 or (e.code >= 500 and "not declared in schema" not in e.said))
+    )
 
 
 def refused(code: int, content: bytes) -> Refused:

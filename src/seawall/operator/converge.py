@@ -95,6 +95,8 @@ async def _make(kube: Kube, obj: Object, namespace: str, how: Manner) -> None:
         kind = await kube.kind_of(obj)
     except InputError as e:
         raise InputError(f"{ref}: {e.message}", e.cure) from None
+    except Refused as e:  # one group's own server does not answer; the others do
+        raise explained(e, ref) from None
     try:
         old = await kube.get(kind, ref.namespace, ref.name)
         if leaving(old):

@@ -17,6 +17,7 @@ from seawall.decide.drain import deletion_costs
 from seawall.domain.labels import DELETION_COST
 from seawall.drivers.clock import Clock, SteadyClock
 from seawall.drivers.kube import OPERATOR_MANAGER, POD, Kube, Object, Refused, key_of
+from seawall.drivers.kube_refusal import NEWER
 from seawall.engines.vllm.client import EngineClient
 from seawall.errors import SeawallError
 from seawall.operator import canary, gateways
@@ -67,6 +68,7 @@ class Operator:
         self._surges = Surges(kube, self._clock.now)
         self._kinds = OptionalKinds(kube)
         self._rollouts = Rollouts(kube, namespace, self._clock)
+        self._told_lost = False
         self._ending: set[str] = set()
         """uids of Fleets whose namespace is being terminated: that is never taken back."""
         self._how = Manner(manager=OPERATOR_MANAGER, heir=True, patience_s=2.0, sleep=self._clock.sleep)
@@ -286,6 +288,11 @@ class Operator:
             if e.code == 404:
                 return
             raise
+        kept = done.get("status") or {}
+        lost = sorted(k for k, v in changed.items() if v is not None and k not in kept)
+        if lost and not self._told_lost:
+            self._told_lost = True
+            log.warning("the API server drops %s of a Fleet's status. %s", ", ".join(lost), NEWER)
         # Meanwhile the watch may have brought a newer spec, or the end: neither is undone.
         now = record.obj
         if now is not None and now["metadata"].get("uid") == known["metadata"].get("uid"):

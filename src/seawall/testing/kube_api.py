@@ -100,6 +100,10 @@ class Faults:
     """Called with `METHOD path` before each request is answered: what happens in the world at that moment."""
     collect_late: bool = False
     """The garbage collector has not come yet: `KubeApi.collect` is its turn."""
+    stale: set[str] = field(default_factory=set)
+    """API versions whose own server does not answer: 503, and `Stale` where groups are listed."""
+    unlisted: set[str] = field(default_factory=set)
+    """API versions that are served, and not listed among the groups."""
     down: bool = False
     """Every connection is closed without an answer."""
     cut: int = 0
@@ -139,6 +143,8 @@ class KubeApi:
         self.let_in: set[str] | None = None
         """Authorization headers that are let in; None: everybody is."""
         self.bytes_sent = 0
+        self.said = threading.local()
+        """`warnings` of the request that a thread answers."""
         self.changed = threading.Condition(threading.RLock())
         self._version = 1000
         self._epoch = 0
@@ -287,15 +293,19 @@ class KubeApi:
                 )
             return copied(found)
 
-    def create(self, store: str, namespace: str, obj: Object, manager: str, dry: bool) -> Object:
+    def create(
+        self, store: str, namespace: str, obj: Object, manager: str, dry: bool, unknown: str = "Warn"
+    ) -> Object:
         name = obj["metadata"].get("name") or obj["metadata"].get("generateName", "") + str(self._version)
         obj["metadata"] |= {"name": name} | ({"namespace": namespace} if namespace else {})
         with self.changed:
             if (namespace, name) in self._store.get(store, {}):
                 raise ApiProblem(409, "AlreadyExists", f'"{name}" already exists')
-            return self._take(store, namespace, None, obj, manager, dry)
+            return self._take(store, namespace, None, obj, manager, dry, unknown)
 
-    def replace(self, store: str, namespace: str, name: str, obj: Object, manager: str) -> Object:
+    def replace(
+        self, store: str, namespace: str, name: str, obj: Object, manager: str, unknown: str = "Warn"
+    ) -> Object:
         with self.changed:
             old = self.get(store, namespace, name)
             asked = obj["metadata"].get("resourceVersion")
@@ -303,13 +313,15 @@ class KubeApi:
                 raise ApiProblem(
                     409, "Conflict", f'the object "{name}" has been modified; please apply your changes'
                 )
-            return self._take(store, namespace, old, obj, manager, False)
+            return self._take(store, namespace, old, obj, manager, False, unknown)
 
-    def merge(self, store: str, namespace: str, name: str, patch: Object, manager: str) -> Object:
+    def merge(
+        self, store: str, namespace: str, name: str, patch: Object, manager: str, unknown: str = "Warn"
+    ) -> Object:
         """RFC 7396."""
         with self.changed:
             old = self.get(store, namespace, name)
-            return self._take(store, namespace, old, _merged(old, patch), manager, False)
+            return self._take(store, namespace, old, _merged(old, patch), manager, False, unknown)
 
     def apply(
         self, store: str, namespace: str, name: str, obj: Object, manager: str, force: bool, dry: bool
@@ -331,18 +343,25 @@ class KubeApi:
                 message = f"Apply failed with {len(causes)} conflicts: {fields}"
                 raise ApiProblem(409, "Conflict", message, {"causes": causes}) from None
             if self.strict:
-                admit(self, store, namespace, old, new)
+                admit(self, store, namespace, old, new, "Apply")
             if old is not None and not dry and same(old, new):
                 return copied(old)  # a write that changes nothing is none
             return new if dry else self._write(store, new, manager)
 
     def _take(
-        self, store: str, namespace: str, old: Object | None, new: Object, manager: str, dry: bool
+        self,
+        store: str,
+        namespace: str,
+        old: Object | None,
+        new: Object,
+        manager: str,
+        dry: bool,
+        unknown: str,
     ) -> Object:
         """A write that is no apply: its fields belong to the manager's updates."""
         if self.strict:
             new = copied(new)
-            admit(self, store, namespace, old, new)
+            self.said.warnings = admit(self, store, namespace, old, new, unknown)
             updated(old, new, manager)
         return new if dry else self._write(store, new, manager)
 

@@ -12,6 +12,7 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 import yaml
 
 from seawall.testing.kube_api import KubeApi, Object, kind_name, matches
+from seawall.testing.kube_discovery import AGGREGATED, AGGREGATED_TYPE, VERBS, aggregated, groups, openapi
 from seawall.testing.kube_problem import ApiProblem
 from seawall.testing.kube_rbac import escalation, holds, refusal, verb_of
 
@@ -19,9 +20,6 @@ _PATH = re.compile(
     r"/(?:api/(?P<core>v1)|apis/(?P<group>[^/]+/[^/]+))"
     r"(?:/namespaces/(?P<namespace>[^/]+)(?=/[^/]+))?(?:/(?P<plural>[^/]+)(?:/(?P<name>[^/]+)(?:/(?P<sub>[^/]+)(?:/.*)?)?)?)?"
 )
-
-
-_VERBS = ["create", "delete", "get", "list", "patch", "update", "watch"]
 
 
 def _read(content: bytes, kind: str) -> Object:
@@ -44,19 +42,9 @@ def api_served(api: KubeApi) -> list[str]:
     return sorted(v for v, plurals in api.served.items() if plurals)
 
 
-def _groups(versions: list[str], path: str) -> Object | None:
-    """Discovery's answer at /api and /apis, as client-go reads it; None for every other path."""
-    if path == "/api":
-        return {"kind": "APIVersions", "versions": ["v1"]}
-    if path != "/apis":
-        return None
-    groups: dict[str, list[Object]] = {}
-    for version in versions:
-        group, _, short = version.rpartition("/")
-        if group:
-            groups.setdefault(group, []).append({"groupVersion": version, "version": short})
-    listed = [{"name": g, "versions": v, "preferredVersion": v[0]} for g, v in groups.items()]
-    return {"kind": "APIGroupList", "apiVersion": "v1", "groups": listed}
+def _served(api: KubeApi, version: str) -> list[tuple[str, str, bool]]:
+    entries = [e.partition(":") for e in api.served.get(version, "").split()]
+    return [(plural, kind_name(plural), scope != "c") for plural, _, scope in entries]
 
 
 class KubeHandler(BaseHTTPRequestHandler):
@@ -80,6 +68,7 @@ class KubeHandler(BaseHTTPRequestHandler):
             faults.cut -= not faults.down
             self.close_connection = True
             return
+        api.said.warnings = []
         api.requests.append(f"{self.command} {self.path}")
         with api.changed:
             api.changed.notify_all()
@@ -108,8 +97,8 @@ class KubeHandler(BaseHTTPRequestHandler):
         parts = urlsplit(self.path)
         if parts.path == "/version":
             return self._send(200, {"major": "1", "minor": "36", "gitVersion": "v1.36.2"})
-        if (found := _groups(api_served(self.api), parts.path)) is not None:
-            return self._send(200, found)
+        if self._described(parts.path):
+            return None
         m = _PATH.fullmatch(parts.path)
         if m is None:
             raise ApiProblem(404, "NotFound", "the server could not find the requested resource")
@@ -117,12 +106,15 @@ class KubeHandler(BaseHTTPRequestHandler):
         served = {p.partition(":")[0]: not p.endswith(":c") for p in self.api.served.get(version, "").split()}
         if m["plural"] == "selfsubjectaccessreviews":
             return self._review(body)
+        if version in self.api.faults.stale:
+            text = "the server is currently unable to handle the request"
+            raise ApiProblem(503, "ServiceUnavailable", text, retry_after_s=1)
         if not served:
             # No Status: the server's own router has no such path.
             return self._answer(404, b"404 page not found\n", "text/plain; charset=utf-8", {})
         if m["plural"] is None:
             named = [
-                {"name": p, "singularName": "", "kind": kind_name(p), "namespaced": n, "verbs": _VERBS}
+                {"name": p, "singularName": "", "kind": kind_name(p), "namespaced": n, "verbs": VERBS}
                 for p, n in served.items()
             ]
             return self._send(200, {"kind": "APIResourceList", "groupVersion": version, "resources": named})
@@ -138,6 +130,24 @@ class KubeHandler(BaseHTTPRequestHandler):
         return self._object(
             f"{version}/{m['plural']}", namespace, unquote(m["name"] or ""), m["sub"], query, body
         )
+
+    def _described(self, path: str) -> bool:
+        """Answers discovery and OpenAPI; False for every other path."""
+        api = self.api
+        served = {v: _served(api, v) for v in api_served(api) if v not in api.faults.unlisted}
+        if path in ("/api", "/apis") and AGGREGATED in self.headers.get("accept", ""):
+            found = aggregated(served, path, api.faults.stale)
+            self._answer(200, json.dumps(found).encode(), AGGREGATED_TYPE, {})
+            return True
+        if path.startswith("/openapi/v3"):
+            made = api.objects("apiextensions.k8s.io/v1", "customresourcedefinitions").values()
+            listed = openapi(made, path)
+        else:
+            listed = groups(served, path)
+        if listed is None:
+            return False
+        self._send(200, listed)
+        return True
 
     def _authorize(
         self, m: re.Match[str], version: str, namespace: str, query: dict[str, str], body: Object
@@ -185,10 +195,11 @@ class KubeHandler(BaseHTTPRequestHandler):
             return self._send(200, api.list_page(store, namespace, query))
         if self.command == "GET":
             return self._send(200, api.get(store, namespace, name))
+        unknown = query.get("fieldValidation", "Warn")
         if self.command == "POST":
-            return self._send(201, api.create(store, namespace, body, manager, dry))
+            return self._send(201, api.create(store, namespace, body, manager, dry, unknown))
         if self.command == "PUT":
-            return self._send(200, api.replace(store, namespace, name, body, manager))
+            return self._send(200, api.replace(store, namespace, name, body, manager, unknown))
         if self.command == "DELETE":
             grace = query.get("gracePeriodSeconds")
             if not dry and "Orphan" in (query.get("propagationPolicy"), body.get("propagationPolicy")):
@@ -199,7 +210,9 @@ class KubeHandler(BaseHTTPRequestHandler):
         if "apply-patch" in self.headers.get("content-type", ""):
             force = query.get("force") == "true"
             return self._send(200, api.apply(store, namespace, name, body, manager, force, dry))
-        return self._send(200, api.merge(store, namespace, name, body, manager))
+        if sub == "status":
+            body = {"status": body.get("status")}  # and nothing else: the rest is another path's
+        return self._send(200, api.merge(store, namespace, name, body, manager, unknown))
 
     def _log(self, namespace: str, name: str, query: dict[str, str]) -> str:
         """What a test has put there; else, where the double is strict, what the kubelet says instead of a log. Of a
@@ -280,8 +293,9 @@ class KubeHandler(BaseHTTPRequestHandler):
 
     def _answer(self, code: int, data: bytes, kind: str, headers: dict[str, str]) -> None:
         self.send_response(code)
-        if self.api.faults.warn and self.command != "GET":
-            self.send_header("Warning", f"299 - {json.dumps(self.api.faults.warn)}")
+        said = [*getattr(self.api.said, "warnings", []), self.api.faults.warn]
+        for text in filter(None, said if self.command != "GET" else []):
+            self.send_header("Warning", f"299 - {json.dumps(text)}")
         for key, value in {**headers, "Content-Type": kind, "Content-Length": str(len(data))}.items():
             self.send_header(key, value)
         self.end_headers()

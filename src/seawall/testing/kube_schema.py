@@ -1,8 +1,8 @@
 """What an API server does with a custom resource by its definition: drops nulls, checks the schema, the keys of lists
 and the CEL rules. `violations` says what it would refuse, in words near the server's.
 
-Unknown fields are refused, as `kubectl apply` asks for (fieldValidation=Strict). The rules are evaluated by an
-implementation of CEL, which comes with `seawall[dev]`; without it they are not looked at.
+Unknown fields are pruned; whether that is an error, a warning or silence is the request's (fieldValidation). The rules
+are evaluated by an implementation of CEL, which comes with `seawall[dev]`; without it they are not looked at.
 """
 
 from __future__ import annotations
@@ -30,6 +30,29 @@ def without_nulls(schema: Schema, value: Any) -> Any:
         if inner is not None or part is None or part.get("nullable"):
             out[key] = without_nulls(part or {}, inner)
     return out
+
+
+def pruned(schema: Schema, value: Any, path: str = "") -> tuple[Any, list[str]]:
+    """The value without fields that no schema declares, and their paths."""
+    lost: list[str] = []
+    if isinstance(value, list):
+        items = [pruned(schema.get("items", {}), item, f"{path}[{n}]") for n, item in enumerate(value)]
+        return [v for v, _ in items], [p for _, found in items for p in found]
+    if not isinstance(value, dict) or not schema:
+        return value, lost
+    out = {}
+    for key, inner in value.items():
+        part = _part(schema, key)
+        if part is None and _closed(schema):
+            lost.append(f"{path}.{key}".lstrip("."))
+            continue
+        out[key], found = pruned(part or {}, inner, f"{path}.{key}")
+        lost += found
+    return out, lost
+
+
+def _closed(schema: Schema) -> bool:
+    return "properties" in schema and not schema.get("x-kubernetes-preserve-unknown-fields")
 
 
 def violations(schema: Schema, value: Any) -> list[str]:
@@ -107,7 +130,7 @@ def _fields(schema: Schema, value: dict[str, Any], path: str) -> Iterator[str]:
         part = _part(schema, key)
         if part is not None:
             yield from _wrong(part, inner, f"{path}.{key}")
-        elif "properties" in schema and not schema.get("x-kubernetes-preserve-unknown-fields"):
+        elif _closed(schema):
             yield f'unknown field "{path}.{key}"'
 
 

@@ -15,7 +15,7 @@ from typing import Any, Protocol
 
 from seawall.testing.kube_apply import copied
 from seawall.testing.kube_problem import ApiProblem
-from seawall.testing.kube_schema import violations, without_nulls
+from seawall.testing.kube_schema import pruned, violations, without_nulls
 
 Object = dict[str, Any]
 CUSTOM = ("keda.sh/", "monitoring.coreos.com/", "gateway.networking.k8s.io/", "networking.istio.io/",
@@ -39,8 +39,12 @@ class Store(Protocol):
     def put(self, obj: Object) -> Object: ...
 
 
-def admit(api: Store, store: str, namespace: str, old: Object | None, new: Object) -> None:
-    """Changes `new` as the server would, or raises what it would refuse with."""
+def admit(
+    api: Store, store: str, namespace: str, old: Object | None, new: Object, unknown: str = "Strict"
+) -> list[str]:
+    """Changes `new` as the server would, or raises what it would refuse with. `unknown`: what becomes of fields that a
+    definition does not know: `Strict`, `Warn`, `Ignore`, or `Apply`, which fails before anything else is looked at.
+    Returned is what the server warns of."""
     plural = store.rpartition("/")[2]
     if namespace and old is None:
         home = api.objects("v1", "namespaces").get(("", namespace))
@@ -49,13 +53,14 @@ def admit(api: Store, store: str, namespace: str, old: Object | None, new: Objec
         if home["metadata"].get("deletionTimestamp"):
             text = f"unable to create new content in namespace {namespace} because it is being terminated"
             raise ApiProblem(403, "Forbidden", f'{plural} "{new["metadata"]["name"]}" is forbidden: {text}')
-    _by_definition(api, store, new)
+    lost = _by_definition(api, store, namespace, new, unknown)
     _default(store, new, old)
     if old is not None:
         _unchanged(store, old, new)
+    return [f'unknown field "{path}"' for path in lost] if unknown == "Warn" else []
 
 
-def _by_definition(api: Store, store: str, new: Object) -> None:
+def _by_definition(api: Store, store: str, namespace: str, new: Object, unknown: str) -> list[str]:
     """A custom resource whose definition was applied is what the schema says, or it is refused."""
     version, _, plural = store.rpartition("/")
     group, _, short = version.partition("/")
@@ -63,7 +68,18 @@ def _by_definition(api: Store, store: str, new: Object) -> None:
     versions = {v["name"]: v for v in ((made or {}).get("spec") or {}).get("versions") or []}
     schema = ((versions.get(short) or {}).get("schema") or {}).get("openAPIV3Schema")
     if not schema:
-        return
+        return []
+    known = {k: v for k, v in new.items() if k != "metadata"}
+    _, lost = pruned(schema, known)
+    name = new["metadata"]["name"]
+    if lost and unknown == "Apply":
+        text = f"failed to create typed patch object ({namespace}/{name}; {version}, Kind={new['kind']}): "
+        raise ApiProblem(500, "", text + "; ".join(f".{p}: field not declared in schema" for p in lost))
+    if lost and unknown == "Strict":
+        told = ", ".join(f'unknown field "{p}"' for p in lost)
+        raise ApiProblem(400, "BadRequest", f"strict decoding error: {told}")
+    bare, _ = pruned(schema, known)
+    new.update(bare)
     spec = without_nulls(schema, {k: v for k, v in new.items() if k not in ("metadata", "status")})
     new.update(spec)
     wrong = violations(schema, spec)
@@ -71,6 +87,7 @@ def _by_definition(api: Store, store: str, new: Object) -> None:
         told = "; ".join(w.lstrip(".") for w in wrong)
         text = f'{new["kind"]}.{group} "{new["metadata"]["name"]}" is invalid: {told}'
         raise ApiProblem(422, "Invalid", text, {"causes": [{"field": "spec", "message": told}]})
+    return lost
 
 
 def _unchanged(store: str, old: Object, new: Object) -> None:

@@ -14,7 +14,10 @@ import pytest
 from seawall.drivers.kube import connect
 from seawall.errors import ClusterError
 from seawall.operator.apply import apply, changes, insist
+from seawall.operator.crd import fleet_crd
+from seawall.testing.clock import JumpClock
 from seawall.testing.kube_api import KubeApi
+from seawall.testing.kube_strict import establish
 
 ROOT = Path(__file__).parents[3]
 Kubectl = Callable[..., subprocess.CompletedProcess[str]]
@@ -70,3 +73,63 @@ async def test_kubectl_and_we_share_one_object(api: KubeApi, kubectl: Kubectl, t
     assert "services" in kubectl("api-resources").stdout
     assert kubectl("delete", "service", "s", "--wait=false").returncode == 0
     assert kubectl("get", "service", "s").returncode != 0
+
+
+async def test_kubectl_explains_every_field_of_a_fleet(api: KubeApi, kubectl: Kubectl) -> None:
+    """From the definition that we install, by OpenAPI v3, as a person reads it who has no page of ours at hand."""
+    definition = fleet_crd()
+    api.put(definition)
+    establish(api, definition)
+    whole = kubectl("explain", "fleets", "--recursive")
+    assert whole.returncode == 0, whole.stderr
+    listed = [line.split("\t")[0].strip() for line in whole.stdout.splitlines() if "\t<" in line]
+    schema = definition["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
+
+    def names(part: dict[str, Any]) -> Iterator[str]:
+        for name, inner in part.get("properties", {}).items():
+            yield name
+            yield from names(inner)
+            yield from names(inner.get("items", {}))
+            yield from names(inner.get("additionalProperties", {}))
+
+    assert set(names(schema)) <= set(listed) and len(listed) > 150
+    one = kubectl("explain", "fleets.spec.gateway.tenants.name")
+    assert one.returncode == 0 and "DESCRIPTION:" in one.stdout
+    assert "<empty>" not in one.stdout + kubectl("explain", "fleets.spec.scaling").stdout
+
+
+async def test_kubectl_validates_a_fleet_before_it_is_taken(api: KubeApi, kubectl: Kubectl) -> None:
+    """A field that is typed wrongly is an error for kubectl's default, a warning or nothing for who asks for that."""
+    definition = fleet_crd()
+    api.put(definition)
+    establish(api, definition)
+    spec = {"model": {"source": "hf://a/b"}, "hardwear": {}}
+    meta = {"name": "one", "namespace": "llm"}
+    fleet = {"apiVersion": "seawall.dev/v1alpha1", "kind": "Fleet", "metadata": meta, "spec": spec}
+    told = kubectl("create", "-f", "-", given=fleet)
+    assert told.returncode != 0 and 'unknown field "spec.hardwear"' in told.stderr
+    told = kubectl("apply", "--server-side", "-f", "-", given=fleet)
+    assert told.returncode != 0 and ".spec.hardwear: field not declared in schema" in told.stderr
+    told = kubectl("create", "--validate=warn", "-f", "-", given=fleet)
+    assert told.returncode == 0 and 'Warning: unknown field "spec.hardwear"' in told.stderr
+    assert "hardwear" not in api.objects("seawall.dev/v1alpha1", "fleets")["llm", "one"]["spec"], "and pruned"
+
+
+async def test_kubectl_sees_a_group_that_is_lost_or_stale_as_a_real_server_shows_it(
+    api: KubeApi, kubectl: Kubectl, tmp_path: Path
+) -> None:
+    api.served["keda.sh/v1alpha1"] = "scaledobjects"
+    assert "scaledobjects" in kubectl("api-resources", "--cached=false").stdout
+    api.faults.unlisted = {"keda.sh/v1alpha1"}
+    assert "scaledobjects" not in kubectl("api-resources", "--cached=false").stdout
+    api.faults.unlisted, api.faults.stale = set(), {"keda.sh/v1alpha1"}
+    told = kubectl("api-resources", "--cached=false").stdout
+    assert "deployments" in told and "scaledobjects" not in told
+    (group,) = [
+        i for i in json.loads(kubectl("get", "--raw", "/apis").stdout)["groups"] if i["name"] == "keda.sh"
+    ]
+    assert group["versions"][0]["groupVersion"] == "keda.sh/v1alpha1", "the plain list still names it"
+    async with connect(kubeconfig=api.kubeconfig(tmp_path, "llm")) as kube:
+        kube.clock = JumpClock()
+        with pytest.raises(ClusterError, match="503"):
+            await kube.kinds("keda.sh/v1alpha1")
