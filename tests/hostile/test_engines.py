@@ -110,6 +110,23 @@ ENGINES: dict[str, tuple[bytes, list[bytes]]] = {
         ASK,
         [CHUNKED + b"1\r\n \r\n" * 20_000, chunk(usage("1", "2")), LAST],
     ),
+    "gzip that nobody asked for": (
+        ASK,
+        [b"HTTP/1.1 200 OK\r\ncontent-encoding: gzip\r\ncontent-length: 3\r\n\r\n\x1f\x8b\x08"],
+    ),
+    "a stream of gzip": (STREAM, [TOP[:-2] + b"content-encoding: gzip\r\n\r\n", chunk(b"\x1f\x8b\x08")]),
+    "a redirect": (ASK, [b"HTTP/1.1 302 Found\r\nlocation: http://169.254.169.254/\r\ncontent-length: 0\r\n\r\n"]),
+    "another protocol": (ASK, [b"HTTP/1.1 101 Switching\r\nupgrade: h2c\r\nconnection: upgrade\r\n\r\nPRI"]),
+    "two lengths": (ASK, [b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\ncontent-length: 3\r\n\r\n{}"]),
+    "a length and chunks": (
+        ASK,
+        [b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\ntransfer-encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n\r\n"],
+    ),
+    "more than its length": (ASK, [whole(usage("1", "2"))[0] + b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n"]),
+    "less than its length": (ASK, [b"HTTP/1.1 200 OK\r\ncontent-length: 90\r\n\r\n{"]),
+    "a header of a megabyte": (ASK, [b"HTTP/1.1 200 OK\r\nx: " + b"y" * 2**20 + b"\r\n\r\n"]),
+    "headers without end": (ASK, [b"HTTP/1.1 200 OK\r\n" + b"a: b\r\n" * 50_000]),
+    "trailers without end": (STREAM, [TOP, chunk(event("", "stop") + DONE), b"0\r\n" + b"a: b\r\n" * 50_000]),
     "nothing behind its head": (STREAM, [TOP, LAST]),
     "[DONE] alone": (STREAM, stream(DONE)),
     "[DONE] twice": (STREAM, stream(event(), event("", "stop"), DONE, DONE)),
@@ -156,6 +173,17 @@ def test_a_hostile_engine_harms_nobody(name: str, edge: type[Edge], caplog: pyte
         client.close()
         assert b.app.memory.held == 0 and b.fleet.stats.pending == 0
         assert not caplog.records, caplog.text
+
+    with_bench(script)
+
+
+def test_an_answer_in_an_encoding_that_nobody_asked_for_reaches_no_client() -> None:
+    """Its head would go without the word that says so, and what follows would be taken for JSON."""
+
+    def script(b: Bench) -> None:
+        b.client.data_received(post(ASK))
+        b.up.data_received(ENGINES["gzip that nobody asked for"][1][0])
+        assert b"\x1f\x8b" not in b.pipe.out and b.up_pipe.closed
 
     with_bench(script)
 

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from seawall.errors import InputError
 from seawall.gateway.tell.audit import Audit
 from seawall.gateway.tell.ended import Ended
 from seawall.gateway.tell.tenants import ANYONE
@@ -124,3 +125,17 @@ async def test_a_rotation_waits_for_the_write_that_is_under_way(tmp_path: Path) 
     both = (tmp_path / "audit.1").read_text() + (file.read_text() if file.exists() else "")
     assert [json.loads(x)["id"] for x in both.splitlines()] == ["id-1", "id-2"]
     os.close(audit._fd)
+
+
+def test_a_pipe_that_nobody_reads_is_told_and_not_waited_for(tmp_path: Path) -> None:
+    pipe = tmp_path / "audit"
+    os.mkfifo(pipe)
+    with pytest.raises(InputError, match=r"--audit .*No such device"):
+        Audit(str(pipe))
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        assert os.get_blocking(Audit(str(pipe))._fd), (
+            "lines are written beside the loop, and wait for their reader"
+        )
+    finally:
+        os.close(reader)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import subprocess
 import sys
 import time
@@ -197,3 +198,30 @@ async def test_audit_lines_are_json_whatever_the_names(tmp_path: Path) -> None:
     line = msgspec.json.decode(audit._lines[0])
     assert line["model"] == 'q"\\\n' and line["first_ms"] == 500.0 and line["tenant"] == 't"'
     assert abs(line["time"] - time.time()) < 60
+
+
+@pytest.mark.parametrize("what", ["a pipe", "a folder", "a device without end"])
+def test_a_keys_file_that_is_no_file_is_told_and_not_waited_for(what: str, tmp_path: Path) -> None:
+    path = tmp_path / "keys"
+    if what == "a pipe":
+        os.mkfifo(path, 0o600)
+    elif what == "a folder":
+        path.mkdir(0o700)
+    else:
+        path = Path("/dev/zero")
+    with pytest.raises(InputError, match=r"is no file|Is a directory"):
+        keyring.read(path)
+
+
+def test_a_keys_file_is_judged_by_what_is_read(tmp_path: Path) -> None:
+    """It grows, and others may read it: what is looked at is the file that was opened, not the name."""
+    path = tmp_path / "keys.json"
+    path.write_bytes(b" " * (keyring.MAX_BYTES + 1))
+    path.chmod(0o600)
+    with pytest.raises(InputError, match="larger than"):
+        keyring.read(path)
+    path.write_text('{"keys": []}')
+    path.chmod(0o644)
+    link = tmp_path / "link"
+    link.symlink_to(path)
+    assert keyring.read(link).keys == () and path.stat().st_mode & 0o777 == 0o600

@@ -68,6 +68,7 @@ from seawall.gateway.process.sockets import (
 )
 from seawall.gateway.process.successor import end_with_parent, one_after_another
 from seawall.gateway.process.takeover import TakeOver
+from seawall.gateway.process.tls_front import TlsFront
 from seawall.gateway.replicas.discovery import FileDiscovery, static
 from seawall.gateway.replicas.longest import Longest
 from seawall.gateway.replicas.probe import healthy, serves
@@ -120,7 +121,7 @@ class Server:
         """It waits for what its keeper has for it."""
         self._greets = False
         """It asks its keeper for the listening socket of a predecessor."""
-        self._fronts: list[asyncio.Server] = []
+        self._fronts: list[asyncio.Server | TlsFront] = []
 
     async def run(self) -> int:
         loop = asyncio.get_running_loop()
@@ -289,11 +290,13 @@ class Server:
         tls = self._tls
         high = HIGH_WATER if "back-pressure" not in self.settings.without else 2**30
         clients = client_factory(self.app, asyncio.get_running_loop(), high)
-        shake = HEAD_S if tls else None
-        front = await asyncio.get_running_loop().create_server(
-            clients, sock=sock, ssl=tls, backlog=BACKLOG, ssl_handshake_timeout=shake
-        )
-        self._fronts.append(front)
+        if tls is not None:
+            front = TlsFront(self.app, clients, sock, tls)
+            front.start(BACKLOG)
+            self._fronts.append(front)
+            return
+        loop = asyncio.get_running_loop()
+        self._fronts.append(await loop.create_server(clients, sock=sock, backlog=BACKLOG))
 
     async def _discover(self, background: asyncio.TaskGroup) -> list[asyncio.Task[None]]:
         kind, _, rest = self.settings.discovery.partition(":")

@@ -202,6 +202,8 @@ class Upstream:
             self.load_header = value
         elif name == b"retry-after":
             self.retry_after = value
+        elif name == b"content-encoding" and value.lower() != b"identity":
+            raise ValueError("an encoding that nobody asked for")
 
     def on_headers_complete(self) -> None:
         self.status = self._parser.get_status_code()

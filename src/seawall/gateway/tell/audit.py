@@ -72,7 +72,11 @@ class Audit:
             self._fd = sys.stdout.fileno()
             return
         try:
-            new = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o640)
+            # Not blocking: a pipe that nobody reads would be waited for, and everybody with it.
+            new = os.open(
+                self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NONBLOCK | os.O_CLOEXEC, 0o640
+            )
+            os.set_blocking(new, True)  # lines are written beside the loop
         except OSError as e:
             raise InputError(
                 f"--audit {self._path}: {e.strerror}.", "Name a file that can be written."

@@ -11,6 +11,7 @@ import hashlib
 import hmac
 import os
 import secrets
+import stat
 import time
 from pathlib import Path
 
@@ -66,10 +67,7 @@ def read(path: Path, new: bool = False) -> Keys:
     """The keys of a file. `new`: it may not exist yet, and then there are none; otherwise InputError says so, since a
     gateway that asks for keys of which there are none lets nobody in."""
     try:
-        if path.stat().st_size > MAX_BYTES:
-            raise InputError(f"{path}: larger than {MAX_BYTES >> 20} MiB.", "Is this the keys file?")
-        _close(path)
-        return parse(path.read_bytes())
+        return parse(_content(path))
     except FileNotFoundError:
         if new:
             return Keys()
@@ -81,18 +79,31 @@ def read(path: Path, new: bool = False) -> Keys:
         raise InputError(f"{path}: {e.strerror}.", "Check the path and its permissions.") from None
 
 
-def _close(path: Path) -> None:
+def _content(path: Path) -> bytes:
+    """What stands in it. It is opened once, so that what is judged is what is read, and nobody is waited for who might
+    write into a pipe of that name."""
+    with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as file:
+        seen = os.fstat(file.fileno())
+        if not stat.S_ISREG(seen.st_mode):
+            raise InputError(f"{path}: is no file.", "Name the keys file.")
+        _close(path, file.fileno(), seen)
+        data = file.read(MAX_BYTES + 1)
+    if len(data) > MAX_BYTES:
+        raise InputError(f"{path}: larger than {MAX_BYTES >> 20} MiB.", "Is this the keys file?")
+    return data
+
+
+def _close(path: Path, file: int, seen: os.stat_result) -> None:
     """Sees to it that a keys file is nobody else's: who may write it lets himself in. One of ours that others may read
     is closed; a mounted Secret cannot be, and its Pod has no others."""
-    seen = path.stat()
     if seen.st_mode & 0o002:
         raise InputError(
             f"{path}: everybody on this machine may change it.", f"Look at it, then: chmod 600 {path}"
         )
     if seen.st_mode & 0o004:
         if seen.st_uid == os.geteuid():
-            path.chmod(0o600)
-        elif not os.statvfs(path).f_flag & os.ST_RDONLY:
+            os.fchmod(file, 0o600)
+        elif not os.fstatvfs(file).f_flag & os.ST_RDONLY:
             raise InputError(
                 f"{path}: everybody on this machine may read it.", f"Its owner can: chmod o= {path}"
             )
