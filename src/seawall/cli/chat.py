@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from seawall.cli import complete
 from seawall.cli.numbers import Finite
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ HELP = """/system TEXT  what the model is told before everything else; without T
 
 
 @click.command()
-@click.argument("model", required=False)
+@click.argument("model", required=False, shell_complete=complete.fleets)
 @click.option("--url", help="The server.  [the running `seawall up`, else http://127.0.0.1:8000]")
 @click.option(
     "--api-key", envvar="SEAWALL_API_KEY", help="Sent as a bearer token; better in SEAWALL_API_KEY."

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from seawall.cli import output
+from seawall.cli import complete, output
 from seawall.cli.cluster import cluster_options, known_namespace, means_cluster, with_cluster
 from seawall.cli.files import OutputFile
 from seawall.errors import CheckFailed, InputError
@@ -19,14 +19,17 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("target", default="")
+@click.argument("target", default="", shell_complete=complete.fleets)
 @click.option(
     "--facts", "facts_file", type=click.Path(dir_okay=False), help="Recorded facts, as JSON; - for stdin."
 )
 @click.option("--state-dir", type=click.Path(file_okay=False), help="Of a `seawall up` on this machine.")
 @click.option("--record", type=OutputFile(), help="Write the facts of a cluster here, to read later.")
 @click.option(
-    "--explain", metavar="CAUSE", help="Tell what a cause means, and where to look; `all` lists them."
+    "--explain",
+    metavar="CAUSE",
+    shell_complete=complete.causes,
+    help="Tell what a cause means, and where to look; `all` lists them.",
 )
 @cluster_options
 def command(

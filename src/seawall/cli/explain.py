@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from seawall.cli import output
+from seawall.cli import complete, output
 from seawall.cli.output import output_option
 
 if TYPE_CHECKING:
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("path", default="spec")
+@click.argument("path", default="spec", shell_complete=complete.fields)
 @click.option("--all", "every_field", is_flag=True, help="Every field, one line each.")
 @output_option
 def command(path: str, every_field: bool, form: str) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from seawall.cli import output
+from seawall.cli import complete, output
 from seawall.domain.model import ModelConfig
 from seawall.engines.vllm.versions import Version
 from seawall.errors import CheckFailed, InputError
@@ -49,7 +49,12 @@ def _version(ctx: click.Context, param: click.Parameter, value: str | None) -> V
 @click.option(
     "--fix", "do_fix", is_flag=True, help="Write the mechanical patches into the files (stdin: to stdout)."
 )
-@click.option("--explain", metavar="RULE", help="Tell the story of one rule; `all` lists them.")
+@click.option(
+    "--explain",
+    metavar="RULE",
+    shell_complete=complete.rules,
+    help="Tell the story of one rule; `all` lists them.",
+)
 @click.option(
     "--min-severity",
     type=click.Choice(["error", "warning", "note"]),

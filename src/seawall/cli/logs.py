@@ -7,12 +7,12 @@ from pathlib import Path
 
 import click
 
-from seawall.cli import output, terminal
+from seawall.cli import complete, output, terminal
 from seawall.cli.output import output_option
 
 
 @click.command()
-@click.argument("name", required=False)
+@click.argument("name", required=False, shell_complete=complete.logs)
 @click.option("--state-dir", type=click.Path(file_okay=False, path_type=Path), help="Of that `seawall up`.")
 @click.option(
     "-n",

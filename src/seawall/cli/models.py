@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, get_args
 
 import click
 
-from seawall.cli import output
+from seawall.cli import complete, output
 from seawall.cli.files import writable_folder
 from seawall.cli.output import output_option
 from seawall.cli.terminal import say
@@ -74,7 +74,7 @@ def list_models(registry: Path, specs: Path, form: str) -> None:
 
 
 @command.command()
-@click.argument("name", metavar="MODEL")
+@click.argument("name", metavar="MODEL", shell_complete=complete.models)
 @_REGISTRY
 def show(name: str, registry: Path) -> None:
     """Print one Model document.

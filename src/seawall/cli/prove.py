@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from seawall.cli import output
+from seawall.cli import complete, output
 from seawall.cli.files import InputFile, writable, writable_folder
 from seawall.cli.numbers import SECONDS
 from seawall.cli.output import output_option
@@ -43,7 +43,14 @@ PATH = click.Path(dir_okay=False, path_type=Path)
     metavar="NAME|URL|COMMAND",
     help="Prove another gateway in front of the same engines; repeat for more. --list names them.",
 )
-@click.option("--scenario", "names", multiple=True, metavar="NAME", help="Only this one; repeat for more.")
+@click.option(
+    "--scenario",
+    "names",
+    multiple=True,
+    metavar="NAME",
+    shell_complete=complete.scenarios,
+    help="Only this one; repeat for more.",
+)
 @click.option(
     "--streams", default=100, show_default=True, type=click.IntRange(1, 10_000), help="Open at any time."
 )

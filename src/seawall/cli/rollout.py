@@ -9,7 +9,7 @@ from pathlib import Path
 
 import click
 
-from seawall.cli import output
+from seawall.cli import complete, output
 from seawall.cli.numbers import SECONDS
 from seawall.cli.output import output_option
 from seawall.cli.rollout_canary import add_to
@@ -20,7 +20,7 @@ from seawall.domain.units import counted
 _STATE = click.option(
     "--state-dir", type=click.Path(file_okay=False, path_type=Path), help="Of that `seawall up`."
 )
-_FLEET = click.option("--fleet", "named", help="Which, if several run.")
+_FLEET = click.option("--fleet", "named", shell_complete=complete.fleets, help="Which, if several run.")
 _TIMEOUT = click.option("--timeout", default=1800.0, type=SECONDS, show_default=True, help="Seconds to wait.")
 
 
@@ -36,7 +36,7 @@ def command() -> None:
 
 
 @command.command()
-@click.argument("fleet", required=False)
+@click.argument("fleet", required=False, shell_complete=complete.fleets)
 @_FLEET
 @_STATE
 @_TIMEOUT
@@ -65,7 +65,7 @@ def restart(
 
 
 @command.command()
-@click.argument("words", metavar="[FLEET] REPLICAS", nargs=-1, required=True)
+@click.argument("words", metavar="[FLEET] REPLICAS", nargs=-1, required=True, shell_complete=complete.scaled)
 @_FLEET
 @_STATE
 @_TIMEOUT

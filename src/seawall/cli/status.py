@@ -7,12 +7,12 @@ from pathlib import Path
 
 import click
 
-from seawall.cli import output
+from seawall.cli import complete, output
 from seawall.cli.cluster import cluster_options, known_namespace, means_cluster, with_cluster
 
 
 @click.command()
-@click.argument("fleet", required=False)
+@click.argument("fleet", required=False, shell_complete=complete.fleets)
 @click.option("--state-dir", type=click.Path(file_okay=False, path_type=Path), help="Of that `seawall up`.")
 @click.option(
     "--events",

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 import pytest
 from tests.e2e.local.terminal import in_terminal
 from tests.e2e.local.up_process import Up, fleet_file, seawall_up
+from tests.unit.cli.test_output import completed
 
 
 @pytest.fixture(scope="module")
@@ -86,3 +87,19 @@ def test_status_of_one_fleet_shows_no_other(up: Up) -> None:
     assert {f["name"] for f in data["fleets"]} == {"two"}
     argv[4] = "three"
     assert subprocess.run(argv, capture_output=True, text=True).returncode == 2
+
+
+@pytest.mark.parametrize(
+    ("typed", "offered"),
+    [
+        ("seawall status ", ["one", "two"]),
+        ("seawall status t", ["two"]),
+        ("seawall rollout restart ", ["one", "two"]),
+        ("seawall rollout scale o", ["one"]),
+        ("seawall rollout scale one ", ["auto"]),
+        ("seawall chat tw", ["two"]),
+        ("seawall logs two", ["two-0"]),
+    ],
+)
+def test_the_tab_key_offers_what_runs_here(up: Up, typed: str, offered: list[str]) -> None:
+    assert completed(typed, {"SEAWALL_STATE": str(up.state_dir)}) == offered

@@ -135,6 +135,37 @@ def test_completion_scripts_and_what_they_ask_for(shell: str) -> None:
     assert "pull" not in said
 
 
+def completed(typed: str, env: dict[str, str] | None = None) -> list[str]:
+    """What bash is offered for the last word of a line."""
+    asked = {
+        "_SEAWALL_COMPLETE": "bash_complete",
+        "COMP_WORDS": typed,
+        "COMP_CWORD": str(len(typed.split(" ")) - 1),
+    }
+    done = subprocess.run(
+        [sys.executable, "-m", "seawall"],
+        env=os.environ | asked | (env or {}),
+        capture_output=True,
+        text=True,
+    )
+    assert not done.stderr
+    return [line.partition(",")[2] for line in done.stdout.splitlines() if line]
+
+
+@pytest.mark.parametrize(
+    ("typed", "offered"),
+    [("seawall lint --explain scale/ave", "scale/averaged-twice"), ("seawall explain spec.scal", "spec.scaling"),
+     ("seawall diagnose --explain route/gateway", "route/gateway-no-endpoints"), ("seawall keys ad", "add"),
+     ("seawall prove x.yaml --scenario gateway-k", "gateway-kill"), ("seawall up --engine s", "sim")],
+)  # fmt: skip
+def test_the_tab_key_knows_names(typed: str, offered: str) -> None:
+    assert offered in completed(typed)
+
+
+def test_the_tab_key_offers_nothing_where_nothing_runs(tmp_path: Path) -> None:
+    assert completed("seawall status ", {"SEAWALL_STATE": str(tmp_path / "none")}) == []
+
+
 def test_bash_really_completes(tmp_path: Path) -> None:
     script = seawall("completion", "bash").stdout
     (tmp_path / "seawall").write_text(f'#!/bin/sh\nexec {sys.executable} -m seawall "$@"\n')
