@@ -246,6 +246,17 @@ def computing_cpu_s(pid: int) -> float | None:
     return sum(used) if used else None
 
 
+def own_cpu_s(pid: int) -> float | None:
+    """CPU time of a process without its descendants. None: it is gone, or cannot be seen."""
+    import psutil
+
+    try:
+        times = psutil.Process(pid).cpu_times()
+    except psutil.Error:
+        return None
+    return float(times.user + times.system)
+
+
 def resident_bytes(pid: int) -> int:
     """Resident memory of a process and its descendants (shared pages counted for each)."""
     import psutil

@@ -18,7 +18,7 @@ from seawall.decide.replica import Life, LifeEvent, LifePolicy, ReplicaPhase, bo
 from seawall.decide.route.evidence import Opinion, Pace, Patience, Pulse, Sight, Verdict, look
 from seawall.decide.truth.standing import WRONG
 from seawall.domain.units import counted
-from seawall.drivers.process import ProcessLimits, computing_cpu_s, resident_bytes
+from seawall.drivers.process import ProcessLimits, computing_cpu_s, own_cpu_s, resident_bytes
 from seawall.engines.vllm.load import EngineLoad
 from seawall.errors import SeawallError
 from seawall.local.causes import cause_of
@@ -291,8 +291,11 @@ class Keeper:
         pace, load = self.service.pace(), self.load
         if load is not None and load.prompt_token_s is not None:
             pace = replace(pace, prompt_token_s=load.prompt_token_s, prompt_pair_s=0.0, seen=True)
-        cpu = computing_cpu_s(self.child.pid) if self.child is not None and self.service.computes else None
-        sight = Sight(marks=load.marks if load else None, answered=answered, cpu_s=cpu)
+        cpu, server_cpu = None, None
+        if self.child is not None and self.service.computes:
+            cpu, server_cpu = computing_cpu_s(self.child.pid), own_cpu_s(self.child.pid)
+        marks = load.marks if load else None
+        sight = Sight(marks=marks, answered=answered, cpu_s=cpu, server_cpu_s=server_cpu)
         opinion, self.pulse = look(self.pulse, sight, pace, self.care.patience, self._clock.now())
         if opinion.ask and self._ask is None:
             self._ask = asyncio.create_task(self.service.prove(), name=f"{self.name} ask")

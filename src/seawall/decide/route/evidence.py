@@ -60,6 +60,9 @@ class Patience:
     """The pace that was seen may get worse by so much."""
     busy_slack: float = 5.0
     """While its processes are seen to compute, the work may take so many times longer still."""
+    reads_s: float = 120.0
+    """While the process that answers HTTP is seen to compute, it reads a prompt: 142,000 tokens at 20,000 a second,
+    on a machine with 17 others at work."""
     looks: int = 3
     """Death takes so many looks in a row without a sign: a watcher that slept has seen nothing."""
 
@@ -68,6 +71,9 @@ LEFT = Patience(quiet_s=5.0, still_s=8.0)
 """The gateway's, shorter than that of those who kill: a replica is only left."""
 STILL = 0.02
 """Share of one core: who uses less computes nothing."""
+READ_TOKEN_S = 5e-5
+"""Seconds for a token of a prompt that is text still: as tokenizers that are written in Python take. No step of the
+engine, and so no statistics of it, show them."""
 WORKING = 0.10
 """Share of one core: who uses more computes. On two cores at load 20 a thread still gets this much."""
 
@@ -88,8 +94,12 @@ class Sight:
     """Whether the direct ask that ended since the last look was answered; None: none has ended."""
     prompt_tokens: int | None = None
     """Tokens of prompts that it holds and that have brought no token yet; None: not known."""
+    unread_tokens: int = 0
+    """Tokens of prompts that it may be reading still, before any step: it was given them and has shown nothing."""
     cpu_s: float | None = None
     """CPU time of the processes that compute (not of the one that answers HTTP), since their start; None: not known."""
+    server_cpu_s: float | None = None
+    """CPU time of the one that answers HTTP, and turns text into tokens."""
 
 
 @dataclass(frozen=True)
@@ -101,6 +111,8 @@ class Pulse:
     marks: tuple[float, ...] = ()
     cpu_s: float | None = None
     """At the last sign."""
+    server_cpu_s: float | None = None
+    """Likewise."""
     looks: int = 0
     """Since the last sign."""
     unanswered: int = 0
@@ -128,7 +140,9 @@ def look(pulse: Pulse, sight: Sight, pace: Pace, patience: Patience, now: float)
     if sign:
         heard = sight.heard_s if sign == "bytes" else now
         marks = pulse.marks if sight.marks is None else sight.marks
-        return Opinion(Verdict.ALIVE, f"shows {sign}"), Pulse(max(heard, pulse.sign_s), marks, sight.cpu_s)
+        return Opinion(Verdict.ALIVE, f"shows {sign}"), Pulse(
+            max(heard, pulse.sign_s), marks, sight.cpu_s, sight.server_cpu_s
+        )
     failed = pulse.unanswered + (sight.answered is False)
     deaf = pulse.deaf + 1 if sight.deaf else 0
     pulse = replace(pulse, looks=pulse.looks + 1, unanswered=failed, deaf=deaf)
@@ -152,16 +166,18 @@ def _weigh(pulse: Pulse, sight: Sight, pace: Pace, patience: Patience, silent_s:
     if not pulse.unanswered:
         held = " and holds work" if sight.prompt_tokens else ""
         return Opinion(Verdict.ALIVE, f"silent for {silent_s:.0f} s{held}; it is asked for a token", ask=True)
-    share = _cpu_share(pulse, sight, silent_s)
+    share = _share(pulse.cpu_s, sight.cpu_s, silent_s)
+    server = _share(pulse.server_cpu_s, sight.server_cpu_s, silent_s)
+    reads = server is not None and server >= WORKING
     enough = pulse.looks >= patience.looks
     asks = f"no sign for {silent_s:.0f} s, {pulse.unanswered} ask{'s'[: pulse.unanswered > 1]} for one token unanswered"
-    if enough and share is not None and share < STILL and silent_s >= patience.still_s:
+    if enough and share is not None and share < STILL and not reads and silent_s >= patience.still_s:
         return Opinion(Verdict.DEAD, f"{asks}, and its processes use no CPU", ask=True)
-    working = share is not None and share >= WORKING
+    working = reads or (share is not None and share >= WORKING)
     if pulse.deaf >= patience.looks and not working:
         bound, asks = 2 * patience.still_s, f"{asks}, nor any other question"
     else:
-        bound = bound_s(pace, patience, sight, working=working)
+        bound = max(bound_s(pace, patience, sight, working=working), patience.reads_s if reads else 0.0)
     if silent_s <= bound:
         return Opinion(Verdict.ALIVE, f"{asks}; its work explains up to {bound:.0f} s", ask=True)
     if silent_s <= 1.5 * bound or not enough:
@@ -178,11 +194,13 @@ def bound_s(pace: Pace, patience: Patience, sight: Sight, *, working: bool = Fal
     else:
         tokens = max(step, pace.context) if held is None else held
     slack = patience.seen_slack if pace.seen else patience.planned_slack
-    explained = pace.prefill_s(tokens) * slack * (patience.busy_slack if working else 1.0)
-    return 2 * patience.still_s + explained
+    explained = pace.prefill_s(tokens) * (patience.busy_slack if working else 1.0)
+    reading = min(patience.reads_s, sight.unread_tokens * READ_TOKEN_S * slack)
+    return 2 * patience.still_s + explained * slack + reading
 
 
-def _cpu_share(pulse: Pulse, sight: Sight, silent_s: float) -> float | None:
-    if sight.cpu_s is None or pulse.cpu_s is None or silent_s <= 0:
+def _share(before_s: float | None, now_s: float | None, silent_s: float) -> float | None:
+    """The share of a core that was used since the last sign."""
+    if now_s is None or before_s is None or silent_s <= 0:
         return None
-    return max(0.0, sight.cpu_s - pulse.cpu_s) / silent_s
+    return max(0.0, now_s - before_s) / silent_s

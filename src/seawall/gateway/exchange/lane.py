@@ -252,6 +252,10 @@ class FleetLane:
             exchange: Held = ticket.owner
             exchange.leave_replica(reason)
 
+    def unread(self, target: Target) -> int:
+        """Tokens of prompts, about, that it was sent and has given nothing for."""
+        return sum(t.ask.size for t in self.desk.tickets if t.target is target and t.awaits) // 4
+
     def doubt(self, target: Target, reason: str) -> None:
         """It may hang: nothing new goes there."""
         self.desk.doubt(target, reason)

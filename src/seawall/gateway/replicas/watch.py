@@ -52,6 +52,9 @@ class WatchedFleet(Protocol):
     def has(self, target: Target) -> bool:
         """Discovery has not taken it away."""
 
+    def unread(self, target: Target) -> int:
+        """Tokens of prompts, about, that it was sent and has given nothing for."""
+
     def probing(self, target: Target) -> bool:
         """It is asked for a proof now. False: there is nothing to prove any more."""
 
@@ -199,7 +202,10 @@ class Watch:
         if load is not None and load.prompt_token_s is not None:
             pace = replace(pace, prompt_token_s=load.prompt_token_s, seen=True)
         marks = load.marks if load else None
-        sight = Sight(marks=marks, deaf=deaf, heard_s=pool.last_event, answered=answered)
+        unread = fleet.unread(target)
+        sight = Sight(
+            marks=marks, deaf=deaf, heard_s=pool.last_event, answered=answered, unread_tokens=unread
+        )
         opinion, pulse = look(pulse, sight, pace, self._patience, fleet.now())
         if not pulse.looks:
             pool.last_event = max(pool.last_event, pulse.sign_s)

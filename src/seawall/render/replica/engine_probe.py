@@ -153,9 +153,9 @@ def scrape() -> tuple[tuple[float, ...], Pace, bool]:
     return tuple(found[name] for name in MARKS), pace, asleep
 
 
-def computing_cpu_s() -> float | None:
-    """CPU time of the engine's descendants: of what computes, not of the server that answers these probes. None: there
-    are none, as with an engine that is one process, or they cannot be seen."""
+def used_cpu_s() -> tuple[float | None, float | None]:
+    """CPU time of the engine's descendants, which compute, and of the server that answers HTTP. None: there are none,
+    as with an engine that is one process, or they cannot be seen."""
     parents, used = {}, {}
     for stat in Path("/proc").glob("[0-9]*/stat"):
         try:
@@ -166,7 +166,10 @@ def computing_cpu_s() -> float | None:
         parents[pid] = int(fields[1])
         used[pid] = int(fields[11]) + int(fields[12])
     family = [pid for pid in parents if pid != ENGINE_PID and _descends(pid, parents)]
-    return sum(used[pid] for pid in family) / os.sysconf("SC_CLK_TCK") if family else None
+    if not family:
+        return None, None
+    tick = os.sysconf("SC_CLK_TCK")
+    return sum(used[pid] for pid in family) / tick, used.get(ENGINE_PID, 0) / tick
 
 
 def _descends(pid: int, parents: dict[int, int]) -> bool:
@@ -192,7 +195,8 @@ def judge(answered: bool | None = None) -> Opinion:
     pulse = Pulse(**{**known, "marks": tuple(known["marks"])}) if known else Pulse(sign_s=now)
     if pulse.sign_s > now:
         pulse = Pulse(sign_s=now)  # the node was started again
-    sight = Sight(gone=gone, marks=marks, answered=answered, cpu_s=computing_cpu_s())
+    cpu, server_cpu = used_cpu_s()
+    sight = Sight(gone=gone, marks=marks, answered=answered, cpu_s=cpu, server_cpu_s=server_cpu)
     opinion, pulse = look(pulse, sight, pace, PATIENCE, now)
     save({**state, "pulse": asdict(pulse)})
     return opinion

@@ -153,6 +153,35 @@ def test_no_work_explains_that_nothing_is_answered_at_all() -> None:
         assert Verdict.DEAD not in (computes.second(), hears.second())
 
 
+def test_an_engine_that_has_nothing_to_do_while_a_prompt_is_read_is_alive() -> None:
+    """A tokenizer in Python, a huge prompt, a busy machine: the engine idles, and the ask for a token waits behind the
+    prompt that is turned into tokens. A server that goes on for ever is found all the same."""
+    watch = Watch(SMALL, Sight(marks=(0.0,), cpu_s=0.0, server_cpu_s=0.0))
+    watch.second()
+    for _ in range(100):
+        watch.sight = replace(watch.sight, server_cpu_s=watch.now * 0.3)
+        assert watch.second() is Verdict.ALIVE
+    while watch.second() is not Verdict.DEAD:
+        watch.sight = replace(watch.sight, server_cpu_s=watch.now * 0.3)
+        assert watch.now < 1.5 * PATIENCE.reads_s + ASK_S + 5
+
+
+def test_looks_alone_do_not_make_a_server_seem_at_work() -> None:
+    watch = Watch(SMALL, Sight(marks=(0.0,), cpu_s=0.0, server_cpu_s=0.0))
+    watch.second()
+    while watch.second() is not Verdict.DEAD:
+        watch.sight = replace(watch.sight, server_cpu_s=watch.now * 0.02)
+        assert watch.now < 32
+    assert "use no CPU" in watch.opinion.reason
+
+
+def test_the_gateway_waits_longer_for_who_was_given_a_huge_prompt_to_read() -> None:
+    huge = Sight(marks=(0.0,), unread_tokens=142_000)
+    assert bound_s(SMALL, LEFT, huge) - bound_s(SMALL, LEFT, Sight(marks=(0.0,))) > 25
+    endless = Sight(marks=(0.0,), unread_tokens=10**9)
+    assert bound_s(SMALL, LEFT, endless) - bound_s(SMALL, LEFT, Sight(marks=(0.0,))) <= LEFT.reads_s
+
+
 def test_unreadable_statistics_do_not_shorten_what_its_work_explains() -> None:
     held = Sight(prompt_tokens=100_000)
     assert bound_s(SMALL, PATIENCE, held) > bound_s(SMALL, PATIENCE, replace(held, marks=(1.0,)))
