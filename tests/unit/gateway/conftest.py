@@ -45,6 +45,8 @@ class FakeEngine:
         """What its metrics say of its steps; they answer also while it hangs, as vLLM's do."""
         self.deaf = False
         """It takes connections and questions, and answers nothing at all: a process that was stopped."""
+        self.page = ""
+        """More of its metrics: its pace."""
         self.tls: ssl.SSLContext | None = None
         self.key = ""
         """Asked for, as by vLLM's --api-key; empty: none."""
@@ -91,7 +93,7 @@ class FakeEngine:
                 if self.deaf:
                     await asyncio.sleep(3600)
                 if path == "/metrics":
-                    self._text(writer, f"vllm:generation_tokens_total {self.steps}.0\n")
+                    self._text(writer, f"vllm:generation_tokens_total {self.steps}.0\n{self.page}")
                     continue
                 if path == "/v1/models" and self.longest:
                     self._json(writer, 200, {"data": [{"id": "m", "max_model_len": self.longest}]})

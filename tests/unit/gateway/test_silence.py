@@ -16,6 +16,7 @@ from seawall.decide.route.desk import Desk, DeskRules
 from seawall.decide.route.evidence import Pace, Patience
 from seawall.decide.route.pick import Target
 from seawall.domain.seen import Replica
+from seawall.engines.vllm import metrics as names
 from seawall.gateway.replicas.watch import Watch
 
 from .conftest import FakeEngine, Gateway
@@ -185,6 +186,19 @@ async def test_whole_tool_calls_go_as_they_are_and_evidence_watches_them(
     engine.gate.set(), other.gate.set()
     engine.always = "hang"
     assert await asyncio.gather(*(ask() for _ in range(3))) == [200] * 3
+    assert (await replicas(gateway))[engine.url]["evictions"] == 1
+
+
+async def test_a_replica_that_has_shown_no_pace_is_taken_for_as_fast_as_its_like(
+    start: Any, engine: FakeEngine, other: FakeEngine
+) -> None:
+    """As planned its first step might take minutes; the other one has shown that it takes a moment."""
+    gateway = await begin(start, engine, other, spec=SPEC.replace("16}", "8192}"))
+    other.page = f"{names.PREFILL_S} 0.1\n{names.PREFILLED_TOKENS} 20000\n"
+    engine.always = "hang"
+    async with asyncio.timeout(30):
+        answers = await asyncio.gather(*(gateway.complete(temperature=0) for _ in range(4)))
+    assert {a[0] for a in answers} == {200}
     assert (await replicas(gateway))[engine.url]["evictions"] == 1
 
 

@@ -26,6 +26,8 @@ log = logging.getLogger("seawall.gateway.replicas.watch")
 FIRST_PAUSE_S = 0.1
 MAX_PAUSE_S = 2.0
 LOOK_S = 1.0
+ALIKE = 3
+"""So many replicas are asked for the pace of one that does not show any; the slowest counts."""
 OUT = ("evicted", "probing")
 TokenProof = Callable[[Pool, str, float], Awaitable[str]]
 
@@ -199,8 +201,11 @@ class Watch:
         pool = fleet.pool(target)
         load, deaf = await metrics(pool, self._metrics_s)
         pace = fleet.pace
-        if load is not None and load.prompt_token_s is not None:
-            pace = replace(pace, prompt_token_s=load.prompt_token_s, seen=True)
+        seen_s = load.prompt_token_s if load is not None else None
+        if seen_s is None:
+            seen_s = await self._pace_of_its_like(fleet, target)
+        if seen_s is not None:
+            pace = replace(pace, prompt_token_s=seen_s, seen=True)
         marks = load.marks if load else None
         unread = fleet.unread(target)
         sight = Sight(
@@ -218,6 +223,19 @@ class Watch:
             case _:
                 pass
         return pulse
+
+    async def _pace_of_its_like(self, fleet: WatchedFleet, target: Target) -> float | None:
+        """Seconds per prompt token that another replica of the same strength has shown: for one that has shown none, or
+        does not tell any more."""
+        weight = target.replica.weight
+        alike = [
+            t for t in fleet.targets if t is not target and t.state == "ready" and t.replica.weight == weight
+        ]
+        pages = await asyncio.gather(*(metrics(fleet.pool(t), self._metrics_s) for t in alike[:ALIKE]))
+        paces = [
+            p.load.prompt_token_s for p in pages if p.load is not None and p.load.prompt_token_s is not None
+        ]
+        return max(paces, default=None)
 
     async def close(self) -> None:
         tasks = [*self._owned.values(), *self._asked.values()]
