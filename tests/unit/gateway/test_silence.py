@@ -226,6 +226,22 @@ async def test_a_hang_is_left_on_every_route_whatever_has_come(
     assert (await replicas(gateway))[engine.url]["evictions"] == 1
 
 
+@pytest.mark.parametrize("stream", [False, True])
+async def test_the_client_that_leaves_ends_the_engines_work_on_every_route(
+    start: Any, engine: FakeEngine, stream: bool
+) -> None:
+    """Asked as it is, or as a stream that is put together here: nobody computes for nobody."""
+    gateway = await begin(start, engine)
+    engine.gate = asyncio.Event()
+    for path, body in ROUTES.items():
+        before, asks_before = engine.cancelled, asks(engine)
+        wanted = {"model": "m", "max_tokens": 5000, "stream": stream, **body}
+        asked = asyncio.ensure_future(gateway.post(path, wanted))
+        await until(lambda n=asks_before: asks(engine) > n)  # type: ignore[misc]
+        asked.cancel()
+        await until(lambda n=before: engine.cancelled > n)  # type: ignore[misc]
+
+
 async def test_a_stream_that_hangs_in_the_middle_goes_on_elsewhere(
     start: Any, engine: FakeEngine, other: FakeEngine
 ) -> None:
