@@ -15,6 +15,8 @@ from seawall.lint.source import Sources, add_text, read
 from seawall.lint.world import Manifests, Models, unknown_model
 
 FAMILIES = (
+    "around",
+    "asked",
     "files",
     "api",
     "autoscale",

@@ -62,6 +62,11 @@ class Manifests:
             table.setdefault(key, []).append(o)
         return {key: _once(found) for key, found in table.items()}
 
+    @property
+    def scaled(self) -> Iterator[list[Obj]]:
+        """What scales one target, for each target that something scales; the target itself may be out of sight."""
+        return iter(self._scalers.values())
+
     @cached_property
     def workloads(self) -> list[Workload]:
         found = [w for o in self.objects for w in workloads(o, self.engine_version or default_version())]

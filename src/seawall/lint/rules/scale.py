@@ -224,13 +224,14 @@ def replicas_owned(world: Manifests, say: Say) -> Iterator[Finding]:
     cure="Keep one, with all metrics in it.",
 )
 def two_scalers(world: Manifests, say: Say) -> Iterator[Finding]:
-    for workload in world.servers:
-        for other in world.scalers(workload)[1:]:
+    for scalers in world.scaled:
+        for other in scalers[1:]:
+            target = other.spec["scaleTargetRef"]
             yield say(
                 other,
-                other.spec["scaleTargetRef"],
-                f"{world.scalers(workload)[0].shown} scales {workload.obj.shown} already: the count "
-                "flaps between the two.",
+                target,
+                f"{scalers[0].shown} scales {target['kind'].text('Deployment')}/{target['name'].text()} already: the "
+                "count flaps between the two.",
             )
 
 
