@@ -18,7 +18,7 @@ READS = ("/metrics", "/debug/state", "/debug/console", "/console", "/console/api
 
 @pytest.mark.parametrize("host", ["evil.example", "evil.example:9090", "a.evil.example.",
                                   "127.0.0.1.evil.example", "localhost.evil.example",
-                                  "1.2.3.4.5", "xn--a.b:1", "a.b"])  # fmt: skip
+                                  "1.2.3.4.5", "xn--a.b:1", "a.b", "svc.evil.example", "a.notlocal"])  # fmt: skip
 def test_a_name_that_somebody_may_own_is_told_from_one_of_this_machine(host: str) -> None:
     assert rebound(host, "127.0.0.1") and rebound(host, "::1") and rebound(host, "::ffff:127.0.0.1")
     assert not rebound(host, "10.0.0.7") and not rebound(host, ""), (
@@ -28,9 +28,11 @@ def test_a_name_that_somebody_may_own_is_told_from_one_of_this_machine(host: str
 
 @pytest.mark.parametrize("host", ["", "localhost", "localhost:9090", "LOCALHOST.", "a.localhost", "127.0.0.1",
                                   "127.9.9.9:1", "[::1]", "[::1]:9090", "g", "gateway:9090",
-                                  "10.2.3.4:9090", "[fe80::1%eth0]:80"])  # fmt: skip
+                                  "10.2.3.4:9090", "[fe80::1%eth0]:80", "m-admin.llm.svc:9090",
+                                  "m-admin.llm.svc.cluster.local.", "node-1.internal:9090"])  # fmt: skip
 def test_addresses_and_local_names_are_nobodys(host: str) -> None:
     assert valid_host(host.encode()) and not rebound(host, "127.0.0.1")
+    assert not rebound(host, "127.0.0.6"), "a mesh's proxy hands on from there what Pods ask"
 
 
 def request(path: str, host: str) -> bytes:

@@ -19,8 +19,9 @@ _LITERAL: Final = (
     rb"\[(?:[0-9A-Fa-f:.]{2,45}" + _ZONE + rb"|v[0-9A-Fa-f]+\.[A-Za-z0-9\-._~!$&'()*+;=:]{1,64})\]"
 )
 _HOST: Final = re.compile(rb"(?:(?:" + _NAME + rb"|" + _LITERAL + rb")(?::[0-9]{0,5})?)?")
-OWN_DOMAIN: Final = "localhost"
-"""This name, and all below it, are this machine to a browser (RFC 6761, 6.3)."""
+NOBODYS: Final = ("localhost", "svc", "local", "internal", "home.arpa")
+"""Below these nobody can register a name: this machine to a browser (RFC 6761, 6.3), Services of a cluster, as its
+Pods ask for them (a mesh's proxy beside us hands their requests on over loopback), and private networks."""
 
 
 @lru_cache(maxsize=1024)
@@ -32,7 +33,7 @@ def valid_host(value: bytes) -> bool:
 def rebound(host: str, peer: str) -> bool:
     """Whether a request that came from this machine (`peer`: its address) names a host that somebody can own in the
     DNS: a web page of his that is open here had its name lead to us, and would read the answer as its own. Addresses,
-    names without a dot and those of this machine are nobody's."""
+    names without a dot and those below NOBODYS are nobody's."""
     address = ip_address(peer.partition("%")[0].removeprefix("::ffff:")) if peer else None
     return address is not None and address.is_loopback and _owned(host)
 
@@ -40,7 +41,7 @@ def rebound(host: str, peer: str) -> bool:
 def _owned(host: str) -> bool:
     name = host.rpartition("]")[0][1:] if host.startswith("[") else host.partition(":")[0]
     name = name.rstrip(".").lower()
-    if "." not in name or name.endswith("." + OWN_DOMAIN):
+    if "." not in name or name.endswith(tuple(f".{domain}" for domain in NOBODYS)):
         return False
     try:
         ip_address(name.partition("%")[0])

@@ -30,7 +30,7 @@ TEXT = b"text/plain; charset=utf-8"
 FOREIGN_HOST = Refusal(
     403,
     "foreign_host",
-    "Ask for this by an address, or by a name without a dot: a web page could own any other.",
+    "Ask for this by an address, or by a name that nobody can register: localhost, *.svc, *.local.",
 )
 EXPOSITION = b"text/plain; version=0.0.4; charset=utf-8"
 
