@@ -14,6 +14,15 @@ and keeps its traceback. Nothing secret may be put into a message: it ends in lo
 
 from __future__ import annotations
 
+import re
+
+
+def in_words(error: BaseException) -> str:
+    """What a failed connection says, without the system's number and Python's names: `connection refused`."""
+    said = re.sub(r"\[Errno -?\d+\] ", "", str(error)).strip() or type(error).__name__
+    said = re.sub(r"^Connect call failed \(.*\)$", "connection refused", said)
+    return said if said[1:2].isupper() else said[:1].lower() + said[1:]
+
 
 class SeawallError(Exception):
     """An error with a cure. `message` says what is wrong (with path and value), `cure` what to do."""

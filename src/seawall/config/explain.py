@@ -66,7 +66,10 @@ def explained(path: str) -> FieldHelp:
         if parts[n - 1] not in keys_at(parts[: n - 1]):
             where = ".".join(parts[: n - 1]) or "a Fleet"
             hint = of_key(parts[:n])
-            raise InputError(f"{where} has no field {parts[n - 1]!r:.60}.", f"{hint[0].upper()}{hint[1:]}.")
+            end = "" if hint.endswith("?") else "."
+            raise InputError(
+                f"{where} has no field {parts[n - 1]!r:.60}.", f"{hint[0].upper()}{hint[1:]}{end}"
+            )
     return _help(parts)
 
 

@@ -66,17 +66,29 @@ def parse_fleets(text: str, name: str = "fleet.yaml") -> list[Fleet]:
         fleet, problems = parse_document(doc)
         if problems:
             raise InputError(
-                "\n".join(f"{name}:{p.line or doc.line}: {p.path}: {p.message}" for p in problems)
+                "\n".join(f"{name}:{p.line or doc.line}: {p.path}: {p.message}" for p in problems),
+                _look_up(problems[0].path),
             )
         assert fleet is not None
         fleets.append(fleet)
     if not fleets:
-        raise InputError(f"{name}: holds no Fleet.", "See examples/smollm2.yaml.")
+        raise InputError(f"{name}: holds no Fleet.", "Write one: seawall init MODEL --write fleet.yaml")
     keys = [(f.metadata.namespace, f.name) for f in fleets]
     for key in keys:
         if keys.count(key) > 1:
             raise InputError(f"{name}: two fleets are named {key[1]} in namespace {key[0]}.", "Rename one.")
     return fleets
+
+
+def _look_up(path: str) -> str:
+    """The command that tells what may stand where a wrong key or value stands."""
+    known: list[str] = []
+    for part in path.replace("[", ".").replace("]", "").split("."):
+        if not part.isdigit():
+            if part not in hints.keys_at(known):
+                break
+            known.append(part)
+    return f"Look it up: {' '.join(['seawall explain', *filter(None, ['.'.join(known)])])}"
 
 
 def load_fleet(path: Path | str) -> Fleet:

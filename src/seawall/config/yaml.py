@@ -59,11 +59,11 @@ _Loader.add_constructor("tag:yaml.org,2002:map", _mapping)
 def near_file(path: Path) -> str:
     """The file that was meant, as a question, if one beside it is called nearly so; else an empty text."""
     try:
-        there = sorted(p.name for p in path.parent.iterdir() if p.is_file())
+        there = {p.stem: p.name for p in sorted(path.parent.iterdir()) if p.is_file()}
     except (OSError, ValueError):
         return ""
-    near = difflib.get_close_matches(path.name, there, 1, 0.7)
-    return f"Did you mean {path.parent / near[0]}?" if near else ""
+    near = difflib.get_close_matches(path.stem, there, 1, 0.75)  # an ending in common says nothing
+    return f"Did you mean {path.parent / there[near[0]]}?" if near else ""
 
 
 def read_text(path: Path) -> str:

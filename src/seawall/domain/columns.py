@@ -23,7 +23,7 @@ _PROGRAM = r"(?:seawall|kubectl|helm|curl|mkdir|pip|uv) "
 _COMMAND = re.compile(
     rf"`[^`]+`|^\$ .*|^{_PROGRAM}.*[^.]$"
     rf"|(?:(?<=Next: )|(?<=example: )|(?<=More: )|(?<=See: )|(?<=Try: )|(?<=[Rr]un: )|(?<=Do it: )|(?<= one: )"
-    rf"|(?<=Undo: )|(?<= it: )|(?<=which: )|(?<=then: )|(?<=Look: )){_PROGRAM}.+?(?=   |;|[.,] |$)"
+    rf"|(?<=Undo: )|(?<= it: )|(?<=which: )|(?<=then: )|(?<=up: )|(?<=Look: )){_PROGRAM}.+?(?=   |;|[.,] |$)"
 )
 """What is typed: in backticks, or what comes after `Next:` and its like."""
 _GLUE = "\x01"

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from seawall import __version__
-from seawall.errors import EngineError, InputError
+from seawall.errors import EngineError, InputError, in_words
 from seawall.load.capacity import Capacity, Ran, calibrate, search
 from seawall.load.client import LoadClient
 from seawall.load.drive import Driver, Live, LoadTarget, Run
@@ -134,7 +134,7 @@ async def first_model(url: str, api_key: str | None) -> str:
         found = json.loads(body)["data"][0]["id"] if status == 200 else None
     except (OSError, TimeoutError, ValueError, LookupError) as e:
         raise EngineError(
-            f"{url} does not answer /v1/models: {e}", "Is it up? Or name the --model."
+            f"{url} does not answer /v1/models: {in_words(e)}.", "Is it up? Or name the --model."
         ) from None
     if found is None:
         raise InputError(f"{url}/v1/models answered {status}.", "Give --api-key, or name the --model.")

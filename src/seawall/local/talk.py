@@ -15,7 +15,7 @@ from typing import Any
 import httpx
 
 from seawall.drivers.near import near
-from seawall.errors import EngineError, InputError
+from seawall.errors import EngineError, InputError, in_words
 
 MAX_LINE = 4 * 2**20
 
@@ -176,5 +176,5 @@ def _message(body: Any) -> str:
 
 
 def _away(url: str, e: Exception) -> EngineError:
-    why = str(e) or type(e).__name__
+    why = in_words(e)
     return EngineError(f"{url} does not answer: {why}.", "Start one: seawall up; or name another with --url.")

@@ -15,7 +15,7 @@ from seawall.cli import help_text
 from seawall.cli.group import seawall as root
 from seawall.cli.usage import FLAGS, MEANING, examples, explained
 from seawall.cli.verbs import ELSEWHERE, OTHER
-from seawall.errors import InputError
+from seawall.errors import SeawallError
 
 COMMANDS = dict(every_command())
 NEEDING = {
@@ -25,13 +25,22 @@ NEEDING = {
 }
 
 
+WRONG = """apiVersion: seawall.dev/v1alpha1
+kind: Fleet
+metadata: {name: m}
+spec:
+  hardware: {count: 2}
+  model: {source: "hf://a/b"}
+"""
+
+
 def said(*args: str) -> tuple[str, str]:
     """What the error of this command line says, and its cure."""
     try:
         root(list(args), standalone_mode=False, prog_name="seawall")
     except click.UsageError as e:
         return explained(e, args, root)
-    except InputError as e:
+    except SeawallError as e:
         return e.message, e.cure
     raise AssertionError(f"{args} were taken")
 
@@ -97,6 +106,14 @@ def test_an_option_that_is_not_there_is_told_with_a_line_to_type(name: str) -> N
         ("batch subimt", "'subimt'", "`seawall batch submit`"),
         ("batch zzz", "'zzz'", "There are: serve, submit,"),
         ("serve", "no command 'serve'", "Did you mean `seawall up`?"),
+        ("pull", "`seawall pull` needs what to pull", "For example: seawall pull hf://"),
+        ("pull --check", "`seawall pull` needs --to", "For example: seawall pull --check --to"),
+        ("explain spec.scalng", "spec has no field 'scalng'.", "Did you mean scaling?"),
+        ("plan wrong.yaml", "wrong.yaml:5: spec.hardware.count", "Look it up: seawall explain spec.hardware"),
+        ("up empty.yaml", "empty.yaml", ""),
+        ("chat --url http://127.0.0.1:9", "does not answer: connection refused.", "seawall up"),
+        ("bench http://127.0.0.1:9", "/v1/models: connection refused.", "Is it up?"),
+        ("batch status --url http://127.0.0.1:9", "does not answer: connection refused.", "seawall up"),
     ],
 )  # fmt: skip
 def test_each_mistake_has_its_words(
@@ -104,6 +121,8 @@ def test_each_mistake_has_its_words(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "smollm2.yaml").touch()
+    (tmp_path / "empty.yaml").touch()
+    (tmp_path / "wrong.yaml").write_text(WRONG)
     told, way = said(*shlex.split(typed))
     assert message in told
     assert cure in way
