@@ -1,20 +1,25 @@
 """Looks at what we depend on: known advisories, and licences. `make audit`; CI runs it.
 
 Advisories come from PyPI by pip-audit (requirements/audit.txt, in an environment of its own). Where its database cannot
-be reached (a mirror has packages, and often nothing else) that is said in so many words: nothing is known then, and
-nothing is claimed. Licences are read from the packages that are installed here, by their own metadata.
+be reached (a mirror has packages, and often nothing else) a copy is asked that lies here: SEAWALL_ADVISORIES names its
+folder (PyPA's advisory-database, or OSV's records of PyPI, unpacked). Without one that is said in so many words:
+nothing is known then, and nothing is claimed. Licences are read from the packages that are installed here, by their own
+metadata.
 """
 
 from __future__ import annotations
 
 import importlib.metadata
 import json
+import os
 import re
 import subprocess
 import sys
 from pathlib import Path
 
 import tool_env
+from advisories import Found, in_copy
+from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).resolve().parent.parent
 LOCK = ROOT / "requirements" / "image.txt"
@@ -106,20 +111,40 @@ def advisories() -> list[str]:
         found = json.loads(done.stdout)["dependencies"]
     except (ValueError, KeyError):
         last = (done.stderr.strip().splitlines() or ["it said nothing"])[-1]
-        print(f"advisories: NOT LOOKED UP: {last[:200]}")
-        return []
-    unknown = [d["name"] for d in found if "skip_reason" in d]
-    known = len(found) - len(unknown)
-    if unknown:
-        print(
-            f"advisories: NOT LOOKED UP for {len(unknown)} of {len(found)} packages: the database is out of reach"
-        )
-    print(f"advisories: {known} packages looked up")
-    return [
-        f"{d['name']} {d['version']}: {v['id']}, mended in {', '.join(v['fix_versions']) or 'no version'}"
+        print(f"advisories: pip-audit looked nothing up: {last[:200]}")
+        found = [{"name": name, "skip_reason": last} for name in locked()]
+    unknown = {canonicalize_name(d["name"]) for d in found if "skip_reason" in d}
+    print(f"advisories: {len(found) - len(unknown)} packages looked up by pip-audit")
+    lines = [
+        str(Found(d["name"], d["version"], v["id"], tuple(v["fix_versions"])))
         for d in found
         for v in d.get("vulns", ())
     ]
+    return lines + (by_copy(unknown, os.environ.get("SEAWALL_ADVISORIES", "")) if unknown else [])
+
+
+def by_copy(names: set[str], folder: str) -> list[str]:
+    """The same out of a copy, for what pip-audit knows nothing of."""
+    if not folder:
+        print(
+            f"advisories: NOT LOOKED UP for {len(names)} packages: the database is out of reach, "
+            "and SEAWALL_ADVISORIES names no copy"
+        )
+        return []
+    found, newest = in_copy(Path(folder), {n: v for n, v in versions().items() if n in names})
+    if not newest:
+        return [f"SEAWALL_ADVISORIES={folder}: holds no record of an advisory"]
+    print(f"advisories: {len(names)} packages looked up in a copy whose newest record is of {newest}")
+    return [str(f) for f in found]
+
+
+def versions() -> dict[str, set[str]]:
+    """The locked versions of each package: of some there are several, for other Pythons."""
+    out: dict[str, set[str]] = {}
+    for line in LOCK.read_text("utf-8").splitlines():
+        if pinned := re.match(r"([A-Za-z0-9._-]+)(?:\[[^]]*\])?==([^ ;]+)", line):
+            out.setdefault(canonicalize_name(pinned[1]), set()).add(pinned[2])
+    return out
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -87,6 +88,15 @@ def test_it_serves_in_its_compiled_form_and_ends_when_it_is_told_to(run: Run) ->
     operator = run("seawall", "operator", "run")
     assert "no cluster" in operator.stderr
     assert operator.returncode in (2, 3)
+
+
+def test_it_carries_the_bill_of_what_is_in_it(run: Run) -> None:
+    bill = json.loads(run("cat", "/opt/seawall/bill.cdx.json").stdout)
+    parts = {c.get("purl", "").partition("@")[0]: c for c in bill["components"]}
+    assert parts["pkg:pypi/seawall"]["version"] == bill["metadata"]["component"]["version"]
+    assert {"pkg:pypi/httptools", "pkg:pypi/uvloop", "pkg:pypi/boto3", "pkg:deb/debian/libc6"} <= set(parts)
+    assert "pkg:deb/debian/gcc" not in parts and "pkg:pypi/pip" not in parts, "what builds it is not in it"
+    assert next(c for c in bill["components"] if c.get("bom-ref") == "base")["name"] == "localhost/base"
 
 
 def test_nothing_of_it_can_be_changed_and_no_compiler_is_left_in_it(run: Run) -> None:

@@ -24,7 +24,7 @@ def instructions() -> list[tuple[str, str]]:
 
 
 def test_the_base_is_pinned_by_digest_and_stages_share_it() -> None:
-    args = dict(b.split("=", 1) for a, b in instructions() if a == "ARG")
+    args = dict(b.split("=", 1) for a, b in instructions() if a == "ARG" and "=" in b)
     assert re.fullmatch(r"[a-z0-9./:-]+@sha256:[0-9a-f]{64}", args["BASE"])
     assert [b for a, b in instructions() if a == "FROM"] == ["${BASE} AS build", "${BASE}"]
 
@@ -41,6 +41,14 @@ def test_it_runs_as_a_numbered_user_and_installs_only_what_is_hashed() -> None:
     )
     assert any("compile_gateway.py" in b for a, b in instructions() if a == "RUN")
     assert "vllm" not in (ROOT / "requirements" / "image.txt").read_text()
+
+
+def test_its_bill_is_written_last_and_knows_the_base() -> None:
+    said = [(a, b) for a, b in instructions() if a in ("ARG", "COPY", "RUN", "FROM")]
+    assert said[-1][0] == "RUN" and '--base "$BASE"' in said[-1][1] and "bill.cdx.json" in said[-1][1]
+    assert ("ARG", "BASE") in said[said.index(("FROM", "${BASE}")) :], (
+        "a stage sees no argument unless it asks"
+    )
 
 
 def test_what_it_copies_is_there_and_not_ignored() -> None:
