@@ -31,8 +31,9 @@ def group_of(
             text = _lock_text(Path(path), fleet.name, lock)
             made = planned_fleet(fleet)
             truth = _truth_text(Path(path), fleet)
+            file = "FLEET.yaml" if path == "-" else path
             members.append(
-                Wanted(fleet=fleet, plan=made.plan, document=made.document, lock=text, truth=truth)
+                Wanted(fleet=fleet, plan=made.plan, document=made.document, lock=text, truth=truth, file=file)
             )
     check_together(m.fleet for m in members)
     if lock and len(members) > 1:

@@ -28,6 +28,8 @@ class Wanted:
     """This is the canary side of the fleet; `fleet` already has the candidate's changes in it."""
     own_weights: bool = False
     """The candidate has other weights than the stable side."""
+    file: str = "FLEET.yaml"
+    """The spec's file, as commands that are told to a person call it."""
 
     @property
     def name(self) -> str:

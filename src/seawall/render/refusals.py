@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Iterator
 
 from seawall.decide.scale import policy_of
@@ -182,7 +183,7 @@ def _storage(wanted: Wanted) -> Iterator[str]:
     if wanted.lock is None and wanted.fleet.needs_lock:
         yield (
             "spec.model.revision: nothing pins the weights; name a commit, or write a lockfile beside the spec: "
-            "seawall pull FLEET.yaml --lock-only"
+            f"seawall pull {shlex.quote(wanted.file)} --lock-only"
         )
     if wanted.lock is not None and len(wanted.lock) > MAX_LOCK:
         yield f"spec.model: its lockfile of {len(wanted.lock)} bytes is too large for a ConfigMap; use cache.kind: oci"
