@@ -33,6 +33,10 @@ class HubDouble:
         self.tokens: set[str | None] = set()
         self.ranges = True
         self.slow_s = 0.0
+        self.elsewhere = False
+        """Whether files lie with another host, as the hub's large ones do (Xet, its CDN): it signs a link to them."""
+        self.strange_tokens: set[str | None] = set()
+        """What that host was shown for authorization."""
         self.broken: set[str] = set()
         """Files that are listed, and answered with 503 whenever they are asked for."""
         self.served_bytes = 0
@@ -111,7 +115,14 @@ class _Handler(BaseHTTPRequestHandler):
             with hub.lock:
                 hub.ranged += 1
                 hub.on_range(hub.ranged)
-        m = re.fullmatch(r"(?:/org/model/resolve/[^/]+|/folder)/(.+)", path)
+        m = re.fullmatch(r"(?:/org/model/resolve/[^/]+|/folder|/signed)/(.+)", path)
+        if hub.elsewhere and m and path.startswith("/signed/"):
+            hub.strange_tokens.add(self.headers.get("authorization"))
+        elif hub.elsewhere and m and path.startswith("/org/model/resolve/"):
+            link = f"http://localhost:{hub.server.server_address[1]}/signed/{m[1]}?X-Amz-Signature=abc"
+            return self._send(
+                302, b"", {"Location": link, "X-Linked-Size": str(len(hub.files.get(m[1], b"")))}
+            )
         if m is None or m[1] not in hub.files:
             return self._send(404, b"no", {"X-Error-Code": "EntryNotFound" if m else "RepoNotFound"})
         if m[1] in hub.broken:

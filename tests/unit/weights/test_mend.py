@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import httpx
 import pytest
 
 from seawall.errors import CheckFailed, InputError, SourceError
@@ -19,6 +20,7 @@ from seawall.weights.fetch import told_of_disk
 from seawall.weights.lockfile import read_lock
 from seawall.weights.pin import pin
 from seawall.weights.pull import Order, check, check_command, is_complete, pull, pull_command
+from seawall.weights.sources.http import get_small
 
 from .conftest import safetensors
 from .hub_double import REVISION, HubDouble
@@ -293,3 +295,56 @@ def test_a_small_file_that_changed_under_one_revision_is_pulled_again(tmp_path: 
         pull(order(to), env(hub, tmp_path))
     assert (to / "config.json").read_bytes() == b"[]"
     check(to, read_lock(to / "seawall.lock"))
+
+
+@pytest.mark.parametrize("faults", [[], ["truncate", "503"]])
+def test_files_that_lie_with_another_host_come_without_the_token(tmp_path: Path, faults: list[str]) -> None:
+    with HubDouble(SMALL, faults) as hub:
+        hub.elsewhere = True
+        pull(order(tmp_path / "m"), env(hub, tmp_path, HF_TOKEN="hf_secret_env"))
+    assert "Bearer hf_secret_env" in hub.tokens
+    assert hub.strange_tokens == {None}
+    assert {n: (tmp_path / "m" / n).read_bytes() for n in SMALL} == SMALL
+
+
+def linked(tmp_path: Path) -> Path:
+    """A cache as huggingface_hub lays it out: names that link to blobs."""
+    blobs, snapshot = tmp_path / "hub" / "blobs", tmp_path / "hub" / "snapshots" / "abc"
+    blobs.mkdir(parents=True)
+    snapshot.mkdir(parents=True)
+    for number, (name, data) in enumerate(SMALL.items()):
+        (blobs / f"{number}").write_bytes(data)
+        (snapshot / name).symlink_to(f"../../blobs/{number}")
+    return snapshot
+
+
+def test_a_cache_of_links_is_a_source_like_any_other(tmp_path: Path) -> None:
+    snapshot = linked(tmp_path)
+    pull(order(tmp_path / "m", f"file://{snapshot}"), {"HF_HOME": str(tmp_path)})
+    assert {n: (tmp_path / "m" / n).read_bytes() for n in SMALL} == SMALL
+    assert not any((tmp_path / "m" / n).is_symlink() for n in SMALL)
+
+
+def test_links_where_files_should_be_are_replaced_and_what_they_led_to_is_left(tmp_path: Path) -> None:
+    snapshot = linked(tmp_path)
+    blob = tmp_path / "hub" / "blobs" / "1"
+    damage(blob, same_time=True)
+    before = blob.read_bytes()
+    with HubDouble(SMALL) as hub:
+        pull(order(snapshot), env(hub, tmp_path))
+        assert is_complete(snapshot)
+    assert {n: (snapshot / n).read_bytes() for n in SMALL} == SMALL
+    assert blob.read_bytes() == before
+
+
+@pytest.mark.parametrize(("header", "cure"), [("240", "come back in 240 s"), ("soon", "Check the network")])
+def test_a_hub_that_says_when_to_come_back_is_quoted(header: str, cure: str) -> None:
+    def limited(request: httpx.Request) -> httpx.Response:
+        return httpx.Response(429, headers={"retry-after": header})
+
+    with (
+        httpx.Client(transport=httpx.MockTransport(limited)) as http,
+        pytest.raises(SourceError, match="429") as e,
+    ):
+        get_small(http, "https://hub.example/api/models/org/model", "org/model", attempts=1)
+    assert cure in f"{e.value} {e.value.cure}"

@@ -71,8 +71,10 @@ def get_small(
             raise lost(e, what) from None
         if attempt + 1 < attempts:
             time.sleep(min(30.0, wait if wait is not None else 0.3 * 2.0**attempt))
+    asked = f"It asks to come back in {wait:.0f} s: pull again then (what is here is kept)." if wait else ""
     raise SourceError(
-        f"{what}: {why(last)}, {attempts} times.", "Check the network and the mirror; then pull again."
+        f"{what}: {why(last)}, {attempts} times.",
+        asked or "Check the network and the mirror; then pull again.",
     )
 
 
