@@ -154,6 +154,11 @@ def request_lines() -> dict[str, Shape]:
         "/v1/models",
     ):
         out[f"target {target} is right"] = (f"GET {target} HTTP/1.1".encode() + rest, "own")
+    for target in ("http://user@g/health", "http://user:pw@g/health", "http:///health", "http://:80/health", "http://[::1/health", "http://g:80:80/health", "http://a,b/health",
+                   "HTTPS://g:x/health", "http://?/health", "http://user@g"):  # fmt: skip
+        out[f"target {target}"] = (f"GET {target} HTTP/1.1".encode() + rest, "refused")
+    for target in ("http://[::1]:80/health", "https://g/health", "http://127.0.0.1/health?http://user@g/"):
+        out[f"target {target} is right"] = (f"GET {target} HTTP/1.1".encode() + rest, "own")
     for method in (
         "PUT",
         "DELETE",

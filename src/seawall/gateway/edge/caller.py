@@ -14,7 +14,7 @@ from typing import Final, Protocol
 from seawall.decide.route.refusal import Refusal
 from seawall.gateway.edge.budget import MOST, StrangersBudget
 from seawall.gateway.edge.decode import KNOWN, Broken, TooMuch, decoder_for
-from seawall.gateway.edge.host import valid_host
+from seawall.gateway.edge.host import names_a_host, valid_host
 from seawall.gateway.edge.record import Record
 from seawall.gateway.edge.request import Request
 from seawall.gateway.edge.sink import Source
@@ -70,7 +70,7 @@ BROKEN_ENCODING: Final = Refusal(
     400, "invalid_encoding", "The body is not what its Content-Encoding says: it is cut, or damaged."
 )
 INVALID_HOST: Final = Refusal(
-    400, "invalid_host", "The Host header is none: write a name or an address, and perhaps a port."
+    400, "invalid_host", "The host is none: write a name or an address, and perhaps a port."
 )
 OVERLOADED: Final = Refusal(
     503, "overloaded", "Too many large bodies are here or on their way (gateway.memory). Send it again.", 2
@@ -276,6 +276,8 @@ class Caller:
             if not request.http10:
                 return Refusal(400, "no_host", "A request needs a Host header.")
         elif not valid_host(host):
+            return INVALID_HOST
+        if not request.url.startswith(b"/") and not names_a_host(request.url):
             return INVALID_HOST
         if request.through:
             return self.handler.early(self, request)

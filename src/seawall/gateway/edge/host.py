@@ -30,6 +30,16 @@ def valid_host(value: bytes) -> bool:
     return _HOST.fullmatch(value.strip(b" \t")) is not None
 
 
+def names_a_host(target: bytes) -> bool:
+    """Whether a target that is a whole URL of HTTP (RFC 9112, 3.2.2) has a host in it, and nobody's name and password
+    (RFC 9110, 4.2.4). Any other target has none to look at."""
+    scheme, mark, rest = target.partition(b"://")
+    if not mark or scheme.lower() not in (b"http", b"https"):
+        return True
+    authority = rest.partition(b"/")[0].partition(b"?")[0]
+    return not authority.startswith(b":") and authority != b"" and valid_host(authority)
+
+
 def rebound(host: str, peer: str) -> bool:
     """Whether a request that came from this machine (`peer`: its address) names a host that somebody can own in the
     DNS: a web page of his that is open here had its name lead to us, and would read the answer as its own. Addresses,
