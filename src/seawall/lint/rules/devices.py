@@ -12,7 +12,7 @@ from seawall.lint.finding import Finding, Say, rule
 from seawall.lint.image import chips, is_official, is_vllm_image
 from seawall.lint.node import YamlNode
 from seawall.lint.objects import Container, Workload
-from seawall.lint.rules.fit import gpu_of
+from seawall.lint.rules.fit import gpu_for
 from seawall.lint.size import model_of
 from seawall.lint.world import Manifests
 
@@ -274,9 +274,10 @@ def named_gpu(workload: Workload, engine: Container) -> tuple[str, float, YamlNo
     if engine.given.gpu_name:
         found = find_gpu(engine.given.gpu_name, near=False)
         return (found.name, found.capability, node) if found else None
-    gpu = gpu_of(workload.pod)
+    gpu = gpu_for(workload)
     if gpu is not None:
-        return gpu.name, gpu.capability, workload.pod["nodeSelector"] or workload.pod["affinity"]
+        placed = workload.pod["nodeSelector"] or workload.pod["affinity"]
+        return gpu.name, gpu.capability, placed or workload.obj.node.at("resource", "instanceType")
     for key, value in workload.pod["nodeSelector"].items():
         if _GPU_WORDS.search(key) and re.search(r"v100", value.text(), re.I):
             return "V100", 7.0, value

@@ -12,6 +12,7 @@ from seawall.decide.plan.weights import weigh
 from seawall.domain.catalog.gpus import GPUS, Gpu, find_gpu
 from seawall.domain.model import ModelConfig
 from seawall.engines.vllm import environment
+from seawall.lint.controllers import azure_gpus
 from seawall.lint.finding import Finding, Say, rule
 from seawall.lint.node import YamlNode
 from seawall.lint.objects import Container, Workload
@@ -71,10 +72,21 @@ def gpu_of(pod: YamlNode) -> Gpu | None:
         if key in _GPU_KEYS and (found := find_gpu(value.removeprefix("nvidia-"), near=False)):
             return found
         if key in ("node.kubernetes.io/instance-type", "beta.kubernetes.io/instance-type"):
+            if azure := azure_gpus(value)[0]:
+                return find_gpu(azure, near=False)
             for start, name in _INSTANCES:
                 if value.startswith(start):
                     return find_gpu(name)
     return None
+
+
+def gpu_for(workload: Workload) -> Gpu | None:
+    """The GPU that the Pod's placement names, or the machine size of a KAITO Workspace with a template of its own."""
+    found = gpu_of(workload.pod)
+    if found is None and workload.obj.kind in ("Workspace", "InferenceSet"):
+        name = azure_gpus(workload.obj.node.at("resource", "instanceType").text())[0]
+        return find_gpu(name, near=False) if name else None
+    return found
 
 
 def _setup(engine: Container, model: ModelConfig, gpu: Gpu) -> EngineSetup:
@@ -132,7 +144,7 @@ def _judged(world: Manifests) -> Iterator[tuple[Workload, Container, ModelConfig
     for workload, engine, model in _known(world):
         if not workload.multi_node:
             given = find_gpu(engine.given.gpu_name, near=False) if engine.given.gpu_name else None
-            yield workload, engine, model, given or gpu_of(workload.pod)
+            yield workload, engine, model, given or gpu_for(workload)
 
 
 def _known(world: Manifests) -> Iterator[tuple[Workload, Container, ModelConfig]]:
