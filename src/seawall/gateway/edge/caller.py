@@ -172,6 +172,7 @@ class Caller:
         "_busy",
         "_full_at",
         "_full_since",
+        "_host",
         "_memory",
         "_now",
         "_price",
@@ -194,6 +195,8 @@ class Caller:
         self._memory = handler.memory
         self._budget = handler.budget
         self._now = handler.now
+        self._host = b""
+        """The last one that was found right: a connection's requests mostly name the same."""
         self._price = 1
         """Of an answer of our own, on strangers' budget."""
         self.exchange: Source | None = None
@@ -275,9 +278,11 @@ class Caller:
         if host is None:
             if not request.http10:
                 return Refusal(400, "no_host", "A request needs a Host header.")
-        elif not valid_host(host):
-            return INVALID_HOST
-        if not request.url.startswith(b"/") and not names_a_host(request.url):
+        elif host != self._host:
+            if not valid_host(host):
+                return INVALID_HOST
+            self._host = host
+        if request.path is not request.url and not names_a_host(request.url):
             return INVALID_HOST
         if request.through:
             return self.handler.early(self, request)
