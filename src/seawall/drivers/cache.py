@@ -53,7 +53,10 @@ def make_dir(path: Path) -> Path:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as e:
         raise InputError(
-            f"{path} cannot be made: {e.strerror or e}.", "Set SEAWALL_CACHE to a folder of yours with space."
+            f"{path} cannot be made: {e.strerror or e}.",
+            "Set SEAWALL_CACHE to a folder of yours with space."
+            if path.is_relative_to(root())
+            else "Name a folder of yours.",
         ) from None
     return path
 

@@ -168,3 +168,21 @@ def test_a_number_that_is_none_is_refused(name: str, flag: str) -> None:
         if flag == "--seed" and value == "-1":
             continue
         assert said(*name.split(), flag, value)[0].startswith(f"{flag}: '{value}' is not ")
+
+
+@pytest.mark.parametrize(
+    ("args", "env", "cure"),
+    [
+        (("up", "--engine", "sim", "--state-dir", "/proc/here"), {}, "Name a folder of yours."),
+        (("up", "--engine", "sim"), {"SEAWALL_CACHE": "/proc/here"}, "Set SEAWALL_CACHE to a folder"),
+    ],
+)
+def test_a_folder_that_cannot_be_made_is_told_by_what_named_it(
+    monkeypatch: pytest.MonkeyPatch, args: tuple[str, ...], env: dict[str, str], cure: str
+) -> None:
+    monkeypatch.delenv("SEAWALL_STATE", raising=False)
+    for name, value in env.items():
+        monkeypatch.setenv(name, value)
+    message, way = said(*args)
+    assert message.startswith("/proc/here")
+    assert cure in way
