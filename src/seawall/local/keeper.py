@@ -20,7 +20,7 @@ from seawall.decide.truth.standing import WRONG
 from seawall.domain.units import counted
 from seawall.drivers.process import ProcessLimits, computing_cpu_s, own_cpu_s, resident_bytes
 from seawall.engines.vllm.load import EngineLoad
-from seawall.errors import SeawallError
+from seawall.errors import EngineError, SeawallError
 from seawall.local.causes import cause_of
 from seawall.local.clock import Clock
 
@@ -67,7 +67,7 @@ class Service(Protocol):
         ...
 
     async def load(self) -> EngineLoad | None:
-        """The service's load, whose `marks` are signs of life. None: it could not be read."""
+        """The service's load, whose `marks` are signs of life. None: it cannot be read. EngineError: nothing came."""
         ...
 
     def pace(self) -> Pace:
@@ -270,8 +270,7 @@ class Keeper:
             if self._sleep_why is not None:
                 self._happen(LifeEvent.DOZE, self._sleep_why)
                 return
-            self.load = await self.service.load()
-            opinion = self._opinion()
+            opinion = self._opinion(deaf=not await self._read_load())
             if opinion.verdict is Verdict.DEAD:
                 self._happen(LifeEvent.STALLED, f"stalled: {opinion.reason}")
                 return
@@ -280,7 +279,16 @@ class Keeper:
                 return
             await self._pause(self.care.look_s)
 
-    def _opinion(self) -> Opinion:
+    async def _read_load(self) -> bool:
+        """False: the service answered nothing in time."""
+        try:
+            self.load = await self.service.load()
+        except EngineError:
+            self.load = None
+            return False
+        return True
+
+    def _opinion(self, deaf: bool) -> Opinion:
         """One look at its signs of life; asks it for a token where that may tell more."""
         answered, ask = None, self._ask
         if ask is not None and ask.done():
@@ -295,7 +303,7 @@ class Keeper:
         if self.child is not None and self.service.computes:
             cpu, server_cpu = computing_cpu_s(self.child.pid), own_cpu_s(self.child.pid)
         marks = load.marks if load else None
-        sight = Sight(marks=marks, answered=answered, cpu_s=cpu, server_cpu_s=server_cpu)
+        sight = Sight(marks=marks, deaf=deaf, answered=answered, cpu_s=cpu, server_cpu_s=server_cpu)
         opinion, self.pulse = look(self.pulse, sight, pace, self.care.patience, self._clock.now())
         if opinion.ask and self._ask is None:
             self._ask = asyncio.create_task(self.service.prove(), name=f"{self.name} ask")

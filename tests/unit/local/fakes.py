@@ -8,6 +8,7 @@ from pathlib import Path
 from seawall.decide.route.evidence import Pace
 from seawall.drivers.process import ProcessLimits
 from seawall.engines.vllm.load import EngineLoad
+from seawall.errors import EngineError
 from seawall.local.keeper import Running
 from seawall.testing.clock import JumpClock
 
@@ -61,6 +62,7 @@ class FakeService:
         self.proof: str | None = None
         self.tokens: float | None = 0.0
         self.moving = True
+        self.deaf = False
         self.prompt_token_s = 0.0005
         self.quiet: bool | None = None
         self._started = 0.0
@@ -86,6 +88,9 @@ class FakeService:
         return self.proof
 
     async def load(self) -> EngineLoad | None:
+        if self.deaf:
+            self.clock.t += 5
+            raise EngineError("no answer to /metrics within 5 s")
         if self.tokens is None:
             return None
         self.tokens += self.moving

@@ -148,6 +148,23 @@ async def test_a_hung_engine_whose_health_is_200_is_found_and_replaced(story: St
     await story.end(task)
 
 
+async def test_a_stopped_engine_is_replaced_within_a_minute_or_so_however_slow_it_is_planned(
+    story: Story,
+) -> None:
+    """SIGSTOP: connections are accepted, and nothing is answered. A planned pace would explain half an hour of that."""
+    story.service.prompt_token_s = 0.05
+    task = asyncio.create_task(story.keeper.run())
+    await story.until(ReplicaPhase.READY)
+    began = story.clock.t
+    story.service.deaf, story.service.proof = True, "no token within 15 s"
+    await story.until(ReplicaPhase.FAILED)
+    assert "nor any other question" in story.told[-1]
+    assert story.clock.t - began < 90
+    story.service.deaf, story.service.proof = False, None
+    await story.until(ReplicaPhase.READY)
+    await story.end(task)
+
+
 async def test_a_prefill_of_81_seconds_is_not_a_hang(story: Story) -> None:
     """One prompt of 7,400 tokens on a CPU: no counter moves, no token comes, and the engine is well."""
     story.service.prompt_token_s = 0.005

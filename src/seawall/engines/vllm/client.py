@@ -102,9 +102,11 @@ class EngineClient:
             return False
 
     async def load(self, url: str, timeout_s: float = 5.0) -> EngineLoad | None:
-        """The replica's load; None when /metrics does not answer in time, or with anything but a page of metrics."""
+        """The replica's load; None when /metrics cannot be read. EngineError: nothing came in time."""
         try:
             answer = await self._http.get(f"{url}/metrics", timeout=timeout_s)
+        except httpx.TimeoutException:
+            raise EngineError(f"no answer to /metrics within {timeout_s:g} s") from None
         except (httpx.HTTPError, OSError):
             return None
         if answer.status_code != 200 or len(answer.content) > MAX_METRICS_BYTES:
