@@ -54,3 +54,23 @@ def phase_of(pod: Object) -> tuple[PodPhase, str]:
             else ("loading", f"loads the model{again}")
         )
     return "starting", "containers are being made"
+
+
+def paused(deployment: Object) -> str:
+    """Why a Deployment that is behind its spec does not move, with the command that lets it; empty where it may."""
+    if not (deployment.get("spec") or {}).get("paused"):
+        return ""
+    meta = deployment.get("metadata") or {}
+    name, namespace = meta.get("name"), meta.get("namespace")
+    return f"{name} is paused: kubectl rollout resume deployment/{name} -n {namespace}"
+
+
+def refused_pods(deployment: Object) -> str:
+    """Why the API server takes no Pods of a Deployment (a quota, pod security, a webhook, an account that is missing),
+    in its own words; empty where it does."""
+    conditions = {c.get("type"): c for c in (deployment.get("status") or {}).get("conditions") or []}
+    failure = conditions.get("ReplicaFailure") or {}
+    if failure.get("status") != "True":
+        return ""
+    name = (deployment.get("metadata") or {}).get("name")
+    return f"{name}: no Pod can be made: {str(failure.get('message'))[:300]}"

@@ -192,6 +192,8 @@ def _ready(view: FleetView | None, asleep: int = 0) -> tuple[str, bool, str, str
     used = view.ready if view.usable is None else view.usable
     if used >= wanted:
         return "Ready", True, "Serving", serving(view)
+    if view.refused and view.ready < wanted:
+        return "Ready", False, "PodsRefused", view.rollout
     troubled = next((r for r in view.replicas if r.phase not in ("ready", "draining")), None)
     if view.ready >= wanted or troubled is None:
         return "Ready", False, "NotUsed" if view.ready >= wanted else "Waiting", serving(view)

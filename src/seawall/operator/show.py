@@ -35,7 +35,7 @@ def _fleet(v: FleetView) -> str:
     if hidden > 0:
         lines.append(f"  ... and {hidden} more that are not ready")
     cut_off = v.usable is not None and v.usable < v.ready
-    if cut_off or any(r.phase == "failed" for r in troubled) or "stuck" in v.rollout:
+    if cut_off or v.refused or any(r.phase == "failed" for r in troubled) or "stuck" in v.rollout:
         lines.append(f"  Next: seawall diagnose {v.name} --namespace {v.namespace}")
     return "\n".join(lines)
 

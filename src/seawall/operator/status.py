@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from seawall.decide.scale.keda import PAUSED
-from seawall.diagnose.phase import phase_of
+from seawall.diagnose.phase import paused, phase_of, refused_pods
 from seawall.domain.labels import DECIDED, ENGINES, FLEET, GROUP, ROLE
 from seawall.domain.told import GatewayState
 from seawall.drivers import kube_gateways
@@ -55,6 +55,8 @@ class FleetView:
     ready: int = 0
     updated: int = 0
     rollout: str = ""
+    refused: bool = False
+    """The API server takes no Pods of it; `rollout` says why."""
     scaler: str = ""
     phases: dict[str, int] = field(default_factory=dict)
     replicas: list[ReplicaLine] = field(default_factory=list)
@@ -131,7 +133,14 @@ def _deployment(obj: Object, views: dict[tuple[str, str], FleetView]) -> None:
     updated = int(status.get("updatedReplicas") or 0)
     generation = int((obj.get("metadata") or {}).get("generation") or 0)
     seen = int(status.get("observedGeneration", generation)) >= generation
-    if progress.get("reason") == "ProgressDeadlineExceeded":
+    behind = updated < desired or not seen or int(status.get("replicas") or 0) > updated
+    missing = int(status.get("replicas") or 0) < desired
+    if behind and (stopped := paused(obj)):
+        view.rollout = stopped
+    elif (behind or missing) and (refusal := refused_pods(obj)):
+        view.rollout = refusal
+        view.refused = True
+    elif progress.get("reason") == "ProgressDeadlineExceeded":
         view.rollout = f"{name} is stuck: {str(progress.get('message'))[:200]}"
     elif updated < desired or not seen:
         view.rollout = f"{name}: {updated if seen else 0} of {desired} replicas are new"

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
-from seawall.diagnose.phase import phase_of
+from seawall.diagnose.phase import paused, phase_of, refused_pods
 from seawall.domain.labels import FLEET, GATEWAYS, INSTANCE, ROLE
 from seawall.drivers.clock import Clock, SteadyClock
 from seawall.drivers.kube import DEPLOYMENT, JOB, POD, Kube, Object, ObjectKind, Select, key_of
@@ -22,6 +22,8 @@ from seawall.operator.status import look as look_at
 POLL_S = 2.0
 STRIKES = 3
 """Looks at a failure until it is believed: the first crash may be a race that the restart mends."""
+REFUSALS = 15
+"""Looks at Pods that the API server refuses: a quota may be given back by what ends now."""
 Tell = Callable[[str], None]
 
 
@@ -32,8 +34,8 @@ class WaitProgress:
     step: str
     done: bool = False
     failed: bool = False
-    final: bool = False
-    """A failure that no restart mends: it is not looked at again."""
+    looks: int = STRIKES
+    """Looks at a failure until it is believed; 1: nothing mends it by itself."""
 
 
 def judge(deployments: list[Object], jobs: list[Object], pods: list[Object]) -> WaitProgress:
@@ -66,6 +68,11 @@ def judge(deployments: list[Object], jobs: list[Object], pods: list[Object]) -> 
     if not behind:
         names = ", ".join(sorted(key_of(d)[1] for d in deployments)) or "nothing"
         return WaitProgress(f"{names} available: {_PROOF[_engines(engines)]}", done=True)
+    for deployment in behind:
+        if stopped := paused(deployment):
+            return WaitProgress(stopped, failed=True, looks=1)
+        if refusal := refused_pods(deployment):
+            return WaitProgress(refusal, failed=True, looks=REFUSALS)
     waiting = sorted((phase_of(p) for p in newest), key=lambda t: t[0] != "pending")
     for phase, why in waiting:
         if phase == "pending":
@@ -134,7 +141,7 @@ class FleetWait:
             if verdict is None:
                 return WaitProgress(f"the operator has taken Fleet {fleet}", done=True)
             if verdict:
-                return WaitProgress(f"Fleet {fleet}: {verdict}", failed=True, final=True)
+                return WaitProgress(f"Fleet {fleet}: {verdict}", failed=True, looks=1)
             return WaitProgress(f"the operator has not looked at Fleet {fleet} yet (is one running?)")
 
         await self._until(look, fleet, deadline_s)
@@ -187,10 +194,11 @@ class FleetWait:
                 said = progress.step
             if progress.done:
                 return
-            strikes = strikes + (STRIKES if progress.final else 1) if progress.failed else 0
-            if strikes >= STRIKES or self._clock.now() - start > deadline_s:
+            strikes = strikes + 1 if progress.failed else 0
+            given_up = progress.failed and strikes >= progress.looks
+            if given_up or self._clock.now() - start > deadline_s:
                 why = progress.step
-                if strikes < STRIKES:
+                if not given_up:
                     why = f"not serving after {deadline_s:.0f} s: {progress.step}"
                 raise CheckFailed(why, f"seawall diagnose {name} --namespace {self._namespace}")
             await self._clock.sleep(POLL_S)

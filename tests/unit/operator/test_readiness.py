@@ -110,6 +110,55 @@ async def test_a_rollout_that_is_not_over_is_said(
     assert said in now["reason"]
 
 
+QUOTA = 'pods "llama-7d-" is forbidden: exceeded quota: gpus, requested: requests.nvidia.com/gpu=1, used: 8, limited: 8'
+VETO = 'admission webhook "images.corp.example" denied the request: image is not signed'
+ACCOUNT = 'pods "llama-7d-" is forbidden: error looking up service account llm/llama-engine: serviceaccount not found'
+
+
+@pytest.mark.parametrize("why", [QUOTA, VETO, ACCOUNT])
+async def test_pods_that_the_api_server_refuses_are_said_with_its_words(
+    api: KubeApi, kube: Kube, why: str
+) -> None:
+    """A quota, a webhook, an account that is missing: no Pod is there that could tell."""
+    served(api, updatedReplicas=0, readyReplicas=0, availableReplicas=0, replicas=0)
+    for n in range(3):
+        api.remove("v1", "pods", f"p{n}", NS)
+    (made,) = api.objects("apps/v1", "deployments").values()
+    failure = {"type": "ReplicaFailure", "status": "True", "reason": "FailedCreate", "message": why}
+    api.put({**made, "status": {**made["status"], "conditions": [failure]}})
+    view = await view_of(kube)
+    text = status_text([view], NS)
+    assert f"no Pod can be made: {why}" in text and "Next: seawall diagnose llama" in text
+    told = status_of({"metadata": {"generation": 1}}, Desired(), "", view, "now")
+    assert why in told["reason"] and told["phase"] == "Progressing"
+    clock, lines = JumpClock(), list[str]()
+    with pytest.raises(CheckFailed) as e:
+        await FleetWait(kube, NS, lines.append, clock).until_served("llama", 3600)
+    assert why in e.value.message and "seawall diagnose" in e.value.cure
+    assert 20 < clock.now() < 60, "what ends now may give its quota back; an hour is not waited"
+
+
+async def test_a_deployment_that_somebody_paused_is_said_with_the_command_that_resumes_it(
+    api: KubeApi, kube: Kube
+) -> None:
+    served(api, updatedReplicas=0)
+    (made,) = api.objects("apps/v1", "deployments").values()
+    api.put({**made, "spec": {**made["spec"], "paused": True}})
+    gateway(api, p0="ready", p1="ready", p2="ready")
+    resume = "kubectl rollout resume deployment/llama -n llm"
+    view = await view_of(kube)
+    assert resume in status_text([view], NS)
+    told = status_of({"metadata": {"generation": 1}}, Desired(), "", view, "now")
+    assert resume in told["reason"]
+    with pytest.raises(CheckFailed, match=resume):
+        await FleetWait(kube, NS, lambda line: None, JumpClock()).until_served("llama", 3600)
+    served(api)
+    (made,) = api.objects("apps/v1", "deployments").values()
+    api.put({**made, "spec": {**made["spec"], "paused": True}})
+    assert not (await view_of(kube)).rollout, "nothing waits for it"
+    await FleetWait(kube, NS, lambda line: None, JumpClock()).until_served("llama", 60)
+
+
 async def test_at_zero_it_is_ready_and_says_why_nothing_runs(api: KubeApi, kube: Kube) -> None:
     served(api, wanted=0)
     gateway(api)
