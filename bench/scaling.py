@@ -1,6 +1,6 @@
 """Who serves more requests within their objectives for the same GPU-hours: `policy: slo`, or KEDA's arithmetic?
 
-    python bench/scaling.py [--quick] [--json] [--seeds 11,12] [--trace FILE [--speed N]]
+    python bench/scaling.py [--sweep] [--quick] [--json] [--seeds 11,12] [--trace FILE [--speed N]]
 
 Both scale the same simulated fleet (Llama 3.1 70B in fp8 on one H200 per replica, GKE, 8 requests per second on
 average), each with its own default target and with that target times several factors. Said are
@@ -42,7 +42,7 @@ import numpy as np
 from seawall.config.load import parse_fleets
 from seawall.decide.plan import plan
 from seawall.decide.scale import DemandSeen, policy_of
-from seawall.domain.action import ScaleDecision
+from seawall.domain.action import Plan, ScaleDecision
 from seawall.domain.spec import Fleet
 from seawall.shapes.config import resolve
 from seawall.sim.load import LoadWish, load_of
@@ -151,6 +151,8 @@ class Run:
     factor: float
     cap: int = 0
     smooth_s: float = 0.0
+    start_s: float = 0.0
+    """From a decision to a replica that serves; 0: the plan's."""
     gpu_hours: float = 0.0
     within: float = 0.0
     """Percent of the requests that finished within both objectives."""
@@ -213,6 +215,26 @@ def foretold(work: Requests, setup: Setup, target: float, smooth_s: float) -> Fo
     return Foretold(np.clip(kept, 1, setup.fleet.spec.scaling.max))
 
 
+def node_delay(start_s: float) -> float:
+    return min(150.0, start_s / 3)
+
+
+def started(made: Plan, start_s: float) -> Plan:
+    """The plan with another start-up: in proportion, after the node's part of it. 0: as it is."""
+    if not start_s:
+        return made
+    s = made.startup
+    times = (start_s - node_delay(start_s)) / (s.image_s + s.weights_s + s.load_s)
+    startup = replace(
+        s,
+        image_s=s.image_s * times,
+        weights_s=s.weights_s * times,
+        load_s=s.load_s * times,
+        total_s=s.total_s * times,
+    )
+    return replace(made, startup=startup)
+
+
 def ran(job: Job) -> Run:
     run = job.run
     if job.file:
@@ -220,14 +242,15 @@ def ran(job: Job) -> Run:
     else:
         work = TRACES[run.trace](np.random.default_rng([run.seed, *run.trace.encode()]), job.hours)
     fleet = fleet_for(work, run.policy, None)
-    made = plan(fleet, resolve(fleet))
+    made = started(plan(fleet, resolve(fleet)), run.start_s)
     target = run.factor * policy_of(fleet, made).target
     if run.factor != 1.0:
         fleet = fleet_for(work, run.policy, target)
     if run.cap:
         scaling = replace(fleet.spec.scaling, max=run.cap)
         fleet = replace(fleet, spec=replace(fleet.spec, scaling=scaling))
-    setup = setup_of(fleet, made, initial=3, seed=run.seed)
+    node_s = node_delay(run.start_s) if run.start_s else None
+    setup = setup_of(fleet, made, initial=3, seed=run.seed, node_delay_s=node_s)
     world = World(setup, work)
     if run.policy == "oracle":
         world.scaler = foretold(work, setup, target, run.smooth_s)
@@ -311,16 +334,26 @@ def main() -> int:
     parser.add_argument("--quick", action="store_true", help="two seeds of three hours, few targets")
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--seeds", default="11,12,13,14,15,16,17,18")
-    parser.add_argument("--hours", type=float, default=6.0)
+    parser.add_argument("--hours", type=float, help="of each made trace (6; 3 with --quick)")
+    parser.add_argument("--sweep", action="store_true", help="the whole frontier: see scaling_frontier.py")
+    parser.add_argument("--starts", default="180,600", help="start-ups of the sweep, in seconds")
     parser.add_argument("--only", choices=list(TRACES), help="one of the made traces")
     parser.add_argument("--trace", type=Path, help="a public trace in place of the made ones")
     parser.add_argument("--speed", type=float, default=1.0)
     parser.add_argument("--processes", type=int, default=2)
     args = parser.parse_args()
+    if args.sweep:
+        from scaling_frontier import sweep
+
+        return sweep(args)
     seeds = [int(s) for s in args.seeds.split(",")]
-    hours, factors = args.hours, FACTORS
+    hours, factors = args.hours or 6.0, FACTORS
     if args.quick:
-        seeds, hours, factors = seeds[:2], 3.0, {"keda": (1.0, 1.8), "slo": (1.0,), "oracle": (1.0,)}
+        seeds, hours, factors = (
+            seeds[:2],
+            args.hours or 3.0,
+            {"keda": (1.0, 1.8), "slo": (1.0,), "oracle": (1.0,)},
+        )
     names = [args.trace.name] if args.trace else [args.only] if args.only else list(TRACES)
     jobs = [
         Job(
