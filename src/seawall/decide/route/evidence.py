@@ -175,7 +175,10 @@ def _weigh(pulse: Pulse, sight: Sight, pace: Pace, patience: Patience, silent_s:
         return Opinion(Verdict.DEAD, f"{asks}, and its processes use no CPU", ask=True)
     working = reads or (share is not None and share >= WORKING)
     if pulse.deaf >= patience.looks and not working:
-        bound, asks = 2 * patience.still_s, f"{asks}, nor any other question"
+        bound, asks = (
+            2 * patience.still_s + _reading_s(pace, patience, sight),
+            f"{asks}, nor any other question",
+        )
     else:
         bound = max(bound_s(pace, patience, sight, working=working), patience.reads_s if reads else 0.0)
     if silent_s <= bound:
@@ -195,8 +198,13 @@ def bound_s(pace: Pace, patience: Patience, sight: Sight, *, working: bool = Fal
         tokens = max(step, pace.context) if held is None else held
     slack = patience.seen_slack if pace.seen else patience.planned_slack
     explained = pace.prefill_s(tokens) * (patience.busy_slack if working else 1.0)
-    reading = min(patience.reads_s, sight.unread_tokens * READ_TOKEN_S * slack)
-    return 2 * patience.still_s + explained * slack + reading
+    return 2 * patience.still_s + explained * slack + _reading_s(pace, patience, sight)
+
+
+def _reading_s(pace: Pace, patience: Patience, sight: Sight) -> float:
+    """Seconds in which its HTTP server may read prompts, and answer nothing else meanwhile."""
+    slack = patience.seen_slack if pace.seen else patience.planned_slack
+    return min(patience.reads_s, sight.unread_tokens * READ_TOKEN_S * slack)
 
 
 def _share(before_s: float | None, now_s: float | None, silent_s: float) -> float | None:

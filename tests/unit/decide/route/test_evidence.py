@@ -146,6 +146,7 @@ def test_no_work_explains_that_nothing_is_answered_at_all() -> None:
     assert Watch(slow, Sight(deaf=True, prompt_tokens=100_000)).until_dead(60)
     computes = Watch(slow, Sight(deaf=True, cpu_s=0.0))
     computes.pulse = Pulse(sign_s=0.0, cpu_s=0.0)
+    assert Watch(slow, Sight(deaf=True, unread_tokens=200_000)).until_dead(300) > 90, "it may be reading that"
     hears = Watch(slow, Sight())
     for second in range(120):
         computes.sight = replace(computes.sight, cpu_s=float(second))
