@@ -10,10 +10,20 @@ import socket
 import tempfile
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import TypeVar
 
 import pytest
 
+from seawall.drivers.store import SharedStore, StoreAsk
+
+T = TypeVar("T")
 TOOLS = Path(__file__).parents[1] / ".cache/tools/bin"
+
+
+async def asked(store: SharedStore, one: StoreAsk[T]) -> T:
+    """The answer to one part alone."""
+    (found,) = await store.ask(one)
+    return found  # type: ignore[no-any-return]
 
 
 class StoreServer:

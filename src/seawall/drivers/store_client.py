@@ -11,6 +11,7 @@ import contextlib
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from hashlib import sha1
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import SplitResult, parse_qs, unquote, urlsplit
@@ -171,7 +172,7 @@ class StoreLink:
     ) -> None:
         self.address = address
         self.client: Any = _client(address, password, text, str(ca or ""))
-        self._scripts: dict[str, Any] = {}
+        self._digests: dict[str, str] = {}
         self._tag = f"{{seawall {address.scope}}}:" if address.scope else "{seawall}:"
 
     def key(self, rest: str) -> str:
@@ -181,10 +182,18 @@ class StoreLink:
         self, script: str, keys: Sequence[str], argv: Sequence[object], timeout_s: float = TIMEOUT_S
     ) -> Any:
         """What it answers. A server that has lost it is told it again."""
-        known = self._scripts.get(script)
-        if known is None:
-            known = self._scripts[script] = self.client.register_script(script)
-        return await self.ask(known(keys, argv), timeout_s)
+        digest = self._digests.get(script)
+        if digest is None:
+            digest = self._digests[script] = sha1(script.encode(), usedforsecurity=False).hexdigest()
+        return await self.ask(self._run(digest, script, (len(keys), *keys, *argv)), timeout_s)
+
+    async def _run(self, digest: str, script: str, words: tuple[object, ...]) -> Any:
+        from redis.exceptions import NoScriptError
+
+        try:
+            return await self.client.execute_command("EVALSHA", digest, *words)
+        except NoScriptError:
+            return await self.client.execute_command("EVAL", script, *words)
 
     async def ask(self, call: Any, timeout_s: float = TIMEOUT_S) -> Any:
         """What a call brings. StoreAway when that does not come in time."""

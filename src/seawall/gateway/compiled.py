@@ -28,7 +28,7 @@ GATEWAY = (
     "intake.asking intake.carry intake.forms intake.headers intake.manners intake.means intake.peek memory "
     "replicas.upstream tell.audit tell.ended tell.stats tell.tenants wire"
 )
-ROUTE = "admit attempt breaks cost desk meter pick poison refusal scan sse"
+ROUTE = "admit attempt breaks cost desk lease meter pick poison prefix refusal scan sse"
 RESUME = "events onward policy recording replay request session stream tape tokens typed ways"
 MODULES = (
     *(f"seawall.gateway.{name}" for name in GATEWAY.split()),

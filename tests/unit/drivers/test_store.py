@@ -6,11 +6,12 @@ import asyncio
 from random import Random
 
 import pytest
-from tests.store_server import store_server
+from tests.store_server import asked, store_server
 
 from seawall.decide.route.lease import BudgetLease, Pot
-from seawall.drivers.store import SURE_S, SharedStore
+from seawall.drivers.store import SharedStore
 from seawall.drivers.store_client import StoreAway, parse_address
+from seawall.drivers.store_scripts import SURE_S
 from seawall.errors import InputError
 
 
@@ -31,7 +32,7 @@ async def test_the_script_and_the_pure_rule_grant_the_same(per_s: float) -> None
                     lease.take(rng.choice([3.0, 1.0, -1.0]))
             ask = lease.ask(now)
             wanted = pot.turn(name, ask, now)
-            (got,) = await store.leases(name, {"a": (600.0, per_s, ask)}, now)
+            (got,) = await asked(store, store.leases(name, {"a": (600.0, per_s, ask)}, now))
             assert got.gateways == wanted.gateways
             assert got.granted == pytest.approx(wanted.granted, abs=0.01)
             assert got.level == pytest.approx(wanted.level, abs=0.01)
@@ -41,7 +42,7 @@ async def test_the_script_and_the_pure_rule_grant_the_same(per_s: float) -> None
 
 async def settled(store: SharedStore, fleet: str = "f") -> None:
     """A store that was empty lately may not have heard everybody: until then nobody gets more than it has."""
-    await store.places("nobody", fleet, 8, {}, {})
+    await asked(store, store.places("nobody", fleet, 8, {}, {}))
     await asyncio.sleep(SURE_S + 0.05)
 
 
@@ -51,17 +52,17 @@ async def test_places_at_a_replica_are_given_once() -> None:
         await settled(stores["g0"])
         held = {}
         for name, store in stores.items():
-            told = await store.places(name, "f", 8, {"t": (1.0, 10.0)}, {"r": (0, 5, 0)})
-            held[name] = told.places[0][0]
+            heard = await asked(store, store.places(name, "f", 8, {"t": (1.0, 10.0)}, {"r": (0, 5, 0)}))
+            held[name] = heard.places[0][0]
         assert held == {"g0": 5, "g1": 3, "g2": 0}
-        told = await stores["g0"].places("g0", "f", 8, {}, {"r": (2, 2, 5)})
-        assert told.places[0] == (2, 0, 3) and len(told.demands) == 4
-        told = await stores["g2"].places("g2", "f", 8, {}, {"r": (1, 4, 0)})
-        assert told.places[0] == (3, 2, 5), "what one gives back another has"
-        told = await stores["g1"].places("g1", "f", 8, {}, {"new": (0, 1, 0)})
-        assert told.places[0] == (1, 0, 0)
-        told = await stores["g2"].places("g2", "f", 8, {}, {"r": (1, 8, 3)})
-        assert told.places[0] == (6, 2, 2), "who does not tell of a replica any more has no place there"
+        heard = await asked(stores["g0"], stores["g0"].places("g0", "f", 8, {}, {"r": (2, 2, 5)}))
+        assert heard.places[0] == (2, 0, 3) and len(heard.demands) == 4
+        heard = await asked(stores["g2"], stores["g2"].places("g2", "f", 8, {}, {"r": (1, 4, 0)}))
+        assert heard.places[0] == (3, 2, 5), "what one gives back another has"
+        heard = await asked(stores["g1"], stores["g1"].places("g1", "f", 8, {}, {"new": (0, 1, 0)}))
+        assert heard.places[0] == (1, 0, 0)
+        heard = await asked(stores["g2"], stores["g2"].places("g2", "f", 8, {}, {"r": (1, 8, 3)}))
+        assert heard.places[0] == (6, 2, 2), "who does not tell of a replica any more has no place there"
         for store in stores.values():
             await store.close()
 
@@ -70,10 +71,10 @@ async def test_a_store_that_was_emptied_gives_nobody_more_places_than_it_had_bef
     async with store_server() as server:
         one, two = (SharedStore(parse_address(server.url)) for _ in range(2))
         await settled(one)
-        assert (await one.places("g0", "f", 8, {}, {"r": (8, 8, 8)})).places[0] == (8, 0, 0)
+        assert (await asked(one, one.places("g0", "f", 8, {}, {"r": (8, 8, 8)}))).places[0] == (8, 0, 0)
         await one.link.client.flushall()
-        assert (await two.places("g1", "f", 8, {}, {"r": (0, 4, 0)})).places[0][0] == 0
-        assert (await one.places("g0", "f", 8, {}, {"r": (8, 8, 8)})).places[0] == (8, 0, 0)
+        assert (await asked(two, two.places("g1", "f", 8, {}, {"r": (0, 4, 0)}))).places[0][0] == 0
+        assert (await asked(one, one.places("g0", "f", 8, {}, {"r": (8, 8, 8)}))).places[0] == (8, 0, 0)
         await one.close()
         await two.close()
 
@@ -82,11 +83,11 @@ async def test_a_gateway_that_died_at_rest_leaves_its_places_and_nothing_else_ha
     async with store_server() as server:
         one, two = (SharedStore(parse_address(server.url)) for _ in range(2))
         await settled(one)
-        await two.places("dead", "f", 8, {"t": (1.0, 3.0)}, {"r": (0, 5, 0), "s": (1, 2, 0)})
+        await asked(two, two.places("dead", "f", 8, {"t": (1.0, 3.0)}, {"r": (0, 5, 0), "s": (1, 2, 0)}))
         await one.link.client.hset("{seawall}:fleet:f:m", "dead", "1.0")  # long ago
         for _ in range(2):
-            told = await one.places("g0", "f", 8, {}, {"r": (0, 8, 0), "s": (0, 8, 0)})
-            assert told.places == ((8, 0, 0), (8, 0, 0)) and {"t": [1.0, 3.0]} not in told.demands
+            heard = await asked(one, one.places("g0", "f", 8, {}, {"r": (0, 8, 0), "s": (0, 8, 0)}))
+            assert heard.places == ((8, 0, 0), (8, 0, 0)) and {"t": [1.0, 3.0]} not in heard.demands
         await one.close()
         await two.close()
 
@@ -97,15 +98,15 @@ async def test_no_place_is_lost_with_a_key_that_a_full_server_threw_away(lost: s
         one, two = (SharedStore(parse_address(server.url)) for _ in range(2))
         await settled(one)
         for _ in range(2):
-            await one.places("g0", "f", 8, {}, {"r": (3, 3, 3)})
-            await two.places("g1", "f", 8, {}, {"r": (2, 5, 5)})
+            await asked(one, one.places("g0", "f", 8, {}, {"r": (3, 3, 3)}))
+            await asked(two, two.places("g1", "f", 8, {}, {"r": (2, 5, 5)}))
         await one.link.client.delete(lost)
         for _ in range(2):
-            await one.places("g0", "f", 8, {}, {"r": (3, 3, 3)})
-            await two.places("g1", "f", 8, {}, {"r": (2, 5, 5)})
-        assert (await one.places("g0", "f", 8, {}, {"r": (0, 0, 3)})).places[0] == (0, 2, 5)
-        assert (await two.places("g1", "f", 8, {}, {"r": (0, 0, 5)})).places[0] == (0, 0, 0)
-        assert (await one.places("g0", "f", 8, {}, {"r": (0, 8, 0)})).places[0][1:] == (0, 0)
+            await asked(one, one.places("g0", "f", 8, {}, {"r": (3, 3, 3)}))
+            await asked(two, two.places("g1", "f", 8, {}, {"r": (2, 5, 5)}))
+        assert (await asked(one, one.places("g0", "f", 8, {}, {"r": (0, 0, 3)}))).places[0] == (0, 2, 5)
+        assert (await asked(two, two.places("g1", "f", 8, {}, {"r": (0, 0, 5)}))).places[0] == (0, 0, 0)
+        assert (await asked(one, one.places("g0", "f", 8, {}, {"r": (0, 8, 0)}))).places[0][1:] == (0, 0)
         await one.close()
         await two.close()
 
@@ -113,10 +114,10 @@ async def test_no_place_is_lost_with_a_key_that_a_full_server_threw_away(lost: s
 async def test_news_reach_all_that_listen() -> None:
     async with store_server() as server:
         one, two = SharedStore(parse_address(server.url)), SharedStore(parse_address(server.url))
-        assert await two.hear() == []
-        await one.tell([{"what": "evicted", "replica": "r"}, {"what": "poison", "mark": "ff"}])
-        assert [n["what"] for n in await two.hear()] == ["evicted", "poison"]
-        assert await two.hear() == []
+        assert await asked(two, two.news([])) == []
+        await asked(one, one.news([{"what": "evicted", "replica": "r"}, {"what": "poison", "mark": "ff"}]))
+        assert [n["what"] for n in await asked(two, two.news([]))] == ["evicted", "poison"]
+        assert await asked(two, two.news([])) == []
         await one.close()
         await two.close()
 
@@ -124,17 +125,17 @@ async def test_news_reach_all_that_listen() -> None:
 async def test_a_store_that_is_killed_or_paused_is_away_and_comes_back() -> None:
     async with store_server() as server:
         store = SharedStore(parse_address(server.url))
-        await store.hear()
+        await asked(store, store.news([]))
         server.pause()
         with pytest.raises(StoreAway):
-            await store.hear()
+            await asked(store, store.news([]))
         server.go_on()
-        await store.hear()
+        await asked(store, store.news([]))
         await server.kill()
         with pytest.raises(StoreAway):
-            await store.hear()
+            await asked(store, store.news([]))
         await server.start()
-        await store.hear()
+        await asked(store, store.news([]))
         await store.close()
 
 

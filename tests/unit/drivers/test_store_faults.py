@@ -9,14 +9,15 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
-from tests.store_server import store_server
+from tests.store_server import asked, store_server
 
 from seawall.cli.gateway import command
 from seawall.decide.route.lease import BudgetLease, Pot
 from seawall.drivers.kept_store import KeptStore
 from seawall.drivers.kube_config import account_uid
-from seawall.drivers.store import SURE_S, SharedStore
+from seawall.drivers.store import SharedStore
 from seawall.drivers.store_client import StoreAddress, StoreAway, parse_address, shown
+from seawall.drivers.store_scripts import SURE_S
 from seawall.errors import InputError
 
 
@@ -32,8 +33,8 @@ async def shared(url: str, *more: object) -> AsyncIterator[SharedStore]:
 async def lease(store: SharedStore, name: str = "a") -> float:
     budget = BudgetLease(60.0, 1.0, 1)
     budget.room(0.0)
-    (told,) = await store.leases("g", {name: (60.0, 1.0, budget.ask(0.0))})
-    return told.granted
+    (said,) = await asked(store, store.leases("g", {name: (60.0, 1.0, budget.ask(0.0))}))
+    return said.granted
 
 
 async def test_a_password_that_changes_is_read_again_and_until_then_it_is_said() -> None:
@@ -103,7 +104,7 @@ async def test_a_full_server_is_away_and_says_why_until_it_has_room() -> None:
         with pytest.raises(StoreAway, match="OutOfMemory"):
             await lease(store, "b")
         with pytest.raises(StoreAway, match="OutOfMemory"):
-            await store.tell([{"what": "evicted"}])
+            await asked(store, store.news([{"what": "evicted"}]))
         await store.link.client.config_set("maxmemory", 0)
         assert await lease(store, "b") > 0
 
@@ -112,17 +113,17 @@ async def test_a_server_that_has_forgotten_scripts_is_told_them_again() -> None:
     async with store_server() as server, shared(server.url) as store:
         for _ in range(2):
             await lease(store)
-            await store.places("g", "f", 8, {}, {"r": (0, 1, 0)})
+            await asked(store, store.places("g", "f", 8, {}, {"r": (0, 1, 0)}))
             await store.link.client.script_flush()
 
 
 async def test_what_nobody_can_read_is_a_store_that_is_away() -> None:
     async with store_server() as server, shared(server.url) as store:
-        await store.hear()
+        await asked(store, store.news([]))
         raw = KeptStore(parse_address(server.url))
         await raw.link.client.xadd("{seawall}:news", {b"what": b"\xff\xfe"})
         with pytest.raises(StoreAway):
-            await store.hear()
+            await asked(store, store.news([]))
         await raw.close()
 
 
@@ -144,7 +145,7 @@ async def test_a_clock_that_jumps_neither_stops_a_limit_nor_gives_it_twice(ahead
                     budget.take(1)
                     spent += n >= 300
             ask = budget.ask(n / 10)._replace(active=True)
-            (got,) = await store.leases("g", {"a": (60.0, 1.0, ask)}, now)
+            (got,) = await asked(store, store.leases("g", {"a": (60.0, 1.0, ask)}, now))
             wanted = pot.turn("g", ask, now)
             assert got.granted == pytest.approx(wanted.granted, abs=0.01)
             budget.told(got, n / 10)
@@ -156,14 +157,14 @@ async def test_a_clock_that_jumps_neither_stops_a_limit_nor_gives_it_twice(ahead
 async def test_places_are_given_though_the_clock_was_once_far_ahead() -> None:
     async with store_server() as server, shared(server.url) as store:
         client, base = store.link.client, "{seawall}:fleet:f"
-        await store.places("dead", "f", 8, {}, {"r": (0, 6, 0)})
+        await asked(store, store.places("dead", "f", 8, {}, {"r": (0, 6, 0)}))
         seconds, _ = await client.time()
         await client.hset(f"{base}:m", "dead", f"{seconds + 3600:.3f}")
         await client.set(f"{base}:b", f"{seconds + 3600:.3f}")
-        await store.places("g", "f", 8, {}, {"r": (0, 8, 0)})
+        await asked(store, store.places("g", "f", 8, {}, {"r": (0, 8, 0)}))
         await asyncio.sleep(SURE_S + 0.05)
-        told = await store.places("g", "f", 8, {}, {"r": (0, 8, 0)})
-        assert told.places == ((8, 0, 0),)
+        heard = await asked(store, store.places("g", "f", 8, {}, {"r": (0, 8, 0)}))
+        assert heard.places == ((8, 0, 0),)
 
 
 # -- one store, several sets of gateways
@@ -175,16 +176,16 @@ async def test_gateways_of_another_scope_share_nothing() -> None:
         async with shared(here) as a, shared(there) as b, shared(server.url) as c:
             kept = [KeptStore(parse_address(u)) for u in (here, there)]
             for store in (a, b, c):
-                await store.hear()
-                await store.places("first", "m", 8, {}, {"r": (0, 0, 0)})
+                await asked(store, store.news([]))
+                await asked(store, store.places("first", "m", 8, {}, {"r": (0, 0, 0)}))
             await asyncio.sleep(SURE_S + 0.05)
             for name, store in (("x", a), ("y", b), ("z", c)):
-                told = await store.places(name, "m", 8, {"t": (1.0, 1.0)}, {"r": (0, 8, 0)})
-                assert told.places == ((8, 0, 0),) and len(told.demands) == 2
+                heard = await asked(store, store.places(name, "m", 8, {"t": (1.0, 1.0)}, {"r": (0, 8, 0)}))
+                assert heard.places == ((8, 0, 0),) and len(heard.demands) == 2
                 assert await lease(store, "m: tenant a") == pytest.approx(1.0)
-                assert await store.tallies(name, "m", "{}") == {}
-                await store.tell([{"what": name}])
-                assert [n["what"] for n in await store.hear()] == [name]
+                assert await asked(store, store.tallies(name, "m", "{}")) == {}
+                await asked(store, store.news([{"what": name}]))
+                assert [n["what"] for n in await asked(store, store.news([]))] == [name]
             for one in kept:
                 assert await one.claim("n", "g", 60_000, {"mark": b"m"})
                 await one.push("n", "g", 60_000, {}, (0, [b"x"]), (0, []), "id")

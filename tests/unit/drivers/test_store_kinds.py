@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from tests.store_server import TOOLS
+from tests.store_server import TOOLS, asked
 from tests.unit.gateway.conftest import make_certificate
 
 from seawall.decide.route.lease import BudgetLease
@@ -88,12 +88,14 @@ async def everything(address: str, password: Password | None = None, ca: Path | 
     try:
         await answering(store)
         asks = {n: (60.0, 1.0, BudgetLease(60.0, 1.0, 1).ask(0.0)) for n in ("a b", "c")}
-        assert [told.gateways for told in await store.leases("g", asks)] == [1, 1]
-        told = await store.places("g", "fleet", 8, {"t": (1.0, 2.0)}, {"r": (2, 4, 4), "s": (0, 1, 1)})
-        assert told.places == ((4, 0, 0), (1, 0, 0)) and told.demands == ({"t": [1.0, 2.0]},)
-        await store.hear()
-        await store.tell([{"what": "evicted"}])
-        assert [n["what"] for n in await store.hear()] == ["evicted"]
+        assert [told.gateways for told in await asked(store, store.leases("g", asks))] == [1, 1]
+        heard = await asked(
+            store, store.places("g", "fleet", 8, {"t": (1.0, 2.0)}, {"r": (2, 4, 4), "s": (0, 1, 1)})
+        )
+        assert heard.places == ((4, 0, 0), (1, 0, 0)) and heard.demands == ({"t": [1.0, 2.0]},)
+        await asked(store, store.news([]))
+        await asked(store, store.news([{"what": "evicted"}]))
+        assert [n["what"] for n in await asked(store, store.news([]))] == ["evicted"]
 
         await kept.live("g")
         assert await kept.claim("n", "g", 60_000, {"mark": b"m"})
@@ -125,7 +127,7 @@ async def answering(store: SharedStore) -> None:
     async with asyncio.timeout(60):
         while True:
             with contextlib.suppress(StoreAway):
-                await store.hear()
+                await asked(store, store.news([]))
                 return
             await asyncio.sleep(0.1)
 
@@ -202,5 +204,5 @@ async def test_over_tls_the_servers_certificate_is_checked(tmp_path: Path) -> No
         await everything(f"valkeys+sentinel://localhost:{watch}/main/0?ssl_ca_certs={cert}&scope=two")
         stranger = SharedStore(parse_address(f"rediss://localhost:{master}/0"))
         with pytest.raises(StoreAway, match="CERTIFICATE_VERIFY_FAILED"):
-            await stranger.hear()
+            await asked(stranger, stranger.news([]))
         await stranger.close()

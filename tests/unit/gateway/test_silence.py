@@ -320,6 +320,13 @@ class OneReplica:
 
     def trust(self, target: Target) -> None: ...
 
+    def ask(self, target: Target) -> None: ...
+
+    def asked(self, target: Target) -> None: ...
+
+    def has_place(self, target: Target) -> bool:
+        return True
+
 
 async def test_an_eviction_never_falls_between_two_owners() -> None:
     """A replica that was evicted again as the one that had restored it was ending stayed out for ever."""

@@ -258,3 +258,28 @@ async def test_an_idle_replica_is_left_alone_once_it_was_asked(start, sims, tmp_
     assert truth.look(fleet, fleet.now()) == []
     assert (await gateway.complete(max_tokens=1))[0] == 200
     await until(lambda: truth.standing(fleet, target).turn > 1)
+
+
+async def test_asks_of_ours_take_places_of_the_replica_and_never_one_too_many(
+    start, sims, tmp_path: Path
+) -> None:
+    """Each replica takes one request at a time here, and is always asked for more."""
+    write_truth(tmp_path / "m.truth.json", await fingerprint(sims[0]))
+    gateway = await start(*(s.url for s in sims), spec=SPEC.replace("0.1}", "0.1, maxInFlight: 1}"))
+    most, looks = 0, True
+
+    async def look() -> None:
+        nonlocal most
+        while looks:
+            held = [len(s.server.scheduler.running) + len(s.server.scheduler.waiting) for s in sims]
+            most = max(most, *held)
+            await asyncio.sleep(0.002)  # as long as the shortest request
+
+    looking = asyncio.ensure_future(look())
+    async with traffic(gateway), traffic(gateway):
+        await until(lambda: gateway.server.truth.fleets["m"].asked.get("same", 0) >= 3)
+    looks = False
+    await looking
+    assert most == 1
+    await until(lambda: all(t.taken == 0 for t in replicas(gateway).values()))
+    assert gateway.server.app.fleets["m"].router.asks == 0

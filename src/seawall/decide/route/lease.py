@@ -153,6 +153,13 @@ class BudgetLease:
         """The store has told of the pot."""
         return self.level >= 0
 
+    def silent(self, now: float) -> bool:
+        """There is nothing to ask of it, nor to tell."""
+        idle = now - self.used_at
+        if self.hand == 0 and not self.known and idle > IDLE_S:
+            return True
+        return idle > 2 * IDLE_S and self.hand >= 0 and now - self.heard_at < 20 * AWAY_S
+
     def room(self, now: float) -> float:
         """How much one request may take now."""
         self.used_at = now

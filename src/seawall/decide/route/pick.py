@@ -110,6 +110,7 @@ class Target:
     """One replica with its counters. Only `Router` and `Desk` change them."""
 
     __slots__ = (
+        "asks",
         "cap",
         "died_at",
         "errors",
@@ -137,6 +138,8 @@ class Target:
         self.weight = max(replica.weight, 1e-6)
         self.cap = cap
         self.in_flight = 0
+        self.asks = 0
+        """Of ours, with answers that are known (gateway/replicas/truth.py): they take places, and are no load."""
         self.others = 0
         """In flight on this replica from other gateways."""
         self.held = 0
@@ -165,6 +168,11 @@ class Target:
     @property
     def name(self) -> str:
         return self.replica.name
+
+    @property
+    def taken(self) -> int:
+        """Places that this gateway has taken there."""
+        return self.in_flight + self.asks
 
 
 class Picked:
@@ -197,7 +205,7 @@ class Router:
         self.cap = max(1, cap)
         self.targets: dict[str, Target] = {}
         self.prefix = PrefixIndex(prefix_blocks)
-        self.in_flight = 0
+        self.in_flight = self.asks = 0
         self.tokens = 0
         """Outstanding at all replicas."""
         self.elsewhere = 0
@@ -218,7 +226,7 @@ class Router:
         self.cap = cap
         for target in self.targets.values():
             target.cap = cap
-            if target.in_flight + target.held >= cap:
+            if target.taken + target.held >= cap:
                 self._close(target)
             else:
                 self._reopen(target)
@@ -303,8 +311,10 @@ class Router:
         if ask.session is not None and (chosen := self._by_session(ask)):
             return Picked(chosen, "session", found, self._cached(found, chosen, ask))
         lightest = self._by_load(candidates, ask, now)
-        picked = self._by_prefix(ask, found, lightest, now) if found else None
-        picked = picked or lightest or self._over_cap(ask)
+        kept = self._by_prefix(ask, found, lightest, now) if found else None
+        if kept is not None:
+            return kept
+        picked = lightest or self._over_cap(ask)
         if picked is None:
             return None
         return Picked(picked.target, picked.reason, found, self._cached(found, picked.target, ask))
@@ -338,7 +348,7 @@ class Router:
         if ask.blocks:
             steps = found.get(target.replica.name) if found is not None else None
             visit = self.prefix.learn(ask.blocks, target.replica.name, ask.size, steps or ())
-        if target.open_at >= 0 and target.in_flight + target.held >= target.cap:
+        if target.open_at >= 0 and target.in_flight + target.asks + target.held >= target.cap:
             self._close(target)
         return visit
 
@@ -350,6 +360,25 @@ class Router:
         self.in_flight -= 1
         if target.open_at < 0:
             self._reopen(target)
+
+    def ask(self, target: Target) -> None:
+        """An ask of ours wants a place: a request that ends there leaves it to this one."""
+        target.asks += 1
+        self.asks += 1
+        if target.taken + target.held >= target.cap:
+            self._close(target)
+
+    def asked(self, target: Target) -> None:
+        """It is over. Exactly once per `ask`."""
+        target.asks -= 1
+        self.asks -= 1
+        if target.open_at < 0:
+            self._reopen(target)
+
+    @staticmethod
+    def has_place(target: Target) -> bool:
+        """All that is there, asks of ours included, is within the cap."""
+        return target.taken + target.held <= target.cap
 
     def evict(self, target: Target, reason: str) -> bool:
         """Stops routing to a replica on evidence that it is broken. False: it was out already."""
@@ -408,7 +437,7 @@ class Router:
             return
         self.elsewhere += in_flight - target.others
         target.others, target.held = in_flight, places
-        if target.in_flight + places >= target.cap:
+        if target.taken + places >= target.cap:
             self._close(target)
         elif target.open_at < 0:
             self._reopen(target)
@@ -475,7 +504,7 @@ class Router:
             if t.state == "ready"
             and not t.resting
             and not t.suspect
-            and t.in_flight + t.others < t.cap + max(1, t.cap // 10 // self.gateways)
+            and t.taken + t.others < t.cap + max(1, t.cap // 10 // self.gateways)
             and self._fits(t, ask)
         ]
         best = min(full, key=lambda t: (t.in_flight + t.others) / t.weight, default=None)
@@ -507,28 +536,26 @@ class Router:
 
     def _by_prefix(self, ask: Ask, found: Remembered, lightest: Picked | None, now: float) -> Picked | None:
         """Of those that have a part of the prompt who is done with it first, unless `lightest` would be far sooner."""
-        best: Picked | None = None
-        busy, least = 0, math.inf
+        best: Target | None = None
+        busy, most, least = 0, 0, math.inf
+        plain = not ask.avoid and ask.adapter is None
         if lightest is not None:
             free = lightest.target
             busy = free.in_flight + free.others
             least = self.load(free, now) - OVERLOAD * self._cached(found, free, ask) / free.weight
         for name, steps in found.items():
             t = self.targets.get(name)
-            if (
-                t is None
-                or t.open_at < 0
-                or not self._fits(t, ask)
-                or ask.group not in (None, t.replica.group)
-            ):
+            if t is None or t.open_at < 0 or not (plain or self._fits(t, ask)):
+                continue
+            if ask.group is not None and ask.group != t.replica.group:
                 continue
             cached = min(self.prefix.expected(steps, ask.size), ask.tokens - 1)
             if cached <= 0 or t.in_flight + t.others > OVERLOAD * busy + 2 + cached / WORTH:
                 continue
             load = self.load(t, now) - OVERLOAD * cached / t.weight
             if load < least:
-                best, least = Picked(t, f"prefix of about {cached} tokens cached"), load
-        return best
+                best, most, least = t, cached, load
+        return Picked(best, f"prefix of about {most} tokens cached", found, most) if best else None
 
     def _not_overloaded(self, t: Target) -> bool:
         others = self.alive() - 1
@@ -543,7 +570,7 @@ class Router:
             and t.state == "ready"
             and not t.resting
             and not t.suspect
-            and t.in_flight + t.held < t.cap
+            and t.in_flight + t.asks + t.held < t.cap
             and self.targets.get(t.replica.name) is t
         ):
             members = self._open.setdefault(t.replica.group, [])

@@ -149,21 +149,33 @@ class PrefixIndex:
     def find(self, blocks: Sequence[int]) -> Remembered:
         """All that is remembered of a prompt of these blocks, also where the cache has probably lost it."""
         found: Remembered = {}
-        owners, caches = self._owners, self._caches
-        for depth, mark in enumerate(blocks, 1):
+        owners, depth = self._owners, 0
+        run: tuple[Visit, ...] = ()
+        for mark in blocks:
             known = owners.get(mark)
-            if known is None:
-                break
-            for visit in known:
-                cache = caches.get(visit.replica)
-                if cache is None or visit.turn < cache.valid_from:
-                    continue
-                steps = found.setdefault(visit.replica, [])
-                if steps and steps[-1][1] is visit:
-                    steps[-1] = depth, visit
-                else:
-                    steps.append((depth, visit))
+            if (
+                known is not run
+            ):  # neighbours were mostly brought by the same visits, as one and the same tuple
+                self._step(found, run, depth)
+                if known is None:
+                    return found
+                run = known
+            depth += 1
+        self._step(found, run, depth)
         return found
+
+    def _step(self, found: Remembered, run: tuple[Visit, ...], depth: int) -> None:
+        for visit in run:
+            cache = self._caches.get(visit.replica)
+            if cache is None or visit.turn < cache.valid_from:
+                continue
+            steps = found.get(visit.replica)
+            if steps is None:
+                found[visit.replica] = [(depth, visit)]
+            elif steps[-1][1] is visit:
+                steps[-1] = depth, visit
+            else:
+                steps.append((depth, visit))
 
     def match(self, blocks: Sequence[int], size: int = 0) -> dict[str, int]:
         """Replica -> tokens of a prompt of `size` bytes that it probably has cached; only those that have any."""
@@ -209,17 +221,18 @@ class PrefixIndex:
             )
         cache.clock += max(0.0, visit.size * visit.ratio - visit.expected)
         owners = self._owners
+        alone: tuple[Visit, ...] = (visit,)
+        run = merged = alone
         for mark in reversed(blocks):  # of what grows old the end is forgotten first
             known = owners.get(mark)
             if known is None:
-                owners[mark] = (visit,)
+                owners[mark] = alone
                 if len(owners) > self.limit:
                     owners.popitem(last=False)
                 continue
-            if len(known) == 1 and known[0].replica == replica:
-                owners[mark] = (visit,)
-            else:
-                owners[mark] = (visit, *(one for one in known if one.replica != replica))[:OWNERS]
+            if known is not run:
+                run, merged = known, _merged(visit, known)
+            owners[mark] = merged
             owners.move_to_end(mark)
         if self.news is not None:
             depth = steps[-1][0] if steps else 0
@@ -245,10 +258,14 @@ class PrefixIndex:
         before = ENDS[brought.depth - 1] if brought.depth else 0
         cache.clock += max(0, brought.size - before) * self.ratio
         owners = self._owners
+        run: tuple[Visit, ...] = ()
+        merged: tuple[Visit, ...] = (visit,)
         for at in range(n - 1, brought.depth - 1, -1):
             mark = at << 32 | brought.checks[at - brought.depth]
             known = owners.get(mark, ())
-            owners[mark] = (visit, *(one for one in known if one.replica != brought.replica))[:OWNERS]
+            if known is not run:
+                run, merged = known, _merged(visit, known)
+            owners[mark] = merged
             owners.move_to_end(mark)
         while len(owners) > self.limit:
             owners.popitem(last=False)
@@ -299,3 +316,8 @@ class PrefixIndex:
     def forget(self, replica: str) -> None:
         """A replica's cache is gone. Its entries age out; until it is learnt again none of them counts."""
         self._caches.pop(replica, None)
+
+
+def _merged(visit: Visit, known: tuple[Visit, ...]) -> tuple[Visit, ...]:
+    """Who remembers a block after one more visit, newest first."""
+    return (visit, *[one for one in known if one.replica != visit.replica])[:OWNERS]

@@ -256,6 +256,17 @@ class FleetLane:
         """Tokens of prompts, about, that it was sent and has given nothing for."""
         return sum(t.ask.size for t in self.desk.tickets if t.target is target and t.awaits) // 4
 
+    def ask(self, target: Target) -> None:
+        """An ask of ours wants one of its places."""
+        self.desk.router.ask(target)
+
+    def asked(self, target: Target) -> None:
+        self.desk.router.asked(target)
+        self.pump()
+
+    def has_place(self, target: Target) -> bool:
+        return self.desk.router.has_place(target)
+
     def doubt(self, target: Target, reason: str) -> None:
         """It may hang: nothing new goes there."""
         self.desk.doubt(target, reason)

@@ -87,7 +87,7 @@ class Board:
             fleet.admission.others = self.others(f"queued {name}")
             fleet.admission.others_tokens = self.others(f"queued tokens {name}")
             for target in fleet.targets if places else ():
-                self.put(target.name, target.in_flight)
+                self.put(target.name, target.taken)
                 fleet.router.set_others(target, self.others(target.name))
 
     def close(self) -> None:

@@ -44,6 +44,9 @@ CANARY = "canary"
 ASK_S = 30.0
 A_SECOND = 10.0
 """Routine asks of one gateway process, however many replicas there are: 300 in 30 s, for 0.4% of a core."""
+PLACE_S = 30.0
+LOOK_S = 0.05
+"""An ask waits so long for a place at a full replica, and looks so often."""
 AT_ONCE = 4
 LOADED = 3
 """Times that each prompt is asked while others run beside it, to measure what batching does."""
@@ -83,6 +86,14 @@ class TruthFleet(Protocol):
     def trust(self, target: Target) -> None: ...
 
     def leave(self, target: Target, reason: str) -> None: ...
+
+    def ask(self, target: Target) -> None:
+        """An ask of ours wants one of its places; `asked` gives it back."""
+
+    def asked(self, target: Target) -> None: ...
+
+    def has_place(self, target: Target) -> bool:
+        """What it holds, asks that want a place counted in, is within its cap."""
 
 
 @dataclass
@@ -210,9 +221,7 @@ class TruthWatch:
             known = truth.fingerprint.of(name) if name is not None else None
             if known is None:
                 return
-            began = fleet.now()
-            deviation = await self._deviation(fleet, truth, target, known)
-            took_s = fleet.now() - began
+            deviation, took_s = await self._deviation(fleet, truth, target, known)
             if deviation is None:
                 pause = min(rules.MOST_S, max(rules.LEAST_S, took_s / truth.share))
                 truth.standings[target] = replace(before, due_s=fleet.now() + pause, asked_s=fleet.now())
@@ -260,7 +269,7 @@ class TruthWatch:
         rest = [k for k in truth.fingerprint.known if not k.prompt.covers]
         deviations: list[Deviation] = []
         for known in [k for k in first if k is not None] + rest[: None if blamed else 2]:
-            deviation = await self._deviation(fleet, truth, target, known)
+            deviation, _ = await self._deviation(fleet, truth, target, known)
             if deviation is None:
                 return "asked for logprobs it gave none"
             deviations.append(deviation)
@@ -276,11 +285,10 @@ class TruthWatch:
 
     async def _deviation(
         self, fleet: TruthFleet, truth: FleetTruth, target: Target, known: KnownAnswer
-    ) -> Deviation | None:
-        """How its answer is away from the known one; None: it gave none, which says nothing."""
-        began = fleet.now()
-        answer = await self._ask(fleet, truth, target, known.prompt)
-        truth.took_s += fleet.now() - began
+    ) -> tuple[Deviation | None, float]:
+        """How its answer is away from the known one (None: it gave none, which says nothing), and seconds it took."""
+        answer, took_s = await self._ask(fleet, truth, target, known.prompt)
+        truth.took_s += took_s
         deviation: Deviation | None = None
         if answer == "absurd":
             deviation = Deviation(known.prompt.name, known.prompt.kind, "absurd")
@@ -288,9 +296,25 @@ class TruthWatch:
             deviation = compare(known, answer)
         result = "none" if deviation is None else "moved" if deviation.moved else "same"
         truth.asked[result] = truth.asked.get(result, 0) + 1
-        return deviation
+        return deviation, took_s
 
     async def _ask(
+        self, fleet: TruthFleet, truth: FleetTruth, target: Target, prompt: PinnedPrompt
+    ) -> tuple[TruthAnswer | str, float]:
+        """Its answer, and seconds that it took. An ask takes one of the replica's places, and waits for one."""
+        fleet.ask(target)
+        try:
+            until = fleet.now() + PLACE_S
+            while target.state == "ready" and not target.suspect and not fleet.has_place(target):
+                if fleet.now() > until or not fleet.has(target):
+                    return "none", 0.0
+                await asyncio.sleep(LOOK_S)
+            began = fleet.now()
+            return await self._answer(fleet, truth, target, prompt), fleet.now() - began
+        finally:
+            fleet.asked(target)
+
+    async def _answer(
         self, fleet: TruthFleet, truth: FleetTruth, target: Target, prompt: PinnedPrompt
     ) -> TruthAnswer | str:
         path, body = ask_of(prompt, fleet.model, os.urandom(9).hex())
@@ -377,7 +401,7 @@ class TruthWatch:
             async with places:
                 if truth.cannot or not fleet.has(target):
                     return False
-                answer = await self._ask(fleet, truth, target, prompt)
+                answer, _ = await self._ask(fleet, truth, target, prompt)
             if isinstance(answer, TruthAnswer):
                 heard[target.name][prompt.name].append(answer)
             return isinstance(answer, TruthAnswer)

@@ -23,7 +23,8 @@ from seawall.gateway.tier.kept import Mirror, SharedRecord, SharedShelf
 log = logging.getLogger("seawall.gateway.tier.outbox")
 T = TypeVar("T")
 LIVE_S: Final = 0.4
-"""So often a gateway tells that it is there."""
+CALM_S: Final = 1.0
+"""So often a gateway tells that it is there, with answers that others may ask for, and without."""
 KEEP_S: Final = 30.0
 """A record of which there is nothing new is told of so often, lest its time in the store be over."""
 RETRY_S: Final = 0.1
@@ -182,7 +183,7 @@ class KeptOutbox:
         live_at = -1e9
         while not self.closing:
             try:
-                if self._now() - live_at >= LIVE_S:
+                if self._now() - live_at >= self._live_s:
                     await self.store.live(self.name)
                     live_at = self._now()
                     self._remind(live_at)
@@ -200,10 +201,14 @@ class KeptOutbox:
             if not self._changed and not self._removed:
                 self._wake.clear()
                 try:
-                    async with asyncio.timeout(max(0.0, live_at + LIVE_S - self._now())):
+                    async with asyncio.timeout(max(0.0, live_at + self._live_s - self._now())):
                         await self._wake.wait()
                 except TimeoutError:
                     pass
+
+    @property
+    def _live_s(self) -> float:
+        return LIVE_S if self._mirrors else CALM_S
 
     def _remind(self, now: float) -> None:
         for mirror in self._mirrors.values():

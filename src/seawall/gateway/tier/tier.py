@@ -14,11 +14,11 @@ import json
 import logging
 import secrets
 from collections.abc import Callable, Mapping
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
-from seawall.decide.route.lease import AWAY_S, IDLE_S, BudgetLease, LeaseAsk
+from seawall.decide.route.lease import AWAY_S, BudgetLease, LeaseAsk, LeaseTold
 from seawall.decide.route.meter import Meter
 from seawall.decide.route.pick import Target
 from seawall.decide.route.poison import DEATHS
@@ -27,7 +27,7 @@ from seawall.decide.route.record import ShelfRules
 from seawall.decide.route.share import Demand, places_wanted, share_of
 from seawall.domain.told import SideState, StoreState
 from seawall.drivers.kept_store import KeptStore
-from seawall.drivers.store import SharedStore
+from seawall.drivers.store import PlacesTold, SharedStore, StoreAsk
 from seawall.drivers.store_client import StoreAway
 from seawall.gateway.exchange.lane import FleetLane
 from seawall.gateway.tier.kept import SharedShelf
@@ -36,6 +36,10 @@ from seawall.gateway.tier.prefixes import packed, unpacked
 
 log = logging.getLogger("seawall.gateway.tier")
 ROUND_S: Final = 0.1
+CALM_S: Final = 0.3
+"""Between two rounds while nothing presses: nobody waits, every limit has room, and load is about what was told."""
+SCARCE: Final = 0.25
+"""So much of a limit is left when it presses."""
 TALLY_EVERY: Final = 10
 QUIET_EVERY: Final = 3
 """A fleet in which nothing happens is told of every third round."""
@@ -44,6 +48,8 @@ HINT_S: Final = 30.0
 MOST_UNSAID: Final = 1000
 HEARSAY: Final = "another gateway evicted it"
 OUT: Final = ("evicted", "probing")
+Part = tuple[StoreAsk[Any], Callable[[Any], None]]
+"""One part of a message, and who takes its answer."""
 
 
 class Tier:
@@ -81,6 +87,8 @@ class Tier:
         """Fleet -> other gateway -> its sides of the canary split, as it last told."""
         self._meters: dict[str, Meter] = {}
         self._demands: dict[str, tuple[Demand, ...]] = {}
+        self._flights: dict[str, int] = {}
+        """Fleet -> requests in flight, as last told."""
         self._evictions: dict[Target, int] = {}
         self._marks: dict[str, set[bytes]] = {}
         self._hints: dict[tuple[str, bytes], float] = {}
@@ -107,6 +115,7 @@ class Tier:
         """Until `closing`: a client's library may swallow a cancellation."""
         was = self._now()
         while not self.closing:
+            began = self._now()
             try:
                 await self.round()
             except Exception:  # what another release has written there must not end this gateway
@@ -117,6 +126,23 @@ class Tier:
                 self.alone_s += now - was
             was = now
             await asyncio.sleep(ROUND_S)
+            while self._now() - began < CALM_S - ROUND_S / 2 and not (self.closing or self._presses()):
+                await asyncio.sleep(ROUND_S)
+
+    def _presses(self) -> bool:
+        """The others should know, or be heard, at once."""
+        if not self.up or self._unsaid:
+            return True
+        for fleet in self._fleets().values():
+            now, told = fleet.router.in_flight, self._flights.get(fleet.name, 0)
+            if fleet.admission.queued or abs(now - told) > max(2, told // 4):
+                return True
+        since = self._now() - AWAY_S
+        return any(
+            lease.used_at > since and lease.level + lease.hand < SCARCE * lease.cap
+            for meter in self._meters.values()
+            for lease in meter.leases.values()
+        )
 
     def told(self) -> StoreState:
         """How the store stands."""
@@ -126,20 +152,27 @@ class Tier:
         )  # fmt: skip
 
     async def round(self) -> None:
-        """Tells and hears once."""
+        """Tells and hears once, in one message."""
         began = self._now()
+        self._gather()
+        fleets = self._fleets().values()
+        parts = [self._leases(), *map(self._places, fleets), *map(self._tally, fleets)]
+        asked = [one for one in parts if one is not None]
+        news = self._unsaid[:MOST_UNSAID]
         try:
-            await self._leases()
-            for fleet in list(self._fleets().values()):
-                await self._places(fleet)
-                await self._tally(fleet)
-            await self._news()
+            *answers, heard = await self.store.ask(*(ask for ask, _ in asked), self.store.news(news))
         except StoreAway as e:
             self.round_s = self._now() - began
             self._lost(str(e))
             return
         self.round_s = self._now() - began
         self.rounds += 1
+        del self._unsaid[: len(news)]
+        for (_, take), answer in zip(asked, answers, strict=True):
+            take(answer)
+        for one in heard:
+            if one.get("by") != self.name:
+                self._hear(one)
         if not self.up:
             log.warning("the store %s answers", self.store.address.shown)
             self.outbox.up = True
@@ -157,57 +190,58 @@ class Tier:
 
     # -- budgets
 
-    async def _leases(self) -> None:
+    def _leases(self) -> Part | None:
         now = self._now()
         asks: dict[str, tuple[float, float, LeaseAsk]] = {}
         leases: list[BudgetLease] = []
         for name, meter in self._meters.items():
             for kind, lease in meter.leases.items():
-                if lease.hand == 0 and not lease.known and now - lease.used_at > IDLE_S:
-                    continue
-                if (
-                    now - lease.used_at > 2 * IDLE_S
-                    and lease.hand >= 0
-                    and now - lease.heard_at < 20 * AWAY_S
-                ):
+                if lease.silent(now):
                     continue
                 asks[f"{name}:{kind}"] = lease.cap, lease.per_s, lease.ask(now)
                 leases.append(lease)
-        if asks:
-            for lease, told in zip(leases, await self.store.leases(self.name, asks), strict=True):
-                lease.told(told, self._now())
+
+        def take(told: list[LeaseTold]) -> None:
+            for lease, one in zip(leases, told, strict=True):
+                lease.told(one, self._now())
+
+        return (self.store.leases(self.name, asks), take) if asks else None
 
     # -- places and fairness
 
-    async def _places(self, fleet: FleetLane) -> None:
+    def _places(self, fleet: FleetLane) -> Part | None:
         waiting = fleet.admission.waiting()
         targets = list(fleet.targets)
-        busy = bool(waiting) or fleet.router.in_flight > 0
+        self._flights[fleet.name] = fleet.router.in_flight
+        busy = bool(waiting) or fleet.router.in_flight > 0 or fleet.router.asks > 0
         if not busy and self.rounds % QUIET_EVERY:
-            return
+            return None
         demand = {name: (weight, float(count)) for name, (weight, count) in waiting.items()}
         part = share_of(demand, self._demands.get(fleet.name, ()))
         cap = fleet.router.cap
         wanted = {
             t.name: (
-                t.in_flight,
-                places_wanted(cap, t.in_flight, t.others, self.gateways, part),
+                t.taken,
+                places_wanted(cap, t.taken, t.others, self.gateways, part),
                 max(0, cap - t.held),
             )
             for t in targets
         }
-        told = await self.store.places(self.name, fleet.name, cap, demand, wanted)
-        self.gateways = max(1, len(told.demands))
-        self._demands[fleet.name] = told.demands
-        fleet.router.gateways = self.gateways
-        for target, (ours, theirs, _) in zip(targets, told.places, strict=True):
-            if not fleet.has(target):
-                continue
-            # Who has more than its part keeps what runs, and takes nothing new: else it would never shrink.
-            allowed = min(ours, wanted[target.name][1])
-            fleet.router.set_others(target, theirs, max(0, cap - allowed))
-        if fleet.admission.queued and fleet.router.free():
-            fleet.pump()
+
+        def take(told: PlacesTold) -> None:
+            self.gateways = max(1, len(told.demands))
+            self._demands[fleet.name] = told.demands
+            fleet.router.gateways = self.gateways
+            for target, (ours, theirs, _) in zip(targets, told.places, strict=True):
+                if not fleet.has(target):
+                    continue
+                # Who has more than its part keeps what runs, and takes nothing new: else it would never shrink.
+                allowed = min(ours, wanted[target.name][1])
+                fleet.router.set_others(target, theirs, max(0, cap - allowed))
+            if fleet.admission.queued and fleet.router.free():
+                fleet.pump()
+
+        return self.store.places(self.name, fleet.name, cap, demand, wanted), take
 
     def _alone(self) -> None:
         """Nobody knows what others have at a replica: each keeps to its share of the places."""
@@ -221,48 +255,49 @@ class Tier:
 
     # -- tallies
 
-    async def _tally(self, fleet: FleetLane) -> None:
+    def _tally(self, fleet: FleetLane) -> Part | None:
         """A canary's numbers outlive the gateway that counted them."""
         if not fleet.has_canary:
             self.tallies.pop(fleet.name, None)
-            return
+            return None
         if self.rounds % TALLY_EVERY:
-            return
+            return None
         sides = {
             name: msgspec.convert(s, SideState, from_attributes=True) for name, s in fleet.stats.sides.items()
         }
-        told = await self.store.tallies(self.name, fleet.name, msgspec.json.encode(sides).decode())
-        found: dict[str, dict[str, SideState]] = {}
-        for name, text in told.items():
-            with contextlib.suppress(msgspec.MsgspecError):
-                found[name] = msgspec.json.decode(text, type=dict[str, SideState])
-        self.tallies[fleet.name] = found
+
+        def take(told: dict[str, str]) -> None:
+            found: dict[str, dict[str, SideState]] = {}
+            for name, text in told.items():
+                with contextlib.suppress(msgspec.MsgspecError):
+                    found[name] = msgspec.json.decode(text, type=dict[str, SideState])
+            self.tallies[fleet.name] = found
+
+        return self.store.tallies(self.name, fleet.name, msgspec.json.encode(sides).decode()), take
 
     # -- suspicions
 
-    async def _news(self) -> None:
-        news, self._unsaid = self._unsaid[:MOST_UNSAID], []
+    def _gather(self) -> None:
+        """What is new here and is to be told. It waits until the store has heard it."""
         fleets = self._fleets()
         for fleet in fleets.values():
             for t in fleet.targets:
                 before = self._evictions.get(t, 0)
                 if t.evictions > before and t.state in OUT and not t.reason.startswith(HEARSAY):
-                    news.append({"what": "evicted", "by": self.name, "fleet": fleet.name} | _named(t))
-                self._evictions[t] = t.evictions
+                    self._say({"what": "evicted", "fleet": fleet.name} | _named(t))
+                if t.evictions != before:
+                    self._evictions[t] = t.evictions
             marks = fleet.quarantine.marks()
             for mark in marks - self._marks.get(fleet.name, set()):
-                news.append({"what": "poison", "by": self.name, "fleet": fleet.name, "mark": mark.hex()})
+                self._say({"what": "poison", "fleet": fleet.name, "mark": mark.hex()})
             self._marks[fleet.name] = marks
-            if parts := packed(functools.partial(_next, fleet)):
-                told = {"what": "prefix", "by": self.name, "fleet": fleet.name}
-                news.append(told | {"data": json.dumps(parts, separators=(",", ":"))})
-        known = {t for f in fleets.values() for t in f.targets}
-        self._evictions = {t: n for t, n in self._evictions.items() if t in known}
-        if news:
-            await self.store.tell(news)
-        for one in await self.store.hear():
-            if one.get("by") != self.name:
-                self._hear(one)
+            if self.up and (parts := packed(functools.partial(_next, fleet))):
+                data = json.dumps(parts, separators=(",", ":"))
+                self._say({"what": "prefix", "fleet": fleet.name, "data": data})
+        if self._evictions:
+            known = {t for f in fleets.values() for t in f.targets}
+            self._evictions = {t: n for t, n in self._evictions.items() if t in known}
+        del self._unsaid[:-MOST_UNSAID]
 
     def _hear(self, one: Mapping[str, str]) -> None:
         if one.get("what") == "cancel":

@@ -62,7 +62,7 @@ def test_a_fleet_of_agents_costs_little_memory() -> None:
 def test_what_engines_count_is_what_was_expected() -> None:
     trial = CacheTrial(4, 200_000, seed=1)
     tally = trial.agents(300, 12)
-    assert tally.median_error <= 0.05, tally.median_error
+    assert tally.median_error <= 0.01, tally.median_error  # 0.02 where an engine's counts are not taken over
     assert tally.cached > tally.prompt / 2
 
 
@@ -70,7 +70,9 @@ def test_what_engines_count_is_what_was_expected() -> None:
 def test_small_caches_that_evict_are_known(seed: int) -> None:
     trial = CacheTrial(3, 50_000, seed)
     tally = trial.agents(300, 16, start=12_000)
-    assert tally.median_error <= 0.05, tally.median_error
+    assert tally.median_error <= 0.01, tally.median_error
+    # A median says nothing of the few prompts that were pushed out: a fifth of all is wrong where nobody unlearns.
+    assert abs(tally.expected - tally.cached) <= 0.1 * tally.cached
 
 
 @pytest.mark.parametrize(("tokens", "conversations"), [(400_000, 12), (60_000, 12), (40_000, 16)])
