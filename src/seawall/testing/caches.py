@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from random import Random
 
 from seawall.decide.route.pick import Ask, Router, Target
-from seawall.decide.route.prefix import PrefixIndex, Remembered, Visit, blocks_of
+from seawall.decide.route.prefix import PrefixIndex, Remembered, ReplicaCache, Visit, blocks_of
 from seawall.domain.seen import Replica
 from seawall.engines.sim.blocks import BlockPool
 
@@ -86,15 +86,17 @@ class Seeing(PrefixIndex):
     """Replica -> tokens of the prompt in question that it has."""
 
     def find(self, blocks: Sequence[int]) -> Remembered:
-        return {name: [(has, Visit(name, 1, 1, 0, 0.0, 1.0))] for name, has in self.has.items() if has}
+        return {
+            name: [(has, Visit(name, 1, 1, 0, ReplicaCache(0), 1.0))] for name, has in self.has.items() if has
+        }
 
-    def expected(self, steps: Sequence[tuple[int, Visit]], size: int) -> int:
+    def expected(self, steps: list[tuple[int, Visit]], size: int) -> int:
         return steps[-1][0]
 
     def learn(
-        self, blocks: Sequence[int], replica: str, size: int = 0, steps: Sequence[tuple[int, Visit]] = ()
+        self, blocks: Sequence[int], replica: str, size: int = 0, steps: list[tuple[int, Visit]] | None = None
     ) -> Visit:
-        visit = Visit(replica, 1, 1, 0, 0.0, 1.0)
+        visit = Visit(replica, 1, 1, 0, ReplicaCache(0), 1.0)
         visit.expected = steps[-1][0] if steps else 0
         return visit
 

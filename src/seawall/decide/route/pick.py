@@ -25,18 +25,18 @@ from seawall.domain.seen import Replica
 
 State = Literal["ready", "draining", "evicted", "probing"]
 
-SCAN_UP_TO = 8
+SCAN_UP_TO: Final = 8
 """So many open replicas are all weighed; of more, a random few (power of d choices)."""
-CHOICES = 3
-FRESH_S = 2.0
-STALE_S = 10.0
+CHOICES: Final = 3
+FRESH_S: Final = 2.0
+STALE_S: Final = 10.0
 """A load report counts fully until FRESH_S old, and not at all from STALE_S on."""
-RING_POINTS = 24
-OVERLOAD = 2.0
+RING_POINTS: Final = 24
+OVERLOAD: Final = 2.0
 """A session's replica is left when it has more than so many times the mean of the other replicas' requests, plus 2. A
 prefix's replica is left when its load is above the lightest one's by so many times what is cached there, or when it has
 more than so many times its requests, plus 2, plus 1 for each WORTH tokens that are cached."""
-WORTH = 16_384
+WORTH: Final = 16_384
 """Tokens whose computation takes longer than one more neighbour in an engine's batch costs."""
 
 
@@ -347,7 +347,7 @@ class Router:
         visit: Visit | None = None
         if ask.blocks:
             steps = found.get(target.replica.name) if found is not None else None
-            visit = self.prefix.learn(ask.blocks, target.replica.name, ask.size, steps or ())
+            visit = self.prefix.learn(ask.blocks, target.replica.name, ask.size, steps)
         if target.open_at >= 0 and target.in_flight + target.asks + target.held >= target.cap:
             self._close(target)
         return visit

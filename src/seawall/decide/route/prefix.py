@@ -17,24 +17,24 @@ import math
 import zlib
 from collections import OrderedDict, deque
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
-BYTES_PER_TOKEN = 4
+BYTES_PER_TOKEN: Final = 4
 """JSON-encoded English, until engines have counted; only the order of magnitude matters."""
-BLOCK_BYTES = 512
-DENSE = 32
+BLOCK_BYTES: Final = 512
+DENSE: Final = 32
 """So many blocks of BLOCK_BYTES at first, and so many more in each doubling of the length."""
-OWNERS = 16
+OWNERS: Final = 16
 """Replicas remembered per block, newest first. Most blocks have one."""
-NEAR = 0.9
-GRAIN = 144
+NEAR: Final = 0.9
+GRAIN: Final = 144
 """A prefix counts as found when so much of what was expected was cached, less GRAIN tokens: engines cache whole blocks
 only, of 16 tokens mostly, of 128 on some devices."""
-STEPS = 8
+STEPS: Final = 8
 """So many visits of one prompt at one replica are weighed; the shallowest are left out."""
-MOST_NEWS = 2000
+MOST_NEWS: Final = 2000
 """So many prompts wait to be told to other gateways; of more the oldest are not told."""
-LEARN = 0.2
+LEARN: Final = 0.2
 """Weight of the newest count in a running mean."""
 
 
@@ -46,7 +46,7 @@ def _ends(most: int) -> tuple[int, ...]:
     return tuple(ends)
 
 
-ENDS = _ends(256 * 2**20)
+ENDS: Final = _ends(256 * 2**20)
 """Where a prompt's blocks end, in bytes."""
 
 
@@ -81,17 +81,32 @@ class Brought(NamedTuple):
 class Visit:
     """One prompt that went to one replica, and what came of it."""
 
-    __slots__ = ("answer", "at", "blocks", "expected", "found", "ratio", "replica", "size", "tokens", "turn")
+    __slots__ = (
+        "answer",
+        "at",
+        "blocks",
+        "cache",
+        "expected",
+        "found",
+        "ratio",
+        "replica",
+        "size",
+        "tokens",
+        "turn",
+    )
 
-    def __init__(self, replica: str, blocks: int, size: int, turn: int, at: float, ratio: float) -> None:
+    def __init__(
+        self, replica: str, blocks: int, size: int, turn: int, cache: ReplicaCache, ratio: float
+    ) -> None:
         self.replica = replica
+        self.cache = cache
         self.blocks = blocks
         """How many blocks it has."""
         self.size = size
         """Of the prompt, in bytes."""
         self.turn = turn
         """Which visit of all it is, counted from 1."""
-        self.at = at
+        self.at = cache.clock
         """The cache's clock when it came."""
         self.ratio = ratio
         """Tokens per byte."""
@@ -106,7 +121,7 @@ class Visit:
         computed since. Emptied by `PrefixIndex.told`."""
 
 
-class _Cache:
+class ReplicaCache:
     """What is known of one replica's cache. All in tokens."""
 
     __slots__ = ("bears", "clock", "loses", "valid_from")
@@ -140,7 +155,7 @@ class PrefixIndex:
         self.news: deque[Brought] | None = None
         """What was learnt here and is to be told to others; None: there are none."""
         self._owners: OrderedDict[int, tuple[Visit, ...]] = OrderedDict()
-        self._caches: dict[str, _Cache] = {}
+        self._caches: dict[str, ReplicaCache] = {}
         self._turn = 0
 
     def __len__(self) -> int:
@@ -164,10 +179,10 @@ class PrefixIndex:
         self._step(found, run, depth)
         return found
 
-    def _step(self, found: Remembered, run: tuple[Visit, ...], depth: int) -> None:
+    @staticmethod
+    def _step(found: Remembered, run: tuple[Visit, ...], depth: int) -> None:
         for visit in run:
-            cache = self._caches.get(visit.replica)
-            if cache is None or visit.turn < cache.valid_from:
+            if visit.turn < visit.cache.valid_from:
                 continue
             steps = found.get(visit.replica)
             if steps is None:
@@ -183,11 +198,11 @@ class PrefixIndex:
         expected = {replica: self.expected(steps, size) for replica, steps in found.items()}
         return {replica: tokens for replica, tokens in expected.items() if tokens}
 
-    def expected(self, steps: Sequence[tuple[int, Visit]], size: int) -> int:
+    def expected(self, steps: list[tuple[int, Visit]], size: int) -> int:
         """Tokens that are probably cached where `steps` of a prompt of `size` bytes (0: unknown) are remembered."""
-        cache = self._caches[steps[0][1].replica]
-        for depth, visit in reversed(steps):
-            if cache.clock - visit.at < cache.loses:
+        for i in range(len(steps) - 1, -1, -1):
+            depth, visit = steps[i]
+            if visit.cache.clock - visit.at < visit.cache.loses:
                 return self._tokens(depth, visit, size)
         return 0
 
@@ -197,22 +212,25 @@ class PrefixIndex:
         if depth == visit.blocks and visit.tokens and size != visit.size:
             whole = visit.tokens + self.kept * visit.answer  # a conversation that goes on
             return int(min(whole, size * visit.ratio) if size > low else whole)
-        next_end = ENDS[depth]
-        high = min(next_end, max(visit.size, low), size if size > low else next_end)
+        high = ENDS[depth]
+        if visit.size < high:
+            high = max(visit.size, low)
+        if low < size < high:
+            high = size
         if size == visit.size and depth == visit.blocks:
             low = high  # the same prompt again
         return int((low + high) / 2 * visit.ratio)
 
     def learn(
-        self, blocks: Sequence[int], replica: str, size: int = 0, steps: Sequence[tuple[int, Visit]] = ()
+        self, blocks: Sequence[int], replica: str, size: int = 0, steps: list[tuple[int, Visit]] | None = None
     ) -> Visit:
         """A prompt of these blocks and of `size` bytes goes to `replica`, where `steps` of it were found."""
         cache = self._caches.get(replica)
         if cache is None:
-            cache = self._caches[replica] = _Cache(self._turn + 1)
+            cache = self._caches[replica] = ReplicaCache(self._turn + 1)
         n = len(blocks)
         self._turn += 1
-        visit = Visit(replica, n, max(size, ENDS[n - 1]), self._turn, cache.clock, self.ratio)
+        visit = Visit(replica, n, max(size, ENDS[n - 1]), self._turn, cache, self.ratio)
         if steps:
             visit.ratio = steps[-1][1].ratio
             visit.expected = self.expected(steps, size)
@@ -251,10 +269,10 @@ class PrefixIndex:
         """Another gateway has sent a prompt to a replica that is known here."""
         cache = self._caches.get(brought.replica)
         if cache is None:
-            cache = self._caches[brought.replica] = _Cache(self._turn + 1)
+            cache = self._caches[brought.replica] = ReplicaCache(self._turn + 1)
         self._turn += 1
         n = brought.depth + len(brought.checks)
-        visit = Visit(brought.replica, n, brought.size, self._turn, cache.clock, self.ratio)
+        visit = Visit(brought.replica, n, brought.size, self._turn, cache, self.ratio)
         before = ENDS[brought.depth - 1] if brought.depth else 0
         cache.clock += max(0, brought.size - before) * self.ratio
         owners = self._owners
@@ -290,7 +308,7 @@ class PrefixIndex:
         return cached
 
     def _weigh(
-        self, cache: _Cache, visit: Visit, found: tuple[tuple[int, Visit, float], ...], cached: int
+        self, cache: ReplicaCache, visit: Visit, found: tuple[tuple[int, Visit, float], ...], cached: int
     ) -> None:
         """What the count says of the cache: how long it bears a prompt, or that it has begun anew."""
         borne: Visit | None = None
@@ -315,7 +333,9 @@ class PrefixIndex:
 
     def forget(self, replica: str) -> None:
         """A replica's cache is gone. Its entries age out; until it is learnt again none of them counts."""
-        self._caches.pop(replica, None)
+        cache = self._caches.pop(replica, None)
+        if cache is not None:
+            cache.valid_from = self._turn + 1
 
 
 def _merged(visit: Visit, known: tuple[Visit, ...]) -> tuple[Visit, ...]:

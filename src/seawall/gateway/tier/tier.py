@@ -48,7 +48,7 @@ HINT_S: Final = 30.0
 MOST_UNSAID: Final = 1000
 HEARSAY: Final = "another gateway evicted it"
 OUT: Final = ("evicted", "probing")
-Part = tuple[StoreAsk[Any], Callable[[Any], None]]
+RoundPart = tuple[StoreAsk[Any], Callable[[Any], None]]
 """One part of a message, and who takes its answer."""
 
 
@@ -190,7 +190,7 @@ class Tier:
 
     # -- budgets
 
-    def _leases(self) -> Part | None:
+    def _leases(self) -> RoundPart | None:
         now = self._now()
         asks: dict[str, tuple[float, float, LeaseAsk]] = {}
         leases: list[BudgetLease] = []
@@ -209,7 +209,7 @@ class Tier:
 
     # -- places and fairness
 
-    def _places(self, fleet: FleetLane) -> Part | None:
+    def _places(self, fleet: FleetLane) -> RoundPart | None:
         waiting = fleet.admission.waiting()
         targets = list(fleet.targets)
         self._flights[fleet.name] = fleet.router.in_flight
@@ -255,7 +255,7 @@ class Tier:
 
     # -- tallies
 
-    def _tally(self, fleet: FleetLane) -> Part | None:
+    def _tally(self, fleet: FleetLane) -> RoundPart | None:
         """A canary's numbers outlive the gateway that counted them."""
         if not fleet.has_canary:
             self.tallies.pop(fleet.name, None)

@@ -111,7 +111,7 @@ def test_silence_is_a_miss_where_engines_count() -> None:
     index = PrefixIndex(1000)
     one, two = text(20_000, 1), text(20_000, 2)
     for cached in (0, 4992):
-        steps = index.find(blocks_of(one)).get("r0", ())
+        steps = index.find(blocks_of(one)).get("r0")
         index.told(index.learn(blocks_of(one), "r0", len(one), steps), 5000, cached, 0)
     index.told(index.learn(blocks_of(two), "r0", len(two)), 5000, None, 0)
     visit = index.learn(blocks_of(two), "r0", len(two), index.find(blocks_of(two))["r0"])
