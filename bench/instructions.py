@@ -1,12 +1,17 @@
 """What a request and a chunk cost the gateway, in instructions: the same on a busy machine as on a quiet one.
 
     python bench/instructions.py [CHECKOUT...] [--requests 400] [--streams 40] [--json]
+    python bench/instructions.py --store [--requests 400] [--streams 40] [--json]
 
 Counted by valgrind's callgrind (Debian's) in whatever the gateway does for what it reads from
 clients and from replicas, in user space, on its compiled form. Each CHECKOUT (default: this one) is a clone with a
 `.venv` in which its gateway is compiled (`make test-fast` does that); ratios are to the first. A chunk is what a stream
 of 100 costs more than one of 10, divided by 90. Time, which caches and the kernel decide as well, is measured by
 bench/gateway.py.
+
+`--store`: this checkout without and with a real redis-server, of a tenant with a limit. What a message to the store
+costs is what the whole process needs more while it serves, divided by its messages, as the store counts them; `at_N` is
+the ratio of a request in all, at N requests and as many messages a second as there are at most.
 """
 
 from __future__ import annotations
@@ -18,15 +23,21 @@ import os
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
 from contextlib import ExitStack
 from pathlib import Path
+from typing import NamedTuple
 
 sys.path.insert(0, str(Path(__file__).parent))
+sys.path.insert(1, str(Path(__file__).parents[1]))
+from tests.store_server import store_server
+
 import gateway
 import gateway_load as load
+from seawall.gateway.tell import keyring
 
 ENTRIES = (
     "CPyPy_client_side___Client___data_received",
@@ -36,9 +47,11 @@ ENTRIES = (
 CONNECTIONS, WARM_UP = 8, 80
 
 
-async def ask(port: int, stream: bool, number: int) -> None:
+async def ask(port: int, stream: bool, number: int, secret: str = "") -> None:
     """So many requests, over a few connections."""
     body = load.request(port, stream)
+    if secret:
+        body = body.replace(b"\r\n", f"\r\nauthorization: Bearer {secret}\r\n".encode(), 1)
 
     async def some(caller: load.Caller) -> None:
         for _ in range(number // CONNECTIONS):
@@ -50,13 +63,43 @@ async def ask(port: int, stream: bool, number: int) -> None:
         c.transport.close()
 
 
+MESSAGES = 10
+"""To the store in a second, at most (gateway/tier/tier.py)."""
+RATES = (250, 1000)
+TENANT = ", tenants: [{name: a, requestsPerMinute: 1000000}]"
+
+
+def messages(store: str) -> int:
+    """To a store, so far."""
+    with socket.create_connection(store.removeprefix("redis://").removesuffix("/0").split(":")) as s:  # type: ignore[arg-type]
+        s.sendall(b"INFO commandstats\r\n")
+        told = s.recv(65536).decode()
+    found = re.search(r"cmdstat_evalsha:calls=(\d+)", told)
+    return int(found[1]) if found else 0
+
+
+class Counted(NamedTuple):
+    """Instructions of a gateway while it served."""
+
+    per_request: float
+    """In what it did for what it read."""
+    all: float
+    messages: int
+
+
 def counted(checkout: Path, stream: bool, chunks: int, number: int) -> float:
     """Instructions per request in a checkout's gateway."""
+    return served(checkout, stream, chunks, number).per_request
+
+
+def served(
+    checkout: Path, stream: bool, chunks: int, number: int, tenant: bool = False, store: str = ""
+) -> Counted:
     valgrind = shutil.which("valgrind")
     assert valgrind, "valgrind is not there: apt-get install valgrind"
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="seawall-bench-")))
-        (folder / "fleet.yaml").write_text(gateway.SPEC)
+        (folder / "fleet.yaml").write_text(gateway.SPEC.replace("4096", "4096" + TENANT * tenant))
         upstream = stack.enter_context(
             gateway.process(
                 [sys.executable, str(Path(load.__file__)), "upstream"],
@@ -69,27 +112,72 @@ def counted(checkout: Path, stream: bool, chunks: int, number: int) -> float:
         argv += [str(python), str(python.with_name("seawall")), "gateway", str(folder / "fleet.yaml")]
         argv += ["--discovery", f"static:http://127.0.0.1:{int(upstream.stdout.readline())}"]
         argv += ["--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--audit", str(folder / "audit.log")]
+        secret = ""
+        if tenant:
+            secret, key = keyring.make("a")
+            keyring.change(folder / "keys.json", add=key)
+            argv += ["--keys", str(folder / "keys.json")]
+        argv += ["--store", store] if store else []
         proxy = stack.enter_context(gateway.process(argv))
         assert proxy.stdout is not None
         port = int(proxy.stdout.readline().split()[3].rpartition(":")[2])
-        asyncio.run(ask(port, stream, WARM_UP))
+        asyncio.run(ask(port, stream, WARM_UP, secret))
+        told = 0
         for switch in ("on", "off"):
+            told = messages(store) - told if store else 0
             subprocess.run(
                 ["callgrind_control", "-i", switch, str(proxy.pid)], check=True, capture_output=True
             )
             if switch == "on":
-                asyncio.run(ask(port, stream, number))
+                asyncio.run(ask(port, stream, number, secret))
         proxy.send_signal(signal.SIGTERM)
         proxy.wait(60)
-        told = subprocess.run(
+        page = subprocess.run(
             ["callgrind_annotate", "--inclusive=yes", "--threshold=100", "--auto=no", str(out)],
             check=True,
             capture_output=True,
             text=True,
         ).stdout
-    found = [re.search(rf"^ *([\d,]+) .*{name}", told, re.MULTILINE) for name in ENTRIES]
+    found = [re.search(rf"^ *([\d,]+) .*{name}", page, re.MULTILINE) for name in ENTRIES]
     assert all(found), f"the gateway of {checkout} is not compiled: make test-fast"
-    return sum(int(f[1].replace(",", "")) for f in found if f) / (number // CONNECTIONS * CONNECTIONS)
+    whole = re.search(r"^ *([\d,]+) .*PROGRAM TOTALS", page, re.MULTILINE)
+    assert whole
+    ours = sum(_number(f[1]) for f in found if f)
+    return Counted(ours / (number // CONNECTIONS * CONNECTIONS), _number(whole[1]), told)
+
+
+def _number(text: str) -> int:
+    return int(text.replace(",", ""))
+
+
+def with_store(checkout: Path, requests: int, streams: int) -> dict[str, float]:
+    """Ratios of a gateway with a store to one without."""
+    found: dict[str, float] = {}
+
+    async def run() -> None:
+        async with store_server() as server:
+            for name, stream, chunks, number in (
+                ("request", False, 100, requests), ("short", True, 10, streams), ("long", True, 100, streams)
+            ):  # fmt: skip
+                for store in ("", server.url):
+                    made = await asyncio.to_thread(served, checkout, stream, chunks, number, True, store)
+                    key = name + ("_with" if store else "_without")
+                    found[key] = made.per_request
+                    if name == "request":
+                        found["all" + key] = made.all
+                        found["messages"] = made.messages
+
+    asyncio.run(run())
+    message = (found["allrequest_with"] - found["allrequest_without"]) / found["messages"]
+    chunk = {x: (found[f"long_{x}"] - found[f"short_{x}"]) / 90 for x in ("with", "without")}
+    bare, more = found["request_without"], found["request_with"]
+    return {
+        "per_request": round(bare),
+        "per_request_ratio": round(more / bare, 3),
+        "per_chunk_ratio": round(chunk["with"] / chunk["without"], 3),
+        "per_message": round(message),
+        **{f"at_{rate}": round((more + message * MESSAGES / rate) / bare, 3) for rate in RATES},
+    }
 
 
 def measure(checkout: Path, requests: int, streams: int) -> dict[str, float]:
@@ -108,8 +196,17 @@ def main() -> None:
     parser.add_argument("checkouts", nargs="*", type=Path, default=[Path(__file__).parents[1]])
     parser.add_argument("--requests", type=int, default=400)
     parser.add_argument("--streams", type=int, default=40)
+    parser.add_argument("--store", action="store_true")
     parser.add_argument("--json", action="store_true")
     args = parser.parse_args()
+    if args.store:
+        ratios = with_store(args.checkouts[0].resolve(), args.requests, args.streams)
+        if args.json:
+            print(json.dumps(ratios))
+            return
+        for what, ratio in ratios.items():
+            print(f"{what:20} {ratio:>9,}")
+        return
     found = {str(c): measure(c.resolve(), args.requests, args.streams) for c in args.checkouts}
     if args.json:
         print(json.dumps(found))

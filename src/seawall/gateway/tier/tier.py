@@ -134,8 +134,8 @@ class Tier:
         if not self.up or self._unsaid:
             return True
         for fleet in self._fleets().values():
-            now, told = fleet.router.in_flight, self._flights.get(fleet.name, 0)
-            if fleet.admission.queued or abs(now - told) > max(2, told // 4):
+            moved = abs(fleet.router.in_flight - self._flights.get(fleet.name, 0))
+            if fleet.admission.queued or moved > max(4, fleet.router.cap * len(fleet.router.targets) // 8):
                 return True
         since = self._now() - AWAY_S
         return any(
