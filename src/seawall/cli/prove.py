@@ -52,7 +52,9 @@ PATH = click.Path(dir_okay=False, path_type=Path)
     help="Only this one; repeat for more.",
 )
 @click.option(
-    "--streams", default=100, show_default=True, type=click.IntRange(1, 10_000), help="Open at any time."
+    "--streams",
+    type=click.IntRange(1, 10_000),
+    help="Open at any time. [default: 100; 6 with --engine vllm here, which keep a CPU busy]",
 )
 @click.option(
     "--without",
@@ -115,11 +117,13 @@ def command(fleet: Path, listing: bool, **o: Any) -> None:
       seawall prove fleet.yaml --context staging --url https://llm.example.com
       seawall prove examples/smollm2.yaml --target nginx --target seawall --scenario kill
     """
-    from seawall.prove.run import Proof
+    from seawall.prove.run import REAL_STREAMS, STREAMS, Proof
 
     if listing:
         _list(o["form"])
         return
+    real_here = o["engine"] == "vllm" and not o["context"]
+    o["streams"] = o["streams"] or (REAL_STREAMS if real_here else STREAMS)
     writable_folder(o["keep_logs"], "--keep-logs")
     if o["targets"]:
         from seawall.cli.prove_targets import run_targets

@@ -66,6 +66,12 @@ REAL = ProofPace(
 """Real engines on a busy CPU."""
 
 
+STREAMS = 100
+"""Open at any time, unless somebody says otherwise."""
+REAL_STREAMS = 6
+"""The same with real engines on this machine: more would fill their places, and be refused."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Proof:
     """What the user asked for."""
@@ -73,7 +79,7 @@ class Proof:
     fleet: Path
     engine: str
     scenarios: Sequence[Scenario]
-    streams: int = 100
+    streams: int = STREAMS
     without: Sequence[str] = ()
     seed: int = 0
     keep_logs: Path | None = None
