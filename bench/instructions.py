@@ -11,7 +11,7 @@ bench/gateway.py.
 
 `--store`: this checkout without and with a real redis-server, of a tenant with a limit. What a message to the store
 costs is what the whole process needs more while it serves, divided by its messages, as the store counts them; `at_N` is
-the ratio of a request in all, at N requests and as many messages a second as there are at most.
+the ratio of a request in all, at N requests a second and as many messages as there are while nothing presses.
 """
 
 from __future__ import annotations
@@ -38,6 +38,7 @@ from tests.store_server import store_server
 import gateway
 import gateway_load as load
 from seawall.gateway.tell import keyring
+from seawall.gateway.tier.tier import CALM_S
 
 ENTRIES = (
     "CPyPy_client_side___Client___data_received",
@@ -63,8 +64,8 @@ async def ask(port: int, stream: bool, number: int, secret: str = "") -> None:
         c.transport.close()
 
 
-MESSAGES = 10
-"""To the store in a second, at most (gateway/tier/tier.py)."""
+MESSAGES = 1 / CALM_S
+"""To the store in a second, while nothing presses."""
 RATES = (250, 1000)
 TENANT = ", tenants: [{name: a, requestsPerMinute: 1000000}]"
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 from binascii import Error, a2b_base64
 from math import ceil
 from typing import Any, Final
+from urllib.parse import unquote
 
 from seawall.decide.route.media import HEAD, audio_seconds, image_size
 from seawall.decide.route.scan import holds
@@ -27,8 +28,15 @@ VIDEO_KBIT: Final = 1_000
 MOST_VIDEO: Final = 32_768
 TEXT_PER_BYTE: Final = 1 / 4
 LEARN: Final = 0.1
-DATA: Final = 100
+DATA: Final = 1_000
 """Where `;base64,` must stand in a data URL."""
+PER_CHARACTER: Final = 6
+PER_PART: Final = 256
+"""Bytes that a character of text takes at most as JSON, and a part of a message besides: what is more in a prompt with
+media is the escapes of their data."""
+
+
+_URL_SAFE: Final = str.maketrans("-_", "+/")
 
 
 class Made:
@@ -93,64 +101,72 @@ def may_have_media(prompt: bytes, messages: bool = True) -> bool:
 
 def made_of(parsed: Any, size: int) -> Made:
     """Of a prompt with media: the JSON value, and how many bytes it was. Never raises."""
-    media, apart = 0, 0
+    media, apart, most = 0, 0, 0
     todo: list[Any] = [parsed]
     while todo:
         value = todo.pop()
+        if type(value) is str:
+            most += PER_CHARACTER * len(value)
+            continue
+        most += PER_PART
         if type(value) is dict:
             tokens, taken = _part(value)
             media += tokens
             apart += taken
             if not taken:
-                todo += [v for v in value.values() if type(v) is dict or type(v) is list]
+                most += PER_CHARACTER * sum(map(len, value))
+                todo += value.values()
         elif type(value) is list:
-            todo += [v for v in value if type(v) is dict or type(v) is list]
-    return Made(text=max(0, size - apart), media=media)
+            todo += value
+    text = max(0, size - apart)
+    return Made(text=min(text, most) if apart else text, media=media)
 
 
 def _part(part: dict[str, Any]) -> tuple[int, int]:
-    """Tokens of one part of a message that is a picture or a sound, and the bytes of its data (at least 1); (0, 0): it
-    is neither."""
+    """Tokens of one part of a message that is a picture or a sound, and the characters of its data or address (at least
+    1); (0, 0): it is neither."""
     for kind in ("image_url", "audio_url", "video_url", "input_image", "input_video"):
         value = part.get(kind)
         url = value.get("url") if type(value) is dict else value
         if type(url) is str:
-            return _url(kind, url)
+            return _url(kind, url), max(1, len(url))
     audio, source = part.get("input_audio"), part.get("source")
     if type(audio) is dict and type(audio.get("data")) is str:
-        return _blob("audio", audio["data"], 0)
+        data: str = audio["data"]
+        return _url("audio", data) if _is_data(data) else _blob("audio", data, 0), max(1, len(data))
     if type(source) is dict and part.get("type") in ("image", "document"):
         if type(source.get("data")) is str and source.get("type") == "base64":
-            return _blob("image", source["data"], 0)
+            return _blob("image", source["data"], 0), max(1, len(source["data"]))
         if type(source.get("url")) is str:
-            return UNKNOWN_IMAGE, 1
+            return _url("image", source["url"]), max(1, len(source["url"]))
     return 0, 0
 
 
-def _url(kind: str, url: str) -> tuple[int, int]:
-    if url.startswith("data:"):
-        at = url.find(";base64,", 0, DATA)
+def _is_data(url: str) -> bool:
+    return url[:5].lower() == "data:"
+
+
+def _url(kind: str, url: str) -> int:
+    if _is_data(url):
+        at = url[:DATA].lower().find(";base64,")
         if at >= 0:
-            mime = url[5:at]
-            known = mime.split("/", 1)[0]
+            known = url[5:at].split("/", 1)[0].lower()
             return _blob(known if known in ("image", "audio", "video") else kind, url, at + 8)
     if "audio" in kind:
-        return int(UNKNOWN_AUDIO_S * AUDIO_PER_S), 1
-    return MOST_VIDEO // 4 if "video" in kind else UNKNOWN_IMAGE, 1
+        return int(UNKNOWN_AUDIO_S * AUDIO_PER_S)
+    return MOST_VIDEO // 4 if "video" in kind else UNKNOWN_IMAGE
 
 
-def _blob(kind: str, text: str, at: int) -> tuple[int, int]:
-    """Tokens of base64 data that begins at `at`, and its length as text."""
+def _blob(kind: str, text: str, at: int) -> int:
+    """Tokens of base64 data that begins at `at`."""
     head, size = _head(text, at), max(0, len(text) - at) * 3 // 4
     if kind.startswith("audio"):
         seconds = audio_seconds(head, size)
-        return ceil((UNKNOWN_AUDIO_S if seconds is None else seconds) * AUDIO_PER_S), max(1, len(text))
+        return ceil((UNKNOWN_AUDIO_S if seconds is None else seconds) * AUDIO_PER_S)
     if kind.startswith("video"):
-        return min(MOST_VIDEO, ceil(size * 8 / (VIDEO_KBIT * 1000) * VIDEO_PER_S)), max(1, len(text))
+        return min(MOST_VIDEO, ceil(size * 8 / (VIDEO_KBIT * 1000) * VIDEO_PER_S))
     found = image_size(head)
-    if found is None:
-        return UNKNOWN_IMAGE, max(1, len(text))
-    return image_tokens(*found), max(1, len(text))
+    return UNKNOWN_IMAGE if found is None else image_tokens(*found)
 
 
 def image_tokens(width: int, height: int) -> int:
@@ -161,6 +177,9 @@ def image_tokens(width: int, height: int) -> int:
 def _head(text: str, at: int) -> bytes:
     """The first bytes of base64 text; empty: it is none."""
     piece = text[at : at + HEAD * 4 // 3]
+    if "%" in piece:
+        piece = unquote(piece)
+    piece = "".join(piece.split()).translate(_URL_SAFE)
     try:
         return a2b_base64(piece[: len(piece) // 4 * 4])
     except (Error, ValueError):

@@ -14,6 +14,8 @@ MOST_PIXELS = 1 << 16
 MOST_S = 6 * 3600.0
 _NO_SIZE = frozenset({0xC4, 0xC8, 0xCC})
 """JPEG markers between 0xC0 and 0xCF that carry no size."""
+_MOST_SEGMENTS = 2_000
+"""Steps through one file's head: an honest one has a few, its colour profile 255 at most."""
 _MP3_KBIT = (32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320)
 _MP3_LOW_KBIT = (8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160)
 """Bit rates of MPEG-1 and of MPEG-2 and 2.5, layer III (ISO 11172-3, ISO 13818-3)."""
@@ -25,14 +27,14 @@ def image_size(head: bytes) -> tuple[int, int] | None:
     """Width and height in pixels of a PNG, JPEG, WebP or GIF. None: it is none of these, or cut off."""
     try:
         if head.startswith(b"\x89PNG\r\n\x1a\n"):
-            return _bounded(*unpack_from(">II", head, 16))
+            return _bounded(*unpack_from(">II", head, 4 + head.index(b"IHDR", 8, 64)))
         if head.startswith((b"GIF87a", b"GIF89a")):
             return _bounded(*unpack_from("<HH", head, 6))
         if head.startswith(b"RIFF") and head[8:12] == b"WEBP":
             return _webp(head)
         if head.startswith(b"\xff\xd8"):
             return _jpeg(head)
-    except (IndexError, error):  # cut off
+    except (IndexError, ValueError, error):  # cut off
         return None
     return None
 
@@ -58,8 +60,8 @@ def _webp(head: bytes) -> tuple[int, int] | None:
 
 def _jpeg(head: bytes) -> tuple[int, int] | None:
     at = 2
-    while at + 9 < len(head):
-        if head[at] != 0xFF:
+    for _ in range(_MOST_SEGMENTS):
+        if at + 9 >= len(head) or head[at] != 0xFF:
             return None
         marker = head[at + 1]
         if marker == 0xFF:
@@ -76,16 +78,17 @@ def _jpeg(head: bytes) -> tuple[int, int] | None:
 
 
 def audio_seconds(head: bytes, size: int) -> float | None:
-    """How long a WAV, FLAC, MP3, Ogg or MP4 sound of `size` bytes lasts. None: it is none of these."""
+    """How long a WAV, FLAC, MP3, AAC, Ogg, WebM or MP4 sound of `size` bytes lasts. None: it is none of these."""
     seconds: float | None = None
     if head.startswith(b"RIFF") and head[8:12] == b"WAVE":
-        rate = int.from_bytes(head[28:32], "little")
+        form = head.find(b"fmt ", 12)  # others may stand before it
+        rate = int.from_bytes(head[form + 16 : form + 20], "little") if form > 0 else 0
         seconds = size / rate if rate >= 1000 else None
     elif head.startswith(b"fLaC") and len(head) >= 26:
         word = int.from_bytes(head[18:26], "big")
         rate, samples = word >> 44, word & 0xF_FFFF_FFFF
         seconds = samples / rate if rate and samples else size * 8 / 700_000
-    elif head.startswith(b"OggS") or head[4:8] == b"ftyp":
+    elif head.startswith((b"OggS", b"\x1aE\xdf\xa3")) or head[4:8] == b"ftyp":
         seconds = size * 8 / (SMALL_KBIT * 1000)
     else:
         seconds = _mp3(head, size)
@@ -98,9 +101,11 @@ def _mp3(head: bytes, size: int) -> float | None:
         a, b, c, d = head[6:10]
         at = 10 + ((a & 127) << 21 | (b & 127) << 14 | (c & 127) << 7 | d & 127)
     if at + 4 > len(head):
-        return size * 8 / 128_000 if head.startswith(b"ID3") else None
+        return max(0, size - at) * 8 / 128_000 if head.startswith(b"ID3") else None
     if head[at] != 0xFF or head[at + 1] & 0xE0 != 0xE0:
         return None
+    if head[at + 1] & 0xF6 == 0xF0:  # ADTS
+        return max(0, size - at) * 8 / (2 * SMALL_KBIT * 1000)
     rate = head[at + 2] >> 4
     if not 1 <= rate <= 14:
         return None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import struct
+import time
 import zlib
 from base64 import b64encode
 from typing import Any
@@ -121,13 +122,77 @@ def test_an_image_of_a_megabyte_costs_what_it_shows(shape: str) -> None:
     assert 900 < cost < 1400, cost
 
 
+def wrapped(data: bytes) -> str:
+    text = b64encode(data).decode()
+    return "\n".join(text[i : i + 76] for i in range(0, len(text), 76))
+
+
+WRITTEN = {
+    "in lines": "data:image/png;base64," + wrapped(BIG),
+    "in capitals": "DATA:image/PNG;BASE64," + b64encode(BIG).decode(),
+    "with a name": "data:image/png;name=" + "x" * 400 + ";base64," + b64encode(BIG).decode(),
+    "for URLs": "data:image/png;base64," + b64encode(BIG).decode().replace("+", "-").replace("/", "_"),
+    "percent-encoded": "data:image/png;base64,"
+    + b64encode(BIG).decode().replace("+", "%2B").replace("/", "%2F"),
+    "without padding": url(BIG).rstrip("="),
+    "not as base64": "data:image/svg+xml," + "%3Csvg%3E" * 100_000,
+    "under a long address": "https://example.org/" + "a" * 900_000,
+}
+
+
+@pytest.mark.parametrize("how", WRITTEN)
+@pytest.mark.parametrize("slashes", [False, True])
+def test_an_image_costs_what_it_shows_however_its_data_is_written(how: str, slashes: bool) -> None:
+    part = {"type": "image_url", "image_url": {"url": WRITTEN[how]}}
+    raw = json.dumps([{"role": "user", "content": [{"type": "text", "text": "What is this?"}, part]}])
+    raw = raw.replace("/", "\\/") if slashes else raw  # as some languages write JSON
+    cost = Rates().tokens(made_of(json.loads(raw), len(raw)))
+    assert 900 < cost < 1700, cost
+
+
+def test_text_beside_an_image_counts_however_it_is_escaped() -> None:
+    text = "海はどこまでも広い" * 500
+    raw = json.dumps([{"content": [{"type": "text", "text": text}, SHAPES["chat"]]}])
+    made = made_of(json.loads(raw), len(raw))
+    assert len(text) * 6 <= made.text < len(text) * 6 + 2000
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        b"\xff\xd8" + b"\xff" * 190_000,
+        b"\xff\xd8" + b"\xff\xd0" * 95_000,
+        b"\xff\xd8" + b"\xff\xe1\0\2" * 47_000,
+    ],
+    ids=["padding", "restarts", "empty segments"],
+)
+def test_a_picture_that_never_comes_to_its_size_is_given_up_soon(head: bytes) -> None:
+    began = time.process_time()
+    for _ in range(20):
+        assert image_size(head) is None
+    assert time.process_time() - began < 0.2, "of CPU; to its end it would be half a second"
+
+
+def test_files_as_other_programs_write_them() -> None:
+    apple = b"\x89PNG\r\n\x1a\n\0\0\0\4CgBI\x50\0\x20\6abcd" + png(1024, 768)[8:]
+    assert image_size(apple) == (1024, 768)
+    junk = wav(12)[:12] + b"JUNK" + struct.pack("<I", 28) + b"\0" * 28 + wav(12)[12:]
+    assert audio_seconds(junk, len(junk)) == pytest.approx(12, rel=0.01)
+    cover = b"ID3\4\0\0" + bytes([0, 32, 0, 0]) + b"\0" * 300_000  # a cover picture of 512 KiB
+    assert audio_seconds(cover, 524_298 + 12 * 16_000) == pytest.approx(12, rel=0.01)
+    assert 50 < (audio_seconds(b"\xff\xf1\x50\x80" + b"\0" * 400, 480_000) or 0) < 70, "AAC"
+    assert 100 < (audio_seconds(b"\x1aE\xdf\xa3" + b"\0" * 400, 480_000) or 0) < 140, "a browser's recording"
+    sound = {"type": "input_audio", "input_audio": {"data": url(wav(60), "audio/wav"), "format": "wav"}}
+    assert 1400 < made_of([{"content": [sound]}], 10**7).media < 1600
+
+
 def test_sounds_cost_by_their_length_and_what_is_elsewhere_has_a_usual_price() -> None:
     sound = {"type": "input_audio", "input_audio": {"data": b64encode(wav(60)).decode(), "format": "wav"}}
     raw = json.dumps([{"content": [sound]}])
     assert 1400 < made_of(json.loads(raw), len(raw)).media < 1600
     far = [{"content": [{"type": "image_url", "image_url": {"url": "https://example.org/a.png"}}]}]
     made = made_of(far, 100)
-    assert (made.text, made.ids, made.media) == (99, 0, UNKNOWN_IMAGE)
+    assert (made.text, made.ids, made.media) == (100 - len("https://example.org/a.png"), 0, UNKNOWN_IMAGE)
 
 
 def test_token_ids_are_counted() -> None:
