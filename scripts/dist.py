@@ -42,7 +42,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)
         tools = tool_env.locked(work / "tools", "dist.txt") / "python"
-        for python in asked.python or found():
+        for python in map(interpreter, asked.python) if asked.python else found():
             print(f"compiling for {python} (a minute)", flush=True)
             compiled_wheel(pure, python, out, work / python.replace("/", "_"), tools)
         bill_of_materials(tools, out / f"{pure.name.split('-py3')[0]}.cdx.json")
@@ -65,13 +65,32 @@ def run(*argv: object, **env: str) -> None:
 
 
 def found() -> list[str]:
-    """The Pythons of PYTHONS that uv finds here; none is downloaded."""
-    argv = [uv(), "python", "find", "--no-python-downloads", "--no-project", "--system"]
-    here = [v for v in PYTHONS if subprocess.run([*argv, v], cwd="/", capture_output=True).returncode == 0]
-    missing = [v for v in PYTHONS if v not in here]
+    """The Pythons of PYTHONS that are here; none is downloaded."""
+    here = {version: runs(version) for version in PYTHONS}
+    missing = [version for version, python in here.items() if python is None]
     if missing:
         print(f"no compiled wheel for Python {', '.join(missing)}: not on this machine")
-    return here
+    return [python for python in here.values() if python is not None]
+
+
+def interpreter(asked: str) -> str:
+    """The path of a Python that was asked for."""
+    python = runs(asked)
+    if python is None:
+        sys.exit(f"--python {asked}: no such Python runs here. Name one that does, as 3.12 or by its path.")
+    return python
+
+
+def runs(asked: str) -> str | None:
+    """The path of a Python that is named by version, name or path, and runs; None: there is none."""
+    name = f"python{asked}" if asked[:1].isdigit() else asked
+    where = shutil.which(name)
+    if where is None:
+        return None
+    paths = [Path(where)]
+    if paths[0].parent.name == "shims":  # pyenv's refuse versions that are not chosen, though they are installed
+        paths += sorted(paths[0].parents[1].glob(f"versions/*/bin/{paths[0].name}"))
+    return next((str(p) for p in paths if subprocess.run([p, "-c", ""], capture_output=True).returncode == 0), None)
 
 
 def compiled_wheel(pure: Path, python: str, out: Path, work: Path, tools: Path) -> None:

@@ -140,3 +140,22 @@ print(exchange.__file__)
                 assert time.monotonic() < end, (tmp_path / "up.log").read_text()
                 time.sleep(0.2)
         assert told["choices"][0]["message"]["content"]
+
+
+def test_a_python_behind_a_shim_that_refuses_it_is_found_and_one_that_is_not_there_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """pyenv's shims refuse versions that are not chosen, though they are installed."""
+    shim, behind = tmp_path / "shims/python3.99", tmp_path / "versions/3.99.1/bin/python3.99"
+    for path in (shim, behind):
+        path.parent.mkdir(parents=True)
+    shim.write_text("#!/bin/sh\nexit 127\n")
+    shim.chmod(0o755)
+    behind.symlink_to(sys.executable)
+    monkeypatch.setenv("PATH", str(shim.parent), prepend=":")
+    monkeypatch.syspath_prepend(str(ROOT / "scripts"))
+    import dist as script
+
+    assert script.runs("3.99") == str(behind) and script.runs(sys.executable) == sys.executable
+    with pytest.raises(SystemExit, match=r"--python 3\.98: no such Python runs here"):
+        script.interpreter("3.98")
