@@ -88,9 +88,13 @@ def runs(asked: str) -> str | None:
     if where is None:
         return None
     paths = [Path(where)]
-    if paths[0].parent.name == "shims":  # pyenv's refuse versions that are not chosen, though they are installed
+    if (
+        paths[0].parent.name == "shims"
+    ):  # pyenv's refuse versions that are not chosen, though they are installed
         paths += sorted(paths[0].parents[1].glob(f"versions/*/bin/{paths[0].name}"))
-    return next((str(p) for p in paths if subprocess.run([p, "-c", ""], capture_output=True).returncode == 0), None)
+    return next(
+        (str(p) for p in paths if subprocess.run([p, "-c", ""], capture_output=True).returncode == 0), None
+    )
 
 
 def compiled_wheel(pure: Path, python: str, out: Path, work: Path, tools: Path) -> None:

@@ -92,8 +92,8 @@ async def serve(settings: BatchSettings, rules: LaneRules, ready: Callable[[str]
     bucket = open_bucket(settings.files, os.environ) if settings.files else None
     lazy = "write-ahead" in settings.without
     lane = BatchLane(settings.folder, settings.store, rules, lazy=lazy, bucket=bucket)
-    outlook, sender = Outlook(rules), Sender(settings.gateway, settings.secret)
     controlled = "spare-control" not in settings.without
+    outlook, sender = Outlook(rules), Sender(settings.gateway, settings.secret, controlled)
     worker = LineWorker(lane, outlook, sender, GatewayLook(settings.admin, sender), controlled)
     surface = Surface(lane, outlook, settings.secret)
 

@@ -53,8 +53,9 @@ _answer = msgspec.json.Decoder(_Answer)
 class Sender:
     """Who sends lines, over connections that are kept."""
 
-    def __init__(self, url: str, secret: str) -> None:
-        self._url, self._secret = url.rstrip("/"), secret
+    def __init__(self, url: str, secret: str, controlled: bool = True) -> None:
+        """Sends lines as what they are; without `controlled` as requests like any other (a proof's)."""
+        self._url, self._secret, self._controlled = url.rstrip("/"), secret, controlled
         self._http: aiohttp.ClientSession | None = None
 
     async def send(
@@ -65,7 +66,7 @@ class Sender:
         headers = {
             BATCH_SECRET_HEADER: self._secret,
             BATCH_TENANT_HEADER: quote(batch.tenant, safe=""),
-            BATCH_CLASS_HEADER: "due" if due else "spare",
+            BATCH_CLASS_HEADER: ("due" if due else "spare") if self._controlled else "ordinary",
             "content-type": "application/json",
             "x-request-id": f"{batch.id}.{line.line}",
         }

@@ -136,7 +136,7 @@ BATCH_MODELS_HEADER = "x-seawall-models"
 """The models that a key opens, where they are not all of its tenant's."""
 BATCH_CLASS_HEADER = "x-seawall-class"
 """`spare`: the line takes a place that nobody waits for, or is refused; `due`: it waits in line, for its deadline is
-near."""
+near; `ordinary`: it is a request like any other (a proof's, of what the other two are good for)."""
 GAVE_WAY = "gave_way"
 """The code of a line's refusal that had begun, and whose place was needed."""
 

@@ -644,7 +644,8 @@ class App:
         given = request.headers.get(PRIORITY)
         own = request.tenant.priority
         if BATCH in request.headers and self._of_lane(request):
-            return DUE if request.headers.get(BATCH_CLASS) == b"due" else SPARE
+            kind = request.headers.get(BATCH_CLASS)
+            return DUE if kind == b"due" else own if kind == b"ordinary" else SPARE
         return max(own, min(LEAST, int(given[-4000:]))) if given is not None and given.isdigit() else own
 
     def done(self, ended: Ended) -> None:
