@@ -83,11 +83,13 @@ async def fingerprint(sim: Sim) -> Fingerprint:
 
 @contextlib.asynccontextmanager
 async def traffic(gateway) -> AsyncIterator[None]:
-    """A client that asks one thing after another, so that every replica serves."""
+    """Clients that ask one thing after another, so that every replica serves. Without a pause they would take all
+    of the loop, which the engines and the watch run on as well."""
 
     async def ask() -> None:
         while True:
             await gateway.complete(model="m", prompt="The sea", max_tokens=2)
+            await asyncio.sleep(0.05)
 
     tasks = [asyncio.ensure_future(ask()) for _ in range(3)]
     yield
