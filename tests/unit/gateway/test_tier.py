@@ -257,24 +257,3 @@ async def test_what_happened_while_the_store_was_away_is_told_when_it_is_back(
     await eventually(lambda: gateways[0].server.tier.failures >= failures + 2)
     await store.start()
     await eventually(lambda: all(g.server.tier._hints for g in gateways[1:]))
-
-
-async def test_a_gateway_at_rest_seldom_asks_and_at_once_when_somebody_waits(
-    start: Any, engine: Any, store: StoreServer
-) -> None:
-    engine.gate = asyncio.Event()
-    gateway = await start(engine, spec=FLEET % "maxInFlight: 4", store=store.url)
-    tier = gateway.server.tier
-    await eventually(lambda: tier.up)
-
-    async def rounds(count: int) -> float:
-        began, first = time.monotonic(), tier.rounds
-        await eventually(lambda: tier.rounds >= first + count)
-        return time.monotonic() - began
-
-    assert await rounds(5) > 4 * 0.24, "three times a second"
-    asked = [asyncio.ensure_future(ask(gateway)) for _ in range(6)]
-    await eventually(lambda: gateway.server.app.fleets["m"].admission.queued == 2)
-    assert tier._presses()
-    engine.gate.set()
-    assert set(await asyncio.gather(*asked)) == {200}
