@@ -38,7 +38,7 @@ from tests.store_server import store_server
 import gateway
 import gateway_load as load
 from seawall.gateway.tell import keyring
-from seawall.gateway.tier.tier import CALM_S
+from seawall.gateway.tier.tier import ROUND_S
 
 ENTRIES = (
     "CPyPy_client_side___Client___data_received",
@@ -64,8 +64,8 @@ async def ask(port: int, stream: bool, number: int, secret: str = "") -> None:
         c.transport.close()
 
 
-MESSAGES = 1 / CALM_S
-"""To the store in a second, while nothing presses."""
+MESSAGES = 1 / ROUND_S
+"""To the store in a second."""
 RATES = (250, 1000)
 TENANT = ", tenants: [{name: a, requestsPerMinute: 1000000}]"
 

@@ -36,11 +36,7 @@ from seawall.gateway.tier.prefixes import packed, unpacked
 
 log = logging.getLogger("seawall.gateway.tier")
 ROUND_S: Final = 0.1
-CALM_S: Final = 0.0
-"""Between two rounds while nothing presses. With 0.3 a replica of 8 places had 13 requests after a gateway was killed
-(`prove --scenario tier-kill`): what has just been taken must be known at once."""
-SCARCE: Final = 0.25
-"""So much of a limit is left when it presses."""
+"""Between two rounds. With 0.3 s a replica of 8 places had 13 requests after a gateway was killed (`tier-kill`)."""
 TALLY_EVERY: Final = 10
 QUIET_EVERY: Final = 3
 """A fleet in which nothing happens is told of every third round."""
@@ -88,8 +84,6 @@ class Tier:
         """Fleet -> other gateway -> its sides of the canary split, as it last told."""
         self._meters: dict[str, Meter] = {}
         self._demands: dict[str, tuple[Demand, ...]] = {}
-        self._flights: dict[str, int] = {}
-        """Fleet -> requests in flight, as last told."""
         self._evictions: dict[Target, int] = {}
         self._marks: dict[str, set[bytes]] = {}
         self._hints: dict[tuple[str, bytes], float] = {}
@@ -116,7 +110,6 @@ class Tier:
         """Until `closing`: a client's library may swallow a cancellation."""
         was = self._now()
         while not self.closing:
-            began = self._now()
             try:
                 await self.round()
             except Exception:  # what another release has written there must not end this gateway
@@ -127,23 +120,6 @@ class Tier:
                 self.alone_s += now - was
             was = now
             await asyncio.sleep(ROUND_S)
-            while self._now() - began < CALM_S - ROUND_S / 2 and not (self.closing or self._presses()):
-                await asyncio.sleep(ROUND_S)
-
-    def _presses(self) -> bool:
-        """The others should know, or be heard, at once."""
-        if not self.up or self._unsaid:
-            return True
-        for fleet in self._fleets().values():
-            moved = abs(fleet.router.in_flight - self._flights.get(fleet.name, 0))
-            if fleet.admission.queued or moved > max(4, fleet.router.cap * len(fleet.router.targets) // 8):
-                return True
-        since = self._now() - AWAY_S
-        return any(
-            lease.used_at > since and lease.level + lease.hand < SCARCE * lease.cap
-            for meter in self._meters.values()
-            for lease in meter.leases.values()
-        )
 
     def told(self) -> StoreState:
         """How the store stands."""
@@ -213,7 +189,6 @@ class Tier:
     def _places(self, fleet: FleetLane) -> RoundPart | None:
         waiting = fleet.admission.waiting()
         targets = list(fleet.targets)
-        self._flights[fleet.name] = fleet.router.in_flight
         busy = bool(waiting) or fleet.router.in_flight > 0 or fleet.router.asks > 0
         if not busy and self.rounds % QUIET_EVERY:
             return None
