@@ -11,7 +11,7 @@ bench/gateway.py.
 
 `--store`: this checkout without and with a real redis-server, of a tenant with a limit. What a message to the store
 costs is what the whole process needs more while it serves, divided by its messages, as the store counts them; `at_N` is
-the ratio of a request in all, at N requests a second and as many messages as there are while nothing presses.
+the ratio of a request in all, at N requests a second and ten messages, as there are.
 """
 
 from __future__ import annotations
