@@ -211,7 +211,9 @@ class Router:
         self.elsewhere = 0
         """In flight at all replicas from other gateways."""
         self.gateways = 1
-        """That share the places of these replicas: of a new one each has its part, until they have agreed."""
+        """That share the places of these replicas."""
+        self.agrees = False
+        """Places are agreed on with other gateways: until that is done this one takes one at each replica."""
         self._rng = rng
         self._open: dict[str, list[Target]] = {}
         self._alive: dict[str, int] = {}
@@ -246,7 +248,7 @@ class Router:
             known = self.targets.get(name)
             if known is None:
                 known = self.targets[name] = Target(replica, self.cap)
-                known.held = self.cap - max(1, self.cap // self.gateways)
+                known.held = self.cap - 1 if self.agrees else 0
                 added.append(known)
             self._close(known)
             before, known.replica = known.state, replica
@@ -495,7 +497,8 @@ class Router:
 
     def _over_cap(self, ask: Ask) -> Picked | None:
         """A resumed stream does not queue behind new ones: it may take a place above the cap. There are a tenth more of
-        these, of which several gateways have each its part, and one at least."""
+        these, of which several gateways have each its part, and one at least. What is free, but another gateway's, is
+        as full as what it uses: it gives that away in the same moment."""
         if not ask.urgent:
             return None
         full = [
@@ -504,7 +507,7 @@ class Router:
             if t.state == "ready"
             and not t.resting
             and not t.suspect
-            and t.taken + t.others < t.cap + max(1, t.cap // 10 // self.gateways)
+            and t.taken + t.held < t.cap + max(1, t.cap // 10 // self.gateways)
             and self._fits(t, ask)
         ]
         best = min(full, key=lambda t: (t.in_flight + t.others) / t.weight, default=None)

@@ -183,6 +183,7 @@ class App:
                     self.fleets[name].kept = self.means.shelf(name, self.fleets[name].kept.rules)
                 self.fleets[name].memory = self.memory
                 self.fleets[name].router.gateways = self.means.gateways
+                self.fleets[name].router.agrees = self.means.store is not None
             else:
                 known.configure(fleet)
         self.models = {}

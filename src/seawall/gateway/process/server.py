@@ -165,10 +165,11 @@ class Server:
             loop.add_signal_handler(signal.SIGHUP, self.reload)
         async with asyncio.TaskGroup() as background:
             helpers = [background.create_task(self._sweep()), background.create_task(self.config.follow())]
+            helpers += await self._discover(background)
             if self.tier is not None:
+                await self.tier.turn()
                 helpers.append(background.create_task(self.tier.run()))
                 helpers.append(background.create_task(self.tier.outbox.run()))
-            helpers += await self._discover(background)
             await self._listen(listening)
             if self._kept is not None:
                 self._kept.listens(self._spare)

@@ -36,7 +36,7 @@ from seawall.gateway.tier.prefixes import packed, unpacked
 
 log = logging.getLogger("seawall.gateway.tier")
 ROUND_S: Final = 0.1
-"""Between two rounds. With 0.3 s a replica of 8 places had 13 requests after a gateway was killed (`tier-kill`)."""
+"""Between two rounds."""
 TALLY_EVERY: Final = 10
 QUIET_EVERY: Final = 3
 """A fleet in which nothing happens is told of every third round."""
@@ -110,16 +110,21 @@ class Tier:
         """Until `closing`: a client's library may swallow a cancellation."""
         was = self._now()
         while not self.closing:
-            try:
-                await self.round()
-            except Exception:  # what another release has written there must not end this gateway
-                log.exception("a round with the store failed: a fault of the gateway")
-                self._lost("a fault of the gateway: see its log")
+            await self.turn()
             now = self._now()
             if self.alone:
                 self.alone_s += now - was
             was = now
             await asyncio.sleep(ROUND_S)
+
+    async def turn(self) -> None:
+        """A round, whatever comes of it, within the time limit of a call. One is due before the first request: whose
+        the places are that this gateway finds is not to be guessed."""
+        try:
+            await self.round()
+        except Exception:  # what another release has written there must not end this gateway
+            log.exception("a round with the store failed: a fault of the gateway")
+            self._lost("a fault of the gateway: see its log")
 
     def told(self) -> StoreState:
         """How the store stands."""
@@ -208,12 +213,13 @@ class Tier:
             self.gateways = max(1, len(told.demands))
             self._demands[fleet.name] = told.demands
             fleet.router.gateways = self.gateways
-            for target, (ours, theirs, _) in zip(targets, told.places, strict=True):
+            for target, (ours, theirs, claims) in zip(targets, told.places, strict=True):
                 if not fleet.has(target):
                     continue
                 # Who has more than its part keeps what runs, and takes nothing new: else it would never shrink.
                 allowed = min(ours, wanted[target.name][1])
-                fleet.router.set_others(target, theirs, max(0, cap - allowed))
+                # Above the cap their claims count: what we have too much of is not ours to add to.
+                fleet.router.set_others(target, theirs, max(claims, cap - allowed))
             if fleet.admission.queued and fleet.router.free():
                 fleet.pump()
 

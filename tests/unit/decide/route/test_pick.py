@@ -41,6 +41,27 @@ def test_load_is_spread_and_the_cap_holds(n: int) -> None:
     assert over is not None and over.reason == "resumed above the cap"
 
 
+def test_above_the_cap_is_one_place_whatever_of_the_rest_others_use() -> None:
+    r = router(1, cap=8)
+    (target,) = r.targets.values()
+    r.set_others(target, in_flight=0, held=5)
+    urgent = Ask(tokens=100, urgent=True)
+    for _ in range(4):
+        take(r, urgent)
+    assert r.pick(urgent, 0.0) is None
+
+
+def test_of_a_replica_whose_places_are_agreed_on_one_is_taken_until_they_are() -> None:
+    r = Router(8, Random(1))
+    r.agrees = True
+    r.update([replica("r")])
+    take(r, Ask(tokens=100))
+    assert r.pick(Ask(tokens=100), 0.0) is None
+    r.set_others(r.targets["r"], in_flight=0, held=6)
+    take(r, Ask(tokens=100))
+    assert r.pick(Ask(tokens=100), 0.0) is None
+
+
 def test_a_few_replicas_are_balanced_by_tokens_not_by_requests() -> None:
     r = router(2, cap=100)
     big = take(r, Ask(tokens=10_000)).target
@@ -233,15 +254,3 @@ def test_a_request_that_its_whole_side_has_failed_is_taken_by_the_other() -> Non
     r.update([replica("old"), replica("new", group="canary"), replica("new2", group="canary")])
     picked = r.pick(asked, 0.0)
     assert picked is not None and picked.target.name == "new2", "as long as one of its side is left, that one"
-
-
-def test_of_a_new_replica_each_gateway_has_its_part_until_they_have_agreed() -> None:
-    r = Router(9, Random(1))
-    r.gateways = 3
-    r.update([replica("r")])
-    ask = Ask(tokens=1)
-    for _ in range(3):
-        take(r, ask)
-    assert r.pick(ask, 0.0) is None
-    r.set_others(r.targets["r"], 0, 0)
-    assert r.pick(ask, 0.0) is not None
