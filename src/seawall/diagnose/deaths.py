@@ -1,6 +1,6 @@
 """Deaths of which no sign and no exception tells: by the exit status, the place, and a native stack's own words.
 
-Pure. Forbidden here: to read messages that `engines/vllm/signs.py` knows.
+Pure. Forbidden here: to read messages that `engines/vllm/messages/` knows.
 """
 
 from __future__ import annotations

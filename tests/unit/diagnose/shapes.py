@@ -9,6 +9,9 @@ from seawall.diagnose.facts import Facts
 
 from .test_catalogue import died, event, pod, scaled
 
+Case = tuple[tuple[str, ...], list[str], Facts]
+"""Ids of which the first cause has one, words that it has to say, the facts."""
+
 NOISE = (
     "INFO 11-30 03:00:00 [__init__.py:216] Automatically detected platform cuda.\n"
     "WARNING 11-30 03:00:01 [argparse_utils.py:257] With `vllm serve`, you should provide the model as a positional argument\n"

@@ -12,13 +12,6 @@ from typing import Any
 from seawall.diagnose.facts import Facts
 from seawall.diagnose.run import diagnose
 
-from . import (
-    test_around_the_engine,
-    test_engine_threads,
-    test_fetching_and_shares,
-    test_ranks_and_drafts,
-    test_words_of_tools,
-)
 from .shapes import NOISE, TAIL, TRACE
 from .test_catalogue import (
     CATALOGUE,
@@ -37,6 +30,7 @@ from .test_catalogue import (
 )
 from .test_faults import symptoms
 from .test_variants import LOGS, PLACES
+from .threads import TABLES
 
 Object = dict[str, Any]
 
@@ -86,15 +80,6 @@ MIXED: list[tuple[str, Facts]] = [
 ]  # fmt: skip
 
 
-THREADS = (
-    test_around_the_engine,
-    test_engine_threads,
-    test_fetching_and_shares,
-    test_ranks_and_drafts,
-    test_words_of_tools,
-)
-
-
 def cases() -> list[tuple[str, str, Facts]]:
     """(name, the right first cause, facts) of every judged case."""
     found = [(name, expected, facts) for name, (expected, facts) in CATALOGUE.items()]
@@ -104,8 +89,8 @@ def cases() -> list[tuple[str, str, Facts]]:
     ]
     found += [(f"place {i}", expected, facts) for i, (expected, facts) in enumerate(PLACES)]
     found += [(f"mixed {i}", expected, facts) for i, (expected, facts) in enumerate(MIXED)]
-    for module in THREADS:
-        found += [(f"{module.__name__} {i}", e[0], f) for i, (e, _, f) in enumerate(module.CASES)]
+    for table, threads in TABLES.items():
+        found += [(f"{table} {i}", ids[0], facts) for i, (ids, _, facts) in enumerate(threads)]
     return found
 
 

@@ -1,7 +1,7 @@
 """Which part of an engine an exception comes from, by the files of its traceback, and what that part's failures mean.
 
 vLLM raises a thousand different messages while it starts; where one was raised says what kind it is of. A table;
-forbidden here: single messages (those are `signs.py`).
+forbidden here: single messages (those are `messages/`).
 """
 
 from __future__ import annotations

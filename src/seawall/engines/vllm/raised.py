@@ -2,7 +2,7 @@
 explains. Text in, text out.
 
 A traceback is printed by every process that the error passes through: the first is the one that raised it, the later
-ones say that another process died. Forbidden here: to say what an exception means (that is `signs.py` and `places.py`).
+ones say that another process died. Forbidden here: to say what an exception means (`messages/`, `places.py`).
 """
 
 from __future__ import annotations

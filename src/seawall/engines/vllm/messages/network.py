@@ -5,7 +5,7 @@ A table only; the texts are those of NCCL 2.18 to 2.28 and its OFI and InfiniBan
 
 from __future__ import annotations
 
-from seawall.engines.vllm.sign import Sign
+from seawall.engines.vllm.messages.sign import Sign
 
 _ID = "engine/nccl"
 NETWORK: tuple[Sign, ...] = (
@@ -79,4 +79,4 @@ NETWORK: tuple[Sign, ...] = (
         any_level=True,
     ),
 )
-"""Before NCCL's own error in `signs.py`, which only says that there was one."""
+"""Before NCCL's own error in `ranks.py`, which only says that there was one."""

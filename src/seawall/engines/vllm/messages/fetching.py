@@ -5,7 +5,7 @@ A table only. Loaders, init containers and engines that download at start all wr
 
 from __future__ import annotations
 
-from seawall.engines.vllm.sign import Sign
+from seawall.engines.vllm.messages.sign import Sign
 
 FETCHING: tuple[Sign, ...] = (
     Sign(
@@ -80,4 +80,4 @@ FETCHING: tuple[Sign, ...] = (
         certain=False,
     ),
 )
-"""Before the hub's own answers in `signs.py`."""
+"""Before the hub's own answers in `weights.py`."""

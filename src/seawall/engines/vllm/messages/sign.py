@@ -1,4 +1,4 @@
-"""One message of a log and what it means, as a value: the tables of `signs.py` and `around.py` are made of these.
+"""One message of a log and what it means, as a value: the tables of this folder are made of these.
 
 Forbidden here: messages themselves.
 """

@@ -6,7 +6,7 @@ A table only; the texts are those of Kubernetes' clients, NVIDIA's toolkit, ROCm
 
 from __future__ import annotations
 
-from seawall.engines.vllm.sign import Sign
+from seawall.engines.vllm.messages.sign import Sign
 
 AROUND: tuple[Sign, ...] = (
     Sign(
@@ -175,4 +175,4 @@ AROUND: tuple[Sign, ...] = (
         any_level=True,
     ),
 )
-"""Behind the table of `signs.py`, which explains more where both match."""
+"""Behind the other tables, which explain more where both match."""

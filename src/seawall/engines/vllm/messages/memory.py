@@ -1,0 +1,58 @@
+"""What logs say when memory does not suffice: the GPU's, the KV cache's, a CPU engine's, /dev/shm.
+
+A table only; the texts are those of vLLM, PyTorch, NCCL and the kernel.
+"""
+
+from __future__ import annotations
+
+from seawall.engines.vllm.messages.sign import Sign
+
+MEMORY: tuple[Sign, ...] = (
+    Sign(
+        "engine/cpu-memory",
+        r"Available memory on node \d+ \((?P<free>[\d.]+)/(?P<all>[\d.]+) GiB\) on (?:startup|kv cache "
+        r"allocation) is less than (?:desired CPU memory utilization \([\d.]+, (?P<share>[\d.]+) GiB\)"
+        r"|requested memory for kv \((?P<kv>[\d.]+)[^)]*GiB\))",
+        "on this CPU the engine wants {share}{kv} GiB of memory at once, and {free} of {all} GiB are free",
+        "set engine.kvCacheMemory (--kv-cache-memory-bytes) to less than what is free, or stop something; seawall plan "
+        "says which context still fits into it",
+    ),
+    Sign(
+        "engine/kv-too-small",
+        r"(?:max seq len \(?(?P<len>\d+)\)?[^\n]{0,120})?(?:larger than the (?:maximum number "
+        r"of tokens that can be stored in KV cache(?: \((?P<has>\d+)\))?"
+        r"|available KV cache memory \((?P<gib>[\d.]+) GiB\)))",
+        "one request of max_model_len does not fit into the KV cache",
+        "set --max-model-len lower (the log's last line names the largest), more GPUs, or "
+        "--kv-cache-dtype fp8; seawall plan does the sum",
+    ),
+    Sign(
+        "engine/no-kv-memory",
+        r"No available memory for the cache blocks|Available KV cache memory(?: is|:) -[\d.]+ GiB",
+        "the weights and one step's activations leave no memory for the KV cache",
+        "lower --max-num-batched-tokens (and --max-num-seqs), or raise --gpu-memory-utilization; if the weights "
+        "alone fill "
+        "the GPU: more tensor parallelism, a larger GPU, or a quantized checkpoint (seawall plan names the cheapest)",
+        any_level=True,
+    ),
+    Sign(
+        "gpu/out-of-memory",
+        r"(?:torch\.(?:cuda\.)?OutOfMemoryError|(?:CUDA|HIP|XPU) out of memory|(?:CUDA|HIP) error: out of "
+        r"memory|(?:CUDA|Cuda|HIP) failure (?:2|\d*:? ?'out of memory')|cuMem\w{3,30} failed res=2"
+        r"|CUDA_ERROR_OUT_OF_MEMORY|cudaErrorMemoryAllocation|hipErrorOutOfMemory"
+        r"|CUBLAS_STATUS_ALLOC_FAILED)(?:[^\n]{0,80}Tried to allocate (?P<size>[\d.]+ [KMG]iB))?",
+        "the GPU's memory ran out (CUDA, not the host's)",
+        "more tensor parallelism, lower --gpu-memory-utilization or --max-num-seqs; seawall "
+        "plan does the sum",
+    ),
+    Sign(
+        "engine/shm",
+        r"(?:NCCL WARN[^\n]{0,80}(?:shared memory segment|posix_fallocate)[^\n]{0,200}"
+        r"|/dev/shm[^\n]{0,100}No space left on device"
+        r"|(?:shared_memory\.py|shm_broadcast|psm_\w+)[^\n]{0,200}(?:\n[^\n]{0,300}){0,6}?No space left on device"
+        r"|Bus error[^\n]{0,60}|SIGBUS|insufficient shared memory \(shm\))",
+        "/dev/shm is too small for the ranks of a replica (64 MiB in a Pod)",
+        "mount an emptyDir {{medium: Memory, sizeLimit: 8Gi}} at /dev/shm",
+    ),
+)
+"""In this order: an earlier sign explains a later one."""

@@ -1,0 +1,70 @@
+"""What the ranks of one replica say when they do not find, or do not hear, each other.
+
+A table only; the texts are those of PyTorch, Ray, NCCL and NIXL.
+"""
+
+from __future__ import annotations
+
+from seawall.engines.vllm.messages.network import NETWORK
+from seawall.engines.vllm.messages.sign import Sign
+
+RANKS: tuple[Sign, ...] = (
+    Sign(
+        "engine/rendezvous",
+        r"(?:DistNetworkError|DistStoreError|Gloo connectFullMesh failed|Could not find any running Ray instance"
+        r"|The client socket has (?:timed out|failed)"
+        r"|TCPStore[^\n]{0,60}(?:timed out|timeout)"
+        r"|Timed out[^\n]{0,40}waiting for clients)[^\n]{0,160}",
+        "the ranks of a replica do not find each other: the first rank's address and port do not answer",
+        "is the leader up, and does a NetworkPolicy let its workers in? --master-addr, NCCL_SOCKET_IFNAME, "
+        "GLOO_SOCKET_IFNAME name the Pod network's interface",
+    ),
+    Sign(
+        "engine/rendezvous",
+        r"(?:recvValue|sendBytes|recvBytes) failed on SocketImpl[^\n]{0,240}|Did the remote server shutdown or crash"
+        r"|store->get\([^\n]{0,40}got error: [^\n]{0,80}",
+        "the leader of the replica (its first rank) is gone: the other ranks cannot go on by themselves",
+        "the leader's own log, before it ended; let all Pods of a group restart together (LWS: restartPolicy "
+        "RecreateGroupOnPodRestart), and give the workers a liveness probe",
+        weight=82,
+        certain=False,
+        any_level=True,
+        alive=True,
+    ),
+    Sign(
+        "engine/no-leader",
+        r"Missing argument --ray_address"
+        r"|(?:LWS_LEADER_ADDRESS|MASTER_ADDR|VLLM_HOST_IP): (?:unbound variable|parameter not set)",
+        "a worker of the replica is not told its leader's address: the variable that holds it is empty",
+        "write $(NAME) in the manifest, not $NAME, for what the controller sets (LWS: LWS_LEADER_ADDRESS), and "
+        "check its spelling: kubectl exec POD -- env",
+    ),
+    Sign(
+        "engine/ray-no-gpu",
+        r"Current node has no GPU available|Ray does not allocate any GPUs on the driver node",
+        "Ray runs vLLM's own process on a node without a free GPU",
+        "ask for the GPU in the deployment (ray_actor_options: {{num_gpus: 1}} or a placement group), or start it on a "
+        "worker; a head without GPUs cannot run it",
+    ),
+    *NETWORK,
+    Sign(
+        "engine/nccl",
+        r"(?:NCCL "
+        r"error[^\n]{0,120}|ncclSystemError[^\n]{0,120}|nccl(?:Internal|Remote)Error[^\n]{0,60}|Watchdog "
+        r"caught collective operation timeout)",
+        "the GPUs of a replica cannot talk to each other (NCCL)",
+        "set NCCL_DEBUG=INFO and look at the first WARN; /dev/shm, NCCL_SOCKET_IFNAME, "
+        "NVLink (nvidia-smi topo -m)",
+        certain=False,
+    ),
+    Sign(
+        "engine/nixl",
+        r"NIXL_ERR_\w+|nixlBackendError|NIXL is not available|nixl_agent[^\n]{0,60}failed",
+        "the KV cache cannot be handed over between prefill and decode (NIXL)",
+        "the first UCX line above says which transport is missing: IPC_LOCK in capabilities, an RDMA device in limits "
+        "(or UCX_TLS without it), UCX_NET_DEVICES, and one image on both sides",
+        certain=False,
+        any_level=True,
+    ),
+)
+"""In this order: an earlier sign explains a later one."""

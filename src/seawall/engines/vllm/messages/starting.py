@@ -1,0 +1,247 @@
+"""What vLLM and what it is built of say while an engine starts: its image, its model, its options, its place.
+
+A table only; the texts are those of vLLM, PyTorch, Transformers and compilers.
+"""
+
+from __future__ import annotations
+
+from seawall.engines.vllm.messages.sign import Sign
+
+STARTING: tuple[Sign, ...] = (
+    Sign(
+        "engine/no-nvcc",
+        r"(?P<line>Could not find nvcc|nvcc: not found|nvcc: No such file|No such file or directory: '[^'\n]*nvcc'"
+        r"|nvcc is not (?:found|available|installed)|CUDA_HOME(?: environment variable)? is not set|nvcc_home\.empty)",
+        "the image has no CUDA compiler (nvcc), and a kernel is to be compiled at start",
+        "use an image with the CUDA toolkit (vllm/vllm-openai has it) and CUDA_HOME set to it, or switch off "
+        "what compiles: "
+        "VLLM_USE_FLASHINFER_SAMPLER=0, VLLM_USE_DEEP_GEMM=0",
+    ),
+    Sign(
+        "engine/no-compiler",
+        r"Failed to find C compiler|cannot find -l(?:cuda|cudart|stdc\+\+)"
+        r"|CalledProcessError: Command '\[[^\n]{0,80}/(?:gcc|cc|clang)'"
+        r"|(?:gcc|cc1plus|x86_64-linux-gnu-gcc)[^\n]{0,40}(?:not found|No such file)"
+        r"|Python\.h: No such file|No such file or directory: 'ninja'|ninja: (?:command )?not found"
+        r"|Ninja is required to load",
+        "the image has no C compiler, Python headers or ninja, which Triton and torch.compile need at start",
+        "use an image that has gcc and python3-dev (vllm/vllm-openai has), or --enforce-eager",
+    ),
+    Sign(
+        "engine/chat-template",
+        r"(?:supplied chat template|chat template string)[^\n]{0,40}\((?P<path>[^)\n]{1,200})\)[^\n]{0,60}"
+        r"(?:path-like|looks like a file path|failed to be opened|doesn't exist)",
+        "the chat template {path} is not in the container",
+        "mount it (a ConfigMap) at that path; vLLM's own templates are in /vllm-workspace/examples",
+    ),
+    Sign(
+        "engine/pinned-memory",
+        r"UVA is not available|pin_memory=False[^\n]{0,60}(?:WSL|not available)",
+        "vLLM believes that no pinned host memory is to be had: it takes a machine for WSL whose name or kernel holds "
+        "`microsoft`",
+        "another Pod name (spec.hostname) without that word; in a container without it: ulimit -l (memlock) and "
+        "IPC_LOCK",
+        certain=False,
+    ),
+    Sign(
+        "engine/worker-silent",
+        r"TimeoutError: RPC call to (?P<call>\w+) timed out",
+        "a worker of the replica did not end {call} within vLLM's time (300 s): it hangs in a kernel or a "
+        "collective, or is "
+        "gone",
+        "the worker that logs last; py-spy dump of it before the Pod goes; VLLM_EXECUTE_MODEL_TIMEOUT_SECONDS if "
+        "the first "
+        "step compiles for long; without --async-scheduling or another backend does it go on?",
+        certain=False,
+    ),
+    Sign(
+        "engine/model-files",
+        r"(?P<why>No tokenizer file found[^\n]{0,80}|Can't load (?:tokenizer|image processor|feature extractor"
+        r"|processor|video "
+        r"processor) for[^\n]{0,80}|does not appear to have a file named (?!config\.json)[^\n]{0,60}"
+        r"|Couldn't instantiate the "
+        r"backend tokenizer|Tokenizer class \w+ does not exist[^\n]{0,40}"
+        r"|data did not match any variant of untagged enum \w+"
+        r"|Unrecognized (?:processing|image processor|video processor|feature extractor)[^\n]{0,60}"
+        r"|Can't instantiate a processor"
+        r"|requires the (?:tiktoken|sentencepiece|protobuf|blobfile|mistral_common) library[^\n]{0,40}"
+        r"|chat template is required|tokenizer has no (?:chat_template|vocab)[^\n]{0,60})",
+        "the model's tokenizer or processor cannot be read: {why}",
+        "is the file there (tokenizer.json, preprocessor_config.json, params.json for Mistral)? One that a newer "
+        "Transformers wrote needs a newer image; --tokenizer, --tokenizer-mode",
+        certain=False,
+    ),
+    Sign(
+        "engine/expert-parallel",
+        r"(?P<why>DeepEP error[^\n]{0,80}|NVSHMEM[^\n]{0,20}(?:ERROR|error|failed|abort)[^\n]{0,80}"
+        r"|nvshmem\w*_init[^\n]{0,40}fail"
+        r"|IBGDA[^\n]{0,60}(?:fail|error)|deep_ep[^\n]{0,40}(?:assert|timeout)[^\n]{0,60})",
+        "the exchange between experts on several GPUs fails: {why}",
+        "RDMA devices in the Pods' limits and IPC_LOCK, one image and one clock of starts for all ranks (a rank "
+        "that loads "
+        "longer makes the others time out); --all2all-backend allgather_reducescatter goes without DeepEP",
+        certain=False,
+        any_level=True,
+    ),
+    Sign(
+        "engine/permission",
+        r"PermissionError: \[Errno 13\] Permission denied: '(?P<path>[^']+)'|Read-only file "
+        r"system: '(?P<ro>[^']+)'",
+        "the engine may not write {path}{ro}",
+        "mount an emptyDir there, or set HOME, HF_HOME and VLLM_CACHE_ROOT to a writable "
+        "volume; fsGroup for claims",
+    ),
+    Sign(
+        "engine/no-user",
+        r"getpwuid\(\): uid not found: (?P<uid>\d+)|no such user[^\n]{0,40}uid",
+        "the user {uid} that the container runs as is not in the image's passwd file",
+        "set USER and HOME (and TORCHINDUCTOR_CACHE_DIR) to a name and a writable folder, or run as a user of "
+        "the image",
+    ),
+    Sign(
+        "engine/fork",
+        r"Cannot re-initialize CUDA in forked subprocess",
+        "CUDA was touched before the workers were forked",
+        "set VLLM_WORKER_MULTIPROC_METHOD=spawn",
+    ),
+    Sign(
+        "engine/ready-timeout",
+        r"Timed out waiting for (?:new )?engine(?: core processes to start|s to send initial message)|Did not receive "
+        r"response from front-end process",
+        "the engine was not ready within VLLM_ENGINE_READY_TIMEOUT_S (600 s), and vLLM gave up by itself",
+        "raise VLLM_ENGINE_READY_TIMEOUT_S to the start-up budget, or load faster",
+    ),
+    Sign(
+        "engine/unsupported-gpu",
+        r"(?:not supported for the current GPU|HIP error: invalid device function|"
+        r"FlashAttention only supports|CUDA capability sm_\d+ is not compatible|"
+        r"Bfloat16 is only supported on GPUs with compute capability|no kernel image is "
+        r"available for execution on the device|compute capability[^\n]{0,60}(?:not "
+        r"supported|at least))[^\n]{0,160}",
+        "this GPU cannot run this model's format",
+        "use --dtype half on older GPUs, another quantization, or a newer GPU",
+    ),
+    Sign(
+        "engine/heads",
+        r"must be divisible by tensor parallel size[^\n]{0,60}",
+        "the tensor-parallel size does not divide the model's heads",
+        "use a power of two that divides the heads; seawall plan",
+    ),
+    Sign(
+        "engine/ranks",
+        r"World size \(\d+\) is larger than the number of|required GPUs exceeds the total number of available GPUs"
+        r"|Cannot provide a placement group|Waiting for creating a placement group of specs",
+        "more ranks are asked for than the Pod has GPUs",
+        "make the GPU limit equal to --tensor-parallel-size x --pipeline-parallel-size",
+    ),
+    Sign(
+        "engine/unsupported-model",
+        r"(?:Model architectures? \[[^\]]*\] (?:are|is) not supported|has no vLLM "
+        r"implementation|model type `?[\w-]+`? but Transformers does not "
+        r"recognize)[^\n]{0,160}",
+        "this vLLM does not know the model's architecture",
+        "pin a newer vLLM image",
+    ),
+    Sign(
+        "engine/unsupported-model",
+        r"Model architectures? \[[^\]]*\] failed to be inspected",
+        "this vLLM cannot load its class for the model's architecture",
+        "the first traceback above says why (a library that is missing or too old): pin a newer vLLM image",
+        certain=False,
+    ),
+    Sign(
+        "engine/cuda-fault",
+        r"(?:CUDA|HIP) error: (?:an illegal memory access|unspecified launch failure|misaligned address|"
+        r"device-side assert|an illegal instruction)[^\n]{0,80}|CUDA_ERROR_(?:ILLEGAL_ADDRESS|ILLEGAL_INSTRUCTION"
+        r"|LAUNCH_FAILED"
+        r"|MISALIGNED_ADDRESS|ASSERT|HARDWARE_STACK_ERROR)|cudaError(?:IllegalAddress|LaunchFailure|Assert"
+        r"|MisalignedAddress)"
+        r"|Memory access fault by GPU node|HSA_STATUS_ERROR_\w+",
+        "a kernel on the GPU touched memory that is not its own: mostly a bug of a kernel, seldom the GPU",
+        "another vLLM version or attention backend, --enforce-eager to see whether it is the graphs; when it moves "
+        "with the node and not with the version: dmesg there for Xid, dcgmi diag -r 3",
+        certain=False,
+    ),
+    Sign(
+        "engine/remote-code",
+        r"contains custom code which must be executed|requires you to execute the (?:configuration|modeling|model) file"
+        r"|(?:pass the argument|set the option) `trust_remote_code=True`",
+        "the model brings its own Python code, and vLLM was not told to trust it",
+        "read that code; then add --trust-remote-code (engine.extraArgs) and pin the revision",
+    ),
+    Sign(
+        "engine/bind-address",
+        r"attempting to bind on address \('(?P<host>[^']*)', (?P<port>\d+)[^)]*\): permission denied",
+        "the user that it runs as may not listen on port {port} (below 1024)",
+        "another --port, with the container's port and the probes; the Service may keep its own",
+    ),
+    Sign(
+        "engine/bind-address",
+        r"(?:Errno 99|[Cc]annot assign requested address)[^\n]{0,160}",
+        "it is told to listen on an address that the Pod does not have",
+        "leave --host out (or 0.0.0.0, :: for IPv6); --data-parallel-address and --master-addr are the leader's own",
+        certain=False,
+    ),
+    Sign(
+        "engine/port-taken",
+        r"(?:address already in use|\[Errno 98\])",
+        "the port is taken by another process in the Pod or on the host network",
+        "another --port, or no hostNetwork",
+    ),
+    Sign(
+        "engine/host-memory",
+        r"(?:Failed core proc\(s\): \{[^}\n]*: -9\b|"
+        r"node running low on memory|Cannot allocate memory|DefaultCPUAllocator: can't allocate memory|std::bad_alloc)",
+        "the host memory of the container ran out",
+        "raise the memory limit; /dev/shm and KV offloading count into it",
+    ),
+    Sign(
+        "weights/other-format",
+        r"There is no module or parameter named '?(?P<name>[\w.]+)"
+        r"|Following weights were not initialized from checkpoint"
+        r"|Unexpected key\(s\) in state_dict",
+        "the weight files are not those of the model that vLLM builds ({name})",
+        "is the folder one model's, whole and unmixed? A newer vLLM may know the format; seawall pull verifies files",
+        certain=False,
+    ),
+    Sign(
+        "image/platform",
+        r"exec (?P<program>/\S{1,120}): exec format error",
+        "the image is for another CPU architecture: {program} does not run here",
+        "choose nodes by kubernetes.io/arch, or an image for this one (arm64 on GB200, GH200 and Graviton)",
+    ),
+    Sign(
+        "engine/import",
+        r"(?:ModuleNotFoundError: No module named|ImportError: [^\n]{0,160}(?:undefined symbol"
+        r"|cannot open shared object file|version `[^'\n]*' not found))[^\n]{0,120}",
+        "a Python package of the image is missing or was built against another version",
+        "use vLLM's own image unchanged, or install the package in a build of your own (not at start)",
+    ),
+    Sign(
+        "engine/bad-config",
+        r"validation errors? for \w*(?:Config|Args)\b(?:\n[^\n]{0,200}){0,3}?\n\s*Value error, (?P<why>[^\n\[]{5,240})"
+        r"|(?P<quantization>Unknown quantization method: \S+"
+        r"|Quantization method specified in the model config[^\n]{0,160})",
+        "vLLM refuses its configuration: {why}{quantization}",
+        "change what the message names; seawall lint and seawall plan check the same before",
+    ),
+    Sign(
+        "engine/bad-config",
+        r"(?:ValueError|AssertionError|NotImplementedError): "
+        r"(?P<refusal>[^\n]{0,80}?(?:is not supported (?:for|by|with) this model|(?:is|are) not supported "
+        r"(?:together )?with|should have the same|is not compatible with|cannot be used (?:with|together)"
+        r"|is only supported (?:on|for|with)|is disabled but|is greater than max_|is not divisible by)[^\n]{0,160})",
+        "vLLM refuses its configuration: {refusal}",
+        "change what the message names; seawall lint and seawall plan check the same before",
+        weight=80,
+        certain=False,
+    ),
+    Sign(
+        "gpu/not-visible",
+        r"No platform detected, vLLM is running on UnspecifiedPlatform",
+        "the container sees no GPU",
+        "ask for nvidia.com/gpu in limits; is the device plugin running? kubectl -n kube-system get pods | grep nvidia",
+        any_level=True,
+    ),
+)
+"""In this order: an earlier sign explains a later one."""

@@ -1,0 +1,24 @@
+"""Failures as public threads of 2025 and 2026 show them, table by table: facts, and what was found there."""
+
+from __future__ import annotations
+
+from . import (
+    threads_around_the_engine,
+    threads_engines_and_nodes,
+    threads_fetching_and_shares,
+    threads_ranks_and_drafts,
+    threads_words_of_tools,
+)
+from .shapes import Case
+
+TABLES: dict[str, list[Case]] = {
+    module.__name__.rsplit(".threads_", 1)[-1]: module.CASES
+    for module in (
+        threads_around_the_engine,
+        threads_engines_and_nodes,
+        threads_fetching_and_shares,
+        threads_ranks_and_drafts,
+        threads_words_of_tools,
+    )
+}
+"""Table -> its cases."""
