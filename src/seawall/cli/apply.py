@@ -156,15 +156,17 @@ async def _wait(kube: Kube, group: Group, intent: Intent, form: str) -> None:
 
 def _tell_missing(missing: list[Ref], skip: bool) -> None:
     """Nothing is begun that cannot be finished: kinds that are not served are told before anything is written."""
+    from seawall.domain.catalog.providers import cure_of
     from seawall.errors import InputError
 
     if not missing:
         return
     kinds = ", ".join(sorted({f"{r.kind} ({r.api_version})" for r in missing}))
+    cures = sorted({f"{cure_of(r.api_version).rstrip('.')}." for r in missing})
     if not skip:
         raise InputError(
             f"the cluster does not serve {kinds}; nothing was changed.",
-            "`seawall render cluster-prereqs` shows what to install; --skip-missing applies the rest without them.",
+            " ".join([*cures, "--skip-missing applies the rest without them."]),
         )
     for ref in missing:
         lost = _LOST.get(ref.kind, "")

@@ -33,17 +33,21 @@ def command(spec: str, context: str | None, kubeconfig: str | None, namespace: s
     from seawall.errors import CheckFailed
     from seawall.operator.preflight import secrets_check
     from seawall.render.everything import render
+    from seawall.render.replica.weights import claim_name
 
     group = group_of((spec,))
     objects = render(group).objects
     kinds = frozenset((o["apiVersion"], o["kind"]) for o in objects)
+    weights = {claim_name(wanted) for wanted in group.members}
+    claims = [o for o in objects if o["kind"] == "PersistentVolumeClaim"]
+    shared = [o for o in claims if o["metadata"]["name"] not in weights]
     checks = []
     for wanted in group.members:
         fleet = wanted.fleet
         if namespace:
             fleet = replace(fleet, metadata=replace(fleet.metadata, namespace=namespace))
         facts = with_cluster(context, kubeconfig, partial(examine_cluster, fleet=fleet, kinds=kinds))
-        checks += examine(facts, fleet, wanted.plan, kinds)
+        checks += examine(facts, fleet, wanted.plan, kinds, () if checks else shared)
     look = partial(secrets_check, objects=objects, namespace=namespace or group.namespace)
     checks += with_cluster(context, kubeconfig, look)
     failed = [c for c in checks if c.verdict == "fail"]

@@ -7,16 +7,18 @@ check says that it could not look: never a silent pass.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 from seawall.domain.action import Plan
 from seawall.domain.catalog.clouds import weights_class
+from seawall.domain.catalog.providers import PROVIDERS, cure_of, provider_of
 from seawall.domain.spec import Fleet
 from seawall.domain.units import show_bytes
 
 CheckLevel = Literal["ok", "warn", "fail"]
+Object = dict[str, Any]
 OLDEST_MINOR = 30
 """startup probes, native sidecars, preStop sleep and CEL are all there from here on."""
 
@@ -71,16 +73,21 @@ class ClusterFacts:
 
 
 def examine(
-    facts: ClusterFacts, fleet: Fleet, plan: Plan, kinds: frozenset[tuple[str, str]]
+    facts: ClusterFacts,
+    fleet: Fleet,
+    plan: Plan,
+    kinds: frozenset[tuple[str, str]],
+    claims: Sequence[Object] = (),
 ) -> list[CheckResult]:
-    """Every check, in the order in which a deployment would run into them. `kinds`: (apiVersion, kind) rendered."""
+    """Every check, in the order in which a deployment would run into them. `kinds`: (apiVersion, kind) rendered;
+    `claims`: PersistentVolumeClaims that are rendered beside the one for the weights."""
     parts: list[Callable[[], Iterator[CheckResult]]] = [
         lambda: _version(facts),
         lambda: _rights(facts),
         lambda: _gpus(facts, fleet, plan),
         lambda: _custom_resources(facts, kinds),
         lambda: _scaling(facts, fleet),
-        lambda: _storage(facts, fleet),
+        lambda: _storage(facts, fleet, claims),
         lambda: _namespace(facts, fleet, plan),
         lambda: _owners(facts),
     ]
@@ -222,19 +229,8 @@ def _room(nodes: list[NodeFacts], fleet: Fleet, plan: Plan) -> Iterator[CheckRes
             )
 
 
-_PROVIDERS = {
-    "keda.sh": "KEDA",
-    "monitoring.coreos.com": "the Prometheus operator",
-    "gateway.networking.k8s.io": "the Gateway API",
-    "networking.istio.io": "Istio",
-    "inference.networking.k8s.io": "the Gateway API Inference Extension",
-    "leaderworkerset.x-k8s.io": "LeaderWorkerSet",
-    "argoproj.io": "Argo CD",
-}
-
-
 def _custom_resources(facts: ClusterFacts, kinds: frozenset[tuple[str, str]]) -> Iterator[CheckResult]:
-    needed = sorted({v for v, _ in kinds if v.partition("/")[0] in _PROVIDERS})
+    needed = sorted({v for v, _ in kinds if provider_of(v)})
     if facts.crds is None:
         if needed:
             yield CheckResult(
@@ -244,21 +240,21 @@ def _custom_resources(facts: ClusterFacts, kinds: frozenset[tuple[str, str]]) ->
     for api_version in needed:
         group, _, version = api_version.partition("/")
         served = {v for name, versions in facts.crds.items() if name.endswith(f".{group}") for v in versions}
+        name = PROVIDERS[group].name
         if not served:
-            cure = "seawall render cluster-prereqs shows how to install it"
-            yield CheckResult(_PROVIDERS[group], "fail", f"{group} is not installed", cure)
+            yield CheckResult(name, "fail", f"{group} is not installed", cure_of(api_version))
         elif version not in served:
             yield CheckResult(
-                _PROVIDERS[group], "fail", f"serves {', '.join(sorted(served))}, not {version}", "Upgrade it."
+                name, "fail", f"serves {', '.join(sorted(served))}, not {version}", "Upgrade it."
             )
         else:
-            yield CheckResult(_PROVIDERS[group], "ok", f"serves {api_version}")
+            yield CheckResult(name, "ok", f"serves {api_version}")
 
 
 def _scaling(facts: ClusterFacts, fleet: Fleet) -> Iterator[CheckResult]:
     by = fleet.spec.scaling.by
     installed = facts.crds is None or any(name.endswith(".keda.sh") for name in facts.crds)
-    if by.startswith("keda") and facts.keda_ready is False and installed:
+    if by != "hpa" and facts.keda_ready is False and installed:
         yield CheckResult(
             "KEDA operator",
             "fail",
@@ -285,40 +281,53 @@ _RWX = re.compile(
 )
 
 
-def _storage(facts: ClusterFacts, fleet: Fleet) -> Iterator[CheckResult]:
+def _storage(facts: ClusterFacts, fleet: Fleet, claims: Sequence[Object]) -> Iterator[CheckResult]:
+    """Whether each volume that will be asked for can be made, by the class that its claim names."""
     cache = fleet.spec.cache
-    if cache.kind != "pvc" or cache.claim:
-        return
-    if facts.storage_classes is None:
+    asked: list[_Asked] = []
+    if cache.kind == "pvc" and not cache.claim and fleet.spec.engine.needs_weights:
+        asked.append(_Asked("StorageClass", weights_class(fleet), cache.access_mode, "spec.cache.storageClass"))
+    for claim in claims:
+        spec = claim.get("spec") or {}
+        mode = str(next(iter(spec.get("accessModes") or []), "ReadWriteOnce"))
+        name = f"StorageClass of {claim['metadata']['name']}"
+        asked.append(_Asked(name, spec.get("storageClassName"), mode, "spec.gateway.batch.storageClass"))
+    if asked and facts.storage_classes is None:
         yield CheckResult(
             "StorageClass", "warn", "storage classes may not be listed", "kubectl get storageclass"
         )
         return
-    name = weights_class(fleet) or next(
-        (n for n, c in facts.storage_classes.items() if c.get("default")), None
-    )
-    if name is None or name not in facts.storage_classes:
-        have = ", ".join(sorted(facts.storage_classes)) or "none"
+    for one in asked:
+        yield _class(facts.storage_classes or {}, one)
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """A volume that a claim asks for. `field` of the Fleet decides its class."""
+
+    check: str
+    named: str | None
+    access_mode: str
+    field: str
+
+
+def _class(there: Mapping[str, Mapping[str, object]], asked: _Asked) -> CheckResult:
+    name = asked.named or next((n for n, c in there.items() if c.get("default")), None)
+    if name is None or name not in there:
+        have = ", ".join(sorted(there)) or "none"
         what = f"{name!r} does not exist" if name else "none is the default and the spec names none"
-        yield CheckResult(
-            "StorageClass",
+        return CheckResult(asked.check, "fail", f"{what}; there are: {have}", f"Set {asked.field} to one of them.")
+    provisioner = str(there[name].get("provisioner"))
+    if asked.access_mode == "ReadWriteMany" and not _RWX.search(provisioner):
+        return CheckResult(
+            asked.check,
             "fail",
-            f"{what}; there are: {have}",
-            "Set spec.cache.storageClass to one of them.",
+            f"{name} ({provisioner}) makes disks for one node; {asked.access_mode} never binds on it",
+            f"Use a shared file system (EFS, Filestore, Azure Files, NFS) in {asked.field}"
+            + (", or spec.cache.kind: oci, stream, node-local." if "cache" in asked.field else "."),
         )
-        return
-    known = facts.storage_classes[name]
-    provisioner = str(known.get("provisioner"))
-    if cache.access_mode == "ReadWriteMany" and not _RWX.search(provisioner):
-        yield CheckResult(
-            "StorageClass",
-            "fail",
-            f"{name} ({provisioner}) makes disks for one node; {cache.access_mode} never binds on it",
-            "Use a shared file system (EFS, Filestore, Azure Files, NFS), or spec.cache.kind: oci, stream, node-local.",
-        )
-        return
-    grows = "" if known.get("allowVolumeExpansion") else "; its volumes cannot be enlarged later"
-    yield CheckResult("StorageClass", "warn" if grows else "ok", f"{name} ({provisioner}){grows}")
+    grows = "" if there[name].get("allowVolumeExpansion") else "; its volumes cannot be enlarged later"
+    return CheckResult(asked.check, "warn" if grows else "ok", f"{name} ({provisioner}){grows}")
 
 
 def _namespace(facts: ClusterFacts, fleet: Fleet, plan: Plan) -> Iterator[CheckResult]:

@@ -19,6 +19,7 @@ from urllib.parse import quote
 
 import httpx2 as httpx
 
+from seawall.domain.catalog.providers import cure_of
 from seawall.drivers.clock import Clock, SteadyClock
 from seawall.drivers.kube_config import IN_CLUSTER, client_of, find_access
 from seawall.drivers.kube_refusal import Away, refused, warnings_of
@@ -398,7 +399,7 @@ class Kube:
             self._found.pop(version, None)
             raise InputError(
                 f"the cluster does not serve {name} ({version}).",
-                "Install what provides it: `seawall render cluster-prereqs` shows the commands.",
+                cure_of(version),
             )
         return kind
 

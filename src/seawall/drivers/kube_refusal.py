@@ -31,7 +31,7 @@ _CURES: list[tuple[int, str, str]] = [
     (400, r"not support dry run", "`seawall apply --yes` needs no dry run; the webhook should say sideEffects: None."),
     (400, r"denied the request", _POLICY),
     (404, r"page not found|could not find the requested resource",
-     "Install what provides this kind: `seawall render cluster-prereqs` shows the commands."),
+     "Install what provides this kind; `seawall doctor FLEET.yaml` names it with its command."),
     (404, r"^namespaces? ", "Create the namespace, or choose another with --namespace."),
     (404, "", "Install what provides it, or check the namespace."),
     (409, r"Apply failed", "Somebody else manages these fields; --force-conflicts takes them."),
@@ -42,7 +42,7 @@ _CURES: list[tuple[int, str, str]] = [
     (429, "", "The server is busy, or a disruption budget forbids it now. Try again later."),
     (500, r"seawall\.dev/.*not declared in schema", NEWER),
     (500, r"not declared in schema",
-     "The cluster's definition of this kind is older: upgrade what provides it (seawall render cluster-prereqs)."),
+     "The cluster's definition of this kind is older: upgrade what provides it; `seawall doctor FLEET.yaml` names it."),
     (500, r"failed calling webhook|webhook .*(timeout|refused|x509)", "One of this cluster's webhooks is down."),
     (503, "", "Try again; if it stays: kubectl get --raw /readyz?verbose"),
 ]  # fmt: skip

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from seawall.domain.catalog.providers import PREREQS, PROVIDERS
 from seawall.domain.spec import BatchSpec
 from seawall.render.batch import batch_secret, batch_spec
 from seawall.render.gateway import MIN_REPLICAS, keys_secret
@@ -13,23 +14,17 @@ from seawall.render.lifecycle import spot_notice_s, start_budget_s, timing_of
 from seawall.render.replica.weights import needs_loader
 from seawall.render.store import manages, store_secret
 
-SERVED_BY = {
-    "keda.sh": "KEDA",
-    "monitoring.coreos.com": "the Prometheus operator",
-    "leaderworkerset.x-k8s.io": "LeaderWorkerSet",
-}
-"""API group -> who must be in the cluster before its objects can be applied."""
-
-
 def needed_first(objects: Iterable[Object]) -> str:
-    """What must be installed before these objects are applied, as a sentence with its command; empty: nothing."""
+    """What must be installed before these objects are applied, as a sentence with its commands; empty: nothing."""
     groups = {str(o["apiVersion"]).partition("/")[0] for o in objects}
-    names = [name for group, name in SERVED_BY.items() if group in groups]
-    if not names:
+    needed = [p for group, p in PROVIDERS.items() if group in groups]
+    if not needed:
         return ""
+    commands = [f"{PREREQS} && sh prereqs/install.sh"] if any(not p.by_hand for p in needed) else []
+    commands += [p.by_hand for p in needed if p.by_hand]
     return (
-        f"a cluster without {' and '.join(names)} takes these objects only after: seawall render cluster-prereqs "
-        "-o prereqs && sh prereqs/install.sh"
+        f"a cluster without {' and '.join(p.name for p in needed)} takes these objects only after: "
+        f"{' && '.join(commands)}"
     )
 
 

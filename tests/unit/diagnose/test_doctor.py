@@ -206,3 +206,33 @@ async def test_facts_come_from_a_cluster_in_few_requests(api: KubeApi, tmp_path:
     assert facts.denied == ("create jobs", "patch poddisruptionbudgets"), "what this fleet needs, and no more"
     assert facts.foreign_managers == {"Deployment/llama": "Argo CD"}
     assert isinstance(facts.prometheus, str)
+
+
+def test_every_volume_that_is_rendered_is_judged_by_the_class_it_names() -> None:
+    """The lane's volume names another class than the weights': each is asked for as its own claim says."""
+
+    def lane(name: str | None) -> list[CheckResult]:
+        spec = {"accessModes": ["ReadWriteOnce"], **({"storageClassName": name} if name else {})}
+        claim = {"metadata": {"name": "llama-gateway-batch"}, "spec": spec}
+        found = examine(HEALTHY, fleet(), PLAN, KINDS, [claim])
+        return [c for c in found if c.name == "StorageClass of llama-gateway-batch"]
+
+    assert [c.verdict for c in lane("shared")] == ["ok"]
+    assert [c.verdict for c in lane(None)] == ["ok"], "the cluster has a default one"
+    (missing,) = lane("fast")
+    assert missing.verdict == "fail"
+    assert "'fast' does not exist; there are: shared" in missing.why
+    assert "spec.gateway.batch.storageClass" in missing.cure
+
+
+def test_a_fleet_that_asks_for_no_volume_is_asked_for_no_class() -> None:
+    simulated = fleet("  engine: {kind: sim}\n")
+    found = examine(replace(HEALTHY, storage_classes={}), simulated, PLAN, KINDS)
+    assert not [c for c in found if c.name == "StorageClass"]
+
+
+@pytest.mark.parametrize("by", ["seawall", "keda-gateway"])
+def test_whoever_scales_through_keda_needs_its_operator(by: str) -> None:
+    scaled = parse_fleets(SPEC.replace("{min: 2, max: 4}", f"{{min: 2, max: 4, by: {by}}}"))[0]
+    found = examine(replace(HEALTHY, keda_ready=False), scaled, PLAN, KINDS)
+    assert [c.verdict for c in found if c.name == "KEDA operator"] == ["fail"]

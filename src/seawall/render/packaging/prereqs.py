@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from seawall.domain.catalog.providers import PROVIDERS
 from seawall.domain.labels import PENDING_REQUESTS
 from seawall.render.inputs import Object
 from seawall.render.yaml import dump
@@ -144,12 +145,9 @@ def commands() -> str:
             f"  --namespace {c.namespace} --create-namespace --values values/{c.release}.yaml --wait"
         )
         lines.append("\n".join(f"# {x}" for x in command.split("\n")) if c.optional else command)
-    lines += [
-        "",
-        "# Only for models that span nodes:",
-        "# kubectl apply --server-side -f \\",
-        "#   https://github.com/kubernetes-sigs/lws/releases/download/v0.10.0/manifests.yaml",
-    ]
+    for p in PROVIDERS.values():
+        if p.needed:
+            lines += ["", f"# {p.name}: only for {p.needed}.", f"# {p.by_hand}"]
     return "\n".join(lines) + "\n"
 
 
