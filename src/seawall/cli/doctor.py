@@ -27,13 +27,13 @@ def command(spec: str, context: str | None, kubeconfig: str | None, namespace: s
     from functools import partial
 
     from seawall.cli.fleets import group_of
-    from seawall.diagnose.doctor import examine
+    from seawall.diagnose.doctor import CheckResult, examine
     from seawall.diagnose.examine_cluster import examine_cluster
     from seawall.domain.columns import labelled
     from seawall.errors import CheckFailed
     from seawall.operator.preflight import secrets_check
     from seawall.render.everything import render
-    from seawall.render.replica.weights import claim_name
+    from seawall.render.replica.volumes import claim_name
 
     group = group_of((spec,))
     objects = render(group).objects
@@ -41,7 +41,7 @@ def command(spec: str, context: str | None, kubeconfig: str | None, namespace: s
     weights = {claim_name(wanted) for wanted in group.members}
     claims = [o for o in objects if o["kind"] == "PersistentVolumeClaim"]
     shared = [o for o in claims if o["metadata"]["name"] not in weights]
-    checks = []
+    checks: list[CheckResult] = []
     for wanted in group.members:
         fleet = wanted.fleet
         if namespace:

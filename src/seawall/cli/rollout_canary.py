@@ -51,12 +51,10 @@ def start(
     name = fleet or next((m.name for m in group.members if m.canary), group.first.name)
 
     async def work(kube: Kube) -> None:
-        import time
-
         owner = await fleet_object(kube, group.namespace, name)
-        await canary.start(kube, group, name, time.time(), owner)
+        await canary.start(kube, group, name, kube.server_time(), owner)
         if detach:
-            await canary.tick(kube, group.namespace, name, time.time(), owner)
+            await canary.tick(kube, group.namespace, name, kube.server_time(), owner)
             say(f"{name}: begun\n\nNext: seawall rollout follow {name} -n {group.namespace}")
         else:
             await _drive(kube, group.namespace, name, form)
@@ -87,7 +85,6 @@ def follow(fleet: str, context: str | None, kubeconfig: str | None, namespace: s
 
 async def _drive(kube: Kube, namespace: str, name: str, form: str) -> None:
     import asyncio
-    import time
 
     from seawall.decide.rollout import ENDED
     from seawall.errors import CheckFailed
@@ -96,7 +93,7 @@ async def _drive(kube: Kube, namespace: str, name: str, form: str) -> None:
 
     while True:
         owner = await fleet_object(kube, namespace, name)
-        told = await canary.tick(kube, namespace, name, time.time(), owner)
+        told = await canary.tick(kube, namespace, name, kube.server_time(), owner)
         if told is not None:
             if form:
                 line = {"phase": told.phase, "weight": told.decision.weight, "reason": told.decision.reason}

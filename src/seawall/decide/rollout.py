@@ -119,7 +119,9 @@ def move(phase: RolloutPhase, event: RolloutEvent) -> RolloutPhase:
 def decide(
     policy: RolloutPolicy, seen: RolloutSeen, state: RolloutState, now: float
 ) -> tuple[RolloutDecision, RolloutState]:
-    """The next decision. A wish of a person comes first, then what the counters say."""
+    """The next decision. A wish of a person comes first, then what the counters say. Whoever goes on may have a clock
+    that is behind that of who began: a step that begins later than now begins now, and is held in full."""
+    state = replace(state, since=min(state.since, now))
     if seen.wish and (state.phase, seen.wish) in TABLE:
         state = _enter(state, move(state.phase, seen.wish), now)
         return _decision(policy, state, f"asked to {seen.wish}"), state

@@ -52,7 +52,7 @@ _SERIES = frozenset((*vllm.MARKS, vllm.PREFILL_S, vllm.PREFILLED_TOKENS))
 
 async def collect(kube: Kube, namespace: str, fleet: str = "", pause_s: float = 5.0) -> dict[str, Any]:
     """Facts of a namespace as JSON-able data. `pause_s` lies between the two looks at the metrics."""
-    facts: dict[str, Any] = {"taken_at": _now(), "namespace": namespace, "fleet": fleet, "unread": {}}
+    facts: dict[str, Any] = {"taken_at": _now(kube), "namespace": namespace, "fleet": fleet, "unread": {}}
     for key, kind in LISTS.items():
         try:
             where = namespace if kind.namespaced else None
@@ -74,7 +74,7 @@ async def collect(kube: Kube, namespace: str, fleet: str = "", pause_s: float = 
         await asyncio.sleep(pause_s)
         facts["metrics"] = await _metrics(kube, namespace, running)
     facts |= await _gateways(kube, namespace)
-    facts["taken_at"] = _now()
+    facts["taken_at"] = _now(kube)
     return facts
 
 
@@ -151,5 +151,6 @@ async def _gateways(kube: Kube, namespace: str) -> dict[str, Any]:
     }
 
 
-def _now() -> str:
-    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+def _now(kube: Kube) -> str:
+    """The time by the server's clock, as it stands in its objects."""
+    return datetime.fromtimestamp(kube.server_time(), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

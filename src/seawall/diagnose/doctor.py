@@ -286,7 +286,9 @@ def _storage(facts: ClusterFacts, fleet: Fleet, claims: Sequence[Object]) -> Ite
     cache = fleet.spec.cache
     asked: list[_Asked] = []
     if cache.kind == "pvc" and not cache.claim and fleet.spec.engine.needs_weights:
-        asked.append(_Asked("StorageClass", weights_class(fleet), cache.access_mode, "spec.cache.storageClass"))
+        asked.append(
+            _Asked("StorageClass", weights_class(fleet), cache.access_mode, "spec.cache.storageClass")
+        )
     for claim in claims:
         spec = claim.get("spec") or {}
         mode = str(next(iter(spec.get("accessModes") or []), "ReadWriteOnce"))
@@ -316,7 +318,9 @@ def _class(there: Mapping[str, Mapping[str, object]], asked: _Asked) -> CheckRes
     if name is None or name not in there:
         have = ", ".join(sorted(there)) or "none"
         what = f"{name!r} does not exist" if name else "none is the default and the spec names none"
-        return CheckResult(asked.check, "fail", f"{what}; there are: {have}", f"Set {asked.field} to one of them.")
+        return CheckResult(
+            asked.check, "fail", f"{what}; there are: {have}", f"Set {asked.field} to one of them."
+        )
     provisioner = str(there[name].get("provisioner"))
     if asked.access_mode == "ReadWriteMany" and not _RWX.search(provisioner):
         return CheckResult(

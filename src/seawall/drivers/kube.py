@@ -22,6 +22,7 @@ import httpx2 as httpx
 from seawall.domain.catalog.providers import cure_of
 from seawall.drivers.clock import Clock, SteadyClock
 from seawall.drivers.kube_config import IN_CLUSTER, client_of, find_access
+from seawall.drivers.kube_pauses import BUSY_S, ahead_s, pause_s, retry_after_s
 from seawall.drivers.kube_refusal import Away, refused, warnings_of
 from seawall.drivers.kube_refusal import Refused as Refused
 from seawall.errors import ClusterError, InputError
@@ -166,6 +167,9 @@ class Kube:
         """Seconds that a server which has answered before may be away (it restarts), beyond a few quick tries."""
         self._reached = False
         self._away_since: float | None = None
+        self._busy_told = False
+        self.ahead_s = 0.0
+        """Seconds by which the server's clock is ahead of ours, as its last answer said."""
         self.requests = 0
         """Requests made so far: benchmarks and tests look at it."""
         self.warnings: dict[str, None] = {}
@@ -190,13 +194,15 @@ class Kube:
         tries: int = 4,
         again: bool | None = None,
     ) -> Any:
-        """One call, retried while the server is busy. JSON is decoded, plain text is text. Raises Refused when the
-        server says no, ClusterError when it is away, sends something else, or more than `most` bytes. `again`: whether
-        it may be sent twice; None: where it is no POST."""
+        """One call, retried while the server is busy, for BUSY_S at most. JSON is decoded, plain text is text. Raises
+        Refused when the server says no, ClusterError when it is away, sends something else, or more than `most` bytes.
+        `again`: whether it may be sent twice; None: where it is no POST."""
         content = None if body is None else json.dumps(body)
         headers = {"content-type": kind, "accept": "application/json, */*"}
         repeatable = method != "POST" if again is None else again
-        attempt = 0
+        attempt, waited_s = 0, 0.0
+        # What stands behind a proxy may want to be left alone for longer than a person waits for one line of many.
+        most_s = NEAR_S if "/proxy" in path else max(BUSY_S, self.patience_s)
         while True:
             self.requests += 1
             try:
@@ -214,17 +220,40 @@ class Kube:
                 await self.clock.sleep(min(MOST_PAUSE_S, 0.2 * 2**attempt))
                 attempt += 1
                 continue
-            self.warnings |= dict.fromkeys(warnings_of(answer.headers.get_list("warning")))
+            self._heed(answer.headers)
             if answer.status_code < 500:
                 self._reached, self._away_since = True, None
             if answer.status_code < 400:
                 return _decoded(answer, data)
-            wait_s = _pause(answer, data, method, path, min(attempt, 4))
-            last = attempt >= tries - 1 and not (answer.status_code >= 500 and self._goes_on(attempt, tries))
-            if wait_s is None or last:
-                raise refused(answer.status_code, data)
+            wait_s = pause_s(answer.status_code, answer.headers, data, (method, path), min(attempt, 4))
+            again_at_s = waited_s + (wait_s or 0.0)
+            if wait_s is None or again_at_s > most_s or not self._waits(answer.status_code, attempt, tries):
+                raise refused(answer.status_code, data, retry_after_s(answer.headers))
+            self._tell_busy(answer.status_code, again_at_s)
             await self.clock.sleep(wait_s)
-            attempt += 1
+            attempt, waited_s = attempt + 1, again_at_s
+
+    def server_time(self) -> float:
+        """Unix time by the server's clock: to be compared with what stands in its objects."""
+        return self.clock.time() + self.ahead_s
+
+    def _heed(self, headers: httpx.Headers) -> None:
+        """What every answer says beside its content."""
+        self.warnings |= dict.fromkeys(warnings_of(headers.get_list("warning")))
+        ahead = ahead_s(headers, self.clock.time())
+        self.ahead_s = self.ahead_s if ahead is None else ahead
+
+    def _waits(self, code: int, attempt: int, tries: int) -> bool:
+        """Whether a call that was refused is made once more. A busy server's word counts for more than the number of
+        tries, but for one who asks once."""
+        if code >= 500:
+            return self._goes_on(attempt, tries)
+        return attempt < tries - 1 or (code == 429 and tries > 1)
+
+    def _tell_busy(self, code: int, whole_s: float) -> None:
+        if code == 429 and whole_s > NEAR_S and not self._busy_told:
+            self._busy_told = True
+            log.warning("the Kubernetes API is busy and asks for pauses: this takes longer")
 
     def _goes_on(self, attempt: int, tries: int) -> bool:
         """Whether a server that is away is asked again."""
@@ -433,7 +462,7 @@ class Kube:
         """
         rng = rng or random.Random()
         clock = self.clock.now
-        failures, told, began = 0, "", clock()
+        failures, told, began, asked_s = 0, "", clock(), 0.0
         while True:
             try:
                 picture, version = await self._picture(select, keep)
@@ -447,12 +476,14 @@ class Kube:
                 # A list that succeeds proves nothing of the watch: where only that is refused, or cut at once, listing
                 # everything without a pause would be the load that a server in trouble needs least.
                 failures = 1 if clock() - began > HELD_S else failures + 1
+                asked_s = min(BUSY_S, (isinstance(e, Refused) and e.retry_after_s) or 0.0)
                 why = str(e) or type(e).__name__
                 if failures > 2 and why != told:
                     log.warning("%s cannot be watched: %s", select, why)
                     told = why
             if failures:
-                await self.clock.sleep(min(10.0, 0.2 * 2.0 ** min(failures, 8)) * rng.uniform(0.5, 1.0))
+                usual = min(10.0, 0.2 * 2.0 ** min(failures, 8)) * rng.uniform(0.5, 1.0)
+                await self.clock.sleep(max(usual, asked_s * rng.uniform(1.0, 1.2)))
 
     async def _events(self, select: Select, version: str, span_s: float) -> AsyncIterator[tuple[str, Object]]:
         params = {
@@ -467,7 +498,9 @@ class Kube:
         path = select.kind.path(select.namespace)
         async with self._http.stream("GET", path, params=params, timeout=timeout) as answer:
             if answer.status_code != 200:
-                raise refused(answer.status_code, await _read(answer, MAX_LINE))
+                raise refused(
+                    answer.status_code, await _read(answer, MAX_LINE), retry_after_s(answer.headers)
+                )
             buffer = bytearray()
             async for chunk in answer.aiter_bytes():
                 buffer += chunk
@@ -520,26 +553,6 @@ def _decoded(answer: httpx.Response, data: bytes) -> Any:
             "the answer is no JSON: this is not a Kubernetes API.",
             "Check the server in the kubeconfig (a login page or a proxy?).",
         ) from None
-
-
-def _pause(answer: httpx.Response, data: bytes, method: str, path: str, attempt: int) -> float | None:
-    """Seconds until the same call is worth another try; None when it is not."""
-    code = answer.status_code
-    if code in (429, 503) and "retry-after" in answer.headers:
-        return min(10.0, _number(answer.headers["retry-after"], 1.0))
-    lost_leader = code == 500 and b"etcdserver" in data
-    if method == "PATCH" and code == 409 and b"the object has been modified" in data:
-        return 0.05 * 2.0**attempt  # it says nothing of a version: others were faster, as often before
-    if method != "POST" and "/proxy" not in path and (code in (429, 502, 503, 504) or lost_leader):
-        return 0.2 * 2.0**attempt
-    return None
-
-
-def _number(text: str, default: float) -> float:
-    try:
-        return max(0.0, float(text))
-    except ValueError:
-        return default
 
 
 def _away(e: Exception) -> ClusterError:

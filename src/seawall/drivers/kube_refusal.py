@@ -10,6 +10,7 @@ import json
 import re
 from typing import Any
 
+from seawall.domain.units import show_seconds
 from seawall.errors import ClusterError
 
 _ENDING = "because it is being terminated"
@@ -52,6 +53,7 @@ IMMUTABLE = re.compile(
     r"Forbidden: (may not|can not|cannot) be (changed|less than)"
 )
 _NO_PATH = re.compile(r"page not found|could not find the requested resource")
+_DAY_S = 86_400.0
 _QUOTED = re.compile(r"Invalid value: .*: ", re.S)
 """Greedy: what is quoted may hold anything, and only what follows the last colon is the server's own word."""
 
@@ -62,6 +64,8 @@ class Refused(ClusterError):
     def __init__(self, code: int, reason: str, message: str, cure: str = "", said: str = "") -> None:
         super().__init__(message, cure)
         self.code, self.reason = code, reason
+        self.retry_after_s: float | None = None
+        """Seconds that the server wants to be left alone; None where it named no time."""
         self.said = said or message
         """The server's own words, for telling causes apart; never shown whole."""
 
@@ -93,8 +97,8 @@ def passing(e: ClusterError) -> bool:
     )
 
 
-def refused(code: int, content: bytes) -> Refused:
-    """The error for an answer of 400 or more."""
+def refused(code: int, content: bytes, retry_after_s: float | None = None) -> Refused:
+    """The error for an answer of 400 or more. `retry_after_s`: when the server wants to be asked again."""
     try:
         status = json.loads(content)
         said, reason = str(status["message"]), str(status.get("reason") or "")
@@ -103,9 +107,15 @@ def refused(code: int, content: bytes) -> Refused:
         said, reason, causes = content[:300].decode(errors="replace").strip() or f"HTTP {code}", "", []
     cure = next((c for at, pattern, c in _CURES if at == code and re.search(pattern, said)), "")
     text = _invalid(said, causes) if code == 422 else said
-    return Refused(
-        code, reason, f"Kubernetes says {code} {reason}: {_short(text)}".replace(" :", ":"), cure, said
-    )
+    if code == 429 and retry_after_s:
+        when = show_seconds(min(retry_after_s, _DAY_S))
+        cure = (
+            f"The server is busy, or a disruption budget forbids it now. It asks to be left alone for {when}."
+        )
+    told = f"Kubernetes says {code} {reason}: {_short(text)}".replace(" :", ":")
+    found = Refused(code, reason, told, cure, said)
+    found.retry_after_s = retry_after_s
+    return found
 
 
 def _invalid(said: str, causes: Any) -> str:

@@ -191,7 +191,10 @@ class DecidingScaler:
         told = answers.of(namespace).fleets.get(trigger.fleet)
         if told is None and not answers.silent:
             raise Blind(f"no gateway of {namespace} serves {trigger.fleet}.", "Look at the gateways.")
-        made = () if watched.begun else tuple(sorted(p.made_s for p in pods if p.made_s is not None))
+        ahead_s = self._kube.ahead_s
+        made = (
+            () if watched.begun else tuple(sorted(p.made_s - ahead_s for p in pods if p.made_s is not None))
+        )
         seen = scale.DemandSeen(
             replicas=replicas,
             ready=ready,

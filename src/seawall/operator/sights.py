@@ -48,7 +48,8 @@ async def sight_of(kube: Kube, namespace: str | None) -> ConsoleSight:
         name = view.name if namespace else f"{view.namespace}/{view.name}"
         fleets.append(_fleet(name, view, state))
         told = state.of(view.name)
-        replicas += [replica(name, line, told.get(line.name)) for line in lines]
+        seen = [replica(name, line, told.get(line.name)) for line in lines]
+        replicas += [_with(r, since=r.since - kube.ahead_s) if r.since else r for r in seen]
     return ConsoleSight(fleets=tuple(fleets), replicas=tuple(replicas), silent=silent)
 
 

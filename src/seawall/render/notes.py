@@ -14,6 +14,7 @@ from seawall.render.lifecycle import spot_notice_s, start_budget_s, timing_of
 from seawall.render.replica.weights import needs_loader
 from seawall.render.store import manages, store_secret
 
+
 def needed_first(objects: Iterable[Object]) -> str:
     """What must be installed before these objects are applied, as a sentence with its commands; empty: nothing."""
     groups = {str(o["apiVersion"]).partition("/")[0] for o in objects}

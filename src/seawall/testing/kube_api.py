@@ -86,6 +86,12 @@ class Faults:
     """How many of the next continue tokens are refused with 410."""
     fail: int = 0
     """How many of the next requests are answered with 503."""
+    busy: int = 0
+    """How many of the next requests are answered with 429, as by a server whose places are all taken."""
+    retry_after: str = "1"
+    """What such an answer says of when to come again: seconds, or an HTTP date."""
+    clock_ahead_s: float = 0.0
+    """Seconds by which the server's clock is ahead of this machine's: of its Date and of its stamps."""
     deny: set[str] = field(default_factory=set)
     """`verb plural` pairs that SelfSubjectAccessReview denies, such as `list pods`."""
     forbid: set[str] = field(default_factory=set)
@@ -240,6 +246,14 @@ class KubeApi:
         with self.changed:
             return self.changed.wait_for(lambda: len(self.requests) > seen, within_s)
 
+    def now(self) -> float:
+        """Unix time by the server's clock."""
+        return time.time() + self.faults.clock_ahead_s
+
+    def stamp(self) -> str:
+        """The server's time, as it stands in objects."""
+        return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(self.now()))
+
     # What the server answers
 
     def plural(self, api_version: str, kind: str) -> str:
@@ -382,9 +396,7 @@ class KubeApi:
             spec = obj.get("spec") or {}
             runs = spec.get("nodeName") and spec.get("terminationGracePeriodSeconds") and not at_once
             if obj["metadata"].get("finalizers") or runs:
-                obj["metadata"].setdefault(
-                    "deletionTimestamp", time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-                )
+                obj["metadata"].setdefault("deletionTimestamp", self.stamp())
                 if runs:
                     own = int(spec["terminationGracePeriodSeconds"])
                     obj["metadata"]["deletionGracePeriodSeconds"] = own if grace_s is None else grace_s
@@ -431,7 +443,7 @@ class KubeApi:
         self._version += 1
         meta["resourceVersion"] = str(self._version)
         meta["uid"] = (old or obj)["metadata"].get("uid") or f"uid-{self._version}"
-        meta.setdefault("creationTimestamp", time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()))
+        meta.setdefault("creationTimestamp", self.stamp())
         same_spec = old is not None and old.get("spec") == obj.get("spec")
         meta["generation"] = (old or {}).get("metadata", {}).get("generation", 0) + (0 if same_spec else 1)
         kept[key] = obj

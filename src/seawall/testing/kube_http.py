@@ -52,6 +52,9 @@ class KubeHandler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     disable_nagle_algorithm = True
 
+    def date_time_string(self, timestamp: float | None = None) -> str:
+        return super().date_time_string(self.api.now() if timestamp is None else timestamp)
+
     def log_message(self, format: str, *args: Any) -> None:
         return
 
@@ -78,6 +81,14 @@ class KubeHandler(BaseHTTPRequestHandler):
                 raise ApiProblem(401, "Unauthorized", "Unauthorized")
             if faults.meanwhile is not None:
                 faults.meanwhile(f"{self.command} {self.path}")
+            if faults.busy > 0:
+                faults.busy -= 1
+                told, after = (
+                    b"Too many requests, please try again later.\n",
+                    {"Retry-After": faults.retry_after},
+                )
+                self._answer(429, told, "text/plain; charset=utf-8", after)
+                return
             if faults.fail > 0:
                 faults.fail -= 1
                 text = "the server is currently unable to handle the request"

@@ -211,7 +211,7 @@ async def test_facts_come_from_a_cluster_in_few_requests(api: KubeApi, tmp_path:
 def test_every_volume_that_is_rendered_is_judged_by_the_class_it_names() -> None:
     """The lane's volume names another class than the weights': each is asked for as its own claim says."""
 
-    def lane(name: str | None) -> list[CheckResult]:
+    def lane(name: str | None) -> list[Any]:
         spec = {"accessModes": ["ReadWriteOnce"], **({"storageClassName": name} if name else {})}
         claim = {"metadata": {"name": "llama-gateway-batch"}, "spec": spec}
         found = examine(HEALTHY, fleet(), PLAN, KINDS, [claim])

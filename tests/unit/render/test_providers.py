@@ -28,10 +28,14 @@ def test_every_optional_kind_that_is_rendered_has_a_provider(path: Path) -> None
 
 
 @pytest.mark.parametrize(("version", "kind"), ROUTES.items())
-def test_what_no_chart_installs_is_installed_by_a_command_that_is_told_everywhere(version: str, kind: str) -> None:
+def test_what_no_chart_installs_is_installed_by_a_command_that_is_told_everywhere(
+    version: str, kind: str
+) -> None:
     told = PROVIDERS[version.partition("/")[0]].by_hand
     assert told in needed_first([{"apiVersion": version, "kind": kind}])
-    assert "install.sh" not in needed_first([{"apiVersion": version, "kind": kind}]), "its script leaves it out"
+    assert "install.sh" not in needed_first([{"apiVersion": version, "kind": kind}]), (
+        "its script leaves it out"
+    )
     assert told in cure_of(version)
     assert f"# {told}" in commands()
 

@@ -34,7 +34,9 @@ PROVIDERS: dict[str, Provider] = {
     "keda.sh": Provider("KEDA"),
     "monitoring.coreos.com": Provider("the Prometheus operator"),
     "leaderworkerset.x-k8s.io": Provider(
-        "LeaderWorkerSet", f"{_GITHUB}/lws/releases/download/v0.10.0/manifests.yaml", needed="models that span nodes"
+        "LeaderWorkerSet",
+        f"{_GITHUB}/lws/releases/download/v0.10.0/manifests.yaml",
+        needed="models that span nodes",
     ),
     "gateway.networking.k8s.io": Provider(
         "the Gateway API",
@@ -66,7 +68,7 @@ def cure_of(api_version: str) -> str:
     """What to do where the kinds of an API version are not served: one sentence with its command."""
     found = provider_of(api_version)
     if found is None:
-        return "Install what provides it, or leave such objects out; `seawall render cluster-prereqs` shows what Fleets need."
+        return "Install what provides it, or leave it out; `seawall render cluster-prereqs` shows what Fleets need."
     if not found.by_hand:
         return f"Install {found.name}: {PREREQS} && sh prereqs/install.sh"
     listed = " (`seawall render cluster-prereqs` lists it, too)" if found.needed else ""
