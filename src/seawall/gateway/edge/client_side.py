@@ -68,7 +68,7 @@ CR: Final = 13
 LEFT_S = 0.5
 """After the last byte that a client will send, and after what it was sent then: time for its kernel to say that it has
 left. Most answers are there by then."""
-_LINGERS = frozenset({401, 405, 413, 415, 431, 503})
+_LINGERS = frozenset({401, 403, 405, 413, 415, 431, 503})
 """What is refused while more of it is on its way: a close would reset the connection, and the answer with it."""
 TCP_CLOSE = 7
 """Of `tcpi_state`, the first byte of what TCP_INFO tells (linux/tcp.h)."""

@@ -45,10 +45,12 @@ def rebound(host: str, peer: str) -> bool:
     DNS: a web page of his that is open here had its name lead to us, and would read the answer as its own. Addresses,
     names without a dot and those below NOBODYS are nobody's."""
     address = ip_address(peer.partition("%")[0].removeprefix("::ffff:")) if peer else None
-    return address is not None and address.is_loopback and _owned(host)
+    return address is not None and address.is_loopback and owned(host)
 
 
-def _owned(host: str) -> bool:
+@lru_cache(maxsize=1024)
+def owned(host: str) -> bool:
+    """Whether somebody can have registered the name that stands there."""
     name = host.rpartition("]")[0][1:] if host.startswith("[") else host.partition(":")[0]
     name = name.rstrip(".").lower()
     if "." not in name or name.endswith(tuple(f".{domain}" for domain in NOBODYS)):

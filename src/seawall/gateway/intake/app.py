@@ -40,6 +40,7 @@ from seawall.gateway.intake import responses
 from seawall.gateway.intake.again import IDEMPOTENCY, Asked, key_of, keyed
 from seawall.gateway.intake.asking import ask_of, form_of, forwarded_lines
 from seawall.gateway.intake.body import Body
+from seawall.gateway.intake.browser import ORIGIN, strayed
 from seawall.gateway.intake.forms import is_form, with_model_name
 from seawall.gateway.intake.headers import (
     ASKED_HEADERS,
@@ -155,6 +156,8 @@ class App:
         self.created = int(time())
         self.origins: frozenset[str] = frozenset()
         """Web pages of these origins may use the gateway; `*`: of all."""
+        self.local = False
+        """It listens where only this machine can reach it."""
         self._seen = Replicas()
         self._ids = itertools.count(rng.getrandbits(40))
         self._id_prefix = f"req-{rng.getrandbits(32):08x}-".encode()
@@ -198,7 +201,7 @@ class App:
                 headers.add(canary.sticky_header.lower().encode())
         self.origins = frozenset(o for f in self.fleets.values() for o in f.spec.allowed_origins)
         if self.origins:
-            headers |= {b"origin", ASKED_HEADERS}
+            headers.add(ASKED_HEADERS)
         self.wanted = frozenset(headers)
         self.keys_for_all = self.keys is not None
         self.http2 = all(f.spec.http2 for f in self.fleets.values())
@@ -263,6 +266,8 @@ class App:
                 and not self._of_lane(request)
             ):
                 return _NO_KEY
+        if request.key is None and client.handler is self and request.path not in OPEN:
+            return strayed(request.method, request.headers, self.origins, self.local)
         return None
 
     def _of_lane(self, request: Request) -> bool:
@@ -296,7 +301,7 @@ class App:
 
     def _cors(self, headers: Mapping[bytes, bytes], preflight: bool) -> bytes:
         """The header lines that let a web page of an allowed origin read the answer."""
-        origin = headers.get(b"origin", b"")
+        origin = headers.get(ORIGIN, b"")
         every = "*" in self.origins
         if not origin or not (every or origin.decode("latin-1") in self.origins):
             return b""

@@ -10,6 +10,7 @@ from seawall.domain.labels import BATCH_CLASS_HEADER, BATCH_SECRET_HEADER, BATCH
 from seawall.domain.spec import FleetSpec
 from seawall.gateway.edge.caller import REPLICA
 from seawall.gateway.intake.again import IDEMPOTENCY, LAST_EVENT
+from seawall.gateway.intake.browser import TOLD_BY_BROWSERS
 from seawall.gateway.intake.peers import FORWARDED
 
 ASKED_HEADERS = b"access-control-request-headers"
@@ -47,6 +48,7 @@ WANTED = frozenset(
         IDEMPOTENCY,
         LAST_EVENT,
         FORWARDED,
+        *TOLD_BY_BROWSERS,
     }
 )
 ID_OK = frozenset(b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.:=/+@;,~")

@@ -17,6 +17,7 @@ from typing import Final
 from seawall.gateway.edge.request import Request
 from seawall.gateway.edge.sink import Sink
 from seawall.gateway.exchange.forward import Forward
+from seawall.gateway.intake.browser import TOLD_BY_BROWSERS
 from seawall.gateway.replicas.upstream import Pool
 
 FORWARDED: Final = b"x-seawall-forwarded"
@@ -27,8 +28,9 @@ BY_ID: Final = b"2"
 RESPONSE: Final = "resp_"
 _OWN: Final = frozenset(
     {b"host", b"content-length", b"content-encoding", b"transfer-encoding", b"expect", b"upgrade", FORWARDED}
+    | TOLD_BY_BROWSERS
 )
-"""Headers of a connection, or of a body that has been decoded."""
+"""Headers of a connection, or of a body that has been decoded, or that have been judged beside their Host."""
 
 
 def socket_of(folder: Path, worker: int) -> Path:

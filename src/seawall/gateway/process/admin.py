@@ -38,7 +38,7 @@ EXPOSITION = b"text/plain; version=0.0.4; charset=utf-8"
 class Admin:
     """Implements `caller.Handler`."""
 
-    wanted = WANTED | {b"origin"}
+    wanted = WANTED
     max_body = 1 << 20
     max_head = 32 * 1024
     max_clients = ADMIN_CLIENTS

@@ -20,6 +20,7 @@ from seawall.gateway.edge.caller import Caller
 from seawall.gateway.edge.request import Request
 from seawall.gateway.edge.sink import EVENT_STREAM
 from seawall.gateway.intake.app import App
+from seawall.gateway.intake.browser import from_elsewhere
 from seawall.gateway.process.metrics import state
 
 PREFIX = assets.ROOT.encode()
@@ -80,7 +81,7 @@ class ConsolePages:
     def early(self, client: Caller, request: Request) -> Refusal | None:
         """By the head alone: who may ask."""
         if request.path in PLAYGROUND:
-            return _FOREIGN if _foreign(request) else self._app.early(client, request)
+            return _FOREIGN if from_elsewhere(request.headers) else self._app.early(client, request)
         if request.path.startswith(API.encode()) and request.path != API.encode() + b"about":
             return self._app.early(client, request)
         return None
@@ -156,9 +157,3 @@ def _answer(client: Caller, reply: Reply) -> None:
 
 def _query(request: Request) -> str:
     return request.url.partition(b"?")[2].decode("latin-1")
-
-
-def _foreign(request: Request) -> bool:
-    """A browser says that the request comes from a page of another place."""
-    origin = request.headers.get(b"origin")
-    return origin is not None and origin.partition(b"://")[2] != request.headers.get(b"host")

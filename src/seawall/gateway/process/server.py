@@ -63,6 +63,7 @@ from seawall.gateway.process.sockets import (
     clients_at_most,
     server_context,
     serves_at,
+    serves_this_machine,
     steer_away,
     url_of,
 )
@@ -157,6 +158,7 @@ class Server:
         self.console = ConsolePages(app, s.supervisor)
         self.admin = Admin(app, self.more_metrics, self.console, self.note_counts)
         listening = await self._keep(loop) or bind(s.listen, "clients")
+        app.local = serves_this_machine(listening)
         self._spare = listening.dup()
         admin = bind(s.admin, "the admin port")
         if self._signals:

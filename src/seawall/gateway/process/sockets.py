@@ -8,6 +8,7 @@ import resource
 import socket
 import ssl
 import struct
+from ipaddress import ip_address
 from pathlib import Path
 
 from seawall.errors import InputError
@@ -45,6 +46,11 @@ def serves_at(sock: socket.socket, address: str) -> bool:
     """A listening socket is one for this address: port 0 stands for any."""
     port = address.rpartition(":")[2]
     return port in ("0", str(sock.getsockname()[1]))
+
+
+def serves_this_machine(sock: socket.socket) -> bool:
+    """Nobody else reaches this listening socket."""
+    return ip_address(sock.getsockname()[0].partition("%")[0]).is_loopback
 
 
 def steer_away(sock: socket.socket) -> None:
