@@ -32,13 +32,19 @@ def rope_elements(text: Mapping[str, Any]) -> int:
     positions = get.integer(0, "max_position_embeddings", "n_positions")
     heads = max(1, get.integer(1, "num_attention_heads", "n_head"))
     width = get.integer(0, "qk_rope_head_dim", "head_dim") or get.integer(0, "hidden_size", "n_embd") // heads
-    tables = _rope_tables(text)
+    tables, wide = _rope_tables(text), get.integer(0, "global_head_dim")
+    if wide and len(tables) == 1:  # a summary of Gemma 4, which has a table for each kind of layer
+        return positions * (width + wide)
+    scalings = text.get("rope_parameters")
+    global_table = scalings.get("full_attention") if wide and isinstance(scalings, Mapping) else None
     elements = 0
     for scaling in tables:
         share = scaling.get("partial_rotary_factor", text.get("partial_rotary_factor"))
-        own = width
-        if isinstance(share, (int, float)) and 0 < share <= 1 and not get.integer(0, "qk_rope_head_dim"):
-            own = int(width * share)
+        own = wide if global_table is scaling else width
+        # A proportional table is as wide as the head: what is not turned has rows of ones and zeros.
+        partial = str(scaling.get("rope_type")) != "proportional" and not get.integer(0, "qk_rope_head_dim")
+        if isinstance(share, (int, float)) and 0 < share <= 1 and partial:
+            own = int(own * share)
         # Multimodal rotary tables (three axes) are made four times as long (vLLM: rotary_embedding/mrope.py).
         axes = "mrope_section" in scaling or str(text.get("model_type")).startswith(_THREE_AXES)
         rows = _rope_rows(scaling, positions) * (4 if axes else 1)

@@ -108,6 +108,14 @@ def _tower(tower: Mapping[str, Any], hidden: int) -> int:
         return layers * (4 * width * width + 3 * width * _glm_inner(tower, kind)) + _glm_merger(
             tower, kind, width, out, merge
         )
+    if kind == "gemma4_vision":  # gated, a place for each axis, and pooled before it is projected
+        places = 2 * (_first(tower, "position_embedding_size") or 10240) * width
+        return (
+            layers * (4 * width * width + 3 * width * inner)
+            + 3 * patch * patch * width
+            + places
+            + width * out
+        )
     inside = _first(tower, "qkv_hidden_size") or width
     block = 4 * width * inside + matrices * width * inner
     if kind.endswith("_audio") or "parakeet" in kind or "speech" in kind or "linear_units" in tower:

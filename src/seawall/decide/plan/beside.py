@@ -9,7 +9,14 @@ from __future__ import annotations
 from dataclasses import replace
 
 from seawall.decide.plan.setup import GIB, EngineSetup
-from seawall.decide.plan.weights import DTYPE_BYTES, Weights, attention_parts, stage_layers, weigh
+from seawall.decide.plan.weights import (
+    DTYPE_BYTES,
+    Weights,
+    attention_parts,
+    stage_layers,
+    unread_keys,
+    weigh,
+)
 from seawall.domain.model import Layer, ModelConfig
 
 EXPERT_ADAPTERS = (0, 11, 1)
@@ -68,6 +75,24 @@ def _expert_width(model: ModelConfig, setup: EngineSetup, hidden: float) -> floa
     local, tp = (moe.count / (setup.tp * setup.dp), 1) if setup.ep else (moe.count, setup.tp)
     inside = hidden * moe.latent / model.hidden if moe.latent else hidden
     return local * moe.matrices * (inside + moe.intermediate / tp)
+
+
+LEAN_SHARED_LAYERS = (0, 32, 0)
+"""From here (vLLM pull request 54917) layers that read another's cache have no projections for keys and values."""
+
+
+def shared_layers_gib(model: ModelConfig, setup: EngineSetup) -> float:
+    """What Gemma 3n and 4 hold beside the parameters that they use, whole on every stage.
+
+    Layers that share another's cache had key and value projections all the same; and where images are served, the
+    small embeddings of one step's tokens have a buffer of their own (models/gemma3n_mm.py, gemma4_mm.py in vLLM).
+    """
+    unread = unread_keys(model, setup.tp) if setup.version < LEAN_SHARED_LAYERS else 0
+    small = 0
+    if model.multimodal and setup.extra.towers and model.architecture.startswith(("gemma3n", "gemma4")):
+        each = model.layer_embeddings // max(1, model.vocab)
+        small = each * setup.batched_tokens * DTYPE_BYTES[model.dtype]
+    return unread / setup.pp / GIB + small / GIB
 
 
 def draft_gib(model: ModelConfig, setup: EngineSetup) -> float:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from seawall.decide.plan.beside import adapters_gib, draft_gib, offloaded_gib
+from seawall.decide.plan.beside import adapters_gib, draft_gib, offloaded_gib, shared_layers_gib
 from seawall.decide.plan.certainty import Doubt, certainty
 from seawall.decide.plan.kv import Layout, kept_blocks, layout
 from seawall.decide.plan.setup import GIB, EngineSetup
@@ -69,7 +69,7 @@ def spend(model: ModelConfig, setup: EngineSetup) -> GpuMemory:
     weights = weigh(model, setup.tp, setup.pp, setup.dp, draft=setup.drafts_itself, towers=setup.extra.towers)
     activation, outside = activation_gib(model, setup), non_torch_gib(setup)
     graphs = graphs_gib(model, setup)
-    beside = adapters_gib(model, setup) + draft_gib(model, setup)
+    beside = adapters_gib(model, setup) + draft_gib(model, setup) + shared_layers_gib(model, setup)
     inside = graphs if setup.counts_graphs else 0.0
     worst: tuple[int, float, Layout] | None = None
     for stage in range(setup.pp):

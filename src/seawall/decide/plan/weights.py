@@ -254,6 +254,23 @@ def weigh(
     )
 
 
+def unread_keys(model: ModelConfig, tp: int) -> int:
+    """Bytes per GPU of the key and value projections that layers hold which read another layer's cache.
+
+    Zero where the checkpoint's own size is known, which has them in it.
+    """
+    if model.checkpoint_bytes:
+        return 0
+    plain, held = DTYPE_BYTES[model.dtype], 0.0
+    for i, layer in enumerate(model.layers):
+        if layer.kind == "shared" and layer.kv_heads:
+            each = model.hidden * (layer.head_dim + layer.head_dim_v)
+            part = Part("kv", each * layer.kv_heads, each * max(1.0, layer.kv_heads / tp))
+            priced = _priced(model, part, i, plain)
+            held += priced.rank * priced.bytes_each
+    return int(held)
+
+
 def _priced(model: ModelConfig, part: Part, layer: int | None, plain: int) -> Part:
     """The part with the bytes that each of its weights takes in this checkpoint."""
     if part.bytes_each:

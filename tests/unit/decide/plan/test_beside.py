@@ -144,3 +144,25 @@ def test_the_variable_that_leaves_graphs_out_of_the_budget_is_read() -> None:
     assert free.kv_cache_gib_per_gpu - counted.kv_cache_gib_per_gpu == pytest.approx(
         counted.cuda_graph_gib_per_gpu
     )
+
+
+def test_layers_that_share_a_cache_held_projections_that_nobody_reads_until_0_32() -> None:
+    # Gemma 4 E4B: the last 18 of 42 layers, 3 of them full (2 heads of 512), 15 of a window (2 heads of 256).
+    before, lean = (
+        of("google/gemma-4-E4B-it", gpu="L4", vllm_version=version).weights_gib_per_gpu
+        for version in ("0.31.0", "0.32.0")
+    )
+    assert before - lean == pytest.approx(2560 * 2 * 2 * (3 * 512 + 15 * 256) * 2 / GIB, abs=0.001)
+
+
+def test_small_embeddings_have_a_buffer_of_one_step_where_images_are_served() -> None:
+    few, many = (
+        of("google/gemma-4-E4B-it", max_num_batched_tokens=n).weights_gib_per_gpu for n in (2048, 8192)
+    )
+    # What projects them is counted with them.
+    assert many - few == pytest.approx(6144 * 42 * 256 * 2 / GIB, rel=0.04)
+    told = [
+        of("google/gemma-4-E4B-it", "--language-model-only", max_num_batched_tokens=n).weights_gib_per_gpu
+        for n in (2048, 8192)
+    ]
+    assert told[0] == told[1]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -46,6 +48,24 @@ def test_cache_tokens_are_those_of_the_log(model: str, tp: int, weights: float, 
     made = of(model, tensor_parallel=tp, **ON_H100)
     assert made.weights_gib_per_gpu == pytest.approx(weights, rel=0.01)
     assert made.kv_cache_tokens == pytest.approx(tokens, rel=0.01)
+
+
+@pytest.mark.parametrize(
+    ("model", "flags", "weights"),
+    [
+        ("google/gemma-4-E4B-it", {"gpu": "RTX-3090", "vllm_version": "0.22.1", "max_num_batched_tokens": 2048}, 15.18),
+        ("nvidia/Gemma-4-31B-IT-NVFP4", {"gpu": "RTX-PRO-6000", "vllm_version": "0.19.1"}, 31.04),
+    ],
+)  # fmt: skip
+def test_a_gated_encoder_and_two_rotary_tables_are_part_of_gemma_4(
+    model: str, flags: dict[str, Any], weights: float, tmp_path: Path
+) -> None:
+    if model in PUBLISHED:
+        config, quantization = PUBLISHED[model]
+        (tmp_path / "config.json").write_text(json.dumps(config))
+        (tmp_path / "hf_quant_config.json").write_text(json.dumps(quantization))
+    made = of(str(tmp_path) if model in PUBLISHED else model, max_model_len=32768, **flags)
+    assert made.weights_gib_per_gpu == pytest.approx(weights, rel=0.007)
 
 
 def test_mla_keeps_the_latent_on_every_rank() -> None:
