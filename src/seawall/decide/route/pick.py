@@ -214,6 +214,8 @@ class Router:
         """That share the places of these replicas."""
         self.agrees = False
         """Places are agreed on with other gateways: until that is done this one takes one at each replica."""
+        self.sure_until = math.inf
+        """When what is known of others' places is too old to place anything by it (seconds, as `now`)."""
         self._rng = rng
         self._open: dict[str, list[Target]] = {}
         self._alive: dict[str, int] = {}
@@ -296,7 +298,10 @@ class Router:
         return bool(self._open)
 
     def pick(self, ask: Ask, now: float) -> Picked | None:
-        """The replica for this request, or None when every one that could serve it is full, out or avoided."""
+        """The replica for this request, or None when every one that could serve it is full, out or avoided, or nobody
+        knows any more which places are others'."""
+        if now > self.sure_until:
+            return None
         if ask.only is not None:
             keeper = self.targets.get(ask.only)
             if keeper is not None and keeper.open_at >= 0:
@@ -377,10 +382,9 @@ class Router:
         if target.open_at < 0:
             self._reopen(target)
 
-    @staticmethod
-    def has_place(target: Target) -> bool:
+    def has_place(self, target: Target, now: float) -> bool:
         """All that is there, asks of ours included, is within the cap."""
-        return target.taken + target.held <= target.cap
+        return target.taken + target.held <= target.cap and now <= self.sure_until
 
     def evict(self, target: Target, reason: str) -> bool:
         """Stops routing to a replica on evidence that it is broken. False: it was out already."""

@@ -265,7 +265,7 @@ class FleetLane:
         self.pump()
 
     def has_place(self, target: Target) -> bool:
-        return self.desk.router.has_place(target)
+        return self.desk.router.has_place(target, self.now())
 
     def doubt(self, target: Target, reason: str) -> None:
         """It may hang: nothing new goes there."""

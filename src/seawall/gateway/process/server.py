@@ -139,7 +139,7 @@ class Server:
             spans=otel.from_environment(),
             ask_longest=Longest(loop).ask,
             share=self._share(),
-            gateways=self.tier.gateways if self.tier is not None else 1,
+            gateways=self.tier.expected if self.tier is not None else 1,
             shelf=self.tier.shelf if self.tier is not None else None,
             store=self.tier.told if self.tier is not None else None,
             name=self.tier.name if self.tier is not None else "",

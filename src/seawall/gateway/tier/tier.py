@@ -27,8 +27,8 @@ from seawall.decide.route.record import ShelfRules
 from seawall.decide.route.share import Demand, places_wanted, share_of
 from seawall.domain.told import SideState, StoreState
 from seawall.drivers.kept_store import KeptStore
-from seawall.drivers.store import PlacesTold, SharedStore, StoreAsk
-from seawall.drivers.store_client import StoreAway
+from seawall.drivers.store import MEMBER_S, PlacesTold, SharedStore, StoreAsk
+from seawall.drivers.store_client import TIMEOUT_S, StoreAway
 from seawall.gateway.exchange.lane import FleetLane
 from seawall.gateway.tier.kept import SharedShelf
 from seawall.gateway.tier.outbox import Adopt, KeptOutbox
@@ -66,11 +66,11 @@ class Tier:
         self.outbox = KeptOutbox(kept, self.name, now, adopt, self._say)
         """Records of answers, told and fetched."""
         self._unsaid: list[dict[str, str]] = []
-        self.gateways = max(1, gateways)
-        """That share everything, as far as is known."""
+        self.expected = max(1, gateways)
+        """Gateways, before any has told."""
         self.up = False
         self.closing = False
-        self.heard_at = now()
+        self.heard_at = self.awake_at = now()
         self.rounds = self.failures = 0
         self.round_s = 0.0
         """Seconds that the last round took."""
@@ -91,7 +91,7 @@ class Tier:
     def share(self, name: str, meter: Meter) -> None:
         """An account that all gateways keep together."""
         self._meters[name] = meter
-        meter.lend(self.gateways)
+        meter.lend(self.expected)
 
     def shelf(self, fleet: str, rules: ShelfRules) -> SharedShelf:
         """Where answers of this fleet are kept, for all gateways to find."""
@@ -102,9 +102,15 @@ class Tier:
         self._unsaid.append(news | {"by": self.name})
 
     @property
+    def gateways(self) -> int:
+        """That share a fleet with this one, as far as is known: each fleet has its own, this is the most."""
+        return max((f.router.gateways for f in self._fleets().values()), default=self.expected)
+
+    @property
     def alone(self) -> bool:
-        """The store has been silent for too long: this gateway goes by its own share."""
-        return self._now() - self.heard_at > AWAY_S
+        """The store has been silent for too long: this gateway goes by its own share. While this process stood still
+        nobody was silent."""
+        return self._now() - max(self.heard_at, self.awake_at) > AWAY_S
 
     async def run(self) -> None:
         """Until `closing`: a client's library may swallow a cancellation."""
@@ -116,6 +122,7 @@ class Tier:
                 self.alone_s += now - was
             was = now
             await asyncio.sleep(ROUND_S)
+            self._woke(now + ROUND_S)
 
     async def turn(self) -> None:
         """A round, whatever comes of it, within the time limit of a call. One is due before the first request: whose
@@ -145,6 +152,7 @@ class Tier:
             *answers, heard = await self.store.ask(*(ask for ask, _ in asked), self.store.news(news))
         except StoreAway as e:
             self.round_s = self._now() - began
+            self._woke(began + TIMEOUT_S)
             self._lost(str(e))
             return
         self.round_s = self._now() - began
@@ -170,6 +178,12 @@ class Tier:
         if self.alone:
             self._alone()
 
+    def _woke(self, due: float) -> None:
+        """Something was due then. When it comes much later, it was this process that stood still."""
+        now = self._now()
+        if now - due > AWAY_S:
+            self.awake_at = now
+
     # -- budgets
 
     def _leases(self) -> RoundPart | None:
@@ -194,33 +208,35 @@ class Tier:
     def _places(self, fleet: FleetLane) -> RoundPart | None:
         waiting = fleet.admission.waiting()
         targets = list(fleet.targets)
-        busy = bool(waiting) or fleet.router.in_flight > 0 or fleet.router.asks > 0
+        router, began = fleet.router, self._now()
+        busy = bool(waiting) or router.in_flight > 0 or router.asks > 0
         if not busy and self.rounds % QUIET_EVERY:
             return None
         demand = {name: (weight, float(count)) for name, (weight, count) in waiting.items()}
         part = share_of(demand, self._demands.get(fleet.name, ()))
-        cap = fleet.router.cap
+        cap = router.cap
         wanted = {
             t.name: (
                 t.taken,
-                places_wanted(cap, t.taken, t.others, self.gateways, part),
+                places_wanted(cap, t.taken, t.others, router.gateways, part),
                 max(0, cap - t.held),
             )
             for t in targets
         }
 
         def take(told: PlacesTold) -> None:
-            self.gateways = max(1, len(told.demands))
             self._demands[fleet.name] = told.demands
-            fleet.router.gateways = self.gateways
+            router.gateways = max(1, len(told.demands))
+            # So long the others keep places for this gateway, by the moment at which it asked.
+            router.sure_until = began + MEMBER_S
             for target, (ours, theirs, claims) in zip(targets, told.places, strict=True):
                 if not fleet.has(target):
                     continue
                 # Who has more than its part keeps what runs, and takes nothing new: else it would never shrink.
                 allowed = min(ours, wanted[target.name][1])
                 # Above the cap their claims count: what we have too much of is not ours to add to.
-                fleet.router.set_others(target, theirs, max(claims, cap - allowed))
-            if fleet.admission.queued and fleet.router.free():
+                router.set_others(target, theirs, max(claims, cap - allowed))
+            if fleet.admission.queued and router.free():
                 fleet.pump()
 
         return self.store.places(self.name, fleet.name, cap, demand, wanted), take
@@ -229,7 +245,8 @@ class Tier:
         """Nobody knows what others have at a replica: each keeps to its share of the places."""
         for fleet in self._fleets().values():
             cap = fleet.router.cap
-            own = max(1, cap // self.gateways)
+            own = max(1, cap // fleet.router.gateways)
+            fleet.router.sure_until = self._now() + MEMBER_S
             for target in fleet.targets:
                 fleet.router.set_others(target, target.others, cap - own)
             if fleet.admission.queued and fleet.router.free():
