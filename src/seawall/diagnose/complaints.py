@@ -35,5 +35,6 @@ def complaints(facts: Facts) -> Iterator[Cause]:
                     weight=said.sign.weight - 5,
                     what=said.what,
                     evidence=(f"{name} runs, and its log says: {said.line}",),
-                    do=said.sign.do,
+                    do=said.do,
+                    kind="risk" if said.sign.request else "cause",
                 )

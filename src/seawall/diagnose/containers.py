@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 
 from seawall.diagnose.cause import Cause, CauseCertainty, rule
 from seawall.diagnose.deaths import BY_SIGNAL, unexplained
@@ -18,12 +19,15 @@ from seawall.diagnose.facts import (
     whole,
 )
 from seawall.diagnose.hardware import refined
+from seawall.diagnose.out_of_memory import when_it_ran_out
 from seawall.diagnose.probes import by_probe
+from seawall.diagnose.programs import no_program
 from seawall.diagnose.states import ended, statuses
 from seawall.engines.vllm import metrics as vllm
-from seawall.engines.vllm.places import package_of, place_of
-from seawall.engines.vllm.raised import Raised, exception, explains, option_in
+from seawall.engines.vllm.places import at_fault_in, package_of, place_of
+from seawall.engines.vllm.raised import Raised, exception, explains, option_in, options_in
 from seawall.engines.vllm.signs import Said, read
+from seawall.engines.vllm.versions import find_flag
 
 LONG_AGO_S = 3600.0
 
@@ -82,7 +86,7 @@ def _ended(
     program = no_program(str(end.get("message") or ""))
     if program:
         yield Cause(
-            id="container/no-program",
+            id=program[2],
             certainty="certain",
             subject=subject,
             weight=98,
@@ -98,13 +102,52 @@ def _ended(
             return
     log = facts.log(pod, str(status.get("name")))
     raised = exception(log)
-    if raised is not None and killed is None and (said is None or said.sign.id == "engine/died"):
+    if raised is not None and killed is None and (said is None or _vague(said, raised)):
         yield _raised(subject, end, raised, fact, str(status.get("name")) if init else "")
     elif said is not None:
         sure = said.sign.certain and (raised is None or explains(said, log, raised))
-        yield refined(facts, pod, spec, said, _from_log(subject, end, said, fact, sure))
+        cause = refined(facts, pod, spec, said, _from_log(subject, end, said, fact, sure))
+        yield at_fault(when_it_ran_out(cause, log), raised)
     elif killed is None or init:
         yield unexplained(pod, status, end, init, probed=killed is not None, fact=fact, log=log)
+
+
+def at_fault(cause: Cause, raised: Raised | None) -> Cause:
+    """A fault on the GPU with the part whose kernels the log was in, and how to go without these."""
+    part_of = at_fault_in(raised) if cause.id == "engine/cuda-fault" and raised is not None else None
+    if part_of is None:
+        return cause
+    return replace(cause, what=f"{cause.what}; it was {part_of[0]}", do=f"{part_of[1]}; {cause.do}")
+
+
+def _vague(said: Said, raised: Raised) -> bool:
+    """Whether the place of the exception says more than the sign: of a death, or of a refusal in a part of its own."""
+    if said.sign.id == "engine/died":
+        return True
+    place = place_of(raised)
+    refusal = said.sign.id == "engine/bad-config" and not said.sign.certain
+    return refusal and place is not None and place.id in _PARTS_OF_THEIR_OWN
+
+
+_PARTS_OF_THEIR_OWN = (
+    "engine/quantization",
+    "engine/kernel",
+    "engine/lora",
+    "engine/speculative",
+    "engine/connector",
+)
+
+
+def _asked(words: str, otherwise: str) -> str:
+    """What to do about a refusal: the flags that it names, or else `otherwise`."""
+    named = options_in(words)[:3]
+    return (
+        f"change {' or '.join(named)} as the message says (or leave it out); where it is as it should be, a "
+        f"newer vLLM image. "
+        "seawall lint and seawall plan check the same before"
+        if named
+        else otherwise
+    )
 
 
 def _raised(subject: str, end: Object, raised: Raised, fact: str, init: str) -> Cause:
@@ -124,7 +167,7 @@ def _raised(subject: str, end: Object, raised: Raised, fact: str, init: str) -> 
             weight=80,
             what=f"vLLM refuses its configuration: {raised.line}",
             evidence=evidence,
-            do=f"set {option} to what the message asks for; seawall lint and seawall plan check the same before",
+            do=_asked(raised.line, option),
         )
     if place is not None:
         return Cause(
@@ -134,7 +177,7 @@ def _raised(subject: str, end: Object, raised: Raised, fact: str, init: str) -> 
             weight=78,
             what=f"{place.what}{f' ({package})' if (package := package_of(raised)) else ''}: {raised.line}",
             evidence=evidence,
-            do=place.do,
+            do=_asked(raised.line, place.do) if place.id == "engine/bad-config" else place.do,
         )
     return Cause(
         id="init/crash" if init else "engine/exception",
@@ -157,45 +200,29 @@ def _from_log(subject: str, end: Object, said: Said, fact: str, sure: bool) -> C
         weight=said.sign.weight,
         what=said.what,
         evidence=(fact, f"log: {said.line}"),
-        do=said.sign.do,
+        do=_instead(said)
+        if said.sign.id == "engine/unknown-flag"
+        else _asked(said.what, said.do)
+        if said.sign.do.startswith("change what the message names")
+        else said.do,
     )
+
+
+def _instead(said: Said) -> str:
+    """What to write for flags that vLLM had once."""
+    words = [w for w in said.groups.get("flag", "").split() if w.startswith("-")]
+    gone = [f for f in map(find_flag, words) if f is not None and (f.removed or f.instead)]
+    told = "; ".join(
+        f"{f.name} is gone"
+        + (f" since {'.'.join(map(str, f.removed))}" if f.removed else "")
+        + (f": write {f.instead}" if f.instead else "")
+        for f in gone
+    )
+    return f"{told}; {said.do}" if told else said.do
 
 
 _KILLS = ("engine/host-memory", "engine/shm", "gpu/xid")
 """Signs of what does end a process by a signal."""
-
-
-def no_program(message: str) -> tuple[str, str] | None:
-    """(what, what to do) when the runtime found no program to start; None when the message says nothing of the kind."""
-    m = re.search(
-        r'exec: \\?"(?P<program>[^"]*?)\\?": (?P<why>executable file not found[^:\n]*|stat [^:\n]*: no such file[^:\n]*'
-        r"|permission denied|no such file or directory|exec format error)",
-        message,
-    )
-    if m is None:
-        return None
-    program, why = m["program"].rstrip("\\"), m["why"]
-    if " " in program.strip():
-        return (
-            f"the whole command line `{program[:80]}` stands in one string, and no program has that name",
-            'write one item per word (command: ["vllm", "serve", "MODEL"]), or ["sh", "-c", "exec ..."]; '
-            "seawall lint shows it",
-        )
-    if why == "permission denied":
-        return (
-            f"the program {program} may not be executed ({why})",
-            f"chmod +x {program} in the image, or call it with sh",
-        )
-    if why == "exec format error":
-        return (
-            f"the program {program} is for another CPU architecture ({why})",
-            "choose nodes by kubernetes.io/arch, or an image for this one",
-        )
-    return (
-        f"the image has no program {program} ({why})",
-        "correct `command`; the image may have vLLM elsewhere (python3 -m vllm.entrypoints.openai.api_server, "
-        "/opt/venv/bin/vllm)",
-    )
 
 
 @rule

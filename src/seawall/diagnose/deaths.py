@@ -43,16 +43,39 @@ _STACK = re.compile(
 )
 _WORDS = re.compile(r"(?:what\(\): |Fatal Python error: |Caught signal )[^\n]{1,200}")
 _PARTS = (
-    ("NIXL or UCX, which hands the KV cache over", r"nixl|libucp|libucs|libuct|ucp_|uct_"),
-    ("NCCL", r"nccl"),
-    ("LMCache or Mooncake, the cache connector", r"lmcache|mooncake|transfer_engine"),
+    (
+        "NIXL or UCX, which hands the KV cache over",
+        r"nixl|libucp|libucs|libuct|ucp_|uct_",
+        "did an engine on the other side restart just before? Then restart both sides together; the same "
+        "tensor-parallel "
+        "size, image and NIXL on both; a newer image",
+    ),
+    (
+        "NCCL",
+        r"nccl",
+        "NCCL_DEBUG=INFO names the transport; NCCL_P2P_DISABLE=1, NCCL_NVLS_ENABLE=0, NCCL_IB_DISABLE=1 one by "
+        "one show which "
+        "it is; one image on all nodes",
+    ),
+    (
+        "LMCache or Mooncake, the cache connector",
+        r"lmcache|mooncake|transfer_engine",
+        "start once without --kv-transfer-config; the connector's version that is made for this vLLM",
+    ),
     (
         "a kernel (FlashInfer, FlashAttention, Triton, CUTLASS)",
         r"flashinfer|flash_attn|triton|cutlass|deep_gemm|deep_ep",
+        "another --attention-backend or --moe-backend, --enforce-eager to see whether it is the graphs; an "
+        "empty kernel cache; "
+        "a newer image",
     ),
-    ("the GPU's driver library", r"libcuda\.so|libamdhip|libhsa|libze_"),
+    (
+        "the GPU's driver library",
+        r"libcuda\.so|libamdhip|libhsa|libze_",
+        "",
+    ),
 )
-"""What a frame's name gives away of the part that crashed."""
+"""The part that crashed, what frames' names give it away, what to do; empty: what its signal's deaths are told."""
 
 
 _NO_PROGRAM = re.compile(
@@ -160,7 +183,9 @@ def _crashed(subject: str, code: int, log: str, facts_seen: tuple[str, ...]) -> 
     stack = _STACK.search(log)
     around = log[max(0, stack.start() - 400) : stack.start() + 6000] if stack else ""
     words = _WORDS.search(around)
-    where = next((what for what, pattern in _PARTS if re.search(pattern, around, re.I)), "")
+    where, part_do = next(
+        ((what, do) for what, pattern, do in _PARTS if re.search(pattern, around, re.I)), ("", "")
+    )
     said = " ".join(words[0].split()) if words else ""
     return Cause(
         id="container/segfault",
@@ -172,5 +197,5 @@ def _crashed(subject: str, code: int, log: str, facts_seen: tuple[str, ...]) -> 
         + (f" ({said})" if said else "")
         + f": {means}",
         evidence=facts_seen,
-        do=do,
+        do=part_do or do,
     )

@@ -6,8 +6,8 @@ import re
 from collections.abc import Iterator
 
 from seawall.diagnose.cause import Cause, rule
-from seawall.diagnose.containers import no_program
 from seawall.diagnose.facts import Facts, name_of, part, shown
+from seawall.diagnose.programs import no_program
 from seawall.diagnose.states import statuses
 from seawall.engines.vllm.signs import Said, read
 
@@ -65,6 +65,14 @@ _PULLS = (
     ),
     (
         "image/network",
+        r"failed size validation|unexpected commit digest|failed commit on ref|unexpected EOF|short read",
+        "the image's layers come down damaged or in part: a proxy, a mirror or the network cuts them",
+        "it is tried again; if it goes on: delete what is left of it on the node (crictl rmi), and look at the "
+        "registry "
+        "mirror or proxy between",
+    ),
+    (
+        "image/network",
         r"i/o timeout|no such host|connection refused|TLS handshake|x509|context deadline "
         r"exceeded|EOF",
         "the node does not reach the registry",
@@ -105,7 +113,7 @@ def _pull(subject: str, image: str, message: str, evidence: str) -> Cause:
 
 def of_gpu(message: str) -> Said | None:
     """What NVIDIA's hook of the container runtime says of the driver or the GPU; None for another refusal."""
-    said = read(message) if re.search(r"nvidia-container|nvml|CDI device", message) else None
+    said = read(message) if re.search(r"nvidia-container|nvml|CDI device|/dev/nvidia", message) else None
     return said if said is not None and said.sign.id.startswith("gpu/") else None
 
 
@@ -119,7 +127,7 @@ def configuration(facts: Facts) -> Iterator[Cause]:
             program = no_program(message)
             if program and reason in ("CreateContainerError", "RunContainerError"):
                 yield Cause(
-                    id="container/no-program",
+                    id=program[2],
                     certainty="certain",
                     subject=f"Pod/{name_of(pod)}",
                     weight=98,
@@ -130,12 +138,12 @@ def configuration(facts: Facts) -> Iterator[Cause]:
             elif reason != "CreateContainerConfigError" and (said := of_gpu(message)) is not None:
                 yield Cause(
                     id=said.sign.id,
-                    certainty="certain",
+                    certainty="certain" if said.sign.certain else "likely",
                     subject=f"Pod/{name_of(pod)}",
                     weight=96,
                     what=said.what,
                     evidence=(f"{status.get('name')}: {reason}: {message[-220:]}",),
-                    do=said.sign.do,
+                    do=said.do,
                 )
             elif reason in ("CreateContainerConfigError", "CreateContainerError", "RunContainerError"):
                 yield _refused(f"Pod/{name_of(pod)}", f"{status.get('name')}: {reason}", message or reason)
@@ -200,7 +208,7 @@ def _refused(subject: str, where: str, message: str) -> Cause:
     named = found[0].groupdict() if found else {}
     return Cause(
         id="container/missing-config" if named.get("named") else "container/cannot-start",
-        certainty="certain",
+        certainty="certain" if found else "likely",
         subject=subject,
         weight=95,
         what=found[1].format(**named) if found else f"the container cannot be made: {message[:160]}",

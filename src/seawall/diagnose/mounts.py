@@ -118,7 +118,11 @@ _WORDS = (
         r"|the condition)"
         r"|DeadlineExceeded|context deadline exceeded",
         "the driver has not finished in time: it is still mounting, or hangs at the storage",
-        "the driver's own log on that node, before the first timeout: kubectl logs -n kube-system DRIVER-POD -c driver",
+        "(1) a large volume with fsGroup: the owner of every file is changed first; fsGroupChangePolicy: "
+        "OnRootMismatch (the "
+        "kubelet's log says so). (2) the storage does not answer the node: security group, firewall (NFS and "
+        "EFS 2049, SMB "
+        "445), DNS. (3) the driver hangs: kubectl logs -n kube-system DRIVER-POD on that node, restart it",
         certainty="possible",
     ),
 )

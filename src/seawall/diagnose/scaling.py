@@ -32,9 +32,10 @@ def scaled_objects(facts: Facts) -> Iterator[Cause]:
                 certainty="certain",
                 subject=subject,
                 weight=70,
-                what="KEDA is Ready, and its trigger fails at every poll: " + _why(message),
+                what="KEDA is Ready, and its trigger fails at every poll: " + _why(message)[0],
                 evidence=(evidence,),
-                do="seawall doctor asks Prometheus the same query; kubectl logs -n keda deploy/keda-operator",
+                do=_why(message)[1]
+                or "seawall doctor asks Prometheus the same query; kubectl logs -n keda deploy/keda-operator",
             )
         if condition(obj, "Fallback").get("status") == "True":
             yield Cause(
@@ -66,7 +67,7 @@ def _not_ready(subject: str, message: str, evidence: str) -> Cause:
     what = (
         f"it scales something that does not exist: {missing[2] or ''}"
         if missing
-        else "KEDA cannot use it: " + _why(message)
+        else "KEDA cannot use it: " + _why(message)[0]
     )
     return Cause(
         id="scale/not-ready",
@@ -75,22 +76,68 @@ def _not_ready(subject: str, message: str, evidence: str) -> Cause:
         weight=72,
         what=what.strip(),
         evidence=(evidence,),
-        do="kubectl describe scaledobject; correct scaleTargetRef or the trigger, then seawall lint",
+        do=("" if missing else _why(message)[1])
+        or "kubectl describe scaledobject; correct scaleTargetRef or the trigger, then seawall lint",
     )
 
 
-def _why(message: str) -> str:
-    if "multiple elements" in message:
-        return "the query returns more than one series (wrap it in sum)"
-    if re.search(r"dial tcp|no such host|connection refused|i/o timeout|deadline exceeded", message):
-        return "Prometheus cannot be reached at the trigger's address"
-    if re.search(r"\b(400|parse error|bad_data)\b", message):
-        return "Prometheus refuses the query"
-    if re.search(r"\b(401|403)\b|unauthorized|forbidden", message, re.IGNORECASE):
-        return "Prometheus wants a login (TriggerAuthentication)"
-    if re.search(r"empty|returned no|null|'prometheus' .* result is empty|metric may be missing", message):
-        return "the query returns nothing: a metric or label that does not exist, or no Pod is scraped"
-    return " ".join(message.split())[:160] or "it does not say why"
+_WHY = (
+    (r"multiple elements", "the query returns more than one series (wrap it in sum)", ""),
+    (
+        r"cannot be enabled with other auth types|podIdentity[^\n]{0,60}authModes",
+        "it names two ways to log in, and KEDA takes one",
+        "either podIdentity in its TriggerAuthentication, or authModes with a Secret: take one of them out",
+    ),
+    (
+        r"TokenCredential|DefaultAzureCredential|no EC2 IMDS|WebIdentityErr|could not find default credentials"
+        r"|failed to (?:get|refresh) (?:cached )?credentials|AssumeRole",
+        "the KEDA operator has no identity in the cloud",
+        "podIdentity wants the cloud's workload identity on KEDA's own service account (Helm: podIdentity.*), and "
+        "keda-operator restarted after; kubectl -n keda get sa keda-operator -o yaml",
+    ),
+    (
+        r"(?:bearer|basic|tls|custom)[^\n]{0,60}(?:required|empty|not (?:set|given|found))|no (?:bearerToken"
+        r"|username|ca) given"
+        r"|secrets? \S+ not found|error (?:reading|resolving) \w*[Ss]ecret",
+        "its login is empty: the Secret or the key that its TriggerAuthentication names is not there",
+        "kubectl get triggerauthentication,secret in the ScaledObject's namespace (a "
+        "ClusterTriggerAuthentication reads "
+        "Secrets of KEDA's own); make the Secret with that key",
+    ),
+    (
+        r"dial tcp|no such host|connection refused|i/o timeout|deadline exceeded",
+        "Prometheus cannot be reached at the trigger's address",
+        "",
+    ),
+    (
+        r"x509|certificate signed by|tls: ",
+        "Prometheus' certificate is not trusted",
+        "put its CA into the TriggerAuthentication (ca), or into KEDA's certs Secret; unsafeSsl: true to see "
+        "that it is this",
+    ),
+    (r"\b(?:400|parse error|bad_data)\b", "Prometheus refuses the query", ""),
+    (
+        r"\b(?:401|403)\b|unauthorized|forbidden",
+        "Prometheus wants a login (TriggerAuthentication)",
+        "authModes (basic, bearer, custom) in the trigger and authenticationRef to a TriggerAuthentication "
+        "whose Secret is "
+        "right; kubectl logs -n keda deploy/keda-operator",
+    ),
+    (
+        r"empty|returned no|null|'prometheus' .* result is empty|metric may be missing",
+        "the query returns nothing: a metric or label that does not exist, or no Pod is scraped",
+        "",
+    ),
+)
+"""What KEDA's message has, what it means, what to do; empty: what is said of all. The first that matches is taken."""
+
+
+def _why(message: str) -> tuple[str, str]:
+    """(what is wrong with a trigger, what to do; empty: what is said of all)."""
+    for pattern, what, do in _WHY:
+        if re.search(pattern, message, re.IGNORECASE):
+            return what, do
+    return " ".join(message.split())[:160] or "it does not say why", ""
 
 
 def _blind(facts: Facts, obj: Object, subject: str) -> Iterator[Cause]:
@@ -144,6 +191,16 @@ def _no_metric(reason: str, message: str) -> tuple[str, str, int]:
         r"the server (is currently unable to handle|could not find the requested resource)|no matches for kind",
         message,
     )
+    barred = re.search(
+        r'is forbidden: User "([^"]+)" cannot (\w+) resource "([^"]+)" in API group "([^"]+)"', message
+    )
+    if barred:
+        return (
+            f"the HPA's own account {barred[1]} may not {barred[2]} {barred[3]} in {barred[4]}",
+            f"a ClusterRole with {barred[2]} and get on {barred[4]}, bound to that account (the adapter's chart brings "
+            "one; a second adapter's chart may have taken it away)",
+            72,
+        )
     if reason == "FailedGetResourceMetric" or "resource metrics API" in message:
         if away:
             return (
@@ -159,11 +216,22 @@ def _no_metric(reason: str, message: str) -> tuple[str, str, int]:
     if "custom metrics API" in message or reason in ("FailedGetPodsMetric", "FailedGetObjectMetric"):
         return _no_custom_metric(message, away is not None)
     what = (
-        "the external metrics API does not answer (KEDA's metrics server)"
+        "the external metrics API does not answer, or does not know its metric"
         if away
         else "it cannot read its metric, shows <unknown> and scales nothing"
     )
-    return what, "kubectl get apiservice v1beta1.external.metrics.k8s.io; kubectl describe scaledobject", 68
+    of_keda = re.search(r"scaledobject\.keda\.sh|\bs\d+-\w", message)
+    return (
+        what + (" (mostly KEDA's metrics server)" if away else ""),
+        "kubectl get apiservice v1beta1.external.metrics.k8s.io: is it Available, and whose is it? "
+        + (
+            "kubectl -n keda get pods, logs of keda-operator-metrics-apiserver (restarts, too little memory); kubectl "
+            "describe scaledobject"
+            if of_keda
+            else "KEDA serves its own metrics only; the Prometheus adapter serves external ones by rules.external"
+        ),
+        68,
+    )
 
 
 def _no_custom_metric(message: str, away: bool) -> tuple[str, str, int]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
+from seawall.diagnose.capacity import in_a_gang, no_machine
 from seawall.diagnose.cause import Cause, rule
 from seawall.diagnose.facts import Facts, Object, condition, items, meta, name_of, part, shown
 
@@ -102,6 +103,10 @@ def not_placed(facts: Facts) -> Iterator[Cause]:
         gpu_nodes = [n for n in facts.nodes if _capacity(n, resource)]
         subject = f"Pod/{name_of(pod)}"
         yield from _volume(message, subject, evidence)
+        waits = no_machine(facts, message, subject, evidence)
+        if waits is not None:
+            yield waits
+            continue
         if facts.nodes and wanted and not gpu_nodes:
             yield Cause(
                 id="scheduling/no-gpu-nodes",
@@ -110,8 +115,9 @@ def not_placed(facts: Facts) -> Iterator[Cause]:
                 weight=100,
                 what=f"no node offers {resource}: the device plugin does not run there, or there is no GPU node",
                 evidence=(evidence, f"{len(facts.nodes)} nodes, none with {resource} in its capacity"),
-                do="kubectl get nodes -o custom-columns=N:.metadata.name,G:.status.allocatable; then "
-                "seawall doctor",
+                do="kubectl get nodes -o custom-columns=N:.metadata.name,G:.status.allocatable; on a GPU "
+                "node: nvidia-smi, NVIDIA's "
+                "runtime (nvidia-ctk runtime configure), the device plugin's log; then seawall doctor",
             )
             continue
         yield from _obstacle(facts, pod, gpu_nodes if wanted else facts.nodes, message, evidence)
@@ -129,16 +135,27 @@ def _obstacle(facts: Facts, pod: Object, nodes: list[Object], message: str, evid
     resource, _ = gpus_asked(pod)
     fitting = [n for n in nodes if fits_selector(pod, n)[0]]
     tainted = [(n, t) for n in fitting if (t := untolerated(pod, n))]
-    if re.search(r"didn't match (Pod's )?node (affinity|selector)", message) and not fitting:
+    if re.search(r"in gang unschedulable|pod group is not ready|queue resource quota insufficient", message):
+        yield in_a_gang(pod, message, evidence)
+    elif re.search(r"didn't match (Pod's )?node (affinity|selector)", message) and not fitting:
         yield _no_label(pod, nodes, evidence)
     elif "were unschedulable" in message and all(part(n, "spec").get("unschedulable") for n in fitting):
         yield _cordoned(pod, fitting, evidence)
     elif re.search(r"untolerated taint|had taint", message) and len(tainted) == len(fitting):
         yield _tainted(pod, nodes, tainted, message, evidence)
+    elif _kept_apart(message, resource, len(facts.nodes) - len(nodes)):
+        return  # told by the rule of affinities
     elif f"Insufficient {resource}" in message or _OTHER_SCHEDULERS.search(message):
         yield from _no_gpu(facts, pod, nodes, fitting, evidence)
     else:
         yield from _host_is_full(pod, message, evidence)
+
+
+def _kept_apart(message: str, resource: str, without: int) -> bool:
+    """Whether affinities keep the GPU nodes away: those that lack GPUs are just the ones that offer none."""
+    lacking = re.search(rf"(\d+) Insufficient {re.escape(resource)}", message)
+    apart = re.search(r"didn't (?:match|satisfy existing) pods? (?:anti-)?affinity|topology spread", message)
+    return bool(apart and lacking and 0 < int(lacking[1]) <= without)
 
 
 def _kind(pod: Object) -> str:

@@ -166,6 +166,12 @@ scheduling/label
   node is replaced; the scheduler then says `didn't match Pod's node affinity/selector`.
 scheduling/limit-range
   A LimitRange of the namespace bounds what one container or Pod may ask for, and this one asks for more, or less.
+scheduling/cloud-capacity
+  An autoscaler (Karpenter, the cluster autoscaler) wants a machine for the Pod, and the cloud refuses: the account's
+  quota for that family is used up, or there is no machine of that type in that zone. The Pod itself is in order.
+scheduling/no-node-type
+  Karpenter compares what the Pod asks for with every instance type that its NodePools allow, less what DaemonSets
+  take. None is left. A type that fits but that the cloud has none of is left out, too, and looks the same.
 scheduling/no-free-gpu
   There are GPU nodes, and all their GPUs are taken by Pods. An autoscaler may be adding one.
 scheduling/no-gpu-nodes

@@ -68,7 +68,7 @@ def loader(facts: Facts) -> Iterator[Cause]:
                 f"{failed.get('reason')}: {failed.get('message', '')}"[:240],
                 *((f"log: {said.line}",) if said else ()),
             ),
-            do=said.sign.do
+            do=said.do
             if said
             else f"kubectl logs job/{name}; then kubectl delete job {name} and apply again",
         )

@@ -7,7 +7,7 @@ from typing import Any
 
 from seawall.diagnose.facts import Facts
 
-from .test_catalogue import died, event, pod, scaled
+from .test_catalogue import died, event, hpa, pod, scaled
 
 Case = tuple[tuple[str, ...], list[str], Facts]
 """Ids of which the first cause has one, words that it has to say, the facts."""
@@ -67,6 +67,19 @@ def alive(log: str, ready: bool = True, name: str = "router", **more: Any) -> Fa
 def refused_scaler(message: str) -> Facts:
     """A ScaledObject that KEDA refuses with these words."""
     return Facts(scaledobjects=[scaled([{"type": "Ready", "status": "False", "reason": "ScaledObjectCheckFailed", "message": message}])])  # fmt: skip
+
+
+def scaler_says(reason: str, message: str) -> Facts:
+    """A ScaledObject that is Ready, with an event of KEDA's."""
+    said = event(reason, message, "chat", "ScaledObject")
+    return Facts(scaledobjects=[scaled([{"type": "Ready", "status": "True"}])], events=[said])
+
+
+def hpa_without(reason: str, message: str) -> Facts:
+    """An HPA that cannot read its metric, with its words."""
+    said = f"the HPA was unable to compute the replica count: {message}"
+    condition = {"type": "ScalingActive", "status": "False", "reason": reason, "message": said}
+    return Facts(hpas=[hpa([condition])])
 
 
 def unmounted(message: str) -> Facts:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from . import (
+    threads_around_named,
     threads_around_the_engine,
     threads_engines_and_nodes,
     threads_fetching_and_shares,
     threads_ranks_and_drafts,
+    threads_what_logs_prove,
     threads_words_of_tools,
 )
 from .shapes import Case
@@ -14,10 +16,12 @@ from .shapes import Case
 TABLES: dict[str, list[Case]] = {
     module.__name__.rsplit(".threads_", 1)[-1]: module.CASES
     for module in (
+        threads_around_named,
         threads_around_the_engine,
         threads_engines_and_nodes,
         threads_fetching_and_shares,
         threads_ranks_and_drafts,
+        threads_what_logs_prove,
         threads_words_of_tools,
     )
 }

@@ -42,7 +42,8 @@ PLACES: tuple[Place, ...] = (
         r"lmcache|mooncake|nixl|kvbm|mori_?io|vllm/distributed/(?:kv_transfer|ec_transfer|kv_events)",
         r"\w+",
         "the KV connector (--kv-transfer-config) fails",
-        "does this connector know this model's cache (hybrid models: many do not) and this vLLM's version? Start once "
+        "the same tensor-parallel size (TP), block size and image on both sides? Does this connector know this "
+        "model's cache (hybrid models: many do not) and this vLLM's version? Start once "
         "without --kv-transfer-config to see that it is this",
         anywhere=True,
     ),
@@ -63,7 +64,7 @@ PLACES: tuple[Place, ...] = (
         r"\w+",
         "a LoRA adapter cannot be used with this model",
         "its rank against --max-lora-rank, its target modules, and the base model that it was trained on: "
-        "adapter_config.json",
+        "adapter_config.json; or merge it into the base model and serve that",
         anywhere=True,
     ),
     Place(
@@ -83,7 +84,9 @@ PLACES: tuple[Place, ...] = (
         "the checkpoint's quantization cannot be used here",
         "another checkpoint of the model (FP8, AWQ), another backend (--moe-backend, --linear-backend) or a "
         "newer image; "
-        "tensor parallelism that splits its groups unevenly is refused, too",
+        "tensor parallelism that splits its groups unevenly is refused, too: a smaller --tensor-parallel-size "
+        "(with experts: "
+        "--enable-expert-parallel)",
     ),
     Place(
         "engine/kernel",
@@ -143,8 +146,39 @@ _NAMES = (
 """What people call the packages that files are of."""
 
 
+_IMPORTED = "engine/import"
+_STEP = Place(
+    "engine/bug",
+    r"gpu_model_runner|gpu_worker|cuda_?graph|vllm/v1/worker/",
+    r"AssertionError|IndexError|KeyError|RuntimeError|ValueError",
+    "vLLM's own code fails while a step of the model is tried out",
+    "take back what shapes a step (--max-num-batched-tokens, --max-num-seqs, --block-size, parallelism) to the "
+    "defaults; "
+    "--enforce-eager tells whether it is the graphs; a newer vLLM image, or the one before",
+)
+"""A model's code that was reached by running it, not by loading its weights."""
+_LOADS = re.compile(r"model_loader|weight_utils|reload/")
+
+
 def place_of(raised: Raised) -> Place | None:
     """The part that raised it; None when no file tells."""
+    if raised.importing:
+        return next(place for place in PLACES if place.id == _IMPORTED)
+    place = _by_file(raised)
+    ran = any(re.search(_STEP.files, f) for f in raised.files)
+    if place is not None and place.id == "weights/other-format" and ran:
+        loads = any(_LOADS.search(f) for f in raised.files)
+        return place if loads or not re.fullmatch(_STEP.names, raised.name) else _STEP
+    if (
+        place is None
+        and ran
+        and any(re.search(r"vllm/(?:model_executor/)?models/", f) for f in raised.files[-1:])
+    ):
+        return _STEP if re.fullmatch(_STEP.names, raised.name) else None
+    return place
+
+
+def _by_file(raised: Raised) -> Place | None:
     telling = [f for f in reversed(raised.files) if not _PLAIN.search(f)]
     for place in PLACES:
         if place.anywhere and any(re.search(place.files, file) for file in telling[:6]):
@@ -163,3 +197,44 @@ def package_of(raised: Raised) -> str:
             if re.search(pattern, file):
                 return name
     return ""
+
+
+_FAULTS = (
+    (
+        r"flashinfer/sampling|topk_topp_sampler|rejection_sampler",
+        "in the sampler",
+        "VLLM_USE_FLASHINFER_SAMPLER=0",
+    ),
+    (r"spec_decode|eagle|medusa", "in speculative decoding", "start without --speculative-config"),
+    (
+        r"vllm/lora/",
+        "in an adapter's kernels",
+        "start without adapters to see that it is this, or merge them",
+    ),
+    (r"custom_all_reduce|symm_mem|quick_all_reduce", "between the GPUs", "--disable-custom-all-reduce"),
+    (r"fused_moe|deep_gemm|cutlass_moe", "in the experts' kernels", "another --moe-backend (triton, marlin)"),
+    (r"attention|flash_attn|flashinfer|flash_mla|triton_attn", "in attention", "another --attention-backend"),
+    (
+        r"kv_transfer|lmcache|nixl|mooncake|offload",
+        "while the KV cache was moved",
+        "start without --kv-transfer-config",
+    ),
+    (r"quantization/|scaled_mm|marlin", "in the quantized layers", "another --linear-backend or checkpoint"),
+    (
+        r"mamba|gdn|linear_attn|fla/ops",
+        "in the layers that keep a state (Mamba, GDN)",
+        "--mamba-cache-mode none",
+    ),
+)
+"""A file on the way to a fault of the GPU, the part in words, how to go without its kernels."""
+
+
+def at_fault_in(raised: Raised) -> tuple[str, str] | None:
+    """(the part that ran, how to go without it) of a fault on the GPU; None when no file tells.
+
+    The GPU reports late: it is where the log was, not certainly where the fault is."""
+    for file in reversed(raised.files):
+        for pattern, part, do in _FAULTS:
+            if re.search(pattern, file):
+                return part, do
+    return None

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from seawall.engines.vllm.signs import SIGNS, Said, redacted
 from seawall.engines.vllm.versions import flags
@@ -27,6 +27,8 @@ class Raised:
     """Where in the log its traceback begins, in characters."""
     end: int = 0
     """Where the line of the exception ends."""
+    importing: bool = False
+    """Whether an installed package was just being imported: it fits no other that is installed."""
 
     @property
     def name(self) -> str:
@@ -40,7 +42,7 @@ _PREFIX = re.compile(
     r"(?P<tag>\([^)\n]{1,80}\) ?)?(?:\S{0,20}\[rank\d+\]: ?)?(?:(?:ERROR|CRITICAL) [^\n\]]{0,140}\] ?)?)"
 )
 """What stands before a log's line: a supervisor's mark, kubectl's or the runtime's, vLLM's process and level."""
-_FRAME = re.compile(r'\s*File "(?P<file>[^"\n]{1,300})", line (?P<line>\d+)')
+_FRAME = re.compile(r'\s*File "(?P<file>[^"\n]{1,300})", line (?P<line>\d+)(?:, in (?P<name>\S+))?')
 _NAMED = re.compile(r"(?P<name>(?:[A-Za-z_]\w*\.)*[A-Za-z_]\w*(?:\(\w+\))?)(?:: ?(?P<text>.{0,400}))?$")
 _EXCEPTION = re.compile(r"(?:Error|Exception|Failure|Exit|Interrupt|Warning|Timeout)(?:\(\w+\))?$")
 _ECHO = re.compile(
@@ -68,6 +70,14 @@ class _Open:
     files: list[str] = field(default_factory=list)
     at: str = ""
     said: str = ""
+    modules: list[bool] = field(default_factory=list)
+    """True for each file whose own top level ran: it was being imported."""
+
+    @property
+    def importing(self) -> bool:
+        """Whether one of the last frames is the top level of an installed package."""
+        last = list(zip(self.files, self.modules, strict=True))[-4:]
+        return any(top and re.search(r"(?:site|dist)-packages/", file) for file, top in last)
 
 
 def exception(text: str) -> Raised | None:
@@ -79,7 +89,7 @@ def exception(text: str) -> Raised | None:
     for later in found[1:]:
         if _HANDLED not in text[first.start : later.start] or later.name in _CLUMSY:
             break
-        first = Raised(later.line, later.files, first.start, later.end)
+        first = replace(later, start=first.start)
     return first
 
 
@@ -129,6 +139,7 @@ def _exceptions(text: str) -> Iterator[Raised]:
             open_[who] = _Open(start)
         elif now is not None and frame is not None:
             now.files.append(frame["file"])
+            now.modules.append(frame["name"] == "<module>")
             now.at, now.said = f"{_short(frame['file'])}:{frame['line']}", ""
         elif now is not None and (not line or line[0] in " \t|^~"):
             words = line.strip(" ^~|")
@@ -137,7 +148,13 @@ def _exceptions(text: str) -> Iterator[Raised]:
             open_.pop(who, None)
             one = _read(line, now)
             if one is not None:
-                yield Raised(one, tuple(now.files) if now else (), now.start if now else start, at)
+                yield Raised(
+                    one,
+                    tuple(now.files) if now else (),
+                    now.start if now else start,
+                    at,
+                    importing=now is not None and now.importing,
+                )
 
 
 def _read(line: str, traceback: _Open | None) -> str | None:
@@ -171,15 +188,21 @@ def last_error(text: str) -> str:
     return redacted(" ".join(found[-1].split())[:240]) if found else ""
 
 
-def option_in(words: str) -> str:
-    """The flag of `vllm serve` that a refusal names by its field (max_num_batched_tokens); empty: none, or no refusal.
+def options_in(words: str) -> list[str]:
+    """The flags of `vllm serve` that a refusal names by their fields (max_num_batched_tokens), in its order."""
+    found: list[str] = []
+    for word in re.findall(r"(?<![\w/.])(?:--)?[a-z]+(?:[_-][a-z0-9]+)+\b", words):
+        name = f"--{str(word).removeprefix('--').replace('_', '-')}"
+        if name in flags() and name not in found:
+            found.append(name)
+    return found
 
-    Configuration is refused with ValueError, AssertionError or NotImplementedError, in the field's name.
+
+def option_in(words: str) -> str:
+    """The first flag that a refusal names; empty: none, or no refusal.
+
+    Configuration is refused with ValueError, AssertionError or NotImplementedError.
     """
     if not words.startswith(("ValueError", "AssertionError", "NotImplementedError")):
         return ""
-    for word in re.findall(r"(?<![\w/.])(?:--)?[a-z]+(?:[_-][a-z0-9]+)+\b", words):
-        name = f"--{str(word).removeprefix('--').replace('_', '-')}"
-        if name in flags():
-            return name
-    return ""
+    return next(iter(options_in(words)), "")

@@ -15,11 +15,22 @@ from seawall.engines.vllm.messages.devices import DEVICES
 from seawall.engines.vllm.messages.last import LAST
 from seawall.engines.vllm.messages.memory import MEMORY
 from seawall.engines.vllm.messages.ranks import RANKS
+from seawall.engines.vllm.messages.requests import REQUESTS
 from seawall.engines.vllm.messages.sign import Sign
 from seawall.engines.vllm.messages.starting import STARTING
 from seawall.engines.vllm.messages.weights import WEIGHTS
 
-SIGNS: tuple[Sign, ...] = (*ARGUMENTS, *DEVICES, *MEMORY, *RANKS, *WEIGHTS, *STARTING, *AROUND, *LAST)
+SIGNS: tuple[Sign, ...] = (
+    *ARGUMENTS,
+    *DEVICES,
+    *MEMORY,
+    *RANKS,
+    *WEIGHTS,
+    *STARTING,
+    *AROUND,
+    *REQUESTS,
+    *LAST,
+)
 """Ordered: an earlier sign explains a later one (a CUDA error follows a driver that is too old)."""
 
 
@@ -30,6 +41,7 @@ class Said:
     sign: Sign
     what: str
     line: str
+    do: str
     groups: dict[str, str] = field(default_factory=dict)
     """What the message names: `cuda`, `found`, ..."""
 
@@ -43,7 +55,7 @@ def read(text: str) -> Said | None:
     for sign in SIGNS:
         for m in re.finditer(sign.pattern, text, re.IGNORECASE | re.MULTILINE):
             start = text.rfind("\n", 0, m.start()) + 1
-            if not sign.any_level and _QUIET.match(text, start):
+            if sign.request or (not sign.any_level and _QUIET.match(text, start)):
                 continue
             return _said(sign, m, text)
     return None
@@ -54,7 +66,8 @@ def _said(sign: Sign, m: re.Match[str], text: str) -> Said:
     line = text[start : end if end >= 0 else len(text)].strip()
     groups = {k: (v or "").strip() for k, v in m.groupdict().items()}
     what = re.sub(r" \(Xid \)", "", sign.what.format(**groups)).strip()
-    return Said(sign, redacted(what), redacted(" ".join(line.split())[:240]), groups)
+    do = " ".join(sign.do.format(**groups).split())
+    return Said(sign, redacted(what), redacted(" ".join(line.split())[:240]), redacted(do), groups)
 
 
 def read_alive(text: str) -> Said | None:
@@ -62,7 +75,7 @@ def read_alive(text: str) -> Said | None:
     found = [
         (m.start(), sign, m)
         for sign in SIGNS
-        if sign.alive
+        if sign.alive or sign.request
         for m in re.finditer(sign.pattern, text, re.IGNORECASE | re.MULTILINE)
     ]
     if not found:

@@ -148,6 +148,16 @@ AROUND: tuple[Sign, ...] = (
     ),
     Sign(
         "engine/unsupported-gpu",
+        r"(?P<what>[^\n:]{0,80}(?:not supported|unsupported|not implemented)[^\n]{0,24}\bgfx\w+"
+        r"|[^\n:]{0,60}requires gfx\w+[^\n]{0,40}"
+        r"|hipErrorNoBinaryForGpu|hipErrorSharedObjectInitFailed)",
+        "a kernel of AITER or of the image is not for this AMD GPU ({what})",
+        "VLLM_ROCM_USE_AITER=0, or only the part that fails (VLLM_ROCM_USE_AITER_FP4BMM, _MLA, _MOE, _MHA =0); "
+        "--attention-backend TRITON_ATTN; a newer ROCm image that is built for this GPU",
+        certain=False,
+    ),
+    Sign(
+        "engine/unsupported-gpu",
         r"(?P<what>[^\n:]{0,80}(?:not implemented|not supported|unsupported) (?:for|on) (?:Blackwell|Hopper"
         r"|Ampere|Turing"
         r"|Volta|SM ?\d+|sm_?\d+|gfx\d+\w*)|Unsupported gpu architecture[^\n]{0,60}|ptxas fatal[^\n]{0,100}"

@@ -78,6 +78,30 @@ DEVICES: tuple[Sign, ...] = (
     ),
     Sign(
         "gpu/device-plugin",
+        r"unknown device(?: id)?: no-gpu-has-(?P<share>\w+?)-to-run|device error: no-gpu-has-(?P<size>\w+?)-to-run",
+        "the plugin that shares GPUs found none with {share}{size} of memory left for the container",
+        "was the Pod placed by the sharing scheduler (its extender, schedulerName), and is the memory that it asks for "
+        "(aliyun.com/gpu-mem) in the plugin's unit (GiB or MiB)? Ask for a smaller share, or free one",
+        any_level=True,
+    ),
+    Sign(
+        "gpu/driver-too-old",
+        r"nvidia-container-cli: requirement error",
+        "the image asks for a newer driver or CUDA than the node's NVIDIA driver (or its old toolkit) offers",
+        "an image for an older CUDA, or update the driver (GPU operator: driver.version) and the container toolkit; "
+        "NVIDIA_DISABLE_REQUIRE=1 only skips the question",
+        any_level=True,
+    ),
+    Sign(
+        "gpu/no-driver",
+        r"(?P<device>/dev/nvidia\w*)\\?\"?: (?:lstat [^\n]{0,40})?no such file or directory",
+        "the node has no {device}: its NVIDIA driver is not loaded, or has not made its devices yet",
+        "nvidia-smi on the node makes them; else nvidia-modprobe -c 0 -u (nvidia-uvm), and the persistence "
+        "daemon at boot",
+        any_level=True,
+    ),
+    Sign(
+        "gpu/device-plugin",
         r"nvidia-container-cli: device error: (?P<device>(?:GPU|MIG)-[\w-]+): unknown device",
         "the device plugin gave out a GPU that the node's driver does not have: {device}",
         "restart the device plugin on that node (after a change of MIG, a reset or a replaced GPU it still "
@@ -89,9 +113,17 @@ DEVICES: tuple[Sign, ...] = (
         "gpu/memory-taken",
         r"Error in memory profiling\.[^\n]{0,20}Initial free memory (?P<free>[\d.]+) GiB",
         "another process used the same GPU while vLLM measured its memory ({free} GiB were free first)",
-        "one engine per GPU; engines that share one must not start at the same time (time-slicing, HAMi, MPS), or set "
+        "are the two figures the same, it is the count of HAMi (a newer HAMi). One engine per GPU; engines that "
+        "share one must not start at the same time (time-slicing, HAMi, MPS), or set "
         "--kv-cache-memory-bytes, which measures nothing",
         certain=False,
+    ),
+    Sign(
+        "gpu/out-of-memory",
+        r"HAMI-core ERROR[^\n]{0,120}OOM (?P<wanted>1844\d{16}) / (?P<has>\d+)",
+        "HAMi's own count of the memory in use has run below zero: the GPU is not full, every request is refused",
+        "a newer HAMi (a bug of its count when processes end); delete the Pod so that the count begins anew",
+        any_level=True,
     ),
     Sign(
         "gpu/out-of-memory",
@@ -99,6 +131,30 @@ DEVICES: tuple[Sign, ...] = (
         "the share of the GPU that HAMi gives the container is used up ({wanted} of {has} bytes)",
         "a larger nvidia.com/gpumem; --gpu-memory-utilization is a share of it; seawall plan does the sum",
         any_level=True,
+    ),
+    Sign(
+        "gpu/no-driver",
+        r"(?P<why>Could not resolve Linux kernel version|Unable to load the (?:kernel module )?'?nvidia[\w.-]*'?"
+        r"|Could not unload NVIDIA driver kernel modules[^\n]{0,40}|could not insert '?nvidia[^\n]{0,80}"
+        r"|Unable to (?:find|locate)[^\n]{0,20}linux-(?:headers|modules|image)[^\n]{0,60}"
+        r"|[Ff]ailed to (?:install|find|get) (?:the )?kernel[- ](?:headers|modules)[^\n]{0,60}"
+        r"|No package kernel-(?:headers|devel)[^\n]{0,60}|nouveau[^\n]{0,60}(?:in use|is loaded|already))",
+        "the node's NVIDIA driver cannot be built or loaded for its kernel: {why}",
+        "a driver for that very kernel (GPU operator: driver.version, usePrecompiled), its kernel headers in "
+        "the node's package "
+        "source, nouveau blacklisted, Secure Boot off; or install it on the node and set driver.enabled=false",
+        any_level=True,
+    ),
+    Sign(
+        "gpu/device-plugin",
+        r"No devices found\. Waiting indefinitely"
+        r"|Failed to initialize NVML[^\n]{0,80}\n[^\n]{0,80}If this is a GPU node",
+        "the device plugin saw no GPU when it started, and does not look again: the node offers none",
+        "nvidia-smi on the node, then restart the device plugin: delete its Pod (after a reboot it was there "
+        "before the "
+        "driver); NVIDIA's runtime has to be containerd's default, or the plugin's runtimeClassName",
+        any_level=True,
+        alive=True,
     ),
     Sign(
         "gpu/no-driver",
@@ -114,11 +170,19 @@ DEVICES: tuple[Sign, ...] = (
         r"CUDA_ERROR_NO_DEVICE|cudaErrorNoDevice|no CUDA-capable device is detected"
         r"|libcuda\.so[.\d]*: cannot open shared object|Found no NVIDIA driver|"
         r"Failed to infer device type|No CUDA GPUs are available|no NVIDIA GPU "
-        r"detected|nvidia-container-cli: (?:initialization error|device error)"
+        r"detected|nvidia-container-cli: initialization error"
         r"|libnvidia-ml\.so[.\d]*: cannot open shared|could not load NVML library",
         "the container sees no GPU",
         "ask for nvidia.com/gpu in limits; is the device plugin running? kubectl -n "
         "kube-system get pods | grep nvidia",
+    ),
+    Sign(
+        "gpu/not-visible",
+        r"nvidia-container-cli(?:\.real)?: device error[^\n]{0,80}",
+        "NVIDIA's runtime does not find the device that the container is to get",
+        "nvidia-smi -L on the node against the device plugin's list: restart the plugin on that node, delete the Pod",
+        certain=False,
+        any_level=True,
     ),
     Sign(
         "gpu/memory-taken",

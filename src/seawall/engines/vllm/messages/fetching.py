@@ -9,6 +9,23 @@ from seawall.engines.vllm.messages.sign import Sign
 
 FETCHING: tuple[Sign, ...] = (
     Sign(
+        "weights/corrupt",
+        r"Consistency check failed: file should be of size (?P<wanted>\d+) but has size (?P<has>\d+)",
+        "a file of the weights came down in part only: {has} of {wanted} bytes",
+        "delete it and download again (seawall pull checks every file and goes on where it broke off); if it "
+        "comes back: a "
+        "proxy that cuts or answers itself, a full disk, a mirror (HF_ENDPOINT) that is behind",
+    ),
+    Sign(
+        "weights/hub-unreachable",
+        r"IncompleteRead\(|peer closed connection without sending complete|ChunkedEncodingError|Connection broken: ",
+        "the download breaks off before its end, again and again",
+        "a proxy or firewall that cuts long connections? seawall pull goes on where it broke off; "
+        "HF_HUB_DISABLE_XET=1, fewer "
+        "workers, or a mirror inside (HF_ENDPOINT)",
+        certain=False,
+    ),
+    Sign(
         "weights/token-form",
         r"(?:Illegal|Invalid) header value[^\n]{0,60}|Invalid (?:leading|trailing) whitespace[^\n]{0,60}header value"
         r"|header value[^\n]{0,40}contains? (?:a )?(?:newline|line break)",

@@ -19,6 +19,16 @@ MEMORY: tuple[Sign, ...] = (
     ),
     Sign(
         "engine/kv-too-small",
+        r"max seq len \(?(?P<len>\d+)\)?[^\n]{0,30}?\(?(?P<needs>[\d.]+) GiB KV cache is needed, "
+        r"which is larger than the available KV cache memory "
+        r"\((?P<gib>[\d.]+) GiB\)[^\n]{0,80}?estimated maximum model length is (?P<fits>\d+)",
+        "one request of max_model_len {len} needs {needs} GiB of KV cache, and {gib} GiB are left: {fits} tokens fit",
+        "--max-model-len {fits} (spec.traffic.maxContext); for more: --kv-cache-dtype fp8, more GPUs, a higher "
+        "--gpu-memory-utilization, or another --attention-backend (FlashInfer keeps a larger workspace than "
+        "FLASH_ATTN)",
+    ),
+    Sign(
+        "engine/kv-too-small",
         r"(?:max seq len \(?(?P<len>\d+)\)?[^\n]{0,120})?(?:larger than the (?:maximum number "
         r"of tokens that can be stored in KV cache(?: \((?P<has>\d+)\))?"
         r"|available KV cache memory \((?P<gib>[\d.]+) GiB\)))",

@@ -41,6 +41,18 @@ RANKS: tuple[Sign, ...] = (
     ),
     Sign(
         "engine/ray-no-gpu",
+        r"Waiting for creating a placement group[^\n]{0,80}specs=\[[^\n]{0,300}'node:(?P<ip>[\w.:]+)'"
+        r"|fulfill resource request \{'node:(?P<node>[\w.:]+)'",
+        "Ray finds no place for the replica's ranks: one of them has to be on the node {ip}{node}, with a free GPU",
+        "VLLM_HOST_IP in each Pod has to be the address under which Ray knows it (status.podIP; ray status "
+        "lists them); have "
+        "all nodes joined, and is another placement group holding the GPUs?",
+        certain=False,
+        any_level=True,
+        alive=True,
+    ),
+    Sign(
+        "engine/ray-no-gpu",
         r"Current node has no GPU available|Ray does not allocate any GPUs on the driver node",
         "Ray runs vLLM's own process on a node without a free GPU",
         "ask for the GPU in the deployment (ray_actor_options: {{num_gpus: 1}} or a placement group), or start it on a "
@@ -61,8 +73,10 @@ RANKS: tuple[Sign, ...] = (
         "engine/nixl",
         r"NIXL_ERR_\w+|nixlBackendError|NIXL is not available|nixl_agent[^\n]{0,60}failed",
         "the KV cache cannot be handed over between prefill and decode (NIXL)",
-        "the first UCX line above says which transport is missing: IPC_LOCK in capabilities, an RDMA device in limits "
-        "(or UCX_TLS without it), UCX_NET_DEVICES, and one image on both sides",
+        "one image, the same tensor-parallel size (TP) and block size on both sides? The first UCX line above "
+        "says which "
+        "transport is missing: IPC_LOCK in capabilities, an RDMA device in limits "
+        "(or UCX_TLS without it), UCX_NET_DEVICES",
         certain=False,
         any_level=True,
     ),

@@ -22,3 +22,5 @@ class Sign:
     """Whether it also counts in lines logged as INFO or WARNING, where others are noise: a retry, an optional file."""
     alive: bool = False
     """Whether it also says what is wrong with a program that goes on running: it asks again and again, in vain."""
+    request: bool = False
+    """Whether it says why requests are refused, while the engine itself is well: nobody dies of it."""

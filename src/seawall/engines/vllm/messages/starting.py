@@ -36,6 +36,16 @@ STARTING: tuple[Sign, ...] = (
     ),
     Sign(
         "engine/pinned-memory",
+        r"(?P<why>Unable to pin host memory[^\n]{0,60}|cudaHost(?:Register|Alloc)[^\n]{0,60}(?:fail|error|:)[^\n]{0,40}"
+        r"|[Ff]ailed to (?:pin|lock)[^\n]{0,20} memory[^\n]{0,40}|mlock[^\n]{0,40}(?:failed|Cannot allocate))",
+        "host memory cannot be pinned for the GPU: {why}",
+        "the limit of locked memory (memlock, ulimit -l) of the container: LimitMEMLOCK=infinity in "
+        "containerd's unit on the "
+        "node, IPC_LOCK in capabilities; or a smaller cache in host memory than its limit holds",
+        certain=False,
+    ),
+    Sign(
+        "engine/pinned-memory",
         r"UVA is not available|pin_memory=False[^\n]{0,60}(?:WSL|not available)",
         "vLLM believes that no pinned host memory is to be had: it takes a machine for WSL whose name or kernel holds "
         "`microsoft`",
@@ -52,6 +62,17 @@ STARTING: tuple[Sign, ...] = (
         "the worker that logs last; py-spy dump of it before the Pod goes; VLLM_EXECUTE_MODEL_TIMEOUT_SECONDS if "
         "the first "
         "step compiles for long; without --async-scheduling or another backend does it go on?",
+        certain=False,
+    ),
+    Sign(
+        "engine/model-files",
+        r"AttributeError: '(?P<kind>\w*Tokenizer\w*)' object has no attribute '(?P<lacks>\w+)'",
+        "the tokenizer that was chosen ({kind}) lacks what asks it ({lacks}): --tokenizer-mode, or the release "
+        "of Transformers, "
+        "does not fit these files",
+        "--tokenizer-mode auto (or hf) for a repository in Hugging Face's form; mistral, with --config-format "
+        "and --load-format "
+        "mistral, only where tekken.json and params.json are; else an image whose Transformers fits them",
         certain=False,
     ),
     Sign(
@@ -133,6 +154,14 @@ STARTING: tuple[Sign, ...] = (
         r"|Cannot provide a placement group|Waiting for creating a placement group of specs",
         "more ranks are asked for than the Pod has GPUs",
         "make the GPU limit equal to --tensor-parallel-size x --pipeline-parallel-size",
+    ),
+    Sign(
+        "engine/unsupported-model",
+        r"GGUF model with architecture (?P<name>[\w.-]+) is not supported"
+        r"|Architecture (?P<older>[\w.-]+) not supported",
+        "the Transformers of this image cannot read a GGUF file of the architecture {name}{older}",
+        "the model's safetensors (or an AWQ, FP8 checkpoint) instead of GGUF; REPO:QUANT with --hf-config-path and "
+        "--tokenizer of the original model; or a newer image",
     ),
     Sign(
         "engine/unsupported-model",
@@ -219,7 +248,30 @@ STARTING: tuple[Sign, ...] = (
     ),
     Sign(
         "engine/bad-config",
-        r"validation errors? for \w*(?:Config|Args)\b(?:\n[^\n]{0,200}){0,3}?\n\s*Value error, (?P<why>[^\n\[]{5,240})"
+        r"`?limit_mm_per_prompt`? is only supported for multimodal models",
+        "this vLLM takes the model for one of text only, and limits for pictures are set (limit_mm_per_prompt)",
+        "leave --limit-mm-per-prompt out; if the model does take pictures, a newer vLLM image knows it as multimodal",
+    ),
+    Sign(
+        "engine/bad-config",
+        r"LoRA rank (?P<rank>\d+) is greater than max_lora_rank (?P<most>\d+)",
+        "the adapter's rank {rank} is above --max-lora-rank ({most})",
+        "--max-lora-rank {rank} (the largest rank of all adapters)",
+    ),
+    Sign(
+        "engine/import",
+        r"requires?:? `?(?P<package>(?!Python\b)[A-Za-z][\w.-]{1,40})`? ?\(?(?P<version>(?:>=|==|<=|<|>"
+        r"|~=) ?\d[\w.,<>=]*)"
+        r"|(?P<needed>[a-z][\w-]{1,40}(?:[<>=!~]=?[\w.]+,?)+) is required for a normal functioning",
+        "a package of the image has another version than is asked for: {package} {version}{needed}",
+        "an image that brings it (mostly a newer vLLM; for transformers above all), or install "
+        "{package}{version}{needed} in "
+        "a build of your own",
+    ),
+    Sign(
+        "engine/bad-config",
+        r"validation errors? for \w*(?:Config"
+        r"|Args)\b(?:\n[^\n]{0,200}){0,3}?\n[^\n]{0,160}?\bValue error, (?P<why>[^\n\[]{5,240})"
         r"|(?P<quantization>Unknown quantization method: \S+"
         r"|Quantization method specified in the model config[^\n]{0,160})",
         "vLLM refuses its configuration: {why}{quantization}",
@@ -228,11 +280,21 @@ STARTING: tuple[Sign, ...] = (
     Sign(
         "engine/bad-config",
         r"(?:ValueError|AssertionError|NotImplementedError): "
-        r"(?P<refusal>[^\n]{0,80}?(?:is not supported (?:for|by|with) this model|(?:is|are) not supported "
-        r"(?:together )?with|should have the same|is not compatible with|cannot be used (?:with|together)"
-        r"|is only supported (?:on|for|with)|is disabled but|is greater than max_|is not divisible by)[^\n]{0,160})",
+        r"(?P<refusal>(?!Method ')[^\n]{0,120}?(?:(?:is|are) not supported (?:for|by|with) this model"
+        r"|(?:is|are) not supported (?:together )?with|should have the same|(?:is )?(?:not compatible"
+        r"|incompatible) with"
+        r"|cannot be used (?:with|together)"
+        r"|is only supported (?:on|for|with)|is disabled but|is greater than max_|(?:is|are) not divisible by"
+        r"|currently (?:only )?(?:requires|supports)|requires (?:--|`|the |expert|tensor|data|chunked|prefix"
+        r"|enforce|setting)"
+        r"|(?:not|un)(?: yet)? ?(?:supported|implemented)(?: yet)?\.?$|must be (?:set|enabled|disabled|one of"
+        r"|a multiple|divisible"
+        r"|at least|less than|greater than|smaller|equal)|cannot be (?:enabled|disabled|set|combined)"
+        r"|[Pp]lease (?:set|use|specify|disable|enable|pass|increase|decrease|reduce|lower))[^\n]{0,160})",
         "vLLM refuses its configuration: {refusal}",
-        "change what the message names; seawall lint and seawall plan check the same before",
+        "change what the message names (or leave that option out); where the options are as they should be, "
+        "this release "
+        "lacks it: a newer vLLM image first. seawall lint and seawall plan check the same before",
         weight=80,
         certain=False,
     ),
@@ -242,6 +304,16 @@ STARTING: tuple[Sign, ...] = (
         "the container sees no GPU",
         "ask for nvidia.com/gpu in limits; is the device plugin running? kubectl -n kube-system get pods | grep nvidia",
         any_level=True,
+    ),
+    Sign(
+        "engine/no-file",
+        r"FileNotFoundError: \[Errno 2\] No such file or directory: '(?P<path>/[^'\n]{1,200})'",
+        "there is no {path} in the container",
+        "mount what it is in (a ConfigMap, a Secret, a volume) at that path, or correct the path: kubectl exec "
+        "POD -- ls; did "
+        "what fills it run before?",
+        weight=80,
+        certain=False,
     ),
 )
 """In this order: an earlier sign explains a later one."""

@@ -101,5 +101,17 @@ WEIGHTS: tuple[Sign, ...] = (
         "there is no model at the path that vLLM was given",
         "did the loader Job finish, and is the mount the one that vLLM reads? kubectl exec ls on the path",
     ),
+    Sign(
+        "weights/no-model",
+        r"No such file or directory: '(?P<path>/(?:mnt/(?:models?|pvc)|models?|opt/ml/model"
+        r"|weights)(?:/[^'\n]{0,160})?)'",
+        "there is nothing at {path}, where the model should be",
+        "is the volume mounted there, and did what fills it run before? KServe's storage-initializer is put in "
+        "by its webhook "
+        "only: storageUri set, its controller up, the namespace not excluded; kubectl get pod -o yaml shows "
+        "initContainers",
+        weight=88,
+        certain=False,
+    ),
 )
 """In this order: an earlier sign explains a later one."""
