@@ -44,6 +44,8 @@ class NodeFacts:
     ready: bool
     allocatable_gpus: int
     used_gpus: int
+    cordoned: bool = False
+    """It takes no new Pods, and counts as not ready for that."""
 
 
 @dataclass(frozen=True)
@@ -197,21 +199,24 @@ def _room(nodes: list[NodeFacts], fleet: Fleet, plan: Plan) -> Iterator[CheckRes
     floor = max(1, fleet.spec.scaling.min)
     slots = sum((n.allocatable_gpus - n.used_gpus) // need for n in nodes if n.ready)
     wanted = (floor + (1 if fleet.spec.hardware.spare_gpus else 0)) * plan.nodes_per_replica
+    closed = sorted(n.name for n in nodes if n.cordoned)
+    held = f"; cordoned: {', '.join(closed[:4])}{' and more' if len(closed) > 4 else ''}" if closed else ""
+    opened = f"kubectl uncordon {closed[0]} when its drain is over. " if closed else ""
     if slots >= wanted:
         yield CheckResult("free GPUs", "ok", f"room for {slots} x {need}, {wanted} wanted with the surge")
     elif slots >= floor * plan.nodes_per_replica:
         yield CheckResult(
             "free GPUs",
             "warn",
-            f"room for {slots} x {need}: enough to serve, not for a rollout's surge replica",
-            "Add a node, or set spec.hardware.spareGpus: false (replicas are then replaced in place).",
+            f"room for {slots} x {need}: enough to serve, not for a rollout's surge replica{held}",
+            f"{opened}Add a node, or set spec.hardware.spareGpus: false (replicas are then replaced in place).",
         )
     else:
         yield CheckResult(
             "free GPUs",
             "fail",
-            f"room for {slots} x {need} GPUs, {wanted} wanted",
-            "Add nodes, or lower scaling.min.",
+            f"room for {slots} x {need} GPUs, {wanted} wanted{held}",
+            f"{opened}Add nodes, or lower scaling.min.",
         )
     tolerated = {t.key for t in fleet.spec.hardware.tolerations} | {fleet.spec.hardware.resource}
     spot = ("cloud.google.com/gke-spot", "kubernetes.azure.com/scalesetpriority")

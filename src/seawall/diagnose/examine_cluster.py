@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
@@ -96,19 +97,15 @@ async def nodes_of(kube: Kube, resource: str) -> tuple[NodeFacts, ...]:
         ready = any(c.get("type") == "Ready" and c.get("status") == "True" for c in conditions)
         labels = (obj.get("metadata") or {}).get("labels") or {}
         allocatable = _count((status.get("allocatable") or {}).get(resource, 0))
-        return NodeFacts(
-            key_of(obj)[1], labels, taints, ready and not spec.get("unschedulable"), allocatable, 0
-        )
+        cordoned = bool(spec.get("unschedulable"))
+        return NodeFacts(key_of(obj)[1], labels, taints, ready and not cordoned, allocatable, 0, cordoned)
 
     nodes = await kube.list(Select(NODE), node)
     used: dict[str, int] = {}
     if any(n.allocatable_gpus for n in nodes.values()):
         for where, count in (await kube.list(Select(POD), gpus)).values():
             used[where] = used.get(where, 0) + count
-    return tuple(
-        NodeFacts(n.name, n.labels, n.taints, n.ready, n.allocatable_gpus, used.get(n.name, 0))
-        for n in nodes.values()
-    )
+    return tuple(replace(n, used_gpus=used.get(n.name, 0)) for n in nodes.values())
 
 
 def _count(value: object) -> int:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
+from seawall.drivers.kube_refusal import cure_of
+
 Object = dict[str, Any]
 PodPhase = Literal["pending", "starting", "loading", "ready", "draining", "failed", "done"]
 BROKEN = (
@@ -67,10 +69,12 @@ def paused(deployment: Object) -> str:
 
 def refused_pods(deployment: Object) -> str:
     """Why the API server takes no Pods of a Deployment (a quota, pod security, a webhook, an account that is missing),
-    in its own words; empty where it does."""
+    in its own words, with what to do about it; empty where it does."""
     conditions = {c.get("type"): c for c in (deployment.get("status") or {}).get("conditions") or []}
     failure = conditions.get("ReplicaFailure") or {}
     if failure.get("status") != "True":
         return ""
-    name = (deployment.get("metadata") or {}).get("name")
-    return f"{name}: no Pod can be made: {str(failure.get('message'))[:300]}"
+    meta, message = deployment.get("metadata") or {}, str(failure.get("message"))
+    told = f"{meta.get('name')}: no Pod can be made: {message[:300]}"
+    cure = cure_of(403, message).replace("kubectl ", f"kubectl -n {meta.get('namespace')} ")
+    return f"{told.rstrip('. ')}. {cure}" if cure else told

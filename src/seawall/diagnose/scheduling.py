@@ -237,6 +237,8 @@ def _no_gpu(
             do="use fewer GPUs per replica (seawall plan), larger nodes, or a multi-node split",
         )
     elif not _surging(facts, pod):  # else it is told by the rollout's rule
+        closed = [name_of(n) for n in fitting if part(n, "spec").get("unschedulable")]
+        opened = f"kubectl uncordon {closed[0]} when its drain is over; " if closed else ""
         yield Cause(
             id="scheduling/no-free-gpu",
             certainty="certain" if nodes else "likely",
@@ -245,8 +247,12 @@ def _no_gpu(
             what=f"all GPUs are taken: the Pod needs {wanted} free {resource} on one node"
             if nodes
             else f"no node has {wanted} free {resource}: they are taken, or no node offers any (none could be read)",
-            evidence=(evidence, f"{_where(pod, nodes)} in sight" if nodes else "no node in sight"),
-            do="kubectl get pods -A -o wide --field-selector spec.nodeName=NODE; grow the GPU pool "
+            evidence=(
+                evidence,
+                f"{_where(pod, nodes)} in sight" if nodes else "no node in sight",
+                *([f"cordoned, so that they count as full: {', '.join(closed[:4])}"] if closed else []),
+            ),
+            do=f"{opened}kubectl get pods -A -o wide --field-selector spec.nodeName=NODE; grow the GPU pool "
             "or lower scaling.max",
         )
 

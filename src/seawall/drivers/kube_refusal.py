@@ -23,7 +23,8 @@ NEWER = (
 _CURES: list[tuple[int, str, str]] = [
     (401, "", "Log in again, or choose another --context."),
     (403, _ENDING, "Wait until the namespace is gone, then try again."),
-    (403, r"exceeded quota|must specify", "Ask for more quota, or for less of it: seawall plan FLEET.yaml"),
+    (403, r"exceeded quota", "What holds it: kubectl describe resourcequota. Free some, ask for more, or want fewer."),
+    (403, r"failed quota.*must specify", "The quota wants every container to say them; a LimitRange may."),
     (403, r"violates PodSecurity", "Pod security of the namespace forbids it: seawall doctor FLEET.yaml"),
     (403, r"(maximum|minimum) .* usage per", "A LimitRange of the namespace forbids it: kubectl get limitrange"),
     (403, r"denied the request|ValidatingAdmissionPolicy", _POLICY),
@@ -105,7 +106,7 @@ def refused(code: int, content: bytes, retry_after_s: float | None = None) -> Re
         causes = (status.get("details") or {}).get("causes") or []
     except (ValueError, KeyError, AttributeError, TypeError, RecursionError):
         said, reason, causes = content[:300].decode(errors="replace").strip() or f"HTTP {code}", "", []
-    cure = next((c for at, pattern, c in _CURES if at == code and re.search(pattern, said)), "")
+    cure = cure_of(code, said) or next((c for at, pattern, c in _CURES if at == code and not pattern), "")
     text = _invalid(said, causes) if code == 422 else said
     if code == 429 and retry_after_s:
         when = show_seconds(min(retry_after_s, _DAY_S))
@@ -116,6 +117,11 @@ def refused(code: int, content: bytes, retry_after_s: float | None = None) -> Re
     found = Refused(code, reason, told, cure, said)
     found.retry_after_s = retry_after_s
     return found
+
+
+def cure_of(code: int, said: str) -> str:
+    """What to do about a refusal with these very words of the server; empty where they are none that is known."""
+    return next((c for at, pattern, c in _CURES if at == code and pattern and re.search(pattern, said)), "")
 
 
 def _invalid(said: str, causes: Any) -> str:

@@ -5,7 +5,7 @@ Few requests (one page of 500 Pods each), and of every Pod only a line is kept: 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from seawall.decide.scale.keda import PAUSED
 from seawall.diagnose.phase import paused, phase_of, refused_pods
@@ -25,6 +25,7 @@ from seawall.drivers.kube import (
     Select,
     key_of,
 )
+from seawall.operator.cordons import Cordons
 
 UNSCALED = "nothing scales it: KEDA has not looked at its ScaledObject (is KEDA's operator running?)"
 SHOWN = 50
@@ -105,6 +106,9 @@ async def look(
         view.replicas.sort(key=lambda r: (r.phase == "ready", r.name))
         if shown is not None:
             del view.replicas[shown:]
+    cordons = Cordons(kube)
+    for view in views.values():
+        view.replicas = [replace(r, reason=await cordons.named(r.reason)) for r in view.replicas]
     await _scalers(kube, namespace, labels, views)
     await _decisions(kube, namespace, labels, views)
     if ask_gateways:

@@ -7,7 +7,7 @@ reason that a person needs. An API server that restarts meanwhile is waited for.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from seawall.diagnose.phase import paused, phase_of, refused_pods
 from seawall.domain.labels import FLEET, GATEWAYS, INSTANCE, ROLE
@@ -15,6 +15,7 @@ from seawall.drivers.clock import Clock, SteadyClock
 from seawall.drivers.kube import DEPLOYMENT, JOB, POD, Kube, Object, ObjectKind, Select, key_of
 from seawall.drivers.kube_refusal import passing
 from seawall.errors import CheckFailed, ClusterError
+from seawall.operator.cordons import Cordons
 from seawall.operator.fleet_object import fleet_object, verdict_of
 from seawall.operator.show import serving
 from seawall.operator.status import look as look_at
@@ -178,7 +179,8 @@ class FleetWait:
             found = await self._kube.list(Select(kind, self._namespace, labels=labels), lambda o: o)
             return list(found.values())
 
-        return judge(await listed(DEPLOYMENT), await listed(JOB), await listed(POD))
+        found = judge(await listed(DEPLOYMENT), await listed(JOB), await listed(POD))
+        return replace(found, step=await Cordons(self._kube).named(found.step))
 
     async def _until(self, look: Callable[[], Awaitable[WaitProgress]], name: str, deadline_s: float) -> None:
         start, said, strikes = self._clock.now(), "", 0

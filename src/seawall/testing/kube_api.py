@@ -22,8 +22,9 @@ from typing import Any
 
 from seawall.testing.kube_apply import Conflict, apply, copied, same, updated
 from seawall.testing.kube_problem import ApiProblem
+from seawall.testing.kube_quota import COUNTED
 from seawall.testing.kube_rbac import Right
-from seawall.testing.kube_strict import CUSTOM, admit, establish
+from seawall.testing.kube_strict import CUSTOM, admit, charged, establish
 
 Object = dict[str, Any]
 WINDOW = 1000
@@ -448,6 +449,7 @@ class KubeApi:
         meta["generation"] = (old or {}).get("metadata", {}).get("generation", 0) + (0 if same_spec else 1)
         kept[key] = obj
         self._emit(store, "ADDED" if old is None else "MODIFIED", obj)
+        self._charge(store, key[0])
         if self.strict and old is None and store.endswith("/customresourcedefinitions"):
             threading.Timer(0.3, establish, (self, copied(obj))).start()
         return copied(obj)
@@ -461,9 +463,22 @@ class KubeApi:
         if obj is None:
             return False
         self._version += 1
+        self._charge(store, key[0])
         if not self.faults.drop_deleted:
             self._emit(store, "DELETED", obj)
         return True
+
+    def _charge(self, store: str, namespace: str) -> None:
+        """The quota controller's turn: what is used of each quota of a namespace, now that an object came or went."""
+        if not self.strict or store not in (*COUNTED, "v1/resourcequotas"):
+            return
+        quotas = [q for (ns, _), q in self._store.get("v1/resourcequotas", {}).items() if ns == namespace]
+        if quotas:
+            there = {
+                s: [o for (ns, _), o in self._store.get(s, {}).items() if ns == namespace] for s in COUNTED
+            }
+            for quota in quotas:
+                quota["status"] = charged(quota, there)["status"]
 
     def collect(self) -> None:
         """The garbage collector's turn: what has owners of which none is there goes, and what it owned with it; of
@@ -545,6 +560,7 @@ def _field(obj: Object, term: str) -> bool:
     value: Any = obj
     for part in path.split("."):
         value = value.get(part) if isinstance(value, dict) else None
+    value = str(value).lower() if isinstance(value, bool) else value
     return (str(value or "") == wanted.removeprefix("=")) != negated
 
 

@@ -3,16 +3,17 @@
 Namespaces must exist; kinds of custom resources are served once their definition is established; defaults are filled
 in and quantities put into their canonical form; some fields never change; a claim is protected while it is used.
 Custom resources are what the schema of their definition says (kube_schema). Texts are Kubernetes 1.36's. Not here:
-schemas of built-in kinds, quota, and every default that none of our objects meets.
+schemas of built-in kinds, and every default that none of our objects meets.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from decimal import Decimal
 from typing import Any, Protocol
 
+from seawall.testing import kube_quota
 from seawall.testing.kube_apply import copied
 from seawall.testing.kube_problem import ApiProblem
 from seawall.testing.kube_schema import pruned, violations, without_nulls
@@ -55,6 +56,9 @@ def admit(
             raise ApiProblem(403, "Forbidden", f'{plural} "{new["metadata"]["name"]}" is forbidden: {text}')
     lost = _by_definition(api, store, namespace, new, unknown)
     _default(store, new, old)
+    if old is None and namespace and store in kube_quota.COUNTED:
+        quotas = api.objects("v1", "resourcequotas").items()
+        kube_quota.refuse([q for (ns, _), q in quotas if ns == namespace], store, new, _amount)
     if old is not None:
         _unchanged(store, old, new)
     return [f'unknown field "{path}"' for path in lost] if unknown == "Warn" else []
@@ -230,6 +234,12 @@ def canonical(text: Any) -> str:
         if amount % _SUFFIX[suffix] == 0 and amount:
             return f"{int(amount / _SUFFIX[suffix])}{suffix}"
     return "0"
+
+
+def charged(quota: Object, objects: Mapping[str, Iterable[Object]]) -> Object:
+    """A ResourceQuota with what is used of it, as its controller writes it."""
+    hard = dict((quota.get("spec") or {}).get("hard") or {})
+    return {**quota, "status": {"hard": hard, "used": kube_quota.used_of(hard, objects, _amount)}}
 
 
 def establish(api: Store, obj: Object) -> None:

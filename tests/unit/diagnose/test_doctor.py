@@ -91,6 +91,12 @@ def test_a_healthy_cluster_passes() -> None:
         ({"nodes": (replace(NODE, used_gpus=8),)}, "free GPUs", "fail", "room for 0"),
         ({"nodes": (NODE,)}, "free GPUs", "warn", "surge"),
         ({"nodes": (replace(NODE, ready=False), NODE)}, "free GPUs", "warn", "surge"),
+        (
+            {"nodes": (replace(NODE, name="n7", ready=False, cordoned=True),)},
+            "free GPUs",
+            "fail",
+            "cordoned: n7",
+        ),
         ({"nodes": (replace(NODE, taints=(("team", "x", "NoSchedule"),)),) * 2}, "taints", "fail", "team=x"),
         ({"crds": {}}, "KEDA", "fail", "not installed"),
         (
