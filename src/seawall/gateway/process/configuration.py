@@ -18,11 +18,11 @@ from seawall.domain.spec import Fleet
 from seawall.errors import InputError
 from seawall.gateway.intake.app import App
 from seawall.gateway.memory import allowed
-from seawall.gateway.process.settings import Settings, key_files, read_specs
+from seawall.gateway.process.last_read import WhatWasRead, keep, read_all
+from seawall.gateway.process.settings import Settings, key_files
 from seawall.gateway.process.sockets import server_context
 from seawall.gateway.replicas.discovery import WatchedFile
 from seawall.gateway.replicas.truth import TruthWatch
-from seawall.gateway.tell import keyring
 from seawall.gateway.tell.keyring import KeyRing
 from seawall.weights.truth_file import identity_of, truth_of, truth_path
 
@@ -44,18 +44,24 @@ class Configuration:
         self.errors = 0
         """Files that could not be read."""
 
-    def read(self) -> int:
-        """Specs and keys, all or nothing -> how many fleets. Raises InputError."""
-        fleets = read_specs(self._settings.specs)
+    def begin(self, read: WhatWasRead) -> None:
+        """Takes what was read before anything could serve."""
+        if read.wrong is not None:
+            self.errors += 1
+            log.error("what was read before this process began stays: %s", read.wrong)
+        self._take(read)
+
+    def _take(self, read: WhatWasRead) -> int:
+        """-> how many fleets."""
+        fleets = read.fleets
         files = key_files(fleets, self._settings.keys)
-        rings = [(keyring.read(path), owners) for path, owners in files.items()]
         self._key_files = list(files)
         app = self._app
         if files:
             ring = app.keys or KeyRing()
             ring.clear()
-            for keys, owners in rings:
-                ring.add(keys, owners)
+            for path, owners in files.items():
+                ring.add(read.keys[path], owners)
             app.keys = ring
         else:
             app.keys = None
@@ -70,6 +76,8 @@ class Configuration:
                 log.error(
                     "%s lists tenants, but there is no keys file: every request is refused (--keys)", f.name
                 )
+        if read.wrong is None:
+            keep(self._settings, read)
         return len(fleets)
 
     def _read_truths(self, fleets: Sequence[Fleet]) -> dict[str, tuple[Fingerprint | None, float, Identity]]:
@@ -102,7 +110,7 @@ class Configuration:
         """Reads specs and keys again; what cannot be read changes nothing."""
         app = self._app
         try:
-            count = self.read()
+            count = self._take(read_all(self._settings))
             if app.audit is not None:
                 app.audit.reopen()
         except InputError as e:

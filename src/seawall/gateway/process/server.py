@@ -16,7 +16,7 @@ import random
 import resource
 import signal
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from random import Random
@@ -35,6 +35,7 @@ from seawall.domain.labels import (
     KEEPER_CONNECTED,
     UNKEPT_TOTAL,
 )
+from seawall.domain.spec import Fleet
 from seawall.drivers.kept_store import KeptStore
 from seawall.drivers.store import SharedStore
 from seawall.drivers.store_client import parse_address
@@ -54,6 +55,7 @@ from seawall.gateway.process.configuration import Configuration
 from seawall.gateway.process.console_pages import ConsolePages
 from seawall.gateway.process.counts import CountsRecord
 from seawall.gateway.process.custody import Custody, Estate, Holding
+from seawall.gateway.process.last_read import read_or_last
 from seawall.gateway.process.metrics import Line
 from seawall.gateway.process.settings import Settings, keeps, read_specs
 from seawall.gateway.process.sockets import (
@@ -130,7 +132,8 @@ class Server:
         self.truth = TruthWatch()
         self.watch = Watch(serves if "token-proof" not in s.without else healthy, s.patience, self.truth)
         self._board = Board(s.board, s.worker, s.workers) if s.board else None
-        self.tier = self._join(s)
+        read = read_or_last(s)
+        self.tier = self._join(s, read.fleets)
         means = Means(
             engine_key=s.engine_key,
             engine_tls=client_context(s.engine_ca) if s.engine_ca else None,
@@ -152,7 +155,7 @@ class Server:
         app.max_clients = clients_at_most()
         self._tls = tls = server_context(s.tls_cert, s.tls_key) if s.tls_cert else None
         self.config = Configuration(s, app, self.truth, tls)
-        self.config.read()
+        self.config.begin(read)
         if s.usage:
             usage.load(s.usage, app)
         self.console = ConsolePages(app, s.supervisor)
@@ -213,9 +216,9 @@ class Server:
             path.unlink(missing_ok=True)
             self._fronts.append(await loop.create_unix_server(client_factory(self.app, loop), str(path)))
 
-    def _join(self, s: Settings) -> Tier | None:
+    def _join(self, s: Settings, fleets: Sequence[Fleet]) -> Tier | None:
         """What it has in common with other gateways, where a store is named."""
-        specs = [f.spec.gateway for f in read_specs(s.specs)]
+        specs = [f.spec.gateway for f in fleets]
         url = s.store or next((g.store for g in specs if g.store not in (None, "managed")), None)
         if url is None or "store" in s.without:
             return None
