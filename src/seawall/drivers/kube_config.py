@@ -22,6 +22,7 @@ import httpx2 as httpx
 
 from seawall import __version__
 from seawall.drivers.kube_auth import Basic, ExecPlugin, TokenFile, load_pair
+from seawall.drivers.near import here
 from seawall.errors import InputError
 
 ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
@@ -176,7 +177,7 @@ def client_of(access: Access, timeout: httpx.Timeout) -> httpx.AsyncClient:
             auth=_auth(access, context),
             headers=[("User-Agent", f"seawall/{__version__}"), *_impersonated(user)],
             proxy=str(cluster["proxy-url"]) if cluster.get("proxy-url") else None,
-            trust_env=access.context != IN_CLUSTER,  # from a desk as kubectl does
+            trust_env=access.context != IN_CLUSTER and not here(server),  # from a desk as kubectl does
             timeout=timeout,
             event_hooks={"request": [rename]} if name else None,
         )

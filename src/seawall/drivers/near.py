@@ -15,6 +15,15 @@ _OWN = (".localhost", ".svc", ".local", ".internal")
 """Ends of names that never leave a machine, a cluster or a network."""
 
 
+def here(url: str) -> bool:
+    """Whether `url` is on this machine."""
+    try:
+        host = (urlsplit(url).hostname or "").rstrip(".")
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost" or host.endswith(".localhost")
+
+
 def near(url: str) -> bool:
     """Whether `url` is on this machine, in the cluster or in the private network."""
     try:

@@ -57,6 +57,16 @@ def api() -> Iterator[KubeApi]:
         yield double
 
 
+@pytest.mark.parametrize("variable", ["HTTP_PROXY", "ALL_PROXY", "http_proxy", "all_proxy"])
+async def test_no_proxy_of_the_environment_stands_before_a_cluster_on_this_machine(
+    api: KubeApi, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, variable: str
+) -> None:
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    monkeypatch.delenv("no_proxy", raising=False)
+    monkeypatch.setenv(variable, "http://127.0.0.1:9")
+    await ask(write(tmp_path / "kind", {"token": SECRET}, {"server": api.url}))
+
+
 async def test_a_list_of_files_is_one_kubeconfig_and_the_first_word_counts(
     api: KubeApi, tmp_path: Path
 ) -> None:

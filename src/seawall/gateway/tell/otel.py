@@ -11,6 +11,7 @@ import os
 import time
 from typing import Any
 
+from seawall.drivers.near import near
 from seawall.errors import InputError
 from seawall.gateway.tell.ended import Ended
 
@@ -31,7 +32,7 @@ class Spans:
             if exporter is None:
                 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 
-                exporter = OTLPSpanExporter()
+                exporter = OTLPSpanExporter(session=_session())
         except ImportError:
             raise InputError(
                 "an OTLP endpoint is set, but OpenTelemetry is not installed.", "pip install 'seawall[otel]'"
@@ -73,6 +74,15 @@ class Spans:
     def close(self) -> None:
         """Exports what is left."""
         self._provider.shutdown()
+
+
+def _session() -> Any:
+    """What asks the collector: with no proxy of the environment before one within the network."""
+    import requests
+
+    session = requests.Session()
+    session.trust_env = not near(next(filter(None, map(os.environ.get, reversed(VARIABLES))), ""))
+    return session
 
 
 def from_environment() -> Spans | None:

@@ -12,19 +12,22 @@ from urllib.parse import urlsplit
 
 import httpx
 
+from seawall.drivers.near import near
 from seawall.errors import InputError, SourceError
 from seawall.weights.listing import Busy, NoRanges, Read
 
 _CHUNK = 2**20
 
 
-def client(env: dict[str, str], headers: dict[str, str] | None = None) -> httpx.Client:
-    """A client that follows redirects (dropping Authorization across hosts) and trusts the system's CAs."""
+def client(env: dict[str, str], url: str, headers: dict[str, str] | None = None) -> httpx.Client:
+    """A client for what lies at `url`, that follows redirects (dropping Authorization across hosts) and trusts the
+    system's CAs."""
     limits = httpx.Limits(max_connections=64, max_keepalive_connections=64)
     base = {"user-agent": "seawall", "accept-encoding": "identity", **(headers or {})}
     stall = float(env.get("SEAWALL_STALL_TIMEOUT", "20"))
     return httpx.Client(
-        trust_env=True,  # sources lie beyond the network
+        trust_env=True,  # most sources lie beyond the network, and a mirror within it may send us there
+        mounts={f"all://{urlsplit(url).netloc.rpartition('@')[2]}": None} if near(url) else None,
         follow_redirects=True,
         timeout=httpx.Timeout(stall, connect=10.0),
         limits=limits,

@@ -41,7 +41,9 @@ def open_listing(request: ListingRequest) -> Listing:
     repo, revision, folder = _parse(request)
     token = hub.token(request.env)
     info = hub.repository(repo, revision, request.env)
-    http_client = http.client(request.env, {"authorization": f"Bearer {token}"} if token else None)
+    http_client = http.client(
+        request.env, hub.endpoint(request.env), {"authorization": f"Bearer {token}"} if token else None
+    )
     files = []
     for s in info.siblings or []:
         path = s.rfilename

@@ -41,7 +41,7 @@ def open_listing(request: ListingRequest) -> Listing:
     reference = locked or m["digest"] or request.revision or m["tag"] or "latest"
     scheme = "http" if m["host"].split(":")[0] in ("127.0.0.1", "localhost") else "https"
     base = f"{scheme}://{m['host']}/v2/{m['repo']}"
-    client = http.client(request.env)
+    client = http.client(request.env, base)
     _authorize(client, base, reference, m["host"], m["repo"], request.env)
     manifest, digest = _manifest(client, base, reference)
     if manifest.get("manifests"):

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from typing import Any
 
+from seawall.drivers.near import near
 from seawall.errors import InputError, SourceError
 from seawall.weights.listing import MAX_FILES, Busy, Listing, Read, RemoteFile
 from seawall.weights.sources import ListingRequest
@@ -55,12 +56,12 @@ def s3_client(env: dict[str, str], attempts: int = 1) -> Any:
         from botocore.config import Config
     except ImportError:
         raise InputError("s3:// needs boto3.", "Install it with: pip install 'seawall[cloud]'") from None
+    endpoint = env.get("AWS_ENDPOINT_URL_S3") or env.get("AWS_ENDPOINT_URL")
     config = Config(
-        connect_timeout=10, read_timeout=20, retries={"max_attempts": attempts}, max_pool_connections=64
-    )
-    return boto3.client(
-        "s3", endpoint_url=env.get("AWS_ENDPOINT_URL_S3") or env.get("AWS_ENDPOINT_URL"), config=config
-    )
+        connect_timeout=10, read_timeout=20, retries={"max_attempts": attempts}, max_pool_connections=64,
+        proxies={} if endpoint and near(endpoint) else None,
+    )  # fmt: skip
+    return boto3.client("s3", endpoint_url=endpoint, config=config)
 
 
 def _objects(client: Any, bucket: str, folder: str) -> Iterator[dict[str, Any]]:

@@ -30,7 +30,7 @@ def open_listing(request: ListingRequest) -> Listing:
         raise InputError(
             f"{http.host(request.uri)} is not encrypted.", "Use https://, or a lockfile that pins the hashes."
         )
-    client = http.client(request.env)
+    client = http.client(request.env, request.uri)
     if request.lock and parts.path.endswith("/"):
         return _folder(request, client, request.lock)
     if parts.path.endswith("/"):
