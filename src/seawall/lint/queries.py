@@ -172,6 +172,8 @@ def averages(e: Any) -> str | None:
         counted = isinstance(right, pq.AggregateExpr) and str(right.op) == "count"
         if counted and str(e.op) == "/" and isinstance(left, pq.AggregateExpr) and str(left.op) == "sum":
             return "sum/count"
+    if isinstance(e, pq.Call) and e.func.name == "histogram_quantile":
+        return "histogram_quantile"
     if (
         isinstance(e, pq.Call)
         and e.func.name in ("ceil", "floor", "round", "scalar", "clamp_min", "clamp_max")

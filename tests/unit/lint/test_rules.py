@@ -276,7 +276,12 @@ OWN_TESTS = {
     "probes/wants-key",
     "devices/other-vendor",
     "values/connector-role",
+    "api/incomplete",
+    "api/unknown-version",
     "engine/dead-variable",
+    "engine/option-as-variable",
+    "weights/no-such-model",
+    "weights/placeholder-token",
     "engine/applications-exceed-gpus",
     "values/variable-not-text",
     "autoscale/hpa-target",
@@ -333,6 +338,8 @@ def test_every_rule_has_a_story_and_a_test() -> None:
         "files",
         "around",
         "asked",
+        "hub",
+        "refused",
     }
 
 

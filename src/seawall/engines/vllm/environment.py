@@ -14,6 +14,10 @@ DEV_MODE = "VLLM_SERVER_DEV_MODE"
 """Opens /sleep, /pause, /collective_rpc and the like, without a key."""
 LORA_UPDATES = "VLLM_ALLOW_RUNTIME_LORA_UPDATING"
 """Opens /v1/load_lora_adapter and its opposite."""
+LIKE_FLAGS = frozenset(
+    {"VLLM_API_KEY", "VLLM_PORT", "VLLM_DCP_Q_REPLICATE", "VLLM_ATTENTION_BACKEND", "VLLM_ALL2ALL_BACKEND"}
+)
+"""Variables that are called like a flag and are read all the same, or were; no other flag has one."""
 NO_STATS = "VLLM_NO_USAGE_STATS"
 OWN_CORE_PROCESS = "VLLM_ENABLE_V1_MULTIPROCESSING"
 """`0`: the engine core lives in its caller's process, and on a CPU the worker in the core's."""

@@ -8,6 +8,12 @@ from seawall.lint.finding import Finding, Say, rule
 from seawall.lint.patch import Patcher
 from seawall.lint.world import Manifests
 
+_OLD_CUSTOM = {
+    "karpenter.sh/v1beta1": ("karpenter.sh/v1", "Karpenter 1.1"),
+    "karpenter.k8s.aws/v1beta1": ("karpenter.k8s.aws/v1", "Karpenter 1.1"),
+    "karpenter.sh/v1alpha5": ("karpenter.sh/v1 (a NodePool)", "Karpenter 0.33"),
+}
+"""API version of a controller's own kinds -> (what took its place, the release without it)."""
 # api version, kind ("*" is any), version that removed it, what to write, whether the object stays as it is.
 _REMOVED: tuple[tuple[str, str, tuple[int, int], str, bool], ...] = (
     ("policy/v1beta1", "PodDisruptionBudget", (1, 25), "policy/v1", True),
@@ -39,6 +45,10 @@ _REMOVED: tuple[tuple[str, str, tuple[int, int], str, bool], ...] = (
 def removed(world: Manifests, say: Say) -> Iterator[Finding]:
     patch = Patcher(world.texts)
     for obj in world.objects:
+        if obj.api in _OLD_CUSTOM and not obj.fragment:
+            instead, release = _OLD_CUSTOM[obj.api]
+            text = f"{obj.api} went with {release}: a newer one answers `no matches for kind`."
+            yield say(obj, obj.node["apiVersion"], text, f"Use {instead}.", severity="warning")
         for api, kind, gone, instead, same in _REMOVED:
             if obj.fragment or obj.api != api or kind not in ("*", obj.kind):
                 continue

@@ -9,6 +9,8 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 
+from seawall.engines.vllm import environment
+from seawall.engines.vllm.versions import find_flag
 from seawall.lint.finding import Finding, Say, rule
 from seawall.lint.image import chips, is_vllms_own
 from seawall.lint.objects import Container, Workload
@@ -163,6 +165,42 @@ def dead_variable(world: Manifests, say: Say) -> Iterator[Finding]:
                     yield say(
                         workload.obj, item, f"{name} changes nothing in vLLM {_shown(engine.version)}: {why}."
                     )
+
+
+@rule(
+    "engine/option-as-variable",
+    "warning",
+    "A flag that is written as a variable",
+    story="""vLLM reads its options from the command line (or --config) only. VLLM_TENSOR_PARALLEL_SIZE,
+    VLLM_MAX_MODEL_LEN and the like are nobody's variables: it logs `Unknown vLLM environment variable
+    detected` and starts with its defaults, one GPU and the model's whole context. Not said of images that
+    are not vLLM's, and of scripts, which may put the variable into the command.""",
+    cure="Write it as an argument.",
+)
+def option_as_variable(world: Manifests, say: Say) -> Iterator[Finding]:
+    for workload in world.workloads:
+        for engine in workload.engines:
+            words = " ".join(n.text() for n in [*engine.node["command"], *engine.node["args"]])
+            if not is_vllms_own(engine.image) or engine.command.script:
+                continue
+            for item in engine.node["env"]:
+                name = item["name"].text()
+                flag = find_flag("--" + name.removeprefix("VLLM_").lower().replace("_", "-"))
+                if (
+                    not name.startswith("VLLM_")
+                    or name in environment.LIKE_FLAGS
+                    or flag is None
+                    or f"({name})" in words
+                ):
+                    continue
+                if "--" + name.removeprefix("VLLM_").lower().replace("_", "-") != flag.name:
+                    continue
+                yield say(
+                    workload.obj,
+                    item,
+                    f"no vLLM reads {name}: it has no effect.",
+                    f"Write {flag.name}={item['value'].text('...')} as an argument.",
+                )
 
 
 def _shown(version: tuple[int, ...]) -> str:

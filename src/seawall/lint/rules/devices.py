@@ -175,7 +175,7 @@ def no_shm(world: Manifests, say: Say) -> Iterator[Finding]:
     for workload, engine in _engines(world):
         if workload.partial or engine.tensor_parallel < 2 or workload.obj.kind not in _NEEDS_SHM:
             continue
-        if workload.pod["hostIPC"].value is True or engine.vendor in ("tpu", "cpu"):
+        if workload.pod["hostIPC"].value is True or engine.vendor in ("tpu", "cpu", "neuron"):
             continue
         if workload.multi_node and engine.gpus[0] == 1:
             continue  # one rank in each Pod: the others are reached over the network
@@ -226,11 +226,13 @@ def no_gpu(world: Manifests, say: Say) -> Iterator[Finding]:
             continue
         if workload.pod["resourceClaims"] or workload.pod["resources"] or workload.multi_node:
             continue
-        if (
-            engine.env(environment.TARGET_DEVICE)
-            or engine.command.value("--device") == "cpu"
-            or engine.node["envFrom"]
-        ):
+        if engine.command.value("--device") == "cpu":
+            if is_official(engine.image):
+                text = "--device cpu, and the image is built for CUDA: it has no kernels for a CPU."
+                cure = "Use vLLM's image for CPUs (public.ecr.aws/q9t5s3a7/vllm-cpu-release-repo)."
+                yield say(workload.obj, engine.node["image"], text, cure, severity="warning")
+            continue
+        if engine.env(environment.TARGET_DEVICE) or engine.node["envFrom"]:
             continue
         if _on_cpu_nodes(workload.pod):
             continue

@@ -272,6 +272,7 @@ def _kserve_port(workload: Workload) -> YamlNode | None:
     cure="Make the selector and the Pod's labels agree.",
 )
 def selects_nothing(world: Manifests, say: Say) -> Iterator[Finding]:
+    yield from _monitors(world, say)
     for obj in world.kinds("Service", "PodDisruptionBudget", "PodMonitor", "NetworkPolicy"):
         mates = [w for w in world.workloads if w.obj.namespace == obj.namespace and not w.partial]
         if len(mates) != 1 or any(obj in world.selecting(w, obj.kind) for w in mates) or _others(world, obj):
@@ -289,6 +290,30 @@ def selects_nothing(world: Manifests, say: Say) -> Iterator[Finding]:
                     node,
                     f"{key}={node.text()} selects no Pod here; {mates[0].obj.shown} has {key}={has}.",
                 )
+
+
+def _monitors(world: Manifests, say: Say) -> Iterator[Finding]:
+    """ServiceMonitors that ask Services for the labels which only the Pods have."""
+    for obj in world.kinds("ServiceMonitor"):
+        wanted = obj.spec.at("selector", "matchLabels")
+        if obj.spec["namespaceSelector"] or not wanted.entries:
+            continue
+        near = [o for o in world.kinds("Service") if o.namespace == obj.namespace]
+        own = [o.node.at("metadata", "labels") for o in near]
+        if any(all(has and has[k].text() == v.text() for k, v in wanted.items()) for has in own):
+            continue
+        for workload in world.workloads:
+            pods = all(workload.labels.get(k) == v.text() for k, v in wanted.items())
+            services = world.selecting(workload, "Service")
+            if pods and services and workload.obj.namespace == obj.namespace:
+                text = f"a ServiceMonitor selects Services by their own labels, and {services[0].shown} has not these: "
+                yield say(
+                    obj,
+                    wanted,
+                    text + "Prometheus scrapes nothing.",
+                    "Put the labels under the Service's metadata.labels too.",
+                )
+                break
 
 
 def _others(world: Manifests, obj: Obj) -> bool:
@@ -335,6 +360,29 @@ def exposed(world: Manifests, say: Say) -> Iterator[Finding]:
                     f"{kind.text()} straight to vLLM: /invocations answers without the API key, and a "
                     "stopped replica's clients get errors.",
                 )
+            for entry, backend in _entries(world, service):
+                yield say(
+                    entry,
+                    backend,
+                    f"{entry.kind} straight to vLLM: /invocations and /metrics answer without the API key, and a "
+                    "stopped replica's clients get errors.",
+                )
+
+
+def _entries(world: Manifests, service: Obj) -> Iterator[tuple[Obj, YamlNode]]:
+    """(Ingress or OpenShift Route, the name in it) of what leads from outside to the Service."""
+    for entry in world.kinds("Ingress", "Route"):
+        if entry.namespace != service.namespace:
+            continue
+        if entry.kind == "Route":
+            backends = [entry.spec.at("to", "name")]
+        else:
+            paths = [path for r in entry.spec["rules"] for path in r.at("http", "paths")]
+            backends = [p.at("backend", "service", "name") for p in paths]
+            backends.append(entry.spec.at("defaultBackend", "service", "name"))
+        node = next((b for b in backends if b and b.text() == service.name), None)
+        if node is not None:
+            yield entry, node
 
 
 @rule(

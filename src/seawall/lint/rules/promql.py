@@ -114,6 +114,7 @@ def syntax(world: Manifests, say: Say) -> Iterator[Finding]:
     fixable=False,
 )
 def unknown_metric(world: Manifests, say: Say) -> Iterator[Finding]:
+    yield from _of_autoscalers(world, say)
     version = _version(world)
     for query, use in _vllm_uses(world):
         bare = use.name.removeprefix("vllm:")
@@ -137,6 +138,29 @@ def unknown_metric(world: Manifests, say: Say) -> Iterator[Finding]:
             + (", and the fleet stays at its minimum." if query.trigger else "."),
             f"Use {better}." if better else None,
         )
+
+
+def _of_autoscalers(world: Manifests, say: Say) -> Iterator[Finding]:
+    """Metrics that an HPA asks an adapter for, under names which no metric of vLLM has."""
+    for obj in world.kinds("HorizontalPodAutoscaler"):
+        for metric in obj.spec["metrics"]:
+            for block in ("pods", "object", "external"):
+                node = metric.at(block, "metric", "name")
+                name = node.text()
+                colon = re.sub(r"^vllm[_:]", "vllm:", name)
+                if not name.startswith(("vllm_", "vllm:")) or find_metric(colon) is not None:
+                    continue
+                if sum(text.count(name) for text in world.texts.values()) > 1:
+                    continue  # another object in sight, perhaps an adapter's rules, knows it
+                better = _nearest_metric(name, _version(world))
+                yield say(
+                    obj,
+                    node,
+                    f"vLLM has no metric {name}: unless an adapter's rule makes one of that name, the HPA shows "
+                    "<unknown> and scales nothing.",
+                    f"Use {better}, under the name that the adapter gives it." if better else None,
+                    severity="warning",
+                )
 
 
 @rule(

@@ -54,7 +54,7 @@ def averaged_twice(world: Manifests, say: Say) -> Iterator[Finding]:
             continue
         threshold = trigger.at("metadata", "threshold").text("T")
         example = ""
-        if threshold.replace(".", "").isdigit() and float(threshold) > 0:
+        if how != "histogram_quantile" and threshold.replace(".", "").isdigit() and float(threshold) > 0:
             example = f" (10 replicas with 20 waiting each ask for {-int(-20 // float(threshold))})"
         edits = patch.substitute(query.node, "avg(", "sum(") if query.text.lstrip().startswith("avg(") else ()
         yield say(
@@ -339,6 +339,16 @@ def idle_count(world: Manifests, say: Say) -> Iterator[Finding]:
             yield say(obj, node, f"idleReplicaCount {node.text()}: KEDA supports 0 only.")
 
 
+_FRONT = re.compile(r"router|gateway|proxy|front|epp|(^|-)(ui|web|api)(-|$)")
+
+
+def _sounds_served(target: YamlNode) -> bool:
+    """Whether a target that is out of sight is an engine by its kind or name, and nothing in front of engines."""
+    name, kind = target["name"].text().lower(), target["kind"].text()
+    engine = "vllm" in name or kind in ("DynamoGraphDeploymentScalingAdapter", "LeaderWorkerSet")
+    return engine and not _FRONT.search(name)
+
+
 @rule(
     "scale/cpu",
     "warning",
@@ -350,7 +360,7 @@ def idle_count(world: Manifests, say: Say) -> Iterator[Finding]:
 )
 def cpu(world: Manifests, say: Say) -> Iterator[Finding]:
     for obj in world.kinds("HorizontalPodAutoscaler"):
-        if world.target_of(obj) is None:
+        if world.target_of(obj) is None and not _sounds_served(obj.spec["scaleTargetRef"]):
             continue
         for metric in obj.spec["metrics"]:
             name = metric.at("resource", "name") or metric.at("containerResource", "name")

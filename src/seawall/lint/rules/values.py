@@ -19,6 +19,8 @@ from seawall.lint.world import Manifests
 
 _NO_BOOLEANS_BEFORE: Version = (0, 9)
 """Until 0.8 some switches took a value (`--enable-chunked-prefill=false`)."""
+_ALWAYS_SWITCHES = {"--enforce-eager", "--trust-remote-code", "--disable-log-requests", "--enable-lora"}
+"""Switches that never took a value."""
 _NO_PAIRS_SINCE, _SURELY_NO_PAIRS = (0, 10), (0, 11)
 """Until then --limit-mm-per-prompt also took image=4,video=1."""
 _PAIRS = re.compile(r"[a-z]+=\d+(,[a-z]+=\d+)*")
@@ -87,7 +89,9 @@ def switch_with_value(world: Manifests, say: Say) -> Iterator[Finding]:
         flag = find_flag(option.word)
         if flag is None or not flag.switch or option.value is None or engine.command.entry == "kwargs":
             continue
-        if engine.version < _NO_BOOLEANS_BEFORE or not flag.known_to(min(engine.version, LATEST)):
+        since = (0, 4) if flag.name in _ALWAYS_SWITCHES else _NO_BOOLEANS_BEFORE
+        known = flag.name in _ALWAYS_SWITCHES or flag.known_to(min(engine.version, LATEST))
+        if engine.version < since or not known:
             continue
         text = option.value.strip().lower()
         if text not in ("true", "false", "0", "1", "yes", "no", ""):
@@ -102,14 +106,19 @@ def switch_with_value(world: Manifests, say: Say) -> Iterator[Finding]:
                 *patch.replace(option.node, meant),
                 *patch.remove_items(engine.node["args"], [option.value_node]),
             )
-        severity, effect = _grade(engine, _NO_BOOLEANS_BEFORE)
+        severity, effect = _grade(engine, since)
+        cure = (
+            f"Write {meant}."
+            if not off or flag.name.startswith("--enable")
+            else f"Remove {option.word}, or write {meant}."
+        )
+        if off and engine.version < _NO_BOOLEANS_BEFORE:  # which had no --no- forms
+            cure, edits = f"Remove {option.word} and its value.", ()
         yield say(
             workload.obj,
             option.node,
             f"{option.word} is a switch and takes no value, here `{option.value}`: {effect}.",
-            f"Write {meant}."
-            if not off or flag.name.startswith("--enable")
-            else f"Remove {option.word}, or write {meant}.",
+            cure,
             severity=severity,
             edits=edits,
         )

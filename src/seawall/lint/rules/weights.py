@@ -242,7 +242,7 @@ def downloaded_each_start(world: Manifests, say: Say) -> Iterator[Finding]:
         if (
             workload.partial
             or name is None
-            or workload.obj.kind.endswith("InferenceService")
+            or _fetched_by_kserve(workload)
             or _has_weight_volume(workload, engine)
         ):
             continue
@@ -258,6 +258,12 @@ def downloaded_each_start(world: Manifests, say: Say) -> Iterator[Finding]:
             f"every start and every scale-up downloads {name} again; the hub limits the rate "
             "(429) when replicas start together.",
         )
+
+
+def _fetched_by_kserve(workload: Workload) -> bool:
+    """Whether KServe brings the weights: not into a predictor that is a container of the user's own."""
+    own = workload.obj.node.at("spec", "predictor", "containers")
+    return workload.obj.kind.endswith("InferenceService") and not own
 
 
 @rule(

@@ -1,0 +1,95 @@
+"""Rules about what the API server refuses of any object: a kind in another group, a part that must be there."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from seawall.lint.finding import Finding, Say, rule
+from seawall.lint.objects import Obj
+from seawall.lint.world import Manifests
+
+_HOME = {
+    "Deployment": "apps/v1", "StatefulSet": "apps/v1", "DaemonSet": "apps/v1", "ReplicaSet": "apps/v1",
+    "HorizontalPodAutoscaler": "autoscaling/v2", "PodDisruptionBudget": "policy/v1", "CronJob": "batch/v1",
+    "ConfigMap": "v1", "PersistentVolumeClaim": "v1", "ServiceAccount": "v1", "Namespace": "v1",
+}  # fmt: skip
+"""Built-in kinds whose name no other group uses -> where they are."""
+_VERSIONS = {
+    "apps": {"v1", "v1beta1", "v1beta2"}, "autoscaling": {"v1", "v2", "v2beta1", "v2beta2"}, "batch": {"v1", "v1beta1"},
+    "policy": {"v1", "v1beta1"}, "extensions": {"v1beta1"}, "": {"v1"},
+}  # fmt: skip
+"""Groups and the versions that they have or once had; those that went are another rule's."""
+_SELECTING = ("Deployment", "StatefulSet", "DaemonSet")
+
+
+@rule(
+    "api/unknown-version",
+    "error",
+    "A kind in a group or version that does not have it",
+    story="""Each built-in kind lives in one group: an HPA in autoscaling (autoscaling.k8s.io is the vertical
+    autoscaler's), a Deployment in apps, a PodDisruptionBudget in policy. `kubectl apply` answers `no matches
+    for kind`, and the rest of the file is applied without it.""",
+    cure="Write the group and version that the kind has.",
+)
+def unknown_version(world: Manifests, say: Say) -> Iterator[Finding]:
+    for obj in world.kinds(*_HOME):
+        group, _, version = obj.api.rpartition("/")
+        own = _HOME[obj.kind].rpartition("/")[0]
+        takes = {own, "extensions"} if own == "apps" else {own}
+        if (
+            not obj.api
+            or "{" in obj.api
+            or "$" in obj.api
+            or (group in takes and version in _VERSIONS[group])
+        ):
+            continue
+        text = f"{obj.api} has no {obj.kind}: apply fails with `no matches for kind`."
+        yield say(obj, obj.node["apiVersion"], text, f"Write apiVersion: {_HOME[obj.kind]}.")
+
+
+@rule(
+    "api/incomplete",
+    "error",
+    "A part that Kubernetes insists on is missing",
+    story="""A Deployment, StatefulSet or DaemonSet needs a selector, and its Pods need the labels that it
+    selects (`selector does not match template labels`); an HPA's scaleTargetRef needs kind and name. The API
+    server refuses the object. What has no selector may be a patch over another file: a warning.""",
+    cure="Write spec.selector.matchLabels, and the same labels under spec.template.metadata.labels.",
+)
+def incomplete(world: Manifests, say: Say) -> Iterator[Finding]:
+    for obj in world.kinds(*_SELECTING):
+        yield from _without_selector(obj, say)
+    for obj in world.kinds("HorizontalPodAutoscaler"):
+        target = obj.spec["scaleTargetRef"]
+        for key in ("kind", "name"):
+            if target and obj.spec["maxReplicas"] and not target[key]:
+                text = f"scaleTargetRef has no {key}: the API server refuses the object."
+                yield say(
+                    obj,
+                    target,
+                    text,
+                    "Write scaleTargetRef: {apiVersion: apps/v1, kind: Deployment, name: ...}.",
+                )
+
+
+def _without_selector(obj: Obj, say: Say) -> Iterator[Finding]:
+    template, selector = obj.spec["template"], obj.spec["selector"]
+    labels = template.at("metadata", "labels")
+    if not template.at("spec", "containers") or "{" in str(obj.name):
+        return
+    if not selector:
+        has_name = obj.node.at("metadata", "name")
+        if has_name and obj.spec["replicas"] and template.at("spec", "containers", 0, "image"):
+            text = f"no selector: the API server refuses a {obj.kind} without one, unless this is a patch."
+            yield say(obj, obj.spec, text, severity="warning")
+        return
+    for key, wanted in selector["matchLabels"].items():
+        if "{" in key or "{" in wanted.text() or "$" in wanted.text():
+            continue
+        if not labels or labels[key].text() != wanted.text():
+            has = f"{key}={labels[key].text()}" if labels and labels[key] else f"no {key}"
+            if labels and "{" in has:
+                continue
+            text = f"the selector asks for {key}={wanted.text()} and the Pods carry {has}: the API server refuses it."
+            yield say(obj, wanted, text, "Make selector.matchLabels and template.metadata.labels agree.")
+            return

@@ -1,0 +1,172 @@
+"""What the API server or the hub refuses, and what is written where nobody reads it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from seawall.lint.run import Report
+
+Lint = Callable[[str], Report]
+
+POD = """\
+apiVersion: {api}
+kind: Deployment
+metadata: {{name: chat}}
+spec:
+  replicas: 1
+{selector}  template:
+    metadata: {{labels: {{app: {label}}}}}
+    spec:
+      containers:
+      - name: vllm
+        image: {image}
+        args: [--model, {model}{args}]
+        env: [{env}]
+        ports: [{{containerPort: 8000, name: http}}]
+        resources: {resources}
+"""
+SERVICE = """---
+apiVersion: v1
+kind: Service
+metadata: {{name: chat{labels}}}
+spec: {{selector: {{app: chat}}, ports: [{{port: 8000, name: http}}]}}
+---
+{other}
+"""
+INGRESS = """apiVersion: networking.k8s.io/v1
+kind: Ingress
+metadata: {{name: chat}}
+spec:
+  rules: [{{http: {{paths: [{{path: /, backend: {{service: {{name: {to}, port: {{number: 8000}}}}}}}}]}}}}]
+"""
+MONITOR = """apiVersion: monitoring.coreos.com/v1
+kind: ServiceMonitor
+metadata: {name: chat}
+spec: {selector: {matchLabels: {app: chat}}, endpoints: [{port: http}]}
+"""
+HPA = """\
+apiVersion: {api}
+kind: HorizontalPodAutoscaler
+metadata: {{name: chat}}
+spec:
+  scaleTargetRef: {target}
+  maxReplicas: 4
+  metrics: [{metric}]
+"""
+SELECTED = "  selector: {matchLabels: {app: chat}}\n"
+CPU = "{type: Resource, resource: {name: cpu, target: {type: Utilization, averageUtilization: 70}}}"
+TRIGGER = """\
+apiVersion: keda.sh/v1alpha1
+kind: ScaledObject
+metadata: {{name: chat}}
+spec:
+  scaleTargetRef: {{name: chat}}
+  triggers:
+  - type: prometheus
+    metadata: {{serverAddress: "http://prometheus:9090", query: '{query}', threshold: "3"}}
+"""
+
+
+def pod(
+    *,
+    api: str = "apps/v1",
+    selector: str = SELECTED,
+    label: str = "chat",
+    image: str = "vllm/vllm-openai:v0.30.0",
+    model: str = "Qwen/Qwen3-8B",
+    args: str = "",
+    env: str = "",
+    resources: str = '{limits: {nvidia.com/gpu: "1"}}',
+) -> str:
+    return POD.format(
+        api=api,
+        selector=selector,
+        label=label,
+        image=image,
+        model=model,
+        args=args,
+        env=env,
+        resources=resources,
+    )
+
+
+def pods_metric(name: str) -> str:
+    target = "{type: AverageValue, averageValue: 5}"
+    return f"{{type: Pods, pods: {{metric: {{name: {name}}}, target: {target}}}}}"
+
+
+def hpa(
+    metric: str = CPU, api: str = "autoscaling/v2", target: str = "{kind: Deployment, name: vllm-chat}"
+) -> str:
+    return HPA.format(api=api, metric=metric, target=target)
+
+
+def beside(other: str, labels: str = "") -> str:
+    return pod() + SERVICE.format(other=other, labels=labels)
+
+
+@pytest.mark.parametrize(
+    ("text", "rule", "severity"),
+    [
+        (pod(selector=""), "api/incomplete", "warning"),  # it may be a patch
+        (pod(label="other"), "api/incomplete", "error"),
+        (pod(), "api/incomplete", ""),
+        (hpa(target="{name: vllm-chat}"), "api/incomplete", "error"),
+        (hpa(), "api/incomplete", ""),
+        (hpa(api="autoscaling.k8s.io/v2"), "api/unknown-version", "error"),
+        (hpa(api="autoscaling/v2beta2"), "api/unknown-version", ""),  # which api/removed knows
+        (pod(api="v1"), "api/unknown-version", "error"),
+        (pod(), "api/unknown-version", ""),
+        (pod(model="google/gemma-3-2b-it"), "weights/no-such-model", "warning"),
+        (pod(model="Qwen/Qwen3-Coder-4B-Instruct"), "weights/no-such-model", "warning"),
+        (pod(model="google/gemma-3-4b-it"), "weights/no-such-model", ""),
+        (pod(model="Qwen/Qwen3-30B-A3B-Instruct-2507"), "weights/no-such-model", ""),
+        (pod(model="Qwen/Qwen2.5-72B-Instruct-AWQ"), "weights/no-such-model", ""),
+        (pod(model="someone/gemma-3-2b-it"), "weights/no-such-model", ""),
+        (pod(env="{name: HF_TOKEN, value: your-token-here}"), "weights/placeholder-token", "warning"),
+        (pod(env='{name: HF_TOKEN, value: "$(TOKEN)"}'), "weights/placeholder-token", ""),
+        (pod(env='{name: VLLM_MAX_MODEL_LEN, value: "4096"}'), "engine/option-as-variable", "warning"),
+        (pod(env="{name: VLLM_API_KEY, value: a}"), "engine/option-as-variable", ""),
+        (pod(env="{name: VLLM_LOGGING_LEVEL, value: INFO}"), "engine/option-as-variable", ""),
+        (
+            pod(env='{name: VLLM_MAX_MODEL_LEN, value: "4096"}', args=", --max-model-len, $(VLLM_MAX_MODEL_LEN)"),
+            "engine/option-as-variable",
+            "",
+        ),
+        (pod(args=", --enforce-eager, 'false'", image="vllm/vllm-openai:v0.6.4"), "values/switch-with-value", "error"),
+        (pod(args=", --device=cpu", resources="{}", image="vllm/vllm-openai:v0.8.5"), "engine/no-gpu", "warning"),
+        (beside(INGRESS.format(to="chat")), "network/exposed", "warning"),
+        (beside(INGRESS.format(to="gateway")), "network/exposed", ""),
+        (beside(MONITOR), "network/selects-nothing", "error"),
+        (beside(MONITOR, ", labels: {app: chat}"), "network/selects-nothing", ""),
+        (hpa(pods_metric("vllm_queue_length")), "promql/unknown-metric", "warning"),
+        (hpa(pods_metric("vllm_num_requests_waiting")), "promql/unknown-metric", ""),
+        (hpa(pods_metric("requests_per_second")), "promql/unknown-metric", ""),
+        (hpa(), "scale/cpu", "warning"),
+        (hpa(target="{kind: Deployment, name: vllm-router}"), "scale/cpu", ""),
+        (hpa(target="{kind: Deployment, name: shop}"), "scale/cpu", ""),
+        (
+            TRIGGER.format(
+                query="histogram_quantile(0.99, sum(rate(vllm:e2e_request_latency_seconds_bucket[5m])) by (le))"
+            ),
+            "scale/averaged-twice",
+            "error",
+        ),
+        (TRIGGER.format(query="sum(vllm:num_requests_waiting)"), "scale/averaged-twice", ""),
+        (
+            pod(
+                args=", --tensor-parallel-size=2",
+                image="public.ecr.aws/neuron/pytorch-inference-vllm-neuronx:0.13.0",
+                resources='{limits: {aws.amazon.com/neuroncore: "2"}}',
+            ),
+            "engine/no-shm",
+            "",
+        ),
+        ("apiVersion: karpenter.sh/v1beta1\nkind: NodePool\nmetadata: {name: gpu}\n", "api/removed", "warning"),
+    ],
+)  # fmt: skip
+def test_what_nobody_takes_is_said(lint: Lint, text: str, rule: str, severity: str) -> None:
+    found = [f.severity for f in lint(text).findings if f.rule == rule]
+    assert found[:1] == ([severity] if severity else [])
