@@ -247,9 +247,11 @@ def test_an_error_of_the_messages_route_has_the_shape_of_its_clients() -> None:
 def test_only_pages_of_allowed_origins_may_read_answers() -> None:
     ask = b"Origin: %b\r\nAccess-Control-Request-Method: POST\r\nAccess-Control-Request-Headers: x-a\r\n"
 
-    def answers(b: Bench, allowed: list[str], origin: bytes) -> tuple[bytes, bytes]:
+    def answers(
+        b: Bench, allowed: list[str], origin: bytes, keys: KeyRing | None = None
+    ) -> tuple[bytes, bytes]:
         gateway = replace(b.fleet.fleet.spec.gateway, allowed_origins=allowed)
-        b.app.configure([replace(b.fleet.fleet, spec=replace(b.fleet.fleet.spec, gateway=gateway))])
+        b.app.configure([replace(b.fleet.fleet, spec=replace(b.fleet.fleet.spec, gateway=gateway))], keys)
         client, pipe = b.connect()
         client.data_received(b"OPTIONS /v1/completions HTTP/1.1\r\nHost: g\r\n" + ask % origin + b"\r\n")
         before = bytes(pipe.out)
@@ -265,8 +267,7 @@ def test_only_pages_of_allowed_origins_may_read_answers() -> None:
         assert answer.startswith(b"HTTP/1.1 404") and b"access-control-allow-origin: http://a\r\n" in answer
         assert b"vary: origin" in answer and b"allow-methods" not in answer
         assert b"access-control-allow-origin: *\r\n" in answers(b, ["*"], b"http://b")[1]
-        b.app.keys, b.app.keys_for_all = KeyRing(), True
-        before, answer = answers(b, ["http://a"], b"http://a")
+        before, answer = answers(b, ["http://a"], b"http://a", KeyRing())
         assert before.startswith(b"HTTP/1.1 200"), "a preflight carries no key"
         assert answer.startswith(b"HTTP/1.1 401") and b"access-control-allow-origin: http://a\r\n" in answer
         client, pipe = b.connect()

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from random import Random
 from typing import Protocol
 
@@ -78,46 +79,60 @@ class Held(Protocol):
     def shut_down(self) -> None: ...
 
 
+@dataclass(frozen=True)
+class Road:
+    """What all lanes of a process run on."""
+
+    loop: asyncio.AbstractEventLoop
+    now: Callable[[], float]
+    """Seconds of a monotonic clock: the one that everything here goes by."""
+    rng: Random
+    open_pool: Callable[[str], Pool]
+    """Connections to the engine at a URL."""
+    on_evicted: Callable[[FleetLane, Target], None]
+    tell: Callable[[Ended], None]
+    """Takes what is known of a request that is over."""
+    memory: HeldMemory
+    """What all of them hold."""
+    share: Share | None = None
+    """With several processes: the accounts that they keep together."""
+    shelf: Callable[[str, ShelfRules], Shelf] | None = None
+    """With other gateways: where what a fleet keeps lies."""
+    gateways: int = 1
+    """About so many share the replicas' places."""
+    agrees: bool = False
+    """They agree on who has which."""
+
+
 class FleetLane:
     """Everything that lives as long as the fleet is served."""
 
-    def __init__(
-        self,
-        fleet: Fleet,
-        loop: asyncio.AbstractEventLoop,
-        now: Callable[[], float],
-        rng: Random,
-        open_pool: Callable[[str], Pool],
-        on_evicted: Callable[[FleetLane, Target], None],
-        tell: Callable[[Ended], None],
-        share: Share | None = None,
-    ) -> None:
-        self.loop = loop
-        self.now = now
-        """Seconds of a monotonic clock: the one that everything here goes by."""
-        self.tell = tell
-        """Takes what is known of a request that is over."""
+    def __init__(self, fleet: Fleet, road: Road) -> None:
+        self.loop = road.loop
+        self.now = now = road.now
+        self.tell = road.tell
         self.stats = FleetStats()
-        self.memory = HeldMemory()
-        """What all fleets of the process hold; set by who makes the lane."""
-        of_fleet = f"{fleet.name} "
+        self.memory = road.memory
+        of_fleet, share = f"{fleet.name} ", road.share
         self.tenants = Tenants(share and (lambda name, meter: share(of_fleet + name, meter)))
         self.canary_percent = 0
         self.has_canary = False
         self.shadow: Shadow | None = None
-        self.rng = rng
+        self.rng = rng = road.rng
         self.typical_output = float(DEFAULT_OUTPUT)
         self.rates = Rates()
         self.longest: int | None = None
         """Tokens of a request and its answer, as an engine told; None: none did."""
         self.asked_longest = False
-        self._open_pool = open_pool
-        self._on_evicted = on_evicted
+        self._open_pool = road.open_pool
+        self._on_evicted = road.on_evicted
         self._pools: dict[Target, Pool] = {}
         self._leaving: dict[Target, Pool] = {}
         self._soon: asyncio.TimerHandle | None = None
         self.desk = Desk(rules_of(fleet), rng)
-        self.kept = Shelf(kept_of(fleet), now)
+        self.desk.router.gateways, self.desk.router.agrees = road.gateways, road.agrees
+        rules = kept_of(fleet)
+        self.kept = road.shelf(fleet.name, rules) if road.shelf is not None else Shelf(rules, now)
         """Answers for clients that come again."""
         self.configure(fleet)
 

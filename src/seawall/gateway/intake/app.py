@@ -34,7 +34,7 @@ from seawall.gateway.edge.through import Through
 from seawall.gateway.edge.whole_sink import WholeSink
 from seawall.gateway.exchange.accepted import Accepted, note_accepted
 from seawall.gateway.exchange.exchange import Exchange
-from seawall.gateway.exchange.lane import FleetLane, Held
+from seawall.gateway.exchange.lane import FleetLane, Held, Road
 from seawall.gateway.exchange.seam import session
 from seawall.gateway.intake import responses
 from seawall.gateway.intake.again import IDEMPOTENCY, Asked, key_of, keyed
@@ -141,7 +141,7 @@ class App:
         self.memory = HeldMemory()
         self.budget = StrangersBudget()
         self.keep: Keep | None = None
-        self.max_clients = 1 << 30
+        self.max_clients = means.max_clients
         self.lag = Histogram()
         """Seconds by which the loop was late for the sweep."""
         self._crowded_at = -math.inf
@@ -158,35 +158,26 @@ class App:
         """Web pages of these origins may use the gateway; `*`: of all."""
         self.local = False
         """It listens where only this machine can reach it."""
+        self._road = Road(
+            loop, means.now, rng, self._open_pool, means.on_evicted, self.done, self.memory,
+            means.share, means.shelf, means.gateways, agrees=means.store is not None,
+        )  # fmt: skip
         self._seen = Replicas()
         self._ids = itertools.count(rng.getrandbits(40))
         self._id_prefix = f"req-{rng.getrandbits(32):08x}-".encode()
 
     # -- configuration and discovery
 
-    def configure(self, fleets: Iterable[Fleet]) -> None:
-        """Takes the newest specs. What runs goes on; fleets that are gone take no new requests."""
+    def configure(self, fleets: Iterable[Fleet], keys: KeyRing | None = None) -> None:
+        """Takes the newest specs and keys. What runs goes on; fleets that are gone take no new requests."""
+        self.keys = keys
         wanted = {f.name: f for f in fleets}
         for name in [n for n in self.fleets if n not in wanted]:
             self.fleets.pop(name).close()
         for name, fleet in wanted.items():
             known = self.fleets.get(name)
             if known is None:
-                self.fleets[name] = FleetLane(
-                    fleet,
-                    self.loop,
-                    self.now,
-                    self.rng,
-                    self._open_pool,
-                    self.means.on_evicted,
-                    self.done,
-                    self.means.share,
-                )
-                if self.means.shelf is not None:
-                    self.fleets[name].kept = self.means.shelf(name, self.fleets[name].kept.rules)
-                self.fleets[name].memory = self.memory
-                self.fleets[name].router.gateways = self.means.gateways
-                self.fleets[name].router.agrees = self.means.store is not None
+                self.fleets[name] = FleetLane(fleet, self._road)
             else:
                 known.configure(fleet)
         self.models = {}

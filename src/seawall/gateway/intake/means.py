@@ -55,6 +55,8 @@ class Means(NamedTuple):
     """With several processes: the others."""
     without: frozenset[str] = frozenset()
     """Mechanisms that a proof has switched off (domain.switches.GATEWAY)."""
+    max_clients: int = 1 << 30
+    """Connections at a time."""
     batch: BatchDoor | None = None
     """The way to the batch lane; None: there is none."""
 

@@ -57,16 +57,12 @@ class Configuration:
         files = key_files(fleets, self._settings.keys)
         self._key_files = list(files)
         app = self._app
-        if files:
-            ring = app.keys or KeyRing()
-            ring.clear()
-            for path, owners in files.items():
-                ring.add(read.keys[path], owners)
-            app.keys = ring
-        else:
-            app.keys = None
+        ring = app.keys or KeyRing()
+        ring.clear()
+        for path, owners in files.items():
+            ring.add(read.keys[path], owners)
         known = self._read_truths(fleets)
-        app.configure(fleets)
+        app.configure(fleets, ring if files else None)
         self._truth.configure(known, app.now())
         app.memory.bound = bound_of(self._memory(fleets))
         if self._tls is not None:  # new clients learn within the handshake what is spoken here

@@ -149,10 +149,10 @@ class Server:
             tallies=self.tier.tallies if self.tier is not None else {},
             peers=Peers(s.board.parent if s.board else None, s.worker, s.workers, loop, monotonic),
             without=s.without,
+            max_clients=clients_at_most(),
             batch=BatchDoor(s.batch, s.batch_secret) if s.batch and s.batch_secret else None,
         )
         self.app = app = App(loop, Random(), means)
-        app.max_clients = clients_at_most()
         self._tls = tls = server_context(s.tls_cert, s.tls_key) if s.tls_cert else None
         self.config = Configuration(s, app, self.truth, tls)
         self.config.begin(read)
