@@ -16,6 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tests.within import within
+
 from seawall.drivers.process import free_port
 from seawall.engines.vllm.client import EngineClient
 from seawall.testing.kube_api import KubeApi
@@ -161,6 +163,6 @@ class SmallCluster:
         with contextlib.suppress(ProcessLookupError):
             pod.process.send_signal(signal.SIGTERM)
             try:
-                await asyncio.wait_for(pod.process.wait(), grace_s)
+                await within(pod.process.wait(), grace_s)
             except TimeoutError:
                 pod.process.kill()

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 from tests.engine_metrics import until
+from tests.within import within
 
 from seawall.drivers.process import free_port
 
@@ -38,7 +39,7 @@ async def engine() -> AsyncIterator[Engine]:
     argv += ["--max-num-seqs", str(SEQS)]
     process = await asyncio.create_subprocess_exec(sys.executable, *argv, stdout=asyncio.subprocess.PIPE)
     assert process.stdout is not None
-    line = (await asyncio.wait_for(process.stdout.readline(), 90)).decode()
+    line = (await within(process.stdout.readline(), 90)).decode()
     yield Engine(process, line.split()[-1])
     if process.returncode is None:
         process.kill()
@@ -54,7 +55,7 @@ async def start(*argv: str) -> asyncio.subprocess.Process:
 
 async def seawall(*argv: str) -> tuple[int, str, str]:
     child = await start(*argv)
-    out, said = await asyncio.wait_for(child.communicate(), 100)
+    out, said = await within(child.communicate(), 100)
     return child.returncode or 0, out.decode(), said.decode()
 
 
@@ -112,7 +113,7 @@ async def test_ctrl_c_in_the_middle_gives_what_was_seen(engine: Engine, tmp_path
     child = await start("bench", engine.url, *flags)
     await until(engine.url, "request_success_total", 6 + WARMING)
     child.send_signal(signal.SIGINT)
-    out, said = await asyncio.wait_for(child.communicate(), 30)
+    out, said = await within(child.communicate(), 30)
     assert child.returncode == 130, said
     seen = json.loads(out)
     assert seen["interrupted"] is True
@@ -126,7 +127,7 @@ async def test_a_server_that_dies_in_the_middle_is_counted(engine: Engine) -> No
     child = await start("bench", engine.url, "--rate", "20/s for 15s", "--output-tokens", "8", "--json")
     await until(engine.url, "request_success_total", 1 + WARMING)
     engine.process.kill()
-    out, said = await asyncio.wait_for(child.communicate(), 30)
+    out, said = await within(child.communicate(), 30)
     seen = json.loads(out)
     assert child.returncode == 0, said
     assert 0 < seen["finished"] < seen["requests"]
@@ -166,5 +167,5 @@ async def test_a_reader_that_has_gone_is_no_crash(engine: Engine) -> None:
     )  # fmt: skip
     os.close(read)
     os.close(write)
-    _, said = await asyncio.wait_for(child.communicate(), 30)
+    _, said = await within(child.communicate(), 30)
     assert b"Traceback" not in said

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from tests.e2e.small_cluster import NS, SmallCluster
+from tests.within import within
 
 from seawall.drivers.kube import DEPLOYMENT, connect
 from seawall.prove.cluster import RESTARTED, ClusterFleet, ClusterStage, find
@@ -54,7 +55,7 @@ async def prove(spec: Path, kubeconfig: str, *flags: str) -> tuple[int, dict[str
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
     )
-    out, said = await asyncio.wait_for(child.communicate(), 240)
+    out, said = await within(child.communicate(), 240)
     print(said.decode())
     return child.returncode or 0, json.loads(out or b"{}"), said.decode()
 

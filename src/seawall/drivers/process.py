@@ -68,7 +68,8 @@ class Child:
         try:
             process.stdin.write(json.dumps(order).encode() + b"\n")
             await process.stdin.drain()
-            line = await asyncio.wait_for(process.stdout.readline(), SPAWN_S)
+            async with asyncio.timeout(SPAWN_S):
+                line = await process.stdout.readline()
             pid = int(json.loads(line)["pid"])
         except (TimeoutError, ValueError, KeyError, OSError):
             with contextlib.suppress(ProcessLookupError):

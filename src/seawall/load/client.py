@@ -389,12 +389,10 @@ class LoadClient:
             if wire.open and not wire.transport.is_closing():
                 return wire
         try:
-            _, wire = await asyncio.wait_for(
-                asyncio.get_running_loop().create_connection(
+            async with asyncio.timeout(patience.connect_s):
+                _, wire = await asyncio.get_running_loop().create_connection(
                     lambda: _Wire(self.clock), self.host, self.port, ssl=self._tls
-                ),
-                patience.connect_s,
-            )
+                )
         except (OSError, TimeoutError) as e:
             outcome.error = "refused" if isinstance(e, ConnectionRefusedError) else "connect"
             outcome.detail, outcome.ended_s = str(e) or "no connection in time", self.clock()

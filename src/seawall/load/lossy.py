@@ -42,7 +42,8 @@ async def lossy_request(
         else:
             attempt = client.request(path, payload, patience=patience, headers=headers)
             try:
-                await asyncio.wait_for(attempt, rng.uniform(0.1, 0.4))
+                async with asyncio.timeout(rng.uniform(0.1, 0.4)):
+                    await attempt
             except TimeoutError:
                 outcome.stale += 1
         await asyncio.sleep(rng.uniform(0.0, 0.6))

@@ -56,9 +56,12 @@ async def serve(supervisor: Supervisor) -> asyncio.Server:
         # Cancelled: the supervisor stops. Python 3.11 reports a cancelled session as an error of its own.
         ends = (OSError, TimeoutError, ValueError, asyncio.IncompleteReadError, asyncio.CancelledError)
         with contextlib.suppress(*ends):
-            while line := await asyncio.wait_for(_line(reader), IDLE_S):
-                writer.write(json.dumps(answer(supervisor, line)).encode() + b"\n")
-                await asyncio.wait_for(writer.drain(), IDLE_S)
+            while True:
+                async with asyncio.timeout(IDLE_S):
+                    if not (line := await _line(reader)):
+                        break
+                    writer.write(json.dumps(answer(supervisor, line)).encode() + b"\n")
+                    await writer.drain()
                 if len(line) > MAX_LINE:
                     break  # what follows is the rest of it
         writer.close()

@@ -384,7 +384,8 @@ class Keeper:
         child, self.child = self.child, None
         if child is not None:
             child.kill()
-            await asyncio.wait_for(asyncio.shield(child.wait()), BURY_S)
+            async with asyncio.timeout(BURY_S):
+                await asyncio.shield(child.wait())
 
 
 def base_env() -> dict[str, str]:

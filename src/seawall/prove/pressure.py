@@ -118,6 +118,7 @@ class Pressure:
         if outcome.error == "http-429" and self.honour_retry_after:
             wait_s = min(5.0, outcome.retry_after_s or 1.0) * rng.uniform(0.8, 1.2)
         try:
-            await asyncio.wait_for(self._stop.wait(), wait_s)
+            async with asyncio.timeout(wait_s):
+                await self._stop.wait()
         except TimeoutError:
             return

@@ -245,7 +245,8 @@ async def _write_truth(spec: Path) -> None:
     process = await asyncio.create_subprocess_exec(
         sys.executable, *argv, stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.PIPE
     )
-    said = (await asyncio.wait_for(process.communicate(), 300.0))[1].decode(errors="replace")
+    async with asyncio.timeout(300.0):
+        said = (await process.communicate())[1].decode(errors="replace")
     if process.returncode:
         raise EngineError(f"seawall fingerprint ended with {process.returncode}: {said[-300:]}")
 
@@ -256,7 +257,8 @@ async def sim_answers(model: str, wanted: Sequence[CaseRequest]) -> list[Case]:
     process = await asyncio.create_subprocess_exec(sys.executable, *argv, stdout=asyncio.subprocess.PIPE)
     try:
         assert process.stdout is not None
-        line = (await asyncio.wait_for(process.stdout.readline(), 90)).decode()
+        async with asyncio.timeout(90.0):
+            line = (await process.stdout.readline()).decode()
         if "http://" not in line:
             raise EngineError("the reference engine did not start.", "Try: seawall engine sim --port 0")
         return await ask_reference(line.split()[-1], wanted)
@@ -309,7 +311,8 @@ async def play(
             stage.fail(f"the scenario itself failed: {type(e).__name__}: {e}")
         await asyncio.sleep(pace.after_s)
         pressure.stop()
-        await asyncio.wait_for(load, pace.end_s)
+        async with asyncio.timeout(pace.end_s):
+            await load
     except TimeoutError:
         stage.fail(f"streams were still open {pace.end_s:.0f} s after the last one was started")
     finally:

@@ -157,7 +157,8 @@ class UpFleet:
                 os.kill(self.process.pid, signal.SIGCONT)
                 self.process.send_signal(signal.SIGINT)
             try:
-                await asyncio.wait_for(self.process.wait(), self.stop_s)
+                async with asyncio.timeout(self.stop_s):
+                    await self.process.wait()
             except TimeoutError:
                 wrong.append(f"seawall up did not stop within {self.stop_s:.0f} s")
                 with contextlib.suppress(ProcessLookupError):

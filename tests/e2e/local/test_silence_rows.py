@@ -23,6 +23,7 @@ import pytest
 from tests.e2e.local.up_process import seawall_up
 from tests.unit.gateway.conftest import FakeEngine
 from tests.unit.gateway.processes import Process, gateway_process
+from tests.within import within
 
 from seawall.engines.vllm import metrics as names
 
@@ -125,7 +126,7 @@ async def left_alone(folder: Path, fault: str, seconds: float, **fields: Any) ->
             engine.let_go.set()
             if engine.gate is not None:
                 engine.gate.set()
-        assert (await asyncio.wait_for(asked, 30)).status_code == 200
+        assert (await within(asked, 30)).status_code == 200
 
 
 async def test_a_whole_answer_of_more_than_120_seconds(tmp_path: Path) -> None:
@@ -174,7 +175,7 @@ async def test_the_only_replica_comes_back_after_85_seconds(tmp_path: Path) -> N
             await engine.start()
             (tmp_path / "new.json").write_text(json.dumps(seen))
             (tmp_path / "new.json").rename(tmp_path / "d.json")
-            answer = await asyncio.wait_for(asked, 60)
+            answer = await within(asked, 60)
             assert b"[DONE]" in answer.content and b"error" not in answer.content, answer.content
 
 
@@ -185,7 +186,7 @@ async def test_resets_of_replicas_that_live_and_prove_it_late(tmp_path: Path) ->
         await until(lambda: asks(one, two) >= 2)
         await asyncio.wait([asked], timeout=3)  # a busy machine: nobody has died, no proof is in yet
         one.always = two.always = ""
-        answer = await asyncio.wait_for(asked, 60)
+        answer = await within(asked, 60)
         assert answer.status_code == 200, answer.text
 
 
@@ -194,7 +195,7 @@ async def test_what_waits_at_an_engine_that_accepts_and_never_answers(tmp_path: 
     async with FakeEngine() as one, FakeEngine() as two, gateway(tmp_path, one, two) as tried:
         one.page = two.page = f"{names.PREFILL_S} 0.2\n{names.PREFILLED_TOKENS} 10000\n"
         one.always = "hang"
-        answers = await asyncio.wait_for(
+        answers = await within(
             asyncio.gather(*(complete(tried, stream=stream, seed=n) for n in range(4))), 90
         )
         assert {a.status_code for a in answers} == {200}
@@ -213,7 +214,7 @@ async def test_the_death_of_one_of_two_gateways(tmp_path: Path) -> None:
         os.kill(serves[0].pid, signal.SIGKILL)
         await asyncio.sleep(2)
         engine.gate.set()
-        answers = await asyncio.wait_for(asyncio.gather(*asked, return_exceptions=True), 60)
+        answers = await within(asyncio.gather(*asked, return_exceptions=True), 60)
         lost = [a for a in answers if isinstance(a, BaseException) or b"[DONE]" not in a.content]
         assert not lost, f"{len(lost)} of 20: {lost[0]!r}"
 

@@ -21,6 +21,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
+from tests.within import within
 
 from seawall.drivers import keda
 from seawall.errors import InputError
@@ -237,7 +238,7 @@ async def test_streams_that_stay_open_leave_room_for_questions() -> None:
     async with served(Quiet()) as port, grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
         method = channel.unary_stream("/externalscaler.ExternalScaler/StreamIsActive", raw, raw)
         streams = [method(ask) for _ in range(2 * count)]
-        answers = await asyncio.wait_for(asyncio.gather(*(s.read() for s in streams)), 60)
+        answers = await within(asyncio.gather(*(s.read() for s in streams)), 60)
         assert answers == [b"\x08\x01"] * len(streams)
         assert await unary(channel, "GetMetrics")(field(1, ref("chat", "llm"))) != b""
         for stream in streams:

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from tests.store_server import TOOLS, asked
 from tests.unit.gateway.conftest import make_certificate
+from tests.within import within
 
 from seawall.decide.route.lease import BudgetLease
 from seawall.drivers.kept_store import KeptStore
@@ -41,7 +42,7 @@ async def said(port: int, *words: str, password: str = "") -> str:
         for command in ([["AUTH", password]] if password else []) + [list(words)]:
             parts = [f"*{len(command)}\r\n", *(f"${len(w.encode())}\r\n{w}\r\n" for w in command)]
             writer.write("".join(parts).encode())
-            answer = (await asyncio.wait_for(reader.read(65536), 10)).decode()
+            answer = (await within(reader.read(65536), 10)).decode()
         return answer
     finally:
         writer.close()

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from tests.engine_metrics import until
+from tests.within import within
 
 from seawall.engines.sim.asks import MAX_N, ApiRefusal, read
 from seawall.engines.sim.language import Sampling, answer
@@ -45,7 +46,7 @@ async def start() -> AsyncIterator[Start]:
         )
         children.append(process)
         assert process.stdout is not None
-        line = await asyncio.wait_for(process.stdout.readline(), 90)
+        line = await within(process.stdout.readline(), 90)
         return Running(process, line.decode().split()[-1])
 
     yield made
@@ -72,7 +73,7 @@ async def test_sigterm_without_a_drain(start: Start, how: str, error: str) -> No
     await until(engine.url, "generation_tokens_total", 1)
     engine.process.send_signal(signal.SIGTERM)
     assert (await stream).error == error
-    assert await asyncio.wait_for(engine.process.wait(), 20) == 0
+    assert await within(engine.process.wait(), 20) == 0
 
 
 async def test_a_drain_that_is_too_short_hangs_its_streams(start: Start) -> None:
@@ -90,7 +91,7 @@ async def test_a_dead_engine_ends_its_streams_and_the_process(start: Start) -> N
     client = LoadClient(engine.url)
     await client.request("/sim/fault", {"kind": "engine-dead"})
     assert (await stream).error == "error-event"
-    assert await asyncio.wait_for(engine.process.wait(), 20) == 1
+    assert await within(engine.process.wait(), 20) == 1
 
 
 async def test_keep_alive_comments_go_on_while_it_hangs(start: Start) -> None:
@@ -104,7 +105,7 @@ async def test_keep_alive_comments_go_on_while_it_hangs(start: Start) -> None:
     writer.write(head.encode() + body)
     seen = b""
     while seen.count(b": keep-alive") < 2:
-        seen += await asyncio.wait_for(reader.read(1000), 10)
+        seen += await within(reader.read(1000), 10)
     assert b"data:" not in seen
     assert (await client.get("/health"))[0] == 200
     writer.close()

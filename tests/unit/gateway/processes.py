@@ -11,6 +11,8 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
+from tests.within import within
+
 from .conftest import split
 
 
@@ -31,7 +33,7 @@ class Process:
 
     async def stop(self) -> int:
         self.child.send_signal(signal.SIGTERM)
-        return await asyncio.wait_for(self.child.wait(), 60)
+        return await within(self.child.wait(), 60)
 
 
 @contextlib.asynccontextmanager
@@ -59,7 +61,7 @@ async def gateway_process(
     )
     try:
         assert child.stdout is not None
-        line = (await asyncio.wait_for(child.stdout.readline(), 60)).decode()
+        line = (await within(child.stdout.readline(), 60)).decode()
         assert "admin" in line, line
         url, admin = line.split("serves ")[1].split("   admin ")
         yield Process(child, int(url.rpartition(":")[2]), int(admin.strip().rpartition(":")[2]))
@@ -67,7 +69,7 @@ async def gateway_process(
         if child.returncode is None:
             child.terminate()
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(child.wait(), 20)
+                await within(child.wait(), 20)
         if child.returncode is None:
             child.kill()
             await child.wait()
@@ -78,7 +80,7 @@ async def exchange(port: int, data: bytes) -> bytes:
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     try:
         writer.write(data)
-        return await asyncio.wait_for(reader.read(), 60)
+        return await within(reader.read(), 60)
     finally:
         writer.close()
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.within import within
 
 from seawall.gateway.tell import keyring
 
@@ -123,7 +124,7 @@ async def test_the_client_of_a_background_stream_may_leave(start: Any, engine: A
     data = json.dumps({**ASK, "stream": True}).encode()
     reader, writer = await asyncio.open_connection("127.0.0.1", gateway.port)
     writer.write(b"POST /v1/responses HTTP/1.1\r\nHost: g\r\nContent-Length: %d\r\n\r\n" % len(data) + data)
-    seen = await asyncio.wait_for(reader.readuntil(b"response.queued"), 10)
+    seen = await within(reader.readuntil(b"response.queued"), 10)
     writer.transport.abort()
     id = "resp_" + seen.partition(b'"resp_')[2].partition(b'"')[0].decode()
     engine.gate.set()

@@ -9,6 +9,8 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+from tests.within import within
+
 from seawall.gateway.tell import keyring
 
 from .conftest import FakeEngine, Gateway, split
@@ -29,13 +31,13 @@ async def opened(gateway: Gateway, query: str = "", *lines: str) -> AsyncIterato
     reader, writer = await asyncio.open_connection("127.0.0.1", gateway.admin_port)
     head = "".join(f"{line}\r\n" for line in ("Host: g", *lines))
     writer.write(f"GET /console/api/stream?{query} HTTP/1.1\r\n{head}\r\n".encode())
-    top = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 10)
+    top = await within(reader.readuntil(b"\r\n\r\n"), 10)
     assert top.startswith(b"HTTP/1.1 200"), top
     assert b"text/event-stream" in top
 
     async def told() -> dict[str, Any]:
         while True:
-            line = await asyncio.wait_for(reader.readline(), 10)
+            line = await within(reader.readline(), 10)
             if line.startswith(b"data: "):
                 event: dict[str, Any] = json.loads(line[6:])
                 return event

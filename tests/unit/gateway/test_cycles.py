@@ -6,6 +6,7 @@ import asyncio
 import gc
 
 from tests.unit.gateway.conftest import FakeEngine
+from tests.within import within
 
 from seawall.gateway.replicas.upstream import Pool, Upstream
 
@@ -39,7 +40,7 @@ async def test_a_lost_connection_leaves_no_cycle() -> None:
             pool = Pool(f"http://127.0.0.1:{engine.port}", asyncio.get_running_loop(), set())
             waiter = Waiter()
             await pool.connect(waiter)
-            await asyncio.wait_for(waiter.ended.wait(), 10)
+            await within(waiter.ended.wait(), 10)
             assert left() == before + 1
             pool.close()
             del waiter

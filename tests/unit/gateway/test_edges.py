@@ -10,6 +10,7 @@ import struct
 import pytest
 from tests.unit.gateway.conftest import SPEC, FakeEngine, Start
 from tests.unit.gateway.scripted import ANSWER, ASK, JSON_ANSWER, Bench, post, with_bench
+from tests.within import within
 
 SMUGGLED = post(ASK, path=b"/v1/completions")
 CHUNKED = b"POST /x HTTP/1.1\r\nHost: g\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n"
@@ -136,7 +137,7 @@ async def half_closed(port: int, data: bytes) -> bytes:
     writer.write(data)
     writer.write_eof()
     try:
-        return await asyncio.wait_for(reader.read(), 20)
+        return await within(reader.read(), 20)
     finally:
         writer.close()
 
@@ -194,7 +195,7 @@ async def test_one_that_closes_its_half_and_leaves_much_later_is_let_go(
     reader, writer = await asyncio.open_connection("127.0.0.1", gateway.port)
     writer.write(post(b'{"model":"m","prompt":"x"}'))
     writer.write_eof()
-    assert b"100 Continue" in await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 20), "it was asked"
+    assert b"100 Continue" in await within(reader.readuntil(b"\r\n\r\n"), 20), "it was asked"
     done, _ = await asyncio.wait([asyncio.ensure_future(reader.read())], timeout=1.5)
     assert not done and not engine.cancelled
     linger = struct.pack("ii", 1, 0)

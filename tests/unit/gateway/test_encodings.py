@@ -14,6 +14,7 @@ from backports import zstd
 from tests.unit.gateway.conftest import SPEC as SERVER_SPEC
 from tests.unit.gateway.conftest import FakeEngine, Start
 from tests.unit.gateway.scripted import ASK, JSON_ANSWER, Bench, post, with_bench
+from tests.within import within
 
 from seawall.config.load import parse_fleets
 from seawall.gateway.edge.caller import IDLE_S
@@ -182,7 +183,7 @@ async def test_the_idle_time_is_a_key_of_the_spec(start: Start, engine: FakeEngi
     )
     reader, writer = await asyncio.open_connection("127.0.0.1", gateway.port)
     writer.write(b"GET /health HTTP/1.1\r\nHost: g\r\n\r\n")
-    answer = await asyncio.wait_for(reader.read(), 20)
+    answer = await within(reader.read(), 20)
     assert b"keep-alive: timeout=1\r\n" in answer, "and it was closed"
     writer.close()
 

@@ -12,6 +12,7 @@ from typing import Any
 import psutil
 import pytest
 from tests.unit.gateway.waiting import until
+from tests.within import within
 
 from seawall.gateway.edge.caller import PLACE_S, SLACK
 from seawall.gateway.exchange import exchange as exchanges
@@ -212,7 +213,7 @@ async def test_streams_of_large_bodies_stay_within_the_memory(engine: Any, tmp_p
         async def first_line(port: int, body: bytes) -> bytes:
             reader, writer = await asyncio.open_connection("127.0.0.1", port)
             writer.write(post(body))
-            line = await asyncio.wait_for(reader.readline(), 60)
+            line = await within(reader.readline(), 60)
             held.append(writer)
             return line
 
@@ -282,7 +283,7 @@ async def test_a_slow_reader_of_a_long_answer_gives_its_place_to_who_waits(
     asked = asyncio.ensure_future(gateway.complete())
     await until(lambda: app.fleets["m"].admission.queued == 1)
     client._full_since -= PLACE_S + 1
-    assert (await asyncio.wait_for(asked, 20))[0] == 200
+    assert (await within(asked, 20))[0] == 200
     writer.transport.abort()
 
 

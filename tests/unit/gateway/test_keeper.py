@@ -10,6 +10,8 @@ import signal
 import sys
 from pathlib import Path
 
+from tests.within import within
+
 from seawall.gateway.tell import keyring
 
 from .conftest import FakeEngine, split
@@ -23,10 +25,10 @@ HEAD = b"POST /v1/completions HTTP/1.1\r\nHost: g\r\nContent-Length: %d\r\n\r\n"
 
 async def answered(reader: asyncio.StreamReader) -> bytes:
     """The body of one whole answer."""
-    top = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 60)
+    top = await within(reader.readuntil(b"\r\n\r\n"), 60)
     assert top.startswith(b"HTTP/1.1 200"), top
     length = int(top.lower().partition(b"content-length: ")[2].partition(b"\r\n")[0])
-    return await asyncio.wait_for(reader.readexactly(length), 60)
+    return await within(reader.readexactly(length), 60)
 
 
 async def metric(gateway: Process, name: str) -> float:
@@ -176,9 +178,7 @@ async def test_a_gateway_that_ends_well_leaves_nothing_and_closes_what_it_closes
     async with FakeEngine() as engine, kept_gateway(tmp_path, engine) as (gateway, held):
         reader, writer = await asyncio.open_connection("127.0.0.1", gateway.port)
         writer.write((HEAD % len(ASK)).replace(b"Host", b"Connection: close\r\nHost") + ASK)
-        status, _, body = split(
-            await asyncio.wait_for(reader.read(), 60)
-        )  # its end comes though the keeper holds it
+        status, _, body = split(await within(reader.read(), 60))  # its end comes though the keeper holds it
         assert (status, b"hello" in body) == (200, True)
         writer.close()
         assert await gateway.stop() == 0
@@ -213,7 +213,7 @@ async def test_a_keeper_ends_by_a_signal_also_as_process_1(tmp_path: Path) -> No
     keeper = await asyncio.create_subprocess_exec(*argv)
     await until((tmp_path / "k").exists)
     keeper.terminate()
-    assert await asyncio.wait_for(keeper.wait(), 30) == 0
+    assert await within(keeper.wait(), 30) == 0
 
 
 async def test_a_gateway_that_cannot_begin_is_not_begun_again(tmp_path: Path) -> None:
@@ -238,6 +238,6 @@ async def test_a_gateway_that_cannot_begin_is_not_begun_again(tmp_path: Path) ->
         str(tmp_path / "k"),
         stderr=asyncio.subprocess.PIPE,
     )
-    _, errors = await asyncio.wait_for(child.communicate(), 60)
+    _, errors = await within(child.communicate(), 60)
     assert child.returncode == 2
     assert b"spec.model" in errors

@@ -11,6 +11,7 @@ from typing import Any
 
 import httpx
 import pytest
+from tests.within import within
 
 from .keepers import SPEC, kept_gateway, kill
 from .test_background import Answers, documents
@@ -48,7 +49,7 @@ async def test_a_client_with_a_key_is_cut_and_begins_anew(tmp_path: Path) -> Non
         await stream.past(b"t0")
         await kill(gateway)
         engine.gate.set()
-        rest = await asyncio.wait_for(stream.reader.read(), 30)
+        rest = await within(stream.reader.read(), 30)
         assert rest == b""
         again = await opened(gateway.port, "/v1/completions", {"prompt": "x"}, key)
         assert [n for n, _ in events(await again.read())] == list(range(6))

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.within import within
 
 from seawall.gateway.intake.peers import socket_of
 from seawall.gateway.tell import keyring
@@ -135,7 +136,7 @@ async def test_keys_and_refusals_pass_through(start: Any, engine: Answers, tmp_p
 async def test_a_worker_that_is_gone_is_done_without(start: Any, engine: Answers, tmp_path: Path) -> None:
     gateways = await workers(start, tmp_path, engine)
     gateways[1].server.stop()
-    await asyncio.wait_for(gateways[1].task, 10)
+    await within(gateways[1].task, 10)
     assert not socket_of(tmp_path, 1).exists() or not gateways[1].server.app.clients
     for key in "abcdef":
         status, _, body = await again_post(gateways[0], key)

@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
+from tests.within import within
 
 from seawall.gateway.tell import keyring
 
@@ -32,7 +33,7 @@ class Stream:
         self.over = False
 
     async def begin(self) -> Stream:
-        self.head = await asyncio.wait_for(self.reader.readuntil(b"\r\n\r\n"), 10)
+        self.head = await within(self.reader.readuntil(b"\r\n\r\n"), 10)
         return self
 
     async def past(self, contains: bytes) -> None:
@@ -48,7 +49,7 @@ class Stream:
         return bytes(self.body)
 
     async def _chunk(self) -> bytes:
-        size = int((await asyncio.wait_for(self.reader.readline(), 10)).strip() or b"-1", 16)
+        size = int((await within(self.reader.readline(), 10)).strip() or b"-1", 16)
         if size < 0:
             raise ConnectionResetError("cut")
         data = (await self.reader.readexactly(size + 2))[:-2]
@@ -282,7 +283,7 @@ async def test_a_thousand_kept_answers_stay_within_the_bound(start: Any, engine:
             b"POST /v1/completions HTTP/1.1\r\nHost: g\r\nIdempotency-Key: %d\r\nContent-Length: %d\r\n\r\n%b"
             % (i, len(body), body)
         )
-        head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 10)
+        head = await within(reader.readuntil(b"\r\n\r\n"), 10)
         size = int(head.lower().partition(b"content-length: ")[2].partition(b"\r\n")[0])
         await reader.readexactly(size)
         assert kept.held <= 200_000
@@ -373,7 +374,7 @@ async def test_a_drain_waits_for_readers_and_not_for_nobody(start: Any, engine: 
     gate.set()
     await stays.read()
     stays.leave()
-    assert await asyncio.wait_for(gateway.task, 10) == 0
+    assert await within(gateway.task, 10) == 0
     assert not kept.running
 
 

@@ -10,6 +10,7 @@ from time import monotonic
 from typing import Any
 
 import pytest
+from tests.within import within
 
 from seawall.decide.route.admit import Bounds
 from seawall.decide.route.desk import Desk, DeskRules
@@ -341,7 +342,7 @@ async def opened(gateway: Gateway, **more: Any) -> tuple[asyncio.StreamReader, a
     reader, writer = await asyncio.open_connection("127.0.0.1", gateway.port)
     body = json.dumps({"model": "m", "prompt": "x", "stream": True, "temperature": 0, **more}).encode()
     writer.write(b"POST /v1/completions HTTP/1.1\r\nHost: g\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
-    return reader, writer, await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 10)
+    return reader, writer, await within(reader.readuntil(b"\r\n\r\n"), 10)
 
 
 async def test_a_streams_head_comes_with_the_engines_and_comments_are_no_token(
@@ -355,7 +356,7 @@ async def test_a_streams_head_comes_with_the_engines_and_comments_are_no_token(
     await asyncio.sleep(0.3)
     assert not exchange.attempt.begun and not exchange.first_token_at, "a comment is no token"
     engine.let_go.set()
-    assert b"[DONE]" in await asyncio.wait_for(reader.readuntil(b"0\r\n\r\n"), 10)
+    assert b"[DONE]" in await within(reader.readuntil(b"0\r\n\r\n"), 10)
     writer.close()
 
 
@@ -378,9 +379,9 @@ async def test_a_stream_that_waits_in_the_queue_gets_its_head_and_signs_of_life(
     await until(lambda: engine.open)
     reader, writer, head = await opened(gateway)
     assert head.startswith(b"HTTP/1.1 200")
-    assert b": waiting" in await asyncio.wait_for(reader.readuntil(b"\n\n"), 10)
+    assert b": waiting" in await within(reader.readuntil(b"\n\n"), 10)
     engine.gate.set()
-    assert b"[DONE]" in await asyncio.wait_for(reader.readuntil(b"0\r\n\r\n"), 10)
+    assert b"[DONE]" in await within(reader.readuntil(b"0\r\n\r\n"), 10)
     assert (await first)[0] == 200
     writer.close()
 

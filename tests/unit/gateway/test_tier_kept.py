@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from tests.store_server import StoreServer, store_server
+from tests.within import within
 
 from seawall.decide.route.record import RecordState, ShelfRules
 from seawall.gateway.tell import keyring
@@ -135,7 +136,7 @@ async def test_without_the_store_a_key_is_served_at_once_and_what_was_flushed_is
     assert (await other.post("/v1/completions", BODY, Idempotency_Key="k"))[2] == first[2]
     await store.kill()
     await eventually(lambda: not any(g.server.tier.up for g in (one, other)))
-    alone = await asyncio.wait_for(other.post("/v1/completions", BODY, Idempotency_Key="new"), 5)
+    alone = await within(other.post("/v1/completions", BODY, Idempotency_Key="new"), 5)
     assert alone[0] == 200 and alone[2] == first[2]
     assert generations(engine) == 2
 
@@ -168,7 +169,7 @@ async def test_a_store_that_stands_still_holds_up_no_key_for_long(
     one, _ = await two(start, store, engine)
     store.pause()
     try:
-        answers = await asyncio.wait_for(
+        answers = await within(
             asyncio.gather(*(one.post("/v1/completions", BODY, Idempotency_Key=k) for k in "abcd")), 5
         )
         stood_still = one.server.tier.outbox._late
@@ -184,7 +185,7 @@ async def test_what_began_without_the_stores_word_is_kept_as_soon_as_it_comes(
     one, other = await two(start, store, engine)
     store.pause()
     try:
-        first = await asyncio.wait_for(one.post("/v1/completions", BODY, Idempotency_Key="k"), 20)
+        first = await within(one.post("/v1/completions", BODY, Idempotency_Key="k"), 20)
     finally:
         store.go_on()
     await eventually(lambda: not one.server.tier.outbox._late and one.server.tier.outbox.up)
@@ -262,7 +263,7 @@ async def test_a_store_that_stands_still_holds_up_no_event_for_long(
     store.pause()
     try:
         engine.gate.set()
-        assert (await asyncio.wait_for(asked, 3))[0] == 200
+        assert (await within(asked, 3))[0] == 200
     finally:
         store.go_on()
 

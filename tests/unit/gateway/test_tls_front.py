@@ -7,6 +7,8 @@ import ssl
 from pathlib import Path
 from typing import Any
 
+from tests.within import within
+
 from .processes import exchange, gateway_process
 
 SILENT, DESCRIPTORS = 300, 200
@@ -23,7 +25,7 @@ async def asked(port: int) -> bytes:
         % (len(body), body)
     )
     try:
-        return await asyncio.wait_for(reader.read(), 60)
+        return await within(reader.read(), 60)
     finally:
         writer.transport.abort()
 
@@ -42,7 +44,7 @@ async def test_who_says_nothing_leaves_room_for_everybody_else(
             probe = b"GET /readyz HTTP/1.1\r\nHost: g\r\nConnection: close\r\n\r\n"
             assert (await exchange(gateway.admin_port, probe)).startswith(b"HTTP/1.1 200")
             assert (await asked(gateway.port)).startswith(b"HTTP/1.1 200")
-            cut = await asyncio.wait_for(silent[0][0].read(), 60)
+            cut = await within(silent[0][0].read(), 60)
             assert not cut, "the one that has waited the longest went"
         finally:
             for _, writer in silent:

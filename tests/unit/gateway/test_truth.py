@@ -11,6 +11,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+from tests.within import within
 
 from seawall.decide.truth.fingerprint import Distance, Fingerprint, Identity, KnownAnswer
 from seawall.decide.truth.prompts import prompts
@@ -234,7 +235,7 @@ async def test_of_siblings_that_say_different_things_the_wrong_one_is_found_befo
         while victim.state == "ready":
             await gateway.complete(model="m", prompt="The sea", max_tokens=8, temperature=0)
 
-    await asyncio.wait_for(compared(), 80)
+    await within(compared(), 80)
     assert "it answers wrongly" in victim.reason
     assert replicas(gateway)["m-0"].state == "ready", "it was asked as well"
 

@@ -13,6 +13,7 @@ from typing import Any
 import psutil
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.within import within
 
 from seawall.decide.route.meter import Meter
 from seawall.gateway.process.board import Board
@@ -162,7 +163,7 @@ async def test_a_shells_low_limit_of_descriptors_does_not_bound_the_clients(
         opened = [group.create_task(asyncio.open_connection("127.0.0.1", gateway.port)) for _ in range(100)]
         for reader, writer in [await one for one in opened]:
             writer.write(b"GET /health HTTP/1.1\r\nHost: g\r\nConnection: close\r\n\r\n")
-            assert (await asyncio.wait_for(reader.read(), 10)).startswith(b"HTTP/1.1 200")
+            assert (await within(reader.read(), 10)).startswith(b"HTTP/1.1 200")
             writer.close()
 
 

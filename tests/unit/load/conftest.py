@@ -7,6 +7,7 @@ import sys
 from collections.abc import AsyncIterator
 
 import pytest
+from tests.within import within
 
 
 @pytest.fixture
@@ -17,7 +18,7 @@ async def sim_engine() -> AsyncIterator[str]:
         stdout=asyncio.subprocess.PIPE,
     )  # fmt: skip
     assert child.stdout is not None
-    line = await asyncio.wait_for(child.stdout.readline(), 90)
+    line = await within(child.stdout.readline(), 90)
     yield line.decode().split()[-1]
     child.kill()
     await child.wait()

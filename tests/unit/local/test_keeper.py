@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from tests.unit.local.fakes import FakeService, JumpClock
+from tests.within import within
 
 from seawall.decide.replica import LifePolicy, ReplicaPhase
 from seawall.local.keeper import Care, Keeper
@@ -46,7 +47,7 @@ class Story:
 
     async def end(self, task: asyncio.Task[None]) -> None:
         self.keeper.drain("done")
-        await asyncio.wait_for(task, 10)
+        await within(task, 10)
 
 
 @pytest.fixture
@@ -194,7 +195,7 @@ async def test_a_drain_gives_notice_first_then_term_and_waits(story: Story) -> N
     await story.play(2)
     began = story.clock.t
     story.keeper.drain("replaced")
-    await asyncio.wait_for(task, 10)
+    await within(task, 10)
     (word, at), (last, _) = story.service.processes[0].said
     assert (word, last) == ("term", "kill")
     assert at - began >= 15
@@ -208,7 +209,7 @@ async def test_a_drain_is_quicker_when_the_gateway_says_nothing_is_in_flight(sto
     story.service.quiet = True
     began = story.clock.t
     story.keeper.drain("replaced")
-    await asyncio.wait_for(task, 10)
+    await within(task, 10)
     assert story.service.processes[0].said[0][1] - began < 3
 
 
@@ -218,7 +219,7 @@ async def test_a_drain_that_takes_too_long_ends_in_a_kill(story: Story) -> None:
     await story.until(ReplicaPhase.READY)
     await story.play(2)
     story.keeper.drain("replaced")
-    await asyncio.wait_for(task, 10)
+    await within(task, 10)
     words = dict(story.service.processes[0].said)
     assert words["kill"] - words["term"] >= 30
     assert story.told[-1].endswith(", killed")
@@ -228,7 +229,7 @@ async def test_one_that_still_loads_is_stopped_at_once(story: Story) -> None:
     task = asyncio.create_task(story.keeper.run())
     await story.play(1)
     story.keeper.drain("not wanted any more")
-    await asyncio.wait_for(task, 10)
+    await within(task, 10)
     assert [word for word, _ in story.service.processes[0].said] == ["kill"]
 
 

@@ -11,6 +11,7 @@ from types import SimpleNamespace
 
 import pytest
 from click.testing import CliRunner
+from tests.within import within
 
 from seawall.cli.keys import command
 from seawall.config.load import parse_fleets
@@ -111,7 +112,7 @@ def test_nothing_that_is_sent_to_the_control_socket_goes_unanswered(tmp_path: Pa
         server = await serve(SimpleNamespace(setup=SimpleNamespace(state_dir=tmp_path)))  # type: ignore[arg-type]  # all it needs
         reader, writer = await asyncio.open_unix_connection(socket_path(tmp_path))
         writer.write(line + b"\n")
-        got = await asyncio.wait_for(reader.readline(), 10)
+        got = await within(reader.readline(), 10)
         writer.close()
         server.close()
         return got

@@ -12,6 +12,7 @@ import httpx
 import pytest
 from tests.unit.operator.test_apply import READY, engine_pod
 from tests.unit.operator.test_readiness import NS, gateway, served
+from tests.within import within
 
 from seawall.drivers.kube import Kube
 from seawall.errors import InputError
@@ -50,7 +51,7 @@ async def test_the_page_is_served_to_loopback_names_only_and_ends_cleanly(api: K
     where: asyncio.Future[str] = asyncio.get_running_loop().create_future()
     serving = asyncio.ensure_future(serve(kube, NS, 0, where.set_result))
     try:
-        url = await asyncio.wait_for(where, 10)
+        url = await within(where, 10)
         async with httpx.AsyncClient(trust_env=False) as client:
             page = await client.get(url)
             assert page.status_code == 200 and "'unsafe" not in page.headers["content-security-policy"]
@@ -82,13 +83,13 @@ async def test_the_command_prints_the_address_serves_and_ends_with_ctrl_c(
     )  # fmt: skip
     assert child.stdout is not None
     try:
-        line = await asyncio.wait_for(child.stdout.readline(), 60)
+        line = await within(child.stdout.readline(), 60)
         assert b"url" in line, line
         url = json.loads(line)["url"]
         async with httpx.AsyncClient(trust_env=False) as client:
             assert "Seawall console" in (await client.get(url)).text
     finally:
         child.send_signal(signal.SIGINT)
-        _, said = await asyncio.wait_for(child.communicate(), 30)
+        _, said = await within(child.communicate(), 30)
     assert child.returncode == 0, said
     assert b"Traceback" not in said

@@ -94,7 +94,8 @@ class TargetEngines:
         if engine.child is not None:
             engine.child.terminate()
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(engine.child.wait(), self.recipe.fleet.spec.rollout.drain + ENDS_S)
+                async with asyncio.timeout(self.recipe.fleet.spec.rollout.drain + ENDS_S):
+                    await engine.child.wait()
         await self._end(engine)
 
     async def stop(self) -> None:

@@ -250,8 +250,10 @@ async def _end(child: Child) -> None:
                 one.send_signal(signal.SIGCONT)
     child.terminate()
     try:
-        await asyncio.wait_for(child.wait(), 3.0)
+        async with asyncio.timeout(3.0):
+            await child.wait()
     except TimeoutError:
         child.kill()
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(child.wait(), STOP_S)
+            async with asyncio.timeout(STOP_S):
+                await child.wait()
