@@ -45,7 +45,7 @@ class NodeFacts:
     allocatable_gpus: int
     used_gpus: int
     cordoned: bool = False
-    """It takes no new Pods, and counts as not ready for that."""
+    """No new Pods come here; it counts as not ready for that."""
 
 
 @dataclass(frozen=True)

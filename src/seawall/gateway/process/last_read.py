@@ -26,7 +26,7 @@ from seawall.gateway.tell.keyring import Keys
 log = logging.getLogger("seawall.gateway")
 
 
-class Kept(msgspec.Struct, frozen=True, kw_only=True):
+class ReadCopy(msgspec.Struct, frozen=True, kw_only=True):
     """The copy on disk."""
 
     specs: list[str]
@@ -69,7 +69,7 @@ def keep(s: Settings, read: WhatWasRead) -> None:
     path = _path(s)
     if path is None:
         return
-    kept = Kept(
+    kept = ReadCopy(
         specs=_names(s.specs),
         fleets="\n---\n".join(json.dumps(document_of(f, None)) for f in read.fleets),
         keys={str(file): keys for file, keys in read.keys.items()},
@@ -87,7 +87,7 @@ def _last(s: Settings) -> WhatWasRead:
     path = _path(s)
     if path is None:
         raise FileNotFoundError
-    kept = msgspec.json.decode(path.read_bytes(), type=Kept)
+    kept = msgspec.json.decode(path.read_bytes(), type=ReadCopy)
     if kept.specs != _names(s.specs):
         raise InputError("it was read from other files.", "")
     fleets = parse_fleets(kept.fleets, path.name)
