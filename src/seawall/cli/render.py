@@ -10,7 +10,7 @@ import click
 from seawall.cli.files import writable_folder
 
 if TYPE_CHECKING:
-    from seawall.render.inputs import Group, Rendering
+    from seawall.render.inputs import Group
     from seawall.render.packaging.package import Packaging
 
 PREREQS = "cluster-prereqs"
@@ -59,7 +59,7 @@ def command(
     from seawall.cli.fleets import group_of
     from seawall.errors import InputError
     from seawall.render.packaging.gitops import Repository
-    from seawall.render.packaging.package import deletable_stream, package
+    from seawall.render.packaging.package import package, stream
 
     if str(output) in ("json", "yaml", "text", "-") and not Path(str(output)).is_dir():
         raise InputError(
@@ -79,25 +79,15 @@ def command(
     rendering = render(group)
     where = Repository(url=repo, revision=repo_revision, path=repo_path)
     plain = packaging == "plain" and output is None
-    files = {"": deletable_stream(rendering)} if plain else package(rendering, packaging, where)
+    files = {"": stream(rendering)} if plain else package(rendering, packaging, where)
     _write(files, output, rendering.notes)
     if output is None:
-        for note in (*(_left_out(rendering) if plain else ()), *rendering.notes):
+        for note in rendering.notes:
             click.echo(f"# {note}", err=True)
         return
     if first := needed_first(rendering.objects):
         click.echo(f"  {first}")
     click.echo(f"\nNext: {next_command(packaging, output, group)}")
-
-
-def _left_out(rendering: Rendering) -> tuple[str, ...]:
-    """What is not among the objects of a pipe, for a person who sees it nowhere else."""
-    names = [o["metadata"]["name"] for o in rendering.objects if o["kind"] == "Namespace"]
-    return tuple(
-        f"the namespace {name} is not among them, so that deleting them leaves it and what else is in it: "
-        f"kubectl create namespace {name}"
-        for name in names
-    )
 
 
 def _write(files: dict[str, str], output: Path | None, notes: tuple[str, ...]) -> None:
@@ -126,12 +116,8 @@ def _write(files: dict[str, str], output: Path | None, notes: tuple[str, ...]) -
 
 def next_command(packaging: Packaging, output: Path, group: Group) -> str:
     """What puts the files into a cluster."""
-    from seawall.render.foundation import namespace
-    from seawall.render.packaging.files import NAMESPACE_FOLDER
-
-    own = f"-f {output / NAMESPACE_FOLDER} " if namespace(group) else ""
     return {
-        "plain": f"kubectl apply --server-side {own}-f {output}",
+        "plain": f"kubectl apply --server-side -f {output}",
         "kustomize": f"kubectl apply --server-side -k {output}/overlays/prod",
         "helm": f"helm install {group.gateway} {output} --namespace {group.namespace} --create-namespace",
         "argocd": f"commit {output}, then kubectl apply -f {output}/application.yaml",

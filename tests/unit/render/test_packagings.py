@@ -10,11 +10,10 @@ from typing import Any
 import pytest
 import yaml
 
-from seawall.cli.render import next_command
 from seawall.operator.manifests import operator_manifests
 from seawall.render.inputs import Rendering
 from seawall.render.packaging.gitops import WAVE, Repository
-from seawall.render.packaging.package import Packaging, deletable_stream, package, stream
+from seawall.render.packaging.package import Packaging, package, stream
 
 REPOSITORY = Repository(url="https://git.example.com/llm/deploy")
 Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
@@ -70,6 +69,8 @@ def test_kustomize_builds_base_and_overlays(
 
 
 def said_next(rendering: Rendering) -> str:
+    from seawall.cli.render import next_command
+
     return next_command("helm", Path("deploy"), rendering.group)
 
 
@@ -83,20 +84,6 @@ def test_helm_chart_with_defaults_equals_the_plain_objects(
     assert keyed(documents(run("helm", "template", "x", str(folder), *ours))) == keyed(rendering.objects)
     made = keyed(documents(run("helm", "template", "x", str(folder))))
     assert made == {k: o for k, o in keyed(rendering.objects).items() if o["kind"] != "Namespace"}
-
-
-def test_what_kubectl_deletes_holds_no_namespace(rendering: Rendering, tmp_path: Path) -> None:
-    """`kubectl delete -f DIR` reads the files that lie in DIR, and in no folder below it."""
-    folder = write(pack(rendering, "plain"), tmp_path)
-    found = [d for f in folder.glob("*.yaml") for d in documents(f.read_text())]
-    apart = [d for f in (folder / "namespace").glob("*.yaml") for d in documents(f.read_text())]
-    assert not [o for o in found if o["kind"] == "Namespace"]
-    assert {o["kind"] for o in apart} <= {"Namespace"}
-    assert keyed([*apart, *found]) == keyed(rendering.objects)
-    piped = documents(deletable_stream(rendering))
-    assert keyed(piped) == keyed(found)
-    told = next_command("plain", folder, rendering.group)
-    assert (f"-f {folder}/namespace -f {folder}" in told) == bool(apart)
 
 
 HOLDS_MORE = ("Namespace", "PersistentVolumeClaim", "CustomResourceDefinition")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Literal, assert_never
 
 from seawall.render.inputs import Rendering
-from seawall.render.packaging.files import deletable_files, plain_files
+from seawall.render.packaging.files import plain_files
 from seawall.render.packaging.gitops import Repository, argocd_files, flux_files
 from seawall.render.packaging.helm import chart_files
 from seawall.render.packaging.kustomize import kustomize_files
@@ -18,7 +18,7 @@ def package(rendering: Rendering, packaging: Packaging, repository: Repository) 
     """File name -> text, in the order in which a person should read them."""
     match packaging:
         case "plain":
-            return deletable_files(rendering.objects)
+            return plain_files(rendering.objects)
         case "kustomize":
             return kustomize_files(rendering, plain_files(rendering.objects))
         case "helm":
@@ -32,11 +32,5 @@ def package(rendering: Rendering, packaging: Packaging, repository: Repository) 
 
 
 def stream(rendering: Rendering) -> str:
-    """All plain objects as one text, in the order of application."""
+    """All plain objects as one text, for a pipe into kubectl: in the order of application."""
     return dump_all(rendering.objects)
-
-
-def deletable_stream(rendering: Rendering) -> str:
-    """What may go into `kubectl delete -f -` as well as into `kubectl apply -f -`: all but the namespace, which may
-    hold anything."""
-    return dump_all(o for o in rendering.objects if o["kind"] != "Namespace")
