@@ -97,6 +97,81 @@ def test_what_looks_like_a_chunk_inside_a_chunk_is_content(at: int, inner: bytes
     assert receive([joined[: len(HEAD) + at], joined[len(HEAD) + at :]]).got == b"first" + inner + b"last"
 
 
+class Slow(Listener):
+    """Counts what it is told in one turn, and may ask for a pause."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls: list[int] = []
+        self.conn: Upstream | None = None
+
+    def on_body(self, parts: list[bytes], complete: bool) -> None:
+        super().on_body(parts, complete)
+        self.calls.append(len(parts))
+        if self.conn is not None:
+            self.conn.pause()
+
+
+class Stoppable(Wire):
+    """Knows whether it is read."""
+
+    reads = True
+
+    def pause_reading(self) -> None:
+        assert self.reads
+        self.reads = False
+
+    def resume_reading(self) -> None:
+        assert not self.reads
+        self.reads = True
+
+
+def one_byte_chunks(count: int) -> bytes:
+    return b"".join(b"1\r\n%c\r\n" % (65 + i % 26) for i in range(count))
+
+
+async def test_chunks_of_one_byte_are_taken_a_few_thousand_in_a_turn() -> None:
+    body = one_byte_chunks(43_000)
+    for pauses in (False, True):
+        conn, user, wire = (
+            Upstream(Pool("http://127.0.0.1:1", asyncio.get_running_loop(), set())),
+            Slow(),
+            Stoppable(),
+        )
+        conn.connection_made(wire)
+        conn.send(user, b"")
+        conn.data_received(HEAD)
+        user.conn = conn if pauses else None
+        conn.data_received(body + b"0\r\n\r\n")
+        assert len(user.calls) == 1 and not wire.reads, "the rest waits, and nothing is read meanwhile"
+        while not user.ended:
+            await asyncio.sleep(0)
+            if pauses:
+                before = len(user.calls)
+                await asyncio.sleep(0)
+                assert len(user.calls) == before, "its user wants no more"
+                conn.resume()
+        assert max(user.calls) <= 6000 and user.got == body[3::6]
+        assert wire.reads and conn.pool.take() is conn and conn.user is None
+
+
+async def test_what_waits_is_not_lost_with_its_connection_and_belongs_to_no_next_request() -> None:
+    body = one_byte_chunks(20_000)
+    for behind, lost in ((b"", "connection closed"), (b"0\r\n\r\n" + body, "more than the answer")):
+        conn, user = Upstream(Pool("http://127.0.0.1:1", asyncio.get_running_loop(), set())), Slow()
+        conn.connection_made(Stoppable())
+        conn.send(user, b"")
+        conn.data_received(HEAD)
+        conn.data_received(body + behind)
+        while behind and not user.lost:
+            await asyncio.sleep(0)
+        if not behind:
+            conn.connection_lost(None)
+            assert user.got == body[3::6]
+        assert user.lost.startswith(lost) or "malformed" in user.lost
+        assert conn.pool.take() is None
+
+
 def test_other_spellings_of_a_size_are_read_too() -> None:
     reads = [HEAD, chunk(b"one"), b"00A\r\n" + b"b" * 10 + b"\r\n", b"3;x=y\r\ntwo\r\n", b"0\r\n\r\n"]
     assert receive(reads).got == b"one" + b"b" * 10 + b"two"

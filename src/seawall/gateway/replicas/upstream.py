@@ -42,6 +42,10 @@ OUR_LIMITS: Final = frozenset(
 OURS: Final = "the gateway is out of "
 """How such a reason begins."""
 AGAIN_S: Final = 0.05
+PER_TURN: Final = 32 * 1024
+MANY_LINES: Final = 8192
+"""So many bytes of a read with so many lines are taken in one turn of the loop: it may hold a quarter of a million
+empty lines of events, or forty thousand chunks of one byte, and each costs some calls."""
 
 
 class User(Protocol):
@@ -65,10 +69,12 @@ class Upstream:
         "_between",
         "_complete",
         "_head_bytes",
+        "_held",
         "_interim",
         "_keep",
         "_parser",
         "_parts",
+        "_rest",
         "_send",
         "_session",
         "answered",
@@ -110,6 +116,10 @@ class Upstream:
         self._head_bytes = 0
         self._interim = 0
         self._parts: list[bytes] = []
+        self._rest = b""
+        """What was read and waits for the next turn."""
+        self._held = False
+        """Nothing more is read meanwhile."""
         self.heard = False
         """Data came since the sweep's last look: of a stream its events, but for comments."""
         self._session: StreamSession | None = None
@@ -122,6 +132,8 @@ class Upstream:
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.transport = None
+        while self._rest and self.user is not None:
+            self._take_rest()
         self._parser = None  # it holds our methods: a cycle, which the calmed collector would leave for hours
         self.pool.lost(self, exc is not None)
         user = self.user
@@ -164,25 +176,67 @@ class Upstream:
                 user.on_body([part], False)
                 return
         self.answered = True
-        try:
-            self._parser.feed_data(data)
-        except (httptools.HttpParserError, httptools.HttpParserUpgrade) as e:
-            self._fail(f"malformed answer: {e}"[:120])
+        if self._rest:
+            self._rest += data
             return
-        if not self.status:
-            self._head_bytes += len(data)
-            if self._head_bytes > MAX_HEAD:
-                self._fail("answer head larger than 64 KiB")
+        rest = b""
+        if len(data) > PER_TURN and data.count(b"\n") + data.count(b"\r") > MANY_LINES:
+            data, rest = data[:PER_TURN], data[PER_TURN:]
+        if not self._parse(data):
             return
+        if rest and not self.status:  # of a head
+            data, rest = rest, b""
+            if not self._parse(data):
+                return
         # A size line that has begun holds no LF yet, one that has ended was told to us.
-        self._between = self._between and data.endswith(b"\n")
+        self._between = self._between and not rest and data.endswith(b"\n")
+        if self.user is not user:
+            return
+        if rest:
+            if self._complete:
+                self._fail("more than the answer")
+                return
+            self._rest = rest
+            if self.transport is not None:
+                if not self._held and not self.paused:
+                    self.transport.pause_reading()
+                self._held = True
+                self.pool.later(self._go_on)
         parts = self._parts
-        if self.user is user and (parts or self._complete):
+        if parts or self._complete:
             self._parts = []
             complete = self._complete
             if complete:
                 self._release()
             user.on_body(parts, complete)
+
+    def _parse(self, data: bytes) -> bool:
+        """False: nothing more is read, it has failed."""
+        try:
+            self._parser.feed_data(data)
+        except (httptools.HttpParserError, httptools.HttpParserUpgrade) as e:
+            self._fail(f"malformed answer: {e}"[:120])
+            return False
+        if not self.status:
+            self._head_bytes += len(data)
+            if self._head_bytes > MAX_HEAD:
+                self._fail("answer head larger than 64 KiB")
+                return False
+        return True
+
+    def _go_on(self) -> None:
+        """The next turn has come. While the user wants nothing its rest waits."""
+        if self.paused or not self._rest or self.transport is None:
+            return
+        self._take_rest()
+        if not self._rest:
+            self._held = False
+            if not self.paused and self.transport is not None:
+                self.transport.resume_reading()
+
+    def _take_rest(self) -> None:
+        rest, self._rest = self._rest, b""
+        self.data_received(rest)
 
     # -- httptools
 
@@ -261,12 +315,16 @@ class Upstream:
     def pause(self) -> None:
         if not self.paused and self.transport is not None:
             self.paused = True
-            self.transport.pause_reading()
+            if not self._held:
+                self.transport.pause_reading()
 
     def resume(self) -> None:
         if self.paused and self.transport is not None:
             self.paused = False
-            self.transport.resume_reading()
+            if self._held:
+                self.pool.later(self._go_on)
+            else:
+                self.transport.resume_reading()
 
     def _fail(self, reason: str) -> None:
         user = self.user
@@ -326,6 +384,10 @@ class Pool:
     def head(self, path: bytes, length: int, extra: bytes) -> bytes:
         """The part of a request before its body."""
         return b"POST %b%bcontent-length: %d\r\n%b\r\n" % (path, self._head, length, extra)
+
+    def later(self, act: Callable[[], None]) -> None:
+        """In the next turn of the loop."""
+        self._loop.call_soon(act)
 
     def take(self) -> Upstream | None:
         """The idle connection used last, or None."""
