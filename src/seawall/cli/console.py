@@ -70,7 +70,7 @@ def _cluster(
 
         def ready(url: str) -> None:
             _tell(url, opens, form)
-            say("Ctrl-C ends it.", err=True)
+            say(f"{sights.NO_PLAYGROUND}\nCtrl-C ends it.", err=True)
 
         await sights.serve(kube, where, port, ready)
 

@@ -127,8 +127,8 @@ def command(
 
         book = read_prices(prices) if prices else None
         measured = read_calibration(calibration) if calibration else None
-    if spec is not None and flags["model_config"] is None and _names_a_model(spec):
-        spec, flags["model_config"] = None, spec
+    if spec is not None and flags["model_config"] is None and (model := _model_named(spec)):
+        spec, flags["model_config"] = None, model
     every = flags["gpus"] == "any"
     named = flags["model_config"]
     if file and (named is None or every):
@@ -222,14 +222,17 @@ def _write(file: Path, fleet: Any, made: Any, model: str) -> bool:
     return bool(whole.needs_lock)
 
 
-def _names_a_model(spec: str) -> bool:
-    """An id such as `org/name`, not the path of a file."""
+def _model_named(spec: str) -> str:
+    """An id such as `org/name`, or the address of one on a hub, not the path of a file; else an empty text."""
     from seawall.domain.catalog.models import find_config
 
+    if spec.startswith("hf://"):
+        return spec.removeprefix("hf://").partition("@")[0]
     path = Path(spec)
-    if path.exists() or path.suffix in (".yaml", ".yml", ".json"):
-        return False
-    return find_config(spec) is not None or (spec.count("/") == 1 and not spec.startswith((".", "/")))
+    if "://" in spec or path.exists() or path.suffix in (".yaml", ".yml", ".json"):
+        return ""
+    known = find_config(spec) is not None or (spec.count("/") == 1 and not spec.startswith((".", "/")))
+    return spec if known else ""
 
 
 def _print_survey(wanted: list[Any], prices: Any, measured: Any, form: str) -> None:

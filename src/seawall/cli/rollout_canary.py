@@ -55,7 +55,7 @@ def start(
         await canary.start(kube, group, name, kube.server_time(), owner)
         if detach:
             await canary.tick(kube, group.namespace, name, kube.server_time(), owner)
-            say(f"{name}: begun\n\nNext: seawall rollout follow {name} -n {group.namespace}")
+            _tell(name, group.namespace, "start", "begun", form)
         else:
             await _drive(kube, group.namespace, name, form)
 
@@ -161,10 +161,14 @@ def _wish(what: str) -> click.Command:
             await canary.wish(kube, where, fleet, what)
             return where
 
-        where = with_cluster(context, kubeconfig, work)
-        say(
-            f"{fleet}: asked to {what}\n\nNext: seawall rollout follow {fleet} -n {where}",
-            err=bool(form),
-        )
+        _tell(fleet, with_cluster(context, kubeconfig, work), what, f"asked to {what}", form)
 
     return command
+
+
+def _tell(fleet: str, namespace: str, asked: str, words: str, form: str) -> None:
+    """What was asked for: data for programs, and for people what comes next."""
+    if form:
+        output.write({"fleet": fleet, "namespace": namespace, "asked": asked}, form)
+    else:
+        say(f"{fleet}: {words}\n\nNext: seawall rollout follow {fleet} -n {namespace}")

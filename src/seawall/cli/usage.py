@@ -182,6 +182,9 @@ def _meant(typed: str, command: click.Command) -> str:
     near = difflib.get_close_matches(word, [t for t in there if t.startswith("--")], 1, 0.75)
     if near and len(word) > len("--x"):
         return f"Did you mean {near[0]}?"
+    places = [p.make_metavar(click.Context(command)) for p in command.params if isinstance(p, click.Argument)]
+    if word == "--url" and (place := next((p for p in places if "URL" in p), "")):
+        return f"The address stands without it: {place}."
     takes_fleet = any(
         isinstance(p, click.Argument) and (p.metavar or "").find("FLEET.yaml") >= 0 for p in command.params
     )

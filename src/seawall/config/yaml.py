@@ -7,6 +7,7 @@ Messages carry file:line:column. It knows nothing of fleets.
 from __future__ import annotations
 
 import difflib
+import re
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -19,6 +20,8 @@ from seawall.errors import InputError
 
 MAX_BYTES = 4 * 2**20
 MAX_ALIASES = 200
+_ADDRESS = re.compile(r"(hf|pypi|s3|gs|oci|file):/+")
+"""How the address of a model begins once it was taken for a path."""
 _WRITE_ONE = (
     "Write one: seawall init MODEL --write fleet.yaml\n"
     "Or take an example: seawall init --example smollm2 --write fleet.yaml"
@@ -77,6 +80,12 @@ def read_text(path: Path) -> str:
             )
         return path.read_text("utf-8")
     except FileNotFoundError:
+        if address := _ADDRESS.match(str(path)):
+            model = _ADDRESS.sub(rf"{address[1]}://", str(path))
+            raise InputError(
+                f"{model:.200}: names a model, not a file that holds a Fleet.",
+                f"Write one: seawall init {model:.200} --write fleet.yaml",
+            ) from None
         raise InputError(f"{path}: no such file.", near_file(path) or _WRITE_ONE) from None
     except IsADirectoryError:
         raise InputError(f"{path}: is a directory.", "Name a YAML file.") from None

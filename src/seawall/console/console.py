@@ -57,8 +57,8 @@ class OpenPage:
 class Console:
     """See the module."""
 
-    def __init__(self, *, keys: bool = False, playground: bool = True, place: str = "") -> None:
-        self.keys, self.playground, self.place = keys, playground, place
+    def __init__(self, *, keys: bool = False, no_playground: str = "", place: str = "") -> None:
+        self.keys, self.no_playground, self.place = keys, no_playground, place
         self.sight = ConsoleSight()
         self.chronicle = Chronicle()
         self.pages: set[OpenPage] = set()
@@ -115,7 +115,8 @@ class Console:
     def about(self) -> dict[str, Any]:
         """What a page must know before it asks for anything."""
         return {
-            "version": __version__, "keys": self.keys, "playground": self.playground, "place": self.place,
+            "version": __version__, "keys": self.keys, "place": self.place,
+            "playground": not self.no_playground, "no_playground": self.no_playground,
             "libraries": assets.libraries(),
         }  # fmt: skip
 

@@ -28,6 +28,11 @@ EVERYTHING = "debug/console"
 BUSY_S = 2.0
 IDLE_S = 10.0
 STEP_S = 0.5
+NO_PLAYGROUND = (
+    "This page only reads the cluster and reaches no gateway's API, so it has no playground. To talk to a model: "
+    "kubectl port-forward -n NAMESPACE service/GATEWAY 8000:80, then seawall chat MODEL --url http://127.0.0.1:8000."
+)
+"""What the page says in its place."""
 _CLOCK = SteadyClock()
 
 
@@ -126,7 +131,7 @@ async def serve(
 ) -> None:
     """Serves the console of a cluster on a loopback address until it is cancelled: a look every BUSY_S while somebody
     watches, every IDLE_S while nobody does, so that there is a past to show. `ready` is told the address."""
-    console = Console(playground=False, place=kube.context or "the cluster")
+    console = Console(no_playground=NO_PLAYGROUND, place=kube.context or "the cluster")
     pages = ConsoleServer(console, loopback=True)
     try:
         server = await asyncio.start_server(pages.connection, "127.0.0.1", port, limit=MAX_HEAD)

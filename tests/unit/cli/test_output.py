@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -174,6 +175,37 @@ def test_bash_really_completes(tmp_path: Path) -> None:
     env = os.environ | {"PATH": f"{tmp_path}:{os.environ['PATH']}"}
     done = subprocess.run(["bash", "-c", f"{script}\n{ask}"], env=env, capture_output=True, text=True)
     assert done.stdout.split() == ["--json"], done.stderr
+
+
+ZSH = """
+compdef() { : }
+_describe() { print -l -- ${(P)3} }
+compadd() { print -l -- ${(P)5} }
+words=(seawall %s); CURRENT=$#words
+_seawall_completion
+"""
+"""What zsh's own completion would be called with, printed: it runs only where somebody types."""
+
+
+@pytest.mark.parametrize("typed", ["plan --js", "pla"])
+@pytest.mark.parametrize("shell", ["zsh", "fish"])
+def test_zsh_and_fish_really_complete(tmp_path: Path, shell: str, typed: str) -> None:
+    if shutil.which(shell) is None:
+        pytest.skip(f"there is no {shell} here: what its script asks for is tested above")
+    path = tmp_path / "script"
+    path.write_text(seawall("completion", shell).stdout)
+    subprocess.run([shell, "-n", path], check=True)
+    (tmp_path / "seawall").write_text(f'#!/bin/sh\nexec {sys.executable} -m seawall "$@"\n')
+    (tmp_path / "seawall").chmod(0o755)
+    env = os.environ | {"PATH": f"{tmp_path}:{os.environ['PATH']}", "HOME": str(tmp_path)}
+    script = path.read_text()
+    argv = ["fish", "--no-config", "-c", f"source {path}; complete -C 'seawall {typed}'"]
+    if shell == "zsh":
+        head, _, tail = ZSH.partition("words=")
+        argv = ["zsh", "-f", "-c", f"{head}{script}\nwords={tail % typed}"]
+    done = subprocess.run(argv, env=env, capture_output=True, text=True)
+    offered = [line.partition("\t")[0].partition(":")[0] for line in done.stdout.splitlines() if line]
+    assert offered == ["--json" if "-" in typed else "plan"], done
 
 
 @pytest.mark.parametrize(

@@ -35,6 +35,11 @@ def test_the_decision_comes_first_and_the_next_command_last() -> None:
     assert "\x1b" not in result.output
 
 
+def test_a_hubs_address_is_as_good_as_the_id_in_it() -> None:
+    told, plain = run("hf://Qwen/Qwen3-0.6B@main", "--json"), run("Qwen/Qwen3-0.6B", "--json")
+    assert told.exit_code == 0 and told.output == plain.output
+
+
 def test_json_has_the_promised_keys() -> None:
     result = run(*LLAMA, "--gpu", "H100-80GB", "--gpus", "1", "--json")
     (data,) = json.loads(result.output)["plans"]

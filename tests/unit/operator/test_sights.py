@@ -58,7 +58,8 @@ async def test_the_page_is_served_to_loopback_names_only_and_ends_cleanly(api: K
             assert (await client.get(url, headers={"host": "rebound.example"})).status_code == 403
             assert (await client.post(url + "/api/now")).status_code == 405
             assert (await client.get(url + "/nothing")).status_code == 404
-            assert (await client.get(url + "/api/about")).json()["playground"] is False
+            about = (await client.get(url + "/api/about")).json()
+            assert about["playground"] is False and "seawall chat" in about["no_playground"]
             async with client.stream("GET", url + "/api/stream", timeout=20) as stream:
                 async for line in stream.aiter_lines():
                     if line.startswith("data: ") and json.loads(line[6:])["replicas"]["total"] == 3:

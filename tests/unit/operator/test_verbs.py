@@ -95,3 +95,19 @@ def test_status_of_a_cluster_shows_what_needs_attention(api: KubeApi, tmp_path: 
     assert json.loads(said)["fleets"][0]["phases"] == {"pending": 1}
     code, said = in_process(config, "status", "nobody", "--namespace", "llm")
     assert code == 2
+
+
+def test_what_is_asked_of_a_rollout_is_data_for_programs_and_its_next_command_for_people(
+    api: KubeApi, tmp_path: Path
+) -> None:
+    config = api.kubeconfig(tmp_path)
+    spec, name = str(ROOT / "examples" / "canary.yaml"), "llama-8b"
+    where = ("--namespace", "llm")
+    code, said = in_process(config, "rollout", "start", spec, "--detach", "-o", "json", *where)
+    assert code == 0, said
+    assert json.loads(said) == {"fleet": name, "namespace": "llm", "asked": "start"}
+    for what in ("pause", "resume", "abort", "undo"):
+        told = seawall(config, "rollout", what, name, "-o", "json", *where)
+        assert json.loads(told.stdout) == {"fleet": name, "namespace": "llm", "asked": what}, told.stderr
+        code, said = in_process(config, "rollout", what, name, *where)
+        assert code == 0 and f"seawall rollout follow {name} -n llm" in said

@@ -7,9 +7,13 @@ let said = [];
 let leaving = null;
 let known = "";
 
-export function begin(allowed) {
-  $("playground").hidden = !allowed;
-  document.querySelector('nav a[href="#playground"]').hidden = !allowed;
+export function begin(lacks) {
+  if (lacks) {
+    for (const id of ["play", "talk", "plays"]) $(id).hidden = true;
+    $("lacks").textContent = lacks;
+    $("lacks").hidden = false;
+    return;
+  }
   $("play").addEventListener("submit", (e) => { e.preventDefault(); ask(); });
   $("ask").addEventListener("keydown", (e) => { if (e.key === "Enter" && (e.ctrlKey || e.metaKey)) { e.preventDefault(); $("play").requestSubmit(); } });
   $("stop").addEventListener("click", () => leaving?.abort());
