@@ -58,6 +58,16 @@ def phase_of(pod: Object) -> tuple[PodPhase, str]:
     return "starting", "containers are being made"
 
 
+def leaving(obj: Object) -> str:
+    """That an object is being deleted, and what it waits for; empty where it stays."""
+    meta = obj.get("metadata") or {}
+    if not meta.get("deletionTimestamp"):
+        return ""
+    held = ", ".join(meta.get("finalizers") or []) or "its grace period"
+    held = "what belongs to it (its Pods finish their streams)" if held == "foregroundDeletion" else held
+    return f"{meta.get('name')} is being deleted, and waits for {held}"
+
+
 def paused(deployment: Object) -> str:
     """Why a Deployment that is behind its spec does not move, with the command that lets it; empty where it may."""
     if not (deployment.get("spec") or {}).get("paused"):

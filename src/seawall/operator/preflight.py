@@ -13,6 +13,7 @@ from seawall.drivers.kube import Kube, Object, ObjectKind, Refused, key_of
 from seawall.errors import ClusterError
 from seawall.operator.converge import served
 from seawall.operator.ledger import Ref
+from seawall.operator.secret_makers import SecretMaker, makers
 
 SECRET = ObjectKind("v1", "Secret", "secrets")
 KEYS = "keys"
@@ -60,9 +61,11 @@ async def need_rights(kube: Kube, making: Sequence[Ref], taking: Sequence[Ref] =
 
 
 async def missing_secrets(kube: Kube, objects: Sequence[Object], namespace: str) -> list[tuple[str, str]]:
-    """(what is missing, the command that makes it) of every Secret that these objects need and nobody has made."""
+    """(what is missing, the command that makes it) of every Secret that these objects need and nobody has made. Where a
+    controller is to make it, its word and the command that shows more."""
     made = {key_of(o)[1] for o in objects if o["kind"] == "Secret"}
-    out = []
+    out: list[tuple[str, str]] = []
+    kept: dict[str, SecretMaker] | None = None
     for name, keys in sorted(_secrets(objects).items()):
         if name in made:
             continue
@@ -74,7 +77,11 @@ async def missing_secrets(kube: Kube, objects: Sequence[Object], namespace: str)
         lost = sorted(keys - held.keys())
         if found is None or lost:
             which = f" ({', '.join(lost)})" if lost else ""
-            out.append((f"Secret {namespace}/{name}{which}", _making(name, namespace, keys)))
+            kept = await makers(kube, namespace) if kept is None else kept
+            if maker := kept.get(name):
+                out.append((f"Secret {namespace}/{name}{which} ({maker})", maker.command))
+            else:
+                out.append((f"Secret {namespace}/{name}{which}", _making(name, namespace, keys)))
     return out
 
 

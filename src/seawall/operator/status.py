@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 
 from seawall.decide.scale.keda import PAUSED
-from seawall.diagnose.phase import paused, phase_of, refused_pods
+from seawall.diagnose.phase import leaving, paused, phase_of, refused_pods
 from seawall.domain.labels import DECIDED, ENGINES, FLEET, GROUP, ROLE
 from seawall.domain.told import GatewayState
 from seawall.drivers import kube_gateways
@@ -139,7 +139,9 @@ def _deployment(obj: Object, views: dict[tuple[str, str], FleetView]) -> None:
     seen = int(status.get("observedGeneration", generation)) >= generation
     behind = updated < desired or not seen or int(status.get("replicas") or 0) > updated
     missing = int(status.get("replicas") or 0) < desired
-    if behind and (stopped := paused(obj)):
+    if gone := leaving(obj):
+        view.rollout = gone
+    elif behind and (stopped := paused(obj)):
         view.rollout = stopped
     elif (behind or missing) and (refusal := refused_pods(obj)):
         view.rollout = refusal

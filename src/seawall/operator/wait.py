@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 
-from seawall.diagnose.phase import paused, phase_of, refused_pods
+from seawall.diagnose.phase import leaving, paused, phase_of, refused_pods
 from seawall.domain.labels import FLEET, GATEWAYS, INSTANCE, ROLE
 from seawall.drivers.clock import Clock, SteadyClock
 from seawall.drivers.kube import DEPLOYMENT, JOB, POD, Kube, Object, ObjectKind, Select, key_of
@@ -70,6 +70,8 @@ def judge(deployments: list[Object], jobs: list[Object], pods: list[Object]) -> 
         names = ", ".join(sorted(key_of(d)[1] for d in deployments)) or "nothing"
         return WaitProgress(f"{names} available: {_PROOF[_engines(engines)]}", done=True)
     for deployment in behind:
+        if gone := leaving(deployment):
+            return WaitProgress(gone)
         if stopped := paused(deployment):
             return WaitProgress(stopped, failed=True, looks=1)
         if refusal := refused_pods(deployment):

@@ -30,6 +30,8 @@ Object = dict[str, Any]
 WINDOW = 1000
 """Events that a watch may still ask for; older resourceVersions are 410 Gone."""
 
+FOREGROUND = "foregroundDeletion"
+"""The finalizer of an object that is deleted after what belongs to it."""
 _CORE = "pods nodes:c events namespaces:c services configmaps secrets persistentvolumeclaims serviceaccounts"
 _CORE += " resourcequotas limitranges endpoints replicationcontrollers persistentvolumes:c"
 SERVED: dict[str, str] = {
@@ -67,6 +69,7 @@ _IRREGULAR = {
     "virtualservices": "VirtualService", "destinationrules": "DestinationRule", "inferencepools": "InferencePool",
     "leaderworkersets": "LeaderWorkerSet", "replicationcontrollers": "ReplicationController",
     "persistentvolumes": "PersistentVolume", "controllerrevisions": "ControllerRevision",
+    "externalsecrets": "ExternalSecret", "sealedsecrets": "SealedSecret",
 }  # fmt: skip
 
 
@@ -388,20 +391,28 @@ class KubeApi:
         at_once: bool = False,
         grace_s: int | None = None,
         dry: bool = False,
+        foreground: bool = False,
     ) -> Object:
-        """A Pod on a node is only marked: its kubelet deletes it with a grace period of 0 when it has ended."""
+        """A Pod on a node is only marked: its kubelet deletes it with a grace period of 0 when it has ended. Deleted in
+        the `foreground` an object stays until what it blocks on is gone."""
         with self.changed:
             obj = self.get(store, namespace, name)
             if dry:
                 return obj
             spec = obj.get("spec") or {}
             runs = spec.get("nodeName") and spec.get("terminationGracePeriodSeconds") and not at_once
+            if foreground:
+                held = obj["metadata"].setdefault("finalizers", [])
+                held += [FOREGROUND] if FOREGROUND not in held else []
             if obj["metadata"].get("finalizers") or runs:
                 obj["metadata"].setdefault("deletionTimestamp", self.stamp())
                 if runs:
                     own = int(spec["terminationGracePeriodSeconds"])
                     obj["metadata"]["deletionGracePeriodSeconds"] = own if grace_s is None else grace_s
-                return self._write(store, obj, "")
+                marked = self._write(store, obj, "")
+                if foreground and self.strict and not self.faults.collect_late:
+                    self.collect()
+                return marked
             self._drop(store, (namespace, name))
             return {"kind": "Status", "apiVersion": "v1", "status": "Success"}
 
@@ -484,8 +495,27 @@ class KubeApi:
         """The garbage collector's turn: what has owners of which none is there goes, and what it owned with it; of
         several owners those that are gone are forgotten. An owner is told by its uid, in the object's own namespace."""
         with self.changed:
-            while self._collected():
+            while self._collected() or self._led_away():
                 pass
+
+    def _led_away(self) -> bool:
+        """One step of the foreground deletions: what belongs to an object that waits is told to go, and the object goes
+        when none is left that blocks it (`blockOwnerDeletion`)."""
+        stored = [(store, key, o) for store, kept in self._store.items() for key, o in kept.items()]
+        for store, _, obj in stored:
+            meta = obj["metadata"]
+            if FOREGROUND not in (meta.get("finalizers") or []):
+                continue
+            blocking = [(s, k, o) for s, k, o in stored if _blocks(o, meta.get("uid"))]
+            if not blocking:
+                meta["finalizers"] = [f for f in meta["finalizers"] if f != FOREGROUND]
+                self._write(store, obj, "")
+                return True
+            for s, (namespace, name), o in blocking:
+                if not o["metadata"].get("deletionTimestamp"):
+                    self.delete(s, namespace, name)
+                    return True
+        return False
 
     def _collected(self) -> bool:
         stored = [(store, key, o) for store, kept in self._store.items() for key, o in kept.items()]
@@ -517,6 +547,11 @@ class KubeApi:
         events.append((self._version, what, copied(obj)))
         del events[:-WINDOW]
         self.changed.notify_all()
+
+
+def _blocks(obj: Object, uid: str | None) -> bool:
+    owners = obj["metadata"].get("ownerReferences") or []
+    return any(o.get("uid") == uid and o.get("blockOwnerDeletion") for o in owners)
 
 
 def matches(obj: Object, query: dict[str, str]) -> bool:

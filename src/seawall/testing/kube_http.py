@@ -213,10 +213,20 @@ class KubeHandler(BaseHTTPRequestHandler):
             return self._send(200, api.replace(store, namespace, name, body, manager, unknown))
         if self.command == "DELETE":
             grace = query.get("gracePeriodSeconds")
-            if not dry and "Orphan" in (query.get("propagationPolicy"), body.get("propagationPolicy")):
+            policies = (query.get("propagationPolicy"), body.get("propagationPolicy"))
+            if not dry and "Orphan" in policies:
                 api.orphan(api.get(store, namespace, name)["metadata"]["uid"])
             return self._send(
-                200, api.delete(store, namespace, name, grace == "0", int(grace) if grace else None, dry)
+                200,
+                api.delete(
+                    store,
+                    namespace,
+                    name,
+                    grace == "0",
+                    int(grace) if grace else None,
+                    dry,
+                    "Foreground" in policies,
+                ),
             )
         if "apply-patch" in self.headers.get("content-type", ""):
             force = query.get("force") == "true"

@@ -185,3 +185,53 @@ async def test_a_secret_that_lacks_a_key_or_cannot_be_read(api: KubeApi, kube: K
     assert "--from-literal=token=..." in command
     api.faults.forbid = {"GET secrets"}
     assert await missing_secrets(kube, [pod], NS) == [], "who may not look cannot be told"
+
+
+KEEPERS: dict[str, tuple[str, str, str, dict[str, Any]]] = {
+    "external": ("external-secrets.io/v1", "externalsecrets", "ExternalSecret", {"target": {"name": "hub"}}),
+    "sealed": (
+        "bitnami.com/v1alpha1",
+        "sealedsecrets",
+        "SealedSecret",
+        {"template": {"metadata": {"name": "hub"}}},
+    ),
+    "certificate": ("cert-manager.io/v1", "certificates", "Certificate", {"secretName": "hub"}),
+}
+
+
+@pytest.mark.parametrize(("version", "plural", "kind", "spec"), KEEPERS.values(), ids=KEEPERS)
+async def test_a_secret_that_a_controller_makes_is_not_to_be_made_by_hand(
+    api: KubeApi, kube: Kube, version: str, plural: str, kind: str, spec: dict[str, Any]
+) -> None:
+    """Its maker's own word helps; a Secret made by hand would stand in its way."""
+    api.served[version] = plural
+    ref = {"secretKeyRef": {"name": "hub", "key": "token"}}
+    pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "p"}, "env": [{"valueFrom": ref}]}
+    keeper = {
+        "apiVersion": version,
+        "kind": kind,
+        "metadata": {"name": "keeper", "namespace": NS},
+        "spec": spec,
+    }
+    api.put(keeper)
+    ((what, command),) = await missing_secrets(kube, [pod], NS)
+    assert f"{kind} keeper is to make it, and has not yet" in what
+    why = {
+        "type": "Ready",
+        "status": "False",
+        "reason": "SecretSyncedError",
+        "message": "vault: permission denied",
+    }
+    api.put({**keeper, "status": {"conditions": [why]}})
+    ((what, command),) = await missing_secrets(kube, [pod], NS)
+    assert "vault: permission denied" in what
+    assert command == f"kubectl describe {kind.lower()} keeper -n {NS}"
+    api.put(
+        {
+            "apiVersion": "v1",
+            "kind": "Secret",
+            "metadata": {"name": "hub", "namespace": NS},
+            "data": {"token": "eA=="},
+        }
+    )
+    assert await missing_secrets(kube, [pod], NS) == []
