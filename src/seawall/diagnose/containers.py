@@ -27,7 +27,7 @@ from seawall.engines.vllm import metrics as vllm
 from seawall.engines.vllm.places import at_fault_in, package_of, place_of
 from seawall.engines.vllm.raised import Raised, exception, explains, option_in, options_in
 from seawall.engines.vllm.signs import Said, read
-from seawall.engines.vllm.versions import find_flag
+from seawall.engines.vllm.versions import find_flag, like_flag
 
 LONG_AGO_S = 3600.0
 
@@ -186,8 +186,15 @@ def _raised(subject: str, end: Object, raised: Raised, fact: str, init: str) -> 
         weight=90 if init else 75,
         what=f"the init container {init} ends with {raised.line}" if init else f"it ends with {raised.line}",
         evidence=evidence,
-        do=f"{logs}, from the first ERROR on: the catalogue does not know it",
+        do=f"{logs}, from the first ERROR on: the catalogue does not know it"
+        + ("; " + _UNKNOWN if any("/vllm/" in file for file in raised.files) else ""),
     )
+
+
+_UNKNOWN = (
+    "another vLLM image (newer first), and the options that this start adds, taken out one by one, tell more"
+)
+"""What is left to do about vLLM's own exceptions that nobody has described yet."""
 
 
 def _from_log(subject: str, end: Object, said: Said, fact: str, sure: bool) -> Cause:
@@ -210,7 +217,8 @@ def _from_log(subject: str, end: Object, said: Said, fact: str, sure: bool) -> C
 
 def _instead(said: Said) -> str:
     """What to write for flags that vLLM had once."""
-    words = [w for w in said.groups.get("flag", "").split() if w.startswith("-")]
+    asked = said.groups.get("flag", "")
+    words = [w for w in asked.split() if w.startswith("-")] or [f"--{asked.replace('_', '-')}"]
     gone = [f for f in map(find_flag, words) if f is not None and (f.removed or f.instead)]
     told = "; ".join(
         f"{f.name} is gone"
@@ -218,6 +226,9 @@ def _instead(said: Said) -> str:
         + (f": write {f.instead}" if f.instead else "")
         for f in gone
     )
+    like = [] if gone else [name for word in words[:2] for name in like_flag(word)]
+    if like:
+        told = f"vLLM has {', '.join(like[:4])}"
     return f"{told}; {said.do}" if told else said.do
 
 

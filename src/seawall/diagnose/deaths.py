@@ -9,6 +9,7 @@ import re
 
 from seawall.diagnose.cause import Cause
 from seawall.diagnose.facts import Object, name_of, part, whole
+from seawall.diagnose.programs import NO_SMI
 from seawall.engines.vllm.raised import last_error
 
 BY_SIGNAL = (132, 134, 136, 137, 139, 143)
@@ -115,6 +116,11 @@ def unexplained(
         )
     if code in (126, 127):
         program = _program(log)
+        if program.endswith("nvidia-smi"):
+            what, do, name = NO_SMI
+            return Cause(
+                id=name, certainty="likely", subject=subject, weight=96, what=what, evidence=facts_seen, do=do
+            )
         missing = code == 127
         return Cause(
             id="container/no-program",

@@ -65,6 +65,15 @@ _PULLS = (
     ),
     (
         "image/network",
+        r"^(?![^\n]*(?:dial tcp|lookup|no such host|TLS|refused))[^\n]*(?:context deadline exceeded|DeadlineExceeded)",
+        "the pull did not end in time",
+        "(1) a large image over a slow way: containerd goes on at the next try; cri-dockerd: its deadline "
+        "(--image-pull-progress-deadline) and the kubelet's runtimeRequestTimeout, or a mirror near by, or "
+        "pull it before. "
+        "(2) the registry does not answer the node: DNS, proxy, firewall",
+    ),
+    (
+        "image/network",
         r"failed size validation|unexpected commit digest|failed commit on ref|unexpected EOF|short read",
         "the image's layers come down damaged or in part: a proxy, a mirror or the network cuts them",
         "it is tried again; if it goes on: delete what is left of it on the node (crictl rmi), and look at the "

@@ -4,6 +4,15 @@ from __future__ import annotations
 
 import re
 
+NO_SMI = (
+    "the container has no nvidia-smi: NVIDIA's runtime, which brings it along with the driver, did not make it",
+    "runtimeClassName: nvidia, or NVIDIA's runtime as containerd's default on the node (nvidia-ctk "
+    "runtime configure "
+    "--set-as-default); and nvidia.com/gpu in limits",
+    "gpu/not-visible",
+)
+"""The same of the program by which people look for GPUs."""
+
 
 def no_program(message: str) -> tuple[str, str, str] | None:
     """(what, what to do, the cause's id) when the runtime found no program to start; None when the message "
@@ -18,13 +27,7 @@ def no_program(message: str) -> tuple[str, str, str] | None:
     program, why = m["program"].rstrip("\\"), m["why"]
     usual = "container/no-program"
     if program.endswith("nvidia-smi"):
-        return (
-            "the container has no nvidia-smi: NVIDIA's runtime, which brings it along with the driver, did not make it",
-            "runtimeClassName: nvidia, or NVIDIA's runtime as containerd's default on the node (nvidia-ctk "
-            "runtime configure "
-            "--set-as-default); and nvidia.com/gpu in limits",
-            "gpu/not-visible",
-        )
+        return NO_SMI
     if " " in program.strip():
         return (
             f"the whole command line `{program[:80]}` stands in one string, and no program has that name",

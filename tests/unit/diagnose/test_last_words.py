@@ -9,6 +9,7 @@ import pytest
 
 from seawall.diagnose.facts import Facts
 from seawall.diagnose.run import diagnose
+from seawall.engines.vllm.signs import redacted
 
 from .test_catalogue import died, pod
 
@@ -95,3 +96,8 @@ def test_an_init_container_that_says_what_is_known() -> None:
     )
     assert diagnose(init_crash("", 137, "OOMKilled"))[0].id == "memory/oom-killed"
     assert diagnose(init_crash(""))[0].id == "init/crash"
+
+
+def test_tokens_are_hidden_and_options_that_begin_like_one_are_not() -> None:
+    said = redacted("HF_TOKEN=hf_AbCdEfGhIjKlMnOp refused; give it in hf_overrides")
+    assert said == "HF_TOKEN=hf_... refused; give it in hf_overrides"

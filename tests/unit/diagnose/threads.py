@@ -7,7 +7,9 @@ from . import (
     threads_around_the_engine,
     threads_engines_and_nodes,
     threads_fetching_and_shares,
+    threads_options_and_steps,
     threads_ranks_and_drafts,
+    threads_slices_and_pulls,
     threads_what_logs_prove,
     threads_words_of_tools,
 )
@@ -20,7 +22,9 @@ TABLES: dict[str, list[Case]] = {
         threads_around_the_engine,
         threads_engines_and_nodes,
         threads_fetching_and_shares,
+        threads_options_and_steps,
         threads_ranks_and_drafts,
+        threads_slices_and_pulls,
         threads_what_logs_prove,
         threads_words_of_tools,
     )

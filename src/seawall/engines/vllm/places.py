@@ -152,7 +152,8 @@ _STEP = Place(
     r"gpu_model_runner|gpu_worker|cuda_?graph|vllm/v1/worker/",
     r"AssertionError|IndexError|KeyError|RuntimeError|ValueError",
     "vLLM's own code fails while a step of the model is tried out",
-    "take back what shapes a step (--max-num-batched-tokens, --max-num-seqs, --block-size, parallelism) to the "
+    "take back what shapes a step (--max-num-batched-tokens, --max-num-seqs (to one of the graphs' sizes), "
+    "--block-size, parallelism) to the "
     "defaults; "
     "--enforce-eager tells whether it is the graphs; a newer vLLM image, or the one before",
 )
@@ -169,6 +170,9 @@ def place_of(raised: Raised) -> Place | None:
     if place is not None and place.id == "weights/other-format" and ran:
         loads = any(_LOADS.search(f) for f in raised.files)
         return place if loads or not re.fullmatch(_STEP.names, raised.name) else _STEP
+    own = any("/vllm/" in f for f in raised.files[-1:])
+    if place is not None and place.id == "engine/kernel" and ran and own and raised.name == "AssertionError":
+        return _STEP
     if (
         place is None
         and ran

@@ -190,7 +190,8 @@ def last_error(text: str) -> str:
 
 def options_in(words: str) -> list[str]:
     """The flags of `vllm serve` that a refusal names by their fields (max_num_batched_tokens), in its order."""
-    found: list[str] = []
+    lower = words.lower()
+    found = [n for n in flags() if n.count("-") >= 4 and n.removeprefix("--").replace("-", " ") in lower]
     for word in re.findall(r"(?<![\w/.])(?:--)?[a-z]+(?:[_-][a-z0-9]+)+\b", words):
         name = f"--{str(word).removeprefix('--').replace('_', '-')}"
         if name in flags() and name not in found:

@@ -15,6 +15,7 @@ from seawall.engines.vllm.messages.devices import DEVICES
 from seawall.engines.vllm.messages.last import LAST
 from seawall.engines.vllm.messages.memory import MEMORY
 from seawall.engines.vllm.messages.ranks import RANKS
+from seawall.engines.vllm.messages.refusals import REFUSALS
 from seawall.engines.vllm.messages.requests import REQUESTS
 from seawall.engines.vllm.messages.sign import Sign
 from seawall.engines.vllm.messages.starting import STARTING
@@ -27,6 +28,7 @@ SIGNS: tuple[Sign, ...] = (
     *RANKS,
     *WEIGHTS,
     *STARTING,
+    *REFUSALS,
     *AROUND,
     *REQUESTS,
     *LAST,
@@ -88,5 +90,7 @@ def redacted(line: str) -> str:
     """Without tokens that a log may hold."""
     line = re.sub(r"(?i)\b(bearer|basic) [\w.~+/=-]{8,}", r"\1 ...", line)
     return re.sub(
-        r"\b(hf_|sk-|ghp_|AKIA)[A-Za-z0-9_-]{6,}|(?<=[?&])(token|X-Amz-Signature)=[^&\s]+", r"\1...", line
+        r"\b(hf_(?!(?:overrides|config\w*|token|text\w*|hub\w*|transfer|xet)\b)|sk-|ghp_|AKIA)[A-Za-z0-9_-]{6,}|(?<=[?&])(token|X-Amz-Signature)=[^&\s]+",
+        r"\1...",
+        line,
     )

@@ -10,6 +10,7 @@ import difflib
 import functools
 import re
 from dataclasses import dataclass
+from difflib import get_close_matches
 from typing import Literal
 
 from seawall.engines.vllm import tables as tables
@@ -160,6 +161,16 @@ def find_flag(word: str) -> Flag | None:
         if len(near) == 1:
             return table[near.pop()]
     return None
+
+
+def like_flag(word: str) -> list[str]:
+    """Flags of today that look like `word`, or begin with the same part of their name: for people who "
+    "misremember one."""
+    word = word.split("=", 1)[0].replace("_", "-")
+    today = [name for name, flag in flags().items() if flag.removed is None and name == flag.name]
+    first = "-".join(word.split("-")[:3])
+    kin = [name for name in today if name.startswith(f"{first}-")]
+    return list(dict.fromkeys([*get_close_matches(word, today, n=2, cutoff=0.75), *kin]))[:4]
 
 
 def check_flag(word: str, version: Version) -> FlagProblem | None:

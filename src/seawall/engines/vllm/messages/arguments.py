@@ -15,6 +15,14 @@ ARGUMENTS: tuple[Sign, ...] = (
         "seawall lint on the manifest names the replacement; remove the option or pin the image that has it",
     ),
     Sign(
+        "engine/unknown-flag",
+        r"EngineArgs(?:\.__init__)?\(\) got an unexpected keyword argument '(?P<flag>\w+)'",
+        "this vLLM has no option {flag}",
+        "what replaced it, in the engine's arguments (older ones of the model's configuration go into "
+        "hf_overrides); or the "
+        "vLLM that still has it",
+    ),
+    Sign(
         "engine/bad-argument",
         r"(?:vllm serve|api_server\.py|launcher\.py): error: (?P<why>[^\n]{5,200})|"
         r"^[\w./ ()=\[\]-]{1,80}: error: (?P<arg>(?:argument|the following arguments|ambiguous option)[^\n]{5,200})",

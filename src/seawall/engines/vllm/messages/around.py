@@ -180,7 +180,9 @@ AROUND: tuple[Sign, ...] = (
         r"ProcessGroupNCCL's watchdog got stuck|Heartbeat monitor timed out|NCCL (?:watchdog|communicator)[^\n]{0,80}"
         r"(?:timeout|timed out|aborted)|DistBackendError[^\n]{0,120}|RCCL error[^\n]{0,80}",
         "the GPUs of a replica do not talk to each other any more (NCCL): one rank hangs or is gone",
-        "the rank that logs last before it names the fault; NCCL_DEBUG=INFO, NVLink and Xid on its node",
+        "(1) the rank that logs last before it names the fault; Xid on its node; (2) at the first collective "
+        "already: the direct "
+        "way between GPUs, NCCL_P2P_DISABLE=1 and --disable-custom-all-reduce; NCCL_DEBUG=INFO; the driver",
         certain=False,
         any_level=True,
     ),

@@ -147,6 +147,16 @@ DEVICES: tuple[Sign, ...] = (
     ),
     Sign(
         "gpu/device-plugin",
+        r"(?P<why>More than one MIG device type present|migEnabled=true was not configured|invalid MIG configuration"
+        r"|devices on the node must be configured with the same migEnabled|no MIG devices (?:found|present))",
+        "the device plugin refuses how the node's GPUs are cut into MIG slices: {why}",
+        "mig.strategy: mixed (each profile is a resource of its own, nvidia.com/mig-...) where profiles "
+        "differ; for single, "
+        "one profile on all GPUs (node label nvidia.com/mig.config); then restart the plugin",
+        any_level=True,
+    ),
+    Sign(
+        "gpu/device-plugin",
         r"No devices found\. Waiting indefinitely"
         r"|Failed to initialize NVML[^\n]{0,80}\n[^\n]{0,80}If this is a GPU node",
         "the device plugin saw no GPU when it started, and does not look again: the node offers none",
@@ -166,12 +176,23 @@ DEVICES: tuple[Sign, ...] = (
         any_level=True,
     ),
     Sign(
+        "engine/ray-no-gpu",
+        r"File \"[^\"\n]{0,200}/ray/(?:serve|_private"
+        r"|llm)/[^\n]{0,200}(?:\n[^\n]{0,300}){0,60}?No CUDA GPUs are available",
+        "the Ray actor that runs vLLM was given no GPU: Ray hides the node's from it",
+        "num_gpus in the deployment's ray_actor_options (or a GPU in its placement group's bundles); CUDA "
+        "must not be touched "
+        "in the driver before; a Ray and vLLM that fit each other",
+        certain=False,
+    ),
+    Sign(
         "gpu/not-visible",
         r"CUDA_ERROR_NO_DEVICE|cudaErrorNoDevice|no CUDA-capable device is detected"
         r"|libcuda\.so[.\d]*: cannot open shared object|Found no NVIDIA driver|"
         r"Failed to infer device type|No CUDA GPUs are available|no NVIDIA GPU "
         r"detected|nvidia-container-cli: initialization error"
-        r"|libnvidia-ml\.so[.\d]*: cannot open shared|could not load NVML library",
+        r"|libnvidia-ml\.so[.\d]*: cannot open shared|could not load NVML library"
+        r"|Device string must not be empty|NVML: ERROR_LIBRARY_NOT_FOUND",
         "the container sees no GPU",
         "ask for nvidia.com/gpu in limits; is the device plugin running? kubectl -n "
         "kube-system get pods | grep nvidia",

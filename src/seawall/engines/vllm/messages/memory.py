@@ -56,6 +56,13 @@ MEMORY: tuple[Sign, ...] = (
         "plan does the sum",
     ),
     Sign(
+        "gpu/out-of-memory",
+        r"NVML_SUCCESS == r INTERNAL ASSERT FAILED",
+        "the GPU's memory ran out (PyTorch asks NVML for the sums only then, and was refused: a vGPU, WSL, a slice)",
+        "lower --gpu-memory-utilization, --max-num-seqs or --max-num-batched-tokens; seawall plan does the sum",
+        certain=False,
+    ),
+    Sign(
         "engine/shm",
         r"(?:NCCL WARN[^\n]{0,80}(?:shared memory segment|posix_fallocate)[^\n]{0,200}"
         r"|/dev/shm[^\n]{0,100}No space left on device"

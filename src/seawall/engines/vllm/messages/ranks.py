@@ -65,8 +65,11 @@ RANKS: tuple[Sign, ...] = (
         r"error[^\n]{0,120}|ncclSystemError[^\n]{0,120}|nccl(?:Internal|Remote)Error[^\n]{0,60}|Watchdog "
         r"caught collective operation timeout)",
         "the GPUs of a replica cannot talk to each other (NCCL)",
-        "set NCCL_DEBUG=INFO and look at the first WARN; /dev/shm, NCCL_SOCKET_IFNAME, "
-        "NVLink (nvidia-smi topo -m)",
+        "NCCL_DEBUG=INFO: its first WARN names the cause. Without one: (1) a rank died or hangs: the one that "
+        "logs last; (2) "
+        "the direct way between GPUs on PCIe or in a virtual machine: NCCL_P2P_DISABLE=1 and "
+        "--disable-custom-all-reduce; "
+        "(3) several nodes: NCCL_SOCKET_IFNAME, ports; (4) /dev/shm; else the driver (nvidia-smi topo -m)",
         certain=False,
     ),
     Sign(

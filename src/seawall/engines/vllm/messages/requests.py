@@ -69,6 +69,19 @@ REQUESTS: tuple[Sign, ...] = (
         request=True,
     ),
     Sign(
+        "engine/ray-health",
+        r"Didn't receive health check response for replica Replica\((?P<replica>[^)\n]{1,160})\)[^\n]{0,40}"
+        r"after (?P<time>[\d.]+)s",
+        "Ray Serve gets no health answer of {replica} within {time} s and replaces it: a busy engine answers late",
+        "a longer health_check_timeout_s (and health_check_period_s) of the deployment, fewer requests at "
+        "once per replica "
+        "(max_ongoing_requests); if its load is low, the engine hangs: its own log",
+        weight=80,
+        certain=False,
+        any_level=True,
+        alive=True,
+    ),
+    Sign(
         "engine/nixl",
         r"NIXL agent engine ID mismatch|Remote NIXL agent[^\n]{0,40}mismatch",
         "the decode engine asked another prefill engine than it meant: all of them give out one address (NIXL)",
