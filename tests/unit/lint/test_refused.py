@@ -107,6 +107,27 @@ def beside(other: str, labels: str = "") -> str:
     return pod() + SERVICE.format(other=other, labels=labels)
 
 
+PINNED = pod().replace(
+    "      containers:", "      nodeSelector: {kubernetes.io/hostname: a}\n      containers:"
+)
+TOKEN = "hf_aBcDeFgHiJkLmNoPqRsTuVwXyZ012345"
+SCRIPT = pod().replace(
+    "args: [--model, Qwen/Qwen3-8B]",
+    f"command: [sh, -c, 'export HF_TOKEN={TOKEN}; exec vllm serve Qwen/Qwen3-8B']",
+)
+OFFERED = """\
+apiVersion: v1
+kind: PersistentVolume
+metadata: {name: weights}
+spec: {capacity: {storage: 50Gi}, accessModes: [ReadOnlyMany], hostPath: {path: /data}}
+---
+apiVersion: v1
+kind: PersistentVolumeClaim
+metadata: {name: weights}
+spec: {accessModes: [ReadOnlyMany], resources: {requests: {storage: 50Gi}}}
+"""
+
+
 @pytest.mark.parametrize(
     ("text", "rule", "severity"),
     [
@@ -141,6 +162,21 @@ def beside(other: str, labels: str = "") -> str:
         (beside(INGRESS.format(to="gateway")), "network/exposed", ""),
         (beside(MONITOR), "network/selects-nothing", "error"),
         (beside(MONITOR, ", labels: {app: chat}"), "network/selects-nothing", ""),
+        (beside(INGRESS.format(to="chat").replace("8000", "80")), "network/port-nowhere", "error"),
+        (beside(INGRESS.format(to="chat")), "network/port-nowhere", ""),
+        (pod(args=", '--lora-modules=a=/a', '--lora-modules=b=/b'"), "command/flag-twice", "warning"),
+        (pod(args=", --max-model-len, '4096'"), "command/flag-twice", ""),
+        (pod(model="'${MODEL}'"), "command/variable-not-expanded", "warning"),
+        (pod(model="'${MODEL}'", image="'${IMAGE}'"), "command/variable-not-expanded", ""),  # a template
+        (pod(model="$(MODEL)", env="{name: MODEL, value: Qwen/Qwen3-8B}"), "command/variable-not-expanded", ""),
+        (pod().replace("image:", "imagePullPolicy: IFNotPresent\n        image:"), "api/unsupported-value", "error"),
+        (pod().replace("image:", "imagePullPolicy: IfNotPresent\n        image:"), "api/unsupported-value", ""),
+        (PINNED.replace("replicas: 1", "replicas: 2"), "scheduling/one-node", "warning"),
+        (PINNED, "scheduling/one-node", ""),
+        (SCRIPT, "security/secret-in-clear", "error"),
+        (SCRIPT.replace(TOKEN, "hf_" + "X" * 34), "security/secret-in-clear", ""),
+        (OFFERED, "storage/rox-unfilled", ""),
+        (OFFERED.split("---")[1], "storage/rox-unfilled", "error"),
         (hpa(pods_metric("vllm_queue_length")), "promql/unknown-metric", "warning"),
         (hpa(pods_metric("vllm_num_requests_waiting")), "promql/unknown-metric", ""),
         (hpa(pods_metric("requests_per_second")), "promql/unknown-metric", ""),

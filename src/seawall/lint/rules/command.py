@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 from seawall.lint.finding import Finding, Say, rule
@@ -204,3 +205,55 @@ def missing_key(world: Manifests, say: Say) -> Iterator[Finding]:
                             f"{', '.join(sorted(keys)[:4])}): "
                             "CreateContainerConfigError.",
                         )
+
+
+_PLAIN_VARIABLE = re.compile(r"\$\{\w+\}|\$[A-Z][A-Z0-9_]+")
+
+
+@rule(
+    "command/variable-not-expanded",
+    "warning",
+    "A variable that nobody expands",
+    story="""Without a shell only `$(NAME)` is replaced, by the kubelet and from the container's own
+    variables. `${MODEL}` and `$MODEL` reach vLLM as they are written: it looks for a model of that name.
+    Not said where `${...}` stands elsewhere in the file too: a template that is filled in before.""",
+    cure="Write $(NAME), with NAME among the container's env, or start vLLM through sh -c.",
+)
+def variable_not_expanded(world: Manifests, say: Say) -> Iterator[Finding]:
+    for workload, engine in _engines(world):
+        if engine.command.script or engine.command.entry == "wrapper":
+            continue
+        nodes = [*engine.node["command"], *engine.node["args"]]
+        found = [n for n in nodes if _PLAIN_VARIABLE.search(n.text())]
+        said = sum(len(re.findall(r"\$\{", n.text())) for n in nodes)
+        if found and world.texts.get(workload.obj.node.file, "").count("${") <= said:
+            text = (
+                f"{found[0].text()} reaches vLLM as it is written: without a shell only $(NAME) is replaced."
+            )
+            yield say(workload.obj, found[0], text)
+
+
+@rule(
+    "command/flag-twice",
+    "warning",
+    "A flag that stands twice",
+    story="""Of a flag that is given twice vLLM takes the last value alone, without a word: the first
+    adapters of two `--lora-modules` are not loaded, and of two context lengths one is not meant.""",
+    cure="Write the flag once; several values follow it in one list: --lora-modules a=/x b=/y.",
+)
+def flag_twice(world: Manifests, say: Say) -> Iterator[Finding]:
+    for workload, engine in _engines(world):
+        if engine.command.several or engine.command.entry in ("wrapper", "kwargs"):
+            continue
+        first: dict[str, str] = {}
+        for option in engine.command.options:
+            if option.name in _COLLECTED or "." in option.word or option.value is None:
+                continue
+            if option.name in first and first[option.name] != option.value:
+                text = f"{option.name} stands twice, and only the last counts: {first[option.name]} has no effect."
+                yield say(workload.obj, option.node, text)
+            first[option.name] = option.value
+
+
+_COLLECTED = {"--middleware"}
+"""Flags whose values are collected however often they stand."""

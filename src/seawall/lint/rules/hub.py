@@ -6,6 +6,8 @@ import re
 from collections.abc import Iterator
 
 from seawall.lint.finding import Finding, Say, rule
+from seawall.lint.node import YamlNode
+from seawall.lint.objects import Obj, Workload
 from seawall.lint.rules.weights import hub_id, offline
 from seawall.lint.world import Manifests
 
@@ -65,8 +67,22 @@ def placeholder_token(world: Manifests, say: Say) -> Iterator[Finding]:
     for workload in world.workloads:
         for engine in workload.engines:
             for name in _TOKENS:
-                item = engine.env(name)
-                value = item["value"].text() if item else ""
-                if value and "$" not in value and "{{" not in value and _NONE.search(value):
-                    text = f"{name} is {value!r}, which is no token: the hub answers 401 to it, for public models too."
-                    yield say(workload.obj, item["value"], text)
+                for obj, node in _values(world, workload, engine.env(name)):
+                    value = node.text()
+                    if value and "$" not in value and "{{" not in value and _NONE.search(value):
+                        text = f"{name} is {value!r}, no token: the hub answers 401 to it, for public models too."
+                        yield say(obj, node, text)
+
+
+def _values(world: Manifests, workload: Workload, item: YamlNode) -> Iterator[tuple[Obj, YamlNode]]:
+    """A variable's value: its own, or the key of a Secret in sight that it names."""
+    if not item:
+        return
+    if item["value"]:
+        yield workload.obj, item["value"]
+    ref = item.at("valueFrom", "secretKeyRef")
+    for secret in world.kinds("Secret"):
+        if (secret.namespace, secret.name) == (workload.obj.namespace, ref["name"].text()):
+            node = secret.node["stringData"][ref["key"].text()]
+            if node:
+                yield secret, node

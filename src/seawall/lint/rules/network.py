@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
+from seawall.domain.labels import MANAGED_BY
 from seawall.engines.vllm import environment
 from seawall.lint.finding import Finding, Say, rule
 from seawall.lint.kinds import pod_specs
@@ -188,6 +189,7 @@ def _scraped_otherwise(world: Manifests, workload: Workload) -> bool:
     cure="Use the name of the container's port; in an InferenceService name vLLM's port, or set --port=8080.",
 )
 def port_nowhere(world: Manifests, say: Say) -> Iterator[Finding]:
+    yield from _ingress_ports(world, say)
     for workload in world.whole_servers:
         ports = [
             p for c in [*workload.pod["containers"], *workload.pod["initContainers"]] for p in c["ports"]
@@ -234,6 +236,23 @@ def port_nowhere(world: Manifests, say: Say) -> Iterator[Finding]:
                         name,
                         f"the containers name no port {name.text()!r}: Prometheus gets no target and says nothing.",
                     )
+
+
+def _ingress_ports(world: Manifests, say: Say) -> Iterator[Finding]:
+    """Backends of Ingresses on ports that their Service, which is in sight, does not have."""
+    services = {(o.namespace, o.name): o for o in world.kinds("Service")}
+    for ingress in world.kinds("Ingress"):
+        paths = [path for r in ingress.spec["rules"] for path in r.at("http", "paths")]
+        for backend in (p.at("backend", "service") for p in paths):
+            service = services.get((ingress.namespace, backend["name"].text()))
+            number, name = backend.at("port", "number"), backend.at("port", "name")
+            if service is None or not service.spec["ports"]:
+                continue
+            has = {p[key].text() for p in service.spec["ports"] for key in ("port", "name")}
+            for node in (number, name):
+                if node and "{" not in node.text() and node.text() not in has:
+                    text = f"{service.shown} has no port {node.text()}: the Ingress answers 502 or 503."
+                    yield say(ingress, node, text, f"Use {service.spec['ports'][0]['port'].text()}.")
 
 
 @rule(
@@ -397,6 +416,9 @@ def namespace_missing(world: Manifests, say: Say) -> Iterator[Finding]:
     made = {o.name for o in world.kinds("Namespace")}
     for workload in _whole(world):
         node = workload.obj.node.at("metadata", "namespace")
+        ours = workload.obj.node.at("metadata", "labels")[MANAGED_BY].text() == "seawall"
+        if ours:
+            continue  # `seawall render` lays the namespace beside the rest, and `seawall apply` makes it
         if node and node.text() not in made | {"default"}:
             yield say(
                 workload.obj,

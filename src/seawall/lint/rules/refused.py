@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from seawall.lint.finding import Finding, Say, rule
+from seawall.lint.node import YamlNode
 from seawall.lint.objects import Obj
 from seawall.lint.world import Manifests
 
@@ -93,3 +94,43 @@ def _without_selector(obj: Obj, say: Say) -> Iterator[Finding]:
             text = f"the selector asks for {key}={wanted.text()} and the Pods carry {has}: the API server refuses it."
             yield say(obj, wanted, text, "Make selector.matchLabels and template.metadata.labels agree.")
             return
+
+
+_WORDS = {
+    "imagePullPolicy": ("Always", "IfNotPresent", "Never"),
+    "restartPolicy": ("Always", "OnFailure", "Never"),
+    "dnsPolicy": ("ClusterFirst", "ClusterFirstWithHostNet", "Default", "None"),
+}
+_MODES = ("ReadWriteOnce", "ReadOnlyMany", "ReadWriteMany", "ReadWriteOncePod")
+_SERVICES = ("ClusterIP", "NodePort", "LoadBalancer", "ExternalName")
+
+
+@rule(
+    "api/unsupported-value",
+    "error",
+    "A word that Kubernetes does not know",
+    story="""Where Kubernetes takes one of a few words it takes them exactly: `IFNotPresent` is not
+    `IfNotPresent`, and the Pods of a Deployment restart `Always`. The API server refuses the object
+    (`Unsupported value`).""",
+    cure="Write one of the words that the field takes.",
+)
+def unsupported_value(world: Manifests, say: Say) -> Iterator[Finding]:
+    for obj, node, takes in _worded(world):
+        word = node.text()
+        if word and not set("{$<") & set(word) and word not in takes:
+            yield say(obj, node, f"{word} is none of {', '.join(takes)}: the API server refuses the object.")
+
+
+def _worded(world: Manifests) -> Iterator[tuple[Obj, YamlNode, tuple[str, ...]]]:
+    for workload in world.workloads:
+        for container in [*workload.pod["containers"], *workload.pod["initContainers"]]:
+            yield workload.obj, container["imagePullPolicy"], _WORDS["imagePullPolicy"]
+        yield workload.obj, workload.pod["dnsPolicy"], _WORDS["dnsPolicy"]
+        lasting = workload.obj.kind in _SELECTING
+        yield workload.obj, workload.pod["restartPolicy"], ("Always",) if lasting else _WORDS["restartPolicy"]
+    for claim in world.kinds("PersistentVolumeClaim"):
+        for mode in claim.spec["accessModes"]:
+            yield claim, mode, _MODES
+    for service in world.kinds("Service"):
+        if service.api == "v1":
+            yield service, service.spec["type"], _SERVICES

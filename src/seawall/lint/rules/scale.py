@@ -378,7 +378,7 @@ def cpu(world: Manifests, say: Say) -> Iterator[Finding]:
             )
     for obj in _scaled_objects(world):
         for trigger in obj.spec["triggers"]:
-            if trigger["type"].text() in ("cpu", "memory") and len(obj.spec["triggers"].elements or []) == 1:
+            if trigger["type"].text() in ("cpu", "memory"):
                 yield say(
                     obj,
                     trigger["type"],

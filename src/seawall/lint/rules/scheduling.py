@@ -192,3 +192,18 @@ def low_priority(world: Manifests, say: Say) -> Iterator[Finding]:
         if known is not None and value is not None and value < 0:
             more = " and the cluster autoscaler adds no node for it" if value < -10 else ""
             yield say(workload.obj, node, f"priority {value:.0f}: these Pods are preempted first{more}.")
+
+
+@rule(
+    "scheduling/one-node",
+    "warning",
+    "Every replica on one node",
+    story="""A selector on kubernetes.io/hostname puts all replicas on one machine: they share its fate, and
+    those for which it has no GPU stay Pending.""",
+    cure="Select nodes by what they have (nvidia.com/gpu.product), and spread the replicas over them.",
+)
+def one_node(world: Manifests, say: Say) -> Iterator[Finding]:
+    for workload in world.whole_servers:
+        node = workload.pod["nodeSelector"]["kubernetes.io/hostname"] or workload.pod["nodeName"]
+        if node and "{" not in node.text() and world.min_replicas(workload) > 1:
+            yield say(workload.obj, node, f"all replicas share the node {node.text()}, and its failures.")

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from seawall.engines.vllm import environment
 from seawall.lint.finding import Finding, Say, rule
 from seawall.lint.image import runs_as_root
+from seawall.lint.objects import Workload
 from seawall.lint.patch import Patcher
 from seawall.lint.world import Manifests
 
@@ -189,6 +190,7 @@ def secret_in_clear(world: Manifests, say: Say) -> Iterator[Finding]:
                         f"the value of {item['name'].text()} is a secret in clear text, for everybody who can "
                         "read this file.",
                     )
+        yield from _in_scripts(workload, say)
         for engine in workload.engines:
             for name in ("--api-key", "--hf-token"):
                 option = engine.command.option(name)
@@ -204,6 +206,16 @@ def secret_in_clear(world: Manifests, say: Say) -> Iterator[Finding]:
                         f"{name} with its value is in Git, in `kubectl get -o yaml` and in the node's process list.",
                         "Use the environment variable VLLM_API_KEY (or HF_TOKEN) from a Secret.",
                     )
+
+
+def _in_scripts(workload: Workload, say: Say) -> Iterator[Finding]:
+    """Tokens that a script exports or passes on."""
+    for container in [*workload.pod["containers"], *workload.pod["initContainers"]]:
+        for node in [*container["command"], *container["args"]]:
+            found = re.search(r"\bhf_[A-Za-z0-9]{30,}\b", node.text())
+            if found and len(set(found[0])) > 8:
+                text = "a token of the hub stands in the script, for everybody who can read this file."
+                yield say(workload.obj, node, text)
 
 
 @rule(

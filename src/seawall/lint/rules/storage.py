@@ -56,7 +56,7 @@ def _source(claim: Obj) -> bool:
 )
 def rox_unfilled(world: Manifests, say: Say) -> Iterator[Finding]:
     for claim in world.kinds("PersistentVolumeClaim"):
-        if _modes(claim) != ["ReadOnlyMany"] or _source(claim):
+        if _modes(claim) != ["ReadOnlyMany"] or _source(claim) or _offered(world, claim):
             continue
         writers = [
             w
@@ -70,6 +70,16 @@ def rox_unfilled(world: Manifests, say: Say) -> Iterator[Finding]:
             claim.spec["accessModes"][0],
             f"an empty disk that every Pod may only read: nobody can put the weights there{said}.",
         )
+
+
+def _offered(world: Manifests, claim: Obj) -> bool:
+    """Whether a PersistentVolume in sight, filled by somebody, is there for a claim of this class."""
+    name = claim.spec["storageClassName"].text()
+    return any(
+        "ReadOnlyMany" in [m.text() for m in volume.spec["accessModes"]]
+        and volume.spec["storageClassName"].text() == name
+        for volume in world.kinds("PersistentVolume")
+    )
 
 
 @rule(
@@ -177,14 +187,16 @@ def too_small(world: Manifests, say: Say) -> Iterator[Finding]:
         for claim, volume, _ in world.claims_of(workload):
             node = claim.spec.at("resources", "requests", "storage")
             have = quantity(node)
-            used = any(v is volume for _, v in workload.mounts(workload.engine.node))
+            mounts = [m["mountPath"].text() for m, v in workload.mounts(workload.engine.node) if v is volume]
+            used = bool(mounts)
+            hub = any("huggingface" in path for path in mounts)
             if (
                 size
                 and have
                 and used
                 and have < size
                 and size > 2**30
-                and "cache" not in claim.name.replace("hf-cache", "")
+                and (hub or "cache" not in claim.name.replace("hf-cache", ""))
             ):
                 yield say(
                     claim,
