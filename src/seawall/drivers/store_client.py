@@ -199,7 +199,7 @@ class StoreLink:
         """What a call brings. StoreAway when that does not come in time."""
         import asyncio  # here: whoever only reads an address starts faster without it
 
-        from redis.exceptions import ReadOnlyError, RedisError
+        from redis.exceptions import ReadOnlyError, RedisClusterException, RedisError
 
         try:
             async with asyncio.timeout(timeout_s):
@@ -207,7 +207,7 @@ class StoreLink:
         except ReadOnlyError as e:  # it was the master: who is it now is found by connecting again
             await self._drop()
             raise StoreAway(f"{type(e).__name__}: {e}") from None
-        except (RedisError, OSError, TimeoutError, UnicodeDecodeError) as e:
+        except (RedisError, RedisClusterException, OSError, TimeoutError, UnicodeDecodeError) as e:
             raise StoreAway(f"{type(e).__name__}: {e}") from None
 
     async def _drop(self) -> None:
@@ -255,17 +255,19 @@ def _client(address: StoreAddress, password: Password | None, text: bool, ca: st
     }
     if address.tls:
         common |= {"ssl": True, "ssl_ca_certs": ca or address.ca or None}
+    part = TIMEOUT_S / (len(address.hosts) + 1)  # one that stands still leaves time for the next
+    watchers = {**common, "socket_timeout": part, "socket_connect_timeout": part}
     if address.kind == "sentinel":
         # The library would try one that is gone again and again, for longer than anybody waits here.
-        common["retry"] = Retry(NoBackoff(), 0)
-        part = TIMEOUT_S / (len(address.hosts) + 1)  # one that stands still leaves time for the next
-        watchers = {**common, "socket_timeout": part, "socket_connect_timeout": part}
+        common["retry"] = watchers["retry"] = Retry(NoBackoff(), 0)
         sentinel = Sentinel(  # type: ignore[no-untyped-call]
             list(address.hosts), sentinel_kwargs=watchers, **common
         )
         return sentinel.master_for(address.name, db=address.db)
     if address.kind == "cluster":
-        nodes = [ClusterNode(host, port, **common) for host, port in address.hosts]
+        # A node is given up before the call is: else the library never learns that it is to look for another one.
+        common |= {"socket_timeout": 0.8 * TIMEOUT_S, "socket_connect_timeout": part}
+        nodes = [ClusterNode(host, port, **watchers) for host, port in address.hosts]
         return redis.RedisCluster(startup_nodes=nodes, **common)
     ((host, port),) = address.hosts
     return redis.Redis(host=host, port=port, db=address.db, retry=Retry(NoBackoff(), 0), **common)

@@ -158,6 +158,37 @@ async def test_a_cluster_keeps_all_of_it_in_one_slot(tmp_path: Path) -> None:
         await everything(f"redis+cluster://127.0.0.1:{gone},127.0.0.1:{ports[0]}", lambda: PASSWORD)
 
 
+async def test_mute_nodes_of_a_cluster_leave_time_for_the_one_that_answers_and_one_that_falls_silent_is_left(
+    tmp_path: Path,
+) -> None:
+    """A black hole accepts what it is sent, and says nothing: first those of the address, then the keeper itself."""
+    first, heir = free_ports(2)
+    commands = [
+        ("--port", str(p), "--cluster-enabled", "yes", "--cluster-node-timeout", "1000")
+        for p in (first, heir)
+    ]
+    still = [await asyncio.start_server(lambda r, w: None, "127.0.0.1", 0) for _ in range(2)]
+    async with servers(tmp_path, *commands) as processes:
+        for p in (first, heir):
+            await until(p, ("PING",), "PONG")
+        assert "OK" in await said(first, "CLUSTER", "ADDSLOTSRANGE", "0", "16383")
+        await said(heir, "CLUSTER", "MEET", "127.0.0.1", str(first))
+        await until(heir, ("CLUSTER", "INFO"), "cluster_known_nodes:2")
+        own = (await said(first, "CLUSTER", "MYID")).split()[-1]
+        await until(heir, ("CLUSTER", "REPLICATE", own), "OK")
+        await until(first, ("CLUSTER", "SLOTS"), str(heir))
+        hosts = ",".join(f"127.0.0.1:{p}" for p in (*(s.sockets[0].getsockname()[1] for s in still), first))
+        store = SharedStore(parse_address(f"redis+cluster://{hosts}"))
+        await answering(store)
+        processes[0].send_signal(signal.SIGSTOP)
+        await until(heir, ("CLUSTER", "FAILOVER", "TAKEOVER"), "OK")
+        await answering(store)
+        processes[0].send_signal(signal.SIGCONT)
+        await store.close()
+    for one in still:
+        one.close()
+
+
 async def test_behind_a_sentinel_the_master_is_asked(tmp_path: Path) -> None:
     master, watch = free_ports(2)
     config = tmp_path / "sentinel.conf"
