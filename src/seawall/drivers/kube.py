@@ -39,6 +39,8 @@ NEAR_S = 2.0
 PATIENCE_S = 60.0
 """Patience of a person's verbs: an API server that restarts, or a load balancer that changes over, is back by then."""
 MOST_PAUSE_S = 3.2
+MOST_WARNINGS = 100
+"""Warnings that are kept: some name the object, and an operator lives for months."""
 HELD_S = 5.0
 """Seconds after which a watch counts as one that worked, whatever ended it."""
 MAX_LINE = 8 * 2**20
@@ -239,7 +241,8 @@ class Kube:
 
     def _heed(self, headers: httpx.Headers) -> None:
         """What every answer says beside its content."""
-        self.warnings |= dict.fromkeys(warnings_of(headers.get_list("warning")))
+        for text in warnings_of(headers.get_list("warning")) if len(self.warnings) < MOST_WARNINGS else ():
+            self.warnings[text] = None
         ahead = ahead_s(headers, self.clock.time())
         self.ahead_s = self.ahead_s if ahead is None else ahead
 

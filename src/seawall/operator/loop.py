@@ -69,6 +69,7 @@ class Operator:
         self._kinds = OptionalKinds(kube)
         self._rollouts = Rollouts(kube, namespace, self._clock)
         self._told_lost = False
+        self._warned: set[str] = set()
         self._ending: set[str] = set()
         """uids of Fleets whose namespace is being terminated: that is never taken back."""
         self._how = Manner(manager=OPERATOR_MANAGER, heir=True, patience_s=2.0, sleep=self._clock.sleep)
@@ -226,6 +227,7 @@ class Operator:
         if not (desired.problem or held) and self._needs_apply(record, desired):
             done = await self._apply(record, fleet, desired)
             views = None
+            self._tell_warnings()
         view = await self._view(record, views)
         now = datetime.fromtimestamp(self._clock.time(), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
         status = status_of(record.obj or fleet, desired, done.problem, view, now, record.adapters)
@@ -239,6 +241,12 @@ class Operator:
             record.forget()
         elif done.problem:
             raise SeawallError(done.problem)
+
+    def _tell_warnings(self) -> None:
+        """Logs what the API server and its webhooks warned of, each once: nobody else reads it of what we apply."""
+        for text in self._kube.warnings.keys() - self._warned:
+            self._warned.add(text)
+            log.warning("the API server warns: %s", text)
 
     def _needs_apply(self, record: FleetRecord, desired: Desired) -> bool:
         digest, at = record.applied or ("", 0.0)
