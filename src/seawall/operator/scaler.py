@@ -192,16 +192,15 @@ class DecidingScaler:
         if told is None and not answers.silent:
             raise Blind(f"no gateway of {namespace} serves {trigger.fleet}.", "Look at the gateways.")
         ahead_s = self._kube.ahead_s
-        made = (
-            () if watched.begun else tuple(sorted(p.made_s - ahead_s for p in pods if p.made_s is not None))
-        )
+        there = [p for p in pods if p.holds]
+        made = tuple(sorted(p.made_s - ahead_s for p in there if p.made_s is not None))
         seen = scale.DemandSeen(
             replicas=replicas,
             ready=ready,
-            there=sum(p.holds for p in pods),
+            there=len(there),
             fresh=False,
             unix_s=self._clock.time(),
-            made_s=made,
+            made_s=() if watched.begun else made,
         )
         if told is None or answers.silent:
             return seen
