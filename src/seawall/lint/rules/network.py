@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from seawall.domain.labels import MANAGED_BY
 from seawall.engines.vllm import environment
 from seawall.lint.finding import Finding, Say, rule
 from seawall.lint.kinds import pod_specs
@@ -416,9 +415,6 @@ def namespace_missing(world: Manifests, say: Say) -> Iterator[Finding]:
     made = {o.name for o in world.kinds("Namespace")}
     for workload in _whole(world):
         node = workload.obj.node.at("metadata", "namespace")
-        ours = workload.obj.node.at("metadata", "labels")[MANAGED_BY].text() == "seawall"
-        if ours:
-            continue  # `seawall render` lays the namespace beside the rest, and `seawall apply` makes it
         if node and node.text() not in made | {"default"}:
             yield say(
                 workload.obj,
