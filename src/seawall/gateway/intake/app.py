@@ -40,7 +40,7 @@ from seawall.gateway.intake import responses
 from seawall.gateway.intake.again import IDEMPOTENCY, Asked, key_of, keyed
 from seawall.gateway.intake.asking import ask_of, form_of, forwarded_lines
 from seawall.gateway.intake.body import Body
-from seawall.gateway.intake.browser import ORIGIN, strayed
+from seawall.gateway.intake.browser import ORIGIN, SITE, strayed
 from seawall.gateway.intake.forms import is_form, with_model_name
 from seawall.gateway.intake.headers import (
     ASKED_HEADERS,
@@ -257,8 +257,10 @@ class App:
                 and not self._of_lane(request)
             ):
                 return _NO_KEY
-        if request.key is None and client.handler is self and request.path not in OPEN:
-            return strayed(request.method, request.headers, self.origins, self.local)
+        headers = request.headers
+        of_browser = ORIGIN in headers or SITE in headers  # few are
+        if of_browser and request.key is None and client.handler is self and request.path not in OPEN:
+            return strayed(request.method, headers, self.origins, self.local)
         return None
 
     def _of_lane(self, request: Request) -> bool:
