@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import shutil
 import signal
-import socket
 import tempfile
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import TypeVar
 
 import pytest
 
+from seawall.drivers.process import free_port
 from seawall.drivers.store import SharedStore, StoreAsk
 
 T = TypeVar("T")
@@ -71,11 +71,8 @@ class StoreServer:
 
 @contextlib.asynccontextmanager
 async def store_server() -> AsyncIterator[StoreServer]:
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        port = s.getsockname()[1]
     with tempfile.TemporaryDirectory() as folder:
-        server = StoreServer(port, Path(folder))
+        server = StoreServer(free_port(), Path(folder))
         await server.start()
         try:
             yield server

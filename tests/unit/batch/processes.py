@@ -5,13 +5,14 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
+
+from seawall.drivers.process import free_port
 
 SECRET = "a-secret-of-the-tests"
 SPEC = """\
@@ -24,12 +25,6 @@ spec:
   traffic: {maxContext: 2k}
   gateway: {batch: {}%s}
 """
-
-
-def free_port() -> int:
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return int(s.getsockname()[1])
 
 
 def answers(url: str) -> bool:
