@@ -63,10 +63,11 @@ def command(
     from contextlib import suppress
 
     with suppress(KeyboardInterrupt):  # that is how a look is ended
-        _watch(show)
+        redraw(show)
 
 
-def _watch(show: Callable[[], str], sleep: Callable[[float], None] | None = None) -> None:
+def redraw(show: Callable[[], str], sleep: Callable[[float], None] | None = None) -> None:
+    """A screen that is drawn again every few seconds, until Ctrl-C."""
     import sys
     import time
 

@@ -160,7 +160,7 @@ class Kube:
         manager: str = FIELD_MANAGER,
         clock: Clock | None = None,
     ) -> None:
-        self._http, self.namespace, self.context, self.manager = http, namespace, context, manager
+        self.http, self.namespace, self.context, self.manager = http, namespace, context, manager
         self.clock = clock or SteadyClock()
         """The clock by which it waits between two tries."""
         self._found: dict[str, dict[str, ObjectKind]] = {}
@@ -181,7 +181,7 @@ class Kube:
         return self
 
     async def __aexit__(self, *exc: object) -> None:
-        await self._http.aclose()
+        await self.http.aclose()
         if self._near is not None:
             await self._near.aclose()
 
@@ -208,10 +208,10 @@ class Kube:
         while True:
             self.requests += 1
             try:
-                request = self._http.build_request(
+                request = self.http.build_request(
                     method, path, params=params, content=content, headers=headers
                 )
-                answer = await self._http.send(request, stream=True)
+                answer = await self.http.send(request, stream=True)
                 try:
                     data = await _read(answer, most)
                 finally:
@@ -499,7 +499,7 @@ class Kube:
         self.requests += 1
         timeout = httpx.Timeout(10.0, read=span_s + 15.0)
         path = select.kind.path(select.namespace)
-        async with self._http.stream("GET", path, params=params, timeout=timeout) as answer:
+        async with self.http.stream("GET", path, params=params, timeout=timeout) as answer:
             if answer.status_code != 200:
                 raise refused(
                     answer.status_code, await _read(answer, MAX_LINE), retry_after_s(answer.headers)

@@ -44,7 +44,7 @@ class Leader:
     async def run(self, work: Callable[[], Awaitable[None]]) -> None:
         """Never returns by itself. When the lease is lost, `work` is cancelled before another may begin."""
         while True:
-            while not await self._try():
+            while not await self.attempt():
                 await self._clock.sleep(RENEW_S / 2)
             log.info("%s leads (Lease %s/%s)", self._identity, self._namespace, self._name)
             self.leads = True
@@ -53,7 +53,7 @@ class Leader:
                 while not worker.done() and self._left() > 0:
                     await self._ended(worker, min(LOOK_S, self._left()))
                     if not worker.done() and HOLD_S - MARGIN_S - RENEW_S >= self._left() > 0:
-                        await self._try(min(ANSWER_S, self._left()))
+                        await self.attempt(min(ANSWER_S, self._left()))
             finally:
                 self.leads = False
                 worker.cancel()
@@ -82,7 +82,8 @@ class Leader:
                     spec = {**held["spec"], "holderIdentity": "", "leaseDurationSeconds": 1}
                     await self._write({**held, "spec": spec})
 
-    async def _try(self, within_s: float = ANSWER_S) -> bool:
+    async def attempt(self, within_s: float = ANSWER_S) -> bool:
+        """Whether the lease is ours after one try to take or to keep it."""
         try:
             held = await self._within(within_s)
             self._told = ""

@@ -53,7 +53,7 @@ async def test_without_the_crd_it_waits_and_begins_when_it_comes(api: KubeApi, k
     served = api.served.pop(FLEETS[0])
     async with Cluster(api, kube) as c:
         await c.passes(20)
-        assert not c._operator.done()
+        assert not c.operator.done()
         api.served[FLEETS[0]] = served
         api.put(plain("late"))
         await c.until(lambda: (NS, "late") in api.objects("apps/v1", "deployments"))

@@ -321,7 +321,7 @@ async def test_a_leader_stops_in_time_however_long_the_api_keeps_it_waiting(api:
         finally:
             stopped.append(clock.now())
 
-    lead = Leader(Hanging(kube._http), NS, "op", "a", clock)
+    lead = Leader(Hanging(kube.http), NS, "op", "a", clock)
     task = asyncio.ensure_future(lead.run(work))
     story = Story(clock, api)
     await story.until(lambda: lead.leads)
@@ -337,8 +337,8 @@ async def test_a_leader_without_rights_says_so_once(
 ) -> None:
     api.rights = frozenset()
     lead = Leader(kube, NS, "op", "a")
-    assert not await lead._try()
-    assert not await lead._try()
+    assert not await lead.attempt()
+    assert not await lead.attempt()
     (line,) = [r.getMessage() for r in caplog.records]
     assert 'cannot get resource "leases"' in line
 

@@ -224,16 +224,16 @@ async def test_one_of_two_operators_leads_and_the_other_takes_over(api: KubeApi,
     (a, work_a), (b, _) = leader("a"), leader("b")
     task = asyncio.ensure_future(a.run(work_a))
     await story.until(lambda: at_work == ["a"])
-    assert not await b._try()
+    assert not await b.attempt()
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
     assert at_work == []
-    assert not await b._try(), "the lease still runs"
+    assert not await b.attempt(), "the lease still runs"
     clock.advance(16)
-    assert await b._try(), "it has not moved for its duration on our clock"
-    assert not await a._try()
+    assert await b.attempt(), "it has not moved for its duration on our clock"
+    assert not await a.attempt()
     await b.release()
-    assert await a._try(), "released: no waiting"
+    assert await a.attempt(), "released: no waiting"
 
 
 def _untyped(schema: dict[str, Any], path: str) -> Iterator[str]:

@@ -121,11 +121,11 @@ class Cluster:
 
     def start(self) -> None:
         operator = Operator(self.kube, None, self.clock, self.resync_s)
-        self._operator = asyncio.ensure_future(operator.run())
+        self.operator = asyncio.ensure_future(operator.run())
 
     async def stop(self) -> None:
-        self._operator.cancel()
-        await asyncio.gather(self._operator, return_exceptions=True)
+        self.operator.cancel()
+        await asyncio.gather(self.operator, return_exceptions=True)
 
     async def __aenter__(self) -> Cluster:
         return self
@@ -145,7 +145,7 @@ class Cluster:
         return [p for p in pods if "deletionTimestamp" not in p["metadata"]]
 
     def _step(self) -> None:
-        assert not self._operator.done(), self._operator
+        assert not self.operator.done(), self.operator
         self.controllers.step()
 
     async def passes(self, seconds: float) -> None:

@@ -254,10 +254,10 @@ def test_status_w_goes_on_after_an_api_server_that_restarts(api: KubeApi, capsys
         return str(answer)
 
     with pytest.raises(KeyboardInterrupt):
-        status._watch(show, lambda seconds: None)
+        status.redraw(show, lambda seconds: None)
     said = capsys.readouterr().out
     assert "does not answer. Looking again." in said
     assert "all is well" in said
     answers = [Refused(403, "Forbidden", "cannot list")]
     with pytest.raises(Refused):
-        status._watch(show, lambda seconds: None)
+        status.redraw(show, lambda seconds: None)
