@@ -112,9 +112,9 @@ class BudgetLease:
 
     __slots__ = (
         "alone",
-        "alone_at",
-        "asked_at",
+        "away",
         "cap",
+        "filled_at",
         "gateways",
         "granted",
         "heard_at",
@@ -132,11 +132,12 @@ class BudgetLease:
         self.level = -1.0
         """Of the pot, as last heard; below 0: never."""
         self.heard_at = -math.inf
-        self.asked_at = -math.inf
         self.used_at = -math.inf
+        self.away = False
+        """The store does not answer: this gateway goes by its own share of the pot."""
         self.alone = 0.0
-        """What was spent without the store's word since it fell silent: its own share."""
-        self.alone_at = -math.inf
+        """That share, as far as it has come since the store fell silent."""
+        self.filled_at = -math.inf
         self.configure(cap, per_s)
 
     def configure(self, cap: float, per_s: float) -> None:
@@ -156,6 +157,8 @@ class BudgetLease:
     def silent(self, now: float) -> bool:
         """There is nothing to ask of it, nor to tell."""
         idle = now - self.used_at
+        if self.away:
+            return False
         if self.hand == 0 and not self.known and idle > IDLE_S:
             return True
         return idle > 2 * IDLE_S and self.hand >= 0 and now - self.heard_at < 20 * AWAY_S
@@ -164,31 +167,31 @@ class BudgetLease:
         """How much one request may take now."""
         self.used_at = now
         hand = self.hand
+        if self.away:
+            return hand
         if not self.known:
-            if now - self.asked_at > AWAY_S and self.asked_at > -math.inf:
-                return self._room_alone(now)
             return self.cap * (COLD if self.spent else 1.0) / self.gateways + hand
-        if now - self.heard_at > AWAY_S:
-            return self._room_alone(now)
-        if self.gateways == 1 or hand >= -max(1.0, LEASE * self.cap):
-            return hand + self.level
-        return hand + self.level / (2 * self.gateways)
+        heard_s = now - self.heard_at
+        fresh = heard_s <= AWAY_S
+        level = self.level if fresh else min(self.cap, self.level + heard_s * self.per_s)
+        if hand >= -max(1.0, LEASE * self.cap):
+            return hand + level
+        if fresh:
+            return hand + (level if self.gateways == 1 else level / (2 * self.gateways))
+        return hand + min(level, COLD * self.cap) / self.gateways
 
-    def _room_alone(self, now: float) -> float:
-        """The store is away: this gateway's share of the pot fills here."""
+    def without_store(self, now: float) -> None:
+        """The store is away: this gateway's share of the pot fills here. To be called several times in AWAY_S: when
+        longer has passed since the last time, this process stood still, and others may have spent what came then."""
         share = 1 / self.gateways
-        if self.alone_at == -math.inf:
-            self.alone_at = max(self.heard_at, self.asked_at)
         if self.per_s > 0:
             room = self.cap * share - max(0.0, self.hand)
-            self.alone += max(0.0, min(room, (now - self.alone_at) * self.per_s * share))
-        elif self.known:
-            self.alone += max(0.0, self.level * share - max(0.0, self.hand))
-            self.level = 0.0  # taken once
-        else:
-            return self.cap * share + self.hand
-        self.alone_at = now
-        return self.hand
+            span = now - max(self.heard_at, self.filled_at)
+            self.alone += max(0.0, min(room, min(span, AWAY_S) * self.per_s * share))
+        elif not self.away:
+            level = self.level if self.known else self.cap
+            self.alone += max(0.0, level * share - max(0.0, self.hand))
+        self.away, self.filled_at = True, now
 
     def take(self, amount: float) -> None:
         """It is spent; a negative amount: what was reckoned too much."""
@@ -201,7 +204,6 @@ class BudgetLease:
             over = self.granted - self.released - self.spent
             if over > 0:
                 self.released += over
-        self.asked_at = now if self.asked_at == -math.inf or self.known else self.asked_at
         return LeaseAsk(self.spent, self.granted, self.released, not idle, self.level)
 
     def told(self, told: LeaseTold, now: float) -> None:
@@ -209,7 +211,7 @@ class BudgetLease:
         self.granted = max(self.granted, told.granted)
         self.level, self.gateways = max(0.0, told.level), max(1, told.gateways)
         self.heard_at = now
-        self.alone, self.alone_at = 0.0, -math.inf
+        self.away, self.alone, self.filled_at = False, 0.0, -math.inf
 
     def wait_s(self, amount: float) -> float:
         """Seconds until so much may be there; inf: never by itself."""

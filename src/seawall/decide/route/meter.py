@@ -184,7 +184,7 @@ class Meter:
         left = self._requests if requests else self._tokens
         if self._gateways:
             lease = self.leases["requests" if requests else "tokens"]
-            left = lease.hand + max(0.0, lease.level)
+            left = lease.hand + (0.0 if lease.away else max(0.0, lease.level))
         return Standing(limit, max(0, int(left)), math.ceil((limit - left) * 60 / limit))
 
     def look(self, now: float) -> int:

@@ -242,11 +242,16 @@ class Tier:
         return self.store.places(self.name, fleet.name, cap, demand, wanted), take
 
     def _alone(self) -> None:
-        """Nobody knows what others have at a replica: each keeps to its share of the places."""
+        """Nobody knows what others spend, nor what they have at a replica: each keeps to its share."""
+        now = self._now()
+        for meter in self._meters.values():
+            for lease in meter.leases.values():
+                if not lease.silent(now):
+                    lease.without_store(now)
         for fleet in self._fleets().values():
             cap = fleet.router.cap
             own = max(1, cap // fleet.router.gateways)
-            fleet.router.sure_until = self._now() + MEMBER_S
+            fleet.router.sure_until = now + MEMBER_S
             for target in fleet.targets:
                 fleet.router.set_others(target, target.others, cap - own)
             if fleet.admission.queued and fleet.router.free():

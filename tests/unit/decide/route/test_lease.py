@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from seawall.decide.route.lease import AWAY_S, BudgetLease, LeaseAsk, LeaseTold, Pot
+from seawall.decide.route.lease import AWAY_S, COLD, LEASE, BudgetLease, LeaseAsk, LeaseTold, Pot
 
 CAP, PER_S, GATEWAYS = 600.0, 10.0, 3
 STEPS = st.lists(
@@ -133,6 +133,8 @@ def test_without_the_store_each_goes_on_with_its_share_and_pays_afterwards() -> 
     while tier.now < start + 30:
         tier.now += 0.05
         for lease in tier.leases:
+            if tier.now > start + AWAY_S:
+                lease.without_store(tier.now)
             while lease.room(tier.now) >= 1:
                 lease.take(1)
     alone = sum(lease.spent for lease in tier.leases) - spent
@@ -172,8 +174,93 @@ def test_a_store_that_never_answers_leaves_a_share() -> None:
     now = AWAY_S
     while now < 61:
         now += 0.1
+        lease.without_store(now)
         while lease.room(now) >= 1:
             lease.take(1)
             got += 1
     assert CAP / GATEWAYS * 0.8 <= got <= (CAP + 60 * PER_S) / GATEWAYS
     assert math.isinf(BudgetLease(10, 0).wait_s(1))
+
+
+def breath(lease: BudgetLease, now: float) -> int:
+    """Requests that pass at one moment."""
+    passed = 0
+    while lease.room(now) >= 1:
+        lease.take(1)
+        passed += 1
+    return passed
+
+
+def cold_part(lease: BudgetLease) -> float:
+    """Of a gateway that does not know how the pot stands."""
+    return COLD * CAP / lease.gateways + LEASE * CAP + 1
+
+
+@pytest.mark.parametrize("still", [2.0, 60.0])
+@pytest.mark.parametrize("away", [False, True])
+def test_a_gateway_that_stood_still_does_not_spend_what_the_others_spent_meanwhile(
+    still: float, away: bool
+) -> None:
+    tier = Tier()
+    overload(tier, 60.0, 10, Random(1))
+    woken = tier.leases.pop(0)
+    tier.names.pop(0)
+    if away:  # the store was away when it fell asleep
+        for _ in range(20):
+            tier.now += 0.1
+            woken.without_store(tier.now)
+            breath(woken, tier.now)
+    overload(tier, still, 10, Random(2))
+    assert breath(woken, tier.now) <= cold_part(woken)
+    woken.without_store(
+        tier.now
+    )  # and its first round fails: it was not silent for so long, it was not there
+    assert breath(woken, tier.now) <= AWAY_S * PER_S
+    tier.leases.append(woken), tier.names.append("g0")
+    got = sum(overload(tier, 60.0, 10, Random(3)))
+    assert got <= 60 * PER_S * 1.02, "what it took is paid back"
+
+
+def test_a_tenant_that_rested_is_not_taken_for_a_store_that_is_away() -> None:
+    tier = Tier()
+    overload(tier, 60.0, 10, Random(1))
+    rested = tier.leases.pop(0)
+    tier.names.pop(0)
+    while not rested.silent(tier.now):
+        overload(tier, 0.5, 10, Random(2))
+        rested.told(tier.pot.turn("g0", rested.ask(tier.now), tier.now), tier.now)
+    overload(tier, 8.0, 10, Random(2))
+    assert 1 <= breath(rested, tier.now) <= cold_part(rested), "the others have spent it meanwhile"
+
+
+def test_a_tenant_whose_pot_was_empty_and_who_rested_may_send_one_large_request() -> None:
+    pot, lease = Pot(CAP, PER_S), BudgetLease(CAP, PER_S, 1)
+    lease.room(0.0)
+    lease.take(CAP)
+    lease.told(pot.turn("g0", lease.ask(0.0), 0.0), 0.0)
+    assert lease.room(0.1) < 1
+    lease.told(pot.turn("g0", lease.ask(10.1), 10.1), 10.1)
+    assert lease.silent(11.0)
+    assert lease.room(30.0) >= 290
+
+
+def test_a_quota_outlives_a_store_that_was_away_and_comes_back_empty() -> None:
+    tier = Tier(per_s=0.0)
+    for lease in tier.leases:
+        lease.room(0.0)
+        lease.take(10)
+    for name, lease in [*zip(tier.names, tier.leases, strict=True)] * 2:
+        lease.told(tier.pot.turn(name, lease.ask(0.0), 0.0), 0.0)
+    for lease in tier.leases:
+        for now in (2.0, 2.5, 3.0):
+            lease.without_store(now)
+            assert lease.room(now) >= 1
+            lease.take(1)
+    tier.pot, tier.now = Pot(CAP, 0.0), 4.0
+    for _ in range(3):
+        for name, lease in zip(tier.names, tier.leases, strict=True):
+            lease.told(tier.pot.turn(name, lease.ask(tier.now), tier.now), tier.now)
+        tier.now += 0.1
+    left = CAP - sum(lease.spent for lease in tier.leases)
+    held = sum(max(0.0, lease.hand) for lease in tier.leases)
+    assert left * 0.9 <= tier.pot.level + held <= left + 1e-6
