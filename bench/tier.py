@@ -1,12 +1,14 @@
 """Several gateways that act as one: what holds over all of them, and what the store costs.
 
 Three gateway processes, one real store (redis-server), one simulated engine. Limits at many times too much, fairness of
-tenants that land unevenly, a replica's cap, a gateway killed; CPU and latency of one gateway with and
-without the store. What caches hold is routed without time (`seawall.testing.caches`), beside an oracle that sees into
-them. Each gateway is killed in turn while clients that come again stream from it: an answer that does not come whole,
-or not as a quiet engine gives it, is lost on reattach.
+tenants that land unevenly, a replica's cap, a gateway killed; CPU and latency of one gateway with the store beside one
+without (tier_cost.py). What caches hold is routed without time (`seawall.testing.caches`), beside an oracle that sees
+into them. Each gateway is killed in turn while clients that come again stream from it: an answer that does not come
+whole, or not as a quiet engine gives it, is lost on reattach.
 
-    python bench/tier.py [--quick] [--json]
+    python bench/tier.py [--quick] [--json] [--only PART]...        8 minutes in quiet; --quick: one and a half
+
+Exit code 1 when a part could not be measured: its keys are null, and stderr says why.
 """
 
 from __future__ import annotations
@@ -16,27 +18,29 @@ import asyncio
 import contextlib
 import json
 import os
+import signal
 import socket
-import statistics
 import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable
 from pathlib import Path
-from typing import Any
+from random import Random
+from typing import Any, TypeVar
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 import yaml  # noqa: E402
-from redis import asyncio as redis  # noqa: E402
 from tests.store_server import TOOLS, store_server  # noqa: E402
 
+from seawall.gateway import compiled  # noqa: E402
 from seawall.gateway.tell import keyring  # noqa: E402
 from seawall.load.client import LoadClient  # noqa: E402
 from seawall.prove.tier import TierFleet  # noqa: E402
 from seawall.testing.caches import CacheTrial  # noqa: E402
+from tier_cost import Client, Rounds, Side  # noqa: E402
 
 FLEET = """
 apiVersion: seawall.dev/v1alpha1
@@ -46,6 +50,8 @@ spec:
   model: {{source: file:///none, servedNames: [m]}}
   gateway: {{resume: "off", queueTimeout: 60s, {more}}}
 """
+T = TypeVar("T")
+PARTS = ["caches", "limit", "kill", "fairness", "reattach", "cost"]
 RATE = 600
 CAP = 8
 LONG = "word " * 400
@@ -76,39 +82,13 @@ async def process(*argv: str, word: str) -> AsyncIterator[tuple[asyncio.subproce
         async with asyncio.timeout(60):
             while word not in line:
                 line = (await child.stdout.readline()).decode()
+                if not line:
+                    raise RuntimeError(f"`seawall {' '.join(argv)}` ended before it said {word!r}")
         yield child, line
     finally:
         if child.returncode is None:
             child.kill()
             await child.wait()
-
-
-class Client:
-    """Keeps one connection."""
-
-    def __init__(self, port: int, key: str) -> None:
-        self.port, self.key = port, key
-        self.streams: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
-
-    async def ask(self, tokens: int, prompt: str = "x") -> int:
-        """-> the status."""
-        if self.streams is None:
-            self.streams = await asyncio.open_connection("127.0.0.1", self.port)
-        reader, writer = self.streams
-        body = json.dumps({"model": "m", "prompt": prompt, "max_tokens": tokens, "ignore_eos": True}).encode()
-        auth = f"Authorization: Bearer {self.key}\r\n" if self.key else ""
-        head = f"POST /v1/completions HTTP/1.1\r\nHost: g\r\n{auth}Content-Length: {len(body)}\r\n\r\n"
-        writer.write(head.encode() + body)
-        top = (await reader.readuntil(b"\r\n\r\n")).decode()
-        length = next(
-            int(x.split(":")[1]) for x in top.split("\r\n") if x.lower().startswith("content-length")
-        )
-        await reader.readexactly(length)
-        return int(top.split(" ", 2)[1])
-
-    def close(self) -> None:
-        if self.streams is not None:
-            self.streams[1].close()
 
 
 async def page(port: int) -> str:
@@ -149,8 +129,9 @@ class Bench:
                 child, line = await stack.enter_async_context(process(*argv, *ports, word="admin"))
                 url, admin = line.split("serves ")[1].split("   admin ")
                 found.append((child, int(url.rpartition(":")[2]), int(admin.strip().rpartition(":")[2])))
-            while store and not all([value(await page(a), "seawall_store_up") for _, _, a in found]):
-                await asyncio.sleep(0.05)
+            async with asyncio.timeout(60):
+                while store and not all([value(await page(a), "seawall_store_up") for _, _, a in found]):
+                    await asyncio.sleep(0.05)
             yield found
 
     async def limit(self, kill: bool) -> float:
@@ -202,36 +183,12 @@ class Bench:
             jain = sum(shares) ** 2 / (len(shares) * sum(x * x for x in shares)) if any(shares) else 0.0
             return jain, max(0, most - CAP)
 
-    async def cost(self, store: bool) -> tuple[float, float, float]:
-        """CPU seconds per request of one gateway, the 99th percentile of a request's seconds, and the bytes per request
-        that the store has read and written."""
-        async with self.gateways(1, f"tenants: [{{name: a, requestsPerMinute: {10**7}}}]", store) as tier:
-            child, port, _ = tier[0]
-            times: list[float] = []
-            clients = [Client(port, self.keys["a"]) for _ in range(4)]
-            for one in clients:
-                await one.ask(1)
-            before, began, sent = cpu_of(child.pid), time.monotonic(), await traffic(self.store)
-
-            async def client(one: Client) -> None:
-                while time.monotonic() - began < self.seconds:
-                    at = time.perf_counter()
-                    await one.ask(1)
-                    times.append(time.perf_counter() - at)
-
-            await asyncio.gather(*(client(c) for c in clients))
-            used, sent = cpu_of(child.pid) - before, await traffic(self.store) - sent
-            for one in clients:
-                one.close()
-            return used / len(times), statistics.quantiles(times, n=100)[98], sent / len(times)
-
-
-async def traffic(store: str) -> int:
-    """Bytes that the store has read and written."""
-    client = redis.Redis.from_url(store)
-    told = await client.info("stats")
-    await client.aclose()
-    return int(told["total_net_input_bytes"]) + int(told["total_net_output_bytes"])
+    async def cost(self, rounds: Rounds, count: int, seconds: float, rng: Random) -> None:
+        """A gateway with the store beside one without."""
+        more = f"tenants: [{{name: a, requestsPerMinute: {10**7}}}]"
+        async with self.gateways(1, more) as (one,), self.gateways(1, more, store=False) as (other,):
+            with_store, without = (Side(child.pid, port, self.keys["a"]) for child, port, _ in (one, other))
+            await rounds.measure(with_store, without, count, seconds, rng)
 
 
 async def reattach(folder: Path, seconds: float) -> tuple[int, int]:
@@ -270,16 +227,16 @@ async def reattach(folder: Path, seconds: float) -> tuple[int, int]:
         await tier.stop()
 
 
-def cpu_of(pid: int) -> float:
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-
-def caches(requests: int) -> tuple[float, float]:
+async def caches(requests: int) -> tuple[float, float]:
     """Median error of expected cached tokens, and hits as a share of an oracle's."""
     ours = CacheTrial(4, 120_000, seed=1).agents(requests, 16)
     oracle = CacheTrial(4, 120_000, seed=1, oracle=True).agents(requests, 16)
     return ours.median_error, ours.cached / ours.prompt / (oracle.cached / oracle.prompt)
+
+
+def form() -> str:
+    """In which the gateway runs here."""
+    return "compiled" if compiled.folder().is_dir() else "plain Python"
 
 
 def say(text: str) -> None:
@@ -287,36 +244,62 @@ def say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
-async def measure(quick: bool) -> dict[str, Any]:
+async def part(name: str, work: Awaitable[T], seconds: float) -> T | None:
+    """One part of the bench. What fails, or hangs, is said, and leaves the others to be measured."""
+    began = time.monotonic()
+    try:
+        async with asyncio.timeout(seconds):
+            found = await work
+    except Exception as e:
+        say(f"{name} failed after {time.monotonic() - began:.0f} s: {type(e).__name__}: {e}")
+        return None
+    say(f"{name}: {found}  ({time.monotonic() - began:.0f} s)")
+    return found
+
+
+async def measure(quick: bool, only: list[str]) -> dict[str, Any]:
     seconds = 5.0 if quick else 60.0
-    error, share = caches(150 if quick else 3000)
-    say(f"caches: error {error:.4f}, {share:.3f} of an oracle's hits")
+    starts, rounds, each = (1, 5, 1.0) if quick else (3, 9, 2.0)
+    cost, rng = Rounds(), Random(time.time_ns())
+    limit = killed = fair = lost = held = None
+    say(f"the gateway is {form()}")
+    os.environ["PATH"] = f"{TOOLS}:{os.environ['PATH']}"
     with tempfile.TemporaryDirectory() as folder:
-        port = free_port()
+        port, quick_port = free_port(), free_port()
         engine = ["engine", "sim", "m", "--port", str(port), "--sim-step", "0.01", "--max-num-seqs", "64"]
-        async with store_server() as server, process(*engine, word=str(port)):
+        fast = ["engine", "sim", "m", "--port", str(quick_port), "--sim-step", "0.001"]
+        async with (
+            store_server() as server,
+            process(*engine, word=str(port)),
+            process(*fast, word=str(quick_port)),
+        ):
             bench = Bench(Path(folder), port, server.url, seconds)
-            limit = await bench.limit(kill=False)
-            say(f"off the limit: {limit:.4f}")
-            killed = await bench.limit(kill=True)
-            say(f"with a gateway killed: {killed:.4f}")
-            jain, exceeded = await bench.fairness()
-            say(f"Jain's index {jain:.4f}, over the cap {exceeded}")
-            os.environ["PATH"] = f"{TOOLS}:{os.environ['PATH']}"
-            lost, answers = await reattach(Path(folder), seconds)
-            say(f"lost on reattach: {lost} of {answers} answers")
-            pairs = [(await bench.cost(True), await bench.cost(False)) for _ in range(1 if quick else 3)]
+            if "caches" in only:
+                held = await part("error, share of an oracle's hits", caches(150 if quick else 3000), 120)
+            if "limit" in only:
+                limit = await part("off the limit", bench.limit(kill=False), seconds + 60)
+            if "kill" in only:
+                killed = await part("with a gateway killed", bench.limit(kill=True), seconds + 60)
+            if "fairness" in only:
+                fair = await part("Jain's index, over the cap", bench.fairness(), seconds + 90)
+            if "reattach" in only:
+                lost = await part("lost on reattach, of", reattach(Path(folder), seconds), seconds + 120)
+            cost.store, bench.engine = server.url, quick_port
+            for _ in range(
+                starts if "cost" in only else 0
+            ):  # other addresses in memory, another seed of hashes
+                await part("cost", bench.cost(cost, rounds, each, rng), rounds * each * 8 + 120)
     return {
-        "limit_error": round(abs(limit), 4),
-        "limit_error_after_kill": round(killed, 4),
-        "jain": round(jain, 4),
-        "cap_exceeded": exceeded,
-        "lost_on_reattach": lost,
-        "cached_tokens_error_median": round(error, 4),
-        "oracle_hit_share": round(share, 4),
-        "cpu_per_request_ratio": round(statistics.median(a[0] / b[0] for a, b in pairs), 3),
-        "store_bytes_per_request": round(statistics.median(a[2] for a, _ in pairs), 1),
-        "added_p99_ms": round(statistics.median(a[1] - b[1] for a, b in pairs) * 1000, 3),
+        "limit_error": None if limit is None else round(abs(limit), 4),
+        "limit_error_after_kill": None if killed is None else round(killed, 4),
+        "jain": None if fair is None else round(fair[0], 4),
+        "cap_exceeded": None if fair is None else fair[1],
+        "lost_on_reattach": None if lost is None else lost[0],
+        "answers_on_reattach": None if lost is None else lost[1],
+        "cached_tokens_error_median": None if held is None else round(held[0], 4),
+        "oracle_hit_share": None if held is None else round(held[1], 4),
+        **cost.told(),
+        "compiled": form() == "compiled",
     }
 
 
@@ -326,13 +309,22 @@ def main() -> None:
     )
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--json", action="store_true")
+    parser.add_argument("--only", action="append", choices=PARTS, metavar="PART", help=", ".join(PARTS))
     args = parser.parse_args()
-    found = asyncio.run(measure(args.quick))
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # its processes end with it
+    began = time.monotonic()
+    try:
+        found = asyncio.run(measure(args.quick, args.only or PARTS))
+    except KeyboardInterrupt:
+        sys.exit(1)
+    found["seconds"] = round(time.monotonic() - began)
     if args.json:
         print(json.dumps(found))
-        return
-    for name, number in found.items():
-        print(f"{name:28} {number}")
+    else:
+        for name, number in found.items():
+            print(f"{name:32} {number}")
+    if None in found.values() and not args.only:
+        sys.exit(1)
 
 
 if __name__ == "__main__":
