@@ -63,6 +63,7 @@ async def collect(kube: Kube, namespace: str, fleet: str = "", pause_s: float = 
             facts[key] = None
             if not e.unserved:
                 facts["unread"][kind.plural] = str(e.code)
+    facts["events"] = [*(facts["events"] or []), *await _of_machines(kube, namespace, facts["unread"])]
     pods = [p for p in facts["pods"] or [] if not fleet or _belongs(p, fleet)]
     troubled = [p for p in pods if phase_of(p)[0] not in ("ready", "done") or _restarts(p)][:LOGGED_PODS]
     facts["logs"] = await _logs(kube, namespace, troubled)
@@ -76,6 +77,23 @@ async def collect(kube: Kube, namespace: str, fleet: str = "", pause_s: float = 
     facts |= await _gateways(kube, namespace)
     facts["taken_at"] = _now(kube)
     return facts
+
+
+_MACHINES = ("NodeClaim", "NodePool", "Machine", "MachineSet")
+"""Kinds of an autoscaler's objects that belong to no namespace."""
+
+
+async def _of_machines(kube: Kube, namespace: str, unread: dict[str, str]) -> list[Object]:
+    """Events about machines that an autoscaler asks for: of objects without a namespace they lie in `default`."""
+    if namespace == "default":
+        return []
+    try:
+        found = await kube.list(Select(EVENT, "default"), _lean)
+    except Refused as e:
+        if not e.unserved:
+            unread["events in the namespace default"] = str(e.code)
+        return []
+    return [o for o in found.values() if o and (o.get("involvedObject") or {}).get("kind") in _MACHINES]
 
 
 def _lean(obj: Object) -> Object:

@@ -6,7 +6,8 @@ import re
 from collections.abc import Iterator
 
 from seawall.diagnose.cause import Cause, rule
-from seawall.diagnose.facts import Facts, condition, items, name_of
+from seawall.diagnose.controllers import cure_of_words
+from seawall.diagnose.facts import Facts, condition, items, name_of, part, when
 from seawall.diagnose.scheduling import pending
 
 
@@ -16,16 +17,29 @@ def gated(facts: Facts) -> Iterator[Cause]:
     for pod in facts.pods:
         scheduled = condition(pod, "PodScheduled")
         if scheduled.get("reason") == "SchedulingGated":
+            words = _of_the_queue(facts)
             gates = ", ".join(str(g.get("name")) for g in items(pod, "spec", "schedulingGates")) or "a gate"
             yield Cause(
                 id="scheduling/gated",
                 certainty="certain",
                 subject=f"Pod/{name_of(pod)}",
                 weight=90,
-                what=f"{gates} holds the Pod back: it waits in a queue, not for a node",
+                what=f"{gates} holds the Pod back: it waits in a queue, not for a node"
+                + (f"; the queue says: {words}" if words else ""),
                 evidence=(f"PodScheduled=False: {str(scheduled.get('message'))[:200]}",),
-                do="kubectl get workloads,localqueues (Kueue): its quota, or the controller that owns the gate",
+                do=cure_of_words(words)
+                or "kubectl get workloads,localqueues (Kueue): its quota, or the controller that owns the gate",
             )
+
+
+def _of_the_queue(facts: Facts) -> str:
+    """The last words of a queue about a group of Pods that it does not let go; empty when it has none."""
+    said = [
+        " ".join(str(e.get("message") or "").split())
+        for e in sorted(facts.events, key=when)
+        if part(e, "involvedObject").get("kind") in ("Workload", "PodGroup", "AdmissionCheck")
+    ]
+    return said[-1][:220] if said else ""
 
 
 @rule

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import replace
 
-from seawall.diagnose.cause import Cause, CauseCertainty, rule
-from seawall.diagnose.deaths import BY_SIGNAL, unexplained
+from seawall.diagnose.cause import Cause, rule
+from seawall.diagnose.deaths import unexplained
 from seawall.diagnose.facts import (
     Facts,
     Object,
@@ -16,18 +15,17 @@ from seawall.diagnose.facts import (
     name_of,
     part,
     seconds_between,
-    whole,
 )
+from seawall.diagnose.fetchers import LESS_MEMORY, fetches
 from seawall.diagnose.hardware import refined
+from seawall.diagnose.last_words import at_fault, from_exception, from_sign, vague
 from seawall.diagnose.out_of_memory import when_it_ran_out
 from seawall.diagnose.probes import by_probe
 from seawall.diagnose.programs import no_program
 from seawall.diagnose.states import ended, statuses
 from seawall.engines.vllm import metrics as vllm
-from seawall.engines.vllm.places import at_fault_in, package_of, place_of
-from seawall.engines.vllm.raised import Raised, exception, explains, option_in, options_in
+from seawall.engines.vllm.raised import exception, explains
 from seawall.engines.vllm.signs import Said, read
-from seawall.engines.vllm.versions import find_flag, like_flag
 
 LONG_AGO_S = 3600.0
 
@@ -79,8 +77,9 @@ def _ended(
             what=f"the kernel killed it: the container used more host memory than its limit ({limit}); "
             "this is not GPU memory",
             evidence=(fact,),
-            do="raise the memory limit; /dev/shm (emptyDir Memory), pinned buffers and KV "
-            "offloading count into it",
+            do=LESS_MEMORY
+            if init and fetches(str(status.get("name")), facts.log(pod, str(status.get("name"))))
+            else "raise the memory limit; /dev/shm (emptyDir Memory), pinned buffers and KV offloading count into it",
         )
         return
     program = no_program(str(end.get("message") or ""))
@@ -102,138 +101,14 @@ def _ended(
             return
     log = facts.log(pod, str(status.get("name")))
     raised = exception(log)
-    if raised is not None and killed is None and (said is None or _vague(said, raised)):
-        yield _raised(subject, end, raised, fact, str(status.get("name")) if init else "")
+    if raised is not None and killed is None and (said is None or vague(said, raised)):
+        yield from_exception(subject, end, raised, fact, log, str(status.get("name")) if init else "")
     elif said is not None:
         sure = said.sign.certain and (raised is None or explains(said, log, raised))
-        cause = refined(facts, pod, spec, said, _from_log(subject, end, said, fact, sure))
+        cause = refined(facts, pod, spec, said, from_sign(subject, end, said, fact, sure))
         yield at_fault(when_it_ran_out(cause, log), raised)
     elif killed is None or init:
         yield unexplained(pod, status, end, init, probed=killed is not None, fact=fact, log=log)
-
-
-def at_fault(cause: Cause, raised: Raised | None) -> Cause:
-    """A fault on the GPU with the part whose kernels the log was in, and how to go without these."""
-    part_of = at_fault_in(raised) if cause.id == "engine/cuda-fault" and raised is not None else None
-    if part_of is None:
-        return cause
-    return replace(cause, what=f"{cause.what}; it was {part_of[0]}", do=f"{part_of[1]}; {cause.do}")
-
-
-def _vague(said: Said, raised: Raised) -> bool:
-    """Whether the place of the exception says more than the sign: of a death, or of a refusal in a part of its own."""
-    if said.sign.id == "engine/died":
-        return True
-    place = place_of(raised)
-    refusal = said.sign.id == "engine/bad-config" and not said.sign.certain
-    return refusal and place is not None and place.id in _PARTS_OF_THEIR_OWN
-
-
-_PARTS_OF_THEIR_OWN = (
-    "engine/quantization",
-    "engine/kernel",
-    "engine/lora",
-    "engine/speculative",
-    "engine/connector",
-)
-
-
-def _asked(words: str, otherwise: str) -> str:
-    """What to do about a refusal: the flags that it names, or else `otherwise`."""
-    named = options_in(words)[:3]
-    return (
-        f"change {' or '.join(named)} as the message says (or leave it out); where it is as it should be, a "
-        f"newer vLLM image. "
-        "seawall lint and seawall plan check the same before"
-        if named
-        else otherwise
-    )
-
-
-def _raised(subject: str, end: Object, raised: Raised, fact: str, init: str) -> Cause:
-    """An exception that no sign knows, in its own words. `init`: the init container that it ended; empty: none."""
-    by_signal = whole(end.get("exitCode")) in BY_SIGNAL
-    which = f" -c {init}" if init else ""
-    place = None if init else place_of(raised)
-    option = "" if init else option_in(raised.line)
-    logs = f"kubectl logs {subject.removeprefix('Pod/')}{which} --previous"
-    evidence = (fact, f"log: {raised.line}", *((f"raised in {raised.files[-1]}",) if raised.files else ()))
-    certainty: CauseCertainty = "possible" if by_signal else "likely"
-    if option and not by_signal and (place is None or place.id == "engine/bad-config"):
-        return Cause(
-            id="engine/bad-config",
-            certainty=certainty,
-            subject=subject,
-            weight=80,
-            what=f"vLLM refuses its configuration: {raised.line}",
-            evidence=evidence,
-            do=_asked(raised.line, option),
-        )
-    if place is not None:
-        return Cause(
-            id=place.id,
-            certainty=certainty,
-            subject=subject,
-            weight=78,
-            what=f"{place.what}{f' ({package})' if (package := package_of(raised)) else ''}: {raised.line}",
-            evidence=evidence,
-            do=_asked(raised.line, place.do) if place.id == "engine/bad-config" else place.do,
-        )
-    return Cause(
-        id="init/crash" if init else "engine/exception",
-        certainty="certain" if init and not by_signal else certainty,
-        subject=subject,
-        weight=90 if init else 75,
-        what=f"the init container {init} ends with {raised.line}" if init else f"it ends with {raised.line}",
-        evidence=evidence,
-        do=f"{logs}, from the first ERROR on: the catalogue does not know it"
-        + ("; " + _UNKNOWN if any("/vllm/" in file for file in raised.files) else ""),
-    )
-
-
-_UNKNOWN = (
-    "another vLLM image (newer first), and the options that this start adds, taken out one by one, tell more"
-)
-"""What is left to do about vLLM's own exceptions that nobody has described yet."""
-
-
-def _from_log(subject: str, end: Object, said: Said, fact: str, sure: bool) -> Cause:
-    """What the log says it died of; of a process that was killed from outside, a line is a hint only."""
-    by_signal = whole(end.get("exitCode")) in BY_SIGNAL and said.sign.id not in _KILLS
-    return Cause(
-        id=said.sign.id,
-        certainty="certain" if sure and not by_signal else "likely",
-        subject=subject,
-        weight=said.sign.weight,
-        what=said.what,
-        evidence=(fact, f"log: {said.line}"),
-        do=_instead(said)
-        if said.sign.id == "engine/unknown-flag"
-        else _asked(said.what, said.do)
-        if said.sign.do.startswith("change what the message names")
-        else said.do,
-    )
-
-
-def _instead(said: Said) -> str:
-    """What to write for flags that vLLM had once."""
-    asked = said.groups.get("flag", "")
-    words = [w for w in asked.split() if w.startswith("-")] or [f"--{asked.replace('_', '-')}"]
-    gone = [f for f in map(find_flag, words) if f is not None and (f.removed or f.instead)]
-    told = "; ".join(
-        f"{f.name} is gone"
-        + (f" since {'.'.join(map(str, f.removed))}" if f.removed else "")
-        + (f": write {f.instead}" if f.instead else "")
-        for f in gone
-    )
-    like = [] if gone else [name for word in words[:2] for name in like_flag(word)]
-    if like:
-        told = f"vLLM has {', '.join(like[:4])}"
-    return f"{told}; {said.do}" if told else said.do
-
-
-_KILLS = ("engine/host-memory", "engine/shm", "gpu/xid")
-"""Signs of what does end a process by a signal."""
 
 
 @rule

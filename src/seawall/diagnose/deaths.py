@@ -168,6 +168,8 @@ def unexplained(
         )
     if code in _CRASHES or _STACK.search(log):
         return _crashed(subject, code if code in _CRASHES else 134, log, facts_seen)
+    if _PANIC.search(log):
+        return _panicked(subject, log, facts_seen)
     hint = " (argument error: vLLM refuses its command line)" if code == 2 else ""
     return Cause(
         id="container/crash",
@@ -177,6 +179,28 @@ def unexplained(
         what=f"it ends by itself{hint}" + (_quoted(more) or "; the log at hand does not say why"),
         evidence=facts_seen,
         do=logs,
+    )
+
+
+_PANIC = re.compile(r"^panic: [^\n]{1,240}|^thread '[^'\n]{1,60}' [^\n]{0,40}panicked at [^\n]{1,240}", re.M)
+"""How programs in Go and Rust end of their own faults: exit status 2 and 101, which mean no argument there."""
+
+
+def _panicked(subject: str, log: str, facts_seen: tuple[str, ...]) -> Cause:
+    said = _PANIC.search(log)
+    where = re.search(r"^(?:\S+/)?(?P<frame>[\w.-]+\.[\w.()*]+)\(", log[said.end() :] if said else "", re.M)
+    return Cause(
+        id="container/crash",
+        certainty="likely",
+        subject=subject,
+        weight=72,
+        what="a fault of the program itself (a panic in Go or Rust): "
+        + (" ".join(said[0].split())[:160] if said else "")
+        + (f", in {where['frame']}" if where else ""),
+        evidence=facts_seen,
+        do="another version of it, newer first (look for these words among its issues); where it began with an "
+        "object that "
+        "was applied just before, take that back",
     )
 
 

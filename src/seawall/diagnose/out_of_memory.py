@@ -60,6 +60,10 @@ MOMENTS: tuple[Moment, ...] = (
     ),
 )
 """The first that the way of the exception shows; else the one whose line is the log's last of these."""
+_TRIAL, _LOADING = MOMENTS[-2:]
+_RUNS = re.compile(r"gpu_model_runner|gpu/model_runner|gpu_worker")
+_LOADS = re.compile(r"model_loader|weight_utils")
+"""A model's own code runs twice: while it is made and loaded, and while a step is tried out."""
 
 
 def when_it_ran_out(cause: Cause, log: str) -> Cause:
@@ -85,10 +89,12 @@ def when_it_ran_out(cause: Cause, log: str) -> Cause:
 
 def _moment(log: str) -> Moment | None:
     raised = exception(log)
-    for file in reversed(raised.files if raised else ()):
+    files = raised.files if raised else ()
+    ran = any(_RUNS.search(f) for f in files) and not any(_LOADS.search(f) for f in files)
+    for file in reversed(files):
         for moment in MOMENTS:
             if re.search(moment.files, file):
-                return moment
+                return _TRIAL if ran and moment is _LOADING else moment
     said = [(m.start(), moment) for moment in MOMENTS if moment.says for m in re.finditer(moment.says, log)]
     return max(said, key=lambda s: s[0])[1] if said else None
 

@@ -20,11 +20,13 @@ from seawall.diagnose import (
     routing,
     scaling,
     scheduling,
+    starting,
     truth,
     unready,
     volumes,
 )
 from seawall.diagnose.cause import KINDS, ORDER, RULES, Cause
+from seawall.diagnose.controllers import untold
 from seawall.diagnose.facts import Facts, name_of
 from seawall.domain.columns import wrapped
 from seawall.domain.units import counted
@@ -38,6 +40,7 @@ FAMILIES = (
     truth,
     probes,
     unready,
+    starting,
     hardware,
     named,
     mounts,
@@ -87,6 +90,8 @@ def _unexplained(facts: Facts, causes: Iterable[Cause]) -> Iterator[Cause]:
                 evidence=(evidence,),
                 do=f"kubectl describe pod {name_of(pod)}: the scheduler's message counts the nodes by obstacle",
             )
+            told.add(f"Pod/{name_of(pod)}")
+    yield from untold(facts, told)
 
 
 def as_text(causes: list[Cause], facts: Facts, width: int = 110) -> str:

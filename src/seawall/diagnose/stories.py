@@ -37,6 +37,9 @@ container/no-server
   The process ends with status 0, so nothing failed; a Deployment starts it again, and after some rounds the
   kubelet backs off. The command printed a help text, ran `vllm` without `serve`, or started the server in the
   background of a script that then ended.
+controller/warns
+  A controller or a kubelet wrote a warning about an object, and no rule knows its words: they stand as they are,
+  with what such words mostly ask for. It counts behind every cause that is known.
 disruption/pdb-blocks-drain
   Evictions are refused with 429 while a PodDisruptionBudget allows no disruption. minAvailable equal to the
   replicas allows none ever; unready Pods count against it unless unhealthyPodEvictionPolicy is AlwaysAllow. A
@@ -45,6 +48,10 @@ engine/hung
   vLLM's HTTP server and its engine are two processes: /health may say 200 while the scheduler stands still. The
   sign is requests that run and statistics of steps that do not move between two looks. One long step of a
   prefill moves nothing either, so it is called likely only where a gateway's asks for one token stay unanswered.
+engine/start-stands
+  Nothing has died: the processes of one engine wait for each other, and write so every 10 or 60 s. The last line
+  that says something else names the stage: GPUs that do not reach each other, kernels that compile, weights that
+  are read, ranks on other nodes that have not joined.
 engine/stood-still
   vLLM 0.33 and later write the stacks of all threads when no step has ended for 12 s (`--watchdog-config`, which
   Seawall sets). A long prefill on a slow device is written, too; a deadlock in a collective or a kernel that

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from seawall.diagnose.cause import Cause, CauseCertainty, rule
 from seawall.diagnose.facts import Facts, Object, name_of, part, seconds_between, shown
+from seawall.diagnose.fetchers import GO_ON, fetches
 from seawall.diagnose.probes import SERVED, about
 from seawall.diagnose.states import ended, statuses
 from seawall.domain.units import show_seconds
@@ -43,7 +44,7 @@ def endless_inits(facts: Facts) -> Iterator[Cause]:
             if waits:
                 yield _waits(pod, name, waits[-1].strip(), since)
             elif since is not None and since >= _LONG_INIT_S:
-                yield _never_ends(pod, name, str(spec.get("image") or ""), since)
+                yield _never_ends(pod, name, str(spec.get("image") or ""), since, fetches(name, log))
 
 
 def _waits(pod: Object, name: str, missing: str, since: float | None) -> Cause:
@@ -60,8 +61,8 @@ def _waits(pod: Object, name: str, missing: str, since: float | None) -> Cause:
     )
 
 
-def _never_ends(pod: Object, name: str, image: str, since: float) -> Cause:
-    server = bool(_SERVER.search(f"{name} {image}"))
+def _never_ends(pod: Object, name: str, image: str, since: float, fetching: bool) -> Cause:
+    server = not fetching and bool(_SERVER.search(f"{name} {image}"))
     certainty: CauseCertainty = "likely" if server else "possible"
     return Cause(
         id="init/never-ends",
@@ -77,6 +78,8 @@ def _never_ends(pod: Object, name: str, image: str, since: float) -> Cause:
         evidence=(f"initContainers: {name}, running, image {image or 'unknown'}",),
         do="set restartPolicy: Always on it (Kubernetes 1.29 and later), or move it to containers"
         if server
+        else GO_ON.replace("POD", name_of(pod), 1).replace("NAME", name, 1)
+        if fetching
         else f"kubectl logs {name_of(pod)} -c {name}: does it still download, or wait for something that never comes?",
     )
 

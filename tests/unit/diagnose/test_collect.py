@@ -83,3 +83,39 @@ async def test_what_may_not_be_read_is_left_out_and_the_rest_is_lean(api: KubeAp
 def test_one_place_to_look_at(tmp_path: Path) -> None:
     done = CliRunner().invoke(command, ["--facts", "x", "--namespace", "llm"])
     assert "more than one place" in str(done.exception)
+
+
+def test_machines_that_an_autoscaler_asks_for_are_read_where_their_events_lie(
+    api: KubeApi, tmp_path: Path
+) -> None:
+    api.put(pod("chat-1", phase="Pending", conditions=[{"type": "PodScheduled", "status": "False"}]))
+    said = "creating instance, insufficient capacity, all requested instance types were unavailable"
+    about = {"kind": "NodeClaim", "name": "gpu-x7", "uid": "c1"}
+    for name, where, involved, message in (
+        ("a", "default", about, said),
+        ("b", "default", {"kind": "Pod", "name": "of-somebody-else"}, "no matter"),
+        (
+            "c",
+            "llm",
+            {"kind": "Pod", "name": "chat-1"},
+            "0/3 nodes are available: 3 Insufficient nvidia.com/gpu.",
+        ),
+    ):
+        reason = "FailedScheduling" if where == "llm" else "LaunchFailed"
+        api.put(
+            {
+                "apiVersion": "v1",
+                "kind": "Event",
+                "metadata": {"name": name, "namespace": where},
+                "involvedObject": involved,
+                "reason": reason,
+                "message": message,
+                "type": "Warning",
+            }
+        )
+    record = tmp_path / "facts.json"
+    argv = ["chat", "--namespace", "llm", "--kubeconfig", api.kubeconfig(tmp_path, "llm")]
+    done = CliRunner().invoke(command, [*argv, "--record", str(record)])
+    assert "the cloud gives none" in done.output
+    events = json.loads(record.read_text())["events"]
+    assert {e["involvedObject"]["name"] for e in events} == {"gpu-x7", "chat-1"}

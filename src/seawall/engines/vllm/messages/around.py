@@ -21,6 +21,19 @@ AROUND: tuple[Sign, ...] = (
         alive=True,
     ),
     Sign(
+        "cluster/no-kind",
+        r"no matches for kind \\?\"(?P<kind>\w+)\\?\" in version \\?\"(?P<version>[\w./-]+)\\?\""
+        r"|(?:CRD|CustomResourceDefinition|resource) \\?\"?(?P<crd>[a-z]+\.[\w.-]+\.[\w.-]+)\\?\"? (?:is )?not "
+        r"(?:found|installed|established)",
+        "a program works on a kind of object that the cluster does not serve: {kind} {version}{crd}",
+        "install or update its CustomResourceDefinitions (those of the program's own release: kubectl get crds, "
+        "kubectl "
+        "api-resources), or an older program for the version that is there",
+        weight=92,
+        any_level=True,
+        alive=True,
+    ),
+    Sign(
         "gpu/toolkit",
         r"Incompatible (?:strategy|platform) detected|invalid device discovery strategy"
         r"|nvidia-container-cli(?:\.real)?: (?:ldcache error|mount error|container error|detection error|permission "
@@ -80,6 +93,27 @@ AROUND: tuple[Sign, ...] = (
         weight=80,
         certain=False,
         alive=True,
+    ),
+    Sign(
+        "engine/peer-unreachable",
+        r"nats[\w.]*errors\.(?P<nats>ServiceUnavailableError|NoRespondersError|NoStreamResponseError)"
+        r"|JetStream (?:is )?not (?:enabled|available)",
+        "the NATS server is reached and has no JetStream, which is asked for ({nats})",
+        "start NATS with it (nats-server -js; in its chart config.jetstream.enabled=true) and a volume for it; "
+        "newer Dynamo "
+        "does without NATS",
+        weight=80,
+        certain=False,
+    ),
+    Sign(
+        "engine/peer-unreachable",
+        r"\b(?P<peer>nats|redis|valkey|etcd3?|pymongo|kafka|psycopg2?|grpc)\.(?:\w{1,40}\.){0,5}(?:\w{0,40}(?:Connection|Unavailable|NoServers"
+        r"|Timeout)\w{0,40})(?=:)[^\n]{0,200}",
+        "a service that it needs cannot be reached: {peer}",
+        "is it up, and is its address right in this namespace (localhost is the Pod itself)? kubectl get "
+        "svc,endpointslices; does a NetworkPolicy let the engine out to it?",
+        weight=80,
+        certain=False,
     ),
     Sign(
         "engine/peer-unreachable",
@@ -150,10 +184,31 @@ AROUND: tuple[Sign, ...] = (
         "engine/unsupported-gpu",
         r"(?P<what>[^\n:]{0,80}(?:not supported|unsupported|not implemented)[^\n]{0,24}\bgfx\w+"
         r"|[^\n:]{0,60}requires gfx\w+[^\n]{0,40}"
-        r"|hipErrorNoBinaryForGpu|hipErrorSharedObjectInitFailed)",
+        r"|hipErrorSharedObjectInitFailed)",
         "a kernel of AITER or of the image is not for this AMD GPU ({what})",
         "VLLM_ROCM_USE_AITER=0, or only the part that fails (VLLM_ROCM_USE_AITER_FP4BMM, _MLA, _MOE, _MHA =0); "
         "--attention-backend TRITON_ATTN; a newer ROCm image that is built for this GPU",
+        certain=False,
+    ),
+    Sign(
+        "engine/kernel",
+        r"ptxas fatal[^\n]{0,20}Value '(?P<arch>sm_\w+)' is not defined|Unsupported gpu architecture "
+        r"'(?P<compute>compute_\w+)'|nvcc fatal[^\n]{0,40}'(?P<nvcc>(?:sm|compute)_\w+)'",
+        "the compiler that is called at start is older than this GPU, and does not know it ({arch}{compute}{nvcc})",
+        "TRITON_PTXAS_PATH=/usr/local/cuda/bin/ptxas and CUDA_HOME=/usr/local/cuda, if the image has CUDA 12.9 "
+        "(sm_120) "
+        "or 13 (sm_110, sm_121) there; else an image with it (tags -cu130), which is newer than vLLM 0.14",
+        certain=False,
+    ),
+    Sign(
+        "engine/unsupported-gpu",
+        r"(?:HIP error: (?P<hip>no kernel image|invalid device function)|(?P<binary>hipErrorNoBinaryForGpu))",
+        "the ROCm image has no kernel for this AMD GPU ({hip}{binary}): it was not built for its gfx number, or "
+        "AITER's "
+        "kernels were not",
+        "a newer ROCm image whose list of architectures names this GPU (rocminfo | grep gfx); "
+        "VLLM_ROCM_USE_AITER=0 to see "
+        "whether it is AITER; on consumer cards HSA_OVERRIDE_GFX_VERSION of the nearest one that it has",
         certain=False,
     ),
     Sign(

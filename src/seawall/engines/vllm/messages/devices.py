@@ -57,8 +57,18 @@ DEVICES: tuple[Sign, ...] = (
         "gpu/mig-id",
         r"invalid literal for int\(\) with base 10: '(?P<id>(?:MIG|GPU)-[\w-]{4,60})'",
         "CUDA_VISIBLE_DEVICES holds {id}, and this vLLM reads numbers only",
-        "take a vLLM that knows ids of MIG slices (0.10 and later), or set CUDA_VISIBLE_DEVICES=0 in the container: it "
-        "sees its own slice only",
+        "set CUDA_VISIBLE_DEVICES=0 in the container, which sees its own slice only; a newer vLLM may know ids "
+        "(0.20 does not everywhere)",
+    ),
+    Sign(
+        "gpu/not-visible",
+        r"_extractNVMLErrorsAsClasses[^\n]{0,120}|NVMLError_(?P<name>NotFound|InvalidArgument|NotSupported|NoPermission"
+        r"|InsufficientPower|IRQIssue|GpuIsLost|Uninitialized)",
+        "NVML refuses what vLLM asks of a GPU {name} (Ray hides the words: it cannot hand this exception on)",
+        "nvidia-smi -L in that container. MIG slices, vGPU: CUDA_VISIBLE_DEVICES=0 there, one engine for each "
+        "container; Ray: "
+        "one replica for each worker Pod, so that it does not choose among slices by number",
+        certain=False,
     ),
     Sign(
         "gpu/busy",

@@ -33,10 +33,14 @@ NETWORK: tuple[Sign, ...] = (
     Sign(
         _ID,
         r"NCCL WARN[^\n]{0,80}(?:ibv_(?:reg_mr|create_cq|create_qp)\w*[^\n]{0,40}(?:Cannot allocate memory"
-        r"|failed)|memlock)",
-        "NCCL may not pin memory for InfiniBand: the container's limit of locked memory is too low",
-        "add IPC_LOCK to the container's capabilities and raise memlock in the node's runtime; NCCL_IB_DISABLE=1 goes "
-        "without InfiniBand",
+        r"|failed)|memlock)"
+        r"|(?:libfabric|\bEFA\b|\bibv_\w{1,40}|\brdma|\bUCX\b|\buct_|mlx5)[^\n]{0,120}(?:\(-12\)"
+        r"|Cannot allocate memory)"
+        r"|Failure to post internal receive buffers|max locked memory",
+        "the network card may not pin memory (InfiniBand, RoCE, EFA): the container's limit of locked memory "
+        "(memlock) is too low",
+        "add IPC_LOCK to the container's capabilities and raise memlock (ulimit -l) in the node's runtime "
+        "(LimitMEMLOCK=infinity); NCCL_IB_DISABLE=1 goes without InfiniBand",
         certain=False,
         any_level=True,
     ),
@@ -53,6 +57,34 @@ NETWORK: tuple[Sign, ...] = (
         "NCCL's direct way between the GPUs does not work: PCIe access control (ACS, IOMMU) or a virtual machine "
         "is between",
         "NCCL_P2P_DISABLE=1 and --disable-custom-all-reduce; or switch ACS off on the node",
+        certain=False,
+        any_level=True,
+    ),
+    Sign(
+        _ID,
+        r"(?P<why>ncclIbRoceGetVersionNum|ibv_(?:modify_qp|query_gid)[^\n]{0,80}(?:fail|error)"
+        r"|Got completion[^\n]{0,80}(?:status=12\b|error 12\b|vendor err 129)|Failed to modify QP to RT[RS]"
+        r"|[Nn]o suitable GID|[Ii]nvalid GID|GID (?:index|table)[^\n]{0,60}(?:not found|invalid|empty|mismatch))",
+        "two RDMA cards of the replica do not reach each other (RoCE, {why}): mostly another entry of the card's "
+        "address "
+        "table (GID) than the network routes, or a card that is not of this network",
+        "NCCL_IB_GID_INDEX to the RoCE v2 entry with the Pod network's address (show_gids; often 3), NCCL_IB_HCA to "
+        "the cards that carry the network; Mooncake: MC_GID_INDEX and device_name, UCX: UCX_IB_GID_INDEX and "
+        "UCX_NET_DEVICES; NCCL 2.26 and later choose in containers; NCCL_IB_DISABLE=1 tells whether it is this",
+        certain=False,
+        any_level=True,
+    ),
+    Sign(
+        _ID,
+        r"(?:NET/OFI|nccl_net_ofi|libfabric)[^\n]{0,160}(?:[Ff]ail|[Ee]rror|[Uu]nable|Invalid argument|not found)"
+        r"[^\n]{0,80}|fi_(?:getinfo|endpoint|domain|mr_reg\w*)[^\n]{0,60}(?:failed|No data available|Invalid)",
+        "NCCL's way over EFA fails (libfabric): the cards are not in the container, or its plug-in and libfabric "
+        "are not "
+        "of one release",
+        "all of the node's vpc.amazonaws.com/efa in limits beside hugepages-2Mi and IPC_LOCK; aws-ofi-nccl and "
+        "libfabric "
+        "of one EFA installer in the image (fi_info -p efa shows the cards, -c FI_HMEM whether they reach the GPU); a "
+        "security group that lets itself in and out",
         certain=False,
         any_level=True,
     ),

@@ -21,6 +21,18 @@ REFUSALS: tuple[Sign, ...] = (
         "--max-lora-rank {rank} (the largest rank of all adapters)",
     ),
     Sign(
+        "engine/bad-config",
+        r"[Hh]ybrid KV cache manager (?:is disabled|is not supported)[^\n]{0,120}"
+        r"|(?P<who>\w+) does not support (?:the )?(?:HMA|hybrid (?:memory allocator|KV cache))[^\n]{0,60}",
+        "the model keeps more than one kind of cache (hybrid), and the manager for it is off: {who} a KV connector "
+        "that "
+        "knows one kind only switches it off, or --disable-hybrid-kv-cache-manager",
+        "--no-disable-hybrid-kv-cache-manager, with a connector that knows hybrid models (NIXL, newer LMCache); "
+        "else without "
+        "--kv-transfer-config",
+        certain=False,
+    ),
+    Sign(
         "engine/import",
         r"requires?:? `?(?P<package>(?!Python\b)[A-Za-z][\w.-]{1,40})`? ?\(?(?P<version>(?:>=|==|<=|<|>"
         r"|~=) ?\d[\w.,<>=]*)"
@@ -33,7 +45,7 @@ REFUSALS: tuple[Sign, ...] = (
     Sign(
         "engine/bad-config",
         r"validation errors? for \w*(?:Config"
-        r"|Args)\b(?:\n[^\n]{0,200}){0,3}?\n[^\n]{0,160}?\bValue error, (?P<why>[^\n\[]{5,240})"
+        r"|Args)\b(?:\n[^\n]{0,200}){0,3}?\n[^\n]{0,160}?\b(?:Value error|Assertion failed), (?P<why>[^\n\[]{5,240})"
         r"|(?P<quantization>Unknown quantization method: \S+"
         r"|Quantization method specified in the model config[^\n]{0,160})",
         "vLLM refuses its configuration: {why}{quantization}",
@@ -60,6 +72,14 @@ REFUSALS: tuple[Sign, ...] = (
         "lacks it: a newer vLLM image first. seawall lint and seawall plan check the same before",
         weight=80,
         certain=False,
+    ),
+    Sign(
+        "engine/bad-config",
+        r"validation errors? for \w+\n(?:[^\n]{0,20}\] ?)?(?P<field>[A-Za-z][\w.]{1,80})\n[^\n]{0,100}?"
+        r"(?P<wrong>Input should be[^\n\[]{3,200}|Extra inputs are not permitted|Unexpected keyword argument"
+        r"|Field required)[^\n]{0,40}(?:input_value=(?P<given>[^\n,\]]{1,60}))?",
+        "vLLM refuses its configuration: {field}: {wrong} {given}",
+        "change what the message names; seawall lint and seawall plan check the same before",
     ),
     Sign(
         "gpu/not-visible",

@@ -69,6 +69,21 @@ REQUESTS: tuple[Sign, ...] = (
         request=True,
     ),
     Sign(
+        "engine/nixl",
+        r"(?P<what>WAITING_FOR_REMOTE_KVS|[Ff]ailed to (?:pull|receive|load) (?:remote )?KV|KV transfer[^\n]{0,60}"
+        r"(?:timed out|failed|aborted)|Releasing expired KV blocks)",
+        "requests wait for KV blocks of the prefill engine that do not come ({what})",
+        "both sides of one image (vLLM, NIXL and the routing sidecar of one release), the same model, "
+        "tensor-parallel size and "
+        "block size; VLLM_NIXL_SIDE_CHANNEL_HOST=the Pod's IP and its port open between the Pods; UCX_TLS and RDMA "
+        "devices "
+        "alike on both; the prefill engine's log at that moment",
+        weight=78,
+        certain=False,
+        any_level=True,
+        alive=True,
+    ),
+    Sign(
         "engine/ray-health",
         r"Didn't receive health check response for replica Replica\((?P<replica>[^)\n]{1,160})\)[^\n]{0,40}"
         r"after (?P<time>[\d.]+)s",

@@ -28,6 +28,19 @@ STARTING: tuple[Sign, ...] = (
         "use an image that has gcc and python3-dev (vllm/vllm-openai has), or --enforce-eager",
     ),
     Sign(
+        "engine/kernel",
+        r"(?P<why>FAILED: \[code=(?:137|143)\]|(?:nvcc|cicc|cc1plus|ptxas)[^\n]{0,160}(?:[Kk]illed"
+        r"|died due to signal 9)"
+        r"|(?:^|: )Killed\n(?:[^\n]{0,200}\n){0,4}?ninja: build stopped|ninja: build stopped: interrupted)",
+        "kernels are compiled at start, and the compiler was killed ({why}): each of its jobs takes up to 8 GiB of "
+        "host "
+        "memory, and there is one for each core of the node",
+        "MAX_JOBS=4 (memory limit / 8 GiB) in env, or a higher memory limit; keep what is compiled on a volume "
+        "(FLASHINFER_WORKSPACE_BASE, VLLM_CACHE_ROOT)",
+        certain=False,
+        any_level=True,
+    ),
+    Sign(
         "engine/chat-template",
         r"(?:supplied chat template|chat template string)[^\n]{0,40}\((?P<path>[^)\n]{1,200})\)[^\n]{0,60}"
         r"(?:path-like|looks like a file path|failed to be opened|doesn't exist)",
@@ -152,6 +165,17 @@ STARTING: tuple[Sign, ...] = (
     ),
     Sign(
         "engine/ready-timeout",
+        r"(?P<who>(?:DP )?[Cc]oordinator|[Aa]PI server|front-?end|[Ww]orker) process (?:failed to report|did not "
+        r"(?:report|start|answer))[^\n]{0,80}",
+        "a process of vLLM beside the engine ({who}) did not start within the time that is built in (30 s, 120 s from "
+        "0.22 on): reading vLLM from a slow disk, or starved CPUs",
+        "the image and its Python packages on a local disk, more CPU in requests while many ranks start at once; a "
+        "newer "
+        "vLLM image waits longer (--data-parallel-coordinator-startup-timeout where it has it)",
+        certain=False,
+    ),
+    Sign(
+        "engine/ready-timeout",
         r"Timed out waiting for (?:new )?engine(?: core processes to start|s to send initial message)|Did not receive "
         r"response from front-end process",
         "the engine was not ready within VLLM_ENGINE_READY_TIMEOUT_S (600 s), and vLLM gave up by itself",
@@ -159,10 +183,9 @@ STARTING: tuple[Sign, ...] = (
     ),
     Sign(
         "engine/unsupported-gpu",
-        r"(?:not supported for the current GPU|HIP error: invalid device function|"
+        r"(?:not supported for the current GPU|"
         r"FlashAttention only supports|CUDA capability sm_\d+ is not compatible|"
-        r"Bfloat16 is only supported on GPUs with compute capability|no kernel image is "
-        r"available for execution on the device|compute capability[^\n]{0,60}(?:not "
+        r"Bfloat16 is only supported on GPUs with compute capability|compute capability[^\n]{0,60}(?:not "
         r"supported|at least))[^\n]{0,160}",
         "this GPU cannot run this model's format",
         "use --dtype half on older GPUs, another quantization, or a newer GPU",
@@ -247,8 +270,16 @@ STARTING: tuple[Sign, ...] = (
     ),
     Sign(
         "engine/host-memory",
+        r"\[Errno 12\] Cannot allocate memory|(?:fork|mmap|malloc|posix_memalign)[^\n]{0,60}Cannot allocate memory",
+        "the host memory of the container or of its node ran out, or may not be reserved",
+        "raise the memory limit; /dev/shm, pinned buffers and KV offloading count into it; "
+        "a node without overcommit (vm.overcommit_memory=2) refuses the reservation already",
+        certain=False,
+    ),
+    Sign(
+        "engine/host-memory",
         r"(?:Failed core proc\(s\): \{[^}\n]*: -9\b|"
-        r"node running low on memory|Cannot allocate memory|DefaultCPUAllocator: can't allocate memory|std::bad_alloc)",
+        r"node running low on memory|DefaultCPUAllocator: can't allocate memory|std::bad_alloc)",
         "the host memory of the container ran out",
         "raise the memory limit; /dev/shm and KV offloading count into it",
     ),
@@ -266,6 +297,25 @@ STARTING: tuple[Sign, ...] = (
         r"exec (?P<program>/\S{1,120}): exec format error",
         "the image is for another CPU architecture: {program} does not run here",
         "choose nodes by kubernetes.io/arch, or an image for this one (arm64 on GB200, GH200 and Graviton)",
+    ),
+    Sign(
+        "engine/import",
+        r"ImportError: \S{0,200}?(?:site|dist)-packages/(?P<package>(?!vllm/)[A-Za-z][\w-]*)[/.]"
+        r"[^\n]{0,160}undefined symbol",
+        "the compiled part of {package} was not built for the PyTorch of this image",
+        "the {package} that was released for this very vLLM and PyTorch (its notes name the pair, or its own image "
+        "brings "
+        "both); without {package} the engine starts: take out the option that asks for it",
+    ),
+    Sign(
+        "engine/import",
+        r"ImportError: (?P<library>lib(?:cudart|cublas\w*|cudnn\w*|nvrtc|nvJitLink|cusparse\w*"
+        r"|nccl)\.so\.(?P<major>\d+)): "
+        r"cannot open shared object file",
+        "what is installed was built for CUDA {major}, and the image has no {library}: wheels of two CUDA releases are "
+        "mixed",
+        "one CUDA for all: an image whose tag names CUDA {major} (-cu129, -cu130), or vLLM, PyTorch and what is beside "
+        "them installed from one index of CUDA {major} wheels",
     ),
     Sign(
         "engine/import",

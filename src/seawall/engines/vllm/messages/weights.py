@@ -93,6 +93,17 @@ WEIGHTS: tuple[Sign, ...] = (
     ),
     Sign(
         "weights/no-model",
+        r"(?:HFValidationError|Repo id must)[^\n]{0,160}'(?P<address>(?P<scheme>s3|gs|az|oci|pvc|hf|https?|file|modelscope)://"
+        r"[^'\n]{1,160})'",
+        "{address} was looked for as the name of a model on the hub: this vLLM does not read {scheme}:// "
+        "addresses, or not "
+        "with these options",
+        "s3://, gs:// and az:// need --load-format runai_streamer and its package in the image, and no "
+        "HF_HUB_OFFLINE=1 "
+        "(before 0.20); hf:// is the bare ORG/NAME; oci://, pvc:// and file:// are paths: mount them, give the folder",
+    ),
+    Sign(
+        "weights/no-model",
         r"(?:No supported config format found|Can't load the (?:configuration|model) (?:of|for)"
         r"|Cannot find any model weights|HFValidationError: Repo id must|"
         r"does not appear to have a file named config\.json|Invalid repository ID or local "
