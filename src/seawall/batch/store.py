@@ -8,7 +8,8 @@ block, and may be repeated. Forbidden here: files' contents, the network, clocks
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -18,6 +19,7 @@ from seawall.batch.database import Database, Speaker, SqlRow, SqlValue, flat, ma
 from seawall.batch.lines import Checked
 from seawall.batch.words import OVER, BatchRecord, BatchStatus, LineError, LineResult, StoredFile
 
+Ask = Callable[[str, Sequence[SqlValue]], list[SqlRow]]
 CHUNK: Final = 200
 """Rows of one statement."""
 _FILE: Final = "id, tenant, name, purpose, size, created, expires"
@@ -37,7 +39,7 @@ _TABLES: Final = (
     "tokens_out BIGINT NOT NULL, busy_s DOUBLE PRECISION NOT NULL, stamps TEXT NOT NULL, output_file TEXT, "
     "error_file TEXT, errors TEXT NOT NULL, model TEXT NOT NULL, ends_as TEXT NOT NULL, again_key TEXT, owner TEXT, "
     "owner_until DOUBLE PRECISION NOT NULL DEFAULT 0, units DOUBLE PRECISION NOT NULL DEFAULT 0, "
-    "units_done DOUBLE PRECISION NOT NULL DEFAULT 0)",
+    "units_done DOUBLE PRECISION NOT NULL DEFAULT 0, ended DOUBLE PRECISION NOT NULL DEFAULT 0)",
     "CREATE INDEX IF NOT EXISTS batches_of ON batches (tenant, created, id)",
     "CREATE INDEX IF NOT EXISTS batches_by_status ON batches (status)",
     "CREATE UNIQUE INDEX IF NOT EXISTS batches_again ON batches (tenant, again_key)",
@@ -46,7 +48,7 @@ _TABLES: Final = (
     "body BYTES NOT NULL, PRIMARY KEY (batch, line))",
 )
 
-_LATER: Final = ("units", "units_done")
+_LATER: Final = ("units", "units_done", "ended")
 """Columns of `batches` that a store of an earlier release lacks."""
 
 
@@ -82,9 +84,19 @@ class BatchStore:
 
     # -- files
 
-    def add_file(self, file: StoredFile) -> None:
-        """From now on the file is there; its content must be already."""
-        self.database.write(lambda db: _add_file(db, file))
+    def add_file(self, file: StoredFile, most: int | None = None, space: int | None = None) -> bool:
+        """From now on the file is there; its content must be already. False, and it is not: its tenant would have more
+        than `most` files, or more than `space` bytes."""
+
+        def work(db: Speaker) -> bool:
+            if most is not None or space is not None:
+                held = _held(db.all, file.tenant)
+                if held[0] + 1 > (most or math.inf) or held[1] + file.size > (space or math.inf):
+                    return False
+            _add_file(db, file)
+            return True
+
+        return self.database.write(work)
 
     def file(self, file: str) -> StoredFile | None:
         rows = self.database.read(f"SELECT {_FILE} FROM files WHERE id = ?", (file,))
@@ -125,37 +137,38 @@ class BatchStore:
 
     def holding(self, tenant: str) -> TenantHolding:
         """What counts against the limits of a tenant."""
-        files = self.database.read(
-            "SELECT COUNT(*), COALESCE(SUM(size), 0) FROM files WHERE tenant = ?", (tenant,)
-        )
-        batches = self.database.read(
-            "SELECT COUNT(*), COALESCE(SUM(total - completed - failed), 0) FROM batches "
-            f"WHERE tenant = ? AND status NOT IN {_over()}",
-            (tenant,),
-        )
-        return TenantHolding(int(files[0][0]), int(files[0][1]), int(batches[0][0]), int(batches[0][1]))
+        files, size = _held(self.database.read, tenant)
+        batches, lines = _running(self.database.read, tenant)
+        return TenantHolding(files, size, batches, lines)
 
     # -- batches
 
     def add_batch(
-        self, batch: BatchRecord, again_key: str | None = None, owner: str | None = None, until: float = 0.0
-    ) -> BatchRecord:
-        """The new batch, `owner`'s until then, or the one that was made with the same key before."""
+        self,
+        batch: BatchRecord,
+        again_key: str | None = None,
+        owner: str | None = None,
+        until: float = 0.0,
+        most: int | None = None,
+    ) -> BatchRecord | None:
+        """The new batch, `owner`'s until then, or the one that was made with the same key before. None: its tenant has
+        `most` batches that are not over."""
 
-        def work(db: Speaker) -> None:
+        def work(db: Speaker) -> list[SqlRow]:
+            sql = f"SELECT {_BATCH} FROM batches WHERE id = ? OR (tenant = ? AND again_key = ?)"
+            before = db.all(sql, (batch.id, batch.tenant, again_key))
+            if before or (most is not None and _running(db.all, batch.tenant)[0] >= most):
+                return before
             values: list[SqlValue] = [*_values(batch), again_key, owner, until]
             db.all(
                 f"INSERT INTO batches ({_BATCH}, again_key, owner, owner_until) VALUES {marks(1, len(values))} "
                 "ON CONFLICT DO NOTHING",
                 values,
             )
+            return db.all(sql, (batch.id, batch.tenant, again_key))
 
-        self.database.write(work)
-        found = self.batch(batch.id)
-        if found is None:
-            sql = f"SELECT {_BATCH} FROM batches WHERE tenant = ? AND again_key = ?"
-            found = _batch(self.database.read(sql, (batch.tenant, again_key))[0])
-        return found
+        rows = self.database.write(work)
+        return _batch(rows[0]) if rows else None
 
     def batch(self, batch: str) -> BatchRecord | None:
         rows = self.database.read(f"SELECT {_BATCH} FROM batches WHERE id = ?", (batch,))
@@ -194,13 +207,21 @@ class BatchStore:
         told = _text([msgspec.to_builtins(e) for e in errors])
         return self.move(batch, ["validating"], "failed", now, errors=told)
 
+    def give_up(self, batch: str, error: LineError, now: float) -> BatchRecord | None:
+        """The batch, which will be failed when its files are written. None: it does not run."""
+        told = _text([msgspec.to_builtins(error)])
+        return self.move(batch, ["in_progress"], "finalizing", now, errors=told, ends_as="failed")
+
     def drop_batch(self, batch: str) -> None:
         """A batch that nothing was run of is as if it had never been made."""
         self.database.write(lambda db: db.all("DELETE FROM batches WHERE id = ?", (batch,)))
 
     def old_batches(self, before: float) -> list[str]:
-        """Ids of batches that were over when made before then."""
-        sql = f"SELECT id FROM batches WHERE status IN {_over()} AND created < ? LIMIT 1000"
+        """Ids of batches that were over before then. Of those that an earlier release ended, the creation counts."""
+        sql = (
+            f"SELECT id FROM batches WHERE status IN {_over()} "
+            "AND CASE WHEN ended > 0 THEN ended ELSE created END < ? LIMIT 1000"
+        )
         return [row[0] for row in self.database.read(sql, (int(before),))]
 
     # -- who works on what
@@ -382,10 +403,27 @@ def _move(
         return False
     stamps = msgspec.json.decode(rows[0][0])
     stamps.setdefault(status, int(now))
-    sets = ", ".join(f"{name} = ?" for name in ("status", "stamps", *columns))
-    values: list[SqlValue] = [status, _text(stamps), *columns.values(), batch, *before]
+    sets = ", ".join(f"{name} = ?" for name in ("status", "stamps", "ended", *columns))
+    ended = now if status in OVER else 0.0
+    values: list[SqlValue] = [status, _text(stamps), ended, *columns.values(), batch, *before]
     sql = f"UPDATE batches SET {sets} WHERE id = ? AND status IN ({','.join('?' * len(before))}) RETURNING id"
     return bool(db.all(sql, values))
+
+
+def _held(ask: Ask, tenant: str) -> tuple[int, int]:
+    """Files of a tenant, and their bytes."""
+    rows = ask("SELECT COUNT(*), COALESCE(SUM(size), 0) FROM files WHERE tenant = ?", (tenant,))
+    return int(rows[0][0]), int(rows[0][1])
+
+
+def _running(ask: Ask, tenant: str) -> tuple[int, int]:
+    """Batches of a tenant that are not over, and their lines without a result."""
+    rows = ask(
+        "SELECT COUNT(*), COALESCE(SUM(total - completed - failed), 0) FROM batches "
+        f"WHERE tenant = ? AND status NOT IN {_over()}",
+        (tenant,),
+    )
+    return int(rows[0][0]), int(rows[0][1])
 
 
 def _over() -> str:

@@ -22,6 +22,7 @@ from seawall.batch.create import create
 from seawall.batch.lane import BatchLane, new_id
 from seawall.batch.outlook import Outlook
 from seawall.batch.requests import NotDone, file_name, lifetime, read_batch, read_page
+from seawall.batch.store import TenantHolding
 from seawall.batch.words import BatchRecord, StoredFile
 from seawall.domain.labels import BATCH_MODELS_HEADER, BATCH_SECRET_HEADER, BATCH_TENANT_HEADER
 from seawall.domain.units import show_bytes
@@ -97,9 +98,7 @@ class Surface:
         lane, tenant = self._lane, _tenant(request)
         spec = lane.rules.spec
         holding = await lane.call(lane.store.holding, tenant)
-        if holding.files >= spec.files:
-            message = f"You have {holding.files} files, as many as may be. Delete some, or give them `expires_after`."
-            raise NotDone(429, "too_many_files", message)
+        self._refuse_count(holding)
         room = min(spec.max_file, spec.space - holding.size, lane.blobs.free() - RESERVE)
         part = lane.blobs.begin(name := new_id("file-", lane.now()))
         try:
@@ -122,8 +121,17 @@ class Surface:
             await asyncio.to_thread(part.keep)
         finally:
             await asyncio.to_thread(part.drop)
-        await lane.call(lane.store.add_file, file)
+        if not await lane.call(lane.store.add_file, file, spec.files, spec.space):
+            await lane.forget(name)  # others of the same tenant came meanwhile
+            holding = await lane.call(lane.store.holding, tenant)
+            self._refuse_count(holding)
+            self._refuse_size(spec.space - holding.size, holding.size)
         return web.json_response(file.as_json())
+
+    def _refuse_count(self, holding: TenantHolding) -> None:
+        if holding.files >= self._lane.rules.spec.files:
+            message = f"You have {holding.files} files, as many as may be. Delete some, or give them `expires_after`."
+            raise NotDone(429, "too_many_files", message)
 
     async def _read_form(self, request: web.Request, part: FilePart, room: int, held: int) -> dict[str, str]:
         """The form's fields; the file's bytes go to `part`, and its name stands for it."""
@@ -156,6 +164,8 @@ class Surface:
             if len(buffer) >= BUFFER:
                 await asyncio.to_thread(part.write, bytes(buffer))
                 buffer.clear()
+                if self._lane.blobs.free() < RESERVE:  # several uploads share what is left
+                    self._refuse_size(0, held)
         await asyncio.to_thread(part.write, bytes(buffer))
 
     def _refuse_size(self, room: int, held: int) -> None:

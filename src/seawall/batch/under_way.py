@@ -6,6 +6,7 @@ Forbidden here: deciding whose turn it is, and sending.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import deque
 from collections.abc import Iterable
 
@@ -13,6 +14,7 @@ from seawall.batch.lane import BatchLane
 from seawall.batch.lines import AskedLine, LineSource
 from seawall.batch.words import BatchRecord
 
+log = logging.getLogger("seawall.batch")
 READ_LINES = 256
 READ_BYTES = 4 * 2**20
 
@@ -40,6 +42,7 @@ class UnderWay:
         self.ending = False
         """Nothing of it is sent any more."""
         self._source: LineSource | None = None
+        self._why = ""
 
     async def fill(self) -> None:
         """Reads on, where nothing waits."""
@@ -53,6 +56,12 @@ class UnderWay:
         if not some:
             self.read_all = True
             self.close()
+
+    def trouble(self, why: str) -> None:
+        """Says that its lines cannot be read just now, once for each cause."""
+        if why != self._why:
+            self._why = why
+            log.error("%s: its input cannot be read (%s); it is tried again", self.batch.id, why)
 
     def take(self) -> AskedLine:
         """The next line, which is to be sent."""

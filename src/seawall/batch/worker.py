@@ -22,7 +22,7 @@ from seawall.batch.measure import Interactive
 from seawall.batch.outlook import Outlook
 from seawall.batch.send import SendAgain, Sender, failed, pause
 from seawall.batch.under_way import UnderWay
-from seawall.batch.words import BatchRecord, LineResult
+from seawall.batch.words import BatchRecord, LineError, LineResult
 from seawall.decide.batch.rules import FleetRules
 from seawall.decide.batch.spare import Spare, SparePolicy, SpareState, decide
 from seawall.decide.batch.turns import TurnAsk, Turns
@@ -291,7 +291,12 @@ class LineWorker:
     async def _fill(self, mine: list[UnderWay]) -> None:
         """Reads on where nothing waits, and ends what has nothing left."""
         for under in mine:
-            await under.fill()
+            try:
+                await under.fill()
+            except (FileNotFoundError, ValueError) as e:  # its file is gone, or is not what it was
+                self._give_up(under, f"The input cannot be read any more: {e}.")
+            except OSError as e:  # the volume may come back; others go on
+                under.trouble(str(e))
             if under.done:
                 self._end(under)
 
@@ -406,6 +411,22 @@ class LineWorker:
             return
         await self._finish(moved)
 
+    def _give_up(self, under: UnderWay, why: str) -> None:
+        """Ends a batch whose lines cannot be read: what was answered is kept."""
+        if under.ending:
+            return
+        log.error("%s: %s", under.batch.id, why)
+        under.ending = True
+        error = LineError(code="file_unreadable", message=why[:500], param="input_file_id")
+        store, lane, name = self._lane.store, self._lane, under.batch.id
+
+        async def giving_up() -> None:
+            moved = await lane.call(store.give_up, name, error, lane.now())
+            if moved is not None:
+                await self._finish(moved)
+
+        self._start_end(name, giving_up())
+
     async def _expire(self, under: UnderWay) -> None:
         """Ends a batch whose window is over: lines without a result are said to be late."""
         lane, batch = self._lane, under.batch
@@ -413,17 +434,30 @@ class LineWorker:
         while self._results.get(batch.id):
             await self._flush()
         store = lane.store
-        source = await lane.source(batch)
         message = f"The batch's window of {batch.window} was over before this line was answered."
-        while some := await lane.call(source.next, FILL, 1 << 22):
-            late = [failed(batch, line, "batch_expired", message) for line in some]
-            await lane.call(store.put, batch.id, lane.owner, late)
-        source.close()
+        await self._unanswered(batch, "batch_expired", message)
         moved = await lane.call(
             lambda: store.move(batch.id, ["in_progress"], "finalizing", lane.now(), ends_as="expired")
         )
         if moved is not None:
             await self._finish(moved)
+
+    async def _unanswered(self, batch: BatchRecord, code: str, message: str) -> None:
+        """Every line that has no result gets this one."""
+        lane = self._lane
+        try:
+            source = await lane.source(batch)
+        except FileNotFoundError:
+            log.error("%s: its input is gone; lines without a result cannot be named", batch.id)
+            return
+        try:
+            while some := await lane.call(source.next, FILL, 1 << 22):
+                late = [failed(batch, line, code, message) for line in some]
+                await lane.call(lane.store.put, batch.id, lane.owner, late)
+        except ValueError as e:
+            log.error("%s: its input is not what it was (%s); the rest cannot be named", batch.id, e)
+        finally:
+            source.close()
 
     async def _finish(self, batch: BatchRecord) -> None:
         """Writes its files and says that it is over."""
@@ -434,6 +468,9 @@ class LineWorker:
             while self._results.get(batch.id):
                 await self._flush()
         status = "cancelled" if batch.status == "cancelling" else batch.ends_as
+        if status == "cancelled" and batch.total:
+            message = "The batch was cancelled before this line was answered."
+            await self._unanswered(batch, "batch_cancelled", message)
 
         def writing() -> None:
             store = lane.another()
