@@ -108,6 +108,8 @@ class FleetState:
     spare: int = 0
     """Those lines."""
     admitted_total: int = 0
+    spare_total: int = 0
+    """Those of all lines that were admitted to live on what others leave: they call for no replicas."""
     finished_total: int = 0
     rejected_total: int = 0
     failed_total: int = 0
@@ -141,6 +143,11 @@ class FleetState:
     """The names that it serves; told, as `tenants` and `streams`, only at `/debug/console`."""
     tenants: dict[str, TenantState] = field(default_factory=dict)
     streams: list[StreamState] = field(default_factory=list)
+
+    @property
+    def arrived_total(self) -> int:
+        """Requests that call for replicas: all admitted ones, without lines that live on what is left."""
+        return self.admitted_total - self.spare_total
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -337,6 +344,7 @@ def _fleets(a: FleetState, b: FleetState) -> FleetState:
         pending=a.pending + b.pending,
         spare=a.spare + b.spare,
         admitted_total=a.admitted_total + b.admitted_total,
+        spare_total=a.spare_total + b.spare_total,
         finished_total=a.finished_total + b.finished_total,
         rejected_total=a.rejected_total + b.rejected_total,
         failed_total=a.failed_total + b.failed_total,

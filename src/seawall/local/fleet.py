@@ -242,17 +242,20 @@ class FleetRunner:
         state = self._means.gateway().fleet(self.name)
         ready = [k for k in self.keepers.values() if k.life.phase is ReplicaPhase.READY]
         loads = [k.load for k in ready if k.load is not None]
+        running, waiting = sum(load.running for load in loads), sum(load.waiting for load in loads)
+        if self.fleet.spec.gateway.batch is not None:  # engines cannot tell lines of batches from requests
+            running, waiting = float(max(0, state.pending - state.queued) if state else 0), 0.0
         return scale.DemandSeen(
             replicas=self.wanted,
             ready=len(ready),
             there=sum(k.life.phase not in HOLDS_NOTHING for k in self.keepers.values()),
-            running=sum(load.running for load in loads),
-            waiting=sum(load.waiting for load in loads),
+            running=running,
+            waiting=waiting,
             queued=float(state.queued if state else 0),
             fresh="scaler-hold" in self.care.without or (state is not None and len(loads) == len(ready)),
             kv_usage=max((load.kv_usage for load in loads), default=None),
             kv_used=sum(load.kv_usage for load in loads),
-            arrivals_per_s=self._arrivals(state.admitted_total if state else None),
+            arrivals_per_s=self._arrivals(state.arrived_total if state else None),
             unix_s=self._means.clock.time(),
         )
 

@@ -110,7 +110,8 @@ class Pools:
     def _seen(self, m: Member, pods: list[EnginePod], told: gateways.Heard, now: float) -> pool.FleetSeen:
         memory = m.memory
         mine = told.state.fleets.get(m.fleet.name)
-        queued, flying = (mine.queued, mine.in_flight) if mine else (0, 0)
+        queued = mine.queued if mine else 0
+        flying = max(0, mine.pending - queued) if mine else 0  # lines on what others leave are not demand
         awake = [e for e in pods if not e.asleep]
         ready = [e for e in awake if e.replica.ready and not e.terminating and e.slept_s is None]
         demand = scale.DemandSeen(

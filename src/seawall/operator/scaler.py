@@ -218,7 +218,7 @@ class DecidingScaler:
         if before and since < RATE_S:
             return watched.arrivals_per_s
         counts = {
-            key: state.fleets[fleet].admitted_total
+            key: state.fleets[fleet].arrived_total
             for key, state in answers.states.items()
             if fleet in state.fleets
         }

@@ -5,11 +5,14 @@ Demand of a fleet = requests in the engines (running + waiting) + requests that 
 runs or Prometheus lost them, the gateway's own count of what it has sent out stands in for the engines': a
 blind scraper must not look like an idle fleet. When the gateway is not scraped either, the query has no
 result, and that is an error on purpose (`ignoreNullValues: "false"`).
+
+Where a fleet has a batch lane, demand is the gateway's number alone: engines cannot tell a line of a batch, which lives
+on what others leave, from a request, and a difference of two scrapes would be wrong whenever one of them is older.
 """
 
 from __future__ import annotations
 
-from seawall.domain.labels import IN_FLIGHT_REQUESTS, QUEUED_REQUESTS
+from seawall.domain.labels import IN_FLIGHT_REQUESTS, PENDING_REQUESTS, QUEUED_REQUESTS
 from seawall.engines.vllm import metrics as vllm
 from seawall.render.inputs import Wanted
 from seawall.render.names import short
@@ -42,6 +45,8 @@ def in_engines(wanted: Wanted) -> str:
 def demand(wanted: Wanted, floor_capacity: float = 0.0) -> str:
     """Requests in the system. `floor_capacity`: what the on-demand floor of a spot fleet takes off it."""
     query = f"{queued(wanted)} + {in_engines(wanted)}"
+    if wanted.fleet.spec.gateway.batch is not None:
+        query = f"sum({PENDING_REQUESTS}{{{gateway_labels(wanted)}}})"
     if floor_capacity > 0:
         return f"clamp_min({query} - {floor_capacity:g}, 0)"
     return query

@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 import time
+import urllib.request
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -17,6 +18,8 @@ import pytest
 from openai.types import Batch
 from tests.unit.batch.making import CHAT, a_line
 from tests.unit.batch.processes import LaneProcesses, lane_processes
+
+from seawall.domain.told import FleetState, read
 
 
 @pytest.fixture(scope="module")
@@ -236,6 +239,21 @@ def test_a_cancelled_batch_keeps_what_was_answered(client: openai.OpenAI) -> Non
         )
         until_over(client, done.id)
         client.batches.cancel(done.id)
+
+
+def test_lines_are_no_demand_and_no_arrivals(client: openai.OpenAI, lane: LaneProcesses) -> None:
+    def told() -> FleetState:
+        with urllib.request.urlopen(f"http://127.0.0.1:{lane.admin_port}/debug/state", timeout=10) as answer:
+            return read(json.load(answer)).fleets["f"]
+
+    before = told()
+    file = upload(client, [a_line(f"q{i}") for i in range(60)])
+    batch = client.batches.create(input_file_id=file.id, endpoint=CHAT, completion_window="24h")
+    assert told().pending == 0
+    assert until_over(client, batch.id).status == "completed"
+    after = told()
+    assert after.admitted_total >= before.admitted_total + 60
+    assert after.arrived_total == before.arrived_total and after.pending == after.spare == 0
 
 
 def test_the_lanes_own_door_is_closed_to_others(lane: LaneProcesses) -> None:

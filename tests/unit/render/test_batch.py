@@ -177,6 +177,23 @@ def test_prometheus_and_grafana_watch_the_lane(group: Callable[..., Group], llam
     assert boards
 
 
+@pytest.mark.parametrize("by", ["keda-prometheus", "keda-gateway", "seawall"])
+def test_lines_that_live_on_what_is_left_call_for_no_replica(
+    group: Callable[..., Group], llama: str, by: str
+) -> None:
+    """Engines count lines among what they run, and their caches are full of them: the gateway tells them apart."""
+    scaled_by = llama.replace("scaling: {", f"scaling: {{by: {by}, ")
+    found = render(group(scaled_by + LANE % ""))
+    (scaled,) = [o for o in found.objects if o["kind"] == "ScaledObject"]
+    triggers = {t["name"]: t for t in scaled["spec"]["triggers"]}
+    assert not triggers.keys() & {"waiting", "kv-cache"}
+    asked = json.dumps(triggers["demand"]["metadata"])
+    assert "vllm:" not in asked and "seawall_in_flight" not in asked
+    assert "pending" in asked, "requests, and lines of a batch that would miss its window"
+    without = [o for o in render(group(scaled_by)).objects if o["kind"] == "ScaledObject"]
+    assert (by == "keda-gateway") != ("vllm:num_requests_running" in json.dumps(without))
+
+
 def test_every_metric_that_is_watched_is_one_that_the_lane_has(
     group: Callable[..., Group], llama: str
 ) -> None:

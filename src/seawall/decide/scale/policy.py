@@ -151,7 +151,8 @@ def policy_of(fleet: Fleet, plan: Plan | None = None) -> ScalePolicy:
     """The fleet's scaling with its defaults filled in: what decides here and in the simulator, and what the renderer
     translates into a ScaledObject or an HPA. Whole seconds, because Kubernetes takes no fractions.
 
-    The guards need the engines' own numbers: whoever scales by the gateway's (or an adapter's of them) has none.
+    The guards need the engines' own numbers: whoever scales by the gateway's (or an adapter's of them) has none. Nor
+    has a fleet with a batch lane, whose engines are full on purpose, of lines that make room when others come.
     """
     scaling = fleet.spec.scaling
     target = target_of(fleet, plan)
@@ -159,6 +160,7 @@ def policy_of(fleet: Fleet, plan: Plan | None = None) -> ScalePolicy:
     if by_slo and scaling.target is None and plan is not None:
         target = slo.fill(plan, fleet.spec.traffic) or target
     startup_s = plan.startup.total_s if plan is not None else 300.0
+    by_gateway = scaling.by in ("keda-gateway", "seawall", "hpa") or fleet.spec.gateway.batch is not None
     spot = fleet.spec.hardware.spot
     if scaling.by == "keda-gateway" and spot is not None and spot.on_demand_floor:
         # The floor is taken off the demand by a formula, and KEDA falls back from a formula to a whole target only.
@@ -167,7 +169,7 @@ def policy_of(fleet: Fleet, plan: Plan | None = None) -> ScalePolicy:
         lowest=min(scaling.min, scaling.max),
         highest=scaling.max,
         target=math.ceil(round(target * 1000, 6)) / 1000,  # what a quantity can say
-        guards=() if scaling.by in ("keda-gateway", "seawall", "hpa") else GUARDS,
+        guards=() if by_gateway else GUARDS,
         up=DirectionRules(_window(scaling.up_window), DEFAULT_UP.select, UP_POLICIES),
         down=DirectionRules(
             _window(max(scaling.down_window, startup_s if by_slo else 0.0)),

@@ -170,6 +170,7 @@ class Exchange:
         fleet.stats.admitted += 1
         if self.ticket.priority >= SPARE:
             fleet.stats.spare += 1
+            fleet.stats.spare_admitted += 1
         if isinstance(verdict, Picked):
             self.go()
         else:
@@ -179,9 +180,7 @@ class Exchange:
         """A process that died began it; here it goes on, before all that wait. `begun`: its client has a part of it.
         `waits`: what its client was about to get."""
         fleet = self.fleet
-        fleet.stats.carried()
-        if self.ticket.priority >= SPARE:
-            fleet.stats.spare += 1
+        fleet.stats.carried(self.ticket.priority >= SPARE)
         fleet.desk.carried(self.ticket)
         self._headed = headed
         self.status = 200 if begun or headed else 0

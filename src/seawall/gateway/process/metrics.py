@@ -289,6 +289,7 @@ def _told(f: FleetLane) -> FleetState:
         pending=s.pending,
         spare=s.spare,
         admitted_total=s.admitted,
+        spare_total=s.spare_admitted,
         finished_total=s.finished,
         rejected_total=sum(s.rejected.values()),
         failed_total=s.failed,

@@ -103,6 +103,7 @@ class FleetStats:
         "shadowed",
         "sides",
         "spare",
+        "spare_admitted",
         "tokens_in",
         "tokens_out",
         "tpot",
@@ -123,6 +124,8 @@ class FleetStats:
         them that cannot."""
         self.spare = 0
         """Lines of batches that are under way on what others leave: no reason for more replicas."""
+        self.spare_admitted = 0
+        """All such lines so far."""
         self.rejected: dict[str, int] = {}
         self.retried: dict[str, int] = {}
         self.resumed = 0
@@ -154,12 +157,14 @@ class FleetStats:
     def pending(self) -> int:
         return self.admitted - self.finished - self.failed - self.cancelled - self.spare
 
-    def carried(self) -> None:
-        """A request goes on here that another process had admitted."""
+    def carried(self, spare: bool) -> None:
+        """A request goes on here that another process had admitted. `spare`: it lives on what others leave."""
+        self.spare += spare
         if self.left:
             self.left -= 1
         else:
             self.admitted += 1
+            self.spare_admitted += spare
 
     def first_token(self, seconds: float) -> None:
         self.ttft.add(seconds)
