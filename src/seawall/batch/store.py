@@ -19,7 +19,7 @@ from seawall.batch.database import Database, Speaker, SqlRow, SqlValue, flat, ma
 from seawall.batch.lines import Checked
 from seawall.batch.words import OVER, BatchRecord, BatchStatus, LineError, LineResult, StoredFile
 
-Ask = Callable[[str, Sequence[SqlValue]], list[SqlRow]]
+StoreQuery = Callable[[str, Sequence[SqlValue]], list[SqlRow]]
 CHUNK: Final = 200
 """Rows of one statement."""
 _FILE: Final = "id, tenant, name, purpose, size, created, expires"
@@ -410,13 +410,13 @@ def _move(
     return bool(db.all(sql, values))
 
 
-def _held(ask: Ask, tenant: str) -> tuple[int, int]:
+def _held(ask: StoreQuery, tenant: str) -> tuple[int, int]:
     """Files of a tenant, and their bytes."""
     rows = ask("SELECT COUNT(*), COALESCE(SUM(size), 0) FROM files WHERE tenant = ?", (tenant,))
     return int(rows[0][0]), int(rows[0][1])
 
 
-def _running(ask: Ask, tenant: str) -> tuple[int, int]:
+def _running(ask: StoreQuery, tenant: str) -> tuple[int, int]:
     """Batches of a tenant that are not over, and their lines without a result."""
     rows = ask(
         "SELECT COUNT(*), COALESCE(SUM(total - completed - failed), 0) FROM batches "

@@ -159,12 +159,13 @@ class FleetStats:
 
     def carried(self, spare: bool) -> None:
         """A request goes on here that another process had admitted. `spare`: it lives on what others leave."""
-        self.spare += spare
+        if spare:
+            self.spare += 1
+            self.spare_admitted += 0 if self.left else 1
         if self.left:
             self.left -= 1
         else:
             self.admitted += 1
-            self.spare_admitted += spare
 
     def first_token(self, seconds: float) -> None:
         self.ttft.add(seconds)
