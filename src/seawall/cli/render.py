@@ -87,7 +87,8 @@ def command(
         return
     if first := needed_first(rendering.objects):
         click.echo(f"  {first}")
-    click.echo(f"\nNext: {next_command(packaging, output, group)}")
+    click.echo(f"\nAway again: {away_command(packaging, output, group)} (the namespace and the weights stay)")
+    click.echo(f"Next: {next_command(packaging, output, group)}")
 
 
 def _write(files: dict[str, str], output: Path | None, notes: tuple[str, ...]) -> None:
@@ -122,4 +123,17 @@ def next_command(packaging: Packaging, output: Path, group: Group) -> str:
         "helm": f"helm install {group.gateway} {output} --namespace {group.namespace} --create-namespace",
         "argocd": f"commit {output}, then kubectl apply -f {output}/application.yaml",
         "flux": f"commit {output}, then kubectl apply -f {output}/flux.yaml",
+    }[packaging]
+
+
+def away_command(packaging: Packaging, output: Path, group: Group) -> str:
+    """What takes away what is only ours, after the next command has put it there."""
+    from seawall.render.packaging.files import OURS
+
+    return {
+        "plain": f"kubectl delete -f '{output}/{OURS}'",
+        "kustomize": f"kubectl delete -k {output}/delete",
+        "helm": f"helm uninstall {group.gateway} --namespace {group.namespace}",
+        "argocd": f"kubectl delete -f {output}/application.yaml",
+        "flux": f"kubectl delete -f {output}/flux.yaml",
     }[packaging]

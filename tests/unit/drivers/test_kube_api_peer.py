@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator
@@ -10,13 +11,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 
+from seawall.cli.group import seawall
 from seawall.drivers.kube import connect
 from seawall.errors import ClusterError
 from seawall.operator.apply import apply, changes, insist
 from seawall.operator.crd import fleet_crd
 from seawall.testing.clock import JumpClock
-from seawall.testing.kube_api import KubeApi
+from seawall.testing.kube_api import SERVED, KubeApi
 from seawall.testing.kube_strict import establish
 
 ROOT = Path(__file__).parents[3]
@@ -133,3 +136,29 @@ async def test_kubectl_sees_a_group_that_is_lost_or_stale_as_a_real_server_shows
         kube.clock = JumpClock()
         with pytest.raises(ClusterError, match="503"):
             await kube.kinds("keda.sh/v1alpha1")
+
+
+def test_rendered_files_that_are_taken_away_leave_the_namespace_and_the_weights(
+    kubectl: Kubectl, api: KubeApi, tmp_path: Path
+) -> None:
+    """By the very commands that `seawall render -o DIR` prints."""
+    api.served = dict(SERVED)
+    told = CliRunner().invoke(
+        seawall, ["render", str(ROOT / "examples" / "llama-70b-4xh100.yaml"), "-o", str(tmp_path / "deploy")]
+    )
+    assert told.exit_code == 0, told.output
+    lines = told.output.splitlines()
+    away = next(line for line in lines if line.startswith("Away again: "))
+    assert shlex.split(lines[-1])[:2] == ["Next:", "kubectl"]
+    put = kubectl(*shlex.split(lines[-1])[2:], "--validate=false")
+    assert put.returncode == 0, put.stderr
+    gone = kubectl(*shlex.split(away.partition(" (")[0])[3:], "--wait=false")
+    assert gone.returncode == 0, gone.stderr
+    left = {
+        (plural, name)
+        for version, entries in SERVED.items()
+        for plural in (e.partition(":")[0] for e in entries.split())
+        for _, name in api.objects(version, plural)
+    }
+    claims = {name for _, name in api.objects("v1", "persistentvolumeclaims")}
+    assert claims and left == {("namespaces", "llm"), *(("persistentvolumeclaims", c) for c in claims)}
