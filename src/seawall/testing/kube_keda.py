@@ -2,7 +2,7 @@
 
 `keda = Keda(api, demand)`, and `keda.step(now)` is one turn of both: HPAs with their owner, replicas, and conditions of
 both kinds in their own words. Whether a target wakes, idles or rests is `decide/scale/keda`, which upstream's own
-vectors check; the texts are KEDA 2.20's and Kubernetes 1.36's. Not here: rates, windows, formulas, and metrics servers.
+vectors check; the texts are KEDA 2.21's and Kubernetes 1.36's. Not here: rates, windows, formulas, and metrics servers.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from seawall.decide.scale.keda import (
     PAUSED_REPLICAS,
     Condition,
     Fallback,
+    HpaSeen,
     Poll,
     ScaleSpec,
     request_scale,
@@ -85,12 +86,14 @@ class Keda:
                 last_active_s=self._active_at.get(name),
                 created_s=self._seen_at.setdefault(name, now),
                 now=now,
+                hpa=self._hpa_seen(namespace, name),
             ),
         )
         if turn.last_active_s is not None:
             self._active_at[name] = turn.last_active_s
         told = {"Ready": turn.ready, "Fallback": _FALLBACK if blind else _NO_FALLBACK}
         told |= {"Active": turn.active} if turn.active is not None else {}
+        told |= {"HPAActive": turn.hpa_active} if turn.hpa_active is not None else {}
         told["Paused"] = _PAUSED if turn.paused else _NOT_PAUSED
         replicas = turn.replicas
         if turn.paused:
@@ -102,6 +105,14 @@ class Keda:
         self._tell(scaled, told)
         if replicas != current:
             self._api.put({**target, "spec": {**target["spec"], "replicas": replicas}})
+
+    def _hpa_seen(self, namespace: str, name: str) -> HpaSeen | None:
+        """The HPA as it stands, with the conditions of its controller's last turn; None: KEDA has made none yet."""
+        made = self._api.objects(*HPAS).get((namespace, f"keda-hpa-{name}"))
+        if made is None:
+            return None
+        found = (made.get("status") or {}).get("conditions") or []
+        return HpaSeen(conditions={c["type"]: Condition(c["status"], c["reason"], c["message"]) for c in found})
 
     def _failed(self, name: str, trigger: int, failed: bool) -> int:
         """Failures in a row, this one counted."""

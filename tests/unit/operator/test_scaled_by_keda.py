@@ -69,6 +69,12 @@ class Stage:
         return found["status"], found["message"]
 
 
+def hpa_active(stage: Stage) -> tuple[str, str] | None:
+    """What KEDA says of its HPA: status and reason."""
+    found = stage.api.objects(*SCALED)[NS, "llama"]["status"]["conditions"]
+    return next(((c["status"], c["reason"]) for c in found if c["type"] == "HPAActive"), None)
+
+
 @pytest.fixture
 def api() -> Iterator[KubeApi]:
     with KubeApi() as double:
@@ -98,6 +104,21 @@ async def test_busy_at_its_bound_and_quiet(stage: Stage) -> None:
     stage.demand = 1.0
     stage.passes()
     assert stage.replicas == 1
+
+
+def test_keda_tells_of_its_hpa_in_a_condition_of_its_own(stage: Stage) -> None:
+    stage.demand = 5.0
+    stage.passes()
+    assert hpa_active(stage) is None, "the HPA was made in this turn, and has said nothing yet"
+    stage.passes()
+    assert hpa_active(stage) == ("True", "HPAActive")
+    stage.demand = None
+    stage.passes(2)
+    assert hpa_active(stage) == ("False", "HPAMetricsUnavailable")
+    stage.demand = 0.0
+    stage.passes(16)
+    assert stage.replicas == 0
+    assert hpa_active(stage) == ("True", "ScalingDisabled")
 
 
 async def test_at_zero_without_keda_nothing_is_promised(stage: Stage) -> None:

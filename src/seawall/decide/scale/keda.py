@@ -195,8 +195,8 @@ def cooled(spec: ScaleSpec, turn: Poll) -> bool:
 
 def hpa_health(hpa: HpaSeen | None) -> Condition:
     """`getHPAHealth` of KEDA 2.21: the condition HPAActive, beside Ready, which it no longer touches. An empty status
-    means "cannot be observed"; disabled at zero replicas is healthy, with a reason of its own; the HPA's own words are
-    passed on."""
+    means "cannot be observed"; disabled at zero replicas is healthy, with the HPA's own reason; its words are passed
+    on."""
     if hpa is None or hpa.read_error:
         return Condition("")
     scaling = hpa.conditions.get("ScalingActive")
@@ -205,7 +205,7 @@ def hpa_health(hpa: HpaSeen | None) -> Condition:
     if scaling.status != "False":
         return Condition("True", "HPAActive", scaling.message)
     if scaling.reason == "ScalingDisabled":
-        return Condition("True", "HPAScalingDisabled", scaling.message)
+        return Condition("True", scaling.reason, scaling.message)
     said = f"{scaling.reason}: {scaling.message}" if scaling.message else scaling.reason
     return Condition("False", "HPAMetricsUnavailable", said)
 

@@ -69,7 +69,7 @@ def test_pausing_forcing_and_what_does_not_parse_as_false() -> None:
 
 def test_a_scaling_disabled_hpa_is_healthy_and_an_unreadable_one_changes_nothing() -> None:
     off = keda.HpaSeen(conditions={"ScalingActive": keda.Condition("False", "ScalingDisabled", "at zero")})
-    assert keda.hpa_health(off) == keda.Condition("True", "HPAScalingDisabled", "at zero")
+    assert keda.hpa_health(off) == keda.Condition("True", "ScalingDisabled", "at zero")
     before = keda.Condition("False", "X", "y")
     assert keda.hpa_health_applied(keda.HpaSeen(read_error=True), before) == before
 
@@ -95,13 +95,40 @@ def test_the_hpas_own_words_are_passed_on(scaling: tuple[str, str, str], told: t
     assert keda.hpa_health(seen) == keda.Condition(*told)
 
 
-def test_an_hpa_without_metrics_does_not_make_a_scaled_object_unready() -> None:
-    seen = keda.HpaSeen(
-        conditions={"ScalingActive": keda.Condition("False", "FailedGetExternalMetric", "away")}
-    )
-    found = keda.request_scale(keda.ScaleSpec(lowest=1), replace(turn(1, active=True), hpa=seen))
-    assert found.ready == keda.READY
-    assert found.hpa_active is not None and found.hpa_active.status == "False"
+@pytest.mark.parametrize(
+    ("poll", "fallback", "ready"),
+    [
+        (turn(1, active=True), None, keda.READY),
+        (turn(1, active=True, error=True), None, keda.PARTIAL),
+        (turn(1, error=True), None, keda.BROKEN),
+        (turn(1, error=True), keda.Fallback(5, 0), keda.READY),
+    ],
+)
+@pytest.mark.parametrize(
+    ("scaling", "status"),
+    [
+        (("False", "FailedGetExternalMetric", "away"), "False"),
+        (("False", "ScalingDisabled", "at zero"), "True"),
+        (("True", "ValidMetricFound", ""), "True"),
+    ],
+)
+def test_what_the_hpa_tells_and_what_the_triggers_tell_are_two_conditions(
+    poll: keda.Poll,
+    fallback: keda.Fallback | None,
+    ready: keda.Condition,
+    scaling: tuple[str, str, str],
+    status: str,
+) -> None:
+    """Ready is the ScaledObject's own health, with or without a fallback; an HPA without metrics does not touch it."""
+    seen = keda.HpaSeen(conditions={"ScalingActive": keda.Condition(*scaling)})
+    found = keda.request_scale(keda.ScaleSpec(lowest=1, fallback=fallback), replace(poll, hpa=seen))
+    assert found.ready == ready
+    assert found.hpa_active is not None and found.hpa_active.status == status
+
+
+def test_an_hpa_that_has_said_nothing_yet_is_not_told_of() -> None:
+    for seen in (None, keda.HpaSeen(read_error=True), keda.HpaSeen()):
+        assert keda.request_scale(keda.ScaleSpec(), replace(turn(1, active=True), hpa=seen)).hpa_active is None
 
 
 TRIGGER = km.Trigger(metric="m", target_m=3000, current_replicas=6, ready_replicas=2)
