@@ -20,6 +20,10 @@ NEWER = (
     "The cluster's definition of a Fleet is older than this seawall: "
     "seawall operator manifests --crd-only | kubectl apply --server-side -f -"
 )
+_OLD_ROLE = (
+    "The operator's role is older than this seawall: apply what `seawall operator manifests` prints, as when it was "
+    "installed."
+)
 _CURES: list[tuple[int, str, str]] = [
     (401, "", "Log in again, or choose another --context."),
     (403, _ENDING, "Wait until the namespace is gone, then try again."),
@@ -28,6 +32,7 @@ _CURES: list[tuple[int, str, str]] = [
     (403, r"violates PodSecurity", "Pod security of the namespace forbids it: seawall doctor FLEET.yaml"),
     (403, r"(maximum|minimum) .* usage per", "A LimitRange of the namespace forbids it: kubectl get limitrange"),
     (403, r"denied the request|ValidatingAdmissionPolicy", _POLICY),
+    (403, r"cannot set blockOwnerDeletion", _OLD_ROLE),
     (403, r"cannot \w+ resource|forbidden: User|not allowed to", _RBAC),
     (403, "", "See the server's words; `seawall doctor` lists what your role lacks."),
     (400, r"not support dry run", "`seawall apply --yes` needs no dry run; the webhook should say sideEffects: None."),

@@ -25,6 +25,9 @@ _MADE = ["get", "create", "patch", "delete"]
 _RULES: list[tuple[list[str], list[str], list[str]]] = [
     ([GROUP], ["fleets"], ["get", "list", "watch"]),
     ([GROUP], ["fleets/status"], ["get", "patch"]),
+    # What a Fleet owns holds it up when it is deleted in the foreground: OwnerReferencesPermissionEnforcement, where it
+    # is on, asks who sets that for this right.
+    ([GROUP], ["fleets/finalizers"], ["update"]),
     ([""], ["pods"], ["get", "list", "watch", "patch"]),
     ([""], ["pods/eviction"], ["create"]),
     ([""], ["namespaces"], ["get"]),

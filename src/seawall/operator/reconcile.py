@@ -81,8 +81,9 @@ def desire(obj: Object, after: Callable[[Fleet], Fleet] | None = None, everywher
 
 
 def own(obj: Object, fleet: Object) -> Object:
-    """With an owner reference: deleting the Fleet deletes it, by the cluster's own garbage collection. No
-    finalizer is needed, so a namespace's deletion can never hang on us."""
+    """With an owner reference: deleting the Fleet deletes it, by the cluster's own garbage collection. No finalizer of
+    ours is needed, so a namespace's deletion can never hang on us; a Fleet that is deleted in the foreground waits for
+    what it owns, by the garbage collector's own."""
     if obj["kind"] in _KEPT or is_shared(obj):
         return obj
     meta = fleet["metadata"]
@@ -92,6 +93,7 @@ def own(obj: Object, fleet: Object) -> Object:
         "name": meta["name"],
         "uid": meta["uid"],
         "controller": True,
+        "blockOwnerDeletion": True,
     }
     return {**obj, "metadata": {**obj["metadata"], "ownerReferences": [owner]}}
 

@@ -513,7 +513,9 @@ class KubeApi:
                 return True
             for s, (namespace, name), o in blocking:
                 if not o["metadata"].get("deletionTimestamp"):
-                    self.delete(s, namespace, name)
+                    # What has something of its own is deleted in the foreground, too; else its owner would not wait.
+                    more = any(_owned_by(x, o["metadata"].get("uid")) for _, _, x in stored)
+                    self.delete(s, namespace, name, foreground=more)
                     return True
         return False
 
@@ -547,6 +549,10 @@ class KubeApi:
         events.append((self._version, what, copied(obj)))
         del events[:-WINDOW]
         self.changed.notify_all()
+
+
+def _owned_by(obj: Object, uid: str | None) -> bool:
+    return any(o.get("uid") == uid for o in obj["metadata"].get("ownerReferences") or [])
 
 
 def _blocks(obj: Object, uid: str | None) -> bool:

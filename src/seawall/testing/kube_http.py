@@ -14,7 +14,7 @@ import yaml
 from seawall.testing.kube_api import KubeApi, Object, kind_name, matches
 from seawall.testing.kube_discovery import AGGREGATED, AGGREGATED_TYPE, VERBS, aggregated, groups, openapi
 from seawall.testing.kube_problem import ApiProblem
-from seawall.testing.kube_rbac import escalation, holds, refusal, verb_of
+from seawall.testing.kube_rbac import escalation, holds, holds_up, refusal, verb_of
 
 _PATH = re.compile(
     r"/(?:api/(?P<core>v1)|apis/(?P<group>[^/]+/[^/]+))"
@@ -177,6 +177,9 @@ class KubeHandler(BaseHTTPRequestHandler):
         if self.command == "GET" or not isinstance(body, dict):
             return
         if said := escalation(api.rights, body, namespace, self._rules_of):
+            raise ApiProblem(403, "Forbidden", said)
+        old = api.objects(version, m["plural"]).get((namespace, name))
+        if said := holds_up(api.rights, m["plural"], old, body, namespace, api.plural):
             raise ApiProblem(403, "Forbidden", said)
 
     def _rules_of(self, kind: str, namespace: str, name: str) -> list[Object]:

@@ -112,7 +112,9 @@ class Keda:
         if made is None:
             return None
         found = (made.get("status") or {}).get("conditions") or []
-        return HpaSeen(conditions={c["type"]: Condition(c["status"], c["reason"], c["message"]) for c in found})
+        return HpaSeen(
+            conditions={c["type"]: Condition(c["status"], c["reason"], c["message"]) for c in found}
+        )
 
     def _failed(self, name: str, trigger: int, failed: bool) -> int:
         """Failures in a row, this one counted."""

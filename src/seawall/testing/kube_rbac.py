@@ -3,7 +3,9 @@
 `api.rights = rights_of(objects, "seawall-operator", "seawall-system")`; whatever they do not grant is answered with
 403, in the API server's words. A right over one name only is told by the name behind the resource: `rolebindings a`.
 Nobody grants what they do not have: whoever writes a Role has its rules, whoever writes a binding has those of its
-role, or may `bind` it. No wildcards and no aggregation: what we render has none.
+role, or may `bind` it. Who holds up an owner's deletion may set the owner's finalizers, as on clusters with
+OwnerReferencesPermissionEnforcement (OpenShift's, and hardened ones). No wildcards and no aggregation: what we render
+has none.
 """
 
 from __future__ import annotations
@@ -84,6 +86,33 @@ def escalation(rights: frozenset[Right], obj: Object, namespace: str, rules_of: 
         f'"system:serviceaccount:seawall-system:somebody" is attempting to grant RBAC permissions not currently held: '
         f"{extra}"
     )
+
+
+def holds_up(
+    rights: frozenset[Right],
+    plural: str,
+    old: Object | None,
+    obj: Object,
+    namespace: str,
+    plural_of: Callable[[str, str], str],
+) -> str:
+    """The server's message where an object would newly hold up an owner whose finalizers its writer may not set; empty
+    where it does not. `plural_of`: apiVersion and kind -> the resource."""
+
+    def blocked(found: Object | None) -> dict[str, Object]:
+        owners = ((found or {}).get("metadata") or {}).get("ownerReferences") or []
+        return {str(o.get("uid")): o for o in owners if o.get("blockOwnerDeletion")}
+
+    before = blocked(old)
+    for owner in (o for uid, o in blocked(obj).items() if uid not in before):
+        group = owner["apiVersion"].rpartition("/")[0]
+        right = f"{plural_of(owner['apiVersion'], owner['kind'])}/finalizers {owner['name']}"
+        if not holds(rights, (namespace, group, right, "update")):
+            return (
+                f'{plural} "{obj["metadata"]["name"]}" is forbidden: cannot set blockOwnerDeletion if an '
+                "ownerReference refers to a resource you can't set finalizers on: , <nil>"
+            )
+    return ""
 
 
 def verb_of(method: str, named: bool, watched: bool) -> str:

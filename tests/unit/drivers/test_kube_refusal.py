@@ -30,6 +30,10 @@ DOWN = (
     'Internal error occurred: failed calling webhook "mutate.keda.sh": failed to call webhook: Post '
     '"https://keda-admission-webhooks.keda.svc:443/x?timeout=10s": no endpoints available'
 )
+BLOCKS = (
+    'deployments.apps "x" is forbidden: cannot set blockOwnerDeletion if an ownerReference refers to a resource you '
+    "can't set finalizers on: , <nil>"
+)
 CONFLICT = (
     'Apply failed with 1 conflict: conflict with "kubectl-client-side-apply" using apps/v1: .spec.replicas'
 )
@@ -45,6 +49,7 @@ CONFLICT = (
         (403, GOING, "until the namespace is gone"),
         (403, LIMIT, "LimitRange"),
         (403, VETO, "policy"),
+        (403, BLOCKS, "seawall operator manifests"),
         (400, VETO, "policy"),
         (400, 'admission webhook "m.x.io" does not support dry run', "apply --yes"),
         (404, 'namespaces "llm" not found', "Create the namespace"),

@@ -7,10 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.unit.operator.test_bad_days import plain
+from tests.unit.operator.test_bad_days import FLEETS, plain
+from tests.unit.operator.test_operator import Running
 from tests.unit.operator.test_readiness import NS
 from tests.unit.operator.verbs import Person
 
+from seawall.drivers.kube import connect
 from seawall.operator.wait import judge
 from seawall.testing.kube_api import SERVED, KubeApi
 
@@ -76,3 +78,31 @@ def test_a_deployment_that_leaves_is_told_and_made_anew_when_it_is_gone(api: Kub
     assert "leaving; waiting until it is gone" in again.text
     new = api.objects("apps/v1", "deployments")[NS, "one"]["metadata"]
     assert new["uid"] != made["metadata"]["uid"] and "deletionTimestamp" not in new
+
+
+async def test_a_fleet_that_is_deleted_in_the_foreground_waits_for_its_engines(
+    api: KubeApi, tmp_path: Path
+) -> None:
+    """`kubectl delete fleet --cascade=foreground` comes back when the last stream has ended, and not before."""
+    api.put(plain("one"))
+    async with connect(kubeconfig=api.kubeconfig(tmp_path)) as kube, Running(api, kube) as op:
+
+        def deployments() -> dict[tuple[str, str], dict[str, Any]]:
+            return api.objects("apps/v1", "deployments")
+
+        await op.until(lambda: (NS, "one") in deployments())
+        await op.until(lambda: api.objects(*FLEETS)[NS, "one"].get("status", {}).get("applied"))
+        claims = set(api.objects("v1", "persistentvolumeclaims"))
+        api.put(pod_of(deployments()[NS, "one"], "p0"))
+        api.delete("seawall.dev/v1alpha1/fleets", NS, "one", foreground=True)
+        assert api.objects("v1", "pods")[NS, "p0"]["metadata"]["deletionTimestamp"], (
+            "told to stop, and drains"
+        )
+        begun = len(api.requests)
+        await op.until(lambda: len(api.requests) > begun + 5)
+        assert (NS, "one") in api.objects(*FLEETS) and (NS, "one") in deployments()
+        assert not [r for r in api.requests[begun:] if r.startswith("PATCH") and "/deployments" in r]
+        api.remove("v1", "pods", "p0", NS)
+        assert (NS, "one") not in api.objects(*FLEETS)
+        assert not deployments()
+        assert set(api.objects("v1", "persistentvolumeclaims")) == claims, "weights stay"

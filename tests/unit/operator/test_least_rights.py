@@ -167,6 +167,22 @@ async def test_a_cluster_s_operator_can_grant_nothing_else(api: KubeApi, kube: K
             await kube.apply(role)
 
 
+async def test_an_older_role_of_the_operator_is_named_with_what_brings_it_up_to_date(
+    api: KubeApi, kube: Kube
+) -> None:
+    """Where the cluster asks who holds up a Fleet's deletion, a role from before that right makes nothing."""
+    status = fleet(api, "chat", "llm")
+    async with at_work(api, kube, "llm") as until:
+        await until(lambda: status().get("phase") == "Progressing")
+        whole = api.rights or frozenset()
+        api.rights = frozenset(r for r in whole if not r[2].startswith("fleets/finalizers"))
+        status = fleet(api, "other", "llm", "none")
+        await until(lambda: status().get("phase") == "Refused")
+        assert "cannot set blockOwnerDeletion" in status()["reason"]
+        api.rights = whole
+        await until(lambda: status().get("phase") == "Progressing")
+
+
 def test_the_default_form_is_one_namespace_and_names_it() -> None:
     runner = CliRunner()
     plain = runner.invoke(command, ["manifests", "-n", "llm"]).output

@@ -1,7 +1,8 @@
 """Objects grouped into numbered files, so that `kubectl apply -f DIR` applies them in a good order.
 
-`kubectl delete -f` knows no annotation that keeps an object, so what holds more than we have put into it (the namespace,
-the volumes) lies in files of its own, whose names begin with 0: `kubectl delete -f 'DIR/[1-9]*.yaml'` leaves it.
+`kubectl delete -f` knows no annotation that keeps an object, so what holds more than we have put into it (the
+namespace, the volumes) lies in files of its own, whose names begin with 0: `kubectl delete -f 'DIR/[1-9]*.yaml'` leaves
+it.
 """
 
 from __future__ import annotations

@@ -128,7 +128,9 @@ def test_what_the_hpa_tells_and_what_the_triggers_tell_are_two_conditions(
 
 def test_an_hpa_that_has_said_nothing_yet_is_not_told_of() -> None:
     for seen in (None, keda.HpaSeen(read_error=True), keda.HpaSeen()):
-        assert keda.request_scale(keda.ScaleSpec(), replace(turn(1, active=True), hpa=seen)).hpa_active is None
+        assert (
+            keda.request_scale(keda.ScaleSpec(), replace(turn(1, active=True), hpa=seen)).hpa_active is None
+        )
 
 
 TRIGGER = km.Trigger(metric="m", target_m=3000, current_replicas=6, ready_replicas=2)
