@@ -1,5 +1,6 @@
-"""A gateway is killed: responses go on as chats do; a client with a key, whose record is lost, gets nothing wrong.
-Nor does one whose connection cannot be kept: it is cut, counted, and answered whole when it comes again."""
+"""A gateway is killed: responses go on as chats do; a client with a key is cut, and joins its answer again
+(more of that in test_kept_kill.py). One whose connection cannot be kept is cut, counted, and answered whole when it
+comes again."""
 
 from __future__ import annotations
 
@@ -41,18 +42,20 @@ async def test_the_stream_of_a_response_goes_on_through_a_kill(tmp_path: Path) -
         assert docs[-1]["type"] == "response.completed"
 
 
-async def test_a_client_with_a_key_is_cut_and_begins_anew(tmp_path: Path) -> None:
+async def test_a_client_with_a_key_is_cut_and_joins_its_answer(tmp_path: Path) -> None:
     async with Answers("a") as engine, kept_gateway(tmp_path, engine) as (gateway, _):
         engine.gate = asyncio.Event()
         key = "Idempotency-Key: k\r\n"
         stream = await opened(gateway.port, "/v1/completions", {"prompt": "x"}, key)
         await stream.past(b"t0")
         await kill(gateway)
+        await until(lambda: len(engine.log) == 2, 30)
         engine.gate.set()
         rest = await within(stream.reader.read(), 30)
         assert rest == b""
         again = await opened(gateway.port, "/v1/completions", {"prompt": "x"}, key)
         assert [n for n, _ in events(await again.read())] == list(range(6))
+        assert len(engine.log) == 2, "it is not asked for a third time"
 
 
 @pytest.mark.parametrize(

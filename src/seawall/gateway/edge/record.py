@@ -137,6 +137,11 @@ class Arena:
         self.words[_HEADER_WORDS + slot * _SLOT_WORDS] = 0
         self._free_slots.append(slot)
 
+    @property
+    def taken(self) -> int:
+        """Slots that something is in."""
+        return self._next_slot - len(self._free_slots)
+
     def first(self, slot: int) -> tuple[int, int]:
         """(where a slot's entries begin, bytes written before them). 0: nowhere; _LOST: they are not all there."""
         words, at = self.words, _HEADER_WORDS + slot * _SLOT_WORDS
@@ -166,6 +171,11 @@ class Arena:
         return before // _TAKING
 
     # -- blocks
+
+    @property
+    def used(self) -> int:
+        """Blocks that are taken."""
+        return self._next_block - 1 - len(self._free)
 
     def place(self, block: int) -> int:
         """The first byte of a block."""

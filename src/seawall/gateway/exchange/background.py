@@ -9,7 +9,7 @@ import msgspec
 
 from seawall.decide.route import response as responses
 from seawall.decide.route import sse
-from seawall.decide.route.record import RecordState
+from seawall.decide.route.record import AnswerRecord, RecordState
 from seawall.decide.route.refusal import Refusal
 from seawall.gateway.edge.sink import EVENT_STREAM
 from seawall.gateway.exchange.keeping import Keeping
@@ -24,6 +24,11 @@ class InBackground:
         self._keeping = keeping
         self._cut: sse.EventSplitter | None = None
         self._parts: list[bytes] = []
+
+    @property
+    def record(self) -> AnswerRecord:
+        """What it fills."""
+        return self._keeping.record
 
     def open(self) -> None:
         """The response is accepted: it can be found, and read."""

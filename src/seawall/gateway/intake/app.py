@@ -248,7 +248,7 @@ class App:
     def early(self, client: Caller, request: Request) -> Refusal | None:
         """Before the body is read: what can be refused by the head alone."""
         if self.keys is not None:
-            request.key = self._key(request.headers)
+            request.key = self.key_of(request.headers)
             if (
                 request.key is None
                 and self.keys_for_all
@@ -277,7 +277,7 @@ class App:
         tenant = key.tenant if key is not None else ""
         return door.begin(self.loop, transport, data, tenant, key.models if key is not None else ())
 
-    def _key(self, headers: Mapping[bytes, bytes], fleet: str | None = None) -> Key | None:
+    def key_of(self, headers: Mapping[bytes, bytes], fleet: str | None = None) -> Key | None:
         """The first valid key among the credentials that a client sent: one that opens `fleet`, or any at all."""
         if self.keys is None:
             return None
@@ -423,7 +423,7 @@ class App:
             return
         seen = self.models
         if request.key is not None:
-            keys = {fleet: self._key(request.headers, fleet) for fleet in self.fleets}
+            keys = {fleet: self.key_of(request.headers, fleet) for fleet in self.fleets}
             seen = {n: s for n, s in seen.items() if self._may_use(keys[s.fleet.name], n, s)}
         if not name:
             client.answer(200, JSON, models_page(seen, self.created))
@@ -436,7 +436,7 @@ class App:
         """The fleets that the client may ask, each with the tenant that it is there."""
         found: list[responses.Owned] = []
         for lane in self.fleets.values():
-            key = self._key(request.headers, lane.name)
+            key = self.key_of(request.headers, lane.name)
             tenant = lane.tenants.of(key)
             if tenant is not None and (key is not None or not self.keys_for_all):
                 found.append((lane, tenant.name))
@@ -464,7 +464,7 @@ class App:
         name = body.model or served.engine_name
         request.model = name
         if request.key is not None and self.keys is not None and self.keys.divided:
-            request.key = self._key(request.headers, runtime.name)
+            request.key = self.key_of(request.headers, runtime.name)
         line = BATCH in request.headers and self._of_lane(request)
         tenant = self._owner(runtime, request) if line else runtime.tenants.of(request.key)
         nobody = request.key is None and not line

@@ -20,8 +20,11 @@ from seawall.gateway.edge.client_side import Client
 from seawall.gateway.edge.http2 import Http2Connection
 from seawall.gateway.edge.record import Arena, Record, read
 from seawall.gateway.edge.whole_sink import WholeSink
+from seawall.gateway.exchange.background import InBackground
 from seawall.gateway.exchange.exchange import Exchange
+from seawall.gateway.exchange.keeping import Keeping
 from seawall.gateway.exchange.lane import FleetLane
+from seawall.gateway.exchange.written import WrittenRecord
 from seawall.gateway.intake.app import App
 from seawall.gateway.process.metrics import METRICS, Line
 from seawall.gateway.tell.stats import SIDE_NUMBERS, FleetStats, Histogram
@@ -192,6 +195,9 @@ def _is_kept(one: object) -> bool:
     """A record holds this request."""
     sink = one.sink if isinstance(one, Exchange) else None
     plain = sink.plain if isinstance(sink, WholeSink) else sink
+    if isinstance(plain, Keeping | InBackground):
+        record = plain.record
+        return isinstance(record, WrittenRecord) and record.written
     return isinstance(plain, Client) and plain.record is not None
 
 

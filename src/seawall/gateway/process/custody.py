@@ -133,7 +133,7 @@ class Custody:
         fd = holding.fds.pop(record.slot, -1)
         self._tell(_Message(b"-", holding, record.slot))
         record.arena.give_slot(record.slot)
-        if not holding.fds and holding is not self.main and not self._waiting:
+        if not holding.fds and not holding.arena.taken and holding is not self.main and not self._waiting:
             self._send(b"x" + _number.pack(holding.number), ())
             self._holdings.remove(holding)
             holding.arena.close()

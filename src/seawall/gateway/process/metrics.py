@@ -117,7 +117,8 @@ METRICS: dict[str, tuple[str, str]] = {
     ),
     names.CARRIED_TOTAL: (
         "counter",
-        "Connections of a process that died, by what went on: stream, request, idle.",
+        "What goes on of a process that died: connections, by what was going on (stream, request, idle), and answers "
+        "that belong to none (kept).",
     ),
     names.CARRIED_LOST_TOTAL: ("counter", "Connections of a process that died that could not go on, by why."),
     names.TRUTH_ASKS_TOTAL: ("counter", "Prompts with known answers, by what came: same, moved, none."),

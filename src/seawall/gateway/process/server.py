@@ -23,6 +23,7 @@ from random import Random
 from time import monotonic, time
 
 from seawall.decide.route.pick import Target
+from seawall.decide.route.record import Shelf, ShelfRules
 from seawall.decide.truth.sick import TAIL
 from seawall.domain import labels
 from seawall.domain.labels import (
@@ -45,6 +46,7 @@ from seawall.gateway.edge.client_side import client_factory
 from seawall.gateway.edge.through import BatchDoor
 from seawall.gateway.exchange.exchange import Exchange
 from seawall.gateway.exchange.lane import FleetLane
+from seawall.gateway.exchange.written import KeptPages
 from seawall.gateway.intake.app import App
 from seawall.gateway.intake.means import Means
 from seawall.gateway.intake.peers import Peers, socket_of
@@ -117,6 +119,7 @@ class Server:
         self._kept: Custody | None = None
         self._take_over: TakeOver | None = None
         self._counts: CountsRecord | None = None
+        self._pages = KeptPages()
         self._left: asyncio.Queue[tuple[Estate, Holding]] = asyncio.Queue()
         self._inherited: socket.socket | None = None
         self._orphan_since = 0.0
@@ -143,7 +146,7 @@ class Server:
             ask_longest=Longest(loop).ask,
             share=self._share(),
             gateways=self.tier.expected if self.tier is not None else 1,
-            shelf=self.tier.shelf if self.tier is not None else None,
+            shelf=self._shelf_of,
             store=self.tier.told if self.tier is not None else None,
             name=self.tier.name if self.tier is not None else "",
             tallies=self.tier.tallies if self.tier is not None else {},
@@ -239,6 +242,12 @@ class Server:
     ) -> None:
         adopt(self.app, shelf, record, facts, tape)
 
+    def _shelf_of(self, fleet: str, rules: ShelfRules) -> Shelf:
+        """Where answers are kept that their clients come again for: with other gateways, or with the keeper."""
+        if self.tier is not None:
+            return self.tier.shelf(fleet, rules)
+        return self._pages.shelf(fleet, rules, monotonic)
+
     def _share(self) -> Share | None:
         tier, board = self.tier, self._board
         if tier is not None:
@@ -263,6 +272,7 @@ class Server:
         self._kept = kept = Custody(loop, s.keeper, s.seat, self._adopt, self.app.memory.bound // 4)
         self._counts = CountsRecord(self.app, self._own_lines)
         self._take_over = TakeOver(self.app, kept, loop, self._counts, s.died)
+        self._pages.open(lambda: kept.main.arena)
         self._greets = self._greeting = True
         await kept.greet()
         self._greets = self._greeting = False

@@ -15,9 +15,10 @@ from time import monotonic
 from typing import cast
 
 from seawall.drivers.sockets import handed_over
-from seawall.gateway.edge.record import Arena, Record
+from seawall.gateway.edge.record import Arena, Record, read
 from seawall.gateway.intake.app import App
 from seawall.gateway.intake.carry import past_of
+from seawall.gateway.intake.carry_kept import Unfinished, is_kept, restored, take_up
 from seawall.gateway.process.counts import CountsRecord
 from seawall.gateway.process.custody import Custody, Estate, Holding
 
@@ -47,8 +48,10 @@ class TakeOver:
         self._ended = 0
         """Connections that were ended, and on which something was going on."""
         self._died = died
+        self._unfinished: list[tuple[Arena, int, Unfinished]] = []
+        """Answers without a connection that are to go on, and where they are written."""
         self.carried: dict[str, int] = {}
-        """Connections that go on, by what was going on: stream, request, idle."""
+        """What goes on: connections, by what was going on (stream, request, idle), and answers that are kept (kept)."""
         self.lost: dict[str, int] = {}
         """Connections that were ended, by reason (intake/carry.py)."""
 
@@ -68,15 +71,48 @@ class TakeOver:
         for why, count in self._counts.inherit(arena, alone, first).items():
             self._count_lost(why, count)
         self._counts.note(self._kept.main.arena)
-        for slot in alone:
-            arena.give_slot(slot)  # counts; or a connection that had begun, and did not reach the keeper
+        for slot in sorted(alone):
+            if not self._restore(arena, slot):
+                arena.give_slot(slot)  # counts; or a connection that had begun, and did not reach the keeper
         return holding
+
+    def _restore(self, arena: Arena, slot: int) -> bool:
+        """An answer that a predecessor kept is here again, before anybody can ask for it. False: the slot is none."""
+        past = read(arena, slot)
+        if past is None or not is_kept(past):
+            return False
+        if arena.taking(slot, True) >= DEADLY:
+            self._count_lost("deadly", 1)
+            return False
+        found = restored(self._app, arena, slot, past)
+        if isinstance(found, Unfinished):
+            self._unfinished.append((arena, slot, found))
+        elif found:
+            self._count_lost(found, 1)
+            return False
+        else:
+            arena.taking(slot, False)
+        return True
+
+    def _take_up(self) -> None:
+        """Answers that nobody's connection waits for go on, too."""
+        waiting, self._unfinished = self._unfinished, []
+        if waiting:
+            log.warning("a gateway died: %d answers that it was keeping go on here", len(waiting))
+        for arena, slot, kept in waiting:
+            if take_up(self._app, kept):
+                self.carried["kept"] = self.carried.get("kept", 0) + 1
+            else:
+                self._count_lost("refused", 1)
+            if kept.record.written:
+                arena.taking(slot, False)
 
     async def take(self, estate: Estate, holding: Holding) -> None:
         """Goes on with all that a predecessor left."""
         began, arena = monotonic(), holding.arena
         died, self._died = self._died or began, 0.0
         used = set(arena.slots())
+        self._take_up()
         before = sum(self.carried.values())
         for slot in estate.connections.keys() - used:
             os.close(estate.connections[slot])
