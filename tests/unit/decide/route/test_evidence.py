@@ -27,6 +27,8 @@ class Watch:
     pace: Pace = SMALL
     sight: Sight = field(default_factory=lambda: Sight(marks=(0.0,), cpu_s=0.0))
     now: float = 0.0
+    patience: Patience = PATIENCE
+    ask_s: float = ASK_S
 
     def __post_init__(self) -> None:
         self.pulse = Pulse(sign_s=self.now)
@@ -35,10 +37,10 @@ class Watch:
 
     def second(self, *, answers: bool = False) -> Verdict:
         answered = None
-        if self.asked_at is not None and (answers or self.now - self.asked_at >= ASK_S):
+        if self.asked_at is not None and (answers or self.now - self.asked_at >= self.ask_s):
             answered, self.asked_at = answers, None
         self.opinion, self.pulse = look(
-            self.pulse, replace(self.sight, answered=answered), self.pace, PATIENCE, self.now
+            self.pulse, replace(self.sight, answered=answered), self.pace, self.patience, self.now
         )
         if self.opinion.ask and self.asked_at is None:
             self.asked_at = self.now
