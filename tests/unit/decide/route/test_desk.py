@@ -84,6 +84,21 @@ def test_the_loss_of_the_last_replica_is_borne_until_somebody_can_have_said_that
     assert {t for now in range(160, 166) for t in desk.tick(now).late} == {lost, new}, "nobody brings it back"
 
 
+def test_while_a_fleet_comes_back_only_its_own_deadline_ends_a_requests_wait() -> None:
+    desk = desk_of("a", queue_s=2.0)
+    begun = placed(desk, 100.0)
+    desk.tick(100.0)
+    desk.broke(begun, RESET, 100.1)
+    begun.begun = True
+    assert desk.again(begun, 100.1) is None
+    desk.discovered([], coming=True)
+    new, patient = Ticket(Ask(10), deadline=149.5), Ticket(Ask(10))
+    desk.offer(new, 101.0)
+    desk.offer(patient, 101.0)
+    late = {now: desk.tick(float(now)).late for now in range(102, 400)}
+    assert {now: tickets for now, tickets in late.items() if tickets} == {150: [new]}
+
+
 def test_a_fleet_that_never_served_is_not_waited_for() -> None:
     desk = desk_of(queue_s=2.0)
     ticket = Ticket(Ask(10))
