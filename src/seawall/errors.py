@@ -18,10 +18,29 @@ import re
 
 
 def in_words(error: BaseException) -> str:
-    """What a failed connection says, without the system's number and Python's names: `connection refused`."""
-    said = re.sub(r"\[Errno -?\d+\] ", "", str(error)).strip() or type(error).__name__
+    """What a failed connection or a file that cannot be read says, without the system's number and Python's names:
+    `connection refused`, `line 1, column 2: expecting value`."""
+    if isinstance(error, UnicodeDecodeError):
+        return f"byte {error.start} is not UTF-8 text"
+    if isinstance(error, RecursionError):
+        return "it is nested too deeply"
+    if isinstance(error, KeyError):
+        return f"{error.args[0] if error.args else 'a key'} is missing"
+    if (line := getattr(error, "lineno", None)) and (column := getattr(error, "colno", None)):
+        return f"line {line}, column {column}: {getattr(error, 'msg', '').lower()}"
+    said = re.sub(r"\[Errno -?\d+\] ", "", str(error)).strip() or of_kind(error)
     said = re.sub(r"^Connect call failed \(.*\)$", "connection refused", said)
     return said if said[1:2].isupper() else said[:1].lower() + said[1:]
+
+
+def of_kind(error: BaseException) -> str:
+    """The kind of a failure, in words: for where its own text could hold a secret, such as a signed URL."""
+    return _spelt(type(error).__name__)
+
+
+def _spelt(name: str) -> str:
+    """The words of a class's name: `ConnectTimeout` is `connect timeout`."""
+    return re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name.removesuffix("Error") or name).lower()
 
 
 class SeawallError(Exception):

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from seawall.decide.batch.rules import bucket_parts
-from seawall.errors import InputError, SourceError
+from seawall.errors import InputError, SourceError, of_kind
 from seawall.weights.sources.gcs import gcs_client
 from seawall.weights.sources.s3 import s3_client
 
@@ -117,6 +117,6 @@ def _told(where: str) -> Iterator[None]:
         code = getattr(e, "response", {})
         told = code.get("Error", {}).get("Code") if isinstance(code, dict) else None
         raise SourceError(
-            f"the files' bucket {where} failed: {told or type(e).__name__}.",
+            f"the files' bucket {where} failed: {told or of_kind(e)}.",
             "May this identity read, write and delete there, and is the address right?",
         ) from None

@@ -18,6 +18,8 @@ from seawall.errors import ClusterError, InputError, SeawallError, in_words
 PATIENCE_S = 600.0
 """Seconds for the look through a large file at a batch's creation."""
 
+_LINE = 'A line is {"custom_id": "a", "method": "POST", "url": "/v1/chat/completions", "body": {...}}.'
+
 
 class BatchClient:
     """See the module."""
@@ -122,12 +124,12 @@ def first_endpoint(path: Path) -> str:
     with path.open("rb") as source:
         first = next(raw_lines(source, LONGEST), None)
     if first is None:
-        raise InputError(f"{path} has no line with a request.")
+        raise InputError(f"{path} has no line with a request.", _LINE)
     try:
         url = json.loads(first[1])["url"]
     except (ValueError, KeyError, TypeError, RecursionError):
         raise InputError(
             f"{path}:{first[0]}: no request.",
-            'A line is {"custom_id": "a", "method": "POST", "url": "/v1/chat/completions", "body": {...}}.',
+            _LINE,
         ) from None
     return str(url)

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 @click.option("--service", metavar="NS/NAME:PORT", help="Through the API server, with your kubeconfig.")
 @click.option("--context", help="With --service: context of the kubeconfig.")
 @click.option("--since", default="24h", show_default=True, help="How far back to look.")
-@click.option("--token-file", type=click.Path(dir_okay=False), help="Or SEAWALL_PROMETHEUS_TOKEN.")
+@click.option("--token-file", type=InputFile(""), help="Or SEAWALL_PROMETHEUS_TOKEN.")
 @click.option(
     "--history", type=InputFile(".json", exists=False), help="Recorded answers instead of a server."
 )

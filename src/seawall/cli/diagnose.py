@@ -11,7 +11,7 @@ import click
 
 from seawall.cli import complete, output
 from seawall.cli.cluster import cluster_options, known_namespace, means_cluster, with_cluster
-from seawall.cli.files import OutputFile
+from seawall.cli.files import InputFile, OutputFile
 from seawall.errors import CheckFailed, InputError
 
 if TYPE_CHECKING:
@@ -20,9 +20,7 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("target", default="", shell_complete=complete.fleets)
-@click.option(
-    "--facts", "facts_file", type=click.Path(dir_okay=False), help="Recorded facts, as JSON; - for stdin."
-)
+@click.option("--facts", "facts_file", type=InputFile(".json"), help="Recorded facts, as JSON; - for stdin.")
 @click.option("--state-dir", type=click.Path(file_okay=False), help="Of a `seawall up` on this machine.")
 @click.option("--record", type=OutputFile(), help="Write the facts of a cluster here, to read later.")
 @click.option(
@@ -34,7 +32,7 @@ if TYPE_CHECKING:
 @cluster_options
 def command(
     target: str,
-    facts_file: str | None,
+    facts_file: Path | None,
     state_dir: str | None,
     record: Path | None,
     explain: str | None,
@@ -81,7 +79,7 @@ def command(
     elif state_dir:
         facts = facts_of_state(Path(state_dir))
     elif facts_file:
-        facts = parse_facts(_read(facts_file), facts_file)
+        facts = parse_facts(_read(facts_file), str(facts_file))
     else:
         facts = facts_of_state(state_folder(None))
     causes = run.diagnose(facts, target)
@@ -144,14 +142,11 @@ def _of_cluster(
     return parse_facts(text, "the cluster's facts")
 
 
-def _read(name: str) -> str:
+def _read(name: Path) -> str:
     limit = 64 * 2**20
     try:
-        if name == "-":
-            data = sys.stdin.buffer.read(limit + 1)
-        else:
-            with Path(name).open("rb") as f:
-                data = f.read(limit + 1)
+        with name.open("rb") as f:
+            data = f.read(limit + 1)
     except OSError as e:
         raise InputError(f"{name}: {e.strerror or e}.", "Name a file of recorded facts.") from None
     if len(data) > limit:

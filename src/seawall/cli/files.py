@@ -18,6 +18,17 @@ from seawall.errors import InputError
 MOST = 256 * 2**20
 
 
+STANDS_FOR: dict[str, str] = {}
+"""Paths of copies -> what they were copied from, as a person calls it."""
+
+
+def as_typed(text: str) -> str:
+    """A message in which a copy of standard input is called so, and not by the path of the copy."""
+    for path, name in STANDS_FOR.items():
+        text = text.replace(path, name)
+    return text
+
+
 class InputFile(click.Path):
     """A file to read. `-` is copied from standard input into one that lives as long as the command."""
 
@@ -31,11 +42,15 @@ class InputFile(click.Path):
         given = Path(str(value))
         pipe = given.exists() and not given.is_file() and not given.is_dir()  # `<(...)` can be read only once
         if str(value) != "-" and not pipe:
+            if given.is_dir():
+                flag = max(param.opts, key=len) if isinstance(param, click.Option) else ""
+                raise InputError(f"{flag} {given}: is a folder.".strip(), "Name a file in it.")
             return super().convert(value, param, ctx)
         folder = Path(tempfile.mkdtemp(prefix="seawall-"))
         if ctx is not None:
             ctx.find_root().call_on_close(lambda: shutil.rmtree(folder, ignore_errors=True))
         path = folder / f"stdin{self._suffix}"
+        STANDS_FOR[str(path)] = _called(given)
         with path.open("wb") as f, given.open("rb") if pipe else nullcontext(sys.stdin.buffer) as source:
             done = 0
             while part := source.read(2**20):
@@ -48,6 +63,53 @@ class InputFile(click.Path):
         if not done:
             raise InputError(f"{_called(given)} is empty.", "Look at the command before the pipe.")
         return path
+
+
+class InputFileOrName(InputFile):
+    """A file to read, or a name of something else that may stand there, too: a folder, the id of a model."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if str(value) == "-" or Path(str(value)).is_fifo():
+            return str(super().convert(value, param, ctx))
+        return str(value)
+
+
+class ChangedFile(click.Path):
+    """A file that a verb reads and writes again where it lies."""
+
+    name = "file"
+
+    def __init__(self) -> None:
+        super().__init__(path_type=Path)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        flag = max(param.opts, key=len) if param else "The file"
+        if str(value) == "-":
+            raise InputError(
+                f"{flag} -: is changed where it lies, which standard input cannot be.",
+                "Name a file, such as keys.json.",
+            )
+        if Path(str(value)).is_dir():
+            raise InputError(f"{flag} {value}: is a folder.", "Name a file in it.")
+        return super().convert(value, param, ctx)
+
+
+class InputFolder(click.Path):
+    """A folder to read; `exists`: it must be there."""
+
+    name = "directory"
+
+    def __init__(self, exists: bool = False) -> None:
+        super().__init__(path_type=Path)
+        self._must = exists
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        flag, path = max(param.opts, key=len) if param else "The folder", Path(str(value))
+        if path.exists() and not path.is_dir():
+            raise InputError(f"{flag} {path}: is a file, not a folder.", "Name the folder that holds it.")
+        if self._must and not path.is_dir():
+            raise InputError(f"{flag} {path}: no such folder.", "Check the path.")
+        return super().convert(value, param, ctx)
 
 
 class OutputFile(click.Path):

@@ -21,12 +21,12 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("spec", metavar="FLEET.yaml", type=InputFile())
-@click.option("--fleet", "only", metavar="NAME", help="Which, if SPEC holds several.")
+@click.option("--fleet", "only", metavar="NAME", help="Which, if the file holds several.")
 @click.option(
     "--url", "urls", multiple=True, metavar="URL", help="Replicas that serve; two at least must agree."
 )
-@click.option("--lock", type=click.Path(path_type=Path), help="Lockfile of the weights. [FLEET.lock]")
-@click.option("--out", type=click.Path(path_type=Path), help="The file. [FLEET.truth.json beside SPEC]")
+@click.option("--lock", type=InputFile(".lock"), help="Lockfile of the weights. [FLEET.lock]")
+@click.option("--out", type=click.Path(path_type=Path), help="The file. [FLEET.truth.json beside it]")
 @click.option(
     "--sweep", type=click.IntRange(0), metavar="IDS",
     help="Token ids, the common ones first, whose own rows are looked at. [the whole vocabulary]",

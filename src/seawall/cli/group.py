@@ -126,8 +126,10 @@ def _wants_json(argv: list[str]) -> bool:
 def _fail(message: str, cure: str, code: int, as_json: bool) -> None:
     if message:
         from seawall.cli import terminal
+        from seawall.cli.files import as_typed
         from seawall.domain.columns import folded
 
+        message, cure = as_typed(message), as_typed(cure)
         lines = [f"seawall: {message}", *(f"  {line}" for line in cure.splitlines())]
         click.echo(folded("\n".join(lines), terminal.width(sys.stderr)), err=True)
     if as_json:

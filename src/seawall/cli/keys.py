@@ -8,17 +8,14 @@ from pathlib import Path
 import click
 
 from seawall.cli import output
+from seawall.cli.files import ChangedFile, InputFile
 from seawall.cli.output import output_option
 from seawall.cli.terminal import say
 from seawall.cli.verbs import VerbGroup
 
-FILE = click.option(
-    "--file",
-    "path",
-    required=True,
-    type=click.Path(dir_okay=False, path_type=Path),
-    help="The keys file that the gateway watches (--keys FILE).",
-)
+_HELP = "The keys file that the gateway watches (--keys FILE)."
+FILE = click.option("--file", "path", required=True, type=ChangedFile(), help=_HELP)
+READ = click.option("--file", "path", required=True, type=InputFile(".json", exists=False), help=_HELP)
 
 
 @click.group(cls=VerbGroup)
@@ -93,7 +90,7 @@ def _serving() -> str | None:
 
 
 @command.command(name="list")
-@FILE
+@READ
 @output_option
 def list_(path: Path, form: str) -> None:
     """List keys: ids, tenants and limits; the keys themselves are kept nowhere.

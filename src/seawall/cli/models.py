@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, get_args
 import click
 
 from seawall.cli import complete, output
-from seawall.cli.files import writable_folder
+from seawall.cli.files import InputFile, InputFolder, writable_folder
 from seawall.cli.output import output_option
 from seawall.cli.terminal import say
 from seawall.cli.verbs import VerbGroup
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from seawall.weights.lockfile import Lock
 
 _REGISTRY = click.option(
-    "--registry", type=click.Path(file_okay=False, path_type=Path), default=Path("models"), show_default=True,
+    "--registry", type=InputFolder(), default=Path("models"), show_default=True,
     envvar="SEAWALL_MODELS", help="Folder of Model documents.",
 )  # fmt: skip
 
@@ -36,7 +36,7 @@ def command() -> None:
 @command.command("list")
 @_REGISTRY
 @click.option(
-    "--specs", type=click.Path(path_type=Path), default=Path(), help="Folder of specs: who uses what. [.]"
+    "--specs", type=InputFolder(exists=True), default=Path(), help="Folder of specs: who uses what. [.]"
 )
 @output_option
 def list_models(registry: Path, specs: Path, form: str) -> None:
@@ -97,9 +97,7 @@ def show(name: str, registry: Path) -> None:
 @click.option(
     "--to", "directory", type=click.Path(file_okay=False, path_type=Path), help="Pull and verify into here."
 )
-@click.option(
-    "--lock", type=click.Path(dir_okay=False, path_type=Path), help="Or take what this lockfile pins."
-)
+@click.option("--lock", type=InputFile(".lock"), help="Or take what this lockfile pins.")
 @click.option("--revision", help="Commit, tag or branch (hf://, oci://).")
 @click.option("--licence", help="SPDX name, such as Apache-2.0.")
 @click.option(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from seawall.cli import output
-from seawall.cli.files import OutputFile
+from seawall.cli.files import InputFile, InputFileOrName, OutputFile
 from seawall.cli.numbers import Finite
 from seawall.cli.output import output_option
 
@@ -32,7 +32,12 @@ TOKENS = click.IntRange(1, 2**31)
 @click.command(context_settings={"max_content_width": 110})
 @click.argument("spec", metavar="[FLEET.yaml|MODEL]", required=False, type=click.Path())
 @click.option("--fleet", "only", metavar="NAME", help="Only this fleet of a file that holds several.")
-@click.option("--model-config", metavar="PATH", help="A config.json or its directory, or a known model's id.")
+@click.option(
+    "--model-config",
+    type=InputFileOrName(".json"),
+    metavar="PATH",
+    help="A config.json or its directory, or a known model's id.",
+)
 @click.option(
     "--gpu", default="auto", metavar="NAME", help="Catalogue name, nvidia.com/gpu.product label, cpu, auto."
 )
@@ -80,10 +85,13 @@ TOKENS = click.IntRange(1, 2**31)
 )
 @click.option("--vllm-version", metavar="V", help="Defaults differ between versions. Default: 0.32.0.")
 @click.option(
-    "--prices", type=click.Path(), metavar="FILE", help="Your prices: {as_of: DATE, gpus: {NAME: USD}}."
+    "--prices", type=InputFile(), metavar="FILE", help="Your prices: {as_of: DATE, gpus: {NAME: USD}}."
 )
 @click.option(
-    "--calibration", type=click.Path(), metavar="FILE", help="Measured step times, from `seawall bench`."
+    "--calibration",
+    type=InputFile(".json"),
+    metavar="FILE",
+    help="Measured step times, from `seawall bench`.",
 )
 @click.option("--offline", is_flag=True, help="Never ask the hub for a config.json.")
 @click.option(
@@ -107,7 +115,7 @@ def command(
 ) -> None:
     """Say what a fleet needs and what it will hold. No GPU is needed, and no network for a known model.
 
-    SPEC is a Fleet file, or the id of a model with vLLM's flags as options.
+    It takes a Fleet's file, or the id of a model with vLLM's flags as options.
 
     \b
       seawall plan examples/smollm2.yaml

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from seawall.cli.files import writable_folder
+from seawall.cli.files import InputFile, writable_folder
 
 if TYPE_CHECKING:
     from seawall.render.inputs import Group
@@ -27,9 +27,7 @@ PREREQS = "cluster-prereqs"
     help="What the objects are packed as.",
 )
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="Folder to write to. Default: stdout.")
-@click.option(
-    "--lock", type=click.Path(path_type=Path), help="Lockfile of the weights. [FLEET.lock if it is there]"
-)
+@click.option("--lock", type=InputFile(".lock"), help="Lockfile of the weights. [FLEET.lock if it is there]")
 @click.option("--gateway-name", default="", help="Name of the gateway. [FLEET-gateway]")
 @click.option(
     "--repo", default="https://git.example.com/llm/deploy", help="Repository that argocd and flux read from."

@@ -91,7 +91,7 @@ DRAWN = ("burst", "prompt", "output", "spread")
 @click.option("--patience", help="Clients without a token after so long go away. Default: never.")
 @click.option(
     "--calibration",
-    type=click.Path(dir_okay=False),
+    type=InputFile(".json"),
     help="Measured step times (`seawall bench --calibrate`).",
 )
 @click.option(

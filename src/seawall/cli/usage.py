@@ -117,9 +117,10 @@ def _bad_value(error: click.BadParameter, param: click.Parameter, ctx: click.Con
             from seawall.config.yaml import near_file
 
             meaning = _meaning(param, ctx)
-            return f"{path[1]:.200}: no such file.", near_file(Path(path[1])) or f"Name {meaning}." * bool(
-                meaning
+            what = (
+                f"What {called} reads: {meaning}." if isinstance(param, click.Option) else f"Name {meaning}."
             )
+            return f"{path[1]:.200}: no such file.", near_file(Path(path[1])) or what * bool(meaning)
         return f"{called}: {error.message.rstrip('.')}.", ""
     if found is None:
         return f"{called}: {error.message.rstrip('.')}.", ""

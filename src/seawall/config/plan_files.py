@@ -11,7 +11,7 @@ from seawall.config.yaml import documents, read_text
 from seawall.domain.action import Timing
 from seawall.domain.catalog.gpus import find_gpu
 from seawall.domain.catalog.prices import Prices
-from seawall.errors import InputError
+from seawall.errors import InputError, in_words
 
 
 def read_prices(path: str | Path) -> Prices:
@@ -39,8 +39,10 @@ def read_calibration(path: str | Path) -> Timing:
     """A calibration file (JSON with `Timing`'s fields; others are metadata) -> Timing."""
     try:
         data = json.loads(read_text(Path(path)))
-    except ValueError as e:
-        raise InputError(f"{path}: is not JSON.", "Make one with `seawall bench --calibrate`.") from e
+    except (ValueError, RecursionError) as e:
+        raise InputError(
+            f"{path}: is not JSON: {in_words(e)}.", "Make one with `seawall bench --calibrate`."
+        ) from None
     if not isinstance(data, dict):
         raise InputError(f"{path}: is not a calibration.", "Make one with `seawall bench --calibrate`.")
     inner = data.get("timing")

@@ -16,10 +16,11 @@ from typing import Any
 
 import yaml
 
-from seawall.errors import InputError
+from seawall.errors import InputError, in_words
 
 MAX_BYTES = 4 * 2**20
 MAX_ALIASES = 200
+MAX_DEPTH = 100
 _ADDRESS = re.compile(r"(hf|pypi|s3|gs|oci|file):/+")
 """How the address of a model begins once it was taken for a path."""
 _WRITE_ONE = (
@@ -112,6 +113,7 @@ def _stdin() -> str:
 def documents(text: str, name: str) -> list[Document]:
     """Every non-empty document of `text`. Raises InputError with `name`:line:column on malformed YAML."""
     try:
+        _bounded(text, name)
         aliases = (
             sum(isinstance(t, yaml.AliasToken) for t in yaml.scan(text, Loader=_Base)) if "*" in text else 0
         )
@@ -129,7 +131,22 @@ def documents(text: str, name: str) -> list[Document]:
     except yaml.YAMLError as e:
         raise InputError(f"{name}: {e}".splitlines()[0], _CURE) from None
     except (RecursionError, ValueError) as e:
-        raise InputError(f"{name}: cannot be read as YAML ({type(e).__name__}: {e}).", _CURE) from None
+        raise InputError(f"{name}: cannot be read as YAML: {in_words(e)}.", _CURE) from None
+
+
+def _bounded(text: str, name: str) -> None:
+    """InputError for what is nested too deeply: the parser calls itself for each level, and ends the process when the
+    stack does. Events come without that, but cost as much as parsing: few texts could hold so many levels at all."""
+    indent = max((len(line) - len(line.lstrip(" \t-?")) for line in text.splitlines()), default=0)
+    if text.count("[") + text.count("{") + indent <= MAX_DEPTH:
+        return
+    depth = 0
+    for event in yaml.parse(text, Loader=_Base):
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        if depth > MAX_DEPTH:
+            mark = event.start_mark
+            at = f":{mark.line + 1}:{mark.column + 1}" if mark else ""
+            raise InputError(f"{name}{at}: nested deeper than {MAX_DEPTH} levels.", _CURE)
 
 
 _CURE = "Correct that line; the cause may be in the line before it."

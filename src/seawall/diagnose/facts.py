@@ -25,7 +25,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from seawall.errors import InputError
+from seawall.errors import InputError, in_words
 
 Object = dict[str, Any]
 LISTS = (
@@ -109,7 +109,7 @@ def parse_facts(text: str, name: str = "facts.json") -> Facts:
         data = json.loads(text)
     except (ValueError, RecursionError) as e:
         raise InputError(
-            f"{name}: is not JSON ({e}).", "docs/how-to/diagnose.md shows how to record it."
+            f"{name}: is not JSON: {in_words(e)}.", "docs/how-to/diagnose.md shows how to record it."
         ) from None
     if not isinstance(data, dict):
         raise InputError(f"{name}: is not an object.", "See docs/how-to/diagnose.md for its form.")

@@ -16,7 +16,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from seawall.drivers.near import near
-from seawall.errors import InputError, SeawallError, SourceError
+from seawall.errors import InputError, SeawallError, SourceError, of_kind
 
 ATTEMPTS = 5
 """Attempts at a hub that answers but is busy. One that cannot be reached is asked twice: no name, no route and no
@@ -153,7 +153,7 @@ def _cause(e: Exception, repo: str, revision: str | None, env: Mapping[str, str]
         return SourceError(f"{_host(env)} did not give {repo} (HTTP {status}).", _ELSEWHERE)
     if not names & {"HTTPError", "TransportError", "HfHubHTTPError", "OSError", "TimeoutError"}:
         return SourceError(
-            f"{_host(env)} gave something for {repo} that is not the hub's ({type(e).__name__}).",
+            f"{_host(env)} gave something for {repo} that is not the hub's ({of_kind(e)}).",
             "Is a proxy or a login page in between? " + _ELSEWHERE,
         )
     return None
@@ -176,7 +176,7 @@ def _absent(e: Exception, repo: str, env: Mapping[str, str]) -> SourceError:
 def _plain(e: Exception) -> str:
     """The system's words: `Name or service not known`, `Connection refused`."""
     text = re.sub(r"^\[Errno -?\d+\]\s*|\[SSL[^\]]*\]\s*", "", str(e)).strip().rstrip(".")
-    return f"{text or type(e).__name__:.160}"
+    return f"{text or of_kind(e):.160}"
 
 
 def _response(e: Exception) -> Any:

@@ -25,7 +25,7 @@ from seawall.drivers.kube_config import IN_CLUSTER, client_of, find_access
 from seawall.drivers.kube_pauses import BUSY_S, ahead_s, pause_s, retry_after_s
 from seawall.drivers.kube_refusal import Away, refused, warnings_of
 from seawall.drivers.kube_refusal import Refused as Refused
-from seawall.errors import ClusterError, InputError
+from seawall.errors import ClusterError, InputError, of_kind
 
 log = logging.getLogger("seawall.kube")
 FIELD_MANAGER = "seawall"
@@ -404,7 +404,7 @@ class Kube:
             return answer.json()
         except (httpx.HTTPError, OSError, ValueError) as e:
             raise ClusterError(
-                f"{namespace}/{pod} does not answer at port {port}: {str(e) or type(e).__name__}.",
+                f"{namespace}/{pod} does not answer at port {port}: {str(e) or of_kind(e)}.",
                 "Does a NetworkPolicy keep the operator out? seawall diagnose",
             ) from None
 
@@ -480,7 +480,7 @@ class Kube:
                 # everything without a pause would be the load that a server in trouble needs least.
                 failures = 1 if clock() - began > HELD_S else failures + 1
                 asked_s = min(BUSY_S, (isinstance(e, Refused) and e.retry_after_s) or 0.0)
-                why = str(e) or type(e).__name__
+                why = str(e) or of_kind(e)
                 if failures > 2 and why != told:
                     log.warning("%s cannot be watched: %s", select, why)
                     told = why
@@ -569,6 +569,6 @@ def _away(e: Exception) -> ClusterError:
             "the API server does not answer without a client certificate that it knows.", "Log in again."
         )
     return Away(
-        f"the Kubernetes API does not answer ({type(e).__name__}).",
+        f"the Kubernetes API does not answer ({of_kind(e)}).",
         "Check `kubectl cluster-info`, VPN and --context.",
     )

@@ -21,7 +21,7 @@ from typing import Any
 
 import httpx2 as httpx
 
-from seawall.errors import ClusterError, InputError
+from seawall.errors import ClusterError, InputError, of_kind
 
 REREAD_S = 60.0
 """Seconds after which a token file is read again, as client-go does: the kubelet rotates it."""
@@ -73,7 +73,7 @@ class TokenFile(httpx.Auth):
             if self._token:
                 return  # being replaced at this moment; the old one may still do
             raise InputError(
-                f"the token file {self._path} cannot be read ({type(e).__name__}).", "Log in again."
+                f"the token file {self._path} cannot be read ({of_kind(e)}).", "Log in again."
             ) from None
         self._token, self._read_at = token, time.monotonic()
 
@@ -177,7 +177,7 @@ class ExecPlugin(httpx.Auth):
                 load_pair(self._context, str(pair[0]).encode(), str(pair[1]).encode())
         except (ValueError, KeyError, TypeError, AttributeError, OSError) as e:
             raise ClusterError(
-                f"the exec plugin {command!r} did not answer with a credential ({type(e).__name__}).",
+                f"the exec plugin {command!r} did not answer with a credential ({of_kind(e)}).",
                 "Log in again, or run it by hand.",
             ) from None
         self._token, self._asked = token, True

@@ -23,7 +23,7 @@ import httpx2 as httpx
 from seawall import __version__
 from seawall.drivers.kube_auth import Basic, ExecPlugin, TokenFile, load_pair
 from seawall.drivers.near import here
-from seawall.errors import InputError
+from seawall.errors import InputError, of_kind
 
 ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 IN_CLUSTER = "in-cluster"
@@ -104,7 +104,7 @@ def _merge(into: dict[str, Any], file: Path) -> None:
     except (yaml.YAMLError, ValueError, RecursionError) as e:
         # The parser's message quotes the file, and the file holds secrets.
         raise InputError(
-            f"the kubeconfig {file} cannot be used ({type(e).__name__}).", "Try it with: kubectl config view"
+            f"the kubeconfig {file} cannot be used ({of_kind(e)}).", "Try it with: kubectl config view"
         ) from None
     if data is None and len(content) < 2:
         return
@@ -232,7 +232,7 @@ def _tls(access: Access) -> ssl.SSLContext:
         # ssl.SSLError is an OSError; the message of neither is shown: it may quote what was read.
         missing = f": {e.filename} is not there" if isinstance(e, FileNotFoundError) and e.filename else ""
         raise InputError(
-            f"context {access.context!r}: its certificates cannot be used ({type(e).__name__}{missing}).",
+            f"context {access.context!r}: its certificates cannot be used ({of_kind(e)}{missing}).",
             "Log in again, or look at it with: kubectl config view",
         ) from None
 

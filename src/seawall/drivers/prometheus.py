@@ -21,7 +21,7 @@ import httpx
 
 from seawall.drivers.kube import Kube, Refused
 from seawall.drivers.near import near
-from seawall.errors import InputError, SourceError
+from seawall.errors import InputError, SourceError, in_words, of_kind
 
 MOST_BYTES = 8 * 2**20
 """Largest answer that is read. 11,000 points, the most that Prometheus gives of one series, are under 0.5 MiB."""
@@ -43,7 +43,7 @@ def token_of(path: str | None) -> str:
     try:
         text = Path(path).read_text(encoding="utf-8").strip()
     except (OSError, UnicodeDecodeError) as e:
-        raise InputError(f"{path}: cannot be read ({type(e).__name__}).", "Check the path.") from None
+        raise InputError(f"{path}: cannot be read: {in_words(e)}.", "Check the path.") from None
     if not text or len(text) > 8192 or not text.isascii() or not text.isprintable():
         raise InputError(f"{path} holds no token.", "It must be one line of ASCII.")
     return text
@@ -116,7 +116,7 @@ class Prometheus:
                 ) from None
             except httpx.HTTPError as e:
                 raise SourceError(
-                    f"{self.where} cannot be reached ({type(e).__name__}).",
+                    f"{self.where} cannot be reached ({of_kind(e)}).",
                     "Forward a port to it: kubectl port-forward -n monitoring svc/prometheus-operated 9090",
                 ) from None
         return self._points(body)

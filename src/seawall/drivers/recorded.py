@@ -6,7 +6,7 @@ import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from seawall.errors import InputError
+from seawall.errors import InputError, in_words
 
 MOST_BYTES = 64 * 2**20
 
@@ -43,6 +43,6 @@ def read(path: str) -> Recorded:
         raise InputError(f"{path}: {e.strerror}.", "Check the path.") from e
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as e:
         raise InputError(
-            f"{path} is no recorded history ({type(e).__name__}).", "Make one with --record FILE."
+            f"{path} is no recorded history ({in_words(e)}).", "Make one with --record FILE."
         ) from None
     return Recorded(series=series, window_s=window, step_s=step)

@@ -22,7 +22,7 @@ from seawall.drivers import cache
 from seawall.drivers.process import Child, free_port
 from seawall.engines.vllm.client import EngineClient
 from seawall.engines.vllm.truth import answer_of, ask_of
-from seawall.errors import CheckFailed, EngineError, InputError
+from seawall.errors import CheckFailed, EngineError, InputError, in_words
 from seawall.local.launch import ReplicaRecipe
 from seawall.weights.lockfile import read_lock
 from seawall.weights.pull import check
@@ -200,9 +200,7 @@ class _Asker:
             given: TruthAnswer = answer_of(answer.json())
             return given
         except (httpx.HTTPError, ValueError) as e:
-            raise EngineError(
-                f"{self._url} gave no answer to {prompt.name}: {type(e).__name__} {e}"
-            ) from None
+            raise EngineError(f"{self._url} gave no answer to {prompt.name}: {in_words(e)}") from None
 
     async def _work(self) -> None:
         """What other clients would do: prompts and answers of changing lengths."""

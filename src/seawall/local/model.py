@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from seawall.domain.spec import Adapter, Model
-from seawall.errors import InputError
+from seawall.errors import InputError, in_words
 from seawall.weights import pypi
 from seawall.weights.listing import WeightsForm
 from seawall.weights.pull import Order
@@ -51,7 +51,7 @@ def check_weights(folder: Path, allow_pickle: bool) -> None:
             named = {str(file) for file in json.loads(index.read_text("utf-8"))["weight_map"].values()}
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as e:
             raise InputError(
-                f"{index} cannot be read ({type(e).__name__}).",
+                f"{index} cannot be read ({in_words(e)}).",
                 "Fetch it again: `seawall pull` checks every file.",
             ) from None
         if missing := sorted(named - there):
@@ -97,7 +97,7 @@ def lora_rank(folder: Path) -> int:
         return max(int(config["r"]), *(int(r) for r in (config.get("rank_pattern") or {}).values()), 0)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as e:
         raise InputError(
-            f"{folder / 'adapter_config.json'} does not say a rank ({type(e).__name__}).",
+            f"{folder / 'adapter_config.json'} does not say a rank ({in_words(e)}).",
             "Save the adapter again with PEFT.",
         ) from None
 

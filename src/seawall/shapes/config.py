@@ -19,7 +19,7 @@ from seawall.domain.catalog.models import find_config
 from seawall.domain.model import ModelConfig
 from seawall.domain.spec import Fleet
 from seawall.drivers import cache
-from seawall.errors import InputError, SourceError
+from seawall.errors import InputError, SourceError, in_words
 from seawall.shapes.architecture import parse_config
 from seawall.shapes.mistral import from_params, is_params
 from seawall.shapes.quantization import quantization_named, quantized_experts
@@ -223,7 +223,7 @@ def _json(path: Path, limit: int) -> Any:
     except OSError as e:
         raise InputError(f"{path}: {e.strerror or e}.", "Pass a model's config.json or its directory.") from e
     except (ValueError, RecursionError) as e:
-        raise InputError(f"{path}: is not JSON ({type(e).__name__}).", "Pass the model's config.json.") from e
+        raise InputError(f"{path}: is not JSON: {in_words(e)}.", "Pass the model's config.json.") from e
 
 
 def quantization_override(config: ModelConfig, name: str) -> ModelConfig:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from seawall.errors import InputError
+from seawall.errors import InputError, in_words
 from seawall.weights.listing import MAX_FILES, safe_path
 
 VERSION = 1
@@ -69,9 +69,9 @@ def read_lock(path: Path) -> Lock:
         raise InputError(
             f"{path}: no such lockfile.", "`seawall pull SOURCE --lock FILE` writes it."
         ) from None
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as e:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as e:
         raise InputError(
-            f"{path}: not a lockfile that can be trusted ({e}).",
+            f"{path}: not a lockfile that can be trusted ({in_words(e)}).",
             "Restore it from version control, or pull anew.",
         ) from None
 

@@ -10,7 +10,7 @@ import json
 import math
 from pathlib import Path
 
-from seawall.errors import SourceError
+from seawall.errors import SourceError, in_words
 
 MAX_HEADER = 100_000_000
 _BITS = {
@@ -41,7 +41,7 @@ def check_header(path: Path, name: str) -> int:
             if bits and (math.prod(shape) * bits + 7) // 8 != end - begin:
                 raise _bad(name, f"tensor {key[:80]!r} takes {end - begin} bytes, its shape {shape} does not")
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as e:
-        raise _bad(name, f"its header cannot be read ({type(e).__name__})") from None
+        raise _bad(name, f"its header cannot be read ({in_words(e)})") from None
     at = 0
     for begin, end, key in spans:
         if begin != at or end < begin or end > size - 8 - length:

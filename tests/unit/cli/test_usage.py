@@ -88,6 +88,7 @@ def test_an_option_that_is_not_there_is_told_with_a_line_to_type(name: str) -> N
         ("keys revoke a", "`seawall keys revoke` needs --file: The keys file", "--file keys.json"),
         ("prove no.yaml", "no.yaml: no such file.", "seawall init MODEL"),
         ("prove smolm2.yaml", "smolm2.yaml: no such file.", "Did you mean smollm2.yaml?"),
+        ("bench http://127.0.0.1:9 --trace a.csv", "a.csv: no such file.", "What --trace reads: Open loop"),
         ("plan smolm2.yaml", "smolm2.yaml: no such file.", "Did you mean smollm2.yaml?"),
         ("lint x --target-version new", "--target-version: 'new': write a version", "More: seawall lint --help"),
         ("up --max-model-len 1", "'--max-model-len'", "Did you mean --context?"),

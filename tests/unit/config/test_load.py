@@ -29,6 +29,15 @@ spec:
 """
 
 
+@pytest.mark.parametrize("deep", ["[" * 100_000, "{a: " * 50_000, "- " * 100_000, "? " * 100_000,
+                                  "\n".join(" " * i + "a:" for i in range(1500))])  # fmt: skip
+def test_what_is_nested_too_deeply_is_told_and_ends_nothing(deep: str) -> None:
+    """The parser would call itself until the process ends."""
+    with pytest.raises(InputError, match="nested deeper than 100 levels"):
+        parse_fleets(deep)
+    parse_fleets(GOOD.replace("name: llama", "name: llama, annotations: {a: '" + "[" * 300 + "'}"))
+
+
 def test_quantities_become_seconds_bytes_and_tokens() -> None:
     (fleet,) = parse_fleets(GOOD)
     assert fleet.spec.traffic.max_context == 16384

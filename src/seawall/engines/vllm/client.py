@@ -14,7 +14,7 @@ import httpx
 from seawall.decide.truth.fingerprint import WORDS, PinnedPrompt, TruthAnswer
 from seawall.engines.vllm.load import EngineLoad, parse_load
 from seawall.engines.vllm.truth import answer_of, ask_of, is_no_number
-from seawall.errors import EngineError
+from seawall.errors import EngineError, of_kind
 
 MAX_METRICS_BYTES = 4 * 2**20
 
@@ -53,7 +53,7 @@ class EngineClient:
         except httpx.TimeoutException:
             raise EngineError(f"no token within {timeout_s:g} s") from None
         except (httpx.HTTPError, OSError) as e:
-            raise EngineError(f"no answer ({type(e).__name__})") from None
+            raise EngineError(f"no answer ({of_kind(e)})") from None
         if answer.status_code in (404, 405) and await self._embeds(url, model, timeout_s):
             return
         if answer.status_code != 200:
@@ -89,7 +89,7 @@ class EngineClient:
             given: TruthAnswer = answer_of(answer.json())
             return given
         except (httpx.HTTPError, OSError, ValueError) as e:
-            raise EngineError(f"asked {prompt.name} it gave no answer ({type(e).__name__})") from None
+            raise EngineError(f"asked {prompt.name} it gave no answer ({of_kind(e)})") from None
 
     async def _embeds(self, url: str, model: str, timeout_s: float) -> bool:
         """A replica of an embedding model has no completions; one embedding proves it."""
@@ -124,7 +124,7 @@ class EngineClient:
                 )
             except (httpx.HTTPError, OSError) as e:
                 if mode == "abort" or not isinstance(e, httpx.TimeoutException):
-                    raise EngineError(f"no answer to /sleep ({type(e).__name__})") from None
+                    raise EngineError(f"no answer to /sleep ({of_kind(e)})") from None
                 continue
             if answer.status_code != 200:
                 raise EngineError(f"/sleep answered {answer.status_code}: {answer.text[:200]}")
@@ -135,7 +135,7 @@ class EngineClient:
         try:
             answer = await self._http.post(f"{url}/wake_up", timeout=timeout_s)
         except (httpx.HTTPError, OSError) as e:
-            raise EngineError(f"no answer to /wake_up ({type(e).__name__})") from None
+            raise EngineError(f"no answer to /wake_up ({of_kind(e)})") from None
         if answer.status_code != 200:
             raise EngineError(f"/wake_up answered {answer.status_code}: {answer.text[:200]}")
 
@@ -167,7 +167,7 @@ class EngineClient:
         try:
             answer = await self._http.post(url, json=body, timeout=timeout_s, headers=_bearer(key))
         except (httpx.HTTPError, OSError) as e:
-            raise EngineError(f"no answer ({type(e).__name__})") from None
+            raise EngineError(f"no answer ({of_kind(e)})") from None
         if answer.status_code != 200:
             raise EngineError(f"it answered {answer.status_code}: {answer.text[:300]}")
 

@@ -75,7 +75,7 @@ def server_context(cert: Path | None, key: Path | None) -> ssl.SSLContext:
         assert cert is not None
         context.load_cert_chain(cert, key)
     except (OSError, ssl.SSLError) as e:
-        why = e.reason if isinstance(e, ssl.SSLError) else e.strerror
+        why = _refused(e)
         raise InputError(f"--tls-cert {cert}: {why}.", "Name a PEM certificate and its key.") from None
     return context
 
@@ -85,8 +85,15 @@ def client_context(ca: Path) -> ssl.SSLContext:
     try:
         return ssl.create_default_context(cafile=str(ca))
     except (OSError, ssl.SSLError) as e:
-        why = e.reason if isinstance(e, ssl.SSLError) else e.strerror
+        why = _refused(e)
         raise InputError(f"--engine-ca {ca}: {why}.", "Name a PEM file of CA certificates.") from None
+
+
+def _refused(error: OSError) -> str:
+    """OpenSSL's reason in words; it has none for a text in which no PEM block begins."""
+    if isinstance(error, ssl.SSLError):
+        return error.reason.replace("_", " ").lower() if error.reason else "holds nothing in PEM's form"
+    return error.strerror or "cannot be read"
 
 
 def clients_at_most() -> int:

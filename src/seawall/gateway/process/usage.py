@@ -13,7 +13,7 @@ from pathlib import Path
 
 import msgspec
 
-from seawall.errors import InputError
+from seawall.errors import InputError, in_words
 from seawall.gateway.intake.app import App
 
 log = logging.getLogger("seawall.gateway.process.usage")
@@ -37,9 +37,7 @@ def load(path: Path, app: App) -> None:
     except FileNotFoundError:
         return
     except (OSError, msgspec.MsgspecError, UnicodeDecodeError) as e:
-        raise InputError(
-            f"--usage {path}: cannot be read ({type(e).__name__}).", "Restore or delete it."
-        ) from None
+        raise InputError(f"--usage {path}: cannot be read: {in_words(e)}.", "Restore or delete it.") from None
     for fleet, tenants in totals.items():
         runtime = app.fleets.get(fleet)
         for name, used in tenants.items() if runtime is not None else ():

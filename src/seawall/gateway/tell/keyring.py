@@ -52,14 +52,14 @@ def digest(secret: bytes) -> str:
     return hashlib.sha256(secret).hexdigest()
 
 
-def parse(data: bytes) -> Keys:
-    """The file's content. InputError says what is wrong, never what is in it."""
+def parse(data: bytes, name: str = "the keys file") -> Keys:
+    """A keys file's content. InputError says what is wrong, never what is in it."""
     try:
         keys = _decoder.decode(data or b"{}")
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as e:
-        raise InputError(f"the keys file cannot be read: {e}.", "Make it with `seawall keys add`.") from None
+        raise InputError(f"{name}: is no keys file: {e}.", "Make it with `seawall keys add`.") from None
     if len({k.id for k in keys.keys}) != len(keys.keys):
-        raise InputError("the keys file has one id twice.", "Revoke it with `seawall keys revoke`.")
+        raise InputError(f"{name} has one id twice.", "Revoke it with `seawall keys revoke`.")
     return keys
 
 
@@ -67,7 +67,7 @@ def read(path: Path, new: bool = False) -> Keys:
     """The keys of a file. `new`: it may not exist yet, and then there are none; otherwise InputError says so, since a
     gateway that asks for keys of which there are none lets nobody in."""
     try:
-        return parse(_content(path))
+        return parse(_content(path), str(path))
     except FileNotFoundError:
         if new:
             return Keys()

@@ -6,7 +6,7 @@ from typing import Any
 
 import httpx
 
-from seawall.errors import EngineError
+from seawall.errors import EngineError, of_kind
 
 PATIENCE_S = 20.0
 
@@ -17,9 +17,7 @@ async def send(method: str, url: str, body: dict[str, Any] | None = None, may_la
         async with httpx.AsyncClient(trust_env=False, timeout=PATIENCE_S) as client:
             answer = await client.request(method, url, json=body)
     except (httpx.HTTPError, OSError) as e:
-        raise EngineError(
-            f"{method} {url}: no answer ({type(e).__name__}).", "Look at the target's log."
-        ) from None
+        raise EngineError(f"{method} {url}: no answer ({of_kind(e)}).", "Look at the target's log.") from None
     if answer.status_code >= 400 and not (may_lack and answer.status_code == 404):
         raise EngineError(
             f"{method} {url} answered {answer.status_code}: {answer.text[:200]}", "Look at the target's log."

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from seawall.errors import InputError, SourceError
+from seawall.errors import InputError, SourceError, of_kind
 from seawall.weights.listing import MAX_FILES, Busy, Listing, Read, RemoteFile
 from seawall.weights.sources import ListingRequest
 
@@ -60,13 +60,11 @@ def _blobs(request: ListingRequest, bucket: str, folder: str) -> list[Any]:
         raise InputError(f"gs://{bucket}/{folder}: not found.", "Check the bucket's name.") from None
     except (Forbidden, Unauthorized, GoogleAuthError) as e:
         raise SourceError(
-            f"gs://{bucket}: not allowed ({type(e).__name__}).",
+            f"gs://{bucket}: not allowed ({of_kind(e)}).",
             "Grant roles/storage.objectViewer to this identity.",
         ) from None
     except (GoogleAPIError, OSError) as e:
-        raise SourceError(
-            f"gs://{bucket}: {type(e).__name__}.", "Check the network and the project."
-        ) from None
+        raise SourceError(f"gs://{bucket}: {of_kind(e)}.", "Check the network and the project.") from None
 
 
 def _reader(blob: Any) -> Read:
@@ -92,6 +90,6 @@ def _reader(blob: Any) -> Read:
                 f"gs://…/{blob.name}: changed while it was read.", "Pull again; pin a lockfile."
             ) from None
         except (GoogleAPIError, ConnectionError, TimeoutError) as e:
-            raise Busy(f"the source failed ({type(e).__name__})") from None
+            raise Busy(f"the source failed ({of_kind(e)})") from None
 
     return read

@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 import httpx
 
 from seawall.drivers.near import near
-from seawall.errors import InputError, SourceError
+from seawall.errors import InputError, SourceError, of_kind
 from seawall.weights.listing import Busy, NoRanges, Read
 
 _CHUNK = 2**20
@@ -141,7 +141,7 @@ def lost(e: Exception, what: str) -> SourceError:
         return SourceError(f"{what}: its source redirects in a circle.", "Check the address, or the mirror.")
     if isinstance(e, httpx.InvalidURL):
         return SourceError(f"{what}: was sent to an address that is none.", "Do not trust this source.")
-    return SourceError(f"{what}: the answer cannot be read ({type(e).__name__}).", "Is a proxy in between?")
+    return SourceError(f"{what}: the answer cannot be read ({of_kind(e)}).", "Is a proxy in between?")
 
 
 def refuse(response: httpx.Response, what: str) -> None:
@@ -197,7 +197,7 @@ def _plain(headers: httpx.Headers) -> list[tuple[str, str]]:
 def why(e: Exception) -> str:
     if isinstance(e, httpx.TimeoutException):
         return "the source stalled"
-    return str(e) if isinstance(e, Busy) else f"the connection broke ({type(e).__name__})"
+    return str(e) if isinstance(e, Busy) else f"the connection broke ({of_kind(e)})"
 
 
 def host(url: str) -> str:

@@ -9,7 +9,7 @@ from contextlib import closing, contextmanager
 from typing import Any
 
 from seawall.drivers.near import near
-from seawall.errors import InputError, SourceError
+from seawall.errors import InputError, SourceError, of_kind
 from seawall.weights.listing import MAX_FILES, Busy, Listing, Read, RemoteFile
 from seawall.weights.sources import ListingRequest
 
@@ -105,7 +105,7 @@ def _reader(client: Any, bucket: str, key: str, etag: str) -> Read:
         except (BotoCoreError, OSError) as e:
             if isinstance(e, OSError) and e.errno:
                 raise
-            raise Busy(f"the connection broke ({type(e).__name__})") from None
+            raise Busy(f"the connection broke ({of_kind(e)})") from None
 
     return read
 
