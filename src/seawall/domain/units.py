@@ -6,6 +6,7 @@ The `Annotated` aliases are what `spec.py` uses. pydantic finds the parser throu
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable
 from typing import Annotated, Any
@@ -94,6 +95,24 @@ def show_bytes(count: float) -> str:
             )
         count /= 1024
     raise AssertionError("unreachable")
+
+
+def decimal_quantity(value: float) -> str:
+    """A number as the API server writes it back: `500m`, `2`, `30k`; rounded up to thousandths."""
+    thousandths = math.ceil(round(value * 1000, 6))
+    for suffix, scale in (("G", 10**12), ("M", 10**9), ("k", 10**6), ("", 1000)):
+        if thousandths % scale == 0:
+            return f"{thousandths // scale}{suffix}"
+    return f"{thousandths}m"
+
+
+def binary_quantity(count: float, step: int = 2**30) -> str:
+    """Bytes, rounded up to whole steps (GiB), as the API server writes them back: `1Ti` and not `1024Gi`."""
+    steps = math.ceil(count / step)
+    for suffix, scale in (("Pi", 2**50), ("Ti", 2**40), ("Gi", 2**30), ("Mi", 2**20)):
+        if steps * step % scale == 0:
+            return f"{steps * step // scale}{suffix}" if steps else "0"
+    raise ValueError(f"{step} is not whole MiB")
 
 
 class _Quantity:

@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 from seawall.decide.batch.rules import read_at_start, rules_of
 from seawall.domain.labels import ADMIN_PORT, BATCH_PORT, COMPONENT, LANE_RULES
 from seawall.domain.spec import BatchSpec
+from seawall.domain.units import binary_quantity
 from seawall.render.disruption import budget
 from seawall.render.foundation import inner_service
 from seawall.render.images import gateway_image
@@ -95,7 +96,7 @@ def _meta(group: Group) -> Object:
 def _claim(group: Group, spec: BatchSpec) -> Object:
     wanted: Object = {
         "accessModes": ["ReadWriteOnce"],
-        "resources": {"requests": {"storage": f"{-(-spec.volume // 2**30)}Gi"}},
+        "resources": {"requests": {"storage": binary_quantity(spec.volume)}},
     }
     if spec.storage_class:
         wanted["storageClassName"] = spec.storage_class

@@ -9,6 +9,7 @@ import math
 
 from seawall.decide.route.room import needed
 from seawall.domain.labels import ADMIN_PORT, COMPONENT, HTTP_PORT
+from seawall.domain.units import binary_quantity
 from seawall.render.batch import SECRET_ENV, SECRET_MOUNT, batch_address, batch_spec, secret_volume
 from seawall.render.images import gateway_image
 from seawall.render.inputs import Group, Object
@@ -233,9 +234,7 @@ def container(group: Group) -> Object:
 
 
 def _memory(group: Group) -> str:
-    """Memory as the server writes it: in the largest unit that it is whole in."""
-    mib = needed(w.fleet for w in group.members) >> 20
-    return f"{mib}Mi" if mib % 1024 else f"{mib >> 10}Gi"
+    return binary_quantity(needed(w.fleet for w in group.members), 2**20)
 
 
 def _check(get: Object, *, period: int, failures: int) -> Object:

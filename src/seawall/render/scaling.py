@@ -7,7 +7,6 @@ Forbidden here: a number of its own. All are `decide.scale.policy_of`'s.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -16,6 +15,7 @@ from seawall.decide.scale import ScaleMeasure, ScalePolicy
 from seawall.decide.scale.behavior import DirectionRules
 from seawall.decide.scale.record import policy_text
 from seawall.domain.labels import ADMIN_PORT, SCALER_PORT
+from seawall.domain.units import decimal_quantity
 from seawall.render import demand as d
 from seawall.render.inputs import Group, Object, Wanted
 from seawall.render.names import fleet_meta, scaler_name, short
@@ -281,7 +281,7 @@ def horizontal(wanted: Wanted, half: Half) -> Object:
                 "name": "seawall_demand",
                 "selector": {"matchLabels": {"fleet": wanted.name}},
             },
-            "target": {"type": "AverageValue", "averageValue": quantity(policy.target)},
+            "target": {"type": "AverageValue", "averageValue": decimal_quantity(policy.target)},
         },
     }
     spec: Object = {
@@ -303,8 +303,3 @@ def horizontal(wanted: Wanted, half: Half) -> Object:
 def number(value: float) -> str:
     """A number as KEDA reads it: whole, or with at most three decimals."""
     return f"{value:.3f}".rstrip("0").rstrip(".")
-
-
-def quantity(value: float) -> str:
-    """A Kubernetes quantity: whole, or in thousandths."""
-    return f"{value:g}" if float(value).is_integer() else f"{math.ceil(value * 1000)}m"

@@ -8,6 +8,7 @@ container keeps. Its password is the user's Secret. A store with replicas and a 
 from __future__ import annotations
 
 from seawall.domain.labels import COMPONENT, STORE_PORT
+from seawall.domain.units import binary_quantity
 from seawall.render.foundation import inner_service
 from seawall.render.images import store_image
 from seawall.render.inputs import Group, Object
@@ -86,7 +87,11 @@ def _container(group: Group) -> Object:
         "command": ["sh", "-c", START, "valkey-server"],
         "args": args,
         "ports": [{"name": "valkey", "containerPort": STORE_PORT, "protocol": "TCP"}],
-        "resources": exactly("500m", f"{mib}Mi", {"ephemeral-storage": f"{_disk_mib(group) + 64}Mi"}),
+        "resources": exactly(
+            "500m",
+            binary_quantity(mib << 20, 2**20),
+            {"ephemeral-storage": binary_quantity(_disk_mib(group) + 64 << 20, 2**20)},
+        ),
         "securityContext": container_context(),
         "readinessProbe": {**check, "periodSeconds": 3, "failureThreshold": 2},
         "livenessProbe": {**check, "periodSeconds": 10, "failureThreshold": 6},
@@ -114,7 +119,7 @@ def _deployment(group: Group) -> Object:
         "securityContext": pod_context(65532),
         "containers": [_container(group)],
         "volumes": [
-            {"name": "data", "emptyDir": {"sizeLimit": f"{_disk_mib(group)}Mi"}},
+            {"name": "data", "emptyDir": {"sizeLimit": binary_quantity(_disk_mib(group) << 20, 2**20)}},
             {"name": "password", "secret": {"secretName": store_secret(group), "defaultMode": 0o440}},
         ],
     }

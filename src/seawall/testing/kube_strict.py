@@ -212,7 +212,7 @@ def _quantities(value: Any) -> None:
         for key, inner in value.items():
             if key in ("requests", "limits") and isinstance(inner, dict):
                 value[key] = {k: canonical(v) for k, v in inner.items()}
-            elif key == "sizeLimit":
+            elif key in ("sizeLimit", "averageValue", "divisor"):
                 value[key] = canonical(inner)
             else:
                 _quantities(inner)
@@ -222,13 +222,20 @@ def _quantities(value: Any) -> None:
 
 
 def _amount(text: Any) -> Decimal:
-    number = re.fullmatch(r"([0-9.]+)([A-Za-z]*)", str(text))
-    return Decimal(number[1]) * _SUFFIX[number[2]] if number else Decimal(0)
+    number = re.fullmatch(r"([0-9.]+)(?:([eE][+-]?[0-9]+)|([A-Za-z]*))", str(text))
+    if number is None:
+        return Decimal(0)
+    return Decimal(number[1] + number[2]) if number[2] else Decimal(number[1]) * _SUFFIX[number[3]]
 
 
 def canonical(text: Any) -> str:
-    """`1000m` -> `1`, `2048Mi` -> `2Gi`, `0.5` -> `500m`: the largest suffix of its kind that leaves a whole number."""
+    """`1000m` -> `1`, `2048Mi` -> `2Gi`, `0.5` -> `500m`: the largest suffix of its kind that leaves a whole number.
+    What is less than 1Ki, or no whole number of bytes, is written in decimal (apimachinery's CanonicalizeBytes)."""
     amount, binary = _amount(text), str(text).endswith("i")
+    if re.search(r"[0-9][eE][+-]?[0-9]", str(text)):
+        exponent = next((n for n in range(18, -10, -3) if amount % Decimal(10) ** n == 0), 0)
+        return f"{int(amount / Decimal(10) ** exponent)}" + (f"e{exponent}" if exponent else "")
+    binary = binary and amount >= 1024 and amount == int(amount)
     chosen = [s for s in _SUFFIX if s.endswith("i") == binary or s == ""]
     for suffix in sorted(chosen, key=lambda s: _SUFFIX[s], reverse=True):
         if amount % _SUFFIX[suffix] == 0 and amount:

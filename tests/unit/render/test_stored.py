@@ -36,6 +36,11 @@ EXAMPLES = sorted((Path(__file__).parents[3] / "examples").glob("*.yaml"))
         ({"minReadySeconds": 0}, [".spec.minReadySeconds: 0"]),
         ({"containers": [{"env": [{"name": "A", "value": ""}]}]}, [".spec.containers[0].env[0].value: ''"]),
         ({"limits": {"cpu": "1000m"}}, [".spec.limits.cpu: '1000m' becomes '1'"]),
+        ({"limits": {"cpu": "2e3"}}, []),
+        ({"limits": {"cpu": "2000"}}, [".spec.limits.cpu: '2000' becomes '2k'"]),
+        ({"limits": {"memory": "0.1Gi"}}, [".spec.limits.memory: '0.1Gi' becomes '107374182400m'"]),
+        ({"limits": {"memory": "0.5Ki"}}, [".spec.limits.memory: '0.5Ki' becomes '512'"]),
+        ({"averageValue": "30000"}, [".spec.averageValue: '30000' becomes '30k'"]),
         ({"automountServiceAccountToken": False, "maxUnavailable": 0}, []),
         ({"volumes": [{"name": "v", "emptyDir": {}}]}, []),
     ],
@@ -54,6 +59,35 @@ def test_no_example_holds_what_the_server_drops_or_rewrites(example: Path) -> No
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_no_variant_does(variant: str, group: Callable[..., Group], llama: str) -> None:
     _as_stored(group(llama + VARIANTS[variant]))
+
+
+WISHES = {
+    "sizes in whole TiB": ["cache.size=1024Gi", "hardware.memory=2048Gi"],
+    "sizes in no whole unit": ["cache.size=1.5Ti", "hardware.memory=1234567890", "gateway.memory=700M"],
+    "cores": ["hardware.cpu=0.5", "gateway.memory=2048Mi"],
+    "thousands of cores": ["hardware.cpu=2000"],
+    "an empty variable": ['engine.env={"VLLM_LOGGING_PREFIX": "", "A": "0"}'],
+    "an empty taint": ['hardware.tolerations=[{"key": "team", "operator": "Equal", "value": ""}]'],
+    "a managed store": ["gateway.store=managed"],
+    "a lane": ['gateway.batch={"volume": "1024Gi"}'],
+    "an HPA of thousands": ["scaling.by=hpa", "scaling.target=30000"],
+    "an HPA of parts": ["scaling.by=hpa", "scaling.target=12.3456"],
+}  # fmt: skip
+"""What people write -> the fields of a Fleet; the server writes it in its own way."""
+
+
+@pytest.mark.parametrize("wish", WISHES)
+def test_however_it_is_written_it_is_rendered_as_it_is_stored(
+    wish: str, group: Callable[..., Group], llama: str
+) -> None:
+    doc = yaml.safe_load(llama)
+    for path, value in (text.split("=", 1) for text in WISHES[wish]):
+        *parents, last = path.split(".")
+        node = doc["spec"]
+        for name in parents:
+            node = node.setdefault(name, {})
+        node[last] = yaml.safe_load(value)
+    _as_stored(group(yaml.safe_dump(doc)))
 
 
 def _as_stored(group: Group) -> None:

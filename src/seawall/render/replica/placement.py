@@ -81,7 +81,7 @@ def tolerations(wanted: Wanted, pool: NodePool) -> list[Object]:
         out += [_tolerate(taint) for taint in cloud.spot_taints]
     for own in hardware.tolerations:
         item: Object = {"key": own.key, "operator": own.operator, "value": own.value, "effect": own.effect}
-        out.append({k: v for k, v in item.items() if v is not None})
+        out.append({k: v for k, v in item.items() if v})  # what is empty is not stored
     return [item for n, item in enumerate(out) if item not in out[:n]]
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from seawall.decide.route.pace import pace_of
 from seawall.domain.labels import ADAPTERS, GROUP, HTTP_PORT, INSTANCE, MODEL, POOL, REPLICA, ROLE, VERSION
+from seawall.domain.units import binary_quantity, decimal_quantity
 from seawall.render import engine_args
 from seawall.render.images import engine_image
 from seawall.render.inputs import Object, Wanted
@@ -73,7 +74,8 @@ def container(wanted: Wanted, *, spot: bool, worker: bool) -> Object:
         "imagePullPolicy": "IfNotPresent",
         "command": list(serve.program),
         "args": list(serve.args),
-        "env": [{"name": key, "value": value} for key, value in env.items()],
+        # An empty value is not stored: to say it would be a conflict with whoever else says it.
+        "env": [{"name": key} | ({"value": value} if value else {}) for key, value in env.items()],
     }
     if not worker:
         out["ports"] = [{"name": "http", "containerPort": HTTP_PORT, "protocol": "TCP"}]
@@ -140,10 +142,10 @@ def resources(wanted: Wanted) -> Object:
     cpu = engine_args.cpu_cores(wanted)
     memory = hardware.memory or host_memory_bytes(wanted)
     disk = max(plan.ephemeral_bytes, 20 * GIB)
-    amounts = {"ephemeral-storage": _gib(disk)}
+    amounts = {"ephemeral-storage": binary_quantity(disk)}
     if plan.gpu != "cpu" and wanted.fleet.spec.engine.needs_gpu:
         amounts[hardware.resource] = str(per_node)
-    out = exactly(_cores(cpu), _gib(memory), amounts)
+    out = exactly(decimal_quantity(cpu), binary_quantity(memory), amounts)
     if not hardware.guaranteed:
         del out["limits"]["cpu"]
     return out
@@ -174,11 +176,3 @@ def _init_containers(wanted: Wanted) -> list[Object]:
         "volumeMounts": mounts,
     }
     return [wait]
-
-
-def _cores(cpu: float) -> str:
-    return f"{cpu:g}" if float(cpu).is_integer() else f"{math.ceil(cpu * 1000)}m"
-
-
-def _gib(count: int) -> str:
-    return f"{math.ceil(count / GIB)}Gi"

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
+from seawall.domain.units import binary_quantity
 from seawall.render.inputs import Object, Wanted
 from seawall.render.names import short
 from seawall.render.replica.probe_config import config_name
@@ -68,7 +68,7 @@ def pod_volumes(wanted: Wanted) -> list[Object]:
         # Counted in the container's memory limit.
         {
             "name": "shm",
-            "emptyDir": {"medium": "Memory", "sizeLimit": f"{math.ceil(shm_bytes(wanted) / GIB)}Gi"},
+            "emptyDir": {"medium": "Memory", "sizeLimit": binary_quantity(shm_bytes(wanted))},
         },
     ]
     weights = weight_volume(wanted)

@@ -11,6 +11,7 @@ import re
 
 from seawall.domain.catalog.clouds import weights_class
 from seawall.domain.labels import APP, FLEET, PULL_APP, ROLE
+from seawall.domain.units import binary_quantity
 from seawall.engines.vllm.command import weights_form
 from seawall.render.engine_args import adapter_path, model_path
 from seawall.render.images import seawall_image
@@ -53,7 +54,7 @@ def claim(wanted: Wanted) -> Object | None:
         spec["storageClassName"] = storage_class
     if cache.data_source:
         spec["dataSource"] = data_source(cache.data_source)
-    spec["resources"] = {"requests": {"storage": f"{math.ceil(volume_bytes(wanted) / GIB)}Gi"}}
+    spec["resources"] = {"requests": {"storage": binary_quantity(volume_bytes(wanted))}}
     metadata = fleet_meta(wanted, claim_name(wanted), "weights")
     metadata.setdefault("annotations", {}).update(KEPT)
     return {"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": metadata, "spec": spec}
