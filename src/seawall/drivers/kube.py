@@ -326,6 +326,13 @@ class Kube:
             raise
         return done
 
+    async def create(self, obj: Object, manager: str | None = None) -> Object:
+        """A new object. Refused with code 409 when there is one of its name."""
+        kind, namespace = await self.kind_of(obj), key_of(obj)[0]
+        params = {"fieldManager": manager or self.manager}
+        done: Object = await self.request("POST", kind.path(namespace or self.namespace), params, obj)
+        return done
+
     async def patch(
         self, kind: ObjectKind, namespace: str | None, name: str, body: Object, sub: str | None = None
     ) -> Object:
@@ -343,16 +350,18 @@ class Kube:
         name: str,
         grace_s: int | None = None,
         dry_run: bool = False,
+        version: str | None = None,
     ) -> bool:
         """False when it was not there. `grace_s` 1 kills a Pod soon; 0 forgets it at once while it runs on for its own
-        grace period; None: its own grace period."""
+        grace period; None: its own grace period. `version`: its resourceVersion, and no other (409)."""
         params = {"propagationPolicy": "Background"}
         if grace_s is not None:
             params["gracePeriodSeconds"] = str(grace_s)
         if dry_run:
             params["dryRun"] = "All"
         try:
-            await self.request("DELETE", kind.path(namespace, name), params)
+            only = None if version is None else {"preconditions": {"resourceVersion": version}}
+            await self.request("DELETE", kind.path(namespace, name), params, only)
             return True
         except Refused as e:
             if e.code == 404:

@@ -199,7 +199,7 @@ async def _narrowing(ledger: Inventory, refs: Sequence[Ref], kept: Sequence[Ref]
 
 async def _narrow(ledger: Inventory, kept: Sequence[Ref], dry_run: bool = False) -> None:
     if [r for r in kept if r.kind not in SHARED]:
-        await ledger.write(kept, dry_run)
+        await ledger.write(kept, dry_run=dry_run)
     else:
         await ledger.forget(dry_run)
 

@@ -64,13 +64,13 @@ async def converge(
     before = await ledger.read()
     ordered = sorted(objects, key=lambda o: SHARED.index(o["kind"]) if o["kind"] in SHARED else len(SHARED))
     problems: list[str] = []
-    widened = False
+    widened = changed = False
     for obj in ordered:
         if obj["kind"] != "Namespace" and not widened:
             await ledger.write({*before, *wanted})
             widened = True
         try:
-            await _make(kube, obj, namespace, how)
+            changed |= await _make(kube, obj, namespace, how)
         except (InputError, ObjectRefused) as e:
             if how.stop_at_first:
                 raise
@@ -85,11 +85,12 @@ async def converge(
                 raise explained(e, ref) from None
             problems.append(f"{ref} is to go: {e.message}")
     if not problems:
-        await ledger.write({*wanted, *(r for r in before if r.kind in NEVER_PRUNED)})
+        await ledger.write({*wanted, *(r for r in before if r.kind in NEVER_PRUNED)}, news=changed)
     return Converged("; ".join(problems))
 
 
-async def _make(kube: Kube, obj: Object, namespace: str, how: Manner) -> None:
+async def _make(kube: Kube, obj: Object, namespace: str, how: Manner) -> bool:
+    """Whether the object was made or changed."""
     ref = Ref.of(obj, namespace)
     try:
         kind = await kube.kind_of(obj)
@@ -106,7 +107,7 @@ async def _make(kube: Kube, obj: Object, namespace: str, how: Manner) -> None:
         whose = somebodys(old, obj)
         if whose and ref.kind in SHARED:
             how.tell(ref, f"left as it is ({whose})")
-            return
+            return False
         if whose and adopts(obj):
             raise whose.refusal(ref)
         new = await kube.apply(obj, force=how.force, manager=how.manager)
@@ -119,14 +120,16 @@ async def _make(kube: Kube, obj: Object, namespace: str, how: Manner) -> None:
             await _wait_gone(kube, kind, ref, how)
             await kube.apply(obj, force=how.force, manager=how.manager)
             how.tell(ref, "made anew")
-            return
+            return True
         if not_ours(e, ref, how):
             how.tell(ref, "left as it is (no right to change it)")
-            return
+            return False
         raise explained(e, ref) from None
-    how.tell(ref, "created" if old is None else "changed" if diff_of(ref, old, new) else "unchanged")
+    verb = "created" if old is None else "changed" if diff_of(ref, old, new) else "unchanged"
+    how.tell(ref, verb)
     if ref.kind == "CustomResourceDefinition":
         await _established(kube, kind, ref, how)
+    return verb != "unchanged"
 
 
 def _also_a_persons(obj: Object) -> bool:

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Awaitable, Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from seawall.domain.labels import FLEET, MANAGED_BY
-from seawall.drivers.kube import CONFIG_MAP, Kube, Object, key_of
+from seawall.drivers.kube import CONFIG_MAP, Kube, Object, Refused, key_of
 from seawall.drivers.kube_deployers import deployer_of
 from seawall.errors import ClusterError
 
@@ -21,6 +21,8 @@ SHARED = ("Namespace", "CustomResourceDefinition")
 """Never deleted: other people's objects go with them."""
 NEVER_PRUNED = (*SHARED, "PersistentVolumeClaim")
 """Deleting these loses what cannot be rendered again: weights go only with `seawall delete --all`."""
+TRIES = 8
+"""How often a list is read and written again that somebody else writes at the same moments."""
 
 
 @dataclass(frozen=True, order=True)
@@ -51,7 +53,9 @@ class Ledger(Protocol):
 
     async def read(self) -> list[Ref]: ...
 
-    async def write(self, refs: Iterable[Ref]) -> None: ...
+    async def write(self, refs: Iterable[Ref], news: bool = False) -> None:
+        """Writes the list. `news`: objects in it were made or changed since it was read."""
+        ...
 
     def owns(self, found: Object) -> bool:
         """Whether this object, found under a name of the list, may be deleted."""
@@ -60,7 +64,9 @@ class Ledger(Protocol):
 
 @dataclass(frozen=True)
 class Inventory:
-    """The list of `seawall apply`: a ConfigMap. `manager`: for whom it is written."""
+    """The list of `seawall apply`: a ConfigMap. `manager`: for whom it is written. Two who apply at once lose nothing
+    of each other's: a list that somebody else has written since it was seen here keeps all that is in it. What is in it
+    and nowhere else harms nobody; it goes at the next apply."""
 
     kube: Kube
     fleet: str
@@ -68,6 +74,10 @@ class Inventory:
     manager: str | None = None
     owner_uid: str = ""
     """Of the Fleet object for which it is kept, if for one."""
+    _seen: dict[str, str | None] = field(default_factory=dict, compare=False, repr=False)
+    """`version`: of the list as it was last read or written here; None: there was none."""
+    _others: set[Ref] = field(default_factory=set, compare=False, repr=False)
+    """What somebody else has written meanwhile."""
 
     @property
     def name(self) -> str:
@@ -75,7 +85,14 @@ class Inventory:
 
     async def read(self) -> list[Ref]:
         """In order of application. Empty when nothing ever was."""
-        stored = await self.kube.get(CONFIG_MAP, self.namespace, self.name)
+        stored = await self._stored()
+        self._seen["version"] = _version(stored)
+        return self._listed(stored)
+
+    async def _stored(self) -> Object | None:
+        return await self.kube.get(CONFIG_MAP, self.namespace, self.name)
+
+    def _listed(self, stored: Object | None) -> list[Ref]:
         if stored is None:
             return []
         try:
@@ -87,22 +104,52 @@ class Inventory:
                 "Delete it and apply again; then nothing old is pruned.",
             ) from None
 
-    async def write(self, refs: Iterable[Ref], dry_run: bool = False) -> None:
-        rows = [[r.api_version, r.kind, r.namespace, r.name] for r in sorted(refs)]
-        obj = {
-            "apiVersion": "v1",
-            "kind": "ConfigMap",
-            "metadata": {
-                "name": self.name,
-                "namespace": self.namespace,
-                "labels": {MANAGED_BY: "seawall", FLEET: self.fleet},
-            },
-            "data": {"objects": json.dumps(rows)},
-        }
-        await self.kube.apply(obj, force=True, dry_run=dry_run, manager=self.manager)
+    async def write(self, refs: Iterable[Ref], news: bool = False, dry_run: bool = False) -> None:
+        """Writes the list; with `news` as a version of its own even where it says the same: who deletes meanwhile must
+        not take for gone what was made again."""
+        await self._by_version(set(refs), news, dry_run)
 
     async def forget(self, dry_run: bool = False) -> None:
-        await self.kube.delete(CONFIG_MAP, self.namespace, self.name, dry_run=dry_run)
+        """Deletes the list, unless somebody else has written it."""
+        await self._by_version(set(), False, dry_run)
+
+    async def _by_version(self, refs: set[Ref], news: bool, dry_run: bool) -> None:
+        """Writes over the version that was read, and over no other."""
+        for attempt in range(TRIES):
+            stored = await self._stored()
+            version = _version(stored)
+            if version != self._seen.get("version", version):
+                self._others.update(self._listed(stored))
+            rows = sorted({*refs, *self._others})
+            if stored is None and not rows:
+                return
+            made: Object | None = None
+            try:
+                if not rows:
+                    await self.kube.delete(
+                        CONFIG_MAP, self.namespace, self.name, dry_run=dry_run, version=version
+                    )
+                elif version is None and not dry_run:
+                    made = await self.kube.create(self._object(rows, 1), self.manager)
+                else:
+                    body = self._object(rows, _writes(stored) + news, version)
+                    made = await self.kube.apply(body, force=True, dry_run=dry_run, manager=self.manager)
+                if not dry_run:
+                    self._seen["version"] = _version(made)
+                return
+            except Refused as e:
+                if e.code != 409 or attempt == TRIES - 1:
+                    raise
+
+    def _object(self, rows: Iterable[Ref], writes: int, version: str | None = None) -> Object:
+        """The list. `writes`: how often it was written after a change."""
+        meta: Object = {"name": self.name, "namespace": self.namespace}
+        meta["labels"] = {MANAGED_BY: "seawall", FLEET: self.fleet}
+        if version is not None:
+            meta["resourceVersion"] = version
+        listed = [[r.api_version, r.kind, r.namespace, r.name] for r in rows]
+        data = {"objects": json.dumps(listed), "writes": str(writes)}
+        return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": meta, "data": data}
 
     def owns(self, found: Object) -> bool:
         """All that it lists, but for what a Fleet object, or a tool that deploys it, has taken over since."""
@@ -124,13 +171,22 @@ class FleetObjects:
             for o in self.told
         ]
 
-    async def write(self, refs: Iterable[Ref]) -> None:
+    async def write(self, refs: Iterable[Ref], news: bool = False) -> None:
         kept = sorted({r for r in refs if r.kind not in NEVER_PRUNED})
         await self.tell([{"apiVersion": r.api_version, "kind": r.kind, "name": r.name} for r in kept])
 
     def owns(self, found: Object) -> bool:
         """Only what carries the Fleet's own owner reference."""
         return keeper_of(found) == self.uid
+
+
+def _version(stored: Object | None) -> str | None:
+    return None if stored is None else str(stored["metadata"]["resourceVersion"])
+
+
+def _writes(stored: Object | None) -> int:
+    text = str(((stored or {}).get("data") or {}).get("writes"))
+    return int(text) if text.isdecimal() else 0
 
 
 def keeper_of(obj: Object) -> str:

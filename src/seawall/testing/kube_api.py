@@ -326,11 +326,7 @@ class KubeApi:
     ) -> Object:
         with self.changed:
             old = self.get(store, namespace, name)
-            asked = obj["metadata"].get("resourceVersion")
-            if asked and asked != old["metadata"]["resourceVersion"]:
-                raise ApiProblem(
-                    409, "Conflict", f'the object "{name}" has been modified; please apply your changes'
-                )
+            _same_version(obj["metadata"].get("resourceVersion"), old, name)
             return self._take(store, namespace, old, obj, manager, False, unknown)
 
     def merge(
@@ -347,6 +343,7 @@ class KubeApi:
         """Server-side apply: see kube_apply."""
         with self.changed:
             old = self._store.get(store, {}).get((namespace, name))
+            _same_version(obj["metadata"].get("resourceVersion"), old, name)
             obj["metadata"] = {**obj.get("metadata", {}), "name": name} | (
                 {"namespace": namespace} if namespace else {}
             )
@@ -392,11 +389,13 @@ class KubeApi:
         grace_s: int | None = None,
         dry: bool = False,
         foreground: bool = False,
+        version: str | None = None,
     ) -> Object:
         """A Pod on a node is only marked: its kubelet deletes it with a grace period of 0 when it has ended. Deleted in
         the `foreground` an object stays until what it blocks on is gone."""
         with self.changed:
             obj = self.get(store, namespace, name)
+            _same_version(version, obj, name)
             if dry:
                 return obj
             spec = obj.get("spec") or {}
@@ -549,6 +548,13 @@ class KubeApi:
         events.append((self._version, what, copied(obj)))
         del events[:-WINDOW]
         self.changed.notify_all()
+
+
+def _same_version(asked: str | None, there: Object | None, name: str) -> None:
+    """Who names a version writes over that version, or not at all."""
+    if asked and (there is None or asked != there["metadata"]["resourceVersion"]):
+        text = "the object has been modified; please apply your changes to the latest version and try again"
+        raise ApiProblem(409, "Conflict", f'Operation cannot be fulfilled on "{name}": {text}')
 
 
 def _owned_by(obj: Object, uid: str | None) -> bool:

@@ -229,6 +229,7 @@ class KubeHandler(BaseHTTPRequestHandler):
                     int(grace) if grace else None,
                     dry,
                     "Foreground" in policies,
+                    (body.get("preconditions") or {}).get("resourceVersion"),
                 ),
             )
         if "apply-patch" in self.headers.get("content-type", ""):
