@@ -9,6 +9,9 @@ A simulated engine (32 places, 20 ms a step), a gateway and the lane, each a pro
 
     python bench/batch.py [--quick] [--json] [--only kill]
 
+It ends within 5 (--quick) or 12 minutes, and its processes with it, also by SIGTERM. What did not come to its end by
+then stands as null, its name in `unfinished`, and the exit code is 1.
+
 A million lines: bench/batch_lines.py. On a busy machine p99 and capacity are judged in virtual time instead:
 tests/unit/batch/test_figures.py. `kill` has an engine of 64 places whose steps take 5 ms, and answers of one token.
 """
@@ -19,10 +22,12 @@ import argparse
 import asyncio
 import json
 import random
+import signal
 import sys
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Awaitable, Coroutine, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -40,6 +45,8 @@ RATE = 6.0
 """Interactive requests per second."""
 TOKENS = 24
 """Of an interactive answer, and of a line's."""
+MOST_LINES_S = 80
+"""Lines per second that the engine can answer, and a few more."""
 
 
 @dataclass(frozen=True)
@@ -50,9 +57,23 @@ class Size:
     finish_lines: int = 8_000
     kill_lines: int = 50_000
     kill_every_s: float = 30.0
+    most_s: Mapping[str, float] = field(
+        default_factory=lambda: {"beside": 200.0, "finish": 170.0, "kill": 320.0}
+    )
+    """Part -> how long it may take. Together with starts and ends: 12 minutes."""
 
 
-QUICK = Size(beside_s=12.0, finish_lines=1_500, kill_lines=2_500, kill_every_s=5.0)
+QUICK = Size(
+    beside_s=12.0, finish_lines=1_500, kill_lines=2_500, kill_every_s=5.0,
+    most_s={"beside": 80.0, "finish": 90.0, "kill": 90.0},
+)  # fmt: skip
+KEYS = {
+    "beside": ("ttft_p99_ratio", "idle_capacity_used"),
+    "finish": ("finish_time_error",),
+    "kill": ("lines", "doubled", "missing"),
+}
+"""Part -> what is asked of it."""
+Found = dict[str, Any]
 
 
 @dataclass
@@ -171,11 +192,11 @@ def done(batch: dict[str, Any]) -> int:
     return int(counts["completed"] + counts["failed"])
 
 
-async def beside(lane: LaneProcesses, client: Client, size: Size) -> dict[str, float]:
+async def beside(lane: LaneProcesses, client: Client, size: Size) -> Found:
     await capacity(lane.url, 2.0)
     most = await capacity(lane.url, size.beside_s / 2)
     alone = await interactive(lane.url, size.beside_s, seed=7)
-    path = write_lines(lane.folder / "beside.jsonl", 100_000, TOKENS)
+    path = write_lines(lane.folder / "beside.jsonl", int(size.beside_s * 2 * MOST_LINES_S), TOKENS)
     batch = await client.submit(path)
     await asyncio.sleep(5.0)
     before = await client.batch(batch["id"])
@@ -186,6 +207,7 @@ async def beside(lane: LaneProcesses, client: Client, size: Size) -> dict[str, f
     assert after is not None
     rate = (done(after) - done(before)) * TOKENS / (time.perf_counter() - began)
     await client._ask("POST", f"/v1/batches/{batch['id']}/cancel")
+    await until_over(client, batch["id"])
     left = most - with_batch.tokens / with_batch.seconds
     return {
         "ttft_p99_alone_ms": round(alone.p99() * 1000, 1),
@@ -205,7 +227,7 @@ async def until_over(client: Client, name: str) -> dict[str, Any]:
         await asyncio.sleep(0.25)
 
 
-async def finish(lane: LaneProcesses, client: Client, size: Size) -> dict[str, float]:
+async def finish(lane: LaneProcesses, client: Client, size: Size) -> Found:
     path = write_lines(lane.folder / "finish.jsonl", size.finish_lines, TOKENS)
     began = time.time()
     batch = await client.submit(path)
@@ -223,15 +245,29 @@ async def finish(lane: LaneProcesses, client: Client, size: Size) -> dict[str, f
     }
 
 
-async def kill(lane: LaneProcesses, client: Client, size: Size, seed: int) -> dict[str, float]:
+async def replaced(lane: LaneProcesses, name: str) -> None:
+    """A part is killed and begins anew. Who is cancelled meanwhile waits, so that it can be ended, too."""
+
+    def work() -> None:
+        lane.kill(name)
+        lane.start(name)
+
+    doing = asyncio.ensure_future(asyncio.to_thread(work))
+    try:
+        await asyncio.shield(doing)
+    except asyncio.CancelledError:
+        await doing
+        raise
+
+
+async def kill(lane: LaneProcesses, client: Client, size: Size, seed: int) -> Found:
     rng = random.Random(seed)
     batch = await client.submit(write_lines(lane.folder / "kill.jsonl", size.kill_lines, 1))
     over = asyncio.create_task(until_over(client, batch["id"]))
     kills, began = 0, time.perf_counter()
     while not (await asyncio.wait({over}, timeout=size.kill_every_s))[0]:
         part = rng.choice(["lane", "gateway", "engine"])
-        await asyncio.to_thread(lane.kill, part)
-        await asyncio.to_thread(lane.start, part)
+        await replaced(lane, part)
         kills += 1
     found, took = await over, time.perf_counter() - began
     seen = Counter(await client.lines(found["output_file_id"]) if found["output_file_id"] else [])
@@ -259,14 +295,24 @@ def session() -> aiohttp.ClientSession:
     return aiohttp.ClientSession(connector=aiohttp.TCPConnector(force_close=True))
 
 
-async def measure(size: Size, only_kill: bool) -> dict[str, float]:
-    found: dict[str, float] = {"rss_mb": 0.0}
+async def part(name: str, work: Awaitable[Found], size: Size, found: Found) -> None:
+    """Adds what a part finds, or that it did not come to its end in its time."""
+    try:
+        async with asyncio.timeout(size.most_s[name]):
+            found |= await work
+    except TimeoutError:
+        found["unfinished"].append(name)
+        found |= dict.fromkeys(KEYS[name])
+
+
+async def measure(size: Size, only_kill: bool) -> Found:
+    found: Found = {"rss_mb": 0.0, "unfinished": []}
     if not only_kill:
         with tempfile.TemporaryDirectory() as folder, lane_processes(Path(folder)) as lane:
             async with session() as http:
                 client = Client(lane.url, http)
-                found |= await beside(lane, client, size)
-                found |= await finish(lane, client, size)
+                await part("beside", beside(lane, client, size), size, found)
+                await part("finish", finish(lane, client, size), size, found)
                 found["rss_mb"] = peak_mb(lane.running["lane"].pid)
     short = ("--sim-step", "0.005")
     with (
@@ -274,9 +320,17 @@ async def measure(size: Size, only_kill: bool) -> dict[str, float]:
         lane_processes(Path(folder), places=64, engine=short) as lane,
     ):
         async with session() as http:
-            found |= await kill(lane, Client(lane.url, http), size, seed=1)
-            found["rss_mb"] = max(found["rss_mb"], peak_mb(lane.running["lane"].pid))
+            await part("kill", kill(lane, Client(lane.url, http), size, seed=1), size, found)
+            if "lane" in lane.running:
+                found["rss_mb"] = max(found["rss_mb"], peak_mb(lane.running["lane"].pid))
     return found
+
+
+async def unless_ended(work: Coroutine[Any, Any, Found]) -> Found:
+    """What `work` finds. By SIGTERM it is cancelled, so that no process outlives this one."""
+    doing = asyncio.ensure_future(work)
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, doing.cancel)
+    return await doing
 
 
 def main() -> None:
@@ -287,12 +341,18 @@ def main() -> None:
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--only", choices=["kill"])
     asked = parser.parse_args()
-    found = asyncio.run(measure(QUICK if asked.quick else Size(), asked.only == "kill"))
+    size = QUICK if asked.quick else Size()
+    try:
+        found = asyncio.run(unless_ended(measure(size, asked.only == "kill")))
+    except asyncio.CancelledError:
+        sys.exit(143)
     if asked.json:
         print(json.dumps(found))
-        return
-    for name, value in found.items():
-        print(f"{name:<22}{value:>12,}")
+    else:
+        for name, value in found.items():
+            shown = f"{value:,}" if isinstance(value, int | float) else str(value or "-")
+            print(f"{name:<22}{shown:>12}")
+    sys.exit(1 if found["unfinished"] else 0)
 
 
 if __name__ == "__main__":

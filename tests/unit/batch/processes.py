@@ -14,6 +14,8 @@ from pathlib import Path
 
 from seawall.drivers.process import free_port
 
+START_S = 120.0
+"""However busy the machine: nothing that is well takes longer to begin."""
 SECRET = "a-secret-of-the-tests"
 SPEC = """\
 apiVersion: seawall.dev/v1alpha1
@@ -81,7 +83,9 @@ class LaneProcesses:
         child = subprocess.Popen(commands[name], env=env, stdout=log, stderr=log)
         log.close()
         self.running[name] = child
+        until = time.monotonic() + START_S
         while not answers(healthy[name]):
+            assert time.monotonic() < until, f"{name} does not answer after {START_S:g} s"
             assert child.poll() is None, (self.folder / f"{name}.log").read_text()
             time.sleep(0.05)
 
