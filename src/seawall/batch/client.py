@@ -109,7 +109,7 @@ class BatchClient:
             return InputError(
                 f"{self._url} has no batch lane.", "Set spec.gateway.batch: {} (docs/how-to/batch.md)."
             )
-        if answer.status_code < 500:
+        if answer.status_code < 500 and answer.status_code != 429:
             return InputError(message)
         return ClusterError(message, "Try it again in a while.")
 

@@ -29,6 +29,10 @@ LISTED = (
     Column("LINES", 2, right=True), Column("ENDPOINT", 1),
 )  # fmt: skip
 
+LOOK_S = 1.0
+PATIENCE_S = 600.0
+"""Seconds without an answer after which nobody waits any longer for a batch."""
+
 
 @click.group(cls=VerbGroup)
 def command() -> None:
@@ -184,6 +188,11 @@ def submit(
         _show(batch)
     if batch["status"] == "failed":
         raise CheckFailed(f"{path} cannot be run: its lines are not right.", "Mend them and submit it again.")
+    if batch["status"] in ("expired", "cancelled"):
+        raise CheckFailed(
+            f"{batch['id']} is {batch['status']}: not all of its lines were answered.",
+            f"Those that were not: seawall batch results {batch['id']} --errors",
+        )
     if not form:
         verb = "results" if batch["status"] == "completed" else "status"
         say(f"Next: seawall batch {verb} {batch['id']}")
@@ -299,17 +308,29 @@ def results(batch: str, path: Path | None, errors: bool, url: str, api_key: str 
 
 
 def _watch(client: Any, batch: dict[str, Any]) -> dict[str, Any]:
-    """Shows progress until a batch is over."""
+    """Shows progress until a batch is over. It goes on without us: a gateway that does not answer is asked again."""
     import time
 
     from seawall.cli.progress import LineProgress
+    from seawall.errors import ClusterError, Stopped
 
-    with LineProgress(batch["id"]) as bar:
-        while batch["status"] not in ("completed", "failed", "cancelled", "expired"):
+    heard, name = time.monotonic(), batch["id"]
+    try:
+        with LineProgress(name) as bar:
             bar.at(batch)
-            time.sleep(1.0)
-            batch = client.batch(batch["id"])
-        bar.at(batch)
+            while batch["status"] not in ("completed", "failed", "cancelled", "expired"):
+                time.sleep(LOOK_S)
+                try:
+                    batch, heard = client.batch(name), time.monotonic()
+                    bar.at(batch)
+                except ClusterError as e:
+                    if time.monotonic() - heard > PATIENCE_S:
+                        raise ClusterError(
+                            e.message, f"The batch goes on: seawall batch status {name}"
+                        ) from None
+                    bar.away(e.message)
+    except KeyboardInterrupt:
+        raise Stopped("Nobody waits any more.", f"The batch goes on: seawall batch status {name}") from None
     return batch
 
 

@@ -150,7 +150,7 @@ class LineProgress:
     """The progress of a batch: a bar on a terminal, a line every few seconds elsewhere."""
 
     def __init__(self, name: str) -> None:
-        self._name, self._said = name, -_EVERY_S
+        self._name, self._said, self._status = name, -_EVERY_S, ""
         self._bar: Any = None
         self._task: Any = None
 
@@ -158,12 +158,20 @@ class LineProgress:
         if sys.stderr.isatty():
             from rich.console import Console
             from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+            from rich.table import Column
 
+            # The bar has what is left of the width: status, counts, rate and finish stand whole on 80 columns.
+            whole = Column(no_wrap=True)
             bar = Progress(
-                TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[more]}"),
+                TextColumn("{task.description}", table_column=whole),
+                BarColumn(bar_width=None),
+                MofNCompleteColumn(table_column=whole),
+                TextColumn("{task.fields[more]}", table_column=whole),
                 console=Console(stderr=True),
-            )  # fmt: skip
-            self._bar, self._task = bar, bar.add_task(self._name, total=None, more="")
+                expand=True,
+            )
+            bar.console.print(self._name)
+            self._bar, self._task = bar, bar.add_task("asked", total=None, more="")
             bar.start()
         return self
 
@@ -175,15 +183,38 @@ class LineProgress:
 
     def at(self, batch: dict[str, Any]) -> None:
         """Shows how far a batch is, as the gateway tells it."""
-        counts, more = batch["request_counts"], batch.get("seawall", {})
+        counts, more = batch["request_counts"], batch.get("seawall") or {}
         done = counts["completed"] + counts["failed"]
         rate, finish = more.get("lines_per_second") or 0.0, more.get("finish_at")
-        left = f", {show_seconds(max(0.0, finish - time.time()))} left" if finish else ""
+        text = f"{rate:.3g} lines/s{_finish(finish, time.time())}"
         if self._bar is not None and self._task is not None:
             self._bar.update(
-                self._task, completed=done, total=counts["total"] or None, more=f"{rate:g} lines/s{left}"
+                self._task,
+                description=batch["status"],
+                completed=done,
+                total=counts["total"] or None,
+                more=text,
             )
+        elif time.monotonic() - self._said >= _EVERY_S or batch["status"] != self._status:
+            self._say(f"{batch['status']}, {done:,} of {counts['total']:,} lines, {text}")
+        self._status = batch["status"]
+
+    def away(self, why: str) -> None:
+        """Says that nobody tells just now how far it is."""
+        if self._bar is not None and self._task is not None:
+            self._bar.update(self._task, description="no answer", more="asked again")
         elif time.monotonic() - self._said >= _EVERY_S:
-            self._said = time.monotonic()
-            text = f"{self._name}: {batch['status']}, {done:,} of {counts['total']:,} lines, {rate:g} lines/s{left}"
-            print(text, file=sys.stderr, flush=True)
+            self._say(f"no answer, it is asked again: {why}")
+
+    def _say(self, text: str) -> None:
+        self._said = time.monotonic()
+        print(f"{self._name}: {text}", file=sys.stderr, flush=True)
+
+
+def _finish(at: float | None, now: float) -> str:
+    """How long it still takes, and until when."""
+    if at is None:
+        return ""
+    left = max(0.0, at - now)
+    form = "%H:%M" if left < 20 * 3600 else "%a %H:%M" if left < 6 * 86_400 else "%b %d"
+    return f", {show_seconds(round(left))} left, done {time.strftime(form, time.localtime(at))}"
