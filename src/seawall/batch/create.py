@@ -47,6 +47,14 @@ async def create(
             raise NotDone(429, "too_many_batches", message, retry_after_s=60)
         if kept.id != batch.id:
             return kept
+        await lane.note(
+            "batch.created",
+            batch.tenant,
+            batch.id,
+            input_file_id=file.id,
+            endpoint=batch.endpoint,
+            window=batch.window,
+        )
         return await look_through(lane, outlook, batch, only, refuse=True)
     finally:
         lane.looking.discard(batch.id)
@@ -74,6 +82,7 @@ async def look_through(
         late = outlook.refuses(batch, found, lane.now())
         if late is not None and refuse:
             await lane.call(lane.store.drop_batch, batch.id)
+            await lane.note("batch.over", batch.tenant, batch.id, status="refused", why=late)
             raise NotDone(400, "window_cannot_be_met", late, "completion_window")
         if late is not None:
             error = LineError(code="window_cannot_be_met", message=late, param="completion_window")
@@ -82,5 +91,7 @@ async def look_through(
             await lane.call(lane.store.start, batch.id, found, lane.now())
     lane.changed.set()
     kept = await lane.call(lane.store.batch, batch.id)
+    if kept is not None and kept.status == "failed":
+        await lane.note("batch.over", batch.tenant, batch.id, status="failed", why=kept.errors[0].message)
     assert kept is not None  # it is dropped only above, or after the retention
     return kept

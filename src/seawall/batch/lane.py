@@ -15,6 +15,7 @@ from pathlib import Path
 from time import time
 from typing import IO, TypeVar
 
+from seawall.batch.audit import Action, ActionLog
 from seawall.batch.blobs import Blobs
 from seawall.batch.buckets import FileBucket
 from seawall.batch.database import open_database
@@ -45,8 +46,10 @@ class BatchLane:
         now: Callable[[], float] = time,
         lazy: bool = False,
         bucket: FileBucket | None = None,
+        audit: ActionLog | None = None,
     ) -> None:
         """`lazy`: what is written is durable some time later (a proof's)."""
+        self._audit = audit
         self.rules = rules
         self.now = now
         self.blobs = Blobs(folder / "files", bucket)
@@ -67,6 +70,12 @@ class BatchLane:
         """The answer of a call to the store."""
         return await asyncio.get_running_loop().run_in_executor(self._thread, lambda: work(*arguments))
 
+    async def note(self, action: Action, tenant: str, what: str, **more: object) -> None:
+        """Writes down that something was done, where such a log is kept."""
+        audit = self._audit
+        if audit is not None:
+            await asyncio.to_thread(lambda: audit.note(self.now(), action, tenant, what, **more))
+
     def another(self) -> BatchStore:
         """The same store for another thread, over a connection of its own: close it."""
         return BatchStore(open_database(self._address))
@@ -84,9 +93,11 @@ class BatchLane:
         """Removes what has had its time: files, rows of lines whose batch is over, old batches."""
         now = self.now()
         for file in await self.call(self.store.expired_files, now):
-            await self.forget(file)
+            if await self.forget(file.id) is None:
+                await self.note("file.expired", file.tenant, file.id)
         for batch in await self.call(self.store.old_batches, now - self.rules.spec.retention):
-            await self.call(self.store.drop_batch, batch)
+            await self.call(self.store.drop_batch, batch.id)
+            await self.note("batch.forgotten", batch.tenant, batch.id)
         await asyncio.to_thread(self.blobs.trim, now)
         while await self.call(self.store.sweep_lines):
             await self.call(self.store.database.tidy)

@@ -48,6 +48,10 @@ class Interactive:
             refused=refused,
         )
 
+    def in_flight(self, fleet: str) -> int:
+        """Requests and lines at its replicas."""
+        return self._told[-1][1].fleets.get(fleet, FleetState()).in_flight if self._told else 0
+
     def ready(self, fleet: str) -> int:
         """Replicas that serve."""
         return sum(r.state == "ready" for r in self._told[-1][1].of(fleet).values()) if self._told else 0

@@ -22,9 +22,21 @@ METRICS: dict[str, tuple[str, str]] = {
         "tenant",
         "By how much the latest batch is expected to miss its window; 0: none does.",
     ),
+    names.BATCH_TOKENS: ("tenant", "Tokens of lines, asked and answered."),
+    names.BATCH_GPU_SECONDS: (
+        "tenant",
+        "GPU-seconds of lines: a replica's are shared among all that runs there.",
+    ),
+    names.BATCH_COST_USD: ("tenant", "What lines cost, at the lane's price."),
 }
 """Name -> its label, if it has one, and its meaning."""
-COUNTERS = (names.BATCH_LINES, names.BATCH_LINES_AGAIN)
+COUNTERS = (
+    names.BATCH_LINES,
+    names.BATCH_LINES_AGAIN,
+    names.BATCH_TOKENS,
+    names.BATCH_GPU_SECONDS,
+    names.BATCH_COST_USD,
+)
 
 
 async def exposition(lane: BatchLane, outlook: Outlook, worker: LineWorker) -> str:
@@ -57,6 +69,10 @@ async def exposition(lane: BatchLane, outlook: Outlook, worker: LineWorker) -> s
         add(names.BATCH_DEADLINE_SECONDS, round(seconds), tenant)
     for tenant, seconds in late.items():
         add(names.BATCH_LATE_SECONDS, round(seconds), tenant)
+    for tenant, spent in worker.spent.items():
+        add(names.BATCH_TOKENS, spent.tokens, tenant)
+        add(names.BATCH_GPU_SECONDS, spent.gpu_s, tenant)
+        add(names.BATCH_COST_USD, spent.usd, tenant)
     for result, count in worker.lines.items():
         add(names.BATCH_LINES, count, result)
     add(names.BATCH_LINES_AGAIN, worker.again)

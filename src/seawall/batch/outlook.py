@@ -100,8 +100,11 @@ class Outlook:
 
     def cost(self, batch: BatchRecord) -> float:
         """USD, at the lane's price."""
-        fleet = self._rules.fleet_of(batch.model)
+        return self.price(batch.model, batch.tokens_in, batch.tokens_out)
+
+    def price(self, model: str, tokens_in: int, tokens_out: int) -> float:
+        """USD for so many tokens of a model, at the lane's price."""
+        fleet = self._rules.fleet_of(model)
         if fleet is None:
             return 0.0
-        prompt, completion = fleet.prompt_price, fleet.completion_price
-        return (batch.tokens_in * prompt + batch.tokens_out * completion) / 1e6
+        return (tokens_in * fleet.prompt_price + tokens_out * fleet.completion_price) / 1e6

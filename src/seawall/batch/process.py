@@ -19,6 +19,7 @@ from urllib.parse import urlsplit
 
 from aiohttp import web
 
+from seawall.batch.audit import ActionLog
 from seawall.batch.buckets import open_bucket
 from seawall.batch.lane import BatchLane
 from seawall.batch.metrics import exposition
@@ -50,6 +51,8 @@ class BatchSettings:
     """s3://BUCKET/FOLDER or gs://BUCKET/FOLDER; None: the folder."""
     secret: str = field(repr=False)
     grace_s: float = 30.0
+    audit: str | None = None
+    """A file, or `-`: one JSON line for what is done to files and batches."""
     without: frozenset[str] = frozenset()
     """Mechanisms that a proof has switched off (domain.switches.BATCH)."""
 
@@ -91,7 +94,8 @@ async def serve(settings: BatchSettings, rules: LaneRules, ready: Callable[[str]
     """Serves until SIGTERM or SIGINT."""
     bucket = open_bucket(settings.files, os.environ) if settings.files else None
     lazy = "write-ahead" in settings.without
-    lane = BatchLane(settings.folder, settings.store, rules, lazy=lazy, bucket=bucket)
+    audit = ActionLog(settings.audit) if settings.audit else None
+    lane = BatchLane(settings.folder, settings.store, rules, lazy=lazy, bucket=bucket, audit=audit)
     controlled = "spare-control" not in settings.without
     outlook, sender = Outlook(rules), Sender(settings.gateway, settings.secret, controlled)
     worker = LineWorker(lane, outlook, sender, GatewayLook(settings.admin, sender), controlled)

@@ -127,13 +127,13 @@ class BatchStore:
 
         return self.database.write(work)
 
-    def expired_files(self, now: float) -> list[str]:
-        """Ids of files whose time is over and which no running batch reads."""
+    def expired_files(self, now: float) -> list[StoredFile]:
+        """Files whose time is over and which no running batch reads."""
         sql = (
-            "SELECT id FROM files WHERE expires IS NOT NULL AND expires <= ? AND id NOT IN "
+            f"SELECT {_FILE} FROM files WHERE expires IS NOT NULL AND expires <= ? AND id NOT IN "
             f"(SELECT input_file FROM batches WHERE status NOT IN {_over()}) LIMIT 1000"
         )
-        return [row[0] for row in self.database.read(sql, (int(now),))]
+        return [_file(row) for row in self.database.read(sql, (int(now),))]
 
     def holding(self, tenant: str) -> TenantHolding:
         """What counts against the limits of a tenant."""
@@ -216,13 +216,13 @@ class BatchStore:
         """A batch that nothing was run of is as if it had never been made."""
         self.database.write(lambda db: db.all("DELETE FROM batches WHERE id = ?", (batch,)))
 
-    def old_batches(self, before: float) -> list[str]:
-        """Ids of batches that were over before then. Of those that an earlier release ended, the creation counts."""
+    def old_batches(self, before: float) -> list[BatchRecord]:
+        """Batches that were over before then. Of those that an earlier release ended, the creation counts."""
         sql = (
-            f"SELECT id FROM batches WHERE status IN {_over()} "
+            f"SELECT {_BATCH} FROM batches WHERE status IN {_over()} "
             "AND CASE WHEN ended > 0 THEN ended ELSE created END < ? LIMIT 1000"
         )
-        return [row[0] for row in self.database.read(sql, (int(before),))]
+        return [_batch(row) for row in self.database.read(sql, (int(before),))]
 
     # -- who works on what
 

@@ -126,6 +126,9 @@ class Surface:
             holding = await lane.call(lane.store.holding, tenant)
             self._refuse_count(holding)
             self._refuse_size(spec.space - holding.size, holding.size)
+        await lane.note(
+            "file.created", tenant, name, purpose=purpose, bytes=file.size, expires_at=file.expires
+        )
         return web.json_response(file.as_json())
 
     def _refuse_count(self, holding: TenantHolding) -> None:
@@ -204,6 +207,7 @@ class Surface:
         if needed is not None:
             message = f"{needed} reads this file. Cancel it first, or wait for its end."
             raise NotDone(409, "file_in_use", message)
+        await self._lane.note("file.deleted", file.tenant, file.id, purpose=file.purpose, bytes=file.size)
         return web.json_response({"id": file.id, "object": "file", "deleted": True})
 
     async def _own_file(self, request: web.Request, file: str) -> StoredFile:
@@ -244,6 +248,7 @@ class Surface:
                 raise NotDone(409, "batch_not_cancellable", message)
             return web.json_response(self._shown(batch))
         lane.changed.set()
+        await lane.note("batch.cancelling", moved.tenant, moved.id)
         return web.json_response(self._shown(moved))
 
     async def _own_batch(self, request: web.Request, batch: str) -> BatchRecord:

@@ -12,6 +12,7 @@ import contextlib
 import logging
 from collections import defaultdict
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from time import monotonic
 
 from seawall.batch.assemble import assemble
@@ -48,6 +49,15 @@ UNCONTROLLED = 6
 Look = Callable[[], Awaitable[GatewayState | None]]
 
 
+@dataclass
+class TenantSpent:
+    """What lines of one tenant took."""
+
+    tokens: int = 0
+    gpu_s: float = 0.0
+    usd: float = 0.0
+
+
 class LineWorker:
     """See the module."""
 
@@ -75,6 +85,9 @@ class LineWorker:
         self._go = asyncio.Event()
         self._settle = asyncio.Event()
         self._ending: dict[str, asyncio.Task[None]] = {}
+        self._gpus = {f.name: f.gpus for f in lane.rules.fleets}
+        self.spent: dict[str, TenantSpent] = {}
+        """Tenant -> what its lines took, since the start."""
         self.again = 0
         """Lines that were sent again after something broke, since the start."""
         self.lines = {"done": 0, "failed": 0}
@@ -326,7 +339,7 @@ class LineWorker:
         tries = under.tries.get(line.line, 0) + 1
         under.sent[line.line] = (began, line.units)
         pace = self._outlook.pace(fleet)
-        beside = max(1, sum(len(u.running) for u in self.batches.values()))
+        beside = max(1, self.running(fleet), self._measure.in_flight(fleet))
         try:
             outcome = await self._sender.send(batch, line, due, tries)
         except asyncio.CancelledError:
@@ -348,7 +361,8 @@ class LineWorker:
         pace.done(line.units, self._now() - began)
         under.tries.pop(line.line, None)
         under.held.add(line.line)
-        share = (self._now() - began) * max(1, self._measure.ready(fleet)) / beside
+        gpus = max(1, self._measure.ready(fleet)) * self._gpus.get(fleet, 1)
+        share = (self._now() - began) * gpus / beside
         self._results[batch.id].append(outcome._replace(busy_s=share))
         self._settle.set()
         self._go.set()
@@ -383,12 +397,20 @@ class LineWorker:
             under = self.batches.get(name)
             if under is None:
                 continue
+            self._account(under.batch, some[:new] if new < len(some) else some)
             under.held -= {r.line for r in some}
             under.left -= new
             under.units_left = max(0.0, under.units_left - sum(r.units for r in some) * new / len(some))
             self._outlook.left(under.batch, under.units_left if under.left else 0.0)
             if under.done:
                 self._end(under)
+
+    def _account(self, batch: BatchRecord, results: list[LineResult]) -> None:
+        spent = self.spent.setdefault(batch.tenant, TenantSpent())
+        tokens_in, tokens_out = sum(r.tokens_in for r in results), sum(r.tokens_out for r in results)
+        spent.tokens += tokens_in + tokens_out
+        spent.gpu_s += sum(r.busy_s for r in results)
+        spent.usd += self._outlook.price(batch.model, tokens_in, tokens_out)
 
     # -- ends
 
@@ -480,6 +502,14 @@ class LineWorker:
                 store.close()
 
         await asyncio.to_thread(writing)
+        over = await lane.call(lane.store.batch, batch.id)
+        if over is not None:
+            told = self._outlook.told(over, lane.now())
+            await lane.note(
+                "batch.over", over.tenant, over.id, status=over.status, lines=over.total, completed=over.completed,
+                failed=over.failed, ran_twice=over.twice, tokens_in=over.tokens_in, tokens_out=over.tokens_out,
+                gpu_seconds=told["gpu_seconds"], cost_usd=told["cost_usd"],
+            )  # fmt: skip
         await self._forget(batch.id)
 
     async def _clean(self) -> None:

@@ -87,6 +87,12 @@ def command() -> None:
     metavar="SECONDS",
     help="For lines after SIGTERM.",
 )
+@click.option(
+    "--audit",
+    default=None,
+    metavar="FILE|-",
+    help="One JSON line per file and batch that is made, ended or removed.",
+)
 @click.option("--without", multiple=True, type=click.Choice(BATCH), hidden=True)
 def serve(
     specs: tuple[Path, ...],
@@ -98,6 +104,7 @@ def serve(
     files: str | None,
     secrets: Path | None,
     grace_s: float,
+    audit: str | None,
     without: tuple[str, ...],
 ) -> None:
     """Serve the lane behind a gateway. `seawall up` does so where spec.gateway.batch is set.
@@ -132,7 +139,7 @@ def serve(
     settings = BatchSettings(
         folder=folder, gateway=gateway, admin=admin, listen=listen,
         store=store or secret("SEAWALL_BATCH_STORE") or rules.spec.store, secret=shared,
-        without=frozenset(without), grace_s=grace_s, files=files or rules.spec.bucket,
+        without=frozenset(without), grace_s=grace_s, files=files or rules.spec.bucket, audit=audit,
     )  # fmt: skip
 
     def ready(url: str) -> None:

@@ -15,6 +15,7 @@ from typing import Any
 import msgspec
 from tests.unit.batch.making import a_batch, a_line, write_lines
 
+from seawall.batch.audit import ActionLog
 from seawall.batch.lane import BatchLane
 from seawall.batch.lines import AskedLine, LineRules, check
 from seawall.batch.outlook import Outlook
@@ -200,10 +201,16 @@ class PlayedSender(Sender):
 class PlayedLane:
     """The lane's worker at a played fleet."""
 
-    def __init__(self, folder: Path, fleet: PlayedFleet, rules: FleetRules | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        fleet: PlayedFleet,
+        rules: FleetRules | None = None,
+        audit: ActionLog | None = None,
+    ) -> None:
         self.rules = LaneRules((rules or FleetRules("f", frozenset({"m"})),))
         self.fleet = fleet
-        self.lane = BatchLane(folder, None, self.rules, now=self.now)
+        self.lane = BatchLane(folder, None, self.rules, now=self.now, audit=audit)
         self.outlook = Outlook(self.rules)
         self.worker = LineWorker(
             self.lane, self.outlook, PlayedSender(fleet), fleet.look, now=fleet.loop.time
@@ -251,10 +258,11 @@ async def played(
     timing: Timing = FLAT,
     rules: FleetRules | None = None,
     serves: bool = True,
+    audit: ActionLog | None = None,
 ) -> AsyncIterator[PlayedLane]:
     """A fleet and its lane that run."""
     fleet = PlayedFleet(places, timing, serves=serves)
-    lane = PlayedLane(folder, fleet, rules)
+    lane = PlayedLane(folder, fleet, rules, audit)
     running = [asyncio.create_task(fleet.steps()), asyncio.create_task(lane.worker.run())]
     try:
         yield lane

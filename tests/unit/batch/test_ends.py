@@ -103,8 +103,8 @@ def test_a_batch_is_forgotten_when_its_end_is_long_ago(store: BatchStore) -> Non
     store.move("batch_short", ["validating"], "failed", 1010.0)
     store.move("batch_long", ["validating"], "cancelling", 9000.0)
     store.finish("batch_long", "cancelled", 9001.0, None, None)
-    assert store.old_batches(9000.0) == ["batch_short"]
-    assert set(store.old_batches(9002.0)) == {"batch_short", "batch_long"}
+    assert [b.id for b in store.old_batches(9000.0)] == ["batch_short"]
+    assert {b.id for b in store.old_batches(9002.0)} == {"batch_short", "batch_long"}
 
 
 async def test_what_is_swept_is_gone_whole(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from seawall.decide.pool import cost_of
 from seawall.domain.spec import BatchSpec, Fleet
 
 OF_ITS_POD = ("secret", "store_secret", "bucket_secret", "volume", "storage_class")
@@ -34,6 +35,8 @@ class FleetRules:
     """USD per million tokens, at the lane's price."""
     completion_price: float = 0.0
     max_body: int = 32 * 2**20
+    gpus: int = 1
+    """Of one replica; 1 where there are none."""
 
 
 @dataclass(frozen=True)
@@ -93,6 +96,7 @@ def _fleet(fleet: Fleet) -> FleetRules:
         prompt_price=(gateway.prompt_price or 0.0) * price,
         completion_price=(gateway.completion_price or 0.0) * price,
         max_body=gateway.max_body,
+        gpus=cost_of(fleet),
     )
 
 
