@@ -36,7 +36,7 @@ class FleetRules:
     completion_price: float = 0.0
     max_body: int = 32 * 2**20
     gpus: int = 1
-    """Of one replica; 1 where there are none."""
+    """GPUs of one replica; 1 where there are none."""
 
 
 @dataclass(frozen=True)
