@@ -15,6 +15,7 @@ from typing import Any
 from urllib.parse import unquote
 
 from aiohttp import BodyPartReader, web
+from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.multipart import MultipartReader
 
 from seawall.batch.blobs import FilePart
@@ -91,6 +92,10 @@ class Surface:
                 raise_full = NotDone(507, "storage_full", "The lane's volume is full. Tell the operator.")
                 return web.json_response(raise_full.as_json(), status=507)
             raise
+        except Exception:
+            log.exception("%s %s", request.method, request.path)
+            fault = NotDone(500, "internal_error", "The batch lane failed at this; its log says why.")
+            return web.json_response(fault.as_json(), status=500)
 
     # -- files
 
@@ -153,8 +158,9 @@ class Surface:
                     await self._take(field, part, room, held)
                 else:
                     fields[field.name] = await _text(field)
-        except (ValueError, AssertionError, RuntimeError) as e:
-            raise NotDone(400, "invalid_form", f"The form cannot be read: {str(e)[:100]}.") from None
+        except (ValueError, AssertionError, RuntimeError, HttpProcessingError) as e:
+            why = " ".join(str(e).split())[:100] or type(e).__name__
+            raise NotDone(400, "invalid_form", f"The form cannot be read: {why}.") from None
         return fields
 
     async def _take(self, field: BodyPartReader, part: FilePart, room: int, held: int) -> None:
