@@ -13,7 +13,7 @@ from seawall.diagnose.facts import Facts, Object, name_of, part, shown
 _NO_CAPACITY = re.compile(
     r"(?P<limit>\w*LimitExceeded|QuotaExceeded|QUOTA_EXCEEDED|quota[^\n]{0,40}exceeded|vCPU limit)"
     r"|(?P<none>[Ii]nsufficient ?[Cc]apacity|ZONE_RESOURCE_POOL_EXHAUSTED|SkuNotAvailable|OverconstrainedAllocation"
-    r"|AllocationFailed|GCE_STOCKOUT|all requested instance types were unavailable)"
+    r"|AllocationFailed|GCE_STOCKOUT|out of (?:resources|stock|capacity)|all requested instance types were unavailable)"
 )
 """What clouds answer to who asks for a machine."""
 
@@ -37,6 +37,9 @@ def no_machine(facts: Facts, message: str, subject: str, evidence: str) -> Cause
             "none of these "
             "instance types left: allow more",
         )
+    lost = _never_joined(facts, subject, evidence)
+    if lost is not None:
+        return lost
     for event in facts.events:
         kind = part(event, "involvedObject").get("kind")
         said = _NO_CAPACITY.search(f"{event.get('reason')} {event.get('message')}")
@@ -61,6 +64,47 @@ def no_machine(facts: Facts, message: str, subject: str, evidence: str) -> Cause
                 else "allow more instance types and zones, on-demand beside spot, or a reservation; it is tried again",
             )
     return None
+
+
+_NEVER_JOINED = re.compile(
+    r"not registered|[Rr]egistration(?:Failed| failed| timeout)|never (?:joined|became ready)|UnregisteredTaint"
+    r"|NodeClassNotReady|NotInitialized|did not (?:join|register)"
+)
+"""What autoscalers say of a machine that was made and is no node."""
+
+
+def _never_joined(facts: Facts, subject: str, evidence: str) -> Cause | None:
+    """Machines that are made and do not become nodes: an autoscaler says so, or names a new one again and again."""
+    said = next(
+        (
+            e
+            for e in facts.events
+            if part(e, "involvedObject").get("kind") in ("NodeClaim", "Machine", "NodePool")
+            and _NEVER_JOINED.search(f"{e.get('reason')} {e.get('message')}")
+        ),
+        None,
+    )
+    named = {
+        m[1]
+        for e in facts.events
+        if e.get("reason") == "Nominated"
+        and f"Pod/{part(e, 'involvedObject').get('name')}" == subject
+        and (m := re.search(r"nodeclaim/(\S+)", str(e.get("message"))))
+    }
+    if said is None and len(named) < 3:
+        return None
+    return Cause(
+        id="scheduling/node-never-joins",
+        certainty="likely",
+        subject=subject,
+        weight=102,
+        what="the autoscaler makes machines for it, and they do not become nodes of the cluster"
+        + (f" ({', '.join(sorted(named)[:3])})" if named else ""),
+        evidence=(shown(said), evidence) if said else (evidence,),
+        do="kubectl describe nodeclaim, and the machine's own console: its image (AMI) and bootstrap data, the "
+        "role that may "
+        "join (access entry, aws-auth), the subnet's way to the API server, security groups; the log of karpenter",
+    )
 
 
 def in_a_gang(pod: Object, message: str, evidence: str) -> Cause:

@@ -106,7 +106,7 @@ def _ended(
     elif said is not None:
         sure = said.sign.certain and (raised is None or explains(said, log, raised))
         cause = refined(facts, pod, spec, said, from_sign(subject, end, said, fact, sure))
-        yield at_fault(when_it_ran_out(cause, log), raised)
+        yield at_fault(when_it_ran_out(cause, log), raised, log)
     elif killed is None or init:
         yield unexplained(pod, status, end, init, probed=killed is not None, fact=fact, log=log)
 

@@ -26,6 +26,17 @@ _NO_NEWS = re.compile(
 
 _CURES = (
     (
+        r"(?:GPU|compute) instance|MIG[^\n]{0,120}(?:Insufficient Resources|profile|failed)",
+        "the GPU has no room for a slice of that profile: other slices take its memory or places (nvidia-smi mig "
+        "-lgi), "
+        "so free these, ask for a smaller profile, or keep one layout per node",
+    ),
+    (
+        r"NodePrepareResources|prepare dynamic resources|preparing devices for claim",
+        "the DRA driver's plugin on that node: its Pod's log, kubectl get resourceslices, kubectl describe "
+        "resourceclaim; restart it where it lost its state",
+    ),
+    (
         r"(?P<kind>[A-Z]\w+)(?:\.[\w.-]+)? \\?\"(?P<name>[^\"\\]{1,120})\\?\" not found",
         "there is no {kind} {name}: make it, install what brings it along (presets and configurations come with the "
         "controller's own chart), or correct the name: kubectl get {kind} -A",

@@ -11,19 +11,26 @@ from seawall.diagnose.cause import Cause, CauseCertainty
 from seawall.diagnose.deaths import BY_SIGNAL
 from seawall.diagnose.facts import Object, whole
 from seawall.engines.vllm.bounds import bounds_in
-from seawall.engines.vllm.parts import FITS, part_of
+from seawall.engines.vllm.parameters import cure_of_parameter
+from seawall.engines.vllm.parts import FITS, part_before, part_of
 from seawall.engines.vllm.places import Place, package_of, place_of
-from seawall.engines.vllm.raised import Raised, option_in, options_in
+from seawall.engines.vllm.raised import Raised, advice_in, option_in, options_in, refused_options
 from seawall.engines.vllm.signs import Said
 from seawall.engines.vllm.versions import find_flag, like_flag
 
 
-def at_fault(cause: Cause, raised: Raised | None) -> Cause:
+def at_fault(cause: Cause, raised: Raised | None, log: str) -> Cause:
     """A fault on the GPU with the part whose kernels the log was in, and how to go without these."""
-    part = part_of(raised) if cause.id == "engine/cuda-fault" and raised is not None else None
+    if cause.id != "engine/cuda-fault":
+        return cause
+    part = part_of(raised) if raised is not None else None
+    was = "it was"
+    if part is None:
+        fault = cause.evidence[-1].removeprefix("log: ")[-60:]
+        part, was = part_before(log, max(log.find(fault), 0)), "the last that wrote before was"
     if part is None:
         return cause
-    return replace(cause, what=f"{cause.what}; it was {part.name}", do=f"{part.without}; {cause.do}")
+    return replace(cause, what=f"{cause.what}; {was} {part.name}", do=f"{part.without}; {cause.do}")
 
 
 def vague(said: Said, raised: Raised) -> bool:
@@ -49,7 +56,10 @@ def _asked(words: str, otherwise: str) -> str:
     bounds = bounds_in(words)
     if bounds:
         return f"{bounds}; seawall lint and seawall plan check the same before"
-    named = options_in(words)[:3]
+    named = (options_in(words) or refused_options(words))[:3]
+    advice = advice_in(words)
+    if advice:
+        return f"as it says itself: {advice}; seawall lint and seawall plan check the same before"
     return (
         f"change {' or '.join(named)} as the message says (or leave it out); where it is as it should be, a "
         f"newer vLLM image. "
@@ -66,7 +76,7 @@ def from_exception(subject: str, end: Object, raised: Raised, fact: str, log: st
     option = "" if init else option_in(raised.line)
     evidence = (fact, f"log: {raised.line}", *((f"raised in {raised.files[-1]}",) if raised.files else ()))
     certainty: CauseCertainty = "possible" if by_signal else "likely"
-    if option and not by_signal and (place is None or place.id == "engine/bad-config"):
+    if option and not by_signal and (place is None or place.id in _OR_REFUSED):
         return Cause(
             id="engine/bad-config",
             certainty=certainty,
@@ -85,15 +95,25 @@ def from_exception(subject: str, end: Object, raised: Raised, fact: str, log: st
             weight=78,
             what=f"{place.what}{f' ({package})' if package else ''}: {raised.line}",
             evidence=evidence,
-            do=_around(place, raised),
+            do=_around(place, raised, log),
         )
     return _unplaced(subject, raised, evidence, certainty, init)
 
 
-def _around(place: Place, raised: Raised) -> str:
+_OR_REFUSED = ("engine/bad-config", "engine/bug", "weights/other-format")
+"""Places whose exceptions are refusals of an option when they name one: models check options while they are made."""
+
+
+def _around(place: Place, raised: Raised, log: str) -> str:
     """How to go on: without the part that failed where it can be left out, else what its place's failures ask for."""
     if place.id == "engine/bad-config":
         return _asked(raised.line, place.do)
+    advice = advice_in(log[raised.end - len(raised.line) - 1 : raised.end + 600].split("\n\n")[0])
+    if advice:
+        return f"as it says itself: {advice}; {place.do}"
+    key = cure_of_parameter(raised)
+    if key:
+        return f"{key}; {place.do}"
     fits = FITS.get(package_of(raised), "") if place.id == "engine/import" else ""
     if fits:
         return f"{fits}; {place.do}"
@@ -109,6 +129,7 @@ def _unplaced(
     part = part_of(raised)
     logs = f"kubectl logs {subject.removeprefix('Pod/')}{which} --previous"
     own = any("/vllm/" in file for file in raised.files)
+    advice = advice_in(raised.line)
     return Cause(
         id="init/crash" if init else "engine/exception",
         certainty="certain" if init and certainty == "likely" else certainty,
@@ -119,6 +140,7 @@ def _unplaced(
         else f"it ends with {raised.line}{f', {part.name}' if part else ''}",
         evidence=evidence,
         do=(f"{part.without}; " if part else "")
+        + (f"as it says itself: {advice}; " if advice else "")
         + f"{logs}, from the first ERROR on: the catalogue does not know it"
         + (f"; {_UNKNOWN}" if own else ""),
     )

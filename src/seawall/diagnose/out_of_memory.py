@@ -55,7 +55,8 @@ MOMENTS: tuple[Moment, ...] = (
         r"model_loader|weight_utils|layers/quantization/\S+|vllm/model_executor/models/",
         r"Starting to load model|Loading safetensors|Loading weights|Loading model",
         "while the weights are loaded: they do not fit into it",
-        "more tensor parallelism (--tensor-parallel-size), a quantized checkpoint, or a larger GPU; seawall "
+        "more tensor parallelism (--tensor-parallel-size), a quantized checkpoint, or a larger GPU; where only little "
+        "lacks, a lower --gpu-memory-utilization and --max-num-batched-tokens; seawall "
         "plan does the sum",
     ),
 )

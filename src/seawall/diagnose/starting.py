@@ -18,6 +18,7 @@ from seawall.domain.units import show_seconds
 _WAITS = re.compile(
     r"Waiting for (?:(?P<local>\d+) local, (?P<remote>\d+) remote|\d+) core engine proc"
     r"|No available shared memory broadcast block found|Waiting for (?:engine|EngineCore|output from MQLLMEngine)"
+    r"|(?P<lock>does not appear to support flock|(?:still )?waiting to acquire (?:the )?(?:file )?lock)"
     r"|still (?:waiting for|in) (?:WAITING_FOR_REMOTE_KVS|engine|rank)|waiting for (?:remote model|all workers)",
     re.I,
 )
@@ -80,6 +81,16 @@ STAGES: tuple[StartStage, ...] = (
 """The first whose pattern the last line that is no wait has."""
 
 
+_LOCKED = StartStage(
+    "",
+    "for the lock of a download",
+    "another Pod or a process that was killed holds it, or the volume has no locks (flock: some NFS, FUSE, Lustre): "
+    "remove the *.lock files (hub/.locks, .cache/huggingface) while nothing downloads, one Pod per folder, or download "
+    "once with a Job (seawall pull) and set HF_HUB_OFFLINE=1",
+    "likely",
+)
+
+
 @rule
 def stands(facts: Facts) -> Iterator[Cause]:
     """Engines that are not ready and write nothing but that they wait."""
@@ -111,6 +122,8 @@ def _standing(
             "a NetworkPolicy between them",
             "likely",
         )
+    elif wait["lock"]:
+        stage = _LOCKED
     else:
         stage = next(
             (s for line in reversed(others[-12:]) for s in STAGES if re.search(s.says, line, re.I)), None

@@ -179,6 +179,9 @@ scheduling/cloud-capacity
 scheduling/no-node-type
   Karpenter compares what the Pod asks for with every instance type that its NodePools allow, less what DaemonSets
   take. None is left. A type that fits but that the cloud has none of is left out, too, and looks the same.
+scheduling/node-never-joins
+  A machine was made and started, and no node of that name came: its boot data, its identity or its network keep it
+  from the API server. Karpenter gives up after 15 minutes and makes another, which fails alike.
 scheduling/no-free-gpu
   There are GPU nodes, and all their GPUs are taken by Pods. An autoscaler may be adding one.
 scheduling/no-gpu-nodes

@@ -28,6 +28,12 @@ _WHY = (
         "Secrets of KEDA's own); make the Secret with that key",
     ),
     (
+        r"produced zero addresses|external.?scaler|scalerAddress|keda-add-ons-http",
+        "its external scaler (scalerAddress) has no address: that Service is not there, or has no ready Pod",
+        "kubectl get svc,endpointslices,pods for the name in scalerAddress, with its namespace "
+        "(keda-add-ons-http-external-scaler.keda:9090); are that scaler's Pods ready?",
+    ),
+    (
         r"dial tcp|no such host|connection refused|i/o timeout|deadline exceeded",
         "Prometheus cannot be reached at the trigger's address",
         "",

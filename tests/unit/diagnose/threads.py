@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from . import (
+    threads_advice_and_devices,
     threads_around_named,
     threads_around_the_engine,
     threads_engines_and_nodes,
     threads_fetching_and_shares,
     threads_options_and_steps,
+    threads_parameters_and_locks,
     threads_parts_and_starts,
     threads_ranks_and_drafts,
     threads_slices_and_pulls,
@@ -19,12 +21,13 @@ from .shapes import Case
 TABLES: dict[str, list[Case]] = {
     module.__name__.rsplit(".threads_", 1)[-1]: module.CASES
     for module in (
+        threads_advice_and_devices,
         threads_around_named,
         threads_around_the_engine,
         threads_engines_and_nodes,
         threads_fetching_and_shares,
         threads_options_and_steps,
-        threads_parts_and_starts,
+        threads_parameters_and_locks,
         threads_parts_and_starts,
         threads_ranks_and_drafts,
         threads_slices_and_pulls,

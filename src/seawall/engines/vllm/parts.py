@@ -22,6 +22,8 @@ class EnginePart:
     """Pattern of a file that is of this part."""
     without: str
     """What starts the engine without it."""
+    words: str = ""
+    """Pattern of what only this part's messages have, wherever they were raised."""
 
 
 PARTS: tuple[EnginePart, ...] = (
@@ -44,7 +46,18 @@ PARTS: tuple[EnginePart, ...] = (
         r"kv_transfer|kv_offload|lmcache|nixl|mooncake",
         "start without --kv-transfer-config",
     ),
-    EnginePart("in AITER", r"aiter", "VLLM_ROCM_USE_AITER=0"),
+    EnginePart(
+        "in AITER",
+        r"aiter",
+        "VLLM_ROCM_USE_AITER=0 (or only one of its parts: VLLM_ROCM_USE_AITER_MOE=0, _MLA=0, _MHA=0, _FP4BMM=0, "
+        "_FP8BMM=0)",
+    ),
+    EnginePart(
+        "in the memory pool that sleep mode and offloading use",
+        r"device_allocator|cumem|camem",
+        "start without --enable-sleep-mode, and without expandable_segments:True in PYTORCH_CUDA_ALLOC_CONF; an "
+        "image whose build has this allocator (a newer one)",
+    ),
     EnginePart("in FlashInfer's tuning", r"flashinfer/autotuner", "--no-enable-flashinfer-autotune"),
     EnginePart(
         "in the sampler",
@@ -110,7 +123,19 @@ PARTS: tuple[EnginePart, ...] = (
         r"model_loader/(?:runai|tensorizer|bitsandbytes|gguf|sharded|dummy)|fastsafetensors|instanttensor",
         "--load-format auto, from a folder with safetensors",
     ),
-    EnginePart("in async scheduling", r"async_scheduler", "--no-async-scheduling"),
+    EnginePart(
+        "in the conversion to a model that embeds or classifies",
+        r"models/adapters\.py|layers/pooler|worker/gpu/pool|/pooling/|embedding_utils",
+        "--runner pooling beside --convert embed or classify; rerankers: --hf-overrides with the architectures, "
+        "classifier_from_token and is_original_qwen3_reranker of the model's card",
+    ),
+    EnginePart("in the second model runner", r"vllm/v1/worker/gpu/", "VLLM_USE_V2_MODEL_RUNNER=0"),
+    EnginePart(
+        "in async scheduling",
+        r"async_scheduler",
+        "--no-async-scheduling",
+        words=r"sampled_token_ids|num_output_placeholders|async.scheduling|step_with_batch_queue",
+    ),
 )
 """In this order where one file is of several parts."""
 
@@ -120,10 +145,32 @@ _REACH = 8
 
 def part_of(raised: Raised) -> EnginePart | None:
     """The part that an exception came from, by the file nearest to what raised it; None when no file tells."""
+    for part in PARTS:
+        if part.words and re.search(part.words, raised.line):
+            return part
     for file in list(reversed(raised.files))[:_REACH]:
         for part in PARTS:
             if re.search(part.files, file):
                 return part
+    return None
+
+
+_TAGS = (
+    (r"\[aiter\]|aiter::", "in AITER"),
+    (r"DeepEP|deep_ep|fused_moe", "in the experts' kernels"),
+    (r"NIXL|LMCache|mooncake", "while the KV cache was moved"),
+    (r"Capturing (?:CUDA|cuda) graph", "in CUDA graphs"),
+)
+"""What a part writes before itself in a log -> the part's name."""
+_LINES_BEFORE = 12
+
+
+def part_before(log: str, at: int) -> EnginePart | None:
+    """The part that wrote last before a place of a log: all there is to go by where a fault leaves no traceback."""
+    for line in reversed(log[:at].splitlines()[-_LINES_BEFORE:]):
+        for tag, name in _TAGS:
+            if re.search(tag, line):
+                return next(part for part in PARTS if part.name == name)
     return None
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+from seawall.engines.vllm.parameters import names_parameter
 from seawall.engines.vllm.raised import Raised
 
 
@@ -147,6 +148,7 @@ _NAMES = (
 
 
 _IMPORTED = "engine/import"
+_OTHER_WEIGHTS = "weights/other-format"
 _STEP = Place(
     "engine/bug",
     r"gpu_model_runner|gpu_worker|cuda_?graph|vllm/v1/worker/",
@@ -165,13 +167,17 @@ def place_of(raised: Raised) -> Place | None:
     """The part that raised it; None when no file tells."""
     if raised.importing:
         return next(place for place in PLACES if place.id == _IMPORTED)
+    if names_parameter(raised):
+        return next(place for place in PLACES if place.id == _OTHER_WEIGHTS)
     place = _by_file(raised)
     ran = any(re.search(_STEP.files, f) for f in raised.files)
-    if place is not None and place.id == "weights/other-format" and ran:
+    if place is not None and place.id == _OTHER_WEIGHTS and ran:
         loads = any(_LOADS.search(f) for f in raised.files)
         return place if loads or not re.fullmatch(_STEP.names, raised.name) else _STEP
     own = any("/vllm/" in f for f in raised.files[-1:])
-    if place is not None and place.id == "engine/kernel" and ran and own and raised.name == "AssertionError":
+    compiles = any("vllm/compilation/" in f and "cuda_graph" not in f for f in raised.files[-2:])
+    asserts = own and not compiles and raised.name == "AssertionError"
+    if place is not None and place.id == "engine/kernel" and ran and asserts:
         return _STEP
     if (
         place is None

@@ -199,6 +199,59 @@ def options_in(words: str) -> list[str]:
     return found
 
 
+_CALLED = (
+    (r"kv[- ]cache(?! (?:manager|memory|block|size))|kv_cache_dtype", "--kv-cache-dtype"),
+    (r"attention backend|AttentionBackend|Selected backend", "--attention-backend"),
+    (r"MoE backend|moe_backend", "--moe-backend"),
+    (r"prefix cach", "--enable-prefix-caching"),
+    (r"chunked prefill", "--enable-chunked-prefill"),
+    (r"expert parallel", "--enable-expert-parallel"),
+    (r"tensor parallel", "--tensor-parallel-size"),
+    (r"pipeline parallel", "--pipeline-parallel-size"),
+    (r"data parallel", "--data-parallel-size"),
+    (r"speculative|draft model", "--speculative-config"),
+    (r"\bLoRA\b", "--enable-lora"),
+    (r"async(?:hronous)? scheduling", "--async-scheduling"),
+    (r"block[ _]size", "--block-size"),
+    (r"context length|model(?:'s)? max(?:imum)? len", "--max-model-len"),
+    (r"\bpool(?:ing|er)\b", "--runner"),
+    (r"KV (?:connector|transfer)", "--kv-transfer-config"),
+)
+"""What refusals call an option of which they do not write the name, and its flag."""
+_REFUSES = re.compile(
+    r"only (?:supports?|available|works)|not (?:yet )?(?:supported|implemented|valid|compatible|allowed)|n[o']t support"
+    r"|unsupported|incompatible|requires?\b|must (?:be|not)|cannot be used|, (?:but )?got \S",
+    re.I,
+)
+
+
+def refused_options(words: str) -> list[str]:
+    """Flags that a refusal speaks of, by their names or by what people call them; none where it refuses nothing."""
+    if not _REFUSES.search(words):
+        return []
+    return options_in(words) or [flag for pattern, flag in _CALLED if re.search(pattern, words, re.I)]
+
+
+_ADVICE = re.compile(
+    r"(?:^|[.;,:\]] +|\n)(?P<advice>(?:Please|Try|Consider|We recommend|It is recommended|You (?:can|may|need to"
+    r"|should)|Use|Set"
+    r"|Pass|Increase|Decrease|Reduce|Lower|Disable|Enable|Specify|Add|Remove|Upgrade|Downgrade|Install"
+    r"|Make sure)\b[^\n]{12,240})"
+)
+_NO_ADVICE = re.compile(
+    r"issue|github\.com|see stack|stack trace|check the log|root cause|report|contact|refer to", re.I
+)
+
+
+def advice_in(words: str) -> str:
+    """What a message itself tells to do; empty where it tells nothing, or only where to look or to complain."""
+    for m in _ADVICE.finditer(words):
+        told = m["advice"].split(" [type=")[0].strip()
+        if not _NO_ADVICE.search(told):
+            return " ".join(told.split()).rstrip(".,;")
+    return ""
+
+
 def option_in(words: str) -> str:
     """The first flag that a refusal names; empty: none, or no refusal.
 
@@ -206,4 +259,4 @@ def option_in(words: str) -> str:
     """
     if not words.startswith(("ValueError", "AssertionError", "NotImplementedError")):
         return ""
-    return next(iter(options_in(words)), "")
+    return next(iter(options_in(words) or refused_options(words)), "")

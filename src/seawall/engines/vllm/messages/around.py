@@ -96,6 +96,35 @@ AROUND: tuple[Sign, ...] = (
     ),
     Sign(
         "engine/peer-unreachable",
+        r"(?P<peer>etcd|consul|redis|nats)[^\n]{0,80}(?:lease|session|keep ?alive|heartbeat)[^\n]{0,60}(?:lost"
+        r"|expired|not found"
+        r"|failed|revoked)|(?:lease|keep ?alive)[^\n]{0,60}(?:lost|expired|not found|revoked)[^\n]{0,80}(?P<by>etcd"
+        r"|consul)",
+        "its lease with {peer}{by} was lost, so it is no member any more and ends: that service was slow or away for a "
+        "while",
+        "is {peer}{by} well (its own Pods, restarts, CPU in requests, a fast disk: etcd writes to disk)? It is at "
+        "fault, "
+        "not the engine; newer Dynamo finds its members through Kubernetes (no etcd)",
+        weight=80,
+        certain=False,
+        alive=True,
+    ),
+    Sign(
+        "engine/peer-unreachable",
+        r"(?:Failed to (?:scrape|fetch|reach|query)|[Cc]annot connect to host|Failed to connect to)[^\n]{0,60}?(?:https?://)?"
+        r"(?P<peer>(?!localhost|127\.)[\w.-]+:\d{2,5})[^\n]{0,240}?(?P<why>Connection refused|Connect call failed"
+        r"|timed out"
+        r"|No route to host|Max retries exceeded|Name or service not known)",
+        "a router or client beside the engines cannot reach {peer} ({why})",
+        "is that an engine's address and port, is it up (kubectl get pods -o wide, svc, endpointslices), and does a "
+        "NetworkPolicy let it in?",
+        weight=70,
+        certain=False,
+        any_level=True,
+        alive=True,
+    ),
+    Sign(
+        "engine/peer-unreachable",
         r"nats[\w.]*errors\.(?P<nats>ServiceUnavailableError|NoRespondersError|NoStreamResponseError)"
         r"|JetStream (?:is )?not (?:enabled|available)",
         "the NATS server is reached and has no JetStream, which is asked for ({nats})",

@@ -71,6 +71,35 @@ DEVICES: tuple[Sign, ...] = (
         certain=False,
     ),
     Sign(
+        "gpu/not-visible",
+        r"(?P<call>aclrtSetDevice|rtSetDevice|drvMngGet\w+)[^\n]{0,80}(?:107001|507033|error code|[Ff]ailed)"
+        r"|Check whether the device ID is valid|[Ii]nvalid device ID\.|(?P<npu>npu get board type failed"
+        r"|No NPUs? (?:is|are) "
+        r"available)",
+        "the NPU (Ascend) that vLLM asks for by number is not in the container {call}{npu}",
+        "ASCEND_RT_VISIBLE_DEVICES has to name the devices that the plugin gave, counted as in the container (ls "
+        "/dev/davinci*; from 0 where they are counted anew), or leave it out; huawei.com/Ascend... in limits",
+        certain=False,
+    ),
+    Sign(
+        "engine/rendezvous",
+        r"slice_builder_worker_addresses|Expected (?P<wanted>\d+) worker addresses, got (?P<has>\d+)"
+        r"|TPU_(?:PROCESS_ADDRESSES|WORKER_HOSTNAMES)[^\n]{0,60}(?:not set|invalid|mismatch)",
+        "the TPU's runtime is told of another number of hosts than the slice has ({has} of {wanted})",
+        "all Pods of the slice have to run (GKE sets TPU_WORKER_HOSTNAMES and TPU_WORKER_ID by the headless Service's "
+        "name: subdomain, completions or LWS size = hosts of the topology); for one host only: unset "
+        "TPU_PROCESS_ADDRESSES and TPU_WORKER_HOSTNAMES",
+        certain=False,
+    ),
+    Sign(
+        "gpu/busy",
+        r"(?P<device>/dev/(?:vfio/|accel)\w*)[^\n]{0,60}(?:Device or resource busy|in use)|libtpu\.so already in use"
+        r"|libtpu_lockfile|The TPU is already in use",
+        "the TPU is held by another process, or by the lock of one that was killed ({device})",
+        "end the process before (an old engine in the same Pod or on the host), and remove /tmp/libtpu_lockfile before "
+        "the start; one engine for each slice",
+    ),
+    Sign(
         "gpu/busy",
         r"CUDA-capable device\(s\) is/are busy or unavailable|all CUDA-capable devices are busy"
         r"|CUDA_ERROR_DEVICE_UNAVAILABLE|cudaErrorDevicesUnavailable",

@@ -35,6 +35,24 @@ FETCHING: tuple[Sign, ...] = (
         "echo, before base64)",
     ),
     Sign(
+        "engine/peer-unreachable",
+        r"(?P<peer>[Rr]edis|etcd|NATS|nats|[Kk]afka|Postgres|postgres)[^\n]{0,200}(?:CERTIFICATE_VERIFY_FAILED"
+        r"|certificate verify failed|SSL_connect failed|unknown authority|self[- ]signed)[^\n]{0,60}",
+        "the certificate of {peer} is not trusted in the Pod",
+        "mount the CA that signed it and name it where this program reads it (Ray: RAY_REDIS_CA_CERT; others: a CA "
+        "bundle in SSL_CERT_FILE); the name in the address has to be one of the certificate's",
+        certain=False,
+        any_level=True,
+    ),
+    Sign(
+        "weights/not-found",
+        r"Cache directory not found: (?P<path>[^\s.,]+)",
+        "the folder of the hub's cache is not there: {path}",
+        "mount the volume there, or make the folder before the start (mkdir in an init container); HF_HOME or "
+        "HF_HUB_CACHE have to name what is mounted, the same in loader and engine",
+        certain=False,
+    ),
+    Sign(
         "weights/hub-unreachable",
         r"(?:CERTIFICATE_VERIFY_FAILED|certificate verify failed|self[- ]signed certificate|curl: \((?:35"
         r"|60)\))[^\n]{0,120}",

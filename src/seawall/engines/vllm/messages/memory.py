@@ -63,8 +63,18 @@ MEMORY: tuple[Sign, ...] = (
         certain=False,
     ),
     Sign(
+        "engine/bad-config",
+        r"[Ee]xpandable[ _]segments[^\n]{0,60}(?:not (?:compatible|supported|allowed)|unsupported|conflict"
+        r"|incompatible)"
+        r"[^\n]{0,100}",
+        "expandable segments of PyTorch's allocator do not go with what this start asks for (sleep mode, offloading)",
+        "take expandable_segments:True out of PYTORCH_CUDA_ALLOC_CONF (PYTORCH_ALLOC_CONF), or start without "
+        "--enable-sleep-mode or what is offloaded",
+    ),
+    Sign(
         "engine/shm",
         r"(?:NCCL WARN[^\n]{0,80}(?:shared memory segment|posix_fallocate)[^\n]{0,200}"
+        r"|(?:creating|attaching to) shared memory segment /dev/shm[^\n]{0,80}"
         r"|/dev/shm[^\n]{0,100}No space left on device"
         r"|(?:shared_memory\.py|shm_broadcast|psm_\w+)[^\n]{0,200}(?:\n[^\n]{0,300}){0,6}?No space left on device"
         r"|Bus error[^\n]{0,60}|SIGBUS|insufficient shared memory \(shm\))",

@@ -11,6 +11,29 @@ from seawall.engines.vllm.messages.sign import Sign
 RANKS: tuple[Sign, ...] = (
     Sign(
         "engine/rendezvous",
+        r"network addresses? of \((?P<host>[\w.-]+), \d+\) cannot be retrieved|gai error: -\d+[^\n]{0,60}"
+        r"|failed to resolve (?:the )?(?:master|leader|rendezvous)[^\n]{0,80}|(?:master|leader|rendezvous)[^\n]{0,80}"
+        r"(?:Name or service not known|Temporary failure in name resolution)",
+        "the name of the replica's first rank is not known to the cluster's DNS: {host}",
+        "a headless Service (clusterIP: None) with publishNotReadyAddresses: true whose name is the Pods' subdomain "
+        "(serviceName) and whose selector fits them; the address in the leader's namespace; a Pod that is not ready "
+        "has no name otherwise",
+        certain=False,
+        any_level=True,
+    ),
+    Sign(
+        "engine/worker-silent",
+        r"RayChannelError|Error pushing mutable object[^\n]{0,120}|(?:raylet|object_manager)[^\n]{0,160}Channel closed",
+        "Ray's channel between the ranks broke: one of its workers or a node's raylet died, or versions differ",
+        "the rank and raylet that went first (ray list nodes, their logs in /tmp/ray/session_latest/logs); one "
+        "image on "
+        "all nodes; a newer Ray; VLLM_USE_RAY_COMPILED_DAG_CHANNEL_TYPE=shm; or without Ray: "
+        "--distributed-executor-backend mp with --nnodes",
+        certain=False,
+        any_level=True,
+    ),
+    Sign(
+        "engine/rendezvous",
         r"(?:DistNetworkError|DistStoreError|Gloo connectFullMesh failed|Could not find any running Ray instance"
         r"|The client socket has (?:timed out|failed)"
         r"|TCPStore[^\n]{0,60}(?:timed out|timeout)"
@@ -30,6 +53,19 @@ RANKS: tuple[Sign, ...] = (
         certain=False,
         any_level=True,
         alive=True,
+    ),
+    Sign(
+        "engine/worker-silent",
+        r"RayChannelTimeoutError|Timed out waiting for object available to read|GetTimeoutError: Get timed out"
+        r"|RayCgraph\w*Timeout",
+        "a rank of the replica gave Ray no answer in time (300 s and less): its step is long (a first compile, a long "
+        "prefill), or it hangs",
+        "RAY_CGRAPH_get_timeout=1800 in the env of all its Pods (older: RAY_DAG_...) where a step is only long; "
+        "else the "
+        "rank that logs last: a collective that hangs (NCCL_DEBUG=INFO); --distributed-executor-backend mp does "
+        "without "
+        "Ray",
+        certain=False,
     ),
     Sign(
         "engine/no-leader",
@@ -56,7 +92,7 @@ RANKS: tuple[Sign, ...] = (
         r"Current node has no GPU available|Ray does not allocate any GPUs on the driver node",
         "Ray runs vLLM's own process on a node without a free GPU",
         "ask for the GPU in the deployment (ray_actor_options: {{num_gpus: 1}} or a placement group), or start it on a "
-        "worker; a head without GPUs cannot run it",
+        "worker; a head without GPUs cannot run it; where one node has all GPUs: --distributed-executor-backend mp",
     ),
     *NETWORK,
     Sign(

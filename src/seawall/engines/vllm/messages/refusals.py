@@ -33,6 +33,23 @@ REFUSALS: tuple[Sign, ...] = (
         certain=False,
     ),
     Sign(
+        "engine/bad-config",
+        r"(?P<why>Model Runner V2[^\n]{0,160}|V2 [Mm]odel [Rr]unner[^\n]{0,100}(?:not|only)[^\n]{0,80})",
+        "vLLM's second model runner does not do what this model or an option asks for: {why}",
+        "VLLM_USE_V2_MODEL_RUNNER=0 takes the first one; a newer vLLM image may do it",
+        certain=False,
+    ),
+    Sign(
+        "engine/bad-config",
+        r"(?P<why>Could not match a profile in manifest|Detected 0 compatible profile"
+        r"|[Nn]o compatible profiles? (?:found"
+        r"|detected)|[Uu]nknown profiles? provided)",
+        "NVIDIA's NIM image has no build of this model for these GPUs, or not the profile that is named: {why}",
+        "list-model-profiles in the image shows those that fit; NIM_MODEL_PROFILE to one of them (a vllm- profile of "
+        "the GPUs' number and memory), or without it; GPUs in limits that a profile is made for",
+        certain=False,
+    ),
+    Sign(
         "engine/import",
         r"requires?:? `?(?P<package>(?!Python\b)[A-Za-z][\w.-]{1,40})`? ?\(?(?P<version>(?:>=|==|<=|<|>"
         r"|~=) ?\d[\w.,<>=]*)"

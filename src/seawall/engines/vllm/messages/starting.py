@@ -29,7 +29,8 @@ STARTING: tuple[Sign, ...] = (
     ),
     Sign(
         "engine/kernel",
-        r"(?P<why>FAILED: \[code=(?:137|143)\]|(?:nvcc|cicc|cc1plus|ptxas)[^\n]{0,160}(?:[Kk]illed"
+        r"(?P<why>(?:ninja|nvcc|cicc|gcc|cc1plus)[^\n]{0,200}(?:exit status (?:137|-9)\b|SIGKILL|signal 9)"
+        r"|FAILED: \[code=(?:137|143)\]|(?:nvcc|cicc|cc1plus|ptxas)[^\n]{0,160}(?:[Kk]illed"
         r"|died due to signal 9)"
         r"|(?:^|: )Killed\n(?:[^\n]{0,200}\n){0,4}?ninja: build stopped|ninja: build stopped: interrupted)",
         "kernels are compiled at start, and the compiler was killed ({why}): each of its jobs takes up to 8 GiB of "
@@ -141,6 +142,26 @@ STARTING: tuple[Sign, ...] = (
         "longer makes the others time out); --all2all-backend allgather_reducescatter goes without DeepEP",
         certain=False,
         any_level=True,
+    ),
+    Sign(
+        "engine/permission",
+        r"cannot cache function '(?P<function>[^'\n]{1,80})': no locator available",
+        "Numba may keep nothing that it compiles ({function}): the folder is not writable for the container's user",
+        "HOME=/tmp, or NUMBA_CACHE_DIR, TRITON_CACHE_DIR and XDG_CACHE_HOME in a writable volume",
+    ),
+    Sign(
+        "engine/kernel",
+        r"(?P<error>(?:FileNotFoundError|OSError|FileExistsError|EOFError|BadZipFile|UnpicklingError)[^\n]{0,80}"
+        r"(?P<path>/[^'\n]{0,120}(?:\.triton|triton_cache|torchinductor|torch_compile_cache|torch_aot_compile|cached_ops"
+        r"|tvm-ffi|\.cache/vllm|\.cache/flashinfer)[^'\n]{0,160}))",
+        "the folder of compiled kernels does not hold what a process has just put there: several Pods or ranks "
+        "share it, "
+        "or its file system (NFS, a bucket) lacks what they need",
+        "TRITON_CACHE_DIR, TORCHINDUCTOR_CACHE_DIR, VLLM_CACHE_ROOT and FLASHINFER_WORKSPACE_BASE: a writable "
+        "cache on a "
+        "local disk (an emptyDir), for each Pod its own, and empty it once; newer PyTorch (2.10) and Triton write "
+        "it in one step",
+        certain=False,
     ),
     Sign(
         "engine/permission",
@@ -282,6 +303,19 @@ STARTING: tuple[Sign, ...] = (
         r"node running low on memory|DefaultCPUAllocator: can't allocate memory|std::bad_alloc)",
         "the host memory of the container ran out",
         "raise the memory limit; /dev/shm and KV offloading count into it",
+    ),
+    Sign(
+        "weights/other-format",
+        r"Following weights were not initialized from checkpoint: \{[^}\n]{0,80}(?P<head>score|classifier"
+        r"|classification_head)",
+        "the checkpoint has no head of its own for what it is to do ({head}): it was trained to answer yes or no "
+        "by its "
+        "words, or to write",
+        '--hf-overrides \'{{"architectures": ["...ForSequenceClassification"], "classifier_from_token": ["no", "yes"], '
+        "\"is_original_qwen3_reranker\": true}}' as the model's card says (Qwen3's rerankers), or a checkpoint "
+        "that was "
+        "converted (-seq-cls); --convert embed for embeddings",
+        certain=False,
     ),
     Sign(
         "weights/other-format",
