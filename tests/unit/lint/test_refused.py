@@ -27,6 +27,8 @@ spec:
         ports: [{{containerPort: 8000, name: http}}]
         resources: {resources}
 """
+GEMMA = "google/gemma-2-9b-it"
+NAMED = "apiVersion: {}\nkind: {}\nmetadata: {{name: chat}}\n"
 SERVICE = """---
 apiVersion: v1
 kind: Service
@@ -101,6 +103,11 @@ def hpa(
     metric: str = CPU, api: str = "autoscaling/v2", target: str = "{kind: Deployment, name: vllm-chat}"
 ) -> str:
     return HPA.format(api=api, metric=metric, target=target)
+
+
+def placed(label: str) -> str:
+    """A Deployment whose Pods choose nodes by that label."""
+    return pod().replace("      containers:", f"      nodeSelector: {{{label}}}\n      containers:")
 
 
 def beside(other: str, labels: str = "") -> str:
@@ -200,6 +207,16 @@ spec: {accessModes: [ReadOnlyMany], resources: {requests: {storage: 50Gi}}}
             "engine/no-shm",
             "",
         ),
+        (pod(args=", --dtype=half", model=GEMMA), "devices/capability", "error"),
+        (pod(args=", --dtype, half", model="x/GLM-4-9B-0414", image="vllm/vllm"), "devices/capability", "warning"),
+        (pod(args=", --dtype=bfloat16", model=GEMMA), "devices/capability", ""),
+        (pod(args=", --dtype=half", model=GEMMA, image="vllm/vllm-openai:v0.8.5"), "devices/capability", ""),
+        (placed("karpenter.sh/instance-type: g6.xlarge"), "scheduling/hand-label", "warning"),
+        (placed("karpenter.sh/nodepool: gpu"), "scheduling/hand-label", ""),
+        (placed("karpenter.k8s.aws/instance-family: g6"), "scheduling/hand-label", ""),
+        (NAMED.format("aibrix.ai/v1", "StormService"), "api/unknown-version", "error"),
+        (NAMED.format("lws.x-k8s.io/v1", "LeaderWorkerSet"), "api/unknown-version", "error"),
+        (NAMED.format("keda.sh/v1alpha1", "ScaledObject"), "api/unknown-version", ""),
         ("apiVersion: karpenter.sh/v1beta1\nkind: NodePool\nmetadata: {name: gpu}\n", "api/removed", "warning"),
     ],
 )  # fmt: skip

@@ -14,7 +14,7 @@ _PARAMETER = re.compile(
     r"KeyError: ['\"](?P<name>(?:[\w-]+\.)*\w*(?:layers?|blocks?|h)\.\d+\.[\w.-]+|[\w.]+\.(?:weight"
     r"|bias)(?:_\w+)?)['\"]"
 )
-"""`model.layers.3.mlp.experts.w2_weight`, `score.weight`."""
+"""Names with a layer's number in them, or that end with weight or bias."""
 
 _CURES = (
     (

@@ -167,9 +167,9 @@ def place_of(raised: Raised) -> Place | None:
     """The part that raised it; None when no file tells."""
     if raised.importing:
         return next(place for place in PLACES if place.id == _IMPORTED)
-    if names_parameter(raised):
-        return next(place for place in PLACES if place.id == _OTHER_WEIGHTS)
     place = _by_file(raised)
+    if names_parameter(raised) and (place is None or not place.anywhere):
+        return next(place for place in PLACES if place.id == _OTHER_WEIGHTS)
     ran = any(re.search(_STEP.files, f) for f in raised.files)
     if place is not None and place.id == _OTHER_WEIGHTS and ran:
         loads = any(_LOADS.search(f) for f in raised.files)

@@ -31,6 +31,9 @@ _NO_VOLTA_SINCE = (0, 9)
 """The first release whose images carry no kernels for compute capability 7.0 (PyTorch 2.7 for CUDA 12.8)."""
 _CASTS_SINCE = (0, 8)
 """From about then on vLLM casts a bfloat16 model by itself where the GPU has none."""
+_NO_HALF_SINCE = (0, 10)
+"""vLLM refuses float16 for some families (numbers overflow); it came during 0.9."""
+_NO_HALF = re.compile(r"(?:^|/)(?:med|shield)?gemma-?[23]-|(?:^|/)GLM-4-(?:9B|32B)-0414|(?:^|/)plamo-2", re.I)
 _GKE_PATH = "/usr/local/nvidia/lib64"
 _GKE_SINCE, _GKE_UNTIL = (0, 9), (0, 17)
 _NEEDS_SHM = (
@@ -301,11 +304,13 @@ def named_gpu(workload: Workload, engine: Container) -> tuple[str, float, YamlNo
     story="""vLLM's images carry kernels for the GPUs that their PyTorch was built for. Since 0.9 that
     begins at compute capability 7.5: a V100 (7.0) ends with `no kernel image is available for execution
     on the device`. bfloat16 needs 8.0: with --dtype bfloat16 a T4 or V100 ends with `Bfloat16 is only
-    supported on GPUs with compute capability of at least 8.0`.""",
+    supported on GPUs with compute capability of at least 8.0`. Gemma 2 and 3 and GLM-4-0414 overflow in
+    float16 and are refused with it.""",
     cure="Use an image up to 0.8.5 or a build of your own for V100; --dtype half on T4 and V100.",
 )
 def capability(world: Manifests, say: Say) -> Iterator[Finding]:
     for workload, engine in _engines(world):
+        yield from _half_refused(workload, engine, say)
         named = named_gpu(workload, engine)
         if named is None or not named[1] or engine.vendor != "nvidia":
             continue
@@ -343,6 +348,21 @@ def capability(world: Manifests, say: Say) -> Iterator[Finding]:
                 f"{name} has compute capability {level:g} and no bfloat16: vLLM refuses to start.",
                 "Use --dtype half.",
             )
+
+
+def _half_refused(workload: Workload, engine: Container, say: Say) -> Iterator[Finding]:
+    """--dtype half for the families that overflow in it."""
+    option, model = engine.command.option("--dtype"), engine.model
+    if option is None or option.value not in ("half", "float16") or not model:
+        return
+    if _NO_HALF.search(model) and engine.version >= _NO_HALF_SINCE:
+        yield say(
+            workload.obj,
+            option.value_node,
+            f"{model} overflows in float16: vLLM refuses to start (`does not support torch.float16`).",
+            "Remove --dtype, or --dtype bfloat16 (GPUs from compute capability 8.0) or float32.",
+            severity=None if engine.pinned else "warning",
+        )
 
 
 @rule(

@@ -20,6 +20,15 @@ _VERSIONS = {
     "policy": {"v1", "v1beta1"}, "extensions": {"v1beta1"}, "": {"v1"},
 }  # fmt: skip
 """Groups and the versions that they have or once had; those that went are another rule's."""
+_GROUPS = {
+    "StormService": ("orchestration.aibrix.ai", "v1alpha1"), "RayClusterFleet": ("orchestration.aibrix.ai", "v1alpha1"),
+    "PodAutoscaler": ("autoscaling.aibrix.ai", "v1alpha1"), "ModelAdapter": ("model.aibrix.ai", "v1alpha1"),
+    "LeaderWorkerSet": ("leaderworkerset.x-k8s.io", "v1"), "LLMInferenceService": ("serving.kserve.io", "v1alpha1"),
+    "RayService": ("ray.io", "v1"), "RayCluster": ("ray.io", "v1"), "ScaledObject": ("keda.sh", "v1alpha1"),
+    "TriggerAuthentication": ("keda.sh", "v1alpha1"), "DynamoGraphDeployment": ("nvidia.com", "v1alpha1"),
+    "HTTPRoute": ("gateway.networking.k8s.io", "v1"), "LocalQueue": ("kueue.x-k8s.io", "v1beta1"),
+}  # fmt: skip
+"""Kinds of add-ons whose name one project uses -> its group, and the version to write there."""
 _SELECTING = ("Deployment", "StatefulSet", "DaemonSet")
 
 
@@ -28,8 +37,10 @@ _SELECTING = ("Deployment", "StatefulSet", "DaemonSet")
     "error",
     "A kind in a group or version that does not have it",
     story="""Each built-in kind lives in one group: an HPA in autoscaling (autoscaling.k8s.io is the vertical
-    autoscaler's), a Deployment in apps, a PodDisruptionBudget in policy. `kubectl apply` answers `no matches
-    for kind`, and the rest of the file is applied without it.""",
+    autoscaler's), a Deployment in apps, a PodDisruptionBudget in policy. So do the kinds
+    of add-ons: a StormService in orchestration.aibrix.ai, a
+    LeaderWorkerSet in leaderworkerset.x-k8s.io. `kubectl apply` answers `no matches for kind`, and the rest of the file
+    is applied without it.""",
     cure="Write the group and version that the kind has.",
 )
 def unknown_version(world: Manifests, say: Say) -> Iterator[Finding]:
@@ -46,6 +57,12 @@ def unknown_version(world: Manifests, say: Say) -> Iterator[Finding]:
             continue
         text = f"{obj.api} has no {obj.kind}: apply fails with `no matches for kind`."
         yield say(obj, obj.node["apiVersion"], text, f"Write apiVersion: {_HOME[obj.kind]}.")
+    for obj in world.kinds(*_GROUPS):
+        group, version = _GROUPS[obj.kind]
+        if not obj.api or {"{", "$"} & set(obj.api) or obj.api.rpartition("/")[0] == group:
+            continue
+        text = f"{obj.kind} is a kind of {group}, not of {obj.api}: apply fails with `no matches for kind`."
+        yield say(obj, obj.node["apiVersion"], text, f"Write apiVersion: {group}/{version}.")
 
 
 @rule(

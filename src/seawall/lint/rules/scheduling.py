@@ -30,6 +30,12 @@ _KNOWN_LABELS = re.compile(
 )
 
 
+_KARPENTER = re.compile(
+    r"karpenter\.sh/(?!nodepool$|provisioner-name$|capacity-type$|initialized$|registered$|controller$)"
+)
+"""A label in Karpenter's own domain that Karpenter does not set; what instances are is the provider's domain."""
+
+
 def _all_pods(world: Manifests) -> Iterator[tuple[Obj, YamlNode]]:
     """PodSpecs of vLLM workloads, and snippets that were joined to none."""
     for workload in world.workloads:
@@ -107,7 +113,16 @@ def hand_label(world: Manifests, say: Say) -> Iterator[Finding]:
         for key, node in pod["nodeSelector"].items():
             keys.append(YamlNode(node.path, pod["nodeSelector"].key_spans[key], node.file, value=key))
         for node in keys:
-            if not _KNOWN_LABELS.match(node.text()) and node.text() not in _made_here(world):
+            if _KARPENTER.match(node.text()):
+                yield say(
+                    obj,
+                    node,
+                    f"Karpenter sets no label {node.text()}: no node will ever have it, and the Pod stays Pending.",
+                    "Write the provider's: karpenter.k8s.aws/instance-family (-size, -gpu-name, -gpu-count) on AWS, "
+                    "karpenter.azure.com/sku-family on Azure, or karpenter.sh/nodepool.",
+                    severity="warning",
+                )
+            elif not _KNOWN_LABELS.match(node.text()) and node.text() not in _made_here(world):
                 yield say(
                     obj,
                     node,
