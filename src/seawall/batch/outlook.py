@@ -10,9 +10,10 @@ from typing import Any
 
 from seawall.batch.lines import Checked
 from seawall.batch.words import BatchRecord
-from seawall.decide.batch.finish import Work, earliest_window, finishes, in_need
+from seawall.decide.batch.finish import Work, earliest_window, finishes, in_need, need_at
 from seawall.decide.batch.pace import LinePace
 from seawall.decide.batch.rules import LaneRules
+from seawall.decide.batch.spare import NOBODY_SERVES
 from seawall.domain.units import show_seconds
 
 
@@ -95,8 +96,20 @@ class Outlook:
             "ran_twice": batch.twice,
             "gpu_seconds": round(batch.busy_s, 3),
             "cost_usd": round(self.cost(batch), 6),
-            "reason": self.reasons.get(fleet.name, "") if fleet and not batch.over else "",
+            "reason": self._reason(batch, fleet.name, now) if fleet and not batch.over else "",
         }
+
+    def _reason(self, batch: BatchRecord, fleet: str, now: float) -> str:
+        """Why it goes as fast as it does, and whether replicas are called for its sake."""
+        why = self.reasons.get(fleet, "")
+        if batch.id not in self._works:
+            return why
+        if self.needy(batch.id, now):
+            return f"{why}; its window is short, so its lines wait with requests and call for replicas"
+        if why == NOBODY_SERVES:
+            left = need_at(self._works[batch.id][1], self.rate(fleet)) - now
+            return f"{why}; for this batch one is called for in {show_seconds(round(left))}, if not before"
+        return why
 
     def cost(self, batch: BatchRecord) -> float:
         """USD, at the lane's price."""

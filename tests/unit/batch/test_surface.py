@@ -4,6 +4,7 @@ files as people's programs write them."""
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -28,8 +29,8 @@ SECOND = json.dumps(a_line("b")).encode()
 class Door:
     """The lane's own door, as the gateway uses it for a tenant."""
 
-    def __init__(self, client: TestClient[Any, Any], lane: BatchLane) -> None:
-        self._client, self.lane = client, lane
+    def __init__(self, client: TestClient[Any, Any], lane: BatchLane, outlook: Outlook) -> None:
+        self._client, self.lane, self.outlook = client, lane, outlook
 
     async def ask(self, method: str, path: str, tenant: str = "t", **more: Any) -> tuple[int, Any]:
         headers = {BATCH_SECRET_HEADER: "s", BATCH_TENANT_HEADER: tenant, **more.pop("headers", {})}
@@ -56,8 +57,9 @@ class Door:
 @pytest.fixture
 async def door(tmp_path: Path) -> AsyncIterator[Door]:
     lane = BatchLane(tmp_path, None, RULES)
-    async with TestClient(TestServer(Surface(lane, Outlook(RULES), "s").app)) as client:
-        yield Door(client, lane)
+    outlook = Outlook(RULES)
+    async with TestClient(TestServer(Surface(lane, outlook, "s").app)) as client:
+        yield Door(client, lane, outlook)
     await lane.close()
 
 
@@ -149,6 +151,24 @@ async def test_metadata_at_its_limits_comes_back_and_none_is_null(door: Door) ->
     most = {f"{n:064}": "v" * 512 for n in range(16)}
     assert (await door.create(LINE, metadata=most))[1]["metadata"] == most
     assert (await door.create(LINE, metadata=None))[1]["metadata"] is None
+
+
+async def test_a_window_that_cannot_be_met_is_refused_with_the_earliest_that_can(door: Door) -> None:
+    pace = door.outlook.pace("f")
+    pace.done(5.0, 500.0)
+    pace.look([(1.0, 5.0)], 1.0, fell=False, more=True)
+    many = b"".join(json.dumps(a_line(f"q{n}")).encode() + b"\n" for n in range(40))
+    file = (await door.upload(many))[1]["id"]
+    key = {"idempotency-key": "k"}
+    status, told = await door.create(file, completion_window="1h", headers=key)
+    assert (status, told["error"]["code"], told["error"]["param"]) == (
+        400, "window_cannot_be_met", "completion_window",
+    )  # fmt: skip
+    earliest = re.search(r"earliest window that can be met is (\d+m)", told["error"]["message"])
+    assert earliest, told
+    assert (await door.ask("GET", "/v1/batches"))[1]["data"] == [], "it is as if it had never been asked for"
+    status, batch = await door.create(file, completion_window=earliest[1], headers=key)
+    assert (status, batch["status"]) == (200, "in_progress")
 
 
 @pytest.mark.parametrize("lives", ["3599", "2592001", "-1", "1e9", ""])

@@ -39,6 +39,10 @@ def test_a_replica_is_woken_when_the_deadline_needs_it_and_not_before(tmp_path: 
             policy = ScalePolicy(lowest=0, highest=2, target=16.0, up=DEFAULT_UP, down=DEFAULT_DOWN)
             woken = asyncio.create_task(scaler(lane, policy))
             made = await lane.submit([24] * 300, window_s=WINDOW_S)
+            await asyncio.sleep(10)
+            assert "one is called for in 49 min" in lane.outlook.told(made, lane.now())["reason"]
+            await asyncio.sleep(WINDOW_S - 605)
+            assert "call for replicas" in lane.outlook.told(made, lane.now())["reason"]
             over = await lane.until(300)
             found = await lane.lane.call(lane.lane.store.batch, made.id)
             assert found is not None

@@ -9,6 +9,8 @@ from typing import Final
 
 SURE: Final = 1.1
 """A window is promised with so much more time than the rate says."""
+UNKNOWN_S: Final = 600.0
+"""Seconds before the end of its window from which on a batch is in need whose rate nobody knows."""
 LATE: Final = 1.25
 """A batch is in need when the rest of its window is less than so many times what is left of it takes."""
 
@@ -113,6 +115,9 @@ def _fits(others: list[Work], new: Work, per_s: float, now: float) -> bool:
 
 def in_need(work: Work, per_s: float, now: float) -> bool:
     """Whether a batch will miss its deadline unless it goes before others, or gets more than what is left over."""
-    if work.units <= 0:
-        return False
-    return work.deadline - now < LATE * work.units / per_s if per_s > 0 else work.deadline - now < 600.0
+    return work.units > 0 and now > need_at(work, per_s)
+
+
+def need_at(work: Work, per_s: float) -> float:
+    """When a batch comes to be in need, if nothing of it is done until then."""
+    return work.deadline - (LATE * work.units / per_s if per_s > 0 else UNKNOWN_S)

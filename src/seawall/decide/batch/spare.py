@@ -20,6 +20,7 @@ GROWTHS: Final = 8
 """Looks in which the limit grows from nothing to all places, once it has fallen. Until then it doubles."""
 HOLD_S: Final = 2.0
 """After a decrease nothing grows for so long: what is measured is older than the decrease."""
+NOBODY_SERVES: Final = "no replica serves"
 LEAST_SEEN: Final = 5
 """Interactive requests of which a quantile is believed."""
 
@@ -71,7 +72,7 @@ class Spare:
 def decide(policy: SparePolicy, seen: SpareSeen, state: SpareState, now: float) -> tuple[Spare, SpareState]:
     """How many lines may run until the next look."""
     if seen.places <= 0:
-        return Spare(0, 0, "no replica serves"), SpareState(1.0, state.hold_until)
+        return Spare(0, 0, NOBODY_SERVES), SpareState(1.0, state.hold_until)
     had = min(state.limit, float(seen.places))
     why = _pressure(policy, seen)
     if why:
