@@ -208,7 +208,8 @@ class StoreLink:
             await self._drop()
             raise StoreAway(f"{type(e).__name__}: {e}") from None
         except (RedisError, RedisClusterException, OSError, TimeoutError, UnicodeDecodeError) as e:
-            raise StoreAway(f"{type(e).__name__}: {e}") from None
+            # Behind " : " the library shows its own objects.
+            raise StoreAway(f"{type(e).__name__}: {e}".partition(" : <")[0]) from None
 
     async def _drop(self) -> None:
         import asyncio

@@ -199,6 +199,53 @@ async def test_behind_a_sentinel_the_master_is_asked(tmp_path: Path) -> None:
         await everything(f"valkey+sentinel://127.0.0.1:{watch}/main/0")
 
 
+async def test_a_master_that_falls_silent_is_left_for_the_one_that_sentinels_name_then(
+    tmp_path: Path,
+) -> None:
+    """It is stopped, not killed: its port takes connections, and answers nothing."""
+    master, heir, watch, gone = free_ports(4)
+    config = tmp_path / "sentinel.conf"
+    config.write_text(
+        f"port {watch}\nsentinel monitor main 127.0.0.1 {master} 1\n"
+        "sentinel down-after-milliseconds main 1000\nsentinel failover-timeout main 3000\n"
+    )
+    replica = (
+        "--port",
+        str(heir),
+        "--replicaof",
+        "127.0.0.1",
+        str(master),
+        "--repl-diskless-sync-delay",
+        "0",
+    )
+    commands = ("--port", str(master)), replica, (str(config), "--sentinel")
+    async with servers(tmp_path, *commands) as (first, *_):
+        await until(heir, ("INFO", "replication"), "master_link_status:up")
+        await until(watch, ("SENTINEL", "REPLICAS", "main"), str(heir))
+        store = SharedStore(parse_address(f"valkey+sentinel://127.0.0.1:{gone},127.0.0.1:{watch}/main/0"))
+        await answering(store)
+        first.send_signal(signal.SIGSTOP)
+        with pytest.raises(StoreAway):
+            await asked(store, store.news([]))
+        told = ""
+        while "No master" not in told:  # for a moment the sentinels know of none
+            try:
+                await asked(store, store.news([]))
+                break
+            except StoreAway as e:
+                told = str(e)
+        assert "<" not in told, "objects of the library are for nobody to read"
+        await until(watch, ("SENTINEL", "GET-MASTER-ADDR-BY-NAME", "main"), str(heir))
+        await until(heir, ("ROLE",), "master")
+        await answering(store)  # while the old master still takes connections
+        await asked(store, store.news([{"what": "evicted"}]))
+        first.send_signal(signal.SIGCONT)
+        await until(master, ("ROLE",), "slave")
+        await asked(store, store.news([]))
+        assert "seawall" in await said(heir, "KEYS", "*")
+        await store.close()
+
+
 async def test_sentinels_may_have_no_password_where_their_master_has_one_and_are_asked_in_turn(
     tmp_path: Path,
 ) -> None:
