@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from seawall.decide.route.cost import UNKNOWN_IMAGE, Made, Rates, made_of, token_ids
-from seawall.decide.route.media import MOST_S, audio_seconds, image_size
+from seawall.decide.route.media import HEAD, MOST_S, audio_seconds, image_size
 
 
 def png(width: int, height: int, pad: int = 0) -> bytes:
@@ -90,6 +90,66 @@ def mp3(seconds: float) -> bytes:
 @pytest.mark.parametrize("data", [wav(12), flac(12), mp3(12)], ids=["wav", "flac", "mp3"])
 def test_a_sound_says_how_long_it_is(data: bytes) -> None:
     assert audio_seconds(data, len(data)) == pytest.approx(12, rel=0.01)
+
+
+def ogg_page(played: int, body: bytes) -> bytes:
+    rest = len(body) % 255
+    laces = b"\xff" * (len(body) // 255) + bytes([rest])
+    return b"OggS\0\0" + struct.pack("<qIII", played, 1, 0, 0) + bytes([len(laces)]) + laces + body
+
+
+def opus(seconds: int, page: int = 400) -> bytes:
+    """Speech, at about 3 kbit/s: silence mostly."""
+    head = ogg_page(0, b"OpusHead\1\1" + struct.pack("<HIhB", 312, 16_000, 0, 0)) + ogg_page(0, b"OpusTags")
+    return head + b"".join(ogg_page(48_000 * (n + 1), b"x" * page) for n in range(seconds))
+
+
+def vorbis(seconds: int) -> bytes:
+    form = b"\1vorbis" + struct.pack("<IBIiiiB", 0, 2, 44_100, 0, 0, 0, 0xB8)
+    return ogg_page(0, form) + b"".join(ogg_page(44_100 * (n + 1), b"x" * 5_000) for n in range(seconds))
+
+
+def varying(
+    seconds: float, mark: bytes = b"Xing", head: bytes = b"\xff\xfb\x90\0", hertz: int = 44_100
+) -> bytes:
+    one = head[1] == 0xFB
+    frames = struct.pack(">I", int(seconds * hertz / (1152 if one else 576)))
+    if mark == b"VBRI":
+        tag = b"\0" * 32 + mark + b"\0\1" + b"\0" * 4 + b"\0" * 4 + frames
+    else:
+        tag = b"\0" * (32 if one else 9) + mark + b"\0\0\0\1" + frames
+    return head + tag + b"\0" * int(seconds * 3_000)
+
+
+def mp4(seconds: float, wide: bool) -> bytes:
+    times = struct.pack(">QQIQ" if wide else ">IIII", 0, 0, 600, int(seconds * 600))
+    return b"\0\0\0\x18ftypM4A " + b"\0" * 12 + b"mvhd" + bytes([wide]) + b"\0\0\0" + times + b"\0" * 99_999
+
+
+SOUNDS = {
+    "wav, other chunks before": wav(12)[:12] + b"bext\x09\0\0\0fmt zzzzz\0" + wav(12)[12:],
+    "flac behind tags": b"ID3\x04\0\0\0\0\0\x0a" + b"\0" * 10 + flac(12),
+    "opus of silence": opus(12),
+    "opus, more than is looked at": opus(12, page=30_000),
+    "vorbis": vorbis(12),
+    "mp3 of varying rate": varying(12),
+    "mp3 of varying rate, lower": varying(12, head=b"\xff\xf3\x40\xc4", hertz=22_050),
+    "mp3, Fraunhofer's": varying(12, b"VBRI"),
+    "m4a": mp4(12, wide=False),
+    "m4a of many hours' format": mp4(12, wide=True),
+}
+
+
+@pytest.mark.parametrize("kind", SOUNDS)
+def test_a_sound_of_varying_rate_says_how_long_it_is(kind: str) -> None:
+    data = SOUNDS[kind]
+    assert audio_seconds(data[:HEAD], len(data)) == pytest.approx(12, rel=0.1)
+
+
+@given(st.sampled_from(sorted(SOUNDS)), st.integers(0, 200), st.binary(max_size=64))
+def test_a_sound_that_is_cut_off_or_mad_harms_nobody(name: str, keep: int, rest: bytes) -> None:
+    seconds = audio_seconds(SOUNDS[name][:keep] + rest, 10**9)
+    assert seconds is None or 0 <= seconds <= MOST_S
 
 
 def url(data: bytes, mime: str = "image/png") -> str:
