@@ -450,6 +450,12 @@ class Router:
 
     def load(self, target: Target, now: float) -> float:
         """Outstanding tokens per unit of capacity, as this process knows or was told."""
+        if target.others or now - target.reported_at < STALE_S:
+            return self._told_load(target, now)
+        return target.tokens / target.weight
+
+    def _told_load(self, target: Target, now: float) -> float:
+        """The same, of one that others use, or that has reported."""
         tokens = float(target.tokens)
         busy = target.in_flight + target.others
         mean = tokens / target.in_flight if target.in_flight else 512.0
@@ -493,8 +499,7 @@ class Router:
         plain = not ask.avoid and ask.adapter is None
         for t in candidates[first:] + candidates[:first]:
             if plain or self._fits(t, ask):
-                quiet = not t.others and now - t.reported_at >= STALE_S
-                load = t.tokens / t.weight if quiet else self.load(t, now)
+                load = self.load(t, now)
                 if best is None or load < least:
                     best, least = t, load
         return Picked(best, "least loaded") if best else None

@@ -164,20 +164,32 @@ class PrefixIndex:
     def find(self, blocks: Sequence[int]) -> Remembered:
         """All that is remembered of a prompt of these blocks, also where the cache has probably lost it."""
         found: Remembered = {}
-        owners, depth = self._owners, 0
-        run: tuple[Visit, ...] = ()
-        for mark in blocks:
-            known = owners.get(mark)
-            if (
-                known is not run
-            ):  # neighbours were mostly brought by the same visits, as one and the same tuple
-                self._step(found, run, depth)
-                if known is None:
-                    return found
-                run = known
-            depth += 1
-        self._step(found, run, depth)
+        at = 0
+        while at < len(blocks):
+            run = self._owners.get(blocks[at])
+            if run is None:
+                break
+            at = self._end(blocks, at, run)
+            self._step(found, run, at)
         return found
+
+    def _end(self, blocks: Sequence[int], at: int, run: tuple[Visit, ...]) -> int:
+        """The first block behind `at` that is not of this run. Neighbours were mostly brought by the same visits, as
+        one and the same tuple; what lies between two of a run is of it, for who brought a block brought all before."""
+        owners, step, end = self._owners, 1, len(blocks)
+        while at + step < end:
+            if owners.get(blocks[at + step]) is not run:
+                end = at + step
+                break
+            at += step
+            step *= 2
+        while end - at > 1:
+            middle = (at + end) // 2
+            if owners.get(blocks[middle]) is run:
+                at = middle
+            else:
+                end = middle
+        return end
 
     @staticmethod
     def _step(found: Remembered, run: tuple[Visit, ...], depth: int) -> None:
@@ -249,7 +261,7 @@ class PrefixIndex:
                     owners.popitem(last=False)
                 continue
             if known is not run:
-                run, merged = known, _merged(visit, known)
+                run, merged = known, _merged(visit, known, merged)
             owners[mark] = merged
             owners.move_to_end(mark)
         if self.news is not None:
@@ -282,7 +294,7 @@ class PrefixIndex:
             mark = at << 32 | brought.checks[at - brought.depth]
             known = owners.get(mark, ())
             if known is not run:
-                run, merged = known, _merged(visit, known)
+                run, merged = known, _merged(visit, known, merged)
             owners[mark] = merged
             owners.move_to_end(mark)
         while len(owners) > self.limit:
@@ -338,6 +350,7 @@ class PrefixIndex:
             cache.valid_from = self._turn + 1
 
 
-def _merged(visit: Visit, known: tuple[Visit, ...]) -> tuple[Visit, ...]:
-    """Who remembers a block after one more visit, newest first."""
-    return (visit, *[one for one in known if one.replica != visit.replica])[:OWNERS]
+def _merged(visit: Visit, known: tuple[Visit, ...], behind: tuple[Visit, ...]) -> tuple[Visit, ...]:
+    """Who remembers a block after one more visit, newest first. `behind`: who remembers the block behind it."""
+    found = (visit, *[one for one in known if one.replica != visit.replica])[:OWNERS]
+    return behind if found == behind else found

@@ -7,6 +7,7 @@ import sys
 import time
 from itertools import pairwise
 from random import Random
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -122,3 +123,63 @@ def test_silence_is_a_miss_where_engines_count() -> None:
     assert visit.expected > 4000
     assert index.told(visit, 5000, None, 0) == 0
     assert not index.match(blocks_of(one), len(one))
+
+
+class Counted(list[int]):
+    """Marks, and how often one was looked at."""
+
+    looks = 0
+
+    def __getitem__(self, at: Any) -> Any:
+        self.looks += 1
+        return super().__getitem__(at)
+
+    def __iter__(self) -> Any:
+        return (self[at] for at in range(len(self)))
+
+
+def test_the_marks_of_a_long_conversation_are_not_all_looked_at() -> None:
+    index, text, rng = PrefixIndex(10_000), b"", Random(1)
+    for _ in range(40):
+        text += rng.randbytes(14_250)  # 570 KB at last
+        blocks = blocks_of(text)
+        visit = index.learn(blocks, "r", len(text), index.find(blocks).get("r"))
+        index.told(visit, len(text) // 4, 0, 100)
+    marks = Counted(blocks_of(text + rng.randbytes(2_000)))
+    assert set(index.find(marks)) == {"r"}
+    assert len(marks) > 150 and marks.looks <= 40, marks.looks
+
+
+@given(st.lists(st.tuples(st.sampled_from("abc"), st.lists(st.integers(0, 1), max_size=7)), max_size=30))
+def test_what_is_found_by_leaps_is_what_is_found_step_by_step(visits: list[tuple[str, list[int]]]) -> None:
+    index = PrefixIndex(60)
+
+    def marks(path: list[int]) -> list[int]:
+        return blocks_of(b"".join(bytes([turn]) * (512 * (1 + 2 * turn)) for turn in path))
+
+    for replica, path in visits:
+        blocks = marks(path)
+        if not blocks:
+            continue
+        index.learn(blocks, replica, 512 * len(blocks), index.find(blocks).get(replica))
+        for _, other in visits:
+            asked = marks(other)
+            found = {name: [depth for depth, _ in steps] for name, steps in index.find(asked).items()}
+            assert found == step_by_step(index, asked)
+
+
+def step_by_step(index: PrefixIndex, blocks: list[int]) -> dict[str, list[int]]:
+    """Of each replica the blocks behind which another visit is remembered, by asking for each block alone."""
+    found: dict[str, list[int]] = {}
+    before: dict[str, Any] = {}
+    for depth in range(1, len(blocks) + 1):
+        at_depth = index.find(blocks[depth - 1 : depth])
+        if not at_depth:
+            break
+        for name, steps in at_depth.items():
+            if name in before and before[name] is steps[-1][1]:
+                found[name][-1] = depth
+            else:
+                found.setdefault(name, []).append(depth)
+            before[name] = steps[-1][1]
+    return found
