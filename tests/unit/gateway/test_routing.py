@@ -17,7 +17,9 @@ import pytest
 from seawall.decide.route.pick import Router
 from seawall.domain.spec import Gateway, TenantSpec
 from seawall.gateway.exchange import shadow
+from seawall.gateway.intake.body import BODY
 from seawall.gateway.intake.headers import WANTED
+from seawall.gateway.intake.peek import AGENTS, SESSION, session_of
 from seawall.gateway.process.board import Board
 from seawall.gateway.process.metrics import METRICS
 from seawall.gateway.process.sums import add_metrics
@@ -273,6 +275,28 @@ SESSIONS: dict[str, dict[str, str]] = {
     "a response before": {"previous_response_id": "resp_1", "user": "other"},
     "a user": {"user": "u"},
 }
+
+
+@pytest.mark.parametrize("given", range(1, 4 + len(AGENTS)))
+def test_of_several_names_of_a_session_the_first_in_the_documented_order_counts(given: int) -> None:
+    """Each beats all that come behind it, in whatever order they stand in the request."""
+    fields = {"prompt_cache_key": "1", "previous_response_id": "2", "user": "3"}
+    members = list(fields.items())[given - 1 :]
+    headers = {name: str(n).encode() for n, name in enumerate(AGENTS, 4) if n >= given}
+    for order in (1, -1):
+        body = BODY.decode(json.dumps(dict(members[::order])))
+        assert session_of(body, dict([*headers.items()][::order])) == str(given)
+    page = (Path(__file__).parents[3] / "docs/reference/gateway.md").read_text()
+    section = page[page.index("## Sessions") : page.index("`sessions: header`")]
+    places = [section.index(f"`{name}`") for name in (*fields, *(a.decode() for a in AGENTS[:-1]))]
+    assert places == sorted(places), "the page has the same order"
+
+
+@pytest.mark.parametrize("value", [None, 5, "", [], {"a": "b"}, True])
+def test_what_is_no_name_is_no_session(value: Any) -> None:
+    names = {"prompt_cache_key": value, "previous_response_id": value, "user": value}
+    assert session_of(BODY.decode(json.dumps(names)), {}) is None
+    assert session_of(BODY.decode(json.dumps({**names, "user": "u" * 10_000})), {}) == "u" * SESSION
 
 
 @pytest.mark.parametrize("how", [*SESSIONS, "x-claude-code-session-id", "session_id", "x-session-affinity"])
