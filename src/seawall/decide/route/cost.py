@@ -30,6 +30,8 @@ TEXT_PER_BYTE: Final = 1 / 4
 LEARN: Final = 0.1
 DATA: Final = 1_000
 """Where `;base64,` must stand in a data URL."""
+SMALL: Final = 16_384
+"""Bytes of a prompt in which embeddings and files are not looked for: as text they are no more than a picture."""
 PER_CHARACTER: Final = 6
 PER_PART: Final = 256
 """Bytes that a character of text takes at most as JSON, and a part of a message besides: what is more in a prompt with
@@ -96,7 +98,9 @@ def token_ids(raw: bytes | memoryview) -> int:
 def may_have_media(prompt: bytes, messages: bool = True) -> bool:
     """Whether a prompt has any of the words without which there are no pictures, sounds or videos in it. `messages`: it
     may be one of /v1/messages, where each has a `source`."""
-    return holds(prompt, b"_url") or holds(prompt, b"input_") or (messages and holds(prompt, b'"source"'))
+    if holds(prompt, b"_url") or holds(prompt, b"input_") or (messages and holds(prompt, b'"source"')):
+        return True
+    return len(prompt) > SMALL and (holds(prompt, b"_embeds") or holds(prompt, b"file_data"))
 
 
 def made_of(parsed: Any, size: int) -> Made:
@@ -130,16 +134,31 @@ def _part(part: dict[str, Any]) -> tuple[int, int]:
         url = value.get("url") if type(value) is dict else value
         if type(url) is str:
             return _url(kind, url), max(1, len(url))
+    if (data := _opaque(part)) is not None:
+        return UNKNOWN_IMAGE, max(1, data)
     audio, source = part.get("input_audio"), part.get("source")
     if type(audio) is dict and type(audio.get("data")) is str:
-        data: str = audio["data"]
-        return _url("audio", data) if _is_data(data) else _blob("audio", data, 0), max(1, len(data))
+        sound: str = audio["data"]
+        return _url("audio", sound) if _is_data(sound) else _blob("audio", sound, 0), max(1, len(sound))
     if type(source) is dict and part.get("type") in ("image", "document"):
         if type(source.get("data")) is str and source.get("type") == "base64":
             return _blob("image", source["data"], 0), max(1, len(source["data"]))
         if type(source.get("url")) is str:
             return _url("image", source["url"]), max(1, len(source["url"]))
     return 0, 0
+
+
+def _opaque(part: dict[str, Any]) -> int | None:
+    """Characters of embeddings or of a file, into which nobody looks here; None: it is neither."""
+    for kind in ("image_embeds", "audio_embeds", "video_embeds"):
+        value = part.get(kind)
+        if type(value) is str:
+            return len(value)
+        if type(value) is dict:
+            return sum(len(one) for one in value.values() if type(one) is str)
+    held = part.get("file")
+    data = held.get("file_data") if type(held) is dict else part.get("file_data")
+    return len(data) if type(data) is str else None
 
 
 def _is_data(url: str) -> bool:

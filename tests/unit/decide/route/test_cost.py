@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from seawall.decide.route.cost import UNKNOWN_IMAGE, Made, Rates, made_of, token_ids
+from seawall.decide.route.cost import UNKNOWN_IMAGE, Made, Rates, made_of, may_have_media, token_ids
 from seawall.decide.route.media import HEAD, MOST_S, audio_seconds, image_size
 
 
@@ -165,6 +165,13 @@ SHAPES: dict[str, Any] = {
         "type": "image",
         "source": {"type": "base64", "media_type": "image/png", "data": b64encode(BIG).decode()},
     },
+    "embeddings": {"type": "image_embeds", "image_embeds": b64encode(BIG).decode()},
+    "embeddings and a grid": {
+        "type": "image_embeds",
+        "image_embeds": {"image_embeds": b64encode(BIG).decode(), "image_grid_thw": "AAAA"},
+    },
+    "a file": {"type": "file", "file": {"filename": "a.pdf", "file_data": url(BIG, "application/pdf")}},
+    "a file of responses": {"type": "input_file", "file_data": url(BIG, "application/pdf")},
     "a tool's result": {
         "type": "tool_result",
         "content": [
@@ -178,6 +185,7 @@ SHAPES: dict[str, Any] = {
 def test_an_image_of_a_megabyte_costs_what_it_shows(shape: str) -> None:
     messages = [{"role": "user", "content": [{"type": "text", "text": "What is this?"}, SHAPES[shape]]}]
     raw = json.dumps(messages)
+    assert may_have_media(raw.encode())
     cost = Rates().tokens(made_of(json.loads(raw), len(raw)))
     assert 900 < cost < 1400, cost
 
