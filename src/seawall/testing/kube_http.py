@@ -178,7 +178,8 @@ class KubeHandler(BaseHTTPRequestHandler):
             return
         if said := escalation(api.rights, body, namespace, self._rules_of):
             raise ApiProblem(403, "Forbidden", said)
-        old = api.objects(version, m["plural"]).get((namespace, name))
+        store = f"{version}/{m['plural']}"
+        old = api.get(store, namespace, name) if api.has(store, namespace, name) else None
         if said := holds_up(api.rights, m["plural"], old, body, namespace, api.plural):
             raise ApiProblem(403, "Forbidden", said)
 
