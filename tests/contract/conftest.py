@@ -43,6 +43,8 @@ FLAGS = [
 ]
 OPENED = {"VLLM_ALLOW_RUNTIME_LORA_UPDATING": "True"}
 JSON = {"content-type": "application/json"}
+ANSWER_S = 300
+"""Longest that an answer may take: 300 tokens, of an engine that shares its core with a dozen others."""
 
 
 @dataclass
@@ -71,7 +73,7 @@ class Server:
     open: list[http.client.HTTPConnection] = field(default_factory=list)
 
     def ask(self, method: str, path: str, body: Any = None, headers: dict[str, str] | None = None) -> Answer:
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=ANSWER_S)
         data = body if isinstance(body, str | bytes | None) else json.dumps(body)
         connection.request(method, path, data, JSON if headers is None else headers)
         response = connection.getresponse()

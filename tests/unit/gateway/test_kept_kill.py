@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import openai
 import pytest
 from tests.within import within
@@ -214,3 +215,43 @@ async def test_a_response_in_the_background_outlives_its_engine(start: Any) -> N
             if process.returncode is None:
                 process.kill()
             await process.wait()
+
+
+async def test_a_response_that_samples_goes_on_with_its_draws_and_a_message_that_does_says_that_it_cannot(
+    tmp_path: Path,
+) -> None:
+    """vLLM takes a seed on /v1/responses, and none on /v1/messages: after its gateway's death as after its engine's."""
+    process, url = await sim(0, "--sim-step", "0.02")
+    try:
+        engine: Any = type("Url", (), {"url": url})
+        async with (
+            kept_gateway(tmp_path, engine) as (gateway, _),
+            httpx.AsyncClient(base_url=f"http://127.0.0.1:{gateway.port}", timeout=60) as client,
+        ):
+            said = {"messages": [{"role": "user", "content": "a"}], "max_tokens": TOKENS}
+            asks = (("responses", {"input": "a", "max_output_tokens": TOKENS}), ("messages", said))
+            told = {}
+            async with contextlib.AsyncExitStack() as open_ones:
+                streams = {}
+                for route, body in asks:
+                    ask = {"model": "m", "temperature": 1.0, "stream": True, **body}
+                    stream = client.stream("POST", f"/v1/{route}", json=ask)
+                    lines = (await open_ones.enter_async_context(stream)).aiter_lines()
+                    told[route] = [await anext(lines) for _ in range(40)]
+                    streams[route] = lines
+                await kill(gateway)
+                for route, lines in streams.items():
+                    with contextlib.suppress(
+                        httpx.RemoteProtocolError
+                    ):  # behind an error there is no proper end
+                        async for line in lines:
+                            told[route].append(line)
+            docs = {r: documents("\n".join([*lines, ""]).encode()) for r, lines in told.items()}
+            deltas = [d["delta"] for d in docs["responses"] if d["type"] == "response.output_text.delta"]
+            last = docs["responses"][-1]["response"]
+            assert "".join(deltas) == last["output"][0]["content"][0]["text"] and len(deltas) > 40
+            assert docs["messages"][-1]["type"] == "error", docs["messages"][-1]
+            assert await metric(gateway, "seawall_requests_failed_total") == 1
+    finally:
+        process.kill()
+        await process.wait()
