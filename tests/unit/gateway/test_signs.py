@@ -10,7 +10,7 @@ import pytest
 from tests.within import within
 
 from .conftest import FakeEngine
-from .test_silence import SPEC, begin, generations, opened
+from .test_silence import SPEC, generations, opened
 from .waiting import until
 
 COMMENT = b": waiting\n\n"
@@ -34,7 +34,7 @@ async def signs(gateway: Any, reader: asyncio.StreamReader) -> bytes:
 async def test_a_stream_that_shows_nothing_says_every_ten_seconds_that_it_lives(
     start: Any, engine: FakeEngine, begun: bool
 ) -> None:
-    gateway = await begin(start, engine)
+    gateway = await start(engine, spec=SPEC)
     engine.gate = asyncio.Event()
     if not begun:
         engine.faults = ["head_and_nothing"]
@@ -53,9 +53,7 @@ async def test_a_stream_that_shows_nothing_says_every_ten_seconds_that_it_lives(
 async def test_a_stream_that_waits_for_its_replica_to_come_back_says_so_and_is_whole(
     start: Any, engine: FakeEngine
 ) -> None:
-    gateway = await begin(
-        start, engine, spec=SPEC.replace("resume: exact", "resume: exact, queueTimeout: 5m")
-    )
+    gateway = await start(engine, spec=SPEC.replace("resume: exact", "resume: exact, queueTimeout: 5m"))
     engine.gate = asyncio.Event()
     reader, writer, _ = await opened(gateway)
     assert b"t0" in await within(reader.readuntil(b"\n\n"), 10)
@@ -75,7 +73,7 @@ async def test_a_stream_that_waits_for_its_replica_to_come_back_says_so_and_is_w
 async def test_where_a_request_names_no_length_what_the_fleet_usually_answers_counts(
     start: Any, engine: FakeEngine, usual: int, streamed: bool
 ) -> None:
-    gateway = await begin(start, engine)
+    gateway = await start(engine, spec=SPEC)
     lane = gateway.server.app.fleets["m"]
     for _ in range(100):
         lane.learn_output(usual)
