@@ -31,7 +31,8 @@ def command(
     """Look at fleets in a browser: replicas, numbers over time, decisions with their reasons.
 
     Here, the gateway of `seawall up` serves the page, and this prints its address. With --context, --namespace or -A
-    a page of the cluster is served on this machine, with the rights of your kubeconfig, until Ctrl-C.
+    a page of the cluster is served on this machine, with the rights of your kubeconfig, until Ctrl-C. Its playground
+    needs the right to create pods/proxy.
 
     \b
     $ seawall console --open
@@ -70,7 +71,7 @@ def _cluster(
 
         def ready(url: str) -> None:
             _tell(url, opens, form)
-            say(f"{sights.NO_PLAYGROUND}\nCtrl-C ends it.", err=True)
+            say("Its playground talks to the cluster's gateways as you. Ctrl-C ends it.", err=True)
 
         await sights.serve(kube, where, port, ready)
 

@@ -57,8 +57,8 @@ class OpenPage:
 class Console:
     """See the module."""
 
-    def __init__(self, *, keys: bool = False, no_playground: str = "", place: str = "") -> None:
-        self.keys, self.no_playground, self.place = keys, no_playground, place
+    def __init__(self, *, keys: bool = False, place: str = "") -> None:
+        self.keys, self.place = keys, place
         self.sight = ConsoleSight()
         self.chronicle = Chronicle()
         self.pages: set[OpenPage] = set()
@@ -116,7 +116,6 @@ class Console:
         """What a page must know before it asks for anything."""
         return {
             "version": __version__, "keys": self.keys, "place": self.place,
-            "playground": not self.no_playground, "no_playground": self.no_playground,
             "libraries": assets.libraries(),
         }  # fmt: skip
 

@@ -1,7 +1,8 @@
 """A console of its own, for who is no gateway: `seawall console` of a cluster, and the parent of a gateway's workers.
 
-HTTP/1.1, GET only, one answer per connection; enough for a page on an operator's own machine. What it shows is looked
-at by a loop that the caller runs. Forbidden here: knowing where sights come from.
+HTTP/1.1, GET only (but for a playground that its caller brings), one answer per connection; enough for a page on an
+operator's own machine. What it shows is looked at by a loop that the caller runs. Forbidden here: knowing where sights
+come from.
 """
 
 from __future__ import annotations
@@ -19,8 +20,10 @@ SEND_S = 60.0
 MAX_HEAD = 32 * 1024
 HIGH_WATER = 64 * 1024
 LOOPBACK = frozenset({"localhost", "127.0.0.1", "[::1]"})
+PLAYGROUND = assets.ROOT + "/v1/"
 REASONS = {200: "OK", 400: "Bad Request", 401: "Unauthorized", 403: "Forbidden", 404: "Not Found",
-           405: "Method Not Allowed", 503: "Service Unavailable"}  # fmt: skip
+           405: "Method Not Allowed", 413: "Content Too Large", 415: "Unsupported Media Type",
+           429: "Too Many Requests", 502: "Bad Gateway", 503: "Service Unavailable"}  # fmt: skip
 Allows = Callable[[Mapping[str, str]], Awaitable[bool]]
 """A request's headers -> whether its key opens the numbers."""
 
@@ -35,12 +38,41 @@ class GetRequest:
     headers: Mapping[str, str]
 
 
+class PageAnswer:
+    """The way back to a page: an answer's head, then its pieces as they come, each when the page has taken the last."""
+
+    def __init__(self, writer: asyncio.StreamWriter) -> None:
+        self._writer = writer
+        self.started = False
+
+    async def start(self, status: int, kind: str, more: Mapping[str, str]) -> None:
+        """The head. The connection's end is the answer's."""
+        self.started = True
+        self._writer.write(_head(status, kind, None, more))
+
+    async def write(self, piece: bytes) -> None:
+        """A piece. TimeoutError when the page takes nothing."""
+        self._writer.write(piece)
+        async with asyncio.timeout(SEND_S):
+            await self._writer.drain()
+
+
+Plays = Callable[[GetRequest, asyncio.StreamReader, PageAnswer], Awaitable[None]]
+"""The answer to a request below /console/v1, whose body is still to be read."""
+
+
 class ConsoleServer:
     """Answers requests below /console. `loopback`: only to who has typed a loopback address, for a page from elsewhere
-    could have its own name lead here."""
+    could have its own name lead here. `plays`: the playground, if there is one."""
 
-    def __init__(self, console: Console, allows: Allows | None = None, loopback: bool = False) -> None:
-        self._console, self._allows, self._loopback = console, allows, loopback
+    def __init__(
+        self,
+        console: Console,
+        allows: Allows | None = None,
+        loopback: bool = False,
+        plays: Plays | None = None,
+    ) -> None:
+        self._console, self._allows, self._loopback, self._plays = console, allows, loopback, plays
 
     async def connection(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """One connection, from its head to its close."""
@@ -60,6 +92,8 @@ class ConsoleServer:
         refusal = await self._refusal(request)
         if refusal is not None:
             await _send(writer, refusal)
+        elif self._plays is not None and request.path.startswith(PLAYGROUND):
+            await self._plays(request, reader, PageAnswer(writer))
         elif request.path == API + "stream":
             await self._stream(request.query, reader, writer)
         elif request.path.startswith(API):
@@ -73,7 +107,7 @@ class ConsoleServer:
         host = request.headers.get("host", "")
         if self._loopback and host.rpartition(":")[0] not in LOOPBACK and host not in LOOPBACK:
             return _no(403, "Ask for this page by a loopback address.")
-        if request.method != "GET":
+        if request.method != "GET" and not (self._plays and request.path.startswith(PLAYGROUND)):
             return _no(405, "Use GET.")
         asks = request.path.startswith(API) and request.path != API + "about"
         if asks and self._allows is not None and not await self._allows(request.headers):
@@ -120,9 +154,9 @@ def _no(status: int, why: str) -> Reply:
     return Reply(status, JSON, json.dumps({"error": why}).encode() + b"\n")
 
 
-def _head(status: int, kind: str, length: int | None) -> bytes:
+def _head(status: int, kind: str, length: int | None, more: Mapping[str, str] | None = None) -> bytes:
     lines = [f"HTTP/1.1 {status} {REASONS.get(status, 'X')}", f"content-type: {kind}"]
-    lines += [f"{name}: {value}" for name, value in assets.HEADERS.items()]
+    lines += [f"{name}: {value}" for name, value in {**assets.HEADERS, **(more or {})}.items()]
     if length is not None:
         lines.append(f"content-length: {length}")
     return "\r\n".join([*lines, "connection: close", "", ""]).encode()

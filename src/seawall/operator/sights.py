@@ -1,5 +1,5 @@
 """A cluster as the console sees it: Pods with phase, reason and age, what each namespace's gateways tell, and the last
-words of scalers and rollouts; and the server of its page. Reads only.
+words of scalers and rollouts; and the server of its page. Reads only, but for what is said in its playground.
 """
 
 from __future__ import annotations
@@ -22,24 +22,23 @@ from seawall.drivers.clock import Clock, SteadyClock
 from seawall.drivers.kube import Kube, Refused
 from seawall.drivers.kube_gateways import Answers
 from seawall.errors import ClusterError, InputError
+from seawall.operator.playground import Playground
 from seawall.operator.status import FleetView, ReplicaLine, heed, look
 
 EVERYTHING = "debug/console"
 BUSY_S = 2.0
 IDLE_S = 10.0
 STEP_S = 0.5
-NO_PLAYGROUND = (
-    "This page only reads the cluster and reaches no gateway's API, so it has no playground. To talk to a model: "
-    "kubectl port-forward -n NAMESPACE service/GATEWAY 8000:80, then seawall chat MODEL --url http://127.0.0.1:8000."
-)
-"""What the page says in its place."""
 _CLOCK = SteadyClock()
 
 
-async def sight_of(kube: Kube, namespace: str | None) -> ConsoleSight:
-    """All fleets of a namespace; with None, of the cluster, named `namespace/fleet`."""
+async def sight_of(kube: Kube, namespace: str | None, playground: Playground | None = None) -> ConsoleSight:
+    """All fleets of a namespace; with None, of the cluster, named `namespace/fleet`. The playground is told which
+    gateways serve what."""
     views = await look(kube, namespace, ask_gateways=False, shown=None)
     answers, silent = await _answers(kube, namespace)
+    if playground is not None:
+        playground.states = answers.states
     fleets: list[ConsoleFleet] = []
     replicas: list[ConsoleReplica] = []
     for view in views:
@@ -131,8 +130,8 @@ async def serve(
 ) -> None:
     """Serves the console of a cluster on a loopback address until it is cancelled: a look every BUSY_S while somebody
     watches, every IDLE_S while nobody does, so that there is a past to show. `ready` is told the address."""
-    console = Console(no_playground=NO_PLAYGROUND, place=kube.context or "the cluster")
-    pages = ConsoleServer(console, loopback=True)
+    console, playground = Console(place=kube.context or "the cluster"), Playground(kube)
+    pages = ConsoleServer(console, loopback=True, plays=playground.answer)
     try:
         server = await asyncio.start_server(pages.connection, "127.0.0.1", port, limit=MAX_HEAD)
     except OSError as e:
@@ -141,7 +140,7 @@ async def serve(
         ready(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}{assets.ROOT}")
         for _ in rounds:
             try:
-                sight = await sight_of(kube, namespace)
+                sight = await sight_of(kube, namespace, playground)
             except ClusterError as e:
                 sight = replace(console.sight, silent=e.message)
             console.look(sight, clock.time())

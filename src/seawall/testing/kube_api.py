@@ -143,8 +143,9 @@ class KubeApi:
         self.served = {k: v for k, v in SERVED.items() if not (strict and k.startswith(CUSTOM))}
         self.logs: dict[str, str] = {}
         """`namespace/pod/container[/previous]` -> text."""
-        self.proxies: dict[str, Object] = {}
-        """`namespace/pod:port` -> the JSON that its proxy answers, whatever the path."""
+        self.proxies: dict[str, Object | str] = {}
+        """`namespace/pod:port` -> the JSON that its proxy answers, whatever the path; or the address of a server that
+        it passes requests on to."""
         self.requests: list[str] = []
         self.headers: list[dict[str, str]] = []
         """Headers of every request, with names in lower case."""

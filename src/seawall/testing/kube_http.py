@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import time
+from http.client import HTTPConnection
 from http.server import BaseHTTPRequestHandler
 from typing import Any, ClassVar
 from urllib.parse import parse_qsl, unquote, urlsplit
@@ -198,6 +199,8 @@ class KubeHandler(BaseHTTPRequestHandler):
             answer = api.proxies.get(f"{namespace}/{name}")
             if answer is None:
                 raise ApiProblem(503, "ServiceUnavailable", "no endpoints available")
+            if isinstance(answer, str):
+                return self._pass_on(answer, body)
             return self._send(200, answer)
         if sub == "eviction" and api.faults.refuse_evictions:
             message = "Cannot evict pod as it would violate the pod's disruption budget."
@@ -310,6 +313,24 @@ class KubeHandler(BaseHTTPRequestHandler):
         self.api.bytes_sent += len(line)
         self.wfile.write(f"{len(line):x}\r\n".encode() + line + b"\r\n")
         self.wfile.flush()
+
+    def _pass_on(self, address: str, body: Object) -> None:
+        """A request to a Pod's own server, and its answer as it comes. Who asked is not passed on: the real one keeps
+        the Authorization header to itself, too."""
+        there = HTTPConnection(urlsplit(address).netloc, timeout=60)
+        kept = ("host", "connection", "content-length", "authorization")
+        headers = {k: v for k, v in self.headers.items() if k.lower() not in kept}
+        there.request(self.command, self.path.partition("/proxy")[2], json.dumps(body).encode(), headers)
+        answer = there.getresponse()
+        self.send_response(answer.status)
+        self.send_header("Content-Type", answer.headers.get("content-type", "application/json"))
+        self.send_header("Transfer-Encoding", "chunked")
+        self.end_headers()
+        while piece := answer.read1(65536):
+            self.wfile.write(b"%x\r\n%s\r\n" % (len(piece), piece))
+            self.wfile.flush()
+        self.wfile.write(b"0\r\n\r\n")
+        there.close()
 
     def _send(self, code: int, body: Object, headers: dict[str, str] | None = None) -> None:
         self._answer(code, json.dumps(body).encode(), "application/json", headers or {})

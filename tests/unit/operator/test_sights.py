@@ -58,8 +58,6 @@ async def test_the_page_is_served_to_loopback_names_only_and_ends_cleanly(api: K
             assert (await client.get(url, headers={"host": "rebound.example"})).status_code == 403
             assert (await client.post(url + "/api/now")).status_code == 405
             assert (await client.get(url + "/nothing")).status_code == 404
-            about = (await client.get(url + "/api/about")).json()
-            assert about["playground"] is False and "seawall chat" in about["no_playground"]
             async with client.stream("GET", url + "/api/stream", timeout=20) as stream:
                 async for line in stream.aiter_lines():
                     if line.startswith("data: ") and json.loads(line[6:])["replicas"]["total"] == 3:
@@ -70,6 +68,66 @@ async def test_the_page_is_served_to_loopback_names_only_and_ends_cleanly(api: K
     finally:
         serving.cancel()
         await asyncio.gather(serving, return_exceptions=True)
+
+
+async def test_the_playground_talks_through_the_api_server_and_streams(api: KubeApi, kube: Kube) -> None:
+    """A server that stands for the gateway sends its second half only when the first has been read."""
+    served(api)
+    gateway(api, p0="ready")
+    api.proxies[f"{NS}/g:9090"]["fleets"]["llama"]["models"] = ["llama-70b"]  # type: ignore[index]
+    heads: list[bytes] = []
+    go_on = asyncio.Event()
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        heads.append(await reader.readuntil(b"\r\n\r\n"))
+        writer.write(
+            b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\nconnection: close\r\n\r\ndata: 1\n\n"
+        )
+        await go_on.wait()
+        writer.write(b"data: [DONE]\n\n")
+        writer.close()
+
+    pod = await asyncio.start_server(answer, "127.0.0.1", 0)
+    api.proxies[f"{NS}/g:8000"] = f"http://127.0.0.1:{pod.sockets[0].getsockname()[1]}"
+    where: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+    serving = asyncio.ensure_future(serve(kube, NS, 0, where.set_result))
+    try:
+        url = await within(where, 10)
+        chat, ask = url + "/v1/chat/completions", {"model": "llama-70b", "messages": [], "stream": True}
+        async with httpx.AsyncClient(trust_env=False, timeout=30) as client:
+            async with client.stream("GET", url + "/api/stream") as seen:
+                async for line in seen.aiter_lines():
+                    if line.startswith("data: ") and json.loads(line[6:])["replicas"]["total"]:
+                        break
+            key = {"authorization": "Bearer sk-sw-1"}
+            async with client.stream("POST", chat, json=ask, headers=key) as stream:
+                assert stream.status_code == 200 and stream.headers["content-type"] == "text/event-stream"
+                pieces = stream.aiter_bytes()
+                assert await within(anext(pieces), 20) == b"data: 1\n\n"
+                go_on.set()
+                assert b"".join([p async for p in pieces]) == b"data: [DONE]\n\n"
+            head = heads[0].lower()
+            assert head.startswith(b"post /v1/chat/completions ") and b"x-api-key: sk-sw-1\r\n" in head
+            assert b"authorization" not in head
+            refused = {
+                404: [await client.post(chat, json={"model": "nobody"}), await client.post(url + "/v1/files", json={})],
+                403: [await client.post(chat, json=ask, headers={"origin": "https://elsewhere.example"}),
+                      await client.post(chat, json=ask, headers={"host": "rebound.example"})],
+                415: [await client.post(chat, content=b"{}", headers={"content-type": "text/plain"})],
+                413: [await client.post(chat, json={"model": "llama-70b", "messages": "x" * 2**20})],
+                405: [await client.get(chat)],
+            }  # fmt: skip
+            assert {code: {a.status_code for a in got} for code, got in refused.items()} == {
+                c: {c} for c in refused
+            }
+            assert len(heads) == 1
+            del api.proxies[f"{NS}/g:8000"]
+            assert (await client.post(chat, json=ask)).status_code == 503
+    finally:
+        go_on.set()
+        serving.cancel()
+        await asyncio.gather(serving, return_exceptions=True)
+        pod.close()
 
 
 async def test_the_command_prints_the_address_serves_and_ends_with_ctrl_c(

@@ -144,7 +144,7 @@ const about = await (await fetch("/console/api/about")).json();
 await begin(about.libraries);
 await charts.begin(about.libraries, $("charts"));
 $("place").textContent = about.place || location.host;
-play.begin(about.no_playground);
+play.begin();
 listen();
 if (about.keys && !keeper.key) ask("");
 else open();

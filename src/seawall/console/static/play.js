@@ -1,5 +1,5 @@
 // The playground: a conversation with a served model, through the gateway like any other client's.
-import { events, headers, why } from "./stream.js";
+import { events, headers, keeper, why } from "./stream.js";
 import { amount, seconds } from "./words.js";
 
 const $ = (id) => document.getElementById(id);
@@ -7,15 +7,10 @@ let said = [];
 let leaving = null;
 let known = "";
 
-export function begin(lacks) {
-  if (lacks) {
-    for (const id of ["play", "talk", "plays"]) $(id).hidden = true;
-    $("lacks").textContent = lacks;
-    $("lacks").hidden = false;
-    return;
-  }
+export function begin() {
   $("play").addEventListener("submit", (e) => { e.preventDefault(); ask(); });
   $("ask").addEventListener("keydown", (e) => { if (e.key === "Enter" && (e.ctrlKey || e.metaKey)) { e.preventDefault(); $("play").requestSubmit(); } });
+  $("play-key").addEventListener("change", () => { keeper.key = $("play-key").value.trim(); });
   $("stop").addEventListener("click", () => leaving?.abort());
   $("anew").addEventListener("click", () => { leaving?.abort(); said = []; $("talk").replaceChildren(); $("told").textContent = ""; });
 }
@@ -74,6 +69,10 @@ async function read(model, answer, began) {
   const got = await fetch("/console/v1/chat/completions", {
     method: "POST", headers: headers({ "content-type": "application/json" }), body: JSON.stringify(body), signal: leaving.signal,
   });
+  if (got.status === 401) {  // a cluster's page does not know beforehand which gateway asks for a key
+    $("play-door").hidden = false;
+    $("play-key").focus();
+  }
   if (!got.ok) return `refused: ${await why(got)}`;
   let first = 0;
   let tokens = 0;

@@ -13,9 +13,8 @@ from collections.abc import Awaitable, Callable, Mapping
 
 import httpx
 
-from seawall.console import assets
 from seawall.console.console import API, LOOK_S, Console
-from seawall.console.serve import ConsoleServer, parsed
+from seawall.console.serve import PLAYGROUND, ConsoleServer, parsed
 from seawall.console.sight import of_gateway
 from seawall.domain.told import GatewayState
 
@@ -23,7 +22,6 @@ ASK_S = 5.0
 PIECE = 64 * 1024
 PLAYED_S = 600.0
 """The playground's longest answer."""
-PLAYGROUND = assets.ROOT + "/v1/"
 
 
 class WorkersConsole:
