@@ -28,7 +28,7 @@ class _Verbs(click.Group):
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         if args and args[0] not in COMMANDS and not args[0].startswith("-"):
-            raise InputError(f"there is no command {args[0]!r:.60}.", _meant(args[0]))
+            raise InputError(f"there is no command {args[0]!r:.60}.", meant(args[0]))
         return super().resolve_command(ctx, args)
 
     def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
@@ -50,17 +50,20 @@ class _Verbs(click.Group):
         return help_text(terminal.width())
 
 
-def _meant(typed: str) -> str:
+def meant(typed: str) -> str:
     """What a verb that is not ours was meant to be: another tool's word first, then the spelling."""
     import difflib
 
-    if (ours := ELSEWHERE.get(typed.lower())) and ours.split()[0] in COMMANDS:
+    if ours := ELSEWHERE.get(typed.lower()):
         return f"Did you mean `seawall {ours}`?"
-    near = difflib.get_close_matches(typed, COMMANDS, 1)
+    near = difflib.get_close_matches(typed, COMMANDS, 1, NEAR)
     if not near and (far := difflib.get_close_matches(typed.lower(), ELSEWHERE, 1, 0.8)):
         return f"Did you mean `seawall {ELSEWHERE[far[0]]}`?"
     return f"Did you mean `seawall {near[0]}`?" if near else "See: seawall --help"
 
+
+NEAR = 0.75
+"""difflib's ratio of a slip of the pen: at its own 0.6 `purge` is `prove`, and `watch` is `batch`."""
 
 ELSEWHERE = {
     "serve": "up", "run": "up", "start": "up", "launch": "up", "local": "up", "dev": "up", "server": "up",
@@ -78,7 +81,17 @@ ELSEWHERE = {
     "repl": "chat", "complete": "completion", "completions": "completion", "autocomplete": "completion",
     "preflight": "doctor", "health": "doctor", "log": "logs", "tail": "logs", "key": "keys", "token": "keys",
     "proxy": "gateway", "router": "gateway", "controller": "operator", "prune": "cache prune", "clean": "cache prune",
-    "fields": "explain", "docs": "explain",
+    "fields": "explain", "docs": "explain", "version": "--version", "help": "--help",
+    "pause": "rollout pause", "resume": "rollout resume", "abort": "rollout abort", "undo": "rollout undo",
+    "rollback": "rollout undo", "promote": "rollout follow", "autoscale": "rollout scale", "upgrade": "apply",
+    "sync": "apply", "submit": "batch submit", "job": "batch submit", "jobs": "batch list", "revoke": "keys revoke",
+    "terminate": "down", "halt": "down", "teardown": "down", "quit": "down", "exit": "down", "show": "status",
+    "info": "status", "inspect": "diagnose", "watch": "status", "view": "console", "open": "console",
+    "attach": "logs", "events": "status", "playground": "console", "gpus": "plan", "recommend": "advise",
+    "optimize": "advise", "tune": "advise", "rightsize": "advise", "eval": "prove", "evaluate": "prove",
+    "purge": "cache prune", "gc": "cache prune", "free": "cache prune", "du": "cache ls", "export": "render",
+    "example": "init", "examples": "init", "demo": "up", "bootstrap": "init", "prompt": "chat", "fmt": "lint",
+    "compare": "diff", "tokens": "keys", "login": "keys",
 }  # fmt: skip
 """Words of other tools -> ours."""
 

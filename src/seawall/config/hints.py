@@ -37,6 +37,9 @@ def of_key(path: Sequence[str]) -> str:
     if same:
         return f"did you mean {same[0]}?"
     parent = plain(path[-2]) if len(path) > 1 else ""
+    # A word that means the same as one that stands here: a gateway's `replicaCount` is its own.
+    if (meant := MEANS.get(key)) and (twin := next((k for k in here if MEANS.get(plain(k)) == meant), "")):
+        return f"write {twin}"
     if at := HERE.get(f"{parent}.{key}") or MEANS.get(key):
         return f"write {_shown(at, path)}"
     if said := WRITTEN.get(key):

@@ -22,6 +22,8 @@ MEANS: dict[str, str] = {
     "runtimeclassname": "spec.hardware.runtimeClass", "priorityclassname": "spec.hardware.priorityClass",
     "resources": "spec.hardware", "limits": "spec.hardware", "requests": "spec.hardware", "cpus": "spec.hardware.cpu",
     "ram": "spec.hardware.memory", "provider": "spec.hardware.cloud", "usespot": "spec.hardware.spot",
+    "spotinstances": "spec.hardware.spot", "sla": "spec.traffic.slo",
+    "parallelism": "spec.hardware.tensorParallel", "framework": "spec.engine",
     "preemptible": "spec.hardware.spot", "storageclassname": "spec.cache.storageClass", "storage": "spec.cache.size",
     "pvcsize": "spec.cache.size", "volume": "spec.cache", "modelcache": "spec.cache",
     "accessmodes": "spec.cache.accessMode", "existingclaim": "spec.cache.claim", "pvc": "spec.cache.claim",

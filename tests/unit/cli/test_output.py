@@ -17,7 +17,7 @@ import yaml
 from tests.e2e.local.terminal import in_terminal
 
 from seawall.cli import BROKEN_PIPE, COMMANDS
-from seawall.cli.group import ELSEWHERE
+from seawall.cli.group import ELSEWHERE, meant
 from seawall.cli.group import seawall as group
 from seawall.errors import InputError
 
@@ -209,15 +209,22 @@ def test_zsh_and_fish_really_complete(tmp_path: Path, shell: str, typed: str) ->
 
 
 @pytest.mark.parametrize(
-    ("typed", "meant"), [("serve", "up"), ("ps", "status"), ("benchmark", "bench"), ("pul", "pull")]
-)
+    ("typed", "meant"), [("serve", "up"), ("ps", "status"), ("benchmark", "bench"), ("pul", "pull"),
+     ("help", "--help"), ("version", "--version"), ("purge", "cache prune"), ("undo", "rollout undo"),
+     ("halt", "down"), ("diagnos", "diagnose"), ("simluate", "simulate")]
+)  # fmt: skip
 def test_words_of_other_tools_lead_to_ours(typed: str, meant: str) -> None:
     assert f"Did you mean `seawall {meant}`?" in seawall(typed).stderr
 
 
 def test_every_word_of_another_tool_leads_to_a_verb_that_there_is() -> None:
     there = {name for name, _ in every_command()}
-    assert set(ELSEWHERE.values()) <= there
+    assert set(ELSEWHERE.values()) <= {*there, "--help", "--version"}
+
+
+@pytest.mark.parametrize("typed", ["node", "train", "quantize", "cluster", "nonsense"])
+def test_a_word_that_means_nothing_here_is_not_taken_for_another(typed: str) -> None:
+    assert "Did you mean" not in meant(typed)
 
 
 def test_a_form_is_not_taken_for_a_folder(tmp_path: Path) -> None:
