@@ -1,6 +1,7 @@
 """YAML -> plain Python, for files that anybody may have written. The only YAML reader of the specs.
 
-Refuses what YAML allows and people regret: duplicate keys, huge files, alias bombs, custom tags.
+Refuses what YAML allows and people regret: duplicate keys, huge files, alias bombs (drivers/bounded_yaml.py), custom
+tags.
 Messages carry file:line:column. It knows nothing of fleets.
 """
 
@@ -16,19 +17,16 @@ from typing import Any
 
 import yaml
 
+from seawall.drivers.bounded_yaml import BoundedLoader
 from seawall.errors import InputError, in_words
 
 MAX_BYTES = 4 * 2**20
-MAX_ALIASES = 200
-MAX_DEPTH = 100
 _ADDRESS = re.compile(r"(hf|pypi|s3|gs|oci|file):/+")
 """How the address of a model begins once it was taken for a path."""
 _WRITE_ONE = (
     "Write one: seawall init MODEL --write fleet.yaml\n"
     "Or take an example: seawall init --example smollm2 --write fleet.yaml"
 )
-
-_Base: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 @dataclass(frozen=True)
@@ -40,7 +38,7 @@ class Document:
     lines: dict[tuple[str | int, ...], int]
 
 
-class _Loader(_Base):  # type: ignore[misc]  # the C loader, if PyYAML was built with it
+class _Loader(BoundedLoader):
     pass
 
 
@@ -113,12 +111,6 @@ def _stdin() -> str:
 def documents(text: str, name: str) -> list[Document]:
     """Every non-empty document of `text`. Raises InputError with `name`:line:column on malformed YAML."""
     try:
-        _bounded(text, name)
-        aliases = (
-            sum(isinstance(t, yaml.AliasToken) for t in yaml.scan(text, Loader=_Base)) if "*" in text else 0
-        )
-        if aliases > MAX_ALIASES:
-            raise InputError(f"{name}: more than {MAX_ALIASES} YAML aliases.", "Write the values out.")
         return [
             Document(data, node.start_mark.line + 1, dict(_lines(node)))
             for node, data in _constructed(text)
@@ -132,21 +124,6 @@ def documents(text: str, name: str) -> list[Document]:
         raise InputError(f"{name}: {e}".splitlines()[0], _CURE) from None
     except (RecursionError, ValueError) as e:
         raise InputError(f"{name}: cannot be read as YAML: {in_words(e)}.", _CURE) from None
-
-
-def _bounded(text: str, name: str) -> None:
-    """InputError for what is nested too deeply: the parser calls itself for each level, and ends the process when the
-    stack does. Events come without that, but cost as much as parsing: few texts could hold so many levels at all."""
-    indent = max((len(line) - len(line.lstrip(" \t-?")) for line in text.splitlines()), default=0)
-    if text.count("[") + text.count("{") + indent <= MAX_DEPTH:
-        return
-    depth = 0
-    for event in yaml.parse(text, Loader=_Base):
-        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
-        if depth > MAX_DEPTH:
-            mark = event.start_mark
-            at = f":{mark.line + 1}:{mark.column + 1}" if mark else ""
-            raise InputError(f"{name}{at}: nested deeper than {MAX_DEPTH} levels.", _CURE)
 
 
 _CURE = "Correct that line; the cause may be in the line before it."

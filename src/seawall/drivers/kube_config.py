@@ -93,12 +93,14 @@ def _in_cluster(env: Mapping[str, str], account: Path) -> Access:
 def _merge(into: dict[str, Any], file: Path) -> None:
     import yaml
 
+    from seawall.drivers.bounded_yaml import BoundedLoader
+
     try:
         with file.open("rb") as f:
             content = f.read(MOST_BYTES + 1)
         if len(content) > MOST_BYTES:
             raise ValueError("too large")
-        data = yaml.load(content, getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+        data = yaml.load(content, BoundedLoader)
     except OSError as e:
         raise InputError(f"{file}: {e.strerror}.", "Check who may read it.") from None
     except (yaml.YAMLError, ValueError, RecursionError) as e:

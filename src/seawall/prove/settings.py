@@ -11,8 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from seawall.config.yaml import documents, read_text
 from seawall.errors import InputError
 from seawall.prove.mechanisms import off
 from seawall.prove.scenarios import Scenario
@@ -43,11 +42,8 @@ SIM: dict[str, Any] = {"engine.kind": "sim", "engine.maxNumSeqs": 128, "traffic.
 
 def read(path: Path) -> dict[str, Any]:
     """The first Fleet document of a file. InputError when there is none."""
-    try:
-        documents = list(yaml.safe_load_all(path.read_text()))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as e:
-        raise InputError(f"{path}: {e}", "Give a Fleet, as examples/smollm2.yaml.") from None
-    fleets = [d for d in documents if isinstance(d, dict) and d.get("kind") == "Fleet"]
+    found = [d.data for d in documents(read_text(path), str(path))]
+    fleets = [d for d in found if isinstance(d, dict) and d.get("kind") == "Fleet"]
     if not fleets:
         raise InputError(f"{path}: no document of kind Fleet.", "Give a Fleet, as examples/smollm2.yaml.")
     if len(fleets) > 1:

@@ -13,6 +13,7 @@ from typing import Any
 
 from seawall.config.load import dump_fleet, parse_fleets
 from seawall.domain.spec import Fleet
+from seawall.drivers.bounded_yaml import BoundedLoader
 from seawall.errors import InputError
 from seawall.sim.outcome import Outcome
 from seawall.sim.setup import RECIPES, Recipe
@@ -42,7 +43,7 @@ def parse_settings(words: Sequence[str]) -> list[tuple[str, list[Any]]]:
                 f"the setting {word!r} cannot be read.", "Write path=value,value: scaling.target=8,16."
             )
         try:
-            found.append((path.strip(), [yaml.safe_load(v) for v in values.split(",")]))
+            found.append((path.strip(), [yaml.load(v, BoundedLoader) for v in values.split(",")]))
         except yaml.YAMLError:
             raise InputError(f"the values of {word!r} cannot be read.") from None
     return found

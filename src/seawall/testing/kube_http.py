@@ -12,6 +12,7 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 
 import yaml
 
+from seawall.drivers.bounded_yaml import BoundedLoader
 from seawall.testing.kube_api import KubeApi, Object, kind_name, matches
 from seawall.testing.kube_discovery import AGGREGATED, AGGREGATED_TYPE, VERBS, aggregated, groups, openapi
 from seawall.testing.kube_problem import ApiProblem
@@ -30,7 +31,11 @@ def _read(content: bytes, kind: str) -> Object:
     if "protobuf" in kind or "cbor" in kind:
         raise ApiProblem(415, "UnsupportedMediaType", "the body of the request was in an unknown format")
     try:
-        found = yaml.safe_load(content) if "yaml" in kind and content[:1] != b"{" else json.loads(content)
+        found = (
+            yaml.load(content, BoundedLoader)
+            if "yaml" in kind and content[:1] != b"{"
+            else json.loads(content)
+        )
     except (ValueError, yaml.YAMLError):
         found = None
     if not isinstance(found, dict):
