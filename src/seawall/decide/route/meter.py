@@ -9,9 +9,11 @@ several machines spend what they have leased from a store (`lend`).
 from __future__ import annotations
 
 import math
-from typing import NamedTuple, Protocol
+from typing import Final, NamedTuple, Protocol
 
 from seawall.decide.route.lease import BudgetLease
+
+DAY_S: Final = 86_400.0
 
 
 class Limited(NamedTuple):
@@ -223,7 +225,7 @@ class Meter:
             self._others.tell(self._requests_taken, self._tokens_taken, self.used)
 
     def _refill(self, now: float) -> None:
-        span = min(60.0, max(0.0, now - self._at))
+        span = min(DAY_S, max(0.0, now - self._at))  # what others took while we stood still has refilled, too
         self._at = now
         if self.per_minute is not None:
             self._requests = min(float(self.per_minute), self._requests + span * self.per_minute / 60)
