@@ -115,7 +115,7 @@ async def test_it_can_be_turned_off_while_it_is_spoken(
     assert (await client.get("/health")).http_version == "HTTP/2"
     (spec,) = gateway.server.settings.specs
     spec.write_text(spec.read_text().replace("gateway: {", "gateway: {http2: false, "))
-    gateway.server.reload()
+    await gateway.server.config.reload()
     assert (await client.get("/health")).http_version == "HTTP/2"
     if gateway.url.startswith("https"):
         async with httpx.AsyncClient(http2=True, verify=False) as late:

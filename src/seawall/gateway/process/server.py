@@ -53,6 +53,7 @@ from seawall.gateway.intake.peers import Peers, socket_of
 from seawall.gateway.process import usage
 from seawall.gateway.process.admin import Admin
 from seawall.gateway.process.board import Board
+from seawall.gateway.process.certificates import Certificates
 from seawall.gateway.process.configuration import Configuration
 from seawall.gateway.process.console_pages import ConsolePages
 from seawall.gateway.process.counts import CountsRecord
@@ -63,15 +64,13 @@ from seawall.gateway.process.settings import Settings, keeps, read_specs
 from seawall.gateway.process.sockets import (
     address_of,
     bind,
-    client_context,
     clients_at_most,
-    server_context,
     serves_at,
     serves_this_machine,
     steer_away,
     url_of,
 )
-from seawall.gateway.process.successor import end_with_parent, one_after_another
+from seawall.gateway.process.successor import RENEWED, end_with_parent, one_after_another
 from seawall.gateway.process.takeover import TakeOver
 from seawall.gateway.process.tls_front import TlsFront
 from seawall.gateway.replicas.discovery import FileDiscovery, static
@@ -109,8 +108,15 @@ class Server:
         settings: Settings,
         ready: Callable[[str, str], None] = lambda url, admin: None,
         signals: bool = True,
+        certificates: Certificates | None = None,
+        renewed: Callable[[], None] = lambda: None,
     ) -> None:
+        """`certificates`: as they were before this process began; None: they are read from the files. `renewed`: tells
+        whoever gave them that there are newer ones."""
         self._signals = signals
+        self._stale = certificates.renew_all() if certificates is not None else []
+        self._certificates = certificates or certificates_of(settings)
+        self._renewed = renewed
         self.settings = settings
         self._ready = ready
         self._began = time()
@@ -139,9 +145,9 @@ class Server:
         self.tier = self._join(s, read.fleets)
         means = Means(
             engine_key=s.engine_key,
-            engine_tls=client_context(s.engine_ca) if s.engine_ca else None,
+            engine_tls=self._certificates.engines,
             on_evicted=self._evicted,
-            audit=Audit(s.audit) if s.audit else None,
+            audit=Audit(s.audit, must=not s.died) if s.audit else None,
             spans=otel.from_environment(),
             ask_longest=Longest(loop).ask,
             share=self._share(),
@@ -156,11 +162,10 @@ class Server:
             batch=BatchDoor(s.batch, s.batch_secret) if s.batch and s.batch_secret else None,
         )
         self.app = app = App(loop, Random(), means)
-        self._tls = tls = server_context(s.tls_cert, s.tls_key) if s.tls_cert else None
-        self.config = Configuration(s, app, self.truth, tls)
-        self.config.begin(read)
-        if s.usage:
-            usage.load(s.usage, app)
+        self._tls = tls = self._certificates.clients is not None
+        self.config = Configuration(s, app, self.truth, self._certificates, self._renewed)
+        self.config.begin(read, self._stale)
+        self._load_usage()
         self.console = ConsolePages(app, s.supervisor)
         self.admin = Admin(app, self.more_metrics, self.console, self.note_counts)
         listening = await self._keep(loop) or bind(s.listen, "clients")
@@ -185,7 +190,7 @@ class Server:
             back = await loop.create_server(client_factory(self.admin, loop), sock=admin)
             await self._hear_peers()
             _calm_collector()
-            self._ready(url_of(listening, tls is not None), url_of(admin, False))
+            self._ready(url_of(listening, tls), url_of(admin, False))
             await self._stop.wait()
             code = await self._drain()
             await self.watch.close()
@@ -210,6 +215,20 @@ class Server:
         if app.spans is not None:
             await loop.run_in_executor(None, app.spans.close)
         return code
+
+    def _load_usage(self) -> None:
+        """What tenants have used before. A successor of a gateway that died serves without, too: its own tenants' was
+        carried over."""
+        s = self.settings
+        if not s.usage:
+            return
+        try:
+            usage.load(s.usage, self.app)
+        except InputError as e:
+            if not s.died:
+                raise
+            self.config.errors += 1
+            log.error("what was counted before this process began stays: %s", e)
 
     async def _hear_peers(self) -> None:
         """The other workers pass on what is kept here."""
@@ -277,7 +296,7 @@ class Server:
         await kept.greet()
         self._greets = self._greeting = False
         self.app.keep = kept
-        if self._tls is not None:
+        if self._tls:
             log.warning("TLS ends in this process: its connections are not kept when it dies")
         return self._inherited
 
@@ -303,11 +322,10 @@ class Server:
             await self._take_over.take(estate, holding)
 
     async def _listen(self, sock: socket.socket) -> None:
-        tls = self._tls
         high = HIGH_WATER if "back-pressure" not in self.settings.without else 2**30
         clients = client_factory(self.app, asyncio.get_running_loop(), high)
-        if tls is not None:
-            front = TlsFront(self.app, clients, sock, tls)
+        if self._tls:
+            front = TlsFront(self.app, clients, sock, self._certificates)
             front.start(BACKLOG)
             self._fronts.append(front)
             return
@@ -387,7 +405,9 @@ class Server:
             sock.setblocking(False)
             shake = HEAD_S if self._tls else None
             clients = client_factory(self.app, loop)
-            await loop.connect_accepted_socket(clients, sock, ssl=self._tls, ssl_handshake_timeout=shake)
+            await loop.connect_accepted_socket(
+                clients, sock, ssl=self._certificates.clients, ssl_handshake_timeout=shake
+            )
         self._spare.close()
 
     def _orphaned(self) -> bool:
@@ -454,7 +474,7 @@ class Server:
 
     def reload(self) -> None:
         """As SIGHUP."""
-        self.config.reload()
+        self.config.ask_again()
 
     def more_metrics(self) -> list[Line]:
         """What is told of the process beside its fleets."""
@@ -491,6 +511,11 @@ class Server:
         return out
 
 
+def certificates_of(s: Settings) -> Certificates:
+    """As the files are now. Raises InputError."""
+    return Certificates(s.tls_cert, s.tls_key, s.engine_ca)
+
+
 def _calm_collector() -> None:
     """Requests leave no cycles, so the collector need not look often, nor ever at what start-up made."""
     gc.collect()
@@ -515,16 +540,23 @@ def run(settings: Settings, ready: Callable[[str, str], None]) -> int:
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     _return_large_blocks()
 
-    def serve(settings: Settings, ready: Callable[[str, str], None]) -> int:
+    def serve(settings: Settings, ready: Callable[[str, str], None], heirloom: Certificates | None) -> int:
+        parent = os.getppid()
+
+        def renewed() -> None:
+            if heirloom is not None and os.getppid() == parent:
+                os.kill(parent, RENEWED)
+
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            return runner.run(_serve(settings, ready))
+            return runner.run(_serve(Server(settings, ready, certificates=heirloom, renewed=renewed)))
 
     if settings.keeper is None:
-        return serve(settings, ready)
+        return serve(settings, ready, None)
     if settings.parent:
         end_with_parent()
     with contextlib.suppress(InputError):
         read_specs(settings.specs)  # what that imports, each process then has
+    certificates = certificates_of(settings)
     with bind(settings.listen, "clients") as listen, bind(settings.admin, "the admin port") as admin:
         # Bound and never listening: all that come serve at the same ports.
         own = replace(settings, listen=address_of(listen), admin=address_of(admin))
@@ -536,13 +568,16 @@ def run(settings: Settings, ready: Callable[[str, str], None]) -> int:
                 if first:
                     first[0](url, admin_url)
 
-            return serve(replace(own, parent=os.getppid(), died=died), told)
+            return serve(replace(own, parent=os.getppid(), died=died), told, certificates)
 
-        return one_after_another(one, served=first.clear)
+        def renew() -> None:
+            with contextlib.suppress(InputError):  # its child says so
+                certificates.renew()
+
+        return one_after_another(one, served=first.clear, renewed=renew)
 
 
-async def _serve(settings: Settings, ready: Callable[[str, str], None]) -> int:
-    server = Server(settings, ready)
+async def _serve(server: Server) -> int:
     try:
         return await server.run()
     except* InputError as group:

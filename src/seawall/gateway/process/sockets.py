@@ -6,10 +6,8 @@ import contextlib
 import ctypes
 import resource
 import socket
-import ssl
 import struct
 from ipaddress import ip_address
-from pathlib import Path
 
 from seawall.errors import InputError
 
@@ -65,35 +63,6 @@ def steer_away(sock: socket.socket) -> None:
         sock.setsockopt(
             socket.SOL_SOCKET, ATTACH_REUSEPORT_CBPF, struct.pack("HP", 1, ctypes.addressof(program))
         )
-
-
-def server_context(cert: Path | None, key: Path | None) -> ssl.SSLContext:
-    """TLS for clients: 1.2 or newer. InputError when the files do not make a certificate."""
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    try:
-        assert cert is not None
-        context.load_cert_chain(cert, key)
-    except (OSError, ssl.SSLError) as e:
-        why = _refused(e)
-        raise InputError(f"--tls-cert {cert}: {why}.", "Name a PEM certificate and its key.") from None
-    return context
-
-
-def client_context(ca: Path) -> ssl.SSLContext:
-    """TLS towards replicas whose certificates `ca` signed."""
-    try:
-        return ssl.create_default_context(cafile=str(ca))
-    except (OSError, ssl.SSLError) as e:
-        why = _refused(e)
-        raise InputError(f"--engine-ca {ca}: {why}.", "Name a PEM file of CA certificates.") from None
-
-
-def _refused(error: OSError) -> str:
-    """OpenSSL's reason in words; it has none for a text in which no PEM block begins."""
-    if isinstance(error, ssl.SSLError):
-        return error.reason.replace("_", " ").lower() if error.reason else "holds nothing in PEM's form"
-    return error.strerror or "cannot be read"
 
 
 def clients_at_most() -> int:

@@ -15,6 +15,7 @@ from contextlib import suppress
 from typing import Final
 
 from seawall.gateway.edge.caller import HEAD_S, Handler
+from seawall.gateway.process.certificates import Certificates
 
 AGAIN_S: Final = 0.05
 """After the kernel had no descriptor for a connection."""
@@ -28,12 +29,12 @@ class TlsFront:
         handler: Handler,
         clients: Callable[[], asyncio.Protocol],
         sock: socket.socket,
-        tls: ssl.SSLContext,
+        certificates: Certificates,
     ) -> None:
         self._handler = handler
         self._clients = clients
         self._sock = sock
-        self._tls = tls
+        self._certificates = certificates
         self._loop = asyncio.get_running_loop()
         self._shaking: dict[asyncio.Task[None], None] = {}
         """In the order in which they came."""
@@ -78,7 +79,7 @@ class TlsFront:
         try:
             with suppress(OSError, ssl.SSLError, TimeoutError):
                 await self._loop.connect_accepted_socket(
-                    self._clients, client, ssl=self._tls, ssl_handshake_timeout=HEAD_S
+                    self._clients, client, ssl=self._certificates.clients, ssl_handshake_timeout=HEAD_S
                 )
         except asyncio.CancelledError:
             client.close()

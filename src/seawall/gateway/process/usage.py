@@ -36,7 +36,7 @@ def load(path: Path, app: App) -> None:
         totals = _decoder.decode(path.read_bytes())
     except FileNotFoundError:
         return
-    except (OSError, msgspec.MsgspecError, UnicodeDecodeError) as e:
+    except (OSError, msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as e:
         raise InputError(f"--usage {path}: cannot be read: {in_words(e)}.", "Restore or delete it.") from None
     for fleet, tenants in totals.items():
         runtime = app.fleets.get(fleet)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import stat
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -54,7 +55,8 @@ def static(urls: Sequence[str], fleets: Sequence[str]) -> Replicas:
 
 class WatchedFile:
     """Calls `changed(bytes)` when a file's content may have changed. Polls its identity: atomic replaces,
-    Kubernetes' symlink swaps and half-written files all look alike to it."""
+    Kubernetes' symlink swaps and half-written files all look alike to it. A pipe of that name would be waited for:
+    it is no file."""
 
     def __init__(self, path: Path, changed: Callable[[bytes], None]) -> None:
         self.path = path
@@ -66,7 +68,7 @@ class WatchedFile:
         try:
             st = self.path.stat()
             mark = (st.st_ino, st.st_mtime_ns, st.st_size, st.st_dev)
-            if mark == self._mark or st.st_size > MAX_BYTES:
+            if mark == self._mark or st.st_size > MAX_BYTES or not stat.S_ISREG(st.st_mode):
                 return
             data = self.path.read_bytes()
         except OSError:

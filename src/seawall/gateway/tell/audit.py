@@ -42,7 +42,8 @@ class AuditWritten(NamedTuple):
 class Audit:
     """Where lines go: a file that is appended to (re-opened on SIGHUP, for rotation), or standard output."""
 
-    def __init__(self, where: str) -> None:
+    def __init__(self, where: str, must: bool = True) -> None:
+        """`must`: it is an error when there is no writing there; otherwise lines are lost until there is."""
         self.lost = 0
         """Lines that could not be written."""
         self._path = None if where == "-" else Path(where)
@@ -57,7 +58,13 @@ class Audit:
         """What is missing of a line that a pipe took a part of: nothing may come before it."""
         self._told_at = -math.inf
         self._told = 0
-        self._open()
+        try:
+            self._open()
+        except InputError as e:
+            if must:
+                raise
+            self._stale = True
+            log.error("lines are lost until it can be written: %s", e)
 
     def reopen(self) -> None:
         """From now on lines go to a file of that name as it is now: it has been rotated."""
@@ -148,7 +155,10 @@ class Audit:
             try:
                 self._open()
             except InputError as e:
-                log.error("the old audit file stays: %s", e)
+                if self._fd >= 0:
+                    log.error("the old audit file stays: %s", e)
+                else:
+                    self._stale = True  # there is no old one: again at the next sweep
         if self._lines:
             lines, self._lines, self._waiting = self._lines, [], 0
             self._writing = loop.run_in_executor(None, self._write, lines)
