@@ -14,6 +14,7 @@ from tests.within import within
 from seawall.decide.route.record import RecordState, ShelfRules
 from seawall.gateway.tell import keyring
 from seawall.gateway.tier.kept import SharedShelf
+from seawall.gateway.tier.outbox import PATIENCE_S
 
 FLEET = """
 apiVersion: seawall.dev/v1alpha1
@@ -38,8 +39,13 @@ async def eventually(condition: Any, seconds: float = 20.0) -> None:
             await asyncio.sleep(0.02)
 
 
-async def two(start: Any, store: StoreServer, *engines: Any, more: str = "", **settings: Any) -> list[Any]:
+async def two(
+    start: Any, store: StoreServer, *engines: Any, more: str = "", patience_s: float = 20.0, **settings: Any
+) -> list[Any]:
+    """Two gateways with one store, whose word takes longer on a busy machine than a request waits for it."""
     gateways = [await start(*engines, spec=FLEET % more, store=store.url, **settings) for _ in range(2)]
+    for gateway in gateways:
+        gateway.server.tier.outbox.patience_s = patience_s
     await eventually(lambda: all(g.server.tier.up and g.server.tier.outbox.up for g in gateways))
     return gateways
 
@@ -166,7 +172,7 @@ async def test_a_deleted_answer_is_kept_nowhere(start: Any, engine: Any, store: 
 async def test_a_store_that_stands_still_holds_up_no_key_for_long(
     start: Any, engine: Any, store: StoreServer
 ) -> None:
-    one, _ = await two(start, store, engine)
+    one, _ = await two(start, store, engine, patience_s=PATIENCE_S)
     store.pause()
     try:
         answers = await within(
@@ -182,7 +188,7 @@ async def test_a_store_that_stands_still_holds_up_no_key_for_long(
 async def test_what_began_without_the_stores_word_is_kept_as_soon_as_it_comes(
     start: Any, engine: Any, store: StoreServer
 ) -> None:
-    one, other = await two(start, store, engine)
+    one, other = await two(start, store, engine, patience_s=PATIENCE_S)
     store.pause()
     try:
         first = await within(one.post("/v1/completions", BODY, Idempotency_Key="k"), 20)
@@ -256,7 +262,7 @@ def test_a_client_has_nothing_that_the_store_has_not_while_it_answers() -> None:
 async def test_a_store_that_stands_still_holds_up_no_event_for_long(
     start: Any, engine: Any, store: StoreServer
 ) -> None:
-    one, _ = await two(start, store, engine)
+    one, _ = await two(start, store, engine, patience_s=PATIENCE_S)
     engine.gate = asyncio.Event()
     asked = asyncio.ensure_future(one.post("/v1/completions", BODY, Idempotency_Key="k"))
     await eventually(lambda: generations(engine) == 1)

@@ -66,6 +66,7 @@ class KeptOutbox:
         self._mirrors: dict[str, Mirror] = {}
         self._changed: dict[Mirror, None] = {}
         self._removed: dict[str, bool] = {}
+        self.patience_s = PATIENCE_S
         self._late = 0
         """Keys on which the store's word is overdue."""
         self._wake = asyncio.Event()
@@ -119,7 +120,7 @@ class KeptOutbox:
         async def wait() -> None:
             asked = asyncio.get_running_loop().create_task(ask())
             try:
-                await asyncio.wait({asked}, timeout=PATIENCE_S)
+                await asyncio.wait({asked}, timeout=self.patience_s)
                 if not asked.done():
                     self._late += 1
                     try:
