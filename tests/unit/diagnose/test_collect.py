@@ -81,7 +81,9 @@ async def test_what_may_not_be_read_is_left_out_and_the_rest_is_lean(api: KubeAp
 
 
 def test_one_place_to_look_at(tmp_path: Path) -> None:
-    done = CliRunner().invoke(command, ["--facts", "x", "--namespace", "llm"])
+    facts = tmp_path / "facts.json"
+    facts.write_text("{}")
+    done = CliRunner().invoke(command, ["--facts", str(facts), "--namespace", "llm"])
     assert "more than one place" in str(done.exception)
 
 

@@ -121,7 +121,6 @@ def test_a_pool_is_not_simulated_as_if_it_had_room_for_all(tmp_path: Path) -> No
         ["--rate", "1/s for 1m", "--event", "never"],
         ["--rate", "1/s for 1m", "--fleet", "other"],
         ["--rate", "1/s for 1m", "--html", "/nowhere/at/all.html"],
-        ["--rate", "1/s for 1m", "--calibration", "absent.json"],
         ["--rate", "1/s for 1m", "--speed", "2"],
         ["--rate", "1/s for 1m", "--share", "tiny=1"],
         ["--trace", "absent.csv", "--prompt", "9"],
@@ -145,8 +144,11 @@ def test_options_that_cannot_be_read_name_themselves(spec: str, words: list[str]
         run(spec, "--rate", "1/s for 1m", *words)
 
 
-@pytest.mark.parametrize("words", [["--seed", "-1"], ["--prompt", "nan"], ["--speed", "inf"]])
-def test_numbers_that_are_none_are_refused(spec: str, words: list[str]) -> None:
+@pytest.mark.parametrize(
+    "words",
+    [["--seed", "-1"], ["--prompt", "nan"], ["--speed", "inf"], ["--calibration", "absent.json"]],
+)
+def test_numbers_and_files_that_are_none_are_refused(spec: str, words: list[str]) -> None:
     found = CliRunner().invoke(command, [spec, "--rate", "1/s for 1m", *words])
     assert found.exit_code == 2 and words[0] in found.output
 
