@@ -225,7 +225,10 @@ class Meter:
             self._others.tell(self._requests_taken, self._tokens_taken, self.used)
 
     def _refill(self, now: float) -> None:
-        span = min(DAY_S, max(0.0, now - self._at))  # what others took while we stood still has refilled, too
+        if self._at == -math.inf:
+            span = 60.0  # full, less what others have taken of it
+        else:  # what others took while we stood still has refilled, too
+            span = min(DAY_S, max(0.0, now - self._at))
         self._at = now
         if self.per_minute is not None:
             self._requests = min(float(self.per_minute), self._requests + span * self.per_minute / 60)
