@@ -18,7 +18,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-import httpx
+import httpx2
 import psutil
 
 REPLICAS = 1000
@@ -85,7 +85,7 @@ def share(process: psutil.Process, seconds: float) -> float:
 def watched(process: psutil.Process, admin: str, seconds: float) -> tuple[float, float]:
     """The same while a page is open -> (percent, bytes per second that the page reads)."""
     address = f"{admin}/console/api/stream?rows=50"
-    with httpx.stream("GET", address, trust_env=False, timeout=30) as stream:
+    with httpx2.stream("GET", address, trust_env=False, timeout=30) as stream:
         lines = stream.iter_lines()
         next(lines)
         before, start, read = process.cpu_times(), time.monotonic(), 0

@@ -235,7 +235,7 @@ async def not_reading(peer: Peer) -> float:
 
 async def kill(tmp: Path, streams: int = 40) -> dict[str, int]:
     """kill -9 of one of two simulated engines under streams and JSON -> what was lost."""
-    import httpx
+    import httpx2
 
     with ExitStack() as stack:
         ports, engines = [free_port(), free_port()], []
@@ -245,7 +245,7 @@ async def kill(tmp: Path, streams: int = 40) -> dict[str, int]:
         for port in ports:
             wait_http(port, "/health")
         peer = start_seawall(stack, tmp, ports)
-        async with httpx.AsyncClient(timeout=60) as client:
+        async with httpx2.AsyncClient(timeout=60) as client:
             url = f"http://127.0.0.1:{peer.port}/v1/completions"
 
             async def one(i: int, stream: bool) -> str | None:
@@ -263,7 +263,7 @@ async def kill(tmp: Path, streams: int = 40) -> dict[str, int]:
                                 doc = json.loads(line[6:])
                                 text += doc["choices"][0]["text"] if doc.get("choices") else ""
                     return text if ended else None
-                except (httpx.HTTPError, ValueError, KeyError):
+                except (httpx2.HTTPError, ValueError, KeyError):
                     return None
 
             wanted = await asyncio.gather(*(one(i, False) for i in range(streams)))

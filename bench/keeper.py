@@ -34,7 +34,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
-import httpx
+import httpx2
 import psutil
 import uvloop
 
@@ -124,10 +124,10 @@ class Stand:
         )  # fmt: skip
 
     async def ready(self) -> None:
-        async with httpx.AsyncClient() as http:
+        async with httpx2.AsyncClient() as http:
             for url in (*(f"http://127.0.0.1:{p}/health" for p in self.engines), self.admin + "/readyz"):
                 while True:
-                    with contextlib.suppress(httpx.HTTPError):
+                    with contextlib.suppress(httpx2.HTTPError):
                         if (await http.get(url)).status_code == 200:
                             break
                     await asyncio.sleep(0.05)

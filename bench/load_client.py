@@ -2,7 +2,7 @@
 
     python bench/load_client.py [--quick] [--json]
 
-Peers: httpx with an SSE reader (what scripts usually are); `--peer vllm` (`vllm bench serve` of the engine's
+Peers: httpx2 with an SSE reader (what scripts usually are); `--peer vllm` (`vllm bench serve` of the engine's
 environment) and `--peer guidellm` (from its own cached environment, installed once). All on one server, in one run.
 The server makes a token every 20 ms whatever happens, so the true time per token is known, and what each client should
 report.
@@ -56,11 +56,11 @@ async def ours(url: str, requests: int, concurrency: int) -> Seen:
 
 
 async def httpx_peer(url: str, requests: int, concurrency: int) -> Seen:
-    import httpx
+    import httpx2
 
     left, tokens = iter(range(requests)), 0
-    limits = httpx.Limits(max_connections=concurrency)
-    async with httpx.AsyncClient(base_url=url, limits=limits, timeout=120) as client:
+    limits = httpx2.Limits(max_connections=concurrency)
+    async with httpx2.AsyncClient(base_url=url, limits=limits, timeout=120) as client:
 
         async def lane() -> None:
             nonlocal tokens
@@ -75,7 +75,7 @@ async def httpx_peer(url: str, requests: int, concurrency: int) -> Seen:
     return tokens, {}
 
 
-CLIENTS = {"seawall": ours, "httpx": httpx_peer}
+CLIENTS = {"seawall": ours, "httpx2": httpx_peer}
 
 
 def child(name: str, url: str, requests: int, concurrency: int) -> None:

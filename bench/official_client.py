@@ -3,7 +3,7 @@
     python bench/official_client.py [--streams 500] [--kills 10] [--tokens 100] [--step 0.3]
                                     [--without] [--json] [--quick]
 
-`openai.AsyncOpenAI` as it is installed (httpx, keep-alive, no retries). So many streams at a time, each asked for again
+`openai.AsyncOpenAI` as it is installed (keep-alive, no retries). So many streams at a time, each asked for again
 as soon as it has ended; a kill is a SIGKILL of the process that serves, once at least nine tenths of them are in
 mid-stream, and the next one comes when as many are again. Engines, keeper and gateway are those of keeper.py.
 
@@ -90,7 +90,7 @@ class Clients:
                 told.usages += [chunk.usage.completion_tokens] if chunk.usage else []
         except openai.OpenAIError as e:
             told.error = repr(e)[:200]
-        except Exception as e:  # httpx's own, which the client lets through in mid-stream
+        except Exception as e:  # the HTTP library's own, which the client lets through in mid-stream
             told.error = repr(e)[:200]
         self.running.discard(slot)
         told.deaths = self.deaths - began if told.ids else 0

@@ -23,7 +23,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import httpx
+import httpx2
 
 from seawall.config.load import load_fleet
 from seawall.decide.truth.fingerprint import Deviation, Fingerprint, compare, kind_of, read, written
@@ -64,7 +64,7 @@ def damaged(root: Path, whole: Path, into: Path, kind: str, seed: int) -> None:
 
 async def asked(url: str, model: str, known: Fingerprint, beside: int) -> list[Deviation]:
     """How all its answers are away from the known ones."""
-    async with httpx.AsyncClient(base_url=url, trust_env=False, timeout=300) as client:
+    async with httpx2.AsyncClient(base_url=url, trust_env=False, timeout=300) as client:
         places = asyncio.Semaphore(1 + beside)
 
         async def one(k: Any) -> Deviation | None:

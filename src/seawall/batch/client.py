@@ -9,7 +9,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Any
 
-import httpx
+import httpx2
 
 from seawall.batch.lines import LONGEST, raw_lines
 from seawall.drivers.near import near
@@ -26,12 +26,12 @@ class BatchClient:
 
     def __init__(self, url: str, key: str | None) -> None:
         headers = {"authorization": f"Bearer {key}"} if key else {}
-        timeout = httpx.Timeout(PATIENCE_S, connect=10.0)
+        timeout = httpx2.Timeout(PATIENCE_S, connect=10.0)
         try:
-            self._http = httpx.Client(
+            self._http = httpx2.Client(
                 base_url=url.rstrip("/"), headers=headers, timeout=timeout, trust_env=not near(url)
             )
-        except (httpx.InvalidURL, ValueError) as e:
+        except (httpx2.InvalidURL, ValueError) as e:
             raise InputError(f"--url {url}: {e}.", "Such as http://127.0.0.1:8000.") from None
         self._url = url
 
@@ -81,26 +81,26 @@ class BatchClient:
                 with part.open("wb") as out:
                     _copy(answer, out)
                 part.replace(path)
-        except httpx.HTTPError as e:
+        except httpx2.HTTPError as e:
             raise self._away(e) from None
 
     def _ask(self, method: str, path: str, **more: Any) -> dict[str, Any]:
         try:
             answer = self._http.request(method, path, **more)
-        except httpx.HTTPError as e:
+        except httpx2.HTTPError as e:
             raise self._away(e) from None
         if answer.status_code >= 400:
             raise self._error(answer)
         found: dict[str, Any] = answer.json()
         return found
 
-    def _away(self, e: httpx.HTTPError) -> SeawallError:
+    def _away(self, e: httpx2.HTTPError) -> SeawallError:
         return ClusterError(
             f"{self._url} does not answer: {in_words(e)}.",
             "Name the gateway with --url; `seawall up` prints it.",
         )
 
-    def _error(self, answer: httpx.Response) -> SeawallError:
+    def _error(self, answer: httpx2.Response) -> SeawallError:
         try:
             message = str(answer.json()["error"]["message"])
         except (ValueError, KeyError, TypeError):
@@ -114,7 +114,7 @@ class BatchClient:
         return ClusterError(message, "Try it again in a while.")
 
 
-def _copy(answer: httpx.Response, out: IO[bytes]) -> None:
+def _copy(answer: httpx2.Response, out: IO[bytes]) -> None:
     for chunk in answer.iter_bytes():
         out.write(chunk)
 

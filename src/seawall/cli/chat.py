@@ -180,14 +180,14 @@ class _Resumed:
         self._before = self._count()
 
     def _count(self) -> int | None:
-        import httpx
+        import httpx2
 
         if self._address is None or self._fleet is None:
             return None
         try:
-            page = httpx.get(self._address, timeout=2, trust_env=False).json()
+            page = httpx2.get(self._address, timeout=2, trust_env=False).json()
             return int(page["fleets"][self._fleet]["resumed_total"])
-        except (httpx.HTTPError, ValueError, KeyError, TypeError):
+        except (httpx2.HTTPError, ValueError, KeyError, TypeError):
             return None
 
     def told(self) -> str:

@@ -75,15 +75,15 @@ def small_file(
     sleep: SleepFor = time.sleep,
 ) -> bytes | None:
     """A file of at most `limit` bytes; None when the repository has none of that name. Raises as `repository`."""
-    import httpx
+    import httpx2
 
     url = file_url(repo, path, revision or "main", env)
     headers = {"user-agent": "seawall"} | ({"authorization": f"Bearer {token(env)}"} if token(env) else {})
 
     def ask() -> bytes | None:
-        timeout = httpx.Timeout(ANSWER_S, connect=CONNECT_S)
+        timeout = httpx2.Timeout(ANSWER_S, connect=CONNECT_S)
         with (
-            httpx.Client(
+            httpx2.Client(
                 follow_redirects=True, max_redirects=8, timeout=timeout, trust_env=not near(url)
             ) as http,
             http.stream("GET", url, headers=headers) as response,

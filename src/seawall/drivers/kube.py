@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 from urllib.parse import quote
 
-import httpx2 as httpx
+import httpx2
 
 from seawall.domain.catalog.providers import cure_of
 from seawall.drivers.clock import Clock, SteadyClock
@@ -143,7 +143,7 @@ def connect(
 ) -> Kube:
     """The cluster of a kubeconfig context, or the one this Pod runs in. InputError when there is none."""
     access = find_access(kubeconfig, context, os.environ)
-    http = client_of(access, httpx.Timeout(30.0, connect=10.0))
+    http = client_of(access, httpx2.Timeout(30.0, connect=10.0))
     kube = Kube(http, access.namespace, access.context, manager)
     kube.patience_s = patience_s
     return kube
@@ -154,7 +154,7 @@ class Kube:
 
     def __init__(
         self,
-        http: httpx.AsyncClient,
+        http: httpx2.AsyncClient,
         namespace: str = "default",
         context: str = "",
         manager: str = FIELD_MANAGER,
@@ -164,7 +164,7 @@ class Kube:
         self.clock = clock or SteadyClock()
         """The clock by which it waits between two tries."""
         self._found: dict[str, dict[str, ObjectKind]] = {}
-        self._near: httpx.AsyncClient | None = None
+        self._near: httpx2.AsyncClient | None = None
         self.patience_s = 0.0
         """Seconds that a server which has answered before may be away (it restarts), beyond a few quick tries."""
         self._reached = False
@@ -216,7 +216,7 @@ class Kube:
                     data = await _read(answer, most)
                 finally:
                     await answer.aclose()
-            except (httpx.HTTPError, OSError) as e:  # TLS alerts of a read come as they are
+            except (httpx2.HTTPError, OSError) as e:  # TLS alerts of a read come as they are
                 if "CERTIFICATE" in str(e) or not repeatable or not self._goes_on(attempt, tries):
                     raise _away(e) from None
                 await self.clock.sleep(min(MOST_PAUSE_S, 0.2 * 2**attempt))
@@ -239,7 +239,7 @@ class Kube:
         """Unix time by the server's clock: to be compared with what stands in its objects."""
         return self.clock.time() + self.ahead_s
 
-    def _heed(self, headers: httpx.Headers) -> None:
+    def _heed(self, headers: httpx2.Headers) -> None:
         """What every answer says beside its content."""
         for text in warnings_of(headers.get_list("warning")) if len(self.warnings) < MOST_WARNINGS else ():
             self.warnings[text] = None
@@ -402,7 +402,7 @@ class Kube:
         if self.context != IN_CLUSTER:
             return await self.request("GET", POD.path(namespace, f"{pod}:{port}", f"proxy/{path}"))
         host = f"[{address}]" if ":" in address else address
-        self._near = self._near or httpx.AsyncClient(trust_env=False, timeout=NEAR_S)
+        self._near = self._near or httpx2.AsyncClient(trust_env=False, timeout=NEAR_S)
         try:
             if not address:
                 raise ClusterError(
@@ -411,7 +411,7 @@ class Kube:
             answer = await self._near.get(f"http://{host}:{port}/{path}")
             answer.raise_for_status()
             return answer.json()
-        except (httpx.HTTPError, OSError, ValueError) as e:
+        except (httpx2.HTTPError, OSError, ValueError) as e:
             raise ClusterError(
                 f"{namespace}/{pod} does not answer at port {port}: {str(e) or of_kind(e)}.",
                 "Does a NetworkPolicy keep the operator out? seawall diagnose",
@@ -484,7 +484,7 @@ class Kube:
                     failures = 0
                     yield Changed(key_of(obj), None if kind == "DELETED" else keep(obj))
                 failures, told = 0, ""
-            except (ClusterError, httpx.HTTPError, OSError, ValueError) as e:
+            except (ClusterError, httpx2.HTTPError, OSError, ValueError) as e:
                 # A list that succeeds proves nothing of the watch: where only that is refused, or cut at once, listing
                 # everything without a pause would be the load that a server in trouble needs least.
                 failures = 1 if clock() - began > HELD_S else failures + 1
@@ -506,7 +506,7 @@ class Kube:
             "timeoutSeconds": str(max(1, round(span_s))),
         }
         self.requests += 1
-        timeout = httpx.Timeout(10.0, read=span_s + 15.0)
+        timeout = httpx2.Timeout(10.0, read=span_s + 15.0)
         path = select.kind.path(select.namespace)
         async with self.http.stream("GET", path, params=params, timeout=timeout) as answer:
             if answer.status_code != 200:
@@ -544,7 +544,7 @@ def key_of(obj: Object) -> tuple[str, str]:
     return str(meta.get("namespace") or ""), str(meta.get("name") or "")
 
 
-async def _read(answer: httpx.Response, most: int) -> bytes:
+async def _read(answer: httpx2.Response, most: int) -> bytes:
     data = bytearray()
     async for chunk in answer.aiter_bytes():
         data += chunk
@@ -555,7 +555,7 @@ async def _read(answer: httpx.Response, most: int) -> bytes:
     return bytes(data)
 
 
-def _decoded(answer: httpx.Response, data: bytes) -> Any:
+def _decoded(answer: httpx2.Response, data: bytes) -> Any:
     if answer.headers.get("content-type", "").startswith("text/plain"):
         return data.decode(errors="replace")
     try:

@@ -19,7 +19,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-import httpx2 as httpx
+import httpx2
 
 from seawall.errors import ClusterError, InputError, of_kind
 
@@ -31,18 +31,20 @@ _VERSIONS = ("v1", "v1beta1", "v1alpha1")
 _GROUP = "client.authentication.k8s.io"
 
 
-class Basic(httpx.Auth):
+class Basic(httpx2.Auth):
     """User name and password."""
 
     def __init__(self, user: str, password: str) -> None:
         self._header = "Basic " + b64encode(f"{user}:{password}".encode()).decode()
 
-    async def async_auth_flow(self, request: httpx.Request) -> AsyncGenerator[httpx.Request, httpx.Response]:
+    async def async_auth_flow(
+        self, request: httpx2.Request
+    ) -> AsyncGenerator[httpx2.Request, httpx2.Response]:
         request.headers["Authorization"] = self._header
         yield request
 
 
-class TokenFile(httpx.Auth):
+class TokenFile(httpx2.Auth):
     """A bearer token out of a file, read again every minute and when the server no longer takes it."""
 
     def __init__(self, path: Path | None, token: str = "") -> None:
@@ -53,7 +55,9 @@ class TokenFile(httpx.Auth):
         """The credentials for a token that does not change."""
         return cls(None, token)
 
-    async def async_auth_flow(self, request: httpx.Request) -> AsyncGenerator[httpx.Request, httpx.Response]:
+    async def async_auth_flow(
+        self, request: httpx2.Request
+    ) -> AsyncGenerator[httpx2.Request, httpx2.Response]:
         if self._path and time.monotonic() - self._read_at >= REREAD_S:
             self._read()
         sent = self._token
@@ -78,7 +82,7 @@ class TokenFile(httpx.Auth):
         self._token, self._read_at = token, time.monotonic()
 
 
-class ExecPlugin(httpx.Auth):
+class ExecPlugin(httpx2.Auth):
     """Credentials from a command (aws, gke-gcloud-auth-plugin, kubelogin...), asked for when they are missing, have
     expired or are refused. Its stderr and, where somebody is there, its stdin are the user's own."""
 
@@ -95,7 +99,9 @@ class ExecPlugin(httpx.Auth):
         self._token, self._until, self._asked = "", 0.0, False
         self._lock = asyncio.Lock()
 
-    async def async_auth_flow(self, request: httpx.Request) -> AsyncGenerator[httpx.Request, httpx.Response]:
+    async def async_auth_flow(
+        self, request: httpx2.Request
+    ) -> AsyncGenerator[httpx2.Request, httpx2.Response]:
         async with self._lock:
             if not self._asked or time.time() >= self._until:
                 await self._ask()
@@ -109,7 +115,7 @@ class ExecPlugin(httpx.Auth):
             self._sign(request)
             yield request
 
-    def _sign(self, request: httpx.Request) -> None:
+    def _sign(self, request: httpx2.Request) -> None:
         if self._token:
             request.headers["Authorization"] = f"Bearer {self._token}"
 

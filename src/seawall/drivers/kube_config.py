@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import httpx2 as httpx
+import httpx2
 
 from seawall import __version__
 from seawall.drivers.kube_auth import Basic, ExecPlugin, TokenFile, load_pair
@@ -160,7 +160,7 @@ def _choose(merged: dict[str, Any], context: str | None, where: str) -> Access:
     return Access(name, namespace, cluster, merged["users"].get(wanted, {}))
 
 
-def client_of(access: Access, timeout: httpx.Timeout) -> httpx.AsyncClient:
+def client_of(access: Access, timeout: httpx2.Timeout) -> httpx2.AsyncClient:
     """An HTTP client that speaks to this cluster as this user. InputError for what cannot be used."""
     cluster, user = access.cluster, access.user
     server = str(cluster["server"]).rstrip("/")
@@ -169,11 +169,11 @@ def client_of(access: Access, timeout: httpx.Timeout) -> httpx.AsyncClient:
     context = _tls(access) if server.startswith("https:") else None
     name = str(cluster.get("tls-server-name") or "")
 
-    async def rename(request: httpx.Request) -> None:
+    async def rename(request: httpx2.Request) -> None:
         request.extensions["sni_hostname"] = name
 
     try:
-        return httpx.AsyncClient(
+        return httpx2.AsyncClient(
             base_url=server,
             verify=True if context is None else context,
             auth=_auth(access, context),
@@ -183,7 +183,7 @@ def client_of(access: Access, timeout: httpx.Timeout) -> httpx.AsyncClient:
             timeout=timeout,
             event_hooks={"request": [rename]} if name else None,
         )
-    except (httpx.InvalidURL, ValueError):
+    except (httpx2.InvalidURL, ValueError):
         raise InputError(
             f"context {access.context!r}: its server or its proxy-url is no URL.",
             f"See: kubectl config view --context {access.context}",
@@ -197,7 +197,7 @@ def _impersonated(user: Section) -> list[tuple[str, str]]:
     return out + [("Impersonate-Group", str(g)) for g in user.get("as-groups") or []]
 
 
-def _auth(access: Access, context: ssl.SSLContext | None) -> httpx.Auth | None:
+def _auth(access: Access, context: ssl.SSLContext | None) -> httpx2.Auth | None:
     user = access.user
     if user.get("tokenFile"):
         return TokenFile(Path(str(user["tokenFile"])))

@@ -17,7 +17,7 @@ from types import TracebackType
 from typing import Any
 from urllib.parse import urlsplit
 
-import httpx
+import httpx2
 
 from seawall.drivers.kube import Kube, Refused
 from seawall.drivers.near import near
@@ -74,7 +74,7 @@ class Prometheus:
         self.where = f"Prometheus at {parts.hostname}" + (f":{parts.port}" if parts.port else "")
         self._path = url.rstrip("/") + "/api/v1/query_range"
         headers = {"accept": "application/json"} | ({"authorization": f"Bearer {token}"} if token else {})
-        self._http = httpx.AsyncClient(
+        self._http = httpx2.AsyncClient(
             headers=headers, timeout=timeout_s, follow_redirects=False, trust_env=not near(url)
         )
 
@@ -109,12 +109,12 @@ class Prometheus:
             try:
                 async with asyncio.timeout(self._timeout):
                     body = await (self._through(params) if self._kube else self._direct(params))
-            except (TimeoutError, httpx.TimeoutException):
+            except (TimeoutError, httpx2.TimeoutException):
                 raise SourceError(
                     f"{self.where} did not answer within {self._timeout:g} s.",
                     "Ask for less with --since, or try again when it is less busy.",
                 ) from None
-            except httpx.HTTPError as e:
+            except httpx2.HTTPError as e:
                 raise SourceError(
                     f"{self.where} cannot be reached ({of_kind(e)}).",
                     "Forward a port to it: kubectl port-forward -n monitoring svc/prometheus-operated 9090",

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from random import Random
 
-import httpx
+import httpx2
 
 from seawall.decide.truth.fingerprint import Identity, PinnedPrompt, TruthAnswer
 from seawall.decide.truth.learn import Learned, learn
@@ -147,8 +147,8 @@ class _Asker:
 
     def __init__(self, url: str, model: str, measure: NoiseMeasure) -> None:
         headers = {"authorization": f"Bearer {measure.key}"} if measure.key else {}
-        limits = httpx.Limits(max_connections=None, max_keepalive_connections=64)
-        self._http = httpx.AsyncClient(
+        limits = httpx2.Limits(max_connections=None, max_keepalive_connections=64)
+        self._http = httpx2.AsyncClient(
             base_url=url, trust_env=False, timeout=ASK_S, headers=headers, limits=limits
         )
         self._url, self._model, self._measure = url, model, measure
@@ -199,7 +199,7 @@ class _Asker:
                 )
             given: TruthAnswer = answer_of(answer.json())
             return given
-        except (httpx.HTTPError, ValueError) as e:
+        except (httpx2.HTTPError, ValueError) as e:
             raise EngineError(f"{self._url} gave no answer to {prompt.name}: {in_words(e)}") from None
 
     async def _work(self) -> None:
@@ -208,6 +208,6 @@ class _Asker:
         while True:
             text = rng.choice(FILLERS).format(rng.randint(0, 10**9)) + " sea" * rng.randint(0, 60)
             body = {"model": self._model, "prompt": text, "max_tokens": rng.randint(2, 40), "temperature": 1}
-            with contextlib.suppress(httpx.HTTPError):
+            with contextlib.suppress(httpx2.HTTPError):
                 await self._http.post("/v1/completions", json=body)
             await asyncio.sleep(0)

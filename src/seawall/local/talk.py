@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-import httpx
+import httpx2
 
 from seawall.drivers.near import near
 from seawall.errors import EngineError, InputError, in_words
@@ -53,11 +53,11 @@ class Talk:
     key: str | None = None
     max_tokens: int | None = None
     temperature: float | None = None
-    client: httpx.Client = field(init=False)
+    client: httpx2.Client = field(init=False)
     messages: list[dict[str, str]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.client = httpx.Client(timeout=httpx.Timeout(600, connect=10), trust_env=not near(self.url))
+        self.client = httpx2.Client(timeout=httpx2.Timeout(600, connect=10), trust_env=not near(self.url))
 
     def system(self, text: str) -> None:
         """Sets, or with an empty text removes, what the model is told before everything else."""
@@ -75,7 +75,7 @@ class Talk:
             answer = self.client.get(f"{self.url}/v1/models", headers=self._headers(), timeout=10)
             _refuse(answer)
             return [str(m["id"]) for m in answer.json()["data"]]
-        except httpx.HTTPError as e:
+        except httpx2.HTTPError as e:
             raise _away(self.url, e) from None
         except (ValueError, KeyError, TypeError):
             raise InputError(
@@ -108,7 +108,7 @@ class Talk:
                     timing.pieces += 1
                     said.append(piece)
                     yield piece
-        except httpx.HTTPError as e:
+        except httpx2.HTTPError as e:
             raise _away(self.url, e) from None
         finally:
             timing.total_s = now() - began
@@ -119,7 +119,7 @@ class Talk:
         return {"authorization": f"Bearer {self.key}"} if self.key else {}
 
 
-def _pieces(answer: httpx.Response, timing: TalkTiming) -> Iterator[str]:
+def _pieces(answer: httpx2.Response, timing: TalkTiming) -> Iterator[str]:
     for line in answer.iter_lines():
         if len(line) > MAX_LINE:
             raise EngineError("the server sent a line of more than 4 MiB.", "Is the address right?")
@@ -150,7 +150,7 @@ def _pieces(answer: httpx.Response, timing: TalkTiming) -> Iterator[str]:
     raise EngineError("the stream broke off.", "See `seawall status`, or `seawall logs`.")
 
 
-def _refuse(answer: httpx.Response) -> None:
+def _refuse(answer: httpx2.Response) -> None:
     if answer.status_code == 200:
         return
     try:

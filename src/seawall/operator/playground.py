@@ -12,7 +12,7 @@ import contextlib
 import json
 from collections.abc import Mapping
 
-import httpx2 as httpx
+import httpx2
 
 from seawall.console import assets
 from seawall.console.serve import GetRequest, PageAnswer
@@ -79,7 +79,7 @@ class Playground:
         headers = {"content-type": "application/json"}
         if key := request.headers.get("authorization", "").partition(" ")[2].strip():
             headers["x-api-key"] = key
-        wait = httpx.Timeout(10.0, read=ANSWER_S)
+        wait = httpx2.Timeout(10.0, read=ANSWER_S)
         try:
             async with self._kube.http.stream(
                 "POST", path, content=body, headers=headers, timeout=wait
@@ -89,7 +89,7 @@ class Playground:
                 await send.start(answer.status_code, kind, more)
                 async for piece in answer.aiter_bytes():
                     await send.write(piece)
-        except httpx.HTTPError as e:
+        except httpx2.HTTPError as e:
             if not send.started:
                 await _refuse(send, 502, f"The API server could not pass this on to {name}: {of_kind(e)}.")
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 from urllib.parse import urlsplit
 
-import httpx
+import httpx2
 import pytest
 from playwright.sync_api import Browser, Page, Route, expect
 from tests.e2e.console.browser import chromium, needed
@@ -75,7 +75,7 @@ def stream(up: Up, tokens: int, begun: threading.Semaphore, done: list[str]) -> 
 
     def run() -> None:
         events = 0
-        with httpx.stream(
+        with httpx2.stream(
             "POST", f"{up.url}/v1/chat/completions", json=body, timeout=120, trust_env=False
         ) as answer:
             for line in answer.iter_lines():
@@ -229,7 +229,7 @@ def test_the_command_prints_the_address_of_what_runs_here(up: Up) -> None:
     said = subprocess.run(argv, capture_output=True, text=True, timeout=60)
     assert said.returncode == 0
     assert said.stdout == f"{up.status()['gateway']['admin_url']}/console\n"
-    assert httpx.get(said.stdout.strip(), trust_env=False).status_code == 200
+    assert httpx2.get(said.stdout.strip(), trust_env=False).status_code == 200
     nobody = [*argv[:-1], str(up.state_dir / "nothing")]
     said = subprocess.run(nobody, capture_output=True, text=True, timeout=60)
     assert said.returncode == 2 and "seawall up" in said.stderr

@@ -6,7 +6,7 @@ import threading
 from pathlib import Path
 from typing import Any
 
-import httpx
+import httpx2
 import pytest
 from tests.e2e.local.up_process import Up, seawall_up
 
@@ -25,9 +25,9 @@ spec:
 """
 
 
-def ask(up: Up, model: str, **more: Any) -> httpx.Response:
+def ask(up: Up, model: str, **more: Any) -> httpx2.Response:
     body = {"model": model, "prompt": "Once upon a time", "max_tokens": 8, "temperature": 0} | more
-    return httpx.post(f"{up.url}/v1/completions", json=body, timeout=90, trust_env=False)
+    return httpx2.post(f"{up.url}/v1/completions", json=body, timeout=90, trust_env=False)
 
 
 def phases(up: Up) -> dict[str, str]:
@@ -58,7 +58,7 @@ def test_two_fleets_take_turns_and_no_request_is_lost(tmp_path: Path, sleep: boo
         assert ask(up, "two").json()["choices"][0]["finish_reason"] == "length"
         assert phases(up) == ({"one": "asleep", "two": "ready"} if sleep else {"two": "ready"})
         assert ask(up, "one").json()["choices"][0]["text"] == first
-        long: list[httpx.Response] = []
+        long: list[httpx2.Response] = []
         stream = threading.Thread(target=lambda: long.append(ask(up, "one", max_tokens=300, ignore_eos=True)))
         stream.start()
         assert ask(up, "two").status_code == 200, "it has its turn although the other has work"
@@ -71,5 +71,5 @@ def test_two_fleets_take_turns_and_no_request_is_lost(tmp_path: Path, sleep: boo
         assert any(t.startswith("pool shared: " + ("sleep" if sleep else "unload")) for t in texts), texts
         assert "sleep" not in "".join(texts) or sleep
         for path in ("/sleep", "/wake_up", "/is_sleeping"):
-            assert httpx.post(f"{up.url}{path}", trust_env=False).status_code == 404
+            assert httpx2.post(f"{up.url}{path}", trust_env=False).status_code == 404
     assert not up.survivors()

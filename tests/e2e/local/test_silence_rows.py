@@ -17,7 +17,7 @@ from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
-import httpx
+import httpx2
 import psutil
 import pytest
 from tests.e2e.local.up_process import seawall_up
@@ -66,9 +66,9 @@ async def gateway(folder: Path, *engines: FakeEngine, args: tuple[str, ...] = ()
         yield started
 
 
-async def complete(gateway: Process, **fields: Any) -> httpx.Response:
+async def complete(gateway: Process, **fields: Any) -> httpx2.Response:
     body = {"model": "m", "prompt": "x", "temperature": 0, **fields}
-    async with httpx.AsyncClient(timeout=None, trust_env=False) as client:
+    async with httpx2.AsyncClient(timeout=None, trust_env=False) as client:
         return await client.post(f"http://127.0.0.1:{gateway.port}/v1/completions", json=body)
 
 
@@ -143,7 +143,7 @@ def test_a_prefill_of_81_seconds_in_one_step(tmp_path: Path) -> None:
         up.settled(240)
         before = up.status()["replicas"]
         prompt = {"model": "m", "prompt": "word " * 500, "max_tokens": 5, "temperature": 0}
-        answer = httpx.post(f"{up.url}/v1/completions", json=prompt, timeout=None, trust_env=False)
+        answer = httpx2.post(f"{up.url}/v1/completions", json=prompt, timeout=None, trust_env=False)
         assert answer.status_code == 200, answer.text
         after = up.status()["replicas"]
         assert [(r["name"], r["pid"]) for r in after] == [(r["name"], r["pid"]) for r in before]

@@ -8,7 +8,7 @@ import signal
 from pathlib import Path
 from typing import Any
 
-import httpx
+import httpx2
 import yaml
 from tests.e2e.local.up_process import Up, seawall_up
 
@@ -34,9 +34,9 @@ def spec(folder: Path, adapters: dict[str, str], slots: int) -> str:
     return str(path)
 
 
-def ask(up: Up, model: str, **more: Any) -> httpx.Response:
+def ask(up: Up, model: str, **more: Any) -> httpx2.Response:
     body = {"model": model, "prompt": "The capital of France is", "max_tokens": 8, "temperature": 0} | more
-    return httpx.post(f"{up.url}/v1/completions", json=body, timeout=90, trust_env=False)
+    return httpx2.post(f"{up.url}/v1/completions", json=body, timeout=90, trust_env=False)
 
 
 def told(s: dict[str, Any], text: str) -> bool:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-import httpx
+import httpx2
 import pytest
 from tests.e2e.local.up_process import seawall_up
 
@@ -44,7 +44,7 @@ def test_six_lines_start_as_they_were_planned(tmp_path: Path) -> None:
         log = Path(replica["log"]).read_text()
         told = re.search(r"KV cache size: ([\d,]+) tokens", log)
         assert told is not None and int(told[1].replace(",", "")) == made.kv_cache_tokens
-        models = httpx.get(f"{replica['url']}/v1/models", trust_env=False, timeout=30).json()["data"]
+        models = httpx2.get(f"{replica['url']}/v1/models", trust_env=False, timeout=30).json()["data"]
         assert [m["max_model_len"] for m in models] == [made.max_model_len]
         answer = up.chat(max_tokens=4).json()
         assert answer["usage"]["completion_tokens"] == 4

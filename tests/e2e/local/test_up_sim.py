@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import httpx
+import httpx2
 import psutil
 import pytest
 from tests.e2e.local.up_process import Load, Up, fleet_file, seawall_up
@@ -137,7 +137,7 @@ def test_the_gateway_is_kept_too(up: Up) -> None:
 
 def test_a_gateway_is_replaced_without_closing_the_port(up: Up) -> None:
     pid = up.settled()["gateway"]["pid"]
-    stream = httpx.stream(
+    stream = httpx2.stream(
         "POST", f"{up.url}/v1/completions", timeout=60, trust_env=False,
         json={"model": "tiny", "prompt": "a", "max_tokens": 200, "stream": True, "ignore_eos": True},
     )  # fmt: skip
@@ -222,7 +222,7 @@ def test_logs(up: Up) -> None:
 def test_ctrl_c_finishes_what_runs_and_leaves_nothing(tmp_path: Path) -> None:
     with seawall_up(tmp_path, fleet_file(tmp_path)) as up:
         up.settled()
-        answers: list[httpx.Response] = []
+        answers: list[httpx2.Response] = []
         stream = threading.Thread(target=lambda: answers.append(up.chat(max_tokens=100, ignore_eos=True)))
         stream.start()
         up.until(lambda s: s["fleets"][0]["in_flight"])
@@ -252,7 +252,7 @@ def test_ctrl_c_twice_does_not_wait(tmp_path: Path) -> None:
 def _ignore(up: Up) -> None:
     try:
         up.chat(max_tokens=1500, ignore_eos=True)
-    except httpx.HTTPError:
+    except httpx2.HTTPError:
         return
 
 

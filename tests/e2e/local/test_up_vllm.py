@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import httpx
+import httpx2
 import openai
 import pytest
 from tests.e2e.local.up_process import Load, Up, seawall_up
@@ -40,7 +40,7 @@ def up(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Up]:
 
 
 def client(up: Up) -> openai.OpenAI:
-    return openai.OpenAI(base_url=f"{up.url}/v1", api_key="none", http_client=httpx.Client(trust_env=False))
+    return openai.OpenAI(base_url=f"{up.url}/v1", api_key="none", http_client=httpx2.Client(trust_env=False))
 
 
 @pytest.mark.engine

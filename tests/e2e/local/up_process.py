@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import httpx
+import httpx2
 import openai
 import psutil
 from tests.processes import survivors
@@ -89,10 +89,10 @@ class Up:
         found: dict[str, Any] = sorted(self.status()["replicas"], key=lambda r: r["name"])[index]
         return found
 
-    def chat(self, **more: Any) -> httpx.Response:
+    def chat(self, **more: Any) -> httpx2.Response:
         body = {"model": self.status()["fleets"][0]["models"][0], "max_tokens": 8, "temperature": 0}
         body |= {"messages": [{"role": "user", "content": "What is the capital of France?"}]} | more
-        return httpx.post(f"{self.url}/v1/chat/completions", json=body, timeout=60, trust_env=False)
+        return httpx2.post(f"{self.url}/v1/chat/completions", json=body, timeout=60, trust_env=False)
 
     def survivors(self, seconds: float = 20.0) -> list[psutil.Process]:
         """Processes of the family that still live, after waiting for them to go."""
@@ -148,7 +148,7 @@ class Load:
             base_url=f"{self._url}/v1",
             api_key="none",
             max_retries=0,
-            http_client=httpx.Client(trust_env=False),
+            http_client=httpx2.Client(trust_env=False),
         )
         while not self._stop.is_set():
             try:
@@ -164,7 +164,7 @@ class Load:
                     self.good += 1
                 else:
                     self.bad.append(f"ended with {chunks[-1]}")
-            except (openai.OpenAIError, httpx.HTTPError, IndexError) as e:
+            except (openai.OpenAIError, httpx2.HTTPError, IndexError) as e:
                 self.bad.append(repr(e))
             time.sleep(self._pause_s)
 

@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import httpx
+import httpx2
 import pytest
 
 MODEL = "smol"
@@ -40,8 +40,8 @@ def free_port() -> int:
 
 def answers(url: str) -> bool:
     try:
-        return httpx.get(url, trust_env=False).status_code == 200
-    except httpx.TransportError:
+        return httpx2.get(url, trust_env=False).status_code == 200
+    except httpx2.TransportError:
         return False
 
 
@@ -77,11 +77,11 @@ class Town:
         raise AssertionError(f"not ready: {self.states()}")
 
     def states(self) -> list[str]:
-        state = httpx.get(self.admin + "/debug/state", trust_env=False).json()
+        state = httpx2.get(self.admin + "/debug/state", trust_env=False).json()
         return [replica["state"] for replica in state["replicas"].values()]
 
     def counters(self) -> dict[str, Any]:
-        found: dict[str, Any] = httpx.get(self.admin + "/debug/state", trust_env=False).json()["fleets"][
+        found: dict[str, Any] = httpx2.get(self.admin + "/debug/state", trust_env=False).json()["fleets"][
             MODEL
         ]
         return found
@@ -149,7 +149,7 @@ def read(raw: str) -> dict[str, Any]:
     return found
 
 
-async def stream(http: httpx.AsyncClient, url: str, i: int, flowing: set[int]) -> dict[str, Any]:
+async def stream(http: httpx2.AsyncClient, url: str, i: int, flowing: set[int]) -> dict[str, Any]:
     path, data = body(i)
     async with http.stream("POST", url + path, json=data) as answer:
         assert answer.status_code == 200
@@ -165,8 +165,8 @@ async def stream(http: httpx.AsyncClient, url: str, i: int, flowing: set[int]) -
 async def all_streams(town: Town, upset: Callable[[], Awaitable[None]] | None = None) -> list[Any]:
     """All requests at once; `upset` happens when most of them are in mid-stream."""
     flowing: set[int] = set()
-    limits = httpx.Limits(max_connections=STREAMS)
-    async with httpx.AsyncClient(timeout=60, limits=limits, trust_env=False) as http:
+    limits = httpx2.Limits(max_connections=STREAMS)
+    async with httpx2.AsyncClient(timeout=60, limits=limits, trust_env=False) as http:
         tasks = [asyncio.create_task(stream(http, town.url, i, flowing)) for i in range(STREAMS)]
         if upset is not None:
             while len(flowing) < STREAMS * 0.6:
@@ -201,7 +201,7 @@ async def test_kill_9_of_a_replica_loses_no_stream(town: Town, want: list[Any]) 
 @pytest.mark.parametrize("kind", ["reset", "error"])
 async def test_streams_that_an_engine_breaks_arrive_whole(town: Town, want: list[Any], kind: str) -> None:
     async def upset() -> None:
-        async with httpx.AsyncClient(trust_env=False) as http:
+        async with httpx2.AsyncClient(trust_env=False) as http:
             await http.post(f"http://127.0.0.1:{town.ports[1]}/sim/fault", json={"kind": kind})
 
     got = await all_streams(town, upset)

@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-import httpx
+import httpx2
 import openai
 import pytest
 from openai.types import Batch
@@ -138,7 +138,7 @@ def test_a_line_gives_its_place_to_a_chat(tmp_path: Path) -> None:
         file = upload(client, [a_line("long", body=long)])
         made = client.batches.create(input_file_id=file.id, endpoint=CHAT, completion_window="24h")
         state = f"http://127.0.0.1:{lane.admin_port}/debug/state"
-        while httpx.get(state).json()["fleets"]["f"]["spare"] == 0:
+        while httpx2.get(state).json()["fleets"]["f"]["spare"] == 0:
             time.sleep(0.05)
         with ThreadPoolExecutor(2) as chats:
             short = {"model": "m", "messages": [{"role": "user", "content": "hello"}], "max_tokens": 100}
@@ -151,7 +151,7 @@ def test_a_line_gives_its_place_to_a_chat(tmp_path: Path) -> None:
         while now.model_extra["seawall"]["ran_twice"] == 0:  # type: ignore[index]
             time.sleep(0.1)
             now = client.batches.retrieve(made.id)
-        told = httpx.get(state).json()["fleets"]["f"]
+        told = httpx2.get(state).json()["fleets"]["f"]
         assert told["failed_total"] == 0, "who gave way has not failed"
         client.batches.cancel(made.id)
 

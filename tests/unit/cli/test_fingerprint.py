@@ -8,7 +8,7 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
-import httpx
+import httpx2
 import pytest
 from click.testing import CliRunner
 
@@ -83,7 +83,7 @@ def test_replicas_that_agree_make_it(spec: Path, replicas: list[str]) -> None:
 
 
 def test_replicas_that_disagree_make_none(spec: Path, replicas: list[str]) -> None:
-    httpx.post(f"{replicas[1]}/sim/fault", json={"kind": "wrong-weights"})
+    httpx2.post(f"{replicas[1]}/sim/fault", json={"kind": "wrong-weights"})
     with pytest.raises(CheckFailed, match="differently"):
         run(str(spec), "--url", replicas[0], "--url", replicas[1])
     assert not (spec.parent / "m.truth.json").exists()

@@ -145,7 +145,7 @@ def test_the_process_imports_nothing_it_does_not_need() -> None:
     code = (
         "import sys; from seawall.cli.plan import command\n"
         "try: command(['--model-config', 'Qwen/Qwen3-8B', '--gpu', 'L40S', '--json'])\nexcept SystemExit: pass\n"
-        "print(sorted(m for m in ('huggingface_hub','numpy','rich','httpx','asyncio','httpx2') if m in sys.modules))"
+        "print(sorted(m for m in ('huggingface_hub','numpy','rich','httpx2','asyncio') if m in sys.modules))"
     )
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert out.strip().endswith("[]"), out[-200:]

@@ -12,7 +12,7 @@ import pytest
 
 from seawall.cli import BROKEN_PIPE, COMMANDS, help_text
 
-HEAVY = ("click", "pydantic", "rich", "httpx", "httpx2", "numpy", "yaml")
+HEAVY = ("click", "pydantic", "rich", "httpx2", "numpy", "yaml")
 
 
 def test_help_imports_nothing_heavy() -> None:

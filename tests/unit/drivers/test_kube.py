@@ -9,7 +9,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
-import httpx2 as httpx
+import httpx2
 import pytest
 
 from seawall.drivers.kube import DEPLOYMENT, POD, Changed, Kube, Refused, Select, Synced, connect
@@ -213,9 +213,9 @@ async def test_from_inside_a_pods_page_is_asked_of_the_pod_and_from_outside_of_t
             ("in-cluster", "127.0.0.1", "the Pod"),
             ("prod", "127.0.0.1", "the API server"),
         ):
-            async with Kube(httpx.AsyncClient(base_url=api.url), "llm", context) as kube:
+            async with Kube(httpx2.AsyncClient(base_url=api.url), "llm", context) as kube:
                 assert (await kube.page("llm", "g", address, port, "debug/state"))["from"] == wanted
         pod.shutdown()
-    async with Kube(httpx.AsyncClient(base_url=api.url), "llm", "in-cluster") as kube:
+    async with Kube(httpx2.AsyncClient(base_url=api.url), "llm", "in-cluster") as kube:
         with pytest.raises(ClusterError, match="does not answer"):
             await kube.page("llm", "g", "127.0.0.1", port, "debug/state")

@@ -13,7 +13,7 @@ from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
-import httpx2 as httpx
+import httpx2
 import pytest
 import yaml
 from cryptography import x509
@@ -45,7 +45,7 @@ def write(path: Path, user: dict[str, Any], cluster: dict[str, Any], **context: 
 async def ask(kubeconfig: str, context: str | None = None) -> Kube:
     """Makes one request with this kubeconfig."""
     access = find_access(kubeconfig, context, {})
-    async with Kube(client_of(access, httpx.Timeout(10)), access.namespace, access.context) as kube:
+    async with Kube(client_of(access, httpx2.Timeout(10)), access.namespace, access.context) as kube:
         await kube.get(NAMESPACE, None, "x")
     return kube
 
@@ -105,7 +105,7 @@ async def test_a_token_file_beside_the_kubeconfig_is_read_again_when_it_rotates(
     )
     (tmp_path / "token").write_text("old\n")
     access = find_access(config, None, {})
-    async with Kube(client_of(access, httpx.Timeout(10))) as kube:
+    async with Kube(client_of(access, httpx2.Timeout(10))) as kube:
         with pytest.raises(ClusterError, match="401"):
             await kube.get(NAMESPACE, None, "x")
         (tmp_path / "token").write_text(SECRET)
@@ -147,7 +147,7 @@ async def test_an_exec_plugin_is_asked_once_and_again_when_its_token_has_expired
         tmp_path, api.url, version, {"token": SECRET, "expirationTimestamp": "2126-01-01T00:00:00Z"}
     )
     access = find_access(config, None, {})
-    async with Kube(client_of(access, httpx.Timeout(10))) as kube:
+    async with Kube(client_of(access, httpx2.Timeout(10))) as kube:
         for _ in range(3):
             await kube.get(NAMESPACE, None, "x")
         assert (tmp_path / "calls").read_text() == "1"

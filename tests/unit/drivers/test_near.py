@@ -29,7 +29,7 @@ def untold(source: str) -> list[int]:
         if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Attribute):
             continue
         name, owner = node.func.attr, node.func.value
-        of_httpx = isinstance(owner, ast.Name) and owner.id in ("httpx", "httpx2")
+        of_httpx = isinstance(owner, ast.Name) and owner.id == "httpx2"
         told = {k.arg for k in node.keywords}
         if (of_httpx and name in CLIENTS | AT_ONCE and "trust_env" not in told) or name in (
             "urlopen",
@@ -51,7 +51,7 @@ def test_every_client_of_ours_says_whether_it_trusts_the_environment() -> None:
 
 @pytest.mark.parametrize(
     "line",
-    ["httpx.Client(timeout=1)", "httpx.get(url)", "urllib.request.urlopen(url)", "httpx.AsyncClient()"],
+    ["httpx2.Client(timeout=1)", "httpx2.get(url)", "urllib.request.urlopen(url)", "httpx2.AsyncClient()"],
 )
 def test_a_client_that_says_nothing_would_be_found(line: str) -> None:
     assert untold(line) == [1]

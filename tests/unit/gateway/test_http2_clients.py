@@ -1,4 +1,4 @@
-"""Clients that others have made speak HTTP/2 with the gateway: httpx and curl, over TLS and by prior knowledge."""
+"""Clients that others have made speak HTTP/2 with the gateway: httpx2 and curl, over TLS and by prior knowledge."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ import shutil
 from collections.abc import AsyncIterator
 from typing import Any
 
-import httpx
+import httpx2
 import pytest
 from tests.unit.gateway.conftest import FakeEngine, Gateway, Start
 
 ASK = {"model": "m", "prompt": "x"}
-LIMITS = httpx.Limits(max_connections=1)
+LIMITS = httpx2.Limits(max_connections=1)
 HTTP2_CURL = shutil.which("curl")
 
 
@@ -25,16 +25,16 @@ async def gateway(request: Any, start: Start, engine: FakeEngine, certificate: A
 
 
 @pytest.fixture
-async def client(gateway: Gateway) -> AsyncIterator[httpx.AsyncClient]:
+async def client(gateway: Gateway) -> AsyncIterator[httpx2.AsyncClient]:
     """One connection for everything."""
     tls = gateway.url.startswith("https")
-    async with httpx.AsyncClient(
+    async with httpx2.AsyncClient(
         http2=True, http1=tls, verify=False, limits=LIMITS, base_url=gateway.url, timeout=30
     ) as made:
         yield made
 
 
-async def test_whole_answers_streams_and_refusals(client: httpx.AsyncClient) -> None:
+async def test_whole_answers_streams_and_refusals(client: httpx2.AsyncClient) -> None:
     whole = await client.post("/v1/completions", json=ASK)
     assert whole.http_version == "HTTP/2" and whole.json()["choices"][0]["text"] == "hello"
     async with client.stream("POST", "/v1/completions", json={**ASK, "stream": True}) as streamed:
@@ -49,7 +49,7 @@ async def test_whole_answers_streams_and_refusals(client: httpx.AsyncClient) -> 
 
 
 async def test_hundreds_of_streams_share_one_connection(
-    client: httpx.AsyncClient, gateway: Gateway, engine: FakeEngine
+    client: httpx2.AsyncClient, gateway: Gateway, engine: FakeEngine
 ) -> None:
     engine.gate = asyncio.Event()
     asked = [
@@ -57,7 +57,7 @@ async def test_hundreds_of_streams_share_one_connection(
         for n in range(200)
     ]
     async with asyncio.timeout(60):
-        while engine.open < 100:  # httpx believes in 100 streams until it has read our settings
+        while engine.open < 100:  # httpx2 believes in 100 streams until it has read our settings
             await asyncio.sleep(0.01)
     assert len(gateway.server.app.clients) == 1
     engine.gate.set()
@@ -67,7 +67,7 @@ async def test_hundreds_of_streams_share_one_connection(
 
 
 async def test_a_drain_loses_no_stream(
-    client: httpx.AsyncClient, gateway: Gateway, engine: FakeEngine
+    client: httpx2.AsyncClient, gateway: Gateway, engine: FakeEngine
 ) -> None:
     engine.gate = asyncio.Event()
     asked = [
@@ -103,13 +103,13 @@ async def test_curl(gateway: Gateway) -> None:
 
 
 async def test_who_asks_for_http_1_1_gets_it(gateway: Gateway) -> None:
-    async with httpx.AsyncClient(verify=False) as client:
+    async with httpx2.AsyncClient(verify=False) as client:
         answer = await client.get(gateway.url + "/health")
     assert answer.http_version == "HTTP/1.1" and answer.headers["keep-alive"]
 
 
 async def test_it_can_be_turned_off_while_it_is_spoken(
-    gateway: Gateway, client: httpx.AsyncClient, engine: FakeEngine
+    gateway: Gateway, client: httpx2.AsyncClient, engine: FakeEngine
 ) -> None:
     """Connections that are there go on; new ones speak HTTP/1.1."""
     assert (await client.get("/health")).http_version == "HTTP/2"
@@ -118,7 +118,7 @@ async def test_it_can_be_turned_off_while_it_is_spoken(
     await gateway.server.config.reload()
     assert (await client.get("/health")).http_version == "HTTP/2"
     if gateway.url.startswith("https"):
-        async with httpx.AsyncClient(http2=True, verify=False) as late:
+        async with httpx2.AsyncClient(http2=True, verify=False) as late:
             assert (await late.get(gateway.url + "/health")).http_version == "HTTP/1.1"
     else:
         answer = await gateway.raw(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n")

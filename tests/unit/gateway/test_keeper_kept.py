@@ -10,7 +10,7 @@ import ssl
 from pathlib import Path
 from typing import Any
 
-import httpx
+import httpx2
 import pytest
 from tests.within import within
 
@@ -75,8 +75,8 @@ async def test_a_connection_that_cannot_be_kept_is_counted_and_its_client_comes_
         if isinstance(trust, ssl.SSLContext):
             trust.check_hostname = False
         engine.gate = asyncio.Event()
-        async with httpx.AsyncClient(verify=trust, http1=not http2, http2=http2, timeout=60) as client:
-            with pytest.raises(httpx.TransportError):
+        async with httpx2.AsyncClient(verify=trust, http1=not http2, http2=http2, timeout=60) as client:
+            with pytest.raises(httpx2.TransportError):
                 async with client.stream("POST", url, json=ask, headers=named) as cut:
                     parts = cut.aiter_text()
                     first = await anext(parts)

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
-import httpx
+import httpx2
 import openai
 import pytest
 from tests.within import within
@@ -227,7 +227,7 @@ async def test_a_response_that_samples_goes_on_with_its_draws_and_a_message_that
         engine: Any = type("Url", (), {"url": url})
         async with (
             kept_gateway(tmp_path, engine) as (gateway, _),
-            httpx.AsyncClient(base_url=f"http://127.0.0.1:{gateway.port}", timeout=60) as client,
+            httpx2.AsyncClient(base_url=f"http://127.0.0.1:{gateway.port}", timeout=60) as client,
         ):
             said = {"messages": [{"role": "user", "content": "a"}], "max_tokens": TOKENS}
             asks = (("responses", {"input": "a", "max_output_tokens": TOKENS}), ("messages", said))
@@ -243,7 +243,7 @@ async def test_a_response_that_samples_goes_on_with_its_draws_and_a_message_that
                 await kill(gateway)
                 for route, lines in streams.items():
                     with contextlib.suppress(
-                        httpx.RemoteProtocolError
+                        httpx2.RemoteProtocolError
                     ):  # behind an error there is no proper end
                         async for line in lines:
                             told[route].append(line)

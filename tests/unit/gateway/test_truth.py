@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
 
-import httpx
+import httpx2
 import pytest
 from tests.within import within
 
@@ -57,7 +57,7 @@ class Sim:
         return f"http://127.0.0.1:{self.server.args.port}"
 
     async def fault(self, kind: str) -> None:
-        async with httpx.AsyncClient() as client:
+        async with httpx2.AsyncClient() as client:
             assert (await client.post(f"{self.url}/sim/fault", json={"kind": kind})).status_code == 200
 
 
@@ -74,7 +74,7 @@ async def sims() -> AsyncIterator[list[Sim]]:
 
 async def fingerprint(sim: Sim) -> Fingerprint:
     known = []
-    async with httpx.AsyncClient(base_url=sim.url) as client:
+    async with httpx2.AsyncClient(base_url=sim.url) as client:
         for prompt in prompts():
             path, body = ask_of(prompt, "m", "x")
             answer = await client.post(path, json=body)

@@ -12,7 +12,7 @@ import urllib.request
 from collections.abc import Callable, Iterator
 from typing import Any
 
-import httpx
+import httpx2
 import pytest
 from tests.unit.operator.test_operator import RIGHTS
 
@@ -310,7 +310,7 @@ async def test_adapters_come_and_go_without_a_restart(
         await c.until(lambda: condition().get("status") == "True")
 
         await asyncio.to_thread(
-            httpx.post, f"http://127.0.0.1:{port}/v1/unload_lora_adapter", json={"lora_name": "sql"}
+            httpx2.post, f"http://127.0.0.1:{port}/v1/unload_lora_adapter", json={"lora_name": "sql"}
         )
         (pod,) = c.live("one")
         pod["status"]["containerStatuses"][0]["containerID"] = "life-after-a-restart"

@@ -8,7 +8,7 @@ import signal
 import sys
 from pathlib import Path
 
-import httpx
+import httpx2
 import pytest
 from tests.unit.operator.test_apply import READY, engine_pod
 from tests.unit.operator.test_readiness import NS, gateway, served
@@ -52,7 +52,7 @@ async def test_the_page_is_served_to_loopback_names_only_and_ends_cleanly(api: K
     serving = asyncio.ensure_future(serve(kube, NS, 0, where.set_result))
     try:
         url = await within(where, 10)
-        async with httpx.AsyncClient(trust_env=False) as client:
+        async with httpx2.AsyncClient(trust_env=False) as client:
             page = await client.get(url)
             assert page.status_code == 200 and "'unsafe" not in page.headers["content-security-policy"]
             assert (await client.get(url, headers={"host": "rebound.example"})).status_code == 403
@@ -94,7 +94,7 @@ async def test_the_playground_talks_through_the_api_server_and_streams(api: Kube
     try:
         url = await within(where, 10)
         chat, ask = url + "/v1/chat/completions", {"model": "llama-70b", "messages": [], "stream": True}
-        async with httpx.AsyncClient(trust_env=False, timeout=30) as client:
+        async with httpx2.AsyncClient(trust_env=False, timeout=30) as client:
             async with client.stream("GET", url + "/api/stream") as seen:
                 async for line in seen.aiter_lines():
                     if line.startswith("data: ") and json.loads(line[6:])["replicas"]["total"]:
@@ -145,7 +145,7 @@ async def test_the_command_prints_the_address_serves_and_ends_with_ctrl_c(
         line = await within(child.stdout.readline(), 60)
         assert b"url" in line, line
         url = json.loads(line)["url"]
-        async with httpx.AsyncClient(trust_env=False) as client:
+        async with httpx2.AsyncClient(trust_env=False) as client:
             assert "Seawall console" in (await client.get(url)).text
     finally:
         child.send_signal(signal.SIGINT)

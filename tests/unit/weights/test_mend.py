@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import httpx
+import httpx2
 import pytest
 
 from seawall.errors import CheckFailed, InputError, SourceError
@@ -339,11 +339,11 @@ def test_links_where_files_should_be_are_replaced_and_what_they_led_to_is_left(t
 
 @pytest.mark.parametrize(("header", "cure"), [("240", "come back in 240 s"), ("soon", "Check the network")])
 def test_a_hub_that_says_when_to_come_back_is_quoted(header: str, cure: str) -> None:
-    def limited(request: httpx.Request) -> httpx.Response:
-        return httpx.Response(429, headers={"retry-after": header})
+    def limited(request: httpx2.Request) -> httpx2.Response:
+        return httpx2.Response(429, headers={"retry-after": header})
 
     with (
-        httpx.Client(transport=httpx.MockTransport(limited)) as http,
+        httpx2.Client(transport=httpx2.MockTransport(limited)) as http,
         pytest.raises(SourceError, match="429") as e,
     ):
         get_small(http, "https://hub.example/api/models/org/model", "org/model", attempts=1)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from typing import Any
 
-import httpx
+import httpx2
 
 from seawall.decide.truth.fingerprint import WORDS, PinnedPrompt, TruthAnswer
 from seawall.engines.vllm.load import EngineLoad, parse_load
@@ -24,8 +24,8 @@ class EngineClient:
 
     def __init__(self) -> None:
         # No proxy from the environment: a replica is a neighbour.
-        limits = httpx.Limits(max_keepalive_connections=0)
-        self._http = httpx.AsyncClient(trust_env=False, limits=limits, follow_redirects=False)
+        limits = httpx2.Limits(max_keepalive_connections=0)
+        self._http = httpx2.AsyncClient(trust_env=False, limits=limits, follow_redirects=False)
 
     async def close(self) -> None:
         await self._http.aclose()
@@ -34,7 +34,7 @@ class EngineClient:
         """Whether the replica answers on its port. vLLM listens only when its model is loaded."""
         try:
             answer = await self._http.get(f"{url}/v1/models", timeout=timeout_s)
-        except (httpx.HTTPError, OSError):
+        except (httpx2.HTTPError, OSError):
             return False
         return answer.status_code == 200
 
@@ -50,9 +50,9 @@ class EngineClient:
                 timeout=timeout_s,
                 headers={"x-request-id": "probe", **(headers or {})},
             )
-        except httpx.TimeoutException:
+        except httpx2.TimeoutException:
             raise EngineError(f"no token within {timeout_s:g} s") from None
-        except (httpx.HTTPError, OSError) as e:
+        except (httpx2.HTTPError, OSError) as e:
             raise EngineError(f"no answer ({of_kind(e)})") from None
         if answer.status_code in (404, 405) and await self._embeds(url, model, timeout_s):
             return
@@ -88,7 +88,7 @@ class EngineClient:
                 )
             given: TruthAnswer = answer_of(answer.json())
             return given
-        except (httpx.HTTPError, OSError, ValueError) as e:
+        except (httpx2.HTTPError, OSError, ValueError) as e:
             raise EngineError(f"asked {prompt.name} it gave no answer ({of_kind(e)})") from None
 
     async def _embeds(self, url: str, model: str, timeout_s: float) -> bool:
@@ -98,16 +98,16 @@ class EngineClient:
                 f"{url}/v1/embeddings", json={"model": model, "input": "Hi"}, timeout=timeout_s
             )
             return answer.status_code == 200 and bool(answer.json()["data"][0]["embedding"])
-        except (httpx.HTTPError, OSError, ValueError, LookupError, TypeError):
+        except (httpx2.HTTPError, OSError, ValueError, LookupError, TypeError):
             return False
 
     async def load(self, url: str, timeout_s: float = 5.0) -> EngineLoad | None:
         """The replica's load; None when /metrics cannot be read. EngineError: nothing came in time."""
         try:
             answer = await self._http.get(f"{url}/metrics", timeout=timeout_s)
-        except httpx.TimeoutException:
+        except httpx2.TimeoutException:
             raise EngineError(f"no answer to /metrics within {timeout_s:g} s") from None
-        except (httpx.HTTPError, OSError):
+        except (httpx2.HTTPError, OSError):
             return None
         if answer.status_code != 200 or len(answer.content) > MAX_METRICS_BYTES:
             return None
@@ -122,8 +122,8 @@ class EngineClient:
                 answer = await self._http.post(
                     f"{url}/sleep", params={"level": "1", "mode": mode}, timeout=max(0.1, timeout_s)
                 )
-            except (httpx.HTTPError, OSError) as e:
-                if mode == "abort" or not isinstance(e, httpx.TimeoutException):
+            except (httpx2.HTTPError, OSError) as e:
+                if mode == "abort" or not isinstance(e, httpx2.TimeoutException):
                     raise EngineError(f"no answer to /sleep ({of_kind(e)})") from None
                 continue
             if answer.status_code != 200:
@@ -134,7 +134,7 @@ class EngineClient:
         """Ends the sleep. EngineError says what came instead."""
         try:
             answer = await self._http.post(f"{url}/wake_up", timeout=timeout_s)
-        except (httpx.HTTPError, OSError) as e:
+        except (httpx2.HTTPError, OSError) as e:
             raise EngineError(f"no answer to /wake_up ({of_kind(e)})") from None
         if answer.status_code != 200:
             raise EngineError(f"/wake_up answered {answer.status_code}: {answer.text[:200]}")
@@ -166,7 +166,7 @@ class EngineClient:
     async def _lora(self, url: str, body: dict[str, str], timeout_s: float, key: str | None = None) -> None:
         try:
             answer = await self._http.post(url, json=body, timeout=timeout_s, headers=_bearer(key))
-        except (httpx.HTTPError, OSError) as e:
+        except (httpx2.HTTPError, OSError) as e:
             raise EngineError(f"no answer ({of_kind(e)})") from None
         if answer.status_code != 200:
             raise EngineError(f"it answered {answer.status_code}: {answer.text[:300]}")
@@ -178,7 +178,7 @@ class EngineClient:
         try:
             answer = await self._http.get(url, timeout=timeout_s, headers=_bearer(key))
             data = answer.json() if answer.status_code == 200 else None
-        except (httpx.HTTPError, OSError, ValueError):
+        except (httpx2.HTTPError, OSError, ValueError):
             return None
         return data if isinstance(data, dict) else None
 
@@ -186,7 +186,7 @@ class EngineClient:
         """GET answers 200."""
         try:
             return (await self._http.get(url, timeout=timeout_s)).status_code == 200
-        except (httpx.HTTPError, OSError):
+        except (httpx2.HTTPError, OSError):
             return False
 
 

@@ -18,7 +18,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from pathlib import Path
 
-import httpx
+import httpx2
 
 from seawall.console.assets import ROOT
 from seawall.console.serve import parsed
@@ -214,8 +214,8 @@ class Parent:
         """Another one is about to count in its place: with what the dead one had counted (its keeper gave it that), or
         from zero; then that stays counted here."""
         page, state = "", GatewayState()
-        async with httpx.AsyncClient(timeout=ASK_S, trust_env=False) as client:
-            with contextlib.suppress(httpx.HTTPError, ValueError):
+        async with httpx2.AsyncClient(timeout=ASK_S, trust_env=False) as client:
+            with contextlib.suppress(httpx2.HTTPError, ValueError):
                 page = (await client.get(admin + "/metrics")).text
                 state = read((await client.get(admin + STATE)).json())
         since, last = worker.buried or ("", GatewayState())
@@ -292,14 +292,14 @@ class Parent:
         worst = max(answers, key=lambda a: a.status_code)
         return worst.status_code, "text/plain", worst.content
 
-    async def _fetch(self, path: str) -> list[httpx.Response]:
+    async def _fetch(self, path: str) -> list[httpx2.Response]:
         """What the workers answer. One that does not answer now keeps what it told last, so that no sum falls."""
-        async with httpx.AsyncClient(timeout=ASK_S, trust_env=False) as client:
+        async with httpx2.AsyncClient(timeout=ASK_S, trust_env=False) as client:
             asked = [(w, w.admin) for w in self._workers if w.admin]
             got = await asyncio.gather(*(client.get(a + path) for _, a in asked), return_exceptions=True)
         answers = []
         for (worker, admin), answer in zip(asked, got, strict=True):
-            if not isinstance(answer, httpx.Response):
+            if not isinstance(answer, httpx2.Response):
                 continue
             answers.append(answer)
             if worker.admin != admin or answer.status_code != 200:

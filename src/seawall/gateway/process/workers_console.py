@@ -11,7 +11,7 @@ import contextlib
 import time
 from collections.abc import Awaitable, Callable, Mapping
 
-import httpx
+import httpx2
 
 from seawall.console.console import API, LOOK_S, Console
 from seawall.console.serve import PLAYGROUND, ConsoleServer, parsed
@@ -53,8 +53,8 @@ class WorkersConsole:
     async def _allows(self, headers: Mapping[str, str]) -> bool:
         sent = {name: headers[name] for name in ("authorization", "x-api-key") if name in headers}
         for admin in self._admins():
-            with contextlib.suppress(httpx.HTTPError):
-                async with httpx.AsyncClient(timeout=ASK_S, trust_env=False) as client:
+            with contextlib.suppress(httpx2.HTTPError):
+                async with httpx2.AsyncClient(timeout=ASK_S, trust_env=False) as client:
                     return (await client.get(f"{admin}{API}events?rows=1", headers=sent)).status_code == 200
         return False
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
-import httpx
+import httpx2
 
 from seawall.drivers.near import near
 from seawall.errors import InputError, SourceError, of_kind
@@ -19,24 +19,24 @@ from seawall.weights.listing import Busy, NoRanges, Read
 _CHUNK = 2**20
 
 
-def client(env: dict[str, str], url: str, headers: dict[str, str] | None = None) -> httpx.Client:
+def client(env: dict[str, str], url: str, headers: dict[str, str] | None = None) -> httpx2.Client:
     """A client for what lies at `url`, that follows redirects (dropping Authorization across hosts) and trusts the
     system's CAs."""
-    limits = httpx.Limits(max_connections=64, max_keepalive_connections=64)
+    limits = httpx2.Limits(max_connections=64, max_keepalive_connections=64)
     base = {"user-agent": "seawall", "accept-encoding": "identity", **(headers or {})}
     stall = float(env.get("SEAWALL_STALL_TIMEOUT", "20"))
-    return httpx.Client(
+    return httpx2.Client(
         trust_env=True,  # most sources lie beyond the network, and a mirror within it may send us there
         mounts={f"all://{urlsplit(url).netloc.rpartition('@')[2]}": None} if near(url) else None,
         follow_redirects=True,
-        timeout=httpx.Timeout(stall, connect=10.0),
+        timeout=httpx2.Timeout(stall, connect=10.0),
         limits=limits,
         headers=base,
         max_redirects=8,
     )
 
 
-def get_json(http: httpx.Client, url: str, what: str, attempts: int = 5, **kw: Any) -> Any:
+def get_json(http: httpx2.Client, url: str, what: str, attempts: int = 5, **kw: Any) -> Any:
     """A small JSON answer, with retries. Raises SourceError/InputError with the cure."""
     response = get_small(http, url, what, attempts, **kw)
     try:
@@ -48,8 +48,8 @@ def get_json(http: httpx.Client, url: str, what: str, attempts: int = 5, **kw: A
 
 
 def get_small(
-    http: httpx.Client, url: str, what: str, attempts: int = 5, limit: int = 32 * 2**20, **kw: Any
-) -> httpx.Response:
+    http: httpx2.Client, url: str, what: str, attempts: int = 5, limit: int = 32 * 2**20, **kw: Any
+) -> httpx2.Response:
     """A whole answer of at most `limit` bytes, with retries on 429, 5xx and broken connections."""
     for attempt in range(attempts):
         try:
@@ -62,15 +62,15 @@ def get_small(
                         raise SourceError(
                             f"{what}: the answer is larger than {limit >> 20} MiB.", "Is the address right?"
                         )
-                return httpx.Response(
+                return httpx2.Response(
                     response.status_code, headers=_plain(response.headers), content=bytes(body)
                 )
         except Busy as e:
             last: Exception = e
             wait = e.after_s
-        except httpx.TransportError as e:
+        except httpx2.TransportError as e:
             last, wait = e, None
-        except (httpx.HTTPError, httpx.InvalidURL) as e:
+        except (httpx2.HTTPError, httpx2.InvalidURL) as e:
             raise lost(e, what) from None
         if attempt + 1 < attempts:
             time.sleep(min(30.0, wait if wait is not None else 0.3 * 2.0**attempt))
@@ -82,7 +82,7 @@ def get_small(
 
 
 def ranged(
-    http: httpx.Client,
+    http: httpx2.Client,
     url: str,
     what: str,
     headers: dict[str, str] | None = None,
@@ -107,9 +107,9 @@ def ranged(
                 if end >= 0:
                     _same_range(response, start, what)
                 yield response.iter_raw(_CHUNK)
-        except httpx.TransportError as e:
+        except httpx2.TransportError as e:
             raise Busy(why(e)) from None
-        except (httpx.HTTPError, httpx.InvalidURL) as e:
+        except (httpx2.HTTPError, httpx2.InvalidURL) as e:
             raise lost(e, what) from None
 
     return read
@@ -129,7 +129,7 @@ class FileVersion:
         return bool(pairs) and all(a != b for a, b in pairs)
 
 
-def version_of(response: httpx.Response) -> FileVersion:
+def version_of(response: httpx2.Response) -> FileVersion:
     """The version of the file that this answer belongs to."""
     etag = response.headers.get("etag", "").removeprefix("W/")
     return FileVersion(etag, response.headers.get("last-modified", ""))
@@ -137,14 +137,14 @@ def version_of(response: httpx.Response) -> FileVersion:
 
 def lost(e: Exception, what: str) -> SourceError:
     """The error for an answer that will not change however often it is asked for."""
-    if isinstance(e, httpx.TooManyRedirects):
+    if isinstance(e, httpx2.TooManyRedirects):
         return SourceError(f"{what}: its source redirects in a circle.", "Check the address, or the mirror.")
-    if isinstance(e, httpx.InvalidURL):
+    if isinstance(e, httpx2.InvalidURL):
         return SourceError(f"{what}: was sent to an address that is none.", "Do not trust this source.")
     return SourceError(f"{what}: the answer cannot be read ({of_kind(e)}).", "Is a proxy in between?")
 
 
-def refuse(response: httpx.Response, what: str) -> None:
+def refuse(response: httpx2.Response, what: str) -> None:
     """Returns when the status is a success; raises what the status means otherwise."""
     code = response.status_code
     if code in (200, 206):
@@ -167,7 +167,7 @@ def refuse(response: httpx.Response, what: str) -> None:
     raise SourceError(f"{what}: HTTP {code}.", "Check the address.")
 
 
-def _same_range(response: httpx.Response, start: int, what: str) -> None:
+def _same_range(response: httpx2.Response, start: int, what: str) -> None:
     if response.status_code == 200:
         raise NoRanges
     stated = response.headers.get("content-range", "")
@@ -186,7 +186,7 @@ def _retry_after(value: str | None) -> float | None:
         return None
 
 
-def _plain(headers: httpx.Headers) -> list[tuple[str, str]]:
+def _plain(headers: httpx2.Headers) -> list[tuple[str, str]]:
     return [
         (k, v)
         for k, v in headers.items()
@@ -195,7 +195,7 @@ def _plain(headers: httpx.Headers) -> list[tuple[str, str]]:
 
 
 def why(e: Exception) -> str:
-    if isinstance(e, httpx.TimeoutException):
+    if isinstance(e, httpx2.TimeoutException):
         return "the source stalled"
     return str(e) if isinstance(e, Busy) else f"the connection broke ({of_kind(e)})"
 

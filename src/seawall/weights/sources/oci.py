@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
-import httpx
+import httpx2
 
 from seawall.errors import InputError, SourceError
 from seawall.weights.listing import Listing, RemoteFile
@@ -61,7 +61,7 @@ def open_listing(request: ListingRequest) -> Listing:
     return Listing(f"oci://{m['host']}/{m['repo']}", digest, tuple(files))
 
 
-def _manifest(client: httpx.Client, base: str, reference: str) -> tuple[dict[str, Any], str]:
+def _manifest(client: httpx2.Client, base: str, reference: str) -> tuple[dict[str, Any], str]:
     import hashlib
 
     answer = http.get_small(
@@ -81,12 +81,12 @@ def _manifest(client: httpx.Client, base: str, reference: str) -> tuple[dict[str
 
 
 def _authorize(
-    client: httpx.Client, base: str, reference: str, host: str, repo: str, env: dict[str, str]
+    client: httpx2.Client, base: str, reference: str, host: str, repo: str, env: dict[str, str]
 ) -> None:
     """Follows the registry's challenge: anonymous or configured credentials for a pull-only bearer token."""
     try:
         probe = client.head(f"{base}/manifests/{reference}", headers={"accept": _ACCEPT})
-    except (httpx.HTTPError, httpx.InvalidURL) as e:
+    except (httpx2.HTTPError, httpx2.InvalidURL) as e:
         raise SourceError(
             f"{host} does not answer ({http.why(e)}).", "Check the registry's name and the network."
         ) from None

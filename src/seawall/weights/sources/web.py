@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 from urllib.parse import unquote, urljoin, urlsplit
 
-import httpx
+import httpx2
 
 from seawall.errors import InputError, SourceError
 from seawall.weights.listing import Busy, Listing, RemoteFile
@@ -49,7 +49,7 @@ def open_listing(request: ListingRequest) -> Listing:
     return Listing(request.uri, identity, (RemoteFile(name, size, read, sha256=sha, identity=identity),))
 
 
-def _folder(request: ListingRequest, client: httpx.Client, lock: Lock) -> Listing:
+def _folder(request: ListingRequest, client: httpx2.Client, lock: Lock) -> Listing:
     files = tuple(
         RemoteFile(
             f.path,
@@ -63,20 +63,20 @@ def _folder(request: ListingRequest, client: httpx.Client, lock: Lock) -> Listin
     return Listing(request.uri, lock.revision, files)
 
 
-def _head(client: httpx.Client, url: str, name: str) -> tuple[int, http.FileVersion]:
+def _head(client: httpx2.Client, url: str, name: str) -> tuple[int, http.FileVersion]:
     for attempt in range(5):
         try:
             response = client.head(url)
             http.refuse(response, name)
             break
-        except (Busy, httpx.TransportError) as e:
+        except (Busy, httpx2.TransportError) as e:
             if attempt == 4:
                 raise SourceError(
                     f"{name}: {http.host(url)} does not answer ({http.why(e)}).", "Check the network."
                 ) from None
             after = e.after_s if isinstance(e, Busy) else None
             time.sleep(min(30.0, after if after is not None else 0.3 * 2.0**attempt))
-        except (httpx.HTTPError, httpx.InvalidURL) as e:
+        except (httpx2.HTTPError, httpx2.InvalidURL) as e:
             raise http.lost(e, name) from None
     length = response.headers.get("content-length", "")
     if not length.isdigit():

@@ -6,7 +6,7 @@ import json
 from random import Random
 from typing import Any
 
-import httpx
+import httpx2
 
 from seawall.decide.route.resume import Policy, Retry, StreamSession
 
@@ -90,7 +90,7 @@ TYPED_TOOLS: dict[str, tuple[str, dict[str, Any]]] = {
 
 
 def relay(
-    http: httpx.Client,
+    http: httpx2.Client,
     urls: list[str],
     route: str,
     body: dict[str, Any],
@@ -114,7 +114,7 @@ def relay(
                     result.raw += session.feed(data)
                     if session.failed:
                         break
-            except httpx.TransportError:
+            except httpx2.TransportError:
                 pass  # the replica is lost: what follows is the session's
         if session.done:
             return result

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-import httpx
+import httpx2
 import pytest
 from tests.e2e.local.up_process import seawall_up
 
@@ -48,7 +48,7 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 @pytest.mark.parametrize("name", CASES)
 def test_a_lost_stream_of_real_vllm_goes_on(url: str, name: str) -> None:
     route, body = CASES[name]
-    with httpx.Client(timeout=120, trust_env=False) as http:
+    with httpx2.Client(timeout=120, trust_env=False) as http:
         want = relay(http, [url], route, body)
         assert want.session.finish_ok
         for cuts in ((3,), (6, 2)):
@@ -62,7 +62,7 @@ def test_a_lost_stream_of_real_vllm_goes_on(url: str, name: str) -> None:
 @pytest.mark.parametrize("name", TYPED | TYPED_TOOLS)
 def test_lost_messages_and_responses_of_real_vllm_go_on(url: str, name: str) -> None:
     route, body = (TYPED | TYPED_TOOLS)[name]
-    with httpx.Client(timeout=120, trust_env=False) as http:
+    with httpx2.Client(timeout=120, trust_env=False) as http:
         want = relay(http, [url], route, body)
         assert want.session.finish_ok
         for cuts in ((1,), (4,), (6, 8)):

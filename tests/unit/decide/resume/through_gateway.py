@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import httpx
+import httpx2
 
 from .client import View, view
 from .over_http import CASES, MODEL, TYPED
@@ -92,7 +92,7 @@ class Front:
         self.process = subprocess.Popen(argv, stdout=subprocess.PIPE, text=True)
         assert self.process.stdout is not None
         self.url, self.admin = self.process.stdout.readline().split("serves ")[1].split("   admin ")
-        self.http = httpx.Client(timeout=120, trust_env=False)
+        self.http = httpx2.Client(timeout=120, trust_env=False)
 
     def ask(self, name: str, *cuts: int) -> bytes:
         """The client's bytes of one case, whose first attempts are cut after so many events."""
