@@ -110,6 +110,13 @@ def placed(label: str) -> str:
     return pod().replace("      containers:", f"      nodeSelector: {{{label}}}\n      containers:")
 
 
+def on_t4(args: str, model: str) -> str:
+    """A Deployment on nodes with a T4, which has no bfloat16."""
+    return pod(args=args, model=model).replace(
+        "      containers:", "      nodeSelector: {nvidia.com/gpu.product: Tesla-T4}\n      containers:"
+    )
+
+
 def beside(other: str, labels: str = "") -> str:
     return pod() + SERVICE.format(other=other, labels=labels)
 
@@ -223,3 +230,21 @@ spec: {accessModes: [ReadOnlyMany], resources: {requests: {storage: 50Gi}}}
 def test_what_nobody_takes_is_said(lint: Lint, text: str, rule: str, severity: str) -> None:
     found = [f.severity for f in lint(text).findings if f.rule == rule]
     assert found[:1] == ([severity] if severity else [])
+
+
+@pytest.mark.parametrize(
+    ("model", "wanted", "unwanted"),
+    [
+        ("Qwen/Qwen3-8B", "--dtype half", "float32"),
+        (GEMMA, "--dtype float32", "half"),
+        ("google/gemma-3-12b-it", "--dtype float32", "half"),
+        ("openai/gpt-oss-20b", "another GPU", "half"),
+    ],
+)
+def test_a_family_that_overflows_in_float16_is_not_told_to_use_it(
+    lint: Lint, model: str, wanted: str, unwanted: str
+) -> None:
+    found = [f for f in lint(on_t4(", --dtype=bfloat16", model)).findings if f.rule == "devices/capability"]
+    assert len(found) == 1
+    assert wanted in found[0].cure
+    assert unwanted not in found[0].cure

@@ -34,6 +34,8 @@ _CASTS_SINCE = (0, 8)
 _NO_HALF_SINCE = (0, 10)
 """vLLM refuses float16 for some families (numbers overflow); it came during 0.9."""
 _NO_HALF = re.compile(r"(?:^|/)(?:med|shield)?gemma-?[23]-|(?:^|/)GLM-4-(?:9B|32B)-0414|(?:^|/)plamo-2", re.I)
+_BFLOAT16_ONLY = re.compile(r"(?:^|/)gpt-oss-", re.I)
+"""MXFP4 experts, which vLLM computes in bfloat16 only (`Mxfp4Config.get_supported_act_dtypes`)."""
 _GKE_PATH = "/usr/local/nvidia/lib64"
 _GKE_SINCE, _GKE_UNTIL = (0, 9), (0, 17)
 _NEEDS_SHM = (
@@ -153,7 +155,8 @@ def applications_exceed_gpus(world: Manifests, say: Say) -> Iterator[Finding]:
 
 
 def _alone(workload: Workload, engine: Container) -> bool:
-    """Whether one engine is all that may use the GPUs: no second one in the script or the Pod, no choice of devices."""
+    """Whether one engine is all that may use the GPUs: no second one in the script or the Pod, no choice of "
+    "devices."""
     words = [n.text() for n in [*engine.node["command"], *engine.node["args"]]]
     chosen = engine.env("CUDA_VISIBLE_DEVICES") or any("VISIBLE_DEVICES" in w for w in words)
     one = len(workload.engines) == 1 and not engine.command.several
@@ -306,7 +309,9 @@ def named_gpu(workload: Workload, engine: Container) -> tuple[str, float, YamlNo
     on the device`. bfloat16 needs 8.0: with --dtype bfloat16 a T4 or V100 ends with `Bfloat16 is only
     supported on GPUs with compute capability of at least 8.0`. Gemma 2 and 3 and GLM-4-0414 overflow in
     float16 and are refused with it.""",
-    cure="Use an image up to 0.8.5 or a build of your own for V100; --dtype half on T4 and V100.",
+    cure="Use an image up to 0.8.5 or a build of your own for V100; --dtype half on T4 and V100, float32 for the "
+    "families "
+    "that overflow in it.",
 )
 def capability(world: Manifests, say: Say) -> Iterator[Finding]:
     for workload, engine in _engines(world):
@@ -337,8 +342,8 @@ def capability(world: Manifests, say: Say) -> Iterator[Finding]:
                 workload.obj,
                 node,
                 f"{name} has compute capability {level:g} and {model.name} is bfloat16: vLLM {engine.version[0]}."
-                f"{engine.version[1]} refuses to start without --dtype half.",
-                "Add --dtype=half.",
+                f"{engine.version[1]} refuses to start without another --dtype.",
+                _without_bfloat16(engine.model),
                 severity="warning",
             )
         if level < 8.0 and option is not None and option.value == "bfloat16":
@@ -346,8 +351,17 @@ def capability(world: Manifests, say: Say) -> Iterator[Finding]:
                 workload.obj,
                 option.value_node,
                 f"{name} has compute capability {level:g} and no bfloat16: vLLM refuses to start.",
-                "Use --dtype half.",
+                _without_bfloat16(engine.model),
             )
+
+
+def _without_bfloat16(model: str | None) -> str:
+    """What a GPU without bfloat16 is to be told: float16, but for families that overflow in it, or know one format."""
+    if _BFLOAT16_ONLY.search(model or ""):
+        return f"Use another GPU (compute capability 8.0 and above): {model} knows no other format."
+    if _NO_HALF.search(model or ""):
+        return "Use --dtype float32, which takes twice the memory (this family overflows in float16), or another GPU."
+    return "Use --dtype half."
 
 
 def _half_refused(workload: Workload, engine: Container, say: Say) -> Iterator[Finding]:
