@@ -18,17 +18,20 @@ from seawall.engines.vllm.raised import Raised, advice_in, option_in, options_in
 from seawall.engines.vllm.signs import Said
 from seawall.engines.vllm.versions import find_flag, like_flag
 
+_OF_A_PART = ("engine/cuda-fault", "engine/kernel", "engine/unsupported-gpu", "engine/cuda-graphs")
+"""Faults on the GPU, whose first remedy is to go without the part whose kernels failed."""
+
 
 def at_fault(cause: Cause, raised: Raised | None, log: str) -> Cause:
     """A fault on the GPU with the part whose kernels the log was in, and how to go without these."""
-    if cause.id != "engine/cuda-fault":
+    if cause.id not in _OF_A_PART:
         return cause
     part = part_of(raised) if raised is not None else None
     was = "it was"
-    if part is None:
+    if part is None and cause.id == "engine/cuda-fault":
         fault = cause.evidence[-1].removeprefix("log: ")[-60:]
         part, was = part_before(log, max(log.find(fault), 0)), "the last that wrote before was"
-    if part is None:
+    if part is None or part.without in cause.do:
         return cause
     return replace(cause, what=f"{cause.what}; {was} {part.name}", do=f"{part.without}; {cause.do}")
 

@@ -327,6 +327,15 @@ engine/lora
 engine/quantization
   The log's traceback ends in the code of a quantization: this GPU, this tensor-parallel size or this vLLM cannot run
   the checkpoint's format.
+engine/cuda-graphs
+  While CUDA graphs are captured a GPU's stream takes kernels only: who allocates, waits or compiles there breaks the
+  capture. Without graphs the same start works, and slower.
+engine/no-peer-access
+  Kernels that sum over the GPUs of a replica read each other's memory through NVLink or PCIe. In virtual machines, with
+  IOMMU or ACS on, and on consumer cards that way is shut; NCCL takes another one, vLLM's own kernels cannot.
+gpu/driver-fails
+  The device is there and the driver refuses to begin: a module that is missing (nvidia_uvm), a driver that was updated
+  without a reboot, a device file that the container was not given, or a GPU that has failed.
 engine/kernel
   The log's traceback ends in a compiler or a kernel (Triton, FlashInfer, DeepGEMM, torch.compile): it was not made for
   this GPU, cannot be compiled in this image, or was given a shape that it does not know.

@@ -1,8 +1,10 @@
-"""Failures as public threads of 2025 and 2026 show them, table by table: facts, and what was found there."""
+"""Failures as public threads of 2025 and 2026 show them, and as the sources of vLLM and of what it runs on word them
+(`sources_*`), table by table: facts, and what was found there."""
 
 from __future__ import annotations
 
 from . import (
+    sources_of_runtimes,
     threads_advice_and_devices,
     threads_around_named,
     threads_around_the_engine,
@@ -19,8 +21,9 @@ from . import (
 from .shapes import Case
 
 TABLES: dict[str, list[Case]] = {
-    module.__name__.rsplit(".threads_", 1)[-1]: module.CASES
+    module.__name__.rpartition(".")[-1].removeprefix("threads_"): module.CASES
     for module in (
+        sources_of_runtimes,
         threads_advice_and_devices,
         threads_around_named,
         threads_around_the_engine,

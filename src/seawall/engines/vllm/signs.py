@@ -9,11 +9,14 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 
+from seawall.engines.vllm.messages.abilities import ABILITIES
 from seawall.engines.vllm.messages.arguments import ARGUMENTS
 from seawall.engines.vllm.messages.around import AROUND
 from seawall.engines.vllm.messages.devices import DEVICES
+from seawall.engines.vllm.messages.faults import FAULTS
 from seawall.engines.vllm.messages.last import LAST
 from seawall.engines.vllm.messages.memory import MEMORY
+from seawall.engines.vllm.messages.processes import PROCESSES
 from seawall.engines.vllm.messages.ranks import RANKS
 from seawall.engines.vllm.messages.refusals import REFUSALS
 from seawall.engines.vllm.messages.requests import REQUESTS
@@ -27,7 +30,10 @@ SIGNS: tuple[Sign, ...] = (
     *MEMORY,
     *RANKS,
     *WEIGHTS,
+    *ABILITIES,
     *STARTING,
+    *PROCESSES,
+    *FAULTS,
     *REFUSALS,
     *AROUND,
     *REQUESTS,
@@ -90,7 +96,8 @@ def redacted(line: str) -> str:
     """Without tokens that a log may hold."""
     line = re.sub(r"(?i)\b(bearer|basic) [\w.~+/=-]{8,}", r"\1 ...", line)
     return re.sub(
-        r"\b(hf_(?!(?:overrides|config\w*|token|text\w*|hub\w*|transfer|xet)\b)|sk-|ghp_|AKIA)[A-Za-z0-9_-]{6,}|(?<=[?&])(token|X-Amz-Signature)=[^&\s]+",
+        r"\b(hf_(?!(?:overrides|config\w*|token|text\w*|hub\w*|transfer|xet)\b)|sk-|ghp_|AKIA)[A-Za-z0-9_-]{6,}"
+        r"|(?<=[?&])(token|X-Amz-Signature)=[^&\s]+",
         r"\1...",
         line,
     )

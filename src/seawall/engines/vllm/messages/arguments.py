@@ -31,10 +31,16 @@ ARGUMENTS: tuple[Sign, ...] = (
     ),
     Sign(
         "engine/unknown-parser",
-        r"(?P<why>invalid tool call parser: [\w.-]+|Reasoning parser '?[\w.-]+'? not found"
-        r"|--enable-auto-tool-choice requires --tool-call-parser)",
+        r"(?P<why>invalid tool call parser: [\w.-]+|Reasoning parser '?[\w.-]+'? not found)",
         "vLLM has no such parser: {why}",
         "use a name of the list in the message (seawall lint knows them by version)",
+    ),
+    Sign(
+        "engine/unknown-parser",
+        r"--enable-auto-tool-choice requires --tool-call-parser",
+        "--enable-auto-tool-choice is set without the parser that reads the model's calls",
+        "--tool-call-parser NAME of the model's family beside it (hermes, llama3_json, mistral, qwen3_coder, "
+        "openai ...; `vllm serve --help=tool-call-parser` lists them), or leave --enable-auto-tool-choice out",
     ),
     Sign(
         "engine/service-links",

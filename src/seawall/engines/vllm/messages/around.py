@@ -63,7 +63,8 @@ AROUND: tuple[Sign, ...] = (
         r"|nrt_init failed"
         r"|open\(/dev/(?:accel|vfio)\S*\)",
         "the container sees no accelerator, or another process holds it",
-        "ask for the device in limits (gpu.intel.com/i915, habana.ai/gaudi, google.com/tpu, aws.amazon.com/neuron); is "
+        "ask for the device in limits (gpu.intel.com/i915, habana.ai/gaudi, google.com/tpu, "
+        "aws.amazon.com/neuron); is "
         "its plugin running, and was the process before it ended?",
     ),
     Sign(
@@ -100,7 +101,8 @@ AROUND: tuple[Sign, ...] = (
         r"|expired|not found"
         r"|failed|revoked)|(?:lease|keep ?alive)[^\n]{0,60}(?:lost|expired|not found|revoked)[^\n]{0,80}(?P<by>etcd"
         r"|consul)",
-        "its lease with {peer}{by} was lost, so it is no member any more and ends: that service was slow or away for a "
+        "its lease with {peer}{by} was lost, so it is no member any more and ends: that service was slow or away "
+        "for a "
         "while",
         "is {peer}{by} well (its own Pods, restarts, CPU in requests, a fast disk: etcd writes to disk)? It is at "
         "fault, "
@@ -111,7 +113,8 @@ AROUND: tuple[Sign, ...] = (
     ),
     Sign(
         "engine/peer-unreachable",
-        r"(?:Failed to (?:scrape|fetch|reach|query)|[Cc]annot connect to host|Failed to connect to)[^\n]{0,60}?(?:https?://)?"
+        r"(?:Failed to (?:scrape|fetch|reach|query)|[Cc]annot connect to host"
+        r"|Failed to connect to)[^\n]{0,60}?(?:https?://)?"
         r"(?P<peer>(?!localhost|127\.)[\w.-]+:\d{2,5})[^\n]{0,240}?(?P<why>Connection refused|Connect call failed"
         r"|timed out"
         r"|No route to host|Max retries exceeded|Name or service not known)",
@@ -136,7 +139,8 @@ AROUND: tuple[Sign, ...] = (
     ),
     Sign(
         "engine/peer-unreachable",
-        r"\b(?P<peer>nats|redis|valkey|etcd3?|pymongo|kafka|psycopg2?|grpc)\.(?:\w{1,40}\.){0,5}(?:\w{0,40}(?:Connection|Unavailable|NoServers"
+        r"\b(?P<peer>nats|redis|valkey|etcd3?|pymongo|kafka|psycopg2?"
+        r"|grpc)\.(?:\w{1,40}\.){0,5}(?:\w{0,40}(?:Connection|Unavailable|NoServers"
         r"|Timeout)\w{0,40})(?=:)[^\n]{0,200}",
         "a service that it needs cannot be reached: {peer}",
         "is it up, and is its address right in this namespace (localhost is the Pod itself)? kubectl get "
@@ -159,7 +163,8 @@ AROUND: tuple[Sign, ...] = (
     ),
     Sign(
         "engine/peer-unreachable",
-        r"gaierror: \[Errno -?\d+\] [A-Z][\w ,]{5,60}(?:: (?P<peer>[\w.-]+))?|[Ff]ailed to resolve (?:host |hostname )?"
+        r"gaierror: \[Errno -?\d+\] [A-Z][\w ,]{5,60}(?:: (?P<peer>[\w.-]+))?|[Ff]ailed to resolve (?:host "
+        r"|hostname )?"
         r"'?(?P<host>[\w.-]+)",
         "a name that it was given is not known to the cluster's DNS: {peer}{host}",
         "the leader's or service's full name in this namespace, and its headless Service (with "
@@ -181,83 +186,16 @@ AROUND: tuple[Sign, ...] = (
         certain=False,
     ),
     Sign(
-        "container/limits",
-        r"can't start new thread|pthread_create failed[^\n]{0,80}|Resource temporarily unavailable[^\n]{0,80}"
-        r"(?:thread|fork)|(?:fork|clone)[^\n]{0,40}Resource temporarily unavailable|\[Errno 24\]|Too many open files"
-        r"|inotify watch limit reached|no space left on device[^\n]{0,20}inotify",
-        "the container may have no more threads, processes or open files",
-        "raise the kubelet's podPidsLimit (or the runtime's pids and nofile limits) on the node; fewer ranks or "
-        "OMP_NUM_THREADS per Pod need fewer threads",
-    ),
-    Sign(
         "engine/build",
         r"'_OpNamespace' '(?P<space>\w+)' object has no attribute '(?P<op>\w+)'"
         r"|No module named 'vllm\._(?P<module>\w+)'"
         r"|operator (?P<operator>[\w:]+) does not exist|compiled with different CUDA major versions"
         r"|module that was compiled using NumPy 1|numpy\.dtype size changed|Failed to import from vllm\._C"
         r"|libtorch\w*\.so[^\n]{0,60}undefined symbol|\bABI\b[^\n]{0,60}mismatch",
-        "vLLM's compiled part was not built for what is installed beside it: {space} {op}{module}{operator} is missing",
+        "vLLM's compiled part was not built for what is installed beside it: {space} {op}{module}{operator} is "
+        "missing",
         "use vLLM's own image unchanged; a wheel wants the very torch, CUDA and GPU list that it was built with, and "
         "nothing installed over it at start",
-    ),
-    Sign(
-        "engine/cuda-library",
-        r"(?P<status>(?:CUBLAS|CUDNN|CUSPARSE|CUSOLVER)_STATUS_(?!ALLOC_FAILED)\w+)",
-        "a CUDA library failed ({status}): another version of it than PyTorch's is found first, or the GPU's "
-        "memory is full",
-        "take other CUDA folders out of LD_LIBRARY_PATH; a lower --gpu-memory-utilization leaves it room; seldom "
-        "the GPU",
-        certain=False,
-    ),
-    Sign(
-        "engine/unsupported-gpu",
-        r"(?P<what>[^\n:]{0,80}(?:not supported|unsupported|not implemented)[^\n]{0,24}\bgfx\w+"
-        r"|[^\n:]{0,60}requires gfx\w+[^\n]{0,40}"
-        r"|hipErrorSharedObjectInitFailed)",
-        "a kernel of AITER or of the image is not for this AMD GPU ({what})",
-        "VLLM_ROCM_USE_AITER=0, or only the part that fails (VLLM_ROCM_USE_AITER_FP4BMM, _MLA, _MOE, _MHA =0); "
-        "--attention-backend TRITON_ATTN; a newer ROCm image that is built for this GPU",
-        certain=False,
-    ),
-    Sign(
-        "engine/kernel",
-        r"ptxas fatal[^\n]{0,20}Value '(?P<arch>sm_\w+)' is not defined|Unsupported gpu architecture "
-        r"'(?P<compute>compute_\w+)'|nvcc fatal[^\n]{0,40}'(?P<nvcc>(?:sm|compute)_\w+)'",
-        "the compiler that is called at start is older than this GPU, and does not know it ({arch}{compute}{nvcc})",
-        "TRITON_PTXAS_PATH=/usr/local/cuda/bin/ptxas and CUDA_HOME=/usr/local/cuda, if the image has CUDA 12.9 "
-        "(sm_120) "
-        "or 13 (sm_110, sm_121) there; else an image with it (tags -cu130), which is newer than vLLM 0.14",
-        certain=False,
-    ),
-    Sign(
-        "engine/unsupported-gpu",
-        r"(?:HIP error: (?P<hip>no kernel image|invalid device function)|(?P<binary>hipErrorNoBinaryForGpu))",
-        "the ROCm image has no kernel for this AMD GPU ({hip}{binary}): it was not built for its gfx number, or "
-        "AITER's "
-        "kernels were not",
-        "a newer ROCm image whose list of architectures names this GPU (rocminfo | grep gfx); "
-        "VLLM_ROCM_USE_AITER=0 to see "
-        "whether it is AITER; on consumer cards HSA_OVERRIDE_GFX_VERSION of the nearest one that it has",
-        certain=False,
-    ),
-    Sign(
-        "engine/unsupported-gpu",
-        r"(?P<what>[^\n:]{0,80}(?:not implemented|not supported|unsupported) (?:for|on) (?:Blackwell|Hopper"
-        r"|Ampere|Turing"
-        r"|Volta|SM ?\d+|sm_?\d+|gfx\d+\w*)|Unsupported gpu architecture[^\n]{0,60}|ptxas fatal[^\n]{0,100}"
-        r"|No compiled \w+ for[^\n]{0,100}|requires GPUs with sm\d+[^\n]{0,40}|Unsupported (?:SM|architecture"
-        r"|arch)\b[^\n]{0,60}"
-        r"|Arch conditional MMA instruction[^\n]{0,80}|(?:only|currently) (?:supports?|supported on) (?:SM ?\d+"
-        r"|Hopper|Blackwell"
-        r"|CUDA devices? with compute capability)[^\n]{0,80}|HIP error: (?:no kernel image"
-        r"|invalid device function)[^\n]{0,60}"
-        r"|CUDA error: no kernel image[^\n]{0,60}"
-        r"|Triton Error \[\w+\]: [^\n]{0,60}|PTXASError[^\n]{0,60}|Internal Triton PTX codegen error"
-        r"|out of resource: shared memory[^\n]{0,60}|(?:CUDA_ERROR_NO_BINARY_FOR_GPU|cudaErrorNoKernelImageForDevice))",
-        "the image has no kernel for this GPU ({what}): it is newer than the image, or too old for it",
-        "a newer GPU: a newer vLLM image (and CUDA 12.8 or later for Blackwell); an older one: another quantization or "
-        "attention backend, or an image that still knows it",
-        certain=False,
     ),
     Sign(
         "engine/nccl",

@@ -14,7 +14,8 @@ MEMORY: tuple[Sign, ...] = (
         r"allocation) is less than (?:desired CPU memory utilization \([\d.]+, (?P<share>[\d.]+) GiB\)"
         r"|requested memory for kv \((?P<kv>[\d.]+)[^)]*GiB\))",
         "on this CPU the engine wants {share}{kv} GiB of memory at once, and {free} of {all} GiB are free",
-        "set engine.kvCacheMemory (--kv-cache-memory-bytes) to less than what is free, or stop something; seawall plan "
+        "set engine.kvCacheMemory (--kv-cache-memory-bytes) to less than what is free, or stop something; "
+        "seawall plan "
         "says which context still fits into it",
     ),
     Sign(
@@ -47,10 +48,15 @@ MEMORY: tuple[Sign, ...] = (
     ),
     Sign(
         "gpu/out-of-memory",
-        r"(?:torch\.(?:cuda\.)?OutOfMemoryError|(?:CUDA|HIP|XPU) out of memory|(?:CUDA|HIP) error: out of "
-        r"memory|(?:CUDA|Cuda|HIP) failure (?:2|\d*:? ?'out of memory')|cuMem\w{3,30} failed res=2"
+        r"(?:torch\.(?:cuda\.)?OutOfMemoryError|(?:CUDA|HIP|XPU|NPU|HPU) out of memory"
+        r"|(?:CUDA|HIP)(?: driver)? error: out of memory|CUDART error: out of memory"
+        r"|Triton Error \[\w+\]: out of memory|(?:CUDA|Cuda|HIP) failure (?:2|\d*:? ?'out of memory')"
+        r"|cuMem\w{3,30} failed res=2"
         r"|CUDA_ERROR_OUT_OF_MEMORY|cudaErrorMemoryAllocation|hipErrorOutOfMemory"
-        r"|CUBLAS_STATUS_ALLOC_FAILED)(?:[^\n]{0,80}Tried to allocate (?P<size>[\d.]+ [KMG]iB))?",
+        r"|CUBLAS_STATUS_ALLOC_FAILED|UR_RESULT_ERROR_OUT_OF_(?:DEVICE_MEMORY|RESOURCES)"
+        r"|ZE_RESULT_ERROR_OUT_OF_DEVICE_MEMORY"
+        r"|RESOURCE_EXHAUSTED: [^\n]{0,40}[Rr]an out of memory"
+        r"|[Rr]an out of memory in memory space hbm)(?:[^\n]{0,80}Tried to allocate (?P<size>[\d.]+ [KMG]iB))?",
         "the GPU's memory ran out (CUDA, not the host's)",
         "more tensor parallelism, lower --gpu-memory-utilization or --max-num-seqs; seawall "
         "plan does the sum",
@@ -75,7 +81,7 @@ MEMORY: tuple[Sign, ...] = (
         "engine/shm",
         r"(?:NCCL WARN[^\n]{0,80}(?:shared memory segment|posix_fallocate)[^\n]{0,200}"
         r"|(?:creating|attaching to) shared memory segment /dev/shm[^\n]{0,80}"
-        r"|/dev/shm[^\n]{0,100}No space left on device"
+        r"|/dev/shm[^\n]{0,100}No space left on device|Insufficient space in /dev/shm[^\n]{0,160}"
         r"|(?:shared_memory\.py|shm_broadcast|psm_\w+)[^\n]{0,200}(?:\n[^\n]{0,300}){0,6}?No space left on device"
         r"|Bus error[^\n]{0,60}|SIGBUS|insufficient shared memory \(shm\))",
         "/dev/shm is too small for the ranks of a replica (64 MiB in a Pod)",

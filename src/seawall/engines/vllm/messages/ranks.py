@@ -11,6 +11,23 @@ from seawall.engines.vllm.messages.sign import Sign
 RANKS: tuple[Sign, ...] = (
     Sign(
         "engine/rendezvous",
+        r"Every node should have a unique IP address",
+        "two of Ray's nodes have told it the same address for vLLM",
+        "VLLM_HOST_IP=the Pod's own IP (fieldRef: status.podIP) in every Pod, not one value for all, and not "
+        "from an image "
+        "or a ConfigMap; without hostNetwork on one node",
+    ),
+    Sign(
+        "engine/expert-parallel",
+        r"(?P<why>Fault detected in EP all2all|all2all[^\n]{0,60}(?:timed out|timeout)|DeepEPv?2? requires[^\n]{0,60}"
+        r"|mori currently only support arch[^\n]{0,40}|requires NCCL GIN)",
+        "the exchange between experts on several GPUs fails: {why}",
+        "--all2all-backend allgather_reducescatter goes without it; else RDMA devices with IBGDA in the Pods' limits, "
+        "IPC_LOCK, GPUs and NICs that this backend is made for; is the rank that timed out alive?",
+        certain=False,
+    ),
+    Sign(
+        "engine/rendezvous",
         r"network addresses? of \((?P<host>[\w.-]+), \d+\) cannot be retrieved|gai error: -\d+[^\n]{0,60}"
         r"|failed to resolve (?:the )?(?:master|leader|rendezvous)[^\n]{0,80}|(?:master|leader|rendezvous)[^\n]{0,80}"
         r"(?:Name or service not known|Temporary failure in name resolution)",
@@ -23,7 +40,8 @@ RANKS: tuple[Sign, ...] = (
     ),
     Sign(
         "engine/worker-silent",
-        r"RayChannelError|Error pushing mutable object[^\n]{0,120}|(?:raylet|object_manager)[^\n]{0,160}Channel closed",
+        r"RayChannelError|Error pushing mutable object[^\n]{0,120}|(?:raylet"
+        r"|object_manager)[^\n]{0,160}Channel closed",
         "Ray's channel between the ranks broke: one of its workers or a node's raylet died, or versions differ",
         "the rank and raylet that went first (ray list nodes, their logs in /tmp/ray/session_latest/logs); one "
         "image on "
@@ -34,7 +52,8 @@ RANKS: tuple[Sign, ...] = (
     ),
     Sign(
         "engine/rendezvous",
-        r"(?:DistNetworkError|DistStoreError|Gloo connectFullMesh failed|Could not find any running Ray instance"
+        r"(?:DistNetworkError(?![^\n]*EADDRINUSE)|DistStoreError|Gloo connectFullMesh failed"
+        r"|Could not find any running Ray instance"
         r"|The client socket has (?:timed out|failed)"
         r"|TCPStore[^\n]{0,60}(?:timed out|timeout)"
         r"|Timed out[^\n]{0,40}waiting for clients)[^\n]{0,160}",
@@ -88,10 +107,23 @@ RANKS: tuple[Sign, ...] = (
         alive=True,
     ),
     Sign(
+        "engine/ranks",
+        r"Cannot provide a placement group|Waiting for creating a placement group of specs"
+        r"|is not included in a placement group[^\n]{0,200}",
+        "Ray has not as many free GPUs as the replica asks for (or not where it asks for them)",
+        "ray status: are all its nodes there, and who holds their GPUs (an old placement group)? The GPU limits "
+        "of all Pods "
+        "together have to be --tensor-parallel-size x --pipeline-parallel-size; one node: "
+        "--distributed-executor-backend mp; "
+        "VLLM_HOST_IP has to be the address under which Ray knows the node",
+        certain=False,
+    ),
+    Sign(
         "engine/ray-no-gpu",
-        r"Current node has no GPU available|Ray does not allocate any GPUs on the driver node",
+        r"Current node has no \w+ available|Ray does not allocate any GPUs on the driver node",
         "Ray runs vLLM's own process on a node without a free GPU",
-        "ask for the GPU in the deployment (ray_actor_options: {{num_gpus: 1}} or a placement group), or start it on a "
+        "ask for the GPU in the deployment (ray_actor_options: {{num_gpus: 1}} or a placement group), or start "
+        "it on a "
         "worker; a head without GPUs cannot run it; where one node has all GPUs: --distributed-executor-backend mp",
     ),
     *NETWORK,

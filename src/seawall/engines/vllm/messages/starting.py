@@ -49,36 +49,6 @@ STARTING: tuple[Sign, ...] = (
         "mount it (a ConfigMap) at that path; vLLM's own templates are in /vllm-workspace/examples",
     ),
     Sign(
-        "engine/pinned-memory",
-        r"(?P<why>Unable to pin host memory[^\n]{0,60}|cudaHost(?:Register|Alloc)[^\n]{0,60}(?:fail|error|:)[^\n]{0,40}"
-        r"|[Ff]ailed to (?:pin|lock)[^\n]{0,20} memory[^\n]{0,40}|mlock[^\n]{0,40}(?:failed|Cannot allocate))",
-        "host memory cannot be pinned for the GPU: {why}",
-        "the limit of locked memory (memlock, ulimit -l) of the container: LimitMEMLOCK=infinity in "
-        "containerd's unit on the "
-        "node, IPC_LOCK in capabilities; or a smaller cache in host memory than its limit holds",
-        certain=False,
-    ),
-    Sign(
-        "engine/pinned-memory",
-        r"UVA is not available|pin_memory=False[^\n]{0,60}(?:WSL|not available)",
-        "vLLM believes that no pinned host memory is to be had: it takes a machine for WSL whose name or kernel holds "
-        "`microsoft`",
-        "another Pod name (spec.hostname) without that word; in a container without it: ulimit -l (memlock) and "
-        "IPC_LOCK",
-        certain=False,
-    ),
-    Sign(
-        "engine/worker-silent",
-        r"TimeoutError: RPC call to (?P<call>\w+) timed out",
-        "a worker of the replica did not end {call} within vLLM's time (300 s): it hangs in a kernel or a "
-        "collective, or is "
-        "gone",
-        "the worker that logs last; py-spy dump of it before the Pod goes; VLLM_EXECUTE_MODEL_TIMEOUT_SECONDS if "
-        "the first "
-        "step compiles for long; without --async-scheduling or another backend does it go on?",
-        certain=False,
-    ),
-    Sign(
         "engine/model-files",
         r"HarmonyError: error downloading or loading vocab|failed to download or load vocab",
         "gpt-oss' vocabulary (o200k_base.tiktoken) is not in the image and cannot be downloaded",
@@ -144,15 +114,10 @@ STARTING: tuple[Sign, ...] = (
         any_level=True,
     ),
     Sign(
-        "engine/permission",
-        r"cannot cache function '(?P<function>[^'\n]{1,80})': no locator available",
-        "Numba may keep nothing that it compiles ({function}): the folder is not writable for the container's user",
-        "HOME=/tmp, or NUMBA_CACHE_DIR, TRITON_CACHE_DIR and XDG_CACHE_HOME in a writable volume",
-    ),
-    Sign(
         "engine/kernel",
         r"(?P<error>(?:FileNotFoundError|OSError|FileExistsError|EOFError|BadZipFile|UnpicklingError)[^\n]{0,80}"
-        r"(?P<path>/[^'\n]{0,120}(?:\.triton|triton_cache|torchinductor|torch_compile_cache|torch_aot_compile|cached_ops"
+        r"(?P<path>/[^'\n]{0,120}(?:\.triton|triton_cache|torchinductor|torch_compile_cache|torch_aot_compile"
+        r"|cached_ops"
         r"|tvm-ffi|\.cache/vllm|\.cache/flashinfer)[^'\n]{0,160}))",
         "the folder of compiled kernels does not hold what a process has just put there: several Pods or ranks "
         "share it, "
@@ -164,54 +129,6 @@ STARTING: tuple[Sign, ...] = (
         certain=False,
     ),
     Sign(
-        "engine/permission",
-        r"PermissionError: \[Errno 13\] Permission denied: '(?P<path>[^']+)'|Read-only file "
-        r"system: '(?P<ro>[^']+)'",
-        "the engine may not write {path}{ro}",
-        "mount an emptyDir there, or set HOME, HF_HOME and VLLM_CACHE_ROOT to a writable "
-        "volume; fsGroup for claims",
-    ),
-    Sign(
-        "engine/no-user",
-        r"getpwuid\(\): uid not found: (?P<uid>\d+)|no such user[^\n]{0,40}uid",
-        "the user {uid} that the container runs as is not in the image's passwd file",
-        "set USER and HOME (and TORCHINDUCTOR_CACHE_DIR) to a name and a writable folder, or run as a user of "
-        "the image",
-    ),
-    Sign(
-        "engine/fork",
-        r"Cannot re-initialize CUDA in forked subprocess",
-        "CUDA was touched before the workers were forked",
-        "set VLLM_WORKER_MULTIPROC_METHOD=spawn",
-    ),
-    Sign(
-        "engine/ready-timeout",
-        r"(?P<who>(?:DP )?[Cc]oordinator|[Aa]PI server|front-?end|[Ww]orker) process (?:failed to report|did not "
-        r"(?:report|start|answer))[^\n]{0,80}",
-        "a process of vLLM beside the engine ({who}) did not start within the time that is built in (30 s, 120 s from "
-        "0.22 on): reading vLLM from a slow disk, or starved CPUs",
-        "the image and its Python packages on a local disk, more CPU in requests while many ranks start at once; a "
-        "newer "
-        "vLLM image waits longer (--data-parallel-coordinator-startup-timeout where it has it)",
-        certain=False,
-    ),
-    Sign(
-        "engine/ready-timeout",
-        r"Timed out waiting for (?:new )?engine(?: core processes to start|s to send initial message)|Did not receive "
-        r"response from front-end process",
-        "the engine was not ready within VLLM_ENGINE_READY_TIMEOUT_S (600 s), and vLLM gave up by itself",
-        "raise VLLM_ENGINE_READY_TIMEOUT_S to the start-up budget, or load faster",
-    ),
-    Sign(
-        "engine/unsupported-gpu",
-        r"(?:not supported for the current GPU|"
-        r"FlashAttention only supports|CUDA capability sm_\d+ is not compatible|"
-        r"Bfloat16 is only supported on GPUs with compute capability|compute capability[^\n]{0,60}(?:not "
-        r"supported|at least))[^\n]{0,160}",
-        "this GPU cannot run this model's format",
-        "use --dtype half on older GPUs, another quantization, or a newer GPU",
-    ),
-    Sign(
         "engine/heads",
         r"must be divisible by tensor parallel size[^\n]{0,60}",
         "the tensor-parallel size does not divide the model's heads",
@@ -219,9 +136,11 @@ STARTING: tuple[Sign, ...] = (
     ),
     Sign(
         "engine/ranks",
-        r"[Tt]ensor parallel size \(\d+\) (?:cannot be larger than the number of available GPUs|exceeds available GPUs)"
-        r"|World size \(\d+\) is larger than the number of|required GPUs exceeds the total number of available GPUs"
-        r"|Cannot provide a placement group|Waiting for creating a placement group of specs",
+        r"[Tt]ensor parallel size \(\d+\) (?:cannot be larger than the number of available GPUs"
+        r"|exceeds available GPUs)"
+        r"|World size \(\d+\) is larger than the number of|required \w+s exceeds the total number of available \w+s"
+        r"|replica size \(\d+\) exceeds the number of visible \w+ devices"
+        r"|Expected \d+ GPUs[^\n]{0,40} but (?:only )?found",
         "more ranks are asked for than the Pod has GPUs",
         "make the GPU limit equal to --tensor-parallel-size x --pipeline-parallel-size; over several nodes: "
         "--nnodes with "
@@ -251,58 +170,12 @@ STARTING: tuple[Sign, ...] = (
         certain=False,
     ),
     Sign(
-        "engine/cuda-fault",
-        r"(?:CUDA|HIP) error: (?:an illegal memory access|unspecified launch failure|misaligned address|"
-        r"device-side assert|an illegal instruction)[^\n]{0,80}|CUDA_ERROR_(?:ILLEGAL_ADDRESS|ILLEGAL_INSTRUCTION"
-        r"|LAUNCH_FAILED"
-        r"|MISALIGNED_ADDRESS|ASSERT|HARDWARE_STACK_ERROR)|cudaError(?:IllegalAddress|LaunchFailure|Assert"
-        r"|MisalignedAddress)"
-        r"|Memory access fault by GPU node|HSA_STATUS_ERROR_\w+",
-        "a kernel on the GPU touched memory that is not its own: mostly a bug of a kernel, seldom the GPU",
-        "another vLLM version or attention backend, --enforce-eager to see whether it is the graphs; when it moves "
-        "with the node and not with the version: dmesg there for Xid, dcgmi diag -r 3",
-        certain=False,
-    ),
-    Sign(
         "engine/remote-code",
-        r"contains custom code which must be executed|requires you to execute the (?:configuration|modeling|model) file"
+        r"contains custom code which must be executed|requires you to execute the (?:configuration|modeling"
+        r"|model) file"
         r"|(?:pass the argument|set the option) `trust_remote_code=True`",
         "the model brings its own Python code, and vLLM was not told to trust it",
         "read that code; then add --trust-remote-code (engine.extraArgs) and pin the revision",
-    ),
-    Sign(
-        "engine/bind-address",
-        r"attempting to bind on address \('(?P<host>[^']*)', (?P<port>\d+)[^)]*\): permission denied",
-        "the user that it runs as may not listen on port {port} (below 1024)",
-        "another --port, with the container's port and the probes; the Service may keep its own",
-    ),
-    Sign(
-        "engine/bind-address",
-        r"(?:Errno 99|[Cc]annot assign requested address)[^\n]{0,160}",
-        "it is told to listen on an address that the Pod does not have",
-        "leave --host out (or 0.0.0.0, :: for IPv6); --data-parallel-address and --master-addr are the leader's own",
-        certain=False,
-    ),
-    Sign(
-        "engine/port-taken",
-        r"(?:address already in use|\[Errno 98\])",
-        "the port is taken by another process in the Pod or on the host network",
-        "another --port, or no hostNetwork",
-    ),
-    Sign(
-        "engine/host-memory",
-        r"\[Errno 12\] Cannot allocate memory|(?:fork|mmap|malloc|posix_memalign)[^\n]{0,60}Cannot allocate memory",
-        "the host memory of the container or of its node ran out, or may not be reserved",
-        "raise the memory limit; /dev/shm, pinned buffers and KV offloading count into it; "
-        "a node without overcommit (vm.overcommit_memory=2) refuses the reservation already",
-        certain=False,
-    ),
-    Sign(
-        "engine/host-memory",
-        r"(?:Failed core proc\(s\): \{[^}\n]*: -9\b|"
-        r"node running low on memory|DefaultCPUAllocator: can't allocate memory|std::bad_alloc)",
-        "the host memory of the container ran out",
-        "raise the memory limit; /dev/shm and KV offloading count into it",
     ),
     Sign(
         "weights/other-format",
@@ -311,7 +184,8 @@ STARTING: tuple[Sign, ...] = (
         "the checkpoint has no head of its own for what it is to do ({head}): it was trained to answer yes or no "
         "by its "
         "words, or to write",
-        '--hf-overrides \'{{"architectures": ["...ForSequenceClassification"], "classifier_from_token": ["no", "yes"], '
+        '--hf-overrides \'{{"architectures": ["...ForSequenceClassification"], "classifier_from_token": ["no", '
+        '"yes"], '
         "\"is_original_qwen3_reranker\": true}}' as the model's card says (Qwen3's rerankers), or a checkpoint "
         "that was "
         "converted (-seq-cls); --convert embed for embeddings",
@@ -346,9 +220,11 @@ STARTING: tuple[Sign, ...] = (
         r"ImportError: (?P<library>lib(?:cudart|cublas\w*|cudnn\w*|nvrtc|nvJitLink|cusparse\w*"
         r"|nccl)\.so\.(?P<major>\d+)): "
         r"cannot open shared object file",
-        "what is installed was built for CUDA {major}, and the image has no {library}: wheels of two CUDA releases are "
+        "what is installed was built for CUDA {major}, and the image has no {library}: wheels of two CUDA "
+        "releases are "
         "mixed",
-        "one CUDA for all: an image whose tag names CUDA {major} (-cu129, -cu130), or vLLM, PyTorch and what is beside "
+        "one CUDA for all: an image whose tag names CUDA {major} (-cu129, -cu130), or vLLM, PyTorch and what is "
+        "beside "
         "them installed from one index of CUDA {major} wheels",
     ),
     Sign(
