@@ -36,7 +36,8 @@ def variables(night: int) -> str:
 
 STYLE = (
     f":root{{color-scheme:light dark;{variables(0)}}}@media(prefers-color-scheme:dark){{:root{{{variables(1)}}}}}"
-    ".chart{font:11px system-ui,sans-serif;background:var(--paper)}.chart text{fill:var(--faint)}"
+    ".chart{font:11px system-ui,sans-serif;background:var(--paper)}.chart text{fill:var(--faint);"
+    "paint-order:stroke;stroke:var(--paper);stroke-width:3px;stroke-linejoin:round}"
     ".chart .t{fill:var(--ink);font-weight:600;font-size:13px}.chart .g{stroke:var(--line)}"
     ".chart .m{stroke:var(--faint);stroke-dasharray:2 3}.chart .l{fill:none;stroke-width:1.8}"
     ".chart .o{stroke:var(--bad);stroke-dasharray:6 4}.chart text.ot{fill:var(--bad)}"

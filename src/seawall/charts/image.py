@@ -18,6 +18,10 @@ from seawall.errors import InputError
 INCHES, DPI = (16.0, 9.0), 120
 TOLD = 8
 """Events that are told in words below the charts."""
+WIDE, LABELS = 190, 12
+"""Letters of a line of them; points that their labels are high."""
+LETTER, SHARED = 0.008, 12
+"""A label's letter as a share of a chart's width; letters that a shared label is long."""
 SERIES = ("c1", "c2", "c3", "c4")
 FACE = {name: pair[0] for name, pair in PALETTE.items()}
 
@@ -44,18 +48,38 @@ def png(title: str, charts: Sequence[Chart], end: float, marks: Sequence[ChartMa
     rows = -(-len(charts) // 2)
     for i, chart in enumerate(charts):
         _draw(figure.add_subplot(rows, min(2, len(charts)), i + 1), chart, end, marks)
-    told = " · ".join(mark.note or mark.label for mark in marks[:TOLD])
-    if told:
-        figure.supxlabel("\n".join(textwrap.wrap(told, 190)), fontsize=9, color=FACE["faint"])
+    if marks:
+        figure.supxlabel("\n".join(told(marks)), fontsize=9, color=FACE["faint"])
     out = io.BytesIO()
     canvas: Any = FigureCanvasAgg(figure)
     canvas.print_png(out)
     return out.getvalue()
 
 
+def told(marks: Sequence[ChartMark]) -> list[str]:
+    """The first events in words, as lines that break between two events where they can."""
+    words = [(mark.note or mark.label).replace(" ", "\xa0") for mark in marks[:TOLD]]
+    return [line.replace("\xa0", " ") for line in textwrap.wrap("\xa0· ".join(words), WIDE)]
+
+
+def labels(marks: Sequence[ChartMark], end: float) -> list[tuple[float, str]]:
+    """(where, text) of the events' labels; those that would lie on each other share one."""
+    found: list[tuple[float, str]] = []
+    free = -math.inf
+    for mark in sorted((m for m in marks if m.label), key=lambda m: m.at):
+        if mark.at < free:
+            at, text = found.pop()
+            found.append((at, f"{text}, {mark.label}" if len(text) < SHARED else text))
+        else:
+            found.append((mark.at, mark.label))
+        at, text = found[-1]
+        free = at + end * LETTER * (2 + len(text))
+    return found
+
+
 def _draw(axes: Any, chart: Chart, end: float, marks: Sequence[ChartMark]) -> None:
     top = chart.top()
-    axes.set_title(chart.title, loc="left", fontsize=13, color=FACE["ink"], pad=22)
+    axes.set_title(chart.title, loc="left", fontsize=13, color=FACE["ink"], pad=22 + (LABELS if marks else 0))
     for i, line in enumerate(chart.lines):
         style = "steps-post" if line.step else "default"
         colour = FACE[SERIES[i % 4]]
@@ -65,17 +89,16 @@ def _draw(axes: Any, chart: Chart, end: float, marks: Sequence[ChartMark]) -> No
         points = [(t, v if math.isfinite(v) else 0.0) for t, v in dots.points]
         if points:
             axes.scatter(*zip(*points, strict=True), s=6, alpha=0.5, color=colour, label=dots.name)
-    free = 0.0
-    for mark in sorted(marks, key=lambda m: m.at):
+    for mark in marks:
         axes.axvline(mark.at, color=FACE["faint"], linewidth=0.7, linestyle=(0, (2, 3)))
-        if mark.at >= free:
-            place = {"xycoords": ("data", "axes fraction"), "ha": "left", "va": "top", "fontsize": 9}
-            axes.annotate(f" {mark.label}", (mark.at, 1.0), color=FACE["faint"], **place)
-            free = mark.at + end * 0.012 * (1 + len(mark.label))
+    for at, text in labels(marks, end):  # above the plot: they cover nothing
+        place = {"xycoords": ("data", "axes fraction"), "ha": "center", "va": "bottom", "fontsize": 9}
+        axes.annotate(text, (at, 1.0), color=FACE["faint"], **place)
     if chart.limit is not None and chart.limit <= top:
         axes.axhline(chart.limit, color=FACE["bad"], linewidth=1.2, linestyle=(0, (6, 4)))
         axes.annotate(
-            chart.limit_name, (1.0, chart.limit), xycoords=("axes fraction", "data"), ha="right", va="bottom",
+            chart.limit_name, (1.0, chart.limit), xycoords=("axes fraction", "data"), ha="right",
+            va="top" if chart.limit > 0.9 * top else "bottom",
             fontsize=10, color=FACE["bad"],
         )  # fmt: skip
     axes.set_xlim(0, end)
@@ -92,12 +115,12 @@ def _draw(axes: Any, chart: Chart, end: float, marks: Sequence[ChartMark]) -> No
     for side in ("top", "right"):
         axes.spines[side].set_visible(False)
     if len(chart.lines) + len(chart.dots):
-        # Above the plot: it covers nothing.
+        # Above the plot and the events' labels: it covers nothing.
         axes.legend(
             loc="lower left",
             bbox_to_anchor=(0.0, 1.0),
             ncols=4,
             frameon=False,
             fontsize=10,
-            borderaxespad=0.2,
+            borderaxespad=1.3 if marks else 0.2,
         )

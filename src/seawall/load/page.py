@@ -8,8 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from seawall.charts.chart import Chart, ChartLine, ChartMark, Dots, moment, share
-from seawall.charts.draw import svg
-from seawall.charts.page import document, facts, table
+from seawall.charts.page import document, drawn, facts, table
 from seawall.domain.units import show_seconds
 from seawall.load.client import RequestOutcome
 from seawall.load.measure import Objective, Spread, Summary
@@ -98,7 +97,7 @@ def throughput(outcomes: Sequence[RequestOutcome]) -> str:
         Chart("Requests", "per second", edges, (_stairs("due", due), _stairs("finished", done))),
         Chart("Output tokens, by when their answer ended", "per second", edges, (_stairs("tokens", tokens),)),
     )
-    return "".join(svg(chart, span) for chart in charts)
+    return "".join(drawn(chart, span) for chart in charts)
 
 
 def _stairs(name: str, bins: Sequence[float]) -> ChartLine:
@@ -119,7 +118,7 @@ def over_time(name: str, points: TimedValues, aim_s: float | None, failed: Seque
     )
     aim = f"objective {show_seconds(aim_s)}" if aim_s is not None else ""
     chart = Chart(name, "", (), (), limit=aim_s, limit_name=aim, dots=dots, show=moment)
-    return svg(chart, span)
+    return drawn(chart, span)
 
 
 def distribution(name: str, points: TimedValues, aim_s: float | None) -> str:
@@ -139,7 +138,7 @@ def distribution(name: str, points: TimedValues, aim_s: float | None) -> str:
     end = max(values[-1], 1e-6)
     if aim_s is not None and aim_s <= end:
         marks.append(ChartMark(aim_s, f"objective {show_seconds(aim_s)}"))
-    return svg(chart, end, marks)
+    return drawn(chart, end, marks)
 
 
 def _length(seconds: float) -> str:

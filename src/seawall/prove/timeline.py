@@ -85,11 +85,12 @@ def lanes(verdict: ScenarioVerdict, records: Sequence[StreamRecord]) -> str:
             if b - a > STALL_S:
                 bars.append(_bar((a - start) * scale, y, (b - a) * scale, "fw"))
     marks, rows = _marks(verdict, scale, height)
+    lines, words = _axis(span, scale, height)
     whole = height + AXIS + rows * LABEL + 6
     name = html.escape(f"streams of {verdict.title} over time")
     return (
         f'<div class="wide"><svg class="chart" viewBox="0 0 {WIDTH} {whole}" role="img" aria-label="{name}">'
-        f"{_axis(span, scale, height)}{''.join(bars)}{''.join(marks)}</svg></div>"
+        f"{lines}{''.join(bars)}{''.join(marks)}{words}</svg></div>"
     )
 
 
@@ -97,15 +98,16 @@ def _bar(x: float, y: float, width: float, colour: str) -> str:
     return f'<rect class="{colour}" x="{x:.1f}" y="{y}" width="{width:.1f}" height="{LANE - 1}"/>'
 
 
-def _axis(span: float, scale: float, height: int) -> str:
-    """The time below the lanes."""
-    ticks = (
-        f'<line class="g" x1="{t * scale:.1f}" x2="{t * scale:.1f}" y1="0" y2="{height + 5}"/>'
-        f'<text x="{min(max(t * scale, 8), WIDTH - 14):.1f}" y="{height + 17}" text-anchor="middle">{moment(t)}</text>'
-        for t in time_ticks(span)
-    )
+def _axis(span: float, scale: float, height: int) -> tuple[str, str]:
+    """The time below the lanes: (lines, which lie behind them; words, which no line strikes through)."""
+    lines, words = [], []
+    for t in time_ticks(span):
+        at, word_at = t * scale, min(max(t * scale, 8), WIDTH - 14)
+        lines.append(f'<line class="g" x1="{at:.1f}" x2="{at:.1f}" y1="0" y2="{height + 5}"/>')
+        words.append(f'<text x="{word_at:.1f}" y="{height + 17}" text-anchor="middle">{moment(t)}</text>')
     name = "time since the scenario's start"
-    return f'{"".join(ticks)}<text x="{WIDTH / 2:.0f}" y="{height + 30}" text-anchor="middle">{name}</text>'
+    words.append(f'<text x="{WIDTH / 2:.0f}" y="{height + 30}" text-anchor="middle">{name}</text>')
+    return "".join(lines), "".join(words)
 
 
 def _marks(verdict: ScenarioVerdict, scale: float, height: int) -> tuple[list[str], int]:

@@ -11,8 +11,8 @@ from html import escape
 from typing import Any
 
 from seawall.charts.chart import Chart, ChartLine, ChartMark, moment, number, share
-from seawall.charts.draw import alone, svg
-from seawall.charts.page import document, facts
+from seawall.charts.draw import alone
+from seawall.charts.page import document, drawn, facts
 from seawall.domain.units import show_seconds
 from seawall.sim.outcome import Outcome, over_time
 from seawall.sim.trial import TrialStanding
@@ -169,7 +169,7 @@ def html(title: str, runs: Sequence[tuple[str, Outcome]]) -> str:
         )
         body.append(facts(rows_of(outcome)))
         marks = marks_of(outcome)
-        body += [svg(chart, end, marks) for chart in charts_of(outcome)]
+        body += [drawn(chart, end, marks) for chart in charts_of(outcome)]
         body.append(_log(outcome))
     return document(title, body)
 

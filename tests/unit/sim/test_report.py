@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from seawall.charts.chart import Chart, ChartLine, ChartMark, Dots, rounded_up, ticks, time_ticks
 from seawall.charts.draw import PALETTE, WIDTH, height, svg
-from seawall.charts.image import png
+from seawall.charts.image import labels, png, told
 from seawall.config.plan_files import read_calibration
 from seawall.domain.spec import Fleet, Scaling
 from seawall.errors import InputError
@@ -98,6 +98,20 @@ def test_labels_of_events_do_not_run_into_each_other() -> None:
     assert 3 < len(places) < 200
     assert all(b - a >= 6.6 * n for (a, n), (b, _) in itertools.pairwise(places)), "left ends, and widths"
     assert len(list(root.iter(f"{SVG}title"))) == 200, "hovering tells them all"
+
+
+def test_events_of_one_moment_share_a_label_on_a_slide() -> None:
+    marks = [ChartMark(t, str(i + 1)) for i, t in enumerate((10.0, 50.0, 50.0, 51.0, 90.0))]
+    assert labels(marks, 100) == [(10.0, "1"), (50.0, "2, 3, 4"), (90.0, "5")]
+    crowd = labels([ChartMark(t / 10, str(t)) for t in range(1000)], 100)
+    assert all(len(text) < 20 for _, text in crowd)
+    assert all(b > a for (a, _), (b, _) in itertools.pairwise(crowd))
+
+
+def test_events_below_a_slide_are_broken_between_two_of_them() -> None:
+    lines = told([ChartMark(i, str(i), f"{i}. {'something long happened ' * 3}") for i in range(8)])
+    assert len(lines) > 1
+    assert all(re.match(r"\d\. ", line) for line in lines)
 
 
 def test_dots_without_a_value_are_ticks_on_the_axis() -> None:
