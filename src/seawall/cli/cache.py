@@ -51,7 +51,8 @@ def ls(form: str) -> None:
     now = time.time()
     rows_ = []
     for t in things:
-        ago = f"{show_seconds(round(max(0, now - t.used)))} ago"
+        idle = round(max(0, now - t.used))
+        ago = f"{show_seconds(idle)} ago" if idle else "now"
         rows_.append([t.name, t.kind, show_bytes(t.size), ago, ""])
     columns = (
         Column("NAME", ALWAYS),

@@ -82,8 +82,10 @@ def command(
         facts = parse_facts(_read(facts_file), str(facts_file))
     else:
         facts = facts_of_state(state_folder(None))
-    causes = run.diagnose(facts, target)
     on_machine = not on_cluster and not facts_file
+    if on_machine:
+        _known_here(target, facts)
+    causes = run.diagnose(facts, target)
     if on_machine:
         from seawall.diagnose.here import here
 
@@ -95,8 +97,20 @@ def command(
         click.echo(
             text.replace(" Pods, ", " processes, ").replace(" Pod, ", " process, ") if on_machine else text
         )
+        if on_machine and not causes:
+            click.echo("Next: seawall status")
     if causes:
         sys.exit(CheckFailed.exit_code)
+
+
+def _known_here(target: str | None, facts: Facts) -> None:
+    """InputError for a name that no fleet and no process of this machine has."""
+    from seawall.diagnose.facts import name_of
+
+    fleets = [str(f) for f in facts.gateway.get("fleets") or {}]
+    names = [*fleets, *(name_of(p) for p in facts.pods)]
+    if target and not any(name.startswith(target) for name in names):
+        raise InputError(f"nothing here is named {target!r:.80}.", f"There are: {', '.join(names)}.")
 
 
 def _explained(cause: str) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import click
@@ -126,15 +125,19 @@ def list_(path: Path, form: str) -> None:
 @command.command()
 @click.argument("ident", metavar="ID")
 @FILE
-def revoke(ident: str, path: Path) -> None:
+@output_option
+def revoke(ident: str, path: Path, form: str) -> None:
     """Revoke a key by its id (in `list`, in the audit log, and in the key itself).
 
     \b
     $ seawall keys revoke 3f9c2a71 --file keys.json
     """
+    from seawall.errors import InputError
     from seawall.gateway.tell import keyring
 
     if keyring.change(path, revoke=ident) is None:
-        say(f"seawall: no key has the id {ident}. See: seawall keys list --file {path}", err=True)
-        sys.exit(2)
+        raise InputError(f"no key has the id {ident:.80}.", f"See: seawall keys list --file {path}")
+    if form:
+        output.write({"id": ident, "revoked": True}, form)
+        return
     say(f"{ident} is revoked; a running gateway refuses it within a second.")

@@ -42,7 +42,7 @@ def command(name: str | None, state_dir: Path | None, lines: int, follow: bool, 
     if name is None:
         if not known:
             raise InputError(f"there are no logs in {folder}.", "Start one: seawall up")
-        _list(known, form)
+        _list(folder, known, form)
         return
     if form:
         raise InputError(f"-o {form}: a log is text.", f"Leave it out: seawall logs {name}")
@@ -68,17 +68,17 @@ def command(name: str | None, state_dir: Path | None, lines: int, follow: bool, 
             click.echo(data.decode("utf-8", "replace"), nl=False)
 
 
-def _list(known: dict[str, Path], form: str) -> None:
+def _list(folder: Path, known: dict[str, Path], form: str) -> None:
     """Which logs there are, as a table or as data."""
     from seawall.domain.columns import ALWAYS, Column, lay_out
-    from seawall.domain.units import show_bytes
+    from seawall.domain.units import counted, show_bytes
 
     sizes = {name: path.stat().st_size for name, path in known.items()}
     if form:
         rows = [{"name": name, "bytes": sizes[name], "path": str(path)} for name, path in known.items()]
         output.write({"logs": rows}, form)
         return
-    columns = (Column("NAME", ALWAYS), Column("SIZE", 1, right=True), Column("FILE", ALWAYS))
-    rows_ = [(name, show_bytes(sizes[name]), str(path)) for name, path in known.items()]
+    columns = (Column("NAME", ALWAYS), Column("SIZE", ALWAYS, right=True), Column("FILE", ALWAYS))
+    rows_ = [(name, show_bytes(sizes[name]), path.name) for name, path in known.items()]
     click.echo("\n".join(lay_out(columns, rows_, terminal.width()).lines()))
-    click.echo(f"\nNext: seawall logs {next(iter(known))} -f")
+    terminal.say(f"\n{counted(len(known), 'log')} in {folder}\nNext: seawall logs {next(iter(known))} -f")

@@ -91,7 +91,10 @@ def scale(
             f"{' '.join(words)!r:.80}: too many words.", "Write: seawall rollout scale [FLEET] REPLICAS"
         )
     if replicas != "auto" and not (replicas.isascii() and replicas.isdigit()):
-        raise InputError(f"{replicas!r:.80} is not a number of replicas.", "Write a number, or `auto`.")
+        raise InputError(
+            f"{replicas!r:.80} is not a number of replicas.",
+            f"Write a number, or `auto`; for example: seawall rollout scale {fleets[0] if fleets else replicas:.80} 2",
+        )
     count = None if replicas == "auto" else int(replicas)
     answer = control.ask(folder, do="scale", fleet=_one(*fleets, named), replicas=count)
     tell: Callable[[str], None] = _nothing if form else say
@@ -120,7 +123,8 @@ def _one(*names: str | None) -> str | None:
 
 @command.command()
 @_STATE
-def gateway(state_dir: Path | None) -> None:
+@output_option
+def gateway(state_dir: Path | None, form: str) -> None:
     """Restart the gateway: a new one takes the port over, the old finishes what it has accepted.
 
     \b
@@ -129,6 +133,9 @@ def gateway(state_dir: Path | None) -> None:
     from seawall.local import control
 
     control.ask(control.state_dir(state_dir), do="restart-gateway")
+    if form:
+        output.write({"gateway": "replaced"}, form)
+        return
     say("a new gateway takes over; the old one finishes what it has accepted")
 
 

@@ -121,6 +121,8 @@ def _bad_value(error: click.BadParameter, param: click.Parameter, ctx: click.Con
                 f"What {called} reads: {meaning}." if isinstance(param, click.Option) else f"Name {meaning}."
             )
             return f"{path[1]:.200}: no such file.", near_file(Path(path[1])) or what * bool(meaning)
+        if path and "is a directory" in error.message:
+            return f"{called} {path[1]:.200}: is a folder.", "Name a file in it."
         return f"{called}: {error.message.rstrip('.')}.", ""
     if found is None:
         return f"{called}: {error.message.rstrip('.')}.", ""

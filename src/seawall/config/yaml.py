@@ -17,7 +17,7 @@ from typing import Any
 
 import yaml
 
-from seawall.drivers.bounded_yaml import BoundedLoader
+from seawall.drivers.bounded_yaml import BoundedLoader, complaint, tab_at
 from seawall.errors import InputError, in_words
 
 MAX_BYTES = 4 * 2**20
@@ -130,18 +130,15 @@ _CURE = "Correct that line; the cause may be in the line before it."
 
 
 def _said(e: yaml.MarkedYAMLError, text: str) -> str:
-    """The parser's complaint, and what people do wrong there: a tab, a brace of a template, a colon in a text."""
+    """The parser's complaint, and what people do wrong there; a line with a template's brace is that of a chart."""
     mark, said = e.problem_mark or e.context_mark, str(e.problem or e.context)
+    if mark is None:
+        return said
     lines = text.splitlines()
-    line = lines[mark.line] if mark and mark.line < len(lines) else ""
-    blanks = line[: len(line) - len(line.lstrip())]
-    if "\t" in blanks or (mark and line[mark.column : mark.column + 1] == "\t"):
-        return "a tab stands there, and YAML is indented with blanks only; replace the tab"
-    if "{{" in line:
+    line = lines[mark.line] if mark.line < len(lines) else ""
+    if "{{" in line and not tab_at(line, mark.column):
         return f"{said}: it looks like a template; render it first (helm template, kustomize build)"
-    if "mapping values are not allowed" in said:
-        return f"{said}: a text with a colon needs quotes, or the line is indented too far"
-    return said
+    return complaint(said, line, mark.column)
 
 
 def _constructed(text: str) -> Iterator[tuple[yaml.Node, Any]]:

@@ -12,6 +12,10 @@ from dataclasses import replace
 from seawall.diagnose.cause import Cause
 
 _CURES = {
+    "container/killed": "it is started again by itself; sudo dmesg tells whether memory ran out: then lower "
+    "engine.kvCacheMemory or scaling.max",
+    "route/gateway-no-endpoints": "seawall status -w shows how far its replicas are; "
+    "one that fails is a cause of its own",
     "engine/unknown-flag": "take the option out of spec.engine.extraArgs, or use a vLLM that knows it (SEAWALL_VLLM)",
     "truth/weights": "seawall fingerprint FLEET.yaml reads every byte and compares it; then seawall rollout restart",
     "truth/revision": "compare model.revision, quantization and extraArgs with what it was started with; then seawall "
@@ -22,6 +26,10 @@ _CURES = {
     "restart",
 }
 """What mends a cause here, where the catalogue's cure is a cluster's."""
+_WORDS = {
+    "container/killed": "it was killed with SIGKILL: by somebody (kill -9), or because this machine's memory ran out",
+}
+"""What a cause is here, where the catalogue speaks of nodes and the kubelet."""
 _OF_CLUSTERS = re.compile(
     r"kubectl|manifest|\bPods?\b|\bnodes?\b|Secret|initContainer|\bimage\b|Deployment|probe", re.I
 )
@@ -42,7 +50,10 @@ def _here(cause: Cause) -> Cause:
             else "seawall status tells more"
         )
         do = f"{log}; what the spec says wrong, change there, and start `seawall up` again"
-    return replace(cause, subject=_named(cause.subject), do=do, also=tuple(_named(a) for a in cause.also))
+    what = _WORDS.get(cause.id, cause.what)
+    return replace(
+        cause, subject=_named(cause.subject), what=what, do=do, also=tuple(_named(a) for a in cause.also)
+    )
 
 
 def _named(subject: str) -> str:

@@ -50,8 +50,8 @@ def facts_of_state(folder: Path) -> Facts:
             "replicas": {
                 str(r["name"]): {
                     "fleet": r.get("fleet"),
-                    "state": r.get("routed"),
-                    "reason": str(r.get("routed_why") or ""),
+                    "state": r.get("routed") or r.get("phase"),
+                    "reason": str(r.get("routed_why") or r.get("stage") or ""),
                 }
                 for r in replicas
             },

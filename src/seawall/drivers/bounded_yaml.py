@@ -111,3 +111,18 @@ def _children(node: yaml.Node) -> Iterator[yaml.Node]:
             yield value
     elif isinstance(node, yaml.SequenceNode):
         yield from node.value
+
+
+def tab_at(line: str, column: int) -> bool:
+    """A tab is what a parser stumbled over: one stands there, or in the line's indentation. `column` from 0."""
+    blanks = line[: len(line) - len(line.lstrip())]
+    return "\t" in blanks or line[column : column + 1] == "\t"
+
+
+def complaint(said: str, line: str, column: int) -> str:
+    """A parser's complaint of a line, with what people do wrong there: a tab, a colon in a text. `column` from 0."""
+    if tab_at(line, column):
+        return "a tab stands there, and YAML is indented with blanks only; replace the tab"
+    if "mapping values are not allowed" in said:
+        return f"{said}: a text with a colon needs quotes, or the line is indented too far"
+    return said

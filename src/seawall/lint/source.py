@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from seawall.drivers.bounded_yaml import complaint
 from seawall.errors import InputError
 from seawall.lint import charts
 from seawall.lint.kinds import pod_specs
@@ -200,9 +201,9 @@ def _without_big_strangers(text: str) -> str:
 def _explain(text: str, e: Malformed) -> str:
     if re.search(r"\{\{.*\}\}", text):
         return f"{e.message} (it is a template: render it first, `helm template ... | seawall lint -`)"
-    if "\t" in text and "\\t" in e.message:
-        return f"{e.message} (a tab: YAML is indented with spaces)"
-    return e.message
+    lines = text.splitlines()
+    line = lines[e.line - 1] if 0 < e.line <= len(lines) else ""
+    return complaint(e.message, line, e.column - 1)
 
 
 def _unlisted(root: YamlNode) -> Iterator[YamlNode]:

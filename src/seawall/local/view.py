@@ -106,7 +106,9 @@ def event_lines(e: Mapping[str, Any], width: int | None) -> list[str]:
     return wrapped(text, width, "", " " * 10)
 
 
-SIM_WARNING = "SIMULATED ENGINE: no model runs, the text is made up. For the real one leave out --engine sim."
+SIM_WARNING = (
+    "SIMULATED ENGINE: no model runs, the text is made up. For a real one: seawall up --engine vllm."
+)
 KEY_VARIABLE = "SEAWALL_API_KEY"
 """The environment variable that the printed snippets read a key from, where the gateway asks for one."""
 

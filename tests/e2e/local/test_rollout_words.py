@@ -32,7 +32,8 @@ def test_with_several_fleets_it_asks_which(up: Up, args: tuple[str, ...]) -> Non
     done = rollout(up, *args)
     assert done.returncode == 2
     assert "2 fleets run here: one, two" in done.stderr
-    assert f"Say which: seawall rollout {args[0]} one" in done.stderr
+    cure = f"Say which: seawall rollout {args[0]} one{''.join(f' {a}' for a in args[1:])}"
+    assert cure in done.stderr.splitlines()[1]
     assert "None" not in done.stderr
 
 
@@ -52,7 +53,11 @@ def test_a_fleet_is_named_by_a_word_or_an_option(up: Up, args: tuple[str, ...]) 
             ("scale", "one", "5"),
             "5 replicas are more than the spec of one allows (2). Raise spec.scaling.max",
         ),
-        (("scale", "one", "many"), "'many' is not a number of replicas. Write a number, or `auto`"),
+        (
+            ("scale", "one", "many"),
+            "'many' is not a number of replicas. Write a number, or `auto`; for example: seawall rollout scale one 2",
+        ),
+        (("scale", "one"), "for example: seawall rollout scale one 2"),
         (("scale", "a", "b", "2"), "too many words"),
         (("scale", "one", "2", "--fleet", "two"), "two fleets are named: one and two"),
         (("restart", "three"), "there is no fleet 'three'. Running here: one, two"),
@@ -63,6 +68,12 @@ def test_what_cannot_be_has_its_words(up: Up, args: tuple[str, ...], says: str) 
     assert done.returncode == 2
     assert says in " ".join(done.stderr.split())
     assert "null" not in done.stderr
+
+
+def test_the_gateways_turn_is_data_too(up: Up) -> None:
+    done = rollout(up, "gateway", "-o", "json")
+    assert json.loads(done.stdout) == {"gateway": "replaced"}
+    up.settled()
 
 
 def test_who_stops_watching_is_told_that_it_goes_on(up: Up) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import json
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -112,18 +113,43 @@ def test_a_spec_comes_from_standard_input_and_an_empty_one_is_told(tmp_path: Pat
     assert not list(tmp_path.iterdir())
 
 
-def test_a_reader_that_goes_away_never_looks_like_findings(tmp_path: Path) -> None:
-    pod = "apiVersion: v1\nkind: Pod\nmetadata: {name: NAME}\nspec: {containers: [{name: v, image: vllm}]}\n"
-    many = "---\n".join(pod.replace("NAME", f"a{i}") for i in range(300))
-    (tmp_path / "many.yaml").write_text(many)
-    for args in (["lint", "many.yaml"], ["lint", "many.yaml", "--json"]):
-        read, write = os.pipe()
-        os.close(read)
-        argv = [sys.executable, "-m", "seawall", *args]
-        done = subprocess.run(argv, stdout=write, stderr=subprocess.PIPE, text=True, cwd=tmp_path)
-        os.close(write)
-        assert done.returncode == BROKEN_PIPE == 141
-        assert not done.stderr
+MANY = "---\n".join(
+    f"apiVersion: v1\nkind: Pod\nmetadata: {{name: a{i}}}\nspec: {{containers: [{{name: v, image: vllm}}]}}\n"
+    for i in range(300)
+)
+UNREAD = [
+    "--help", "up --help", "lint many.yaml", "lint many.yaml --json", "lint --explain all", "plan fleet.yaml",
+    "plan fleet.yaml -o yaml", "plan Qwen/Qwen3-8B --gpus any", "simulate fleet.yaml --rate '1/s for 5s'",
+    "simulate fleet.yaml --rate '1/s for 5s' --sweep scaling.target=4,8", "render fleet.yaml", "explain spec",
+    "schema", "completion zsh", "prove fleet.yaml --list", "cache ls", "cache prune", "models list --registry none",
+    "models list --registry none -o json", "keys list --file keys.json", "diagnose --explain all",
+    "init Qwen/Qwen3-8B -w -", "logs --state-dir up", "logs tiny-0 --state-dir up",
+]  # fmt: skip
+"""What prints a table or a text, once for each verb that needs nothing that runs."""
+
+
+@pytest.mark.parametrize("line", UNREAD)
+def test_a_reader_that_goes_away_never_looks_like_findings(tmp_path: Path, line: str) -> None:
+    (tmp_path / "many.yaml").write_text(MANY)
+    (tmp_path / "fleet.yaml").write_text(SPEC)
+    (tmp_path / "up" / "logs").mkdir(parents=True)
+    (tmp_path / "up" / "logs" / "tiny-0.log").write_text("a line\n")
+    read, write = os.pipe()
+    os.close(read)
+    argv = [sys.executable, "-m", "seawall", *shlex.split(line)]
+    done = subprocess.run(argv, stdout=write, stderr=subprocess.PIPE, text=True, cwd=tmp_path)
+    os.close(write)
+    assert done.returncode == BROKEN_PIPE == 141
+    assert not done.stderr
+
+
+def test_a_key_that_is_revoked_is_data_and_one_that_is_not_there_an_error(tmp_path: Path) -> None:
+    made = json.loads(seawall("keys", "add", "me", "--file", "keys.json", "-o", "json", cwd=tmp_path).stdout)
+    gone = seawall("keys", "revoke", made["id"], "--file", "keys.json", "-o", "json", cwd=tmp_path)
+    assert json.loads(gone.stdout) == {"id": made["id"], "revoked": True}
+    again = seawall("keys", "revoke", made["id"], "--file", "keys.json", "-o", "json", cwd=tmp_path)
+    assert again.returncode == 2
+    assert json.loads(again.stdout)["error"]["cure"] == "See: seawall keys list --file keys.json"
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])

@@ -98,7 +98,7 @@ def test_a_machine_of_its_own(tmp_path: Path) -> None:
     state["replicas"].pop()
     (tmp_path / "state.json").write_text(json.dumps(state))
     result = CliRunner().invoke(command, ["--state-dir", str(tmp_path)])
-    assert "(a-0 unknown to it)" in result.output, "the gateway has not heard of a replica that never served"
+    assert "(a-0 failed)" in result.output, "the gateway has not heard of it; its supervisor tells why"
     missing = CliRunner().invoke(command, ["--state-dir", str(tmp_path / "no")])
     assert isinstance(missing.exception, InputError)
 

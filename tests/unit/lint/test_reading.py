@@ -45,6 +45,11 @@ def test_a_template_is_named_as_one(lint: Callable[[str], Report]) -> None:
     assert "helm template" in lint(text).findings[0].message
 
 
+@pytest.mark.parametrize("text", ["a:\n\t- 1\n", "a: 1\nb:\n  \tc: 1\n"])
+def test_a_tab_is_named_as_one(text: str, lint: Callable[[str], Report]) -> None:
+    assert "a tab stands there" in lint(text).findings[0].message
+
+
 def test_good_documents_before_a_broken_one_still_count(good: str, lint: Callable[[str], Report]) -> None:
     report = lint(good.replace("maxReplicaCount: 8", "maxReplicaCount: 8\n  : : ["))
     assert [f.rule for f in report.findings if f.severity == "error"] == ["yaml/malformed"]
