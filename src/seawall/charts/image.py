@@ -91,9 +91,9 @@ def _draw(axes: Any, chart: Chart, end: float, marks: Sequence[ChartMark]) -> No
             axes.scatter(*zip(*points, strict=True), s=6, alpha=0.5, color=colour, label=dots.name)
     for mark in marks:
         axes.axvline(mark.at, color=FACE["faint"], linewidth=0.7, linestyle=(0, (2, 3)))
-    for at, text in labels(marks, end):  # above the plot: they cover nothing
+    for where, text in labels(marks, end):  # above the plot: they cover nothing
         place = {"xycoords": ("data", "axes fraction"), "ha": "center", "va": "bottom", "fontsize": 9}
-        axes.annotate(text, (at, 1.0), color=FACE["faint"], **place)
+        axes.annotate(text, (where, 1.0), color=FACE["faint"], **place)
     if chart.limit is not None and chart.limit <= top:
         axes.axhline(chart.limit, color=FACE["bad"], linewidth=1.2, linestyle=(0, (6, 4)))
         axes.annotate(

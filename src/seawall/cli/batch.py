@@ -345,17 +345,19 @@ def _show(batch: dict[str, Any]) -> None:
     """One batch for people."""
     import time
 
-    from seawall.domain.units import show_seconds
+    from seawall.domain.units import counted, show_seconds
 
     counts, more = batch["request_counts"], batch.get("seawall", {})
     done = counts["completed"] + counts["failed"]
-    say(f"{batch['id']}   {batch['status']}   {done:,} of {counts['total']:,} lines")
+    say(f"{batch['id']}   {batch['status']}   {done:,} of {counted(counts['total'], 'line')}")
     for error in (batch["errors"] or {"data": []})["data"][:10]:
         where = f"line {error['line']}: " if error["line"] else ""
         say(f"  {where}{error['message']}")
     now = time.time()
     if counts["failed"]:
-        say(f"  failed     {counts['failed']:,} lines (seawall batch results {batch['id']} --errors)")
+        say(
+            f"  failed     {counted(counts['failed'], 'line')} (seawall batch results {batch['id']} --errors)"
+        )
     if more.get("finish_at"):
         left, window = more["finish_at"] - now, batch["expires_at"] - now
         say(
@@ -369,4 +371,4 @@ def _show(batch: dict[str, Any]) -> None:
         cost = f"   ${more['cost_usd']:.4f}" if more.get("cost_usd") else ""
         say(f"  tokens     {usage['input_tokens']:,} in, {usage['output_tokens']:,} out{cost}")
     if more.get("ran_twice"):
-        say(f"  ran twice  {more['ran_twice']:,} lines, for what ran them broke; each has one result")
+        say(f"  ran twice  {counted(more['ran_twice'], 'line')}: what ran them broke; each has one result")

@@ -16,6 +16,7 @@ from seawall.cli.files import InputFile, writable
 from seawall.cli.numbers import Finite
 from seawall.cli.output import output_option
 from seawall.cli.terminal import say
+from seawall.domain.units import counted
 
 if TYPE_CHECKING:
     from seawall.load.bench import Bench
@@ -167,7 +168,7 @@ def _interrupted(live: Live, report: Path | None, form: str, target: str, o: dic
     from seawall.load.drive import Run
 
     ended = [x for x in live.outcomes if x.ended_s]
-    say(f"\n  interrupted: {len(ended):,} requests had ended, {live.open:,} were open", err=True)
+    say(f"\n  interrupted: {counted(len(ended), 'request')} had ended, {live.open:,} open", err=True)
     if ended:
         first, last = min(x.intended_s for x in ended), max(x.ended_s for x in ended)
         summary = Run(ended, last - first, live.cpu_s(), live.retried).summary(_objective(o))

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from seawall.cli.cluster import cluster_options, with_cluster
+from seawall.domain.units import counted
 
 if TYPE_CHECKING:
     from seawall.drivers.kube import Kube
@@ -50,6 +51,9 @@ def command(
     show(found, form)
     changed = [c for c in found if c.verb != "keep"]
     if changed:
-        answer = CheckFailed(f"{len(changed)} objects differ.", f"seawall apply {' '.join(specs)}")
+        answer = CheckFailed(
+            f"{counted(len(changed), 'object differs', 'objects differ')}.",
+            f"seawall apply {' '.join(specs)}",
+        )
         answer.told = True
         raise answer

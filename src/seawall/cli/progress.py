@@ -10,7 +10,7 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Any
 
-from seawall.domain.units import show_bytes, show_seconds
+from seawall.domain.units import counted, show_bytes, show_seconds
 
 _EVERY_S = 5.0
 STEPS_EVERY_S = 10.0
@@ -196,7 +196,7 @@ class LineProgress:
                 more=text,
             )
         elif time.monotonic() - self._said >= _EVERY_S or batch["status"] != self._status:
-            self._say(f"{batch['status']}, {done:,} of {counts['total']:,} lines, {text}")
+            self._say(f"{batch['status']}, {done:,} of {counted(counts['total'], 'line')}, {text}")
         self._status = batch["status"]
 
     def away(self, why: str) -> None:

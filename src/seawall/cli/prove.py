@@ -294,8 +294,8 @@ def _on_cluster(
             target = await find(kube, fleet.name, o["namespace"] or fleet.metadata.namespace)
             verbs = ", ".join(s.name for s in proof.scenarios)
             say(
-                f"  {target.replicas} replicas of {target.fleet} in {target.namespace} (context {o['context']}) "
-                f"will be disturbed under {proof.streams} streams: {verbs}",
+                f"  {counted(target.replicas, 'replica')} of {target.fleet} in {target.namespace} "
+                f"(context {o['context']}) will be disturbed under {proof.streams} streams: {verbs}",
                 err=True,
             )
             if not o["yes"]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from seawall.cli.files import InputFile, writable_folder
+from seawall.domain.units import counted
 
 if TYPE_CHECKING:
     from seawall.render.inputs import Group
@@ -108,7 +109,7 @@ def _write(files: dict[str, str], output: Path | None, notes: tuple[str, ...]) -
         raise InputError(
             f"{output}: {e.strerror or e}.", "Name a folder that can be written with -o."
         ) from None
-    click.echo(f"wrote {len(files)} files to {output}")
+    click.echo(f"wrote {counted(len(files), 'file')} to {output}")
     for note in notes:
         click.echo(f"  {note}")
 

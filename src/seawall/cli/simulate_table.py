@@ -36,13 +36,13 @@ def rows(runs: list[tuple[str, Outcome]], marks: list[bool] | None = None) -> li
 
 
 def show(fleet: Fleet, outcome: Outcome) -> None:
-    from seawall.domain.units import show_seconds
+    from seawall.domain.units import counted, show_seconds
     from seawall.sim.report import rows_of
 
     setup = outcome.setup
     say(
-        f"{fleet.name}   {outcome.requests.source}   policy {setup.recipe}   {len(outcome.requests):,} requests in "
-        f"{show_seconds(outcome.end_s)}\n"
+        f"{fleet.name}   {outcome.requests.source}   policy {setup.recipe}   "
+        f"{counted(len(outcome.requests), 'request')} in {show_seconds(outcome.end_s)}\n"
     )
     _labelled(rows_of(outcome))
     if outcome.log:

@@ -269,7 +269,8 @@ def _turn(
     if grant > f.holds:
         woken = min(f.asleep, grant - f.holds)
         move: PoolMove = "wake" if woken else "load"
-        why = f"{f.demand:g} requests wait" if f.demand else "its scaler wants it"
+        waiting = f"{f.demand:g} request{' waits' if f.demand == 1 else 's wait'}"
+        why = waiting if f.demand else "its scaler wants it"
         return Turn(name=f.name, awake=grant, asleep=f.asleep - woken, move=move, reason=why)
     if leaving:
         why = _displaced(policy, f, memory, fleets, now)

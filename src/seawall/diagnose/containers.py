@@ -15,6 +15,7 @@ from seawall.diagnose.facts import (
     name_of,
     part,
     seconds_between,
+    whole,
 )
 from seawall.diagnose.fetchers import LESS_MEMORY, fetches
 from seawall.diagnose.hardware import refined
@@ -23,6 +24,7 @@ from seawall.diagnose.out_of_memory import when_it_ran_out
 from seawall.diagnose.probes import by_probe
 from seawall.diagnose.programs import no_program
 from seawall.diagnose.states import ended, statuses
+from seawall.domain.units import counted
 from seawall.engines.vllm import metrics as vllm
 from seawall.engines.vllm.raised import exception, explains
 from seawall.engines.vllm.signs import Said, read
@@ -65,7 +67,8 @@ def _ended(
     facts: Facts, pod: Object, status: Object, spec: Object, init: bool, end: Object, said: Said | None
 ) -> Iterator[Cause]:
     subject = f"Pod/{name_of(pod)}"
-    again = f", restarted {status.get('restartCount')} times" if status.get("restartCount") else ""
+    restarts = whole(status.get("restartCount"))
+    again = f", restarted {counted(restarts, 'time')}" if restarts else ""
     fact = f"{status.get('name')}: {end.get('reason') or 'ended'} (exit {end.get('exitCode')}){again}"
     if end.get("reason") == "OOMKilled":
         limit = part(spec, "resources", "limits").get("memory") or "none"

@@ -15,7 +15,7 @@ from seawall.domain.action import Plan
 from seawall.domain.catalog.clouds import weights_class
 from seawall.domain.catalog.providers import PROVIDERS, cure_of, provider_of
 from seawall.domain.spec import Fleet
-from seawall.domain.units import show_bytes
+from seawall.domain.units import counted, show_bytes
 
 CheckLevel = Literal["ok", "warn", "fail"]
 Object = dict[str, Any]
@@ -167,7 +167,7 @@ def _gpus(facts: ClusterFacts, fleet: Fleet, plan: Plan) -> Iterator[CheckResult
             "GPU type", "fail", f"the plan wants {plan.gpu}; nodes have {', '.join(have)}", _REPLAN
         )
         return
-    yield CheckResult("GPU type", "ok", f"{len(fitting)} nodes carry {plan.gpu}")
+    yield CheckResult("GPU type", "ok", f"{plan.gpu} on {counted(len(fitting), 'node')}")
     yield from _room(fitting, fleet, plan)
 
 

@@ -14,6 +14,7 @@ from seawall.decide.truth.standing import WRONG
 from seawall.diagnose.cause import Cause, rule
 from seawall.diagnose.facts import Facts
 from seawall.domain.told import read
+from seawall.domain.units import counted
 from seawall.engines.vllm import metrics as vllm
 from seawall.engines.vllm.load import ENOUGH_TOKENS
 
@@ -37,7 +38,8 @@ def hung(facts: Facts) -> Iterator[Cause]:
         opinion, after = look(pulse, sight, pace, PATIENCE, facts.metrics_apart_s)
         if not after.looks:
             continue  # it has shown a sign
-        silent = f"{busy:.0f} requests run and nothing has moved for {facts.metrics_apart_s:.0f} s"
+        running = counted(round(busy), "request runs", "requests run")
+        silent = f"{running} and nothing has moved for {facts.metrics_apart_s:.0f} s"
         evidence = (f"no statistic of a step has moved: {opinion.reason}", *out)
         if out or opinion.verdict is not Verdict.ALIVE:
             yield Cause(

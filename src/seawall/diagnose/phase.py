@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
+from seawall.domain.units import counted
 from seawall.drivers.kube_refusal import cure_of
 
 Object = dict[str, Any]
@@ -49,7 +50,7 @@ def phase_of(pod: Object) -> tuple[PodPhase, str]:
     if running:
         started = all(c.get("started") for c in running)
         restarts = sum(int(c.get("restartCount") or 0) for c in running)
-        again = f", restarted {restarts} times" if restarts else ""
+        again = f", restarted {counted(restarts, 'time')}" if restarts else ""
         return (
             ("starting", f"serves HTTP, not ready yet{again}")
             if started

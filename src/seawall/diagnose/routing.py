@@ -10,6 +10,7 @@ from seawall.diagnose.cause import Cause, CauseCertainty, rule
 from seawall.diagnose.facts import Facts, Object, condition, items, name_of, part
 from seawall.domain.labels import FLEET
 from seawall.domain.told import GatewayState, ReplicaState, read
+from seawall.domain.units import counted
 
 
 def _ready(pod: Object) -> bool:
@@ -26,6 +27,10 @@ def _each(facts: Facts) -> Iterator[tuple[str, GatewayState]]:
             yield name, read(document)
         except ValueError:
             continue
+
+
+def _none_ready(pods: int) -> str:
+    return "its only Pod is not ready" if pods == 1 else f"none of its {pods} Pods is ready"
 
 
 def _told(facts: Facts) -> GatewayState:
@@ -63,7 +68,7 @@ def services(facts: Facts) -> Iterator[Cause]:
                 subject=f"Service/{name}",
                 weight=82,
                 what=f"its selector {wanted} fits no Pod: clients get connection refused or 503",
-                evidence=(f"{len(facts.pods)} Pods in sight, 0 selected",),
+                evidence=(f"{counted(len(facts.pods), 'Pod')} in sight, 0 selected",),
                 do="kubectl get pods --show-labels; make selector and labels agree",
             )
         elif any(_ready(p) for p in picked):
@@ -74,7 +79,7 @@ def services(facts: Facts) -> Iterator[Cause]:
                 weight=70,
                 what="ready Pods are selected and the Service has no ready endpoint: a port name that "
                 "does not exist, or endpoints lag behind",
-                evidence=(f"{len(picked)} Pods selected",),
+                evidence=(f"{counted(len(picked), 'Pod')} selected",),
                 do=f"kubectl get endpointslices -l kubernetes.io/service-name={name} -o yaml; check "
                 "targetPort's name",
             )
@@ -84,8 +89,8 @@ def services(facts: Facts) -> Iterator[Cause]:
                 certainty="certain",
                 subject=f"Service/{name}",
                 weight=35,
-                what=f"it has no ready endpoint: none of its {len(picked)} Pods is ready",
-                evidence=(f"{len(endpoints)} endpoints, 0 ready",),
+                what=f"it has no ready endpoint: {_none_ready(len(picked))}",
+                evidence=(f"{counted(len(endpoints), 'endpoint')}, 0 ready",),
                 do="see the Pods' causes",
                 kind="symptom",
             )
@@ -110,7 +115,7 @@ def gateway(facts: Facts) -> Iterator[Cause]:
             weight=84 if ready else 38,
             what=what,
             evidence=(
-                f"/debug/state: {len(mine)} replicas, {state.queued} requests queued",
+                f"/debug/state: {counted(len(mine), 'replica')}, {counted(state.queued, 'request')} queued",
                 *(f"{n}: {r.reason}" for n, r in list(mine.items())[:3] if r.reason),
             ),
             do=do,
@@ -129,9 +134,10 @@ def _why_none(fleet: str, mine: Mapping[str, ReplicaState], ready: int) -> tuple
             "system:serviceaccount:NAMESPACE:GATEWAY; kubectl logs deploy/GATEWAY",
         )
     if mine:
+        none = "none of the replicas" if len(mine) > 1 else "no replica"
         states = ", ".join(f"{n} {r.state or 'unknown to it'}" for n, r in list(mine.items())[:4])
         return (
-            f"the gateway routes to none of the {len(mine)} replicas of {fleet} ({states})",
+            f"the gateway routes to {none} of {fleet} ({states})",
             "likely",
             "see the replicas' causes; it probes them and takes them back by itself",
         )

@@ -109,11 +109,10 @@ def answer(supervisor: Supervisor, line: bytes) -> dict[str, Any]:
     if fleet is None:
         names = [f.name for f in supervisor.fleets]
         if named is None:
-            wanted = ask.get("replicas")
-            count = "" if do == "restart" else f" {'auto' if wanted is None else str(wanted)[:9]}"
+            said = "" if do == "restart" else f" {'auto' if ask.get('replicas') is None else ask['replicas']}"
             return _no(
                 f"{len(names)} fleets run here: {', '.join(names)}",
-                f"Say which: seawall rollout {do} {names[0]}{count}",
+                f"Say which: seawall rollout {do} {names[0]}{said:.10}",
             )
         return _no(f"there is no fleet {named!r:.80}", f"Running here: {', '.join(names)}.")
     if do == "restart":

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
+from seawall.domain.units import counted
 from seawall.load.measure import at_most
 from seawall.prove.pressure import StreamRecord
 
@@ -102,11 +103,11 @@ def judge(
     first = max((r.outcome.ttft_s or 0.0 for r in steady if r.case.streams), default=0.0)
     reasons = [*broken]
     if lost:
-        reasons.append(f"{len(lost)} streams lost")
+        reasons.append(f"{counted(len(lost), 'stream')} lost")
     if wrong:
-        reasons.append(f"{wrong} wrong tokens")
+        reasons.append(counted(wrong, "wrong token"))
     if usage:
-        reasons.append(f"{usage} answers with a wrong usage")
+        reasons.append(f"{counted(usage, 'answer')} with a wrong usage")
     if not whole:
         reasons.append("not one stream finished")
     reasons += _beyond(expectation, len(rejected), stall, first)
@@ -148,7 +149,7 @@ def _told_to_wait(record: StreamRecord, expected: Expectation) -> bool:
 def _beyond(expected: Expectation, rejected: int, stall_s: float, first_s: float) -> Iterator[str]:
     """What the scenario does not allow: rejections, the worst stall, the worst wait for a first token."""
     if rejected and not expected.may_reject:
-        yield f"{rejected} requests rejected though there was room"
+        yield f"{counted(rejected, 'request')} rejected though there was room"
     if expected.worst_stall_s is not None and stall_s > expected.worst_stall_s:
         yield f"a stall of {stall_s:.1f} s, more than {expected.worst_stall_s:.0f} s"
     if expected.worst_ttft_s is not None and first_s > expected.worst_ttft_s:

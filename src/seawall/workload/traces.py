@@ -20,6 +20,7 @@ from datetime import UTC, datetime
 
 import numpy as np
 
+from seawall.domain.units import counted
 from seawall.errors import InputError
 from seawall.workload.arrivals import MAX_REQUESTS, Requests
 
@@ -67,7 +68,7 @@ def read_trace(lines: Iterable[str], name: str) -> Requests:
         )
     table = np.fromiter(_bounded(rows, name), dtype=np.dtype((np.float64, 5)))
     if not len(table):
-        broken = f" ({bad.count} lines cannot be read)" if bad.count else ""
+        broken = f" ({counted(bad.count, 'line')} cannot be read)" if bad.count else ""
         raise InputError(f"{name}: the {kind} trace holds no request{broken}.", bad.cure)
     if bad.count > max(10, len(table) // 20):
         raise InputError(f"{name}: {bad.count} lines of this {kind} trace cannot be read.", bad.cure)
@@ -78,7 +79,7 @@ def read_trace(lines: Iterable[str], name: str) -> Requests:
         output=table[:, 2].astype(np.int32),
         prefix=table[:, 3].astype(np.int32),
         shared=table[:, 4].astype(np.int32),
-        source=f"{kind} trace {name}" + (f", {bad.count} lines left out" if bad.count else ""),
+        source=f"{kind} trace {name}" + (f", {counted(bad.count, 'line')} left out" if bad.count else ""),
     )
 
 

@@ -62,9 +62,11 @@ KEYS = {"id": "3f9c2a71aa", "sha256": "0" * 64, "tenant": "a-tenant-with-a-long-
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What the verbs look at."""
     folder = tmp_path_factory.mktemp("narrow")
+    fleet = (EXAMPLES / "llama-70b-4xh100.yaml").read_text()
     for name, text in {
-        "bad.yaml": MANIFEST, "x.yaml": "", "fleet.yaml": (EXAMPLES / "llama-70b-4xh100.yaml").read_text(), "up/logs/tiny-0.log": "a line", "models/qwen3-8b.yaml": MODEL,
-        "keys.json": json.dumps({"keys": [KEYS]}), "cache/weights/quite-a-long-name-of-weights-2a1277ae/w": "w",
+        "bad.yaml": MANIFEST, "x.yaml": "", "fleet.yaml": fleet, "up/logs/tiny-0.log": "a line",
+        "models/qwen3-8b.yaml": MODEL, "keys.json": json.dumps({"keys": [KEYS]}),
+        "cache/weights/quite-a-long-name-of-weights-2a1277ae/w": "w",
     }.items():  # fmt: skip
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text(text)

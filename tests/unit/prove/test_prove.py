@@ -141,5 +141,5 @@ def test_the_timeline_shows_streams_stalls_and_what_happened() -> None:
     assert "prefers-color-scheme:dark" in text
     assert "&lt;proof&gt;" in text
     assert "kill -9 &lt;a&gt;" in text
-    assert "1 streams lost" in text
+    assert "1 stream lost" in text
     assert "<script" not in text

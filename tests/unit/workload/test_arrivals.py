@@ -136,7 +136,7 @@ def test_the_public_formats() -> None:
 
 def test_broken_lines_are_counted_and_too_many_are_an_error() -> None:
     some = read_trace((AZURE + "nonsense,x,y\n").splitlines(), "a.csv")
-    assert "1 lines left out" in some.source
+    assert "1 line left out" in some.source
     with pytest.raises(InputError, match="cannot be read") as e:
         read_trace((AZURE + "nonsense\n" * 50).splitlines(), "a.csv")
     assert "'nonsense'" in e.value.cure
@@ -163,7 +163,7 @@ def test_times_that_are_no_times_are_left_out_and_the_rest_sorted() -> None:
         ("TIMESTAMP,GeneratedTokens\n2023-11-16 18:15:00,7\n", "no column contexttokens"),
         ("Timestamp,Response tokens\n1,7\n", "no column request tokens"),
         ("TIMESTAMP,ContextTokens,GeneratedTokens\n", "holds no request"),
-        ("TIMESTAMP,ContextTokens,GeneratedTokens\n,,\n", r"holds no request \(1 lines cannot be read"),
+        ("TIMESTAMP,ContextTokens,GeneratedTokens\n,,\n", r"holds no request \(1 line cannot be read"),
         ('{"timestamp": 1}\n', "holds no request"),
         ('{"timestamp": NaN, "input_length": 5, "output_length": 5}\n', "holds no request"),
         ("TIMESTAMP,ContextTokens,GeneratedTokens\n1," + "9" * 200_000 + ",1\n", "holds no request"),

@@ -19,7 +19,7 @@ from seawall.decide.scale import budget, calc, hpa, keda, schedule, slo
 from seawall.decide.scale.behavior import TOO_MANY
 from seawall.decide.scale.policy import DemandSeen, ScalePolicy, ScaleTrigger
 from seawall.domain.action import ScaleDecision
-from seawall.domain.units import show_seconds
+from seawall.domain.units import counted, show_seconds
 
 
 class ScaleState(TypedDict, total=False):
@@ -111,7 +111,7 @@ def _scheduled(policy: ScalePolicy, bounds: _Bounds, at: float | None) -> list[h
 
 
 def _load(seen: DemandSeen) -> str:
-    return f"{seen.demand:g} requests on {seen.replicas} replica{'' if seen.replicas == 1 else 's'}"
+    return f"{seen.demand:g} {'request' if seen.demand == 1 else 'requests'} on {counted(seen.replicas, 'replica')}"
 
 
 def _poll(policy: ScalePolicy, seen: DemandSeen, after: ScaleState, now: float) -> tuple[int, str]:

@@ -64,7 +64,7 @@ def test_silence_scales_to_zero_and_the_first_request_wakes_at_once() -> None:
     assert decision.replicas == 0
     decision, _ = decide(p, DemandSeen(replicas=0, queued=1), state, 0.1)
     assert decision.replicas == 1
-    assert "1 requests on 0 replicas" in decision.reason
+    assert "1 request on 0 replicas" in decision.reason
 
 
 def test_metrics_that_cannot_be_read_move_nothing() -> None:
