@@ -26,7 +26,9 @@ FAMILIES = (
     "engine",
     "fit",
     "hub",
+    "names",
     "network",
+    "pods",
     "probes",
     "promql",
     "refused",
@@ -34,11 +36,15 @@ FAMILIES = (
     "rollout",
     "scale",
     "scheduling",
+    "schema",
     "security",
     "shutdown",
     "storage",
+    "together",
     "values",
+    "variables",
     "weights",
+    "words",
 )
 """Annotation: rule ids, parted by commas, that an object's author has decided against."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
+from tests.unit.lint import test_api, test_refused_by_vllm
 
 from seawall.lint.run import FAMILIES, Report, load_rules
 
@@ -257,7 +258,7 @@ TOGETHER = {
     "scale/no-fallback": {"autoscale/unknown-field"},
     "devices/capability": {"fit/does-not-fit", "fit/context-too-long"},
     "fit/beyond-the-model": {"fit/context-too-long"},
-    "weights/renamed-repo": {"weights/not-local", "weights/gated-no-token"},
+    "weights/renamed-repo": {"weights/not-local", "weights/gated-no-token", "weights/offline-and-empty"},
     "probes/engine-gives-up": {"storage/slow-class", "probes/startup-budget"},
     "storage/slow-class": {"probes/startup-budget"},
     "storage/access-mode": {"storage/slow-class"},
@@ -336,7 +337,8 @@ def test_every_rule_has_a_story_and_a_test() -> None:
     load_rules()
     from seawall.lint.finding import RULES
 
-    assert set(RULES) == set(MUTATIONS) | OWN_TESTS
+    walked = {rule for rule, _, _ in (*test_api.MISTAKES.values(), *test_refused_by_vllm.MISTAKES.values())}
+    assert set(RULES) == set(MUTATIONS) | OWN_TESTS | walked
     assert all(len(r.story) > 40 and r.cure and r.title for r in RULES.values())
     assert {r.split("/")[0] for r in RULES} - {"yaml", "spot", "fleet"} == set(FAMILIES) - {
         "files",
@@ -344,6 +346,12 @@ def test_every_rule_has_a_story_and_a_test() -> None:
         "asked",
         "hub",
         "refused",
+        "words",
+        "together",
+        "variables",
+        "names",
+        "pods",
+        "schema",
     }
 
 

@@ -287,6 +287,12 @@ def wrong_value(world: Manifests, say: Say) -> Iterator[Finding]:
             yield from _batch_below_seqs(workload, engine, say)
 
 
+_ONE_OR_MORE = (
+    "--tensor-parallel-size",
+    "--pipeline-parallel-size",
+    "--data-parallel-size",
+    "--max-num-seqs",
+)
 _TOKENS = ("--max-model-len", "--max-num-batched-tokens")
 """Flags that take 32768 and 32k (and -1 or auto)."""
 
@@ -304,10 +310,19 @@ def _wrong(name: str, text: str) -> tuple[str, bool]:
             return "a number", True
         if name == "--gpu-memory-utilization" and not 0 < value <= 1:
             return "a share between 0 and 1", True
-    if name in ("--tensor-parallel-size", "--pipeline-parallel-size") and int(text) < 1:
+    if name in _ONE_OR_MORE and int(text) < 1:
         return "1 or more", True
+    if name in _TOKENS and text == "0":
+        return "1 or more", True
+    if name == "--port" and not 0 <= int(text) < 2**16:
+        return "a port below 65536", True
     known = CHOICES.get(name, [])
-    if known and text not in known and "." not in text:
+    if (
+        known
+        and text not in known
+        and "." not in text
+        and (name != "--attention-backend" or text.upper() not in known)
+    ):
         certain = name not in OPEN_LISTS or bool(
             re.fullmatch(r"(int|fp|bf|float|q|u?int)?\d+(bit|b)?|\d+-?bits?", text)
         )
