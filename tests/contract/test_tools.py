@@ -171,6 +171,58 @@ def test_through_the_gateway_it_is_the_engines_answer(
     assert (as_stream(CHAT, json.dumps(body).encode()) is not None) == (choice == "none")
 
 
+TYPED_CHOICES: list[tuple[str, Any]] = [
+    (MESSAGES, {"type": "tool", "name": "greet"}),
+    (MESSAGES, {"type": "any"}),
+    (MESSAGES, {"type": "auto"}),
+    (RESPONSES, {"type": "function", "name": "greet"}),
+    (RESPONSES, "required"),
+    (RESPONSES, "auto"),
+]
+
+
+def typed(route: str, choice: Any, model: str) -> dict[str, Any]:
+    """A request of one of the other two routes, in that route's own words."""
+    body = {"model": model, "temperature": 0, "tool_choice": choice}
+    if route == MESSAGES:
+        tools = [{"name": t["function"]["name"], "input_schema": SCHEMA} for t in (GREET, WAVE)]
+        return {
+            **body,
+            "max_tokens": 300,
+            "tools": tools,
+            "messages": [{"role": "user", "content": "Greet Ann."}],
+        }
+    tools = [{"type": "function", **t["function"]} for t in (GREET, WAVE)]
+    return {**body, "max_output_tokens": 300, "tools": tools, "input": "Greet Ann."}
+
+
+def unnamed(answer: Any) -> Any:
+    """Without what is another one each time, wherever it stands: ids, times."""
+    if isinstance(answer, dict):
+        own = ("id", "call_id", "created_at", "completed_at")
+        return {k: unnamed(v) for k, v in answer.items() if k not in own}
+    return [unnamed(v) for v in answer] if isinstance(answer, list) else answer
+
+
+def kinds(route: str, answer: Any) -> list[str]:
+    return [part["type"] for part in answer["content" if route == MESSAGES else "output"]]
+
+
+@pytest.mark.parametrize(("route", "choice"), TYPED_CHOICES, ids=str)
+def test_messages_and_responses_through_the_gateway_are_the_engines_answer(
+    tooled: Server, gateway: Server, route: str, choice: Any
+) -> None:
+    body = typed(route, choice, "smollm2")
+    theirs, ours = tooled.post(route, body), gateway.post(route, body)
+    assert (ours.status, theirs.status) == (200, 200), ours.body
+    assert unnamed(ours.json) == unnamed(theirs.json)
+    if tooled.kind == "attached" and choice not in (
+        "auto",
+        {"type": "auto"},
+    ):  # the simulated one calls by chat alone
+        assert {"tool_use", "function_call"} & set(kinds(route, ours.json)), ours.body
+
+
 @pytest.mark.parametrize(
     ("route", "choice", "assembled"),
     [
