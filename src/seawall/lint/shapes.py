@@ -104,11 +104,19 @@ Service selector=m ports=[ServicePort] type=s clusterIP=s clusterIPs=l externalI
 ServicePort name=s port=i targetPort=p nodePort=i protocol=s appProtocol=s
 PersistentVolumeClaim accessModes=l storageClassName=s resources=Resources volumeName=s volumeMode=s selector=Selector
  dataSource=? dataSourceRef=? volumeAttributesClassName=s
+Ingress ingressClassName=s rules=[IngressRule] tls=? defaultBackend=Backend
+IngressRule host=s http=IngressHttp
+IngressHttp paths=[IngressPath]
+IngressPath path=s pathType=s backend=Backend
+Backend service=BackendService resource=?
+BackendService name=s port=BackendPort
+BackendPort name=s number=i
 PodDisruptionBudget minAvailable=p maxUnavailable=p selector=Selector unhealthyPodEvictionPolicy=s
 """
 _KINDS = {
     "Deployment": "apps/v1", "StatefulSet": "apps/v1", "DaemonSet": "apps/v1", "Job": "batch/v1", "Service": "v1",
     "PersistentVolumeClaim": "v1", "PodDisruptionBudget": "policy/v1", "Pod": "v1",
+    "Ingress": "networking.k8s.io/v1",
 }  # fmt: skip
 
 

@@ -97,7 +97,8 @@ MISTAKES: dict[str, tuple[str, Changes, Changes]] = {
         "values/not-together", args("--data-parallel-size=2", "--data-parallel-rank=2"),
         args("--data-parallel-size=2", "--data-parallel-rank=1")),
     "three nodes for four ranks": (
-        "values/not-together", args("--nnodes=3", "--node-rank=0"), args("--nnodes=2", "--node-rank=1")),
+        "values/not-together", args("--nnodes=3", "--node-rank=0"),
+        args("--nnodes=2", "--node-rank=1", "--master-addr=a")),
     "a batch below the context": (
         "values/not-together", args("--no-enable-chunked-prefill", "--max-num-batched-tokens=8192"),
         args("--no-enable-chunked-prefill", "--max-num-batched-tokens=32768")),

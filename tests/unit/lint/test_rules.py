@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
-from tests.unit.lint import test_api, test_refused_by_vllm
+from tests.unit.lint import test_api, test_by_walk, test_refused_by_vllm
 
 from seawall.lint.run import FAMILIES, Report, load_rules
 
@@ -253,6 +253,12 @@ MUTATIONS: dict[str, list[tuple[str, str]]] = {
 }
 # rules that one broken thing sets off together
 TOGETHER = {
+    "command/missing-key": {"security/no-home"},
+    "command/not-a-string": {"security/no-home"},
+    "devices/gke-driver-path": {"security/no-home"},
+    "security/secret-in-clear": {"security/no-home"},
+    "security/dev-mode": {"security/no-home"},
+    "values/unknown-parser": {"values/tool-choice-without-parser"},
     "resources/host-memory-too-small": {"resources/shm-eats-memory"},
     "engine/model-too-new": {"engine/flag-too-new"},
     "scale/no-fallback": {"autoscale/unknown-field"},
@@ -337,7 +343,8 @@ def test_every_rule_has_a_story_and_a_test() -> None:
     load_rules()
     from seawall.lint.finding import RULES
 
-    walked = {rule for rule, _, _ in (*test_api.MISTAKES.values(), *test_refused_by_vllm.MISTAKES.values())}
+    tables = [m for file in (test_api, test_by_walk, test_refused_by_vllm) for m in file.MISTAKES.values()]
+    walked = {rule for rule, _, _ in tables}
     assert set(RULES) == set(MUTATIONS) | OWN_TESTS | walked
     assert all(len(r.story) > 40 and r.cure and r.title for r in RULES.values())
     assert {r.split("/")[0] for r in RULES} - {"yaml", "spot", "fleet"} == set(FAMILIES) - {
@@ -347,6 +354,10 @@ def test_every_rule_has_a_story_and_a_test() -> None:
         "hub",
         "refused",
         "words",
+        "parts",
+        "references",
+        "room",
+        "routes",
         "together",
         "variables",
         "names",

@@ -189,6 +189,7 @@ def test_hub_models_and_their_downloads(good: str, lint: Callable[[str], Report]
         "weights/no-revision",
         "weights/not-local",
         "weights/gated-no-token",
+        "storage/read-only-cache",
     }
     bare = online.replace("        - {name: weights, mountPath: /models, readOnly: true}\n", "")
     assert "weights/downloaded-each-start" in {f.rule for f in lint(bare).findings}

@@ -9,7 +9,8 @@ from __future__ import annotations
 from seawall.engines.vllm.versions import Version
 
 _JSON = """
---additional-config --attention-config --compilation-config --default-chat-template-kwargs --ec-transfer-config
+--additional-config --allowed-headers --allowed-methods --allowed-origins
+--attention-config --compilation-config --default-chat-template-kwargs --ec-transfer-config
 --eplb-config --kernel-config --kv-events-config --kv-transfer-config --limit-mm-per-prompt --media-io-kwargs
 --mm-processor-kwargs --override-generation-config --override-pooler-config --pooler-config --profiler-config
 --reasoning-config --rope-scaling --speculative-config --structured-outputs-config --watermark-config
@@ -150,6 +151,8 @@ METHODS = frozenset(_METHODS.split())
 """Methods of speculative decoding."""
 CONNECTORS = frozenset(_CONNECTORS.split())
 """KV connectors that some version registers; others come with kv_connector_module_path."""
+GRAPH_MODES = ("NONE", "PIECEWISE", "FULL", "FULL_DECODE_ONLY", "FULL_AND_PIECEWISE")
+STRUCTURED = ("auto", "xgrammar", "guidance", "outlines", "lm-format-enforcer")
 PARSERS: dict[str, frozenset[str]] = {
     "--tool-call-parser": frozenset(_TOOL.split()),
     "--reasoning-parser": frozenset(_REASONING.split()),

@@ -13,6 +13,7 @@ from seawall.lint.image import chips, is_official, is_vllm_image
 from seawall.lint.node import YamlNode
 from seawall.lint.objects import Container, Workload
 from seawall.lint.rules.fit import gpu_for
+from seawall.lint.rules.resources import quantity
 from seawall.lint.size import model_of
 from seawall.lint.world import Manifests
 
@@ -36,6 +37,8 @@ _NO_HALF_SINCE = (0, 10)
 _NO_HALF = re.compile(r"(?:^|/)(?:med|shield)?gemma-?[23]-|(?:^|/)GLM-4-(?:9B|32B)-0414|(?:^|/)plamo-2", re.I)
 _BFLOAT16_ONLY = re.compile(r"(?:^|/)gpt-oss-", re.I)
 """MXFP4 experts, which vLLM computes in bfloat16 only (`Mxfp4Config.get_supported_act_dtypes`)."""
+_SMALL_SHM = 128 * 2**20
+"""NCCL takes some 10 MiB for each pair of ranks, vLLM's own queue of broadcasts 160 MiB."""
 _GKE_PATH = "/usr/local/nvidia/lib64"
 _GKE_SINCE, _GKE_UNTIL = (0, 9), (0, 17)
 _NEEDS_SHM = (
@@ -193,6 +196,14 @@ def no_shm(world: Manifests, say: Say) -> Iterator[Finding]:
                 engine.node["volumeMounts"],
                 f"tensor parallel {engine.tensor_parallel} with the default 64 MiB /dev/shm: start-up or the first "
                 "large batch ends in an NCCL error or a bus error.",
+            )
+        elif (size := quantity(volume.at("emptyDir", "sizeLimit"))) is not None and size <= _SMALL_SHM:
+            yield say(
+                workload.obj,
+                volume.at("emptyDir", "sizeLimit"),
+                f"/dev/shm of {size >> 20} MiB for tensor parallel {engine.tensor_parallel}: `No space left on "
+                "device`, or an NCCL error.",
+                "Set sizeLimit: 8Gi.",
             )
         elif "emptyDir" in volume and volume.at("emptyDir", "medium").text() != "Memory":
             yield say(

@@ -291,6 +291,7 @@ def _kserve_port(workload: Workload) -> YamlNode | None:
 )
 def selects_nothing(world: Manifests, say: Say) -> Iterator[Finding]:
     yield from _monitors(world, say)
+    yield from _other_namespace(world, say)
     for obj in world.kinds("Service", "PodDisruptionBudget", "PodMonitor", "NetworkPolicy"):
         mates = [w for w in world.workloads if w.obj.namespace == obj.namespace and not w.partial]
         if len(mates) != 1 or any(obj in world.selecting(w, obj.kind) for w in mates) or _others(world, obj):
@@ -308,6 +309,26 @@ def selects_nothing(world: Manifests, say: Say) -> Iterator[Finding]:
                     node,
                     f"{key}={node.text()} selects no Pod here; {mates[0].obj.shown} has {key}={has}.",
                 )
+
+
+def _other_namespace(world: Manifests, say: Say) -> Iterator[Finding]:
+    """Services whose labels fit the Pods of another namespace, and none of their own."""
+    for service in world.kinds("Service"):
+        wanted = {k: v.text() for k, v in service.spec["selector"].items()}
+        fit = [w for w in world.workloads if wanted and all(w.labels.get(k) == v for k, v in wanted.items())]
+        spaces = {w.obj.namespace for w in fit}
+        written = service.node.at("metadata", "namespace")
+        both = written and all(w.obj.node.at("metadata", "namespace") for w in fit)
+        if len(spaces) == 1 and both and service.namespace not in spaces and not _others(world, service):
+            if any("{" in s or "$" in s for s in (*spaces, service.namespace)):
+                continue
+            text = f"the Pods that it selects are in namespace {next(iter(spaces))}, and it in {service.namespace}: "
+            yield say(
+                service,
+                written or service.spec["selector"],
+                text + "no endpoints.",
+                "Write it into their namespace.",
+            )
 
 
 def _monitors(world: Manifests, say: Say) -> Iterator[Finding]:

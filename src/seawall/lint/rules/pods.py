@@ -208,7 +208,8 @@ def _affinity(pod: YamlNode) -> Wrong:
 def not_together(world: Manifests, say: Say) -> Iterator[Finding]:
     checks = {
         "Deployment": _deployment, "PodDisruptionBudget": _budget, "Service": _service, "Job": _job,
-        "PersistentVolumeClaim": _claim, "HorizontalPodAutoscaler": _behavior, "ScaledObject": _behavior,
+        "PersistentVolumeClaim": _claim,
+        "Ingress": _ingress, "HorizontalPodAutoscaler": _behavior, "ScaledObject": _behavior,
     }  # fmt: skip
     for kind, check in checks.items():
         for obj in world.kinds(kind):
@@ -253,6 +254,12 @@ def _job(obj: Obj) -> Wrong:
     policy = pod["restartPolicy"]
     if obj.api == "batch/v1" and pod["containers"] and policy.text("Always") == "Always":
         yield policy or pod, "a Job's Pods restart Never or OnFailure"
+
+
+def _ingress(obj: Obj) -> Wrong:
+    for path in (p for r in obj.spec["rules"] for p in r.at("http", "paths")):
+        if obj.api == "networking.k8s.io/v1" and path.entries and not path["pathType"]:
+            yield path, "a path of an Ingress needs pathType"
 
 
 def _claim(obj: Obj) -> Wrong:

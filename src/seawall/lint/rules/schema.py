@@ -104,7 +104,8 @@ def _placed(key: str, shape: str) -> str:
 _CLOSED = {
     "Selector", "Probe", "HttpGet", "Exec", "EmptyDir", "HostPath", "ClaimSource", "SecretSource", "ConfigMapSource",
     "KeyPath", "Mount", "KeyRef", "Ref", "EnvSource", "EnvFrom", "Env", "Toleration", "ContainerPort", "Named",
-    "Strategy", "Rolling", "Resources",
+    "Strategy", "Rolling", "Resources", "Ingress", "IngressRule", "IngressPath", "Backend", "BackendService",
+    "BackendPort",
 }  # fmt: skip
 """Parts so small and so old that whatever they do not have is nowhere."""
 

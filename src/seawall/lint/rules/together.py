@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import difflib
 import json
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 from seawall.domain.model import ModelConfig
-from seawall.engines.vllm.values import CONNECTORS, KEYS, METHODS
+from seawall.engines.vllm.values import CONNECTORS, GRAPH_MODES, KEYS, METHODS, STRUCTURED
 from seawall.engines.vllm.versions import Version
 from seawall.lint.command import Command
 from seawall.lint.finding import Finding, Say, Severity, rule
@@ -77,6 +78,8 @@ def _nodes(e: Container, c: Command) -> str:
         return f"--nnodes {nodes} does not divide the {world} ranks"
     if nodes > 1 and c.value("--distributed-executor-backend") == "ray":
         return "--nnodes goes with --distributed-executor-backend mp"
+    if nodes > 1 and not c.option("--master-addr") and c.option("--nnodes"):
+        return f"--nnodes {nodes} without --master-addr (it is 127.0.0.1): the nodes do not find each other"
     return ""
 
 
@@ -156,6 +159,47 @@ def _headless(e: Container, c: Command) -> str:
     )
 
 
+def _traces(e: Container, c: Command) -> str:
+    asked = (c.value("--collect-detailed-traces") or "None") != "None"
+    return (
+        "--collect-detailed-traces needs --otlp-traces-endpoint"
+        if asked and not c.option("--otlp-traces-endpoint")
+        else ""
+    )
+
+
+def _old_float(e: Container, c: Command) -> str:
+    fp8 = bool(re.search(r"-fp8(-|$)", (e.model or "").lower()))
+    clash = fp8 and c.value("--kv-cache-dtype") == "fp8_e5m2"
+    return f"--kv-cache-dtype fp8_e5m2 and {e.model}, a checkpoint in fp8" if clash else ""
+
+
+def _only_amd(e: Container, c: Command) -> str:
+    return (
+        "--quantization ptpc_fp8 is for AMD's GPUs"
+        if c.value("--quantization") == "ptpc_fp8" and e.vendor == "nvidia"
+        else ""
+    )
+
+
+def _graphs(e: Container, c: Command) -> str:
+    body = inside(c, "--compilation-config")
+    mode, graph = body.get("mode"), body.get("cudagraph_mode")
+    if isinstance(mode, int) and not 0 <= mode <= 3:
+        return f"--compilation-config has mode {mode}, and there are 0 to 3"
+    if isinstance(graph, str) and graph.upper() not in GRAPH_MODES:
+        return f"cudagraph_mode {graph} is none of {', '.join(GRAPH_MODES)}"
+    return ""
+
+
+def _grammar(e: Container, c: Command) -> str:
+    name = inside(c, "--structured-outputs-config").get("backend")
+    fits = name is None or name in STRUCTURED
+    return (
+        "" if fits else f"--structured-outputs-config has backend {name}, and takes {', '.join(STRUCTURED)}"
+    )
+
+
 def _loras(e: Container, c: Command) -> str:
     on_cpu, at_once = c.integer("--max-cpu-loras"), c.integer("--max-loras") or 1
     return (
@@ -193,6 +237,11 @@ _TABLE = (
     Contradiction("--max-cpu-loras", (0, 8), _loras),
     Contradiction("--enable-per-request-metrics", (0, 30),
             _with("--enable-per-request-metrics", "--disable-log-stats", "there is nothing to tell")),
+    Contradiction("--collect-detailed-traces", (0, 8), _traces),
+    Contradiction("--kv-cache-dtype", (0, 8), _old_float),
+    Contradiction("--quantization", (0, 8), _only_amd),
+    Contradiction("--compilation-config", (0, 12), _graphs),
+    Contradiction("--structured-outputs-config", (0, 11), _grammar),
     Contradiction("--mamba-block-size", (0, 13), lambda e, c: "--mamba-block-size needs --enable-prefix-caching"
             if c.option("--mamba-block-size") and c.off("--enable-prefix-caching") else ""),
 )  # fmt: skip

@@ -243,7 +243,13 @@ def tool_choice(world: Manifests, say: Say) -> Iterator[Finding]:
     for workload in world.workloads:
         for engine in workload.engines:
             c = engine.command
-            option = c.option("--enable-auto-tool-choice")
+            option, parser = c.option("--enable-auto-tool-choice"), c.option("--tool-call-parser")
+            whole = engine.plain_flags and not c.is_open and not c.option("--config")
+            if option is None and parser is not None and whole:
+                text = "--tool-call-parser without --enable-auto-tool-choice: requests with tool_choice `auto` get 400."
+                yield say(
+                    workload.obj, parser.node, text, "Add --enable-auto-tool-choice.", severity="warning"
+                )
             if (
                 option is None
                 or not c.on("--enable-auto-tool-choice")
