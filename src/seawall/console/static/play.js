@@ -42,7 +42,8 @@ async function ask() {
   const model = $("model").value;
   $("ask").value = "";
   line("you", text, "you");
-  said.push({ role: "user", content: text });
+  const mine = said;  // "New conversation" makes another one, which this answer is no part of
+  mine.push({ role: "user", content: text });
   const answer = line(model, "", "model");
   leaving = new AbortController();
   $("send").disabled = true;
@@ -54,11 +55,19 @@ async function ask() {
   } catch (error) {
     $("told").textContent = leaving.signal.aborted ? "stopped" : "the connection was lost";
   }
-  if (answer.data) said.push({ role: "assistant", content: answer.data });
-  else said.pop();
+  if (answer.data) mine.push({ role: "assistant", content: answer.data });
+  else if (mine === said) unsay(text);
   leaving = null;
   $("send").disabled = false;
   $("stop").disabled = true;
+}
+
+// What got no answer stands in the field again, and not in the conversation.
+function unsay(text) {
+  said.pop();
+  $("talk").lastChild?.remove();
+  $("talk").lastChild?.remove();
+  if (!$("ask").value) $("ask").value = text;
 }
 
 async function read(model, answer, began) {
@@ -73,6 +82,7 @@ async function read(model, answer, began) {
     $("play-door").hidden = false;
     $("play-key").focus();
   }
+  if (got.ok) $("play-door").hidden = true;
   if (!got.ok) return `refused: ${await why(got)}`;
   let first = 0;
   let tokens = 0;
