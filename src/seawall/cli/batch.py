@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from seawall.cli import output, terminal
+from seawall.cli import output, serving, terminal
 from seawall.cli.files import InputFile, OutputFile
 from seawall.cli.numbers import SECONDS
 from seawall.cli.output import output_option
@@ -19,7 +19,7 @@ from seawall.domain.columns import ALWAYS, Column, lay_out
 from seawall.domain.switches import BATCH
 
 URL = click.option(
-    "--url", default="http://127.0.0.1:8000", show_default=True, envvar="SEAWALL_URL", help="The gateway."
+    "--url", envvar="SEAWALL_URL", callback=serving.named_or_running, help=f"The gateway.  {serving.CALLED}"
 )
 KEY = click.option("--api-key", envvar="SEAWALL_API_KEY", help="Sent as a bearer token.")
 
@@ -39,10 +39,9 @@ def command() -> None:
     """Run files of requests in the batch lane: each line is answered exactly once.
 
     \b
-    Example:
-      seawall batch submit questions.jsonl --window 24h
-      seawall batch status
-      seawall batch results batch_... -f answers.jsonl
+    $ seawall batch submit questions.jsonl --window 24h
+    $ seawall batch status
+    $ seawall batch results batch_... -f answers.jsonl
     """
 
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import sys
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from seawall.cli import complete
+from seawall.cli import complete, serving
 from seawall.cli.numbers import Finite
 
 if TYPE_CHECKING:
@@ -22,17 +23,17 @@ HELP = """/system TEXT  what the model is told before everything else; without T
 
 @click.command()
 @click.argument("model", required=False, shell_complete=complete.fleets)
-@click.option("--url", help="The server.  [the running `seawall up`, else http://127.0.0.1:8000]")
+@click.option("--url", help=f"The server.  {serving.CALLED}")
 @click.option(
     "--api-key", envvar="SEAWALL_API_KEY", help="Sent as a bearer token; better in SEAWALL_API_KEY."
 )
 @click.option("--system", help="What the model is told before everything else.")
 @click.option("--max-tokens", type=click.IntRange(1), help="The longest answer.  [the server's]")
 @click.option("--temperature", type=Finite(0, 2), help="0: always the likeliest.  [the model's]")
-@click.option("--state-dir", type=click.Path(file_okay=False), help="Of that `seawall up`.")
+@click.option("--state-dir", type=click.Path(file_okay=False, path_type=Path), help="Of that `seawall up`.")
 def command(
     model: str | None, url: str | None, api_key: str | None, system: str | None, max_tokens: int | None,
-    temperature: float | None, state_dir: str | None,
+    temperature: float | None, state_dir: Path | None,
 ) -> None:  # fmt: skip
     """Talk to a served model. Answers stream; below each stands how fast it came, and whether it was resumed.
 
@@ -45,7 +46,7 @@ def command(
     """
     from seawall.local.talk import Talk
 
-    where = (url or _running(state_dir) or "http://127.0.0.1:8000").rstrip("/").removesuffix("/v1")
+    where = (url or serving.address(state_dir) or serving.USUAL).rstrip("/").removesuffix("/v1")
     talk = Talk(url=where, model=model or "", key=api_key, max_tokens=max_tokens, temperature=temperature)
     names = talk.models()
     if not names:
@@ -68,26 +69,6 @@ def command(
         _answer(talk, question, None)
 
 
-def _status(state_dir: str | None) -> dict[str, Any] | None:
-    """What the `seawall up` of this machine says; None where none runs. An explicit folder must have one."""
-    from pathlib import Path
-
-    from seawall.errors import SeawallError
-    from seawall.local import control
-
-    try:
-        return control.ask(control.state_dir(Path(state_dir) if state_dir else None), do="status")
-    except SeawallError:
-        if state_dir:
-            raise
-        return None
-
-
-def _running(state_dir: str | None) -> str | None:
-    status = _status(state_dir)
-    return str(status["gateway"]["url"]) if status else None
-
-
 def _chosen(wanted: str | None, names: list[str]) -> str:
     import difflib
 
@@ -104,7 +85,7 @@ def _chosen(wanted: str | None, names: list[str]) -> str:
     )
 
 
-def _converse(talk: Talk, state_dir: str | None, elsewhere: bool) -> None:
+def _converse(talk: Talk, state_dir: Path | None, elsewhere: bool) -> None:
     from seawall.errors import SeawallError
 
     _history()
@@ -171,9 +152,9 @@ class _Resumed:
     """Whether the gateway resumed streams of this model's fleet while an answer came: its own count, asked before and
     after (what `status` shows may be a second old)."""
 
-    def __init__(self, state_dir: str | None, model: str) -> None:
+    def __init__(self, state_dir: Path | None, model: str) -> None:
         self._address = self._fleet = None
-        status = _status(state_dir)
+        status = serving.status(state_dir)
         if status is not None:
             self._address = f"{status['gateway']['admin_url']}/debug/state"
             self._fleet = next((f["name"] for f in status["fleets"] if model in f["models"]), None)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from seawall.cli import output
+from seawall.cli import output, serving
 from seawall.cli.files import ChangedFile, InputFile
 from seawall.cli.output import output_option
 from seawall.cli.terminal import say
@@ -22,9 +22,8 @@ def command() -> None:
     """Make, list and revoke API keys. The file holds hashes only; a key is shown once.
 
     \b
-    Example:
-      seawall keys add team-a --file keys.json --models llama-70b --requests-per-minute 600
-      seawall gateway fleet.yaml --keys keys.json --discovery static:http://127.0.0.1:8001
+    $ seawall keys add team-a --file keys.json --models llama-70b --requests-per-minute 600
+    $ seawall gateway fleet.yaml --keys keys.json --discovery static:http://127.0.0.1:8001
     """
 
 
@@ -71,21 +70,10 @@ def add(tenant: str, path: Path, models: str, expires: str | None, form: str, **
     click.echo(f"{secret}\n")
     say(f"Shown only this once: {path} keeps a hash. A running gateway knows it within a second.")
     say(f"Undo: seawall keys revoke {key.id} --file {path}")
-    where = _serving()
+    where = serving.address()
     click.echo(f"Next: curl -H 'Authorization: Bearer KEY' {where or 'ADDRESS'}/v1/models")
     if where is None:
         say("      ADDRESS: what `seawall up` or `seawall gateway` has printed")
-
-
-def _serving() -> str | None:
-    """Where this machine's `seawall up` serves, if one runs."""
-    from seawall.errors import SeawallError
-    from seawall.local import control
-
-    try:
-        return str(control.ask(control.state_dir(None), do="status")["gateway"]["url"])
-    except (SeawallError, KeyError):
-        return None
 
 
 @command.command(name="list")

@@ -204,17 +204,20 @@ def check_gpus(recipes: Sequence[ReplicaRecipe], visible: Callable[[], tuple[str
 
 
 def recipe_of(fleet: Fleet, wish: Wish, say: TellUser) -> ReplicaRecipe:
-    """How a replica of this fleet is started; installs the engine and fetches the weights where they are missing."""
+    """How a replica of this fleet is started; fetches the weights and installs the engine where they are missing.
+
+    What may be refused comes before what takes long: a GPU that is not here before the weights, and a model that cannot
+    be had, or does not fit, before 2.1 GB of an engine.
+    """
     if (wish.engine or fleet.spec.engine.kind) == "sim":
         return replace(sim_recipe(fleet), plan=planned(fleet))
-    if is_cpu(fleet):
-        vllm = engine_env.install(wish.cache, say).vllm
-    else:
-        vllm = gpu_vllm(wish.cache, say)
+    vllm = None if is_cpu(fleet) else gpu_vllm(wish.cache, say)
     wanted = fleet.spec.model
     folder = model.model_folder(wanted, wish.cache, say, weights_form(fleet.spec.engine.extra_args))
     made = _plan_here(fleet, folder)
     check_plan(fleet, made)
+    if vllm is None:
+        vllm = engine_env.install(wish.cache, say).vllm
     if made is None:
         say(f"{fleet.name}: no plan for this model: vLLM's own limits hold where the spec names none")
     recipe = vllm_recipe(fleet, vllm, folder, wish.cache)

@@ -51,6 +51,20 @@ def test_a_question_through_a_pipe_gives_its_answer_and_nothing_else(up: Up) -> 
     assert "Did you mean qwen3-0-6b?" in unknown.stderr
 
 
+def test_who_names_no_gateway_means_the_one_that_runs_here(up: Up) -> None:
+    here = {"SEAWALL_STATE": str(up.state_dir)}
+    assert (
+        f"{up.url}/v1/models"
+        in seawall("keys", "add", "me", "--file", str(up.state_dir / "k.json"), **here).stdout
+    )
+    assert "No fleet here has the batch lane" in seawall("batch", "list", **here).stderr
+    assert seawall("chat", "--max-tokens", "3", stdin="x", **here).returncode == 0
+    nowhere = seawall(
+        "batch", "list", SEAWALL_STATE=str(up.state_dir / "none"), SEAWALL_URL="http://127.0.0.1:9"
+    )
+    assert "http://127.0.0.1:9 does not answer" in nowhere.stderr
+
+
 def test_a_conversation_in_a_terminal(up: Up, tmp_path: Path) -> None:
     args = ["chat", "--state-dir", str(up.state_dir), "--max-tokens", "6"]
     with in_terminal(args, columns=80, env={"SEAWALL_CACHE": str(tmp_path)}) as terminal:
@@ -123,3 +137,24 @@ def test_what_cannot_be_served_is_told_before_anything_starts(
     done = seawall("up", *args, "--state-dir", str(tmp_path), "--port", "0", CUDA_VISIBLE_DEVICES="")
     assert done.returncode == 2
     assert says in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("source", "code", "says"),
+    [("file:///nowhere/at/all", 2, "has no config.json"), ("hf://a/b", 3, "127.0.0.1:9 cannot be reached")],
+)
+def test_a_model_that_cannot_be_had_costs_no_engine(
+    tmp_path: Path, source: str, code: int, says: str
+) -> None:
+    spec = tmp_path / "mine.yaml"
+    spec.write_text(
+        "apiVersion: seawall.dev/v1alpha1\nkind: Fleet\nmetadata: {name: mine}\n"
+        f'spec: {{model: {{source: "{source}"}}, hardware: {{gpu: cpu, cloud: local}}}}\n'
+    )
+    cache = tmp_path / "cache"
+    env = {"SEAWALL_CACHE": str(cache), "HF_ENDPOINT": "http://127.0.0.1:9"}
+    done = seawall("up", str(spec), "--port", "0", **env)
+    assert done.returncode == code
+    assert says in done.stderr
+    assert "installing" not in done.stdout
+    assert not (cache / "engines").exists()
