@@ -56,8 +56,8 @@ def command(
     """Say whether a fleet should go up, out or in, what that costs or saves, and the numbers that say so.
 
     \b
-    seawall advise llama-70b.yaml --prometheus http://localhost:9090 --since 7d
-    seawall advise llama-70b.yaml --service monitoring/prometheus-operated:9090
+    $ seawall advise llama-70b.yaml --prometheus http://localhost:9090 --since 7d
+    $ seawall advise llama-70b.yaml --service monitoring/prometheus-operated:9090
     """
     from seawall.shapes.config import resolve
     from seawall.sim.what_if import advised

@@ -44,8 +44,8 @@ def command(
     an operator keeps is changed through its Fleet object.
 
     \b
-    seawall apply llama-70b.yaml                 shows the diff, asks, applies, waits
-    seawall apply llama-70b.yaml --yes           in a pipeline
+    $ seawall apply llama-70b.yaml                 shows the diff, asks, applies, waits
+    $ seawall apply llama-70b.yaml --yes           in a pipeline
     """
     from functools import partial
 

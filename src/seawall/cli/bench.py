@@ -6,23 +6,25 @@ import dataclasses
 import json
 import random
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from seawall.cli import output
+from seawall.cli import output, terminal
 from seawall.cli.files import InputFile, writable
 from seawall.cli.numbers import Finite
 from seawall.cli.output import output_option
 from seawall.cli.terminal import say
+from seawall.domain.columns import ALWAYS, Column, lay_out
 from seawall.domain.units import counted
 
 if TYPE_CHECKING:
     from seawall.load.bench import Bench
     from seawall.load.capacity import Capacity
     from seawall.load.drive import Driver, Live, Run
-    from seawall.load.measure import Objective, Summary
+    from seawall.load.measure import Objective, Spread, Summary
 
 
 COUNT = click.IntRange(1, 10_000_000)
@@ -115,11 +117,10 @@ def command(target: str, report: Path | None, form: str, **o: Any) -> None:
     then, so a stall is seen in all its length. The client's own CPU and lateness are part of the report.
 
     \b
-    Examples:
-      seawall bench http://127.0.0.1:8000 --rate '5/s for 30s'
-      seawall bench http://127.0.0.1:8000 --concurrency 16 --requests 200 --html bench.html
-      seawall bench http://127.0.0.1:8000 --find-capacity --ttft 1s --tpot 50ms
-      seawall bench http://127.0.0.1:8001 --calibrate calibration.json
+    $ seawall bench http://127.0.0.1:8000 --rate '5/s for 30s'
+    $ seawall bench http://127.0.0.1:8000 --concurrency 16 --requests 200 --html bench.html
+    $ seawall bench http://127.0.0.1:8000 --find-capacity --ttft 1s --tpot 50ms
+    $ seawall bench http://127.0.0.1:8001 --calibrate calibration.json
     """
     import asyncio
 
@@ -294,14 +295,16 @@ async def _live(driver: Driver, run: Any) -> Run:
     from seawall.cli.progress import STEPS_EVERY_S, left
     from seawall.load.drive import watch
 
-    on_terminal, began = sys.stderr.isatty(), time.monotonic()
+    on_terminal, wide, began = sys.stderr.isatty(), terminal.width(sys.stderr), time.monotonic()
 
     def show(live: Live) -> None:
         of = f" of {live.planned:,}" if live.planned else ""
         ended = live.finished + live.failed
         soon = left(time.monotonic() - began, ended, live.planned) if live.planned else ""
-        line = f"  sent {live.sent:,}{of}   open {live.open:,}   finished {live.finished:,}"
-        line += f"   failed {live.failed:,}{soon}"
+        parts = [f"  sent {live.sent:,}{of}", f"open {live.open:,}", f"finished {live.finished:,}"]
+        line = "   ".join([*parts, f"failed {live.failed:,}{soon}"])
+        if wide is not None and len(line) >= wide:
+            line = "   ".join([parts[0], parts[2] + soon])[: wide - 1]
         click.echo(f"\r\x1b[K{line}" if on_terminal else line, nl=not on_terminal, err=True)
 
     task = asyncio.ensure_future(watch(driver.live, show, 0.5 if on_terminal else STEPS_EVERY_S))
@@ -329,6 +332,23 @@ def _write_calibration(path: Path, document: dict[str, Any], form: str) -> None:
     say(f"Written: {path}. Next: seawall simulate FLEET.yaml --calibration {path}", err=True)
 
 
+def _latencies(rows: Sequence[tuple[str, Spread]]) -> None:
+    """The percentiles as a table; what a narrow terminal has no room for is left out: p90 first, then the largest."""
+    weights = {"p50": ALWAYS, "p90": 1, "p95": 3, "p99": ALWAYS, "max": 2}
+    columns = [
+        Column("ms       ", ALWAYS),
+        *(Column(f"{n:>8}", w, right=True) for n, w in weights.items()),
+        Column("", 0),
+    ]
+    cells = [
+        [name, *(f"{v * 1000:,.1f}" for v in (*spread.percentiles.values(), spread.max)), ""]
+        for name, spread in rows
+    ]
+    width = terminal.width()
+    for line in lay_out(columns, cells, None if width is None else width - 2).lines():
+        click.echo(f"  {line}")
+
+
 def _print(s: Summary, capacity: float | None, report: Path | None) -> None:
     from seawall.load.page import rows_of
 
@@ -347,10 +367,7 @@ def _print(s: Summary, capacity: float | None, report: Path | None) -> None:
         f"  goodput    {s.goodput_rps:.2f}/s good ({s.good_share:.1%})   {s.output_tokens_per_s:,.0f} tokens/s"
     )
     if rows := rows_of(s):
-        say(f"  {'ms':<9}{'p50':>10}{'p90':>10}{'p95':>10}{'p99':>10}{'max':>10}")
-    for name, spread in rows:
-        cells = "".join(f"{v * 1000:>10,.1f}" for v in (*spread.percentiles.values(), spread.max))
-        say(f"  {name:<9}{cells}")
+        _latencies(rows)
     late = f"late by {s.late.percentiles['p99'] * 1000:.1f} ms at p99" if s.late else ""
     cpu = (s.client_cpu_s or 0.0) / max(1, s.requests) * 1000
     say(

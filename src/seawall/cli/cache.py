@@ -15,8 +15,8 @@ def command() -> None:
     """Show and free what is kept here: engines, weights, model shapes.
 
     \b
-    seawall cache ls
-    seawall cache prune --unused 30d
+    $ seawall cache ls
+    $ seawall cache prune --unused 30d
     """
 
 

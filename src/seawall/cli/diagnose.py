@@ -47,11 +47,11 @@ def command(
     at recorded facts, else at the `seawall up` of this machine. Exit code 1 when a cause was found.
 
     \b
-      seawall diagnose llama-70b --namespace llm
-      seawall diagnose --namespace llm --record facts.json
-      seawall diagnose --facts facts.json
-      seawall diagnose --state-dir ~/.cache/seawall/up
-      seawall diagnose --explain probe/startup-too-short
+    $ seawall diagnose llama-70b --namespace llm
+    $ seawall diagnose --namespace llm --record facts.json
+    $ seawall diagnose --facts facts.json
+    $ seawall diagnose --state-dir ~/.cache/seawall/up
+    $ seawall diagnose --explain probe/startup-too-short
     """
     if explain:
         told = _explained(explain)

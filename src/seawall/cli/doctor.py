@@ -21,7 +21,7 @@ def command(spec: str, context: str | None, kubeconfig: str | None, namespace: s
     security and who owns our fields. Exit code 1 when a check fails.
 
     \b
-    seawall doctor llama-70b.yaml --context prod
+    $ seawall doctor llama-70b.yaml --context prod
     """
     from dataclasses import asdict, replace
     from functools import partial

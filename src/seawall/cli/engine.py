@@ -77,8 +77,7 @@ def sim(arguments: tuple[str, ...]) -> None:
     It takes vLLM's own flags and some of its own; `seawall engine sim --help` lists them.
 
     \b
-    Example:
-      seawall engine sim --port 8001 --model-name smollm2 --max-num-seqs 64
+    $ seawall engine sim --port 8001 --model-name smollm2 --max-num-seqs 64
     """
     from seawall.engines.sim.server import main
 

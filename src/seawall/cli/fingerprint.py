@@ -57,8 +57,8 @@ def command(
     The engine key is read from SEAWALL_ENGINE_API_KEY.
 
     \b
-    seawall fingerprint llama-70b.yaml
-    seawall fingerprint llama-70b.yaml --url http://10.0.0.1:8000 --url http://10.0.0.2:8000
+    $ seawall fingerprint llama-70b.yaml
+    $ seawall fingerprint llama-70b.yaml --url http://10.0.0.1:8000 --url http://10.0.0.2:8000
     """
     import asyncio
 

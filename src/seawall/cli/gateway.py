@@ -141,7 +141,7 @@ def command(
 
     \b
     Example, in front of two vLLM servers that run already:
-      seawall gateway examples/smollm2.yaml --discovery static:http://127.0.0.1:8001,http://127.0.0.1:8002
+    $ seawall gateway examples/smollm2.yaml --discovery static:http://127.0.0.1:8001,http://127.0.0.1:8002
 
     The key that engines ask for (their --api-key) is read from SEAWALL_ENGINE_API_KEY, the
     store's password from SEAWALL_STORE_PASSWORD, or from the files that these with _FILE

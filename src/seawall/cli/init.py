@@ -152,6 +152,7 @@ def command(
     from seawall.drivers import cache
     from seawall.errors import InputError
 
+    asked = wished["gpu"]
     if example is not None:
         _alone(model)
     if kube_context and here:
@@ -174,6 +175,10 @@ def command(
         name = wished["name"] or label_of(source_of(model))
         text = fleet_text(model, FleetWish(**wished))
     (fleet,) = parse_fleets(text, "the new Fleet")
+    if asked not in ("auto", "cpu"):
+        from seawall.decide.plan.candidates import gpus_for
+
+        gpus_for(fleet)  # a name that no plan knows is not written
     if str(file) == "-":
         click.echo(text, nl=False)
         return

@@ -82,10 +82,10 @@ def command(
     are written, and at the objects around them. Exit code 1 when there are errors.
 
     \b
-      seawall lint deploy/
-      helm template my-release ./chart | seawall lint -
-      seawall lint --fix vllm.yaml
-      seawall lint --explain scale/averaged-twice
+    $ seawall lint deploy/
+    $ helm template my-release ./chart | seawall lint -
+    $ seawall lint --fix vllm.yaml
+    $ seawall lint --explain scale/averaged-twice
     """
     from seawall import __version__
     from seawall.lint import report as out

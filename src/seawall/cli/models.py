@@ -28,8 +28,8 @@ def command() -> None:
     """Name weights once, pinned and verified; fleets then say `source: model://name`.
 
     \b
-    seawall models add qwen3-8b hf://Qwen/Qwen3-8B --to /models/qwen3-8b
-    seawall models list
+    $ seawall models add qwen3-8b hf://Qwen/Qwen3-8B --to /models/qwen3-8b
+    $ seawall models list
     """
 
 
@@ -113,7 +113,7 @@ def add(
     """Verify weights and enter them into the registry, with revision, size and lock digest.
 
     \b
-    seawall models add qwen3-8b hf://Qwen/Qwen3-8B --to /models/qwen3-8b --licence Apache-2.0
+    $ seawall models add qwen3-8b hf://Qwen/Qwen3-8B --to /models/qwen3-8b --licence Apache-2.0
     """
     import json
 

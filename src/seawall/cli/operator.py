@@ -15,8 +15,8 @@ def command() -> None:
     """Reconcile Fleet objects, drain replicas whose node is about to go. Optional: manifests work without it.
 
     \b
-    seawall operator manifests --namespace llm | kubectl apply --server-side -f -
-    kubectl apply -n llm -f llama-70b.yaml && kubectl get fleets -n llm
+    $ seawall operator manifests --namespace llm | kubectl apply --server-side -f -
+    $ kubectl apply -n llm -f llama-70b.yaml && kubectl get fleets -n llm
     """
 
 

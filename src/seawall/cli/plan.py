@@ -118,10 +118,10 @@ def command(
     It takes a Fleet's file, or the id of a model with vLLM's flags as options.
 
     \b
-      seawall plan examples/smollm2.yaml
-      seawall plan meta-llama/Llama-3.1-70B --gpus any
-      seawall plan meta-llama/Llama-3.1-70B --gpu H100-80GB --max-model-len 16384 --write fleet.yaml
-      seawall plan --model-config ./config.json --gpu NVIDIA-L40S --tensor-parallel 2 --json
+    $ seawall plan examples/smollm2.yaml
+    $ seawall plan meta-llama/Llama-3.1-70B --gpus any
+    $ seawall plan meta-llama/Llama-3.1-70B --gpu H100-80GB --max-model-len 16384 --write fleet.yaml
+    $ seawall plan --model-config ./config.json --gpu NVIDIA-L40S --tensor-parallel 2 --json
 
     Exit code 0 when it fits, 1 when it does not, 2 for bad input.
     """
@@ -168,10 +168,9 @@ def command(
         from seawall.cli.plan_table import table
 
         wide = terminal.width()
-        pinned = [not fleet.needs_lock or _lock_beside(spec, fleet.name) for fleet, _ in wanted]
         text = "\n\n".join(
-            table(p, spec, wide is not None, wide, k, _again(p.fits, sys.argv[1:]))
-            for p, k in zip(plans, pinned, strict=True)
+            table(p, _after(p, spec, fleet, sys.argv[1:]), wide is not None, wide)
+            for p, (fleet, _) in zip(plans, wanted, strict=True)
         )
         click.echo(text.rpartition("\n\nNext:")[0] if file and plans[0].fits else text)
     if not all(p.fits for p in plans):
@@ -180,6 +179,16 @@ def command(
         needs_lock = _write(file, wanted[0][0], plans[0], named)
         after = f"seawall pull {file} --lock-only" if needs_lock else f"seawall render {file} -o deploy/"
         click.echo(f"\nwrote {file}\n\nNext: {after}", err=bool(form))
+
+
+def _after(made: Any, spec: str | None, fleet: Any, argv: list[str]) -> str:
+    """What is typed next."""
+    from seawall.cli.plan_table import after_spec
+
+    if spec is None:
+        return _again(made.fits, argv)
+    pinned = not fleet.needs_lock or _lock_beside(spec, fleet.name)
+    return after_spec(made, spec, pinned, fleet.spec.hardware.cloud == "local")
 
 
 def _again(fits: bool, argv: list[str]) -> str:
@@ -260,8 +269,8 @@ def _print_survey(wanted: list[Any], prices: Any, measured: Any, form: str) -> N
         sys.exit(1)
 
 
-def _lock_beside(spec: str | None, name: str) -> bool:
-    return spec is None or Path(spec).with_name(f"{name}.lock").exists()
+def _lock_beside(spec: str, name: str) -> bool:
+    return Path(spec).with_name(f"{name}.lock").exists()
 
 
 def _wanted(spec: str | None, only: str | None, offline: bool, flags: dict[str, Any]) -> list[Any]:

@@ -33,11 +33,21 @@ def _plain(value: Any) -> Any:
     return value
 
 
-def table(
-    plan: Plan, spec: str | None, colour: bool, width: int | None = None, pinned: bool = True, again: str = ""
-) -> str:
-    """One screen of text, without a trailing newline; folded between words where the terminal is narrower. `pinned`:
-    render will not ask for a lockfile. `again`: what a model without a spec is planned with next."""
+def after_spec(plan: Plan, spec: str, pinned: bool, here: bool) -> str:
+    """What is typed after the plan of a spec. `pinned`: render will not ask for a lockfile. `here`: it is for this
+    machine (hardware.cloud: local)."""
+    if not plan.fits:
+        return f"change {spec} as the reason says, then: seawall plan {spec}"
+    if here:
+        return f"seawall up {spec}   (for a cluster: seawall render {spec} -o deploy/)"
+    if not pinned:
+        return f"seawall pull {spec} --lock-only   (pins the weights; then: seawall render {spec} -o deploy/)"
+    return f"seawall render {spec} -o deploy/"
+
+
+def table(plan: Plan, after: str, colour: bool, width: int | None = None) -> str:
+    """One screen of text, without a trailing newline; folded between words where the terminal is narrower. `after`:
+    what is typed next."""
     version = f"   {plan.quantization}" if plan.quantization else ""
     lines = [f"{plan.fleet}   {plan.model}{version}   {plan.dtype}", ""]
     lines.append(_row(_verdict(plan), f"{_hardware(plan)} per replica"))
@@ -58,16 +68,6 @@ def table(
     if plan.fits:
         lines += _running(plan)
     lines += [_row("note" if i == 0 else "", n) for i, n in enumerate(plan.notes)]
-    if spec is None:
-        after = again
-    elif plan.fits and not pinned:
-        after = (
-            f"seawall pull {spec} --lock-only   (pins the weights; then: seawall render {spec} -o deploy/)"
-        )
-    elif plan.fits:
-        after = f"seawall render {spec} -o deploy/"
-    else:
-        after = f"change {spec} as the reason says, then: seawall plan {spec}"
     folded = [more for line in lines for more in _folded(line, width)]
     if colour:
         at = next(i for i, line in enumerate(folded) if line.startswith(_row(_verdict(plan), "")))
@@ -123,6 +123,11 @@ def _range(plan: Plan) -> list[str]:
 
 
 def _memory(plan: Plan) -> str:
+    if plan.gpu == "cpu":
+        return (
+            f"per replica: weights {plan.weights_gib_per_gpu:.1f}   activations {plan.activation_gib_per_gpu:.1f}   "
+            f"processes {plan.non_torch_gib_per_gpu:.1f}   KV cache {plan.kv_cache_gib_per_gpu:.1f} GiB"
+        )
     return (
         f"per GPU: weights {plan.weights_gib_per_gpu:.1f}   activations {plan.activation_gib_per_gpu:.1f}   "
         f"non-torch {plan.non_torch_gib_per_gpu:.1f}   graphs {plan.cuda_graph_gib_per_gpu:.1f}   "

@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from seawall.cli import complete, output
+from seawall.cli import complete, output, terminal
 from seawall.cli.files import InputFile, writable, writable_folder
 from seawall.cli.numbers import SECONDS
 from seawall.cli.output import output_option
 from seawall.cli.progress import Steps
 from seawall.cli.terminal import say
+from seawall.domain.columns import parts_wrapped
 from seawall.domain.units import counted
 
 if TYPE_CHECKING:
@@ -110,12 +111,11 @@ def command(fleet: Path, listing: bool, **o: Any) -> None:
     {urls}.
 
     \b
-    Examples:
-      seawall prove examples/smollm2.yaml
-      seawall prove examples/smollm2.yaml --scenario kill --html prove.html
-      seawall prove examples/smollm2.yaml --scenario kill --without resume     (must fail)
-      seawall prove fleet.yaml --context staging --url https://llm.example.com
-      seawall prove examples/smollm2.yaml --target nginx --target seawall --scenario kill
+    $ seawall prove examples/smollm2.yaml
+    $ seawall prove examples/smollm2.yaml --scenario kill --html prove.html
+    $ seawall prove examples/smollm2.yaml --scenario kill --without resume     (must fail)
+    $ seawall prove fleet.yaml --context staging --url https://llm.example.com
+    $ seawall prove examples/smollm2.yaml --target nginx --target seawall --scenario kill
     """
     from seawall.prove.run import REAL_STREAMS, STREAMS, Proof
 
@@ -227,7 +227,7 @@ def _run(proof: Proof, o: dict[str, Any]) -> tuple[Result, bool]:
 
     def done(v: ScenarioVerdict) -> None:
         steps.done()
-        say(_line(v), err=bool(form))
+        say(_line(v, terminal.width(sys.stderr if form else None)), err=bool(form))
         for why in (*v.broken, *(v.notes if not v.kept else ())):
             say(f"      {why}", err=bool(form))
 
@@ -312,14 +312,22 @@ def _on_cluster(
     return work()
 
 
-def _line(v: ScenarioVerdict) -> str:
-    rest = f"   {v.rejected:,} rejected" if v.rejected else ""
-    rest += f"   {v.left:,} left" if v.left else ""
-    rest += f"   {v.wasted_tokens:,} tokens again" if v.wasted_tokens else ""
-    return (
+def _line(v: ScenarioVerdict, width: int | None) -> str:
+    """A scenario's verdict on one line, its numbers below those of the others; on a terminal that is too narrow for
+    that, its name and below it the numbers."""
+    rest = [f"{v.rejected:,} rejected"] if v.rejected else []
+    rest += [f"{v.left:,} left"] if v.left else []
+    rest += [f"{v.wasted_tokens:,} tokens again"] if v.wasted_tokens else []
+    more = "".join(f"   {part}" for part in rest)
+    line = (
         f"  {v.title:<34}{v.started:>7,} streams{v.finished:>8,} whole{v.resumed:>5,} resumed"
-        f"{v.lost:>5,} lost{v.wrong_tokens:>4,} wrong   worst stall {v.worst_stall_s:5.2f} s{rest}"
+        f"{v.lost:>5,} lost{v.wrong_tokens:>4,} wrong   worst stall {v.worst_stall_s:5.2f} s{more}"
     )
+    if width is None or len(line) <= width:
+        return line
+    parts = [counted(v.started, "stream"), f"{v.finished:,} whole", f"{v.resumed:,} resumed", f"{v.lost:,} lost",
+             f"{v.wrong_tokens:,} wrong", f"worst stall {v.worst_stall_s:.2f} s", *rest]  # fmt: skip
+    return "\n".join([f"  {v.title}", *parts_wrapped(parts, width, "    ", "    ")])
 
 
 def _report(proof: Proof, result: Result, whole: bool, report: Path | None, form: str) -> None:

@@ -82,9 +82,9 @@ def command(
     An interrupted pull goes on where it stopped.
 
     \b
-    seawall pull hf://Qwen/Qwen3-8B --to models/qwen3-8b
-    seawall pull --check --to models/qwen3-8b
-    seawall pull llama-70b.yaml --lock-only
+    $ seawall pull hf://Qwen/Qwen3-8B --to models/qwen3-8b
+    $ seawall pull --check --to models/qwen3-8b
+    $ seawall pull llama-70b.yaml --lock-only
     """
     import os
 

@@ -51,9 +51,9 @@ def command(
     the value and the cure. The same spec gives the same bytes.
 
     \b
-    seawall render examples/llama-70b-4xh100.yaml -o deploy/
-    seawall render examples/canary.yaml | kubectl apply --server-side -f -
-    seawall render examples/spot-gke.yaml --format helm -o chart/
+    $ seawall render examples/llama-70b-4xh100.yaml -o deploy/
+    $ seawall render examples/canary.yaml | kubectl apply --server-side -f -
+    $ seawall render examples/spot-gke.yaml --format helm -o chart/
     """
     from seawall.cli.fleets import group_of
     from seawall.errors import InputError

@@ -41,7 +41,7 @@ def start(
     you. Exit code 1 when it was rolled back.
 
     \b
-    seawall rollout start examples/canary.yaml --context prod
+    $ seawall rollout start examples/canary.yaml --context prod
     """
     from seawall.cli.fleets import group_of
     from seawall.operator import canary

@@ -87,7 +87,7 @@ def _show_plan(path: Path, wish: Any) -> None:
         hardware = replace(fleet.spec.hardware, gpu=devices.model() or "auto")
         fleet = replace(fleet, spec=replace(fleet.spec, hardware=hardware))
     made = plan(fleet, shape, shorten=True)
-    shown = table(made, str(path), False, terminal.width()).splitlines()
+    shown = table(made, "", False, terminal.width()).splitlines()
     end = next((i for i, line in enumerate(shown) if line.startswith(("  speed", "Next"))), len(shown))
     click.echo("\n".join(shown[:end]).rstrip())
     if not made.fits and made.verdict in ("refused", "oom", "invalid"):

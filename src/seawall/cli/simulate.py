@@ -29,11 +29,11 @@ The gateway's and the scaler's own code runs against simulated vLLM replicas wit
 seed gives the same answer. Replicas' speed comes from the plan's roofline, or from --calibration.
 
 \b
-  seawall simulate fleet.yaml --rate '10/s for 5m, 50/s for 10m'
-  seawall simulate fleet.yaml --rate '30/s for 20m' --event '5m rollout' --event '10m node' --html report.html
-  seawall simulate fleet.yaml --trace AzureLLMInferenceTrace_conv.csv --policy slo
-  seawall simulate fleet.yaml --rate '50/s for 15m' --sweep scaling.target=8,16,32 policy=keda,guide
-  seawall simulate two-models.yaml --rate '20/s for 10m' --share chat=3,code=1
+    $ seawall simulate fleet.yaml --rate '10/s for 5m, 50/s for 10m'
+    $ seawall simulate fleet.yaml --rate '30/s for 20m' --event '5m rollout' --event '10m node' --html report.html
+    $ seawall simulate fleet.yaml --trace AzureLLMInferenceTrace_conv.csv --policy slo
+    $ seawall simulate fleet.yaml --rate '50/s for 15m' --sweep scaling.target=8,16,32 policy=keda,guide
+    $ seawall simulate two-models.yaml --rate '20/s for 10m' --share chat=3,code=1
 """
 ONE_FLEET = ("sweep", "events", "calibration", "svg", "png")
 """Options that are about one fleet, its model or its picture."""

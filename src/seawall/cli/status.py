@@ -41,8 +41,8 @@ def command(
     shows a cluster.
 
     \b
-    seawall status
-    seawall status llama-70b --namespace llm -w
+    $ seawall status
+    $ seawall status llama-70b --namespace llm -w
     """
     on_cluster = state_dir is None and means_cluster(context, namespace, all_namespaces)
 

@@ -77,6 +77,7 @@ def command(
     $ seawall up my.yaml --port 8001
     $ seawall up --engine sim
     """
+    from seawall.cli import terminal
     from seawall.cli.serve_model import spec_of
     from seawall.drivers import cache
     from seawall.errors import InputError
@@ -98,4 +99,4 @@ def command(
         engine=engine, host=host, port=port, admin_port=admin_port, startup_s=startup_budget,
         without=frozenset(without),
     )  # fmt: skip
-    session.run(wish, live=not plain and sys.stdout.isatty())
+    session.run(wish, live=not plain and sys.stdout.isatty(), width=terminal.width())

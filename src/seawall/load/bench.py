@@ -133,9 +133,10 @@ async def first_model(url: str, api_key: str | None) -> str:
         status, body = await LoadClient(url, api_key=api_key).get("/v1/models")
         found = json.loads(body)["data"][0]["id"] if status == 200 else None
     except (OSError, TimeoutError, ValueError, LookupError) as e:
-        raise EngineError(
-            f"{url} does not answer /v1/models: {in_words(e)}.", "Is it up? Or name the --model."
-        ) from None
+        cure = "Start one: seawall up; or name another address."
+        if "://" not in url:
+            cure = f"Name an address (http://{url}), or a Fleet's file (FLEET.yaml)."
+        raise EngineError(f"{url} does not answer /v1/models: {in_words(e)}.", cure) from None
     if found is None:
         raise InputError(f"{url}/v1/models answered {status}.", "Give --api-key, or name the --model.")
     return str(found)

@@ -19,6 +19,7 @@ from seawall.config import examples
 from seawall.config.load import load_fleets
 from seawall.config.together import check_together
 from seawall.decide.replica import ReplicaPhase
+from seawall.domain.columns import folded
 from seawall.domain.spec import Fleet
 from seawall.drivers import cache
 from seawall.errors import InputError
@@ -46,14 +47,19 @@ def load(paths: tuple[Path, ...]) -> tuple[Fleet, ...]:
     return fleets
 
 
-def run(wish: Wish, live: bool) -> None:
-    """Serves until Ctrl-C or SIGTERM drains everything; a second one kills. Returns when no process is left."""
+def run(wish: Wish, live: bool, width: int | None = None) -> None:
+    """Serves until Ctrl-C or SIGTERM drains everything; a second one kills. Returns when no process is left. `width`:
+    columns of the terminal that it prints to."""
+
+    def tell(text: str) -> None:
+        say(folded(text, width))
+
     with _sole(wish.state_dir):
-        say("seawall up: " + ", ".join(f.name for f in wish.fleets))
-        setup = prepare(wish, say)
+        tell("seawall up: " + ", ".join(f.name for f in wish.fleets))
+        setup = prepare(wish, tell)
         if setup.recipes[0].engine == "sim":
-            say(view.SIM_WARNING)
-        say(f"gateway on {setup.place.url}; state and logs in {wish.state_dir}")
+            tell(view.SIM_WARNING)
+        tell(f"gateway on {setup.place.url}; state and logs in {wish.state_dir}")
         asyncio.run(_serve(Supervisor(setup, on_event=lambda e: None if live else _line(e)), live))
         say("stopped; nothing is left running")
 

@@ -31,7 +31,9 @@ def test_the_decision_comes_first_and_the_next_command_last() -> None:
     lines = result.output.splitlines()
     assert result.exit_code == 0
     assert lines[2].startswith("  fits     the CPU")
-    assert lines[-1] == f"Next: seawall render {ROOT}/examples/smollm2.yaml -o deploy/"
+    spec = f"{ROOT}/examples/smollm2.yaml"
+    assert lines[-1] == f"Next: seawall up {spec}   (for a cluster: seawall render {spec} -o deploy/)"
+    assert "per GPU" not in result.output, "there is none"
     assert "\x1b" not in result.output
 
 

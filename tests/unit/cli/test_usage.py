@@ -49,6 +49,12 @@ def said(*args: str) -> tuple[str, str]:
 def test_the_help_of_every_command_teaches(name: str) -> None:
     command = COMMANDS[name]
     assert examples(command), f"{name} shows nothing to type"
+    typed = [
+        line
+        for line in (command.help or "").splitlines()
+        if re.match(r"\s*(\$ )?(seawall|helm|kubectl) ", line)
+    ]
+    assert [line for line in typed if not line.strip().startswith("$ ")] == [], "all are shown alike"
     unsaid = [p.opts for p in command.params if isinstance(p, click.Option) and not (p.help or p.hidden)]
     assert not unsaid
 
@@ -117,7 +123,10 @@ def test_an_option_that_is_not_there_is_told_with_a_line_to_type(name: str) -> N
         ("plan wrong.yaml", "wrong.yaml:5: spec.hardware.count", "Look it up: seawall explain spec.hardware"),
         ("up empty.yaml", "empty.yaml", ""),
         ("chat --url http://127.0.0.1:9", "does not answer: connection refused.", "seawall up"),
-        ("bench http://127.0.0.1:9", "/v1/models: connection refused.", "Is it up?"),
+        ("bench http://127.0.0.1:9", "/v1/models: connection refused.", "Start one: seawall up"),
+        ("bench nope", "nope does not answer", "Name an address (http://nope)"),
+        ("init Qwen/Qwen3-8B --gpu H1000 -w -", "'H1000' is not a GPU", "Did you mean H100-"),
+        ("bench http://127.0.0.1:9 --html /", "--html /: is a folder", "Name a file in it."),
         ("batch status --url http://127.0.0.1:9", "does not answer: connection refused.", "seawall up"),
     ],
 )  # fmt: skip

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import math
 import re
 from collections.abc import Iterator
@@ -50,9 +51,11 @@ def gpus_for(fleet: Fleet) -> list[Gpu]:
         return [g for g in GPUS if g.auto]
     found = find_gpu(name)
     if found is None:
+        near = difflib.get_close_matches(name.upper(), known_names(), 3, 0.5)
+        hint = f"Did you mean {' or '.join(near)}? " if near else ""
         raise InputError(
             f"spec.hardware.gpu: {name!r:.80} is not a GPU that is known here.",
-            f"Use auto, cpu, a node's nvidia.com/gpu.product label, or one of: {', '.join(known_names())}.",
+            f"{hint}Use auto, cpu, a node's nvidia.com/gpu.product label, or one of: {', '.join(known_names())}.",
         )
     return [found]
 

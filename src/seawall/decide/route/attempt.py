@@ -22,6 +22,7 @@ from seawall.decide.route.admit import Ticket
 from seawall.decide.route.breaks import Blame, Break
 from seawall.decide.route.poison import QUARANTINE_S
 from seawall.decide.route.refusal import Refusal, poisonous
+from seawall.domain.units import counted
 
 VERDICT_S = 0.25
 """Between two looks at whether the replicas of a convict have died."""
@@ -286,7 +287,7 @@ class Attempt:
             message = f"Every replica of {self.limits.fleet} is full."
             return Refusal(503, "overloaded", message, retry_after_s)
         attempts = max(1, len(self.ticket.ask.avoid))
-        message = f"{attempts} replicas failed this request, the last with: {what.reason}. Send it again."
+        message = f"{counted(attempts, 'replica')} failed this request, the last with: {what.reason}. Send it again."
         return Refusal(502, "upstream_lost", message)
 
     # -- whole answers
