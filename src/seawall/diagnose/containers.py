@@ -19,14 +19,14 @@ from seawall.diagnose.facts import (
 )
 from seawall.diagnose.fetchers import LESS_MEMORY, fetches
 from seawall.diagnose.hardware import refined
-from seawall.diagnose.last_words import at_fault, from_exception, from_sign, vague
+from seawall.diagnose.last_words import at_fault, from_exception, from_logged, from_sign, vague
 from seawall.diagnose.out_of_memory import when_it_ran_out
 from seawall.diagnose.probes import by_probe
 from seawall.diagnose.programs import no_program
 from seawall.diagnose.states import ended, statuses
 from seawall.domain.units import counted
 from seawall.engines.vllm import metrics as vllm
-from seawall.engines.vllm.raised import exception, explains
+from seawall.engines.vllm.raised import exception, explains, first_logged, nearer
 from seawall.engines.vllm.signs import Said, read
 
 LONG_AGO_S = 3600.0
@@ -104,7 +104,11 @@ def _ended(
             return
     log = facts.log(pod, str(status.get("name")))
     raised = exception(log)
-    if raised is not None and killed is None and (said is None or vague(said, raised)):
+    if raised is not None and said is not None:
+        said = nearer(said, log, raised)
+    if raised is None and said is not None and said.sign.id == "engine/died":
+        yield from_logged(from_sign(subject, end, said, fact, sure=False), first_logged(log))
+    elif raised is not None and killed is None and (said is None or vague(said, raised)):
         yield from_exception(subject, end, raised, fact, log, str(status.get("name")) if init else "")
     elif said is not None:
         sure = said.sign.certain and (raised is None or explains(said, log, raised))

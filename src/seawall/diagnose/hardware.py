@@ -25,9 +25,31 @@ def refined(facts: Facts, pod: Object, spec: Object, said: Said, cause: Cause) -
     """The cause that a log gave, with what the node's labels and the Pod's own limits add."""
     if cause.id in ("gpu/driver-too-old", "gpu/driver-mismatch"):
         return _driver(facts, pod, spec, said, cause)
+    if cause.id == "gpu/memory-taken" and said.groups.get("all"):
+        return _memory_taken(said, cause)
     if cause.id == "gpu/not-visible":
         return _no_device(pod, spec, cause) if cause.what == _NO_GPU else cause
     return cause
+
+
+_EMPTY = 0.9
+"""The share of its memory that a GPU has free at least when nothing but this process is on it."""
+
+
+def _memory_taken(said: Said, cause: Cause) -> Cause:
+    """More was asked for than an empty GPU has free, or somebody else holds some."""
+    free, all_ = float(said.groups["free"]), float(said.groups["all"])
+    if all_ <= 0 or free / all_ < _EMPTY:
+        return cause
+    most = int(free / all_ * 100 - 1) / 100
+    return replace(
+        cause,
+        what=f"--gpu-memory-utilization asks for more than the GPU has free before anything is loaded: {free} of "
+        f"{all_} GiB",
+        do=f"--gpu-memory-utilization {most} or lower (CUDA's own context and a display take some); a leftover "
+        f"process shows "
+        "in nvidia-smi on the node",
+    )
 
 
 def _driver(facts: Facts, pod: Object, spec: Object, said: Said, cause: Cause) -> Cause:

@@ -10,6 +10,7 @@ from dataclasses import replace
 from seawall.diagnose.cause import Cause, CauseCertainty
 from seawall.diagnose.deaths import BY_SIGNAL
 from seawall.diagnose.facts import Object, whole
+from seawall.engines.vllm.backends import cure_of_backends
 from seawall.engines.vllm.bounds import bounds_in
 from seawall.engines.vllm.parameters import cure_of_parameter
 from seawall.engines.vllm.parts import FITS, part_before, part_of
@@ -56,6 +57,9 @@ _PARTS_OF_THEIR_OWN = (
 
 def _asked(words: str, otherwise: str) -> str:
     """What to do about a refusal: the numbers that its options need, the flags that it names, or else `otherwise`."""
+    backends = cure_of_backends(words)
+    if backends:
+        return backends
     bounds = bounds_in(words)
     if bounds:
         return f"{bounds}; seawall lint and seawall plan check the same before"
@@ -87,7 +91,7 @@ def from_exception(subject: str, end: Object, raised: Raised, fact: str, log: st
             weight=80,
             what=f"vLLM refuses its configuration: {raised.line}",
             evidence=evidence,
-            do=_asked(raised.line, option),
+            do=_asked(_whole(raised, log), option),
         )
     if place is not None:
         package = package_of(raised)
@@ -107,10 +111,17 @@ _OR_REFUSED = ("engine/bad-config", "engine/bug", "weights/other-format")
 """Places whose exceptions are refusals of an option when they name one: models check options while they are made."""
 
 
+def _whole(raised: Raised, log: str) -> str:
+    """The exception's words, not shortened: what a refusal asks for may stand at the end of a long line."""
+    line = log[: raised.end].rstrip().rpartition("\n")[2]
+    at = line.find(raised.line[:40])
+    return line[at:] if at >= 0 else raised.line
+
+
 def _around(place: Place, raised: Raised, log: str) -> str:
     """How to go on: without the part that failed where it can be left out, else what its place's failures ask for."""
     if place.id == "engine/bad-config":
-        return _asked(raised.line, place.do)
+        return _asked(_whole(raised, log), place.do)
     advice = advice_in(log[raised.end - len(raised.line) - 1 : raised.end + 600].split("\n\n")[0])
     if advice:
         return f"as it says itself: {advice}; {place.do}"
@@ -170,6 +181,24 @@ def from_sign(subject: str, end: Object, said: Said, fact: str, sure: bool) -> C
         else _asked(said.what, said.do)
         if said.sign.do.startswith("change what the message names")
         else said.do,
+    )
+
+
+def from_logged(died: Cause, logged: Raised | None) -> Cause:
+    """A death of which the log holds no exception: by the first error that a part of vLLM wrote in its own words."""
+    if logged is None:
+        return died
+    place = place_of(logged)
+    part = part_of(logged)
+    what = f"{place.what}: {logged.line}" if place else f"{died.what}; it is: {logged.line}"
+    ways = [part.without if part else "", place.do if place else died.do]
+    return replace(
+        died,
+        id=place.id if place else died.id,
+        weight=72 if place else 45,
+        what=what,
+        evidence=(*died.evidence[:-1], f"log: {logged.line}"),
+        do="; ".join(dict.fromkeys(way for way in ways if way)),
     )
 
 

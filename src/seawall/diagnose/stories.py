@@ -84,6 +84,9 @@ memory/oom-killed
 node/evicted
   The kubelet pushed the Pod out to save its node: disk or memory ran low, or the Pod exceeded its own ephemeral
   storage. Guaranteed Pods go last. When a ready Pod of the same owner serves, what is left is history.
+node/refused
+  The scheduler placed the Pod and the kubelet sent it away: its own count of devices and labels at that moment was
+  another. The Pod stays as Failed, a new one is made; the failed ones may be deleted.
 node/going
   The node is about to go: a spot notice, a scale-down or an upgrade marked it. Its Pods drain.
 node/not-ready
@@ -336,6 +339,15 @@ engine/no-peer-access
 gpu/driver-fails
   The device is there and the driver refuses to begin: a module that is missing (nvidia_uvm), a driver that was updated
   without a reboot, a device file that the container was not given, or a GPU that has failed.
+engine/multimodal
+  A model's processor (Transformers) turns pictures, video and sound into tokens, and vLLM reserves places for them by a
+  count of its own. When the two are of different age, or a cache holds what was dropped, the counts differ.
+engine/parallel
+  The log's traceback ends where ranks of one replica talk or wait: process groups, Ray, all-reduce, all-to-all. Is it
+  one node or several, and does it go without the special ways (custom all-reduce, DeepEP)?
+engine/structured-output
+  Structured outputs and tools are compiled into a grammar that masks tokens. A schema that the backend cannot compile,
+  or a token that it does not expect, fails the request, and in some versions the engine.
 engine/kernel
   The log's traceback ends in a compiler or a kernel (Triton, FlashInfer, DeepGEMM, torch.compile): it was not made for
   this GPU, cannot be compiled in this image, or was given a shape that it does not know.

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from . import (
     sources_of_runtimes,
+    sources_of_starts,
     threads_advice_and_devices,
     threads_around_named,
     threads_around_the_engine,
@@ -24,6 +25,7 @@ TABLES: dict[str, list[Case]] = {
     module.__name__.rpartition(".")[-1].removeprefix("threads_"): module.CASES
     for module in (
         sources_of_runtimes,
+        sources_of_starts,
         threads_advice_and_devices,
         threads_around_named,
         threads_around_the_engine,

@@ -47,7 +47,7 @@ CASES: list[Case] = [
     (("engine/kernel",), ["compute_120f", "CUDA_HOME"], engine(traced(CORE, WORKER, "flashinfer/jit/core.py", "RuntimeError: Ninja build failed.\nnvcc fatal   : Unsupported gpu architecture 'compute_120f'"))),
     (("engine/unsupported-gpu",), ["gfx"], engine(traced(CORE, RUNNER, "torch/nn/functional.py", "RuntimeError: HIP error: invalid device function\nHIP kernel errors might be asynchronously reported at some other API call"))),
     (("engine/exception",), ["state (Mamba", "--no-enable-prefix-caching"], engine(traced(CORE, RUNNER, "vllm/v1/worker/mamba_utils.py", "IndexError: index 91 is out of bounds for axis 0 with size 91"))),
-    (("engine/exception",), ["KV cache"], engine(traced(CORE, "vllm/v1/core/sched/scheduler.py", "vllm/v1/core/block_pool.py", "AssertionError: block 12 is not free"))),
+    (("engine/bug",), ["prefix cach"], engine(traced(CORE, "vllm/v1/core/sched/scheduler.py", "vllm/v1/core/block_pool.py", "AssertionError: block 12 is not free"))),
     (("engine/bad-config",), ["--max-num-seqs 8 or more"], refused("Assertion failed, max_num_partial_prefills (8) must be less than or equal to max_num_seqs (4)")),
     (("engine/bad-config",), ["--max-num-batched-tokens 40960 or more"], refused("Value error, max_num_batched_tokens (2048) is smaller than max_model_len (40960).", "SchedulerConfig")),
     (("engine/bad-config",), ["hybrid", "--no-disable-hybrid-kv-cache-manager"], engine(traced(CORE, "vllm/v1/core/kv_cache_utils.py", "ValueError: Hybrid KV cache manager is disabled, and this model has layers of more than one type"))),

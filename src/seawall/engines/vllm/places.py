@@ -26,11 +26,21 @@ class Place:
     do: str
     anywhere: bool = False
     """Whether a file on the way counts as well as the one that raised: what a draft or an adapter brings about."""
+    itself: bool = False
+    """Whether only the file that raised counts: one that most exceptions pass through on their way."""
 
 
 _REFUSAL = r"ValueError|AssertionError|NotImplementedError|ValidationError|ArgumentTypeError"
 _MISFIT = r"ImportError|AttributeError|TypeError|NameError"
 PLACES: tuple[Place, ...] = (
+    Place(
+        "engine/unsupported-model",
+        r"models/auto/configuration_auto",
+        r"KeyError|ValueError",
+        "the Transformers of this image does not know the model's kind",
+        "a newer vLLM image (it brings a newer Transformers); --trust-remote-code where the repository brings "
+        "the code",
+    ),
     Place(
         "engine/bad-config",
         r"vllm/(?:config/|engine/arg_utils|platforms/|entrypoints/openai/cli_args|v1/engine/utils|utils/argparse)",
@@ -40,7 +50,8 @@ PLACES: tuple[Place, ...] = (
     ),
     Place(
         "engine/connector",
-        r"lmcache|mooncake|nixl|kvbm|mori_?io|vllm/distributed/(?:kv_transfer|ec_transfer|kv_events)",
+        r"lmcache|mooncake|nixl|kvbm|mori_?io|vllm/distributed/(?:kv_transfer|ec_transfer|kv_events)"
+        r"|vllm/v1/(?:simple_)?kv_offload",
         r"\w+",
         "the KV connector (--kv-transfer-config) fails",
         "the same tensor-parallel size (TP), block size and image on both sides? Does this connector know this "
@@ -115,6 +126,34 @@ PLACES: tuple[Place, ...] = (
         "the model's own files (configuration, tokenizer, processor) cannot be read by this image",
         "are all of them there (tokenizer.json, preprocessor_config.json)? A newer image knows newer ones; "
         "--tokenizer-mode, --trust-remote-code",
+    ),
+    Place(
+        "engine/structured-output",
+        r"vllm/v1/structured_output|xgrammar|llguidance|outlines|lmformatenforcer",
+        r"\w+",
+        "a grammar or JSON schema of a request (structured output, tools) cannot be compiled or followed",
+        "find the request (its id stands above) and simplify its schema; another backend: "
+        '--structured-outputs-config \'{"backend": "guidance"}\' (xgrammar, outlines); a newer vLLM image',
+    ),
+    Place(
+        "engine/parallel",
+        r"vllm/distributed/|vllm/v1/executor|torch/distributed|vllm/v1/worker/ubatch|/ray/",
+        r"AssertionError|RuntimeError|ValueError|KeyError|IndexError|TimeoutError|NotImplementedError|\w*Dist\w+Error",
+        "the ranks of a replica cannot work together",
+        "--disable-custom-all-reduce, another --all2all-backend or --distributed-executor-backend (mp, ray); one "
+        "rank fewer "
+        "kinds of parallelism at a time tells which it is; the same image and options on all nodes; a newer vLLM "
+        "image",
+        itself=True,
+    ),
+    Place(
+        "engine/bug",
+        r"vllm/v1/(?:core|engine/(?!utils)|sample|outputs|request|spec_decode|metrics)",
+        r"AssertionError|KeyError|IndexError|OverflowError|RuntimeError|StopIteration",
+        "vLLM's own bookkeeping of requests fails: a bug of this version, mostly with one option or kind of request",
+        "a newer vLLM image, or the one before; take out what is new in this start (prefix caching, async scheduling, "
+        "speculative decoding, a connector) one by one; the request whose id stands above",
+        itself=True,
     ),
     Place(
         "engine/bug",
@@ -193,9 +232,13 @@ def _by_file(raised: Raised) -> Place | None:
     for place in PLACES:
         if place.anywhere and any(re.search(place.files, file) for file in telling[:6]):
             return place
-    for file in telling[:3]:
+    for n, file in enumerate(telling[:3]):
         for place in PLACES:
-            if re.search(place.files, file) and re.fullmatch(place.names, raised.name):
+            if (
+                (n == 0 or not place.itself)
+                and re.search(place.files, file)
+                and re.fullmatch(place.names, raised.name)
+            ):
                 return place
     return None
 

@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 
-from seawall.engines.vllm.signs import SIGNS, Said, redacted
+from seawall.engines.vllm.signs import SIGNS, Said, read, redacted
 from seawall.engines.vllm.versions import flags
 
 
@@ -48,7 +48,8 @@ _EXCEPTION = re.compile(r"(?:Error|Exception|Failure|Exit|Interrupt|Warning|Time
 _ECHO = re.compile(
     r"EngineDead|Engine core initialization failed|Engine process failed to start|Frontend process failed"
     r"|EngineCore (?:failed|encountered|died)|Worker failed with error|WorkerProc initialization failed"
-    r"|ProcessRaisedException|CancelledError|ChildFailedError|RayActorError|ActorDiedError|KeyboardInterrupt|SystemExit"
+    r"|ProcessRaisedException|CancelledError|ChildFailedError|RayActorError|ActorDiedError|KeyboardInterrupt"
+    r"|SystemExit"
 )
 """What other processes say of a death that was not theirs."""
 _QUOTED = re.compile(r"Worker failed with error ['\"](.{5,300}?)['\"], please")
@@ -122,6 +123,34 @@ def explains(said: Said, text: str, raised: Raised) -> bool:
     return bool(re.search(said.sign.pattern, around, flags_)) or any(
         re.search(sign.pattern, raised.line, flags_) for sign in SIGNS
     )
+
+
+def nearer(said: Said, text: str, raised: Raised) -> Said:
+    """The sign that an exception's own words show, before one of a line elsewhere: a retry, or an older life.
+
+    Signs that count in warnings, too (NCCL's first, a driver that is too old), explain exceptions from afar."""
+    around = text[raised.start : raised.end + _REACH]
+    if said.sign.any_level or re.search(said.sign.pattern, around, re.IGNORECASE | re.MULTILINE):
+        return said
+    own = read(around)
+    return own if own is not None and own.sign.id != "engine/died" else said
+
+
+_LOGGED = re.compile(
+    r"(?:ERROR|CRITICAL) \d\d-\d\d [\d:.]{8,15} \[(?P<file>[\w./]{1,120}\.py):\d+\] (?P<words>[^\s\n][^\n]{7,300})$",
+    re.M,
+)
+_FRAMES = re.compile(r"Traceback|File \"|WorkerProc (?:failed|hit)|\^{3}|[A-Za-z_.]+(?:Error|Exception)\b")
+
+
+def first_logged(text: str) -> Raised | None:
+    """The first error that a module of vLLM logged in words of its own, without a traceback; None when there is "
+    "none."""
+    for m in _LOGGED.finditer(text):
+        if not _ECHO.search(m["words"]) and not _FRAMES.match(m["words"]):
+            words = redacted(" ".join(m["words"].split())[:240])
+            return Raised(words, (f"/vllm/{m['file']}",), m.start(), m.end())
+    return None
 
 
 def _exceptions(text: str) -> Iterator[Raised]:
@@ -219,7 +248,8 @@ _CALLED = (
 )
 """What refusals call an option of which they do not write the name, and its flag."""
 _REFUSES = re.compile(
-    r"only (?:supports?|available|works)|not (?:yet )?(?:supported|implemented|valid|compatible|allowed)|n[o']t support"
+    r"only (?:supports?|available|works)|not (?:yet )?(?:supported|implemented|valid|compatible|allowed)"
+    r"|n[o']t support"
     r"|unsupported|incompatible|requires?\b|must (?:be|not)|cannot be used|, (?:but )?got \S",
     re.I,
 )

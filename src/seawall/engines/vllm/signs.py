@@ -14,7 +14,9 @@ from seawall.engines.vllm.messages.arguments import ARGUMENTS
 from seawall.engines.vllm.messages.around import AROUND
 from seawall.engines.vllm.messages.devices import DEVICES
 from seawall.engines.vllm.messages.faults import FAULTS
+from seawall.engines.vllm.messages.files import FILES
 from seawall.engines.vllm.messages.last import LAST
+from seawall.engines.vllm.messages.libraries import LIBRARIES
 from seawall.engines.vllm.messages.memory import MEMORY
 from seawall.engines.vllm.messages.processes import PROCESSES
 from seawall.engines.vllm.messages.ranks import RANKS
@@ -32,7 +34,9 @@ SIGNS: tuple[Sign, ...] = (
     *WEIGHTS,
     *ABILITIES,
     *STARTING,
+    *FILES,
     *PROCESSES,
+    *LIBRARIES,
     *FAULTS,
     *REFUSALS,
     *AROUND,

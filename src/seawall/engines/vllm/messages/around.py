@@ -186,18 +186,6 @@ AROUND: tuple[Sign, ...] = (
         certain=False,
     ),
     Sign(
-        "engine/build",
-        r"'_OpNamespace' '(?P<space>\w+)' object has no attribute '(?P<op>\w+)'"
-        r"|No module named 'vllm\._(?P<module>\w+)'"
-        r"|operator (?P<operator>[\w:]+) does not exist|compiled with different CUDA major versions"
-        r"|module that was compiled using NumPy 1|numpy\.dtype size changed|Failed to import from vllm\._C"
-        r"|libtorch\w*\.so[^\n]{0,60}undefined symbol|\bABI\b[^\n]{0,60}mismatch",
-        "vLLM's compiled part was not built for what is installed beside it: {space} {op}{module}{operator} is "
-        "missing",
-        "use vLLM's own image unchanged; a wheel wants the very torch, CUDA and GPU list that it was built with, and "
-        "nothing installed over it at start",
-    ),
-    Sign(
         "engine/nccl",
         r"ProcessGroupNCCL's watchdog got stuck|Heartbeat monitor timed out|NCCL (?:watchdog|communicator)[^\n]{0,80}"
         r"(?:timeout|timed out|aborted)|DistBackendError[^\n]{0,120}|RCCL error[^\n]{0,80}",

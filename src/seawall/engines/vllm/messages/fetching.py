@@ -26,6 +26,23 @@ FETCHING: tuple[Sign, ...] = (
         certain=False,
     ),
     Sign(
+        "weights/hub-unreachable",
+        r"(?P<code>5\d\d) Server Error[^\n]{0,60}(?:hugging|hf|hub|cdn|modelscope)"
+        r"|HTTP status server error \((?P<xet>5\d\d)",
+        "the hub, or a proxy or mirror before it, fails by itself ({code}{xet})",
+        "again later (status.huggingface.co); replicas should not depend on it: seawall pull once and serve from "
+        "a volume; "
+        "with HF_ENDPOINT or a proxy: its own log; HF_HUB_DISABLE_XET=1",
+        certain=False,
+    ),
+    Sign(
+        "weights/corrupt",
+        r"416 Client Error|Requested Range Not Satisfiable",
+        "a download that broke off is to go on where there is nothing more: what is left of it does not fit the file",
+        "delete the *.incomplete files (and that file) and fetch again: seawall pull does; --to a folder of its own",
+        certain=False,
+    ),
+    Sign(
         "weights/token-form",
         r"(?:Illegal|Invalid) header value[^\n]{0,60}|Invalid (?:leading|trailing) whitespace[^\n]{0,60}header value"
         r"|header value[^\n]{0,40}contains? (?:a )?(?:newline|line break)",

@@ -86,6 +86,7 @@ MEMORY: tuple[Sign, ...] = (
         r"|Bus error[^\n]{0,60}|SIGBUS|insufficient shared memory \(shm\))",
         "/dev/shm is too small for the ranks of a replica (64 MiB in a Pod)",
         "mount an emptyDir {{medium: Memory, sizeLimit: 8Gi}} at /dev/shm",
+        any_level=True,
     ),
 )
 """In this order: an earlier sign explains a later one."""

@@ -144,7 +144,8 @@ PROCESSES: tuple[Sign, ...] = (
     Sign(
         "container/limits",
         r"can't start new thread|pthread_create failed[^\n]{0,80}|Resource temporarily unavailable[^\n]{0,80}"
-        r"(?:thread|fork)|(?:fork|clone)[^\n]{0,40}Resource temporarily unavailable|\[Errno 24\]|Too many open files"
+        r"(?:thread|fork)|(?:fork|clone)[^\n]{0,40}Resource temporarily unavailable|\[Errno 24\]"
+        r"|Too many open files|too many file descriptors in select"
         r"|inotify watch limit reached|no space left on device[^\n]{0,20}inotify",
         "the container may have no more threads, processes or open files",
         "raise the kubelet's podPidsLimit (or the runtime's pids and nofile limits) on the node; fewer ranks or "

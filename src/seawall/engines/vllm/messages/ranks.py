@@ -52,7 +52,44 @@ RANKS: tuple[Sign, ...] = (
     ),
     Sign(
         "engine/rendezvous",
-        r"(?:DistNetworkError(?![^\n]*EADDRINUSE)|DistStoreError|Gloo connectFullMesh failed"
+        r"Unable to find address for: (?P<name>[\w.-]+)|ifa != nullptr"
+        r"|[Nn]o network interface[^\n]{0,40}(?:found|match)",
+        "the network interface that is named for the ranks ({name}) is not in the Pod",
+        "GLOO_SOCKET_IFNAME, NCCL_SOCKET_IFNAME and TP_SOCKET_IFNAME to what `ip addr` shows in that Pod (mostly "
+        "eth0; with "
+        "hostNetwork the node's), or leave them out",
+    ),
+    Sign(
+        "engine/rendezvous",
+        r"environment variable (?P<name>MASTER_ADDR|MASTER_PORT|RANK|WORLD_SIZE) expected, but not set",
+        "a rank is started without {name}, which whoever starts ranks from outside has to set",
+        "leave --distributed-executor-backend external_launcher out (torchrun sets these variables, vLLM alone "
+        "does not); "
+        "several nodes: --nnodes, --node-rank, --master-addr",
+    ),
+    Sign(
+        "engine/rendezvous",
+        r"Gloo connectFullMesh failed[^\n]{0,160}",
+        "two ranks do not reach each other over the address that each tells of itself (Gloo)",
+        "GLOO_SOCKET_IFNAME=the Pod network's interface and VLLM_HOST_IP=status.podIP in all Pods; the host's "
+        "name has to "
+        "lead to that address (/etc/hosts); a NetworkPolicy that lets all ports of the replica's Pods through",
+        certain=False,
+    ),
+    Sign(
+        "engine/worker-silent",
+        r"gloo/transport/[^\n]{0,80}(?P<why>Timed out waiting[^\n]{0,40}|Connection (?:closed|reset) by peer)"
+        r"|Barrier (?:departure )?timed out after (?P<s>[\d.]+) seconds",
+        "another rank of the replica is gone, or does not come along ({why}{s})",
+        "the rank that went first, or that logs last, has the cause: kubectl logs of all Pods of the replica, "
+        "--previous; "
+        "when it only loads longer: the same disk and cache for all",
+        weight=78,
+        certain=False,
+    ),
+    Sign(
+        "engine/rendezvous",
+        r"(?:DistNetworkError(?![^\n]*EADDRINUSE)|DistStoreError"
         r"|Could not find any running Ray instance"
         r"|The client socket has (?:timed out|failed)"
         r"|TCPStore[^\n]{0,60}(?:timed out|timeout)"

@@ -10,6 +10,67 @@ from seawall.engines.vllm.messages.sign import Sign
 REFUSALS: tuple[Sign, ...] = (
     Sign(
         "engine/bad-config",
+        r"Quantization method specified in the model config \((?P<is>[\w-]+)\) does not match[^\n]{0,80}"
+        r"\((?P<asked>[\w-]+)\)",
+        "--quantization {asked} is set, and the checkpoint is quantized with {is}",
+        "leave --quantization out: vLLM reads it from the checkpoint; or a checkpoint that is quantized with {asked}",
+    ),
+    Sign(
+        "engine/bad-config",
+        r"Unknown quantization method: (?P<name>[\w.-]+)"
+        r"|(?P<here>[\w-]+) quantization is currently not supported in (?P<where>\w+)",
+        "this vLLM knows no quantization {name}{here} {where}",
+        "its spelling; a newer vLLM image (some were taken out again: fp6, aqlm, marlin, deepspeedfp; they have "
+        "another "
+        "checkpoint); on other vendors' devices a checkpoint of a kind that they have",
+        certain=False,
+    ),
+    Sign(
+        "engine/bad-config",
+        r"[Tt]arget and draft model should have the same vocabulary size[^\n]{0,120}",
+        "the draft model's vocabulary is another than the model's: they cannot check each other",
+        "a draft of the same family and release (compare vocab_size in both config.json), or another method (ngram, "
+        "suffix, the model's own MTP layers)",
+    ),
+    Sign(
+        "engine/bad-config",
+        r"(?P<why>No common block size for[^\n]{0,60}|page size is not divisible by the maximum page size[^\n]{0,40}"
+        r"|attention backends share no supported KV cache block size[^\n]{0,40}"
+        r"|[Bb]lock[ _]size[^\n]{0,60}not supported by[^\n]{0,60})",
+        "the model's kinds of layers cannot share one size of KV cache blocks: {why}",
+        "leave --block-size and --mamba-block-size out (or a multiple of 16 that all take); --kv-cache-dtype "
+        "auto; another "
+        "--attention-backend; --no-enable-prefix-caching for models with a state; a newer vLLM image",
+        certain=False,
+    ),
+    Sign(
+        "engine/bad-config",
+        r"Only one platform plugin can be activated",
+        "two packages in the image each bring a platform of their own to vLLM",
+        "VLLM_PLUGINS names the one that is to be loaded; uninstall the other (or take vLLM's image for this device "
+        "unchanged)",
+    ),
+    Sign(
+        "engine/bad-config",
+        r"numactl is required for NUMA binding|NUMA binding was requested|doesn't support auto CPU binding"
+        r"|(?:Failed to|Cannot) (?:set|get|bind)[^\n]{0,30}(?:NUMA|mempolicy|memory policy)|set_mempolicy[^\n]{0,60}",
+        "binding to CPUs or NUMA nodes is asked for and cannot be had in this container",
+        "start without --numa-bind (VLLM_CPU_OMP_THREADS_BIND=nobind on CPU engines), or numactl in the image and "
+        "CAP_SYS_NICE for the container; --numa-bind-nodes where the topology cannot be read",
+        certain=False,
+    ),
+    Sign(
+        "container/segfault",
+        r"requires? (?P<isa>AVX512\w*|AVX2|AMX\w*)|(?P<lacks>AVX512\w*|AVX2|AMX\w*) (?:is )?(?:not (?:supported"
+        r"|available)|required)",
+        "this CPU lacks {isa}{lacks}, which the image was built for",
+        "an image for this CPU (vLLM's CPU images choose AVX2 or AVX512 by themselves from 0.17 on), or nodes "
+        "that have it "
+        "(lscpu)",
+        certain=False,
+    ),
+    Sign(
+        "engine/bad-config",
         r"`?limit_mm_per_prompt`? is only supported for multimodal models",
         "this vLLM takes the model for one of text only, and limits for pictures are set (limit_mm_per_prompt)",
         "leave --limit-mm-per-prompt out; if the model does take pictures, a newer vLLM image knows it as multimodal",
@@ -48,16 +109,6 @@ REFUSALS: tuple[Sign, ...] = (
         "list-model-profiles in the image shows those that fit; NIM_MODEL_PROFILE to one of them (a vllm- profile of "
         "the GPUs' number and memory), or without it; GPUs in limits that a profile is made for",
         certain=False,
-    ),
-    Sign(
-        "engine/import",
-        r"requires?:? `?(?P<package>(?!Python\b)[A-Za-z][\w.-]{1,40})`? ?\(?(?P<version>(?:>=|==|<=|<|>"
-        r"|~=) ?\d[\w.,<>=]*)"
-        r"|(?P<needed>[a-z][\w-]{1,40}(?:[<>=!~]=?[\w.]+,?)+) is required for a normal functioning",
-        "a package of the image has another version than is asked for: {package} {version}{needed}",
-        "an image that brings it (mostly a newer vLLM; for transformers above all), or install "
-        "{package}{version}{needed} in "
-        "a build of your own",
     ),
     Sign(
         "engine/bad-config",
@@ -102,7 +153,8 @@ REFUSALS: tuple[Sign, ...] = (
         "gpu/not-visible",
         r"No platform detected, vLLM is running on UnspecifiedPlatform",
         "the container sees no GPU",
-        "ask for nvidia.com/gpu in limits; is the device plugin running? kubectl -n kube-system get pods | grep nvidia",
+        "ask for nvidia.com/gpu in limits; is the device plugin running? kubectl -n kube-system get pods | grep "
+        "nvidia",
         any_level=True,
     ),
     Sign(

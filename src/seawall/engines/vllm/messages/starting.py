@@ -42,63 +42,18 @@ STARTING: tuple[Sign, ...] = (
         any_level=True,
     ),
     Sign(
-        "engine/chat-template",
-        r"(?:supplied chat template|chat template string)[^\n]{0,40}\((?P<path>[^)\n]{1,200})\)[^\n]{0,60}"
-        r"(?:path-like|looks like a file path|failed to be opened|doesn't exist)",
-        "the chat template {path} is not in the container",
-        "mount it (a ConfigMap) at that path; vLLM's own templates are in /vllm-workspace/examples",
-    ),
-    Sign(
-        "engine/model-files",
-        r"HarmonyError: error downloading or loading vocab|failed to download or load vocab",
-        "gpt-oss' vocabulary (o200k_base.tiktoken) is not in the image and cannot be downloaded",
-        "put o200k_base.tiktoken and cl100k_base.tiktoken into a volume and name its folder in "
-        "TIKTOKEN_ENCODINGS_BASE, or let "
-        "the Pod out to openaipublic.blob.core.windows.net (a proxy's CA has to be in the image's own store)",
-    ),
-    Sign(
-        "engine/import",
-        r"Please install vllm\[(?P<extra>[\w-]+)\]",
-        "the image lacks what vLLM needs for this kind of input (vllm[{extra}])",
-        "an image of your own: FROM this one, pip install what vllm[{extra}] lists (audio: librosa, "
-        "soundfile), of the same "
-        "version",
-        weight=70,
-        any_level=True,
-        alive=True,
-    ),
-    Sign(
         "engine/lora",
-        r"(?P<model>\w+) does not support LoRA",
+        r"(?P<model>[A-Z]\w*(?:For[A-Z]\w+|Model|LM)) does not support LoRA",
         "this vLLM serves no adapters for {model}",
         "a newer vLLM image may; else merge the adapter into the base model and serve that, without --enable-lora",
     ),
     Sign(
-        "engine/model-files",
-        r"AttributeError: '(?P<kind>\w*Tokenizer\w*)' object has no attribute '(?P<lacks>\w+)'",
-        "the tokenizer that was chosen ({kind}) lacks what asks it ({lacks}): --tokenizer-mode, or the release "
-        "of Transformers, "
-        "does not fit these files",
-        "--tokenizer-mode auto (or hf) for a repository in Hugging Face's form; mistral, with --config-format "
-        "and --load-format "
-        "mistral, only where tekken.json and params.json are; else an image whose Transformers fits them",
-        certain=False,
-    ),
-    Sign(
-        "engine/model-files",
-        r"(?P<why>No tokenizer file found[^\n]{0,80}|Can't load (?:tokenizer|image processor|feature extractor"
-        r"|processor|video "
-        r"processor) for[^\n]{0,80}|does not appear to have a file named (?!config\.json)[^\n]{0,60}"
-        r"|Couldn't instantiate the "
-        r"backend tokenizer|Tokenizer class \w+ does not exist[^\n]{0,40}"
-        r"|data did not match any variant of untagged enum \w+"
-        r"|Unrecognized (?:processing|image processor|video processor|feature extractor)[^\n]{0,60}"
-        r"|Can't instantiate a processor"
-        r"|requires the (?:tiktoken|sentencepiece|protobuf|blobfile|mistral_common) library[^\n]{0,40}"
-        r"|chat template is required|tokenizer has no (?:chat_template|vocab)[^\n]{0,60})",
-        "the model's tokenizer or processor cannot be read: {why}",
-        "is the file there (tokenizer.json, preprocessor_config.json, params.json for Mistral)? One that a newer "
-        "Transformers wrote needs a newer image; --tokenizer, --tokenizer-mode",
+        "engine/lora",
+        r"(?P<what>[\w .+-]{2,80}) does not (?:yet )?support LoRA",
+        "{what} does not go with adapters (--enable-lora)",
+        "the one or the other: take that option or backend out (--moe-backend auto or triton for experts), or "
+        "merge the "
+        "adapter into the base model and serve that",
         certain=False,
     ),
     Sign(
@@ -115,7 +70,8 @@ STARTING: tuple[Sign, ...] = (
     ),
     Sign(
         "engine/kernel",
-        r"(?P<error>(?:FileNotFoundError|OSError|FileExistsError|EOFError|BadZipFile|UnpicklingError)[^\n]{0,80}"
+        r"(?P<error>(?:FileNotFoundError|OSError(?!: \[Errno (?:13|28|30|122)\])|FileExistsError|EOFError"
+        r"|BadZipFile|UnpicklingError)[^\n]{0,80}"
         r"(?P<path>/[^'\n]{0,120}(?:\.triton|triton_cache|torchinductor|torch_compile_cache|torch_aot_compile"
         r"|cached_ops"
         r"|tvm-ffi|\.cache/vllm|\.cache/flashinfer)[^'\n]{0,160}))",
@@ -147,92 +103,10 @@ STARTING: tuple[Sign, ...] = (
         "--node-rank and --master-addr, or --distributed-executor-backend ray",
     ),
     Sign(
-        "engine/unsupported-model",
-        r"GGUF model with architecture (?P<name>[\w.-]+) is not supported"
-        r"|Architecture (?P<older>[\w.-]+) not supported",
-        "the Transformers of this image cannot read a GGUF file of the architecture {name}{older}",
-        "the model's safetensors (or an AWQ, FP8 checkpoint) instead of GGUF; REPO:QUANT with --hf-config-path and "
-        "--tokenizer of the original model; or a newer image",
-    ),
-    Sign(
-        "engine/unsupported-model",
-        r"(?:Model architectures? \[[^\]]*\] (?:are|is) not supported|has no vLLM "
-        r"implementation|model type `?[\w-]+`? but Transformers does not "
-        r"recognize)[^\n]{0,160}",
-        "this vLLM does not know the model's architecture",
-        "pin a newer vLLM image",
-    ),
-    Sign(
-        "engine/unsupported-model",
-        r"Model architectures? \[[^\]]*\] failed to be inspected",
-        "this vLLM cannot load its class for the model's architecture",
-        "the first traceback above says why (a library that is missing or too old): pin a newer vLLM image",
-        certain=False,
-    ),
-    Sign(
-        "engine/remote-code",
-        r"contains custom code which must be executed|requires you to execute the (?:configuration|modeling"
-        r"|model) file"
-        r"|(?:pass the argument|set the option) `trust_remote_code=True`",
-        "the model brings its own Python code, and vLLM was not told to trust it",
-        "read that code; then add --trust-remote-code (engine.extraArgs) and pin the revision",
-    ),
-    Sign(
-        "weights/other-format",
-        r"Following weights were not initialized from checkpoint: \{[^}\n]{0,80}(?P<head>score|classifier"
-        r"|classification_head)",
-        "the checkpoint has no head of its own for what it is to do ({head}): it was trained to answer yes or no "
-        "by its "
-        "words, or to write",
-        '--hf-overrides \'{{"architectures": ["...ForSequenceClassification"], "classifier_from_token": ["no", '
-        '"yes"], '
-        "\"is_original_qwen3_reranker\": true}}' as the model's card says (Qwen3's rerankers), or a checkpoint "
-        "that was "
-        "converted (-seq-cls); --convert embed for embeddings",
-        certain=False,
-    ),
-    Sign(
-        "weights/other-format",
-        r"There is no module or parameter named '?(?P<name>[\w.]+)"
-        r"|Following weights were not initialized from checkpoint"
-        r"|Unexpected key\(s\) in state_dict",
-        "the weight files are not those of the model that vLLM builds ({name})",
-        "is the folder one model's, whole and unmixed? A newer vLLM may know the format; seawall pull verifies files",
-        certain=False,
-    ),
-    Sign(
         "image/platform",
         r"exec (?P<program>/\S{1,120}): exec format error",
         "the image is for another CPU architecture: {program} does not run here",
         "choose nodes by kubernetes.io/arch, or an image for this one (arm64 on GB200, GH200 and Graviton)",
-    ),
-    Sign(
-        "engine/import",
-        r"ImportError: \S{0,200}?(?:site|dist)-packages/(?P<package>(?!vllm/)[A-Za-z][\w-]*)[/.]"
-        r"[^\n]{0,160}undefined symbol",
-        "the compiled part of {package} was not built for the PyTorch of this image",
-        "the {package} that was released for this very vLLM and PyTorch (its notes name the pair, or its own image "
-        "brings "
-        "both); without {package} the engine starts: take out the option that asks for it",
-    ),
-    Sign(
-        "engine/import",
-        r"ImportError: (?P<library>lib(?:cudart|cublas\w*|cudnn\w*|nvrtc|nvJitLink|cusparse\w*"
-        r"|nccl)\.so\.(?P<major>\d+)): "
-        r"cannot open shared object file",
-        "what is installed was built for CUDA {major}, and the image has no {library}: wheels of two CUDA "
-        "releases are "
-        "mixed",
-        "one CUDA for all: an image whose tag names CUDA {major} (-cu129, -cu130), or vLLM, PyTorch and what is "
-        "beside "
-        "them installed from one index of CUDA {major} wheels",
-    ),
-    Sign(
-        "engine/import",
-        r"(?:ModuleNotFoundError: No module named|ImportError: [^\n]{0,160}(?:undefined symbol"
-        r"|cannot open shared object file|version `[^'\n]*' not found))[^\n]{0,120}",
-        "a Python package of the image is missing or was built against another version",
-        "use vLLM's own image unchanged, or install the package in a build of your own (not at start)",
     ),
 )
 """In this order: an earlier sign explains a later one."""

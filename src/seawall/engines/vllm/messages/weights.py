@@ -48,6 +48,17 @@ WEIGHTS: tuple[Sign, ...] = (
     ),
     Sign(
         "weights/unauthorized",
+        r"RepositoryNotFoundError: 401|401 Client Error[^\n]{0,160}\n\s{0,4}\n?Repository Not Found",
+        "the hub knows no such model for this caller (401): its name is wrong, or it is private or gated and "
+        "HF_TOKEN is "
+        "missing or wrong",
+        "open the model's page: is it there under that name? If it is private or gated: a token of an account "
+        "that may "
+        "read it in the Secret; better: seawall pull once, then serve offline",
+        certain=False,
+    ),
+    Sign(
+        "weights/unauthorized",
         r"(?:GatedRepoError|Cannot access gated repo|trying to access a gated "
         r"repo)[^\n]{0,160}|401 Client Error[^\n]{0,160}|"
         r"Client error '401[^\n]{0,160}",
@@ -86,14 +97,17 @@ WEIGHTS: tuple[Sign, ...] = (
     ),
     Sign(
         "weights/corrupt",
-        r"(?:SafetensorError|safetensors_rust\.SafetensorError|HeaderTooLarge|InvalidHeaderDeserialization"
+        r"(?:SafetensorError(?!: File does not contain)|HeaderTooLarge|InvalidHeaderDeserialization"
         r"|MetadataIncompleteBuffer)[^\n]{0,120}",
         "a weight file is broken or only half written",
-        "seawall pull verifies every hash and mends what is broken",
+        "seawall pull verifies every hash and mends what is broken; from git: git lfs pull (a pointer in place "
+        "of the file "
+        "has a header that is too large)",
     ),
     Sign(
         "weights/no-model",
-        r"(?:HFValidationError|Repo id must)[^\n]{0,160}'(?P<address>(?P<scheme>s3|gs|az|oci|pvc|hf|https?|file|modelscope)://"
+        r"(?:HFValidationError|Repo id must)[^\n]{0,160}'(?P<address>(?P<scheme>s3|gs|az|oci|pvc|hf|https?|file"
+        r"|modelscope)://"
         r"[^'\n]{1,160})'",
         "{address} was looked for as the name of a model on the hub: this vLLM does not read {scheme}:// "
         "addresses, or not "
