@@ -132,12 +132,19 @@ def start_seawall(
     return Peer("seawall", port, p.pid)
 
 
+def keeper_socket(stack: ExitStack, folder: Path) -> str:
+    """A keeper that runs until the stack ends -> the value of a gateway's --keeper."""
+    path = str(folder / "k")
+    argv = [sys.executable, "-I", "-S", str(keeper.__file__), path, "--lifeline"]
+    stack.enter_context(process(argv, stdin=subprocess.PIPE))
+    return path
+
+
 def start_kept(stack: ExitStack, tmp: Path, upstreams: list[int]) -> Peer:
     """Ours with a keeper, and everything recorded."""
     (tmp / "kept").mkdir()
-    argv = [sys.executable, "-I", "-S", str(keeper.__file__), str(tmp / "kept" / "k"), "--lifeline"]
-    stack.enter_context(process(argv, stdin=subprocess.PIPE))
-    peer = start_seawall(stack, tmp / "kept", upstreams, flags=("--keeper", str(tmp / "kept" / "k")))
+    flags = ("--keeper", keeper_socket(stack, tmp / "kept"))
+    peer = start_seawall(stack, tmp / "kept", upstreams, flags=flags)
     peer.name = "kept"
     return peer
 

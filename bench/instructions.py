@@ -2,6 +2,7 @@
 
     python bench/instructions.py [CHECKOUT...] [--requests 400] [--streams 40] [--json]
     python bench/instructions.py --store [--requests 400] [--streams 40] [--json]
+    python bench/instructions.py --keeper [--requests 400] [--streams 40] [--json]
 
 Counted by valgrind's callgrind (Debian's) in whatever the gateway does for what it reads from
 clients and from replicas, in user space, on its compiled form. Each CHECKOUT (default: this one) is a clone with a
@@ -12,6 +13,8 @@ bench/gateway.py.
 `--store`: this checkout without and with a real redis-server, of a tenant with a limit. What a message to the store
 costs is what the whole process needs more while it serves, divided by its messages, as the store counts them; `at_N` is
 the ratio of a request in all, at N requests a second and ten messages, as there are.
+
+`--keeper`: this checkout without and with a keeper, which the gateway writes a record of everything for.
 """
 
 from __future__ import annotations
@@ -33,6 +36,7 @@ from typing import NamedTuple
 
 sys.path.insert(0, str(Path(__file__).parent))
 sys.path.insert(1, str(Path(__file__).parents[1]))
+import psutil
 from tests.store_server import store_server
 
 import gateway
@@ -94,8 +98,16 @@ def counted(checkout: Path, stream: bool, chunks: int, number: int) -> float:
 
 
 def served(
-    checkout: Path, stream: bool, chunks: int, number: int, tenant: bool = False, store: str = ""
+    checkout: Path,
+    stream: bool,
+    chunks: int,
+    number: int,
+    tenant: bool = False,
+    store: str = "",
+    kept: bool | None = None,
 ) -> Counted:
+    """With `kept` told, with a keeper or without one, counted from the first request on: a gateway that has a keeper
+    serves in a child, which callgrind cannot be told to begin with."""
     valgrind = shutil.which("valgrind")
     assert valgrind, "valgrind is not there: apt-get install valgrind"
     with ExitStack() as stack:
@@ -108,8 +120,10 @@ def served(
             )
         )
         assert upstream.stdout is not None
-        out, python = folder / "callgrind.out", checkout / ".venv/bin/python"
-        argv = [valgrind, "--tool=callgrind", "--instr-atstart=no", f"--callgrind-out-file={out}"]
+        python = checkout / ".venv/bin/python"
+        at_start = "no" if kept is None else "yes"
+        argv = [valgrind, "--tool=callgrind", f"--instr-atstart={at_start}"]
+        argv += [f"--callgrind-out-file={folder}/out.%p"]
         argv += [str(python), str(python.with_name("seawall")), "gateway", str(folder / "fleet.yaml")]
         argv += ["--discovery", f"static:http://127.0.0.1:{int(upstream.stdout.readline())}"]
         argv += ["--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--audit", str(folder / "audit.log")]
@@ -119,22 +133,25 @@ def served(
             keyring.change(folder / "keys.json", add=key)
             argv += ["--keys", str(folder / "keys.json")]
         argv += ["--store", store] if store else []
+        argv += ["--keeper", gateway.keeper_socket(stack, folder)] if kept else []
         proxy = stack.enter_context(gateway.process(argv))
         assert proxy.stdout is not None
         port = int(proxy.stdout.readline().split()[3].rpartition(":")[2])
+        pid = psutil.Process(proxy.pid).children()[0].pid if kept else proxy.pid  # its parent only begins it
         asyncio.run(ask(port, stream, WARM_UP, secret))
-        told = 0
-        for switch in ("on", "off"):
+        requests, told = number // CONNECTIONS * CONNECTIONS, 0
+        if kept is not None:
+            asyncio.run(ask(port, stream, number, secret))
+            requests += WARM_UP
+        for switch in ("on", "off") if kept is None else ():
             told = messages(store) - told if store else 0
-            subprocess.run(
-                ["callgrind_control", "-i", switch, str(proxy.pid)], check=True, capture_output=True
-            )
+            subprocess.run(["callgrind_control", "-i", switch, str(pid)], check=True, capture_output=True)
             if switch == "on":
                 asyncio.run(ask(port, stream, number, secret))
         proxy.send_signal(signal.SIGTERM)
         proxy.wait(60)
         page = subprocess.run(
-            ["callgrind_annotate", "--inclusive=yes", "--threshold=100", "--auto=no", str(out)],
+            ["callgrind_annotate", "--inclusive=yes", "--threshold=100", "--auto=no", f"{folder}/out.{pid}"],
             check=True,
             capture_output=True,
             text=True,
@@ -144,7 +161,7 @@ def served(
     whole = re.search(r"^ *([\d,]+) .*PROGRAM TOTALS", page, re.MULTILINE)
     assert whole
     ours = sum(_number(f[1]) for f in found if f)
-    return Counted(ours / (number // CONNECTIONS * CONNECTIONS), _number(whole[1]), told)
+    return Counted(ours / requests, _number(whole[1]), told)
 
 
 def _number(text: str) -> int:
@@ -181,6 +198,24 @@ def with_store(checkout: Path, requests: int, streams: int) -> dict[str, float]:
     }
 
 
+def with_keeper(checkout: Path, requests: int, streams: int) -> dict[str, float]:
+    """Ratios of a gateway with a keeper to one without."""
+
+    def cost(stream: bool, chunks: int, number: int, kept: bool) -> float:
+        return served(checkout, stream, chunks, number, kept=kept).per_request
+
+    without, kept = (
+        (cost(False, 100, requests, k), cost(True, 10, streams, k), cost(True, 100, streams, k))
+        for k in (False, True)
+    )
+    return {
+        "per_request": round(without[0]),
+        "per_request_ratio": round(kept[0] / without[0], 3),
+        "per_stream_of_10_ratio": round(kept[1] / without[1], 3),
+        "per_chunk_ratio": round((kept[2] - kept[1]) / (without[2] - without[1]), 3),
+    }
+
+
 def measure(checkout: Path, requests: int, streams: int) -> dict[str, float]:
     short, long = (counted(checkout, True, chunks, streams) for chunks in (10, 100))
     return {
@@ -198,10 +233,12 @@ def main() -> None:
     parser.add_argument("--requests", type=int, default=400)
     parser.add_argument("--streams", type=int, default=40)
     parser.add_argument("--store", action="store_true")
+    parser.add_argument("--keeper", action="store_true")
     parser.add_argument("--json", action="store_true")
     args = parser.parse_args()
-    if args.store:
-        ratios = with_store(args.checkouts[0].resolve(), args.requests, args.streams)
+    if args.store or args.keeper:
+        beside = with_store if args.store else with_keeper
+        ratios = beside(args.checkouts[0].resolve(), args.requests, args.streams)
         if args.json:
             print(json.dumps(ratios))
             return
