@@ -33,6 +33,8 @@ _CHIPS = (
     ("neuron", re.compile(r"neuron")),
 )
 _DATED = re.compile(r"(?<!\d)(20[2-4]\d)[-_.]?(0[1-9]|1[0-2])[-_.]?(0[1-9]|[12]\d|3[01])(?!\d)")
+_AMERICAN = re.compile(r"(?<!\d)(0[1-9]|1[0-2])(0[1-9]|[12]\d|3[01])(20[2-4]\d)(?!\d)")
+"""`open-mi300-08052025`: the fifth of August."""
 _NEWEST_ON: tuple[tuple[str, Version], ...] = (
     ("20240915", (0, 6)), ("20250127", (0, 7)), ("20250318", (0, 8)), ("20250528", (0, 9)), ("20250724", (0, 10)),
     ("20251002", (0, 11)), ("20251203", (0, 12)), ("20260101", (0, 13)), ("20260301", (0, 16)), ("20260501", (0, 20)),
@@ -65,10 +67,12 @@ def image_version(image: str) -> Version | None:
 
 def newest_inside(image: str) -> Version | None:
     """The newest vLLM that an image can hold whose tag carries a day (`20250312_0916`, `nightly_main_20251119`)."""
-    day = _DATED.search(split(image)[1])
-    if day is None:
+    tag = split(image)[1]
+    found, american = _DATED.search(tag), _AMERICAN.search(tag)
+    if found is None and american is None:
         return None
-    return next((version for until, version in _NEWEST_ON if "".join(day.groups()) <= until), None)
+    day = "".join(found.groups()) if found else f"{american[3]}{american[1]}{american[2]}" if american else ""
+    return next((version for until, version in _NEWEST_ON if day <= until), None)
 
 
 def _version(text: str) -> Version:

@@ -24,7 +24,6 @@ PodSpec containers=[Container] initContainers=[Container] ephemeralContainers=? 
  hostAliases=? imagePullSecrets=[Named] priorityClassName=s priority=i preemptionPolicy=s schedulerName=s
  runtimeClassName=s enableServiceLinks=b shareProcessNamespace=b setHostnameAsFQDN=b readinessGates=? overhead=mq os=?
  schedulingGates=? resourceClaims=? resources=Resources hostnameOverride=s workloadRef=? schedulingGroup=?
- deprecatedServiceAccount=s
 Named name=s
 Container name=s image=s imagePullPolicy=s command=l args=l workingDir=s ports=[ContainerPort] env=[Env]
  envFrom=[EnvFrom]

@@ -80,6 +80,25 @@ def download(mounts: list[dict[str, str]]) -> Changes:
     return {"pod/initContainers": [init]}
 
 
+def predictor(more: str) -> Changes:
+    model = "{modelFormat: {name: huggingface}, args: [--model_id=org/x]}"
+    return objects(f"""apiVersion: serving.kserve.io/v1beta1
+kind: InferenceService
+metadata: {{name: x, namespace: llm}}
+spec: {{predictor: {{model: {model}, {more}}}}}
+""")
+
+
+def graph(more: str) -> Changes:
+    image = "nvcr.io/nvidia/ai-dynamo/vllm-runtime:1.1.0"
+    main = f"{{image: {image}, command: [python3, -m, dynamo.vllm], args: [--model, org/x]}}"
+    return objects(f"""apiVersion: nvidia.com/v1alpha1
+kind: DynamoGraphDeployment
+metadata: {{name: x, namespace: llm}}
+spec: {{services: {{Worker: {{componentType: worker, extraPodSpec: {{mainContainer: {main}}}, {more}}}}}}}
+""")
+
+
 NGINX, ALB = "nginx.ingress.kubernetes.io/", "alb.ingress.kubernetes.io/"
 POLICY = "NetworkPolicy/spec/policyTypes"
 MISTAKES: dict[str, tuple[str, Changes, Changes]] = {
@@ -162,6 +181,31 @@ MISTAKES: dict[str, tuple[str, Changes, Changes]] = {
     "a port of the node": ("rollout/port-taken", {"c/ports/0/hostPort": 8000},
                            {"c/ports/0/hostPort": 8000, "spec/strategy/rollingUpdate": {"maxSurge": 0,
         "maxUnavailable": 1}}),
+    "a home with a cache and nothing else": (
+        "security/no-home",
+        {"c/env/2": {"name": "A", "value": "b"}, "c/volumeMounts+": {"name": "cache", "mountPath": "/.cache"}},
+        {"c/env/2": {"name": "XDG_CACHE_HOME", "value": "/cache"}},
+    ),
+    "a template that the image does not have": (
+        "storage/file-not-mounted",
+        {"c/args+": "--chat-template=tools.jinja"},
+        {"c/args+": "--chat-template=examples/tool_chat_template_hermes.jinja"},
+    ),
+    "a Pod's spec in a predictor": (
+        "api/unknown-field",
+        predictor("podSpec: {containers: []}"),
+        predictor("tolerations: []"),
+    ),
+    "an option as a field of a worker": (
+        "api/unknown-field",
+        graph("max-num-seqs: 8"),
+        graph("replicas: 2"),
+    ),
+    "a worker's probe that exits with 0": (
+        "probes/always-succeeds",
+        graph('readinessProbe: {exec: {command: [sh, -c, "exit 0"]}}'),
+        graph("readinessProbe: {httpGet: {path: /health, port: 9090}}"),
+    ),
     "a parser that nobody asks": (
         "values/tool-choice-without-parser", {"c/args+": "--tool-call-parser=hermes"},
         {"c/args+": ["--tool-call-parser=hermes", "--enable-auto-tool-choice"]}),

@@ -101,3 +101,8 @@ def test_vllms_own_image(image: str, official: bool) -> None:
 )
 def test_the_first_vllm_of_a_family(model: str, version: tuple[int, int] | None) -> None:
     assert first_version(model) == version
+
+
+def test_a_day_in_american_order_is_a_day() -> None:
+    assert newest_inside("rocm/vllm-dev:open-mi300-08052025") == newest_inside("rocm/vllm-dev:open-20250805")
+    assert newest_inside("rocm/vllm-dev:open-mi300-18052025") is None

@@ -117,6 +117,11 @@ MISTAKES: dict[str, tuple[str, Changes, Changes]] = {
     "a draft without a count": ("values/wrong-key", draft(num_speculative_tokens=GONE), draft()),
     "a draft of no tokens": ("values/wrong-key", draft(num_speculative_tokens=0), draft(num_speculative_tokens=1)),
     "a draft by another name": ("values/wrong-key", draft(method="eagle-3"), draft(method="eagle")),
+    "the draft's older method": (
+        "values/wrong-key",
+        draft(model="org/EAGLE3-x", method="eagle"),
+        draft(model="org/EAGLE-x", method="eagle"),
+    ),
     "a draft's ranks": (
         "values/wrong-key", draft(draft_tensor_parallel_size=2), draft(draft_tensor_parallel_size=4)),
     "a key that is none": (

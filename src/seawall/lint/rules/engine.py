@@ -157,6 +157,9 @@ def flag_too_new(world: Manifests, say: Say) -> Iterator[Finding]:
             cure = f"Pin a newer image, or leave {option.word} out."
             own = is_vllms_own(engine.image)
             yield say(workload.obj, option.node, message, cure, severity=None if own else "warning")
+        elif newest_inside(engine.image) is not None and engine.command.known_flags:
+            text = f"{option.word} came after the day in the image's tag: vLLM exits with status 2."
+            yield say(workload.obj, option.node, text, "Pin a newer image.", severity="warning")
 
 
 @rule(

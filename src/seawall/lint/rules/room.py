@@ -166,8 +166,8 @@ def root_refused(world: Manifests, say: Say) -> Iterator[Finding]:
     "warning",
     "A user without a home",
     story="""A user that the image's /etc/passwd does not know has `/` for a home, where nobody but root may
-    write: `PermissionError: [Errno 13] Permission denied: '/.cache'`, from the hub's client, Triton or
-    torch.compile. vLLM's image knows root.""",
+    write: `PermissionError: [Errno 13] Permission denied: '/.cache'`, `'/.triton'` or `'/.config'`, from the hub's
+    client, Triton, torch.compile or vLLM. Its image knows root.""",
     cure="Set HOME to a folder on a volume, or /tmp.",
 )
 def no_home(world: Manifests, say: Say) -> Iterator[Finding]:
@@ -181,12 +181,10 @@ def no_home(world: Manifests, say: Say) -> Iterator[Finding]:
         script = " ".join(n.text() for n in [*engine.node["command"], *engine.node["args"]])
         if not user.number() or known or caches or not is_official(engine.image) or "HOME=" in script:
             continue
-        if not any(re.match(r"/\.cache(/|$)|/root(/|$)|$", p) for p in paths):
-            yield say(
-                workload.obj,
-                user,
-                f"the image has no home for user {user.text()}: `/.cache` cannot be written.",
-            )
+        if not any(re.match(r"/root(/|$)|$|/\.triton$", p) for p in paths):
+            where = "`/.triton` and `/.config`" if "/.cache" in paths else "`/.cache`"
+            text = f"the image has no home for user {user.text()}: {where} cannot be written."
+            yield say(workload.obj, user, text)
 
 
 _INTO = re.compile(r"(?:--local-dir|--dest|-o|--output-dir|local_dir)[= ]+[\"']?(/[\w./-]+)")

@@ -74,6 +74,7 @@ def _walk(node: YamlNode, shape: str) -> Iterator[tuple[YamlNode, str, str, Fiel
     cure="Write the field's own name, where it belongs.",
 )
 def unknown_field(world: Manifests, say: Say) -> Iterator[Finding]:
+    yield from _of_controllers(world, say)
     for obj, root, shape in _rooted(world):
         for here, name, key, field in _walk(root, shape):
             if field is not None or "{" in key or "$" in key or key == "<<":
@@ -85,6 +86,22 @@ def unknown_field(world: Manifests, say: Say) -> Iterator[Finding]:
             if found:
                 node = YamlNode((*here.path, key), here.key_spans.get(key, here.span), here.file, value=key)
                 yield say(obj, node, f"{_SAID.get(name, f'a {name}')} has no field {key}: {_DROPPED}.", found)
+
+
+def _of_controllers(world: Manifests, say: Say) -> Iterator[Finding]:
+    """Fields of kinds that start vLLM themselves: names that none of their versions has."""
+    for obj in world.kinds("InferenceService"):
+        predictor = obj.spec["predictor"]
+        for key in ("podSpec", "template", "spec") if obj.api.startswith("serving.kserve.io/") else ():
+            if predictor[key]:
+                text = f"a predictor has no field {key}: {_DROPPED}."
+                yield say(obj, predictor[key], text, "Write the Pod's fields under predictor itself.")
+    for obj in world.kinds("DynamoGraphDeployment"):
+        for name, part in obj.spec["services"].items():
+            for key, node in part.items():
+                if "-" in key and "{" not in key:  # none is written so, options of the worker are
+                    text = f"{name} has no field {key}: {_DROPPED}."
+                    yield say(obj, node, text, f"Write --{key} into extraPodSpec.mainContainer.args.")
 
 
 _DROPPED = "the API server refuses the object, or drops the field without a word"

@@ -316,6 +316,15 @@ def file_not_mounted(world: Manifests, say: Say) -> Iterator[Finding]:
             paths = [m["mountPath"].text().rstrip("/") for m in engine.node["volumeMounts"]]
             if any("$" in p or "{" in p for p in paths):
                 continue
+            for option in engine.command.options if not engine.node["workingDir"] else ():
+                name = option.value or ""
+                if option.name == "--chat-template" and re.fullmatch(
+                    r"(\./)?[\w.-]+\.(jinja2?|j2|json)", name
+                ):
+                    text = f"{name} is looked for in /vllm-workspace, which has no such file: vLLM ends."
+                    yield say(
+                        workload.obj, option.value_node, text, "Mount it, and name it by its whole path."
+                    )
             for option, path in _named_files(engine):
                 if not _under_a_mount(path, paths):
                     yield say(

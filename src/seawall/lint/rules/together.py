@@ -332,6 +332,8 @@ def _draft(engine: Container, body: dict[str, Any]) -> Iterator[str]:
         yield f"{method} needs num_speculative_tokens"
     if count is not None and not body.get("model") and not method:
         yield "num_speculative_tokens without a model or a method"
+    if method == "eagle" and re.search(r"eagle-?3", str(body.get("model") or ""), re.I):
+        yield f"{body['model']} is an EAGLE3 draft, and the method is eagle"
     ranks, least, most = (
         body.get("draft_tensor_parallel_size"),
         body.get("prompt_lookup_min"),
