@@ -107,7 +107,7 @@ def from_exception(subject: str, end: Object, raised: Raised, fact: str, log: st
     return _unplaced(subject, raised, evidence, certainty, init)
 
 
-_OR_REFUSED = ("engine/bad-config", "engine/bug", "weights/other-format")
+_OR_REFUSED = ("engine/bad-config", "engine/bug", "engine/not-implemented", "weights/other-format")
 """Places whose exceptions are refusals of an option when they name one: models check options while they are made."""
 
 

@@ -342,6 +342,9 @@ gpu/driver-fails
 engine/multimodal
   A model's processor (Transformers) turns pictures, video and sound into tokens, and vLLM reserves places for them by a
   count of its own. When the two are of different age, or a cache holds what was dropped, the counts differ.
+engine/not-implemented
+  vLLM reached a place that its authors left open: a model, a device and an option that are each known, and not together.
+  Newer releases fill such places; until then one of the three has to go.
 engine/parallel
   The log's traceback ends where ranks of one replica talk or wait: process groups, Ray, all-reduce, all-to-all. Is it
   one node or several, and does it go without the special ways (custom all-reduce, DeepEP)?

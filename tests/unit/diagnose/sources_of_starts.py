@@ -62,6 +62,8 @@ CASES: list[Case] = [
     (("engine/bad-config",), ["numa"], engine("RuntimeError: numactl is required for NUMA binding but is not installed or not available on PATH.")),
     (("engine/lora",), ["moe-backend"], engine(traced(CORE, "vllm/lora/layers/fused_moe.py", "ValueError: CutlassExperts does not support LoRA. For unquantized MoE, set moe_backend='triton' or moe_backend='auto'"))),
     (("gpu/memory-taken",), ["--gpu-memory-utilization 0.96"], engine(traced(CORE, "vllm/v1/worker/utils.py", "ValueError: Free memory on device cuda:0 (22.9/23.6 GiB) on startup is less than desired GPU memory utilization (0.98, 23.1 GiB). Decrease GPU memory utilization or reduce GPU memory used by other processes."))),
+    (("engine/not-implemented",), ["newer vLLM image"], engine(traced(CORE, RUNNER, "vllm/model_executor/layers/sparse_attn_indexer.py", "NotImplementedError: SparseAttnIndexer native forward is only for tests"))),
+    (("engine/kernel",), ["newer vLLM image"], engine(traced(CORE, RUNNER, "vllm/model_executor/kernels/linear/scaled_mm.py", "ValueError: Failed to find a kernel that can implement the ScaledMM linear layer"))),
     (("node/refused",), ["label"], refused("NodeAffinity", "Pod was rejected: Predicate NodeAffinity failed: node(s) didn't match Pod's node affinity/selector")),
     (("node/refused",), ["no room"], refused("OutOfnvidia.com/gpu", "Pod was rejected: Node didn't have enough resource: nvidia.com/gpu, requested: 1, used: 8, capacity: 8")),
     (("node/refused",), ["NUMA"], refused("TopologyAffinityError", "Pod was rejected: Resources cannot be allocated with Topology locality")),

@@ -46,7 +46,8 @@ PLACES: tuple[Place, ...] = (
         r"vllm/(?:config/|engine/arg_utils|platforms/|entrypoints/openai/cli_args|v1/engine/utils|utils/argparse)",
         _REFUSAL,
         "vLLM refuses its configuration",
-        "change what the message names; seawall lint and seawall plan check the same before",
+        "change what the message names; where it is as it should be, a newer vLLM image; seawall lint and seawall plan "
+        "check the same before",
     ),
     Place(
         "engine/connector",
@@ -56,7 +57,7 @@ PLACES: tuple[Place, ...] = (
         "the KV connector (--kv-transfer-config) fails",
         "the same tensor-parallel size (TP), block size and image on both sides? Does this connector know this "
         "model's cache (hybrid models: many do not) and this vLLM's version? Start once "
-        "without --kv-transfer-config to see that it is this",
+        "without --kv-transfer-config to see that it is this; a newer image of the connector and vLLM together",
         anywhere=True,
     ),
     Place(
@@ -67,7 +68,7 @@ PLACES: tuple[Place, ...] = (
         "the draft model (--speculative-config) cannot be used with this model or this vLLM",
         "a draft made for this very model and vLLM's version, with its vocabulary; start once without "
         "--speculative-config "
-        "to see that it is this",
+        "to see that it is this; a newer vLLM image",
         anywhere=True,
     ),
     Place(
@@ -76,7 +77,7 @@ PLACES: tuple[Place, ...] = (
         r"\w+",
         "a LoRA adapter cannot be used with this model",
         "its rank against --max-lora-rank, its target modules, and the base model that it was trained on: "
-        "adapter_config.json; or merge it into the base model and serve that",
+        "adapter_config.json; or merge it into the base model and serve that; a newer vLLM image",
         anywhere=True,
     ),
     Place(
@@ -104,12 +105,13 @@ PLACES: tuple[Place, ...] = (
         "engine/kernel",
         r"flashinfer|deep_gemm|triton/|tilelang|cutlass|cuda/bindings|torch/(?:_inductor|_dynamo)|aiter"
         r"|flash_attn|flash_mla"
-        r"|vllm/(?:compilation|vllm_flash_attn|third_party|kernels)|vllm/v1/attention|cpp_extension",
+        r"|vllm/(?:compilation|vllm_flash_attn|third_party|kernels|_aiter_ops|ir/)|vllm/v1/attention"
+        r"|vllm/model_executor/(?:kernels|warmup)|cpp_extension",
         r"\w+",
         "a kernel cannot be compiled or run on this GPU",
         "another --attention-backend or --moe-backend, VLLM_USE_FLASHINFER_SAMPLER=0, --enforce-eager to see "
         "whether it "
-        "is the compiler; a writable cache folder and nvcc of the GPU's age",
+        "is the compiler; a writable cache folder and nvcc of the GPU's age; a newer vLLM image, or the one before",
     ),
     Place(
         "engine/import",
@@ -140,9 +142,8 @@ PLACES: tuple[Place, ...] = (
         r"vllm/distributed/|vllm/v1/executor|torch/distributed|vllm/v1/worker/ubatch|/ray/",
         r"AssertionError|RuntimeError|ValueError|KeyError|IndexError|TimeoutError|NotImplementedError|\w*Dist\w+Error",
         "the ranks of a replica cannot work together",
-        "--disable-custom-all-reduce, another --all2all-backend or --distributed-executor-backend (mp, ray); one "
-        "rank fewer "
-        "kinds of parallelism at a time tells which it is; the same image and options on all nodes; a newer vLLM "
+        "--disable-custom-all-reduce, another --all2all-backend or --distributed-executor-backend (mp, ray); "
+        "take out one kind of parallelism at a time to see which it is; the same image and options on all nodes; a newer vLLM "
         "image",
         itself=True,
     ),
@@ -153,6 +154,14 @@ PLACES: tuple[Place, ...] = (
         "vLLM's own bookkeeping of requests fails: a bug of this version, mostly with one option or kind of request",
         "a newer vLLM image, or the one before; take out what is new in this start (prefix caching, async scheduling, "
         "speculative decoding, a connector) one by one; the request whose id stands above",
+        itself=True,
+    ),
+    Place(
+        "engine/not-implemented",
+        r"/vllm/",
+        r"NotImplementedError",
+        "this vLLM cannot do yet what the model together with this device or these options asks for",
+        "a newer vLLM image; else leave out the option that the words name, or take another backend of that part",
         itself=True,
     ),
     Place(
