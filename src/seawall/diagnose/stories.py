@@ -122,6 +122,12 @@ rollout/no-pods
 rollout/no-surge-gpu
   maxSurge 1 starts the new Pod first, and no GPU is free for it; maxUnavailable 0 keeps the old one. Neither
   moves until somebody adds a node or lets an old Pod stop first.
+route/body-too-large
+  An ingress has a limit for bodies of its own, far below what a long prompt or a picture has: nginx's is 1 MiB. Clients
+  see 413, and no engine ever hears of the request.
+route/proxy-timeout
+  A proxy waits 60 s for the first byte, or between two, unless it is told otherwise. A queue, a long prefill or an
+  answer that is not streamed takes longer: the client sees 504, and the engine goes on for nobody.
 route/dead-replica
   The gateway believes in a replica that is no Pod any more; its watch has missed something.
 route/gateway-cannot-reach
@@ -343,8 +349,8 @@ engine/multimodal
   A model's processor (Transformers) turns pictures, video and sound into tokens, and vLLM reserves places for them by a
   count of its own. When the two are of different age, or a cache holds what was dropped, the counts differ.
 engine/not-implemented
-  vLLM reached a place that its authors left open: a model, a device and an option that are each known, and not together.
-  Newer releases fill such places; until then one of the three has to go.
+  vLLM reached a place that its authors left open: a model, a device and an option that are each known, and not
+  together. Newer releases fill such places; until then one of the three has to go.
 engine/parallel
   The log's traceback ends where ranks of one replica talk or wait: process groups, Ray, all-reduce, all-to-all. Is it
   one node or several, and does it go without the special ways (custom all-reduce, DeepEP)?

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from seawall.diagnose.facts import Facts
 
-from .shapes import CORE, NOISE, TAIL, Case, engine, traced
+from .shapes import CORE, NOISE, TAIL, Case, alive, engine, traced
 from .test_catalogue import died, pod
 
 RUNNER = "vllm/v1/worker/gpu_model_runner.py"
@@ -64,6 +64,11 @@ CASES: list[Case] = [
     (("gpu/memory-taken",), ["--gpu-memory-utilization 0.96"], engine(traced(CORE, "vllm/v1/worker/utils.py", "ValueError: Free memory on device cuda:0 (22.9/23.6 GiB) on startup is less than desired GPU memory utilization (0.98, 23.1 GiB). Decrease GPU memory utilization or reduce GPU memory used by other processes."))),
     (("engine/not-implemented",), ["newer vLLM image"], engine(traced(CORE, RUNNER, "vllm/model_executor/layers/sparse_attn_indexer.py", "NotImplementedError: SparseAttnIndexer native forward is only for tests"))),
     (("engine/kernel",), ["newer vLLM image"], engine(traced(CORE, RUNNER, "vllm/model_executor/kernels/linear/scaled_mm.py", "ValueError: Failed to find a kernel that can implement the ScaledMM linear layer"))),
+    (("engine/peer-unreachable",), ["inferencepool"], alive('{"level":"error","msg":"Failed to process request","error":"inference gateway: ServiceUnavailable - failed to find candidate endpoints for serving the request"}')),
+    (("engine/peer-unreachable",), ["0.0.0.0"], alive("upstream connect error or disconnect/reset before headers. retried and the latest reset reason: remote connection failure, transport failure reason: delayed connect error: Connection refused")),
+    (("route/proxy-timeout",), ["proxy-read-timeout"], alive("2026/10/01 10:00:00 [error] 31#31: *1 upstream timed out (110: Operation timed out) while reading response header from upstream")),
+    (("route/body-too-large",), ["proxy-body-size"], alive("2026/10/01 10:00:00 [error] client intended to send too large body: 12345678 bytes")),
+    (("engine/peer-unreachable",), ["keep-alive"], alive("ERROR: aiohttp.client_exceptions.ServerDisconnectedError: Server disconnected")),
     (("node/refused",), ["label"], refused("NodeAffinity", "Pod was rejected: Predicate NodeAffinity failed: node(s) didn't match Pod's node affinity/selector")),
     (("node/refused",), ["no room"], refused("OutOfnvidia.com/gpu", "Pod was rejected: Node didn't have enough resource: nvidia.com/gpu, requested: 1, used: 8, capacity: 8")),
     (("node/refused",), ["NUMA"], refused("TopologyAffinityError", "Pod was rejected: Resources cannot be allocated with Topology locality")),

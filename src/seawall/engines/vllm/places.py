@@ -143,8 +143,8 @@ PLACES: tuple[Place, ...] = (
         r"AssertionError|RuntimeError|ValueError|KeyError|IndexError|TimeoutError|NotImplementedError|\w*Dist\w+Error",
         "the ranks of a replica cannot work together",
         "--disable-custom-all-reduce, another --all2all-backend or --distributed-executor-backend (mp, ray); "
-        "take out one kind of parallelism at a time to see which it is; the same image and options on all nodes; a newer vLLM "
-        "image",
+        "take out one kind of parallelism at a time to see which it is; the same image and options on all nodes; "
+        "a newer vLLM image",
         itself=True,
     ),
     Place(

@@ -15,6 +15,7 @@ from seawall.engines.vllm.messages.around import AROUND
 from seawall.engines.vllm.messages.devices import DEVICES
 from seawall.engines.vllm.messages.faults import FAULTS
 from seawall.engines.vllm.messages.files import FILES
+from seawall.engines.vllm.messages.gateways import GATEWAYS
 from seawall.engines.vllm.messages.last import LAST
 from seawall.engines.vllm.messages.libraries import LIBRARIES
 from seawall.engines.vllm.messages.memory import MEMORY
@@ -40,6 +41,7 @@ SIGNS: tuple[Sign, ...] = (
     *FAULTS,
     *REFUSALS,
     *AROUND,
+    *GATEWAYS,
     *REQUESTS,
     *LAST,
 )
