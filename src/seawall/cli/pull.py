@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from seawall.cli import output
-from seawall.cli.files import writable_folder
+from seawall.cli.files import writable, writable_folder
 from seawall.cli.output import output_option
 from seawall.cli.terminal import say
 
@@ -229,8 +229,11 @@ def _pin(source: str | None, wanted: list[_Wanted], lock: Path | None, allow_pic
     if lock and len(wanted) > 1:
         raise InputError("--lock names one file, these are several fleets.", "Name one fleet with --fleet.")
     rows = []
-    for w in wanted:
-        file = lock or w.lock or Path(f"{w.name}.lock")
+    files = [lock or w.lock or Path(f"{w.name}.lock") for w in wanted]
+    for file in files:
+        if not file.exists():
+            writable(file, "--lock")
+    for w, file in zip(wanted, files, strict=True):
         made, already = pin(
             Order(w.source, Path(), file, w.revision, allow_pickle or w.allow_pickle, form=w.form),
             dict(os.environ),
