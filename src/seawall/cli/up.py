@@ -46,7 +46,7 @@ class SpecOrModel(InputFile):
     "--admin-port",
     default=0,
     type=PORT,
-    help="The gateway's /metrics and /debug/state. Default: any free one.",
+    help="Of /metrics, /console and /debug/state, whichever gateway serves. Default: any free one.",
 )
 @click.option(
     "--state-dir", type=click.Path(file_okay=False, path_type=Path), help="Default: `up` in the cache."

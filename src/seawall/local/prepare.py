@@ -87,7 +87,7 @@ def prepare(wish: Wish, say: TellUser) -> UpSetup:
         discovery=wish.state_dir / "discovery.json",
         host=wish.host,
         port=wish.port or free_port(),
-        admin_port=wish.admin_port or free_port(),
+        admin_port=free_port(),
         grace_s=drain,
         keeper=socket_path(wish.state_dir, "keeper.sock") if _keeps(wish.fleets) else None,
         batch_port=free_port() if (batch := any(f.spec.gateway.batch for f in wish.fleets)) else 0,
@@ -98,7 +98,7 @@ def prepare(wish: Wish, say: TellUser) -> UpSetup:
     care = Care(life=LifePolicy(startup_s=wish.startup_s), without=wish.without)
     return UpSetup(
         recipes=recipes, place=place, documents=documents, state_dir=wish.state_dir, care=care, need_bytes=need,
-        gpus=devices,
+        gpus=devices, admin_port=wish.admin_port,
     )  # fmt: skip
 
 

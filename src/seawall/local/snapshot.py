@@ -26,16 +26,13 @@ def snapshot(supervisor: Supervisor) -> dict[str, Any]:
     from seawall.local.supervisor import fact_sheet
 
     now = supervisor._clock.now()
-    place = supervisor.setup.place
     gateway = supervisor.gateway
-    if gateway:
-        place = supervisor.gateway_service.place
     return {
         **fact_sheet(supervisor),
         "stopping": supervisor.stopping,
         "gateway": {
-            "url": place.url,
-            "admin_url": place.admin_url,
+            "url": supervisor.setup.place.url,
+            "admin_url": supervisor.admin_url,
             **(_kept(gateway, now) if gateway else {"phase": ReplicaPhase.STARTING}),
             "store": _store(supervisor.gateway_service.state) if gateway else None,
         },

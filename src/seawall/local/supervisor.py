@@ -67,6 +67,8 @@ class UpSetup:
     """What the gateway reads, from the specs that a person wrote."""
     state_dir: Path
     care: Care
+    admin_port: int = 0
+    """Where /metrics and the console are, whichever gateway serves; 0: at the port of the one that serves."""
     gpus: tuple[str, ...] = ()
     """The devices that may be given to replicas."""
     need_bytes: dict[str, int]
@@ -141,6 +143,12 @@ class Supervisor:
         assert isinstance(self.gateway.service, GatewayService)
         return self.gateway.service
 
+    @property
+    def admin_url(self) -> str:
+        """Where /metrics and the console are: at the port that somebody named, else at the gateway's of now."""
+        place = self.gateway_service.place if self.gateway else self.setup.place
+        return replace(place, admin_port=self.setup.admin_port or place.admin_port).admin_url
+
     def fleet(self, name: str | None) -> FleetRunner | None:
         """The fleet of this name; without a name, the only one."""
         if name is None:
@@ -149,7 +157,7 @@ class Supervisor:
 
     async def run(self) -> None:
         """Until `stop`, or the control socket's `stop`; returns when every process is gone."""
-        from seawall.local import control
+        from seawall.local import admin_door, control
 
         self.publish()
         try:
@@ -158,6 +166,10 @@ class Supervisor:
                 server = await control.serve(self)
                 self.holder = self._new_holder()
                 self.gateway = self._new_gateway(self.setup.place)
+                if self.setup.admin_port:
+                    await admin_door.serve(
+                        self.setup.admin_port, lambda: self.gateway_service.place.admin_port
+                    )
                 self._start_fleets()
                 while not self._stop.is_set():
                     self._tick()

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
+import httpx2
 import pytest
 from tests.e2e.local.terminal import in_terminal
 from tests.e2e.local.up_process import Up, fleet_file, seawall_up
 from tests.unit.cli.test_output import completed
+
+from seawall.drivers.process import free_port
 
 
 @pytest.fixture(scope="module")
@@ -115,3 +121,25 @@ def test_status_of_one_fleet_shows_no_other(up: Up) -> None:
 def test_the_tab_key_offers_what_runs_here(up: Up, typed: str, offered: list[str]) -> None:
     found = completed(typed, {"SEAWALL_STATE": str(up.state_dir)})
     assert found == offered or (typed == "seawall logs two" and found == offered[:1])  # as many as run now
+
+
+def test_the_admin_port_that_was_named_stays_whichever_gateway_serves(tmp_path: Path) -> None:
+    port = free_port()
+    with seawall_up(tmp_path, fleet_file(tmp_path), "--admin-port", str(port)) as up:
+        first = up.settled()["gateway"]
+        assert first["admin_url"] == f"http://127.0.0.1:{port}"
+
+        def served() -> list[int]:
+            pages = ("/metrics", "/debug/state", "/console")
+            with httpx2.Client(base_url=first["admin_url"], trust_env=False, timeout=10) as client:
+                return [client.get(page).status_code for page in (*pages, *pages)]
+
+        assert served() == [200] * 6
+        assert rollout(up, "gateway").returncode == 0
+        second = up.until(lambda s: s["gateway"] if s["gateway"]["pid"] != first["pid"] else None)
+        assert second["admin_url"] == first["admin_url"]
+        assert served() == [200] * 6
+        os.kill(second["pid"], signal.SIGKILL)
+        up.until(lambda s: s["gateway"]["phase"] == "ready" and s["gateway"]["pid"] != second["pid"])
+        assert served() == [200] * 6
+    assert not up.survivors()
