@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from seawall.decide.replica import ReplicaPhase
+from seawall.domain.units import counted
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,5 +75,9 @@ def _let_go(new: list[SeenReplica], old: list[SeenReplica], wanted: int) -> list
             drains.append(Retire(index=m.index, reason="of an older generation and not serving"))
         elif ready > wanted:
             ready -= 1
-            drains.append(Retire(index=m.index, reason=f"replaced: {ready} others are ready"))
+            drains.append(
+                Retire(
+                    index=m.index, reason=f"replaced: {counted(ready, 'other is ready', 'others are ready')}"
+                )
+            )
     return drains

@@ -196,6 +196,15 @@ def test_charts_are_drawn_where_the_libraries_are(opened: Open) -> None:
         needed_libraries()
     expect(page.locator("#charts canvas")).to_have_count(7, timeout=WAIT_MS)
     expect(page.locator("#charts figcaption").first).to_contain_text("p50")
+    tops = page.evaluate(
+        """async () => {
+        const { top } = await import('/console/charts.js')
+        return [top({ usual: 1 }, null), top({ usual: 1 }, 0), top({ usual: 1 }, 5e-3), top({ top: 1 }, 0)]
+    }"""
+    )
+    assert tops == pytest.approx([1.1, 1.1, 5.5e-3, 1]), (
+        "an axis without values is none of parts of a nanosecond"
+    )
 
 
 def needed_libraries() -> None:

@@ -3,14 +3,14 @@ import { draw, h } from "./dom.js";
 import { amount, clock, percent, seconds } from "./words.js";
 
 const CHARTS = [
-  { title: "Time to first token", show: seconds, lines: [["p50", "ttft_p50"], ["p95", "ttft_p95"]] },
-  { title: "Time per output token", show: seconds, lines: [["p50", "tpot_p50"], ["p95", "tpot_p95"]] },
-  { title: "Requests", show: amount, lines: [["queued", "queued"], ["in flight", "in_flight"]] },
-  { title: "Requests per second", show: amount,
+  { title: "Time to first token", usual: 1, show: seconds, lines: [["p50", "ttft_p50"], ["p95", "ttft_p95"]] },
+  { title: "Time per output token", usual: 0.1, show: seconds, lines: [["p50", "tpot_p50"], ["p95", "tpot_p95"]] },
+  { title: "Requests", usual: 10, show: amount, lines: [["queued", "queued"], ["in flight", "in_flight"]] },
+  { title: "Requests per second", usual: 10, show: amount,
     lines: [["answered", "finished"], ["failed", "failed"], ["turned away", "rejected"], ["resumed", "resumed"]] },
-  { title: "Output tokens per second", show: amount, lines: [["tokens", "tokens"]] },
+  { title: "Output tokens per second", usual: 100, show: amount, lines: [["tokens", "tokens"]] },
   { title: "KV cache in use", show: percent, top: 1, lines: [["mean of the replicas", "kv"]] },
-  { title: "Replicas", show: amount, whole: true, lines: [["ready", "ready"], ["wanted", "wanted"]] },
+  { title: "Replicas", usual: 1, show: amount, whole: true, lines: [["ready", "ready"], ["wanted", "wanted"]] },
 ];
 const MARKED = new Set(["eviction", "return", "scale", "rollout", "resume", "failure"]);
 const KEPT = 1800;
@@ -27,6 +27,11 @@ export async function begin(libraries, slot) {
   if (libraries.includes("uplot")) uPlot = (await import("/console/lib/uPlot.esm.js")).default;
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => { forget(); paint(marks); });
   new ResizeObserver(() => drawn.forEach(({ plot, box }) => plot.setSize({ width: box.clientWidth, height: HEIGHT }))).observe(root);
+}
+
+// Where an upright axis ends. Without a value above 0 it shows what such numbers usually are, not parts of a nanosecond.
+export function top(chart, high) {
+  return chart.top ?? (high > 0 ? high : chart.usual) * 1.1;
 }
 
 export function span(seconds_shown) {
@@ -91,7 +96,7 @@ function build() {
     const axis = { stroke: colour("--faint"), grid: { stroke: colour("--line"), width: 1 }, ticks: { show: false }, font: "12px system-ui" };
     const plot = new uPlot({
       width: box.clientWidth, height: HEIGHT, legend: { show: false }, cursor: { y: false }, padding: [8, 8, 0, 0],
-      scales: { x: { time: true }, y: { range: (_, low, high) => [0, chart.top ?? Math.max(high ?? 0, low ?? 0, 1e-9) * 1.1] } },
+      scales: { x: { time: true }, y: { range: (_, low, high) => [0, top(chart, high)] } },
       series: [{}, ...chart.lines.map(([name], i) => ({ label: name, stroke: colour(`--c${i + 1}`), width: 1.6, points: { show: false },
         paths: chart.whole ? uPlot.paths.stepped({ align: 1 }) : undefined }))],
       axes: [

@@ -183,12 +183,20 @@ def _told(current: int, top: Proposal, steady: int, bounded: Bounded, lowest: in
         parts.append(f"stays at the minimum of {lowest}")
     elif steady != top.replicas:
         parts.append(f"held at {steady} by the stabilisation window")
-    if bounded.replicas != steady:
+    if bounded.reason == behavior.TOO_FEW and bounded.replicas > steady:
+        how = (
+            "stays at"
+            if bounded.replicas == current
+            else "down to"
+            if bounded.replicas < current
+            else "up to"
+        )
+        parts.append(f"{how} the minimum of {bounded.replicas}")
+    elif bounded.replicas != steady:
         why = {
             behavior.UP_LIMIT: "the scale-up rate",
             behavior.DOWN_LIMIT: "the scale-down rate",
             behavior.TOO_MANY: "the maximum",
-            behavior.TOO_FEW: "the minimum",
         }.get(bounded.reason, "the bounds")
-        parts.append(f"cut to {bounded.replicas} by {why}")
+        parts.append(f"{'cut to' if bounded.replicas < steady else 'held at'} {bounded.replicas} by {why}")
     return _moved(current, bounded.replicas, ", ".join(parts), bounded.reason)

@@ -67,6 +67,19 @@ def test_silence_scales_to_zero_and_the_first_request_wakes_at_once() -> None:
     assert "1 request on 0 replicas" in decision.reason
 
 
+def test_an_idle_fleet_is_at_its_minimum_and_not_cut_by_it() -> None:
+    state: ScaleState = {}
+    reasons = []
+    for now in range(0, 900, 15):
+        decision, state = decide(policy(low=1), DemandSeen(replicas=1), state, float(now))
+        reasons.append(decision.reason)
+    assert {r.rpartition(", ")[2] for r in reasons} == {"stays at the minimum of 1"}
+    state = {}
+    for now in range(0, 900, 15):
+        decision, state = decide(policy(low=2), DemandSeen(replicas=5), state, float(now))
+    assert decision.reason.endswith("held at 5 by the scale-down rate")
+
+
 def test_metrics_that_cannot_be_read_move_nothing() -> None:
     decision, _ = decide(policy(), DemandSeen(replicas=4, running=0, fresh=False), {}, 0.0)
     assert decision.replicas == 4
