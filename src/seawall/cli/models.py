@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
@@ -87,7 +88,9 @@ def show(name: str, registry: Path) -> None:
 
     models = read_models(registry)
     if name not in models:
-        raise InputError(f"{registry} has no model {name!r}.", "seawall models list")
+        near = difflib.get_close_matches(name, models, 1)
+        hint = f"Did you mean {near[0]}? " if near else ""
+        raise InputError(f"{registry} has no model {name!r:.80}.", f"{hint}See: seawall models list")
     click.echo((registry / f"{name}.yaml").read_text("utf-8"), nl=False)
 
 
@@ -97,7 +100,9 @@ def show(name: str, registry: Path) -> None:
 @click.option(
     "--to", "directory", type=click.Path(file_okay=False, path_type=Path), help="Pull and verify into here."
 )
-@click.option("--lock", type=InputFile(".lock"), help="Or take what this lockfile pins.")
+@click.option(
+    "--lock", type=InputFile(".lock"), help="A lockfile: what it pins is entered, nothing is pulled."
+)
 @click.option("--revision", help="Commit, tag or branch (hf://, oci://).")
 @click.option("--licence", help="SPDX name, such as Apache-2.0.")
 @click.option(
@@ -117,15 +122,18 @@ def add(
     """
     import json
 
-    from seawall.config.registry import write_model
+    from seawall.config.registry import check_name, write_model
     from seawall.domain.registry import ModelDocument, ModelFacts
     from seawall.domain.spec import Metadata
     from seawall.errors import InputError
     from seawall.weights.lockfile import read_lock
 
+    check_name(name)  # before gigabytes are fetched for it
     if (directory is None) == (lock is None):
         raise InputError(
-            "what shall be verified?", "Name --to DIR (pulls there) or --lock FILE, one of them."
+            "what shall be verified?",
+            f"Pull it: seawall models add {name:.60} {source:.200} --to models/{name:.60}\n"
+            "Or take what a lockfile pins: --lock FILE.",
         )
     config = None
     writable_folder(directory, "--to")

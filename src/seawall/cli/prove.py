@@ -117,6 +117,7 @@ def command(fleet: Path, listing: bool, **o: Any) -> None:
     $ seawall prove fleet.yaml --context staging --url https://llm.example.com
     $ seawall prove examples/smollm2.yaml --target nginx --target seawall --scenario kill
     """
+    from seawall.prove.mechanisms import off
     from seawall.prove.run import REAL_STREAMS, STREAMS, Proof
 
     if listing:
@@ -125,6 +126,7 @@ def command(fleet: Path, listing: bool, **o: Any) -> None:
     real_here = o["engine"] == "vllm" and not o["context"]
     o["streams"] = o["streams"] or (REAL_STREAMS if real_here else STREAMS)
     writable_folder(o["keep_logs"], "--keep-logs")
+    off(o["without"])  # a name that is none is told before anything else
     if o["targets"]:
         from seawall.cli.prove_targets import run_targets
 
@@ -216,7 +218,6 @@ def _run(proof: Proof, o: dict[str, Any]) -> tuple[Result, bool]:
     """Runs it; Ctrl-C ends it early with what was seen so far, and False."""
     import asyncio
 
-    from seawall.prove.mechanisms import off
     from seawall.prove.run import Result, prove
 
     form, result = o["form"], Result()
@@ -231,7 +232,6 @@ def _run(proof: Proof, o: dict[str, Any]) -> tuple[Result, bool]:
         for why in (*v.broken, *(v.notes if not v.kept else ())):
             say(f"      {why}", err=bool(form))
 
-    off(proof.without)
     if o["context"]:
         work = _on_cluster(proof, o, result, step, done)
     else:

@@ -109,12 +109,17 @@ def users(models: Iterable[str], specs: Iterable[Path]) -> dict[str, list[str]]:
     return used
 
 
+def check_name(name: str) -> None:
+    """InputError for a name that is no file's."""
+    if not _LABEL.fullmatch(name):
+        raise InputError(f"{name!r:.80} cannot name a model.", "Use a-z, 0-9, '-' and '.'.")
+
+
 def write_model(folder: Path, model: ModelDocument) -> Path:
     """Writes one Model to its own file, atomically. InputError for a name that is no file name."""
     import yaml
 
-    if not _LABEL.fullmatch(model.name):
-        raise InputError(f"{model.name!r} cannot name a model.", "Use a-z, 0-9, '-' and '.'.")
+    check_name(model.name)
     body: dict[str, Any] = _adapter().dump_python(model, by_alias=True, exclude_defaults=True, mode="json")
     text = yaml.safe_dump({"apiVersion": API_VERSION, "kind": "Model", **body}, sort_keys=False)
     folder.mkdir(parents=True, exist_ok=True)

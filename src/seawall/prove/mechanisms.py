@@ -6,6 +6,7 @@ cover alone, or its red would prove the wrong thing.
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -77,7 +78,9 @@ def off(without: Sequence[str]) -> Off:
     for name in names:
         found = MECHANISMS.get(name)
         if found is None:
-            raise InputError(f"--without {name}: no such mechanism.", f"One of: {', '.join(MECHANISMS)}.")
+            near = difflib.get_close_matches(name, MECHANISMS, 1, 0.6)
+            cure = f"Did you mean {near[0]}?" if near else f"One of: {', '.join(MECHANISMS)}."
+            raise InputError(f"--without {name}: no such mechanism.", cure)
         fleet |= found.fleet
         flags += [f"--without={found.switch}"] if found.switch else []
         names += [c for c in found.covers if c not in names]

@@ -127,6 +127,10 @@ def test_an_option_that_is_not_there_is_told_with_a_line_to_type(name: str) -> N
         ("bench nope", "nope does not answer", "Name an address (http://nope)"),
         ("init Qwen/Qwen3-8B --gpu H1000 -w -", "'H1000' is not a GPU", "Did you mean H100-"),
         ("bench http://127.0.0.1:9 --html /", "--html /: is a folder", "Name a file in it."),
+        ("prove wrong.yaml --without resum", "--without resum: no such mechanism.", "Did you mean resume?"),
+        ("models add m hf://a/b", "what shall be verified?", "Pull it: seawall models add m hf://a/b --to models/m"),
+        ("models add bad/name hf://a/b --to w", "'bad/name' cannot name a model.", "Use a-z"),
+        ("models add Bad hf://a/b --lock no.lock", "no.lock: no such file.", "A lockfile: what it pins"),
         ("batch status --url http://127.0.0.1:9", "does not answer: connection refused.", "seawall up"),
     ],
 )  # fmt: skip
