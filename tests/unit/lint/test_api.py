@@ -143,3 +143,31 @@ def test_what_a_template_fills_in_is_not_judged(said: Said) -> None:
         "c/resources/limits/memory": "{{ .Values.mem }}",
     }
     assert not {r for r in said(filled) if r.startswith("api/")}
+
+
+def test_a_patch_over_another_file_lacks_what_that_has(said: Said) -> None:
+    """Kustomize lays it over a whole Deployment: no selector, no image, half a probe, a mount of a volume there."""
+    patch = """apiVersion: apps/v1
+kind: Deployment
+metadata: {name: chat, namespace: llm}
+spec:
+  template:
+    spec:
+      volumes: [{name: more, emptyDir: {}}]
+      containers:
+      - name: vllm
+        resources: {requests: {nvidia.com/gpu: 2}}
+        readinessProbe: {failureThreshold: 60}
+        volumeMounts: [{name: weights, mountPath: /models}]
+---
+apiVersion: v1
+kind: PersistentVolumeClaim
+metadata: {name: other, namespace: llm}
+spec: {storageClassName: fast}
+---
+apiVersion: v1
+kind: Service
+metadata: {name: other, namespace: llm}
+spec: {type: LoadBalancer}
+"""
+    assert not {r for r in said({"+": patch}) if r in ("api/not-a-pod", "api/not-together")}

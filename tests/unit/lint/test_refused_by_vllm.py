@@ -171,3 +171,12 @@ def test_a_release_from_before_the_check_is_not_judged(said: Said) -> None:
 def test_lowercase_backends_and_plugins_names_are_left_alone(said: Said) -> None:
     assert "values/wrong-value" not in said(args("--attention-backend=flashinfer"))
     assert said(args("--load-format=my_loader"))["values/wrong-value"] == "warning"
+
+
+def test_what_may_be_otherwise_than_it_looks_is_left_alone(said: Said) -> None:
+    """Devices of the whole node, values of a flag that nobody here knows, a model of another's making."""
+    seen = {"c/securityContext/privileged": True, **env("CUDA_VISIBLE_DEVICES", "4,5,6,7")}
+    assert "devices/hidden" not in said(seen)
+    assert "command/stray-word" not in said(args("--our-own-flag", "one", "two"))
+    assert "values/no-experts" not in said(hub("org/Qwen3-8B-MoE-merge", "--enable-expert-parallel"))
+    assert "weights/offline-and-empty" not in said({"c/command/2": "models/qwen3", "c/workingDir": "/srv"})

@@ -236,6 +236,46 @@ def test_a_disk_without_room_at_any_byte_is_told_and_what_is_here_is_kept(tmp_pa
     check(to, read_lock(to / "seawall.lock"))
 
 
+def _small_disks() -> bool:
+    """Whether this user may mount a file system of their own, in a namespace of their own."""
+    try:
+        made = ["unshare", "-Urm", "sh", "-c", "mount -t tmpfs -o size=4k tmpfs /mnt"]
+        return subprocess.run(made, capture_output=True, timeout=10).returncode == 0
+    except (OSError, subprocess.TimeoutExpired):
+        return False
+
+
+@pytest.mark.skipif(
+    not _small_disks(), reason="this user may mount nothing: the quotas above stand in for it"
+)
+@pytest.mark.parametrize("kib", [4, 3_076, 3_080, 3_088, 3_092, 3_096])
+def test_a_disk_that_is_really_full_loses_nothing_and_is_gone_on_with(tmp_path: Path, kib: int) -> None:
+    """The whole disk has so much room: the weights, their map, what was verified, the lock and the marker share it."""
+    disk, to = tmp_path / "disk", tmp_path / "disk" / "m"
+    disk.mkdir()
+    pulls = f"{sys.executable} -m seawall pull {HF} --to {to}"
+    script = f"""
+mount -t tmpfs -o size={kib}k tmpfs {disk} || exit 90
+{pulls} > {tmp_path}/said 2>&1; first=$?
+[ $first = 0 ] || [ ! -e {to}/.seawall/complete.json ] || exit 91
+mount -o remount,size=64m {disk} || exit 92
+{pulls} || exit 93
+{pulls} --check || exit 94
+exit $first
+"""
+    with HubDouble(SMALL) as hub:
+        environ = os.environ | env(hub, tmp_path) | {"PYTHONDONTWRITEBYTECODE": "1"}
+        done = subprocess.run(
+            ["unshare", "-Urm", "sh", "-c", script], env=environ, capture_output=True, text=True
+        )
+    told = (tmp_path / "said").read_text("utf-8")
+    assert done.returncode in (0, 2), done.stderr + told
+    assert done.returncode == 2 or kib > 3_090
+    assert "Traceback" not in told
+    if done.returncode:
+        assert told.startswith(f"seawall: {to}: ")
+
+
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES])
 def test_what_a_disk_refuses_has_a_cure(tmp_path: Path, code: int) -> None:
     told = told_of_disk(OSError(code, os.strerror(code)), tmp_path / "gone")

@@ -14,7 +14,7 @@ from seawall.lint.kinds import pod_specs
 from seawall.lint.node import YamlNode
 from seawall.lint.objects import Obj
 from seawall.lint.rules.resources import cores, quantity
-from seawall.lint.rules.schema import open_text
+from seawall.lint.rules.schema import open_text, whole
 from seawall.lint.world import Manifests
 
 Wrong = Iterator[tuple[YamlNode, str]]
@@ -22,8 +22,6 @@ Wrong = Iterator[tuple[YamlNode, str]]
 _PROBES = ("startupProbe", "readinessProbe", "livenessProbe")
 _HANDLERS = ("httpGet", "exec", "tcpSocket", "grpc", "sleep")
 _SOURCES_BESIDE = {"name"}
-_OWN_SHAPE = ("InferenceService", "LLMInferenceService", "ServingRuntime", "ClusterServingRuntime")
-"""Kinds into whose Pods a controller puts volumes of its own."""
 
 
 @rule(
@@ -50,8 +48,8 @@ def _of_pod(obj: Obj, pod: YamlNode) -> Wrong:
     yield from _twice(pod["volumes"], "name", "two volumes are named {}")
     yield from _twice(containers, "name", "two containers are named {}")
     for container in containers:
-        if obj.kind not in _OWN_SHAPE and "volumes" in pod:
-            yield from _mounts(obj, pod, container)
+        if whole(obj):
+            yield from _missing(obj, pod, container)
         yield from _twice(container["volumeMounts"], "mountPath", "two volumes are mounted at {}")
         yield from _twice(container["ports"], "name", "two ports are named {}")
         yield from _resources(container)
@@ -64,7 +62,22 @@ def _of_pod(obj: Obj, pod: YamlNode) -> Wrong:
         yield from _volume(volume)
     for toleration in pod["tolerations"]:
         yield from _toleration(toleration)
-    yield from _affinity(pod)
+    yield from _affinity(pod, whole(obj))
+
+
+def _missing(obj: Obj, pod: YamlNode, container: YamlNode) -> Wrong:
+    """What a container lacks; of patches and of kinds whose controllers add to their Pods nobody can say."""
+    yield from _mounts(obj, pod, container)
+    for key, node in container.at("resources", "requests").items():
+        if "/" in key and not container.at("resources", "limits", key) and node.text() not in ("", "0"):
+            yield node, f"{key} is requested without a limit, and devices cannot be overcommitted"
+    for name in _PROBES:
+        probe = container[name]
+        if probe.entries and not any(probe[key] for key in _HANDLERS):
+            yield probe, f"{name} says nothing of how to ask (httpGet, exec, tcpSocket or grpc)"
+        for how in ("httpGet", "tcpSocket"):
+            if probe[how].entries is not None and not probe[how]["port"]:
+                yield probe[how], f"{name}.{how} has no port"
 
 
 def _twice(items: Iterable[YamlNode], key: str, said: str) -> Wrong:
@@ -95,8 +108,6 @@ def _resources(container: YamlNode) -> Wrong:
     limits, requests = container.at("resources", "limits"), container.at("resources", "requests")
     for key, node in requests.items():
         limit = limits[key]
-        if "/" in key and not limit and node.text() not in ("", "0"):
-            yield node, f"{key} is requested without a limit, and devices cannot be overcommitted"
         asked, most = (cores(node), cores(limit)) if key == "cpu" else (quantity(node), quantity(limit))
         if asked is not None and most is not None and asked > most and "/" not in key and limit:
             yield node, f"{node.text()} of {key} are requested and the limit is {limit.text()}"
@@ -126,21 +137,14 @@ def _probe(name: str, probe: YamlNode) -> Wrong:
     once = probe["successThreshold"]
     if name != "readinessProbe" and once and once.number(1) != 1:
         yield once, f"{name}.successThreshold must be 1"
-    for how in ("httpGet", "tcpSocket"):
-        if probe[how].entries is not None and not probe[how]["port"]:
-            yield probe[how], f"{name}.{how} has no port"
     for key in ("timeoutSeconds", "periodSeconds", "failureThreshold", "initialDelaySeconds"):
         if (probe[key].number(0) or 0) < 0:
             yield probe[key], f"{name}.{key} is below 0"
 
 
 def _one_handler(name: str, probe: YamlNode) -> Wrong:
-    if not probe.entries:
-        return
     found = [key for key in _HANDLERS if probe[key]]
-    if not found:
-        yield probe, f"{name} says nothing of how to ask (httpGet, exec, tcpSocket or grpc)"
-    elif len(found) > 1:
+    if len(found) > 1:
         yield probe[found[1]], f"{name} has {' and '.join(found)}, and may have one of them"
 
 
@@ -171,8 +175,8 @@ _REQUIRED, _WISHED = (
 )
 
 
-def _affinity(pod: YamlNode) -> Wrong:
-    for spread in pod["topologySpreadConstraints"]:
+def _affinity(pod: YamlNode, whole: bool) -> Wrong:
+    for spread in pod["topologySpreadConstraints"] if whole else ():
         for key in ("whenUnsatisfiable", "topologyKey", "maxSkew"):
             if not spread[key]:
                 yield spread, f"a topology spread constraint needs {key}"
@@ -241,7 +245,7 @@ def _service(obj: Obj) -> Wrong:
     if len(ports) > 1:
         yield from ((p, "a Service with several ports names each of them") for p in ports if not p["name"])
     bare = obj.spec["type"].text() == "ExternalName" or obj.spec["clusterIP"].text() == "None"
-    if obj.spec.entries and not ports and not bare and "{" not in str(obj.name):
+    if obj.spec["selector"] and not ports and not bare and "{" not in str(obj.name):
         yield obj.spec, "a Service without ports"
     for port in ports:
         number = port["nodePort"].number()
@@ -252,7 +256,7 @@ def _service(obj: Obj) -> Wrong:
 def _job(obj: Obj) -> Wrong:
     pod = obj.spec.at("template", "spec")
     policy = pod["restartPolicy"]
-    if obj.api == "batch/v1" and pod["containers"] and policy.text("Always") == "Always":
+    if obj.api == "batch/v1" and pod.at("containers", 0, "image") and policy.text("Always") == "Always":
         yield policy or pod, "a Job's Pods restart Never or OnFailure"
 
 
@@ -263,6 +267,8 @@ def _ingress(obj: Obj) -> Wrong:
 
 
 def _claim(obj: Obj) -> Wrong:
+    if not obj.spec["accessModes"] and not obj.spec["resources"]:
+        return  # a patch
     if not obj.spec["accessModes"]:
         yield obj.spec, "a claim without accessModes"
     if not obj.spec.at("resources", "requests", "storage"):

@@ -98,7 +98,7 @@ def object_elsewhere(world: Manifests, say: Say) -> Iterator[Finding]:
             free = [
                 n for k, s, n in made if (k, s) == (kind, space) and (k, n) not in used and _alike(n, name)
             ]
-            if others:
+            if others and workload.obj.node.at("metadata", "namespace"):
                 text = f"the {kind} {name} stands in namespace {others[0]}, and the Pod in {space}: it finds none."
                 yield say(workload.obj, node, text)
             elif free:

@@ -35,6 +35,13 @@ def open_text(node: YamlNode) -> bool:
     return bool(_TEMPLATED.search(node.text()))
 
 
+def whole(obj: Obj) -> bool:
+    """A built-in kind that stands for itself, not a patch over another file: what is missing in it is missing."""
+    if obj.kind in ("Deployment", "StatefulSet", "DaemonSet", "ReplicaSet"):
+        return bool(obj.spec["selector"])
+    return obj.kind in ("Pod", "Job", "CronJob")
+
+
 def _rooted(world: Manifests) -> Iterator[tuple[Obj, YamlNode, str]]:
     """(object, node, shape) of what is looked at: the specs of Kubernetes' own kinds and the containers of others."""
     for obj in world.objects:

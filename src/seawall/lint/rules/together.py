@@ -402,9 +402,20 @@ def _made_with(world: Manifests, engine: Container) -> str | None:
     named = next((m for m in ("awq", "gptq") if f"-{m}" in last), None)
     if named:
         return named
-    if model is None or model.name.rsplit("/", 1)[-1].lower() != last:
+    if model is None or not _same(engine, model):
         return None
     return model.quantization.method if model.quantization else ""
+
+
+def _same(engine: Container, model: ModelConfig) -> bool:
+    """Whether the catalogue's model is the one that is served, tuned or not, and not another one of its family."""
+    served, known = (
+        _TUNED.sub("", n.rstrip("/").rsplit("/", 1)[-1].lower()) for n in (engine.model or "", model.name)
+    )
+    return served == known
+
+
+_TUNED = re.compile(r"-(instruct|chat|it|base|hf)(?=-|$)")
 
 
 @rule(
@@ -423,6 +434,12 @@ def no_experts(world: Manifests, say: Say) -> Iterator[Finding]:
             if option is not None and engine.command.on("--enable-expert-parallel")
             else None
         )
-        if option is not None and model is not None and model.experts is None and engine.version >= (0, 9):
+        if (
+            option is not None
+            and model is not None
+            and model.experts is None
+            and _same(engine, model)
+            and engine.version >= (0, 9)
+        ):
             yield say(workload.obj, option.node, f"{model.name} has no experts: vLLM refuses to start.",
                       severity=None if is_sure(engine) else "warning")  # fmt: skip

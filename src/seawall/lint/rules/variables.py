@@ -11,7 +11,7 @@ from seawall.lint.image import is_official
 from seawall.lint.node import YamlNode
 from seawall.lint.objects import Container, Workload
 from seawall.lint.rules.engine import is_sure
-from seawall.lint.rules.schema import open_text
+from seawall.lint.rules.schema import open_text, whole
 from seawall.lint.rules.weights import hub_id, offline
 from seawall.lint.world import Manifests
 
@@ -73,13 +73,16 @@ def hidden_devices(world: Manifests, say: Say) -> Iterator[Finding]:
     for workload, engine in _engines(world):
         count = engine.gpus[0]
         seen = {name: (text, node) for name, text, node in _values(engine)}
+        all_of_node = (
+            "NVIDIA_VISIBLE_DEVICES" in seen or engine.node.at("securityContext", "privileged").value is True
+        )
         for name in _VISIBLE:
             text, node = seen.get(name, ("", None))
             if node is None or not re.fullmatch(r"\d+(,\s*\d+)*", text):
                 continue
             numbers = [int(n) for n in text.split(",")]
             ranks = engine.tensor_parallel * (engine.command.integer("--pipeline-parallel-size") or 1)
-            usable = [n for n in numbers if not count or n < count]
+            usable = [n for n in numbers if not count or all_of_node or n < count]
             if len(usable) < ranks and not workload.multi_node and not engine.command.several:
                 why = f"{name}={text} leaves {len(usable)} of the {count or len(numbers)} devices for {ranks} ranks"
                 yield say(workload.obj, node, f"{why}: vLLM does not start.")
@@ -96,6 +99,9 @@ def hidden_devices(world: Manifests, say: Say) -> Iterator[Finding]:
                       "`Inconsistent GPU visibility env vars`.")  # fmt: skip
 
 
+_GROUP = "LeaderWorkerSet"
+
+
 @rule(
     "command/variable-too-late",
     "error",
@@ -108,8 +114,12 @@ def hidden_devices(world: Manifests, say: Say) -> Iterator[Finding]:
 def too_late(world: Manifests, say: Say) -> Iterator[Finding]:
     for workload, engine in _engines(world):
         names = [item["name"].text() for item in engine.node["env"]]
-        if engine.node["envFrom"] or engine.given.env or workload.partial:
-            continue
+        if (
+            engine.node["envFrom"]
+            or engine.given.env
+            or not (whole(workload.obj) or workload.obj.kind == _GROUP)
+        ):
+            continue  # controllers add variables of their own
         for i, item in enumerate(engine.node["env"]):
             for used in re.findall(r"(?<!\$)\$\(([\w.-]+)\)", item["value"].text()):
                 if used in names[i:] and used not in names[:i]:
@@ -162,6 +172,7 @@ def offline_and_empty(world: Manifests, say: Say) -> Iterator[Finding]:
         if (
             workload.obj.kind == "InferenceService"
             or engine.node["envFrom"]
+            or engine.node["workingDir"]
             or engine.env("VLLM_USE_MODELSCOPE")
         ):
             continue

@@ -73,6 +73,8 @@ def stray_word(world: Manifests, say: Say) -> Iterator[Finding]:
         command = engine.command
         if command.one_string or command.doubled or command.entry == "run-batch":
             continue
+        if any(find_flag(o.word) is None for o in command.options):
+            continue  # how many values an unknown flag takes nobody knows
         first = 0 if command.entry == "module" else 1
         for word, node in command.positional[first:]:
             odd = (
