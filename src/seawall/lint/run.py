@@ -32,6 +32,7 @@ FAMILIES = (
     "pods",
     "probes",
     "promql",
+    "quota",
     "references",
     "refused",
     "resources",

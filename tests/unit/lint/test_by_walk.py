@@ -99,6 +99,12 @@ spec: {{services: {{Worker: {{componentType: worker, extraPodSpec: {{mainContain
 """)
 
 
+def quota(hard: str) -> Changes:
+    return objects(
+        f"{{apiVersion: v1, kind: ResourceQuota, metadata: {{name: q, namespace: llm}}, spec: {{hard: {hard}}}}}"
+    )
+
+
 NGINX, ALB = "nginx.ingress.kubernetes.io/", "alb.ingress.kubernetes.io/"
 POLICY = "NetworkPolicy/spec/policyTypes"
 MISTAKES: dict[str, tuple[str, Changes, Changes]] = {
@@ -206,11 +212,32 @@ MISTAKES: dict[str, tuple[str, Changes, Changes]] = {
         graph('readinessProbe: {exec: {command: [sh, -c, "exit 0"]}}'),
         graph("readinessProbe: {httpGet: {path: /health, port: 9090}}"),
     ),
+    "less storage than the claims": (
+        "resources/quota-too-small",
+        quota("{requests.storage: 150Gi}"),
+        quota("{requests.storage: 250Gi}"),
+    ),
+    "fewer devices than the Pods": (
+        "resources/quota-too-small",
+        {**quota('{requests.nvidia.com/gpu: "6"}'), "spec/replicas": 2},
+        {**quota('{requests.nvidia.com/gpu: "8"}'), "spec/replicas": 2},
+    ),
+    "a trace of every call": (
+        "engine/debugging",
+        {"c/env+": {"name": "VLLM_TRACE_FUNCTION", "value": "1"}},
+        {"c/env+": {"name": "VLLM_TRACE_FUNCTION", "value": "0"}},
+    ),
     "a parser that nobody asks": (
         "values/tool-choice-without-parser", {"c/args+": "--tool-call-parser=hermes"},
         {"c/args+": ["--tool-call-parser=hermes", "--enable-auto-tool-choice"]}),
 }  # fmt: skip
-WARNINGS = ("network/short-timeout", "security/no-home", "storage/mounted-nowhere", "rollout/port-taken")
+WARNINGS = (
+    "network/short-timeout",
+    "security/no-home",
+    "storage/mounted-nowhere",
+    "rollout/port-taken",
+    "engine/debugging",
+)
 
 
 @pytest.mark.parametrize("name", MISTAKES)

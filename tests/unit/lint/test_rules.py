@@ -355,6 +355,7 @@ def test_every_rule_has_a_story_and_a_test() -> None:
         "refused",
         "words",
         "parts",
+        "quota",
         "references",
         "room",
         "routes",
