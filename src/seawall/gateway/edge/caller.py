@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import Final, Protocol
+from typing import Final, NamedTuple, Protocol
 
 from seawall.decide.route.refusal import Refusal
 from seawall.gateway.edge.budget import MOST, StrangersBudget
@@ -96,6 +96,17 @@ class Keep(Protocol):
         """The connection goes on, and is held no longer."""
 
 
+class Untaken(NamedTuple):
+    """What a client lets lie of its answers."""
+
+    since: float
+    """When it was last seen taking some."""
+    size: int
+    """Bytes, more than LITTLE."""
+    cut: Callable[[], None]
+    """Ends what it is of."""
+
+
 class Connected(Protocol):
     """One connection of a client."""
 
@@ -105,6 +116,10 @@ class Connected(Protocol):
 
     def check(self, now: float) -> None:
         """The sweep's look at time limits."""
+
+    @property
+    def untaken(self) -> list[Untaken]:
+        """Answers that its client lets lie, as the sweep last saw them."""
 
     def cut(self) -> None:
         """It ends now."""

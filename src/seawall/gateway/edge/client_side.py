@@ -50,6 +50,7 @@ from seawall.gateway.edge.caller import (
     Caller,
     Handler,
     Tunnel,
+    Untaken,
     named,
     said_where,
     told,
@@ -60,7 +61,7 @@ from seawall.gateway.edge.http2_frames import PREFACE
 from seawall.gateway.edge.record import ANSWERED, CUT_SHORT, READ, SAID, STARTED, UNTOLD, Record
 from seawall.gateway.edge.request import Request
 from seawall.gateway.edge.sink import EVENT_STREAM
-from seawall.gateway.memory import CONNECTION
+from seawall.gateway.memory import CONNECTION, LITTLE
 from seawall.gateway.wire import CONTINUE, JSON, LAST_CHUNK, chunk, error_body, head
 
 log = logging.getLogger("seawall.gateway")
@@ -249,18 +250,33 @@ class Client(Caller):
         room = self._high_water == HIGH_WATER and self._memory.room(SLACK, SLACK, self._now())
         if exchange is None or self._slack or not room:
             self._stop(self._unsent_now())
-            return
-        self._slack = True
-        self._memory.add(SLACK)
-        exchange.pause()
-        exchange.resume()  # by `write` from now on, which looks at how much waits
+        else:
+            self._slack = True
+            self._memory.add(SLACK)
+            exchange.pause()
+            exchange.resume()  # by `write` from now on, which looks at how much waits
+        self._count(self._unsent_now())
 
     def resume_writing(self) -> None:
         self._end_slack()
+        self._count(self._unsent_now())
         self._go_on_reading()
+        if self._busy is None and (self._queue or self._backlog):
+            self._soon()
+
+    @property
+    def _behind(self) -> bool:
+        """It has not read what it was answered before: nothing more is done for it until it does."""
+        return self.full or self._slack
 
     def _unsent_now(self) -> int:
         return self.transport.get_write_buffer_size() if self.transport is not None else 0
+
+    def _count(self, unsent: int) -> None:
+        """So much of its answers lies here, some of it in the SLACK that is counted."""
+        held = max(0, unsent - SLACK) if self._slack else unsent
+        self._memory.add(held - self._unsent_held)
+        self._unsent_held = held
 
     def _end_slack(self) -> None:
         if self._slack:
@@ -581,7 +597,8 @@ class Client(Caller):
             self._memory.readers.pop(self, None)
         self._handled += 1
         self._served = True
-        if self._busy is not None or self._queue or self._handled > PER_TURN or self.strange(request):
+        waits = self._busy is not None or self._queue or self._behind
+        if waits or self._handled > PER_TURN or self.strange(request):
             self._queue.append(request)
             return
         self._busy = request
@@ -718,6 +735,8 @@ class Client(Caller):
         self._due = False
         if self._busy is not None or self.transport is None or self.transport.is_closing():
             return
+        if self._behind:
+            return  # until `resume_writing`
         if self._queue:
             if self.strange(self._queue[0]):
                 self._soon()
@@ -806,8 +825,12 @@ class Client(Caller):
     @property
     def idle_since(self) -> float:
         """Since when nothing is asked on this connection; infinity: something is."""
-        quiet = self._busy is None and self._parsing is None and not self._refusing and not self._in_head
+        quiet = self._rests and not self._refusing and not self._in_head
         return self.since if quiet else math.inf
+
+    @property
+    def untaken(self) -> list[Untaken]:
+        return [Untaken(self.taken_at, self._unsent, self.cut)] if self._unsent > LITTLE else []
 
     def check(self, now: float) -> None:
         """The sweep's look at time limits: slow heads, slow bodies, idle connections, answers that nobody takes."""
@@ -817,10 +840,8 @@ class Client(Caller):
             self.transport.abort()
             return
         unsent = self.transport.get_write_buffer_size()
-        held = 0 if self._slack else unsent
-        self._memory.add(held - self._unsent_held)
-        self._unsent_held = held
-        behind_now = self.full or self._slack or self._busy is None
+        self._count(unsent)
+        behind_now = self._behind or self._busy is None
         if not unsent or unsent < self._unsent or not behind_now:
             self.taken_at = now
         elif now - self.taken_at > SEND_S:
@@ -843,8 +864,10 @@ class Client(Caller):
         elif self._parsing is not None:
             if self.slow_body(self._parsing, now):
                 self.refuse_connection(SLOW_BODY)
-        elif waited > (LINGER_S if self.handler.closing else self.handler.idle_s) and not _unread(
-            self.transport
+        elif (
+            self._rests
+            and waited > (LINGER_S if self.handler.closing else self.handler.idle_s)
+            and not _unread(self.transport)
         ):
             self.transport.close()
 

@@ -42,6 +42,7 @@ from seawall.gateway.edge.caller import (
     REFUSED_S,
     SEND_S,
     Handler,
+    Untaken,
     said_where,
 )
 from seawall.gateway.edge.http2_frames import (
@@ -64,6 +65,7 @@ from seawall.gateway.edge.http2_frames import (
 from seawall.gateway.edge.http2_head import Fields, MalformedHead, check_trailers
 from seawall.gateway.edge.http2_library import MAX_STREAMS, Library
 from seawall.gateway.edge.http2_stream import NO_ERROR, PROTOCOL_ERROR, Http2Stream
+from seawall.gateway.memory import LITTLE
 
 log = logging.getLogger("seawall.gateway")
 FRAMES_PER_TURN: Final = 32
@@ -538,6 +540,18 @@ class Http2Connection:
     @property
     def idle_since(self) -> float:
         return self.since if not self.streams and not self._pieces else math.inf
+
+    @property
+    def untaken(self) -> list[Untaken]:
+        """Of each stream: others may be served on the connection."""
+        found = [one for stream in self.streams.values() for one in stream.untaken]
+        if self._unsent > LITTLE:
+            found.append(Untaken(self._taken_at, self._unsent, self._abort))
+        return found
+
+    def _abort(self) -> None:
+        if self.transport is not None:
+            self.transport.abort()
 
     def check(self, now: float) -> None:
         """The sweep's look: a client that takes nothing, what does not end, an idle connection, a drain."""

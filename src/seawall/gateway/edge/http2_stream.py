@@ -20,10 +20,12 @@ from seawall.gateway.edge.caller import (
     SLOW_BODY,
     Caller,
     Handler,
+    Untaken,
 )
 from seawall.gateway.edge.http2_head import LENGTH, Fields, MalformedHead, fields_of, read_head
 from seawall.gateway.edge.request import Request
 from seawall.gateway.edge.sink import EVENT_STREAM
+from seawall.gateway.memory import LITTLE
 
 NO_ERROR: Final = 0x0
 PROTOCOL_ERROR: Final = 0x1
@@ -343,6 +345,11 @@ class Http2Stream(Caller):
             self._go_on_reading()
 
     # -- time
+
+    @property
+    def untaken(self) -> list[Untaken]:
+        """Of its answer, as the sweep last saw it."""
+        return [Untaken(self._taken_at, self._unsent, self.cut)] if self._unsent > LITTLE else []
 
     def check(self, now: float) -> None:
         """The sweep's look."""

@@ -27,7 +27,16 @@ from seawall.domain.seen import Replica, Replicas
 from seawall.domain.spec import Fleet
 from seawall.domain.units import parse_seconds
 from seawall.gateway.edge.budget import StrangersBudget
-from seawall.gateway.edge.caller import IDLE_S, MAX_HEAD, REPLICA, SURE_S, Caller, Connected, Keep
+from seawall.gateway.edge.caller import (
+    IDLE_S,
+    MAX_HEAD,
+    REPLICA,
+    SURE_S,
+    Caller,
+    Connected,
+    Keep,
+    Untaken,
+)
 from seawall.gateway.edge.request import Request
 from seawall.gateway.edge.sink import Sink
 from seawall.gateway.edge.through import Through
@@ -102,6 +111,8 @@ from seawall.gateway.tell.tenants import LIMIT_HEADERS, Tenant, limit_lines, pas
 from seawall.gateway.wire import JSON, DateHeader
 
 CROWDED_S = 1.0
+UNTAKEN_S = 1.0
+"""An answer of which its client has taken nothing for so long may be given up for others."""
 MAX_BODY = 32 * 2**20
 """`gateway.maxBody` unless the spec says otherwise: as vLLM's own."""
 PREFLIGHT = b"access-control-allow-methods: GET, POST\r\naccess-control-max-age: 600\r\n"
@@ -686,10 +697,18 @@ class App:
         for runtime in self.fleets.values():
             runtime.sweep(now)
         if self.memory.over:
-            self._relieve()
+            self._relieve(now)
 
-    def _relieve(self) -> None:
-        """More is held than may be: the largest records go, with what they are of."""
+    def _relieve(self, now: float) -> None:
+        """More is held than may be: answers that nobody takes go, those that have lain the longest first, then the
+        largest records, with what they are of."""
+        short = self.memory.held - self.memory.bound
+        lie = [one for client in self.clients for one in client.untaken if now - one.since > UNTAKEN_S]
+        for one in sorted(lie, key=_since):
+            if short <= 0:
+                return
+            one.cut()
+            short -= one.size
         active = [e for f in self.fleets.values() for e in f.active if e.recorded > LITTLE]
         for exchange in sorted(active, key=_recorded, reverse=True):
             if not self.memory.over:
@@ -704,6 +723,10 @@ class App:
 
 def _recorded(exchange: Held) -> int:
     return exchange.recorded
+
+
+def _since(lies: Untaken) -> float:
+    return lies.since
 
 
 def allowed(model: str, tenant: Tenant, key: Key | None) -> bool:
