@@ -6,11 +6,14 @@ signs that say so of themselves (`Sign.alive`) count here, and only while the lo
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 from seawall.diagnose.cause import Cause, rule
 from seawall.diagnose.facts import Facts, name_of, part
 from seawall.diagnose.states import ended, statuses
+from seawall.engines.vllm.parts import part_of
+from seawall.engines.vllm.raised import Raised, exception
 from seawall.engines.vllm.signs import read_alive
 
 TAIL = 60
@@ -26,7 +29,8 @@ def complaints(facts: Facts) -> Iterator[Cause]:
                 continue
             name = str(status.get("name"))
             log = facts.logs.get(f"{name_of(pod)}/{name}", "")
-            said = read_alive("\n".join(log.splitlines()[-TAIL:]))
+            tail = "\n".join(log.splitlines()[-TAIL:])
+            said = read_alive(tail)
             if said is not None:
                 yield Cause(
                     id=said.sign.id,
@@ -38,3 +42,28 @@ def complaints(facts: Facts) -> Iterator[Cause]:
                     do=said.do,
                     kind="risk" if said.sign.request else "cause",
                 )
+            elif _REQUEST_FAILED.search(tail) and (raised := exception(tail)) is not None:
+                yield _request(name_of(pod), name, raised)
+
+
+_REQUEST_FAILED = re.compile(
+    r"Error in (?:chat completion|completion|preprocessing|response|transcription)|Exception in ASGI application"
+)
+"""What an API server writes before the traceback of a request that it could not serve."""
+
+
+def _request(pod: str, container: str, raised: Raised) -> Cause:
+    """Requests that fail in the API server of an engine that is well."""
+    part = part_of(raised)
+    return Cause(
+        id="engine/request-fails",
+        certainty="possible",
+        subject=f"Pod/{pod}",
+        weight=45,
+        what=f"the engine runs, and requests of some kind fail with {raised.line}",
+        evidence=(f"log of {container}: {raised.line}",),
+        do=(f"{part.without}; " if part else "")
+        + "find what these requests have in common (tools, pictures, a schema, a template); a newer vLLM image, or "
+        "the one before: look for these words among vLLM's issues",
+        kind="risk",
+    )

@@ -37,7 +37,8 @@ _CRASHES = {
         "dmesg on the node names the library",
     ),
 }
-"""Exit status -> (signal, what it means, what to do) of deaths in native code, which write no traceback of Python's."""
+"""Exit status -> (signal, what it means, what to do) of deaths in native code, which write no traceback of "
+"Python's."""
 _STACK = re.compile(
     r"Segfault encountered|Fatal Python error|Caught signal \d+|terminate called after|\*\*\* SIG\w+ received|"
     r"double free|free\(\): invalid|stack smashing|what\(\): "
@@ -182,7 +183,11 @@ def unexplained(
     )
 
 
-_PANIC = re.compile(r"^panic: [^\n]{1,240}|^thread '[^'\n]{1,60}' [^\n]{0,40}panicked at [^\n]{1,240}", re.M)
+_PANIC = re.compile(
+    r"^panic: [^\n]{1,240}|^thread '[^'\n]{1,60}' [^\n]{0,40}panicked at [^\n]{1,240}"
+    r"(?:(?<=:)\n[^\n]{1,240})?",
+    re.M,
+)
 """How programs in Go and Rust end of their own faults: exit status 2 and 101, which mean no argument there."""
 
 
@@ -195,7 +200,7 @@ def _panicked(subject: str, log: str, facts_seen: tuple[str, ...]) -> Cause:
         subject=subject,
         weight=72,
         what="a fault of the program itself (a panic in Go or Rust): "
-        + (" ".join(said[0].split())[:160] if said else "")
+        + (" ".join(said[0].split())[:240] if said else "")
         + (f", in {where['frame']}" if where else ""),
         evidence=facts_seen,
         do="another version of it, newer first (look for these words among its issues); where it began with an "

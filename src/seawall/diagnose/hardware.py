@@ -168,7 +168,9 @@ def runtimes(facts: Facts) -> Iterator[Cause]:
     for event in facts.events:
         message = str(event.get("message") or "")
         reason, about = event.get("reason"), part(event, "involvedObject")
-        unknown = re.search(r'no runtime for "([^"]+)" is configured', message)
+        unknown = re.search(
+            r'(?:no runtime for|RuntimeHandler) "([^"]+)" (?:is configured|not supported)', message
+        )
         if reason == "FailedCreatePodSandBox" and unknown:
             yield Cause(
                 id="container/runtime-class",

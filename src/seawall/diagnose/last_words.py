@@ -5,6 +5,7 @@ Pure. Forbidden here: to look at anything but the log and the way the container 
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 
 from seawall.diagnose.cause import Cause, CauseCertainty
@@ -128,11 +129,38 @@ def _around(place: Place, raised: Raised, log: str) -> str:
     key = cure_of_parameter(raised)
     if key:
         return f"{key}; {place.do}"
-    fits = FITS.get(package_of(raised), "") if place.id == "engine/import" else ""
+    fits = _fitting(raised) if place.id == "engine/import" else ""
     if fits:
         return f"{fits}; {place.do}"
     part = part_of(raised)
     return f"{part.without}; {place.do}" if part is not None and part.without not in place.do else place.do
+
+
+_OF_TRANSFORMERS = re.compile(
+    r"Tokenizer|PreTrained|(?:Image|Video|Feature)\w*Processor|\w+Config\b|[Tt]ransformers"
+)
+"""Names of classes that Transformers moves and renames."""
+
+
+def _fitting(raised: Raised) -> str:
+    """Which release of the package that raised, or of the one that it called in vain, goes with this engine."""
+    known = FITS.get(package_of(raised), "")
+    if known:
+        return known
+    about = FITS["Transformers"] if _OF_TRANSFORMERS.search(raised.line) else ""
+    found = [
+        m[1]
+        for f in raised.files
+        if (m := re.search(r"(?:site|dist)-packages/([a-z_0-9]+)", f)) and m[1] != "vllm"
+    ]
+    package = found[-1] if found else ""
+    return about or (
+        f"{package}, or a package that it calls, is newer than this vLLM was released with: pip list in vLLM's "
+        f"own image of "
+        f"that version shows the pair; pin it below, or a newer vLLM image"
+        if package
+        else ""
+    )
 
 
 def _unplaced(

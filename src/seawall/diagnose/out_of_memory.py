@@ -62,13 +62,24 @@ MOMENTS: tuple[Moment, ...] = (
 )
 """The first that the way of the exception shows; else the one whose line is the log's last of these."""
 _TRIAL, _LOADING = MOMENTS[-2:]
+_SERVING = Moment(
+    "",
+    r"Application startup complete|Uvicorn running on|Avg (?:prompt|generation) throughput",
+    "while it served requests: a step needed more than was measured at the start",
+    "lower --gpu-memory-utilization (by 0.03 to 0.05) or set --kv-cache-memory-bytes, which leaves room for the "
+    "step; lower "
+    "--max-num-batched-tokens and --max-num-seqs (pictures: --limit-mm-per-prompt); "
+    "PYTORCH_CUDA_ALLOC_CONF=expandable_segments:True against pieces that are too small",
+)
+"""After the start: what the log says before the exception tells, not the way."""
 _RUNS = re.compile(r"gpu_model_runner|gpu/model_runner|gpu_worker")
 _LOADS = re.compile(r"model_loader|weight_utils")
 """A model's own code runs twice: while it is made and loaded, and while a step is tried out."""
 
 
 def when_it_ran_out(cause: Cause, log: str) -> Cause:
-    """The cause with the moment and the sums of the log; as it is when it is of another kind, or the log tells none."""
+    """The cause with the moment and the sums of the log; as it is when it is of another kind, or the log tells "
+    "none."""
     if cause.id != "gpu/out-of-memory" or "HAMi" in cause.what:
         return cause
     sums = _sums(log)
@@ -91,6 +102,8 @@ def when_it_ran_out(cause: Cause, log: str) -> Cause:
 def _moment(log: str) -> Moment | None:
     raised = exception(log)
     files = raised.files if raised else ()
+    if raised is not None and re.search(_SERVING.says, log[: raised.start]):
+        return _SERVING
     ran = any(_RUNS.search(f) for f in files) and not any(_LOADS.search(f) for f in files)
     for file in reversed(files):
         for moment in MOMENTS:

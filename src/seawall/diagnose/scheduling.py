@@ -253,8 +253,24 @@ def _no_gpu(
                 *([f"cordoned, so that they count as full: {', '.join(closed[:4])}"] if closed else []),
             ),
             do=f"{opened}kubectl get pods -A -o wide --field-selector spec.nodeName=NODE; grow the GPU pool "
-            "or lower scaling.max",
+            "or lower scaling.max" + _not_scaled(facts, resource),
         )
+
+
+def _not_scaled(facts: Facts, resource: str) -> str:
+    """What the cluster autoscaler has to know where it believes that a new node would lack the GPUs, too."""
+    refuses = any(
+        e.get("reason") == "NotTriggerScaleUp" and f"Insufficient {resource}" in str(e.get("message") or "")
+        for e in facts.events
+    )
+    return (
+        "; the autoscaler believes that a new node has none: a group with no node has to say what it would have "
+        "(AWS: the "
+        f"tag k8s.io/cluster-autoscaler/node-template/resources/{resource}; GPUs that are shared or cut count "
+        f"otherwise)"
+        if refuses
+        else ""
+    )
 
 
 _ACCELERATOR = re.compile(r"/(?:gpu|mig-|tpu|gaudi|neuron|shared)")

@@ -351,6 +351,9 @@ engine/multimodal
 engine/not-implemented
   vLLM reached a place that its authors left open: a model, a device and an option that are each known, and not
   together. Newer releases fill such places; until then one of the three has to go.
+engine/request-fails
+  An exception in the API server ends one request with 500, and the engine goes on: something in those requests, or a
+  bug for their kind. Which they are stands in the access log beside it.
 engine/parallel
   The log's traceback ends where ranks of one replica talk or wait: process groups, Ray, all-reduce, all-to-all. Is it
   one node or several, and does it go without the special ways (custom all-reduce, DeepEP)?

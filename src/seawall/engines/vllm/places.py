@@ -46,7 +46,8 @@ PLACES: tuple[Place, ...] = (
         r"vllm/(?:config/|engine/arg_utils|platforms/|entrypoints/openai/cli_args|v1/engine/utils|utils/argparse)",
         _REFUSAL,
         "vLLM refuses its configuration",
-        "change what the message names; where it is as it should be, a newer vLLM image; seawall lint and seawall plan "
+        "change what the message names; where it is as it should be, a newer vLLM image; seawall lint and "
+        "seawall plan "
         "check the same before",
     ),
     Place(
@@ -195,6 +196,8 @@ _NAMES = (
 """What people call the packages that files are of."""
 
 
+_QUANTIZES = re.compile(r"\bquant_(?:method|config)\b|quantization")
+"""What an exception's words have that is about a quantization, in whichever file."""
 _IMPORTED = "engine/import"
 _OTHER_WEIGHTS = "weights/other-format"
 _STEP = Place(
@@ -216,6 +219,12 @@ def place_of(raised: Raised) -> Place | None:
     if raised.importing:
         return next(place for place in PLACES if place.id == _IMPORTED)
     place = _by_file(raised)
+    if (
+        place is not None
+        and place.id in ("weights/other-format", "engine/bug")
+        and _QUANTIZES.search(raised.line)
+    ):
+        return next(place for place in PLACES if place.id == "engine/quantization")
     if names_parameter(raised) and (place is None or not place.anywhere):
         return next(place for place in PLACES if place.id == _OTHER_WEIGHTS)
     ran = any(re.search(_STEP.files, f) for f in raised.files)

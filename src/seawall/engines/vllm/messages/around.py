@@ -97,6 +97,17 @@ AROUND: tuple[Sign, ...] = (
     ),
     Sign(
         "engine/peer-unreachable",
+        r"(?:[Cc]heck|[Vv]erify|[Ii]s) (?:the |that )?(?P<peer>[Ee]tcd|NATS|nats|[Rr]edis|[Cc]onsul"
+        r"|[Kk]afka)(?: server)?"
+        r"[^\n]{0,40}? (?:status|running|reachable|up)[^\n]{0,20}?(?P<address>(?:\w+://)?[\w.-]+:\d{2,5})?\b",
+        "a service that it needs cannot be reached: {peer} {address}",
+        "is it up, and is its address right in this namespace (localhost is the Pod itself)? kubectl get "
+        "svc,endpointslices; its address comes from the environment (ETCD_ENDPOINTS, NATS_SERVER) or the chart",
+        weight=80,
+        certain=False,
+    ),
+    Sign(
+        "engine/peer-unreachable",
         r"(?P<peer>etcd|consul|redis|nats)[^\n]{0,80}(?:lease|session|keep ?alive|heartbeat)[^\n]{0,60}(?:lost"
         r"|expired|not found"
         r"|failed|revoked)|(?:lease|keep ?alive)[^\n]{0,60}(?:lost|expired|not found|revoked)[^\n]{0,80}(?P<by>etcd"

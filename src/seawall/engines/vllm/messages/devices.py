@@ -62,7 +62,8 @@ DEVICES: tuple[Sign, ...] = (
     ),
     Sign(
         "gpu/not-visible",
-        r"_extractNVMLErrorsAsClasses[^\n]{0,120}|NVMLError_(?P<name>NotFound|InvalidArgument|NotSupported|NoPermission"
+        r"_extractNVMLErrorsAsClasses[^\n]{0,120}|NVMLError_(?P<name>NotFound|InvalidArgument|NotSupported"
+        r"|NoPermission"
         r"|InsufficientPower|IRQIssue|GpuIsLost|Uninitialized)",
         "NVML refuses what vLLM asks of a GPU {name} (Ray hides the words: it cannot hand this exception on)",
         "nvidia-smi -L in that container. MIG slices, vGPU: CUDA_VISIBLE_DEVICES=0 there, one engine for each "
@@ -96,7 +97,8 @@ DEVICES: tuple[Sign, ...] = (
         r"(?P<device>/dev/(?:vfio/|accel)\w*)[^\n]{0,60}(?:Device or resource busy|in use)|libtpu\.so already in use"
         r"|libtpu_lockfile|The TPU is already in use",
         "the TPU is held by another process, or by the lock of one that was killed ({device})",
-        "end the process before (an old engine in the same Pod or on the host), and remove /tmp/libtpu_lockfile before "
+        "end the process before (an old engine in the same Pod or on the host), and remove /tmp/libtpu_lockfile "
+        "before "
         "the start; one engine for each slice",
     ),
     Sign(
@@ -119,7 +121,8 @@ DEVICES: tuple[Sign, ...] = (
         "gpu/device-plugin",
         r"unknown device(?: id)?: no-gpu-has-(?P<share>\w+?)-to-run|device error: no-gpu-has-(?P<size>\w+?)-to-run",
         "the plugin that shares GPUs found none with {share}{size} of memory left for the container",
-        "was the Pod placed by the sharing scheduler (its extender, schedulerName), and is the memory that it asks for "
+        "was the Pod placed by the sharing scheduler (its extender, schedulerName), and is the memory that it "
+        "asks for "
         "(aliyun.com/gpu-mem) in the plugin's unit (GiB or MiB)? Ask for a smaller share, or free one",
         any_level=True,
     ),
@@ -212,6 +215,18 @@ DEVICES: tuple[Sign, ...] = (
         "the node's NVIDIA driver is not loaded, or the node has no GPU",
         "nvidia-smi on the node; install the driver (GPU operator, the cloud's GPU image), or keep the Pod on "
         "GPU nodes",
+        any_level=True,
+    ),
+    Sign(
+        "gpu/toolkit",
+        r"nvidia-container-cli(?:\.real)?: initialization error: (?P<why>change root failed[^\n]{0,60}"
+        r"|driver rpc error[^\n]{0,60}|privilege change failed[^\n]{0,40})",
+        "NVIDIA's toolkit on the node does not find the driver where it is configured to look: {why}",
+        "the driver's root in /etc/nvidia-container-runtime/config.toml and the toolkit's DaemonSet: "
+        "/run/nvidia/driver "
+        "where the GPU operator brings the driver (is its Pod up?), / where it is installed on the node "
+        "(driver.enabled=false); then restart containerd",
+        certain=False,
         any_level=True,
     ),
     Sign(

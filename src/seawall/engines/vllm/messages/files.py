@@ -72,7 +72,7 @@ FILES: tuple[Sign, ...] = (
     Sign(
         "engine/multimodal",
         r"(?P<why>Encoder cache miss[^\n]{0,40}|Expected there to be \d+ prompt (?:placeholders|updates)[^\n]{0,60}"
-        r"|Failed to apply (?:prompt replacement|\w+Processor)[^\n]{0,60}"
+        r"|Failed to apply prompt replacement[^\n]{0,60}"
         r"|Attempted to assign [^\n]{0,60}multimodal tokens"
         r"|Number of (?:image|multimodal|video|audio) (?:tokens|placeholders)[^\n]{0,60}(?:match|mismatch)"
         r"|[Ii]mage features and image tokens do not match[^\n]{0,40}|but (?:instead )?found \d+ prompt placeholders)",
@@ -80,7 +80,8 @@ FILES: tuple[Sign, ...] = (
         "a Transformers and a vLLM that fit this model (its own image, newer first); --mm-processor-cache-gb 0 and "
         "--no-enable-prefix-caching tell whether it is a cache; an encoder that is split up: "
         "--disable-chunked-mm-input, a "
-        "higher --max-num-batched-tokens; do clients put the placeholder into the text themselves?",
+        "higher --max-num-batched-tokens; do clients put the placeholder into the text themselves? A fine-tuned "
+        "checkpoint: config.json, preprocessor_config.json and tokenizer files of its base model",
         certain=False,
     ),
     Sign(

@@ -44,6 +44,17 @@ LIBRARIES: tuple[Sign, ...] = (
         "ffmpeg (sound) in an image of your own",
     ),
     Sign(
+        "engine/import",
+        r"pthread_create failed: Invalid argument|symbol lookup error: [^\n]{1,160}|relocation error: [^\n]{1,120}"
+        r"|libc\.so\.6: version|error while loading shared libraries: [^\n]{1,120}",
+        "the program is given system libraries that are not its own: a folder of the host's, or of another "
+        "image, stands "
+        "first on LD_LIBRARY_PATH",
+        "take that folder (/usr/lib of the host, conda's lib) out of LD_LIBRARY_PATH and mount only the driver's "
+        "libraries, or the host's root elsewhere (NVIDIA: /driver-root); vLLM's own image unchanged",
+        certain=False,
+    ),
+    Sign(
         "engine/permission",
         r"failed to map segment from shared object",
         "a compiled file lies on a mount that may execute nothing (noexec), or memory is out",
@@ -109,11 +120,11 @@ LIBRARIES: tuple[Sign, ...] = (
         r"|nccl)\.so\.(?P<major>\d+)): "
         r"cannot open shared object file",
         "what is installed was built for CUDA {major}, and the image has no {library}: wheels of two CUDA "
-        "releases are "
-        "mixed",
+        "releases are mixed, or a package for NVIDIA stands in an image for another vendor",
         "one CUDA for all: an image whose tag names CUDA {major} (-cu129, -cu130), or vLLM, PyTorch and what is "
         "beside "
         "them installed from one index of CUDA {major} wheels",
+        certain=False,
     ),
     Sign(
         "engine/import",

@@ -11,6 +11,15 @@ from seawall.engines.vllm.messages.sign import Sign
 
 PROCESSES: tuple[Sign, ...] = (
     Sign(
+        "container/no-program",
+        r"Failed to (?:spawn|execute|exec|run)(?: command)?:? [`'\"]?(?P<program>[\w./-]{1,80})[`'\"]?"
+        r"(?:\n?[^\n]{0,60}){0,2}?(?:No such file or directory|not found)[^\n]{0,20}",
+        "a launcher finds no program {program} in the container",
+        "its folder has to be on PATH (a virtual environment's bin: /opt/.../venv/bin), or write its whole path in "
+        "`command`; kubectl run with that image and `which {program}` shows it",
+        certain=False,
+    ),
+    Sign(
         "engine/pinned-memory",
         r"(?P<why>Unable to pin host memory[^\n]{0,60}|cudaHost(?:Register|Alloc)[^\n]{0,60}(?:fail|error"
         r"|:)[^\n]{0,40}"
@@ -143,7 +152,8 @@ PROCESSES: tuple[Sign, ...] = (
     ),
     Sign(
         "container/limits",
-        r"can't start new thread|pthread_create failed[^\n]{0,80}|Resource temporarily unavailable[^\n]{0,80}"
+        r"can't start new thread|pthread_create failed(?!: Invalid argument)[^\n]{0,80}"
+        r"|Resource temporarily unavailable[^\n]{0,80}"
         r"(?:thread|fork)|(?:fork|clone)[^\n]{0,40}Resource temporarily unavailable|\[Errno 24\]"
         r"|Too many open files|too many file descriptors in select"
         r"|inotify watch limit reached|no space left on device[^\n]{0,20}inotify",

@@ -166,6 +166,16 @@ RANKS: tuple[Sign, ...] = (
     *NETWORK,
     Sign(
         "engine/nccl",
+        r"Watchdog caught collective operation timeout(?:[^\n]{0,60}OpType=(?P<op>\w+))?",
+        "the ranks of a replica waited for each other until NCCL gave up ({op})",
+        "the rank that did not come: the one that logs last, a rank that died or lost its GPU (Xid); if all live: "
+        "--enforce-eager (CUDA graphs of several communicators can block each other) and "
+        "--disable-custom-all-reduce tell "
+        "which; NCCL_DEBUG=INFO; NCCL_P2P_DISABLE=1 where the direct way is shut; a newer vLLM image",
+        certain=False,
+    ),
+    Sign(
+        "engine/nccl",
         r"(?:NCCL "
         r"error[^\n]{0,120}|ncclSystemError[^\n]{0,120}|nccl(?:Internal|Remote)Error[^\n]{0,60}|Watchdog "
         r"caught collective operation timeout)",
@@ -175,6 +185,17 @@ RANKS: tuple[Sign, ...] = (
         "the direct way between GPUs on PCIe or in a virtual machine: NCCL_P2P_DISABLE=1 and "
         "--disable-custom-all-reduce; "
         "(3) several nodes: NCCL_SOCKET_IFNAME, ports; (4) /dev/shm; else the driver (nvidia-smi topo -m)",
+        certain=False,
+    ),
+    Sign(
+        "engine/nixl",
+        r"(?:nixl|connector)[^\n]{0,80}(?:\n[^\n]{0,200}){1,6}?KeyError: '[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f-]{22}'",
+        "the connector is asked for a KV cache of an engine or request that it has not met: the two sides did "
+        "not shake "
+        "hands over the address that one gave",
+        "VLLM_NIXL_SIDE_CHANNEL_HOST=the Pod's own IP (status.podIP) on both sides, and "
+        "VLLM_NIXL_SIDE_CHANNEL_PORT open "
+        "between them; one image on both; did the other side restart?",
         certain=False,
     ),
     Sign(

@@ -17,7 +17,7 @@ REFUSALS: tuple[Sign, ...] = (
     ),
     Sign(
         "engine/bad-config",
-        r"Unknown quantization method: (?P<name>[\w.-]+)"
+        r"[Uu]nknown quantization(?: method)?[:=] ?'?(?P<name>[\w.-]+)"
         r"|(?P<here>[\w-]+) quantization is currently not supported in (?P<where>\w+)",
         "this vLLM knows no quantization {name}{here} {where}",
         "its spelling; a newer vLLM image (some were taken out again: fp6, aqlm, marlin, deepspeedfp; they have "
@@ -117,7 +117,9 @@ REFUSALS: tuple[Sign, ...] = (
         r"|(?P<quantization>Unknown quantization method: \S+"
         r"|Quantization method specified in the model config[^\n]{0,160})",
         "vLLM refuses its configuration: {why}{quantization}",
-        "change what the message names; seawall lint and seawall plan check the same before",
+        "change what the message names; where it is as it should be, a newer vLLM image; seawall lint and "
+        "seawall plan "
+        "check the same before",
     ),
     Sign(
         "engine/bad-config",
@@ -147,7 +149,9 @@ REFUSALS: tuple[Sign, ...] = (
         r"(?P<wrong>Input should be[^\n\[]{3,200}|Extra inputs are not permitted|Unexpected keyword argument"
         r"|Field required)[^\n]{0,40}(?:input_value=(?P<given>[^\n,\]]{1,60}))?",
         "vLLM refuses its configuration: {field}: {wrong} {given}",
-        "change what the message names; seawall lint and seawall plan check the same before",
+        "change what the message names; where it is as it should be, a newer vLLM image; seawall lint and "
+        "seawall plan "
+        "check the same before",
     ),
     Sign(
         "gpu/not-visible",

@@ -43,6 +43,17 @@ STARTING: tuple[Sign, ...] = (
     ),
     Sign(
         "engine/lora",
+        r"No adapter found for (?P<path>[^\n]{1,160})",
+        "there is no adapter at {path}: the path is not in the container (no adapter_config.json there), or is "
+        "written "
+        "with more than itself (quotes, brackets)",
+        "--lora-modules NAME=PATH (or its JSON form) with the path as the container sees it: kubectl exec POD -- "
+        "ls; a name "
+        "on the hub needs the network",
+        certain=False,
+    ),
+    Sign(
+        "engine/lora",
         r"(?P<model>[A-Z]\w*(?:For[A-Z]\w+|Model|LM)) does not support LoRA",
         "this vLLM serves no adapters for {model}",
         "a newer vLLM image may; else merge the adapter into the base model and serve that, without --enable-lora",
