@@ -174,41 +174,86 @@ def _choice(schema: Schema, defs: dict[str, Schema]) -> Schema:
     return {"x-kubernetes-preserve-unknown-fields": True, **described}  # `2.5`, `2500ms`: as for numbers
 
 
+_TEXTS = {
+    "phase": "Ready, Progressing, Refused (by the API server) or Invalid (it cannot work).",
+    "reason": "Why the phase is what it is, in a sentence.",
+    "gpu": "How many of which GPU each replica has.",
+    "plan": "What the planner found: what fits, and what bounds it.",
+    "scaler": "The last word of what scales the fleet, and why.",
+    "applied": "Fingerprint of the objects that were last applied whole.",
+    "rollout": "Where a canary stands, and its share of the requests.",
+}
+_NUMBERS = {
+    "ready": "Replicas that clients get answers from now.",
+    "desired": "Replicas that are wanted now.",
+    "queued": "Requests that wait in the gateways for a replica.",
+    "inFlight": "Requests that replicas work on.",
+}
+_POOL_TEXTS = {
+    "move": "What the pool does with the fleet's replicas now.",
+    "reason": "Why a move has to wait; empty where none does.",
+    "memory": "What the operator remembers of the pool, for the next leader: not to be edited.",
+}
+_POOL_NUMBERS = {
+    "awake": "Replicas that may hold GPUs of the pool now.",
+    "asleep": "Replicas that may stay asleep, beside them, without their GPUs.",
+    "wanted": "Replicas that the fleet's demand asks for.",
+    "replicas": "Replicas that its Deployment is to have, awake or asleep.",
+}
+_CONDITION = {
+    "type": "Planned, Applied, Ready, UpToDate or Adapters.",
+    "status": "True or False.",
+    "reason": "Why, in one word for programs.",
+    "message": "Why, in a sentence for people.",
+}
+_REF = {
+    "apiVersion": "The API version of one object.",
+    "kind": "The kind of the object.",
+    "name": "Its name, in the Fleet's own namespace.",
+}
+_GENERATION = "The version of the spec (metadata.generation) that this speaks of."
+
+
+def _each(kind: str, told: dict[str, str]) -> dict[str, Schema]:
+    return {name: {"type": kind, "description": meaning} for name, meaning in told.items()}
+
+
 def _status() -> Schema:
-    text, number = {"type": "string"}, {"type": "integer"}
+    generation = {"type": "integer", "format": "int64", "description": _GENERATION}
     condition = {
         "type": "object",
         "required": ["type", "status"],
         "properties": {
-            **dict.fromkeys(("type", "status", "reason", "message"), text),
-            "lastTransitionTime": {"type": "string", "format": "date-time"},
-            "observedGeneration": {"type": "integer", "format": "int64"},
+            **_each("string", _CONDITION),
+            "lastTransitionTime": {
+                "type": "string",
+                "format": "date-time",
+                "description": "Since when the status is what it is.",
+            },
+            "observedGeneration": generation,
         },
     }
     return {
         "type": "object",
+        "description": "What the operator has made of the Fleet; nobody else writes it.",
         "properties": {
-            **dict.fromkeys(("phase", "reason", "gpu", "plan", "scaler", "applied", "rollout"), text),
-            **dict.fromkeys(("ready", "desired", "queued", "inFlight"), number),
-            "observedGeneration": {"type": "integer", "format": "int64"},
+            **_each("string", _TEXTS),
+            **_each("integer", _NUMBERS),
+            "observedGeneration": generation,
             "pool": {
                 "type": "object",
-                "properties": {
-                    **dict.fromkeys(("move", "reason", "memory"), text),
-                    **dict.fromkeys(("awake", "asleep", "wanted", "replicas"), number),
-                },
+                "description": "Where the fleet stands among those with which it shares GPUs.",
+                "properties": {**_each("string", _POOL_TEXTS), **_each("integer", _POOL_NUMBERS)},
             },
             "objects": {
                 "type": "array",
                 "description": "What the Fleet owns, or is about to.",
-                "items": {
-                    "type": "object",
-                    "properties": dict.fromkeys(("apiVersion", "kind", "name"), text),
-                },
+                "items": {"type": "object", "properties": _each("string", _REF)},
                 "x-kubernetes-list-type": "atomic",
             },
             "conditions": {
                 "type": "array",
+                "description": "What holds and what does not, each by itself and since when.",
                 "items": condition,
                 "x-kubernetes-list-type": "map",
                 "x-kubernetes-list-map-keys": ["type"],

@@ -96,9 +96,10 @@ async def test_kubectl_explains_every_field_of_a_fleet(api: KubeApi, kubectl: Ku
             yield from names(inner.get("additionalProperties", {}))
 
     assert set(names(schema)) <= set(listed) and len(listed) > 150
-    one = kubectl("explain", "fleets.spec.gateway.tenants.name")
-    assert one.returncode == 0 and "DESCRIPTION:" in one.stdout
-    assert "<empty>" not in one.stdout + kubectl("explain", "fleets.spec.scaling").stdout
+    for field in ("spec.gateway.tenants.name", "spec.scaling", "status", "status.pool", "status.conditions"):
+        one = kubectl("explain", f"fleets.{field}")
+        assert one.returncode == 0 and "DESCRIPTION:" in one.stdout
+        assert "<empty>" not in one.stdout and "<no description>" not in one.stdout, field
 
 
 async def test_kubectl_validates_a_fleet_before_it_is_taken(api: KubeApi, kubectl: Kubectl) -> None:
