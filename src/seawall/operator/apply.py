@@ -171,6 +171,11 @@ async def delete(kube: Kube, fleet: str, namespace: str, everything: bool, tell:
         else:
             tell(ref, f"left as it is ({deployer_of(found) or 'a Fleet object'} keeps it now)")
     await _narrow(ledger, kept)
+    if ledger.kept_for_others:
+        tell(
+            Ref("v1", "ConfigMap", namespace, ledger.name),
+            "stays: an apply was cut off, or runs at this moment; delete again when none does",
+        )
     return kept
 
 

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 from seawall.drivers.kube import FIELD_MANAGER, Kube, Object, ObjectKind, Refused
-from seawall.errors import InputError
+from seawall.errors import ClusterError, InputError
 from seawall.operator.difference import diff_of
 from seawall.operator.ledger import NEVER_PRUNED, SHARED, Ledger, Ref
 from seawall.operator.strangers import ObjectRefused, adopts, somebodys
@@ -60,14 +61,26 @@ async def converge(
 ) -> Converged:
     """Namespaces come first, then CustomResourceDefinitions (waited for), then the rest in the given order. Safe to
     repeat after it was cut off at any object. Raises ClusterError when the API server is away."""
-    wanted = [Ref.of(o, namespace) for o in objects]
     before = await ledger.read()
+    try:
+        return await _converge(kube, objects, ledger, before, namespace, how)
+    except (InputError, ClusterError):
+        if how.stop_at_first:  # it ends here: nothing is about to be made any more
+            with suppress(ClusterError):
+                await ledger.write({*before, *(Ref.of(o, namespace) for o in objects)}, news=True)
+        raise
+
+
+async def _converge(
+    kube: Kube, objects: Sequence[Object], ledger: Ledger, before: list[Ref], namespace: str, how: Manner
+) -> Converged:
+    wanted = [Ref.of(o, namespace) for o in objects]
     ordered = sorted(objects, key=lambda o: SHARED.index(o["kind"]) if o["kind"] in SHARED else len(SHARED))
     problems: list[str] = []
     widened = changed = False
     for obj in ordered:
         if obj["kind"] != "Namespace" and not widened:
-            await ledger.write({*before, *wanted})
+            await ledger.write({*before, *wanted}, begins=True)
             widened = True
         try:
             changed |= await _make(kube, obj, namespace, how)

@@ -85,7 +85,7 @@ class NoLedger:
     async def read(self) -> list[Ref]:
         return []
 
-    async def write(self, refs: Iterable[Ref], news: bool = False) -> None:
+    async def write(self, refs: Iterable[Ref], news: bool = False, begins: bool = False) -> None:
         return
 
     def owns(self, found: Object) -> bool:

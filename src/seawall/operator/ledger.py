@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
+from secrets import token_hex
 from typing import Any, Protocol
 
 from seawall.domain.labels import FLEET, MANAGED_BY
@@ -53,8 +54,8 @@ class Ledger(Protocol):
 
     async def read(self) -> list[Ref]: ...
 
-    async def write(self, refs: Iterable[Ref], news: bool = False) -> None:
-        """Writes the list. `news`: objects in it were made or changed since it was read."""
+    async def write(self, refs: Iterable[Ref], news: bool = False, begins: bool = False) -> None:
+        """Writes the list. `news`: objects in it were made or changed since it was read. `begins`: they are to be."""
         ...
 
     def owns(self, found: Object) -> bool:
@@ -65,8 +66,10 @@ class Ledger(Protocol):
 @dataclass(frozen=True)
 class Inventory:
     """The list of `seawall apply`: a ConfigMap. `manager`: for whom it is written. Two who apply at once lose nothing
-    of each other's: a list that somebody else has written since it was seen here keeps all that is in it. What is in it
-    and nowhere else harms nobody; it goes at the next apply."""
+    of each other's: a list that somebody else has written since it was seen here keeps all that is in it, and so does
+    one by which somebody else has begun to make objects and not ended: killed, or at it still, and about to make what
+    has just been looked for and was not there. What is in it and nowhere else harms nobody; it goes at the next apply.
+    """
 
     kube: Kube
     fleet: str
@@ -77,7 +80,11 @@ class Inventory:
     _seen: dict[str, str | None] = field(default_factory=dict, compare=False, repr=False)
     """`version`: of the list as it was last read or written here; None: there was none."""
     _others: set[Ref] = field(default_factory=set, compare=False, repr=False)
-    """What somebody else has written meanwhile."""
+    """What somebody else has written meanwhile, or is about to make."""
+    _begun: set[str] = field(default_factory=set, compare=False, repr=False)
+    """Marks of others that stood in the list when it was read here: whoever writes it takes them away."""
+    _mark: str = field(default_factory=lambda: token_hex(6), compare=False, repr=False)
+    """Ours: it stands in the list from before the first object is made until after the last."""
 
     @property
     def name(self) -> str:
@@ -87,7 +94,13 @@ class Inventory:
         """In order of application. Empty when nothing ever was."""
         stored = await self._stored()
         self._seen["version"] = _version(stored)
+        self._begun.update(_marks(stored))
         return self._listed(stored)
+
+    @property
+    def kept_for_others(self) -> bool:
+        """Whether it was left as it is, beyond what was written here: somebody else is, or was, about to make it."""
+        return bool(self._others)
 
     async def _stored(self) -> Object | None:
         return await self.kube.get(CONFIG_MAP, self.namespace, self.name)
@@ -104,22 +117,25 @@ class Inventory:
                 "Delete it and apply again; then nothing old is pruned.",
             ) from None
 
-    async def write(self, refs: Iterable[Ref], news: bool = False, dry_run: bool = False) -> None:
+    async def write(
+        self, refs: Iterable[Ref], news: bool = False, begins: bool = False, dry_run: bool = False
+    ) -> None:
         """Writes the list; with `news` as a version of its own even where it says the same: who deletes meanwhile must
         not take for gone what was made again."""
-        await self._by_version(set(refs), news, dry_run)
+        await self._by_version(set(refs), news, {self._mark} if begins else set(), dry_run)
 
     async def forget(self, dry_run: bool = False) -> None:
-        """Deletes the list, unless somebody else has written it."""
-        await self._by_version(set(), False, dry_run)
+        """Deletes the list, unless somebody else has written it, or has begun to make what is in it."""
+        await self._by_version(set(), False, set(), dry_run)
 
-    async def _by_version(self, refs: set[Ref], news: bool, dry_run: bool) -> None:
+    async def _by_version(self, refs: set[Ref], news: bool, mark: set[str], dry_run: bool) -> None:
         """Writes over the version that was read, and over no other."""
         for attempt in range(TRIES):
             stored = await self._stored()
-            version = _version(stored)
-            if version != self._seen.get("version", version):
+            version, theirs = _version(stored), _marks(stored) - {self._mark}
+            if theirs or version != self._seen.get("version", version):
                 self._others.update(self._listed(stored))
+            marks = (theirs - self._begun) | mark
             rows = sorted({*refs, *self._others})
             if stored is None and not rows:
                 return
@@ -130,9 +146,9 @@ class Inventory:
                         CONFIG_MAP, self.namespace, self.name, dry_run=dry_run, version=version
                     )
                 elif version is None and not dry_run:
-                    made = await self.kube.create(self._object(rows, 1), self.manager)
+                    made = await self.kube.create(self._object(rows, 1, marks), self.manager)
                 else:
-                    body = self._object(rows, _writes(stored) + news, version)
+                    body = self._object(rows, _writes(stored) + news, marks, version)
                     made = await self.kube.apply(body, force=True, dry_run=dry_run, manager=self.manager)
                 if not dry_run:
                     self._seen["version"] = _version(made)
@@ -141,14 +157,16 @@ class Inventory:
                 if e.code != 409 or attempt == TRIES - 1:
                     raise
 
-    def _object(self, rows: Iterable[Ref], writes: int, version: str | None = None) -> Object:
-        """The list. `writes`: how often it was written after a change."""
+    def _object(
+        self, rows: Iterable[Ref], writes: int, marks: set[str], version: str | None = None
+    ) -> Object:
+        """The list. `writes`: how often it was written after a change. `marks`: of who has begun and not ended."""
         meta: Object = {"name": self.name, "namespace": self.namespace}
         meta["labels"] = {MANAGED_BY: "seawall", FLEET: self.fleet}
         if version is not None:
             meta["resourceVersion"] = version
         listed = [[r.api_version, r.kind, r.namespace, r.name] for r in rows]
-        data = {"objects": json.dumps(listed), "writes": str(writes)}
+        data = {"objects": json.dumps(listed), "writes": str(writes), "begun": " ".join(sorted(marks))}
         return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": meta, "data": data}
 
     def owns(self, found: Object) -> bool:
@@ -171,7 +189,7 @@ class FleetObjects:
             for o in self.told
         ]
 
-    async def write(self, refs: Iterable[Ref], news: bool = False) -> None:
+    async def write(self, refs: Iterable[Ref], news: bool = False, begins: bool = False) -> None:
         kept = sorted({r for r in refs if r.kind not in NEVER_PRUNED})
         await self.tell([{"apiVersion": r.api_version, "kind": r.kind, "name": r.name} for r in kept])
 
@@ -187,6 +205,10 @@ def _version(stored: Object | None) -> str | None:
 def _writes(stored: Object | None) -> int:
     text = str(((stored or {}).get("data") or {}).get("writes"))
     return int(text) if text.isdecimal() else 0
+
+
+def _marks(stored: Object | None) -> set[str]:
+    return set(str(((stored or {}).get("data") or {}).get("begun") or "").split())
 
 
 def keeper_of(obj: Object) -> str:
