@@ -134,12 +134,17 @@ async def test_the_rate_is_that_of_gateways_that_were_there_before(story: Story)
     assert rates == [None, 4.0, 8.0, 4.0, 2.0]
 
 
-async def test_blind_for_a_moment_the_last_word_stands_and_then_keda_is_told(story: Story) -> None:
+async def test_blind_for_a_moment_the_last_word_stands_and_then_keda_is_told(
+    story: Story, caplog: pytest.LogCaptureFixture
+) -> None:
     story.gateways.pending = 48
     assert await story.ask() == 5
     story.gateways.silent, story.gateways.pending = True, 0
     for _ in range(int(BLIND_S / 15)):
         assert await story.ask() == 5
+        assert caplog.messages.pop() == "llm/chat: blind: a gateway does not answer", (
+            "an answer with its reason"
+        )
     with pytest.raises(Blind, match="a gateway does not answer"):
         await story.ask()
     story.gateways.silent = False

@@ -6,7 +6,9 @@ The changes are made from the spec's own reference, so that a new field is looke
 from __future__ import annotations
 
 import functools
+import re
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -177,6 +179,14 @@ def test_a_field_restarts_what_cannot_read_it_again_and_is_stored_as_it_is_rende
     assert restarted == (told or path in RESTART_LANE), "the batch lane, which reads its specs when it begins"
     stored = {f"{o['kind']}/{o['metadata']['name']}": p for o in after if (p := rewritten(o))}
     assert not stored
+
+
+def test_the_fields_that_restart_gateways_are_told() -> None:
+    page = (Path(__file__).parents[3] / "docs" / "reference" / "gateway.md").read_text("utf-8")
+    told = page.partition("On Kubernetes a changed Fleet restarts its gateways")[2].partition(
+        "Every other field"
+    )[0]
+    assert set(re.findall(r"`([a-zA-Z.]+)`", told)) == RESTART.keys()
 
 
 @pytest.mark.parametrize("change", ["valkey://b:6379/0", "rediss://a:6379/0", "managed", None])
