@@ -29,7 +29,7 @@ def in_words(error: BaseException) -> str:
     if (line := getattr(error, "lineno", None)) and (column := getattr(error, "colno", None)):
         return f"line {line}, column {column}: {getattr(error, 'msg', '').lower()}"
     said = re.sub(r"\[Errno -?\d+\] ", "", str(error)).strip() or of_kind(error)
-    said = re.sub(r"^Connect call failed \(.*\)$", "connection refused", said)
+    said = re.sub(r"^Connect call failed \(.*\)$", "connection refused", said).rstrip(".")
     return said if said[1:2].isupper() else said[:1].lower() + said[1:]
 
 

@@ -90,7 +90,9 @@ def prune(unused: str, everything: bool, yes: bool, form: str) -> None:
     try:
         old = 0.0 if everything else parse_seconds(unused)
     except ValueError as e:
-        raise InputError(f"--unused {unused!r:.40}: {e}.", "Such as 30d.") from None
+        raise InputError(
+            f"--unused {unused!r:.40}: {e}.", "For example: seawall cache prune --unused 30d"
+        ) from None
     root = cache.root()
     goes = [t for t in kept.things(root) if time.time() - t.used >= old and not kept.in_use(t)]
     removed = [t for t in goes if kept.remove(t)] if yes else []

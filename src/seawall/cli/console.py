@@ -41,6 +41,13 @@ def command(
     if state_dir is None and means_cluster(context, namespace, all_namespaces):
         _cluster(context, kubeconfig, namespace, all_namespaces, port, opens, form)
         return
+    if port:
+        from seawall.errors import InputError
+
+        raise InputError(
+            "--port is of a cluster's page; here the gateway serves it.",
+            "Choose it with: seawall up --admin-port",
+        )
     from seawall.local import control
 
     status = control.ask(control.state_dir(state_dir), do="status")

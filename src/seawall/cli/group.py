@@ -28,7 +28,9 @@ class _Verbs(click.Group):
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         if args and args[0] not in COMMANDS and not args[0].startswith("-"):
-            raise InputError(f"there is no command {args[0]!r:.60}.", meant(args[0]))
+            verb = args[1] if args[0] == "help" and args[1:2] and args[1] in COMMANDS else ""
+            hint = f"Did you mean `seawall {verb} --help`?" if verb else meant(args[0])
+            raise InputError(f"there is no command {args[0]!r:.60}.", hint)
         return super().resolve_command(ctx, args)
 
     def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:

@@ -60,7 +60,10 @@ def add(tenant: str, path: Path, models: str, expires: str | None, form: str, **
         try:
             until = int(time.time() + parse_seconds(expires))
         except ValueError as e:
-            raise InputError(f"--expires {expires!r}: {e}.", "Such as 30d or 12h.") from None
+            raise InputError(
+                f"--expires {expires!r}: {e}.",
+                f"For example: seawall keys add {tenant} --file {path} --expires 30d",
+            ) from None
     allowed = tuple(m.strip() for m in models.split(",") if m.strip())
     secret, key = keyring.make(tenant, models=allowed, expires=until, **limits)
     keyring.change(path, add=key)

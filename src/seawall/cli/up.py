@@ -92,11 +92,12 @@ def command(
             f"--{given[0].replace('_', '-')} goes with a MODEL, not with a Fleet file.",
             "Write it into the spec.",
         )
-    made = [w if isinstance(w, Path) else spec_of(w, folder, engine, **wished) for w in what]
-    paths = tuple(made) or (session.default_spec(cache.root()),)
-    wish = Wish(
-        specs=paths, fleets=session.load(paths), state_dir=folder, cache=cache.root(),
-        engine=engine, host=host, port=port, admin_port=admin_port, startup_s=startup_budget,
-        without=frozenset(without),
-    )  # fmt: skip
-    session.run(wish, live=not plain and sys.stdout.isatty(), width=terminal.width())
+    with session.sole(folder):
+        made = [w if isinstance(w, Path) else spec_of(w, folder, engine, **wished) for w in what]
+        paths = tuple(made) or (session.default_spec(cache.root()),)
+        wish = Wish(
+            specs=paths, fleets=session.load(paths), state_dir=folder, cache=cache.root(),
+            engine=engine, host=host, port=port, admin_port=admin_port, startup_s=startup_budget,
+            without=frozenset(without),
+        )  # fmt: skip
+        session.run(wish, live=not plain and sys.stdout.isatty(), width=terminal.width())

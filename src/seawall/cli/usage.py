@@ -33,6 +33,7 @@ MEANING = {
 """What stands in an argument's place, as the help calls it."""
 
 FLAGS = {
+    "-v": ("--version",), "-V": ("--version",),
     "--max-model-len": ("--context",), "--max-context": ("--context", "--max-model-len"), "--ctx": ("--context",),
     "--ctx-size": ("--context",), "--context-length": ("--context", "--max-model-len"),
     "--context": ("--max-model-len",), "--num-ctx": ("--context",),
@@ -131,7 +132,8 @@ def _bad_value(error: click.BadParameter, param: click.Parameter, ctx: click.Con
         choices = [str(c) for c in kind.choices]
         near = difflib.get_close_matches(value.lower(), choices, 1, 0.6)
         hint = f"Did you mean {near[0]}?" if near else ""
-        return f"{called}: {value!r:.60} is none of {', '.join(choices)}.", hint
+        where = "" if isinstance(param, click.Argument) else f"{called}: "
+        return f"{where}{value!r:.60} is none of {', '.join(choices)}.", hint
     return f"{called}: {value!r:.60} is not {_may(kind)}.", ""
 
 

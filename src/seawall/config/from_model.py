@@ -100,7 +100,7 @@ def fleet_text(model: str, wish: FleetWish) -> str:
         try:
             parse_tokens(wish.context)
         except ValueError as e:
-            raise InputError(f"--context {wish.context!r:.40}: {e}.", "Such as 8k or 131072.") from None
+            raise InputError(f"--context {wish.context!r:.40}: {e}.", "For example: --context 8k") from None
     namespace = f", namespace: {wish.namespace}" if wish.namespace else ""
     most = max(wish.most or 0, wish.replicas, 1)
     lines = [

@@ -87,7 +87,7 @@ def prepare(wish: Wish, say: TellUser) -> UpSetup:
         discovery=wish.state_dir / "discovery.json",
         host=wish.host,
         port=wish.port or free_port(),
-        admin_port=free_port(),
+        admin_port=next(p for p in iter(free_port, None) if p != wish.admin_port),
         grace_s=drain,
         keeper=socket_path(wish.state_dir, "keeper.sock") if _keeps(wish.fleets) else None,
         batch_port=free_port() if (batch := any(f.spec.gateway.batch for f in wish.fleets)) else 0,
@@ -148,6 +148,10 @@ def check_memory(recipes: Sequence[ReplicaRecipe], need: dict[str, int], free: i
         plans = {r.fleet.name: r.plan for r in recipes}
         places = policy_of(members).capacity // min(cost_of(f, plans[f.name]) for f in members)
         least += sum(sorted((need[f.name] for f in members), reverse=True)[: max(1, places)])
+    _enough(least, free)
+
+
+def _enough(least: int, free: int) -> None:
     if least > free:
         raise EngineError(
             f"the fewest replicas need about {show_bytes(least)} of memory, and {show_bytes(free)} are free.",
@@ -212,6 +216,9 @@ def recipe_of(fleet: Fleet, wish: Wish, say: TellUser) -> ReplicaRecipe:
     if (wish.engine or fleet.spec.engine.kind) == "sim":
         return replace(sim_recipe(fleet), plan=planned(fleet))
     vllm = None if is_cpu(fleet) else gpu_vllm(wish.cache, say)
+    if vllm is None and (sketch := planned(fleet)) is not None:
+        check_plan(fleet, sketch)
+        _enough(max(1, fleet.spec.scaling.min) * (ENGINE_BYTES + sketch.weights_bytes), free_memory())
     wanted = fleet.spec.model
     folder = model.model_folder(wanted, wish.cache, say, weights_form(fleet.spec.engine.extra_args))
     made = _plan_here(fleet, folder)

@@ -48,20 +48,19 @@ def load(paths: tuple[Path, ...]) -> tuple[Fleet, ...]:
 
 
 def run(wish: Wish, live: bool, width: int | None = None) -> None:
-    """Serves until Ctrl-C or SIGTERM drains everything; a second one kills. Returns when no process is left. `width`:
-    columns of the terminal that it prints to."""
+    """Serves until Ctrl-C or SIGTERM drains everything; a second one kills. Returns when no process is left. The caller
+    is `sole`. `width`: columns of the terminal that it prints to."""
 
     def tell(text: str) -> None:
         say(folded(text, width))
 
-    with _sole(wish.state_dir):
-        tell("seawall up: " + ", ".join(f.name for f in wish.fleets))
-        setup = prepare(wish, tell)
-        if setup.recipes[0].engine == "sim":
-            tell(view.SIM_WARNING)
-        tell(f"gateway on {setup.place.url}; state and logs in {wish.state_dir}")
-        asyncio.run(_serve(Supervisor(setup, on_event=lambda e: None if live else _line(e)), live))
-        say("stopped; nothing is left running")
+    tell("seawall up: " + ", ".join(f.name for f in wish.fleets))
+    setup = prepare(wish, tell)
+    if setup.recipes[0].engine == "sim":
+        tell(view.SIM_WARNING)
+    tell(f"gateway on {setup.place.url}; state and logs in {wish.state_dir}")
+    asyncio.run(_serve(Supervisor(setup, on_event=lambda e: None if live else _line(e)), live))
+    say("stopped; nothing is left running")
 
 
 def say(line: str) -> None:
@@ -72,8 +71,9 @@ def say(line: str) -> None:
 
 
 @contextlib.contextmanager
-def _sole(folder: Path) -> Iterator[None]:
-    """The lock of a state folder: one `seawall up` at a time. The kernel frees it when the process dies."""
+def sole(folder: Path) -> Iterator[None]:
+    """The lock of a state folder: one `seawall up` at a time, which alone may write there. The kernel frees it when the
+    process dies."""
     cache.make_private(folder)
     with (folder / "lock").open("a") as f:
         try:

@@ -95,10 +95,10 @@ def parse_rate(text: str) -> list[RatePhase]:
             if seconds <= 0 or period <= 0:
                 raise ValueError
         except ValueError:
-            raise InputError(
-                f"the rate {part.strip()!r} cannot be read.",
-                "Write e.g. '10/s for 5m, 50/s for 10m', '5/s to 40/s for 10m' or '20/s +-15/s every 1h for 3h'.",
-            ) from None
+            cure = "Write e.g. '10/s for 5m, 50/s for 10m', '5/s to 40/s for 10m' or '20/s +-15/s every 1h for 3h'."
+            if _PHASE.fullmatch(f"{part.strip()} for 10m"):
+                cure = f"Say for how long: '{part.strip()} for 10m'."
+            raise InputError(f"the rate {part.strip()!r:.80} cannot be read.", cure) from None
         rate = float(m[1]) / _PER[m[2].lower()]
         to = float(m[3]) / _PER[m[4].lower()] if m[3] else None
         swing = float(m[5]) / _PER[m[6].lower()] if m[5] else 0.0

@@ -38,6 +38,15 @@ def test_a_model_is_served_under_both_its_names(up: Up) -> None:
     assert f"the spec: {spec}" in up.output.read_text()
 
 
+def test_a_second_up_changes_nothing_of_the_first(up: Up) -> None:
+    files = {p: p.read_bytes() for p in (up.state_dir / "models").iterdir()}
+    args = ["Qwen/Qwen3-0.6B", "--engine", "sim", "--context", "4k", "--api-key"]
+    done = seawall("up", *args, "--state-dir", str(up.state_dir), "--port", "0")
+    assert done.returncode == 2
+    assert "is running already" in done.stderr
+    assert {p: p.read_bytes() for p in (up.state_dir / "models").iterdir()} == files
+
+
 def test_a_question_through_a_pipe_gives_its_answer_and_nothing_else(up: Up) -> None:
     done = seawall("chat", "--state-dir", str(up.state_dir), "--max-tokens", "5", stdin="Hello?\n")
     assert done.returncode == 0, done.stderr
@@ -158,3 +167,11 @@ def test_a_model_that_cannot_be_had_costs_no_engine(
     assert says in done.stderr
     assert "installing" not in done.stdout
     assert not (cache / "engines").exists()
+
+
+def test_a_model_that_this_machine_cannot_hold_is_not_fetched(tmp_path: Path) -> None:
+    env = {"SEAWALL_CACHE": str(tmp_path / "cache"), "HF_ENDPOINT": "http://127.0.0.1:9"}
+    done = seawall("up", "Qwen/Qwen3-235B-A22B", "--gpus", "0", "--port", "0", **env)
+    assert done.returncode == 3
+    assert "the fewest replicas need about" in done.stderr
+    assert "pulling" not in done.stdout

@@ -128,6 +128,12 @@ def test_an_option_that_is_not_there_is_told_with_a_line_to_type(name: str) -> N
         ("init Qwen/Qwen3-8B --gpu H1000 -w -", "'H1000' is not a GPU", "Did you mean H100-"),
         ("bench http://127.0.0.1:9 --html /", "--html /: is a folder", "Name a file in it."),
         ("prove wrong.yaml --without resum", "--without resum: no such mechanism.", "Did you mean resume?"),
+        ("help up", "no command 'help'", "Did you mean `seawall up --help`?"),
+        ("-v", "no option '-v'", "Did you mean --version?"),
+        ("completion tcsh", "'tcsh' is none of bash, zsh, fish.", "For example: seawall completion"),
+        ("console --port 9000", "--port is of a cluster's page", "seawall up --admin-port"),
+        ("chat --url nonsense", "missing an 'http://' or 'https://' protocol.", "seawall up"),
+        ("cache prune --unused 3x", "--unused '3x'", "For example: seawall cache prune --unused 30d"),
         ("models add m hf://a/b", "what shall be verified?", "Pull it: seawall models add m hf://a/b --to models/m"),
         ("models add bad/name hf://a/b --to w", "'bad/name' cannot name a model.", "Use a-z"),
         ("models add Bad hf://a/b --lock no.lock", "no.lock: no such file.", "A lockfile: what it pins"),
@@ -147,7 +153,7 @@ def test_each_mistake_has_its_words(
 
 
 def test_hints_lead_to_what_there_is() -> None:
-    flags = {f for c in COMMANDS.values() for p in c.params for f in (*p.opts, *p.secondary_opts)}
+    flags = {f for c in (root, *COMMANDS.values()) for p in c.params for f in (*p.opts, *p.secondary_opts)}
     assert {f for found in FLAGS.values() for f in found} <= flags
     inner = {name.split()[1] for name in COMMANDS if " " in name}
     assert {*ELSEWHERE.values(), *OTHER.values()} <= inner

@@ -179,3 +179,11 @@ def test_the_quiet_at_the_end_of_a_load_belongs_to_it() -> None:
     rng = np.random.default_rng(1)
     assert synthetic(parse_rate("5/s for 1m, 0/s for 10m"), rng, 10, 10).duration_s == 660
     assert synthetic(parse_rate("0/s for 1h"), rng, 10, 10).duration_s == 3600
+
+
+@pytest.mark.parametrize("rate", ["5/s", "1/s to 20/s", "20/s +-15/s every 1m"])
+def test_a_rate_without_an_end_is_told_what_is_missing(rate: str) -> None:
+    with pytest.raises(InputError) as told:
+        parse_rate(f"1/s for 1m, {rate}")
+    assert told.value.cure == f"Say for how long: '{rate} for 10m'."
+    parse_rate(f"{rate} for 10m")
