@@ -66,6 +66,8 @@ class Checked:
     """Model -> how many lines ask it."""
     units: float = 0.0
     """The work of all of them."""
+    size: int = 0
+    """Bytes of their requests."""
     errors: list[LineError] = field(default_factory=list)
 
 
@@ -173,6 +175,7 @@ def _wrong(number: int, text: bytes, rules: LineRules, found: Checked, seen: arr
         return LineError(code="model_not_found", message=message, param="body.model", line=number)
     found.models[body.model] = found.models.get(body.model, 0) + 1
     found.units += _units(line, body)
+    found.size += len(line.body)
     seen.append(hash(line.custom_id))
     return None
 

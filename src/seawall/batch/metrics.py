@@ -56,7 +56,11 @@ async def exposition(lane: BatchLane, outlook: Outlook, worker: LineWorker) -> s
         add(names.BATCH_LINES_UNDER_WAY, worker.running(fleet), fleet)
         add(names.BATCH_LINES_LIMIT, worker.spare[fleet].limit if fleet in worker.spare else 0, fleet)
         units, lines = worker.work_left(fleet)
-        add(names.BATCH_LINES_PER_SECOND, outlook.lines_per_s(fleet, lines, units), fleet)
+        add(
+            names.BATCH_LINES_PER_SECOND,
+            outlook.pace(fleet).per_s * lines / units if units > 0 else 0.0,
+            fleet,
+        )
     nearest: dict[str, float] = {}
     late: dict[str, float] = {}
     for under in worker.batches.values():

@@ -11,7 +11,7 @@ import logging
 import os
 import signal
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from time import monotonic
@@ -27,6 +27,7 @@ from seawall.batch.outlook import Outlook
 from seawall.batch.send import Sender
 from seawall.batch.surface import Surface
 from seawall.batch.worker import LineWorker
+from seawall.decide.batch.planned import PlannedSpeed
 from seawall.decide.batch.rules import LaneRules
 from seawall.domain.told import GatewayState, merged, read
 from seawall.errors import InputError
@@ -51,6 +52,8 @@ class BatchSettings:
     """s3://BUCKET/FOLDER or gs://BUCKET/FOLDER; None: the folder."""
     secret: str = field(repr=False)
     grace_s: float = 30.0
+    planned: Mapping[str, PlannedSpeed] = field(default_factory=dict)
+    """Fleet -> what it was planned to do."""
     audit: str | None = None
     """A file, or `-`: one JSON line for what is done to files and batches."""
     without: frozenset[str] = frozenset()
@@ -97,7 +100,7 @@ async def serve(settings: BatchSettings, rules: LaneRules, ready: Callable[[str]
     audit = ActionLog(settings.audit) if settings.audit else None
     lane = BatchLane(settings.folder, settings.store, rules, lazy=lazy, bucket=bucket, audit=audit)
     controlled = "spare-control" not in settings.without
-    outlook, sender = Outlook(rules), Sender(settings.gateway, settings.secret, controlled)
+    outlook, sender = Outlook(rules, settings.planned), Sender(settings.gateway, settings.secret, controlled)
     worker = LineWorker(lane, outlook, sender, GatewayLook(settings.admin, sender), controlled)
     surface = Surface(lane, outlook, settings.secret)
 

@@ -196,6 +196,8 @@ class LineWorker:
         running = self._running(fleet.name)
         refused, self._refused[fleet.name] = self._refused[fleet.name], 0
         seen = self._measure.seen(fleet.name, len(running), refused)
+        busy = max(0, self._measure.in_flight(fleet.name) - len(running))
+        self._outlook.sees(fleet.name, self._measure.ready(fleet.name), busy)
         policy = SparePolicy(fleet.ttft_s, fleet.tpot_s)
         state = self._states.get(fleet.name, SpareState())
         before = self.spare.get(fleet.name)

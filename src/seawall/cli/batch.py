@@ -92,6 +92,12 @@ def command() -> None:
     metavar="FILE|-",
     help="One JSON line per file and batch that is made, ended or removed.",
 )
+@click.option(
+    "--planned",
+    multiple=True,
+    metavar="FLEET=JSON",
+    help="What a fleet was planned to do, for finish times until lines are measured. render and up write it.",
+)
 @click.option("--without", multiple=True, type=click.Choice(BATCH), hidden=True)
 def serve(
     specs: tuple[Path, ...],
@@ -104,6 +110,7 @@ def serve(
     secrets: Path | None,
     grace_s: float,
     audit: str | None,
+    planned: tuple[str, ...],
     without: tuple[str, ...],
 ) -> None:
     """Serve the lane behind a gateway. `seawall up` does so where spec.gateway.batch is set.
@@ -121,6 +128,7 @@ def serve(
     from seawall.batch.process import BatchSettings
     from seawall.batch.process import serve as serve_lane
     from seawall.config.load import load_fleets
+    from seawall.decide.batch.planned import read_text
     from seawall.decide.batch.rules import rules_of
     from seawall.errors import InputError
 
@@ -135,10 +143,17 @@ def serve(
     if secrets is not None:
         os.environ.update(variables(secrets))  # clients of clouds read the process's own
     rules = rules_of(f for path in specs for f in load_fleets(path))
+    try:
+        speeds = dict(map(read_text, planned))
+    except ValueError as e:
+        raise InputError(
+            f"--planned {e} is not what seawall has written.",
+            "Leave it out: finish times are told once lines are measured.",
+        ) from None
     settings = BatchSettings(
         folder=folder, gateway=gateway, admin=admin, listen=listen,
         store=store or secret("SEAWALL_BATCH_STORE") or rules.spec.store, secret=shared,
-        without=frozenset(without), grace_s=grace_s, files=files or rules.spec.bucket, audit=audit,
+        without=frozenset(without), grace_s=grace_s, planned=speeds, files=files or rules.spec.bucket, audit=audit,
     )  # fmt: skip
 
     def ready(url: str) -> None:
@@ -359,9 +374,10 @@ def _show(batch: dict[str, Any]) -> None:
         )
     if more.get("finish_at"):
         left, window = more["finish_at"] - now, batch["expires_at"] - now
+        planned = " (planned: no line is measured yet)" if more.get("rate") == "planned" else ""
         say(
-            f"  done in    {show_seconds(max(0, left))} at {more['lines_per_second']:g} lines/s; its window ends in "
-            f"{show_seconds(max(0, window))}"
+            f"  done in    {show_seconds(max(0, left))} at {more['lines_per_second']:g} lines/s{planned}; "
+            f"its window ends in {show_seconds(max(0, window))}"
         )
     if more.get("reason"):
         say(f"  why        {more['reason']}")

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from seawall.decide import scale
+from seawall.decide.batch.planned import as_text, planned_speed
 from seawall.decide.plan import plan
 from seawall.decide.pool import cost_of, policy_of
 from seawall.decide.replica import LifePolicy
@@ -93,6 +94,7 @@ def prepare(wish: Wish, say: TellUser) -> UpSetup:
         batch_port=free_port() if (batch := any(f.spec.gateway.batch for f in wish.fleets)) else 0,
         batch_secret=secrets.token_hex(32) if batch else "",
         without=tuple(w for w in switches.GATEWAY if w in wish.without),
+        planned=_speeds(recipes, wish) if batch else (),
         batch_without=tuple(w for w in switches.BATCH if w in wish.without),
     )
     care = Care(life=LifePolicy(startup_s=wish.startup_s), without=wish.without)
@@ -100,6 +102,13 @@ def prepare(wish: Wish, say: TellUser) -> UpSetup:
         recipes=recipes, place=place, documents=documents, state_dir=wish.state_dir, care=care, need_bytes=need,
         gpus=devices, admin_port=wish.admin_port,
     )  # fmt: skip
+
+
+def _speeds(recipes: Sequence[ReplicaRecipe], wish: Wish) -> tuple[str, ...]:
+    """What the batch lane goes by until lines are measured. A simulated engine's speed is its own flags'."""
+    real = [r for r in recipes if (wish.engine or r.fleet.spec.engine.kind) != "sim"]
+    speeds = ((r.fleet, planned_speed(r.plan, r.fleet.spec.scaling.max)) for r in real if r.plan)
+    return tuple(as_text(fleet.name, speed) for fleet, speed in speeds if speed is not None)
 
 
 def _keeps(fleets: Sequence[Fleet]) -> bool:

@@ -216,6 +216,8 @@ class GatewayPlace:
     """What the lane and the gateway know each other by."""
     batch_without: tuple[str, ...] = ()
     """Mechanisms of `domain.switches.BATCH` that a proof has switched off."""
+    planned: tuple[str, ...] = ()
+    """What fleets were planned to do, as the lane reads it."""
     without: tuple[str, ...] = ()
     """Mechanisms of `domain.switches.GATEWAY` that a proof has switched off."""
 
@@ -310,6 +312,7 @@ class BatchService(NoEngine):
         argv = [sys.executable, "-m", "seawall", "batch", "serve", *map(str, p.specs)]
         argv += ["--gateway", p.url, "--admin", p.admin_url, "--listen", f"{HOST}:{p.batch_port}"]
         argv += ["--folder", str(self._folder), "--grace", f"{BATCH_GRACE_S:g}"]
+        argv += [word for text in p.planned for word in ("--planned", text)]
         return [*argv, *(f"--without={name}" for name in p.batch_without)], _with_secret(p)
 
     async def listens(self) -> bool:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from urllib.parse import urlsplit
 
+from seawall.decide.batch.planned import as_text, planned_speed
 from seawall.decide.batch.rules import read_at_start, rules_of
 from seawall.domain.labels import ADMIN_PORT, BATCH_PORT, COMPONENT, LANE_RULES
 from seawall.domain.spec import BatchSpec
@@ -118,6 +119,9 @@ def _container(group: Group, spec: BatchSpec, fleets: list[str]) -> Object:
         f"http://{admin}:{ADMIN_PORT}",
     ]
     args += ["--listen", f"0.0.0.0:{BATCH_PORT}", "--folder", FOLDER, "--grace", str(GRACE_S)]
+    for wanted in group.members:
+        speed = planned_speed(wanted.plan, wanted.fleet.spec.scaling.max)
+        args += ["--planned", as_text(wanted.fleet.name, speed)] if speed is not None else []
     env: list[Object] = [{"name": "HOME", "value": "/tmp"}, SECRET_ENV]
     mounts: list[Object] = [
         {"name": "fleets", "mountPath": f"{CONFIG_DIR}/fleets", "readOnly": True},

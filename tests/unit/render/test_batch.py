@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from seawall.batch.metrics import COUNTERS, METRICS
+from seawall.decide.batch.planned import read_text
 from seawall.errors import InputError
 from seawall.render.everything import render
 from seawall.render.inputs import Group, Object, Rendering
@@ -46,6 +47,18 @@ def test_one_worker_with_its_volume_and_no_rights(group: Callable[..., Group], l
     assert {"name": "data", "persistentVolumeClaim": {"claimName": name}} in pod["volumes"]
     assert ("PodDisruptionBudget", name) in objects and ("Service", name) in objects
     assert any(f"{name} with the key `secret`" in note for note in found.notes)
+
+
+def test_what_was_planned_goes_along(group: Callable[..., Group], llama: str) -> None:
+    """Finish times of a fleet whose lines nobody has measured; a plan that does not know the cache says nothing."""
+    found = render(group(llama + LANE % "", kv_cache_tokens=50_000, max_num_seqs=64))
+    objects = {(o["kind"], o["metadata"]["name"]): o for o in found.objects}
+    args = pod_of(objects, name_of(objects))["containers"][0]["args"]
+    fleet, speed = read_text(args[args.index("--planned") + 1])
+    assert args[0].endswith(f"/{fleet}.yaml")
+    assert (speed.kv_tokens, speed.seats) == (50_000, 64) and speed.start_s > 0 and speed.most >= 1
+    _, unknown = rendered(group, llama)
+    assert "--planned" not in pod_of(unknown, name_of(unknown))["containers"][0]["args"]
 
 
 def test_the_lane_and_its_gateways_find_and_know_each_other(group: Callable[..., Group], llama: str) -> None:

@@ -157,7 +157,7 @@ def test_a_packed_trace_is_read_and_a_broken_one_refused(spec: str, tmp_path: Pa
     text = "TIMESTAMP,ContextTokens,GeneratedTokens\n2023-11-16 18:17:03.98,100,20\n"
     packed = gzip.compress(text.encode())
     (tmp_path / "t.csv.gz").write_bytes(packed)
-    assert "1 requests" in run(spec, "--trace", str(tmp_path / "t.csv.gz")).output
+    assert "1 request in" in run(spec, "--trace", str(tmp_path / "t.csv.gz")).output
     (tmp_path / "cut.gz").write_bytes(packed[:-12])
     with pytest.raises(InputError, match=r"cut\.gz"):
         run(spec, "--trace", str(tmp_path / "cut.gz"))
