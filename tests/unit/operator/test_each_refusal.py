@@ -11,6 +11,7 @@ import pytest
 from tests.unit.operator.test_bad_days import plain
 from tests.unit.operator.verbs import Person
 
+from seawall.cli.cluster import with_cluster
 from seawall.cli.fleets import group_of
 from seawall.drivers.kube import DEPLOYMENT, Kube
 from seawall.errors import ClusterError
@@ -19,6 +20,7 @@ from seawall.operator.ledger import Ref
 from seawall.operator.preflight import missing_secrets, need_rights
 from seawall.operator.status import look
 from seawall.render.everything import render
+from seawall.testing.clock import JumpClock
 from seawall.testing.kube_api import SERVED, KubeApi
 
 NS = "llm"
@@ -173,3 +175,14 @@ async def test_an_api_server_that_restarts_is_waited_for_by_who_has_reached_it(
     await work()
     assert not api.objects("apps/v1", "deployments")
     assert seen > 40 and api.faults.cut == 0
+
+
+def test_every_verb_that_a_person_types_waits_so(api: KubeApi, tmp_path: Path) -> None:
+    async def work(kube: Kube) -> None:
+        kube.clock = JumpClock()
+        await kube.get(DEPLOYMENT, NS, "one")
+        api.faults.cut = 20
+        await kube.get(DEPLOYMENT, NS, "one")
+
+    with_cluster(None, api.kubeconfig(tmp_path), work)
+    assert api.faults.cut == 0
