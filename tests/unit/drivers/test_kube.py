@@ -88,6 +88,20 @@ async def test_an_unknown_kind_says_what_to_install(kube: Kube) -> None:
         await kube.apply({"apiVersion": "nobody.dev/v1", "kind": "Thing", "metadata": {"name": "x"}})
 
 
+async def test_a_kind_that_was_served_a_moment_ago_says_so_too(api: KubeApi, kube: Kube) -> None:
+    """Its definitions were deleted since it was looked up; `404 page not found` would help nobody."""
+    version = "keda.sh/v1alpha1"
+    scaled = {"apiVersion": version, "kind": "ScaledObject", "metadata": {"name": "x", "namespace": "llm"}}
+    api.served[version] = "scaledobjects"
+    await kube.apply(scaled)
+    served = api.unserve(version)
+    with pytest.raises(InputError, match="does not serve") as e:
+        await kube.apply(scaled)
+    assert "cluster-prereqs" in e.value.cure and "page not found" not in e.value.message
+    api.served[version] = served
+    await kube.apply(scaled)
+
+
 class Picture:
     """What a watcher believes."""
 

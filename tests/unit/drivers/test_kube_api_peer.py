@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import gzip
 import json
 import shlex
 import shutil
@@ -11,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from click.testing import CliRunner
 
 from seawall.cli.group import seawall
@@ -163,3 +166,53 @@ def test_rendered_files_that_are_taken_away_leave_the_namespace_and_the_weights(
     }
     claims = {name for _, name in api.objects("v1", "persistentvolumeclaims")}
     assert claims and left == {("namespaces", "llm"), *(("persistentvolumeclaims", c) for c in claims)}
+
+
+def test_helm_uninstall_leaves_the_namespace_the_weights_and_the_users_secrets(
+    api: KubeApi, tmp_path: Path
+) -> None:
+    """By helm itself, of what the chart makes where it is told to make the namespace, too. The release is written here
+    as helm stores one: helm writes it in a form (protobuf) that the double does not read."""
+    api.served = dict(SERVED)
+    chart = tmp_path / "chart"
+    example = str(ROOT / "examples" / "llama-70b-4xh100.yaml")
+    told = CliRunner().invoke(seawall, ["render", example, "--format", "helm", "-o", str(chart)])
+    assert told.exit_code == 0, told.output
+    away = next(line for line in told.output.splitlines() if line.startswith("Away again: "))
+    words = shlex.split(away.removeprefix("Away again: ").partition(" (")[0])
+    assert words[:2] == ["helm", "uninstall"]
+    helm = [str(ROOT / ".cache" / "tools" / "bin" / "helm"), "--kubeconfig", api.kubeconfig(tmp_path, "llm")]
+
+    def run(*args: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run([*helm, *args], capture_output=True, text=True, timeout=60)
+
+    manifest = run("template", words[2], str(chart), "-n", "llm", "--set", "createNamespace=true").stdout
+    made = [o for o in yaml.safe_load_all(manifest) if o]
+    for obj in made:
+        meta = obj["metadata"]
+        meta["labels"]["app.kubernetes.io/managed-by"] = "Helm"  # as helm marks what a release has made
+        notes = {"meta.helm.sh/release-name": words[2], "meta.helm.sh/release-namespace": "llm"}
+        api.put({**obj, "metadata": {**meta, "annotations": {**(meta.get("annotations") or {}), **notes}}})
+    user_s = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "hub", "namespace": "llm"}}
+    api.put(user_s)
+    release = {"name": words[2], "namespace": "llm", "version": 1, "manifest": manifest}
+    release |= {"info": {"status": "deployed"}, "chart": {"metadata": {"name": words[2], "version": "0.1.0"}}}
+    packed = base64.b64encode(base64.b64encode(gzip.compress(json.dumps(release).encode()))).decode()
+    labels = {"owner": "helm", "name": words[2], "status": "deployed", "version": "1"}
+    meta = {"name": f"sh.helm.release.v1.{words[2]}.v1", "namespace": "llm", "labels": labels}
+    api.put({**user_s, "metadata": meta, "type": "helm.sh/release.v1", "data": {"release": packed}})
+    assert len(made) > 10
+    said = run(*words[1:]).stderr
+    assert said.rstrip().endswith(
+        "Failed to purge the release: the body of the request was in an unknown format"
+    ), said
+    api.remove("v1", "secrets", meta["name"], "llm")  # which helm asks for in that form, too
+    left = {
+        (plural, name)
+        for version, entries in SERVED.items()
+        for plural in (e.partition(":")[0] for e in entries.split())
+        for _, name in api.objects(version, plural)
+    }
+    claims = {o["metadata"]["name"] for o in made if o["kind"] == "PersistentVolumeClaim"}
+    kept = {("namespaces", "llm"), ("secrets", "hub"), *(("persistentvolumeclaims", c) for c in claims)}
+    assert claims and left == kept
