@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from seawall.diagnose.cause import Cause, rule
 from seawall.diagnose.facts import Facts, Object, condition, matches, name_of, part, shown, whole
-from seawall.diagnose.scheduling import gpus_asked
+from seawall.diagnose.fitting import gpus_asked
 
 
 def _pods_of(facts: Facts, deployment: Object) -> list[Object]:

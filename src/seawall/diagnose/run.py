@@ -15,6 +15,8 @@ from seawall.diagnose import (
     liveness,
     mounts,
     named,
+    nodes,
+    not_admitted,
     probes,
     refused_pods,
     rollouts,
@@ -34,6 +36,8 @@ from seawall.domain.units import counted
 
 FAMILIES = (
     scheduling,
+    not_admitted,
+    nodes,
     constraints,
     images,
     refused_pods,

@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from seawall.diagnose.facts import Facts
+from seawall.diagnose.fitting import fits_selector, gpus_asked, untolerated
 from seawall.diagnose.phase import phase_of
 from seawall.diagnose.run import diagnose
-from seawall.diagnose.scheduling import fits_selector, gpus_asked, untolerated
 
 from .test_catalogue import Object, event, scaled
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from seawall.diagnose.scheduling import fits_selector
+from seawall.diagnose.fitting import fits_selector
 from seawall.errors import InputError
 from seawall.render.everything import render
 from seawall.render.inputs import Group, Object
