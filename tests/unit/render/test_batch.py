@@ -214,3 +214,14 @@ def test_every_metric_that_is_watched_is_one_that_the_lane_has(
     asked = set(re.findall(r"seawall_batch_[a-z_]+", json.dumps(found.objects)))
     have = {name + ("_total" if name in COUNTERS else "") for name in METRICS}
     assert asked and asked <= have
+
+
+def test_every_metric_that_the_lane_has_is_on_the_dashboard(group: Callable[..., Group], llama: str) -> None:
+    _, objects = rendered(group, llama)
+    boards = [o for (kind, name), o in objects.items() if kind == "ConfigMap" and name.endswith("-dashboard")]
+    have = {name + ("_total" if name in COUNTERS else "") for name in METRICS}
+    assert boards
+    for board in boards:
+        for text in board["data"].values():
+            shown = set(re.findall(r"seawall_batch_[a-z_]+", text))
+            assert not have - shown, f"on no panel: {sorted(have - shown)}"

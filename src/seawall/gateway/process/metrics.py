@@ -37,7 +37,10 @@ METRICS: dict[str, tuple[str, str]] = {
     names.QUEUED_REQUESTS: ("gauge", "Accepted, waiting for a replica."),
     names.QUEUED_TOKENS: ("gauge", "Estimated tokens of the requests that wait."),
     names.IN_FLIGHT_REQUESTS: ("gauge", "At a replica."),
-    names.REQUESTS_ADMITTED_TOTAL: ("counter", "Accepted: finished + failed + cancelled + pending."),
+    names.REQUESTS_ADMITTED_TOTAL: (
+        "counter",
+        "Accepted: finished + failed + cancelled + pending, and lines of batches that run on what others leave.",
+    ),
     names.REQUESTS_FINISHED_TOTAL: ("counter", "Answered whole, engine errors of the 4xx kind included."),
     names.REQUESTS_FAILED_TOTAL: ("counter", "Accepted and not answered whole."),
     names.REQUESTS_CANCELLED_TOTAL: ("counter", "The client left before the end."),

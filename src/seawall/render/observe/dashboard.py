@@ -9,13 +9,17 @@ from __future__ import annotations
 import json
 
 from seawall.domain.labels import (
+    BATCH_COST_USD,
     BATCH_DEADLINE_SECONDS,
+    BATCH_GPU_SECONDS,
     BATCH_LATE_SECONDS,
     BATCH_LINES,
     BATCH_LINES_AGAIN,
     BATCH_LINES_LEFT,
     BATCH_LINES_LIMIT,
+    BATCH_LINES_PER_SECOND,
     BATCH_LINES_UNDER_WAY,
+    BATCH_TOKENS,
     IN_FLIGHT_REQUESTS,
     QUEUE_WAIT_SECONDS,
     QUEUED_REQUESTS,
@@ -143,16 +147,23 @@ def _batches(wanted: Wanted) -> list[Object]:
     rate = {
         "{{result}}": f"sum by (result) (rate({BATCH_LINES}_total{{{lane}}}[5m]))",
         "sent again": f"sum(rate({BATCH_LINES_AGAIN}_total{{{lane}}}[5m]))",
+        "this fleet's pace": f"sum({BATCH_LINES_PER_SECOND}{{{own}}})",
     }
     left = {"{{tenant}}": f"sum by (tenant) ({BATCH_LINES_LEFT}{{{lane}}})"}
     window = {
         "window ends, {{tenant}}": f"min by (tenant) ({BATCH_DEADLINE_SECONDS}{{{lane}}})",
         "late by, {{tenant}}": f"max by (tenant) ({BATCH_LATE_SECONDS}{{{lane}}})",
     }
+    tokens = {"{{tenant}}": f"sum by (tenant) (rate({BATCH_TOKENS}_total{{{lane}}}[5m]))"}
+    gpus = {"{{tenant}}": f"sum by (tenant) (rate({BATCH_GPU_SECONDS}_total{{{lane}}}[5m]))"}
+    cost = {"{{tenant}}": f"sum by (tenant) (increase({BATCH_COST_USD}_total{{{lane}}}[1d]))"}
     return [
         _lines("Lines at once", "short", under, "As many as interactive requests leave room for."),
         _lines(
-            "Lines per second", "ops", rate, "Of all fleets. Sent again: gave way, or what ran them died."
+            "Lines per second",
+            "ops",
+            rate,
+            "Done, of all fleets, and what this one is reckoned to do. Sent again: gave way, or what ran them died.",
         ),
         _lines("Lines left", "short", left, "Of batches that run, by tenant."),
         _lines(
@@ -161,6 +172,9 @@ def _batches(wanted: Wanted) -> list[Object]:
             window,
             "Until the next window ends, and by how much one is expected to be missed.",
         ),
+        _lines("Tokens of lines", "short", tokens, "Asked and answered, per second, by tenant."),
+        _lines("GPUs that lines take", "short", gpus, "Of replicas' time, lines' own share, by tenant."),
+        _lines("Cost of lines", "currencyUSD", cost, "Of the last day at the lane's price, by tenant."),
     ]
 
 
