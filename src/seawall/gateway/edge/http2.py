@@ -196,6 +196,7 @@ class Http2Connection:
         self._unsent = 0
         self._frames = FrameReader()
         self._lose_streams()
+        self._h2.forget()
 
     def eof_received(self) -> bool:
         """A client of HTTP/2 that sends no more has left."""

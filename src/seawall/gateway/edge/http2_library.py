@@ -107,3 +107,8 @@ class Library(H2Connection):
         self.local_settings = Settings(client=False, initial_values=meant)
         self.most_of_head = self.heads.max_header_list_size = 2 * max_head + 4096
         self.increment_flow_control_window(CONNECTION_WINDOW - self.inbound_flow_control_window)
+
+    def forget(self) -> None:
+        """The connection is over. The library's table of its own methods is a cycle: thousands of such connections
+        would wait for the collector, which then holds the loop while it frees them all."""
+        self._frame_dispatch_table.clear()
