@@ -102,8 +102,9 @@ async def test_an_optional_kind_that_vanishes_and_comes_back_is_made_again_at_on
         await c.until(lambda: applied(api, "one"))
         before = api.objects(version, plural)
         assert before
-        served = api.unserve(version)
+        went, served = c.clock.now(), api.unserve(version)
         await c.until(lambda: phase(api, "one") == "Refused")
+        assert c.clock.now() - went < 90, "and not with the next apply of everything"
         why = c.status("one")["reason"]
         assert "the cluster does not serve" in why
         assert "seawall render cluster-prereqs" in why
