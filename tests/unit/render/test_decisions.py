@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import itertools
+import re
 from collections.abc import Callable
 from typing import Any
 
 import click
 import pytest
 
+from seawall.decide.scale import keda_metrics
+from seawall.decide.scale.formula import FormulaError
+from seawall.decide.scale.keda import Fallback
 from seawall.domain.catalog.clouds import CLOUDS
 from seawall.render.everything import render
 from seawall.render.inputs import Group, Object, Rendering
@@ -209,3 +213,40 @@ def test_our_verbs_understand_what_we_render(rendering: Rendering) -> None:
             for container in pod(obj)["containers"]:
                 if container["command"][0] == "seawall":
                     command_line(container["command"][1:], container["args"])
+
+
+@pytest.mark.parametrize("by", ["keda-prometheus", "keda-gateway"])
+def test_whoever_is_blind_keeps_at_least_what_runs(by: str, group: Callable[..., Group], llama: str) -> None:
+    text = re.sub(r"scaling: \{", f"scaling: {{by: {by}, ", llama)
+    scaled = next(o for o in render(group(text)).objects if o["kind"] == "ScaledObject")["spec"]
+    assert scaled["fallback"]["behavior"] == "currentReplicasIfHigher"
+
+
+def test_our_scalers_silence_is_arithmetic_and_blind_nothing_is_said(
+    group: Callable[..., Group], llama: str
+) -> None:
+    """The rendered formula and fallback, by KEDA's own rules for triggers that have failed too often."""
+    text = re.sub(r"scaling: \{", "scaling: {by: seawall, policy: slo, ", llama)
+    spec = next(o for o in render(group(text)).objects if o["kind"] == "ScaledObject")["spec"]
+    said, modifiers = spec["fallback"], spec["advanced"]["scalingModifiers"]
+    fallback = Fallback(said["replicas"], said["failureThreshold"], said["behavior"])
+    names = {f"s{n}-{t['type']}": t["name"] for n, t in enumerate(spec["triggers"])}
+
+    def value_m(**told_m: int) -> int:
+        values = {key: told_m.get(name) for key, name in names.items()}
+        health = {
+            key: keda_metrics.Health(0, "Happy")
+            if v is not None
+            else keda_metrics.Health(5, keda_metrics.FAILING)
+            for key, v in values.items()
+        }
+        given = [(key, -1000 if v is None else v) for key, v in values.items()]
+        return keda_metrics.composite_value_m(modifiers["formula"], given, names, fallback, health, "1")
+
+    assert value_m(decided=7000, demand=900_000) == 7000, "our word counts"
+    target = next(t["metadata"]["threshold"] for t in spec["triggers"] if t["name"] == "demand")
+    assert value_m(demand=round(20_000 * float(target))) == pytest.approx(20_000, abs=100), (
+        "then the arithmetic"
+    )
+    with pytest.raises(FormulaError):
+        value_m()  # an error, by which the HPA changes nothing
