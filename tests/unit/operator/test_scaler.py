@@ -24,7 +24,7 @@ from seawall.drivers.keda import Blind, KedaQuestion
 from seawall.drivers.kube import Kube
 from seawall.drivers.kube_gateways import Answers, PodKey
 from seawall.errors import InputError
-from seawall.operator.scaler import BLIND_S, DecidingScaler
+from seawall.operator.scaler import BLIND_S, PUSH_S, DecidingScaler
 from seawall.testing.clock import EPOCH, JumpClock
 from seawall.testing.kube_api import KubeApi
 
@@ -179,8 +179,9 @@ async def test_at_zero_the_first_request_is_pushed(story: Story) -> None:
     zero = replace(POLICY, lowest=0)
     activity = story.scaler.activity(asked(zero))
     assert await anext(activity) is False
-    story.gateways.pending = 1
+    story.gateways.pending, came = 1, story.clock.now()
     assert await anext(activity) is True
+    assert story.clock.now() - came <= 2 * PUSH_S, "and not with the next sign of life"
     assert await story.scaler.replicas(asked(zero)) == 1
     await activity.aclose()  # type: ignore[attr-defined]
 
