@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import json
+import os
+import shutil
+import subprocess
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -280,3 +285,67 @@ def test_the_cure_of_pairs_is_written_out(lint: Lint) -> None:
     )
     (found,) = (f for f in lint(text).findings if f.rule == "values/broken-json")
     assert '{"image": 4, "video": 1}' in found.cure
+
+
+@pytest.mark.parametrize(
+    ("script", "replaced"),
+    [
+        ("ulimit -n 65536; vllm serve m", True),
+        ("ulimit -n 65536\nvllm serve m", True),
+        ("set -e\nvllm serve m \\\n  --port 8000\n", True),
+        ("sleep 0 &\nuntil true; do\n  sleep 1\ndone && vllm serve m\n", True),
+        ("until true > /dev/null 2>&1; do sleep 1; done && vllm serve m", True),
+        ("if true; then true; fi\nTZ=UTC vllm serve m", True),
+        ("sleep 0 & vllm serve m", False),
+        ("true\nvllm serve m 2>&1", False),
+        ("true\nvllm serve m | cat", False),
+        ("true\nvllm serve m\n\n", False),
+        ("true\nvllm serve m\n# the end\n", False),
+        ("true\nif true; then\n  vllm serve m\nfi", False),
+        ("true\nvllm serve m &\nwait", False),
+    ],
+)
+def test_a_shell_that_becomes_vllm_swallows_nothing(
+    script: str, replaced: bool, lint: Lint, tmp_path: Path
+) -> None:
+    """What bash does with the script is asked of bash itself, where there is one of 5.1 or later."""
+    manifest = DEPLOYMENT.format(
+        replicas=1, annotations="", nodes="", image="vllm/vllm-openai:v0.18.0", args=json.dumps(script), env="",
+        command="command: [/bin/bash, -c]", probes="", limits='nvidia.com/gpu: "1"', mounts="", volumes="",
+    )  # fmt: skip
+    said = {f.rule for f in lint(manifest).findings}
+    assert ("shutdown/shell-swallows-sigterm" not in said) == replaced
+
+    bash = shutil.which("bash")
+    if (
+        bash is None
+        or int(subprocess.check_output([bash, "-c", "echo $((BASH_VERSINFO[0]*10+BASH_VERSINFO[1]))"])) < 51
+    ):
+        pytest.skip("no bash of 5.1 or later here")
+    engine = tmp_path / "vllm"
+    engine.write_text("#!/bin/sh\necho $$\n")
+    engine.chmod(0o755)
+    path = f"{tmp_path}:{os.environ['PATH']}"
+    with subprocess.Popen([bash, "-c", script], stdout=subprocess.PIPE, env={"PATH": path}) as shell:
+        out, _ = shell.communicate(timeout=20)
+        assert (int(out) == shell.pid) == replaced
+
+
+def test_what_a_switch_did_before_0_9_is_not_called_a_refusal_of_every_vllm(lint: Lint) -> None:
+    manifest = DEPLOYMENT.format(
+        replicas=1, annotations="", nodes="", image="lab/vllm-openai:ours", command="command: [vllm, serve, m]",
+        args='"--enable-chunked-prefill=false"', env="", probes="", limits='nvidia.com/gpu: "1"', mounts="",
+        volumes="",
+    )  # fmt: skip
+    (said,) = [f for f in lint(manifest).findings if f.rule == "values/switch-with-value"]
+    assert said.severity == "warning" and "vLLM 0.9 and later refuse to start" in said.message
+
+
+@pytest.mark.parametrize(("offline", "told"), [("0", True), ("1", False)])
+def test_nothing_is_pushed_into_a_cache_that_is_read_offline(offline: str, told: bool, lint: Lint) -> None:
+    manifest = DEPLOYMENT.format(
+        replicas=1, annotations="", nodes="", image="vllm/vllm-openai:v0.18.0", args="--trust-remote-code",
+        command="command: [vllm, serve, lab/m]", env=f'{{name: HF_HUB_OFFLINE, value: "{offline}"}}', probes="",
+        limits='nvidia.com/gpu: "1"', mounts="", volumes="",
+    )  # fmt: skip
+    assert ("security/remote-code" in {f.rule for f in lint(manifest).findings}) == told

@@ -252,10 +252,12 @@ def remote_code(world: Manifests, say: Say) -> Iterator[Finding]:
         for engine in workload.engines:
             option = engine.command.option("--trust-remote-code")
             pinned = engine.command.option("--revision") and engine.command.option("--code-revision")
+            offline = (engine.env_value("HF_HUB_OFFLINE") or "").lower() in ("1", "true", "yes", "on")
             if (
                 option
                 and engine.command.on("--trust-remote-code")
                 and not pinned
+                and not offline
                 and not (engine.model or "/").startswith("/")
             ):
                 yield say(

@@ -175,10 +175,18 @@ def grace_too_short(world: Manifests, say: Say) -> Iterator[Finding]:
 
 
 def _bash_execs(shell: str, script: str) -> bool:
-    """Whether bash, since 5.1, replaces itself by the last command: a script of one line whose last is a plain one."""
-    last = re.split(r";|&&", script.strip().rstrip(";"))[-1]
-    plain = "\n" not in script.strip() and not re.search(r"[|<>&]", last) and not re.match(r"\s*\w+=", last)
-    return shell.strip().rsplit("/", 1)[-1] == "bash" and plain
+    """Whether bash, since 5.1, replaces itself by the script's last command.
+
+    It does when that is a plain one (in no block, no pipe, nothing redirected), with nothing in the background on
+    its line and nothing after it: tried on bash 5.2.
+    """
+    if shell.strip().rsplit("/", 1)[-1] != "bash" or script.endswith("\n\n"):
+        return False
+    whole = re.sub(r"\\\n", " ", script.strip().rstrip(";"))
+    last = re.split(r";|&&|\n", whole)[-1]
+    aside = re.search(r"(?<![&>])&(?![&>])", whole.rsplit("\n", 1)[-1])
+    plain = not re.search(r"[|<>&]", last) and not re.match(r"\s*([#})]|done\b|fi\b|esac\b)", last)
+    return "vllm" in last and plain and not aside
 
 
 @rule(
@@ -198,7 +206,7 @@ def shell_swallows(world: Manifests, say: Say) -> Iterator[Finding]:
             script = next((w for w in words[1:] if not re.fullmatch(r"-\w+", w)), "")
             commands = [
                 c
-                for c in re.split(r"(?<!\\)\n|;|&&", script.strip())
+                for c in re.split(r"(?<!\\)\n|;|&&|(?<![&>])&(?![&>])", script.strip())
                 if c.strip() and not c.strip().startswith("#")
             ]
             if "exec " in script or len(commands) < 2 or "trap" in script or _bash_execs(words[0], script):

@@ -69,6 +69,8 @@ def _grade(engine: Container, since: Version = (0, 0)) -> tuple[Severity, str]:
     """(severity, what happens): certain for a pinned vLLM, hedged for an unknown one."""
     if is_sure(engine) and since <= engine.version:
         return "error", "vLLM exits with status 2 and the Pod crash-loops"
+    if since >= _NO_BOOLEANS_BEFORE:
+        return "warning", f"vLLM {since[0]}.{since[1]} and later refuse to start with it"
     return "warning", "vLLM refuses to start with it"
 
 
