@@ -52,6 +52,49 @@ def test_every_early_refusal_can_be_traced_and_read_by_a_web_page(name: str) -> 
     with_bench(script)
 
 
+AWS = "Root=1-67891233-abcdef012345678912345678"
+"""A request's id as AWS's load balancers give it."""
+FROM_A = f"Origin: http://a\r\nX-Request-Id: {AWS}\r\n".encode()
+LATER = {
+    404: post(ASK, FROM_A, path=b"/v1/nowhere"),
+    405: b"PUT /v1/embeddings HTTP/1.1\r\nHost: g\r\nContent-Length: 0\r\n" + FROM_A + b"\r\n",
+    415: post(ASK, FROM_A + b"Content-Encoding: br\r\n"),
+}
+
+
+def traced(status: int, headers: dict[str, str], body: bytes) -> int:
+    """The status of a refusal that a page of http://a can read, and that has the id it was asked under."""
+    assert json.loads(body)["error"]["code"]
+    assert headers["x-request-id"] == AWS and headers["access-control-allow-origin"] == "http://a"
+    assert "x-request-id" in headers["access-control-expose-headers"].lower()
+    return status
+
+
+@pytest.mark.parametrize("status", LATER)
+def test_a_refusal_of_what_was_read_can_be_traced_and_read_by_a_web_page(status: int) -> None:
+    def script(b: Bench) -> None:
+        b.app.origins = frozenset({"http://a"})
+        b.app.wanted = b.app.wanted | {b"origin"}
+        b.client.data_received(LATER[status])
+        assert traced(*split(bytes(b.pipe.out))) == status
+
+    with_bench(script)
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_so_can_one_for_want_of_places_or_replicas(
+    start: Start, engine: FakeEngine, tmp_path: Path, stream: bool
+) -> None:
+    file, (secret,) = keys_of(tmp_path, "k.json", "a")
+    more = f"allowedOrigins: [http://a], keysFile: {file}, tenants: [{{name: a, tokenQuota: 1}}], "
+    gateway = await start(engine, spec=SPEC.replace('{resume: "off",', f'{{{more}resume: "off",'))
+    asks = {"model": "m", "prompt": "x", "stream": stream}
+    headers = {"Authorization": f"Bearer {secret}", "Origin": "http://a", "X-Request-Id": AWS}
+    assert traced(*await gateway.post("/v1/completions", asks, **headers)) == 429
+    away = await start(spec=SPEC.replace('{resume: "off",', '{allowedOrigins: [http://a], resume: "off",'))
+    assert traced(*await away.post("/v1/completions", asks, Origin="http://a", X_Request_Id=AWS)) == 503
+
+
 def test_what_is_no_http_at_all_gets_an_id_too() -> None:
     def script(b: Bench) -> None:
         assert told(b, b"\x16\x03\x01\x02\x00\x01\x00\r\n\r\n")[1]["x-request-id"].startswith("req-")

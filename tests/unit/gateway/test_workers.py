@@ -118,6 +118,46 @@ async def one_console(gateway: Process, secret: str, answered: int) -> None:
     assert status in (200, 429), "the same limits hold"
 
 
+async def test_counts_that_no_engine_can_mean_end_no_worker_and_pay_nobody_back(
+    spec: str, tmp_path: Path
+) -> None:
+    """Workers keep one account in integers of 64 bits."""
+    told = iter(("1e20", "100000000000000000000", "-99999999999", "1.5", "null", "9" * 400) * 4)
+
+    async def answers(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(OSError, asyncio.IncompleteReadError, StopIteration):
+            while True:
+                head = await reader.readuntil(b"\r\n\r\n")
+                length = re.search(rb"content-length: (\d+)", head, re.IGNORECASE)
+                await reader.readexactly(int(length[1]) if length else 0)
+                usage = '"usage":{"prompt_tokens":%s,"completion_tokens":3}' % (next(told) if length else "1")
+                body = f'{{"choices":[{{"text":"hi","finish_reason":"stop"}}],{usage}}}'.encode()
+                writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n%b" % (len(body), body))
+
+    server = await asyncio.start_server(answers, "127.0.0.1", 0)
+    url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    secret, key = keyring.make("a")
+    keyring.change(tmp_path / "keys.json", add=key)
+    file, errors = tmp_path / "fleet.yaml", tmp_path / "errors"
+    limits = "requestsPerMinute: 12, tokensPerMinute: 100000000"
+    more = f"truthBudget: 0, tenants: [{{name: a, {limits}}}], keysFile: {tmp_path}/keys.json, "
+    file.write_text(spec.replace("gateway: {", f"gateway: {{{more}"))
+    async with (
+        server,
+        gateway_process(file, f"static:{url}", "--workers", "2", shell=f"exec 2>{errors}") as gateway,
+    ):
+        served = [c.pid for w in workers_of(psutil.Process(gateway.child.pid)) for c in w.children()]
+        statuses = [(await ask(gateway.port, secret))[0] for _ in range(20)]
+        assert set(statuses) <= {200, 429, 502} and 12 <= len(statuses) - statuses.count(429) <= 14
+        state = (await gateway.state())["fleets"]["m"]
+        assert state["finished_total"] == statuses.count(200) and state["in_flight"] == 0
+        page = (await gateway.get("/metrics")).decode()
+        tokens = re.findall(r"^seawall_tenant_tokens_total\{.*\} (\S+)$", page, re.MULTILINE)
+        assert all(0 <= float(n) < 1e8 for n in tokens), "what it said is counted as what was asked, or not"
+        assert [c.pid for w in workers_of(psutil.Process(gateway.child.pid)) for c in w.children()] == served
+    assert "Traceback" not in errors.read_text()
+
+
 async def test_a_gateway_is_replaced_under_load_and_nobody_notices(
     engine: Any, other: Any, spec: str, tmp_path: Path
 ) -> None:
