@@ -84,7 +84,7 @@ def test_a_batch_is_answered_line_by_line(client: openai.OpenAI) -> None:
 @pytest.mark.parametrize(
     ("endpoint", "body", "shown"),
     [
-        ("/v1/completions", {"prompt": "say it", "max_tokens": 3, "ignore_eos": True},
+        ("/v1/completions", {"prompt": "say it", "max_tokens": 3, "ignore_eos": True, "temperature": 0},
          lambda b: bool(b["choices"][0]["text"])),
         ("/v1/responses", {"input": "say it", "max_output_tokens": 3}, lambda b: b["object"] == "response"),
     ],
